@@ -1,0 +1,387 @@
+//! The command line. Flags bear the notebook's names where it has one; what they mean is checked here, so that the
+//! commands get settings that can be used.
+
+use crate::hand;
+use crate::inference::Selection;
+use crate::sequence::Shape;
+use crate::source::decoder::Choice;
+use crate::wlasl::plan::Knobs;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Weaves sign-language video into training sequences at the edge.
+#[derive(Debug, Parser)]
+#[command(name = "handloom", version, about, long_about = LONG_ABOUT, max_term_width = 110)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const LONG_ABOUT: &str = "\
+Weaves sign-language video into training sequences at the edge.
+
+Runs MediaPipe's two hand models over the clips of a WLASL dataset and writes each as a normalised sequence of
+32 frames x 126 numbers, equal to what the Colab notebook with MediaPipe 0.10.21 gives.
+
+Start with:  handloom demo                          nothing to download but the models
+             handloom process DATASET --out DIR     a whole dataset
+             handloom inspect DIR/*.npz             what came out
+
+Exit codes: 0 done, 1 nothing extracted, 64 usage, 65 bad data or model file, 66 input missing, 70 bug,
+73 output cannot be used, 74 reading or writing failed. Log level: HANDLOOM_LOG=debug (default: warn), on stderr.";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Turn a WLASL dataset into wlasl_landmarks.npz
+    #[command(long_about = PROCESS_ABOUT)]
+    Process(Box<ProcessArgs>),
+    /// Show what is in npz files: shapes, labels, how often hands were seen
+    Inspect(InspectArgs),
+    /// Render moving hands, make a small dataset of them, process it, show the result
+    Demo(DemoArgs),
+}
+
+const PROCESS_ABOUT: &str = "\
+Turn a WLASL dataset into wlasl_landmarks.npz.
+
+DATASET is a folder with WLASL_v0.3.json and videos/ID.mp4, or a zip archive of one (read in place).
+--out gets wlasl_landmarks.npz (sequences, labels, video_ids, glosses), batches/NNNNN.npz (the same with raw
+landmarks, handedness and frame numbers), manifest.jsonl (one line for every instance of the metadata: state and
+reason) and run.json (settings, models, versions). Equal input and settings give equal bytes, whatever --workers.
+
+A clip that cannot be used is recorded and the job goes on. Progress is a bar on a terminal and JSON lines on
+stdout elsewhere.
+
+Examples:
+  handloom process wlasl/ --list                         what would be done
+  handloom process wlasl/ --out out/                     all glosses with at least 5 clips
+  handloom process archive.zip --out out/ --selected-glosses book,drink,computer
+  handloom process wlasl/ --out out/ --max-samples-per-gloss 20 --workers 2";
+
+/// Arguments of `process`.
+#[derive(Debug, Args)]
+pub struct ProcessArgs {
+    /// Folder with WLASL_v0.3.json and videos/, or a zip archive of it
+    pub dataset: PathBuf,
+    /// Folder for the results; made when missing
+    #[arg(long, value_name = "DIR", required_unless_present = "list")]
+    pub out: Option<PathBuf>,
+    /// Print the plan and stop: what would be processed, what not and why
+    #[arg(long)]
+    pub list: bool,
+    /// Replace the results of another job in --out
+    #[arg(long)]
+    pub fresh: bool,
+    /// Metadata file, when it is not DATASET/WLASL_v0.3.json
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Folder of clips, when it is not DATASET/videos
+    #[arg(long, value_name = "DIR")]
+    pub videos: Option<PathBuf>,
+    /// Which clips
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    /// Which numbers
+    #[command(flatten)]
+    pub sequence: SequenceArgs,
+    /// Which models
+    #[command(flatten)]
+    pub models: ModelArgs,
+    /// How to run
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// Which clips are processed.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which clips")]
+pub struct PlanArgs {
+    /// Glosses with fewer clips on disk are left out
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub min_videos_per_gloss: usize,
+    /// Only the N glosses with the most instances in the metadata [default: all]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub max_glosses: Option<usize>,
+    /// Only these glosses, separated by commas, as spelt in the metadata [default: all]
+    #[arg(long, value_name = "GLOSS,...", value_delimiter = ',')]
+    pub selected_glosses: Vec<String>,
+    /// At most N accepted clips of a gloss, first come first kept [default: all]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub max_samples_per_gloss: Option<usize>,
+}
+
+/// What the numbers are made of.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which numbers")]
+pub struct SequenceArgs {
+    /// notebook: reproduce the notebook exactly, its quirks included
+    #[arg(long, value_enum, default_value_t = Profile::Notebook)]
+    pub profile: Profile,
+    /// Frames in a sequence; shorter clips are padded with zeros
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = length)]
+    pub sequence_length: usize,
+    /// Look at every Nth frame
+    #[arg(long, value_name = "N", default_value_t = NonZeroU64::MIN.saturating_add(1))]
+    pub frame_stride: NonZeroU64,
+    /// Clips with a hand in fewer frames are left out
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub min_frames: usize,
+    /// Hands to look for in a frame; the sequence has room for two
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = hands)]
+    pub num_hands: usize,
+    /// MediaPipe's threshold for palms
+    #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = probability)]
+    pub min_hand_detection_confidence: f32,
+    /// MediaPipe's threshold for hands
+    #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = probability)]
+    pub min_hand_presence_confidence: f32,
+    /// MediaPipe's overlap of a palm with a hand that is followed; only with --tracking
+    #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = probability)]
+    pub min_tracking_confidence: f32,
+    /// Follow hands from frame to frame (MediaPipe's VIDEO mode): faster, other numbers than the notebook's
+    #[arg(long)]
+    pub tracking: bool,
+}
+
+/// Reproduce or mend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// The notebook's numbers.
+    Notebook,
+}
+
+impl Profile {
+    /// The name in files and messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Notebook => "notebook",
+        }
+    }
+}
+
+/// Which models run.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which models")]
+pub struct ModelArgs {
+    /// Folder with both .tflite files, or a hand_landmarker.task bundle [default: as fetched by `make setup`]
+    #[arg(long, value_name = "PATH", env = "HANDLOOM_MODELS")]
+    pub models: Option<PathBuf>,
+    /// Palm model, .tflite or .task
+    #[arg(long, value_name = "FILE")]
+    pub palm_model: Option<PathBuf>,
+    /// Hand model, .tflite or .task
+    #[arg(long, value_name = "FILE")]
+    pub hand_model: Option<PathBuf>,
+    /// Take model files whose SHA-256 is not the pinned one
+    #[arg(long)]
+    pub trust_models: bool,
+}
+
+impl ModelArgs {
+    /// For the loader.
+    #[must_use]
+    pub fn selection(&self) -> Selection {
+        Selection {
+            models: self.models.clone(),
+            palm: self.palm_model.clone(),
+            hand: self.hand_model.clone(),
+            trust: self.trust_models,
+        }
+    }
+}
+
+/// How the job runs; none of these changes a number in an npz file but the decoder and the batch size.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "How to run")]
+pub struct RunArgs {
+    /// Clips at a time [default: as many as cores]
+    #[arg(long, value_name = "N", value_parser = workers)]
+    pub workers: Option<usize>,
+    /// Planned clips in a batch file
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = batch_size)]
+    pub batch_size: usize,
+    /// software, hardware (software where none fits) or a GStreamer element; only software is proven exact
+    #[arg(long, value_name = "WHICH", default_value = "software")]
+    pub decoder: Choice,
+    /// Seconds to wait for the decoder in one clip, all waits together
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub clip_timeout: Duration,
+    /// How to show progress
+    #[arg(long, value_enum, default_value_t = ProgressKind::Auto)]
+    pub progress: ProgressKind,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressKind {
+    /// A bar on a terminal, JSON lines elsewhere.
+    Auto,
+    /// A bar and a closing table.
+    Bar,
+    /// One JSON object a line on stdout.
+    Json,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// npz files: wlasl_landmarks.npz or batches
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// One JSON object a file
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Folder for the dataset, the results and the picture
+    #[arg(long, value_name = "DIR", default_value = "handloom-demo")]
+    pub out: PathBuf,
+    /// Clips at a time [default: as many as cores]
+    #[arg(long, value_name = "N", value_parser = workers)]
+    pub workers: Option<usize>,
+    /// Which models
+    #[command(flatten)]
+    pub models: ModelArgs,
+}
+
+impl PlanArgs {
+    /// For the planner.
+    #[must_use]
+    pub fn knobs(&self) -> Knobs {
+        Knobs {
+            min_videos_per_gloss: self.min_videos_per_gloss,
+            max_glosses: self.max_glosses,
+            selected_glosses: self.selected_glosses.clone(),
+            max_samples_per_gloss: self.max_samples_per_gloss,
+        }
+    }
+}
+
+impl SequenceArgs {
+    /// For the sequences.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        Shape {
+            length: self.sequence_length,
+            stride: self.frame_stride,
+            tracking: self.tracking,
+        }
+    }
+
+    /// For the detector.
+    #[must_use]
+    pub fn detector(&self) -> hand::Options {
+        hand::Options {
+            num_hands: self.num_hands,
+            detection_min: self.min_hand_detection_confidence,
+            presence_min: self.min_hand_presence_confidence,
+            tracking_iou: self.min_tracking_confidence,
+        }
+    }
+}
+
+fn whole_number(text: &str, min: usize, max: usize) -> Result<usize, String> {
+    let n: usize = text
+        .parse()
+        .map_err(|_| format!("a whole number from {min} to {max} is wanted"))?;
+    if (min..=max).contains(&n) {
+        Ok(n)
+    } else {
+        Err(format!("allowed are {min} to {max}"))
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    whole_number(text, 1, 1_000_000_000)
+}
+
+fn length(text: &str) -> Result<usize, String> {
+    whole_number(text, 1, 10_000)
+}
+
+fn hands(text: &str) -> Result<usize, String> {
+    whole_number(text, 1, 2)
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    whole_number(text, 1, 256)
+}
+
+fn batch_size(text: &str) -> Result<usize, String> {
+    whole_number(text, 1, 65_536)
+}
+
+fn probability(text: &str) -> Result<f32, String> {
+    let p: f32 = text
+        .parse()
+        .map_err(|_| "a number from 0 to 1 is wanted".to_owned())?;
+    if (0.0..=1.0).contains(&p) {
+        Ok(p)
+    } else {
+        Err("allowed are 0 to 1".to_owned())
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let s: f64 = text
+        .parse()
+        .map_err(|_| "a number of seconds is wanted".to_owned())?;
+    if (0.1..=86_400.0).contains(&s) {
+        Ok(Duration::from_secs_f64(s))
+    } else {
+        Err("allowed are 0.1 to 86400".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_the_notebooks() {
+        let cli = Cli::try_parse_from(["handloom", "process", "d", "--out", "o"]).unwrap();
+        let Command::Process(args) = cli.command else {
+            panic!("process")
+        };
+        assert_eq!(args.plan.knobs(), Knobs::default());
+        assert_eq!(args.sequence.detector(), hand::Options::default());
+        let shape = args.sequence.shape();
+        assert_eq!(
+            (shape.length, shape.stride.get(), args.sequence.min_frames),
+            (32, 2, 8)
+        );
+    }
+
+    #[test]
+    fn impossible_values_are_refused_with_what_is_allowed() {
+        for (flag, value, says) in [
+            ("--num-hands", "3", "1 to 2"),
+            ("--frame-stride", "0", "frame-stride"),
+            ("--min-hand-presence-confidence", "1.5", "0 to 1"),
+            ("--min-hand-presence-confidence", "NaN", "0 to 1"),
+            ("--clip-timeout", "0", "0.1 to 86400"),
+            ("--sequence-length", "0", "1 to 10000"),
+            ("--workers", "x", "whole number"),
+        ] {
+            let error =
+                Cli::try_parse_from(["handloom", "process", "d", "--out", "o", flag, value])
+                    .unwrap_err()
+                    .to_string();
+            assert!(error.contains(says), "{flag} {value}: {error}");
+        }
+    }
+}

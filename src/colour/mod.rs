@@ -1,0 +1,278 @@
+//! Colour: decoded planar YUV into the RGB bytes that OpenCV 4.8.1 would have given.
+//!
+//! OpenCV hands every decoded picture to FFmpeg's swscale with the size unchanged and bicubic asked for.
+//! swscale then takes one of three ways, and each rounds differently; the size, subsampling and depth decide:
+//!
+//! - `unscaled`: 8-bit 4:2:0 and 4:2:2 of even coded height, nearest chroma;
+//! - `general`, paired chroma: other pictures of even coded width, chroma filtered vertically;
+//! - `general`, full chroma: odd coded width and 4:4:4, chroma filtered both ways.
+//!
+//! The rules were found by comparing with OpenCV's own swscale on random planes. They describe its x86-64
+//! build; the arithmetic here is plain integers and gives those bytes on every machine. Colour tags of the
+//! clip have no say: it is always BT.601, as OpenCV never tells swscale otherwise.
+//!
+//! Does not decode, crop, or scale, and knows nothing of GStreamer.
+
+#![allow(
+    clippy::doc_markdown,
+    reason = "OpenCV and GStreamer are names, not code"
+)]
+#![allow(
+    clippy::inline_always,
+    reason = "loops must end up inside the function that was compiled for AVX2"
+)]
+
+mod coefficients;
+mod filter;
+mod general;
+mod rotation;
+mod unscaled;
+
+use crate::frame::RgbFrame;
+use general::General;
+pub use rotation::rotate;
+use unscaled::Unscaled;
+
+/// How the chroma planes are subsampled against luma.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Chroma of half the width and half the height, rounded up.
+    Yuv420,
+    /// Chroma of half the width, rounded up, and full height.
+    Yuv422,
+    /// Chroma of full size.
+    Yuv444,
+    /// No chroma; only plane 0 is read.
+    Gray,
+}
+
+impl Layout {
+    /// Width and height of each chroma plane of a `width × height` picture; zero for gray.
+    fn chroma_size(self, width: usize, height: usize) -> (usize, usize) {
+        match self {
+            Self::Yuv420 => (width.div_ceil(2), height.div_ceil(2)),
+            Self::Yuv422 => (width.div_ceil(2), height),
+            Self::Yuv444 => (width, height),
+            Self::Gray => (0, 0),
+        }
+    }
+
+    /// Planes read: Y, U, V or Y alone.
+    fn plane_count(self) -> usize {
+        if self == Self::Gray { 1 } else { 3 }
+    }
+}
+
+/// A decoded picture: borrowed planes Y, U, V and their geometry.
+///
+/// A plane's slice starts at the top left visible sample; its last row may end with the last visible sample.
+/// What lies beyond the visible part is never read.
+#[derive(Clone, Copy, Debug)]
+pub struct Picture<'a> {
+    /// Visible pixels per row, at least 1.
+    pub width: usize,
+    /// Visible rows, at least 1.
+    pub height: usize,
+    /// Pixels per row before cropping, at least `width`: what OpenCV passes to swscale (libavcodec's
+    /// `coded_width`). A multiple of 16 for H.264; equal to `width` for MPEG-4 Part 2, VP8, VP9 and MJPEG.
+    pub coded_width: usize,
+    /// Rows before cropping, at least `height`; see `coded_width`. Its parity chooses the path.
+    pub coded_height: usize,
+    /// Subsampling of planes 1 and 2.
+    pub layout: Layout,
+    /// 8 (one byte a sample) or 10 (two bytes little-endian a sample, 0 to 1023).
+    pub bit_depth: u8,
+    /// True only where libavcodec names the format `yuvj420p`, `yuvj422p` or `yuvj444p`: 8-bit H.264, HEVC
+    /// and MJPEG flagged full range. Ignored for 10-bit (always limited) and gray (always full), as OpenCV does.
+    pub full_range: bool,
+    /// Y, U, V bytes; planes 1 and 2 are not read for gray.
+    pub planes: [&'a [u8]; 3],
+    /// Bytes from one row to the next, per plane.
+    pub strides: [usize; 3],
+}
+
+/// Whether the RGB bytes are known to be OpenCV's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exactness {
+    /// Byte-equal to OpenCV 4.8.1.
+    Exact,
+    /// Exact but for an edge where OpenCV's bytes are undefined. It promises swscale the coded rows and hands
+    /// over the visible ones, so the last three or so of a cropped 10-bit 4:2:0 picture are never written:
+    /// uninitialised memory there, black in a fresh process and black here. (The right edge of a cropped
+    /// picture of odd coded width, which no codec in use makes, repeats its last visible chroma instead.)
+    Approximate,
+}
+
+/// Why a picture cannot be converted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ColourError {
+    /// Width or height is zero.
+    #[error("the picture is empty: {width} × {height}")]
+    Empty {
+        /// Visible pixels per row.
+        width: usize,
+        /// Visible rows.
+        height: usize,
+    },
+    /// The coded size is smaller than the visible one, or too large to compute with.
+    #[error(
+        "the coded size {coded_width} × {coded_height} does not fit a picture of {width} × {height}"
+    )]
+    CodedSize {
+        /// Visible pixels per row.
+        width: usize,
+        /// Visible rows.
+        height: usize,
+        /// Pixels per row before cropping.
+        coded_width: usize,
+        /// Rows before cropping.
+        coded_height: usize,
+    },
+    /// Neither 8 nor 10 bits.
+    #[error("samples of {0} bits are not supported, only 8 and 10")]
+    BitDepth(u8),
+    /// Rows overlap: the stride is shorter than a row.
+    #[error("plane {plane}: a stride of {stride} bytes is shorter than a row of {row} bytes")]
+    Stride {
+        /// 0, 1, 2 for Y, U, V.
+        plane: usize,
+        /// Bytes from one row to the next.
+        stride: usize,
+        /// Bytes of visible samples in a row.
+        row: usize,
+    },
+    /// The slice ends before the last visible sample.
+    #[error("plane {plane} has {actual} bytes, its visible part needs {needed}")]
+    PlaneTooShort {
+        /// 0, 1, 2 for Y, U, V.
+        plane: usize,
+        /// Bytes given.
+        actual: usize,
+        /// Bytes up to the last visible sample.
+        needed: usize,
+    },
+}
+
+/// Largest coded side: beyond it filter positions would leave 32 bits; swscale refuses far smaller pictures.
+const SIDE_MAX: usize = 1 << 15;
+
+impl Picture<'_> {
+    /// Checks that every visible sample is inside its plane; all later indexing relies on it.
+    fn validate(&self) -> Result<(), ColourError> {
+        let (width, height) = (self.width, self.height);
+        if width == 0 || height == 0 {
+            return Err(ColourError::Empty { width, height });
+        }
+        let (coded_width, coded_height) = (self.coded_width, self.coded_height);
+        if coded_width < width
+            || coded_height < height
+            || coded_width > SIDE_MAX
+            || coded_height > SIDE_MAX
+        {
+            return Err(ColourError::CodedSize {
+                width,
+                height,
+                coded_width,
+                coded_height,
+            });
+        }
+        if self.bit_depth != 8 && self.bit_depth != 10 {
+            return Err(ColourError::BitDepth(self.bit_depth));
+        }
+        for plane in 0..self.layout.plane_count() {
+            let (columns, rows) = self.plane_size(plane);
+            let row = columns * self.sample_bytes();
+            let stride = self.strides[plane];
+            if stride < row && rows > 1 {
+                return Err(ColourError::Stride { plane, stride, row });
+            }
+            // Saturation makes an absurd stride a plane that is too short.
+            let needed = stride.saturating_mul(rows - 1).saturating_add(row);
+            let actual = self.planes[plane].len();
+            if actual < needed {
+                return Err(ColourError::PlaneTooShort {
+                    plane,
+                    actual,
+                    needed,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Visible columns and rows of a plane, in samples.
+    fn plane_size(&self, plane: usize) -> (usize, usize) {
+        if plane == 0 {
+            (self.width, self.height)
+        } else {
+            self.layout.chroma_size(self.width, self.height)
+        }
+    }
+
+    /// Bytes per sample.
+    fn sample_bytes(&self) -> usize {
+        if self.bit_depth > 8 { 2 } else { 1 }
+    }
+
+    /// The visible bytes of row `row` of a plane.
+    fn row(&self, plane: usize, row: usize) -> &[u8] {
+        let bytes = self.plane_size(plane).0 * self.sample_bytes();
+        let start = row * self.strides[plane];
+        &self.planes[plane][start..start + bytes]
+    }
+}
+
+/// Turns pictures into RGB; keeps its working rows and filters from one picture to the next.
+#[derive(Debug, Default)]
+pub struct Converter {
+    unscaled: Unscaled,
+    general: General,
+}
+
+impl Converter {
+    /// A converter without scratch; the first picture allocates it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes `picture` into `out`, which takes the visible size: `[height, width, 3]` u8, R G B.
+    ///
+    /// # Errors
+    /// When the geometry is impossible or a plane is too short; `out` is then untouched.
+    pub fn to_rgb(
+        &mut self,
+        picture: &Picture<'_>,
+        out: &mut RgbFrame,
+    ) -> Result<Exactness, ColourError> {
+        picture.validate()?;
+        out.resize(picture.width, picture.height);
+        let eight_bit = picture.bit_depth == 8;
+        let even = picture.coded_height.is_multiple_of(2);
+        match picture.layout {
+            Layout::Gray if eight_bit => {
+                copy_gray(picture, out);
+                Ok(Exactness::Exact)
+            }
+            Layout::Yuv420 | Layout::Yuv422 if eight_bit && even => {
+                self.unscaled.convert(picture, out);
+                Ok(Exactness::Exact)
+            }
+            _ => Ok(self.general.convert(picture, out)),
+        }
+    }
+}
+
+/// 8-bit gray goes through a palette whose entry `i` is `(i, i, i)`.
+fn copy_gray(picture: &Picture<'_>, out: &mut RgbFrame) {
+    let rows = out.pixels_mut().chunks_exact_mut(picture.width * 3);
+    for (y, target) in rows.enumerate() {
+        let (pixels, _) = target.as_chunks_mut::<3>();
+        for (pixel, &luma) in pixels.iter_mut().zip(picture.row(0, y)) {
+            *pixel = [luma; 3];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

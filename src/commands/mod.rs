@@ -1,0 +1,20 @@
+//! One file a subcommand: composition of the rooms, no behaviour of its own.
+
+pub mod demo;
+pub mod inspect;
+pub mod process;
+
+use crate::cli::{Cli, Command};
+use crate::exit::{Exit, Failure};
+
+/// Runs the chosen subcommand.
+///
+/// # Errors
+/// With the exit code and what to tell the user.
+pub fn run(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Process(args) => process::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Demo(args) => demo::run(&args),
+    }
+}

@@ -1,0 +1,87 @@
+//! Exit codes, after BSD's sysexits, and the errors that carry one.
+
+use crate::inference::BundleError;
+use crate::source::dataset::DatasetError;
+use crate::store::StoreError;
+use crate::wlasl::metadata::MetadataError;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All is done; skipped clips are data, not failure.
+    Done = 0,
+    /// Nothing could be extracted.
+    Nothing = 1,
+    /// The command line is wrong.
+    Usage = 64,
+    /// A data or model file is bad.
+    BadData = 65,
+    /// An input is missing.
+    NoInput = 66,
+    /// A bug or a failing runtime.
+    Bug = 70,
+    /// The output cannot be created.
+    CannotCreate = 73,
+    /// Reading or writing failed on the way.
+    InOut = 74,
+}
+
+/// An error with the code to end with.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What to tell the user.
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    /// `error` with `exit`.
+    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            exit,
+            error: error.into(),
+        }
+    }
+}
+
+impl From<DatasetError> for Failure {
+    fn from(error: DatasetError) -> Self {
+        let exit = match error {
+            DatasetError::JsonTooLarge { .. } | DatasetError::BadArchive { .. } => Exit::BadData,
+            _ => Exit::NoInput,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<MetadataError> for Failure {
+    fn from(error: MetadataError) -> Self {
+        Self::new(Exit::BadData, error)
+    }
+}
+
+impl From<BundleError> for Failure {
+    fn from(error: BundleError) -> Self {
+        let exit = match error {
+            BundleError::Missing { .. } | BundleError::NoModels { .. } | BundleError::Io { .. } => {
+                Exit::NoInput
+            }
+            BundleError::Manifest(_) => Exit::Bug,
+            _ => Exit::BadData,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let exit = match error {
+            StoreError::Occupied { .. } => Exit::CannotCreate,
+            StoreError::Broken { .. } => Exit::BadData,
+            StoreError::Write { .. } | StoreError::Read { .. } => Exit::InOut,
+        };
+        Self::new(exit, error)
+    }
+}

@@ -1,0 +1,176 @@
+//! One picture in, hands out: palm crop → palm model → suppression → squares → hand model → landmarks.
+//! Source: `HAND_LANDMARKER` specification, sections 0, 6 and 7.
+
+use super::landmarks::{self, Hand, HandOutputs};
+use super::tracker::Tracker;
+use super::warp::{Border, Warp};
+use super::{nms, palm, roi};
+use crate::frame::RgbFrame;
+use crate::geometry::{ImageRect, PixelRect, Size};
+
+/// A model run failed; the text is the runtime's.
+#[derive(Debug, thiserror::Error)]
+#[error("model run failed: {0}")]
+pub struct ModelError(pub String);
+
+/// A loaded model with one f32 input. Implemented by the inference backends.
+pub trait Model {
+    /// The input tensor, NHWC f32 in 0..=1, to be filled before [`Model::invoke`].
+    fn input(&mut self) -> &mut [f32];
+    /// Runs the model.
+    ///
+    /// # Errors
+    /// What the runtime said; the outputs are then not to be used.
+    fn invoke(&mut self) -> Result<(), ModelError>;
+    /// Copies output `index`, in the order of the model's file, to `out`.
+    ///
+    /// # Errors
+    /// When there is no such output or its size is not that of `out`.
+    fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError>;
+}
+
+/// What the user can set; the defaults are MediaPipe's, with two hands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// At most so many hands.
+    pub num_hands: usize,
+    /// Palms below this score are no palms (inclusive), 0..=1.
+    pub detection_min: f32,
+    /// Hands must be above this presence, 0..=1.
+    pub presence_min: f32,
+    /// VIDEO mode: a palm that overlaps a tracked hand by more than this is that hand, 0..=1.
+    pub tracking_iou: f32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            num_hands: 2,
+            detection_min: 0.5,
+            presence_min: 0.5,
+            tracking_iou: 0.5,
+        }
+    }
+}
+
+/// The two models with all that they need between them. Not shared: one a worker.
+#[derive(Debug)]
+pub struct Detector<M> {
+    palm_model: M,
+    hand_model: M,
+    options: Options,
+    warp: Warp,
+    anchors: Vec<[f32; 2]>,
+    boxes: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl<M: Model> Detector<M> {
+    /// A detector over the palm and the hand model.
+    pub fn new(palm_model: M, hand_model: M, options: Options) -> Self {
+        Self {
+            palm_model,
+            hand_model,
+            options,
+            warp: Warp::default(),
+            anchors: palm::anchors(),
+            boxes: vec![0.0; palm::ANCHORS * palm::BOX_FLOATS],
+            logits: vec![0.0; palm::ANCHORS],
+        }
+    }
+
+    /// IMAGE mode: the hands in `frame`, best palm first, without memory of earlier frames.
+    ///
+    /// # Errors
+    /// When a model fails.
+    pub fn detect(&mut self, frame: &RgbFrame) -> Result<Vec<Hand>, ModelError> {
+        let rects = self.palm_rects(frame)?;
+        self.hands(frame, &rects)
+    }
+
+    /// VIDEO mode: hands of the frame before are followed, the palm model runs only when one may be missing.
+    ///
+    /// # Errors
+    /// When a model fails; the tracker is then as before.
+    pub fn track(
+        &mut self,
+        tracker: &mut Tracker,
+        frame: &RgbFrame,
+    ) -> Result<Vec<Hand>, ModelError> {
+        let rects = if tracker.is_full(self.options.num_hands) {
+            tracker.join(&[], &self.options)
+        } else {
+            let palms = self.palm_rects(frame)?;
+            tracker.join(&palms, &self.options)
+        };
+        let hands = self.hands(frame, &rects)?;
+        tracker.follow(&hands, Size::of(frame));
+        Ok(hands)
+    }
+
+    /// The squares to look for hands in, at most `num_hands`.
+    fn palm_rects(&mut self, frame: &RgbFrame) -> Result<Vec<ImageRect>, ModelError> {
+        let size = Size::of(frame);
+        let side = size.width_f32().max(size.height_f32());
+        let whole = PixelRect {
+            cx: 0.5 * size.width_f32(),
+            cy: 0.5 * size.height_f32(),
+            w: side,
+            h: side,
+            rotation_rad: 0.0,
+        };
+        self.warp.crop(
+            frame,
+            &whole,
+            palm::INPUT_SIDE,
+            Border::Zero,
+            self.palm_model.input(),
+        );
+        self.palm_model.invoke()?;
+        self.palm_model.output(0, &mut self.boxes)?;
+        self.palm_model.output(1, &mut self.logits)?;
+        let palms = palm::decode(
+            &self.boxes,
+            &self.logits,
+            &self.anchors,
+            self.options.detection_min,
+        );
+        let rects = nms::weighted(palms)
+            .iter()
+            .take(self.options.num_hands)
+            .map(|p| roi::from_palm(&palm::from_crop_to_image(p, size), size))
+            .collect();
+        Ok(rects)
+    }
+
+    /// Runs the hand model on each square and drops what is no hand or a second sight of one.
+    fn hands(&mut self, frame: &RgbFrame, rects: &[ImageRect]) -> Result<Vec<Hand>, ModelError> {
+        let size = Size::of(frame);
+        let mut hands = Vec::with_capacity(rects.len());
+        for rect in rects {
+            self.warp.crop(
+                frame,
+                &rect.to_pixels(size),
+                landmarks::INPUT_SIDE,
+                Border::Replicate,
+                self.hand_model.input(),
+            );
+            self.hand_model.invoke()?;
+            let (mut points, mut world) = ([0.0; 63], [0.0; 63]);
+            let (mut presence, mut right) = ([0.0], [0.0]);
+            self.hand_model.output(0, &mut points)?;
+            self.hand_model.output(1, &mut presence)?;
+            self.hand_model.output(2, &mut right)?;
+            self.hand_model.output(3, &mut world)?;
+            let outputs = HandOutputs {
+                landmarks: &points,
+                presence: presence[0],
+                right: right[0],
+                world: &world,
+            };
+            hands.extend(landmarks::decode(&outputs, rect, self.options.presence_min));
+        }
+        landmarks::deduplicate(&mut hands, size);
+        Ok(hands)
+    }
+}

@@ -1,0 +1,96 @@
+//! VIDEO mode's memory: where the hands of the last frame should be in the next one.
+//! Source: `HAND_LANDMARKER` specification, section 7. No smoothing, no clock: a frame follows a frame.
+
+use super::detector::Options;
+use super::landmarks::Hand;
+use super::roi;
+use crate::geometry::{ImageRect, Size, UprightBox};
+
+/// The squares to look at first in the next frame; one tracker a clip.
+#[derive(Clone, Debug, Default)]
+pub struct Tracker {
+    next: Vec<ImageRect>,
+}
+
+impl Tracker {
+    /// Whether all `num_hands` hands are being followed, so that the palm model is not needed.
+    #[must_use]
+    pub fn is_full(&self, num_hands: usize) -> bool {
+        self.next.len() >= num_hands
+    }
+
+    /// Followed squares first, then those of `palms` that are new; at most `num_hands`.
+    #[must_use]
+    pub fn join(&self, palms: &[ImageRect], options: &Options) -> Vec<ImageRect> {
+        let mut rects = self.next.clone();
+        for palm in palms {
+            let known = rects
+                .iter()
+                .any(|r| upright(r).iou(&upright(palm)) > options.tracking_iou);
+            if !known {
+                rects.push(*palm);
+            }
+        }
+        rects.truncate(options.num_hands);
+        rects
+    }
+
+    /// Remembers where `hands` will be looked for next.
+    pub fn follow(&mut self, hands: &[Hand], size: Size) {
+        self.next = hands
+            .iter()
+            .map(|h| roi::from_landmarks(&h.landmarks, size))
+            .collect();
+    }
+}
+
+/// The box of a rect with its rotation ignored; the half is taken in f64, as MediaPipe does.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "rounded to f32 after the f64 half"
+)]
+fn upright(rect: &ImageRect) -> UprightBox {
+    let edge = |centre: f32, side: f32| (f64::from(centre) - f64::from(side) / 2.0) as f32;
+    UprightBox {
+        x: edge(rect.cx, rect.w),
+        y: edge(rect.cy, rect.h),
+        w: rect.w,
+        h: rect.h,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rect(cx: f32) -> ImageRect {
+        ImageRect {
+            cx,
+            cy: 0.5,
+            w: 0.2,
+            h: 0.2,
+            rotation_rad: 0.3,
+        }
+    }
+
+    #[test]
+    fn followed_hands_come_first_and_known_palms_are_dropped() {
+        let tracker = Tracker {
+            next: vec![rect(0.5)],
+        };
+        let options = Options::default();
+        assert!(!tracker.is_full(2) && tracker.is_full(1));
+        assert_eq!(
+            tracker.join(&[rect(0.51), rect(0.8)], &options),
+            vec![rect(0.5), rect(0.8)]
+        );
+        assert_eq!(
+            tracker.join(&[rect(0.1), rect(0.8)], &options),
+            vec![rect(0.5), rect(0.1)]
+        );
+        assert_eq!(
+            Tracker::default().join(&[rect(0.1)], &options),
+            vec![rect(0.1)]
+        );
+    }
+}

@@ -1,0 +1,434 @@
+//! Finds, reads and checks model files: `.tflite` files or Google's `hand_landmarker.task` bundle, each held against
+//! the SHA-256 of `models/manifest.json`, which is compiled in.
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The manifest of everything that is fetched, as shipped.
+const MANIFEST: &str = include_str!("../../models/manifest.json");
+
+/// No hand model comes near this size; a larger file is a mistake.
+const MODEL_BYTES_MAX: u64 = 256 << 20;
+
+/// Which of the two models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The palm detector.
+    Palm,
+    /// The hand landmark model.
+    Hand,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Palm => "palm",
+            Self::Hand => "hand",
+        })
+    }
+}
+
+/// Why a model cannot be used. All but `Missing` and `Manifest` are bad data.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// No file there.
+    #[error(
+        "{role} model {path} not found; run `make setup`, or name a .tflite or hand_landmarker.task file with --{role}-model or --models"
+    )]
+    Missing {
+        /// Which model.
+        role: Role,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// No default folder holds the models.
+    #[error(
+        "no models found beside the program ({looked}); run `make setup`, or name the folder or hand_landmarker.task file with --models"
+    )]
+    NoModels {
+        /// The folders looked in.
+        looked: String,
+    },
+    /// Could not be read.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// Not one of the pinned files.
+    #[error(
+        "{path} has SHA-256 {found}, which is not the {role} model (pinned: {pinned}); the file is damaged, truncated or another model: run `make setup` again, or say --trust-models if you mean it"
+    )]
+    Hash {
+        /// Which model.
+        role: Role,
+        /// The file, with its member for a bundle.
+        path: String,
+        /// What it hashes to.
+        found: String,
+        /// What would be accepted.
+        pinned: String,
+    },
+    /// A `.task` file that is no bundle of hand models.
+    #[error(
+        "{path} is not a usable hand_landmarker.task bundle: {reason}; fetch it again or use the two .tflite files"
+    )]
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Another number, type or shape of tensors.
+    #[error("{path} is not a {role} model: {what}; expected {expected}, found {found}")]
+    Shape {
+        /// Which model.
+        role: Role,
+        /// The file.
+        path: String,
+        /// Which tensor.
+        what: String,
+        /// From the manifest.
+        expected: String,
+        /// From the file.
+        found: String,
+    },
+    /// The runtime refused the file.
+    #[error(
+        "the TFLite runtime cannot use {path} as the {role} model: {reason}; the file is damaged or needs operators that this runtime lacks"
+    )]
+    Runtime {
+        /// Which model.
+        role: Role,
+        /// The file.
+        path: String,
+        /// The runtime's words.
+        reason: String,
+    },
+    /// The compiled-in manifest does not parse: a bug.
+    #[error("models/manifest.json as compiled in is broken: {0}")]
+    Manifest(serde_json::Error),
+}
+
+/// Name, type and shape of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct TensorSpec {
+    /// The tensor's name in the file.
+    pub name: String,
+    /// `f32` throughout.
+    pub dtype: String,
+    /// Dimensions, batch first.
+    pub shape: Vec<usize>,
+}
+
+/// What the manifest says of one model.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ModelSpec {
+    /// Which model.
+    pub role: Role,
+    /// File name in a model folder.
+    pub file: String,
+    /// Pinned hash of that file.
+    pub sha256: String,
+    /// Name inside the bundle.
+    pub bundle_member: String,
+    /// Pinned hash of that member.
+    pub bundle_sha256: String,
+    /// The one input.
+    pub input: TensorSpec,
+    /// Outputs in the file's order.
+    pub outputs: Vec<TensorSpec>,
+}
+
+/// A pinned TFLite library.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RuntimeSpec {
+    /// Pinned hash.
+    pub sha256: String,
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    models: Vec<ModelSpec>,
+    runtimes: Vec<RuntimeSpec>,
+}
+
+/// A model's bytes with where they came from.
+#[derive(Clone, Debug)]
+pub struct ModelFile {
+    /// What it must look like.
+    pub spec: ModelSpec,
+    /// File, with the member for a bundle; for messages.
+    pub origin: String,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// A flatbuffer.
+    pub bytes: Vec<u8>,
+}
+
+/// Both models.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    /// The palm detector.
+    pub palm: ModelFile,
+    /// The hand landmark model.
+    pub hand: ModelFile,
+}
+
+/// Where the user wants the models from.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// A folder with both files, or a `.task` bundle.
+    pub models: Option<PathBuf>,
+    /// The palm model alone: `.tflite` or `.task`.
+    pub palm: Option<PathBuf>,
+    /// The hand model alone: `.tflite` or `.task`.
+    pub hand: Option<PathBuf>,
+    /// Take files whose hash is not pinned.
+    pub trust: bool,
+}
+
+impl Bundle {
+    /// Reads and checks both models.
+    ///
+    /// # Errors
+    /// See [`BundleError`].
+    pub fn load(selection: &Selection) -> Result<Self, BundleError> {
+        let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(BundleError::Manifest)?;
+        let read = |role: Role, own: &Option<PathBuf>| {
+            let spec = manifest.models.iter().find(|m| m.role == role).cloned();
+            let spec = spec.ok_or_else(|| BundleError::Missing {
+                role,
+                path: "manifest.json".into(),
+            })?;
+            let path = match own.as_ref().or(selection.models.as_ref()) {
+                Some(path) => path.clone(),
+                None => default_folder(&spec)?,
+            };
+            let path = if path.is_dir() {
+                path.join(&spec.file)
+            } else {
+                path
+            };
+            read_model(spec, &path, selection.trust)
+        };
+        Ok(Self {
+            palm: read(Role::Palm, &selection.palm)?,
+            hand: read(Role::Hand, &selection.hand)?,
+        })
+    }
+}
+
+/// SHA-256 of the pinned TFLite libraries, all architectures.
+///
+/// # Errors
+/// When the compiled-in manifest is broken.
+pub fn pinned_runtimes() -> Result<Vec<String>, BundleError> {
+    let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(BundleError::Manifest)?;
+    Ok(manifest.runtimes.into_iter().map(|r| r.sha256).collect())
+}
+
+/// Lower-case hex SHA-256.
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
+}
+
+/// The first folder near the program that holds the models: installed (`../lib/handloom/models`) or in the source
+/// tree (`models/fetched` in a folder above).
+fn default_folder(spec: &ModelSpec) -> Result<PathBuf, BundleError> {
+    let exe = std::env::current_exe()
+        .and_then(|p| p.canonicalize())
+        .unwrap_or_default();
+    let installed = exe.parent().map(|d| d.join("../lib/handloom/models"));
+    let source = exe.ancestors().skip(1).map(|d| d.join("models/fetched"));
+    let folders: Vec<PathBuf> = installed.into_iter().chain(source).collect();
+    folders
+        .iter()
+        .find(|d| d.join(&spec.file).is_file())
+        .cloned()
+        .ok_or_else(|| BundleError::NoModels {
+            looked: folders
+                .iter()
+                .take(4)
+                .map(|d| d.display().to_string())
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
+}
+
+fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, BundleError> {
+    let role = spec.role;
+    if !path.exists() {
+        return Err(BundleError::Missing {
+            role,
+            path: path.to_path_buf(),
+        });
+    }
+    let io = |source| BundleError::Io {
+        path: path.to_path_buf(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(io)?;
+    file.take(MODEL_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
+    let (bytes, origin, pinned) =
+        if bytes.starts_with(b"PK") || path.extension().is_some_and(|e| e == "task") {
+            let member = bundle_member(path, bytes, &spec.bundle_member)?;
+            (
+                member,
+                format!("{} ({})", path.display(), spec.bundle_member),
+                &spec.bundle_sha256,
+            )
+        } else {
+            (bytes, path.display().to_string(), &spec.sha256)
+        };
+    let sha256 = sha256_hex(&bytes);
+    // A member unpacked from the bundle by hand is as good as the wheel's file.
+    if !trust && sha256 != spec.sha256 && sha256 != spec.bundle_sha256 {
+        return Err(BundleError::Hash {
+            role,
+            path: origin,
+            found: sha256,
+            pinned: pinned.clone(),
+        });
+    }
+    Ok(ModelFile {
+        spec,
+        origin,
+        sha256,
+        bytes,
+    })
+}
+
+fn bundle_member(path: &Path, bytes: Vec<u8>, name: &str) -> Result<Vec<u8>, BundleError> {
+    let broken = |reason: String| BundleError::Bundle {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let mut archive =
+        zip::ZipArchive::new(std::io::Cursor::new(bytes)).map_err(|e| broken(e.to_string()))?;
+    let member = archive
+        .by_name(name)
+        .map_err(|e| broken(format!("{name}: {e}")))?;
+    let mut out = Vec::new();
+    member
+        .take(MODEL_BYTES_MAX)
+        .read_to_end(&mut out)
+        .map_err(|e| broken(format!("{name}: {e}")))?;
+    Ok(out)
+}
+
+/// SHA-256 of the TFLite library that this process runs on, with its path; `None` where it cannot be told.
+#[must_use]
+pub fn loaded_runtime() -> Option<(PathBuf, String)> {
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    let line = maps
+        .lines()
+        .find(|l| l.ends_with("/libtensorflowlite_c.so"))?;
+    let path = PathBuf::from(&line[line.find('/')?..]);
+    let sha256 = sha256_hex(&fs::read(&path).ok()?);
+    Some((path, sha256))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fetched() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fetched")
+    }
+
+    fn load(path: &Path, trust: bool) -> Result<Bundle, BundleError> {
+        Bundle::load(&Selection {
+            models: Some(path.to_path_buf()),
+            trust,
+            ..Selection::default()
+        })
+    }
+
+    #[test]
+    fn the_fetched_models_are_the_pinned_ones() {
+        let bundle = load(&fetched(), false).unwrap();
+        assert_eq!(bundle.palm.sha256, bundle.palm.spec.sha256);
+        assert_eq!(bundle.hand.spec.input.shape, [1, 224, 224, 3]);
+        let (_, runtime) = loaded_runtime().expect("tflite is linked");
+        assert!(pinned_runtimes().unwrap().contains(&runtime));
+    }
+
+    #[test]
+    fn damaged_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let palm = fs::read(fetched().join("palm_detection_full.tflite")).unwrap();
+        let target = dir.path().join("palm_detection_full.tflite");
+        let say = || load(dir.path(), false).unwrap_err().to_string();
+        assert!(say().contains("palm model"), "{}", say());
+        fs::write(&target, &palm[..palm.len() / 2]).unwrap();
+        assert!(
+            say().contains("SHA-256") && say().contains("palm_detection_full.tflite"),
+            "{}",
+            say()
+        );
+        let mut flipped = palm.clone();
+        flipped[1000] ^= 1;
+        fs::write(&target, &flipped).unwrap();
+        assert!(matches!(
+            load(dir.path(), false),
+            Err(BundleError::Hash { .. })
+        ));
+        fs::write(&target, b"").unwrap();
+        assert!(matches!(
+            load(dir.path(), false),
+            Err(BundleError::Hash { .. })
+        ));
+    }
+
+    #[test]
+    fn a_bundle_that_is_none_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let task = dir.path().join("hand_landmarker.task");
+        fs::write(&task, b"PK but no zip").unwrap();
+        assert!(matches!(
+            load(&task, false),
+            Err(BundleError::Bundle { .. })
+        ));
+    }
+
+    #[test]
+    fn a_bundle_gives_both_models() {
+        let dir = tempfile::tempdir().unwrap();
+        let task = dir.path().join("hand_landmarker.task");
+        let mut zip = zip::ZipWriter::new(File::create(&task).unwrap());
+        let options = zip::write::SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored);
+        for (file, member) in [
+            ("palm_detection_full.tflite", "hand_detector.tflite"),
+            (
+                "hand_landmark_full.tflite",
+                "hand_landmarks_detector.tflite",
+            ),
+        ] {
+            zip.start_file(member, options).unwrap();
+            std::io::Write::write_all(&mut zip, &fs::read(fetched().join(file)).unwrap()).unwrap();
+        }
+        zip.finish().unwrap();
+        let bundle = load(&task, false).unwrap();
+        assert!(
+            bundle
+                .hand
+                .origin
+                .ends_with("(hand_landmarks_detector.tflite)")
+        );
+    }
+}

@@ -1,0 +1,42 @@
+//! Handloom turns sign-language video into training sequences, with MediaPipe's hand models, bit for bit as the
+//! notebook that it replaces did.
+//!
+//! # A frame's journey
+//!
+//! [`wlasl::metadata`] reads the dataset's JSON, [`wlasl::plan`] says which clips are processed in which order.
+//! [`pipeline`] hands the clips to workers. A worker opens its clip ([`source::video`]), [`sequence::sampling`] says
+//! which frames it looks at, [`colour`] turns a decoded frame into the RGB that the notebook saw, [`hand::detector`]
+//! finds the hands in it ([`hand::warp`] cuts, a [`hand::Model`] from [`inference`] runs, [`hand::palm`],
+//! [`hand::nms`], [`hand::roi`], [`hand::landmarks`] read), and [`sequence::normalise`] makes the 126 numbers.
+//! Back in plan order, [`wlasl::judge`] gives each clip its state and [`store`] writes the files.
+//!
+//! # The rooms
+//!
+//! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
+//! [`sequence`], [`wlasl`], [`render`]. Shell, each wrapping one library or device: [`inference`] (TFLite),
+//! [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`report`] (the
+//! terminal). No shell room imports another; only [`commands`] knows everyone.
+//!
+//! # What holds, each with a test
+//!
+//! * Pure rooms cannot reach the outside; rooms import one way (`tests/house.rs`).
+//! * Equal input, settings and models give equal bytes, whatever the workers (`tests/process.rs`).
+//! * Every instance of the metadata ends in exactly one state, whatever the bytes of clip and metadata
+//!   (`tests/bad_input.rs`).
+//! * A file of ours is whole or not there ([`store::durable`]).
+
+pub mod cli;
+pub mod colour;
+pub mod commands;
+pub mod exit;
+pub mod frame;
+pub mod geometry;
+pub mod hand;
+pub mod inference;
+pub mod pipeline;
+pub mod render;
+pub mod report;
+pub mod sequence;
+pub mod source;
+pub mod store;
+pub mod wlasl;

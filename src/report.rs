@@ -1,0 +1,194 @@
+//! What a job tells people: a bar and a table on a terminal, JSON lines elsewhere.
+
+use crate::wlasl::judge::{Judge, State};
+use crate::wlasl::plan::Plan;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Instances per state.
+pub type Tally = BTreeMap<State, usize>;
+
+/// Tells the progress of one job.
+pub struct Reporter {
+    bar: Option<ProgressBar>,
+    is_human: bool,
+    started: Instant,
+    total: usize,
+    done: usize,
+}
+
+impl Reporter {
+    /// For people when `human`, or when it is `None` and stdout is a terminal; else JSON lines.
+    #[must_use]
+    pub fn new(human: Option<bool>) -> Self {
+        let is_human = human.unwrap_or_else(|| std::io::stdout().is_terminal());
+        Self {
+            bar: None,
+            is_human,
+            started: Instant::now(),
+            total: 0,
+            done: 0,
+        }
+    }
+
+    /// Text for people; `event` in its place for programs.
+    pub fn say(&self, text: &str, event: &Value) {
+        if self.is_human {
+            line(text);
+        } else {
+            line(&event.to_string());
+        }
+    }
+
+    /// The job begins with so many clips.
+    pub fn begin(&mut self, clips: usize) {
+        self.total = clips;
+        self.started = Instant::now();
+        if !self.is_human {
+            return;
+        }
+        let template = "{bar:30} {pos}/{len} clips  {per_sec}  ETA {eta}  {msg}";
+        let style =
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = style.with_key(
+            "per_sec",
+            |s: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
+                // A failing bar is no reason to stop a job.
+                write!(w, "{:.0}/min", s.per_sec() * 60.0).ok();
+            },
+        );
+        let bar = ProgressBar::new(clips as u64).with_style(style);
+        bar.enable_steady_tick(Duration::from_millis(500));
+        self.bar = Some(bar);
+    }
+
+    /// A clip is judged.
+    pub fn clip(
+        &mut self,
+        gloss: &str,
+        video_id: &str,
+        state: State,
+        reason: Option<&str>,
+        tally: &Tally,
+    ) {
+        self.done += 1;
+        if let Some(bar) = &self.bar {
+            let counts: Vec<String> = tally
+                .iter()
+                .map(|(s, n)| format!("{} {n}", s.name()))
+                .collect();
+            bar.set_message(counts.join(", "));
+            bar.set_position(self.done as u64);
+        }
+        if !self.is_human {
+            let seconds = self.started.elapsed().as_secs_f64();
+            #[expect(clippy::cast_precision_loss, reason = "counts of clips")]
+            let (done, left) = (self.done as f64, (self.total - self.done) as f64);
+            let round = |v: f64| (v * 10.0).round() / 10.0;
+            let event = json!({
+                "event": "clip", "gloss": gloss, "video_id": video_id, "state": state.name(), "reason": reason,
+                "done": self.done, "of": self.total,
+                "clips_per_min": round(done / seconds.max(1e-3) * 60.0), "eta_s": round(seconds / done * left),
+            });
+            line(&event.to_string());
+        }
+    }
+
+    /// A warning for the user that does not stop the job.
+    pub fn warn(&self, text: &str) {
+        let show = || tracing::warn!("{text}");
+        match &self.bar {
+            Some(bar) => bar.suspend(show),
+            None => show(),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The closing table, in the notebook's order: processed, skipped, by reason, per gloss.
+#[must_use]
+pub fn closing_table(tally: &Tally, judge: &Judge, elapsed: Duration) -> String {
+    let count = |s: State| tally.get(&s).copied().unwrap_or(0);
+    let skipped: usize = [State::TooShort, State::Empty, State::Unreadable]
+        .into_iter()
+        .map(count)
+        .sum();
+    let clips = count(State::Accepted) + skipped;
+    let mut out = format!(
+        "\nProcessing complete!\n  Total processed: {}\n  Total skipped: {skipped}\n",
+        count(State::Accepted)
+    );
+    let mut put = |text: String| out.push_str(&text);
+    for state in State::ALL
+        .into_iter()
+        .filter(|s| *s != State::Accepted && count(*s) > 0)
+    {
+        put(format!(
+            "    {:<13}{:>7}  {}\n",
+            state.name(),
+            count(state),
+            explain(state)
+        ));
+    }
+    let minutes = elapsed.as_secs_f64() / 60.0;
+    #[expect(clippy::cast_precision_loss, reason = "counts of clips")]
+    put(format!(
+        "  {clips} clips in {:.1} s, {:.0} clips/min\n",
+        minutes * 60.0,
+        clips as f64 / minutes.max(1e-6)
+    ));
+    put("\n  Sample distribution:\n".to_owned());
+    for (gloss, n) in judge.per_gloss() {
+        put(format!("    {gloss}: {n}\n"));
+    }
+    out
+}
+
+fn explain(state: State) -> &'static str {
+    match state {
+        State::Accepted => "in the npz file",
+        State::TooShort => "a hand in too few frames",
+        State::Empty => "no frame in the frame range",
+        State::Missing => "no clip on disk",
+        State::Unreadable => "cannot be decoded, see manifest.jsonl",
+        State::OverLimit => "gloss has enough clips",
+        State::NotSelected => "gloss not processed",
+    }
+}
+
+/// The plan as a list for people: one line a record.
+#[must_use]
+pub fn plan_table(
+    plan: &Plan,
+    describe: impl Fn(&crate::wlasl::plan::Record) -> (State, String),
+) -> String {
+    let mut out = String::new();
+    for record in &plan.records {
+        let (state, reason) = describe(record);
+        let what = if state == State::Accepted {
+            "process"
+        } else {
+            state.name()
+        };
+        let id = record.video_id.as_deref().unwrap_or("-");
+        // Writing to a String cannot fail.
+        writeln!(out, "{what:<13} {id:<8} {:<20} {reason}", record.gloss).ok();
+    }
+    out
+}
+
+/// Prints to stdout; a reader that went away must not kill the job.
+#[expect(clippy::let_underscore_must_use, reason = "nobody is left to tell")]
+pub fn line(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{}", text.trim_end_matches('\n'));
+}

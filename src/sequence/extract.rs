@@ -1,0 +1,123 @@
+//! A clip's pictures → one sequence: which frames are looked at, what was seen, the notebook's numbers.
+
+use super::normalise::{FEATURES, SLOTS, features, has_hand};
+use super::sampling::{Window, sampled, window};
+use crate::frame::{FrameSource, SourceError};
+use crate::hand::landmarks::LANDMARKS;
+use crate::hand::{Detector, Hand, Handedness, Model, ModelError, Tracker};
+use ndarray::Array2;
+use std::num::NonZeroU64;
+
+/// What the user can set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Frames a sequence.
+    pub length: usize,
+    /// Every so many frames one is looked at.
+    pub stride: NonZeroU64,
+    /// VIDEO mode: hands are followed from looked-at frame to looked-at frame.
+    pub tracking: bool,
+}
+
+/// What the detector said of one looked-at frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrameRecord {
+    /// Index in the clip, from 0.
+    pub frame_index: i32,
+    /// Hands found, at most [`SLOTS`].
+    pub hand_count: u8,
+    /// `[slot][landmark][x, y, z]` as detected; empty slots are zero.
+    pub landmarks: [[[f32; 3]; LANDMARKS]; SLOTS],
+    /// 0 left, 1 right, -1 none.
+    pub handedness: [i8; SLOTS],
+    /// Probability of that side; 0 for empty slots.
+    pub handedness_score: [f32; SLOTS],
+}
+
+/// A clip's sequence with what it was made from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sequence {
+    /// `[length, 126]` f32, padded with zero rows at the end.
+    pub features: Array2<f32>,
+    /// The looked-at frames, at most `length`.
+    pub frames: Vec<FrameRecord>,
+    /// Frames with a hand, by the notebook's measure.
+    pub frames_with_hand: usize,
+    /// Which part of the clip was asked for.
+    pub window: Window,
+    /// How many frames the container declares.
+    pub declared_frames: u64,
+}
+
+/// Why a clip gave no sequence.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtractError {
+    /// The clip's fault.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The runtime's fault: no clip would fare better.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// Reads `source` from its first frame and makes the sequence of its frames `frame_start..frame_end` (as in the
+/// metadata: 0-based here, 0 and below meaning "from the start" and "to the end").
+///
+/// # Errors
+/// When the first picture cannot be had or a model fails. A source that ends early is no error.
+pub fn extract<M: Model>(
+    source: &mut dyn FrameSource,
+    detector: &mut Detector<M>,
+    shape: Shape,
+    frame_start: i64,
+    frame_end: i64,
+) -> Result<Sequence, ExtractError> {
+    let declared_frames = source.declared_frames();
+    let window = window(frame_start, frame_end, declared_frames);
+    let mut tracker = Tracker::default();
+    let mut frames = Vec::new();
+    let mut rows = Array2::zeros((shape.length, FEATURES));
+    let mut frames_with_hand = 0;
+    let samples = sampled(window, shape.stride, shape.length);
+    let mut index = 0;
+    while samples.last().is_some_and(|last| index <= last) && source.advance()? {
+        if samples.contains(index) {
+            let picture = source.picture()?;
+            let hands = if shape.tracking {
+                detector.track(&mut tracker, picture)?
+            } else {
+                detector.detect(picture)?
+            };
+            let record = record(index, &hands);
+            let row = features(&record.landmarks[..usize::from(record.hand_count)]);
+            frames_with_hand += usize::from(has_hand(&row));
+            rows.row_mut(frames.len()).assign(&ndarray::aview1(&row));
+            frames.push(record);
+        }
+        index += 1;
+    }
+    Ok(Sequence {
+        features: rows,
+        frames,
+        frames_with_hand,
+        window,
+        declared_frames,
+    })
+}
+
+fn record(index: u64, hands: &[Hand]) -> FrameRecord {
+    let mut out = FrameRecord {
+        frame_index: i32::try_from(index).unwrap_or(i32::MAX),
+        hand_count: 0,
+        landmarks: [[[0.0; 3]; LANDMARKS]; SLOTS],
+        handedness: [-1; SLOTS],
+        handedness_score: [0.0; SLOTS],
+    };
+    for (slot, hand) in hands.iter().take(SLOTS).enumerate() {
+        out.hand_count += 1;
+        out.landmarks[slot] = hand.landmarks;
+        out.handedness[slot] = i8::from(hand.handedness == Handedness::Right);
+        out.handedness_score[slot] = hand.handedness_score;
+    }
+    out
+}

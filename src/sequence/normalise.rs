@@ -1,0 +1,110 @@
+//! The notebook's normalisation: each hand about its wrist, scaled by wrist → middle knuckle. f32 throughout, no
+//! fused multiply-add, so that the numbers are numpy's bit for bit.
+
+use crate::hand::landmarks::{LANDMARKS, MIDDLE_MCP, WRIST};
+
+/// Hands a frame has room for in a sequence.
+pub const SLOTS: usize = 2;
+/// Numbers a frame: 2 hands × 21 landmarks × (x, y, z).
+pub const FEATURES: usize = SLOTS * LANDMARKS * 3;
+
+/// numpy's `allclose(hand, 0)`: a hand of nothing but such values is no hand.
+const ZERO_MAX: f32 = 1e-8;
+/// Hands smaller than this are shifted but not scaled.
+const SCALE_MIN: f64 = 1e-6;
+
+/// Normalises one hand in place: x and y relative to the wrist and in units of the wrist → middle knuckle
+/// distance; z stays as detected.
+pub fn normalise_hand(hand: &mut [[f32; 3]; LANDMARKS]) {
+    if hand.iter().flatten().all(|v| v.abs() <= ZERO_MAX) {
+        return;
+    }
+    let [wrist_x, wrist_y, _] = hand[WRIST];
+    for p in hand.iter_mut() {
+        p[0] -= wrist_x;
+        p[1] -= wrist_y;
+    }
+    let [x, y, _] = hand[MIDDLE_MCP];
+    let scale = (x * x + y * y).sqrt();
+    if f64::from(scale) > SCALE_MIN {
+        for p in hand.iter_mut() {
+            p[0] /= scale;
+            p[1] /= scale;
+        }
+    }
+}
+
+/// A frame's features from its hands in slot order; empty slots are zero.
+#[must_use]
+pub fn features(hands: &[[[f32; 3]; LANDMARKS]]) -> [f32; FEATURES] {
+    let mut out = [0.0; FEATURES];
+    for (slot, hand) in out.chunks_exact_mut(LANDMARKS * 3).zip(hands) {
+        let mut hand = *hand;
+        normalise_hand(&mut hand);
+        slot.copy_from_slice(hand.as_flattened());
+    }
+    out
+}
+
+/// The notebook's test for "a hand was seen": the frame's norm in f32 is not zero.
+#[must_use]
+pub fn has_hand(features: &[f32]) -> bool {
+    features.iter().map(|v| v * v).sum::<f32>() != 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hand(f: impl Fn(usize) -> [f32; 3]) -> [[f32; 3]; LANDMARKS] {
+        std::array::from_fn(f)
+    }
+
+    #[test]
+    fn known_hand() {
+        let mut h = hand(|i| [0.5 + i as f32 * 0.125, 0.25, 0.1]);
+        normalise_hand(&mut h);
+        assert_eq!(h[0], [0.0, 0.0, 0.1]);
+        assert_eq!(h[9], [1.0, 0.0, 0.1]);
+        assert_eq!(h[18], [2.0, 0.0, 0.1]);
+    }
+
+    #[test]
+    fn nothing_stays_nothing_and_a_point_is_only_shifted() {
+        let mut none = hand(|_| [1e-8, -1e-8, 0.0]);
+        let before = none;
+        normalise_hand(&mut none);
+        assert_eq!(none, before);
+        let mut point = hand(|_| [0.5, 0.5, 0.2]);
+        normalise_hand(&mut point);
+        assert_eq!(point[20], [0.0, 0.0, 0.2]);
+        assert!(has_hand(point.as_flattened()) && !has_hand(&[0.0; FEATURES]));
+    }
+
+    #[test]
+    fn hands_fill_slots_in_order() {
+        let a = hand(|i| [i as f32, 1.0, 0.5]);
+        let f = features(&[a]);
+        assert!(has_hand(&f[..63]) && !has_hand(&f[63..]));
+        assert_eq!(features(&[a, a])[..63], features(&[a, a])[63..]);
+    }
+
+    proptest! {
+        #[test]
+        fn ignores_place_and_size(seed in 0_u32..1000, dx in -1.0_f32..1.0, dy in -1.0_f32..1.0, s in 0.2_f32..4.0) {
+            let base = hand(|i| {
+                let v = |k: u32| f32::from(u16::try_from((seed * 31 + i as u32 * 17 + k * 7) % 97).unwrap()) / 97.0;
+                [v(1), v(2), v(3)]
+            });
+            let moved = base.map(|[x, y, z]| [x * s + dx, y * s + dy, z]);
+            let (a, b) = (features(&[base]), features(&[moved]));
+            // A knuckle on the wrist leaves the scale open.
+            let d = ((base[9][0] - base[0][0]).powi(2) + (base[9][1] - base[0][1]).powi(2)).sqrt();
+            prop_assume!(d > 0.05);
+            for (x, y) in a.iter().zip(&b) {
+                prop_assert!((x - y).abs() < 1e-3, "{} {}", x, y);
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Which frames of a clip the notebook looks at.
+//!
+//! Pure arithmetic on frame indexes, all of them 0-based; knows nothing of decoders or pictures.
+
+use std::num::NonZeroU64;
+
+/// A run of frames, `start` included, `end` not. Empty when `start >= end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Index of the first frame.
+    pub start: u64,
+    /// Index after the last frame.
+    pub end: u64,
+}
+
+impl Window {
+    /// Whether no frame lies in it.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+
+    /// Number of frames in it.
+    #[must_use]
+    pub fn len(self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+}
+
+/// The notebook's frame range for `frame_start` and `frame_end` of the metadata in a clip of `total` frames.
+///
+/// An end of 0, a negative end and an end not after the start all mean the end of the clip; the metadata's 1-based
+/// start is used as it stands. A start at or behind `total` gives an empty window.
+#[must_use]
+pub fn window(frame_start: i64, frame_end: i64, total: u64) -> Window {
+    let start = u64::try_from(frame_start).unwrap_or(0);
+    let end = match u64::try_from(frame_end) {
+        Ok(end) if end > 0 => end.min(total),
+        // A negative end is below every start, which means the end of the clip just as 0 does.
+        _ => total,
+    };
+    Window {
+        start,
+        end: if end <= start { total } else { end },
+    }
+}
+
+/// Every `stride`-th frame from a window's start on, at most a sequence's length of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Samples {
+    start: u64,
+    stride: NonZeroU64,
+    count: u64,
+}
+
+/// The frames that the notebook samples from `window`: every `stride`-th, the first `length` of them.
+#[must_use]
+pub fn sampled(window: Window, stride: NonZeroU64, length: usize) -> Samples {
+    let available = window.len().div_ceil(stride.get());
+    Samples {
+        start: window.start,
+        stride,
+        count: available.min(u64::try_from(length).unwrap_or(u64::MAX)),
+    }
+}
+
+impl Samples {
+    /// How many frames are sampled.
+    #[must_use]
+    pub fn count(self) -> u64 {
+        self.count
+    }
+
+    /// Their indexes, ascending.
+    pub fn indexes(self) -> impl Iterator<Item = u64> {
+        // Every product stays below the window's end, so nothing overflows.
+        (0..self.count).map(move |nth| self.start + nth * self.stride.get())
+    }
+
+    /// Whether frame `index` is sampled.
+    #[must_use]
+    pub fn contains(self, index: u64) -> bool {
+        index
+            .checked_sub(self.start)
+            .is_some_and(|offset| offset % self.stride == 0 && offset / self.stride < self.count)
+    }
+
+    /// Index after which no frame is needed; `None` when none is needed at all.
+    #[must_use]
+    pub fn last(self) -> Option<u64> {
+        let nth = self.count.checked_sub(1)?;
+        Some(self.start + nth * self.stride.get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `process_video`'s lines on plain integers, with a clip that decodes all its frames.
+    fn notebook(
+        frame_start: i64,
+        frame_end: i64,
+        total: i64,
+        stride: i64,
+        length: usize,
+    ) -> (i64, i64, Vec<u64>) {
+        let start = frame_start.max(0);
+        let mut end = if frame_end == 0 { total } else { frame_end };
+        end = end.min(total);
+        if end <= start {
+            end = total;
+        }
+        let mut sampled = Vec::new();
+        let mut index = start;
+        while index < end {
+            if (index - start) % stride == 0 {
+                sampled.push(index.cast_unsigned());
+            }
+            index += 1;
+            if sampled.len() >= length {
+                break;
+            }
+        }
+        (start, end, sampled)
+    }
+
+    #[test]
+    fn agrees_with_the_notebook_on_every_small_case() {
+        for total in 0..12_i64 {
+            for frame_start in -3..15_i64 {
+                for frame_end in -3..15_i64 {
+                    let window = window(frame_start, frame_end, total.cast_unsigned());
+                    for (stride, length) in [(1, 3), (2, 4), (2, 32), (3, 1), (7, 32)] {
+                        let (start, end, indexes) =
+                            notebook(frame_start, frame_end, total, stride, length);
+                        assert_eq!(
+                            (window.start, window.end),
+                            (start.cast_unsigned(), end.cast_unsigned())
+                        );
+                        let stride = NonZeroU64::new(stride.cast_unsigned()).unwrap();
+                        let samples = sampled(window, stride, length);
+                        assert_eq!(samples.indexes().collect::<Vec<_>>(), indexes);
+                        assert_eq!(samples.last(), indexes.last().copied());
+                        assert_eq!(samples.count(), indexes.len() as u64);
+                        assert_eq!(window.is_empty(), indexes.is_empty());
+                        for index in 0..20 {
+                            assert_eq!(samples.contains(index), indexes.contains(&index));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn extreme_numbers_do_not_overflow() {
+        for frame_start in [i64::MIN, -1, 0, i64::MAX] {
+            for frame_end in [i64::MIN, -1, 0, i64::MAX] {
+                for total in [0, 1, u64::MAX] {
+                    for stride in [1, 2, u64::MAX] {
+                        let window = window(frame_start, frame_end, total);
+                        let samples = sampled(window, NonZeroU64::new(stride).unwrap(), 32);
+                        assert_eq!(samples.indexes().last(), samples.last());
+                        assert!(samples.count() <= 32);
+                    }
+                }
+            }
+        }
+        assert_eq!(
+            sampled(Window { start: 0, end: 9 }, NonZeroU64::MIN, 0).last(),
+            None
+        );
+    }
+}

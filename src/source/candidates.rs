@@ -1,0 +1,283 @@
+//! Where the parts of a dataset may be when they are not where they should.
+//!
+//! A bounded look around, and the advice that comes of it. Decides nothing: the user does.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// How many folders deep the search goes.
+const SEARCH_DEPTH_MAX: usize = 4;
+
+/// How many files and folders it looks at.
+const SEARCH_ENTRIES_MAX: usize = 200_000;
+
+/// How many likely places an error lists.
+const SHOWN_MAX: usize = 8;
+
+/// Endings of what the notebook counts as a video, capitals excluded.
+const VIDEO_SUFFIXES: [&str; 3] = [".mp4", ".avi", ".mov"];
+
+/// Likely places of what was not found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// What was searched.
+    pub searched: PathBuf,
+    /// JSON files and their bytes, the likeliest first.
+    pub json_files: Vec<(PathBuf, u64)>,
+    /// Folders and the number of videos directly in them, the fullest first.
+    pub video_folders: Vec<(PathBuf, usize)>,
+    /// Zip archives directly in the folder searched.
+    pub archives: Vec<PathBuf>,
+    /// Folders that have both parts in their places.
+    pub datasets: Vec<PathBuf>,
+    /// Whether something was not looked at: too deep, too much or not readable.
+    pub incomplete: bool,
+}
+
+impl Candidates {
+    /// Searches `root` for metadata files and videos; `json_name` and `videos_name` are what they should be called.
+    pub(super) fn in_folder(root: &Path, json_name: &str, videos_name: &str) -> Self {
+        let mut files = Vec::new();
+        let incomplete = walk(root, &mut |path, bytes| files.push((path, bytes)));
+        let archives: Vec<_> = files
+            .iter()
+            .map(|(path, _)| path)
+            .filter(|path| path.parent() == Some(root) && has_suffix(path, &[".zip"]))
+            .cloned()
+            .collect();
+        let mut found = Self::among(root, files.into_iter(), json_name, videos_name);
+        found.archives = archives;
+        found.archives.sort_unstable();
+        found.incomplete = incomplete;
+        found
+    }
+
+    /// What is likely among `files`, given with their bytes.
+    pub(super) fn among(
+        searched: &Path,
+        files: impl Iterator<Item = (PathBuf, u64)>,
+        json_name: &str,
+        videos_name: &str,
+    ) -> Self {
+        let mut json_files = Vec::new();
+        let mut folders: BTreeMap<PathBuf, usize> = BTreeMap::new();
+        for (path, bytes) in files {
+            if has_suffix(&path, &VIDEO_SUFFIXES)
+                && let Some(folder) = path.parent()
+            {
+                *folders.entry(folder.to_owned()).or_default() += 1;
+            } else if has_suffix(&path, &[".json"]) {
+                json_files.push((path, bytes));
+            }
+        }
+        let is_named = |path: &Path| path.file_name().is_some_and(|name| name == json_name);
+        let mut datasets: Vec<PathBuf> = json_files
+            .iter()
+            .filter(|(path, _)| is_named(path))
+            .filter_map(|(path, _)| path.parent())
+            .filter(|folder| folders.contains_key(&folder.join(videos_name)))
+            .map(Path::to_owned)
+            .collect();
+        datasets.sort_unstable();
+        // The right name first, then the largest: the metadata outweighs its companions ten to one.
+        json_files.sort_by(|(a, a_bytes), (b, b_bytes)| {
+            (!is_named(a), b_bytes, a).cmp(&(!is_named(b), a_bytes, b))
+        });
+        let mut video_folders: Vec<_> = folders.into_iter().collect();
+        video_folders.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        Self {
+            searched: searched.to_owned(),
+            json_files,
+            video_folders,
+            archives: Vec::new(),
+            datasets,
+            incomplete: false,
+        }
+    }
+
+    /// The end of an error about the metadata file.
+    pub(super) fn json_advice(&self) -> String {
+        let found = self
+            .json_files
+            .iter()
+            .map(|(path, bytes)| format!("{} ({})", path.display(), megabytes(*bytes)));
+        self.advice(found, "JSON file", "--json FILE").to_string()
+    }
+
+    /// The end of an error about the folder of clips.
+    pub(super) fn videos_advice(&self) -> String {
+        let found = self
+            .video_folders
+            .iter()
+            .map(|(path, count)| format!("{count} videos in {}", path.display()));
+        self.advice(found, "video", "--videos DIR").to_string()
+    }
+
+    fn advice(
+        &self,
+        found: impl ExactSizeIterator<Item = String>,
+        what: &str,
+        flag: &str,
+    ) -> impl fmt::Display {
+        let mut advice = String::new();
+        // A `String` takes every write.
+        let mut line = |text: fmt::Arguments| advice.write_fmt(text).unwrap_or_default();
+        // In an archive the dataset's own folder would be this very archive.
+        for folder in self.datasets.iter().take(SHOWN_MAX) {
+            line(format_args!(
+                "\n  a whole dataset is at {}: give that folder instead",
+                folder.display()
+            ));
+        }
+        let count = found.len();
+        for place in found.take(SHOWN_MAX) {
+            line(format_args!("\n  found {place}"));
+        }
+        if count > SHOWN_MAX {
+            line(format_args!("\n  and {} more", count - SHOWN_MAX));
+        }
+        if count == 0 {
+            line(format_args!(
+                "\n  and no {what} in {} either: is this the right place? Otherwise say where with {flag}",
+                self.searched.display()
+            ));
+        } else {
+            line(format_args!("\nsay which with {flag}"));
+        }
+        for archive in self.archives.iter().take(SHOWN_MAX) {
+            line(format_args!(
+                "\n  {} is an archive: give it in place of the folder if the dataset is in it",
+                archive.display()
+            ));
+        }
+        if self.incomplete {
+            line(format_args!(
+                "\n  not everything was searched: at most {SEARCH_DEPTH_MAX} folders deep and {SEARCH_ENTRIES_MAX} files, and only what can be read"
+            ));
+        }
+        advice
+    }
+}
+
+/// Whether the notebook counts a file of this name as a video.
+pub(super) fn is_video(name: &str) -> bool {
+    VIDEO_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
+/// Bytes as the notebook prints them.
+pub(super) fn megabytes(bytes: u64) -> String {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "two decimals of a size for people"
+    )]
+    let size = bytes as f64 / (1024.0 * 1024.0);
+    format!("{size:.2} MB")
+}
+
+/// The folder, with `/` at its end unless it is the top, of the `json_name` to use among an archive's `names`: the
+/// least deep, of these one with `videos_name/` beside it, of these the first by name.
+pub(super) fn dataset_folder<'a>(
+    names: impl Iterator<Item = &'a str> + Clone,
+    json_name: &str,
+    videos_name: &str,
+) -> Option<&'a str> {
+    let with_videos: HashSet<&str> = names
+        .clone()
+        .filter_map(|name| name.rsplit_once('/')?.0.strip_suffix(videos_name))
+        .collect();
+    let tops = names.filter_map(|name| {
+        let folder = name.strip_suffix(json_name)?;
+        (folder.is_empty() || folder.ends_with('/')).then_some(folder)
+    });
+    tops.min_by_key(|folder| {
+        (
+            folder.matches('/').count(),
+            !with_videos.contains(folder),
+            *folder,
+        )
+    })
+}
+
+/// Calls `found` with each file below `root` and its bytes; returns whether something was left out.
+///
+/// Links to folders are followed, but no folder is entered twice.
+fn walk(root: &Path, found: &mut dyn FnMut(PathBuf, u64)) -> bool {
+    let mut entered = HashSet::new();
+    let mut folders = VecDeque::from([(root.to_owned(), 0)]);
+    let mut looked_at = 0;
+    let mut incomplete = false;
+    while let Some((folder, depth)) = folders.pop_front() {
+        let Ok(items) = fs::metadata(&folder).and_then(|identity| {
+            let fresh = entered.insert((identity.dev(), identity.ino()));
+            fresh.then(|| fs::read_dir(&folder)).transpose()
+        }) else {
+            incomplete = true;
+            continue;
+        };
+        for item in items.into_iter().flatten() {
+            looked_at += 1;
+            if looked_at > SEARCH_ENTRIES_MAX {
+                return true;
+            }
+            let Ok(item) = item else {
+                incomplete = true;
+                continue;
+            };
+            // Follows links; what is broken or gone is nothing to advise.
+            let Ok(kind) = fs::metadata(item.path()) else {
+                continue;
+            };
+            if kind.is_dir() && depth < SEARCH_DEPTH_MAX {
+                folders.push_back((item.path(), depth + 1));
+            } else if kind.is_dir() {
+                incomplete = true;
+            } else if kind.is_file() {
+                found(item.path(), kind.len());
+            }
+        }
+    }
+    incomplete
+}
+
+fn has_suffix(path: &Path, suffixes: &[&str]) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy());
+    name.is_some_and(|name| suffixes.iter().any(|suffix| name.ends_with(suffix)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_deep_json_with_videos_beside_it_is_the_dataset() {
+        let check = |names: &[&str], expected: Option<&str>| {
+            let found = dataset_folder(names.iter().copied(), "m.json", "videos");
+            assert_eq!(found, expected, "{names:?}");
+        };
+        check(&[], None);
+        check(&["xm.json", "a/xm.json"], None);
+        check(&["a/m.json", "m.json", "a/videos/1.mp4"], Some(""));
+        check(&["a/m.json", "b/m.json", "b/videos/1.mp4"], Some("b/"));
+        check(&["b/m.json", "a/m.json"], Some("a/"));
+        check(&["a/b/c/m.json"], Some("a/b/c/"));
+    }
+
+    #[test]
+    fn the_search_ends_at_its_depth_and_goes_through_no_link_twice() {
+        let root = std::env::temp_dir().join(format!("handloom-search-{}", std::process::id()));
+        fs::remove_dir_all(&root).ok();
+        fs::create_dir_all(root.join("1/2/3/4/5")).unwrap();
+        fs::write(root.join("1/2/3/4/yes.json"), "{}").unwrap();
+        fs::write(root.join("1/2/3/4/5/no.json"), "{}").unwrap();
+        std::os::unix::fs::symlink(&root, root.join("1/up")).unwrap();
+        let found = Candidates::in_folder(&root, "m.json", "videos");
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(found.json_files, [(root.join("1/2/3/4/yes.json"), 2)]);
+        assert!(found.incomplete);
+        assert!(found.json_advice().contains("not everything was searched"));
+        assert!(found.videos_advice().contains("no video in"));
+    }
+}

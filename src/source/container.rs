@@ -1,0 +1,372 @@
+//! What an MP4 file says of its first video track: frame count, rotation and edit, as FFmpeg's demuxer reads them
+//! for the notebook. GStreamer does not tell the count and cuts at the edit's end in rounded nanoseconds.
+//! Everything else about the file is GStreamer's business.
+
+use std::io::{Read, Seek, SeekFrom};
+
+/// No index of a sign clip comes near this; a lying box size must not fill the memory.
+const MOOV_BYTES_MAX: u64 = 64 << 20;
+
+/// The first video track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VideoTrack {
+    /// Sum of the sample counts of the time-to-sample table; 0 for fragmented files.
+    pub frames: u64,
+    /// Clockwise quarter turns to show the picture upright, 0..=3.
+    pub quarter_turns: u8,
+    /// The part of the track that is shown.
+    pub edits: Edits,
+    /// The media data goes on behind the end of the file.
+    pub is_cut_off: bool,
+}
+
+/// A track's edit list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edits {
+    /// The whole track is shown.
+    None,
+    /// One part is shown.
+    One(Edit),
+    /// Several parts, one after another; left to GStreamer.
+    Several,
+}
+
+/// Frames whose time lies in `start..end` are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// First time, ticks.
+    pub start: u64,
+    /// Time after the last, ticks.
+    pub end: u64,
+    /// Ticks a second.
+    pub timescale: u32,
+}
+
+impl Edit {
+    /// Whether a frame at `nanoseconds` of media time is shown.
+    #[must_use]
+    pub fn shows(&self, nanoseconds: u64) -> bool {
+        let ticks =
+            (u128::from(nanoseconds) * u128::from(self.timescale) + 500_000_000) / 1_000_000_000;
+        ticks >= u128::from(self.start) && ticks < u128::from(self.end)
+    }
+}
+
+/// Reads the index of an MP4 or MOV file; `None` when this is no such file or has no video track.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn first_video_track(file: &mut (impl Read + Seek)) -> std::io::Result<Option<VideoTrack>> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let mut at = 0_u64;
+    let mut is_cut_off = false;
+    let mut track = None;
+    while at.saturating_add(8) <= length {
+        file.seek(SeekFrom::Start(at))?;
+        let mut header = [0; 16];
+        let have = if length - at >= 16 { 16 } else { 8 };
+        file.read_exact(&mut header[..have])?;
+        let (size, skip) = match be32(&header, 0) {
+            Some(1) => (be64(&header, 8).unwrap_or(0), 16),
+            Some(0) => (length - at, 8),
+            Some(n) => (u64::from(n), 8),
+            None => break,
+        };
+        if size < skip {
+            break;
+        }
+        is_cut_off |= &header[4..8] == b"mdat" && size > length - at;
+        if &header[4..8] == b"moov" && track.is_none() {
+            let mut moov = Vec::new();
+            file.seek(SeekFrom::Start(at + skip))?;
+            file.take((size - skip).min(MOOV_BYTES_MAX))
+                .read_to_end(&mut moov)?;
+            track = video_track(&moov);
+        }
+        at = at.saturating_add(size);
+    }
+    Ok(track.map(|t| VideoTrack { is_cut_off, ..t }))
+}
+
+/// Boxes of one level: type and content; ends at the first box that does not fit.
+fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    std::iter::from_fn(move || {
+        let (size, skip) = match be32(bytes, 0)? {
+            0 => (bytes.len(), 8),
+            1 => (usize::try_from(be64(bytes, 8)?).ok()?, 16),
+            n => (n as usize, 8),
+        };
+        let kind = bytes.get(4..8)?;
+        // A box that is cut off still counts as far as it goes.
+        let content = bytes.get(skip..size.min(bytes.len()))?;
+        bytes = bytes.get(size..).unwrap_or(&[]);
+        Some((kind, content))
+    })
+}
+
+fn child<'a>(bytes: &'a [u8], kind: &[u8]) -> Option<&'a [u8]> {
+    boxes(bytes)
+        .find(|(k, _)| *k == kind)
+        .map(|(_, content)| content)
+}
+
+fn video_track(moov: &[u8]) -> Option<VideoTrack> {
+    let movie_timescale = child(moov, b"mvhd").and_then(timescale);
+    boxes(moov)
+        .filter(|(kind, _)| *kind == b"trak")
+        .find_map(|(_, trak)| {
+            let mdia = child(trak, b"mdia")?;
+            if child(mdia, b"hdlr")?.get(8..12)? != b"vide" {
+                return None;
+            }
+            let stbl = child(child(mdia, b"minf")?, b"stbl")?;
+            let frames = child(stbl, b"stts").map_or(0, sample_count);
+            let quarter_turns = child(trak, b"tkhd").and_then(rotation).unwrap_or(0);
+            let elst = child(trak, b"edts").and_then(|edts| child(edts, b"elst"));
+            let ticks = movie_timescale.zip(child(mdia, b"mdhd").and_then(timescale));
+            let edits = elst
+                .zip(ticks)
+                .map_or(Edits::None, |(elst, (movie, media))| {
+                    edits(elst, movie, media)
+                });
+            Some(VideoTrack {
+                frames,
+                quarter_turns,
+                edits,
+                is_cut_off: false,
+            })
+        })
+}
+
+/// Ticks a second of a movie or media header.
+fn timescale(header: &[u8]) -> Option<u32> {
+    be32(header, if *header.first()? == 1 { 20 } else { 12 }).filter(|t| *t > 0)
+}
+
+/// The edits that show media, in media ticks; a length is given in movie ticks and rounded to the nearest.
+fn edits(elst: &[u8], movie_timescale: u32, timescale: u32) -> Edits {
+    let is_wide = elst.first() == Some(&1);
+    let count = be32(elst, 4).unwrap_or(0) as usize;
+    let rows = elst
+        .get(8..)
+        .unwrap_or(&[])
+        .chunks_exact(if is_wide { 20 } else { 12 })
+        .take(count);
+    let mut shown = rows.filter_map(|row| {
+        #[expect(
+            clippy::cast_possible_wrap,
+            reason = "-1 marks an edit that shows nothing"
+        )]
+        let (length, start) = if is_wide {
+            (be64(row, 0)?, be64(row, 8)? as i64)
+        } else {
+            (u64::from(be32(row, 0)?), i64::from(be32(row, 4)? as i32))
+        };
+        let (movie, media) = (u128::from(movie_timescale), u128::from(timescale));
+        let ticks = u64::try_from((u128::from(length) * media + movie / 2) / movie).ok()?;
+        let start = u64::try_from(start).ok()?;
+        (length > 0).then_some(Edit {
+            start,
+            end: start.checked_add(ticks)?,
+            timescale,
+        })
+    });
+    match (shown.next(), shown.next()) {
+        (None, _) => Edits::None,
+        (Some(edit), None) => Edits::One(edit),
+        _ => Edits::Several,
+    }
+}
+
+/// Sum of the counts of a time-to-sample table, as far as the table really goes.
+fn sample_count(stts: &[u8]) -> u64 {
+    let entries = be32(stts, 4).unwrap_or(0) as usize;
+    let rows = stts.get(8..).unwrap_or(&[]).chunks_exact(8).take(entries);
+    rows.filter_map(|row| be32(row, 0)).map(u64::from).sum()
+}
+
+/// Quarter turns of a track header's matrix; other angles are shown unturned, as by OpenCV.
+fn rotation(tkhd: &[u8]) -> Option<u8> {
+    let matrix = if *tkhd.first()? == 1 { 52 } else { 40 };
+    #[expect(clippy::cast_possible_wrap, reason = "16.16 fixed point is signed")]
+    let cell = |i: usize| be32(tkhd, matrix + 4 * i).map(|v| f64::from(v as i32));
+    let (a, b, c, d) = (cell(0)?, cell(1)?, cell(3)?, cell(4)?);
+    let (scale_x, scale_y) = (a.hypot(c), b.hypot(d));
+    if scale_x == 0.0 || scale_y == 0.0 {
+        return Some(0);
+    }
+    let degrees = (b / scale_y).atan2(a / scale_x).to_degrees().round();
+    Some(match degrees.rem_euclid(360.0) {
+        90.0 => 1,
+        180.0 => 2,
+        270.0 => 3,
+        _ => 0,
+    })
+}
+
+fn be32(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(
+        bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
+    ))
+}
+
+fn be64(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_be_bytes(
+        bytes.get(at..at.checked_add(8)?)?.try_into().ok()?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    fn mp4_box(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+        let mut out = u32::try_from(content.len() + 8)
+            .unwrap()
+            .to_be_bytes()
+            .to_vec();
+        out.extend_from_slice(kind);
+        out.extend_from_slice(content);
+        out
+    }
+
+    fn trak(handler: &[u8; 4], matrix: [i32; 9], counts: &[u32]) -> Vec<u8> {
+        let mut tkhd = vec![0; 40];
+        tkhd.extend(matrix.iter().flat_map(|v| v.to_be_bytes()));
+        let mut hdlr = vec![0; 8];
+        hdlr.extend_from_slice(handler);
+        let mut stts = vec![0; 4];
+        stts.extend(u32::try_from(counts.len()).unwrap().to_be_bytes());
+        stts.extend(
+            counts
+                .iter()
+                .flat_map(|c| [c.to_be_bytes(), 512_u32.to_be_bytes()].concat()),
+        );
+        let stbl = mp4_box(b"stbl", &mp4_box(b"stts", &stts));
+        let minf = mp4_box(b"minf", &stbl);
+        let mdia = mp4_box(b"mdia", &[mp4_box(b"hdlr", &hdlr), minf].concat());
+        mp4_box(b"trak", &[mp4_box(b"tkhd", &tkhd), mdia].concat())
+    }
+
+    const ONE: i32 = 0x1_0000;
+    const UPRIGHT: [i32; 9] = [ONE, 0, 0, 0, ONE, 0, 0, 0, 0x4000_0000];
+
+    fn read(traks: &[Vec<u8>]) -> Option<VideoTrack> {
+        let file = [
+            mp4_box(b"ftyp", b"isom0000"),
+            mp4_box(b"moov", &traks.concat()),
+        ]
+        .concat();
+        first_video_track(&mut Cursor::new(file)).unwrap()
+    }
+
+    #[test]
+    fn counts_the_first_video_track() {
+        let found = read(&[
+            trak(b"soun", UPRIGHT, &[999]),
+            trak(b"vide", UPRIGHT, &[20, 1, 9]),
+            trak(b"vide", UPRIGHT, &[5]),
+        ]);
+        assert_eq!(
+            found,
+            Some(VideoTrack {
+                frames: 30,
+                quarter_turns: 0,
+                edits: Edits::None,
+                is_cut_off: false
+            })
+        );
+        assert_eq!(read(&[trak(b"soun", UPRIGHT, &[999])]), None);
+    }
+
+    #[test]
+    fn reads_quarter_turns() {
+        let check = |a: i32, b: i32, c: i32, d: i32, turns: u8| {
+            let found = read(&[trak(b"vide", [a, b, 0, c, d, 0, 0, 0, 0x4000_0000], &[1])]);
+            assert_eq!(found.unwrap().quarter_turns, turns, "{a} {b} {c} {d}");
+        };
+        check(ONE, 0, 0, ONE, 0);
+        check(0, ONE, -ONE, 0, 1);
+        check(-ONE, 0, 0, -ONE, 2);
+        check(0, -ONE, ONE, 0, 3);
+        check(ONE, ONE, -ONE, ONE, 0);
+        check(0, 0, 0, 0, 0);
+    }
+
+    #[test]
+    fn one_edit_counts_in_media_ticks() {
+        let elst = |rows: &[(u32, i32)]| {
+            let mut out = vec![0; 4];
+            out.extend(u32::try_from(rows.len()).unwrap().to_be_bytes());
+            out.extend(
+                rows.iter()
+                    .flat_map(|(d, m)| [d.to_be_bytes(), m.to_be_bytes(), [0, 1, 0, 0]].concat()),
+            );
+            out
+        };
+        let edit = Edit {
+            start: 100,
+            end: 2500,
+            timescale: 2997,
+        };
+        assert_eq!(edits(&elst(&[(2400, 100)]), 2997, 2997), Edits::One(edit));
+        assert_eq!(
+            edits(&elst(&[(5, -1), (2400, 100)]), 2997, 2997),
+            Edits::One(edit)
+        );
+        assert_eq!(
+            edits(&elst(&[(1, 0), (2, 100)]), 2997, 2997),
+            Edits::Several
+        );
+        let rounded = Edit {
+            start: 0,
+            end: 30040,
+            timescale: 24000,
+        };
+        assert_eq!(edits(&elst(&[(751, 0)]), 600, 24000), Edits::One(rounded));
+        // 2400 / 2997 s and its neighbours as GStreamer rounds them.
+        assert!(edit.shows(33_366_700) && edit.shows(800_800_800));
+        assert!(!edit.shows(0) && !edit.shows(834_167_500));
+    }
+
+    #[test]
+    fn media_behind_the_end_of_the_file_is_noticed() {
+        let moov = mp4_box(b"moov", &trak(b"vide", UPRIGHT, &[7]));
+        let file = [moov, mp4_box(b"mdat", &[0; 100])].concat();
+        for (n, expected) in [(file.len(), false), (file.len() - 1, true)] {
+            let found = first_video_track(&mut Cursor::new(&file[..n]))
+                .unwrap()
+                .unwrap();
+            assert_eq!(found.is_cut_off, expected);
+        }
+    }
+
+    #[test]
+    fn survives_every_truncation() {
+        let file = [
+            mp4_box(b"ftyp", b"isom0000"),
+            mp4_box(b"moov", &trak(b"vide", UPRIGHT, &[7])),
+        ]
+        .concat();
+        for n in 0..file.len() {
+            assert!(
+                first_video_track(&mut Cursor::new(&file[..n])).is_ok(),
+                "{n}"
+            );
+        }
+    }
+
+    #[test]
+    fn absurd_sizes_end_the_search() {
+        for size in [0_u32, 1, 2, 7, u32::MAX] {
+            let mut file = size.to_be_bytes().to_vec();
+            file.extend_from_slice(b"moov\xff\xff\xff\xff\xff\xff\xff\xff");
+            assert_eq!(
+                first_video_track(&mut Cursor::new(file)).unwrap(),
+                None,
+                "{size}"
+            );
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Which GStreamer element decodes a stream.
+
+use crate::colour::Layout;
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_video::VideoFormat;
+
+/// What the user wants.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// Decoders that run on the CPU: the only ones whose frames are proven equal to the notebook's.
+    #[default]
+    Software,
+    /// A hardware decoder where one fits, else software.
+    Hardware,
+    /// This element.
+    Named(String),
+}
+
+impl std::str::FromStr for Choice {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "software" => Self::Software,
+            "hardware" => Self::Hardware,
+            name => Self::Named(name.to_owned()),
+        })
+    }
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Software => "software",
+            Self::Hardware => "hardware",
+            Self::Named(name) => name,
+        })
+    }
+}
+
+/// A stream's codec, as far as the colour room must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// H.264.
+    H264,
+    /// H.265.
+    H265,
+    /// JPEG pictures.
+    Jpeg,
+    /// Anything else.
+    Other,
+}
+
+impl Codec {
+    /// The codec of a stream of `caps`.
+    #[must_use]
+    pub fn of(caps: &gst::CapsRef) -> Self {
+        match caps.structure(0).map(|s| s.name().as_str()) {
+            Some("video/x-h264") => Self::H264,
+            Some("video/x-h265") => Self::H265,
+            Some("image/jpeg") => Self::Jpeg,
+            _ => Self::Other,
+        }
+    }
+
+    /// The size before cropping: OpenCV converts that many rows and columns, and its parity chooses the rule.
+    #[must_use]
+    pub fn coded_size(self, width: usize, height: usize) -> (usize, usize) {
+        let block = match self {
+            Self::H264 => 16,
+            Self::H265 => 8,
+            Self::Jpeg | Self::Other => 1,
+        };
+        (
+            width.next_multiple_of(block),
+            height.next_multiple_of(block),
+        )
+    }
+
+    /// Whether FFmpeg names full-range pictures of this codec as such (`yuvj…`), which is all that OpenCV heeds.
+    #[must_use]
+    pub fn tells_range(self) -> bool {
+        self != Self::Other
+    }
+}
+
+/// A decoder for a stream of `caps`, not yet in a pipeline.
+///
+/// # Errors
+/// In words for the user, when there is none.
+pub fn make(caps: &gst::Caps, choice: &Choice) -> Result<gst::Element, String> {
+    let stream = caps
+        .structure(0)
+        .map_or_else(String::new, |s| s.name().to_string());
+    let factory = match choice {
+        Choice::Named(name) => gst::ElementFactory::find(name)
+            .ok_or_else(|| format!("the decoder {name} is not installed (see `gst-inspect-1.0 | grep -i dec`)"))?,
+        Choice::Software | Choice::Hardware => candidates(caps, *choice == Choice::Hardware)
+            .ok_or_else(|| format!("no decoder for {stream} is installed; on Debian: apt-get install gstreamer1.0-libav"))?,
+    };
+    let decoder = factory
+        .create()
+        .build()
+        .map_err(|e| format!("the decoder {} cannot be made: {e}", factory.name()))?;
+    // Clips run in parallel; threads within one only add memory and delay.
+    if decoder.has_property("max-threads") {
+        decoder.set_property("max-threads", 1_i32);
+    }
+    if decoder.has_property("qos") {
+        decoder.set_property("qos", false);
+    }
+    Ok(decoder)
+}
+
+/// The best decoder: hardware before software if `hardware`, FFmpeg's before others, then by rank.
+fn candidates(caps: &gst::Caps, hardware: bool) -> Option<gst::ElementFactory> {
+    let kind = gst::ElementFactoryType::DECODER
+        | gst::ElementFactoryType::MEDIA_VIDEO
+        | gst::ElementFactoryType::MEDIA_IMAGE;
+    let all = gst::ElementFactory::factories_with_type(kind, gst::Rank::MARGINAL);
+    all.into_iter()
+        .filter(|f| f.can_sink_any_caps(caps))
+        .filter(|f| hardware || !is_hardware(f))
+        .max_by_key(|f| (is_hardware(f), f.name().starts_with("avdec_"), f.rank()))
+}
+
+fn is_hardware(factory: &gst::ElementFactory) -> bool {
+    factory
+        .metadata("klass")
+        .is_some_and(|k| k.contains("Hardware"))
+}
+
+/// Plane layout and bits per sample of a format that the colour room knows.
+#[must_use]
+pub fn layout(format: VideoFormat) -> Option<(Layout, u8)> {
+    Some(match format {
+        VideoFormat::I420 => (Layout::Yuv420, 8),
+        VideoFormat::Y42b => (Layout::Yuv422, 8),
+        VideoFormat::Y444 => (Layout::Yuv444, 8),
+        VideoFormat::Gray8 => (Layout::Gray, 8),
+        VideoFormat::I42010le => (Layout::Yuv420, 10),
+        VideoFormat::I42210le => (Layout::Yuv422, 10),
+        VideoFormat::Y44410le => (Layout::Yuv444, 10),
+        _ => return None,
+    })
+}

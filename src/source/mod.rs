@@ -1,0 +1,10 @@
+//! Where pictures come from: dataset folders, archives, video files. GStreamer is named here alone, and zip archives
+//! of clips.
+
+pub mod archive;
+mod candidates;
+pub mod container;
+pub mod dataset;
+pub mod decoder;
+pub mod encode;
+pub mod video;

@@ -1,0 +1,117 @@
+//! Files that are either whole or not there: written beside their place, synced, renamed, the folder synced.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+/// Something could not be written or read back.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The system said no.
+    #[error(
+        "cannot write {path}: {source}; check free space (`df -h`) and permissions, or choose another --out"
+    )]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Not what it should be.
+    #[error("{path} is not a readable npz file: {reason}")]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The output folder holds the results of another job.
+    #[error(
+        "{path} holds the results of another job ({difference}); choose another --out, or replace them with --fresh"
+    )]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What differs.
+        difference: String,
+    },
+}
+
+impl StoreError {
+    pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Write { path, source }
+    }
+
+    pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Read { path, source }
+    }
+}
+
+/// Makes `path` hold what `fill` writes, or leaves it as it was.
+///
+/// # Errors
+/// When anything on the way fails; the partial file is then removed.
+pub fn write_file(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<(), StoreError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let partial = path.with_file_name(format!(".{name}.part"));
+    let written = (|| {
+        let mut out = BufWriter::new(File::create(&partial)?);
+        fill(&mut out)?;
+        out.flush()?;
+        out.get_ref().sync_all()?;
+        fs::rename(&partial, path)?;
+        sync_folder(path)
+    })();
+    if written.is_err()
+        && let Err(error) = fs::remove_file(&partial)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(file = %partial.display(), %error, "cannot remove a partial file");
+    }
+    written.map_err(StoreError::write(path))
+}
+
+/// Makes the names in the folder of `path` durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.txt");
+        write_file(&path, |out| out.write_all(b"old")).unwrap();
+        let failed = write_file(&path, |out| {
+            out.write_all(b"new")?;
+            Err(io::Error::other("power"))
+        });
+        assert!(failed.unwrap_err().to_string().contains("a.txt: power"));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(matches!(
+            write_file(Path::new("/proc/nothing/x"), |_| Ok(())),
+            Err(StoreError::Write { .. })
+        ));
+    }
+}

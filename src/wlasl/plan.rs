@@ -1,0 +1,678 @@
+//! Which instances of the metadata are processed, and in which order.
+//!
+//! Reproduces the notebook's scan, quirks included: clips are counted per gloss as spelt, but an instance is processed
+//! only when its gloss in lower case is among the kept ones. Whether a clip exists is asked through a function; this
+//! file touches no disk.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::metadata::{Entry, FrameNumber};
+
+/// What a user can choose about the plan. The defaults are the notebook's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Knobs {
+    /// A gloss with fewer clips on disk is not processed.
+    pub min_videos_per_gloss: usize,
+    /// Keep only this many glosses, those with the most instances in the metadata; `None` keeps all. Without effect
+    /// when glosses are selected by name.
+    pub max_glosses: Option<usize>,
+    /// Keep only these glosses, as spelt in the metadata; empty keeps all.
+    pub selected_glosses: Vec<String>,
+    /// At most this many accepted clips per gloss; `None` and 0 mean no limit. Not applied here: it depends on what
+    /// the clips give.
+    pub max_samples_per_gloss: Option<usize>,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Self {
+            min_videos_per_gloss: 5,
+            max_glosses: None,
+            selected_glosses: Vec::new(),
+            max_samples_per_gloss: None,
+        }
+    }
+}
+
+/// What the plan has for an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is processed.
+    Process {
+        /// Its place in [`Plan::jobs`].
+        position: usize,
+    },
+    /// Its gloss is not wanted; asked first, so it holds for missing clips too.
+    NotSelected {
+        /// Why not.
+        reason: String,
+    },
+    /// Its clip is not there.
+    Missing {
+        /// What exactly is not there.
+        reason: String,
+    },
+    /// Its clip is there but its frame numbers are not numbers, so the notebook skips it before any decoding.
+    Unreadable {
+        /// The notebook's message.
+        reason: String,
+    },
+}
+
+/// An instance of the metadata and its fate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Index of its entry in the metadata.
+    pub entry: usize,
+    /// Its index in the entry.
+    pub instance: usize,
+    /// As spelt; empty when the entry has none.
+    pub gloss: Arc<str>,
+    /// `None` when the metadata gives none.
+    pub video_id: Option<Arc<str>>,
+    /// As in the metadata.
+    pub frame_start: FrameNumber,
+    /// As in the metadata.
+    pub frame_end: FrameNumber,
+    /// `train`, `val`, `test` or whatever the metadata says.
+    pub split: String,
+    /// Who signs, −1 when unknown.
+    pub signer_id: i64,
+    /// What becomes of it.
+    pub fate: Fate,
+}
+
+/// An instance to process: all that a worker needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    /// Place in [`Plan::jobs`], which is the order of results.
+    pub position: usize,
+    /// Index in [`Plan::records`].
+    pub record: usize,
+    /// The label, as spelt.
+    pub gloss: Arc<str>,
+    /// Names the clip.
+    pub video_id: Arc<str>,
+    /// As in the metadata.
+    pub frame_start: i64,
+    /// As in the metadata.
+    pub frame_end: i64,
+}
+
+/// What the notebook prints after its scan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Entries in the metadata.
+    pub entries: usize,
+    /// Instances in the metadata; as many as there are records.
+    pub instances: usize,
+    /// Glosses with at least one clip on disk.
+    pub glosses_seen: usize,
+    /// Of these, glosses with enough clips.
+    pub glosses_with_enough: usize,
+    /// Of these, glosses with too few.
+    pub glosses_dropped: usize,
+}
+
+/// Something that the user probably did not intend. The job goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// Selected, but not in the metadata.
+    #[error("selected gloss \"{gloss}\" is not in the metadata{}", did_you_mean(.similar.as_deref()))]
+    UnknownGloss {
+        /// As the user wrote it.
+        gloss: String,
+        /// The same but for capitals.
+        similar: Option<String>,
+    },
+    /// Selected, but with too few clips on disk.
+    #[error(
+        "selected gloss \"{gloss}\" has {found} clips on disk, {needed} are needed: lower --min-videos-per-gloss to keep it"
+    )]
+    TooFewVideos {
+        /// As the user wrote it.
+        gloss: String,
+        /// Clips on disk.
+        found: usize,
+        /// Clips that it takes.
+        needed: usize,
+    },
+    /// Kept, but its lower-case twin is not, so the notebook's comparison drops all its clips.
+    #[error(
+        "gloss \"{gloss}\" is kept with {found} clips but, as in the notebook, none is processed, for \"{lower}\" is not kept"
+    )]
+    CapitalsDropped {
+        /// As spelt.
+        gloss: String,
+        /// What it is compared as.
+        lower: String,
+        /// Clips on disk.
+        found: usize,
+    },
+}
+
+fn did_you_mean(similar: Option<&str>) -> String {
+    similar.map_or_else(String::new, |gloss| format!("; did you mean \"{gloss}\"?"))
+}
+
+/// The plan: every instance with its fate, and the jobs in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// One for each instance, in metadata order.
+    pub records: Vec<Record>,
+    /// The instances to process, in metadata order.
+    pub jobs: Vec<Job>,
+    /// The kept glosses as spelt, in the order of the first clip found: the npz file's `glosses`.
+    pub glosses: Vec<Arc<str>>,
+    /// Clips on disk per gloss as spelt, in the order of the first clip found.
+    pub gloss_file_counts: Vec<(Arc<str>, usize)>,
+    /// For the printout.
+    pub counts: Counts,
+    /// For the user.
+    pub warnings: Vec<Warning>,
+    /// As they were when the plan was made.
+    pub knobs: Knobs,
+}
+
+/// Makes the plan. `exists` tells whether the clip of a video id is there; it is asked once per id, and only with ids
+/// that are plain file names.
+#[must_use]
+pub fn plan(entries: &[Entry], knobs: &Knobs, exists: &dyn Fn(&str) -> bool) -> Plan {
+    let mut clips = Clips {
+        exists,
+        known: HashMap::new(),
+    };
+    let gloss_file_counts = count_files(entries, &mut clips);
+    let enough: Vec<_> = gloss_file_counts
+        .iter()
+        .filter(|(_, count)| *count >= knobs.min_videos_per_gloss)
+        .map(|(gloss, _)| Arc::clone(gloss))
+        .collect();
+    let chosen = choose_glosses(entries, knobs);
+    let glosses: Vec<_> = match &chosen {
+        Some(chosen) => {
+            let is_chosen = |gloss: &&Arc<str>| chosen.contains(gloss.as_ref());
+            enough.iter().filter(is_chosen).cloned().collect()
+        }
+        None => enough.clone(),
+    };
+    let mut plan = Plan {
+        records: Vec::new(),
+        jobs: Vec::new(),
+        counts: Counts {
+            entries: entries.len(),
+            instances: entries.iter().map(|entry| entry.instances.len()).sum(),
+            glosses_seen: gloss_file_counts.len(),
+            glosses_with_enough: enough.len(),
+            glosses_dropped: gloss_file_counts.len() - enough.len(),
+        },
+        warnings: warnings(entries, knobs, &gloss_file_counts, &glosses),
+        knobs: knobs.clone(),
+        glosses,
+        gloss_file_counts,
+    };
+    plan.give_fates(entries, &mut clips);
+    plan
+}
+
+impl Plan {
+    /// The text that the notebook prints around its scan, with a line about the choice of glosses when there was one.
+    #[must_use]
+    pub fn scan_report(&self) -> String {
+        let counts = &self.counts;
+        let needed = self.knobs.min_videos_per_gloss;
+        let mut report = format!(
+            "Loaded {} entries from metadata\n\n\
+             Scanning disk for glosses with >= {needed} videos...\n\
+             Scan complete.\n  \
+             Total unique glosses in metadata: {}\n  \
+             Glosses with >= {needed} videos: {}\n  \
+             Glosses dropped (too few videos): {}\n",
+            counts.entries, counts.glosses_seen, counts.glosses_with_enough, counts.glosses_dropped,
+        );
+        if self.glosses.len() < counts.glosses_with_enough {
+            // Writing to a String cannot fail, and a lost line would be no harm.
+            writeln!(
+                report,
+                "  Glosses kept after selection: {}",
+                self.glosses.len()
+            )
+            .ok();
+        }
+        report
+    }
+
+    fn give_fates(&mut self, entries: &[Entry], clips: &mut Clips) {
+        let kept: HashSet<Arc<str>> = self.glosses.iter().cloned().collect();
+        let files: HashMap<Arc<str>, usize> = self.gloss_file_counts.iter().cloned().collect();
+        self.records.reserve(self.counts.instances);
+        for (entry_index, entry) in entries.iter().enumerate() {
+            let gloss: Arc<str> = entry.gloss.as_deref().unwrap_or_default().into();
+            let lower = gloss.to_lowercase();
+            let refusal = (!kept.contains(lower.as_str())).then(|| {
+                if kept.contains(&gloss) {
+                    format!("gloss has capitals, and \"{lower}\" is not kept")
+                } else {
+                    let found = files.get(lower.as_str()).copied().unwrap_or(0);
+                    refusal(&lower, found, self.knobs.min_videos_per_gloss)
+                }
+            });
+            for (instance_index, instance) in entry.instances.iter().enumerate() {
+                let video_id = instance.video_id.as_deref().map(Arc::<str>::from);
+                let fate = match &refusal {
+                    Some(reason) => Fate::NotSelected {
+                        reason: reason.clone(),
+                    },
+                    None => match find_clip(video_id.as_ref(), clips) {
+                        Err(reason) => Fate::Missing { reason },
+                        Ok(video_id) => match (&instance.frame_start, &instance.frame_end) {
+                            // The notebook reads the start first, so its complaint is the one reported.
+                            (Err(reason), _) | (_, Err(reason)) => Fate::Unreadable {
+                                reason: reason.clone(),
+                            },
+                            (&Ok(frame_start), &Ok(frame_end)) => {
+                                let position = self.jobs.len();
+                                self.jobs.push(Job {
+                                    position,
+                                    record: self.records.len(),
+                                    gloss: Arc::clone(&gloss),
+                                    video_id: Arc::clone(video_id),
+                                    frame_start,
+                                    frame_end,
+                                });
+                                Fate::Process { position }
+                            }
+                        },
+                    },
+                };
+                self.records.push(Record {
+                    entry: entry_index,
+                    instance: instance_index,
+                    gloss: Arc::clone(&gloss),
+                    video_id,
+                    frame_start: instance.frame_start.clone(),
+                    frame_end: instance.frame_end.clone(),
+                    split: instance.split.clone(),
+                    signer_id: instance.signer_id,
+                    fate,
+                });
+            }
+        }
+    }
+}
+
+/// Why no instance of a gloss that has `found` clips is processed.
+fn refusal(lower: &str, found: usize, needed: usize) -> String {
+    if lower.is_empty() {
+        "no gloss".to_owned()
+    } else if found >= needed.max(1) {
+        format!("gloss \"{lower}\" is not among the selected")
+    } else {
+        format!("gloss \"{lower}\" has {found} clips on disk, {needed} are needed")
+    }
+}
+
+/// What is on disk, each id asked for once.
+struct Clips<'a> {
+    exists: &'a dyn Fn(&str) -> bool,
+    known: HashMap<String, bool>,
+}
+
+impl Clips<'_> {
+    fn has(&mut self, video_id: &str) -> bool {
+        if let Some(&known) = self.known.get(video_id) {
+            return known;
+        }
+        let there = (self.exists)(video_id);
+        self.known.insert(video_id.to_owned(), there);
+        there
+    }
+}
+
+/// The id of a clip that is there, or why there is none.
+fn find_clip<'a>(
+    video_id: Option<&'a Arc<str>>,
+    clips: &mut Clips,
+) -> Result<&'a Arc<str>, String> {
+    let Some(video_id) = video_id else {
+        return Err("no video_id".to_owned());
+    };
+    if !is_plain_file_name(video_id) {
+        return Err(format!(
+            "video_id {video_id:?} is not a plain file name, so no file is looked for"
+        ));
+    }
+    if clips.has(video_id) {
+        Ok(video_id)
+    } else {
+        Err(format!("no file {video_id}.mp4"))
+    }
+}
+
+/// Whether `video_id` names a file in the video folder itself. The notebook would follow a path out of it.
+#[must_use]
+pub fn is_plain_file_name(video_id: &str) -> bool {
+    !video_id.is_empty()
+        && video_id != "."
+        && video_id != ".."
+        && !video_id.contains(['/', '\\', '\0'])
+}
+
+/// Clips on disk per gloss as spelt, in the order of the first clip found.
+fn count_files(entries: &[Entry], clips: &mut Clips) -> Vec<(Arc<str>, usize)> {
+    let mut counts: Vec<(Arc<str>, usize)> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for entry in entries {
+        let Some(gloss) = entry.gloss.as_deref() else {
+            continue;
+        };
+        let ids = entry
+            .instances
+            .iter()
+            .filter_map(|instance| instance.video_id.as_deref());
+        let found = ids
+            .filter(|id| is_plain_file_name(id) && clips.has(id))
+            .count();
+        if found == 0 {
+            continue;
+        }
+        let place = *places.entry(gloss).or_insert_with(|| {
+            counts.push((gloss.into(), 0));
+            counts.len() - 1
+        });
+        if let Some((_, count)) = counts.get_mut(place) {
+            *count += found;
+        }
+    }
+    counts
+}
+
+/// The notebook's `choose_glosses`: those selected, else the most frequent in the metadata; `None` means all.
+fn choose_glosses<'a>(entries: &'a [Entry], knobs: &'a Knobs) -> Option<HashSet<&'a str>> {
+    if !knobs.selected_glosses.is_empty() {
+        return Some(knobs.selected_glosses.iter().map(String::as_str).collect());
+    }
+    let wanted = knobs.max_glosses?;
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for entry in entries {
+        let Some(gloss) = entry.gloss.as_deref() else {
+            continue;
+        };
+        let place = *places.entry(gloss).or_insert_with(|| {
+            counts.push((gloss, 0));
+            counts.len() - 1
+        });
+        if let Some((_, count)) = counts.get_mut(place) {
+            *count += entry.instances.len();
+        }
+    }
+    // A stable sort keeps ties in the order of first appearance, as Counter.most_common does.
+    counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    Some(
+        counts
+            .into_iter()
+            .take(wanted)
+            .map(|(gloss, _)| gloss)
+            .collect(),
+    )
+}
+
+fn warnings(
+    entries: &[Entry],
+    knobs: &Knobs,
+    gloss_file_counts: &[(Arc<str>, usize)],
+    glosses: &[Arc<str>],
+) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut told = HashSet::new();
+    for gloss in &knobs.selected_glosses {
+        if !told.insert(gloss) || glosses.iter().any(|kept| kept.as_ref() == gloss) {
+            continue;
+        }
+        let mut spelt = entries.iter().filter_map(|entry| entry.gloss.as_deref());
+        if spelt.clone().any(|known| known == gloss) {
+            warnings.push(Warning::TooFewVideos {
+                gloss: gloss.clone(),
+                found: files_of(gloss_file_counts, gloss),
+                needed: knobs.min_videos_per_gloss,
+            });
+        } else {
+            let lower = gloss.to_lowercase();
+            warnings.push(Warning::UnknownGloss {
+                gloss: gloss.clone(),
+                similar: spelt
+                    .find(|known| known.to_lowercase() == lower)
+                    .map(ToOwned::to_owned),
+            });
+        }
+    }
+    for gloss in glosses {
+        let lower = gloss.to_lowercase();
+        if lower != gloss.as_ref() && !glosses.iter().any(|kept| kept.as_ref() == lower) {
+            warnings.push(Warning::CapitalsDropped {
+                gloss: gloss.to_string(),
+                found: files_of(gloss_file_counts, gloss),
+                lower,
+            });
+        }
+    }
+    warnings
+}
+
+fn files_of(gloss_file_counts: &[(Arc<str>, usize)], gloss: &str) -> usize {
+    let mut counts = gloss_file_counts.iter();
+    counts
+        .find(|(name, _)| name.as_ref() == gloss)
+        .map_or(0, |&(_, count)| count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wlasl::metadata;
+    use std::cell::RefCell;
+
+    /// An entry for each `(gloss, ids)`.
+    fn entries(list: &[(&str, &[&str])]) -> Vec<Entry> {
+        let json: Vec<_> = list
+            .iter()
+            .map(|(gloss, ids)| {
+                let instances: Vec<_> = ids
+                    .iter()
+                    .map(|id| serde_json::json!({"video_id": id, "frame_end": -1}))
+                    .collect();
+                serde_json::json!({"gloss": gloss, "instances": instances})
+            })
+            .collect();
+        metadata::parse(&serde_json::to_vec(&json).unwrap()).unwrap()
+    }
+
+    fn at_least(min_videos_per_gloss: usize) -> Knobs {
+        Knobs {
+            min_videos_per_gloss,
+            ..Knobs::default()
+        }
+    }
+
+    fn all_but_x(id: &str) -> bool {
+        !id.starts_with('x')
+    }
+
+    fn labels(plan: &Plan) -> Vec<(&str, &str)> {
+        plan.jobs
+            .iter()
+            .map(|job| (job.gloss.as_ref(), job.video_id.as_ref()))
+            .collect()
+    }
+
+    #[test]
+    fn capitals_are_dropped_unless_the_lower_case_twin_is_kept() {
+        let entries = entries(&[
+            ("Thanks", &["1", "2"]),
+            ("BOOK", &["3"]),
+            ("book", &["4", "4"]),
+            ("go", &["5", "x"]),
+        ]);
+        let plan = plan(&entries, &at_least(2), &all_but_x);
+        assert_eq!(plan.glosses, ["Thanks".into(), "book".into()]);
+        assert_eq!(labels(&plan), [("BOOK", "3"), ("book", "4"), ("book", "4")]);
+        assert_eq!(
+            plan.jobs.iter().map(|job| job.position).collect::<Vec<_>>(),
+            [0, 1, 2]
+        );
+        assert_eq!(plan.records.len(), 7);
+        assert!(
+            matches!(&plan.records[0].fate, Fate::NotSelected { reason } if reason.contains("capitals"))
+        );
+        assert_eq!(
+            plan.records[6].fate,
+            Fate::NotSelected {
+                reason: "gloss \"go\" has 1 clips on disk, 2 are needed".to_owned()
+            }
+        );
+        assert_eq!(
+            plan.warnings,
+            [Warning::CapitalsDropped {
+                gloss: "Thanks".to_owned(),
+                lower: "thanks".to_owned(),
+                found: 2
+            }]
+        );
+        for job in &plan.jobs {
+            assert_eq!(
+                plan.records[job.record].fate,
+                Fate::Process {
+                    position: job.position
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn only_plain_file_names_are_asked_for_and_each_once() {
+        let entries = entries(&[(
+            "a",
+            &[
+                "1", "1", "../1", "/etc/1", "b\\1", "..", ".", "1\0", "", "x1", "x1",
+            ],
+        )]);
+        let asked = RefCell::new(Vec::new());
+        let plan = plan(&entries, &at_least(1), &|id| {
+            asked.borrow_mut().push(id.to_owned());
+            all_but_x(id)
+        });
+        assert_eq!(*asked.borrow(), ["1", "x1"]);
+        assert_eq!(plan.jobs.len(), 2);
+        let missing = plan
+            .records
+            .iter()
+            .filter(|r| matches!(r.fate, Fate::Missing { .. }))
+            .count();
+        assert_eq!(missing, 9);
+        assert_eq!(
+            plan.records[8].fate,
+            Fate::Missing {
+                reason: "no video_id".to_owned()
+            }
+        );
+        assert_eq!(
+            plan.records[9].fate,
+            Fate::Missing {
+                reason: "no file x1.mp4".to_owned()
+            }
+        );
+    }
+
+    #[test]
+    fn bad_frame_numbers_take_no_position() {
+        let json = br#"[{"gloss": "a", "instances": [{"video_id": "1", "frame_end": "abc"}, {"video_id": "2"},
+            {"video_id": "x", "frame_end": "abc"}, {"video_id": "1", "frame_start": [1], "frame_end": "abc"}]}]"#;
+        let plan = plan(&metadata::parse(json).unwrap(), &at_least(1), &all_but_x);
+        assert_eq!(labels(&plan), [("a", "2")]);
+        assert_eq!(plan.jobs[0].position, 0);
+        assert_eq!(plan.jobs[0].record, 1);
+        assert!(
+            matches!(&plan.records[0].fate, Fate::Unreadable { reason } if reason.ends_with("'abc'"))
+        );
+        assert!(matches!(plan.records[2].fate, Fate::Missing { .. }));
+        assert!(
+            matches!(&plan.records[3].fate, Fate::Unreadable { reason } if reason.contains("'list'"))
+        );
+        assert_eq!(plan.gloss_file_counts, [("a".into(), 3)]);
+    }
+
+    #[test]
+    fn a_selection_keeps_file_order_and_warns() {
+        let entries = entries(&[("b", &["1"]), ("a", &["2"]), ("c", &["x"]), ("Me", &["3"])]);
+        let knobs = Knobs {
+            selected_glosses: ["a", "b", "c", "zz", "me", "zz"]
+                .map(ToOwned::to_owned)
+                .to_vec(),
+            max_glosses: Some(1),
+            ..at_least(1)
+        };
+        let plan = plan(&entries, &knobs, &all_but_x);
+        assert_eq!(plan.glosses, ["b".into(), "a".into()]);
+        let told: Vec<_> = plan.warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            told,
+            [
+                "selected gloss \"c\" has 0 clips on disk, 1 are needed: lower --min-videos-per-gloss to keep it",
+                "selected gloss \"zz\" is not in the metadata",
+                "selected gloss \"me\" is not in the metadata; did you mean \"Me\"?",
+            ]
+        );
+        assert!(
+            plan.scan_report()
+                .ends_with("Glosses kept after selection: 2\n")
+        );
+    }
+
+    #[test]
+    fn the_most_frequent_glosses_win_and_ties_go_to_the_first() {
+        let entries = entries(&[
+            ("a", &["1"]),
+            ("b", &["x", "x", "x"]),
+            ("c", &["2", "3"]),
+            ("a", &["4"]),
+            ("d", &["5", "6"]),
+        ]);
+        let kept = |max_glosses| {
+            let knobs = Knobs {
+                max_glosses,
+                ..at_least(1)
+            };
+            let plan = plan(&entries, &knobs, &all_but_x);
+            plan.glosses
+                .iter()
+                .map(ToString::to_string)
+                .collect::<String>()
+        };
+        assert_eq!(kept(None), "acd");
+        assert_eq!(kept(Some(9)), "acd");
+        // `b` has most instances but no clip, so it takes a place and gives nothing.
+        assert_eq!(kept(Some(3)), "ac");
+        assert_eq!(kept(Some(1)), "");
+        assert_eq!(kept(Some(0)), "");
+    }
+
+    #[test]
+    fn reports_in_the_notebooks_words() {
+        let entries = entries(&[("a", &["1", "2"]), ("b", &["3"])]);
+        assert_eq!(
+            plan(&entries, &at_least(2), &all_but_x).scan_report(),
+            "Loaded 2 entries from metadata\n\nScanning disk for glosses with >= 2 videos...\nScan complete.\n  \
+             Total unique glosses in metadata: 2\n  Glosses with >= 2 videos: 1\n  \
+             Glosses dropped (too few videos): 1\n"
+        );
+    }
+
+    #[test]
+    fn nothing_in_nothing_out() {
+        let plan = plan(&[], &Knobs::default(), &|_| true);
+        assert!(plan.records.is_empty() && plan.jobs.is_empty() && plan.glosses.is_empty());
+    }
+}
