@@ -88,6 +88,15 @@ pub fn first_video_track(file: &mut (impl Read + Seek)) -> std::io::Result<Optio
     Ok(track.map(|t| VideoTrack { is_cut_off, ..t }))
 }
 
+/// Whether a file that begins with these bytes is an MP4 or MOV file, whole or not.
+#[must_use]
+pub fn is_mp4(head: &[u8; 8]) -> bool {
+    const KINDS: [&[u8]; 10] = [
+        b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof", b"sidx",
+    ];
+    KINDS.contains(&&head[4..8])
+}
+
 /// Boxes of one level: type and content; ends at the first box that does not fit.
 fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     std::iter::from_fn(move || {

@@ -2,6 +2,7 @@
 
 use crate::colour::Layout;
 use gstreamer as gst;
+use gstreamer::ElementFactory;
 use gstreamer::prelude::*;
 use gstreamer_video::VideoFormat;
 
@@ -94,7 +95,7 @@ pub fn make(caps: &gst::Caps, choice: &Choice) -> Result<gst::Element, String> {
         .structure(0)
         .map_or_else(String::new, |s| s.name().to_string());
     let factory = match choice {
-        Choice::Named(name) => gst::ElementFactory::find(name)
+        Choice::Named(name) => ElementFactory::find(name)
             .ok_or_else(|| format!("the decoder {name} is not installed (see `gst-inspect-1.0 | grep -i dec`)"))?,
         Choice::Software | Choice::Hardware => candidates(caps, *choice == Choice::Hardware)
             .ok_or_else(|| format!("no decoder for {stream} is installed; on Debian: apt-get install gstreamer1.0-libav"))?,
@@ -114,18 +115,30 @@ pub fn make(caps: &gst::Caps, choice: &Choice) -> Result<gst::Element, String> {
 }
 
 /// The best decoder: hardware before software if `hardware`, FFmpeg's before others, then by rank.
-fn candidates(caps: &gst::Caps, hardware: bool) -> Option<gst::ElementFactory> {
+fn candidates(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
     let kind = gst::ElementFactoryType::DECODER
         | gst::ElementFactoryType::MEDIA_VIDEO
         | gst::ElementFactoryType::MEDIA_IMAGE;
-    let all = gst::ElementFactory::factories_with_type(kind, gst::Rank::MARGINAL);
+    let all = ElementFactory::factories_with_type(kind, gst::Rank::MARGINAL);
     all.into_iter()
         .filter(|f| f.can_sink_any_caps(caps))
         .filter(|f| hardware || !is_hardware(f))
         .max_by_key(|f| (is_hardware(f), f.name().starts_with("avdec_"), f.rank()))
 }
 
-fn is_hardware(factory: &gst::ElementFactory) -> bool {
+/// A parser that brings a stream into another decoder's form, as hardware decoders want it.
+#[must_use]
+pub fn parser(caps: &gst::Caps) -> Option<gst::Element> {
+    let all =
+        ElementFactory::factories_with_type(gst::ElementFactoryType::PARSER, gst::Rank::MARGINAL);
+    let best = all
+        .into_iter()
+        .filter(|f| f.can_sink_any_caps(caps))
+        .max_by_key(ElementFactory::rank)?;
+    best.create().build().ok()
+}
+
+fn is_hardware(factory: &ElementFactory) -> bool {
     factory
         .metadata("klass")
         .is_some_and(|k| k.contains("Hardware"))

@@ -3,6 +3,7 @@
 
 pub mod archive;
 mod candidates;
+mod chain;
 pub mod container;
 pub mod dataset;
 pub mod decoder;
