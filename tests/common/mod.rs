@@ -1,0 +1,219 @@
+//! What the integration tests share: running the program, rendering clips, reading what came out.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "each test binary uses its part; a broken set-up may end a test"
+)]
+
+use handloom::render::scene::signing_scene;
+use handloom::source::encode::{Codec, encode_mp4};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Longest run of the program in any test; a child that takes longer is killed and counts as hung.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
+
+/// How a run of the program ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// `None` when a signal ended it, the deadline's included.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// The events on stdout; every line must be one.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// The first event of a kind.
+    pub(crate) fn event(&self, kind: &str) -> Value {
+        let found = self.events().into_iter().find(|e| e["event"] == kind);
+        found.unwrap_or_else(|| panic!("no event {kind} in {}", self.stdout))
+    }
+
+    /// Asserts the exit code and gives the run back.
+    #[track_caller]
+    pub(crate) fn ends(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that stderr says all of `words`.
+    #[track_caller]
+    pub(crate) fn says(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(
+                self.stderr.contains(word),
+                "no \"{word}\" in {}",
+                self.stderr
+            );
+        }
+        self
+    }
+}
+
+/// Runs the program under the deadline, without the caller's settings.
+pub(crate) fn handloom<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
+    let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_handloom"));
+    command.args(args).timeout(DEADLINE);
+    for name in ["HANDLOOM_MODELS", "HANDLOOM_LOG"] {
+        command.env_remove(name);
+    }
+    // A width for help; a terminal's own would win, but the child's streams are pipes.
+    command.env("COLUMNS", "100");
+    let output = command.output().unwrap();
+    Run {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs `handloom process DATASET --out OUT` with more arguments.
+pub(crate) fn process(dataset: &Path, out: &Path, more: &[&str]) -> Run {
+    let mut args: Vec<&OsStr> = vec![
+        "process".as_ref(),
+        dataset.as_ref(),
+        "--out".as_ref(),
+        out.as_ref(),
+    ];
+    args.extend(more.iter().map(|a| OsStr::new(*a)));
+    handloom(args)
+}
+
+/// A folder inside the target folder, gone when dropped.
+pub(crate) fn scratch() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// The shared test data, or `None` with a loud word where it is not there.
+pub(crate) fn shared(part: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../shared")
+        .join(part);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED: {} is not there", path.display());
+    None
+}
+
+/// The models as fetched.
+pub(crate) fn models() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fetched")
+}
+
+/// Encodes `frames` pictures of the signing scene `seed`.
+pub(crate) fn render_clip(
+    path: &Path,
+    seed: u64,
+    frames: usize,
+    (width, height): (usize, usize),
+    codec: Codec,
+) {
+    let film = (0..frames).map(|i| signing_scene(seed, i, width, height));
+    encode_mp4(path, film, 25, codec).unwrap();
+}
+
+/// The metadata of a dataset: glosses with `(video id, frame_start)`.
+pub(crate) fn metadata(glosses: &[(&str, &[(&str, i64)])]) -> Value {
+    let instance = |(id, start): &(&str, i64)| {
+        json!({
+            "bbox": [1, 2, 3, 4], "fps": 25, "frame_end": -1, "frame_start": start, "instance_id": 0,
+            "signer_id": 9, "source": "drawn", "split": "train", "url": "", "variation_id": 0, "video_id": id,
+        })
+    };
+    glosses
+        .iter()
+        .map(|(gloss, ids)| {
+            let instances: Vec<Value> = ids.iter().map(instance).collect();
+            json!({"gloss": gloss, "instances": instances})
+        })
+        .collect()
+}
+
+/// Writes the metadata of a dataset folder and makes its `videos`.
+pub(crate) fn write_metadata(dataset: &Path, metadata: &Value) {
+    fs::create_dir_all(dataset.join("videos")).unwrap();
+    fs::write(dataset.join("WLASL_v0.3.json"), metadata.to_string()).unwrap();
+}
+
+/// All npz files of an output folder with their content.
+pub(crate) fn npz_files(out: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for folder in [out.to_path_buf(), out.join("batches")] {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "npz") {
+                let name = path.strip_prefix(out).unwrap().display().to_string();
+                found.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// SHA-256 of all npz files of an output folder.
+pub(crate) fn digests(out: &Path) -> BTreeMap<String, String> {
+    let hash = |bytes: Vec<u8>| handloom::inference::bundle::sha256_hex(&bytes);
+    npz_files(out)
+        .into_iter()
+        .map(|(name, bytes)| (name, hash(bytes)))
+        .collect()
+}
+
+/// The lines of `manifest.jsonl`.
+pub(crate) fn manifest(out: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(out.join("manifest.jsonl")).unwrap();
+    text.lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect()
+}
+
+/// `gloss id state` of every line of the manifest.
+pub(crate) fn fates(out: &Path) -> Vec<String> {
+    let word = |v: &Value| v.as_str().unwrap_or("-").to_owned();
+    let line = |l: &Value| {
+        format!(
+            "{} {} {}",
+            word(&l["gloss"]),
+            word(&l["video_id"]),
+            word(&l["state"])
+        )
+    };
+    manifest(out).iter().map(line).collect()
+}
+
+/// Numbers that look random and depend on the seed alone (xorshift64*).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// A number below `end`, which is above 0.
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let bits = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16;
+        usize::try_from(bits).unwrap() % end
+    }
+
+    /// A byte.
+    pub(crate) fn byte(&mut self) -> u8 {
+        u8::try_from(self.below(256)).unwrap()
+    }
+}

@@ -1,0 +1,17 @@
+//! What `--help` says, word for word: a change of the command line is seen in review.
+
+mod common;
+
+#[test]
+fn help_texts() {
+    for (name, args) in [
+        ("handloom", vec!["--help"]),
+        ("process", vec!["process", "--help"]),
+        ("inspect", vec!["inspect", "--help"]),
+        ("demo", vec!["demo", "--help"]),
+    ] {
+        let run = common::handloom(args).ends(0);
+        assert_eq!(run.stderr, "", "{name}");
+        insta::assert_snapshot!(name, run.stdout);
+    }
+}
