@@ -1,0 +1,444 @@
+//! Against the other implementation: MediaPipe 0.10.21 and OpenCV 4.8 as the notebook ran them, frame by frame.
+//!
+//! Needs `../shared/goldens`; says aloud when it is not there. Prints what it measured.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test may end where a golden cannot be read; the figures are for people"
+)]
+
+mod common;
+
+use common::shared;
+use handloom::frame::{FrameSource, RgbFrame, SourceError};
+use handloom::geometry::{ImageRect, Size};
+use handloom::hand::{Detector, Hand, Handedness, Options, Tracker};
+use handloom::inference::{Bundle, CpuGraph, CpuModel, Selection};
+use handloom::sequence::{Shape, extract};
+use handloom::source::decoder::Choice;
+use handloom::source::video::{VideoClip, VideoOptions};
+use handloom::store::npz::NpzReader;
+use handloom::wlasl::metadata;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Largest allowed difference of a landmark's coordinate.
+const LANDMARK_MAX: f32 = 5e-4;
+/// Largest allowed median of those differences.
+const LANDMARK_MEDIAN: f32 = 2e-5;
+/// The same for clips that are tracked from end to end.
+const LANDMARK_MAX_RUNNING: f32 = 5e-2;
+/// The same for clips that are tracked from end to end.
+const LANDMARK_MEDIAN_RUNNING: f32 = 1e-4;
+/// Numbers of a hand: 21 landmarks of x, y, z.
+const HAND: usize = 63;
+/// Frames of a sequence in the goldens.
+const LENGTH: usize = 32;
+
+/// Differences of one kind.
+#[derive(Default)]
+struct Differences(Vec<f32>);
+
+impl Differences {
+    fn add(&mut self, got: &[f32], expected: &[f32]) -> f32 {
+        assert_eq!(got.len(), expected.len());
+        let start = self.0.len();
+        self.0
+            .extend(got.iter().zip(expected).map(|(a, b)| (a - b).abs()));
+        self.0[start..].iter().copied().fold(0.0, f32::max)
+    }
+
+    fn max(&self) -> f32 {
+        self.0.iter().copied().fold(0.0, f32::max)
+    }
+
+    fn median(&self) -> f32 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f32::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    fn text(&self) -> String {
+        let equal = self.0.iter().filter(|d| **d == 0.0).count();
+        format!(
+            "max {:.1e}, median {:.1e}, {equal} of {} equal bit for bit",
+            self.max(),
+            self.median(),
+            self.0.len()
+        )
+    }
+
+    #[track_caller]
+    fn hold(&self, what: &str) {
+        assert!(
+            self.max() <= LANDMARK_MAX && self.median() <= LANDMARK_MEDIAN,
+            "{what}: {}",
+            self.text()
+        );
+    }
+}
+
+fn with_detector<T>(run: impl FnOnce(&mut Detector<CpuModel<'_>>) -> T) -> T {
+    let models = Some(common::models());
+    let bundle = Bundle::load(&Selection {
+        models,
+        ..Selection::default()
+    })
+    .unwrap();
+    let (palm, hand) = (
+        CpuGraph::new(&bundle.palm).unwrap(),
+        CpuGraph::new(&bundle.hand).unwrap(),
+    );
+    let (palm, hand) = (CpuModel::new(&palm).unwrap(), CpuModel::new(&hand).unwrap());
+    run(&mut Detector::new(palm, hand, Options::default()))
+}
+
+fn open(path: &Path) -> VideoClip {
+    let options = VideoOptions {
+        decoder: Choice::Software,
+        timeout: Duration::from_secs(120),
+    };
+    VideoClip::open(path, &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn npz_in(folder: &Path, start: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| {
+            let name = p.file_name().unwrap().to_string_lossy().into_owned();
+            name.starts_with(start) && name.ends_with(".npz")
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn flat(hand: &Hand) -> Vec<f32> {
+    hand.landmarks.iter().flatten().copied().collect()
+}
+
+/// 1 left, 2 right, as the goldens have it.
+fn side(hand: &Hand) -> u8 {
+    1 + u8::from(hand.handedness == Handedness::Right)
+}
+
+fn floats(value: &Value) -> Vec<f32> {
+    let rows = value.as_array().unwrap().iter();
+    rows.flat_map(|row| row.as_array().unwrap())
+        .map(|v| serde_json::from_value(v.clone()).unwrap())
+        .collect()
+}
+
+#[test]
+fn photos() {
+    let Some(folder) = shared("goldens/photos") else {
+        return;
+    };
+    let golden: BTreeMap<String, Value> =
+        serde_json::from_slice(&fs::read(folder.join("golden.json")).unwrap()).unwrap();
+    let (mut landmarks, mut world) = (Differences::default(), Differences::default());
+    let (mut scores, mut hands_seen) = (Differences::default(), 0);
+    with_detector(|detector| {
+        for (name, expected) in &golden {
+            let picture = image::open(folder.join(format!("images/{name}.png")))
+                .unwrap()
+                .to_rgb8();
+            let (width, height) = (picture.width() as usize, picture.height() as usize);
+            let frame = RgbFrame::from_pixels(width, height, picture.into_raw()).unwrap();
+            assert_eq!(
+                crc32fast::hash(frame.pixels()),
+                expected["rgb_crc32"],
+                "{name}"
+            );
+            let hands = detector.detect(&frame).unwrap();
+            let expected = expected["hands"].as_array().unwrap();
+            assert_eq!(hands.len(), expected.len(), "{name}: hands");
+            for (hand, expected) in hands.iter().zip(expected) {
+                let name_of_side = ["", "Left", "Right"][usize::from(side(hand))];
+                assert_eq!(name_of_side, expected["handedness"], "{name}");
+                let most = landmarks.add(&flat(hand), &floats(&expected["landmarks"]));
+                assert!(most <= LANDMARK_MAX, "{name}: {most}");
+                let metres: Vec<f32> = hand.world.iter().flatten().copied().collect();
+                world.add(&metres, &floats(&expected["world_landmarks"]));
+                let score: f32 = serde_json::from_value(expected["score"].clone()).unwrap();
+                scores.add(&[hand.handedness_score], &[score]);
+                hands_seen += 1;
+            }
+        }
+    });
+    eprintln!(
+        "photos: {} images, {hands_seen} hands; landmarks {}; world {}; scores {}",
+        golden.len(),
+        landmarks.text(),
+        world.text(),
+        scores.text()
+    );
+    assert_eq!(golden.len(), 36);
+    landmarks.hold("photos");
+    world.hold("photos, world");
+}
+
+/// The hands of a golden frame, as far as a tracker looks at them.
+fn golden_hands(count: u8, landmarks: &[f32]) -> Vec<Hand> {
+    let points =
+        |hand: &[f32]| std::array::from_fn(|i| [hand[3 * i], hand[3 * i + 1], hand[3 * i + 2]]);
+    let hands = landmarks.chunks(HAND).take(usize::from(count));
+    hands
+        .map(|hand| Hand {
+            landmarks: points(hand),
+            world: [[0.0; 3]; 21],
+            handedness: Handedness::Left,
+            handedness_score: 1.0,
+            presence: 1.0,
+            rect: ImageRect {
+                cx: 0.5,
+                cy: 0.5,
+                w: 1.0,
+                h: 1.0,
+                rotation_rad: 0.0,
+            },
+        })
+        .collect()
+}
+
+/// VIDEO mode feeds its own numbers back: the last bits in which TFLite releases differ grow from frame to frame,
+/// over a whole clip to more than the limits. So the step from one golden frame to the next is held to the limits;
+/// the clips run by themselves are held to MediaPipe's count of hands in every frame, and to the median.
+#[test]
+fn tracked_clips() {
+    let Some(folder) = shared("goldens/public") else {
+        return;
+    };
+    let files = npz_in(&folder.join("golden_video"), "");
+    let (mut steps, mut runs) = (Differences::default(), Differences::default());
+    let (mut frames, mut outside, mut other_side) = (0, 0, 0);
+    with_detector(|detector| {
+        for file in &files {
+            let id = file.file_stem().unwrap().to_str().unwrap();
+            let mut golden = NpzReader::open(file).unwrap();
+            let (counts, _) = golden.numbers::<u8>("n_hands").unwrap();
+            let (crcs, _) = golden.numbers::<u32>("rgb_crc32").unwrap();
+            let (landmarks, _) = golden.numbers::<f32>("landmarks").unwrap();
+            let (sides, _) = golden.numbers::<u8>("handedness").unwrap();
+            let mut clip = open(&folder.join(format!("videos/{id}.mp4")));
+            let (mut stepped, mut free) = (Tracker::default(), Tracker::default());
+            for (at, count) in counts.iter().enumerate() {
+                let what = format!("{id} frame {at}");
+                assert!(clip.advance().unwrap(), "{what}: no such frame");
+                let picture = clip.picture().unwrap();
+                assert_eq!(crc32fast::hash(picture.pixels()), crcs[at], "{what}");
+                let expected = &landmarks[2 * at * HAND..][..2 * HAND];
+                let sides = &sides[2 * at..];
+
+                let hands = detector.track(&mut stepped, picture).unwrap();
+                assert_eq!(hands.len(), usize::from(*count), "{what}: hands");
+                for (slot, hand) in hands.iter().enumerate() {
+                    assert_eq!(side(hand), sides[slot], "{what}: side");
+                    let most = steps.add(&flat(hand), &expected[slot * HAND..][..HAND]);
+                    assert!(most <= LANDMARK_MAX, "{what}: {most}");
+                }
+                stepped.follow(&golden_hands(*count, expected), Size::of(picture));
+
+                let hands = detector.track(&mut free, picture).unwrap();
+                assert_eq!(hands.len(), usize::from(*count), "{what}: hands, running");
+                for (slot, hand) in hands.iter().enumerate() {
+                    other_side += usize::from(side(hand) != sides[slot]);
+                    let most = runs.add(&flat(hand), &expected[slot * HAND..][..HAND]);
+                    outside += usize::from(most > LANDMARK_MAX);
+                }
+                frames += 1;
+            }
+        }
+    });
+    let hands = runs.0.len() / HAND;
+    eprintln!(
+        "tracked clips, step by step: {} clips, {frames} frames, {hands} hands; landmarks {}",
+        files.len(),
+        steps.text()
+    );
+    eprintln!(
+        "tracked clips, running: {outside} hands beyond {LANDMARK_MAX:.0e}, {other_side} on the other side; landmarks {}",
+        runs.text()
+    );
+    assert_eq!(files.len(), 12);
+    steps.hold("tracked clips");
+    assert!(runs.median() <= LANDMARK_MEDIAN_RUNNING && runs.max() <= LANDMARK_MAX_RUNNING);
+    assert!(outside <= hands / 5 && other_side <= 5);
+}
+
+/// A clip that notes the CRC-32 of every picture that it hands out.
+struct Witness {
+    clip: VideoClip,
+    crcs: Vec<u32>,
+}
+
+impl FrameSource for Witness {
+    fn advance(&mut self) -> Result<bool, SourceError> {
+        self.clip.advance()
+    }
+
+    fn picture(&mut self) -> Result<&RgbFrame, SourceError> {
+        let picture = self.clip.picture()?;
+        self.crcs.push(crc32fast::hash(picture.pixels()));
+        Ok(picture)
+    }
+
+    fn declared_frames(&self) -> u64 {
+        self.clip.declared_frames()
+    }
+}
+
+/// Holds normalised frames against golden ones: hands in the same slots, and no number further off than raw
+/// landmarks that are off by `raw` allow. Returns the largest difference.
+fn hold_normalised(got: &[f32], expected: &[f32], raw: f32, what: &str) -> f32 {
+    let mut most: f32 = 0.0;
+    for (at, (got, expected)) in got.chunks(HAND).zip(expected.chunks(HAND)).enumerate() {
+        let present = |hand: &[f32]| hand.iter().any(|v| *v != 0.0);
+        assert_eq!(present(got), present(expected), "{what}: slot {at}");
+        for (a, b) in got.iter().zip(expected) {
+            most = most.max((a - b).abs());
+        }
+    }
+    // Hands are at least 2 % of the picture from wrist to knuckle and no number of theirs exceeds 5 such lengths.
+    let implied = raw * (2.0 + 5.0 * 2.9) / 0.02;
+    assert!(
+        most <= implied + 1e-6,
+        "{what}: {most}, implied are {implied}"
+    );
+    most
+}
+
+#[test]
+fn sampled_frames() {
+    let Some(folder) = shared("goldens/public") else {
+        return;
+    };
+    let json = fs::read(folder.join("WLASL_v0.3.json")).unwrap();
+    let mut ranges = BTreeMap::new();
+    for entry in metadata::parse(&json).unwrap() {
+        let gloss = entry.gloss.unwrap_or_default().replace(' ', "_");
+        for (at, instance) in entry.instances.into_iter().enumerate() {
+            if let (Some(id), Ok(start), Ok(end)) =
+                (instance.video_id, instance.frame_start, instance.frame_end)
+            {
+                ranges.insert(format!("debug_{id}_{gloss}_{at}"), (id, start, end));
+            }
+        }
+    }
+    let files = npz_in(&folder.join("golden"), "debug_");
+    let shape = Shape {
+        length: LENGTH,
+        stride: NonZeroU64::new(2).unwrap(),
+        tracking: false,
+    };
+    let (mut landmarks, mut scores) = (Differences::default(), Differences::default());
+    let (mut frames, mut normalised): (usize, f32) = (0, 0.0);
+    with_detector(|detector| {
+        for file in &files {
+            let name = file.file_stem().unwrap().to_str().unwrap();
+            let (id, start, end) = &ranges[name];
+            let mut golden = NpzReader::open(file).unwrap();
+            let mut witness = Witness {
+                clip: open(&folder.join(format!("videos/{id}.mp4"))),
+                crcs: Vec::new(),
+            };
+            let got = extract(&mut witness, detector, shape, *start, *end).unwrap();
+            let indexes: Vec<i32> = got.frames.iter().map(|f| f.frame_index).collect();
+            let (expected, _) = golden.numbers::<i32>("frame_index").unwrap();
+            assert_eq!(indexes, expected, "{name}");
+            let (expected, _) = golden.numbers::<u32>("rgb_crc32").unwrap();
+            assert_eq!(witness.crcs, expected, "{name}");
+            let (expected, _) = golden.numbers::<u8>("n_hands").unwrap();
+            let counts: Vec<u8> = got.frames.iter().map(|f| f.hand_count).collect();
+            assert_eq!(counts, expected, "{name}");
+            let (expected, _) = golden.numbers::<u8>("handedness").unwrap();
+            let sides: Vec<u8> = got
+                .frames
+                .iter()
+                .flat_map(|f| f.handedness.map(|h| u8::try_from(h + 1).unwrap()))
+                .collect();
+            assert_eq!(sides, expected, "{name}");
+
+            let (expected, _) = golden.numbers::<f32>("landmarks").unwrap();
+            let (expected_scores, _) = golden.numbers::<f32>("handedness_score").unwrap();
+            let mut raw: f32 = 0.0;
+            for (at, frame) in got.frames.iter().enumerate() {
+                for slot in 0..usize::from(frame.hand_count) {
+                    let points: Vec<f32> =
+                        frame.landmarks[slot].iter().flatten().copied().collect();
+                    let at = 2 * at + slot;
+                    raw = raw.max(landmarks.add(&points, &expected[at * HAND..][..HAND]));
+                    scores.add(&[frame.handedness_score[slot]], &[expected_scores[at]]);
+                }
+            }
+            assert!(raw <= LANDMARK_MAX, "{name}: {raw}");
+            let (expected, _) = golden.numbers::<f32>("sequence").unwrap();
+            let rows: Vec<f32> = got.features.iter().copied().collect();
+            normalised = normalised.max(hold_normalised(&rows, &expected, raw, name));
+            frames += got.frames.len();
+        }
+    });
+    eprintln!(
+        "sampled frames: {} clips, {frames} frames, all RGB equal; landmarks {}; scores {}; normalised max {normalised:.1e}",
+        files.len(),
+        landmarks.text(),
+        scores.text()
+    );
+    assert_eq!(files.len(), 39);
+    landmarks.hold("sampled frames");
+}
+
+#[test]
+fn the_whole_job() {
+    let Some(folder) = shared("goldens/public") else {
+        return;
+    };
+    let scratch = common::scratch();
+    let out = scratch.path().join("out");
+    let run = common::process(&folder, &out, &[]).ends(0);
+    let mut golden = NpzReader::open(&folder.join("golden/wlasl_landmarks.npz")).unwrap();
+    let mut ours = NpzReader::open(&out.join("wlasl_landmarks.npz")).unwrap();
+    for name in golden.names() {
+        assert_eq!(
+            ours.header(&name).unwrap(),
+            golden.header(&name).unwrap(),
+            "{name}"
+        );
+        if name != "sequences" {
+            assert_eq!(
+                ours.strings(&name).unwrap(),
+                golden.strings(&name).unwrap(),
+                "{name}"
+            );
+        }
+    }
+    let (expected, _) = golden.numbers::<f32>("sequences").unwrap();
+    let (got, _) = ours.numbers::<f32>("sequences").unwrap();
+    let most = hold_normalised(&got, &expected, LANDMARK_MAX, "the whole job");
+    let mut differences = Differences::default();
+    differences.add(&got, &expected);
+
+    let summary: Value =
+        serde_json::from_slice(&fs::read(folder.join("golden/golden.json")).unwrap()).unwrap();
+    let done = run.event("done");
+    assert_eq!(done["accepted"], summary["summary"]["total_processed"]);
+    assert_eq!(done["per_gloss"], summary["summary"]["per_gloss"]);
+    let states = &done["states"];
+    let skipped: u64 = ["too_short", "empty", "unreadable"]
+        .iter()
+        .map(|s| states[s].as_u64().unwrap())
+        .sum();
+    assert_eq!(skipped, summary["summary"]["total_skipped"]);
+    eprintln!(
+        "the whole job: {} sequences; normalised {}, states {states}",
+        done["accepted"],
+        differences.text()
+    );
+    assert!(most <= 1e-4, "{most}");
+}
