@@ -4,8 +4,7 @@
 
 #![allow(
     clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a test may end where a golden cannot be read; the figures are for people"
+    reason = "a test may end where a golden cannot be read"
 )]
 
 mod common;
@@ -101,7 +100,7 @@ fn with_detector<T>(run: impl FnOnce(&mut Detector<CpuModel<'_>>) -> T) -> T {
 fn open(path: &Path) -> VideoClip {
     let options = VideoOptions {
         decoder: Choice::Software,
-        timeout: Duration::from_secs(120),
+        timeout: Duration::from_mins(2),
     };
     VideoClip::open(path, &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
@@ -111,8 +110,8 @@ fn npz_in(folder: &Path, start: &str) -> Vec<PathBuf> {
         .unwrap()
         .map(|e| e.unwrap().path())
         .filter(|p| {
-            let name = p.file_name().unwrap().to_string_lossy().into_owned();
-            name.starts_with(start) && name.ends_with(".npz")
+            let name = p.file_name().unwrap().to_string_lossy();
+            name.starts_with(start) && p.extension().is_some_and(|e| e == "npz")
         })
         .collect();
     found.sort();

@@ -374,6 +374,7 @@ fn every_room_has_its_rules() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn the_scanner_sees_what_is_forbidden() {
     let check = |file: &str, text: &str, expected: &[&str]| {
         let wrong = scan(file, text);

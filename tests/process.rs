@@ -1,10 +1,6 @@
 //! `handloom process`, `inspect` and `demo` as their users run them, on a small dataset of drawn hands.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a broken set-up may end a test; skips are said aloud"
-)]
+#![allow(clippy::unwrap_used, reason = "a broken set-up may end a test")]
 
 mod common;
 
@@ -136,10 +132,10 @@ fn fixture() -> &'static Fixture {
         let out = folder.path().join("one-worker");
         process(&dataset, &out, &["--workers", "1"]).ends(0);
         Fixture {
+            folder,
             dataset,
             out,
             tiny,
-            folder,
         }
     })
 }
@@ -159,6 +155,10 @@ fn strings(path: &Path, name: &str) -> Vec<String> {
     NpzReader::open(path).unwrap().strings(name).unwrap()
 }
 
+fn number(value: &Value) -> usize {
+    usize::try_from(value.as_u64().unwrap()).unwrap()
+}
+
 fn final_file(out: &Path) -> PathBuf {
     out.join("wlasl_landmarks.npz")
 }
@@ -176,7 +176,7 @@ fn every_instance_has_its_state() {
     for (state, count) in run["finished"]["states"].as_object().unwrap() {
         assert_eq!(
             states.get(state).copied().unwrap_or(0),
-            count.as_u64().unwrap() as usize,
+            number(count),
             "{state}"
         );
     }
@@ -244,7 +244,7 @@ fn batches_join_to_the_final_file() {
     assert!(joined == data(&whole, "sequences"));
     // What the manifest says of a row's place is so.
     for line in manifest(&out).iter().filter(|l| l["stored"].is_object()) {
-        let number = |key: &str| line["stored"][key].as_u64().unwrap() as usize;
+        let number = |key: &str| number(&line["stored"][key]);
         let ids = strings(&batches[number("batch")], "video_ids");
         assert_eq!(line["video_id"], *ids[number("row")]);
     }
@@ -749,7 +749,7 @@ fn inspect_shows_what_is_in_a_file() {
 fn numpy_reads_the_files_without_pickle() {
     let python = |args: &[&str]| std::process::Command::new("python3").args(args).output();
     if !python(&["-c", "import numpy"]).is_ok_and(|o| o.status.success()) {
-        eprintln!("SKIPPED: python3 with numpy is not there");
+        common::say("SKIPPED: python3 with numpy is not there");
         return;
     }
     let script = r"
