@@ -23,15 +23,17 @@ pub struct Cli {
 const LONG_ABOUT: &str = "\
 Weaves sign-language video into training sequences at the edge.
 
-Runs MediaPipe's two hand models over the clips of a WLASL dataset and writes each as a normalised sequence of
-32 frames x 126 numbers, equal to what the Colab notebook with MediaPipe 0.10.21 gives.
+Runs MediaPipe's two hand models over the clips of a WLASL dataset and writes each as a
+normalised sequence of 32 frames x 126 numbers, equal to what the Colab notebook with MediaPipe
+0.10.21 gives.
 
 Start with:  handloom demo                          nothing to download but the models
              handloom process DATASET --out DIR     a whole dataset
              handloom inspect DIR/*.npz             what came out
 
-Exit codes: 0 done, 1 nothing extracted, 64 usage, 65 bad data or model file, 66 input missing, 70 bug,
-73 output cannot be used, 74 reading or writing failed. Log level: HANDLOOM_LOG=debug (default: warn), on stderr.";
+Exit codes: 0 done, 1 nothing extracted, 64 usage, 65 bad data or model file, 66 input missing,
+70 bug, 73 output cannot be used, 74 reading or writing failed. Log level: HANDLOOM_LOG=debug
+(default: warn), on stderr.";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -48,13 +50,14 @@ pub enum Command {
 const PROCESS_ABOUT: &str = "\
 Turn a WLASL dataset into wlasl_landmarks.npz.
 
-DATASET is a folder with WLASL_v0.3.json and videos/ID.mp4, or a zip archive of one (read in place).
---out gets wlasl_landmarks.npz (sequences, labels, video_ids, glosses), batches/NNNNN.npz (the same with raw
-landmarks, handedness and frame numbers), manifest.jsonl (one line for every instance of the metadata: state and
-reason) and run.json (settings, models, versions). Equal input and settings give equal bytes, whatever --workers.
+DATASET is a folder with WLASL_v0.3.json and videos/ID.mp4, or a zip archive of one (read in
+place). --out gets wlasl_landmarks.npz (sequences, labels, video_ids, glosses),
+batches/NNNNN.npz (the same with raw landmarks, handedness and frame numbers), manifest.jsonl
+(one line for every instance of the metadata: state and reason) and run.json (settings, models,
+versions). Equal input and settings give equal bytes, whatever --workers.
 
-A clip that cannot be used is recorded and the job goes on. Progress is a bar on a terminal and JSON lines on
-stdout elsewhere.
+A clip that cannot be used is recorded and the job goes on. Progress is a bar on a terminal and
+JSON lines on stdout elsewhere.
 
 Examples:
   handloom process wlasl/ --list                         what would be done
