@@ -363,6 +363,8 @@ mod tests {
         let bundle = load(&fetched(), false).unwrap();
         assert_eq!(bundle.palm.sha256, bundle.palm.spec.sha256);
         assert_eq!(bundle.hand.spec.input.shape, [1, 224, 224, 3]);
+        // The linker leaves out a library that nothing calls.
+        crate::inference::CpuGraph::new(&bundle.palm).unwrap();
         let (_, runtime) = loaded_runtime().expect("tflite is linked");
         assert!(pinned_runtimes().unwrap().contains(&runtime));
     }
