@@ -1,4 +1,4 @@
-//! Lets the binaries find `libtensorflowlite_c.so` without LD_LIBRARY_PATH: a copy beside them in the target folder,
+//! Lets the binaries find `libtensorflowlite_c.so` without `LD_LIBRARY_PATH`: a copy beside them in the target folder,
 //! and run paths that are relative to the binary, so that no build machine's path is baked in.
 
 use std::path::{Path, PathBuf};

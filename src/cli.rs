@@ -38,7 +38,7 @@ Exit codes: 0 done, 1 nothing extracted, 64 usage, 65 bad data or model file, 66
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Turn a WLASL dataset into wlasl_landmarks.npz
+    /// Turn a WLASL dataset into `wlasl_landmarks.npz`
     #[command(long_about = PROCESS_ABOUT)]
     Process(Box<ProcessArgs>),
     /// Show what is in npz files: shapes, labels, how often hands were seen
@@ -68,7 +68,7 @@ Examples:
 /// Arguments of `process`.
 #[derive(Debug, Args)]
 pub struct ProcessArgs {
-    /// Folder with WLASL_v0.3.json and videos/, or a zip archive of it
+    /// Folder with `WLASL_v0.3.json` and videos/, or a zip archive of it
     pub dataset: PathBuf,
     /// Folder for the results; made when missing
     #[arg(long, value_name = "DIR", required_unless_present = "list")]
@@ -79,7 +79,7 @@ pub struct ProcessArgs {
     /// Replace the results of another job in --out
     #[arg(long)]
     pub fresh: bool,
-    /// Metadata file, when it is not DATASET/WLASL_v0.3.json
+    /// Metadata file, when it is not `DATASET/WLASL_v0.3.json`
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
     /// Folder of clips, when it is not DATASET/videos
@@ -171,7 +171,7 @@ impl Profile {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which models")]
 pub struct ModelArgs {
-    /// Folder with both .tflite files, or a hand_landmarker.task bundle [default: as fetched by `make setup`]
+    /// Folder with both .tflite files, or a `hand_landmarker.task` bundle [default: as fetched by `make setup`]
     #[arg(long, value_name = "PATH", env = "HANDLOOM_MODELS")]
     pub models: Option<PathBuf>,
     /// Palm model, .tflite or .task
@@ -233,7 +233,7 @@ pub enum ProgressKind {
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// npz files: wlasl_landmarks.npz or batches
+    /// npz files: `wlasl_landmarks.npz` or batches
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// One JSON object a file

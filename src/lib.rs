@@ -25,6 +25,18 @@
 //!   (`tests/bad_input.rs`).
 //! * A file of ours is whole or not there ([`store::durable`]).
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        clippy::float_cmp,
+        reason = "tests work with small numbers and exact results"
+    )
+)]
+
 pub mod cli;
 pub mod colour;
 pub mod commands;

@@ -282,7 +282,7 @@ fn draw(videos: &Path, result: &Path, picture: &Path) -> anyhow::Result<()> {
         .ok_or_else(|| anyhow!("landmarks without frames"))?;
     let options = VideoOptions {
         decoder: Choice::Software,
-        timeout: Duration::from_secs(60),
+        timeout: Duration::from_mins(1),
     };
     let mut tiles = Vec::new();
     for (row, (id, label)) in ids.iter().zip(&labels).enumerate() {

@@ -37,7 +37,8 @@ pub fn from_landmarks(landmarks: &[[f32; 3]; 21], size: Size) -> ImageRect {
     let (width, height) = (size.width_f32(), size.height_f32());
     let lm = landmarks;
     let (x0, y0) = (lm[0][0] * width, lm[0][1] * height);
-    let knuckles = |axis: usize| ((lm[5][axis] + lm[13][axis]) / 2.0 + lm[9][axis]) / 2.0;
+    let knuckles =
+        |axis: usize| f32::midpoint(f32::midpoint(lm[5][axis], lm[13][axis]), lm[9][axis]);
     let (x1, y1) = (knuckles(0) * width, knuckles(1) * height);
     let rotation_rad = wrap_angle(TRACK_TARGET_RAD - (-(y1 - y0)).atan2(x1 - x0));
 

@@ -164,8 +164,7 @@ fn gather(row: &mut Row, frame: &RgbFrame, side: usize, border: Border) {
     let (width, height) = (frame.width(), frame.height());
     let pixels = frame.pixels();
     let stride = width * 3;
-    let inner_x = (width as i32 - 1).max(0) as u32;
-    let inner_y = (height as i32 - 1).max(0) as u32;
+    let (last_x, last_y) = ((width as i32 - 1).max(0), (height as i32 - 1).max(0));
     let [p00, p01, p10, p11] = &mut row.neighbours;
     for i in 0..side {
         let (x, y) = (row.x[i], row.y[i]);
@@ -174,7 +173,7 @@ fn gather(row: &mut Row, frame: &RgbFrame, side: usize, border: Border) {
         row.weight_x[k..k + 4].fill((x & 31) as u8);
         row.weight_y[k..k + 4].fill((y & 31) as u8);
         // Negative positions wrap to large numbers, so one comparison a side is enough.
-        if (ix as u32) < inner_x && (iy as u32) < inner_y {
+        if (ix as u32) < last_x as u32 && (iy as u32) < last_y as u32 {
             let at = iy as usize * stride + ix as usize * 3;
             // The seventh byte exists but for the very last pixel of the picture.
             if let (Some(top), Some(bottom)) = (
@@ -188,38 +187,29 @@ fn gather(row: &mut Row, frame: &RgbFrame, side: usize, border: Border) {
                 continue;
             }
         }
-        p00[k..k + 3].copy_from_slice(&edge_pixel(frame, ix, iy, border));
-        p01[k..k + 3].copy_from_slice(&edge_pixel(frame, ix.saturating_add(1), iy, border));
-        p10[k..k + 3].copy_from_slice(&edge_pixel(frame, ix, iy.saturating_add(1), border));
-        p11[k..k + 3].copy_from_slice(&edge_pixel(
-            frame,
-            ix.saturating_add(1),
-            iy.saturating_add(1),
-            border,
-        ));
+        let beside = ix < -1 || ix > last_x || iy < -1 || iy > last_y;
+        if border == Border::Zero && beside {
+            for p in [&mut *p00, &mut *p01, &mut *p10, &mut *p11] {
+                p[k..k + 3].fill(0);
+            }
+            continue;
+        }
+        let (right, below) = (ix.saturating_add(1), iy.saturating_add(1));
+        let is_black =
+            |x: i32, y: i32| border == Border::Zero && (x < 0 || x > last_x || y < 0 || y > last_y);
+        for (p, x, y) in [
+            (&mut *p00, ix, iy),
+            (&mut *p01, right, iy),
+            (&mut *p10, ix, below),
+            (&mut *p11, right, below),
+        ] {
+            let at = y.clamp(0, last_y) as usize * stride + x.clamp(0, last_x) as usize * 3;
+            match pixels.get(at..at + 3) {
+                Some(pixel) if !is_black(x, y) => p[k..k + 3].copy_from_slice(pixel),
+                _ => p[k..k + 3].fill(0),
+            }
+        }
     }
-}
-
-/// The pixel at (x, y), or what the border puts there.
-#[expect(
-    clippy::cast_sign_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    reason = "clamped to the picture before the cast"
-)]
-fn edge_pixel(frame: &RgbFrame, x: i32, y: i32, border: Border) -> [u8; 3] {
-    let (width, height) = (frame.width() as i32, frame.height() as i32);
-    let inside = x >= 0 && x < width && y >= 0 && y < height;
-    if width == 0 || height == 0 || (!inside && border == Border::Zero) {
-        return [0; 3];
-    }
-    let (x, y) = (
-        x.clamp(0, width - 1) as usize,
-        y.clamp(0, height - 1) as usize,
-    );
-    let at = (y * frame.width() + x) * 3;
-    let p = frame.pixels();
-    [p[at], p[at + 1], p[at + 2]]
 }
 
 /// `(S + 512) >> 10` with `S` the weighted sum of the neighbours, times f32(1/255).

@@ -237,10 +237,13 @@ pub fn pinned_runtimes() -> Result<Vec<String>, BundleError> {
 /// Lower-case hex SHA-256.
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
+    use std::fmt::Write as _;
+    let mut hex = String::with_capacity(64);
+    for byte in Sha256::digest(bytes) {
+        // Writing to a String cannot fail.
+        write!(hex, "{byte:02x}").ok();
+    }
+    hex
 }
 
 /// The first folder near the program that holds the models: installed (`../lib/handloom/models`) or in the source

@@ -2,8 +2,8 @@
 
 use super::durable::{StoreError, write_file};
 use super::npz::{NpzReader, NpzWriter};
-use crate::sequence::Sequence;
 use crate::sequence::normalise::FEATURES;
+use crate::sequence::{FrameRecord, Sequence};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,22 +49,6 @@ pub fn write_batch(
     length: usize,
 ) -> Result<(), StoreError> {
     let n = rows.len();
-    // Each array is padded to `length` frames a row.
-    fn padded<'a, T: Clone + 'a>(
-        rows: &'a [Row],
-        length: usize,
-        pad: T,
-        of: impl Fn(&'a crate::sequence::FrameRecord) -> T + Copy + 'a,
-    ) -> impl Iterator<Item = T> + 'a {
-        rows.iter().flat_map(move |row| {
-            let frames = &row.sequence.frames;
-            let missing = length.saturating_sub(frames.len());
-            frames
-                .iter()
-                .map(of)
-                .chain(std::iter::repeat_n(pad.clone(), missing))
-        })
-    }
     write_file(&batch_path(out, number), |file| {
         let mut npz = NpzWriter::new(file);
         npz.numbers(
@@ -108,6 +92,23 @@ pub fn write_batch(
         npz.strings("split", &rows.iter().map(|r| &r.split).collect::<Vec<_>>())?;
         npz.numbers("signer_id", &[n], rows.iter().map(|r| r.signer_id))?;
         npz.finish().map(|_| ())
+    })
+}
+
+/// A value for each of `length` frames of each row, `pad` where a clip had fewer.
+fn padded<'a, T: Clone + 'a>(
+    rows: &'a [Row],
+    length: usize,
+    pad: T,
+    of: impl Fn(&'a FrameRecord) -> T + Copy + 'a,
+) -> impl Iterator<Item = T> + 'a {
+    rows.iter().flat_map(move |row| {
+        let frames = &row.sequence.frames;
+        let missing = length.saturating_sub(frames.len());
+        frames
+            .iter()
+            .map(of)
+            .chain(std::iter::repeat_n(pad.clone(), missing))
     })
 }
 

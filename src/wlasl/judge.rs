@@ -236,6 +236,7 @@ mod tests {
 
     #[test]
     fn the_limit_counts_accepted_clips_only() {
+        use State::{Accepted, OverLimit, TooShort};
         let gloss: Arc<str> = "book".into();
         let mut judge = Judge::new(8, Some(2));
         let outcomes = [
@@ -250,7 +251,6 @@ mod tests {
             .into_iter()
             .map(|o| judge.judge(&gloss, o).state)
             .collect();
-        use State::{Accepted, OverLimit, TooShort};
         assert_eq!(
             states,
             [

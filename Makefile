@@ -1,0 +1,40 @@
+# Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
+.PHONY: help setup build demo test test-long lint deny bench bench-rooms clean
+CARGO ?= cargo
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+setup: ## system packages, TFLite library and models: pinned, checked by hash, safe to repeat
+	@bash models/setup.sh
+
+build: setup ## target/release/handloom, runnable in place from any folder
+	$(CARGO) build --release --locked
+
+demo: build ## draw hands, process them, show the table and a picture
+	target/release/handloom demo --out demo-out
+
+test: setup ## formatting, lints and all tests
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) test --locked
+
+test-long: build ## slow sweeps: memory over 1,000 clips
+	tests/long/soak.sh
+
+lint: ## formatting and lints alone
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+deny: ## licences, sources and advisories of all dependencies (needs cargo-deny)
+	$(CARGO) deny check
+
+bench: build ## side by side with the notebook's pipeline, when ../shared and its Python packages are there
+	tests/bench/side_by_side.sh
+
+bench-rooms: setup ## times of warp, colour, palm decode, npz and decode
+	$(CARGO) bench --locked --bench rooms
+
+clean: ## build results and demo; keeps what setup fetched
+	$(CARGO) clean
+	rm -rf demo-out

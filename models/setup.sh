@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Makes this machine ready to build and test Handloom: Debian packages, the TFLite C library and the two models.
+# Safe to repeat, asks nothing; once done it needs no network.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# What each is for: building; GStreamer's headers; decoding (libav, good: MP4, bad: parsers); drawing test clips
+# (ugly: x264); fetching pinned wheels.
+packages=(
+  gcc libc6-dev pkg-config libclang-dev
+  libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
+  gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
+  gstreamer1.0-plugins-ugly
+  python3
+)
+
+if ! command -v cargo >/dev/null; then
+  echo "setup: no cargo found; install Rust 1.92 or newer first, as rust-lang.org says" >&2
+  exit 1
+fi
+
+# pip comes with some Pythons; Debian has it as a package of its own.
+python3 -m pip --version >/dev/null 2>&1 || packages+=(python3-pip)
+
+if ! command -v dpkg-query >/dev/null; then
+  echo "setup: this is no Debian; install what corresponds to: ${packages[*]}" >&2
+else
+  missing=()
+  for package in "${packages[@]}"; do
+    # A status of "install ok installed" and nothing less.
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+  done
+  if [ ${#missing[@]} -gt 0 ]; then
+    echo "setup: installing ${missing[*]}"
+    sudo=()
+    if [ "$(id -u)" != 0 ]; then
+      command -v sudo >/dev/null || { echo "setup: not root and no sudo; run as root: apt-get install ${missing[*]}" >&2; exit 1; }
+      sudo=(sudo)
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    "${sudo[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}" </dev/null
+  fi
+fi
+
+python3 models/fetch.py
