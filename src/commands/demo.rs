@@ -27,8 +27,8 @@ const SIZE: (usize, usize) = (320, 240);
 const FRAMES: usize = 70;
 /// Colours of the first and the second hand's bones.
 const BONES: [[u8; 3]; 2] = [[255, 96, 64], [64, 160, 255]];
-/// Rows and columns of the picture's tiles: clips down, moments across.
-const MOMENTS: [usize; 4] = [2, 10, 18, 26];
+/// Tiles of a clip in the picture, evenly spread over its frames.
+const MOMENTS: usize = 4;
 
 /// What lies at a clip's place.
 enum Clip {
@@ -288,13 +288,11 @@ fn draw(videos: &Path, result: &Path, picture: &Path) -> anyhow::Result<()> {
     for (row, (id, label)) in ids.iter().zip(&labels).enumerate() {
         let mut clip = VideoClip::open(&videos.join(format!("{id}.mp4")), &options)?;
         let mut at = -1;
-        for step in MOMENTS
-            .into_iter()
-            .map(|m| row * length + m.min(length - 1))
-        {
-            let Some(index) = indexes.get(step).copied().filter(|i| *i >= 0) else {
-                continue;
-            };
+        let frames = &indexes[row * length..(row + 1) * length];
+        let seen = frames.iter().filter(|i| **i >= 0).count();
+        for moment in 0..MOMENTS {
+            let nth = (2 * moment + 1) * seen / (2 * MOMENTS);
+            let (step, index) = (row * length + nth, frames[nth]);
             while at < index && clip.advance()? {
                 at += 1;
             }
@@ -308,11 +306,11 @@ fn draw(videos: &Path, result: &Path, picture: &Path) -> anyhow::Result<()> {
             }
             tiles.push(Tile {
                 frame,
-                caption: format!("{label} {id} frame {index}: {} hands", counts[step]),
+                caption: format!("{label} {id} frame {index}: {}", hands_text(counts[step])),
             });
         }
     }
-    let sheet = contact_sheet(&tiles, MOMENTS.len());
+    let sheet = contact_sheet(&tiles, MOMENTS);
     let (width, height) = (
         u32::try_from(sheet.width())?,
         u32::try_from(sheet.height())?,
@@ -325,4 +323,8 @@ fn draw(videos: &Path, result: &Path, picture: &Path) -> anyhow::Result<()> {
         image::ExtendedColorType::Rgb8,
     )
     .with_context(|| format!("cannot write {}", picture.display()))
+}
+
+fn hands_text(count: u8) -> String {
+    format!("{count} hand{}", if count == 1 { "" } else { "s" })
 }

@@ -1,0 +1,63 @@
+//! README's examples, run as they stand.
+
+use assert_cmd::cargo::cargo_bin;
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn the_examples_run_as_they_stand() {
+    let readme = include_str!("../README.md");
+    let folder = tempfile::tempdir().unwrap();
+    let shell = |script: &str| {
+        let binary = cargo_bin("handloom");
+        let path = format!(
+            "{}:{}",
+            binary.parent().unwrap().display(),
+            std::env::var("PATH").unwrap()
+        );
+        let done = Command::new("bash")
+            .args(["-euo", "pipefail", "-c", script])
+            .env("PATH", path)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(
+            done.status.success(),
+            "{script}\n{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        String::from_utf8(done.stdout).unwrap()
+    };
+    shell("handloom demo --out demo");
+    zip_folder(
+        &folder.path().join("demo/dataset"),
+        &folder.path().join("demo/dataset.zip"),
+    );
+    let examples: Vec<&str> = readme
+        .split("<!-- run -->\n```sh\n")
+        .skip(1)
+        .filter_map(|t| t.split("```").next())
+        .collect();
+    assert_eq!(examples.len(), 2, "README has lost its examples");
+    for example in examples {
+        shell(example);
+    }
+    let bytes =
+        |name: &str| std::fs::read(folder.path().join(name).join("wlasl_landmarks.npz")).unwrap();
+    assert_eq!(bytes("out"), bytes("zipped"));
+    assert_ne!(bytes("out"), bytes("tracked"));
+}
+
+fn zip_folder(from: &Path, to: &Path) {
+    let mut zip = zip::ZipWriter::new(std::fs::File::create(to).unwrap());
+    let options = zip::write::SimpleFileOptions::default();
+    let videos = std::fs::read_dir(from.join("videos"))
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    for path in videos.chain([from.join("WLASL_v0.3.json")]) {
+        zip.start_file_from_path(path.strip_prefix(from).unwrap(), options)
+            .unwrap();
+        std::io::copy(&mut std::fs::File::open(&path).unwrap(), &mut zip).unwrap();
+    }
+    zip.finish().unwrap();
+}
