@@ -318,7 +318,12 @@ fn convert(
     }
     let (width, height) = (info.width() as usize, info.height() as usize);
     let (coded_width, coded_height) = codec.coded_size(width, height);
-    let is_full = info.colorimetry().range() == gst_video::VideoColorRange::Range0_255;
+    // `VideoInfo` forgets the range where the colour matrix is not told.
+    let tags = caps
+        .structure(0)
+        .and_then(|s| s.get::<&str>("colorimetry").ok());
+    let is_full = info.colorimetry().range() == gst_video::VideoColorRange::Range0_255
+        || tags.is_some_and(|t| t.starts_with("1:"));
     let picture = colour::Picture {
         width,
         height,
