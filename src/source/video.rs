@@ -72,6 +72,10 @@ impl VideoClip {
     pub fn open(path: &Path, options: &VideoOptions) -> Result<Self, SourceError> {
         init()?;
         let text = |e: std::io::Error| SourceError(e.to_string());
+        // Opening a pipe would wait for its writer, and a device may never end.
+        if !std::fs::metadata(path).map_err(text)?.is_file() {
+            return Err(SourceError("not a regular file".into()));
+        }
         let mut file = File::open(path).map_err(text)?;
         let mut head = [0; 8];
         let length = (&mut file).take(8).read(&mut head).map_err(text)?;
