@@ -8,22 +8,27 @@ use std::io::{Read, Seek, SeekFrom};
 const MOOV_BYTES_MAX: u64 = 64 << 20;
 
 /// The first video track.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VideoTrack {
-    /// Sum of the sample counts of the time-to-sample table; 0 for fragmented files.
+    /// Sum of the sample counts of the time-to-sample table, else of the fragments.
     pub frames: u64,
     /// Clockwise quarter turns to show the picture upright, 0..=3.
     pub quarter_turns: u8,
     /// The part of the track that is shown.
     pub edits: Edits,
-    /// The media data goes on behind the end of the file.
-    pub is_cut_off: bool,
+    /// Other bytes at places of the file: with them it has no edit list, no other track and no end of the media
+    /// but that of the samples.
+    pub patches: Vec<(u64, [u8; 4])>,
+    /// Where in the file the media data begins that goes on behind the end of the file.
+    pub cut_off_from: Option<u64>,
+    id: u32,
 }
 
 /// A track's edit list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Edits {
     /// The whole track is shown.
+    #[default]
     None,
     /// One part is shown.
     One(Edit),
@@ -59,8 +64,9 @@ impl Edit {
 pub fn first_video_track(file: &mut (impl Read + Seek)) -> std::io::Result<Option<VideoTrack>> {
     let length = file.seek(SeekFrom::End(0))?;
     let mut at = 0_u64;
-    let mut is_cut_off = false;
-    let mut track = None;
+    let mut cut_off_from = None;
+    let mut track: Option<VideoTrack> = None;
+    let mut in_fragments = 0;
     while at.saturating_add(8) <= length {
         file.seek(SeekFrom::Start(at))?;
         let mut header = [0; 16];
@@ -75,17 +81,46 @@ pub fn first_video_track(file: &mut (impl Read + Seek)) -> std::io::Result<Optio
         if size < skip {
             break;
         }
-        is_cut_off |= &header[4..8] == b"mdat" && size > length - at;
-        if &header[4..8] == b"moov" && track.is_none() {
-            let mut moov = Vec::new();
+        let mut content = || {
+            let mut bytes = Vec::new();
             file.seek(SeekFrom::Start(at + skip))?;
             file.take((size - skip).min(MOOV_BYTES_MAX))
-                .read_to_end(&mut moov)?;
-            track = video_track(&moov);
+                .read_to_end(&mut bytes)?;
+            Ok::<_, std::io::Error>(bytes)
+        };
+        match (&header[4..8], &track) {
+            (b"mdat", _) if size > length - at => cut_off_from = Some(at + skip),
+            (b"moov", None) => {
+                track = video_track(&content()?);
+                for (from, _) in track.iter_mut().flat_map(|t| &mut t.patches) {
+                    *from += at + skip;
+                }
+            }
+            (b"moof", Some(track)) => in_fragments += fragment_count(&content()?, track.id),
+            _ => {}
         }
         at = at.saturating_add(size);
     }
-    Ok(track.map(|t| VideoTrack { is_cut_off, ..t }))
+    Ok(track.map(|t| VideoTrack {
+        frames: if t.frames == 0 {
+            in_fragments
+        } else {
+            t.frames
+        },
+        cut_off_from,
+        ..t
+    }))
+}
+
+/// How many samples a fragment holds for the track `id`.
+fn fragment_count(moof: &[u8], id: u32) -> u64 {
+    let of_track = boxes(moof).filter(|(kind, traf)| {
+        *kind == b"traf" && child(traf, b"tfhd").and_then(|t| be32(t, 4)) == Some(id)
+    });
+    let runs = of_track.flat_map(|(_, traf)| boxes(traf).filter(|(kind, _)| *kind == b"trun"));
+    runs.filter_map(|(_, trun)| be32(trun, 4))
+        .map(u64::from)
+        .sum()
 }
 
 /// Whether a file that begins with these bytes is an MP4 or MOV file, whole or not.
@@ -130,21 +165,66 @@ fn video_track(moov: &[u8]) -> Option<VideoTrack> {
             }
             let stbl = child(child(mdia, b"minf")?, b"stbl")?;
             let frames = child(stbl, b"stts").map_or(0, sample_count);
-            let quarter_turns = child(trak, b"tkhd").and_then(rotation).unwrap_or(0);
-            let elst = child(trak, b"edts").and_then(|edts| child(edts, b"elst"));
+            let tkhd = child(trak, b"tkhd").unwrap_or(&[]);
+            let edts = child(trak, b"edts");
+            let elst = edts.and_then(|edts| child(edts, b"elst"));
+            let lead = child(stbl, b"ctts").map_or(0, composition_lead);
             let ticks = movie_timescale.zip(child(mdia, b"mdhd").and_then(timescale));
             let edits = elst
                 .zip(ticks)
                 .map_or(Edits::None, |(elst, (movie, media))| {
-                    edits(elst, movie, media)
+                    edits(elst, movie, media, lead)
                 });
             Some(VideoTrack {
                 frames,
-                quarter_turns,
+                quarter_turns: rotation(tkhd).unwrap_or(0),
                 edits,
-                is_cut_off: false,
+                patches: patches(moov, trak, frames > 0),
+                cut_off_from: None,
+                id: be32(tkhd, if tkhd.first() == Some(&1) { 20 } else { 12 }).unwrap_or(0),
             })
         })
+}
+
+/// What keeps the demuxer from the track's samples: its edit list, other tracks, and where `has_samples` (fragments
+/// are counted by the demuxer) the lengths in the headers.
+fn patches(moov: &[u8], trak: &[u8], has_samples: bool) -> Vec<(u64, [u8; 4])> {
+    let mut out = Vec::new();
+    let mut put = |content: &[u8], offset: isize, bytes: [u8; 4]| {
+        let from = content.as_ptr().addr().wrapping_sub(moov.as_ptr().addr());
+        if let Ok(at) = u64::try_from(from.wrapping_add_signed(offset)) {
+            out.push((at, bytes));
+        }
+    };
+    // A box's type stands right before its content.
+    for (kind, content) in boxes(moov) {
+        if kind == b"trak" && content.as_ptr() != trak.as_ptr() {
+            put(content, -4, *b"free");
+        }
+    }
+    if let Some(edts) = child(trak, b"edts") {
+        put(edts, -4, *b"free");
+    }
+    let mdhd = child(trak, b"mdia").and_then(|m| child(m, b"mdhd"));
+    for header in [child(moov, b"mvhd"), mdhd].into_iter().flatten() {
+        match header {
+            [0, rest @ ..] if has_samples && rest.len() > 18 => {
+                put(header, 16, [0x7f, 0xff, 0xff, 0xff]);
+            }
+            [1, rest @ ..] if has_samples && rest.len() > 30 => put(header, 24, [0, 0, 0, 1]),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// How far pictures may be shown before they are decoded, ticks: GStreamer moves all times by that much.
+fn composition_lead(ctts: &[u8]) -> u64 {
+    let entries = be32(ctts, 4).unwrap_or(0) as usize;
+    let rows = ctts.get(8..).unwrap_or(&[]).chunks_exact(8).take(entries);
+    #[expect(clippy::cast_possible_wrap, reason = "offsets are signed")]
+    let least = rows.filter_map(|row| be32(row, 4)).map(|v| v as i32).min();
+    least.map_or(0, |v| u64::from(v.min(0).unsigned_abs()))
 }
 
 /// Ticks a second of a movie or media header.
@@ -152,8 +232,9 @@ fn timescale(header: &[u8]) -> Option<u32> {
     be32(header, if *header.first()? == 1 { 20 } else { 12 }).filter(|t| *t > 0)
 }
 
-/// The edits that show media, in media ticks; a length is given in movie ticks and rounded to the nearest.
-fn edits(elst: &[u8], movie_timescale: u32, timescale: u32) -> Edits {
+/// The edits that show media, in media ticks from `lead` on; a length is given in movie ticks and rounded to the
+/// nearest.
+fn edits(elst: &[u8], movie_timescale: u32, timescale: u32, lead: u64) -> Edits {
     let is_wide = elst.first() == Some(&1);
     let count = be32(elst, 4).unwrap_or(0) as usize;
     let rows = elst
@@ -173,7 +254,7 @@ fn edits(elst: &[u8], movie_timescale: u32, timescale: u32) -> Edits {
         };
         let (movie, media) = (u128::from(movie_timescale), u128::from(timescale));
         let ticks = u64::try_from((u128::from(length) * media + movie / 2) / movie).ok()?;
-        let start = u64::try_from(start).ok()?;
+        let start = u64::try_from(start).ok()?.checked_add(lead)?;
         (length > 0).then_some(Edit {
             start,
             end: start.checked_add(ticks)?,
@@ -230,21 +311,21 @@ mod tests {
     use super::*;
     use std::io::Cursor;
 
-    fn mp4_box(kind: [u8; 4], content: &[u8]) -> Vec<u8> {
+    fn mp4_box(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
         let mut out = u32::try_from(content.len() + 8)
             .unwrap()
             .to_be_bytes()
             .to_vec();
-        out.extend_from_slice(&kind);
+        out.extend_from_slice(kind);
         out.extend_from_slice(content);
         out
     }
 
-    fn trak(handler: [u8; 4], matrix: [i32; 9], counts: &[u32]) -> Vec<u8> {
+    fn trak(handler: &[u8; 4], matrix: [i32; 9], counts: &[u32]) -> Vec<u8> {
         let mut tkhd = vec![0; 40];
         tkhd.extend(matrix.iter().flat_map(|v| v.to_be_bytes()));
         let mut hdlr = vec![0; 8];
-        hdlr.extend_from_slice(&handler);
+        hdlr.extend_from_slice(handler);
         let mut stts = vec![0; 4];
         stts.extend(u32::try_from(counts.len()).unwrap().to_be_bytes());
         stts.extend(
@@ -252,10 +333,10 @@ mod tests {
                 .iter()
                 .flat_map(|c| [c.to_be_bytes(), 512_u32.to_be_bytes()].concat()),
         );
-        let stbl = mp4_box(*b"stbl", &mp4_box(*b"stts", &stts));
-        let minf = mp4_box(*b"minf", &stbl);
-        let mdia = mp4_box(*b"mdia", &[mp4_box(*b"hdlr", &hdlr), minf].concat());
-        mp4_box(*b"trak", &[mp4_box(*b"tkhd", &tkhd), mdia].concat())
+        let stbl = mp4_box(b"stbl", &mp4_box(b"stts", &stts));
+        let minf = mp4_box(b"minf", &stbl);
+        let mdia = mp4_box(b"mdia", &[mp4_box(b"hdlr", &hdlr), minf].concat());
+        mp4_box(b"trak", &[mp4_box(b"tkhd", &tkhd), mdia].concat())
     }
 
     const ONE: i32 = 0x1_0000;
@@ -263,8 +344,8 @@ mod tests {
 
     fn read(traks: &[Vec<u8>]) -> Option<VideoTrack> {
         let file = [
-            mp4_box(*b"ftyp", b"isom0000"),
-            mp4_box(*b"moov", &traks.concat()),
+            mp4_box(b"ftyp", b"isom0000"),
+            mp4_box(b"moov", &traks.concat()),
         ]
         .concat();
         first_video_track(&mut Cursor::new(file)).unwrap()
@@ -273,9 +354,9 @@ mod tests {
     #[test]
     fn counts_the_first_video_track() {
         let found = read(&[
-            trak(*b"soun", UPRIGHT, &[999]),
-            trak(*b"vide", UPRIGHT, &[20, 1, 9]),
-            trak(*b"vide", UPRIGHT, &[5]),
+            trak(b"soun", UPRIGHT, &[999]),
+            trak(b"vide", UPRIGHT, &[20, 1, 9]),
+            trak(b"vide", UPRIGHT, &[5]),
         ]);
         assert_eq!(
             found,
@@ -283,16 +364,18 @@ mod tests {
                 frames: 30,
                 quarter_turns: 0,
                 edits: Edits::None,
-                is_cut_off: false
+                patches: found.as_ref().unwrap().patches.clone(),
+                cut_off_from: None,
+                id: 0,
             })
         );
-        assert_eq!(read(&[trak(*b"soun", UPRIGHT, &[999])]), None);
+        assert_eq!(read(&[trak(b"soun", UPRIGHT, &[999])]), None);
     }
 
     #[test]
     fn reads_quarter_turns() {
         let check = |a: i32, b: i32, c: i32, d: i32, turns: u8| {
-            let found = read(&[trak(*b"vide", [a, b, 0, c, d, 0, 0, 0, 0x4000_0000], &[1])]);
+            let found = read(&[trak(b"vide", [a, b, 0, c, d, 0, 0, 0, 0x4000_0000], &[1])]);
             assert_eq!(found.unwrap().quarter_turns, turns, "{a} {b} {c} {d}");
         };
         check(ONE, 0, 0, ONE, 0);
@@ -319,13 +402,20 @@ mod tests {
             end: 2500,
             timescale: 2997,
         };
-        assert_eq!(edits(&elst(&[(2400, 100)]), 2997, 2997), Edits::One(edit));
         assert_eq!(
-            edits(&elst(&[(5, -1), (2400, 100)]), 2997, 2997),
+            edits(&elst(&[(2400, 100)]), 2997, 2997, 0),
             Edits::One(edit)
         );
         assert_eq!(
-            edits(&elst(&[(1, 0), (2, 100)]), 2997, 2997),
+            edits(&elst(&[(2400, 90)]), 2997, 2997, 10),
+            Edits::One(edit)
+        );
+        assert_eq!(
+            edits(&elst(&[(5, -1), (2400, 100)]), 2997, 2997, 0),
+            Edits::One(edit)
+        );
+        assert_eq!(
+            edits(&elst(&[(1, 0), (2, 100)]), 2997, 2997, 0),
             Edits::Several
         );
         let rounded = Edit {
@@ -333,7 +423,10 @@ mod tests {
             end: 30040,
             timescale: 24000,
         };
-        assert_eq!(edits(&elst(&[(751, 0)]), 600, 24000), Edits::One(rounded));
+        assert_eq!(
+            edits(&elst(&[(751, 0)]), 600, 24000, 0),
+            Edits::One(rounded)
+        );
         // 2400 / 2997 s and its neighbours as GStreamer rounds them.
         assert!(edit.shows(33_366_700) && edit.shows(800_800_800));
         assert!(!edit.shows(0) && !edit.shows(834_167_500));
@@ -341,21 +434,22 @@ mod tests {
 
     #[test]
     fn media_behind_the_end_of_the_file_is_noticed() {
-        let moov = mp4_box(*b"moov", &trak(*b"vide", UPRIGHT, &[7]));
-        let file = [moov, mp4_box(*b"mdat", &[0; 100])].concat();
-        for (n, expected) in [(file.len(), false), (file.len() - 1, true)] {
+        let moov = mp4_box(b"moov", &trak(b"vide", UPRIGHT, &[7]));
+        let media = u64::try_from(moov.len()).unwrap() + 8;
+        let file = [moov, mp4_box(b"mdat", &[0; 100])].concat();
+        for (n, expected) in [(file.len(), None), (file.len() - 1, Some(media))] {
             let found = first_video_track(&mut Cursor::new(&file[..n]))
                 .unwrap()
                 .unwrap();
-            assert_eq!(found.is_cut_off, expected);
+            assert_eq!(found.cut_off_from, expected);
         }
     }
 
     #[test]
     fn survives_every_truncation() {
         let file = [
-            mp4_box(*b"ftyp", b"isom0000"),
-            mp4_box(*b"moov", &trak(*b"vide", UPRIGHT, &[7])),
+            mp4_box(b"ftyp", b"isom0000"),
+            mp4_box(b"moov", &trak(b"vide", UPRIGHT, &[7])),
         ]
         .concat();
         for n in 0..file.len() {

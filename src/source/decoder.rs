@@ -108,10 +108,44 @@ pub fn make(caps: &gst::Caps, choice: &Choice) -> Result<gst::Element, String> {
     if decoder.has_property("max-threads") {
         decoder.set_property("max-threads", 1_i32);
     }
+    // As OpenCV: the first packet that cannot be decoded ends the clip, and frames without their references are not shown.
+    set_max_errors(&decoder, 0);
+    if decoder.has_property("output-corrupt") {
+        decoder.set_property("output-corrupt", false);
+    }
     if decoder.has_property("qos") {
         decoder.set_property("qos", false);
     }
     Ok(decoder)
+}
+
+fn set_max_errors(decoder: &gst::Element, count: i32) {
+    if decoder.has_property("max-errors") {
+        decoder.set_property("max-errors", count);
+    }
+}
+
+/// Lets a decoder go on after packets that it cannot decode.
+pub fn tolerate_errors(decoder: &gst::Element) {
+    set_max_errors(decoder, -1);
+}
+
+/// Whether an H.264 packet (NAL units behind four-byte lengths) holds a picture that is no instantaneous refresh: a
+/// clip that was cut at an open group of pictures. GStreamer's wrapper of FFmpeg's decoder runs out of frames where
+/// FFmpeg fills in the missing references, and reports an error that OpenCV does not see.
+#[must_use]
+pub fn begins_open(mut packet: &[u8]) -> bool {
+    let mut has_slice = false;
+    while let [a, b, c, d, rest @ ..] = packet {
+        match rest.first().map(|header| header & 0x1f) {
+            Some(5) => return false,
+            Some(1) => has_slice = true,
+            _ => {}
+        }
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        packet = rest.get(length..).unwrap_or(&[]);
+    }
+    has_slice
 }
 
 /// The best decoder: hardware before software if `hardware`, FFmpeg's before others, then by rank.
@@ -157,4 +191,22 @@ pub fn layout(format: VideoFormat) -> Option<(Layout, u8)> {
         VideoFormat::Y44410le => (Layout::Yuv444, 10),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::begins_open;
+
+    #[test]
+    fn only_a_picture_without_refresh_begins_open() {
+        let packet = |kinds: &[u8]| {
+            let units = kinds.iter().map(|kind| [0, 0, 0, 2, 0x60 | kind, 0x80]);
+            units.flatten().collect::<Vec<u8>>()
+        };
+        assert!(begins_open(&packet(&[6, 1])));
+        assert!(!begins_open(&packet(&[7, 8, 5, 5])));
+        assert!(!begins_open(&packet(&[9, 6])));
+        assert!(!begins_open(&[0xff; 3]));
+        assert!(begins_open(&[0xff, 0xff, 0xff, 0xff, 0x61]));
+    }
 }

@@ -3,7 +3,7 @@
 //! The decoder hands over its planes as they are; conversion to RGB is ours ([`crate::colour`]), because GStreamer's
 //! differs by up to 20 grey levels from what the notebook saw.
 
-use super::chain::{self, Chain, Item, Link, Stream};
+use super::chain::{self, Chain, Item, Link, Mending, Stream};
 use super::container::{self, Edits};
 use super::decoder::{self, Choice, Codec};
 use crate::colour::{self, Converter, Exactness};
@@ -40,7 +40,6 @@ pub struct VideoClip {
     frames: u64,
     quarter_turns: u8,
     edits: Edits,
-    is_cut_off: bool,
     started: bool,
     ended: bool,
     late_error: Option<String>,
@@ -84,23 +83,32 @@ impl VideoClip {
         }
         let track = container::first_video_track(&mut file).map_err(text)?;
         drop(file);
-        let edits = track.map_or(Edits::None, |t| t.edits);
+        let edits = track.as_ref().map_or(Edits::None, |t| t.edits);
         let is_mp4 = track.is_some() || container::is_mp4(&head);
+        let frames = track.as_ref().map_or(0, |t| t.frames);
+        let quarter_turns = track.as_ref().map_or(0, |t| t.quarter_turns);
+        let mut mending = Mending {
+            fills_from: track.as_ref().and_then(|t| t.cut_off_from),
+            edits,
+            ..Mending::default()
+        };
+        if edits != Edits::Several {
+            mending.patches = track.map_or_else(Vec::new, |t| t.patches);
+        }
         let Chain {
             pipeline,
             items,
             link,
-        } = chain::build(path, is_mp4, &options.decoder, edits != Edits::Several)
+        } = chain::build(path, is_mp4, &options.decoder, mending)
             .map_err(|e| SourceError(e.to_string()))?;
         let mut clip = Self {
             pipeline,
             items,
             link,
             budget: options.timeout,
-            frames: track.map_or(0, |t| t.frames),
-            quarter_turns: track.map_or(0, |t| t.quarter_turns),
+            frames,
+            quarter_turns,
             edits,
-            is_cut_off: track.is_some_and(|t| t.is_cut_off),
             started: false,
             ended: false,
             late_error: None,
@@ -207,14 +215,7 @@ impl FrameSource for VideoClip {
                 self.budget
             };
             match self.wait(patience)? {
-                Some(Item::Frame {
-                    sample,
-                    is_held_back,
-                }) => {
-                    // A packet that is cut off makes OpenCV stop at once: it never sees what the decoder holds back.
-                    if is_held_back && self.is_cut_off {
-                        continue;
-                    }
+                Some(Item::Frame(sample)) => {
                     let time = sample
                         .buffer()
                         .and_then(gst::BufferRef::pts)
@@ -228,10 +229,10 @@ impl FrameSource for VideoClip {
                     self.started = true;
                     return Ok(true);
                 }
-                Some(Item::Error(reason)) => {
+                Some(Item::Error { reason, is_final }) => {
                     let reachable = self.stream().is_some();
                     self.late_error.get_or_insert(reason);
-                    if reachable {
+                    if reachable && !is_final {
                         continue;
                     }
                 }
