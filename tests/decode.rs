@@ -50,7 +50,7 @@ fn decode(path: &Path) -> Result<Vec<(usize, usize, u32)>, String> {
 }
 
 /// Where the box of this type begins.
-fn find(bytes: &[u8], kind: &[u8; 4]) -> usize {
+fn find(bytes: &[u8], kind: [u8; 4]) -> usize {
     bytes.windows(4).position(|w| w == kind).unwrap() - 4
 }
 
@@ -76,9 +76,9 @@ fn with_edit(bytes: &[u8], length: usize, start: usize) -> Vec<u8> {
     let word = |v: usize| u32::try_from(v).unwrap().to_be_bytes();
     let mut elst = [word(36), *b"edts", word(28), *b"elst", word(0), word(1)].concat();
     elst.extend([word(length), word(start), word(0x1_0000)].concat());
-    let (moov, trak) = (find(&out, b"moov"), find(&out, b"trak"));
+    let (moov, trak) = (find(&out, *b"moov"), find(&out, *b"trak"));
     let end = trak + be32(&out, trak);
-    assert!(find(&out, b"mdat") < moov, "sample positions stay");
+    assert!(find(&out, *b"mdat") < moov, "sample positions stay");
     insert(&mut out, end, &elst, &[moov, trak]);
     out
 }
@@ -119,10 +119,10 @@ fn a_file_that_is_cut_off_gives_a_beginning_of_the_whole() {
         let whole = clip(&dir, codec);
         let all = decode(&save(&dir, &whole)).unwrap();
         // The index first, so that a cut hits the pictures.
-        let (mdat, moov) = (find(&whole, b"mdat"), find(&whole, b"moov"));
+        let (mdat, moov) = (find(&whole, *b"mdat"), find(&whole, *b"moov"));
         assert!(mdat < moov);
         let mut front = whole.clone();
-        let stco = find(&whole, b"stco");
+        let stco = find(&whole, *b"stco");
         for i in 0..be32(&whole, stco + 12) {
             let at = stco + 16 + 4 * i;
             let to = be32(&whole, at) + whole.len() - moov;
@@ -152,8 +152,8 @@ fn an_edit_shows_its_part_to_the_tick() {
     let dir = TempDir::new().unwrap();
     for codec in [Codec::H264, Codec::Mpeg4] {
         let whole = clip(&dir, codec);
-        let movie = be32(&whole, find(&whole, b"mvhd") + 20);
-        let media = be32(&whole, find(&whole, b"mdhd") + 20);
+        let movie = be32(&whole, find(&whole, *b"mvhd") + 20);
+        let media = be32(&whole, find(&whole, *b"mdhd") + 20);
         let fps = FPS as usize;
         let all = decode(&save(&dir, &with_edit(&whole, 10 * movie, 0))).unwrap();
         let shift = FRAMES - all.len();
@@ -175,7 +175,7 @@ fn a_turned_track_is_shown_upright() {
     let dir = TempDir::new().unwrap();
     let whole = clip(&dir, Codec::H264);
     let upright = decode(&save(&dir, &whole)).unwrap();
-    let matrix = find(&whole, b"tkhd") + 8 + 40;
+    let matrix = find(&whole, *b"tkhd") + 8 + 40;
     for (a, b, c, d, turns) in [
         (0, 1, -1, 0, true),
         (-1, 0, 0, -1, false),
@@ -210,7 +210,7 @@ fn what_is_no_clip_says_why_at_once() {
     assert!(reason(&fifo).contains("not a regular file"));
     // A track of sound alone: the handler of the only track is renamed.
     let mut sound = clip(&dir, Codec::H264);
-    let hdlr = find(&sound, b"hdlr");
+    let hdlr = find(&sound, *b"hdlr");
     sound[hdlr + 16..hdlr + 20].copy_from_slice(b"soun");
     assert!(!reason(&save(&dir, &sound)).is_empty());
     assert!(from.elapsed() < Duration::from_secs(15));

@@ -1,5 +1,7 @@
 //! README's examples, run as they stand.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+
 use assert_cmd::cargo::cargo_bin;
 use std::path::Path;
 use std::process::Command;

@@ -311,21 +311,21 @@ mod tests {
     use super::*;
     use std::io::Cursor;
 
-    fn mp4_box(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    fn mp4_box(kind: [u8; 4], content: &[u8]) -> Vec<u8> {
         let mut out = u32::try_from(content.len() + 8)
             .unwrap()
             .to_be_bytes()
             .to_vec();
-        out.extend_from_slice(kind);
+        out.extend_from_slice(&kind);
         out.extend_from_slice(content);
         out
     }
 
-    fn trak(handler: &[u8; 4], matrix: [i32; 9], counts: &[u32]) -> Vec<u8> {
+    fn trak(handler: [u8; 4], matrix: [i32; 9], counts: &[u32]) -> Vec<u8> {
         let mut tkhd = vec![0; 40];
         tkhd.extend(matrix.iter().flat_map(|v| v.to_be_bytes()));
         let mut hdlr = vec![0; 8];
-        hdlr.extend_from_slice(handler);
+        hdlr.extend_from_slice(&handler);
         let mut stts = vec![0; 4];
         stts.extend(u32::try_from(counts.len()).unwrap().to_be_bytes());
         stts.extend(
@@ -333,10 +333,10 @@ mod tests {
                 .iter()
                 .flat_map(|c| [c.to_be_bytes(), 512_u32.to_be_bytes()].concat()),
         );
-        let stbl = mp4_box(b"stbl", &mp4_box(b"stts", &stts));
-        let minf = mp4_box(b"minf", &stbl);
-        let mdia = mp4_box(b"mdia", &[mp4_box(b"hdlr", &hdlr), minf].concat());
-        mp4_box(b"trak", &[mp4_box(b"tkhd", &tkhd), mdia].concat())
+        let stbl = mp4_box(*b"stbl", &mp4_box(*b"stts", &stts));
+        let minf = mp4_box(*b"minf", &stbl);
+        let mdia = mp4_box(*b"mdia", &[mp4_box(*b"hdlr", &hdlr), minf].concat());
+        mp4_box(*b"trak", &[mp4_box(*b"tkhd", &tkhd), mdia].concat())
     }
 
     const ONE: i32 = 0x1_0000;
@@ -344,8 +344,8 @@ mod tests {
 
     fn read(traks: &[Vec<u8>]) -> Option<VideoTrack> {
         let file = [
-            mp4_box(b"ftyp", b"isom0000"),
-            mp4_box(b"moov", &traks.concat()),
+            mp4_box(*b"ftyp", b"isom0000"),
+            mp4_box(*b"moov", &traks.concat()),
         ]
         .concat();
         first_video_track(&mut Cursor::new(file)).unwrap()
@@ -354,9 +354,9 @@ mod tests {
     #[test]
     fn counts_the_first_video_track() {
         let found = read(&[
-            trak(b"soun", UPRIGHT, &[999]),
-            trak(b"vide", UPRIGHT, &[20, 1, 9]),
-            trak(b"vide", UPRIGHT, &[5]),
+            trak(*b"soun", UPRIGHT, &[999]),
+            trak(*b"vide", UPRIGHT, &[20, 1, 9]),
+            trak(*b"vide", UPRIGHT, &[5]),
         ]);
         assert_eq!(
             found,
@@ -369,13 +369,13 @@ mod tests {
                 id: 0,
             })
         );
-        assert_eq!(read(&[trak(b"soun", UPRIGHT, &[999])]), None);
+        assert_eq!(read(&[trak(*b"soun", UPRIGHT, &[999])]), None);
     }
 
     #[test]
     fn reads_quarter_turns() {
         let check = |a: i32, b: i32, c: i32, d: i32, turns: u8| {
-            let found = read(&[trak(b"vide", [a, b, 0, c, d, 0, 0, 0, 0x4000_0000], &[1])]);
+            let found = read(&[trak(*b"vide", [a, b, 0, c, d, 0, 0, 0, 0x4000_0000], &[1])]);
             assert_eq!(found.unwrap().quarter_turns, turns, "{a} {b} {c} {d}");
         };
         check(ONE, 0, 0, ONE, 0);
@@ -434,9 +434,9 @@ mod tests {
 
     #[test]
     fn media_behind_the_end_of_the_file_is_noticed() {
-        let moov = mp4_box(b"moov", &trak(b"vide", UPRIGHT, &[7]));
+        let moov = mp4_box(*b"moov", &trak(*b"vide", UPRIGHT, &[7]));
         let media = u64::try_from(moov.len()).unwrap() + 8;
-        let file = [moov, mp4_box(b"mdat", &[0; 100])].concat();
+        let file = [moov, mp4_box(*b"mdat", &[0; 100])].concat();
         for (n, expected) in [(file.len(), None), (file.len() - 1, Some(media))] {
             let found = first_video_track(&mut Cursor::new(&file[..n]))
                 .unwrap()
@@ -448,8 +448,8 @@ mod tests {
     #[test]
     fn survives_every_truncation() {
         let file = [
-            mp4_box(b"ftyp", b"isom0000"),
-            mp4_box(b"moov", &trak(b"vide", UPRIGHT, &[7])),
+            mp4_box(*b"ftyp", b"isom0000"),
+            mp4_box(*b"moov", &trak(*b"vide", UPRIGHT, &[7])),
         ]
         .concat();
         for n in 0..file.len() {

@@ -182,7 +182,8 @@ fn is_hardware(factory: &ElementFactory) -> bool {
 #[must_use]
 pub fn layout(format: VideoFormat) -> Option<(Layout, u8)> {
     Some(match format {
-        VideoFormat::I420 => (Layout::Yuv420, 8),
+        // Hardware decoders give NV12; the clip splits its chroma plane.
+        VideoFormat::I420 | VideoFormat::Nv12 => (Layout::Yuv420, 8),
         VideoFormat::Y42b => (Layout::Yuv422, 8),
         VideoFormat::Y444 => (Layout::Yuv444, 8),
         VideoFormat::Gray8 => (Layout::Gray, 8),

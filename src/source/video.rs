@@ -321,6 +321,14 @@ fn convert(
         strides[plane] =
             usize::try_from(frame.plane_stride()[plane]).map_err(|e| SourceError(e.to_string()))?;
     }
+    let split;
+    if info.format() == gst_video::VideoFormat::Nv12 {
+        split = split_pairs(data[1]);
+        data[1] = &split.0;
+        data[2] = &split.1;
+        strides[1] /= 2;
+        strides[2] = strides[1];
+    }
     let (width, height) = (info.width() as usize, info.height() as usize);
     let (coded_width, coded_height) = codec.coded_size(width, height);
     // `VideoInfo` forgets the range where the colour matrix is not told.
@@ -345,9 +353,48 @@ fn convert(
         .map_err(|e| SourceError(e.to_string()))
 }
 
+/// The first and the second bytes of a plane of pairs: NV12's U and V.
+fn split_pairs(plane: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    plane.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip()
+}
+
 /// GStreamer's version, for the record.
 #[must_use]
 pub fn version() -> String {
     let (major, minor, micro, _) = gst::version();
     format!("{major}.{minor}.{micro}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nv12_is_i420_with_its_chroma_in_pairs() {
+        init().unwrap();
+        let (width, height) = (64_u32, 48_u32);
+        let sample = |format: gst_video::VideoFormat, bytes: Vec<u8>| {
+            let info = gst_video::VideoInfo::builder(format, width, height)
+                .build()
+                .unwrap();
+            assert_eq!(info.size(), bytes.len());
+            let buffer = gst::Buffer::from_mut_slice(bytes);
+            gst::Sample::builder()
+                .buffer(&buffer)
+                .caps(&info.to_caps().unwrap())
+                .build()
+        };
+        let luma: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let u: Vec<u8> = (0..32 * 24).map(|i| (i * 5 % 253) as u8).collect();
+        let v: Vec<u8> = (0..32 * 24).map(|i| (i * 3 % 241) as u8).collect();
+        let pairs: Vec<u8> = u.iter().zip(&v).flat_map(|(u, v)| [*u, *v]).collect();
+        let planar = sample(gst_video::VideoFormat::I420, [luma.clone(), u, v].concat());
+        let paired = sample(gst_video::VideoFormat::Nv12, [luma, pairs].concat());
+        let (mut a, mut b) = (RgbFrame::default(), RgbFrame::default());
+        let mut converter = Converter::default();
+        convert(&planar, Codec::H264, &mut converter, &mut a).unwrap();
+        convert(&paired, Codec::H264, &mut converter, &mut b).unwrap();
+        assert_eq!(a.pixels().len(), 64 * 48 * 3);
+        assert!(a == b);
+    }
 }

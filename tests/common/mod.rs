@@ -110,6 +110,10 @@ pub(crate) fn shared(part: &str) -> Option<PathBuf> {
 }
 
 /// Says something to people even when the test passes: the harness keeps back only what the print macros write.
+#[expect(
+    clippy::explicit_write,
+    reason = "the harness swallows what eprintln writes"
+)]
 pub(crate) fn say(text: &str) {
     writeln!(std::io::stderr(), "{text}").unwrap();
 }
