@@ -171,13 +171,13 @@ fn photos() {
             }
         }
     });
-    eprintln!(
+    common::say(&format!(
         "photos: {} images, {hands_seen} hands; landmarks {}; world {}; scores {}",
         golden.len(),
         landmarks.text(),
         world.text(),
         scores.text()
-    );
+    ));
     assert_eq!(golden.len(), 36);
     landmarks.hold("photos");
     world.hold("photos, world");
@@ -256,15 +256,15 @@ fn tracked_clips() {
         }
     });
     let hands = runs.0.len() / HAND;
-    eprintln!(
+    common::say(&format!(
         "tracked clips, step by step: {} clips, {frames} frames, {hands} hands; landmarks {}",
         files.len(),
         steps.text()
-    );
-    eprintln!(
+    ));
+    common::say(&format!(
         "tracked clips, running: {outside} hands beyond {LANDMARK_MAX:.0e}, {other_side} on the other side; landmarks {}",
         runs.text()
-    );
+    ));
     assert_eq!(files.len(), 12);
     steps.hold("tracked clips");
     assert!(runs.median() <= LANDMARK_MEDIAN_RUNNING && runs.max() <= LANDMARK_MAX_RUNNING);
@@ -383,12 +383,12 @@ fn sampled_frames() {
             frames += got.frames.len();
         }
     });
-    eprintln!(
+    common::say(&format!(
         "sampled frames: {} clips, {frames} frames, all RGB equal; landmarks {}; scores {}; normalised max {normalised:.1e}",
         files.len(),
         landmarks.text(),
         scores.text()
-    );
+    ));
     assert_eq!(files.len(), 39);
     landmarks.hold("sampled frames");
 }
@@ -434,10 +434,10 @@ fn the_whole_job() {
         .map(|s| states[s].as_u64().unwrap())
         .sum();
     assert_eq!(skipped, summary["summary"]["total_skipped"]);
-    eprintln!(
+    common::say(&format!(
         "the whole job: {} sequences; normalised {}, states {states}",
         done["accepted"],
         differences.text()
-    );
+    ));
     assert!(most <= 1e-4, "{most}");
 }
