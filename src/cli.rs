@@ -1,6 +1,11 @@
 //! The command line. Flags bear the notebook's names where it has one; what they mean is checked here, so that the
 //! commands get settings that can be used.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "the comments of arguments are their help texts"
+)]
+
 use crate::hand;
 use crate::inference::Selection;
 use crate::sequence::Shape;
@@ -38,7 +43,7 @@ Exit codes: 0 done, 1 nothing extracted, 64 usage, 65 bad data or model file, 66
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Turn a WLASL dataset into `wlasl_landmarks.npz`
+    /// Turn a WLASL dataset into wlasl_landmarks.npz
     #[command(long_about = PROCESS_ABOUT)]
     Process(Box<ProcessArgs>),
     /// Show what is in npz files: shapes, labels, how often hands were seen
@@ -68,7 +73,7 @@ Examples:
 /// Arguments of `process`.
 #[derive(Debug, Args)]
 pub struct ProcessArgs {
-    /// Folder with `WLASL_v0.3.json` and videos/, or a zip archive of it
+    /// Folder with WLASL_v0.3.json and videos/, or a zip archive of it
     pub dataset: PathBuf,
     /// Folder for the results; made when missing
     #[arg(long, value_name = "DIR", required_unless_present = "list")]
@@ -171,8 +176,13 @@ impl Profile {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which models")]
 pub struct ModelArgs {
-    /// Folder with both .tflite files, or a `hand_landmarker.task` bundle [default: as fetched by `make setup`]
-    #[arg(long, value_name = "PATH", env = "HANDLOOM_MODELS")]
+    /// Folder with both .tflite files, or a hand_landmarker.task bundle [default: as fetched by `make setup`]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "HANDLOOM_MODELS",
+        hide_env_values = true
+    )]
     pub models: Option<PathBuf>,
     /// Palm model, .tflite or .task
     #[arg(long, value_name = "FILE")]
@@ -233,7 +243,7 @@ pub enum ProgressKind {
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// npz files: `wlasl_landmarks.npz` or batches
+    /// npz files: wlasl_landmarks.npz or batches
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// One JSON object a file

@@ -110,10 +110,6 @@ pub(crate) fn shared(part: &str) -> Option<PathBuf> {
 }
 
 /// Says something to people even when the test passes: the harness keeps back only what the print macros write.
-#[expect(
-    clippy::explicit_write,
-    reason = "the harness swallows what eprintln writes"
-)]
 pub(crate) fn say(text: &str) {
     // Where nobody listens there is nobody to tell.
     writeln!(std::io::stderr(), "{text}").ok();
