@@ -37,6 +37,7 @@
     )
 )]
 
+pub mod allocator;
 pub mod cli;
 pub mod colour;
 pub mod commands;

@@ -2,12 +2,13 @@
 
 use clap::Parser;
 use handloom::cli::Cli;
-use handloom::commands;
 use handloom::exit::{Exit, Failure};
+use handloom::{allocator, commands};
 use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    allocator::give_back_large_blocks();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
