@@ -133,7 +133,7 @@ pub struct SequenceArgs {
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = length)]
     pub sequence_length: usize,
     /// Look at every Nth frame
-    #[arg(long, value_name = "N", default_value_t = NonZeroU64::MIN.saturating_add(1))]
+    #[arg(long, value_name = "N", default_value_t = NonZeroU64::MIN.saturating_add(1), value_parser = stride)]
     pub frame_stride: NonZeroU64,
     /// Clips with a hand in fewer frames are left out
     #[arg(long, value_name = "N", default_value_t = 8)]
@@ -272,7 +272,11 @@ impl PlanArgs {
         Knobs {
             min_videos_per_gloss: self.min_videos_per_gloss,
             max_glosses: self.max_glosses,
-            selected_glosses: self.selected_glosses.clone(),
+            selected_glosses: self
+                .selected_glosses
+                .iter()
+                .map(|g| g.trim().to_owned())
+                .collect(),
             max_samples_per_gloss: self.max_samples_per_gloss,
         }
     }
@@ -322,6 +326,11 @@ fn length(text: &str) -> Result<usize, String> {
 
 fn hands(text: &str) -> Result<usize, String> {
     whole_number(text, 1, 2)
+}
+
+fn stride(text: &str) -> Result<NonZeroU64, String> {
+    let n = whole_number(text, 1, 1_000_000)? as u64;
+    NonZeroU64::new(n).ok_or_else(|| "allowed are 1 and more".to_owned())
 }
 
 fn workers(text: &str) -> Result<usize, String> {

@@ -4,6 +4,7 @@ use crate::inference::BundleError;
 use crate::source::dataset::DatasetError;
 use crate::store::StoreError;
 use crate::wlasl::metadata::MetadataError;
+use std::io::ErrorKind;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +78,11 @@ impl From<BundleError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let exit = match error {
-            StoreError::Occupied { .. } => Exit::CannotCreate,
+        let exit = match &error {
+            StoreError::Occupied { .. } | StoreError::Create { .. } => Exit::CannotCreate,
+            StoreError::Read { source, .. } if source.kind() == ErrorKind::NotFound => {
+                Exit::NoInput
+            }
             StoreError::Broken { .. } => Exit::BadData,
             StoreError::Write { .. } | StoreError::Read { .. } => Exit::InOut,
         };

@@ -4,7 +4,7 @@ use clap::Parser;
 use handloom::cli::Cli;
 use handloom::exit::{Exit, Failure};
 use handloom::{allocator, commands};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -22,18 +22,44 @@ fn main() -> ExitCode {
             });
         }
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HANDLOOM_LOG")
-        .unwrap_or_else(|_| "warn".into());
+    let wanted = std::env::var("HANDLOOM_LOG").unwrap_or_else(|_| "warn".to_owned());
+    let filter = match tracing_subscriber::EnvFilter::try_new(&wanted) {
+        Ok(filter) => filter,
+        Err(error) => {
+            tell(&format!(
+                "HANDLOOM_LOG={wanted}: {error}; give error, warn, info, debug or trace"
+            ));
+            return ExitCode::from(Exit::Usage as u8);
+        }
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
         .init();
     match commands::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(Failure { exit, error }) => {
-            writeln!(std::io::stderr(), "handloom: {error:#}").ok();
+            tell(&whole_story(&error));
             ExitCode::from(exit as u8)
         }
     }
+}
+
+/// The error and its causes, each said once: our messages mostly name their cause themselves.
+fn whole_story(error: &anyhow::Error) -> String {
+    let mut story = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !story.contains(&cause) {
+            story = format!("{story}: {cause}");
+        }
+    }
+    story
+}
+
+/// Says `text` on stderr; where that fails nobody is listening.
+fn tell(text: &str) {
+    writeln!(std::io::stderr(), "handloom: {text}").ok();
 }

@@ -5,6 +5,7 @@
 
 use crossbeam_channel::bounded;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 /// Jobs on their way per worker: enough that none waits for the one that takes longest.
@@ -51,22 +52,25 @@ where
     let workers = workers.clamp(1, jobs.max(1));
     let window = workers * WINDOW_PER_WORKER;
     let (give, take) = bounded::<usize>(workers);
-    let (give_back, collect) = bounded::<Result<(usize, R), E>>(window + workers);
+    let (give_back, collect) = bounded::<Result<(usize, R), PipelineError<E>>>(window + workers);
     thread::scope(|scope| {
         for n in 0..workers {
             let (take, give_back, start) = (take.clone(), give_back.clone(), &start);
             let work = move || {
-                let mut worker = match start() {
-                    Ok(worker) => worker,
-                    Err(error) => return drop(give_back.send(Err(error))),
-                };
-                for position in take {
-                    if give_back
-                        .send(worker(position).map(|r| (position, r)))
-                        .is_err()
-                    {
-                        return;
+                // A panic is a bug of ours; caught, it ends the job instead of leaving it to wait for ever.
+                let job = AssertUnwindSafe(|| {
+                    let mut worker = start().map_err(PipelineError::Worker)?;
+                    for position in take {
+                        let result = worker(position).map_err(PipelineError::Worker)?;
+                        if give_back.send(Ok((position, result))).is_err() {
+                            return Ok(());
+                        }
                     }
+                    Ok(())
+                });
+                if let Err(error) = catch_unwind(job).unwrap_or(Err(PipelineError::Died)) {
+                    // Nobody listens when another worker's error came first.
+                    give_back.send(Err(error)).ok();
                 }
             };
             thread::Builder::new()
@@ -89,10 +93,7 @@ where
                 next += 1;
             }
             if !waiting.contains_key(&done) {
-                let (position, result) = collect
-                    .recv()
-                    .map_err(|_| PipelineError::Died)?
-                    .map_err(PipelineError::Worker)?;
+                let (position, result) = collect.recv().map_err(|_| PipelineError::Died)??;
                 waiting.insert(position, result);
                 in_hand -= 1;
             }
@@ -175,6 +176,23 @@ mod tests {
                     .collect();
                 assert_eq!(to.got, expected, "{workers} workers, {jobs} jobs");
             }
+        }
+    }
+
+    #[test]
+    fn a_panic_ends_the_run() {
+        for workers in [1, 3] {
+            let start = || {
+                Ok(|p| {
+                    assert!(p != 17, "meant to fail");
+                    Ok::<_, String>(p)
+                })
+            };
+            let ended = run(100, workers, start, &mut list(usize::MAX));
+            assert!(
+                matches!(ended, Err(PipelineError::Died)),
+                "{workers} workers"
+            );
         }
     }
 

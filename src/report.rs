@@ -115,30 +115,33 @@ impl Reporter {
     }
 }
 
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        // An error message must not be drawn over.
+        self.end();
+    }
+}
+
 /// The closing table, in the notebook's order: processed, skipped, by reason, per gloss.
 #[must_use]
 pub fn closing_table(tally: &Tally, judge: &Judge, elapsed: Duration) -> String {
     let count = |s: State| tally.get(&s).copied().unwrap_or(0);
-    let skipped: usize = [State::TooShort, State::Empty, State::Unreadable]
-        .into_iter()
-        .map(count)
-        .sum();
-    let clips = count(State::Accepted) + skipped;
+    let skipped = [State::TooShort, State::Empty, State::Unreadable];
+    let aside = [State::Missing, State::OverLimit, State::NotSelected];
+    let skipped_clips: usize = skipped.into_iter().map(count).sum();
+    let clips = count(State::Accepted) + skipped_clips;
     let mut out = format!(
-        "\nProcessing complete!\n  Total processed: {}\n  Total skipped: {skipped}\n",
+        "\nProcessing complete!\n  Total processed: {}\n  Total skipped: {skipped_clips}\n",
         count(State::Accepted)
     );
     let mut put = |text: String| out.push_str(&text);
-    for state in State::ALL
-        .into_iter()
-        .filter(|s| *s != State::Accepted && count(*s) > 0)
-    {
-        put(format!(
-            "    {:<13}{:>7}  {}\n",
-            state.name(),
-            count(state),
-            explain(state)
-        ));
+    let row = |s: State| format!("    {:<13}{:>7}  {}\n", s.name(), count(s), explain(s));
+    let seen = |s: &State| count(*s) > 0;
+    skipped.into_iter().filter(seen).for_each(|s| put(row(s)));
+    let aside_clips: usize = aside.into_iter().map(count).sum();
+    if aside_clips > 0 {
+        put(format!("  Not opened: {aside_clips}\n"));
+        aside.into_iter().filter(seen).for_each(|s| put(row(s)));
     }
     let minutes = elapsed.as_secs_f64() / 60.0;
     #[expect(clippy::cast_precision_loss, reason = "counts of clips")]

@@ -4,6 +4,7 @@ use super::process;
 use crate::cli::{Cli, Command, DemoArgs};
 use crate::exit::{Exit, Failure};
 use crate::frame::{FrameSource, RgbFrame};
+use crate::inference::Bundle;
 use crate::render::scene::signing_scene;
 use crate::render::sheet::{Tile, contact_sheet};
 use crate::render::skeleton::draw_landmarks;
@@ -18,6 +19,7 @@ use clap::Parser;
 use serde_json::json;
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -157,6 +159,15 @@ pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
         DATASET.len() - 1,
         dataset.display()
     ));
+    Bundle::load(&args.models.selection())?;
+    fs::create_dir_all(&args.out)
+        .and_then(|()| fs::write(args.out.join(MARKER), "made by handloom demo\n"))
+        .map_err(|e| {
+            Failure::new(
+                Exit::CannotCreate,
+                anyhow!(e).context(format!("cannot use {}", args.out.display())),
+            )
+        })?;
     render(&dataset).map_err(|e| Failure::new(Exit::InOut, e))?;
 
     let mut line: Vec<OsString> = [
@@ -207,26 +218,27 @@ pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// The folder must be new, or one that an earlier demo filled.
+/// Tells a dataset that the demo made from one that is somebody's.
+const MARKER: &str = ".handloom-demo";
+
+/// The folder must be new or empty, or one that an earlier demo filled.
 fn refuse_foreign(out: &Path) -> Result<(), Failure> {
-    let Ok(entries) = fs::read_dir(out) else {
-        return Ok(());
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if !["dataset", "result", "contact-sheet.png"]
-            .iter()
-            .any(|n| name == *n)
-        {
-            let error = anyhow!(
-                "{} holds {}, which is not the demo's; choose another --out",
-                out.display(),
-                name.display()
-            );
+    let is_empty = match fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == ErrorKind::NotFound => true,
+        Err(error) => {
+            let error = anyhow!(error).context(format!("cannot use {}", out.display()));
             return Err(Failure::new(Exit::CannotCreate, error));
         }
+    };
+    if is_empty || out.join(MARKER).is_file() {
+        return Ok(());
     }
-    Ok(())
+    let error = anyhow!(
+        "{} holds files that are not the demo's; choose another --out",
+        out.display()
+    );
+    Err(Failure::new(Exit::CannotCreate, error))
 }
 
 fn render(dataset: &Path) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use crate::pipeline::{self, PipelineError};
 use crate::report::{self, Reporter, Tally};
 use crate::sequence::{ExtractError, extract};
 use crate::source::dataset::Dataset;
+use crate::source::decoder;
 use crate::source::video::{self, VideoClip, VideoOptions};
 use crate::store::batches::FINAL_NAME;
 use crate::store::{self, StoreError, folder};
@@ -108,10 +109,20 @@ fn process(
     out: &Path,
     reporter: &mut Reporter,
 ) -> Result<Exit, Failure> {
+    let (min, length) = (args.sequence.min_frames, args.sequence.sequence_length);
+    if min > length {
+        let error = anyhow!(
+            "--min-frames {min} is more than the {length} frames of a sequence: no clip could be accepted; lower it"
+        );
+        return Err(Failure::new(Exit::Usage, error));
+    }
     let bundle = Bundle::load(&args.models.selection())?;
     let (palm, hand) = (CpuGraph::new(&bundle.palm)?, CpuGraph::new(&bundle.hand)?);
+    // Everything that would stop the job is asked before earlier results go.
+    drop((CpuModel::new(&palm)?, CpuModel::new(&hand)?));
     video::init().map_err(|e| Failure::new(Exit::Bug, e))?;
-    let settings = settings(args, &bundle, json_sha256);
+    decoder::check(&args.run.decoder).map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))?;
+    let settings = settings(args, plan, &bundle, json_sha256);
     folder::prepare(out, &settings, args.fresh)?;
     let mut run = provenance(args, dataset, &settings);
     folder::write_run(out, &run)?;
@@ -131,7 +142,7 @@ fn process(
         Ok(move |position: usize| {
             let job = &plan.jobs[position];
             let outcome = match open(dataset, job, options) {
-                Ok((mut clip, file)) => match extract(
+                Ok((mut clip, _file)) => match extract(
                     &mut clip,
                     &mut detector,
                     shape,
@@ -145,10 +156,7 @@ fn process(
                         stopped_early: clip.stopped_early().map(str::to_owned),
                     })),
                     Err(ExtractError::Source(e)) => Outcome::Unreadable(e.to_string()),
-                    Err(ExtractError::Model(e)) => {
-                        drop(file);
-                        return Err(Stop::Model(e));
-                    }
+                    Err(ExtractError::Model(e)) => return Err(Stop::Model(e)),
                 },
                 Err(reason) => Outcome::Unreadable(reason),
             };

@@ -4,6 +4,8 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
+/// Boxes of the top level that are looked at; a fragmented clip has two for each second or so.
+const BOXES_MAX: usize = 20_000;
 /// No index of a sign clip comes near this; a lying box size must not fill the memory.
 const MOOV_BYTES_MAX: u64 = 64 << 20;
 
@@ -67,7 +69,10 @@ pub fn first_video_track(file: &mut (impl Read + Seek)) -> std::io::Result<Optio
     let mut cut_off_from = None;
     let mut track: Option<VideoTrack> = None;
     let mut in_fragments = 0;
-    while at.saturating_add(8) <= length {
+    for _ in 0..BOXES_MAX {
+        if at.saturating_add(8) > length {
+            break;
+        }
         file.seek(SeekFrom::Start(at))?;
         let mut header = [0; 16];
         let have = if length - at >= 16 { 16 } else { 8 };

@@ -105,7 +105,10 @@ pub fn make(caps: &gst::Caps, choice: &Choice) -> Result<gst::Element, String> {
         .build()
         .map_err(|e| format!("the decoder {} cannot be made: {e}", factory.name()))?;
     // Clips run in parallel; threads within one only add memory and delay.
-    if decoder.has_property("max-threads") {
+    if decoder
+        .find_property("max-threads")
+        .is_some_and(|p| p.value_type() == i32::static_type())
+    {
         decoder.set_property("max-threads", 1_i32);
     }
     // As OpenCV: the first packet that cannot be decoded ends the clip, and frames without their references are not shown.
@@ -146,6 +149,35 @@ pub fn begins_open(mut packet: &[u8]) -> bool {
         packet = rest.get(length..).unwrap_or(&[]);
     }
     has_slice
+}
+
+/// Whether clips can be decoded at all with `choice` on this machine: asked once, before a job starts.
+///
+/// # Errors
+/// In words for the user, with what to install or to write instead.
+pub fn check(choice: &Choice) -> Result<(), String> {
+    if ElementFactory::find("qtdemux").is_none() {
+        return Err(
+            "GStreamer cannot read MP4; on Debian: apt-get install gstreamer1.0-plugins-good"
+                .into(),
+        );
+    }
+    match choice {
+        Choice::Named(name) => match ElementFactory::find(name) {
+            Some(f) if f.has_type(gst::ElementFactoryType::DECODER) => Ok(()),
+            _ => Err(format!(
+                "--decoder {name}: no such GStreamer decoder; give software, hardware or a name from `gst-inspect-1.0`"
+            )),
+        },
+        Choice::Software | Choice::Hardware => {
+            let caps = gst::Caps::new_empty_simple("video/x-h264");
+            let found = candidates(&caps, *choice == Choice::Hardware);
+            found.map(|_| ()).ok_or_else(|| {
+                "no H.264 decoder is installed; on Debian: apt-get install gstreamer1.0-libav"
+                    .into()
+            })
+        }
+    }
 }
 
 /// The best decoder: hardware before software if `hardware`, FFmpeg's before others, then by rank.

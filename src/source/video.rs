@@ -273,17 +273,16 @@ impl Drop for VideoClip {
         if let Some(bus) = pipeline.bus() {
             bus.unset_sync_handler();
         }
-        let stop = move || pipeline.set_state(gst::State::Null).is_ok();
-        if self.budget.is_zero() {
-            // A decoder that hangs would hang this too: it gets a thread of its own, which may never end.
-            if let Err(error) = std::thread::Builder::new()
-                .name("stop-decoder".into())
-                .spawn(stop)
-            {
-                tracing::warn!(%error, "no thread to stop a hanging decoder");
-            }
-        } else if !stop() {
-            tracing::warn!("a decoder did not stop cleanly");
+        // A decoder that hangs would hang this too: it is stopped in a thread of its own, which then never ends.
+        let (stopped, wait) = bounded(1);
+        let stop = move || stopped.send(pipeline.set_state(gst::State::Null).is_ok());
+        let thread = std::thread::Builder::new().name("stop-decoder".into());
+        let is_clean = match thread.spawn(stop) {
+            Ok(_) => wait.recv_timeout(GRACE).unwrap_or(false),
+            Err(_) => false,
+        };
+        if !is_clean {
+            tracing::warn!("a decoder does not stop; it is left behind");
         }
     }
 }

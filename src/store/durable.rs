@@ -17,6 +17,14 @@ pub enum StoreError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The output folder cannot be made.
+    #[error("cannot make the folder {path}: {source}; choose another --out")]
+    Create {
+        /// The folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// A file could not be read.
     #[error("cannot read {path}: {source}")]
     Read {

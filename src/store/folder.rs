@@ -77,7 +77,10 @@ pub struct ManifestPlace {
 /// # Errors
 /// When the folder cannot be written or holds another job's results.
 pub fn prepare(out: &Path, settings: &Value, fresh: bool) -> Result<(), StoreError> {
-    fs::create_dir_all(out.join(BATCH_FOLDER)).map_err(StoreError::write(out))?;
+    fs::create_dir_all(out.join(BATCH_FOLDER)).map_err(|source| StoreError::Create {
+        path: out.to_path_buf(),
+        source,
+    })?;
     let run = out.join(RUN_NAME);
     let known = match fs::read(&run) {
         Ok(bytes) => serde_json::from_slice::<Value>(&bytes)
@@ -86,7 +89,10 @@ pub fn prepare(out: &Path, settings: &Value, fresh: bool) -> Result<(), StoreErr
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(StoreError::read(&run)(error)),
     };
-    let occupied = known.is_some() || leftovers(out)?.iter().any(|p| !is_partial(p));
+    let occupied = known.is_some()
+        || leftovers(out)?
+            .iter()
+            .any(|p| p.extension().is_some_and(|e| e != "part"));
     if occupied && !fresh && known.as_ref() != Some(settings) {
         let difference = known.map_or_else(
             || format!("{RUN_NAME} is missing or unreadable"),
@@ -120,26 +126,28 @@ fn difference(old: &Value, new: &Value) -> String {
     })
 }
 
-fn is_partial(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e == "part")
+/// Whether a file of this name in the batch folder is a batch of ours, or a partial one.
+fn is_batch_name(name: &str) -> bool {
+    let partial = name.strip_prefix('.').and_then(|n| n.strip_suffix(".part"));
+    let number = partial.unwrap_or(name).strip_suffix(".npz");
+    number.is_some_and(|n| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Files of ours in `out`.
+/// Files of ours in `out`: exact names only, and `run.json`, which says whose they are, last.
 fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let mut found: Vec<PathBuf> = [FINAL_NAME, MANIFEST_NAME, RUN_NAME]
-        .iter()
-        .map(|n| out.join(n))
-        .filter(|p| p.exists())
-        .collect();
-    for folder in [out.to_path_buf(), out.join(BATCH_FOLDER)] {
-        for entry in fs::read_dir(&folder).map_err(StoreError::read(&folder))? {
-            let path = entry.map_err(StoreError::read(&folder))?.path();
-            let is_batch = path.extension().is_some_and(|e| e == "npz") && folder != out;
-            if is_batch || is_partial(&path) {
-                found.push(path);
-            }
+    let mut found = Vec::new();
+    let batches = out.join(BATCH_FOLDER);
+    for entry in fs::read_dir(&batches).map_err(StoreError::read(&batches))? {
+        let entry = entry.map_err(StoreError::read(&batches))?;
+        if is_batch_name(&entry.file_name().to_string_lossy()) {
+            found.push(entry.path());
         }
     }
+    for name in [FINAL_NAME, MANIFEST_NAME, RUN_NAME] {
+        found.push(out.join(format!(".{name}.part")));
+        found.push(out.join(name));
+    }
+    found.retain(|path| path.is_file());
     Ok(found)
 }
 
@@ -181,7 +189,9 @@ mod tests {
         prepare(&out, &a, false).unwrap();
         write_run(&out, &json!({"settings": a})).unwrap();
         fs::write(out.join("batches/00007.npz"), b"old").unwrap();
-        fs::write(out.join("notes.txt"), b"mine").unwrap();
+        for mine in ["notes.txt", "movie.mp4.part", "batches/mine.npz"] {
+            fs::write(out.join(mine), b"mine").unwrap();
+        }
         let refused = prepare(&out, &b, false).unwrap_err().to_string();
         assert!(
             refused.contains("stride was 2, now 3") && refused.contains("--fresh"),
@@ -189,7 +199,10 @@ mod tests {
         );
         assert!(out.join("batches/00007.npz").exists());
         prepare(&out, &a, false).unwrap();
-        assert!(!out.join("batches/00007.npz").exists() && out.join("notes.txt").exists());
+        assert!(!out.join("batches/00007.npz").exists());
+        for mine in ["notes.txt", "movie.mp4.part", "batches/mine.npz"] {
+            assert!(out.join(mine).exists(), "{mine}");
+        }
         fs::write(out.join(FINAL_NAME), b"somebody's").unwrap();
         assert!(matches!(
             prepare(&out, &a, false),

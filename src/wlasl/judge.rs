@@ -164,14 +164,17 @@ impl Judge {
             }
         };
         let sequence = &reading.sequence;
-        let (state, reason) = if sequence.frames.is_empty() {
-            let (start, frames) = (sequence.window.start, sequence.declared_frames);
-            (
-                State::Empty,
-                Some(format!(
-                    "frame range starts at {start}, the clip has {frames} frames"
-                )),
-            )
+        let (start, declared) = (sequence.window.start, sequence.declared_frames);
+        let (state, reason) = if sequence.frames.is_empty() && sequence.window.is_empty() {
+            let reason = format!("frame range starts at {start}, the clip has {declared} frames");
+            (State::Empty, Some(reason))
+        } else if sequence.frames.is_empty() {
+            let why = reading
+                .stopped_early
+                .as_deref()
+                .unwrap_or("the file ends there");
+            let reason = format!("decoding ended before frame {start} of {declared} ({why})");
+            (State::Unreadable, Some(reason))
         } else if sequence.frames_with_hand < self.min_frames {
             let (seen, looked) = (sequence.frames_with_hand, sequence.frames.len());
             (
@@ -200,6 +203,10 @@ mod tests {
     use ndarray::Array2;
 
     fn read(frames: usize, with_hand: usize) -> Outcome {
+        read_from(0, frames, with_hand)
+    }
+
+    fn read_from(start: i64, frames: usize, with_hand: usize) -> Outcome {
         let frame = |i| FrameRecord {
             frame_index: i,
             hand_count: 0,
@@ -212,7 +219,7 @@ mod tests {
                 features: Array2::zeros((32, 126)),
                 frames: (0..).take(frames).map(frame).collect(),
                 frames_with_hand: with_hand,
-                window: sampling::window(0, 0, 40),
+                window: sampling::window(start, 0, 40),
                 declared_frames: 40,
             },
             decoder: None,
@@ -227,7 +234,8 @@ mod tests {
         let mut judge = Judge::new(8, Some(0));
         let mut check =
             |outcome, expected| assert_eq!(judge.judge(&gloss, outcome).state, expected);
-        check(read(0, 0), State::Empty);
+        check(read_from(50, 0, 0), State::Empty);
+        check(read_from(30, 0, 0), State::Unreadable);
         check(read(32, 7), State::TooShort);
         check(read(8, 8), State::Accepted);
         check(Outcome::Unreadable("bad".into()), State::Unreadable);

@@ -9,11 +9,17 @@ shared=../shared python=${PYTHON:-python3} task=${TASK:-hand_landmarker.task} ro
 "$python" -c 'import mediapipe, cv2' 2>/dev/null || { echo "bench: $python lacks mediapipe or cv2; set PYTHON"; exit 1; }
 [ -f "$task" ] || { echo "bench: no bundle at $task; set TASK (../shared/reference/make_task.py makes one)"; exit 1; }
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
-seconds() { /usr/bin/env bash -c 'TIMEFORMAT="%R %U"; { time "$@" >/dev/null 2>&1; } 2>&1' _ "$@"; }
+# Wall and CPU seconds (user and system) of a command; a command that fails ends the bench with its output.
+seconds() {
+  local TIMEFORMAT='%R %U %S'
+  { time "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }; } 2>"$work/time"
+  awk '{print $1, $2 + $3}' "$work/time"
+}
 ours() { seconds target/release/handloom process "$shared/goldens/public" --out "$work/out" --fresh --progress json --workers "$1"; }
 echo "round  notebook s (cpu)   1 worker s (cpu)   2 workers s (cpu)   ratio 1   ratio 2"
 for round in $(seq "$rounds"); do
   note=$(seconds "$python" "$shared/reference/run_notebook.py" "$shared/goldens/public" "$task" "$work/notebook" --nodebug)
-  one=$(ours 1) two=$(ours 2)
+  one=$(ours 1)
+  two=$(ours 2)
   echo "$round $note $one $two" | awk '{printf "%-6d %8.1f (%5.1f)   %8.1f (%5.1f)   %9.1f (%5.1f)   %7.2f   %7.2f\n", $1, $2, $3, $4, $5, $6, $7, $2/$4, $2/$6}'
 done

@@ -117,6 +117,7 @@ impl Collect<Outcome, Stop> for Collector<'_> {
             reason,
             reading,
         } = self.judge.judge(&job.gloss, outcome);
+        tracing::debug!(video_id = %job.video_id, state = state.name(), reason, "clip done");
         *self.tally.entry(state).or_default() += 1;
         self.reporter.clip(
             &job.gloss,

@@ -6,15 +6,22 @@ use crate::report::Tally;
 use crate::source::dataset::Dataset;
 use crate::source::video;
 use crate::wlasl::judge::State;
+use crate::wlasl::plan::Plan;
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// All that decides the bytes of the npz files.
-pub(super) fn settings(args: &ProcessArgs, bundle: &Bundle, json_sha256: &str) -> Value {
+pub(super) fn settings(
+    args: &ProcessArgs,
+    plan: &Plan,
+    bundle: &Bundle,
+    json_sha256: &str,
+) -> Value {
     let (s, p) = (&args.sequence, &args.plan);
     json!({
         "profile": s.profile.name(),
         "metadata_sha256": json_sha256,
+        "clips_sha256": clips_sha256(plan),
         "min_videos_per_gloss": p.min_videos_per_gloss,
         "max_glosses": p.max_glosses,
         "selected_glosses": p.selected_glosses,
@@ -32,6 +39,12 @@ pub(super) fn settings(args: &ProcessArgs, bundle: &Bundle, json_sha256: &str) -
         "palm_model_sha256": bundle.palm.sha256,
         "hand_model_sha256": bundle.hand.sha256,
     })
+}
+
+/// One hash of the planned clips' names: tells a dataset with other clips from this one.
+fn clips_sha256(plan: &Plan) -> String {
+    let names: Vec<&str> = plan.jobs.iter().map(|j| &*j.video_id).collect();
+    bundle::sha256_hex(names.join("\n").as_bytes())
 }
 
 /// Where the results come from; `finished` is filled in at the end.
