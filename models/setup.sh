@@ -5,12 +5,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # What each is for: building; GStreamer's headers; decoding (libav, good: MP4, bad: parsers); drawing test clips
-# (ugly: x264); fetching pinned wheels.
+# (ugly: x264); looking into clips by hand (tools, named in README); fetching pinned wheels.
 packages=(
   gcc libc6-dev pkg-config libclang-dev
   libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
-  gstreamer1.0-plugins-ugly
+  gstreamer1.0-plugins-ugly gstreamer1.0-tools
   python3
 )
 
