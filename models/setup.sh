@@ -5,13 +5,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # What each is for: building; GStreamer's headers; decoding (libav, good: MP4, bad: parsers); drawing test clips
-# (ugly: x264); looking into clips by hand (tools, named in README); fetching pinned wheels.
+# (ugly: x264); looking into clips by hand (tools, named in README); fetching pinned wheels; TLS to the broker; a
+# broker and its clients for the tests.
 packages=(
   gcc libc6-dev pkg-config libclang-dev
   libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
   gstreamer1.0-plugins-ugly gstreamer1.0-tools
   python3
+  libssl-dev
+  mosquitto mosquitto-clients
 )
 
 if ! command -v cargo >/dev/null; then
@@ -39,7 +42,8 @@ else
     fi
     export DEBIAN_FRONTEND=noninteractive
     "${sudo[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}" </dev/null
+    # RUNLEVEL=1: the tests start brokers of their own, none is to run as a service because of us.
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}" </dev/null
   fi
 fi
 

@@ -52,4 +52,5 @@ pub mod report;
 pub mod sequence;
 pub mod source;
 pub mod store;
+pub mod telemetry;
 pub mod wlasl;
