@@ -13,7 +13,7 @@
 //! # The rooms
 //!
 //! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
-//! [`sequence`], [`wlasl`], [`render`]. Shell, each wrapping one library or device: [`inference`] (TFLite),
+//! [`sequence`], [`wlasl`], [`render`], [`governor`]. Shell, each wrapping one library or device: [`inference`] (TFLite),
 //! [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`report`] (the
 //! terminal). No shell room imports another; only [`commands`] knows everyone.
 //!
@@ -44,6 +44,7 @@ pub mod commands;
 pub mod exit;
 pub mod frame;
 pub mod geometry;
+pub mod governor;
 pub mod hand;
 pub mod inference;
 pub mod pipeline;
