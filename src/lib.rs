@@ -13,9 +13,10 @@
 //! # The rooms
 //!
 //! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
-//! [`sequence`], [`wlasl`], [`render`], [`governor`]. Shell, each wrapping one library or device: [`inference`] (TFLite),
-//! [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`report`] (the
-//! terminal). No shell room imports another; only [`commands`] knows everyone.
+//! [`sequence`], [`wlasl`], [`render`], [`governor`]. Shell, each wrapping one library or device: [`inference`]
+//! (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`machine`]
+//! (sensors, disk, clock), [`report`] (the terminal). No shell room imports another;
+//! only [`commands`] knows everyone.
 //!
 //! # What holds, each with a test
 //!
@@ -47,6 +48,7 @@ pub mod geometry;
 pub mod governor;
 pub mod hand;
 pub mod inference;
+pub mod machine;
 pub mod pipeline;
 pub mod render;
 pub mod report;

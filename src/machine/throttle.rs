@@ -1,0 +1,226 @@
+//! Whether a Raspberry Pi's firmware has slowed the machine: from its file, or else from its command.
+
+use super::sensors::text;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The firmware's register as a file: hexadecimal without a prefix.
+const FILE: &str = "devices/platform/soc/soc:firmware/get_throttled";
+/// Prints it as `throttled=0x50005`.
+const COMMAND: &str = "vcgencmd";
+/// A command that takes longer is ended.
+const LIMIT: Duration = Duration::from_secs(1);
+/// It is not asked more often.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Where the firmware is asked.
+pub(super) enum Throttle {
+    Absent,
+    File(PathBuf),
+    Command(Asked),
+}
+
+impl Throttle {
+    /// `commands` is a list of folders like `$PATH`; without it no command is asked.
+    pub(super) fn find(sys: &Path, commands: Option<&OsStr>) -> Self {
+        let file = sys.join(FILE);
+        if file.is_file() {
+            return Self::File(file);
+        }
+        let folders = commands.map(std::env::split_paths).into_iter().flatten();
+        let mut candidates = folders.map(|folder| folder.join(COMMAND));
+        candidates
+            .find(|path| path.is_file())
+            .map_or(Self::Absent, |path| Self::Command(Asked::new(path)))
+    }
+
+    pub(super) fn read(&mut self) -> Option<bool> {
+        match self {
+            Self::Absent => None,
+            Self::File(path) => is_throttled(&text(path)?),
+            Self::Command(asked) => asked.read(Instant::now()),
+        }
+    }
+}
+
+/// The command, with its last answer.
+pub(super) struct Asked {
+    path: PathBuf,
+    limit: Duration,
+    at: Option<Instant>,
+    answer: Option<bool>,
+    /// Was ended and has not gone yet: one in the kernel's hands may take for ever.
+    stuck: Option<Child>,
+}
+
+impl Asked {
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            limit: LIMIT,
+            at: None,
+            answer: None,
+            stuck: None,
+        }
+    }
+
+    fn read(&mut self, now: Instant) -> Option<bool> {
+        let is_fresh = self
+            .at
+            .is_some_and(|at| now.saturating_duration_since(at) < EVERY);
+        if !is_fresh {
+            self.at = Some(now);
+            self.answer = self.ask();
+        }
+        self.answer
+    }
+
+    fn ask(&mut self) -> Option<bool> {
+        if let Some(child) = &mut self.stuck {
+            child.try_wait().ok()??;
+            self.stuck = None;
+        }
+        let mut command = Command::new(&self.path);
+        command.arg("get_throttled").stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().ok()?;
+        let asked = Instant::now();
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) => {
+                    // One read: what it said is in the pipe, whose end a child of its own might hold open.
+                    let mut said = [0; 64];
+                    let bytes = child.stdout.take()?.read(&mut said).ok()?;
+                    let said = str::from_utf8(&said[..bytes]).ok()?;
+                    return is_throttled(said).filter(|_| status.success());
+                }
+                Ok(None) if asked.elapsed() < self.limit => sleep(Duration::from_millis(5)),
+                _ => break,
+            }
+        }
+        if let Err(error) = child.kill() {
+            tracing::debug!(command = %self.path.display(), %error, "cannot end it");
+        }
+        self.stuck = Some(child);
+        None
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // Already ended; this only takes its remains away.
+        if let Some(Err(error)) = self.stuck.as_mut().map(Child::try_wait) {
+            tracing::debug!(command = %self.path.display(), %error, "cannot wait for it");
+        }
+    }
+}
+
+/// The register as text. Its low bits say what is, its high bits what was: weak supply, capped, throttled, hot.
+fn is_throttled(text: &str) -> Option<bool> {
+    let hex = text.trim().trim_start_matches("throttled=");
+    u32::from_str_radix(hex.trim_start_matches("0x"), 16)
+        .ok()
+        .map(|bits| bits != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tempfile::TempDir;
+
+    #[test]
+    fn the_register_is_read_in_both_spellings() {
+        let check = |text, expected| assert_eq!(is_throttled(text), expected, "{text:?}");
+        check("0\n", Some(false));
+        check("50005\n", Some(true));
+        check("throttled=0x0\n", Some(false));
+        check("throttled=0x50000\n", Some(true));
+        for other in ["", "throttled=", "error=1 error_msg=\"x\"", "0x123456789"] {
+            check(other, None);
+        }
+    }
+
+    #[test]
+    fn the_file_is_preferred() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, "50000\n").unwrap();
+        let commands = command("echo throttled=0x0");
+        let mut throttle = Throttle::find(dir.path(), Some(commands.path().as_os_str()));
+        assert_eq!(throttle.read(), Some(true));
+        fs::write(&file, "0\n").unwrap();
+        assert_eq!(throttle.read(), Some(false));
+        let nowhere = Throttle::find(Path::new("/nowhere"), Some(OsStr::new("/nowhere:")));
+        assert!(matches!(nowhere, Throttle::Absent));
+    }
+
+    /// A folder with the command, as a script that does `body`.
+    fn command(body: &str) -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        // Another process writes it: a program that any process holds open for writing cannot be run, and a process
+        // that another test starts meanwhile would inherit our hold.
+        let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$0" && chmod +x "$0""#;
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", write])
+            .arg(dir.path().join(COMMAND))
+            .arg(body);
+        assert!(shell.status().unwrap().success());
+        dir
+    }
+
+    fn asked(commands: &TempDir) -> Asked {
+        match Throttle::find(Path::new("/nowhere"), Some(commands.path().as_os_str())) {
+            Throttle::Command(asked) => asked,
+            _ => panic!("the command is not found"),
+        }
+    }
+
+    #[test]
+    fn the_command_is_asked_each_ten_seconds() {
+        let dir = command(
+            r#"[ "$1" = get_throttled ] || exit 1
+            echo x >> "$0.calls"
+            echo "throttled=0x$(($(wc -l < "$0.calls") - 1))""#,
+        );
+        let mut asked = asked(&dir);
+        let start = Instant::now();
+        let answers = [0, 9, 10, 19].map(|s| asked.read(start + Duration::from_secs(s)));
+        assert_eq!(answers, [Some(false), Some(false), Some(true), Some(true)]);
+        let calls = fs::read_to_string(dir.path().join("vcgencmd.calls")).unwrap();
+        assert_eq!(calls.lines().count(), 2);
+    }
+
+    #[test]
+    fn a_command_that_fails_says_nothing() {
+        for body in [
+            "echo throttled=0x0; exit 1",
+            "echo VCHI initialization failed",
+            "exec >&-",
+        ] {
+            assert_eq!(asked(&command(body)).read(Instant::now()), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_hangs_is_ended() {
+        let dir = command("exec sleep 600");
+        let mut asked = asked(&dir);
+        asked.limit = Duration::from_millis(30);
+        let start = Instant::now();
+        assert_eq!(asked.read(start), None);
+        assert!(start.elapsed() < Duration::from_mins(1));
+        // Its end is waited for, however often it is asked meanwhile.
+        let mut stuck = asked.stuck.take().unwrap();
+        assert!(!stuck.wait().unwrap().success());
+        asked.stuck = Some(stuck);
+        assert_eq!(asked.read(start + EVERY), None);
+        asked.stuck.take().unwrap().wait().unwrap();
+    }
+}
