@@ -10,6 +10,7 @@ use crate::hand;
 use crate::inference::Selection;
 use crate::sequence::Shape;
 use crate::source::decoder::Choice;
+use crate::store::folder::Opening;
 use crate::wlasl::plan::Knobs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroU64;
@@ -37,7 +38,7 @@ Start with:  handloom demo                          nothing to download but the 
              handloom inspect DIR/*.npz             what came out
 
 Exit codes: 0 done, 1 nothing extracted, 64 usage, 65 bad data or model file, 66 input missing,
-70 bug, 73 output cannot be used, 74 reading or writing failed. Log level: HANDLOOM_LOG=debug
+70 bug, 73 output cannot be used, 74 reading or writing failed, 75 stopped, run again to go on. Log level: HANDLOOM_LOG=debug
 (default: warn), on stderr.";
 
 /// The subcommands.
@@ -61,7 +62,8 @@ batches/NNNNN.npz (the same with raw landmarks, handedness and frame numbers), m
 (one line for every instance of the metadata: state and reason) and run.json (settings, models,
 versions). Equal input and settings give equal bytes, whatever --workers.
 
-A clip that cannot be used is recorded and the job goes on. Progress is a bar on a terminal and
+A clip that cannot be used is recorded and the job goes on. A job that was interrupted (Ctrl-C,
+power cut, full disk) goes on where it was when the same command is given again. Progress is a bar on a terminal and
 JSON lines on stdout elsewhere.
 
 Examples:
@@ -81,9 +83,9 @@ pub struct ProcessArgs {
     /// Print the plan and stop: what would be processed, what not and why
     #[arg(long)]
     pub list: bool,
-    /// Replace the results of another job in --out
-    #[arg(long)]
-    pub fresh: bool,
+    /// How to take up what --out holds
+    #[command(flatten)]
+    pub again: AgainArgs,
     /// Metadata file, when it is not `DATASET/WLASL_v0.3.json`
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -102,6 +104,33 @@ pub struct ProcessArgs {
     /// How to run
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// What to do with results that are there already.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Going on")]
+pub struct AgainArgs {
+    /// Start over; replaces the results of another job too
+    #[arg(long, conflicts_with_all = ["rescan", "retry_failed"])]
+    pub fresh: bool,
+    /// Take up a dataset whose clips or metadata have changed; what is still right is kept
+    #[arg(long)]
+    pub rescan: bool,
+    /// Read the clips again that were unreadable
+    #[arg(long)]
+    pub retry_failed: bool,
+}
+
+impl AgainArgs {
+    /// For the output folder.
+    #[must_use]
+    pub fn opening(self) -> Opening {
+        match self {
+            Self { fresh: true, .. } => Opening::Fresh,
+            Self { rescan: true, .. } => Opening::Rescan,
+            _ => Opening::Resume,
+        }
+    }
 }
 
 /// Which clips are processed.

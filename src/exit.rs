@@ -26,6 +26,8 @@ pub enum Exit {
     CannotCreate = 73,
     /// Reading or writing failed on the way.
     InOut = 74,
+    /// Stopped early; the same command goes on.
+    Stopped = 75,
 }
 
 /// An error with the code to end with.
@@ -79,12 +81,16 @@ impl From<BundleError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
-            StoreError::Occupied { .. } | StoreError::Create { .. } => Exit::CannotCreate,
+            StoreError::Occupied { .. } | StoreError::Locked { .. } | StoreError::Create { .. } => {
+                Exit::CannotCreate
+            }
             StoreError::Read { source, .. } if source.kind() == ErrorKind::NotFound => {
                 Exit::NoInput
             }
-            StoreError::Broken { .. } => Exit::BadData,
-            StoreError::Write { .. } | StoreError::Read { .. } => Exit::InOut,
+            StoreError::Broken { .. } | StoreError::BadLedger { .. } => Exit::BadData,
+            StoreError::Write { .. } | StoreError::Read { .. } | StoreError::Ledger { .. } => {
+                Exit::InOut
+            }
         };
         Self::new(exit, error)
     }

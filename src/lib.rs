@@ -42,6 +42,7 @@ pub mod allocator;
 pub mod cli;
 pub mod colour;
 pub mod commands;
+pub mod digest;
 pub mod exit;
 pub mod frame;
 pub mod geometry;

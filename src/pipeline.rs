@@ -1,11 +1,14 @@
 //! Many workers, one order: jobs are handed out as workers get free, results come back in plan order.
 //!
-//! A worker is a thread with its own decoder and interpreters. Both channels are bounded and a job is handed out only
-//! while it lies within a window of the oldest one that is not done, so a slow clip cannot pile up its successors.
+//! A worker is a thread with its own decoder and interpreters, which it makes when its turn comes and lets go of when
+//! it is told to rest. What it is told comes through a [`Control`]. The channel of results is bounded and a job is
+//! handed out only while it lies within a window of the oldest one that is not done, so a slow clip cannot pile up its
+//! successors.
 
 use crossbeam_channel::bounded;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// Jobs on their way per worker: enough that none waits for the one that takes longest.
@@ -28,10 +31,148 @@ pub enum PipelineError<E> {
     Spawn(std::io::Error),
 }
 
-/// Runs jobs `0..jobs` on `workers` threads.
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With its last job.
+    Done,
+    /// Because it was told to; what was delivered is a beginning of the jobs.
+    Stopped,
+}
+
+/// What a run is told from outside, from any thread, at any time.
+#[derive(Debug, Default)]
+pub struct Control {
+    state: Mutex<Told>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    /// Workers below this number may take jobs.
+    workers: usize,
+    stop: bool,
+    abandon: bool,
+    /// Jobs handed out and not taken.
+    queue: VecDeque<usize>,
+    /// No more jobs come.
+    is_over: bool,
+    /// Results that wait for an earlier one.
+    waiting: usize,
+}
+
+/// What a worker is to do next.
+enum Next {
+    Job(usize),
+    Rest,
+    End,
+}
+
+impl Control {
+    /// Lets `workers` of the workers work; 0 holds all of them.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        let control = Self::default();
+        control.set_workers(workers);
+        control
+    }
+
+    /// Lets `workers` of the workers work from their next job on; 0 holds all of them.
+    pub fn set_workers(&self, workers: usize) {
+        self.told().workers = workers;
+        self.changed.notify_all();
+    }
+
+    /// How many may work.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.told().workers
+    }
+
+    /// Ends the run after the jobs in hand.
+    pub fn stop(&self) {
+        self.told().stop = true;
+        self.changed.notify_all();
+    }
+
+    /// Ends the run as soon as its workers ask [`Control::is_abandoned`].
+    pub fn abandon(&self) {
+        self.told().abandon = true;
+        self.stop();
+    }
+
+    /// Whether the run is to end.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.told().stop
+    }
+
+    /// Whether jobs in hand are to be given up.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.told().abandon
+    }
+
+    /// Results that wait for an earlier one.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.told().waiting
+    }
+
+    /// Takes back [`Control::stop`] and [`Control::abandon`]: another run may follow.
+    pub fn reset(&self) {
+        let mut told = self.told();
+        (told.stop, told.abandon) = (false, false);
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        // Nothing panics while it is held; were it so, the plain values would still be whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self) {
+        let mut told = self.told();
+        told.queue.clear();
+        (told.is_over, told.waiting) = (false, 0);
+    }
+
+    fn offer(&self, job: usize) {
+        self.told().queue.push_back(job);
+        self.changed.notify_all();
+    }
+
+    fn end(&self) {
+        self.told().is_over = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is something to do for worker `n`, which has what it works with or not.
+    fn next(&self, n: usize, has_tools: bool) -> Next {
+        let mut told = self.told();
+        loop {
+            if told.stop || (told.is_over && told.queue.is_empty()) {
+                return Next::End;
+            }
+            if n >= told.workers {
+                if has_tools {
+                    return Next::Rest;
+                }
+            } else if let Some(job) = told.queue.pop_front() {
+                return Next::Job(job);
+            }
+            told = self
+                .changed
+                .wait(told)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Runs jobs `0..jobs` on at most `workers` threads, of which `control` says how many may work.
 ///
-/// `start` is called once in each thread and makes what does the jobs there. `spare(position)` is asked before a job
-/// is handed out, when every result before the window is known; a result that it returns stands for the job.
+/// `start(n)` is called in thread `n` before its first job, and after each rest, and makes what does the jobs there;
+/// that gives `None` for a job that it gives up because [`Control::is_abandoned`]. `spare(position)` is asked before a
+/// job is handed out, when every result before the window is known; a result that it returns stands for the job.
 /// `deliver(position, result)` gets each result, in order of position, on the calling thread.
 ///
 /// # Errors
@@ -39,34 +180,50 @@ pub enum PipelineError<E> {
 pub fn run<R, E, W, Start, Consumer>(
     jobs: usize,
     workers: usize,
+    control: &Control,
     start: Start,
     consumer: &mut Consumer,
-) -> Result<(), PipelineError<E>>
+) -> Result<Ended, PipelineError<E>>
 where
     R: Send,
     E: Send,
-    W: FnMut(usize) -> Result<R, E>,
-    Start: Fn() -> Result<W, E> + Sync,
+    W: FnMut(usize) -> Result<Option<R>, E>,
+    Start: Fn(usize) -> Result<W, E> + Sync,
     Consumer: Collect<R, E>,
 {
     let workers = workers.clamp(1, jobs.max(1));
     let window = workers * WINDOW_PER_WORKER;
-    let (give, take) = bounded::<usize>(workers);
     let (give_back, collect) = bounded::<Result<(usize, R), PipelineError<E>>>(window + workers);
+    control.begin();
     thread::scope(|scope| {
+        // However this ends, the workers are told.
+        let _over = Over(control);
         for n in 0..workers {
-            let (take, give_back, start) = (take.clone(), give_back.clone(), &start);
+            let (give_back, start) = (give_back.clone(), &start);
             let work = move || {
                 // A panic is a bug of ours; caught, it ends the job instead of leaving it to wait for ever.
                 let job = AssertUnwindSafe(|| {
-                    let mut worker = start().map_err(PipelineError::Worker)?;
-                    for position in take {
+                    let mut tools = None;
+                    loop {
+                        let position = match control.next(n, tools.is_some()) {
+                            Next::Job(position) => position,
+                            Next::Rest => {
+                                tools = None;
+                                continue;
+                            }
+                            Next::End => return Ok(()),
+                        };
+                        let worker = match &mut tools {
+                            Some(worker) => worker,
+                            None => tools.insert(start(n).map_err(PipelineError::Worker)?),
+                        };
                         let result = worker(position).map_err(PipelineError::Worker)?;
-                        if give_back.send(Ok((position, result))).is_err() {
+                        let given = result.map(|r| give_back.send(Ok((position, r))));
+                        // Given up, or nobody takes it any more.
+                        if !given.is_some_and(|sent| sent.is_ok()) {
                             return Ok(());
                         }
                     }
-                    Ok(())
                 });
                 if let Err(error) = catch_unwind(job).unwrap_or(Err(PipelineError::Died)) {
                     // Nobody listens when another worker's error came first.
@@ -78,24 +235,32 @@ where
                 .spawn_scoped(scope, work)
                 .map_err(PipelineError::Spawn)?;
         }
-        drop((take, give_back));
+        drop(give_back);
         let mut waiting: BTreeMap<usize, R> = BTreeMap::new();
         let (mut next, mut done, mut in_hand) = (0, 0, 0);
         while done < jobs {
             while next < jobs && next < done + window && in_hand < 2 * workers {
                 if let Some(result) = consumer.spare(next) {
                     waiting.insert(next, result);
-                } else if give.send(next).is_err() {
-                    break;
                 } else {
+                    control.offer(next);
                     in_hand += 1;
                 }
                 next += 1;
             }
             if !waiting.contains_key(&done) {
-                let (position, result) = collect.recv().map_err(|_| PipelineError::Died)??;
+                // All workers have gone: they were told to, or died without a word.
+                let Ok(result) = collect.recv() else {
+                    return if control.is_stopped() {
+                        Ok(Ended::Stopped)
+                    } else {
+                        Err(PipelineError::Died)
+                    };
+                };
+                let (position, result) = result?;
                 waiting.insert(position, result);
                 in_hand -= 1;
+                control.told().waiting = waiting.len();
             }
             while let Some(result) = waiting.remove(&done) {
                 consumer
@@ -104,9 +269,20 @@ where
                 done += 1;
             }
         }
-        drop(give);
-        Ok(())
+        Ok(Ended::Done)
     })
+}
+
+/// Tells the workers that no more jobs come, when dropped.
+struct Over<'a>(&'a Control);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        let mut told = self.0.told();
+        told.queue.clear();
+        drop(told);
+        self.0.end();
+    }
 }
 
 /// Takes the results of a run.
@@ -164,13 +340,14 @@ mod tests {
         for workers in [1, 2, 5, 64] {
             for jobs in [0, 1, 2, 100] {
                 let mut to = list(usize::MAX);
-                run(
+                let ended = run(
                     jobs,
                     workers,
-                    || Ok(|p| Ok::<_, String>(work(p) + 1)),
+                    &Control::new(workers),
+                    |_| Ok(|p| Ok::<_, String>(Some(work(p) + 1))),
                     &mut to,
-                )
-                .unwrap();
+                );
+                assert_eq!(ended.unwrap(), Ended::Done);
                 let expected: Vec<_> = (0..jobs)
                     .map(|p| (p, if to.spared.contains(&p) { 0 } else { p + 1 }))
                     .collect();
@@ -182,13 +359,14 @@ mod tests {
     #[test]
     fn a_panic_ends_the_run() {
         for workers in [1, 3] {
-            let start = || {
+            let start = |_| {
                 Ok(|p| {
                     assert!(p != 17, "meant to fail");
-                    Ok::<_, String>(p)
+                    Ok::<_, String>(Some(p))
                 })
             };
-            let ended = run(100, workers, start, &mut list(usize::MAX));
+            let control = Control::new(workers);
+            let ended = run(100, workers, &control, start, &mut list(usize::MAX));
             assert!(
                 matches!(ended, Err(PipelineError::Died)),
                 "{workers} workers"
@@ -198,27 +376,103 @@ mod tests {
 
     #[test]
     fn errors_end_the_run() {
-        let start = || {
+        let control = Control::new(3);
+        let start = |_| {
             Ok(|p| {
                 if p == 17 {
                     Err("broken".to_owned())
                 } else {
-                    Ok(p)
+                    Ok(Some(p))
                 }
             })
         };
         assert!(
-            matches!(run(100, 3, start, &mut list(usize::MAX)), Err(PipelineError::Worker(e)) if e == "broken")
+            matches!(run(100, 3, &control, start, &mut list(usize::MAX)), Err(PipelineError::Worker(e)) if e == "broken")
         );
         let mut to = list(20);
-        let start = || Ok(Ok::<usize, String>);
+        let start = |_| Ok(|p| Ok::<_, String>(Some(p)));
         assert!(
-            matches!(run(100, 3, start, &mut to), Err(PipelineError::Consumer(e)) if e == "full")
+            matches!(run(100, 3, &control, start, &mut to), Err(PipelineError::Consumer(e)) if e == "full")
         );
         assert_eq!(to.got.len(), 21);
-        let start = || Err::<fn(usize) -> Result<usize, String>, _>("no model".to_owned());
+        let start = |_| Err::<fn(usize) -> Result<Option<usize>, String>, _>("no model".to_owned());
         assert!(
-            matches!(run(100, 3, start, &mut list(usize::MAX)), Err(PipelineError::Worker(e)) if e == "no model")
+            matches!(run(100, 3, &control, start, &mut list(usize::MAX)), Err(PipelineError::Worker(e)) if e == "no model")
         );
+    }
+
+    #[test]
+    fn a_stop_leaves_a_beginning() {
+        for abandon in [false, true] {
+            let control = Control::new(3);
+            let mut to = list(usize::MAX);
+            let start = |_| {
+                Ok(|p| {
+                    if p == 50 {
+                        if abandon {
+                            control.abandon();
+                        } else {
+                            control.stop();
+                        }
+                    }
+                    Ok::<_, String>((!control.is_abandoned()).then_some(p))
+                })
+            };
+            let ended = run(100, 3, &control, start, &mut to);
+            assert_eq!(ended.unwrap(), Ended::Stopped);
+            let positions: Vec<usize> = to.got.iter().map(|(p, _)| *p).collect();
+            assert!(positions.iter().copied().eq(0..positions.len()));
+            // What was in hand is finished, unless it is to be given up.
+            assert_eq!(positions.contains(&50), !abandon, "{positions:?}");
+            assert!(positions.len() < 60);
+            control.reset();
+            let start = |_| Ok(|p| Ok::<_, String>(Some(p)));
+            let ended = run(100, 3, &control, start, &mut list(usize::MAX));
+            assert_eq!(ended.unwrap(), Ended::Done);
+        }
+    }
+
+    #[test]
+    fn workers_rest_and_come_back() {
+        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+        let control = Control::new(0);
+        let (starts, ends) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        struct Tools<'a>(&'a AtomicUsize);
+        impl Drop for Tools<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, SeqCst);
+            }
+        }
+        let start = |_| {
+            starts.fetch_add(1, SeqCst);
+            let tools = Tools(&ends);
+            let control = &control;
+            Ok(move |p| {
+                // The closure keeps its tools for as long as it lives.
+                let _tools = &tools;
+                if p == 10 {
+                    control.set_workers(0);
+                }
+                Ok::<_, String>(Some(p))
+            })
+        };
+        let mut to = list(usize::MAX);
+        to.spared.clear();
+        thread::scope(|scope| {
+            let (control, ends) = (&control, &ends);
+            scope.spawn(move || {
+                control.set_workers(4);
+                // All four rest, or never woke, once the eleventh job is done; then one goes on alone.
+                while control.workers() != 0 || ends.load(SeqCst) == 0 {
+                    thread::yield_now();
+                }
+                control.set_workers(1);
+            });
+            let ended = run(100, 4, control, start, &mut to);
+            assert_eq!(ended.unwrap(), Ended::Done);
+        });
+        assert_eq!(to.got.len(), 100);
+        assert_eq!(starts.load(SeqCst), ends.load(SeqCst));
+        assert!(starts.load(SeqCst) >= 2);
     }
 }

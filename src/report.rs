@@ -19,6 +19,7 @@ pub struct Reporter {
     started: Instant,
     total: usize,
     done: usize,
+    known: usize,
 }
 
 impl Reporter {
@@ -32,6 +33,7 @@ impl Reporter {
             started: Instant::now(),
             total: 0,
             done: 0,
+            known: 0,
         }
     }
 
@@ -44,9 +46,10 @@ impl Reporter {
         }
     }
 
-    /// The job begins with so many clips.
-    pub fn begin(&mut self, clips: usize) {
+    /// The job begins with so many clips, `known` of them done before.
+    pub fn begin(&mut self, clips: usize, known: usize) {
         self.total = clips;
+        (self.done, self.known) = (known, known);
         self.started = Instant::now();
         if !self.is_human {
             return;
@@ -62,6 +65,8 @@ impl Reporter {
             },
         );
         let bar = ProgressBar::new(clips as u64).with_style(style);
+        bar.set_position(known as u64);
+        bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(500));
         self.bar = Some(bar);
     }
@@ -87,7 +92,10 @@ impl Reporter {
         if !self.is_human {
             let seconds = self.started.elapsed().as_secs_f64();
             #[expect(clippy::cast_precision_loss, reason = "counts of clips")]
-            let (done, left) = (self.done as f64, (self.total - self.done) as f64);
+            let (done, left) = (
+                (self.done - self.known) as f64,
+                self.total.saturating_sub(self.done) as f64,
+            );
             let round = |v: f64| (v * 10.0).round() / 10.0;
             let event = json!({
                 "event": "clip", "gloss": gloss, "video_id": video_id, "state": state.name(), "reason": reason,

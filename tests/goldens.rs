@@ -342,7 +342,10 @@ fn sampled_frames() {
                 clip: open(&folder.join(format!("videos/{id}.mp4"))),
                 crcs: Vec::new(),
             };
-            let got = extract(&mut witness, detector, shape, *start, *end).unwrap();
+            let got = extract(&mut witness, detector, shape, *start, *end, &mut |_, _| {
+                true
+            })
+            .unwrap();
             let indexes: Vec<i32> = got.frames.iter().map(|f| f.frame_index).collect();
             let (expected, _) = golden.numbers::<i32>("frame_index").unwrap();
             assert_eq!(indexes, expected, "{name}");

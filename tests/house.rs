@@ -11,7 +11,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 9] = [
+const PURE: [&str; 10] = [
+    "digest",
     "frame",
     "geometry",
     "colour",
@@ -38,7 +39,8 @@ const SHELL: [&str; 10] = [
 const TOP: [&str; 4] = ["commands", "config", "cli", "exit"];
 
 /// What a pure room may know of the other pure rooms.
-const PURE_IMPORTS: [(&str, &[&str]); 9] = [
+const PURE_IMPORTS: [(&str, &[&str]); 10] = [
+    ("digest", &[]),
     ("frame", &[]),
     ("geometry", &["frame"]),
     ("colour", &["frame", "geometry"]),

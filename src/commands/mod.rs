@@ -2,6 +2,7 @@
 
 pub mod demo;
 pub mod inspect;
+pub mod job;
 pub mod process;
 
 use crate::cli::{Cli, Command};

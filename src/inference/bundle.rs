@@ -1,8 +1,8 @@
 //! Finds, reads and checks model files: `.tflite` files or Google's `hand_landmarker.task` bundle, each held against
 //! the SHA-256 of `models/manifest.json`, which is compiled in.
 
+use crate::digest::sha256_hex;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -232,18 +232,6 @@ impl Bundle {
 pub fn pinned_runtimes() -> Result<Vec<String>, BundleError> {
     let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(BundleError::Manifest)?;
     Ok(manifest.runtimes.into_iter().map(|r| r.sha256).collect())
-}
-
-/// Lower-case hex SHA-256.
-#[must_use]
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut hex = String::with_capacity(64);
-    for byte in Sha256::digest(bytes) {
-        // Writing to a String cannot fail.
-        write!(hex, "{byte:02x}").ok();
-    }
-    hex
 }
 
 /// The first folder near the program that holds the models: installed (`../lib/handloom/models`) or in the source

@@ -2,7 +2,7 @@
 
 use super::normalise::{FEATURES, SLOTS, features, has_hand};
 use super::sampling::{Window, sampled, window};
-use crate::frame::{FrameSource, SourceError};
+use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::hand::landmarks::LANDMARKS;
 use crate::hand::{Detector, Hand, Handedness, Model, ModelError, Tracker};
 use ndarray::Array2;
@@ -49,9 +49,15 @@ pub struct Sequence {
     pub declared_frames: u64,
 }
 
+/// Sees each looked-at picture with what was found in it; `false` gives the clip up.
+pub type Witness<'a> = dyn FnMut(&RgbFrame, &FrameRecord) -> bool + 'a;
+
 /// Why a clip gave no sequence.
 #[derive(Debug, thiserror::Error)]
 pub enum ExtractError {
+    /// The witness gave it up.
+    #[error("given up")]
+    GivenUp,
     /// The clip's fault.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -64,13 +70,14 @@ pub enum ExtractError {
 /// metadata: 0-based here, 0 and below meaning "from the start" and "to the end").
 ///
 /// # Errors
-/// When the first picture cannot be had or a model fails. A source that ends early is no error.
+/// When the first picture cannot be had, a model fails or `witness` gives up. A source that ends early is no error.
 pub fn extract<M: Model>(
     source: &mut dyn FrameSource,
     detector: &mut Detector<M>,
     shape: Shape,
     frame_start: i64,
     frame_end: i64,
+    witness: &mut Witness<'_>,
 ) -> Result<Sequence, ExtractError> {
     let declared_frames = source.declared_frames();
     let window = window(frame_start, frame_end, declared_frames);
@@ -89,6 +96,9 @@ pub fn extract<M: Model>(
                 detector.detect(picture)?
             };
             let record = record(index, &hands);
+            if !witness(picture, &record) {
+                return Err(ExtractError::GivenUp);
+            }
             let row = features(&record.landmarks[..usize::from(record.hand_count)]);
             frames_with_hand += usize::from(has_hand(&row));
             rows.row_mut(frames.len()).assign(&ndarray::aview1(&row));

@@ -4,4 +4,4 @@ pub mod extract;
 pub mod normalise;
 pub mod sampling;
 
-pub use extract::{ExtractError, FrameRecord, Sequence, Shape, extract};
+pub use extract::{ExtractError, FrameRecord, Sequence, Shape, Witness, extract};

@@ -290,6 +290,29 @@ impl Dataset {
         self.video_ids.contains(video_id)
     }
 
+    /// Bytes of `ID.mp4`, unpacked; 0 where that cannot be told.
+    #[must_use]
+    pub fn clip_bytes(&self, video_id: &str) -> u64 {
+        let file_name = format!("{video_id}{CLIP_SUFFIX}");
+        match &self.videos {
+            Place::Archive(archive, folder) => archive.size(&format!("{folder}{file_name}")),
+            Place::Disk(folder) => fs::metadata(folder.join(file_name)).ok().map(|m| m.len()),
+        }
+        .unwrap_or(0)
+    }
+
+    /// Whether the dataset itself can still be reached: tells a medium that went away from a clip that did.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        match &self.videos {
+            Place::Archive(archive, _) => archive.path().is_file(),
+            // An unmounted medium leaves an empty folder behind.
+            Place::Disk(folder) => {
+                fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+            }
+        }
+    }
+
     /// The clip `ID.mp4`, ready for a decoder.
     ///
     /// # Errors

@@ -1,9 +1,12 @@
 //! The sequences on disk: a batch file for each run of plan positions, and the notebook's file joined from them.
 
-use super::durable::{StoreError, write_file};
+use super::durable::{StoreError, file_sha256, write_file};
 use super::npz::{NpzReader, NpzWriter};
-use crate::sequence::normalise::FEATURES;
-use crate::sequence::{FrameRecord, Sequence};
+use crate::hand::landmarks::LANDMARKS;
+use crate::sequence::FrameRecord;
+use crate::sequence::normalise::{FEATURES, SLOTS};
+use ndarray::Array2;
+use std::io::{self, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,8 +15,8 @@ pub const FINAL_NAME: &str = "wlasl_landmarks.npz";
 /// Folder of the batches in the output folder.
 pub const BATCH_FOLDER: &str = "batches";
 
-/// An accepted clip.
-#[derive(Clone, Debug)]
+/// An accepted clip: what a batch file says of it.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The label, as spelt.
     pub gloss: Arc<str>,
@@ -23,14 +26,31 @@ pub struct Row {
     pub split: String,
     /// Who signs, -1 when unknown.
     pub signer_id: i64,
-    /// What was seen.
-    pub sequence: Sequence,
+    /// `[length, 126]` f32.
+    pub features: Array2<f32>,
+    /// The looked-at frames, at most `length`.
+    pub frames: Vec<FrameRecord>,
+}
+
+/// A batch file on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchFile {
+    /// Sequences in it.
+    pub rows: usize,
+    /// Of the whole file, lower-case hex.
+    pub sha256: String,
+}
+
+/// Where batch `number` lies, relative to the output folder.
+#[must_use]
+pub fn batch_name(number: usize) -> String {
+    format!("{BATCH_FOLDER}/{number:05}.npz")
 }
 
 /// Where batch `number` lies.
 #[must_use]
 pub fn batch_path(out: &Path, number: usize) -> PathBuf {
-    out.join(BATCH_FOLDER).join(format!("{number:05}.npz"))
+    out.join(batch_name(number))
 }
 
 /// Writes batch `number`: the notebook's keys for `rows`, and per frame what the detector said.
@@ -47,52 +67,165 @@ pub fn write_batch(
     rows: &[Row],
     glosses: &[Arc<str>],
     length: usize,
-) -> Result<(), StoreError> {
-    let n = rows.len();
-    write_file(&batch_path(out, number), |file| {
-        let mut npz = NpzWriter::new(file);
-        npz.numbers(
-            "sequences",
-            &[n, length, FEATURES],
-            rows.iter()
-                .flat_map(|r| r.sequence.features.iter().copied()),
-        )?;
-        npz.strings("labels", &rows.iter().map(|r| &r.gloss).collect::<Vec<_>>())?;
-        npz.strings(
-            "video_ids",
-            &rows.iter().map(|r| &r.video_id).collect::<Vec<_>>(),
-        )?;
-        npz.strings("glosses", glosses)?;
-        let landmarks = padded(rows, length, [[[0.0; 3]; 21]; 2], |f| f.landmarks);
-        npz.numbers(
-            "landmarks",
-            &[n, length, 2, 21, 3],
-            landmarks.flat_map(|l: [[[f32; 3]; 21]; 2]| l.into_iter().flatten().flatten()),
-        )?;
-        npz.numbers(
-            "handedness",
-            &[n, length, 2],
-            padded(rows, length, [-1_i8; 2], |f| f.handedness).flatten(),
-        )?;
-        npz.numbers(
-            "handedness_score",
-            &[n, length, 2],
-            padded(rows, length, [0.0_f32; 2], |f| f.handedness_score).flatten(),
-        )?;
-        npz.numbers(
-            "hand_count",
-            &[n, length],
-            padded(rows, length, 0_u8, |f| f.hand_count),
-        )?;
-        npz.numbers(
-            "frame_index",
-            &[n, length],
-            padded(rows, length, -1_i32, |f| f.frame_index),
-        )?;
-        npz.strings("split", &rows.iter().map(|r| &r.split).collect::<Vec<_>>())?;
-        npz.numbers("signer_id", &[n], rows.iter().map(|r| r.signer_id))?;
-        npz.finish().map(|_| ())
+) -> Result<BatchFile, StoreError> {
+    let path = batch_path(out, number);
+    write_file(&path, |file| put(file, rows, glosses, length))?;
+    Ok(BatchFile {
+        rows: rows.len(),
+        sha256: file_sha256(&path)?,
     })
+}
+
+/// One row in the form of a batch file: how the ledger keeps it until its batch is sealed.
+///
+/// # Errors
+/// When `row` does not hold `length` frames of numbers: a bug.
+pub fn row_bytes(row: &Row, length: usize) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Cursor::new(Vec::new());
+    put(&mut bytes, std::slice::from_ref(row), &[], length)
+        .map_err(StoreError::write(Path::new("a row in memory")))?;
+    Ok(bytes.into_inner())
+}
+
+/// The row of [`row_bytes`].
+///
+/// # Errors
+/// When `bytes` are no such row.
+pub fn row_from_bytes(bytes: &[u8]) -> Result<Row, StoreError> {
+    let origin = Path::new("a row in the ledger");
+    let mut npz = NpzReader::new(origin, Cursor::new(bytes))?;
+    let mut rows = take(&mut npz)?;
+    match (rows.pop(), rows.pop()) {
+        (Some(row), None) => Ok(row),
+        _ => Err(StoreError::Broken {
+            path: origin.to_path_buf(),
+            reason: "not exactly one row".to_owned(),
+        }),
+    }
+}
+
+/// All rows of batch `number`.
+///
+/// # Errors
+/// When it cannot be read or is no batch file.
+pub fn read_batch(out: &Path, number: usize) -> Result<Vec<Row>, StoreError> {
+    take(&mut NpzReader::open(&batch_path(out, number))?)
+}
+
+/// Whether batch `number` is on disk, whole, with the hash that it was sealed with.
+#[must_use]
+pub fn is_intact(out: &Path, number: usize, sha256: &str) -> bool {
+    file_sha256(&batch_path(out, number)).is_ok_and(|found| found == sha256)
+}
+
+fn put<W: Write + Seek>(
+    to: W,
+    rows: &[Row],
+    glosses: &[Arc<str>],
+    length: usize,
+) -> io::Result<()> {
+    let n = rows.len();
+    let mut npz = NpzWriter::new(to);
+    npz.numbers(
+        "sequences",
+        &[n, length, FEATURES],
+        rows.iter().flat_map(|r| r.features.iter().copied()),
+    )?;
+    npz.strings("labels", &rows.iter().map(|r| &r.gloss).collect::<Vec<_>>())?;
+    npz.strings(
+        "video_ids",
+        &rows.iter().map(|r| &r.video_id).collect::<Vec<_>>(),
+    )?;
+    npz.strings("glosses", glosses)?;
+    let landmarks = padded(rows, length, [[[0.0; 3]; LANDMARKS]; SLOTS], |f| {
+        f.landmarks
+    });
+    npz.numbers(
+        "landmarks",
+        &[n, length, SLOTS, LANDMARKS, 3],
+        landmarks.flat_map(|l: [[[f32; 3]; LANDMARKS]; SLOTS]| l.into_iter().flatten().flatten()),
+    )?;
+    npz.numbers(
+        "handedness",
+        &[n, length, SLOTS],
+        padded(rows, length, [-1_i8; SLOTS], |f| f.handedness).flatten(),
+    )?;
+    npz.numbers(
+        "handedness_score",
+        &[n, length, SLOTS],
+        padded(rows, length, [0.0_f32; SLOTS], |f| f.handedness_score).flatten(),
+    )?;
+    npz.numbers(
+        "hand_count",
+        &[n, length],
+        padded(rows, length, 0_u8, |f| f.hand_count),
+    )?;
+    npz.numbers(
+        "frame_index",
+        &[n, length],
+        padded(rows, length, -1_i32, |f| f.frame_index),
+    )?;
+    npz.strings("split", &rows.iter().map(|r| &r.split).collect::<Vec<_>>())?;
+    npz.numbers("signer_id", &[n], rows.iter().map(|r| r.signer_id))?;
+    npz.finish().map(|_| ())
+}
+
+/// The rows of a batch file; the inverse of [`put`].
+fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<Row>, StoreError> {
+    let (features, shape) = npz.numbers::<f32>("sequences")?;
+    let &[n, length, FEATURES] = shape.as_slice() else {
+        return Err(npz.broken(&format!("sequences have the shape {shape:?}")));
+    };
+    let glosses = npz.strings("labels")?;
+    let ids = npz.strings("video_ids")?;
+    let splits = npz.strings("split")?;
+    let signers = npz.numbers::<i64>("signer_id")?.0;
+    let landmarks = npz.numbers::<f32>("landmarks")?.0;
+    let sides = npz.numbers::<i8>("handedness")?.0;
+    let scores = npz.numbers::<f32>("handedness_score")?.0;
+    let counts = npz.numbers::<u8>("hand_count")?.0;
+    let indexes = npz.numbers::<i32>("frame_index")?.0;
+    let per_row = [glosses.len(), ids.len(), splits.len(), signers.len()];
+    let per_frame = [
+        landmarks.len() / (SLOTS * LANDMARKS * 3),
+        sides.len() / SLOTS,
+        scores.len() / SLOTS,
+        counts.len(),
+        indexes.len(),
+    ];
+    if per_row != [n; 4] || per_frame != [n * length; 5] {
+        return Err(npz.broken(&"its arrays do not belong together"));
+    }
+    let frame = |at: usize| FrameRecord {
+        frame_index: indexes[at],
+        hand_count: counts[at],
+        landmarks: std::array::from_fn(|slot| {
+            std::array::from_fn(|point| {
+                let from = ((at * SLOTS + slot) * LANDMARKS + point) * 3;
+                [landmarks[from], landmarks[from + 1], landmarks[from + 2]]
+            })
+        }),
+        handedness: std::array::from_fn(|slot| sides[at * SLOTS + slot]),
+        handedness_score: std::array::from_fn(|slot| scores[at * SLOTS + slot]),
+    };
+    (0..n)
+        .map(|row| {
+            let values = features[row * length * FEATURES..][..length * FEATURES].to_vec();
+            Ok(Row {
+                gloss: glosses[row].as_str().into(),
+                video_id: ids[row].as_str().into(),
+                split: splits[row].clone(),
+                signer_id: signers[row],
+                features: Array2::from_shape_vec((length, FEATURES), values)
+                    .map_err(|e| npz.broken(&e))?,
+                // Padding, and nothing else, has no frame number.
+                frames: (row * length..(row + 1) * length)
+                    .filter(|at| indexes[*at] >= 0)
+                    .map(frame)
+                    .collect(),
+            })
+        })
+        .collect()
 }
 
 /// A value for each of `length` frames of each row, `pad` where a clip had fewer.
@@ -103,7 +236,7 @@ fn padded<'a, T: Clone + 'a>(
     of: impl Fn(&'a FrameRecord) -> T + Copy + 'a,
 ) -> impl Iterator<Item = T> + 'a {
     rows.iter().flat_map(move |row| {
-        let frames = &row.sequence.frames;
+        let frames = &row.frames;
         let missing = length.saturating_sub(frames.len());
         frames
             .iter()
@@ -161,8 +294,6 @@ pub fn write_final(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::{FrameRecord, sampling};
-    use ndarray::Array2;
 
     fn row(id: &str, frames: usize) -> Row {
         let frame = |i: i32| FrameRecord {
@@ -177,14 +308,33 @@ mod tests {
             video_id: id.into(),
             split: "train".into(),
             signer_id: 7,
-            sequence: Sequence {
-                features: Array2::from_elem((32, 126), 0.5),
-                frames: (0..).take(frames).map(frame).collect(),
-                frames_with_hand: frames,
-                window: sampling::window(0, 0, 64),
-                declared_frames: 64,
-            },
+            features: Array2::from_elem((32, 126), 0.5),
+            frames: (0..).take(frames).map(frame).collect(),
         }
+    }
+
+    #[test]
+    fn rows_come_back_as_they_went() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(BATCH_FOLDER)).unwrap();
+        let mut rows = vec![row("1", 32), row("café", 9), row("3", 0)];
+        rows[1].features[[3, 5]] = -0.0;
+        rows[1].frames[8].landmarks[1][20][2] = f32::MIN_POSITIVE;
+        for row in &rows {
+            let back = row_from_bytes(&row_bytes(row, 32).unwrap()).unwrap();
+            assert_eq!(back, *row);
+            assert_eq!(row_bytes(&back, 32).unwrap(), row_bytes(row, 32).unwrap());
+        }
+        let glosses: Vec<Arc<str>> = vec!["book".into()];
+        let file = write_batch(dir.path(), 4, &rows, &glosses, 32).unwrap();
+        assert_eq!(file.rows, 3);
+        assert!(is_intact(dir.path(), 4, &file.sha256));
+        let back = read_batch(dir.path(), 4).unwrap();
+        assert_eq!(back, rows);
+        let again = write_batch(dir.path(), 4, &back, &glosses, 32).unwrap();
+        assert_eq!(again, file);
+        assert!(row_from_bytes(b"PK").is_err());
+        assert!(!is_intact(dir.path(), 5, &file.sha256));
     }
 
     #[test]

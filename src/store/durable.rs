@@ -1,7 +1,8 @@
 //! Files that are either whole or not there: written beside their place, synced, renamed, the folder synced.
 
+use crate::digest::Hasher;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Something could not be written or read back.
@@ -43,13 +44,46 @@ pub enum StoreError {
     },
     /// The output folder holds the results of another job.
     #[error(
-        "{path} holds the results of another job ({difference}); choose another --out, or replace them with --fresh"
+        "{path} holds the results of another job ({difference}); choose another output folder, or replace them with --fresh{}",
+        if *.is_dataset { "; --rescan keeps what has not changed" } else { "" }
     )]
     Occupied {
         /// The folder.
         path: PathBuf,
         /// What differs.
         difference: String,
+        /// Whether nothing but the dataset's content does.
+        is_dataset: bool,
+    },
+    /// Another process works in the output folder.
+    #[error(
+        "another handloom{holder} works in {path}; stop it first, or choose another output folder"
+    )]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// ` (pid N)` where it is known.
+        holder: String,
+    },
+    /// SQLite failed.
+    #[error(
+        "the ledger {path}: {source}; check the disk (`df -h`, `dmesg`), then run again: it goes on where it was"
+    )]
+    Ledger {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+    /// The database is not one of ours, or damaged.
+    #[error(
+        "the ledger {path} cannot be used: {reason}; --fresh starts over, or move the file away to keep it"
+    )]
+    BadLedger {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
     },
 }
 
@@ -62,6 +96,26 @@ impl StoreError {
     pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Read { path, source }
+    }
+
+    /// Whether there was no room: the same may go well later.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        use rusqlite::ErrorCode::DiskFull;
+        match self {
+            Self::Write { source, .. } | Self::Create { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            Self::Ledger { source, .. } => {
+                source.sqlite_error_code() == Some(DiskFull)
+                    // Its shared-memory file could not grow.
+                    || source.sqlite_error().is_some_and(|e| {
+                        e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+                    })
+            }
+            _ => false,
+        }
     }
 }
 
@@ -92,8 +146,47 @@ pub fn write_file(
     written.map_err(StoreError::write(path))
 }
 
+/// SHA-256 of the file at `path`, lower-case hex.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn file_sha256(path: &Path) -> Result<String, StoreError> {
+    let mut file = File::open(path).map_err(StoreError::read(path))?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer).map_err(StoreError::read(path))? {
+            0 => return Ok(hasher.hex()),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+/// Makes the folder `path` and those above it that are missing, durably.
+///
+/// # Errors
+/// When it cannot be made or is something else.
+pub fn make_folder(path: &Path) -> Result<(), StoreError> {
+    let create = |source| StoreError::Create {
+        path: path.to_path_buf(),
+        source,
+    };
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        make_folder(above)?;
+    }
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {
+            Err(create(error))
+        }
+        _ => sync_folder(path).map_err(create),
+    }
+}
+
 /// Makes the names in the folder of `path` durable.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
@@ -104,6 +197,20 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn folders_are_made_where_they_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        make_folder(&deep).unwrap();
+        make_folder(&deep).unwrap();
+        assert!(deep.is_dir());
+        fs::write(dir.path().join("file"), "").unwrap();
+        for bad in ["file", "file/below"] {
+            let error = make_folder(&dir.path().join(bad)).unwrap_err();
+            assert!(matches!(error, StoreError::Create { .. }), "{error}");
+        }
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file() {

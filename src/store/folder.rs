@@ -1,7 +1,9 @@
 //! The output folder: who may write into it, its manifest and its provenance.
 
 use super::batches::{BATCH_FOLDER, FINAL_NAME};
-use super::durable::{StoreError, write_file};
+use super::durable::{StoreError, make_folder, sync_folder, write_file};
+use super::ledger::{Job, LEDGER_NAME, Ledger};
+use super::lock::FolderLock;
 use serde::Serialize;
 use serde_json::Value;
 use std::fs;
@@ -34,9 +36,9 @@ pub struct ManifestLine {
     pub frame_start: Option<i64>,
     /// As in the metadata.
     pub frame_end: Option<i64>,
-    /// What was read of the clip, unless nothing was.
+    /// What was read of the clip, unless nothing was: a [`ManifestClip`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip: Option<ManifestClip>,
+    pub clip: Option<Value>,
     /// Where its sequence is, when accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stored: Option<ManifestPlace>,
@@ -71,40 +73,156 @@ pub struct ManifestPlace {
     pub row: usize,
 }
 
-/// Makes `out` ready for the job whose settings are `settings`: creates it, refuses it when it holds another job's
-/// results and `fresh` is not set, and removes what an earlier run of the same job left.
+/// What to do with what an output folder holds already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// Go on with the same job; refuse another one's results.
+    Resume,
+    /// Replace whatever of ours is there.
+    Fresh,
+    /// As `Resume`, and take up a dataset whose content has changed.
+    Rescan,
+}
+
+/// What an output folder turned out to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing of this job.
+    New,
+    /// A beginning of it, or all of it.
+    Resumed,
+    /// Results of the same settings over a dataset with other content; the ledger still has the old plan's.
+    Rescan,
+}
+
+/// Opens `out` for this process alone, making it when it is missing.
 ///
 /// # Errors
-/// When the folder cannot be written or holds another job's results.
-pub fn prepare(out: &Path, settings: &Value, fresh: bool) -> Result<(), StoreError> {
-    fs::create_dir_all(out.join(BATCH_FOLDER)).map_err(|source| StoreError::Create {
-        path: out.to_path_buf(),
-        source,
+/// When it cannot be made, another process works in it or its ledger cannot be used. A damaged ledger is replaced when
+/// `opening` is [`Opening::Fresh`].
+pub fn open(out: &Path, opening: Opening) -> Result<(FolderLock, Ledger), StoreError> {
+    make_folder(&out.join(BATCH_FOLDER)).map_err(|error| match error {
+        StoreError::Create { source, .. } => StoreError::Create {
+            path: out.to_path_buf(),
+            source,
+        },
+        error => error,
     })?;
-    let run = out.join(RUN_NAME);
-    let known = match fs::read(&run) {
-        Ok(bytes) => serde_json::from_slice::<Value>(&bytes)
-            .ok()
-            .and_then(|v| v.get("settings").cloned()),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(StoreError::read(&run)(error)),
+    let lock = FolderLock::take(out)?;
+    let ledger = match Ledger::open(out) {
+        Err(StoreError::BadLedger { .. }) if opening == Opening::Fresh => {
+            for suffix in ["-wal", "-shm", ""] {
+                let path = out.join(format!("{LEDGER_NAME}{suffix}"));
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        return Err(StoreError::write(&path)(error));
+                    }
+                    _ => {}
+                }
+            }
+            Ledger::open(out)?
+        }
+        opened => opened?,
     };
+    sync_folder(&out.join(LEDGER_NAME)).map_err(StoreError::write(out))?;
+    Ok((lock, ledger))
+}
+
+/// Settings of a job that its dataset alone decides.
+const DATASET_KEYS: [&str; 3] = ["metadata_sha256", "clips_sha256", "glosses_sha256"];
+
+/// Makes the open folder `out` that of `job`: begins it, or goes on with it. A job that is begun has its settings in
+/// the ledger before earlier results go.
+///
+/// # Errors
+/// When the folder holds another job's results and `opening` does not allow for them, or cannot be written.
+pub fn claim(
+    out: &Path,
+    ledger: &mut Ledger,
+    job: &Job,
+    opening: Opening,
+) -> Result<Claim, StoreError> {
+    let known = match ledger.job()? {
+        Some(known) => Some(known.settings),
+        None => settings_of_run(out)?,
+    };
+    let is_ours = ledger.job()?.is_some();
+    let is_same = known.as_ref() == Some(&job.settings);
     let occupied = known.is_some()
         || leftovers(out)?
             .iter()
             .any(|p| p.extension().is_some_and(|e| e != "part"));
-    if occupied && !fresh && known.as_ref() != Some(settings) {
+    if is_ours && is_same && opening != Opening::Fresh {
+        for path in leftovers(out)? {
+            if path.extension().is_some_and(|e| e == "part") {
+                fs::remove_file(&path).map_err(StoreError::write(&path))?;
+            }
+        }
+        return Ok(Claim::Resumed);
+    }
+    if occupied && !is_same && opening != Opening::Fresh {
+        let is_dataset = is_ours
+            && known
+                .as_ref()
+                .is_some_and(|k| is_same_but_dataset(k, &job.settings));
+        if is_dataset && opening == Opening::Rescan {
+            return Ok(Claim::Rescan);
+        }
         let difference = known.map_or_else(
             || format!("{RUN_NAME} is missing or unreadable"),
-            |k| difference(&k, settings),
+            |k| difference(&k, &job.settings),
         );
         return Err(StoreError::Occupied {
             path: out.to_path_buf(),
             difference,
+            is_dataset,
         });
     }
+    ledger.begin(job)?;
     for path in leftovers(out)? {
         fs::remove_file(&path).map_err(StoreError::write(&path))?;
+    }
+    Ok(Claim::New)
+}
+
+/// The settings in `run.json`, for a folder whose ledger has none.
+fn settings_of_run(out: &Path) -> Result<Option<Value>, StoreError> {
+    let run = out.join(RUN_NAME);
+    match fs::read(&run) {
+        Ok(bytes) => Ok(serde_json::from_slice::<Value>(&bytes)
+            .ok()
+            .and_then(|v| v.get("settings").cloned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::read(&run)(error)),
+    }
+}
+
+fn is_same_but_dataset(old: &Value, new: &Value) -> bool {
+    let strip = |v: &Value| {
+        let mut v = v.clone();
+        if let Some(map) = v.as_object_mut() {
+            map.retain(|key, _| !DATASET_KEYS.contains(&key.as_str()));
+        }
+        v
+    };
+    strip(old) == strip(new)
+}
+
+/// Removes batch files from number `count` on: a job over fewer clips left them.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub fn remove_batches_from(out: &Path, count: usize) -> Result<(), StoreError> {
+    for path in leftovers(out)? {
+        let number = path
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .and_then(|s| s.parse::<usize>().ok());
+        if path.parent().is_some_and(|p| p.ends_with(BATCH_FOLDER))
+            && number.is_some_and(|n| n >= count)
+        {
+            fs::remove_file(&path).map_err(StoreError::write(&path))?;
+        }
     }
     Ok(())
 }
@@ -181,34 +299,87 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn job(settings: &Value) -> Job {
+        Job {
+            settings: settings.clone(),
+            run: "r".into(),
+        }
+    }
+
+    fn enter(out: &Path, settings: &Value, opening: Opening) -> Result<Claim, StoreError> {
+        let (_lock, mut ledger) = open(out, opening)?;
+        claim(out, &mut ledger, &job(settings), opening)
+    }
+
     #[test]
     fn the_same_job_may_come_back_another_may_not() {
+        use Opening::{Fresh, Rescan, Resume};
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("deep/out");
-        let (a, b) = (json!({"stride": 2}), json!({"stride": 3}));
-        prepare(&out, &a, false).unwrap();
-        write_run(&out, &json!({"settings": a})).unwrap();
+        let (a, b) = (
+            json!({"stride": 2, "clips_sha256": "x"}),
+            json!({"stride": 3, "clips_sha256": "x"}),
+        );
+        let moved = json!({"stride": 2, "clips_sha256": "y"});
+        assert_eq!(enter(&out, &a, Resume).unwrap(), Claim::New);
         fs::write(out.join("batches/00007.npz"), b"old").unwrap();
         for mine in ["notes.txt", "movie.mp4.part", "batches/mine.npz"] {
             fs::write(out.join(mine), b"mine").unwrap();
         }
-        let refused = prepare(&out, &b, false).unwrap_err().to_string();
-        assert!(
-            refused.contains("stride was 2, now 3") && refused.contains("--fresh"),
-            "{refused}"
-        );
+        fs::write(out.join("batches/.00008.npz.part"), b"half").unwrap();
+        for opening in [Resume, Rescan] {
+            let refused = enter(&out, &b, opening).unwrap_err().to_string();
+            assert!(
+                refused.contains("stride was 2, now 3")
+                    && refused.contains("--fresh")
+                    && !refused.contains("--rescan"),
+                "{refused}"
+            );
+        }
+        let refused = enter(&out, &moved, Resume).unwrap_err().to_string();
+        assert!(refused.contains("--rescan"), "{refused}");
+        assert_eq!(enter(&out, &moved, Rescan).unwrap(), Claim::Rescan);
         assert!(out.join("batches/00007.npz").exists());
-        prepare(&out, &a, false).unwrap();
+        assert_eq!(enter(&out, &a, Resume).unwrap(), Claim::Resumed);
+        assert!(out.join("batches/00007.npz").exists());
+        assert!(!out.join("batches/.00008.npz.part").exists());
+        remove_batches_from(&out, 8).unwrap();
+        assert!(out.join("batches/00007.npz").exists());
+        remove_batches_from(&out, 7).unwrap();
         assert!(!out.join("batches/00007.npz").exists());
+        assert_eq!(enter(&out, &a, Fresh).unwrap(), Claim::New);
         for mine in ["notes.txt", "movie.mp4.part", "batches/mine.npz"] {
             assert!(out.join(mine).exists(), "{mine}");
         }
-        fs::write(out.join(FINAL_NAME), b"somebody's").unwrap();
+    }
+
+    #[test]
+    fn results_without_a_ledger_belong_to_their_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let (a, b) = (json!({"stride": 2}), json!({"stride": 3}));
+        write_run(out, &json!({"settings": a})).unwrap();
+        fs::write(out.join(FINAL_NAME), b"old").unwrap();
         assert!(matches!(
-            prepare(&out, &a, false),
+            enter(out, &b, Opening::Resume),
             Err(StoreError::Occupied { .. })
         ));
-        prepare(&out, &b, true).unwrap();
+        assert!(out.join(FINAL_NAME).exists());
+        assert_eq!(enter(out, &a, Opening::Resume).unwrap(), Claim::New);
         assert!(!out.join(FINAL_NAME).exists());
+    }
+
+    #[test]
+    fn a_damaged_ledger_is_replaced_on_demand_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let a = json!({"stride": 2});
+        enter(out, &a, Opening::Resume).unwrap();
+        fs::write(out.join(LEDGER_NAME), "scrambled".repeat(500)).unwrap();
+        assert!(matches!(
+            enter(out, &a, Opening::Resume),
+            Err(StoreError::BadLedger { .. })
+        ));
+        assert_eq!(enter(out, &a, Opening::Fresh).unwrap(), Claim::New);
     }
 }

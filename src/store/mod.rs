@@ -1,8 +1,12 @@
-//! What is left on disk. The only room that writes results; npz and zip containers of results are named here alone.
+//! What is left on disk. The only room that writes results; npz and zip containers of results, and SQLite, are named
+//! here alone.
 
 pub mod batches;
 pub mod durable;
 pub mod folder;
+pub mod ledger;
+pub mod lock;
 pub mod npz;
 
 pub use durable::StoreError;
+pub use ledger::Ledger;

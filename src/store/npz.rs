@@ -150,9 +150,9 @@ impl<W: Write + Seek> NpzWriter<W> {
 }
 
 /// Reads arrays by name.
-pub struct NpzReader {
+pub struct NpzReader<R = BufReader<File>> {
     path: PathBuf,
-    zip: ZipArchive<BufReader<File>>,
+    zip: ZipArchive<R>,
 }
 
 impl NpzReader {
@@ -162,11 +162,26 @@ impl NpzReader {
     /// When it cannot be read or is no zip archive.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let file = File::open(path).map_err(StoreError::read(path))?;
-        let zip = ZipArchive::new(BufReader::new(file)).map_err(|e| broken(path, &e))?;
+        Self::new(path, BufReader::new(file))
+    }
+}
+
+impl<R: Read + Seek> NpzReader<R> {
+    /// Reads from `from`; errors call it `path`.
+    ///
+    /// # Errors
+    /// When it is no zip archive.
+    pub fn new(path: &Path, from: R) -> Result<Self, StoreError> {
+        let zip = ZipArchive::new(from).map_err(|e| broken(path, &e))?;
         Ok(Self {
             path: path.to_path_buf(),
             zip,
         })
+    }
+
+    /// The error that this file is not what it should be.
+    pub(super) fn broken(&self, reason: &dyn std::fmt::Display) -> StoreError {
+        broken(&self.path, reason)
     }
 
     /// Names of the arrays, in file order.

@@ -49,6 +49,12 @@ impl State {
             Self::NotSelected => "not_selected",
         }
     }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.name() == name)
+    }
 }
 
 /// What a worker made of a clip.
@@ -60,6 +66,8 @@ pub enum Outcome {
     Unreadable(String),
     /// It was not looked at: its gloss had enough before its turn came.
     Spared,
+    /// It was judged before, by this state and reason; its reading is kept elsewhere.
+    Known(State, Option<String>),
 }
 
 /// A clip that was read.
@@ -153,6 +161,16 @@ impl Judge {
                     reading: None,
                 };
             }
+            Outcome::Known(state, reason) => {
+                if state == State::Accepted {
+                    *self.accepted.entry(Arc::clone(gloss)).or_default() += 1;
+                }
+                return Verdict {
+                    state,
+                    reason,
+                    reading: None,
+                };
+            }
             Outcome::Spared => {
                 let reason =
                     Some("spared although its gloss was not full; please report this".to_owned());
@@ -240,6 +258,29 @@ mod tests {
         check(read(8, 8), State::Accepted);
         check(Outcome::Unreadable("bad".into()), State::Unreadable);
         assert_eq!(judge.per_gloss(), vec![(gloss, 1)]);
+    }
+
+    #[test]
+    fn what_is_known_counts_as_it_did() {
+        use State::{Accepted, OverLimit, Unreadable};
+        let gloss: Arc<str> = "book".into();
+        let mut judge = Judge::new(8, Some(2));
+        let known = |state| Outcome::Known(state, None);
+        let outcomes = [
+            known(Accepted),
+            known(Unreadable),
+            read(32, 32),
+            known(Accepted),
+        ];
+        let states: Vec<State> = outcomes
+            .into_iter()
+            .map(|o| judge.judge(&gloss, o).state)
+            .collect();
+        // The last was accepted before the one ahead of it was read anew.
+        assert_eq!(states, [Accepted, Unreadable, Accepted, OverLimit]);
+        for state in State::ALL {
+            assert_eq!(State::from_name(state.name()), Some(state));
+        }
     }
 
     #[test]

@@ -172,7 +172,7 @@ pub(crate) fn npz_files(out: &Path) -> BTreeMap<String, Vec<u8>> {
 
 /// SHA-256 of all npz files of an output folder.
 pub(crate) fn digests(out: &Path) -> BTreeMap<String, String> {
-    let hash = |bytes: Vec<u8>| handloom::inference::bundle::sha256_hex(&bytes);
+    let hash = |bytes: Vec<u8>| handloom::digest::sha256_hex(&bytes);
     npz_files(out)
         .into_iter()
         .map(|(name, bytes)| (name, hash(bytes)))

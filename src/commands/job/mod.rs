@@ -1,0 +1,429 @@
+//! One dataset job, from its folder to the notebook's file, however it was started: scan → plan → workers → ledger →
+//! batches → the final file. Goes on where an earlier process was cut off.
+
+mod collector;
+mod provenance;
+mod replan;
+mod worker;
+
+use crate::cli::Profile;
+use crate::digest::sha256_hex;
+use crate::exit::{Exit, Failure};
+use crate::hand;
+use crate::inference::{Bundle, BundleError, CpuGraph, CpuModel, Selection};
+use crate::machine::clock;
+use crate::pipeline::{self, Control, Ended, PipelineError};
+use crate::report::Tally;
+use crate::sequence::Shape;
+use crate::source::dataset::Dataset;
+use crate::source::decoder::{self, Choice};
+use crate::source::video::{self, VideoOptions};
+use crate::store::batches::FINAL_NAME;
+use crate::store::durable::file_sha256;
+use crate::store::folder::{self, Claim, Opening};
+use crate::store::ledger::{Job as LedgerJob, Stamp};
+use crate::store::{Ledger, StoreError, batches};
+use crate::wlasl::judge::{Judge, State};
+use crate::wlasl::metadata;
+use crate::wlasl::plan::{Fate, Knobs, Plan, Record, plan};
+use anyhow::anyhow;
+use collector::{Collected, Collector};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use collector::ClipNews;
+pub use provenance::states;
+pub use worker::Witness;
+
+/// All that a job is told.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// A folder or an archive.
+    pub dataset: PathBuf,
+    /// Where the metadata is instead.
+    pub json: Option<PathBuf>,
+    /// Where the clips are instead.
+    pub videos: Option<PathBuf>,
+    /// The output folder.
+    pub out: PathBuf,
+    /// Which clips.
+    pub knobs: Knobs,
+    /// Reproduce or mend.
+    pub profile: Profile,
+    /// What a sequence is made of.
+    pub shape: Shape,
+    /// Clips with a hand in fewer frames are left out.
+    pub min_frames: usize,
+    /// For the detector.
+    pub detector: hand::Options,
+    /// Which models.
+    pub models: Selection,
+    /// Which decoder, and its patience.
+    pub video: VideoOptions,
+    /// Planned clips in a batch file.
+    pub batch_size: usize,
+}
+
+/// A dataset that was read, with the plan over it.
+pub struct Scan {
+    /// The clips.
+    pub dataset: Dataset,
+    /// What becomes of them.
+    pub plan: Plan,
+    json_sha256: String,
+}
+
+/// The models, read and tried.
+pub struct Engine {
+    bundle: Bundle,
+}
+
+/// A ledger that the job shares with whoever else writes into it.
+pub type SharedLedger = Arc<Mutex<Ledger>>;
+
+/// The ledger for a moment. A panic elsewhere leaves it whole: its changes are transactions.
+pub fn hold(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a job tells whoever runs it, on the thread that runs it.
+pub trait Host {
+    /// The time, for records.
+    fn stamp(&self) -> Stamp;
+    /// The job begins: `total` planned clips, `known` of them done before.
+    fn begin(&mut self, run: &str, total: usize, known: usize);
+    /// A clip is recorded.
+    fn clip(&mut self, news: &ClipNews<'_>);
+    /// A batch file is durable, or the final file is.
+    fn sealed(&mut self);
+    /// There was no room to write. Waits until another try is worth it; `false` ends the job.
+    fn wait_for_room(&mut self, error: &StoreError) -> bool;
+    /// Something that a person should know.
+    fn warn(&mut self, text: &str);
+}
+
+/// How a job went.
+pub struct Report {
+    /// Whether it came to its end.
+    pub ended: Ended,
+    /// Whether nothing was left to do.
+    pub was_complete: bool,
+    /// Instances per state so far.
+    pub tally: Tally,
+    /// Knows the accepted clips per gloss.
+    pub judge: Judge,
+    /// Of this process.
+    pub elapsed: Duration,
+}
+
+impl Report {
+    /// Sequences in the final file.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.tally.get(&State::Accepted).copied().unwrap_or(0)
+    }
+}
+
+impl Spec {
+    /// Reads the dataset and makes the plan.
+    ///
+    /// # Errors
+    /// When a part of it is missing or unreadable.
+    pub fn scan(&self) -> Result<Scan, Failure> {
+        let dataset = Dataset::open(&self.dataset, self.json.as_deref(), self.videos.as_deref())?;
+        let json_bytes = dataset.metadata_bytes()?;
+        let entries = metadata::parse(&json_bytes).map_err(|e| {
+            Failure::new(
+                Exit::BadData,
+                anyhow!(e).context(format!("{}", dataset.json_path().display())),
+            )
+        })?;
+        let plan = plan(&entries, &self.knobs, &|id| dataset.exists(id));
+        Ok(Scan {
+            dataset,
+            plan,
+            json_sha256: sha256_hex(&json_bytes),
+        })
+    }
+
+    /// Reads the models and tries all that would stop every clip.
+    ///
+    /// # Errors
+    /// When a model, the decoder or GStreamer cannot be used.
+    pub fn engine(&self) -> Result<Engine, Failure> {
+        let bundle = Bundle::load(&self.models)?;
+        for file in [&bundle.palm, &bundle.hand] {
+            CpuModel::new(&CpuGraph::new(file)?)?;
+        }
+        video::init().map_err(|e| Failure::new(Exit::Bug, e))?;
+        decoder::check(&self.video.decoder).map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))?;
+        Ok(Engine { bundle })
+    }
+
+    /// Makes the output folder this job's own, or goes on with what it holds; takes up a changed dataset when
+    /// `opening` says so.
+    ///
+    /// # Errors
+    /// When it holds another job's results or cannot be written.
+    pub fn claim(
+        &self,
+        scan: &Scan,
+        engine: &Engine,
+        ledger: &Mutex<Ledger>,
+        opening: Opening,
+        stamp: &Stamp,
+    ) -> Result<Claim, Failure> {
+        let settings = provenance::settings(self, scan, engine);
+        let run = sha256_hex(format!("{settings} {stamp:?} {}", std::process::id()).as_bytes());
+        let job = LedgerJob {
+            settings,
+            run: run[..8].to_owned(),
+        };
+        let mut ledger = hold(ledger);
+        let claim = folder::claim(&self.out, &mut ledger, &job, opening)?;
+        match claim {
+            Claim::New => ledger.set_note("started", Some(&stamp.unix_s.to_string()))?,
+            Claim::Rescan => replan::rescan(self, scan, &mut ledger, &job.settings)?,
+            Claim::Resumed => {}
+        }
+        Ok(claim)
+    }
+
+    /// Forgets the clips that could not be read, so that the next run reads them again. Returns how many.
+    ///
+    /// # Errors
+    /// When the ledger or a batch file fails.
+    pub fn retry_failed(&self, scan: &Scan, ledger: &Mutex<Ledger>) -> Result<usize, StoreError> {
+        replan::retry_failed(self, scan, &mut hold(ledger))
+    }
+
+    /// Runs the job that the ledger is claimed for, from where it is to its end or until `control` stops it.
+    ///
+    /// # Errors
+    /// When it cannot go on; what was recorded stays.
+    pub fn run(
+        &self,
+        scan: &Scan,
+        engine: &Engine,
+        ledger: &Mutex<Ledger>,
+        workers: usize,
+        control: &Control,
+        witness: &dyn Witness,
+        host: &mut dyn Host,
+    ) -> Result<Report, Failure> {
+        let began = Instant::now();
+        let (palm, hand) = (
+            CpuGraph::new(&engine.bundle.palm)?,
+            CpuGraph::new(&engine.bundle.hand)?,
+        );
+        let plan = &scan.plan;
+        collector::verify(self, scan, ledger, host)?;
+        let mut record = provenance::provenance(self, scan, engine, &hold(ledger))?;
+        let mut collector = Collector::new(self, scan, ledger, host)?;
+        let was_complete = collector.is_complete() && self.final_is_there(&hold(ledger))?;
+        if !was_complete {
+            folder::write_run(&self.out, &record)?;
+        }
+        let crew = worker::Crew {
+            spec: self,
+            scan,
+            palm: &palm,
+            hand: &hand,
+            control,
+            witness,
+        };
+        let start = |n: usize| crew.worker(n);
+        let ended =
+            pipeline::run(plan.jobs.len(), workers, control, start, &mut collector).map_err(stop);
+        let ended = match ended {
+            // Told to end while it waited for room: what was recorded stays, as at any stop.
+            Err(_) if control.is_stopped() => Ended::Stopped,
+            ended => ended?,
+        };
+        let Collected {
+            judge,
+            tally,
+            batches,
+        } = collector.finish();
+        let report = Report {
+            ended,
+            was_complete,
+            tally,
+            judge,
+            elapsed: began.elapsed(),
+        };
+        if ended == Ended::Done && !was_complete {
+            record["finished"] = json!({
+                "at_unix": host.stamp().unix_s, "seconds": tenths(report.elapsed), "workers": workers,
+                "states": states(&report.tally), "batches": batches,
+            });
+            while let Err(error) = self.close(scan, ledger, &report, batches, &record) {
+                if !(error.is_full() && host.wait_for_room(&error)) {
+                    return Err(error.into());
+                }
+            }
+            host.sealed();
+        }
+        Ok(report)
+    }
+
+    /// Writes what a finished job leaves: manifest, final file, provenance. Safe to repeat.
+    fn close(
+        &self,
+        scan: &Scan,
+        ledger: &Mutex<Ledger>,
+        report: &Report,
+        batches: usize,
+        record: &Value,
+    ) -> Result<(), StoreError> {
+        let clips = hold(ledger).clips()?;
+        folder::write_manifest(&self.out, &collector::manifest(self, &scan.plan, &clips)?)?;
+        let path = self.out.join(FINAL_NAME);
+        let sha256 = if report.accepted() > 0 {
+            batches::write_final(&self.out, batches, &scan.plan.glosses, self.shape.length)?;
+            file_sha256(&path)?
+        } else {
+            String::new()
+        };
+        folder::remove_batches_from(&self.out, batches)?;
+        folder::write_run(&self.out, record)?;
+        hold(ledger).set_note("final", Some(&sha256))
+    }
+
+    /// Whether the job was closed and its final file is as it was then.
+    fn final_is_there(&self, ledger: &Ledger) -> Result<bool, StoreError> {
+        Ok(match ledger.note("final")? {
+            Some(sha256) if sha256.is_empty() => true,
+            Some(sha256) => file_sha256(&self.out.join(FINAL_NAME)).is_ok_and(|s| s == sha256),
+            None => false,
+        })
+    }
+}
+
+/// The time by the wall clock, for records.
+#[must_use]
+pub fn stamp() -> Stamp {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+    Stamp {
+        ts: clock::now_utc(),
+        clock_synced: clock::clock_synced(),
+        unix_s: unix.map_or(0, |d| d.as_secs()),
+    }
+}
+
+/// Clips at a time when nobody says otherwise: as many as cores.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Clips in hand are finished for this long after a stop, then given up.
+const FINISH: Duration = Duration::from_secs(5);
+/// The process is left this long after a stop, whatever still runs: what is recorded is on disk.
+const LEAVE: Duration = Duration::from_secs(9);
+
+/// Ends the run that `control` steers: lets clips in hand finish, then gives them up, then leaves the process with
+/// [`Exit::Stopped`]. Returns at once.
+pub fn wind_down(control: &Arc<Control>) {
+    control.stop();
+    let control = Arc::clone(control);
+    let patience = move || {
+        thread::sleep(FINISH);
+        control.abandon();
+        thread::sleep(LEAVE.saturating_sub(FINISH));
+        tracing::warn!("a clip did not let go in time; leaving it");
+        std::process::exit(Exit::Stopped as i32);
+    };
+    // Without a thread there is no patience either.
+    if let Err(error) = thread::Builder::new()
+        .name("patience".into())
+        .spawn(patience)
+    {
+        tracing::warn!(%error, "cannot wait for the clips in hand");
+        std::process::exit(Exit::Stopped as i32);
+    }
+}
+
+/// Seconds with one digit.
+pub fn tenths(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10.0).round() / 10.0
+}
+
+/// The state of a record that is not processed.
+#[must_use]
+pub fn fate(record: &Record) -> Option<(State, String)> {
+    match &record.fate {
+        Fate::Process { .. } => None,
+        Fate::NotSelected { reason } => Some((State::NotSelected, reason.clone())),
+        Fate::Missing { reason } => Some((State::Missing, reason.clone())),
+        Fate::Unreadable { reason } => Some((State::Unreadable, reason.clone())),
+    }
+}
+
+/// What ends a job early.
+pub(super) enum Stop {
+    Bundle(BundleError),
+    Model(hand::ModelError),
+    Store(StoreError),
+    /// The dataset itself is gone.
+    Gone(PathBuf),
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bundle(e) => e.fmt(f),
+            Self::Model(e) => e.fmt(f),
+            Self::Store(e) => e.fmt(f),
+            Self::Gone(path) => write!(
+                f,
+                "the dataset's clips in {} can no longer be reached; is the medium mounted? Run again when it is: the job goes on where it was",
+                path.display()
+            ),
+        }
+    }
+}
+
+fn stop(error: PipelineError<Stop>) -> Failure {
+    match error {
+        PipelineError::Worker(stop) | PipelineError::Consumer(stop) => match stop {
+            Stop::Bundle(e) => e.into(),
+            Stop::Model(e) => Failure::new(Exit::Bug, e),
+            Stop::Store(e) => e.into(),
+            Stop::Gone(_) => Failure::new(Exit::NoInput, anyhow!("{stop}")),
+        },
+        PipelineError::Died => Failure::new(
+            Exit::Bug,
+            anyhow!("a worker thread died; please report this with the message above"),
+        ),
+        PipelineError::Spawn(e) => Failure::new(
+            Exit::InOut,
+            anyhow!("cannot start a worker thread: {e}; try fewer --workers"),
+        ),
+    }
+}
+
+/// Settings that contradict each other.
+///
+/// # Errors
+/// In words.
+pub fn check_lengths(min_frames: usize, length: usize) -> Result<(), String> {
+    if min_frames <= length {
+        return Ok(());
+    }
+    Err(format!(
+        "--min-frames {min_frames} is more than the {length} frames of a sequence: no clip could be accepted; lower it"
+    ))
+}
+
+/// A decoder's options from what a user can say.
+#[must_use]
+pub fn video_options(decoder: &Choice, timeout: Duration) -> VideoOptions {
+    VideoOptions {
+        decoder: decoder.clone(),
+        timeout,
+    }
+}

@@ -1,0 +1,267 @@
+//! The ledger: what a restart needs, in one SQLite file. A clip is one transaction, a sealed batch is another; each
+//! is on disk before the call returns, so power may go at any instruction.
+//!
+//! [`clips`] holds what became of the clips and their sequences until their batch is sealed, [`outbox`] the messages
+//! that must reach the broker, [`commands`] what was asked of the daemon.
+//!
+//! Knows no clock (stamps come in) and no plan: a clip is a position and the words that name it.
+
+pub mod clips;
+pub mod commands;
+pub mod outbox;
+
+use super::StoreError;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use clips::{Clip, Sealed};
+pub use outbox::{Bounds, Message, Stamp, Waiting};
+
+/// File name in the output folder.
+pub const LEDGER_NAME: &str = "ledger.sqlite";
+
+/// Of the tables below; another one is refused.
+const SCHEMA_VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE clip (
+    position INTEGER PRIMARY KEY, key TEXT NOT NULL,
+    state TEXT NOT NULL, reason TEXT, clip TEXT
+);
+CREATE TABLE staged (position INTEGER PRIMARY KEY, row BLOB NOT NULL);
+CREATE TABLE batch (number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, sha256 TEXT NOT NULL);
+CREATE TABLE sequence (channel TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, unix_s INTEGER, payload BLOB NOT NULL
+);
+CREATE TABLE command (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, arrived INTEGER NOT NULL, reply TEXT
+) WITHOUT ROWID;
+";
+
+/// The open ledger of one output folder. One process at a time: see [`super::lock`].
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    db: Connection,
+    bounds: Option<Bounds>,
+}
+
+/// The job that a ledger belongs to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// All that decides the bytes of the results.
+    pub settings: Value,
+    /// Names the job in messages.
+    pub run: String,
+}
+
+impl Ledger {
+    /// Opens or makes the ledger in `out`.
+    ///
+    /// # Errors
+    /// When the file cannot be used, is damaged or comes from another version.
+    pub fn open(out: &Path) -> Result<Self, StoreError> {
+        let path = out.join(LEDGER_NAME);
+        let wrap = |source: rusqlite::Error| {
+            use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+            match source.sqlite_error_code() {
+                Some(DatabaseCorrupt | NotADatabase) => bad(&path, &source),
+                _ => StoreError::Ledger {
+                    path: path.clone(),
+                    source,
+                },
+            }
+        };
+        let mut db = Connection::open(&path).map_err(wrap)?;
+        prepare(&mut db).map_err(wrap)?;
+        let verdict: String = db
+            .query_row("PRAGMA quick_check(1)", [], |r| r.get(0))
+            .map_err(wrap)?;
+        if verdict != "ok" {
+            return Err(bad(&path, &verdict));
+        }
+        let version: i64 = db
+            .query_row("PRAGMA user_version", [], |r| r.get(0))
+            .map_err(wrap)?;
+        if version != SCHEMA_VERSION {
+            return Err(bad(
+                &path,
+                &format!("its schema is version {version}, this program writes {SCHEMA_VERSION}"),
+            ));
+        }
+        Ok(Self {
+            path,
+            db,
+            bounds: None,
+        })
+    }
+
+    /// Keeps messages for the broker, within `bounds`; `None` keeps none.
+    pub fn keep_messages(&mut self, bounds: Option<Bounds>) {
+        self.bounds = bounds;
+    }
+
+    /// The job that it belongs to; `None` when it is new.
+    ///
+    /// # Errors
+    /// When SQLite fails or the settings do not parse.
+    pub fn job(&self) -> Result<Option<Job>, StoreError> {
+        let (Some(settings), Some(run)) = (self.note("settings")?, self.note("run")?) else {
+            return Ok(None);
+        };
+        let settings = serde_json::from_str(&settings).map_err(|e| bad(&self.path, &e))?;
+        Ok(Some(Job { settings, run }))
+    }
+
+    /// Forgets everything but messages, commands and the numbers of messages, and belongs to `job` from now on.
+    ///
+    /// # Errors
+    /// When SQLite fails; nothing is then changed.
+    pub fn begin(&mut self, job: &Job) -> Result<(), StoreError> {
+        self.write(|tx| {
+            tx.execute_batch(
+                "DELETE FROM clip; DELETE FROM staged; DELETE FROM batch; DELETE FROM meta;",
+            )?;
+            set_note(tx, "settings", &job.settings.to_string())?;
+            set_note(tx, "run", &job.run)
+        })
+    }
+
+    /// A note that outlives restarts.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn note(&self, key: &str) -> Result<Option<String>, StoreError> {
+        self.read(|db| {
+            db.prepare_cached("SELECT value FROM meta WHERE key = ?1")?
+                .query_row([key], |r| r.get(0))
+                .optional()
+        })
+    }
+
+    /// Sets a note, or removes it.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn set_note(&mut self, key: &str, value: Option<&str>) -> Result<(), StoreError> {
+        self.write(|tx| match value {
+            Some(value) => set_note(tx, key, value),
+            None => tx
+                .execute("DELETE FROM meta WHERE key = ?1", [key])
+                .map(|_| ()),
+        })
+    }
+
+    fn read<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        query(&self.db).map_err(|source| self.error(source))
+    }
+
+    /// One transaction: all of it is on disk when this returns, or nothing.
+    fn write<T>(
+        &mut self,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let done = (|| {
+            let tx = self
+                .db
+                .transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = change(&tx)?;
+            tx.commit()?;
+            Ok(value)
+        })();
+        done.map_err(|source| self.error(source))
+    }
+
+    fn error(&self, source: rusqlite::Error) -> StoreError {
+        StoreError::Ledger {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+fn set_note(tx: &Transaction<'_>, key: &str, value: &str) -> rusqlite::Result<()> {
+    tx.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value])
+        .map(|_| ())
+}
+
+fn bad(path: &Path, reason: &dyn std::fmt::Display) -> StoreError {
+    StoreError::BadLedger {
+        path: path.to_path_buf(),
+        reason: reason.to_string(),
+    }
+}
+
+/// Sets the connection up; makes the tables of a new file.
+fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(Duration::from_secs(10))?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    // A commit returns when the log is on the medium.
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "journal_size_limit", 8 << 20)?;
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = tx.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
+    if version == 0 && tables == 0 {
+        tx.execute_batch(SCHEMA)?;
+        tx.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION}"))?;
+    }
+    tx.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_job_is_remembered_and_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        assert_eq!(ledger.job().unwrap(), None);
+        let job = Job {
+            settings: json!({"stride": 2, "p": 0.1_f32}),
+            run: "a1".into(),
+        };
+        ledger.begin(&job).unwrap();
+        ledger.set_note("paused", Some("1")).unwrap();
+        drop(ledger);
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        assert_eq!(ledger.job().unwrap(), Some(job.clone()));
+        assert_eq!(ledger.note("paused").unwrap().as_deref(), Some("1"));
+        ledger.set_note("paused", None).unwrap();
+        assert_eq!(ledger.note("paused").unwrap(), None);
+        let other = Job {
+            settings: json!({}),
+            run: "b2".into(),
+        };
+        ledger.set_note("final", Some("x")).unwrap();
+        ledger.begin(&other).unwrap();
+        assert_eq!(ledger.job().unwrap(), Some(other));
+        assert_eq!(ledger.note("final").unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_that_is_no_ledger_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(LEDGER_NAME);
+        std::fs::write(&path, "this is text and no database, by far".repeat(200)).unwrap();
+        let error = Ledger::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::BadLedger { .. }), "{error}");
+        assert!(error.to_string().contains("--fresh"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        drop(Ledger::open(dir.path()).unwrap());
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch("PRAGMA user_version = 99").unwrap();
+        drop(db);
+        let error = Ledger::open(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("version 99"), "{error}");
+    }
+}
