@@ -46,6 +46,7 @@ pub mod frame;
 pub mod geometry;
 pub mod hand;
 pub mod inference;
+pub mod mqtt;
 pub mod pipeline;
 pub mod render;
 pub mod report;
