@@ -50,6 +50,7 @@ pub mod governor;
 pub mod hand;
 pub mod inference;
 pub mod machine;
+pub mod mqtt;
 pub mod pipeline;
 pub mod render;
 pub mod report;

@@ -6,6 +6,11 @@
     reason = "each test binary uses its part; a broken set-up may end a test"
 )]
 
+pub(crate) mod broker;
+pub(crate) mod gate;
+pub(crate) mod listener;
+pub(crate) mod stub_broker;
+
 use handloom::render::scene::signing_scene;
 use handloom::source::encode::{Codec, encode_mp4};
 use serde_json::{Value, json};

@@ -1,0 +1,29 @@
+//! The line to the broker: MQTT 3.1.1 over TCP or TLS. It knows topics and bytes, not what they are about.
+//!
+//! In reading order: [`settings`] says where the broker is and [`tls`] how to trust it; [`outbox`] is what the caller
+//! implements, [`client`] what it runs. Inside, `backoff` says when to try again, `connection` is one connection from
+//! its CONNACK to its end, `flight` keeps account of what is under way in it, `trouble` has the words for its end.
+//!
+//! # What holds, each with a test
+//!
+//! * A letter leaves the outbox at its PUBACK and not before; letters not yet acknowledged go out again, from the
+//!   oldest, after every CONNACK.
+//! * A command is acknowledged after the inbox has taken it and not before.
+//! * Subscription, status, retained channels and discovery are announced on every CONNACK.
+//! * A refused CONNACK is no connection. No broker is asked more than once a second on average, whatever it does.
+//! * What is dropped is counted.
+
+mod backoff;
+pub mod client;
+mod connection;
+mod flight;
+pub mod outbox;
+pub mod settings;
+pub mod tls;
+mod trouble;
+
+pub use backoff::{Backoff, HELD};
+pub use client::{Counters, Delivery, Feeds, Loose, Retained, StatusMaker, run};
+pub use outbox::{Inbox, Letter, Outbox};
+pub use settings::{Address, Settings, UrlError};
+pub use tls::{Tls, TlsError, check_tls};

@@ -1,0 +1,344 @@
+//! Where the broker is and how this device introduces itself.
+
+use super::tls::Tls;
+use std::fmt;
+use std::time::Duration;
+
+/// All that a connection needs to know.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Name or address; an IPv6 address without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// `None`: plain TCP.
+    pub tls: Option<Tls>,
+    /// Names the session at the broker, which keeps commands under it; no two devices may share one.
+    pub client_id: String,
+    /// For brokers that ask who this is.
+    pub username: Option<String>,
+    /// Sent with a user name only.
+    pub password: Option<String>,
+    /// Second level of every topic.
+    pub device: String,
+    /// Longest silence, whole seconds, at least one; a dead peer is noticed within two of these.
+    pub keep_alive: Duration,
+    /// Shortest pause before an attempt to connect.
+    pub reconnect_min: Duration,
+    /// Longest one.
+    pub reconnect_max: Duration,
+    /// How long a broker may take to accept a connection, whole seconds; and three of these for a PUBACK.
+    pub patience: Duration,
+    /// Whether to introduce the device to Home Assistant.
+    pub discovery: bool,
+    /// Handloom's version, for [`Self::discovery`].
+    pub version: String,
+}
+
+impl Settings {
+    /// Plain TCP, nobody's name, no discovery.
+    #[must_use]
+    pub fn new(device: &str, host: &str, port: u16) -> Self {
+        Self {
+            host: host.to_owned(),
+            port,
+            tls: None,
+            client_id: format!("handloom-{device}"),
+            username: None,
+            password: None,
+            device: device.to_owned(),
+            keep_alive: Duration::from_secs(30),
+            reconnect_min: Duration::from_secs(1),
+            reconnect_max: Duration::from_mins(1),
+            patience: Duration::from_secs(10),
+            discovery: false,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Takes apart what users write: `mqtt://host`, `mqtts://user:password@host:port`; `tcp` and `ssl` mean the same.
+    ///
+    /// # Errors
+    /// When it is no such URL.
+    pub fn parse_url(url: &str) -> Result<Address, UrlError> {
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return Err(UrlError::NoScheme);
+        };
+        let tls = match scheme.to_ascii_lowercase().as_str() {
+            "mqtt" | "tcp" => false,
+            "mqtts" | "ssl" => true,
+            _ => {
+                return Err(UrlError::Scheme {
+                    scheme: scheme.to_owned(),
+                });
+            }
+        };
+        // The last one: a password may hold another.
+        let (user, rest) = match rest.rsplit_once('@') {
+            Some((user, rest)) => (Some(user), rest),
+            None => (None, rest),
+        };
+        let (place, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        if !matches!(tail, "" | "/") {
+            return Err(UrlError::Tail {
+                tail: tail.to_owned(),
+            });
+        }
+        let (host, port) = host_and_port(place)?;
+        let port = match port {
+            None if tls => 8883,
+            None => 1883,
+            Some(port) => match port.parse() {
+                Ok(number) if number > 0 => number,
+                _ => {
+                    return Err(UrlError::Port {
+                        port: port.to_owned(),
+                    });
+                }
+            },
+        };
+        let (username, password) = match user.map(|u| u.split_once(':').unwrap_or((u, ""))) {
+            None | Some(("", "")) => (None, None),
+            Some(("", _)) => return Err(UrlError::NoUser),
+            Some((name, "")) => (Some(unescape(name)?), None),
+            Some((name, password)) => (Some(unescape(name)?), Some(unescape(password)?)),
+        };
+        Ok(Address {
+            host: host.to_owned(),
+            port,
+            tls,
+            username,
+            password,
+        })
+    }
+
+    /// For messages.
+    #[must_use]
+    pub fn broker(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let password = self.password.as_ref().map(|_| "…");
+        out.debug_struct("Settings")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("tls", &self.tls)
+            .field("client_id", &self.client_id)
+            .field("username", &self.username)
+            .field("password", &password)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a URL says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Name or address, without brackets.
+    pub host: String,
+    /// As given, or 1883 for plain TCP and 8883 for TLS.
+    pub port: u16,
+    /// Whether to use TLS.
+    pub tls: bool,
+    /// `None` when the URL has none.
+    pub username: Option<String>,
+    /// `None` when the URL has none.
+    pub password: Option<String>,
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "mqtts" } else { "mqtt" };
+        write!(out, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+/// A URL that names no broker. No message repeats what stands before an `@`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// No `://`.
+    #[error("the broker's URL has no scheme; write mqtt://HOST or, for TLS, mqtts://HOST")]
+    NoScheme,
+    /// Another protocol.
+    #[error(
+        "the broker's URL begins with {scheme}://; allowed are mqtt:// and tcp:// (port 1883), mqtts:// and ssl:// (TLS, port 8883)"
+    )]
+    Scheme {
+        /// As written.
+        scheme: String,
+    },
+    /// Nothing where the host should be, or nothing that can be one.
+    #[error("the broker's URL names no host but {host:?}; write mqtt://HOST or mqtt://HOST:PORT")]
+    Host {
+        /// As written.
+        host: String,
+    },
+    /// An IPv6 address without brackets, or with half of them.
+    #[error(
+        "{host:?} in the broker's URL is ambiguous; an IPv6 address stands in brackets: mqtt://[::1]:1883"
+    )]
+    Brackets {
+        /// As written.
+        host: String,
+    },
+    /// No port number.
+    #[error("the port {port:?} in the broker's URL is no number from 1 to 65535")]
+    Port {
+        /// As written.
+        port: String,
+    },
+    /// A path or query.
+    #[error("the broker's URL ends with {tail:?}; nothing may follow host and port")]
+    Tail {
+        /// As written.
+        tail: String,
+    },
+    /// A password without a name.
+    #[error(
+        "the broker's URL has a password but no user name; write mqtt://USER:PASSWORD@HOST, or better, keep the password in a file"
+    )]
+    NoUser,
+    /// A percent sign that begins no escape.
+    #[error(
+        "user name or password in the broker's URL has a % that begins no escape of UTF-8; write %25 for a percent sign, %40 for @, %3A for :"
+    )]
+    Escape,
+}
+
+fn host_and_port(place: &str) -> Result<(&str, Option<&str>), UrlError> {
+    let ambiguous = || UrlError::Brackets {
+        host: place.to_owned(),
+    };
+    if let Some(rest) = place.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or_else(ambiguous)?;
+        if host.parse::<std::net::Ipv6Addr>().is_err() {
+            return Err(ambiguous());
+        }
+        return match rest.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port))),
+            None if rest.is_empty() => Ok((host, None)),
+            None => Err(ambiguous()),
+        };
+    }
+    let (host, port) = match place.split_once(':') {
+        Some((_, port)) if port.contains(':') => return Err(ambiguous()),
+        Some((host, port)) => (host, Some(port)),
+        None => (place, None),
+    };
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "[]%\\".contains(c);
+    if host.is_empty() || host.contains(odd) {
+        return Err(UrlError::Host {
+            host: host.to_owned(),
+        });
+    }
+    Ok((host, port))
+}
+
+/// Resolves `%40` and its like.
+fn unescape(text: &str) -> Result<String, UrlError> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || {
+            let digit = bytes.next().and_then(|b| char::from(b).to_digit(16));
+            digit
+                .and_then(|d| u8::try_from(d).ok())
+                .ok_or(UrlError::Escape)
+        };
+        out.push(digit()? * 16 + digit()?);
+    }
+    String::from_utf8(out).map_err(|_| UrlError::Escape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn reads(url: &str, host: &str, port: u16, tls: bool, user: Option<(&str, Option<&str>)>) {
+        let got = Settings::parse_url(url).unwrap();
+        assert_eq!(
+            (got.host.as_str(), got.port, got.tls),
+            (host, port, tls),
+            "{url}"
+        );
+        let name = got.username.as_deref();
+        assert_eq!(name.map(|n| (n, got.password.as_deref())), user, "{url}");
+    }
+
+    #[test]
+    fn urls_are_taken_apart() {
+        reads("mqtt://broker.local", "broker.local", 1883, false, None);
+        reads("tcp://10.0.0.1:1884/", "10.0.0.1", 1884, false, None);
+        reads("mqtts://b", "b", 8883, true, None);
+        reads("SSL://b:1", "b", 1, true, None);
+        reads("mqtt://[::1]", "::1", 1883, false, None);
+        reads("mqtts://[fe80::2]:99", "fe80::2", 99, true, None);
+        reads("mqtt://u@b", "b", 1883, false, Some(("u", None)));
+        let both = Some(("u", Some("p:@1")));
+        reads("mqtt://u:p:%401@b:2", "b", 2, false, both);
+        reads("mqtt://u:p:@1@b:2", "b", 2, false, both);
+        let grün = Some(("ü", Some("%")));
+        reads("mqtt://%c3%BC:%25@[::1]:2", "::1", 2, false, grün);
+    }
+
+    #[test]
+    fn a_bad_url_says_what_is_allowed() {
+        for (url, words) in [
+            ("", "mqtt://HOST"),
+            ("broker:1883", "mqtt://HOST"),
+            ("http://b", "http://; allowed are mqtt://"),
+            ("mqtt://", "names no host"),
+            ("mqtt://:1883", "names no host"),
+            ("mqtt://a b", "\"a b\""),
+            ("mqtt://::1", "brackets"),
+            ("mqtt://[::1", "brackets"),
+            ("mqtt://[b]", "brackets"),
+            ("mqtt://[::1]9", "brackets"),
+            ("mqtt://b:", "1 to 65535"),
+            ("mqtt://b:0", "1 to 65535"),
+            ("mqtt://b:65536", "1 to 65535"),
+            ("mqtt://b:1883/topic", "\"/topic\""),
+            ("mqtt://b?x", "\"?x\""),
+            ("mqtt://:secret@b", "no user name"),
+            ("mqtt://u:secret%@b", "%25"),
+            ("mqtt://u:secret%ff@b", "%25"),
+            ("mqtt://u:secret@b:x", "\"x\""),
+        ] {
+            let message = Settings::parse_url(url).unwrap_err().to_string();
+            assert!(message.contains(words), "{url}: {message}");
+            assert!(!message.contains("secret"), "{url}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        let mut settings = Settings::new("pi", "::1", 1883);
+        settings.password = Some("secret".to_owned());
+        let address = Settings::parse_url("mqtt://u:secret@b").unwrap();
+        let text = format!("{settings:?} {address:?} {}", settings.broker());
+        assert!(!text.contains("secret"), "{text}");
+        assert!(text.ends_with("[::1]:1883"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_it(url in "(mqtts?://)?\\PC{0,40}") {
+            if let Ok(address) = Settings::parse_url(&url) {
+                prop_assert!(!address.host.is_empty() && address.port > 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Whom to trust and who we are: certificates in PEM files, read anew for every connection, so that a renewed one is
+//! taken without a restart.
+
+use native_tls::{Certificate, Identity, TlsConnector};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Longest file that is read.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificates of the authorities to trust, and of no others; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// This device's certificate, then those between it and the authority.
+    pub cert_file: Option<PathBuf>,
+    /// Its key, PKCS#8, not encrypted.
+    pub key_file: Option<PathBuf>,
+}
+
+/// The files do not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The system said no.
+    #[error("cannot read {path}: {source}; check path and permissions")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Larger than any certificate.
+    #[error("{path} is larger than 1 MiB, so it holds no certificates; name a PEM file")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No certificate in it, or a broken one.
+    #[error(
+        "{path} holds no certificate in PEM form ({reason}); it should have -----BEGIN CERTIFICATE----- lines"
+    )]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A key of another kind.
+    #[error(
+        "{path} is not an unencrypted PKCS#8 key in PEM form; convert it: openssl pkcs8 -topk8 -nocrypt -in {path} -out NEW"
+    )]
+    KeyForm {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Certificate or key broken.
+    #[error("cannot use {cert} with the key {key}: {reason}; both must be whole PEM files")]
+    Identity {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// One without the other.
+    #[error(
+        "{given} is given without its {missing}; a client certificate needs both certificate and key"
+    )]
+    Half {
+        /// What there is.
+        given: PathBuf,
+        /// What there should be.
+        missing: &'static str,
+    },
+    /// The library refuses them together.
+    #[error("TLS cannot be set up: {reason}; check that the key belongs to the certificate")]
+    Setup {
+        /// The library's reason.
+        reason: String,
+    },
+}
+
+/// Whether a connection could be set up with these files. Blocks on them.
+///
+/// # Errors
+/// When it could not.
+pub fn check_tls(tls: &Tls) -> Result<(), TlsError> {
+    connector(tls).map(drop)
+}
+
+/// Reads the files. Blocks on them.
+pub(super) fn connector(tls: &Tls) -> Result<TlsConnector, TlsError> {
+    let mut builder = TlsConnector::builder();
+    if let Some(path) = &tls.ca_file {
+        let broken = |reason: String| TlsError::Certificate {
+            path: path.clone(),
+            reason,
+        };
+        let authorities =
+            Certificate::stack_from_pem(&read(path)?).map_err(|e| broken(e.to_string()))?;
+        if authorities.is_empty() {
+            return Err(broken("there is none".to_owned()));
+        }
+        builder.disable_built_in_roots(true);
+        for authority in authorities {
+            builder.add_root_certificate(authority);
+        }
+    }
+    match (&tls.cert_file, &tls.key_file) {
+        (None, None) => {}
+        (Some(given), None) => {
+            return Err(TlsError::Half {
+                given: given.clone(),
+                missing: "key",
+            });
+        }
+        (None, Some(given)) => {
+            return Err(TlsError::Half {
+                given: given.clone(),
+                missing: "certificate",
+            });
+        }
+        (Some(cert), Some(key)) => {
+            builder.identity(identity(cert, key)?);
+        }
+    }
+    builder.build().map_err(|e| TlsError::Setup {
+        reason: e.to_string(),
+    })
+}
+
+fn identity(cert: &Path, key: &Path) -> Result<Identity, TlsError> {
+    let (cert_pem, key_pem) = (read(cert)?, read(key)?);
+    // What stands before the key, as some tools write, the library takes for another form.
+    let begin = b"-----BEGIN PRIVATE KEY-----";
+    let Some(at) = key_pem.windows(begin.len()).position(|w| w == begin) else {
+        return Err(TlsError::KeyForm {
+            path: key.to_owned(),
+        });
+    };
+    Identity::from_pkcs8(&cert_pem, &key_pem[at..]).map_err(|e| TlsError::Identity {
+        cert: cert.to_owned(),
+        key: key.to_owned(),
+        reason: e.to_string(),
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    let mut content = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content))
+        .map_err(|source| TlsError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    if content.len() as u64 > FILE_BYTES_MAX {
+        return Err(TlsError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn files_that_do_not_serve_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str, content: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, content).unwrap();
+            Some(path)
+        };
+        let gone = Some(dir.path().join("gone.pem"));
+        let text = place("text.pem", "not a certificate");
+        let broken = place(
+            "broken.pem",
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        );
+        let old_key = place("old.key", "-----BEGIN RSA PRIVATE KEY-----\n");
+        let key = place(
+            "new.key",
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        );
+        let large = Some(dir.path().join("large.pem"));
+        let file = File::create(large.as_ref().unwrap()).unwrap();
+        file.set_len(FILE_BYTES_MAX + 1).unwrap();
+        let check = |ca: &Option<PathBuf>,
+                     cert: &Option<PathBuf>,
+                     key: &Option<PathBuf>,
+                     words: &[&str]| {
+            let tls = Tls {
+                ca_file: ca.clone(),
+                cert_file: cert.clone(),
+                key_file: key.clone(),
+            };
+            let message = check_tls(&tls).unwrap_err().to_string();
+            for word in words {
+                assert!(message.contains(word), "no \"{word}\" in {message}");
+            }
+        };
+        check(&gone, &None, &None, &["gone.pem", "permissions"]);
+        check(&text, &None, &None, &["text.pem", "BEGIN CERTIFICATE"]);
+        check(&broken, &None, &None, &["broken.pem", "PEM"]);
+        check(&large, &None, &None, &["large.pem", "1 MiB"]);
+        check(&None, &text, &None, &["text.pem", "without its key"]);
+        check(&None, &None, &key, &["new.key", "without its certificate"]);
+        check(&None, &text, &old_key, &["old.key", "openssl pkcs8"]);
+        check(&None, &text, &key, &["text.pem", "new.key"]);
+        assert!(check_tls(&Tls::default()).is_ok());
+    }
+}

@@ -1,0 +1,150 @@
+//! Why there is no connection, in words that lead to the cure.
+
+use super::tls::TlsError;
+use rumqttc::mqttbytes::Error as PacketError;
+use rumqttc::{ConnectReturnCode, ConnectionError, StateError};
+use std::error::Error;
+use std::time::Duration;
+
+/// The end of a connection, or of the attempt to make one.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The CONNACK says no.
+    #[error("{}", refusal(*.0))]
+    Refused(ConnectReturnCode),
+    /// No CONNACK, or bytes that the network does not take.
+    #[error("the broker does not answer; check that host and port are those of an MQTT broker")]
+    NoAnswer,
+    /// No answer to a ping.
+    #[error("the broker has fallen silent; the network or the broker is down")]
+    Silent,
+    /// Messages are not acknowledged.
+    #[error("the broker has acknowledged nothing for {} s; trying a fresh connection", .0.as_secs())]
+    Unacknowledged(Duration),
+    /// Read and write.
+    #[error("the connection to the broker is lost: {0}; check network, host and port")]
+    Line(String),
+    /// The handshake.
+    #[error(
+        "no TLS with the broker: {0}; check the CA file, that the host is named as in the broker's certificate, and that its port speaks TLS"
+    )]
+    Handshake(String),
+    /// Our own files.
+    #[error("{0}")]
+    Files(#[from] TlsError),
+    /// Not MQTT 3.1.1.
+    #[error(
+        "the broker broke the protocol: {0}; check that host and port are those of an MQTT broker"
+    )]
+    Protocol(String),
+    /// A message that nobody should send to a device.
+    #[error(
+        "a message of {bytes} bytes came in as a command, which is not read; if it is retained, remove it: mosquitto_pub -r -n -t TOPIC"
+    )]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// Commands that could not be taken are to come again.
+    #[error("connecting anew to get the commands again that could not be taken")]
+    Renewed,
+    /// More handed over than accounted for.
+    #[error("the queue to the broker is full; trying a fresh connection")]
+    Full,
+}
+
+impl From<ConnectionError> for Trouble {
+    fn from(error: ConnectionError) -> Self {
+        match error {
+            ConnectionError::ConnectionRefused(code) => Self::Refused(code),
+            ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => Self::NoAnswer,
+            ConnectionError::Tls(error) => Self::Handshake(root(&error)),
+            ConnectionError::MqttState(StateError::Deserialization(
+                PacketError::PayloadSizeLimitExceeded(bytes),
+            )) => Self::TooLarge { bytes },
+            ConnectionError::MqttState(
+                StateError::AwaitPingResp | StateError::CollisionTimeout,
+            ) => Self::Silent,
+            ConnectionError::MqttState(StateError::ConnectionAborted) => {
+                Self::Line("the broker closed it".to_owned())
+            }
+            ConnectionError::Io(error)
+            | ConnectionError::MqttState(
+                StateError::Io(error) | StateError::Deserialization(PacketError::Io(error)),
+            ) => Self::Line(error.to_string()),
+            other => Self::Protocol(root(&other)),
+        }
+    }
+}
+
+fn refusal(code: ConnectReturnCode) -> &'static str {
+    match code {
+        ConnectReturnCode::Success => "the broker accepted and refused at once",
+        ConnectReturnCode::RefusedProtocolVersion => {
+            "the broker does not speak MQTT 3.1.1; allow that version there"
+        }
+        ConnectReturnCode::BadClientId => {
+            "the broker refuses the client id; set another one, or allow it there"
+        }
+        ConnectReturnCode::ServiceUnavailable => {
+            "the broker is not ready to take connections; it will be asked again"
+        }
+        ConnectReturnCode::BadUserNamePassword => {
+            "the broker refuses user name or password; check both here and there"
+        }
+        ConnectReturnCode::NotAuthorized => {
+            "the broker does not let this user or client in; check user name, password and its access rules"
+        }
+    }
+}
+
+/// The innermost cause, which is the one that says something.
+fn root(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn every_end_has_words() {
+        let gone = || io::Error::from(io::ErrorKind::ConnectionReset);
+        let state = ConnectionError::MqttState;
+        for (error, words) in [
+            (
+                ConnectionError::ConnectionRefused(ConnectReturnCode::BadUserNamePassword),
+                "user name or password",
+            ),
+            (ConnectionError::NetworkTimeout, "does not answer"),
+            (ConnectionError::Io(gone()), "connection reset"),
+            (
+                state(StateError::Deserialization(PacketError::Io(gone()))),
+                "connection reset",
+            ),
+            (state(StateError::ConnectionAborted), "closed it"),
+            (state(StateError::AwaitPingResp), "silent"),
+            (
+                state(StateError::Deserialization(
+                    PacketError::PayloadSizeLimitExceeded(7_000_000),
+                )),
+                "7000000 bytes",
+            ),
+            (
+                state(StateError::Deserialization(PacketError::InvalidPacketType(
+                    0,
+                ))),
+                "Invalid packet type: 0",
+            ),
+            (state(StateError::Unsolicited(9)), "ack pkid: 9"),
+        ] {
+            let message = Trouble::from(error).to_string();
+            assert!(message.contains(words), "{message}");
+        }
+    }
+}

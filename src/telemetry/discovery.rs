@@ -1,0 +1,220 @@
+//! Home Assistant's device discovery: one retained message that makes a device with its sensors appear there.
+//!
+//! The keys are Home Assistant's abbreviations: <https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery>.
+
+use super::payloads::JobPhase;
+use super::topics::{HEALTH, PROGRESS, STATE, STATUS, topic};
+use serde_json::{Value, json};
+
+/// Where Home Assistant looks for it. A level there may hold fewer characters than a device's id.
+#[must_use]
+pub fn config_topic(device: &str) -> String {
+    let device = device.replace('.', "_");
+    format!("homeassistant/device/handloom_{device}/config")
+}
+
+/// The message: `device` as in the topics, `version` of Handloom.
+#[must_use]
+pub fn config(device: &str, version: &str) -> Value {
+    json!({
+        "dev": {
+            "ids": format!("handloom_{device}"),
+            "name": format!("Handloom {device}"),
+            "mf": "Handloom",
+            "sw": version,
+        },
+        "o": { "name": "handloom", "sw": version },
+        "avty_t": topic(device, STATUS),
+        // `stopped` is away, too.
+        "avty_tpl": "{{ 'online' if value_json.status == 'online' else 'offline' }}",
+        "qos": 1,
+        "cmps": {
+            "status": sensor(device, "status", STATUS, "Status", "{{ value_json.status }}", json!({
+                // Tells why the others are unavailable, so it is not to be so itself.
+                "avty_t": topic(device, STATUS),
+                "avty_tpl": "online",
+                "dev_cla": "enum",
+                "ops": ["online", "stopped", "offline"],
+                "ent_cat": "diagnostic",
+            })),
+            "state": sensor(device, "state", STATE, "State", "{{ value_json.state }}", json!({
+                "dev_cla": "enum",
+                "ops": PHASES.map(JobPhase::name),
+                "json_attr_t": topic(device, STATE),
+            })),
+            "progress": sensor(
+                device,
+                "progress",
+                PROGRESS,
+                "Progress",
+                "{{ (100 * value_json.done / value_json.total) | round(1) if value_json.total else 0 }}",
+                json!({
+                    "unit_of_meas": "%",
+                    "stat_cla": "measurement",
+                    "json_attr_t": topic(device, PROGRESS),
+                }),
+            ),
+            "clips_per_min": sensor(
+                device,
+                "clips_per_min",
+                PROGRESS,
+                "Speed",
+                "{{ value_json.clips_per_min }}",
+                json!({ "unit_of_meas": "clips/min", "stat_cla": "measurement", "sug_dsp_prc": 1 }),
+            ),
+            "eta": sensor(device, "eta", PROGRESS, "Time left", "{{ value_json.eta_s }}", json!({
+                "unit_of_meas": "s",
+                "dev_cla": "duration",
+                "sug_dsp_prc": 0,
+            })),
+            "temperature": sensor(
+                device,
+                "temperature",
+                HEALTH,
+                "Temperature",
+                "{{ value_json.temperature_c }}",
+                json!({
+                    "unit_of_meas": "°C",
+                    "dev_cla": "temperature",
+                    "stat_cla": "measurement",
+                    "ent_cat": "diagnostic",
+                }),
+            ),
+            "disk_free": sensor(
+                device,
+                "disk_free",
+                HEALTH,
+                "Disk free",
+                "{{ value_json.disk_free_mib }}",
+                json!({
+                    "unit_of_meas": "MiB",
+                    "dev_cla": "data_size",
+                    "stat_cla": "measurement",
+                    "ent_cat": "diagnostic",
+                }),
+            ),
+            "outbox": sensor(
+                device,
+                "outbox",
+                HEALTH,
+                "Messages waiting",
+                "{{ value_json.outbox }}",
+                json!({
+                    "unit_of_meas": "messages",
+                    "stat_cla": "measurement",
+                    "ent_cat": "diagnostic",
+                }),
+            ),
+        },
+    })
+}
+
+/// All that `state` can say.
+const PHASES: [JobPhase; 7] = [
+    JobPhase::Idle,
+    JobPhase::Scanning,
+    JobPhase::Processing,
+    JobPhase::Paused,
+    JobPhase::Capturing,
+    JobPhase::Degraded,
+    JobPhase::Error,
+];
+
+fn sensor(
+    device: &str,
+    key: &str,
+    channel: &str,
+    name: &str,
+    template: &str,
+    more: Value,
+) -> Value {
+    let mut sensor = json!({
+        "p": "sensor",
+        "uniq_id": format!("handloom_{device}_{key}"),
+        "name": name,
+        "stat_t": topic(device, channel),
+        "val_tpl": template,
+    });
+    if let (Some(sensor), Value::Object(more)) = (sensor.as_object_mut(), more) {
+        sensor.extend(more);
+    }
+    sensor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::payloads::{Health, Progress, StateReport, Status, StatusName};
+    use super::*;
+
+    #[test]
+    fn the_message_is_as_home_assistant_reads_it() {
+        insta::assert_snapshot!(
+            serde_json::to_string_pretty(&config("pi-lab-3", "0.1.0")).unwrap()
+        );
+    }
+
+    #[test]
+    fn the_topic_keeps_to_home_assistants_characters() {
+        assert_eq!(
+            config_topic("pi-lab_3.local"),
+            "homeassistant/device/handloom_pi-lab_3_local/config"
+        );
+    }
+
+    /// A field that was renamed there would leave a dead sensor here.
+    #[test]
+    fn every_template_names_a_field_of_its_channel() {
+        let status = Status {
+            status: StatusName::Online,
+            version: String::new(),
+        };
+        let state = StateReport {
+            state: JobPhase::Idle,
+            reason: None,
+            run: None,
+            backend: String::new(),
+            backend_reason: String::new(),
+            workers: 1,
+            workers_max: 1,
+        };
+        let progress = Progress {
+            run: String::new(),
+            total: 1,
+            done: 0,
+            states: std::collections::BTreeMap::new(),
+            clips_per_min: None,
+            eta_s: None,
+            clip: None,
+        };
+        let of_channel = |channel: &str| match channel {
+            STATUS => serde_json::to_value(&status),
+            STATE => serde_json::to_value(&state),
+            PROGRESS => serde_json::to_value(&progress),
+            HEALTH => serde_json::to_value(Health::default()),
+            other => panic!("{other}"),
+        };
+        let config = config("pi", "0");
+        let mut fields = 0;
+        for (key, sensor) in config["cmps"].as_object().unwrap() {
+            let (_, channel) =
+                super::super::topics::split(sensor["stat_t"].as_str().unwrap()).unwrap();
+            let payload = of_channel(channel).unwrap();
+            let template = sensor["val_tpl"].as_str().unwrap();
+            for field in template.split("value_json.").skip(1) {
+                let end = field
+                    .find(|c: char| !c.is_alphanumeric() && c != '_')
+                    .unwrap();
+                assert!(payload.get(&field[..end]).is_some(), "{key}: {template}");
+                fields += 1;
+            }
+        }
+        assert!(fields >= 8, "only {fields} fields were looked at");
+    }
+
+    #[test]
+    fn states_are_listed_as_on_the_wire() {
+        for phase in PHASES {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.name());
+        }
+    }
+}

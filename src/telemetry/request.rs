@@ -1,0 +1,335 @@
+//! What a user may ask of the daemon: the command's name from the topic, `{"id": "..."}` as payload.
+//!
+//! Any bytes may arrive here. What cannot be taken is refused in words that the sender can act on, with as much of
+//! the `id` as could be read, so that the refusal finds its sender.
+
+use serde::Deserializer as _;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+use std::fmt;
+
+/// Longest `id`, characters.
+pub const ID_CHARS_MAX: usize = 64;
+
+/// Ends every refusal: the way out.
+const ADVICE: &str = r#"send {"id": "something-unique"}"#;
+
+/// Longest piece of foreign text in a refusal, characters.
+const QUOTE_CHARS_MAX: usize = 40;
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Command {
+    /// Begin no further clip.
+    Pause,
+    /// Go on.
+    Resume,
+    /// End the job; what is done stays.
+    Cancel,
+    /// Read the dataset again.
+    Rescan,
+    /// Take the clips anew that could not be read.
+    RetryFailed,
+    /// Send one picture.
+    Snapshot,
+}
+
+impl Command {
+    /// Every one, in the order in which they are listed to users.
+    pub const ALL: [Self; 6] = [
+        Self::Pause,
+        Self::Resume,
+        Self::Cancel,
+        Self::Rescan,
+        Self::RetryFailed,
+        Self::Snapshot,
+    ];
+
+    /// As in the topic.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Cancel => "cancel",
+            Self::Rescan => "rescan",
+            Self::RetryFailed => "retry-failed",
+            Self::Snapshot => "snapshot",
+        }
+    }
+
+    /// The one that is called so.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| c.name() == name)
+    }
+}
+
+/// A command that can be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Names it in the replies: 1 to [`ID_CHARS_MAX`] printable characters.
+    pub id: String,
+    /// What to do.
+    pub command: Command,
+}
+
+/// A command that cannot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What could be read of it, cut to what an id may be.
+    pub id: Option<String>,
+    /// What is wrong and how to do it right.
+    pub reason: String,
+}
+
+/// Reads a command's name and payload.
+///
+/// # Errors
+/// When there is no such command, or the payload is anything but an object with a proper `id` alone.
+pub fn parse(name: &str, payload: &[u8]) -> Result<Request, Refusal> {
+    let mut seen = Seen::default();
+    let mut json = serde_json::Deserializer::from_slice(payload);
+    let read = json
+        .deserialize_map(Fields(&mut seen))
+        .and_then(|()| json.end());
+    let refuse = |reason: String| {
+        let id = seen.id.as_ref().and_then(legible);
+        Err(Refusal { id, reason })
+    };
+    let Some(command) = Command::from_name(name) else {
+        let names = Command::ALL.map(Command::name).join(", ");
+        return refuse(format!(
+            "there is no command {}; there are {names}",
+            quoted(name)
+        ));
+    };
+    if payload.trim_ascii().is_empty() {
+        return refuse(format!("the payload is empty; {ADVICE}"));
+    }
+    if let Err(error) = read {
+        let reason = if error.is_data() {
+            "the payload is not a JSON object".to_owned()
+        } else {
+            format!("the payload is not JSON ({error})")
+        };
+        return refuse(format!("{reason}; {ADVICE}"));
+    }
+    if let Some(key) = &seen.foreign {
+        return refuse(format!(
+            "{name} takes no {}, only an id; {ADVICE}",
+            quoted(key)
+        ));
+    }
+    if seen.twice {
+        return refuse(format!("the id is given twice; {ADVICE}"));
+    }
+    match &seen.id {
+        None => refuse(format!("the id is missing; {ADVICE}")),
+        Some(Value::String(id)) if is_id(id) => Ok(Request {
+            id: id.clone(),
+            command,
+        }),
+        Some(Value::String(id)) => refuse(format!(
+            "the id {} is not 1 to {ID_CHARS_MAX} printable characters; {ADVICE}",
+            quoted(id)
+        )),
+        Some(other) => refuse(format!(
+            "the id {} is not a string; {ADVICE}",
+            quoted(&other.to_string())
+        )),
+    }
+}
+
+/// What was read of an object, also when the reading ended in an error.
+#[derive(Default)]
+struct Seen {
+    id: Option<Value>,
+    twice: bool,
+    foreign: Option<String>,
+}
+
+struct Fields<'a>(&'a mut Seen);
+
+impl<'de> Visitor<'de> for Fields<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "id" {
+                self.0.twice |= self.0.id.is_some();
+                self.0.id = Some(map.next_value()?);
+            } else {
+                self.0.foreign.get_or_insert(key);
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_id(id: &str) -> bool {
+    (1..=ID_CHARS_MAX).contains(&id.chars().count()) && id.chars().all(is_printable)
+}
+
+/// Neither a control character nor one that turns or hides its neighbours on a terminal.
+fn is_printable(c: char) -> bool {
+    matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
+}
+
+/// `id` made fit for a reply.
+fn legible(id: &Value) -> Option<String> {
+    let text = match id {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    let text: String = text
+        .chars()
+        .filter(|c| is_printable(*c))
+        .take(ID_CHARS_MAX)
+        .collect();
+    (!text.is_empty()).then_some(text)
+}
+
+/// Foreign text for a message: escaped, in quotes, cut.
+fn quoted(text: &str) -> String {
+    let cut: String = text.chars().take(QUOTE_CHARS_MAX).collect();
+    let dots = if cut.len() < text.len() { "…" } else { "" };
+    format!("{cut:?}{dots}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[track_caller]
+    fn check(name: &str, payload: &str, expected: Result<(&str, Command), (Option<&str>, &str)>) {
+        match (parse(name, payload.as_bytes()), expected) {
+            (Ok(got), Ok((id, command))) => {
+                assert_eq!((got.id.as_str(), got.command), (id, command), "{payload}");
+            }
+            (Err(got), Err((id, words))) => {
+                assert_eq!(got.id.as_deref(), id, "{payload}");
+                assert!(got.reason.contains(words), "{payload}: {}", got.reason);
+                assert!(
+                    got.reason.contains(ADVICE) || got.reason.contains("retry-failed"),
+                    "{payload}: no way out: {}",
+                    got.reason
+                );
+            }
+            (got, expected) => panic!("{payload}: {got:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_command_is_taken_or_refused_in_words() {
+        use Command::{Pause, RetryFailed};
+        check("pause", r#"{"id": "a"}"#, Ok(("a", Pause)));
+        check(
+            "retry-failed",
+            r#" {"id":"Grün 1/\"2\" 日"} "#,
+            Ok(("Grün 1/\"2\" 日", RetryFailed)),
+        );
+        let long = "x".repeat(64);
+        check(
+            "pause",
+            &format!(r#"{{"id":"{long}"}}"#),
+            Ok((&long, Pause)),
+        );
+        let refused: [(&str, &str, Option<&str>, &str); 20] = [
+            ("pause", "", None, "empty"),
+            ("pause", " \n", None, "empty"),
+            ("pause", "{}", None, "missing"),
+            ("pause", "null", None, "not a JSON object"),
+            ("pause", "[]", None, "not a JSON object"),
+            ("pause", "\"a\"", None, "not a JSON object"),
+            ("pause", "pause", None, "not JSON"),
+            ("pause", r#"{"id":"a""#, Some("a"), "not JSON"),
+            ("pause", r#"{"id":"a"} x"#, Some("a"), "not JSON"),
+            ("pause", r#"{"id":"a","x":1}"#, Some("a"), "takes no \"x\""),
+            (
+                "pause",
+                r#"{"x":[{}],"id":"a"}"#,
+                Some("a"),
+                "takes no \"x\"",
+            ),
+            ("pause", r#"{"id":"a","id":"b"}"#, Some("b"), "twice"),
+            ("pause", r#"{"id":7}"#, Some("7"), "7\" is not a string"),
+            ("pause", r#"{"id":null}"#, None, "not a string"),
+            ("pause", r#"{"id":{"a":1}}"#, None, "not a string"),
+            ("pause", r#"{"id":""}"#, None, "printable"),
+            ("pause", r#"{"id":"a\u0007b"}"#, Some("ab"), "printable"),
+            ("pause", r#"{"id":"a\u202eb"}"#, Some("ab"), "printable"),
+            ("explode", r#"{"id":"a"}"#, Some("a"), "\"explode\""),
+            ("Pause", "", None, "there are pause, resume, cancel"),
+        ];
+        for (name, payload, id, words) in refused {
+            check(name, payload, Err((id, words)));
+        }
+        check(
+            "pause",
+            &format!(r#"{{"id":"{long}y"}}"#),
+            Err((Some(&long), "1 to 64")),
+        );
+    }
+
+    #[test]
+    fn deep_and_broken_bytes_are_refused() {
+        let deep = format!(r#"{{"id":{}"#, "[".repeat(60_000));
+        check("pause", &deep, Err((None, "not JSON")));
+        let refusal = parse("pause", b"{\"id\":\"\xff\"}").unwrap_err();
+        assert!(refusal.reason.contains("not JSON"), "{}", refusal.reason);
+    }
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        for command in Command::ALL {
+            assert_eq!(Command::from_name(command.name()), Some(command));
+        }
+        assert_eq!(Command::from_name("record"), None);
+    }
+
+    /// Bytes near enough to a command to get past the first checks.
+    fn near_misses() -> impl Strategy<Value = Vec<u8>> {
+        let whole = br#"{"id": "3f2a", "x": [1, {"y": null}]}"#.to_vec();
+        prop::collection::vec((0..whole.len(), any::<u8>()), 0..4).prop_map(move |edits| {
+            let mut bytes = whole.clone();
+            for (at, byte) in edits {
+                bytes[at] = byte;
+            }
+            bytes
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_it(
+            name in "\\PC{0,80}",
+            payload in prop_oneof![prop::collection::vec(any::<u8>(), 0..200), near_misses()],
+        ) {
+            for name in [name.as_str(), "pause"] {
+                match parse(name, &payload) {
+                    Ok(request) => prop_assert!(is_id(&request.id)),
+                    Err(refusal) => {
+                        prop_assert!(refusal.id.as_deref().is_none_or(is_id));
+                        prop_assert!(refusal.reason.chars().all(is_printable), "{}", refusal.reason);
+                        prop_assert!(refusal.reason.len() < 600);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn every_proper_id_is_taken(id in "[^\\p{C}\\p{Z}\\p{M}]{1,64}") {
+            let payload = serde_json::json!({ "id": id }).to_string();
+            prop_assume!(is_id(&id));
+            prop_assert_eq!(parse("resume", payload.as_bytes()).unwrap().id, id);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A real mosquitto of the test's own: on a free loopback port, in a folder of its own, gone with the test.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Longest start.
+const START: Duration = Duration::from_secs(10);
+
+/// Runs until it is dropped.
+pub(crate) struct Broker {
+    dir: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Broker {
+    /// Anyone may do anything. With `persistence` it keeps sessions and retained messages over a restart.
+    pub(crate) fn start(persistence: bool) -> Self {
+        Self::start_with(persistence, |_| "allow_anonymous true\n".to_owned())
+    }
+
+    /// With lines for its configuration, which `more` makes, and files for them in the folder that it gets.
+    pub(crate) fn start_with(persistence: bool, more: impl FnOnce(&Path) -> String) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let place = dir.path().display();
+        let keep = if persistence {
+            format!(
+                "persistence true\npersistence_location {place}/\nautosave_on_changes true\nautosave_interval 1\n"
+            )
+        } else {
+            String::new()
+        };
+        // As root it would become a user who may not read the folder.
+        let config = format!(
+            "user root\nlistener {port} 127.0.0.1\n{}{keep}max_inflight_messages 0\nlog_dest file {place}/log\n",
+            more(dir.path()),
+        );
+        fs::write(dir.path().join("conf"), config).unwrap();
+        let mut broker = Self {
+            dir,
+            port,
+            child: None,
+        };
+        broker.restart();
+        broker
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// SIGKILL: nothing is said, nothing is saved.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+
+    /// Starts it, killed before if it runs, on the same port with the same folder, and waits until it listens.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        let program = find("mosquitto")
+            .expect("these tests need mosquitto: apt-get install mosquitto, or make setup");
+        let child = Command::new(program)
+            .arg("-c")
+            .arg(self.dir.path().join("conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.child = Some(child);
+        let end = Instant::now() + START;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(
+                Instant::now() < end,
+                "mosquitto does not listen: {}",
+                fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that nobody listens on now.
+pub(crate) fn free_port() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port()
+}
+
+/// A program on PATH, or where Debian has those of daemons.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
