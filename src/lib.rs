@@ -15,7 +15,8 @@
 //! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
 //! [`sequence`], [`wlasl`], [`render`]. Shell, each wrapping one library or device: [`inference`] (TFLite),
 //! [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`report`] (the
-//! terminal). No shell room imports another; only [`commands`] knows everyone.
+//! terminal). No shell room imports another; only [`commands`] and what it is spoken to by ([`cli`], [`config`]) know
+//! everyone.
 //!
 //! # What holds, each with a test
 //!
@@ -41,6 +42,7 @@ pub mod allocator;
 pub mod cli;
 pub mod colour;
 pub mod commands;
+pub mod config;
 pub mod exit;
 pub mod frame;
 pub mod geometry;
