@@ -6,6 +6,7 @@
     reason = "the comments of arguments are their help texts"
 )]
 
+use crate::config::ranges::{self, Rule};
 use crate::hand;
 use crate::inference::Selection;
 use crate::sequence::Shape;
@@ -138,16 +139,16 @@ impl AgainArgs {
 #[command(next_help_heading = "Which clips")]
 pub struct PlanArgs {
     /// Glosses with fewer clips on disk are left out
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = by(ranges::COUNT))]
     pub min_videos_per_gloss: usize,
     /// Only the N glosses with the most instances in the metadata [default: all]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = by(ranges::AT_LEAST_ONE))]
     pub max_glosses: Option<usize>,
     /// Only these glosses, separated by commas, as spelt in the metadata [default: all]
     #[arg(long, value_name = "GLOSS,...", value_delimiter = ',')]
     pub selected_glosses: Vec<String>,
     /// At most N accepted clips of a gloss, first come first kept [default: all]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = by(ranges::AT_LEAST_ONE))]
     pub max_samples_per_gloss: Option<usize>,
 }
 
@@ -159,25 +160,25 @@ pub struct SequenceArgs {
     #[arg(long, value_enum, default_value_t = Profile::Notebook)]
     pub profile: Profile,
     /// Frames in a sequence; shorter clips are padded with zeros
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = length)]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = by(ranges::LENGTH))]
     pub sequence_length: usize,
     /// Look at every Nth frame
-    #[arg(long, value_name = "N", default_value_t = NonZeroU64::MIN.saturating_add(1), value_parser = stride)]
+    #[arg(long, value_name = "N", default_value_t = NonZeroU64::MIN.saturating_add(1), value_parser = by(ranges::STRIDE))]
     pub frame_stride: NonZeroU64,
     /// Clips with a hand in fewer frames are left out
-    #[arg(long, value_name = "N", default_value_t = 8)]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = by(ranges::COUNT))]
     pub min_frames: usize,
     /// Hands to look for in a frame; the sequence has room for two
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = hands)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = by(ranges::HANDS))]
     pub num_hands: usize,
     /// MediaPipe's threshold for palms
-    #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = probability)]
+    #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = by(ranges::PROBABILITY))]
     pub min_hand_detection_confidence: f32,
     /// MediaPipe's threshold for hands
-    #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = probability)]
+    #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = by(ranges::PROBABILITY))]
     pub min_hand_presence_confidence: f32,
     /// MediaPipe's overlap of a palm with a hand that is followed; only with --tracking
-    #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = probability)]
+    #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = by(ranges::PROBABILITY))]
     pub min_tracking_confidence: f32,
     /// Follow hands from frame to frame (MediaPipe's VIDEO mode): faster, other numbers than the notebook's
     #[arg(long)]
@@ -242,13 +243,13 @@ impl ModelArgs {
 #[command(next_help_heading = "How to run")]
 pub struct RunArgs {
     /// Clips at a time [default: as many as cores]
-    #[arg(long, value_name = "N", value_parser = workers)]
+    #[arg(long, value_name = "N", value_parser = by(ranges::WORKERS))]
     pub workers: Option<usize>,
     /// Planned clips in a batch file
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = batch_size)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = by(ranges::BATCH_SIZE))]
     pub batch_size: usize,
     /// software, hardware (software where none fits) or a GStreamer element; only software is proven exact
-    #[arg(long, value_name = "WHICH", default_value = "software")]
+    #[arg(long, value_name = "WHICH", default_value = "software", value_parser = by(ranges::DecoderName))]
     pub decoder: Choice,
     /// Seconds to wait for the decoder in one clip, all waits together
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
@@ -287,7 +288,7 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR", default_value = "handloom-demo")]
     pub out: PathBuf,
     /// Clips at a time [default: as many as cores]
-    #[arg(long, value_name = "N", value_parser = workers)]
+    #[arg(long, value_name = "N", value_parser = by(ranges::WORKERS))]
     pub workers: Option<usize>,
     /// Which models
     #[command(flatten)]
@@ -334,62 +335,13 @@ impl SequenceArgs {
     }
 }
 
-fn whole_number(text: &str, min: usize, max: usize) -> Result<usize, String> {
-    let n: usize = text
-        .parse()
-        .map_err(|_| format!("a whole number from {min} to {max} is wanted"))?;
-    if (min..=max).contains(&n) {
-        Ok(n)
-    } else {
-        Err(format!("allowed are {min} to {max}"))
-    }
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    whole_number(text, 1, 1_000_000_000)
-}
-
-fn length(text: &str) -> Result<usize, String> {
-    whole_number(text, 1, 10_000)
-}
-
-fn hands(text: &str) -> Result<usize, String> {
-    whole_number(text, 1, 2)
-}
-
-fn stride(text: &str) -> Result<NonZeroU64, String> {
-    let n = whole_number(text, 1, 1_000_000)? as u64;
-    NonZeroU64::new(n).ok_or_else(|| "allowed are 1 and more".to_owned())
-}
-
-fn workers(text: &str) -> Result<usize, String> {
-    whole_number(text, 1, 256)
-}
-
-fn batch_size(text: &str) -> Result<usize, String> {
-    whole_number(text, 1, 65_536)
-}
-
-fn probability(text: &str) -> Result<f32, String> {
-    let p: f32 = text
-        .parse()
-        .map_err(|_| "a number from 0 to 1 is wanted".to_owned())?;
-    if (0.0..=1.0).contains(&p) {
-        Ok(p)
-    } else {
-        Err("allowed are 0 to 1".to_owned())
-    }
+/// A rule as the command line's parser wants it.
+fn by<R: Rule + Clone>(rule: R) -> impl Fn(&str) -> Result<R::Value, String> + Clone {
+    move |text| rule.parse(text)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let s: f64 = text
-        .parse()
-        .map_err(|_| "a number of seconds is wanted".to_owned())?;
-    if (0.1..=86_400.0).contains(&s) {
-        Ok(Duration::from_secs_f64(s))
-    } else {
-        Err("allowed are 0.1 to 86400".to_owned())
-    }
+    ranges::TIMEOUT_S.parse(text).map(Duration::from_secs_f64)
 }
 
 #[cfg(test)]
@@ -426,7 +378,9 @@ mod tests {
             ("--min-hand-presence-confidence", "NaN", "0 to 1"),
             ("--clip-timeout", "0", "0.1 to 86400"),
             ("--sequence-length", "0", "1 to 10000"),
-            ("--workers", "x", "whole number"),
+            ("--workers", "x", "whole numbers from 1 to 256"),
+            ("--min-frames", "1e3", "0 to 1000000000"),
+            ("--decoder", "a b", "software, hardware"),
         ] {
             let error =
                 Cli::try_parse_from(["handloom", "process", "d", "--out", "o", flag, value])

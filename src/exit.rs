@@ -1,5 +1,6 @@
 //! Exit codes, after BSD's sysexits, and the errors that carry one.
 
+use crate::config::ConfigError;
 use crate::inference::BundleError;
 use crate::source::dataset::DatasetError;
 use crate::store::StoreError;
@@ -20,6 +21,8 @@ pub enum Exit {
     BadData = 65,
     /// An input is missing.
     NoInput = 66,
+    /// The broker cannot be had.
+    Unavailable = 69,
     /// A bug or a failing runtime.
     Bug = 70,
     /// The output cannot be created.
@@ -28,6 +31,8 @@ pub enum Exit {
     InOut = 74,
     /// Stopped early; the same command goes on.
     Stopped = 75,
+    /// The config is wrong: systemd must not try again.
+    Config = 78,
 }
 
 /// An error with the code to end with.
@@ -46,6 +51,24 @@ impl Failure {
             exit,
             error: error.into(),
         }
+    }
+
+    /// The error and its causes, each said once: our messages mostly name their cause themselves.
+    #[must_use]
+    pub fn story(&self) -> String {
+        let mut story = self.error.to_string();
+        for cause in self.error.chain().skip(1).map(ToString::to_string) {
+            if !story.contains(&cause) {
+                story = format!("{story}: {cause}");
+            }
+        }
+        story
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Config, error)
     }
 }
 

@@ -13,10 +13,11 @@
 //! # The rooms
 //!
 //! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
-//! [`sequence`], [`wlasl`], [`render`], [`governor`]. Shell, each wrapping one library or device: [`inference`]
-//! (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`machine`]
-//! (sensors, disk, clock), [`service`] (systemd, signals), [`report`] (the terminal). No shell room imports another;
-//! only [`commands`] knows everyone.
+//! [`sequence`], [`wlasl`], [`render`], [`governor`], [`telemetry`], [`digest`]. Shell, each wrapping one library or
+//! device: [`inference`] (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, SQLite, the output folder),
+//! [`pipeline`] (threads), [`machine`] (sensors, disk, clock), [`service`] (systemd, signals), [`mqtt`] (the broker),
+//! [`report`] (the terminal). No shell room imports another; only [`commands`] and what it is spoken to by ([`cli`],
+//! [`config`]) know everyone.
 //!
 //! # What holds, each with a test
 //!
@@ -42,6 +43,7 @@ pub mod allocator;
 pub mod cli;
 pub mod colour;
 pub mod commands;
+pub mod config;
 pub mod digest;
 pub mod exit;
 pub mod frame;

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use handloom::cli::Cli;
-use handloom::exit::{Exit, Failure};
+use handloom::exit::Exit;
 use handloom::{allocator, commands};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -41,22 +41,11 @@ fn main() -> ExitCode {
         .init();
     match commands::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),
-        Err(Failure { exit, error }) => {
-            tell(&whole_story(&error));
-            ExitCode::from(exit as u8)
+        Err(failure) => {
+            tell(&failure.story());
+            ExitCode::from(failure.exit as u8)
         }
     }
-}
-
-/// The error and its causes, each said once: our messages mostly name their cause themselves.
-fn whole_story(error: &anyhow::Error) -> String {
-    let mut story = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !story.contains(&cause) {
-            story = format!("{story}: {cause}");
-        }
-    }
-    story
 }
 
 /// Says `text` on stderr; where that fails nobody is listening.

@@ -70,11 +70,23 @@ impl Run {
 
 /// Runs the program under the deadline, without the caller's settings.
 pub(crate) fn handloom<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
+    handloom_with(args, &[])
+}
+
+/// The same with variables of its environment.
+pub(crate) fn handloom_with<S: AsRef<OsStr>>(
+    args: impl IntoIterator<Item = S>,
+    environment: &[(&str, &OsStr)],
+) -> Run {
     let mut command = assert_cmd::Command::new(env!("CARGO_BIN_EXE_handloom"));
     command.args(args).timeout(DEADLINE);
-    for name in ["HANDLOOM_MODELS", "HANDLOOM_LOG"] {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("HANDLOOM_") {
+            command.env_remove(name);
+        }
     }
+    command.env_remove("CREDENTIALS_DIRECTORY");
+    command.envs(environment.iter().copied());
     // A width for help; a terminal's own would win, but the child's streams are pipes.
     command.env("COLUMNS", "100");
     let output = command.output().unwrap();

@@ -1,0 +1,290 @@
+//! The keys: the one list that file, environment, flags, printing and reloading go by.
+
+use super::Config;
+use super::problems::Origin;
+use super::ranges::{self, Each, Given, Maybe, Rule};
+use super::values::Shown;
+use std::fmt::Write as _;
+
+/// A key of the config.
+#[derive(Debug)]
+pub struct Key {
+    /// `section.key`.
+    pub dotted: &'static str,
+    /// Its section.
+    pub section: &'static str,
+    /// Its name within the section.
+    pub name: &'static str,
+    /// Whether a running daemon takes a change.
+    pub is_live: bool,
+    /// Whether its value must not be seen.
+    pub is_secret: bool,
+    /// Sets it.
+    pub(super) put: fn(&mut Config, &Given) -> Result<(), String>,
+    /// Its TOML literal, secrets hidden; `None` when unset.
+    pub(super) show: fn(&Config) -> Option<String>,
+    /// Whether two configs agree on it.
+    pub(super) same: fn(&Config, &Config) -> bool,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.dotted == other.dotted
+    }
+}
+
+fn equal<T: PartialEq>(a: &T, b: &T) -> bool {
+    a == b
+}
+
+/// A row: `section.key`, whether a change needs a restart, the rule.
+macro_rules! key {
+    ($section:ident.$name:ident, $change:ident, $rule:expr) => {
+        Key {
+            dotted: concat!(stringify!($section), ".", stringify!($name)),
+            section: stringify!($section),
+            name: stringify!($name),
+            is_live: matches!(Change::$change, Change::Live),
+            is_secret: false,
+            put: |config, given| {
+                config.$section.$name = $rule.read(given)?;
+                Ok(())
+            },
+            show: |config| config.$section.$name.shown(),
+            same: |a, b| equal(&a.$section.$name, &b.$section.$name),
+        }
+    };
+}
+
+/// When a change takes effect.
+enum Change {
+    /// On reload.
+    Live,
+    /// With a new process: it decides numbers, or what is open.
+    Restart,
+}
+
+/// All keys, in the order of the example file.
+pub const KEYS: &[Key] = &[
+    key!(device.id, Restart, ranges::DeviceId),
+    key!(dataset.path, Restart, ranges::FilePath),
+    key!(dataset.json, Restart, Maybe(ranges::FilePath)),
+    key!(dataset.videos, Restart, Maybe(ranges::FilePath)),
+    key!(output.path, Restart, ranges::FilePath),
+    key!(output.batch_size, Restart, ranges::BATCH_SIZE),
+    key!(output.mirror, Live, Maybe(ranges::FilePath)),
+    key!(mqtt.url, Live, Maybe(ranges::Url)),
+    key!(mqtt.username, Live, Maybe(ranges::Text)),
+    Key {
+        is_secret: true,
+        ..key!(mqtt.password, Live, Maybe(ranges::Password))
+    },
+    key!(mqtt.password_file, Live, Maybe(ranges::FilePath)),
+    key!(mqtt.client_id, Live, ranges::Text),
+    key!(mqtt.ca_file, Live, Maybe(ranges::FilePath)),
+    key!(mqtt.cert_file, Live, Maybe(ranges::FilePath)),
+    key!(mqtt.key_file, Live, Maybe(ranges::FilePath)),
+    key!(mqtt.keep_alive_s, Live, ranges::KEEP_ALIVE_S),
+    key!(mqtt.reconnect_max_s, Live, ranges::RECONNECT_S),
+    key!(mqtt.commands, Live, Each(ranges::COMMAND)),
+    key!(mqtt.home_assistant, Live, ranges::Switch),
+    key!(mqtt.outbox_max_messages, Live, ranges::OUTBOX_MESSAGES),
+    key!(mqtt.outbox_max_age_h, Live, ranges::OUTBOX_AGE_H),
+    key!(plan.min_videos_per_gloss, Restart, ranges::COUNT),
+    key!(plan.max_glosses, Restart, Maybe(ranges::AT_LEAST_ONE)),
+    key!(plan.selected_glosses, Restart, Each(ranges::Text)),
+    key!(
+        plan.max_samples_per_gloss,
+        Restart,
+        Maybe(ranges::AT_LEAST_ONE)
+    ),
+    key!(sequence.profile, Restart, ranges::ProfileName),
+    key!(sequence.sequence_length, Restart, ranges::LENGTH),
+    key!(sequence.frame_stride, Restart, ranges::STRIDE),
+    key!(sequence.min_frames, Restart, ranges::COUNT),
+    key!(sequence.num_hands, Restart, ranges::HANDS),
+    key!(
+        sequence.min_hand_detection_confidence,
+        Restart,
+        ranges::PROBABILITY
+    ),
+    key!(
+        sequence.min_hand_presence_confidence,
+        Restart,
+        ranges::PROBABILITY
+    ),
+    key!(
+        sequence.min_tracking_confidence,
+        Restart,
+        ranges::PROBABILITY
+    ),
+    key!(sequence.tracking, Restart, ranges::Switch),
+    key!(models.path, Restart, Maybe(ranges::FilePath)),
+    key!(models.palm, Restart, Maybe(ranges::FilePath)),
+    key!(models.hand, Restart, Maybe(ranges::FilePath)),
+    key!(models.trust, Restart, ranges::Switch),
+    key!(run.workers, Live, Maybe(ranges::WORKERS)),
+    key!(run.decoder, Restart, ranges::DecoderName),
+    key!(run.clip_timeout_s, Restart, ranges::TIMEOUT_S),
+    key!(limits.temperature_max_c, Live, ranges::TEMPERATURE_C),
+    key!(limits.temperature_resume_c, Live, ranges::TEMPERATURE_C),
+    key!(limits.memory_min_mib, Live, ranges::MIB),
+    key!(limits.memory_resume_mib, Live, ranges::MIB),
+    key!(limits.disk_reserve_mib, Live, ranges::MIB),
+    key!(limits.disk_resume_mib, Live, ranges::MIB),
+    key!(limits.interval_s, Live, ranges::INTERVAL_S),
+    key!(log.level, Live, ranges::LEVEL),
+];
+
+/// The environment's variables, each with its key.
+pub(super) fn variables() -> impl Iterator<Item = (String, &'static Key)> {
+    let short = [
+        ("HANDLOOM_LOG", "log.level"),
+        ("HANDLOOM_MODELS", "models.path"),
+    ];
+    let short = short
+        .into_iter()
+        .filter_map(|(name, dotted)| Some((name.to_owned(), find(dotted)?)));
+    KEYS.iter().map(|key| (key.variable(), key)).chain(short)
+}
+
+impl Key {
+    /// The environment's variable for it.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("HANDLOOM_{}_{}", self.section, self.name).to_ascii_uppercase()
+    }
+}
+
+/// The key `section.key`.
+pub(super) fn find(dotted: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.dotted == dotted)
+}
+
+/// The sections, in order.
+pub(super) fn sections() -> Vec<&'static str> {
+    let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
+    sections.dedup();
+    sections
+}
+
+/// Of `names`, the one that `wrong` was probably meant to be.
+pub(super) fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let wrong: Vec<char> = wrong.chars().take(64).collect();
+    let (distance, name) = names
+        .map(|name| (distance(&wrong, name), name))
+        .min_by_key(|(distance, _)| *distance)?;
+    (distance <= 2.max(wrong.len() / 4)).then_some(name)
+}
+
+/// Characters to insert, remove, replace or swap with their neighbour to make `right` of `wrong`.
+fn distance(wrong: &[char], right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut rows: Vec<Vec<usize>> = vec![(0..=right.len()).collect()];
+    for (i, a) in wrong.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in right.iter().enumerate() {
+            let replace = rows[i][j] + usize::from(a != b);
+            let mut best = replace.min(rows[i][j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == right[j - 1] && wrong[i - 1] == *b {
+                best = best.min(rows[i - 1][j - 1] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[wrong.len()][right.len()]
+}
+
+/// What differs between two configs, by `section.key`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Can be swapped in a running daemon.
+    pub live: Vec<&'static str>,
+    /// Need a restart.
+    pub restart: Vec<&'static str>,
+}
+
+impl Config {
+    /// What a reload to `new` would change.
+    #[must_use]
+    pub fn changes(&self, new: &Self) -> Changes {
+        let mut changes = Changes::default();
+        for key in KEYS.iter().filter(|key| !(key.same)(self, new)) {
+            if key.is_live {
+                changes.live.push(key.dotted);
+            } else {
+                changes.restart.push(key.dotted);
+            }
+        }
+        changes
+    }
+
+    /// All settings as a config file, secrets hidden.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        self.to_toml_with(&[])
+    }
+
+    /// The same, with the place of what was not a default.
+    pub(super) fn to_toml_with(&self, origins: &[(&'static str, Origin)]) -> String {
+        let mut text = String::new();
+        for section in sections() {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            // Writing to a String cannot fail.
+            writeln!(text, "{gap}[{section}]").ok();
+            for key in KEYS.iter().filter(|key| key.section == section) {
+                match (key.show)(self) {
+                    Some(value) => write!(text, "{} = {value}", key.name).ok(),
+                    None => write!(text, "# {} is not set", key.name).ok(),
+                };
+                if let Some((_, origin)) = origins.iter().find(|(k, _)| *k == key.dotted) {
+                    write!(text, "  # {}", origin.to_string().escape_debug()).ok();
+                }
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_stand_together() {
+        let mut sections = sections();
+        let count = sections.len();
+        sections.sort_unstable();
+        sections.dedup();
+        assert_eq!(sections.len(), count);
+        assert_eq!(count, 10);
+    }
+
+    #[test]
+    fn misspelt_names_are_recognised() {
+        let check = |wrong: &str, expected: Option<&str>| {
+            let names = ["workers", "decoder", "clip_timeout_s"];
+            assert_eq!(nearest(wrong, names.into_iter()), expected, "{wrong}");
+        };
+        check("worker", Some("workers"));
+        check("wrokers", Some("workers"));
+        check("clip_timeout", Some("clip_timeout_s"));
+        check("temperature", None);
+        check("", None);
+    }
+
+    #[test]
+    fn changes_say_what_a_running_daemon_takes() {
+        let old = Config::default();
+        let mut new = old.clone();
+        assert_eq!(old.changes(&new), Changes::default());
+        new.limits.interval_s = 9.0;
+        new.mqtt.password = Some(super::super::Secret::new("new".to_owned()));
+        new.sequence.num_hands = 1;
+        let changes = old.changes(&new);
+        assert_eq!(changes.live, ["mqtt.password", "limits.interval_s"]);
+        assert_eq!(changes.restart, ["sequence.num_hands"]);
+    }
+}

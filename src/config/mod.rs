@@ -1,0 +1,347 @@
+//! What the daemon is told: a TOML file, over it the environment (`HANDLOOM_*`), over that the flags (`--set`).
+//!
+//! [`KEYS`] alone knows the keys, [`ranges`] what each may be; [`load`] reads the layers into a [`Config`], completes
+//! it and holds the settings against each other. Nothing is taken on trust: an unknown key or an impossible value is a
+//! [`ConfigError`] that names the place, the value and what is allowed. Paths of data are relative to the working
+//! folder; those of secrets (`password_file` and the TLS files) to `$CREDENTIALS_DIRECTORY`, then to the folder of
+//! the config file.
+
+mod checks;
+mod keys;
+mod layers;
+mod problems;
+pub mod ranges;
+mod sources;
+mod values;
+
+pub use keys::{Changes, KEYS, Key};
+pub use layers::{Loaded, load};
+pub use problems::{ConfigError, Origin, Place, Problem, Setting};
+pub use sources::{DEFAULT_FILE, Sources};
+pub use values::{BrokerUrl, Secret};
+
+use crate::cli::Profile;
+use crate::hand;
+use crate::inference::Selection;
+use crate::sequence::Shape;
+use crate::source::decoder::Choice;
+use crate::source::video::VideoOptions;
+use crate::wlasl::plan::Knobs;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// All settings, each possible by itself and with the others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Who this is.
+    pub device: Device,
+    /// What is read.
+    pub dataset: DatasetConfig,
+    /// Which clips.
+    pub plan: PlanConfig,
+    /// Which numbers.
+    pub sequence: SequenceConfig,
+    /// Which models.
+    pub models: ModelsConfig,
+    /// What is written.
+    pub output: OutputConfig,
+    /// How the job runs.
+    pub run: RunConfig,
+    /// Whom it reports to.
+    pub mqtt: Mqtt,
+    /// When the machine is spared.
+    pub limits: Limits,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// `[device]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Names the device in topics.
+    pub id: String,
+}
+
+/// `[dataset]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatasetConfig {
+    /// Folder or zip archive.
+    pub path: PathBuf,
+    /// The metadata file, if elsewhere.
+    pub json: Option<PathBuf>,
+    /// The folder of clips, if elsewhere.
+    pub videos: Option<PathBuf>,
+}
+
+/// `[plan]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanConfig {
+    /// Glosses with fewer clips are left out.
+    pub min_videos_per_gloss: usize,
+    /// The glosses with the most instances, so many.
+    pub max_glosses: Option<usize>,
+    /// These glosses; all when empty.
+    pub selected_glosses: Vec<String>,
+    /// Accepted clips of a gloss.
+    pub max_samples_per_gloss: Option<usize>,
+}
+
+/// `[sequence]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct SequenceConfig {
+    /// Reproduce or mend.
+    pub profile: Profile,
+    /// Frames in a sequence.
+    pub sequence_length: usize,
+    /// Look at every Nth frame.
+    pub frame_stride: NonZeroU64,
+    /// Clips with a hand in fewer frames are left out.
+    pub min_frames: usize,
+    /// Hands in a frame.
+    pub num_hands: usize,
+    /// MediaPipe's threshold for palms.
+    pub min_hand_detection_confidence: f32,
+    /// MediaPipe's threshold for hands.
+    pub min_hand_presence_confidence: f32,
+    /// MediaPipe's overlap of a palm with a hand that is followed.
+    pub min_tracking_confidence: f32,
+    /// Follow hands from frame to frame.
+    pub tracking: bool,
+}
+
+/// `[models]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelsConfig {
+    /// Folder with both models, or a bundle.
+    pub path: Option<PathBuf>,
+    /// The palm model alone.
+    pub palm: Option<PathBuf>,
+    /// The hand model alone.
+    pub hand: Option<PathBuf>,
+    /// Take files whose hash is not pinned.
+    pub trust: bool,
+}
+
+/// `[output]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputConfig {
+    /// Folder of the results.
+    pub path: PathBuf,
+    /// Planned clips in a batch file.
+    pub batch_size: usize,
+    /// Folder that gets a copy of every sealed file.
+    pub mirror: Option<PathBuf>,
+}
+
+/// `[run]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunConfig {
+    /// Clips at a time; as many as cores when unset.
+    pub workers: Option<usize>,
+    /// Who decodes.
+    pub decoder: Choice,
+    /// Seconds to wait for the decoder in one clip.
+    pub clip_timeout_s: f64,
+}
+
+/// `[mqtt]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mqtt {
+    /// The broker; without one the daemon works the same.
+    pub url: Option<BrokerUrl>,
+    /// User name, when the URL has none.
+    pub username: Option<String>,
+    /// Password from the file, `password_file` or the service's credentials, when the URL has none.
+    pub password: Option<Secret>,
+    /// Where the password was read, as found.
+    pub password_file: Option<PathBuf>,
+    /// Names the session at the broker.
+    pub client_id: String,
+    /// Certificates to trust, PEM, as found.
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate, PEM, as found.
+    pub cert_file: Option<PathBuf>,
+    /// Its key, PEM, as found.
+    pub key_file: Option<PathBuf>,
+    /// Seconds between two signs of life.
+    pub keep_alive_s: u64,
+    /// Longest pause between two attempts to connect, seconds.
+    pub reconnect_max_s: u64,
+    /// Commands that are obeyed.
+    pub commands: Vec<String>,
+    /// Announce the device to Home Assistant.
+    pub home_assistant: bool,
+    /// Messages that may wait for the broker.
+    pub outbox_max_messages: u64,
+    /// Hours that one may wait.
+    pub outbox_max_age_h: u64,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Fewer workers from here on, °C.
+    pub temperature_max_c: f64,
+    /// More again from here down, °C.
+    pub temperature_resume_c: f64,
+    /// Fewer workers below, MiB.
+    pub memory_min_mib: u64,
+    /// More again above, MiB.
+    pub memory_resume_mib: u64,
+    /// Pause below, MiB free on the file system of the output.
+    pub disk_reserve_mib: u64,
+    /// Go on above, MiB.
+    pub disk_resume_mib: u64,
+    /// Seconds between two looks.
+    pub interval_s: f64,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// `error` to `trace`.
+    pub level: String,
+}
+
+impl Default for Config {
+    /// The defaults of all keys. What the user must say, and what follows from other keys or the machine, is empty.
+    fn default() -> Self {
+        let plan = Knobs::default();
+        let hands = hand::Options::default();
+        let commands = ["pause", "resume", "cancel", "rescan", "retry-failed"];
+        Self {
+            device: Device { id: String::new() },
+            dataset: DatasetConfig {
+                path: PathBuf::new(),
+                json: None,
+                videos: None,
+            },
+            plan: PlanConfig {
+                min_videos_per_gloss: plan.min_videos_per_gloss,
+                max_glosses: plan.max_glosses,
+                selected_glosses: plan.selected_glosses,
+                max_samples_per_gloss: plan.max_samples_per_gloss,
+            },
+            sequence: SequenceConfig {
+                profile: Profile::Notebook,
+                sequence_length: 32,
+                frame_stride: NonZeroU64::MIN.saturating_add(1),
+                min_frames: 8,
+                num_hands: hands.num_hands,
+                min_hand_detection_confidence: hands.detection_min,
+                min_hand_presence_confidence: hands.presence_min,
+                min_tracking_confidence: hands.tracking_iou,
+                tracking: false,
+            },
+            models: ModelsConfig {
+                path: None,
+                palm: None,
+                hand: None,
+                trust: false,
+            },
+            output: OutputConfig {
+                path: PathBuf::new(),
+                batch_size: 256,
+                mirror: None,
+            },
+            run: RunConfig {
+                workers: None,
+                decoder: Choice::Software,
+                clip_timeout_s: 60.0,
+            },
+            mqtt: Mqtt {
+                url: None,
+                username: None,
+                password: None,
+                password_file: None,
+                client_id: String::new(),
+                ca_file: None,
+                cert_file: None,
+                key_file: None,
+                keep_alive_s: 30,
+                reconnect_max_s: 60,
+                // A snapshot shows people: only on the user's word.
+                commands: commands.map(str::to_owned).to_vec(),
+                home_assistant: false,
+                outbox_max_messages: 10_000,
+                outbox_max_age_h: 168,
+            },
+            limits: Limits {
+                temperature_max_c: 80.0,
+                temperature_resume_c: 72.0,
+                memory_min_mib: 200,
+                memory_resume_mib: 300,
+                disk_reserve_mib: 256,
+                disk_resume_mib: 384,
+                interval_s: 5.0,
+            },
+            log: Log {
+                level: "info".to_owned(),
+            },
+        }
+    }
+}
+
+impl Config {
+    /// For the planner.
+    #[must_use]
+    pub fn knobs(&self) -> Knobs {
+        let trimmed = |gloss: &String| gloss.trim().to_owned();
+        Knobs {
+            min_videos_per_gloss: self.plan.min_videos_per_gloss,
+            max_glosses: self.plan.max_glosses,
+            selected_glosses: self.plan.selected_glosses.iter().map(trimmed).collect(),
+            max_samples_per_gloss: self.plan.max_samples_per_gloss,
+        }
+    }
+
+    /// For the sequences.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        Shape {
+            length: self.sequence.sequence_length,
+            stride: self.sequence.frame_stride,
+            tracking: self.sequence.tracking,
+        }
+    }
+
+    /// For the detector.
+    #[must_use]
+    pub fn detector(&self) -> hand::Options {
+        hand::Options {
+            num_hands: self.sequence.num_hands,
+            detection_min: self.sequence.min_hand_detection_confidence,
+            presence_min: self.sequence.min_hand_presence_confidence,
+            tracking_iou: self.sequence.min_tracking_confidence,
+        }
+    }
+
+    /// For the loader of the models.
+    #[must_use]
+    pub fn models(&self) -> Selection {
+        Selection {
+            models: self.models.path.clone(),
+            palm: self.models.palm.clone(),
+            hand: self.models.hand.clone(),
+            trust: self.models.trust,
+        }
+    }
+
+    /// For opening clips.
+    #[must_use]
+    pub fn video_options(&self) -> VideoOptions {
+        VideoOptions {
+            decoder: self.run.decoder.clone(),
+            timeout: Duration::from_secs_f64(self.run.clip_timeout_s),
+        }
+    }
+
+    /// Clips at a time.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.run
+            .workers
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+    }
+}

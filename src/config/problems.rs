@@ -1,0 +1,297 @@
+//! What can be wrong with a config, in words that name the place, the value and the way out.
+
+use super::values::HIDDEN;
+use std::fmt::{Display, Formatter};
+use std::path::PathBuf;
+
+/// Characters of a value or line that a message shows.
+const SHOWN_MAX: usize = 120;
+
+/// All that is wrong with a config; at least one problem.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// In the order of layers and lines.
+    pub problems: Vec<Problem>,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Display for ConfigError {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        for (n, problem) in self.problems.iter().enumerate() {
+            let gap = if n == 0 { "" } else { "\n" };
+            write!(f, "{gap}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Problem> for ConfigError {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problems: vec![problem],
+        }
+    }
+}
+
+/// A place in the config file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// From 1.
+    pub line: usize,
+    /// Characters, from 1.
+    pub column: usize,
+    /// The line as it stands, secrets hidden.
+    pub text: String,
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}", self.path.display(), self.line, self.column)
+    }
+}
+
+impl Place {
+    /// The place of byte `at` of `source`.
+    pub(super) fn of(path: PathBuf, source: &str, at: usize) -> Self {
+        let before = source.get(..at).unwrap_or(source);
+        let start = before.rfind('\n').map_or(0, |n| n + 1);
+        let line = source[start..].lines().next().unwrap_or_default();
+        // A value over several lines belongs to the key above.
+        let head = source[..start + line.len()]
+            .lines()
+            .rev()
+            .find(|l| l.contains('='))
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let is_secret = head.contains("pass") || (head.contains("url") && head.contains('@'));
+        Self {
+            path,
+            line: before.matches('\n').count() + 1,
+            column: before[start..].chars().count() + 1,
+            text: if is_secret {
+                without_value(line, HIDDEN)
+            } else {
+                clipped(line)
+            },
+        }
+    }
+
+    /// For lines whose value may be anything, a misspelt secret included.
+    pub(super) fn without_value(mut self) -> Self {
+        if !self.text.trim_start().starts_with('[') {
+            self.text = without_value(&self.text, "…");
+        }
+        self
+    }
+
+    fn excerpt(&self) -> String {
+        let (line, text) = (self.line, &self.text);
+        format!("\n  {line:>4} | {text}")
+    }
+}
+
+/// `line` up to its equals sign, then `instead`.
+fn without_value(line: &str, instead: &str) -> String {
+    match line.split_once('=') {
+        Some((key, _)) => clipped(&format!("{key}= {instead}")),
+        None => instead.to_owned(),
+    }
+}
+
+/// `text` on one line of bearable length, without what a terminal would obey.
+pub(super) fn clipped(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let mut short: String = text.chars().take(SHOWN_MAX).map(clean).collect();
+    if text.chars().nth(SHOWN_MAX).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// Where a setting comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The config file.
+    File(Place),
+    /// A variable of the environment.
+    Environment(String),
+    /// `--set` with this key.
+    Flag(String),
+    /// A file that systemd hands over.
+    Credential(PathBuf),
+}
+
+impl Display for Origin {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(place) => place.fmt(f),
+            Self::Environment(name) => f.write_str(name),
+            Self::Flag(key) => write!(f, "--set {key}"),
+            Self::Credential(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Origin {
+    fn excerpt(&self) -> String {
+        match self {
+            Self::File(place) => place.excerpt(),
+            _ => String::new(),
+        }
+    }
+}
+
+/// A setting as one side of a contradiction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// `section.key`.
+    pub key: &'static str,
+    /// Its TOML literal, secrets hidden; `None` when unset.
+    pub value: Option<String>,
+    /// `None` for a default.
+    pub origin: Option<Origin>,
+}
+
+impl Display for Setting {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{} = {}", self.key, clipped(value))?,
+            None => write!(f, "{}, unset", self.key)?,
+        }
+        match &self.origin {
+            Some(origin) => write!(f, " ({origin})"),
+            None if self.value.is_some() => f.write_str(" (the default)"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The file cannot be had.
+    #[error(
+        "cannot read the config file {path}: {reason}; name another with --config or HANDLOOM_CONFIG"
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The file is no TOML.
+    #[error("{place}: {reason}{}", place.excerpt())]
+    Syntax {
+        /// Where.
+        place: Place,
+        /// What the parser says.
+        reason: String,
+    },
+    /// No such section, key or variable.
+    #[error("{origin}: {name} is not known; {advice}{}", origin.excerpt())]
+    Unknown {
+        /// Where.
+        origin: Origin,
+        /// As written.
+        name: String,
+        /// What may have been meant.
+        advice: String,
+    },
+    /// A value that cannot be.
+    #[error("{origin}: {key} = {value}: {allowed}{}", origin.excerpt())]
+    Value {
+        /// Where.
+        origin: Origin,
+        /// `section.key`.
+        key: &'static str,
+        /// As written, secrets hidden.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A variable is no UTF-8.
+    #[error("{origin}: {value}: the value is not UTF-8; write it with plain characters")]
+    NotText {
+        /// Where.
+        origin: Origin,
+        /// As far as it can be shown.
+        value: String,
+    },
+    /// A flag is no assignment.
+    #[error("--set {text}: section.key=value is wanted, as in --set run.workers=2")]
+    Flag {
+        /// As written.
+        text: String,
+    },
+    /// Two variables for one key.
+    #[error("{first} and {second} both set {key}; unset one of them")]
+    Twice {
+        /// One variable.
+        first: String,
+        /// The other.
+        second: String,
+        /// `section.key`.
+        key: &'static str,
+    },
+    /// The user must say it.
+    #[error("{file}: {key} is not set: {why}; write it there, or set {variable} or --set {key}=…")]
+    Missing {
+        /// The file, or the one that would be read.
+        file: String,
+        /// `section.key`.
+        key: &'static str,
+        /// What it is needed for.
+        why: &'static str,
+        /// Its variable.
+        variable: String,
+    },
+    /// Two settings that cannot both be.
+    #[error("{first} and {second}: {why}")]
+    Contradiction {
+        /// One setting.
+        first: Box<Setting>,
+        /// The other.
+        second: Box<Setting>,
+        /// What is wrong and the way out.
+        why: &'static str,
+    },
+    /// A file with a password cannot be used.
+    #[error(
+        "{origin}: mqtt.password_file = {path}: {reason}; write one line with the password into it, readable by the service's user"
+    )]
+    PasswordFile {
+        /// Where it is named.
+        origin: Origin,
+        /// The file, as found.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_count_from_one_and_hide_secrets() {
+        let check = |source: &str, needle: &str, line: usize, column: usize, text: &str| {
+            let place = Place::of("f".into(), source, source.find(needle).unwrap());
+            let found = (place.line, place.column, place.text.as_str());
+            assert_eq!(found, (line, column, text), "{source:?}");
+        };
+        check("a = 1\nb = 22\n", "22", 2, 5, "b = 22");
+        check("ä = \"ö\" x\n", "x", 1, 9, "ä = \"ö\" x");
+        check("password = \"geheim\n", "\"", 1, 12, "password = ***");
+        check("passwrd = \"\"\"a\ngeheim\"\"\"\n", "geheim", 2, 1, "***");
+        check("url = \"mqtt://u:geheim@h\"", "\"", 1, 7, "url = ***");
+        check("\u{1b}[31m = 1", "=", 1, 7, " [31m = 1");
+        let end = Place::of("f".into(), "a = 1\n", 6);
+        assert_eq!((end.line, end.column, end.text.as_str()), (2, 1, ""));
+        let outside = Place::of("f".into(), "ä", 1);
+        assert_eq!(outside.line, 1);
+    }
+}
