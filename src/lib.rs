@@ -15,7 +15,7 @@
 //! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
 //! [`sequence`], [`wlasl`], [`render`], [`governor`]. Shell, each wrapping one library or device: [`inference`]
 //! (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`machine`]
-//! (sensors, disk, clock), [`report`] (the terminal). No shell room imports another;
+//! (sensors, disk, clock), [`service`] (systemd, signals), [`report`] (the terminal). No shell room imports another;
 //! only [`commands`] knows everyone.
 //!
 //! # What holds, each with a test
@@ -53,6 +53,7 @@ pub mod pipeline;
 pub mod render;
 pub mod report;
 pub mod sequence;
+pub mod service;
 pub mod source;
 pub mod store;
 pub mod telemetry;

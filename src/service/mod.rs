@@ -1,0 +1,45 @@
+//! What a service owes the system that runs it: word of its state, a sign of life, an ear for signals.
+
+pub mod journal;
+pub mod notify;
+pub mod pulse;
+pub mod signals;
+pub mod watchdog;
+
+pub use pulse::{Pulse, Stage};
+pub use signals::{Signal, Signals};
+pub use watchdog::Watchdog;
+
+/// Runs a test in a process of its own, for what belongs to a whole process: its environment, its signals.
+#[cfg(test)]
+mod child {
+    use std::process::{Child, Command, Stdio};
+
+    /// Set in the process of its own.
+    const MARK: &str = "HANDLOOM_TEST_CHILD";
+
+    /// Ends the process with the test.
+    pub(super) struct Guard(pub(super) Child);
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            // It may have ended by itself.
+            self.0.kill().ok();
+            self.0.wait().ok();
+        }
+    }
+
+    /// Whether this is that process.
+    pub(super) fn is_here() -> bool {
+        std::env::var_os(MARK).is_some()
+    }
+
+    /// The test of this name, its output in pipes.
+    pub(super) fn command(test: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+        command.env(MARK, "1").stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}

@@ -1,0 +1,161 @@
+//! Signals as calls: SIGTERM and SIGINT stop, SIGHUP reloads.
+
+use std::io;
+use std::thread::{Builder, JoinHandle};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM or SIGINT for the first time: stop, with what is in hand finished or put aside.
+    Stop,
+    /// SIGTERM or SIGINT again: stop at once.
+    StopNow,
+    /// SIGHUP: read the config again.
+    Reload,
+}
+
+/// Listens until dropped; after that the signals do nothing, as they do while it listens.
+pub struct Signals {
+    thread: Option<JoinHandle<()>>,
+    /// Ends the thread by being dropped.
+    end: Option<oneshot::Sender<()>>,
+}
+
+impl Signals {
+    /// Calls `on` for every signal, in a thread of its own, outside of its tokio runtime, so `on` may block. From the
+    /// return on no signal of these ends the process by itself. Works with and without a runtime around it.
+    ///
+    /// # Errors
+    /// When the system gives no thread or no place for a handler.
+    pub fn listen(mut on: impl FnMut(Signal) + Send + 'static) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()?;
+        let context = runtime.enter();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        drop(context);
+        let (end, mut ended) = oneshot::channel();
+        let thread = Builder::new().name("signals".to_owned());
+        let thread = thread.spawn(move || {
+            let mut is_stopping = false;
+            loop {
+                let is_stop = runtime.block_on(async {
+                    tokio::select! {
+                        _ = terminate.recv() => Some(true),
+                        _ = interrupt.recv() => Some(true),
+                        _ = hang_up.recv() => Some(false),
+                        _ = &mut ended => None,
+                    }
+                });
+                // Outside of the runtime, where calls that block are allowed.
+                match (is_stop, is_stopping) {
+                    (Some(true), false) => on(Signal::Stop),
+                    (Some(true), true) => on(Signal::StopNow),
+                    (Some(false), _) => on(Signal::Reload),
+                    (None, _) => break,
+                }
+                is_stopping |= is_stop == Some(true);
+            }
+        })?;
+        Ok(Self {
+            thread: Some(thread),
+            end: Some(end),
+        })
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if self.thread.take().is_some_and(|t| t.join().is_err()) {
+            tracing::error!("the thread for signals has panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::child;
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::process::Command;
+    use std::sync::mpsc::{Receiver, sync_channel};
+    use std::time::Duration;
+
+    const WAIT: Duration = Duration::from_mins(1);
+
+    fn listen() -> (Signals, Receiver<Signal>) {
+        // As the daemon may do it: a call that tokio allows outside of a runtime only.
+        let (heard, mut signals) = tokio::sync::mpsc::channel(1);
+        let on = move |signal| heard.blocking_send(signal).unwrap();
+        let (told, tell) = sync_channel(8);
+        let guard = Signals::listen(on).unwrap();
+        std::thread::spawn(move || {
+            while let Some(signal) = signals.blocking_recv() {
+                told.send(signal).unwrap();
+            }
+        });
+        (guard, tell)
+    }
+
+    /// Tells each signal on stdout until the third stop.
+    fn tell() {
+        let (guard, signals) = listen();
+        println!("\n> listening");
+        let mut stops = 0;
+        while stops < 3 {
+            let signal = signals.recv_timeout(WAIT).unwrap();
+            stops += usize::from(signal != Signal::Reload);
+            println!("> {signal:?}");
+        }
+        drop(guard);
+    }
+
+    fn check(test: &str, steps: &[(&str, &str)]) {
+        let mut process = child::Guard(child::command(test).spawn().unwrap());
+        let output = BufReader::new(process.0.stdout.take().unwrap());
+        let told = output.lines().map(Result::unwrap);
+        let mut told = told.filter_map(|line| line.strip_prefix("> ").map(str::to_owned));
+        assert_eq!(told.next().as_deref(), Some("listening"));
+        let id = process.0.id().to_string();
+        for (signal, expected) in steps {
+            let kill = Command::new("kill").args([signal, id.as_str()]).status();
+            assert!(kill.unwrap().success());
+            assert_eq!(told.next().as_deref(), Some(*expected), "{signal}");
+        }
+        assert!(process.0.wait().unwrap().success());
+    }
+
+    #[test]
+    fn signals_become_calls() {
+        if child::is_here() {
+            return tell();
+        }
+        check(
+            "service::signals::tests::signals_become_calls",
+            &[
+                ("-HUP", "Reload"),
+                ("-TERM", "Stop"),
+                ("-HUP", "Reload"),
+                ("-INT", "StopNow"),
+                ("-TERM", "StopNow"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_runtime_around_it_does_not_matter() {
+        if child::is_here() {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            return runtime.unwrap().block_on(async { tell() });
+        }
+        check(
+            "service::signals::tests::a_runtime_around_it_does_not_matter",
+            &[("-INT", "Stop"), ("-TERM", "StopNow"), ("-INT", "StopNow")],
+        );
+    }
+}

@@ -1,0 +1,152 @@
+//! Pings the service manager while all is well, and stops when it is not, so that it restarts a service that is stuck.
+
+use std::io;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+/// The watchdog's thread; ends when dropped.
+pub struct Watchdog {
+    thread: Option<JoinHandle<()>>,
+    /// Ends the thread by being dropped.
+    end: Option<SyncSender<()>>,
+}
+
+impl Watchdog {
+    /// Asks `healthy` at once and then each `interval`, and calls `ping` when all is well. The first reason against it
+    /// is logged; a recovery too. Neither closure may wait long.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(
+        interval: Duration,
+        mut healthy: impl FnMut() -> Result<(), String> + Send + 'static,
+        mut ping: impl FnMut() + Send + 'static,
+    ) -> io::Result<Self> {
+        let (end, ended) = sync_channel::<()>(0);
+        let thread = Builder::new().name("watchdog".to_owned()).spawn(move || {
+            let mut watch = Watch::default();
+            loop {
+                match watch.judge(healthy()) {
+                    Verdict::Well => ping(),
+                    Verdict::Recovered => {
+                        tracing::info!("all stages make progress again");
+                        ping();
+                    }
+                    Verdict::Fell(reason) => tracing::error!(
+                        reason,
+                        "no progress: the service manager will restart this service"
+                    ),
+                    Verdict::Unwell => {}
+                }
+                if ended.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+                    break;
+                }
+            }
+        })?;
+        Ok(Self {
+            thread: Some(thread),
+            end: Some(end),
+        })
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if self.thread.take().is_some_and(|t| t.join().is_err()) {
+            tracing::error!("the watchdog's thread has panicked");
+        }
+    }
+}
+
+/// Whether it was well the last time.
+#[derive(Default)]
+struct Watch {
+    is_down: bool,
+}
+
+#[derive(Debug, PartialEq)]
+enum Verdict {
+    Well,
+    Recovered,
+    Fell(String),
+    Unwell,
+}
+
+impl Watch {
+    fn judge(&mut self, health: Result<(), String>) -> Verdict {
+        let was_down = std::mem::replace(&mut self.is_down, health.is_err());
+        match (health, was_down) {
+            (Ok(()), false) => Verdict::Well,
+            (Ok(()), true) => Verdict::Recovered,
+            (Err(reason), false) => Verdict::Fell(reason),
+            (Err(_), true) => Verdict::Unwell,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_turn_is_told_once() {
+        let mut watch = Watch::default();
+        let steps = [
+            (Ok(()), Verdict::Well),
+            (Err("a"), Verdict::Fell("a".to_owned())),
+            (Err("a"), Verdict::Unwell),
+            (Err("b"), Verdict::Unwell),
+            (Ok(()), Verdict::Recovered),
+            (Ok(()), Verdict::Well),
+            (Err("c"), Verdict::Fell("c".to_owned())),
+        ];
+        for (health, expected) in steps {
+            assert_eq!(watch.judge(health.map_err(str::to_owned)), expected);
+        }
+    }
+
+    #[test]
+    fn it_pings_while_all_is_well_and_ends_with_its_guard() {
+        let script = [true, true, false, false, true, false];
+        let (happened, happenings) = sync_channel(64);
+        let pinged = happened.clone();
+        let mut asked = 0;
+        let watchdog = Watchdog::start(
+            Duration::from_millis(1),
+            move || {
+                let is_well = script.get(asked).copied().unwrap_or(false);
+                asked += 1;
+                // Never waits: the end must not hang on a test that has seen enough.
+                happened
+                    .try_send(if is_well { "well" } else { "stuck" })
+                    .ok();
+                if is_well {
+                    Ok(())
+                } else {
+                    Err("stuck".to_owned())
+                }
+            },
+            move || {
+                pinged.try_send("ping").ok();
+            },
+        )
+        .unwrap();
+        let next = || happenings.recv_timeout(Duration::from_mins(1)).unwrap();
+        let seen: Vec<&str> = (0..9).map(|_| next()).collect();
+        let expected = [
+            "well", "ping", "well", "ping", "stuck", "stuck", "well", "ping", "stuck",
+        ];
+        assert_eq!(seen, expected);
+        drop(watchdog);
+        // The thread is gone, and its closures with it: what it still said comes to an end.
+        assert!(happenings.iter().all(|what| what == "stuck"));
+    }
+
+    #[test]
+    fn a_long_interval_does_not_hold_up_the_end() {
+        let watchdog = Watchdog::start(Duration::MAX, || Ok(()), || ()).unwrap();
+        drop(watchdog);
+    }
+}
