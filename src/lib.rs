@@ -14,9 +14,9 @@
 //!
 //! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
 //! [`sequence`], [`wlasl`], [`render`], [`governor`]. Shell, each wrapping one library or device: [`inference`]
-//! (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`machine`]
-//! (sensors, disk, clock), [`service`] (systemd, signals), [`report`] (the terminal). No shell room imports another;
-//! only [`commands`] knows everyone.
+//! (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, the output folder and its mirror), [`pipeline`] (threads),
+//! [`machine`] (sensors, disk, clock), [`service`] (systemd, signals), [`report`] (the terminal). No shell room imports
+//! another; only [`commands`] knows everyone.
 //!
 //! # What holds, each with a test
 //!

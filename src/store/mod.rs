@@ -3,6 +3,7 @@
 pub mod batches;
 pub mod durable;
 pub mod folder;
+pub mod mirror;
 pub mod npz;
 
 pub use durable::StoreError;
