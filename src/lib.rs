@@ -14,7 +14,7 @@
 //!
 //! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
 //! [`sequence`], [`wlasl`], [`render`], [`governor`], [`telemetry`], [`digest`]. Shell, each wrapping one library or
-//! device: [`inference`] (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, SQLite, the output folder),
+//! device: [`inference`] (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, SQLite, output folder and mirror),
 //! [`pipeline`] (threads), [`machine`] (sensors, disk, clock), [`service`] (systemd, signals), [`mqtt`] (the broker),
 //! [`report`] (the terminal). No shell room imports another; only [`commands`] and what it is spoken to by ([`cli`],
 //! [`config`]) know everyone.

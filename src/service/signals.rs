@@ -24,8 +24,8 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Calls `on` for every signal, in a thread of its own; that thread does nothing else, so `on` may block. From the return on no signal of these ends the process by itself. Works with and without a tokio runtime
-    /// around it.
+    /// Calls `on` for every signal, in a thread of its own, outside of its tokio runtime, so `on` may block. From the
+    /// return on no signal of these ends the process by itself. Works with and without a runtime around it.
     ///
     /// # Errors
     /// When the system gives no thread or no place for a handler.

@@ -127,15 +127,28 @@ pub fn write_file(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = path.with_file_name(format!(".{name}.part"));
+    write_checked(path, fill, |_| Ok(())).map_err(StoreError::write(path))
+}
+
+/// As [`write_file`]; `check` sees the synced file before it takes its place.
+///
+/// # Errors
+/// Those of the closures, and the system's; the partial file is then removed.
+pub(super) fn write_checked<E: From<io::Error>>(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+    check: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let partial = partial_path(path);
     let written = (|| {
         let mut out = BufWriter::new(File::create(&partial)?);
         fill(&mut out)?;
         out.flush()?;
         out.get_ref().sync_all()?;
+        drop(out);
+        check(&partial)?;
         fs::rename(&partial, path)?;
-        sync_folder(path)
+        Ok(sync_folder(path)?)
     })();
     if written.is_err()
         && let Err(error) = fs::remove_file(&partial)
@@ -143,7 +156,13 @@ pub fn write_file(
     {
         tracing::warn!(file = %partial.display(), %error, "cannot remove a partial file");
     }
-    written.map_err(StoreError::write(path))
+    written
+}
+
+/// Where a file is written before it takes its place.
+pub(super) fn partial_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.part"))
 }
 
 /// SHA-256 of the file at `path`, lower-case hex.
@@ -191,7 +210,11 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
         .parent()
         .filter(|p| !p.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    match File::open(folder)?.sync_all() {
+        // A file system without such a call for folders, as some network ones are.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
 }
 
 #[cfg(test)]

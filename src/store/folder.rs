@@ -245,7 +245,7 @@ fn difference(old: &Value, new: &Value) -> String {
 }
 
 /// Whether a file of this name in the batch folder is a batch of ours, or a partial one.
-fn is_batch_name(name: &str) -> bool {
+pub(super) fn is_batch_name(name: &str) -> bool {
     let partial = name.strip_prefix('.').and_then(|n| n.strip_suffix(".part"));
     let number = partial.unwrap_or(name).strip_suffix(".npz");
     number.is_some_and(|n| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit()))

@@ -6,6 +6,7 @@ pub mod durable;
 pub mod folder;
 pub mod ledger;
 pub mod lock;
+pub mod mirror;
 pub mod npz;
 
 pub use durable::StoreError;

@@ -1,0 +1,412 @@
+//! A second place for the results: another disk or a network share that has every batch and final file, each read back
+//! and compared, with a list that `sha256sum -c SHA256SUMS` checks.
+//!
+//! A pass may end anywhere, also with the power: the next one goes on from what the list and the sizes say. Copies that
+//! are in place are not read again; that is `sha256sum`'s part. Files that are not ours are left alone.
+
+use super::batches::BATCH_FOLDER;
+use super::durable::{StoreError, partial_path, sync_folder, write_checked, write_file};
+use super::folder::is_batch_name;
+use rustix::fs::{Advice, fadvise};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Component, Path, PathBuf};
+
+/// The list of what is there, as `sha256sum` writes and checks it.
+pub const SUMS_NAME: &str = "SHA256SUMS";
+/// Between two looks at whether to stop.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// Why the mirror is not complete.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// The folder is not there. It is never made: an empty mount point would be filled in its place.
+    #[error(
+        "the mirror {path} is away; mount the medium, or make the folder once: mkdir -p {path}; the copy then goes on \
+         by itself"
+    )]
+    Away {
+        /// The mirror's folder.
+        path: PathBuf,
+    },
+    /// The medium said no.
+    #[error(
+        "the mirror fails at {path}: {source}; check the medium and its free space (`df -h`); the copy then goes on by \
+         itself"
+    )]
+    Medium {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The medium took a file and gave another back.
+    #[error("{path} reads back other than it was written; the medium is failing, replace it")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of the output folder cannot be read.
+    #[error("cannot read {path} to mirror it: {source}; check the disk of the output folder")]
+    Source {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file of the output folder is not what it was.
+    #[error(
+        "{path} has changed since it was finished (SHA-256 {found}, it was {expected}) and is not mirrored; remove it \
+         and run again with --fresh"
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Lower-case hex.
+        expected: String,
+        /// Lower-case hex.
+        found: String,
+    },
+    /// A name that could lie outside of the mirror, or break its list.
+    #[error("{name:?} cannot be mirrored: a plain path below the output folder is needed")]
+    Name {
+        /// The name.
+        name: String,
+    },
+}
+
+/// What a pass did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Files that were copied and read back.
+    pub copied: usize,
+    /// Batches of an earlier job that were removed.
+    pub removed: usize,
+    /// Files in place now.
+    pub in_place: usize,
+    /// Files that are not: the pass was stopped.
+    pub waiting: usize,
+}
+
+/// A folder that follows another.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    from: PathBuf,
+    to: PathBuf,
+}
+
+/// Name relative to both folders, with `/`, and SHA-256 in lower-case hex.
+type Listed = (String, String);
+
+impl Mirror {
+    /// `to` follows the output folder `from`.
+    #[must_use]
+    pub fn new(from: &Path, to: &Path) -> Self {
+        Self {
+            from: from.to_path_buf(),
+            to: to.to_path_buf(),
+        }
+    }
+
+    /// How many of `files` are not in place; all, where the mirror cannot be read.
+    #[must_use]
+    pub fn waiting(&self, files: &[Listed]) -> usize {
+        let listed = self.present().and_then(|()| self.sums());
+        listed.map_or(files.len(), |text| {
+            let listed = parse(&text);
+            files.iter().filter(|f| !self.has(&listed, f)).count()
+        })
+    }
+
+    /// Copies what of `files` is not in place, in their order, until `stop` says so; removes batches of the list that
+    /// are not of `files`. A file of the output folder that cannot be mirrored does not keep the others from it.
+    ///
+    /// # Errors
+    /// The first thing that kept the mirror from being complete. What was copied before is in place and listed.
+    pub fn pass(&self, files: &[Listed], stop: &dyn Fn() -> bool) -> Result<Pass, MirrorError> {
+        if let Some((name, _)) = files.iter().find(|(name, _)| !is_plain(name)) {
+            return Err(MirrorError::Name { name: name.clone() });
+        }
+        self.present()?;
+        let passed = self.follow(files, stop);
+        // Of a medium that went away meanwhile, all errors mean that.
+        if let Err(MirrorError::Medium { .. }) = passed {
+            self.present()?;
+        }
+        passed
+    }
+
+    fn present(&self) -> Result<(), MirrorError> {
+        let path = self.to.clone();
+        match fs::metadata(&path) {
+            Ok(found) if found.is_dir() => Ok(()),
+            Ok(_) => Err(medium(&path)(ErrorKind::NotADirectory.into())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(MirrorError::Away { path }),
+            Err(error) => Err(medium(&path)(error)),
+        }
+    }
+
+    fn follow(&self, files: &[Listed], stop: &dyn Fn() -> bool) -> Result<Pass, MirrorError> {
+        let text = self.sums()?;
+        let listed = parse(&text);
+        self.remove_partial(files)?;
+        // Before their lines go: a batch without a line would never be known as ours again.
+        let removed = self.remove_stale(files, &listed)?;
+        let mut in_place: Vec<bool> = files.iter().map(|f| self.has(&listed, f)).collect();
+        // Lines of files that are to be replaced go first: no line may ever name other bytes than its file has.
+        let lines = render(files, &in_place);
+        if lines.as_bytes() != text {
+            self.write_sums(&lines)?;
+        }
+        let mut copied = 0;
+        let mut first_error = None;
+        for (n, (name, sha256)) in files.iter().enumerate() {
+            if in_place[n] {
+                continue;
+            }
+            match self.copy(name, sha256, stop) {
+                Ok(()) => {
+                    in_place[n] = true;
+                    copied += 1;
+                    self.write_sums(&render(files, &in_place))?;
+                }
+                Err(Halt::Stopped) => break,
+                Err(Halt::Medium(source)) => return Err(medium(&self.to.join(name))(source)),
+                Err(Halt::Other(error @ MirrorError::Damaged { .. })) => return Err(error),
+                Err(Halt::Other(error)) => {
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        let done = in_place.iter().filter(|is| **is).count();
+        first_error.map_or(
+            Ok(Pass {
+                copied,
+                removed,
+                in_place: done,
+                waiting: files.len() - done,
+            }),
+            Err,
+        )
+    }
+
+    /// The list as it is; empty when there is none.
+    fn sums(&self) -> Result<Vec<u8>, MirrorError> {
+        let path = self.to.join(SUMS_NAME);
+        match fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            read => read.map_err(medium(&path)),
+        }
+    }
+
+    fn write_sums(&self, lines: &str) -> Result<(), MirrorError> {
+        let written = write_file(&self.to.join(SUMS_NAME), |out| {
+            out.write_all(lines.as_bytes())
+        });
+        written.map_err(|error| match error {
+            StoreError::Write { path, source } => MirrorError::Medium { path, source },
+            other => medium(&self.to)(io::Error::other(other)),
+        })
+    }
+
+    /// Whether the file is listed with its hash and there with its size. Where the output folder has lost it, the
+    /// mirror's is the one that counts.
+    fn has(&self, listed: &BTreeMap<String, String>, (name, sha256): &Listed) -> bool {
+        if listed.get(name) != Some(sha256) {
+            return false;
+        }
+        let size = |folder: &Path| fs::metadata(folder.join(name)).ok();
+        size(&self.to).is_some_and(|mine| {
+            mine.is_file() && size(&self.from).is_none_or(|source| source.len() == mine.len())
+        })
+    }
+
+    /// Removes what interrupted passes left half-copied.
+    fn remove_partial(&self, files: &[Listed]) -> Result<(), MirrorError> {
+        let targets = files.iter().map(|(name, _)| self.to.join(name));
+        let ours: BTreeSet<PathBuf> = targets
+            .chain([self.to.join(SUMS_NAME)])
+            .map(|path| partial_path(&path))
+            .collect();
+        let batches = self.to.join(BATCH_FOLDER);
+        let mut folders: BTreeSet<&Path> = ours.iter().filter_map(|path| path.parent()).collect();
+        folders.insert(&batches);
+        for folder in folders {
+            let entries = match fs::read_dir(folder) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                entries => entries.map_err(medium(folder))?,
+            };
+            for entry in entries {
+                let path = entry.map_err(medium(folder))?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let is_batch = folder == batches && name.starts_with('.') && is_batch_name(&name);
+                if is_batch || ours.contains(&path) {
+                    remove(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes batches that are listed but not of `files`. Returns how many there were.
+    fn remove_stale(
+        &self,
+        files: &[Listed],
+        listed: &BTreeMap<String, String>,
+    ) -> Result<usize, MirrorError> {
+        let wanted: BTreeSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+        let stale = listed.keys().filter(|name| {
+            let batch = name.strip_prefix(BATCH_FOLDER);
+            let batch = batch.and_then(|rest| rest.strip_prefix('/'));
+            !wanted.contains(name.as_str())
+                && batch.is_some_and(|b| !b.starts_with('.') && is_batch_name(b))
+        });
+        let mut removed = 0;
+        for name in stale {
+            let path = self.to.join(name);
+            if remove(&path)? {
+                sync_folder(&path).map_err(medium(&path))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn copy(&self, name: &str, sha256: &str, stop: &dyn Fn() -> bool) -> Result<(), Halt> {
+        let (from, to) = (self.from.join(name), self.to.join(name));
+        let unreadable = |source| {
+            Halt::Other(MirrorError::Source {
+                path: from.clone(),
+                source,
+            })
+        };
+        let mut source = File::open(&from).map_err(unreadable)?;
+        self.make_folders(name)?;
+        let fill = |out: &mut io::BufWriter<File>| {
+            let found = stream(&mut source, out, stop, unreadable)?;
+            if found == sha256 {
+                return Ok(());
+            }
+            Err(Halt::Other(MirrorError::Changed {
+                path: from.clone(),
+                expected: sha256.to_owned(),
+                found,
+            }))
+        };
+        let check = |partial: &Path| {
+            let mut written = File::open(partial)?;
+            // Or memory would answer, not the medium. Where that cannot be had, memory's answer still finds bad memory.
+            if let Err(error) = fadvise(&written, 0, None, Advice::DontNeed) {
+                tracing::debug!(file = %partial.display(), %error, "cannot drop it from memory");
+            }
+            let found = stream(&mut written, &mut io::sink(), stop, Halt::Medium)?;
+            if found == sha256 {
+                return Ok(());
+            }
+            Err(Halt::Other(MirrorError::Damaged { path: to.clone() }))
+        };
+        write_checked(&to, fill, check)
+    }
+
+    /// Makes the folders between the mirror's and the file, never the mirror's own.
+    fn make_folders(&self, name: &str) -> io::Result<()> {
+        let mut folder = self.to.clone();
+        for part in Path::new(name).parent().into_iter().flatten() {
+            folder.push(part);
+            match fs::create_dir(&folder) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => made.and_then(|()| sync_folder(&folder))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What ends a copy early.
+#[derive(Debug)]
+enum Halt {
+    Stopped,
+    Medium(io::Error),
+    Other(MirrorError),
+}
+
+impl From<io::Error> for Halt {
+    fn from(error: io::Error) -> Self {
+        Self::Medium(error)
+    }
+}
+
+fn medium(path: &Path) -> impl FnOnce(io::Error) -> MirrorError {
+    let path = path.to_path_buf();
+    move |source| MirrorError::Medium { path, source }
+}
+
+/// Copies all of `from` and returns its SHA-256.
+fn stream(
+    from: &mut impl Read,
+    to: &mut impl Write,
+    stop: &dyn Fn() -> bool,
+    unreadable: impl FnOnce(io::Error) -> Halt,
+) -> Result<String, Halt> {
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; CHUNK_BYTES];
+    loop {
+        if stop() {
+            return Err(Halt::Stopped);
+        }
+        match from.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(bytes) => {
+                digest.update(&buffer[..bytes]);
+                to.write_all(&buffer[..bytes])?;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(error)),
+        }
+    }
+    let hex = digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>();
+    Ok(hex.concat())
+}
+
+/// Whether there was such a file.
+fn remove(path: &Path) -> Result<bool, MirrorError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        removed => removed.map(|()| true).map_err(medium(path)),
+    }
+}
+
+/// A path that stays below a folder, on one line of the list.
+fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    !name.is_empty()
+        && !name.contains(['\n', '\r', '\\'])
+        && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Names and hashes of a list. What is no line of `sha256sum` is passed over.
+fn parse(sums: &[u8]) -> BTreeMap<String, String> {
+    let text = String::from_utf8_lossy(sums);
+    let lines = text.lines().filter_map(|line| {
+        let (sha256, name) = line.split_once("  ").or_else(|| line.split_once(" *"))?;
+        let is_hex = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
+        (is_hex && is_plain(name)).then(|| (name.to_owned(), sha256.to_owned()))
+    });
+    lines.collect()
+}
+
+/// The list of those of `files` that are in place.
+fn render(files: &[Listed], in_place: &[bool]) -> String {
+    let there = files.iter().zip(in_place).filter(|(_, is)| **is);
+    let lines = there.map(|((name, sha256), _)| format!("{sha256}  {name}\n"));
+    lines.collect::<Vec<_>>().concat()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,526 @@
+use super::*;
+use proptest::prelude::*;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::sync::LazyLock;
+use tempfile::TempDir;
+
+fn sha256(bytes: &[u8]) -> String {
+    let mut bytes = bytes;
+    stream(&mut bytes, &mut io::sink(), &|| false, Halt::Medium).unwrap()
+}
+
+/// An output folder, a mirror's folder, and the files that belong in it.
+struct Place {
+    dir: TempDir,
+    files: Vec<Listed>,
+}
+
+impl Place {
+    /// Three batches, the first longer than a chunk, and a final file.
+    fn new() -> Self {
+        let place = Self {
+            dir: tempfile::tempdir().unwrap(),
+            files: Vec::new(),
+        };
+        fs::create_dir_all(place.from().join("batches")).unwrap();
+        fs::create_dir(place.to()).unwrap();
+        let mut files = Vec::new();
+        let sizes = [("batches/00000.npz", 600_000), ("batches/00001.npz", 1_000)];
+        for (name, size) in sizes
+            .into_iter()
+            .chain([("batches/00002.npz", 0), ("final.npz", 70_000)])
+        {
+            let bytes: Vec<u8> = (0..size)
+                .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+                .collect();
+            fs::write(place.from().join(name), &bytes).unwrap();
+            files.push((name.to_owned(), sha256(&bytes)));
+        }
+        Self { files, ..place }
+    }
+
+    fn from(&self) -> PathBuf {
+        self.dir.path().join("out")
+    }
+
+    fn to(&self) -> PathBuf {
+        self.dir.path().join("mirror")
+    }
+
+    fn mirror(&self) -> Mirror {
+        Mirror::new(&self.from(), &self.to())
+    }
+
+    fn pass(&self) -> Result<Pass, MirrorError> {
+        self.mirror().pass(&self.files, &|| false)
+    }
+
+    /// Everything in the mirror: path and bytes.
+    fn tree(&self) -> BTreeMap<String, Vec<u8>> {
+        tree(&self.to())
+    }
+
+    /// The mirror of an uninterrupted pass.
+    fn canonical() -> &'static BTreeMap<String, Vec<u8>> {
+        static TREE: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
+            let place = Place::new();
+            place.pass().unwrap();
+            place.tree()
+        });
+        &TREE
+    }
+
+    /// Every line of the list is true, by the tool that users have.
+    fn check_sums(&self) {
+        if self
+            .to()
+            .join(SUMS_NAME)
+            .metadata()
+            .is_ok_and(|m| m.len() > 0)
+        {
+            let check = ["--check", "--strict", "--quiet", SUMS_NAME];
+            let checked = Command::new("sha256sum")
+                .args(check)
+                .current_dir(self.to())
+                .output();
+            let checked = checked.unwrap();
+            assert!(checked.status.success(), "{checked:?}");
+        }
+    }
+}
+
+fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path
+                    .strip_prefix(root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
+                found.insert(name, fs::read(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+fn says<T: std::fmt::Debug>(result: Result<T, MirrorError>, words: &[&str]) {
+    let error = result.unwrap_err().to_string();
+    for word in words {
+        assert!(error.contains(word), "{word:?} is not in {error:?}");
+    }
+}
+
+#[test]
+fn a_pass_copies_what_is_missing_and_nothing_twice() {
+    let place = Place::new();
+    assert_eq!(place.mirror().waiting(&place.files), 4);
+    let whole = Pass {
+        copied: 4,
+        removed: 0,
+        in_place: 4,
+        waiting: 0,
+    };
+    assert_eq!(place.pass().unwrap(), whole);
+    assert_eq!(place.mirror().waiting(&place.files), 0);
+    let tree = place.tree();
+    assert_eq!(tree.len(), 5);
+    for (name, sum) in &place.files {
+        assert_eq!(sha256(&tree[name]), *sum, "{name}");
+    }
+    place.check_sums();
+    assert_eq!(place.pass().unwrap(), Pass { copied: 0, ..whole });
+    // A copy in place is not written again, and not read.
+    fs::write(place.to().join("batches/00001.npz"), vec![7; 1_000]).unwrap();
+    assert_eq!(place.pass().unwrap(), Pass { copied: 0, ..whole });
+}
+
+#[test]
+fn the_mirrors_folder_is_never_made() {
+    let place = Place::new();
+    place.pass().unwrap();
+    let (to, away) = (place.to(), place.dir.path().join("away"));
+    fs::rename(&to, &away).unwrap();
+    says(
+        place.pass(),
+        &[
+            "is away",
+            "mount the medium",
+            &format!("mkdir -p {}", to.display()),
+        ],
+    );
+    // Nor where it goes between that look and the first folder below it.
+    let late = place.mirror().make_folders("batches/00000.npz");
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(!to.exists());
+    assert_eq!(place.mirror().waiting(&place.files), 4);
+    // Back, with all it had.
+    fs::rename(&away, &to).unwrap();
+    assert_eq!(place.pass().unwrap().copied, 0);
+    // Another, empty.
+    fs::rename(&to, &away).unwrap();
+    fs::create_dir(&to).unwrap();
+    assert_eq!(place.pass().unwrap().copied, 4);
+    assert_eq!(&place.tree(), Place::canonical());
+    // Not a folder at all.
+    fs::rename(&to, place.dir.path().join("third")).unwrap();
+    fs::write(&to, b"").unwrap();
+    says(place.pass(), &["the mirror fails at", "ot a directory"]);
+}
+
+#[test]
+fn a_medium_that_goes_in_the_middle_is_away() {
+    let place = Place::new();
+    let (to, away) = (place.to(), place.dir.path().join("away"));
+    let looks = Cell::new(0);
+    let pull = || {
+        looks.set(looks.get() + 1);
+        if looks.get() == 7 {
+            fs::rename(&to, &away).unwrap();
+        }
+        false
+    };
+    says(place.mirror().pass(&place.files, &pull), &["is away"]);
+    assert!(!to.exists());
+    fs::rename(&away, &to).unwrap();
+    assert!(place.pass().unwrap().copied > 0);
+    assert_eq!(&place.tree(), Place::canonical());
+}
+
+#[test]
+fn any_interruption_ends_in_the_same_mirror() {
+    let canonical = Place::canonical();
+    let count = Cell::new(0);
+    let counting = || {
+        count.set(count.get() + 1);
+        false
+    };
+    let place = Place::new();
+    place.mirror().pass(&place.files, &counting).unwrap();
+    let looks = count.get();
+    assert!(looks > 12, "{looks}");
+    for at in 1..=looks {
+        let reached = |count: &Cell<usize>| {
+            count.set(count.get() + 1);
+            count.get() == at
+        };
+        // Told to stop: nothing half-copied stays.
+        let place = Place::new();
+        count.set(0);
+        let pass = place
+            .mirror()
+            .pass(&place.files, &|| reached(&count))
+            .unwrap();
+        assert!(
+            pass.waiting > 0 && pass.in_place + pass.waiting == 4,
+            "{pass:?}"
+        );
+        assert!(place.tree().keys().all(|name| !name.contains(".part")));
+        place.check_sums();
+        assert_eq!(place.pass().unwrap().copied, pass.waiting);
+        assert_eq!(&place.tree(), canonical, "stopped at {at}");
+        // Killed: the next pass cleans up.
+        let place = Place::new();
+        count.set(0);
+        let die = || !reached(&count) || panic!("killed");
+        let killed = || {
+            let never = || !die();
+            place.mirror().pass(&place.files, &never)
+        };
+        assert!(catch_unwind(AssertUnwindSafe(killed)).is_err());
+        place.check_sums();
+        place.pass().unwrap();
+        assert_eq!(&place.tree(), canonical, "killed at {at}");
+    }
+}
+
+#[test]
+fn batches_of_an_earlier_job_go_and_nothing_else() {
+    let mut place = Place::new();
+    place.pass().unwrap();
+    let canonical = place.tree();
+    let foreign = [
+        "notes.txt",
+        "batches/mine.npz",
+        "batches/.mine.npz.part",
+        "batches/00008.npz",
+        ".other.part",
+    ];
+    let to = place.to();
+    for name in foreign {
+        fs::write(to.join(name), b"mine").unwrap();
+    }
+    let outside = place.dir.path().join("00009.npz");
+    fs::write(&outside, b"precious").unwrap();
+    let mut sums = fs::read_to_string(to.join(SUMS_NAME)).unwrap();
+    for name in [
+        "notes.txt",
+        "batches/mine.npz",
+        "batches/../../00009.npz",
+        "/etc/hostname",
+    ] {
+        sums += &["0".repeat(64), name.to_owned()].join("  ");
+        sums += "\n";
+    }
+    sums += "no line of ours\n\u{fffd}\n";
+    fs::write(to.join(SUMS_NAME), &sums).unwrap();
+    // What a killed pass left, of a batch that is no longer wanted too.
+    for partial in [
+        "batches/.00001.npz.part",
+        "batches/.00007.npz.part",
+        ".SHA256SUMS.part",
+    ] {
+        fs::write(to.join(partial), b"half").unwrap();
+    }
+    place.files.remove(2);
+    let pass = place.pass().unwrap();
+    assert_eq!(
+        pass,
+        Pass {
+            copied: 0,
+            removed: 1,
+            in_place: 3,
+            waiting: 0
+        }
+    );
+    let mut expected = canonical;
+    expected.remove("batches/00002.npz");
+    for name in foreign {
+        expected.insert(name.to_owned(), b"mine".to_vec());
+    }
+    let lines = expected.get_mut(SUMS_NAME).unwrap();
+    let kept = String::from_utf8(lines.clone()).unwrap();
+    let kept = kept.lines().filter(|line| !line.ends_with("00002.npz"));
+    *lines = kept
+        .map(|line| format!("{line}\n"))
+        .collect::<Vec<_>>()
+        .concat()
+        .into_bytes();
+    assert_eq!(place.tree(), expected);
+    assert_eq!(fs::read(&outside).unwrap(), b"precious");
+    place.check_sums();
+    // No files at all: an empty list stays.
+    place.files.clear();
+    assert_eq!(place.pass().unwrap().removed, 2);
+    assert_eq!(fs::read(to.join(SUMS_NAME)).unwrap(), b"");
+    assert!(to.join("final.npz").exists());
+}
+
+#[test]
+fn a_source_that_changed_is_not_copied_and_the_others_are() {
+    let place = Place::new();
+    let changed = place.from().join("batches/00000.npz");
+    fs::write(&changed, vec![1; 600_000]).unwrap();
+    says(
+        place.pass(),
+        &["00000.npz has changed", &place.files[0].1, "--fresh"],
+    );
+    assert_eq!(place.tree().len(), 4);
+    assert_eq!(place.mirror().waiting(&place.files), 1);
+    // Lost, or no file.
+    fs::remove_file(&changed).unwrap();
+    says(place.pass(), &["cannot read", "batches/00000.npz"]);
+    fs::create_dir(&changed).unwrap();
+    says(place.pass(), &["cannot read", "batches/00000.npz"]);
+    assert!(place.tree().keys().all(|name| !name.contains("00000")));
+    place.check_sums();
+    // What the mirror has and the output folder has lost stays in the mirror.
+    fs::remove_file(place.from().join("batches/00001.npz")).unwrap();
+    says(place.pass(), &["batches/00000.npz"]);
+    assert!(place.tree().contains_key("batches/00001.npz"));
+    assert_eq!(place.mirror().waiting(&place.files), 1);
+}
+
+#[test]
+fn a_file_that_was_made_anew_replaces_its_copy() {
+    let mut place = Place::new();
+    place.pass().unwrap();
+    let anew = vec![9; 70_000];
+    fs::write(place.from().join("final.npz"), &anew).unwrap();
+    place.files[3].1 = sha256(&anew);
+    // Stopped before the copy: the list says nothing of the old one any more.
+    let pass = place.mirror().pass(&place.files, &|| true).unwrap();
+    assert_eq!((pass.copied, pass.waiting), (0, 1));
+    assert!(
+        !fs::read_to_string(place.to().join(SUMS_NAME))
+            .unwrap()
+            .contains("final.npz")
+    );
+    assert_eq!(place.pass().unwrap().copied, 1);
+    assert_eq!(place.tree()["final.npz"], anew);
+    place.check_sums();
+}
+
+#[test]
+fn a_medium_that_gives_back_something_else_is_failing() {
+    let place = Place::new();
+    let partial = place.to().join("batches/.00000.npz.part");
+    let is_flipped = Cell::new(false);
+    let flip_once = || {
+        // At the first look after all was written.
+        if !is_flipped.get() && fs::metadata(&partial).is_ok_and(|m| m.len() == 600_000) {
+            let mut bytes = fs::read(&partial).unwrap();
+            bytes[300_000] ^= 1;
+            fs::write(&partial, &bytes).unwrap();
+            is_flipped.set(true);
+        }
+        false
+    };
+    says(
+        place.mirror().pass(&place.files, &flip_once),
+        &["batches/00000.npz reads back other", "replace it"],
+    );
+    assert!(place.tree().is_empty());
+    assert_eq!(place.pass().unwrap().copied, 4);
+}
+
+#[test]
+fn a_name_cannot_lead_outside() {
+    let mut place = Place::new();
+    for name in ["../x", "/etc/x", "", "a\nb", "a\\b", "./.."] {
+        place.files = vec![(name.to_owned(), "0".repeat(64))];
+        says(place.pass(), &["cannot be mirrored"]);
+    }
+    assert!(place.tree().is_empty());
+}
+
+#[test]
+fn a_full_writer_ends_the_copy() {
+    struct Full(usize);
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.0);
+            self.0 -= taken;
+            if taken == 0 {
+                Err(ErrorKind::StorageFull.into())
+            } else {
+                Ok(taken)
+            }
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let bytes = vec![1; 1_000_000];
+    let copy = |room| {
+        stream(
+            &mut bytes.as_slice(),
+            &mut Full(room),
+            &|| false,
+            Halt::Medium,
+        )
+    };
+    assert!(matches!(copy(999_999), Err(Halt::Medium(e)) if e.kind() == ErrorKind::StorageFull));
+    assert_eq!(copy(1_000_000).unwrap(), sha256(&bytes));
+}
+
+/// A small file system in memory, unmounted when dropped.
+struct Small<'a>(&'a Path);
+
+impl<'a> Small<'a> {
+    fn mount(at: &'a Path) -> Option<Self> {
+        let options = ["-t", "tmpfs", "-o", "size=800k", "tmpfs"];
+        let mounted = Command::new("mount").args(options).arg(at).output();
+        mounted
+            .is_ok_and(|m| m.status.success())
+            .then_some(Self(at))
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        // The test may already have failed; its folder then stays.
+        Command::new("umount")
+            .arg("--lazy")
+            .arg(self.0)
+            .status()
+            .ok();
+    }
+}
+
+#[test]
+fn a_full_medium_is_told_and_goes_on_when_there_is_room() {
+    let place = Place::new();
+    let to = place.to();
+    let Some(medium) = Small::mount(&to) else {
+        eprintln!("skipped: mounting a small file system needs root");
+        return;
+    };
+    let mirror = Mirror::new(&place.from(), &to.join("out"));
+    let pass = || mirror.pass(&place.files, &|| false);
+    says(pass(), &["is away", "mirror/out"]);
+    fs::create_dir(to.join("out")).unwrap();
+    let filler = to.join("filler");
+    fs::write(&filler, vec![0; 300_000]).unwrap();
+    says(
+        pass(),
+        &["batches/00000.npz", "No space left", "goes on by itself"],
+    );
+    let left = tree(&to.join("out"));
+    assert!(
+        left.keys().all(|name| !name.contains(".part")),
+        "{:?}",
+        left.keys()
+    );
+    fs::remove_file(&filler).unwrap();
+    assert_eq!(pass().unwrap().copied, 4);
+    assert_eq!(&tree(&to.join("out")), Place::canonical());
+    // Gone with its folder: the mount point below stays as empty as it was.
+    drop(medium);
+    says(pass(), &["is away"]);
+    assert!(place.tree().is_empty());
+}
+
+proptest! {
+    // Each case syncs some twenty times.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// From whatever an interrupted pass, another job or a person left, one pass makes the same mirror.
+    #[test]
+    fn one_pass_mends_any_mirror(
+        states in proptest::collection::vec(0..6_u8, 4),
+        listed in proptest::collection::vec(0..3_u8, 4),
+        has_partial in any::<bool>(),
+    ) {
+        let place = Place::new();
+        fs::create_dir(place.to().join("batches")).unwrap();
+        let mut sums = String::new();
+        for (n, (name, sum)) in place.files.iter().enumerate() {
+            let path = place.to().join(name);
+            let bytes = fs::read(place.from().join(name)).unwrap();
+            // A right line over wrong bytes of the right size is what a pass does not look for.
+            match states[n] {
+                0 => {}
+                1 => fs::write(&path, &bytes[..bytes.len() / 2]).unwrap(),
+                2 => fs::write(&path, [&bytes[..], b"more"].concat()).unwrap(),
+                3 if listed[n] < 2 => fs::write(&path, vec![3; bytes.len()]).unwrap(),
+                4 => fs::write(partial_path(&path), &bytes).unwrap(),
+                _ => fs::write(&path, &bytes).unwrap(),
+            }
+            // An empty file cannot be cut short; its other states are all right ones.
+            match listed[n] {
+                0 => continue,
+                1 => sums += &["a".repeat(64).as_str(), name].join("  "),
+                _ => sums += &[sum.as_str(), name].join("  "),
+            }
+            sums.push('\n');
+        }
+        fs::write(place.to().join(SUMS_NAME), sums).unwrap();
+        if has_partial {
+            fs::write(place.to().join(".SHA256SUMS.part"), b"half").unwrap();
+        }
+        let waiting = place.mirror().waiting(&place.files);
+        let pass = place.pass().unwrap();
+        prop_assert_eq!(pass, Pass { copied: waiting, removed: 0, in_place: 4, waiting: 0 });
+        prop_assert_eq!(&place.tree(), Place::canonical());
+    }
+}
