@@ -39,8 +39,8 @@ Start with:  handloom demo                          nothing to download but the 
              handloom inspect DIR/*.npz             what came out
 
 Exit codes: 0 done, 1 nothing extracted, 64 usage, 65 bad data or model file, 66 input missing,
-70 bug, 73 output cannot be used, 74 reading or writing failed, 75 stopped, run again to go on. Log level: HANDLOOM_LOG=debug
-(default: warn), on stderr.";
+69 broker unavailable, 70 bug, 73 output cannot be used, 74 reading or writing failed, 75 stopped,
+the same command goes on, 78 bad config. Log level: HANDLOOM_LOG=debug (default: warn), on stderr.";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -52,6 +52,9 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Render moving hands, make a small dataset of them, process it, show the result
     Demo(DemoArgs),
+    /// Run as a service: the config's job, reported over MQTT, resumed where it was
+    #[command(long_about = RUN_ABOUT)]
+    Run(DaemonArgs),
 }
 
 const PROCESS_ABOUT: &str = "\
@@ -72,6 +75,30 @@ Examples:
   handloom process wlasl/ --out out/                     all glosses with at least 5 clips
   handloom process archive.zip --out out/ --selected-glosses book,drink,computer
   handloom process wlasl/ --out out/ --max-samples-per-gloss 20 --workers 2";
+
+const RUN_ABOUT: &str = "\
+Run as a service: the config's job, reported over MQTT, resumed where it was.
+
+Goes on after power cuts at the clip where it was, works without a broker and tells it everything
+when it is back, pauses before the disk is full, slows down when the device is hot. Commands come
+over MQTT: pause, resume, cancel, rescan, retry-failed, and snapshot where the config allows it.
+SIGTERM stops it within ten seconds (exit 75 when work is left, 0 when not), SIGHUP reads the
+config again. When the job is done it stays and waits for commands, unless --once is given.
+
+Every key of the config has its line in systemd/handloom.toml. The least that it needs:
+
+  [dataset]
+  path = \"/data/wlasl\"
+  [output]
+  path = \"/var/lib/handloom/out\"
+  [mqtt]
+  url = \"mqtt://broker.local\"
+
+Examples:
+  handloom check --config handloom.toml                  is everything in order?
+  handloom run --config handloom.toml
+  handloom run --config handloom.toml --once --set mqtt.url=
+  mosquitto_sub -h broker.local -t 'handloom/#' -v       what it says";
 
 /// Arguments of `process`.
 #[derive(Debug, Args)]
@@ -268,6 +295,36 @@ pub enum ProgressKind {
     Bar,
     /// One JSON object a line on stdout.
     Json,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// Which config
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// End when the job is done, with its exit code
+    #[arg(long)]
+    pub once: bool,
+    /// How to take up what the output folder holds
+    #[command(flatten)]
+    pub again: AgainArgs,
+}
+
+/// Which config.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Config file [default: /etc/handloom/handloom.toml, if it is there]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "HANDLOOM_CONFIG",
+        hide_env_values = true
+    )]
+    pub config: Option<PathBuf>,
+    /// A setting over file and environment, as run.workers=2; can be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// Arguments of `inspect`.

@@ -51,6 +51,7 @@ pub mod geometry;
 pub mod governor;
 pub mod hand;
 pub mod inference;
+pub mod logging;
 pub mod machine;
 pub mod mqtt;
 pub mod pipeline;

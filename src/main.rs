@@ -3,8 +3,8 @@
 use clap::Parser;
 use handloom::cli::Cli;
 use handloom::exit::Exit;
-use handloom::{allocator, commands};
-use std::io::{IsTerminal, Write};
+use handloom::{allocator, commands, logging};
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -23,22 +23,12 @@ fn main() -> ExitCode {
         }
     };
     let wanted = std::env::var("HANDLOOM_LOG").unwrap_or_else(|_| "warn".to_owned());
-    let filter = match tracing_subscriber::EnvFilter::try_new(&wanted) {
-        Ok(filter) => filter,
-        Err(error) => {
-            tell(&format!(
-                "HANDLOOM_LOG={wanted}: {error}; give error, warn, info, debug or trace"
-            ));
-            return ExitCode::from(Exit::Usage as u8);
-        }
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .without_time()
-        .init();
+    if let Err(error) = logging::init(&wanted) {
+        tell(&format!(
+            "HANDLOOM_LOG={wanted}: {error}; give error, warn, info, debug or trace"
+        ));
+        return ExitCode::from(Exit::Usage as u8);
+    }
     match commands::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {

@@ -260,7 +260,6 @@ where
                 let (position, result) = result?;
                 waiting.insert(position, result);
                 in_hand -= 1;
-                control.told().waiting = waiting.len();
             }
             while let Some(result) = waiting.remove(&done) {
                 consumer
@@ -268,6 +267,7 @@ where
                     .map_err(PipelineError::Consumer)?;
                 done += 1;
             }
+            control.told().waiting = waiting.len();
         }
         Ok(Ended::Done)
     })
@@ -280,6 +280,7 @@ impl Drop for Over<'_> {
     fn drop(&mut self) {
         let mut told = self.0.told();
         told.queue.clear();
+        told.waiting = 0;
         drop(told);
         self.0.end();
     }

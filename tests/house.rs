@@ -36,7 +36,7 @@ const SHELL: [&str; 10] = [
     "console",
 ];
 /// The composition root and what it is spoken to and ends with.
-const TOP: [&str; 4] = ["commands", "config", "cli", "exit"];
+const TOP: [&str; 5] = ["commands", "config", "cli", "exit", "logging"];
 
 /// What a pure room may know of the other pure rooms.
 const PURE_IMPORTS: [(&str, &[&str]); 10] = [

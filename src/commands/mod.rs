@@ -4,6 +4,7 @@ pub mod demo;
 pub mod inspect;
 pub mod job;
 pub mod process;
+pub mod run;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
@@ -17,5 +18,6 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Process(args) => process::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Run(args) => run::run(&args),
     }
 }

@@ -25,6 +25,8 @@ pub struct Key {
     pub(super) show: fn(&Config) -> Option<String>,
     /// Whether two configs agree on it.
     pub(super) same: fn(&Config, &Config) -> bool,
+    /// Takes it from the second config into the first.
+    pub(super) adopt: fn(&mut Config, &Config),
 }
 
 impl PartialEq for Key {
@@ -52,6 +54,7 @@ macro_rules! key {
             },
             show: |config| config.$section.$name.shown(),
             same: |a, b| equal(&a.$section.$name, &b.$section.$name),
+            adopt: |to, from| to.$section.$name.clone_from(&from.$section.$name),
         }
     };
 }
@@ -218,6 +221,16 @@ impl Config {
             }
         }
         changes
+    }
+
+    /// This config with what a running daemon can take of `new`.
+    #[must_use]
+    pub fn with_live_of(&self, new: &Self) -> Self {
+        let mut config = self.clone();
+        for key in KEYS.iter().filter(|key| key.is_live) {
+            (key.adopt)(&mut config, new);
+        }
+        config
     }
 
     /// All settings as a config file, secrets hidden.

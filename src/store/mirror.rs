@@ -7,8 +7,8 @@
 use super::batches::BATCH_FOLDER;
 use super::durable::{StoreError, partial_path, sync_folder, write_checked, write_file};
 use super::folder::is_batch_name;
+use crate::digest::Hasher;
 use rustix::fs::{Advice, fadvise};
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
@@ -350,7 +350,7 @@ fn stream(
     stop: &dyn Fn() -> bool,
     unreadable: impl FnOnce(io::Error) -> Halt,
 ) -> Result<String, Halt> {
-    let mut digest = Sha256::new();
+    let mut hasher = Hasher::default();
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
         if stop() {
@@ -359,19 +359,14 @@ fn stream(
         match from.read(&mut buffer) {
             Ok(0) => break,
             Ok(bytes) => {
-                digest.update(&buffer[..bytes]);
+                hasher.update(&buffer[..bytes]);
                 to.write_all(&buffer[..bytes])?;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(unreadable(error)),
         }
     }
-    let hex = digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<Vec<_>>();
-    Ok(hex.concat())
+    Ok(hasher.hex())
 }
 
 /// Whether there was such a file.

@@ -5,6 +5,7 @@
 
 pub mod discovery;
 pub mod payloads;
+pub mod rate;
 pub mod request;
 pub mod topics;
 

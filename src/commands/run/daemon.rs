@@ -1,0 +1,313 @@
+//! What the daemon's threads share: the ledger, the control of the job, what holds the workers back, what is to be
+//! done next.
+
+use super::eyes::Eyes;
+use super::hub::Hub;
+use super::{bounds, workers};
+use crate::commands::job::{self, SharedLedger, hold};
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::governor::Decision;
+use crate::machine::Readings;
+use crate::machine::clock::uptime;
+use crate::pipeline::Control;
+use crate::service::Pulse;
+use crate::store::ledger::Message;
+use crate::store::{Ledger, StoreError};
+use crate::telemetry::payloads::{Fault, Reply, ReplyState};
+use crate::telemetry::request::Command;
+use crate::telemetry::topics;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Note in the ledger: an operator paused the job.
+pub(super) const PAUSED: &str = "paused";
+/// Note in the ledger: an operator cancelled the job.
+pub(super) const CANCELLED: &str = "cancelled";
+
+/// Faults that wait for room in the ledger; more are dropped and counted.
+const FAULTS_WAITING_MAX: usize = 100;
+
+/// What all threads share.
+pub(super) struct Daemon {
+    pub(super) ledger: SharedLedger,
+    pub(super) control: Arc<Control>,
+    pub(super) hub: Hub,
+    pub(super) pulse: Pulse,
+    pub(super) eyes: Eyes,
+    config: Mutex<Arc<Config>>,
+    tasks: Mutex<Tasks>,
+    changed: Condvar,
+    holds: Mutex<Holds>,
+    faults: Mutex<VecDeque<Message>>,
+    readings: Mutex<(Readings, Option<u64>)>,
+    mirror_waiting: Mutex<Option<usize>>,
+    /// Worker threads that a job has at most; more need a restart.
+    pub(super) threads: usize,
+}
+
+/// What is to be done.
+#[derive(Debug, Default)]
+pub(super) struct Tasks {
+    /// The process ends.
+    pub(super) is_stopping: bool,
+    /// An operator wants no job until further notice.
+    pub(super) is_cancelled: bool,
+    /// Commands that the supervisor carries out between two runs of the job.
+    pub(super) todo: Vec<Task>,
+    /// The job shall be tried again although it is done or failed.
+    pub(super) again: bool,
+    /// A batch was sealed, the mirror should look.
+    pub(super) is_sealed: bool,
+}
+
+/// A command that was accepted and has no last word yet.
+#[derive(Clone, Debug)]
+pub(super) struct Task {
+    pub(super) id: String,
+    pub(super) command: Command,
+}
+
+/// What holds the workers back.
+#[derive(Debug)]
+pub(super) struct Holds {
+    pub(super) workers_max: usize,
+    /// By command.
+    pub(super) is_paused: bool,
+    /// There was no room to write.
+    pub(super) no_room: Option<String>,
+    /// The governor's last word.
+    pub(super) decision: Option<Decision>,
+}
+
+impl Daemon {
+    /// Takes up what the ledger says of pauses; starts nothing.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub(super) fn new(config: Config, ledger: Ledger) -> Result<Self, Failure> {
+        let workers_max = workers(&config);
+        let threads = workers_max.max(job::cores());
+        let pulse = Pulse::new();
+        let limit = config.video_options().timeout + Duration::from_mins(2);
+        let is_paused = ledger.note(PAUSED)?.is_some();
+        let is_cancelled = ledger.note(CANCELLED)?.is_some();
+        let daemon = Self {
+            control: Arc::new(Control::new(0)),
+            hub: Hub::new(),
+            eyes: Eyes::new(&pulse, threads, limit),
+            pulse,
+            config: Mutex::new(Arc::new(config)),
+            tasks: Mutex::new(Tasks {
+                is_cancelled,
+                ..Tasks::default()
+            }),
+            changed: Condvar::new(),
+            holds: Mutex::new(Holds {
+                workers_max,
+                is_paused,
+                no_room: None,
+                decision: None,
+            }),
+            faults: Mutex::default(),
+            readings: Mutex::default(),
+            mirror_waiting: Mutex::default(),
+            ledger: Arc::new(Mutex::new(ledger)),
+            threads,
+        };
+        daemon.change_holds(|_| {});
+        Ok(daemon)
+    }
+
+    /// The config as it is now.
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&held(&self.config))
+    }
+
+    /// Puts another config in force, as far as that goes without a restart.
+    pub(super) fn set_config(&self, config: Config) {
+        hold(&self.ledger).keep_messages(bounds(&config));
+        let workers_max = workers(&config).min(self.threads);
+        *held(&self.config) = Arc::new(config);
+        self.change_holds(|holds| holds.workers_max = workers_max);
+        self.changed.notify_all();
+    }
+
+    /// Looks at what is to be done, or changes it, and wakes whoever waits for it.
+    pub(super) fn change_tasks<T>(&self, change: impl FnOnce(&mut Tasks) -> T) -> T {
+        let value = change(&mut held(&self.tasks));
+        self.changed.notify_all();
+        value
+    }
+
+    /// Waits until `enough` of the tasks, or for `patience`.
+    pub(super) fn wait(&self, patience: Duration, enough: impl Fn(&Tasks) -> bool) {
+        let tasks = held(&self.tasks);
+        // How it ended is seen by looking at the tasks again.
+        drop(
+            self.changed
+                .wait_timeout_while(tasks, patience, |tasks| !enough(tasks)),
+        );
+    }
+
+    /// Whether the process ends.
+    pub(super) fn is_stopping(&self) -> bool {
+        held(&self.tasks).is_stopping
+    }
+
+    /// Ends the process in good order: the job winds down, then everything else.
+    pub(super) fn stop(&self) {
+        let was_stopping =
+            self.change_tasks(|tasks| std::mem::replace(&mut tasks.is_stopping, true));
+        if !was_stopping {
+            crate::service::notify::stopping();
+            tracing::info!("stopping");
+            job::wind_down(&self.control);
+        }
+    }
+
+    /// Changes what holds the workers back and puts it in force.
+    pub(super) fn change_holds(&self, change: impl FnOnce(&mut Holds)) {
+        let mut holds = held(&self.holds);
+        change(&mut holds);
+        let governed = holds.decision.as_ref().map_or(usize::MAX, |d| d.workers);
+        let workers = if holds.is_paused || holds.no_room.is_some() {
+            0
+        } else {
+            governed.min(holds.workers_max)
+        };
+        self.control.set_workers(workers);
+        let mut reasons = Vec::new();
+        if holds.is_paused {
+            reasons.push("paused by command; resume goes on".to_owned());
+        }
+        reasons.extend(holds.no_room.clone());
+        reasons.extend(
+            holds
+                .decision
+                .iter()
+                .flat_map(|d| d.holds.iter().map(ToString::to_string)),
+        );
+        self.hub.hold(workers, holds.workers_max, reasons);
+    }
+
+    /// Whether the governor holds the job for want of room on the disk.
+    pub(super) fn is_disk_short(&self) -> bool {
+        let holds = held(&self.holds);
+        let decision = holds.decision.as_ref();
+        decision.is_some_and(|d| d.holds.iter().any(|h| h.component() == "disk"))
+    }
+
+    /// Whether the last write failed for want of room.
+    pub(super) fn has_no_room(&self) -> bool {
+        held(&self.holds).no_room.is_some()
+    }
+
+    /// The newest look at the machine, and MiB free for the output.
+    pub(super) fn readings(&self) -> (Readings, Option<u64>) {
+        *held(&self.readings)
+    }
+
+    /// Keeps a look at the machine.
+    pub(super) fn set_readings(&self, readings: Readings, disk_free_mib: Option<u64>) {
+        *held(&self.readings) = (readings, disk_free_mib);
+    }
+
+    /// Files that the mirror has not got, as far as that is known.
+    pub(super) fn mirror_waiting(&self) -> Option<usize> {
+        *held(&self.mirror_waiting)
+    }
+
+    /// Keeps how many files the mirror has not got.
+    pub(super) fn set_mirror_waiting(&self, files: Option<usize>) {
+        *held(&self.mirror_waiting) = files;
+    }
+
+    /// Says on log and `fault` what is wrong. When the ledger cannot take it, it waits for better times.
+    pub(super) fn fault(&self, component: &str, reason: String, action: &str) {
+        tracing::warn!(component, reason, action, "fault");
+        let fault = Fault {
+            run: self.hub.run(),
+            component: component.to_owned(),
+            clip: None,
+            reason,
+            action: action.to_owned(),
+        };
+        {
+            let mut faults = held(&self.faults);
+            if faults.len() < FAULTS_WAITING_MAX {
+                faults.push_back(Message::new(topics::FAULT, &fault));
+            } else {
+                self.hub.count_dropped();
+            }
+        }
+        self.post_faults();
+    }
+
+    /// Tries to write down the faults that wait.
+    pub(super) fn post_faults(&self) {
+        let mut faults = held(&self.faults);
+        let waiting = faults.make_contiguous();
+        if waiting.is_empty() {
+            return;
+        }
+        match hold(&self.ledger).say(waiting, &job::stamp()) {
+            Ok(()) => {
+                faults.clear();
+                self.hub.wake.notify_one();
+            }
+            Err(error) => tracing::debug!(%error, "faults wait for the ledger"),
+        }
+    }
+
+    /// The last word on a command, with a note that goes with it.
+    pub(super) fn answer(
+        &self,
+        task: &Task,
+        result: Result<Option<serde_json::Value>, String>,
+        note: Option<(&str, Option<&str>)>,
+    ) -> Result<(), StoreError> {
+        let (state, reason, result) = match result {
+            Ok(result) => (ReplyState::Succeeded, None, result),
+            Err(reason) => (ReplyState::Failed, Some(reason), None),
+        };
+        let reply = Reply {
+            id: Some(task.id.clone()),
+            command: task.command.name().to_owned(),
+            state,
+            reason,
+            result,
+        };
+        tracing::info!(id = %task.id, command = task.command.name(), ?state, reason = reply.reason, "command");
+        hold(&self.ledger).answer(&reply, note, &job::stamp())?;
+        self.hub.wake.notify_one();
+        Ok(())
+    }
+
+    /// Commands of an earlier process get their last word.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub(super) fn answer_what_was_left(&self) -> Result<(), StoreError> {
+        let open = hold(&self.ledger).open_commands()?;
+        for (id, name) in open {
+            let Some(command) = Command::from_name(&name) else {
+                continue;
+            };
+            let why = "the daemon was restarted before this was carried out; send it again with another id";
+            self.answer(&Task { id, command }, Err(why.to_owned()), None)?;
+        }
+        Ok(())
+    }
+
+    /// Seconds since the process started.
+    pub(super) fn uptime_s() -> u64 {
+        uptime().as_secs()
+    }
+}
+
+/// A lock whose holders keep the value whole even when they panic.
+pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

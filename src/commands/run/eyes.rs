@@ -1,0 +1,133 @@
+//! What the workers show: signs of life, pictures looked at, and on demand one picture with what was found in it.
+
+use super::daemon::held;
+use crate::commands::job::Witness;
+use crate::frame::RgbFrame;
+use crate::machine::clock::uptime;
+use crate::render::skeleton::draw_landmarks;
+use crate::sequence::FrameRecord;
+use crate::service::{Pulse, Stage};
+use crate::wlasl::plan::Job;
+use image::codecs::jpeg::JpegEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
+
+/// Colours of the first and the second hand's bones.
+const BONES: [[u8; 3]; 2] = [[255, 96, 64], [64, 160, 255]];
+/// Of 1 to 100.
+const JPEG_QUALITY: u8 = 85;
+
+/// Looks over the workers' shoulders.
+pub(super) struct Eyes {
+    stages: Vec<Stage>,
+    frames: AtomicU64,
+    is_wanted: AtomicBool,
+    waiting: Mutex<Option<SyncSender<Shot>>>,
+    /// Held by whoever asks.
+    asking: Mutex<()>,
+}
+
+/// A picture with what was found in it.
+pub(super) struct Shot {
+    pub(super) frame: RgbFrame,
+    pub(super) found: FrameRecord,
+    pub(super) gloss: String,
+    pub(super) video_id: String,
+}
+
+impl Eyes {
+    /// For so many workers, each of which may be busy for `limit` without looking at a picture.
+    pub(super) fn new(pulse: &Pulse, workers: usize, limit: Duration) -> Self {
+        Self {
+            stages: (0..workers)
+                .map(|n| pulse.stage(&format!("worker {n}"), limit))
+                .collect(),
+            frames: AtomicU64::new(0),
+            is_wanted: AtomicBool::new(false),
+            waiting: Mutex::new(None),
+            asking: Mutex::new(()),
+        }
+    }
+
+    /// Pictures looked at since start.
+    pub(super) fn frames(&self) -> u64 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// The next picture that a worker looks at, if one does within `patience`. One asker at a time.
+    pub(super) fn shot(&self, patience: Duration) -> Result<Shot, String> {
+        let Ok(_asking) = self.asking.try_lock() else {
+            return Err("another snapshot is under way; try again".to_owned());
+        };
+        let (give, take) = sync_channel(1);
+        *held(&self.waiting) = Some(give);
+        self.is_wanted.store(true, Ordering::Release);
+        let shot = take.recv_timeout(patience);
+        self.is_wanted.store(false, Ordering::Release);
+        *held(&self.waiting) = None;
+        shot.map_err(|_| {
+            format!(
+                "no clip was looked at for {} s; see `state`",
+                patience.as_secs()
+            )
+        })
+    }
+}
+
+impl Witness for Eyes {
+    fn began(&self, worker: usize, _job: &Job) {
+        if let Some(stage) = self.stages.get(worker) {
+            stage.busy(uptime());
+        }
+    }
+
+    fn saw(&self, worker: usize, job: &Job, frame: &RgbFrame, found: &FrameRecord) {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        if let Some(stage) = self.stages.get(worker) {
+            stage.beat(uptime());
+        }
+        if self.is_wanted.swap(false, Ordering::AcqRel)
+            && let Some(give) = held(&self.waiting).take()
+        {
+            let shot = Shot {
+                frame: frame.clone(),
+                found: found.clone(),
+                gloss: job.gloss.to_string(),
+                video_id: job.video_id.to_string(),
+            };
+            // Whoever asked may have lost patience.
+            give.try_send(shot).ok();
+        }
+    }
+
+    fn ended(&self, worker: usize) {
+        if let Some(stage) = self.stages.get(worker) {
+            stage.idle();
+        }
+    }
+}
+
+impl Shot {
+    /// As a JPEG, with the bones drawn on.
+    pub(super) fn jpeg(&mut self) -> Result<Vec<u8>, String> {
+        let hands = usize::from(self.found.hand_count);
+        for (hand, colour) in self.found.landmarks.iter().take(hands).zip(BONES) {
+            let points = std::array::from_fn(|i| [hand[i][0], hand[i][1]]);
+            draw_landmarks(&mut self.frame, &points, colour);
+        }
+        let side = |n: usize| u32::try_from(n).map_err(|e| e.to_string());
+        let mut bytes = Vec::new();
+        JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
+            .write_image(
+                self.frame.pixels(),
+                side(self.frame.width())?,
+                side(self.frame.height())?,
+                ExtendedColorType::Rgb8,
+            )
+            .map_err(|e| e.to_string())?;
+        Ok(bytes)
+    }
+}

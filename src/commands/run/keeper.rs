@@ -1,0 +1,77 @@
+//! The governor's thread: looks at the machine, puts the governor's decision in force, says what began and ended.
+
+use super::daemon::Daemon;
+use crate::config::Config;
+use crate::governor::{Governor, Limits, Reading};
+use crate::machine::clock::uptime;
+use crate::machine::{Sensors, disk};
+use std::io;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+/// Starts the thread; it ends with the daemon.
+pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
+    let daemon = Arc::clone(daemon);
+    let mut sensors = Sensors::find();
+    let mut governor = Governor::new(limits(&daemon, &daemon.config()));
+    // Before the first clip: a full disk is noticed before it is written to.
+    look(&daemon, &mut sensors, &mut governor);
+    Builder::new().name("governor".to_owned()).spawn(move || {
+        while !daemon.is_stopping() {
+            let patience = Duration::from_secs_f64(daemon.config().limits.interval_s);
+            daemon.wait(patience, |tasks| tasks.is_stopping);
+            look(&daemon, &mut sensors, &mut governor);
+            daemon.post_faults();
+        }
+    })
+}
+
+fn limits(daemon: &Daemon, config: &Config) -> Limits {
+    let limits = &config.limits;
+    Limits {
+        workers_max: super::workers(config).min(daemon.threads),
+        temperature_max_c: limits.temperature_max_c,
+        temperature_resume_c: limits.temperature_resume_c,
+        memory_min_mib: limits.memory_min_mib,
+        memory_resume_mib: limits.memory_resume_mib,
+        disk_reserve_mib: limits.disk_reserve_mib,
+        disk_resume_mib: limits.disk_resume_mib,
+    }
+}
+
+fn look(daemon: &Daemon, sensors: &mut Sensors, governor: &mut Governor) {
+    let config = daemon.config();
+    let readings = sensors.read();
+    let disk_free_mib = match disk::free_mib(&config.output.path) {
+        Ok(free) => Some(free),
+        Err(error) => {
+            tracing::debug!(%error, "free room on the disk is unknown");
+            None
+        }
+    };
+    daemon.set_readings(readings, disk_free_mib);
+    governor.set_limits(limits(daemon, &config));
+    let decision = governor.step(
+        uptime(),
+        &Reading {
+            temperature_c: readings.temperature_c,
+            memory_available_mib: readings.memory_available_mib,
+            disk_free_mib,
+        },
+    );
+    let change = decision.change.clone();
+    let workers = decision.workers;
+    daemon.change_holds(|holds| holds.decision = Some(decision));
+    for hold in change.began {
+        let action = if workers == 0 {
+            "the job is paused until that is better"
+        } else {
+            "the job goes on with fewer workers"
+        };
+        daemon.fault(hold.component(), hold.to_string(), action);
+    }
+    for hold in change.ended {
+        tracing::info!(component = hold.component(), "no longer held back");
+    }
+}

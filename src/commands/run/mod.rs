@@ -1,0 +1,124 @@
+//! `handloom run`: the daemon. Its start reads like a list; what goes on then is in the files beside this one:
+//! [`supervisor`] runs the job on the main thread, [`desk`] obeys commands, [`control`] speaks MQTT and systemd,
+//! [`keeper`] watches the machine, [`copier`] feeds the mirror, [`daemon`] is what they share, [`hub`] what the world
+//! is told, [`eyes`] what the workers show.
+
+mod control;
+mod copier;
+mod daemon;
+mod desk;
+mod eyes;
+mod hub;
+mod keeper;
+mod reload;
+mod supervisor;
+
+use super::job::{self, Spec};
+use crate::cli::DaemonArgs;
+use crate::config::{self, Config, Loaded, Sources};
+use crate::exit::{Exit, Failure};
+use crate::logging;
+use crate::machine::clock::uptime;
+use crate::service::{Signal, Signals, Watchdog, notify};
+use crate::store::folder;
+use crate::store::ledger::Bounds;
+use anyhow::anyhow;
+use daemon::Daemon;
+use std::sync::Arc;
+
+/// Runs until a signal, or until the job is done when that is what is asked for.
+///
+/// # Errors
+/// With the exit code and what to tell the user.
+pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
+    let sources = Sources::of_process(args.config.config.clone(), args.config.set.clone())?;
+    let Loaded {
+        config, warnings, ..
+    } = config::load(&sources)?;
+    logging::set_level(&config.log.level);
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let (lock, mut ledger) = folder::open(&config.output.path, args.again.opening())?;
+    ledger.keep_messages(bounds(&config));
+    let daemon = Arc::new(Daemon::new(config, ledger)?);
+    daemon.answer_what_was_left()?;
+
+    let io = |what: &'static str| {
+        move |e: std::io::Error| Failure::new(Exit::InOut, anyhow!("cannot start {what}: {e}"))
+    };
+    let line = control::start(&daemon).map_err(io("the control thread"))?;
+    let keeper = keeper::start(&daemon).map_err(io("the governor"))?;
+    let copier = copier::start(&daemon).map_err(io("the mirror"))?;
+    let signals = {
+        let daemon = Arc::clone(&daemon);
+        Signals::listen(move |signal| match signal {
+            Signal::Stop => daemon.stop(),
+            Signal::StopNow => std::process::exit(Exit::Stopped as i32),
+            Signal::Reload => reload::reload(&daemon, &sources),
+        })
+        .map_err(io("the signal thread"))?
+    };
+    let watchdog = watchdog(&daemon).map_err(io("the watchdog"))?;
+    notify::ready();
+    tracing::info!(device = %daemon.config().device.id, "ready");
+
+    let ended = supervisor::supervise(&daemon, args.again, args.once);
+
+    daemon.stop();
+    line.end(&daemon, ended.as_ref().err());
+    for thread in [keeper, copier] {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the daemon has panicked");
+        }
+    }
+    drop((watchdog, signals, lock));
+    ended
+}
+
+/// How many messages may wait; none without a broker.
+fn bounds(config: &Config) -> Option<Bounds> {
+    config.mqtt.url.as_ref().map(|_| Bounds {
+        messages: usize::try_from(config.mqtt.outbox_max_messages).unwrap_or(usize::MAX),
+        age_s: config.mqtt.outbox_max_age_h.saturating_mul(3600),
+    })
+}
+
+/// The job of a config.
+fn spec(config: &Config) -> Spec {
+    Spec {
+        dataset: config.dataset.path.clone(),
+        json: config.dataset.json.clone(),
+        videos: config.dataset.videos.clone(),
+        out: config.output.path.clone(),
+        knobs: config.knobs(),
+        profile: config.sequence.profile,
+        shape: config.shape(),
+        min_frames: config.sequence.min_frames,
+        detector: config.detector(),
+        models: config.models(),
+        video: config.video_options(),
+        batch_size: config.output.batch_size,
+    }
+}
+
+/// Clips at a time when nothing holds them back.
+fn workers(config: &Config) -> usize {
+    config.run.workers.unwrap_or_else(job::cores)
+}
+
+/// Pings systemd for as long as no stage is stuck; `None` when it does not watch.
+fn watchdog(daemon: &Arc<Daemon>) -> std::io::Result<Option<Watchdog>> {
+    let Some(interval) = notify::watchdog_interval() else {
+        return Ok(None);
+    };
+    let daemon = Arc::clone(daemon);
+    let healthy = move || match daemon.pulse.stuck(uptime()) {
+        Some((stage, since)) => Err(format!(
+            "{stage} has made no progress for {} s",
+            uptime().saturating_sub(since).as_secs()
+        )),
+        None => Ok(()),
+    };
+    Watchdog::start(interval, healthy, notify::ping).map(Some)
+}

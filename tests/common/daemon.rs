@@ -1,0 +1,122 @@
+//! `handloom run` as a child, ended when dropped.
+
+use super::DEADLINE;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Runs until it is dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+/// A config for `dataset` and `out`, with more lines at its end.
+pub(crate) fn config(dataset: &Path, out: &Path, port: Option<u16>, more: &str) -> String {
+    let mqtt = port.map_or_else(String::new, |port| {
+        format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nreconnect_max_s = 1\n")
+    });
+    // The machine of the test may be short of anything.
+    format!(
+        "[device]\nid = \"box\"\n[dataset]\npath = {dataset:?}\n[plan]\nmin_videos_per_gloss = 1\n\
+         [output]\npath = {out:?}\nbatch_size = 3\n\
+         [limits]\ntemperature_max_c = 150\nmemory_min_mib = 0\nmemory_resume_mib = 1\ndisk_reserve_mib = 0\n\
+         disk_resume_mib = 1\ninterval_s = 0.2\n{mqtt}{more}"
+    )
+}
+
+impl Daemon {
+    /// Starts it with a config file of this content, which is written to `path`.
+    pub(crate) fn start(path: &Path, config: &str, args: &[&str]) -> Self {
+        Self::start_with(path, config, args, &[])
+    }
+
+    /// With more environment.
+    pub(crate) fn start_with(
+        path: &Path,
+        config: &str,
+        args: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        fs::write(path, config).unwrap();
+        let log = path.with_extension("log");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_handloom"));
+        for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("HANDLOOM_")) {
+            command.env_remove(name);
+        }
+        let child = command
+            .arg("run")
+            .arg("--config")
+            .arg(path)
+            .args(args)
+            .env_remove("NOTIFY_SOCKET")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::options().append(true).create(true).open(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success(), "{}", self.log());
+    }
+
+    /// Waits for its end; its exit code, or `None` when a signal ended it.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(begun.elapsed() < DEADLINE, "it does not end:\n{}", self.log());
+            sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Whether it runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// SIGKILL, and what is left of it.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM and its exit code; it must end within the ten seconds that it promises.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        self.signal("TERM");
+        let begun = Instant::now();
+        let code = self.wait();
+        assert!(begun.elapsed() < Duration::from_secs(10), "{}", self.log());
+        code
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended long ago.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
