@@ -1,9 +1,13 @@
 //! What the daemon tells the world and is told by it: the messages' contents, without a socket. Pure.
 //!
-//! In reading order: [`topics`] names the channels, [`payloads`] their contents.
+//! In reading order: [`topics`] names the channels, [`payloads`] their contents; [`fleet`] is what a listener knows of
+//! all devices (`gaps` reads their numbers), [`words`] says it.
 
+pub mod fleet;
+mod gaps;
 pub mod payloads;
 pub mod topics;
+pub mod words;
 
 pub use payloads::{
     Batch, Envelope, Fault, Health, JobPhase, Progress, Reply, ReplyState, StateReport, Status,
