@@ -13,9 +13,9 @@
 //! # The rooms
 //!
 //! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
-//! [`sequence`], [`wlasl`], [`render`]. Shell, each wrapping one library or device: [`inference`] (TFLite),
-//! [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`report`] (the
-//! terminal). No shell room imports another; only [`commands`] knows everyone.
+//! [`sequence`], [`wlasl`], [`render`], [`telemetry`]. Shell, each wrapping one library or device: [`inference`]
+//! (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`report`] (lines
+//! and bars), [`mqtt`] (rumqttc). No shell room imports another; only [`commands`] knows everyone.
 //!
 //! # What holds, each with a test
 //!
@@ -46,6 +46,7 @@ pub mod frame;
 pub mod geometry;
 pub mod hand;
 pub mod inference;
+pub mod mqtt;
 pub mod pipeline;
 pub mod render;
 pub mod report;

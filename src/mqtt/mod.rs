@@ -1,0 +1,3 @@
+//! MQTT over rumqttc. In reading order: [`subscriber`] listens to a fleet.
+
+pub mod subscriber;
