@@ -15,7 +15,7 @@
 //! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
 //! [`sequence`], [`wlasl`], [`render`], [`telemetry`]. Shell, each wrapping one library or device: [`inference`]
 //! (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`report`] (lines
-//! and bars), [`mqtt`] (rumqttc). No shell room imports another; only [`commands`] knows everyone.
+//! and bars), [`mqtt`] (rumqttc), [`console`] (the whole screen, ratatui). No shell room imports another; only [`commands`] knows everyone.
 //!
 //! # What holds, each with a test
 //!
@@ -41,6 +41,7 @@ pub mod allocator;
 pub mod cli;
 pub mod colour;
 pub mod commands;
+pub mod console;
 pub mod exit;
 pub mod frame;
 pub mod geometry;

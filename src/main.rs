@@ -1,7 +1,7 @@
 //! Arguments → logging → command → exit code.
 
 use clap::Parser;
-use handloom::cli::Cli;
+use handloom::cli::{Cli, Command};
 use handloom::exit::{Exit, Failure};
 use handloom::{allocator, commands};
 use std::io::{IsTerminal, Write};
@@ -31,6 +31,14 @@ fn main() -> ExitCode {
             ));
             return ExitCode::from(Exit::Usage as u8);
         }
+    };
+    // A line of the log would be drawn into the live view; `2>FILE` keeps the log.
+    let is_drawn_over = std::io::stderr().is_terminal()
+        && matches!(&cli.command, Command::Watch(args) if args.is_live());
+    let filter = if is_drawn_over {
+        tracing_subscriber::EnvFilter::new("off")
+    } else {
+        filter
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod inspect;
 pub mod process;
+pub mod watch;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
@@ -16,5 +17,6 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Process(args) => process::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Watch(args) => watch::run(&args),
     }
 }
