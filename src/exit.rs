@@ -1,7 +1,9 @@
 //! Exit codes, after BSD's sysexits, and the errors that carry one.
 
 use crate::config::ConfigError;
+use crate::console::ConsoleError;
 use crate::inference::BundleError;
+use crate::mqtt::subscriber::SubscriberError;
 use crate::source::dataset::DatasetError;
 use crate::store::StoreError;
 use crate::wlasl::metadata::MetadataError;
@@ -21,7 +23,7 @@ pub enum Exit {
     BadData = 65,
     /// An input is missing.
     NoInput = 66,
-    /// The broker cannot be had.
+    /// The broker cannot be reached or refuses.
     Unavailable = 69,
     /// A bug or a failing runtime.
     Bug = 70,
@@ -116,5 +118,25 @@ impl From<StoreError> for Failure {
             }
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<SubscriberError> for Failure {
+    fn from(error: SubscriberError) -> Self {
+        let exit = match error {
+            SubscriberError::Url { .. } | SubscriberError::Nameless | SubscriberError::NotTls => {
+                Exit::Usage
+            }
+            SubscriberError::Read { .. } => Exit::NoInput,
+            SubscriberError::Certificate { .. } => Exit::BadData,
+            SubscriberError::Start(_) => Exit::Bug,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<ConsoleError> for Failure {
+    fn from(error: ConsoleError) -> Self {
+        Self::new(Exit::InOut, error)
     }
 }

@@ -16,7 +16,7 @@
 //! [`sequence`], [`wlasl`], [`render`], [`governor`], [`telemetry`], [`digest`]. Shell, each wrapping one library or
 //! device: [`inference`] (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, SQLite, output folder and mirror),
 //! [`pipeline`] (threads), [`machine`] (sensors, disk, clock), [`service`] (systemd, signals), [`mqtt`] (the broker),
-//! [`report`] (the terminal). No shell room imports another; only [`commands`] and what it is spoken to by ([`cli`],
+//! [`report`] (lines and bars), [`console`] (the whole screen). No shell room imports another; only [`commands`] and what it is spoken to by ([`cli`],
 //! [`config`]) know everyone.
 //!
 //! # What holds, each with a test
@@ -44,6 +44,7 @@ pub mod cli;
 pub mod colour;
 pub mod commands;
 pub mod config;
+pub mod console;
 pub mod digest;
 pub mod exit;
 pub mod frame;

@@ -1,10 +1,10 @@
 //! Arguments → logging → command → exit code.
 
 use clap::Parser;
-use handloom::cli::Cli;
+use handloom::cli::{Cli, Command};
 use handloom::exit::Exit;
 use handloom::{allocator, commands, logging};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -28,6 +28,12 @@ fn main() -> ExitCode {
             "HANDLOOM_LOG={wanted}: {error}; give error, warn, info, debug or trace"
         ));
         return ExitCode::from(Exit::Usage as u8);
+    }
+    // A line of the log would be drawn into the live view; `2>FILE` keeps the log.
+    if std::io::stderr().is_terminal()
+        && matches!(&cli.command, Command::Watch(args) if args.is_live())
+    {
+        logging::set_level("off");
     }
     match commands::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),

@@ -5,6 +5,7 @@ pub mod inspect;
 pub mod job;
 pub mod process;
 pub mod run;
+pub mod watch;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
@@ -19,5 +20,6 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Watch(args) => watch::run(&args),
     }
 }

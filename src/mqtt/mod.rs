@@ -3,6 +3,7 @@
 //! In reading order: [`settings`] says where the broker is and [`tls`] how to trust it; [`outbox`] is what the caller
 //! implements, [`client`] what it runs. Inside, `backoff` says when to try again, `connection` is one connection from
 //! its CONNACK to its end, `flight` keeps account of what is under way in it, `trouble` has the words for its end.
+//! [`subscriber`] listens to a fleet, for the terminal.
 //!
 //! # What holds, each with a test
 //!
@@ -19,6 +20,7 @@ mod connection;
 mod flight;
 pub mod outbox;
 pub mod settings;
+pub mod subscriber;
 pub mod tls;
 mod trouble;
 

@@ -1,0 +1,139 @@
+//! The terminal as a device: raw mode and the alternate screen, given back on every way out.
+
+use super::draw::draw;
+use super::view::{Key, View};
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use std::io;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The terminal does not do what it should.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the terminal: {0}; `handloom watch --once` needs none")]
+pub struct ConsoleError(#[from] io::Error);
+
+/// The screen, ours until this value goes.
+pub struct Screen {
+    terminal: DefaultTerminal,
+    /// SIGTERM, which would leave the terminal as it is, and what it comes through.
+    termination: Signal,
+    runtime: Runtime,
+}
+
+impl Screen {
+    /// Takes the screen. A panic gives it back before it is reported.
+    ///
+    /// # Errors
+    /// When there is no terminal.
+    pub fn open() -> Result<Self, ConsoleError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let termination = {
+            let _inside = runtime.enter();
+            signal(SignalKind::terminate())?
+        };
+        match ratatui::try_init() {
+            Ok(terminal) => Ok(Self {
+                terminal,
+                termination,
+                runtime,
+            }),
+            Err(error) => {
+                // Raw mode may be on already; the first error is the one to tell.
+                ratatui::try_restore().ok();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Draws `view`.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn show(&mut self, view: &View, now: Duration) -> Result<(), ConsoleError> {
+        self.terminal.draw(|frame| draw(frame, view, now))?;
+        Ok(())
+    }
+
+    /// A key that means something, if one comes within `wait`; a changed size ends the wait too. SIGTERM is `Quit`.
+    ///
+    /// # Errors
+    /// When the terminal is gone.
+    pub fn key(&mut self, wait: Duration) -> Result<Option<Key>, ConsoleError> {
+        let has_event = event::poll(wait)?;
+        if self.is_terminated() {
+            return Ok(Some(Key::Quit));
+        }
+        if !has_event {
+            return Ok(None);
+        }
+        Ok(match event::read()? {
+            Event::Key(key) if key.kind != KeyEventKind::Release => meaning(key),
+            _ => None,
+        })
+    }
+
+    fn is_terminated(&mut self) -> bool {
+        let termination = &mut self.termination;
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = termination.recv() => true,
+                // Long enough for the runtime to look for signals.
+                () = tokio::time::sleep(Duration::from_millis(1)) => false,
+            }
+        })
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // The panic hook did it already, and a second time would put the cursor over its report.
+        if !std::thread::panicking() {
+            // A terminal that is gone needs nothing back.
+            ratatui::try_restore().ok();
+        }
+    }
+}
+
+/// What the key asks for.
+fn meaning(key: KeyEvent) -> Option<Key> {
+    match key.code {
+        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Key::Quit),
+        KeyCode::Char('q') | KeyCode::Esc => Some(Key::Quit),
+        KeyCode::Up | KeyCode::Char('k') => Some(Key::Up),
+        KeyCode::Down | KeyCode::Char('j') => Some(Key::Down),
+        KeyCode::Enter => Some(Key::Details),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_mean_what_the_last_line_says() {
+        let check = |code, modifiers, expected| {
+            assert_eq!(
+                meaning(KeyEvent::new(code, modifiers)),
+                expected,
+                "{code:?}"
+            );
+        };
+        let none = KeyModifiers::NONE;
+        check(KeyCode::Char('q'), none, Some(Key::Quit));
+        check(KeyCode::Esc, none, Some(Key::Quit));
+        check(KeyCode::Char('c'), KeyModifiers::CONTROL, Some(Key::Quit));
+        check(KeyCode::Char('c'), none, None);
+        check(KeyCode::Up, none, Some(Key::Up));
+        check(KeyCode::Char('k'), none, Some(Key::Up));
+        check(KeyCode::Down, none, Some(Key::Down));
+        check(KeyCode::Char('j'), none, Some(Key::Down));
+        check(KeyCode::Enter, none, Some(Key::Details));
+        check(KeyCode::Tab, none, None);
+    }
+}

@@ -1,0 +1,203 @@
+//! What the numbers of a channel's messages tell a listener: which are new, which came again, how many never came.
+
+use std::collections::VecDeque;
+
+/// Holes that are remembered, so that a late message can fill one; older ones stay counted.
+const HOLES: usize = 32;
+/// Messages whose repetition is recognised on channels that start again with the daemon.
+const RECENT: usize = 32;
+
+/// How a channel numbers its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Numbering {
+    /// Goes on over restarts; every message comes at least once.
+    Durable,
+    /// Starts again with the daemon; what is lost is lost.
+    PerStart,
+}
+
+/// What a number is to those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// Not seen yet.
+    New,
+    /// Seen, or older than what this listener has seen.
+    Old,
+}
+
+/// The numbers of one channel of one device.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Gaps {
+    numbering: Numbering,
+    /// Lowest and highest number of this numbering, and the time that the highest bore.
+    span: Option<(u64, u64, String)>,
+    /// First and last number of what is missing, both included.
+    holes: VecDeque<(u64, u64)>,
+    recent: VecDeque<(u64, String)>,
+    /// The listener itself was away: what it did not hear is no gap.
+    rejoins: bool,
+    /// Messages that never came.
+    pub(super) missing: u64,
+    /// Counts numberings: a replaced ledger begins a new one.
+    pub(super) generation: u32,
+}
+
+impl Gaps {
+    pub(super) fn new(numbering: Numbering) -> Self {
+        Self {
+            numbering,
+            span: None,
+            holes: VecDeque::new(),
+            recent: VecDeque::new(),
+            rejoins: false,
+            missing: 0,
+            generation: 0,
+        }
+    }
+
+    /// The listener was away.
+    pub(super) fn rejoin(&mut self) {
+        self.rejoins = self.span.is_some();
+    }
+
+    /// A message with this number and time came.
+    pub(super) fn note(&mut self, seq: u64, ts: &str) -> Arrival {
+        match self.numbering {
+            Numbering::Durable => self.note_durable(seq, ts),
+            Numbering::PerStart => self.note_per_start(seq, ts),
+        }
+    }
+
+    fn note_durable(&mut self, seq: u64, ts: &str) -> Arrival {
+        let Some((first, last, last_ts)) = self.span.clone() else {
+            self.span = Some((seq, seq, ts.to_owned()));
+            return Arrival::New;
+        };
+        if seq > last {
+            self.leap(last, seq);
+            self.span = Some((first, seq, ts.to_owned()));
+            Arrival::New
+        } else if seq == 1 && ts > last_ts.as_str() {
+            // Younger than the highest, yet the first: the ledger is another one.
+            self.generation = self.generation.saturating_add(1);
+            self.holes.clear();
+            self.span = Some((1, 1, ts.to_owned()));
+            Arrival::New
+        } else {
+            self.fill(seq)
+        }
+    }
+
+    fn note_per_start(&mut self, seq: u64, ts: &str) -> Arrival {
+        if self.recent.iter().any(|(s, t)| *s == seq && t == ts) {
+            return Arrival::Old;
+        }
+        self.recent.push_front((seq, ts.to_owned()));
+        self.recent.truncate(RECENT);
+        match self.span.take() {
+            Some((first, last, _)) if seq > last => {
+                self.leap(last, seq);
+                self.span = Some((first, seq, ts.to_owned()));
+            }
+            // The first that is heard, or the first after a restart.
+            _ => self.span = Some((seq, seq, ts.to_owned())),
+        }
+        // Nothing is sent again here, so no hole is ever filled.
+        self.holes.clear();
+        Arrival::New
+    }
+
+    /// From `last` to a higher number.
+    fn leap(&mut self, last: u64, seq: u64) {
+        if !std::mem::take(&mut self.rejoins) && seq - last > 1 {
+            self.missing = self.missing.saturating_add(seq - last - 1);
+            self.holes.push_front((last + 1, seq - 1));
+            self.holes.truncate(HOLES);
+        }
+    }
+
+    /// A number within or below the span: it may fill a hole.
+    fn fill(&mut self, seq: u64) -> Arrival {
+        let hole = self
+            .holes
+            .iter()
+            .position(|(from, to)| (*from..=*to).contains(&seq));
+        let Some((from, to)) = hole.and_then(|at| self.holes.remove(at)) else {
+            return Arrival::Old;
+        };
+        for rest in [(from, seq - 1), (seq + 1, to)] {
+            if rest.0 <= rest.1 {
+                self.holes.push_front(rest);
+            }
+        }
+        self.holes.truncate(HOLES);
+        self.missing = self.missing.saturating_sub(1);
+        Arrival::New
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Takes `number@time` words, `rejoin` among them; says which were new (`n`) or old (`o`) and what is missing.
+    fn check(numbering: Numbering, words: &str, arrivals: &str, missing: u64) {
+        let mut gaps = Gaps::new(numbering);
+        let mut seen = String::new();
+        for word in words.split_whitespace() {
+            match word.split_once('@') {
+                Some((seq, ts)) => seen.push(match gaps.note(seq.parse().unwrap(), ts) {
+                    Arrival::New => 'n',
+                    Arrival::Old => 'o',
+                }),
+                None => gaps.rejoin(),
+            }
+        }
+        assert_eq!(
+            (seen.as_str(), gaps.missing),
+            (arrivals, missing),
+            "{words}"
+        );
+    }
+
+    #[test]
+    fn gaps_are_counted_and_repetitions_and_restarts_are_not() {
+        use Numbering::{Durable, PerStart};
+        for numbering in [Durable, PerStart] {
+            check(numbering, "7@a 8@b 9@c", "nnn", 0);
+            check(numbering, "7@a 10@b", "nn", 2);
+            check(numbering, "7@a 7@a 8@b 7@a 8@b", "nonoo", 0);
+            check(numbering, "7@a rejoin 20@b 22@c", "nnn", 1);
+            check(numbering, "7@a rejoin 7@a 20@b", "non", 0);
+            check(numbering, "rejoin 3@a 5@b", "nn", 1);
+            check(numbering, "0@a 18446744073709551615@b", "nn", u64::MAX - 1);
+        }
+        // A restarted daemon, also when its first message was not heard.
+        check(PerStart, "7@a 8@b 1@c 2@d", "nnnn", 0);
+        check(PerStart, "7@a 8@b 3@c 4@d", "nnnn", 0);
+        check(PerStart, "1@a 1@b 2@c 2@d", "nnnn", 0);
+        // Late ones fill their hole, from the outbox.
+        check(Durable, "1@a 5@e 3@c 3@c 2@b 4@d", "nnnonn", 0);
+        check(Durable, "9@a 4@b", "no", 0);
+        // Another ledger begins at 1, with a later time; the old 1 may come again.
+        check(Durable, "1@a 2@b 3@c 1@d 2@e", "nnnnn", 0);
+        check(Durable, "1@a 2@b 3@c 1@a 4@d", "nnnon", 0);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_order_missing_is_what_never_came(
+            order in Just((2_u64..30).collect::<Vec<_>>()).prop_shuffle(),
+            taken in 1_usize..28,
+        ) {
+            let mut gaps = Gaps::new(Numbering::Durable);
+            gaps.note(1, "t");
+            for seq in order[..taken].iter().chain(&order[..taken]) {
+                gaps.note(*seq, "t");
+            }
+            let highest = *order[..taken].iter().max().unwrap();
+            prop_assert_eq!(gaps.missing, highest - 1 - taken as u64);
+        }
+    }
+}
