@@ -38,8 +38,8 @@ Start with:  handloom demo                          nothing to download but the 
              handloom inspect DIR/*.npz             what came out
 
 Exit codes: 0 done, 1 nothing extracted, 64 usage, 65 bad data or model file, 66 input missing,
-70 bug, 73 output cannot be used, 74 reading or writing failed. Log level: HANDLOOM_LOG=debug
-(default: warn), on stderr.";
+69 broker unavailable, 70 bug, 73 output cannot be used, 74 reading or writing failed, 78 bad
+config. Log level: HANDLOOM_LOG=debug (default: warn), on stderr.";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -51,6 +51,9 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Render moving hands, make a small dataset of them, process it, show the result
     Demo(DemoArgs),
+    /// Say whether the daemon's config and the world around it are in order
+    #[command(long_about = CHECK_ABOUT)]
+    Check(CheckArgs),
 }
 
 const PROCESS_ABOUT: &str = "\
@@ -70,6 +73,25 @@ Examples:
   handloom process wlasl/ --out out/                     all glosses with at least 5 clips
   handloom process archive.zip --out out/ --selected-glosses book,drink,computer
   handloom process wlasl/ --out out/ --max-samples-per-gloss 20 --workers 2";
+
+const CHECK_ABOUT: &str = "\
+Say whether the daemon's config and the world around it are in order.
+
+One line each for config, device, dataset, models, runtime, decoder, output, mirror and broker:
+ok, warn or FAIL, what was found and the way out. Nothing is changed, but a small file is written
+and removed again where results go. --print shows all settings and where each comes from.
+
+Settings come from the file, over it the environment (HANDLOOM_SECTION_KEY, as in
+HANDLOOM_MQTT_URL; HANDLOOM_LOG and HANDLOOM_MODELS for log.level and models.path), over that
+--set. Empty text there unsets what may be unset. Every key with its default and meaning is in the
+example handloom.toml.
+
+Examples:
+  handloom check                                         the config of the service
+  handloom check --config my.toml --set mqtt.url=        as if no broker were set
+  handloom check --print > effective.toml                secrets are hidden
+
+Exit codes: 0 all in order, 78 bad config, 69 only the broker fails, else by the first that fails.";
 
 /// Arguments of `process`.
 #[derive(Debug, Args)]
@@ -250,6 +272,36 @@ pub struct InspectArgs {
     /// One JSON object a file
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which config.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Config file [default: /etc/handloom/handloom.toml, if it is there]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "HANDLOOM_CONFIG",
+        hide_env_values = true
+    )]
+    pub config: Option<PathBuf>,
+    /// A setting over file and environment, as run.workers=2; can be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Which config
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// One JSON object a line
+    #[arg(long, conflicts_with = "print")]
+    pub json: bool,
+    /// Print all settings as a config file and stop
+    #[arg(long)]
+    pub print: bool,
 }
 
 /// Arguments of `demo`.

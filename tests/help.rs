@@ -9,6 +9,7 @@ fn help_texts() {
         ("process", vec!["process", "--help"]),
         ("inspect", vec!["inspect", "--help"]),
         ("demo", vec!["demo", "--help"]),
+        ("check", vec!["check", "--help"]),
     ] {
         let run = common::handloom(args).ends(0);
         assert_eq!(run.stderr, "", "{name}");

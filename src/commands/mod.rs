@@ -1,5 +1,6 @@
 //! One file a subcommand: composition of the rooms, no behaviour of its own.
 
+pub mod check;
 pub mod demo;
 pub mod inspect;
 pub mod process;
@@ -16,5 +17,6 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Process(args) => process::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Check(args) => check::run(&args),
     }
 }

@@ -4,5 +4,6 @@ pub mod batches;
 pub mod durable;
 pub mod folder;
 pub mod npz;
+pub mod space;
 
 pub use durable::StoreError;
