@@ -61,6 +61,9 @@ pub enum Command {
     /// Watch a fleet in the terminal, from the broker alone: who works, how far, who needs help
     #[command(long_about = WATCH_ABOUT)]
     Watch(WatchArgs),
+    /// Say whether the daemon's config and the world around it are in order
+    #[command(long_about = CHECK_ABOUT)]
+    Check(CheckArgs),
 }
 
 const WATCH_ABOUT: &str = "\
@@ -121,6 +124,25 @@ Examples:
   handloom run --config handloom.toml
   handloom run --config handloom.toml --once --set mqtt.url=
   mosquitto_sub -h broker.local -t 'handloom/#' -v       what it says";
+
+const CHECK_ABOUT: &str = "\
+Say whether the daemon's config and the world around it are in order.
+
+One line each for config, device, dataset, models, runtime, decoder, output, mirror and broker:
+ok, warn or FAIL, what was found and the way out. Nothing is changed, but a small file is written
+and removed again where results go. --print shows all settings and where each comes from.
+
+Settings come from the file, over it the environment (HANDLOOM_SECTION_KEY, as in
+HANDLOOM_MQTT_URL; HANDLOOM_LOG and HANDLOOM_MODELS for log.level and models.path), over that
+--set. Empty text there unsets what may be unset. Every key with its default and meaning is in the
+example handloom.toml.
+
+Examples:
+  handloom check                                         the config of the service
+  handloom check --config my.toml --set mqtt.url=        as if no broker were set
+  handloom check --print > effective.toml                secrets are hidden
+
+Exit codes: 0 all in order, 78 bad config, 69 only the broker fails, else by the first that fails.";
 
 /// Arguments of `process`.
 #[derive(Debug, Args)]
@@ -333,6 +355,17 @@ pub struct DaemonArgs {
     pub again: AgainArgs,
 }
 
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// npz files: wlasl_landmarks.npz or batches
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// One JSON object a file
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Which config.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
@@ -349,15 +382,18 @@ pub struct ConfigArgs {
     pub set: Vec<String>,
 }
 
-/// Arguments of `inspect`.
+/// Arguments of `check`.
 #[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// npz files: wlasl_landmarks.npz or batches
-    #[arg(required = true)]
-    pub files: Vec<PathBuf>,
-    /// One JSON object a file
-    #[arg(long)]
+pub struct CheckArgs {
+    /// Which config
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// One JSON object a line
+    #[arg(long, conflicts_with = "print")]
     pub json: bool,
+    /// Print all settings as a config file and stop
+    #[arg(long)]
+    pub print: bool,
 }
 
 /// Arguments of `demo`.

@@ -9,7 +9,9 @@ fn help_texts() {
         ("process", vec!["process", "--help"]),
         ("inspect", vec!["inspect", "--help"]),
         ("demo", vec!["demo", "--help"]),
+        ("run", vec!["run", "--help"]),
         ("watch", vec!["watch", "--help"]),
+        ("check", vec!["check", "--help"]),
     ] {
         let run = common::handloom(args).ends(0);
         assert_eq!(run.stderr, "", "{name}");

@@ -1,5 +1,6 @@
 //! One file a subcommand: composition of the rooms, no behaviour of its own.
 
+pub mod check;
 pub mod demo;
 pub mod inspect;
 pub mod job;
@@ -21,5 +22,6 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Watch(args) => watch::run(&args),
+        Command::Check(args) => check::run(&args),
     }
 }

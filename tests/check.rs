@@ -1,0 +1,335 @@
+//! `handloom check` as its users run it: a config and the world that it speaks of.
+
+#![allow(clippy::unwrap_used, reason = "a broken set-up may end a test")]
+
+mod common;
+
+use common::{Run, handloom, handloom_with, render_clip, scratch};
+use handloom::source::encode::Codec;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A folder with a dataset of one clip and a config that is in order.
+struct World {
+    folder: TempDir,
+    config: PathBuf,
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = scratch();
+        let at = |name: &str| folder.path().join(name);
+        let dataset = at("dataset");
+        let metadata = common::metadata(&[("wave", &[("00001", 1)]), ("rare", &[("00002", 1)])]);
+        common::write_metadata(&dataset, &metadata);
+        let clip = dataset.join("videos/00001.mp4");
+        render_clip(&clip, 0, 4, (64, 48), Codec::H264);
+        let config = at("handloom.toml");
+        let text = format!(
+            "[device]\nid = \"pi\"\n[dataset]\npath = {:?}\n[output]\npath = {:?}\n[plan]\nmin_videos_per_gloss = 1\n",
+            dataset.display().to_string(),
+            at("out/deep").display().to_string()
+        );
+        fs::write(&config, text).unwrap();
+        Self { folder, config }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn check(&self, more: &[&str]) -> Run {
+        let fixed = [
+            "check".as_ref(),
+            "--config".as_ref(),
+            self.config.as_os_str(),
+        ];
+        handloom(fixed.into_iter().chain(more.iter().map(OsStr::new)))
+    }
+
+    /// Runs with settings that differ, and asserts how it ends and a line: verdict, subject and words.
+    #[track_caller]
+    fn finds(&self, settings: &[&str], code: i32, verdict: &str, subject: &str, words: &[&str]) {
+        let mut args = Vec::new();
+        for setting in settings {
+            args.extend(["--set", setting]);
+        }
+        let run = self.check(&args).ends(code);
+        let begin = format!("{verdict:<8} {subject:<10} ");
+        let lines: Vec<&str> = run
+            .stdout
+            .lines()
+            .filter(|l| l.starts_with(&begin))
+            .collect();
+        let is_line = |line: &&&str| words.iter().all(|word| line.contains(word));
+        assert!(
+            lines.iter().any(|line| is_line(&line)),
+            "{words:?}: {}",
+            run.stdout
+        );
+        // The same for programs.
+        args.push("--json");
+        let run = self.check(&args).ends(code);
+        let is_finding = |event: &Value| {
+            let detail = event["detail"].as_str().unwrap();
+            event["verdict"] == verdict.to_lowercase()
+                && event["subject"] == subject
+                && words.iter().all(|word| detail.contains(word))
+        };
+        assert!(run.events().iter().any(is_finding), "{}", run.stdout);
+    }
+}
+
+fn set(key: &str, path: &Path) -> String {
+    format!("{key}={}", path.display())
+}
+
+#[test]
+fn a_world_in_order_is_said_to_be() {
+    let world = World::new();
+    let run = world.check(&[]).ends(0);
+    let subjects: Vec<&str> = run.stdout.lines().map(|l| l[9..20].trim()).collect();
+    assert_eq!(
+        subjects,
+        [
+            "config", "device", "dataset", "models", "runtime", "decoder", "output", "mirror",
+            "broker"
+        ]
+    );
+    assert!(
+        run.stdout.lines().all(|l| l.starts_with("ok ")),
+        "{}",
+        run.stdout
+    );
+    for words in [
+        &format!("ok       config     {}\n", world.config.display()),
+        "1 of 2 instances and 1 glosses would be processed",
+        "out/deep (will be made), ",
+        "none: mqtt.url is not set",
+    ] {
+        assert!(run.stdout.contains(words), "no {words} in {}", run.stdout);
+    }
+    // Nothing is left behind, nothing made.
+    let mut left: Vec<_> = fs::read_dir(world.folder.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["dataset", "handloom.toml"]);
+}
+
+#[test]
+fn inputs_that_are_wrong_are_told() {
+    let world = World::new();
+    let check = |settings: &[&str], code, verdict, subject, words: &[&str]| {
+        world.finds(settings, code, verdict, subject, words);
+    };
+    let gone = world.at("gone");
+    let broken = world.at("broken.json");
+    fs::write(&broken, "[{\n\"gloss\": 1").unwrap();
+
+    let d = "dataset";
+    check(&[&set("dataset.path", &gone)], 66, "FAIL", d, &["gone"]);
+    check(&[&set("dataset.json", &gone)], 66, "FAIL", d, &["gone"]);
+    check(&[&set("dataset.json", &broken)], 65, "FAIL", d, &["broken"]);
+    let few = ["0 of 2 instances", "plan.min_videos_per_gloss"];
+    check(&["plan.min_videos_per_gloss=9"], 0, "warn", d, &few);
+    check(
+        &["plan.selected_glosses=wave,wvae"],
+        0,
+        "warn",
+        d,
+        &["wvae"],
+    );
+
+    let m = "models";
+    let palm = set("models.palm", &broken);
+    check(
+        &[&set("models.path", &gone)],
+        66,
+        "FAIL",
+        m,
+        &["models.path"],
+    );
+    check(&[&palm], 65, "FAIL", m, &["broken", "models.trust = true"]);
+    check(&[&palm, "models.trust=true"], 65, "FAIL", m, &["broken"]);
+
+    let c = "decoder";
+    let unknown = ["run.decoder = nosuchdec", "gst-inspect"];
+    check(&["run.decoder=nosuchdec"], 78, "FAIL", c, &unknown);
+    let inexact = ["only software is proven exact"];
+    check(&["run.decoder=avdec_h264"], 0, "warn", c, &inexact);
+}
+
+#[test]
+fn folders_that_cannot_be_used_are_told() {
+    let world = World::new();
+    let check = |settings: &[&str], code, verdict, subject, words: &[&str]| {
+        world.finds(settings, code, verdict, subject, words);
+    };
+    let gone = world.at("gone");
+    let file = set("output.path", &world.config.join("out"));
+    let not_writable = "output.path=/proc/handloom-out";
+
+    let o = "output";
+    let refused = ["/proc", "cannot be written"];
+    check(&[not_writable], 73, "FAIL", o, &refused);
+    check(&[&file], 73, "FAIL", o, &["handloom.toml", "cannot be"]);
+    let full = ["MiB free", "limits.disk_reserve_mib = 1048575"];
+    check(&["limits.disk_reserve_mib=1048575"], 73, "FAIL", o, &full);
+
+    let m = "mirror";
+    let missing = ["gone", "never made"];
+    check(&[&set("output.mirror", &gone)], 73, "FAIL", m, &missing);
+    assert!(!gone.exists());
+    let here = set("output.mirror", world.folder.path());
+    check(&[&here], 0, "warn", m, &["same file system", "mounted"]);
+
+    // The first failure decides.
+    let both = [&set("dataset.path", &gone), not_writable];
+    check(&both, 66, "FAIL", o, &refused);
+}
+
+#[test]
+fn a_broker_is_tried() {
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = format!("mqtt.url=mqtt://u:geheim@localhost:{port}");
+    let here = format!("answers at 127.0.0.1:{port}");
+    world.finds(
+        &[&url],
+        0,
+        "ok",
+        "broker",
+        &["mqtt://u:***@localhost", &here],
+    );
+    drop(listener);
+    world.finds(
+        &[&url],
+        69,
+        "FAIL",
+        "broker",
+        &["u:***@", "does not answer", "start the broker"],
+    );
+    // Away, and something worse: the worse decides.
+    world.finds(
+        &[&url, "output.path=/proc/x"],
+        73,
+        "FAIL",
+        "broker",
+        &["does not answer"],
+    );
+    world.finds(
+        &["mqtt.url=mqtt://nowhere.invalid"],
+        69,
+        "FAIL",
+        "broker",
+        &["nowhere.invalid"],
+    );
+    let tls = ["mqtt.url=mqtts://localhost", "mqtt.ca_file=ca.pem"];
+    world.finds(
+        &tls,
+        66,
+        "FAIL",
+        "broker",
+        &["ca.pem", "correct mqtt.ca_file"],
+    );
+}
+
+#[test]
+fn a_bad_config_ends_with_78() {
+    let world = World::new();
+    let check = |settings: &[&str], words: &[&str]| {
+        world.finds(settings, 78, "FAIL", "config", words);
+    };
+    check(
+        &["run.workers=0"],
+        &["--set run.workers: run.workers = 0", "1 to 256"],
+    );
+    check(&["run.workers=0", "log.level=x"], &["log.level = x"]);
+    check(
+        &["sequence.min_frames=33"],
+        &["sequence.min_frames = 33 (--set sequence.min_frames)"],
+    );
+    let run = handloom(["check", "--config", "/nowhere/handloom.toml"]).ends(78);
+    assert!(
+        run.stdout.contains("/nowhere/handloom.toml"),
+        "{}",
+        run.stdout
+    );
+    // Printed, the words go to stderr.
+    let run = world.check(&["--print", "--set", "run.workers=0"]).ends(78);
+    assert_eq!(run.stdout, "");
+    run.says(&["handloom: --set run.workers: run.workers = 0"]);
+    handloom(["check", "--print", "--json"]).ends(64);
+}
+
+#[test]
+fn the_environment_is_a_layer() {
+    let world = World::new();
+    let run = |args: &[&str], environment: &[(&str, &OsStr)]| {
+        handloom_with([&["check"], args].concat(), environment)
+    };
+    let file = ("HANDLOOM_CONFIG", world.config.as_os_str());
+    let printed = run(
+        &["--print"],
+        &[
+            file,
+            ("HANDLOOM_LOG", "info".as_ref()),
+            ("HANDLOOM_RUN_WORKERS", "3".as_ref()),
+        ],
+    )
+    .ends(0)
+    .stdout;
+    for line in [
+        "id = \"pi\"  # ",
+        "workers = 3  # HANDLOOM_RUN_WORKERS\n",
+        "level = \"info\"  # HANDLOOM_LOG\n",
+    ] {
+        assert!(printed.contains(line), "no {line} in {printed}");
+    }
+    // What is printed is a config of the same meaning.
+    let again = world.at("again.toml");
+    fs::write(&again, &printed).unwrap();
+    let shown = |text: &str| -> toml::Table { text.parse().unwrap() };
+    let reprinted = run(&["--print", "--config", again.to_str().unwrap()], &[]).ends(0);
+    assert_eq!(shown(&reprinted.stdout), shown(&printed));
+
+    let out = run(&[], &[file, ("HANDLOOM_RUN_WORKRES", "3".as_ref())])
+        .ends(78)
+        .stdout;
+    assert!(out.contains("did you mean HANDLOOM_RUN_WORKERS?"), "{out}");
+    let out = run(
+        &[],
+        &[
+            file,
+            ("HANDLOOM_DATASET_PATH", OsStr::from_bytes(b"/d\xff")),
+        ],
+    )
+    .ends(78)
+    .stdout;
+    assert!(
+        out.contains("HANDLOOM_DATASET_PATH: /d\u{fffd}: the value is not UTF-8"),
+        "{out}"
+    );
+    // systemd's way of handing over a password.
+    let credentials = world.at("credentials");
+    fs::create_dir(&credentials).unwrap();
+    fs::write(credentials.join("mqtt-password"), "geheim\n").unwrap();
+    let out = run(
+        &["--print", "--set", "mqtt.url=mqtt://u@h"],
+        &[file, ("CREDENTIALS_DIRECTORY", credentials.as_os_str())],
+    )
+    .ends(0)
+    .stdout;
+    assert!(
+        out.contains("password = \"***\"  # ") && out.contains("credentials/mqtt-password"),
+        "{out}"
+    );
+}
