@@ -220,7 +220,7 @@ where
                         let result = worker(position).map_err(PipelineError::Worker)?;
                         let given = result.map(|r| give_back.send(Ok((position, r))));
                         // Given up, or nobody takes it any more.
-                        if !given.is_some_and(|sent| sent.is_ok()) {
+                        if given.is_none_or(|sent| sent.is_err()) {
                             return Ok(());
                         }
                     }
@@ -301,6 +301,16 @@ pub trait Collect<R, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+    /// Counts its end.
+    struct Tools<'a>(&'a AtomicUsize);
+
+    impl Drop for Tools<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
 
     struct List {
         got: Vec<(usize, usize)>,
@@ -435,15 +445,8 @@ mod tests {
 
     #[test]
     fn workers_rest_and_come_back() {
-        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
         let control = Control::new(0);
         let (starts, ends) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        struct Tools<'a>(&'a AtomicUsize);
-        impl Drop for Tools<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_add(1, SeqCst);
-            }
-        }
         let start = |_| {
             starts.fetch_add(1, SeqCst);
             let tools = Tools(&ends);

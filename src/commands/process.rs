@@ -1,6 +1,6 @@
 //! `handloom process`: one job to its end, with a bar or JSON lines. Ctrl-C stops it; the same command goes on.
 
-use super::job::{self, ClipNews, Host, Report, Scan, Spec, Witness, fate, states, tenths};
+use super::job::{self, ClipNews, Host, Means, Report, Scan, Spec, Witness, fate, states, tenths};
 use crate::cli::{ProcessArgs, ProgressKind};
 use crate::exit::{Exit, Failure};
 use crate::frame::RgbFrame;
@@ -60,9 +60,13 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
         reporter: &mut reporter,
         is_resumed: claim != Claim::New,
     };
-    let report = spec.run(
-        &scan, &engine, &ledger, workers, &control, &Nobody, &mut host,
-    )?;
+    let means = Means {
+        ledger: &ledger,
+        workers,
+        control: &control,
+        witness: &Nobody,
+    };
+    let report = spec.run(&scan, &engine, &means, &mut host)?;
     reporter.end();
     if report.ended == Ended::Stopped {
         let done: usize = report.tally.values().sum();
@@ -196,11 +200,13 @@ fn conclude(reporter: &Reporter, spec: &Spec, report: &Report) -> Result<Exit, F
     }
     if accepted > 0 {
         let path = spec.out.join(FINAL_NAME);
-        text.push_str(&format!(
-            "\nSaved {accepted} samples to {}\n  Sequence shape: ({accepted}, {}, 126)\n",
-            path.display(),
-            spec.shape.length
-        ));
+        text.extend([
+            format!("\nSaved {accepted} samples to {}\n", path.display()),
+            format!(
+                "  Sequence shape: ({accepted}, {}, 126)\n",
+                spec.shape.length
+            ),
+        ]);
     }
     let per_gloss: serde_json::Map<String, Value> = report
         .judge

@@ -81,6 +81,19 @@ pub struct Engine {
     bundle: Bundle,
 }
 
+/// What a run works with.
+#[derive(Clone, Copy)]
+pub struct Means<'a> {
+    /// Claimed for the job.
+    pub ledger: &'a Mutex<Ledger>,
+    /// Threads, of which `control` says how many may work.
+    pub workers: usize,
+    /// How it is steered.
+    pub control: &'a Control,
+    /// Who looks on.
+    pub witness: &'a dyn Witness,
+}
+
 /// A ledger that the job shares with whoever else writes into it.
 pub type SharedLedger = Arc<Mutex<Ledger>>;
 
@@ -200,7 +213,7 @@ impl Spec {
         replan::retry_failed(self, scan, &mut hold(ledger))
     }
 
-    /// Runs the job that the ledger is claimed for, from where it is to its end or until `control` stops it.
+    /// Runs the job that the ledger is claimed for, from where it is to its end or until its control stops it.
     ///
     /// # Errors
     /// When it cannot go on; what was recorded stays.
@@ -208,12 +221,15 @@ impl Spec {
         &self,
         scan: &Scan,
         engine: &Engine,
-        ledger: &Mutex<Ledger>,
-        workers: usize,
-        control: &Control,
-        witness: &dyn Witness,
+        means: &Means<'_>,
         host: &mut dyn Host,
     ) -> Result<Report, Failure> {
+        let Means {
+            ledger,
+            workers,
+            control,
+            witness,
+        } = *means;
         let began = Instant::now();
         let (palm, hand) = (
             CpuGraph::new(&engine.bundle.palm)?,
@@ -348,6 +364,7 @@ pub fn wind_down(control: &Arc<Control>) {
 }
 
 /// Seconds with one digit.
+#[must_use]
 pub fn tenths(time: Duration) -> f64 {
     (time.as_secs_f64() * 10.0).round() / 10.0
 }

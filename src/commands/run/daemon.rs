@@ -49,6 +49,10 @@ pub(super) struct Daemon {
 
 /// What is to be done.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four things that may be asked for, each by somebody else"
+)]
 pub(super) struct Tasks {
     /// The process ends.
     pub(super) is_stopping: bool,

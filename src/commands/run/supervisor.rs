@@ -2,9 +2,9 @@
 //! what was asked for.
 
 use super::daemon::{Daemon, Task};
-use super::{spec, workers};
+use super::spec;
 use crate::cli::AgainArgs;
-use crate::commands::job::{ClipNews, Host, Report, hold, stamp};
+use crate::commands::job::{ClipNews, Host, Means, Report, hold, stamp};
 use crate::exit::{Exit, Failure};
 use crate::pipeline::Ended;
 use crate::store::StoreError;
@@ -164,15 +164,13 @@ fn attempt(
         }
         daemon.hub.phase(JobPhase::Processing, None);
         let mut seat = Seat { daemon };
-        spec.run(
-            &scan,
-            &engine,
-            &daemon.ledger,
-            daemon.threads.max(workers(&config)),
-            &daemon.control,
-            &daemon.eyes,
-            &mut seat,
-        )
+        let means = Means {
+            ledger: &daemon.ledger,
+            workers: daemon.threads,
+            control: &daemon.control,
+            witness: &daemon.eyes,
+        };
+        spec.run(&scan, &engine, &means, &mut seat)
     };
     match run() {
         Ok(report) if report.ended == Ended::Stopped => Attempt::Stopped,
