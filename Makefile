@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup build demo test test-long lint deny bench bench-rooms clean
+.PHONY: help setup build demo test test-long lint deny bench bench-mqtt bench-rooms clean
 CARGO ?= cargo
 
 help: ## this list
@@ -19,8 +19,11 @@ test: setup ## formatting, lints and all tests
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked
 
-test-long: build ## slow sweeps: memory over 1,000 clips
-	tests/long/soak.sh
+test-long: build ## slow sweeps: kills, power cuts, memory over thousands of clips
+	tests/long/kill_sweep.sh
+	tests/long/power_sweep.sh
+	tests/long/soak.sh process 1000
+	tests/long/soak.sh run 2000
 
 lint: ## formatting and lints alone
 	$(CARGO) fmt --check
@@ -31,6 +34,9 @@ deny: ## licences, sources and advisories of all dependencies (needs cargo-deny)
 
 bench: build ## side by side with the notebook's pipeline, when ../shared and its Python packages are there
 	tests/bench/side_by_side.sh
+
+bench-mqtt: build ## what reporting over MQTT costs, against none, in alternating runs
+	tests/bench/mqtt_cost.sh
 
 bench-rooms: setup ## times of warp, colour, palm decode, npz and decode
 	$(CARGO) bench --locked --bench rooms

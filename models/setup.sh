@@ -13,7 +13,7 @@ packages=(
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
   gstreamer1.0-plugins-ugly gstreamer1.0-tools
   python3
-  libssl-dev
+  libssl-dev openssl
   mosquitto mosquitto-clients
 )
 

@@ -55,7 +55,13 @@ impl Daemon {
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::options().append(true).create(true).open(&log).unwrap())
+            .stderr(
+                File::options()
+                    .append(true)
+                    .create(true)
+                    .open(&log)
+                    .unwrap(),
+            )
             .spawn()
             .unwrap();
         Self { child, log }
@@ -81,7 +87,11 @@ impl Daemon {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(begun.elapsed() < DEADLINE, "it does not end:\n{}", self.log());
+            assert!(
+                begun.elapsed() < DEADLINE,
+                "it does not end:\n{}",
+                self.log()
+            );
             sleep(Duration::from_millis(20));
         }
     }

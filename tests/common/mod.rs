@@ -7,6 +7,7 @@
 )]
 
 pub(crate) mod broker;
+pub(crate) mod daemon;
 pub(crate) mod gate;
 pub(crate) mod listener;
 pub(crate) mod stub_broker;
