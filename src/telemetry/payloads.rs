@@ -179,6 +179,9 @@ pub struct Health {
     pub memory_resident_mib: Option<u64>,
     /// Free on the file system of the output folder, MiB.
     pub disk_free_mib: Option<u64>,
+    /// Clips at a time now; fewer than `state` gives as `workers_max` when heat, memory or disk hold it back.
+    #[serde(default)]
+    pub workers: usize,
     /// Pictures looked at per second, all workers.
     pub frames_per_s: f64,
     /// Clips that wait between workers and ledger.

@@ -198,7 +198,7 @@ impl Spec {
         let mut ledger = hold(ledger);
         let claim = folder::claim(&self.out, &mut ledger, &job, opening)?;
         match claim {
-            Claim::New => ledger.set_note("started", Some(&stamp.unix_s.to_string()))?,
+            Claim::New => ledger.set_note("started", Some(&moment(stamp).to_string()))?,
             Claim::Rescan => replan::rescan(self, scan, &mut ledger, &job.settings)?,
             Claim::Resumed => {}
         }
@@ -272,10 +272,12 @@ impl Spec {
             elapsed: began.elapsed(),
         };
         if ended == Ended::Done && !was_complete {
-            record["finished"] = json!({
-                "at_unix": host.stamp().unix_s, "seconds": tenths(report.elapsed), "workers": workers,
-                "states": states(&report.tally), "batches": batches,
-            });
+            let mut finished = moment(&host.stamp());
+            finished["seconds"] = json!(tenths(report.elapsed));
+            finished["workers"] = json!(workers);
+            finished["states"] = states(&report.tally);
+            finished["batches"] = json!(batches);
+            record["finished"] = finished;
             while let Err(error) = self.close(scan, ledger, &report, batches, &record) {
                 if !(error.is_full() && host.wait_for_room(&error)) {
                     return Err(error.into());
@@ -328,6 +330,11 @@ pub fn stamp() -> Stamp {
         clock_synced: clock::clock_synced(),
         unix_s: unix.map_or(0, |d| d.as_secs()),
     }
+}
+
+/// A time for `run.json`, with a word on whether the clock could be trusted.
+fn moment(stamp: &Stamp) -> Value {
+    json!({"at_unix": stamp.unix_s, "clock_synced": stamp.clock_synced})
 }
 
 /// Clips at a time when nobody says otherwise: as many as cores.

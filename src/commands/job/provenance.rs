@@ -78,7 +78,9 @@ pub(super) fn provenance(
             "the TFLite library is not the pinned one; landmarks may differ in the last digits"
         );
     }
-    let started: Option<u64> = ledger.note("started")?.and_then(|s| s.parse().ok());
+    let started: Option<Value> = ledger
+        .note("started")?
+        .and_then(|s| serde_json::from_str(&s).ok());
     Ok(json!({
         "handloom": env!("CARGO_PKG_VERSION"),
         "run": ledger.job()?.map(|j| j.run),
@@ -87,7 +89,7 @@ pub(super) fn provenance(
         "backend": {"name": "cpu", "runtime": "TensorFlow Lite C, XNNPACK, 1 thread", "library_sha256": runtime.map(|r| r.1), "library_is_pinned": is_pinned},
         "gstreamer": video::version(),
         "platform": {"arch": std::env::consts::ARCH, "os": std::env::consts::OS},
-        "started": {"at_unix": started},
+        "started": started,
         "finished": null,
     }))
 }

@@ -191,6 +191,7 @@ fn health(daemon: &Daemon, counters: &Counters, frames_per_s: f64) -> Health {
         memory_available_mib: readings.memory_available_mib,
         memory_resident_mib: readings.memory_resident_mib,
         disk_free_mib,
+        workers: daemon.control.workers(),
         frames_per_s,
         queue: daemon.control.waiting(),
         outbox: count(ledger.waiting_count()),

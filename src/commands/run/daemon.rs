@@ -11,7 +11,7 @@ use crate::governor::Decision;
 use crate::machine::Readings;
 use crate::machine::clock::uptime;
 use crate::pipeline::Control;
-use crate::service::Pulse;
+use crate::service::{Pulse, Stage};
 use crate::store::ledger::Message;
 use crate::store::{Ledger, StoreError};
 use crate::telemetry::payloads::{Fault, Reply, ReplyState};
@@ -25,6 +25,9 @@ use std::time::Duration;
 pub(super) const PAUSED: &str = "paused";
 /// Note in the ledger: an operator cancelled the job.
 pub(super) const CANCELLED: &str = "cancelled";
+
+/// A clip may wait for its forerunners for this much longer than a worker for its decoder.
+const RECORDING: Duration = Duration::from_mins(10);
 
 /// Faults that wait for room in the ledger; more are dropped and counted.
 const FAULTS_WAITING_MAX: usize = 100;
@@ -41,6 +44,8 @@ pub(super) struct Daemon {
     changed: Condvar,
     holds: Mutex<Holds>,
     faults: Mutex<VecDeque<Message>>,
+    /// Beats with every clip that is recorded.
+    recording: Stage,
     readings: Mutex<(Readings, Option<u64>)>,
     mirror_waiting: Mutex<Option<usize>>,
     /// Worker threads that a job has at most; more need a restart.
@@ -83,6 +88,10 @@ pub(super) struct Holds {
     pub(super) no_room: Option<String>,
     /// The governor's last word.
     pub(super) decision: Option<Decision>,
+    /// Whether a run of the job is under way.
+    pub(super) is_running: bool,
+    /// Whether that run is expected to record clips.
+    is_active: bool,
 }
 
 impl Daemon {
@@ -101,7 +110,6 @@ impl Daemon {
             control: Arc::new(Control::new(0)),
             hub: Hub::new(),
             eyes: Eyes::new(&pulse, threads, limit),
-            pulse,
             config: Mutex::new(Arc::new(config)),
             tasks: Mutex::new(Tasks {
                 is_cancelled,
@@ -113,11 +121,15 @@ impl Daemon {
                 is_paused,
                 no_room: None,
                 decision: None,
+                is_running: false,
+                is_active: false,
             }),
             faults: Mutex::default(),
+            recording: pulse.stage("the recording of clips", limit + RECORDING),
             readings: Mutex::default(),
             mirror_waiting: Mutex::default(),
             ledger: Arc::new(Mutex::new(ledger)),
+            pulse,
             threads,
         };
         daemon.change_holds(|_| {});
@@ -182,6 +194,15 @@ impl Daemon {
             governed.min(holds.workers_max)
         };
         self.control.set_workers(workers);
+        let is_active = holds.is_running && workers > 0;
+        if is_active != holds.is_active {
+            holds.is_active = is_active;
+            if is_active {
+                self.recording.busy(uptime());
+            } else {
+                self.recording.idle();
+            }
+        }
         let mut reasons = Vec::new();
         if holds.is_paused {
             reasons.push("paused by command; resume goes on".to_owned());
@@ -194,6 +215,11 @@ impl Daemon {
                 .flat_map(|d| d.holds.iter().map(ToString::to_string)),
         );
         self.hub.hold(workers, holds.workers_max, reasons);
+    }
+
+    /// A clip was recorded.
+    pub(super) fn recorded(&self) {
+        self.recording.beat(uptime());
     }
 
     /// Whether the governor holds the job for want of room on the disk.

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+/// A look at the machine takes no longer than this.
+const SILENCE: Duration = Duration::from_mins(2);
+
 /// Starts the thread; it ends with the daemon.
 pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
     let daemon = Arc::clone(daemon);
@@ -17,12 +20,15 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
     let mut governor = Governor::new(limits(&daemon, &daemon.config()));
     // Before the first clip: a full disk is noticed before it is written to.
     look(&daemon, &mut sensors, &mut governor);
+    let stage = daemon.pulse.stage("the governor", SILENCE);
     Builder::new().name("governor".to_owned()).spawn(move || {
         while !daemon.is_stopping() {
             let patience = Duration::from_secs_f64(daemon.config().limits.interval_s);
             daemon.wait(patience, |tasks| tasks.is_stopping);
+            stage.busy(uptime());
             look(&daemon, &mut sensors, &mut governor);
             daemon.post_faults();
+            stage.idle();
         }
     })
 }

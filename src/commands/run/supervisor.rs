@@ -163,6 +163,7 @@ fn attempt(
             daemon.answer(task, Ok(Some(result)), None)?;
         }
         daemon.hub.phase(JobPhase::Processing, None);
+        daemon.change_holds(|holds| holds.is_running = true);
         let mut seat = Seat { daemon };
         let means = Means {
             ledger: &daemon.ledger,
@@ -172,7 +173,9 @@ fn attempt(
         };
         spec.run(&scan, &engine, &means, &mut seat)
     };
-    match run() {
+    let ended = run();
+    daemon.change_holds(|holds| holds.is_running = false);
+    match ended {
         Ok(report) if report.ended == Ended::Stopped => Attempt::Stopped,
         Ok(report) => {
             daemon.hub.tally(&report.tally);
@@ -212,6 +215,7 @@ impl Seat<'_> {
             self.daemon.change_holds(|holds| holds.no_room = None);
             tracing::info!("there is room again");
         }
+        self.daemon.recorded();
         self.daemon.hub.wake.notify_one();
     }
 }
