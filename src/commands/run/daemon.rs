@@ -291,12 +291,12 @@ impl Daemon {
         }
     }
 
-    /// The last word on a command, with a note that goes with it.
+    /// The last word on a command, with the notes that go with it.
     pub(super) fn answer(
         &self,
         task: &Task,
         result: Result<Option<serde_json::Value>, String>,
-        note: Option<(&str, Option<&str>)>,
+        notes: &[(&str, Option<&str>)],
     ) -> Result<(), StoreError> {
         let (state, reason, result) = match result {
             Ok(result) => (ReplyState::Succeeded, None, result),
@@ -310,7 +310,7 @@ impl Daemon {
             result,
         };
         tracing::info!(id = %task.id, command = task.command.name(), ?state, reason = reply.reason, "command");
-        hold(&self.ledger).answer(&reply, note, &job::stamp())?;
+        hold(&self.ledger).answer(&reply, notes, &job::stamp())?;
         self.hub.wake.notify_one();
         Ok(())
     }
@@ -326,7 +326,7 @@ impl Daemon {
                 continue;
             };
             let why = "the daemon was restarted before this was carried out; send it again with another id";
-            self.answer(&Task { id, command }, Err(why.to_owned()), None)?;
+            self.answer(&Task { id, command }, Err(why.to_owned()), &[])?;
         }
         Ok(())
     }

@@ -114,20 +114,17 @@ impl Desk {
         let daemon = &self.0;
         match task.command {
             Command::Pause => {
-                daemon.answer(&task, Ok(None), Some((PAUSED, Some("1"))))?;
+                daemon.answer(&task, Ok(None), &[(PAUSED, Some("1"))])?;
                 daemon.change_holds(|holds| holds.is_paused = true);
             }
             Command::Resume => {
-                // Two notes; the last word goes with the second, so that a cut in between leaves an open command.
-                hold(&daemon.ledger).set_note(CANCELLED, None)?;
-                daemon.answer(&task, Ok(None), Some((PAUSED, None)))?;
+                daemon.answer(&task, Ok(None), &[(PAUSED, None), (CANCELLED, None)])?;
                 daemon.change_holds(|holds| holds.is_paused = false);
                 daemon.change_tasks(|tasks| {
                     tasks.again |= std::mem::take(&mut tasks.is_cancelled);
                 });
             }
             Command::Cancel => {
-                hold(&daemon.ledger).set_note(CANCELLED, Some("1"))?;
                 daemon.change_tasks(|tasks| {
                     tasks.is_cancelled = true;
                     tasks.todo.push(task);
@@ -142,7 +139,7 @@ impl Desk {
                 let this = Arc::clone(daemon);
                 let picture = move || {
                     let result = snapshot(&this);
-                    if let Err(error) = this.answer(&task, result, None) {
+                    if let Err(error) = this.answer(&task, result, &[]) {
                         tracing::error!(%error, "a snapshot's answer cannot be written down");
                     }
                 };

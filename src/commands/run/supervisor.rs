@@ -1,7 +1,7 @@
 //! Runs the job on the main thread, again and again until nothing is left to do, and carries out between two runs
 //! what was asked for.
 
-use super::daemon::{Daemon, Task};
+use super::daemon::{CANCELLED, Daemon, Task};
 use super::spec;
 use crate::cli::AgainArgs;
 use crate::commands::job::{ClipNews, Host, Means, Report, hold, stamp};
@@ -12,6 +12,7 @@ use crate::store::folder::Opening;
 use crate::store::ledger::Stamp;
 use crate::telemetry::payloads::{ClipName, JobPhase};
 use crate::telemetry::request::Command;
+use crate::wlasl::judge::State;
 use serde_json::json;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
             .into_iter()
             .partition(|task| task.command == Command::Cancel);
         for task in cancels {
-            daemon.answer(&task, Ok(None), None)?;
+            daemon.answer(&task, Ok(None), &[(CANCELLED, Some("1"))])?;
         }
         for task in &tasks {
             is_wanted = true;
@@ -128,7 +129,7 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
 fn refuse(daemon: &Daemon, tasks: &[Task], reason: &str) -> Result<(), StoreError> {
     tasks
         .iter()
-        .try_for_each(|task| daemon.answer(task, Err(reason.to_owned()), None))
+        .try_for_each(|task| daemon.answer(task, Err(reason.to_owned()), &[]))
 }
 
 /// Reads the dataset, takes up what was asked for, and runs the job as far as it goes.
@@ -160,7 +161,7 @@ fn attempt(
                 Command::Rescan => json!({"clips": scan.plan.jobs.len(), "done": kept}),
                 _ => json!({"clips": retried}),
             };
-            daemon.answer(task, Ok(Some(result)), None)?;
+            daemon.answer(task, Ok(Some(result)), &[])?;
         }
         daemon.hub.phase(JobPhase::Processing, None);
         daemon.change_holds(|holds| holds.is_running = true);
@@ -234,6 +235,15 @@ impl Host for Seat<'_> {
             gloss: news.gloss.to_owned(),
             video_id: news.video_id.to_owned(),
         };
+        if news.state == State::Unreadable {
+            // Its message on `fault` was written with its record.
+            tracing::warn!(
+                gloss = clip.gloss,
+                video_id = clip.video_id,
+                reason = news.reason,
+                "clip unreadable"
+            );
+        }
         self.daemon.hub.clip(clip, news.tally);
         self.has_room();
     }

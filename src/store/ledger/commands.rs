@@ -60,14 +60,14 @@ impl Ledger {
         })
     }
 
-    /// The last word on a command, with a note that changes in the same transaction.
+    /// The last word on a command, with the notes that change in the same transaction.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn answer(
         &mut self,
         reply: &Reply,
-        note: Option<(&str, Option<&str>)>,
+        notes: &[(&str, Option<&str>)],
         stamp: &Stamp,
     ) -> Result<(), StoreError> {
         let bounds = self.bounds;
@@ -79,12 +79,8 @@ impl Ledger {
                     params![id, message.body.to_string()],
                 )?;
             }
-            match note {
-                Some((key, Some(value))) => super::set_note(tx, key, value)?,
-                Some((key, None)) => {
-                    tx.execute("DELETE FROM meta WHERE key = ?1", [key])?;
-                }
-                None => {}
+            for (key, value) in notes {
+                super::put_note(tx, key, *value)?;
             }
             post(tx, bounds, &[message], stamp)
         })
@@ -151,7 +147,7 @@ mod tests {
             ..accepted("a", "pause")
         };
         ledger
-            .answer(&reply, Some(("paused", Some("1"))), &stamp)
+            .answer(&reply, &[("paused", Some("1"))], &stamp)
             .unwrap();
         assert_eq!(ledger.note("paused").unwrap().as_deref(), Some("1"));
         assert_eq!(
@@ -189,7 +185,7 @@ mod tests {
                 state: ReplyState::Failed,
                 ..accepted(&id, "pause")
             };
-            ledger.answer(&reply, None, &stamp).unwrap();
+            ledger.answer(&reply, &[], &stamp).unwrap();
         }
         assert_eq!(ledger.arrive("a", "pause", &stamp).unwrap(), Arrival::New);
         assert_eq!(ledger.arrive("n9", "pause", &stamp).unwrap(), Arrival::New);

@@ -148,12 +148,7 @@ impl Ledger {
     /// # Errors
     /// When SQLite fails.
     pub fn set_note(&mut self, key: &str, value: Option<&str>) -> Result<(), StoreError> {
-        self.write(|tx| match value {
-            Some(value) => set_note(tx, key, value),
-            None => tx
-                .execute("DELETE FROM meta WHERE key = ?1", [key])
-                .map(|_| ()),
-        })
+        self.write(|tx| put_note(tx, key, value))
     }
 
     fn read<T>(
@@ -190,6 +185,16 @@ impl Ledger {
 fn set_note(tx: &Transaction<'_>, key: &str, value: &str) -> rusqlite::Result<()> {
     tx.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value])
         .map(|_| ())
+}
+
+/// Sets a note, or removes it.
+fn put_note(tx: &Transaction<'_>, key: &str, value: Option<&str>) -> rusqlite::Result<()> {
+    match value {
+        Some(value) => set_note(tx, key, value),
+        None => tx
+            .execute("DELETE FROM meta WHERE key = ?1", [key])
+            .map(|_| ()),
+    }
 }
 
 fn bad(path: &Path, reason: &dyn std::fmt::Display) -> StoreError {
