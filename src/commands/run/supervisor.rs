@@ -57,7 +57,9 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
             .into_iter()
             .partition(|task| task.command == Command::Cancel);
         for task in cancels {
-            daemon.answer(&task, Ok(None), &[(CANCELLED, Some("1"))])?;
+            // A resume may have come right behind it.
+            let note = is_cancelled.then_some("1");
+            daemon.answer(&task, Ok(None), &[(CANCELLED, note)])?;
         }
         for task in &tasks {
             is_wanted = true;
