@@ -111,7 +111,7 @@ fn nonsense_is_survived() {
             return;
         }
         if peer.number < 40 {
-            let bytes: Vec<u8> = (0..dice.below(60)).map(|_| dice.below(256) as u8).collect();
+            let bytes: Vec<u8> = (0..dice.below(60)).map(|_| dice.byte()).collect();
             peer.send(&bytes);
             peer.idle(Duration::from_millis(10));
         } else {

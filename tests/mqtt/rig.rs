@@ -202,7 +202,7 @@ impl Rig {
         self.wake.notify_one();
     }
 
-    /// `health` at QoS 0 or `snapshot` at QoS 1; whether there was room for it.
+    /// `health` at `QoS` 0 or `snapshot` at `QoS` 1; whether there was room for it.
     pub(crate) fn drop_in(&self, delivery: Delivery, payload: &[u8]) -> bool {
         let channel = match delivery {
             Delivery::AtMostOnce => topics::HEALTH,
