@@ -14,8 +14,8 @@
 //!
 //! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
 //! [`sequence`], [`wlasl`], [`render`]. Shell, each wrapping one library or device: [`inference`] (TFLite),
-//! [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`report`] (the
-//! terminal). No shell room imports another; only [`commands`] knows everyone.
+//! [`source`] (GStreamer, zip), [`store`] (npz, the output folder), [`pipeline`] (threads), [`mqtt`] (the broker),
+//! [`report`] (the terminal). No shell room imports another; only [`commands`] knows everyone.
 //!
 //! # What holds, each with a test
 //!

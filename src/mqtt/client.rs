@@ -1,4 +1,4 @@
-//! The line kept up: connect, serve until it breaks, wait, again. One attempt is [`super::connect`]'s.
+//! The line kept up: connect, serve until it breaks, wait, again. One attempt, and what comes of it, is `connect`'s.
 
 use super::backoff::{Backoff, HELD};
 use super::connect::{Ears, connect_and_serve};
