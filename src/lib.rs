@@ -16,8 +16,8 @@
 //! [`sequence`], [`wlasl`], [`render`], [`governor`], [`telemetry`], [`digest`]. Shell, each wrapping one library or
 //! device: [`inference`] (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, SQLite, output folder and mirror),
 //! [`pipeline`] (threads), [`machine`] (sensors, disk, clock), [`service`] (systemd, signals), [`mqtt`] (the broker),
-//! [`report`] (lines and bars), [`console`] (the whole screen). No shell room imports another; only [`commands`] and what it is spoken to by ([`cli`],
-//! [`config`]) know everyone.
+//! [`report`] (lines and bars), [`console`] (the whole screen). No shell room imports another; only [`commands`] and
+//! what it is spoken to by ([`cli`], [`config`]) know everyone.
 //!
 //! # What holds, each with a test
 //!

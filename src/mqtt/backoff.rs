@@ -65,7 +65,7 @@ mod tests {
         let least: Vec<f64> = (0..8).map(|_| backoff.delay(0.0).as_secs_f64()).collect();
         assert_eq!(least, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 40.0, 40.0]);
         assert_eq!(backoff.delay(1.0), MAX);
-        backoff.lasted(HELD - Duration::from_millis(1));
+        backoff.lasted(HELD.mul_f64(0.999));
         assert_eq!(backoff.delay(0.0), Duration::from_secs(40));
         backoff.lasted(HELD);
         assert_eq!(backoff.delay(0.0), MIN);

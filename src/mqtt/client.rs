@@ -1,7 +1,8 @@
-//! The line kept up: connect, serve until it breaks, wait, again. One connection is [`super::connection`]'s.
+//! The line kept up: connect, serve until it breaks, wait, again. One attempt, and what comes of it, is `connect`'s.
 
 use super::backoff::{Backoff, HELD};
-use super::connection::{Ears, Outcome, connect_and_serve};
+use super::connect::{Ears, connect_and_serve};
+use super::connection::Outcome;
 use super::outbox::{Inbox, Outbox};
 use super::settings::Settings;
 use super::trouble::Trouble;
@@ -229,7 +230,7 @@ impl Channel {
 /// Ends when the caller wants to stop, or has gone away without saying so.
 pub(super) async fn stopping(stop: &mut watch::Receiver<bool>) {
     // An error says that the sender is gone.
-    stop.wait_for(|stop| *stop).await.map(drop).unwrap_or(());
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 /// Ends when the settings differ from `current`.
@@ -239,7 +240,7 @@ pub(super) async fn changing(settings: &mut watch::Receiver<Settings>, current: 
             return;
         }
     }
-    future::pending().await
+    future::pending::<()>().await;
 }
 
 /// The next loose message; never ends once the sender is gone.

@@ -1,8 +1,9 @@
 //! The line to the broker: MQTT 3.1.1 over TCP or TLS. It knows topics and bytes, not what they are about.
 //!
 //! In reading order: [`settings`] says where the broker is and [`tls`] how to trust it; [`outbox`] is what the caller
-//! implements, [`client`] what it runs. Inside, `backoff` says when to try again, `connection` is one connection from
-//! its CONNACK to its end, `flight` keeps account of what is under way in it, `trouble` has the words for its end.
+//! implements, [`client`] what it runs. Inside, `backoff` says when to try again, `connect` leads to the CONNACK,
+//! `connection` serves from there to the end with `letters` for what goes out, `orders` for what comes in and `flight`
+//! for what is under way; `trouble` has the words for the end.
 //! [`subscriber`] listens to a fleet, for the terminal.
 //!
 //! # What holds, each with a test
@@ -16,8 +17,11 @@
 
 mod backoff;
 pub mod client;
+mod connect;
 mod connection;
 mod flight;
+mod letters;
+mod orders;
 pub mod outbox;
 pub mod settings;
 pub mod subscriber;

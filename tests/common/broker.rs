@@ -66,8 +66,7 @@ impl Broker {
     /// Starts it, killed before if it runs, on the same port with the same folder, and waits until it listens.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        let program = find("mosquitto")
-            .expect("these tests need mosquitto: apt-get install mosquitto, or make setup");
+        let program = need("mosquitto");
         let child = Command::new(program)
             .arg("-c")
             .arg(self.dir.path().join("conf"))
@@ -99,6 +98,11 @@ impl Drop for Broker {
 pub(crate) fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     socket.local_addr().unwrap().port()
+}
+
+/// A program that `make setup` installs.
+pub(crate) fn need(program: &str) -> PathBuf {
+    find(program).unwrap_or_else(|| panic!("no {program} here: apt-get install mosquitto"))
 }
 
 /// A program on PATH, or where Debian has those of daemons.

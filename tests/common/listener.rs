@@ -39,7 +39,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// To `filters`, at QoS 0: what the broker has is then sent at once or never. Returns when it listens.
+    /// To `filters`, at `QoS` 0: what the broker has is then sent at once or never. Returns when it listens.
     pub(crate) fn start(port: u16, filters: &[&str]) -> Self {
         Self::start_with(port, filters, |_| {})
     }
@@ -120,7 +120,7 @@ impl Listener {
         messages
     }
 
-    /// At QoS 1.
+    /// At `QoS` 1.
     pub(crate) fn publish(&self, topic: &str, retained: bool, payload: &str) {
         self.client
             .publish(topic, QoS::AtLeastOnce, retained, payload)

@@ -19,7 +19,7 @@ pub(crate) enum Packet {
         client: String,
         clean: bool,
         keep_alive: u16,
-        /// Topic, payload, retained, QoS.
+        /// Topic, payload, retained, `QoS`.
         will: Option<(String, Vec<u8>, bool, u8)>,
         user: Option<String>,
         password: Option<String>,
@@ -92,7 +92,9 @@ impl Stub {
                     peers.push(thread::spawn(move || behave(&mut peer)));
                 }
                 // A failed assertion of a peer shows in what the test then misses.
-                peers.into_iter().for_each(|peer| drop(peer.join()));
+                for peer in peers {
+                    drop(peer.join());
+                }
             })
         };
         Self {
@@ -160,7 +162,7 @@ impl Peer {
                 });
                 return Some(packet);
             }
-            let mut piece = [0; 65536];
+            let mut piece = [0; 16384];
             match self.stream.read(&mut piece) {
                 Ok(0) => return None,
                 Ok(n) => self.buffer.extend_from_slice(&piece[..n]),
@@ -201,7 +203,7 @@ impl Peer {
         self.send(&[0x40, 2, high, low]);
     }
 
-    /// `id` 0: at QoS 0.
+    /// `id` 0: at `QoS` 0.
     pub(crate) fn publish(&mut self, topic: &str, payload: &[u8], id: u16, retained: bool) {
         let mut body = string(topic);
         if id != 0 {

@@ -5,6 +5,7 @@ use crate::common::listener::eventually;
 use crate::common::stub_broker::{Packet, Stub};
 use crate::rig::{Rig, settings};
 use handloom::mqtt::Settings;
+use std::net::TcpListener;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -103,6 +104,49 @@ fn a_broker_that_falls_silent_is_left() {
 }
 
 #[test]
+fn a_broker_that_acknowledges_nothing_at_all_is_left() {
+    let stub = Stub::start(|peer| {
+        peer.accept(false, 0);
+        while let Some(packet) = peer.read() {
+            peer.answer(&packet, false);
+        }
+    });
+    let rig = Rig::start(settings(stub.port()));
+    eventually("a second connection", || rig.connects() >= 2);
+    let waited = gaps(&stub)[0];
+    assert!((3.0..5.0).contains(&waited), "{waited} s");
+}
+
+/// Neither a broker that has nothing to say nor one that is away keeps the processor busy.
+#[test]
+fn waiting_costs_nothing() {
+    let stub = Stub::start(|peer| {
+        peer.accept(false, 0);
+        peer.serve();
+    });
+    let nobody = crate::common::broker::free_port();
+    let mut rigs = [stub.port(), nobody].map(|port| Rig::start(settings(port)));
+    thread::sleep(Duration::from_secs(2));
+    for rig in &mut rigs {
+        let spent = rig.stop();
+        assert!(spent < Duration::from_millis(100), "{spent:?}");
+    }
+}
+
+#[test]
+fn an_ipv6_address_is_reached() {
+    let Ok(socket) = TcpListener::bind("[::1]:0") else {
+        println!("SKIPPED: no IPv6 here");
+        return;
+    };
+    socket.set_nonblocking(true).unwrap();
+    let mut six = settings(socket.local_addr().unwrap().port());
+    six.host = "::1".to_owned();
+    let _rig = Rig::start(six);
+    eventually("a connection", || socket.accept().is_ok());
+}
+
+#[test]
 fn nonsense_is_survived() {
     let stub = Stub::start(|peer| {
         let mut dice = Dice::new(peer.number as u64);
@@ -111,7 +155,7 @@ fn nonsense_is_survived() {
             return;
         }
         if peer.number < 40 {
-            let bytes: Vec<u8> = (0..dice.below(60)).map(|_| dice.below(256) as u8).collect();
+            let bytes: Vec<u8> = (0..dice.below(60)).map(|_| dice.byte()).collect();
             peer.send(&bytes);
             peer.idle(Duration::from_millis(10));
         } else {
@@ -177,5 +221,13 @@ fn stop_is_obeyed_in_every_state() {
         assert!(took < most_s, "{took} s at port {port}");
         assert!(!rig.shelf.is_empty(), "nobody acknowledged the letters");
     }
-    assert_eq!(unanswering.packets(0).last(), Some(&Packet::Disconnect));
+    // The farewell was given time before DISCONNECT.
+    let seen = unanswering.seen();
+    let [.., farewell, end] = seen.as_slice() else {
+        panic!("{seen:?}");
+    };
+    assert!(matches!(&farewell.packet, Packet::Publish { topic, .. } if topic.ends_with("status")));
+    assert_eq!(end.packet, Packet::Disconnect);
+    let waited = end.at - farewell.at;
+    assert!(waited > Duration::from_millis(1900), "{waited:?}");
 }

@@ -1,6 +1,10 @@
 //! The line to the broker: against a scripted one for faults packet by packet, and against mosquitto.
 
-#![allow(clippy::unwrap_used, reason = "a broken set-up may end a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a broken set-up may end a test; figures and skips are told"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,6 +1,6 @@
 //! Against a real broker: killed and restarted, with passwords, with TLS.
 
-use crate::common::broker::{Broker, find};
+use crate::common::broker::{Broker, find, need};
 use crate::common::gate::Gate;
 use crate::common::listener::{Listener, eventually};
 use crate::rig::{Rig, Shelf, settings, topic};
@@ -182,7 +182,7 @@ fn home_assistant_is_told_once_and_the_broker_keeps_it() {
 
 #[test]
 fn a_password_is_asked_for() {
-    let program = find("mosquitto_passwd").expect("mosquitto_passwd comes with mosquitto");
+    let program = need("mosquitto_passwd");
     let broker = Broker::start_with(false, |dir| {
         let file = dir.join("passwords");
         let made = Command::new(program)

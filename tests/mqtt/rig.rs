@@ -6,6 +6,7 @@ use handloom::mqtt::{
 use handloom::telemetry::payloads::VERSION;
 use handloom::telemetry::{Envelope, Status, topics};
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -118,7 +119,8 @@ pub(crate) struct Rig {
     pub(crate) settings: watch::Sender<Settings>,
     wake: Arc<Notify>,
     stop: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
+    /// Gives the time that it spent computing.
+    thread: Option<JoinHandle<Duration>>,
 }
 
 impl Rig {
@@ -181,6 +183,9 @@ impl Rig {
                 .build()
                 .unwrap()
                 .block_on(line);
+            let spent = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+            let spent_ns = spent.split(' ').next().unwrap().parse().unwrap();
+            Duration::from_nanos(spent_ns)
         });
         Self {
             shelf,
@@ -202,7 +207,7 @@ impl Rig {
         self.wake.notify_one();
     }
 
-    /// `health` at QoS 0 or `snapshot` at QoS 1; whether there was room for it.
+    /// `health` at `QoS` 0 or `snapshot` at `QoS` 1; whether there was room for it.
     pub(crate) fn drop_in(&self, delivery: Delivery, payload: &[u8]) -> bool {
         let channel = match delivery {
             Delivery::AtMostOnce => topics::HEALTH,
@@ -224,23 +229,17 @@ impl Rig {
         self.counters.dropped.load(Ordering::SeqCst)
     }
 
-    /// Says that it is to stop, and does not wait.
-    pub(crate) fn begin_stop(&self) {
+    /// Stops it and waits for its end; the time that it spent computing.
+    pub(crate) fn stop(&mut self) -> Duration {
         self.stop.send_replace(true);
-    }
-
-    /// Stops it and waits for its end.
-    pub(crate) fn stop(&mut self) {
-        self.begin_stop();
-        if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
-        }
+        let thread = self.thread.take();
+        thread.map_or(Duration::ZERO, |t| t.join().unwrap())
     }
 }
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        self.begin_stop();
+        self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
         }

@@ -2,7 +2,7 @@
 
 use crate::common::listener::eventually;
 use crate::common::stub_broker::{Packet, Stub};
-use crate::rig::{DEVICE, Rig, settings, topic};
+use crate::rig::{Rig, settings, topic};
 use handloom::mqtt::Delivery;
 use handloom::telemetry::topics;
 use serde_json::Value;
@@ -376,6 +376,18 @@ fn stop_says_what_is_left_to_say() {
 }
 
 #[test]
+fn a_last_word_right_before_the_stop_is_said() {
+    for _ in 0..10 {
+        let stub = ordinary();
+        let mut rig = Rig::start(settings(stub.port()));
+        eventually("the first state", || on(&stub, topics::STATE).len() == 1);
+        rig.state.send_replace(Some(b"the end".to_vec()));
+        rig.stop();
+        assert_eq!(on(&stub, topics::STATE).last().unwrap().1, "the end");
+    }
+}
+
+#[test]
 fn online_is_said_again_over_a_late_will() {
     let stub = ordinary();
     let rig = Rig::start(settings(stub.port()));
@@ -405,5 +417,4 @@ fn changed_settings_begin_anew_and_equal_ones_do_not() {
     rig.write(4..=6);
     eventually("letters there", || letters(&new, 0) == [4, 5, 6]);
     assert!(matches!(&new.packets(0)[0], Packet::Connect { client, .. } if client == "other"));
-    assert_eq!(DEVICE, "pi-1");
 }

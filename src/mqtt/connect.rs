@@ -1,0 +1,174 @@
+//! From settings to a connection: CONNECT, its will, TLS, and the CONNACK.
+
+use super::backoff::HELD;
+use super::client::{Counters, Desk};
+use super::connection::{Connection, OUTGOING_BYTES_MAX, Outcome};
+use super::settings::Settings;
+use super::tls;
+use super::trouble::Trouble;
+use crate::telemetry::{StatusName, topics};
+use rumqttc::{
+    AsyncClient, Event, Incoming, LastWill, MqttOptions, QoS, TlsConfiguration, Transport,
+};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// Room in the library's queue: for all that can be under way at once, several times over.
+const QUEUE: usize = 256;
+/// Packet ids to go round. Those under way are far fewer, so that one is free again when its turn comes.
+const PACKET_IDS: u16 = 1024;
+/// Largest packet that is read at all, to be thrown away.
+const INCOMING_BYTES_MAX: usize = 1024 * 1024;
+/// At the end, for an attempt under way to become a connection.
+const LAST_ATTEMPT: Duration = Duration::from_secs(2);
+
+/// Whether commands are listened to. One that is too large to be read breaks every connection: the session that keeps
+/// it is given up, and if it is retained, too, commands are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ears {
+    /// As it should be.
+    Open,
+    /// With a fresh session, for once.
+    Emptied,
+    /// No more, until the settings change.
+    Shut,
+}
+
+impl Ears {
+    /// For the next connection.
+    pub(super) fn after(self, trouble: &Trouble, held: Duration) -> Self {
+        match (self, trouble) {
+            (Self::Open, Trouble::TooLarge { .. }) => Self::Emptied,
+            (Self::Emptied, Trouble::TooLarge { .. }) => {
+                tracing::error!("commands are off until a restart: one too large is retained");
+                Self::Shut
+            }
+            (Self::Emptied, _) if held >= HELD => Self::Open,
+            _ => self,
+        }
+    }
+}
+
+/// Connects, and serves the connection to its end.
+pub(super) async fn connect_and_serve(desk: &mut Desk, settings: &Settings, ears: Ears) -> Outcome {
+    Counters::add(&desk.counters.attempts);
+    let lost = |trouble| Outcome::Lost {
+        trouble,
+        held: Duration::ZERO,
+    };
+    let transport = match desk.meanwhile(settings, transport(settings)).await {
+        Ok(Ok(transport)) => transport,
+        Ok(Err(trouble)) => return lost(trouble),
+        Err(end) => return end,
+    };
+    let will = (desk.status)(StatusName::Offline);
+    let (client, mut line) = AsyncClient::new(options(settings, will, transport, ears), QUEUE);
+    line.network_options
+        .set_connection_timeout(settings.patience.as_secs().max(1));
+    let first = {
+        let mut polling = pin!(line.poll());
+        match desk.meanwhile(settings, polling.as_mut()).await {
+            // Nearly there: for the last letters and the farewell it is worth a moment.
+            Err(Outcome::Stopped) => timeout(LAST_ATTEMPT, polling).await.ok(),
+            Err(end) => return end,
+            Ok(polled) => Some(polled),
+        }
+    };
+    match first {
+        Some(Ok(Event::Incoming(Incoming::ConnAck(connack)))) => tracing::info!(
+            broker = settings.broker(),
+            session = connack.session_present,
+            "connected to the broker"
+        ),
+        Some(Ok(other)) => return lost(Trouble::Protocol(format!("{other:?} came first"))),
+        Some(Err(error)) => {
+            let trouble = Trouble::from(error);
+            if matches!(trouble, Trouble::Refused(_)) {
+                Counters::add(&desk.counters.refused);
+            }
+            return lost(trouble);
+        }
+        None => return Outcome::Stopped,
+    }
+    let counters = Arc::clone(&desk.counters);
+    Counters::add(&counters.connects);
+    counters.connected.store(true, Ordering::Relaxed);
+    let mut connection = Connection::new(desk, settings, client);
+    let end = match connection.announce(ears != Ears::Shut) {
+        Ok(()) => connection.serve(&mut line).await,
+        Err(end) => end,
+    };
+    counters.connected.store(false, Ordering::Relaxed);
+    // The line is cut before the outbox is waited for.
+    drop(line);
+    connection.close().await;
+    end
+}
+
+/// Reads certificates, if there are any to read.
+async fn transport(settings: &Settings) -> Result<Transport, Trouble> {
+    let Some(files) = settings.tls.clone() else {
+        return Ok(Transport::Tcp);
+    };
+    let connector = spawn_blocking(move || tls::connector(&files))
+        .await
+        .map_err(|error| Trouble::Handshake(format!("a bug: {error}")))??;
+    let config = TlsConfiguration::NativeConnector(connector);
+    Ok(Transport::tls_with_config(config))
+}
+
+fn options(settings: &Settings, will: Vec<u8>, transport: Transport, ears: Ears) -> MqttOptions {
+    // The library panics at an empty name, and at less than a second.
+    let id = match settings.client_id.as_str() {
+        "" => format!("handloom-{}", settings.device),
+        id => id.to_owned(),
+    };
+    let keep_alive = settings.keep_alive.as_secs().clamp(1, u16::MAX.into());
+    let status = topics::topic(&settings.device, topics::STATUS);
+    let mut options = MqttOptions::new(id, &settings.host, settings.port);
+    options
+        .set_transport(transport)
+        .set_clean_session(ears != Ears::Open)
+        .set_keep_alive(Duration::from_secs(keep_alive))
+        .set_manual_acks(true)
+        .set_inflight(PACKET_IDS)
+        .set_max_packet_size(INCOMING_BYTES_MAX, OUTGOING_BYTES_MAX)
+        .set_last_will(LastWill::new(status, will, QoS::AtLeastOnce, true));
+    if let Some(name) = &settings.username {
+        options.set_credentials(name, settings.password.as_deref().unwrap_or_default());
+    }
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_the_library_panics_at_are_mended() {
+        let mut settings = Settings::new("pi", "b", 1);
+        settings.client_id.clear();
+        for (wanted_s, got_s) in [(0, 1), (7, 7), (1 << 40, 65535)] {
+            settings.keep_alive = Duration::from_secs(wanted_s);
+            let options = options(&settings, Vec::new(), Transport::Tcp, Ears::Open);
+            assert_eq!(options.client_id(), "handloom-pi");
+            assert_eq!(options.keep_alive(), Duration::from_secs(got_s));
+        }
+    }
+
+    #[test]
+    fn ears_close_step_by_step() {
+        let huge = Trouble::TooLarge { bytes: 1 };
+        let short = Duration::ZERO;
+        let emptied = Ears::Open.after(&huge, short);
+        assert_eq!(emptied, Ears::Emptied);
+        assert_eq!(emptied.after(&Trouble::Silent, short), Ears::Emptied);
+        assert_eq!(emptied.after(&Trouble::Silent, HELD), Ears::Open);
+        assert_eq!(emptied.after(&huge, HELD), Ears::Shut);
+        assert_eq!(Ears::Shut.after(&Trouble::Silent, HELD), Ears::Shut);
+    }
+}
