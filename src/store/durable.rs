@@ -190,11 +190,16 @@ pub fn make_folder(path: &Path) -> Result<(), StoreError> {
         path: path.to_path_buf(),
         source,
     };
-    if path.is_dir() {
-        return Ok(());
-    }
     if let Some(above) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         make_folder(above)?;
+    }
+    if path.is_dir() {
+        // A process that made it may have been killed before its name was synced.
+        if let Err(error) = sync_folder(path) {
+            // Not ours, then: we may enter the folder above without being allowed to read it.
+            tracing::debug!(folder = %path.display(), %error, "cannot sync the name of a folder");
+        }
+        return Ok(());
     }
     match fs::create_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {

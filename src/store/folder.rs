@@ -6,6 +6,7 @@ use super::ledger::{Job, LEDGER_NAME, Ledger};
 use super::lock::FolderLock;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -153,11 +154,9 @@ pub fn claim(
             .iter()
             .any(|p| p.extension().is_some_and(|e| e != "part"));
     if is_ours && is_same && opening != Opening::Fresh {
-        for path in leftovers(out)? {
-            if path.extension().is_some_and(|e| e == "part") {
-                fs::remove_file(&path).map_err(StoreError::write(&path))?;
-            }
-        }
+        let mut partial = leftovers(out)?;
+        partial.retain(|p| p.extension().is_some_and(|e| e == "part"));
+        remove(&partial)?;
         return Ok(Claim::Resumed);
     }
     if occupied && !is_same && opening != Opening::Fresh {
@@ -179,9 +178,7 @@ pub fn claim(
         });
     }
     ledger.begin(job)?;
-    for path in leftovers(out)? {
-        fs::remove_file(&path).map_err(StoreError::write(&path))?;
-    }
+    remove(&leftovers(out)?)?;
     Ok(Claim::New)
 }
 
@@ -208,21 +205,33 @@ fn is_same_but_dataset(old: &Value, new: &Value) -> bool {
     strip(old) == strip(new)
 }
 
-/// Removes batch files from number `count` on: a job over fewer clips left them.
+/// Removes what an earlier job over other clips left: batch files from number `batches` on, and the final file unless
+/// this job `has_final`.
 ///
 /// # Errors
 /// When a file cannot be removed.
-pub fn remove_batches_from(out: &Path, count: usize) -> Result<(), StoreError> {
-    for path in leftovers(out)? {
+pub fn prune(out: &Path, batches: usize, has_final: bool) -> Result<(), StoreError> {
+    let mut old = leftovers(out)?;
+    old.retain(|path| {
         let number = path
             .file_stem()
             .and_then(|s| s.to_str())
             .and_then(|s| s.parse::<usize>().ok());
-        if path.parent().is_some_and(|p| p.ends_with(BATCH_FOLDER))
-            && number.is_some_and(|n| n >= count)
-        {
-            fs::remove_file(&path).map_err(StoreError::write(&path))?;
-        }
+        let is_batch = path.parent().is_some_and(|p| p.ends_with(BATCH_FOLDER));
+        let is_final = path.file_name().is_some_and(|n| n == FINAL_NAME);
+        (is_batch && number.is_some_and(|n| n >= batches)) || (is_final && !has_final)
+    });
+    remove(&old)
+}
+
+/// Removes `files`, durably: one that came back after a power cut would pass for a result.
+fn remove(files: &[PathBuf]) -> Result<(), StoreError> {
+    for path in files {
+        fs::remove_file(path).map_err(StoreError::write(path))?;
+    }
+    let one_per_folder: BTreeMap<_, _> = files.iter().map(|p| (p.parent(), p)).collect();
+    for path in one_per_folder.into_values() {
+        sync_folder(path).map_err(StoreError::write(path))?;
     }
     Ok(())
 }
@@ -343,10 +352,12 @@ mod tests {
         assert_eq!(enter(&out, &a, Resume).unwrap(), Claim::Resumed);
         assert!(out.join("batches/00007.npz").exists());
         assert!(!out.join("batches/.00008.npz.part").exists());
-        remove_batches_from(&out, 8).unwrap();
-        assert!(out.join("batches/00007.npz").exists());
-        remove_batches_from(&out, 7).unwrap();
-        assert!(!out.join("batches/00007.npz").exists());
+        fs::write(out.join(FINAL_NAME), b"old").unwrap();
+        for (batches, has_final, left) in [(8, true, true), (7, true, false), (7, false, false)] {
+            prune(&out, batches, has_final).unwrap();
+            assert_eq!(out.join("batches/00007.npz").exists(), left);
+            assert_eq!(out.join(FINAL_NAME).exists(), has_final);
+        }
         assert_eq!(enter(&out, &a, Fresh).unwrap(), Claim::New);
         for mine in ["notes.txt", "movie.mp4.part", "batches/mine.npz"] {
             assert!(out.join(mine).exists(), "{mine}");

@@ -300,13 +300,14 @@ impl Spec {
         let clips = hold(ledger).clips()?;
         folder::write_manifest(&self.out, &collector::manifest(self, &scan.plan, &clips)?)?;
         let path = self.out.join(FINAL_NAME);
-        let sha256 = if report.accepted() > 0 {
+        let has_final = report.accepted() > 0;
+        let sha256 = if has_final {
             batches::write_final(&self.out, batches, &scan.plan.glosses, self.shape.length)?;
             file_sha256(&path)?
         } else {
             String::new()
         };
-        folder::remove_batches_from(&self.out, batches)?;
+        folder::prune(&self.out, batches, has_final)?;
         folder::write_run(&self.out, record)?;
         hold(ledger).set_note("final", Some(&sha256))
     }
