@@ -304,7 +304,7 @@ fn ctrl_c_leaves_a_job_that_goes_on() {
     assert_eq!(kinds["stopped"], 1);
     let run = process(&fixture().dataset, &out, &SETTINGS).ends(0);
     let known = usize::try_from(run.event("resume")["done"].as_u64().unwrap()).unwrap();
-    assert!(known >= 1 && known < 8, "{known}");
+    assert!((1..8).contains(&known), "{known}");
     assert_eq!(read(&run).len(), 8 - known);
     assert_eq!(digests(&out), digests(&fixture().reference));
 }
