@@ -130,7 +130,8 @@ Say whether the daemon's config and the world around it are in order.
 
 One line each for config, device, dataset, models, runtime, decoder, output, mirror and broker:
 ok, warn or FAIL, what was found and the way out. Nothing is changed, but a small file is written
-and removed again where results go. --print shows all settings and where each comes from.
+and removed again where results go, and the broker is logged in to, under a name that takes no
+daemon's place. --print shows all settings and where each comes from.
 
 Settings come from the file, over it the environment (HANDLOOM_SECTION_KEY, as in
 HANDLOOM_MQTT_URL; HANDLOOM_LOG and HANDLOOM_MODELS for log.level and models.path), over that
@@ -434,6 +435,12 @@ pub struct WatchArgs {
     /// Certificates to trust instead of the system's, PEM
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+    /// Certificate to show to the broker, PEM
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// Its key, PEM, PKCS#8, not encrypted
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
 }
 
 impl WatchArgs {

@@ -3,7 +3,7 @@
 use crate::config::ConfigError;
 use crate::console::ConsoleError;
 use crate::inference::BundleError;
-use crate::mqtt::subscriber::SubscriberError;
+use crate::mqtt::{TlsError, UrlError};
 use crate::source::dataset::DatasetError;
 use crate::store::StoreError;
 use crate::wlasl::metadata::MetadataError;
@@ -121,15 +121,17 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<SubscriberError> for Failure {
-    fn from(error: SubscriberError) -> Self {
+impl From<UrlError> for Failure {
+    fn from(error: UrlError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
         let exit = match error {
-            SubscriberError::Url { .. } | SubscriberError::Nameless | SubscriberError::NotTls => {
-                Exit::Usage
-            }
-            SubscriberError::Read { .. } => Exit::NoInput,
-            SubscriberError::Certificate { .. } => Exit::BadData,
-            SubscriberError::Start(_) => Exit::Bug,
+            TlsError::Read { .. } => Exit::NoInput,
+            _ => Exit::BadData,
         };
         Self::new(exit, error)
     }

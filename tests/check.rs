@@ -4,14 +4,16 @@
 
 mod common;
 
+use common::broker::{Broker, find, make_certificates, password_file, tls_lines};
+use common::stub_broker::{Packet, Stub};
 use common::{Run, handloom, handloom_with, render_clip, scratch};
 use handloom::source::encode::Codec;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A folder with a dataset of one clip and a config that is in order.
@@ -198,48 +200,110 @@ fn folders_that_cannot_be_used_are_told() {
 #[test]
 fn a_broker_is_tried() {
     let world = World::new();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let url = format!("mqtt.url=mqtt://u:geheim@localhost:{port}");
-    let here = format!("answers at 127.0.0.1:{port}");
-    world.finds(
-        &[&url],
+    let check = |settings: &[&str], code, verdict, words: &[&str]| {
+        world.finds(settings, code, verdict, "broker", words);
+    };
+    let broker = Broker::start_with(false, |dir| {
+        let users = password_file(dir, "u", "ge heim");
+        format!("allow_anonymous false\npassword_file {}\n", users.display())
+    });
+    let at = |login: &str| format!("mqtt.url=tcp://{login}localhost:{}", broker.port());
+    let right = at("u:ge%20heim@");
+    check(&[&right], 0, "ok", &["tcp://u:***@localhost", "lets us in"]);
+    let refused = ["user name", "password", "messages wait"];
+    check(&[&at("u:wrong@")], 69, "FAIL", &refused);
+    check(&[&at("")], 69, "FAIL", &refused);
+    drop(broker);
+    let away = ["u:***@", "refused", "is a broker running there?"];
+    check(&[&right], 69, "FAIL", &away);
+    // Away, and something worse: the worse decides.
+    check(&[&right, "output.path=/proc/x"], 73, "FAIL", &["refused"]);
+    let nowhere = "mqtt.url=mqtt://nowhere.invalid";
+    check(&[nowhere], 69, "FAIL", &["nowhere.invalid"]);
+    let tls = ["mqtt.url=mqtts://localhost", "mqtt.ca_file=ca.pem"];
+    check(&tls, 66, "FAIL", &["ca.pem", "mqtt.ca_file"]);
+}
+
+#[test]
+fn a_broker_is_tried_with_the_certificates_of_the_config() {
+    let Some(openssl) = find("openssl") else {
+        common::say("SKIPPED: no openssl");
+        return;
+    };
+    let world = World::new();
+    make_certificates(&openssl, world.folder.path());
+    let broker = Broker::start_with(false, |_| {
+        format!("allow_anonymous true\n{}", tls_lines(world.folder.path()))
+    });
+    // Beside the config, from where relative paths count.
+    let url = format!("mqtt.url=mqtts://localhost:{}", broker.port());
+    let (ca, cert) = ("mqtt.ca_file=ca.pem", "mqtt.cert_file=device.pem");
+    let check = |settings: &[&str], code, verdict, words: &[&str]| {
+        let settings = [&[url.as_str()], settings].concat();
+        world.finds(&settings, code, verdict, "broker", words);
+    };
+    check(
+        &[ca, cert, "mqtt.key_file=device.key"],
         0,
         "ok",
-        "broker",
-        &["mqtt://u:***@localhost", &here],
+        &["lets us in"],
     );
-    drop(listener);
-    world.finds(
-        &[&url],
-        69,
-        "FAIL",
-        "broker",
-        &["u:***@", "does not answer", "start the broker"],
-    );
-    // Away, and something worse: the worse decides.
-    world.finds(
-        &[&url, "output.path=/proc/x"],
-        73,
-        "FAIL",
-        "broker",
-        &["does not answer"],
-    );
-    world.finds(
-        &["mqtt.url=mqtt://nowhere.invalid"],
-        69,
-        "FAIL",
-        "broker",
-        &["nowhere.invalid"],
-    );
-    let tls = ["mqtt.url=mqtts://localhost", "mqtt.ca_file=ca.pem"];
-    world.finds(
-        &tls,
-        66,
-        "FAIL",
-        "broker",
-        &["ca.pem", "correct mqtt.ca_file"],
-    );
+    let stranger = "mqtt.ca_file=other.pem";
+    check(&[stranger], 69, "FAIL", &["no TLS", "CA file"]);
+    // Without its certificate.
+    check(&[ca], 69, "FAIL", &["messages wait"]);
+    let old = [ca, cert, "mqtt.key_file=old.key"];
+    check(&old, 65, "FAIL", &["old.key", "openssl pkcs8"]);
+}
+
+#[test]
+fn a_daemon_keeps_its_place_at_the_broker() {
+    let world = World::new();
+    let stub = Stub::start(|peer| {
+        if peer.accept(false, 0) {
+            peer.serve();
+        }
+    });
+    let url = format!("mqtt.url=mqtt://127.0.0.1:{}", stub.port());
+    world.finds(&[&url], 0, "ok", "broker", &["lets us in"]);
+    let [
+        Packet::Connect {
+            client,
+            clean,
+            will,
+            ..
+        },
+        Packet::Subscribe { filters, .. },
+        ..,
+    ] = &stub.packets(0)[..]
+    else {
+        panic!("{:?}", stub.packets(0))
+    };
+    assert!(client.starts_with("check-") && *clean && will.is_none());
+    assert_eq!(filters[..], [("handloom/pi/cmd/+".to_owned(), 1)]);
+}
+
+#[test]
+fn a_broker_that_says_little_is_told_of() {
+    let world = World::new();
+    let check = |stub: &Stub, code, verdict, words: &[&str]| {
+        let url = format!("mqtt.url=mqtt://127.0.0.1:{}", stub.port());
+        world.finds(&[&url], code, verdict, "broker", words);
+    };
+    let deaf = Stub::start(|peer| {
+        peer.refuse_reading();
+        peer.serve();
+    });
+    let words = [
+        "lets us in, but",
+        "does not let this user read handloom/pi/cmd/+",
+    ];
+    check(&deaf, 0, "warn", &words);
+    let mute = Stub::start(|peer| peer.idle(Duration::from_mins(1)));
+    let begun = Instant::now();
+    check(&mute, 69, "FAIL", &["does not answer"]);
+    // Twice, as text and for programs: five seconds each, and the rest of the check.
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

@@ -8,27 +8,25 @@
 
 mod common;
 
+use common::broker::{Broker, find, free_port, make_certificates, password_file, tls_lines};
 use common::handloom;
+use common::listener::{Listener, eventually};
+use common::stub_broker::Stub;
+use handloom::mqtt::Settings;
 use handloom::mqtt::subscriber::{self, Subscriber};
 use handloom::telemetry::fleet::PAYLOAD_MAX;
-use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
+use handloom::telemetry::topics;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
 /// For everything that must happen at some time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const HANDLOOM: &str = env!("CARGO_BIN_EXE_handloom");
-/// As Debian installs it; users' paths mostly lack the folder.
-const MOSQUITTO: &str = "/usr/sbin/mosquitto";
-
 /// Killed when dropped.
 struct Guard(Child);
 
@@ -40,89 +38,26 @@ impl Drop for Guard {
     }
 }
 
-/// A mosquitto of our own.
-struct Broker {
-    port: u16,
-    _process: Guard,
-    _dir: TempDir,
+fn url(port: u16) -> String {
+    format!("mqtt://127.0.0.1:{port}")
 }
 
-impl Broker {
-    /// With more lines of configuration; `None` with a loud word where there is no mosquitto.
-    fn start(more: &str) -> Option<Self> {
-        if !Path::new(MOSQUITTO).exists() {
-            common::say("SKIPPED: no mosquitto; apt-get install mosquitto");
-            return None;
+/// Has the broker keep messages for those who come.
+fn keep(broker: &Broker, messages: &[(&str, &str, Value)]) {
+    let listener = Listener::start(broker.port(), &["handloom/#"]);
+    let known = listener.messages().len();
+    for (device, channel, body) in messages {
+        let mut message =
+            json!({"v": 1, "ts": "2026-01-31T12:00:00.000Z", "clock_synced": true, "seq": 1});
+        for (key, value) in body.as_object().into_iter().flatten() {
+            message[key] = value.clone();
         }
-        Some(Self::start_at(free_port(), more))
+        let topic = topics::topic(device, channel);
+        listener.publish(&topic, true, &message.to_string());
     }
-
-    fn start_at(port: u16, more: &str) -> Self {
-        let dir = common::scratch();
-        let config = dir.path().join("mosquitto.conf");
-        let text = format!("user root\nlistener {port} 127.0.0.1\n{more}\n");
-        fs::write(&config, text).unwrap();
-        let child = Command::new(MOSQUITTO)
-            .arg("-c")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let process = Guard(child);
-        until("the broker listens", || {
-            TcpStream::connect(("127.0.0.1", port)).ok()
-        });
-        Self {
-            port,
-            _process: process,
-            _dir: dir,
-        }
-    }
-
-    fn url(&self) -> String {
-        format!("mqtt://127.0.0.1:{}", self.port)
-    }
-
-    /// Has the broker keep messages for those who come.
-    fn keep(&self, messages: &[(&str, &str, Value)]) {
-        let options = MqttOptions::new("test", "127.0.0.1", self.port);
-        let (client, mut connection) = Client::new(options, 100);
-        for (device, channel, body) in messages {
-            let mut message =
-                json!({"v": 1, "ts": "2026-01-31T12:00:00.000Z", "clock_synced": true, "seq": 1});
-            for (key, value) in body.as_object().into_iter().flatten() {
-                message[key] = value.clone();
-            }
-            let topic = format!("handloom/{device}/{channel}");
-            let payload = message.to_string();
-            client
-                .publish(topic, QoS::AtLeastOnce, true, payload)
-                .unwrap();
-        }
-        let acks = connection
-            .iter()
-            .filter(|event| matches!(event.as_ref().unwrap(), Event::Incoming(Packet::PubAck(_))));
-        assert_eq!(acks.take(messages.len()).count(), messages.len());
-    }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-/// Asks again and again until there is an answer.
-#[track_caller]
-fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(begun.elapsed() < PATIENCE, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    eventually("the broker has them", || {
+        listener.messages().len() >= known + messages.len()
+    });
 }
 
 fn status(name: &str) -> Value {
@@ -168,10 +103,8 @@ fn fleet() -> Vec<(&'static str, &'static str, Value)> {
 
 #[test]
 fn once_prints_the_fleet_and_its_faults() {
-    let Some(broker) = Broker::start("allow_anonymous true") else {
-        return;
-    };
-    let url = broker.url();
+    let broker = Broker::start(false);
+    let url = url(broker.port());
     let once = ["watch", "--once", "--seconds", "1", "--broker", &url];
     let nobody = handloom(once).ends(0);
     assert!(
@@ -180,7 +113,7 @@ fn once_prints_the_fleet_and_its_faults() {
         nobody.stdout
     );
 
-    broker.keep(&fleet());
+    keep(&broker, &fleet());
     let seen = handloom(once).ends(0);
     assert_eq!(seen.stderr, "");
     let lines: Vec<Vec<&str>> = seen
@@ -220,7 +153,7 @@ fn once_prints_the_fleet_and_its_faults() {
 
 #[test]
 fn a_broker_that_is_not_there_or_refuses_ends_with_69() {
-    let nowhere = format!("mqtt://127.0.0.1:{}", free_port());
+    let nowhere = url(free_port());
     handloom(["watch", "--once", "--broker", &nowhere])
         .ends(69)
         .says(&[&nowhere, "refused", "is a broker running there?"]);
@@ -229,7 +162,19 @@ fn a_broker_that_is_not_there_or_refuses_ends_with_69() {
         .says(&["no.such.host.invalid"]);
     handloom(["watch", "--broker", "mqtt://u:secret@"])
         .ends(64)
-        .says(&["mqtt://…@ is no broker"]);
+        .says(&["names no host"]);
+    handloom(["watch", "--broker", "http://u:secret@h"])
+        .ends(64)
+        .says(&["begins with http://", "mqtts://"]);
+    handloom(["watch", "--ca-file", "ca.pem"])
+        .ends(64)
+        .says(&["give mqtts://"]);
+    handloom(["watch", "--password-file", "pw"])
+        .ends(64)
+        .says(&["--username"]);
+    handloom(["watch", "--cert-file", "c"])
+        .ends(64)
+        .says(&["--key-file"]);
     handloom(["watch", "--device", "a/b"])
         .ends(64)
         .says(&["1 to 64 of"]);
@@ -239,148 +184,93 @@ fn a_broker_that_is_not_there_or_refuses_ends_with_69() {
 fn logins_and_certificates_are_used() {
     let dir = common::scratch();
     let path = |name: &str| dir.path().join(name).display().to_string();
-    fs::write(path("password"), "s ecret\n").unwrap();
-    let made = |program: &str, args: &[&str]| {
-        let output = Command::new(program).args(args).output();
-        output.is_ok_and(|o| o.status.success())
-    };
-    let has_users = made(
-        "mosquitto_passwd",
-        &["-b", "-c", &path("users"), "viewer", "s ecret"],
-    );
-    let has_certificate = made(
-        "openssl",
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=127.0.0.1",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            &path("key"),
-            "-out",
-            &path("ca"),
-        ],
-    );
-    if !has_users || !has_certificate {
-        common::say("SKIPPED: no mosquitto_passwd or no openssl");
-        return;
-    }
-    let config = format!(
-        "allow_anonymous false\npassword_file {}\ncertfile {}\nkeyfile {}",
-        path("users"),
-        path("ca"),
-        path("key"),
-    );
-    let Some(broker) = Broker::start(&config) else {
+    fs::write(path("password"), "s ecret\nnot this").unwrap();
+    let Some(openssl) = find("openssl") else {
+        common::say("SKIPPED: no openssl");
         return;
     };
-    let url = format!("mqtts://127.0.0.1:{}", broker.port);
-    let (password, ca) = (path("password"), path("ca"));
-    let watch = |more: &[&str]| {
-        let once = ["watch", "--once", "--seconds", "0.5", "--broker", &url];
-        handloom(once.iter().chain(more))
+    make_certificates(&openssl, dir.path());
+    let broker = Broker::start_with(false, |_| {
+        let users = password_file(dir.path(), "viewer", "s ecret");
+        format!(
+            "allow_anonymous false\npassword_file {}\n{}",
+            users.display(),
+            tls_lines(dir.path())
+        )
+    });
+    let url = format!("mqtts://localhost:{}", broker.port());
+    let [password, ca, cert, key] = ["password", "ca.pem", "device.pem", "device.key"].map(path);
+    let watch = |url: &str, more: &[&[&str]]| {
+        let once = ["watch", "--once", "--seconds", "0.5", "--broker", url];
+        handloom(once.iter().chain(more.iter().copied().flatten()))
     };
-    let login = ["--username", "viewer", "--password-file", &password];
-    watch(&[&login[..], &["--ca-file", &ca]].concat()).ends(0);
-    watch(&["--ca-file", &ca])
+    let login: &[&str] = &["--username", "viewer", "--password-file", &password];
+    let trust: &[&str] = &["--ca-file", &ca];
+    let show: &[&str] = &["--cert-file", &cert, "--key-file", &key];
+    watch(&url, &[login, trust, show]).ends(0);
+    let whole = url.replace("mqtts://", "ssl://viewer:s%20ecret@");
+    watch(&whole, &[trust, show]).ends(0);
+    // A flag comes before the URL.
+    watch(&whole, &[trust, show, &["--username", "nobody"]]).ends(69);
+    watch(&url, &[trust, show])
         .ends(69)
-        .says(&["refuses the login", "--username"]);
-    watch(&["--ca-file", &ca, "--username", "viewer"])
-        .ends(69)
-        .says(&["refuses the login"]);
-    watch(&login).ends(69).says(&["certificate", "--ca-file"]);
-    watch(&["--ca-file", &password])
+        .says(&[&url, "user name"]);
+    watch(&url, &[login, show]).ends(69).says(&["CA file"]);
+    watch(&url, &[login, trust]).ends(69);
+    watch(&url, &[&["--ca-file", &password]])
         .ends(65)
         .says(&["no certificate"]);
-    watch(&["--ca-file", "/none"]).ends(66).says(&["/none"]);
-}
-
-/// A broker that lets one viewer connect, answers its subscription with `code` and does with the connection what
-/// `then` does.
-fn stub(
-    code: u8,
-    then: impl FnOnce(TcpStream) + Send + 'static,
-) -> (String, std::thread::JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("mqtt://{}", listener.local_addr().unwrap());
-    let stub = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        let mut buffer = [0; 1024];
-        assert!(stream.read(&mut buffer).unwrap() > 0);
-        stream.write_all(&[0x20, 2, 0, 0]).unwrap();
-        // SUBSCRIBE: type, two bytes of length, packet id; seven filters.
-        assert!(stream.read(&mut buffer).unwrap() > 5);
-        assert_eq!((buffer[0], buffer[1] & 0x80), (0x82, 0x80));
-        let mut answer = vec![0x90, 9, buffer[3], buffer[4]];
-        answer.extend([code; 7]);
-        stream.write_all(&answer).unwrap();
-        then(stream);
-    });
-    (url, stub)
+    watch(&url, &[&["--ca-file", "/none"]])
+        .ends(66)
+        .says(&["/none"]);
+    watch(&url, &[&["--username", "u", "--password-file", "/none"]])
+        .ends(66)
+        .says(&["/none"]);
 }
 
 #[test]
 fn a_refused_subscription_is_not_taken_for_an_empty_fleet() {
-    let (url, stub) = stub(0x80, |mut stream| {
+    let stub = Stub::start(|peer| {
+        assert_eq!(peer.refuse_reading().len(), 7);
         // The viewer hangs up.
-        assert_eq!(stream.read(&mut [0]).unwrap_or(0), 0);
+        assert_eq!(peer.read(), None);
     });
-    handloom(["watch", "--once", "--broker", &url])
+    handloom(["watch", "--once", "--broker", &url(stub.port())])
         .ends(69)
-        .says(&["does not let this user read"]);
-    stub.join().unwrap();
+        .says(&["does not let this user read handloom/+/"]);
 }
 
 #[test]
 fn large_messages_are_cut_and_a_full_channel_does_not_hold_the_end() {
-    let (url, stub) = stub(0, |mut stream| {
-        let topic = b"handloom/a/status";
-        let mut publish = |size: usize| {
-            let mut length = 2 + topic.len() + size;
-            let mut packet = vec![0x30];
-            while length > 0 {
-                let more = if length > 0x7f { 0x80 } else { 0 };
-                packet.push(u8::try_from(length & 0x7f).unwrap() | more);
-                length >>= 7;
-            }
-            packet.extend([0, u8::try_from(topic.len()).unwrap()]);
-            packet.extend(topic);
-            packet.resize(packet.len() + size, b'x');
-            stream.write_all(&packet)
-        };
-        publish(2_000_000).unwrap();
-        // Until the viewer, who has stopped reading, hangs up.
-        while publish(1000).is_ok() {}
+    let stub = Stub::start(|peer| {
+        assert!(peer.accept(false, 0));
+        let subscribe = peer.read().unwrap();
+        peer.answer(&subscribe, true);
+        let topic = topics::topic("a", topics::STATUS);
+        peer.publish(&topic, &vec![b'x'; 2_000_000], 0, false);
+        // More than the channel takes; then the viewer, who has stopped reading, hangs up.
+        for _ in 0..20_000 {
+            peer.publish(&topic, &[b'x'; 1000], 0, false);
+        }
     });
-    let subscriber = Subscriber::start(&subscriber::Broker::at(&url).unwrap(), None).unwrap();
+    let settings = Settings::new("", "127.0.0.1", stub.port());
+    let subscriber = Subscriber::start("watch", &settings, subscriber::fleet(None)).unwrap();
     let next = || subscriber.events().recv_timeout(PATIENCE).unwrap();
     assert_eq!(next(), subscriber::Event::Connected);
     let subscriber::Event::Message { payload, .. } = next() else {
         panic!("no message")
     };
     assert_eq!(payload.len(), PAYLOAD_MAX + 1);
-    until("the channel is full", || {
-        subscriber.events().is_full().then_some(())
-    });
+    eventually("the channel is full", || subscriber.events().is_full());
     let begun = Instant::now();
     drop(subscriber);
     assert!(begun.elapsed() < PATIENCE / 6);
-    stub.join().unwrap();
 }
 
 #[test]
 fn attempts_keep_their_distance() {
-    let broker = subscriber::Broker::at(&format!("mqtt://127.0.0.1:{}", free_port())).unwrap();
-    let subscriber = Subscriber::start(&broker, None).unwrap();
+    let settings = Settings::new("", "127.0.0.1", free_port());
+    let subscriber = Subscriber::start("watch", &settings, subscriber::fleet(None)).unwrap();
     let times: Vec<Instant> = (0..3)
         .map(|_| {
             let event = subscriber.events().recv_timeout(PATIENCE).unwrap();
@@ -473,12 +363,10 @@ impl Terminal {
 
 #[test]
 fn the_live_view_shows_follows_and_gives_the_terminal_back() {
-    let Some(mut broker) = Broker::start("allow_anonymous true") else {
-        return;
-    };
-    broker.keep(&fleet());
-    let Some(mut terminal) = Terminal::run(&format!("{HANDLOOM} watch --broker {}", broker.url()))
-    else {
+    let mut broker = Broker::start(false);
+    keep(&broker, &fleet());
+    let command = format!("{HANDLOOM} watch --broker {}", url(broker.port()));
+    let Some(mut terminal) = Terminal::run(&command) else {
         return;
     };
     terminal.shows("jetson");
@@ -487,19 +375,19 @@ fn the_live_view_shows_follows_and_gives_the_terminal_back() {
     terminal.press("j\r");
     terminal.shows("fastest");
     // The view outlives its broker, says so, and finds it again.
-    let port = broker.port;
-    drop(broker);
+    broker.kill();
     terminal.shows("trying");
-    broker = Broker::start_at(port, "allow_anonymous true");
-    broker.keep(&[("late-one", "status", status("online"))]);
-    terminal.shows("late-one");
+    broker.restart();
+    // Only what changes is drawn: no letter stands where one of the names above has it, too.
+    keep(&broker, &[("zulu-9", "status", status("online"))]);
+    terminal.shows("zulu-9");
     terminal.press("q");
     terminal.ends(0);
 }
 
 #[test]
 fn the_live_view_keeps_trying_and_every_way_out_restores() {
-    let nowhere = format!("mqtt://127.0.0.1:{}", free_port());
+    let nowhere = url(free_port());
     for key in ["\u{3}", "\u{1b}"] {
         let Some(mut terminal) = Terminal::run(&format!("{HANDLOOM} watch --broker {nowhere}"))
         else {

@@ -1,9 +1,11 @@
 //! `handloom watch`: a fleet in the terminal, from the broker alone.
 
 use crate::cli::WatchArgs;
+use crate::config::Secret;
 use crate::console::{Key, Screen, View};
 use crate::exit::{Exit, Failure};
-use crate::mqtt::subscriber::{Broker, Event, Subscriber};
+use crate::mqtt::subscriber::{self, Event, Subscriber};
+use crate::mqtt::{Settings, Tls, check_tls};
 use crate::report;
 use crate::telemetry::fleet::Fleet;
 use crate::telemetry::words;
@@ -11,6 +13,8 @@ use anyhow::anyhow;
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
+/// For one attempt to connect.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at the broker's messages.
 const TICK: Duration = Duration::from_millis(200);
 /// Messages taken in before a key is looked for.
@@ -21,17 +25,48 @@ const MESSAGES_A_TICK: usize = 5000;
 /// # Errors
 /// When the broker's address or login cannot be used; with `--once` also when the broker cannot be reached.
 pub fn run(args: &WatchArgs) -> Result<Exit, Failure> {
-    let mut broker = Broker::at(&args.broker)?
-        .with_login(args.username.as_deref(), args.password_file.as_deref())?;
-    if let Some(file) = &args.ca_file {
-        broker = broker.trusting(file)?;
-    }
-    let subscriber = Subscriber::start(&broker, args.device.as_deref())?;
+    let broker = broker(args)?;
+    let topics = subscriber::fleet(args.device.as_deref());
+    let subscriber = Subscriber::start("watch", &broker, topics)
+        .map_err(|error| Failure::new(Exit::Bug, error))?;
     if args.is_live() {
-        live(View::new(broker.label()), &subscriber)
+        live(View::new(broker.url()), &subscriber)
     } else {
-        once(&broker.label(), &subscriber, args.seconds)
+        once(&broker.url(), &subscriber, args.seconds)
     }
+}
+
+/// Where the broker is and who we are there; flags come before what the URL says.
+fn broker(args: &WatchArgs) -> Result<Settings, Failure> {
+    let usage = |text| Failure::new(Exit::Usage, anyhow!("{text}"));
+    let tls = Tls {
+        ca_file: args.ca_file.clone(),
+        cert_file: args.cert_file.clone(),
+        key_file: args.key_file.clone(),
+    };
+    let address = Settings::parse_url(&args.broker)?;
+    if !address.tls && tls != Tls::default() {
+        return Err(usage(
+            "certificates are for TLS: give mqtts:// with them, or leave them out",
+        ));
+    }
+    let mut settings = Settings::at("", address, tls);
+    if let Some(tls) = &settings.tls {
+        check_tls(tls)?;
+    }
+    settings.patience = PATIENCE;
+    settings.username = args.username.clone().or(settings.username);
+    if let Some(path) = &args.password_file {
+        if settings.username.is_none() {
+            return Err(usage("a password needs a user name: give --username too"));
+        }
+        let password = Secret::in_file(path).map_err(|error| {
+            let path = path.display();
+            Failure::new(Exit::NoInput, anyhow!("cannot read {path}: {error}"))
+        })?;
+        settings.password = Some(password.reveal().to_owned());
+    }
+    Ok(settings)
 }
 
 /// Collects for so long after the connection and prints what came.
@@ -46,7 +81,7 @@ fn once(broker: &str, subscriber: &Subscriber, collect: Duration) -> Result<Exit
         });
         match subscriber.events().recv_timeout(left) {
             Ok(Event::Connected) => end = Some(begun.elapsed() + collect),
-            Ok(Event::Disconnected(reason)) => {
+            Ok(Event::Disconnected(reason) | Event::Deaf(reason)) => {
                 let error = anyhow!("cannot listen to {broker}: {reason}");
                 return Err(Failure::new(Exit::Unavailable, error));
             }
@@ -77,7 +112,9 @@ fn live(mut view: View, subscriber: &Subscriber) -> Result<Exit, Failure> {
         for _ in 0..MESSAGES_A_TICK {
             match subscriber.events().try_recv() {
                 Ok(Event::Connected) => view.join(begun.elapsed()),
-                Ok(Event::Disconnected(reason)) => view.lose(reason, begun.elapsed()),
+                Ok(Event::Disconnected(reason) | Event::Deaf(reason)) => {
+                    view.lose(reason, begun.elapsed());
+                }
                 Ok(message) => take(&mut view.fleet, begun.elapsed(), message),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return Err(ended()),
@@ -100,7 +137,7 @@ fn take(fleet: &mut Fleet, now: Duration, event: Event) {
             is_retained: true,
         } => fleet.take_retained(now, &topic, &payload),
         Event::Message { topic, payload, .. } => fleet.take(now, &topic, &payload),
-        Event::Connected | Event::Disconnected(_) => {}
+        Event::Connected | Event::Disconnected(_) | Event::Deaf(_) => {}
     }
 }
 

@@ -3,13 +3,11 @@
 
 use super::layers::Draft;
 use super::problems::{Origin, Problem};
-use super::ranges::TEXT_BYTES_MAX;
 use super::sources::{DEFAULT_FILE, Sources};
 use super::values::Secret;
 use super::{Config, keys};
 use crate::telemetry::topics;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -205,7 +203,9 @@ fn secrets(draft: &mut Draft, sources: &Sources) {
     }
     let (has_password, in_url) = (
         mqtt.password.is_some(),
-        mqtt.url.as_ref().is_some_and(|url| url.credentials().1),
+        mqtt.url
+            .as_ref()
+            .is_some_and(|url| url.address().password.is_some()),
     );
     if has_password {
         warn_of_readers(draft, "mqtt.password");
@@ -247,27 +247,14 @@ fn secrets(draft: &mut Draft, sources: &Sources) {
     }
 }
 
-/// The password in `path`, without the line's end.
+/// The password in `path`.
 fn password(path: &Path) -> Result<Secret, String> {
     let failed = |error: std::io::Error| error.to_string();
     // A pipe would block on opening.
     if !fs::metadata(path).map_err(failed)?.is_file() {
         return Err("it is not a regular file".to_owned());
     }
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|file| {
-            file.take(TEXT_BYTES_MAX as u64 + 3)
-                .read_to_string(&mut text)
-        })
-        .map_err(failed)?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let line = line.strip_suffix('\r').unwrap_or(line);
-    match line.len() {
-        0 => Err("it is empty".to_owned()),
-        1..=TEXT_BYTES_MAX => Ok(Secret::new(line.to_owned())),
-        _ => Err(format!("it has more than {TEXT_BYTES_MAX} bytes")),
-    }
+    Secret::in_file(path).map_err(failed)
 }
 
 /// Warns where `key` holds a password and stands in a file that everybody can read.
@@ -299,7 +286,9 @@ fn broker(draft: &mut Draft) {
         }
         return;
     };
-    let (is_tls, (has_user, has_password)) = (url.is_tls(), url.credentials());
+    let address = url.address();
+    let is_tls = address.tls;
+    let (has_user, has_password) = (address.username.is_some(), address.password.is_some());
     let is_file = draft.origins.get("mqtt.password") == draft.origins.get("mqtt.password_file");
     let (cert, key) = (m.cert_file.is_some(), m.key_file.is_some());
     let user = has_user || m.username.is_some();

@@ -23,9 +23,11 @@ pub use values::{BrokerUrl, Secret};
 use crate::cli::Profile;
 use crate::hand;
 use crate::inference::Selection;
+use crate::mqtt::{Settings, Tls};
 use crate::sequence::Shape;
 use crate::source::decoder::Choice;
 use crate::source::video::VideoOptions;
+use crate::telemetry::request::Command;
 use crate::wlasl::plan::Knobs;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -209,7 +211,8 @@ impl Default for Config {
     fn default() -> Self {
         let plan = Knobs::default();
         let hands = hand::Options::default();
-        let commands = ["pause", "resume", "cancel", "rescan", "retry-failed"];
+        // A snapshot shows people: only on the user's word.
+        let commands = Command::ALL.into_iter().filter(|c| *c != Command::Snapshot);
         Self {
             device: Device { id: String::new() },
             dataset: DatasetConfig {
@@ -261,8 +264,7 @@ impl Default for Config {
                 key_file: None,
                 keep_alive_s: 30,
                 reconnect_max_s: 60,
-                // A snapshot shows people: only on the user's word.
-                commands: commands.map(str::to_owned).to_vec(),
+                commands: commands.map(|c| c.name().to_owned()).collect(),
                 home_assistant: false,
                 outbox_max_messages: 10_000,
                 outbox_max_age_h: 168,
@@ -335,6 +337,28 @@ impl Config {
             decoder: self.run.decoder.clone(),
             timeout: Duration::from_secs_f64(self.run.clip_timeout_s),
         }
+    }
+
+    /// For the line to the broker; `None` without one.
+    #[must_use]
+    pub fn broker(&self) -> Option<Settings> {
+        let mqtt = &self.mqtt;
+        let tls = Tls {
+            ca_file: mqtt.ca_file.clone(),
+            cert_file: mqtt.cert_file.clone(),
+            key_file: mqtt.key_file.clone(),
+        };
+        let address = mqtt.url.as_ref()?.address().clone();
+        let mut settings = Settings::at(&self.device.id, address, tls);
+        settings.client_id.clone_from(&mqtt.client_id);
+        settings.username = settings.username.or_else(|| mqtt.username.clone());
+        let password = || mqtt.password.as_ref().map(|p| p.reveal().to_owned());
+        settings.password = settings.password.or_else(password);
+        settings.keep_alive = Duration::from_secs(mqtt.keep_alive_s);
+        settings.reconnect_max = Duration::from_secs(mqtt.reconnect_max_s);
+        settings.reconnect_min = settings.reconnect_min.min(settings.reconnect_max);
+        settings.discovery = mqtt.home_assistant;
+        Some(settings)
     }
 
     /// Clips at a time.

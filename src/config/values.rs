@@ -1,16 +1,17 @@
 //! Values that must not be seen, and how every value is written in TOML.
 
+use super::ranges::TEXT_BYTES_MAX;
 use crate::cli::Profile;
+use crate::mqtt::{Address, Settings, UrlError};
 use crate::source::decoder::Choice;
 use std::fmt::{Debug, Display, Formatter};
+use std::fs::File;
+use std::io::{self, Read};
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is shown in place of a secret.
 pub(super) const HIDDEN: &str = "***";
-
-/// Room for any host name, user and password.
-const URL_BYTES_MAX: usize = 4_096;
 
 /// Text that is neither printed nor logged.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,6 +22,26 @@ impl Secret {
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)
+    }
+
+    /// The first line of a file, without the line's end. Blocks on the file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is empty or longer than MQTT allows.
+    pub fn in_file(path: &Path) -> io::Result<Self> {
+        let bad = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
+        let mut text = String::new();
+        let mut start = File::open(path)?.take(TEXT_BYTES_MAX as u64 + 3);
+        start.read_to_string(&mut text)?;
+        let line = text.split('\n').next().unwrap_or_default();
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        match line.len() {
+            0 => Err(bad("it is empty".to_owned())),
+            1..=TEXT_BYTES_MAX => Ok(Self::new(line.to_owned())),
+            _ => Err(bad(format!(
+                "its first line has more than {TEXT_BYTES_MAX} bytes"
+            ))),
+        }
     }
 
     /// The text, for the one who must send it.
@@ -38,55 +59,33 @@ impl Debug for Secret {
 
 /// Where the broker is. Shown without the password that it may hold.
 #[derive(Clone, PartialEq, Eq)]
-pub struct BrokerUrl(String);
+pub struct BrokerUrl {
+    text: String,
+    address: Address,
+}
 
 impl BrokerUrl {
-    /// Takes `url` when its syntax is right.
+    /// Takes `url` apart.
     ///
     /// # Errors
-    /// With what is wrong.
-    pub fn new(url: &str) -> Result<Self, String> {
-        check_url(url).map(|()| Self(url.to_owned()))
+    /// When it is no URL of a broker.
+    pub fn new(url: &str) -> Result<Self, UrlError> {
+        Settings::parse_url(url).map(|address| Self {
+            text: url.to_owned(),
+            address,
+        })
     }
 
-    /// The whole URL, a password included.
+    /// What it says, a password included.
     #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether it asks for TLS.
-    #[must_use]
-    pub fn is_tls(&self) -> bool {
-        self.0.starts_with("mqtts://")
-    }
-
-    /// Whether it names a user, and whether it holds a password.
-    #[must_use]
-    pub fn credentials(&self) -> (bool, bool) {
-        match Parts::of(&self.0).and_then(|p| p.user) {
-            Some(user) => (true, user.contains(':')),
-            None => (false, false),
-        }
-    }
-
-    /// Host name or address, without brackets, and port.
-    #[must_use]
-    pub fn host_and_port(&self) -> (&str, u16) {
-        let default = if self.is_tls() { 8883 } else { 1883 };
-        match Parts::of(&self.0) {
-            Some(parts) => (
-                parts.host.trim_start_matches('[').trim_end_matches(']'),
-                parts.port.and_then(|p| p.parse().ok()).unwrap_or(default),
-            ),
-            None => ("", default),
-        }
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 }
 
 impl Display for BrokerUrl {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&without_password(&self.0))
+        f.write_str(&without_password(&self.text))
     }
 }
 
@@ -109,66 +108,6 @@ pub(super) fn without_password(url: &str) -> String {
     match user.split_once(':') {
         Some((name, _)) => format!("{scheme}{name}:{HIDDEN}@{after}"),
         None => url.to_owned(),
-    }
-}
-
-/// A URL taken apart, unchecked.
-struct Parts<'a> {
-    user: Option<&'a str>,
-    host: &'a str,
-    port: Option<&'a str>,
-}
-
-impl<'a> Parts<'a> {
-    fn of(url: &'a str) -> Option<Self> {
-        let rest = url
-            .strip_prefix("mqtt://")
-            .or_else(|| url.strip_prefix("mqtts://"))?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (user, place) = match rest.rsplit_once('@') {
-            Some((user, place)) => (Some(user), place),
-            None => (None, rest),
-        };
-        // The colons of an IPv6 address stand in brackets.
-        let end = place.rfind(']').map_or(0, |n| n + 1);
-        let (host, port) = match place[end..].find(':') {
-            Some(n) => (&place[..end + n], Some(&place[end + n + 1..])),
-            None => (place, None),
-        };
-        Some(Self { user, host, port })
-    }
-}
-
-/// Whether `url` has the syntax of a broker's.
-fn check_url(url: &str) -> Result<(), String> {
-    let parts = Parts::of(url).ok_or("it begins with neither mqtt:// nor mqtts://")?;
-    if url.len() > URL_BYTES_MAX {
-        return Err(format!("it has more than {URL_BYTES_MAX} bytes"));
-    }
-    if url.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("it holds a blank".to_owned());
-    }
-    let name = parts.host.trim_start_matches('[').trim_end_matches(']');
-    let brackets = "an IPv6 address goes into [brackets]";
-    if parts.port.is_some_and(|port| port.contains(':')) {
-        return Err(brackets.to_owned());
-    }
-    if name.is_empty() {
-        return Err("it names no host".to_owned());
-    }
-    if parts.user.is_some_and(|u| u.split(':').next() == Some("")) {
-        return Err("it names no user before the @".to_owned());
-    }
-    let is_address = name.contains(':');
-    if is_address != parts.host.starts_with('[') || (is_address && !parts.host.ends_with(']')) {
-        return Err(brackets.to_owned());
-    }
-    if parts.host.contains(['/', '?', '#', '\\']) {
-        return Err("nothing may follow the host and port".to_owned());
-    }
-    match parts.port.map(str::parse::<u16>) {
-        None | Some(Ok(1..)) => Ok(()),
-        Some(_) => Err("its port is no number from 1 to 65535".to_owned()),
     }
 }
 
@@ -248,38 +187,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_taken_apart() {
-        let check = |url: &str, host: &str, port: u16, credentials: (bool, bool)| {
-            let parsed = BrokerUrl::new(url).unwrap();
-            assert_eq!(parsed.host_and_port(), (host, port), "{url}");
-            assert_eq!(parsed.credentials(), credentials, "{url}");
+    fn the_first_line_of_a_file_is_the_password() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("password");
+        let check = |content: &[u8], expected: Result<&str, &str>| {
+            std::fs::write(&path, content).unwrap();
+            let read = Secret::in_file(&path).map_err(|e| e.to_string());
+            let read = read.as_ref().map(Secret::reveal).map_err(String::as_str);
+            assert_eq!(read, expected, "{content:?}");
         };
-        check("mqtt://broker.local", "broker.local", 1883, (false, false));
-        check("mqtts://broker/", "broker", 8883, (false, false));
-        check("mqtt://[::1]:1884", "::1", 1884, (false, false));
-        check("mqtts://u@h", "h", 8883, (true, false));
-        check("mqtt://u:p:@x@h:1", "h", 1, (true, true));
-        for (bad, says) in [
-            ("", "mqtt://"),
-            ("broker:1883", "mqtt://"),
-            ("http://h", "mqtt://"),
-            ("MQTT://h", "mqtt://"),
-            ("mqtt://", "no host"),
-            ("mqtt://:1883", "no host"),
-            ("mqtt://[]:1", "no host"),
-            ("mqtt://@h", "no user"),
-            ("mqtt://::1", "brackets"),
-            ("mqtt://[::1", "brackets"),
-            ("mqtt://h:0", "port"),
-            ("mqtt://h:70000", "port"),
-            ("mqtt://h:", "port"),
-            ("mqtt://h:1883/topic", "port"),
-            ("mqtt://h/topic", "follow"),
-            ("mqtt://a b", "blank"),
-        ] {
-            let reason = BrokerUrl::new(bad).unwrap_err();
-            assert!(reason.contains(says), "{bad}: {reason}");
-        }
+        check(b"s e", Ok("s e"));
+        check(b" s e \r\nnext", Ok(" s e "));
+        check(b"", Err("it is empty"));
+        check(b"\ns", Err("it is empty"));
+        let most = "x".repeat(TEXT_BYTES_MAX);
+        check(most.as_bytes(), Ok(&most));
+        let long = Err("its first line has more than 65535 bytes");
+        check(format!("{most}x").as_bytes(), long);
+        check(most.repeat(2).as_bytes(), long);
     }
 
     #[test]

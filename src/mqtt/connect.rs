@@ -110,7 +110,7 @@ pub(super) async fn connect_and_serve(desk: &mut Desk, settings: &Settings, ears
 }
 
 /// Reads certificates, if there are any to read.
-async fn transport(settings: &Settings) -> Result<Transport, Trouble> {
+pub(super) async fn transport(settings: &Settings) -> Result<Transport, Trouble> {
     let Some(files) = settings.tls.clone() else {
         return Ok(Transport::Tcp);
     };
@@ -122,22 +122,30 @@ async fn transport(settings: &Settings) -> Result<Transport, Trouble> {
 }
 
 fn options(settings: &Settings, will: Vec<u8>, transport: Transport, ears: Ears) -> MqttOptions {
-    // The library panics at an empty name, and at less than a second.
+    // The library panics at an empty name.
     let id = match settings.client_id.as_str() {
         "" => format!("handloom-{}", settings.device),
         id => id.to_owned(),
     };
-    let keep_alive = settings.keep_alive.as_secs().clamp(1, u16::MAX.into());
     let status = topics::topic(&settings.device, topics::STATUS);
-    let mut options = MqttOptions::new(id, &settings.host, settings.port);
+    let mut options = introduction(settings, id, transport);
     options
-        .set_transport(transport)
         .set_clean_session(ears != Ears::Open)
-        .set_keep_alive(Duration::from_secs(keep_alive))
         .set_manual_acks(true)
         .set_inflight(PACKET_IDS)
         .set_max_packet_size(INCOMING_BYTES_MAX, OUTGOING_BYTES_MAX)
         .set_last_will(LastWill::new(status, will, QoS::AtLeastOnce, true));
+    options
+}
+
+/// Whom to call and who is calling.
+pub(super) fn introduction(settings: &Settings, id: String, transport: Transport) -> MqttOptions {
+    // The library panics at less than a second.
+    let keep_alive = settings.keep_alive.as_secs().clamp(1, u16::MAX.into());
+    let mut options = MqttOptions::new(id, &settings.host, settings.port);
+    options
+        .set_transport(transport)
+        .set_keep_alive(Duration::from_secs(keep_alive));
     if let Some(name) = &settings.username {
         options.set_credentials(name, settings.password.as_deref().unwrap_or_default());
     }

@@ -4,7 +4,7 @@
 //! implements, [`client`] what it runs. Inside, `backoff` says when to try again, `connect` leads to the CONNACK,
 //! `connection` serves from there to the end with `letters` for what goes out, `orders` for what comes in and `flight`
 //! for what is under way; `trouble` has the words for the end.
-//! [`subscriber`] listens to a fleet, for the terminal.
+//! [`subscriber`] listens alone: to a fleet for the terminal, and whether a broker can be had.
 //!
 //! # What holds, each with a test
 //!

@@ -4,6 +4,9 @@ use super::tls::Tls;
 use std::fmt;
 use std::time::Duration;
 
+/// Room for any host name, user and password.
+const URL_BYTES_MAX: usize = 4_096;
+
 /// All that a connection needs to know.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -56,14 +59,31 @@ impl Settings {
         }
     }
 
+    /// What a URL says, with the files of `tls` if it asks for TLS; the rest as [`Self::new`] has it.
+    #[must_use]
+    pub fn at(device: &str, address: Address, tls: Tls) -> Self {
+        Self {
+            tls: address.tls.then_some(tls),
+            username: address.username,
+            password: address.password,
+            ..Self::new(device, &address.host, address.port)
+        }
+    }
+
     /// Takes apart what users write: `mqtt://host`, `mqtts://user:password@host:port`; `tcp` and `ssl` mean the same.
     ///
     /// # Errors
     /// When it is no such URL.
     pub fn parse_url(url: &str) -> Result<Address, UrlError> {
-        let Some((scheme, rest)) = url.split_once("://") else {
-            return Err(UrlError::NoScheme);
-        };
+        if url.len() > URL_BYTES_MAX {
+            return Err(UrlError::TooLong);
+        }
+        if url.contains(char::is_control) {
+            return Err(UrlError::Control);
+        }
+        // What holds an @ may be a login.
+        let scheme = url.split_once("://").filter(|(s, _)| !s.contains('@'));
+        let (scheme, rest) = scheme.ok_or(UrlError::NoScheme)?;
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "mqtt" | "tcp" => false,
             "mqtts" | "ssl" => true,
@@ -98,7 +118,7 @@ impl Settings {
             },
         };
         let (username, password) = match user.map(|u| u.split_once(':').unwrap_or((u, ""))) {
-            None | Some(("", "")) => (None, None),
+            None => (None, None),
             Some(("", _)) => return Err(UrlError::NoUser),
             Some((name, "")) => (Some(unescape(name)?), None),
             Some((name, password)) => (Some(unescape(name)?), Some(unescape(password)?)),
@@ -110,6 +130,13 @@ impl Settings {
             username,
             password,
         })
+    }
+
+    /// The broker as a URL without the login, for people.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "mqtts" } else { "mqtt" };
+        format!("{scheme}://{}", self.broker())
     }
 
     /// For messages.
@@ -163,6 +190,14 @@ impl fmt::Debug for Address {
 /// A URL that names no broker. No message repeats what stands before an `@`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
+    /// Longer than any that is meant.
+    #[error("the broker's URL is too long; allowed are up to {URL_BYTES_MAX} bytes")]
+    TooLong,
+    /// A line's end or worse.
+    #[error(
+        "the broker's URL holds a control character; write it on one line, such a character in user name or password as %0A"
+    )]
+    Control,
     /// No `://`.
     #[error("the broker's URL has no scheme; write mqtt://HOST or, for TLS, mqtts://HOST")]
     NoScheme,
@@ -200,9 +235,9 @@ pub enum UrlError {
         /// As written.
         tail: String,
     },
-    /// A password without a name.
+    /// A password without a name, or neither.
     #[error(
-        "the broker's URL has a password but no user name; write mqtt://USER:PASSWORD@HOST, or better, keep the password in a file"
+        "the broker's URL has no user name before its @; write mqtt://USER@HOST, and keep the password in a file"
     )]
     NoUser,
     /// A percent sign that begins no escape.
@@ -313,6 +348,12 @@ mod tests {
             ("mqtt://b:1883/topic", "\"/topic\""),
             ("mqtt://b?x", "\"?x\""),
             ("mqtt://:secret@b", "no user name"),
+            ("mqtt://@b", "no user name"),
+            ("u:secret@b", "mqtt://HOST"),
+            ("u:secret@mqtt://b", "mqtt://HOST"),
+            ("http://u:secret@b", "http://; allowed"),
+            ("mqtt://u:secret@", "names no host"),
+            ("mqtt://u:secret\n@b", "one line"),
             ("mqtt://u:secret%@b", "%25"),
             ("mqtt://u:secret%ff@b", "%25"),
             ("mqtt://u:secret@b:x", "\"x\""),
@@ -321,6 +362,23 @@ mod tests {
             assert!(message.contains(words), "{url}: {message}");
             assert!(!message.contains("secret"), "{url}: {message}");
         }
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_login() {
+        let check = |url: &str, shown: &str| {
+            let address = Settings::parse_url(url).unwrap();
+            let settings = Settings::at("pi", address.clone(), Tls::default());
+            assert_eq!(settings.url(), shown);
+            assert_eq!(settings.tls.is_some(), address.tls);
+            assert_eq!(settings.username, address.username);
+            assert_eq!(settings.password, address.password);
+        };
+        check("mqtt://u:p@b", "mqtt://b:1883");
+        check("ssl://b/", "mqtts://b:8883");
+        check("mqtts://u@[::1]:99", "mqtts://[::1]:99");
+        let long = format!("mqtt://{}", "b".repeat(URL_BYTES_MAX));
+        assert_eq!(Settings::parse_url(&long), Err(UrlError::TooLong));
     }
 
     #[test]

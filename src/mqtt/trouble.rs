@@ -21,6 +21,9 @@ pub(super) enum Trouble {
     /// Messages are not acknowledged.
     #[error("the broker has acknowledged nothing for {} s; trying a fresh connection", .0.as_secs())]
     Unacknowledged(Duration),
+    /// No way to anything that listens.
+    #[error("{0}; is a broker running there? check host, port and network")]
+    Away(String),
     /// Read and write.
     #[error("the connection to the broker is lost: {0}; check network, host and port")]
     Line(String),
@@ -37,14 +40,19 @@ pub(super) enum Trouble {
         "the broker broke the protocol: {0}; check that host and port are those of an MQTT broker"
     )]
     Protocol(String),
-    /// A message that nobody should send to a device.
+    /// A message that nobody should send.
     #[error(
-        "a message of {bytes} bytes came in as a command, which is not read; if it is retained, remove it: mosquitto_pub -r -n -t TOPIC"
+        "a message of {bytes} bytes came in, which is too large to be read; if it is retained, remove it: mosquitto_pub -r -n -t TOPIC"
     )]
     TooLarge {
         /// Its size.
         bytes: usize,
     },
+    /// The subscription is refused.
+    #[error(
+        "the broker does not let this user read {0}; change its access rules, or take another user"
+    )]
+    Deaf(String),
     /// Commands that could not be taken are to come again.
     #[error("connecting anew to get the commands again that could not be taken")]
     Renewed,
@@ -68,8 +76,8 @@ impl From<ConnectionError> for Trouble {
             ConnectionError::MqttState(StateError::ConnectionAborted) => {
                 Self::Line("the broker closed it".to_owned())
             }
-            ConnectionError::Io(error)
-            | ConnectionError::MqttState(
+            ConnectionError::Io(error) => Self::Away(error.to_string()),
+            ConnectionError::MqttState(
                 StateError::Io(error) | StateError::Deserialization(PacketError::Io(error)),
             ) => Self::Line(error.to_string()),
             other => Self::Protocol(root(&other)),
@@ -122,7 +130,7 @@ mod tests {
                 "user name or password",
             ),
             (ConnectionError::NetworkTimeout, "does not answer"),
-            (ConnectionError::Io(gone()), "connection reset"),
+            (ConnectionError::Io(gone()), "is a broker running there?"),
             (
                 state(StateError::Deserialization(PacketError::Io(gone()))),
                 "connection reset",

@@ -10,6 +10,37 @@ pub use pulse::{Pulse, Stage};
 pub use signals::{Signal, Signals};
 pub use watchdog::Watchdog;
 
+use std::thread::JoinHandle;
+
+/// A thread that ends with this value.
+struct Worker<E> {
+    thread: Option<JoinHandle<()>>,
+    /// Ends the thread by being dropped.
+    end: Option<E>,
+}
+
+impl<E> Worker<E> {
+    fn new(thread: JoinHandle<()>, end: E) -> Self {
+        Self {
+            thread: Some(thread),
+            end: Some(end),
+        }
+    }
+}
+
+impl<E> Drop for Worker<E> {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let name = thread.thread().name().unwrap_or_default().to_owned();
+        if thread.join().is_err() {
+            tracing::error!("the thread \"{name}\" has panicked");
+        }
+    }
+}
+
 /// Runs a test in a process of its own, for what belongs to a whole process: its environment, its signals.
 #[cfg(test)]
 mod child {

@@ -1,7 +1,8 @@
 //! Signals as calls: SIGTERM and SIGINT stop, SIGHUP reloads.
 
+use super::Worker;
 use std::io;
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -18,9 +19,7 @@ pub enum Signal {
 
 /// Listens until dropped; after that the signals do nothing, as they do while it listens.
 pub struct Signals {
-    thread: Option<JoinHandle<()>>,
-    /// Ends the thread by being dropped.
-    end: Option<oneshot::Sender<()>>,
+    _worker: Worker<oneshot::Sender<()>>,
 }
 
 impl Signals {
@@ -62,18 +61,8 @@ impl Signals {
             }
         })?;
         Ok(Self {
-            thread: Some(thread),
-            end: Some(end),
+            _worker: Worker::new(thread, end),
         })
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        drop(self.end.take());
-        if self.thread.take().is_some_and(|t| t.join().is_err()) {
-            tracing::error!("the thread for signals has panicked");
-        }
     }
 }
 

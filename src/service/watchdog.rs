@@ -1,15 +1,14 @@
 //! Pings the service manager while all is well, and stops when it is not, so that it restarts a service that is stuck.
 
+use super::Worker;
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 use std::time::Duration;
 
 /// The watchdog's thread; ends when dropped.
 pub struct Watchdog {
-    thread: Option<JoinHandle<()>>,
-    /// Ends the thread by being dropped.
-    end: Option<SyncSender<()>>,
+    _worker: Worker<SyncSender<()>>,
 }
 
 impl Watchdog {
@@ -45,18 +44,8 @@ impl Watchdog {
             }
         })?;
         Ok(Self {
-            thread: Some(thread),
-            end: Some(end),
+            _worker: Worker::new(thread, end),
         })
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        drop(self.end.take());
-        if self.thread.take().is_some_and(|t| t.join().is_err()) {
-            tracing::error!("the watchdog's thread has panicked");
-        }
     }
 }
 

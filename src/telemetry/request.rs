@@ -45,9 +45,20 @@ impl Command {
         Self::Snapshot,
     ];
 
+    /// Their names.
+    pub const NAMES: [&'static str; Self::ALL.len()] = {
+        let mut names = [""; Self::ALL.len()];
+        let mut n = 0;
+        while n < names.len() {
+            names[n] = Self::ALL[n].name();
+            n += 1;
+        }
+        names
+    };
+
     /// As in the topic.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Pause => "pause",
             Self::Resume => "resume",
@@ -98,7 +109,7 @@ pub fn parse(name: &str, payload: &[u8]) -> Result<Request, Refusal> {
         Err(Refusal { id, reason })
     };
     let Some(command) = Command::from_name(name) else {
-        let names = Command::ALL.map(Command::name).join(", ");
+        let names = Command::NAMES.join(", ");
         return refuse(format!(
             "there is no command {}; there are {names}",
             quoted(name)

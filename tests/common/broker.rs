@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -98,6 +99,54 @@ impl Drop for Broker {
 pub(crate) fn free_port() -> u16 {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     socket.local_addr().unwrap().port()
+}
+
+/// A password file for mosquitto in `dir`, with one user in it.
+pub(crate) fn password_file(dir: &Path, user: &str, password: &str) -> PathBuf {
+    let file = dir.join("passwords");
+    let made = Command::new(need("mosquitto_passwd"))
+        .args(["-b", "-c"])
+        .arg(&file)
+        .args([user, password])
+        .status();
+    assert!(made.unwrap().success());
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    file
+}
+
+/// An authority (`ca`), the certificates of a broker at localhost (`server`) and of a device (`device`), another
+/// authority (`other`), each `.pem` and `.key`, and the device's key in the old form (`old.key`).
+pub(crate) fn make_certificates(openssl: &Path, dir: &Path) {
+    let run = |line: &str| {
+        let words = line.split(' ').map(|w| w.replace('_', " "));
+        let done = Command::new(openssl).args(words).current_dir(dir).output();
+        let done = done.unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "openssl {line}: {said}");
+    };
+    for authority in ["ca", "other"] {
+        run(&format!(
+            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
+        ));
+    }
+    fs::write(dir.join("names"), "subjectAltName=DNS:localhost\n").unwrap();
+    for name in ["server", "device"] {
+        run(&format!(
+            "req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"
+        ));
+        run(&format!(
+            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out {name}.pem"
+        ));
+    }
+    run("rsa -in device.key -traditional -out old.key");
+}
+
+/// Mosquitto's lines for TLS with [`make_certificates`]' files, where clients must show theirs.
+pub(crate) fn tls_lines(dir: &Path) -> String {
+    let place = dir.display();
+    format!(
+        "require_certificate true\ncafile {place}/ca.pem\ncertfile {place}/server.pem\nkeyfile {place}/server.key\n"
+    )
 }
 
 /// A program that `make setup` installs.

@@ -18,6 +18,7 @@ pub(crate) fn config(dataset: &Path, out: &Path, port: Option<u16>, more: &str) 
     let mqtt = port.map_or_else(String::new, |port| {
         format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nreconnect_max_s = 1\n")
     });
+    let [dataset, out] = [dataset, out].map(|path| path.display().to_string());
     // The machine of the test may be short of anything.
     format!(
         "[device]\nid = \"box\"\n[dataset]\npath = {dataset:?}\n[plan]\nmin_videos_per_gloss = 1\n\

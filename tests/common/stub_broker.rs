@@ -203,6 +203,23 @@ impl Peer {
         self.send(&[0x40, 2, high, low]);
     }
 
+    /// A code for each filter: its `QoS`, or 0x80 for no.
+    pub(crate) fn suback(&mut self, id: u16, codes: &[u8]) {
+        let [high, low] = id.to_be_bytes();
+        let count = u8::try_from(codes.len()).unwrap();
+        self.send(&[&[0x90, 2 + count, high, low], codes].concat());
+    }
+
+    /// Lets a client in and refuses what it wants to read; its filters.
+    pub(crate) fn refuse_reading(&mut self) -> Vec<String> {
+        assert!(self.accept(false, 0));
+        let Some(Packet::Subscribe { id, filters }) = self.read() else {
+            panic!("no subscription")
+        };
+        self.suback(id, &vec![0x80; filters.len()]);
+        filters.into_iter().map(|(filter, _)| filter).collect()
+    }
+
     /// `id` 0: at `QoS` 0.
     pub(crate) fn publish(&mut self, topic: &str, payload: &[u8], id: u16, retained: bool) {
         let mut body = string(topic);
@@ -230,11 +247,8 @@ impl Peer {
         match packet {
             Packet::Publish { qos: 1, id, .. } if acks => self.puback(*id),
             Packet::Subscribe { id, filters } => {
-                let [high, low] = id.to_be_bytes();
-                let count = u8::try_from(filters.len()).unwrap();
-                let mut packet = vec![0x90, 2 + count, high, low];
-                packet.extend(filters.iter().map(|(_, qos)| qos));
-                self.send(&packet);
+                let codes: Vec<u8> = filters.iter().map(|(_, qos)| *qos).collect();
+                self.suback(*id, &codes);
             }
             Packet::Ping => self.send(&[0xd0, 0]),
             _ => {}

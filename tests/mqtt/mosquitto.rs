@@ -1,16 +1,12 @@
 //! Against a real broker: killed and restarted, with passwords, with TLS.
 
-use crate::common::broker::{Broker, find, need};
+use crate::common::broker::{Broker, find, make_certificates, password_file, tls_lines};
 use crate::common::gate::Gate;
 use crate::common::listener::{Listener, eventually};
 use crate::rig::{Rig, Shelf, settings, topic};
 use handloom::mqtt::{Tls, TlsError, check_tls};
 use handloom::telemetry::{discovery, topics};
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -182,16 +178,8 @@ fn home_assistant_is_told_once_and_the_broker_keeps_it() {
 
 #[test]
 fn a_password_is_asked_for() {
-    let program = need("mosquitto_passwd");
     let broker = Broker::start_with(false, |dir| {
-        let file = dir.join("passwords");
-        let made = Command::new(program)
-            .args(["-b", "-c"])
-            .arg(&file)
-            .args(["ada", "correct horse"])
-            .status();
-        assert!(made.unwrap().success());
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let file = password_file(dir, "ada", "correct horse");
         format!("allow_anonymous false\npassword_file {}\n", file.display())
     });
     let run = |user: Option<&str>, password: Option<&str>| {
@@ -227,10 +215,7 @@ fn tls_trusts_the_given_authority_and_shows_the_given_certificate() {
     make_certificates(&openssl, dir.path());
     let file = |name: &str| Some(dir.path().join(name));
     let broker = Broker::start_with(false, |_| {
-        let place = dir.path().display();
-        format!(
-            "allow_anonymous true\nrequire_certificate true\ncafile {place}/ca.pem\ncertfile {place}/server.pem\nkeyfile {place}/server.key\n"
-        )
+        format!("allow_anonymous true\n{}", tls_lines(dir.path()))
     });
     let run = |host: &str, tls: Tls| {
         check_tls(&tls).unwrap();
@@ -291,30 +276,4 @@ fn tls_trusts_the_given_authority_and_shows_the_given_certificate() {
     };
     let refused = check_tls(&old).unwrap_err();
     assert!(matches!(refused, TlsError::KeyForm { .. }), "{refused}");
-}
-
-/// An authority, a broker's and a device's certificate, another authority, and a key in the old form.
-fn make_certificates(openssl: &Path, dir: &Path) {
-    let run = |line: &str| {
-        let words = line.split(' ').map(|w| w.replace('_', " "));
-        let done = Command::new(openssl).args(words).current_dir(dir).output();
-        let done = done.unwrap();
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "openssl {line}: {said}");
-    };
-    for authority in ["ca", "other"] {
-        run(&format!(
-            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
-        ));
-    }
-    fs::write(dir.join("names"), "subjectAltName=DNS:localhost\n").unwrap();
-    for name in ["server", "device"] {
-        run(&format!(
-            "req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"
-        ));
-        run(&format!(
-            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out {name}.pem"
-        ));
-    }
-    run("rsa -in device.key -traditional -out old.key");
 }

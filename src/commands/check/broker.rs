@@ -1,79 +1,58 @@
-//! Whether the broker can be had.
+//! Whether the broker can be had, by what the daemon would do: log in and listen to its commands.
 
 use super::Finding;
-use crate::config::{BrokerUrl, Config};
-use crate::exit::Exit;
-use std::fs::File;
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
-use std::sync::mpsc;
-use std::thread;
+use crate::config::Config;
+use crate::exit::{Exit, Failure};
+use crate::mqtt::subscriber::{Event, Subscriber};
+use crate::mqtt::{Settings, check_tls};
+use crate::telemetry::topics;
+use std::io;
 use std::time::{Duration, Instant};
 
-/// Longest wait for the broker's name and port together.
-const LIMIT: Duration = Duration::from_secs(5);
+/// Longest wait for the connection: name, TCP, TLS and login.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Longest wait in all.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// The broker and what is needed to be let in.
 pub(super) fn broker(config: &Config) -> Vec<Finding> {
-    let mqtt = &config.mqtt;
-    let Some(url) = &mqtt.url else {
+    let (Some(url), Some(mut settings)) = (&config.mqtt.url, config.broker()) else {
         return vec![Finding::fine("broker", "none: mqtt.url is not set")];
     };
-    for (key, path) in [
-        ("mqtt.ca_file", &mqtt.ca_file),
-        ("mqtt.cert_file", &mqtt.cert_file),
-        ("mqtt.key_file", &mqtt.key_file),
-    ] {
-        if let Some(path) = path
-            && let Err(error) = File::open(path)
-        {
-            let detail = format!(
-                "{}: {error}; correct {key} or the file's permissions",
-                path.display()
-            );
-            return vec![Finding::bad(Exit::NoInput, "broker", detail)];
-        }
+    if let Some(tls) = &settings.tls
+        && let Err(error) = check_tls(tls)
+    {
+        let Failure { exit, error } = error.into();
+        let keys = "mqtt.ca_file, mqtt.cert_file and mqtt.key_file name the files";
+        return vec![Finding::bad(exit, "broker", format!("{error} ({keys})"))];
     }
-    vec![match reach(url) {
-        Ok(address) => Finding::fine("broker", format!("{url} answers at {address}")),
-        Err(reason) => Finding::bad(
-            Exit::Unavailable,
-            "broker",
-            format!(
-                "{url}: {reason}; start the broker, or correct mqtt.url (the job runs all the same, messages wait)"
-            ),
-        ),
+    settings.patience = CONNECT;
+    let away = |reason: String| {
+        let advice = "see [mqtt]; the job runs all the same, messages wait";
+        let detail = format!("{url}: {reason} ({advice})");
+        Finding::bad(Exit::Unavailable, "broker", detail)
+    };
+    vec![match ask(&settings) {
+        Ok(Some(Event::Deaf(reason))) => {
+            let rest = "commands do not come through until then";
+            Finding::doubtful(
+                "broker",
+                format!("{url} lets us in, but: {reason} ({rest})"),
+            )
+        }
+        Ok(Some(Event::Disconnected(reason))) => away(reason),
+        Ok(Some(Event::Connected | Event::Message { .. })) => {
+            Finding::fine("broker", format!("{url} lets us in and to our commands"))
+        }
+        Ok(None) => away(format!("no answer within {} s", LIMIT.as_secs())),
+        Err(error) => Finding::bad(Exit::Bug, "broker", error.to_string()),
     }]
 }
 
-/// Opens a connection and closes it again; nothing is said over it.
-fn reach(url: &BrokerUrl) -> Result<SocketAddr, String> {
-    let began = Instant::now();
-    let (host, port) = url.host_and_port();
-    let name = host.to_owned();
-    let (answer, answers) = mpsc::sync_channel(1);
-    // Looking up a name knows no time limit; a thread that is late ends with the program.
-    thread::Builder::new()
-        .name("lookup".to_owned())
-        .spawn(move || {
-            let found = (name.as_str(), port).to_socket_addrs();
-            // Nobody waits for a late answer.
-            answer.send(found.map(Iterator::collect::<Vec<_>>)).ok();
-        })
-        .map_err(|error| error.to_string())?;
-    let addresses = answers
-        .recv_timeout(LIMIT)
-        .map_err(|_| format!("no answer to the name {host} within {} s", LIMIT.as_secs()))?
-        .map_err(|error| format!("the name {host} is not known: {error}"))?;
-    let mut reason = format!("the name {host} has no address");
-    for address in addresses {
-        let left = LIMIT.saturating_sub(began.elapsed());
-        if left.is_zero() {
-            break;
-        }
-        match TcpStream::connect_timeout(&address, left) {
-            Ok(_) => return Ok(address),
-            Err(error) => reason = format!("{address} does not answer: {error}"),
-        }
-    }
-    Err(reason)
+/// The first answer; `None` when there is none in time.
+fn ask(settings: &Settings) -> io::Result<Option<Event>> {
+    let end = Instant::now() + LIMIT;
+    let commands = vec![topics::command_filter(&settings.device)];
+    let subscriber = Subscriber::start("check", settings, commands)?;
+    Ok(subscriber.events().recv_deadline(end).ok())
 }

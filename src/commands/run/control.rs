@@ -4,9 +4,8 @@
 use super::daemon::Daemon;
 use super::desk::Desk;
 use crate::commands::job::hold;
-use crate::config::Config;
 use crate::exit::Failure;
-use crate::mqtt::{self, Counters, Delivery, Feeds, Retained, Settings, Tls};
+use crate::mqtt::{self, Counters, Delivery, Feeds, Retained, Settings};
 use crate::service::notify;
 use crate::telemetry::payloads::{Health, JobPhase};
 use crate::telemetry::topics;
@@ -42,7 +41,7 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Line> {
         .build()?;
     let (stop, stopped) = watch::channel(false);
     let counters = Arc::new(Counters::default());
-    let settings = mqtt_settings(&daemon.config());
+    let settings = daemon.config().broker();
     let (keep, settings) = match settings {
         Some(settings) => {
             let (keep, settings) = watch::channel(settings);
@@ -163,7 +162,7 @@ async fn ticks(
 /// Hands a changed config to the connection.
 fn renew(daemon: &Daemon, sender: &Mutex<Option<watch::Sender<Settings>>>) {
     let sender = super::daemon::held(sender);
-    if let (Some(sender), Some(settings)) = (sender.as_ref(), mqtt_settings(&daemon.config())) {
+    if let (Some(sender), Some(settings)) = (sender.as_ref(), daemon.config().broker()) {
         sender.send_if_modified(|old| {
             let is_new = *old != settings;
             if is_new {
@@ -202,27 +201,4 @@ fn health(daemon: &Daemon, counters: &Counters, frames_per_s: f64) -> Health {
             .mirror_waiting()
             .filter(|_| daemon.config().output.mirror.is_some()),
     }
-}
-
-/// The connection that a config asks for.
-fn mqtt_settings(config: &Config) -> Option<Settings> {
-    let mqtt = &config.mqtt;
-    let url = mqtt.url.as_ref()?;
-    // The config has read it before.
-    let address = Settings::parse_url(url.reveal()).ok()?;
-    let mut settings = Settings::new(&config.device.id, &address.host, address.port);
-    settings.tls = address.tls.then(|| Tls {
-        ca_file: mqtt.ca_file.clone(),
-        cert_file: mqtt.cert_file.clone(),
-        key_file: mqtt.key_file.clone(),
-    });
-    settings.client_id.clone_from(&mqtt.client_id);
-    settings.username = address.username.or_else(|| mqtt.username.clone());
-    let password = mqtt.password.as_ref().map(|p| p.reveal().to_owned());
-    settings.password = address.password.or(password);
-    settings.keep_alive = Duration::from_secs(mqtt.keep_alive_s);
-    settings.reconnect_max = Duration::from_secs(mqtt.reconnect_max_s);
-    settings.reconnect_min = settings.reconnect_min.min(settings.reconnect_max);
-    settings.discovery = mqtt.home_assistant;
-    Some(settings)
 }
