@@ -3,12 +3,12 @@
 //! `pause` and `resume` are done at once, `snapshot` by a thread of its own, the others by the supervisor between two
 //! runs of the job. A command that came before is not carried out again, its answer is repeated.
 
-use super::daemon::{CANCELLED, Daemon, PAUSED, Task};
+use super::daemon::{Daemon, Task};
 use crate::commands::job::{hold, stamp};
 use crate::digest::sha256_hex;
 use crate::mqtt::{Delivery, Inbox, Letter, Outbox};
-use crate::store::ledger::Message;
 use crate::store::ledger::commands::Arrival;
+use crate::store::ledger::{CANCELLED, Message, PAUSED};
 use crate::telemetry::payloads::{Reply, ReplyState};
 use crate::telemetry::request::{Command, parse};
 use crate::telemetry::topics;
