@@ -290,8 +290,15 @@ impl Daemon {
             let Some(command) = Command::from_name(&name) else {
                 continue;
             };
+            // A cancelled job stays so, and was no longer run when the process ended.
+            let is_done = command == Command::Cancel && self.change_tasks(|t| t.is_cancelled);
             let why = "the daemon was restarted before this was carried out; send it again with another id";
-            self.answer(&Task { id, command }, Err(why.to_owned()), None)?;
+            let result = if is_done {
+                Ok(None)
+            } else {
+                Err(why.to_owned())
+            };
+            self.answer(&Task { id, command }, result, None)?;
         }
         Ok(())
     }
