@@ -68,9 +68,7 @@ impl Line {
     /// Says the last words, as far as the broker takes them, and ends the thread.
     pub(super) fn end(self, daemon: &Daemon, failure: Option<&Failure>) {
         match failure {
-            Some(failure) => daemon
-                .hub
-                .phase(JobPhase::Error, Some(format!("{:#}", failure.error))),
+            Some(failure) => daemon.hub.phase(JobPhase::Error, Some(failure.story())),
             None => daemon.hub.phase(JobPhase::Idle, Some("stopped".to_owned())),
         }
         daemon.hub.tell(true);

@@ -12,7 +12,7 @@ use crate::machine::Readings;
 use crate::machine::clock::uptime;
 use crate::pipeline::Control;
 use crate::service::{Pulse, Stage};
-use crate::store::ledger::Message;
+use crate::store::ledger::{CANCELLED, Message, PAUSED};
 use crate::store::{Ledger, StoreError};
 use crate::telemetry::payloads::{Fault, Reply, ReplyState};
 use crate::telemetry::request::Command;
@@ -20,11 +20,6 @@ use crate::telemetry::topics;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// Note in the ledger: an operator paused the job.
-pub(super) const PAUSED: &str = "paused";
-/// Note in the ledger: an operator cancelled the job.
-pub(super) const CANCELLED: &str = "cancelled";
 
 /// A clip may wait for its forerunners for this much longer than a worker for its decoder.
 const RECORDING: Duration = Duration::from_mins(10);

@@ -3,12 +3,12 @@
 //! `pause` and `resume` are done at once, `snapshot` by a thread of its own, the others by the supervisor between two
 //! runs of the job. A command that came before is not carried out again, its answer is repeated.
 
-use super::daemon::{CANCELLED, Daemon, PAUSED, Task};
+use super::daemon::{Daemon, Task};
 use crate::commands::job::{hold, stamp};
 use crate::digest::sha256_hex;
 use crate::mqtt::{Delivery, Inbox, Letter, Outbox};
-use crate::store::ledger::Message;
 use crate::store::ledger::commands::Arrival;
+use crate::store::ledger::{CANCELLED, Message, PAUSED};
 use crate::telemetry::payloads::{Reply, ReplyState};
 use crate::telemetry::request::{Command, parse};
 use crate::telemetry::topics;
@@ -63,8 +63,9 @@ impl Desk {
             Err(refusal) => return self.refuse(refusal.id, name, refusal.reason),
         };
         let (id, command) = (request.id, request.command);
-        if retained {
-            // It would come again with every connection.
+        // A broker does not mark what it hands on at once. One that was obeyed then is answered as before, whenever it
+        // comes again; another one would be obeyed at who knows which connection.
+        if retained && !hold(&daemon.ledger).has_arrived(&id)? {
             let reason = "retained commands are not obeyed: publish it without the retain flag, and clear the topic with an empty retained message";
             return self.refuse(Some(id), name, reason.to_owned());
         }

@@ -1,15 +1,16 @@
 //! Runs the job on the main thread, again and again until nothing is left to do, and carries out between two runs
 //! what was asked for.
 
-use super::daemon::{CANCELLED, Daemon, Task};
+use super::daemon::{Daemon, Task};
 use super::spec;
 use crate::cli::AgainArgs;
 use crate::commands::job::{ClipNews, Host, Means, Report, hold, stamp};
 use crate::exit::{Exit, Failure};
+use crate::inference::BundleError;
 use crate::pipeline::Ended;
 use crate::store::StoreError;
 use crate::store::folder::Opening;
-use crate::store::ledger::Stamp;
+use crate::store::ledger::{CANCELLED, Stamp};
 use crate::telemetry::payloads::{ClipName, JobPhase};
 use crate::telemetry::request::Command;
 use crate::wlasl::judge::State;
@@ -28,17 +29,32 @@ enum Attempt {
     Done(Report),
     Stopped,
     /// It may go better later.
-    Wait(Failure),
+    Wait {
+        failure: Failure,
+        /// Whether a clip was recorded before.
+        has_progressed: bool,
+    },
     /// It will not.
     Fatal(Failure),
 }
 
+/// What the command line asks of the first run; of those after it nothing.
+struct Start {
+    opening: Opening,
+    retry: bool,
+    is_first: bool,
+}
+
 /// Runs the job until a signal ends the process, or until it is done when `once`.
 pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result<Exit, Failure> {
-    let mut opening = again.opening();
-    let mut retry = again.retry_failed;
-    let mut is_first = true;
+    let mut start = Start {
+        opening: again.opening(),
+        retry: again.retry_failed,
+        is_first: true,
+    };
     let mut pause = RETRY[0];
+    // What stands in the way, as told.
+    let mut trouble: Option<String> = None;
     let mut outcome = Exit::Stopped;
     let mut is_wanted = true;
     loop {
@@ -49,11 +65,7 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
             let todo = std::mem::take(&mut tasks.todo);
             (todo, tasks.is_cancelled, tasks.is_stopping)
         });
-        if is_stopping {
-            // Commands without a last word get one at the next start.
-            return Ok(outcome);
-        }
-        let (cancels, tasks): (Vec<Task>, Vec<Task>) = tasks
+        let (cancels, mut tasks): (Vec<Task>, Vec<Task>) = tasks
             .into_iter()
             .partition(|task| task.command == Command::Cancel);
         for task in cancels {
@@ -61,13 +73,11 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
             let note = is_cancelled.then_some("1");
             daemon.answer(&task, Ok(None), &[(CANCELLED, note)])?;
         }
-        for task in &tasks {
-            is_wanted = true;
-            match task.command {
-                Command::Rescan => opening = Opening::Rescan,
-                _ => retry = true,
-            }
+        if is_stopping {
+            // Commands without a last word get one at the next start.
+            return Ok(outcome);
         }
+        is_wanted |= !tasks.is_empty();
         if is_cancelled {
             daemon.hub.phase(
                 JobPhase::Idle,
@@ -85,10 +95,12 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
             });
             continue;
         }
-        match attempt(daemon, opening, retry, &tasks, is_first) {
+        if trouble.is_none() || !tasks.is_empty() {
+            daemon.hub.phase(JobPhase::Scanning, None);
+        }
+        match attempt(daemon, &mut start, &mut tasks) {
             Attempt::Done(report) => {
-                (is_wanted, pause, outcome) = (false, RETRY[0], Exit::Done);
-                (opening, retry, is_first) = (Opening::Resume, false, false);
+                (is_wanted, pause, outcome, trouble) = (false, RETRY[0], Exit::Done, None);
                 let accepted = report.accepted();
                 daemon.hub.phase(
                     JobPhase::Idle,
@@ -102,23 +114,28 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
                     });
                 }
             }
-            Attempt::Stopped => {
-                outcome = Exit::Stopped;
-                (opening, retry, is_first) = (Opening::Resume, false, false);
-            }
+            Attempt::Stopped => (pause, outcome, trouble) = (RETRY[0], Exit::Stopped, None),
             Attempt::Fatal(failure) => {
-                refuse(daemon, &tasks, &format!("{:#}", failure.error))?;
+                refuse(daemon, &tasks, &failure.story())?;
                 return Err(failure);
             }
-            Attempt::Wait(failure) => {
+            Attempt::Wait {
+                failure,
+                has_progressed,
+            } => {
                 outcome = Exit::Stopped;
-                let reason = format!("{:#}", failure.error);
+                if has_progressed {
+                    (pause, trouble) = (RETRY[0], None);
+                }
+                let reason = failure.story();
                 refuse(daemon, &tasks, &reason)?;
                 // A fault once, until it goes well or changes.
-                if pause == RETRY[0] {
-                    daemon.fault("dataset", reason.clone(), "tried again until it goes well");
+                if trouble.as_ref() != Some(&reason) {
+                    let (component, action) = cure(&failure);
+                    daemon.fault(component, reason.clone(), action);
                 }
-                daemon.hub.phase(JobPhase::Error, Some(reason));
+                daemon.hub.phase(JobPhase::Error, Some(reason.clone()));
+                trouble = Some(reason);
                 daemon.wait(pause, |tasks| {
                     tasks.is_stopping || tasks.again || tasks.is_cancelled || !tasks.todo.is_empty()
                 });
@@ -134,84 +151,126 @@ fn refuse(daemon: &Daemon, tasks: &[Task], reason: &str) -> Result<(), StoreErro
         .try_for_each(|task| daemon.answer(task, Err(reason.to_owned()), &[]))
 }
 
-/// Reads the dataset, takes up what was asked for, and runs the job as far as it goes.
-fn attempt(
-    daemon: &Daemon,
-    opening: Opening,
-    retry: bool,
-    tasks: &[Task],
-    is_first: bool,
-) -> Attempt {
-    let run = || -> Result<Report, Failure> {
-        daemon.hub.phase(JobPhase::Scanning, None);
-        let config = daemon.config();
-        let spec = spec(&config);
-        let scan = spec.scan()?;
-        for warning in &scan.plan.warnings {
-            tracing::warn!("{warning}");
-        }
-        let engine = spec.engine()?;
-        spec.claim(&scan, &engine, &daemon.ledger, opening, &stamp())?;
-        let retried = if retry {
-            spec.retry_failed(&scan, &daemon.ledger)?
-        } else {
-            0
-        };
-        let kept = hold(&daemon.ledger).clips()?.len();
-        for task in tasks {
-            let result = match task.command {
-                Command::Rescan => json!({"clips": scan.plan.jobs.len(), "done": kept}),
-                _ => json!({"clips": retried}),
-            };
-            daemon.answer(task, Ok(Some(result)), &[])?;
-        }
-        daemon.hub.phase(JobPhase::Processing, None);
-        daemon.change_holds(|holds| holds.is_running = true);
-        let mut seat = Seat { daemon };
-        let means = Means {
-            ledger: &daemon.ledger,
-            workers: daemon.threads,
-            control: &daemon.control,
-            witness: &daemon.eyes,
-        };
-        spec.run(&scan, &engine, &means, &mut seat)
+/// Whether the output folder holds the same job over another state of the dataset.
+fn is_changed_dataset(failure: &Failure) -> bool {
+    matches!(
+        failure.error.downcast_ref(),
+        Some(StoreError::Occupied {
+            is_dataset: true,
+            ..
+        })
+    )
+}
+
+/// What a failure that may pass is about, and what is done about it.
+fn cure(failure: &Failure) -> (&'static str, &'static str) {
+    if is_changed_dataset(failure) {
+        return (
+            "dataset",
+            "nothing is read until a rescan: send the command rescan, which keeps what is still right, or put the dataset back as it was",
+        );
+    }
+    let component = if failure.error.is::<StoreError>() {
+        "disk"
+    } else if failure.error.is::<BundleError>() {
+        "job"
+    } else {
+        "dataset"
     };
-    let ended = run();
-    daemon.change_holds(|holds| holds.is_running = false);
-    match ended {
+    (component, "tried again until it goes well")
+}
+
+/// Reads the dataset, takes up what was asked for, and runs the job as far as it goes. Tasks that got their answer
+/// leave `tasks`.
+fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<Task>) -> Attempt {
+    let is_first = start.is_first;
+    let mut seat = Seat {
+        daemon,
+        has_progressed: false,
+    };
+    match run(daemon, start, tasks, &mut seat) {
         Ok(report) if report.ended == Ended::Stopped => Attempt::Stopped,
         Ok(report) => {
             daemon.hub.tally(&report.tally);
             Attempt::Done(report)
         }
-        Err(failure) => {
-            let is_dataset = failure.error.downcast_ref::<StoreError>().is_some_and(|e| {
-                matches!(
-                    e,
-                    StoreError::Occupied {
-                        is_dataset: true,
-                        ..
-                    }
-                )
-            });
-            match failure.exit {
-                // The medium may come back, the disk be mended, the dataset be taken up by command.
-                Exit::NoInput | Exit::InOut => Attempt::Wait(failure),
-                _ if is_dataset => Attempt::Wait(failure),
-                Exit::Bug => Attempt::Fatal(failure),
-                _ if is_first => Attempt::Fatal(failure),
-                _ => Attempt::Wait(failure),
-            }
-        }
+        Err(failure) => match failure.exit {
+            Exit::Bug => Attempt::Fatal(failure),
+            // The medium may come back, the disk be mended, the dataset be taken up by command.
+            Exit::NoInput | Exit::InOut => seat.waits_for(failure),
+            _ if is_changed_dataset(&failure) || !is_first => seat.waits_for(failure),
+            _ => Attempt::Fatal(failure),
+        },
     }
+}
+
+fn run(
+    daemon: &Daemon,
+    start: &mut Start,
+    tasks: &mut Vec<Task>,
+    seat: &mut Seat<'_>,
+) -> Result<Report, Failure> {
+    let asked = |command| tasks.iter().any(|task| task.command == command);
+    let opening = match start.opening {
+        Opening::Resume if asked(Command::Rescan) => Opening::Rescan,
+        opening => opening,
+    };
+    let config = daemon.config();
+    let spec = spec(&config);
+    let scan = spec.scan()?;
+    for warning in &scan.plan.warnings {
+        tracing::warn!("{warning}");
+    }
+    let engine = spec.engine()?;
+    spec.claim(&scan, &engine, &daemon.ledger, opening, &stamp())?;
+    let retried = if start.retry || asked(Command::RetryFailed) {
+        spec.retry_failed(&scan, &daemon.ledger)?
+    } else {
+        0
+    };
+    // Whatever comes of it now, the next run goes on with this one.
+    *start = Start {
+        opening: Opening::Resume,
+        retry: false,
+        is_first: false,
+    };
+    let kept = hold(&daemon.ledger).clips()?.len();
+    while let Some(task) = tasks.first() {
+        let result = match task.command {
+            Command::Rescan => json!({"clips": scan.plan.jobs.len(), "done": kept}),
+            _ => json!({"clips": retried}),
+        };
+        daemon.answer(task, Ok(Some(result)), &[])?;
+        tasks.remove(0);
+    }
+    daemon.hub.phase(JobPhase::Processing, None);
+    let means = Means {
+        ledger: &daemon.ledger,
+        workers: daemon.threads,
+        control: &daemon.control,
+        witness: &daemon.eyes,
+    };
+    daemon.change_holds(|holds| holds.is_running = true);
+    let ended = spec.run(&scan, &engine, &means, seat);
+    daemon.change_holds(|holds| holds.is_running = false);
+    ended
 }
 
 /// Where the job's thread tells what happens.
 struct Seat<'a> {
     daemon: &'a Daemon,
+    /// A clip was recorded.
+    has_progressed: bool,
 }
 
 impl Seat<'_> {
+    fn waits_for(&self, failure: Failure) -> Attempt {
+        Attempt::Wait {
+            failure,
+            has_progressed: self.has_progressed,
+        }
+    }
+
     /// A write went well.
     fn has_room(&self) {
         if self.daemon.has_no_room() {
@@ -247,6 +306,7 @@ impl Host for Seat<'_> {
             );
         }
         self.daemon.hub.clip(clip, news.tally);
+        self.has_progressed = true;
         self.has_room();
     }
 

@@ -60,6 +60,17 @@ impl Ledger {
         })
     }
 
+    /// Whether a command came before.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn has_arrived(&self, id: &str) -> Result<bool, StoreError> {
+        self.read(|db| {
+            db.prepare_cached("SELECT 1 FROM command WHERE id = ?1")?
+                .exists([id])
+        })
+    }
+
     /// The last word on a command, with the notes that change in the same transaction.
     ///
     /// # Errors
@@ -129,7 +140,9 @@ mod tests {
             ledger
         };
         let mut ledger = open();
+        assert!(!ledger.has_arrived("a").unwrap());
         assert_eq!(ledger.arrive("a", "pause", &stamp).unwrap(), Arrival::New);
+        assert!(ledger.has_arrived("a").unwrap());
         assert_eq!(ledger.arrive("b", "rescan", &stamp).unwrap(), Arrival::New);
         assert_eq!(
             ledger.arrive("a", "pause", &stamp).unwrap(),

@@ -19,6 +19,11 @@ use std::time::Duration;
 pub use clips::{Clip, Sealed};
 pub use outbox::{Bounds, Message, Stamp, Waiting};
 
+/// Note: an operator paused the job.
+pub const PAUSED: &str = "paused";
+/// Note: an operator cancelled the job.
+pub const CANCELLED: &str = "cancelled";
+
 /// File name in the output folder.
 pub const LEDGER_NAME: &str = "ledger.sqlite";
 
@@ -117,14 +122,17 @@ impl Ledger {
         Ok(Some(Job { settings, run }))
     }
 
-    /// Forgets everything but messages, commands and the numbers of messages, and belongs to `job` from now on.
+    /// Forgets everything but messages and their numbers, commands and what they said ([`PAUSED`], [`CANCELLED`]), and
+    /// belongs to `job` from now on.
     ///
     /// # Errors
     /// When SQLite fails; nothing is then changed.
     pub fn begin(&mut self, job: &Job) -> Result<(), StoreError> {
         self.write(|tx| {
-            tx.execute_batch(
-                "DELETE FROM clip; DELETE FROM staged; DELETE FROM batch; DELETE FROM meta;",
+            tx.execute_batch("DELETE FROM clip; DELETE FROM staged; DELETE FROM batch;")?;
+            tx.execute(
+                "DELETE FROM meta WHERE key NOT IN (?1, ?2)",
+                [PAUSED, CANCELLED],
             )?;
             set_note(tx, "settings", &job.settings.to_string())?;
             set_note(tx, "run", &job.run)
@@ -236,21 +244,27 @@ mod tests {
             run: "a1".into(),
         };
         ledger.begin(&job).unwrap();
-        ledger.set_note("paused", Some("1")).unwrap();
+        ledger.set_note("started", Some("1")).unwrap();
         drop(ledger);
         let mut ledger = Ledger::open(dir.path()).unwrap();
         assert_eq!(ledger.job().unwrap(), Some(job.clone()));
-        assert_eq!(ledger.note("paused").unwrap().as_deref(), Some("1"));
-        ledger.set_note("paused", None).unwrap();
-        assert_eq!(ledger.note("paused").unwrap(), None);
+        assert_eq!(ledger.note("started").unwrap().as_deref(), Some("1"));
+        ledger.set_note("started", None).unwrap();
+        assert_eq!(ledger.note("started").unwrap(), None);
         let other = Job {
             settings: json!({}),
             run: "b2".into(),
         };
-        ledger.set_note("final", Some("x")).unwrap();
+        for note in ["final", PAUSED, CANCELLED] {
+            ledger.set_note(note, Some("x")).unwrap();
+        }
         ledger.begin(&other).unwrap();
         assert_eq!(ledger.job().unwrap(), Some(other));
         assert_eq!(ledger.note("final").unwrap(), None);
+        // An operator's word outlives the job.
+        for note in [PAUSED, CANCELLED] {
+            assert_eq!(ledger.note(note).unwrap().as_deref(), Some("x"));
+        }
     }
 
     #[test]
