@@ -55,6 +55,14 @@ impl Failure {
         }
     }
 
+    /// Whether there was no room to write: the same may go well later.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.error
+            .downcast_ref::<StoreError>()
+            .is_some_and(StoreError::is_full)
+    }
+
     /// The error and its causes, each said once: our messages mostly name their cause themselves.
     #[must_use]
     pub fn story(&self) -> String {

@@ -210,6 +210,11 @@ impl Governor {
                 self.is_disk_short = false;
             }
         }
+        // What is switched off holds nothing back, whatever it did before.
+        if limits.memory_min_mib == 0 {
+            self.memory.cap = None;
+        }
+        self.is_disk_short &= limits.disk_reserve_mib > 0;
         self.heat.fit(max);
         self.memory.fit(max);
         self.decide()

@@ -358,7 +358,8 @@ fn bad_values_are_refused_with_place_key_and_range() {
         ),
         (6, "mqtt", "outbox_max_messages = 0", "from 1 to 1000000"),
         (6, "limits", "temperature_max_c = 800", "from 20 to 125"),
-        (6, "limits", "disk_reserve_mib = 0", "from 1 to 1048576"),
+        (6, "limits", "disk_reserve_mib = -1", "from 0 to 1048576"),
+        (6, "limits", "disk_resume_mib = 0", "from 1 to 1048576"),
         (
             6,
             "log",

@@ -146,6 +146,8 @@ impl Host for Console<'_> {
         false
     }
 
+    fn has_room(&mut self) {}
+
     fn warn(&mut self, text: &str) {
         self.reporter.warn(text);
     }

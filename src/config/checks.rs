@@ -71,7 +71,7 @@ fn derived(config: &mut Config, set: &[&str], sources: &Sources) {
     if is_unset("limits.temperature_resume_c") {
         limits.temperature_resume_c = limits.temperature_max_c - COOLING_C;
     }
-    let half_more = |mib: u64| mib.saturating_add(mib.div_ceil(2));
+    let half_more = |mib: u64| mib.saturating_add(mib.div_ceil(2)).max(1);
     if is_unset("limits.memory_resume_mib") {
         limits.memory_resume_mib = half_more(limits.memory_min_mib);
     }

@@ -187,11 +187,11 @@ pub struct Limits {
     pub temperature_max_c: f64,
     /// More again from here down, °C.
     pub temperature_resume_c: f64,
-    /// Fewer workers below, MiB.
+    /// Fewer workers below, MiB; 0 is no limit.
     pub memory_min_mib: u64,
     /// More again above, MiB.
     pub memory_resume_mib: u64,
-    /// Pause below, MiB free on the file system of the output.
+    /// Pause below, MiB free on the file system of the output; 0 is no limit.
     pub disk_reserve_mib: u64,
     /// Go on above, MiB.
     pub disk_resume_mib: u64,

@@ -43,6 +43,8 @@ pub const OUTBOX_AGE_H: Range<u64> = whole(1, 8_760);
 pub const TEMPERATURE_C: Range<f64> = real(20.0, 125.0);
 /// Memory or disk: up to a tebibyte.
 pub const MIB: Range<u64> = whole(1, 1_048_576);
+/// The same where 0 switches a limit off.
+pub const MIB_OR_OFF: Range<u64> = whole(0, 1_048_576);
 /// Seconds between two looks at the machine.
 pub const INTERVAL_S: Range<f64> = real(0.1, 3_600.0);
 /// Levels of the log.
@@ -413,6 +415,7 @@ mod tests {
             &["NaN", "inf", "1.1", "-0.1", "1e999"],
         );
         check(&MIB, &["1"], &["99999999999999999999999999", "0"]);
+        check(&MIB_OR_OFF, &["0", "1"], &["1048577", "-1"]);
         check(&LEVEL, &["info", "DEBUG"], &["loud", "info,x=debug"]);
         check(&Switch, &["true", "false"], &["yes", "1", ""]);
         check(&Text, &["a", "with space"], &["", "  ", "two\nlines", "\0"]);

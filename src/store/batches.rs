@@ -270,9 +270,7 @@ pub fn write_final(
             for number in 0..batches {
                 let mut batch =
                     NpzReader::open(&batch_path(out, number)).map_err(std::io::Error::other)?;
-                copied += batch
-                    .copy_data("sequences", to)
-                    .map_err(std::io::Error::other)?;
+                copied += batch.copy_data("sequences", to)?;
             }
             let expected = (n * length * FEATURES * size_of::<f32>()) as u64;
             if copied == expected {

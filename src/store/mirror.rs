@@ -120,17 +120,23 @@ impl Mirror {
         })
     }
 
-    /// Copies what of `files` is not in place, in their order, until `stop` says so; removes batches of the list that
-    /// are not of `files`. A file of the output folder that cannot be mirrored does not keep the others from it.
+    /// Copies what of `files` is not in place, in their order, until `stop` says so. When `is_all` of a finished job,
+    /// batches of the list that are not of `files` are removed; until then they may be the only copy of an earlier job.
+    /// A file of the output folder that cannot be mirrored does not keep the others from it.
     ///
     /// # Errors
     /// The first thing that kept the mirror from being complete. What was copied before is in place and listed.
-    pub fn pass(&self, files: &[Listed], stop: &dyn Fn() -> bool) -> Result<Pass, MirrorError> {
+    pub fn pass(
+        &self,
+        files: &[Listed],
+        is_all: bool,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Pass, MirrorError> {
         if let Some((name, _)) = files.iter().find(|(name, _)| !is_plain(name)) {
             return Err(MirrorError::Name { name: name.clone() });
         }
         self.present()?;
-        let passed = self.follow(files, stop);
+        let passed = self.follow(files, is_all, stop);
         // Of a medium that went away meanwhile, all errors mean that.
         if let Err(MirrorError::Medium { .. }) = passed {
             self.present()?;
@@ -148,15 +154,26 @@ impl Mirror {
         }
     }
 
-    fn follow(&self, files: &[Listed], stop: &dyn Fn() -> bool) -> Result<Pass, MirrorError> {
+    fn follow(
+        &self,
+        files: &[Listed],
+        is_all: bool,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Pass, MirrorError> {
         let text = self.sums()?;
         let listed = parse(&text);
         self.remove_partial(files)?;
         // Before their lines go: a batch without a line would never be known as ours again.
-        let removed = self.remove_stale(files, &listed)?;
+        let stale = self.stale(files, &listed);
+        let (removed, kept) = if is_all {
+            (self.remove_batches(&stale)?, Vec::new())
+        } else {
+            (0, stale)
+        };
+        let render = |in_place: &[bool]| render(files, in_place, &kept);
         let mut in_place: Vec<bool> = files.iter().map(|f| self.has(&listed, f)).collect();
         // Lines of files that are to be replaced go first: no line may ever name other bytes than its file has.
-        let lines = render(files, &in_place);
+        let lines = render(&in_place);
         if lines.as_bytes() != text {
             self.write_sums(&lines)?;
         }
@@ -170,7 +187,7 @@ impl Mirror {
                 Ok(()) => {
                     in_place[n] = true;
                     copied += 1;
-                    self.write_sums(&render(files, &in_place))?;
+                    self.write_sums(&render(&in_place))?;
                 }
                 Err(Halt::Stopped) => break,
                 Err(Halt::Medium(source)) => return Err(medium(&self.to.join(name))(source)),
@@ -250,21 +267,26 @@ impl Mirror {
         Ok(())
     }
 
-    /// Removes batches that are listed but not of `files`. Returns how many there were.
-    fn remove_stale(
-        &self,
-        files: &[Listed],
-        listed: &BTreeMap<String, String>,
-    ) -> Result<usize, MirrorError> {
+    /// What is listed and there, but not of `files`.
+    fn stale(&self, files: &[Listed], listed: &BTreeMap<String, String>) -> Vec<Listed> {
         let wanted: BTreeSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
-        let stale = listed.keys().filter(|name| {
+        let stale = listed
+            .iter()
+            .filter(|(name, _)| !wanted.contains(name.as_str()) && self.to.join(name).is_file());
+        stale
+            .map(|(name, sha)| (name.clone(), sha.clone()))
+            .collect()
+    }
+
+    /// Removes the batches among `stale`. Returns how many there were.
+    fn remove_batches(&self, stale: &[Listed]) -> Result<usize, MirrorError> {
+        let is_batch = |name: &str| {
             let batch = name.strip_prefix(BATCH_FOLDER);
             let batch = batch.and_then(|rest| rest.strip_prefix('/'));
-            !wanted.contains(name.as_str())
-                && batch.is_some_and(|b| !b.starts_with('.') && is_batch_name(b))
-        });
+            batch.is_some_and(|b| !b.starts_with('.') && is_batch_name(b))
+        };
         let mut removed = 0;
-        for name in stale {
+        for (name, _) in stale.iter().filter(|(name, _)| is_batch(name)) {
             let path = self.to.join(name);
             if remove(&path)? {
                 sync_folder(&path).map_err(medium(&path))?;
@@ -396,10 +418,11 @@ fn parse(sums: &[u8]) -> BTreeMap<String, String> {
     lines.collect()
 }
 
-/// The list of those of `files` that are in place.
-fn render(files: &[Listed], in_place: &[bool]) -> String {
+/// The list of those of `files` that are in place, and of what is `kept`.
+fn render(files: &[Listed], in_place: &[bool], kept: &[Listed]) -> String {
     let there = files.iter().zip(in_place).filter(|(_, is)| **is);
-    let lines = there.map(|((name, sha256), _)| format!("{sha256}  {name}\n"));
+    let lines = there.map(|(file, _)| file).chain(kept);
+    let lines = lines.map(|(name, sha256)| format!("{sha256}  {name}\n"));
     lines.collect::<Vec<_>>().concat()
 }
 

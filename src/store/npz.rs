@@ -4,14 +4,81 @@
 use super::durable::StoreError;
 use npyz::{DType, NpyFile, NpyHeader, WriterBuilder};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
 /// Writes arrays one after another.
 pub struct NpzWriter<W: Write + Seek> {
-    zip: ZipWriter<W>,
+    zip: ZipWriter<Muted<W>>,
+}
+
+/// After the first error it takes everything and keeps nothing: the container's writer, dropped half-way, would try to
+/// end its file and say on stderr that it cannot.
+struct Muted<W> {
+    to: W,
+    has_failed: bool,
+    /// Position and end, real or pretended.
+    at: u64,
+    end: u64,
+}
+
+impl<W> Muted<W> {
+    fn new(to: W) -> Self {
+        Self {
+            to,
+            has_failed: false,
+            at: 0,
+            end: 0,
+        }
+    }
+
+    /// What `work` gives, or from the first error on what is `pretended`; then stands where that leads.
+    fn stand<T>(
+        &mut self,
+        pretended: T,
+        work: impl FnOnce(&mut W) -> io::Result<T>,
+        leads: impl FnOnce(&T) -> u64,
+    ) -> io::Result<T> {
+        let done = if self.has_failed {
+            Ok(pretended)
+        } else {
+            work(&mut self.to)
+        };
+        match &done {
+            Ok(value) => {
+                self.at = leads(value);
+                self.end = self.end.max(self.at);
+            }
+            Err(error) => self.has_failed = error.kind() != io::ErrorKind::Interrupted,
+        }
+        done
+    }
+}
+
+impl<W: Write> Write for Muted<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let at = self.at;
+        let leads = |n: &usize| at + *n as u64;
+        self.stand(bytes.len(), |to| to.write(bytes), leads)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let at = self.at;
+        self.stand((), Write::flush, |()| at)
+    }
+}
+
+impl<W: Seek> Seek for Muted<W> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let pretended = match to {
+            SeekFrom::Start(at) => at,
+            SeekFrom::Current(by) => self.at.saturating_add_signed(by),
+            SeekFrom::End(by) => self.end.saturating_add_signed(by),
+        };
+        self.stand(pretended, |file| file.seek(to), |at| *at)
+    }
 }
 
 /// A number type of numpy's, little-endian.
@@ -42,7 +109,7 @@ impl<W: Write + Seek> NpzWriter<W> {
     /// An empty archive in `to`.
     pub fn new(to: W) -> Self {
         Self {
-            zip: ZipWriter::new(to),
+            zip: ZipWriter::new(Muted::new(to)),
         }
     }
 
@@ -123,7 +190,11 @@ impl<W: Write + Seek> NpzWriter<W> {
     /// # Errors
     /// When writing fails.
     pub fn finish(self) -> io::Result<W> {
-        Ok(self.zip.finish()?)
+        let muted = self.zip.finish()?;
+        if muted.has_failed {
+            return Err(io::Error::other("an earlier write failed"));
+        }
+        Ok(muted.to)
     }
 
     fn begin(&mut self, name: &str, descr: &str, shape: &[usize]) -> io::Result<()> {
@@ -232,9 +303,23 @@ impl<R: Read + Seek> NpzReader<R> {
     /// Copies the bytes of an array, without its header.
     ///
     /// # Errors
-    /// When there is no such array or copying fails.
-    pub fn copy_data(&mut self, name: &str, to: &mut dyn Write) -> Result<u64, StoreError> {
-        self.with_array(name, |mut from, _| io::copy(&mut from, to))
+    /// When there is no such array or it cannot be read, a [`StoreError`]; when writing fails, what `to` said.
+    pub fn copy_data(&mut self, name: &str, to: &mut dyn Write) -> io::Result<u64> {
+        let mut refused = None;
+        let copied = self.with_array(name, |from, _| {
+            let mut buffer = vec![0; 1 << 16];
+            let mut copied = 0;
+            loop {
+                let bytes = from.read(&mut buffer)?;
+                // Not this file's fault: not to be reported as such.
+                refused = to.write_all(&buffer[..bytes]).err();
+                if bytes == 0 || refused.is_some() {
+                    return Ok(copied);
+                }
+                copied += bytes as u64;
+            }
+        });
+        refused.map_or(copied.map_err(io::Error::other), Err)
     }
 
     fn with_array<T>(
@@ -322,6 +407,52 @@ mod tests {
         assert_eq!(sample(), sample());
         // 1980-01-01 00:00 in DOS form, in the first local header.
         assert_eq!(sample()[10..14], [0, 0, 0x21, 0]);
+    }
+
+    /// Takes so many bytes.
+    struct Small(io::Cursor<Vec<u8>>, usize);
+
+    impl Write for Small {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0.position() + bytes.len() as u64 > self.1 as u64 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Small {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_wherever_it_strikes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.npz");
+        std::fs::write(&path, sample()).unwrap();
+        let copy = |room: usize| -> io::Result<()> {
+            let mut from = NpzReader::open(&path).unwrap();
+            let mut to = NpzWriter::new(Small(io::Cursor::default(), room));
+            to.raw("a", "<f4", &[2, 3], |to| {
+                from.copy_data("a", to)
+                    .map(|bytes| assert_eq!(bytes, 2 * 3 * 4))
+            })?;
+            to.strings("s", &["x"])?;
+            to.finish().map(drop)
+        };
+        let enough = (0..10_000).find(|room| copy(*room).is_ok()).unwrap();
+        assert!(enough > 500, "{enough}");
+        for room in 0..enough {
+            let error = copy(room).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{room}: {error}");
+        }
+        copy(enough + 1).unwrap();
     }
 
     #[test]

@@ -23,8 +23,8 @@ pub(crate) fn config(dataset: &Path, out: &Path, port: Option<u16>, more: &str) 
     format!(
         "[device]\nid = \"box\"\n[dataset]\npath = {dataset:?}\n[plan]\nmin_videos_per_gloss = 1\n\
          [output]\npath = {out:?}\nbatch_size = 3\n\
-         [limits]\ntemperature_max_c = 150\nmemory_min_mib = 0\nmemory_resume_mib = 1\ndisk_reserve_mib = 0\n\
-         disk_resume_mib = 1\ninterval_s = 0.2\n{mqtt}{more}"
+         [limits]\ntemperature_max_c = 125\nmemory_min_mib = 1\nmemory_resume_mib = 2\ndisk_reserve_mib = 1\n\
+         disk_resume_mib = 2\ninterval_s = 0.2\n{mqtt}{more}"
     )
 }
 

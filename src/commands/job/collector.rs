@@ -88,9 +88,11 @@ pub(super) fn verify(
         };
         let messages = [Message::new(topics::FAULT, &fault)];
         let range = positions(spec, scan.plan.jobs.len(), batch);
-        let mut ledger = hold(ledger);
-        ledger.set_note("final", None)?;
-        ledger.lose(batch, range, &messages, &host.stamp())?;
+        super::persist(host, |host| {
+            let mut ledger = hold(ledger);
+            ledger.set_note("final", None)?;
+            ledger.lose(batch, range.clone(), &messages, &host.stamp())
+        })?;
     }
     Ok(())
 }
@@ -126,6 +128,11 @@ impl<'a> Collector<'a> {
         })
     }
 
+    /// Who is told.
+    pub(super) fn host(&mut self) -> &mut dyn Host {
+        self.host
+    }
+
     /// Whether no clip is left to read and no batch to seal.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete
@@ -141,19 +148,14 @@ impl<'a> Collector<'a> {
         self.next_record = end;
     }
 
-    /// Makes a change, again and again while there is no room and the host thinks that there will be.
+    /// Makes a change as soon as there is room for it.
     fn persist<T>(
         &mut self,
         change: impl Fn(&mut Ledger, &mut dyn Host) -> Result<T, StoreError>,
     ) -> Result<T, Stop> {
-        loop {
-            // Let go of before the host waits: others write messages meanwhile.
-            let done = change(&mut hold(self.ledger), self.host);
-            match done {
-                Err(error) if error.is_full() && self.host.wait_for_room(&error) => {}
-                done => return done.map_err(Stop::Store),
-            }
-        }
+        let ledger = self.ledger;
+        // The ledger is let go of before the host waits: others write messages meanwhile.
+        super::persist(self.host, |host| change(&mut hold(ledger), host)).map_err(Stop::Store)
     }
 
     /// Writes the batch that ends before `end` and marks it sealed.

@@ -114,8 +114,32 @@ pub trait Host {
     fn sealed(&mut self);
     /// There was no room to write. Waits until another try is worth it; `false` ends the job.
     fn wait_for_room(&mut self, error: &StoreError) -> bool;
+    /// What waited for room is written.
+    fn has_room(&mut self);
     /// Something that a person should know.
     fn warn(&mut self, text: &str);
+}
+
+/// Makes a change, again and again while there is no room and the host thinks that there will be.
+///
+/// # Errors
+/// Those of the change, also for want of room when the host gives up.
+pub fn persist<T>(
+    host: &mut dyn Host,
+    change: impl Fn(&mut dyn Host) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut has_waited = false;
+    loop {
+        match change(host) {
+            Err(error) if error.is_full() && host.wait_for_room(&error) => has_waited = true,
+            done => {
+                if has_waited && done.is_ok() {
+                    host.has_room();
+                }
+                return done;
+            }
+        }
+    }
 }
 
 /// How a job went.
@@ -188,7 +212,7 @@ impl Spec {
         ledger: &Mutex<Ledger>,
         opening: Opening,
         stamp: &Stamp,
-    ) -> Result<Claim, Failure> {
+    ) -> Result<Claim, StoreError> {
         let settings = provenance::settings(self, scan, engine);
         let run = sha256_hex(format!("{settings} {stamp:?} {}", std::process::id()).as_bytes());
         let job = LedgerJob {
@@ -197,10 +221,12 @@ impl Spec {
         };
         let mut ledger = hold(ledger);
         let claim = folder::claim(&self.out, &mut ledger, &job, opening)?;
-        match claim {
-            Claim::New => ledger.set_note("started", Some(&moment(stamp).to_string()))?,
-            Claim::Rescan => replan::rescan(self, scan, &mut ledger, &job.settings)?,
-            Claim::Resumed => {}
+        if claim == Claim::Rescan {
+            replan::rescan(self, scan, &mut ledger, &job.settings)?;
+        }
+        // Also where an earlier attempt came no further than to the claim.
+        if ledger.note("started")?.is_none() {
+            ledger.set_note("started", Some(&moment(stamp).to_string()))?;
         }
         Ok(claim)
     }
@@ -241,7 +267,7 @@ impl Spec {
         let mut collector = Collector::new(self, scan, ledger, host)?;
         let was_complete = collector.is_complete() && self.final_is_there(&hold(ledger))?;
         if !was_complete {
-            folder::write_run(&self.out, &record)?;
+            persist(collector.host(), |_| folder::write_run(&self.out, &record))?;
         }
         let crew = worker::Crew {
             spec: self,
@@ -256,7 +282,7 @@ impl Spec {
             pipeline::run(plan.jobs.len(), workers, control, start, &mut collector).map_err(stop);
         let ended = match ended {
             // Told to end while it waited for room: what was recorded stays, as at any stop.
-            Err(_) if control.is_stopped() => Ended::Stopped,
+            Err(failure) if failure.is_full() && control.is_stopped() => Ended::Stopped,
             ended => ended?,
         };
         let Collected {
@@ -278,11 +304,9 @@ impl Spec {
             finished["states"] = states(&report.tally);
             finished["batches"] = json!(batches);
             record["finished"] = finished;
-            while let Err(error) = self.close(scan, ledger, &report, batches, &record) {
-                if !(error.is_full() && host.wait_for_room(&error)) {
-                    return Err(error.into());
-                }
-            }
+            persist(host, |_| {
+                self.close(scan, ledger, &report, batches, &record)
+            })?;
             host.sealed();
         }
         Ok(report)

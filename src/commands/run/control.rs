@@ -12,10 +12,11 @@ use crate::telemetry::topics;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{self, Builder};
 use std::time::Duration;
 use tokio::select;
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// `progress` at most so often, and `state` at least looked at.
@@ -29,7 +30,7 @@ const SILENCE: Duration = Duration::from_mins(1);
 
 /// The running control thread.
 pub(super) struct Line {
-    thread: JoinHandle<()>,
+    thread: thread::JoinHandle<()>,
     stop: watch::Sender<bool>,
     settings: Arc<Mutex<Option<watch::Sender<Settings>>>>,
 }
@@ -72,7 +73,7 @@ impl Line {
             None => daemon.hub.phase(JobPhase::Idle, Some("stopped".to_owned())),
         }
         daemon.hub.tell(true);
-        daemon.post_faults();
+        daemon.write_lates();
         self.stop.send_replace(true);
         if self.thread.join().is_err() {
             tracing::error!("the control thread has panicked");
@@ -121,6 +122,7 @@ async fn ticks(
     let mut clock = interval(TICK);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut n, mut frames, mut since) = (0_u64, daemon.eyes.frames(), Instant::now());
+    let mut look: Option<JoinHandle<()>> = None;
     loop {
         select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -140,17 +142,15 @@ async fn ticks(
             let (now, seen) = (Instant::now(), daemon.eyes.frames());
             let rate = frames_per_s(seen - frames, now - since);
             (frames, since) = (seen, now);
-            let (this, counters) = (Arc::clone(daemon), Arc::clone(counters));
-            // The ledger may be at the disk.
-            let health = tokio::task::spawn_blocking(move || health(&this, &counters, rate)).await;
-            match health {
-                Ok(health) => {
-                    let payload = daemon.hub.message(topics::HEALTH, &health);
-                    daemon
+            // The ledger may be at the disk for long; one look at a time, and the ticks go on.
+            if look.as_ref().is_none_or(JoinHandle::is_finished) {
+                let (this, counters) = (Arc::clone(daemon), Arc::clone(counters));
+                look = Some(spawn_blocking(move || {
+                    let payload = this
                         .hub
-                        .send(topics::HEALTH, payload, Delivery::AtMostOnce);
-                }
-                Err(error) => tracing::error!(%error, "the look at the machine has panicked"),
+                        .message(topics::HEALTH, &health(&this, &counters, rate));
+                    this.hub.send(topics::HEALTH, payload, Delivery::AtMostOnce);
+                }));
             }
         }
         n += 1;

@@ -5,7 +5,7 @@ use crate::commands::job::hold;
 use crate::store::batches::{FINAL_NAME, batch_name};
 use crate::store::durable::file_sha256;
 use crate::store::folder::{MANIFEST_NAME, RUN_NAME};
-use crate::store::mirror::Mirror;
+use crate::store::mirror::{Mirror, MirrorError};
 use crate::store::{Ledger, StoreError};
 use std::io;
 use std::path::Path;
@@ -14,14 +14,19 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 /// Looks this often whether the medium is back.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Starts the thread; it ends with the daemon, after what can be copied in the time that a stop leaves.
+/// Starts the thread; it ends with the daemon, also in the middle of a file: the next start goes on.
 pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
     let daemon = Arc::clone(daemon);
     Builder::new().name("mirror".to_owned()).spawn(move || {
         let mut told: Option<String> = None;
-        while !daemon.is_stopping() {
+        loop {
+            daemon.wait(PATIENCE, |tasks| tasks.is_stopping || tasks.is_sealed);
+            if daemon.is_stopping() {
+                return;
+            }
+            daemon.change_tasks(|tasks| (tasks.is_sealed, tasks.is_copying) = (false, true));
             if let Some(to) = daemon.config().output.mirror.clone() {
                 let trouble = pass(&daemon, &to).err();
                 if let Some(trouble) = &trouble
@@ -38,8 +43,7 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
                 }
                 told = trouble;
             }
-            daemon.wait(PATIENCE, |tasks| tasks.is_stopping || tasks.is_sealed);
-            daemon.change_tasks(|tasks| tasks.is_sealed = false);
+            daemon.change_tasks(|tasks| tasks.is_copying = false);
         }
     })
 }
@@ -48,24 +52,40 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
 fn pass(daemon: &Daemon, to: &Path) -> Result<(), String> {
     let config = daemon.config();
     let out = &config.output.path;
-    let files = files(out, &hold(&daemon.ledger)).map_err(|e| e.to_string())?;
+    let look = || files(out, &hold(&daemon.ledger));
+    let (files, is_all) = look().map_err(|e| e.to_string())?;
     let mirror = Mirror::new(out, to);
-    let pass = mirror.pass(&files, &|| daemon.is_stopping());
     daemon.set_mirror_waiting(Some(mirror.waiting(&files)));
-    let pass = pass.map_err(|e| e.to_string())?;
+    let pass = mirror.pass(&files, is_all, &|| daemon.is_stopping());
+    daemon.set_mirror_waiting(Some(mirror.waiting(&files)));
+    let pass = match pass {
+        Err(MirrorError::Source { .. } | MirrorError::Changed { .. })
+            if look().is_ok_and(|(now, _)| now != files) =>
+        {
+            // The job has replaced files under our hands; they are copied as they are now.
+            daemon.change_tasks(|tasks| tasks.is_sealed = true);
+            return Ok(());
+        }
+        pass => pass.map_err(|e| e.to_string())?,
+    };
     if pass.copied > 0 {
         tracing::info!(files = pass.copied, mirror = %to.display(), "copied to the mirror");
     }
     Ok(())
 }
 
-/// What a mirror shall hold: the sealed batches, and of a finished job the rest.
-fn files(out: &Path, ledger: &Ledger) -> Result<Vec<(String, String)>, StoreError> {
+/// Name and SHA-256.
+type Listed = (String, String);
+
+/// What a mirror shall hold: the sealed batches, and of a finished job the rest. Whether it is finished.
+fn files(out: &Path, ledger: &Ledger) -> Result<(Vec<Listed>, bool), StoreError> {
     let sealed = ledger.sealed()?.into_iter();
-    let mut files: Vec<(String, String)> = sealed
+    let mut files: Vec<Listed> = sealed
         .map(|(number, sealed)| (batch_name(number), sealed.sha256))
         .collect();
-    if let Some(sha256) = ledger.note("final")? {
+    let last = ledger.note("final")?;
+    let is_all = last.is_some();
+    if let Some(sha256) = last {
         if !sha256.is_empty() {
             files.push((FINAL_NAME.to_owned(), sha256));
         }
@@ -73,5 +93,5 @@ fn files(out: &Path, ledger: &Ledger) -> Result<Vec<(String, String)>, StoreErro
             files.push((name.to_owned(), file_sha256(&out.join(name))?));
         }
     }
-    Ok(files)
+    Ok((files, is_all))
 }

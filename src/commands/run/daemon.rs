@@ -3,13 +3,14 @@
 
 use super::eyes::Eyes;
 use super::hub::Hub;
+use super::late::{Late, Lates, Note};
 use super::{bounds, workers};
 use crate::commands::job::{self, SharedLedger, hold};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::governor::Decision;
-use crate::machine::Readings;
 use crate::machine::clock::uptime;
+use crate::machine::{Readings, disk};
 use crate::pipeline::Control;
 use crate::service::{Pulse, Stage};
 use crate::store::ledger::{CANCELLED, Message, PAUSED};
@@ -17,15 +18,16 @@ use crate::store::{Ledger, StoreError};
 use crate::telemetry::payloads::{Fault, Reply, ReplyState};
 use crate::telemetry::request::Command;
 use crate::telemetry::topics;
-use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A clip may wait for its forerunners for this much longer than a worker for its decoder.
 const RECORDING: Duration = Duration::from_mins(10);
 
-/// Faults that wait for room in the ledger; more are dropped and counted.
-const FAULTS_WAITING_MAX: usize = 100;
+/// Looks for room this often.
+const ROOM_LOOK: Duration = Duration::from_secs(1);
+/// Where no room is seen, as under a quota, a write is tried again after this long. Each try costs the medium a batch.
+const ROOM_TRY: Duration = Duration::from_secs(30);
 
 /// What all threads share.
 pub(super) struct Daemon {
@@ -38,7 +40,7 @@ pub(super) struct Daemon {
     tasks: Mutex<Tasks>,
     changed: Condvar,
     holds: Mutex<Holds>,
-    faults: Mutex<VecDeque<Message>>,
+    lates: Lates,
     /// Beats with every clip that is recorded.
     recording: Stage,
     readings: Mutex<(Readings, Option<u64>)>,
@@ -51,7 +53,7 @@ pub(super) struct Daemon {
 #[derive(Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "four things that may be asked for, each by somebody else"
+    reason = "things that may be asked for, each by somebody else"
 )]
 pub(super) struct Tasks {
     /// The process ends.
@@ -64,6 +66,8 @@ pub(super) struct Tasks {
     pub(super) again: bool,
     /// A batch was sealed, the mirror should look.
     pub(super) is_sealed: bool,
+    /// The mirror is at work.
+    pub(super) is_copying: bool,
 }
 
 /// A command that was accepted and has no last word yet.
@@ -108,6 +112,8 @@ impl Daemon {
             config: Mutex::new(Arc::new(config)),
             tasks: Mutex::new(Tasks {
                 is_cancelled,
+                // An earlier process may have sealed some.
+                is_sealed: true,
                 ..Tasks::default()
             }),
             changed: Condvar::new(),
@@ -119,7 +125,7 @@ impl Daemon {
                 is_running: false,
                 is_active: false,
             }),
-            faults: Mutex::default(),
+            lates: Lates::default(),
             recording: pulse.stage("the recording of clips", limit + RECORDING),
             readings: Mutex::default(),
             mirror_waiting: Mutex::default(),
@@ -218,15 +224,10 @@ impl Daemon {
     }
 
     /// Whether the governor holds the job for want of room on the disk.
-    pub(super) fn is_disk_short(&self) -> bool {
+    fn is_disk_short(&self) -> bool {
         let holds = held(&self.holds);
         let decision = holds.decision.as_ref();
         decision.is_some_and(|d| d.holds.iter().any(|h| h.component() == "disk"))
-    }
-
-    /// Whether the last write failed for want of room.
-    pub(super) fn has_no_room(&self) -> bool {
-        held(&self.holds).no_room.is_some()
     }
 
     /// The newest look at the machine, and MiB free for the output.
@@ -259,40 +260,64 @@ impl Daemon {
             reason,
             action: action.to_owned(),
         };
-        {
-            let mut faults = held(&self.faults);
-            if faults.len() < FAULTS_WAITING_MAX {
-                faults.push_back(Message::new(topics::FAULT, &fault));
-            } else {
-                self.hub.count_dropped();
-            }
-        }
-        self.post_faults();
+        let message = Message::new(topics::FAULT, &fault);
+        self.write(Late::Fault(message, job::stamp()));
     }
 
-    /// Tries to write down the faults that wait.
-    pub(super) fn post_faults(&self) {
-        let mut faults = held(&self.faults);
-        let waiting = faults.make_contiguous();
-        if waiting.is_empty() {
-            return;
+    fn write(&self, late: Late) {
+        if !self.lates.push(late) {
+            self.hub.count_dropped();
         }
-        match hold(&self.ledger).say(waiting, &job::stamp()) {
-            Ok(()) => {
-                faults.clear();
-                self.hub.wake.notify_one();
-            }
-            Err(error) => tracing::debug!(%error, "faults wait for the ledger"),
+        self.write_lates();
+    }
+
+    /// Writes down what waits for better times.
+    pub(super) fn write_lates(&self) {
+        if self.lates.write(&self.ledger) {
+            self.hub.wake.notify_one();
         }
     }
 
-    /// The last word on a command, with the notes that go with it.
+    /// Holds the job until a write that found no room is worth another try; `false` when the job is to end instead.
+    pub(super) fn wait_for_room(&self, error: &StoreError) -> bool {
+        let free = || disk::free_mib(&self.config().output.path).ok();
+        let (free_then, since) = (free(), Instant::now());
+        if held(&self.holds).no_room.is_none() {
+            let reason = format!("disk: {error}");
+            self.change_holds(|holds| holds.no_room = Some(reason.clone()));
+            self.fault(
+                "disk",
+                reason,
+                "the job is paused and tried again until there is room",
+            );
+        }
+        loop {
+            self.wait(ROOM_LOOK, |tasks| tasks.is_stopping || tasks.is_cancelled);
+            if self.control.is_stopped() {
+                // The next run finds out for itself.
+                self.change_holds(|holds| holds.no_room = None);
+                return false;
+            }
+            if (free() > free_then || since.elapsed() >= ROOM_TRY) && !self.is_disk_short() {
+                return true;
+            }
+        }
+    }
+
+    /// What waited for room is written.
+    pub(super) fn has_room(&self) {
+        self.change_holds(|holds| holds.no_room = None);
+        tracing::info!("there is room again");
+        self.write_lates();
+    }
+
+    /// The last word on a command, with the notes that go with it. When the ledger cannot take it, it waits, too.
     pub(super) fn answer(
         &self,
         task: &Task,
         result: Result<Option<serde_json::Value>, String>,
-        notes: &[(&str, Option<&str>)],
-    ) -> Result<(), StoreError> {
+        notes: &[Note],
+    ) {
         let (state, reason, result) = match result {
             Ok(result) => (ReplyState::Succeeded, None, result),
             Err(reason) => (ReplyState::Failed, Some(reason), None),
@@ -305,9 +330,7 @@ impl Daemon {
             result,
         };
         tracing::info!(id = %task.id, command = task.command.name(), ?state, reason = reply.reason, "command");
-        hold(&self.ledger).answer(&reply, notes, &job::stamp())?;
-        self.hub.wake.notify_one();
-        Ok(())
+        self.write(Late::Answer(reply, notes.to_vec()));
     }
 
     /// Commands of an earlier process get their last word.
@@ -321,7 +344,7 @@ impl Daemon {
                 continue;
             };
             let why = "the daemon was restarted before this was carried out; send it again with another id";
-            self.answer(&Task { id, command }, Err(why.to_owned()), &[])?;
+            self.answer(&Task { id, command }, Err(why.to_owned()), &[]);
         }
         Ok(())
     }

@@ -86,8 +86,9 @@ impl Desk {
         daemon.hub.wake.notify_one();
         match arrival {
             Arrival::New => self.obey(Task { id, command }),
-            Arrival::UnderWay | Arrival::Answered => Ok(()),
+            Arrival::UnderWay | Arrival::Answered => {}
         }
+        Ok(())
     }
 
     fn refuse(
@@ -111,15 +112,16 @@ impl Desk {
         Ok(())
     }
 
-    fn obey(&self, task: Task) -> Result<(), crate::store::StoreError> {
+    /// From here on nothing fails: the broker would send the command again, but it is written down already.
+    fn obey(&self, task: Task) {
         let daemon = &self.0;
         match task.command {
             Command::Pause => {
-                daemon.answer(&task, Ok(None), &[(PAUSED, Some("1"))])?;
+                daemon.answer(&task, Ok(None), &[(PAUSED, Some("1"))]);
                 daemon.change_holds(|holds| holds.is_paused = true);
             }
             Command::Resume => {
-                daemon.answer(&task, Ok(None), &[(PAUSED, None), (CANCELLED, None)])?;
+                daemon.answer(&task, Ok(None), &[(PAUSED, None), (CANCELLED, None)]);
                 daemon.change_holds(|holds| holds.is_paused = false);
                 daemon.change_tasks(|tasks| {
                     tasks.again |= std::mem::take(&mut tasks.is_cancelled);
@@ -140,9 +142,7 @@ impl Desk {
                 let this = Arc::clone(daemon);
                 let picture = move || {
                     let result = snapshot(&this);
-                    if let Err(error) = this.answer(&task, result, &[]) {
-                        tracing::error!(%error, "a snapshot's answer cannot be written down");
-                    }
+                    this.answer(&task, result, &[]);
                 };
                 if let Err(error) = thread::Builder::new()
                     .name("snapshot".into())
@@ -152,7 +152,6 @@ impl Desk {
                 }
             }
         }
-        Ok(())
     }
 }
 

@@ -57,7 +57,9 @@ impl View {
         let base = self.phase.unwrap_or(JobPhase::Idle);
         // What holds the workers back matters only where they would work.
         let (state, reason) = match base {
-            JobPhase::Processing if self.workers == 0 => (JobPhase::Paused, None),
+            JobPhase::Scanning | JobPhase::Processing if self.workers == 0 => {
+                (JobPhase::Paused, None)
+            }
             JobPhase::Processing if !self.holds.is_empty() => (JobPhase::Degraded, None),
             other => (other, self.reason.clone()),
         };

@@ -27,7 +27,7 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
             daemon.wait(patience, |tasks| tasks.is_stopping);
             stage.busy(uptime());
             look(&daemon, &mut sensors, &mut governor);
-            daemon.post_faults();
+            daemon.write_lates();
             stage.idle();
         }
     })

@@ -1,7 +1,7 @@
 //! `handloom run`: the daemon. Its start reads like a list; what goes on then is in the files beside this one:
 //! [`supervisor`] runs the job on the main thread, [`desk`] obeys commands, [`control`] speaks MQTT and systemd,
 //! [`keeper`] watches the machine, [`copier`] feeds the mirror, [`daemon`] is what they share, [`hub`] what the world
-//! is told, [`eyes`] what the workers show.
+//! is told, [`eyes`] what the workers show, [`late`] what waits for a disk with room.
 
 mod control;
 mod copier;
@@ -10,6 +10,7 @@ mod desk;
 mod eyes;
 mod hub;
 mod keeper;
+mod late;
 mod reload;
 mod supervisor;
 

@@ -4,7 +4,7 @@
 use super::daemon::{Daemon, Task};
 use super::spec;
 use crate::cli::AgainArgs;
-use crate::commands::job::{ClipNews, Host, Means, Report, hold, stamp};
+use crate::commands::job::{ClipNews, Host, Means, Report, hold, persist, stamp};
 use crate::exit::{Exit, Failure};
 use crate::inference::BundleError;
 use crate::pipeline::Ended;
@@ -21,8 +21,6 @@ use std::time::Duration;
 const RETRY: [Duration; 2] = [Duration::from_secs(2), Duration::from_mins(1)];
 /// Without news the supervisor looks around so often.
 const LOOK: Duration = Duration::from_mins(10);
-/// A write that found no room is tried again after this long.
-const ROOM: Duration = Duration::from_secs(5);
 
 /// How an attempt at the job ended.
 enum Attempt {
@@ -52,6 +50,8 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
         retry: again.retry_failed,
         is_first: true,
     };
+    // Accepted, and without a last word.
+    let mut tasks: Vec<Task> = Vec::new();
     let mut pause = RETRY[0];
     // What stands in the way, as told.
     let mut trouble: Option<String> = None;
@@ -60,18 +60,15 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
     loop {
         // Ahead of the look at the tasks: whoever asks for something after it stops the next run.
         daemon.control.reset();
-        let (tasks, is_cancelled, is_stopping) = daemon.change_tasks(|tasks| {
-            is_wanted |= std::mem::take(&mut tasks.again);
-            let todo = std::mem::take(&mut tasks.todo);
-            (todo, tasks.is_cancelled, tasks.is_stopping)
+        let (is_cancelled, is_stopping) = daemon.change_tasks(|shared| {
+            is_wanted |= std::mem::take(&mut shared.again);
+            tasks.append(&mut shared.todo);
+            (shared.is_cancelled, shared.is_stopping)
         });
-        let (cancels, mut tasks): (Vec<Task>, Vec<Task>) = tasks
-            .into_iter()
-            .partition(|task| task.command == Command::Cancel);
-        for task in cancels {
+        for task in tasks.extract_if(.., |task| task.command == Command::Cancel) {
             // A resume may have come right behind it.
             let note = is_cancelled.then_some("1");
-            daemon.answer(&task, Ok(None), &[(CANCELLED, note)])?;
+            daemon.answer(&task, Ok(None), &[(CANCELLED, note)]);
         }
         if is_stopping {
             // Commands without a last word get one at the next start.
@@ -83,7 +80,11 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
                 JobPhase::Idle,
                 Some("cancelled by command; resume goes on".to_owned()),
             );
-            refuse(daemon, &tasks, "the job is cancelled; send resume first")?;
+            refuse(
+                daemon,
+                &mut tasks,
+                "the job is cancelled; send resume first",
+            );
             daemon.wait(LOOK, |tasks| {
                 tasks.is_stopping || !tasks.is_cancelled || !tasks.todo.is_empty()
             });
@@ -107,6 +108,10 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
                     Some(format!("the job is done: {accepted} sequences")),
                 );
                 if once {
+                    // What the mirror can have, it gets.
+                    daemon.wait(Duration::MAX, |tasks| {
+                        tasks.is_stopping || !(tasks.is_sealed || tasks.is_copying)
+                    });
                     return Ok(if accepted == 0 {
                         Exit::Nothing
                     } else {
@@ -116,7 +121,7 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
             }
             Attempt::Stopped => (pause, outcome, trouble) = (RETRY[0], Exit::Stopped, None),
             Attempt::Fatal(failure) => {
-                refuse(daemon, &tasks, &failure.story())?;
+                refuse(daemon, &mut tasks, &failure.story());
                 return Err(failure);
             }
             Attempt::Wait {
@@ -128,7 +133,7 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
                     (pause, trouble) = (RETRY[0], None);
                 }
                 let reason = failure.story();
-                refuse(daemon, &tasks, &reason)?;
+                refuse(daemon, &mut tasks, &reason);
                 // A fault once, until it goes well or changes.
                 if trouble.as_ref() != Some(&reason) {
                     let (component, action) = cure(&failure);
@@ -145,10 +150,11 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
     }
 }
 
-fn refuse(daemon: &Daemon, tasks: &[Task], reason: &str) -> Result<(), StoreError> {
-    tasks
-        .iter()
-        .try_for_each(|task| daemon.answer(task, Err(reason.to_owned()), &[]))
+/// Their last word is no.
+fn refuse(daemon: &Daemon, tasks: &mut Vec<Task>, reason: &str) {
+    for task in tasks.drain(..) {
+        daemon.answer(&task, Err(reason.to_owned()), &[]);
+    }
 }
 
 /// Whether the output folder holds the same job over another state of the dataset.
@@ -194,6 +200,8 @@ fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<Task>) -> Attempt
             daemon.hub.tally(&report.tally);
             Attempt::Done(report)
         }
+        // Told to end while it waited for room.
+        Err(failure) if failure.is_full() && daemon.control.is_stopped() => Attempt::Stopped,
         Err(failure) => match failure.exit {
             Exit::Bug => Attempt::Fatal(failure),
             // The medium may come back, the disk be mended, the dataset be taken up by command.
@@ -222,9 +230,14 @@ fn run(
         tracing::warn!("{warning}");
     }
     let engine = spec.engine()?;
-    spec.claim(&scan, &engine, &daemon.ledger, opening, &stamp())?;
-    let retried = if start.retry || asked(Command::RetryFailed) {
-        spec.retry_failed(&scan, &daemon.ledger)?
+    let retry = start.retry || asked(Command::RetryFailed);
+    persist(seat, |_| {
+        spec.claim(&scan, &engine, &daemon.ledger, opening, &stamp())
+    })?;
+    // Wished for again, it would throw away what comes now.
+    start.opening = Opening::Resume;
+    let retried = if retry {
+        persist(seat, |_| spec.retry_failed(&scan, &daemon.ledger))?
     } else {
         0
     };
@@ -235,13 +248,12 @@ fn run(
         is_first: false,
     };
     let kept = hold(&daemon.ledger).clips()?.len();
-    while let Some(task) = tasks.first() {
+    for task in tasks.drain(..) {
         let result = match task.command {
             Command::Rescan => json!({"clips": scan.plan.jobs.len(), "done": kept}),
             _ => json!({"clips": retried}),
         };
-        daemon.answer(task, Ok(Some(result)), &[])?;
-        tasks.remove(0);
+        daemon.answer(&task, Ok(Some(result)), &[]);
     }
     daemon.hub.phase(JobPhase::Processing, None);
     let means = Means {
@@ -270,16 +282,6 @@ impl Seat<'_> {
             has_progressed: self.has_progressed,
         }
     }
-
-    /// A write went well.
-    fn has_room(&self) {
-        if self.daemon.has_no_room() {
-            self.daemon.change_holds(|holds| holds.no_room = None);
-            tracing::info!("there is room again");
-        }
-        self.daemon.recorded();
-        self.daemon.hub.wake.notify_one();
-    }
 }
 
 impl Host for Seat<'_> {
@@ -304,38 +306,25 @@ impl Host for Seat<'_> {
                 reason = news.reason,
                 "clip unreadable"
             );
+            self.daemon.hub.wake.notify_one();
         }
         self.daemon.hub.clip(clip, news.tally);
+        self.daemon.recorded();
         self.has_progressed = true;
-        self.has_room();
     }
 
     fn sealed(&mut self) {
         self.daemon.change_tasks(|tasks| tasks.is_sealed = true);
-        self.has_room();
+        self.daemon.recorded();
+        self.daemon.hub.wake.notify_one();
     }
 
     fn wait_for_room(&mut self, error: &StoreError) -> bool {
-        let daemon = self.daemon;
-        if !daemon.has_no_room() {
-            let reason = format!("disk: {error}");
-            daemon.change_holds(|holds| holds.no_room = Some(reason.clone()));
-            daemon.fault(
-                "disk",
-                reason,
-                "the job is paused and tried again until there is room",
-            );
-        }
-        // The governor knows when it is worth a try; without its word every few seconds.
-        loop {
-            daemon.wait(ROOM, |tasks| tasks.is_stopping || tasks.is_cancelled);
-            if daemon.control.is_stopped() {
-                return false;
-            }
-            if !daemon.is_disk_short() {
-                return true;
-            }
-        }
+        self.daemon.wait_for_room(error)
+    }
+
+    fn has_room(&mut self) {
+        self.daemon.has_room();
     }
 
     fn warn(&mut self, text: &str) {

@@ -54,7 +54,7 @@ impl Place {
     }
 
     fn pass(&self) -> Result<Pass, MirrorError> {
-        self.mirror().pass(&self.files, &|| false)
+        self.mirror().pass(&self.files, true, &|| false)
     }
 
     /// Everything in the mirror: path and bytes.
@@ -189,7 +189,7 @@ fn a_medium_that_goes_in_the_middle_is_away() {
         }
         false
     };
-    says(place.mirror().pass(&place.files, &pull), &["is away"]);
+    says(place.mirror().pass(&place.files, true, &pull), &["is away"]);
     assert!(!to.exists());
     fs::rename(&away, &to).unwrap();
     assert!(place.pass().unwrap().copied > 0);
@@ -205,7 +205,7 @@ fn any_interruption_ends_in_the_same_mirror() {
         false
     };
     let place = Place::new();
-    place.mirror().pass(&place.files, &counting).unwrap();
+    place.mirror().pass(&place.files, true, &counting).unwrap();
     let looks = count.get();
     assert!(looks > 12, "{looks}");
     for at in 1..=looks {
@@ -218,7 +218,7 @@ fn any_interruption_ends_in_the_same_mirror() {
         count.set(0);
         let pass = place
             .mirror()
-            .pass(&place.files, &|| reached(&count))
+            .pass(&place.files, true, &|| reached(&count))
             .unwrap();
         assert!(
             pass.waiting > 0 && pass.in_place + pass.waiting == 4,
@@ -234,7 +234,7 @@ fn any_interruption_ends_in_the_same_mirror() {
         let die = || !reached(&count) || panic!("killed");
         let killed = || {
             let never = || !die();
-            place.mirror().pass(&place.files, &never)
+            place.mirror().pass(&place.files, true, &never)
         };
         assert!(catch_unwind(AssertUnwindSafe(killed)).is_err());
         place.check_sums();
@@ -308,6 +308,17 @@ fn batches_of_an_earlier_job_go_and_nothing_else() {
     assert_eq!(place.tree(), expected);
     assert_eq!(fs::read(&outside).unwrap(), b"precious");
     place.check_sums();
+    // A job that begins anew leaves what may be the only copy of the one before, until it is finished.
+    let early = place.mirror().pass(&[], false, &|| false).unwrap();
+    assert_eq!((early.removed, early.in_place), (0, 0));
+    assert_eq!(place.tree(), expected);
+    fs::write(place.from().join("batches/00000.npz"), b"new").unwrap();
+    let new = [("batches/00000.npz".to_owned(), sha256(b"new"))];
+    let early = place.mirror().pass(&new, false, &|| false).unwrap();
+    assert_eq!((early.copied, early.removed), (1, 0));
+    assert_eq!(place.tree()["batches/00000.npz"], b"new");
+    assert!(to.join("batches/00001.npz").exists());
+    place.check_sums();
     // No files at all: an empty list stays.
     place.files.clear();
     assert_eq!(place.pass().unwrap().removed, 2);
@@ -348,7 +359,7 @@ fn a_file_that_was_made_anew_replaces_its_copy() {
     fs::write(place.from().join("final.npz"), &anew).unwrap();
     place.files[3].1 = sha256(&anew);
     // Stopped before the copy: the list says nothing of the old one any more.
-    let pass = place.mirror().pass(&place.files, &|| true).unwrap();
+    let pass = place.mirror().pass(&place.files, true, &|| true).unwrap();
     assert_eq!((pass.copied, pass.waiting), (0, 1));
     assert!(
         !fs::read_to_string(place.to().join(SUMS_NAME))
@@ -376,7 +387,7 @@ fn a_medium_that_gives_back_something_else_is_failing() {
         false
     };
     says(
-        place.mirror().pass(&place.files, &flip_once),
+        place.mirror().pass(&place.files, true, &flip_once),
         &["batches/00000.npz reads back other", "replace it"],
     );
     assert!(place.tree().is_empty());
@@ -456,7 +467,7 @@ fn a_full_medium_is_told_and_goes_on_when_there_is_room() {
         return;
     };
     let mirror = Mirror::new(&place.from(), &to.join("out"));
-    let pass = || mirror.pass(&place.files, &|| false);
+    let pass = || mirror.pass(&place.files, true, &|| false);
     says(pass(), &["is away", "mirror/out"]);
     fs::create_dir(to.join("out")).unwrap();
     let filler = to.join("filler");

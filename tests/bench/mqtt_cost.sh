@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# What reporting over MQTT costs: the same clips through `handloom run --once` with and without a broker, in turn, in
+# one run. The time is that from the first clip to the last file; asked for is a cost of at most 2 %.
+# usage: mqtt_cost.sh [ROUNDS] [CLIPS]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+rounds=${1:-5} clips=${2:-60}
+work=$(mktemp -d)
+broker=
+trap '[ -z "$broker" ] || kill "$broker"; rm -rf "$work"' EXIT
+target/release/handloom demo --out "$work/demo" >/dev/null
+tests/long/many_clips.py "$work/demo/dataset" "$work/dataset" "$clips"
+port=$((20000 + RANDOM % 10000))
+printf 'listener %s 127.0.0.1\nallow_anonymous true\n' "$port" >"$work/mosquitto.conf"
+PATH="$PATH:/usr/sbin" mosquitto -c "$work/mosquitto.conf" >"$work/mosquitto.log" 2>&1 &
+broker=$!
+for _ in $(seq 100); do
+  if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then break; fi
+  kill -0 "$broker" 2>/dev/null || { cat "$work/mosquitto.log" >&2; exit 69; }
+  sleep 0.1
+done
+# What the machine lacks is not the subject; small batches make many messages.
+cat >"$work/off.toml" <<TOML
+[device]
+id = "bench"
+[dataset]
+path = "$work/dataset"
+[output]
+path = "$work/out"
+batch_size = 10
+[run]
+workers = 2
+[limits]
+temperature_max_c = 125
+memory_min_mib = 0
+disk_reserve_mib = 0
+TOML
+{ cat "$work/off.toml"; printf '[mqtt]\nurl = "mqtt://127.0.0.1:%s"\n' "$port"; } >"$work/on.toml"
+
+# Seconds of the job, and CPU seconds of the process.
+run() {
+  rm -rf "$work/out"
+  local began=0 ended=0 TIMEFORMAT='%U %S'
+  { time target/release/handloom run --config "$work/$1.toml" --once 2>&1 >/dev/null; } 2>"$work/cpu" |
+    while IFS= read -r line; do
+      case "$line" in
+      *'state="processing"'*) began=$EPOCHREALTIME ;;
+      *'the job is done'*) ended=$EPOCHREALTIME ;;
+      *' WARN '* | WARN*) echo "bench: $line" >&2 ;;
+      esac
+      [ "$ended" = 0 ] || { echo "$began $ended" >"$work/wall"; ended=0; }
+    done
+  awk '{wall = $2 - $1} END {getline cpu < "'"$work/cpu"'"; split(cpu, c, " "); printf "%.3f %.2f\n", wall, c[1] + c[2]}' "$work/wall"
+}
+run on >/dev/null # Files are in memory from here on.
+echo "round   off s (cpu)        on s (cpu)"
+for round in $(seq "$rounds"); do
+  # Each goes first in turn: a machine that slows down slows down both.
+  if [ $((round % 2)) = 1 ]; then off=$(run off) on=$(run on); else on=$(run on) off=$(run off); fi
+  echo "$round $off $on" | tee -a "$work/all" | awk '{printf "%-5d %7.3f (%6.2f)   %7.3f (%6.2f)\n", $1, $2, $3, $4, $5}'
+done
+median() { cut -d' ' -f"$1" "$work/all" | sort -n | awk '{v[NR] = $1} END {print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2}'; }
+echo "$(median 2) $(median 4) $(median 3) $(median 5) $clips" | awk '{
+  printf "median  off %.3f s, on %.3f s for %d clips: %+.2f %% (2 %% are allowed)\n", $1, $2, $5, ($2 / $1 - 1) * 100
+  printf "        CPU off %.2f s, on %.2f s: %+.2f %%\n", $3, $4, ($4 / $3 - 1) * 100
+  exit $2 > $1 * 1.02 }'
