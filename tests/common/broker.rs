@@ -56,6 +56,12 @@ impl Broker {
         self.port
     }
 
+    /// What it has on disk of sessions and messages.
+    pub(crate) fn stored(&self) -> Vec<u8> {
+        // It is not there before the first save, and in the middle of one.
+        fs::read(self.dir.path().join("mosquitto.db")).unwrap_or_default()
+    }
+
     /// SIGKILL: nothing is said, nothing is saved.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -1,11 +1,15 @@
-//! `handloom run` as a child, ended when dropped.
+//! `handloom run` as a child, ended when dropped, and what its log tells.
 
 use super::DEADLINE;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+/// Longest wait for anything; the machine may be busy with other tests.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Runs until it is dropped.
 pub(crate) struct Daemon {
@@ -44,7 +48,17 @@ impl Daemon {
         fs::write(path, config).unwrap();
         let log = path.with_extension("log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_handloom"));
-        for (name, _) in std::env::vars().filter(|(n, _)| n.starts_with("HANDLOOM_")) {
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("HANDLOOM_") {
+                command.env_remove(name);
+            }
+        }
+        for name in [
+            "CREDENTIALS_DIRECTORY",
+            "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
+            "WATCHDOG_PID",
+        ] {
             command.env_remove(name);
         }
         let child = command
@@ -52,7 +66,6 @@ impl Daemon {
             .arg("--config")
             .arg(path)
             .args(args)
-            .env_remove("NOTIFY_SOCKET")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -97,12 +110,27 @@ impl Daemon {
         }
     }
 
+    /// Waits until `holds`, while it runs.
+    #[track_caller]
+    pub(crate) fn until(&mut self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let begun = Instant::now();
+        while !holds(self) {
+            assert!(self.is_running(), "ended before: {what}\n{}", self.log());
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "still not: {what}\n{}",
+                self.log()
+            );
+            sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Whether it runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// SIGKILL, and what is left of it.
+    /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -111,17 +139,68 @@ impl Daemon {
     /// SIGTERM and its exit code; it must end within the ten seconds that it promises.
     #[track_caller]
     pub(crate) fn stop(&mut self) -> Option<i32> {
-        self.signal("TERM");
+        self.stop_by("TERM")
+    }
+
+    /// The same by another signal.
+    #[track_caller]
+    pub(crate) fn stop_by(&mut self, signal: &str) -> Option<i32> {
+        self.signal(signal);
         let begun = Instant::now();
         let code = self.wait();
         assert!(begun.elapsed() < Duration::from_secs(10), "{}", self.log());
         code
     }
 
-    /// What it has logged.
+    /// What it has logged, earlier processes of this config included.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap()
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned()
     }
+
+    /// How often it came to a phase of the job; from the log, which misses none.
+    pub(crate) fn phases(&self, name: &str) -> usize {
+        self.log().matches(&format!("job state=\"{name}\"")).count()
+    }
+
+    /// The clips that were taken up, in order; from the debug log.
+    pub(crate) fn begun(&self) -> Vec<String> {
+        clips(&self.log(), BEGUN)
+    }
+
+    /// The clips that were recorded, in order; from the debug log.
+    pub(crate) fn recorded(&self) -> Vec<String> {
+        clips(&self.log(), RECORDED)
+    }
+
+    /// The clips that were taken up after they had been recorded; from the debug log.
+    pub(crate) fn read_twice(&self) -> Vec<String> {
+        let log = self.log();
+        let mut recorded = BTreeSet::new();
+        let mut twice = Vec::new();
+        for line in log.lines() {
+            recorded.extend(clips(line, RECORDED));
+            twice.extend(
+                clips(line, BEGUN)
+                    .into_iter()
+                    .filter(|c| recorded.contains(c)),
+            );
+        }
+        twice
+    }
+}
+
+const BEGUN: &str = "clip begun";
+const RECORDED: &str = "clip recorded";
+
+/// The `video_id` of every line of the log that says `what`.
+fn clips(log: &str, what: &str) -> Vec<String> {
+    let lines = log.lines().filter(|line| line.contains(what));
+    let id = |line: &str| {
+        let rest = line.split("video_id=").nth(1)?;
+        rest.split(' ').next().map(str::to_owned)
+    };
+    // The last line may be half written.
+    lines.filter_map(id).collect()
 }
 
 impl Drop for Daemon {

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -10,6 +10,8 @@ use std::thread::{self, JoinHandle};
 struct Shared {
     open: AtomicBool,
     over: AtomicBool,
+    /// Connections that somebody wanted.
+    attempts: AtomicUsize,
     /// Both ends of every connection that was let through.
     streams: Mutex<Vec<TcpStream>>,
 }
@@ -35,6 +37,7 @@ impl Gate {
                     if shared.over.load(Ordering::SeqCst) {
                         break;
                     }
+                    shared.attempts.fetch_add(1, Ordering::SeqCst);
                     let mut streams = shared.streams.lock().unwrap();
                     // What is not let through is closed at once.
                     if shared.open.load(Ordering::SeqCst)
@@ -66,6 +69,11 @@ impl Gate {
         for stream in streams.drain(..) {
             drop(stream.shutdown(Shutdown::Both));
         }
+    }
+
+    /// Connections that somebody wanted so far, let through or not.
+    pub(crate) fn attempts(&self) -> usize {
+        self.shared.attempts.load(Ordering::SeqCst)
     }
 
     pub(crate) fn open(&self) {

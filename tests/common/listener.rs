@@ -121,9 +121,9 @@ impl Listener {
     }
 
     /// At `QoS` 1.
-    pub(crate) fn publish(&self, topic: &str, retained: bool, payload: &str) {
+    pub(crate) fn publish(&self, topic: &str, retained: bool, payload: impl AsRef<[u8]>) {
         self.client
-            .publish(topic, QoS::AtLeastOnce, retained, payload)
+            .publish(topic, QoS::AtLeastOnce, retained, payload.as_ref())
             .unwrap();
     }
 }

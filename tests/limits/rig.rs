@@ -320,7 +320,7 @@ impl Rig {
     pub(crate) fn command(&self, name: &str, id: &str) {
         let topic = format!("handloom/box/cmd/{name}");
         self.listener
-            .publish(&topic, false, &format!("{{\"id\": \"{id}\"}}"));
+            .publish(&topic, false, format!("{{\"id\": \"{id}\"}}"));
     }
 
     /// States of all replies to a command, in order. One may come again with its own number.
