@@ -14,7 +14,7 @@ use crate::common::gate::Gate;
 use crate::common::listener::Listener;
 use crate::common::{Dice, say};
 use crate::stage::{
-    LONG, SLOWLY, Stage, answers, command, is_done, listen, said, sequence, set, topic, words,
+    LONG, SLOWLY, Stage, answers, command, distinct, is_done, listen, said, set, topic, words,
 };
 use crate::work::assert_reported;
 use handloom::telemetry::topics;
@@ -55,7 +55,7 @@ fn insist(daemon: &mut Daemon, ears: &Listener, name: &str, id: &str) {
 /// Waits for the end of the job and of all that is to be said of it, stops the daemon, looks at what was seen, and says
 /// it in a line that begins with `what`.
 fn conclude(what: &str, mut daemon: Daemon, ears: &Listener, stage: &Stage, clips: usize) {
-    let count = |channel| sequence(ears, channel).0.len();
+    let count = |channel| distinct(ears, channel).0.len();
     daemon.until("all messages", |_| {
         is_done(ears)
             && count(topics::BATCH) == clips.div_ceil(3)
@@ -72,8 +72,8 @@ fn conclude(what: &str, mut daemon: Daemon, ears: &Listener, stage: &Stage, clip
     assert_eq!(daemon.read_twice(), [""; 0]);
     stage.gave(&set(clips).reference);
     assert_reported(ears, &stage.out());
-    let (batches, batches_again) = sequence(ears, topics::BATCH);
-    let (faults, faults_again) = sequence(ears, topics::FAULT);
+    let (batches, batches_again) = distinct(ears, topics::BATCH);
+    let (faults, faults_again) = distinct(ears, topics::FAULT);
     say(&format!(
         "{what}, {} batches ({batches_again} again), {} faults ({faults_again} again)",
         batches.len(),

@@ -8,6 +8,7 @@ use crate::common::{self, digests, fates, process, render_clip, scratch};
 use handloom::source::encode::Codec;
 use handloom::telemetry::topics;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
@@ -262,26 +263,23 @@ pub(crate) fn obeys(
     replies(ears, id).pop().unwrap()
 }
 
-/// The `seq` of a channel's messages in the order in which each was first seen, and how many came again.
-pub(crate) fn sequence(ears: &Listener, channel: &str) -> (Vec<u64>, usize) {
-    let all: Vec<u64> = said(ears, channel)
-        .iter()
-        .map(|m| m["seq"].as_u64().unwrap())
-        .collect();
-    let mut first: Vec<u64> = Vec::new();
-    for seq in &all {
-        if !first.contains(seq) {
-            first.push(*seq);
-        }
-    }
-    let again = all.len() - first.len();
+/// The messages of a channel that numbers them over restarts, each as it was first seen, and how many came again.
+pub(crate) fn distinct(ears: &Listener, channel: &str) -> (Vec<Value>, usize) {
+    let all = said(ears, channel);
+    let count = all.len();
+    let mut seen = HashSet::new();
+    let mut first = all;
+    first.retain(|message| seen.insert(message["seq"].as_u64().unwrap()));
+    let again = count - first.len();
     (first, again)
 }
 
 /// Asserts that a channel's messages were all seen, from the first one to the last.
 #[track_caller]
 pub(crate) fn assert_no_gap(ears: &Listener, channel: &str) {
-    let (seen, _) = sequence(ears, channel);
+    let (messages, _) = distinct(ears, channel);
+    let seen = messages.iter().map(|m| m["seq"].as_u64().unwrap());
+    let seen: Vec<u64> = seen.collect();
     let count = u64::try_from(seen.len()).unwrap();
     assert_eq!(seen, (1..=count).collect::<Vec<_>>(), "{channel}");
 }

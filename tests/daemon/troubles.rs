@@ -63,6 +63,12 @@ fn a_folder_in_use_or_of_another_job_is_left_alone() {
 }
 
 #[test]
+fn once_does_not_wait_for_a_dataset() {
+    let stage = Stage::over(Path::new("/nowhere"), None, "");
+    ends(&stage, &["--once"], 66, &["no dataset at /nowhere"]);
+}
+
+#[test]
 fn a_bad_config_is_refused_by_file_and_line() {
     let bad = "[run]\nworkers = 0\nworker = 1\n";
     let stage = Stage::over(Path::new("/nowhere"), None, bad);

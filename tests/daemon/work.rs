@@ -4,7 +4,8 @@ use crate::common::daemon::Daemon;
 use crate::common::listener::{Listener, eventually};
 use crate::common::manifest;
 use crate::stage::{
-    LONG, SHORT, SLOWLY, Stage, assert_no_gap, broker, is_done, listen, said, set, topic, words,
+    LONG, SHORT, SLOWLY, Stage, assert_no_gap, broker, distinct, is_done, listen, said, set, topic,
+    words,
 };
 use handloom::digest::sha256_hex;
 use handloom::telemetry::topics;
@@ -35,12 +36,11 @@ pub(crate) fn assert_reported(ears: &Listener, out: &Path) {
     }
     // Every instance of our datasets is planned.
     assert_eq!(next, lines.len() as u64);
-    let faults = said(ears, topics::FAULT).into_iter();
-    let mut clips: Vec<Value> = faults
+    let faults = distinct(ears, topics::FAULT).0.into_iter();
+    let clips: Vec<Value> = faults
         .filter(|f| f["component"] == "clip")
         .map(|f| json!([f["clip"]["gloss"], f["clip"]["video_id"], f["reason"]]))
         .collect();
-    clips.dedup();
     let unreadable: Vec<Value> = lines
         .iter()
         .filter(|l| l["state"] == "unreadable")

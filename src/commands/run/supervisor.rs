@@ -128,6 +128,11 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
                 failure,
                 has_progressed,
             } => {
+                if once {
+                    // Whoever started it knows better when to try again.
+                    refuse(daemon, &mut tasks, &failure.story());
+                    return Err(failure);
+                }
                 outcome = Exit::Stopped;
                 if has_progressed {
                     (pause, trouble) = (RETRY[0], None);
