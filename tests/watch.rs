@@ -53,7 +53,7 @@ fn keep(broker: &Broker, messages: &[(&str, &str, Value)]) {
             message[key] = value.clone();
         }
         let topic = topics::topic(device, channel);
-        listener.publish(&topic, true, &message.to_string());
+        listener.publish(&topic, true, message.to_string());
     }
     eventually("the broker has them", || {
         listener.messages().len() >= known + messages.len()

@@ -1,7 +1,8 @@
 //! The daemon on a disk that fills up.
 
-use crate::common::{Dice, scratch};
-use crate::rig::{Disk, PAGE, Rig, fixture, small, within};
+use crate::common::{Dice, digests, fates, scratch};
+use crate::rig::{Disk, PAGE, Rig, check_ledger, fixture, small, within};
+use std::fs;
 use std::thread::{scope, sleep};
 use std::time::Duration;
 
@@ -164,4 +165,46 @@ fn a_command_on_a_full_disk_is_answered_when_there_is_room() {
     assert_eq!(rig.daemon.wait(), Some(0), "{}", rig.daemon.log());
     assert_eq!(rig.replies("last"), ["accepted", "succeeded"]);
     rig.is_as(fixture());
+}
+
+#[test]
+fn the_last_files_wait_for_room() {
+    let Some(disk) = Disk::mount(64 * MIB) else {
+        return;
+    };
+    let folder = scratch();
+    let out = disk.path().join("out");
+    let mut rig = Rig::start(folder.path(), &small().dataset, &out, &["--once"]);
+    assert_eq!(rig.daemon.wait(), Some(0), "{}", rig.daemon.log());
+    rig.is_as(small());
+    let full = "fault component=\"disk\"";
+    let waits = "no room to begin";
+    // Nothing, what an open ledger takes, and then room for more and more of what is written at the end.
+    for pages in [0, 8, 9, 10, 11, 12, 24, 36] {
+        fs::remove_file(out.join("wlasl_landmarks.npz")).unwrap();
+        disk.fill(pages * PAGE);
+        let count = |rig: &Rig| [full, waits].map(|w| rig.daemon.log().matches(w).count());
+        let before = count(&rig);
+        rig.restart(&["--once"]);
+        within(Duration::from_secs(20), "an end or a fault", || {
+            !rig.daemon.is_running() || count(&rig) != before
+        });
+        disk.clear();
+        assert_eq!(rig.daemon.wait(), Some(0), "{}", rig.daemon.log());
+        assert_eq!(digests(&out), small().digests);
+        assert_eq!(fates(&out), small().fates);
+        check_ledger(&out);
+    }
+    let log = rig.daemon.log();
+    assert!(log.contains(waits), "{log}");
+    let mut reasons = log.lines().filter(|l| l.contains(full));
+    assert!(
+        reasons.clone().any(|l| l.contains("wlasl_landmarks.npz")),
+        "{log}"
+    );
+    assert!(
+        reasons.any(|l| l.contains("run.json") || l.contains("manifest.jsonl")),
+        "{log}"
+    );
+    assert_eq!(rig.faults("disk").len(), log.matches(full).count(), "{log}");
 }

@@ -138,7 +138,7 @@ fn commands_wait_for_a_device_that_is_away() {
         speaker.publish(
             "handloom/pi-1/cmd/pause",
             false,
-            &format!("{{\"id\":\"{n}\"}}"),
+            format!("{{\"id\":\"{n}\"}}"),
         );
     }
     speaker.publish("handloom/pi-1/cmd/resume", true, "{}");

@@ -4,7 +4,7 @@
 use super::eyes::Eyes;
 use super::hub::Hub;
 use super::late::{Late, Lates, Note};
-use super::{bounds, workers};
+use super::{ROOM_LOOK, bounds, workers};
 use crate::commands::job::{self, SharedLedger, hold};
 use crate::config::Config;
 use crate::exit::Failure;
@@ -24,8 +24,6 @@ use std::time::{Duration, Instant};
 /// A clip may wait for its forerunners for this much longer than a worker for its decoder.
 const RECORDING: Duration = Duration::from_mins(10);
 
-/// Looks for room this often.
-const ROOM_LOOK: Duration = Duration::from_secs(1);
 /// Where no room is seen, as under a quota, a write is tried again after this long. Each try costs the medium a batch.
 const ROOM_TRY: Duration = Duration::from_secs(30);
 

@@ -21,11 +21,21 @@ use crate::exit::{Exit, Failure};
 use crate::logging;
 use crate::machine::clock::uptime;
 use crate::service::{Signal, Signals, Watchdog, notify};
-use crate::store::folder;
+use crate::store::folder::{self, Opening};
 use crate::store::ledger::Bounds;
+use crate::store::lock::FolderLock;
+use crate::store::{Ledger, StoreError};
 use anyhow::anyhow;
 use daemon::Daemon;
+use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Looks for room this often.
+const ROOM_LOOK: Duration = Duration::from_secs(1);
+/// A start without room waits for so long: less than systemd gives it.
+const ROOM_PATIENCE: Duration = Duration::from_secs(45);
 
 /// Runs until a signal, or until the job is done when that is what is asked for.
 ///
@@ -40,7 +50,7 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let (lock, mut ledger) = folder::open(&config.output.path, args.again.opening())?;
+    let (lock, mut ledger) = open(&config.output.path, args.again.opening())?;
     ledger.keep_messages(bounds(&config));
     let daemon = Arc::new(Daemon::new(config, ledger)?);
     daemon.answer_what_was_left()?;
@@ -75,6 +85,26 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
     }
     drop((watchdog, signals, lock));
     ended
+}
+
+/// Opens the output folder, also when there is no room for its ledger just now. After a while the process ends after
+/// all: a service manager whose patience with starts is longer than that tries again, one with less would give up.
+fn open(out: &Path, opening: Opening) -> Result<(FolderLock, Ledger), StoreError> {
+    let since = Instant::now();
+    let mut is_told = false;
+    loop {
+        match folder::open(out, opening) {
+            Err(error) if error.is_full() && since.elapsed() < ROOM_PATIENCE => {
+                if !is_told {
+                    tracing::warn!(%error, "no room to begin; waiting for it");
+                    notify::status("no room on the disk to begin; waiting for it");
+                    is_told = true;
+                }
+                thread::sleep(ROOM_LOOK);
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// How many messages may wait; none without a broker.

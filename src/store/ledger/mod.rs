@@ -13,6 +13,8 @@ pub mod outbox;
 use super::StoreError;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use serde_json::Value;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,6 +83,7 @@ impl Ledger {
                 },
             }
         };
+        sync_log(&path)?;
         let mut db = Connection::open(&path).map_err(wrap)?;
         prepare(&mut db).map_err(wrap)?;
         let verdict: String = db
@@ -209,6 +212,16 @@ fn bad(path: &Path, reason: &dyn std::fmt::Display) -> StoreError {
     StoreError::BadLedger {
         path: path.to_path_buf(),
         reason: reason.to_string(),
+    }
+}
+
+/// Makes the end of the log durable. A process that is killed within a commit leaves one that is whole and not synced:
+/// it is taken for committed from here on, and must not vanish in a power cut after that.
+fn sync_log(path: &Path) -> Result<(), StoreError> {
+    let log = path.with_file_name(format!("{LEDGER_NAME}-wal"));
+    match File::open(&log).and_then(|file| file.sync_all()) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::write(&log)(error)),
+        _ => Ok(()),
     }
 }
 
