@@ -29,6 +29,20 @@ pub trait Model {
     fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError>;
 }
 
+impl<M: Model + ?Sized> Model for Box<M> {
+    fn input(&mut self) -> &mut [f32] {
+        (**self).input()
+    }
+
+    fn invoke(&mut self) -> Result<(), ModelError> {
+        (**self).invoke()
+    }
+
+    fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        (**self).output(index, out)
+    }
+}
+
 /// What the user can set; the defaults are MediaPipe's, with two hands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {

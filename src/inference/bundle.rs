@@ -303,6 +303,11 @@ fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, Bu
     })
 }
 
+/// Reads a model that the user names for one backend in place of `file`; what it is, is seen when it is opened.
+pub(super) fn read_own(file: &ModelFile, path: &Path) -> Result<ModelFile, BundleError> {
+    read_model(file.spec.clone(), path, true)
+}
+
 fn bundle_member(path: &Path, bytes: Vec<u8>, name: &str) -> Result<Vec<u8>, BundleError> {
     let broken = |reason: String| BundleError::Bundle {
         path: path.to_path_buf(),

@@ -10,7 +10,9 @@ pub(crate) mod broker;
 pub(crate) mod daemon;
 pub(crate) mod gate;
 pub(crate) mod listener;
+pub(crate) mod plugin;
 pub(crate) mod stub_broker;
+pub(crate) mod tiny_model;
 
 use handloom::render::scene::signing_scene;
 use handloom::source::encode::{Codec, encode_mp4};

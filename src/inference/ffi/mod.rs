@@ -1,0 +1,19 @@
+//! The TFLite C library and delegate plugins made safe: the only unsafe code for TFLite.
+//!
+//! tflitec has no hook for delegates and keeps its bindings to itself, so [`c`] declares the functions that are needed
+//! once more, in the same `libtensorflowlite_c.so` that tflitec links. What keeps the rest sound: a model's bytes, the
+//! words of its error reporter and the delegates of an interpreter are owned by what uses them and freed after it; an
+//! interpreter is changed through `&mut self` alone, and slices into its tensors borrow it.
+
+mod c;
+mod delegate;
+mod interpreter;
+mod model;
+mod plugin;
+mod words;
+
+pub(crate) use delegate::Delegate;
+pub(crate) use interpreter::{Data, DataMut, Dtype, RawInterpreter, TensorInfo};
+pub(crate) use model::RawModel;
+pub(crate) use plugin::{LoadError, Plugin, said};
+pub(crate) use words::Refusal;

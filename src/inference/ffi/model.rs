@@ -1,0 +1,82 @@
+//! A model file as the runtime has parsed it.
+
+#![allow(unsafe_code, reason = "the TFLite library speaks C")]
+
+use super::c;
+use super::words::{Refusal, Words, refusal, report};
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// A parsed model with its bytes; shared by all interpreters over it.
+#[derive(Debug)]
+pub(crate) struct RawModel {
+    pub(super) pointer: NonNull<c::Model>,
+    /// The flatbuffer that the runtime reads as long as a model or interpreter lives. 16 bytes is the alignment that
+    /// the format gives its tensors.
+    bytes: Vec<u128>,
+    /// The runtime's model keeps a pointer to them.
+    _words: Arc<Words>,
+}
+
+// SAFETY: the runtime's model is constant once made and is tied to no thread; interpreters of several threads read it.
+unsafe impl Send for RawModel {}
+// SAFETY: as above; no method of ours changes it.
+unsafe impl Sync for RawModel {}
+
+impl RawModel {
+    /// Parses a flatbuffer; the runtime verifies it.
+    pub(crate) fn new(flatbuffer: &[u8]) -> Result<Self, Refusal> {
+        let mut bytes = vec![0_u128; flatbuffer.len().div_ceil(16)];
+        for (to, from) in bytes.iter_mut().zip(flatbuffer.chunks(16)) {
+            let mut block = [0; 16];
+            block[..from.len()].copy_from_slice(from);
+            *to = u128::from_ne_bytes(block);
+        }
+        let words = Arc::new(Words::new());
+        // SAFETY: bytes holds at least that many initialised bytes, on the heap, where they stay when the Vec moves,
+        // and is never changed; it and the words are freed only after the model (see Drop) and after every
+        // interpreter over it, each of which holds this model in an Arc.
+        let pointer = unsafe {
+            c::TfLiteModelCreateWithErrorReporter(
+                bytes.as_ptr().cast(),
+                flatbuffer.len(),
+                report,
+                Arc::as_ptr(&words).cast_mut().cast(),
+            )
+        };
+        match NonNull::new(pointer) {
+            Some(pointer) => Ok(Self {
+                pointer,
+                bytes,
+                _words: words,
+            }),
+            None => Err(refusal(&words, "reading the model")),
+        }
+    }
+
+    /// Whether `data` points into the flatbuffer, which nobody may write.
+    pub(super) fn holds(&self, data: *const c_void) -> bool {
+        self.bytes.as_ptr_range().contains(&data.cast())
+    }
+}
+
+impl Drop for RawModel {
+    fn drop(&mut self) {
+        // SAFETY: made by TfLiteModelCreate…, deleted once; the fields it points to are dropped after this.
+        unsafe { c::TfLiteModelDelete(self.pointer.as_ptr()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_model_is_refused_in_the_runtimes_words() {
+        for bytes in [&b""[..], b"TFL3", &[7; 4096]] {
+            let words = RawModel::new(bytes).unwrap_err().0;
+            assert!(words.contains("lat"), "{words}");
+        }
+    }
+}
