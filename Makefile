@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup build demo test test-long lint deny bench bench-mqtt bench-rooms clean
+.PHONY: help setup setup-litert build demo test test-gpu test-long lint deny bench bench-mqtt bench-rooms clean
 CARGO ?= cargo
 
 help: ## this list
@@ -7,6 +7,9 @@ help: ## this list
 
 setup: ## system packages, TFLite library and models: pinned, checked by hash, safe to repeat
 	@bash models/setup.sh
+
+setup-litert: setup ## LiteRT as well: its CPU kernels give MediaPipe's numbers, its accelerator drives a Vulkan GPU
+	@python3 models/fetch.py --litert
 
 build: setup ## target/release/handloom, runnable in place from any folder
 	$(CARGO) build --release --locked

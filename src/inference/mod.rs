@@ -1,7 +1,12 @@
-//! Model files and the runtimes that execute them. The only room that names TFLite.
+//! Model files and the runtimes that execute them. The only room that names TFLite and LiteRT.
 
 pub mod bundle;
 pub mod cpu;
+pub mod litert;
+mod litert_ffi;
+pub mod vulkan;
 
 pub use bundle::{Bundle, BundleError, Selection};
 pub use cpu::{CpuGraph, CpuModel};
+pub use litert::{LiteRt, LiteRtError, LiteRtModel, Target};
+pub use vulkan::VulkanDevice;
