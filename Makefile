@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert build demo test test-gpu test-long lint deny bench bench-mqtt bench-rooms clean
+.PHONY: help setup setup-litert build demo test test-gpu test-long lint deny bench bench-mqtt bench-rooms bench-backends clean
 CARGO ?= cargo
 
 help: ## this list
@@ -22,6 +22,9 @@ test: setup ## formatting, lints and all tests
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked
 
+test-gpu: setup-litert ## both models on a Vulkan device against the CPU; software Vulkan counts, ten minutes at most
+	HANDLOOM_TEST_GPU=1 timeout 600 $(CARGO) test --locked --test gpu -- --nocapture
+
 test-long: build ## slow sweeps: kills, power cuts, memory over thousands of clips
 	tests/long/kill_sweep.sh
 	tests/long/power_sweep.sh
@@ -43,6 +46,9 @@ bench-mqtt: build ## what reporting over MQTT costs, against none, in alternatin
 
 bench-rooms: setup ## times of warp, colour, palm decode, npz and decode
 	$(CARGO) bench --locked --bench rooms
+
+bench-backends: setup-litert ## times of one run of each model, cpu beside litert:cpu, taking turns
+	$(CARGO) bench --locked --bench backends
 
 clean: ## build results and demo; keeps what setup fetched
 	$(CARGO) clean

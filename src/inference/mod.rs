@@ -3,7 +3,6 @@
 pub mod bundle;
 pub mod cpu;
 pub mod litert;
-mod litert_ffi;
 pub mod vulkan;
 
 pub use bundle::{Bundle, BundleError, Selection};

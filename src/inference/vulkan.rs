@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn a_device_is_described() {
         let mut got = Properties {
-            api: (1 << 22) | (4 << 12) | 305,
+            api: (1 << 22) | (4 << 12) | 0x131,
             driver: 0,
             vendor_id: 0,
             device_id: 0,
