@@ -23,6 +23,7 @@ test: setup ## formatting, lints and all tests
 	$(CARGO) test --locked
 
 test-gpu: setup-litert ## both models on a Vulkan device against the CPU; software Vulkan counts, ten minutes at most
+	$(CARGO) test --locked --test gpu --no-run
 	HANDLOOM_TEST_GPU=1 timeout 600 $(CARGO) test --locked --test gpu -- --nocapture
 
 test-long: build ## slow sweeps: kills, power cuts, memory over thousands of clips

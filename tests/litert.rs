@@ -121,6 +121,22 @@ fn workers_side_by_side_give_what_one_gives() {
     });
 }
 
+#[test]
+fn a_model_may_move_to_another_thread() {
+    let Some(runtime) = common::litert() else {
+        return;
+    };
+    let bundle = bundle();
+    let mut model = LiteRtModel::new(&runtime, &bundle.hand, Target::Cpu).unwrap();
+    let here = run(&mut model, 1);
+    let (there, mut model) = thread::scope(|scope| {
+        let moved = scope.spawn(move || (run(&mut model, 1), model));
+        moved.join().unwrap()
+    });
+    assert_eq!(there, here);
+    assert_eq!(run(&mut model, 1), here);
+}
+
 /// Runs itself in a child whose Vulkan loader finds no driver.
 #[test]
 fn without_a_device_the_gpu_is_refused_in_words() {

@@ -256,12 +256,12 @@ mod tests {
             rest: [0; 824 - 276],
         };
         for (place, letter) in got.name.iter_mut().zip(b"llvmpipe") {
-            *place = letter.cast_signed();
+            *place = c_char::try_from(*letter).unwrap();
         }
         let text = describe(&mut got).to_string();
         assert_eq!(text, "llvmpipe (software, no GPU, Vulkan 1.4)");
         // A driver that fills the name to the brim.
-        got.name = [b'a'.cast_signed(); 256];
+        got.name = [c_char::try_from(b'a').unwrap(); 256];
         assert_eq!(describe(&mut got).name.len(), 255);
     }
 

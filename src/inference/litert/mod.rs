@@ -40,7 +40,7 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// A model that LiteRT has compiled, with its buffers. Stays with the thread that made it.
+/// A model that LiteRT has compiled, with its buffers. One a worker.
 #[derive(Debug)]
 pub struct LiteRtModel<'a> {
     session: Session<'a>,

@@ -5,8 +5,8 @@
 //! Beside what `ffi` says of objects and functions:
 //!
 //! * [`Session`] declares its objects so that each is dropped before what it was made from.
-//! * No object is used by two threads at a time: a session is not `Send`, and only `&mut self` runs or writes.
-//!   Sessions share nothing but the library.
+//! * No object is used by two threads at a time: a session is not `Sync`, and only `&mut self` runs or writes.
+//!   Sessions share nothing but the library. A session may move: none of its objects is bound to a thread.
 //! * Memory that LiteRT may keep pointing to lives as long as the session: the model's bytes by its lifetime, texts
 //!   because they are `'static` or in a field that is dropped after every object.
 //! * Tensor memory is reached between lock and unlock only, by copying as many bytes as both sides were checked to have.
@@ -59,6 +59,10 @@ pub(super) struct Session<'a> {
     output_tensors: Vec<Tensor>,
     bytes: PhantomData<&'a [u8]>,
 }
+
+// SAFETY: LiteRT asks for one thread at a time, not for one and the same: its interpreter has no thread of its own and
+// keeps nothing in thread-local storage, nor does WebGPU's device. What the session borrows is `Sync`.
+unsafe impl Send for Session<'_> {}
 
 impl std::fmt::Debug for Session<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
