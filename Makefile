@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup build demo test test-long lint deny bench bench-mqtt bench-rooms clean
+.PHONY: help setup setup-litert build demo test test-gpu test-long lint deny bench bench-mqtt bench-rooms bench-backends clean
 CARGO ?= cargo
 
 help: ## this list
@@ -7,6 +7,9 @@ help: ## this list
 
 setup: ## system packages, TFLite library and models: pinned, checked by hash, safe to repeat
 	@bash models/setup.sh
+
+setup-litert: setup ## LiteRT as well: its CPU kernels give MediaPipe's numbers, its accelerator drives a Vulkan GPU
+	@python3 models/fetch.py --litert
 
 build: setup ## target/release/handloom, runnable in place from any folder
 	$(CARGO) build --release --locked
@@ -18,6 +21,10 @@ test: setup ## formatting, lints and all tests
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked
+
+test-gpu: setup-litert ## both models on a Vulkan device against the CPU; software Vulkan counts, ten minutes at most
+	$(CARGO) test --locked --test gpu --no-run
+	HANDLOOM_TEST_GPU=1 timeout 600 $(CARGO) test --locked --test gpu -- --nocapture
 
 test-long: build ## slow sweeps: kills, power cuts, memory over thousands of clips
 	tests/long/kill_sweep.sh
@@ -40,6 +47,9 @@ bench-mqtt: build ## what reporting over MQTT costs, against none, in alternatin
 
 bench-rooms: setup ## times of warp, colour, palm decode, npz and decode
 	$(CARGO) bench --locked --bench rooms
+
+bench-backends: setup-litert ## times of one run of each model, cpu beside litert:cpu, taking turns
+	$(CARGO) bench --locked --bench backends
 
 clean: ## build results and demo; keeps what setup fetched
 	$(CARGO) clean

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Fetches what models/manifest.json pins: the two hand models and the TFLite C library.
+"""Fetches what models/manifest.json pins: the two hand models, the TFLite C library and, when asked, LiteRT.
 
-usage: models/fetch.py [--arch x86_64|aarch64] [--into DIR]
+usage: models/fetch.py [--arch x86_64|aarch64] [--into DIR] [--litert]
 
 Safe to repeat: a file that is in place with the right SHA-256 is left alone and needs no network.
 A file that arrives with another hash is thrown away and the script ends with 1.
@@ -70,15 +70,17 @@ def unpack(wheel, item, target):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", default=platform.machine(), help="architecture of the TFLite library (default: this machine's)")
+    parser.add_argument("--arch", default=platform.machine(), help="architecture of the libraries (default: this machine's)")
     parser.add_argument("--into", type=pathlib.Path, default=HERE / "fetched", help="target folder (default: models/fetched)")
+    parser.add_argument("--litert", action="store_true", help="fetch LiteRT and its GPU accelerator too (22 MB to download)")
     args = parser.parse_args()
     manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
     runtimes = [r for r in manifest["runtimes"] if r["arch"] == args.arch]
     if not runtimes:
         sys.exit("fetch: no TFLite library is pinned for %s; pinned are %s" % (args.arch, ", ".join(r["arch"] for r in manifest["runtimes"])))
     missing = {}
-    for item in runtimes + manifest["models"]:
+    litert = [r for r in manifest["litert"] if args.litert and r["arch"] == args.arch]
+    for item in runtimes + litert + manifest["models"]:
         target = args.into / item["file"]
         if in_place(target, item):
             print("fetch: %s is in place" % item["file"])

@@ -153,10 +153,22 @@ pub struct RuntimeSpec {
     pub sha256: String,
 }
 
+/// A pinned library of LiteRT.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LibrarySpec {
+    /// `ARCH/NAME`.
+    pub file: String,
+    /// Name and version.
+    pub what: String,
+    /// Pinned hash.
+    pub sha256: String,
+}
+
 #[derive(Deserialize)]
 struct Manifest {
     models: Vec<ModelSpec>,
     runtimes: Vec<RuntimeSpec>,
+    litert: Vec<LibrarySpec>,
 }
 
 /// A model's bytes with where they came from.
@@ -232,6 +244,15 @@ impl Bundle {
 pub fn pinned_runtimes() -> Result<Vec<String>, BundleError> {
     let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(BundleError::Manifest)?;
     Ok(manifest.runtimes.into_iter().map(|r| r.sha256).collect())
+}
+
+/// The pinned libraries of LiteRT, all architectures.
+///
+/// # Errors
+/// When the compiled-in manifest is broken.
+pub fn pinned_litert() -> Result<Vec<LibrarySpec>, BundleError> {
+    let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(BundleError::Manifest)?;
+    Ok(manifest.litert)
 }
 
 /// The first folder near the program that holds the models: installed (`../lib/handloom/models`) or in the source

@@ -14,6 +14,7 @@ pub(crate) mod plugin;
 pub(crate) mod stub_broker;
 pub(crate) mod tiny_model;
 
+use handloom::inference::{LiteRt, LiteRtError};
 use handloom::render::scene::signing_scene;
 use handloom::source::encode::{Codec, encode_mp4};
 use serde_json::{Value, json};
@@ -138,6 +139,18 @@ pub(crate) fn shared(part: &str) -> Option<PathBuf> {
 pub(crate) fn say(text: &str) {
     // Where nobody listens there is nobody to tell.
     writeln!(std::io::stderr(), "{text}").ok();
+}
+
+/// LiteRT's library, or `None` with a loud word where `make setup-litert` has not fetched it.
+pub(crate) fn litert() -> Option<LiteRt> {
+    match LiteRt::load(None) {
+        Ok(runtime) => Some(runtime),
+        Err(error @ LiteRtError::NotFound { .. }) => {
+            say(&format!("SKIPPED: {error}"));
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// The models as fetched.

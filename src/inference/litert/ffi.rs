@@ -1,0 +1,356 @@
+//! LiteRT's C API as far as Handloom uses it: declarations, loading, and objects that are destroyed once. `session`
+//! makes safe use of it.
+//!
+//! The library is opened at run time, so that a machine without it starts all the same. Its API carries no version
+//! that could be asked, and between 2.1 and 2.3 functions changed their arguments under the same name: a library is
+//! opened only when its SHA-256 is the pinned one, for which the declarations below were written and tried.
+//!
+//! # Why this is sound
+//!
+//! * The declarations are those of LiteRT 2.3.0; [`Library::open`] loads nothing else. It is never closed, so a
+//!   function pointer is good for the rest of the process, whichever threads the library has started.
+//! * An object of LiteRT is a [`Handle`]: made once, destroyed once, not copied, not null. Making and destroying, which
+//!   LiteRT does not say to be safe in parallel, takes turns.
+
+#![allow(
+    unsafe_code,
+    reason = "the C API of a library that is loaded at run time"
+)]
+
+use libloading::os::unix::{Library as Module, RTLD_LOCAL, RTLD_NOW};
+use std::ffi::{c_char, c_int, c_void};
+use std::mem::ManuallyDrop;
+use std::path::Path;
+use std::ptr::{self, NonNull};
+use std::sync::{Mutex, PoisonError};
+
+/// `LiteRtHwAccelerators`.
+pub(super) const CPU: c_int = 1;
+/// `LiteRtHwAccelerators`.
+pub(super) const GPU: c_int = 2;
+/// `kLiteRtElementTypeFloat32`.
+pub(super) const FLOAT32: c_int = 1;
+
+pub(super) const ENV_RUNTIME_LIBRARY_DIR: c_int = 22;
+pub(super) const ENV_AUTO_REGISTER_ACCELERATORS: c_int = 24;
+pub(super) const ENV_MIN_LOGGER_SEVERITY: c_int = 25;
+pub(super) const ANY_INT: c_int = 2;
+pub(super) const ANY_STRING: c_int = 8;
+pub(super) const LOG_ERROR: i64 = 3;
+pub(super) const LOCK_READ: c_int = 0;
+pub(super) const LOCK_WRITE: c_int = 1;
+pub(super) const MAX_RANK: usize = 8;
+/// `kLiteRtStatusErrorCompilation`: operators are left that no accelerator takes.
+pub(super) const COMPILATION: c_int = 504;
+pub(super) const COMPILING: &str = "LiteRtCreateCompiledModel";
+pub(super) const REGISTERING: &str = "registering the accelerator";
+/// Models have one signature, a default one when the file names none.
+pub(super) const SIGNATURE: usize = 0;
+
+/// Any of LiteRT's opaque objects.
+pub(super) type Raw = *mut c_void;
+pub(super) type Status = c_int;
+pub(super) type Destroy = unsafe extern "C" fn(Raw);
+
+/// `LiteRtEnvOption`.
+#[repr(C)]
+pub(super) struct EnvOption {
+    pub(super) tag: c_int,
+    pub(super) value: Any,
+}
+
+/// `LiteRtAny`.
+#[repr(C)]
+pub(super) struct Any {
+    pub(super) kind: c_int,
+    pub(super) value: AnyValue,
+}
+
+#[repr(C)]
+pub(super) union AnyValue {
+    pub(super) int: i64,
+    pub(super) text: *const c_char,
+}
+
+/// `LiteRtLayout`: rank in the low seven bits of its first byte, whether there are strides in the eighth.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(super) struct Layout {
+    rank: u8,
+    pad: [u8; 3],
+    dimensions: [i32; MAX_RANK],
+    strides: [u32; MAX_RANK],
+}
+
+impl Layout {
+    /// The dimensions.
+    pub(super) fn shape(&self) -> &[i32] {
+        let rank = usize::from(self.rank & 0x7f);
+        &self.dimensions[..rank.min(MAX_RANK)]
+    }
+}
+
+/// `LiteRtRankedTensorType`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(super) struct RankedTensorType {
+    pub(super) element: c_int,
+    pub(super) layout: Layout,
+}
+
+const _: () = assert!(size_of::<RankedTensorType>() == 72 && size_of::<EnvOption>() == 24);
+
+/// Declares the functions and looks all of them up.
+macro_rules! api {
+    ($($name:ident($($argument:ty),*) $(-> $result:ty)?;)*) => {
+        #[allow(non_snake_case, reason = "the names are LiteRT's")]
+        pub(super) struct Api {
+            $(pub(super) $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+        }
+
+        impl Api {
+            /// # Safety
+            /// `module` must be the LiteRT for which the functions were declared.
+            unsafe fn of(module: &Module) -> Result<Self, libloading::Error> {
+                Ok(Self {
+                    // SAFETY: of this library, says the caller, the symbol is a function of the declared type.
+                    $($name: unsafe {
+                        *module.get(concat!(stringify!($name), "\0").as_bytes())?
+                    },)*
+                })
+            }
+        }
+    };
+}
+
+api! {
+    LiteRtCreateEnvironment(c_int, *const EnvOption, *mut Raw) -> Status;
+    LiteRtDestroyEnvironment(Raw);
+    LiteRtGetNumAccelerators(Raw, *mut usize) -> Status;
+    LiteRtGetAccelerator(Raw, usize, *mut Raw) -> Status;
+    LiteRtGetAcceleratorHardwareSupport(Raw, *mut c_int) -> Status;
+    LiteRtCreateModelFromBuffer(Raw, *const c_void, usize, *mut Raw) -> Status;
+    LiteRtDestroyModel(Raw);
+    LiteRtGetNumModelSignatures(Raw, *mut usize) -> Status;
+    LiteRtGetModelSignature(Raw, usize, *mut Raw) -> Status;
+    LiteRtGetNumSignatureInputs(Raw, *mut usize) -> Status;
+    LiteRtGetNumSignatureOutputs(Raw, *mut usize) -> Status;
+    LiteRtGetSignatureInputTensorByIndex(Raw, usize, *mut Raw) -> Status;
+    LiteRtGetSignatureOutputTensorByIndex(Raw, usize, *mut Raw) -> Status;
+    LiteRtGetTensorName(Raw, *mut *const c_char) -> Status;
+    LiteRtGetRankedTensorType(Raw, *mut RankedTensorType) -> Status;
+    LiteRtCreateOptions(*mut Raw) -> Status;
+    LiteRtDestroyOptions(Raw);
+    LiteRtSetOptionsHardwareAccelerators(Raw, c_int) -> Status;
+    LiteRtCreateOpaqueOptions(*const c_char, Raw, Destroy, *mut Raw) -> Status;
+    LiteRtDestroyOpaqueOptions(Raw);
+    LiteRtAddOpaqueOptions(Raw, Raw) -> Status;
+    LiteRtCreateCompiledModel(Raw, Raw, Raw, *mut Raw) -> Status;
+    LiteRtDestroyCompiledModel(Raw);
+    LiteRtCompiledModelIsFullyAccelerated(Raw, *mut bool) -> Status;
+    LiteRtCompiledModelIsNonCpuFullyAccelerated(Raw, *mut bool) -> Status;
+    LiteRtGetCompiledModelInputBufferRequirements(Raw, usize, usize, *mut Raw) -> Status;
+    LiteRtGetCompiledModelOutputBufferRequirements(Raw, usize, usize, *mut Raw) -> Status;
+    LiteRtCreateManagedTensorBufferFromRequirements(Raw, *const RankedTensorType, Raw, *mut Raw) -> Status;
+    LiteRtDestroyTensorBuffer(Raw);
+    LiteRtGetTensorBufferPackedSize(Raw, *mut usize) -> Status;
+    LiteRtLockTensorBuffer(Raw, *mut Raw, c_int) -> Status;
+    LiteRtUnlockTensorBuffer(Raw) -> Status;
+    LiteRtRunCompiledModel(Raw, usize, usize, *mut Raw, usize, *mut Raw) -> Status;
+}
+
+/// A call that LiteRT refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{call} said {} ({status})", words(*status))]
+pub(super) struct Failure {
+    /// The function.
+    pub(super) call: &'static str,
+    /// `LiteRtStatus`; 0 where the call went well and its result makes no sense.
+    pub(super) status: Status,
+}
+
+impl Failure {
+    /// What [`Session::is_accelerated`] denies.
+    pub(super) const LEFT_OVER: Self = Self {
+        call: COMPILING,
+        status: COMPILATION,
+    };
+
+    /// Whether LiteRT found operators that no allowed accelerator took.
+    pub(super) fn is_partial(&self) -> bool {
+        *self == Self::LEFT_OVER
+    }
+
+    /// Whether the accelerator, not the model, is at fault.
+    pub(super) fn is_device(&self) -> bool {
+        matches!(self.call, COMPILING | REGISTERING)
+    }
+}
+
+/// The names of `LiteRtStatus`, which the library does not export.
+fn words(status: Status) -> &'static str {
+    match status {
+        0 => "nothing usable",
+        1 => "invalid argument",
+        2 => "out of memory",
+        3 => "runtime failure",
+        4 => "missing input tensor",
+        5 => "unsupported",
+        6 => "not found",
+        7 => "time-out",
+        8 => "wrong version",
+        10 => "already exists",
+        100 => "cancelled",
+        500 => "file error",
+        501 => "invalid flatbuffer",
+        502 => "dynamic loading failed",
+        503 => "serialisation failed",
+        COMPILATION => "operators are left over",
+        1000 => "index out of bounds",
+        4000 => "unsupported runtime version",
+        _ => "unknown error",
+    }
+}
+
+pub(super) fn check(call: &'static str, status: Status) -> Result<(), Failure> {
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(Failure { call, status })
+    }
+}
+
+/// Calls `$name` of `$api` and checks what it says.
+macro_rules! call {
+    ($api:expr, $name:ident($($argument:expr),*)) => {
+        check(stringify!($name), ($api.$name)($($argument),*))
+    };
+}
+pub(super) use call;
+
+/// LiteRT, loaded for the rest of the process.
+pub(super) struct Library {
+    pub(super) api: Api,
+}
+
+impl std::fmt::Debug for Library {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Library").finish_non_exhaustive()
+    }
+}
+
+/// Why a file cannot be the library.
+#[derive(Debug)]
+pub(super) enum OpenError {
+    /// It could not be read.
+    Io(std::io::Error),
+    /// It has this SHA-256 instead.
+    Unknown(String),
+    /// The loader's words.
+    Load(String),
+}
+
+impl Library {
+    /// Loads the file at `path` when its SHA-256 is `pinned`.
+    pub(super) fn open(path: &Path, pinned: &str) -> Result<Self, OpenError> {
+        hold_against(path, pinned)?;
+        load(path).map_err(|e| OpenError::Load(e.to_string()))
+    }
+}
+
+/// Reads the file at `path` and holds its SHA-256 against `pinned`.
+pub(super) fn hold_against(path: &Path, pinned: &str) -> Result<(), OpenError> {
+    let found = crate::digest::sha256_hex(&std::fs::read(path).map_err(OpenError::Io)?);
+    if found == pinned {
+        Ok(())
+    } else {
+        Err(OpenError::Unknown(found))
+    }
+}
+
+/// Loads a file that is known to be LiteRT.
+fn load(path: &Path) -> Result<Library, libloading::Error> {
+    // SAFETY: loading runs the file's initialisers; they are those of the pinned library, as the caller has checked.
+    // Another file, put in its place meanwhile, could as well have replaced this program.
+    let module = unsafe { Module::open(Some(path), RTLD_NOW | RTLD_LOCAL) }?;
+    // Not closed: LiteRT and its accelerator start threads and leave thread-local destructors behind.
+    let module = ManuallyDrop::new(module);
+    // SAFETY: the module is the LiteRT that was declared, for the same reason.
+    let api = unsafe { Api::of(&module) }?;
+    Ok(Library { api })
+}
+
+/// One who makes or destroys an object of LiteRT at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// An object of LiteRT that is ours to destroy.
+pub(super) struct Handle {
+    raw: NonNull<c_void>,
+    destroy: Destroy,
+}
+
+impl Handle {
+    /// What `create` puts into its argument.
+    ///
+    /// # Safety
+    /// `create` must give an object that nobody else destroys and that `destroy` may be called on, once.
+    pub(super) unsafe fn new(
+        call: &'static str,
+        destroy: Destroy,
+        create: impl FnOnce(*mut Raw) -> Status,
+    ) -> Result<Self, Failure> {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut raw = ptr::null_mut();
+        let status = create(&raw mut raw);
+        drop(turn);
+        check(call, status)?;
+        let raw = NonNull::new(raw).ok_or(Failure { call, status })?;
+        Ok(Self { raw, destroy })
+    }
+
+    /// For a call that does not destroy it.
+    pub(super) fn raw(&self) -> Raw {
+        self.raw.as_ptr()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: who made the handle promised that this is the object's destructor; it runs here and nowhere else.
+        unsafe { (self.destroy)(self.raw.as_ptr()) }
+    }
+}
+
+/// Destructor of payloads that LiteRT does not own.
+pub(super) unsafe extern "C" fn leave(_: Raw) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_pinned_bytes_are_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("libLiteRt.so");
+        assert!(matches!(Library::open(&path, ""), Err(OpenError::Io(_))));
+        std::fs::write(&path, b"no library").unwrap();
+        let sha256 = crate::digest::sha256_hex(b"no library");
+        let Err(OpenError::Unknown(found)) = Library::open(&path, "0000") else {
+            panic!("was loaded");
+        };
+        assert_eq!(found, sha256);
+        // Past the hash, the loader has its say.
+        let Err(OpenError::Load(reason)) = Library::open(&path, &sha256) else {
+            panic!("was loaded");
+        };
+        assert!(reason.contains("libLiteRt.so"), "{reason}");
+    }
+
+    #[test]
+    fn a_library_without_the_functions_is_refused() {
+        // Any shared library that is no LiteRT; the C library is always there.
+        let reason = load(Path::new("libc.so.6")).unwrap_err().to_string();
+        assert!(reason.contains("LiteRtCreateEnvironment"), "{reason}");
+    }
+}
