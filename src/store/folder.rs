@@ -1,6 +1,6 @@
 //! The output folder: who may write into it, its manifest and its provenance.
 
-use super::batches::{BATCH_FOLDER, FINAL_NAME};
+use super::batches::{BATCH_FOLDER, FINAL_NAME, batch_name};
 use super::durable::{StoreError, make_folder, sync_folder, write_file};
 use super::ledger::{Job, LEDGER_NAME, Ledger};
 use super::lock::FolderLock;
@@ -125,7 +125,10 @@ pub fn open(out: &Path, opening: Opening) -> Result<(FolderLock, Ledger), StoreE
         }
         opened => opened?,
     };
-    sync_folder(&out.join(LEDGER_NAME)).map_err(StoreError::write(out))?;
+    // What a process that was killed renamed or removed here is believed from now on, so it must stay so.
+    for name in [LEDGER_NAME.to_owned(), batch_name(0)] {
+        sync_folder(&out.join(name)).map_err(StoreError::write(out))?;
+    }
     Ok((lock, ledger))
 }
 
