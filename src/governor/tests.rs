@@ -265,6 +265,16 @@ fn other_limits_count_from_the_next_step() {
         ..Reading::default()
     };
     assert_eq!(governor.step(at(6), &empty).workers, 6);
+    // And ends at once what it held back.
+    governor.set_limits(limits(6));
+    assert_eq!(governor.step(at(7), &empty).workers, 0);
+    governor.set_limits(Limits {
+        disk_reserve_mib: 0,
+        memory_min_mib: 0,
+        ..limits(6)
+    });
+    let decision = governor.step(at(8), &Reading::default());
+    assert_eq!((decision.workers, decision.change.ended.len()), (6, 2));
 }
 
 /// Anything a sensor may say, often near the marks.

@@ -4,21 +4,14 @@
 # usage: mqtt_cost.sh [ROUNDS] [CLIPS]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/long/broker.sh
 rounds=${1:-5} clips=${2:-60}
 work=$(mktemp -d)
 broker=
 trap '[ -z "$broker" ] || kill "$broker"; rm -rf "$work"' EXIT
 target/release/handloom demo --out "$work/demo" >/dev/null
 tests/long/many_clips.py "$work/demo/dataset" "$work/dataset" "$clips"
-port=$((20000 + RANDOM % 10000))
-printf 'listener %s 127.0.0.1\nallow_anonymous true\n' "$port" >"$work/mosquitto.conf"
-PATH="$PATH:/usr/sbin" mosquitto -c "$work/mosquitto.conf" >"$work/mosquitto.log" 2>&1 &
-broker=$!
-for _ in $(seq 100); do
-  if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then break; fi
-  kill -0 "$broker" 2>/dev/null || { cat "$work/mosquitto.log" >&2; exit 69; }
-  sleep 0.1
-done
+start_broker "$work"
 # What the machine lacks is not the subject; small batches make many messages.
 cat >"$work/off.toml" <<TOML
 [device]

@@ -141,7 +141,7 @@ fn a_command_on_a_full_disk_is_answered_when_there_is_room() {
         s["state"] == "paused" && s["reason"].as_str().unwrap().contains("by command")
     });
     // Room for nothing, for the command alone, for the command and its answer.
-    for pages in [0, 1, 2, 3, 4, 6, 8, 12] {
+    for pages in [0, 2, 4, 8] {
         let id = format!("pages-{pages}");
         disk.fill(pages * PAGE);
         rig.command("pause", &id);
@@ -180,7 +180,7 @@ fn the_last_files_wait_for_room() {
     let full = "fault component=\"disk\"";
     let waits = "no room to begin";
     // Nothing, what an open ledger takes, and then room for more and more of what is written at the end.
-    for pages in [0, 8, 9, 10, 11, 12, 24, 36] {
+    for pages in [0, 8, 9, 12, 24] {
         fs::remove_file(out.join("wlasl_landmarks.npz")).unwrap();
         disk.fill(pages * PAGE);
         let count = |rig: &Rig| [full, waits].map(|w| rig.daemon.log().matches(w).count());

@@ -35,7 +35,7 @@ fn a_full_disk_ends_it_and_the_same_command_goes_on() {
         let run = run.ends(74).says(&["df -h"]);
         let error = run.stderr.lines().rfind(|l| l.contains("df -h")).unwrap();
         failed.push(error.to_owned());
-        disk.ease(6 * PAGE);
+        disk.ease(8 * PAGE);
     }
     assert_eq!(digests(&out), fixture.digests);
     assert_eq!(fates(&out), fixture.fates);

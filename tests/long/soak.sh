@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Many clips through one process: resident memory after the last hundred must be within 5 % of that after the second,
 # by when every kind of clip has been through.
-# usage: soak.sh [process|daemon] [CLIPS]; daemon runs `handloom run --once` with a mosquitto of its own and MQTT on.
+# usage: soak.sh [process|run] [CLIPS]; run is `handloom run --once` with a mosquitto of its own and MQTT on.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-kind=${1:-daemon} clips=${2:-2000}
+. tests/long/broker.sh
+kind=${1:-run} clips=${2:-2000}
 [ "$clips" -ge 300 ] || { echo "soak: give at least 300 clips" >&2; exit 64; }
 work=$(mktemp -d)
 broker=
@@ -25,17 +26,9 @@ job() {
 
 case "$kind" in
 process) is_clip='"event":"clip"' ;;
-daemon)
+run)
   is_clip='clip recorded'
-  port=$((20000 + RANDOM % 10000))
-  printf 'listener %s 127.0.0.1\nallow_anonymous true\n' "$port" >"$work/mosquitto.conf"
-  PATH="$PATH:/usr/sbin" mosquitto -c "$work/mosquitto.conf" >"$work/mosquitto.log" 2>&1 &
-  broker=$!
-  for _ in $(seq 100); do
-    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then break; fi
-    kill -0 "$broker" 2>/dev/null || { cat "$work/mosquitto.log" >&2; exit 69; }
-    sleep 0.1
-  done
+  start_broker "$work"
   # What the machine lacks is not the subject.
   cat >"$work/handloom.toml" <<TOML
 [device]
@@ -56,7 +49,7 @@ disk_reserve_mib = 0
 level = "debug"
 TOML
   ;;
-*) echo "soak: process or daemon, not $kind" >&2; exit 64 ;;
+*) echo "soak: process or run, not $kind" >&2; exit 64 ;;
 esac
 
 mkfifo "$work/events"
