@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 rounds=${1:-5} clips=${2:-60}
 work=$(mktemp -d)
 broker=
-trap '[ -z "$broker" ] || kill "$broker"; rm -rf "$work"' EXIT
+trap '[ -z "$broker" ] || kill "$broker" 2>/dev/null || true; rm -rf "$work"' EXIT
 target/release/handloom demo --out "$work/demo" >/dev/null
 tests/long/many_clips.py "$work/demo/dataset" "$work/dataset" "$clips"
 start_broker "$work"

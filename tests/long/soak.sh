@@ -9,7 +9,7 @@ kind=${1:-run} clips=${2:-2000}
 [ "$clips" -ge 300 ] || { echo "soak: give at least 300 clips" >&2; exit 64; }
 work=$(mktemp -d)
 broker=
-trap '[ ! -f "$work/pid" ] || kill "$(cat "$work/pid")" 2>/dev/null || true; [ -z "$broker" ] || kill "$broker"; rm -rf "$work"' EXIT
+trap '[ ! -f "$work/pid" ] || kill "$(cat "$work/pid")" 2>/dev/null || true; [ -z "$broker" ] || kill "$broker" 2>/dev/null || true; rm -rf "$work"' EXIT
 target/release/handloom demo --out "$work/demo" >/dev/null
 tests/long/many_clips.py "$work/demo/dataset" "$work/dataset" "$clips"
 
