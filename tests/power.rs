@@ -35,7 +35,7 @@ const SETTINGS: [&str; 10] = [
 /// Of the scenes after the first.
 const SHARE: Share = Share {
     reruns: 12,
-    second_cuts: 2,
+    second_cuts: 4,
     proofs: 1,
 };
 
@@ -59,7 +59,7 @@ fn a_job_outlives_a_power_cut() {
     let scene = Scene::new("first job", &SETTINGS, |d| make_dataset(d, &CLIPS));
     scene.sweep(Share {
         reruns: 60,
-        second_cuts: 8,
+        second_cuts: 14,
         proofs: 6,
     });
 }

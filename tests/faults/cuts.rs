@@ -12,6 +12,8 @@ use std::hash::{Hash, Hasher};
 pub(crate) struct Promise {
     /// Clips that were said to be recorded.
     pub(crate) recorded: BTreeSet<String>,
+    /// Clips that are among those when the job says that it goes on.
+    pub(crate) known: BTreeSet<String>,
     /// The job was said to be done.
     pub(crate) is_done: bool,
 }
@@ -37,6 +39,9 @@ impl Promise {
     pub(crate) fn hear(&mut self, op: &Op) {
         if let Op::Say { text } = op {
             self.recorded.extend(named(text, "clip recorded"));
+            if text.contains("\"event\":\"resume\"") {
+                self.recorded.extend(self.known.iter().cloned());
+            }
             self.is_done |= text.contains("\"event\":\"done\"");
         }
     }
@@ -103,8 +108,7 @@ pub(crate) fn cuts(
     (cuts, built)
 }
 
-/// `count` disks, by turns after a kill, when what was not synced is still unsynced, and after a cut. Where a folder
-/// was made comes first: the program does that once.
+/// `count` disks, by turns after a kill, when what was not synced is still unsynced, and after a cut.
 pub(crate) fn starts(
     mut disk: Disk,
     mut promise: Promise,
@@ -125,11 +129,10 @@ pub(crate) fn starts(
                 moment: format!("killed after op {n}, {}", op.brief()),
                 promise: promise.clone(),
             };
-            let is_common = !matches!(op, Op::MakeFolder { .. });
-            killed.push((is_common, dice.below(1 << 30), start));
+            killed.push((!is_telling(ops, n), dice.below(1 << 30), start));
         }
     }
-    killed.sort_by_key(|(is_common, chance, _)| (*is_common, *chance));
+    killed.sort_by_key(|(is_dull, chance, _)| (*is_dull, *chance));
     let mut chosen = Vec::new();
     for (_, _, start) in killed {
         let cut = &cuts[dice.below(cuts.len())];
@@ -142,6 +145,17 @@ pub(crate) fn starts(
     }
     chosen.truncate(count);
     chosen
+}
+
+/// Whether a kill after op `n` is one that a program easily forgets: between a change of names and its sync, or between
+/// a record and its sync.
+fn is_telling(ops: &[Op], n: usize) -> bool {
+    let is_promised = |op: &Op| matches!(op, Op::Say { text } if text.contains("clip recorded"));
+    match (&ops[n], &ops[n + 1..]) {
+        (Op::MakeFolder { .. } | Op::Remove { .. }, _) => true,
+        (_, [Op::Sync { .. }, next, ..]) => is_promised(next),
+        _ => false,
+    }
 }
 
 /// All of them, those first that lose most, each kind in an order by chance.

@@ -106,7 +106,7 @@ impl Scene {
         let first = Disk::new(&self.before);
         let promise = Promise {
             recorded: self.kept.iter().map(|id| (*id).to_owned()).collect(),
-            is_done: false,
+            ..Promise::default()
         };
         let (cuts, built) = cuts("", first.clone(), promise.clone(), &ops, &Loss::EVERY);
         wrong.extend(each(&cuts, |cut, place| {
@@ -248,17 +248,26 @@ impl Scene {
     /// number of states looked into.
     fn cut_again(&self, wanted: &Wanted, start: &Start, place: &Path) -> Result<usize, String> {
         let root = place.join("disk");
-        let left = start.disk.after(Loss::Nothing, &mut Dice::new(0));
-        left.write(&root);
+        let mut left = Cut {
+            state: start.disk.after(Loss::Nothing, &mut Dice::new(0)),
+            moment: start.moment.clone(),
+            is_heavy: false,
+            promise: start.promise.clone(),
+        };
+        let within = |e: String| format!("then {e}");
+        let known = inspect(wanted, &left, &place.join("cut")).map_err(within)?;
+        if known.is_wanted {
+            let accepted = known.clips.into_iter().filter(|(_, s)| s == "accepted");
+            left.promise.known = accepted.map(|(id, _)| id).collect();
+        }
+        left.state.write(&root);
         let run = record(&root, self.command(&root.join(OUT), &self.again), None);
         let is_earlier = run.code == Some(73) && self.earlier.is_some();
-        let within = |e: String| format!("{}: {e}", start.moment);
         ensure(run.code == Some(0) || is_earlier, || {
             within(run.stderr.clone())
         })?;
-        let losses = [Loss::All, Loss::Data, Loss::Some];
-        let disk = start.disk.clone();
-        let (cuts, _) = cuts("then ", disk, start.promise.clone(), &run.ops, &losses);
+        let losses = [Loss::All, Loss::Some];
+        let (cuts, _) = cuts("then ", start.disk.clone(), left.promise, &run.ops, &losses);
         for cut in &cuts {
             let told = |e| format!("{}: {e}", cut.moment);
             inspect(wanted, cut, &place.join("cut")).map_err(told)?;
