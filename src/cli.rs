@@ -20,6 +20,10 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod accelerator;
+
+pub use accelerator::{AcceleratorArgs, BenchArgs};
+
 /// Weaves sign-language video into training sequences at the edge.
 #[derive(Debug, Parser)]
 #[command(name = "handloom", version, about, long_about = LONG_ABOUT, max_term_width = 110)]
@@ -40,9 +44,10 @@ Start with:  handloom demo                          nothing to download but the 
              handloom process DATASET --out DIR     a whole dataset
              handloom inspect DIR/*.npz             what came out
              handloom watch --broker URL            how the devices are doing
+             handloom bench                         how fast this machine is, and on what
 
 Exit codes: 0 done, 1 nothing extracted, 64 usage, 65 bad data or model file, 66 input missing,
-69 broker unavailable, 70 bug, 73 output cannot be used, 74 reading or writing failed, 75 stopped,
+69 broker or required accelerator unavailable, 70 bug, 73 output cannot be used, 74 reading or writing failed, 75 stopped,
 the same command goes on, 78 bad config. Log level: HANDLOOM_LOG=debug (default: warn), on stderr.";
 
 /// The subcommands.
@@ -64,6 +69,12 @@ pub enum Command {
     /// Say whether the daemon's config and the world around it are in order
     #[command(long_about = CHECK_ABOUT)]
     Check(CheckArgs),
+    /// Measure what could run the models here, and the decoders: speed, agreement, clips per minute to expect
+    #[command(long_about = accelerator::BENCH_ABOUT)]
+    Bench(BenchArgs),
+    /// Measure one backend for `bench` and for the choice of one
+    #[command(hide = true)]
+    ProbeAccelerator,
 }
 
 const WATCH_ABOUT: &str = "\
@@ -174,6 +185,9 @@ pub struct ProcessArgs {
     /// Which models
     #[command(flatten)]
     pub models: ModelArgs,
+    /// What runs them
+    #[command(flatten)]
+    pub accelerator: AcceleratorArgs,
     /// How to run
     #[command(flatten)]
     pub run: RunArgs,

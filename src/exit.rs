@@ -2,7 +2,7 @@
 
 use crate::config::ConfigError;
 use crate::console::ConsoleError;
-use crate::inference::BundleError;
+use crate::inference::{BackendError, BundleError};
 use crate::mqtt::{TlsError, UrlError};
 use crate::source::dataset::DatasetError;
 use crate::store::StoreError;
@@ -23,7 +23,7 @@ pub enum Exit {
     BadData = 65,
     /// An input is missing.
     NoInput = 66,
-    /// The broker cannot be reached or refuses.
+    /// The broker cannot be reached or refuses, or the required accelerator cannot be used.
     Unavailable = 69,
     /// A bug or a failing runtime.
     Bug = 70,
@@ -108,6 +108,15 @@ impl From<BundleError> for Failure {
             _ => Exit::BadData,
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<BackendError> for Failure {
+    fn from(error: BackendError) -> Self {
+        match error {
+            BackendError::Model(error) => error.into(),
+            error => Self::new(Exit::Unavailable, error),
+        }
     }
 }
 

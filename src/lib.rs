@@ -13,7 +13,7 @@
 //! # The rooms
 //!
 //! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
-//! [`sequence`], [`wlasl`], [`render`], [`governor`], [`telemetry`], [`digest`]. Shell, each wrapping one library or
+//! [`sequence`], [`wlasl`], [`render`], [`governor`], [`telemetry`], [`selection`], [`digest`]. Shell, each wrapping one library or
 //! device: [`inference`] (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, SQLite, output folder and mirror),
 //! [`pipeline`] (threads), [`machine`] (sensors, disk, clock), [`service`] (systemd, signals), [`mqtt`] (the broker),
 //! [`report`] (lines and bars), [`console`] (the whole screen). No shell room imports another; only [`commands`] and
@@ -58,6 +58,7 @@ pub mod mqtt;
 pub mod pipeline;
 pub mod render;
 pub mod report;
+pub mod selection;
 pub mod sequence;
 pub mod service;
 pub mod source;

@@ -11,7 +11,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const PURE: [&str; 10] = [
+const PURE: [&str; 11] = [
     "digest",
     "frame",
     "geometry",
@@ -22,6 +22,7 @@ const PURE: [&str; 10] = [
     "render",
     "telemetry",
     "governor",
+    "selection",
 ];
 const SHELL: [&str; 10] = [
     "inference",
@@ -39,7 +40,7 @@ const SHELL: [&str; 10] = [
 const TOP: [&str; 5] = ["commands", "config", "cli", "exit", "logging"];
 
 /// What a pure room may know of the other pure rooms.
-const PURE_IMPORTS: [(&str, &[&str]); 10] = [
+const PURE_IMPORTS: [(&str, &[&str]); 11] = [
     ("digest", &[]),
     ("frame", &[]),
     ("geometry", &["frame"]),
@@ -50,6 +51,7 @@ const PURE_IMPORTS: [(&str, &[&str]); 10] = [
     ("render", &["frame", "geometry"]),
     ("telemetry", &[]),
     ("governor", &[]),
+    ("selection", &[]),
 ];
 
 /// The outside, which no pure room names.

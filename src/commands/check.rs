@@ -1,5 +1,6 @@
 //! `handloom check`: the config and the world around it, a line each.
 
+mod accelerators;
 mod broker;
 mod folders;
 
@@ -140,7 +141,14 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     tell(settings(&loaded, &sources));
     tell(device(&loaded));
     let config = &loaded.config;
-    for look in [dataset, models, decoding, folders::output, folders::mirror] {
+    for look in [
+        dataset,
+        models,
+        accelerators::accelerators,
+        decoding,
+        folders::output,
+        folders::mirror,
+    ] {
         tell(look(config));
     }
     // Last, for a broker that is away stops no job: its exit code counts only where all else is in order.

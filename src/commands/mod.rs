@@ -1,5 +1,7 @@
 //! One file a subcommand: composition of the rooms, no behaviour of its own.
 
+pub mod accelerator;
+pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod inspect;
@@ -23,5 +25,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::ProbeAccelerator => accelerator::probe::main(),
     }
 }

@@ -1,6 +1,8 @@
 //! `handloom process`: one job to its end, with a bar or JSON lines. Ctrl-C stops it; the same command goes on.
 
-use super::job::{self, ClipNews, Host, Means, Report, Scan, Spec, Witness, fate, states, tenths};
+use super::job::{
+    self, AcceleratorNews, ClipNews, Host, Means, Report, Scan, Spec, Witness, fate, states, tenths,
+};
 use crate::cli::{ProcessArgs, ProgressKind};
 use crate::exit::{Exit, Failure};
 use crate::frame::RgbFrame;
@@ -41,7 +43,13 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
     }
     job::check_lengths(spec.min_frames, spec.shape.length)
         .map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))?;
-    let engine = spec.engine()?;
+    let workers = args.run.workers.unwrap_or_else(job::cores);
+    let engine = spec.engine(workers, &mut |name| {
+        reporter.say(
+            &format!("Measuring {name} ..."),
+            &json!({"event": "measure", "backend": name}),
+        );
+    })?;
     let (_lock, ledger) = folder::open(&spec.out, args.again.opening())?;
     let ledger = Mutex::new(ledger);
     let claim = spec.claim(&scan, &engine, &ledger, args.again.opening(), &job::stamp())?;
@@ -52,7 +60,6 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
             &json!({"event": "retry", "clips": count}),
         );
     }
-    let workers = args.run.workers.unwrap_or_else(job::cores);
     let control = Arc::new(Control::new(workers));
     let _signals = Signals::listen(on_signal(Arc::clone(&control)))
         .map_err(|e| Failure::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
@@ -93,6 +100,7 @@ fn spec(args: &ProcessArgs) -> Spec {
         min_frames: args.sequence.min_frames,
         detector: args.sequence.detector(),
         models: args.models.selection(),
+        accelerator: args.accelerator.wanted(),
         video: job::video_options(&args.run.decoder, args.run.clip_timeout),
         batch_size: args.run.batch_size,
     }
@@ -147,6 +155,34 @@ impl Host for Console<'_> {
     }
 
     fn has_room(&mut self) {}
+
+    fn accelerator(&mut self, news: &AcceleratorNews<'_>) {
+        match *news {
+            AcceleratorNews::Chosen {
+                name,
+                reason,
+                is_second_best,
+            } => {
+                self.reporter.say(
+                    &format!("Running the models on {name}: {reason}"),
+                    &json!({"event": "backend", "name": name, "reason": reason}),
+                );
+                if is_second_best {
+                    self.reporter.warn(&format!("{reason}; {name} runs instead"));
+                }
+            }
+            AcceleratorNews::Reopened {
+                name,
+                times,
+                reason,
+            } => self.reporter.warn(&format!(
+                "{name} failed and was opened again, {times} times so far; nothing is lost: {reason}"
+            )),
+            AcceleratorNews::Lost { name, reason } => self.reporter.warn(&format!(
+                "{name} is given up: {reason}; the CPU goes on, and the manifest says which clips are its"
+            )),
+        }
+    }
 
     fn warn(&mut self, text: &str) {
         self.reporter.warn(text);

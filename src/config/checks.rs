@@ -6,6 +6,7 @@ use super::problems::{Origin, Problem};
 use super::sources::{DEFAULT_FILE, Sources};
 use super::values::Secret;
 use super::{Config, keys};
+use crate::inference::presets::CUSTOM;
 use crate::telemetry::topics;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -26,6 +27,7 @@ pub(super) fn complete(draft: &mut Draft, sources: &Sources) {
         sources,
     );
     numbers(draft);
+    delegate(draft);
     mirror(draft);
     secrets(draft, sources);
     broker(draft);
@@ -128,6 +130,31 @@ fn numbers(draft: &mut Draft) {
     ];
     for (is_right, first, second, why) in checks {
         contradict(draft, !is_right, first, second, why);
+    }
+}
+
+/// A delegate of the user's own is nothing without its library.
+fn delegate(draft: &mut Draft) {
+    let config = &draft.config;
+    let own = &config.delegate;
+    let is_nameless = own.name == CUSTOM && own.library.is_none();
+    let is_wished = config.run.accelerator.name() == Some(CUSTOM);
+    for (is_meant, first) in [
+        (is_wished, "run.accelerator"),
+        (!own.options.is_empty(), "delegate.options"),
+        (own.palm.is_some(), "delegate.palm"),
+        (own.hand.is_some(), "delegate.hand"),
+    ] {
+        if is_nameless && is_meant {
+            contradict(
+                draft,
+                true,
+                first,
+                "delegate.library",
+                "a delegate of your own needs its library, or delegate.name must say which known one is meant",
+            );
+            return;
+        }
     }
 }
 

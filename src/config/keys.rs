@@ -1,6 +1,7 @@
 //! The keys: the one list that file, environment, flags, printing and reloading go by.
 
 use super::Config;
+use super::backends;
 use super::problems::Origin;
 use super::ranges::{self, Each, Given, Maybe, Rule};
 use super::values::Shown;
@@ -127,8 +128,16 @@ pub const KEYS: &[Key] = &[
     key!(models.hand, Restart, Maybe(ranges::FilePath)),
     key!(models.trust, Restart, ranges::Switch),
     key!(run.workers, Live, Maybe(ranges::WORKERS)),
+    key!(run.accelerator, Restart, backends::AcceleratorWish),
+    key!(run.accelerator_tolerance, Restart, ranges::TOLERANCE),
+    key!(run.accelerator_timeout_s, Restart, ranges::TIMEOUT_S),
     key!(run.decoder, Restart, ranges::DecoderName),
     key!(run.clip_timeout_s, Restart, ranges::TIMEOUT_S),
+    key!(delegate.name, Restart, backends::DelegateName),
+    key!(delegate.library, Restart, Maybe(ranges::FilePath)),
+    key!(delegate.options, Restart, Each(backends::DelegateOption)),
+    key!(delegate.palm, Restart, Maybe(ranges::FilePath)),
+    key!(delegate.hand, Restart, Maybe(ranges::FilePath)),
     key!(limits.temperature_max_c, Live, ranges::TEMPERATURE_C),
     key!(limits.temperature_resume_c, Live, ranges::TEMPERATURE_C),
     key!(limits.memory_min_mib, Live, ranges::MIB_OR_OFF),
@@ -272,7 +281,7 @@ mod tests {
         sections.sort_unstable();
         sections.dedup();
         assert_eq!(sections.len(), count);
-        assert_eq!(count, 10);
+        assert_eq!(count, 11);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! folder; those of secrets (`password_file` and the TLS files) to `$CREDENTIALS_DIRECTORY`, then to the folder of
 //! the config file.
 
+pub mod backends;
 mod checks;
 mod keys;
 mod layers;
@@ -22,8 +23,9 @@ pub use values::{BrokerUrl, Secret};
 
 use crate::cli::Profile;
 use crate::hand;
-use crate::inference::Selection;
+use crate::inference::{DelegateSpec, DelegateWish, Selection, Wanted, presets};
 use crate::mqtt::{Settings, Tls};
+use crate::selection::Wish;
 use crate::sequence::Shape;
 use crate::source::decoder::Choice;
 use crate::source::video::VideoOptions;
@@ -32,6 +34,12 @@ use crate::wlasl::plan::Knobs;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// How far a landmark may be from the CPU's unless the user says otherwise: as far as the notebook's own on two kinds of
+/// processors, fractions of the picture.
+pub const TOLERANCE: f32 = 5e-4;
+/// Seconds that an accelerator may take to get ready: some compile the models.
+pub const PATIENCE_S: f64 = 120.0;
 
 /// All settings, each possible by itself and with the others.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +58,8 @@ pub struct Config {
     pub output: OutputConfig,
     /// How the job runs.
     pub run: RunConfig,
+    /// An accelerator's plugin.
+    pub delegate: DelegateConfig,
     /// Whom it reports to.
     pub mqtt: Mqtt,
     /// When the machine is spared.
@@ -141,10 +151,31 @@ pub struct OutputConfig {
 pub struct RunConfig {
     /// Clips at a time; as many as cores when unset.
     pub workers: Option<usize>,
+    /// What runs the models.
+    pub accelerator: Wish,
+    /// How far a landmark may be from the CPU's, fractions of the picture.
+    pub accelerator_tolerance: f32,
+    /// Seconds that an accelerator may take to get ready.
+    pub accelerator_timeout_s: f64,
     /// Who decodes.
     pub decoder: Choice,
     /// Seconds to wait for the decoder in one clip.
     pub clip_timeout_s: f64,
+}
+
+/// `[delegate]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DelegateConfig {
+    /// Which preset the others change, or `custom`.
+    pub name: String,
+    /// The plugin.
+    pub library: Option<PathBuf>,
+    /// What it is told, each `KEY=VALUE`.
+    pub options: Vec<String>,
+    /// A palm model of its own.
+    pub palm: Option<PathBuf>,
+    /// A hand model of its own.
+    pub hand: Option<PathBuf>,
 }
 
 /// `[mqtt]`
@@ -250,8 +281,18 @@ impl Default for Config {
             },
             run: RunConfig {
                 workers: None,
+                accelerator: Wish::Auto,
+                accelerator_tolerance: TOLERANCE,
+                accelerator_timeout_s: PATIENCE_S,
                 decoder: Choice::Software,
                 clip_timeout_s: 60.0,
+            },
+            delegate: DelegateConfig {
+                name: presets::CUSTOM.to_owned(),
+                library: None,
+                options: Vec::new(),
+                palm: None,
+                hand: None,
             },
             mqtt: Mqtt {
                 url: None,
@@ -327,6 +368,27 @@ impl Config {
             palm: self.models.palm.clone(),
             hand: self.models.hand.clone(),
             trust: self.models.trust,
+        }
+    }
+
+    /// For the choice of what runs the models.
+    #[must_use]
+    pub fn accelerator(&self) -> Wanted {
+        let own = &self.delegate;
+        let pairs = own.options.iter().filter_map(|o| o.split_once('='));
+        Wanted {
+            wish: self.run.accelerator.clone(),
+            delegate: DelegateWish {
+                name: own.name.clone(),
+                spec: DelegateSpec {
+                    library: own.library.clone().unwrap_or_default(),
+                    options: pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+                    palm: own.palm.clone(),
+                    hand: own.hand.clone(),
+                },
+            },
+            tolerance: self.run.accelerator_tolerance,
+            patience: Duration::from_secs_f64(self.run.accelerator_timeout_s),
         }
     }
 

@@ -45,6 +45,8 @@ pub const TEMPERATURE_C: Range<f64> = real(20.0, 125.0);
 pub const MIB: Range<u64> = whole(1, 1_048_576);
 /// The same where 0 switches a limit off.
 pub const MIB_OR_OFF: Range<u64> = whole(0, 1_048_576);
+/// How far a landmark may be from the CPU's.
+pub const TOLERANCE: Range<f32> = real(0.0, 0.1);
 /// Seconds between two looks at the machine.
 pub const INTERVAL_S: Range<f64> = real(0.1, 3_600.0);
 /// Levels of the log.

@@ -3,6 +3,7 @@
 use super::ranges::TEXT_BYTES_MAX;
 use crate::cli::Profile;
 use crate::mqtt::{Address, Settings, UrlError};
+use crate::selection::Wish;
 use crate::source::decoder::Choice;
 use std::fmt::{Debug, Display, Formatter};
 use std::fs::File;
@@ -158,6 +159,12 @@ impl Shown for BrokerUrl {
 }
 
 impl Shown for Choice {
+    fn shown(&self) -> Option<String> {
+        Some(quoted(&self.to_string()))
+    }
+}
+
+impl Shown for Wish {
     fn shown(&self) -> Option<String> {
         Some(quoted(&self.to_string()))
     }

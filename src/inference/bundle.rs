@@ -2,7 +2,7 @@
 //! the SHA-256 of `models/manifest.json`, which is compiled in.
 
 use crate::digest::sha256_hex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -194,7 +194,7 @@ pub struct Bundle {
 }
 
 /// Where the user wants the models from.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Selection {
     /// A folder with both files, or a `.task` bundle.
     pub models: Option<PathBuf>,

@@ -2,6 +2,7 @@
 
 use super::bundle::{BundleError, Role};
 use super::ffi::{LoadError, Plugin};
+use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
@@ -13,7 +14,7 @@ const MODEL_MARK: &str = "{model}";
 const ELF_HEAD: usize = 20;
 
 /// A delegate as the user asks for it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DelegateSpec {
     /// The plugin: a file, or a name that the system's loader finds.
     pub library: PathBuf,
@@ -169,6 +170,48 @@ pub(super) fn load(library: &Path) -> Result<Plugin, DelegateError> {
             function,
         },
     })
+}
+
+/// Where the system's loader would find `library`, as far as that can be told without loading anything.
+#[must_use]
+pub fn locate(library: &Path) -> Option<PathBuf> {
+    if library.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return library.is_file().then(|| library.to_path_buf());
+    }
+    let asked = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let asked: Vec<PathBuf> = std::env::split_paths(&asked).collect();
+    let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let standard = [
+        format!("/lib/{triplet}"),
+        format!("/usr/lib/{triplet}"),
+        "/lib".to_owned(),
+        "/usr/lib".to_owned(),
+        "/usr/local/lib".to_owned(),
+    ];
+    let folders = asked
+        .into_iter()
+        .chain(configured(Path::new("/etc/ld.so.conf.d")))
+        .chain(standard.into_iter().map(PathBuf::from));
+    folders
+        .map(|folder| folder.join(library))
+        .find(|p| p.is_file())
+}
+
+/// The folders that the loader's configuration names.
+fn configured(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let texts = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    let mut folders: Vec<PathBuf> = texts
+        .flat_map(|text| {
+            let lines = text.lines().map(str::trim);
+            let named = lines.filter(|line| line.starts_with('/'));
+            named.map(PathBuf::from).collect::<Vec<_>>()
+        })
+        .collect();
+    folders.sort();
+    folders
 }
 
 /// Holds the head of a file against what this machine loads. The loader itself says "No such file" of a library for

@@ -106,6 +106,31 @@ pub static PRESETS: [Preset; 6] = [
     },
 ];
 
+/// LiteRT's kernels for the CPU.
+pub const LITERT_CPU: &str = "litert:cpu";
+/// LiteRT on a Vulkan device.
+pub const LITERT_GPU: &str = "litert:gpu";
+/// The delegate that is the user's own.
+pub const CUSTOM: &str = "custom";
+
+/// The names of all backends but the CPU.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    let presets = PRESETS.iter().map(|preset| preset.name);
+    [LITERT_CPU, LITERT_GPU]
+        .into_iter()
+        .chain(presets)
+        .chain([CUSTOM])
+        .collect()
+}
+
+/// The names that a delegate may bear.
+#[must_use]
+pub fn delegate_names() -> Vec<&'static str> {
+    let presets = PRESETS.iter().map(|preset| preset.name);
+    presets.chain([CUSTOM]).collect()
+}
+
 impl Preset {
     /// The one called `name`.
     #[must_use]

@@ -192,6 +192,21 @@ fn candidates(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
         .max_by_key(|f| (is_hardware(f), f.name().starts_with("avdec_"), f.rank()))
 }
 
+/// The elements that decode a stream of `caps`, best first.
+#[must_use]
+pub fn installed(caps: &str) -> Vec<String> {
+    let caps = gst::Caps::new_empty_simple(caps);
+    let kind = gst::ElementFactoryType::DECODER | gst::ElementFactoryType::MEDIA_VIDEO;
+    let all = ElementFactory::factories_with_type(kind, gst::Rank::NONE);
+    let mut all: Vec<_> = all
+        .into_iter()
+        .filter(|f| f.can_sink_any_caps(&caps))
+        .map(|f| (is_hardware(&f), f.rank(), f.name().to_string()))
+        .collect();
+    all.sort_by(|a, b| b.cmp(a));
+    all.into_iter().map(|(_, _, name)| name).collect()
+}
+
 /// A parser that brings a stream into another decoder's form, as hardware decoders want it.
 #[must_use]
 pub fn parser(caps: &gst::Caps) -> Option<gst::Element> {

@@ -56,6 +56,8 @@ pub struct ManifestClip {
     pub with_hand: usize,
     /// Of these, frames with two hands.
     pub with_two_hands: usize,
+    /// What ran the models.
+    pub backend: String,
     /// The GStreamer element that decoded.
     pub decoder: Option<String>,
     /// `exact`, or `approximate` where the colour rule is not proven equal to the notebook's.

@@ -75,6 +75,8 @@ pub enum Outcome {
 pub struct Reading {
     /// The sequence with what it was made from.
     pub sequence: Sequence,
+    /// What ran the models.
+    pub backend: Arc<str>,
     /// The element that decoded it; `None` when nothing had to be decoded.
     pub decoder: Option<String>,
     /// Colours by a rule that is not proven equal to the notebook's.
@@ -233,6 +235,7 @@ mod tests {
             handedness_score: [0.0; 2],
         };
         Outcome::Read(Box::new(Reading {
+            backend: Arc::from("cpu"),
             sequence: Sequence {
                 features: Array2::zeros((32, 126)),
                 frames: (0..).take(frames).map(frame).collect(),

@@ -55,6 +55,7 @@ impl Daemon {
         }
         for name in [
             "CREDENTIALS_DIRECTORY",
+            "CACHE_DIRECTORY",
             "NOTIFY_SOCKET",
             "WATCHDOG_USEC",
             "WATCHDOG_PID",
@@ -66,6 +67,9 @@ impl Daemon {
             .arg("--config")
             .arg(path)
             .args(args)
+            .env("XDG_CACHE_HOME", super::cache())
+            // The notebook's numbers, also where somebody has fetched LiteRT.
+            .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -90,6 +90,9 @@ pub(crate) fn handloom_with<S: AsRef<OsStr>>(
         }
     }
     command.env_remove("CREDENTIALS_DIRECTORY");
+    command.env_remove("CACHE_DIRECTORY");
+    // What is measured there is the test's alone.
+    command.env("XDG_CACHE_HOME", cache());
     command.envs(environment.iter().copied());
     // A width for help; a terminal's own would win, but the child's streams are pipes.
     command.env("COLUMNS", "100");
@@ -109,8 +112,15 @@ pub(crate) fn process(dataset: &Path, out: &Path, more: &[&str]) -> Run {
         "--out".as_ref(),
         out.as_ref(),
     ];
+    // The notebook's numbers, also where somebody has fetched LiteRT.
+    args.extend(["--accelerator", "cpu"].map(OsStr::new));
     args.extend(more.iter().map(|a| OsStr::new(*a)));
     handloom(args)
+}
+
+/// Where the programs of tests keep what they measured.
+pub(crate) fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
 }
 
 /// A folder inside the target folder, gone when dropped.

@@ -12,11 +12,15 @@
 //! | `delay_ms` | added to every run |
 //! | `fail_at` | the n-th run of a delegate fails, counted from 1; with `fail_from` all from then on |
 //! | `marker` | a file: runs fail only while it is not there, and failing makes it |
+//! | `while` | a file: runs fail, and `abort` and `hang` happen, only while it is there |
+//! | `memo` | `yes`: remembers what came of an input, and is quick about it the next time, as an accelerator would be |
 //! | `abort`, `hang` | at `create`, `prepare` or `invoke`: ends the process by SIGABRT, never returns |
 //!
 //! Any other option is refused, with words.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
 use std::ptr;
@@ -164,6 +168,9 @@ struct State {
     fail_at: u64,
     fail_from: u64,
     marker: Option<PathBuf>,
+    only_while: Option<PathBuf>,
+    /// Outputs by hash of the input.
+    memo: Option<HashMap<u64, Vec<Vec<u8>>>>,
     abort: String,
     hang: String,
     runs: u64,
@@ -181,6 +188,8 @@ impl State {
             fail_at: 0,
             fail_from: u64::MAX,
             marker: None,
+            only_while: None,
+            memo: None,
             abort: String::new(),
             hang: String::new(),
             runs: 0,
@@ -210,6 +219,8 @@ impl State {
                 "fail_at" => state.fail_at = value.parse().map_err(|_| bad())?,
                 "fail_from" => state.fail_from = value.parse().map_err(|_| bad())?,
                 "marker" => state.marker = Some(PathBuf::from(value)),
+                "while" => state.only_while = Some(PathBuf::from(value)),
+                "memo" => state.memo = (value == "yes").then(HashMap::new),
                 "abort" => state.abort.clone_from(value),
                 "hang" => state.hang.clone_from(value),
                 _ => return Err(format!("test plugin: there is no option {key}")),
@@ -218,7 +229,15 @@ impl State {
         Ok(state)
     }
 
+    /// Whether it is time for trouble.
+    fn is_troubled(&self) -> bool {
+        self.only_while.as_ref().is_none_or(|file| file.exists())
+    }
+
     fn stage(&self, name: &str) {
+        if !self.is_troubled() {
+            return;
+        }
         if self.abort == name {
             std::process::abort();
         }
@@ -230,7 +249,7 @@ impl State {
     /// Whether this run, which is counted, is to fail.
     fn fails(&mut self) -> bool {
         self.runs += 1;
-        if self.runs != self.fail_at && self.runs < self.fail_from {
+        if (self.runs != self.fail_at && self.runs < self.fail_from) || !self.is_troubled() {
             return false;
         }
         match &self.marker {
@@ -274,6 +293,24 @@ impl Second {
             let is_ready =
                 !interpreter.is_null() && TfLiteInterpreterAllocateTensors(interpreter) == OK;
             is_ready.then_some(second)
+        }
+    }
+
+    /// What comes of `input`; `None` when it fails.
+    unsafe fn run(&self, input: &[u8]) -> Option<Vec<Vec<u8>>> {
+        unsafe {
+            let to = TfLiteInterpreterGetInputTensor(self.interpreter, 0);
+            ptr::copy_nonoverlapping(input.as_ptr(), TfLiteTensorData(to).cast(), input.len());
+            if TfLiteInterpreterInvoke(self.interpreter) != OK {
+                return None;
+            }
+            let count = TfLiteInterpreterGetOutputTensorCount(self.interpreter);
+            let output = |i| {
+                let from = TfLiteInterpreterGetOutputTensor(self.interpreter, i);
+                let data = TfLiteTensorData(from).cast::<u8>();
+                std::slice::from_raw_parts(data, TfLiteTensorByteSize(from)).to_vec()
+            };
+            Some((0..count).map(output).collect())
         }
     }
 
@@ -331,6 +368,12 @@ enum Work {
 struct Kernel {
     state: *mut State,
     work: Work,
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
 }
 
 unsafe fn ints<'a>(array: *const IntArray) -> &'a [c_int] {
@@ -505,24 +548,28 @@ unsafe extern "C" fn invoke(_user: *mut c_void, context: *mut Context, node: *mu
                 input,
                 outputs,
             } => {
-                let to = TfLiteInterpreterGetInputTensor(second.interpreter, 0);
-                ptr::copy_nonoverlapping(
+                let given = std::slice::from_raw_parts(
                     TfLiteOpaqueTensorData(tensor(*input)).cast::<u8>(),
-                    TfLiteTensorData(to).cast(),
-                    TfLiteTensorByteSize(to),
+                    TfLiteOpaqueTensorByteSize(tensor(*input)),
                 );
-                if TfLiteInterpreterInvoke(second.interpreter) != OK {
-                    return ERROR;
-                }
-                for (i, output) in (0..).zip(outputs) {
-                    let from = TfLiteInterpreterGetOutputTensor(second.interpreter, i);
-                    let (to, bytes) = (tensor(*output), TfLiteTensorByteSize(from));
+                let key = hash(given);
+                let known = state.memo.as_ref().and_then(|memo| memo.get(&key));
+                let results = match known {
+                    Some(known) => known.clone(),
+                    None => {
+                        let Some(results) = second.run(given) else {
+                            return ERROR;
+                        };
+                        if let Some(memo) = &mut state.memo {
+                            memo.insert(key, results.clone());
+                        }
+                        results
+                    }
+                };
+                for (result, output) in results.iter().zip(outputs) {
+                    let (to, bytes) = (tensor(*output), result.len());
                     let data = TfLiteOpaqueTensorData(to);
-                    ptr::copy_nonoverlapping(
-                        TfLiteTensorData(from).cast::<u8>(),
-                        data.cast(),
-                        bytes,
-                    );
+                    ptr::copy_nonoverlapping(result.as_ptr(), data.cast(), bytes);
                     if state.mode == Mode::Wrong && TfLiteOpaqueTensorType(to) == F32 {
                         for value in std::slice::from_raw_parts_mut(data.cast::<f32>(), bytes / 4) {
                             *value += state.off;

@@ -1,6 +1,7 @@
 //! Judges results in plan order, records each in the ledger, seals batches.
 
-use super::{Host, Scan, Spec, Stop, fate, hold, provenance};
+use super::{AcceleratorNews, Host, Scan, Spec, Stop, fate, hold, provenance};
+use crate::inference::SharedDevice;
 use crate::pipeline::Collect;
 use crate::report::Tally;
 use crate::store::batches::{self, Row};
@@ -13,7 +14,7 @@ use crate::wlasl::judge::{Judge, Outcome, Reading, State, Verdict};
 use crate::wlasl::plan::{Plan, Record};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// What a job gave.
 pub(super) struct Collected {
@@ -55,6 +56,11 @@ pub(super) struct Collector<'a> {
     sealed: BTreeMap<usize, Sealed>,
     next_record: usize,
     is_complete: bool,
+    /// Where the models run, if all workers share it.
+    device: Option<(&'a str, Arc<SharedDevice>)>,
+    /// What of it was told.
+    reopened: usize,
+    is_lost: bool,
 }
 
 /// The positions of batch `batch`.
@@ -125,7 +131,38 @@ impl<'a> Collector<'a> {
             sealed,
             next_record: 0,
             is_complete,
+            device: None,
+            reopened: 0,
+            is_lost: false,
         })
+    }
+
+    /// Watches over the accelerator called `name`.
+    pub(super) fn watch(&mut self, name: &'a str, device: &Arc<SharedDevice>) {
+        self.device = Some((name, Arc::clone(device)));
+    }
+
+    /// Tells what happened to the accelerator since the last clip.
+    fn look_at_device(&mut self) {
+        let Some((name, device)) = &self.device else {
+            return;
+        };
+        let (times, reason) = device.reopened();
+        if times > self.reopened {
+            self.reopened = times;
+            let reason = &reason;
+            self.host.accelerator(&AcceleratorNews::Reopened {
+                name,
+                times,
+                reason,
+            });
+        }
+        if let Some(reason) = device.lost().filter(|_| !self.is_lost) {
+            self.is_lost = true;
+            let reason = &reason;
+            self.host
+                .accelerator(&AcceleratorNews::Lost { name, reason });
+        }
     }
 
     /// Who is told.
@@ -275,6 +312,7 @@ impl Collect<Outcome, Stop> for Collector<'_> {
     }
 
     fn deliver(&mut self, position: usize, outcome: Outcome) -> Result<(), Stop> {
+        self.look_at_device();
         let job = &self.scan.plan.jobs[position];
         self.pass_records(job.record);
         self.next_record += 1;
@@ -318,6 +356,7 @@ fn clip_json(reading: &Reading) -> Result<String, Stop> {
         sampled: sequence.frames.len(),
         with_hand: sequence.frames_with_hand,
         with_two_hands: sequence.frames.iter().filter(|f| f.hand_count == 2).count(),
+        backend: reading.backend.to_string(),
         decoder: reading.decoder.clone(),
         colour: if reading.is_approximate {
             "approximate"

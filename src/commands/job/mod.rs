@@ -6,14 +6,18 @@ mod provenance;
 mod replan;
 mod worker;
 
+use super::accelerator::{self, Chosen};
 use crate::cli::Profile;
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
 use crate::hand;
-use crate::inference::{Bundle, BundleError, CpuGraph, CpuModel, Selection};
+use crate::inference::{
+    BackendError, BackendSpec, Bundle, Graphs, Selection, SharedDevice, Wanted,
+};
 use crate::machine::clock;
 use crate::pipeline::{self, Control, Ended, PipelineError};
 use crate::report::Tally;
+use crate::selection::{CPU, Wish};
 use crate::sequence::Shape;
 use crate::source::dataset::Dataset;
 use crate::source::decoder::{self, Choice};
@@ -61,6 +65,8 @@ pub struct Spec {
     pub detector: hand::Options,
     /// Which models.
     pub models: Selection,
+    /// What runs them.
+    pub accelerator: Wanted,
     /// Which decoder, and its patience.
     pub video: VideoOptions,
     /// Planned clips in a batch file.
@@ -76,9 +82,40 @@ pub struct Scan {
     json_sha256: String,
 }
 
-/// The models, read and tried.
+/// The models, read and tried, and what runs them.
 pub struct Engine {
-    bundle: Bundle,
+    bundle: Arc<Bundle>,
+    chosen: Chosen,
+}
+
+/// What there is to say of what runs the models.
+#[derive(Clone, Copy, Debug)]
+pub enum AcceleratorNews<'a> {
+    /// It was chosen, for a reason.
+    Chosen {
+        /// Its name.
+        name: &'a str,
+        /// In words.
+        reason: &'a str,
+        /// Whether another one was asked for.
+        is_second_best: bool,
+    },
+    /// It failed and was opened again; nothing is lost.
+    Reopened {
+        /// Its name.
+        name: &'a str,
+        /// How often so far.
+        times: usize,
+        /// What failed.
+        reason: &'a str,
+    },
+    /// It was given up; the CPU goes on.
+    Lost {
+        /// Its name.
+        name: &'a str,
+        /// In words.
+        reason: &'a str,
+    },
 }
 
 /// What a run works with.
@@ -116,6 +153,8 @@ pub trait Host {
     fn wait_for_room(&mut self, error: &StoreError) -> bool;
     /// What waited for room is written.
     fn has_room(&mut self);
+    /// Something about what runs the models.
+    fn accelerator(&mut self, news: &AcceleratorNews<'_>);
     /// Something that a person should know.
     fn warn(&mut self, text: &str);
 }
@@ -186,18 +225,21 @@ impl Spec {
         })
     }
 
-    /// Reads the models and tries all that would stop every clip.
+    /// Reads the models, chooses what runs them for `workers` and tries all that would stop every clip; `tell` gets the
+    /// names of accelerators that are measured, which takes some seconds each.
     ///
     /// # Errors
-    /// When a model, the decoder or GStreamer cannot be used.
-    pub fn engine(&self) -> Result<Engine, Failure> {
+    /// When a model, a required accelerator, the decoder or GStreamer cannot be used.
+    pub fn engine(&self, workers: usize, tell: &mut dyn FnMut(&str)) -> Result<Engine, Failure> {
         let bundle = Bundle::load(&self.models)?;
-        for file in [&bundle.palm, &bundle.hand] {
-            CpuModel::new(&CpuGraph::new(file)?)?;
-        }
+        Graphs::load(&BackendSpec::Cpu, &bundle)?.open()?;
         video::init().map_err(|e| Failure::new(Exit::Bug, e))?;
         decoder::check(&self.video.decoder).map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))?;
-        Ok(Engine { bundle })
+        let chosen = accelerator::resolve(&self.accelerator, &self.models, &bundle, workers, tell)?;
+        Ok(Engine {
+            bundle: Arc::new(bundle),
+            chosen,
+        })
     }
 
     /// Makes the output folder this job's own, or goes on with what it holds; takes up a changed dataset when
@@ -257,14 +299,19 @@ impl Spec {
             witness,
         } = *means;
         let began = Instant::now();
-        let (palm, hand) = (
-            CpuGraph::new(&engine.bundle.palm)?,
-            CpuGraph::new(&engine.bundle.hand)?,
-        );
+        let (backend, device) = self.start(engine, workers, host)?;
+        let own = match &device {
+            Some(_) => &BackendSpec::Cpu,
+            None => &backend.spec,
+        };
+        let graphs = Graphs::load(own, &engine.bundle)?;
         let plan = &scan.plan;
         collector::verify(self, scan, ledger, host)?;
-        let mut record = provenance::provenance(self, scan, engine, &hold(ledger))?;
+        let mut record = provenance::provenance(self, scan, engine, &backend, &hold(ledger))?;
         let mut collector = Collector::new(self, scan, ledger, host)?;
+        if let Some(device) = &device {
+            collector.watch(&backend.choice.name, device);
+        }
         let was_complete = collector.is_complete() && self.final_is_there(&hold(ledger))?;
         if !was_complete {
             persist(collector.host(), |_| folder::write_run(&self.out, &record))?;
@@ -272,8 +319,9 @@ impl Spec {
         let crew = worker::Crew {
             spec: self,
             scan,
-            palm: &palm,
-            hand: &hand,
+            backend: Arc::from(backend.choice.name.as_str()),
+            graphs: &graphs,
+            device: device.as_ref(),
             control,
             witness,
         };
@@ -312,6 +360,40 @@ impl Spec {
         Ok(report)
     }
 
+    /// Opens the accelerator that was chosen, if all workers share it, and says what runs the models.
+    fn start(
+        &self,
+        engine: &Engine,
+        workers: usize,
+        host: &mut dyn Host,
+    ) -> Result<(Chosen, Option<Arc<SharedDevice>>), Failure> {
+        let mut chosen = engine.chosen.clone();
+        let mut device = None;
+        if chosen.spec.is_shared() {
+            let patience = self.accelerator.patience;
+            match SharedDevice::open(&chosen.spec, &engine.bundle, workers, patience) {
+                Ok(opened) => device = Some(Arc::new(opened)),
+                Err(reason) => {
+                    let name = &chosen.choice.name;
+                    let reason = format!("{name} was chosen, but does not open any more: {reason}");
+                    if matches!(self.accelerator.wish, Wish::Require(_)) {
+                        return Err(Failure::new(Exit::Unavailable, anyhow!(reason)));
+                    }
+                    chosen.spec = BackendSpec::Cpu;
+                    chosen.choice.name = CPU.to_owned();
+                    chosen.choice.reason = reason;
+                    chosen.choice.is_second_best = true;
+                }
+            }
+        }
+        host.accelerator(&AcceleratorNews::Chosen {
+            name: &chosen.choice.name,
+            reason: &chosen.choice.reason,
+            is_second_best: chosen.choice.is_second_best,
+        });
+        Ok((chosen, device))
+    }
+
     /// Writes what a finished job leaves: manifest, final file, provenance. Safe to repeat.
     fn close(
         &self,
@@ -322,7 +404,8 @@ impl Spec {
         record: &Value,
     ) -> Result<(), StoreError> {
         let clips = hold(ledger).clips()?;
-        folder::write_manifest(&self.out, &collector::manifest(self, &scan.plan, &clips)?)?;
+        let manifest = collector::manifest(self, &scan.plan, &clips)?;
+        folder::write_manifest(&self.out, &manifest)?;
         let path = self.out.join(FINAL_NAME);
         let has_final = report.accepted() > 0;
         let sha256 = if has_final {
@@ -414,7 +497,7 @@ pub fn fate(record: &Record) -> Option<(State, String)> {
 
 /// What ends a job early.
 pub(super) enum Stop {
-    Bundle(BundleError),
+    Backend(BackendError),
     Model(hand::ModelError),
     Store(StoreError),
     /// The dataset itself is gone.
@@ -424,7 +507,7 @@ pub(super) enum Stop {
 impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Bundle(e) => e.fmt(f),
+            Self::Backend(e) => e.fmt(f),
             Self::Model(e) => e.fmt(f),
             Self::Store(e) => e.fmt(f),
             Self::Gone(path) => write!(
@@ -439,7 +522,7 @@ impl std::fmt::Display for Stop {
 fn stop(error: PipelineError<Stop>) -> Failure {
     match error {
         PipelineError::Worker(stop) | PipelineError::Consumer(stop) => match stop {
-            Stop::Bundle(e) => e.into(),
+            Stop::Backend(e) => e.into(),
             Stop::Model(e) => Failure::new(Exit::Bug, e),
             Stop::Store(e) => e.into(),
             Stop::Gone(_) => Failure::new(Exit::NoInput, anyhow!("{stop}")),

@@ -1,6 +1,7 @@
 //! `run.json`: the settings that decide the bytes, and what the results were made with.
 
 use super::{Engine, Scan, Spec};
+use crate::commands::accelerator::Chosen;
 use crate::digest::sha256_hex;
 use crate::inference::bundle;
 use crate::report::Tally;
@@ -35,6 +36,7 @@ pub(super) fn settings(spec: &Spec, scan: &Scan, engine: &Engine) -> Value {
         "decoder": spec.video.decoder.to_string(),
         "palm_model_sha256": engine.bundle.palm.sha256,
         "hand_model_sha256": engine.bundle.hand.sha256,
+        "accelerator": spec.accelerator.identity(),
     })
 }
 
@@ -64,9 +66,11 @@ pub(super) fn provenance(
     spec: &Spec,
     scan: &Scan,
     engine: &Engine,
+    backend: &Chosen,
     ledger: &Ledger,
 ) -> Result<Value, StoreError> {
     let dataset = &scan.dataset;
+    let choice = &backend.choice;
     let runtime = bundle::loaded_runtime();
     let pinned = bundle::pinned_runtimes().unwrap_or_default();
     let is_pinned = runtime
@@ -86,7 +90,11 @@ pub(super) fn provenance(
         "run": ledger.job()?.map(|j| j.run),
         "settings": settings(spec, scan, engine),
         "dataset": {"path": spec.dataset, "json": dataset.json_path(), "videos": dataset.videos_path(), "video_files": dataset.video_count()},
-        "backend": {"name": "cpu", "runtime": "TensorFlow Lite C, XNNPACK, 1 thread", "library_sha256": runtime.map(|r| r.1), "library_is_pinned": is_pinned},
+        "backend": {
+            "name": choice.name, "reason": choice.reason, "wish": spec.accelerator.wish.to_string(),
+            "refused": choice.refused, "opened_as": backend.spec,
+            "runtime": "TensorFlow Lite C, XNNPACK, 1 thread", "library_sha256": runtime.map(|r| r.1), "library_is_pinned": is_pinned,
+        },
         "gstreamer": video::version(),
         "platform": {"arch": std::env::consts::ARCH, "os": std::env::consts::OS},
         "started": started,

@@ -2,14 +2,16 @@
 
 use super::{Scan, Spec, Stop};
 use crate::frame::RgbFrame;
-use crate::hand::Detector;
-use crate::inference::{CpuGraph, CpuModel};
+use crate::hand::{Detector, Model};
+use crate::inference::{Graphs, SharedDevice};
 use crate::pipeline::Control;
+use crate::selection::CPU;
 use crate::sequence::{ExtractError, FrameRecord, extract};
 use crate::source::dataset::ClipFile;
 use crate::source::video::VideoClip;
 use crate::wlasl::judge::{Outcome, Reading};
 use crate::wlasl::plan::Job;
+use std::sync::Arc;
 
 /// Looks over the workers' shoulders, from their threads.
 pub trait Witness: Sync {
@@ -25,37 +27,74 @@ pub trait Witness: Sync {
 pub(super) struct Crew<'a> {
     pub(super) spec: &'a Spec,
     pub(super) scan: &'a Scan,
-    pub(super) palm: &'a CpuGraph<'a>,
-    pub(super) hand: &'a CpuGraph<'a>,
+    /// The name of what runs the models.
+    pub(super) backend: Arc<str>,
+    /// Opened by each worker; the CPU's where one device is shared.
+    pub(super) graphs: &'a Graphs<'a>,
+    /// The accelerator that all share.
+    pub(super) device: Option<&'a Arc<SharedDevice>>,
     pub(super) control: &'a Control,
     pub(super) witness: &'a dyn Witness,
 }
 
+/// The models of one worker.
+struct Tools<'a> {
+    detector: Detector<Box<dyn Model + Send + 'a>>,
+    backend: Arc<str>,
+    /// Where the models run, if all workers share it.
+    device: Option<&'a Arc<SharedDevice>>,
+}
+
 impl<'a> Crew<'a> {
-    /// Worker `n`: its interpreters, and what it does with the clip at a position of the plan.
+    /// What is left when the accelerator is lost, or what there is without one.
+    fn own_tools(&self, backend: &Arc<str>) -> Result<Tools<'a>, Stop> {
+        let pair = self.graphs.open().map_err(Stop::Backend)?;
+        Ok(Tools {
+            detector: Detector::new(pair.palm.model, pair.hand.model, self.spec.detector),
+            backend: Arc::clone(backend),
+            device: None,
+        })
+    }
+
+    fn tools(&self) -> Result<Tools<'a>, Stop> {
+        let Some(device) = self.device else {
+            return self.own_tools(&self.backend);
+        };
+        let [palm, hand] = device
+            .models()
+            .map(|model| Box::new(model) as Box<dyn Model + Send>);
+        Ok(Tools {
+            detector: Detector::new(palm, hand, self.spec.detector),
+            backend: Arc::clone(&self.backend),
+            device: Some(device),
+        })
+    }
+
+    /// Worker `n`: its models, and what it does with the clip at a position of the plan.
     pub(super) fn worker(
         &'a self,
         n: usize,
     ) -> Result<impl FnMut(usize) -> Result<Option<Outcome>, Stop> + 'a, Stop> {
-        let model = |graph| CpuModel::new(graph).map_err(Stop::Bundle);
-        let mut detector = Detector::new(model(self.palm)?, model(self.hand)?, self.spec.detector);
+        let mut tools = self.tools()?;
         Ok(move |position: usize| {
             let job = &self.scan.plan.jobs[position];
             tracing::debug!(position, video_id = %job.video_id, worker = n, "clip begun");
             self.witness.began(n, job);
-            let outcome = self.read(n, job, &mut detector);
+            let mut outcome = self.read(n, job, &mut tools);
+            if matches!(outcome, Err(Stop::Model(_)))
+                && tools.device.is_some_and(|device| device.lost().is_some())
+            {
+                // From its start: a clip is one backend's work.
+                tools = self.own_tools(&Arc::from(CPU))?;
+                outcome = self.read(n, job, &mut tools);
+            }
             self.witness.ended(n);
             outcome
         })
     }
 
     /// `None` when the clip was given up because the job ends.
-    fn read(
-        &self,
-        n: usize,
-        job: &Job,
-        detector: &mut Detector<CpuModel<'_>>,
-    ) -> Result<Option<Outcome>, Stop> {
+    fn read(&self, n: usize, job: &Job, tools: &mut Tools<'_>) -> Result<Option<Outcome>, Stop> {
         let (mut clip, _file) = match self.open(job) {
             Ok(opened) => opened,
             Err(reason) => return self.unreadable(reason),
@@ -66,7 +105,7 @@ impl<'a> Crew<'a> {
         };
         let sequence = extract(
             &mut clip,
-            detector,
+            &mut tools.detector,
             self.spec.shape,
             job.frame_start,
             job.frame_end,
@@ -75,6 +114,7 @@ impl<'a> Crew<'a> {
         match sequence {
             Ok(sequence) => Ok(Some(Outcome::Read(Box::new(Reading {
                 sequence,
+                backend: Arc::clone(&tools.backend),
                 decoder: clip.decoder(),
                 is_approximate: clip.is_approximate(),
                 stopped_early: clip.stopped_early().map(str::to_owned),

@@ -83,6 +83,8 @@ pub(super) struct Holds {
     pub(super) is_paused: bool,
     /// There was no room to write.
     pub(super) no_room: Option<String>,
+    /// The job runs on less than it should.
+    pub(super) lesser: Option<String>,
     /// The governor's last word.
     pub(super) decision: Option<Decision>,
     /// Whether a run of the job is under way.
@@ -119,6 +121,7 @@ impl Daemon {
                 workers_max,
                 is_paused,
                 no_room: None,
+                lesser: None,
                 decision: None,
                 is_running: false,
                 is_active: false,
@@ -207,6 +210,7 @@ impl Daemon {
             reasons.push("paused by command; resume goes on".to_owned());
         }
         reasons.extend(holds.no_room.clone());
+        reasons.extend(holds.lesser.clone());
         reasons.extend(
             holds
                 .decision

@@ -39,6 +39,8 @@ struct View {
     phase: Option<JobPhase>,
     reason: Option<String>,
     run: Option<String>,
+    /// What runs the models, and why; empty until that is known.
+    backend: (String, String),
     workers: usize,
     workers_max: usize,
     holds: Vec<String>,
@@ -72,8 +74,8 @@ impl View {
                 reason
             },
             run: self.run.clone(),
-            backend: "cpu".to_owned(),
-            backend_reason: "the only one of this version".to_owned(),
+            backend: self.backend.0.clone(),
+            backend_reason: self.backend.1.clone(),
             workers: self.workers,
             workers_max: self.workers_max,
         }
@@ -153,6 +155,12 @@ impl Hub {
         }
         (view.workers, view.workers_max, view.holds) = (workers, workers_max, holds);
         drop(view);
+        self.news.notify_one();
+    }
+
+    /// Something else runs the models.
+    pub(super) fn backend(&self, name: &str, reason: &str) {
+        held(&self.view).backend = (name.to_owned(), reason.to_owned());
         self.news.notify_one();
     }
 

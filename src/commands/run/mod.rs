@@ -128,6 +128,7 @@ fn spec(config: &Config) -> Spec {
         min_frames: config.sequence.min_frames,
         detector: config.detector(),
         models: config.models(),
+        accelerator: config.accelerator(),
         video: config.video_options(),
         batch_size: config.output.batch_size,
     }

@@ -4,10 +4,11 @@
 use super::daemon::{Daemon, Task};
 use super::spec;
 use crate::cli::AgainArgs;
-use crate::commands::job::{ClipNews, Host, Means, Report, hold, persist, stamp};
+use crate::commands::job::{AcceleratorNews, ClipNews, Host, Means, Report, hold, persist, stamp};
 use crate::exit::{Exit, Failure};
 use crate::inference::BundleError;
 use crate::pipeline::Ended;
+use crate::selection::CPU;
 use crate::store::StoreError;
 use crate::store::folder::Opening;
 use crate::store::ledger::{CANCELLED, Stamp};
@@ -234,7 +235,11 @@ fn run(
     for warning in &scan.plan.warnings {
         tracing::warn!("{warning}");
     }
-    let engine = spec.engine()?;
+    let engine = spec.engine(daemon.threads, &mut |name| {
+        tracing::info!(name, "measuring what could run the models");
+        let reason = format!("measuring {name}");
+        daemon.hub.phase(JobPhase::Scanning, Some(reason));
+    })?;
     let retry = start.retry || asked(Command::RetryFailed);
     persist(seat, |_| {
         spec.claim(&scan, &engine, &daemon.ledger, opening, &stamp())
@@ -330,6 +335,47 @@ impl Host for Seat<'_> {
 
     fn has_room(&mut self) {
         self.daemon.has_room();
+    }
+
+    fn accelerator(&mut self, news: &AcceleratorNews<'_>) {
+        let daemon = self.daemon;
+        match *news {
+            AcceleratorNews::Chosen {
+                name,
+                reason,
+                is_second_best,
+            } => {
+                tracing::info!(name, reason, "runs the models");
+                daemon.hub.backend(name, reason);
+                daemon.change_holds(|holds| holds.lesser = None);
+                if is_second_best {
+                    daemon.fault("accelerator", reason.to_owned(), "the CPU runs the models");
+                    let reason = format!("accelerator: {reason}");
+                    daemon.change_holds(|holds| holds.lesser = Some(reason));
+                }
+            }
+            AcceleratorNews::Reopened {
+                name,
+                times,
+                reason,
+            } => daemon.fault(
+                "accelerator",
+                format!("{name} failed, {times} times since the job began: {reason}"),
+                "opened again; what it worked on was run again, nothing is lost",
+            ),
+            AcceleratorNews::Lost { name, reason } => {
+                daemon
+                    .hub
+                    .backend(CPU, &format!("{name} is given up: {reason}"));
+                daemon.fault(
+                    "accelerator",
+                    format!("{name} is given up: {reason}"),
+                    "the CPU goes on until the next start; the manifest says which clips are its",
+                );
+                let reason = format!("accelerator: {name} is given up, the CPU goes on");
+                daemon.change_holds(|holds| holds.lesser = Some(reason));
+            }
+        }
     }
 
     fn warn(&mut self, text: &str) {

@@ -14,6 +14,7 @@ use super::bundle::{BundleError, ModelFile, TensorSpec};
 use super::vulkan::{self, VulkanDevice, VulkanError};
 use crate::hand::{Model, ModelError};
 use ffi::Failure;
+use serde::{Deserialize, Serialize};
 use session::{Plan, Session, Tensor};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
@@ -23,7 +24,8 @@ use std::os::unix::ffi::OsStrExt;
 const FIRST_RUNS: usize = 3;
 
 /// Where LiteRT runs a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Target {
     /// One thread with XNNPACK's kernels.
     Cpu,

@@ -145,6 +145,16 @@ impl LiteRt {
         })
     }
 
+    /// Where [`LiteRt::load`] would find the library, and whether its accelerator for GPUs lies beside it.
+    ///
+    /// # Errors
+    /// When it is in none of the default folders.
+    pub fn locate() -> Result<(PathBuf, bool), LiteRtError> {
+        let folders = default_folders(std::env::consts::ARCH);
+        let folder = found_in(&folders)?;
+        Ok((folder.join(LIBRARY), folder.join(ACCELERATOR).is_file()))
+    }
+
     /// The library's file.
     #[must_use]
     pub fn path(&self) -> PathBuf {

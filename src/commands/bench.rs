@@ -1,0 +1,252 @@
+//! `handloom bench`: what runs the models how fast here and how well it agrees with the CPU, how fast clips are
+//! decoded, and what comes of both together.
+
+use super::accelerator::candidates::{self, Candidate};
+use super::accelerator::{Effort, measure};
+use super::job;
+use crate::cli::BenchArgs;
+use crate::exit::{Exit, Failure};
+use crate::frame::FrameSource;
+use crate::inference::Bundle;
+use crate::machine::{Hardware, Sensors};
+use crate::render::scene::signing_scene;
+use crate::report;
+use crate::selection::{CPU, Choice, Measured, Trial, choose};
+use crate::source::decoder;
+use crate::source::encode::{Codec, encode_mp4};
+use crate::source::video::{VideoClip, VideoOptions};
+use anyhow::anyhow;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Pictures that a clip of WLASL is looked at, on average, and frames that are decoded for them.
+const CLIP_PICTURES: f64 = 26.7;
+const CLIP_FRAMES: f64 = 2.0 * CLIP_PICTURES;
+/// The clip that decoders decode: frames, and their size in pixels.
+const FRAMES: usize = 60;
+const SIZE: (usize, usize) = (640, 480);
+/// It is decoded so often; the median counts.
+const ROUNDS: usize = 5;
+
+/// A decoder, and its frames per second or why it has none.
+struct Decoding {
+    name: String,
+    frames_per_s: Result<f64, String>,
+}
+
+/// Measures and shows.
+///
+/// # Errors
+/// When the models cannot be used or a required accelerator does not work.
+pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
+    let wanted = args.accelerator.wanted();
+    let models = args.models.selection();
+    Bundle::load(&models)?;
+    let hardware = Hardware::here();
+    let workers = args.workers.unwrap_or_else(job::cores);
+    let all = candidates::all(&wanted.delegate, &hardware);
+    let named = wanted.wish.name();
+    let (tried, left): (Vec<&Candidate>, Vec<&Candidate>) = all
+        .iter()
+        .partition(|c| c.lacks.is_empty() || named == Some(c.name.as_str()));
+    let cpu = Candidate::cpu();
+    let tried: Vec<&Candidate> = std::iter::once(&cpu).chain(tried).collect();
+    let effort = Effort {
+        models: &models,
+        workers,
+        seconds: args.seconds.as_secs_f64(),
+        patience: wanted.patience,
+        software: named.is_some(),
+    };
+    let mut sensors = Sensors::find();
+    let before = sensors.read().temperature_c;
+    let trials = measure(&tried, &effort, &mut |name| {
+        tracing::info!(name, "measuring");
+    });
+    let after = sensors.read().temperature_c;
+    let decoders = decoders()?;
+    let choice = choose(&wanted.wish, &trials, wanted.tolerance);
+    let best = decoders
+        .iter()
+        .find_map(|d| d.frames_per_s.as_ref().ok().copied());
+    let expect = |trial: &Trial| {
+        let measured = trial.result.as_ref().ok()?;
+        let is_shared = tried
+            .iter()
+            .find(|c| c.name == trial.name)
+            .is_some_and(|c| c.spec.is_shared());
+        Some(clips_per_min(measured, best?, is_shared))
+    };
+    if args.json {
+        let trials: Vec<Value> = trials
+            .iter()
+            .map(|t| json!({"name": t.name, "measured": t.result.as_ref().ok(), "reason": t.result.as_ref().err(), "clips_per_min": expect(t)}))
+            .collect();
+        let left: Vec<Value> = left
+            .iter()
+            .map(|c| json!({"name": c.name, "lacks": c.lacks.iter().map(|l| &l.what).collect::<Vec<_>>()}))
+            .collect();
+        let decoders: Vec<Value> = decoders
+            .iter()
+            .map(|d| json!({"name": d.name, "frames_per_s": d.frames_per_s.as_ref().ok(), "reason": d.frames_per_s.as_ref().err()}))
+            .collect();
+        report::line(
+            &json!({
+                "hardware": hardware.name(), "workers": workers, "seconds": effort.seconds,
+                "backends": trials, "not_tried": left, "decoders": decoders,
+                "choice": choice.as_ref().ok(), "refusal": choice.as_ref().err(),
+                "temperature_c": {"before": before, "after": after},
+            })
+            .to_string(),
+        );
+    } else {
+        for line in table(&trials, &expect, wanted.tolerance) {
+            report::line(&line);
+        }
+        report::line("");
+        for decoding in &decoders {
+            report::line(&match &decoding.frames_per_s {
+                Ok(rate) => format!(
+                    "decodes  {:<14} {rate:7.0} frames/s of H.264, {} x {}",
+                    decoding.name, SIZE.0, SIZE.1
+                ),
+                Err(reason) => format!("decodes  {:<14} not: {reason}", decoding.name),
+            });
+        }
+        if let (Some(before), Some(after)) = (before, after) {
+            report::line(&format!(
+                "\ntemperature  {before:.0} C before, {after:.0} C after"
+            ));
+        }
+        if !left.is_empty() {
+            let names: Vec<&str> = left.iter().map(|c| c.name.as_str()).collect();
+            report::line(&format!(
+                "\nnot tried, for they lack something (see `handloom check`): {}",
+                names.join(", ")
+            ));
+        }
+        if let Ok(Choice { name, reason, .. }) = &choice {
+            report::line(&format!("\n{} would take {name}: {reason}", wanted.wish));
+        }
+    }
+    match choice {
+        Ok(_) => Ok(Exit::Done),
+        Err(reason) => Err(Failure::new(
+            Exit::Unavailable,
+            anyhow!(
+                "the accelerator of {} cannot be used: {reason}",
+                wanted.wish
+            ),
+        )),
+    }
+}
+
+fn table(trials: &[Trial], expect: &dyn Fn(&Trial) -> Option<f64>, tolerance: f32) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{:<12} {:>8} {:>8} {:>11} {:>10} {:>9} {:>9} {:>9}  against the CPU",
+        "backend", "palm ms", "hand ms", "pictures/s", "clips/min", "median", "99 %", "largest"
+    )];
+    lines.extend(trials.iter().map(|trial| {
+        let measured = match &trial.result {
+            Ok(measured) => measured,
+            Err(reason) => return format!("{:<12} does not work: {reason}", trial.name),
+        };
+        let Measured {
+            palm_ms,
+            hand_ms,
+            pictures_per_s,
+            agreement,
+            ..
+        } = measured;
+        let clips = expect(trial).map_or_else(|| "-".to_owned(), |n| format!("{n:.0}"));
+        let verdict = match agreement.objection(tolerance) {
+            _ if trial.name == CPU => "is it".to_owned(),
+            None => "agrees".to_owned(),
+            Some(objection) => objection,
+        };
+        let nodes = measured.nodes.as_ref().map_or_else(String::new, |n| format!("; {n}"));
+        format!(
+            "{:<12} {palm_ms:>8.2} {hand_ms:>8.2} {pictures_per_s:>11.1} {clips:>10} {:>9.1e} {:>9.1e} {:>9.1e}  {verdict}{nodes}",
+            trial.name, agreement.median, agreement.p99, agreement.max
+        )
+    }));
+    lines
+}
+
+/// Clips per minute with `frames_per_s` decoded by one core. Where the workers share a device, they decode while it
+/// works; else both take their turns on the same cores.
+fn clips_per_min(measured: &Measured, frames_per_s: f64, is_shared: bool) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a number of workers")]
+    let workers = measured.workers as f64;
+    let models_s = CLIP_PICTURES / measured.pictures_per_s;
+    let decode_s = CLIP_FRAMES / (frames_per_s * workers);
+    60.0 / if is_shared {
+        models_s.max(decode_s)
+    } else {
+        models_s + decode_s
+    }
+}
+
+/// How fast each installed H.264 decoder is.
+fn decoders() -> Result<Vec<Decoding>, Failure> {
+    let folder = Scratch::new()?;
+    let clip = folder.path.join("clip.mp4");
+    let frames = (0..FRAMES).map(|i| signing_scene(0, i, SIZE.0, SIZE.1));
+    encode_mp4(&clip, frames, 25, Codec::H264).map_err(|e| Failure::new(Exit::InOut, e))?;
+    let names = decoder::installed("video/x-h264");
+    Ok(names
+        .into_iter()
+        .map(|name| Decoding {
+            frames_per_s: decode(&clip, &name),
+            name,
+        })
+        .collect())
+}
+
+fn decode(clip: &Path, name: &str) -> Result<f64, String> {
+    let options = VideoOptions {
+        decoder: name.parse().map_err(|_| "its name is odd".to_owned())?,
+        timeout: Duration::from_secs(20),
+    };
+    let mut rates = Vec::new();
+    for _ in 0..ROUNDS {
+        let since = Instant::now();
+        let mut clip = VideoClip::open(clip, &options).map_err(|e| e.to_string())?;
+        let mut frames = 0.0;
+        while clip.advance().map_err(|e| e.to_string())? {
+            frames += 1.0;
+        }
+        if frames < 1.0 {
+            return Err("no frame came out".to_owned());
+        }
+        rates.push(frames / since.elapsed().as_secs_f64());
+    }
+    rates.sort_by(f64::total_cmp);
+    Ok(rates[rates.len() / 2])
+}
+
+/// A folder that goes when it is dropped.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("handloom-bench-{}", std::process::id()));
+        fs::create_dir_all(&path).map_err(|e| {
+            let error = anyhow!(e).context(format!("cannot use {}", path.display()));
+            Failure::new(Exit::CannotCreate, error)
+        })?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the bench's folder");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Which accelerators the machine has, and what is missing to use the others.
+
+use super::Finding;
+use crate::commands::accelerator::candidates::{self, Candidate};
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::inference::presets::LITERT_GPU;
+use crate::inference::vulkan::{self, DeviceKind};
+use crate::machine::Hardware;
+use crate::selection::Wish;
+
+const SUBJECT: &str = "accel";
+
+/// Looks at all that are known. What is missing is a failure only where it is required.
+pub(super) fn accelerators(config: &Config) -> Vec<Finding> {
+    let wanted = config.accelerator();
+    let all = candidates::all(&wanted.delegate, &Hardware::here());
+    let named = wanted.wish.name();
+    let usable: Vec<&str> = all
+        .iter()
+        .filter(|c| c.lacks.is_empty())
+        .map(|c| c.name.as_str())
+        .collect();
+    let choice = match (&wanted.wish, usable.as_slice()) {
+        (Wish::Auto, []) => "auto: the CPU, for nothing else can be used".to_owned(),
+        (Wish::Auto, usable) => format!(
+            "auto: the CPU or {}, whichever is measured to be the fastest that agrees; `handloom bench` shows it",
+            usable.join(", ")
+        ),
+        (wish, _) => wish.to_string(),
+    };
+    let mut findings = vec![Finding::fine(SUBJECT, choice)];
+    for candidate in &all {
+        let is_required = matches!(&wanted.wish, Wish::Require(name) if *name == candidate.name);
+        findings.push(finding(candidate, is_required, named));
+    }
+    findings
+}
+
+fn finding(candidate: &Candidate, is_required: bool, named: Option<&str>) -> Finding {
+    let Candidate {
+        name,
+        what,
+        devices,
+        lacks,
+        ..
+    } = candidate;
+    let mut detail = format!("{name} ({what})");
+    if !devices.is_empty() {
+        detail = format!("{detail}, {}", devices.join(", "));
+    }
+    let mut is_doubtful = false;
+    if name == LITERT_GPU && lacks.is_empty() {
+        match vulkan::devices() {
+            Ok(found) => {
+                is_doubtful = found.iter().all(|d| d.kind == DeviceKind::Software);
+                for device in found {
+                    detail = format!("{detail}\n{device}");
+                }
+            }
+            Err(error) => {
+                is_doubtful = true;
+                detail = format!("{detail}\n{error}");
+            }
+        }
+    }
+    if lacks.is_empty() {
+        return if is_doubtful {
+            Finding::doubtful(SUBJECT, detail)
+        } else {
+            Finding::fine(SUBJECT, detail)
+        };
+    }
+    for lack in lacks {
+        detail = format!("{detail}\nlacks {}: {}", lack.what, lack.mend);
+    }
+    if is_required {
+        Finding::bad(Exit::Unavailable, SUBJECT, detail)
+    } else if named == Some(name) {
+        Finding::doubtful(SUBJECT, detail)
+    } else {
+        // Most machines have none of most.
+        Finding::fine(SUBJECT, detail)
+    }
+}

@@ -1,0 +1,403 @@
+//! One accelerator for all workers: a thread owns the device and runs what the workers send through a bounded queue.
+//!
+//! A run that fails is never used: the device is opened again and the same input run again, as often as [`Patience`]
+//! allows; then the device is lost for good and every worker is told. A driver that hangs is given up by the workers;
+//! its thread is left where it is, for nothing can end it but the end of the process.
+
+use super::backend::{BackendSpec, Claim, Graphs, Pair};
+use super::bundle::{Bundle, ModelSpec, Role};
+use crate::hand::{Model, ModelError};
+use crate::selection::Patience;
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Builder};
+use std::time::{Duration, Instant};
+
+/// A device that runs a model for longer than this hangs.
+const RUN_LIMIT: Duration = Duration::from_secs(15);
+/// A device that is opened again may take so long: some compile the models.
+const REOPEN_LIMIT: Duration = Duration::from_secs(60);
+/// Who waits looks around so often.
+const LOOK: Duration = Duration::from_millis(200);
+/// The thread may take so long to let go of the device.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// A device with both models open, and the thread that runs it.
+#[derive(Debug)]
+pub struct SharedDevice {
+    queue: Option<Sender<Job>>,
+    condition: Arc<Condition>,
+    ended: Receiver<()>,
+    specs: [ModelSpec; 2],
+    claim: Option<Claim>,
+}
+
+/// What the workers know of the device.
+#[derive(Debug)]
+struct Condition {
+    now: Mutex<Now>,
+    run_limit: Duration,
+    reopen_limit: Duration,
+}
+
+#[derive(Debug)]
+struct Now {
+    /// What it is doing may take until then.
+    until: Option<Instant>,
+    /// Why it was given up.
+    lost: Option<String>,
+    /// How often it was opened again, and what the last failure was.
+    reopened: usize,
+    failure: String,
+}
+
+struct Job {
+    role: Role,
+    input: Vec<f32>,
+    reply: Sender<Reply>,
+}
+
+struct Reply {
+    input: Vec<f32>,
+    outputs: Result<Vec<Vec<f32>>, ModelError>,
+}
+
+impl Condition {
+    fn now(&self) -> MutexGuard<'_, Now> {
+        // Plain values, whole at any time.
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn busy_for(&self, limit: Duration) {
+        self.now().until = Some(Instant::now() + limit);
+    }
+
+    fn idle(&self) {
+        self.now().until = None;
+    }
+
+    /// Gives the device up, unless that was done; the reason that counts is the first.
+    fn lose(&self, reason: String) -> String {
+        self.now().lost.get_or_insert(reason).clone()
+    }
+}
+
+impl SharedDevice {
+    /// Opens the device on a thread of its own; `workers` may wait for it at a time.
+    ///
+    /// # Errors
+    /// In words, when it cannot be opened within `patience`.
+    pub fn open(
+        spec: &BackendSpec,
+        bundle: &Arc<Bundle>,
+        workers: usize,
+        patience: Duration,
+    ) -> Result<Self, String> {
+        let (queue, jobs) = bounded(workers.max(1));
+        let (end, ended) = bounded(1);
+        let (tell, told) = bounded(1);
+        let condition = Arc::new(Condition {
+            now: Mutex::new(Now {
+                until: None,
+                lost: None,
+                reopened: 0,
+                failure: String::new(),
+            }),
+            run_limit: RUN_LIMIT.min(patience),
+            reopen_limit: REOPEN_LIMIT.min(patience),
+        });
+        let specs = [bundle.palm.spec.clone(), bundle.hand.spec.clone()];
+        let thread = {
+            let (spec, bundle) = (spec.clone(), Arc::clone(bundle));
+            let condition = Arc::clone(&condition);
+            move || {
+                serve(&spec, &bundle, &jobs, &condition, &tell);
+                // Whoever opened the device may be gone.
+                end.send(()).ok();
+            }
+        };
+        Builder::new()
+            .name("accelerator".to_owned())
+            .spawn(thread)
+            .map_err(|error| format!("no thread for it: {error}"))?;
+        let claim = match told.recv_timeout(patience) {
+            Ok(opened) => opened?,
+            Err(RecvTimeoutError::Timeout) => {
+                let limit = patience.as_secs();
+                return Err(format!("it did not open within {limit} s"));
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err("its thread died; please report this".to_owned());
+            }
+        };
+        Ok(Self {
+            queue: Some(queue),
+            condition,
+            ended,
+            specs,
+            claim,
+        })
+    }
+
+    /// How much of both models it runs; `None` where there is no saying.
+    #[must_use]
+    pub fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
+    }
+
+    /// Why it was given up, once it was.
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        self.condition.now().lost.clone()
+    }
+
+    /// How often it failed and was opened again, and what failed the last time.
+    #[must_use]
+    pub fn reopened(&self) -> (usize, String) {
+        let now = self.condition.now();
+        (now.reopened, now.failure.clone())
+    }
+
+    /// The palm and the hand model, for one worker.
+    #[must_use]
+    pub fn models(self: &Arc<Self>) -> [SharedModel; 2] {
+        [Role::Palm, Role::Hand].map(|role| SharedModel::new(self, role))
+    }
+}
+
+impl Drop for SharedDevice {
+    fn drop(&mut self) {
+        self.queue = None;
+        if self.condition.now().lost.is_none()
+            && self.ended.recv_timeout(CLOSE_LIMIT) == Err(RecvTimeoutError::Timeout)
+        {
+            tracing::warn!("the accelerator does not let go; it is left as it is");
+        }
+    }
+}
+
+/// A worker's way to one model of the device.
+#[derive(Debug)]
+pub struct SharedModel {
+    device: Arc<SharedDevice>,
+    role: Role,
+    input: Vec<f32>,
+    outputs: Vec<Vec<f32>>,
+    give: Sender<Reply>,
+    take: Receiver<Reply>,
+}
+
+impl SharedModel {
+    fn new(device: &Arc<SharedDevice>, role: Role) -> Self {
+        let (give, take) = bounded(1);
+        let spec = &device.specs[usize::from(role == Role::Hand)];
+        Self {
+            input: vec![0.0; spec.input.shape.iter().product()],
+            outputs: Vec::new(),
+            device: Arc::clone(device),
+            role,
+            give,
+            take,
+        }
+    }
+
+    /// Gives the device up when what it does takes longer than it may.
+    fn hold_against_the_clock(&self) -> Result<(), ModelError> {
+        let condition = &self.device.condition;
+        let now = condition.now();
+        let is_late = now.until.is_some_and(|until| until < Instant::now());
+        let lost = now.lost.clone();
+        drop(now);
+        match lost {
+            Some(reason) => Err(ModelError(reason)),
+            None if is_late => Err(ModelError(
+                condition.lose("it hung: a run did not come back in time".to_owned()),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Model for SharedModel {
+    fn input(&mut self) -> &mut [f32] {
+        &mut self.input
+    }
+
+    fn invoke(&mut self) -> Result<(), ModelError> {
+        self.outputs.clear();
+        let gone = || ModelError("its thread died; please report this".to_owned());
+        self.hold_against_the_clock()?;
+        let queue = self.device.queue.as_ref().ok_or_else(gone)?;
+        let length = self.input.len();
+        let mut job = Job {
+            role: self.role,
+            input: std::mem::take(&mut self.input),
+            reply: self.give.clone(),
+        };
+        loop {
+            job = match queue.send_timeout(job, LOOK) {
+                Ok(()) => break,
+                Err(SendTimeoutError::Timeout(job)) => job,
+                Err(SendTimeoutError::Disconnected(job)) => {
+                    self.input = job.input;
+                    self.device.condition.lose(gone().0);
+                    return Err(gone());
+                }
+            };
+            if let Err(error) = self.hold_against_the_clock() {
+                self.input = job.input;
+                return Err(error);
+            }
+        }
+        let reply = loop {
+            match self.take.recv_timeout(LOOK) {
+                Ok(reply) => break reply,
+                Err(_) => {
+                    if let Err(error) = self.hold_against_the_clock() {
+                        // The input is in the thread that hangs.
+                        self.input = vec![0.0; length];
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        self.input = reply.input;
+        self.outputs = reply.outputs?;
+        Ok(())
+    }
+
+    fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        let values = self.outputs.get(index);
+        let values = values.filter(|values| values.len() == out.len());
+        let none = || {
+            ModelError(format!(
+                "there is no output {index} of {} values",
+                out.len()
+            ))
+        };
+        out.copy_from_slice(values.ok_or_else(none)?);
+        Ok(())
+    }
+}
+
+/// How opening the device went: how much of the models it runs.
+type Opening = Result<Option<Claim>, String>;
+
+/// The device's thread: opens it, says how that went, and runs jobs until nobody sends any.
+fn serve(
+    spec: &BackendSpec,
+    bundle: &Bundle,
+    jobs: &Receiver<Job>,
+    condition: &Condition,
+    tell: &Sender<Opening>,
+) {
+    let opened = Graphs::load(spec, bundle).map_err(|error| error.to_string());
+    let graphs = match opened {
+        Ok(graphs) => graphs,
+        Err(reason) => {
+            tell.send(Err(reason)).ok();
+            return;
+        }
+    };
+    let mut pair = match graphs.open() {
+        Ok(pair) => {
+            tell.send(Ok(pair.claim())).ok();
+            Some(pair)
+        }
+        Err(error) => {
+            tell.send(Err(error.to_string())).ok();
+            return;
+        }
+    };
+    let mut patience = Patience::default();
+    for Job { role, input, reply } in jobs {
+        let outputs = run(
+            &graphs,
+            &mut pair,
+            &mut patience,
+            condition,
+            (role, &input, bundle),
+        );
+        condition.idle();
+        // A worker that has lost its patience is gone.
+        reply.send(Reply { input, outputs }).ok();
+    }
+}
+
+/// Runs one job, on a device opened again if need be.
+fn run<'a>(
+    graphs: &'a Graphs<'a>,
+    pair: &mut Option<Pair<'a>>,
+    patience: &mut Patience,
+    condition: &Condition,
+    (role, input, bundle): (Role, &[f32], &Bundle),
+) -> Result<Vec<Vec<f32>>, ModelError> {
+    loop {
+        if let Some(reason) = condition.now().lost.clone() {
+            *pair = None;
+            return Err(ModelError(reason));
+        }
+        let failed = match pair {
+            Some(pair) => {
+                condition.busy_for(condition.run_limit);
+                let (model, spec) = match role {
+                    Role::Palm => (&mut pair.palm.model, &bundle.palm.spec),
+                    Role::Hand => (&mut pair.hand.model, &bundle.hand.spec),
+                };
+                match run_once(model, spec, input) {
+                    Ok(outputs) => {
+                        patience.good();
+                        return Ok(outputs);
+                    }
+                    Err(error) => error.to_string(),
+                }
+            }
+            None => {
+                condition.busy_for(condition.reopen_limit);
+                match graphs.open() {
+                    Ok(opened) => {
+                        condition.now().reopened += 1;
+                        *pair = Some(opened);
+                        continue;
+                    }
+                    Err(error) => error.to_string(),
+                }
+            }
+        };
+        // What has failed is not run again, not even for its remains.
+        *pair = None;
+        condition.now().failure.clone_from(&failed);
+        let Some(pause) = patience.bad() else {
+            condition.lose(format!(
+                "it failed again and again, the last time: {failed}"
+            ));
+            continue;
+        };
+        tracing::warn!(
+            reason = failed,
+            "the accelerator failed; it is opened again"
+        );
+        condition.busy_for(pause + condition.reopen_limit);
+        thread::sleep(pause);
+    }
+}
+
+fn run_once(
+    model: &mut Box<dyn Model + Send + '_>,
+    spec: &ModelSpec,
+    input: &[f32],
+) -> Result<Vec<Vec<f32>>, ModelError> {
+    let to = model.input();
+    if to.len() != input.len() {
+        return Err(ModelError("the input has another size now".to_owned()));
+    }
+    to.copy_from_slice(input);
+    model.invoke()?;
+    let mut outputs = Vec::with_capacity(spec.outputs.len());
+    for (index, output) in spec.outputs.iter().enumerate() {
+        let mut values = vec![0.0; output.shape.iter().product()];
+        model.output(index, &mut values)?;
+        outputs.push(values);
+    }
+    Ok(outputs)
+}

@@ -1,0 +1,214 @@
+//! Device nodes, USB devices and what tells one machine from another, as the kernel shows them. What cannot be read is
+//! not there.
+
+use rustix::fs::{Access, access};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A device node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its place.
+    pub path: PathBuf,
+    /// Whether this user may read and write it.
+    pub is_open: bool,
+    /// The group that may, by name, or by number where it has none.
+    pub group: String,
+}
+
+/// Where the kernel shows things.
+#[derive(Clone, Debug)]
+pub struct Hardware {
+    root: PathBuf,
+}
+
+impl Hardware {
+    /// This machine.
+    #[must_use]
+    pub fn here() -> Self {
+        Self::in_root(Path::new("/"))
+    }
+
+    /// A machine of which an image lies in `root`.
+    #[must_use]
+    pub fn in_root(root: &Path) -> Self {
+        Self {
+            root: root.to_path_buf(),
+        }
+    }
+
+    /// The nodes of the absolute path `pattern`, in which one `*` in the last part stands for anything; by name.
+    #[must_use]
+    pub fn nodes(&self, pattern: &str) -> Vec<Node> {
+        let pattern = Path::new(pattern);
+        let (Some(folder), Some(name)) = (pattern.parent(), pattern.file_name()) else {
+            return Vec::new();
+        };
+        let name = name.to_string_lossy();
+        let (start, end) = name.split_once('*').unwrap_or((&name, ""));
+        let fits = |found: &str| match name.contains('*') {
+            true => {
+                found.len() >= start.len() + end.len()
+                    && found.starts_with(start)
+                    && found.ends_with(end)
+            }
+            false => found == start,
+        };
+        let Ok(entries) = fs::read_dir(self.below(folder)) else {
+            return Vec::new();
+        };
+        let mut paths: Vec<PathBuf> = entries
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name().to_str().is_some_and(fits))
+            .map(|entry| entry.path())
+            .collect();
+        paths.sort();
+        paths.iter().filter_map(|path| self.node(path)).collect()
+    }
+
+    fn node(&self, path: &Path) -> Option<Node> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Node {
+            is_open: access(path, Access::READ_OK | Access::WRITE_OK).is_ok(),
+            group: self.group(metadata.gid()),
+            path: path.to_path_buf(),
+        })
+    }
+
+    /// The USB devices, each `vendor:product`.
+    #[must_use]
+    pub fn usb(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.below(Path::new("/sys/bus/usb/devices"))) else {
+            return Vec::new();
+        };
+        let of = |folder: &Path, name: &str| read_line(&folder.join(name));
+        let devices = entries.filter_map(Result::ok).filter_map(|entry| {
+            let folder = entry.path();
+            let (vendor, product) = (of(&folder, "idVendor")?, of(&folder, "idProduct")?);
+            Some(format!("{vendor}:{product}"))
+        });
+        let mut devices: Vec<String> = devices.collect();
+        devices.sort();
+        devices
+    }
+
+    /// The board, or where it has no name the processor.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let board = read_line(&self.below(Path::new("/proc/device-tree/model")));
+        board.or_else(|| self.processor()).unwrap_or_default()
+    }
+
+    fn processor(&self) -> Option<String> {
+        let text = fs::read_to_string(self.below(Path::new("/proc/cpuinfo"))).ok()?;
+        let line = text.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    }
+
+    /// Tells this start of the machine from others.
+    #[must_use]
+    pub fn boot(&self) -> String {
+        read_line(&self.below(Path::new("/proc/sys/kernel/random/boot_id"))).unwrap_or_default()
+    }
+
+    fn group(&self, gid: u32) -> String {
+        let groups = fs::read_to_string(self.below(Path::new("/etc/group"))).unwrap_or_default();
+        let name = groups.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)?.parse() == Ok(gid)).then_some(name)
+        });
+        name.map_or_else(|| gid.to_string(), str::to_owned)
+    }
+
+    fn below(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
+/// The first line of a file, without the NUL bytes of a device tree; `None` when there is nothing in it.
+fn read_line(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().next()?.trim_matches(['\0', ' ']).to_owned();
+    (!line.is_empty()).then_some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Hardware) {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let hardware = Hardware::in_root(dir.path());
+        (dir, hardware)
+    }
+
+    #[test]
+    fn nodes_go_by_their_names() {
+        let files = [
+            "dev/apex_0",
+            "dev/apex_1",
+            "dev/galcore",
+            "dev/dri/card0",
+            "dev/nvhost-as-gpu",
+        ];
+        let (dir, hardware) = machine(&files.map(|file| (file, "")));
+        let check = |pattern: &str, expected: &[&str]| {
+            let found: Vec<PathBuf> = hardware
+                .nodes(pattern)
+                .into_iter()
+                .map(|n| n.path)
+                .collect();
+            let expected: Vec<PathBuf> = expected.iter().map(|p| dir.path().join(p)).collect();
+            assert_eq!(found, expected, "{pattern}");
+        };
+        check("/dev/apex_*", &["dev/apex_0", "dev/apex_1"]);
+        check("/dev/galcore", &["dev/galcore"]);
+        check("/dev/gal", &[]);
+        check("/dev/nvhost-*gpu", &["dev/nvhost-as-gpu"]);
+        check("/dev/dri/renderD*", &[]);
+        check("/dev/accel/accel*", &[]);
+    }
+
+    #[test]
+    fn who_may_open_a_node_is_told() {
+        let (dir, _) = machine(&[("dev/galcore", "")]);
+        let path = dir.path().join("dev/galcore");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
+        let gid = fs::metadata(&path).unwrap().gid();
+        let groups = format!("root:x:99999:\nrender:x:{gid}:pi,me\n");
+        fs::create_dir_all(dir.path().join("etc")).unwrap();
+        fs::write(dir.path().join("etc/group"), groups).unwrap();
+        let node = &Hardware::in_root(dir.path()).nodes("/dev/galcore")[0];
+        assert_eq!((node.group.as_str(), node.is_open), ("render", true));
+    }
+
+    #[test]
+    fn machines_are_told_apart() {
+        let processor = (
+            "proc/cpuinfo",
+            "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n",
+        );
+        let board = ("proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0");
+        assert_eq!(machine(&[processor]).1.name(), "Some CPU @ 2 GHz");
+        assert_eq!(
+            machine(&[processor, board]).1.name(),
+            "Raspberry Pi 5 Model B Rev 1.0"
+        );
+        assert_eq!(machine(&[]).1.name(), "");
+        let (_dir, hardware) = machine(&[
+            ("sys/bus/usb/devices/1-1/idVendor", "1a6e\n"),
+            ("sys/bus/usb/devices/1-1/idProduct", "089a\n"),
+            ("sys/bus/usb/devices/usb1/speed", "480\n"),
+        ]);
+        assert_eq!(hardware.usb(), ["1a6e:089a"]);
+        assert!(!Hardware::here().boot().is_empty());
+    }
+}

@@ -1,0 +1,168 @@
+//! What a backend saw against what the CPU saw in the same pictures.
+
+use serde::{Deserialize, Serialize};
+
+/// Landmarks of a hand.
+const LANDMARKS: usize = 21;
+
+/// A hand that was seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Whether it is the signer's left.
+    pub is_left: bool,
+    /// `[21]` of x, y in fractions of the picture.
+    pub points: Vec<[f32; 2]>,
+}
+
+/// How far two backends are apart over some pictures.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// Pictures that both looked at.
+    pub pictures: usize,
+    /// Pictures in which they saw another number of hands.
+    pub counts_differ: usize,
+    /// Hands that are the other side's for one of them.
+    pub sides_differ: usize,
+    /// Landmarks that both saw.
+    pub landmarks: usize,
+    /// Median distance of a landmark, fractions of the picture.
+    pub median: f32,
+    /// Ninety-nine in a hundred are no further apart.
+    pub p99: f32,
+    /// The largest distance.
+    pub max: f32,
+}
+
+impl Agreement {
+    /// Holds `found` against `reference`, picture by picture and hand by hand in the order in which they were found.
+    #[must_use]
+    pub fn of(reference: &[Vec<Seen>], found: &[Vec<Seen>]) -> Self {
+        let pictures = reference.len().max(found.len());
+        let mut agreement = Self {
+            pictures,
+            counts_differ: pictures - reference.len().min(found.len()),
+            ..Self::default()
+        };
+        let mut distances = Vec::new();
+        for (reference, found) in reference.iter().zip(found) {
+            if reference.len() != found.len() {
+                agreement.counts_differ += 1;
+                continue;
+            }
+            for (reference, found) in reference.iter().zip(found) {
+                agreement.sides_differ += usize::from(reference.is_left != found.is_left);
+                for i in 0..LANDMARKS {
+                    // A landmark that is missing or no number is as far away as can be.
+                    let distance = match (reference.points.get(i), found.points.get(i)) {
+                        (Some(a), Some(b)) => (a[0] - b[0]).abs().max((a[1] - b[1]).abs()),
+                        _ => f32::INFINITY,
+                    };
+                    let is_number = !distance.is_nan();
+                    distances.push(if is_number { distance } else { f32::INFINITY });
+                }
+            }
+        }
+        distances.sort_by(f32::total_cmp);
+        let at = |hundredths: usize| {
+            let last = distances.len().saturating_sub(1);
+            distances
+                .get(last * hundredths / 100)
+                .copied()
+                .unwrap_or(0.0)
+        };
+        agreement.landmarks = distances.len();
+        (agreement.median, agreement.p99, agreement.max) = (at(50), at(99), at(100));
+        agreement
+    }
+
+    /// What speaks against taking one for the other; `None` when nothing does. No landmark may be further off than
+    /// `tolerance`, in fractions of the picture.
+    #[must_use]
+    pub fn objection(&self, tolerance: f32) -> Option<String> {
+        let Self {
+            pictures,
+            counts_differ,
+            sides_differ,
+            landmarks,
+            max,
+            ..
+        } = self;
+        if *counts_differ > 0 {
+            return Some(format!(
+                "it sees another number of hands than the CPU in {counts_differ} of {pictures} pictures"
+            ));
+        }
+        if *landmarks == 0 {
+            return Some("no hand was seen by which it could be judged".to_owned());
+        }
+        if *sides_differ > 0 {
+            return Some(format!(
+                "it takes {sides_differ} of {} hands for the other side's",
+                landmarks / LANDMARKS
+            ));
+        }
+        (*max > tolerance || max.is_nan()).then(|| {
+            format!("its landmarks are up to {max:.1e} of the picture from the CPU's, {tolerance:.1e} is allowed")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn hand(x: f32) -> Seen {
+        Seen {
+            is_left: false,
+            points: vec![[x, 0.5]; LANDMARKS],
+        }
+    }
+
+    fn said(found: &[Vec<Seen>]) -> Option<String> {
+        let reference = [vec![hand(0.2), hand(0.7)], vec![], vec![hand(0.4)]];
+        Agreement::of(&reference, found).objection(0.001)
+    }
+
+    #[test]
+    fn what_differs_is_said() {
+        let good = [vec![hand(0.2005), hand(0.7)], vec![], vec![hand(0.4)]];
+        assert_eq!(said(&good), None);
+        let check = |change: &dyn Fn(&mut Vec<Vec<Seen>>), part: &str| {
+            let mut bad = good.to_vec();
+            change(&mut bad);
+            let said = said(&bad).unwrap();
+            assert!(said.contains(part), "{said}");
+        };
+        check(&|b| b[0][1] = hand(0.702), "up to 2.0e-3");
+        check(&|b| b[2].clear(), "1 of 3 pictures");
+        check(&|b| b[1].push(hand(0.5)), "1 of 3 pictures");
+        check(&|b| b[2][0].is_left = true, "1 of 3 hands");
+        check(&|b| b[0].swap(0, 1), "landmarks");
+        check(&|b| b[0][0].points[3][1] = f32::NAN, "inf");
+        check(&|b| drop(b[0][0].points.pop()), "inf");
+        check(&|b| drop(b.pop()), "1 of 3 pictures");
+        check(&|b| b.clear(), "3 of 3 pictures");
+        let nothing = Agreement::of(&[vec![], vec![]], &[vec![], vec![]]);
+        assert!(nothing.objection(1.0).unwrap().contains("no hand"));
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_is_held_against_itself_agrees(hands in proptest::collection::vec(0.0f32..1.0, 1..9)) {
+            let seen = [hands.iter().map(|x| hand(*x)).collect::<Vec<_>>()];
+            let agreement = Agreement::of(&seen, &seen);
+            prop_assert_eq!(agreement.objection(0.0), None);
+            prop_assert_eq!(agreement.landmarks, hands.len() * LANDMARKS);
+        }
+
+        #[test]
+        fn the_largest_distance_is_found(off in 0.0f32..0.5, at in 0usize..LANDMARKS, axis in 0usize..2) {
+            let mut found = hand(0.25);
+            found.points[at][axis] += off;
+            let agreement = Agreement::of(&[vec![hand(0.25)]], &[vec![found]]);
+            prop_assert!((agreement.max - off).abs() < 1e-6);
+            prop_assert!(agreement.median <= agreement.p99 && agreement.p99 <= agreement.max);
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! What becomes of each kind of accelerator: chosen, refused with the reason, opened again, given up. A TFLite delegate
+//! plugin of our own (tests/plugin) stands in for the hardware.
+
+#![allow(clippy::unwrap_used, reason = "a broken set-up may end a test")]
+
+mod common;
+
+use common::{Run, digests, handloom_with, manifest, plugin, render_clip, scratch};
+use handloom::source::encode::Codec;
+use serde_json::Value;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// Frames of a drawn clip; every second is looked at.
+const FRAMES: usize = 24;
+const CLIPS: [&str; 3] = ["00001", "00002", "00003"];
+
+/// Three good clips, and what the CPU makes of them.
+fn fixture() -> &'static (TempDir, PathBuf, PathBuf) {
+    static MADE: OnceLock<(TempDir, PathBuf, PathBuf)> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = scratch();
+        let dataset = folder.path().join("dataset");
+        let instances = CLIPS.map(|id| (id, 1));
+        common::write_metadata(&dataset, &common::metadata(&[("hello", &instances)]));
+        for (seed, id) in (0..).zip(CLIPS) {
+            let path = dataset.join("videos").join(format!("{id}.mp4"));
+            render_clip(&path, seed, FRAMES, (320, 240), Codec::H264);
+        }
+        let out = folder.path().join("cpu");
+        common::process(&dataset, &out, &["--min-videos-per-gloss", "1"]).ends(0);
+        (folder, dataset, out)
+    })
+}
+
+/// A machine with the test plugin on it: an output folder and a memory of what was measured.
+struct Box {
+    folder: TempDir,
+}
+
+impl Box {
+    fn new() -> Self {
+        Self { folder: scratch() }
+    }
+
+    fn out(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Processes the fixture's clips with the plugin under `options`.
+    fn process(&self, wish: &str, options: &[&str], more: &[&str]) -> Run {
+        let (_, dataset, _) = fixture();
+        let out = self.out();
+        let mut args: Vec<&OsStr> = vec![
+            "process".as_ref(),
+            dataset.as_ref(),
+            "--out".as_ref(),
+            out.as_ref(),
+        ];
+        args.extend(
+            [
+                "--fresh",
+                "--min-videos-per-gloss",
+                "1",
+                "--accelerator",
+                wish,
+            ]
+            .map(OsStr::new),
+        );
+        args.extend(more.iter().map(OsStr::new));
+        let own = delegate(options);
+        args.extend(own.iter().map(OsStr::new));
+        handloom_with(args, &[("XDG_CACHE_HOME", self.file("cache").as_ref())])
+    }
+
+    fn backend(&self) -> Value {
+        let run: Value =
+            serde_json::from_slice(&fs::read(self.out().join("run.json")).unwrap()).unwrap();
+        run["backend"].clone()
+    }
+
+    /// The backend of each clip.
+    fn backends(&self) -> Vec<String> {
+        let lines = manifest(&self.out());
+        let backends = lines
+            .iter()
+            .map(|l| l["clip"]["backend"].as_str().unwrap().to_owned());
+        backends.collect()
+    }
+
+    #[track_caller]
+    fn is_as_the_cpus(&self) {
+        assert_eq!(digests(&self.out()), digests(&fixture().2));
+    }
+}
+
+/// The flags that make the plugin with `options` the user's own delegate.
+fn delegate(options: &[&str]) -> Vec<String> {
+    let spec = plugin::spec(options);
+    let library = spec.library.display().to_string();
+    let options = spec
+        .options
+        .iter()
+        .map(|(k, v)| format!("--delegate-option={k}={v}"));
+    [format!("--delegate-library={library}")]
+        .into_iter()
+        .chain(options)
+        .collect()
+}
+
+#[test]
+fn the_right_one_is_taken_when_it_is_asked_for() {
+    let machine = Box::new();
+    let run = machine
+        .process("require:custom", &["mode=right"], &["--workers", "2"])
+        .ends(0);
+    assert_eq!(run.event("backend")["name"], "custom");
+    let backend = machine.backend();
+    assert_eq!(
+        (&backend["name"], &backend["wish"]),
+        (&"custom".into(), &"require:custom".into())
+    );
+    assert_eq!(
+        backend["opened_as"]["delegate"]["library"],
+        plugin::library().display().to_string()
+    );
+    assert_eq!(machine.backends(), ["custom"; 3]);
+    // The plugin runs the same kernels in another interpreter.
+    machine.is_as_the_cpus();
+}
+
+#[test]
+fn the_fastest_that_agrees_is_taken_and_remembered() {
+    let machine = Box::new();
+    let quick = ["mode=right", "memo=yes"];
+    let run = machine.process("auto", &quick, &["--workers", "1"]).ends(0);
+    let measured: Vec<Value> = run
+        .events()
+        .into_iter()
+        .filter(|e| e["event"] == "measure")
+        .collect();
+    assert_eq!(measured.len(), 2, "{measured:?}");
+    let backend = run.event("backend");
+    assert_eq!(backend["name"], "custom");
+    assert!(
+        backend["reason"]
+            .as_str()
+            .unwrap()
+            .contains("the fastest that agrees"),
+        "{backend}"
+    );
+    machine.is_as_the_cpus();
+
+    // Nothing is measured again, until something is different.
+    let known = |run: Run| !run.stdout.contains("\"measure\"");
+    assert!(known(
+        machine.process("auto", &quick, &["--workers", "1"]).ends(0)
+    ));
+    assert!(known(
+        machine
+            .process("prefer:custom", &quick, &["--workers", "1"])
+            .ends(0)
+    ));
+    assert!(!known(
+        machine
+            .process("auto", &["mode=right"], &["--workers", "1"])
+            .ends(0)
+    ));
+    let kept = machine.file("cache/handloom/accelerators.json");
+    fs::write(&kept, "{ not json").unwrap();
+    let run = machine
+        .process("auto", &quick, &["--workers", "1"])
+        .ends(0)
+        .says(&["measured again"]);
+    assert!(!known(run));
+    assert!(fs::read_to_string(kept).unwrap().contains("custom"));
+}
+
+#[test]
+fn one_that_is_not_faster_is_not_taken() {
+    let machine = Box::new();
+    let run = machine
+        .process("auto", &["mode=right", "delay_ms=20"], &["--workers", "2"])
+        .ends(0);
+    let backend = run.event("backend");
+    assert_eq!(backend["name"], "cpu");
+    let refused = &machine.backend()["refused"][0];
+    assert_eq!(refused["name"], "custom");
+    assert!(
+        refused["reason"].as_str().unwrap().contains("slower"),
+        "{refused}"
+    );
+    // Who asks for it gets it.
+    machine
+        .process(
+            "require:custom",
+            &["mode=right", "delay_ms=20"],
+            &["--workers", "2"],
+        )
+        .ends(0);
+    assert_eq!(machine.backend()["name"], "custom");
+}
+
+/// What each kind that cannot be used is refused with.
+#[test]
+fn what_cannot_be_used_is_refused_with_the_reason() {
+    let check = |options: &[&str], reason: &str| {
+        let machine = Box::new();
+        let brief = ["--workers", "1", "--accelerator-timeout", "4"];
+        let run = machine.process("require:custom", options, &brief);
+        let run = run.ends(69).says(&["require:custom", reason, "prefer:"]);
+        assert!(
+            !machine.out().join("wlasl_landmarks.npz").exists(),
+            "{}",
+            run.stdout
+        );
+        // The verdict is remembered, as are its words.
+        let run = machine.process("prefer:custom", options, &brief).ends(0);
+        let backend = run.event("backend");
+        assert_eq!(backend["name"], "cpu", "{options:?}");
+        assert!(
+            backend["reason"].as_str().unwrap().contains(reason),
+            "{backend}"
+        );
+        assert!(!run.stdout.contains("\"measure\""), "{}", run.stdout);
+        run.says(&["cpu runs instead"]);
+        assert_eq!(machine.backends(), ["cpu"; 3]);
+        machine.is_as_the_cpus();
+    };
+    check(&["mode=wrong", "off=0.3"], "from the CPU's");
+    check(&["mode=wrong"], "the CPU");
+    check(&["mode=none"], "none of the models' nodes");
+    check(&["mode=null"], "it gave no reason");
+    check(&["mode=right", "colour=red"], "there is no option colour");
+    check(&["mode=right", "abort=create"], "crashed (signal 6)");
+    check(&["mode=right", "abort=prepare"], "crashed (signal 6)");
+    check(&["mode=right", "abort=invoke"], "crashed (signal 6)");
+    check(&["mode=right", "hang=create"], "did not open within 4 s");
+    check(&["mode=right", "hang=invoke"], "it hung");
+    check(&["mode=right", "fail_from=20"], "the device went away");
+    check(&["mode=right", "fail_at=20", "memo=yes"], "failed");
+}
+
+#[test]
+fn a_library_that_is_none_is_refused() {
+    let machine = Box::new();
+    let (_, dataset, _) = fixture();
+    let bad = machine.file("bad.so");
+    fs::write(&bad, "no library").unwrap();
+    let check = |library: &Path, says: &str| {
+        let out = machine.out();
+        let args: [&OsStr; 10] = [
+            "process".as_ref(),
+            dataset.as_ref(),
+            "--out".as_ref(),
+            out.as_ref(),
+            "--min-videos-per-gloss".as_ref(),
+            "1".as_ref(),
+            "--accelerator".as_ref(),
+            "require:custom".as_ref(),
+            "--delegate-library".as_ref(),
+            library.as_ref(),
+        ];
+        handloom_with(args, &[("XDG_CACHE_HOME", machine.file("cache").as_ref())])
+            .ends(69)
+            .says(&[says]);
+    };
+    check(&bad, "is no shared library");
+    check(&machine.file("gone.so"), "there is no delegate library");
+    // A known one that is not on this machine, and what it lacks.
+    machine
+        .process("require:coral", &["mode=right"], &[])
+        .ends(69)
+        .says(&["libedgetpu.so.1", "/dev/apex_*"]);
+    machine
+        .process("require:corral", &["mode=right"], &[])
+        .ends(64)
+        .says(&["coral", "require:NAME"]);
+}
+
+/// One that fails at work is opened again, and the clip is as if nothing had been.
+#[test]
+fn one_that_fails_now_and_then_is_opened_again() {
+    let machine = Box::new();
+    let trouble = machine.file("trouble");
+    let option = format!("while={}", trouble.display());
+    let options = ["mode=right", "fail_at=30", &option];
+    machine
+        .process("require:custom", &options, &["--workers", "1"])
+        .ends(0);
+    fs::write(&trouble, "").unwrap();
+    // It fails at its thirtieth run each time it was opened: as often as is borne, or less.
+    let run = machine
+        .process("require:custom", &options, &["--workers", "1"])
+        .ends(0);
+    run.says(&["opened again", "the device went away"]);
+    machine.is_as_the_cpus();
+}
+
+/// One that fails for good is given up; the clip in hand is begun again on the CPU, and all is said.
+#[test]
+fn one_that_is_gone_is_given_up_aloud() {
+    for trouble_is in ["fail_from=1", "hang=invoke"] {
+        let machine = Box::new();
+        let trouble = machine.file("trouble");
+        let option = format!("while={}", trouble.display());
+        let options = ["mode=right", trouble_is, &option];
+        let more = ["--workers", "2", "--accelerator-timeout", "4"];
+        machine
+            .process(
+                "auto",
+                &["mode=right", "memo=yes", trouble_is, &option],
+                &more,
+            )
+            .ends(0);
+        machine.process("prefer:custom", &options, &more).ends(0);
+        assert_eq!(machine.backends(), ["custom"; 3]);
+        fs::write(&trouble, "").unwrap();
+        let run = machine.process("prefer:custom", &options, &more).ends(0);
+        let run = run.says(&["is given up"]);
+        assert_eq!(run.event("backend")["name"], "custom");
+        assert!(
+            machine.backends().contains(&"cpu".to_owned()),
+            "{:?}",
+            machine.backends()
+        );
+        machine.is_as_the_cpus();
+    }
+}
+
+/// One that opened when it was measured and does not any more.
+#[test]
+fn one_that_does_not_open_any_more_is_said() {
+    let machine = Box::new();
+    let trouble = machine.file("trouble");
+    let option = format!("while={}", trouble.display());
+    let options = ["mode=right", "hang=create", &option];
+    let more = ["--workers", "1", "--accelerator-timeout", "3"];
+    machine.process("prefer:custom", &options, &more).ends(0);
+    fs::write(&trouble, "").unwrap();
+    let run = machine.process("prefer:custom", &options, &more).ends(0);
+    let backend = run.event("backend");
+    assert_eq!(backend["name"], "cpu");
+    assert!(
+        backend["reason"]
+            .as_str()
+            .unwrap()
+            .contains("does not open any more"),
+        "{backend}"
+    );
+    machine.is_as_the_cpus();
+    machine
+        .process("require:custom", &options, &more)
+        .ends(69)
+        .says(&["does not open any more"]);
+}
+
+#[test]
+fn partial_delegation_is_reported() {
+    let machine = Box::new();
+    machine
+        .process("require:custom", &["mode=part"], &["--workers", "1"])
+        .ends(0);
+    let backend = machine.backend();
+    let reason = backend["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("it runs only") && reason.contains("of the palm model"),
+        "{reason}"
+    );
+}
+
+/// A change of what may run the models is another job, a change of the reason for the same is none.
+#[test]
+fn another_backend_is_another_job() {
+    let machine = Box::new();
+    let (_, dataset, _) = fixture();
+    let out = machine.out();
+    let process = |wish: &str| {
+        common::process(
+            dataset,
+            &out,
+            &["--min-videos-per-gloss", "1", "--accelerator", wish],
+        )
+    };
+    process("cpu").ends(0);
+    process("require:cpu").ends(0);
+    process("auto").ends(73).says(&["accelerator", "--fresh"]);
+}
+
+#[test]
+fn bench_shows_all_that_was_measured() {
+    let machine = Box::new();
+    let run = |more: &[&str]| {
+        let mut args: Vec<String> = [
+            "bench",
+            "--seconds",
+            "0.3",
+            "--workers",
+            "2",
+            "--accelerator-timeout",
+            "20",
+        ]
+        .map(str::to_owned)
+        .into();
+        args.extend(more.iter().map(|s| (*s).to_owned()));
+        args.extend(delegate(&["mode=wrong", "off=0.3"]));
+        handloom_with(args, &[("XDG_CACHE_HOME", machine.file("cache").as_ref())]).ends(0)
+    };
+    let json: Value = serde_json::from_str(run(&["--json"]).stdout.trim()).unwrap();
+    let backends = json["backends"].as_array().unwrap();
+    let named = |name: &str| {
+        backends
+            .iter()
+            .find(|b| b["name"] == name)
+            .unwrap_or_else(|| panic!("{name}: {json}"))
+    };
+    let cpu = &named("cpu")["measured"];
+    for key in ["palm_ms", "hand_ms", "pictures_per_s"] {
+        assert!(cpu[key].as_f64().unwrap() > 0.0, "{key}: {cpu}");
+    }
+    assert_eq!(cpu["agreement"]["max"], 0.0);
+    assert!(
+        cpu["agreement"]["landmarks"].as_u64().unwrap() >= 8 * 21,
+        "{cpu}"
+    );
+    assert!(named("cpu")["clips_per_min"].as_f64().unwrap() > 0.0);
+    assert!(
+        named("custom")["measured"]["agreement"]["max"]
+            .as_f64()
+            .unwrap()
+            > 5e-4
+    );
+    assert_eq!(json["choice"]["name"], "cpu");
+    assert!(
+        json["decoders"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|d| d["frames_per_s"].is_f64()),
+        "{json}"
+    );
+    let text = run(&[]).stdout;
+    for part in [
+        "pictures/s",
+        "clips/min",
+        "cpu ",
+        "custom ",
+        "is allowed",
+        "frames/s of H.264",
+        "auto would take cpu",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+}
+
+#[test]
+fn the_probe_is_not_for_people() {
+    common::handloom(["probe-accelerator"])
+        .ends(64)
+        .says(&["handloom bench"]);
+}
