@@ -47,8 +47,9 @@ Start with:  handloom demo                          nothing to download but the 
              handloom bench                         how fast this machine is, and on what
 
 Exit codes: 0 done, 1 nothing extracted, 64 usage, 65 bad data or model file, 66 input missing,
-69 broker or required accelerator unavailable, 70 bug, 73 output cannot be used, 74 reading or writing failed, 75 stopped,
-the same command goes on, 78 bad config. Log level: HANDLOOM_LOG=debug (default: warn), on stderr.";
+69 broker or required accelerator unavailable, 70 bug, 73 output cannot be used, 74 reading or
+writing failed, 75 stopped, the same command goes on, 78 bad config. Log level:
+HANDLOOM_LOG=debug (default: warn), on stderr.";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -139,8 +140,8 @@ Examples:
 const CHECK_ABOUT: &str = "\
 Say whether the daemon's config and the world around it are in order.
 
-One line each for config, device, dataset, models, runtime, decoder, output, mirror and broker:
-ok, warn or FAIL, what was found and the way out. Nothing is changed, but a small file is written
+One line each for config, device, dataset, models, runtime, accelerators, decoder, output, mirror
+and broker: ok, - (not there, and need not be), warn or FAIL, what was found and the way out. Nothing is changed, but a small file is written
 and removed again where results go, and the broker is logged in to, under a name that takes no
 daemon's place. --print shows all settings and where each comes from.
 
@@ -154,7 +155,8 @@ Examples:
   handloom check --config my.toml --set mqtt.url=        as if no broker were set
   handloom check --print > effective.toml                secrets are hidden
 
-Exit codes: 0 all in order, 78 bad config, 69 only the broker fails, else by the first that fails.";
+Exit codes: 0 all in order, 78 bad config, 69 a required accelerator or only the broker fails, else
+by the first that fails.";
 
 /// Arguments of `process`.
 #[derive(Debug, Args)]

@@ -22,7 +22,7 @@ const EXAMPLE: &str = include_str!("../systemd/handloom.toml");
 const LEAST: &str = "[dataset]\npath = \"d\"\n[output]\npath = \"o\"\n";
 
 /// Keys without a default that could be shown.
-const UNSET: [&str; 14] = [
+const UNSET: [&str; 17] = [
     "dataset.json",
     "dataset.videos",
     "output.mirror",
@@ -37,6 +37,9 @@ const UNSET: [&str; 14] = [
     "models.path",
     "models.palm",
     "models.hand",
+    "delegate.library",
+    "delegate.palm",
+    "delegate.hand",
 ];
 
 /// A config file in a folder of its own.
@@ -233,6 +236,7 @@ fn defaults_are_those_of_the_command_line() {
     assert_eq!(config.output.batch_size, args.run.batch_size);
     assert_eq!(config.video_options().decoder, args.run.decoder);
     assert_eq!(config.video_options().timeout, args.run.clip_timeout);
+    assert_eq!(config.accelerator(), args.accelerator.wanted());
 }
 
 #[test]
@@ -247,6 +251,18 @@ fn bad_values_are_refused_with_place_key_and_range() {
             "sequence.frame_stride = 0: allowed are whole numbers from 1 to 1000000",
         ),
         (6, "sequence", "num_hands = 3", "whole numbers from 1 to 2"),
+        (
+            6,
+            "run",
+            "accelerator = \"gpu\"",
+            "run.accelerator = \"gpu\": allowed are auto, cpu, require:NAME",
+        ),
+        (
+            6,
+            "delegate",
+            "options = [\"device\"]",
+            "lists of KEY=VALUE",
+        ),
         (
             6,
             "sequence",
@@ -377,7 +393,7 @@ fn bad_values_are_refused_with_place_key_and_range() {
             6,
             "run",
             "colour = \"red\"",
-            "[run] has workers, decoder, clip_timeout_s",
+            "[run] has workers, accelerator, accelerator_tolerance, accelerator_timeout_s, decoder, clip_timeout_s",
         ),
         (5, "sequense", "", "did you mean [sequence]?"),
         (5, "workers", "", "did you mean workers in [run]?"),
@@ -463,6 +479,18 @@ fn settings_that_cannot_both_be_are_both_named() {
         (
             "[mqtt]\nurl = \"mqtt://u@h\"\npassword = \"geheim\"\npassword_file = \"f\"\n",
             ["mqtt.password", "mqtt.password_file", "one of them"],
+        ),
+        (
+            "[delegate]\npalm = \"p.tflite\"\n",
+            ["delegate.palm", "delegate.library, unset", "delegate.name"],
+        ),
+        (
+            "[run]\naccelerator = \"require:custom\"\n",
+            [
+                "require:custom",
+                "delegate.library, unset",
+                "needs its library",
+            ],
         ),
     ] {
         let message = Case::new(format!("{LEAST}{text}")).refused(&says);

@@ -10,6 +10,7 @@ fn help_texts() {
         ("inspect", vec!["inspect", "--help"]),
         ("demo", vec!["demo", "--help"]),
         ("run", vec!["run", "--help"]),
+        ("bench", vec!["bench", "--help"]),
         ("watch", vec!["watch", "--help"]),
         ("check", vec!["check", "--help"]),
     ] {

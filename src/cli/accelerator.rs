@@ -12,9 +12,8 @@ pub(super) const BENCH_ABOUT: &str = "\
 Measure what could run the models here, and the decoders: speed, agreement, clips per minute to expect.
 
 Every backend that can be used runs both models on built-in pictures, in a process of its own, first
-with one worker, then with all. Its landmarks are held against the CPU's; what does not agree, `auto`
-does not take. What cannot be used is listed with the reason; `handloom check` says how to mend it.
-Let nothing else run meanwhile, and the device be as warm as it will be at work.
+with one worker, then with all. Its landmarks are held against the CPU's; what does not agree,
+`auto` does not take. What cannot be used is listed; `handloom check` says how to mend it. Let nothing else run meanwhile, and the device be as warm as it will be at work.
 
 Examples:
   handloom bench                                         some seconds for each backend

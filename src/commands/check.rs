@@ -35,6 +35,8 @@ const FLAGS: [(&str, &str); 9] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Fine,
+    /// Not there, and need not be.
+    Absent,
     Doubtful,
     /// With what the program ends with if this is the first.
     Bad(Exit),
@@ -51,6 +53,10 @@ struct Finding {
 impl Finding {
     fn fine(subject: &'static str, detail: impl Into<String>) -> Self {
         Self::new(Verdict::Fine, subject, detail)
+    }
+
+    fn absent(subject: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(Verdict::Absent, subject, detail)
     }
 
     fn doubtful(subject: &'static str, detail: impl Into<String>) -> Self {
@@ -79,6 +85,7 @@ impl Finding {
     fn text(&self) -> String {
         let word = match self.verdict {
             Verdict::Fine => "ok",
+            Verdict::Absent => "-",
             Verdict::Doubtful => "warn",
             Verdict::Bad(_) => "FAIL",
         };
@@ -90,6 +97,7 @@ impl Finding {
     fn json(&self) -> String {
         let verdict = match self.verdict {
             Verdict::Fine => "ok",
+            Verdict::Absent => "absent",
             Verdict::Doubtful => "warn",
             Verdict::Bad(_) => "fail",
         };

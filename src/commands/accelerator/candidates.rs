@@ -26,6 +26,8 @@ pub struct Candidate {
     pub spec: BackendSpec,
     /// Its devices that are there.
     pub devices: Vec<String>,
+    /// Whether its library is there.
+    pub has_library: bool,
     /// What is missing; where nothing is, it can be tried.
     pub lacks: Vec<Lack>,
 }
@@ -57,8 +59,15 @@ impl Candidate {
             what: "TensorFlow Lite with XNNPACK".to_owned(),
             spec: BackendSpec::Cpu,
             devices: Vec::new(),
+            has_library: true,
             lacks: Vec::new(),
         }
+    }
+
+    /// Whether the machine has anything of it.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.has_library || !self.devices.is_empty()
     }
 }
 
@@ -110,6 +119,7 @@ fn litert(target: Target, hardware: &Hardware) -> Candidate {
         what: what.to_owned(),
         spec: BackendSpec::LiteRt(target),
         devices,
+        has_library: located.is_ok(),
         lacks,
     }
 }
@@ -117,7 +127,8 @@ fn litert(target: Target, hardware: &Hardware) -> Candidate {
 fn of_preset(preset: &Preset, own: &DelegateSpec, hardware: &Hardware) -> Candidate {
     let spec = preset.fill(own);
     let mut lacks = Vec::new();
-    if library::locate(&spec.library).is_none() {
+    let has_library = library::locate(&spec.library).is_some();
+    if !has_library {
         let what = format!("its library {}", spec.library.display());
         lacks.push(Lack::new(what, format!("install {}", preset.source)));
     }
@@ -147,13 +158,15 @@ fn of_preset(preset: &Preset, own: &DelegateSpec, hardware: &Hardware) -> Candid
         what: preset.what.to_owned(),
         spec: BackendSpec::Delegate(spec),
         devices,
+        has_library,
         lacks,
     }
 }
 
 fn custom(spec: &DelegateSpec) -> Candidate {
     let mut lacks = Vec::new();
-    if library::locate(&spec.library).is_none() {
+    let has_library = library::locate(&spec.library).is_some();
+    if !has_library {
         let what = format!("its library {}", spec.library.display());
         lacks.push(Lack::new(what, "set delegate.library to the plugin's file"));
     }
@@ -162,6 +175,7 @@ fn custom(spec: &DelegateSpec) -> Candidate {
         what: format!("the delegate {}", spec.library.display()),
         spec: BackendSpec::Delegate(spec.clone()),
         devices: Vec::new(),
+        has_library,
         lacks,
     }
 }

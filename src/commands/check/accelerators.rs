@@ -30,14 +30,23 @@ pub(super) fn accelerators(config: &Config) -> Vec<Finding> {
         (wish, _) => wish.to_string(),
     };
     let mut findings = vec![Finding::fine(SUBJECT, choice)];
-    for candidate in &all {
-        let is_required = matches!(&wanted.wish, Wish::Require(name) if *name == candidate.name);
-        findings.push(finding(candidate, is_required, named));
+    let (shown, absent): (Vec<&Candidate>, Vec<&Candidate>) = all
+        .iter()
+        .partition(|c| c.is_here() || named == Some(c.name.as_str()));
+    findings.extend(shown.into_iter().map(|c| finding(c, &wanted.wish)));
+    if !absent.is_empty() {
+        let names: Vec<String> = absent
+            .iter()
+            .map(|c| format!("{} ({})", c.name, c.what))
+            .collect();
+        let advice = "`handloom check --set run.accelerator=prefer:NAME` says what one needs";
+        let detail = format!("neither device nor library: {}\n{advice}", names.join(", "));
+        findings.push(Finding::absent(SUBJECT, detail));
     }
     findings
 }
 
-fn finding(candidate: &Candidate, is_required: bool, named: Option<&str>) -> Finding {
+fn finding(candidate: &Candidate, wish: &Wish) -> Finding {
     let Candidate {
         name,
         what,
@@ -74,12 +83,9 @@ fn finding(candidate: &Candidate, is_required: bool, named: Option<&str>) -> Fin
     for lack in lacks {
         detail = format!("{detail}\nlacks {}: {}", lack.what, lack.mend);
     }
-    if is_required {
-        Finding::bad(Exit::Unavailable, SUBJECT, detail)
-    } else if named == Some(name) {
-        Finding::doubtful(SUBJECT, detail)
-    } else {
-        // Most machines have none of most.
-        Finding::fine(SUBJECT, detail)
+    match wish {
+        Wish::Require(wished) if wished == name => Finding::bad(Exit::Unavailable, SUBJECT, detail),
+        Wish::Prefer(wished) if wished == name => Finding::doubtful(SUBJECT, detail),
+        _ => Finding::absent(SUBJECT, detail),
     }
 }
