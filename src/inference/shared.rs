@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// A device that runs a model for longer than this hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(15);
 /// A device that is opened again may take so long: some compile the models.
-const REOPEN_LIMIT: Duration = Duration::from_secs(60);
+const REOPEN_LIMIT: Duration = Duration::from_mins(1);
 /// Who waits looks around so often.
 const LOOK: Duration = Duration::from_millis(200);
 /// The thread may take so long to let go of the device.
@@ -337,31 +337,28 @@ fn run<'a>(
             *pair = None;
             return Err(ModelError(reason));
         }
-        let failed = match pair {
-            Some(pair) => {
-                condition.busy_for(condition.run_limit);
-                let (model, spec) = match role {
-                    Role::Palm => (&mut pair.palm.model, &bundle.palm.spec),
-                    Role::Hand => (&mut pair.hand.model, &bundle.hand.spec),
-                };
-                match run_once(model, spec, input) {
-                    Ok(outputs) => {
-                        patience.good();
-                        return Ok(outputs);
-                    }
-                    Err(error) => error.to_string(),
+        let failed = if let Some(pair) = pair {
+            condition.busy_for(condition.run_limit);
+            let (model, spec) = match role {
+                Role::Palm => (&mut pair.palm.model, &bundle.palm.spec),
+                Role::Hand => (&mut pair.hand.model, &bundle.hand.spec),
+            };
+            match run_once(model, spec, input) {
+                Ok(outputs) => {
+                    patience.good();
+                    return Ok(outputs);
                 }
+                Err(error) => error.to_string(),
             }
-            None => {
-                condition.busy_for(condition.reopen_limit);
-                match graphs.open() {
-                    Ok(opened) => {
-                        condition.now().reopened += 1;
-                        *pair = Some(opened);
-                        continue;
-                    }
-                    Err(error) => error.to_string(),
+        } else {
+            condition.busy_for(condition.reopen_limit);
+            match graphs.open() {
+                Ok(opened) => {
+                    condition.now().reopened += 1;
+                    *pair = Some(opened);
+                    continue;
                 }
+                Err(error) => error.to_string(),
             }
         };
         // What has failed is not run again, not even for its remains.

@@ -46,14 +46,13 @@ impl Hardware {
             return Vec::new();
         };
         let name = name.to_string_lossy();
-        let (start, end) = name.split_once('*').unwrap_or((&name, ""));
-        let fits = |found: &str| match name.contains('*') {
-            true => {
+        let fits = |found: &str| match name.split_once('*') {
+            Some((start, end)) => {
                 found.len() >= start.len() + end.len()
                     && found.starts_with(start)
                     && found.ends_with(end)
             }
-            false => found == start,
+            None => found == name,
         };
         let Ok(entries) = fs::read_dir(self.below(folder)) else {
             return Vec::new();

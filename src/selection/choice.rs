@@ -213,7 +213,7 @@ mod tests {
             assert!(!choice.is_second_best);
         };
         let cpu = trial(CPU, 40.0, 0.0);
-        check(&[cpu.clone()], CPU, "nothing else");
+        check(std::slice::from_ref(&cpu), CPU, "nothing else");
         check(
             &[cpu.clone(), trial("a", 80.0, 1e-4)],
             "a",

@@ -35,8 +35,7 @@ impl Wish {
         match text.split_once(':') {
             None if text == "auto" => Ok(Self::Auto),
             None if text == CPU => Ok(Self::Cpu),
-            Some(("require", CPU)) => Ok(Self::Cpu),
-            Some(("prefer", CPU)) => Ok(Self::Cpu),
+            Some(("require" | "prefer", CPU)) => Ok(Self::Cpu),
             Some(("require", name)) => named(name).map(Self::Require),
             Some(("prefer", name)) => named(name).map(Self::Prefer),
             _ => Err("allowed are auto, cpu, require:NAME and prefer:NAME".to_owned()),

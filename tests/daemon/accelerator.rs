@@ -18,7 +18,7 @@ fn stage(set: &Set, port: Option<u16>, options: &[&str]) -> Stage {
         .collect();
     let more = format!(
         "[run]\nworkers = 1\naccelerator_timeout_s = 5\n[delegate]\nlibrary = {:?}\noptions = {options:?}\n",
-        spec.library
+        spec.library.display().to_string()
     );
     Stage::over(&set.dataset, port, &more)
 }

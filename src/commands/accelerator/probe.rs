@@ -115,15 +115,13 @@ pub fn run(task: &Task, patience: Duration) -> Result<Found, String> {
         Err(RecvTimeoutError::Disconnected) => None,
     };
     let ended = end(&mut child);
-    match report {
-        Some(report) => serde_json::from_str::<Result<Found, String>>(&report)
-            .unwrap_or_else(|error| Err(format!("its report is not understood: {error}"))),
-        None => {
-            let words = words.recv_timeout(END_LIMIT).ok().flatten();
-            let words = words.map_or(String::new(), |words| format!("; its last words: {words}"));
-            Err(format!("{}{words}", how(ended)))
-        }
+    if let Some(report) = report {
+        return serde_json::from_str::<Result<Found, String>>(&report)
+            .unwrap_or_else(|error| Err(format!("its report is not understood: {error}")));
     }
+    let words = words.recv_timeout(END_LIMIT).ok().flatten();
+    let words = words.map_or_else(String::new, |words| format!("; its last words: {words}"));
+    Err(format!("{}{words}", how(ended)))
 }
 
 /// Reads lines until there are no more, on a thread of its own, and gives the last one that `pick` takes.

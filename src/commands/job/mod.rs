@@ -380,7 +380,7 @@ impl Spec {
                         return Err(Failure::new(Exit::Unavailable, anyhow!(reason)));
                     }
                     chosen.spec = BackendSpec::Cpu;
-                    chosen.choice.name = CPU.to_owned();
+                    CPU.clone_into(&mut chosen.choice.name);
                     chosen.choice.reason = reason;
                     chosen.choice.is_second_best = true;
                 }
