@@ -7,6 +7,7 @@ mod common;
 
 use common::{Run, digests, handloom_with, manifest, plugin, render_clip, scratch};
 use handloom::source::encode::Codec;
+use handloom::store::npz::NpzReader;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -37,11 +38,11 @@ fn fixture() -> &'static (TempDir, PathBuf, PathBuf) {
 }
 
 /// A machine with the test plugin on it: an output folder and a memory of what was measured.
-struct Box {
+struct Machine {
     folder: TempDir,
 }
 
-impl Box {
+impl Machine {
     fn new() -> Self {
         Self { folder: scratch() }
     }
@@ -117,7 +118,7 @@ fn delegate(options: &[&str]) -> Vec<String> {
 
 #[test]
 fn the_right_one_is_taken_when_it_is_asked_for() {
-    let machine = Box::new();
+    let machine = Machine::new();
     let run = machine
         .process("require:custom", &["mode=right"], &["--workers", "2"])
         .ends(0);
@@ -138,7 +139,7 @@ fn the_right_one_is_taken_when_it_is_asked_for() {
 
 #[test]
 fn the_fastest_that_agrees_is_taken_and_remembered() {
-    let machine = Box::new();
+    let machine = Machine::new();
     let quick = ["mode=right", "memo=yes"];
     let run = machine.process("auto", &quick, &["--workers", "1"]).ends(0);
     let measured: Vec<Value> = run
@@ -146,7 +147,8 @@ fn the_fastest_that_agrees_is_taken_and_remembered() {
         .into_iter()
         .filter(|e| e["event"] == "measure")
         .collect();
-    assert_eq!(measured.len(), 2, "{measured:?}");
+    // More, where LiteRT has been fetched.
+    assert!(measured.len() >= 2, "{measured:?}");
     let backend = run.event("backend");
     assert_eq!(backend["name"], "custom");
     assert!(
@@ -185,14 +187,14 @@ fn the_fastest_that_agrees_is_taken_and_remembered() {
 
 #[test]
 fn one_that_is_not_faster_is_not_taken() {
-    let machine = Box::new();
+    let machine = Machine::new();
     let run = machine
         .process("auto", &["mode=right", "delay_ms=20"], &["--workers", "2"])
         .ends(0);
-    let backend = run.event("backend");
-    assert_eq!(backend["name"], "cpu");
-    let refused = &machine.backend()["refused"][0];
-    assert_eq!(refused["name"], "custom");
+    assert_ne!(run.event("backend")["name"], "custom");
+    let backend = machine.backend();
+    let refused = backend["refused"].as_array().unwrap();
+    let refused = refused.iter().find(|r| r["name"] == "custom").unwrap();
     assert!(
         refused["reason"].as_str().unwrap().contains("slower"),
         "{refused}"
@@ -212,7 +214,7 @@ fn one_that_is_not_faster_is_not_taken() {
 #[test]
 fn what_cannot_be_used_is_refused_with_the_reason() {
     let check = |options: &[&str], reason: &str| {
-        let machine = Box::new();
+        let machine = Machine::new();
         let brief = ["--workers", "1", "--accelerator-timeout", "4"];
         let run = machine.process("require:custom", options, &brief);
         let run = run.ends(69).says(&["require:custom", reason, "prefer:"]);
@@ -221,15 +223,17 @@ fn what_cannot_be_used_is_refused_with_the_reason() {
             "{}",
             run.stdout
         );
-        // The verdict is remembered, as are its words.
+        // Somebody who names it may have mended it: it is measured anew.
         let run = machine.process("prefer:custom", options, &brief).ends(0);
+        let is_measured = run.stdout.contains("\"measure\"");
+        // How far it is off is known.
+        assert_eq!(is_measured, !reason.contains("CPU"), "{}", run.stdout);
         let backend = run.event("backend");
         assert_eq!(backend["name"], "cpu", "{options:?}");
         assert!(
             backend["reason"].as_str().unwrap().contains(reason),
             "{backend}"
         );
-        assert!(!run.stdout.contains("\"measure\""), "{}", run.stdout);
         run.says(&["cpu runs instead"]);
         assert_eq!(machine.backends(), ["cpu"; 3]);
         machine.is_as_the_cpus();
@@ -243,14 +247,15 @@ fn what_cannot_be_used_is_refused_with_the_reason() {
     check(&["mode=right", "abort=prepare"], "crashed (signal 6)");
     check(&["mode=right", "abort=invoke"], "crashed (signal 6)");
     check(&["mode=right", "hang=create"], "did not open within 4 s");
-    check(&["mode=right", "hang=invoke"], "it hung");
+    check(&["mode=wrong", "deep=yes"], "from the CPU's");
+    check(&["mode=right", "hang=invoke"], "did not open within 4 s");
     check(&["mode=right", "fail_from=20"], "the device went away");
     check(&["mode=right", "fail_at=20", "memo=yes"], "failed");
 }
 
 #[test]
 fn a_library_that_is_none_is_refused() {
-    let machine = Box::new();
+    let machine = Machine::new();
     let (_, dataset, _) = fixture();
     let bad = machine.file("bad.so");
     fs::write(&bad, "no library").unwrap();
@@ -279,66 +284,135 @@ fn a_library_that_is_none_is_refused() {
         .process("require:coral", &["mode=right"], &[])
         .ends(69)
         .says(&["libedgetpu.so.1", "/dev/apex_*"]);
+    let usage = common::process(
+        &fixture().1,
+        &machine.out(),
+        &["--accelerator", "prefer:custom"],
+    );
+    usage.ends(64).says(&["--delegate-library"]);
     machine
         .process("require:corral", &["mode=right"], &[])
         .ends(64)
         .says(&["coral", "require:NAME"]);
 }
 
+/// What went wrong by itself is not tried again at each start.
+#[test]
+fn a_failure_is_remembered() {
+    let machine = Machine::new();
+    let options = ["mode=right", "abort=create"];
+    let refusal = |run: Run| {
+        assert_ne!(run.ends(0).event("backend")["name"], "custom");
+        let backend = machine.backend();
+        let refused = backend["refused"].as_array().unwrap();
+        let refused = refused.iter().find(|r| r["name"] == "custom").unwrap();
+        refused["reason"].as_str().unwrap().to_owned()
+    };
+    let said = refusal(machine.process("auto", &options, &[]));
+    assert!(
+        said.contains("crashed") && !said.contains("remembered"),
+        "{said}"
+    );
+    let run = machine.process("auto", &options, &[]);
+    assert!(!run.stdout.contains("\"measure\""), "{}", run.stdout);
+    let said = refusal(run);
+    assert!(
+        said.contains("crashed") && said.contains("remembered"),
+        "{said}"
+    );
+}
+
+/// A plugin that is in order until the file `trouble` is there.
+fn troubled(machine: &Machine) -> (PathBuf, String) {
+    let trouble = machine.file("trouble");
+    let option = format!("while={}", trouble.display());
+    (trouble, option)
+}
+
 /// One that fails at work is opened again, and the clip is as if nothing had been.
 #[test]
 fn one_that_fails_now_and_then_is_opened_again() {
-    let machine = Box::new();
-    let trouble = machine.file("trouble");
-    let option = format!("while={}", trouble.display());
+    let machine = Machine::new();
+    let (trouble, option) = troubled(&machine);
     let options = ["mode=right", "fail_at=30", &option];
     machine
         .process("require:custom", &options, &["--workers", "1"])
         .ends(0);
     fs::write(&trouble, "").unwrap();
-    // It fails at its thirtieth run each time it was opened: as often as is borne, or less.
+    // It fails at its thirtieth run each time it was opened: no more often than is borne.
     let run = machine
         .process("require:custom", &options, &["--workers", "1"])
         .ends(0);
+    assert!(!run.stderr.contains("given up"), "{}", run.stderr);
     run.says(&["opened again", "the device went away"]);
+    assert_eq!(machine.backends(), ["custom"; 3]);
     machine.is_as_the_cpus();
+}
+
+/// The rows of the final file.
+fn rows(out: &Path) -> Vec<Vec<f32>> {
+    let mut npz = NpzReader::open(&out.join("wlasl_landmarks.npz")).unwrap();
+    let (numbers, shape) = npz.numbers::<f32>("sequences").unwrap();
+    numbers
+        .chunks(shape[1] * shape[2])
+        .map(<[f32]>::to_vec)
+        .collect()
 }
 
 /// One that fails for good is given up; the clip in hand is begun again on the CPU, and all is said.
 #[test]
 fn one_that_is_gone_is_given_up_aloud() {
-    for trouble_is in ["fail_from=1", "hang=invoke"] {
-        let machine = Box::new();
-        let trouble = machine.file("trouble");
-        let option = format!("while={}", trouble.display());
-        let options = ["mode=right", trouble_is, &option];
-        let more = ["--workers", "2", "--accelerator-timeout", "4"];
-        machine
-            .process(
-                "auto",
-                &["mode=right", "memo=yes", trouble_is, &option],
-                &more,
-            )
-            .ends(0);
+    let check = |trouble_is: &[&str], says: &str| {
+        let machine = Machine::new();
+        let (trouble, option) = troubled(&machine);
+        // Slightly other numbers, so that it shows who made them.
+        let mut options = vec!["mode=wrong", "off=0.0002", &option];
+        options.extend(trouble_is);
+        let more = ["--workers", "1"];
         machine.process("prefer:custom", &options, &more).ends(0);
         assert_eq!(machine.backends(), ["custom"; 3]);
+        let (plugins, cpus) = (rows(&machine.out()), rows(&fixture().2));
+        assert!(plugins.iter().zip(&cpus).all(|(a, b)| a != b));
+
         fs::write(&trouble, "").unwrap();
         let run = machine.process("prefer:custom", &options, &more).ends(0);
-        let run = run.says(&["is given up"]);
         assert_eq!(run.event("backend")["name"], "custom");
+        run.says(&["custom is given up", says]);
+        let backends = machine.backends();
+        assert_eq!(backends.last().unwrap(), "cpu", "{backends:?}");
+        for (clip, (row, backend)) in rows(&machine.out()).iter().zip(&backends).enumerate() {
+            let of = if backend == "cpu" { &cpus } else { &plugins };
+            assert!(*row == of[clip], "clip {clip} is not {backend}'s");
+        }
+        let run: Value =
+            serde_json::from_slice(&fs::read(machine.out().join("run.json")).unwrap()).unwrap();
+        let counts = &run["finished"]["backends"];
+        let cpu = backends.iter().filter(|b| *b == "cpu").count();
+        assert_eq!(counts["cpu"], cpu, "{counts}");
         assert!(
-            machine.backends().contains(&"cpu".to_owned()),
-            "{:?}",
-            machine.backends()
+            run["finished"]["backend_lost"]
+                .as_str()
+                .unwrap()
+                .contains(says)
         );
-        machine.is_as_the_cpus();
-    }
+
+        // Who requires it gets no other's numbers, and what there is stays.
+        fs::remove_file(&trouble).unwrap();
+        machine.process("require:custom", &options, &more).ends(0);
+        fs::write(&trouble, "").unwrap();
+        machine
+            .process("require:custom", &options, &more)
+            .ends(69)
+            .says(&["is given up", says, "goes on"]);
+    };
+    check(&["fail_from=8"], "the device went away");
+    check(&["hang=invoke", "after=20"], "it hung");
 }
 
 /// One that opened when it was measured and does not any more.
 #[test]
 fn one_that_does_not_open_any_more_is_said() {
-    let machine = Box::new();
+    let machine = Machine::new();
     let trouble = machine.file("trouble");
     let option = format!("while={}", trouble.display());
     let options = ["mode=right", "hang=create", &option];
@@ -364,7 +438,7 @@ fn one_that_does_not_open_any_more_is_said() {
 
 #[test]
 fn partial_delegation_is_reported() {
-    let machine = Box::new();
+    let machine = Machine::new();
     machine
         .process("require:custom", &["mode=part"], &["--workers", "1"])
         .ends(0);
@@ -379,7 +453,7 @@ fn partial_delegation_is_reported() {
 /// A change of what may run the models is another job, a change of the reason for the same is none.
 #[test]
 fn another_backend_is_another_job() {
-    let machine = Box::new();
+    let machine = Machine::new();
     let (_, dataset, _) = fixture();
     let out = machine.out();
     let process = |wish: &str| {
@@ -396,7 +470,7 @@ fn another_backend_is_another_job() {
 
 #[test]
 fn bench_shows_all_that_was_measured() {
-    let machine = Box::new();
+    let machine = Machine::new();
     let run = |more: &[&str]| {
         let mut args: Vec<String> = [
             "bench",
@@ -437,7 +511,7 @@ fn bench_shows_all_that_was_measured() {
             .unwrap()
             > 5e-4
     );
-    assert_eq!(json["choice"]["name"], "cpu");
+    assert_ne!(json["choice"]["name"], "custom");
     assert!(
         json["decoders"]
             .as_array()
@@ -454,7 +528,7 @@ fn bench_shows_all_that_was_measured() {
         "custom ",
         "is allowed",
         "frames/s of H.264",
-        "auto would take cpu",
+        "auto would take ",
     ] {
         assert!(text.contains(part), "no {part} in {text}");
     }

@@ -2,7 +2,7 @@
 //! decoded, and what comes of both together.
 
 use super::accelerator::candidates::{self, Candidate};
-use super::accelerator::{Effort, measure};
+use super::accelerator::{Asker, Effort, measure};
 use super::job;
 use crate::cli::BenchArgs;
 use crate::exit::{Exit, Failure};
@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 const CLIP_PICTURES: f64 = 26.7;
 const CLIP_FRAMES: f64 = 2.0 * CLIP_PICTURES;
 /// The clip that decoders decode: frames, and their size in pixels.
+const H264: &str = "video/x-h264";
 const FRAMES: usize = 60;
 const SIZE: (usize, usize) = (640, 480);
 /// It is decoded so often; the median counts.
@@ -34,6 +35,27 @@ const ROUNDS: usize = 5;
 struct Decoding {
     name: String,
     frames_per_s: Result<f64, String>,
+}
+
+impl Decoding {
+    /// One line for people.
+    fn text(&self) -> String {
+        let Self { name, frames_per_s } = self;
+        match frames_per_s {
+            Ok(rate) => {
+                let (width, height) = SIZE;
+                format!("decodes  {name:<14} {rate:7.0} frames/s of H.264, {width} x {height}")
+            }
+            Err(reason) => format!("decodes  {name:<14} not: {reason}"),
+        }
+    }
+
+    /// The same for programs.
+    fn json(&self) -> Value {
+        let Self { name, frames_per_s } = self;
+        let (rate, reason) = (frames_per_s.as_ref().ok(), frames_per_s.as_ref().err());
+        json!({"name": name, "frames_per_s": rate, "reason": reason})
+    }
 }
 
 /// Measures and shows.
@@ -62,22 +84,27 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     };
     let mut sensors = Sensors::find();
     let before = sensors.read().temperature_c;
-    let trials = measure(&tried, &effort, &mut |name| {
-        tracing::info!(name, "measuring");
-    });
+    let mut asker = Asker {
+        workers,
+        tell: &mut |name| tracing::info!(name, "measuring"),
+        is_stopped: &|| false,
+    };
+    let measured = measure(&tried, &effort, &mut asker).into_iter();
+    let trials: Vec<Trial> = measured.map(|m| m.trial).collect();
     let after = sensors.read().temperature_c;
-    let decoders = decoders()?;
+    let decoders = decoders();
+    // The one that jobs take.
+    let usual = decoder::usual(H264);
     let choice = choose(&wanted.wish, &trials, wanted.tolerance);
-    let best = decoders
-        .iter()
-        .find_map(|d| d.frames_per_s.as_ref().ok().copied());
+    let usual = decoders.iter().find(|d| Some(&d.name) == usual.as_ref());
+    let usual = usual.and_then(|d| d.frames_per_s.as_ref().ok().copied());
     let expect = |trial: &Trial| {
         let measured = trial.result.as_ref().ok()?;
         let is_shared = tried
             .iter()
             .find(|c| c.name == trial.name)
             .is_some_and(|c| c.spec.is_shared());
-        Some(clips_per_min(measured, best?, is_shared))
+        Some(clips_per_min(measured, usual?, is_shared))
     };
     if args.json {
         let trials: Vec<Value> = trials
@@ -88,10 +115,7 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
             .iter()
             .map(|c| json!({"name": c.name, "lacks": c.lacks.iter().map(|l| &l.what).collect::<Vec<_>>()}))
             .collect();
-        let decoders: Vec<Value> = decoders
-            .iter()
-            .map(|d| json!({"name": d.name, "frames_per_s": d.frames_per_s.as_ref().ok(), "reason": d.frames_per_s.as_ref().err()}))
-            .collect();
+        let decoders: Vec<Value> = decoders.iter().map(Decoding::json).collect();
         report::line(
             &json!({
                 "hardware": hardware.name(), "workers": workers, "seconds": effort.seconds,
@@ -102,18 +126,13 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
             .to_string(),
         );
     } else {
-        for line in table(&trials, &expect, wanted.tolerance) {
+        let expect = &expect;
+        for line in table(&trials, expect, wanted.tolerance) {
             report::line(&line);
         }
         report::line("");
         for decoding in &decoders {
-            report::line(&match &decoding.frames_per_s {
-                Ok(rate) => format!(
-                    "decodes  {:<14} {rate:7.0} frames/s of H.264, {} x {}",
-                    decoding.name, SIZE.0, SIZE.1
-                ),
-                Err(reason) => format!("decodes  {:<14} not: {reason}", decoding.name),
-            });
+            report::line(&decoding.text());
         }
         if let (Some(before), Some(after)) = (before, after) {
             report::line(&format!(
@@ -190,19 +209,21 @@ fn clips_per_min(measured: &Measured, frames_per_s: f64, is_shared: bool) -> f64
 }
 
 /// How fast each installed H.264 decoder is.
-fn decoders() -> Result<Vec<Decoding>, Failure> {
-    let folder = Scratch::new()?;
-    let clip = folder.path.join("clip.mp4");
-    let frames = (0..FRAMES).map(|i| signing_scene(0, i, SIZE.0, SIZE.1));
-    encode_mp4(&clip, frames, 25, Codec::H264).map_err(|e| Failure::new(Exit::InOut, e))?;
-    let names = decoder::installed("video/x-h264");
-    Ok(names
-        .into_iter()
+fn decoders() -> Vec<Decoding> {
+    let folder = Scratch::new();
+    let clip = folder.as_ref().map_err(Clone::clone).and_then(|folder| {
+        let clip = folder.path.join("clip.mp4");
+        let frames = (0..FRAMES).map(|i| signing_scene(0, i, SIZE.0, SIZE.1));
+        encode_mp4(&clip, frames, 25, Codec::H264).map_err(|error| error.to_string())?;
+        Ok(clip)
+    });
+    let names = decoder::installed(H264).into_iter();
+    names
         .map(|name| Decoding {
-            frames_per_s: decode(&clip, &name),
+            frames_per_s: clip.clone().and_then(|clip| decode(&clip, &name)),
             name,
         })
-        .collect())
+        .collect()
 }
 
 fn decode(clip: &Path, name: &str) -> Result<f64, String> {
@@ -233,12 +254,10 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new() -> Result<Self, Failure> {
+    fn new() -> Result<Self, String> {
         let path = std::env::temp_dir().join(format!("handloom-bench-{}", std::process::id()));
-        fs::create_dir_all(&path).map_err(|e| {
-            let error = anyhow!(e).context(format!("cannot use {}", path.display()));
-            Failure::new(Exit::CannotCreate, error)
-        })?;
+        // Not somebody else's, which would go with it.
+        fs::create_dir(&path).map_err(|e| format!("cannot make {}: {e}", path.display()))?;
         Ok(Self { path })
     }
 }

@@ -1,5 +1,6 @@
 //! `handloom process`: one job to its end, with a bar or JSON lines. Ctrl-C stops it; the same command goes on.
 
+use super::accelerator::Asker;
 use super::job::{
     self, AcceleratorNews, ClipNews, Host, Means, Report, Scan, Spec, Witness, fate, states, tenths,
 };
@@ -41,14 +42,25 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
     if args.out.is_none() {
         return Err(Failure::new(Exit::Usage, anyhow!("--out DIR is needed")));
     }
+    if spec.accelerator.lacks_library() {
+        let error = anyhow!(
+            "--accelerator {} is a delegate of your own: name its plugin with --delegate-library",
+            spec.accelerator.wish
+        );
+        return Err(Failure::new(Exit::Usage, error));
+    }
     job::check_lengths(spec.min_frames, spec.shape.length)
         .map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))?;
     let workers = args.run.workers.unwrap_or_else(job::cores);
-    let engine = spec.engine(workers, &mut |name| {
-        reporter.say(
-            &format!("Measuring {name} ..."),
-            &json!({"event": "measure", "backend": name}),
-        );
+    let engine = spec.engine(&mut Asker {
+        workers,
+        tell: &mut |name| {
+            reporter.say(
+                &format!("Measuring {name} ..."),
+                &json!({"event": "measure", "backend": name}),
+            );
+        },
+        is_stopped: &|| false,
     })?;
     let (_lock, ledger) = folder::open(&spec.out, args.again.opening())?;
     let ledger = Mutex::new(ledger);

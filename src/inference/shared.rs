@@ -2,25 +2,30 @@
 //!
 //! A run that fails is never used: the device is opened again and the same input run again, as often as [`Patience`]
 //! allows; then the device is lost for good and every worker is told. A driver that hangs is given up by the workers;
-//! its thread is left where it is, for nothing can end it but the end of the process.
+//! its thread is left where it is, for nothing can end it but the end of the process, which opens no other device.
 
 use super::backend::{BackendSpec, Claim, Graphs, Pair};
 use super::bundle::{Bundle, ModelSpec, Role};
 use crate::hand::{Model, ModelError};
 use crate::selection::Patience;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
 
 /// A device that runs a model for longer than this hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(15);
-/// A device that is opened again may take so long: some compile the models.
-const REOPEN_LIMIT: Duration = Duration::from_mins(1);
+/// From the first failure of a run to its result, however often the device is opened again: less than any watchdog of
+/// the workers waits.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(90);
 /// Who waits looks around so often.
 const LOOK: Duration = Duration::from_millis(200);
 /// The thread may take so long to let go of the device.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Whether a driver hangs in this process: what it holds may never come free.
+static IS_HUNG: AtomicBool = AtomicBool::new(false);
 
 /// A device with both models open, and the thread that runs it.
 #[derive(Debug)]
@@ -36,8 +41,6 @@ pub struct SharedDevice {
 #[derive(Debug)]
 struct Condition {
     now: Mutex<Now>,
-    run_limit: Duration,
-    reopen_limit: Duration,
 }
 
 #[derive(Debug)]
@@ -68,8 +71,8 @@ impl Condition {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn busy_for(&self, limit: Duration) {
-        self.now().until = Some(Instant::now() + limit);
+    fn busy_until(&self, until: Instant) {
+        self.now().until = Some(until);
     }
 
     fn idle(&self) {
@@ -93,6 +96,11 @@ impl SharedDevice {
         workers: usize,
         patience: Duration,
     ) -> Result<Self, String> {
+        if IS_HUNG.load(Ordering::Relaxed) {
+            let reason =
+                "an accelerator's driver hangs in this process; start it anew to try again";
+            return Err(reason.to_owned());
+        }
         let (queue, jobs) = bounded(workers.max(1));
         let (end, ended) = bounded(1);
         let (tell, told) = bounded(1);
@@ -103,8 +111,6 @@ impl SharedDevice {
                 reopened: 0,
                 failure: String::new(),
             }),
-            run_limit: RUN_LIMIT.min(patience),
-            reopen_limit: REOPEN_LIMIT.min(patience),
         });
         let specs = [bundle.palm.spec.clone(), bundle.hand.spec.clone()];
         let thread = {
@@ -123,6 +129,7 @@ impl SharedDevice {
         let claim = match told.recv_timeout(patience) {
             Ok(opened) => opened?,
             Err(RecvTimeoutError::Timeout) => {
+                IS_HUNG.store(true, Ordering::Relaxed);
                 let limit = patience.as_secs();
                 return Err(format!("it did not open within {limit} s"));
             }
@@ -168,7 +175,7 @@ impl SharedDevice {
 impl Drop for SharedDevice {
     fn drop(&mut self) {
         self.queue = None;
-        if self.condition.now().lost.is_none()
+        if !IS_HUNG.load(Ordering::Relaxed)
             && self.ended.recv_timeout(CLOSE_LIMIT) == Err(RecvTimeoutError::Timeout)
         {
             tracing::warn!("the accelerator does not let go; it is left as it is");
@@ -183,21 +190,16 @@ pub struct SharedModel {
     role: Role,
     input: Vec<f32>,
     outputs: Vec<Vec<f32>>,
-    give: Sender<Reply>,
-    take: Receiver<Reply>,
 }
 
 impl SharedModel {
     fn new(device: &Arc<SharedDevice>, role: Role) -> Self {
-        let (give, take) = bounded(1);
         let spec = &device.specs[usize::from(role == Role::Hand)];
         Self {
             input: vec![0.0; spec.input.shape.iter().product()],
             outputs: Vec::new(),
             device: Arc::clone(device),
             role,
-            give,
-            take,
         }
     }
 
@@ -210,9 +212,11 @@ impl SharedModel {
         drop(now);
         match lost {
             Some(reason) => Err(ModelError(reason)),
-            None if is_late => Err(ModelError(
-                condition.lose("it hung: a run did not come back in time".to_owned()),
-            )),
+            None if is_late => {
+                IS_HUNG.store(true, Ordering::Relaxed);
+                let reason = "it hung: a run did not come back in time";
+                Err(ModelError(condition.lose(reason.to_owned())))
+            }
             None => Ok(()),
         }
     }
@@ -225,45 +229,52 @@ impl Model for SharedModel {
 
     fn invoke(&mut self) -> Result<(), ModelError> {
         self.outputs.clear();
-        let gone = || ModelError("its thread died; please report this".to_owned());
+        let died = || {
+            let reason = "its thread died; please report this";
+            ModelError(self.device.condition.lose(reason.to_owned()))
+        };
         self.hold_against_the_clock()?;
-        let queue = self.device.queue.as_ref().ok_or_else(gone)?;
+        let queue = self.device.queue.as_ref().ok_or_else(died)?;
         let length = self.input.len();
+        let (give, take) = bounded(1);
         let mut job = Job {
             role: self.role,
             input: std::mem::take(&mut self.input),
-            reply: self.give.clone(),
+            reply: give,
         };
         loop {
-            job = match queue.send_timeout(job, LOOK) {
+            let (back, error) = match queue.send_timeout(job, LOOK) {
                 Ok(()) => break,
-                Err(SendTimeoutError::Timeout(job)) => job,
-                Err(SendTimeoutError::Disconnected(job)) => {
-                    self.input = job.input;
-                    self.device.condition.lose(gone().0);
-                    return Err(gone());
-                }
+                Err(SendTimeoutError::Timeout(job)) => match self.hold_against_the_clock() {
+                    Ok(()) => (job, None),
+                    Err(error) => (job, Some(error)),
+                },
+                Err(SendTimeoutError::Disconnected(job)) => (job, Some(died())),
             };
-            if let Err(error) = self.hold_against_the_clock() {
-                self.input = job.input;
+            if let Some(error) = error {
+                self.input = back.input;
                 return Err(error);
             }
+            job = back;
         }
-        let reply = loop {
-            match self.take.recv_timeout(LOOK) {
-                Ok(reply) => break reply,
-                Err(_) => {
+        let error = loop {
+            match take.recv_timeout(LOOK) {
+                Ok(reply) => {
+                    self.input = reply.input;
+                    self.outputs = reply.outputs?;
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Disconnected) => break died(),
+                Err(RecvTimeoutError::Timeout) => {
                     if let Err(error) = self.hold_against_the_clock() {
-                        // The input is in the thread that hangs.
-                        self.input = vec![0.0; length];
-                        return Err(error);
+                        break error;
                     }
                 }
             }
         };
-        self.input = reply.input;
-        self.outputs = reply.outputs?;
-        Ok(())
+        // The input stays with the thread that hangs or died.
+        self.input = vec![0.0; length];
+        Err(error)
     }
 
     fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
@@ -299,13 +310,13 @@ fn serve(
             return;
         }
     };
-    let mut pair = match graphs.open() {
+    let mut pair = match open(&graphs, bundle) {
         Ok(pair) => {
             tell.send(Ok(pair.claim())).ok();
             Some(pair)
         }
-        Err(error) => {
-            tell.send(Err(error.to_string())).ok();
+        Err(reason) => {
+            tell.send(Err(reason)).ok();
             return;
         }
     };
@@ -324,6 +335,23 @@ fn serve(
     }
 }
 
+/// Opens the device and runs each model once: some compile them only then.
+fn open<'a>(graphs: &'a Graphs<'a>, bundle: &Bundle) -> Result<Pair<'a>, String> {
+    let mut pair = graphs.open().map_err(|error| error.to_string())?;
+    // One that runs nothing is refused by its claim, and would be run in vain.
+    if pair.claim().is_some_and(|claim| claim.is_empty) {
+        return Ok(pair);
+    }
+    for (model, spec) in [
+        (&mut pair.palm.model, &bundle.palm.spec),
+        (&mut pair.hand.model, &bundle.hand.spec),
+    ] {
+        let input = vec![0.0; spec.input.shape.iter().product()];
+        run_once(model, spec, &input).map_err(|error| error.to_string())?;
+    }
+    Ok(pair)
+}
+
 /// Runs one job, on a device opened again if need be.
 fn run<'a>(
     graphs: &'a Graphs<'a>,
@@ -332,13 +360,14 @@ fn run<'a>(
     condition: &Condition,
     (role, input, bundle): (Role, &[f32], &Bundle),
 ) -> Result<Vec<Vec<f32>>, ModelError> {
+    let mut until: Option<Instant> = None;
     loop {
         if let Some(reason) = condition.now().lost.clone() {
             *pair = None;
             return Err(ModelError(reason));
         }
         let failed = if let Some(pair) = pair {
-            condition.busy_for(condition.run_limit);
+            condition.busy_until(until.unwrap_or_else(|| Instant::now() + RUN_LIMIT));
             let (model, spec) = match role {
                 Role::Palm => (&mut pair.palm.model, &bundle.palm.spec),
                 Role::Hand => (&mut pair.hand.model, &bundle.hand.spec),
@@ -351,14 +380,13 @@ fn run<'a>(
                 Err(error) => error.to_string(),
             }
         } else {
-            condition.busy_for(condition.reopen_limit);
-            match graphs.open() {
+            match open(graphs, bundle) {
                 Ok(opened) => {
                     condition.now().reopened += 1;
                     *pair = Some(opened);
                     continue;
                 }
-                Err(error) => error.to_string(),
+                Err(reason) => reason,
             }
         };
         // What has failed is not run again, not even for its remains.
@@ -374,7 +402,9 @@ fn run<'a>(
             reason = failed,
             "the accelerator failed; it is opened again"
         );
-        condition.busy_for(pause + condition.reopen_limit);
+        // A run that fails only at its limit is late already.
+        let until = *until.get_or_insert_with(|| Instant::now() + RECOVERY_LIMIT);
+        condition.busy_until(until);
         thread::sleep(pause);
     }
 }

@@ -1,8 +1,8 @@
 //! What the user says of accelerators, whole and ready to be held against the machine.
 
 use super::library::DelegateSpec;
+use super::presets::CUSTOM;
 use crate::selection::Wish;
-use serde_json::{Value, json};
 use std::time::Duration;
 
 /// What the user says of accelerators.
@@ -18,6 +18,15 @@ pub struct Wanted {
     pub patience: Duration,
 }
 
+impl Wanted {
+    /// Whether a delegate of the user's own is asked for, and no library named for it.
+    #[must_use]
+    pub fn lacks_library(&self) -> bool {
+        let is_custom = self.delegate.name == CUSTOM && self.wish.name() == Some(CUSTOM);
+        is_custom && self.delegate.spec.library.as_os_str().is_empty()
+    }
+}
+
 /// What the user says of one delegate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DelegateWish {
@@ -25,16 +34,4 @@ pub struct DelegateWish {
     pub name: String,
     /// What to take in place of the preset's.
     pub spec: DelegateSpec,
-}
-
-impl Wanted {
-    /// What of it decides the numbers: one backend, or any that agrees.
-    #[must_use]
-    pub fn identity(&self) -> Value {
-        match self.wish.fixed() {
-            None => json!("any that agrees with cpu"),
-            Some(name) if name == self.delegate.name => json!({name: self.delegate.spec}),
-            Some(name) => json!(name),
-        }
-    }
 }

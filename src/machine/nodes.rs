@@ -105,6 +105,12 @@ impl Hardware {
         Some(line.split_once(':')?.1.trim().to_owned())
     }
 
+    /// The kernel's release: its drivers come with it.
+    #[must_use]
+    pub fn kernel(&self) -> String {
+        read_line(&self.below(Path::new("/proc/sys/kernel/osrelease"))).unwrap_or_default()
+    }
+
     /// Tells this start of the machine from others.
     #[must_use]
     pub fn boot(&self) -> String {

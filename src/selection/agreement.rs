@@ -10,8 +10,8 @@ const LANDMARKS: usize = 21;
 pub struct Seen {
     /// Whether it is the signer's left.
     pub is_left: bool,
-    /// `[21]` of x, y in fractions of the picture.
-    pub points: Vec<[f32; 2]>,
+    /// `[21]` of x, y, z in fractions of the picture.
+    pub points: Vec<[f32; 3]>,
 }
 
 /// How far two backends are apart over some pictures.
@@ -57,7 +57,7 @@ impl Agreement {
                         Some((a[axis] - b[axis]).abs())
                     };
                     // A landmark that is missing or no number is as far away as can be.
-                    distances.extend([0, 1].map(|axis| {
+                    distances.extend([0, 1, 2].map(|axis| {
                         let distance = distance_along(axis);
                         distance.filter(|d| !d.is_nan()).unwrap_or(f32::INFINITY)
                     }));
@@ -72,7 +72,7 @@ impl Agreement {
                 .copied()
                 .unwrap_or(0.0)
         };
-        agreement.landmarks = distances.len() / 2;
+        agreement.landmarks = distances.len() / 3;
         (agreement.median, agreement.p99, agreement.max) = (at(50), at(99), at(100));
         agreement
     }
@@ -117,7 +117,7 @@ mod tests {
     fn hand(x: f32) -> Seen {
         Seen {
             is_left: false,
-            points: vec![[x, 0.5]; LANDMARKS],
+            points: vec![[x, 0.5, -0.1]; LANDMARKS],
         }
     }
 
@@ -159,7 +159,7 @@ mod tests {
         }
 
         #[test]
-        fn the_largest_distance_is_found(off in 0.0f32..0.5, at in 0usize..LANDMARKS, axis in 0usize..2) {
+        fn the_largest_distance_is_found(off in 0.0f32..0.5, at in 0usize..LANDMARKS, axis in 0usize..3) {
             let mut found = hand(0.25);
             found.points[at][axis] += off;
             let agreement = Agreement::of(&[vec![hand(0.25)]], &[vec![found]]);

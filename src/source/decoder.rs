@@ -207,6 +207,13 @@ pub fn installed(caps: &str) -> Vec<String> {
     all.into_iter().map(|(_, _, name)| name).collect()
 }
 
+/// The element that decodes a stream of `caps` unless somebody says otherwise.
+#[must_use]
+pub fn usual(caps: &str) -> Option<String> {
+    let caps = gst::Caps::new_empty_simple(caps);
+    candidates(&caps, false).map(|factory| factory.name().to_string())
+}
+
 /// A parser that brings a stream into another decoder's form, as hardware decoders want it.
 #[must_use]
 pub fn parser(caps: &gst::Caps) -> Option<gst::Element> {

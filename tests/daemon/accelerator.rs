@@ -7,6 +7,7 @@ use crate::stage::{LONG, SHORT, Set, Stage, broker, is_done, said, set, state};
 use handloom::telemetry::topics;
 use serde_json::Value;
 use std::fs;
+use std::time::{Duration, Instant};
 
 /// A job over `set` with the test plugin as the user's own delegate.
 fn stage(set: &Set, port: Option<u16>, options: &[&str]) -> Stage {
@@ -24,9 +25,12 @@ fn stage(set: &Set, port: Option<u16>, options: &[&str]) -> Stage {
 }
 
 fn start(stage: &Stage, wish: &str, args: &[&str]) -> Daemon {
+    let cache = stage.path("cache").display().to_string();
     let environment = [
         ("HANDLOOM_RUN_ACCELERATOR", wish),
         ("HANDLOOM_LOG", "debug"),
+        // What was measured is this test's alone.
+        ("XDG_CACHE_HOME", &cache),
     ];
     stage.start_with(args, &environment)
 }
@@ -121,4 +125,23 @@ fn one_that_is_required_and_no_good_ends_the_daemon() {
         "{}",
         daemon.log()
     );
+}
+
+#[test]
+fn a_stop_while_it_is_measured_is_obeyed_and_no_verdict() {
+    let stage = stage(set(SHORT), None, &["mode=right", "delay_ms=3000"]);
+    let mut daemon = start(&stage, "prefer:custom", &[]);
+    daemon.until("measuring", |daemon| {
+        daemon.log().contains("measuring whether custom")
+    });
+    let since = Instant::now();
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(75), "{}", daemon.log());
+    assert!(
+        since.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        since.elapsed()
+    );
+    let kept = fs::read_to_string(stage.path("cache/handloom/accelerators.json")).unwrap();
+    assert!(kept.contains("cpu") && !kept.contains("custom"), "{kept}");
 }

@@ -8,6 +8,7 @@
 //! | `model` | for `right` and `wrong`: a `.tflite` file; may be given more than once, the one with the graph's sizes is taken |
 //! | `kernels` | of the second interpreter: `xnnpack` (default) or `plain` |
 //! | `off` | see `wrong`; default 8 |
+//! | `deep` | `yes`: of `wrong`, only the depths of landmarks are |
 //! | `dynamic` | `yes`: asks nothing of the graph, as plugins for compiled models do |
 //! | `delay_ms` | added to every run |
 //! | `fail_at` | the n-th run of a delegate fails, counted from 1; with `fail_from` all from then on |
@@ -15,6 +16,7 @@
 //! | `while` | a file: runs fail, and `abort` and `hang` happen, only while it is there |
 //! | `memo` | `yes`: remembers what came of an input, and is quick about it the next time, as an accelerator would be |
 //! | `abort`, `hang` | at `create`, `prepare` or `invoke`: ends the process by SIGABRT, never returns |
+//! | `after` | of these at `invoke`: so many runs go well before |
 //!
 //! Any other option is refused, with words.
 
@@ -164,6 +166,8 @@ struct State {
     is_plain: bool,
     is_dynamic: bool,
     off: f32,
+    is_deep: bool,
+    after: u64,
     delay: Duration,
     fail_at: u64,
     fail_from: u64,
@@ -184,6 +188,8 @@ impl State {
             is_plain: false,
             is_dynamic: false,
             off: 8.0,
+            is_deep: false,
+            after: 0,
             delay: Duration::ZERO,
             fail_at: 0,
             fail_from: u64::MAX,
@@ -212,6 +218,8 @@ impl State {
                     .push(CString::new(value.as_str()).map_err(|_| bad())?),
                 "kernels" => state.is_plain = value == "plain",
                 "dynamic" => state.is_dynamic = value == "yes",
+                "deep" => state.is_deep = value == "yes",
+                "after" => state.after = value.parse().map_err(|_| bad())?,
                 "off" => state.off = value.parse().map_err(|_| bad())?,
                 "delay_ms" => {
                     state.delay = Duration::from_millis(value.parse().map_err(|_| bad())?);
@@ -235,7 +243,7 @@ impl State {
     }
 
     fn stage(&self, name: &str) {
-        if !self.is_troubled() {
+        if !self.is_troubled() || (name == "invoke" && self.runs < self.after) {
             return;
         }
         if self.abort == name {
@@ -571,8 +579,13 @@ unsafe extern "C" fn invoke(_user: *mut c_void, context: *mut Context, node: *mu
                     let data = TfLiteOpaqueTensorData(to);
                     ptr::copy_nonoverlapping(result.as_ptr(), data.cast(), bytes);
                     if state.mode == Mode::Wrong && TfLiteOpaqueTensorType(to) == F32 {
-                        for value in std::slice::from_raw_parts_mut(data.cast::<f32>(), bytes / 4) {
-                            *value += state.off;
+                        let values = std::slice::from_raw_parts_mut(data.cast::<f32>(), bytes / 4);
+                        // 21 times x, y, z.
+                        let is_landmarks = values.len() == 63;
+                        for (i, value) in values.iter_mut().enumerate() {
+                            if !state.is_deep || (is_landmarks && i % 3 == 2) {
+                                *value += state.off;
+                            }
                         }
                     }
                 }

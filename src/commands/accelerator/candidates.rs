@@ -180,6 +180,31 @@ fn custom(spec: &DelegateSpec) -> Candidate {
     }
 }
 
+/// Name, size and time of the Vulkan drivers and their libraries: an update of them is another GPU.
+#[must_use]
+pub fn vulkan_drivers() -> Vec<String> {
+    let arch = std::env::consts::ARCH;
+    let libraries = format!("/usr/lib/{arch}-linux-gnu");
+    let folders = ["/etc/vulkan/icd.d", "/usr/share/vulkan/icd.d", &libraries];
+    let entries = folders
+        .iter()
+        .flat_map(|f| std::fs::read_dir(f).into_iter().flatten());
+    let mut drivers: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let starts = ["libvulkan", "libnvidia", "libGLX_nvidia"];
+            let is_driver = entry.path().extension().is_some_and(|e| e == "json")
+                || starts.iter().any(|s| name.starts_with(s));
+            let metadata = entry.metadata().ok().filter(|_| is_driver)?;
+            let changed = metadata.modified().ok()?;
+            Some(format!("{name} {} {changed:?}", metadata.len()))
+        })
+        .collect();
+    drivers.sort();
+    drivers
+}
+
 /// The nodes and USB devices that are there; what keeps the user from them goes to `lacks`.
 fn open_nodes(
     patterns: &[&str],

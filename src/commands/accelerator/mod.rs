@@ -7,15 +7,16 @@ mod verdicts;
 
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
-use crate::inference::{BackendSpec, Bundle, Selection, Wanted, bundle, library};
+use crate::inference::{BackendSpec, Bundle, LiteRt, Selection, Target, Wanted, bundle, library};
 use crate::machine::Hardware;
 use crate::selection::{Agreement, CPU, Choice, Measured, Trial, Wish, choose};
 use crate::store::durable::file_sha256;
 use anyhow::anyhow;
 use candidates::Candidate;
-use probe::{Found, Task};
+use probe::{Found, Task, Trouble};
 use serde_json::{Value, json};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 use verdicts::Verdicts;
 
@@ -29,59 +30,97 @@ pub struct Chosen {
     pub choice: Choice,
     /// How it is opened.
     pub spec: BackendSpec,
+    /// SHA-256 of the files that it brings, by path.
+    pub files: BTreeMap<String, String>,
 }
 
-/// Chooses a backend, from what was measured before where that still holds, else measuring now; `tell` is told first.
+impl Chosen {
+    fn cpu(reason: &str) -> Self {
+        Self {
+            choice: Choice::cpu(reason),
+            spec: BackendSpec::Cpu,
+            files: BTreeMap::new(),
+        }
+    }
+}
+
+/// What of the choice decides the numbers: one backend with its files, or any that agrees so well.
+#[must_use]
+pub fn identity(wanted: &Wanted, chosen: &Chosen) -> Value {
+    match wanted.wish.fixed() {
+        None => json!({"any_within": wanted.tolerance}),
+        Some(CPU) => json!(CPU),
+        Some(name) => json!({name: chosen.spec, "files": chosen.files}),
+    }
+}
+
+/// Who asks for a choice.
+pub struct Asker<'a> {
+    /// Clips at a time.
+    pub workers: usize,
+    /// Gets the name of a backend that is measured now, which takes some seconds.
+    pub tell: &'a mut dyn FnMut(&str),
+    /// Whether nobody waits for the answer any more.
+    pub is_stopped: &'a dyn Fn() -> bool,
+}
+
+/// Chooses a backend, from what was measured before where that still holds, else measuring now.
 ///
 /// # Errors
-/// When the required one cannot be had: [`Exit::Unavailable`].
+/// When the required one cannot be had: [`Exit::Unavailable`]; when it was stopped: [`Exit::Stopped`].
 pub fn resolve(
     wanted: &Wanted,
     models: &Selection,
     bundle: &Bundle,
-    workers: usize,
-    tell: &mut dyn FnMut(&str),
+    asker: &mut Asker<'_>,
 ) -> Result<Chosen, Failure> {
     if wanted.wish == Wish::Cpu {
-        return Ok(Chosen {
-            choice: Choice::cpu("asked for"),
-            spec: BackendSpec::Cpu,
-        });
+        return Ok(Chosen::cpu("asked for"));
     }
     let hardware = Hardware::here();
     let all = candidates::all(&wanted.delegate, &hardware);
-    let tried: Vec<&Candidate> = match wanted.wish.name() {
+    let named = wanted.wish.name();
+    let tried: Vec<&Candidate> = match named {
         Some(name) => all.iter().filter(|c| c.name == name).collect(),
         None => all.iter().filter(|c| c.lacks.is_empty()).collect(),
     };
     if tried.is_empty() && wanted.wish == Wish::Auto {
         let reason = "no accelerator was found; `handloom check` lists what is missing";
-        return Ok(Chosen {
-            choice: Choice::cpu(reason),
-            spec: BackendSpec::Cpu,
-        });
+        return Ok(Chosen::cpu(reason));
     }
-    let mut verdicts = Verdicts::open(&hardware.boot());
     let world = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "hardware": hardware.name(),
+        "kernel": hardware.kernel(),
         "runtime": bundle::loaded_runtime().map(|(_, sha256)| sha256),
         "palm": bundle.palm.sha256,
         "hand": bundle.hand.sha256,
-        "workers": workers,
+        "workers": asker.workers,
     });
-    let trials = trials(&tried, &mut verdicts, &world, wanted, models, workers, tell);
+    let effort = Effort {
+        models,
+        workers: asker.workers,
+        seconds: SECONDS,
+        patience: wanted.patience,
+        // Somebody who names it knows.
+        software: named.is_some(),
+    };
+    let mut verdicts = Verdicts::open(&hardware.boot());
+    let trials = trials(&tried, &mut verdicts, &world, &effort, named, asker);
+    if (asker.is_stopped)() {
+        return Err(Failure::new(
+            Exit::Stopped,
+            anyhow!("stopped while accelerators were measured"),
+        ));
+    }
     let choice = choose(&wanted.wish, &trials, wanted.tolerance).map_err(|reason| {
-        let lacks: Vec<String> = tried
-            .iter()
-            .flat_map(|c| c.lacks.iter().map(|l| format!("\n  {}: {}", l.what, l.mend)))
-            .collect();
-        let wish = &wanted.wish;
+        let lacks = tried.iter().flat_map(|c| &c.lacks);
+        let lacks = lacks.map(|lack| format!("\n  {}: {}", lack.what, lack.mend));
+        let (wish, lacks) = (&wanted.wish, lacks.collect::<String>());
         Failure::new(
             Exit::Unavailable,
             anyhow!(
-                "the accelerator of {wish} cannot be used: {reason}; mend it, or say prefer: to go on without{}",
-                lacks.concat()
+                "the accelerator of {wish} cannot be used: {reason}; mend it, or say prefer: to go on without{lacks}"
             ),
         )
     })?;
@@ -92,11 +131,12 @@ pub fn resolve(
             "accelerator not taken"
         );
     }
-    let spec = tried
-        .iter()
-        .find(|c| c.name == choice.name)
-        .map_or(BackendSpec::Cpu, |c| c.spec.clone());
-    Ok(Chosen { choice, spec })
+    let taken = tried.iter().find(|c| c.name == choice.name);
+    Ok(Chosen {
+        spec: taken.map_or(BackendSpec::Cpu, |c| c.spec.clone()),
+        files: taken.map(|c| files(c)).unwrap_or_default(),
+        choice,
+    })
 }
 
 /// What is known of the CPU and of `tried`, measured now where nothing is known.
@@ -104,40 +144,33 @@ fn trials(
     tried: &[&Candidate],
     verdicts: &mut Verdicts,
     world: &Value,
-    wanted: &Wanted,
-    models: &Selection,
-    workers: usize,
-    tell: &mut dyn FnMut(&str),
+    effort: &Effort<'_>,
+    named: Option<&str>,
+    asker: &mut Asker<'_>,
 ) -> Vec<Trial> {
     let cpu = Candidate::cpu();
     let keyed: Vec<(String, &Candidate)> = std::iter::once(&cpu)
         .chain(tried.iter().copied())
-        .map(|candidate| (key(world, candidate), candidate))
+        .map(|candidate| (key(world, effort, candidate), candidate))
         .collect();
-    if let Some(known) = keyed
-        .iter()
-        .map(|(key, _)| verdicts.get(key))
-        .collect::<Option<Vec<Trial>>>()
-    {
+    // Somebody who names it may just have mended it.
+    let known = |key: &str| {
+        verdicts
+            .get(key)
+            .filter(|t| t.result.is_ok() || named.is_none())
+    };
+    if let Some(known) = keyed.iter().map(|(key, _)| known(key)).collect() {
         return known;
     }
-    let measured = measure(
-        &keyed.iter().map(|(_, c)| *c).collect::<Vec<_>>(),
-        &Effort {
-            models,
-            workers,
-            seconds: SECONDS,
-            patience: wanted.patience,
-            // Somebody who names it knows.
-            software: wanted.wish.name().is_some(),
-        },
-        tell,
-    );
-    for ((key, _), trial) in keyed.iter().zip(&measured) {
-        verdicts.put(key, trial.clone());
+    let candidates: Vec<&Candidate> = keyed.iter().map(|(_, c)| *c).collect();
+    let measured = measure(&candidates, effort, asker);
+    for ((key, _), Measurement { trial, is_lasting }) in keyed.iter().zip(&measured) {
+        if *is_lasting {
+            verdicts.put(key, trial.clone());
+        }
     }
     verdicts.save();
-    measured
+    measured.into_iter().map(|m| m.trial).collect()
 }
 
 /// How backends are measured.
@@ -154,43 +187,56 @@ pub struct Effort<'a> {
     pub software: bool,
 }
 
+/// A trial, and whether another would end alike.
+pub struct Measurement {
+    /// How it went.
+    pub trial: Trial,
+    /// Whether it is worth keeping.
+    pub is_lasting: bool,
+}
+
 /// Measures `candidates` one after the other, the first of which must be the CPU.
 pub fn measure(
     candidates: &[&Candidate],
     effort: &Effort<'_>,
-    tell: &mut dyn FnMut(&str),
-) -> Vec<Trial> {
-    let mut reference: Result<Found, String> = Err("it was not measured".to_owned());
-    let mut trials = Vec::new();
+    asker: &mut Asker<'_>,
+) -> Vec<Measurement> {
+    let mut reference: Result<Found, Trouble> = Err(Trouble::passing("it was not measured"));
+    let mut measurements = Vec::new();
     for candidate in candidates {
-        tell(&candidate.name);
-        let found = probe::run(
-            &Task {
-                backend: candidate.spec.clone(),
-                models: effort.models.clone(),
-                workers: effort.workers,
-                seconds: effort.seconds,
-                patience_s: effort.patience.as_secs_f64(),
-                software: effort.software,
-            },
-            effort.patience,
-        );
+        (asker.tell)(&candidate.name);
+        let task = Task {
+            backend: candidate.spec.clone(),
+            models: effort.models.clone(),
+            workers: effort.workers,
+            seconds: effort.seconds,
+            patience_s: effort.patience.as_secs_f64(),
+            software: effort.software,
+        };
+        let found = probe::run(&task, asker.is_stopped);
         if candidate.name == CPU {
             reference.clone_from(&found);
         }
-        let result = found.and_then(|found| {
-            let reference = reference
-                .as_ref()
-                .map_err(|reason| format!("the CPU could not be measured: {reason}"))?;
-            Ok(measured(reference, found))
+        let result = found.and_then(|found| match &reference {
+            Ok(reference) => Ok(measured(reference, found)),
+            Err(trouble) => Err(Trouble::passing(format!(
+                "the CPU could not be measured: {}",
+                trouble.reason
+            ))),
         });
         tracing::info!(name = candidate.name, ?result, "accelerator measured");
-        trials.push(Trial {
-            name: candidate.name.clone(),
-            result,
+        measurements.push(Measurement {
+            is_lasting: result
+                .as_ref()
+                .err()
+                .is_none_or(|trouble| trouble.is_lasting),
+            trial: Trial {
+                name: candidate.name.clone(),
+                result: result.map_err(|trouble| trouble.reason),
+            },
         });
     }
-    trials
+    measurements
 }
 
 fn measured(reference: &Found, found: Found) -> Measured {
@@ -207,33 +253,49 @@ fn measured(reference: &Found, found: Found) -> Measured {
 }
 
 /// Names all that a measurement of `candidate` depends on.
-fn key(world: &Value, candidate: &Candidate) -> String {
-    // A file that cannot be read is told apart from all that can.
-    let hash = |path: &Path| file_sha256(path).unwrap_or_default();
-    let files: Vec<String> = match &candidate.spec {
-        BackendSpec::Cpu => Vec::new(),
-        // Another file than the pinned one is not loaded.
-        BackendSpec::LiteRt(_) => bundle::pinned_litert()
-            .unwrap_or_default()
-            .into_iter()
-            .map(|library| library.sha256)
-            .collect(),
-        BackendSpec::Delegate(spec) => {
-            let library = library::locate(&spec.library);
-            let files = [
-                library.as_deref(),
-                spec.palm.as_deref(),
-                spec.hand.as_deref(),
-            ];
-            files.into_iter().flatten().map(hash).collect()
-        }
+fn key(world: &Value, effort: &Effort<'_>, candidate: &Candidate) -> String {
+    let Candidate {
+        name,
+        spec,
+        devices,
+        ..
+    } = candidate;
+    let (patience, drivers) = match spec {
+        BackendSpec::Cpu => (None, Vec::new()),
+        BackendSpec::LiteRt(Target::Gpu) => (
+            Some((effort.patience.as_secs(), effort.software)),
+            candidates::vulkan_drivers(),
+        ),
+        _ => (Some((effort.patience.as_secs(), false)), Vec::new()),
     };
     let key = json!([
         world,
-        candidate.name,
-        candidate.spec,
-        files,
-        candidate.devices
+        name,
+        spec,
+        files(candidate),
+        devices,
+        patience,
+        drivers
     ]);
     sha256_hex(key.to_string().as_bytes())
+}
+
+/// SHA-256 of the files that a backend brings, by path; empty where one cannot be read.
+fn files(candidate: &Candidate) -> BTreeMap<String, String> {
+    let hash = |path: PathBuf| {
+        let sha256 = file_sha256(&path).unwrap_or_default();
+        (path.display().to_string(), sha256)
+    };
+    match &candidate.spec {
+        BackendSpec::Cpu => BTreeMap::new(),
+        BackendSpec::LiteRt(_) => {
+            let located = LiteRt::locate().ok();
+            located.map(|(path, _)| hash(path)).into_iter().collect()
+        }
+        BackendSpec::Delegate(spec) => {
+            let library = library::locate(&spec.library);
+            let files = [library, spec.palm.clone(), spec.hand.clone()];
+            files.into_iter().flatten().map(hash).collect()
+        }
+    }
 }

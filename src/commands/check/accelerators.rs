@@ -2,10 +2,10 @@
 
 use super::Finding;
 use crate::commands::accelerator::candidates::{self, Candidate};
+use crate::commands::accelerator::probe;
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::inference::presets::LITERT_GPU;
-use crate::inference::vulkan::{self, DeviceKind};
 use crate::machine::Hardware;
 use crate::selection::Wish;
 
@@ -60,16 +60,14 @@ fn finding(candidate: &Candidate, wish: &Wish) -> Finding {
     }
     let mut is_doubtful = false;
     if name == LITERT_GPU && lacks.is_empty() {
-        match vulkan::devices() {
-            Ok(found) => {
-                is_doubtful = found.iter().all(|d| d.kind == DeviceKind::Software);
-                for device in found {
-                    detail = format!("{detail}\n{device}");
-                }
+        match probe::vulkan_devices() {
+            Ok((devices, is_gpu)) => {
+                is_doubtful = !is_gpu;
+                detail = format!("{detail}\n{}", devices.join("\n"));
             }
-            Err(error) => {
+            Err(trouble) => {
                 is_doubtful = true;
-                detail = format!("{detail}\n{error}");
+                detail = format!("{detail}\n{}", trouble.reason);
             }
         }
     }

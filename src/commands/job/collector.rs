@@ -373,6 +373,19 @@ fn clip_json(reading: &Reading) -> Result<String, Stop> {
     })
 }
 
+/// How many clips each backend has read.
+pub(super) fn backends(clips: &BTreeMap<usize, Clip>) -> serde_json::Value {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for clip in clips.values().filter_map(|clip| clip.clip.as_deref()) {
+        let clip: Option<serde_json::Value> = serde_json::from_str(clip).ok();
+        let name = clip.as_ref().and_then(|clip| clip["backend"].as_str());
+        if let Some(name) = name {
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    serde_json::json!(counts)
+}
+
 /// A line for every instance of the metadata, from the plan and what the ledger says of its clips.
 pub(super) fn manifest(
     spec: &Spec,

@@ -6,7 +6,7 @@ mod provenance;
 mod replan;
 mod worker;
 
-use super::accelerator::{self, Chosen};
+use super::accelerator::{self, Asker, Chosen};
 use crate::cli::Profile;
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
@@ -225,17 +225,16 @@ impl Spec {
         })
     }
 
-    /// Reads the models, chooses what runs them for `workers` and tries all that would stop every clip; `tell` gets the
-    /// names of accelerators that are measured, which takes some seconds each.
+    /// Reads the models, chooses what runs them and tries all that would stop every clip.
     ///
     /// # Errors
     /// When a model, a required accelerator, the decoder or GStreamer cannot be used.
-    pub fn engine(&self, workers: usize, tell: &mut dyn FnMut(&str)) -> Result<Engine, Failure> {
+    pub fn engine(&self, asker: &mut Asker<'_>) -> Result<Engine, Failure> {
         let bundle = Bundle::load(&self.models)?;
         Graphs::load(&BackendSpec::Cpu, &bundle)?.open()?;
         video::init().map_err(|e| Failure::new(Exit::Bug, e))?;
         decoder::check(&self.video.decoder).map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))?;
-        let chosen = accelerator::resolve(&self.accelerator, &self.models, &bundle, workers, tell)?;
+        let chosen = accelerator::resolve(&self.accelerator, &self.models, &bundle, asker)?;
         Ok(Engine {
             bundle: Arc::new(bundle),
             chosen,
@@ -351,6 +350,10 @@ impl Spec {
             finished["workers"] = json!(workers);
             finished["states"] = states(&report.tally);
             finished["batches"] = json!(batches);
+            finished["backends"] = collector::backends(&hold(ledger).clips()?);
+            if let Some(reason) = device.as_ref().and_then(|device| device.lost()) {
+                finished["backend_lost"] = json!(reason);
+            }
             record["finished"] = finished;
             persist(host, |_| {
                 self.close(scan, ledger, &report, batches, &record)
@@ -358,6 +361,11 @@ impl Spec {
             host.sealed();
         }
         Ok(report)
+    }
+
+    /// Whether nothing but one accelerator may run the models.
+    fn is_required(&self) -> bool {
+        matches!(self.accelerator.wish, Wish::Require(_))
     }
 
     /// Opens the accelerator that was chosen, if all workers share it, and says what runs the models.
@@ -368,24 +376,31 @@ impl Spec {
         host: &mut dyn Host,
     ) -> Result<(Chosen, Option<Arc<SharedDevice>>), Failure> {
         let mut chosen = engine.chosen.clone();
-        let mut device = None;
-        if chosen.spec.is_shared() {
+        let (spec, bundle) = (&chosen.spec, &engine.bundle);
+        let opened = if spec.is_shared() {
             let patience = self.accelerator.patience;
-            match SharedDevice::open(&chosen.spec, &engine.bundle, workers, patience) {
-                Ok(opened) => device = Some(Arc::new(opened)),
-                Err(reason) => {
-                    let name = &chosen.choice.name;
-                    let reason = format!("{name} was chosen, but does not open any more: {reason}");
-                    if matches!(self.accelerator.wish, Wish::Require(_)) {
-                        return Err(Failure::new(Exit::Unavailable, anyhow!(reason)));
-                    }
-                    chosen.spec = BackendSpec::Cpu;
-                    CPU.clone_into(&mut chosen.choice.name);
-                    chosen.choice.reason = reason;
-                    chosen.choice.is_second_best = true;
+            SharedDevice::open(spec, bundle, workers, patience).map(|device| Some(Arc::new(device)))
+        } else {
+            Graphs::load(spec, bundle)
+                .and_then(|graphs| graphs.open().map(|_| None))
+                .map_err(|error| error.to_string())
+        };
+        let device = match opened {
+            Ok(device) => device,
+            Err(reason) => {
+                let name = &chosen.choice.name;
+                let reason = format!("{name} was chosen, but does not open any more: {reason}");
+                if self.is_required() {
+                    return Err(Failure::new(Exit::Unavailable, anyhow!(reason)));
                 }
+                chosen.spec = BackendSpec::Cpu;
+                chosen.files.clear();
+                CPU.clone_into(&mut chosen.choice.name);
+                chosen.choice.reason = reason;
+                chosen.choice.is_second_best = true;
+                None
             }
-        }
+        };
         host.accelerator(&AcceleratorNews::Chosen {
             name: &chosen.choice.name,
             reason: &chosen.choice.reason,
@@ -498,6 +513,8 @@ pub fn fate(record: &Record) -> Option<(State, String)> {
 /// What ends a job early.
 pub(super) enum Stop {
     Backend(BackendError),
+    /// The accelerator that is required is lost.
+    Lost(String),
     Model(hand::ModelError),
     Store(StoreError),
     /// The dataset itself is gone.
@@ -508,6 +525,10 @@ impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Backend(e) => e.fmt(f),
+            Self::Lost(reason) => write!(
+                f,
+                "the required accelerator is given up: {reason}; what is recorded stays, the same command goes on when it works again"
+            ),
             Self::Model(e) => e.fmt(f),
             Self::Store(e) => e.fmt(f),
             Self::Gone(path) => write!(
@@ -525,6 +546,7 @@ fn stop(error: PipelineError<Stop>) -> Failure {
             Stop::Backend(e) => e.into(),
             Stop::Model(e) => Failure::new(Exit::Bug, e),
             Stop::Store(e) => e.into(),
+            Stop::Lost(_) => Failure::new(Exit::Unavailable, anyhow!("{stop}")),
             Stop::Gone(_) => Failure::new(Exit::NoInput, anyhow!("{stop}")),
         },
         PipelineError::Died => Failure::new(

@@ -1,9 +1,9 @@
 //! `run.json`: the settings that decide the bytes, and what the results were made with.
 
 use super::{Engine, Scan, Spec};
-use crate::commands::accelerator::Chosen;
+use crate::commands::accelerator::{self, Chosen};
 use crate::digest::sha256_hex;
-use crate::inference::bundle;
+use crate::inference::{BackendSpec, bundle};
 use crate::report::Tally;
 use crate::source::video;
 use crate::store::{Ledger, StoreError};
@@ -36,7 +36,7 @@ pub(super) fn settings(spec: &Spec, scan: &Scan, engine: &Engine) -> Value {
         "decoder": spec.video.decoder.to_string(),
         "palm_model_sha256": engine.bundle.palm.sha256,
         "hand_model_sha256": engine.bundle.hand.sha256,
-        "accelerator": spec.accelerator.identity(),
+        "accelerator": accelerator::identity(&spec.accelerator, &engine.chosen),
     })
 }
 
@@ -82,6 +82,12 @@ pub(super) fn provenance(
             "the TFLite library is not the pinned one; landmarks may differ in the last digits"
         );
     }
+    // LiteRT brings its own, whose hash is among the files.
+    let runtime_name = match backend.spec {
+        BackendSpec::LiteRt(_) => None,
+        _ => Some("TensorFlow Lite C, XNNPACK, 1 thread"),
+    };
+    let runtime = runtime.filter(|_| runtime_name.is_some());
     let started: Option<Value> = ledger
         .note("started")?
         .and_then(|s| serde_json::from_str(&s).ok());
@@ -92,8 +98,8 @@ pub(super) fn provenance(
         "dataset": {"path": spec.dataset, "json": dataset.json_path(), "videos": dataset.videos_path(), "video_files": dataset.video_count()},
         "backend": {
             "name": choice.name, "reason": choice.reason, "wish": spec.accelerator.wish.to_string(),
-            "refused": choice.refused, "opened_as": backend.spec,
-            "runtime": "TensorFlow Lite C, XNNPACK, 1 thread", "library_sha256": runtime.map(|r| r.1), "library_is_pinned": is_pinned,
+            "refused": choice.refused, "opened_as": backend.spec, "files": backend.files,
+            "runtime": runtime_name, "library_sha256": runtime.map(|r| r.1), "library_is_pinned": is_pinned,
         },
         "gstreamer": video::version(),
         "platform": {"arch": std::env::consts::ARCH, "os": std::env::consts::OS},

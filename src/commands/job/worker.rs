@@ -80,14 +80,19 @@ impl<'a> Crew<'a> {
             let job = &self.scan.plan.jobs[position];
             tracing::debug!(position, video_id = %job.video_id, worker = n, "clip begun");
             self.witness.began(n, job);
-            let mut outcome = self.read(n, job, &mut tools);
-            if matches!(outcome, Err(Stop::Model(_)))
-                && tools.device.is_some_and(|device| device.lost().is_some())
-            {
+            let outcome = self.read(n, job, &mut tools);
+            let lost = tools.device.and_then(|device| device.lost());
+            let outcome = match (outcome, lost) {
+                (Err(Stop::Model(_)), Some(reason)) if self.spec.is_required() => {
+                    Err(Stop::Lost(reason))
+                }
                 // From its start: a clip is one backend's work.
-                tools = self.own_tools(&Arc::from(CPU))?;
-                outcome = self.read(n, job, &mut tools);
-            }
+                (Err(Stop::Model(_)), Some(_)) => self.own_tools(&Arc::from(CPU)).and_then(|own| {
+                    tools = own;
+                    self.read(n, job, &mut tools)
+                }),
+                (outcome, _) => outcome,
+            };
             self.witness.ended(n);
             outcome
         })

@@ -4,6 +4,7 @@
 use super::daemon::{Daemon, Task};
 use super::spec;
 use crate::cli::AgainArgs;
+use crate::commands::accelerator::Asker;
 use crate::commands::job::{AcceleratorNews, ClipNews, Host, Means, Report, hold, persist, stamp};
 use crate::exit::{Exit, Failure};
 use crate::inference::BundleError;
@@ -182,6 +183,9 @@ fn cure(failure: &Failure) -> (&'static str, &'static str) {
             "nothing is read until a rescan: send the command rescan, which keeps what is still right, or put the dataset back as it was",
         );
     }
+    if failure.exit == Exit::Unavailable {
+        return ("accelerator", "measured and tried again until it works");
+    }
     let component = if failure.error.is::<StoreError>() {
         "disk"
     } else if failure.error.is::<BundleError>() {
@@ -210,6 +214,8 @@ fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<Task>) -> Attempt
         Err(failure) if failure.is_full() && daemon.control.is_stopped() => Attempt::Stopped,
         Err(failure) => match failure.exit {
             Exit::Bug => Attempt::Fatal(failure),
+            // While accelerators were measured.
+            Exit::Stopped => Attempt::Stopped,
             // The medium may come back, the disk be mended, the dataset be taken up by command.
             Exit::NoInput | Exit::InOut => seat.waits_for(failure),
             _ if is_changed_dataset(&failure) || !is_first => seat.waits_for(failure),
@@ -235,10 +241,13 @@ fn run(
     for warning in &scan.plan.warnings {
         tracing::warn!("{warning}");
     }
-    let engine = spec.engine(daemon.threads, &mut |name| {
-        tracing::info!(name, "measuring what could run the models");
-        let reason = format!("measuring {name}");
-        daemon.hub.phase(JobPhase::Scanning, Some(reason));
+    let engine = spec.engine(&mut Asker {
+        workers: daemon.threads,
+        tell: &mut |name| {
+            let reason = format!("measuring whether {name} could run the models");
+            daemon.hub.phase(JobPhase::Scanning, Some(reason));
+        },
+        is_stopped: &|| daemon.control.is_stopped(),
     })?;
     let retry = start.retry || asked(Command::RetryFailed);
     persist(seat, |_| {
@@ -347,11 +356,15 @@ impl Host for Seat<'_> {
             } => {
                 tracing::info!(name, reason, "runs the models");
                 daemon.hub.backend(name, reason);
-                daemon.change_holds(|holds| holds.lesser = None);
-                if is_second_best {
-                    daemon.fault("accelerator", reason.to_owned(), "the CPU runs the models");
-                    let reason = format!("accelerator: {reason}");
-                    daemon.change_holds(|holds| holds.lesser = Some(reason));
+                let lesser = is_second_best.then(|| format!("accelerator: {reason}"));
+                let mut is_news = false;
+                daemon.change_holds(|holds| {
+                    is_news = lesser.is_some() && holds.lesser != lesser;
+                    holds.lesser = lesser;
+                });
+                if is_news {
+                    let action = "the CPU runs the models";
+                    daemon.fault("accelerator", reason.to_owned(), action);
                 }
             }
             AcceleratorNews::Reopened {
