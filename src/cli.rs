@@ -64,6 +64,9 @@ pub enum Command {
     /// Say whether the daemon's config and the world around it are in order
     #[command(long_about = CHECK_ABOUT)]
     Check(CheckArgs),
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Papers(PapersArgs),
 }
 
 const WATCH_ABOUT: &str = "\
@@ -395,6 +398,14 @@ pub struct CheckArgs {
     /// Print all settings as a config file and stop
     #[arg(long)]
     pub print: bool,
+}
+
+/// Arguments of `papers`.
+#[derive(Debug, Args)]
+pub struct PapersArgs {
+    /// Folder for them; made when missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// Arguments of `demo`.

@@ -4,6 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod inspect;
 pub mod job;
+pub mod papers;
 pub mod process;
 pub mod run;
 pub mod watch;
@@ -23,5 +24,6 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Papers(args) => papers::run(&args),
     }
 }
