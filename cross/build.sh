@@ -73,8 +73,9 @@ else
   need gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu pkg-config
   cross/sysroot.sh arm64 "$sysroot"
   lib=$sysroot/usr/lib/aarch64-linux-gnu
-  export PKG_CONFIG_ALLOW_CROSS=1 PKG_CONFIG_SYSROOT_DIR=$sysroot PKG_CONFIG_PATH=
-  export PKG_CONFIG_LIBDIR=$lib/pkgconfig:$sysroot/usr/share/pkgconfig
+  # For the target alone: build scripts link this machine's libraries.
+  export PKG_CONFIG_ALLOW_CROSS_aarch64_unknown_linux_gnu=1 PKG_CONFIG_SYSROOT_DIR_aarch64_unknown_linux_gnu=$sysroot
+  export PKG_CONFIG_LIBDIR_aarch64_unknown_linux_gnu=$lib/pkgconfig:$sysroot/usr/share/pkgconfig
   export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc CFLAGS_aarch64_unknown_linux_gnu=--sysroot=$sysroot
   export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
   export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C link-arg=--sysroot=$sysroot -C link-arg=-Wl,-rpath-link,$lib:$sysroot/lib/aarch64-linux-gnu"

@@ -12,6 +12,8 @@ packages=("$@")
 # What the program links: glibc, GStreamer, OpenSSL.
 [ ${#packages[@]} -gt 0 ] || packages=(libc6-dev libgcc-12-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libssl-dev)
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+# What a snapshot says is old on purpose.
+case $mirror in *snapshot*) fresh=false ;; *) fresh=true ;; esac
 keys=/usr/share/keyrings/debian-archive-keyring.gpg
 for program in apt-get dpkg-deb; do
   command -v "$program" >/dev/null || { echo "sysroot: no $program here; use CROSS_WITH=cross, or a Debian or Ubuntu" >&2; exit 1; }
@@ -41,7 +43,7 @@ get() {
     -o Dir::Cache="$apt/cache" -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts="$apt/none" \
     -o Dir::Etc::preferences="$apt/none/x" -o Dir::Etc::preferencesparts="$apt/none" \
     -o APT::Architecture="$arch" -o APT::Architectures="$arch" -o APT::Install-Recommends=false \
-    -o APT::Sandbox::User="" -o Acquire::Languages=none -o Acquire::Retries=3 "$@" </dev/null
+    -o APT::Sandbox::User="" -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Update::Error-Mode=any -o Acquire::Check-Valid-Until="$fresh" "$@" </dev/null
 }
 echo "sysroot: fetching ${packages[*]} for $arch from $mirror"
 get update >"$apt/log" 2>&1 || { cat "$apt/log" >&2; exit 1; }
