@@ -125,11 +125,13 @@ fn exit_codes_mean_to_systemd_what_they_mean() {
 }
 
 /// Drivers that number their devices, by the name that the kernel has for all of them.
-const NUMBERED: [(&str, &str); 5] = [
+const NUMBERED: [(&str, &str); 7] = [
     ("/dev/apex_*", "char-apex"),
     ("/dev/accel/accel*", "char-accel"),
     ("/dev/dri/renderD*", "char-drm"),
+    ("/dev/galcore", "char-galcore"),
     ("/dev/mali*", "/dev/mali0"),
+    ("/dev/adsprpc-smd*", "char-adsprpc*"),
     ("/dev/nvhost-*gpu", "char-nvhost*"),
 ];
 
