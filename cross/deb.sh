@@ -81,6 +81,33 @@ package=target/deb/handloom_${version}_$debian.deb
 mkdir -p target/deb
 target/tools/bin/cargo-deb --quiet --no-build --no-strip --locked --target "$target" --deb-version "$version" --output "$package" >/dev/null
 
+# LiteRT apart, where it is fetched (`make setup-litert`, or models/fetch.py --litert --arch ARCH): large, for Vulkan GPUs.
+if [ -f "models/fetched/$arch/libLiteRt.so" ]; then
+  lite=$stage/litert
+  mkdir -p "$lite/DEBIAN" "$lite/usr/lib/handloom" "$lite/usr/share/doc/handloom-litert"
+  cp "models/fetched/$arch"/libLiteRt*.so "$lite/usr/lib/handloom/"
+  cat >"$lite/usr/share/doc/handloom-litert/copyright" <<END
+LiteRT 2.3.0 and its WebGPU accelerator, from the Python package ai-edge-litert 2.3.0. Copyright 2024-2026 Google LLC.
+Apache-2.0, whose text is in /usr/share/common-licenses/Apache-2.0.
+END
+  cat >"$lite/DEBIAN/control" <<END
+Package: handloom-litert
+Version: $version
+Architecture: $debian
+Maintainer: $maintainer
+Section: video
+Priority: optional
+Depends: handloom, libc6 (>= 2.34), libvulkan1
+Recommends: mesa-vulkan-drivers
+Description: LiteRT for Handloom: its models on a Vulkan GPU
+ The runtime and its GPU accelerator, which the program loads when a backend of
+ LiteRT's is asked for.
+END
+  chmod -R u=rwX,go=rX "$lite"
+  dpkg-deb --root-owner-group -Zxz --build "$lite" "target/deb/handloom-litert_${version}_$debian.deb" >/dev/null
+  say "target/deb/handloom-litert_${version}_$debian.deb"
+fi
+
 # What must hold of it.
 binary=$root/usr/bin/handloom
 bytes=$(stat -c %s "$binary")
