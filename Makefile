@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert build demo test test-gpu test-long lint deny bench bench-mqtt bench-rooms bench-backends clean
+.PHONY: help setup setup-litert build demo test test-gpu test-long lint deny bench bench-mqtt bench-rooms bench-backends clean deb cross test-boot test-qemu
 CARGO ?= cargo
 
 help: ## this list
@@ -54,3 +54,15 @@ bench-backends: setup-litert ## times of one run of each model, cpu beside liter
 clean: ## build results and demo; keeps what setup fetched
 	$(CARGO) clean
 	rm -rf demo-out
+
+deb: build ## target/deb/handloom_VERSION_ARCH.deb for this machine
+	cross/deb.sh
+
+cross: setup ## binary and .deb for aarch64 (Raspberry Pi, Jetson), from an x86-64 Linux; cross/README.md
+	cross/build.sh
+
+test-boot: deb ## the .deb on a booted Debian 12: install, work, kills, hang, reboot, upgrade, purge; needs root
+	tests/boot/run.sh
+
+test-qemu: build ## the arm64 .deb of `make cross` in an arm64 Debian 12 under qemu-user: one clip, numbers compared; needs root
+	tests/boot/arm64.sh

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # What each is for: building; GStreamer's headers; decoding (libav, good: MP4, bad: parsers); drawing test clips
-# (ugly: x264); looking into clips by hand (tools, named in README); fetching pinned wheels; TLS to the broker; a
+# (ugly: x264); looking into clips by hand (tools, named in README); fetching pinned wheels; judging units; TLS to the broker; a
 # broker and its clients for the tests.
 packages=(
   gcc libc6-dev pkg-config libclang-dev
@@ -13,6 +13,7 @@ packages=(
   gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-libav
   gstreamer1.0-plugins-ugly gstreamer1.0-tools
   python3
+  systemd
   libssl-dev openssl
   mosquitto mosquitto-clients
 )

@@ -76,6 +76,9 @@ pub enum Command {
     /// Measure one backend for `bench` and for the choice of one
     #[command(hide = true)]
     ProbeAccelerator,
+    /// Write man pages and shell completions, for packages
+    #[command(hide = true)]
+    Papers(PapersArgs),
 }
 
 const WATCH_ABOUT: &str = "\
@@ -411,6 +414,14 @@ pub struct CheckArgs {
     /// Print all settings as a config file and stop
     #[arg(long)]
     pub print: bool,
+}
+
+/// Arguments of `papers`.
+#[derive(Debug, Args)]
+pub struct PapersArgs {
+    /// Folder for them; made when missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
 }
 
 /// Arguments of `demo`.

@@ -107,7 +107,7 @@ const UNSAFE: [&str; 6] = [
 ];
 
 /// Crates that are each named in one place.
-const WRAPPED: [(&str, &[&str]); 15] = [
+const WRAPPED: [(&str, &[&str]); 17] = [
     ("gstreamer", &["source/"]),
     ("gstreamer_app", &["source/"]),
     ("gstreamer_video", &["source/"]),
@@ -126,6 +126,8 @@ const WRAPPED: [(&str, &[&str]); 15] = [
     ("ratatui", &["console/"]),
     ("sd_notify", &["service/"]),
     ("image", &["commands/"]),
+    ("clap_complete", &["commands/papers.rs"]),
+    ("clap_mangen", &["commands/papers.rs"]),
 ];
 
 /// What is wrong with `text`, the source of `file` (relative to `src`).

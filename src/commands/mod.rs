@@ -6,6 +6,7 @@ pub mod check;
 pub mod demo;
 pub mod inspect;
 pub mod job;
+pub mod papers;
 pub mod process;
 pub mod run;
 pub mod watch;
@@ -27,5 +28,6 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::ProbeAccelerator => accelerator::probe::main(),
+        Command::Papers(args) => papers::run(&args),
     }
 }

@@ -141,7 +141,7 @@ fn base_line(hand: &Hand, size: Size) -> f64 {
 fn distance(a: [f32; 3], b: [f32; 3], size: Size) -> f64 {
     let dx = (f64::from(a[0]) - f64::from(b[0])) * f64::from(size.width_f32());
     let dy = (f64::from(a[1]) - f64::from(b[1])) * f64::from(size.height_f32());
-    dx.hypot(dy)
+    (dx * dx + dy * dy).sqrt()
 }
 
 /// Intersection over union of the boxes about all landmarks, image fractions.

@@ -286,7 +286,8 @@ fn rotation(tkhd: &[u8]) -> Option<u8> {
     #[expect(clippy::cast_possible_wrap, reason = "16.16 fixed point is signed")]
     let cell = |i: usize| be32(tkhd, matrix + 4 * i).map(|v| f64::from(v as i32));
     let (a, b, c, d) = (cell(0)?, cell(1)?, cell(3)?, cell(4)?);
-    let (scale_x, scale_y) = (a.hypot(c), b.hypot(d));
+    let length = |x: f64, y: f64| (x * x + y * y).sqrt();
+    let (scale_x, scale_y) = (length(a, c), length(b, d));
     if scale_x == 0.0 || scale_y == 0.0 {
         return Some(0);
     }

@@ -1,0 +1,132 @@
+#!/usr/bin/env bash
+# Packs a release build as target/deb/handloom_VERSION_ARCH.deb and checks it.
+# usage: cross/deb.sh [TARGET]     after `cargo build --release [--target TARGET]`; default: this machine
+set -euo pipefail
+cd "$(dirname "$0")/.."
+host=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+host=${host:-x86_64-unknown-linux-gnu}
+target=${1:-$host}
+version_cargo_deb=3.8.0
+say() { echo "deb: $*"; }
+fail() { echo "deb: $*" >&2; exit 1; }
+
+arch=${target%%-*}
+case $arch in
+  x86_64) debian=amd64 ;;
+  aarch64) debian=arm64 ;;
+  *) fail "no package for $target; there is one for x86_64 and aarch64" ;;
+esac
+built=target/$target/release/handloom
+[ "$target" != "$host" ] || built=target/release/handloom
+[ -x "$built" ] || fail "no $built; build first: make deb, make cross"
+prefix=
+[ "$arch" = "$(uname -m)" ] || prefix=$arch-linux-gnu-
+command -v "${prefix}strip" >/dev/null || prefix=llvm-
+command -v "${prefix}strip" >/dev/null || fail "nothing strips $arch here: apt-get install binutils-$arch-linux-gnu, or llvm"
+
+# cargo-deb of one version, in the target folder: nothing is installed for the user.
+if ! target/tools/bin/cargo-deb --version 2>/dev/null | grep -q "$version_cargo_deb"; then
+  say "building cargo-deb $version_cargo_deb"
+  cargo install --quiet --locked "cargo-deb@$version_cargo_deb" --root target/tools --target-dir target/tools/build
+fi
+
+stage=target/package
+root=$stage/root
+rm -rf "$stage"
+mkdir -p "$root/usr/bin" "$root/usr/lib/handloom/models" "$root/usr/share/doc/handloom" "$root/usr/share/lintian/overrides" \
+  "$root/usr/lib/systemd/system" "$root"/usr/lib/{sysusers.d,tmpfiles.d,udev/rules.d} "$root/etc/handloom"
+
+"${prefix}strip" --strip-unneeded --remove-section=.comment -o "$root/usr/bin/handloom" "$built"
+cp "models/fetched/$arch/libtensorflowlite_c.so" "$root/usr/lib/handloom/"
+cp models/fetched/*.tflite "$root/usr/lib/handloom/models/"
+# -L: the templates' sandbox folders are links to the one that all share.
+cp -rL systemd/*.service systemd/*.timer systemd/*.service.d "$root/usr/lib/systemd/system/"
+cp systemd/handloom.sysusers "$root/usr/lib/sysusers.d/handloom.conf"
+cp systemd/handloom.tmpfiles "$root/usr/lib/tmpfiles.d/handloom.conf"
+cp systemd/handloom.udev "$root/usr/lib/udev/rules.d/60-handloom.rules"
+
+sed -f cross/package/config.sed systemd/handloom.toml >"$root/etc/handloom/handloom.toml"
+
+# Written by the program that is packed, so they cannot be another version's.
+run=()
+if [ "$arch" != "$(uname -m)" ]; then
+  qemu=$(command -v "qemu-$arch-static" || command -v "qemu-$arch") || fail "no qemu-$arch here: apt-get install qemu-user-static"
+  run=("$qemu" -L "target/cross/sysroot-$debian")
+fi
+LD_LIBRARY_PATH=models/fetched/$arch "${run[@]}" "$built" papers --out "$root/usr/share"
+gzip -9n "$root"/usr/share/man/man1/*.1
+
+cross/licences.py "$target" | gzip -9n >"$root/usr/share/doc/handloom/third-party-licences.txt.gz"
+gzip -9nc CHANGELOG.md >"$root/usr/share/doc/handloom/changelog.gz"
+gzip -9nc README.md >"$root/usr/share/doc/handloom/README.md.gz"
+cp cross/package/lintian-overrides "$root/usr/share/lintian/overrides/handloom"
+mkdir "$stage/scripts"
+cp cross/package/{postinst,prerm,postrm} "$stage/scripts/"
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)-${DEB_REVISION:-1}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+export SOURCE_DATE_EPOCH
+maintainer=$(sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)
+cat >"$stage/changelog" <<END
+handloom ($version) stable; urgency=medium
+
+  * See changelog.gz.
+
+ -- $maintainer  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
+END
+
+chmod -R u=rwX,go=rX "$root"
+# Not target/debian, which cargo-deb empties.
+package=target/deb/handloom_${version}_$debian.deb
+mkdir -p target/deb
+target/tools/bin/cargo-deb --quiet --no-build --no-strip --locked --target "$target" --deb-version "$version" --output "$package" >/dev/null
+
+# LiteRT apart, where it is fetched (`make setup-litert`, or models/fetch.py --litert --arch ARCH): large, for Vulkan GPUs.
+if [ -f "models/fetched/$arch/libLiteRt.so" ]; then
+  lite=$stage/litert
+  mkdir -p "$lite/DEBIAN" "$lite/usr/lib/handloom" "$lite/usr/share/doc/handloom-litert"
+  cp "models/fetched/$arch"/libLiteRt*.so "$lite/usr/lib/handloom/"
+  cat >"$lite/usr/share/doc/handloom-litert/copyright" <<END
+LiteRT 2.3.0 and its WebGPU accelerator, from the Python package ai-edge-litert 2.3.0. Copyright 2024-2026 Google LLC.
+Apache-2.0, whose text is in /usr/share/common-licenses/Apache-2.0.
+END
+  cat >"$lite/DEBIAN/control" <<END
+Package: handloom-litert
+Version: $version
+Architecture: $debian
+Maintainer: $maintainer
+Section: video
+Priority: optional
+Depends: handloom, libc6 (>= 2.34), libvulkan1
+Recommends: mesa-vulkan-drivers
+Description: LiteRT for Handloom: its models on a Vulkan GPU
+ The runtime and its GPU accelerator, which the program loads when a backend of
+ LiteRT's is asked for.
+END
+  chmod -R u=rwX,go=rX "$lite"
+  dpkg-deb --root-owner-group -Zxz --build "$lite" "target/deb/handloom-litert_${version}_$debian.deb" >/dev/null
+  say "target/deb/handloom-litert_${version}_$debian.deb"
+fi
+
+# What must hold of it.
+binary=$root/usr/bin/handloom
+bytes=$(stat -c %s "$binary")
+[ "$bytes" -le $((12 << 20)) ] || fail "the stripped binary has $bytes bytes, more than 12 MiB"
+glibc=$(readelf -V --wide "$binary" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1 | tr -d 'GLIBC_')
+[ "$(printf '%s\n2.34\n' "$glibc" | sort -V | tail -1)" = 2.34 ] ||
+  fail "needs glibc $glibc, more than 2.34: $(readelf -W --dyn-syms "$binary" | grep -o "[^ ]*@GLIBC_$glibc" | tr '\n' ' ')"
+readelf -d "$binary" | grep -qF '$ORIGIN/../lib/handloom' || fail "no run path to lib/handloom"
+! readelf -d "$binary" | sed -n 's/.*RUNPATH.*\[\(.*\)\]/\1/p' | tr : '\n' | grep -q '^/' || fail "a path of the build machine in the run path"
+if [ "$debian" = "$(dpkg --print-architecture 2>/dev/null)" ] && command -v dpkg-shlibdeps >/dev/null; then
+  mkdir -p "$stage/debian"
+  : >"$stage/debian/control"
+  needed=$(cd "$stage" && dpkg-shlibdeps -O --ignore-missing-info -lroot/usr/lib/handloom root/usr/bin/handloom 2>/dev/null | sed 's/^shlibs:Depends=//; s/, /\n/g')
+  declared=$(dpkg-deb -f "$package" Depends | sed 's/, /\n/g')
+  while read -r one; do
+    grep -qxF "$one" <<<"$declared" || fail "dpkg-shlibdeps wants '$one', which is not in depends of Cargo.toml"
+  done <<<"$needed"
+fi
+if command -v lintian >/dev/null; then
+  lintian --fail-on error,warning "$package" || fail "lintian finds faults"
+fi
+say "$package: $(stat -c %s "$package") bytes, binary $bytes bytes, glibc $glibc or newer"

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Makes a folder with Debian 12's libraries and headers of another architecture, to link against.
+# usage: cross/sysroot.sh ARCH DIR [PACKAGE...]
+#
+# Needs apt and dpkg-deb, no root, no container engine, no emulation: a private apt finds and fetches the packages with
+# what they depend on, dpkg-deb unpacks them, their scripts do not run. DEBIAN_MIRROR names another mirror.
+set -euo pipefail
+arch=$1
+root=$2
+shift 2
+packages=("$@")
+# What the program links: glibc, GStreamer, OpenSSL.
+[ ${#packages[@]} -gt 0 ] || packages=(libc6-dev libgcc-12-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libssl-dev)
+mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+# What a snapshot says is old on purpose.
+case $mirror in *snapshot*) fresh=false ;; *) fresh=true ;; esac
+keys=/usr/share/keyrings/debian-archive-keyring.gpg
+for program in apt-get dpkg-deb; do
+  command -v "$program" >/dev/null || { echo "sysroot: no $program here; use CROSS_WITH=cross, or a Debian or Ubuntu" >&2; exit 1; }
+done
+[ -f "$keys" ] || { echo "sysroot: no $keys; apt-get install debian-archive-keyring" >&2; exit 1; }
+
+wanted="$arch $mirror ${packages[*]}"
+if [ "$(cat "$root/.made-of" 2>/dev/null)" = "$wanted" ]; then
+  echo "sysroot: $root is in place"
+  exit 0
+fi
+rm -rf "$root"
+mkdir -p "$root"
+root=$(realpath "$root")
+apt=$root.apt
+rm -rf "$apt"
+trap 'rm -rf "$apt"' EXIT
+mkdir -p "$apt"/{lists/partial,cache/archives/partial,none}
+: >"$apt/status"
+cat >"$apt/sources.list" <<LIST
+deb [signed-by=$keys] $mirror bookworm main
+deb [signed-by=$keys] $mirror bookworm-updates main
+deb [signed-by=$keys] ${DEBIAN_SECURITY_MIRROR:-http://deb.debian.org/debian-security} bookworm-security main
+LIST
+get() {
+  apt-get -q -o Dir::State="$apt" -o Dir::State::lists="$apt/lists" -o Dir::State::status="$apt/status" \
+    -o Dir::Cache="$apt/cache" -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts="$apt/none" \
+    -o Dir::Etc::preferences="$apt/none/x" -o Dir::Etc::preferencesparts="$apt/none" \
+    -o APT::Architecture="$arch" -o APT::Architectures="$arch" -o APT::Install-Recommends=false \
+    -o APT::Sandbox::User="" -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Update::Error-Mode=any -o Acquire::Check-Valid-Until="$fresh" "$@" </dev/null
+}
+echo "sysroot: fetching ${packages[*]} for $arch from $mirror"
+get update >"$apt/log" 2>&1 || { cat "$apt/log" >&2; exit 1; }
+get -y --download-only install "${packages[@]}" >"$apt/log" 2>&1 || { cat "$apt/log" >&2; exit 1; }
+for package in "$apt"/cache/archives/*.deb; do
+  dpkg-deb --extract "$package" "$root"
+done
+# Absolute links would lead into this machine's own libraries.
+find "$root" -type l -lname '/*' | while read -r link; do
+  target=$root$(readlink "$link")
+  [ ! -e "$target" ] || ln -sfn "$(realpath --relative-to="$(dirname "$link")" "$target")" "$link"
+done
+echo "$wanted" >"$root/.made-of"
+echo "sysroot: $(find "$apt/cache/archives" -name '*.deb' | wc -l) packages, $(du -sh "$root" | cut -f1) in $root"

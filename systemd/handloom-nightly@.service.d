@@ -1,0 +1,1 @@
+handloom.service.d

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs the arm64 .deb of `make cross` in an arm64 Debian 12 and runs it there under qemu-user: --version, check, and one
+# clip from file to npz, whose numbers are held against this machine's own.
+# usage: tests/boot/arm64.sh      as root; needs mmdebstrap, qemu-user-static, arch-test; five minutes, ten the first time
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+[ "$(id -u)" = 0 ] || { echo "arm64: run as root: it enters a system of its own" >&2; exit 1; }
+missing=()
+for pair in mmdebstrap:mmdebstrap qemu-aarch64-static:qemu-user-static arch-test:arch-test; do
+  command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "arm64: installing ${missing[*]}"
+  DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+fi
+# So that the kernel starts arm64 programs, in a chroot too (F: the interpreter is opened now).
+formats=/proc/sys/fs/binfmt_misc
+mountpoint -q $formats || mount -t binfmt_misc binfmt_misc $formats
+[ -e $formats/qemu-aarch64 ] || printf '%s' ':qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00:\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff:/usr/bin/qemu-aarch64-static:OCF' >$formats/register
+
+work=target/boot
+mkdir -p "$work"
+tree=$work/debian-12-arm64.tar
+package=$(ls -t target/deb/handloom_*_arm64.deb | head -1)
+if [ ! -f "$tree" ]; then
+  echo "arm64: making a Debian 12 for arm64 with what the package depends on"
+  gst=gstreamer1.0-plugins-base,gstreamer1.0-plugins-good,gstreamer1.0-plugins-bad,gstreamer1.0-libav
+  mmdebstrap --quiet --variant=minbase --architectures=arm64 --aptopt='APT::Install-Recommends "false"' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --include=systemd-standalone-sysusers,systemd-standalone-tmpfiles,libgstreamer-plugins-base1.0-0,$gst \
+    bookworm "${tree%.tar}.part.tar" "deb ${DEBIAN_MIRROR:-http://deb.debian.org/debian} bookworm main" \
+    "deb ${DEBIAN_SECURITY_MIRROR:-http://deb.debian.org/debian-security} bookworm-security main"
+  mv "${tree%.tar}.part.tar" "$tree"
+fi
+root=$work/root-arm64
+rm -rf "$root" "$work/arm64"
+mkdir -p "$root" "$work/arm64"
+tar -C "$root" --numeric-owner -xpf "$tree"
+cp "$package" "$root/opt/test.deb"
+
+target/release/handloom demo --out "$work/arm64/demo" >/dev/null
+clip=(--selected-glosses hello --min-videos-per-gloss 1 --max-samples-per-gloss 1 --workers 1 --progress json)
+target/release/handloom process "$work/arm64/demo/dataset" --out "$work/arm64/here" "${clip[@]}" >/dev/null
+cp -r "$work/arm64/demo/dataset" "$root/opt/dataset"
+
+# /proc and /sys, where the models' runtime looks for processors, in a mount namespace that ends with the command.
+inside() { unshare -m --propagation private bash -c 'mount -t proc proc "$1/proc" && mount -t sysfs -o ro sysfs "$1/sys" && shift && exec chroot "$@"' inside "$root" "$root" "$@"; }
+inside dpkg --install /opt/test.deb
+echo "arm64: $(inside uname -m) $(inside handloom --version)"
+inside handloom check --config /etc/handloom/handloom.toml --set dataset.path=/opt/dataset --set plan.min_videos_per_gloss=1 || [ $? = 0 ]
+start=$SECONDS
+inside handloom process /opt/dataset --out /opt/there "${clip[@]}" --clip-timeout 3600 >/dev/null
+echo "arm64: one clip in $((SECONDS - start)) s"
+python3 tests/boot/compare.py "$work/arm64/here/batches/00000.npz" "$root/opt/there/batches/00000.npz" landmarks 2.5e-4
+python3 tests/boot/compare.py "$work/arm64/here/wlasl_landmarks.npz" "$root/opt/there/wlasl_landmarks.npz" sequences 5e-3
