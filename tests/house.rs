@@ -23,7 +23,7 @@ const PURE: [&str; 10] = [
     "telemetry",
     "governor",
 ];
-const SHELL: [&str; 10] = [
+const SHELL: [&str; 11] = [
     "inference",
     "source",
     "store",
@@ -34,6 +34,7 @@ const SHELL: [&str; 10] = [
     "machine",
     "service",
     "console",
+    "preview",
 ];
 /// The composition root and what it is spoken to and ends with.
 const TOP: [&str; 5] = ["commands", "config", "cli", "exit", "logging"];
@@ -53,7 +54,7 @@ const PURE_IMPORTS: [(&str, &[&str]); 10] = [
 ];
 
 /// The outside, which no pure room names.
-const OUTSIDE: [&str; 32] = [
+const OUTSIDE: [&str; 33] = [
     "std::fs",
     "std::net",
     "std::os",
@@ -74,6 +75,7 @@ const OUTSIDE: [&str; 32] = [
     "gstreamer_app",
     "gstreamer_video",
     "tflitec",
+    "v4l",
     "libloading",
     "zip",
     "npyz",
@@ -105,7 +107,7 @@ const UNSAFE: [&str; 6] = [
 ];
 
 /// Crates that are each named in one place.
-const WRAPPED: [(&str, &[&str]); 15] = [
+const WRAPPED: [(&str, &[&str]); 16] = [
     ("gstreamer", &["source/"]),
     ("gstreamer_app", &["source/"]),
     ("gstreamer_video", &["source/"]),
@@ -117,13 +119,17 @@ const WRAPPED: [(&str, &[&str]); 15] = [
         &["store/", "inference/bundle.rs", "source/archive.rs"],
     ),
     ("indicatif", &["report.rs"]),
-    ("rustix", &["source/archive.rs", "store/", "machine/"]),
+    (
+        "rustix",
+        &["source/archive.rs", "source/camera/", "store/", "machine/"],
+    ),
+    ("v4l", &["source/camera/"]),
     ("rumqttc", &["mqtt/"]),
     ("native_tls", &["mqtt/"]),
     ("rusqlite", &["store/"]),
     ("ratatui", &["console/"]),
     ("sd_notify", &["service/"]),
-    ("image", &["commands/"]),
+    ("image", &["commands/", "source/camera/"]),
 ];
 
 /// What is wrong with `text`, the source of `file` (relative to `src`).
