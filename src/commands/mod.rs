@@ -1,9 +1,11 @@
 //! One file a subcommand: composition of the rooms, no behaviour of its own.
 
+pub mod camera;
 pub mod check;
 pub mod demo;
 pub mod inspect;
 pub mod job;
+mod picture;
 pub mod process;
 pub mod run;
 pub mod watch;
@@ -20,6 +22,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Process(args) => process::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Camera(args) => camera::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Check(args) => check::run(&args),

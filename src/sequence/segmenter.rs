@@ -276,7 +276,9 @@ mod tests {
             for n in 10..20 {
                 assert_eq!(segmenter.push(FRAME * n, true, n), None);
             }
-            let cut = segmenter.push(FRAME * 19 - back, true, 99).unwrap();
+            let cut = segmenter
+                .push((FRAME * 19).saturating_sub(back), true, 99)
+                .unwrap();
             assert_eq!((cut.frames.len(), cut.cause), (10, Cause::Hole));
         }
     }
@@ -348,7 +350,7 @@ mod tests {
                 prop_assert!(length >= rules().min && length <= rules().max, "{:?}", length);
                 // No hole and no pause within.
                 for pair in cut.frames.windows(2) {
-                    prop_assert!(pair[1].0 - pair[0].0 <= rules().hole());
+                    prop_assert!(pair[1].0.saturating_sub(pair[0].0) <= rules().hole());
                 }
             }
         }

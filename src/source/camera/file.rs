@@ -69,16 +69,15 @@ impl Opener for Stand {
 
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
         let fail = |e: SourceError| self.fail(&e.0);
-        let reel = match self.still()? {
-            Some(still) => Reel::Still(still),
-            None => {
-                let options = VideoOptions {
-                    decoder: Choice::Software,
-                    timeout: Duration::from_hours(24),
-                };
-                let clip = VideoClip::open(&self.path, &options).map_err(fail)?;
-                Reel::Clip(Box::new(clip))
-            }
+        let reel = if let Some(still) = self.still()? {
+            Reel::Still(still)
+        } else {
+            let options = VideoOptions {
+                decoder: Choice::Software,
+                timeout: Duration::from_hours(24),
+            };
+            let clip = VideoClip::open(&self.path, &options).map_err(fail)?;
+            Reel::Clip(Box::new(clip))
         };
         let (width, height, rate) = match &reel {
             Reel::Still(still) => (still.width(), still.height(), self.still_rate),
@@ -185,7 +184,7 @@ impl Capture for Showing {
 
     fn patience(&self) -> Duration {
         // A decoder on a busy machine is slow, not frozen.
-        Duration::from_secs(60)
+        Duration::from_mins(1)
     }
 
     fn next(&mut self, patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError> {

@@ -276,7 +276,7 @@ mod tests {
     }
 
     /// The colour room's answer for planes that are laid out plainly.
-    fn expected(planes: [Vec<u8>; 3], size: (usize, usize), layout: Layout) -> RgbFrame {
+    fn expected(planes: &[Vec<u8>; 3], size: (usize, usize), layout: Layout) -> RgbFrame {
         let mut out = RgbFrame::default();
         let half = size.0.div_ceil(2);
         let picture = Picture {
@@ -306,7 +306,7 @@ mod tests {
                     .collect()
             };
             let planes = [every(0, 2), every(1, 4), every(3, 4)];
-            assert_eq!(developed(&frame), expected(planes, size, Layout::Yuv422));
+            assert_eq!(developed(&frame), expected(&planes, size, Layout::Yuv422));
 
             let frame = raw(PixelFormat::Nv12, size, pad);
             let rows: Vec<&[u8]> = frame.bytes.chunks(frame.stride).map(|r| &r[..16]).collect();
@@ -317,7 +317,7 @@ mod tests {
                     .collect()
             };
             let planes = [rows[..6].concat(), chroma(0), chroma(1)];
-            assert_eq!(developed(&frame), expected(planes, size, Layout::Yuv420));
+            assert_eq!(developed(&frame), expected(&planes, size, Layout::Yuv420));
 
             let frame = raw(PixelFormat::Yu12, size, pad);
             let (luma, rest) = frame.bytes.split_at(frame.stride * 6);
@@ -325,7 +325,7 @@ mod tests {
             let luma: Vec<u8> = luma.chunks(frame.stride).flat_map(|r| cut(r, 16)).collect();
             let rows: Vec<Vec<u8>> = rest.chunks(half).map(|r| cut(r, 8)).collect();
             let planes = [luma, rows[..3].concat(), rows[3..].concat()];
-            assert_eq!(developed(&frame), expected(planes, size, Layout::Yuv420));
+            assert_eq!(developed(&frame), expected(&planes, size, Layout::Yuv420));
 
             let frame = raw(PixelFormat::Rgb3, size, pad);
             let rows: Vec<&[u8]> = frame.bytes.chunks(frame.stride).map(|r| &r[..48]).collect();
