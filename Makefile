@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert build demo test test-gpu test-long lint deny bench bench-mqtt bench-rooms bench-backends clean deb cross test-boot test-qemu
+.PHONY: help setup setup-litert build demo test test-gpu test-vm test-long lint deny bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu
 CARGO ?= cargo
 
 help: ## this list
@@ -26,6 +26,9 @@ test-gpu: setup-litert ## both models on a Vulkan device against the CPU; softwa
 	$(CARGO) test --locked --test gpu --no-run
 	HANDLOOM_TEST_GPU=1 timeout 600 $(CARGO) test --locked --test gpu -- --nocapture
 
+test-vm: setup ## cameras against a kernel driver, in a QEMU guest: minutes
+	tests/vm/run.sh
+
 test-long: build ## slow sweeps: kills, power cuts, memory over thousands of clips
 	tests/long/kill_sweep.sh
 	tests/long/power_sweep.sh
@@ -50,6 +53,11 @@ bench-rooms: setup ## times of warp, colour, palm decode, npz and decode
 
 bench-backends: setup-litert ## times of one run of each model, cpu beside litert:cpu, taking turns
 	$(CARGO) bench --locked --bench backends
+
+bench-camera: setup ## from a camera's frame to its landmarks: latency and rate, on one core and on all
+	$(CARGO) bench --locked --bench camera --no-run
+	taskset -c 0 $(CARGO) bench --locked --bench camera
+	$(CARGO) bench --locked --bench camera
 
 clean: ## build results and demo; keeps what setup fetched
 	$(CARGO) clean

@@ -6,6 +6,10 @@
     reason = "the comments of arguments are their help texts"
 )]
 
+mod camera;
+
+pub use camera::{CameraArgs, CutArgs, NumberArgs, TakeArgs};
+
 use crate::config::ranges::{self, Rule};
 use crate::hand;
 use crate::inference::Selection;
@@ -42,6 +46,7 @@ normalised sequence of 32 frames x 126 numbers, equal to what the Colab notebook
 
 Start with:  handloom demo                          nothing to download but the models
              handloom process DATASET --out DIR     a whole dataset
+             handloom camera --preview              what a camera sees
              handloom inspect DIR/*.npz             what came out
              handloom watch --broker URL            how the devices are doing
              handloom bench                         how fast this machine is, and on what
@@ -61,6 +66,9 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Render moving hands, make a small dataset of them, process it, show the result
     Demo(DemoArgs),
+    /// Film signs with a camera into the same npz as clips
+    #[command(long_about = camera::CAMERA_ABOUT)]
+    Camera(Box<CameraArgs>),
     /// Run as a service: the config's job, reported over MQTT, resumed where it was
     #[command(long_about = RUN_ABOUT)]
     Run(DaemonArgs),

@@ -4,6 +4,8 @@ use crate::config::ConfigError;
 use crate::console::ConsoleError;
 use crate::inference::{BackendError, BundleError};
 use crate::mqtt::{TlsError, UrlError};
+use crate::preview::PreviewError;
+use crate::source::camera::CameraError;
 use crate::source::dataset::DatasetError;
 use crate::store::StoreError;
 use crate::wlasl::metadata::MetadataError;
@@ -23,7 +25,7 @@ pub enum Exit {
     BadData = 65,
     /// An input is missing.
     NoInput = 66,
-    /// The broker cannot be reached or refuses, or the required accelerator cannot be used.
+    /// The broker cannot be reached or refuses, or the required accelerator or the camera cannot be used.
     Unavailable = 69,
     /// A bug or a failing runtime.
     Bug = 70,
@@ -135,6 +137,23 @@ impl From<StoreError> for Failure {
             }
         };
         Self::new(exit, error)
+    }
+}
+
+impl From<CameraError> for Failure {
+    fn from(error: CameraError) -> Self {
+        let exit = match error {
+            CameraError::NotFound { .. } | CameraError::File { .. } => Exit::NoInput,
+            CameraError::NoFormat { .. } => Exit::Usage,
+            _ => Exit::Unavailable,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<PreviewError> for Failure {
+    fn from(error: PreviewError) -> Self {
+        Self::new(Exit::CannotCreate, error)
     }
 }
 

@@ -10,13 +10,16 @@
 //! [`hand::nms`], [`hand::roi`], [`hand::landmarks`] read), and [`sequence::normalise`] makes the 126 numbers.
 //! Back in plan order, [`wlasl::judge`] gives each clip its state and [`store`] writes the files.
 //!
+//! A camera's frame goes another way in: [`source::camera`] films and drops what comes too fast,
+//! [`sequence::live`] cuts signs out of what was found, [`commands::camera`] keeps them.
+//!
 //! # The rooms
 //!
 //! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
-//! [`sequence`], [`wlasl`], [`render`], [`governor`], [`telemetry`], [`selection`], [`digest`]. Shell, each wrapping one library or
-//! device: [`inference`] (TFLite), [`source`] (GStreamer, zip), [`store`] (npz, SQLite, output folder and mirror),
+//! [`sequence`], [`wlasl`], [`render`], [`governor`], [`telemetry`], [`selection`], [`digest`]. Shell, each wrapping one
+//! library or device: [`inference`] (TFLite), [`source`] (GStreamer, zip, V4L2), [`store`] (npz, SQLite, output folder and mirror),
 //! [`pipeline`] (threads), [`machine`] (sensors, disk, clock), [`service`] (systemd, signals), [`mqtt`] (the broker),
-//! [`report`] (lines and bars), [`console`] (the whole screen). No shell room imports another; only [`commands`] and
+//! [`report`] (lines and bars), [`console`] (the whole screen), [`preview`] (a page for the browser). No shell room imports another; only [`commands`] and
 //! what it is spoken to by ([`cli`], [`config`]) know everyone.
 //!
 //! # What holds, each with a test
@@ -56,6 +59,7 @@ pub mod logging;
 pub mod machine;
 pub mod mqtt;
 pub mod pipeline;
+pub mod preview;
 pub mod render;
 pub mod report;
 pub mod selection;

@@ -130,6 +130,51 @@ impl Drop for Reporter {
     }
 }
 
+/// Tells what a camera sees: one line that changes on a terminal, JSON lines elsewhere.
+pub struct Live {
+    bar: Option<ProgressBar>,
+}
+
+impl Live {
+    /// For people when `human`, or when it is `None` and stdout is a terminal; else JSON lines.
+    #[must_use]
+    pub fn new(human: Option<bool>) -> Self {
+        let is_human = human.unwrap_or_else(|| std::io::stdout().is_terminal());
+        let bar = is_human.then(|| {
+            let style = ProgressStyle::with_template("{spinner} {msg}");
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
+            ProgressBar::new_spinner().with_style(style)
+        });
+        Self { bar }
+    }
+
+    /// How it stands: replaces the line that was there; `event` in its place for programs.
+    pub fn status(&self, text: String, event: &Value) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(text);
+                bar.tick();
+            }
+            None => line(&event.to_string()),
+        }
+    }
+
+    /// What happened: stays; `event` in its place for programs.
+    pub fn say(&self, text: &str, event: &Value) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| line(text)),
+            None => line(&event.to_string()),
+        }
+    }
+
+    /// Takes the changing line away.
+    pub fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// The closing table, in the notebook's order: processed, skipped, by reason, per gloss.
 #[must_use]
 pub fn closing_table(tally: &Tally, judge: &Judge, elapsed: Duration) -> String {

@@ -9,6 +9,7 @@ fn help_texts() {
         ("process", vec!["process", "--help"]),
         ("inspect", vec!["inspect", "--help"]),
         ("demo", vec!["demo", "--help"]),
+        ("camera", vec!["camera", "--help"]),
         ("run", vec!["run", "--help"]),
         ("bench", vec!["bench", "--help"]),
         ("watch", vec!["watch", "--help"]),

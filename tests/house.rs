@@ -24,7 +24,7 @@ const PURE: [&str; 11] = [
     "governor",
     "selection",
 ];
-const SHELL: [&str; 10] = [
+const SHELL: [&str; 11] = [
     "inference",
     "source",
     "store",
@@ -35,6 +35,7 @@ const SHELL: [&str; 10] = [
     "machine",
     "service",
     "console",
+    "preview",
 ];
 /// The composition root and what it is spoken to and ends with.
 const TOP: [&str; 5] = ["commands", "config", "cli", "exit", "logging"];
@@ -55,7 +56,7 @@ const PURE_IMPORTS: [(&str, &[&str]); 11] = [
 ];
 
 /// The outside, which no pure room names.
-const OUTSIDE: [&str; 32] = [
+const OUTSIDE: [&str; 33] = [
     "std::fs",
     "std::net",
     "std::os",
@@ -76,6 +77,7 @@ const OUTSIDE: [&str; 32] = [
     "gstreamer_app",
     "gstreamer_video",
     "tflitec",
+    "v4l",
     "libloading",
     "zip",
     "npyz",
@@ -107,7 +109,7 @@ const UNSAFE: [&str; 6] = [
 ];
 
 /// Crates that are each named in one place.
-const WRAPPED: [(&str, &[&str]); 17] = [
+const WRAPPED: [(&str, &[&str]); 18] = [
     ("gstreamer", &["source/"]),
     ("gstreamer_app", &["source/"]),
     ("gstreamer_video", &["source/"]),
@@ -119,13 +121,17 @@ const WRAPPED: [(&str, &[&str]); 17] = [
         &["store/", "inference/bundle.rs", "source/archive.rs"],
     ),
     ("indicatif", &["report.rs"]),
-    ("rustix", &["source/archive.rs", "store/", "machine/"]),
+    (
+        "rustix",
+        &["source/archive.rs", "source/camera/", "store/", "machine/"],
+    ),
+    ("v4l", &["source/camera/"]),
     ("rumqttc", &["mqtt/"]),
     ("native_tls", &["mqtt/"]),
     ("rusqlite", &["store/"]),
     ("ratatui", &["console/"]),
     ("sd_notify", &["service/"]),
-    ("image", &["commands/"]),
+    ("image", &["commands/", "source/camera/"]),
     ("clap_complete", &["commands/papers.rs"]),
     ("clap_mangen", &["commands/papers.rs"]),
 ];

@@ -2,11 +2,13 @@
 
 pub mod accelerator;
 pub mod bench;
+pub mod camera;
 pub mod check;
 pub mod demo;
 pub mod inspect;
 pub mod job;
 pub mod papers;
+mod picture;
 pub mod process;
 pub mod run;
 pub mod watch;
@@ -23,6 +25,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Process(args) => process::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Camera(args) => camera::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Watch(args) => watch::run(&args),
         Command::Check(args) => check::run(&args),

@@ -31,6 +31,12 @@ pub const BATCH_SIZE: Range<usize> = whole(1, 65_536);
 pub const PROBABILITY: Range<f32> = real(0.0, 1.0);
 /// Seconds to wait for a decoder.
 pub const TIMEOUT_S: Range<f64> = real(0.1, 86_400.0);
+/// Frames a second of a camera or a dataset.
+pub const FPS: Range<f64> = real(1.0, 240.0);
+/// Seconds of a pause between two takes, or of the shortest sign.
+pub const PAUSE_S: Range<f64> = real(0.0, 3_600.0);
+/// Seconds of the longest sign.
+pub const SIGN_S: Range<f64> = real(0.1, 60.0);
 /// Seconds between two signs of life, as MQTT allows and firewalls bear.
 pub const KEEP_ALIVE_S: Range<u64> = whole(5, 3_600);
 /// Longest pause between two attempts to connect.

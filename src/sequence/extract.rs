@@ -34,6 +34,27 @@ pub struct FrameRecord {
     pub handedness_score: [f32; SLOTS],
 }
 
+impl FrameRecord {
+    /// The first [`SLOTS`] of `hands`, in their order, in frame `index`.
+    #[must_use]
+    pub fn of(index: u64, hands: &[Hand]) -> Self {
+        let mut out = Self {
+            frame_index: i32::try_from(index).unwrap_or(i32::MAX),
+            hand_count: 0,
+            landmarks: [[[0.0; 3]; LANDMARKS]; SLOTS],
+            handedness: [-1; SLOTS],
+            handedness_score: [0.0; SLOTS],
+        };
+        for (slot, hand) in hands.iter().take(SLOTS).enumerate() {
+            out.hand_count += 1;
+            out.landmarks[slot] = hand.landmarks;
+            out.handedness[slot] = i8::from(hand.handedness == Handedness::Right);
+            out.handedness_score[slot] = hand.handedness_score;
+        }
+        out
+    }
+}
+
 /// A clip's sequence with what it was made from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sequence {
@@ -95,7 +116,7 @@ pub fn extract<M: Model>(
             } else {
                 detector.detect(picture)?
             };
-            let record = record(index, &hands);
+            let record = FrameRecord::of(index, &hands);
             if !witness(picture, &record) {
                 return Err(ExtractError::GivenUp);
             }
@@ -113,21 +134,4 @@ pub fn extract<M: Model>(
         window,
         declared_frames,
     })
-}
-
-fn record(index: u64, hands: &[Hand]) -> FrameRecord {
-    let mut out = FrameRecord {
-        frame_index: i32::try_from(index).unwrap_or(i32::MAX),
-        hand_count: 0,
-        landmarks: [[[0.0; 3]; LANDMARKS]; SLOTS],
-        handedness: [-1; SLOTS],
-        handedness_score: [0.0; SLOTS],
-    };
-    for (slot, hand) in hands.iter().take(SLOTS).enumerate() {
-        out.hand_count += 1;
-        out.landmarks[slot] = hand.landmarks;
-        out.handedness[slot] = i8::from(hand.handedness == Handedness::Right);
-        out.handedness_score[slot] = hand.handedness_score;
-    }
-    out
 }

@@ -12,6 +12,7 @@ use gstreamer_app as gst_app;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 /// Decoded frames that wait for the worker; each holds a picture's memory.
 const FRAMES_AHEAD: usize = 1;
@@ -86,6 +87,28 @@ impl Link {
     /// Waits until the worker takes the item; `false` when the worker has left.
     fn send(&self, item: Item) -> bool {
         self.send.send(item).is_ok()
+    }
+}
+
+/// After this long an element that does not stop is left behind.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
+/// Stops a pipeline for good.
+pub(super) fn stop(pipeline: &gst::Pipeline) {
+    if let Some(bus) = pipeline.bus() {
+        bus.unset_sync_handler();
+    }
+    // A decoder that hangs would hang this too: it is stopped in a thread of its own, which then never ends.
+    let (stopped, wait) = bounded(1);
+    let pipeline = pipeline.clone();
+    let stop = move || stopped.send(pipeline.set_state(gst::State::Null).is_ok());
+    let thread = std::thread::Builder::new().name("stop-decoder".into());
+    let is_clean = match thread.spawn(stop) {
+        Ok(_) => wait.recv_timeout(GRACE).unwrap_or(false),
+        Err(_) => false,
+    };
+    if !is_clean {
+        tracing::warn!("a decoder does not stop; it is left behind");
     }
 }
 

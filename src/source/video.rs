@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// After an error upstream, frames that are still on their way get this long.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = chain::GRACE;
 
 /// How to decode.
 #[derive(Clone, Debug)]
@@ -140,6 +140,34 @@ impl VideoClip {
     #[must_use]
     pub fn decoder(&self) -> Option<String> {
         self.stream().map(|s| s.decoder)
+    }
+
+    /// When the current picture is shown, by the container; counts from anywhere.
+    #[must_use]
+    pub fn time(&self) -> Option<Duration> {
+        let buffer = self.current.as_ref()?.buffer()?;
+        Some(Duration::from_nanos(buffer.pts()?.nseconds()))
+    }
+
+    /// Pictures a second, by the container's word about the current one.
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        let caps = self.current.as_ref()?.caps()?;
+        let rate = caps.structure(0)?.get::<gst::Fraction>("framerate").ok()?;
+        (rate.denom() > 0 && rate.numer() > 0)
+            .then(|| f64::from(rate.numer()) / f64::from(rate.denom()))
+    }
+
+    /// Width and height of the current picture as the viewer sees it.
+    #[must_use]
+    pub fn size(&self) -> Option<(usize, usize)> {
+        let info = gst_video::VideoInfo::from_caps(self.current.as_ref()?.caps()?).ok()?;
+        let (width, height) = (info.width() as usize, info.height() as usize);
+        Some(if self.quarter_turns.is_multiple_of(2) {
+            (width, height)
+        } else {
+            (height, width)
+        })
     }
 
     fn stream(&self) -> Option<Stream> {
@@ -269,21 +297,7 @@ impl Drop for VideoClip {
         // Closing the channel first lets a streaming thread that waits to hand over a frame go.
         let (_, closed) = bounded(0);
         self.items = closed;
-        let pipeline = self.pipeline.clone();
-        if let Some(bus) = pipeline.bus() {
-            bus.unset_sync_handler();
-        }
-        // A decoder that hangs would hang this too: it is stopped in a thread of its own, which then never ends.
-        let (stopped, wait) = bounded(1);
-        let stop = move || stopped.send(pipeline.set_state(gst::State::Null).is_ok());
-        let thread = std::thread::Builder::new().name("stop-decoder".into());
-        let is_clean = match thread.spawn(stop) {
-            Ok(_) => wait.recv_timeout(GRACE).unwrap_or(false),
-            Err(_) => false,
-        };
-        if !is_clean {
-            tracing::warn!("a decoder does not stop; it is left behind");
-        }
+        chain::stop(&self.pipeline);
     }
 }
 

@@ -15,6 +15,9 @@ pub const FINAL_NAME: &str = "wlasl_landmarks.npz";
 /// Folder of the batches in the output folder.
 pub const BATCH_FOLDER: &str = "batches";
 
+/// Key of the frames' times, in the batches of a camera alone.
+const FRAME_TIME: &str = "frame_time";
+
 /// An accepted clip: what a batch file says of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
@@ -30,6 +33,8 @@ pub struct Row {
     pub features: Array2<f32>,
     /// The looked-at frames, at most `length`.
     pub frames: Vec<FrameRecord>,
+    /// When a camera saw `frames`, in seconds since the first; empty for a clip, whose frame numbers say it.
+    pub frame_times: Vec<f32>,
 }
 
 /// A batch file on disk.
@@ -57,7 +62,8 @@ pub fn batch_path(out: &Path, number: usize) -> PathBuf {
 ///
 /// `sequences` f32 `[n, length, 126]`; `labels`, `video_ids`, `glosses`, `split` strings; `landmarks` f32
 /// `[n, length, 2, 21, 3]` as detected; `handedness` i8 and `handedness_score` f32 `[n, length, 2]`; `hand_count` u8
-/// and `frame_index` i32 `[n, length]`, -1 for padding; `signer_id` i64 `[n]`.
+/// and `frame_index` i32 `[n, length]`, -1 for padding; `signer_id` i64 `[n]`; from a camera `frame_time` f32
+/// `[n, length]`, -1 for padding.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -167,6 +173,13 @@ fn put<W: Write + Seek>(
     )?;
     npz.strings("split", &rows.iter().map(|r| &r.split).collect::<Vec<_>>())?;
     npz.numbers("signer_id", &[n], rows.iter().map(|r| r.signer_id))?;
+    if rows.iter().any(|r| !r.frame_times.is_empty()) {
+        let padding = std::iter::repeat(&-1.0_f32);
+        let times = rows
+            .iter()
+            .flat_map(|r| r.frame_times.iter().chain(padding.clone()).take(length));
+        npz.numbers(FRAME_TIME, &[n, length], times.copied())?;
+    }
     npz.finish().map(|_| ())
 }
 
@@ -185,6 +198,11 @@ fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<Row>, StoreError> 
     let scores = npz.numbers::<f32>("handedness_score")?.0;
     let counts = npz.numbers::<u8>("hand_count")?.0;
     let indexes = npz.numbers::<i32>("frame_index")?.0;
+    let times = if npz.names().iter().any(|name| name == FRAME_TIME) {
+        npz.numbers::<f32>(FRAME_TIME)?.0
+    } else {
+        vec![-1.0; n * length]
+    };
     let per_row = [glosses.len(), ids.len(), splits.len(), signers.len()];
     let per_frame = [
         landmarks.len() / (SLOTS * LANDMARKS * 3),
@@ -192,8 +210,9 @@ fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<Row>, StoreError> 
         scores.len() / SLOTS,
         counts.len(),
         indexes.len(),
+        times.len(),
     ];
-    if per_row != [n; 4] || per_frame != [n * length; 5] {
+    if per_row != [n; 4] || per_frame != [n * length; 6] {
         return Err(npz.broken(&"its arrays do not belong together"));
     }
     let frame = |at: usize| FrameRecord {
@@ -222,6 +241,10 @@ fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<Row>, StoreError> 
                 frames: (row * length..(row + 1) * length)
                     .filter(|at| indexes[*at] >= 0)
                     .map(frame)
+                    .collect(),
+                frame_times: (row * length..(row + 1) * length)
+                    .map(|at| times[at])
+                    .filter(|time| *time >= 0.0)
                     .collect(),
             })
         })
@@ -308,6 +331,7 @@ mod tests {
             signer_id: 7,
             features: Array2::from_elem((32, 126), 0.5),
             frames: (0..).take(frames).map(frame).collect(),
+            frame_times: Vec::new(),
         }
     }
 
@@ -318,7 +342,9 @@ mod tests {
         let mut rows = vec![row("1", 32), row("café", 9), row("3", 0)];
         rows[1].features[[3, 5]] = -0.0;
         rows[1].frames[8].landmarks[1][20][2] = f32::MIN_POSITIVE;
-        for row in &rows {
+        let mut live = row("take-1", 2);
+        live.frame_times = vec![0.0, 0.08];
+        for row in rows.iter().chain([&live]) {
             let back = row_from_bytes(&row_bytes(row, 32).unwrap()).unwrap();
             assert_eq!(back, *row);
             assert_eq!(row_bytes(&back, 32).unwrap(), row_bytes(row, 32).unwrap());

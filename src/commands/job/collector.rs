@@ -259,6 +259,7 @@ impl<'a> Collector<'a> {
                     signer_id: record.signer_id,
                     features: reading.sequence.features,
                     frames: reading.sequence.frames,
+                    frame_times: Vec::new(),
                 };
                 let bytes = batches::row_bytes(&row, self.spec.shape.length);
                 Some(bytes.map_err(Stop::Store)?)

@@ -2,23 +2,16 @@
 
 use super::daemon::held;
 use crate::commands::job::Witness;
+use crate::commands::picture::jpeg_with_hands;
 use crate::frame::RgbFrame;
 use crate::machine::clock::uptime;
-use crate::render::skeleton::draw_landmarks;
 use crate::sequence::FrameRecord;
 use crate::service::{Pulse, Stage};
 use crate::wlasl::plan::Job;
-use image::codecs::jpeg::JpegEncoder;
-use image::{ExtendedColorType, ImageEncoder};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
-
-/// Colours of the first and the second hand's bones.
-const BONES: [[u8; 3]; 2] = [[255, 96, 64], [64, 160, 255]];
-/// Of 1 to 100.
-const JPEG_QUALITY: u8 = 85;
 
 /// Looks over the workers' shoulders.
 pub(super) struct Eyes {
@@ -113,21 +106,7 @@ impl Witness for Eyes {
 impl Shot {
     /// As a JPEG, with the bones drawn on.
     pub(super) fn jpeg(&mut self) -> Result<Vec<u8>, String> {
-        let hands = usize::from(self.found.hand_count);
-        for (hand, colour) in self.found.landmarks.iter().take(hands).zip(BONES) {
-            let points = std::array::from_fn(|i| [hand[i][0], hand[i][1]]);
-            draw_landmarks(&mut self.frame, &points, colour);
-        }
-        let side = |n: usize| u32::try_from(n).map_err(|e| e.to_string());
-        let mut bytes = Vec::new();
-        JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
-            .write_image(
-                self.frame.pixels(),
-                side(self.frame.width())?,
-                side(self.frame.height())?,
-                ExtendedColorType::Rgb8,
-            )
-            .map_err(|e| e.to_string())?;
-        Ok(bytes)
+        let hands = usize::from(self.found.hand_count).min(self.found.landmarks.len());
+        jpeg_with_hands(&mut self.frame, &self.found.landmarks[..hands])
     }
 }

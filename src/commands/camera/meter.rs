@@ -1,0 +1,67 @@
+//! How fast frames are looked at, and how long each took from the camera to its landmarks.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The last so many frames count.
+const FRAMES: usize = 300;
+
+/// Measures of the last frames.
+#[derive(Clone, Debug, Default)]
+pub struct Meter {
+    /// When each was seen by the camera, and how old it was when its landmarks were there.
+    frames: VecDeque<(Duration, Duration)>,
+    /// Frames looked at in all.
+    pub seen: u64,
+}
+
+impl Meter {
+    /// A frame seen at `at` was done `latency` later.
+    pub fn note(&mut self, at: Duration, latency: Duration) {
+        self.seen += 1;
+        self.frames.push_back((at, latency));
+        if self.frames.len() > FRAMES {
+            self.frames.pop_front();
+        }
+    }
+
+    /// Frames a second, by the camera's time.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "300 at most")]
+    pub fn fps(&self) -> f64 {
+        match (self.frames.front(), self.frames.back()) {
+            (Some((first, _)), Some((last, _))) if last > first => {
+                (self.frames.len() - 1) as f64 / last.saturating_sub(*first).as_secs_f64()
+            }
+            _ => 0.0,
+        }
+    }
+
+    /// The latency that `percent` of the frames stay within; zero before the first.
+    #[must_use]
+    pub fn latency(&self, percent: usize) -> Duration {
+        let mut all: Vec<Duration> = self.frames.iter().map(|f| f.1).collect();
+        all.sort();
+        let nth = (all.len() * percent.min(100)).div_ceil(100).max(1) - 1;
+        all.get(nth).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_and_latencies_of_the_last_frames() {
+        let mut meter = Meter::default();
+        assert_eq!((meter.fps(), meter.latency(95)), (0.0, Duration::ZERO));
+        for n in 1..=1000_u32 {
+            let ms = u64::from(n % 100);
+            meter.note(Duration::from_millis(40) * n, Duration::from_millis(ms));
+        }
+        assert!((meter.fps() - 25.0).abs() < 1e-9);
+        let of = |percent| meter.latency(percent).as_millis();
+        assert_eq!((of(0), of(50), of(95), of(100)), (0, 49, 94, 99));
+        assert_eq!((meter.seen, meter.frames.len()), (1000, FRAMES));
+    }
+}

@@ -1,0 +1,487 @@
+//! Where takes are kept: each is in the ledger when its turn is over, in a batch file when that is full or the session
+//! ends, and can be discarded until somebody takes the files away.
+
+use crate::exit::Failure;
+use crate::machine::clock;
+use crate::sequence::live::Sign;
+use crate::store::batches::{self, FINAL_NAME, Row};
+use crate::store::durable::file_sha256;
+use crate::store::folder::{self, Claim, ManifestLine, ManifestPlace, Opening};
+use crate::store::ledger::{Clip, Job, Sealed, Stamp};
+use crate::store::lock::FolderLock;
+use crate::store::{Ledger, StoreError};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A take that is in the output.
+pub const ACCEPTED: &str = "accepted";
+/// A take with a hand in too few frames.
+pub const TOO_SHORT: &str = "too_short";
+/// A take that somebody did not want.
+pub const DISCARDED: &str = "discarded";
+
+/// What all takes of a session have in common.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// First part of the takes' names.
+    pub prefix: String,
+    /// Who signs.
+    pub signer_id: i64,
+    /// Part of the dataset.
+    pub split: String,
+    /// Takes in a batch file.
+    pub batch_size: usize,
+    /// Frames in a sequence.
+    pub length: usize,
+    /// Takes with a hand in fewer frames are no takes.
+    pub min_frames: usize,
+}
+
+/// What became of a sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shelved {
+    /// Its name.
+    pub id: String,
+    /// Its label.
+    pub gloss: String,
+    /// [`ACCEPTED`], [`TOO_SHORT`] or [`DISCARDED`].
+    pub state: &'static str,
+    /// Why not accepted.
+    pub reason: Option<String>,
+}
+
+/// The takes of one output folder.
+pub struct Shelf {
+    out: PathBuf,
+    common: Common,
+    ledger: Ledger,
+    _lock: FolderLock,
+    /// Position of the next take.
+    next: usize,
+    glosses: Vec<Arc<str>>,
+    accepted: usize,
+}
+
+impl Shelf {
+    /// Opens `out` for takes made with `settings`, which all takes of a folder must share.
+    ///
+    /// # Errors
+    /// When it cannot be written, another process uses it or it holds something else.
+    pub fn open(out: &Path, settings: Value, common: Common) -> Result<(Self, Claim), Failure> {
+        let (lock, mut ledger) = folder::open(out, Opening::Resume)?;
+        let job = Job {
+            settings,
+            run: "camera".to_owned(),
+        };
+        let claim = folder::claim(out, &mut ledger, &job, Opening::Resume)?;
+        let clips = ledger.clips()?;
+        let mut shelf = Self {
+            out: out.to_path_buf(),
+            common,
+            ledger,
+            _lock: lock,
+            next: clips.last_key_value().map_or(0, |(last, _)| last + 1),
+            glosses: Vec::new(),
+            accepted: 0,
+        };
+        for clip in clips.values().filter(|c| c.state == ACCEPTED) {
+            shelf.accepted += 1;
+            shelf.learn(&Entry::of(clip).gloss.into());
+        }
+        // The last batch was closed with its session; it goes on.
+        let open = shelf.next / shelf.common.batch_size;
+        shelf.unseal(open)?;
+        Ok((shelf, claim))
+    }
+
+    /// Takes that are in the output.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        self.accepted
+    }
+
+    /// Keeps a sign as the next take. On disk when this returns.
+    ///
+    /// # Errors
+    /// When the ledger or a batch file cannot be written.
+    pub fn put(&mut self, sign: &Sign, device: &str) -> Result<Shelved, Failure> {
+        let (position, length) = (self.next, self.common.length);
+        let id = format!("{}-{position:05}", self.common.prefix);
+        let sequence = &sign.sequence;
+        let (seen, looked) = (sequence.frames_with_hand, sequence.frames.len());
+        let is_good = seen >= self.common.min_frames;
+        let reason = (!is_good).then(|| {
+            let min = self.common.min_frames;
+            format!("a hand in {seen} of {looked} frames, {min} are needed")
+        });
+        let state = if is_good { ACCEPTED } else { TOO_SHORT };
+        let entry = Entry {
+            id: id.clone(),
+            gloss: sign.gloss.to_string(),
+            split: self.common.split.clone(),
+            signer_id: self.common.signer_id,
+            clip: about(sign, device),
+        };
+        let clip = Clip {
+            key: id.clone(),
+            state: state.to_owned(),
+            reason: reason.clone(),
+            clip: Some(entry.to_json().to_string()),
+        };
+        let row = is_good.then(|| Row {
+            gloss: Arc::clone(&sign.gloss),
+            video_id: id.as_str().into(),
+            split: entry.split.clone(),
+            signer_id: entry.signer_id,
+            features: sequence.features.clone(),
+            frames: sequence.frames.clone(),
+            frame_times: sign
+                .frame_times
+                .iter()
+                .map(std::time::Duration::as_secs_f32)
+                .collect(),
+        });
+        let row = row
+            .map(|row| batches::row_bytes(&row, length))
+            .transpose()?;
+        self.ledger
+            .record(position, &clip, row.as_deref(), &[], &stamp())?;
+        self.next += 1;
+        if is_good {
+            self.accepted += 1;
+            self.learn(&sign.gloss);
+        }
+        if self.next.is_multiple_of(self.common.batch_size) {
+            self.seal(position / self.common.batch_size)?;
+        }
+        Ok(Shelved {
+            id,
+            gloss: sign.gloss.to_string(),
+            state,
+            reason,
+        })
+    }
+
+    /// Discards the last take that is in the output; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the ledger or a batch file cannot be changed.
+    pub fn undo(&mut self) -> Result<Option<Shelved>, Failure> {
+        let clips = self.ledger.clips()?;
+        let last = clips.iter().rev().find(|(_, c)| c.state == ACCEPTED);
+        let Some((&position, clip)) = last else {
+            return Ok(None);
+        };
+        let batch = position / self.common.batch_size;
+        let was_sealed = self.unseal(batch)?;
+        let reason = "discarded by hand".to_owned();
+        self.ledger.revise(position, DISCARDED, Some(&reason))?;
+        self.accepted -= 1;
+        if was_sealed {
+            self.seal(batch)?;
+        }
+        let entry = Entry::of(clip);
+        Ok(Some(Shelved {
+            id: entry.id,
+            gloss: entry.gloss,
+            state: DISCARDED,
+            reason: Some(reason),
+        }))
+    }
+
+    /// Writes what a session leaves: the last batch, the joined file, manifest and provenance. Safe to repeat; the next
+    /// session goes on.
+    ///
+    /// # Errors
+    /// When something cannot be written.
+    pub fn close(&mut self, provenance: &Value) -> Result<(), Failure> {
+        let batches = self.next.div_ceil(self.common.batch_size);
+        for batch in 0..batches {
+            if !self.ledger.sealed()?.contains_key(&batch) {
+                self.seal(batch)?;
+            }
+        }
+        let clips = self.ledger.clips()?;
+        folder::write_manifest(&self.out, &self.manifest(&clips))?;
+        let has_final = self.accepted > 0;
+        if has_final {
+            // A label whose takes were all discarded is none.
+            let in_use: Vec<Entry> = clips
+                .values()
+                .filter(|c| c.state == ACCEPTED)
+                .map(Entry::of)
+                .collect();
+            self.glosses
+                .retain(|g| in_use.iter().any(|e| *e.gloss == **g));
+            batches::write_final(&self.out, batches, &self.glosses, self.common.length)?;
+            let sha256 = file_sha256(&self.out.join(FINAL_NAME))?;
+            self.ledger.set_note("final", Some(&sha256))?;
+        }
+        folder::prune(&self.out, batches, has_final)?;
+        folder::write_run(&self.out, provenance)?;
+        Ok(())
+    }
+
+    fn learn(&mut self, gloss: &Arc<str>) {
+        if !self.glosses.contains(gloss) {
+            self.glosses.push(Arc::clone(gloss));
+        }
+    }
+
+    fn positions(&self, batch: usize) -> Range<usize> {
+        let size = self.common.batch_size;
+        batch * size..(batch + 1) * size
+    }
+
+    fn seal(&mut self, batch: usize) -> Result<(), StoreError> {
+        let range = self.positions(batch);
+        let staged = self.ledger.staged(range.clone())?;
+        let rows = staged
+            .iter()
+            .map(|bytes| batches::row_from_bytes(bytes))
+            .collect::<Result<Vec<Row>, _>>()?;
+        let length = self.common.length;
+        let file = batches::write_batch(&self.out, batch, &rows, &self.glosses, length)?;
+        let sealed = Sealed {
+            rows: file.rows,
+            sha256: file.sha256,
+        };
+        self.ledger.seal(batch, range, &sealed, &[], &stamp())
+    }
+
+    /// Takes a batch apart that is sealed: its rows go back to the ledger. Whether it was sealed.
+    fn unseal(&mut self, batch: usize) -> Result<bool, StoreError> {
+        if !self.ledger.sealed()?.contains_key(&batch) {
+            return Ok(false);
+        }
+        let clips = self.ledger.clips()?;
+        let accepted = clips
+            .range(self.positions(batch))
+            .filter(|(_, c)| c.state == ACCEPTED)
+            .map(|(position, _)| *position);
+        let accepted: Vec<usize> = accepted.collect();
+        let rows = batches::read_batch(&self.out, batch)?;
+        if rows.len() != accepted.len() {
+            return Err(StoreError::Broken {
+                path: batches::batch_path(&self.out, batch),
+                reason: format!(
+                    "{} takes are missing from it",
+                    accepted.len().abs_diff(rows.len())
+                ),
+            });
+        }
+        let rows = accepted
+            .into_iter()
+            .zip(&rows)
+            .map(|(p, row)| Ok((p, batches::row_bytes(row, self.common.length)?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        self.ledger.unseal(batch, &rows)?;
+        Ok(true)
+    }
+
+    fn manifest(&self, clips: &BTreeMap<usize, Clip>) -> Vec<ManifestLine> {
+        let mut rows = BTreeMap::new();
+        let line = |(position, clip): (&usize, &Clip)| {
+            let state = [ACCEPTED, TOO_SHORT, DISCARDED]
+                .into_iter()
+                .find(|s| *s == clip.state)
+                .unwrap_or(DISCARDED);
+            let entry = Entry::of(clip);
+            let batch = position / self.common.batch_size;
+            let stored = (state == ACCEPTED).then(|| {
+                let row: &mut usize = rows.entry(batch).or_default();
+                *row += 1;
+                ManifestPlace {
+                    batch,
+                    row: *row - 1,
+                }
+            });
+            ManifestLine {
+                gloss: entry.gloss,
+                video_id: Some(entry.id),
+                instance: *position,
+                state,
+                reason: clip.reason.clone(),
+                split: entry.split,
+                signer_id: entry.signer_id,
+                frame_start: None,
+                frame_end: None,
+                clip: Some(entry.clip),
+                stored,
+            }
+        };
+        clips.iter().map(line).collect()
+    }
+}
+
+/// What the ledger keeps of a take.
+struct Entry {
+    id: String,
+    gloss: String,
+    split: String,
+    signer_id: i64,
+    clip: Value,
+}
+
+impl Entry {
+    fn to_json(&self) -> Value {
+        json!({"id": self.id, "gloss": self.gloss, "split": self.split, "signer_id": self.signer_id, "clip": self.clip})
+    }
+
+    fn of(clip: &Clip) -> Self {
+        let text = clip.clip.as_deref().unwrap_or_default();
+        let value: Value = serde_json::from_str(text).unwrap_or_default();
+        let word = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        Self {
+            id: word("id"),
+            gloss: word("gloss"),
+            split: word("split"),
+            signer_id: value["signer_id"].as_i64().unwrap_or(-1),
+            clip: value["clip"].clone(),
+        }
+    }
+}
+
+/// What the manifest says of a take.
+fn about(sign: &Sign, device: &str) -> Value {
+    let sequence = &sign.sequence;
+    let millis = |time: &std::time::Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
+    let times: Vec<f64> = sign.frame_times.iter().map(millis).collect();
+    json!({
+        "source": "camera",
+        "device": device,
+        "taken": clock::now_utc(),
+        "clock_synced": clock::clock_synced(),
+        "begin_ms": millis(&sign.begin),
+        "end_ms": millis(&sign.end),
+        "ended_by": sign.cause.name(),
+        "seen": sign.seen,
+        "declared_frames": sequence.declared_frames,
+        "sampled": sequence.frames.len(),
+        "with_hand": sequence.frames_with_hand,
+        "with_two_hands": sequence.frames.iter().filter(|f| f.hand_count == 2).count(),
+        "frame_times_ms": times,
+    })
+}
+
+fn stamp() -> Stamp {
+    crate::commands::job::stamp()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sequence::segmenter::Cause;
+    use crate::sequence::{FrameRecord, Sequence, sampling::Window};
+    use crate::store::npz::NpzReader;
+    use ndarray::Array2;
+    use std::time::Duration;
+
+    fn sign(gloss: &str, with_hand: usize) -> Sign {
+        let frames = (0..40).step_by(2).map(|n| FrameRecord {
+            frame_index: n,
+            ..FrameRecord::of(0, &[])
+        });
+        Sign {
+            gloss: gloss.into(),
+            sequence: Sequence {
+                features: Array2::from_elem((32, 126), with_hand as f32),
+                frames: frames.collect(),
+                frames_with_hand: with_hand,
+                window: Window { start: 0, end: 40 },
+                declared_frames: 40,
+            },
+            frame_times: (0..20).map(|n| Duration::from_millis(80) * n).collect(),
+            begin: Duration::from_secs(3),
+            end: Duration::from_secs(5),
+            seen: 41,
+            cause: Cause::Pause,
+        }
+    }
+
+    fn open(out: &Path) -> Shelf {
+        let common = Common {
+            prefix: "take".into(),
+            signer_id: 7,
+            split: "val".into(),
+            batch_size: 3,
+            length: 32,
+            min_frames: 8,
+        };
+        Shelf::open(out, json!({"source": "camera"}), common)
+            .unwrap()
+            .0
+    }
+
+    fn ids(path: &Path) -> Vec<String> {
+        NpzReader::open(path).unwrap().strings("video_ids").unwrap()
+    }
+
+    #[test]
+    fn takes_are_kept_discarded_and_gone_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let mut shelf = open(out);
+        assert_eq!(shelf.undo().unwrap(), None);
+        let states: Vec<&str> = [20, 7, 9, 12]
+            .into_iter()
+            .map(|n| shelf.put(&sign("book", n), "cam").unwrap().state)
+            .collect();
+        assert_eq!(states, [ACCEPTED, TOO_SHORT, ACCEPTED, ACCEPTED]);
+        // The first batch is full and on disk; discarding reaches into it.
+        assert_eq!(
+            ids(&batches::batch_path(out, 0)),
+            ["take-00000", "take-00002"]
+        );
+        assert_eq!(shelf.undo().unwrap().unwrap().id, "take-00003");
+        assert_eq!(shelf.undo().unwrap().unwrap().id, "take-00002");
+        assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
+        // A crash loses nothing.
+        drop(shelf);
+        let mut shelf = open(out);
+        assert_eq!(shelf.put(&sign("deaf", 8), "cam").unwrap().id, "take-00004");
+        shelf
+            .close(&json!({"settings": {"source": "camera"}}))
+            .unwrap();
+        assert_eq!(ids(&out.join(FINAL_NAME)), ["take-00000", "take-00004"]);
+        drop(shelf);
+        // The last batch was closed half full, and goes on.
+        let mut shelf = open(out);
+        assert_eq!(shelf.accepted(), 2);
+        assert_eq!(shelf.put(&sign("cat", 32), "cam").unwrap().id, "take-00005");
+        shelf
+            .close(&json!({"settings": {"source": "camera"}}))
+            .unwrap();
+        let mut joined = NpzReader::open(&out.join(FINAL_NAME)).unwrap();
+        assert_eq!(joined.strings("glosses").unwrap(), ["book", "deaf", "cat"]);
+        assert_eq!(
+            ids(&batches::batch_path(out, 1)),
+            ["take-00004", "take-00005"]
+        );
+        let times = NpzReader::open(&batches::batch_path(out, 1))
+            .unwrap()
+            .numbers::<f32>("frame_time")
+            .unwrap();
+        assert_eq!(
+            (times.1, times.0[1], times.0[20]),
+            (vec![2, 32], 0.08, -1.0)
+        );
+        let manifest = std::fs::read_to_string(out.join(folder::MANIFEST_NAME)).unwrap();
+        let lines: Vec<Value> = manifest
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
+        let states: Vec<&str> = lines.iter().map(|l| l["state"].as_str().unwrap()).collect();
+        assert_eq!(
+            states,
+            [
+                ACCEPTED, TOO_SHORT, DISCARDED, DISCARDED, ACCEPTED, ACCEPTED
+            ]
+        );
+        assert_eq!(lines[5]["stored"], json!({"batch": 1, "row": 1}));
+        assert_eq!(lines[4]["clip"]["frame_times_ms"][1], 80.0);
+    }
+}

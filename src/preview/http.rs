@@ -1,0 +1,138 @@
+//! As much of HTTP as a page with a moving picture needs.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+
+/// A longer request is none of a browser's.
+const REQUEST_MAX: usize = 8 << 10;
+
+/// The page.
+pub(super) const PAGE: &[u8] = b"<!doctype html><meta charset=utf-8><title>handloom camera</title>\
+<style>body{margin:0;background:#111;display:grid;place-items:center;height:100vh}img{max-width:100%;max-height:100vh}</style>\
+<img src=stream.mjpg alt=\"what the camera sees, with the hands that were found\">";
+
+/// What comes before the pictures of a stream.
+pub(super) const STREAM_HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=handloom\r\n\
+Cache-Control: no-store\r\nConnection: close\r\n\r\n";
+
+/// What a request asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Page,
+    Picture,
+    Stream,
+    /// With this status.
+    Refused(&'static str),
+}
+
+/// Reads the head of a request.
+pub(super) fn read(from: &mut impl Read) -> io::Result<String> {
+    let mut head = Vec::new();
+    let mut chunk = [0; 512];
+    while !head.windows(4).any(|w| w == b"\r\n\r\n") {
+        let count = from.read(&mut chunk)?;
+        if count == 0 || head.len() + count > REQUEST_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no request"));
+        }
+        head.extend_from_slice(&chunk[..count]);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// What `request` asks a server on `address` for.
+pub(super) fn route(request: &str, address: SocketAddr) -> Route {
+    let mut lines = request.split("\r\n");
+    let mut words = lines.next().unwrap_or_default().split(' ');
+    let (method, target) = (words.next(), words.next().unwrap_or_default());
+    let host = lines.find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("host").then(|| value.trim())
+    });
+    if !host.is_some_and(|host| is_ours(host, address)) {
+        return Route::Refused("403 Forbidden");
+    }
+    if method != Some("GET") {
+        return Route::Refused("405 Method Not Allowed");
+    }
+    match target.split('?').next().unwrap_or_default() {
+        "/" => Route::Page,
+        "/frame.jpg" => Route::Picture,
+        "/stream.mjpg" => Route::Stream,
+        _ => Route::Refused("404 Not Found"),
+    }
+}
+
+/// Whether a browser that asks `host` means us. A page elsewhere that points its own name at this address, to read the
+/// pictures, does not. Where others may look, any name will do: it is the network's to give.
+fn is_ours(host: &str, address: SocketAddr) -> bool {
+    if !address.ip().is_loopback() {
+        return true;
+    }
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// A whole answer.
+pub(super) fn answer(to: &mut impl Write, status: &str, kind: &str, body: &[u8]) -> io::Result<()> {
+    let length = body.len();
+    write!(
+        to,
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n\
+         Connection: close\r\n\r\n"
+    )?;
+    to.write_all(body)?;
+    to.flush()
+}
+
+/// One picture of a stream.
+pub(super) fn part(to: &mut impl Write, jpeg: &[u8]) -> io::Result<()> {
+    let length = jpeg.len();
+    write!(
+        to,
+        "--handloom\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"
+    )?;
+    to.write_all(jpeg)?;
+    to.write_all(b"\r\n")?;
+    to.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_understood_or_refused() {
+        let check = |target: &str, host: &str, address: &str, expected: Route| {
+            let request = format!("GET {target} HTTP/1.1\r\naccept: */*\r\nhOsT: {host}\r\n\r\n");
+            assert_eq!(
+                route(&request, address.parse().unwrap()),
+                expected,
+                "{host}"
+            );
+        };
+        let loopback = "127.0.0.1:8088";
+        check("/", "localhost:8088", loopback, Route::Page);
+        check("/?x=1", "127.0.0.1", loopback, Route::Page);
+        check("/frame.jpg", "[::1]:8088", loopback, Route::Picture);
+        check("/stream.mjpg", "pi.local", "0.0.0.0:8088", Route::Stream);
+        for host in ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", ""] {
+            check("/", host, loopback, Route::Refused("403 Forbidden"));
+        }
+        check(
+            "/../x",
+            "localhost",
+            loopback,
+            Route::Refused("404 Not Found"),
+        );
+        let bare = route("GET / HTTP/1.1\r\n\r\n", loopback.parse().unwrap());
+        assert_eq!(bare, Route::Refused("403 Forbidden"));
+        assert!(read(&mut vec![b'x'; 20_000].as_slice()).is_err());
+        assert!(read(&mut b"GET / HT".as_slice()).is_err());
+    }
+}

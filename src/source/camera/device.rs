@@ -1,0 +1,446 @@
+//! A V4L2 device: what it can do, and its frames. The only place that names the `v4l` crate.
+//!
+//! That crate panics where a driver says what it does not know; such calls are guarded, so that a strange device is an
+//! error like any other.
+
+use super::find::{self, Card, Identity};
+use super::negotiate::{self, Offer, Sizes};
+use super::{CameraError, Capture, Opened, Opener, PixelFormat, RawFrame, Step, Want};
+use rustix::time::{ClockId, clock_gettime};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use v4l::buffer::{Flags as BufferFlags, Type};
+use v4l::capability::Flags as Capability;
+use v4l::format::{Format, FourCC, Quantization};
+use v4l::frameinterval::FrameIntervalEnum;
+use v4l::framesize::FrameSizeEnum;
+use v4l::io::mmap::Stream;
+use v4l::io::traits::{CaptureStream, Stream as _};
+use v4l::video::Capture as _;
+use v4l::video::capture::Parameters;
+
+/// Buffers that the driver fills in turn.
+const BUFFERS: u32 = 4;
+/// The first frame takes a camera longer than the others.
+const FIRST_FRAME: Duration = Duration::from_secs(2);
+/// Sizes that are listed for a format.
+const SIZES_MAX: usize = 64;
+
+/// Opens one device, and finds it again.
+#[derive(Debug)]
+pub struct Device {
+    place: PathBuf,
+    want: Want,
+    identity: Option<Identity>,
+}
+
+impl Device {
+    /// The device at `place`.
+    #[must_use]
+    pub fn new(place: PathBuf, want: Want) -> Self {
+        Self {
+            place,
+            want,
+            identity: None,
+        }
+    }
+}
+
+impl Opener for Device {
+    fn name(&self) -> String {
+        self.place.display().to_string()
+    }
+
+    fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
+        let dev = Path::new(DEV);
+        let path = match &self.identity {
+            None => self.place.clone(),
+            Some(known) => {
+                let ask = |path: &Path| card(path).ok();
+                find::again(dev, &self.place, known, &ask).ok_or_else(|| CameraError::NotFound {
+                    device: self.name(),
+                })?
+            }
+        };
+        let name = path.display().to_string();
+        let (filming, card) = guarded(&name, || Filming::open(&path, &self.want, start))?;
+        if self.identity.is_none() {
+            self.identity = Some(find::identity(dev, &path, card));
+        }
+        Ok(Box::new(filming))
+    }
+}
+
+/// Where devices are.
+const DEV: &str = "/dev";
+
+/// One device for `handloom camera --list`.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its node.
+    pub path: PathBuf,
+    /// What tells it from others.
+    pub identity: Identity,
+    /// Formats that it offers, also such as are not understood here: four letters, description, sizes.
+    pub formats: Vec<(String, String, Vec<String>)>,
+    /// What it would be asked for.
+    pub offers: Vec<Offer>,
+    /// Its controls in words; empty when the driver's are not understood.
+    pub controls: Vec<String>,
+}
+
+/// All cameras, and the nodes that could not be asked with the reason.
+#[must_use]
+pub fn list(want: &Want) -> (Vec<Listed>, Vec<CameraError>) {
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for path in find::nodes(Path::new(DEV)) {
+        let name = path.display().to_string();
+        match guarded(&name, || describe(&path, want)) {
+            Ok(listed) => found.push(listed),
+            // The second node of a camera, for its metadata, is no camera.
+            Err(CameraError::NoCamera { .. }) => {}
+            Err(error) => failed.push(error),
+        }
+    }
+    (found, failed)
+}
+
+fn describe(path: &Path, want: &Want) -> Result<Listed, CameraError> {
+    let name = path.display().to_string();
+    let (device, card) = open(path)?;
+    let formats = device
+        .enum_formats()
+        .map_err(|e| CameraError::of(&name, &e))?;
+    let formats = formats
+        .into_iter()
+        .map(|format| {
+            let sizes = sizes(&device, format.fourcc);
+            let shown = sizes.iter().take(SIZES_MAX).map(|size| match *size {
+                Sizes::One(width, height) => {
+                    let rate = rate(&device, format.fourcc, width, height);
+                    let rate = rate.map_or_else(String::new, |r| format!("@{r:.0}"));
+                    format!("{width}x{height}{rate}")
+                }
+                Sizes::Range([a, b], [c, d], _) => format!("{a}x{b} to {c}x{d}"),
+            });
+            (
+                format.fourcc.to_string(),
+                format.description,
+                shown.collect(),
+            )
+        })
+        .collect();
+    // Controls that the crate does not know are no reason to hide the camera.
+    let controls = guarded(&name, || {
+        let controls = device.query_controls();
+        controls.map_err(|e| CameraError::of(&name, &e))
+    });
+    let control = |c: v4l::control::Description| {
+        format!(
+            "{} ({:?}) {} to {}, default {}",
+            c.name, c.typ, c.minimum, c.maximum, c.default
+        )
+    };
+    Ok(Listed {
+        identity: find::identity(Path::new(DEV), path, card),
+        formats,
+        offers: offers(&device, &name, want)?,
+        controls: controls.map_or_else(|_| Vec::new(), |c| c.into_iter().map(control).collect()),
+        path: path.to_path_buf(),
+    })
+}
+
+/// Turns a panic of the crate into an error.
+fn guarded<T>(
+    device: &str,
+    work: impl FnOnce() -> Result<T, CameraError>,
+) -> Result<T, CameraError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(CameraError::Failed {
+            device: device.to_owned(),
+            reason: "its driver says something that is not understood here".to_owned(),
+        })
+    })
+}
+
+fn card(path: &Path) -> Result<Card, CameraError> {
+    guarded(&path.display().to_string(), || {
+        open(path).map(|(_, card)| card)
+    })
+}
+
+/// Opens a node that can be filmed with.
+fn open(path: &Path) -> Result<(v4l::Device, Card), CameraError> {
+    let name = path.display().to_string();
+    let device = v4l::Device::with_path(path).map_err(|e| CameraError::of(&name, &e))?;
+    let no_camera = |reason: &str| CameraError::NoCamera {
+        device: name.clone(),
+        reason: reason.to_owned(),
+    };
+    let caps = device.query_caps().map_err(|e| match e.raw_os_error() {
+        Some(libc::ENOTTY | libc::EINVAL) => no_camera("it is no V4L2 device"),
+        _ => CameraError::of(&name, &e),
+    })?;
+    if caps.capabilities.contains(Capability::VIDEO_CAPTURE_MPLANE) {
+        return Err(no_camera(
+            "it gives its planes apart (a camera behind an image processor: use gst:libcamerasrc)",
+        ));
+    }
+    if !caps.capabilities.contains(Capability::VIDEO_CAPTURE) {
+        return Err(no_camera("it does not capture video"));
+    }
+    if !caps.capabilities.contains(Capability::STREAMING) {
+        return Err(no_camera("it does not stream"));
+    }
+    let card = Card {
+        driver: caps.driver,
+        card: caps.card,
+        bus: caps.bus,
+    };
+    Ok((device, card))
+}
+
+fn sizes(device: &v4l::Device, fourcc: FourCC) -> Vec<Sizes> {
+    // A driver that does not list its sizes is asked for one all the same.
+    let sizes = device.enum_framesizes(fourcc).unwrap_or_default();
+    let size = |size| match size {
+        FrameSizeEnum::Discrete(d) => Sizes::One(d.width, d.height),
+        FrameSizeEnum::Stepwise(s) => Sizes::Range(
+            [s.min_width, s.min_height],
+            [s.max_width, s.max_height],
+            [s.step_width, s.step_height],
+        ),
+    };
+    sizes.into_iter().map(|s| size(s.size)).collect()
+}
+
+/// Most frames a second at this size.
+fn rate(device: &v4l::Device, fourcc: FourCC, width: u32, height: u32) -> Option<f64> {
+    let intervals = device.enum_frameintervals(fourcc, width, height).ok()?;
+    let shortest = |interval| match interval {
+        FrameIntervalEnum::Discrete(d) => d,
+        FrameIntervalEnum::Stepwise(s) => s.min,
+    };
+    let rate = |f: v4l::Fraction| {
+        (f.numerator > 0).then(|| f64::from(f.denominator) / f64::from(f.numerator))
+    };
+    let rates = intervals
+        .into_iter()
+        .filter_map(|i| rate(shortest(i.interval)));
+    rates.max_by(f64::total_cmp)
+}
+
+fn offers(device: &v4l::Device, name: &str, want: &Want) -> Result<Vec<Offer>, CameraError> {
+    let formats = device
+        .enum_formats()
+        .map_err(|e| CameraError::of(name, &e))?;
+    let known = formats.into_iter().filter_map(|f| {
+        let format = PixelFormat::from_fourcc(f.fourcc.repr)?;
+        let size = negotiate::best_size(&sizes(device, f.fourcc), want);
+        let (width, height) = size.unwrap_or((want.width, want.height));
+        Some(Offer {
+            format,
+            width,
+            height,
+            rate: rate(device, f.fourcc, width, height),
+        })
+    });
+    Ok(known.collect())
+}
+
+/// A device that streams.
+struct Filming {
+    opened: Opened,
+    /// Gone when dropped.
+    parts: Option<(v4l::Device, Stream<'static>)>,
+    stride: usize,
+    full_range: bool,
+    needed: usize,
+    start: Instant,
+    /// The kernel's clock at the camera's start.
+    zero: Duration,
+    is_started: bool,
+}
+
+/// The clock that drivers stamp frames with.
+fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or(0),
+        u32::try_from(now.tv_nsec).unwrap_or(0),
+    )
+}
+
+impl Filming {
+    fn open(path: &Path, want: &Want, start: Instant) -> Result<(Self, Card), CameraError> {
+        let name = path.display().to_string();
+        let of = |e: io::Error| CameraError::of(&name, &e);
+        let (device, card) = open(path)?;
+        let offers = offers(&device, &name, want)?;
+        let no_format = |wanted: String| CameraError::NoFormat {
+            device: name.clone(),
+            wanted,
+            offered: negotiate::describe(&offers),
+        };
+        let chosen = negotiate::choose(&offers, want).ok_or_else(|| {
+            no_format(want.format.map_or("pictures", PixelFormat::name).to_owned())
+        })?;
+        // A new format has neither stride nor size: drivers keep those of the one before otherwise.
+        let asked = Format::new(
+            chosen.width,
+            chosen.height,
+            FourCC::new(&chosen.format.fourcc()),
+        );
+        let got = device.set_format(&asked).map_err(of)?;
+        // Asked for what it has not, a driver gives something else and says so only here.
+        if got.fourcc != asked.fourcc {
+            return Err(no_format(chosen.format.name().to_owned()));
+        }
+        let rate = set_rate(&device, want.rate);
+        let mut stream = Stream::with_buffers(&device, Type::VideoCapture, BUFFERS).map_err(of)?;
+        stream.set_timeout(FIRST_FRAME);
+        let size = |n: u32| usize::try_from(n).unwrap_or(0);
+        let (width, height) = (size(got.width), size(got.height));
+        let stride = size(got.stride).max(chosen.format.row_bytes(width));
+        let filming = Self {
+            opened: Opened {
+                name: format!("{} ({})", card.card, card.bus),
+                path: name,
+                format: chosen.format,
+                width,
+                height,
+                rate: rate.or(chosen.rate),
+            },
+            parts: Some((device, stream)),
+            stride,
+            full_range: matches!(got.quantization, Quantization::FullRange),
+            needed: chosen.format.frame_bytes(stride, height),
+            start,
+            zero: monotonic().saturating_sub(start.elapsed()),
+            is_started: false,
+        };
+        Ok((filming, card))
+    }
+
+    /// What is wrong when a frame is too short: it, or all that follow.
+    fn short(&self, bytes: usize) -> Result<Step, CameraError> {
+        let format = match &self.parts {
+            Some((device, _)) => device.format().ok(),
+            None => None,
+        };
+        let opened = &self.opened;
+        let was = (opened.width, opened.height, opened.format.fourcc());
+        if let Some(now) = format {
+            let is = (now.width as usize, now.height as usize, now.fourcc.repr);
+            if is != was {
+                return Err(CameraError::Changed {
+                    device: opened.path.clone(),
+                    what: format!(
+                        "{} {}x{} to {} {}x{}",
+                        opened.format.name(),
+                        was.0,
+                        was.1,
+                        now.fourcc,
+                        is.0,
+                        is.1
+                    ),
+                });
+            }
+        }
+        Ok(Step::Damaged(format!("{bytes} of {} bytes", self.needed)))
+    }
+}
+
+/// Asks for a rate; what the driver makes of it. Some have no say in it.
+fn set_rate(device: &v4l::Device, rate: f64) -> Option<f64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is 1 to 240, checked where it is set"
+    )]
+    let milli = (rate * 1000.0).round() as u32;
+    let asked = Parameters::new(v4l::Fraction::new(1000, milli.max(1)));
+    let got = device.set_params(&asked).ok()?.interval;
+    (got.numerator > 0).then(|| f64::from(got.denominator) / f64::from(got.numerator))
+}
+
+impl Capture for Filming {
+    fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    fn next(&mut self, patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError> {
+        let device = self.opened.path.clone();
+        let Some((_, stream)) = &mut self.parts else {
+            return Ok(Step::End);
+        };
+        if self.is_started {
+            // The crate's own wait gives up its place in the queue, so the waiting is done before.
+            let timeout = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+            match stream.handle().poll(libc::POLLIN, timeout) {
+                Ok(0) => return Ok(Step::Nothing),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(Step::Nothing),
+                Err(e) => return Err(CameraError::of(&device, &e)),
+                Ok(_) => {}
+            }
+        }
+        let (bytes, meta) = stream.next().map_err(|e| match e.kind() {
+            io::ErrorKind::TimedOut => CameraError::Frozen {
+                device: device.clone(),
+                after: FIRST_FRAME,
+            },
+            _ => CameraError::of(&device, &e),
+        })?;
+        self.is_started = true;
+        if meta.flags.contains(BufferFlags::ERROR) {
+            return Ok(Step::Damaged("the driver marks it so".to_owned()));
+        }
+        let used = usize::try_from(meta.bytesused)
+            .unwrap_or(0)
+            .min(bytes.len());
+        let is_monotonic =
+            (meta.flags & BufferFlags::TIMESTAMP_MASK) == BufferFlags::TIMESTAMP_MONOTONIC;
+        frame.bytes.clear();
+        frame.bytes.extend_from_slice(&bytes[..used]);
+        let now = self.start.elapsed();
+        frame.at = if is_monotonic {
+            Duration::from(meta.timestamp).saturating_sub(self.zero)
+        } else {
+            now
+        };
+        frame.taken = self.start + frame.at.min(now);
+        frame.format = self.opened.format;
+        (frame.width, frame.height) = (self.opened.width, self.opened.height);
+        (frame.stride, frame.full_range) = (self.stride, self.full_range);
+        if used < self.needed || used == 0 {
+            return self.short(used);
+        }
+        Ok(Step::Frame)
+    }
+}
+
+impl Drop for Filming {
+    fn drop(&mut self) {
+        let Some((device, mut stream)) = self.parts.take() else {
+            return;
+        };
+        // The crate panics when a stream does not stop, unless the device is gone.
+        let is_stuck = stream
+            .stop()
+            .is_err_and(|e| e.raw_os_error() != Some(libc::ENODEV));
+        if is_stuck {
+            tracing::warn!(
+                device = self.opened.path,
+                "a camera does not stop; it is left behind"
+            );
+            std::mem::forget(stream);
+            return;
+        }
+        let close = AssertUnwindSafe(move || drop((stream, device)));
+        if catch_unwind(close).is_err() {
+            tracing::warn!(device = self.opened.path, "a camera was not closed cleanly");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A camera behind GStreamer elements: CSI cameras (`libcamerasrc`, `nvarguscamerasrc ! nvvidconv`), network cameras,
+//! test patterns.
+
+use super::{CameraError, Capture, Opened, Opener, PixelFormat, RawFrame, Step};
+use crate::source::{chain, video};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
+use gstreamer_video::prelude::*;
+use std::time::{Duration, Instant};
+
+/// What the elements must end in; converted only where they give something else.
+const TAIL: &str = "videoconvert ! video/x-raw,format=(string){YUY2,NV12,I420,RGB} ! appsink name=handloom_out sync=false max-buffers=1 drop=true";
+/// So long an element may take to start.
+const START: Duration = Duration::from_secs(5);
+
+/// Opens elements as `gst-launch-1.0` writes them.
+#[derive(Debug)]
+pub struct Launch {
+    elements: String,
+}
+
+impl Launch {
+    /// Elements that end in pictures.
+    #[must_use]
+    pub fn new(elements: String) -> Self {
+        Self { elements }
+    }
+
+    fn fail(&self, reason: &str) -> CameraError {
+        CameraError::Failed {
+            device: self.name(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+impl Opener for Launch {
+    fn name(&self) -> String {
+        format!("gst:{}", self.elements)
+    }
+
+    fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
+        video::init().map_err(|e| self.fail(&e.0))?;
+        let no_camera = |reason: String| CameraError::NoCamera {
+            device: self.name(),
+            reason,
+        };
+        let pipeline = gst::parse::launch(&format!("{} ! {TAIL}", self.elements))
+            .map_err(|e| no_camera(e.to_string()))?
+            .downcast::<gst::Pipeline>()
+            .map_err(|_| no_camera("the elements are no pipeline".to_owned()))?;
+        let sink = pipeline
+            .by_name("handloom_out")
+            .and_then(|e| e.downcast::<gst_app::AppSink>().ok())
+            .ok_or_else(|| no_camera("the elements end in no pictures".to_owned()))?;
+        let mut playing = Playing {
+            opened: Opened {
+                name: self.name(),
+                path: self.name(),
+                format: PixelFormat::Rgb3,
+                width: 0,
+                height: 0,
+                rate: None,
+            },
+            pipeline,
+            sink,
+            start,
+            anchor: None,
+            waiting: None,
+        };
+        if playing.pipeline.set_state(gst::State::Playing).is_err() {
+            return Err(self.fail(&playing.complaint().unwrap_or("it does not start".into())));
+        }
+        let first = playing.sink.try_pull_sample(clock_time(START));
+        let Some(first) = first else {
+            return Err(self.fail(&playing.complaint().unwrap_or("it gives no picture".into())));
+        };
+        playing.learn(&first).map_err(|reason| self.fail(&reason))?;
+        playing.waiting = Some(first);
+        Ok(Box::new(playing))
+    }
+}
+
+fn clock_time(time: Duration) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2))
+}
+
+struct Playing {
+    opened: Opened,
+    pipeline: gst::Pipeline,
+    sink: gst_app::AppSink,
+    start: Instant,
+    /// The first frame's time by the pipeline and by us.
+    anchor: Option<(Duration, Duration)>,
+    waiting: Option<gst::Sample>,
+}
+
+impl Playing {
+    /// What an element said last.
+    fn complaint(&self) -> Option<String> {
+        let bus = self.pipeline.bus()?;
+        let message = bus.pop_filtered(&[gst::MessageType::Error])?;
+        match message.view() {
+            gst::MessageView::Error(error) => Some(error.error().to_string()),
+            _ => None,
+        }
+    }
+
+    fn learn(&mut self, sample: &gst::Sample) -> Result<(), String> {
+        let caps = sample.caps().ok_or("a picture without format")?;
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| e.to_string())?;
+        chain::check_size(i64::from(info.width()), i64::from(info.height()))?;
+        let rate = info.fps();
+        self.opened.format = format(info.format())?;
+        (self.opened.width, self.opened.height) = (info.width() as usize, info.height() as usize);
+        self.opened.rate = (rate.numer() > 0 && rate.denom() > 0)
+            .then(|| f64::from(rate.numer()) / f64::from(rate.denom()));
+        Ok(())
+    }
+
+    fn unpack(&mut self, sample: &gst::Sample, frame: &mut RawFrame) -> Result<(), String> {
+        let caps = sample.caps().ok_or("a picture without format")?;
+        let buffer = sample.buffer().ok_or("a picture without data")?;
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| e.to_string())?;
+        let now = self.start.elapsed();
+        let shown = buffer.pts().map(|t| Duration::from_nanos(t.nseconds()));
+        frame.at = match (shown, self.anchor) {
+            (Some(shown), Some((first, at))) => at + shown.saturating_sub(first),
+            (Some(shown), None) => {
+                self.anchor = Some((shown, now));
+                now
+            }
+            (None, _) => now,
+        };
+        frame.taken = self.start + frame.at.min(now);
+        frame.format = format(info.format())?;
+        (frame.width, frame.height) = (info.width() as usize, info.height() as usize);
+        frame.stride = frame.format.row_bytes(frame.width);
+        frame.full_range = info.colorimetry().range() == gst_video::VideoColorRange::Range0_255;
+        let picture = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
+            .map_err(|e| e.to_string())?;
+        frame.bytes.clear();
+        for plane in 0..picture.n_planes() {
+            let index = plane as usize;
+            let data = picture.plane_data(plane).map_err(|e| e.to_string())?;
+            let stride =
+                usize::try_from(picture.plane_stride()[index]).map_err(|e| e.to_string())?;
+            let (row, rows) = match (frame.format, index) {
+                (_, 0) => (frame.stride, frame.height),
+                (PixelFormat::Nv12, _) => (frame.stride, frame.height.div_ceil(2)),
+                _ => (frame.stride.div_ceil(2), frame.height.div_ceil(2)),
+            };
+            for line in data.chunks(stride.max(1)).take(rows) {
+                // The last row may end with its last pixel.
+                frame.bytes.extend_from_slice(&line[..row.min(line.len())]);
+                frame
+                    .bytes
+                    .extend(std::iter::repeat_n(0, row.saturating_sub(line.len())));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn format(format: gst_video::VideoFormat) -> Result<PixelFormat, String> {
+    match format {
+        gst_video::VideoFormat::Yuy2 => Ok(PixelFormat::Yuyv),
+        gst_video::VideoFormat::Nv12 => Ok(PixelFormat::Nv12),
+        gst_video::VideoFormat::I420 => Ok(PixelFormat::Yu12),
+        gst_video::VideoFormat::Rgb => Ok(PixelFormat::Rgb3),
+        other => Err(format!("pictures of the format {other}")),
+    }
+}
+
+impl Capture for Playing {
+    fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    fn next(&mut self, patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError> {
+        let waiting = self.waiting.take();
+        let sample = waiting.or_else(|| self.sink.try_pull_sample(clock_time(patience)));
+        let failed = |reason: String| CameraError::Failed {
+            device: self.opened.path.clone(),
+            reason,
+        };
+        let Some(sample) = sample else {
+            return match self.complaint() {
+                Some(reason) => Err(failed(reason)),
+                None if self.sink.is_eos() => Ok(Step::End),
+                None => Ok(Step::Nothing),
+            };
+        };
+        match self.unpack(&sample, frame) {
+            Ok(()) => Ok(Step::Frame),
+            Err(reason) => Ok(Step::Damaged(reason)),
+        }
+    }
+}
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        chain::stop(&self.pipeline);
+    }
+}

@@ -1,0 +1,174 @@
+//! Which of a camera's formats, sizes and rates is taken. Arithmetic alone.
+
+use super::{PixelFormat, Want};
+use std::fmt::Write as _;
+
+/// A rate so near the wanted one is as good.
+const RATE_SLACK: f64 = 0.9;
+
+/// What a camera can do in one format at one size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Offer {
+    /// How the bytes come.
+    pub format: PixelFormat,
+    /// Pixels per row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Most frames a second; `None` when the driver does not say.
+    pub rate: Option<f64>,
+}
+
+/// Sizes in one format, as drivers tell them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sizes {
+    /// Just this one.
+    One(u32, u32),
+    /// All from the first to the second in steps of the third, width and height apart.
+    Range([u32; 2], [u32; 2], [u32; 2]),
+}
+
+impl Sizes {
+    /// The one that is nearest to `width` × `height`.
+    #[must_use]
+    pub fn nearest(self, width: u32, height: u32) -> (u32, u32) {
+        let on_grid = |wanted: u32, min: u32, max: u32, step: u32| {
+            let inside = wanted.clamp(min, max.max(min));
+            min + (inside - min) / step.max(1) * step.max(1)
+        };
+        match self {
+            Self::One(width, height) => (width, height),
+            Self::Range(min, max, step) => (
+                on_grid(width, min[0], max[0], step[0]),
+                on_grid(height, min[1], max[1], step[1]),
+            ),
+        }
+    }
+}
+
+/// The size to take of `sizes`: the smallest that is not smaller than wanted, else the largest.
+#[must_use]
+pub fn best_size(sizes: &[Sizes], want: &Want) -> Option<(u32, u32)> {
+    let area = |(width, height): (u32, u32)| u64::from(width) * u64::from(height);
+    let reachable = || sizes.iter().map(|s| s.nearest(want.width, want.height));
+    let is_enough = |(width, height): &(u32, u32)| *width >= want.width && *height >= want.height;
+    let enough = reachable().filter(is_enough).min_by_key(|s| area(*s));
+    enough.or_else(|| reachable().max_by_key(|s| area(*s)))
+}
+
+/// The offer to take: of the wanted format, if one is named; with the rate, if any has it; with the least work.
+#[must_use]
+pub fn choose(offers: &[Offer], want: &Want) -> Option<Offer> {
+    let fits = |o: &&Offer| want.format.is_none_or(|f| f == o.format);
+    let work = |o: &Offer| PixelFormat::ALL.iter().position(|f| *f == o.format);
+    let is_fast = |o: &&Offer| o.rate.is_none_or(|r| r >= want.rate * RATE_SLACK);
+    let fast = offers.iter().filter(fits).filter(is_fast);
+    let slow = || {
+        let rate = |o: &Offer| o.rate.unwrap_or(0.0);
+        offers.iter().filter(fits).max_by(|a, b| {
+            // Of two that are as fast, the one with less work is the greater.
+            rate(a).total_cmp(&rate(b)).then(work(b).cmp(&work(a)))
+        })
+    };
+    fast.min_by_key(|o| work(o)).or_else(slow).copied()
+}
+
+/// Offers in words.
+#[must_use]
+pub fn describe(offers: &[Offer]) -> String {
+    let mut text = String::new();
+    for offer in offers {
+        let comma = if text.is_empty() { "" } else { ", " };
+        let (format, width, height) = (offer.format.name(), offer.width, offer.height);
+        // Writing to a String cannot fail.
+        write!(text, "{comma}{format} {width}x{height}").ok();
+        if let Some(rate) = offer.rate {
+            write!(text, " at {rate:.0} fps").ok();
+        }
+    }
+    if text.is_empty() {
+        "nothing that is understood here".to_owned()
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use PixelFormat::{Mjpg, Nv12, Yuyv};
+    use proptest::prelude::*;
+
+    fn offer(format: PixelFormat, rate: f64) -> Offer {
+        Offer {
+            format,
+            width: 640,
+            height: 480,
+            rate: Some(rate),
+        }
+    }
+
+    #[test]
+    fn the_rate_comes_first_then_the_least_work() {
+        let check =
+            |offers: &[Offer], wanted: Option<PixelFormat>, expected: Option<PixelFormat>| {
+                let want = Want {
+                    format: wanted,
+                    ..Want::default()
+                };
+                assert_eq!(choose(offers, &want).map(|o| o.format), expected);
+            };
+        check(&[], None, None);
+        check(&[offer(Mjpg, 30.0), offer(Yuyv, 30.0)], None, Some(Yuyv));
+        check(&[offer(Mjpg, 30.0), offer(Yuyv, 10.0)], None, Some(Mjpg));
+        check(&[offer(Mjpg, 30.0), offer(Yuyv, 29.97)], None, Some(Yuyv));
+        check(&[offer(Mjpg, 15.0), offer(Nv12, 15.0)], None, Some(Nv12));
+        check(
+            &[offer(Mjpg, 30.0), offer(Yuyv, 10.0)],
+            Some(Yuyv),
+            Some(Yuyv),
+        );
+        check(&[offer(Mjpg, 30.0)], Some(Yuyv), None);
+    }
+
+    #[test]
+    fn the_size_is_large_enough_where_one_is() {
+        let one = Sizes::One;
+        let check = |sizes: &[Sizes], expected| {
+            assert_eq!(best_size(sizes, &Want::default()), expected);
+        };
+        check(&[], None);
+        check(
+            &[one(320, 240), one(1280, 720), one(800, 600)],
+            Some((800, 600)),
+        );
+        check(&[one(320, 240), one(160, 120)], Some((320, 240)));
+        check(
+            &[Sizes::Range([32, 32], [1920, 1080], [8, 8])],
+            Some((640, 480)),
+        );
+        check(
+            &[Sizes::Range([48, 32], [320, 200], [0, 0])],
+            Some((320, 200)),
+        );
+    }
+
+    #[test]
+    fn offers_are_told() {
+        let text = describe(&[offer(Yuyv, 30.0), offer(Mjpg, 5.0)]);
+        assert_eq!(text, "YUYV 640x480 at 30 fps, MJPG 640x480 at 5 fps");
+        assert!(describe(&[]).contains("nothing"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_size_is_one_that_is_offered(
+            min in 1_u32..100, span in 0_u32..3000, step in 0_u32..64, width in 0_u32..4000, height in 0_u32..4000,
+        ) {
+            let (w, h) = Sizes::Range([min, min], [min + span, min + span], [step, step]).nearest(width, height);
+            for side in [w, h] {
+                prop_assert!(side >= min && side <= min + span && (side - min) % step.max(1) == 0);
+            }
+        }
+    }
+}

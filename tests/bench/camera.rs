@@ -1,0 +1,197 @@
+//! From a camera's frame to its landmarks: latency at 30 fps and the rate that can be kept up, one hand and two, with
+//! the cores that the process may use: `make bench-camera`, which gives it one and then two. The camera is a reel of
+//! drawn hands in YUYV, 640 x 480, so that its driver costs nothing.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench prints, works with small numbers and stops where it cannot run"
+)]
+
+use handloom::commands::camera::meter::Meter;
+use handloom::commands::camera::session::{self, Host, Look, Standing};
+use handloom::frame::RgbFrame;
+use handloom::hand::{Detector, ModelError, Options};
+use handloom::inference::{Bundle, CpuGraph, CpuModel, Selection};
+use handloom::render::scene::signing_scene;
+use handloom::sequence::Shape;
+use handloom::sequence::live::{Loom, Sign, Weaver};
+use handloom::sequence::segmenter::Rules;
+use handloom::sequence::takes::Takes;
+use handloom::source::camera::{
+    Camera, CameraError, Capture, Counts, News, Opened, Opener, Pace, PixelFormat, RawFrame, Step,
+    Waits,
+};
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const SIZE: (usize, usize) = (640, 480);
+const FRAMES: u32 = 300;
+const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / 30);
+
+/// Frames in turn, on time or as fast as they are taken.
+#[derive(Clone)]
+struct Reel {
+    frames: Arc<Vec<Vec<u8>>>,
+    is_paced: bool,
+    count: u32,
+    start: Instant,
+    opened: Opened,
+}
+
+impl Reel {
+    fn new(seed: u64, is_paced: bool) -> Self {
+        let frame = |n| yuyv(&signing_scene(seed, n, SIZE.0, SIZE.1));
+        Self {
+            frames: Arc::new((0..60).map(frame).collect()),
+            is_paced,
+            count: 0,
+            start: Instant::now(),
+            opened: Opened {
+                name: "reel".to_owned(),
+                path: "reel".to_owned(),
+                format: PixelFormat::Yuyv,
+                width: SIZE.0,
+                height: SIZE.1,
+                rate: Some(30.0),
+            },
+        }
+    }
+}
+
+fn yuyv(picture: &RgbFrame) -> Vec<u8> {
+    let yuv = |p: &[u8]| {
+        let [r, g, b] = [p[0], p[1], p[2]].map(f32::from);
+        let y = 16.0 + 0.257 * r + 0.504 * g + 0.098 * b;
+        let u = 128.0 - 0.148 * r - 0.291 * g + 0.439 * b;
+        let v = 128.0 + 0.439 * r - 0.368 * g - 0.071 * b;
+        [y as u8, u as u8, v as u8]
+    };
+    let pair = |pair: &[u8]| {
+        let (a, b) = (yuv(&pair[..3]), yuv(&pair[3..]));
+        [a[0], a[1], b[0], a[2]]
+    };
+    picture.pixels().chunks_exact(6).flat_map(pair).collect()
+}
+
+impl Opener for Reel {
+    fn name(&self) -> String {
+        "reel".to_owned()
+    }
+
+    fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
+        self.start = start;
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Capture for Reel {
+    fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_mins(1)
+    }
+
+    fn next(&mut self, _patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError> {
+        if self.count == FRAMES {
+            return Ok(Step::End);
+        }
+        // As a film that goes forth and back, so that no hand jumps.
+        let n = self.count as usize % (2 * self.frames.len());
+        let n = n.min(2 * self.frames.len() - 1 - n);
+        self.count += 1;
+        frame.at = INTERVAL * self.count;
+        if self.is_paced {
+            std::thread::sleep(frame.at.saturating_sub(self.start.elapsed()));
+        }
+        frame.taken = Instant::now();
+        (frame.width, frame.height, frame.stride) = (SIZE.0, SIZE.1, SIZE.0 * 2);
+        frame.format = PixelFormat::Yuyv;
+        frame.bytes.clone_from(&self.frames[n]);
+        Ok(Step::Frame)
+    }
+}
+
+struct Nobody;
+
+impl Host for Nobody {
+    type Error = ModelError;
+
+    fn news(&mut self, _: &News) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    fn look(&mut self, _: &Look<'_>) {}
+
+    fn sign(&mut self, _: Sign, _: &mut Weaver) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    fn turn(&mut self, _: &Standing<'_>, _: &mut Weaver) -> Result<bool, ModelError> {
+        Ok(true)
+    }
+}
+
+fn film(
+    reel: Reel,
+    pace: Pace,
+    detector: &mut Detector<CpuModel<'_>>,
+) -> (Counts, Meter, Duration) {
+    let rules = Rules {
+        frame: Duration::from_millis(40),
+        start_frames: 3,
+        end_frames: 8,
+        min: Duration::from_millis(300),
+        max: Duration::from_secs(10),
+    };
+    let shape = Shape {
+        length: 32,
+        stride: NonZeroU64::MIN.saturating_add(1),
+        tracking: true,
+    };
+    let mut weaver = Weaver::new(Loom { rules, shape }, Takes::new(true));
+    let start = Instant::now();
+    let camera = Camera::start(Box::new(reel), pace, Waits::default()).expect("a thread");
+    let (counts, meter) =
+        session::run(&camera, detector, &mut weaver, &mut Nobody).expect("a run of the models");
+    (counts, meter, start.elapsed())
+}
+
+fn main() {
+    let models = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fetched"));
+    let selection = Selection {
+        models,
+        ..Selection::default()
+    };
+    let bundle = Bundle::load(&selection).expect("the models, as `make setup` fetches them");
+    let palm = CpuGraph::new(&bundle.palm).expect("a graph");
+    let hand = CpuGraph::new(&bundle.hand).expect("a graph");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for (hands, seed) in [(1, 2), (2, 1)] {
+        let model = |graph| CpuModel::new(graph).expect("a model");
+        let options = Options {
+            num_hands: hands,
+            ..Options::default()
+        };
+        let mut detector = Detector::new(model(&palm), model(&hand), options);
+        let (_, _, time) = film(Reel::new(seed, false), Pace::Patient, &mut detector);
+        let sustained = f64::from(FRAMES) / time.as_secs_f64();
+        let (counts, meter, _) = film(Reel::new(seed, true), Pace::Live, &mut detector);
+        let ms = |percent| meter.latency(percent).as_secs_f64() * 1e3;
+        println!(
+            "{cores} cores, {hands} hands: sustained {sustained:5.1} fps; at 30 fps latency p50 {:5.1} ms, p95 {:5.1} ms, \
+             dropped {} of {}",
+            ms(50),
+            ms(95),
+            counts.dropped,
+            counts.frames
+        );
+    }
+}

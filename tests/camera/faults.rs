@@ -1,0 +1,244 @@
+//! What happens to cameras, by script: every fault is told once, and the camera films again by itself.
+
+use crate::common::say;
+use handloom::source::camera::scripted::{Act, Script};
+use handloom::source::camera::{Camera, CameraError, Counts, News, Pace, Taken, Waits, Want};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+const DEVICE: &str = "/dev/video0";
+/// A camera is back within this time, once it can be.
+const BACK: Duration = Duration::from_secs(2);
+const LIMIT: Duration = Duration::from_mins(1);
+
+fn gone() -> CameraError {
+    CameraError::Gone {
+        device: DEVICE.into(),
+        reason: "unplugged".into(),
+    }
+}
+
+fn device() -> String {
+    DEVICE.into()
+}
+
+/// Films to the end of the script; what was told, when, and how many frames were looked at.
+fn play(script: Script, pace: Pace, waits: Waits) -> (Vec<(Instant, News)>, Counts, u64) {
+    let camera = Camera::start(Box::new(script), pace, waits).unwrap();
+    let (mut told, mut looked, since) = (Vec::new(), 0, Instant::now());
+    loop {
+        let taken = camera.take(Duration::from_millis(20));
+        told.extend(camera.news().map(|n| (Instant::now(), n)));
+        match taken {
+            Taken::Frame(frame) => {
+                looked += 1;
+                camera.give_back(frame);
+            }
+            Taken::Nothing => assert!(since.elapsed() < LIMIT, "{told:?}"),
+            Taken::Closed => break,
+        }
+    }
+    told.extend(camera.news().map(|n| (Instant::now(), n)));
+    (told, camera.counts(), looked)
+}
+
+/// Plays `acts` between six frames; the names of the faults that are told.
+fn check(acts: Vec<Act>, expected: &[&str], last_path: &str) {
+    let name = format!("{acts:?}");
+    let mut script = vec![Act::Film(3)];
+    script.extend(acts);
+    script.extend([Act::Film(3), Act::End]);
+    let script = Script::new(script, Some(100.0), Duration::from_millis(300));
+    let (told, counts, looked) = play(script, Pace::Patient, Waits::default());
+    assert_eq!((counts.frames, looked, counts.dropped), (6, 6, 0), "{name}");
+    let mut faults = Vec::new();
+    let mut down: Option<Instant> = None;
+    let mut path = String::new();
+    for (at, news) in &told {
+        match news {
+            News::Opened(opened) => {
+                path.clone_from(&opened.path);
+                if let Some(down) = down.take() {
+                    let time = *at - down;
+                    assert!(time < BACK, "{name}: back after {time:?}");
+                }
+            }
+            News::Fault(error) => {
+                faults.push(error.name());
+                down = Some(*at);
+                let words = error.to_string();
+                assert!(words.contains(';'), "no way out in {words}");
+            }
+            News::Ended => {}
+        }
+    }
+    assert_eq!(faults, expected, "{name}");
+    assert_eq!(path, last_path, "{name}");
+    assert_eq!(told.last().map(|t| &t.1), Some(&News::Ended), "{name}");
+}
+
+#[test]
+fn a_camera_films_again_after_each_fault() {
+    let (busy, denied, missing) = (
+        CameraError::Busy { device: device() },
+        CameraError::Denied { device: device() },
+        CameraError::NotFound { device: device() },
+    );
+    let changed = CameraError::Changed {
+        device: device(),
+        what: "YUYV 640x480 to MJPG 1280x720".into(),
+    };
+    let usb = CameraError::Failed {
+        device: device(),
+        reason: "Protocol error (os error 71)".into(),
+    };
+    // Unplugged, and plugged in again here or elsewhere.
+    check(vec![Act::Fail(gone())], &["gone"], DEVICE);
+    check(
+        vec![
+            Act::Fail(gone()),
+            Act::Refuse(missing.clone()),
+            Act::Refuse(missing.clone()),
+            Act::Move("/dev/video3".into()),
+        ],
+        &["gone", "not_found"],
+        "/dev/video3",
+    );
+    check(
+        vec![
+            Act::Fail(gone()),
+            Act::Refuse(busy.clone()),
+            Act::Refuse(busy),
+        ],
+        &["gone", "busy"],
+        DEVICE,
+    );
+    check(
+        vec![Act::Fail(gone()), Act::Refuse(denied)],
+        &["gone", "denied"],
+        DEVICE,
+    );
+    check(vec![Act::Fail(changed)], &["changed"], DEVICE);
+    check(vec![Act::Fail(usb)], &["failed"], DEVICE);
+    check(vec![Act::Hang], &["frozen"], DEVICE);
+    check(vec![Act::Damage(29)], &[], DEVICE);
+    check(vec![Act::Damage(30)], &["damaged"], DEVICE);
+}
+
+#[test]
+fn a_camera_that_is_not_there_is_told_of_once_and_tried_again() {
+    let missing = CameraError::NotFound { device: device() };
+    let acts = [vec![Act::Refuse(missing); 4], vec![Act::Film(1), Act::End]].concat();
+    let waits = Waits {
+        min: Duration::from_millis(1),
+        max: Duration::from_millis(5),
+    };
+    let script = Script::new(acts, None, Duration::from_secs(5));
+    let (told, counts, looked) = play(script, Pace::Patient, waits);
+    let told: Vec<_> = told.into_iter().map(|t| t.1).collect();
+    assert!(matches!(
+        told.as_slice(),
+        [
+            News::Fault(CameraError::NotFound { .. }),
+            News::Opened(_),
+            News::Ended
+        ]
+    ));
+    assert_eq!((counts.refused, counts.opened, looked), (4, 1, 1));
+}
+
+#[test]
+fn what_nobody_looks_at_is_dropped_and_counted() {
+    let script = Script::new([Act::Film(200)], Some(1000.0), Duration::from_secs(5));
+    let camera = Camera::start(Box::new(script.clone()), Pace::Live, Waits::default()).unwrap();
+    let since = Instant::now();
+    while camera.counts().frames < 200 {
+        assert!(since.elapsed() < LIMIT);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let Taken::Frame(last) = camera.take(LIMIT) else {
+        panic!("the newest frame waits")
+    };
+    assert!(last.taken.elapsed() < since.elapsed());
+    assert_eq!(
+        (camera.counts().frames, camera.counts().dropped),
+        (200, 199)
+    );
+    // A stop does not wait for a camera that hangs.
+    let stopped = Instant::now();
+    drop(camera);
+    assert!(stopped.elapsed() < BACK);
+}
+
+/// Open files and threads of this process.
+fn holdings() -> (usize, usize) {
+    let count = |path| std::fs::read_dir(path).unwrap().count();
+    (count("/proc/self/fd"), count("/proc/self/task"))
+}
+
+/// Set in the process of its own.
+const MARK: &str = "HANDLOOM_TEST_LEAKS";
+
+#[test]
+fn nothing_is_left_after_five_hundred_unplugs() {
+    const NAME: &str = "faults::nothing_is_left_after_five_hundred_unplugs";
+    if std::env::var_os(MARK).is_none() {
+        // Files and threads are counted where no other test has any.
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture", "--test-threads=1"])
+            .env(MARK, "1")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let words = String::from_utf8_lossy(&child.stderr);
+        assert!(child.status.success(), "{words}");
+        assert!(words.contains("500 unplugs"), "{words}");
+        return;
+    }
+    let waits = Waits {
+        min: Duration::from_millis(1),
+        max: Duration::from_millis(1),
+    };
+    let mut acts = Vec::new();
+    for n in 0..500 {
+        acts.extend([Act::Film(1), Act::Fail(gone())]);
+        if n % 5 == 0 {
+            acts.push(Act::Refuse(CameraError::NotFound { device: device() }));
+            acts.push(Act::Move(format!("/dev/video{}", n % 7)));
+        }
+    }
+    acts.extend([Act::Film(1), Act::End]);
+    let before = holdings();
+    let script = Script::new(acts, None, Duration::from_secs(5));
+    let (_, counts, looked) = play(script, Pace::Patient, waits);
+    assert_eq!((counts.opened, counts.refused, looked), (501, 100, 501));
+    assert_eq!(holdings(), before);
+    // Real pipelines as well: GStreamer keeps a pool of threads and files of its own after the first.
+    let show = || {
+        let launch = "gst:videotestsrc num-buffers=3 ! video/x-raw,width=64,height=48";
+        let place: handloom::source::camera::Place = launch.parse().unwrap();
+        let camera = Camera::start(place.opener(Want::default()), Pace::Patient, waits).unwrap();
+        let mut looked = 0;
+        loop {
+            match camera.take(LIMIT) {
+                Taken::Frame(frame) => {
+                    looked += 1;
+                    camera.give_back(frame);
+                }
+                Taken::Nothing => panic!("{:?}", camera.news().collect::<Vec<_>>()),
+                Taken::Closed => return looked,
+            }
+        }
+    };
+    assert!(show() > 0);
+    let before = holdings();
+    for _ in 0..30 {
+        assert!(show() > 0);
+    }
+    let after = holdings();
+    assert!(
+        after.0 <= before.0 + 2 && after.1 <= before.1 + 4,
+        "{before:?}, {after:?}"
+    );
+    say("500 unplugs and 30 pipelines left nothing");
+}

@@ -1,0 +1,268 @@
+//! `handloom camera` as a program.
+
+use super::stage::{Part, SIZE, shoot};
+use crate::common::{Run, handloom, manifest, scratch};
+use handloom::render::scene::signing_scene;
+use handloom::store::batches::{FINAL_NAME, batch_path};
+use handloom::store::npz::NpzReader;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn film(device: &str, out: &Path, more: &[&str]) -> Run {
+    let mut args = vec!["camera", "--device", device, "--progress", "json", "--out"];
+    args.push(out.to_str().unwrap());
+    args.extend(more);
+    handloom(args)
+}
+
+#[test]
+fn a_film_of_three_signs_becomes_two_takes_and_then_three() {
+    let dir = scratch();
+    let (clip, out) = (dir.path().join("film.mp4"), dir.path().join("takes"));
+    let sign = |seed| [Part::Sign(seed, 30), Part::Pause(15)];
+    shoot(&clip, &[sign(0), sign(1), sign(2)].concat(), 25);
+    let device = format!("file:{}", clip.display());
+    let run = film(
+        &device,
+        &out,
+        &["--at-once", "--gloss", "book", "--count", "2"],
+    )
+    .ends(0);
+    let done = run.event("done");
+    assert_eq!((&done["taken"], &done["dropped"]), (&2.into(), &0.into()));
+    assert_eq!(run.event("camera")["state"], "capturing");
+    assert_eq!(run.event("sign")["id"], "take-00000");
+    let more = [
+        "--at-once",
+        "--gloss",
+        "deaf",
+        "--signer",
+        "4",
+        "--split",
+        "val",
+    ];
+    let run = film(&device, &out, &more).ends(0);
+    assert_eq!(run.event("done")["in_output"], 5);
+
+    let mut joined = NpzReader::open(&out.join(FINAL_NAME)).unwrap();
+    let labels = joined.strings("labels").unwrap();
+    assert_eq!(labels, ["book", "book", "deaf", "deaf", "deaf"]);
+    assert_eq!(joined.strings("glosses").unwrap(), ["book", "deaf"]);
+    let mut batch = NpzReader::open(&batch_path(&out, 0)).unwrap();
+    assert_eq!(batch.header("sequences").unwrap().1, [5, 32, 126]);
+    assert_eq!(
+        batch.numbers::<i64>("signer_id").unwrap().0,
+        [-1, -1, 4, 4, 4]
+    );
+    let (times, _) = batch.numbers::<f32>("frame_time").unwrap();
+    let (indexes, _) = batch.numbers::<i32>("frame_index").unwrap();
+    assert_eq!(
+        (times[1], indexes[1], times[31], indexes[31]),
+        (0.08, 2, -1.0, -1)
+    );
+    let lines = manifest(&out);
+    assert_eq!(lines.len(), 5);
+    assert_eq!(
+        (&lines[4]["state"], &lines[4]["split"]),
+        (&"accepted".into(), &"val".into())
+    );
+    assert_eq!(lines[0]["clip"]["seen"], 30);
+    handloom(["inspect", out.join(FINAL_NAME).to_str().unwrap()]).ends(0);
+    // The numbers of a folder are of one kind.
+    film(&device, &out, &["--at-once", "--frame-stride", "3"])
+        .ends(73)
+        .says(&["frame_stride was 2, now 3"]);
+}
+
+#[test]
+fn what_cannot_be_filmed_is_named() {
+    let dir = scratch();
+    let out = dir.path().join("takes");
+    let text = dir.path().join("notes.txt");
+    std::fs::write(&text, "no film").unwrap();
+    film("/dev/video99", &out, &[])
+        .ends(66)
+        .says(&["/dev/video99 is not there", "--list"]);
+    film("/dev/null", &out, &[])
+        .ends(69)
+        .says(&["/dev/null cannot be filmed with"]);
+    film("gst:nosuchelement", &out, &[])
+        .ends(69)
+        .says(&["nosuchelement"]);
+    film(&format!("file:{}", text.display()), &out, &[])
+        .ends(66)
+        .says(&["notes.txt", "give a clip"]);
+    film("file:/nowhere.mp4", &out, &[])
+        .ends(66)
+        .says(&["/nowhere.mp4"]);
+    film("webcam", &out, &[])
+        .ends(64)
+        .says(&["/dev/video0 or 0"]);
+    film("0", &out, &["--at-once"])
+        .ends(64)
+        .says(&["--at-once is for files"]);
+    film("0", &out, &["--gloss", " "])
+        .ends(64)
+        .says(&["is no gloss"]);
+    // No hand, no take.
+    let black = dir.path().join("black.mp4");
+    shoot(&black, &[Part::Pause(20)], 25);
+    film(&format!("file:{}", black.display()), &out, &["--at-once"])
+        .ends(1)
+        .says(&["no take was kept"]);
+    let list = handloom(["camera", "--list", "--progress", "json"]);
+    assert!(matches!(list.code, Some(0 | 1)), "{}", list.stderr);
+    assert!(!list.events().is_empty());
+}
+
+/// The program at work; ended with the test.
+struct Filming {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Filming {
+    fn start(args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_handloom"))
+            .args(["camera", "--progress", "json"])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        Self {
+            stdin: child.stdin.take().unwrap(),
+            stdout: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
+    }
+
+    fn say(&mut self, words: &str) {
+        writeln!(self.stdin, "{words}").unwrap();
+    }
+
+    /// The next event of a kind.
+    fn event(&mut self, kind: &str) -> Value {
+        let since = Instant::now();
+        loop {
+            assert!(since.elapsed() < Duration::from_mins(2), "no event {kind}");
+            let mut line = String::new();
+            assert!(
+                self.stdout.read_line(&mut line).unwrap() > 0,
+                "ended without {kind}"
+            );
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["event"] == kind {
+                return event;
+            }
+        }
+    }
+}
+
+impl Drop for Filming {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[test]
+fn takes_are_recorded_and_discarded_by_word_while_others_look_on() {
+    let dir = scratch();
+    let (still, out) = (dir.path().join("hand.png"), dir.path().join("takes"));
+    let scene = signing_scene(0, 10, SIZE.0, SIZE.1);
+    image::save_buffer(
+        &still,
+        scene.pixels(),
+        320,
+        240,
+        image::ExtendedColorType::Rgb8,
+    )
+    .unwrap();
+    let device = format!("file:{}", still.display());
+    let mut filming = Filming::start(&[
+        "--device",
+        &device,
+        "--fps",
+        "10",
+        "--out",
+        out.to_str().unwrap(),
+        "--max-seconds",
+        "1.2",
+        "--gloss",
+        "wave",
+        "--countdown",
+        "0.2",
+        "--preview",
+        "127.0.0.1:0",
+    ]);
+    let url = filming.event("preview")["url"].as_str().unwrap().to_owned();
+    assert_eq!(filming.event("camera")["fps"], 10.0);
+    let first = filming.event("sign");
+    assert_eq!(
+        (&first["gloss"], &first["ended_by"]),
+        (&"wave".into(), &"maximum".into())
+    );
+    filming.say("make coffee");
+    assert!(
+        filming.event("refused")["reason"]
+            .as_str()
+            .unwrap()
+            .contains("record GLOSS")
+    );
+    filming.say("record thank you 1");
+    assert_eq!(filming.event("record")["gloss"], "thank you");
+    assert_eq!(filming.event("sign")["gloss"], "thank you");
+    filming.say("undo");
+    assert_eq!(filming.event("undo")["gloss"], "thank you");
+    // Asked for again by itself.
+    assert_eq!(filming.event("sign")["gloss"], "thank you");
+
+    let address = url.strip_prefix("http://").unwrap();
+    let mut browser = TcpStream::connect(address).unwrap();
+    browser
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    write!(
+        browser,
+        "GET /frame.jpg HTTP/1.1\r\nHost: {address}\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = Vec::new();
+    browser.read_to_end(&mut answer).unwrap();
+    let body = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    let picture = image::load_from_memory(&answer[body..])
+        .unwrap()
+        .into_rgb8();
+    assert_eq!(picture.dimensions(), (320, 240));
+    // The skeleton is drawn on: there is more red and orange than in the scene.
+    let differing = picture
+        .as_raw()
+        .iter()
+        .zip(scene.pixels())
+        .filter(|(a, b)| a.abs_diff(**b) > 60)
+        .count();
+    assert!(differing > 500, "{differing}");
+
+    filming.say("quit");
+    let done = filming.event("done");
+    assert!(filming.child.wait().unwrap().success());
+    let labels = NpzReader::open(&out.join(FINAL_NAME))
+        .unwrap()
+        .strings("labels")
+        .unwrap();
+    assert_eq!(Some(labels.len() as u64), done["in_output"].as_u64());
+    assert_eq!(labels.last().map(String::as_str), Some("thank you"));
+    let states: Vec<String> = manifest(&out)
+        .iter()
+        .map(|l| l["state"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(states.iter().filter(|s| *s == "discarded").count(), 1);
+}

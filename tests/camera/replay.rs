@@ -1,0 +1,161 @@
+//! A clip as a camera: at its own rate it gives what the file gives, and when that is too fast, less of the same.
+
+use super::stage::{FRAME, Part, Points, film, shoot, with_detector};
+use crate::common::{say, scratch};
+use handloom::frame::FrameSource;
+use handloom::hand::{Detector, Model, Tracker};
+use handloom::source::camera::file::Stand;
+use handloom::source::camera::{News, Pace};
+use handloom::source::decoder::Choice;
+use handloom::source::video::{VideoClip, VideoOptions};
+use std::path::Path;
+use std::time::Duration;
+
+/// VIDEO mode on every frame of the file.
+fn tracked<M: Model>(path: &Path, detector: &mut Detector<M>) -> Vec<Vec<Points>> {
+    let options = VideoOptions {
+        decoder: Choice::Software,
+        timeout: Duration::from_mins(1),
+    };
+    let mut clip = VideoClip::open(path, &options).unwrap();
+    let mut tracker = Tracker::default();
+    let mut found = Vec::new();
+    while clip.advance().unwrap() {
+        let hands = detector
+            .track(&mut tracker, clip.picture().unwrap())
+            .unwrap();
+        found.push(hands.iter().map(|h| h.landmarks).collect());
+    }
+    found
+}
+
+#[test]
+fn at_its_own_rate_a_clip_gives_what_its_file_gives() {
+    let dir = scratch();
+    // Slow enough for two hands on a machine that others use as well.
+    let (path, fps) = (dir.path().join("clip.mp4"), 8);
+    shoot(
+        &path,
+        &[Part::Sign(1, 16), Part::Pause(4), Part::Sign(2, 12)],
+        fps,
+    );
+    with_detector(2, Duration::ZERO, |detector| {
+        let expected = tracked(&path, detector);
+        assert!(expected.iter().filter(|hands| hands.len() == 2).count() >= 12);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let stand = Stand::new(path.clone(), 25.0);
+            let (witness, counts, meter) = film(Box::new(stand), Pace::Live, detector);
+            assert_eq!(counts.frames, 32);
+            assert_eq!(counts.dropped + meter.seen, 32);
+            if counts.dropped > 0 && tries < 5 {
+                say(&format!(
+                    "the machine was too busy, {} frames were dropped: again",
+                    counts.dropped
+                ));
+                continue;
+            }
+            assert_eq!(counts.dropped, 0);
+            let found: Vec<_> = witness.looks.iter().map(|l| l.1.clone()).collect();
+            assert_eq!(found, expected);
+            let interval = Duration::from_secs(1) / fps;
+            for (n, pair) in witness.looks.windows(2).enumerate() {
+                let gap = pair[1].0.saturating_sub(pair[0].0);
+                assert!(
+                    gap.abs_diff(interval) < Duration::from_millis(1),
+                    "frame {n}: {gap:?}"
+                );
+            }
+            assert!(matches!(witness.news.first(), Some(News::Opened(_))));
+            assert_eq!(witness.news.last(), Some(&News::Ended));
+            break;
+        }
+    });
+}
+
+#[test]
+fn at_once_no_frame_of_a_file_is_dropped() {
+    let dir = scratch();
+    let path = dir.path().join("clip.mp4");
+    shoot(
+        &path,
+        &[Part::Sign(3, 40), Part::Pause(20), Part::Sign(5, 30)],
+        25,
+    );
+    with_detector(2, Duration::ZERO, |detector| {
+        let expected = tracked(&path, detector);
+        let stand = Stand::new(path.clone(), 25.0).at_once();
+        let (witness, counts, _) = film(Box::new(stand), Pace::Patient, detector);
+        assert_eq!((counts.frames, counts.dropped), (90, 0));
+        let found: Vec<_> = witness.looks.iter().map(|l| l.1.clone()).collect();
+        assert_eq!(found, expected);
+        // The end of the file ends the second sign.
+        let spans: Vec<_> = witness.signs.iter().map(|s| (s.begin, s.end)).collect();
+        assert_eq!(
+            spans,
+            [(Duration::ZERO, FRAME * 39), (FRAME * 60, FRAME * 89)]
+        );
+        // A sign's sequence is that of a clip of its own: the frames that the notebook samples.
+        for (sign, first) in witness.signs.iter().zip([0, 60]) {
+            for (nth, frame) in sign.sequence.frames.iter().enumerate() {
+                let hands = &expected[first + nth * 2];
+                assert_eq!(usize::from(frame.hand_count), hands.len());
+                assert_eq!(&frame.landmarks[..hands.len()], hands.as_slice());
+            }
+        }
+    });
+}
+
+#[test]
+fn at_twice_the_load_frames_are_dropped_and_time_stays_right() {
+    let dir = scratch();
+    let path = dir.path().join("clip.mp4");
+    shoot(&path, &[Part::Sign(0, 90), Part::Pause(15)], 25);
+    let whole = with_detector(1, Duration::ZERO, |detector| {
+        let stand = Stand::new(path.clone(), 25.0).at_once();
+        film(Box::new(stand), Pace::Patient, detector).0
+    });
+    // A frame with a hand takes twice the time from frame to frame.
+    let (half, counts, meter) = with_detector(1, FRAME * 2, |detector| {
+        let stand = Stand::new(path.clone(), 25.0);
+        film(Box::new(stand), Pace::Live, detector)
+    });
+    assert_eq!(counts.frames, 105);
+    assert_eq!(counts.dropped + meter.seen, 105);
+    assert!(counts.dropped >= 35, "{counts:?}");
+    assert!(meter.latency(50) < FRAME * 8, "{:?}", meter.latency(50));
+    let ([whole], [half]) = (whole.signs.as_slice(), half.signs.as_slice()) else {
+        panic!("{} and {} signs", whole.signs.len(), half.signs.len())
+    };
+    assert!(half.seen < whole.seen * 2 / 3);
+    // The same moments, by frames that were really seen near them.
+    let gap = FRAME * 6;
+    assert_eq!(whole.sequence.frames.len(), 32);
+    assert_eq!(half.sequence.frames.len(), 32);
+    assert!(half.begin.abs_diff(whole.begin) <= gap);
+    let mut late = Vec::new();
+    for (nth, frame) in (0..32_u32).zip(&half.sequence.frames) {
+        assert_eq!(frame.frame_index, i32::try_from(nth * 2).unwrap());
+        let off = half.frame_times[nth as usize].abs_diff(FRAME * 2 * nth);
+        assert!(off <= gap / 2, "moment {nth} is off by {off:?}");
+        late.push(off);
+        // Where the hand was then in the whole film, as far as there are moments.
+        let then = (half.begin + half.frame_times[nth as usize]).saturating_sub(whole.begin);
+        let index = usize::try_from((then.as_millis() + 40) / 80).unwrap();
+        let Some(full) = whole.sequence.frames.get(index) else {
+            continue;
+        };
+        if frame.hand_count == 1 && full.hand_count == 1 {
+            let (a, b) = (frame.landmarks[0][0], full.landmarks[0][0]);
+            let far = (a[0] - b[0]).hypot(a[1] - b[1]);
+            assert!(far < 0.08, "moment {nth}: the wrist is off by {far}");
+        }
+    }
+    late.sort();
+    assert!(
+        late[16] <= FRAME,
+        "half of the moments are off by {:?}",
+        late[16]
+    );
+}

@@ -1,0 +1,160 @@
+//! What the tests of cameras share: models, films of signs and pauses, a host that writes down what it sees.
+
+use crate::common::models;
+use handloom::commands::camera::meter::Meter;
+use handloom::commands::camera::session::{self, Host, Look, Standing};
+use handloom::frame::RgbFrame;
+use handloom::hand::landmarks::LANDMARKS;
+use handloom::hand::{Detector, Model, ModelError, Options};
+use handloom::inference::{Bundle, CpuGraph, CpuModel, Selection};
+use handloom::render::scene::signing_scene;
+use handloom::sequence::Shape;
+use handloom::sequence::live::{Loom, Sign, Weaver};
+use handloom::sequence::segmenter::Rules;
+use handloom::sequence::takes::Takes;
+use handloom::source::camera::{Camera, Counts, News, Opener, Pace, Waits};
+use handloom::source::encode::{Codec, encode_mp4};
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::time::Duration;
+
+pub(crate) const SIZE: (usize, usize) = (320, 240);
+/// Of WLASL.
+pub(crate) const FRAME: Duration = Duration::from_millis(40);
+
+/// All landmarks of one hand.
+pub(crate) type Points = [[f32; 3]; LANDMARKS];
+
+/// A model whose runs take longer.
+pub(crate) struct Slow<M> {
+    pub(crate) model: M,
+    pub(crate) delay: Duration,
+}
+
+impl<M: Model> Model for Slow<M> {
+    fn input(&mut self) -> &mut [f32] {
+        self.model.input()
+    }
+
+    fn invoke(&mut self) -> Result<(), ModelError> {
+        std::thread::sleep(self.delay);
+        self.model.invoke()
+    }
+
+    fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        self.model.output(index, out)
+    }
+}
+
+/// Calls `work` with a detector; each run of the hand model takes `delay` longer.
+pub(crate) fn with_detector<T>(
+    num_hands: usize,
+    delay: Duration,
+    work: impl FnOnce(&mut Detector<Slow<CpuModel<'_>>>) -> T,
+) -> T {
+    let selection = Selection {
+        models: Some(models()),
+        ..Selection::default()
+    };
+    let bundle = Bundle::load(&selection).unwrap();
+    let (palm, hand) = (
+        CpuGraph::new(&bundle.palm).unwrap(),
+        CpuGraph::new(&bundle.hand).unwrap(),
+    );
+    let slow = |graph, delay| Slow {
+        model: CpuModel::new(graph).unwrap(),
+        delay,
+    };
+    let options = Options {
+        num_hands,
+        ..Options::default()
+    };
+    let (palm, hand) = (slow(&palm, Duration::ZERO), slow(&hand, delay));
+    work(&mut Detector::new(palm, hand, options))
+}
+
+/// A part of a film.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part {
+    /// Frames of a scene.
+    Sign(u64, usize),
+    /// Frames without hands.
+    Pause(usize),
+}
+
+/// Encodes the parts one after the other.
+pub(crate) fn shoot(path: &Path, parts: &[Part], fps: u32) {
+    let frames = parts.iter().flat_map(|part| {
+        let (scene, count) = match *part {
+            Part::Sign(seed, count) => (Some(seed), count),
+            Part::Pause(count) => (None, count),
+        };
+        (0..count).map(move |i| match scene {
+            Some(seed) => signing_scene(seed, i, SIZE.0, SIZE.1),
+            None => RgbFrame::new(SIZE.0, SIZE.1),
+        })
+    });
+    encode_mp4(path, frames, fps, Codec::H264).unwrap();
+}
+
+/// As `handloom camera` has it.
+pub(crate) fn loom() -> Loom {
+    Loom {
+        rules: Rules {
+            frame: FRAME,
+            start_frames: 3,
+            end_frames: 8,
+            min: Duration::from_millis(300),
+            max: Duration::from_secs(10),
+        },
+        shape: Shape {
+            length: 32,
+            stride: NonZeroU64::MIN.saturating_add(1),
+            tracking: true,
+        },
+    }
+}
+
+/// Writes down what happens.
+#[derive(Default)]
+pub(crate) struct Witness {
+    pub(crate) looks: Vec<(Duration, Vec<Points>)>,
+    pub(crate) signs: Vec<Sign>,
+    pub(crate) news: Vec<News>,
+}
+
+impl Host for Witness {
+    type Error = ModelError;
+
+    fn news(&mut self, news: &News) -> Result<(), ModelError> {
+        self.news.push(news.clone());
+        Ok(())
+    }
+
+    fn look(&mut self, look: &Look<'_>) {
+        let points = look.hands.iter().map(|h| h.landmarks).collect();
+        self.looks.push((look.at, points));
+    }
+
+    fn sign(&mut self, sign: Sign, _weaver: &mut Weaver) -> Result<(), ModelError> {
+        self.signs.push(sign);
+        Ok(())
+    }
+
+    fn turn(&mut self, _: &Standing<'_>, _: &mut Weaver) -> Result<bool, ModelError> {
+        Ok(true)
+    }
+}
+
+/// Films to the end and keeps every sign.
+pub(crate) fn film<M: Model>(
+    opener: Box<dyn Opener>,
+    pace: Pace,
+    detector: &mut Detector<M>,
+) -> (Witness, Counts, Meter) {
+    let camera = Camera::start(opener, pace, Waits::default()).unwrap();
+    let mut weaver = Weaver::new(loom(), Takes::new(true));
+    let mut witness = Witness::default();
+    let (counts, meter) = session::run(&camera, detector, &mut weaver, &mut witness).unwrap();
+    (witness, counts, meter)
+}
