@@ -123,6 +123,7 @@ fn start(dataset: &Path, out: &Path, settings: &[&str], log: &Path) -> Child {
         .args(settings)
         .env("HANDLOOM_LOG", "debug")
         .env_remove("HANDLOOM_MODELS")
+        .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
         .stdout(Stdio::null())
         .stderr(fs::File::create(log).unwrap())
         .spawn()

@@ -104,6 +104,7 @@ pub(crate) fn record<S: AsRef<OsStr>>(
         .env("HANDLOOM_RECORD_LOG", &log)
         .env("HANDLOOM_LOG", "debug")
         .env_remove("HANDLOOM_MODELS")
+        .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
         .timeout(DEADLINE);
     if let Some(stop) = stop {
         command.env("HANDLOOM_RECORD_STOP", stop.to_string());

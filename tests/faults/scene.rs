@@ -223,6 +223,7 @@ impl Scene {
             .args(self.command(out, args))
             .env("HANDLOOM_LOG", "debug")
             .env_remove("HANDLOOM_MODELS")
+            .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
             .timeout(DEADLINE)
             .output()
             .unwrap();
