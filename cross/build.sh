@@ -41,7 +41,7 @@ has_debian() {
   if [ ! -d "/usr/lib/rustlib/$target" ] && [ "$(id -u)" = 0 ]; then
     dpkg --print-foreign-architectures | grep -qx arm64 || dpkg --add-architecture arm64
   fi
-  need rustc-web cargo-web libstd-rust-web-dev libstd-rust-web-dev:arm64 || { reason="Debian's compiler cannot be installed"; return 1; }
+  need rustc-web cargo-web "libstd-rust-web-dev:$(dpkg --print-architecture)" libstd-rust-web-dev:arm64 || { reason="Debian's compiler cannot be installed"; return 1; }
 }
 
 has_cross() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the arm64 .deb of `make cross` in an arm64 Debian 12 and runs it there under qemu-user: --version, check, and one
 # clip from file to npz, whose numbers are held against this machine's own.
-# usage: tests/boot/arm64.sh      as root; needs mmdebstrap, qemu-user-static, arch-test; five minutes, ten the first time
+# usage: tests/boot/arm64.sh      as root; needs mmdebstrap, qemu-user-static, arch-test; twenty minutes on two busy cores
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ "$(id -u)" = 0 ] || { echo "arm64: run as root: it enters a system of its own" >&2; exit 1; }
@@ -52,4 +52,4 @@ start=$SECONDS
 inside handloom process /opt/dataset --out /opt/there "${clip[@]}" --clip-timeout 3600 >/dev/null
 echo "arm64: one clip in $((SECONDS - start)) s"
 python3 tests/boot/compare.py "$work/arm64/here/batches/00000.npz" "$root/opt/there/batches/00000.npz" landmarks 2.5e-4
-python3 tests/boot/compare.py "$work/arm64/here/wlasl_landmarks.npz" "$root/opt/there/wlasl_landmarks.npz" sequences 5e-3
+python3 tests/boot/compare.py "$work/arm64/here/wlasl_landmarks.npz" "$root/opt/there/wlasl_landmarks.npz" sequences 1e-3

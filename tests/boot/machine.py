@@ -37,6 +37,22 @@ def wait_for(what, look, patience_s=PATIENCE_S):
     raise AssertionError("waited %d s in vain for %s" % (patience_s, what))
 
 
+def forget_group(pid):
+    """Takes away the control groups of a system that has ended, where the host shows them; the last process of it may
+    take a moment to go."""
+    for top in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+        top = "%s/handloom-boot-%d" % (top, pid)
+        for _ in range(20):
+            for folder, _, _ in os.walk(top, topdown=False):
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    pass
+            if not os.path.exists(top):
+                break
+            time.sleep(0.1)
+
+
 class Machine:
     def __init__(self, root, log):
         self.root = pathlib.Path(root)
@@ -88,6 +104,7 @@ class Machine:
         """systemd-nspawn ends with 133 where the system inside asks for a reboot."""
         self.try_run("systemctl", "reboot")
         code = self.nspawn.wait(PATIENCE_S)
+        forget_group(self.nspawn.pid)
         if code != 133:
             raise AssertionError("the end before the reboot: %d" % code)
         self.boot()
@@ -96,6 +113,7 @@ class Machine:
         """Everything inside ends at once; nothing is said, nothing is saved."""
         os.kill(self.leader, signal.SIGKILL)
         self.nspawn.wait()
+        forget_group(self.nspawn.pid)
         self.nspawn = None
 
     def off(self):
@@ -105,4 +123,5 @@ class Machine:
             os.kill(pid, signal.SIGKILL)
         self.nspawn.kill()
         self.nspawn.wait()
+        forget_group(self.nspawn.pid)
         self.nspawn = None
