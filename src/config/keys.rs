@@ -76,6 +76,18 @@ pub const KEYS: &[Key] = &[
     key!(output.path, Restart, ranges::FilePath),
     key!(output.batch_size, Restart, ranges::BATCH_SIZE),
     key!(output.mirror, Live, Maybe(ranges::FilePath)),
+    key!(camera.device, Restart, Maybe(ranges::CameraPlace)),
+    key!(camera.path, Restart, Maybe(ranges::FilePath)),
+    key!(camera.width, Restart, ranges::SIDE),
+    key!(camera.height, Restart, ranges::SIDE),
+    key!(camera.fps, Restart, ranges::FPS),
+    key!(camera.format, Restart, Maybe(ranges::Pixels)),
+    key!(camera.dataset_fps, Restart, ranges::FPS),
+    key!(camera.start_frames, Restart, ranges::FRAMES),
+    key!(camera.end_frames, Restart, ranges::FRAMES),
+    key!(camera.min_seconds, Restart, ranges::PAUSE_S),
+    key!(camera.max_seconds, Restart, ranges::SIGN_S),
+    key!(camera.keep_unlabelled, Restart, ranges::Switch),
     key!(mqtt.url, Live, Maybe(ranges::Url)),
     key!(mqtt.username, Live, Maybe(ranges::Text)),
     Key {
@@ -272,7 +284,7 @@ mod tests {
         sections.sort_unstable();
         sections.dedup();
         assert_eq!(sections.len(), count);
-        assert_eq!(count, 10);
+        assert_eq!(count, 11);
     }
 
     #[test]

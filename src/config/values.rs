@@ -3,6 +3,7 @@
 use super::ranges::TEXT_BYTES_MAX;
 use crate::cli::Profile;
 use crate::mqtt::{Address, Settings, UrlError};
+use crate::source::camera::{PixelFormat, Place};
 use crate::source::decoder::Choice;
 use std::fmt::{Debug, Display, Formatter};
 use std::fs::File;
@@ -131,7 +132,7 @@ macro_rules! shown_as_written {
         }
     )*};
 }
-shown_as_written!(bool, usize, u64, NonZeroU64, f32, f64);
+shown_as_written!(bool, u32, usize, u64, NonZeroU64, f32, f64);
 
 impl Shown for String {
     fn shown(&self) -> Option<String> {
@@ -160,6 +161,18 @@ impl Shown for BrokerUrl {
 impl Shown for Choice {
     fn shown(&self) -> Option<String> {
         Some(quoted(&self.to_string()))
+    }
+}
+
+impl Shown for Place {
+    fn shown(&self) -> Option<String> {
+        Some(quoted(&self.to_string()))
+    }
+}
+
+impl Shown for PixelFormat {
+    fn shown(&self) -> Option<String> {
+        Some(quoted(self.name()))
     }
 }
 

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod camera;
 mod commands;
 mod malformed;
 mod outages;

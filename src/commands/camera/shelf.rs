@@ -1,7 +1,7 @@
 //! Where takes are kept: each is in the ledger when its turn is over, in a batch file when that is full or the session
 //! ends, and can be discarded until somebody takes the files away.
 
-use crate::exit::Failure;
+use super::recipe::Recipe;
 use crate::machine::clock;
 use crate::sequence::live::Sign;
 use crate::store::batches::{self, FINAL_NAME, Row};
@@ -10,6 +10,7 @@ use crate::store::folder::{self, Claim, ManifestLine, ManifestPlace, Opening};
 use crate::store::ledger::{Clip, Job, Sealed, Stamp};
 use crate::store::lock::FolderLock;
 use crate::store::{Ledger, StoreError};
+use crate::telemetry::payloads::Batch;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,6 +23,9 @@ pub const ACCEPTED: &str = "accepted";
 pub const TOO_SHORT: &str = "too_short";
 /// A take that somebody did not want.
 pub const DISCARDED: &str = "discarded";
+
+/// Sealed batches that wait to be told.
+const SEALED_MAX: usize = 64;
 
 /// What all takes of a session have in common.
 #[derive(Clone, Debug)]
@@ -38,6 +42,21 @@ pub struct Common {
     pub length: usize,
     /// Takes with a hand in fewer frames are no takes.
     pub min_frames: usize,
+}
+
+impl Common {
+    /// By `recipe`.
+    #[must_use]
+    pub fn of(recipe: &Recipe, signer_id: i64, split: &str) -> Self {
+        Self {
+            prefix: recipe.prefix.clone(),
+            signer_id,
+            split: split.to_owned(),
+            batch_size: recipe.batch_size,
+            length: recipe.shape.length,
+            min_frames: recipe.min_frames,
+        }
+    }
 }
 
 /// What became of a sign.
@@ -63,6 +82,7 @@ pub struct Shelf {
     next: usize,
     glosses: Vec<Arc<str>>,
     accepted: usize,
+    sealed: Vec<Batch>,
 }
 
 impl Shelf {
@@ -70,7 +90,7 @@ impl Shelf {
     ///
     /// # Errors
     /// When it cannot be written, another process uses it or it holds something else.
-    pub fn open(out: &Path, settings: Value, common: Common) -> Result<(Self, Claim), Failure> {
+    pub fn open(out: &Path, settings: Value, common: Common) -> Result<(Self, Claim), StoreError> {
         let (lock, mut ledger) = folder::open(out, Opening::Resume)?;
         let job = Job {
             settings,
@@ -86,14 +106,12 @@ impl Shelf {
             next: clips.last_key_value().map_or(0, |(last, _)| last + 1),
             glosses: Vec::new(),
             accepted: 0,
+            sealed: Vec::new(),
         };
         for clip in clips.values().filter(|c| c.state == ACCEPTED) {
             shelf.accepted += 1;
             shelf.learn(&Entry::of(clip).gloss.into());
         }
-        // The last batch was closed with its session; it goes on.
-        let open = shelf.next / shelf.common.batch_size;
-        shelf.unseal(open)?;
         Ok((shelf, claim))
     }
 
@@ -103,12 +121,19 @@ impl Shelf {
         self.accepted
     }
 
+    /// The batches that were sealed since this was last asked.
+    pub fn sealed(&mut self) -> Vec<Batch> {
+        std::mem::take(&mut self.sealed)
+    }
+
     /// Keeps a sign as the next take. On disk when this returns.
     ///
     /// # Errors
     /// When the ledger or a batch file cannot be written.
-    pub fn put(&mut self, sign: &Sign, device: &str) -> Result<Shelved, Failure> {
+    pub fn put(&mut self, sign: &Sign, device: &str) -> Result<Shelved, StoreError> {
         let (position, length) = (self.next, self.common.length);
+        // One that was closed half full goes on.
+        self.unseal(position / self.common.batch_size)?;
         let id = format!("{}-{position:05}", self.common.prefix);
         let sequence = &sign.sequence;
         let (seen, looked) = (sequence.frames_with_hand, sequence.frames.len());
@@ -169,7 +194,7 @@ impl Shelf {
     ///
     /// # Errors
     /// When the ledger or a batch file cannot be changed.
-    pub fn undo(&mut self) -> Result<Option<Shelved>, Failure> {
+    pub fn undo(&mut self) -> Result<Option<Shelved>, StoreError> {
         let clips = self.ledger.clips()?;
         let last = clips.iter().rev().find(|(_, c)| c.state == ACCEPTED);
         let Some((&position, clip)) = last else {
@@ -197,7 +222,7 @@ impl Shelf {
     ///
     /// # Errors
     /// When something cannot be written.
-    pub fn close(&mut self, provenance: &Value) -> Result<(), Failure> {
+    pub fn close(&mut self, provenance: &Value) -> Result<(), StoreError> {
         let batches = self.next.div_ceil(self.common.batch_size);
         for batch in 0..batches {
             if !self.ledger.sealed()?.contains_key(&batch) {
@@ -249,7 +274,21 @@ impl Shelf {
             rows: file.rows,
             sha256: file.sha256,
         };
-        self.ledger.seal(batch, range, &sealed, &[], &stamp())
+        self.ledger
+            .seal(batch, range.clone(), &sealed, &[], &stamp())?;
+        // Nobody may ever ask.
+        if self.sealed.len() < SEALED_MAX {
+            self.sealed.push(Batch {
+                run: "camera".to_owned(),
+                batch,
+                path: batches::batch_name(batch),
+                rows: sealed.rows,
+                sha256: sealed.sha256,
+                clips: [range.start, range.end.min(self.next).max(1) - 1],
+                last: false,
+            });
+        }
+        Ok(())
     }
 
     /// Takes a batch apart that is sealed: its rows go back to the ledger. Whether it was sealed.
