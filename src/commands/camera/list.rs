@@ -44,7 +44,6 @@ pub(super) fn run(args: &CameraArgs, live: &Live) -> Exit {
         let text = "no camera is there: plug one in; a CSI camera is gst:libcamerasrc";
         live.say(text, &json!({"event": "none", "reason": text}));
     }
-    live.end();
     if found.is_empty() {
         Exit::Nothing
     } else {
