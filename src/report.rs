@@ -132,6 +132,7 @@ impl Drop for Reporter {
 
 /// Tells what a camera sees: one line that changes on a terminal, JSON lines elsewhere.
 pub struct Live {
+    is_human: bool,
     bar: Option<ProgressBar>,
 }
 
@@ -139,39 +140,47 @@ impl Live {
     /// For people when `human`, or when it is `None` and stdout is a terminal; else JSON lines.
     #[must_use]
     pub fn new(human: Option<bool>) -> Self {
-        let is_human = human.unwrap_or_else(|| std::io::stdout().is_terminal());
-        let bar = is_human.then(|| {
+        Self {
+            is_human: human.unwrap_or_else(|| std::io::stdout().is_terminal()),
+            bar: None,
+        }
+    }
+
+    /// How it stands: replaces the line that was there; `event` in its place for programs.
+    pub fn status(&mut self, text: String, event: &Value) {
+        if !self.is_human {
+            return line(&event.to_string());
+        }
+        let bar = self.bar.get_or_insert_with(|| {
             let style = ProgressStyle::with_template("{spinner} {msg}");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
             ProgressBar::new_spinner().with_style(style)
         });
-        Self { bar }
-    }
-
-    /// How it stands: replaces the line that was there; `event` in its place for programs.
-    pub fn status(&self, text: String, event: &Value) {
-        match &self.bar {
-            Some(bar) => {
-                bar.set_message(text);
-                bar.tick();
-            }
-            None => line(&event.to_string()),
-        }
+        bar.set_message(text);
+        bar.tick();
     }
 
     /// What happened: stays; `event` in its place for programs.
     pub fn say(&self, text: &str, event: &Value) {
         match &self.bar {
+            _ if !self.is_human => line(&event.to_string()),
             Some(bar) => bar.suspend(|| line(text)),
-            None => line(&event.to_string()),
+            None => line(text),
         }
     }
 
     /// Takes the changing line away.
-    pub fn end(&self) {
-        if let Some(bar) = &self.bar {
+    pub fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // An error message must not be drawn over.
+        self.end();
     }
 }
 

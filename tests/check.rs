@@ -412,3 +412,33 @@ fn the_environment_is_a_layer() {
         "{out}"
     );
 }
+
+#[test]
+fn the_camera_is_opened_for_a_frame() {
+    let world = World::new();
+    let still = world.at("hand.png");
+    let device = format!("camera.device=file:{}", still.display());
+    world.finds(
+        &[&device],
+        66,
+        "FAIL",
+        "camera",
+        &["hand.png", "give a clip"],
+    );
+    image::save_buffer(
+        &still,
+        &[90; 64 * 48 * 3],
+        64,
+        48,
+        image::ExtendedColorType::Rgb8,
+    )
+    .unwrap();
+    world.finds(&[&device], 0, "ok", "camera", &["RGB3 64x48 at 30 fps"]);
+    world.finds(
+        &["camera.device=/dev/video99"],
+        66,
+        "FAIL",
+        "camera",
+        &["/dev/video99 is not there"],
+    );
+}

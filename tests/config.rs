@@ -26,6 +26,9 @@ const UNSET: [&str; 17] = [
     "dataset.json",
     "dataset.videos",
     "output.mirror",
+    "camera.device",
+    "camera.path",
+    "camera.format",
     "mqtt.username",
     "mqtt.password",
     "mqtt.password_file",
@@ -240,6 +243,33 @@ fn defaults_are_those_of_the_command_line() {
 }
 
 #[test]
+fn a_camera_needs_no_dataset() {
+    use clap::Parser;
+    use handloom::cli::{Cli, Command};
+    use handloom::commands::camera::Recipe;
+    let text = "[output]\npath = \"o\"\n[camera]\ndevice = \"0\"\n";
+    let config = Case::new(text).load().unwrap().config;
+    let (place, recipe) = config.recipe().unwrap();
+    assert_eq!(place.to_string(), "/dev/video0");
+    assert_eq!(config.takes_path(), Path::new("o/camera"));
+    // The numbers of the command line's defaults, but for the takes' names.
+    let cli = Cli::try_parse_from(["handloom", "camera"]).unwrap();
+    let Command::Camera(args) = cli.command else {
+        panic!("camera")
+    };
+    let by_hand = args.recipe();
+    assert_eq!(
+        (recipe.prefix.as_str(), by_hand.prefix.as_str()),
+        ("pi-lab-3", "take")
+    );
+    let prefix = recipe.prefix.clone();
+    assert_eq!(recipe, Recipe { prefix, ..by_hand });
+    let text = format!("{text}min_seconds = 11\n");
+    let error = Case::new(text).load().unwrap_err().to_string();
+    assert!(error.contains("camera.min_seconds"), "{error}");
+}
+
+#[test]
 #[allow(clippy::too_many_lines, reason = "a table")]
 fn bad_values_are_refused_with_place_key_and_range() {
     // Appended to the least config, whose four lines come first.
@@ -397,7 +427,11 @@ fn bad_values_are_refused_with_place_key_and_range() {
         ),
         (5, "sequense", "", "did you mean [sequence]?"),
         (5, "workers", "", "did you mean workers in [run]?"),
-        (5, "camera", "", "known are [device], [dataset]"),
+        (5, "microphone", "", "known are [device], [dataset]"),
+        (6, "camera", "device = \"webcam\"", "devices (/dev/v4l"),
+        (6, "camera", "width = 8", "from 16 to 8192"),
+        (6, "camera", "format = \"yuyv\"", "allowed are YUYV, NV12"),
+        (6, "camera", "max_seconds = 61", "numbers from 0.1 to 60"),
         (5, "[log]", "", "write it as a section: [log]"),
         (6, "log", "level = ", "string"),
         (6, "log", "level = \"info", "string"),

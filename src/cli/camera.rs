@@ -1,17 +1,15 @@
 //! Arguments of `camera`.
 
 use super::{ModelArgs, Profile, ProgressKind, by};
+use crate::commands::camera::Recipe;
 use crate::config::ranges;
 use crate::hand;
 use crate::sequence::Shape;
-use crate::sequence::live::Loom;
-use crate::sequence::segmenter::Rules;
 use crate::source::camera::{PixelFormat, Place, Want};
 use clap::Args;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub(super) const CAMERA_ABOUT: &str = "\
 Film signs with a camera into the same npz as clips.
@@ -118,10 +116,10 @@ pub struct CutArgs {
     #[arg(long, value_name = "FPS", default_value = "25", value_parser = by(ranges::FPS))]
     pub dataset_fps: f64,
     /// Frames with hands that begin a sign
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = by(ranges::FRAMES))]
     pub start_frames: u32,
     /// Frames without hands that end it
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = by(ranges::FRAMES))]
     pub end_frames: u32,
     /// Shorter signs are dropped, seconds
     #[arg(long, value_name = "N", default_value = "0.3", value_parser = by(ranges::PAUSE_S))]
@@ -159,53 +157,38 @@ pub struct NumberArgs {
 }
 
 impl CameraArgs {
-    /// For the camera.
+    /// What decides the numbers.
     #[must_use]
-    pub fn want(&self) -> Want {
-        Want {
-            width: self.size.0,
-            height: self.size.1,
-            rate: self.fps,
-            format: self.format,
-        }
-    }
-
-    /// For the sequences.
-    #[must_use]
-    pub fn loom(&self) -> Loom {
-        let cut = &self.cut;
-        Loom {
-            rules: Rules {
-                frame: Duration::from_secs_f64(1.0 / cut.dataset_fps),
-                start_frames: cut.start_frames,
-                end_frames: cut.end_frames,
-                min: Duration::from_secs_f64(cut.min_seconds),
-                max: Duration::from_secs_f64(cut.max_seconds),
+    pub fn recipe(&self) -> Recipe {
+        let (numbers, cut) = (&self.numbers, &self.cut);
+        Recipe {
+            want: Want {
+                width: self.size.0,
+                height: self.size.1,
+                rate: self.fps,
+                format: self.format,
             },
+            profile: Profile::Notebook,
             shape: Shape {
-                length: self.numbers.sequence_length,
-                stride: self.numbers.frame_stride,
+                length: numbers.sequence_length,
+                stride: numbers.frame_stride,
                 tracking: true,
             },
+            min_frames: numbers.min_frames,
+            detector: hand::Options {
+                num_hands: numbers.num_hands,
+                detection_min: numbers.min_hand_detection_confidence,
+                presence_min: numbers.min_hand_presence_confidence,
+                tracking_iou: numbers.min_tracking_confidence,
+            },
+            dataset_fps: cut.dataset_fps,
+            start_frames: cut.start_frames,
+            end_frames: cut.end_frames,
+            min_seconds: cut.min_seconds,
+            max_seconds: cut.max_seconds,
+            prefix: self.takes.prefix.clone(),
+            batch_size: self.takes.batch_size,
         }
-    }
-
-    /// For the detector.
-    #[must_use]
-    pub fn detector(&self) -> hand::Options {
-        let numbers = &self.numbers;
-        hand::Options {
-            num_hands: numbers.num_hands,
-            detection_min: numbers.min_hand_detection_confidence,
-            presence_min: numbers.min_hand_presence_confidence,
-            tracking_iou: numbers.min_tracking_confidence,
-        }
-    }
-
-    /// The notebook's numbers are the only ones so far.
-    #[must_use]
-    pub fn profile(&self) -> Profile {
-        Profile::Notebook
     }
 }
 

@@ -9,11 +9,13 @@ use crate::config::{self, Config, Loaded, Origin, Sources};
 use crate::exit::{Exit, Failure};
 use crate::inference::{Bundle, CpuGraph, CpuModel, bundle};
 use crate::report;
+use crate::source::camera::{RawFrame, Step};
 use crate::source::dataset::Dataset;
 use crate::source::{decoder, video};
 use crate::wlasl::{metadata, plan};
 use serde_json::json;
 use std::fmt::Write as _;
+use std::time::Instant;
 
 /// Warnings of one subject that are shown; more are counted.
 const WARNINGS_MAX: usize = 5;
@@ -151,6 +153,7 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let config = &loaded.config;
     for look in [
         dataset,
+        camera,
         models,
         accelerators::accelerators,
         decoding,
@@ -204,8 +207,50 @@ fn device(loaded: &Loaded) -> Vec<Finding> {
     vec![Finding::fine("device", detail)]
 }
 
+/// The camera, opened for one frame.
+fn camera(config: &Config) -> Vec<Finding> {
+    let Some((place, recipe)) = config.recipe() else {
+        return Vec::new();
+    };
+    let mut frame = RawFrame::default();
+    let filmed = place
+        .opener(recipe.want)
+        .open(Instant::now())
+        .and_then(|mut capture| {
+            let patience = capture.patience();
+            let step = capture.next(patience, &mut frame)?;
+            Ok((capture.opened().clone(), step))
+        });
+    vec![match filmed {
+        Ok((opened, step)) => {
+            let rate = opened
+                .rate
+                .map_or_else(String::new, |r| format!(" at {r:.0} fps"));
+            let what = format!(
+                "{}: {} {}x{}{rate}",
+                opened.name,
+                opened.format.name(),
+                opened.width,
+                opened.height
+            );
+            if step == Step::Frame {
+                Finding::fine("camera", what)
+            } else {
+                Finding::doubtful(
+                    "camera",
+                    format!("{what}, but no frame came; plug it out and in"),
+                )
+            }
+        }
+        Err(error) => Finding::failed("camera", error),
+    }]
+}
+
 /// The dataset and what of it would be processed.
 fn dataset(config: &Config) -> Vec<Finding> {
+    if config.dataset.path.as_os_str().is_empty() {
+        return Vec::new();
+    }
     let places = &config.dataset;
     let planned = || -> Result<_, Failure> {
         let dataset = Dataset::open(

@@ -40,7 +40,10 @@ fn required(draft: &mut Draft, sources: &Sources) {
         ("dataset.path", "the daemon has nothing to read"),
         ("output.path", "the daemon has nowhere to write"),
     ] {
+        // A daemon that films needs no dataset.
+        let is_needed = key != "dataset.path" || !draft.origins.contains_key("camera.device");
         if let Some(known) = keys::find(key)
+            && is_needed
             && !draft.origins.contains_key(key)
             && draft.are_good(&[key])
             // A file that cannot be parsed says nothing about what it sets.
@@ -102,7 +105,14 @@ fn device_id(host: &str) -> String {
 /// Pairs of numbers.
 fn numbers(draft: &mut Draft) {
     let (s, l) = (&draft.config.sequence, &draft.config.limits);
+    let c = &draft.config.camera;
     let checks = [
+        (
+            c.min_seconds <= c.max_seconds,
+            "camera.min_seconds",
+            "camera.max_seconds",
+            "the shortest sign would be longer than the longest, so none could be taken; lower the first or raise the second",
+        ),
         (
             s.min_frames <= s.sequence_length,
             "sequence.min_frames",

@@ -22,11 +22,13 @@ pub use sources::{DEFAULT_FILE, Sources};
 pub use values::{BrokerUrl, Secret};
 
 use crate::cli::Profile;
+use crate::commands::camera::Recipe;
 use crate::hand;
 use crate::inference::{DelegateSpec, DelegateWish, Selection, Wanted, presets};
 use crate::mqtt::{Settings, Tls};
 use crate::selection::Wish;
 use crate::sequence::Shape;
+use crate::source::camera::{self, PixelFormat, Want};
 use crate::source::decoder::Choice;
 use crate::source::video::VideoOptions;
 use crate::telemetry::request::Command;
@@ -56,6 +58,8 @@ pub struct Config {
     pub models: ModelsConfig,
     /// What is written.
     pub output: OutputConfig,
+    /// What is filmed.
+    pub camera: CameraConfig,
     /// How the job runs.
     pub run: RunConfig,
     /// An accelerator's plugin.
@@ -144,6 +148,35 @@ pub struct OutputConfig {
     pub batch_size: usize,
     /// Folder that gets a copy of every sealed file.
     pub mirror: Option<PathBuf>,
+}
+
+/// `[camera]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct CameraConfig {
+    /// The camera; without one nothing is filmed.
+    pub device: Option<camera::Place>,
+    /// Folder of the takes; beside the results of the dataset when unset.
+    pub path: Option<PathBuf>,
+    /// Wanted size, pixels.
+    pub width: u32,
+    /// The same.
+    pub height: u32,
+    /// Wanted frames a second.
+    pub fps: f64,
+    /// Wanted pixels.
+    pub format: Option<PixelFormat>,
+    /// Frames a second of the dataset, which all numbers of frames count in.
+    pub dataset_fps: f64,
+    /// Frames with hands that begin a sign.
+    pub start_frames: u32,
+    /// Frames without hands that end it.
+    pub end_frames: u32,
+    /// Shorter signs are dropped.
+    pub min_seconds: f64,
+    /// Longer ones are cut.
+    pub max_seconds: f64,
+    /// Keep signs that no `record` asked for.
+    pub keep_unlabelled: bool,
 }
 
 /// `[run]`
@@ -279,6 +312,20 @@ impl Default for Config {
                 batch_size: 256,
                 mirror: None,
             },
+            camera: CameraConfig {
+                device: None,
+                path: None,
+                width: 640,
+                height: 480,
+                fps: 30.0,
+                format: None,
+                dataset_fps: 25.0,
+                start_frames: 3,
+                end_frames: 8,
+                min_seconds: 0.3,
+                max_seconds: 10.0,
+                keep_unlabelled: false,
+            },
             run: RunConfig {
                 workers: None,
                 accelerator: Wish::Auto,
@@ -390,6 +437,42 @@ impl Config {
             tolerance: self.run.accelerator_tolerance,
             patience: Duration::from_secs_f64(self.run.accelerator_timeout_s),
         }
+    }
+
+    /// What is filmed and how; `None` without a camera.
+    #[must_use]
+    pub fn recipe(&self) -> Option<(camera::Place, Recipe)> {
+        let filmed = &self.camera;
+        let recipe = Recipe {
+            want: Want {
+                width: filmed.width,
+                height: filmed.height,
+                rate: filmed.fps,
+                format: filmed.format,
+            },
+            profile: self.sequence.profile,
+            shape: Shape {
+                tracking: true,
+                ..self.shape()
+            },
+            min_frames: self.sequence.min_frames,
+            detector: self.detector(),
+            dataset_fps: filmed.dataset_fps,
+            start_frames: filmed.start_frames,
+            end_frames: filmed.end_frames,
+            min_seconds: filmed.min_seconds,
+            max_seconds: filmed.max_seconds,
+            prefix: self.device.id.clone(),
+            batch_size: self.output.batch_size,
+        };
+        Some((filmed.device.clone()?, recipe))
+    }
+
+    /// Where takes are kept.
+    #[must_use]
+    pub fn takes_path(&self) -> PathBuf {
+        let beside = || self.output.path.join("camera");
+        self.camera.path.clone().unwrap_or_else(beside)
     }
 
     /// For opening clips.

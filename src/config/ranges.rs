@@ -1,6 +1,7 @@
 //! What each setting may be. One rule a setting, for the command line, the config file and the environment alike.
 
 use crate::cli::Profile;
+use crate::source::camera::{PixelFormat, Place};
 use crate::source::decoder::Choice;
 use crate::telemetry::request::Command;
 use crate::telemetry::topics;
@@ -33,6 +34,10 @@ pub const PROBABILITY: Range<f32> = real(0.0, 1.0);
 pub const TIMEOUT_S: Range<f64> = real(0.1, 86_400.0);
 /// Frames a second of a camera or a dataset.
 pub const FPS: Range<f64> = real(1.0, 240.0);
+/// Sides of a camera's frames, pixels.
+pub const SIDE: Range<u32> = whole(16, 8192);
+/// Frames that begin or end a sign.
+pub const FRAMES: Range<u32> = whole(1, 1000);
 /// Seconds of a pause between two takes, or of the shortest sign.
 pub const PAUSE_S: Range<f64> = real(0.0, 3_600.0);
 /// Seconds of the longest sign.
@@ -300,6 +305,38 @@ impl Rule for Url {
 
     fn parse(&self, text: &str) -> Result<BrokerUrl, String> {
         BrokerUrl::new(text).map_err(|error| error.to_string())
+    }
+}
+
+/// What is filmed. Whether it is there is asked when it is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct CameraPlace;
+
+impl Rule for CameraPlace {
+    type Value = Place;
+
+    fn allowed(&self) -> String {
+        "devices (/dev/v4l/by-id/..., /dev/video0 or 0), file:CLIP.mp4, file:STILL.png and gst:ELEMENTS".to_owned()
+    }
+
+    fn accept(&self, text: &str) -> Option<Place> {
+        Text.accept(text).and_then(|text| text.parse().ok())
+    }
+}
+
+/// How a camera lays out its pixels.
+#[derive(Clone, Copy, Debug)]
+pub struct Pixels;
+
+impl Rule for Pixels {
+    type Value = PixelFormat;
+
+    fn allowed(&self) -> String {
+        PixelFormat::ALL.map(PixelFormat::name).join(", ")
+    }
+
+    fn accept(&self, text: &str) -> Option<PixelFormat> {
+        PixelFormat::ALL.into_iter().find(|f| f.name() == text)
     }
 }
 

@@ -4,6 +4,7 @@ use super::ranges::TEXT_BYTES_MAX;
 use crate::cli::Profile;
 use crate::mqtt::{Address, Settings, UrlError};
 use crate::selection::Wish;
+use crate::source::camera::{PixelFormat, Place};
 use crate::source::decoder::Choice;
 use std::fmt::{Debug, Display, Formatter};
 use std::fs::File;
@@ -132,7 +133,7 @@ macro_rules! shown_as_written {
         }
     )*};
 }
-shown_as_written!(bool, usize, u64, NonZeroU64, f32, f64);
+shown_as_written!(bool, u32, usize, u64, NonZeroU64, f32, f64);
 
 impl Shown for String {
     fn shown(&self) -> Option<String> {
@@ -167,6 +168,18 @@ impl Shown for Choice {
 impl Shown for Wish {
     fn shown(&self) -> Option<String> {
         Some(quoted(&self.to_string()))
+    }
+}
+
+impl Shown for Place {
+    fn shown(&self) -> Option<String> {
+        Some(quoted(&self.to_string()))
+    }
+}
+
+impl Shown for PixelFormat {
+    fn shown(&self) -> Option<String> {
+        Some(quoted(self.name()))
     }
 }
 

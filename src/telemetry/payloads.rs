@@ -152,7 +152,7 @@ pub struct Batch {
 pub struct Fault {
     /// The job, if it concerns one.
     pub run: Option<String>,
-    /// `clip`, `disk`, `heat`, `memory`, `mirror`, `config`, `job`, `dataset`, `mqtt`.
+    /// `clip`, `disk`, `heat`, `memory`, `mirror`, `config`, `job`, `dataset`, `mqtt`, `camera`.
     pub component: String,
     /// The clip, if it concerns one.
     pub clip: Option<ClipName>,
@@ -196,6 +196,32 @@ pub struct Health {
     pub connects: u64,
     /// Batch files that the mirror has not got yet; `null` without a mirror.
     pub mirror_waiting: Option<usize>,
+    /// The camera; not there without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub camera: Option<CameraHealth>,
+}
+
+/// How the camera is doing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CameraHealth {
+    /// Frames looked at a second.
+    pub fps: f64,
+    /// Frames that it gave, since the daemon started.
+    pub frames: u64,
+    /// Of these, dropped because a newer one came before anybody looked.
+    pub dropped: u64,
+    /// Frames that were no good.
+    pub damaged: u64,
+    /// Times that it was opened.
+    pub opened: u64,
+    /// Hands in the last frame.
+    pub hands: usize,
+    /// Takes in its output folder.
+    pub takes: usize,
+    /// From the frame to its landmarks, milliseconds: half of the last frames were faster.
+    pub latency_p50_ms: f64,
+    /// The same, of 95 in 100.
+    pub latency_p95_ms: f64,
 }
 
 /// Channel `reply`.

@@ -1,4 +1,5 @@
-//! What a user may ask of the daemon: the command's name from the topic, `{"id": "..."}` as payload.
+//! What a user may ask of the daemon: the command's name from the topic, `{"id": "..."}` as payload, for `record` with
+//! `gloss`, `count` and `countdown`.
 //!
 //! Any bytes may arrive here. What cannot be taken is refused in words that the sender can act on, with as much of
 //! the `id` as could be read, so that the refusal finds its sender.
@@ -6,13 +7,22 @@
 use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 /// Longest `id`, characters.
 pub const ID_CHARS_MAX: usize = 64;
 
 /// Ends every refusal: the way out.
 const ADVICE: &str = r#"send {"id": "something-unique"}"#;
+
+/// The same for [`Command::Record`].
+const ADVICE_RECORD: &str =
+    r#"send {"id": "something-unique", "gloss": "book", "count": 5, "countdown": 3}"#;
+
+/// What [`Command::Record`] takes beside an id.
+const TAKE_FIELDS: [&str; 3] = ["gloss", "count", "countdown"];
 
 /// Longest piece of foreign text in a refusal, characters.
 const QUOTE_CHARS_MAX: usize = 40;
@@ -32,17 +42,23 @@ pub enum Command {
     RetryFailed,
     /// Send one picture.
     Snapshot,
+    /// Take signs with the camera.
+    Record,
+    /// Discard the last take.
+    Undo,
 }
 
 impl Command {
     /// Every one, in the order in which they are listed to users.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Pause,
         Self::Resume,
         Self::Cancel,
         Self::Rescan,
         Self::RetryFailed,
         Self::Snapshot,
+        Self::Record,
+        Self::Undo,
     ];
 
     /// Their names.
@@ -66,6 +82,8 @@ impl Command {
             Self::Rescan => "rescan",
             Self::RetryFailed => "retry-failed",
             Self::Snapshot => "snapshot",
+            Self::Record => "record",
+            Self::Undo => "undo",
         }
     }
 
@@ -83,6 +101,19 @@ pub struct Request {
     pub id: String,
     /// What to do.
     pub command: Command,
+    /// With [`Command::Record`]: what to take.
+    pub takes: Option<TakeRequest>,
+}
+
+/// What is to be recorded, as asked; whether it makes sense is for the camera to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakeRequest {
+    /// The label.
+    pub gloss: String,
+    /// How many takes; 1 unless said.
+    pub count: u32,
+    /// Time before each; none unless said.
+    pub countdown: Duration,
 }
 
 /// A command that cannot.
@@ -97,7 +128,8 @@ pub struct Refusal {
 /// Reads a command's name and payload.
 ///
 /// # Errors
-/// When there is no such command, or the payload is anything but an object with a proper `id` alone.
+/// When there is no such command, or the payload is anything but an object with a proper `id` and what the command
+/// takes.
 pub fn parse(name: &str, payload: &[u8]) -> Result<Request, Refusal> {
     let mut seen = Seen::default();
     let mut json = serde_json::Deserializer::from_slice(payload);
@@ -115,8 +147,13 @@ pub fn parse(name: &str, payload: &[u8]) -> Result<Request, Refusal> {
             quoted(name)
         ));
     };
+    let advice = if command == Command::Record {
+        ADVICE_RECORD
+    } else {
+        ADVICE
+    };
     if payload.trim_ascii().is_empty() {
-        return refuse(format!("the payload is empty; {ADVICE}"));
+        return refuse(format!("the payload is empty; {advice}"));
     }
     if let Err(error) = read {
         let reason = if error.is_data() {
@@ -124,39 +161,85 @@ pub fn parse(name: &str, payload: &[u8]) -> Result<Request, Refusal> {
         } else {
             format!("the payload is not JSON ({error})")
         };
-        return refuse(format!("{reason}; {ADVICE}"));
+        return refuse(format!("{reason}; {advice}"));
     }
-    if let Some(key) = &seen.foreign {
-        return refuse(format!(
-            "{name} takes no {}, only an id; {ADVICE}",
-            quoted(key)
-        ));
+    let no_take = || seen.fields.keys().find(|_| command != Command::Record);
+    let foreign = seen.foreign.as_deref();
+    if let Some(key) = foreign.or_else(|| no_take().copied()) {
+        let only = if command == Command::Record {
+            "only an id, a gloss, a count and a countdown"
+        } else {
+            "only an id"
+        };
+        return refuse(format!("{name} takes no {}, {only}; {advice}", quoted(key)));
     }
-    if seen.twice {
-        return refuse(format!("the id is given twice; {ADVICE}"));
+    if let Some(key) = &seen.twice {
+        return refuse(format!("the {key} is given twice; {advice}"));
     }
-    match &seen.id {
-        None => refuse(format!("the id is missing; {ADVICE}")),
-        Some(Value::String(id)) if is_id(id) => Ok(Request {
-            id: id.clone(),
-            command,
-        }),
-        Some(Value::String(id)) => refuse(format!(
-            "the id {} is not 1 to {ID_CHARS_MAX} printable characters; {ADVICE}",
-            quoted(id)
-        )),
-        Some(other) => refuse(format!(
-            "the id {} is not a string; {ADVICE}",
-            quoted(&other.to_string())
-        )),
-    }
+    let id = match &seen.id {
+        None => return refuse(format!("the id is missing; {advice}")),
+        Some(Value::String(id)) if is_id(id) => id.clone(),
+        Some(Value::String(id)) => {
+            return refuse(format!(
+                "the id {} is not 1 to {ID_CHARS_MAX} printable characters; {advice}",
+                quoted(id)
+            ));
+        }
+        Some(other) => {
+            return refuse(format!(
+                "the id {} is not a string; {advice}",
+                quoted(&other.to_string())
+            ));
+        }
+    };
+    let takes = if command == Command::Record {
+        match takes(&seen.fields) {
+            Ok(takes) => Some(takes),
+            Err(reason) => return refuse(format!("{reason}; {advice}")),
+        }
+    } else {
+        None
+    };
+    Ok(Request { id, command, takes })
+}
+
+/// What is to be recorded.
+fn takes(fields: &BTreeMap<&'static str, Value>) -> Result<TakeRequest, String> {
+    let wrong = |key: &str, value: &Value, what: &str| {
+        format!("the {key} {} is not {what}", quoted(&value.to_string()))
+    };
+    let gloss = match fields.get("gloss") {
+        Some(Value::String(gloss)) => gloss.clone(),
+        Some(other) => return Err(wrong("gloss", other, "a string")),
+        None => return Err("the gloss is missing".to_owned()),
+    };
+    let count = match fields.get("count") {
+        None => 1,
+        Some(value) => value
+            .as_u64()
+            .and_then(|n| u32::try_from(n).ok())
+            .ok_or_else(|| wrong("count", value, "a whole number"))?,
+    };
+    let countdown = match fields.get("countdown") {
+        None => Duration::ZERO,
+        Some(value) => value
+            .as_f64()
+            .and_then(|s| Duration::try_from_secs_f64(s).ok())
+            .ok_or_else(|| wrong("countdown", value, "a number of seconds"))?,
+    };
+    Ok(TakeRequest {
+        gloss,
+        count,
+        countdown,
+    })
 }
 
 /// What was read of an object, also when the reading ended in an error.
 #[derive(Default)]
 struct Seen {
     id: Option<Value>,
-    twice: bool,
+    fields: BTreeMap<&'static str, Value>,
+    twice: Option<&'static str>,
     foreign: Option<String>,
 }
 
@@ -172,8 +255,14 @@ impl<'de> Visitor<'de> for Fields<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
             if key == "id" {
-                self.0.twice |= self.0.id.is_some();
+                if self.0.id.is_some() {
+                    self.0.twice = Some("id");
+                }
                 self.0.id = Some(map.next_value()?);
+            } else if let Some(field) = TAKE_FIELDS.into_iter().find(|f| *f == key) {
+                if self.0.fields.insert(field, map.next_value()?).is_some() {
+                    self.0.twice.get_or_insert(field);
+                }
             } else {
                 self.0.foreign.get_or_insert(key);
                 map.next_value::<IgnoredAny>()?;
@@ -229,7 +318,9 @@ mod tests {
                 assert_eq!(got.id.as_deref(), id, "{payload}");
                 assert!(got.reason.contains(words), "{payload}: {}", got.reason);
                 assert!(
-                    got.reason.contains(ADVICE) || got.reason.contains("retry-failed"),
+                    [ADVICE, ADVICE_RECORD, "retry-failed"]
+                        .iter()
+                        .any(|advice| got.reason.contains(advice)),
                     "{payload}: no way out: {}",
                     got.reason
                 );
@@ -291,6 +382,40 @@ mod tests {
     }
 
     #[test]
+    fn takes_are_asked_for_in_full_or_refused() {
+        let took = |payload: &str| parse("record", payload.as_bytes()).unwrap().takes.unwrap();
+        let whole = took(r#"{"id":"a","gloss":"thank you","count":5,"countdown":1.5}"#);
+        assert_eq!(
+            (
+                whole.gloss.as_str(),
+                whole.count,
+                whole.countdown.as_millis()
+            ),
+            ("thank you", 5, 1500)
+        );
+        let least = took(r#"{"id":"a","gloss":"book"}"#);
+        assert_eq!((least.count, least.countdown), (1, Duration::ZERO));
+        for (payload, words) in [
+            (r#"{"id":"a"}"#, "gloss is missing"),
+            (r#"{"id":"a","gloss":7}"#, "not a string"),
+            (r#"{"id":"a","gloss":"b","count":1.5}"#, "whole number"),
+            (r#"{"id":"a","gloss":"b","count":-1}"#, "whole number"),
+            (r#"{"id":"a","gloss":"b","countdown":-1}"#, "seconds"),
+            (r#"{"id":"a","gloss":"b","countdown":1e300}"#, "seconds"),
+            (
+                r#"{"id":"a","gloss":"b","gloss":"c"}"#,
+                "gloss is given twice",
+            ),
+            (r#"{"id":"a","gloss":"b","hand":1}"#, "takes no \"hand\""),
+        ] {
+            check("record", payload, Err((Some("a"), words)));
+        }
+        check("undo", r#"{"id":"a"}"#, Ok(("a", Command::Undo)));
+        let pause = r#"{"id":"a","gloss":"b"}"#;
+        check("pause", pause, Err((Some("a"), "takes no \"gloss\", only")));
+    }
+
+    #[test]
     fn deep_and_broken_bytes_are_refused() {
         let deep = format!(r#"{{"id":{}"#, "[".repeat(60_000));
         check("pause", &deep, Err((None, "not JSON")));
@@ -303,7 +428,7 @@ mod tests {
         for command in Command::ALL {
             assert_eq!(Command::from_name(command.name()), Some(command));
         }
-        assert_eq!(Command::from_name("record"), None);
+        assert_eq!(Command::from_name("explode"), None);
     }
 
     /// Bytes near enough to a command to get past the first checks.

@@ -237,12 +237,7 @@ fn what_is_not_allowed_is_refused() {
         "[mqtt] commands",
     ];
     refused(&mut daemon, "snapshot", "1", &off);
-    refused(
-        &mut daemon,
-        "record",
-        "2",
-        &["there is no command \"record\""],
-    );
+    refused(&mut daemon, "film", "2", &["there is no command \"film\""]);
     assert_eq!(daemon.stop(), Some(0));
 }
 

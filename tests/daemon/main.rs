@@ -6,6 +6,7 @@
 mod common;
 
 mod accelerator;
+mod camera;
 mod commands;
 mod malformed;
 mod outages;

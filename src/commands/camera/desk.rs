@@ -89,7 +89,7 @@ impl Desk {
     pub(super) fn close(&mut self, provenance: &Value) -> Result<(), Failure> {
         self.live.end();
         match &mut self.shelf {
-            Some(shelf) => shelf.close(provenance),
+            Some(shelf) => Ok(shelf.close(provenance)?),
             None => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 /// Shows the cameras. None is no failure of ours, and no success either.
 pub(super) fn run(args: &CameraArgs, live: &Live) -> Exit {
-    let want = args.want();
+    let want = args.recipe().want;
     let (found, failed) = device::list(&want);
     for camera in &found {
         let identity = &camera.identity;
@@ -44,7 +44,6 @@ pub(super) fn run(args: &CameraArgs, live: &Live) -> Exit {
         let text = "no camera is there: plug one in; a CSI camera is gst:libcamerasrc";
         live.say(text, &json!({"event": "none", "reason": text}));
     }
-    live.end();
     if found.is_empty() {
         Exit::Nothing
     } else {

@@ -3,6 +3,7 @@
 mod desk;
 mod list;
 pub mod meter;
+mod recipe;
 pub mod session;
 pub mod shelf;
 mod viewer;
@@ -11,7 +12,7 @@ pub mod words;
 use crate::cli::{CameraArgs, ProgressKind};
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
-use crate::hand::{Detector, Model};
+use crate::hand::{Detector, Model, Options};
 use crate::inference::{Bundle, CpuGraph, CpuModel};
 use crate::machine::clock;
 use crate::report::Live;
@@ -19,11 +20,12 @@ use crate::sequence::live::Weaver;
 use crate::sequence::takes::{Order, Takes};
 use crate::service::{Signal, Signals};
 use crate::source::camera::file::Stand;
-use crate::source::camera::{Camera, Counts, Opener, Pace, Place, Waits};
+use crate::source::camera::{Camera, Counts, Opener, Pace, Place, Waits, Want};
 use crate::source::video;
 use anyhow::anyhow;
 use desk::Desk;
 use meter::Meter;
+pub use recipe::Recipe;
 use serde_json::{Value, json};
 use shelf::{Common, Shelf};
 use std::io::BufRead;
@@ -68,20 +70,22 @@ pub fn run(args: &CameraArgs) -> Result<Exit, Failure> {
     }
     let order = order(args).map_err(usage)?;
     let bundle = Bundle::load(&args.models.selection())?;
-    with_detector(args, &bundle, |detector| {
-        film(args, live, order, &settings(args, &bundle), detector)
+    let recipe = args.recipe();
+    with_detector(&bundle, recipe.detector, |detector| {
+        let settings = recipe.settings(&bundle);
+        film(args, &recipe, live, order, &settings, detector)
     })
 }
 
 /// The place where it is decided what runs the models.
-fn with_detector<T>(
-    args: &CameraArgs,
+pub(super) fn with_detector<T>(
     bundle: &Bundle,
+    options: Options,
     work: impl FnOnce(&mut Detector<CpuModel<'_>>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let (palm, hand) = (CpuGraph::new(&bundle.palm)?, CpuGraph::new(&bundle.hand)?);
     let (palm, hand) = (CpuModel::new(&palm)?, CpuModel::new(&hand)?);
-    work(&mut Detector::new(palm, hand, args.detector()))
+    work(&mut Detector::new(palm, hand, options))
 }
 
 fn order(args: &CameraArgs) -> Result<Option<Order>, String> {
@@ -96,20 +100,14 @@ fn order(args: &CameraArgs) -> Result<Option<Order>, String> {
 
 fn film<M: Model>(
     args: &CameraArgs,
+    recipe: &Recipe,
     live: Live,
     order: Option<Order>,
     settings: &Value,
     detector: &mut Detector<M>,
 ) -> Result<Exit, Failure> {
     let shelf = args.out.as_deref().map(|out| {
-        let common = Common {
-            prefix: args.takes.prefix.clone(),
-            signer_id: args.takes.signer,
-            split: args.takes.split.clone(),
-            batch_size: args.takes.batch_size,
-            length: args.numbers.sequence_length,
-            min_frames: args.numbers.min_frames,
-        };
+        let common = Common::of(recipe, args.takes.signer, &args.takes.split);
         Shelf::open(out, settings.clone(), common)
     });
     let (shelf, _claim) = shelf.transpose()?.unzip();
@@ -129,9 +127,9 @@ fn film<M: Model>(
     if let Some(order) = order {
         takes.record(order, Duration::ZERO);
     }
-    let mut weaver = Weaver::new(args.loom(), takes);
+    let mut weaver = Weaver::new(recipe.loom(), takes);
     let started = clock::now_utc();
-    let (opener, pace) = opener(args);
+    let (opener, pace) = opener(args, recipe.want);
     let mut desk = Desk::new(live, shelf, viewer, listen(), stop);
     desk.ends_with_order = ends_with_order;
     desk.seconds = args.seconds.map(Duration::from_secs_f64);
@@ -143,26 +141,26 @@ fn film<M: Model>(
         Ok(measured) => measured,
         Err(failure) => {
             // What was taken until then is kept.
-            desk.close(&provenance(settings, args, &started, None))?;
+            desk.close(&provenance(settings, &args.device, &started, None))?;
             return Err(failure);
         }
     };
     desk.close(&provenance(
         settings,
-        args,
+        &args.device,
         &started,
         Some((&counts, &meter)),
     ))?;
     desk.conclude(&counts, &meter, weaver.too_short())
 }
 
-fn opener(args: &CameraArgs) -> (Box<dyn Opener>, Pace) {
+fn opener(args: &CameraArgs, want: Want) -> (Box<dyn Opener>, Pace) {
     match &args.device {
         Place::File(path) if args.at_once => {
             let stand = Stand::new(path.clone(), args.fps).at_once();
             (Box::new(stand), Pace::Patient)
         }
-        place => (place.opener(args.want()), Pace::Live),
+        place => (place.opener(want), Pace::Live),
     }
 }
 
@@ -182,35 +180,9 @@ fn listen() -> Receiver<Result<Word, WordError>> {
     words
 }
 
-/// All that decides the numbers; the takes of a folder share it.
-fn settings(args: &CameraArgs, bundle: &Bundle) -> Value {
-    let (numbers, cut, detector) = (&args.numbers, &args.cut, args.detector());
-    json!({
-        "source": "camera",
-        "profile": args.profile().name(),
-        "sequence_length": numbers.sequence_length,
-        "frame_stride": numbers.frame_stride,
-        "min_frames": numbers.min_frames,
-        "num_hands": detector.num_hands,
-        "min_hand_detection_confidence": f64::from(detector.detection_min),
-        "min_hand_presence_confidence": f64::from(detector.presence_min),
-        "min_tracking_confidence": f64::from(detector.tracking_iou),
-        "tracking": true,
-        "dataset_fps": cut.dataset_fps,
-        "start_frames": cut.start_frames,
-        "end_frames": cut.end_frames,
-        "min_seconds": cut.min_seconds,
-        "max_seconds": cut.max_seconds,
-        "prefix": args.takes.prefix,
-        "batch_size": args.takes.batch_size,
-        "palm_model_sha256": bundle.palm.sha256,
-        "hand_model_sha256": bundle.hand.sha256,
-    })
-}
-
-fn provenance(
+pub(super) fn provenance(
     settings: &Value,
-    args: &CameraArgs,
+    device: &Place,
     started: &str,
     measured: Option<(&Counts, &Meter)>,
 ) -> Value {
@@ -226,7 +198,7 @@ fn provenance(
         "handloom": env!("CARGO_PKG_VERSION"),
         "run": &run[..8],
         "settings": settings,
-        "device": args.device.to_string(),
+        "device": device.to_string(),
         "backend": {"name": "cpu", "runtime": "TensorFlow Lite C, XNNPACK, 1 thread"},
         "gstreamer": video::version(),
         "platform": {"arch": std::env::consts::ARCH, "os": std::env::consts::OS},

@@ -1,7 +1,7 @@
 //! Where takes are kept: each is in the ledger when its turn is over, in a batch file when that is full or the session
 //! ends, and can be discarded until somebody takes the files away.
 
-use crate::exit::Failure;
+use super::recipe::Recipe;
 use crate::machine::clock;
 use crate::sequence::live::Sign;
 use crate::store::batches::{self, FINAL_NAME, Row};
@@ -10,6 +10,7 @@ use crate::store::folder::{self, Claim, ManifestLine, ManifestPlace, Opening};
 use crate::store::ledger::{Clip, Job, Sealed, Stamp};
 use crate::store::lock::FolderLock;
 use crate::store::{Ledger, StoreError};
+use crate::telemetry::payloads::Batch;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,6 +23,9 @@ pub const ACCEPTED: &str = "accepted";
 pub const TOO_SHORT: &str = "too_short";
 /// A take that somebody did not want.
 pub const DISCARDED: &str = "discarded";
+
+/// Sealed batches that wait to be told.
+const SEALED_MAX: usize = 64;
 
 /// What all takes of a session have in common.
 #[derive(Clone, Debug)]
@@ -38,6 +42,21 @@ pub struct Common {
     pub length: usize,
     /// Takes with a hand in fewer frames are no takes.
     pub min_frames: usize,
+}
+
+impl Common {
+    /// By `recipe`.
+    #[must_use]
+    pub fn of(recipe: &Recipe, signer_id: i64, split: &str) -> Self {
+        Self {
+            prefix: recipe.prefix.clone(),
+            signer_id,
+            split: split.to_owned(),
+            batch_size: recipe.batch_size,
+            length: recipe.shape.length,
+            min_frames: recipe.min_frames,
+        }
+    }
 }
 
 /// What became of a sign.
@@ -63,6 +82,7 @@ pub struct Shelf {
     next: usize,
     glosses: Vec<Arc<str>>,
     accepted: usize,
+    sealed: Vec<Batch>,
 }
 
 impl Shelf {
@@ -70,7 +90,7 @@ impl Shelf {
     ///
     /// # Errors
     /// When it cannot be written, another process uses it or it holds something else.
-    pub fn open(out: &Path, settings: Value, common: Common) -> Result<(Self, Claim), Failure> {
+    pub fn open(out: &Path, settings: Value, common: Common) -> Result<(Self, Claim), StoreError> {
         let (lock, mut ledger) = folder::open(out, Opening::Resume)?;
         let job = Job {
             settings,
@@ -86,14 +106,12 @@ impl Shelf {
             next: clips.last_key_value().map_or(0, |(last, _)| last + 1),
             glosses: Vec::new(),
             accepted: 0,
+            sealed: Vec::new(),
         };
         for clip in clips.values().filter(|c| c.state == ACCEPTED) {
             shelf.accepted += 1;
             shelf.learn(&Entry::of(clip).gloss.into());
         }
-        // The last batch was closed with its session; it goes on.
-        let open = shelf.next / shelf.common.batch_size;
-        shelf.unseal(open)?;
         Ok((shelf, claim))
     }
 
@@ -103,12 +121,19 @@ impl Shelf {
         self.accepted
     }
 
+    /// The batches that were sealed since this was last asked.
+    pub fn sealed(&mut self) -> Vec<Batch> {
+        std::mem::take(&mut self.sealed)
+    }
+
     /// Keeps a sign as the next take. On disk when this returns.
     ///
     /// # Errors
     /// When the ledger or a batch file cannot be written.
-    pub fn put(&mut self, sign: &Sign, device: &str) -> Result<Shelved, Failure> {
+    pub fn put(&mut self, sign: &Sign, device: &str) -> Result<Shelved, StoreError> {
         let (position, length) = (self.next, self.common.length);
+        // One that was closed half full goes on.
+        self.unseal(position / self.common.batch_size)?;
         let id = format!("{}-{position:05}", self.common.prefix);
         let sequence = &sign.sequence;
         let (seen, looked) = (sequence.frames_with_hand, sequence.frames.len());
@@ -169,7 +194,7 @@ impl Shelf {
     ///
     /// # Errors
     /// When the ledger or a batch file cannot be changed.
-    pub fn undo(&mut self) -> Result<Option<Shelved>, Failure> {
+    pub fn undo(&mut self) -> Result<Option<Shelved>, StoreError> {
         let clips = self.ledger.clips()?;
         let last = clips.iter().rev().find(|(_, c)| c.state == ACCEPTED);
         let Some((&position, clip)) = last else {
@@ -197,7 +222,7 @@ impl Shelf {
     ///
     /// # Errors
     /// When something cannot be written.
-    pub fn close(&mut self, provenance: &Value) -> Result<(), Failure> {
+    pub fn close(&mut self, provenance: &Value) -> Result<(), StoreError> {
         let batches = self.next.div_ceil(self.common.batch_size);
         for batch in 0..batches {
             if !self.ledger.sealed()?.contains_key(&batch) {
@@ -249,7 +274,21 @@ impl Shelf {
             rows: file.rows,
             sha256: file.sha256,
         };
-        self.ledger.seal(batch, range, &sealed, &[], &stamp())
+        self.ledger
+            .seal(batch, range.clone(), &sealed, &[], &stamp())?;
+        // Nobody may ever ask.
+        if self.sealed.len() < SEALED_MAX {
+            self.sealed.push(Batch {
+                run: "camera".to_owned(),
+                batch,
+                path: batches::batch_name(batch),
+                rows: sealed.rows,
+                sha256: sealed.sha256,
+                clips: [range.start, range.end.min(self.next).max(1) - 1],
+                last: false,
+            });
+        }
+        Ok(())
     }
 
     /// Takes a batch apart that is sealed: its rows go back to the ledger. Whether it was sealed.
@@ -372,116 +411,4 @@ fn stamp() -> Stamp {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sequence::segmenter::Cause;
-    use crate::sequence::{FrameRecord, Sequence, sampling::Window};
-    use crate::store::npz::NpzReader;
-    use ndarray::Array2;
-    use std::time::Duration;
-
-    fn sign(gloss: &str, with_hand: usize) -> Sign {
-        let frames = (0..40).step_by(2).map(|n| FrameRecord {
-            frame_index: n,
-            ..FrameRecord::of(0, &[])
-        });
-        Sign {
-            gloss: gloss.into(),
-            sequence: Sequence {
-                features: Array2::from_elem((32, 126), with_hand as f32),
-                frames: frames.collect(),
-                frames_with_hand: with_hand,
-                window: Window { start: 0, end: 40 },
-                declared_frames: 40,
-            },
-            frame_times: (0..20).map(|n| Duration::from_millis(80) * n).collect(),
-            begin: Duration::from_secs(3),
-            end: Duration::from_secs(5),
-            seen: 41,
-            cause: Cause::Pause,
-        }
-    }
-
-    fn open(out: &Path) -> Shelf {
-        let common = Common {
-            prefix: "take".into(),
-            signer_id: 7,
-            split: "val".into(),
-            batch_size: 3,
-            length: 32,
-            min_frames: 8,
-        };
-        Shelf::open(out, json!({"source": "camera"}), common)
-            .unwrap()
-            .0
-    }
-
-    fn ids(path: &Path) -> Vec<String> {
-        NpzReader::open(path).unwrap().strings("video_ids").unwrap()
-    }
-
-    #[test]
-    fn takes_are_kept_discarded_and_gone_on_with() {
-        let dir = tempfile::tempdir().unwrap();
-        let out = dir.path();
-        let mut shelf = open(out);
-        assert_eq!(shelf.undo().unwrap(), None);
-        let states: Vec<&str> = [20, 7, 9, 12]
-            .into_iter()
-            .map(|n| shelf.put(&sign("book", n), "cam").unwrap().state)
-            .collect();
-        assert_eq!(states, [ACCEPTED, TOO_SHORT, ACCEPTED, ACCEPTED]);
-        // The first batch is full and on disk; discarding reaches into it.
-        assert_eq!(
-            ids(&batches::batch_path(out, 0)),
-            ["take-00000", "take-00002"]
-        );
-        assert_eq!(shelf.undo().unwrap().unwrap().id, "take-00003");
-        assert_eq!(shelf.undo().unwrap().unwrap().id, "take-00002");
-        assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
-        // A crash loses nothing.
-        drop(shelf);
-        let mut shelf = open(out);
-        assert_eq!(shelf.put(&sign("deaf", 8), "cam").unwrap().id, "take-00004");
-        shelf
-            .close(&json!({"settings": {"source": "camera"}}))
-            .unwrap();
-        assert_eq!(ids(&out.join(FINAL_NAME)), ["take-00000", "take-00004"]);
-        drop(shelf);
-        // The last batch was closed half full, and goes on.
-        let mut shelf = open(out);
-        assert_eq!(shelf.accepted(), 2);
-        assert_eq!(shelf.put(&sign("cat", 32), "cam").unwrap().id, "take-00005");
-        shelf
-            .close(&json!({"settings": {"source": "camera"}}))
-            .unwrap();
-        let mut joined = NpzReader::open(&out.join(FINAL_NAME)).unwrap();
-        assert_eq!(joined.strings("glosses").unwrap(), ["book", "deaf", "cat"]);
-        assert_eq!(
-            ids(&batches::batch_path(out, 1)),
-            ["take-00004", "take-00005"]
-        );
-        let times = NpzReader::open(&batches::batch_path(out, 1))
-            .unwrap()
-            .numbers::<f32>("frame_time")
-            .unwrap();
-        assert_eq!(
-            (times.1, times.0[1], times.0[20]),
-            (vec![2, 32], 0.08, -1.0)
-        );
-        let manifest = std::fs::read_to_string(out.join(folder::MANIFEST_NAME)).unwrap();
-        let lines: Vec<Value> = manifest
-            .lines()
-            .map(|l| serde_json::from_str(l).unwrap())
-            .collect();
-        let states: Vec<&str> = lines.iter().map(|l| l["state"].as_str().unwrap()).collect();
-        assert_eq!(
-            states,
-            [
-                ACCEPTED, TOO_SHORT, DISCARDED, DISCARDED, ACCEPTED, ACCEPTED
-            ]
-        );
-        assert_eq!(lines[5]["stored"], json!({"batch": 1, "row": 1}));
-        assert_eq!(lines[4]["clip"]["frame_times_ms"][1], 80.0);
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 use super::eyes::Eyes;
 use super::hub::Hub;
 use super::late::{Late, Lates, Note};
+use super::studio::Studio;
 use super::{ROOM_LOOK, bounds, workers};
 use crate::commands::job::{self, SharedLedger, hold};
 use crate::config::Config;
@@ -34,6 +35,7 @@ pub(super) struct Daemon {
     pub(super) hub: Hub,
     pub(super) pulse: Pulse,
     pub(super) eyes: Eyes,
+    pub(super) studio: Studio,
     config: Mutex<Arc<Config>>,
     tasks: Mutex<Tasks>,
     changed: Condvar,
@@ -109,6 +111,7 @@ impl Daemon {
             control: Arc::new(Control::new(0)),
             hub: Hub::new(),
             eyes: Eyes::new(&pulse, threads, limit),
+            studio: Studio::default(),
             config: Mutex::new(Arc::new(config)),
             tasks: Mutex::new(Tasks {
                 is_cancelled,

@@ -1,16 +1,18 @@
 //! Commands: read, written down, obeyed or refused, and always answered.
 //!
-//! `pause` and `resume` are done at once, `snapshot` by a thread of its own, the others by the supervisor between two
-//! runs of the job. A command that came before is not carried out again, its answer is repeated.
+//! `pause` and `resume` are done at once, `snapshot` by a thread of its own, `record` and `undo` by the camera's, the
+//! others by the supervisor between two runs of the job. A command that came before is not carried out again, its answer is repeated.
 
 use super::daemon::{Daemon, Task};
+use super::studio::Ask;
 use crate::commands::job::{hold, stamp};
 use crate::digest::sha256_hex;
 use crate::mqtt::{Delivery, Inbox, Letter, Outbox};
+use crate::sequence::takes::Order;
 use crate::store::ledger::commands::Arrival;
 use crate::store::ledger::{CANCELLED, Message, PAUSED};
 use crate::telemetry::payloads::{Reply, ReplyState};
-use crate::telemetry::request::{Command, parse};
+use crate::telemetry::request::{Command, TakeRequest, parse};
 use crate::telemetry::topics;
 use serde_json::json;
 use std::sync::Arc;
@@ -85,7 +87,7 @@ impl Desk {
         let arrival = hold(&daemon.ledger).arrive(&id, command.name(), &stamp())?;
         daemon.hub.wake.notify_one();
         match arrival {
-            Arrival::New => self.obey(Task { id, command }),
+            Arrival::New => self.obey(Task { id, command }, request.takes),
             Arrival::UnderWay | Arrival::Answered => {}
         }
         Ok(())
@@ -113,7 +115,7 @@ impl Desk {
     }
 
     /// From here on nothing fails: the broker would send the command again, but it is written down already.
-    fn obey(&self, task: Task) {
+    fn obey(&self, task: Task, takes: Option<TakeRequest>) {
         let daemon = &self.0;
         match task.command {
             Command::Pause => {
@@ -132,12 +134,20 @@ impl Desk {
                     tasks.is_cancelled = true;
                     tasks.todo.push(task);
                 });
+                // Without a camera there are no takes to cancel.
+                daemon.studio.ask(Ask::Cancel).ok();
                 daemon.control.abandon();
             }
             Command::Rescan | Command::RetryFailed => {
                 daemon.change_tasks(|tasks| tasks.todo.push(task));
                 daemon.control.stop();
             }
+            Command::Record => match takes.map(|t| Order::new(&t.gloss, t.count, t.countdown)) {
+                Some(Ok(order)) => self.film(Ask::Record(task, order)),
+                Some(Err(error)) => daemon.answer(&task, Err(error.to_string()), &[]),
+                None => daemon.answer(&task, Err("the gloss is missing".to_owned()), &[]),
+            },
+            Command::Undo => self.film(Ask::Undo(task)),
             Command::Snapshot => {
                 let this = Arc::clone(daemon);
                 let picture = move || {
@@ -151,6 +161,15 @@ impl Desk {
                     tracing::error!(%error, "no thread for a snapshot; it stays without answer until a restart");
                 }
             }
+        }
+    }
+}
+
+impl Desk {
+    /// Hands a command to the camera, or says why not.
+    fn film(&self, ask: Ask) {
+        if let Err((Ask::Record(task, _) | Ask::Undo(task), why)) = self.0.studio.ask(ask) {
+            self.0.answer(&task, Err(why.to_owned()), &[]);
         }
     }
 }

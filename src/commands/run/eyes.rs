@@ -4,6 +4,7 @@ use super::daemon::held;
 use crate::commands::job::Witness;
 use crate::commands::picture::jpeg_with_hands;
 use crate::frame::RgbFrame;
+use crate::hand::Hand;
 use crate::machine::clock::uptime;
 use crate::sequence::FrameRecord;
 use crate::service::{Pulse, Stage};
@@ -70,6 +71,29 @@ impl Eyes {
     }
 }
 
+impl Eyes {
+    /// The camera looked at a picture.
+    pub(super) fn see(&self, frame: &RgbFrame, hands: &[Hand], device: &str) {
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        self.offer(|| Shot {
+            frame: frame.clone(),
+            found: FrameRecord::of(0, hands),
+            gloss: String::new(),
+            video_id: device.to_owned(),
+        });
+    }
+
+    /// Gives a picture to whoever waits for one.
+    fn offer(&self, shot: impl FnOnce() -> Shot) {
+        if self.is_wanted.swap(false, Ordering::AcqRel)
+            && let Some(give) = held(&self.waiting).take()
+        {
+            // Whoever asked may have lost patience.
+            give.try_send(shot()).ok();
+        }
+    }
+}
+
 impl Witness for Eyes {
     fn began(&self, worker: usize, _job: &Job) {
         if let Some(stage) = self.stages.get(worker) {
@@ -82,18 +106,12 @@ impl Witness for Eyes {
         if let Some(stage) = self.stages.get(worker) {
             stage.beat(uptime());
         }
-        if self.is_wanted.swap(false, Ordering::AcqRel)
-            && let Some(give) = held(&self.waiting).take()
-        {
-            let shot = Shot {
-                frame: frame.clone(),
-                found: found.clone(),
-                gloss: job.gloss.to_string(),
-                video_id: job.video_id.to_string(),
-            };
-            // Whoever asked may have lost patience.
-            give.try_send(shot).ok();
-        }
+        self.offer(|| Shot {
+            frame: frame.clone(),
+            found: found.clone(),
+            gloss: job.gloss.to_string(),
+            video_id: job.video_id.to_string(),
+        });
     }
 
     fn ended(&self, worker: usize) {

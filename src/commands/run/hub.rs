@@ -44,6 +44,7 @@ struct View {
     workers: usize,
     workers_max: usize,
     holds: Vec<String>,
+    camera: Option<(JobPhase, Option<String>)>,
     total: usize,
     done: usize,
     tally: Tally,
@@ -66,18 +67,37 @@ impl View {
             other => (other, self.reason.clone()),
         };
         let is_held = matches!(state, JobPhase::Paused | JobPhase::Degraded);
+        let reason = if is_held {
+            Some(self.holds.join("; "))
+        } else {
+            reason
+        };
+        let (state, reason) = self.with_camera(state, reason);
         StateReport {
             state,
-            reason: if is_held {
-                Some(self.holds.join("; "))
-            } else {
-                reason
-            },
+            reason,
             run: self.run.clone(),
             backend: self.backend.0.clone(),
             backend_reason: self.backend.1.clone(),
             workers: self.workers,
             workers_max: self.workers_max,
+        }
+    }
+
+    /// A camera that films is worth a word where the job rests, one that does not always.
+    fn with_camera(&self, state: JobPhase, reason: Option<String>) -> (JobPhase, Option<String>) {
+        match &self.camera {
+            Some((JobPhase::Degraded, why)) => {
+                let why = why.as_ref().map(|why| format!("camera: {why}"));
+                let parts: Vec<String> = reason.into_iter().chain(why).collect();
+                let state = match state {
+                    JobPhase::Error | JobPhase::Paused => state,
+                    _ => JobPhase::Degraded,
+                };
+                (state, Some(parts.join("; ")))
+            }
+            Some((phase, _)) if state == JobPhase::Idle => (*phase, reason),
+            _ => (state, reason),
         }
     }
 
@@ -142,6 +162,12 @@ impl Hub {
         let mut view = held(&self.view);
         (view.phase, view.reason) = (Some(phase), reason);
         drop(view);
+        self.news.notify_one();
+    }
+
+    /// What the camera does; `None` without one.
+    pub(super) fn camera(&self, camera: Option<(JobPhase, Option<String>)>) {
+        held(&self.view).camera = camera;
         self.news.notify_one();
     }
 

@@ -1,6 +1,6 @@
 //! `handloom run`: the daemon. Its start reads like a list; what goes on then is in the files beside this one:
 //! [`supervisor`] runs the job on the main thread, [`desk`] obeys commands, [`control`] speaks MQTT and systemd,
-//! [`keeper`] watches the machine, [`copier`] feeds the mirror, [`daemon`] is what they share, [`hub`] what the world
+//! [`studio`] films, [`keeper`] watches the machine, [`copier`] feeds the mirror, [`daemon`] is what they share, [`hub`] what the world
 //! is told, [`eyes`] what the workers show, [`late`] what waits for a disk with room.
 
 mod control;
@@ -12,6 +12,7 @@ mod hub;
 mod keeper;
 mod late;
 mod reload;
+mod studio;
 mod supervisor;
 
 use super::job::{self, Spec};
@@ -61,6 +62,7 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
     let line = control::start(&daemon).map_err(io("the control thread"))?;
     let keeper = keeper::start(&daemon).map_err(io("the governor"))?;
     let copier = copier::start(&daemon).map_err(io("the mirror"))?;
+    let studio = studio::start(&daemon).map_err(io("the camera's thread"))?;
     let signals = {
         let daemon = Arc::clone(&daemon);
         Signals::listen(move |signal| match signal {
@@ -74,11 +76,15 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
     notify::ready();
     tracing::info!(device = %daemon.config().device.id, "ready");
 
-    let ended = supervisor::supervise(&daemon, args.again, args.once);
+    let ended = if daemon.config().dataset.path.as_os_str().is_empty() {
+        Ok(supervisor::stand_by(&daemon))
+    } else {
+        supervisor::supervise(&daemon, args.again, args.once)
+    };
 
     daemon.stop();
     line.end(&daemon, ended.as_ref().err());
-    for thread in [keeper, copier] {
+    for thread in [Some(keeper), Some(copier), studio].into_iter().flatten() {
         if thread.join().is_err() {
             tracing::error!("a thread of the daemon has panicked");
         }

@@ -157,6 +157,29 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
     }
 }
 
+/// Without a dataset there is a camera, or the config would not have been taken; here is nothing to do but to say so.
+pub(super) fn stand_by(daemon: &Daemon) -> Exit {
+    let reason = "no dataset is configured";
+    daemon.hub.phase(JobPhase::Idle, Some(reason.to_owned()));
+    while !daemon.is_stopping() {
+        let mut tasks = daemon.change_tasks(|shared| {
+            (shared.again, shared.is_cancelled) = (false, false);
+            std::mem::take(&mut shared.todo)
+        });
+        // Takes are cancelled by the camera.
+        for task in tasks.extract_if(.., |task| task.command == Command::Cancel) {
+            daemon.answer(&task, Ok(None), &[]);
+        }
+        refuse(
+            daemon,
+            &mut tasks,
+            "no dataset is configured: there is no job",
+        );
+        daemon.wait(LOOK, |tasks| tasks.is_stopping || !tasks.todo.is_empty());
+    }
+    Exit::Done
+}
+
 /// Their last word is no.
 fn refuse(daemon: &Daemon, tasks: &mut Vec<Task>, reason: &str) {
     for task in tasks.drain(..) {

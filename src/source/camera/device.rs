@@ -3,6 +3,10 @@
 //! That crate panics where a driver says what it does not know; such calls are guarded, so that a strange device is an
 //! error like any other.
 
+mod list;
+
+pub use list::{Listed, list};
+
 use super::find::{self, Card, Identity};
 use super::negotiate::{self, Offer, Sizes};
 use super::{CameraError, Capture, Opened, Opener, PixelFormat, RawFrame, Step, Want};
@@ -25,8 +29,6 @@ use v4l::video::capture::Parameters;
 const BUFFERS: u32 = 4;
 /// The first frame takes a camera longer than the others.
 const FIRST_FRAME: Duration = Duration::from_secs(2);
-/// Sizes that are listed for a format.
-const SIZES_MAX: usize = 64;
 
 /// Opens one device, and finds it again.
 #[derive(Debug)]
@@ -75,82 +77,6 @@ impl Opener for Device {
 
 /// Where devices are.
 const DEV: &str = "/dev";
-
-/// One device for `handloom camera --list`.
-#[derive(Clone, Debug)]
-pub struct Listed {
-    /// Its node.
-    pub path: PathBuf,
-    /// What tells it from others.
-    pub identity: Identity,
-    /// Formats that it offers, also such as are not understood here: four letters, description, sizes.
-    pub formats: Vec<(String, String, Vec<String>)>,
-    /// What it would be asked for.
-    pub offers: Vec<Offer>,
-    /// Its controls in words; empty when the driver's are not understood.
-    pub controls: Vec<String>,
-}
-
-/// All cameras, and the nodes that could not be asked with the reason.
-#[must_use]
-pub fn list(want: &Want) -> (Vec<Listed>, Vec<CameraError>) {
-    let (mut found, mut failed) = (Vec::new(), Vec::new());
-    for path in find::nodes(Path::new(DEV)) {
-        let name = path.display().to_string();
-        match guarded(&name, || describe(&path, want)) {
-            Ok(listed) => found.push(listed),
-            // The second node of a camera, for its metadata, is no camera.
-            Err(CameraError::NoCamera { .. }) => {}
-            Err(error) => failed.push(error),
-        }
-    }
-    (found, failed)
-}
-
-fn describe(path: &Path, want: &Want) -> Result<Listed, CameraError> {
-    let name = path.display().to_string();
-    let (device, card) = open(path)?;
-    let formats = device
-        .enum_formats()
-        .map_err(|e| CameraError::of(&name, &e))?;
-    let formats = formats
-        .into_iter()
-        .map(|format| {
-            let sizes = sizes(&device, format.fourcc);
-            let shown = sizes.iter().take(SIZES_MAX).map(|size| match *size {
-                Sizes::One(width, height) => {
-                    let rate = rate(&device, format.fourcc, width, height);
-                    let rate = rate.map_or_else(String::new, |r| format!("@{r:.0}"));
-                    format!("{width}x{height}{rate}")
-                }
-                Sizes::Range([a, b], [c, d], _) => format!("{a}x{b} to {c}x{d}"),
-            });
-            (
-                format.fourcc.to_string(),
-                format.description,
-                shown.collect(),
-            )
-        })
-        .collect();
-    // Controls that the crate does not know are no reason to hide the camera.
-    let controls = guarded(&name, || {
-        let controls = device.query_controls();
-        controls.map_err(|e| CameraError::of(&name, &e))
-    });
-    let control = |c: v4l::control::Description| {
-        format!(
-            "{} ({:?}) {} to {}, default {}",
-            c.name, c.typ, c.minimum, c.maximum, c.default
-        )
-    };
-    Ok(Listed {
-        identity: find::identity(Path::new(DEV), path, card),
-        formats,
-        offers: offers(&device, &name, want)?,
-        controls: controls.map_or_else(|_| Vec::new(), |c| c.into_iter().map(control).collect()),
-        path: path.to_path_buf(),
-    })
-}
 
 /// Turns a panic of the crate into an error.
 fn guarded<T>(

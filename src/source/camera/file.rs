@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Rates that a file may claim; others are taken for 25.
 const RATES: std::ops::RangeInclusive<f64> = 1.0..=240.0;
+/// A decoder may keep us waiting for so long in all: one that hangs must not hold up the end for ever.
+const DECODING: Duration = Duration::from_mins(10);
 /// Most of a still image that is read, bytes.
 const STILL_MAX: u64 = 64 << 20;
 
@@ -74,7 +76,7 @@ impl Opener for Stand {
         } else {
             let options = VideoOptions {
                 decoder: Choice::Software,
-                timeout: Duration::from_hours(24),
+                timeout: DECODING,
             };
             let clip = VideoClip::open(&self.path, &options).map_err(fail)?;
             Reel::Clip(Box::new(clip))

@@ -205,3 +205,62 @@ impl Drop for Playing {
         chain::stop(&self.pipeline);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Developer;
+    use super::*;
+    use crate::frame::RgbFrame;
+
+    #[test]
+    fn each_layout_of_a_pipeline_is_unpacked_rightly() {
+        for (format, expected) in [
+            ("YUY2", PixelFormat::Yuyv),
+            ("NV12", PixelFormat::Nv12),
+            ("I420", PixelFormat::Yu12),
+            ("RGB", PixelFormat::Rgb3),
+            // Converted on the way.
+            ("BGRx", PixelFormat::Yuyv),
+        ] {
+            // A width whose rows GStreamer pads.
+            let elements = format!(
+                "videotestsrc num-buffers=5 pattern=solid-color foreground-color=0xff20c040 ! \
+                 video/x-raw,format={format},width=70,height=50,framerate=10/1"
+            );
+            let mut capture = Launch::new(elements).open(Instant::now()).unwrap();
+            assert_eq!(capture.opened().rate, Some(10.0));
+            let (mut frame, mut times) = (RawFrame::default(), Vec::new());
+            while capture.next(START, &mut frame).unwrap() == Step::Frame {
+                times.push(frame.at);
+                if format != "BGRx" {
+                    assert_eq!(frame.format, expected, "{format}");
+                }
+                let mut picture = RgbFrame::default();
+                Developer::default().to_rgb(&frame, &mut picture).unwrap();
+                assert_eq!((picture.width(), picture.height()), (70, 50));
+                for pixel in picture.pixels().chunks_exact(3) {
+                    for (got, wanted) in pixel.iter().zip([0x20, 0xc0, 0x40_u8]) {
+                        assert!(got.abs_diff(wanted) <= 3, "{format}: {pixel:?}");
+                    }
+                }
+            }
+            // The newest waits; older ones may be gone.
+            assert!(!times.is_empty(), "{format}");
+            for pair in times.windows(2) {
+                let gap = pair[1].saturating_sub(pair[0]).as_millis();
+                assert!(gap > 0 && gap % 100 == 0, "{format}: {gap} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn elements_that_give_no_pictures_are_named() {
+        let check = |elements: &str, name: &str| {
+            let error = Launch::new(elements.into()).open(Instant::now()).err();
+            assert_eq!(error.unwrap().name(), name, "{elements}");
+        };
+        check("nosuchelement", "no_camera");
+        check("videotestsrc ! fakesink", "no_camera");
+        check("filesrc location=/nowhere ! decodebin", "failed");
+    }
+}

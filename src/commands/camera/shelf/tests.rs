@@ -1,0 +1,111 @@
+use super::*;
+use crate::sequence::segmenter::Cause;
+use crate::sequence::{FrameRecord, Sequence, sampling::Window};
+use crate::store::npz::NpzReader;
+use ndarray::Array2;
+use std::time::Duration;
+
+fn sign(gloss: &str, with_hand: usize) -> Sign {
+    let frames = (0..40).step_by(2).map(|n| FrameRecord {
+        frame_index: n,
+        ..FrameRecord::of(0, &[])
+    });
+    Sign {
+        gloss: gloss.into(),
+        sequence: Sequence {
+            features: Array2::from_elem((32, 126), with_hand as f32),
+            frames: frames.collect(),
+            frames_with_hand: with_hand,
+            window: Window { start: 0, end: 40 },
+            declared_frames: 40,
+        },
+        frame_times: (0..20).map(|n| Duration::from_millis(80) * n).collect(),
+        begin: Duration::from_secs(3),
+        end: Duration::from_secs(5),
+        seen: 41,
+        cause: Cause::Pause,
+    }
+}
+
+fn open(out: &Path) -> Shelf {
+    let common = Common {
+        prefix: "take".into(),
+        signer_id: 7,
+        split: "val".into(),
+        batch_size: 3,
+        length: 32,
+        min_frames: 8,
+    };
+    Shelf::open(out, json!({"source": "camera"}), common)
+        .unwrap()
+        .0
+}
+
+fn ids(path: &Path) -> Vec<String> {
+    NpzReader::open(path).unwrap().strings("video_ids").unwrap()
+}
+
+#[test]
+fn takes_are_kept_discarded_and_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let mut shelf = open(out);
+    assert_eq!(shelf.undo().unwrap(), None);
+    let states: Vec<&str> = [20, 7, 9, 12]
+        .into_iter()
+        .map(|n| shelf.put(&sign("book", n), "cam").unwrap().state)
+        .collect();
+    assert_eq!(states, [ACCEPTED, TOO_SHORT, ACCEPTED, ACCEPTED]);
+    // The first batch is full and on disk; discarding reaches into it.
+    assert_eq!(
+        ids(&batches::batch_path(out, 0)),
+        ["take-00000", "take-00002"]
+    );
+    assert_eq!(shelf.undo().unwrap().unwrap().id, "take-00003");
+    assert_eq!(shelf.undo().unwrap().unwrap().id, "take-00002");
+    assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
+    // A crash loses nothing.
+    drop(shelf);
+    let mut shelf = open(out);
+    assert_eq!(shelf.put(&sign("deaf", 8), "cam").unwrap().id, "take-00004");
+    shelf
+        .close(&json!({"settings": {"source": "camera"}}))
+        .unwrap();
+    assert_eq!(ids(&out.join(FINAL_NAME)), ["take-00000", "take-00004"]);
+    drop(shelf);
+    // The last batch was closed half full, and goes on.
+    let mut shelf = open(out);
+    assert_eq!(shelf.accepted(), 2);
+    assert_eq!(shelf.put(&sign("cat", 32), "cam").unwrap().id, "take-00005");
+    shelf
+        .close(&json!({"settings": {"source": "camera"}}))
+        .unwrap();
+    let mut joined = NpzReader::open(&out.join(FINAL_NAME)).unwrap();
+    assert_eq!(joined.strings("glosses").unwrap(), ["book", "deaf", "cat"]);
+    assert_eq!(
+        ids(&batches::batch_path(out, 1)),
+        ["take-00004", "take-00005"]
+    );
+    let times = NpzReader::open(&batches::batch_path(out, 1))
+        .unwrap()
+        .numbers::<f32>("frame_time")
+        .unwrap();
+    assert_eq!(
+        (times.1, times.0[1], times.0[20]),
+        (vec![2, 32], 0.08, -1.0)
+    );
+    let manifest = std::fs::read_to_string(out.join(folder::MANIFEST_NAME)).unwrap();
+    let lines: Vec<Value> = manifest
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let states: Vec<&str> = lines.iter().map(|l| l["state"].as_str().unwrap()).collect();
+    assert_eq!(
+        states,
+        [
+            ACCEPTED, TOO_SHORT, DISCARDED, DISCARDED, ACCEPTED, ACCEPTED
+        ]
+    );
+    assert_eq!(lines[5]["stored"], json!({"batch": 1, "row": 1}));
+    assert_eq!(lines[4]["clip"]["frame_times_ms"][1], 80.0);
+}

@@ -1,0 +1,182 @@
+//! The daemon's camera: takes on command, a camera that is away, both beside a job or without one.
+
+use crate::common::daemon::Daemon;
+use crate::common::listener::Listener;
+use crate::common::{manifest, scratch};
+use crate::stage::{
+    SHORT, SIZE, Stage, answers, broker, is_done, obeys, replies, said, set, state,
+};
+use handloom::render::scene::signing_scene;
+use handloom::store::batches::FINAL_NAME;
+use handloom::store::npz::NpzReader;
+use handloom::telemetry::topics;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+
+/// A hand that is always in view.
+fn still(path: &Path) {
+    let scene = signing_scene(0, 10, SIZE.0, SIZE.1);
+    image::save_buffer(
+        path,
+        scene.pixels(),
+        320,
+        240,
+        image::ExtendedColorType::Rgb8,
+    )
+    .unwrap();
+}
+
+/// Lines of a config for a still that stands in for the camera: a sign every second.
+fn filming(still: &Path) -> String {
+    let device = format!("file:{}", still.display());
+    format!("[camera]\ndevice = {device:?}\nfps = 10\nmax_seconds = 1.2\n")
+}
+
+/// Sends a command with more than an id, and waits for its last word.
+#[track_caller]
+fn asks(daemon: &mut Daemon, ears: &Listener, name: &str, payload: &Value, word: &str) -> Value {
+    let id = payload["id"].as_str().unwrap();
+    ears.publish(
+        &format!("handloom/box/cmd/{name}"),
+        false,
+        payload.to_string(),
+    );
+    daemon.until(&format!("the last word on {name} {id}"), |_| {
+        answers(ears, id)
+            .last()
+            .is_some_and(|last| last != "accepted")
+    });
+    let last = replies(ears, id).pop().unwrap();
+    assert_eq!(last["state"], word, "{last} {}", daemon.log());
+    last
+}
+
+#[test]
+fn takes_are_recorded_and_discarded_on_command() {
+    let (broker, ears) = broker();
+    let folder = scratch();
+    let (hand, out) = (folder.path().join("hand.png"), folder.path().join("out"));
+    still(&hand);
+    // No dataset: a camera is enough.
+    let config = format!(
+        "[device]\nid = \"box\"\n[output]\npath = {:?}\n[limits]\ndisk_reserve_mib = 1\ndisk_resume_mib = 2\n\
+         [mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\ncommands = [\"record\", \"undo\", \"snapshot\", \"cancel\"]\n{}",
+        out.display().to_string(),
+        broker.port(),
+        filming(&hand)
+    );
+    let path = folder.path().join("handloom.toml");
+    let mut daemon = Daemon::start_with(&path, &config, &[], &[("HANDLOOM_LOG", "debug")]);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+
+    let two = json!({"id": "r1", "gloss": "book", "count": 2, "countdown": 0.2});
+    let reply = asks(&mut daemon, &ears, "record", &two, "succeeded");
+    assert_eq!(reply["result"]["takes"], json!(["box-00000", "box-00001"]));
+    assert_eq!(answers(&ears, "r1"), ["accepted", "succeeded"]);
+    let reply = obeys(&mut daemon, &ears, "undo", "u1", "succeeded");
+    assert_eq!(reply["result"]["id"], "box-00001");
+    let no_gloss = json!({"id": "r2", "gloss": " "});
+    let reply = asks(&mut daemon, &ears, "record", &no_gloss, "failed");
+    assert!(
+        reply["reason"].as_str().unwrap().contains("no gloss"),
+        "{reply}"
+    );
+    let reply = obeys(&mut daemon, &ears, "snapshot", "s1", "succeeded");
+    assert_eq!(
+        (&reply["result"]["width"], &reply["result"]["hands"]),
+        (&320.into(), &1.into())
+    );
+
+    // One that is replaced, and one that is cancelled, say so.
+    let many = |id: &str, gloss: &str| json!({"id": id, "gloss": gloss, "count": 100});
+    for (id, gloss) in [("r3", "deaf"), ("r4", "cat")] {
+        ears.publish(
+            "handloom/box/cmd/record",
+            false,
+            many(id, gloss).to_string(),
+        );
+    }
+    daemon.until("the first one's end", |_| answers(&ears, "r3").len() == 2);
+    let last = replies(&ears, "r3").pop().unwrap();
+    assert_eq!(last["state"], "failed");
+    assert!(
+        last["reason"].as_str().unwrap().contains("replaced"),
+        "{last}"
+    );
+    obeys(&mut daemon, &ears, "cancel", "c1", "succeeded");
+    daemon.until("the second one's end", |_| answers(&ears, "r4").len() == 2);
+
+    daemon.until("word of the camera's health", |_| {
+        let last = said(&ears, topics::HEALTH).pop().unwrap_or_default();
+        last["camera"]["fps"].as_f64().is_some_and(|fps| fps > 1.0)
+    });
+    let batches = said(&ears, topics::BATCH);
+    assert_eq!(
+        (&batches[0]["path"], &batches[0]["rows"]),
+        (&"batches/00000.npz".into(), &2.into())
+    );
+    assert_eq!(daemon.stop(), Some(0));
+
+    let takes = out.join("camera");
+    let labels = NpzReader::open(&takes.join(FINAL_NAME))
+        .unwrap()
+        .strings("labels")
+        .unwrap();
+    assert_eq!(labels[0], "book");
+    assert!(
+        !labels[1..].iter().any(|label| label == "book"),
+        "{labels:?}"
+    );
+    let lines = manifest(&takes);
+    assert_eq!(lines[1]["state"], "discarded");
+}
+
+#[test]
+fn a_camera_that_is_away_is_told_of_and_found_while_the_job_goes_on() {
+    let set = set(SHORT);
+    let (broker, ears) = broker();
+    let folder = scratch();
+    let hand = folder.path().join("hand.png");
+    let stage = Stage::over(&set.dataset, Some(broker.port()), &filming(&hand));
+    let mut daemon = stage.start(&[]);
+    daemon.until("word of the missing camera", |_| {
+        let (state, reason) = state(&ears);
+        state == "degraded" && reason.contains("hand.png") && reason.contains("the job is done")
+    });
+    let told = || -> Vec<Value> {
+        let mut faults = said(&ears, topics::FAULT);
+        faults.retain(|fault| fault["component"] == "camera");
+        faults
+    };
+    assert_eq!(told().len(), 1, "{:?}", told());
+    // Plugged in: nobody has to do anything.
+    still(&folder.path().join("new.png"));
+    fs::rename(folder.path().join("new.png"), &hand).unwrap();
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    assert_eq!(told().len(), 1);
+    let one = json!({"id": "r1", "gloss": "book"});
+    asks(&mut daemon, &ears, "record", &one, "succeeded");
+    assert_eq!(daemon.stop(), Some(0));
+    stage.gave(&set.reference);
+}
+
+#[test]
+fn without_a_camera_nothing_is_recorded() {
+    let set = set(SHORT);
+    let (broker, ears) = broker();
+    let stage = Stage::over(&set.dataset, Some(broker.port()), "");
+    let mut daemon = stage.start(&[]);
+    daemon.until("the end", |_| is_done(&ears));
+    let one = json!({"id": "r1", "gloss": "book"});
+    let reply = asks(&mut daemon, &ears, "record", &one, "failed");
+    assert!(
+        reply["reason"]
+            .as_str()
+            .unwrap()
+            .contains("[camera] device"),
+        "{reply}"
+    );
+    obeys(&mut daemon, &ears, "undo", "u1", "failed");
+    assert_eq!(daemon.stop(), Some(0));
+}
