@@ -22,7 +22,7 @@ const EXAMPLE: &str = include_str!("../systemd/handloom.toml");
 const LEAST: &str = "[dataset]\npath = \"d\"\n[output]\npath = \"o\"\n";
 
 /// Keys without a default that could be shown.
-const UNSET: [&str; 17] = [
+const UNSET: [&str; 20] = [
     "dataset.json",
     "dataset.videos",
     "output.mirror",
