@@ -29,6 +29,7 @@
 //! * Every instance of the metadata ends in exactly one state, whatever the bytes of clip and metadata
 //!   (`tests/bad_input.rs`).
 //! * A file of ours is whole or not there ([`store::durable`]).
+//! * A dataset never drops a frame; a camera drops the oldest and counts it (`tests/camera`).
 
 #![cfg_attr(
     test,

@@ -284,6 +284,23 @@ mod tests {
     }
 
     #[test]
+    fn a_camera_that_counts_time_wrongly_does_not_take_the_memory() {
+        let mut segmenter = Segmenter::new(Rules {
+            max: Duration::from_hours(1),
+            ..rules()
+        });
+        let frames = (0..25_000).map(|n| (Duration::from_micros(n), true, n));
+        let cuts = segmenter.extend(frames);
+        // None of these is even as long as the shortest sign.
+        assert_eq!((cuts.len(), segmenter.too_short()), (0, 0));
+        assert!(segmenter.held.len() <= FRAMES_MAX);
+        let frames = (0..25_000).map(|n| (Duration::from_micros(n * 50), true, n));
+        let cuts = Segmenter::new(rules()).extend(frames);
+        let lengths: Vec<usize> = cuts.iter().map(|cut| cut.frames.len()).collect();
+        assert_eq!(lengths, [FRAMES_MAX, FRAMES_MAX]);
+    }
+
+    #[test]
     fn the_rate_of_the_camera_does_not_move_the_cuts() {
         // Hands from 1 s to 2.2 s, gone, back from 2.6 s to 3.4 s.
         let seen = |ms: u64| (1000..2200).contains(&ms) || (2600..3400).contains(&ms);

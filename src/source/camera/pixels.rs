@@ -114,6 +114,12 @@ impl Developer {
         if width == 0 || height == 0 || too_large {
             return Err(PixelError(format!("a frame of {width} x {height}")));
         }
+        if frame.stride < frame.format.row_bytes(width) {
+            let stride = frame.stride;
+            return Err(PixelError(format!(
+                "rows of {width} pixels in {stride} bytes"
+            )));
+        }
         let needed = last_byte(frame);
         if frame.bytes.len() < needed {
             let got = frame.bytes.len();
@@ -198,10 +204,6 @@ fn last_byte(frame: &RawFrame) -> usize {
     if frame.format == PixelFormat::Mjpg {
         return 1;
     }
-    // A stride that is shorter than a row would let rows overlap.
-    if frame.stride < row {
-        return usize::MAX;
-    }
     let whole = frame.format.frame_bytes(frame.stride, frame.height);
     match frame.format {
         PixelFormat::Yuyv | PixelFormat::Rgb3 => whole - (frame.stride - row),
@@ -232,8 +234,36 @@ fn planar(
     done.map(|_| ()).map_err(|e| PixelError(e.to_string()))
 }
 
+/// A segment that says "a frame of MJPEG".
+const AVI1: &[u8] = b"\xff\xe0\x00\x10AVI1\0\0\0\0\0\0\0\0\0\0";
+
+/// Whether a JPEG comes to its picture without Huffman tables on the way.
+fn lacks_tables(jpeg: &[u8]) -> bool {
+    let Some(mut rest) = jpeg.strip_prefix(&[0xff, 0xd8]) else {
+        return false;
+    };
+    while let [0xff, marker, high, low, ..] = *rest {
+        match marker {
+            0xc4 => return false,
+            0xda => return true,
+            _ => {}
+        }
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        rest = rest.get(2 + length..).unwrap_or_default();
+    }
+    false
+}
+
 fn develop_jpeg(frame: &RawFrame, out: &mut RgbFrame) -> Result<(), PixelError> {
-    let image = image::load_from_memory_with_format(&frame.bytes, ImageFormat::Jpeg)
+    // Most cameras leave out the tables that all MJPEG shares; this mark lets the decoder fill them in.
+    let marked;
+    let bytes = if lacks_tables(&frame.bytes) {
+        marked = [&frame.bytes[..2], AVI1, &frame.bytes[2..]].concat();
+        &marked
+    } else {
+        &frame.bytes
+    };
+    let image = image::load_from_memory_with_format(bytes, ImageFormat::Jpeg)
         .map_err(|e| PixelError(e.to_string()))?
         .into_rgb8();
     let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
@@ -349,6 +379,20 @@ mod tests {
             .map(|(a, b)| u64::from(a.abs_diff(*b)))
             .sum();
         assert!(off / (160 * 120 * 3) < 4, "{off}");
+        // As most cameras send it: without its tables.
+        let mut bare = frame.clone();
+        let mut at = 2;
+        while bare.bytes[at + 1] != 0xda {
+            let length =
+                2 + usize::from(u16::from_be_bytes([bare.bytes[at + 2], bare.bytes[at + 3]]));
+            if bare.bytes[at + 1] == 0xc4 {
+                bare.bytes.drain(at..at + length);
+            } else {
+                at += length;
+            }
+        }
+        assert!(bare.bytes.len() < frame.bytes.len());
+        assert_eq!(developed(&bare), out);
         frame.width = 320;
         let error = Developer::default().to_rgb(&frame, &mut RgbFrame::default());
         assert!(error.unwrap_err().0.contains("160 x 120 instead of 320"));
