@@ -143,7 +143,9 @@ impl Shown for String {
 
 impl Shown for PathBuf {
     fn shown(&self) -> Option<String> {
-        Some(quoted(&self.to_string_lossy()))
+        // Empty is unset: a daemon with a camera needs no dataset.
+        let is_set = !self.as_os_str().is_empty();
+        is_set.then(|| quoted(&self.to_string_lossy()))
     }
 }
 
