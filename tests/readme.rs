@@ -49,7 +49,7 @@ fn the_examples_run_as_they_stand() {
     // As `make demo` does.
     shell(folder, "handloom demo --out demo-out");
     let plain = examples("run");
-    assert_eq!(plain.len(), 2, "README has lost its examples");
+    assert_eq!(plain.len(), 4, "README has lost its examples");
     for example in plain {
         shell(folder, example);
     }
@@ -79,7 +79,9 @@ fn the_examples_run_as_they_stand() {
         "\"service-out",
         &format!("\"{}/service-out", folder.display()),
     );
-    let mut daemon = Daemon::start(&folder.join("daemon.toml"), &config, &[]);
+    // As the example before it ran.
+    let auto = [("HANDLOOM_RUN_ACCELERATOR", "auto")];
+    let mut daemon = Daemon::start_with(&folder.join("daemon.toml"), &config, &[], &auto);
     shell(
         folder,
         &here("mosquitto_sub -h broker.local -p 1883 -t 'handloom/pi-1/state' -C 1 -W 60"),

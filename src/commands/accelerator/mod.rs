@@ -48,7 +48,7 @@ impl Chosen {
 #[must_use]
 pub fn identity(wanted: &Wanted, chosen: &Chosen) -> Value {
     match wanted.wish.fixed() {
-        None => json!({"any_within": wanted.tolerance}),
+        None => json!({"any_within": wanted.tolerance.to_string()}),
         Some(CPU) => json!(CPU),
         Some(name) => json!({name: chosen.spec, "files": chosen.files}),
     }
