@@ -293,7 +293,7 @@ mod tests {
         sections.sort_unstable();
         sections.dedup();
         assert_eq!(sections.len(), count);
-        assert_eq!(count, 11);
+        assert_eq!(count, 12);
     }
 
     #[test]

@@ -248,10 +248,11 @@ fn difference(old: &Value, new: &Value) -> String {
         old.as_object().unwrap_or(&empty),
         new.as_object().unwrap_or(&empty),
     );
-    let key = new
-        .keys()
-        .chain(old.keys())
-        .find(|k| old.get(*k) != new.get(*k));
+    let is_other = |k: &&String| old.get(*k) != new.get(*k);
+    let keys = || new.keys().chain(old.keys()).filter(is_other);
+    // Other knobs plan other clips: the knob is the cause.
+    let key = keys().find(|k| !DATASET_KEYS.contains(&k.as_str()));
+    let key = key.or_else(|| keys().next());
     key.map_or_else(String::new, |k| {
         let show = |v: Option<&Value>| v.map_or_else(|| "unset".to_owned(), Value::to_string);
         format!("{k} was {}, now {}", show(old.get(k)), show(new.get(k)))

@@ -87,7 +87,14 @@ pub fn need(device: &Device, now: Duration) -> (Need, String) {
             let what = "offline: gone without a word; check its power, its network and the service";
             return (Need::Help, what.to_owned());
         }
-        Some(StatusName::Stopped) => return (Need::Nothing, String::new()),
+        // It ended by itself, and what keeps it from working stands in its last state.
+        Some(StatusName::Stopped) => {
+            let state = device.state.as_ref().filter(|s| s.state == JobPhase::Error);
+            return state.map_or((Need::Nothing, String::new()), |state| {
+                let what = because("ended with an error", state.reason.as_ref());
+                (Need::Help, what)
+            });
+        }
         _ => {}
     }
     if device.is_stale(now) {

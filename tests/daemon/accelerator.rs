@@ -116,15 +116,20 @@ fn one_that_is_preferred_and_no_good_is_told() {
 }
 
 #[test]
-fn one_that_is_required_and_no_good_ends_the_daemon() {
-    let stage = stage(set(SHORT), None, &["mode=right", "abort=create"]);
+fn one_that_is_required_and_no_good_ends_the_daemon_aloud() {
+    let (broker, ears) = broker();
+    let options = ["mode=right", "abort=create"];
+    let stage = stage(set(SHORT), Some(broker.port()), &options);
     let mut daemon = start(&stage, "require:custom", &[]);
     assert_eq!(daemon.wait(), Some(69), "{}", daemon.log());
-    assert!(
-        daemon.log().contains("crashed (signal 6)"),
-        "{}",
-        daemon.log()
-    );
+    let told = faults(&ears);
+    let is_told = |f: &Value| {
+        f["reason"]
+            .as_str()
+            .is_some_and(|r| r.contains("crashed (signal 6)"))
+    };
+    assert!(told.len() == 1 && is_told(&told[0]), "{told:?}");
+    assert_eq!(state(&ears).0, "error");
 }
 
 #[test]

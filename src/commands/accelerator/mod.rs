@@ -48,7 +48,7 @@ impl Chosen {
 #[must_use]
 pub fn identity(wanted: &Wanted, chosen: &Chosen) -> Value {
     match wanted.wish.fixed() {
-        None => json!({"any_within": wanted.tolerance.to_string()}),
+        None => json!(format!("any within {} of cpu", wanted.tolerance)),
         Some(CPU) => json!(CPU),
         Some(name) => json!({name: chosen.spec, "files": chosen.files}),
     }
@@ -224,7 +224,25 @@ pub fn measure(
                 trouble.reason
             ))),
         });
-        tracing::info!(name = candidate.name, ?result, "accelerator measured");
+        match &result {
+            Ok(Measured {
+                palm_ms,
+                hand_ms,
+                pictures_per_s,
+                agreement,
+                ..
+            }) => tracing::info!(
+                name = candidate.name,
+                palm_ms,
+                hand_ms,
+                pictures_per_s,
+                largest_difference = agreement.max,
+                "accelerator measured"
+            ),
+            Err(Trouble { reason, .. }) => {
+                tracing::info!(name = candidate.name, reason, "accelerator does not work");
+            }
+        }
         measurements.push(Measurement {
             is_lasting: result
                 .as_ref()

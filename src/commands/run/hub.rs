@@ -179,6 +179,10 @@ impl Hub {
             view.rate = Rate::default();
             view.clips_per_min = None;
         }
+        if view.holds != holds {
+            let reason = (!holds.is_empty()).then(|| holds.join("; "));
+            tracing::info!(workers, reason, "workers");
+        }
         (view.workers, view.workers_max, view.holds) = (workers, workers_max, holds);
         drop(view);
         self.news.notify_one();

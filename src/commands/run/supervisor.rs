@@ -123,7 +123,7 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
             }
             Attempt::Stopped => (pause, outcome, trouble) = (RETRY[0], Exit::Stopped, None),
             Attempt::Fatal(failure) => {
-                refuse(daemon, &mut tasks, &failure.story());
+                give_up(daemon, &mut tasks, &failure);
                 return Err(failure);
             }
             Attempt::Wait {
@@ -139,7 +139,7 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
                 if has_progressed {
                     (pause, trouble) = (RETRY[0], None);
                 }
-                let reason = failure.story();
+                let reason = story(&failure);
                 refuse(daemon, &mut tasks, &reason);
                 // A fault once, until it goes well or changes.
                 if trouble.as_ref() != Some(&reason) {
@@ -198,6 +198,28 @@ fn is_changed_dataset(failure: &Failure) -> bool {
     )
 }
 
+/// Says why the daemon ends.
+fn give_up(daemon: &Daemon, tasks: &mut Vec<Task>, failure: &Failure) {
+    let story = failure.story();
+    let action = "the daemon ends; mend it and start it again";
+    refuse(daemon, tasks, &story);
+    daemon.fault(cure(failure).0, story, action);
+}
+
+/// What stands in the way, with the way out of a daemon's user.
+fn story(failure: &Failure) -> String {
+    match failure.error.downcast_ref() {
+        Some(StoreError::Occupied {
+            difference,
+            is_dataset: true,
+            ..
+        }) => format!(
+            "the dataset is not as it was when the job began ({difference}): send the command rescan, or put it back"
+        ),
+        _ => failure.story(),
+    }
+}
+
 /// What a failure that may pass is about, and what is done about it.
 fn cure(failure: &Failure) -> (&'static str, &'static str) {
     if is_changed_dataset(failure) {
@@ -209,7 +231,12 @@ fn cure(failure: &Failure) -> (&'static str, &'static str) {
     if failure.exit == Exit::Unavailable {
         return ("accelerator", "measured and tried again until it works");
     }
-    let component = if failure.error.is::<StoreError>() {
+    let component = if matches!(
+        failure.error.downcast_ref(),
+        Some(StoreError::Occupied { .. })
+    ) {
+        "job"
+    } else if failure.error.is::<StoreError>() {
         "disk"
     } else if failure.error.is::<BundleError>() {
         "job"

@@ -206,17 +206,22 @@ fn who_needs_help_is_told_and_why() {
         Need::Look,
         "5 messages lost",
     );
-    // A device that left no longer has what it said before.
-    check(
-        &[
-            ("state", message(1, state("error", None))),
+}
+
+/// One that leaves in good order is idle before; one in error ended by itself.
+#[test]
+fn who_ended_in_error_needs_help() {
+    for (last, expected, why) in [
+        ("idle", Need::Nothing, ""),
+        ("error", Need::Help, "ended with an error: no accelerator"),
+    ] {
+        let fleet = fleet(&[
+            ("state", message(1, state(last, Some("no accelerator")))),
             ("status", message(1, status("stopped"))),
-        ],
-        0,
-        "stopped",
-        Need::Nothing,
-        "",
-    );
+        ]);
+        let (need, words) = words::need(pi(&fleet), START);
+        assert_eq!((need, words.as_str()), (expected, why));
+    }
 }
 
 #[test]
