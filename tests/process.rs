@@ -676,7 +676,7 @@ fn the_official_bundle_gives_the_same_bytes() {
 fn programs_get_one_json_object_a_line() {
     let run = tiny(&new_out("json"), &[]).ends(0);
     let kinds: Vec<Value> = run.events().iter().map(|e| e["event"].clone()).collect();
-    assert_eq!(kinds, ["dataset", "plan", "clip", "done"]);
+    assert_eq!(kinds, ["dataset", "plan", "backend", "clip", "done"]);
     let clip = run.event("clip");
     assert_eq!(clip["state"], "accepted");
     assert_eq!((&clip["done"], &clip["of"]), (&json!(1), &json!(1)));
