@@ -267,6 +267,18 @@ pub struct SequenceArgs {
     /// Clips with a hand in fewer frames are left out
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = by(ranges::COUNT))]
     pub min_frames: usize,
+    /// Which hands
+    #[command(flatten)]
+    pub hands: HandArgs,
+    /// Follow hands from frame to frame (MediaPipe's VIDEO mode): faster, other numbers than the notebook's
+    #[arg(long)]
+    pub tracking: bool,
+}
+
+/// What is a hand.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Which numbers")]
+pub struct HandArgs {
     /// Hands to look for in a frame; the sequence has room for two
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = by(ranges::HANDS))]
     pub num_hands: usize,
@@ -276,12 +288,9 @@ pub struct SequenceArgs {
     /// MediaPipe's threshold for hands
     #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = by(ranges::PROBABILITY))]
     pub min_hand_presence_confidence: f32,
-    /// MediaPipe's overlap of a palm with a hand that is followed; only with --tracking
+    /// MediaPipe's overlap of a palm with a hand that is followed; only where hands are followed
     #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = by(ranges::PROBABILITY))]
     pub min_tracking_confidence: f32,
-    /// Follow hands from frame to frame (MediaPipe's VIDEO mode): faster, other numbers than the notebook's
-    #[arg(long)]
-    pub tracking: bool,
 }
 
 /// Reproduce or mend.
@@ -513,10 +522,12 @@ impl SequenceArgs {
             tracking: self.tracking,
         }
     }
+}
 
+impl HandArgs {
     /// For the detector.
     #[must_use]
-    pub fn detector(&self) -> hand::Options {
+    pub fn options(&self) -> hand::Options {
         hand::Options {
             num_hands: self.num_hands,
             detection_min: self.min_hand_detection_confidence,
@@ -560,7 +571,7 @@ mod tests {
             panic!("process")
         };
         assert_eq!(args.plan.knobs(), Knobs::default());
-        assert_eq!(args.sequence.detector(), hand::Options::default());
+        assert_eq!(args.sequence.hands.options(), hand::Options::default());
         let shape = args.sequence.shape();
         assert_eq!(
             (shape.length, shape.stride.get(), args.sequence.min_frames),

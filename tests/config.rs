@@ -232,7 +232,7 @@ fn defaults_are_those_of_the_command_line() {
     assert_eq!(config.knobs(), args.plan.knobs());
     let shape = |s: handloom::sequence::Shape| (s.length, s.stride, s.tracking);
     assert_eq!(shape(config.shape()), shape(args.sequence.shape()));
-    assert_eq!(config.detector(), args.sequence.detector());
+    assert_eq!(config.detector(), args.sequence.hands.options());
     assert_eq!(config.sequence.min_frames, args.sequence.min_frames);
     assert_eq!(config.sequence.profile, args.sequence.profile);
     assert_eq!(config.run.workers, args.run.workers);

@@ -1,9 +1,8 @@
 //! Arguments of `camera`.
 
-use super::{ModelArgs, Profile, ProgressKind, by};
+use super::{HandArgs, ModelArgs, Profile, ProgressKind, by};
 use crate::commands::camera::Recipe;
 use crate::config::ranges;
-use crate::hand;
 use crate::sequence::Shape;
 use crate::source::camera::{PixelFormat, Place, Want};
 use clap::Args;
@@ -142,18 +141,9 @@ pub struct NumberArgs {
     /// Signs with a hand in fewer frames of the sequence are left out
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = by(ranges::COUNT))]
     pub min_frames: usize,
-    /// Hands to look for
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = by(ranges::HANDS))]
-    pub num_hands: usize,
-    /// MediaPipe's threshold for palms
-    #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = by(ranges::PROBABILITY))]
-    pub min_hand_detection_confidence: f32,
-    /// MediaPipe's threshold for hands
-    #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = by(ranges::PROBABILITY))]
-    pub min_hand_presence_confidence: f32,
-    /// MediaPipe's overlap of a palm with a hand that is followed
-    #[arg(long, value_name = "P", default_value_t = 0.5, value_parser = by(ranges::PROBABILITY))]
-    pub min_tracking_confidence: f32,
+    /// Which hands
+    #[command(flatten)]
+    pub hands: HandArgs,
 }
 
 impl CameraArgs {
@@ -175,12 +165,7 @@ impl CameraArgs {
                 tracking: true,
             },
             min_frames: numbers.min_frames,
-            detector: hand::Options {
-                num_hands: numbers.num_hands,
-                detection_min: numbers.min_hand_detection_confidence,
-                presence_min: numbers.min_hand_presence_confidence,
-                tracking_iou: numbers.min_tracking_confidence,
-            },
+            detector: numbers.hands.options(),
             dataset_fps: cut.dataset_fps,
             start_frames: cut.start_frames,
             end_frames: cut.end_frames,

@@ -1,5 +1,6 @@
 //! `handloom demo`: a dataset of drawn hands, processed as a real one, with a picture of what was seen.
 
+use super::picture::draw_hands;
 use super::process;
 use crate::cli::{Cli, Command, DemoArgs};
 use crate::exit::{Exit, Failure};
@@ -7,7 +8,6 @@ use crate::frame::{FrameSource, RgbFrame};
 use crate::inference::Bundle;
 use crate::render::scene::signing_scene;
 use crate::render::sheet::{Tile, contact_sheet};
-use crate::render::skeleton::draw_landmarks;
 use crate::report;
 use crate::source::decoder::Choice;
 use crate::source::encode::{Codec, encode_mp4};
@@ -27,8 +27,6 @@ use std::time::Duration;
 const SIZE: (usize, usize) = (320, 240);
 /// Frames of a drawn clip: more than a sequence's window of 64.
 const FRAMES: usize = 70;
-/// Colours of the first and the second hand's bones.
-const BONES: [[u8; 3]; 2] = [[255, 96, 64], [64, 160, 255]];
 /// Tiles of a clip in the picture, evenly spread over its frames.
 const MOMENTS: usize = 4;
 
@@ -309,13 +307,13 @@ fn draw(videos: &Path, result: &Path, picture: &Path) -> anyhow::Result<()> {
                 at += 1;
             }
             let mut frame = clip.picture()?.clone();
-            let hands = landmarks[step * 126..]
-                .chunks_exact(63)
-                .take(usize::from(counts[step]));
-            for (hand, colour) in hands.zip(BONES) {
-                let points = std::array::from_fn(|i| [hand[3 * i], hand[3 * i + 1]]);
-                draw_landmarks(&mut frame, &points, colour);
-            }
+            let hands = landmarks[step * 126..].chunks_exact(63);
+            let point = |hand: &[f32], i: usize| [hand[3 * i], hand[3 * i + 1], hand[3 * i + 2]];
+            let hands: Vec<_> = hands
+                .take(usize::from(counts[step]))
+                .map(|hand| std::array::from_fn(|i| point(hand, i)))
+                .collect();
+            draw_hands(&mut frame, &hands);
             tiles.push(Tile {
                 frame,
                 caption: format!("{label} {id} frame {index}: {}", hands_text(counts[step])),

@@ -1,4 +1,4 @@
-//! A picture for people: the bones drawn on, as a JPEG.
+//! A picture for people: the bones drawn on.
 
 use crate::frame::RgbFrame;
 use crate::hand::landmarks::LANDMARKS;
@@ -11,6 +11,14 @@ const BONES: [[u8; 3]; 2] = [[255, 96, 64], [64, 160, 255]];
 /// Of 1 to 100.
 const JPEG_QUALITY: u8 = 85;
 
+/// Draws `hands`, as detected, over `frame`.
+pub(super) fn draw_hands(frame: &mut RgbFrame, hands: &[[[f32; 3]; LANDMARKS]]) {
+    for (hand, colour) in hands.iter().zip(BONES) {
+        let points = std::array::from_fn(|i| [hand[i][0], hand[i][1]]);
+        draw_landmarks(frame, &points, colour);
+    }
+}
+
 /// Draws `hands`, as detected, over `frame`; gives a JPEG of it.
 ///
 /// # Errors
@@ -19,10 +27,7 @@ pub(super) fn jpeg_with_hands(
     frame: &mut RgbFrame,
     hands: &[[[f32; 3]; LANDMARKS]],
 ) -> Result<Vec<u8>, String> {
-    for (hand, colour) in hands.iter().zip(BONES) {
-        let points = std::array::from_fn(|i| [hand[i][0], hand[i][1]]);
-        draw_landmarks(frame, &points, colour);
-    }
+    draw_hands(frame, hands);
     let side = |n: usize| u32::try_from(n).map_err(|e| e.to_string());
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)

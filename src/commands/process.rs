@@ -110,7 +110,7 @@ fn spec(args: &ProcessArgs) -> Spec {
         profile: args.sequence.profile,
         shape: args.sequence.shape(),
         min_frames: args.sequence.min_frames,
-        detector: args.sequence.detector(),
+        detector: args.sequence.hands.options(),
         models: args.models.selection(),
         accelerator: args.accelerator.wanted(),
         video: job::video_options(&args.run.decoder, args.run.clip_timeout),

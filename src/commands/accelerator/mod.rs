@@ -1,7 +1,8 @@
-//! Which backend runs the models: [`candidates`] says what the machine has, [`probe`] measures each in a process of its
-//! own, [`verdicts`] keeps what was measured, [`crate::selection`] chooses.
+//! Which backend runs the models: [`candidates`] says what the machine has, [`probe`] has each measured in a process of
+//! its own, [`verdicts`] keeps what was measured, [`crate::selection`] chooses.
 
 pub mod candidates;
+mod measure;
 pub mod probe;
 mod verdicts;
 
@@ -13,7 +14,8 @@ use crate::selection::{Agreement, CPU, Choice, Measured, Trial, Wish, choose};
 use crate::store::durable::file_sha256;
 use anyhow::anyhow;
 use candidates::Candidate;
-use probe::{Found, Task, Trouble};
+use measure::{Found, Task};
+use probe::Trouble;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

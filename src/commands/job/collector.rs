@@ -12,6 +12,7 @@ use crate::telemetry::payloads::{self, ClipName};
 use crate::telemetry::topics;
 use crate::wlasl::judge::{Judge, Outcome, Reading, State, Verdict};
 use crate::wlasl::plan::{Plan, Record};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -375,16 +376,13 @@ fn clip_json(reading: &Reading) -> Result<String, Stop> {
 }
 
 /// How many clips each backend has read.
-pub(super) fn backends(clips: &BTreeMap<usize, Clip>) -> serde_json::Value {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for clip in clips.values().filter_map(|clip| clip.clip.as_deref()) {
-        let clip: Option<serde_json::Value> = serde_json::from_str(clip).ok();
-        let name = clip.as_ref().and_then(|clip| clip["backend"].as_str());
-        if let Some(name) = name {
-            *counts.entry(name.to_owned()).or_default() += 1;
-        }
+pub(super) fn backends(manifest: &[ManifestLine]) -> Value {
+    let clips = manifest.iter().filter_map(|line| line.clip.as_ref());
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in clips.filter_map(|clip| clip["backend"].as_str()) {
+        *counts.entry(name).or_default() += 1;
     }
-    serde_json::json!(counts)
+    json!(counts)
 }
 
 /// A line for every instance of the metadata, from the plan and what the ledger says of its clips.

@@ -350,13 +350,12 @@ impl Spec {
             finished["workers"] = json!(workers);
             finished["states"] = states(&report.tally);
             finished["batches"] = json!(batches);
-            finished["backends"] = collector::backends(&hold(ledger).clips()?);
             if let Some(reason) = device.as_ref().and_then(|device| device.lost()) {
                 finished["backend_lost"] = json!(reason);
             }
             record["finished"] = finished;
             persist(host, |_| {
-                self.close(scan, ledger, &report, batches, &record)
+                self.close(scan, ledger, &report, batches, record.clone())
             })?;
             host.sealed();
         }
@@ -380,6 +379,9 @@ impl Spec {
         let opened = if spec.is_shared() {
             let patience = self.accelerator.patience;
             SharedDevice::open(spec, bundle, workers, patience).map(|device| Some(Arc::new(device)))
+        } else if *spec == BackendSpec::Cpu {
+            // Tried by `engine`.
+            Ok(None)
         } else {
             Graphs::load(spec, bundle)
                 .and_then(|graphs| graphs.open().map(|_| None))
@@ -416,10 +418,11 @@ impl Spec {
         ledger: &Mutex<Ledger>,
         report: &Report,
         batches: usize,
-        record: &Value,
+        mut record: Value,
     ) -> Result<(), StoreError> {
         let clips = hold(ledger).clips()?;
         let manifest = collector::manifest(self, &scan.plan, &clips)?;
+        record["finished"]["backends"] = collector::backends(&manifest);
         folder::write_manifest(&self.out, &manifest)?;
         let path = self.out.join(FINAL_NAME);
         let has_final = report.accepted() > 0;
@@ -430,7 +433,7 @@ impl Spec {
             String::new()
         };
         folder::prune(&self.out, batches, has_final)?;
-        folder::write_run(&self.out, record)?;
+        folder::write_run(&self.out, &record)?;
         hold(ledger).set_note("final", Some(&sha256))
     }
 
