@@ -4,6 +4,7 @@ mod accelerators;
 mod broker;
 mod folders;
 
+use super::keys::in_keys;
 use crate::cli::CheckArgs;
 use crate::config::{self, Config, Loaded, Origin, Sources};
 use crate::exit::{Exit, Failure};
@@ -19,19 +20,6 @@ use std::time::Instant;
 
 /// Warnings of one subject that are shown; more are counted.
 const WARNINGS_MAX: usize = 5;
-
-/// The flags that errors name, and the keys that stand for them here.
-const FLAGS: [(&str, &str); 9] = [
-    ("--trust-models", "models.trust = true"),
-    ("--palm-model", "models.palm"),
-    ("--hand-model", "models.hand"),
-    ("--models", "models.path"),
-    ("--decoder", "run.decoder ="),
-    ("--json", "dataset.json"),
-    ("--videos", "dataset.videos"),
-    ("--selected-glosses", "plan.selected_glosses"),
-    ("--out", "output.path"),
-];
 
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,13 +93,6 @@ impl Finding {
         };
         json!({"verdict": verdict, "subject": self.subject, "detail": self.detail}).to_string()
     }
-}
-
-/// `text` with the keys of the config in place of flags.
-fn in_keys(text: &str) -> String {
-    FLAGS
-        .iter()
-        .fold(text.to_owned(), |text, (flag, key)| text.replace(flag, key))
 }
 
 /// Checks everything and says so.

@@ -7,6 +7,7 @@ pub mod check;
 pub mod demo;
 pub mod inspect;
 pub mod job;
+mod keys;
 pub mod papers;
 mod picture;
 pub mod process;

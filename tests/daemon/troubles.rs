@@ -81,6 +81,22 @@ fn a_bad_config_is_refused_by_file_and_line() {
 }
 
 #[test]
+fn errors_name_the_keys_of_the_config() {
+    let stage = Stage::with_own(1, None, "[run]\ndecoder = \"x999dec\"\n");
+    let all = ["run.decoder = x999dec: no such GStreamer decoder"];
+    ends(&stage, &[], 78, &all);
+    let stage = Stage::with_own(1, None, "");
+    let models = stage.path("models");
+    fs::create_dir_all(&models).unwrap();
+    for name in ["palm_detection_full.tflite", "hand_landmark_full.tflite"] {
+        fs::write(models.join(name), "no model").unwrap();
+    }
+    let set = format!("models.path={}", models.display());
+    let all = ["which is not the palm model", "models.trust = true"];
+    ends(&stage, &["--once", "--set", &set], 65, &all);
+}
+
+#[test]
 fn missing_models_are_named_and_waited_for() {
     let (broker, ears) = broker();
     let stage = Stage::with_own(1, Some(broker.port()), "");

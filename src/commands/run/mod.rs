@@ -16,6 +16,7 @@ mod studio;
 mod supervisor;
 
 use super::job::{self, Spec};
+use super::keys::of_config;
 use crate::cli::DaemonArgs;
 use crate::config::{self, Config, Loaded, Sources};
 use crate::exit::{Exit, Failure};
@@ -79,7 +80,7 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
     let ended = if daemon.config().dataset.path.as_os_str().is_empty() {
         Ok(supervisor::stand_by(&daemon))
     } else {
-        supervisor::supervise(&daemon, args.again, args.once)
+        supervisor::supervise(&daemon, args.again, args.once).map_err(|failure| of_config(&failure))
     };
 
     daemon.stop();

@@ -6,6 +6,7 @@ use super::spec;
 use crate::cli::AgainArgs;
 use crate::commands::accelerator::Asker;
 use crate::commands::job::{AcceleratorNews, ClipNews, Host, Means, Report, hold, persist, stamp};
+use crate::commands::keys::in_keys;
 use crate::exit::{Exit, Failure};
 use crate::inference::BundleError;
 use crate::pipeline::Ended;
@@ -132,7 +133,7 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
             } => {
                 if once {
                     // Whoever started it knows better when to try again.
-                    refuse(daemon, &mut tasks, &failure.story());
+                    refuse(daemon, &mut tasks, &in_keys(&failure.story()));
                     return Err(failure);
                 }
                 outcome = Exit::Stopped;
@@ -200,7 +201,7 @@ fn is_changed_dataset(failure: &Failure) -> bool {
 
 /// Says why the daemon ends.
 fn give_up(daemon: &Daemon, tasks: &mut Vec<Task>, failure: &Failure) {
-    let story = failure.story();
+    let story = in_keys(&failure.story());
     let action = "the daemon ends; mend it and start it again";
     refuse(daemon, tasks, &story);
     daemon.fault(cure(failure).0, story, action);
@@ -216,7 +217,7 @@ fn story(failure: &Failure) -> String {
         }) => format!(
             "the dataset is not as it was when the job began ({difference}): send the command rescan, or put it back"
         ),
-        _ => failure.story(),
+        _ => in_keys(&failure.story()),
     }
 }
 
