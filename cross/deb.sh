@@ -7,7 +7,6 @@ host=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 host=${host:-x86_64-unknown-linux-gnu}
 target=${1:-$host}
 output=${CARGO_TARGET_DIR:-target}
-version_cargo_deb=3.8.0
 system=$(. /etc/os-release 2>/dev/null && echo "$ID ${VERSION_ID%%.*}" || echo unknown)
 say() { echo "deb: $*"; }
 fail() { echo "deb: $*" >&2; exit 1; }
@@ -26,12 +25,7 @@ prefix=
 command -v "${prefix}strip" >/dev/null || prefix=llvm-
 command -v "${prefix}strip" >/dev/null || fail "nothing strips $arch here: apt-get install binutils-$arch-linux-gnu, or llvm"
 
-# cargo-deb of one version, in the target folder: nothing is installed for the user.
-if ! target/tools/bin/cargo-deb --version 2>/dev/null | grep -q "$version_cargo_deb"; then
-  say "building cargo-deb $version_cargo_deb"
-  cargo install --quiet --locked "cargo-deb@$version_cargo_deb" --root target/tools --target-dir target/tools/build
-fi
-
+cross/tools.sh
 stage=target/package
 root=$stage/root
 rm -rf "$stage"
