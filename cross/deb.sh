@@ -43,13 +43,20 @@ cp systemd/handloom.udev "$root/usr/lib/udev/rules.d/60-handloom.rules"
 
 sed -f cross/package/config.sed systemd/handloom.toml >"$root/etc/handloom/handloom.toml"
 
-# Written by the program that is packed, so they cannot be another version's.
-run=()
+# Written by the program that is packed, so they cannot be another version's; where it cannot run, by this machine's build.
+writer=("$built") libraries=models/fetched/$arch
 if [ "$arch" != "$(uname -m)" ]; then
-  qemu=$(command -v "qemu-$arch-static" || command -v "qemu-$arch") || fail "no qemu-$arch here: apt-get install qemu-user-static"
-  run=("$qemu" -L "target/cross/sysroot-$debian")
+  sysroot=target/cross/sysroot-$debian
+  if qemu=$(command -v "qemu-$arch-static" || command -v "qemu-$arch") && [ -d "$sysroot" ]; then
+    writer=("$qemu" -L "$sysroot" "$built")
+  elif [ "$output/release/handloom" -nt Cargo.lock ]; then
+    say "no qemu-$arch or no $sysroot here: man pages and completions from $output/release/handloom"
+    writer=("$output/release/handloom") libraries=models/fetched/$(uname -m)
+  else
+    fail "nothing writes the man pages: install qemu-user-static (with $sysroot by cross/sysroot.sh), or run make build first"
+  fi
 fi
-LD_LIBRARY_PATH=models/fetched/$arch "${run[@]}" "$built" papers --out "$root/usr/share"
+LD_LIBRARY_PATH=$libraries "${writer[@]}" papers --out "$root/usr/share"
 gzip -9n "$root"/usr/share/man/man1/*.1
 
 cross/licences.py "$target" | gzip -9n >"$root/usr/share/doc/handloom/third-party-licences.txt.gz"
@@ -130,6 +137,7 @@ if [ "$is_old_enough" = no ] || [ ${#foreign[@]} -gt 0 ]; then
     [ "$is_old_enough" = yes ] || fail "needs glibc $glibc, more than 2.34: $(readelf -W --dyn-syms "$binary" | grep -o "[^ ]*@GLIBC_$glibc" | tr '\n' ' ')"
     fail "dpkg-shlibdeps wants $(printf "'%s' " "${foreign[@]}")which depends of Cargo.toml has not"
   fi
+  [ -n "${needed:-}" ] || fail "needs glibc $glibc, and no dpkg-shlibdeps says what else here: apt-get install dpkg-dev, or build on Debian 12"
   say "this is $system, not Debian 12: depends are what dpkg-shlibdeps finds here"
   apart=$stage/apart
   dpkg-deb --raw-extract "$package" "$apart"
