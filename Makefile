@@ -50,7 +50,7 @@ lint: ## formatting and lints alone
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-deny: ## licences, sources and advisories of all dependencies (needs cargo-deny)
+deny: ## licences, sources and advisories of all dependencies (needs cargo-deny, and github.com for the advisories)
 	$(CARGO) deny check
 
 bench: build ## side by side with the notebook's pipeline, when ../shared and its Python packages are there
