@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert build demo test test-gpu test-vm test-long lint deny bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu
+.PHONY: help setup setup-litert setup-package build demo test test-package test-gpu test-vm test-long lint deny bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu
 CARGO ?= cargo
 
 help: ## this list
@@ -11,16 +11,27 @@ setup: ## system packages, TFLite library and models: pinned, checked by hash, s
 setup-litert: setup ## LiteRT as well: its CPU kernels give MediaPipe's numbers, its accelerator drives a Vulkan GPU
 	@python3 models/fetch.py --litert
 
+setup-package: setup ## what `make deb` and `make test-package` need besides: lintian, dpkg-dev, cargo-deb in target/tools
+	@bash models/setup.sh package
+
 build: setup ## target/release/handloom, runnable in place from any folder
 	$(CARGO) build --release --locked
 
 demo: build ## draw hands, process them, show the table and a picture
 	target/release/handloom demo --out demo-out
 
-test: setup ## formatting, lints and all tests
+test: setup ## formatting, lints, all tests, and then the package
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked
+	@$(MAKE) --no-print-directory test-package
+
+test-package: ## the .deb of this machine built, unpacked and judged: files, units, lintian, its program at work; Debian and its like alone
+	@if command -v dpkg-deb >/dev/null; then \
+	  $(MAKE) --no-print-directory deb && python3 tests/deb/look.py "$$(ls -t target/deb/handloom_*.deb | head -1)"; \
+	else \
+	  echo "SKIPPED: test-package: no dpkg-deb here, so no .deb was built and none was judged"; \
+	fi
 
 test-gpu: setup-litert ## both models on a Vulkan device against the CPU; software Vulkan counts, ten minutes at most
 	$(CARGO) test --locked --test gpu --no-run
@@ -39,7 +50,7 @@ lint: ## formatting and lints alone
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-deny: ## licences, sources and advisories of all dependencies (needs cargo-deny)
+deny: ## licences, sources and advisories of all dependencies (needs cargo-deny, and github.com for the advisories)
 	$(CARGO) deny check
 
 bench: build ## side by side with the notebook's pipeline, when ../shared and its Python packages are there
@@ -63,7 +74,7 @@ clean: ## build results and demo; keeps what setup fetched
 	$(CARGO) clean
 	rm -rf demo-out
 
-deb: build ## target/deb/handloom_VERSION_ARCH.deb for this machine
+deb: setup-package build ## target/deb/handloom_VERSION_ARCH.deb for this machine
 	cross/deb.sh
 
 cross: setup ## binary and .deb for aarch64 (Raspberry Pi, Jetson), from an x86-64 Linux; cross/README.md

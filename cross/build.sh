@@ -70,7 +70,8 @@ python3 models/fetch.py --arch aarch64
 if [ "$way" = cross ]; then
   CROSS_CONFIG=cross/Cross.toml cross build --release --locked --target "$target"
 else
-  need gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu pkg-config
+  # qemu: the program writes its own man pages, in deb.sh.
+  need gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu pkg-config qemu-user-static
   cross/sysroot.sh arm64 "$sysroot"
   lib=$sysroot/usr/lib/aarch64-linux-gnu
   # For the target alone: build scripts link this machine's libraries.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes this machine ready to build and test Handloom: Debian packages, the TFLite C library and the two models.
 # Safe to repeat, asks nothing; once done it needs no network.
+# usage: models/setup.sh [package]     with "package" also what makes and judges the .deb
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +18,9 @@ packages=(
   libssl-dev openssl
   mosquitto mosquitto-clients
 )
+
+# Stripping and reading the program; what it depends on; judging the .deb.
+[ "${1:-}" != package ] || packages+=(binutils dpkg-dev lintian)
 
 if ! command -v cargo >/dev/null; then
   echo "setup: no cargo found; install Rust 1.92 or newer first, as rust-lang.org says" >&2
@@ -49,3 +53,4 @@ else
 fi
 
 python3 models/fetch.py
+[ "${1:-}" != package ] || cross/tools.sh

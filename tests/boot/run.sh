@@ -10,6 +10,7 @@ for pair in systemd-nspawn:systemd-container mmdebstrap:mmdebstrap mosquitto:mos
 done
 if [ ${#missing[@]} -gt 0 ]; then
   echo "boot: installing ${missing[*]}"
+  apt-get -q update </dev/null >/dev/null
   DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -q -y install --no-install-recommends "${missing[@]}" </dev/null >/dev/null
 fi
 work=target/boot

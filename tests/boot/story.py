@@ -336,6 +336,8 @@ def main():
         several_jobs(machine, listener, work / "reference")
 
         results = npz(root / "var/lib/handloom/out")
+        # As a command that was run as the service's user leaves it.
+        machine.run("runuser", "-u", "handloom", "--", "mkdir", "-p", "/var/lib/handloom/.cache/gstreamer-1.0")
         machine.run("dpkg", "--purge", "handloom")
         expect(listener.heard("status")[-1]["status"], "stopped", "the last word")
         left = {path for path in files(root) - before if not path.startswith(("/var/lib/handloom", "/opt/"))}
@@ -344,6 +346,7 @@ def main():
         system = {"/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/.pwd.lock"}
         expect({path for path in left if not path.startswith(user)} - system, set(), "what a purge leaves")
         expect(os.path.exists(root / "etc/handloom/handloom.toml"), False, "the packaged config after a purge")
+        expect(os.path.exists(root / "var/lib/handloom/.cache"), False, "the cache in the service's home after a purge")
         expect(npz(root / "var/lib/handloom/out"), results, "the results after a purge")
         expect(machine.try_run("systemctl", "is-active", "handloom").stdout.strip(), "inactive", "the service after a purge")
         tell("a purge leaves only the user's data")

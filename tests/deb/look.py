@@ -1,0 +1,178 @@
+#!/usr/bin/env python3
+"""Unpacks a .deb and asks of it what a device will: all files there, units that systemd takes and finds tight, and the packed
+program at work with the packed config, models and library.
+
+usage: look.py PACKAGE [FOLDER]     FOLDER, by default target/deb/look, is emptied
+
+Nothing is installed; what happens on a system that runs is `make test-boot`.
+"""
+import gzip
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
+SIZE_MAX = 12_000_000
+# systemd-analyze's scale from 0, tight, to 10. At night timeout(1) stands in front of the program, which counts 0.2.
+UNITS = {"handloom.service": 1.5, "handloom@job.service": 1.5, "handloom-nightly@job.service": 1.6}
+WANTED = """
+etc/handloom/handloom.toml
+usr/bin/handloom
+usr/lib/handloom/libtensorflowlite_c.so
+usr/lib/handloom/models/hand_landmark_full.tflite
+usr/lib/handloom/models/palm_detection_full.tflite
+usr/lib/systemd/system/handloom-nightly@.service
+usr/lib/systemd/system/handloom-nightly@.service.d/10-sandbox.conf
+usr/lib/systemd/system/handloom-nightly@.timer
+usr/lib/systemd/system/handloom.service
+usr/lib/systemd/system/handloom.service.d/10-sandbox.conf
+usr/lib/systemd/system/handloom@.service
+usr/lib/systemd/system/handloom@.service.d/10-sandbox.conf
+usr/lib/sysusers.d/handloom.conf
+usr/lib/tmpfiles.d/handloom.conf
+usr/lib/udev/rules.d/60-handloom.rules
+usr/share/bash-completion/completions/handloom
+usr/share/doc/handloom/README.md.gz
+usr/share/doc/handloom/changelog.Debian.gz
+usr/share/doc/handloom/changelog.gz
+usr/share/doc/handloom/copyright
+usr/share/doc/handloom/third-party-licences.txt.gz
+usr/share/fish/vendor_completions.d/handloom.fish
+usr/share/lintian/overrides/handloom
+usr/share/zsh/vendor-completions/_handloom
+""".split()
+
+
+def tell(text):
+    print("package: " + text, flush=True)
+
+
+def expect(holds, what):
+    if not holds:
+        sys.exit("package: " + what)
+
+
+def said(*command, code=0, **more):
+    """Both streams of a command that must end with `code`."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, **more)
+    text = done.stdout.decode("utf-8", "replace")
+    expect(done.returncode == code, "%s ends with %s, not %d:\n%s" % (" ".join(map(str, command)), done.returncode, code, text))
+    return text
+
+
+def control(package, tree):
+    field = lambda name: said("dpkg-deb", "-f", package, name).strip()
+    depends = field("Depends").split(", ")
+    for name in ("libc6", "libssl3", "libglib2.0-0", "libgstreamer1.0-0", "gstreamer1.0-libav", "gstreamer1.0-plugins-good"):
+        expect(any(one.startswith(name) for one in depends), "no %s in Depends: %s" % (name, depends))
+    expect(said("dpkg-deb", "-I", package, "conffiles").strip() == "/etc/handloom/handloom.toml", "conffiles are not the config alone")
+    for script in ("postinst", "prerm", "postrm"):
+        expect(said("dpkg-deb", "-I", package, script).startswith("#!/bin/sh\nset -e\n"), "no %s" % script)
+    glibc = max(re.findall(r"GLIBC_([\d.]+)", said("readelf", "-V", "--wide", tree / "usr/bin/handloom")), key=lambda v: [int(n) for n in v.split(".")])
+    tell("%s %s, glibc %s or newer, depends: %s" % (field("Version"), field("Architecture"), glibc, ", ".join(depends)))
+
+
+def contents(package, tree):
+    files = {str(p.relative_to(tree)) for p in tree.rglob("*") if not p.is_dir()}
+    help_text = said(tree / "usr/bin/handloom", "help")
+    # Deeper lines go on with the one before.
+    commands = re.findall(r"^  (\w[\w-]*)", help_text.split("Commands:\n")[1].split("\n\n")[0], re.M)
+    pages = {"handloom"} | {"handloom-" + name for name in commands if name != "help"}
+    expect(len(pages) > 6, "only these subcommands: %s" % sorted(pages))
+    wanted = set(WANTED) | {"usr/share/man/man1/%s.1.gz" % page for page in pages}
+    expect(files == wanted, "missing: %s; not asked for: %s" % (sorted(wanted - files), sorted(files - wanted)))
+    for line in said("dpkg-deb", "-c", package).splitlines():
+        mode, owner = line.split()[:2]
+        is_program = line.endswith(" ./usr/bin/handloom")
+        expect(owner in ("0/0", "root/root"), "not root's: " + line)
+        expect(mode in ("drwxr-xr-x", "-rwxr-xr-x" if is_program else "-rw-r--r--"), "mode: " + line)
+    program = tree / "usr/bin/handloom"
+    size = program.stat().st_size
+    expect(size <= SIZE_MAX, "the program has %d bytes, more than %d" % (size, SIZE_MAX))
+    sections = said("readelf", "-S", "--wide", program)
+    # Not .debug_gdb_scripts, a line for debuggers that is part of the program.
+    expect(not any(name in sections for name in (".symtab", ".debug_info", ".debug_line")), "the program is not stripped")
+    page = lambda name: gzip.open(tree / ("usr/share/man/man1/%s.1.gz" % name), "rt", encoding="utf-8").read()
+    version = said(program, "--version").split()[1]
+    expect(version in page("handloom"), "the man page is not of version %s" % version)
+    for name in pages:
+        expect(".SH SYNOPSIS" in page(name), "no synopsis in %s.1" % name)
+    scripts = [(tree / path).read_text() for path in WANTED if "completions" in path]
+    for name in commands:
+        expect(all(name in script for script in scripts), "%s is not completed everywhere" % name)
+    said("bash", "-euc", 'source "$0"; complete -p handloom', tree / "usr/share/bash-completion/completions/handloom")
+    licences = gzip.open(tree / "usr/share/doc/handloom/third-party-licences.txt.gz", "rt", encoding="utf-8").read()
+    crates = re.findall(r'^([a-z_][\w-]*) = ', (REPOSITORY / "Cargo.toml").read_text().split("[dependencies]")[1].split("\n[")[0], re.M)
+    for crate in crates:
+        expect(re.search(r"^  %s [\d.]+[^:]*: \w" % re.escape(crate), licences, re.M), "no licence of %s" % crate)
+    tell("%d files, program %d bytes, %d man pages, licences of %d direct dependencies" % (len(files), size, len(pages), len(crates)))
+
+
+def units(tree, folder):
+    """On copies that name the unpacked program, for systemd looks whether it is there."""
+    copy = folder / "units"
+    shutil.copytree(tree / "usr/lib/systemd/system", copy)
+    for unit in copy.glob("*.service"):
+        text = unit.read_text()
+        for page in re.findall(r"man:([\w-]+)\(1\)", text):
+            expect((tree / ("usr/share/man/man1/%s.1.gz" % page)).exists(), "%s: no man page %s" % (unit.name, page))
+        unit.write_text(text.replace("/usr/bin/handloom", str(tree / "usr/bin/handloom")))
+    paths = [copy / unit for unit in list(UNITS) + ["handloom-nightly@job.timer"]]
+    # It ends with 0 whatever it finds, and looks at units of this machine, too.
+    verify = said("systemd-analyze", "verify", "--man=no", *paths)
+    ours = [line for line in verify.splitlines() if "handloom" in line or "sandbox" in line]
+    expect(not ours, "systemd-analyze verify:\n" + "\n".join(ours))
+    figures = []
+    for unit, limit in UNITS.items():
+        text = said("systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=100", copy / unit)
+        figure = float(re.search(r"exposure level for \S+: ([\d.]+)", text).group(1))
+        expect(figure <= limit, "%s: exposure %s, more than %s\n%s" % (unit, figure, limit, text))
+        figures.append("%s %s" % (unit, figure))
+    if re.search(r"--dry-run", said("systemd-sysusers", "--help")):
+        text = said("systemd-sysusers", "--dry-run", "--root=%s" % tree)
+        expect("Creating user 'handloom'" in text, "systemd-sysusers: " + text)
+    tell("systemd-analyze verify: clean; security: " + ", ".join(figures))
+
+
+def work(tree, folder):
+    """The packed program, away from the repository, with what is packed beside it."""
+    program, config = tree / "usr/bin/handloom", tree / "etc/handloom/handloom.toml"
+    keep = {key: value for key, value in os.environ.items() if not key.startswith(("HANDLOOM_", "LD_LIBRARY", "CACHE_", "CARGO", "TFLITE"))}
+    more = {"cwd": folder, "env": {**keep, "XDG_CACHE_HOME": str(folder / "cache")}}
+    text = said(program, "check", "--print", "--config", config, **more)
+    for line in ('path = "/var/lib/handloom/dataset"', 'path = "/var/lib/handloom/out"'):
+        expect(line in text, "no %s in the config:\n%s" % (line, text))
+    (folder / "bad.toml").write_text(config.read_text() + "\n[typo]\n")
+    said(program, "check", "--print", "--config", folder / "bad.toml", code=78, **more)
+    said(program, "demo", "--out", folder / "demo", **more)
+    out = ["--set", "output.path=%s" % (folder / "out")]
+    text = said(program, "check", "--config", config, "--set", "dataset.path=%s" % (folder / "demo/dataset"), *out, **more)
+    for part in ("libtensorflowlite_c.so", "models/palm_detection_full.tflite", "models/hand_landmark_full.tflite"):
+        paths = re.findall(r"\S*/%s" % re.escape(part), text)
+        expect(paths and all(pathlib.Path(p).resolve().is_relative_to(tree) for p in paths), "%s is not the package's:\n%s" % (part, text))
+    states = [json.loads(line)["state"] for line in (folder / "demo/result/manifest.jsonl").read_text().splitlines()]
+    expect(states.count("accepted") > 0, "the packed program has accepted no clip: %s" % states)
+    tell("the packed program takes the packed config and has accepted %d of %d drawn clips" % (states.count("accepted"), len(states)))
+
+
+def main():
+    package = pathlib.Path(sys.argv[1]).resolve()
+    folder = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else REPOSITORY / "target/deb/look").resolve()
+    shutil.rmtree(folder, ignore_errors=True)
+    tree = folder / "tree"
+    tree.mkdir(parents=True)
+    said("dpkg-deb", "-x", package, tree)
+    control(package, tree)
+    contents(package, tree)
+    units(tree, folder)
+    work(tree, folder)
+    shutil.rmtree(folder)
+    tell("%s, %d bytes: all is well" % (package.name, package.stat().st_size))
+
+
+if __name__ == "__main__":
+    main()
