@@ -7,10 +7,11 @@ use crate::sequence::live::Sign;
 use crate::store::batches::{self, FINAL_NAME, Row};
 use crate::store::durable::file_sha256;
 use crate::store::folder::{self, Claim, ManifestLine, ManifestPlace, Opening};
-use crate::store::ledger::{Clip, Job, Sealed, Stamp};
+use crate::store::ledger::{Bounds, Clip, Job, Message, Sealed, Stamp};
 use crate::store::lock::FolderLock;
 use crate::store::{Ledger, StoreError};
 use crate::telemetry::payloads::Batch;
+use crate::telemetry::topics;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,8 +25,8 @@ pub const TOO_SHORT: &str = "too_short";
 /// A take that somebody did not want.
 pub const DISCARDED: &str = "discarded";
 
-/// Sealed batches that wait to be told.
-const SEALED_MAX: usize = 64;
+/// Messages that are looked at in one go.
+const UNTOLD_MAX: usize = 64;
 
 /// What all takes of a session have in common.
 #[derive(Clone, Debug)]
@@ -72,6 +73,17 @@ pub struct Shelved {
     pub reason: Option<String>,
 }
 
+/// A message that was written with a batch and is nobody else's yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Untold {
+    /// For [`Shelf::told`].
+    pub id: i64,
+    /// It.
+    pub message: Message,
+    /// When the batch was sealed.
+    pub stamp: Stamp,
+}
+
 /// The takes of one output folder.
 pub struct Shelf {
     out: PathBuf,
@@ -82,7 +94,6 @@ pub struct Shelf {
     next: usize,
     glosses: Vec<Arc<str>>,
     accepted: usize,
-    sealed: Vec<Batch>,
 }
 
 impl Shelf {
@@ -106,7 +117,6 @@ impl Shelf {
             next: clips.last_key_value().map_or(0, |(last, _)| last + 1),
             glosses: Vec::new(),
             accepted: 0,
-            sealed: Vec::new(),
         };
         for clip in clips.values().filter(|c| c.state == ACCEPTED) {
             shelf.accepted += 1;
@@ -121,9 +131,47 @@ impl Shelf {
         self.accepted
     }
 
-    /// The batches that were sealed since this was last asked.
-    pub fn sealed(&mut self) -> Vec<Batch> {
-        std::mem::take(&mut self.sealed)
+    /// From now on a message is written with each sealed batch, to be had from [`Shelf::untold`]; `None` for none.
+    pub fn keep_messages(&mut self, bounds: Option<Bounds>) {
+        self.ledger.keep_messages(bounds);
+    }
+
+    /// The oldest messages that nobody has taken over, also those of an earlier process.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub fn untold(&self) -> Result<Vec<Untold>, StoreError> {
+        let waiting = self.ledger.waiting_after(0, UNTOLD_MAX)?;
+        let untold = waiting.into_iter().map(|waiting| {
+            let payload = serde_json::from_slice(&waiting.payload);
+            let mut body: Value = payload.unwrap_or_default();
+            let stamp = Stamp {
+                ts: body["ts"].as_str().unwrap_or_default().to_owned(),
+                clock_synced: body["clock_synced"] == true,
+                unix_s: stamp().unix_s,
+            };
+            if let Some(fields) = body.as_object_mut() {
+                // The envelope is made anew by whoever sends it, with a number of its own.
+                fields.retain(|key, _| !["v", "ts", "clock_synced", "seq"].contains(&key.as_str()));
+            }
+            Untold {
+                id: waiting.id,
+                message: Message {
+                    channel: topics::BATCH,
+                    body,
+                },
+                stamp,
+            }
+        });
+        Ok(untold.collect())
+    }
+
+    /// Somebody else sees to this message now.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written; it is then given again.
+    pub fn told(&mut self, id: i64) -> Result<(), StoreError> {
+        self.ledger.delivered(&[id])
     }
 
     /// Keeps a sign as the next take. On disk when this returns.
@@ -274,21 +322,17 @@ impl Shelf {
             rows: file.rows,
             sha256: file.sha256,
         };
-        self.ledger
-            .seal(batch, range.clone(), &sealed, &[], &stamp())?;
-        // Nobody may ever ask.
-        if self.sealed.len() < SEALED_MAX {
-            self.sealed.push(Batch {
-                run: "camera".to_owned(),
-                batch,
-                path: batches::batch_name(batch),
-                rows: sealed.rows,
-                sha256: sealed.sha256,
-                clips: [range.start, range.end.min(self.next).max(1) - 1],
-                last: false,
-            });
-        }
-        Ok(())
+        let news = Batch {
+            run: "camera".to_owned(),
+            batch,
+            path: batches::batch_name(batch),
+            rows: sealed.rows,
+            sha256: sealed.sha256.clone(),
+            clips: [range.start, range.end.min(self.next).max(1) - 1],
+            last: false,
+        };
+        let messages = [Message::new(topics::BATCH, &news)];
+        self.ledger.seal(batch, range, &sealed, &messages, &stamp())
     }
 
     /// Takes a batch apart that is sealed: its rows go back to the ledger. Whether it was sealed.
