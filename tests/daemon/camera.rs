@@ -196,6 +196,43 @@ fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
 }
 
 #[test]
+fn takes_wait_while_the_disks_reserve_is_touched() {
+    let (broker, ears) = broker();
+    let folder = scratch();
+    let (hand, out) = (folder.path().join("hand.png"), folder.path().join("out"));
+    still(&hand);
+    let config = |reserve: u64| {
+        format!(
+            "[device]\nid = \"box\"\n[output]\npath = {:?}\n[limits]\ndisk_reserve_mib = {reserve}\n\
+             disk_resume_mib = {}\ninterval_s = 0.2\n[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\ncommands = [\"record\"]\n{}",
+            out.display().to_string(),
+            reserve + 1,
+            broker.port(),
+            filming(&hand)
+        )
+    };
+    let path = folder.path().join("handloom.toml");
+    let short = config((1 << 20) - 1);
+    let mut daemon = Daemon::start_with(&path, &short, &[], &[("HANDLOOM_LOG", "debug")]);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    let one = json!({"id": "r1", "gloss": "book"});
+    ears.publish("handloom/box/cmd/record", false, one.to_string());
+    daemon.until("word that takes wait", |_| {
+        let (state, reason) = state(&ears);
+        state == "degraded" && reason.contains("camera: takes wait for room")
+    });
+    assert_eq!(answers(&ears, "r1"), ["accepted"]);
+    assert!(!out.join("camera/batches/00000.npz").exists());
+    // Room is made: nobody has to do anything else.
+    fs::write(&path, config(1)).unwrap();
+    daemon.signal("HUP");
+    daemon.until("the take", |_| answers(&ears, "r1").len() == 2);
+    assert_eq!(answers(&ears, "r1"), ["accepted", "succeeded"]);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
 fn a_camera_that_is_away_is_told_of_and_found_while_the_job_goes_on() {
     let set = set(SHORT);
     let (broker, ears) = broker();

@@ -195,6 +195,7 @@ impl Set<'_> {
         &mut self,
         mut change: impl FnMut(&mut Shelf) -> Result<T, StoreError>,
     ) -> Result<T, Failure> {
+        self.wait_for_reserve();
         let mut is_told = false;
         loop {
             match change(&mut self.shelf) {
@@ -209,6 +210,25 @@ impl Set<'_> {
                 }
                 done => return done.map_err(Failure::from),
             }
+        }
+    }
+
+    /// Holds a write back while the disk's reserve is touched, before it could fail; frames are dropped meanwhile. The
+    /// governor says on `fault` that it is so.
+    fn wait_for_reserve(&self) {
+        let mut is_held = false;
+        while let Some(reason) = self.daemon.disk_short()
+            && !self.daemon.is_stopping()
+        {
+            let reason = format!("takes wait for room: {reason}");
+            let degraded = (JobPhase::Degraded, Some(reason));
+            self.daemon.hub.camera(Some(degraded));
+            is_held = true;
+            self.stage.beat(uptime());
+            self.daemon.wait(ROOM_LOOK, |tasks| tasks.is_stopping);
+        }
+        if is_held {
+            self.daemon.hub.camera(Some((JobPhase::Capturing, None)));
         }
     }
 
