@@ -1,22 +1,26 @@
 //! Where takes are kept: each is in the ledger when its turn is over, in a batch file when that is full or the session
 //! ends, and can be discarded until somebody takes the files away.
 
+mod entry;
+mod untold;
+
 use super::recipe::Recipe;
-use crate::machine::clock;
 use crate::sequence::live::Sign;
 use crate::store::batches::{self, FINAL_NAME, Row};
 use crate::store::durable::file_sha256;
 use crate::store::folder::{self, Claim, ManifestLine, ManifestPlace, Opening};
-use crate::store::ledger::{Bounds, Clip, Job, Message, Sealed, Stamp};
+use crate::store::ledger::{Clip, Job, Message, Sealed, Stamp};
 use crate::store::lock::FolderLock;
 use crate::store::{Ledger, StoreError};
 use crate::telemetry::payloads::Batch;
 use crate::telemetry::topics;
-use serde_json::{Value, json};
+use entry::{Entry, about};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+pub use untold::Untold;
 
 /// A take that is in the output.
 pub const ACCEPTED: &str = "accepted";
@@ -24,9 +28,6 @@ pub const ACCEPTED: &str = "accepted";
 pub const TOO_SHORT: &str = "too_short";
 /// A take that somebody did not want.
 pub const DISCARDED: &str = "discarded";
-
-/// Messages that are looked at in one go.
-const UNTOLD_MAX: usize = 64;
 
 /// What all takes of a session have in common.
 #[derive(Clone, Debug)]
@@ -71,17 +72,6 @@ pub struct Shelved {
     pub state: &'static str,
     /// Why not accepted.
     pub reason: Option<String>,
-}
-
-/// A message that was written with a batch and is nobody else's yet.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Untold {
-    /// For [`Shelf::told`].
-    pub id: i64,
-    /// It.
-    pub message: Message,
-    /// When the batch was sealed.
-    pub stamp: Stamp,
 }
 
 /// The takes of one output folder.
@@ -129,49 +119,6 @@ impl Shelf {
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.accepted
-    }
-
-    /// From now on a message is written with each sealed batch, to be had from [`Shelf::untold`]; `None` for none.
-    pub fn keep_messages(&mut self, bounds: Option<Bounds>) {
-        self.ledger.keep_messages(bounds);
-    }
-
-    /// The oldest messages that nobody has taken over, also those of an earlier process.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read.
-    pub fn untold(&self) -> Result<Vec<Untold>, StoreError> {
-        let waiting = self.ledger.waiting_after(0, UNTOLD_MAX)?;
-        let untold = waiting.into_iter().map(|waiting| {
-            let payload = serde_json::from_slice(&waiting.payload);
-            let mut body: Value = payload.unwrap_or_default();
-            let stamp = Stamp {
-                ts: body["ts"].as_str().unwrap_or_default().to_owned(),
-                clock_synced: body["clock_synced"] == true,
-                unix_s: stamp().unix_s,
-            };
-            if let Some(fields) = body.as_object_mut() {
-                // The envelope is made anew by whoever sends it, with a number of its own.
-                fields.retain(|key, _| !["v", "ts", "clock_synced", "seq"].contains(&key.as_str()));
-            }
-            Untold {
-                id: waiting.id,
-                message: Message {
-                    channel: topics::BATCH,
-                    body,
-                },
-                stamp,
-            }
-        });
-        Ok(untold.collect())
-    }
-
-    /// Somebody else sees to this message now.
-    ///
-    /// # Errors
-    /// When the ledger cannot be written; it is then given again.
-    pub fn told(&mut self, id: i64) -> Result<(), StoreError> {
-        self.ledger.delivered(&[id])
     }
 
     /// Keeps a sign as the next take. On disk when this returns.
@@ -398,56 +345,6 @@ impl Shelf {
         };
         clips.iter().map(line).collect()
     }
-}
-
-/// What the ledger keeps of a take.
-struct Entry {
-    id: String,
-    gloss: String,
-    split: String,
-    signer_id: i64,
-    clip: Value,
-}
-
-impl Entry {
-    fn to_json(&self) -> Value {
-        json!({"id": self.id, "gloss": self.gloss, "split": self.split, "signer_id": self.signer_id, "clip": self.clip})
-    }
-
-    fn of(clip: &Clip) -> Self {
-        let text = clip.clip.as_deref().unwrap_or_default();
-        let value: Value = serde_json::from_str(text).unwrap_or_default();
-        let word = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-        Self {
-            id: word("id"),
-            gloss: word("gloss"),
-            split: word("split"),
-            signer_id: value["signer_id"].as_i64().unwrap_or(-1),
-            clip: value["clip"].clone(),
-        }
-    }
-}
-
-/// What the manifest says of a take.
-fn about(sign: &Sign, device: &str) -> Value {
-    let sequence = &sign.sequence;
-    let millis = |time: &std::time::Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
-    let times: Vec<f64> = sign.frame_times.iter().map(millis).collect();
-    json!({
-        "source": "camera",
-        "device": device,
-        "taken": clock::now_utc(),
-        "clock_synced": clock::clock_synced(),
-        "begin_ms": millis(&sign.begin),
-        "end_ms": millis(&sign.end),
-        "ended_by": sign.cause.name(),
-        "seen": sign.seen,
-        "declared_frames": sequence.declared_frames,
-        "sampled": sequence.frames.len(),
-        "with_hand": sequence.frames_with_hand,
-        "with_two_hands": sequence.frames.iter().filter(|f| f.hand_count == 2).count(),
-        "frame_times_ms": times,
-    })
 }
 
 fn stamp() -> Stamp {

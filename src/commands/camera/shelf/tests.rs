@@ -1,8 +1,10 @@
 use super::*;
 use crate::sequence::segmenter::Cause;
 use crate::sequence::{FrameRecord, Sequence, sampling::Window};
+use crate::store::ledger::Bounds;
 use crate::store::npz::NpzReader;
 use ndarray::Array2;
+use serde_json::json;
 use std::time::Duration;
 
 fn sign(gloss: &str, with_hand: usize) -> Sign {
