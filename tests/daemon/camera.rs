@@ -7,7 +7,9 @@ use crate::stage::{
     SHORT, SIZE, Stage, answers, broker, is_done, obeys, replies, said, set, state,
 };
 use handloom::render::scene::signing_scene;
+use handloom::store::Ledger;
 use handloom::store::batches::FINAL_NAME;
+use handloom::store::ledger::{Bounds, Message, Stamp};
 use handloom::store::npz::NpzReader;
 use handloom::telemetry::topics;
 use serde_json::{Value, json};
@@ -130,6 +132,104 @@ fn takes_are_recorded_and_discarded_on_command() {
     );
     let lines = manifest(&takes);
     assert_eq!(lines[1]["state"], "discarded");
+}
+
+/// A cut between the sealing of a batch and its announcement: the next life makes up for it.
+#[test]
+fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
+    let (broker, ears) = broker();
+    let folder = scratch();
+    let (hand, out) = (folder.path().join("hand.png"), folder.path().join("out"));
+    still(&hand);
+    let config = format!(
+        "[device]\nid = \"box\"\n[output]\npath = {:?}\n[limits]\ndisk_reserve_mib = 1\ndisk_resume_mib = 2\n\
+         [mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\ncommands = [\"record\"]\n{}",
+        out.display().to_string(),
+        broker.port(),
+        filming(&hand)
+    );
+    let path = folder.path().join("handloom.toml");
+    let mut daemon = Daemon::start_with(&path, &config, &[], &[("HANDLOOM_LOG", "debug")]);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    let one = json!({"id": "r1", "gloss": "book"});
+    asks(&mut daemon, &ears, "record", &one, "succeeded");
+    daemon.until("word of the batch", |_| {
+        !said(&ears, topics::BATCH).is_empty()
+    });
+    assert_eq!(daemon.stop(), Some(0));
+    let before = said(&ears, topics::BATCH);
+
+    // What the cut leaves.
+    let mut ledger = Ledger::open(&out.join("camera")).unwrap();
+    assert_eq!(ledger.waiting_count().unwrap(), 0);
+    ledger.keep_messages(Some(Bounds {
+        messages: 10,
+        age_s: 3600,
+    }));
+    let mut batch = before[0].clone();
+    batch
+        .as_object_mut()
+        .unwrap()
+        .retain(|key, _| !["v", "ts", "clock_synced", "seq"].contains(&key.as_str()));
+    let stamp = Stamp {
+        ts: "2026-01-31T12:00:00.000Z".to_owned(),
+        ..Stamp::default()
+    };
+    ledger
+        .say(&[Message::new(topics::BATCH, &batch)], &stamp)
+        .unwrap();
+    drop(ledger);
+
+    let mut daemon = Daemon::start_with(&path, &config, &[], &[("HANDLOOM_LOG", "debug")]);
+    daemon.until("word of the batch", |_| {
+        said(&ears, topics::BATCH).len() > before.len()
+    });
+    let told = said(&ears, topics::BATCH).remove(before.len());
+    assert_eq!(
+        (&told["ts"], &told["sha256"]),
+        (&stamp.ts.into(), &batch["sha256"])
+    );
+    assert!(told["seq"].as_u64() > before.last().unwrap()["seq"].as_u64());
+    assert_eq!(daemon.stop(), Some(0));
+    let ledger = Ledger::open(&out.join("camera")).unwrap();
+    assert_eq!(ledger.waiting_count().unwrap(), 0);
+}
+
+#[test]
+fn takes_wait_while_the_disks_reserve_is_touched() {
+    let (broker, ears) = broker();
+    let folder = scratch();
+    let (hand, out) = (folder.path().join("hand.png"), folder.path().join("out"));
+    still(&hand);
+    let config = |reserve: u64| {
+        format!(
+            "[device]\nid = \"box\"\n[output]\npath = {:?}\n[limits]\ndisk_reserve_mib = {reserve}\n\
+             disk_resume_mib = {}\ninterval_s = 0.2\n[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\ncommands = [\"record\"]\n{}",
+            out.display().to_string(),
+            reserve + 1,
+            broker.port(),
+            filming(&hand)
+        )
+    };
+    let path = folder.path().join("handloom.toml");
+    let short = config((1 << 20) - 1);
+    let mut daemon = Daemon::start_with(&path, &short, &[], &[("HANDLOOM_LOG", "debug")]);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    let one = json!({"id": "r1", "gloss": "book"});
+    ears.publish("handloom/box/cmd/record", false, one.to_string());
+    daemon.until("word that takes wait", |_| {
+        let (state, reason) = state(&ears);
+        state == "degraded" && reason.contains("camera: takes wait for room")
+    });
+    assert_eq!(answers(&ears, "r1"), ["accepted"]);
+    assert!(!out.join("camera/batches/00000.npz").exists());
+    // Room is made: nobody has to do anything else.
+    fs::write(&path, config(1)).unwrap();
+    daemon.signal("HUP");
+    daemon.until("the take", |_| answers(&ears, "r1").len() == 2);
+    assert_eq!(answers(&ears, "r1"), ["accepted", "succeeded"]);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    assert_eq!(daemon.stop(), Some(0));
 }
 
 #[test]

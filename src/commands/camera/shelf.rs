@@ -1,21 +1,26 @@
 //! Where takes are kept: each is in the ledger when its turn is over, in a batch file when that is full or the session
 //! ends, and can be discarded until somebody takes the files away.
 
+mod entry;
+mod untold;
+
 use super::recipe::Recipe;
-use crate::machine::clock;
 use crate::sequence::live::Sign;
 use crate::store::batches::{self, FINAL_NAME, Row};
 use crate::store::durable::file_sha256;
 use crate::store::folder::{self, Claim, ManifestLine, ManifestPlace, Opening};
-use crate::store::ledger::{Clip, Job, Sealed, Stamp};
+use crate::store::ledger::{Clip, Job, Message, Sealed, Stamp};
 use crate::store::lock::FolderLock;
 use crate::store::{Ledger, StoreError};
 use crate::telemetry::payloads::Batch;
-use serde_json::{Value, json};
+use crate::telemetry::topics;
+use entry::{Entry, about};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+pub use untold::Untold;
 
 /// A take that is in the output.
 pub const ACCEPTED: &str = "accepted";
@@ -23,9 +28,6 @@ pub const ACCEPTED: &str = "accepted";
 pub const TOO_SHORT: &str = "too_short";
 /// A take that somebody did not want.
 pub const DISCARDED: &str = "discarded";
-
-/// Sealed batches that wait to be told.
-const SEALED_MAX: usize = 64;
 
 /// What all takes of a session have in common.
 #[derive(Clone, Debug)]
@@ -82,7 +84,6 @@ pub struct Shelf {
     next: usize,
     glosses: Vec<Arc<str>>,
     accepted: usize,
-    sealed: Vec<Batch>,
 }
 
 impl Shelf {
@@ -106,7 +107,6 @@ impl Shelf {
             next: clips.last_key_value().map_or(0, |(last, _)| last + 1),
             glosses: Vec::new(),
             accepted: 0,
-            sealed: Vec::new(),
         };
         for clip in clips.values().filter(|c| c.state == ACCEPTED) {
             shelf.accepted += 1;
@@ -119,11 +119,6 @@ impl Shelf {
     #[must_use]
     pub fn accepted(&self) -> usize {
         self.accepted
-    }
-
-    /// The batches that were sealed since this was last asked.
-    pub fn sealed(&mut self) -> Vec<Batch> {
-        std::mem::take(&mut self.sealed)
     }
 
     /// Keeps a sign as the next take. On disk when this returns.
@@ -274,21 +269,17 @@ impl Shelf {
             rows: file.rows,
             sha256: file.sha256,
         };
-        self.ledger
-            .seal(batch, range.clone(), &sealed, &[], &stamp())?;
-        // Nobody may ever ask.
-        if self.sealed.len() < SEALED_MAX {
-            self.sealed.push(Batch {
-                run: "camera".to_owned(),
-                batch,
-                path: batches::batch_name(batch),
-                rows: sealed.rows,
-                sha256: sealed.sha256,
-                clips: [range.start, range.end.min(self.next).max(1) - 1],
-                last: false,
-            });
-        }
-        Ok(())
+        let news = Batch {
+            run: "camera".to_owned(),
+            batch,
+            path: batches::batch_name(batch),
+            rows: sealed.rows,
+            sha256: sealed.sha256.clone(),
+            clips: [range.start, range.end.min(self.next).max(1) - 1],
+            last: false,
+        };
+        let messages = [Message::new(topics::BATCH, &news)];
+        self.ledger.seal(batch, range, &sealed, &messages, &stamp())
     }
 
     /// Takes a batch apart that is sealed: its rows go back to the ledger. Whether it was sealed.
@@ -354,56 +345,6 @@ impl Shelf {
         };
         clips.iter().map(line).collect()
     }
-}
-
-/// What the ledger keeps of a take.
-struct Entry {
-    id: String,
-    gloss: String,
-    split: String,
-    signer_id: i64,
-    clip: Value,
-}
-
-impl Entry {
-    fn to_json(&self) -> Value {
-        json!({"id": self.id, "gloss": self.gloss, "split": self.split, "signer_id": self.signer_id, "clip": self.clip})
-    }
-
-    fn of(clip: &Clip) -> Self {
-        let text = clip.clip.as_deref().unwrap_or_default();
-        let value: Value = serde_json::from_str(text).unwrap_or_default();
-        let word = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
-        Self {
-            id: word("id"),
-            gloss: word("gloss"),
-            split: word("split"),
-            signer_id: value["signer_id"].as_i64().unwrap_or(-1),
-            clip: value["clip"].clone(),
-        }
-    }
-}
-
-/// What the manifest says of a take.
-fn about(sign: &Sign, device: &str) -> Value {
-    let sequence = &sign.sequence;
-    let millis = |time: &std::time::Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
-    let times: Vec<f64> = sign.frame_times.iter().map(millis).collect();
-    json!({
-        "source": "camera",
-        "device": device,
-        "taken": clock::now_utc(),
-        "clock_synced": clock::clock_synced(),
-        "begin_ms": millis(&sign.begin),
-        "end_ms": millis(&sign.end),
-        "ended_by": sign.cause.name(),
-        "seen": sign.seen,
-        "declared_frames": sequence.declared_frames,
-        "sampled": sequence.frames.len(),
-        "with_hand": sequence.frames_with_hand,
-        "with_two_hands": sequence.frames.iter().filter(|f| f.hand_count == 2).count(),
-        "frame_times_ms": times,
-    })
 }
 
 fn stamp() -> Stamp {

@@ -228,11 +228,12 @@ impl Daemon {
         self.recording.beat(uptime());
     }
 
-    /// Whether the governor holds the job for want of room on the disk.
-    fn is_disk_short(&self) -> bool {
+    /// Why the governor wants nothing written, while it does: the disk's reserve is touched.
+    pub(super) fn disk_short(&self) -> Option<String> {
         let holds = held(&self.holds);
-        let decision = holds.decision.as_ref();
-        decision.is_some_and(|d| d.holds.iter().any(|h| h.component() == "disk"))
+        let decision = holds.decision.as_ref()?;
+        let hold = decision.holds.iter().find(|h| h.component() == "disk");
+        hold.map(ToString::to_string)
     }
 
     /// The newest look at the machine, and MiB free for the output.
@@ -303,7 +304,7 @@ impl Daemon {
                 self.change_holds(|holds| holds.no_room = None);
                 return false;
             }
-            if (free() > free_then || since.elapsed() >= ROOM_TRY) && !self.is_disk_short() {
+            if (free() > free_then || since.elapsed() >= ROOM_TRY) && self.disk_short().is_none() {
                 return true;
             }
         }

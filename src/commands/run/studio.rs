@@ -1,13 +1,13 @@
 //! The daemon's camera: a thread that films, keeps the takes that were asked for, and tells how it stands. The job
 //! goes on beside it; a camera that is away holds up nothing.
 
-use super::ROOM_LOOK;
 use super::daemon::{Daemon, Task, held};
+use super::{ROOM_LOOK, bounds};
 use crate::commands::camera::meter::Meter;
 use crate::commands::camera::session::{self, Host, Look, Standing};
 use crate::commands::camera::shelf::{Common, Shelf, Shelved, TOO_SHORT};
 use crate::commands::camera::{Recipe, provenance, with_detector};
-use crate::commands::job::{hold, stamp};
+use crate::commands::job::hold;
 use crate::exit::Failure;
 use crate::hand::Model;
 use crate::inference::Bundle;
@@ -17,9 +17,7 @@ use crate::sequence::takes::{Order, Phase, Takes};
 use crate::service::Stage;
 use crate::source::camera::{Camera, Counts, News, Pace, Place, Waits};
 use crate::store::StoreError;
-use crate::store::ledger::Message;
 use crate::telemetry::payloads::{CameraHealth, JobPhase};
-use crate::telemetry::topics;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io;
@@ -138,7 +136,8 @@ fn film(daemon: &Daemon, place: &Place, recipe: &Recipe, stage: &Stage) -> Resul
     let bundle = Bundle::load(&config.models())?;
     let settings = recipe.settings(&bundle);
     let common = Common::of(recipe, -1, "train");
-    let (shelf, _) = Shelf::open(&config.takes_path(), settings.clone(), common)?;
+    let (mut shelf, _) = Shelf::open(&config.takes_path(), settings.clone(), common)?;
+    shelf.keep_messages(bounds(&config));
     with_detector(&bundle, recipe.detector, |detector| {
         let mut set = Set {
             daemon,
@@ -149,6 +148,8 @@ fn film(daemon: &Daemon, place: &Place, recipe: &Recipe, stage: &Stage) -> Resul
             running: None,
             taken: Vec::new(),
         };
+        // Of an earlier life.
+        set.announce();
         let mut weaver = Weaver::new(recipe.loom(), Takes::new(config.camera.keep_unlabelled));
         let filmed = shoot(place, recipe, detector, &mut weaver, &mut set);
         let closed = set.close();
@@ -194,6 +195,7 @@ impl Set<'_> {
         &mut self,
         mut change: impl FnMut(&mut Shelf) -> Result<T, StoreError>,
     ) -> Result<T, Failure> {
+        self.wait_for_reserve();
         let mut is_told = false;
         loop {
             match change(&mut self.shelf) {
@@ -211,20 +213,53 @@ impl Set<'_> {
         }
     }
 
+    /// Holds a write back while the disk's reserve is touched, before it could fail; frames are dropped meanwhile. The
+    /// governor says on `fault` that it is so.
+    fn wait_for_reserve(&self) {
+        let mut is_held = false;
+        while let Some(reason) = self.daemon.disk_short()
+            && !self.daemon.is_stopping()
+        {
+            let reason = format!("takes wait for room: {reason}");
+            let degraded = (JobPhase::Degraded, Some(reason));
+            self.daemon.hub.camera(Some(degraded));
+            is_held = true;
+            self.stage.beat(uptime());
+            self.daemon.wait(ROOM_LOOK, |tasks| tasks.is_stopping);
+        }
+        if is_held {
+            self.daemon.hub.camera(Some((JobPhase::Capturing, None)));
+        }
+    }
+
     /// Makes files of what was taken, and tells of them.
     fn close(&mut self) -> Result<(), Failure> {
         let provenance = self.provenance.clone();
         self.persist(|shelf| shelf.close(&provenance))?;
-        let sealed = self.shelf.sealed();
-        let messages: Vec<Message> = sealed
-            .iter()
-            .map(|batch| Message::new(topics::BATCH, batch))
-            .collect();
-        if let Err(error) = hold(&self.daemon.ledger).say(&messages, &stamp()) {
-            tracing::warn!(%error, "batches of takes are on disk and were not announced");
+        self.announce();
+        Ok(())
+    }
+
+    /// Takes over what there is to tell of sealed batches: written there before it is deleted here, so that a cut
+    /// between gives it twice and never loses it. What cannot be taken now is taken the next time.
+    fn announce(&mut self) {
+        if let Err(error) = self.take_over() {
+            tracing::warn!(%error, "batches of takes are on disk and are announced later");
         }
         self.daemon.hub.wake.notify_one();
-        Ok(())
+    }
+
+    fn take_over(&mut self) -> Result<(), StoreError> {
+        loop {
+            let untold = self.shelf.untold()?;
+            if untold.is_empty() {
+                return Ok(());
+            }
+            for untold in untold {
+                hold(&self.daemon.ledger).say(&[untold.message], &untold.stamp)?;
+                self.shelf.told(untold.id)?;
+            }
+        }
     }
 
     /// The last word on the `record` that is under way.
@@ -303,6 +338,7 @@ impl Host for Set<'_> {
     fn sign(&mut self, sign: Sign, weaver: &mut Weaver) -> Result<(), Failure> {
         let device = self.device.clone();
         let shelved = self.persist(|shelf| shelf.put(&sign, &device))?;
+        self.announce();
         tracing::info!(
             id = shelved.id,
             gloss = shelved.gloss,

@@ -1,8 +1,10 @@
 use super::*;
 use crate::sequence::segmenter::Cause;
 use crate::sequence::{FrameRecord, Sequence, sampling::Window};
+use crate::store::ledger::Bounds;
 use crate::store::npz::NpzReader;
 use ndarray::Array2;
+use serde_json::json;
 use std::time::Duration;
 
 fn sign(gloss: &str, with_hand: usize) -> Sign {
@@ -108,4 +110,41 @@ fn takes_are_kept_discarded_and_gone_on_with() {
     );
     assert_eq!(lines[5]["stored"], json!({"batch": 1, "row": 1}));
     assert_eq!(lines[4]["clip"]["frame_times_ms"][1], 80.0);
+}
+
+#[test]
+fn a_sealed_batch_is_told_until_somebody_takes_it_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let bounds = Some(Bounds {
+        messages: 10,
+        age_s: 3600,
+    });
+    let mut shelf = open(out);
+    // Nobody wants to know.
+    for n in [20, 21, 22] {
+        shelf.put(&sign("book", n), "cam").unwrap();
+    }
+    assert_eq!(shelf.untold().unwrap(), []);
+    shelf.keep_messages(bounds);
+    for n in [20, 7, 22] {
+        shelf.put(&sign("book", n), "cam").unwrap();
+    }
+    // Cut off before anybody was told.
+    drop(shelf);
+    let mut shelf = open(out);
+    let untold = shelf.untold().unwrap();
+    assert_eq!(untold.len(), 1);
+    let body = &untold[0].message.body;
+    let sealed = file_sha256(&batches::batch_path(out, 1)).unwrap();
+    assert_eq!(
+        *body,
+        json!({
+            "run": "camera", "batch": 1, "path": "batches/00001.npz", "rows": 2, "sha256": sealed, "clips": [3, 5],
+            "last": false,
+        })
+    );
+    assert!(!untold[0].stamp.ts.is_empty());
+    shelf.told(untold[0].id).unwrap();
+    assert_eq!(shelf.untold().unwrap(), []);
 }
