@@ -8,16 +8,16 @@ use crate::stage::{
 };
 use handloom::render::scene::signing_scene;
 use handloom::store::Ledger;
-use handloom::store::batches::FINAL_NAME;
+use handloom::store::batches::{FINAL_NAME, batch_path};
 use handloom::store::ledger::{Bounds, Message, Stamp};
 use handloom::store::npz::NpzReader;
 use handloom::telemetry::topics;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A hand that is always in view.
-fn still(path: &Path) {
+pub(crate) fn still(path: &Path) {
     let scene = signing_scene(0, 10, SIZE.0, SIZE.1);
     image::save_buffer(
         path,
@@ -30,14 +30,34 @@ fn still(path: &Path) {
 }
 
 /// Lines of a config for a still that stands in for the camera: a sign every second.
-fn filming(still: &Path) -> String {
+pub(crate) fn filming(still: &Path) -> String {
     let device = format!("file:{}", still.display());
     format!("[camera]\ndevice = {device:?}\nfps = 10\nmax_seconds = 1.2\n")
 }
 
+/// A daemon's files with a camera that sees a hand, and without a job; `more` lines of its config.
+fn camera_alone(port: u16, more: &str) -> Stage {
+    let mut stage = Stage::over(Path::new(""), Some(port), more);
+    let hand = stage.path("hand.png");
+    still(&hand);
+    stage.add(&filming(&hand));
+    stage
+}
+
+/// Where the daemon keeps takes.
+fn takes(stage: &Stage) -> PathBuf {
+    stage.out().join("camera")
+}
+
 /// Sends a command with more than an id, and waits for its last word.
 #[track_caller]
-fn asks(daemon: &mut Daemon, ears: &Listener, name: &str, payload: &Value, word: &str) -> Value {
+pub(crate) fn asks(
+    daemon: &mut Daemon,
+    ears: &Listener,
+    name: &str,
+    payload: &Value,
+    word: &str,
+) -> Value {
     let id = payload["id"].as_str().unwrap();
     ears.publish(
         &format!("handloom/box/cmd/{name}"),
@@ -57,19 +77,10 @@ fn asks(daemon: &mut Daemon, ears: &Listener, name: &str, payload: &Value, word:
 #[test]
 fn takes_are_recorded_and_discarded_on_command() {
     let (broker, ears) = broker();
-    let folder = scratch();
-    let (hand, out) = (folder.path().join("hand.png"), folder.path().join("out"));
-    still(&hand);
     // No dataset: a camera is enough.
-    let config = format!(
-        "[device]\nid = \"box\"\n[output]\npath = {:?}\n[limits]\ndisk_reserve_mib = 1\ndisk_resume_mib = 2\n\
-         [mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\ncommands = [\"record\", \"undo\", \"snapshot\", \"cancel\"]\n{}",
-        out.display().to_string(),
-        broker.port(),
-        filming(&hand)
-    );
-    let path = folder.path().join("handloom.toml");
-    let mut daemon = Daemon::start_with(&path, &config, &[], &[("HANDLOOM_LOG", "debug")]);
+    let commands = "commands = [\"record\", \"undo\", \"snapshot\", \"cancel\"]\n";
+    let stage = camera_alone(broker.port(), commands);
+    let mut daemon = stage.start(&[]);
     daemon.until("the camera", |_| state(&ears).0 == "capturing");
 
     let two = json!({"id": "r1", "gloss": "book", "count": 2, "countdown": 0.2});
@@ -120,8 +131,7 @@ fn takes_are_recorded_and_discarded_on_command() {
     );
     assert_eq!(daemon.stop(), Some(0));
 
-    let takes = out.join("camera");
-    let labels = NpzReader::open(&takes.join(FINAL_NAME))
+    let labels = NpzReader::open(&takes(&stage).join(FINAL_NAME))
         .unwrap()
         .strings("labels")
         .unwrap();
@@ -130,7 +140,7 @@ fn takes_are_recorded_and_discarded_on_command() {
         !labels[1..].iter().any(|label| label == "book"),
         "{labels:?}"
     );
-    let lines = manifest(&takes);
+    let lines = manifest(&takes(&stage));
     assert_eq!(lines[1]["state"], "discarded");
 }
 
@@ -138,18 +148,8 @@ fn takes_are_recorded_and_discarded_on_command() {
 #[test]
 fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
     let (broker, ears) = broker();
-    let folder = scratch();
-    let (hand, out) = (folder.path().join("hand.png"), folder.path().join("out"));
-    still(&hand);
-    let config = format!(
-        "[device]\nid = \"box\"\n[output]\npath = {:?}\n[limits]\ndisk_reserve_mib = 1\ndisk_resume_mib = 2\n\
-         [mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\ncommands = [\"record\"]\n{}",
-        out.display().to_string(),
-        broker.port(),
-        filming(&hand)
-    );
-    let path = folder.path().join("handloom.toml");
-    let mut daemon = Daemon::start_with(&path, &config, &[], &[("HANDLOOM_LOG", "debug")]);
+    let stage = camera_alone(broker.port(), "");
+    let mut daemon = stage.start(&[]);
     daemon.until("the camera", |_| state(&ears).0 == "capturing");
     let one = json!({"id": "r1", "gloss": "book"});
     asks(&mut daemon, &ears, "record", &one, "succeeded");
@@ -160,7 +160,7 @@ fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
     let before = said(&ears, topics::BATCH);
 
     // What the cut leaves.
-    let mut ledger = Ledger::open(&out.join("camera")).unwrap();
+    let mut ledger = Ledger::open(&takes(&stage)).unwrap();
     assert_eq!(ledger.waiting_count().unwrap(), 0);
     ledger.keep_messages(Some(Bounds {
         messages: 10,
@@ -180,7 +180,7 @@ fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
         .unwrap();
     drop(ledger);
 
-    let mut daemon = Daemon::start_with(&path, &config, &[], &[("HANDLOOM_LOG", "debug")]);
+    let mut daemon = stage.start(&[]);
     daemon.until("word of the batch", |_| {
         said(&ears, topics::BATCH).len() > before.len()
     });
@@ -191,28 +191,18 @@ fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
     );
     assert!(told["seq"].as_u64() > before.last().unwrap()["seq"].as_u64());
     assert_eq!(daemon.stop(), Some(0));
-    let ledger = Ledger::open(&out.join("camera")).unwrap();
+    let ledger = Ledger::open(&takes(&stage)).unwrap();
     assert_eq!(ledger.waiting_count().unwrap(), 0);
 }
 
 #[test]
 fn takes_wait_while_the_disks_reserve_is_touched() {
     let (broker, ears) = broker();
-    let folder = scratch();
-    let (hand, out) = (folder.path().join("hand.png"), folder.path().join("out"));
-    still(&hand);
-    let config = |reserve: u64| {
-        format!(
-            "[device]\nid = \"box\"\n[output]\npath = {:?}\n[limits]\ndisk_reserve_mib = {reserve}\n\
-             disk_resume_mib = {}\ninterval_s = 0.2\n[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\ncommands = [\"record\"]\n{}",
-            out.display().to_string(),
-            reserve + 1,
-            broker.port(),
-            filming(&hand)
-        )
-    };
-    let path = folder.path().join("handloom.toml");
-    let short = config((1 << 20) - 1);
+    let stage = camera_alone(broker.port(), "");
+    let (path, roomy) = (stage.path("handloom.toml"), stage.config());
+    let short = roomy
+        .replace("reserve_mib = 1", "reserve_mib = 1048575")
+        .replace("disk_resume_mib = 2", "disk_resume_mib = 1048576");
     let mut daemon = Daemon::start_with(&path, &short, &[], &[("HANDLOOM_LOG", "debug")]);
     daemon.until("the camera", |_| state(&ears).0 == "capturing");
     let one = json!({"id": "r1", "gloss": "book"});
@@ -222,9 +212,9 @@ fn takes_wait_while_the_disks_reserve_is_touched() {
         state == "degraded" && reason.contains("camera: takes wait for room")
     });
     assert_eq!(answers(&ears, "r1"), ["accepted"]);
-    assert!(!out.join("camera/batches/00000.npz").exists());
+    assert!(!batch_path(&takes(&stage), 0).exists());
     // Room is made: nobody has to do anything else.
-    fs::write(&path, config(1)).unwrap();
+    fs::write(&path, roomy).unwrap();
     daemon.signal("HUP");
     daemon.until("the take", |_| answers(&ears, "r1").len() == 2);
     assert_eq!(answers(&ears, "r1"), ["accepted", "succeeded"]);

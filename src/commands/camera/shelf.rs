@@ -5,6 +5,7 @@ mod entry;
 mod untold;
 
 use super::recipe::Recipe;
+use crate::selection::CPU;
 use crate::sequence::live::Sign;
 use crate::store::batches::{self, FINAL_NAME, Row};
 use crate::store::durable::file_sha256;
@@ -93,6 +94,7 @@ impl Shelf {
     /// When it cannot be written, another process uses it or it holds something else.
     pub fn open(out: &Path, settings: Value, common: Common) -> Result<(Self, Claim), StoreError> {
         let (lock, mut ledger) = folder::open(out, Opening::Resume)?;
+        complete(&mut ledger, &settings)?;
         let job = Job {
             settings,
             run: "camera".to_owned(),
@@ -121,11 +123,11 @@ impl Shelf {
         self.accepted
     }
 
-    /// Keeps a sign as the next take. On disk when this returns.
+    /// Keeps a sign that `device` has seen and `backend` has looked at as the next take. On disk when this returns.
     ///
     /// # Errors
     /// When the ledger or a batch file cannot be written.
-    pub fn put(&mut self, sign: &Sign, device: &str) -> Result<Shelved, StoreError> {
+    pub fn put(&mut self, sign: &Sign, device: &str, backend: &str) -> Result<Shelved, StoreError> {
         let (position, length) = (self.next, self.common.length);
         // One that was closed half full goes on.
         self.unseal(position / self.common.batch_size)?;
@@ -143,7 +145,7 @@ impl Shelf {
             gloss: sign.gloss.to_string(),
             split: self.common.split.clone(),
             signer_id: self.common.signer_id,
-            clip: about(sign, device),
+            clip: about(sign, device, backend),
         };
         let clip = Clip {
             key: id.clone(),
@@ -344,6 +346,29 @@ impl Shelf {
             }
         };
         clips.iter().map(line).collect()
+    }
+}
+
+/// Takes from before other things than the CPU could run the models are the CPU's: as good as any that agrees with it,
+/// and another one's are not.
+fn complete(ledger: &mut Ledger, settings: &Value) -> Result<(), StoreError> {
+    const KEY: &str = "accelerator";
+    let (Some(job), Some(wanted)) = (ledger.job()?, settings.get(KEY)) else {
+        return Ok(());
+    };
+    if job.settings.get(KEY).is_some() || job.settings.get("source") != settings.get("source") {
+        return Ok(());
+    }
+    let with = |value: Value| {
+        let mut settings = job.settings.clone();
+        settings[KEY] = value;
+        settings
+    };
+    let admitted = with(wanted.clone());
+    if wanted.is_string() && admitted == *settings {
+        ledger.set_settings(&admitted)
+    } else {
+        ledger.set_settings(&with(CPU.into()))
     }
 }
 

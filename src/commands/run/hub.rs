@@ -96,7 +96,7 @@ impl View {
                 };
                 (state, Some(parts.join("; ")))
             }
-            Some((phase, _)) if state == JobPhase::Idle => (*phase, reason),
+            Some((phase, why)) if state == JobPhase::Idle => (*phase, why.clone().or(reason)),
             _ => (state, reason),
         }
     }
