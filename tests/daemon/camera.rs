@@ -2,7 +2,7 @@
 
 use crate::common::daemon::Daemon;
 use crate::common::listener::Listener;
-use crate::common::{manifest, scratch};
+use crate::common::{manifest, npz_files, scratch};
 use crate::stage::{
     SHORT, SIZE, Stage, answers, broker, is_done, obeys, replies, said, set, state,
 };
@@ -15,6 +15,7 @@ use handloom::telemetry::topics;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A hand that is always in view.
 pub(crate) fn still(path: &Path) {
@@ -193,6 +194,67 @@ fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
     assert_eq!(daemon.stop(), Some(0));
     let ledger = Ledger::open(&takes(&stage)).unwrap();
     assert_eq!(ledger.waiting_count().unwrap(), 0);
+}
+
+/// The mirror has what the folder of takes has, and its list is true by the tool that users have.
+fn is_mirrored(takes: &Path, mirror: &Path) -> bool {
+    let Ok(sums) = fs::read_to_string(mirror.join("SHA256SUMS")) else {
+        return false;
+    };
+    let mut listed: Vec<&str> = sums
+        .lines()
+        .map(|l| l.split_once("  ").unwrap().1)
+        .collect();
+    listed.sort_unstable();
+    let mut files: Vec<String> = npz_files(takes).into_keys().collect();
+    files.extend(["manifest.jsonl", "run.json"].map(str::to_owned));
+    files.sort();
+    let is_equal = |name: &String| {
+        fs::read(takes.join(name))
+            .is_ok_and(|is| fs::read(mirror.join(name)).is_ok_and(|m| m == is))
+    };
+    let checked = Command::new("sha256sum")
+        .args(["--check", "--strict", "--quiet", "SHA256SUMS"])
+        .current_dir(mirror)
+        .output()
+        .unwrap();
+    listed == files && files.iter().all(is_equal) && checked.status.success()
+}
+
+#[test]
+fn takes_are_mirrored_like_the_jobs_results() {
+    let (broker, ears) = broker();
+    let stage = camera_alone(broker.port(), "");
+    let (takes, root) = (takes(&stage), stage.path("mirror"));
+    let mirror = root.join("camera");
+    let set = format!("output.mirror={}", root.display());
+    let mut daemon = stage.start(&["--set", &set]);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    // A full batch, and one that is not.
+    let four = json!({"id": "r1", "gloss": "book", "count": 4});
+    asks(&mut daemon, &ears, "record", &four, "succeeded");
+    daemon.until("word of the missing mirror", |_| {
+        let faults = said(&ears, topics::FAULT);
+        faults.iter().any(|f| f["component"] == "mirror")
+    });
+    assert!(!root.exists(), "it is never made");
+    fs::create_dir(&root).unwrap();
+    daemon.until("the copies", |_| is_mirrored(&takes, &mirror));
+    assert!(mirror.join("batches/00001.npz").exists());
+    // What is discarded from a full batch goes from the mirror's, too.
+    for id in ["u1", "u2"] {
+        obeys(&mut daemon, &ears, "undo", id, "succeeded");
+    }
+    let rows = |folder: &Path| {
+        let mut batch = NpzReader::open(&batch_path(folder, 0)).unwrap();
+        batch.strings("video_ids").unwrap()
+    };
+    assert_eq!(rows(&takes), ["box-00000", "box-00001"]);
+    daemon.until("the newer copies", |_| is_mirrored(&takes, &mirror));
+    assert_eq!(rows(&mirror), rows(&takes));
+    assert_eq!(daemon.stop(), Some(0));
+    let faults = said(&ears, topics::FAULT);
+    assert_eq!(faults.len(), 1, "{faults:?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::store::durable::file_sha256;
 use crate::store::folder::{self, Claim, ManifestLine, ManifestPlace, Opening};
 use crate::store::ledger::{Clip, Job, Message, Sealed, Stamp};
 use crate::store::lock::FolderLock;
+use crate::store::mirror::Listed;
 use crate::store::{Ledger, StoreError};
 use crate::telemetry::payloads::Batch;
 use crate::telemetry::topics;
@@ -226,6 +227,8 @@ impl Shelf {
                 self.seal(batch)?;
             }
         }
+        // From here to the end the files are not what was closed.
+        self.ledger.set_note("final", None)?;
         let clips = self.ledger.clips()?;
         folder::write_manifest(&self.out, &self.manifest(&clips))?;
         let has_final = self.accepted > 0;
@@ -239,12 +242,27 @@ impl Shelf {
             self.glosses
                 .retain(|g| in_use.iter().any(|e| *e.gloss == **g));
             batches::write_final(&self.out, batches, &self.glosses, self.common.length)?;
-            let sha256 = file_sha256(&self.out.join(FINAL_NAME))?;
-            self.ledger.set_note("final", Some(&sha256))?;
         }
         folder::prune(&self.out, batches, has_final)?;
         folder::write_run(&self.out, provenance)?;
-        Ok(())
+        let sha256 = if has_final {
+            file_sha256(&self.out.join(FINAL_NAME))?
+        } else {
+            String::new()
+        };
+        self.ledger.set_note("final", Some(&sha256))
+    }
+
+    /// What a mirror shall hold, by name and SHA-256, and whether that is all there is: takes of a batch that is not full
+    /// are in the ledger alone.
+    ///
+    /// # Errors
+    /// When the ledger fails or a file cannot be read.
+    pub fn files(&self) -> Result<(Vec<Listed>, bool), StoreError> {
+        let (files, is_closed) = folder::mirrored(&self.out, &self.ledger)?;
+        let batches = self.next.div_ceil(self.common.batch_size);
+        let is_all = is_closed && self.ledger.sealed()?.len() == batches;
+        Ok((files, is_all))
     }
 
     fn learn(&mut self, gloss: &Arc<str>) {

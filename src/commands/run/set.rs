@@ -2,7 +2,7 @@
 
 use super::ROOM_LOOK;
 use super::daemon::{Daemon, Task};
-use super::studio::Ask;
+use super::studio::{Ask, Listing};
 use crate::commands::accelerator::AcceleratorNews;
 use crate::commands::camera::Origin;
 use crate::commands::camera::session::{Host, Look, Standing};
@@ -51,6 +51,7 @@ impl<'a> Set<'a> {
         };
         // Of an earlier life.
         set.announce();
+        set.publish(None);
         set
     }
 
@@ -60,6 +61,8 @@ impl<'a> Set<'a> {
         mut change: impl FnMut(&mut Shelf) -> Result<T, StoreError>,
     ) -> Result<T, Failure> {
         self.wait_for_reserve();
+        // Until it is published again the mirror believes no list.
+        let before = self.daemon.studio.set_files(None);
         let mut is_told = false;
         loop {
             match change(&mut self.shelf) {
@@ -72,8 +75,27 @@ impl<'a> Set<'a> {
                     self.stage.beat(uptime());
                     self.daemon.wait(ROOM_LOOK, |tasks| tasks.is_stopping);
                 }
-                done => return done.map_err(Failure::from),
+                done => {
+                    self.publish(before.as_ref());
+                    return done.map_err(Failure::from);
+                }
             }
+        }
+    }
+
+    /// Tells the mirror what there is, unless that is as it was `before`.
+    fn publish(&self, before: Option<&Listing>) {
+        let files = match self.shelf.files() {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::warn!(%error, "takes are not mirrored until the next one");
+                return;
+            }
+        };
+        let is_new = before != Some(&files);
+        self.daemon.studio.set_files(Some(files));
+        if is_new {
+            self.daemon.change_tasks(|tasks| tasks.is_sealed = true);
         }
     }
 

@@ -16,6 +16,7 @@ use crate::sequence::live::Weaver;
 use crate::sequence::takes::{Order, Takes};
 use crate::service::Stage;
 use crate::source::camera::{Camera, Counts, Pace, Place, Waits};
+use crate::store::mirror::Listed;
 use crate::telemetry::payloads::{CameraHealth, JobPhase};
 use std::collections::VecDeque;
 use std::io;
@@ -30,6 +31,9 @@ const ASKS_MAX: usize = 16;
 const RETRY: Duration = Duration::from_secs(30);
 /// A look at a frame, or an opening of the camera, takes no longer than this.
 const SILENCE: Duration = Duration::from_mins(2);
+
+/// Files by name and SHA-256, and whether those are all.
+pub(super) type Listing = (Vec<Listed>, bool);
 
 /// What the camera's thread is asked for.
 pub(super) enum Ask {
@@ -47,6 +51,8 @@ pub(super) struct Studio {
     asks: Mutex<VecDeque<Ask>>,
     is_open: AtomicBool,
     health: Mutex<Option<CameraHealth>>,
+    /// What a mirror shall hold of the takes, and whether that is all.
+    files: Mutex<Option<Listing>>,
 }
 
 impl Studio {
@@ -74,6 +80,16 @@ impl Studio {
     /// The oldest thing that was asked for.
     pub(super) fn asked(&self) -> Option<Ask> {
         held(&self.asks).pop_front()
+    }
+
+    /// What a mirror shall hold of the takes, and whether that is all; `None` while files are written.
+    pub(super) fn files(&self) -> Option<Listing> {
+        held(&self.files).clone()
+    }
+
+    /// Keeps that; gives what was kept before.
+    pub(super) fn set_files(&self, files: Option<Listing>) -> Option<Listing> {
+        std::mem::replace(&mut *held(&self.files), files)
     }
 
     /// Keeps how the camera is doing.
