@@ -434,6 +434,12 @@ fn the_camera_is_opened_for_a_frame() {
     )
     .unwrap();
     world.finds(&[&device], 0, "ok", "camera", &["RGB3 64x48 at 30 fps"]);
+    // Its takes are in the output folder, unless they have one of their own.
+    assert!(!world.check(&["--set", &device]).stdout.contains("takes"));
+    let takes = format!("camera.path={}", world.at("takes").display());
+    world.finds(&[&device, &takes], 0, "ok", "takes", &["(will be made)"]);
+    let file = format!("camera.path={}/takes", still.display());
+    world.finds(&[&device, &file], 73, "FAIL", "takes", &["hand.png"]);
     world.finds(
         &["camera.device=/dev/video99"],
         66,

@@ -538,6 +538,16 @@ fn settings_that_cannot_both_be_are_both_named() {
         "output.path = \"o\"",
         "another medium",
     ]);
+    // Nor with the takes, which it keeps in a folder of its own.
+    for takes in ["m/camera", "m/camera/x", "."] {
+        let text = LEAST.replace("\"o\"", "\"o\"\nmirror = \"./m\"");
+        let camera = format!("[camera]\ndevice = \"0\"\npath = {takes:?}\n");
+        let case = Case::new(format!("{text}{camera}"));
+        case.refused(&["output.mirror", "camera.path", "its folder camera"]);
+        // Without a camera there are none.
+        let no_camera = camera.replace("device = \"0\"\n", "");
+        Case::new(format!("{text}{no_camera}")).good();
+    }
 }
 
 #[test]

@@ -139,6 +139,7 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         accelerators::accelerators,
         decoding,
         folders::output,
+        folders::takes,
         folders::mirror,
     ] {
         tell(look(config));

@@ -24,6 +24,26 @@ pub(super) fn in_keys(text: &str) -> String {
         .fold(text.to_owned(), |text, (flag, key)| text.replace(flag, key))
 }
 
+/// What errors of takes say otherwise: their folder has a key of its own, and starting over is not a flag's matter.
+const OF_TAKES: [(&str, &str); 4] = [
+    (
+        "choose another output folder, or replace them with --fresh",
+        "choose another camera.path, or move the folder away",
+    ),
+    (
+        "--fresh starts over, or move the file away to keep it",
+        "move the folder away to start over",
+    ),
+    ("choose another output folder", "choose another camera.path"),
+    ("--out", "camera.path"),
+];
+
+/// `text` of takes with the keys of the config in place of flags.
+pub(super) fn takes_in_keys(text: &str) -> String {
+    let replace = |text: String, (flag, key): &(&str, &str)| text.replace(flag, key);
+    in_keys(&OF_TAKES.iter().fold(text.to_owned(), replace))
+}
+
 /// `failure` as its config's owner needs it: what is wrong on a command line is wrong in the config.
 pub(super) fn of_config(failure: &Failure) -> Failure {
     let exit = match failure.exit {
@@ -36,6 +56,8 @@ pub(super) fn of_config(failure: &Failure) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::StoreError;
+    use std::io::ErrorKind;
 
     #[test]
     fn a_daemon_names_keys() {
@@ -44,5 +66,31 @@ mod tests {
         assert_eq!(told.exit, Exit::Config);
         assert_eq!(told.story(), "no such decoder: say run.decoder = auto");
         assert_eq!(in_keys("say --trust-models"), "say models.trust = true");
+    }
+
+    #[test]
+    fn a_daemon_with_a_camera_names_the_keys_of_takes() {
+        let path = || "takes".into();
+        let reason = || "x".to_owned();
+        let errors = [
+            StoreError::Occupied {
+                path: path(),
+                difference: reason(),
+                is_dataset: false,
+            },
+            StoreError::BadLedger {
+                path: path(),
+                reason: reason(),
+            },
+            StoreError::Write {
+                path: path(),
+                source: ErrorKind::StorageFull.into(),
+            },
+        ];
+        for error in errors {
+            let told = takes_in_keys(&error.to_string());
+            assert!(!told.contains("--"), "{told}");
+        }
+        assert_eq!(takes_in_keys("say --models"), "say models.path");
     }
 }

@@ -9,6 +9,21 @@ use std::path::Path;
 /// # Errors
 /// When the system does not say.
 pub fn free_mib(path: &Path) -> io::Result<u64> {
+    let found = nearest(path, |place| rustix::fs::statvfs(place))?;
+    Ok(mib(found.f_bavail, found.f_frsize))
+}
+
+/// Whether what is written below `a` and below `b` goes to one file system.
+///
+/// # Errors
+/// When the system does not say.
+pub fn is_same(a: &Path, b: &Path) -> io::Result<bool> {
+    let device = |path| nearest(path, |place| rustix::fs::stat(place));
+    Ok(device(a)?.st_dev == device(b)?.st_dev)
+}
+
+/// What `ask` says of `path`, or of the nearest folder above it that exists.
+fn nearest<T>(path: &Path, ask: impl Fn(&Path) -> rustix::io::Result<T>) -> io::Result<T> {
     let mut place = path;
     loop {
         let here = if place.as_os_str().is_empty() {
@@ -16,13 +31,12 @@ pub fn free_mib(path: &Path) -> io::Result<u64> {
         } else {
             place
         };
-        match rustix::fs::statvfs(here) {
-            Ok(found) => return Ok(mib(found.f_bavail, found.f_frsize)),
+        match ask(here) {
             Err(rustix::io::Errno::NOENT) => match place.parent() {
                 Some(parent) => place = parent,
                 None => return Err(rustix::io::Errno::NOENT.into()),
             },
-            Err(error) => return Err(error.into()),
+            found => return Ok(found?),
         }
     }
 }
@@ -50,6 +64,13 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, b"").unwrap();
         assert!(free_mib(&file.join("below")).is_err());
+    }
+
+    #[test]
+    fn folders_that_are_not_there_yet_are_on_the_disk_that_they_will_be_on() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(is_same(dir.path(), &dir.path().join("not/yet")).unwrap());
+        assert!(!is_same(dir.path(), Path::new("/proc/nothing")).unwrap());
     }
 
     #[test]

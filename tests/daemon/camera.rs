@@ -2,10 +2,11 @@
 
 use crate::common::daemon::Daemon;
 use crate::common::listener::Listener;
-use crate::common::{manifest, npz_files, scratch};
+use crate::common::{manifest, npz_files, say, scratch, scratch_in_memory};
 use crate::stage::{
     SHORT, SIZE, Stage, answers, broker, is_done, obeys, replies, said, set, state,
 };
+use handloom::machine::disk;
 use handloom::render::scene::signing_scene;
 use handloom::store::Ledger;
 use handloom::store::batches::{FINAL_NAME, batch_path};
@@ -257,31 +258,160 @@ fn takes_are_mirrored_like_the_jobs_results() {
     assert_eq!(faults.len(), 1, "{faults:?}");
 }
 
+/// Changes the config's reserve of the disk to more than any has, or back.
+fn make_short(stage: &Stage, daemon: &Daemon, is_short: bool) {
+    let roomy = stage.config();
+    let short = roomy
+        .replace("reserve_mib = 1", "reserve_mib = 1048575")
+        .replace("disk_resume_mib = 2", "disk_resume_mib = 1048576");
+    let config = if is_short { short } else { roomy };
+    fs::write(stage.path("handloom.toml"), config).unwrap();
+    daemon.signal("HUP");
+}
+
+#[track_caller]
+fn until_takes_wait(daemon: &mut Daemon, ears: &Listener) {
+    daemon.until("word that takes wait", |_| {
+        let (state, reason) = state(ears);
+        state == "degraded" && reason.contains("camera: takes wait for room")
+    });
+}
+
 #[test]
 fn takes_wait_while_the_disks_reserve_is_touched() {
     let (broker, ears) = broker();
     let stage = camera_alone(broker.port(), "");
-    let (path, roomy) = (stage.path("handloom.toml"), stage.config());
-    let short = roomy
-        .replace("reserve_mib = 1", "reserve_mib = 1048575")
-        .replace("disk_resume_mib = 2", "disk_resume_mib = 1048576");
-    let mut daemon = Daemon::start_with(&path, &short, &[], &[("HANDLOOM_LOG", "debug")]);
+    let mut daemon = stage.start(&[]);
     daemon.until("the camera", |_| state(&ears).0 == "capturing");
-    let one = json!({"id": "r1", "gloss": "book"});
+    let one = json!({"id": "r1", "gloss": "book", "countdown": 2});
     ears.publish("handloom/box/cmd/record", false, one.to_string());
-    daemon.until("word that takes wait", |_| {
-        let (state, reason) = state(&ears);
-        state == "degraded" && reason.contains("camera: takes wait for room")
+    make_short(&stage, &daemon, true);
+    until_takes_wait(&mut daemon, &ears);
+    daemon.until("a take that waits", |daemon| {
+        daemon.log().contains("a take waits for room")
     });
     assert_eq!(answers(&ears, "r1"), ["accepted"]);
     assert!(!batch_path(&takes(&stage), 0).exists());
     // Room is made: nobody has to do anything else.
-    fs::write(&path, roomy).unwrap();
-    daemon.signal("HUP");
+    make_short(&stage, &daemon, false);
     daemon.until("the take", |_| answers(&ears, "r1").len() == 2);
     assert_eq!(answers(&ears, "r1"), ["accepted", "succeeded"]);
     daemon.until("the camera", |_| state(&ears).0 == "capturing");
     assert_eq!(daemon.stop(), Some(0));
+    assert_eq!(manifest(&takes(&stage)).len(), 1);
+}
+
+/// While takes wait, nobody waits for an answer.
+#[test]
+fn commands_are_answered_while_takes_wait() {
+    let (broker, ears) = broker();
+    let stage = camera_alone(broker.port(), "");
+    let mut daemon = stage.start(&[]);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    let many = json!({"id": "r1", "gloss": "book", "count": 100});
+    ears.publish("handloom/box/cmd/record", false, many.to_string());
+    daemon.until("a take", |daemon| daemon.log().contains("id=\"box-00000\""));
+    make_short(&stage, &daemon, true);
+    until_takes_wait(&mut daemon, &ears);
+    daemon.until("a take that waits", |daemon| {
+        daemon.log().contains("a take waits for room")
+    });
+    let more = json!({"id": "r2", "gloss": "cat"});
+    let reply = asks(&mut daemon, &ears, "record", &more, "failed");
+    let reason = reply["reason"].as_str().unwrap();
+    assert!(reason.contains("takes wait for room: disk: "), "{reason}");
+    obeys(&mut daemon, &ears, "cancel", "c1", "succeeded");
+    daemon.until("the order's end", |_| answers(&ears, "r1").len() == 2);
+    let last = replies(&ears, "r1").pop().unwrap();
+    let reason = last["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("cancelled by command") && reason.contains("one waits for room"),
+        "{reason}"
+    );
+    // First the one that waits, then the last one that does not.
+    let waited = obeys(&mut daemon, &ears, "undo", "u1", "succeeded");
+    assert_eq!(waited["result"], json!({"id": null, "gloss": "book"}));
+    let kept = obeys(&mut daemon, &ears, "undo", "u2", "succeeded");
+    let id = kept["result"]["id"].as_str().unwrap().to_owned();
+    until_takes_wait(&mut daemon, &ears);
+    make_short(&stage, &daemon, false);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    let one = json!({"id": "r3", "gloss": "cat"});
+    asks(&mut daemon, &ears, "record", &one, "succeeded");
+    assert_eq!(daemon.stop(), Some(0));
+    let lines = manifest(&takes(&stage));
+    let fate = |line: &Value| (line["video_id"] == *id, line["state"] == "discarded");
+    assert!(
+        lines
+            .iter()
+            .map(fate)
+            .all(|(is_it, is_gone)| is_it == is_gone),
+        "{lines:?}"
+    );
+    assert_eq!(lines.last().unwrap()["gloss"], "cat");
+}
+
+/// Takes on a disk of their own keep to the reserve of that one, and to no other's.
+#[test]
+fn takes_on_another_disk_keep_to_its_own_reserve() {
+    let (broker, ears) = broker();
+    let mut stage = camera_alone(broker.port(), "");
+    let (here, memory) = (stage.out(), scratch_in_memory());
+    let free = |path: &Path| disk::free_mib(path).unwrap();
+    let (output, takes) = (free(&here), free(memory.path()));
+    if disk::is_same(&here, memory.path()).unwrap() || output.abs_diff(takes) < 64 {
+        say("SKIPPED: there are no two disks with different room");
+        return;
+    }
+    let folder = memory.path().join("takes");
+    stage.add(&format!("path = {:?}\n", folder.display().to_string()));
+    // Between what the one has and what the other has.
+    let reserve = output.midpoint(takes);
+    let config = stage
+        .config()
+        .replace("reserve_mib = 1", &format!("reserve_mib = {reserve}"))
+        .replace(
+            "disk_resume_mib = 2",
+            &format!("disk_resume_mib = {}", reserve + 1),
+        );
+    let path = stage.path("handloom.toml");
+    let mut daemon = Daemon::start_with(&path, &config, &[], &[("HANDLOOM_LOG", "debug")]);
+    let one = json!({"id": "r1", "gloss": "book"});
+    if takes < output {
+        until_takes_wait(&mut daemon, &ears);
+        let reply = asks(&mut daemon, &ears, "record", &one, "failed");
+        assert!(reply["reason"].as_str().unwrap().contains("takes wait"));
+        let faults = said(&ears, topics::FAULT);
+        let told = |f: &Value| {
+            f["component"] == "disk" && f["reason"].as_str().unwrap().contains("the disk of /")
+        };
+        assert!(faults.len() == 1 && told(&faults[0]), "{faults:?}");
+    } else {
+        daemon.until("the camera", |_| state(&ears).0 == "capturing");
+        asks(&mut daemon, &ears, "record", &one, "succeeded");
+        assert!(batch_path(&folder, 0).exists());
+    }
+    assert_eq!(daemon.stop(), Some(0));
+}
+
+/// What is wrong with the takes is said in the words of the config.
+#[test]
+fn a_folder_of_other_results_is_named_by_its_key() {
+    let (broker, ears) = broker();
+    let stage = camera_alone(broker.port(), "");
+    let batch = batch_path(&takes(&stage), 0);
+    fs::create_dir_all(batch.parent().unwrap()).unwrap();
+    fs::write(&batch, "somebody's").unwrap();
+    let mut daemon = stage.start(&[]);
+    daemon.until("word of it", |_| state(&ears).0 == "degraded");
+    let told = said(&ears, topics::FAULT).pop().unwrap();
+    let reason = told["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("choose another camera.path") && !reason.contains("--"),
+        "{reason}"
+    );
+    assert_eq!(daemon.stop(), Some(0));
+    assert_eq!(fs::read(&batch).unwrap(), b"somebody's");
 }
 
 #[test]

@@ -11,25 +11,36 @@ use std::path::Path;
 
 /// The output folder, or the folder in which it would be made.
 pub(super) fn output(config: &Config) -> Vec<Finding> {
-    let path = &config.output.path;
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    results(config, "output", &config.output.path, "the job would pause")
+}
+
+/// The folder of the takes, where it is not in the output folder.
+pub(super) fn takes(config: &Config) -> Vec<Finding> {
+    match (&config.camera.device, &config.camera.path) {
+        (Some(_), Some(path)) => results(config, "takes", path, "takes would wait"),
+        _ => Vec::new(),
+    }
+}
+
+fn results(config: &Config, subject: &'static str, path: &Path, what_then: &str) -> Vec<Finding> {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let there = whole.ancestors().find(|folder| folder.exists());
     let Some(folder) = there else {
-        return bad("output", path, "no folder above it exists");
+        return bad(subject, path, "no folder above it exists");
     };
     if let Err(error) = try_writing(folder) {
-        return bad("output", folder, &refusal(&error));
+        return bad(subject, folder, &refusal(&error));
     }
     let free = match disk::free_mib(folder) {
         Ok(free) => free,
-        Err(error) => return bad("output", path, &format!("free room is unknown: {error}")),
+        Err(error) => return bad(subject, path, &format!("free room is unknown: {error}")),
     };
     let reserve = config.limits.disk_reserve_mib;
     if free < reserve {
         let why = format!(
-            "{free} MiB free, less than limits.disk_reserve_mib = {reserve}: the job would pause at once; make room or lower it"
+            "{free} MiB free, less than limits.disk_reserve_mib = {reserve}: {what_then} at once; make room or lower it"
         );
-        return bad("output", path, &why);
+        return bad(subject, path, &why);
     }
     let new = if folder == whole {
         ""
@@ -37,7 +48,7 @@ pub(super) fn output(config: &Config) -> Vec<Finding> {
         " (will be made)"
     };
     let detail = format!("{}{new}, {free} MiB free", path.display());
-    vec![Finding::fine("output", detail)]
+    vec![Finding::fine(subject, detail)]
 }
 
 /// The mirror, which is never made: an unmounted medium would be filled in its place.

@@ -53,11 +53,22 @@ pub(super) struct Daemon {
     recording: Stage,
     readings: Mutex<(Readings, Option<u64>)>,
     mirror_waiting: Mutex<Option<usize>>,
+    takes_disk: Mutex<TakesDisk>,
     /// Why the camera ends the daemon, and whether anybody has said why it ends.
     failure: Mutex<Option<Failure>>,
     is_ended: AtomicBool,
     /// Worker threads that a job has at most; more need a restart.
     pub(super) threads: usize,
+}
+
+/// The disk that takes are written to.
+#[derive(Debug, Default)]
+pub(super) enum TakesDisk {
+    /// That of the output, which the governor watches for all.
+    #[default]
+    Outputs,
+    /// One of their own, and why nothing is written to it now.
+    Own(Option<String>),
 }
 
 /// What is to be done.
@@ -145,6 +156,7 @@ impl Daemon {
             recording: pulse.stage("the recording of clips", limit + RECORDING),
             readings: Mutex::default(),
             mirror_waiting: Mutex::default(),
+            takes_disk: Mutex::default(),
             failure: Mutex::default(),
             is_ended: AtomicBool::new(false),
             ledger: Arc::new(Mutex::new(ledger)),
@@ -267,6 +279,19 @@ impl Daemon {
         let decision = holds.decision.as_ref()?;
         let hold = decision.holds.iter().find(|h| h.component() == "disk");
         hold.map(ToString::to_string)
+    }
+
+    /// Why no take is written, while none is: the reserve of its disk is touched.
+    pub(super) fn takes_short(&self) -> Option<String> {
+        match &*held(&self.takes_disk) {
+            TakesDisk::Own(short) => short.clone(),
+            TakesDisk::Outputs => self.disk_short(),
+        }
+    }
+
+    /// Keeps what is known of the disk of the takes.
+    pub(super) fn set_takes_disk(&self, disk: TakesDisk) {
+        *held(&self.takes_disk) = disk;
     }
 
     /// The newest look at the machine, and MiB free for the output.

@@ -1,6 +1,6 @@
 //! The governor's thread: looks at the machine, puts the governor's decision in force, says what began and ended.
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, TakesDisk};
 use crate::config::Config;
 use crate::governor::{Governor, Limits, Reading};
 use crate::machine::clock::uptime;
@@ -18,8 +18,11 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
     let daemon = Arc::clone(daemon);
     let mut sensors = Sensors::find();
     let mut governor = Governor::new(limits(&daemon, &daemon.config()));
+    // Of the takes' disk alone.
+    let mut steward = Governor::new(limits(&daemon, &daemon.config()));
     // Before the first clip: a full disk is noticed before it is written to.
     look(&daemon, &mut sensors, &mut governor);
+    look_at_takes(&daemon, &mut steward);
     let stage = daemon.pulse.stage("the governor", SILENCE);
     Builder::new().name("governor".to_owned()).spawn(move || {
         while !daemon.is_stopping() {
@@ -27,6 +30,7 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
             daemon.wait(patience, |tasks| tasks.is_stopping);
             stage.busy(uptime());
             look(&daemon, &mut sensors, &mut governor);
+            look_at_takes(&daemon, &mut steward);
             daemon.write_lates();
             stage.idle();
         }
@@ -79,5 +83,36 @@ fn look(daemon: &Daemon, sensors: &mut Sensors, governor: &mut Governor) {
     }
     for hold in change.ended {
         tracing::info!(component = hold.component(), "no longer held back");
+    }
+}
+
+/// Watches the reserve of the disk that takes are written to, where it is another than the output's.
+fn look_at_takes(daemon: &Daemon, steward: &mut Governor) {
+    let config = daemon.config();
+    let takes = config.takes_path();
+    let is_same = disk::is_same(&config.output.path, &takes).unwrap_or_else(|error| {
+        tracing::debug!(%error, "the disk of the takes is unknown");
+        true
+    });
+    if config.camera.device.is_none() || is_same {
+        return daemon.set_takes_disk(TakesDisk::Outputs);
+    }
+    steward.set_limits(limits(daemon, &config));
+    let decision = steward.step(
+        uptime(),
+        &Reading {
+            disk_free_mib: disk::free_mib(&takes).ok(),
+            ..Reading::default()
+        },
+    );
+    let short = decision.holds.first().map(ToString::to_string);
+    daemon.set_takes_disk(TakesDisk::Own(short));
+    for hold in decision.change.began {
+        let reason = format!("{hold}; it is the disk of {}", takes.display());
+        let action = "takes wait until that is better; the job goes on";
+        daemon.fault(hold.component(), reason, action);
+    }
+    if !decision.change.ended.is_empty() {
+        tracing::info!("the takes' disk has room again");
     }
 }

@@ -1,22 +1,23 @@
-//! The daemon's side of a session with the camera: keeps the takes, obeys commands, and tells how it goes.
+//! The daemon's side of a session with the camera: obeys commands, has takes kept ([`keep`]), and tells how it goes.
 
-use super::ROOM_LOOK;
+mod keep;
+
 use super::daemon::{Daemon, Task};
-use super::studio::{Ask, Listing};
+use super::studio::Ask;
 use crate::commands::accelerator::AcceleratorNews;
 use crate::commands::camera::Origin;
 use crate::commands::camera::session::{Host, Look, Standing};
-use crate::commands::camera::shelf::{Shelf, Shelved, TOO_SHORT};
-use crate::commands::job::hold;
+use crate::commands::camera::shelf::{Shelf, Shelved};
+use crate::commands::keys::takes_in_keys;
 use crate::exit::Failure;
 use crate::machine::clock::uptime;
 use crate::sequence::live::{Sign, Weaver};
-use crate::sequence::takes::Phase;
+use crate::sequence::takes::Order;
 use crate::service::Stage;
 use crate::source::camera::News;
-use crate::store::StoreError;
 use crate::telemetry::payloads::{CameraHealth, JobPhase};
-use serde_json::json;
+use keep::Full;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Whoever runs the session: the daemon's side of it.
@@ -30,6 +31,17 @@ pub(super) struct Set<'a> {
     running: Option<Task>,
     /// Takes of it.
     taken: Vec<String>,
+    /// A take without room, and its backend.
+    waiting: Option<(Sign, String)>,
+    /// Files are to be made of what was taken.
+    is_unclosed: bool,
+    /// The last write found no room.
+    full: Option<Full>,
+    /// What is written now is written for the last time.
+    is_last: bool,
+    /// What the camera does, as it says itself, and as the world was told.
+    filming: Option<(JobPhase, Option<String>)>,
+    told: Option<(JobPhase, Option<String>)>,
 }
 
 impl<'a> Set<'a> {
@@ -48,6 +60,12 @@ impl<'a> Set<'a> {
             device: origin.device.to_string(),
             running: None,
             taken: Vec::new(),
+            waiting: None,
+            is_unclosed: false,
+            full: None,
+            is_last: false,
+            filming: None,
+            told: None,
         };
         // Of an earlier life.
         set.announce();
@@ -55,96 +73,18 @@ impl<'a> Set<'a> {
         set
     }
 
-    /// Writes, again and again while there is no room.
-    fn persist<T>(
-        &mut self,
-        mut change: impl FnMut(&mut Shelf) -> Result<T, StoreError>,
-    ) -> Result<T, Failure> {
-        self.wait_for_reserve();
-        // Until it is published again the mirror believes no list.
-        let before = self.daemon.studio.set_files(None);
-        let mut is_told = false;
-        loop {
-            match change(&mut self.shelf) {
-                Err(error) if error.is_full() && !self.daemon.is_stopping() => {
-                    if !is_told {
-                        let action = "the camera waits until there is room; frames are dropped";
-                        self.daemon.fault("disk", error.to_string(), action);
-                        is_told = true;
-                    }
-                    self.stage.beat(uptime());
-                    self.daemon.wait(ROOM_LOOK, |tasks| tasks.is_stopping);
-                }
-                done => {
-                    self.publish(before.as_ref());
-                    return done.map_err(Failure::from);
-                }
-            }
-        }
-    }
-
-    /// Tells the mirror what there is, unless that is as it was `before`.
-    fn publish(&self, before: Option<&Listing>) {
-        let files = match self.shelf.files() {
-            Ok(files) => files,
-            Err(error) => {
-                tracing::warn!(%error, "takes are not mirrored until the next one");
-                return;
-            }
+    /// Says on `state` what the camera does, and that takes wait while they do.
+    fn tell(&mut self) {
+        let now = match (&self.filming, self.no_room()) {
+            (Some((JobPhase::Capturing, _)), Some(reason)) => Some((
+                JobPhase::Degraded,
+                Some(format!("takes wait for room: {reason}")),
+            )),
+            (filming, _) => filming.clone(),
         };
-        let is_new = before != Some(&files);
-        self.daemon.studio.set_files(Some(files));
-        if is_new {
-            self.daemon.change_tasks(|tasks| tasks.is_sealed = true);
-        }
-    }
-
-    /// Holds a write back while the disk's reserve is touched, before it could fail; frames are dropped meanwhile. The
-    /// governor says on `fault` that it is so.
-    fn wait_for_reserve(&self) {
-        let mut is_held = false;
-        while let Some(reason) = self.daemon.disk_short()
-            && !self.daemon.is_stopping()
-        {
-            let reason = format!("takes wait for room: {reason}");
-            let degraded = (JobPhase::Degraded, Some(reason));
-            self.daemon.hub.camera(Some(degraded));
-            is_held = true;
-            self.stage.beat(uptime());
-            self.daemon.wait(ROOM_LOOK, |tasks| tasks.is_stopping);
-        }
-        if is_held {
-            self.daemon.hub.camera(Some((JobPhase::Capturing, None)));
-        }
-    }
-
-    /// Makes files of what was taken, and tells of them.
-    pub(super) fn close(&mut self) -> Result<(), Failure> {
-        let provenance = self.origin.provenance(None);
-        self.persist(|shelf| shelf.close(&provenance))?;
-        self.announce();
-        Ok(())
-    }
-
-    /// Takes over what there is to tell of sealed batches: written there before it is deleted here, so that a cut
-    /// between gives it twice and never loses it. What cannot be taken now is taken the next time.
-    fn announce(&mut self) {
-        if let Err(error) = self.take_over() {
-            tracing::warn!(%error, "batches of takes are on disk and are announced later");
-        }
-        self.daemon.hub.wake.notify_one();
-    }
-
-    fn take_over(&mut self) -> Result<(), StoreError> {
-        loop {
-            let untold = self.shelf.untold()?;
-            if untold.is_empty() {
-                return Ok(());
-            }
-            for untold in untold {
-                hold(&self.daemon.ledger).say(&[untold.message], &untold.stamp)?;
-                self.shelf.told(untold.id)?;
-            }
+        if now.is_some() && now != self.told {
+            self.daemon.hub.camera(now.clone());
+            self.told = now;
         }
     }
 
@@ -152,42 +92,82 @@ impl<'a> Set<'a> {
     fn settle(&mut self, result: Result<(), &str>) {
         if let Some(task) = self.running.take() {
             let taken = std::mem::take(&mut self.taken);
+            let waits = if self.waiting.is_some() {
+                ", one waits for room"
+            } else {
+                ""
+            };
             let result = match result {
                 Ok(()) => Ok(Some(json!({"takes": taken}))),
-                Err(reason) => Err(format!("{reason}; {} takes were kept", taken.len())),
+                Err(reason) => Err(format!("{reason}; {} takes were kept{waits}", taken.len())),
             };
             self.daemon.answer(&task, result, &[]);
         }
     }
 
-    fn obey(&mut self, ask: Ask, weaver: &mut Weaver, at: Duration) -> Result<(), Failure> {
-        match ask {
-            Ask::Record(task, order) => {
-                self.settle(Err("replaced by another record"));
-                self.running = Some(task);
-                weaver.takes_mut().record(order, at);
-            }
-            Ask::Cancel => {
-                weaver.takes_mut().cancel();
-                self.settle(Err("cancelled by command"));
-            }
-            Ask::Undo(task) => {
-                let undone = self.persist(Shelf::undo)?;
-                let result = match &undone {
-                    Some(Shelved { id, gloss, .. }) => {
-                        self.taken.retain(|taken| taken != id);
-                        if self.running.is_some() {
-                            weaver.takes_mut().again(gloss, at);
-                        }
-                        self.close()?;
-                        Ok(Some(json!({"id": id, "gloss": gloss})))
-                    }
-                    None => Err("there is no take to discard".to_owned()),
-                };
-                self.daemon.answer(&task, result, &[]);
+    /// Obeys what was asked for, whether there is room or not.
+    fn hear(&mut self, weaver: &mut Weaver, at: Duration) -> Result<(), Failure> {
+        while let Some(ask) = self.daemon.studio.asked() {
+            match ask {
+                Ask::Record(task, order) => self.record(task, order, weaver, at),
+                Ask::Cancel => {
+                    weaver.takes_mut().cancel();
+                    self.settle(Err("cancelled by command"));
+                }
+                Ask::Undo(task) => {
+                    let result = self.undo(weaver, at)?;
+                    self.daemon.answer(&task, result, &[]);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Takes up an order; not while takes wait: nobody would know when to sign.
+    fn record(&mut self, task: Task, order: Order, weaver: &mut Weaver, at: Duration) {
+        if let Some(reason) = self.no_room() {
+            let reason = format!(
+                "takes wait for room: {reason}; send it again with another id when state is capturing"
+            );
+            return self.daemon.answer(&task, Err(reason), &[]);
+        }
+        self.settle(Err("replaced by another record"));
+        self.running = Some(task);
+        weaver.takes_mut().record(order, at);
+    }
+
+    /// Discards the last take: the one that waits, or the last one on the shelf, for which there mostly is room enough.
+    fn undo(
+        &mut self,
+        weaver: &mut Weaver,
+        at: Duration,
+    ) -> Result<Result<Option<Value>, String>, Failure> {
+        let mut again = |gloss: &str, is_running: bool| {
+            if is_running {
+                weaver.takes_mut().again(gloss, at);
+            }
+        };
+        if let Some((sign, _)) = self.waiting.take() {
+            again(&sign.gloss, self.running.is_some());
+            // It never had a name.
+            return Ok(Ok(Some(json!({"id": null, "gloss": &*sign.gloss}))));
+        }
+        Ok(match self.write(Shelf::undo)? {
+            Some(Some(Shelved { id, gloss, .. })) => {
+                self.taken.retain(|taken| *taken != id);
+                again(&gloss, self.running.is_some());
+                self.is_unclosed = true;
+                self.flush(weaver)?;
+                Ok(Some(json!({"id": id, "gloss": gloss})))
+            }
+            Some(None) => Err("there is no take to discard".to_owned()),
+            None => {
+                let reason = self.no_room().unwrap_or_default();
+                Err(format!(
+                    "there is no room to discard it: {reason}; make room and send it again with another id"
+                ))
+            }
+        })
     }
 }
 
@@ -204,16 +184,17 @@ impl Host for Set<'_> {
                     height = opened.height,
                     "filming"
                 );
-                self.daemon.hub.camera(Some((JobPhase::Capturing, None)));
+                self.filming = Some((JobPhase::Capturing, None));
             }
             News::Fault(error) => {
+                let reason = takes_in_keys(&error.to_string());
                 let action = "the camera is opened again until it films; the job goes on";
-                self.daemon.fault("camera", error.to_string(), action);
-                let degraded = (JobPhase::Degraded, Some(error.to_string()));
-                self.daemon.hub.camera(Some(degraded));
+                self.daemon.fault("camera", reason.clone(), action);
+                self.filming = Some((JobPhase::Degraded, Some(reason)));
             }
             News::Ended => {}
         }
+        self.tell();
         Ok(())
     }
 
@@ -226,33 +207,15 @@ impl Host for Set<'_> {
     }
 
     fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), Failure> {
-        let device = self.device.clone();
-        let shelved = self.persist(|shelf| shelf.put(&sign, &device, backend))?;
-        self.announce();
-        tracing::info!(
-            id = shelved.id,
-            gloss = shelved.gloss,
-            state = shelved.state,
-            reason = shelved.reason,
-            "take"
-        );
-        if shelved.state == TOO_SHORT {
-            weaver.takes_mut().again(&shelved.gloss, sign.end);
-        } else if self.running.is_some() {
-            self.taken.push(shelved.id);
-        }
-        if self.running.is_some() && weaver.takes().phase(sign.end) == Phase::Idle {
-            self.close()?;
-            self.settle(Ok(()));
-        }
-        Ok(())
+        self.take(sign, backend, weaver)
     }
 
     fn turn(&mut self, standing: &Standing<'_>, weaver: &mut Weaver) -> Result<bool, Failure> {
         self.stage.beat(uptime());
-        while let Some(ask) = self.daemon.studio.asked() {
-            self.obey(ask, weaver, standing.at)?;
-        }
+        self.is_last = self.daemon.is_stopping();
+        self.hear(weaver, standing.at)?;
+        self.flush(weaver)?;
+        self.tell();
         let tenth = |value: f64| (value * 10.0).round() / 10.0;
         let ms = |percent| tenth(standing.meter.latency(percent).as_secs_f64() * 1e3);
         let counts = standing.counts;
@@ -267,6 +230,6 @@ impl Host for Set<'_> {
             latency_p50_ms: ms(50),
             latency_p95_ms: ms(95),
         });
-        Ok(!self.daemon.is_stopping())
+        Ok(!self.is_last)
     }
 }

@@ -10,6 +10,7 @@ use crate::commands::camera::meter::Meter;
 use crate::commands::camera::session;
 use crate::commands::camera::shelf::{Common, Shelf};
 use crate::commands::camera::{Origin, Recipe};
+use crate::commands::keys::takes_in_keys;
 use crate::exit::{Exit, Failure};
 use crate::machine::clock::{now_utc, uptime};
 use crate::sequence::live::Weaver;
@@ -127,7 +128,7 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
                     daemon.fail(failure);
                     break;
                 }
-                Err(failure) => failure.story(),
+                Err(failure) => takes_in_keys(&failure.story()),
             };
             if told.as_ref() != Some(&reason) {
                 let action = "the camera is tried again until it goes well; the job goes on";
@@ -170,12 +171,17 @@ fn film(daemon: &Daemon, place: &Place, recipe: &Recipe, stage: &Stage) -> Resul
     let config = daemon.config();
     // Measuring has limits of its own.
     stage.idle();
+    let mut has_measured = false;
     let tell = &mut |name: &str| {
+        has_measured = true;
         let reason = format!("measuring whether {name} could run the models");
         daemon.hub.camera(Some((JobPhase::Scanning, Some(reason))));
     };
     let engine = daemon.engine(tell, &|| daemon.is_stopping())?;
     stage.busy(uptime());
+    if has_measured {
+        daemon.hub.camera(None);
+    }
     daemon.accelerator(&engine.choice());
     let graphs = engine.graphs()?;
     let mut eye = Eye::new(&engine, &graphs, recipe.detector)?;
@@ -192,7 +198,10 @@ fn film(daemon: &Daemon, place: &Place, recipe: &Recipe, stage: &Stage) -> Resul
     let mut set = Set::new(daemon, stage, shelf, &origin);
     let mut weaver = Weaver::new(recipe.loom(), Takes::new(config.camera.keep_unlabelled));
     let filmed = shoot(place, recipe, &mut eye, &mut weaver, &mut set);
-    let closed = set.close();
+    let closed = set.finish(&mut weaver, filmed.is_ok());
+    if let (Err(_), Err(error)) = (&filmed, &closed) {
+        tracing::error!(error = error.story(), "the last takes were not written");
+    }
     let (counts, meter) = filmed?;
     closed?;
     tracing::info!(

@@ -1,0 +1,202 @@
+//! How takes get to the disk: at once where there is room, else when there is; then the mirror and the broker are told.
+//! Nothing here waits, so commands are heard and hands are followed meanwhile.
+
+use super::Set;
+use crate::commands::camera::shelf::{Shelf, Shelved, TOO_SHORT};
+use crate::commands::job::hold;
+use crate::commands::keys::takes_in_keys;
+use crate::commands::run::ROOM_LOOK;
+use crate::commands::run::studio::Listing;
+use crate::exit::Failure;
+use crate::machine::clock::uptime;
+use crate::sequence::live::{Sign, Weaver};
+use crate::sequence::takes::Phase;
+use crate::store::StoreError;
+use std::time::{Duration, Instant};
+
+/// A write that found no room.
+pub(super) struct Full {
+    reason: String,
+    at: Instant,
+}
+
+impl Set<'_> {
+    /// Why takes wait, while they would: the disk's reserve is touched, or there was no room at all.
+    pub(super) fn no_room(&self) -> Option<String> {
+        let full = || self.full.as_ref().map(|full| full.reason.clone());
+        self.daemon.takes_short().or_else(full)
+    }
+
+    /// Whether a write is worth a try. At the end it is in any case.
+    fn may_write(&self) -> bool {
+        let was_full_now = || {
+            let full = self.full.as_ref();
+            full.is_some_and(|full| full.at.elapsed() < ROOM_LOOK)
+        };
+        self.is_last || (self.daemon.takes_short().is_none() && !was_full_now())
+    }
+
+    /// Takes up a sign that is to be a take. While one waits for room no second one is taken, it is asked for again.
+    pub(super) fn take(
+        &mut self,
+        sign: Sign,
+        backend: &str,
+        weaver: &mut Weaver,
+    ) -> Result<(), Failure> {
+        self.flush(weaver)?;
+        if self.waiting.is_some() {
+            tracing::warn!(
+                gloss = &*sign.gloss,
+                "not taken: another take waits for room"
+            );
+            weaver.takes_mut().again(&sign.gloss, sign.end);
+            return Ok(());
+        }
+        self.waiting = Some((sign, backend.to_owned()));
+        self.flush(weaver)?;
+        if let (Some((sign, _)), Some(reason)) = (&self.waiting, self.no_room()) {
+            tracing::warn!(gloss = &*sign.gloss, reason, "a take waits for room");
+        }
+        Ok(())
+    }
+
+    /// Writes what waits, as far as there is room; whether all is on disk. The last word on a `record` comes when its files
+    /// are.
+    pub(super) fn flush(&mut self, weaver: &mut Weaver) -> Result<bool, Failure> {
+        if self.waiting.is_none() && !self.is_unclosed {
+            return Ok(true);
+        }
+        if !self.may_write() {
+            return Ok(false);
+        }
+        if let Some((sign, backend)) = self.waiting.take() {
+            let device = self.device.clone();
+            let put = self.write(|shelf| shelf.put(&sign, &device, &backend))?;
+            let Some(shelved) = put else {
+                self.waiting = Some((sign, backend));
+                return Ok(false);
+            };
+            self.kept(shelved, &sign, weaver);
+        }
+        if self.is_unclosed {
+            let provenance = self.origin.provenance(None);
+            if self.write(|shelf| shelf.close(&provenance))?.is_none() {
+                return Ok(false);
+            }
+            self.is_unclosed = false;
+            self.announce();
+            if self.running.is_some() && is_complete(weaver) {
+                self.settle(Ok(()));
+            }
+        }
+        Ok(true)
+    }
+
+    /// A sign is on the shelf.
+    fn kept(&mut self, shelved: Shelved, sign: &Sign, weaver: &mut Weaver) {
+        self.announce();
+        tracing::info!(
+            id = shelved.id,
+            gloss = shelved.gloss,
+            state = shelved.state,
+            reason = shelved.reason,
+            "take"
+        );
+        if shelved.state == TOO_SHORT {
+            weaver.takes_mut().again(&shelved.gloss, sign.end);
+        } else if self.running.is_some() {
+            self.taken.push(shelved.id);
+        }
+        self.is_unclosed |= self.running.is_some() && is_complete(weaver);
+    }
+
+    /// Makes a change; `None` when there was no room for it.
+    pub(super) fn write<T>(
+        &mut self,
+        change: impl FnOnce(&mut Shelf) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, Failure> {
+        // Until it is published again the mirror believes no list.
+        let before = self.daemon.studio.set_files(None);
+        let done = change(&mut self.shelf);
+        self.publish(before.as_ref());
+        match done {
+            Err(error) if error.is_full() && !self.is_last => {
+                let reason = takes_in_keys(&error.to_string());
+                if self.full.is_none() {
+                    let action = "takes wait until there is room; the job goes on";
+                    self.daemon.fault("disk", reason.clone(), action);
+                }
+                let at = Instant::now();
+                self.full = Some(Full { reason, at });
+                Ok(None)
+            }
+            done => {
+                let value = done?;
+                self.full = None;
+                Ok(Some(value))
+            }
+        }
+    }
+
+    /// Writes what is left of a session. With `may_wait` that has time until the process ends.
+    pub(in super::super) fn finish(
+        &mut self,
+        weaver: &mut Weaver,
+        may_wait: bool,
+    ) -> Result<(), Failure> {
+        self.is_unclosed = true;
+        loop {
+            self.is_last = !may_wait || self.daemon.is_stopping();
+            self.hear(weaver, Duration::ZERO)?;
+            if self.flush(weaver)? {
+                return Ok(());
+            }
+            self.tell();
+            self.stage.beat(uptime());
+            self.daemon.wait(ROOM_LOOK, |tasks| tasks.is_stopping);
+        }
+    }
+
+    /// Tells the mirror what there is, unless that is as it was `before`.
+    pub(super) fn publish(&self, before: Option<&Listing>) {
+        let files = match self.shelf.files() {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::warn!(%error, "takes are not mirrored until the next one");
+                return;
+            }
+        };
+        let is_new = before != Some(&files);
+        self.daemon.studio.set_files(Some(files));
+        if is_new {
+            self.daemon.change_tasks(|tasks| tasks.is_sealed = true);
+        }
+    }
+
+    /// Takes over what there is to tell of sealed batches: written there before it is deleted here, so that a cut
+    /// between gives it twice and never loses it. What cannot be taken now is taken the next time.
+    pub(super) fn announce(&mut self) {
+        if let Err(error) = self.take_over() {
+            tracing::warn!(%error, "batches of takes are on disk and are announced later");
+        }
+        self.daemon.hub.wake.notify_one();
+    }
+
+    fn take_over(&mut self) -> Result<(), StoreError> {
+        loop {
+            let untold = self.shelf.untold()?;
+            if untold.is_empty() {
+                return Ok(());
+            }
+            for untold in untold {
+                hold(&self.daemon.ledger).say(&[untold.message], &untold.stamp)?;
+                self.shelf.told(untold.id)?;
+            }
+        }
+    }
+}
+
+/// Whether the order has all its takes. No take of it is under way then, whatever the time.
+fn is_complete(weaver: &Weaver) -> bool {
+    weaver.takes().phase(Duration::ZERO) == Phase::Idle
+}
