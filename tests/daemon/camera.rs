@@ -2,12 +2,13 @@
 
 use crate::common::daemon::Daemon;
 use crate::common::listener::Listener;
-use crate::common::{manifest, npz_files, say, scratch, scratch_in_memory};
+use crate::common::{manifest, npz_files, render_clip, say, scratch, scratch_in_memory};
 use crate::stage::{
     SHORT, SIZE, Stage, answers, broker, is_done, obeys, replies, said, set, state,
 };
 use handloom::machine::disk;
 use handloom::render::scene::signing_scene;
+use handloom::source::encode::Codec;
 use handloom::store::Ledger;
 use handloom::store::batches::{FINAL_NAME, batch_path};
 use handloom::store::ledger::{Bounds, Message, Stamp};
@@ -392,6 +393,26 @@ fn takes_on_another_disk_keep_to_its_own_reserve() {
         assert!(batch_path(&folder, 0).exists());
     }
     assert_eq!(daemon.stop(), Some(0));
+}
+
+/// A film that stands in for a camera ends: an order that is under way gets its last word.
+#[test]
+fn an_order_ends_with_the_film() {
+    let (broker, ears) = broker();
+    let mut stage = Stage::over(Path::new(""), Some(broker.port()), "");
+    let film = stage.path("film.mp4");
+    render_clip(&film, 0, 125, SIZE, Codec::H264);
+    stage.add(&filming(&film));
+    let mut daemon = stage.start(&[]);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    let many = json!({"id": "r1", "gloss": "book", "count": 100});
+    let reply = asks(&mut daemon, &ears, "record", &many, "failed");
+    let reason = reply["reason"].as_str().unwrap();
+    assert!(reason.contains("films no more"), "{reason}");
+    let one = json!({"id": "r2", "gloss": "book"});
+    asks(&mut daemon, &ears, "record", &one, "failed");
+    assert_eq!(daemon.stop(), Some(0));
+    assert!(batch_path(&takes(&stage), 0).exists());
 }
 
 /// What is wrong with the takes is said in the words of the config.

@@ -138,7 +138,8 @@ impl Set<'_> {
         }
     }
 
-    /// Writes what is left of a session. With `may_wait` that has time until the process ends.
+    /// Writes what is left of a session, and has the last word on its `record`. With `may_wait` that has time until the
+    /// process ends, which leaves the last word to the next one.
     pub(in super::super) fn finish(
         &mut self,
         weaver: &mut Weaver,
@@ -149,6 +150,9 @@ impl Set<'_> {
             self.is_last = !may_wait || self.daemon.is_stopping();
             self.hear(weaver, Duration::ZERO)?;
             if self.flush(weaver)? {
+                if !self.daemon.is_stopping() {
+                    self.settle(Err("the camera films no more; see state"));
+                }
                 return Ok(());
             }
             self.tell();
