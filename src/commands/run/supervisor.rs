@@ -267,6 +267,8 @@ fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<Task>) -> Attempt
             Exit::Bug => Attempt::Fatal(failure),
             // While accelerators were measured.
             Exit::Stopped => Attempt::Stopped,
+            // The camera has said so.
+            Exit::Unavailable if daemon.is_stopping() => Attempt::Stopped,
             // The camera cannot go on without it, either.
             Exit::Unavailable if daemon.studio.is_open() => Attempt::Fatal(failure),
             // The medium may come back, the disk be mended, the dataset be taken up by command.
