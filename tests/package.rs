@@ -225,6 +225,51 @@ fn every_subcommand_has_its_papers() {
         .says(&["/dev/null/x", "--out"]);
 }
 
+/// GStreamer's plugins of this machine but for those with these names in them, as the program finds them.
+fn plugins_without(names: &[&str]) -> TempDir {
+    let folder = common::scratch();
+    let ask = ["--variable=pluginsdir", "gstreamer-1.0"];
+    let all = said(Command::new("pkg-config").args(ask));
+    for entry in fs::read_dir(all.trim()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_file() && !names.iter().any(|without| name.contains(without)) {
+            std::os::unix::fs::symlink(&path, folder.path().join(name)).unwrap();
+        }
+    }
+    folder
+}
+
+#[test]
+fn the_demo_needs_no_more_than_the_package_brings() {
+    let folder = common::scratch();
+    let demo = |without: &[&str], out: &str| {
+        let plugins = plugins_without(without);
+        let registry = plugins.path().join("registry");
+        let out = folder.path().join(out);
+        let environment = [
+            ("GST_PLUGIN_SYSTEM_PATH_1_0", plugins.path().as_os_str()),
+            ("GST_REGISTRY_1_0", registry.as_os_str()),
+        ];
+        let args = ["demo".as_ref(), "--out".as_ref(), out.as_os_str()];
+        (common::handloom_with(args, &environment), out)
+    };
+    let (run, out) = demo(&["x264"], "package");
+    let run = run.ends(0);
+    assert!(
+        run.stdout.contains("gstreamer1.0-plugins-ugly"),
+        "{}",
+        run.stdout
+    );
+    assert!(out.join("contact-sheet.png").is_file());
+    // The runtime's own word on itself is none of the user's business.
+    assert!(!run.stderr.contains("XNNPACK"), "{}", run.stderr);
+    // Nothing is left where nothing can come of it.
+    let (run, out) = demo(&["x264", "gstlibav"], "bare");
+    run.ends(74).says(&["avenc_mpeg4", "gstreamer1.0-libav"]);
+    assert!(!out.exists());
+}
+
 #[test]
 fn the_scripts_are_scripts() {
     let check = |folder: &str, shell: &str, is_ours: fn(&Path) -> bool| {
