@@ -398,6 +398,9 @@ pub struct DaemonArgs {
     /// End when the job is done, with its exit code
     #[arg(long)]
     pub once: bool,
+    /// End after this time, such as 8h or 90min, as on SIGTERM
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub span: Option<Duration>,
     /// How to take up what the output folder holds
     #[command(flatten)]
     pub again: AgainArgs,

@@ -250,7 +250,7 @@ def check_the_work(machine, listener, reference):
     tell("%d files byte-equal, %d batches and %d faults heard" % (len(npz(out)), len(batches), len(unreadable)))
 
 
-def several_jobs(machine, listener, reference):
+def several_jobs(machine, listener, packages, reference):
     machine.write("/etc/handloom/second.toml", config(listener, "second", "second"))
     machine.run("systemctl", "start", "handloom@second")
     wait_for("the second job", lambda: listener.is_done("second"))
@@ -272,6 +272,10 @@ def several_jobs(machine, listener, reference):
     wait_for("the end of the job at night", ended)
     expect(states(machine, "handloom-nightly@night"), ("inactive", "success", "0"), "the second night")
     expect(npz(machine.root / "var/lib/handloom/night"), npz(reference), "the bytes of the nightly job")
+    began = machine.show("handloom-nightly@night", "ExecMainStartTimestampMonotonic")
+    install(machine, packages[1])
+    expect(states(machine, "handloom-nightly@night"), ("inactive", "success", "0"), "the nightly job after an upgrade")
+    expect(machine.show("handloom-nightly@night", "ExecMainStartTimestampMonotonic"), began, "the start of the nightly job")
     machine.run("systemctl", "stop", "handloom-nightly@night.timer")
     shutil.rmtree(machine.root / "etc/systemd/system/handloom-nightly@night.service.d")
     tell("an instance and a nightly job in two nights: byte-equal")
@@ -333,7 +337,7 @@ def main():
         survive(machine, listener, packages)
         check_the_work(machine, listener, work / "reference")
         bad_config(machine)
-        several_jobs(machine, listener, work / "reference")
+        several_jobs(machine, listener, packages, work / "reference")
 
         results = npz(root / "var/lib/handloom/out")
         # As a command that was run as the service's user leaves it.
