@@ -299,7 +299,8 @@ def bad_config(machine):
 def main():
     work = pathlib.Path(sys.argv[1]).resolve()
     root = work / "root"
-    packages = [max((REPOSITORY / "target/deb").glob("handloom_*-%d_amd64.deb" % n), key=os.path.getmtime) for n in (1, 2)]
+    places = {1: REPOSITORY / "target/deb", 2: work}
+    packages = [max(place.glob("handloom_*-%d_amd64.deb" % n), key=os.path.getmtime) for n, place in places.items()]
     program = REPOSITORY / "target/release/handloom"
     os.environ["PATH"] += ":/usr/sbin"
     shutil.rmtree(root, ignore_errors=True)
