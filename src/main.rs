@@ -3,6 +3,8 @@
 use clap::Parser;
 use handloom::cli::{Cli, Command};
 use handloom::exit::Exit;
+use handloom::inference::cpu;
+use handloom::machine::process;
 use handloom::{allocator, commands, logging};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -34,6 +36,10 @@ fn main() -> ExitCode {
         && matches!(&cli.command, Command::Watch(args) if args.is_live())
     {
         logging::set_level("off");
+    }
+    if cli.command.runs_models() {
+        // Not worth a line on everybody's stderr, and no reason to end where it stays.
+        process::without_stderr(cpu::introduce).ok();
     }
     match commands::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),
