@@ -25,7 +25,9 @@ fn main() -> ExitCode {
         }
     };
     let wanted = std::env::var("HANDLOOM_LOG").unwrap_or_else(|_| "warn".to_owned());
-    if let Err(error) = logging::init(&wanted) {
+    // A log that is kept for days is read long after.
+    let has_times = matches!(cli.command, Command::Run(_)) && !std::io::stderr().is_terminal();
+    if let Err(error) = logging::init(&wanted, has_times) {
         tell(&format!(
             "HANDLOOM_LOG={wanted}: {error}; give error, warn, info, debug or trace"
         ));

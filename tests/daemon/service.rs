@@ -89,6 +89,11 @@ fn the_service_manager_is_kept_informed() {
     assert_eq!(daemon.stop(), Some(0));
     assert_eq!(manager.count("STOPPING=1"), 1);
     assert_eq!(manager.count("RELOADING=1"), 1);
+    // Nobody adds the time where stderr is a file.
+    let log = daemon.log();
+    let line = log.lines().find(|line| line.contains(" ready ")).unwrap();
+    let time = line.split(' ').next().unwrap();
+    assert!(humantime::parse_rfc3339(time).is_ok(), "{line}");
     crate::common::say(&format!(
         "ready after {start:?}, a sign of life every {pause:?}"
     ));
