@@ -76,7 +76,7 @@ impl Machine {
             .map(OsStr::new),
         );
         args.extend(more.iter().map(OsStr::new));
-        let own = delegate(options);
+        let own = plugin::flags(options);
         args.extend(own.iter().map(OsStr::new));
         handloom_with(args, &[("XDG_CACHE_HOME", self.file("cache").as_ref())])
     }
@@ -100,20 +100,6 @@ impl Machine {
     fn is_as_the_cpus(&self) {
         assert_eq!(digests(&self.out()), digests(&fixture().2));
     }
-}
-
-/// The flags that make the plugin with `options` the user's own delegate.
-fn delegate(options: &[&str]) -> Vec<String> {
-    let spec = plugin::spec(options);
-    let library = spec.library.display().to_string();
-    let options = spec
-        .options
-        .iter()
-        .map(|(k, v)| format!("--delegate-option={k}={v}"));
-    [format!("--delegate-library={library}")]
-        .into_iter()
-        .chain(options)
-        .collect()
 }
 
 #[test]
@@ -484,7 +470,7 @@ fn bench_shows_all_that_was_measured() {
         .map(str::to_owned)
         .into();
         args.extend(more.iter().map(|s| (*s).to_owned()));
-        args.extend(delegate(&["mode=wrong", "off=0.3"]));
+        args.extend(plugin::flags(&["mode=wrong", "off=0.3"]));
         handloom_with(args, &[("XDG_CACHE_HOME", machine.file("cache").as_ref())]).ends(0)
     };
     let json: Value = serde_json::from_str(run(&["--json"]).stdout.trim()).unwrap();

@@ -1,6 +1,6 @@
 //! Arguments of `camera`.
 
-use super::{HandArgs, ModelArgs, Profile, ProgressKind, by};
+use super::{AcceleratorArgs, HandArgs, ModelArgs, Profile, ProgressKind, by};
 use crate::commands::camera::Recipe;
 use crate::config::ranges;
 use crate::sequence::Shape;
@@ -78,6 +78,9 @@ pub struct CameraArgs {
     /// Which models
     #[command(flatten)]
     pub models: ModelArgs,
+    /// What runs them
+    #[command(flatten)]
+    pub accelerator: AcceleratorArgs,
 }
 
 /// What is recorded.

@@ -1,9 +1,7 @@
 //! `handloom process`: one job to its end, with a bar or JSON lines. Ctrl-C stops it; the same command goes on.
 
-use super::accelerator::Asker;
-use super::job::{
-    self, AcceleratorNews, ClipNews, Host, Means, Report, Scan, Spec, Witness, fate, states, tenths,
-};
+use super::accelerator::{AcceleratorNews, Asker, Engine};
+use super::job::{self, ClipNews, Host, Means, Report, Scan, Spec, Witness, fate, states, tenths};
 use crate::cli::{ProcessArgs, ProgressKind};
 use crate::exit::{Exit, Failure};
 use crate::frame::RgbFrame;
@@ -43,16 +41,14 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, anyhow!("--out DIR is needed")));
     }
     if spec.accelerator.lacks_library() {
-        let error = anyhow!(
-            "--accelerator {} is a delegate of your own: name its plugin with --delegate-library",
-            spec.accelerator.wish
-        );
+        let error = anyhow!(spec.accelerator.library_advice());
         return Err(Failure::new(Exit::Usage, error));
     }
     job::check_lengths(spec.min_frames, spec.shape.length)
         .map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))?;
+    spec.check_decoder()?;
     let workers = args.run.workers.unwrap_or_else(job::cores);
-    let engine = spec.engine(&mut Asker {
+    let asker = &mut Asker {
         workers,
         tell: &mut |name| {
             reporter.say(
@@ -61,7 +57,8 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
             );
         },
         is_stopped: &|| false,
-    })?;
+    };
+    let engine = Engine::open(&spec.accelerator, &spec.models, workers, asker)?;
     let (_lock, ledger) = folder::open(&spec.out, args.again.opening())?;
     let ledger = Mutex::new(ledger);
     let claim = spec.claim(&scan, &engine, &ledger, args.again.opening(), &job::stamp())?;

@@ -5,7 +5,7 @@ use super::layers::Draft;
 use super::problems::{Origin, Problem};
 use super::sources::{DEFAULT_FILE, Sources};
 use super::values::Secret;
-use super::{Config, keys};
+use super::{Config, TAKES, keys};
 use crate::inference::presets::CUSTOM;
 use crate::telemetry::topics;
 use std::fs;
@@ -198,6 +198,18 @@ fn mirror(draft: &mut Draft) {
         "output.mirror",
         "output.path",
         "the mirror must not be the output folder or in it; choose a folder on another medium",
+    );
+    let takes = plain(&draft.config.takes_path());
+    let is_mixed = draft.config.camera.device.is_some()
+        && draft.config.output.mirror.as_ref().is_some_and(|m| {
+            takes.starts_with(plain(&m.join(TAKES))) || plain(m).starts_with(&takes)
+        });
+    contradict(
+        draft,
+        is_mixed && !is_inside,
+        "output.mirror",
+        "camera.path",
+        "the mirror keeps the takes in its folder camera and must not be in theirs; choose another folder for one of them",
     );
 }
 

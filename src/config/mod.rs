@@ -40,6 +40,8 @@ use std::time::Duration;
 /// How far a landmark may be from the CPU's unless the user says otherwise: as far as the notebook's own on two kinds of
 /// processors, fractions of the picture.
 pub const TOLERANCE: f32 = 5e-4;
+/// The folder of takes, in the output folder unless it is named, and in the mirror.
+pub const TAKES: &str = "camera";
 /// Seconds that an accelerator may take to get ready: some compile the models.
 pub const PATIENCE_S: f64 = 120.0;
 
@@ -471,7 +473,7 @@ impl Config {
     /// Where takes are kept.
     #[must_use]
     pub fn takes_path(&self) -> PathBuf {
-        let beside = || self.output.path.join("camera");
+        let beside = || self.output.path.join(TAKES);
         self.camera.path.clone().unwrap_or_else(beside)
     }
 

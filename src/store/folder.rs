@@ -1,9 +1,10 @@
 //! The output folder: who may write into it, its manifest and its provenance.
 
 use super::batches::{BATCH_FOLDER, FINAL_NAME, batch_name};
-use super::durable::{StoreError, make_folder, sync_folder, write_file};
+use super::durable::{StoreError, file_sha256, make_folder, sync_folder, write_file};
 use super::ledger::{Job, LEDGER_NAME, Ledger};
 use super::lock::FolderLock;
+use super::mirror::Listed;
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -227,6 +228,29 @@ pub fn prune(out: &Path, batches: usize, has_final: bool) -> Result<(), StoreErr
         (is_batch && number.is_some_and(|n| n >= batches)) || (is_final && !has_final)
     });
     remove(&old)
+}
+
+/// What a mirror of `out` shall hold, by name and SHA-256: the sealed batches, and once it was closed, which is the
+/// second value, the final file, manifest and provenance.
+///
+/// # Errors
+/// When the ledger fails or a file cannot be read.
+pub fn mirrored(out: &Path, ledger: &Ledger) -> Result<(Vec<Listed>, bool), StoreError> {
+    let sealed = ledger.sealed()?.into_iter();
+    let mut files: Vec<Listed> = sealed
+        .map(|(number, sealed)| (batch_name(number), sealed.sha256))
+        .collect();
+    let last = ledger.note("final")?;
+    let is_closed = last.is_some();
+    if let Some(sha256) = last {
+        if !sha256.is_empty() {
+            files.push((FINAL_NAME.to_owned(), sha256));
+        }
+        for name in [MANIFEST_NAME, RUN_NAME] {
+            files.push((name.to_owned(), file_sha256(&out.join(name))?));
+        }
+    }
+    Ok((files, is_closed))
 }
 
 /// Removes `files`, durably: one that came back after a power cut would pass for a result.

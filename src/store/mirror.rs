@@ -95,10 +95,12 @@ pub struct Pass {
 pub struct Mirror {
     from: PathBuf,
     to: PathBuf,
+    /// On the medium, never made: where `to` is, or what it is in.
+    root: PathBuf,
 }
 
 /// Name relative to both folders, with `/`, and SHA-256 in lower-case hex.
-type Listed = (String, String);
+pub type Listed = (String, String);
 
 impl Mirror {
     /// `to` follows the output folder `from`.
@@ -107,6 +109,17 @@ impl Mirror {
         Self {
             from: from.to_path_buf(),
             to: to.to_path_buf(),
+            root: to.to_path_buf(),
+        }
+    }
+
+    /// The folder `name` in the mirror `root` follows `from`. It is made when it is missing; the mirror never is.
+    #[must_use]
+    pub fn within(from: &Path, root: &Path, name: &str) -> Self {
+        Self {
+            from: from.to_path_buf(),
+            to: root.join(name),
+            root: root.to_path_buf(),
         }
     }
 
@@ -136,7 +149,12 @@ impl Mirror {
             return Err(MirrorError::Name { name: name.clone() });
         }
         self.present()?;
-        let passed = self.follow(files, is_all, stop);
+        if files.is_empty() && !self.to.exists() {
+            return Ok(Pass::default());
+        }
+        let passed = self
+            .make_own()
+            .and_then(|()| self.follow(files, is_all, stop));
         // Of a medium that went away meanwhile, all errors mean that.
         if let Err(MirrorError::Medium { .. }) = passed {
             self.present()?;
@@ -145,13 +163,21 @@ impl Mirror {
     }
 
     fn present(&self) -> Result<(), MirrorError> {
-        let path = self.to.clone();
+        let path = self.root.clone();
         match fs::metadata(&path) {
             Ok(found) if found.is_dir() => Ok(()),
             Ok(_) => Err(medium(&path)(ErrorKind::NotADirectory.into())),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(MirrorError::Away { path }),
             Err(error) => Err(medium(&path)(error)),
         }
+    }
+
+    /// Makes the folder within the mirror, if it is one.
+    fn make_own(&self) -> Result<(), MirrorError> {
+        if self.to == self.root {
+            return Ok(());
+        }
+        make_one(&self.to).map_err(medium(&self.to))
     }
 
     fn follow(
@@ -337,10 +363,7 @@ impl Mirror {
         let mut folder = self.to.clone();
         for part in Path::new(name).parent().into_iter().flatten() {
             folder.push(part);
-            match fs::create_dir(&folder) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                made => made.and_then(|()| sync_folder(&folder))?,
-            }
+            make_one(&folder)?;
         }
         Ok(())
     }
@@ -389,6 +412,14 @@ fn stream(
         }
     }
     Ok(hasher.hex())
+}
+
+/// Makes a folder, durably, unless it is there.
+fn make_one(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.and_then(|()| sync_folder(folder)),
+    }
 }
 
 /// Whether there was such a file.

@@ -11,6 +11,7 @@
     reason = "a bench prints, works with small numbers and stops where it cannot run"
 )]
 
+use handloom::commands::accelerator::AcceleratorNews;
 use handloom::commands::camera::meter::Meter;
 use handloom::commands::camera::session::{self, Host, Look, Standing};
 use handloom::frame::RgbFrame;
@@ -128,9 +129,11 @@ impl Host for Nobody {
         Ok(())
     }
 
+    fn accelerator(&mut self, _: &AcceleratorNews<'_>) {}
+
     fn look(&mut self, _: &Look<'_>) {}
 
-    fn sign(&mut self, _: Sign, _: &mut Weaver) -> Result<(), ModelError> {
+    fn sign(&mut self, _: Sign, _: &str, _: &mut Weaver) -> Result<(), ModelError> {
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod accelerator;
 mod cuts;
 mod faults;
 mod program;

@@ -131,6 +131,7 @@ impl Filming {
         let mut child = Command::new(env!("CARGO_BIN_EXE_handloom"))
             .args(["camera", "--progress", "json"])
             .args(args)
+            .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

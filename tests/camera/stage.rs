@@ -1,6 +1,7 @@
 //! What the tests of cameras share: models, films of signs and pauses, a host that writes down what it sees.
 
 use crate::common::models;
+use handloom::commands::accelerator::AcceleratorNews;
 use handloom::commands::camera::meter::Meter;
 use handloom::commands::camera::session::{self, Host, Look, Standing};
 use handloom::frame::RgbFrame;
@@ -131,12 +132,14 @@ impl Host for Witness {
         Ok(())
     }
 
+    fn accelerator(&mut self, _: &AcceleratorNews<'_>) {}
+
     fn look(&mut self, look: &Look<'_>) {
         let points = look.hands.iter().map(|h| h.landmarks).collect();
         self.looks.push((look.at, points));
     }
 
-    fn sign(&mut self, sign: Sign, _weaver: &mut Weaver) -> Result<(), ModelError> {
+    fn sign(&mut self, sign: Sign, _: &str, _weaver: &mut Weaver) -> Result<(), ModelError> {
         self.signs.push(sign);
         Ok(())
     }

@@ -17,15 +17,20 @@ pub(crate) struct Daemon {
     log: PathBuf,
 }
 
-/// A config for `dataset` and `out`, with more lines at its end.
+/// A config for `dataset` and `out`, with more lines at its end. An empty `dataset` is none.
 pub(crate) fn config(dataset: &Path, out: &Path, port: Option<u16>, more: &str) -> String {
     let mqtt = port.map_or_else(String::new, |port| {
         format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nreconnect_max_s = 1\n")
     });
     let [dataset, out] = [dataset, out].map(|path| path.display().to_string());
+    let dataset = if dataset.is_empty() {
+        String::new()
+    } else {
+        format!("[dataset]\npath = {dataset:?}\n[plan]\nmin_videos_per_gloss = 1\n")
+    };
     // The machine of the test may be short of anything.
     format!(
-        "[device]\nid = \"box\"\n[dataset]\npath = {dataset:?}\n[plan]\nmin_videos_per_gloss = 1\n\
+        "[device]\nid = \"box\"\n{dataset}\
          [output]\npath = {out:?}\nbatch_size = 3\n\
          [limits]\ntemperature_max_c = 125\nmemory_min_mib = 1\nmemory_resume_mib = 2\ndisk_reserve_mib = 1\n\
          disk_resume_mib = 2\ninterval_s = 0.2\n{mqtt}{more}"

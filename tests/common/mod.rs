@@ -94,7 +94,11 @@ pub(crate) fn handloom_with<S: AsRef<OsStr>>(
     // What is measured there is the test's alone.
     command.env("XDG_CACHE_HOME", cache());
     let mut args = args.into_iter().peekable();
-    if args.peek().is_some_and(|a| a.as_ref() == "process") {
+    let runs_models = ["process", "camera"].map(OsStr::new);
+    if args
+        .peek()
+        .is_some_and(|a| runs_models.contains(&a.as_ref()))
+    {
         // The notebook's numbers, also where somebody has fetched LiteRT.
         command.env("HANDLOOM_RUN_ACCELERATOR", "cpu");
     }

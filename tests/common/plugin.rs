@@ -72,3 +72,17 @@ pub(crate) fn spec(options: &[&str]) -> DelegateSpec {
         ..DelegateSpec::default()
     }
 }
+
+/// The flags that make the plugin with `options` the user's own delegate.
+pub(crate) fn flags(options: &[&str]) -> Vec<String> {
+    let spec = spec(options);
+    let library = spec.library.display().to_string();
+    let options = spec
+        .options
+        .iter()
+        .map(|(k, v)| format!("--delegate-option={k}={v}"));
+    [format!("--delegate-library={library}")]
+        .into_iter()
+        .chain(options)
+        .collect()
+}

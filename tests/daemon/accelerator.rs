@@ -1,16 +1,18 @@
 //! What runs the models, and what becomes of the job when that fails: told on `state` and `fault`.
 
+use crate::camera::{asks, filming, still};
 use crate::common::daemon::Daemon;
 use crate::common::listener::Listener;
-use crate::common::plugin;
-use crate::stage::{LONG, SHORT, Set, Stage, broker, is_done, said, set, state};
+use crate::common::{manifest, plugin};
+use crate::stage::{LONG, SHORT, Stage, answers, broker, is_done, said, set, state};
 use handloom::telemetry::topics;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A job over `set` with the test plugin as the user's own delegate.
-fn stage(set: &Set, port: Option<u16>, options: &[&str]) -> Stage {
+/// A job over `dataset` with the test plugin as the user's own delegate.
+fn stage(dataset: &Path, port: Option<u16>, options: &[&str]) -> Stage {
     let spec = plugin::spec(options);
     let options: Vec<String> = spec
         .options
@@ -21,7 +23,7 @@ fn stage(set: &Set, port: Option<u16>, options: &[&str]) -> Stage {
         "[run]\nworkers = 1\naccelerator_timeout_s = 5\n[delegate]\nlibrary = {:?}\noptions = {options:?}\n",
         spec.library.display().to_string()
     );
-    Stage::over(&set.dataset, port, &more)
+    Stage::over(dataset, port, &more)
 }
 
 fn start(stage: &Stage, wish: &str, args: &[&str]) -> Daemon {
@@ -56,7 +58,7 @@ fn one_that_is_lost_at_work_is_told() {
     let trouble = trouble.path().join("trouble");
     let option = format!("while={}", trouble.display());
     let stage = stage(
-        set,
+        &set.dataset,
         Some(broker.port()),
         &["mode=right", "fail_from=1", &option],
     );
@@ -100,7 +102,11 @@ fn one_that_is_lost_at_work_is_told() {
 fn one_that_is_preferred_and_no_good_is_told() {
     let (broker, ears) = broker();
     let set = set(SHORT);
-    let stage = stage(set, Some(broker.port()), &["mode=wrong", "off=0.3"]);
+    let stage = stage(
+        &set.dataset,
+        Some(broker.port()),
+        &["mode=wrong", "off=0.3"],
+    );
     let mut daemon = start(&stage, "prefer:custom", &[]);
     daemon.until("the end", |_| is_done(&ears));
     assert_eq!(backend(&ears).0, "cpu");
@@ -119,7 +125,7 @@ fn one_that_is_preferred_and_no_good_is_told() {
 fn one_that_is_required_and_no_good_ends_the_daemon_aloud() {
     let (broker, ears) = broker();
     let options = ["mode=right", "abort=create"];
-    let stage = stage(set(SHORT), Some(broker.port()), &options);
+    let stage = stage(&set(SHORT).dataset, Some(broker.port()), &options);
     let mut daemon = start(&stage, "require:custom", &[]);
     assert_eq!(daemon.wait(), Some(69), "{}", daemon.log());
     let told = faults(&ears);
@@ -134,7 +140,7 @@ fn one_that_is_required_and_no_good_ends_the_daemon_aloud() {
 
 #[test]
 fn a_stop_while_it_is_measured_is_obeyed_and_no_verdict() {
-    let stage = stage(set(SHORT), None, &["mode=right", "delay_ms=3000"]);
+    let stage = stage(&set(SHORT).dataset, None, &["mode=right", "delay_ms=3000"]);
     let mut daemon = start(&stage, "prefer:custom", &[]);
     daemon.until("measuring", |daemon| {
         daemon.log().contains("measuring whether custom")
@@ -149,4 +155,142 @@ fn a_stop_while_it_is_measured_is_obeyed_and_no_verdict() {
     );
     let kept = fs::read_to_string(stage.path("cache/handloom/accelerators.json")).unwrap();
     assert!(kept.contains("cpu") && !kept.contains("custom"), "{kept}");
+}
+
+/// The same with a camera that sees a hand.
+fn with_camera(dataset: &Path, port: u16, options: &[&str]) -> Stage {
+    let mut stage = stage(dataset, Some(port), options);
+    let hand = stage.path("hand.png");
+    still(&hand);
+    stage.add(&filming(&hand));
+    stage
+}
+
+/// How many delegates were made, and how many there were at most at a time, by the plugin's log.
+fn delegates(log: &Path) -> (usize, usize) {
+    let (mut made, mut open, mut most) = (0_usize, 0_usize, 0);
+    for line in fs::read_to_string(log).unwrap().lines() {
+        match line {
+            "open" => (made, open) = (made + 1, open + 1),
+            _ => open -= 1,
+        }
+        most = most.max(open);
+    }
+    (made, most)
+}
+
+/// What the manifest says of the takes' backends.
+fn backends_of_takes(stage: &Stage) -> Vec<String> {
+    let lines = manifest(&stage.out().join("camera"));
+    let backends = lines.iter().map(|l| l["clip"]["backend"].as_str().unwrap());
+    backends.map(str::to_owned).collect()
+}
+
+#[test]
+fn job_and_camera_share_one_device() {
+    let (broker, ears) = broker();
+    let set = set(SHORT);
+    let folder = crate::common::scratch();
+    let log = folder.path().join("log");
+    let option = format!("log={}", log.display());
+    let stage = with_camera(&set.dataset, broker.port(), &["mode=right", &option]);
+    let mut daemon = start(&stage, "require:custom", &[]);
+    let one = json!({"id": "r1", "gloss": "book", "count": 2});
+    daemon.until("the camera", |daemon| daemon.log().contains("filming"));
+    asks(&mut daemon, &ears, "record", &one, "succeeded");
+    daemon.until("the job's end", |daemon| {
+        daemon.log().contains("the job is done")
+    });
+    assert_eq!(
+        backend(&ears),
+        ("custom".to_owned(), "asked for".to_owned())
+    );
+    assert_eq!(daemon.stop(), Some(0));
+    // A delegate for each model: once measured, once opened, never side by side.
+    assert_eq!(delegates(&log), (4, 2));
+    assert_eq!(backends_of_takes(&stage), ["custom"; 2]);
+    let lines = manifest(&stage.out());
+    let mut backends = lines.iter().filter_map(|l| l["clip"]["backend"].as_str());
+    assert!(backends.all(|backend| backend == "custom"), "{lines:?}");
+    assert_eq!(faults(&ears), [Value::Null; 0]);
+    stage.gave(&set.reference);
+}
+
+#[test]
+fn one_that_job_and_camera_share_is_lost_once() {
+    let (broker, ears) = broker();
+    let set = set(LONG);
+    let folder = crate::common::scratch();
+    let (trouble, log) = (folder.path().join("trouble"), folder.path().join("log"));
+    let options = [
+        "mode=right",
+        "fail_from=1",
+        &format!("while={}", trouble.display()),
+        &format!("log={}", log.display()),
+    ];
+    let stage = with_camera(&set.dataset, broker.port(), &options);
+    let mut daemon = start(&stage, "prefer:custom", &[]);
+    daemon.until("job and camera", |daemon| {
+        daemon.log().contains("clip recorded") && daemon.log().contains("filming")
+    });
+    fs::write(&trouble, "").unwrap();
+    daemon.until("the CPU", |_| backend(&ears).0 == "cpu");
+    let one = json!({"id": "r1", "gloss": "book"});
+    asks(&mut daemon, &ears, "record", &one, "succeeded");
+    daemon.until("the job's end", |daemon| {
+        daemon.log().contains("the job is done")
+    });
+    let told = faults(&ears);
+    let lost = |f: &&Value| f["reason"].as_str().unwrap().contains("given up");
+    assert_eq!(told.iter().filter(lost).count(), 1, "{told:?}");
+    assert!(lost(&told.last().unwrap()), "{told:?}");
+    assert_eq!(daemon.stop(), Some(0));
+    assert_eq!(delegates(&log).1, 2, "{log:?}");
+    assert_eq!(backends_of_takes(&stage), ["cpu"]);
+    stage.gave(&set.reference);
+}
+
+/// Required and not to be had: the daemon ends, with a job or without one, and says so once.
+#[test]
+fn a_camera_without_its_required_accelerator_ends_the_daemon_aloud() {
+    let check = |dataset: &Path| {
+        let (broker, ears) = broker();
+        let options = ["mode=right", "abort=create"];
+        let stage = with_camera(dataset, broker.port(), &options);
+        let mut daemon = start(&stage, "require:custom", &[]);
+        assert_eq!(daemon.wait(), Some(69), "{}", daemon.log());
+        let told = faults(&ears);
+        assert!(
+            told.len() == 1 && told[0]["reason"].as_str().unwrap().contains("crashed"),
+            "{told:?}"
+        );
+        assert_eq!(state(&ears).0, "error");
+        let log = daemon.log();
+        assert_eq!(log.matches("accelerator does not work").count(), 1, "{log}");
+    };
+    check(Path::new(""));
+    check(&set(SHORT).dataset);
+}
+
+#[test]
+fn a_camera_whose_required_accelerator_is_lost_ends_the_daemon_aloud() {
+    let (broker, ears) = broker();
+    let folder = crate::common::scratch();
+    let trouble = folder.path().join("trouble");
+    let option = format!("while={}", trouble.display());
+    let options = ["mode=right", "fail_from=1", &option];
+    let stage = with_camera(Path::new(""), broker.port(), &options);
+    let mut daemon = start(&stage, "require:custom", &[]);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    let many = json!({"id": "r1", "gloss": "book", "count": 100});
+    ears.publish("handloom/box/cmd/record", false, many.to_string());
+    daemon.until("a take", |daemon| daemon.log().contains("id=\"box-00000\""));
+    fs::write(&trouble, "").unwrap();
+    assert_eq!(daemon.wait(), Some(69), "{}", daemon.log());
+    let told = faults(&ears);
+    let lost = |f: &&Value| f["reason"].as_str().unwrap().contains("is given up");
+    assert_eq!(told.iter().filter(lost).count(), 1, "{told:?}");
+    assert_eq!(answers(&ears, "r1")[0], "accepted");
+    // What was taken is there, and goes on with the next start.
+    assert!(!backends_of_takes(&stage).is_empty());
 }

@@ -2,22 +2,23 @@
 
 use crate::common::daemon::Daemon;
 use crate::common::listener::Listener;
-use crate::common::{manifest, scratch};
+use crate::common::{manifest, npz_files, scratch};
 use crate::stage::{
     SHORT, SIZE, Stage, answers, broker, is_done, obeys, replies, said, set, state,
 };
 use handloom::render::scene::signing_scene;
 use handloom::store::Ledger;
-use handloom::store::batches::FINAL_NAME;
+use handloom::store::batches::{FINAL_NAME, batch_path};
 use handloom::store::ledger::{Bounds, Message, Stamp};
 use handloom::store::npz::NpzReader;
 use handloom::telemetry::topics;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A hand that is always in view.
-fn still(path: &Path) {
+pub(crate) fn still(path: &Path) {
     let scene = signing_scene(0, 10, SIZE.0, SIZE.1);
     image::save_buffer(
         path,
@@ -30,14 +31,34 @@ fn still(path: &Path) {
 }
 
 /// Lines of a config for a still that stands in for the camera: a sign every second.
-fn filming(still: &Path) -> String {
+pub(crate) fn filming(still: &Path) -> String {
     let device = format!("file:{}", still.display());
     format!("[camera]\ndevice = {device:?}\nfps = 10\nmax_seconds = 1.2\n")
 }
 
+/// A daemon's files with a camera that sees a hand, and without a job; `more` lines of its config.
+fn camera_alone(port: u16, more: &str) -> Stage {
+    let mut stage = Stage::over(Path::new(""), Some(port), more);
+    let hand = stage.path("hand.png");
+    still(&hand);
+    stage.add(&filming(&hand));
+    stage
+}
+
+/// Where the daemon keeps takes.
+fn takes(stage: &Stage) -> PathBuf {
+    stage.out().join("camera")
+}
+
 /// Sends a command with more than an id, and waits for its last word.
 #[track_caller]
-fn asks(daemon: &mut Daemon, ears: &Listener, name: &str, payload: &Value, word: &str) -> Value {
+pub(crate) fn asks(
+    daemon: &mut Daemon,
+    ears: &Listener,
+    name: &str,
+    payload: &Value,
+    word: &str,
+) -> Value {
     let id = payload["id"].as_str().unwrap();
     ears.publish(
         &format!("handloom/box/cmd/{name}"),
@@ -57,19 +78,10 @@ fn asks(daemon: &mut Daemon, ears: &Listener, name: &str, payload: &Value, word:
 #[test]
 fn takes_are_recorded_and_discarded_on_command() {
     let (broker, ears) = broker();
-    let folder = scratch();
-    let (hand, out) = (folder.path().join("hand.png"), folder.path().join("out"));
-    still(&hand);
     // No dataset: a camera is enough.
-    let config = format!(
-        "[device]\nid = \"box\"\n[output]\npath = {:?}\n[limits]\ndisk_reserve_mib = 1\ndisk_resume_mib = 2\n\
-         [mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\ncommands = [\"record\", \"undo\", \"snapshot\", \"cancel\"]\n{}",
-        out.display().to_string(),
-        broker.port(),
-        filming(&hand)
-    );
-    let path = folder.path().join("handloom.toml");
-    let mut daemon = Daemon::start_with(&path, &config, &[], &[("HANDLOOM_LOG", "debug")]);
+    let commands = "commands = [\"record\", \"undo\", \"snapshot\", \"cancel\"]\n";
+    let stage = camera_alone(broker.port(), commands);
+    let mut daemon = stage.start(&[]);
     daemon.until("the camera", |_| state(&ears).0 == "capturing");
 
     let two = json!({"id": "r1", "gloss": "book", "count": 2, "countdown": 0.2});
@@ -120,8 +132,7 @@ fn takes_are_recorded_and_discarded_on_command() {
     );
     assert_eq!(daemon.stop(), Some(0));
 
-    let takes = out.join("camera");
-    let labels = NpzReader::open(&takes.join(FINAL_NAME))
+    let labels = NpzReader::open(&takes(&stage).join(FINAL_NAME))
         .unwrap()
         .strings("labels")
         .unwrap();
@@ -130,7 +141,7 @@ fn takes_are_recorded_and_discarded_on_command() {
         !labels[1..].iter().any(|label| label == "book"),
         "{labels:?}"
     );
-    let lines = manifest(&takes);
+    let lines = manifest(&takes(&stage));
     assert_eq!(lines[1]["state"], "discarded");
 }
 
@@ -138,18 +149,8 @@ fn takes_are_recorded_and_discarded_on_command() {
 #[test]
 fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
     let (broker, ears) = broker();
-    let folder = scratch();
-    let (hand, out) = (folder.path().join("hand.png"), folder.path().join("out"));
-    still(&hand);
-    let config = format!(
-        "[device]\nid = \"box\"\n[output]\npath = {:?}\n[limits]\ndisk_reserve_mib = 1\ndisk_resume_mib = 2\n\
-         [mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\ncommands = [\"record\"]\n{}",
-        out.display().to_string(),
-        broker.port(),
-        filming(&hand)
-    );
-    let path = folder.path().join("handloom.toml");
-    let mut daemon = Daemon::start_with(&path, &config, &[], &[("HANDLOOM_LOG", "debug")]);
+    let stage = camera_alone(broker.port(), "");
+    let mut daemon = stage.start(&[]);
     daemon.until("the camera", |_| state(&ears).0 == "capturing");
     let one = json!({"id": "r1", "gloss": "book"});
     asks(&mut daemon, &ears, "record", &one, "succeeded");
@@ -160,7 +161,7 @@ fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
     let before = said(&ears, topics::BATCH);
 
     // What the cut leaves.
-    let mut ledger = Ledger::open(&out.join("camera")).unwrap();
+    let mut ledger = Ledger::open(&takes(&stage)).unwrap();
     assert_eq!(ledger.waiting_count().unwrap(), 0);
     ledger.keep_messages(Some(Bounds {
         messages: 10,
@@ -180,7 +181,7 @@ fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
         .unwrap();
     drop(ledger);
 
-    let mut daemon = Daemon::start_with(&path, &config, &[], &[("HANDLOOM_LOG", "debug")]);
+    let mut daemon = stage.start(&[]);
     daemon.until("word of the batch", |_| {
         said(&ears, topics::BATCH).len() > before.len()
     });
@@ -191,28 +192,79 @@ fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
     );
     assert!(told["seq"].as_u64() > before.last().unwrap()["seq"].as_u64());
     assert_eq!(daemon.stop(), Some(0));
-    let ledger = Ledger::open(&out.join("camera")).unwrap();
+    let ledger = Ledger::open(&takes(&stage)).unwrap();
     assert_eq!(ledger.waiting_count().unwrap(), 0);
+}
+
+/// The mirror has what the folder of takes has, and its list is true by the tool that users have.
+fn is_mirrored(takes: &Path, mirror: &Path) -> bool {
+    let Ok(sums) = fs::read_to_string(mirror.join("SHA256SUMS")) else {
+        return false;
+    };
+    let mut listed: Vec<&str> = sums
+        .lines()
+        .map(|l| l.split_once("  ").unwrap().1)
+        .collect();
+    listed.sort_unstable();
+    let mut files: Vec<String> = npz_files(takes).into_keys().collect();
+    files.extend(["manifest.jsonl", "run.json"].map(str::to_owned));
+    files.sort();
+    let is_equal = |name: &String| {
+        fs::read(takes.join(name))
+            .is_ok_and(|is| fs::read(mirror.join(name)).is_ok_and(|m| m == is))
+    };
+    let checked = Command::new("sha256sum")
+        .args(["--check", "--strict", "--quiet", "SHA256SUMS"])
+        .current_dir(mirror)
+        .output()
+        .unwrap();
+    listed == files && files.iter().all(is_equal) && checked.status.success()
+}
+
+#[test]
+fn takes_are_mirrored_like_the_jobs_results() {
+    let (broker, ears) = broker();
+    let stage = camera_alone(broker.port(), "");
+    let (takes, root) = (takes(&stage), stage.path("mirror"));
+    let mirror = root.join("camera");
+    let set = format!("output.mirror={}", root.display());
+    let mut daemon = stage.start(&["--set", &set]);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    // A full batch, and one that is not.
+    let four = json!({"id": "r1", "gloss": "book", "count": 4});
+    asks(&mut daemon, &ears, "record", &four, "succeeded");
+    daemon.until("word of the missing mirror", |_| {
+        let faults = said(&ears, topics::FAULT);
+        faults.iter().any(|f| f["component"] == "mirror")
+    });
+    assert!(!root.exists(), "it is never made");
+    fs::create_dir(&root).unwrap();
+    daemon.until("the copies", |_| is_mirrored(&takes, &mirror));
+    assert!(mirror.join("batches/00001.npz").exists());
+    // What is discarded from a full batch goes from the mirror's, too.
+    for id in ["u1", "u2"] {
+        obeys(&mut daemon, &ears, "undo", id, "succeeded");
+    }
+    let rows = |folder: &Path| {
+        let mut batch = NpzReader::open(&batch_path(folder, 0)).unwrap();
+        batch.strings("video_ids").unwrap()
+    };
+    assert_eq!(rows(&takes), ["box-00000", "box-00001"]);
+    daemon.until("the newer copies", |_| is_mirrored(&takes, &mirror));
+    assert_eq!(rows(&mirror), rows(&takes));
+    assert_eq!(daemon.stop(), Some(0));
+    let faults = said(&ears, topics::FAULT);
+    assert_eq!(faults.len(), 1, "{faults:?}");
 }
 
 #[test]
 fn takes_wait_while_the_disks_reserve_is_touched() {
     let (broker, ears) = broker();
-    let folder = scratch();
-    let (hand, out) = (folder.path().join("hand.png"), folder.path().join("out"));
-    still(&hand);
-    let config = |reserve: u64| {
-        format!(
-            "[device]\nid = \"box\"\n[output]\npath = {:?}\n[limits]\ndisk_reserve_mib = {reserve}\n\
-             disk_resume_mib = {}\ninterval_s = 0.2\n[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\ncommands = [\"record\"]\n{}",
-            out.display().to_string(),
-            reserve + 1,
-            broker.port(),
-            filming(&hand)
-        )
-    };
-    let path = folder.path().join("handloom.toml");
-    let short = config((1 << 20) - 1);
+    let stage = camera_alone(broker.port(), "");
+    let (path, roomy) = (stage.path("handloom.toml"), stage.config());
+    let short = roomy
+        .replace("reserve_mib = 1", "reserve_mib = 1048575")
+        .replace("disk_resume_mib = 2", "disk_resume_mib = 1048576");
     let mut daemon = Daemon::start_with(&path, &short, &[], &[("HANDLOOM_LOG", "debug")]);
     daemon.until("the camera", |_| state(&ears).0 == "capturing");
     let one = json!({"id": "r1", "gloss": "book"});
@@ -222,9 +274,9 @@ fn takes_wait_while_the_disks_reserve_is_touched() {
         state == "degraded" && reason.contains("camera: takes wait for room")
     });
     assert_eq!(answers(&ears, "r1"), ["accepted"]);
-    assert!(!out.join("camera/batches/00000.npz").exists());
+    assert!(!batch_path(&takes(&stage), 0).exists());
     // Room is made: nobody has to do anything else.
-    fs::write(&path, config(1)).unwrap();
+    fs::write(&path, roomy).unwrap();
     daemon.signal("HUP");
     daemon.until("the take", |_| answers(&ears, "r1").len() == 2);
     assert_eq!(answers(&ears, "r1"), ["accepted", "succeeded"]);

@@ -124,7 +124,7 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Over a dataset that stays as it is.
+    /// Over a dataset that stays as it is; an empty path is none.
     pub(crate) fn over(dataset: &Path, port: Option<u16>, more: &str) -> Self {
         Self {
             folder: scratch(),
@@ -132,6 +132,11 @@ impl Stage {
             port,
             more: more.to_owned(),
         }
+    }
+
+    /// Adds lines to its config.
+    pub(crate) fn add(&mut self, more: &str) {
+        self.more.push_str(more);
     }
 
     /// Over a dataset of its own, which may be changed.

@@ -16,6 +16,7 @@
 //! | `while` | a file: runs fail, and `abort` and `hang` happen, only while it is there |
 //! | `memo` | `yes`: remembers what came of an input, and is quick about it the next time, as an accelerator would be |
 //! | `abort`, `hang` | at `create`, `prepare` or `invoke`: ends the process by SIGABRT, never returns |
+//! | `log` | a file that gets a line `open` for each delegate that is made, and `close` for each that is destroyed |
 //! | `after` | of these at `invoke`: so many runs go well before |
 //!
 //! Any other option is refused, with words.
@@ -23,6 +24,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
 use std::ptr;
@@ -177,6 +179,7 @@ struct State {
     memo: Option<HashMap<u64, Vec<Vec<u8>>>>,
     abort: String,
     hang: String,
+    log: Option<PathBuf>,
     runs: u64,
 }
 
@@ -198,6 +201,7 @@ impl State {
             memo: None,
             abort: String::new(),
             hang: String::new(),
+            log: None,
             runs: 0,
         };
         for (key, value) in options {
@@ -231,6 +235,7 @@ impl State {
                 "memo" => state.memo = (value == "yes").then(HashMap::new),
                 "abort" => state.abort.clone_from(value),
                 "hang" => state.hang.clone_from(value),
+                "log" => state.log = Some(PathBuf::from(value)),
                 _ => return Err(format!("test plugin: there is no option {key}")),
             }
         }
@@ -240,6 +245,19 @@ impl State {
     /// Whether it is time for trouble.
     fn is_troubled(&self) -> bool {
         self.only_while.as_ref().is_none_or(|file| file.exists())
+    }
+
+    /// Writes a line into the log, in one piece.
+    fn note(&self, word: &str) {
+        let Some(log) = &self.log else { return };
+        let file = std::fs::File::options()
+            .append(true)
+            .create(true)
+            .open(log);
+        let written = file.and_then(|mut file| file.write_all(format!("{word}\n").as_bytes()));
+        if let Err(error) = written {
+            eprintln!("test plugin: {}: {error}", log.display());
+        }
     }
 
     fn stage(&self, name: &str) {
@@ -638,6 +656,7 @@ pub unsafe extern "C" fn tflite_plugin_create_delegate(
         if state.mode == Mode::Null {
             return ptr::null_mut();
         }
+        state.note("open");
         let flags = i64::from(state.is_dynamic);
         let builder = Builder {
             data: Box::into_raw(state).cast(),
@@ -661,6 +680,7 @@ pub unsafe extern "C" fn tflite_plugin_destroy_delegate(delegate: *mut c_void) {
         let delegate = delegate.cast::<Delegate>();
         let state = TfLiteOpaqueDelegateGetData(delegate).cast::<State>();
         TfLiteOpaqueDelegateDelete(delegate);
-        drop(Box::from_raw(state));
+        let state = Box::from_raw(state);
+        state.note("close");
     }
 }

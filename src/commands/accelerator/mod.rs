@@ -1,9 +1,13 @@
 //! Which backend runs the models: [`candidates`] says what the machine has, [`probe`] has each measured in a process of
-//! its own, [`verdicts`] keeps what was measured, [`crate::selection`] chooses.
+//! its own, [`verdicts`] keeps what was measured, [`crate::selection`] chooses. [`engine`] is what was chosen, open;
+//! [`pool`] has one for all who ask, [`tools`] is what one of them works with.
 
 pub mod candidates;
+mod engine;
 mod measure;
+mod pool;
 pub mod probe;
+mod tools;
 mod verdicts;
 
 use crate::digest::sha256_hex;
@@ -14,16 +18,24 @@ use crate::selection::{Agreement, CPU, Choice, Measured, Trial, Wish, choose};
 use crate::store::durable::file_sha256;
 use anyhow::anyhow;
 use candidates::Candidate;
+pub use engine::{AcceleratorNews, Engine};
 use measure::{Found, Task};
+pub use pool::Pool;
 use probe::Trouble;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
+pub use tools::Tools;
 use verdicts::Verdicts;
 
 /// A backend is run for so long before it is judged.
 const SECONDS: f64 = 1.0;
+
+/// The accelerator that is required cannot be had, with the reason and the way out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(pub String);
 
 /// What runs the models.
 #[derive(Clone, Debug)]
@@ -47,8 +59,7 @@ impl Chosen {
 }
 
 /// What of the choice decides the numbers: one backend with its files, or any that agrees so well.
-#[must_use]
-pub fn identity(wanted: &Wanted, chosen: &Chosen) -> Value {
+fn identity(wanted: &Wanted, chosen: &Chosen) -> Value {
     match wanted.wish.fixed() {
         None => json!(format!("any within {} of cpu", wanted.tolerance)),
         Some(CPU) => json!(CPU),
@@ -70,7 +81,7 @@ pub struct Asker<'a> {
 ///
 /// # Errors
 /// When the required one cannot be had: [`Exit::Unavailable`]; when it was stopped: [`Exit::Stopped`].
-pub fn resolve(
+fn resolve(
     wanted: &Wanted,
     models: &Selection,
     bundle: &Bundle,
@@ -119,12 +130,9 @@ pub fn resolve(
         let lacks = tried.iter().flat_map(|c| &c.lacks);
         let lacks = lacks.map(|lack| format!("\n  {}: {}", lack.what, lack.mend));
         let (wish, lacks) = (&wanted.wish, lacks.collect::<String>());
-        Failure::new(
-            Exit::Unavailable,
-            anyhow!(
-                "the accelerator of {wish} cannot be used: {reason}; mend it, or say prefer: to go on without{lacks}"
-            ),
-        )
+        Unavailable(format!(
+            "the accelerator of {wish} cannot be used: {reason}; mend it, or say prefer: to go on without{lacks}"
+        ))
     })?;
     for refused in &choice.refused {
         tracing::info!(

@@ -5,6 +5,7 @@ use super::session::{Host, Look, Standing};
 use super::shelf::{ACCEPTED, Shelf, Shelved, TOO_SHORT};
 use super::viewer::Viewer;
 use super::words::{Word, WordError};
+use crate::commands::accelerator::AcceleratorNews;
 use crate::exit::{Exit, Failure};
 use crate::hand::ModelError;
 use crate::report::Live;
@@ -247,16 +248,44 @@ impl Host for Desk {
         Ok(())
     }
 
+    fn accelerator(&mut self, news: &AcceleratorNews<'_>) {
+        let (text, event) = match *news {
+            AcceleratorNews::Chosen {
+                name,
+                reason,
+                is_second_best,
+            } => (
+                format!("Running the models on {name}: {reason}"),
+                json!({"event": "backend", "name": name, "reason": reason, "is_second_best": is_second_best}),
+            ),
+            AcceleratorNews::Reopened {
+                name,
+                times,
+                reason,
+            } => (
+                format!("{name} failed and was opened again, {times} times so far: {reason}"),
+                json!({"event": "accelerator", "state": "reopened", "name": name, "times": times, "reason": reason}),
+            ),
+            AcceleratorNews::Lost { name, reason } => (
+                format!(
+                    "{name} is given up: {reason}; the CPU goes on, and the manifest says which takes are its"
+                ),
+                json!({"event": "accelerator", "state": "lost", "name": name, "reason": reason}),
+            ),
+        };
+        self.live.say(&text, &event);
+    }
+
     fn look(&mut self, look: &Look<'_>) {
         if let Some(viewer) = &self.viewer {
             viewer.show(look.picture, look.hands);
         }
     }
 
-    fn sign(&mut self, sign: Sign, weaver: &mut Weaver) -> Result<(), Failure> {
+    fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), Failure> {
         self.signs += 1;
         let shelved = match &mut self.shelf {
-            Some(shelf) => shelf.put(&sign, &self.device)?,
+            Some(shelf) => shelf.put(&sign, &self.device, backend)?,
             None => Shelved {
                 id: format!("sign-{}", self.signs),
                 gloss: sign.gloss.to_string(),

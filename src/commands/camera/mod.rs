@@ -1,6 +1,7 @@
 //! `handloom camera`: a camera's signs into the same npz as clips, by hand.
 
 mod desk;
+pub mod eye;
 mod list;
 pub mod meter;
 mod recipe;
@@ -9,11 +10,10 @@ pub mod shelf;
 mod viewer;
 pub mod words;
 
+use super::accelerator::{Asker, Engine};
 use crate::cli::{CameraArgs, ProgressKind};
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
-use crate::hand::{Detector, Model, Options};
-use crate::inference::{Bundle, CpuGraph, CpuModel};
 use crate::machine::clock;
 use crate::report::Live;
 use crate::sequence::live::Weaver;
@@ -24,9 +24,11 @@ use crate::source::camera::{Camera, Counts, Opener, Pace, Place, Waits, Want};
 use crate::source::video;
 use anyhow::anyhow;
 use desk::Desk;
+use eye::Eye;
 use meter::Meter;
 pub use recipe::Recipe;
 use serde_json::{Value, json};
+use session::Host;
 use shelf::{Common, Shelf};
 use std::io::BufRead;
 use std::sync::Arc;
@@ -69,23 +71,20 @@ pub fn run(args: &CameraArgs) -> Result<Exit, Failure> {
         )));
     }
     let order = order(args).map_err(usage)?;
-    let bundle = Bundle::load(&args.models.selection())?;
-    let recipe = args.recipe();
-    with_detector(&bundle, recipe.detector, |detector| {
-        let settings = recipe.settings(&bundle);
-        film(args, &recipe, live, order, &settings, detector)
-    })
-}
-
-/// The place where it is decided what runs the models.
-pub(super) fn with_detector<T>(
-    bundle: &Bundle,
-    options: Options,
-    work: impl FnOnce(&mut Detector<CpuModel<'_>>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let (palm, hand) = (CpuGraph::new(&bundle.palm)?, CpuGraph::new(&bundle.hand)?);
-    let (palm, hand) = (CpuModel::new(&palm)?, CpuModel::new(&hand)?);
-    work(&mut Detector::new(palm, hand, options))
+    let wanted = args.accelerator.wanted();
+    if wanted.lacks_library() {
+        return Err(usage(wanted.library_advice()));
+    }
+    let asker = &mut Asker {
+        workers: 1,
+        tell: &mut |name| {
+            let event = json!({"event": "measure", "backend": name});
+            live.say(&format!("Measuring {name} ..."), &event);
+        },
+        is_stopped: &|| false,
+    };
+    let engine = Engine::open(&wanted, &args.models.selection(), 1, asker)?;
+    film(args, live, order, &engine)
 }
 
 fn order(args: &CameraArgs) -> Result<Option<Order>, String> {
@@ -98,16 +97,18 @@ fn order(args: &CameraArgs) -> Result<Option<Order>, String> {
     order.map(Some).map_err(|e| e.to_string())
 }
 
-fn film<M: Model>(
+fn film(
     args: &CameraArgs,
-    recipe: &Recipe,
     live: Live,
     order: Option<Order>,
-    settings: &Value,
-    detector: &mut Detector<M>,
+    engine: &Engine,
 ) -> Result<Exit, Failure> {
+    let recipe = args.recipe();
+    let graphs = engine.graphs()?;
+    let mut eye = Eye::new(engine, &graphs, recipe.detector)?;
+    let settings = recipe.settings(engine);
     let shelf = args.out.as_deref().map(|out| {
-        let common = Common::of(recipe, args.takes.signer, &args.takes.split);
+        let common = Common::of(&recipe, args.takes.signer, &args.takes.split);
         Shelf::open(out, settings.clone(), common)
     });
     let (shelf, _claim) = shelf.transpose()?.unzip();
@@ -134,23 +135,25 @@ fn film<M: Model>(
     desk.ends_with_order = ends_with_order;
     desk.seconds = args.seconds.map(Duration::from_secs_f64);
     desk.introduce(&args.device);
+    desk.accelerator(&engine.choice());
     let camera = Camera::start(opener, pace, Waits::default())?;
-    let filmed = session::run(&camera, detector, &mut weaver, &mut desk);
+    let filmed = session::run(&camera, &mut eye, &mut weaver, &mut desk);
     drop(camera);
+    let origin = Origin {
+        settings: &settings,
+        engine,
+        device: &args.device,
+        started: &started,
+    };
     let (counts, meter) = match filmed {
         Ok(measured) => measured,
         Err(failure) => {
             // What was taken until then is kept.
-            desk.close(&provenance(settings, &args.device, &started, None))?;
+            desk.close(&origin.provenance(None))?;
             return Err(failure);
         }
     };
-    desk.close(&provenance(
-        settings,
-        &args.device,
-        &started,
-        Some((&counts, &meter)),
-    ))?;
+    desk.close(&origin.provenance(Some((&counts, &meter))))?;
     desk.conclude(&counts, &meter, weaver.too_short())
 }
 
@@ -180,29 +183,40 @@ fn listen() -> Receiver<Result<Word, WordError>> {
     words
 }
 
-pub(super) fn provenance(
-    settings: &Value,
-    device: &Place,
-    started: &str,
-    measured: Option<(&Counts, &Meter)>,
-) -> Value {
-    let run = sha256_hex(format!("{settings} {started} {}", std::process::id()).as_bytes());
-    let finished = measured.map(|(counts, meter)| {
+/// Where takes come from.
+pub(super) struct Origin<'a> {
+    /// See [`Recipe::settings`].
+    pub(super) settings: &'a Value,
+    /// What runs the models.
+    pub(super) engine: &'a Engine,
+    /// The camera.
+    pub(super) device: &'a Place,
+    /// When the session began.
+    pub(super) started: &'a str,
+}
+
+impl Origin<'_> {
+    /// For `run.json`; `measured` when the session is over.
+    pub(super) fn provenance(&self, measured: Option<(&Counts, &Meter)>) -> Value {
+        let (settings, started) = (self.settings, self.started);
+        let run = sha256_hex(format!("{settings} {started} {}", std::process::id()).as_bytes());
+        let finished = measured.map(|(counts, meter)| {
+            json!({
+                "at": clock::now_utc(), "clock_synced": clock::clock_synced(),
+                "frames": counts.frames, "dropped": counts.dropped, "damaged": counts.damaged,
+                "looked_at": meter.seen, "opened": counts.opened, "backend_lost": self.engine.lost(),
+            })
+        });
         json!({
-            "at": clock::now_utc(), "clock_synced": clock::clock_synced(),
-            "frames": counts.frames, "dropped": counts.dropped, "damaged": counts.damaged,
-            "looked_at": meter.seen, "opened": counts.opened,
+            "handloom": env!("CARGO_PKG_VERSION"),
+            "run": &run[..8],
+            "settings": settings,
+            "device": self.device.to_string(),
+            "backend": self.engine.record(),
+            "gstreamer": video::version(),
+            "platform": {"arch": std::env::consts::ARCH, "os": std::env::consts::OS},
+            "started": started,
+            "finished": finished,
         })
-    });
-    json!({
-        "handloom": env!("CARGO_PKG_VERSION"),
-        "run": &run[..8],
-        "settings": settings,
-        "device": device.to_string(),
-        "backend": {"name": "cpu", "runtime": "TensorFlow Lite C, XNNPACK, 1 thread"},
-        "gstreamer": video::version(),
-        "platform": {"arch": std::env::consts::ARCH, "os": std::env::consts::OS},
-        "started": started,
-        "finished": finished,
-    })
+    }
 }

@@ -1,8 +1,8 @@
 //! What decides the numbers of takes, from the command line or the daemon's config.
 
 use crate::cli::Profile;
+use crate::commands::accelerator::Engine;
 use crate::hand;
-use crate::inference::Bundle;
 use crate::sequence::Shape;
 use crate::sequence::live::Loom;
 use crate::sequence::segmenter::Rules;
@@ -57,8 +57,8 @@ impl Recipe {
 
     /// All that decides the numbers; the takes of a folder share it.
     #[must_use]
-    pub fn settings(&self, bundle: &Bundle) -> Value {
-        let detector = &self.detector;
+    pub fn settings(&self, engine: &Engine) -> Value {
+        let (detector, bundle) = (&self.detector, engine.bundle());
         json!({
             "source": "camera",
             "profile": self.profile.name(),
@@ -79,6 +79,7 @@ impl Recipe {
             "batch_size": self.batch_size,
             "palm_model_sha256": bundle.palm.sha256,
             "hand_model_sha256": bundle.hand.sha256,
+            "accelerator": engine.identity(),
         })
     }
 }

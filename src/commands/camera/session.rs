@@ -1,14 +1,57 @@
 //! One camera's way from frames to signs, whoever looks on: newest frame → RGB → hands → signs.
 
 use super::meter::Meter;
+use crate::commands::accelerator::AcceleratorNews;
 use crate::frame::RgbFrame;
 use crate::hand::{Detector, Hand, Model, ModelError, Tracker};
+use crate::selection::CPU;
 use crate::sequence::live::{Sign, Weaver};
 use crate::source::camera::{Camera, Counts, Developer, News, Taken};
 use std::time::Duration;
 
 /// The host is asked at least so often whether to go on.
 const TURN: Duration = Duration::from_millis(100);
+
+/// Follows hands from picture to picture.
+pub trait Sight {
+    /// Why it cannot.
+    type Error;
+
+    /// The hands in the next picture; `tracker` knows where they were in the last one.
+    ///
+    /// # Errors
+    /// When a model fails for good.
+    fn follow(
+        &mut self,
+        tracker: &mut Tracker,
+        picture: &RgbFrame,
+    ) -> Result<Vec<Hand>, Self::Error>;
+
+    /// The name of what ran the models.
+    fn backend(&self) -> &str;
+
+    /// Tells what happened to that since the last picture.
+    fn news(&mut self, tell: &mut dyn FnMut(&AcceleratorNews<'_>));
+}
+
+/// Models that are taken as they are: the CPU's, of which there is no news.
+impl<M: Model> Sight for Detector<M> {
+    type Error = ModelError;
+
+    fn follow(
+        &mut self,
+        tracker: &mut Tracker,
+        picture: &RgbFrame,
+    ) -> Result<Vec<Hand>, ModelError> {
+        self.track(tracker, picture)
+    }
+
+    fn backend(&self) -> &str {
+        CPU
+    }
+
+    fn news(&mut self, _tell: &mut dyn FnMut(&AcceleratorNews<'_>)) {}
+}
 
 /// A frame that was looked at.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +80,7 @@ pub struct Standing<'a> {
 /// Whoever runs a session.
 pub trait Host {
     /// What ends a session early.
-    type Error: From<ModelError>;
+    type Error;
 
     /// Something happened to the camera.
     ///
@@ -45,14 +88,17 @@ pub trait Host {
     /// To end the session.
     fn news(&mut self, news: &News) -> Result<(), Self::Error>;
 
+    /// Something happened to what runs the models.
+    fn accelerator(&mut self, news: &AcceleratorNews<'_>);
+
     /// A frame was looked at.
     fn look(&mut self, look: &Look<'_>);
 
-    /// A sign was cut. `weaver` is there to be told whether it was a good one.
+    /// A sign was cut, in frames that `backend` has looked at. `weaver` is there to be told whether it was a good one.
     ///
     /// # Errors
     /// To end the session.
-    fn sign(&mut self, sign: Sign, weaver: &mut Weaver) -> Result<(), Self::Error>;
+    fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), Self::Error>;
 
     /// Called several times a second; `false` ends the session.
     ///
@@ -65,17 +111,21 @@ pub trait Host {
 ///
 /// # Errors
 /// When a model fails or the host gives up.
-pub fn run<M: Model, H: Host>(
+pub fn run<S: Sight, H: Host>(
     camera: &Camera,
-    detector: &mut Detector<M>,
+    sight: &mut S,
     weaver: &mut Weaver,
     host: &mut H,
-) -> Result<(Counts, Meter), H::Error> {
+) -> Result<(Counts, Meter), H::Error>
+where
+    H::Error: From<S::Error>,
+{
     let mut tracker = Tracker::default();
     let mut developer = Developer::default();
     let mut picture = RgbFrame::default();
     let mut meter = Meter::default();
     let (mut hands, mut at) = (0, Duration::ZERO);
+    let mut watch = Watch::new(sight.backend());
     loop {
         let taken = camera.take(TURN);
         for news in camera.news() {
@@ -90,7 +140,10 @@ pub fn run<M: Model, H: Host>(
                 at = frame.at;
                 match developer.to_rgb(&frame, &mut picture) {
                     Ok(()) => {
-                        let found = detector.track(&mut tracker, &picture)?;
+                        let found = sight.follow(&mut tracker, &picture);
+                        sight.news(&mut |news| host.accelerator(news));
+                        let found = found?;
+                        watch.note(sight.backend(), at);
                         meter.note(at, frame.taken.elapsed());
                         hands = found.len();
                         host.look(&Look {
@@ -99,7 +152,8 @@ pub fn run<M: Model, H: Host>(
                             hands: &found,
                         });
                         if let Some(sign) = weaver.push(at, &found) {
-                            host.sign(sign, weaver)?;
+                            let backend = watch.of(&sign);
+                            host.sign(sign, &backend, weaver)?;
                         }
                     }
                     Err(error) => {
@@ -127,7 +181,43 @@ pub fn run<M: Model, H: Host>(
         host.news(&news)?;
     }
     if let Some(sign) = weaver.finish(at) {
-        host.sign(sign, weaver)?;
+        let backend = watch.of(&sign);
+        host.sign(sign, &backend, weaver)?;
     }
     Ok((camera.counts(), meter))
+}
+
+/// Which backend looked at which frames.
+struct Watch {
+    now: String,
+    /// From this frame on; and who did before.
+    since: Duration,
+    before: Option<String>,
+}
+
+impl Watch {
+    fn new(backend: &str) -> Self {
+        Self {
+            now: backend.to_owned(),
+            since: Duration::ZERO,
+            before: None,
+        }
+    }
+
+    /// `backend` has looked at the frame seen at `at`.
+    fn note(&mut self, backend: &str, at: Duration) {
+        if self.now != backend {
+            self.before = Some(std::mem::replace(&mut self.now, backend.to_owned()));
+            self.since = at;
+        }
+    }
+
+    /// The backend of a sign; of one that two have looked at both, in their order.
+    fn of(&self, sign: &Sign) -> String {
+        match &self.before {
+            Some(before) if sign.end < self.since => before.clone(),
+            Some(before) if sign.begin < self.since => format!("{before}, {}", self.now),
+            _ => self.now.clone(),
+        }
+    }
 }

@@ -5,12 +5,14 @@ mod entry;
 mod untold;
 
 use super::recipe::Recipe;
+use crate::selection::CPU;
 use crate::sequence::live::Sign;
 use crate::store::batches::{self, FINAL_NAME, Row};
 use crate::store::durable::file_sha256;
 use crate::store::folder::{self, Claim, ManifestLine, ManifestPlace, Opening};
 use crate::store::ledger::{Clip, Job, Message, Sealed, Stamp};
 use crate::store::lock::FolderLock;
+use crate::store::mirror::Listed;
 use crate::store::{Ledger, StoreError};
 use crate::telemetry::payloads::Batch;
 use crate::telemetry::topics;
@@ -93,6 +95,7 @@ impl Shelf {
     /// When it cannot be written, another process uses it or it holds something else.
     pub fn open(out: &Path, settings: Value, common: Common) -> Result<(Self, Claim), StoreError> {
         let (lock, mut ledger) = folder::open(out, Opening::Resume)?;
+        complete(&mut ledger, &settings)?;
         let job = Job {
             settings,
             run: "camera".to_owned(),
@@ -121,11 +124,11 @@ impl Shelf {
         self.accepted
     }
 
-    /// Keeps a sign as the next take. On disk when this returns.
+    /// Keeps a sign that `device` has seen and `backend` has looked at as the next take. On disk when this returns.
     ///
     /// # Errors
     /// When the ledger or a batch file cannot be written.
-    pub fn put(&mut self, sign: &Sign, device: &str) -> Result<Shelved, StoreError> {
+    pub fn put(&mut self, sign: &Sign, device: &str, backend: &str) -> Result<Shelved, StoreError> {
         let (position, length) = (self.next, self.common.length);
         // One that was closed half full goes on.
         self.unseal(position / self.common.batch_size)?;
@@ -143,7 +146,7 @@ impl Shelf {
             gloss: sign.gloss.to_string(),
             split: self.common.split.clone(),
             signer_id: self.common.signer_id,
-            clip: about(sign, device),
+            clip: about(sign, device, backend),
         };
         let clip = Clip {
             key: id.clone(),
@@ -224,6 +227,8 @@ impl Shelf {
                 self.seal(batch)?;
             }
         }
+        // From here to the end the files are not what was closed.
+        self.ledger.set_note("final", None)?;
         let clips = self.ledger.clips()?;
         folder::write_manifest(&self.out, &self.manifest(&clips))?;
         let has_final = self.accepted > 0;
@@ -237,12 +242,27 @@ impl Shelf {
             self.glosses
                 .retain(|g| in_use.iter().any(|e| *e.gloss == **g));
             batches::write_final(&self.out, batches, &self.glosses, self.common.length)?;
-            let sha256 = file_sha256(&self.out.join(FINAL_NAME))?;
-            self.ledger.set_note("final", Some(&sha256))?;
         }
         folder::prune(&self.out, batches, has_final)?;
         folder::write_run(&self.out, provenance)?;
-        Ok(())
+        let sha256 = if has_final {
+            file_sha256(&self.out.join(FINAL_NAME))?
+        } else {
+            String::new()
+        };
+        self.ledger.set_note("final", Some(&sha256))
+    }
+
+    /// What a mirror shall hold, by name and SHA-256, and whether that is all there is: takes of a batch that is not full
+    /// are in the ledger alone.
+    ///
+    /// # Errors
+    /// When the ledger fails or a file cannot be read.
+    pub fn files(&self) -> Result<(Vec<Listed>, bool), StoreError> {
+        let (files, is_closed) = folder::mirrored(&self.out, &self.ledger)?;
+        let batches = self.next.div_ceil(self.common.batch_size);
+        let is_all = is_closed && self.ledger.sealed()?.len() == batches;
+        Ok((files, is_all))
     }
 
     fn learn(&mut self, gloss: &Arc<str>) {
@@ -344,6 +364,29 @@ impl Shelf {
             }
         };
         clips.iter().map(line).collect()
+    }
+}
+
+/// Takes from before other things than the CPU could run the models are the CPU's: as good as any that agrees with it,
+/// and another one's are not.
+fn complete(ledger: &mut Ledger, settings: &Value) -> Result<(), StoreError> {
+    const KEY: &str = "accelerator";
+    let (Some(job), Some(wanted)) = (ledger.job()?, settings.get(KEY)) else {
+        return Ok(());
+    };
+    if job.settings.get(KEY).is_some() || job.settings.get("source") != settings.get("source") {
+        return Ok(());
+    }
+    let with = |value: Value| {
+        let mut settings = job.settings.clone();
+        settings[KEY] = value;
+        settings
+    };
+    let admitted = with(wanted.clone());
+    if wanted.is_string() && admitted == *settings {
+        ledger.set_settings(&admitted)
+    } else {
+        ledger.set_settings(&with(CPU.into()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Judges results in plan order, records each in the ledger, seals batches.
 
-use super::{AcceleratorNews, Host, Scan, Spec, Stop, fate, hold, provenance};
-use crate::inference::SharedDevice;
+use super::{Host, Scan, Spec, Stop, fate, hold, provenance};
+use crate::commands::accelerator::Engine;
 use crate::pipeline::Collect;
 use crate::report::Tally;
 use crate::store::batches::{self, Row};
@@ -15,7 +15,7 @@ use crate::wlasl::plan::{Plan, Record};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 /// What a job gave.
 pub(super) struct Collected {
@@ -57,11 +57,7 @@ pub(super) struct Collector<'a> {
     sealed: BTreeMap<usize, Sealed>,
     next_record: usize,
     is_complete: bool,
-    /// Where the models run, if all workers share it.
-    device: Option<(&'a str, Arc<SharedDevice>)>,
-    /// What of it was told.
-    reopened: usize,
-    is_lost: bool,
+    engine: &'a Engine,
 }
 
 /// The positions of batch `batch`.
@@ -109,6 +105,7 @@ impl<'a> Collector<'a> {
     pub(super) fn new(
         spec: &'a Spec,
         scan: &'a Scan,
+        engine: &'a Engine,
         ledger: &'a Mutex<Ledger>,
         host: &'a mut dyn Host,
     ) -> Result<Self, StoreError> {
@@ -132,38 +129,8 @@ impl<'a> Collector<'a> {
             sealed,
             next_record: 0,
             is_complete,
-            device: None,
-            reopened: 0,
-            is_lost: false,
+            engine,
         })
-    }
-
-    /// Watches over the accelerator called `name`.
-    pub(super) fn watch(&mut self, name: &'a str, device: &Arc<SharedDevice>) {
-        self.device = Some((name, Arc::clone(device)));
-    }
-
-    /// Tells what happened to the accelerator since the last clip.
-    fn look_at_device(&mut self) {
-        let Some((name, device)) = &self.device else {
-            return;
-        };
-        let (times, reason) = device.reopened();
-        if times > self.reopened {
-            self.reopened = times;
-            let reason = &reason;
-            self.host.accelerator(&AcceleratorNews::Reopened {
-                name,
-                times,
-                reason,
-            });
-        }
-        if let Some(reason) = device.lost().filter(|_| !self.is_lost) {
-            self.is_lost = true;
-            let reason = &reason;
-            self.host
-                .accelerator(&AcceleratorNews::Lost { name, reason });
-        }
     }
 
     /// Who is told.
@@ -314,7 +281,8 @@ impl Collect<Outcome, Stop> for Collector<'_> {
     }
 
     fn deliver(&mut self, position: usize, outcome: Outcome) -> Result<(), Stop> {
-        self.look_at_device();
+        let host = &mut *self.host;
+        self.engine.news(&mut |news| host.accelerator(news));
         let job = &self.scan.plan.jobs[position];
         self.pass_records(job.record);
         self.next_record += 1;

@@ -4,20 +4,18 @@
 mod collector;
 mod provenance;
 mod replan;
+mod stop;
 mod worker;
 
-use super::accelerator::{self, Asker, Chosen};
+use super::accelerator::{AcceleratorNews, Engine};
 use crate::cli::Profile;
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
 use crate::hand;
-use crate::inference::{
-    BackendError, BackendSpec, Bundle, Graphs, Selection, SharedDevice, Wanted,
-};
+use crate::inference::{Selection, Wanted};
 use crate::machine::clock;
-use crate::pipeline::{self, Control, Ended, PipelineError};
+use crate::pipeline::{self, Control, Ended};
 use crate::report::Tally;
-use crate::selection::{CPU, Wish};
 use crate::sequence::Shape;
 use crate::source::dataset::Dataset;
 use crate::source::decoder::{self, Choice};
@@ -40,6 +38,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use collector::ClipNews;
 pub use provenance::states;
+use stop::{Stop, stop};
 pub use worker::Witness;
 
 /// All that a job is told.
@@ -80,42 +79,6 @@ pub struct Scan {
     /// What becomes of them.
     pub plan: Plan,
     json_sha256: String,
-}
-
-/// The models, read and tried, and what runs them.
-pub struct Engine {
-    bundle: Arc<Bundle>,
-    chosen: Chosen,
-}
-
-/// What there is to say of what runs the models.
-#[derive(Clone, Copy, Debug)]
-pub enum AcceleratorNews<'a> {
-    /// It was chosen, for a reason.
-    Chosen {
-        /// Its name.
-        name: &'a str,
-        /// In words.
-        reason: &'a str,
-        /// Whether another one was asked for.
-        is_second_best: bool,
-    },
-    /// It failed and was opened again; nothing is lost.
-    Reopened {
-        /// Its name.
-        name: &'a str,
-        /// How often so far.
-        times: usize,
-        /// What failed.
-        reason: &'a str,
-    },
-    /// It was given up; the CPU goes on.
-    Lost {
-        /// Its name.
-        name: &'a str,
-        /// In words.
-        reason: &'a str,
-    },
 }
 
 /// What a run works with.
@@ -225,20 +188,13 @@ impl Spec {
         })
     }
 
-    /// Reads the models, chooses what runs them and tries all that would stop every clip.
+    /// Tries what would stop every clip, whatever runs the models.
     ///
     /// # Errors
-    /// When a model, a required accelerator, the decoder or GStreamer cannot be used.
-    pub fn engine(&self, asker: &mut Asker<'_>) -> Result<Engine, Failure> {
-        let bundle = Bundle::load(&self.models)?;
-        Graphs::load(&BackendSpec::Cpu, &bundle)?.open()?;
+    /// When the decoder or GStreamer cannot be used.
+    pub fn check_decoder(&self) -> Result<(), Failure> {
         video::init().map_err(|e| Failure::new(Exit::Bug, e))?;
-        decoder::check(&self.video.decoder).map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))?;
-        let chosen = accelerator::resolve(&self.accelerator, &self.models, &bundle, asker)?;
-        Ok(Engine {
-            bundle: Arc::new(bundle),
-            chosen,
-        })
+        decoder::check(&self.video.decoder).map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))
     }
 
     /// Makes the output folder this job's own, or goes on with what it holds; takes up a changed dataset when
@@ -298,19 +254,12 @@ impl Spec {
             witness,
         } = *means;
         let began = Instant::now();
-        let (backend, device) = self.start(engine, workers, host)?;
-        let own = match &device {
-            Some(_) => &BackendSpec::Cpu,
-            None => &backend.spec,
-        };
-        let graphs = Graphs::load(own, &engine.bundle)?;
+        host.accelerator(&engine.choice());
+        let graphs = engine.graphs()?;
         let plan = &scan.plan;
         collector::verify(self, scan, ledger, host)?;
-        let mut record = provenance::provenance(self, scan, engine, &backend, &hold(ledger))?;
-        let mut collector = Collector::new(self, scan, ledger, host)?;
-        if let Some(device) = &device {
-            collector.watch(&backend.choice.name, device);
-        }
+        let mut record = provenance::provenance(self, scan, engine, &hold(ledger))?;
+        let mut collector = Collector::new(self, scan, engine, ledger, host)?;
         let was_complete = collector.is_complete() && self.final_is_there(&hold(ledger))?;
         if !was_complete {
             persist(collector.host(), |_| folder::write_run(&self.out, &record))?;
@@ -318,9 +267,8 @@ impl Spec {
         let crew = worker::Crew {
             spec: self,
             scan,
-            backend: Arc::from(backend.choice.name.as_str()),
+            engine,
             graphs: &graphs,
-            device: device.as_ref(),
             control,
             witness,
         };
@@ -350,7 +298,7 @@ impl Spec {
             finished["workers"] = json!(workers);
             finished["states"] = states(&report.tally);
             finished["batches"] = json!(batches);
-            if let Some(reason) = device.as_ref().and_then(|device| device.lost()) {
+            if let Some(reason) = engine.lost() {
                 finished["backend_lost"] = json!(reason);
             }
             record["finished"] = finished;
@@ -360,55 +308,6 @@ impl Spec {
             host.sealed();
         }
         Ok(report)
-    }
-
-    /// Whether nothing but one accelerator may run the models.
-    fn is_required(&self) -> bool {
-        matches!(self.accelerator.wish, Wish::Require(_))
-    }
-
-    /// Opens the accelerator that was chosen, if all workers share it, and says what runs the models.
-    fn start(
-        &self,
-        engine: &Engine,
-        workers: usize,
-        host: &mut dyn Host,
-    ) -> Result<(Chosen, Option<Arc<SharedDevice>>), Failure> {
-        let mut chosen = engine.chosen.clone();
-        let (spec, bundle) = (&chosen.spec, &engine.bundle);
-        let opened = if spec.is_shared() {
-            let patience = self.accelerator.patience;
-            SharedDevice::open(spec, bundle, workers, patience).map(|device| Some(Arc::new(device)))
-        } else if *spec == BackendSpec::Cpu {
-            // Tried by `engine`.
-            Ok(None)
-        } else {
-            Graphs::load(spec, bundle)
-                .and_then(|graphs| graphs.open().map(|_| None))
-                .map_err(|error| error.to_string())
-        };
-        let device = match opened {
-            Ok(device) => device,
-            Err(reason) => {
-                let name = &chosen.choice.name;
-                let reason = format!("{name} was chosen, but does not open any more: {reason}");
-                if self.is_required() {
-                    return Err(Failure::new(Exit::Unavailable, anyhow!(reason)));
-                }
-                chosen.spec = BackendSpec::Cpu;
-                chosen.files.clear();
-                CPU.clone_into(&mut chosen.choice.name);
-                chosen.choice.reason = reason;
-                chosen.choice.is_second_best = true;
-                None
-            }
-        };
-        host.accelerator(&AcceleratorNews::Chosen {
-            name: &chosen.choice.name,
-            reason: &chosen.choice.reason,
-            is_second_best: chosen.choice.is_second_best,
-        });
-        Ok((chosen, device))
     }
 
     /// Writes what a finished job leaves: manifest, final file, provenance. Safe to repeat.
@@ -510,56 +409,6 @@ pub fn fate(record: &Record) -> Option<(State, String)> {
         Fate::NotSelected { reason } => Some((State::NotSelected, reason.clone())),
         Fate::Missing { reason } => Some((State::Missing, reason.clone())),
         Fate::Unreadable { reason } => Some((State::Unreadable, reason.clone())),
-    }
-}
-
-/// What ends a job early.
-pub(super) enum Stop {
-    Backend(BackendError),
-    /// The accelerator that is required is lost.
-    Lost(String),
-    Model(hand::ModelError),
-    Store(StoreError),
-    /// The dataset itself is gone.
-    Gone(PathBuf),
-}
-
-impl std::fmt::Display for Stop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Backend(e) => e.fmt(f),
-            Self::Lost(reason) => write!(
-                f,
-                "the required accelerator is given up: {reason}; what is recorded stays, the same command goes on when it works again"
-            ),
-            Self::Model(e) => e.fmt(f),
-            Self::Store(e) => e.fmt(f),
-            Self::Gone(path) => write!(
-                f,
-                "the dataset's clips in {} can no longer be reached; is the medium mounted? Run again when it is: the job goes on where it was",
-                path.display()
-            ),
-        }
-    }
-}
-
-fn stop(error: PipelineError<Stop>) -> Failure {
-    match error {
-        PipelineError::Worker(stop) | PipelineError::Consumer(stop) => match stop {
-            Stop::Backend(e) => e.into(),
-            Stop::Model(e) => Failure::new(Exit::Bug, e),
-            Stop::Store(e) => e.into(),
-            Stop::Lost(_) => Failure::new(Exit::Unavailable, anyhow!("{stop}")),
-            Stop::Gone(_) => Failure::new(Exit::NoInput, anyhow!("{stop}")),
-        },
-        PipelineError::Died => Failure::new(
-            Exit::Bug,
-            anyhow!("a worker thread died; please report this with the message above"),
-        ),
-        PipelineError::Spawn(e) => Failure::new(
-            Exit::InOut,
-            anyhow!("cannot start a worker thread: {e}; try fewer --workers"),
-        ),
     }
 }
 

@@ -1,9 +1,8 @@
 //! `run.json`: the settings that decide the bytes, and what the results were made with.
 
-use super::{Engine, Scan, Spec};
-use crate::commands::accelerator::{self, Chosen};
+use super::{Scan, Spec};
+use crate::commands::accelerator::Engine;
 use crate::digest::sha256_hex;
-use crate::inference::{BackendSpec, bundle};
 use crate::report::Tally;
 use crate::source::video;
 use crate::store::{Ledger, StoreError};
@@ -34,9 +33,9 @@ pub(super) fn settings(spec: &Spec, scan: &Scan, engine: &Engine) -> Value {
         "tracking": spec.shape.tracking,
         "batch_size": spec.batch_size,
         "decoder": spec.video.decoder.to_string(),
-        "palm_model_sha256": engine.bundle.palm.sha256,
-        "hand_model_sha256": engine.bundle.hand.sha256,
-        "accelerator": accelerator::identity(&spec.accelerator, &engine.chosen),
+        "palm_model_sha256": engine.bundle().palm.sha256,
+        "hand_model_sha256": engine.bundle().hand.sha256,
+        "accelerator": engine.identity(),
     })
 }
 
@@ -66,28 +65,9 @@ pub(super) fn provenance(
     spec: &Spec,
     scan: &Scan,
     engine: &Engine,
-    backend: &Chosen,
     ledger: &Ledger,
 ) -> Result<Value, StoreError> {
     let dataset = &scan.dataset;
-    let choice = &backend.choice;
-    let runtime = bundle::loaded_runtime();
-    let pinned = bundle::pinned_runtimes().unwrap_or_default();
-    let is_pinned = runtime
-        .as_ref()
-        .is_some_and(|(_, sha)| pinned.contains(sha));
-    if !is_pinned {
-        tracing::warn!(
-            ?runtime,
-            "the TFLite library is not the pinned one; landmarks may differ in the last digits"
-        );
-    }
-    // LiteRT brings its own, whose hash is among the files.
-    let runtime_name = match backend.spec {
-        BackendSpec::LiteRt(_) => None,
-        _ => Some("TensorFlow Lite C, XNNPACK, 1 thread"),
-    };
-    let runtime = runtime.filter(|_| runtime_name.is_some());
     let started: Option<Value> = ledger
         .note("started")?
         .and_then(|s| serde_json::from_str(&s).ok());
@@ -96,11 +76,7 @@ pub(super) fn provenance(
         "run": ledger.job()?.map(|j| j.run),
         "settings": settings(spec, scan, engine),
         "dataset": {"path": spec.dataset, "json": dataset.json_path(), "videos": dataset.videos_path(), "video_files": dataset.video_count()},
-        "backend": {
-            "name": choice.name, "reason": choice.reason, "wish": spec.accelerator.wish.to_string(),
-            "refused": choice.refused, "opened_as": backend.spec, "files": backend.files,
-            "runtime": runtime_name, "library_sha256": runtime.map(|r| r.1), "library_is_pinned": is_pinned,
-        },
+        "backend": engine.record(),
         "gstreamer": video::version(),
         "platform": {"arch": std::env::consts::ARCH, "os": std::env::consts::OS},
         "started": started,

@@ -1,11 +1,10 @@
 //! What one worker thread does with one clip.
 
 use super::{Scan, Spec, Stop};
+use crate::commands::accelerator::{Engine, Tools, Unavailable};
 use crate::frame::RgbFrame;
-use crate::hand::{Detector, Model};
-use crate::inference::{Graphs, SharedDevice};
+use crate::inference::Graphs;
 use crate::pipeline::Control;
-use crate::selection::CPU;
 use crate::sequence::{ExtractError, FrameRecord, extract};
 use crate::source::dataset::ClipFile;
 use crate::source::video::VideoClip;
@@ -27,70 +26,35 @@ pub trait Witness: Sync {
 pub(super) struct Crew<'a> {
     pub(super) spec: &'a Spec,
     pub(super) scan: &'a Scan,
-    /// The name of what runs the models.
-    pub(super) backend: Arc<str>,
-    /// Opened by each worker; the CPU's where one device is shared.
+    pub(super) engine: &'a Engine,
+    /// Its own.
     pub(super) graphs: &'a Graphs<'a>,
-    /// The accelerator that all share.
-    pub(super) device: Option<&'a Arc<SharedDevice>>,
     pub(super) control: &'a Control,
     pub(super) witness: &'a dyn Witness,
 }
 
-/// The models of one worker.
-struct Tools<'a> {
-    detector: Detector<Box<dyn Model + Send + 'a>>,
-    backend: Arc<str>,
-    /// Where the models run, if all workers share it.
-    device: Option<&'a Arc<SharedDevice>>,
-}
-
 impl<'a> Crew<'a> {
-    /// What is left when the accelerator is lost, or what there is without one.
-    fn own_tools(&self, backend: &Arc<str>) -> Result<Tools<'a>, Stop> {
-        let pair = self.graphs.open().map_err(Stop::Backend)?;
-        Ok(Tools {
-            detector: Detector::new(pair.palm.model, pair.hand.model, self.spec.detector),
-            backend: Arc::clone(backend),
-            device: None,
-        })
-    }
-
-    fn tools(&self) -> Result<Tools<'a>, Stop> {
-        let Some(device) = self.device else {
-            return self.own_tools(&self.backend);
-        };
-        let [palm, hand] = device
-            .models()
-            .map(|model| Box::new(model) as Box<dyn Model + Send>);
-        Ok(Tools {
-            detector: Detector::new(palm, hand, self.spec.detector),
-            backend: Arc::clone(&self.backend),
-            device: Some(device),
-        })
-    }
-
     /// Worker `n`: its models, and what it does with the clip at a position of the plan.
     pub(super) fn worker(
         &'a self,
         n: usize,
     ) -> Result<impl FnMut(usize) -> Result<Option<Outcome>, Stop> + 'a, Stop> {
-        let mut tools = self.tools()?;
+        let tools = Tools::new(self.engine, self.graphs, self.spec.detector);
+        let mut tools = tools.map_err(Stop::Backend)?;
         Ok(move |position: usize| {
             let job = &self.scan.plan.jobs[position];
             tracing::debug!(position, video_id = %job.video_id, worker = n, "clip begun");
             self.witness.began(n, job);
             let outcome = self.read(n, job, &mut tools);
-            let lost = tools.device.and_then(|device| device.lost());
-            let outcome = match (outcome, lost) {
-                (Err(Stop::Model(_)), Some(reason)) if self.spec.is_required() => {
-                    Err(Stop::Lost(reason))
+            let outcome = match (outcome, tools.lost()) {
+                (Err(Stop::Model(_)), Some(reason)) if self.engine.is_required() => {
+                    Err(Stop::Lost(Unavailable::lost(&reason)))
                 }
                 // From its start: a clip is one backend's work.
-                (Err(Stop::Model(_)), Some(_)) => self.own_tools(&Arc::from(CPU)).and_then(|own| {
-                    tools = own;
-                    self.read(n, job, &mut tools)
-                }),
+                (Err(Stop::Model(_)), Some(_)) => match tools.fall_back() {
+                    Ok(()) => self.read(n, job, &mut tools),
+                    Err(error) => Err(Stop::Backend(error)),
+                },
                 (outcome, _) => outcome,
             };
             self.witness.ended(n);

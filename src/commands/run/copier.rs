@@ -1,12 +1,12 @@
 //! The mirror's thread: copies what is sealed to a second place, never holding up the job.
 
 use super::daemon::Daemon;
+use super::studio::Listing;
 use crate::commands::job::hold;
-use crate::store::batches::{FINAL_NAME, batch_name};
-use crate::store::durable::file_sha256;
-use crate::store::folder::{MANIFEST_NAME, RUN_NAME};
+use crate::config::TAKES;
+use crate::store::StoreError;
+use crate::store::folder;
 use crate::store::mirror::{Mirror, MirrorError};
-use crate::store::{Ledger, StoreError};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,14 +28,14 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
             }
             daemon.change_tasks(|tasks| (tasks.is_sealed, tasks.is_copying) = (false, true));
             if let Some(to) = daemon.config().output.mirror.clone() {
-                let trouble = pass(&daemon, &to).err();
+                let trouble = copy(&daemon, &to).err();
                 if let Some(trouble) = &trouble
                     && told.as_ref() != Some(trouble)
                 {
                     daemon.fault(
                         "mirror",
                         trouble.clone(),
-                        "the job goes on; what is missing is copied when the medium is back. To restore: copy the mirror's files to the output folder and check them with sha256sum -c SHA256SUMS",
+                        "job and camera go on; what is missing is copied when the medium is back. To restore: copy the mirror's files to the output folder and check them with sha256sum -c SHA256SUMS",
                     );
                 }
                 if told.is_some() && trouble.is_none() {
@@ -48,50 +48,64 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
     })
 }
 
-/// Copies what is missing.
-fn pass(daemon: &Daemon, to: &Path) -> Result<(), String> {
-    let config = daemon.config();
-    let out = &config.output.path;
-    let look = || files(out, &hold(&daemon.ledger));
-    let (files, is_all) = look().map_err(|e| e.to_string())?;
-    let mirror = Mirror::new(out, to);
-    daemon.set_mirror_waiting(Some(mirror.waiting(&files)));
-    let pass = mirror.pass(&files, is_all, &|| daemon.is_stopping());
-    daemon.set_mirror_waiting(Some(mirror.waiting(&files)));
-    let pass = match pass {
-        Err(MirrorError::Source { .. } | MirrorError::Changed { .. })
-            if look().is_ok_and(|(now, _)| now != files) =>
-        {
-            // The job has replaced files under our hands; they are copied as they are now.
-            daemon.change_tasks(|tasks| tasks.is_sealed = true);
-            return Ok(());
-        }
-        pass => pass.map_err(|e| e.to_string())?,
-    };
-    if pass.copied > 0 {
-        tracing::info!(files = pass.copied, mirror = %to.display(), "copied to the mirror");
-    }
-    Ok(())
+/// What the mirror shall hold of a folder, and whether that is all; `None` while that is being changed.
+type Look<'a> = dyn Fn() -> Result<Option<Listing>, StoreError> + 'a;
+
+/// A folder with its place in the mirror.
+struct Copy<'a> {
+    mirror: Mirror,
+    look: &'a Look<'a>,
 }
 
-/// Name and SHA-256.
-type Listed = (String, String);
+/// Copies what is missing, of the job's results and of the takes.
+fn copy(daemon: &Daemon, to: &Path) -> Result<(), String> {
+    let config = daemon.config();
+    let out = &config.output.path;
+    let results = || folder::mirrored(out, &hold(&daemon.ledger)).map(Some);
+    let takes = || Ok(daemon.studio.files());
+    let copies = [
+        Copy {
+            mirror: Mirror::new(out, to),
+            look: &results,
+        },
+        Copy {
+            mirror: Mirror::within(&config.takes_path(), to, TAKES),
+            look: &takes,
+        },
+    ];
+    let waiting = || -> usize { copies.iter().map(Copy::waiting).sum() };
+    daemon.set_mirror_waiting(Some(waiting()));
+    // What keeps one from its place need not keep the other.
+    let passes = copies.each_ref().map(|copy| copy.pass(daemon));
+    daemon.set_mirror_waiting(Some(waiting()));
+    passes.into_iter().collect()
+}
 
-/// What a mirror shall hold: the sealed batches, and of a finished job the rest. Whether it is finished.
-fn files(out: &Path, ledger: &Ledger) -> Result<(Vec<Listed>, bool), StoreError> {
-    let sealed = ledger.sealed()?.into_iter();
-    let mut files: Vec<Listed> = sealed
-        .map(|(number, sealed)| (batch_name(number), sealed.sha256))
-        .collect();
-    let last = ledger.note("final")?;
-    let is_all = last.is_some();
-    if let Some(sha256) = last {
-        if !sha256.is_empty() {
-            files.push((FINAL_NAME.to_owned(), sha256));
-        }
-        for name in [MANIFEST_NAME, RUN_NAME] {
-            files.push((name.to_owned(), file_sha256(&out.join(name))?));
-        }
+impl Copy<'_> {
+    /// Files that are not in place, as far as that is known.
+    fn waiting(&self) -> usize {
+        let known = (self.look)().ok().flatten();
+        known.map_or(0, |(files, _)| self.mirror.waiting(&files))
     }
-    Ok((files, is_all))
+
+    fn pass(&self, daemon: &Daemon) -> Result<(), String> {
+        let Some((files, is_all)) = (self.look)().map_err(|e| e.to_string())? else {
+            return Ok(());
+        };
+        let pass = self.mirror.pass(&files, is_all, &|| daemon.is_stopping());
+        let pass = match pass {
+            Err(MirrorError::Source { .. } | MirrorError::Changed { .. })
+                if (self.look)().is_ok_and(|now| now.is_none_or(|(now, _)| now != files)) =>
+            {
+                // The files were replaced under our hands; they are copied as they are now.
+                daemon.change_tasks(|tasks| tasks.is_sealed = true);
+                return Ok(());
+            }
+            pass => pass.map_err(|e| e.to_string())?,
+        };
+        if pass.copied > 0 {
+            tracing::info!(files = pass.copied, "copied to the mirror");
+        }
+        Ok(())
+    }
 }

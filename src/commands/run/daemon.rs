@@ -6,7 +6,9 @@ use super::hub::Hub;
 use super::late::{Late, Lates, Note};
 use super::studio::Studio;
 use super::{ROOM_LOOK, bounds, workers};
+use crate::commands::accelerator::Pool;
 use crate::commands::job::{self, SharedLedger, hold};
+use crate::commands::keys::in_keys;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::governor::Decision;
@@ -19,6 +21,7 @@ use crate::store::{Ledger, StoreError};
 use crate::telemetry::payloads::{Fault, Reply, ReplyState};
 use crate::telemetry::request::Command;
 use crate::telemetry::topics;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +31,9 @@ const RECORDING: Duration = Duration::from_mins(10);
 /// Where no room is seen, as under a quota, a write is tried again after this long. Each try costs the medium a batch.
 const ROOM_TRY: Duration = Duration::from_secs(30);
 
+/// What is done about a failure that ends the daemon.
+pub(super) const ENDS: &str = "the daemon ends; mend it and start it again";
+
 /// What all threads share.
 pub(super) struct Daemon {
     pub(super) ledger: SharedLedger,
@@ -36,6 +42,8 @@ pub(super) struct Daemon {
     pub(super) pulse: Pulse,
     pub(super) eyes: Eyes,
     pub(super) studio: Studio,
+    /// Has what runs the models.
+    pub(super) pool: Pool,
     config: Mutex<Arc<Config>>,
     tasks: Mutex<Tasks>,
     changed: Condvar,
@@ -45,6 +53,9 @@ pub(super) struct Daemon {
     recording: Stage,
     readings: Mutex<(Readings, Option<u64>)>,
     mirror_waiting: Mutex<Option<usize>>,
+    /// Why the camera ends the daemon, and whether anybody has said why it ends.
+    failure: Mutex<Option<Failure>>,
+    is_ended: AtomicBool,
     /// Worker threads that a job has at most; more need a restart.
     pub(super) threads: usize,
 }
@@ -112,6 +123,7 @@ impl Daemon {
             hub: Hub::new(),
             eyes: Eyes::new(&pulse, threads, limit),
             studio: Studio::default(),
+            pool: Pool::default(),
             config: Mutex::new(Arc::new(config)),
             tasks: Mutex::new(Tasks {
                 is_cancelled,
@@ -133,6 +145,8 @@ impl Daemon {
             recording: pulse.stage("the recording of clips", limit + RECORDING),
             readings: Mutex::default(),
             mirror_waiting: Mutex::default(),
+            failure: Mutex::default(),
+            is_ended: AtomicBool::new(false),
             ledger: Arc::new(Mutex::new(ledger)),
             pulse,
             threads,
@@ -186,6 +200,25 @@ impl Daemon {
             tracing::info!("stopping");
             job::wind_down(&self.control);
         }
+    }
+
+    /// Ends the process for a failure that is not the job's.
+    pub(super) fn fail(&self, failure: Failure) {
+        if self.has_last_word() {
+            self.fault("accelerator", in_keys(&failure.story()), ENDS);
+        }
+        *held(&self.failure) = Some(failure);
+        self.stop();
+    }
+
+    /// Whether the asker is the first who knows why the daemon ends: that is told once.
+    pub(super) fn has_last_word(&self) -> bool {
+        !self.is_ended.swap(true, Ordering::AcqRel)
+    }
+
+    /// What ended the process, if that was not the job.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        held(&self.failure).take()
     }
 
     /// Changes what holds the workers back and puts it in force.

@@ -92,7 +92,7 @@ impl View {
                 };
                 (state, join(reason, why))
             }
-            Some((phase, _)) if state == JobPhase::Idle => (*phase, reason),
+            Some((phase, why)) if state == JobPhase::Idle => (*phase, why.clone().or(reason)),
             _ => (state, reason),
         }
     }

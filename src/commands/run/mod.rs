@@ -1,8 +1,9 @@
 //! `handloom run`: the daemon. Its start reads like a list; what goes on then is in the files beside this one:
 //! [`supervisor`] runs the job on the main thread, [`desk`] obeys commands, [`control`] speaks MQTT and systemd,
-//! [`studio`] films, [`keeper`] watches the machine, [`copier`] feeds the mirror, [`daemon`] is what they share, [`hub`] what the world
+//! [`studio`] films and [`set`] keeps what it filmed, [`backend`] has what runs the models, [`keeper`] watches the machine, [`copier`] feeds the mirror, [`daemon`] is what they share, [`hub`] what the world
 //! is told, [`eyes`] what the workers show, [`late`] what waits for a disk with room.
 
+mod backend;
 mod control;
 mod copier;
 mod daemon;
@@ -12,6 +13,7 @@ mod hub;
 mod keeper;
 mod late;
 mod reload;
+mod set;
 mod studio;
 mod supervisor;
 
@@ -82,8 +84,13 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
     let ended = if daemon.config().dataset.path.as_os_str().is_empty() {
         Ok(supervisor::stand_by(&daemon))
     } else {
-        supervisor::supervise(&daemon, args.again, args.once).map_err(|failure| of_config(&failure))
+        supervisor::supervise(&daemon, args.again, args.once)
     };
+    let ended = match daemon.failure() {
+        Some(failure) => Err(failure),
+        None => ended,
+    };
+    let ended = ended.map_err(|failure| of_config(&failure));
 
     daemon.stop();
     line.end(&daemon, ended.as_ref().err());

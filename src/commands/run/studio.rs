@@ -1,24 +1,23 @@
 //! The daemon's camera: a thread that films, keeps the takes that were asked for, and tells how it stands. The job
 //! goes on beside it; a camera that is away holds up nothing.
 
+use super::bounds;
 use super::daemon::{Daemon, Task, held};
-use super::{ROOM_LOOK, bounds};
+use super::set::Set;
+use crate::commands::accelerator::Unavailable;
+use crate::commands::camera::eye::Eye;
 use crate::commands::camera::meter::Meter;
-use crate::commands::camera::session::{self, Host, Look, Standing};
-use crate::commands::camera::shelf::{Common, Shelf, Shelved, TOO_SHORT};
-use crate::commands::camera::{Recipe, provenance, with_detector};
-use crate::commands::job::hold;
-use crate::exit::Failure;
-use crate::hand::Model;
-use crate::inference::Bundle;
+use crate::commands::camera::session;
+use crate::commands::camera::shelf::{Common, Shelf};
+use crate::commands::camera::{Origin, Recipe};
+use crate::exit::{Exit, Failure};
 use crate::machine::clock::{now_utc, uptime};
-use crate::sequence::live::{Sign, Weaver};
-use crate::sequence::takes::{Order, Phase, Takes};
+use crate::sequence::live::Weaver;
+use crate::sequence::takes::{Order, Takes};
 use crate::service::Stage;
-use crate::source::camera::{Camera, Counts, News, Pace, Place, Waits};
-use crate::store::StoreError;
+use crate::source::camera::{Camera, Counts, Pace, Place, Waits};
+use crate::store::mirror::Listed;
 use crate::telemetry::payloads::{CameraHealth, JobPhase};
-use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +31,9 @@ const ASKS_MAX: usize = 16;
 const RETRY: Duration = Duration::from_secs(30);
 /// A look at a frame, or an opening of the camera, takes no longer than this.
 const SILENCE: Duration = Duration::from_mins(2);
+
+/// Files by name and SHA-256, and whether those are all.
+pub(super) type Listing = (Vec<Listed>, bool);
 
 /// What the camera's thread is asked for.
 pub(super) enum Ask {
@@ -49,12 +51,14 @@ pub(super) struct Studio {
     asks: Mutex<VecDeque<Ask>>,
     is_open: AtomicBool,
     health: Mutex<Option<CameraHealth>>,
+    /// What a mirror shall hold of the takes, and whether that is all.
+    files: Mutex<Option<Listing>>,
 }
 
 impl Studio {
     /// Hands `ask` to the camera's thread; gives it back with the reason when there is none, or it has enough to do.
     pub(super) fn ask(&self, ask: Ask) -> Result<(), (Ask, &'static str)> {
-        if !self.is_open.load(Ordering::Acquire) {
+        if !self.is_open() {
             return Err((
                 ask,
                 "no camera films here; see [camera] device in the config",
@@ -66,6 +70,31 @@ impl Studio {
         }
         asks.push_back(ask);
         Ok(())
+    }
+
+    /// Whether there is a camera, though it may be away.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
+    /// The oldest thing that was asked for.
+    pub(super) fn asked(&self) -> Option<Ask> {
+        held(&self.asks).pop_front()
+    }
+
+    /// What a mirror shall hold of the takes, and whether that is all; `None` while files are written.
+    pub(super) fn files(&self) -> Option<Listing> {
+        held(&self.files).clone()
+    }
+
+    /// Keeps that; gives what was kept before.
+    pub(super) fn set_files(&self, files: Option<Listing>) -> Option<Listing> {
+        std::mem::replace(&mut *held(&self.files), files)
+    }
+
+    /// Keeps how the camera is doing.
+    pub(super) fn set_health(&self, health: CameraHealth) {
+        *held(&self.health) = Some(health);
     }
 
     /// How the camera is doing; `None` without one.
@@ -80,7 +109,7 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
         return Ok(None);
     };
     daemon.studio.is_open.store(true, Ordering::Release);
-    *held(&daemon.studio.health) = Some(CameraHealth::default());
+    daemon.studio.set_health(CameraHealth::default());
     let daemon = Arc::clone(daemon);
     let stage = daemon.pulse.stage("the camera", SILENCE);
     let work = move || {
@@ -92,6 +121,12 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
             let reason = match ended {
                 // A file that stands in for a camera is over.
                 Ok(()) => break,
+                // The process ends while accelerators are measured.
+                Err(failure) if failure.exit == Exit::Stopped => break,
+                Err(failure) if failure.error.is::<Unavailable>() => {
+                    daemon.fail(failure);
+                    break;
+                }
                 Err(failure) => failure.story(),
             };
             if told.as_ref() != Some(&reason) {
@@ -133,254 +168,49 @@ fn refuse_all(daemon: &Daemon) {
 /// One session, from the models to the end of the daemon.
 fn film(daemon: &Daemon, place: &Place, recipe: &Recipe, stage: &Stage) -> Result<(), Failure> {
     let config = daemon.config();
-    let bundle = Bundle::load(&config.models())?;
-    let settings = recipe.settings(&bundle);
+    // Measuring has limits of its own.
+    stage.idle();
+    let tell = &mut |name: &str| {
+        let reason = format!("measuring whether {name} could run the models");
+        daemon.hub.camera(Some((JobPhase::Scanning, Some(reason))));
+    };
+    let engine = daemon.engine(tell, &|| daemon.is_stopping())?;
+    stage.busy(uptime());
+    daemon.accelerator(&engine.choice());
+    let graphs = engine.graphs()?;
+    let mut eye = Eye::new(&engine, &graphs, recipe.detector)?;
+    let settings = recipe.settings(&engine);
     let common = Common::of(recipe, -1, "train");
     let (mut shelf, _) = Shelf::open(&config.takes_path(), settings.clone(), common)?;
     shelf.keep_messages(bounds(&config));
-    with_detector(&bundle, recipe.detector, |detector| {
-        let mut set = Set {
-            daemon,
-            stage,
-            shelf,
-            provenance: provenance(&settings, place, &now_utc(), None),
-            device: place.to_string(),
-            running: None,
-            taken: Vec::new(),
-        };
-        // Of an earlier life.
-        set.announce();
-        let mut weaver = Weaver::new(recipe.loom(), Takes::new(config.camera.keep_unlabelled));
-        let filmed = shoot(place, recipe, detector, &mut weaver, &mut set);
-        let closed = set.close();
-        let (counts, meter) = filmed?;
-        closed?;
-        tracing::info!(
-            frames = counts.frames,
-            dropped = counts.dropped,
-            looked_at = meter.seen,
-            "the camera is off"
-        );
-        Ok(())
-    })
+    let origin = Origin {
+        settings: &settings,
+        engine: &engine,
+        device: place,
+        started: &now_utc(),
+    };
+    let mut set = Set::new(daemon, stage, shelf, &origin);
+    let mut weaver = Weaver::new(recipe.loom(), Takes::new(config.camera.keep_unlabelled));
+    let filmed = shoot(place, recipe, &mut eye, &mut weaver, &mut set);
+    let closed = set.close();
+    let (counts, meter) = filmed?;
+    closed?;
+    tracing::info!(
+        frames = counts.frames,
+        dropped = counts.dropped,
+        looked_at = meter.seen,
+        "the camera is off"
+    );
+    Ok(())
 }
 
-fn shoot<M: Model>(
+fn shoot(
     place: &Place,
     recipe: &Recipe,
-    detector: &mut crate::hand::Detector<M>,
+    eye: &mut Eye<'_>,
     weaver: &mut Weaver,
     set: &mut Set<'_>,
 ) -> Result<(Counts, Meter), Failure> {
     let camera = Camera::start(place.opener(recipe.want), Pace::Live, Waits::default())?;
-    session::run(&camera, detector, weaver, set)
-}
-
-/// Whoever runs the session: the daemon's side of it.
-struct Set<'a> {
-    daemon: &'a Daemon,
-    stage: &'a Stage,
-    shelf: Shelf,
-    provenance: Value,
-    device: String,
-    /// A `record` without a last word.
-    running: Option<Task>,
-    /// Takes of it.
-    taken: Vec<String>,
-}
-
-impl Set<'_> {
-    /// Writes, again and again while there is no room.
-    fn persist<T>(
-        &mut self,
-        mut change: impl FnMut(&mut Shelf) -> Result<T, StoreError>,
-    ) -> Result<T, Failure> {
-        self.wait_for_reserve();
-        let mut is_told = false;
-        loop {
-            match change(&mut self.shelf) {
-                Err(error) if error.is_full() && !self.daemon.is_stopping() => {
-                    if !is_told {
-                        let action = "the camera waits until there is room; frames are dropped";
-                        self.daemon.fault("disk", error.to_string(), action);
-                        is_told = true;
-                    }
-                    self.stage.beat(uptime());
-                    self.daemon.wait(ROOM_LOOK, |tasks| tasks.is_stopping);
-                }
-                done => return done.map_err(Failure::from),
-            }
-        }
-    }
-
-    /// Holds a write back while the disk's reserve is touched, before it could fail; frames are dropped meanwhile. The
-    /// governor says on `fault` that it is so.
-    fn wait_for_reserve(&self) {
-        let mut is_held = false;
-        while let Some(reason) = self.daemon.disk_short()
-            && !self.daemon.is_stopping()
-        {
-            let reason = format!("takes wait for room: {reason}");
-            let degraded = (JobPhase::Degraded, Some(reason));
-            self.daemon.hub.camera(Some(degraded));
-            is_held = true;
-            self.stage.beat(uptime());
-            self.daemon.wait(ROOM_LOOK, |tasks| tasks.is_stopping);
-        }
-        if is_held {
-            self.daemon.hub.camera(Some((JobPhase::Capturing, None)));
-        }
-    }
-
-    /// Makes files of what was taken, and tells of them.
-    fn close(&mut self) -> Result<(), Failure> {
-        let provenance = self.provenance.clone();
-        self.persist(|shelf| shelf.close(&provenance))?;
-        self.announce();
-        Ok(())
-    }
-
-    /// Takes over what there is to tell of sealed batches: written there before it is deleted here, so that a cut
-    /// between gives it twice and never loses it. What cannot be taken now is taken the next time.
-    fn announce(&mut self) {
-        if let Err(error) = self.take_over() {
-            tracing::warn!(%error, "batches of takes are on disk and are announced later");
-        }
-        self.daemon.hub.wake.notify_one();
-    }
-
-    fn take_over(&mut self) -> Result<(), StoreError> {
-        loop {
-            let untold = self.shelf.untold()?;
-            if untold.is_empty() {
-                return Ok(());
-            }
-            for untold in untold {
-                hold(&self.daemon.ledger).say(&[untold.message], &untold.stamp)?;
-                self.shelf.told(untold.id)?;
-            }
-        }
-    }
-
-    /// The last word on the `record` that is under way.
-    fn settle(&mut self, result: Result<(), &str>) {
-        if let Some(task) = self.running.take() {
-            let taken = std::mem::take(&mut self.taken);
-            let result = match result {
-                Ok(()) => Ok(Some(json!({"takes": taken}))),
-                Err(reason) => Err(format!("{reason}; {} takes were kept", taken.len())),
-            };
-            self.daemon.answer(&task, result, &[]);
-        }
-    }
-
-    fn obey(&mut self, ask: Ask, weaver: &mut Weaver, at: Duration) -> Result<(), Failure> {
-        match ask {
-            Ask::Record(task, order) => {
-                self.settle(Err("replaced by another record"));
-                self.running = Some(task);
-                weaver.takes_mut().record(order, at);
-            }
-            Ask::Cancel => {
-                weaver.takes_mut().cancel();
-                self.settle(Err("cancelled by command"));
-            }
-            Ask::Undo(task) => {
-                let undone = self.persist(Shelf::undo)?;
-                let result = match &undone {
-                    Some(Shelved { id, gloss, .. }) => {
-                        self.taken.retain(|taken| taken != id);
-                        if self.running.is_some() {
-                            weaver.takes_mut().again(gloss, at);
-                        }
-                        self.close()?;
-                        Ok(Some(json!({"id": id, "gloss": gloss})))
-                    }
-                    None => Err("there is no take to discard".to_owned()),
-                };
-                self.daemon.answer(&task, result, &[]);
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Host for Set<'_> {
-    type Error = Failure;
-
-    fn news(&mut self, news: &News) -> Result<(), Failure> {
-        match news {
-            News::Opened(opened) => {
-                tracing::info!(
-                    path = opened.path,
-                    format = opened.format.name(),
-                    width = opened.width,
-                    height = opened.height,
-                    "filming"
-                );
-                self.daemon.hub.camera(Some((JobPhase::Capturing, None)));
-            }
-            News::Fault(error) => {
-                let action = "the camera is opened again until it films; the job goes on";
-                self.daemon.fault("camera", error.to_string(), action);
-                let degraded = (JobPhase::Degraded, Some(error.to_string()));
-                self.daemon.hub.camera(Some(degraded));
-            }
-            News::Ended => {}
-        }
-        Ok(())
-    }
-
-    fn look(&mut self, look: &Look<'_>) {
-        self.daemon.eyes.see(look.picture, look.hands, &self.device);
-    }
-
-    fn sign(&mut self, sign: Sign, weaver: &mut Weaver) -> Result<(), Failure> {
-        let device = self.device.clone();
-        let shelved = self.persist(|shelf| shelf.put(&sign, &device))?;
-        self.announce();
-        tracing::info!(
-            id = shelved.id,
-            gloss = shelved.gloss,
-            state = shelved.state,
-            reason = shelved.reason,
-            "take"
-        );
-        if shelved.state == TOO_SHORT {
-            weaver.takes_mut().again(&shelved.gloss, sign.end);
-        } else if self.running.is_some() {
-            self.taken.push(shelved.id);
-        }
-        if self.running.is_some() && weaver.takes().phase(sign.end) == Phase::Idle {
-            self.close()?;
-            self.settle(Ok(()));
-        }
-        Ok(())
-    }
-
-    fn turn(&mut self, standing: &Standing<'_>, weaver: &mut Weaver) -> Result<bool, Failure> {
-        self.stage.beat(uptime());
-        loop {
-            let ask = held(&self.daemon.studio.asks).pop_front();
-            match ask {
-                Some(ask) => self.obey(ask, weaver, standing.at)?,
-                None => break,
-            }
-        }
-        let tenth = |value: f64| (value * 10.0).round() / 10.0;
-        let ms = |percent| tenth(standing.meter.latency(percent).as_secs_f64() * 1e3);
-        let counts = standing.counts;
-        *held(&self.daemon.studio.health) = Some(CameraHealth {
-            fps: tenth(standing.meter.fps()),
-            frames: counts.frames,
-            dropped: counts.dropped,
-            damaged: counts.damaged,
-            opened: counts.opened,
-            hands: standing.hands,
-            takes: self.shelf.accepted(),
-            latency_p50_ms: ms(50),
-            latency_p95_ms: ms(95),
-        });
-        Ok(!self.daemon.is_stopping())
-    }
+    session::run(&camera, eye, weaver, set)
 }

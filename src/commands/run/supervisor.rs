@@ -1,16 +1,15 @@
 //! Runs the job on the main thread, again and again until nothing is left to do, and carries out between two runs
 //! what was asked for.
 
-use super::daemon::{Daemon, Task};
+use super::daemon::{Daemon, ENDS, Task};
 use super::spec;
 use crate::cli::AgainArgs;
-use crate::commands::accelerator::Asker;
-use crate::commands::job::{AcceleratorNews, ClipNews, Host, Means, Report, hold, persist, stamp};
+use crate::commands::accelerator::AcceleratorNews;
+use crate::commands::job::{ClipNews, Host, Means, Report, hold, persist, stamp};
 use crate::commands::keys::in_keys;
 use crate::exit::{Exit, Failure};
 use crate::inference::BundleError;
 use crate::pipeline::Ended;
-use crate::selection::CPU;
 use crate::store::StoreError;
 use crate::store::folder::Opening;
 use crate::store::ledger::{CANCELLED, Stamp};
@@ -202,9 +201,10 @@ fn is_changed_dataset(failure: &Failure) -> bool {
 /// Says why the daemon ends.
 fn give_up(daemon: &Daemon, tasks: &mut Vec<Task>, failure: &Failure) {
     let story = in_keys(&failure.story());
-    let action = "the daemon ends; mend it and start it again";
     refuse(daemon, tasks, &story);
-    daemon.fault(cure(failure).0, story, action);
+    if daemon.has_last_word() {
+        daemon.fault(cure(failure).0, story, ENDS);
+    }
 }
 
 /// What stands in the way, with the way out of a daemon's user.
@@ -267,6 +267,8 @@ fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<Task>) -> Attempt
             Exit::Bug => Attempt::Fatal(failure),
             // While accelerators were measured.
             Exit::Stopped => Attempt::Stopped,
+            // The camera cannot go on without it, either.
+            Exit::Unavailable if daemon.studio.is_open() => Attempt::Fatal(failure),
             // The medium may come back, the disk be mended, the dataset be taken up by command.
             Exit::NoInput | Exit::InOut => seat.waits_for(failure),
             _ if is_changed_dataset(&failure) || !is_first => seat.waits_for(failure),
@@ -292,14 +294,12 @@ fn run(
     for warning in &scan.plan.warnings {
         tracing::warn!("{warning}");
     }
-    let engine = spec.engine(&mut Asker {
-        workers: daemon.threads,
-        tell: &mut |name| {
-            let reason = format!("measuring whether {name} could run the models");
-            daemon.hub.phase(JobPhase::Scanning, Some(reason));
-        },
-        is_stopped: &|| daemon.control.is_stopped(),
-    })?;
+    spec.check_decoder()?;
+    let tell = &mut |name: &str| {
+        let reason = format!("measuring whether {name} could run the models");
+        daemon.hub.phase(JobPhase::Scanning, Some(reason));
+    };
+    let engine = daemon.engine(tell, &|| daemon.control.is_stopped())?;
     let retry = start.retry || asked(Command::RetryFailed);
     persist(seat, |_| {
         spec.claim(&scan, &engine, &daemon.ledger, opening, &stamp())
@@ -398,48 +398,7 @@ impl Host for Seat<'_> {
     }
 
     fn accelerator(&mut self, news: &AcceleratorNews<'_>) {
-        let daemon = self.daemon;
-        match *news {
-            AcceleratorNews::Chosen {
-                name,
-                reason,
-                is_second_best,
-            } => {
-                tracing::info!(name, reason, "runs the models");
-                daemon.hub.backend(name, reason);
-                let lesser = is_second_best.then(|| format!("accelerator: {reason}"));
-                let mut is_news = false;
-                daemon.change_holds(|holds| {
-                    is_news = lesser.is_some() && holds.lesser != lesser;
-                    holds.lesser = lesser;
-                });
-                if is_news {
-                    let action = "the CPU runs the models";
-                    daemon.fault("accelerator", reason.to_owned(), action);
-                }
-            }
-            AcceleratorNews::Reopened {
-                name,
-                times,
-                reason,
-            } => daemon.fault(
-                "accelerator",
-                format!("{name} failed, {times} times since the job began: {reason}"),
-                "opened again; what it worked on was run again, nothing is lost",
-            ),
-            AcceleratorNews::Lost { name, reason } => {
-                daemon
-                    .hub
-                    .backend(CPU, &format!("{name} is given up: {reason}"));
-                daemon.fault(
-                    "accelerator",
-                    format!("{name} is given up: {reason}"),
-                    "the CPU goes on until the next start; the manifest says which clips are its",
-                );
-                let reason = format!("accelerator: {name} is given up, the CPU goes on");
-                daemon.change_holds(|holds| holds.lesser = Some(reason));
-            }
-        }
+        self.daemon.accelerator(news);
     }
 
     fn warn(&mut self, text: &str) {

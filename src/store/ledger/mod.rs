@@ -142,6 +142,14 @@ impl Ledger {
         })
     }
 
+    /// Puts the settings of its job in other words; what it holds stays.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn set_settings(&mut self, settings: &Value) -> Result<(), StoreError> {
+        self.write(|tx| set_note(tx, "settings", &settings.to_string()))
+    }
+
     /// A note that outlives restarts.
     ///
     /// # Errors

@@ -535,3 +535,24 @@ proptest! {
         prop_assert_eq!(&place.tree(), Place::canonical());
     }
 }
+
+/// A folder within the mirror is made, the mirror is not.
+#[test]
+fn a_folder_within_the_mirror_is_made_and_the_mirror_never() {
+    let place = Place::new();
+    let mirror = Mirror::within(&place.from(), &place.to(), "camera");
+    let pass = |files: &[Listed]| mirror.pass(files, true, &|| false);
+    assert_eq!(pass(&[]).unwrap(), Pass::default());
+    assert!(place.tree().is_empty(), "nothing to copy, nothing made");
+    assert_eq!(mirror.waiting(&place.files), place.files.len());
+    assert_eq!(pass(&place.files).unwrap().copied, place.files.len());
+    assert_eq!(tree(&place.to().join("camera")), *Place::canonical());
+    assert_eq!(mirror.waiting(&place.files), 0);
+    fs::remove_dir_all(place.to()).unwrap();
+    let away = pass(&place.files).unwrap_err();
+    assert!(
+        matches!(&away, MirrorError::Away { path } if *path == place.to()),
+        "{away}"
+    );
+    assert!(!place.to().exists());
+}

@@ -34,13 +34,14 @@ impl Entry {
 }
 
 /// What the manifest says of a take.
-pub(super) fn about(sign: &Sign, device: &str) -> Value {
+pub(super) fn about(sign: &Sign, device: &str, backend: &str) -> Value {
     let sequence = &sign.sequence;
     let millis = |time: &std::time::Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
     let times: Vec<f64> = sign.frame_times.iter().map(millis).collect();
     json!({
         "source": "camera",
         "device": device,
+        "backend": backend,
         "taken": clock::now_utc(),
         "clock_synced": clock::clock_synced(),
         "begin_ms": millis(&sign.begin),

@@ -55,7 +55,7 @@ fn takes_are_kept_discarded_and_gone_on_with() {
     assert_eq!(shelf.undo().unwrap(), None);
     let states: Vec<&str> = [20, 7, 9, 12]
         .into_iter()
-        .map(|n| shelf.put(&sign("book", n), "cam").unwrap().state)
+        .map(|n| shelf.put(&sign("book", n), "cam", "cpu").unwrap().state)
         .collect();
     assert_eq!(states, [ACCEPTED, TOO_SHORT, ACCEPTED, ACCEPTED]);
     // The first batch is full and on disk; discarding reaches into it.
@@ -69,7 +69,10 @@ fn takes_are_kept_discarded_and_gone_on_with() {
     // A crash loses nothing.
     drop(shelf);
     let mut shelf = open(out);
-    assert_eq!(shelf.put(&sign("deaf", 8), "cam").unwrap().id, "take-00004");
+    assert_eq!(
+        shelf.put(&sign("deaf", 8), "cam", "cpu").unwrap().id,
+        "take-00004"
+    );
     shelf
         .close(&json!({"settings": {"source": "camera"}}))
         .unwrap();
@@ -78,7 +81,10 @@ fn takes_are_kept_discarded_and_gone_on_with() {
     // The last batch was closed half full, and goes on.
     let mut shelf = open(out);
     assert_eq!(shelf.accepted(), 2);
-    assert_eq!(shelf.put(&sign("cat", 32), "cam").unwrap().id, "take-00005");
+    assert_eq!(
+        shelf.put(&sign("cat", 32), "cam", "cpu").unwrap().id,
+        "take-00005"
+    );
     shelf
         .close(&json!({"settings": {"source": "camera"}}))
         .unwrap();
@@ -123,12 +129,12 @@ fn a_sealed_batch_is_told_until_somebody_takes_it_over() {
     let mut shelf = open(out);
     // Nobody wants to know.
     for n in [20, 21, 22] {
-        shelf.put(&sign("book", n), "cam").unwrap();
+        shelf.put(&sign("book", n), "cam", "cpu").unwrap();
     }
     assert_eq!(shelf.untold().unwrap(), []);
     shelf.keep_messages(bounds);
     for n in [20, 7, 22] {
-        shelf.put(&sign("book", n), "cam").unwrap();
+        shelf.put(&sign("book", n), "cam", "cpu").unwrap();
     }
     // Cut off before anybody was told.
     drop(shelf);
