@@ -5,7 +5,7 @@ use super::normalise::{FEATURES, features, has_hand};
 use super::resample::Tempo;
 use super::sampling::Window;
 use super::segmenter::{Cause, Cut, Rules, Segmenter};
-use super::takes::Takes;
+use super::takes::{Order, Takes};
 use super::{Sequence, Shape};
 use crate::hand::Hand;
 use ndarray::{Array2, aview1};
@@ -72,6 +72,13 @@ impl Weaver {
     /// To change what is recorded.
     pub fn takes_mut(&mut self) -> &mut Takes {
         &mut self.takes
+    }
+
+    /// Takes up an order at `at` in the place of any other. A sign that is under way was begun for something else: it is
+    /// nobody's take.
+    pub fn record(&mut self, order: Order, at: Duration) {
+        self.segmenter.finish();
+        self.takes.record(order, at);
     }
 
     /// Whether a sign is under way.
@@ -173,7 +180,7 @@ mod tests {
     use super::*;
     use crate::geometry::ImageRect;
     use crate::hand::Handedness;
-    use crate::sequence::takes::{Order, UNLABELLED};
+    use crate::sequence::takes::UNLABELLED;
     use std::num::NonZeroU64;
 
     const FRAME: Duration = Duration::from_millis(40);
@@ -262,6 +269,25 @@ mod tests {
         let found: Vec<_> = signs.iter().map(|s| (&*s.gloss, s.begin, s.end)).collect();
         assert_eq!(found, [("book", FRAME * 20, FRAME * 34)]);
         assert_eq!(weaver.finish(FRAME * 70), None);
+    }
+
+    #[test]
+    fn a_sign_that_is_under_way_does_not_get_a_new_name() {
+        let order = |gloss: &str| Order::new(gloss, 1, Duration::ZERO).unwrap();
+        for keeps_all in [true, false] {
+            let mut weaver = Weaver::new(loom(), Takes::new(keeps_all));
+            if !keeps_all {
+                weaver.record(order("deaf"), Duration::ZERO);
+            }
+            let begun = "#".repeat(12);
+            assert!(run(&mut weaver, &begun).is_empty() && weaver.is_open());
+            weaver.record(order("book"), FRAME * 11);
+            assert!(!weaver.is_open());
+            let rest = format!("{}{}........", ".".repeat(14), "#".repeat(20));
+            let signs = run(&mut weaver, &rest);
+            let found: Vec<_> = signs.iter().map(|s| (&*s.gloss, s.begin)).collect();
+            assert_eq!(found, [("book", FRAME * 14)]);
+        }
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl Desk {
         match word {
             Word::Record(order) => {
                 let (gloss, count) = (order.gloss.to_string(), order.count);
-                weaver.takes_mut().record(order, at);
+                weaver.record(order, at);
                 let event = json!({"event": "record", "gloss": gloss, "count": count});
                 self.live
                     .say(&format!("Recording {count} of {gloss}"), &event);
@@ -141,7 +141,11 @@ impl Desk {
             }
             Word::Undo => {
                 let undone = match &mut self.shelf {
-                    Some(shelf) => shelf.undo()?,
+                    Some(shelf) => {
+                        let undone = shelf.undo()?;
+                        shelf.seal_what_is_due()?;
+                        undone
+                    }
                     None => None,
                 };
                 match undone {
@@ -285,7 +289,11 @@ impl Host for Desk {
     fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), Failure> {
         self.signs += 1;
         let shelved = match &mut self.shelf {
-            Some(shelf) => shelf.put(&sign, &self.device, backend)?,
+            Some(shelf) => {
+                let shelved = shelf.put(&sign, &self.device, backend)?;
+                shelf.seal_what_is_due()?;
+                shelved
+            }
             None => Shelved {
                 id: format!("sign-{}", self.signs),
                 gloss: sign.gloss.to_string(),

@@ -18,7 +18,7 @@ use crate::telemetry::payloads::Batch;
 use crate::telemetry::topics;
 use entry::{Entry, about};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -86,6 +86,8 @@ pub struct Shelf {
     next: usize,
     glosses: Vec<Arc<str>>,
     accepted: usize,
+    /// Batches whose files are to be made: full ones, and those that a take was taken out of.
+    due: BTreeSet<usize>,
 }
 
 impl Shelf {
@@ -110,6 +112,7 @@ impl Shelf {
             next: clips.last_key_value().map_or(0, |(last, _)| last + 1),
             glosses: Vec::new(),
             accepted: 0,
+            due: BTreeSet::new(),
         };
         for clip in clips.values().filter(|c| c.state == ACCEPTED) {
             shelf.accepted += 1;
@@ -124,10 +127,12 @@ impl Shelf {
         self.accepted
     }
 
-    /// Keeps a sign that `device` has seen and `backend` has looked at as the next take. On disk when this returns.
+    /// Keeps a sign that `device` has seen and `backend` has looked at as the next take. In the ledger
+    /// when this returns; its file is made by [`Shelf::seal_what_is_due`] or [`Shelf::close`]. What fails has changed nothing
+    /// and can be repeated.
     ///
     /// # Errors
-    /// When the ledger or a batch file cannot be written.
+    /// When the ledger cannot be written.
     pub fn put(&mut self, sign: &Sign, device: &str, backend: &str) -> Result<Shelved, StoreError> {
         let (position, length) = (self.next, self.common.length);
         // One that was closed half full goes on.
@@ -178,7 +183,7 @@ impl Shelf {
             self.learn(&sign.gloss);
         }
         if self.next.is_multiple_of(self.common.batch_size) {
-            self.seal(position / self.common.batch_size)?;
+            self.due.insert(position / self.common.batch_size);
         }
         Ok(Shelved {
             id,
@@ -188,10 +193,11 @@ impl Shelf {
         })
     }
 
-    /// Discards the last take that is in the output; `None` when there is none.
+    /// Discards the last take that is in the output; `None` when there is none. Its file goes on to have it until
+    /// [`Shelf::seal_what_is_due`] or [`Shelf::close`]. What fails has discarded nothing and can be repeated.
     ///
     /// # Errors
-    /// When the ledger or a batch file cannot be changed.
+    /// When the ledger cannot be changed.
     pub fn undo(&mut self) -> Result<Option<Shelved>, StoreError> {
         let clips = self.ledger.clips()?;
         let last = clips.iter().rev().find(|(_, c)| c.state == ACCEPTED);
@@ -199,13 +205,12 @@ impl Shelf {
             return Ok(None);
         };
         let batch = position / self.common.batch_size;
-        let was_sealed = self.unseal(batch)?;
+        if self.unseal(batch)? {
+            self.due.insert(batch);
+        }
         let reason = "discarded by hand".to_owned();
         self.ledger.revise(position, DISCARDED, Some(&reason))?;
         self.accepted -= 1;
-        if was_sealed {
-            self.seal(batch)?;
-        }
         let entry = Entry::of(clip);
         Ok(Some(Shelved {
             id: entry.id,
@@ -215,6 +220,23 @@ impl Shelf {
         }))
     }
 
+    /// Whether files of batches are due.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// Makes the files of batches that are full, or that a take was taken out of. Safe to repeat.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn seal_what_is_due(&mut self) -> Result<(), StoreError> {
+        while let Some(&batch) = self.due.first() {
+            self.seal(batch)?;
+        }
+        Ok(())
+    }
+
     /// Writes what a session leaves: the last batch, the joined file, manifest and provenance. Safe to repeat; the next
     /// session goes on.
     ///
@@ -222,10 +244,9 @@ impl Shelf {
     /// When something cannot be written.
     pub fn close(&mut self, provenance: &Value) -> Result<(), StoreError> {
         let batches = self.next.div_ceil(self.common.batch_size);
-        for batch in 0..batches {
-            if !self.ledger.sealed()?.contains_key(&batch) {
-                self.seal(batch)?;
-            }
+        let sealed = self.ledger.sealed()?;
+        for batch in (0..batches).filter(|batch| !sealed.contains_key(batch)) {
+            self.seal(batch)?;
         }
         // From here to the end the files are not what was closed.
         self.ledger.set_note("final", None)?;
@@ -299,7 +320,10 @@ impl Shelf {
             last: false,
         };
         let messages = [Message::new(topics::BATCH, &news)];
-        self.ledger.seal(batch, range, &sealed, &messages, &stamp())
+        self.ledger
+            .seal(batch, range, &sealed, &messages, &stamp())?;
+        self.due.remove(&batch);
+        Ok(())
     }
 
     /// Takes a batch apart that is sealed: its rows go back to the ledger. Whether it was sealed.

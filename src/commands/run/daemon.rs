@@ -407,7 +407,15 @@ impl Daemon {
             let Some(command) = Command::from_name(&name) else {
                 continue;
             };
-            let why = "the daemon was restarted before this was carried out; send it again with another id";
+            let why = match command {
+                // Takes are kept by another ledger, which may have been faster.
+                Command::Record | Command::Undo => {
+                    "the daemon was restarted before this was done; some of it may be: look at the takes before you send it again with another id"
+                }
+                _ => {
+                    "the daemon was restarted before this was carried out; send it again with another id"
+                }
+            };
             self.answer(&Task { id, command }, Err(why.to_owned()), &[]);
         }
         Ok(())

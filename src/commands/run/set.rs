@@ -33,7 +33,7 @@ pub(super) struct Set<'a> {
     taken: Vec<String>,
     /// A take without room, and its backend.
     waiting: Option<(Sign, String)>,
-    /// Files are to be made of what was taken.
+    /// All files are to be made of what was taken.
     is_unclosed: bool,
     /// The last write found no room.
     full: Option<Full>,
@@ -115,8 +115,13 @@ impl<'a> Set<'a> {
                     self.settle(Err("cancelled by command"));
                 }
                 Ask::Undo(task) => {
-                    let result = self.undo(weaver, at)?;
+                    let undone = self.undo(weaver, at);
+                    let result = match &undone {
+                        Ok(result) => result.clone(),
+                        Err(failure) => Err(takes_in_keys(&failure.story())),
+                    };
                     self.daemon.answer(&task, result, &[]);
+                    undone?.ok();
                 }
             }
         }
@@ -133,7 +138,7 @@ impl<'a> Set<'a> {
         }
         self.settle(Err("replaced by another record"));
         self.running = Some(task);
-        weaver.takes_mut().record(order, at);
+        weaver.record(order, at);
     }
 
     /// Discards the last take: the one that waits, or the last one on the shelf, for which there mostly is room enough.
@@ -219,8 +224,14 @@ impl Host for Set<'_> {
         let tenth = |value: f64| (value * 10.0).round() / 10.0;
         let ms = |percent| tenth(standing.meter.latency(percent).as_secs_f64() * 1e3);
         let counts = standing.counts;
+        let is_filming = matches!(self.filming, Some((JobPhase::Capturing, _)));
+        let fps = if is_filming {
+            tenth(standing.meter.fps())
+        } else {
+            0.0
+        };
         self.daemon.studio.set_health(CameraHealth {
-            fps: tenth(standing.meter.fps()),
+            fps,
             frames: counts.frames,
             dropped: counts.dropped,
             damaged: counts.damaged,

@@ -19,9 +19,10 @@ use crate::service::Stage;
 use crate::source::camera::{Camera, Counts, Pace, Place, Waits};
 use crate::store::mirror::Listed;
 use crate::telemetry::payloads::{CameraHealth, JobPhase};
+use anyhow::anyhow;
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -30,8 +31,8 @@ use std::time::Duration;
 const ASKS_MAX: usize = 16;
 /// A session that could not begin is tried again after so long.
 const RETRY: Duration = Duration::from_secs(30);
-/// A look at a frame, or an opening of the camera, takes no longer than this.
-const SILENCE: Duration = Duration::from_mins(2);
+/// A look at a frame takes no longer than this, an accelerator that is opened again for it included.
+const SILENCE: Duration = Duration::from_mins(4);
 
 /// Files by name and SHA-256, and whether those are all.
 pub(super) type Listing = (Vec<Listed>, bool);
@@ -49,8 +50,8 @@ pub(super) enum Ask {
 /// What the other threads know of the camera.
 #[derive(Default)]
 pub(super) struct Studio {
-    asks: Mutex<VecDeque<Ask>>,
-    is_open: AtomicBool,
+    /// What waits for the camera's thread; `None` without one.
+    asks: Mutex<Option<VecDeque<Ask>>>,
     health: Mutex<Option<CameraHealth>>,
     /// What a mirror shall hold of the takes, and whether that is all.
     files: Mutex<Option<Listing>>,
@@ -59,28 +60,49 @@ pub(super) struct Studio {
 impl Studio {
     /// Hands `ask` to the camera's thread; gives it back with the reason when there is none, or it has enough to do.
     pub(super) fn ask(&self, ask: Ask) -> Result<(), (Ask, &'static str)> {
-        if !self.is_open() {
+        let mut asks = held(&self.asks);
+        let Some(asks) = &mut *asks else {
             return Err((
                 ask,
                 "no camera films here; see [camera] device in the config",
             ));
-        }
-        let mut asks = held(&self.asks);
-        if asks.len() >= ASKS_MAX {
+        };
+        if matches!(ask, Ask::Cancel) {
+            // There is always room for it: it is the last word on all before it.
+            asks.retain(|ask| !matches!(ask, Ask::Cancel));
+        } else if asks.len() >= ASKS_MAX {
             return Err((ask, "too many commands wait for the camera; try again"));
         }
         asks.push_back(ask);
         Ok(())
     }
 
+    /// From here on the camera's thread takes what is asked for.
+    fn open(&self) {
+        *held(&self.asks) = Some(VecDeque::new());
+    }
+
+    /// From here on nothing is taken; gives what waits.
+    fn close(&self) -> VecDeque<Ask> {
+        held(&self.asks).take().unwrap_or_default()
+    }
+
+    /// What waits, which waits no longer.
+    fn drain(&self) -> VecDeque<Ask> {
+        held(&self.asks)
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
     /// Whether there is a camera, though it may be away.
     pub(super) fn is_open(&self) -> bool {
-        self.is_open.load(Ordering::Acquire)
+        held(&self.asks).is_some()
     }
 
     /// The oldest thing that was asked for.
     pub(super) fn asked(&self) -> Option<Ask> {
-        held(&self.asks).pop_front()
+        held(&self.asks).as_mut()?.pop_front()
     }
 
     /// What a mirror shall hold of the takes, and whether that is all; `None` while files are written.
@@ -109,16 +131,26 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
     let Some((place, recipe)) = daemon.config().recipe() else {
         return Ok(None);
     };
-    daemon.studio.is_open.store(true, Ordering::Release);
+    daemon.studio.open();
     daemon.studio.set_health(CameraHealth::default());
     let daemon = Arc::clone(daemon);
     let stage = daemon.pulse.stage("the camera", SILENCE);
     let work = move || {
         let mut told: Option<String> = None;
         while !daemon.is_stopping() {
-            stage.busy(uptime());
-            let ended = film(&daemon, &place, &recipe, &stage);
+            let began = uptime();
+            stage.busy(began);
+            // A bug ends a session, not the daemon's ears.
+            let session = AssertUnwindSafe(|| film(&daemon, &place, &recipe, &stage));
+            let ended = catch_unwind(session).unwrap_or_else(|_| {
+                let bug = anyhow!("the camera's thread has panicked; the log says where");
+                Err(Failure::new(Exit::Bug, bug))
+            });
             stage.idle();
+            if uptime().saturating_sub(began) > RETRY {
+                // It went well for a while: the same failure is news again.
+                told = None;
+            }
             let reason = match ended {
                 // A file that stands in for a camera is over.
                 Ok(()) => break,
@@ -138,11 +170,10 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
                 .hub
                 .camera(Some((JobPhase::Degraded, Some(reason.clone()))));
             told = Some(reason);
-            refuse_all(&daemon);
+            refuse(&daemon, daemon.studio.drain());
             daemon.wait(RETRY, |tasks| tasks.is_stopping);
         }
-        daemon.studio.is_open.store(false, Ordering::Release);
-        refuse_all(&daemon);
+        refuse(&daemon, daemon.studio.close());
         daemon.hub.camera(None);
     };
     Builder::new()
@@ -152,8 +183,8 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
 }
 
 /// What nobody will carry out gets its last word.
-fn refuse_all(daemon: &Daemon) {
-    for ask in std::mem::take(&mut *held(&daemon.studio.asks)) {
+fn refuse(daemon: &Daemon, asks: VecDeque<Ask>) {
+    for ask in asks {
         if let Ask::Record(task, _) | Ask::Undo(task) = ask
             && !daemon.is_stopping()
         {

@@ -43,6 +43,18 @@ fn open(out: &Path) -> Shelf {
         .0
 }
 
+fn put(shelf: &mut Shelf, gloss: &str, with_hand: usize) -> Shelved {
+    let shelved = shelf.put(&sign(gloss, with_hand), "cam", "cpu").unwrap();
+    shelf.seal_what_is_due().unwrap();
+    shelved
+}
+
+fn undo(shelf: &mut Shelf) -> String {
+    let undone = shelf.undo().unwrap().unwrap();
+    shelf.seal_what_is_due().unwrap();
+    undone.id
+}
+
 fn ids(path: &Path) -> Vec<String> {
     NpzReader::open(path).unwrap().strings("video_ids").unwrap()
 }
@@ -55,7 +67,7 @@ fn takes_are_kept_discarded_and_gone_on_with() {
     assert_eq!(shelf.undo().unwrap(), None);
     let states: Vec<&str> = [20, 7, 9, 12]
         .into_iter()
-        .map(|n| shelf.put(&sign("book", n), "cam", "cpu").unwrap().state)
+        .map(|n| put(&mut shelf, "book", n).state)
         .collect();
     assert_eq!(states, [ACCEPTED, TOO_SHORT, ACCEPTED, ACCEPTED]);
     // The first batch is full and on disk; discarding reaches into it.
@@ -63,16 +75,13 @@ fn takes_are_kept_discarded_and_gone_on_with() {
         ids(&batches::batch_path(out, 0)),
         ["take-00000", "take-00002"]
     );
-    assert_eq!(shelf.undo().unwrap().unwrap().id, "take-00003");
-    assert_eq!(shelf.undo().unwrap().unwrap().id, "take-00002");
+    assert_eq!(undo(&mut shelf), "take-00003");
+    assert_eq!(undo(&mut shelf), "take-00002");
     assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
     // A crash loses nothing.
     drop(shelf);
     let mut shelf = open(out);
-    assert_eq!(
-        shelf.put(&sign("deaf", 8), "cam", "cpu").unwrap().id,
-        "take-00004"
-    );
+    assert_eq!(put(&mut shelf, "deaf", 8).id, "take-00004");
     shelf
         .close(&json!({"settings": {"source": "camera"}}))
         .unwrap();
@@ -81,10 +90,7 @@ fn takes_are_kept_discarded_and_gone_on_with() {
     // The last batch was closed half full, and goes on.
     let mut shelf = open(out);
     assert_eq!(shelf.accepted(), 2);
-    assert_eq!(
-        shelf.put(&sign("cat", 32), "cam", "cpu").unwrap().id,
-        "take-00005"
-    );
+    assert_eq!(put(&mut shelf, "cat", 32).id, "take-00005");
     shelf
         .close(&json!({"settings": {"source": "camera"}}))
         .unwrap();
@@ -119,6 +125,29 @@ fn takes_are_kept_discarded_and_gone_on_with() {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_neither_doubles_nor_takes_a_take() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let mut shelf = open(out);
+    // In the place of its file stands what no file replaces: as good as a full disk.
+    let file = batches::batch_path(out, 0);
+    std::fs::create_dir_all(file.join("in the way")).unwrap();
+    for n in [20, 21, 22] {
+        shelf.put(&sign("book", n), "cam", "cpu").unwrap();
+    }
+    for _ in 0..2 {
+        shelf.seal_what_is_due().unwrap_err();
+    }
+    assert_eq!(shelf.undo().unwrap().unwrap().id, "take-00002");
+    shelf.seal_what_is_due().unwrap_err();
+    std::fs::remove_dir_all(&file).unwrap();
+    shelf.seal_what_is_due().unwrap();
+    assert_eq!(ids(&file), ["take-00000", "take-00001"]);
+    assert_eq!(shelf.accepted(), 2);
+    assert_eq!(put(&mut shelf, "deaf", 20).id, "take-00003");
+}
+
+#[test]
 fn a_sealed_batch_is_told_until_somebody_takes_it_over() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
@@ -129,12 +158,12 @@ fn a_sealed_batch_is_told_until_somebody_takes_it_over() {
     let mut shelf = open(out);
     // Nobody wants to know.
     for n in [20, 21, 22] {
-        shelf.put(&sign("book", n), "cam", "cpu").unwrap();
+        put(&mut shelf, "book", n);
     }
     assert_eq!(shelf.untold().unwrap(), []);
     shelf.keep_messages(bounds);
     for n in [20, 7, 22] {
-        shelf.put(&sign("book", n), "cam", "cpu").unwrap();
+        put(&mut shelf, "book", n);
     }
     // Cut off before anybody was told.
     drop(shelf);

@@ -63,7 +63,7 @@ impl Set<'_> {
     /// Writes what waits, as far as there is room; whether all is on disk. The last word on a `record` comes when its files
     /// are.
     pub(super) fn flush(&mut self, weaver: &mut Weaver) -> Result<bool, Failure> {
-        if self.waiting.is_none() && !self.is_unclosed {
+        if self.waiting.is_none() && !self.shelf.is_due() && !self.is_unclosed {
             return Ok(true);
         }
         if !self.may_write() {
@@ -77,6 +77,12 @@ impl Set<'_> {
                 return Ok(false);
             };
             self.kept(shelved, &sign, weaver);
+        }
+        if self.shelf.is_due() {
+            if self.write(Shelf::seal_what_is_due)?.is_none() {
+                return Ok(false);
+            }
+            self.announce();
         }
         if self.is_unclosed {
             let provenance = self.origin.provenance(None);
@@ -94,7 +100,6 @@ impl Set<'_> {
 
     /// A sign is on the shelf.
     fn kept(&mut self, shelved: Shelved, sign: &Sign, weaver: &mut Weaver) {
-        self.announce();
         tracing::info!(
             id = shelved.id,
             gloss = shelved.gloss,
@@ -146,13 +151,21 @@ impl Set<'_> {
         may_wait: bool,
     ) -> Result<(), Failure> {
         self.is_unclosed = true;
+        let written = self.write_rest(weaver, may_wait);
+        if !self.daemon.is_stopping() {
+            match &written {
+                Ok(()) => self.settle(Err("the camera films no more; see state")),
+                Err(failure) => self.settle(Err(&takes_in_keys(&failure.story()))),
+            }
+        }
+        written
+    }
+
+    fn write_rest(&mut self, weaver: &mut Weaver, may_wait: bool) -> Result<(), Failure> {
         loop {
             self.is_last = !may_wait || self.daemon.is_stopping();
             self.hear(weaver, Duration::ZERO)?;
             if self.flush(weaver)? {
-                if !self.daemon.is_stopping() {
-                    self.settle(Err("the camera films no more; see state"));
-                }
                 return Ok(());
             }
             self.tell();
