@@ -1,10 +1,14 @@
-//! The log: stderr for people, journald with its fields when systemd reads our stderr. The level can change while
-//! the program runs.
+//! The log, on stderr: for people, for a file with the time, for the journal with the level in its own words. The level
+//! can change while the program runs.
 
 use crate::service::journal;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload::Handle;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
@@ -19,29 +23,52 @@ static LEVEL: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
 pub fn init(level: &str, has_times: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(level).map_err(|e| e.to_string())?;
     let (filter, handle) = reload::Layer::new(filter);
-    let to_journal = journal::is_journal()
-        .then(tracing_journald::layer)
-        .and_then(Result::ok);
-    let to_stderr = to_journal.is_none().then(|| {
-        let lines = fmt::layer()
-            .with_writer(std::io::stderr)
-            .with_target(false)
-            .with_ansi(std::io::stderr().is_terminal());
-        if has_times {
-            lines.boxed()
-        } else {
-            lines.without_time().boxed()
-        }
-    });
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
+    let lines = if journal::is_journal() {
+        lines.event_format(JournalLine).boxed()
+    } else if has_times {
+        lines.boxed()
+    } else {
+        lines.without_time().boxed()
+    };
     tracing_subscriber::registry()
         .with(filter)
-        .with(to_journal)
-        .with(to_stderr)
+        .with(lines)
         .try_init()
         .map_err(|e| e.to_string())?;
     // A second call has failed above.
     LEVEL.set(handle).ok();
     Ok(())
+}
+
+/// A line for the journal, which adds the time: the level as a number that it understands, the words, the fields.
+struct JournalLine;
+
+impl<S, N> FormatEvent<S, N> for JournalLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut out: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        // As sd-daemon(3) has them.
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            _ => 7,
+        };
+        write!(out, "<{priority}>")?;
+        context.field_format().format_fields(out.by_ref(), event)?;
+        writeln!(out)
+    }
 }
 
 /// Changes the level; one that is none changes nothing and is said.
@@ -54,5 +81,43 @@ pub fn set_level(level: &str) {
         .and_then(|filter| handle.reload(filter).map_err(|e| e.to_string()));
     if let Err(error) = changed {
         tracing::warn!(level, error, "the log level stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_for_the_journal_says_all_on_one_line() {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let lines = fmt::layer()
+            .with_ansi(false)
+            .event_format(JournalLine)
+            .with_writer(move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            tracing::error!(reason = "no\nroom", "fault");
+            tracing::warn!(clips = 3, "late");
+            tracing::info!("ready");
+            tracing::debug!("begun");
+        });
+        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+        let expected = "<3>fault reason=\"no\\nroom\"\n<4>late clips=3\n<6>ready\n<7>begun\n";
+        assert_eq!(text, expected);
     }
 }

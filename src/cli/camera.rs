@@ -6,7 +6,7 @@ use crate::config::ranges;
 use crate::sequence::Shape;
 use crate::source::camera::{PixelFormat, Place, Want};
 use clap::Args;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
@@ -55,7 +55,7 @@ pub struct CameraArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Serve what the camera sees, hands drawn on, to browsers; beyond this machine only where an address says so
-    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8088")]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8088", value_parser = address)]
     pub preview: Option<SocketAddr>,
     /// End after so many seconds
     #[arg(long, value_name = "N", value_parser = by(ranges::TIMEOUT_S))]
@@ -81,6 +81,12 @@ pub struct CameraArgs {
     /// What runs them
     #[command(flatten)]
     pub accelerator: AcceleratorArgs,
+}
+
+/// A numeric address or a name, with a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+    found.ok_or_else(|| "give HOST:PORT, such as 127.0.0.1:8088 or 0.0.0.0:8088".to_owned())
 }
 
 /// What is recorded.

@@ -2,6 +2,7 @@
 //! keys.
 
 use crate::exit::{Exit, Failure};
+use crate::store::StoreError;
 use anyhow::anyhow;
 
 /// The flags that errors name, and the keys that stand for them.
@@ -44,6 +45,20 @@ pub(super) fn takes_in_keys(text: &str) -> String {
     in_keys(&OF_TAKES.iter().fold(text.to_owned(), replace))
 }
 
+/// `error` of takes as a command line has it, which cannot start over.
+pub(super) fn in_flags(error: StoreError) -> Failure {
+    let text = error.to_string();
+    let replace = |text: String, (flag, key): &(&str, &str)| {
+        text.replace(flag, &key.replace("camera.path", "--out"))
+    };
+    let told = OF_TAKES.iter().fold(text.clone(), replace);
+    let failure = Failure::from(error);
+    if told == text {
+        return failure;
+    }
+    Failure::new(failure.exit, anyhow!(told))
+}
+
 /// `failure` as its config's owner needs it: what is wrong on a command line is wrong in the config.
 pub(super) fn of_config(failure: &Failure) -> Failure {
     let exit = match failure.exit {
@@ -56,7 +71,6 @@ pub(super) fn of_config(failure: &Failure) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::StoreError;
     use std::io::ErrorKind;
 
     #[test]
@@ -90,6 +104,8 @@ mod tests {
         for error in errors {
             let told = takes_in_keys(&error.to_string());
             assert!(!told.contains("--"), "{told}");
+            let told = in_flags(error).story();
+            assert!(!told.contains("--fresh"), "{told}");
         }
         assert_eq!(takes_in_keys("say --models"), "say models.path");
     }

@@ -402,7 +402,7 @@ impl<R: Rule> Rule for Maybe<R> {
     }
 }
 
-/// A list; separated by commas where it comes without a type.
+/// A list; where it comes without a type separated by commas, or as a file spells it: `["a", "b"]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Each<R>(pub R);
 
@@ -417,7 +417,16 @@ impl<R: Rule> Rule for Each<R> {
         if text.is_empty() {
             return Some(Vec::new());
         }
-        text.split(',').map(|t| self.0.accept(t.trim())).collect()
+        let inside = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+        let items = inside.unwrap_or(text).split(',').map(str::trim);
+        let bare = |item: &str| match inside {
+            Some(_) => self.0.accept(item.trim_matches(['"', '\''])),
+            None => self.0.accept(item),
+        };
+        items
+            .filter(|item| inside.is_none() || !item.is_empty())
+            .map(bare)
+            .collect()
     }
 
     fn read(&self, given: &Given) -> Result<Self::Value, String> {

@@ -198,6 +198,7 @@ def survive(machine, listener, packages):
     wait_for("a restart by the watchdog", lambda: machine.show("handloom", "NRestarts") == "1" and machine.show("handloom", "ActiveState") == "active")
     journal = machine.run("journalctl", "-u", "handloom", "-o", "cat", "--no-pager")
     expect("Watchdog timeout" in journal, True, "the watchdog in the journal")
+    expect(bool(re.search(r'^clip unreadable .*reason="', journal, re.M)), True, "a reason in the journal's own words")
     tell("a hang survived: restarted by the watchdog after %.1f s" % (time.monotonic() - hung))
     (machine.root / "etc/systemd/system/handloom.service.d/hang.conf").unlink()
     machine.run("systemctl", "daemon-reload")

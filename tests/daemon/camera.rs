@@ -424,7 +424,9 @@ fn a_folder_of_other_results_is_named_by_its_key() {
     fs::create_dir_all(batch.parent().unwrap()).unwrap();
     fs::write(&batch, "somebody's").unwrap();
     let mut daemon = stage.start(&[]);
-    daemon.until("word of it", |_| state(&ears).0 == "degraded");
+    daemon.until("word of it", |_| {
+        state(&ears).0 == "degraded" && !said(&ears, topics::FAULT).is_empty()
+    });
     let told = said(&ears, topics::FAULT).pop().unwrap();
     let reason = told["reason"].as_str().unwrap();
     assert!(

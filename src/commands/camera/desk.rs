@@ -41,6 +41,7 @@ pub(super) struct Desk {
     last_status: Option<Instant>,
     signs: usize,
     taken: usize,
+    too_short: u64,
 }
 
 impl Desk {
@@ -67,11 +68,17 @@ impl Desk {
             last_status: None,
             signs: 0,
             taken: 0,
+            too_short: 0,
         }
     }
 
     pub(super) fn introduce(&mut self, place: &Place) {
         self.device = place.to_string();
+        if self.shelf.is_none() {
+            let text = "Nothing is kept: --out DIR keeps the takes";
+            self.live
+                .say(text, &json!({"event": "not_kept", "reason": text}));
+        }
         if let Some(viewer) = &self.viewer {
             let address = viewer.address();
             let url = format!("http://{address}");
@@ -100,8 +107,10 @@ impl Desk {
         &self,
         counts: &Counts,
         meter: &Meter,
-        too_short: u64,
+        cut_short: u64,
     ) -> Result<Exit, Failure> {
+        // Too short for the segmenter, or with too few hands for a sequence.
+        let too_short = cut_short + self.too_short;
         let in_output = self.shelf.as_ref().map(Shelf::accepted);
         let text = format!(
             "{} signs, {} taken; {} frames, {} looked at, {} dropped, {} damaged, {} opened anew",
@@ -302,6 +311,7 @@ impl Host for Desk {
             },
         };
         if shelved.state == TOO_SHORT {
+            self.too_short += 1;
             weaver.takes_mut().again(&shelved.gloss, sign.end);
         } else {
             self.taken += 1;

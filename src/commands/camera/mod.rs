@@ -12,6 +12,7 @@ pub mod words;
 
 use super::accelerator::{Asker, Engine};
 use crate::cli::{CameraArgs, ProgressKind};
+use crate::commands::keys::in_flags;
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
 use crate::machine::clock;
@@ -111,7 +112,8 @@ fn film(
         let common = Common::of(&recipe, args.takes.signer, &args.takes.split);
         Shelf::open(out, settings.clone(), common)
     });
-    let (shelf, _claim) = shelf.transpose()?.unzip();
+    let shelf = shelf.transpose().map_err(in_flags)?;
+    let (shelf, _claim) = shelf.unzip();
     let viewer = args.preview.map(Viewer::start).transpose()?;
     let stop = Arc::new(AtomicBool::new(false));
     let theirs = Arc::clone(&stop);

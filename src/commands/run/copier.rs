@@ -35,7 +35,7 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
                     daemon.fault(
                         "mirror",
                         trouble.clone(),
-                        "job and camera go on; what is missing is copied when the medium is back. To restore: copy the mirror's files to the output folder and check them with sha256sum -c SHA256SUMS",
+                        "the job goes on, the camera too; what is missing is copied when the medium is back. To restore: copy the mirror's files to the output folder and check them with sha256sum -c SHA256SUMS",
                     );
                 }
                 if told.is_some() && trouble.is_none() {

@@ -54,7 +54,8 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let (lock, mut ledger) = open(&config.output.path, args.again.opening())?;
+    let opened = open(&config.output.path, args.again.opening());
+    let (lock, mut ledger) = opened.map_err(|error| of_config(&error.into()))?;
     ledger.keep_messages(bounds(&config));
     let daemon = Arc::new(Daemon::new(config, ledger)?);
     daemon.answer_what_was_left()?;
@@ -93,15 +94,27 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
     let ended = ended.map_err(|failure| of_config(&failure));
 
     daemon.stop();
+    // First of all: what it writes at the end is told as well.
+    join(studio);
     line.end(&daemon, ended.as_ref().err());
-    let threads = [Some(keeper), Some(copier), studio, curfew];
-    for thread in threads.into_iter().flatten() {
+    join([keeper, copier]);
+    join(curfew);
+    notify::status(&match &ended {
+        Ok(Exit::Done) => format!("ended; {}", daemon.hub.line()),
+        Ok(_) => format!("stopped with work left; {}", daemon.hub.line()),
+        Err(failure) => format!("ended: {}", failure.story()),
+    });
+    drop((watchdog, signals, lock));
+    ended
+}
+
+/// Waits for the end of `threads`.
+fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+    for thread in threads {
         if thread.join().is_err() {
             tracing::error!("a thread of the daemon has panicked");
         }
     }
-    drop((watchdog, signals, lock));
-    ended
 }
 
 /// Ends the process in good order after `span`, unless it ends before.

@@ -39,7 +39,7 @@ pub(super) fn reload(daemon: &Daemon, sources: &Sources) {
                         "changed, but in force only after a restart: {}",
                         restart.join(", ")
                     ),
-                    "the old values stay until then: systemctl restart handloom",
+                    "the old values stay until then: restart the service",
                 );
             }
         }

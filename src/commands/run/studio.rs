@@ -23,6 +23,7 @@ use anyhow::anyhow;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub(super) enum Ask {
 pub(super) struct Studio {
     /// What waits for the camera's thread; `None` without one.
     asks: Mutex<Option<VecDeque<Ask>>>,
+    /// It filmed, and nothing more comes.
+    is_over: AtomicBool,
     health: Mutex<Option<CameraHealth>>,
     /// What a mirror shall hold of the takes, and whether that is all.
     files: Mutex<Option<Listing>>,
@@ -62,10 +65,12 @@ impl Studio {
     pub(super) fn ask(&self, ask: Ask) -> Result<(), (Ask, &'static str)> {
         let mut asks = held(&self.asks);
         let Some(asks) = &mut *asks else {
-            return Err((
-                ask,
-                "no camera films here; see [camera] device in the config",
-            ));
+            let why = if self.is_over.load(Ordering::Acquire) {
+                "the file that stood in for a camera is over; a restart films it again"
+            } else {
+                "no camera films here; see [camera] device in the config"
+            };
+            return Err((ask, why));
         };
         if matches!(ask, Ask::Cancel) {
             // There is always room for it: it is the last word on all before it.
@@ -84,6 +89,8 @@ impl Studio {
 
     /// From here on nothing is taken; gives what waits.
     fn close(&self) -> VecDeque<Ask> {
+        self.is_over.store(true, Ordering::Release);
+        *held(&self.health) = None;
         held(&self.asks).take().unwrap_or_default()
     }
 
