@@ -212,6 +212,10 @@ impl Host for Set<'_> {
                 let degraded = (JobPhase::Degraded, Some(error.to_string()));
                 self.daemon.hub.camera(Some(degraded));
             }
+            News::Relapse(error) => {
+                let degraded = (JobPhase::Degraded, Some(error.to_string()));
+                self.daemon.hub.camera(Some(degraded));
+            }
             News::Ended => {}
         }
         Ok(())
