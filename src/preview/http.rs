@@ -1,7 +1,8 @@
 //! As much of HTTP as a page with a moving picture needs.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 /// A longer request is none of a browser's.
 const REQUEST_MAX: usize = 8 << 10;
@@ -15,6 +16,46 @@ pub(super) const PAGE: &[u8] = b"<!doctype html><meta charset=utf-8><title>handl
 pub(super) const STREAM_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=handloom\r\n\
 Cache-Control: no-store\r\nConnection: close\r\n\r\n";
+
+/// A connection that is read or written until a moment and no longer, however little comes or goes at a time.
+pub(super) struct Timed<'a> {
+    stream: &'a TcpStream,
+    until: Instant,
+}
+
+impl<'a> Timed<'a> {
+    /// For `time` from now on.
+    pub(super) fn new(stream: &'a TcpStream, time: Duration) -> Self {
+        let until = Instant::now() + time;
+        Self { stream, until }
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(Some(left))
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(to)
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]

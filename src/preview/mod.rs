@@ -6,7 +6,7 @@
 mod http;
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Viewers at a time; the next is told to come back later.
 pub const VIEWERS_MAX: usize = 4;
-/// A viewer that takes nothing for so long has left.
+/// A viewer that needs longer for its request, or to take a picture, has left.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait for a picture before looking whether the server ends.
 const TURN: Duration = Duration::from_millis(200);
@@ -138,15 +138,16 @@ impl Drop for Preview {
 
 /// Takes viewers in until the end, and waits for them then.
 fn welcome(listener: &TcpListener, shared: &Arc<Shared>, address: SocketAddr) {
-    let mut viewers: Vec<JoinHandle<()>> = Vec::new();
+    let mut viewers: Vec<(JoinHandle<()>, TcpStream)> = Vec::new();
     loop {
         let accepted = listener.accept();
         if shared.is_stopped() {
             break;
         }
-        viewers.retain(|v| !v.is_finished());
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        viewers.retain(|(thread, _)| !thread.is_finished());
+        let accepted = accepted.and_then(|(stream, _)| Ok((stream.try_clone()?, stream)));
+        let (stream, ours) = match accepted {
+            Ok(both) => both,
             Err(error) => {
                 tracing::debug!(%error, "a viewer could not come in");
                 std::thread::sleep(REST);
@@ -161,6 +162,10 @@ fn welcome(listener: &TcpListener, shared: &Arc<Shared>, address: SocketAddr) {
             if let Err(error) = serve(&stream, &theirs, address, is_full) {
                 tracing::debug!(%error, "a viewer left");
             }
+            // Our copy of the connection does not keep it open.
+            if let Err(error) = stream.shutdown(Shutdown::Both) {
+                tracing::debug!(%error, "a viewer left before");
+            }
             theirs.viewers.fetch_sub(1, Ordering::Relaxed);
         };
         // One beyond the limit is told so in a thread as well, but no more than that: each is short.
@@ -168,12 +173,16 @@ fn welcome(listener: &TcpListener, shared: &Arc<Shared>, address: SocketAddr) {
             continue;
         }
         match Builder::new().name("viewer".into()).spawn(serve) {
-            Ok(thread) => viewers.push(thread),
+            Ok(thread) => viewers.push((thread, ours)),
             Err(error) => tracing::warn!(%error, "no thread for a viewer"),
         }
     }
-    for viewer in viewers {
-        if viewer.join().is_err() {
+    for (thread, stream) in viewers {
+        // Whatever it waits for will not come; one that has left already needs no telling.
+        if let Err(error) = stream.shutdown(Shutdown::Both) {
+            tracing::debug!(%error, "a viewer left");
+        }
+        if thread.join().is_err() {
             tracing::error!("a viewer's thread has panicked");
         }
     }
@@ -185,55 +194,43 @@ fn serve(
     address: SocketAddr,
     is_full: bool,
 ) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
-    let mut out = stream;
-    let request = http::read(&mut out)?;
+    let request = http::read(&mut http::Timed::new(stream, PATIENCE))?;
+    let answer = |status: &str, kind: &str, body: &[u8]| {
+        let out = &mut http::Timed::new(stream, PATIENCE);
+        http::answer(out, status, kind, body)
+    };
     if is_full {
-        return http::answer(
-            &mut out,
-            "503 Service Unavailable",
-            "text/plain",
-            b"too many viewers\n",
-        );
+        let words = b"too many viewers\n";
+        return answer("503 Service Unavailable", "text/plain", words);
     }
     match http::route(&request, address) {
-        http::Route::Page => {
-            http::answer(&mut out, "200 OK", "text/html; charset=utf-8", http::PAGE)
-        }
+        http::Route::Page => answer("200 OK", "text/html; charset=utf-8", http::PAGE),
         http::Route::Picture => {
             let mut waited = Duration::ZERO;
             while waited < PATIENCE && !shared.is_stopped() {
                 if let Some((_, jpeg)) = shared.next(0) {
-                    return http::answer(&mut out, "200 OK", "image/jpeg", &jpeg);
+                    return answer("200 OK", "image/jpeg", &jpeg);
                 }
                 waited += TURN;
             }
-            http::answer(
-                &mut out,
-                "503 Service Unavailable",
-                "text/plain",
-                b"no picture yet\n",
-            )
+            let words = b"no picture yet\n";
+            answer("503 Service Unavailable", "text/plain", words)
         }
         http::Route::Stream => {
-            out.write_all(http::STREAM_HEAD)?;
+            http::Timed::new(stream, PATIENCE).write_all(http::STREAM_HEAD)?;
             let mut last = 0;
             while !shared.is_stopped() {
                 if let Some((number, jpeg)) = shared.next(last) {
                     last = number;
-                    http::part(&mut out, &jpeg)?;
+                    http::part(&mut http::Timed::new(stream, PATIENCE), &jpeg)?;
                 }
             }
             Ok(())
         }
-        http::Route::Refused(status) => http::answer(
-            &mut out,
-            status,
-            "text/plain",
-            format!("{status}\n").as_bytes(),
-        ),
+        http::Route::Refused(status) => {
+            answer(status, "text/plain", format!("{status}\n").as_bytes())
+        }
     }
 }
 
@@ -242,6 +239,7 @@ mod tests {
     use super::*;
     use std::io::Read;
     use std::net::Ipv4Addr;
+    use std::time::Instant;
 
     fn start() -> Preview {
         Preview::start((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
@@ -314,5 +312,44 @@ mod tests {
         for mut stream in streams {
             stream.read_to_end(&mut Vec::new()).unwrap();
         }
+    }
+
+    #[test]
+    fn a_slow_viewer_keeps_neither_its_place_nor_the_end() {
+        let preview = start();
+        let host = preview.address().to_string();
+        // A byte at a time, as long as anybody listens; the time until nobody does.
+        let dribble = |mut stream: TcpStream| {
+            let since = Instant::now();
+            while since.elapsed() < 10 * PATIENCE && stream.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            since.elapsed()
+        };
+        std::thread::scope(|scope| {
+            let slow: Vec<_> = (0..=2 * VIEWERS_MAX)
+                .map(|_| TcpStream::connect(preview.address()).unwrap())
+                .map(|stream| scope.spawn(|| dribble(stream)))
+                .collect();
+            for slow in slow {
+                let kept = slow.join().unwrap();
+                assert!(kept < 2 * PATIENCE, "kept its place for {kept:?}");
+            }
+        });
+        let page = all(ask(&preview, "GET /", &host));
+        assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
+        // One that asks on and on, and one that takes nothing of a stream.
+        let slow = TcpStream::connect(preview.address()).unwrap();
+        let mut idle = ask(&preview, "GET /stream.mjpg", &host);
+        idle.read_exact(&mut [0]).unwrap();
+        preview.show(vec![0; 64 << 20]);
+        std::thread::scope(|scope| {
+            scope.spawn(|| dribble(slow));
+            std::thread::sleep(REST);
+            let since = Instant::now();
+            drop(preview);
+            let took = since.elapsed();
+            assert!(took < PATIENCE / 2, "the end took {took:?}");
+        });
     }
 }

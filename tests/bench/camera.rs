@@ -15,7 +15,7 @@ use handloom::commands::accelerator::AcceleratorNews;
 use handloom::commands::camera::meter::Meter;
 use handloom::commands::camera::session::{self, Host, Look, Standing};
 use handloom::frame::RgbFrame;
-use handloom::hand::{Detector, ModelError, Options};
+use handloom::hand::{Detector, Options};
 use handloom::inference::{Bundle, CpuGraph, CpuModel, Selection};
 use handloom::render::scene::signing_scene;
 use handloom::sequence::Shape;
@@ -123,9 +123,9 @@ impl Capture for Reel {
 struct Nobody;
 
 impl Host for Nobody {
-    type Error = ModelError;
+    type Error = anyhow::Error;
 
-    fn news(&mut self, _: &News) -> Result<(), ModelError> {
+    fn news(&mut self, _: &News) -> anyhow::Result<()> {
         Ok(())
     }
 
@@ -133,11 +133,11 @@ impl Host for Nobody {
 
     fn look(&mut self, _: &Look<'_>) {}
 
-    fn sign(&mut self, _: Sign, _: &str, _: &mut Weaver) -> Result<(), ModelError> {
+    fn sign(&mut self, _: Sign, _: &str, _: &mut Weaver) -> anyhow::Result<()> {
         Ok(())
     }
 
-    fn turn(&mut self, _: &Standing<'_>, _: &mut Weaver) -> Result<bool, ModelError> {
+    fn turn(&mut self, _: &Standing<'_>, _: &mut Weaver) -> anyhow::Result<bool> {
         Ok(true)
     }
 }

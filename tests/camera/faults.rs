@@ -69,6 +69,7 @@ fn check(acts: Vec<Act>, expected: &[&str], last_path: &str) {
                 let words = error.to_string();
                 assert!(words.contains(';'), "no way out in {words}");
             }
+            News::Relapse(error) => panic!("{error} a second time"),
             News::Ended => {}
         }
     }
@@ -132,6 +133,7 @@ fn a_camera_that_is_not_there_is_told_of_once_and_tried_again() {
     let waits = Waits {
         min: Duration::from_millis(1),
         max: Duration::from_millis(5),
+        ..Waits::default()
     };
     let script = Script::new(acts, None, Duration::from_secs(5));
     let (told, counts, looked) = play(script, Pace::Patient, waits);
@@ -198,6 +200,7 @@ fn nothing_is_left_after_five_hundred_unplugs() {
     let waits = Waits {
         min: Duration::from_millis(1),
         max: Duration::from_millis(1),
+        ..Waits::default()
     };
     let mut acts = Vec::new();
     for n in 0..500 {

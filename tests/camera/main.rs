@@ -7,6 +7,7 @@ mod common;
 
 mod accelerator;
 mod cuts;
+mod drivers;
 mod faults;
 mod program;
 mod replay;

@@ -125,9 +125,9 @@ pub(crate) struct Witness {
 }
 
 impl Host for Witness {
-    type Error = ModelError;
+    type Error = anyhow::Error;
 
-    fn news(&mut self, news: &News) -> Result<(), ModelError> {
+    fn news(&mut self, news: &News) -> anyhow::Result<()> {
         self.news.push(news.clone());
         Ok(())
     }
@@ -139,12 +139,12 @@ impl Host for Witness {
         self.looks.push((look.at, points));
     }
 
-    fn sign(&mut self, sign: Sign, _: &str, _weaver: &mut Weaver) -> Result<(), ModelError> {
+    fn sign(&mut self, sign: Sign, _: &str, _weaver: &mut Weaver) -> anyhow::Result<()> {
         self.signs.push(sign);
         Ok(())
     }
 
-    fn turn(&mut self, _: &Standing<'_>, _: &mut Weaver) -> Result<bool, ModelError> {
+    fn turn(&mut self, _: &Standing<'_>, _: &mut Weaver) -> anyhow::Result<bool> {
         Ok(true)
     }
 }

@@ -248,14 +248,15 @@ impl Host for Desk {
                 });
                 self.live.say(&text, &event);
             }
-            News::Fault(error) if self.has_filmed => {
+            // A person who looks on sees each.
+            News::Fault(error) | News::Relapse(error) if self.has_filmed => {
                 self.state = "degraded";
                 let reason = error.to_string();
                 let event = json!({"event": "fault", "state": self.state, "fault": error.name(), "reason": reason});
                 self.live.say(&reason, &event);
             }
             // What never filmed needs somebody to see to it.
-            News::Fault(error) => return Err(error.clone().into()),
+            News::Fault(error) | News::Relapse(error) => return Err(error.clone().into()),
             News::Ended => self.state = "ended",
         }
         Ok(())

@@ -6,7 +6,7 @@ use crate::frame::RgbFrame;
 use crate::hand::{Detector, Hand, Model, ModelError, Tracker};
 use crate::selection::CPU;
 use crate::sequence::live::{Sign, Weaver};
-use crate::source::camera::{Camera, Counts, Developer, News, Taken};
+use crate::source::camera::{Camera, CameraError, Counts, Developer, News, Taken};
 use std::time::Duration;
 
 /// The host is asked at least so often whether to go on.
@@ -110,7 +110,7 @@ pub trait Host {
 /// Follows the hands in what `camera` sees until it ends or `host` has enough. Returns how it stood at the end.
 ///
 /// # Errors
-/// When a model fails or the host gives up.
+/// When a model fails, the host gives up, or the camera's thread is lost.
 pub fn run<S: Sight, H: Host>(
     camera: &Camera,
     sight: &mut S,
@@ -118,7 +118,7 @@ pub fn run<S: Sight, H: Host>(
     host: &mut H,
 ) -> Result<(Counts, Meter), H::Error>
 where
-    H::Error: From<S::Error>,
+    H::Error: From<S::Error> + From<CameraError>,
 {
     let mut tracker = Tracker::default();
     let mut developer = Developer::default();
@@ -126,13 +126,15 @@ where
     let mut meter = Meter::default();
     let (mut hands, mut at) = (0, Duration::ZERO);
     let mut watch = Watch::new(sight.backend());
-    loop {
+    let mut has_ended = false;
+    let is_lost = loop {
         let taken = camera.take(TURN);
         for news in camera.news() {
             if matches!(news, News::Opened(_)) {
                 // Another picture may follow: nothing is where it was.
                 tracker = Tracker::default();
             }
+            has_ended |= news == News::Ended;
             host.news(&news)?;
         }
         let is_over = match taken {
@@ -140,6 +142,7 @@ where
                 at = frame.at;
                 match developer.to_rgb(&frame, &mut picture) {
                     Ok(()) => {
+                        camera.note_good();
                         let found = sight.follow(&mut tracker, &picture);
                         sight.news(&mut |news| host.accelerator(news));
                         let found = found?;
@@ -158,7 +161,7 @@ where
                     }
                     Err(error) => {
                         tracing::debug!(%error, "a damaged frame");
-                        camera.count_damaged();
+                        camera.note_damaged(error.to_string());
                     }
                 }
                 camera.give_back(frame);
@@ -174,15 +177,19 @@ where
             at,
         };
         if !host.turn(&standing, weaver)? || is_over {
-            break;
+            // The thread ends by itself in this way alone.
+            break is_over && !has_ended;
         }
-    }
+    };
     for news in camera.news() {
         host.news(&news)?;
     }
     if let Some(sign) = weaver.finish(at) {
         let backend = watch.of(&sign);
         host.sign(sign, &backend, weaver)?;
+    }
+    if is_lost {
+        return Err(CameraError::Lost.into());
     }
     Ok((camera.counts(), meter))
 }

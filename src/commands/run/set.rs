@@ -197,6 +197,10 @@ impl Host for Set<'_> {
                 self.daemon.fault("camera", reason.clone(), action);
                 self.filming = Some((JobPhase::Degraded, Some(reason)));
             }
+            News::Relapse(error) => {
+                let degraded = (JobPhase::Degraded, Some(error.to_string()));
+                self.daemon.hub.camera(Some(degraded));
+            }
             News::Ended => {}
         }
         self.tell();

@@ -1,9 +1,10 @@
 //! A V4L2 device: what it can do, and its frames. The only place that names the `v4l` crate.
 //!
-//! That crate panics where a driver says what it does not know; such calls are guarded, so that a strange device is an
-//! error like any other.
+//! That crate panics where a driver says what it does not know. The camera's thread holds such a panic for a fault, as
+//! any other; here only what else calls it is guarded.
 
 mod list;
+mod stuck;
 
 pub use list::{Listed, list};
 
@@ -15,6 +16,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use stuck::{Running, Stuck};
 use v4l::buffer::{Flags as BufferFlags, Type};
 use v4l::capability::Flags as Capability;
 use v4l::format::{Format, FourCC, Quantization};
@@ -36,6 +38,7 @@ pub struct Device {
     place: PathBuf,
     want: Want,
     identity: Option<Identity>,
+    stuck: Stuck<Parts>,
 }
 
 impl Device {
@@ -46,6 +49,7 @@ impl Device {
             place,
             want,
             identity: None,
+            stuck: Stuck::default(),
         }
     }
 }
@@ -56,6 +60,7 @@ impl Opener for Device {
     }
 
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
+        self.stuck.retry(&self.name());
         let dev = Path::new(DEV);
         let path = match &self.identity {
             None => self.place.clone(),
@@ -67,7 +72,8 @@ impl Opener for Device {
             }
         };
         let name = path.display().to_string();
-        let (filming, card) = guarded(&name, || Filming::open(&path, &self.want, start))?;
+        let open = || Filming::open(&path, &self.want, start, self.stuck.clone());
+        let (filming, card) = guarded(&name, open)?;
         if self.identity.is_none() {
             self.identity = Some(find::identity(dev, &path, card));
         }
@@ -176,11 +182,24 @@ fn offers(device: &v4l::Device, name: &str, want: &Want) -> Result<Vec<Offer>, C
     Ok(known.collect())
 }
 
+/// A device and its stream. The crate panics when a stream does not stop, unless the device is gone.
+type Parts = (v4l::Device, Stream<'static>);
+
+impl Running for Parts {
+    fn stop(&mut self) -> bool {
+        match self.1.stop() {
+            Ok(()) => true,
+            Err(error) => error.raw_os_error() == Some(libc::ENODEV),
+        }
+    }
+}
+
 /// A device that streams.
 struct Filming {
     opened: Opened,
     /// Gone when dropped.
-    parts: Option<(v4l::Device, Stream<'static>)>,
+    parts: Option<Parts>,
+    stuck: Stuck<Parts>,
     stride: usize,
     full_range: bool,
     needed: usize,
@@ -200,7 +219,12 @@ fn monotonic() -> Duration {
 }
 
 impl Filming {
-    fn open(path: &Path, want: &Want, start: Instant) -> Result<(Self, Card), CameraError> {
+    fn open(
+        path: &Path,
+        want: &Want,
+        start: Instant,
+        stuck: Stuck<Parts>,
+    ) -> Result<(Self, Card), CameraError> {
         let name = path.display().to_string();
         let of = |e: io::Error| CameraError::of(&name, &e);
         let (device, card) = open(path)?;
@@ -240,6 +264,7 @@ impl Filming {
                 rate: rate.or(chosen.rate),
             },
             parts: Some((device, stream)),
+            stuck,
             stride,
             full_range: matches!(got.quantization, Quantization::FullRange),
             needed: chosen.format.frame_bytes(stride, height),
@@ -249,33 +274,24 @@ impl Filming {
         };
         Ok((filming, card))
     }
+}
 
-    /// What is wrong when a frame is too short: it, or all that follow.
-    fn short(&self, bytes: usize) -> Result<Step, CameraError> {
-        let format = match &self.parts {
-            Some((device, _)) => device.format().ok(),
-            None => None,
-        };
-        let opened = &self.opened;
-        let was = (opened.width, opened.height, opened.format.fourcc());
-        if let Some(now) = format {
-            let is = (now.width as usize, now.height as usize, now.fourcc.repr);
-            if is != was {
-                return Err(CameraError::Changed {
-                    device: opened.path.clone(),
-                    what: format!(
-                        "{} {}x{} to {} {}x{}",
-                        opened.format.name(),
-                        was.0,
-                        was.1,
-                        now.fourcc,
-                        is.0,
-                        is.1
-                    ),
-                });
-            }
+/// What is wrong when a frame has only `words` for its bytes while the driver's format is `now`: it, or all that follow.
+fn short(opened: &Opened, now: Option<&Format>, words: String) -> Result<Step, CameraError> {
+    let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    let was = (opened.width, opened.height, opened.format.fourcc());
+    match now {
+        Some(now) if (size(now.width), size(now.height), now.fourcc.repr) != was => {
+            let (format, width, height) = (opened.format.name(), was.0, was.1);
+            Err(CameraError::Changed {
+                device: opened.path.clone(),
+                what: format!(
+                    "{format} {width}x{height} to {} {}x{}",
+                    now.fourcc, now.width, now.height
+                ),
+            })
         }
-        Ok(Step::Damaged(format!("{bytes} of {} bytes", self.needed)))
+        _ => Ok(Step::Damaged(words)),
     }
 }
 
@@ -330,18 +346,18 @@ impl Capture for Filming {
             (meta.flags & BufferFlags::TIMESTAMP_MASK) == BufferFlags::TIMESTAMP_MONOTONIC;
         frame.bytes.clear();
         frame.bytes.extend_from_slice(&bytes[..used]);
-        let now = self.start.elapsed();
         frame.at = if is_monotonic {
             Duration::from(meta.timestamp).saturating_sub(self.zero)
         } else {
-            now
+            self.start.elapsed()
         };
-        frame.taken = self.start + frame.at.min(now);
         frame.format = self.opened.format;
         (frame.width, frame.height) = (self.opened.width, self.opened.height);
         (frame.stride, frame.full_range) = (self.stride, self.full_range);
         if used < self.needed || used == 0 {
-            return self.short(used);
+            let now = self.parts.as_ref().and_then(|(d, _)| d.format().ok());
+            let words = format!("{used} of {} bytes", self.needed);
+            return short(&self.opened, now.as_ref(), words);
         }
         Ok(Step::Frame)
     }
@@ -349,24 +365,47 @@ impl Capture for Filming {
 
 impl Drop for Filming {
     fn drop(&mut self) {
-        let Some((device, mut stream)) = self.parts.take() else {
-            return;
+        if let Some(parts) = self.parts.take() {
+            self.stuck.close(parts, &self.opened.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_frame_is_damaged_or_the_first_of_another_format() {
+        let opened = Opened {
+            name: "a camera".into(),
+            path: "/dev/video0".into(),
+            format: PixelFormat::Yuyv,
+            width: 640,
+            height: 480,
+            rate: None,
         };
-        // The crate panics when a stream does not stop, unless the device is gone.
-        let is_stuck = stream
-            .stop()
-            .is_err_and(|e| e.raw_os_error() != Some(libc::ENODEV));
-        if is_stuck {
-            tracing::warn!(
-                device = self.opened.path,
-                "a camera does not stop; it is left behind"
-            );
-            std::mem::forget(stream);
-            return;
-        }
-        let close = AssertUnwindSafe(move || drop((stream, device)));
-        if catch_unwind(close).is_err() {
-            tracing::warn!(device = self.opened.path, "a camera was not closed cleanly");
-        }
+        let check = |now: Option<(u32, u32, &[u8; 4])>, expected: Result<Step, &str>| {
+            let now =
+                now.map(|(width, height, code)| Format::new(width, height, FourCC::new(code)));
+            let got = short(&opened, now.as_ref(), "1 of 2 bytes".into());
+            let expected = expected.map_err(|what| CameraError::Changed {
+                device: "/dev/video0".into(),
+                what: what.into(),
+            });
+            assert_eq!(got, expected);
+        };
+        let damaged = Step::Damaged("1 of 2 bytes".into());
+        check(Some((640, 480, b"YUYV")), Ok(damaged.clone()));
+        // A driver that does not say.
+        check(None, Ok(damaged));
+        check(
+            Some((320, 240, b"YUYV")),
+            Err("YUYV 640x480 to YUYV 320x240"),
+        );
+        check(
+            Some((640, 480, b"MJPG")),
+            Err("YUYV 640x480 to MJPG 640x480"),
+        );
     }
 }

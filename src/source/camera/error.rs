@@ -62,6 +62,16 @@ pub enum CameraError {
         /// For how long.
         after: Duration,
     },
+    /// Its driver does not return from a call.
+    #[error(
+        "{device} did not answer for {:.1} s: its driver hangs; plug it out and in, it films again once it answers", .after.as_secs_f64()
+    )]
+    Hangs {
+        /// As named.
+        device: String,
+        /// For how long so far.
+        after: Duration,
+    },
     /// What it gives is not what was agreed on.
     #[error("{device} changed its format: {what}; it is opened again")]
     Changed {
@@ -101,6 +111,9 @@ pub enum CameraError {
     /// There is no thread to film in.
     #[error("no thread for the camera: {0}; end other programs")]
     Thread(String),
+    /// The thread ended by itself: our own fault.
+    #[error("the camera's thread ended by itself; start again, and report what the log says")]
+    Lost,
 }
 
 impl CameraError {
@@ -134,11 +147,13 @@ impl CameraError {
             Self::NoFormat { .. } => "no_format",
             Self::Gone { .. } => "gone",
             Self::Frozen { .. } => "frozen",
+            Self::Hangs { .. } => "hangs",
             Self::Changed { .. } => "changed",
             Self::Damaged { .. } => "damaged",
             Self::Failed { .. } => "failed",
             Self::File { .. } => "file",
             Self::Thread(_) => "thread",
+            Self::Lost => "lost",
         }
     }
 }

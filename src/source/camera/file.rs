@@ -213,7 +213,6 @@ impl Capture for Showing {
             },
         };
         frame.at = due;
-        frame.taken = Instant::now();
         frame.format = PixelFormat::Rgb3;
         (frame.width, frame.height) = (picture.width(), picture.height());
         frame.stride = picture.width() * 3;

@@ -1,21 +1,18 @@
-//! The camera's thread: opens, films, and opens again when something happened.
+//! A camera that films in a thread of its own, seen from the side that takes its frames.
 
+use super::crew::Crew;
+use super::news::{News, Teller};
 use super::slot::{Slot, Taken};
-use super::{CameraError, Capture, Opened, Opener, RawFrame, Step};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use std::sync::Arc;
+use super::{CameraError, Opener, RawFrame};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A stop is noticed within about this.
-const POLL: Duration = Duration::from_millis(100);
-/// A camera that filmed for so long was well; its next fault is the first again.
-const WELL: Duration = Duration::from_secs(5);
-/// So many damaged frames in a row are a fault.
-const DAMAGED_MAX: u32 = 30;
-/// News that nobody hears are dropped beyond so many.
-const NEWS_MAX: usize = 64;
+/// At the end its thread gets so long, as much as a pipeline may take to start; one in a driver that hangs is left.
+const LEAVE: Duration = Duration::from_secs(5);
+/// How often to look whether it has ended.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Whether frames wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +23,17 @@ pub enum Pace {
     Patient,
 }
 
-/// How long a camera is left alone before it is opened again.
+/// How long is waited for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waits {
-    /// After the first fault; after each further one twice as long …
+    /// Before a camera is opened again after its first fault; after each further one twice as long …
     pub min: Duration,
     /// … up to this.
     pub max: Duration,
+    /// A camera that filmed for so long is well; its next fault is the first again, and told.
+    pub well: Duration,
+    /// A driver that does not return for so long hangs; on top of the patience with its frames while it films.
+    pub silence: Duration,
 }
 
 impl Default for Waits {
@@ -41,19 +42,11 @@ impl Default for Waits {
         Self {
             min: Duration::from_millis(100),
             max: Duration::from_secs(1),
+            well: Duration::from_secs(5),
+            // The kernel gives up a request to a USB device after 5 s, and an opening makes several.
+            silence: Duration::from_secs(20),
         }
     }
-}
-
-/// What happened to the camera.
-#[derive(Clone, Debug, PartialEq)]
-pub enum News {
-    /// It films, from now on or again.
-    Opened(Opened),
-    /// It does not. It is tried again until it does.
-    Fault(CameraError),
-    /// A file is over.
-    Ended,
 }
 
 /// Frames and faults since the start.
@@ -69,28 +62,67 @@ pub struct Counts {
     pub opened: u64,
     /// Attempts to open it that failed.
     pub refused: u64,
-    /// News that nobody heard.
-    pub news_dropped: u64,
 }
 
+/// Frames in a row that turned out to be no good when they were looked at.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Flaws {
+    pub(super) count: u32,
+    /// What was wrong with the last.
+    pub(super) reason: String,
+}
+
+/// What both sides know.
 #[derive(Debug, Default)]
-struct Shared {
-    slot: Slot,
-    is_stopped: AtomicBool,
-    frames: AtomicU64,
-    damaged: AtomicU64,
-    opened: AtomicU64,
-    refused: AtomicU64,
-    news_dropped: AtomicU64,
+pub(super) struct Shared {
+    pub(super) slot: Slot,
+    pub(super) teller: Teller,
+    pub(super) is_stopped: AtomicBool,
+    pub(super) frames: AtomicU64,
+    pub(super) damaged: AtomicU64,
+    pub(super) opened: AtomicU64,
+    pub(super) refused: AtomicU64,
+    flaws: Mutex<Flaws>,
+    /// When the thread was last heard of, and for how long it may be silent; `None` when it has ended.
+    beat: Mutex<Option<(Instant, Duration)>>,
+}
+
+impl Shared {
+    /// The thread is alive, and will say so again within `allowed`.
+    pub(super) fn beat(&self, allowed: Option<Duration>) {
+        let beat = allowed.map(|allowed| (Instant::now(), allowed));
+        *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = beat;
+    }
+
+    /// For how long nothing was heard of the thread, if that is too long.
+    fn silent(&self) -> Option<Duration> {
+        let beat = *self.beat.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, allowed) = beat?;
+        Some(since.elapsed()).filter(|silent| *silent > allowed)
+    }
+
+    pub(super) fn flaws(&self) -> std::sync::MutexGuard<'_, Flaws> {
+        self.flaws.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whatever ends the thread, nobody waits for its frames any longer.
+struct Closing(Arc<Shared>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.beat(None);
+        self.0.slot.close();
+    }
 }
 
 /// A camera that films; stops when dropped.
 #[derive(Debug)]
 pub struct Camera {
     shared: Arc<Shared>,
-    news: Receiver<News>,
     thread: Option<JoinHandle<()>>,
-    start: Instant,
+    device: String,
+    leave: Duration,
 }
 
 impl Camera {
@@ -104,35 +136,20 @@ impl Camera {
         waits: Waits,
     ) -> Result<Self, CameraError> {
         let shared = Arc::new(Shared::default());
-        let (tell, news) = bounded(NEWS_MAX);
-        let start = Instant::now();
-        let theirs = Arc::clone(&shared);
+        let device = opener.name();
+        let closing = Closing(Arc::clone(&shared));
+        let mut crew = Crew::new(Arc::clone(&shared), device.clone(), pace, waits);
         let thread = Builder::new().name("camera".into()).spawn(move || {
-            let mut crew = Crew {
-                shared: &theirs,
-                tell,
-                pace,
-                waits,
-                start,
-                last: None,
-                fault: None,
-            };
+            let _closing = closing;
             crew.work(opener.as_mut());
-            theirs.slot.close();
         });
         let thread = thread.map_err(|e| CameraError::Thread(e.to_string()))?;
         Ok(Self {
             shared,
-            news,
             thread: Some(thread),
-            start,
+            device,
+            leave: waits.silence.min(LEAVE),
         })
-    }
-
-    /// The moment that frames' times count from.
-    #[must_use]
-    pub fn started(&self) -> Instant {
-        self.start
     }
 
     /// The newest frame, or the next one within `patience`.
@@ -146,9 +163,15 @@ impl Camera {
         self.shared.slot.give_back(frame);
     }
 
-    /// What has happened since it was last asked for.
+    /// What has happened since it was last asked for. Also looks whether the driver hangs: ask often.
     pub fn news(&self) -> impl Iterator<Item = News> {
-        self.news.try_iter()
+        if let Some(after) = self.shared.silent() {
+            let device = self.device.clone();
+            self.shared
+                .teller
+                .fails(CameraError::Hangs { device, after });
+        }
+        self.shared.teller.heard().into_iter()
     }
 
     /// Frames and faults so far.
@@ -162,13 +185,20 @@ impl Camera {
             damaged: of(&shared.damaged),
             opened: of(&shared.opened),
             refused: of(&shared.refused),
-            news_dropped: of(&shared.news_dropped),
         }
     }
 
-    /// Counts a frame that turned out to be no good when it was looked at.
-    pub fn count_damaged(&self) {
+    /// A frame turned out to be good when it was looked at.
+    pub fn note_good(&self) {
+        self.shared.flaws().count = 0;
+    }
+
+    /// Counts a frame that turned out to be no good, for `reason`, when it was looked at. Too many in a row are a fault.
+    pub fn note_damaged(&self, reason: String) {
         self.shared.damaged.fetch_add(1, Ordering::Relaxed);
+        let mut flaws = self.shared.flaws();
+        flaws.count = flaws.count.saturating_add(1);
+        flaws.reason = reason;
     }
 }
 
@@ -176,163 +206,20 @@ impl Drop for Camera {
     fn drop(&mut self) {
         self.shared.is_stopped.store(true, Ordering::Release);
         self.shared.slot.close();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the camera's thread has panicked");
-        }
-    }
-}
-
-/// Why filming ended.
-enum Cut {
-    Stopped,
-    Ended,
-    Fault(CameraError),
-}
-
-/// The thread's own things.
-struct Crew<'a> {
-    shared: &'a Shared,
-    tell: Sender<News>,
-    pace: Pace,
-    waits: Waits,
-    start: Instant,
-    /// Time of the last frame, over all openings.
-    last: Option<Duration>,
-    /// The fault that was told last; the same is not told again until the camera filmed.
-    fault: Option<CameraError>,
-}
-
-impl Crew<'_> {
-    fn work(&mut self, opener: &mut dyn Opener) {
-        let mut failures = 0_u32;
-        while !self.is_stopped() {
-            match opener.open(self.start) {
-                Ok(mut capture) => {
-                    self.shared.opened.fetch_add(1, Ordering::Relaxed);
-                    let since = Instant::now();
-                    let frames = self.shared.frames.load(Ordering::Relaxed);
-                    let cut = self.film(capture.as_mut());
-                    drop(capture);
-                    let has_filmed = self.shared.frames.load(Ordering::Relaxed) > frames;
-                    if has_filmed && since.elapsed() >= WELL {
-                        failures = 0;
-                    }
-                    match cut {
-                        Cut::Stopped => return,
-                        Cut::Ended => return self.say(News::Ended),
-                        Cut::Fault(error) => self.complain(error),
-                    }
-                }
-                Err(error) => {
-                    self.shared.refused.fetch_add(1, Ordering::Relaxed);
-                    self.complain(error);
-                }
-            }
-            let wait = self
-                .waits
-                .min
-                .saturating_mul(2_u32.saturating_pow(failures));
-            self.rest(wait.min(self.waits.max));
-            failures = failures.saturating_add(1);
-        }
-    }
-
-    fn film(&mut self, capture: &mut dyn Capture) -> Cut {
-        let device = capture.opened().path.clone();
-        let patience = capture.patience();
-        let mut frame = self.shared.slot.spare();
-        let mut last_sign = Instant::now();
-        let mut damaged = 0_u32;
-        let mut is_told = false;
-        while !self.is_stopped() {
-            match capture.next(POLL, &mut frame) {
-                Ok(Step::Frame) => {
-                    damaged = 0;
-                    last_sign = Instant::now();
-                    if !is_told {
-                        is_told = true;
-                        self.fault = None;
-                        self.say(News::Opened(capture.opened().clone()));
-                    }
-                    // Times only go on, whatever a driver says.
-                    if self.last.is_some_and(|last| frame.at <= last) {
-                        self.shared.damaged.fetch_add(1, Ordering::Relaxed);
-                        continue;
-                    }
-                    self.last = Some(frame.at);
-                    self.shared.frames.fetch_add(1, Ordering::Relaxed);
-                    if self.pace == Pace::Patient {
-                        while !self.shared.slot.wait_empty(POLL) && !self.is_stopped() {}
-                        frame.taken = Instant::now();
-                    }
-                    self.shared.slot.put(frame);
-                    frame = self.shared.slot.spare();
-                }
-                Ok(Step::Damaged(reason)) => {
-                    self.shared.damaged.fetch_add(1, Ordering::Relaxed);
-                    last_sign = Instant::now();
-                    damaged += 1;
-                    if damaged >= DAMAGED_MAX {
-                        let count = damaged;
-                        return Cut::Fault(CameraError::Damaged {
-                            device,
-                            count,
-                            reason,
-                        });
-                    }
-                }
-                Ok(Step::Nothing) => {
-                    let after = last_sign.elapsed();
-                    if after > patience {
-                        return Cut::Fault(CameraError::Frozen { device, after });
-                    }
-                }
-                Ok(Step::End) => {
-                    // The last frame is looked at, too.
-                    while !self.shared.slot.wait_empty(POLL) && !self.is_stopped() {}
-                    return Cut::Ended;
-                }
-                Err(error) => return Cut::Fault(error),
-            }
-        }
-        Cut::Stopped
-    }
-
-    fn complain(&mut self, error: CameraError) {
-        let is_known = self
-            .fault
-            .as_ref()
-            .is_some_and(|f| f.name() == error.name());
-        if !is_known {
-            self.fault = Some(error.clone());
-            self.say(News::Fault(error));
-        }
-    }
-
-    fn say(&self, news: News) {
-        match self.tell.try_send(news) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => {
-                self.shared.news_dropped.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.shared.is_stopped.load(Ordering::Acquire)
-    }
-
-    /// Waits before the next attempt, or until the end.
-    fn rest(&self, time: Duration) {
-        let until = Instant::now() + time;
-        while !self.is_stopped() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let until = Instant::now() + self.leave;
+        while !thread.is_finished() {
+            if Instant::now() > until {
+                let device = &self.device;
+                tracing::warn!(device, "a camera's driver hangs; its thread is left behind");
                 return;
             }
-            std::thread::sleep(left.min(POLL / 4));
+            std::thread::sleep(LOOK);
+        }
+        if thread.join().is_err() {
+            tracing::error!("the camera's thread has panicked");
         }
     }
 }

@@ -134,7 +134,6 @@ impl Playing {
             }
             (None, _) => now,
         };
-        frame.taken = self.start + frame.at.min(now);
         frame.format = format(info.format())?;
         (frame.width, frame.height) = (info.width() as usize, info.height() as usize);
         frame.stride = frame.format.row_bytes(frame.width);

@@ -5,6 +5,7 @@
 //! newest frame waits in a slot; an older one that nobody took is dropped and counted. Whatever happens to a camera is
 //! a [`CameraError`], and the camera is opened again.
 
+mod crew;
 pub mod device;
 pub mod error;
 pub mod file;
@@ -12,12 +13,14 @@ mod film;
 pub mod find;
 pub mod launch;
 pub mod negotiate;
+mod news;
 pub mod pixels;
 pub mod scripted;
 mod slot;
 
 pub use error::CameraError;
-pub use film::{Camera, Counts, News, Pace, Waits};
+pub use film::{Camera, Counts, Pace, Waits};
+pub use news::News;
 pub use pixels::{Developer, PixelFormat};
 pub use slot::Taken;
 
@@ -29,7 +32,7 @@ use std::time::{Duration, Instant};
 pub struct RawFrame {
     /// When it was seen, since the camera was started; ascends from frame to frame, also over re-opening.
     pub at: Duration,
-    /// The same moment by this process's clock.
+    /// The same moment by this process's clock; filled in by the camera's thread.
     pub taken: Instant,
     /// How the bytes are to be read.
     pub format: PixelFormat,

@@ -2,6 +2,7 @@
 
 use super::{CameraError, Capture, Opened, Opener, PixelFormat, RawFrame, Step};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,14 @@ pub enum Act {
     Film(u32),
     /// So many frames that are no good.
     Damage(u32),
+    /// So many frames that cannot be developed.
+    Spoil(u32),
+    /// From now on the frames' times are off by so many seconds more.
+    Jump(i64),
+    /// The driver does not return for so long, from the opening or from the wait for a frame.
+    Stall(Duration),
+    /// A library panics, there or there.
+    Panic,
     /// The camera fails while it films.
     Fail(CameraError),
     /// Opening it fails.
@@ -28,6 +37,8 @@ pub enum Act {
 #[derive(Clone, Debug)]
 pub struct Script {
     acts: Arc<Mutex<VecDeque<Act>>>,
+    /// By how many seconds the frames' times are off.
+    off: Arc<AtomicI64>,
     path: String,
     rate: Option<f64>,
     patience: Duration,
@@ -39,6 +50,7 @@ impl Script {
     pub fn new(acts: impl IntoIterator<Item = Act>, rate: Option<f64>, patience: Duration) -> Self {
         Self {
             acts: Arc::new(Mutex::new(acts.into_iter().collect())),
+            off: Arc::default(),
             path: "/dev/video0".to_owned(),
             rate,
             patience,
@@ -49,6 +61,26 @@ impl Script {
     #[must_use]
     pub fn left(&self) -> usize {
         self.acts().len()
+    }
+
+    /// What happens wherever the camera is called; that is done then.
+    fn happen(&self) {
+        let front = self.acts().front().cloned();
+        match front {
+            Some(Act::Stall(time)) => {
+                std::thread::sleep(time);
+                self.acts().pop_front();
+            }
+            Some(Act::Panic) => {
+                self.acts().pop_front();
+                panic!("scripted");
+            }
+            Some(Act::Jump(seconds)) => {
+                self.off.fetch_add(seconds, Ordering::Relaxed);
+                self.acts().pop_front();
+            }
+            _ => {}
+        }
     }
 
     fn acts(&self) -> std::sync::MutexGuard<'_, VecDeque<Act>> {
@@ -62,6 +94,7 @@ impl Opener for Script {
     }
 
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
+        self.happen();
         let mut acts = self.acts();
         while let Some(Act::Move(path)) = acts.front() {
             let path = path.clone();
@@ -118,7 +151,9 @@ impl Capture for Playing {
             }
             self.due += Duration::from_secs_f64(1.0 / rate);
         }
+        self.script.happen();
         let mut acts = self.script.acts();
+        let mut is_spoilt = false;
         let step = match acts.front_mut() {
             Some(Act::Film(left)) if *left > 0 => {
                 *left -= 1;
@@ -128,10 +163,17 @@ impl Capture for Playing {
                 *left -= 1;
                 Some(Step::Damaged("torn".to_owned()))
             }
-            Some(Act::Film(_) | Act::Damage(_)) => {
+            Some(Act::Spoil(left)) if *left > 0 => {
+                *left -= 1;
+                is_spoilt = true;
+                Some(Step::Frame)
+            }
+            Some(Act::Film(_) | Act::Damage(_) | Act::Spoil(_)) => {
                 acts.pop_front();
                 return Ok(Step::Nothing);
             }
+            // One after another.
+            Some(Act::Stall(_) | Act::Panic | Act::Jump(_)) => return Ok(Step::Nothing),
             Some(Act::Fail(error)) => {
                 let error = error.clone();
                 acts.pop_front();
@@ -148,11 +190,20 @@ impl Capture for Playing {
         drop(acts);
         match step {
             Some(Step::Frame) => {
-                frame.taken = Instant::now();
-                frame.at = frame.taken.saturating_duration_since(self.start);
+                let off = self.script.off.load(Ordering::Relaxed);
+                let by = Duration::from_secs(off.unsigned_abs());
+                let now = self.start.elapsed();
+                frame.at = if off < 0 {
+                    now.saturating_sub(by)
+                } else {
+                    now + by
+                };
                 (frame.width, frame.height, frame.stride) = (64, 48, 64 * 3);
                 frame.format = PixelFormat::Rgb3;
                 frame.bytes.resize(64 * 48 * 3, 0);
+                if is_spoilt {
+                    frame.bytes.truncate(1);
+                }
                 Ok(Step::Frame)
             }
             Some(step) => Ok(step),

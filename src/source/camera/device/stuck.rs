@@ -1,0 +1,114 @@
+//! Streams that their driver does not stop. Closing one would panic, and as long as it is open the device is busy by our
+//! own hand: it is kept, and stopped before the device is opened again.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What must be stopped before it may be dropped.
+pub(super) trait Running {
+    /// Stops it; `false` when it runs on.
+    fn stop(&mut self) -> bool;
+}
+
+/// What runs on though nobody wants it to.
+pub(super) struct Stuck<T>(Arc<Mutex<Left<T>>>);
+
+/// Left to itself with the last who knows of it.
+struct Left<T>(Vec<T>);
+
+impl<T> Drop for Left<T> {
+    fn drop(&mut self) {
+        for running in self.0.drain(..) {
+            std::mem::forget(running);
+        }
+    }
+}
+
+impl<T: Running> Stuck<T> {
+    /// Closes `running`, or keeps it.
+    pub(super) fn close(&self, mut running: T, device: &str) {
+        if !running.stop() {
+            tracing::warn!(device, "a camera does not stop");
+            let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            left.0.push(running);
+            return;
+        }
+        let close = AssertUnwindSafe(move || drop(running));
+        if catch_unwind(close).is_err() {
+            tracing::warn!(device, "a camera was not closed cleanly");
+        }
+    }
+
+    /// Closes what was kept, as far as it stops now.
+    pub(super) fn retry(&self, device: &str) {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = std::mem::take(&mut left.0);
+        drop(left);
+        for running in kept {
+            self.close(running, device);
+        }
+    }
+}
+
+impl<T> Default for Stuck<T> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Left(Vec::new()))))
+    }
+}
+
+impl<T> Clone for Stuck<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> fmt::Debug for Stuck<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stuck")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+    static STOPS: AtomicBool = AtomicBool::new(false);
+    static CLOSED: AtomicU32 = AtomicU32::new(0);
+
+    struct Stream;
+
+    impl Running for Stream {
+        fn stop(&mut self) -> bool {
+            STOPS.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Drop for Stream {
+        fn drop(&mut self) {
+            assert!(STOPS.load(Ordering::Relaxed), "closed while it runs");
+            CLOSED.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn what_does_not_stop_is_kept_until_it_does() {
+        let closed = || CLOSED.load(Ordering::Relaxed);
+        let stuck = Stuck::default();
+        stuck.close(Stream, "a camera");
+        stuck.clone().close(Stream, "a camera");
+        stuck.retry("a camera");
+        assert_eq!(closed(), 0);
+        STOPS.store(true, Ordering::Relaxed);
+        stuck.retry("a camera");
+        assert_eq!(closed(), 2);
+        stuck.close(Stream, "a camera");
+        assert_eq!(closed(), 3);
+        // One that never stops is left with the camera.
+        STOPS.store(false, Ordering::Relaxed);
+        stuck.close(Stream, "a camera");
+        drop(stuck);
+        assert_eq!(closed(), 3);
+    }
+}
