@@ -6,40 +6,62 @@
 #   debian   Debian's own compiler with its arm64 standard library, Debian's cross linker; nothing from rustup
 #   cross    the program `cross` with a container engine, in the image of cross/Dockerfile; for hosts without apt
 #
-# The first two link against a folder of Debian 12's arm64 packages (cross/sysroot.sh).
+# The first two link against a folder of Debian 12's arm64 packages (cross/sysroot.sh). What they need is installed
+# where that may be done without a question: by root, or with a sudo that asks for no password.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=aarch64-unknown-linux-gnu
 sysroot=$PWD/target/cross/sysroot-arm64
 say() { echo "cross: $*"; }
 
+may_install() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
 # Installs what of these is missing, asking nothing; says how where it may not.
 need() {
-  local missing=()
+  local missing=() package
   for package; do
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
-  local sudo=()
-  if [ "$(id -u)" != 0 ]; then
-    sudo=(sudo -n)
-    sudo -n true 2>/dev/null || { say "not root; run: apt-get install ${missing[*]}" >&2; return 1; }
-  fi
+  may_install || { say "not root, and sudo is not here or wants a password; run: sudo apt-get install ${missing[*]}" >&2; return 1; }
   say "installing ${missing[*]}"
-  "${sudo[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null >/dev/null &&
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+  as_root apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null >/dev/null &&
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "${missing[@]}" </dev/null >/dev/null
 }
 
 has_rustup() {
   command -v rustup >/dev/null || { reason="no rustup"; return 1; }
+  command -v dpkg-query >/dev/null || { reason="no apt and dpkg here, for the linker and the libraries"; return 1; }
   rustup target list --installed 2>/dev/null | grep -qx "$target" && return 0
   timeout 300 rustup target add "$target" >/dev/null 2>&1 || { reason="rustup cannot add $target"; return 1; }
 }
 
 has_debian() {
-  command -v dpkg-query >/dev/null || { reason="no Debian"; return 1; }
-  if [ ! -d "/usr/lib/rustlib/$target" ] && [ "$(id -u)" = 0 ]; then
-    dpkg --print-foreign-architectures | grep -qx arm64 || dpkg --add-architecture arm64
+  local id wanted candidate version
+  id=$(. /etc/os-release 2>/dev/null && echo "${ID:-}" || true)
+  # rustc-web is Debian's alone, and packages of arm64 beside one's own are not on the mirrors of its relatives.
+  [ "$id" = debian ] || { reason="this is ${id:-unknown}, not Debian"; return 1; }
+  if [ -d "/usr/lib/rustlib/$target" ] && [ -x /usr/bin/rustc ]; then
+    version=$(/usr/bin/rustc --version | cut -d' ' -f2)
+  else
+    may_install || { reason="not root, and sudo is not here or wants a password"; return 1; }
+    as_root apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null >/dev/null || { reason="apt-get update fails"; return 1; }
+    candidate=$(apt-cache policy rustc-web | sed -n 's/^  Candidate: //p')
+    version=${candidate%%[+~-]*}
+  fi
+  wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+  dpkg --compare-versions "${version:-0}" ge "$wanted" || {
+    reason="Debian's rustc-web is ${version:-not to be had}, Cargo.toml wants $wanted; Debian 12 has it in bookworm-security"
+    return 1
+  }
+  if ! dpkg --print-foreign-architectures | grep -qx arm64; then
+    may_install || { reason="dpkg does not know arm64 here; run: sudo dpkg --add-architecture arm64"; return 1; }
+    say "adding arm64 to the architectures of this machine's dpkg; to take it away again: dpkg --remove-architecture arm64"
+    as_root dpkg --add-architecture arm64
   fi
   need rustc-web cargo-web "libstd-rust-web-dev:$(dpkg --print-architecture)" libstd-rust-web-dev:arm64 || { reason="Debian's compiler cannot be installed"; return 1; }
 }
@@ -66,13 +88,24 @@ else
   say "way $way (CROSS_WITH chooses another)"
 fi
 
+if command -v dpkg-query >/dev/null; then
+  # Fetching; the sysroot; packing and judging the .deb. qemu: the program writes its own man pages, in deb.sh.
+  tools=(python3 debian-archive-keyring qemu-user-static binutils-aarch64-linux-gnu dpkg-dev lintian)
+  python3 -m pip --version >/dev/null 2>&1 || tools+=(python3-pip)
+  # Building: for this machine the build scripts and cargo-deb, for the other the linker; bindgen.
+  [ "$way" = cross ] || tools+=(gcc libc6-dev pkg-config libclang-dev gcc-aarch64-linux-gnu)
+  # The image of cross/Dockerfile has a sysroot of its own; without this one the .deb is less well judged.
+  if ! { need "${tools[@]}" && cross/sysroot.sh arm64 "$sysroot"; }; then
+    [ "$way" = cross ] || exit 1
+  fi
+elif [ ! target/release/handloom -nt Cargo.lock ]; then
+  say "without apt nothing runs arm64 programs here, and this machine's own build writes the man pages: make build, then this again" >&2
+  exit 1
+fi
 python3 models/fetch.py --arch aarch64
 if [ "$way" = cross ]; then
   CROSS_CONFIG=cross/Cross.toml cross build --release --locked --target "$target"
 else
-  # qemu: the program writes its own man pages, in deb.sh.
-  need gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu pkg-config qemu-user-static
-  cross/sysroot.sh arm64 "$sysroot"
   lib=$sysroot/usr/lib/aarch64-linux-gnu
   # For the target alone: build scripts link this machine's libraries.
   export PKG_CONFIG_ALLOW_CROSS_aarch64_unknown_linux_gnu=1 PKG_CONFIG_SYSROOT_DIR_aarch64_unknown_linux_gnu=$sysroot

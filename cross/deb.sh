@@ -11,6 +11,16 @@ system=$(. /etc/os-release 2>/dev/null && echo "$ID ${VERSION_ID%%.*}" || echo u
 say() { echo "deb: $*"; }
 fail() { echo "deb: $*" >&2; exit 1; }
 
+# Whether Depends asks for this package, in as new a version at least: is_declared NAME "(>= VERSION)"
+is_declared() {
+  local asked wanted
+  asked=$(awk -v name="$1" '$1 == name' <<<"$declared")
+  [ -n "$asked" ] || return 1
+  [ -n "$2" ] || return 0
+  asked=${asked##*>= } wanted=${2##*>= }
+  dpkg --compare-versions "${asked%)}" ge "${wanted%)}"
+}
+
 arch=${target%%-*}
 case $arch in
   x86_64) debian=amd64 ;;
@@ -20,6 +30,7 @@ esac
 built=$output/$target/release/handloom
 [ "$target" != "$host" ] || built=$output/release/handloom
 [ -x "$built" ] || fail "no $built; build first: make deb, make cross"
+sysroot=$PWD/target/cross/sysroot-$debian
 prefix=
 [ "$arch" = "$(uname -m)" ] || prefix=$arch-linux-gnu-
 command -v "${prefix}strip" >/dev/null || prefix=llvm-
@@ -46,7 +57,6 @@ sed -f cross/package/config.sed systemd/handloom.toml >"$root/etc/handloom/handl
 # Written by the program that is packed, so they cannot be another version's; where it cannot run, by this machine's build.
 writer=("$built") libraries=models/fetched/$arch
 if [ "$arch" != "$(uname -m)" ]; then
-  sysroot=target/cross/sysroot-$debian
   if qemu=$(command -v "qemu-$arch-static" || command -v "qemu-$arch") && [ -d "$sysroot" ]; then
     writer=("$qemu" -L "$sysroot" "$built")
   elif [ "$output/release/handloom" -nt Cargo.lock ]; then
@@ -61,7 +71,9 @@ gzip -9n "$root"/usr/share/man/man1/*.1
 
 cross/licences.py "$target" | gzip -9n >"$root/usr/share/doc/handloom/third-party-licences.txt.gz"
 gzip -9nc CHANGELOG.md >"$root/usr/share/doc/handloom/changelog.gz"
-gzip -9nc README.md >"$root/usr/share/doc/handloom/README.md.gz"
+# Both guides, naming the files that are beside them.
+sed -f cross/package/guides.sed README.md | gzip -9n >"$root/usr/share/doc/handloom/README.md.gz"
+sed -f cross/package/guides.sed cross/README.md | gzip -9n >"$root/usr/share/doc/handloom/guide.md.gz"
 cp cross/package/lintian-overrides "$root/usr/share/lintian/overrides/handloom"
 mkdir "$stage/scripts"
 cp cross/package/{postinst,prerm,postrm} "$stage/scripts/"
@@ -117,24 +129,37 @@ bytes=$(stat -c %s "$binary")
 [ "$bytes" -le 12000000 ] || fail "the stripped binary has $bytes bytes, more than 12 MB"
 readelf -d "$binary" | grep -qF '$ORIGIN/../lib/handloom' || fail "no run path to lib/handloom"
 ! readelf -d "$binary" | sed -n 's/.*RUNPATH.*\[\(.*\)\]/\1/p' | tr : '\n' | grep -q '^/' || fail "a path of the build machine in the run path"
-glibc=$(readelf -V --wide "$binary" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1 | tr -d 'GLIBC_')
+library=$root/usr/lib/handloom/libtensorflowlite_c.so
+glibc=$(readelf -V --wide "$binary" "$library" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -1 | tr -d 'GLIBC_')
 is_old_enough=$([ "$(printf '%s\n2.34\n' "$glibc" | sort -V | tail -1)" = 2.34 ] && echo yes || echo no)
 foreign=()
-if [ "$debian" = "$(dpkg --print-architecture 2>/dev/null)" ] && command -v dpkg-shlibdeps >/dev/null; then
+# Against this machine's packages, or those of the sysroot, whose files have its folder before their names here.
+native=$(dpkg --print-architecture 2>/dev/null || true)
+places=()
+if [ "$debian" != "$native" ] && [ -f "$sysroot/var/lib/dpkg/status" ]; then
+  cp -r "$sysroot/var/lib/dpkg" "$stage/dpkg"
+  sed -i "s|^/|$sysroot/|" "$stage"/dpkg/info/*.list
+  places=(--admindir="$PWD/$stage/dpkg" -l"$sysroot/usr/lib/$arch-linux-gnu" -l"$sysroot/lib/$arch-linux-gnu")
+fi
+if [ "$debian" = "$native" ] || [ ${#places[@]} -gt 0 ] && command -v dpkg-shlibdeps >/dev/null; then
   mkdir -p "$stage/debian"
   : >"$stage/debian/control"
-  needed=$(cd "$stage" && dpkg-shlibdeps -O --ignore-missing-info -lroot/usr/lib/handloom root/usr/bin/handloom 2>/dev/null | sed 's/^shlibs:Depends=//; s/, /\n/g')
-  [ -n "$needed" ] || fail "dpkg-shlibdeps finds no libraries"
+  # The variable is for the dpkg-query that it calls.
+  [ ${#places[@]} = 0 ] || export DPKG_ADMINDIR=$PWD/$stage/dpkg
+  needed=$(cd "$stage" && DEB_HOST_ARCH=$debian dpkg-shlibdeps -O --ignore-missing-info "${places[@]}" -lroot/usr/lib/handloom root/usr/bin/handloom "${library#"$stage/"}" 2>shlibdeps.log |
+    sed 's/^shlibs:Depends=//; s/, /\n/g')
+  unset DPKG_ADMINDIR
+  grep -q '^libssl' <<<"$needed" || fail "dpkg-shlibdeps finds no libraries: $(cat "$stage/shlibdeps.log")"
   declared=$(dpkg-deb -f "$package" Depends | sed 's/, /\n/g')
-  while read -r one; do
-    grep -qxF "$one" <<<"$declared" || foreign+=("$one")
+  while read -r name relation; do
+    is_declared "$name" "$relation" || foreign+=("$name${relation:+ $relation}")
   done <<<"$needed"
 fi
 for_whom="glibc $glibc or newer"
 # Packages for others are built on Debian 12 or against its libraries; what a newer system links runs there and later.
 if [ "$is_old_enough" = no ] || [ ${#foreign[@]} -gt 0 ]; then
   if [ "$system" = "debian 12" ] || [ "$target" != "$host" ]; then
-    [ "$is_old_enough" = yes ] || fail "needs glibc $glibc, more than 2.34: $(readelf -W --dyn-syms "$binary" | grep -o "[^ ]*@GLIBC_$glibc" | tr '\n' ' ')"
+    [ "$is_old_enough" = yes ] || fail "needs glibc $glibc, more than 2.34: $(readelf -W --dyn-syms "$binary" "$library" | grep -o "[^ ]*@GLIBC_$glibc" | tr '\n' ' ')"
     fail "dpkg-shlibdeps wants $(printf "'%s' " "${foreign[@]}")which depends of Cargo.toml has not"
   fi
   [ -n "${needed:-}" ] || fail "needs glibc $glibc, and no dpkg-shlibdeps says what else here: apt-get install dpkg-dev, or build on Debian 12"
@@ -155,4 +180,5 @@ if command -v lintian >/dev/null; then
     lintian "$package" || say "lintian of $system has said this; only Debian 12's decides"
   fi
 fi
+[ -n "${needed:-}" ] || say "not held against dpkg-shlibdeps: it, or $sysroot (cross/sysroot.sh), is not here"
 say "$package: $(stat -c %s "$package") bytes, binary $bytes bytes, $for_whom"

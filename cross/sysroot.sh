@@ -9,8 +9,8 @@ arch=$1
 root=$2
 shift 2
 packages=("$@")
-# What the program links: glibc, GStreamer, OpenSSL.
-[ ${#packages[@]} -gt 0 ] || packages=(libc6-dev libgcc-12-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libssl-dev)
+# What the program links: glibc, GStreamer, OpenSSL; what its TFLite library does: the C++ library.
+[ ${#packages[@]} -gt 0 ] || packages=(libc6-dev libgcc-12-dev libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libssl-dev libstdc++6)
 mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 # What a snapshot says is old on purpose.
 case $mirror in *snapshot*) fresh=false ;; *) fresh=true ;; esac
@@ -20,7 +20,7 @@ for program in apt-get dpkg-deb; do
 done
 [ -f "$keys" ] || { echo "sysroot: no $keys; apt-get install debian-archive-keyring" >&2; exit 1; }
 
-wanted="$arch $mirror ${packages[*]}"
+wanted="2 $arch $mirror ${packages[*]}"
 if [ "$(cat "$root/.made-of" 2>/dev/null)" = "$wanted" ]; then
   echo "sysroot: $root is in place"
   exit 0
@@ -48,9 +48,23 @@ get() {
 echo "sysroot: fetching ${packages[*]} for $arch from $mirror"
 get update >"$apt/log" 2>&1 || { cat "$apt/log" >&2; exit 1; }
 get -y --download-only install "${packages[@]}" >"$apt/log" 2>&1 || { cat "$apt/log" >&2; exit 1; }
+# What dpkg-shlibdeps asks: which package has a library, and which version of it has a symbol (deb.sh).
+info=$root/var/lib/dpkg/info
+mkdir -p "$info" "$apt/control"
+: >"$root/var/lib/dpkg/status"
 for package in "$apt"/cache/archives/*.deb; do
   dpkg-deb --extract "$package" "$root"
+  rm -f "$apt"/control/*
+  dpkg-deb --control "$package" "$apt/control"
+  name=$(sed -n 's/^Package: //p' "$apt/control/control")
+  ! grep -q '^Multi-Arch: same' "$apt/control/control" || name=$name:$arch
+  dpkg-deb --fsys-tarfile "$package" | tar -t | sed 's|^\./$|/.|; s|^\./|/|; s|\(.\)/$|\1|' >"$info/$name.list"
+  for kind in symbols shlibs; do
+    [ ! -f "$apt/control/$kind" ] || cp "$apt/control/$kind" "$info/$name.$kind"
+  done
+  { grep -v '^Status:' "$apt/control/control"; printf 'Status: install ok installed\n\n'; } >>"$root/var/lib/dpkg/status"
 done
+printf '1\n' >"$info/format"
 # Absolute links would lead into this machine's own libraries.
 find "$root" -type l -lname '/*' | while read -r link; do
   target=$root$(readlink "$link")

@@ -42,8 +42,12 @@ else
     echo "setup: installing ${missing[*]}"
     sudo=()
     if [ "$(id -u)" != 0 ]; then
-      command -v sudo >/dev/null || { echo "setup: not root and no sudo; run as root: apt-get install ${missing[*]}" >&2; exit 1; }
-      sudo=(sudo)
+      # -n: nothing is asked.
+      sudo -n true 2>/dev/null || {
+        echo "setup: not root, and sudo is not here or wants a password; run \`sudo -v\` before this, or as root: apt-get install ${missing[*]}" >&2
+        exit 1
+      }
+      sudo=(sudo -n)
     fi
     export DEBIAN_FRONTEND=noninteractive
     "${sudo[@]}" apt-get -q -o DPkg::Lock::Timeout=300 update </dev/null

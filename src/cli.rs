@@ -89,6 +89,14 @@ pub enum Command {
     Papers(PapersArgs),
 }
 
+impl Command {
+    /// Whether it may run the models.
+    #[must_use]
+    pub fn runs_models(&self) -> bool {
+        !matches!(self, Self::Inspect(_) | Self::Watch(_) | Self::Papers(_))
+    }
+}
+
 const WATCH_ABOUT: &str = "\
 Watch a fleet in the terminal, from the broker alone: who works, how far, who needs help.
 
@@ -133,7 +141,9 @@ over MQTT: pause, resume, cancel, rescan, retry-failed, and snapshot where the c
 SIGTERM stops it within ten seconds (exit 75 when work is left, 0 when not), SIGHUP reads the
 config again. When the job is done it stays and waits for commands, unless --once is given.
 
-Every key of the config has its line in systemd/handloom.toml. The least that it needs:
+Every key of the config has its line in the example, /etc/handloom/handloom.toml where the package
+is installed, systemd/handloom.toml in the sources. It needs a dataset or a camera and an output;
+without [mqtt] it tells nobody:
 
   [dataset]
   path = \"/data/wlasl\"
@@ -314,7 +324,8 @@ impl Profile {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which models")]
 pub struct ModelArgs {
-    /// Folder with both .tflite files, or a hand_landmarker.task bundle [default: as fetched by `make setup`]
+    /// Folder with both .tflite files, or a hand_landmarker.task bundle [default: as installed, or as fetched by
+    /// `make setup`]
     #[arg(
         long,
         value_name = "PATH",
@@ -387,6 +398,9 @@ pub struct DaemonArgs {
     /// End when the job is done, with its exit code
     #[arg(long)]
     pub once: bool,
+    /// End after this time, such as 8h or 90min, as on SIGTERM
+    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub span: Option<Duration>,
     /// How to take up what the output folder holds
     #[command(flatten)]
     pub again: AgainArgs,

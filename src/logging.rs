@@ -7,26 +7,31 @@ use std::sync::OnceLock;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::Handle;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 static LEVEL: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Sets the log up at `level`: `error`, `warn`, `info`, `debug`, `trace`, or a filter of `tracing`'s. To be called once.
+/// Sets the log up at `level`: `error`, `warn`, `info`, `debug`, `trace`, or a filter of `tracing`'s; on stderr each line
+/// begins with the time (UTC) when it `has_times`, the journal knows it anyway. To be called once.
 ///
 /// # Errors
 /// When the level is none.
-pub fn init(level: &str) -> Result<(), String> {
+pub fn init(level: &str, has_times: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(level).map_err(|e| e.to_string())?;
     let (filter, handle) = reload::Layer::new(filter);
     let to_journal = journal::is_journal()
         .then(tracing_journald::layer)
         .and_then(Result::ok);
     let to_stderr = to_journal.is_none().then(|| {
-        fmt::layer()
+        let lines = fmt::layer()
             .with_writer(std::io::stderr)
             .with_target(false)
-            .with_ansi(std::io::stderr().is_terminal())
-            .without_time()
+            .with_ansi(std::io::stderr().is_terminal());
+        if has_times {
+            lines.boxed()
+        } else {
+            lines.without_time().boxed()
+        }
     });
     tracing_subscriber::registry()
         .with(filter)

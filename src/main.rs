@@ -3,6 +3,8 @@
 use clap::Parser;
 use handloom::cli::{Cli, Command};
 use handloom::exit::Exit;
+use handloom::inference::cpu;
+use handloom::machine::process;
 use handloom::{allocator, commands, logging};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -23,7 +25,9 @@ fn main() -> ExitCode {
         }
     };
     let wanted = std::env::var("HANDLOOM_LOG").unwrap_or_else(|_| "warn".to_owned());
-    if let Err(error) = logging::init(&wanted) {
+    // A log that is kept for days is read long after.
+    let has_times = matches!(cli.command, Command::Run(_)) && !std::io::stderr().is_terminal();
+    if let Err(error) = logging::init(&wanted, has_times) {
         tell(&format!(
             "HANDLOOM_LOG={wanted}: {error}; give error, warn, info, debug or trace"
         ));
@@ -34,6 +38,10 @@ fn main() -> ExitCode {
         && matches!(&cli.command, Command::Watch(args) if args.is_live())
     {
         logging::set_level("off");
+    }
+    if cli.command.runs_models() {
+        // Not worth a line on everybody's stderr, and no reason to end where it stays.
+        process::without_stderr(cpu::introduce).ok();
     }
     match commands::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),

@@ -558,6 +558,7 @@ fn a_wrong_command_line_is_exit_64() {
         vec!["process", dataset],
         vec!["inspect"],
         vec!["demo", "--workers", "many"],
+        vec!["run", "--for", "soon"],
     ] {
         handloom(&args).ends(64);
     }

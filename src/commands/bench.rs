@@ -13,7 +13,7 @@ use crate::render::scene::signing_scene;
 use crate::report;
 use crate::selection::{CPU, Choice, Measured, Trial, choose};
 use crate::source::decoder;
-use crate::source::encode::{Codec, encode_mp4};
+use crate::source::encode::{Codec, best_codec, encode_mp4};
 use crate::source::video::{VideoClip, VideoOptions};
 use anyhow::anyhow;
 use serde_json::{Value, json};
@@ -25,7 +25,6 @@ use std::time::{Duration, Instant};
 const CLIP_PICTURES: f64 = 26.7;
 const CLIP_FRAMES: f64 = 2.0 * CLIP_PICTURES;
 /// The clip that decoders decode: frames, and their size in pixels.
-const H264: &str = "video/x-h264";
 const FRAMES: usize = 60;
 const SIZE: (usize, usize) = (640, 480);
 /// It is decoded so often at least, and for as long as a backend is measured; the median counts.
@@ -34,17 +33,22 @@ const ROUNDS: usize = 5;
 /// A decoder, and its frames per second or why it has none.
 struct Decoding {
     name: String,
+    codec: Codec,
     frames_per_s: Result<f64, String>,
 }
 
 impl Decoding {
     /// One line for people.
     fn text(&self) -> String {
-        let Self { name, frames_per_s } = self;
+        let Self {
+            name,
+            codec,
+            frames_per_s,
+        } = self;
         match frames_per_s {
             Ok(rate) => {
-                let (width, height) = SIZE;
-                format!("decodes  {name:<14} {rate:7.0} frames/s of H.264, {width} x {height}")
+                let ((width, height), codec) = (SIZE, codec_name(*codec));
+                format!("decodes  {name:<14} {rate:7.0} frames/s of {codec}, {width} x {height}")
             }
             Err(reason) => format!("decodes  {name:<14} not: {reason}"),
         }
@@ -52,9 +56,13 @@ impl Decoding {
 
     /// The same for programs.
     fn json(&self) -> Value {
-        let Self { name, frames_per_s } = self;
+        let Self {
+            name,
+            codec,
+            frames_per_s,
+        } = self;
         let (rate, reason) = (frames_per_s.as_ref().ok(), frames_per_s.as_ref().err());
-        json!({"name": name, "frames_per_s": rate, "reason": reason})
+        json!({"name": name, "codec": codec_name(*codec), "frames_per_s": rate, "reason": reason})
     }
 }
 
@@ -92,9 +100,11 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     let measured = measure(&tried, &effort, &mut asker).into_iter();
     let trials: Vec<Trial> = measured.map(|m| m.trial).collect();
     let after = sensors.read().temperature_c;
-    let decoders = decoders(args.seconds);
+    // Where no encoder is, the decoders say so, each by itself.
+    let codec = best_codec().unwrap_or(Codec::H264);
+    let decoders = decoders(codec, args.seconds);
     // The one that jobs take.
-    let usual = decoder::usual(H264);
+    let usual = decoder::usual(caps(codec));
     let choice = choose(&wanted.wish, &trials, wanted.tolerance);
     let usual = decoders.iter().find(|d| Some(&d.name) == usual.as_ref());
     let usual = usual.and_then(|d| d.frames_per_s.as_ref().ok().copied());
@@ -208,20 +218,36 @@ fn clips_per_min(measured: &Measured, frames_per_s: f64, is_shared: bool) -> f64
     }
 }
 
-/// How fast each installed H.264 decoder is, measured for `time` each.
-fn decoders(time: Duration) -> Vec<Decoding> {
+fn codec_name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::H264 => "H.264",
+        Codec::Mpeg4 => "MPEG-4",
+    }
+}
+
+/// As GStreamer names the stream.
+fn caps(codec: Codec) -> &'static str {
+    match codec {
+        Codec::H264 => "video/x-h264",
+        Codec::Mpeg4 => "video/mpeg,mpegversion=(int)4",
+    }
+}
+
+/// How fast each installed decoder of `codec` is, measured for `time` each.
+fn decoders(codec: Codec, time: Duration) -> Vec<Decoding> {
     let folder = Scratch::new();
     let clip = folder.as_ref().map_err(Clone::clone).and_then(|folder| {
         let clip = folder.path.join("clip.mp4");
         let frames = (0..FRAMES).map(|i| signing_scene(0, i, SIZE.0, SIZE.1));
-        encode_mp4(&clip, frames, 25, Codec::H264).map_err(|error| error.to_string())?;
+        encode_mp4(&clip, frames, 25, codec).map_err(|error| error.to_string())?;
         Ok(clip)
     });
-    let names = decoder::installed(H264).into_iter();
+    let names = decoder::installed(caps(codec)).into_iter();
     names
         .map(|name| Decoding {
             frames_per_s: clip.clone().and_then(|clip| decode(&clip, &name, time)),
             name,
+            codec,
         })
         .collect()
 }

@@ -316,7 +316,7 @@ fn runtime() -> Finding {
         Some((path, sha256)) => Finding::doubtful(
             "runtime",
             format!(
-                "{} has SHA-256 {sha256}, which is not pinned; landmarks may differ in the last digits: run `make setup`",
+                "{} has SHA-256 {sha256}, which is not pinned; landmarks may differ in the last digits: run `make setup` (a package: install it again)",
                 path.display()
             ),
         ),

@@ -10,7 +10,7 @@ use crate::render::scene::signing_scene;
 use crate::render::sheet::{Tile, contact_sheet};
 use crate::report;
 use crate::source::decoder::Choice;
-use crate::source::encode::{Codec, encode_mp4};
+use crate::source::encode::{Codec, best_codec, encode_mp4};
 use crate::source::video::{VideoClip, VideoOptions};
 use crate::store::batches::{FINAL_NAME, batch_path};
 use crate::store::npz::NpzReader;
@@ -152,12 +152,19 @@ const DATASET: [(&str, &str, i64, Clip); 15] = [
 pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let (dataset, result) = (args.out.join("dataset"), args.out.join("result"));
     refuse_foreign(&args.out)?;
+    Bundle::load(&args.models.selection())?;
+    // What is missing is missed before anything is written.
+    let best = best_codec().map_err(|error| Failure::new(Exit::InOut, anyhow!(error)))?;
     report::line(&format!(
         "Rendering {} clips of drawn hands into {} ...",
         DATASET.len() - 1,
         dataset.display()
     ));
-    Bundle::load(&args.models.selection())?;
+    if best != Codec::H264 {
+        report::line(
+            "All of them as MPEG-4: H.264 wants apt-get install gstreamer1.0-plugins-ugly (x264enc)",
+        );
+    }
     fs::create_dir_all(&args.out)
         .and_then(|()| fs::write(args.out.join(MARKER), "made by handloom demo\n"))
         .map_err(|e| {
@@ -166,7 +173,7 @@ pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
                 anyhow!(e).context(format!("cannot use {}", args.out.display())),
             )
         })?;
-    render(&dataset).map_err(|e| Failure::new(Exit::InOut, e))?;
+    render(&dataset, best).map_err(|e| Failure::new(Exit::InOut, e))?;
 
     let mut line: Vec<OsString> = [
         "handloom",
@@ -239,7 +246,8 @@ fn refuse_foreign(out: &Path) -> Result<(), Failure> {
     Err(Failure::new(Exit::CannotCreate, error))
 }
 
-fn render(dataset: &Path) -> anyhow::Result<()> {
+/// `best` stands in for H.264 where that cannot be encoded.
+fn render(dataset: &Path, best: Codec) -> anyhow::Result<()> {
     let videos = dataset.join("videos");
     fs::create_dir_all(&videos).with_context(|| format!("cannot make {}", videos.display()))?;
     let mut entries: Vec<serde_json::Value> = Vec::new();
@@ -247,15 +255,19 @@ fn render(dataset: &Path) -> anyhow::Result<()> {
         let path = videos.join(format!("{id}.mp4"));
         let scene = |seed: u64| (0..FRAMES).map(move |i| signing_scene(seed, i, SIZE.0, SIZE.1));
         match clip {
-            Clip::Hands { seed, codec } => encode_mp4(&path, scene(*seed), 25, *codec)?,
+            Clip::Hands {
+                seed,
+                codec: Codec::Mpeg4,
+            } => encode_mp4(&path, scene(*seed), 25, Codec::Mpeg4)?,
+            Clip::Hands { seed, .. } => encode_mp4(&path, scene(*seed), 25, best)?,
             Clip::Empty => encode_mp4(
                 &path,
                 (0..FRAMES).map(|_| RgbFrame::new(SIZE.0, SIZE.1)),
                 25,
-                Codec::H264,
+                best,
             )?,
             Clip::CutOff { seed } => {
-                encode_mp4(&path, scene(*seed), 25, Codec::H264)?;
+                encode_mp4(&path, scene(*seed), 25, best)?;
                 let bytes = fs::read(&path)?;
                 fs::write(&path, &bytes[..bytes.len() / 3])?;
             }

@@ -39,7 +39,7 @@ fn write(out: &Path) -> io::Result<()> {
     for page in fs::read_dir(&pages)? {
         let path = page?.path();
         let page = fs::read_to_string(&path)?;
-        fs::write(path, with_examples_as_they_stand(&page))?;
+        fs::write(path, with_version(&with_examples_as_they_stand(&page)))?;
     }
     for (shell, place) in COMPLETIONS {
         let path = out.join(place);
@@ -63,6 +63,17 @@ fn without_hidden() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .args(all.get_arguments().cloned())
         .subcommands(shown.cloned())
+}
+
+/// Every page says in its footer which program it is of; of subcommands the footer names none.
+fn with_version(page: &str) -> String {
+    let footer = concat!("\"handloom ", env!("CARGO_PKG_VERSION"), "\"");
+    let title = page.lines().find(|line| line.starts_with(".TH "));
+    let title = title.and_then(|line| Some((line, line.split_once('"')?.0)));
+    title.map_or_else(
+        || page.to_owned(),
+        |(line, head)| page.replacen(line, &format!("{head}{footer}"), 1),
+    )
 }
 
 /// Indented lines of a page are examples: not to be filled or broken.
@@ -93,6 +104,17 @@ mod tests {
         check("", "");
         check("a\nb\n", "a\nb\n");
         check("a\n  b\n  c\nd\n", "a\n.nf\n  b\n  c\n.fi\nd\n");
+    }
+
+    #[test]
+    fn every_page_is_of_this_version() {
+        let check = |page: &str, expected: &str| assert_eq!(with_version(page), expected);
+        let footer = format!("\"handloom {}\"", env!("CARGO_PKG_VERSION"));
+        check(".SH NAME\n", ".SH NAME\n");
+        check(
+            "a\n.TH x-run 1  \"run \" \nb\n",
+            &format!("a\n.TH x-run 1  {footer}\nb\n"),
+        );
     }
 
     #[test]

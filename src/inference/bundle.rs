@@ -37,7 +37,7 @@ impl std::fmt::Display for Role {
 pub enum BundleError {
     /// No file there.
     #[error(
-        "{role} model {path} not found; run `make setup`, or name a .tflite or hand_landmarker.task file with --{role}-model or --models"
+        "{role} model {path} not found; run `make setup` (a package: install it again), or name a .tflite or hand_landmarker.task file with --{role}-model or --models"
     )]
     Missing {
         /// Which model.
@@ -47,7 +47,7 @@ pub enum BundleError {
     },
     /// No default folder holds the models.
     #[error(
-        "no models found beside the program ({looked}); run `make setup`, or name the folder or hand_landmarker.task file with --models"
+        "no models found beside the program ({looked}); run `make setup` (a package: install it again), or name the folder or hand_landmarker.task file with --models"
     )]
     NoModels {
         /// The folders looked in.
@@ -63,7 +63,7 @@ pub enum BundleError {
     },
     /// Not one of the pinned files.
     #[error(
-        "{path} has SHA-256 {found}, which is not the {role} model (pinned: {pinned}); the file is damaged, truncated or another model: run `make setup` again, or say --trust-models if you mean it"
+        "{path} has SHA-256 {found}, which is not the {role} model (pinned: {pinned}); the file is damaged, truncated or another model: run `make setup` again (a package: install it again), or say --trust-models if you mean it"
     )]
     Hash {
         /// Which model.
@@ -261,7 +261,10 @@ fn default_folder(spec: &ModelSpec) -> Result<PathBuf, BundleError> {
     let exe = std::env::current_exe()
         .and_then(|p| p.canonicalize())
         .unwrap_or_default();
-    let installed = exe.parent().map(|d| d.join("../lib/handloom/models"));
+    let installed = exe
+        .ancestors()
+        .nth(2)
+        .map(|d| d.join("lib/handloom/models"));
     let source = exe.ancestors().skip(1).map(|d| d.join("models/fetched"));
     let folders: Vec<PathBuf> = installed.into_iter().chain(source).collect();
     folders

@@ -1,6 +1,7 @@
 //! The CPU backend: tflitec over the TFLite C library, XNNPACK on, one thread an interpreter.
 
 use super::bundle::{BundleError, ModelFile, TensorSpec};
+use super::ffi::Delegate;
 use crate::hand::{Model, ModelError};
 use tflitec::interpreter::{Interpreter, Options};
 use tflitec::tensor::{DataType, Tensor};
@@ -21,6 +22,12 @@ impl<'a> CpuGraph<'a> {
             tflitec::model::Model::from_bytes(&file.bytes).map_err(|e| runtime_error(file, &e))?;
         Ok(Self { file, model })
     }
+}
+
+/// Has XNNPACK say what it says once in a process, that it is there, for who wants it said apart from the rest.
+pub fn introduce() {
+    // Where it cannot be made, the first model says so.
+    Delegate::xnnpack().ok();
 }
 
 /// An interpreter of one worker with XNNPACK's single-threaded kernels.

@@ -100,7 +100,12 @@ pub static PRESETS: [Preset; 6] = [
         libraries: &["libtensorflowlite_gpu_delegate.so"],
         options: &[],
         models: ModelKind::Float,
-        devices: &["/dev/dri/renderD*", "/dev/mali*", "/dev/nvhost-*gpu"],
+        devices: &[
+            "/dev/dri/renderD*",
+            "/dev/mali*",
+            "/dev/nvhost-*gpu",
+            "/dev/kgsl-3d0",
+        ],
         usb: &[],
         source: "TensorFlow 2.17, built with bazel (tensorflow/lite/delegates/gpu)",
     },

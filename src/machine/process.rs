@@ -1,7 +1,10 @@
 //! What a process asks of the system about itself and about those that it started.
 
 use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
+use rustix::stdio::dup2_stderr;
+use std::fs::OpenOptions;
 use std::io;
+use std::os::fd::AsFd;
 
 /// Ends this process when `parent`, which started it, ends, whatever it is doing then.
 ///
@@ -15,6 +18,18 @@ pub fn end_with_parent(parent: u32) -> io::Result<()> {
     } else {
         Err(io::Error::other("whoever started this is gone"))
     }
+}
+
+/// Calls `chatter` with stderr led away. For the start alone: what other threads say meanwhile is lost, too.
+///
+/// # Errors
+/// When stderr cannot be led away, and nothing was called, or not back.
+pub fn without_stderr(chatter: impl FnOnce()) -> io::Result<()> {
+    let away = OpenOptions::new().write(true).open("/dev/null")?;
+    let kept = io::stderr().as_fd().try_clone_to_owned()?;
+    dup2_stderr(&away)?;
+    chatter();
+    Ok(dup2_stderr(&kept)?)
 }
 
 /// Ends the process group that `leader` leads.

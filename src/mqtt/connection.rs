@@ -135,12 +135,13 @@ impl<'a> Connection<'a> {
 
     /// Says at every CONNACK what the broker may have forgotten.
     pub(super) fn announce(&mut self, listening: bool) -> Result<(), Outcome> {
-        self.say(StatusName::Online, Kind::Announcement)?;
         if listening {
             let filter = topics::command_filter(&self.settings.device);
             let asked = self.client.try_subscribe(filter, QoS::AtLeastOnce);
             asked.map_err(|_| self.lost(Trouble::Full))?;
         }
+        // After it: whoever reads `online` may command.
+        self.say(StatusName::Online, Kind::Announcement)?;
         if self.settings.discovery {
             let device = &self.settings.device;
             let topic = discovery::config_topic(device);

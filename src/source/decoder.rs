@@ -195,7 +195,9 @@ fn candidates(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
 /// The elements that decode a stream of `caps`, best first.
 #[must_use]
 pub fn installed(caps: &str) -> Vec<String> {
-    let caps = gst::Caps::new_empty_simple(caps);
+    let Ok(caps) = caps.parse::<gst::Caps>() else {
+        return Vec::new();
+    };
     let kind = gst::ElementFactoryType::DECODER | gst::ElementFactoryType::MEDIA_VIDEO;
     let all = ElementFactory::factories_with_type(kind, gst::Rank::NONE);
     let mut all: Vec<_> = all
@@ -210,7 +212,7 @@ pub fn installed(caps: &str) -> Vec<String> {
 /// The element that decodes a stream of `caps` unless somebody says otherwise.
 #[must_use]
 pub fn usual(caps: &str) -> Option<String> {
-    let caps = gst::Caps::new_empty_simple(caps);
+    let caps = caps.parse::<gst::Caps>().ok()?;
     candidates(&caps, false).map(|factory| factory.name().to_string())
 }
 

@@ -110,6 +110,18 @@ pub enum EncodeError {
     },
 }
 
+/// The codec for a clip of which nothing but the pictures matters: H.264 where `x264enc` is installed, else MPEG-4, whose
+/// encoder comes with the decoders. Nothing is encoded.
+///
+/// # Errors
+/// [`EncodeError::Start`], and [`EncodeError::ElementMissing`] when not even MPEG-4 can be encoded.
+pub fn best_codec() -> Result<Codec, EncodeError> {
+    gst::init().map_err(EncodeError::Start)?;
+    pipeline::look_for(Codec::Mpeg4)?;
+    let has_h264 = pipeline::look_for(Codec::H264).is_ok();
+    Ok(if has_h264 { Codec::H264 } else { Codec::Mpeg4 })
+}
+
 /// Writes `frames`, all of one size, as the MP4 file `path` that plays at `fps` pictures a second.
 ///
 /// An existing file is replaced. On an error no file is left.

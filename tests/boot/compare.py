@@ -22,6 +22,8 @@ def floats(data):
 
 here, there, name, limit = arrays(sys.argv[1]), arrays(sys.argv[2]), sys.argv[3], float(sys.argv[4])
 (shape, a), (other, b) = floats(here[name]), floats(there[name])
+if here.keys() != there.keys():
+    sys.exit("arrays: %s here, %s there" % (sorted(here), sorted(there)))
 if shape != other:
     sys.exit("%s: %s here, %s there" % (name, shape, other))
 exact = [key for key in here if b"'<f4'" not in here[key][:128] and here[key] != there[key]]

@@ -250,7 +250,7 @@ def check_the_work(machine, listener, reference):
     tell("%d files byte-equal, %d batches and %d faults heard" % (len(npz(out)), len(batches), len(unreadable)))
 
 
-def several_jobs(machine, listener, reference):
+def several_jobs(machine, listener, packages, reference):
     machine.write("/etc/handloom/second.toml", config(listener, "second", "second"))
     machine.run("systemctl", "start", "handloom@second")
     wait_for("the second job", lambda: listener.is_done("second"))
@@ -272,6 +272,10 @@ def several_jobs(machine, listener, reference):
     wait_for("the end of the job at night", ended)
     expect(states(machine, "handloom-nightly@night"), ("inactive", "success", "0"), "the second night")
     expect(npz(machine.root / "var/lib/handloom/night"), npz(reference), "the bytes of the nightly job")
+    began = machine.show("handloom-nightly@night", "ExecMainStartTimestampMonotonic")
+    install(machine, packages[1])
+    expect(states(machine, "handloom-nightly@night"), ("inactive", "success", "0"), "the nightly job after an upgrade")
+    expect(machine.show("handloom-nightly@night", "ExecMainStartTimestampMonotonic"), began, "the start of the nightly job")
     machine.run("systemctl", "stop", "handloom-nightly@night.timer")
     shutil.rmtree(machine.root / "etc/systemd/system/handloom-nightly@night.service.d")
     tell("an instance and a nightly job in two nights: byte-equal")
@@ -295,7 +299,8 @@ def bad_config(machine):
 def main():
     work = pathlib.Path(sys.argv[1]).resolve()
     root = work / "root"
-    packages = [max((REPOSITORY / "target/deb").glob("handloom_*-%d_amd64.deb" % n), key=os.path.getmtime) for n in (1, 2)]
+    places = {1: REPOSITORY / "target/deb", 2: work}
+    packages = [max(place.glob("handloom_*-%d_amd64.deb" % n), key=os.path.getmtime) for n, place in places.items()]
     program = REPOSITORY / "target/release/handloom"
     os.environ["PATH"] += ":/usr/sbin"
     shutil.rmtree(root, ignore_errors=True)
@@ -319,6 +324,9 @@ def main():
         first = start_time_s(machine)
         wait_for("a word on the missing dataset", lambda: "no dataset at" in machine.show("handloom", "StatusText"))
         machine.run("handloom", "check", "--print", "--config", "/etc/handloom/handloom.toml")
+        # Nothing but what the package depends on is in this system; what the program keeps for itself goes to the test's folder.
+        machine.run("env", "HOME=/opt/test", "handloom", "demo", "--out", "/opt/test/demo")
+        tell("the demo runs on what the package brings along")
         machine.write("/etc/credstore/handloom.mqtt-password", PASSWORD + "\n", 0o600)
         look_into_the_sandbox(machine)
 
@@ -333,7 +341,7 @@ def main():
         survive(machine, listener, packages)
         check_the_work(machine, listener, work / "reference")
         bad_config(machine)
-        several_jobs(machine, listener, work / "reference")
+        several_jobs(machine, listener, packages, work / "reference")
 
         results = npz(root / "var/lib/handloom/out")
         # As a command that was run as the service's user leaves it.

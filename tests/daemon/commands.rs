@@ -55,6 +55,12 @@ fn a_paused_job_rests_until_it_is_resumed() {
     assert_eq!(answers(&ears, "p"), ["accepted", "succeeded", "succeeded"]);
     daemon.until("the end", |_| is_done(&ears));
     assert_eq!(answers(&ears, "r"), ["accepted", "succeeded"]);
+    // It would hold a later job, so an idle daemon says so.
+    let says_so = || state(&ears).1.contains("; paused by command");
+    obeys(&mut daemon, &ears, "pause", "q", "succeeded");
+    daemon.until("word of it", |_| says_so() && is_done(&ears));
+    obeys(&mut daemon, &ears, "resume", "s", "succeeded");
+    daemon.until("no word of it", |_| !says_so() && is_done(&ears));
     assert_eq!(daemon.read_twice(), [""; 0]);
     assert_eq!(daemon.stop(), Some(0));
     stage.gave(&set.reference);

@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,6 +89,11 @@ fn the_service_manager_is_kept_informed() {
     assert_eq!(daemon.stop(), Some(0));
     assert_eq!(manager.count("STOPPING=1"), 1);
     assert_eq!(manager.count("RELOADING=1"), 1);
+    // Nobody adds the time where stderr is a file.
+    let log = daemon.log();
+    let line = log.lines().find(|line| line.contains(" ready ")).unwrap();
+    let time = line.split(' ').next().unwrap();
+    assert!(humantime::parse_rfc3339(time).is_ok(), "{line}");
     crate::common::say(&format!(
         "ready after {start:?}, a sign of life every {pause:?}"
     ));
@@ -188,4 +194,32 @@ fn another_config_is_taken_up_while_it_runs() {
     daemon.until("the end", |_| is_done(&ears));
     stage.gave(&set.reference);
     assert_eq!(daemon.stop(), Some(0));
+}
+
+#[test]
+fn a_night_ends_in_time_and_the_next_one_goes_on() {
+    let set = set(LONG);
+    let stage = Stage::over(&set.dataset, None, SLOWLY);
+    let mut daemon = stage.start(&["--once", "--rescan", "--for", "300ms"]);
+    assert_eq!(daemon.wait(), Some(75), "{}", daemon.log());
+
+    // Told to end by somebody else, too, and again.
+    let socket = stage.path("notify");
+    let manager = Manager::start(&socket);
+    let night = ["--once", "--rescan", "--for", "1s"];
+    let mut daemon = stage.start_with(&night, &[("NOTIFY_SOCKET", socket.to_str().unwrap())]);
+    let id = daemon.id().to_string();
+    while daemon.is_running() && manager.count("STOPPING=1") == 0 {
+        thread::sleep(Duration::from_millis(5));
+    }
+    for _ in 0..2 {
+        // It may have ended meanwhile.
+        Command::new("kill").args(["-TERM", &id]).output().unwrap();
+    }
+    assert_eq!(daemon.wait(), Some(75), "{}", daemon.log());
+    assert!(daemon.recorded().len() < LONG);
+
+    let mut daemon = stage.start(&["--once", "--rescan", "--for", "1h"]);
+    assert_eq!(daemon.wait(), Some(0), "{}", daemon.log());
+    stage.gave(&set.reference);
 }

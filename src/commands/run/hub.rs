@@ -58,19 +58,16 @@ struct View {
 impl View {
     fn state(&self) -> StateReport {
         let base = self.phase.unwrap_or(JobPhase::Idle);
-        // What holds the workers back matters only where they would work.
+        let held = || Some(self.holds.join("; ")).filter(|holds| !holds.is_empty());
+        // What holds the workers back changes the state only where they would work.
         let (state, reason) = match base {
             JobPhase::Scanning | JobPhase::Processing if self.workers == 0 => {
-                (JobPhase::Paused, None)
+                (JobPhase::Paused, held())
             }
-            JobPhase::Processing if !self.holds.is_empty() => (JobPhase::Degraded, None),
+            JobPhase::Processing if !self.holds.is_empty() => (JobPhase::Degraded, held()),
+            // A job that comes later would not begin: say so before it does.
+            JobPhase::Idle if self.workers == 0 => (base, join(self.reason.clone(), held())),
             other => (other, self.reason.clone()),
-        };
-        let is_held = matches!(state, JobPhase::Paused | JobPhase::Degraded);
-        let reason = if is_held {
-            Some(self.holds.join("; "))
-        } else {
-            reason
         };
         let (state, reason) = self.with_camera(state, reason);
         StateReport {
@@ -89,12 +86,11 @@ impl View {
         match &self.camera {
             Some((JobPhase::Degraded, why)) => {
                 let why = why.as_ref().map(|why| format!("camera: {why}"));
-                let parts: Vec<String> = reason.into_iter().chain(why).collect();
                 let state = match state {
                     JobPhase::Error | JobPhase::Paused => state,
                     _ => JobPhase::Degraded,
                 };
-                (state, Some(parts.join("; ")))
+                (state, join(reason, why))
             }
             Some((phase, why)) if state == JobPhase::Idle => (*phase, why.clone().or(reason)),
             _ => (state, reason),
@@ -124,6 +120,12 @@ impl View {
             clip: self.clip.clone(),
         })
     }
+}
+
+/// Two reasons for one thing.
+fn join(one: Option<String>, other: Option<String>) -> Option<String> {
+    let both: Vec<String> = one.into_iter().chain(other).collect();
+    (!both.is_empty()).then(|| both.join("; "))
 }
 
 impl Hub {

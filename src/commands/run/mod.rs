@@ -33,7 +33,7 @@ use anyhow::anyhow;
 use daemon::Daemon;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Looks for room this often.
@@ -76,6 +76,8 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
         .map_err(io("the signal thread"))?
     };
     let watchdog = watchdog(&daemon).map_err(io("the watchdog"))?;
+    let curfew = args.span.map(|span| curfew(&daemon, span)).transpose();
+    let curfew = curfew.map_err(io("the thread that ends it in time"))?;
     notify::ready();
     tracing::info!(device = %daemon.config().device.id, "ready");
 
@@ -92,13 +94,27 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
 
     daemon.stop();
     line.end(&daemon, ended.as_ref().err());
-    for thread in [Some(keeper), Some(copier), studio].into_iter().flatten() {
+    let threads = [Some(keeper), Some(copier), studio, curfew];
+    for thread in threads.into_iter().flatten() {
         if thread.join().is_err() {
             tracing::error!("a thread of the daemon has panicked");
         }
     }
     drop((watchdog, signals, lock));
     ended
+}
+
+/// Ends the process in good order after `span`, unless it ends before.
+fn curfew(daemon: &Arc<Daemon>, span: Duration) -> std::io::Result<JoinHandle<()>> {
+    let daemon = Arc::clone(daemon);
+    let thread = thread::Builder::new().name("curfew".to_owned());
+    thread.spawn(move || {
+        daemon.wait(span, |tasks| tasks.is_stopping);
+        if !daemon.is_stopping() {
+            tracing::info!(?span, "the time is over");
+            daemon.stop();
+        }
+    })
 }
 
 /// Opens the output folder, also when there is no room for its ledger just now. After a while the process ends after

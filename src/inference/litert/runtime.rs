@@ -15,7 +15,9 @@ const STRANGER: &str = "libLiteRtGpuAccelerator.so";
 #[derive(Debug, thiserror::Error)]
 pub enum LiteRtError {
     /// No default folder holds the library.
-    #[error("LiteRT is not there: no libLiteRt.so in {looked}; run `make setup-litert`")]
+    #[error(
+        "LiteRT is not there: no libLiteRt.so in {looked}; run `make setup-litert` (a package: install handloom-litert)"
+    )]
     NotFound {
         /// The folders looked in.
         looked: String,
@@ -218,7 +220,7 @@ fn default_folders(arch: &str) -> Vec<PathBuf> {
     let exe = std::env::current_exe()
         .and_then(|p| p.canonicalize())
         .unwrap_or_default();
-    let installed = exe.parent().map(|d| d.join("../lib/handloom"));
+    let installed = exe.ancestors().nth(2).map(|d| d.join("lib/handloom"));
     let source = exe
         .ancestors()
         .skip(1)

@@ -17,6 +17,14 @@ const POLL_MS: u64 = 5;
 /// Pictures that wait for the encoder; one more would only cost memory.
 const QUEUE_MAX: u64 = 8;
 
+/// An element and the Debian package that has it.
+type Part = (&'static str, &'static str);
+
+const CONVERT: Part = ("videoconvert", "gstreamer1.0-plugins-base");
+const PLANAR: Part = ("capsfilter", "libgstreamer1.0-0");
+const MUX: Part = ("mp4mux", "gstreamer1.0-plugins-good");
+const SINK: Part = ("filesink", "libgstreamer1.0-0");
+
 /// A running pipeline; dropping it stops it.
 pub(super) struct Encoder {
     pipeline: gst::Pipeline,
@@ -39,8 +47,8 @@ impl Encoder {
             // With `block` a push would wait for ever on a pipeline that has failed; `push_all` waits instead.
             .block(false)
             .build();
-        let convert = element("videoconvert", "gstreamer1.0-plugins-base")?;
-        let planar = element("capsfilter", "libgstreamer1.0-0")?;
+        let convert = element(CONVERT)?;
+        let planar = element(PLANAR)?;
         let planar_caps = gst::Caps::builder("video/x-raw")
             .field("format", "I420")
             .field("colorimetry", "bt601")
@@ -50,8 +58,8 @@ impl Encoder {
         if codec == Codec::Mpeg4 {
             number_pictures(&encode, fps);
         }
-        let mux = element("mp4mux", "gstreamer1.0-plugins-good")?;
-        let sink = element("filesink", "libgstreamer1.0-0")?;
+        let mux = element(MUX)?;
+        let sink = element(SINK)?;
         sink.set_property("location", path);
         sink.set_property("sync", false);
 
@@ -159,20 +167,36 @@ impl Drop for Encoder {
     }
 }
 
-fn element(name: &'static str, package: &'static str) -> Result<gst::Element, EncodeError> {
-    gst::ElementFactory::make(name)
-        .build()
-        .map_err(|_| EncodeError::ElementMissing {
-            element: name,
-            package,
-        })
+/// Looks whether everything that encodes as `codec` is installed, and makes nothing of it.
+pub(super) fn look_for(codec: Codec) -> Result<(), EncodeError> {
+    let parts = [CONVERT, PLANAR, encoder_part(codec), MUX, SINK];
+    let missing = parts
+        .into_iter()
+        .find(|(name, _)| gst::ElementFactory::find(name).is_none());
+    missing.map_or(Ok(()), |part| Err(missing_part(part)))
+}
+
+fn missing_part((element, package): Part) -> EncodeError {
+    EncodeError::ElementMissing { element, package }
+}
+
+fn element(part: Part) -> Result<gst::Element, EncodeError> {
+    let made = gst::ElementFactory::make(part.0).build();
+    made.map_err(|_| missing_part(part))
+}
+
+fn encoder_part(codec: Codec) -> Part {
+    match codec {
+        Codec::H264 => ("x264enc", "gstreamer1.0-plugins-ugly"),
+        Codec::Mpeg4 => ("avenc_mpeg4", "gstreamer1.0-libav"),
+    }
 }
 
 /// The encoder with settings that depend on nothing but this file.
 fn encoder_element(codec: Codec) -> Result<gst::Element, EncodeError> {
+    let encoder = element(encoder_part(codec))?;
     match codec {
         Codec::H264 => {
-            let encoder = element("x264enc", "gstreamer1.0-plugins-ugly")?;
             encoder.set_property("threads", 1_u32);
             encoder.set_property_from_str("speed-preset", "fast");
             encoder.set_property_from_str("pass", "quant");
@@ -180,17 +204,15 @@ fn encoder_element(codec: Codec) -> Result<gst::Element, EncodeError> {
             encoder.set_property("key-int-max", 30_u32);
             // Decoding order is showing order, so that timestamps start at 0 without an edit list.
             encoder.set_property("bframes", 0_u32);
-            Ok(encoder)
         }
         Codec::Mpeg4 => {
-            let encoder = element("avenc_mpeg4", "gstreamer1.0-libav")?;
             encoder.set_property_from_str("pass", "quant");
             encoder.set_property("quantizer", 3.0_f32);
             encoder.set_property("gop-size", 30_i32);
             encoder.set_property("max-bframes", 0_i32);
-            Ok(encoder)
         }
     }
+    Ok(encoder)
 }
 
 /// Gives what leaves an encoder without B-frames its times anew.
@@ -264,7 +286,7 @@ mod tests {
     #[test]
     fn a_missing_element_names_its_package() {
         gst::init().unwrap();
-        let error = element("nosuchenc", "gstreamer1.0-plugins-ugly").unwrap_err();
+        let error = element(("nosuchenc", "gstreamer1.0-plugins-ugly")).unwrap_err();
         assert!(
             error
                 .to_string()
