@@ -40,7 +40,7 @@ cross/tools.sh
 stage=target/package
 root=$stage/root
 rm -rf "$stage"
-mkdir -p "$root/usr/bin" "$root/usr/lib/handloom/models" "$root/usr/share/doc/handloom" "$root/usr/share/lintian/overrides" \
+mkdir -p "$root/usr/bin" "$root/usr/lib/handloom/models" "$root/usr/share/doc/handloom/examples" "$root/usr/share/lintian/overrides" \
   "$root/usr/lib/systemd/system" "$root"/usr/lib/{sysusers.d,tmpfiles.d,udev/rules.d} "$root/etc/handloom"
 
 "${prefix}strip" --strip-unneeded --remove-section=.comment -o "$root/usr/bin/handloom" "$built"
@@ -53,6 +53,8 @@ cp systemd/handloom.tmpfiles "$root/usr/lib/tmpfiles.d/handloom.conf"
 cp systemd/handloom.udev "$root/usr/lib/udev/rules.d/60-handloom.rules"
 
 sed -f cross/package/config.sed systemd/handloom.toml >"$root/etc/handloom/handloom.toml"
+# As it came, whatever becomes of the one in /etc.
+cp "$root/etc/handloom/handloom.toml" "$root/usr/share/doc/handloom/examples/"
 
 # Written by the program that is packed, so they cannot be another version's; where it cannot run, by this machine's build.
 writer=("$built") libraries=models/fetched/$arch
@@ -70,6 +72,7 @@ LD_LIBRARY_PATH=$libraries "${writer[@]}" papers --out "$root/usr/share"
 gzip -9n "$root"/usr/share/man/man1/*.1
 
 cross/licences.py "$target" | gzip -9n >"$root/usr/share/doc/handloom/third-party-licences.txt.gz"
+gzip -9nc cross/package/tflite-licences.txt >"$root/usr/share/doc/handloom/tflite-licences.txt.gz"
 gzip -9nc CHANGELOG.md >"$root/usr/share/doc/handloom/changelog.gz"
 # Both guides, naming the files that are beside them.
 sed -f cross/package/guides.sed README.md | gzip -9n >"$root/usr/share/doc/handloom/README.md.gz"

@@ -20,6 +20,22 @@ SIZE_MAX = 12_000_000
 # systemd-analyze's scale from 0, tight, to 10.
 EXPOSURE_MAX = 1.5
 UNITS = ["handloom.service", "handloom@job.service", "handloom-nightly@job.service"]
+# What is compiled into the TFLite library, and a line of the notice that it asks for.
+LINKED = {
+    "TensorFlow Lite": "The TensorFlow Authors",
+    "ruy": "Apache License, Version 2.0",
+    "gemmlowp": "The Gemmlowp Authors",
+    "FlatBuffers": "Apache License, Version 2.0",
+    "XNNPACK": "Neither the name Facebook",
+    "pthreadpool": "Redistributions in binary form",
+    "cpuinfo": "Copyright (C) 2010-2012 Marat Dukhan",
+    "FXdiv": "Copyright (c) 2016 Marat Dukhan",
+    "FP16": "The above copyright notice and this permission notice",
+    "FarmHash": "Copyright (c) 2014 Google, Inc.",
+    "ARM_NEON_2_x86_SSE": "Intel Corporation",
+    "FFT2D": "Takuya OOURA",
+    "Eigen": "/usr/share/common-licenses/MPL-2.0",
+}
 WANTED = """
 etc/handloom/handloom.toml
 usr/bin/handloom
@@ -37,7 +53,9 @@ usr/lib/sysusers.d/handloom.conf
 usr/lib/tmpfiles.d/handloom.conf
 usr/lib/udev/rules.d/60-handloom.rules
 usr/share/bash-completion/completions/handloom
+usr/share/doc/handloom/examples/handloom.toml
 usr/share/doc/handloom/guide.md.gz
+usr/share/doc/handloom/tflite-licences.txt.gz
 usr/share/doc/handloom/README.md.gz
 usr/share/doc/handloom/changelog.Debian.gz
 usr/share/doc/handloom/changelog.gz
@@ -116,6 +134,11 @@ def contents(package, tree):
     crates = re.findall(r'^([a-z_][\w-]*) = ', (REPOSITORY / "Cargo.toml").read_text().split("[dependencies]")[1].split("\n[")[0], re.M)
     for crate in crates:
         expect(re.search(r"^  %s [\d.]+[^:]*: \w" % re.escape(crate), licences, re.M), "no licence of %s" % crate)
+    linked = unzipped("doc/handloom/tflite-licences.txt.gz")
+    for part, notice in LINKED.items():
+        found = re.search(r"^=+\n[^\n]*%s[^\n]*\(.*?(?=^=+$|\Z)" % re.escape(part), linked, re.M | re.S)
+        expect(found and notice in found.group(0), "no licence of %s with '%s'" % (part, notice))
+    expect((tree / "usr/share/doc/handloom/examples/handloom.toml").read_bytes() == (tree / "etc/handloom/handloom.toml").read_bytes(), "the example config is not the packed one")
     tell("%d files, program %d bytes, %d man pages, licences of %d direct dependencies" % (len(files), size, len(pages), len(crates)))
 
 
