@@ -98,6 +98,11 @@ chmod -R u=rwX,go=rX "$root"
 package=target/deb/handloom_${version}_$debian.deb
 mkdir -p target/deb
 target/tools/bin/cargo-deb --quiet --no-build --no-strip --locked --target "$target" --deb-version "$version" --output "$package" >/dev/null
+# Sums for `dpkg --verify`, which cargo-deb does not write; dpkg keeps those of conffiles itself.
+apart=$stage/apart
+dpkg-deb --raw-extract "$package" "$apart"
+(cd "$apart" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum >DEBIAN/md5sums)
+dpkg-deb --root-owner-group -Zxz --build "$apart" "$package" >/dev/null
 
 # LiteRT apart, where it is fetched (`make setup-litert`, or models/fetch.py --litert --arch ARCH): large, for Vulkan GPUs.
 if [ -f "models/fetched/$arch/libLiteRt.so" ]; then
@@ -167,8 +172,6 @@ if [ "$is_old_enough" = no ] || [ ${#foreign[@]} -gt 0 ]; then
   fi
   [ -n "${needed:-}" ] || fail "needs glibc $glibc, and no dpkg-shlibdeps says what else here: apt-get install dpkg-dev, or build on Debian 12"
   say "this is $system, not Debian 12: depends are what dpkg-shlibdeps finds here"
-  apart=$stage/apart
-  dpkg-deb --raw-extract "$package" "$apart"
   # Of those of Cargo.toml the ones that are no libraries stay.
   depends=$(printf '%s\n' "$declared" | grep -v '^lib'; printf '%s\n' "$needed")
   sed -i "s/^Depends: .*/Depends: $(paste -sd , <<<"$depends" | sed 's/,/, /g; s/[&/]/\\&/g')/" "$apart/DEBIAN/control"

@@ -7,6 +7,7 @@ usage: look.py PACKAGE [FOLDER]     FOLDER, by default target/deb/look, is empti
 Nothing is installed; what happens on a system that runs is `make test-boot`.
 """
 import gzip
+import hashlib
 import json
 import os
 import pathlib
@@ -90,9 +91,14 @@ def control(package, tree):
     for name in ("libc6", "libssl3", "libstdc++6", "libglib2.0-0", "libgstreamer1.0-0", "gstreamer1.0-libav", "gstreamer1.0-plugins-good"):
         expect(any(one.startswith(name) for one in depends), "no %s in Depends: %s" % (name, depends))
     expect(said("dpkg-deb", "-I", package, "conffiles").strip() == "/etc/handloom/handloom.toml", "conffiles are not the config alone")
+    sums = dict(reversed(line.split("  ", 1)) for line in said("dpkg-deb", "-I", package, "md5sums").splitlines())
+    files = {str(p.relative_to(tree)): p for p in (tree / "usr").rglob("*") if p.is_file()}
+    expect(sums == {name: hashlib.md5(p.read_bytes()).hexdigest() for name, p in files.items()}, "md5sums are not those of the files")
     for script in ("postinst", "prerm", "postrm"):
         expect(said("dpkg-deb", "-I", package, script).startswith("#!/bin/sh\nset -e\n"), "no %s" % script)
     loaded = [tree / "usr/bin/handloom", tree / "usr/lib/handloom/libtensorflowlite_c.so"]
+    comment = re.search(r'^u handloom - "(\w+)"', (tree / "usr/lib/sysusers.d/handloom.conf").read_text(), re.M).group(1)
+    expect('"$comment" = %s ]' % comment in said("dpkg-deb", "-I", package, "postrm"), "purge does not know the package's own user by its comment")
     glibc = max(re.findall(r"GLIBC_([\d.]+)", said("readelf", "-V", "--wide", *loaded)), key=lambda v: [int(n) for n in v.split(".")])
     tell("%s %s, glibc %s or newer, depends: %s" % (field("Version"), field("Architecture"), glibc, ", ".join(depends)))
 
