@@ -40,7 +40,7 @@ cross/tools.sh
 stage=target/package
 root=$stage/root
 rm -rf "$stage"
-mkdir -p "$root/usr/bin" "$root/usr/lib/handloom/models" "$root/usr/share/doc/handloom" "$root/usr/share/lintian/overrides" \
+mkdir -p "$root/usr/bin" "$root/usr/lib/handloom/models" "$root/usr/share/doc/handloom/examples" "$root/usr/share/lintian/overrides" \
   "$root/usr/lib/systemd/system" "$root"/usr/lib/{sysusers.d,tmpfiles.d,udev/rules.d} "$root/etc/handloom"
 
 "${prefix}strip" --strip-unneeded --remove-section=.comment -o "$root/usr/bin/handloom" "$built"
@@ -53,6 +53,8 @@ cp systemd/handloom.tmpfiles "$root/usr/lib/tmpfiles.d/handloom.conf"
 cp systemd/handloom.udev "$root/usr/lib/udev/rules.d/60-handloom.rules"
 
 sed -f cross/package/config.sed systemd/handloom.toml >"$root/etc/handloom/handloom.toml"
+# As it came, whatever becomes of the one in /etc.
+cp "$root/etc/handloom/handloom.toml" "$root/usr/share/doc/handloom/examples/"
 
 # Written by the program that is packed, so they cannot be another version's; where it cannot run, by this machine's build.
 writer=("$built") libraries=models/fetched/$arch
@@ -70,6 +72,7 @@ LD_LIBRARY_PATH=$libraries "${writer[@]}" papers --out "$root/usr/share"
 gzip -9n "$root"/usr/share/man/man1/*.1
 
 cross/licences.py "$target" | gzip -9n >"$root/usr/share/doc/handloom/third-party-licences.txt.gz"
+gzip -9nc cross/package/tflite-licences.txt >"$root/usr/share/doc/handloom/tflite-licences.txt.gz"
 gzip -9nc CHANGELOG.md >"$root/usr/share/doc/handloom/changelog.gz"
 # Both guides, naming the files that are beside them.
 sed -f cross/package/guides.sed README.md | gzip -9n >"$root/usr/share/doc/handloom/README.md.gz"
@@ -95,6 +98,11 @@ chmod -R u=rwX,go=rX "$root"
 package=target/deb/handloom_${version}_$debian.deb
 mkdir -p target/deb
 target/tools/bin/cargo-deb --quiet --no-build --no-strip --locked --target "$target" --deb-version "$version" --output "$package" >/dev/null
+# Sums for `dpkg --verify`, which cargo-deb does not write; dpkg keeps those of conffiles itself.
+apart=$stage/apart
+dpkg-deb --raw-extract "$package" "$apart"
+(cd "$apart" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum >DEBIAN/md5sums)
+dpkg-deb --root-owner-group -Zxz --build "$apart" "$package" >/dev/null
 
 # LiteRT apart, where it is fetched (`make setup-litert`, or models/fetch.py --litert --arch ARCH): large, for Vulkan GPUs.
 if [ -f "models/fetched/$arch/libLiteRt.so" ]; then
@@ -164,8 +172,6 @@ if [ "$is_old_enough" = no ] || [ ${#foreign[@]} -gt 0 ]; then
   fi
   [ -n "${needed:-}" ] || fail "needs glibc $glibc, and no dpkg-shlibdeps says what else here: apt-get install dpkg-dev, or build on Debian 12"
   say "this is $system, not Debian 12: depends are what dpkg-shlibdeps finds here"
-  apart=$stage/apart
-  dpkg-deb --raw-extract "$package" "$apart"
   # Of those of Cargo.toml the ones that are no libraries stay.
   depends=$(printf '%s\n' "$declared" | grep -v '^lib'; printf '%s\n' "$needed")
   sed -i "s/^Depends: .*/Depends: $(paste -sd , <<<"$depends" | sed 's/,/, /g; s/[&/]/\\&/g')/" "$apart/DEBIAN/control"

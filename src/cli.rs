@@ -44,7 +44,7 @@ Runs MediaPipe's two hand models over the clips of a WLASL dataset and writes ea
 normalised sequence of 32 frames x 126 numbers, equal to what the Colab notebook with MediaPipe
 0.10.21 gives.
 
-Start with:  handloom demo                          nothing to download but the models
+Start with:  handloom demo                          moving hands, drawn and processed
              handloom process DATASET --out DIR     a whole dataset
              handloom camera --preview              what a camera sees
              handloom inspect DIR/*.npz             what came out
@@ -52,8 +52,8 @@ Start with:  handloom demo                          nothing to download but the 
              handloom bench                         how fast this machine is, and on what
 
 Exit codes: 0 done, 1 nothing extracted, 64 usage, 65 bad data or model file, 66 input missing,
-69 broker or required accelerator unavailable, 70 bug, 73 output cannot be used, 74 reading or
-writing failed, 75 stopped, the same command goes on, 78 bad config. Log level:
+69 broker, camera or required accelerator unavailable, 70 bug, 73 output cannot be used,
+74 reading or writing failed, 75 stopped, the same command goes on, 78 bad config. Log level:
 HANDLOOM_LOG=debug (default: warn), on stderr.";
 
 /// The subcommands.
@@ -137,7 +137,8 @@ Run as a service: the config's job, reported over MQTT, resumed where it was.
 
 Goes on after power cuts at the clip where it was, works without a broker and tells it everything
 when it is back, pauses before the disk is full, slows down when the device is hot. Commands come
-over MQTT: pause, resume, cancel, rescan, retry-failed, and snapshot where the config allows it.
+over MQTT: pause, resume, cancel, rescan, retry-failed, with a camera record and undo, and snapshot
+where the config allows it.
 SIGTERM stops it within ten seconds (exit 75 when work is left, 0 when not), SIGHUP reads the
 config again. When the job is done it stays and waits for commands, unless --once is given.
 
@@ -161,10 +162,15 @@ Examples:
 const CHECK_ABOUT: &str = "\
 Say whether the daemon's config and the world around it are in order.
 
-One line each for config, device, dataset, models, runtime, accelerators, decoder, output, mirror
-and broker: ok, - (not there, and need not be), warn or FAIL, what was found and the way out. Nothing is changed, but a small file is written
-and removed again where results go, and the broker is logged in to, under a name that takes no
-daemon's place. --print shows all settings and where each comes from.
+Lines for config, device, dataset, camera, models, runtime, accelerators, decoder, output, mirror
+and broker: ok (also for a mirror or broker that the config does not name), - (an accelerator that
+is not here and need not be), warn or FAIL, what was found and the way out. A dataset or camera that
+the config does not name has no line. Nothing is changed, but a small file is written and removed
+again where results go, the camera is opened for one frame, and the broker is logged in to, under a
+name that takes no daemon's place. --print shows all settings and where each comes from.
+
+It sees what its user may: run it as the service's, `sudo -u handloom handloom check`. What the
+service's sandbox forbids, and the password that systemd gives to the service alone, it cannot see.
 
 Settings come from the file, over it the environment (HANDLOOM_SECTION_KEY, as in
 HANDLOOM_MQTT_URL; HANDLOOM_LOG and HANDLOOM_MODELS for log.level and models.path), over that

@@ -7,6 +7,7 @@ usage: look.py PACKAGE [FOLDER]     FOLDER, by default target/deb/look, is empti
 Nothing is installed; what happens on a system that runs is `make test-boot`.
 """
 import gzip
+import hashlib
 import json
 import os
 import pathlib
@@ -20,6 +21,22 @@ SIZE_MAX = 12_000_000
 # systemd-analyze's scale from 0, tight, to 10.
 EXPOSURE_MAX = 1.5
 UNITS = ["handloom.service", "handloom@job.service", "handloom-nightly@job.service"]
+# What is compiled into the TFLite library, and a line of the notice that it asks for.
+LINKED = {
+    "TensorFlow Lite": "The TensorFlow Authors",
+    "ruy": "Apache License, Version 2.0",
+    "gemmlowp": "The Gemmlowp Authors",
+    "FlatBuffers": "Apache License, Version 2.0",
+    "XNNPACK": "Neither the name Facebook",
+    "pthreadpool": "Redistributions in binary form",
+    "cpuinfo": "Copyright (C) 2010-2012 Marat Dukhan",
+    "FXdiv": "Copyright (c) 2016 Marat Dukhan",
+    "FP16": "The above copyright notice and this permission notice",
+    "FarmHash": "Copyright (c) 2014 Google, Inc.",
+    "ARM_NEON_2_x86_SSE": "Intel Corporation",
+    "FFT2D": "Takuya OOURA",
+    "Eigen": "/usr/share/common-licenses/MPL-2.0",
+}
 WANTED = """
 etc/handloom/handloom.toml
 usr/bin/handloom
@@ -37,7 +54,9 @@ usr/lib/sysusers.d/handloom.conf
 usr/lib/tmpfiles.d/handloom.conf
 usr/lib/udev/rules.d/60-handloom.rules
 usr/share/bash-completion/completions/handloom
+usr/share/doc/handloom/examples/handloom.toml
 usr/share/doc/handloom/guide.md.gz
+usr/share/doc/handloom/tflite-licences.txt.gz
 usr/share/doc/handloom/README.md.gz
 usr/share/doc/handloom/changelog.Debian.gz
 usr/share/doc/handloom/changelog.gz
@@ -72,9 +91,14 @@ def control(package, tree):
     for name in ("libc6", "libssl3", "libstdc++6", "libglib2.0-0", "libgstreamer1.0-0", "gstreamer1.0-libav", "gstreamer1.0-plugins-good"):
         expect(any(one.startswith(name) for one in depends), "no %s in Depends: %s" % (name, depends))
     expect(said("dpkg-deb", "-I", package, "conffiles").strip() == "/etc/handloom/handloom.toml", "conffiles are not the config alone")
+    sums = dict(reversed(line.split("  ", 1)) for line in said("dpkg-deb", "-I", package, "md5sums").splitlines())
+    files = {str(p.relative_to(tree)): p for p in (tree / "usr").rglob("*") if p.is_file()}
+    expect(sums == {name: hashlib.md5(p.read_bytes()).hexdigest() for name, p in files.items()}, "md5sums are not those of the files")
     for script in ("postinst", "prerm", "postrm"):
         expect(said("dpkg-deb", "-I", package, script).startswith("#!/bin/sh\nset -e\n"), "no %s" % script)
     loaded = [tree / "usr/bin/handloom", tree / "usr/lib/handloom/libtensorflowlite_c.so"]
+    comment = re.search(r'^u handloom - "(\w+)"', (tree / "usr/lib/sysusers.d/handloom.conf").read_text(), re.M).group(1)
+    expect('"$comment" = %s ]' % comment in said("dpkg-deb", "-I", package, "postrm"), "purge does not know the package's own user by its comment")
     glibc = max(re.findall(r"GLIBC_([\d.]+)", said("readelf", "-V", "--wide", *loaded)), key=lambda v: [int(n) for n in v.split(".")])
     tell("%s %s, glibc %s or newer, depends: %s" % (field("Version"), field("Architecture"), glibc, ", ".join(depends)))
 
@@ -116,6 +140,11 @@ def contents(package, tree):
     crates = re.findall(r'^([a-z_][\w-]*) = ', (REPOSITORY / "Cargo.toml").read_text().split("[dependencies]")[1].split("\n[")[0], re.M)
     for crate in crates:
         expect(re.search(r"^  %s [\d.]+[^:]*: \w" % re.escape(crate), licences, re.M), "no licence of %s" % crate)
+    linked = unzipped("doc/handloom/tflite-licences.txt.gz")
+    for part, notice in LINKED.items():
+        found = re.search(r"^=+\n[^\n]*%s[^\n]*\(.*?(?=^=+$|\Z)" % re.escape(part), linked, re.M | re.S)
+        expect(found and notice in found.group(0), "no licence of %s with '%s'" % (part, notice))
+    expect((tree / "usr/share/doc/handloom/examples/handloom.toml").read_bytes() == (tree / "etc/handloom/handloom.toml").read_bytes(), "the example config is not the packed one")
     tell("%d files, program %d bytes, %d man pages, licences of %d direct dependencies" % (len(files), size, len(pages), len(crates)))
 
 
