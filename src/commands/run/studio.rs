@@ -17,7 +17,7 @@ use crate::sequence::live::Weaver;
 use crate::sequence::takes::{Order, Takes};
 use crate::service::Stage;
 use crate::source::camera::{Camera, Counts, Pace, Place, Waits};
-use crate::store::mirror::Listed;
+use crate::store::mirror::Listing;
 use crate::telemetry::payloads::{CameraHealth, JobPhase};
 use std::collections::VecDeque;
 use std::io;
@@ -32,9 +32,6 @@ const ASKS_MAX: usize = 16;
 const RETRY: Duration = Duration::from_secs(30);
 /// A look at a frame, or an opening of the camera, takes no longer than this.
 const SILENCE: Duration = Duration::from_mins(2);
-
-/// Files by name and SHA-256, and whether those are all.
-pub(super) type Listing = (Vec<Listed>, bool);
 
 /// What the camera's thread is asked for.
 pub(super) enum Ask {
@@ -52,7 +49,7 @@ pub(super) struct Studio {
     asks: Mutex<VecDeque<Ask>>,
     is_open: AtomicBool,
     health: Mutex<Option<CameraHealth>>,
-    /// What a mirror shall hold of the takes, and whether that is all.
+    /// What a mirror shall hold of the takes.
     files: Mutex<Option<Listing>>,
 }
 
@@ -83,7 +80,7 @@ impl Studio {
         held(&self.asks).pop_front()
     }
 
-    /// What a mirror shall hold of the takes, and whether that is all; `None` while files are written.
+    /// What a mirror shall hold of the takes; `None` while files are written.
     pub(super) fn files(&self) -> Option<Listing> {
         held(&self.files).clone()
     }
