@@ -125,9 +125,10 @@ impl From<BackendError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
-            StoreError::Occupied { .. } | StoreError::Locked { .. } | StoreError::Create { .. } => {
-                Exit::CannotCreate
-            }
+            StoreError::Occupied { .. }
+            | StoreError::Unknown { .. }
+            | StoreError::Locked { .. }
+            | StoreError::Create { .. } => Exit::CannotCreate,
             StoreError::Read { source, .. } if source.kind() == ErrorKind::NotFound => {
                 Exit::NoInput
             }

@@ -207,6 +207,31 @@ fn folders_that_cannot_be_used_are_told() {
     let here = set("output.mirror", world.folder.path());
     check(&[&here], 0, "warn", m, &["same file system", "mounted"]);
 
+    // The copy of a folder that is lost, with its identity and without, and that of takes.
+    let other = world.at("other");
+    fs::create_dir(&other).unwrap();
+    let mirror = set("output.mirror", &other);
+    let camera = set("camera.device", Path::new("file:nothing.png"));
+    for (name, text) in [
+        ("MIRROR_OF", "0123456789abcdef0123456789abcdef\n"),
+        ("manifest.jsonl", "{}\n"),
+        ("camera/manifest.jsonl", "{}\n"),
+    ] {
+        let file = other.join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, text).unwrap();
+        let folder = file.parent().unwrap().display().to_string();
+        let words = [&folder, "copy of another output folder", "empty folder"];
+        if name.starts_with("camera") {
+            check(&[&mirror], 0, "warn", m, &["same file system"]);
+            check(&[&mirror, &camera], 66, "FAIL", m, &words);
+        } else {
+            check(&[&mirror], 73, "FAIL", m, &words);
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        fs::remove_file(&file).unwrap();
+    }
+
     // The first failure decides.
     let both = [&set("dataset.path", &gone), not_writable];
     check(&both, 66, "FAIL", o, &refused);

@@ -55,6 +55,15 @@ pub enum StoreError {
         /// Whether nothing but the dataset's content does.
         is_dataset: bool,
     },
+    /// The output folder holds what cannot be made again, and its ledger does not know it.
+    #[error(
+        "{path} holds results that its ledger does not know, as a copy of a mirror does; nothing in it is changed: move \
+         them to a folder of their own, or choose another output folder"
+    )]
+    Unknown {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Another process works in the output folder.
     #[error(
         "another handloom{holder} works in {path}; stop it first, or choose another output folder"

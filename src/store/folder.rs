@@ -4,7 +4,7 @@ use super::batches::{BATCH_FOLDER, FINAL_NAME, batch_name};
 use super::durable::{StoreError, file_sha256, make_folder, sync_folder, write_file};
 use super::ledger::{Job, LEDGER_NAME, Ledger};
 use super::lock::FolderLock;
-use super::mirror::Listed;
+use super::mirror::{Listed, Listing};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -113,7 +113,7 @@ pub fn open(out: &Path, opening: Opening) -> Result<(FolderLock, Ledger), StoreE
         error => error,
     })?;
     let lock = FolderLock::take(out)?;
-    let ledger = match Ledger::open(out) {
+    let mut ledger = match Ledger::open(out) {
         Err(StoreError::BadLedger { .. }) if opening == Opening::Fresh => {
             for suffix in ["-wal", "-shm", ""] {
                 let path = out.join(format!("{LEDGER_NAME}{suffix}"));
@@ -128,6 +128,7 @@ pub fn open(out: &Path, opening: Opening) -> Result<(FolderLock, Ledger), StoreE
         }
         opened => opened?,
     };
+    ledger.identify()?;
     // What a process that was killed renamed or removed here is believed from now on, so it must stay so.
     for name in [LEDGER_NAME.to_owned(), batch_name(0)] {
         sync_folder(&out.join(name)).map_err(StoreError::write(out))?;
@@ -155,10 +156,7 @@ pub fn claim(
     };
     let is_ours = ledger.job()?.is_some();
     let is_same = known.as_ref() == Some(&job.settings);
-    let occupied = known.is_some()
-        || leftovers(out)?
-            .iter()
-            .any(|p| p.extension().is_some_and(|e| e != "part"));
+    let occupied = known.is_some() || leftovers(out)?.iter().any(|p| is_result(p));
     if is_ours && is_same && opening != Opening::Fresh {
         let mut partial = leftovers(out)?;
         partial.retain(|p| p.extension().is_some_and(|e| e == "part"));
@@ -230,18 +228,18 @@ pub fn prune(out: &Path, batches: usize, has_final: bool) -> Result<(), StoreErr
     remove(&old)
 }
 
-/// What a mirror of `out` shall hold, by name and SHA-256: the sealed batches, and once it was closed, which is the
-/// second value, the final file, manifest and provenance.
+/// What a mirror of `out` shall hold: the sealed batches, and once it was closed, and that is all, the final file,
+/// manifest and provenance.
 ///
 /// # Errors
 /// When the ledger fails or a file cannot be read.
-pub fn mirrored(out: &Path, ledger: &Ledger) -> Result<(Vec<Listed>, bool), StoreError> {
+pub fn mirrored(out: &Path, ledger: &Ledger) -> Result<Listing, StoreError> {
     let sealed = ledger.sealed()?.into_iter();
     let mut files: Vec<Listed> = sealed
         .map(|(number, sealed)| (batch_name(number), sealed.sha256))
         .collect();
     let last = ledger.note("final")?;
-    let is_closed = last.is_some();
+    let is_all = last.is_some();
     if let Some(sha256) = last {
         if !sha256.is_empty() {
             files.push((FINAL_NAME.to_owned(), sha256));
@@ -250,7 +248,12 @@ pub fn mirrored(out: &Path, ledger: &Ledger) -> Result<(Vec<Listed>, bool), Stor
             files.push((name.to_owned(), file_sha256(&out.join(name))?));
         }
     }
-    Ok((files, is_closed))
+    let identity = ledger.identity()?;
+    Ok(Listing {
+        identity,
+        files,
+        is_all,
+    })
 }
 
 /// Removes `files`, durably: one that came back after a power cut would pass for a result.
@@ -261,6 +264,18 @@ fn remove(files: &[PathBuf]) -> Result<(), StoreError> {
     let one_per_folder: BTreeMap<_, _> = files.iter().map(|p| (p.parent(), p)).collect();
     for path in one_per_folder.into_values() {
         sync_folder(path).map_err(StoreError::write(path))?;
+    }
+    Ok(())
+}
+
+/// Refuses `out` when it has results and the ledger knows of none: a copy of a mirror, or a folder whose ledger was lost.
+///
+/// # Errors
+/// [`StoreError::Unknown`] then; when the folder or the ledger cannot be read.
+pub fn refuse_unknown(out: &Path, ledger: &Ledger) -> Result<(), StoreError> {
+    if ledger.job()?.is_none() && leftovers(out)?.iter().any(|p| is_result(p)) {
+        let path = out.to_path_buf();
+        return Err(StoreError::Unknown { path });
     }
     Ok(())
 }
@@ -288,6 +303,11 @@ pub(super) fn is_batch_name(name: &str) -> bool {
     let partial = name.strip_prefix('.').and_then(|n| n.strip_suffix(".part"));
     let number = partial.unwrap_or(name).strip_suffix(".npz");
     number.is_some_and(|n| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether a file of ours is whole.
+fn is_result(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e != "part")
 }
 
 /// Files of ours in `out`: exact names only, and `run.json`, which says whose they are, last.

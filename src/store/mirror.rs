@@ -2,7 +2,10 @@
 //! and compared, with a list that `sha256sum -c SHA256SUMS` checks.
 //!
 //! A pass may end anywhere, also with the power: the next one goes on from what the list and the sizes say. Copies that
-//! are in place are not read again; that is `sha256sum`'s part. Files that are not ours are left alone.
+//! are in place are not read again; that is `sha256sum`'s part. Files that are not ours are left alone, and so is all of
+//! a mirror that is another output folder's ([`owner`]).
+
+mod owner;
 
 use super::batches::BATCH_FOLDER;
 use super::durable::{StoreError, partial_path, sync_folder, write_checked, write_file};
@@ -13,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Component, Path, PathBuf};
+
+pub use owner::OWNER_NAME;
 
 /// The list of what is there, as `sha256sum` writes and checks it.
 pub const SUMS_NAME: &str = "SHA256SUMS";
@@ -58,8 +63,8 @@ pub enum MirrorError {
     },
     /// A file of the output folder is not what it was.
     #[error(
-        "{path} has changed since it was finished (SHA-256 {found}, it was {expected}) and is not mirrored; remove it \
-         and run again with --fresh"
+        "{path} has changed since it was finished (SHA-256 {found}, it was {expected}) and is not mirrored; put the \
+         mirror's copy of it back, if there is one, or keep what is left and begin anew in another folder"
     )]
     Changed {
         /// The file.
@@ -67,6 +72,18 @@ pub enum MirrorError {
         /// Lower-case hex.
         expected: String,
         /// Lower-case hex.
+        found: String,
+    },
+    /// What is there may be the only copy of what another output folder had.
+    #[error(
+        "the mirror {path} is the copy of another output folder and is left as it is: {found}; set output.mirror to \
+         another or an empty folder. If it is wanted back, copy its files into a folder first. If it may be replaced, \
+         empty it by hand"
+    )]
+    Foreign {
+        /// The mirror's folder, or the folder in it.
+        path: PathBuf,
+        /// What tells.
         found: String,
     },
     /// A name that could lie outside of the mirror, or break its list.
@@ -99,6 +116,17 @@ pub struct Mirror {
     root: PathBuf,
 }
 
+/// What a mirror shall hold of an output folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Of the output folder: see [`super::Ledger::identity`].
+    pub identity: String,
+    /// In the order in which they are copied.
+    pub files: Vec<Listed>,
+    /// Whether those are all there will be.
+    pub is_all: bool,
+}
+
 /// Name relative to both folders, with `/`, and SHA-256 in lower-case hex.
 pub type Listed = (String, String);
 
@@ -123,28 +151,29 @@ impl Mirror {
         }
     }
 
-    /// How many of `files` are not in place; all, where the mirror cannot be read.
+    /// How many files are not in place; all, where the mirror cannot be read or is not this output folder's yet.
     #[must_use]
-    pub fn waiting(&self, files: &[Listed]) -> usize {
-        let listed = self.present().and_then(|()| self.sums());
-        listed.map_or(files.len(), |text| {
-            let listed = parse(&text);
-            files.iter().filter(|f| !self.has(&listed, f)).count()
-        })
+    pub fn waiting(&self, listing: &Listing) -> usize {
+        let files = &listing.files;
+        let is_ours = || Ok(self.owner()?.as_ref() == Some(&listing.identity));
+        match self.present().and_then(|()| is_ours()) {
+            Ok(true) => self.sums().map_or(files.len(), |text| {
+                let listed = parse(&text);
+                files.iter().filter(|f| !self.has(&listed, f)).count()
+            }),
+            _ => files.len(),
+        }
     }
 
-    /// Copies what of `files` is not in place, in their order, until `stop` says so. When `is_all` of a finished job,
-    /// batches of the list that are not of `files` are removed; until then they may be the only copy of an earlier job.
-    /// A file of the output folder that cannot be mirrored does not keep the others from it.
+    /// Copies what of the files is not in place, in their order, until `stop` says so. When they are all of a finished
+    /// job, other batches of the list are removed; until then they may be the only copy of an earlier job. A file of the
+    /// output folder that cannot be mirrored does not keep the others from it. Nothing is changed in a mirror that is
+    /// another output folder's.
     ///
     /// # Errors
     /// The first thing that kept the mirror from being complete. What was copied before is in place and listed.
-    pub fn pass(
-        &self,
-        files: &[Listed],
-        is_all: bool,
-        stop: &dyn Fn() -> bool,
-    ) -> Result<Pass, MirrorError> {
+    pub fn pass(&self, listing: &Listing, stop: &dyn Fn() -> bool) -> Result<Pass, MirrorError> {
+        let files = &listing.files;
         if let Some((name, _)) = files.iter().find(|(name, _)| !is_plain(name)) {
             return Err(MirrorError::Name { name: name.clone() });
         }
@@ -152,9 +181,17 @@ impl Mirror {
         if files.is_empty() && !self.to.exists() {
             return Ok(Pass::default());
         }
-        let passed = self
-            .make_own()
-            .and_then(|()| self.follow(files, is_all, stop));
+        let passed = match self.belongs(listing, stop) {
+            Ok(true) => self
+                .make_own()
+                .and_then(|()| self.own(listing))
+                .and_then(|()| self.follow(files, listing.is_all, stop)),
+            Ok(false) => Ok(Pass {
+                waiting: files.len(),
+                ..Pass::default()
+            }),
+            Err(error) => Err(error),
+        };
         // Of a medium that went away meanwhile, all errors mean that.
         if let Err(MirrorError::Medium { .. }) = passed {
             self.present()?;
@@ -237,17 +274,24 @@ impl Mirror {
 
     /// The list as it is; empty when there is none.
     fn sums(&self) -> Result<Vec<u8>, MirrorError> {
-        let path = self.to.join(SUMS_NAME);
+        self.read(SUMS_NAME)
+    }
+
+    fn write_sums(&self, lines: &str) -> Result<(), MirrorError> {
+        self.write(SUMS_NAME, lines)
+    }
+
+    /// A small file of the mirror; empty when there is none.
+    fn read(&self, name: &str) -> Result<Vec<u8>, MirrorError> {
+        let path = self.to.join(name);
         match fs::read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             read => read.map_err(medium(&path)),
         }
     }
 
-    fn write_sums(&self, lines: &str) -> Result<(), MirrorError> {
-        let written = write_file(&self.to.join(SUMS_NAME), |out| {
-            out.write_all(lines.as_bytes())
-        });
+    fn write(&self, name: &str, lines: &str) -> Result<(), MirrorError> {
+        let written = write_file(&self.to.join(name), |out| out.write_all(lines.as_bytes()));
         written.map_err(|error| match error {
             StoreError::Write { path, source } => MirrorError::Medium { path, source },
             other => medium(&self.to)(io::Error::other(other)),
@@ -270,7 +314,7 @@ impl Mirror {
     fn remove_partial(&self, files: &[Listed]) -> Result<(), MirrorError> {
         let targets = files.iter().map(|(name, _)| self.to.join(name));
         let ours: BTreeSet<PathBuf> = targets
-            .chain([self.to.join(SUMS_NAME)])
+            .chain([SUMS_NAME, OWNER_NAME].map(|name| self.to.join(name)))
             .map(|path| partial_path(&path))
             .collect();
         let batches = self.to.join(BATCH_FOLDER);

@@ -259,6 +259,65 @@ fn takes_are_mirrored_like_the_jobs_results() {
     assert_eq!(faults.len(), 1, "{faults:?}");
 }
 
+/// Takes cannot be made again: what is left of those of a dead disk is not replaced by newer ones.
+#[test]
+fn the_mirror_of_lost_takes_is_left_alone() {
+    let (broker, ears) = broker();
+    let stage = camera_alone(broker.port(), "");
+    let (takes, root) = (takes(&stage), stage.path("mirror"));
+    let mirror = root.join("camera");
+    fs::create_dir(&root).unwrap();
+    let set = format!("output.mirror={}", root.display());
+    let record = |daemon: &mut Daemon, id: &str, count: u32| {
+        daemon.until("the camera", |_| state(&ears).0 == "capturing");
+        let order = json!({"id": id, "gloss": "book", "count": count});
+        asks(daemon, &ears, "record", &order, "succeeded");
+    };
+    let mut daemon = stage.start(&["--set", &set]);
+    record(&mut daemon, "r1", 2);
+    daemon.until("the copies", |_| is_mirrored(&takes, &mirror));
+    assert_eq!(daemon.stop(), Some(0));
+    let copies = || (npz_files(&mirror), manifest(&mirror));
+    let before = copies();
+    // The disk has died.
+    fs::remove_dir_all(stage.out()).unwrap();
+    let mut daemon = stage.start(&["--set", &set]);
+    record(&mut daemon, "r2", 1);
+    let reasons = || -> Vec<String> {
+        let faults = said(&ears, topics::FAULT).into_iter();
+        let reasons = faults.map(|f| f["reason"].as_str().unwrap().to_owned());
+        reasons.collect()
+    };
+    daemon.until("word of it", |_| {
+        let told = format!("{} is the copy of another output folder", mirror.display());
+        reasons().iter().any(|reason| reason.contains(&told))
+    });
+    assert_eq!(daemon.stop(), Some(0));
+    assert_eq!(copies(), before);
+    // Copied back they are not taken for ours to replace, either.
+    fs::remove_dir_all(&takes).unwrap();
+    fs::create_dir_all(takes.join("batches")).unwrap();
+    for name in before
+        .0
+        .keys()
+        .map(String::as_str)
+        .chain(["manifest.jsonl", "run.json"])
+    {
+        fs::copy(mirror.join(name), takes.join(name)).unwrap();
+    }
+    let mut daemon = stage.start(&["--set", &set]);
+    daemon.until("word of the takes", |_| {
+        let told = |reason: &String| {
+            reason.contains("results that its ledger does not know")
+                && reason.contains("camera.path")
+        };
+        reasons().iter().any(told)
+    });
+    assert_eq!(daemon.stop(), Some(0));
+    assert_eq!((npz_files(&takes), manifest(&takes)), before);
+    assert_eq!(copies(), before);
+}
+
 /// Changes the config's reserve of the disk to more than any has, or back.
 fn make_short(stage: &Stage, daemon: &Daemon, is_short: bool) {
     let roomy = stage.config();

@@ -164,7 +164,7 @@ fn a_mirror_that_is_full_is_completed_later() {
 }
 
 #[test]
-fn a_new_disk_does_not_empty_the_mirror() {
+fn a_new_disk_leaves_the_mirror_of_the_old_one_alone() {
     let folder = scratch();
     let [dataset, out, mirror] = ["dataset", "out", "mirror"].map(|n| folder.path().join(n));
     make_dataset(&dataset, 7, 16, "00");
@@ -173,21 +173,46 @@ fn a_new_disk_does_not_empty_the_mirror() {
     let mut rig = start(folder.path(), &dataset, &out, &mirror, &once);
     assert_eq!(rig.daemon.wait(), Some(0), "{}", rig.daemon.log());
     is_whole(&out, &mirror);
-    let before = listed(&mirror, &mirror);
+    let copy = || {
+        let files = listed(&mirror, &mirror);
+        let owner = fs::read(mirror.join("MIRROR_OF")).unwrap();
+        (files, owner)
+    };
+    let before = copy();
     // The output folder's disk has died, and the clips are not there yet.
     fs::remove_dir_all(&out).unwrap();
     fs::rename(&dataset, folder.path().join("away")).unwrap();
     rig.restart(&[]);
     rig.wait_fault("dataset");
     std::thread::sleep(Duration::from_secs(1));
-    assert_eq!(listed(&mirror, &mirror), before);
+    assert_eq!(copy(), before);
     check_sums(&mirror);
-    // The same job from the beginning gives the same files.
+    // Nor when the job is done anew, with fewer clips.
+    fs::remove_file(folder.path().join("away/videos/00.mp4")).unwrap();
     fs::rename(folder.path().join("away"), &dataset).unwrap();
     rig.wait_log("the job is done", 2);
-    within(PATIENCE, "the same files", || {
-        let copies = listed(&mirror, &mirror);
-        copies.len() == before.len() && copies == listed(&out, &mirror)
+    let fault = rig.wait_fault("mirror");
+    let reason = fault["reason"].as_str().unwrap();
+    for words in [
+        mirror.to_str().unwrap(),
+        "copy of another output folder",
+        "empty",
+    ] {
+        assert!(reason.contains(words), "{reason}");
+    }
+    rig.wait("health", "mirror_waiting", |h| {
+        h["mirror_waiting"].as_u64() > Some(3)
     });
-    is_whole(&out, &mirror);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(copy(), before);
+    check_sums(&mirror);
+    // Another folder is filled.
+    let next = folder.path().join("next");
+    fs::create_dir(&next).unwrap();
+    rig.reload(&mirror.display().to_string(), &next.display().to_string());
+    within(PATIENCE, "the new mirror", || {
+        listed(&next, &next).contains_key("run.json")
+    });
+    is_whole(&out, &next);
+    assert_eq!(copy(), before);
 }

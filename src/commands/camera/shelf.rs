@@ -12,7 +12,7 @@ use crate::store::durable::file_sha256;
 use crate::store::folder::{self, Claim, ManifestLine, ManifestPlace, Opening};
 use crate::store::ledger::{Clip, Job, Message, Sealed, Stamp};
 use crate::store::lock::FolderLock;
-use crate::store::mirror::Listed;
+use crate::store::mirror::Listing;
 use crate::store::{Ledger, StoreError};
 use crate::telemetry::payloads::Batch;
 use crate::telemetry::topics;
@@ -97,6 +97,8 @@ impl Shelf {
     /// When it cannot be written, another process uses it or it holds something else.
     pub fn open(out: &Path, settings: Value, common: Common) -> Result<(Self, Claim), StoreError> {
         let (lock, mut ledger) = folder::open(out, Opening::Resume)?;
+        // Takes cannot be made again: none is replaced, whatever its settings.
+        folder::refuse_unknown(out, &ledger)?;
         complete(&mut ledger, &settings)?;
         let job = Job {
             settings,
@@ -274,16 +276,15 @@ impl Shelf {
         self.ledger.set_note("final", Some(&sha256))
     }
 
-    /// What a mirror shall hold, by name and SHA-256, and whether that is all there is: takes of a batch that is not full
-    /// are in the ledger alone.
+    /// What a mirror shall hold. That is not all there is while takes of a batch that is not full are in the ledger alone.
     ///
     /// # Errors
     /// When the ledger fails or a file cannot be read.
-    pub fn files(&self) -> Result<(Vec<Listed>, bool), StoreError> {
-        let (files, is_closed) = folder::mirrored(&self.out, &self.ledger)?;
+    pub fn files(&self) -> Result<Listing, StoreError> {
+        let mut listing = folder::mirrored(&self.out, &self.ledger)?;
         let batches = self.next.div_ceil(self.common.batch_size);
-        let is_all = is_closed && self.ledger.sealed()?.len() == batches;
-        Ok((files, is_all))
+        listing.is_all &= self.ledger.sealed()?.len() == batches;
+        Ok(listing)
     }
 
     fn learn(&mut self, gloss: &Arc<str>) {

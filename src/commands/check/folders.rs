@@ -1,9 +1,11 @@
 //! Whether results can be written.
 
 use super::Finding;
-use crate::config::Config;
+use crate::config::{Config, TAKES};
 use crate::exit::Exit;
 use crate::machine::disk;
+use crate::store::mirror::{Listing, Mirror};
+use crate::store::{Ledger, folder};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -66,6 +68,9 @@ pub(super) fn mirror(config: &Config) -> Vec<Finding> {
     if let Err(error) = try_writing(path) {
         return bad("mirror", path, &refusal(&error));
     }
+    if let Err(why) = owned(config, path) {
+        return vec![Finding::bad(Exit::CannotCreate, "mirror", why)];
+    }
     let device = |path: &Path| fs::metadata(path).map(|m| m.dev()).ok();
     let output = config.output.path.ancestors().find_map(device);
     if device(path) == output {
@@ -84,6 +89,29 @@ pub(super) fn mirror(config: &Config) -> Vec<Finding> {
         )],
         Err(error) => bad("mirror", path, &format!("free room is unknown: {error}")),
     }
+}
+
+/// Says why, where the mirror of the output folder or of the takes is another one's copy.
+fn owned(config: &Config, to: &Path) -> Result<(), String> {
+    let out = &config.output.path;
+    belongs(out, &Mirror::new(out, to))?;
+    if config.camera.device.is_none() {
+        return Ok(());
+    }
+    let takes = config.takes_path();
+    belongs(&takes, &Mirror::within(&takes, to, TAKES))
+}
+
+fn belongs(folder: &Path, mirror: &Mirror) -> Result<(), String> {
+    let ledger = Ledger::peek(folder).map_err(|e| e.to_string())?;
+    // A folder that is yet to be made has nothing.
+    let listing = ledger.map_or_else(
+        || Ok(Listing::default()),
+        |ledger| folder::mirrored(folder, &ledger),
+    );
+    let listing = listing.map_err(|e| e.to_string())?;
+    let known = mirror.belongs(&listing, &|| false);
+    known.map(|_| ()).map_err(|e| e.to_string())
 }
 
 fn bad(subject: &'static str, path: &Path, why: &str) -> Vec<Finding> {

@@ -17,7 +17,7 @@ use crate::sequence::live::Weaver;
 use crate::sequence::takes::{Order, Takes};
 use crate::service::Stage;
 use crate::source::camera::{Camera, Counts, Pace, Place, Waits};
-use crate::store::mirror::Listed;
+use crate::store::mirror::Listing;
 use crate::telemetry::payloads::{CameraHealth, JobPhase};
 use anyhow::anyhow;
 use std::collections::VecDeque;
@@ -34,9 +34,6 @@ const ASKS_MAX: usize = 16;
 const RETRY: Duration = Duration::from_secs(30);
 /// A look at a frame takes no longer than this, an accelerator that is opened again for it included.
 const SILENCE: Duration = Duration::from_mins(4);
-
-/// Files by name and SHA-256, and whether those are all.
-pub(super) type Listing = (Vec<Listed>, bool);
 
 /// What the camera's thread is asked for.
 pub(super) enum Ask {
@@ -56,7 +53,7 @@ pub(super) struct Studio {
     /// It filmed, and nothing more comes.
     is_over: AtomicBool,
     health: Mutex<Option<CameraHealth>>,
-    /// What a mirror shall hold of the takes, and whether that is all.
+    /// What a mirror shall hold of the takes.
     files: Mutex<Option<Listing>>,
 }
 
@@ -112,7 +109,7 @@ impl Studio {
         held(&self.asks).as_mut()?.pop_front()
     }
 
-    /// What a mirror shall hold of the takes, and whether that is all; `None` while files are written.
+    /// What a mirror shall hold of the takes; `None` while files are written.
     pub(super) fn files(&self) -> Option<Listing> {
         held(&self.files).clone()
     }

@@ -11,7 +11,9 @@ pub mod commands;
 pub mod outbox;
 
 use super::StoreError;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 use serde_json::Value;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -26,8 +28,14 @@ pub const PAUSED: &str = "paused";
 /// Note: an operator cancelled the job.
 pub const CANCELLED: &str = "cancelled";
 
+/// Note: tells this output folder from all others, whatever job it is for.
+const IDENTITY: &str = "identity";
+
 /// File name in the output folder.
 pub const LEDGER_NAME: &str = "ledger.sqlite";
+
+/// For another process that has the file.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Of the tables below; another one is refused.
 const SCHEMA_VERSION: i64 = 1;
@@ -108,6 +116,27 @@ impl Ledger {
         })
     }
 
+    /// Opens the ledger in `out` to read it, also beside the process that works there; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn peek(out: &Path) -> Result<Option<Self>, StoreError> {
+        let path = out.join(LEDGER_NAME);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let opened = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let opened = opened.and_then(|db| db.busy_timeout(PATIENCE).map(|()| db));
+        match opened {
+            Ok(db) => Ok(Some(Self {
+                path,
+                db,
+                bounds: None,
+            })),
+            Err(source) => Err(StoreError::Ledger { path, source }),
+        }
+    }
+
     /// Keeps messages for the broker, within `bounds`; `None` keeps none.
     pub fn keep_messages(&mut self, bounds: Option<Bounds>) {
         self.bounds = bounds;
@@ -125,8 +154,30 @@ impl Ledger {
         Ok(Some(Job { settings, run }))
     }
 
-    /// Forgets everything but messages and their numbers, commands and what they said ([`PAUSED`], [`CANCELLED`]), and
-    /// belongs to `job` from now on.
+    /// What tells this output folder from all others: 32 hex digits, made at the first call of [`Ledger::identify`];
+    /// empty before.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn identity(&self) -> Result<String, StoreError> {
+        self.note(IDENTITY).map(Option::unwrap_or_default)
+    }
+
+    /// Gives the output folder its identity, once.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn identify(&mut self) -> Result<(), StoreError> {
+        // A disk that is full is not written to for nothing.
+        if !self.identity()?.is_empty() {
+            return Ok(());
+        }
+        let make = "INSERT OR IGNORE INTO meta VALUES (?1, lower(hex(randomblob(16))))";
+        self.write(|tx| tx.execute(make, [IDENTITY]).map(|_| ()))
+    }
+
+    /// Forgets everything but its identity, messages and their numbers, commands and what they said ([`PAUSED`],
+    /// [`CANCELLED`]), and belongs to `job` from now on.
     ///
     /// # Errors
     /// When SQLite fails; nothing is then changed.
@@ -134,8 +185,8 @@ impl Ledger {
         self.write(|tx| {
             tx.execute_batch("DELETE FROM clip; DELETE FROM staged; DELETE FROM batch;")?;
             tx.execute(
-                "DELETE FROM meta WHERE key NOT IN (?1, ?2)",
-                [PAUSED, CANCELLED],
+                "DELETE FROM meta WHERE key NOT IN (?1, ?2, ?3)",
+                [PAUSED, CANCELLED, IDENTITY],
             )?;
             set_note(tx, "settings", &job.settings.to_string())?;
             set_note(tx, "run", &job.run)
@@ -235,7 +286,7 @@ fn sync_log(path: &Path) -> Result<(), StoreError> {
 
 /// Sets the connection up; makes the tables of a new file.
 fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
-    db.busy_timeout(Duration::from_secs(10))?;
+    db.busy_timeout(PATIENCE)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     // A commit returns when the log is on the medium.
     db.pragma_update(None, "synchronous", "FULL")?;
@@ -286,6 +337,33 @@ mod tests {
         for note in [PAUSED, CANCELLED] {
             assert_eq!(ledger.note(note).unwrap().as_deref(), Some("x"));
         }
+    }
+
+    #[test]
+    fn an_identity_is_made_once_and_outlives_the_job() {
+        let [dir, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        assert!(Ledger::peek(dir.path()).unwrap().is_none());
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        assert_eq!(ledger.identity().unwrap(), "");
+        ledger.identify().unwrap();
+        let identity = ledger.identity().unwrap();
+        assert_eq!(identity.len(), 32, "{identity}");
+        let job = Job {
+            settings: json!({}),
+            run: "a1".into(),
+        };
+        ledger.begin(&job).unwrap();
+        ledger.identify().unwrap();
+        assert_eq!(ledger.identity().unwrap(), identity);
+        // Beside whoever has it open, and after.
+        let read = || Ledger::peek(dir.path()).unwrap().unwrap();
+        assert_eq!(read().identity().unwrap(), identity);
+        drop(ledger);
+        assert_eq!(read().identity().unwrap(), identity);
+        assert!(read().set_note("x", Some("y")).is_err());
+        let mut ledger = Ledger::open(other.path()).unwrap();
+        ledger.identify().unwrap();
+        assert_ne!(ledger.identity().unwrap(), identity);
     }
 
     #[test]

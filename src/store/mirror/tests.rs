@@ -53,8 +53,17 @@ impl Place {
         Mirror::new(&self.from(), &self.to())
     }
 
+    /// All its files.
+    fn listing(&self) -> Listing {
+        Listing {
+            identity: "1".repeat(32),
+            files: self.files.clone(),
+            is_all: true,
+        }
+    }
+
     fn pass(&self) -> Result<Pass, MirrorError> {
-        self.mirror().pass(&self.files, true, &|| false)
+        self.mirror().pass(&self.listing(), &|| false)
     }
 
     /// Everything in the mirror: path and bytes.
@@ -91,7 +100,7 @@ impl Place {
     }
 }
 
-fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -123,7 +132,7 @@ fn says<T: std::fmt::Debug>(result: Result<T, MirrorError>, words: &[&str]) {
 #[test]
 fn a_pass_copies_what_is_missing_and_nothing_twice() {
     let place = Place::new();
-    assert_eq!(place.mirror().waiting(&place.files), 4);
+    assert_eq!(place.mirror().waiting(&place.listing()), 4);
     let whole = Pass {
         copied: 4,
         removed: 0,
@@ -131,9 +140,9 @@ fn a_pass_copies_what_is_missing_and_nothing_twice() {
         waiting: 0,
     };
     assert_eq!(place.pass().unwrap(), whole);
-    assert_eq!(place.mirror().waiting(&place.files), 0);
+    assert_eq!(place.mirror().waiting(&place.listing()), 0);
     let tree = place.tree();
-    assert_eq!(tree.len(), 5);
+    assert_eq!(tree.len(), 6);
     for (name, sum) in &place.files {
         assert_eq!(sha256(&tree[name]), *sum, "{name}");
     }
@@ -162,7 +171,7 @@ fn the_mirrors_folder_is_never_made() {
     let late = place.mirror().make_folders("batches/00000.npz");
     assert_eq!(late.unwrap_err().kind(), ErrorKind::NotFound);
     assert!(!to.exists());
-    assert_eq!(place.mirror().waiting(&place.files), 4);
+    assert_eq!(place.mirror().waiting(&place.listing()), 4);
     // Back, with all it had.
     fs::rename(&away, &to).unwrap();
     assert_eq!(place.pass().unwrap().copied, 0);
@@ -189,7 +198,7 @@ fn a_medium_that_goes_in_the_middle_is_away() {
         }
         false
     };
-    says(place.mirror().pass(&place.files, true, &pull), &["is away"]);
+    says(place.mirror().pass(&place.listing(), &pull), &["is away"]);
     assert!(!to.exists());
     fs::rename(&away, &to).unwrap();
     assert!(place.pass().unwrap().copied > 0);
@@ -205,7 +214,7 @@ fn any_interruption_ends_in_the_same_mirror() {
         false
     };
     let place = Place::new();
-    place.mirror().pass(&place.files, true, &counting).unwrap();
+    place.mirror().pass(&place.listing(), &counting).unwrap();
     let looks = count.get();
     assert!(looks > 12, "{looks}");
     for at in 1..=looks {
@@ -218,7 +227,7 @@ fn any_interruption_ends_in_the_same_mirror() {
         count.set(0);
         let pass = place
             .mirror()
-            .pass(&place.files, true, &|| reached(&count))
+            .pass(&place.listing(), &|| reached(&count))
             .unwrap();
         assert!(
             pass.waiting > 0 && pass.in_place + pass.waiting == 4,
@@ -234,7 +243,7 @@ fn any_interruption_ends_in_the_same_mirror() {
         let die = || !reached(&count) || panic!("killed");
         let killed = || {
             let never = || !die();
-            place.mirror().pass(&place.files, true, &never)
+            place.mirror().pass(&place.listing(), &never)
         };
         assert!(catch_unwind(AssertUnwindSafe(killed)).is_err());
         place.check_sums();
@@ -308,14 +317,19 @@ fn batches_of_an_earlier_job_go_and_nothing_else() {
     assert_eq!(place.tree(), expected);
     assert_eq!(fs::read(&outside).unwrap(), b"precious");
     place.check_sums();
+    let early = |files: &[Listed]| Listing {
+        files: files.to_vec(),
+        is_all: false,
+        ..place.listing()
+    };
     // A job that begins anew leaves what may be the only copy of the one before, until it is finished.
-    let early = place.mirror().pass(&[], false, &|| false).unwrap();
-    assert_eq!((early.removed, early.in_place), (0, 0));
+    let pass = place.mirror().pass(&early(&[]), &|| false).unwrap();
+    assert_eq!((pass.removed, pass.in_place), (0, 0));
     assert_eq!(place.tree(), expected);
     fs::write(place.from().join("batches/00000.npz"), b"new").unwrap();
     let new = [("batches/00000.npz".to_owned(), sha256(b"new"))];
-    let early = place.mirror().pass(&new, false, &|| false).unwrap();
-    assert_eq!((early.copied, early.removed), (1, 0));
+    let pass = place.mirror().pass(&early(&new), &|| false).unwrap();
+    assert_eq!((pass.copied, pass.removed), (1, 0));
     assert_eq!(place.tree()["batches/00000.npz"], b"new");
     assert!(to.join("batches/00001.npz").exists());
     place.check_sums();
@@ -333,10 +347,14 @@ fn a_source_that_changed_is_not_copied_and_the_others_are() {
     fs::write(&changed, vec![1; 600_000]).unwrap();
     says(
         place.pass(),
-        &["00000.npz has changed", &place.files[0].1, "--fresh"],
+        &[
+            "00000.npz has changed",
+            &place.files[0].1,
+            "copy of it back",
+        ],
     );
-    assert_eq!(place.tree().len(), 4);
-    assert_eq!(place.mirror().waiting(&place.files), 1);
+    assert_eq!(place.tree().len(), 5);
+    assert_eq!(place.mirror().waiting(&place.listing()), 1);
     // Lost, or no file.
     fs::remove_file(&changed).unwrap();
     says(place.pass(), &["cannot read", "batches/00000.npz"]);
@@ -348,7 +366,7 @@ fn a_source_that_changed_is_not_copied_and_the_others_are() {
     fs::remove_file(place.from().join("batches/00001.npz")).unwrap();
     says(place.pass(), &["batches/00000.npz"]);
     assert!(place.tree().contains_key("batches/00001.npz"));
-    assert_eq!(place.mirror().waiting(&place.files), 1);
+    assert_eq!(place.mirror().waiting(&place.listing()), 1);
 }
 
 #[test]
@@ -359,7 +377,7 @@ fn a_file_that_was_made_anew_replaces_its_copy() {
     fs::write(place.from().join("final.npz"), &anew).unwrap();
     place.files[3].1 = sha256(&anew);
     // Stopped before the copy: the list says nothing of the old one any more.
-    let pass = place.mirror().pass(&place.files, true, &|| true).unwrap();
+    let pass = place.mirror().pass(&place.listing(), &|| true).unwrap();
     assert_eq!((pass.copied, pass.waiting), (0, 1));
     assert!(
         !fs::read_to_string(place.to().join(SUMS_NAME))
@@ -387,10 +405,10 @@ fn a_medium_that_gives_back_something_else_is_failing() {
         false
     };
     says(
-        place.mirror().pass(&place.files, true, &flip_once),
+        place.mirror().pass(&place.listing(), &flip_once),
         &["batches/00000.npz reads back other", "replace it"],
     );
-    assert!(place.tree().is_empty());
+    assert!(place.tree().into_keys().eq([OWNER_NAME]));
     assert_eq!(place.pass().unwrap().copied, 4);
 }
 
@@ -467,7 +485,7 @@ fn a_full_medium_is_told_and_goes_on_when_there_is_room() {
         return;
     };
     let mirror = Mirror::new(&place.from(), &to.join("out"));
-    let pass = || mirror.pass(&place.files, true, &|| false);
+    let pass = || mirror.pass(&place.listing(), &|| false);
     says(pass(), &["is away", "mirror/out"]);
     fs::create_dir(to.join("out")).unwrap();
     let filler = to.join("filler");
@@ -504,6 +522,7 @@ proptest! {
     ) {
         let place = Place::new();
         fs::create_dir(place.to().join("batches")).unwrap();
+        fs::write(place.to().join(OWNER_NAME), format!("{}\n", place.listing().identity)).unwrap();
         let mut sums = String::new();
         for (n, (name, sum)) in place.files.iter().enumerate() {
             let path = place.to().join(name);
@@ -529,7 +548,7 @@ proptest! {
         if has_partial {
             fs::write(place.to().join(".SHA256SUMS.part"), b"half").unwrap();
         }
-        let waiting = place.mirror().waiting(&place.files);
+        let waiting = place.mirror().waiting(&place.listing());
         let pass = place.pass().unwrap();
         prop_assert_eq!(pass, Pass { copied: waiting, removed: 0, in_place: 4, waiting: 0 });
         prop_assert_eq!(&place.tree(), Place::canonical());
@@ -541,13 +560,19 @@ proptest! {
 fn a_folder_within_the_mirror_is_made_and_the_mirror_never() {
     let place = Place::new();
     let mirror = Mirror::within(&place.from(), &place.to(), "camera");
-    let pass = |files: &[Listed]| mirror.pass(files, true, &|| false);
+    let pass = |files: &[Listed]| {
+        let listing = Listing {
+            files: files.to_vec(),
+            ..place.listing()
+        };
+        mirror.pass(&listing, &|| false)
+    };
     assert_eq!(pass(&[]).unwrap(), Pass::default());
     assert!(place.tree().is_empty(), "nothing to copy, nothing made");
-    assert_eq!(mirror.waiting(&place.files), place.files.len());
+    assert_eq!(mirror.waiting(&place.listing()), place.files.len());
     assert_eq!(pass(&place.files).unwrap().copied, place.files.len());
     assert_eq!(tree(&place.to().join("camera")), *Place::canonical());
-    assert_eq!(mirror.waiting(&place.files), 0);
+    assert_eq!(mirror.waiting(&place.listing()), 0);
     fs::remove_dir_all(place.to()).unwrap();
     let away = pass(&place.files).unwrap_err();
     assert!(

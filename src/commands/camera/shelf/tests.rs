@@ -59,6 +59,23 @@ fn ids(path: &Path) -> Vec<String> {
     NpzReader::open(path).unwrap().strings("video_ids").unwrap()
 }
 
+/// As after a mirror was copied back, or the ledger got lost.
+#[test]
+fn takes_without_a_ledger_are_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let settings = json!({"source": "camera"});
+    let mut shelf = open(out);
+    shelf.put(&sign("book", 20), "cam", "cpu").unwrap();
+    shelf.close(&json!({"settings": settings})).unwrap();
+    let common = shelf.common.clone();
+    drop(shelf);
+    std::fs::remove_file(out.join("ledger.sqlite")).unwrap();
+    let refused = Shelf::open(out, settings, common).err().unwrap();
+    assert!(matches!(refused, StoreError::Unknown { .. }), "{refused}");
+    assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
+}
+
 #[test]
 fn takes_are_kept_discarded_and_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();

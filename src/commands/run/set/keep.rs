@@ -6,12 +6,12 @@ use crate::commands::camera::shelf::{Shelf, Shelved, TOO_SHORT};
 use crate::commands::job::hold;
 use crate::commands::keys::takes_in_keys;
 use crate::commands::run::ROOM_LOOK;
-use crate::commands::run::studio::Listing;
 use crate::exit::Failure;
 use crate::machine::clock::uptime;
 use crate::sequence::live::{Sign, Weaver};
 use crate::sequence::takes::Phase;
 use crate::store::StoreError;
+use crate::store::mirror::Listing;
 use std::time::{Duration, Instant};
 
 /// A write that found no room.
