@@ -7,7 +7,7 @@ host=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 host=${host:-x86_64-unknown-linux-gnu}
 target=${1:-$host}
 output=${CARGO_TARGET_DIR:-target}
-system=$(. /etc/os-release 2>/dev/null && echo "$ID ${VERSION_ID%%.*}" || echo unknown)
+system=$(. /etc/os-release 2>/dev/null && v=${VERSION_ID:-} && echo "$ID ${v%%.*}" || echo unknown)
 say() { echo "deb: $*"; }
 fail() { echo "deb: $*" >&2; exit 1; }
 

@@ -261,6 +261,16 @@ fn given(value: &Spanned<DeValue<'_>>) -> Given {
     }
 }
 
+/// The list that `text` is in the spelling of the file, if it is one.
+pub(super) fn list_of(text: &str) -> Option<Given> {
+    if !text.trim_start().starts_with('[') {
+        return None;
+    }
+    let line = format!("list = {text}");
+    let table = DeTable::parse(&line).ok()?;
+    table.get_ref().get("list").map(given)
+}
+
 /// What was given for `key`, for a message.
 fn shown(key: &Key, given: &Given) -> String {
     if key.is_secret {

@@ -11,6 +11,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::layers::list_of;
 use super::values::{BrokerUrl, Secret};
 
 /// Numbers of clips, glosses or frames that are counted, none included.
@@ -417,22 +418,16 @@ impl<R: Rule> Rule for Each<R> {
         if text.is_empty() {
             return Some(Vec::new());
         }
-        let inside = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
-        let items = inside.unwrap_or(text).split(',').map(str::trim);
-        let bare = |item: &str| match inside {
-            Some(_) => self.0.accept(item.trim_matches(['"', '\''])),
-            None => self.0.accept(item),
-        };
-        items
-            .filter(|item| inside.is_none() || !item.is_empty())
-            .map(bare)
-            .collect()
+        text.split(',').map(|t| self.0.accept(t.trim())).collect()
     }
 
     fn read(&self, given: &Given) -> Result<Self::Value, String> {
         let refused = |_| format!("allowed are {}", self.allowed());
         match given {
-            Given::Bare(text) => self.parse(text),
+            Given::Bare(text) => match list_of(text) {
+                Some(list) => self.read(&list),
+                None => self.parse(text),
+            },
             Given::List(items) => items
                 .iter()
                 .map(|item| self.0.read(item).map_err(refused))
@@ -498,6 +493,12 @@ mod tests {
         assert!(Maybe(Text).read(&typed(Kind::Text, "")).is_err());
         assert_eq!(Maybe(Text).read(&Given::Bare(String::new())), Ok(None));
         let list = |kind| Given::List(vec![typed(kind, "pause")]);
+        let bare = |text: &str| Each(Text).read(&Given::Bare(text.to_owned()));
+        assert_eq!(bare(r#"["a,b", 'c']"#).unwrap(), ["a,b", "c"]);
+        assert_eq!(bare("a, b").unwrap(), ["a", "b"]);
+        assert_eq!(bare("[]").unwrap(), [""; 0]);
+        assert_eq!(bare("[a").unwrap(), ["[a"]);
+        assert!(Each(COMMAND).read(&Given::Bare("[1]".into())).is_err());
         assert_eq!(
             Each(COMMAND).read(&list(Kind::Text)),
             Ok(vec!["pause".to_owned()])

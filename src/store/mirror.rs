@@ -7,7 +7,7 @@
 
 mod owner;
 
-use super::batches::BATCH_FOLDER;
+use super::batches::{BATCH_FOLDER, FINAL_NAME};
 use super::durable::{StoreError, partial_path, sync_folder, write_checked, write_file};
 use super::folder::is_batch_name;
 use crate::digest::Hasher;
@@ -229,7 +229,7 @@ impl Mirror {
         // Before their lines go: a batch without a line would never be known as ours again.
         let stale = self.stale(files, &listed);
         let (removed, kept) = if is_all {
-            (self.remove_batches(&stale)?, Vec::new())
+            (self.remove_results(&stale)?, Vec::new())
         } else {
             (0, stale)
         };
@@ -348,15 +348,16 @@ impl Mirror {
             .collect()
     }
 
-    /// Removes the batches among `stale`. Returns how many there were.
-    fn remove_batches(&self, stale: &[Listed]) -> Result<usize, MirrorError> {
+    /// Removes the batches among `stale`, and the joined file where no row is left. Returns how many there were.
+    fn remove_results(&self, stale: &[Listed]) -> Result<usize, MirrorError> {
         let is_batch = |name: &str| {
             let batch = name.strip_prefix(BATCH_FOLDER);
             let batch = batch.and_then(|rest| rest.strip_prefix('/'));
             batch.is_some_and(|b| !b.starts_with('.') && is_batch_name(b))
         };
         let mut removed = 0;
-        for (name, _) in stale.iter().filter(|(name, _)| is_batch(name)) {
+        let is_result = |name: &str| name == FINAL_NAME || is_batch(name);
+        for (name, _) in stale.iter().filter(|(name, _)| is_result(name)) {
             let path = self.to.join(name);
             if remove(&path)? {
                 sync_folder(&path).map_err(medium(&path))?;

@@ -57,6 +57,11 @@ fn at_its_own_rate_a_clip_gives_what_its_file_gives() {
                 continue;
             }
             assert_eq!(counts.dropped, 0);
+            let rates = witness.news.iter().filter_map(|news| match news {
+                News::Opened(opened) => opened.rate,
+                _ => None,
+            });
+            assert_eq!(rates.collect::<Vec<_>>(), [f64::from(fps)]);
             let found: Vec<_> = witness.looks.iter().map(|l| l.1.clone()).collect();
             assert_eq!(found, expected);
             let interval = Duration::from_secs(1) / fps;

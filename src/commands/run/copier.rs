@@ -81,10 +81,15 @@ fn copy(daemon: &Daemon, to: &Path) -> Vec<Trouble> {
     ];
     let waiting = || -> usize { copies.iter().map(Copy::waiting).sum() };
     daemon.set_mirror_waiting(Some(waiting()));
-    // What keeps one from its place need not keep the other.
-    let passes = copies.each_ref().map(|copy| copy.pass(daemon));
+    let mut troubles: Vec<Trouble> = Vec::new();
+    for copy in &copies {
+        // What keeps one from its place need not keep the other; but nothing is made in what is another folder's.
+        if troubles.iter().any(|trouble| trouble.action == NEVER) {
+            break;
+        }
+        troubles.extend(copy.pass(daemon).err());
+    }
     daemon.set_mirror_waiting(Some(waiting()));
-    let mut troubles: Vec<Trouble> = passes.into_iter().filter_map(Result::err).collect();
     troubles.dedup();
     troubles
 }

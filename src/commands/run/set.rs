@@ -92,6 +92,8 @@ impl<'a> Set<'a> {
     fn settle(&mut self, result: Result<(), &str>) {
         if let Some(task) = self.running.take() {
             let taken = std::mem::take(&mut self.taken);
+            // What an order got that ends early is to be had like what a whole one got.
+            self.is_unclosed |= !taken.is_empty() && result.is_err();
             let waits = if self.waiting.is_some() {
                 ", one waits for room"
             } else {
@@ -130,7 +132,12 @@ impl<'a> Set<'a> {
 
     /// Takes up an order; not while takes wait: nobody would know when to sign.
     fn record(&mut self, task: Task, order: Order, weaver: &mut Weaver, at: Duration) {
-        if let Some(reason) = self.no_room() {
+        let one_waits = || {
+            self.waiting
+                .is_some()
+                .then(|| "one is being written".to_owned())
+        };
+        if let Some(reason) = self.no_room().or_else(one_waits) {
             let reason = format!(
                 "takes wait for room: {reason}; send it again with another id when state is capturing"
             );
@@ -198,8 +205,8 @@ impl Host for Set<'_> {
                 self.filming = Some((JobPhase::Degraded, Some(reason)));
             }
             News::Relapse(error) => {
-                let degraded = (JobPhase::Degraded, Some(error.to_string()));
-                self.daemon.hub.camera(Some(degraded));
+                let reason = takes_in_keys(&error.to_string());
+                self.filming = Some((JobPhase::Degraded, Some(reason)));
             }
             News::Ended => {}
         }

@@ -127,7 +127,11 @@ impl Crew {
                 Ok(Step::Frame) => {
                     damaged = 0;
                     last_sign = Instant::now();
-                    self.shared.teller.films(capture.opened());
+                    if self.shared.teller.films(capture.opened()) {
+                        // Also after a driver that hung: well is what goes well from here on.
+                        first = None;
+                        self.was_well = false;
+                    }
                     let since = *first.get_or_insert(last_sign);
                     if since.elapsed() >= self.waits.well && flaws == 0 && !self.was_well {
                         self.was_well = true;

@@ -85,7 +85,7 @@ impl Opener for Stand {
             Reel::Still(still) => (still.width(), still.height(), self.still_rate),
             Reel::Clip(clip) => {
                 let (width, height) = clip.size().unwrap_or_default();
-                (width, height, clip.rate().unwrap_or(25.0))
+                (width, height, 25.0)
             }
         };
         let rate = if RATES.contains(&rate) { rate } else { 25.0 };
@@ -173,6 +173,14 @@ impl Showing {
                     .unwrap_or_else(|| nominal.max(self.last + self.interval / 2))
             }
         };
+        if self.count == 0
+            && let Reel::Clip(clip) = &self.reel
+            && let Some(rate) = clip.rate().filter(|rate| RATES.contains(rate))
+        {
+            // Known from the first picture on.
+            self.opened.rate = Some(rate);
+            self.interval = Duration::from_secs_f64(1.0 / rate);
+        }
         self.count += 1;
         self.last = time;
         Ok(Some(self.offset + time))

@@ -48,13 +48,15 @@ impl Teller {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A frame came.
-    pub(super) fn films(&self, opened: &Opened) {
+    /// A frame came. Whether that is news.
+    pub(super) fn films(&self, opened: &Opened) -> bool {
         let mut told = self.lock();
-        if told.now != Now::Filming {
+        let is_news = told.now != Now::Filming;
+        if is_news {
             told.now = Now::Filming;
             told.say(News::Opened(opened.clone()));
         }
+        is_news
     }
 
     /// It has filmed for a while: its next fault is the first again.

@@ -71,12 +71,14 @@ impl Set<'_> {
         }
         if let Some((sign, backend)) = self.waiting.take() {
             let device = self.device.clone();
-            let put = self.write(|shelf| shelf.put(&sign, &device, &backend))?;
-            let Some(shelved) = put else {
-                self.waiting = Some((sign, backend));
-                return Ok(false);
-            };
-            self.kept(shelved, &sign, weaver);
+            match self.write(|shelf| shelf.put(&sign, &device, &backend)) {
+                Ok(Some(shelved)) => self.kept(shelved, &sign, weaver),
+                // Also of another failure: the end of the session tries it again.
+                unwritten => {
+                    self.waiting = Some((sign, backend));
+                    return unwritten.map(|_| false);
+                }
+            }
         }
         if self.shelf.is_due() {
             if self.write(Shelf::seal_what_is_due)?.is_none() {
