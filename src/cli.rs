@@ -10,7 +10,8 @@ mod camera;
 
 pub use camera::{CameraArgs, CutArgs, NumberArgs, TakeArgs};
 
-use crate::config::ranges::{self, Rule};
+use crate::config::ranges;
+use crate::config::rules::Rule;
 use crate::hand;
 use crate::inference::Selection;
 use crate::sequence::Shape;

@@ -5,9 +5,8 @@
 
 mod common;
 
-use common::{Run, digests, handloom_with, manifest, plugin, render_clip, scratch};
+use common::{Run, digests, handloom_with, manifest, plugin, render_clip, rows, scratch};
 use handloom::source::encode::Codec;
-use handloom::store::npz::NpzReader;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -333,16 +332,6 @@ fn one_that_fails_now_and_then_is_opened_again() {
     run.says(&["opened again", "the device went away"]);
     assert_eq!(machine.backends(), ["custom"; 3]);
     machine.is_as_the_cpus();
-}
-
-/// The rows of the final file.
-fn rows(out: &Path) -> Vec<Vec<f32>> {
-    let mut npz = NpzReader::open(&out.join("wlasl_landmarks.npz")).unwrap();
-    let (numbers, shape) = npz.numbers::<f32>("sequences").unwrap();
-    numbers
-        .chunks(shape[1] * shape[2])
-        .map(<[f32]>::to_vec)
-        .collect()
 }
 
 /// One that fails for good is given up; the clip in hand is begun again on the CPU, and all is said.

@@ -1,6 +1,6 @@
 //! What the settings of accelerators may be.
 
-use super::ranges::Rule;
+use super::rules::Rule;
 use crate::inference::presets;
 use crate::selection::Wish;
 

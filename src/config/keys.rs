@@ -3,7 +3,8 @@
 use super::Config;
 use super::backends;
 use super::problems::Origin;
-use super::ranges::{self, Each, Given, Maybe, Rule};
+use super::ranges;
+use super::rules::{Each, Given, Maybe, Rule, Switch};
 use super::values::Shown;
 use std::fmt::Write as _;
 
@@ -88,7 +89,7 @@ pub const KEYS: &[Key] = &[
     key!(camera.end_frames, Restart, ranges::FRAMES),
     key!(camera.min_seconds, Restart, ranges::PAUSE_S),
     key!(camera.max_seconds, Restart, ranges::SIGN_S),
-    key!(camera.keep_unlabelled, Restart, ranges::Switch),
+    key!(camera.keep_unlabelled, Restart, Switch),
     key!(mqtt.url, Live, Maybe(ranges::Url)),
     key!(mqtt.username, Live, Maybe(ranges::Text)),
     Key {
@@ -103,7 +104,7 @@ pub const KEYS: &[Key] = &[
     key!(mqtt.keep_alive_s, Live, ranges::KEEP_ALIVE_S),
     key!(mqtt.reconnect_max_s, Live, ranges::RECONNECT_S),
     key!(mqtt.commands, Live, Each(ranges::COMMAND)),
-    key!(mqtt.home_assistant, Live, ranges::Switch),
+    key!(mqtt.home_assistant, Live, Switch),
     key!(mqtt.outbox_max_messages, Live, ranges::OUTBOX_MESSAGES),
     key!(mqtt.outbox_max_age_h, Live, ranges::OUTBOX_AGE_H),
     key!(plan.min_videos_per_gloss, Restart, ranges::COUNT),
@@ -134,11 +135,11 @@ pub const KEYS: &[Key] = &[
         Restart,
         ranges::PROBABILITY
     ),
-    key!(sequence.tracking, Restart, ranges::Switch),
+    key!(sequence.tracking, Restart, Switch),
     key!(models.path, Restart, Maybe(ranges::FilePath)),
     key!(models.palm, Restart, Maybe(ranges::FilePath)),
     key!(models.hand, Restart, Maybe(ranges::FilePath)),
-    key!(models.trust, Restart, ranges::Switch),
+    key!(models.trust, Restart, Switch),
     key!(run.workers, Live, Maybe(ranges::WORKERS)),
     key!(run.accelerator, Restart, backends::AcceleratorWish),
     key!(run.accelerator_tolerance, Restart, ranges::TOLERANCE),

@@ -4,7 +4,7 @@ use super::Config;
 use super::checks;
 use super::keys::{self, KEYS, Key};
 use super::problems::{ConfigError, Origin, Place, Problem, Setting, clipped};
-use super::ranges::{Given, Kind};
+use super::rules::{Given, Kind};
 use super::sources::{PREFIX, Sources, read};
 use super::values::{HIDDEN, without_password};
 use std::collections::BTreeMap;

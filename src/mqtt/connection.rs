@@ -4,12 +4,14 @@
 //! has begun to write would be lost from its account. What is to be sent is handed over between its steps, never more
 //! than its queue holds, so that handing over never waits for the polling that would make room.
 
+mod leaving;
+mod sending;
+
 use super::backoff::HELD;
-use super::client::{Counters, Delivery, Desk, Loose, any_changed, changing, next_loose, stopping};
+use super::client::{Counters, Desk, Loose, any_changed, changing, next_loose, stopping};
 use super::flight::{Flight, Kind};
 use super::letters::{Done, Letters};
 use super::orders::{Fate, Orders};
-use super::outbox::Letter;
 use super::settings::Settings;
 use super::trouble::Trouble;
 use crate::telemetry::{StatusName, discovery, topics};
@@ -24,63 +26,14 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::{Instant, sleep_until};
 
-/// Loose messages under way at most.
-const LOOSE_MAX: usize = 16;
-/// Largest packet that is sent.
-pub(super) const OUTGOING_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Of that, for topic and header.
-const HEADER_BYTES_MAX: usize = 1024;
+pub(super) use leaving::Outcome;
+use leaving::{End, Phase};
+pub(super) use sending::OUTGOING_BYTES_MAX;
 
 /// `online` is said again after this: the broker may have sent an earlier connection's will after our first one.
 const ASSERT_AFTER: Duration = HELD;
 /// PUBACKs may take so many times the settings' patience.
 const PUBACK_PATIENCE: u32 = 3;
-/// At the end: for letters and the latest of all channels, for the farewell's PUBACK, for the broker to hang up.
-const FLUSH: Duration = Duration::from_secs(2);
-const PART: Duration = Duration::from_secs(2);
-const LEAVE: Duration = Duration::from_secs(1);
-
-/// How it ended.
-pub(super) enum Outcome {
-    /// As the caller wanted.
-    Stopped,
-    /// The settings are others now.
-    Changed,
-    /// By itself.
-    Lost {
-        /// Why.
-        trouble: Trouble,
-        /// How long there was a connection.
-        held: Duration,
-    },
-}
-
-/// How far the end is.
-enum Phase {
-    Serving,
-    /// Letters and latest values go out, until this at the latest; then, as in the following, the given end.
-    Flushing(Instant, End),
-    /// `stopped` is said and waits for its PUBACK.
-    Parting(Instant, End),
-    /// DISCONNECT is said.
-    Leaving(Instant, End),
-}
-
-/// An end that was asked for.
-#[derive(Clone, Copy)]
-enum End {
-    Stop,
-    Change,
-}
-
-impl From<End> for Outcome {
-    fn from(end: End) -> Self {
-        match end {
-            End::Stop => Self::Stopped,
-            End::Change => Self::Changed,
-        }
-    }
-}
 
 /// What a wait ended with.
 enum Happened {
@@ -258,48 +211,6 @@ impl<'a> Connection<'a> {
         self.go_on_leaving(now)
     }
 
-    fn send_values(&mut self, now: Instant) -> Result<(), Outcome> {
-        for at in 0..self.desk.channels.len() {
-            let channel = &mut self.desk.channels[at];
-            if !channel.dirty || channel.waiting || channel.next > now {
-                continue;
-            }
-            channel.dirty = false;
-            let Some(payload) = channel.value.borrow_and_update().clone() else {
-                continue;
-            };
-            channel.waiting = true;
-            channel.next = later(now, channel.least);
-            let topic = topics::topic(&self.settings.device, channel.name);
-            self.publish(Kind::Channel(at), topic, QoS::AtLeastOnce, true, payload)?;
-        }
-        Ok(())
-    }
-
-    fn go_on_leaving(&mut self, now: Instant) -> Result<(), Outcome> {
-        match self.phase {
-            Phase::Flushing(until, end) => {
-                let idle = self.letters.is_idle()
-                    && self.orders.is_idle()
-                    && self.flight.is_empty()
-                    && !self.desk.channels.iter().any(|c| c.dirty);
-                if idle || until <= now {
-                    self.say(StatusName::Stopped, Kind::Farewell)?;
-                    self.phase = Phase::Parting(now + PART, end);
-                }
-            }
-            Phase::Parting(until, end) if until <= now => self.leave(end)?,
-            Phase::Leaving(until, end) if until <= now => return Err(end.into()),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn leave(&mut self, end: End) -> Result<(), Outcome> {
-        self.phase = Phase::Leaving(Instant::now() + LEAVE, end);
-        self.client.try_disconnect().map_err(|_| end.into())
-    }
-
     /// Takes in what happened beside the line.
     fn take(&mut self, happened: Happened) -> Result<(), Outcome> {
         match happened {
@@ -332,46 +243,6 @@ impl<'a> Connection<'a> {
                 self.ack(&command)
             }
         }
-    }
-
-    fn begin_leaving(&mut self, end: End) {
-        let now = Instant::now();
-        self.letters.look();
-        self.assert_at = None;
-        self.renew_at = None;
-        for channel in &mut self.desk.channels {
-            // The last word, perhaps not noticed yet, is not to wait for its turn.
-            channel.dirty |= channel.value.has_changed().unwrap_or(true);
-            channel.next = now;
-        }
-        self.phase = Phase::Flushing(now + FLUSH, end);
-    }
-
-    fn send_letter(&mut self, letter: Letter) -> Result<(), Outcome> {
-        let topic = topics::topic(&self.settings.device, &letter.channel);
-        let bytes = letter.payload.len();
-        if bytes + HEADER_BYTES_MAX > OUTGOING_BYTES_MAX {
-            tracing::error!(topic, bytes, "a message is too large to be sent: dropped");
-            Counters::add(&self.desk.counters.dropped);
-            self.letters.delivered(letter.id);
-            return Ok(());
-        }
-        let kind = Kind::Letter(letter.id);
-        self.publish(kind, topic, QoS::AtLeastOnce, false, letter.payload)
-    }
-
-    fn send_loose(&mut self, loose: Loose) -> Result<(), Outcome> {
-        let fits = loose.payload.len() + HEADER_BYTES_MAX <= OUTGOING_BYTES_MAX;
-        if !fits || self.flight.loose() >= LOOSE_MAX || !self.is_sending() {
-            Counters::add(&self.desk.counters.dropped);
-            return Ok(());
-        }
-        let qos = match loose.delivery {
-            Delivery::AtMostOnce => QoS::AtMostOnce,
-            Delivery::AtLeastOnce => QoS::AtLeastOnce,
-        };
-        let topic = topics::topic(&self.settings.device, loose.channel);
-        self.publish(Kind::Loose, topic, qos, false, loose.payload)
     }
 
     /// Takes in what happened on the line.
@@ -432,41 +303,12 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    fn ack(&mut self, message: &Publish) -> Result<(), Outcome> {
-        let sent = self.client.try_ack(message);
-        sent.map_err(|_| self.lost(Trouble::Full))
-    }
-
     /// The broker sends again what it got no PUBACK for, but only at the next connection.
     fn renew(&mut self) {
         if matches!(self.phase, Phase::Serving) {
             let at = later(Instant::now(), self.settings.reconnect_max);
             self.renew_at.get_or_insert(at);
         }
-    }
-
-    fn say(&mut self, status: StatusName, kind: Kind) -> Result<(), Outcome> {
-        let topic = topics::topic(&self.settings.device, topics::STATUS);
-        let payload = (self.desk.status)(status);
-        self.publish(kind, topic, QoS::AtLeastOnce, true, payload)
-    }
-
-    fn publish(
-        &mut self,
-        kind: Kind,
-        topic: String,
-        qos: QoS,
-        retain: bool,
-        payload: Vec<u8>,
-    ) -> Result<(), Outcome> {
-        let handed = self.client.try_publish(topic, qos, retain, payload);
-        handed.map_err(|_| self.lost(Trouble::Full))?;
-        self.flight.queue(kind);
-        Ok(())
-    }
-
-    fn is_sending(&self) -> bool {
-        matches!(self.phase, Phase::Serving | Phase::Flushing(..))
     }
 
     fn puback_patience(&self) -> Duration {
@@ -476,17 +318,6 @@ impl<'a> Connection<'a> {
     fn owed_at(&self) -> Option<Instant> {
         self.owed_since
             .map(|since| later(since, self.puback_patience()))
-    }
-
-    /// While leaving, a broken line is as good as a closed one.
-    fn lost(&self, trouble: Trouble) -> Outcome {
-        match self.phase {
-            Phase::Serving => Outcome::Lost {
-                trouble,
-                held: self.since.elapsed(),
-            },
-            Phase::Flushing(_, end) | Phase::Parting(_, end) | Phase::Leaving(_, end) => end.into(),
-        }
     }
 }
 

@@ -5,7 +5,9 @@
 //! are in place are not read again; that is `sha256sum`'s part. Files that are not ours are left alone, and so is all of
 //! a mirror that is another output folder's ([`owner`]).
 
+mod error;
 mod owner;
+mod sums;
 
 use super::batches::{BATCH_FOLDER, FINAL_NAME};
 use super::durable::{StoreError, partial_path, sync_folder, write_checked, write_file};
@@ -15,84 +17,17 @@ use rustix::fs::{Advice, fadvise};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use error::medium;
+use sums::{is_plain, parse, render};
+
+pub use error::MirrorError;
 pub use owner::OWNER_NAME;
+pub use sums::{Listed, SUMS_NAME};
 
-/// The list of what is there, as `sha256sum` writes and checks it.
-pub const SUMS_NAME: &str = "SHA256SUMS";
 /// Between two looks at whether to stop.
 const CHUNK_BYTES: usize = 256 << 10;
-
-/// Why the mirror is not complete.
-#[derive(Debug, thiserror::Error)]
-pub enum MirrorError {
-    /// The folder is not there. It is never made: an empty mount point would be filled in its place.
-    #[error(
-        "the mirror {path} is away; mount the medium, or make the folder once: mkdir -p {path}; the copy then goes on \
-         by itself"
-    )]
-    Away {
-        /// The mirror's folder.
-        path: PathBuf,
-    },
-    /// The medium said no.
-    #[error(
-        "the mirror fails at {path}: {source}; check the medium and its free space (`df -h`); the copy then goes on by \
-         itself"
-    )]
-    Medium {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The medium took a file and gave another back.
-    #[error("{path} reads back other than it was written; the medium is failing, replace it")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file of the output folder cannot be read.
-    #[error("cannot read {path} to mirror it: {source}; check the disk of the output folder")]
-    Source {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// A file of the output folder is not what it was.
-    #[error(
-        "{path} has changed since it was finished (SHA-256 {found}, it was {expected}) and is not mirrored; put the \
-         mirror's copy of it back, if there is one, or keep what is left and begin anew in another folder"
-    )]
-    Changed {
-        /// The file.
-        path: PathBuf,
-        /// Lower-case hex.
-        expected: String,
-        /// Lower-case hex.
-        found: String,
-    },
-    /// What is there may be the only copy of what another output folder had.
-    #[error(
-        "the mirror {path} is the copy of another output folder and is left as it is: {found}; set output.mirror to \
-         another or an empty folder. If it is wanted back, copy its files into a folder first. If it may be replaced, \
-         empty it by hand"
-    )]
-    Foreign {
-        /// The mirror's folder, or the folder in it.
-        path: PathBuf,
-        /// What tells.
-        found: String,
-    },
-    /// A name that could lie outside of the mirror, or break its list.
-    #[error("{name:?} cannot be mirrored: a plain path below the output folder is needed")]
-    Name {
-        /// The name.
-        name: String,
-    },
-}
 
 /// What a pass did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,9 +61,6 @@ pub struct Listing {
     /// Whether those are all there will be.
     pub is_all: bool,
 }
-
-/// Name relative to both folders, with `/`, and SHA-256 in lower-case hex.
-pub type Listed = (String, String);
 
 impl Mirror {
     /// `to` follows the output folder `from`.
@@ -428,11 +360,6 @@ impl From<io::Error> for Halt {
     }
 }
 
-fn medium(path: &Path) -> impl FnOnce(io::Error) -> MirrorError {
-    let path = path.to_path_buf();
-    move |source| MirrorError::Medium { path, source }
-}
-
 /// Copies all of `from` and returns its SHA-256.
 fn stream(
     from: &mut impl Read,
@@ -473,33 +400,6 @@ fn remove(path: &Path) -> Result<bool, MirrorError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         removed => removed.map(|()| true).map_err(medium(path)),
     }
-}
-
-/// A path that stays below a folder, on one line of the list.
-fn is_plain(name: &str) -> bool {
-    let mut parts = Path::new(name).components();
-    !name.is_empty()
-        && !name.contains(['\n', '\r', '\\'])
-        && parts.all(|part| matches!(part, Component::Normal(_)))
-}
-
-/// Names and hashes of a list. What is no line of `sha256sum` is passed over.
-fn parse(sums: &[u8]) -> BTreeMap<String, String> {
-    let text = String::from_utf8_lossy(sums);
-    let lines = text.lines().filter_map(|line| {
-        let (sha256, name) = line.split_once("  ").or_else(|| line.split_once(" *"))?;
-        let is_hex = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
-        (is_hex && is_plain(name)).then(|| (name.to_owned(), sha256.to_owned()))
-    });
-    lines.collect()
-}
-
-/// The list of those of `files` that are in place, and of what is `kept`.
-fn render(files: &[Listed], in_place: &[bool], kept: &[Listed]) -> String {
-    let there = files.iter().zip(in_place).filter(|(_, is)| **is);
-    let lines = there.map(|(file, _)| file).chain(kept);
-    let lines = lines.map(|(name, sha256)| format!("{sha256}  {name}\n"));
-    lines.collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]

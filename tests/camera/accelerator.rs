@@ -1,10 +1,8 @@
 //! A camera on an accelerator: a TFLite delegate plugin of our own (tests/plugin) stands in for the hardware.
 
 use super::stage::{Part, shoot};
-use crate::common::{Run, digests, handloom_with, manifest, plugin, scratch};
+use crate::common::{Run, digests, handloom_with, manifest, plugin, rows, scratch};
 use handloom::store::Ledger;
-use handloom::store::batches::FINAL_NAME;
-use handloom::store::npz::NpzReader;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;
@@ -80,16 +78,6 @@ impl Machine {
     fn record(&self) -> Value {
         serde_json::from_slice(&fs::read(self.out().join("run.json")).unwrap()).unwrap()
     }
-}
-
-/// The rows of the final file.
-fn rows(out: &Path) -> Vec<Vec<f32>> {
-    let mut npz = NpzReader::open(&out.join(FINAL_NAME)).unwrap();
-    let (numbers, shape) = npz.numbers::<f32>("sequences").unwrap();
-    numbers
-        .chunks(shape[1] * shape[2])
-        .map(<[f32]>::to_vec)
-        .collect()
 }
 
 #[test]

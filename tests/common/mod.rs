@@ -17,6 +17,8 @@ pub(crate) mod tiny_model;
 use handloom::inference::{LiteRt, LiteRtError};
 use handloom::render::scene::signing_scene;
 use handloom::source::encode::{Codec, encode_mp4};
+use handloom::store::batches::FINAL_NAME;
+use handloom::store::npz::NpzReader;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -278,4 +280,14 @@ impl Dice {
     pub(crate) fn byte(&mut self) -> u8 {
         u8::try_from(self.below(256)).unwrap()
     }
+}
+
+/// The rows of an output folder's joined file, one after the other.
+pub(crate) fn rows(out: &Path) -> Vec<Vec<f32>> {
+    let mut npz = NpzReader::open(&out.join(FINAL_NAME)).unwrap();
+    let (numbers, shape) = npz.numbers::<f32>("sequences").unwrap();
+    numbers
+        .chunks(shape[1] * shape[2])
+        .map(<[f32]>::to_vec)
+        .collect()
 }

@@ -82,7 +82,10 @@ impl Crew {
     fn turn(&mut self, opener: &mut dyn Opener) -> Cut {
         self.beat(Duration::ZERO);
         *self.shared.flaws() = Flaws::default();
-        match opener.open(self.start) {
+        let opening = opener.open(self.start);
+        // What it was silent for is over before anything is told of it.
+        self.beat(Duration::ZERO);
+        match opening {
             Ok(mut capture) => {
                 self.shared.opened.fetch_add(1, Ordering::Relaxed);
                 self.film(capture.as_mut())
@@ -116,6 +119,7 @@ impl Crew {
                 return too_many(flaws, self.shared.flaws().reason.clone());
             }
             let mut step = capture.next(POLL, &mut frame);
+            self.beat(patience);
             if step == Ok(Step::Frame) {
                 // A camera that was opened anew and is behind has another clock: ours is taken until the next opening.
                 is_clock_ours |= first.is_none() && self.is_behind(&frame);
@@ -141,6 +145,7 @@ impl Crew {
                     if self.pace == Pace::Patient {
                         self.wait_empty(patience);
                         frame.taken = Instant::now();
+                        last_sign = frame.taken;
                     }
                     self.shared.slot.put(frame);
                     frame = self.shared.slot.spare();

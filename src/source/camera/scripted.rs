@@ -149,7 +149,8 @@ impl Capture for Playing {
             if left > patience {
                 return Ok(Step::Nothing);
             }
-            self.due += Duration::from_secs_f64(1.0 / rate);
+            // Not before: a film of five frames lasts as long wherever a busy machine stops it.
+            self.due = self.due.max(Instant::now()) + Duration::from_secs_f64(1.0 / rate);
         }
         self.script.happen();
         let mut acts = self.script.acts();

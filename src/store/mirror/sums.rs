@@ -1,0 +1,37 @@
+//! The list of a mirror's files, as `sha256sum -c` checks it.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+/// The list of what is there, as `sha256sum` writes and checks it.
+pub const SUMS_NAME: &str = "SHA256SUMS";
+
+/// Name relative to both folders, with `/`, and SHA-256 in lower-case hex.
+pub type Listed = (String, String);
+
+/// A path that stays below a folder, on one line of the list.
+pub(super) fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    !name.is_empty()
+        && !name.contains(['\n', '\r', '\\'])
+        && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Names and hashes of a list. What is no line of `sha256sum` is passed over.
+pub(super) fn parse(sums: &[u8]) -> BTreeMap<String, String> {
+    let text = String::from_utf8_lossy(sums);
+    let lines = text.lines().filter_map(|line| {
+        let (sha256, name) = line.split_once("  ").or_else(|| line.split_once(" *"))?;
+        let is_hex = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
+        (is_hex && is_plain(name)).then(|| (name.to_owned(), sha256.to_owned()))
+    });
+    lines.collect()
+}
+
+/// The list of those of `files` that are in place, and of what is `kept`.
+pub(super) fn render(files: &[Listed], in_place: &[bool], kept: &[Listed]) -> String {
+    let there = files.iter().zip(in_place).filter(|(_, is)| **is);
+    let lines = there.map(|(file, _)| file).chain(kept);
+    let lines = lines.map(|(name, sha256)| format!("{sha256}  {name}\n"));
+    lines.collect::<Vec<_>>().concat()
+}
