@@ -1,0 +1,42 @@
+//! Delegate plugins against the CPU, with a plugin of our own in the place of an accelerator: what it claims, what it
+//! computes, and every way in which it fails.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::float_cmp,
+    clippy::cast_precision_loss,
+    reason = "a test may end where its set-up is broken, and works with small numbers and exact results"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod claims;
+mod processes;
+mod refusals;
+mod runs;
+mod tensors;
+
+use handloom::frame::RgbFrame;
+use handloom::inference::bundle::ModelFile;
+use handloom::inference::{
+    Bundle, DelegateError, DelegateGraph, DelegateModel, DelegateSpec, Selection,
+};
+use handloom::render::scene::signing_scene;
+use std::sync::LazyLock;
+
+static BUNDLE: LazyLock<Bundle> = LazyLock::new(|| {
+    Bundle::load(&Selection {
+        models: Some(common::models()),
+        ..Selection::default()
+    })
+    .unwrap()
+});
+
+/// Drawn pictures with hands.
+static PICTURES: LazyLock<Vec<RgbFrame>> =
+    LazyLock::new(|| (0..4).map(|i| signing_scene(3, 9 * i, 320, 240)).collect());
+
+fn open(file: &ModelFile, spec: &DelegateSpec) -> Result<DelegateModel, DelegateError> {
+    DelegateModel::open(&DelegateGraph::load(spec, file)?)
+}
