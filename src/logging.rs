@@ -2,7 +2,7 @@
 //! can change while the program runs.
 
 use crate::service::journal;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::sync::OnceLock;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -44,6 +44,25 @@ pub fn init(level: &str, has_times: bool) -> Result<(), String> {
     Ok(())
 }
 
+/// The priority of an error, as sd-daemon(3) has it; the others are beside it.
+const ERROR: u8 = 3;
+
+/// Says `text` on stderr, to the journal as an error: what the program ends with is no event of the log. Where that fails
+/// nobody is listening.
+pub fn last_words(text: &str) {
+    let words = if journal::is_journal() {
+        for_journal(text)
+    } else {
+        format!("{text}\n")
+    };
+    std::io::stderr().write_all(words.as_bytes()).ok();
+}
+
+/// The journal takes each line by itself, and its priority from its beginning.
+fn for_journal(text: &str) -> String {
+    format!("<{ERROR}>{}\n", text.replace('\n', &format!("\n<{ERROR}>")))
+}
+
 /// A line for the journal, which adds the time: the level as a number that it understands, the words, the fields.
 struct JournalLine;
 
@@ -58,9 +77,8 @@ where
         mut out: Writer<'_>,
         event: &Event<'_>,
     ) -> std::fmt::Result {
-        // As sd-daemon(3) has them.
         let priority = match *event.metadata().level() {
-            Level::ERROR => 3,
+            Level::ERROR => ERROR,
             Level::WARN => 4,
             Level::INFO => 6,
             _ => 7,
@@ -100,6 +118,14 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn last_words_are_errors_to_their_last_line() {
+        assert_eq!(
+            for_journal("no dataset\n  found a"),
+            "<3>no dataset\n<3>  found a\n"
+        );
     }
 
     #[test]

@@ -4,9 +4,10 @@ use clap::Parser;
 use handloom::cli::{Cli, Command};
 use handloom::exit::Exit;
 use handloom::inference::cpu;
+use handloom::logging::last_words;
 use handloom::machine::process;
 use handloom::{allocator, commands, logging};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -15,8 +16,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let is_help = !error.use_stderr();
-            // Help and usage go to a terminal; where that fails nobody is listening.
-            error.print().ok();
+            if is_help || std::io::stderr().is_terminal() {
+                // With colours; where that fails nobody is listening.
+                error.print().ok();
+            } else {
+                last_words(error.to_string().trim_end());
+            }
             return ExitCode::from(if is_help {
                 Exit::Done as u8
             } else {
@@ -28,8 +33,8 @@ fn main() -> ExitCode {
     // A log that is kept for days is read long after.
     let has_times = matches!(cli.command, Command::Run(_)) && !std::io::stderr().is_terminal();
     if let Err(error) = logging::init(&wanted, has_times) {
-        tell(&format!(
-            "HANDLOOM_LOG={wanted}: {error}; give error, warn, info, debug or trace"
+        last_words(&format!(
+            "handloom: HANDLOOM_LOG={wanted}: {error}; give error, warn, info, debug or trace"
         ));
         return ExitCode::from(Exit::Usage as u8);
     }
@@ -46,13 +51,8 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
-            tell(&failure.story());
+            last_words(&format!("handloom: {}", failure.story()));
             ExitCode::from(failure.exit as u8)
         }
     }
-}
-
-/// Says `text` on stderr; where that fails nobody is listening.
-fn tell(text: &str) {
-    writeln!(std::io::stderr(), "handloom: {text}").ok();
 }

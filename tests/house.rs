@@ -1,7 +1,7 @@
 //! The house rules that a compiler does not check: which room may name what.
 //!
 //! Reads `src` as text, drops comments, strings and test modules, and holds every path that is left, imports spelt
-//! out, against the rules.
+//! out, against the rules. What rooms say in strings names no flag.
 
 #![allow(
     clippy::unwrap_used,
@@ -138,7 +138,7 @@ const WRAPPED: [(&str, &[&str]); 18] = [
 
 /// What is wrong with `text`, the source of `file` (relative to `src`).
 fn scan(file: &str, text: &str) -> Vec<String> {
-    let code = without_tests(&without_comments_and_strings(text));
+    let code = without_tests(&without_comments(text, |_| " ".to_owned()));
     let module = module_of(file);
     let room = module.first().map_or("", String::as_str);
     let mut wrong = Vec::new();
@@ -155,11 +155,42 @@ fn scan(file: &str, text: &str) -> Vec<String> {
             }
         }
     }
+    if PURE.contains(&room) || SHELL.contains(&room) {
+        let flagged = without_tests(&without_comments(text, flags));
+        for name in words(&flagged).filter_map(|w| w.strip_prefix(FLAG)) {
+            wrong.push(format!("src/{file}: --{name}: a room names a flag"));
+        }
+    }
     // FFI files alone, each block argued.
     if !UNSAFE.iter().any(|home| file.starts_with(home)) && words(&code).any(|w| w == "unsafe") {
         wrong.push(format!("src/{file}: unsafe"));
     }
     wrong
+}
+
+/// Stands before the name of a flag.
+const FLAG: &str = "flag_";
+
+/// The flags that `literal` names, as words. A command between backticks may have some: it is typed as it stands.
+fn flags(literal: &str) -> String {
+    let mut names = " ".to_owned();
+    for said in literal.split('`').step_by(2) {
+        let mut parts = said.split("--");
+        let mut before = parts.next().unwrap_or_default();
+        for part in parts {
+            let name = part.trim_start_matches('{');
+            if !before.ends_with(|c: char| c.is_alphanumeric() || c == '-')
+                && name.starts_with(|c: char| c.is_ascii_lowercase())
+            {
+                let is_name = |c: char| c.is_alphanumeric() || c == '_';
+                names.push_str(FLAG);
+                names.push_str(&name[..name.find(|c| !is_name(c)).unwrap_or(name.len())]);
+                names.push(' ');
+            }
+            before = part;
+        }
+    }
+    names
 }
 
 /// The rule that naming `path` breaks.
@@ -313,8 +344,8 @@ fn use_tree(words: &[&str], prefix: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Blanks comments and what is in quotes.
-fn without_comments_and_strings(text: &str) -> String {
+/// Blanks comments, and puts what `literal` makes of it in the place of each thing in quotes.
+fn without_comments(text: &str, literal: impl Fn(&str) -> String) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -345,7 +376,11 @@ fn without_comments_and_strings(text: &str) -> String {
             out.push(c);
             rest = &rest[c.len_utf8()..];
         } else {
-            out.push(' ');
+            if rest.starts_with('/') {
+                out.push(' ');
+            } else {
+                out.push_str(&literal(&rest[..skip]));
+            }
             rest = &rest[skip..];
         }
     }
@@ -522,7 +557,19 @@ fn the_scanner_sees_what_is_forbidden() {
         "fn f() { unsafe { g() } }",
         &["unsafe"],
     );
+    check(
+        "store/npz.rs",
+        "const A: &str = \"choose another --out, or --{role}-model\";",
+        &["--out: a room names a flag", "--role"],
+    );
     // What is allowed, or only looks forbidden.
+    check(
+        "store/npz.rs",
+        "const A: &str = \"see `handloom camera --list` -- or not\"; // --out\n\
+         #[cfg(test)] mod tests { const B: &str = \"--out\"; }",
+        &[],
+    );
+    check("commands/demo.rs", "const A: &str = \"--out\";", &[]);
     check(
         "hand/nms.rs",
         "//! std::fs\n/* use std::fs; */ const A: &str = \"use std::fs;\";",

@@ -4,7 +4,7 @@ mod accelerators;
 mod broker;
 mod folders;
 
-use super::keys::in_keys;
+use super::way_out::Reader;
 use crate::cli::CheckArgs;
 use crate::config::{self, Config, Loaded, Origin, Sources};
 use crate::exit::{Exit, Failure};
@@ -57,10 +57,10 @@ impl Finding {
         Self::new(Verdict::Bad(exit), subject, detail)
     }
 
-    /// Of an error of another room, whose advice names the flags of `process`.
+    /// Of an error of another room.
     fn failed(subject: &'static str, failure: impl Into<Failure>) -> Self {
         let failure = failure.into();
-        Self::bad(failure.exit, subject, in_keys(&failure.story()))
+        Self::bad(failure.exit, subject, Reader::Keys.story(&failure))
     }
 
     fn new(verdict: Verdict, subject: &'static str, detail: impl Into<String>) -> Self {
@@ -266,9 +266,8 @@ fn dataset(config: &Config) -> Vec<Finding> {
         Finding::fine("dataset", counts)
     }];
     let warnings = plan.warnings.iter().take(WARNINGS_MAX);
-    findings.extend(
-        warnings.map(|warning| Finding::doubtful("dataset", in_keys(&warning.to_string()))),
-    );
+    findings
+        .extend(warnings.map(|warning| Finding::doubtful("dataset", Reader::Keys.says(warning))));
     if let Some(more @ 1..) = plan.warnings.len().checked_sub(WARNINGS_MAX) {
         findings.push(Finding::doubtful(
             "dataset",
@@ -332,12 +331,12 @@ fn decoding(config: &Config) -> Vec<Finding> {
     if let Err(error) = video::init() {
         return vec![Finding::bad(Exit::Bug, "decoder", error.to_string())];
     }
-    if let Err(reason) = decoder::check(choice) {
+    if let Err(error) = decoder::check(choice) {
         let exit = match choice {
             decoder::Choice::Named(_) => Exit::Config,
             _ => Exit::Bug,
         };
-        return vec![Finding::bad(exit, "decoder", in_keys(&reason))];
+        return vec![Finding::bad(exit, "decoder", Reader::Keys.says(&error))];
     }
     let found = format!("{choice}, GStreamer {}", video::version());
     vec![if *choice == decoder::Choice::Software {

@@ -2,6 +2,7 @@
 
 use super::accelerator::{AcceleratorNews, Asker, Engine};
 use super::job::{self, ClipNews, Host, Means, Report, Scan, Spec, Witness, fate, states, tenths};
+use super::way_out::Reader;
 use crate::cli::{ProcessArgs, ProgressKind};
 use crate::exit::{Exit, Failure};
 use crate::frame::RgbFrame;
@@ -40,11 +41,8 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
     if args.out.is_none() {
         return Err(Failure::new(Exit::Usage, anyhow!("--out DIR is needed")));
     }
-    if spec.accelerator.lacks_library() {
-        let error = anyhow!(spec.accelerator.library_advice());
-        return Err(Failure::new(Exit::Usage, error));
-    }
-    job::check_lengths(spec.min_frames, spec.shape.length)
+    job::check_library(&spec.accelerator)
+        .and_then(|()| job::check_lengths(spec.min_frames, spec.shape.length))
         .map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))?;
     spec.check_decoder()?;
     let workers = args.run.workers.unwrap_or_else(job::cores);
@@ -218,7 +216,7 @@ fn introduce(reporter: &Reporter, scan: &Scan) {
         }),
     );
     for warning in &plan.warnings {
-        reporter.warn(&warning.to_string());
+        reporter.warn(&Reader::Flags.says(warning));
     }
     let c = &plan.counts;
     reporter.say(&plan.scan_report(), &json!({

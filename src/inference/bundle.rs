@@ -36,9 +36,7 @@ impl std::fmt::Display for Role {
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// No file there.
-    #[error(
-        "{role} model {path} not found; run `make setup` (a package: install it again), or name a .tflite or hand_landmarker.task file with --{role}-model or --models"
-    )]
+    #[error("{role} model {path} not found; run `make setup` (a package: install it again)")]
     Missing {
         /// Which model.
         role: Role,
@@ -47,7 +45,7 @@ pub enum BundleError {
     },
     /// No default folder holds the models.
     #[error(
-        "no models found beside the program ({looked}); run `make setup` (a package: install it again), or name the folder or hand_landmarker.task file with --models"
+        "no models found beside the program ({looked}); run `make setup` (a package: install it again)"
     )]
     NoModels {
         /// The folders looked in.
@@ -63,7 +61,7 @@ pub enum BundleError {
     },
     /// Not one of the pinned files.
     #[error(
-        "{path} has SHA-256 {found}, which is not the {role} model (pinned: {pinned}); the file is damaged, truncated or another model: run `make setup` again (a package: install it again), or say --trust-models if you mean it"
+        "{path} has SHA-256 {found}, which is not the {role} model (pinned: {pinned}); the file is damaged, truncated or another model: run `make setup` again (a package: install it again)"
     )]
     Hash {
         /// Which model.

@@ -25,15 +25,6 @@ impl Wanted {
         let is_custom = self.delegate.name == CUSTOM && self.wish.name() == Some(CUSTOM);
         is_custom && self.delegate.spec.library.as_os_str().is_empty()
     }
-
-    /// What to do about that on a command line.
-    #[must_use]
-    pub fn library_advice(&self) -> String {
-        let wish = &self.wish;
-        format!(
-            "--accelerator {wish} is a delegate of your own: name its plugin with --delegate-library"
-        )
-    }
 }
 
 /// What the user says of one delegate.

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 /// A longer request is none of a browser's.
 const REQUEST_MAX: usize = 8 << 10;
 
+/// Between the pictures of a stream, as [`STREAM_HEAD`] announces it.
+const BOUNDARY: &str = "handloom";
+
 /// The page.
 pub(super) const PAGE: &[u8] = b"<!doctype html><meta charset=utf-8><title>handloom camera</title>\
 <style>body{margin:0;background:#111;display:grid;place-items:center;height:100vh}img{max-width:100%;max-height:100vh}</style>\
@@ -136,7 +139,7 @@ pub(super) fn part(to: &mut impl Write, jpeg: &[u8]) -> io::Result<()> {
     let length = jpeg.len();
     write!(
         to,
-        "--handloom\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"
+        "--{BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {length}\r\n\r\n"
     )?;
     to.write_all(jpeg)?;
     to.write_all(b"\r\n")?;

@@ -23,7 +23,7 @@ const REST: Duration = Duration::from_millis(100);
 
 /// The page cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve the preview on {address}: {source}; choose another --preview HOST:PORT")]
+#[error("cannot serve the preview on {address}: {source}")]
 pub struct PreviewError {
     address: SocketAddr,
     source: io::Error,

@@ -104,7 +104,7 @@ impl Candidates {
             .json_files
             .iter()
             .map(|(path, bytes)| format!("{} ({})", path.display(), megabytes(*bytes)));
-        self.advice(found, "JSON file", "--json FILE").to_string()
+        self.advice(found, "JSON file")
     }
 
     /// The end of an error about the folder of clips.
@@ -113,15 +113,10 @@ impl Candidates {
             .video_folders
             .iter()
             .map(|(path, count)| format!("{count} videos in {}", path.display()));
-        self.advice(found, "video", "--videos DIR").to_string()
+        self.advice(found, "video")
     }
 
-    fn advice(
-        &self,
-        found: impl ExactSizeIterator<Item = String>,
-        what: &str,
-        flag: &str,
-    ) -> impl fmt::Display {
+    fn advice(&self, found: impl ExactSizeIterator<Item = String>, what: &str) -> String {
         let mut advice = String::new();
         // A `String` takes every write.
         let mut line = |text: fmt::Arguments| advice.write_fmt(text).unwrap_or_default();
@@ -141,11 +136,9 @@ impl Candidates {
         }
         if count == 0 {
             line(format_args!(
-                "\n  and no {what} in {} either: is this the right place? Otherwise say where with {flag}",
+                "\n  and no {what} in {} either: is this the right place?",
                 self.searched.display()
             ));
-        } else {
-            line(format_args!("\nsay which with {flag}"));
         }
         for archive in self.archives.iter().take(SHOWN_MAX) {
             line(format_args!(

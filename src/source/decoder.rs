@@ -151,31 +151,42 @@ pub fn begins_open(mut packet: &[u8]) -> bool {
     has_slice
 }
 
+/// Why no clip at all can be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecoderError {
+    /// Nothing takes an MP4 file apart.
+    #[error("GStreamer cannot read MP4; on Debian: apt-get install gstreamer1.0-plugins-good")]
+    NoReader,
+    /// Nothing decodes what it holds.
+    #[error("no H.264 decoder is installed; on Debian: apt-get install gstreamer1.0-libav")]
+    NoDecoder,
+    /// No decoder of the name that was asked for.
+    #[error(
+        "{name}: no such GStreamer decoder; give software, hardware or a name from `gst-inspect-1.0`"
+    )]
+    Unknown {
+        /// As asked for.
+        name: String,
+    },
+}
+
 /// Whether clips can be decoded at all with `choice` on this machine: asked once, before a job starts.
 ///
 /// # Errors
-/// In words for the user, with what to install or to write instead.
-pub fn check(choice: &Choice) -> Result<(), String> {
+/// With what to install or to ask for instead.
+pub fn check(choice: &Choice) -> Result<(), DecoderError> {
     if ElementFactory::find("qtdemux").is_none() {
-        return Err(
-            "GStreamer cannot read MP4; on Debian: apt-get install gstreamer1.0-plugins-good"
-                .into(),
-        );
+        return Err(DecoderError::NoReader);
     }
     match choice {
         Choice::Named(name) => match ElementFactory::find(name) {
             Some(f) if f.has_type(gst::ElementFactoryType::DECODER) => Ok(()),
-            _ => Err(format!(
-                "--decoder {name}: no such GStreamer decoder; give software, hardware or a name from `gst-inspect-1.0`"
-            )),
+            _ => Err(DecoderError::Unknown { name: name.clone() }),
         },
         Choice::Software | Choice::Hardware => {
             let caps = gst::Caps::new_empty_simple("video/x-h264");
             let found = candidates(&caps, *choice == Choice::Hardware);
-            found.map(|_| ()).ok_or_else(|| {
-                "no H.264 decoder is installed; on Debian: apt-get install gstreamer1.0-libav"
-                    .into()
-            })
+            found.map(|_| ()).ok_or(DecoderError::NoDecoder)
         }
     }
 }

@@ -217,8 +217,7 @@ impl VideoClip {
             Err(RecvTimeoutError::Timeout) if self.budget.is_zero() => {
                 self.ended = true;
                 Err(SourceError(
-                    "the decoder gave no frame within the clip's time limit (--clip-timeout)"
-                        .into(),
+                    "the decoder gave no frame within the clip timeout".into(),
                 ))
             }
             Err(RecvTimeoutError::Timeout) => Ok(None),

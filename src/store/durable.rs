@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The system said no.
-    #[error(
-        "cannot write {path}: {source}; check free space (`df -h`) and permissions, or choose another --out"
-    )]
+    #[error("cannot write {path}: {source}; check free space (`df -h`) and permissions")]
     Write {
         /// The file or folder.
         path: PathBuf,
@@ -19,7 +17,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The output folder cannot be made.
-    #[error("cannot make the folder {path}: {source}; choose another --out")]
+    #[error("cannot make the folder {path}: {source}")]
     Create {
         /// The folder.
         path: PathBuf,
@@ -43,10 +41,7 @@ pub enum StoreError {
         reason: String,
     },
     /// The output folder holds the results of another job.
-    #[error(
-        "{path} holds the results of another job ({difference}); choose another output folder, or replace them with --fresh{}",
-        if *.is_dataset { "; --rescan keeps what has not changed" } else { "" }
-    )]
+    #[error("{path} holds the results of another job ({difference})")]
     Occupied {
         /// The folder.
         path: PathBuf,
@@ -58,16 +53,14 @@ pub enum StoreError {
     /// The output folder holds what cannot be made again, and its ledger does not know it.
     #[error(
         "{path} holds results that its ledger does not know, as a copy of a mirror does; nothing in it is changed: move \
-         them to a folder of their own, or choose another output folder"
+         them to a folder of their own"
     )]
     Unknown {
         /// The folder.
         path: PathBuf,
     },
     /// Another process works in the output folder.
-    #[error(
-        "another handloom{holder} works in {path}; stop it first, or choose another output folder"
-    )]
+    #[error("another handloom{holder} works in {path}; stop it first")]
     Locked {
         /// The folder.
         path: PathBuf,
@@ -85,9 +78,7 @@ pub enum StoreError {
         source: rusqlite::Error,
     },
     /// The database is not one of ours, or damaged.
-    #[error(
-        "the ledger {path} cannot be used: {reason}; --fresh starts over, or move the file away to keep it"
-    )]
+    #[error("the ledger {path} cannot be used: {reason}")]
     BadLedger {
         /// The database file.
         path: PathBuf,

@@ -72,7 +72,7 @@ pub enum MetadataError {
     /// One of the `nslt_*.json` files.
     #[error(
         "a list of splits (\"{video_id}\": subset, action), as in nslt_2000.json, found where {FILE_NAME} is needed: \
-         give that file instead (--json FILE)"
+         give that file instead"
     )]
     SplitList {
         /// The first video id in it.

@@ -11,6 +11,7 @@ use handloom::store::lock::FolderLock;
 use handloom::telemetry::topics;
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The reasons and actions of the faults of a component.
@@ -66,6 +67,33 @@ fn a_folder_in_use_or_of_another_job_is_left_alone() {
 fn once_does_not_wait_for_a_dataset() {
     let stage = Stage::over(Path::new("/nowhere"), None, "");
     ends(&stage, &["--once"], 66, &["no dataset at /nowhere"]);
+}
+
+#[test]
+fn the_journal_hears_why_it_ends_as_an_error() {
+    let stage = Stage::over(Path::new("/nowhere"), None, "");
+    let log = fs::File::create(stage.path("handloom.log")).unwrap();
+    let place = log.metadata().unwrap();
+    let journal = format!("{}:{}", place.dev(), place.ino());
+    let check = |args: &[&str], code: i32, says: &str| {
+        log.set_len(0).unwrap();
+        let mut daemon = stage.start_with(args, &[("JOURNAL_STREAM", &journal)]);
+        assert_eq!(daemon.wait(), Some(code), "{}", daemon.log());
+        let told = daemon.log();
+        // What comes before is the log's.
+        let mut words = told
+            .lines()
+            .skip_while(|line| !line.starts_with("<3>"))
+            .peekable();
+        assert!(
+            words.peek().is_some_and(|line| line.contains(says)),
+            "{told}"
+        );
+        assert!(words.all(|line| line.starts_with("<3>")), "{told}");
+    };
+    check(&["--set", "run.workers=0"], 78, "run.workers");
+    check(&["--once"], 66, "no dataset at");
+    check(&["--twice"], 64, "--twice");
 }
 
 #[test]

@@ -12,7 +12,6 @@ pub mod words;
 
 use super::accelerator::{Asker, Engine};
 use crate::cli::{CameraArgs, ProgressKind};
-use crate::commands::keys::in_flags;
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
 use crate::machine::clock;
@@ -73,9 +72,7 @@ pub fn run(args: &CameraArgs) -> Result<Exit, Failure> {
     }
     let order = order(args).map_err(usage)?;
     let wanted = args.accelerator.wanted();
-    if wanted.lacks_library() {
-        return Err(usage(wanted.library_advice()));
-    }
+    super::job::check_library(&wanted).map_err(usage)?;
     let asker = &mut Asker {
         workers: 1,
         tell: &mut |name| {
@@ -112,7 +109,7 @@ fn film(
         let common = Common::of(&recipe, args.takes.signer, &args.takes.split);
         Shelf::open(out, settings.clone(), common)
     });
-    let shelf = shelf.transpose().map_err(in_flags)?;
+    let shelf = shelf.transpose()?;
     let (shelf, _claim) = shelf.unzip();
     let viewer = args.preview.map(Viewer::start).transpose()?;
     let stop = Arc::new(AtomicBool::new(false));

@@ -194,7 +194,7 @@ impl Spec {
     /// When the decoder or GStreamer cannot be used.
     pub fn check_decoder(&self) -> Result<(), Failure> {
         video::init().map_err(|e| Failure::new(Exit::Bug, e))?;
-        decoder::check(&self.video.decoder).map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))
+        decoder::check(&self.video.decoder).map_err(|e| Failure::new(Exit::Usage, e))
     }
 
     /// Makes the output folder this job's own, or goes on with what it holds; takes up a changed dataset when
@@ -422,6 +422,20 @@ pub fn check_lengths(min_frames: usize, length: usize) -> Result<(), String> {
     }
     Err(format!(
         "--min-frames {min_frames} is more than the {length} frames of a sequence: no clip could be accepted; lower it"
+    ))
+}
+
+/// A delegate of the user's own without a plugin.
+///
+/// # Errors
+/// In words.
+pub fn check_library(wanted: &Wanted) -> Result<(), String> {
+    if !wanted.lacks_library() {
+        return Ok(());
+    }
+    let wish = &wanted.wish;
+    Err(format!(
+        "--accelerator {wish} is a delegate of your own: name its plugin with --delegate-library"
     ))
 }
 

@@ -52,7 +52,7 @@ pub(super) fn stop(error: PipelineError<Stop>) -> Failure {
         ),
         PipelineError::Spawn(e) => Failure::new(
             Exit::InOut,
-            anyhow!("cannot start a worker thread: {e}; try fewer --workers"),
+            anyhow!("cannot start a worker thread: {e}; try fewer workers"),
         ),
     }
 }

@@ -8,7 +8,7 @@ use super::studio::Studio;
 use super::{ROOM_LOOK, bounds, workers};
 use crate::commands::accelerator::Pool;
 use crate::commands::job::{self, SharedLedger, hold};
-use crate::commands::keys::in_keys;
+use crate::commands::way_out::Reader;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::governor::Decision;
@@ -217,7 +217,7 @@ impl Daemon {
     /// Ends the process for a failure that is not the job's.
     pub(super) fn fail(&self, failure: Failure) {
         if self.has_last_word() {
-            self.fault("accelerator", in_keys(&failure.story()), ENDS);
+            self.fault("accelerator", Reader::Keys.story(&failure), ENDS);
         }
         *held(&self.failure) = Some(failure);
         self.stop();
@@ -347,7 +347,7 @@ impl Daemon {
         let free = || disk::free_mib(&self.config().output.path).ok();
         let (free_then, since) = (free(), Instant::now());
         if held(&self.holds).no_room.is_none() {
-            let reason = format!("disk: {error}");
+            let reason = format!("disk: {}", Reader::Keys.says(error));
             self.change_holds(|holds| holds.no_room = Some(reason.clone()));
             self.fault(
                 "disk",

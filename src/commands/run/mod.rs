@@ -18,7 +18,7 @@ mod studio;
 mod supervisor;
 
 use super::job::{self, Spec};
-use super::keys::of_config;
+use super::way_out::Reader;
 use crate::cli::DaemonArgs;
 use crate::config::{self, Config, Loaded, Sources};
 use crate::exit::{Exit, Failure};
@@ -55,7 +55,7 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
         tracing::warn!("{warning}");
     }
     let opened = open(&config.output.path, args.again.opening());
-    let (lock, mut ledger) = opened.map_err(|error| of_config(&error.into()))?;
+    let (lock, mut ledger) = opened.map_err(|error| Reader::Keys.told(error.into()))?;
     ledger.keep_messages(bounds(&config));
     let daemon = Arc::new(Daemon::new(config, ledger)?);
     daemon.answer_what_was_left()?;
@@ -91,7 +91,7 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
         Some(failure) => Err(failure),
         None => ended,
     };
-    let ended = ended.map_err(|failure| of_config(&failure));
+    let ended = ended.map_err(|failure| Reader::Keys.told(failure));
 
     daemon.stop();
     // First of all: what it writes at the end is told as well.

@@ -8,7 +8,7 @@ use crate::commands::accelerator::AcceleratorNews;
 use crate::commands::camera::Origin;
 use crate::commands::camera::session::{Host, Look, Standing};
 use crate::commands::camera::shelf::{Shelf, Shelved};
-use crate::commands::keys::takes_in_keys;
+use crate::commands::way_out::Reader;
 use crate::exit::Failure;
 use crate::machine::clock::uptime;
 use crate::sequence::live::{Sign, Weaver};
@@ -120,7 +120,7 @@ impl<'a> Set<'a> {
                     let undone = self.undo(weaver, at);
                     let result = match &undone {
                         Ok(result) => result.clone(),
-                        Err(failure) => Err(takes_in_keys(&failure.story())),
+                        Err(failure) => Err(Reader::TakesKeys.story(failure)),
                     };
                     self.daemon.answer(&task, result, &[]);
                     undone?.ok();
@@ -199,13 +199,13 @@ impl Host for Set<'_> {
                 self.filming = Some((JobPhase::Capturing, None));
             }
             News::Fault(error) => {
-                let reason = takes_in_keys(&error.to_string());
+                let reason = error.to_string();
                 let action = "the camera is opened again until it films; the job goes on";
                 self.daemon.fault("camera", reason.clone(), action);
                 self.filming = Some((JobPhase::Degraded, Some(reason)));
             }
             News::Relapse(error) => {
-                let reason = takes_in_keys(&error.to_string());
+                let reason = error.to_string();
                 self.filming = Some((JobPhase::Degraded, Some(reason)));
             }
             News::Ended => {}

@@ -10,7 +10,7 @@ use crate::commands::camera::meter::Meter;
 use crate::commands::camera::session;
 use crate::commands::camera::shelf::{Common, Shelf};
 use crate::commands::camera::{Origin, Recipe};
-use crate::commands::keys::takes_in_keys;
+use crate::commands::way_out::Reader;
 use crate::exit::{Exit, Failure};
 use crate::machine::clock::{now_utc, uptime};
 use crate::sequence::live::Weaver;
@@ -164,7 +164,7 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
                     daemon.fail(failure);
                     break;
                 }
-                Err(failure) => takes_in_keys(&failure.story()),
+                Err(failure) => Reader::TakesKeys.story(&failure),
             };
             if told.as_ref() != Some(&reason) {
                 let action = "the camera is tried again until it goes well; the job goes on";

@@ -6,7 +6,7 @@ use super::spec;
 use crate::cli::AgainArgs;
 use crate::commands::accelerator::AcceleratorNews;
 use crate::commands::job::{ClipNews, Host, Means, Report, hold, persist, stamp};
-use crate::commands::keys::in_keys;
+use crate::commands::way_out::Reader;
 use crate::exit::{Exit, Failure};
 use crate::inference::BundleError;
 use crate::pipeline::Ended;
@@ -132,7 +132,7 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
             } => {
                 if once {
                     // Whoever started it knows better when to try again.
-                    refuse(daemon, &mut tasks, &in_keys(&failure.story()));
+                    refuse(daemon, &mut tasks, &Reader::Keys.story(&failure));
                     return Err(failure);
                 }
                 outcome = Exit::Stopped;
@@ -200,7 +200,7 @@ fn is_changed_dataset(failure: &Failure) -> bool {
 
 /// Says why the daemon ends.
 fn give_up(daemon: &Daemon, tasks: &mut Vec<Task>, failure: &Failure) {
-    let story = in_keys(&failure.story());
+    let story = Reader::Keys.story(failure);
     refuse(daemon, tasks, &story);
     if daemon.has_last_word() {
         daemon.fault(cure(failure).0, story, ENDS);
@@ -217,7 +217,7 @@ fn story(failure: &Failure) -> String {
         }) => format!(
             "the dataset is not as it was when the job began ({difference}): send the command rescan, or put it back"
         ),
-        _ => in_keys(&failure.story()),
+        _ => Reader::Keys.story(failure),
     }
 }
 
@@ -294,7 +294,7 @@ fn run(
     let spec = spec(&config);
     let scan = spec.scan()?;
     for warning in &scan.plan.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!("{}", Reader::Keys.says(warning));
     }
     spec.check_decoder()?;
     let tell = &mut |name: &str| {

@@ -201,8 +201,7 @@ fn what_is_misplaced_is_searched_and_named() {
         "no metadata file at ROOT/WLASL_v0.3.json\n  \
          a whole dataset is at ROOT/sub: give that folder instead\n  \
          found ROOT/sub/WLASL_v0.3.json (1.00 MB)\n  \
-         found ROOT/sub/nslt_100.json (0.00 MB)\n\
-         say which with --json FILE\n  \
+         found ROOT/sub/nslt_100.json (0.00 MB)\n  \
          ROOT/archive.zip is an archive: give it in place of the folder if the dataset is in it"
     );
     let json = scratch.0.join("sub/WLASL_v0.3.json");
@@ -211,8 +210,7 @@ fn what_is_misplaced_is_searched_and_named() {
         "no video folder at ROOT/videos\n  \
          a whole dataset is at ROOT/sub: give that folder instead\n  \
          found 2 videos in ROOT/sub/videos\n  \
-         found 1 videos in ROOT/more\n\
-         say which with --videos DIR\n  \
+         found 1 videos in ROOT/more\n  \
          ROOT/archive.zip is an archive: give it in place of the folder if the dataset is in it"
     );
     let zip = scratch.zip(
@@ -222,8 +220,7 @@ fn what_is_misplaced_is_searched_and_named() {
     assert_eq!(
         shown(open(&zip).unwrap_err()),
         "no video folder at ROOT/b.zip/d/videos\n  \
-         found 1 videos in ROOT/b.zip/d/clips\n\
-         say which with --videos DIR"
+         found 1 videos in ROOT/b.zip/d/clips"
     );
 }
 

@@ -147,7 +147,7 @@ fn a_selection_keeps_file_order_and_warns() {
     assert_eq!(
         told,
         [
-            "selected gloss \"c\" has 0 clips on disk, 1 are needed: lower --min-videos-per-gloss to keep it",
+            "selected gloss \"c\" has 0 clips on disk, 1 are needed",
             "selected gloss \"zz\" is not in the metadata",
             "selected gloss \"me\" is not in the metadata; did you mean \"Me\"?",
         ]

@@ -17,9 +17,7 @@ pub enum Warning {
         similar: Option<String>,
     },
     /// Selected, but with too few clips on disk.
-    #[error(
-        "selected gloss \"{gloss}\" has {found} clips on disk, {needed} are needed: lower --min-videos-per-gloss to keep it"
-    )]
+    #[error("selected gloss \"{gloss}\" has {found} clips on disk, {needed} are needed")]
     TooFewVideos {
         /// As the user wrote it.
         gloss: String,

@@ -4,8 +4,8 @@
 use super::Set;
 use crate::commands::camera::shelf::{Shelf, Shelved, TOO_SHORT};
 use crate::commands::job::hold;
-use crate::commands::keys::takes_in_keys;
 use crate::commands::run::ROOM_LOOK;
+use crate::commands::way_out::Reader;
 use crate::exit::Failure;
 use crate::machine::clock::uptime;
 use crate::sequence::live::{Sign, Weaver};
@@ -128,7 +128,7 @@ impl Set<'_> {
         self.publish(before.as_ref());
         match done {
             Err(error) if error.is_full() && !self.is_last => {
-                let reason = takes_in_keys(&error.to_string());
+                let reason = Reader::TakesKeys.says(&error);
                 if self.full.is_none() {
                     let action = "takes wait until there is room; the job goes on";
                     self.daemon.fault("disk", reason.clone(), action);
@@ -157,7 +157,7 @@ impl Set<'_> {
         if !self.daemon.is_stopping() {
             match &written {
                 Ok(()) => self.settle(Err("the camera films no more; see state")),
-                Err(failure) => self.settle(Err(&takes_in_keys(&failure.story()))),
+                Err(failure) => self.settle(Err(&Reader::TakesKeys.story(failure))),
             }
         }
         written
