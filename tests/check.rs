@@ -473,3 +473,36 @@ fn the_camera_is_opened_for_a_frame() {
         &["/dev/video99 is not there"],
     );
 }
+
+#[test]
+fn results_of_another_job_are_told() {
+    let world = World::new();
+    let out = world.at("out/deep");
+    let dataset = world.at("dataset");
+    let args = ["--min-videos-per-gloss", "1"];
+    // Four frames are too few for a sequence; the job is done all the same.
+    common::process(&dataset, &out, &args).ends(1);
+    world.finds(&[], 0, "ok", "job", &["goes on after 1 planned clips"]);
+    let other = ["frame_stride was 2, now 3", "choose another output.path"];
+    world.finds(&["sequence.frame_stride=3"], 73, "FAIL", "job", &other);
+    let clip = dataset.join("videos/00001.mp4");
+    render_clip(&clip, 1, 5, (64, 48), Codec::H264);
+    world.finds(&[], 0, "warn", "job", &["clips_sha256", "rescan"]);
+
+    let takes = world.at("takes");
+    let device = format!("file:{}", clip.display());
+    let film = ["camera", "--device", &device, "--out"].map(OsStr::new);
+    // Too few for a take, too.
+    handloom(film.into_iter().chain([takes.as_os_str()])).ends(1);
+    let device = format!("camera.device={device}");
+    let path = set("camera.path", &takes);
+    // By hand takes are called so.
+    let settings = [device.as_str(), &path, "device.id=take"];
+    world.finds(&settings, 0, "ok", "takes", &["goes on after 0 takes"]);
+    let settings = [&settings[..], &["camera.dataset_fps=30"]].concat();
+    let other = [
+        "dataset_fps was 25.0, now 30.0",
+        "choose another camera.path",
+    ];
+    world.finds(&settings, 73, "FAIL", "takes", &other);
+}

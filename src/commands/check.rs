@@ -3,6 +3,7 @@
 mod accelerators;
 mod broker;
 mod folders;
+mod results;
 
 use super::way_out::Reader;
 use crate::cli::CheckArgs;
@@ -139,7 +140,9 @@ pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
         accelerators::accelerators,
         decoding,
         folders::output,
+        results::job,
         folders::takes,
+        results::takes,
         folders::mirror,
     ] {
         tell(look(config));

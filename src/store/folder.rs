@@ -150,40 +150,73 @@ pub fn claim(
     job: &Job,
     opening: Opening,
 ) -> Result<Claim, StoreError> {
-    let known = match ledger.job()? {
-        Some(known) => Some(known.settings),
-        None => settings_of_run(out)?,
-    };
     let is_ours = ledger.job()?.is_some();
+    let known = known(out, ledger)?;
     let is_same = known.as_ref() == Some(&job.settings);
-    let occupied = known.is_some() || leftovers(out)?.iter().any(|p| is_result(p));
     if is_ours && is_same && opening != Opening::Fresh {
         let mut partial = leftovers(out)?;
         partial.retain(|p| p.extension().is_some_and(|e| e == "part"));
         remove(&partial)?;
         return Ok(Claim::Resumed);
     }
-    if occupied && !is_same && opening != Opening::Fresh {
-        let is_dataset = is_ours
-            && known
-                .as_ref()
-                .is_some_and(|k| is_same_but_dataset(k, &job.settings));
-        if is_dataset && opening == Opening::Rescan {
+    let is_occupied = known.is_some() || leftovers(out)?.iter().any(|p| is_result(p));
+    if is_occupied && !is_same && opening != Opening::Fresh {
+        let occupied = occupied(out, is_ours, known.as_ref(), &job.settings);
+        if matches!(
+            occupied,
+            StoreError::Occupied {
+                is_dataset: true,
+                ..
+            }
+        ) && opening == Opening::Rescan
+        {
             return Ok(Claim::Rescan);
         }
-        let difference = known.map_or_else(
-            || format!("{RUN_NAME} is missing or unreadable"),
-            |k| difference(&k, &job.settings),
-        );
-        return Err(StoreError::Occupied {
-            path: out.to_path_buf(),
-            difference,
-            is_dataset,
-        });
+        return Err(occupied);
     }
     ledger.begin(job)?;
     remove(&leftovers(out)?)?;
     Ok(Claim::New)
+}
+
+/// Whose results `out` holds, when they are of a job that the ledger knows and whose settings are not those that
+/// `settings` makes of them: what [`claim`] would refuse.
+///
+/// # Errors
+/// When the ledger fails.
+pub fn other_job(
+    out: &Path,
+    ledger: &Ledger,
+    settings: impl FnOnce(&Value) -> Value,
+) -> Result<Option<StoreError>, StoreError> {
+    let Some(Job {
+        settings: known, ..
+    }) = ledger.job()?
+    else {
+        return Ok(None);
+    };
+    let settings = settings(&known);
+    Ok((known != settings).then(|| occupied(out, true, Some(&known), &settings)))
+}
+
+/// The settings that the results in `out` were made with.
+fn known(out: &Path, ledger: &Ledger) -> Result<Option<Value>, StoreError> {
+    match ledger.job()? {
+        Some(known) => Ok(Some(known.settings)),
+        None => settings_of_run(out),
+    }
+}
+
+/// How the results of another job, with the settings `known`, are in the way of one with `settings`.
+fn occupied(out: &Path, is_ours: bool, known: Option<&Value>, settings: &Value) -> StoreError {
+    StoreError::Occupied {
+        path: out.to_path_buf(),
+        difference: known.map_or_else(
+            || format!("{RUN_NAME} is missing or unreadable"),
+            |known| difference(known, settings),
+        ),
+        is_dataset: is_ours && known.is_some_and(|known| is_same_but_dataset(known, settings)),
+    }
 }
 
 /// The settings in `run.json`, for a folder whose ledger has none.

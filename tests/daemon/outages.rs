@@ -56,6 +56,11 @@ fn insist(daemon: &mut Daemon, ears: &Listener, name: &str, id: &str) {
 /// it in a line that begins with `what`.
 fn conclude(what: &str, mut daemon: Daemon, ears: &Listener, stage: &Stage, clips: usize) {
     let count = |channel| distinct(ears, channel).0.len();
+    // However slow the machine is, as long as it goes on.
+    while !is_done(ears) {
+        let before = done(ears);
+        daemon.until("a further clip", |_| is_done(ears) || done(ears) > before);
+    }
     daemon.until("all messages", |_| {
         is_done(ears)
             && count(topics::BATCH) == clips.div_ceil(3)

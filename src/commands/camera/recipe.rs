@@ -3,6 +3,7 @@
 use crate::cli::Profile;
 use crate::commands::accelerator::Engine;
 use crate::hand;
+use crate::inference::Bundle;
 use crate::sequence::Shape;
 use crate::sequence::live::Loom;
 use crate::sequence::segmenter::Rules;
@@ -58,8 +59,14 @@ impl Recipe {
     /// All that decides the numbers; the takes of a folder share it.
     #[must_use]
     pub fn settings(&self, engine: &Engine) -> Value {
-        let (detector, bundle) = (&self.detector, engine.bundle());
-        json!({
+        self.settings_on(engine.bundle(), Some(engine.identity()))
+    }
+
+    /// The same with what runs the models as `accelerator` says; takes of the first versions have none.
+    #[must_use]
+    pub fn settings_on(&self, bundle: &Bundle, accelerator: Option<Value>) -> Value {
+        let detector = &self.detector;
+        let mut settings = json!({
             "source": "camera",
             "profile": self.profile.name(),
             "sequence_length": self.shape.length,
@@ -79,7 +86,10 @@ impl Recipe {
             "batch_size": self.batch_size,
             "palm_model_sha256": bundle.palm.sha256,
             "hand_model_sha256": bundle.hand.sha256,
-            "accelerator": engine.identity(),
-        })
+        });
+        if let Some(accelerator) = accelerator {
+            settings["accelerator"] = accelerator;
+        }
+        settings
     }
 }

@@ -12,7 +12,7 @@ use crate::cli::Profile;
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
 use crate::hand;
-use crate::inference::{Selection, Wanted};
+use crate::inference::{Bundle, Selection, Wanted};
 use crate::machine::clock;
 use crate::pipeline::{self, Control, Ended};
 use crate::report::Tally;
@@ -195,6 +195,22 @@ impl Spec {
     pub fn check_decoder(&self) -> Result<(), Failure> {
         video::init().map_err(|e| Failure::new(Exit::Bug, e))?;
         decoder::check(&self.video.decoder).map_err(|e| Failure::new(Exit::Usage, e))
+    }
+
+    /// What of another job is in the output folder, in this one's way. What runs the models is not asked: that takes
+    /// a while, and is taken to be what it was.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub fn other_job(
+        &self,
+        scan: &Scan,
+        bundle: &Bundle,
+        ledger: &Ledger,
+    ) -> Result<Option<StoreError>, StoreError> {
+        folder::other_job(&self.out, ledger, |known| {
+            provenance::settings_on(self, scan, bundle, &known["accelerator"])
+        })
     }
 
     /// Makes the output folder this job's own, or goes on with what it holds; takes up a changed dataset when

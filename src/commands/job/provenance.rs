@@ -3,6 +3,7 @@
 use super::{Scan, Spec};
 use crate::commands::accelerator::Engine;
 use crate::digest::sha256_hex;
+use crate::inference::Bundle;
 use crate::report::Tally;
 use crate::source::video;
 use crate::store::{Ledger, StoreError};
@@ -12,6 +13,11 @@ use serde_json::{Value, json};
 
 /// All that decides the bytes of the npz files.
 pub(super) fn settings(spec: &Spec, scan: &Scan, engine: &Engine) -> Value {
+    settings_on(spec, scan, engine.bundle(), &engine.identity())
+}
+
+/// The same with what runs the models as `accelerator` says; see [`Engine::identity`].
+pub(super) fn settings_on(spec: &Spec, scan: &Scan, bundle: &Bundle, accelerator: &Value) -> Value {
     let (knobs, detector) = (&spec.knobs, &spec.detector);
     let glosses: Vec<&str> = scan.plan.glosses.iter().map(|g| &**g).collect();
     json!({
@@ -33,9 +39,9 @@ pub(super) fn settings(spec: &Spec, scan: &Scan, engine: &Engine) -> Value {
         "tracking": spec.shape.tracking,
         "batch_size": spec.batch_size,
         "decoder": spec.video.decoder.to_string(),
-        "palm_model_sha256": engine.bundle().palm.sha256,
-        "hand_model_sha256": engine.bundle().hand.sha256,
-        "accelerator": engine.identity(),
+        "palm_model_sha256": bundle.palm.sha256,
+        "hand_model_sha256": bundle.hand.sha256,
+        "accelerator": accelerator,
     })
 }
 

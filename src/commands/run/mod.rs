@@ -159,7 +159,7 @@ fn bounds(config: &Config) -> Option<Bounds> {
 }
 
 /// The job of a config.
-fn spec(config: &Config) -> Spec {
+pub(super) fn spec(config: &Config) -> Spec {
     Spec {
         dataset: config.dataset.path.clone(),
         json: config.dataset.json.clone(),

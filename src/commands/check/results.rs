@@ -1,0 +1,82 @@
+//! Whether the results that lie there already are those of this config: the job goes on with its own alone.
+
+use super::Finding;
+use crate::commands::run::spec;
+use crate::commands::way_out::Reader;
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::inference::Bundle;
+use crate::store::{Ledger, StoreError, folder};
+use std::path::Path;
+
+/// The job's, where there are any. What else is in its way has lines of its own.
+pub(super) fn job(config: &Config) -> Vec<Finding> {
+    if config.dataset.path.as_os_str().is_empty() {
+        return Vec::new();
+    }
+    let Ok(bundle) = Bundle::load(&config.models()) else {
+        return Vec::new();
+    };
+    let spec = spec(config);
+    let Ok(scan) = spec.scan() else {
+        return Vec::new();
+    };
+    held("job", Reader::Keys, &spec.out, "planned clips", |ledger| {
+        spec.other_job(&scan, &bundle, ledger)
+    })
+}
+
+/// The takes, where there are any.
+pub(super) fn takes(config: &Config) -> Vec<Finding> {
+    let (Some((_, recipe)), Ok(bundle)) = (config.recipe(), Bundle::load(&config.models())) else {
+        return Vec::new();
+    };
+    let path = config.takes_path();
+    held("takes", Reader::TakesKeys, &path, "takes", |ledger| {
+        folder::other_job(&path, ledger, |known| {
+            recipe.settings_on(&bundle, known.get("accelerator").cloned())
+        })
+    })
+}
+
+/// What `other` says of the results that the ledger in `path` knows.
+fn held(
+    subject: &'static str,
+    reader: Reader,
+    path: &Path,
+    what: &str,
+    other: impl FnOnce(&Ledger) -> Result<Option<StoreError>, StoreError>,
+) -> Vec<Finding> {
+    let known = || -> Result<_, StoreError> {
+        let Some(ledger) = Ledger::peek(path)? else {
+            return Ok(None);
+        };
+        let Some(_) = ledger.job()? else {
+            return Ok(None);
+        };
+        Ok(Some((ledger.clips()?.len(), other(&ledger)?)))
+    };
+    match known() {
+        Ok(None) => Vec::new(),
+        Ok(Some((done, None))) => {
+            let detail = format!("{}: goes on after {done} {what}", path.display());
+            vec![Finding::fine(subject, detail)]
+        }
+        Ok(Some((
+            _,
+            Some(
+                error @ StoreError::Occupied {
+                    is_dataset: true, ..
+                },
+            ),
+        ))) => {
+            let way_out =
+                "the daemon waits for the command rescan, which keeps what has not changed";
+            vec![Finding::doubtful(subject, format!("{error}; {way_out}"))]
+        }
+        Ok(Some((_, Some(error)))) | Err(error) => {
+            let failure = Failure::from(error);
+            vec![Finding::bad(failure.exit, subject, reader.story(&failure))]
+        }
+    }
+}

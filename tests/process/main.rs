@@ -1,0 +1,27 @@
+//! `handloom process`, `inspect` and `demo` as their users run them, on a small dataset of drawn hands.
+
+#![allow(clippy::unwrap_used, reason = "a broken set-up may end a test")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod dataset;
+mod inputs;
+mod results;
+mod show;
+
+use handloom::store::npz::NpzReader;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+fn strings(path: &Path, name: &str) -> Vec<String> {
+    NpzReader::open(path).unwrap().strings(name).unwrap()
+}
+
+fn number(value: &Value) -> usize {
+    usize::try_from(value.as_u64().unwrap()).unwrap()
+}
+
+fn final_file(out: &Path) -> PathBuf {
+    out.join("wlasl_landmarks.npz")
+}
