@@ -156,7 +156,7 @@ fn film(
         }
     };
     desk.close(&origin.provenance(Some((&counts, &meter))))?;
-    desk.conclude(&counts, &meter, weaver.too_short())
+    desk.conclude(&counts, &meter, &weaver)
 }
 
 fn opener(args: &CameraArgs, want: Want) -> (Box<dyn Opener>, Pace) {
