@@ -8,14 +8,13 @@ use super::words::{Word, WordError};
 use crate::commands::accelerator::AcceleratorNews;
 use crate::exit::{Exit, Failure};
 use crate::hand::ModelError;
+use crate::inference::Ending;
 use crate::report::Live;
 use crate::sequence::live::{Sign, Weaver};
 use crate::sequence::takes::Phase;
 use crate::source::camera::{Counts, News, Place};
 use anyhow::anyhow;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -31,7 +30,7 @@ pub(super) struct Desk {
     shelf: Option<Shelf>,
     viewer: Option<Viewer>,
     words: Receiver<Result<Word, WordError>>,
-    stop: Arc<AtomicBool>,
+    stop: Ending,
     /// End when the order is done.
     pub(super) ends_with_order: bool,
     /// End after so long.
@@ -53,7 +52,7 @@ impl Desk {
         shelf: Option<Shelf>,
         viewer: Option<Viewer>,
         words: Receiver<Result<Word, WordError>>,
-        stop: Arc<AtomicBool>,
+        stop: Ending,
     ) -> Self {
         Self {
             live,
@@ -188,7 +187,7 @@ impl Desk {
                     ),
                 }
             }
-            Word::Quit => self.stop.store(true, Ordering::Release),
+            Word::Quit => self.stop.begin(),
         }
         Ok(())
     }
@@ -371,6 +370,6 @@ impl Host for Desk {
             .seconds
             .is_some_and(|limit| self.began.elapsed() >= limit);
         let is_done = self.ends_with_order && self.phase == Phase::Idle;
-        Ok(!(is_over || is_done || self.stop.load(Ordering::Acquire)))
+        Ok(!(is_over || is_done || self.stop.has_begun()))
     }
 }
