@@ -21,7 +21,7 @@ pub enum Exit {
     Nothing = 1,
     /// The command line is wrong.
     Usage = 64,
-    /// A data or model file is bad.
+    /// A data or model file is bad, or a film holds less than was asked for.
     BadData = 65,
     /// An input is missing.
     NoInput = 66,

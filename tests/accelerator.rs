@@ -8,10 +8,12 @@ mod common;
 use common::{Run, digests, handloom_with, manifest, plugin, render_clip, rows, scratch};
 use handloom::source::encode::Codec;
 use serde_json::Value;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Frames of a drawn clip; every second is looked at.
@@ -56,28 +58,22 @@ impl Machine {
 
     /// Processes the fixture's clips with the plugin under `options`.
     fn process(&self, wish: &str, options: &[&str], more: &[&str]) -> Run {
-        let (_, dataset, _) = fixture();
-        let out = self.out();
-        let mut args: Vec<&OsStr> = vec![
-            "process".as_ref(),
-            dataset.as_ref(),
-            "--out".as_ref(),
-            out.as_ref(),
-        ];
-        args.extend(
-            [
-                "--fresh",
-                "--min-videos-per-gloss",
-                "1",
-                "--accelerator",
-                wish,
-            ]
-            .map(OsStr::new),
-        );
-        args.extend(more.iter().map(OsStr::new));
-        let own = plugin::flags(options);
-        args.extend(own.iter().map(OsStr::new));
+        let args = self.arguments(wish, options, &[&["--fresh"], more].concat());
         handloom_with(args, &[("XDG_CACHE_HOME", self.file("cache").as_ref())])
+    }
+
+    fn arguments(&self, wish: &str, options: &[&str], more: &[&str]) -> Vec<OsString> {
+        let (_, dataset, _) = fixture();
+        let mut args: Vec<OsString> = vec![
+            "process".into(),
+            dataset.into(),
+            "--out".into(),
+            self.out().into(),
+        ];
+        let fixed = ["--min-videos-per-gloss", "1", "--accelerator", wish];
+        args.extend(fixed.iter().chain(more).map(OsString::from));
+        args.extend(plugin::flags(options).into_iter().map(OsString::from));
+        args
     }
 
     fn backend(&self) -> Value {
@@ -409,6 +405,49 @@ fn one_that_does_not_open_any_more_is_said() {
         .process("require:custom", &options, &more)
         .ends(69)
         .says(&["does not open any more"]);
+}
+
+/// Ctrl-C is obeyed while a device hangs at opening, first or again; the same command goes on.
+#[test]
+fn a_stop_is_heard_while_a_device_hangs_at_opening() {
+    let machine = Machine::new();
+    let (trouble, log) = (machine.file("trouble"), machine.file("log"));
+    let hangs = [
+        format!("while={}", trouble.display()),
+        format!("log={}", log.display()),
+    ];
+    let check = |hang: &[&str]| {
+        let options = [&["mode=right", &hangs[0], &hangs[1]], hang].concat();
+        let wish = "require:custom";
+        // Measured while there is no trouble.
+        machine.process(wish, &options, &["--workers", "1"]).ends(0);
+        fs::write(&trouble, "").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_handloom"));
+        let mut job = command
+            .args(machine.arguments(wish, &options, &["--fresh", "--workers", "1"]))
+            .env("XDG_CACHE_HOME", machine.file("cache"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        plugin::until_it_hangs(&log);
+        let since = Instant::now();
+        let id = job.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &id]).status();
+        assert!(sent.unwrap().success());
+        assert_eq!(job.wait().unwrap().code(), Some(75));
+        let took = since.elapsed();
+        assert!(took < Duration::from_secs(4), "{hang:?}: {took:?}");
+        fs::remove_file(&trouble).unwrap();
+        fs::remove_file(&log).unwrap();
+        handloom_with(
+            machine.arguments(wish, &options, &["--workers", "1"]),
+            &[("XDG_CACHE_HOME", machine.file("cache").as_ref())],
+        )
+        .ends(0);
+        machine.is_as_the_cpus();
+    };
+    check(&["hang=create"]);
+    check(&["hang=invoke", "after=20"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::job;
 use crate::cli::BenchArgs;
 use crate::exit::{Exit, Failure};
 use crate::frame::FrameSource;
-use crate::inference::Bundle;
+use crate::inference::{Bundle, Ending};
 use crate::machine::{Hardware, Sensors};
 use crate::render::scene::signing_scene;
 use crate::report;
@@ -96,6 +96,7 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
         workers,
         tell: &mut |name| tracing::info!(name, "measuring"),
         is_stopped: &|| false,
+        ending: &Ending::default(),
     };
     let measured = measure(&tried, &effort, &mut asker).into_iter();
     let trials: Vec<Trial> = measured.map(|m| m.trial).collect();

@@ -6,6 +6,7 @@ use super::way_out::Reader;
 use crate::cli::{ProcessArgs, ProgressKind};
 use crate::exit::{Exit, Failure};
 use crate::frame::RgbFrame;
+use crate::inference::Ending;
 use crate::pipeline::{Control, Ended};
 use crate::report::{self, Reporter, Tally};
 use crate::sequence::FrameRecord;
@@ -46,6 +47,9 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
         .map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))?;
     spec.check_decoder()?;
     let workers = args.run.workers.unwrap_or_else(job::cores);
+    let (control, ending) = (Arc::new(Control::new(workers)), Ending::default());
+    let _signals = Signals::listen(on_signal(Arc::clone(&control), ending.clone()))
+        .map_err(|e| Failure::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
     let asker = &mut Asker {
         workers,
         tell: &mut |name| {
@@ -54,7 +58,8 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
                 &json!({"event": "measure", "backend": name}),
             );
         },
-        is_stopped: &|| false,
+        is_stopped: &|| ending.has_begun(),
+        ending: &ending,
     };
     let engine = Engine::open(&spec.accelerator, &spec.models, workers, asker)?;
     let (_lock, ledger) = folder::open(&spec.out, args.again.opening())?;
@@ -67,9 +72,6 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
             &json!({"event": "retry", "clips": count}),
         );
     }
-    let control = Arc::new(Control::new(workers));
-    let _signals = Signals::listen(on_signal(Arc::clone(&control)))
-        .map_err(|e| Failure::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
     let mut host = Console {
         reporter: &mut reporter,
         is_resumed: claim != Claim::New,
@@ -114,9 +116,12 @@ fn spec(args: &ProcessArgs) -> Spec {
 }
 
 /// Stops the job at the first signal and the process at the second, or when the job takes too long to stop.
-fn on_signal(control: Arc<Control>) -> impl FnMut(Signal) + Send + 'static {
+fn on_signal(control: Arc<Control>, ending: Ending) -> impl FnMut(Signal) + Send + 'static {
     move |signal| match signal {
-        Signal::Stop => job::wind_down(&control),
+        Signal::Stop => {
+            job::wind_down(&control);
+            ending.begin();
+        }
         // Every clip that was recorded is on disk; a job can be left at any instruction.
         Signal::StopNow => std::process::exit(Exit::Stopped as i32),
         Signal::Reload => {}

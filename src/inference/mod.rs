@@ -4,6 +4,7 @@ pub mod backend;
 pub mod bundle;
 pub mod cpu;
 pub mod delegate;
+mod ending;
 mod ffi;
 pub mod library;
 pub mod litert;
@@ -17,6 +18,7 @@ pub use backend::{BackendError, BackendSpec, Claim, Graph, Graphs, Opened, Pair}
 pub use bundle::{Bundle, BundleError, Selection};
 pub use cpu::{CpuGraph, CpuModel};
 pub use delegate::{DelegateGraph, DelegateModel, Nodes};
+pub use ending::Ending;
 pub use library::{DelegateError, DelegateSpec};
 pub use litert::{LiteRt, LiteRtError, LiteRtModel, Target};
 pub use presets::{ModelKind, PRESETS, Preset};

@@ -2,13 +2,16 @@
 //!
 //! A run that fails is never used: the device is opened again and the same input run again, as often as [`Patience`]
 //! allows; then the device is lost for good and every worker is told. A driver that hangs is given up by the workers;
-//! its thread is left where it is, for nothing can end it but the end of the process, which opens no other device.
+//! its thread is left where it is, for nothing can end it but the end of the process, which opens no other device. When
+//! the process ends nobody waits for a device that is being opened.
 
 use super::backend::{BackendSpec, Claim, Graphs, Pair};
 use super::bundle::{Bundle, ModelSpec, Role};
+use super::ending::Ending;
 use crate::hand::{Model, ModelError};
 use crate::selection::Patience;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder};
@@ -21,6 +24,8 @@ const RUN_LIMIT: Duration = Duration::from_secs(15);
 const RECOVERY_LIMIT: Duration = Duration::from_secs(90);
 /// Who waits looks around so often.
 const LOOK: Duration = Duration::from_millis(200);
+/// At the end of the process nobody waits longer for what the device is doing.
+const END_LIMIT: Duration = Duration::from_secs(1);
 /// The thread may take so long to let go of the device.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -32,6 +37,7 @@ static IS_HUNG: AtomicBool = AtomicBool::new(false);
 pub struct SharedDevice {
     queue: Option<Sender<Job>>,
     condition: Arc<Condition>,
+    ending: Ending,
     ended: Receiver<()>,
     specs: [ModelSpec; 2],
     claim: Option<Claim>,
@@ -45,10 +51,12 @@ struct Condition {
 
 #[derive(Debug)]
 struct Now {
-    /// What it is doing may take until then.
-    until: Option<Instant>,
+    /// From when to when what it is doing may take.
+    busy: Option<Range<Instant>>,
     /// Why it was given up.
     lost: Option<String>,
+    /// Whether the process ends and does not wait for it.
+    is_left: bool,
     /// How often it was opened again, and what the last failure was.
     reopened: usize,
     failure: String,
@@ -71,12 +79,12 @@ impl Condition {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn busy_until(&self, until: Instant) {
-        self.now().until = Some(until);
+    fn busy(&self, time: Range<Instant>) {
+        self.now().busy = Some(time);
     }
 
     fn idle(&self) {
-        self.now().until = None;
+        self.now().busy = None;
     }
 
     /// Gives the device up, unless that was done; the reason that counts is the first.
@@ -86,15 +94,17 @@ impl Condition {
 }
 
 impl SharedDevice {
-    /// Opens the device on a thread of its own; `workers` may wait for it at a time.
+    /// Opens the device on a thread of its own; `workers` may wait for it at a time. From the beginning of `ending` on
+    /// nobody waits for it to open, then or later.
     ///
     /// # Errors
-    /// In words, when it cannot be opened within `patience`.
+    /// In words, when it cannot be opened within `patience`, or the process ends.
     pub fn open(
         spec: &BackendSpec,
         bundle: &Arc<Bundle>,
         workers: usize,
         patience: Duration,
+        ending: &Ending,
     ) -> Result<Self, String> {
         if IS_HUNG.load(Ordering::Relaxed) {
             let reason =
@@ -106,8 +116,9 @@ impl SharedDevice {
         let (tell, told) = bounded(1);
         let condition = Arc::new(Condition {
             now: Mutex::new(Now {
-                until: None,
+                busy: None,
                 lost: None,
+                is_left: false,
                 reopened: 0,
                 failure: String::new(),
             }),
@@ -126,20 +137,29 @@ impl SharedDevice {
             .name("accelerator".to_owned())
             .spawn(thread)
             .map_err(|error| format!("no thread for it: {error}"))?;
-        let claim = match told.recv_timeout(patience) {
-            Ok(opened) => opened?,
-            Err(RecvTimeoutError::Timeout) => {
-                IS_HUNG.store(true, Ordering::Relaxed);
-                let limit = patience.as_secs();
-                return Err(format!("it did not open within {limit} s"));
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err("its thread died; please report this".to_owned());
+        let since = Instant::now();
+        let claim = loop {
+            let left = patience.saturating_sub(since.elapsed());
+            match told.recv_timeout(left.min(LOOK)) {
+                Ok(opened) => break opened?,
+                Err(RecvTimeoutError::Timeout) if ending.has_begun() => {
+                    return Err("the process ends".to_owned());
+                }
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => {
+                    IS_HUNG.store(true, Ordering::Relaxed);
+                    let limit = patience.as_secs();
+                    return Err(format!("it did not open within {limit} s"));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err("its thread died; please report this".to_owned());
+                }
             }
         };
         Ok(Self {
             queue: Some(queue),
             condition,
+            ending: ending.clone(),
             ended,
             specs,
             claim,
@@ -156,6 +176,12 @@ impl SharedDevice {
     #[must_use]
     pub fn lost(&self) -> Option<String> {
         self.condition.now().lost.clone()
+    }
+
+    /// Whether the process ends and something was not waited for.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        self.condition.now().is_left
     }
 
     /// How often it failed and was opened again, and what failed the last time.
@@ -176,6 +202,7 @@ impl Drop for SharedDevice {
     fn drop(&mut self) {
         self.queue = None;
         if !IS_HUNG.load(Ordering::Relaxed)
+            && !self.is_left()
             && self.ended.recv_timeout(CLOSE_LIMIT) == Err(RecvTimeoutError::Timeout)
         {
             tracing::warn!("the accelerator does not let go; it is left as it is");
@@ -203,21 +230,27 @@ impl SharedModel {
         }
     }
 
-    /// Gives the device up when what it does takes longer than it may.
+    /// Gives the device up when what it does takes longer than it may, and leaves it when the process ends meanwhile.
     fn hold_against_the_clock(&self) -> Result<(), ModelError> {
         let condition = &self.device.condition;
         let now = condition.now();
-        let is_late = now.until.is_some_and(|until| until < Instant::now());
-        let lost = now.lost.clone();
+        let (lost, busy) = (now.lost.clone(), now.busy.clone());
         drop(now);
-        match lost {
-            Some(reason) => Err(ModelError(reason)),
-            None if is_late => {
+        let clock = Instant::now();
+        match (lost, busy) {
+            (Some(reason), _) => Err(ModelError(reason)),
+            (None, Some(busy)) if busy.end < clock => {
                 IS_HUNG.store(true, Ordering::Relaxed);
                 let reason = "it hung: a run did not come back in time";
                 Err(ModelError(condition.lose(reason.to_owned())))
             }
-            None => Ok(()),
+            (None, Some(busy))
+                if self.device.ending.has_begun() && busy.start + END_LIMIT < clock =>
+            {
+                condition.now().is_left = true;
+                Err(ModelError("it is left: the process ends".to_owned()))
+            }
+            (None, _) => Ok(()),
         }
     }
 }
@@ -360,14 +393,18 @@ fn run<'a>(
     condition: &Condition,
     (role, input, bundle): (Role, &[f32], &Bundle),
 ) -> Result<Vec<Vec<f32>>, ModelError> {
-    let mut until: Option<Instant> = None;
+    let within = |limit| {
+        let now = Instant::now();
+        now..now + limit
+    };
+    let mut recovery: Option<Range<Instant>> = None;
     loop {
         if let Some(reason) = condition.now().lost.clone() {
             *pair = None;
             return Err(ModelError(reason));
         }
         let failed = if let Some(pair) = pair {
-            condition.busy_until(until.unwrap_or_else(|| Instant::now() + RUN_LIMIT));
+            condition.busy(recovery.clone().unwrap_or_else(|| within(RUN_LIMIT)));
             let (model, spec) = match role {
                 Role::Palm => (&mut pair.palm.model, &bundle.palm.spec),
                 Role::Hand => (&mut pair.hand.model, &bundle.hand.spec),
@@ -403,8 +440,8 @@ fn run<'a>(
             "the accelerator failed; it is opened again"
         );
         // A run that fails only at its limit is late already.
-        let until = *until.get_or_insert_with(|| Instant::now() + RECOVERY_LIMIT);
-        condition.busy_until(until);
+        let recovery = recovery.get_or_insert_with(|| within(RECOVERY_LIMIT));
+        condition.busy(recovery.clone());
         thread::sleep(pause);
     }
 }

@@ -144,6 +144,12 @@ impl Takes {
         self.running.as_ref().map(|r| &r.order)
     }
 
+    /// Takes of the order so far, and how many it asks for; `None` without one.
+    #[must_use]
+    pub fn tally(&self) -> Option<(u32, u32)> {
+        self.running.as_ref().map(|r| (r.taken, r.order.count))
+    }
+
     /// What is expected now.
     #[must_use]
     pub fn phase(&self, now: Duration) -> Phase {

@@ -14,6 +14,8 @@ const MOOV_BYTES_MAX: u64 = 64 << 20;
 pub struct VideoTrack {
     /// Sum of the sample counts of the time-to-sample table, else of the fragments.
     pub frames: u64,
+    /// How long these are shown, and ticks a second; `None` where there is no table.
+    pub length: Option<(u64, u32)>,
     /// Clockwise quarter turns to show the picture upright, 0..=3.
     pub quarter_turns: u8,
     /// The part of the track that is shown.
@@ -24,6 +26,16 @@ pub struct VideoTrack {
     /// Where in the file the media data begins that goes on behind the end of the file.
     pub cut_off_from: Option<u64>,
     id: u32,
+}
+
+impl VideoTrack {
+    /// Pictures a second on the average; `None` where no table says how long they are shown.
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        let (ticks, timescale) = self.length?;
+        Some(self.frames as f64 * f64::from(timescale) / ticks as f64)
+    }
 }
 
 /// A track's edit list.
@@ -169,19 +181,20 @@ fn video_track(moov: &[u8]) -> Option<VideoTrack> {
                 return None;
             }
             let stbl = child(child(mdia, b"minf")?, b"stbl")?;
-            let frames = child(stbl, b"stts").map_or(0, sample_count);
+            let (frames, ticks) = child(stbl, b"stts").map_or((0, 0), sample_times);
+            let timescale = child(mdia, b"mdhd").and_then(timescale);
             let tkhd = child(trak, b"tkhd").unwrap_or(&[]);
             let edts = child(trak, b"edts");
             let elst = edts.and_then(|edts| child(edts, b"elst"));
             let lead = child(stbl, b"ctts").map_or(0, composition_lead);
-            let ticks = movie_timescale.zip(child(mdia, b"mdhd").and_then(timescale));
             let edits = elst
-                .zip(ticks)
+                .zip(movie_timescale.zip(timescale))
                 .map_or(Edits::None, |(elst, (movie, media))| {
                     edits(elst, movie, media, lead)
                 });
             Some(VideoTrack {
                 frames,
+                length: timescale.filter(|_| ticks > 0).map(|t| (ticks, t)),
                 quarter_turns: rotation(tkhd).unwrap_or(0),
                 edits,
                 patches: patches(moov, trak, frames > 0),
@@ -273,11 +286,15 @@ fn edits(elst: &[u8], movie_timescale: u32, timescale: u32, lead: u64) -> Edits 
     }
 }
 
-/// Sum of the counts of a time-to-sample table, as far as the table really goes.
-fn sample_count(stts: &[u8]) -> u64 {
+/// Sums of the counts and of the ticks of a time-to-sample table, as far as the table really goes.
+fn sample_times(stts: &[u8]) -> (u64, u64) {
     let entries = be32(stts, 4).unwrap_or(0) as usize;
     let rows = stts.get(8..).unwrap_or(&[]).chunks_exact(8).take(entries);
-    rows.filter_map(|row| be32(row, 0)).map(u64::from).sum()
+    let rows = rows.filter_map(|row| be32(row, 0).zip(be32(row, 4)));
+    rows.fold((0, 0), |(frames, ticks), (count, delta)| {
+        let (count, delta) = (u64::from(count), u64::from(delta));
+        (frames + count, ticks.saturating_add(count * delta))
+    })
 }
 
 /// Quarter turns of a track header's matrix; other angles are shown unturned, as by OpenCV.

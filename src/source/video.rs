@@ -4,7 +4,7 @@
 //! differs by up to 20 grey levels from what the notebook saw.
 
 use super::chain::{self, Chain, Item, Link, Mending, Stream};
-use super::container::{self, Edits};
+use super::container::{self, Edits, VideoTrack};
 use super::decoder::{self, Choice, Codec};
 use crate::colour::{self, Converter, Exactness};
 use crate::frame::{FrameSource, RgbFrame, SourceError};
@@ -38,6 +38,8 @@ pub struct VideoClip {
     link: Arc<Link>,
     budget: Duration,
     frames: u64,
+    /// By the container's table of times.
+    rate: Option<f64>,
     quarter_turns: u8,
     edits: Edits,
     started: bool,
@@ -86,6 +88,7 @@ impl VideoClip {
         let edits = track.as_ref().map_or(Edits::None, |t| t.edits);
         let is_mp4 = track.is_some() || container::is_mp4(&head);
         let frames = track.as_ref().map_or(0, |t| t.frames);
+        let rate = track.as_ref().and_then(VideoTrack::rate);
         let quarter_turns = track.as_ref().map_or(0, |t| t.quarter_turns);
         let mut mending = Mending {
             fills_from: track.as_ref().and_then(|t| t.cut_off_from),
@@ -107,6 +110,7 @@ impl VideoClip {
             link,
             budget: options.timeout,
             frames,
+            rate,
             quarter_turns,
             edits,
             started: false,
@@ -149,9 +153,14 @@ impl VideoClip {
         Some(Duration::from_nanos(buffer.pts()?.nseconds()))
     }
 
-    /// Pictures a second, by the container's word about the current one.
+    /// Pictures a second: on the average where the container says when each is shown, else by the decoder's word about
+    /// the current one, which may be a guess from the first.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
+        self.rate.or_else(|| self.rate_of_current())
+    }
+
+    fn rate_of_current(&self) -> Option<f64> {
         let caps = self.current.as_ref()?.caps()?;
         let rate = caps.structure(0)?.get::<gst::Fraction>("framerate").ok()?;
         (rate.denom() > 0 && rate.numer() > 0)

@@ -6,8 +6,11 @@ use handloom::store::Ledger;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Three signs, and what the CPU makes of them.
@@ -165,6 +168,48 @@ fn one_that_is_lost_at_work_is_said_and_no_frame_is_lost() {
         .ends(69)
         .says(&["is given up", "went away"]);
     assert!(rows(&machine.out()).starts_with(&plugins));
+}
+
+/// A stop ends a session in good order while its device is opened again: what was taken is whole.
+#[test]
+fn a_stop_is_heard_while_a_device_hangs_at_opening() {
+    let machine = Machine::new();
+    let file = |name: &str| machine.0.path().join(name);
+    let (trouble, log) = (file("trouble"), file("log"));
+    let options = [
+        "mode=right",
+        "fail_from=1",
+        "hang=create",
+        &format!("while={}", trouble.display()),
+        &format!("log={}", log.display()),
+    ];
+    let device = format!("file:{}", film().1.display());
+    let mut filming = Command::new(env!("CARGO_BIN_EXE_handloom"))
+        .args(["camera", "--progress", "json", "--gloss", "book"])
+        .args(["--device", &device, "--accelerator", "require:custom"])
+        .args(plugin::flags(&options))
+        .arg("--out")
+        .arg(machine.out())
+        .env("XDG_CACHE_HOME", machine.0.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let events = BufReader::new(filming.stdout.take().unwrap()).lines();
+    let mut events = events.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let sign = events.find(|event| event["event"] == "sign");
+    fs::write(&trouble, "").unwrap();
+    plugin::until_it_hangs(&log);
+    let since = Instant::now();
+    let id = filming.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &id]).status();
+    assert!(sign.is_some() && sent.unwrap().success());
+    assert_eq!(filming.wait().unwrap().code(), Some(0));
+    let took = since.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    let done = events.find(|event| event["event"] == "done").unwrap();
+    assert_eq!(done["in_output"], rows(&machine.out()).len());
+    assert_eq!(machine.backends()[0], "custom");
 }
 
 /// Folders from before a camera could have an accelerator are the CPU's.

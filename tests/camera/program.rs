@@ -72,6 +72,17 @@ fn a_film_of_three_signs_becomes_two_takes_and_then_three() {
     );
     assert_eq!(lines[0]["clip"]["seen"], 30);
     handloom(["inspect", out.join(FINAL_NAME).to_str().unwrap()]).ends(0);
+    // Fewer than asked for are kept, and no success.
+    let run = film(
+        &device,
+        &out,
+        &["--at-once", "--gloss", "cat", "--count", "5"],
+    )
+    .ends(65)
+    .says(&["film.mp4 is over after 3 of the 5 takes", "kept"]);
+    let done = run.event("done");
+    let numbers = ["taken", "asked", "in_output"].map(|key| done[key].as_u64());
+    assert_eq!(numbers, [Some(3), Some(5), Some(8)]);
     // The numbers of a folder are of one kind.
     film(&device, &out, &["--at-once", "--frame-stride", "3"])
         .ends(73)

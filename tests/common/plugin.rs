@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plugin/plugin.rs");
 
@@ -70,6 +72,16 @@ pub(crate) fn spec(options: &[&str]) -> DelegateSpec {
             })
             .collect(),
         ..DelegateSpec::default()
+    }
+}
+
+/// Waits until a plugin with this `log` hangs.
+#[track_caller]
+pub(crate) fn until_it_hangs(log: &Path) {
+    let since = Instant::now();
+    while !fs::read_to_string(log).is_ok_and(|log| log.contains("hang")) {
+        assert!(since.elapsed() < super::DEADLINE, "it does not hang");
+        sleep(Duration::from_millis(5));
     }
 }
 

@@ -4,7 +4,7 @@ use crate::camera::{asks, filming, still};
 use crate::common::daemon::Daemon;
 use crate::common::listener::Listener;
 use crate::common::{manifest, plugin};
-use crate::stage::{LONG, SHORT, Stage, answers, broker, is_done, said, set, state};
+use crate::stage::{LONG, SHORT, Stage, answers, broker, is_done, obeys, said, set, state};
 use handloom::telemetry::topics;
 use serde_json::{Value, json};
 use std::fs;
@@ -157,6 +157,58 @@ fn a_stop_while_it_is_measured_is_obeyed_and_no_verdict() {
     assert!(kept.contains("cpu") && !kept.contains("custom"), "{kept}");
 }
 
+/// A stop ends a daemon in good order, whatever its device does: its last words are said.
+#[test]
+fn a_stop_is_heard_while_a_device_hangs_at_opening() {
+    let set = set(LONG);
+    let check = |is_first: bool| {
+        let (broker, ears) = broker();
+        let folder = crate::common::scratch();
+        let (trouble, log) = (folder.path().join("trouble"), folder.path().join("log"));
+        let options = [
+            "mode=right",
+            "fail_from=1",
+            "hang=create",
+            &format!("while={}", trouble.display()),
+            &format!("log={}", log.display()),
+        ];
+        let stage = with_camera(&set.dataset, broker.port(), &options);
+        let config = stage.config().replace("timeout_s = 5", "timeout_s = 60");
+        let start = || {
+            let path = stage.path("handloom.toml");
+            let cache = stage.path("cache").display().to_string();
+            let environment = [
+                ("HANDLOOM_RUN_ACCELERATOR", "prefer:custom"),
+                ("HANDLOOM_LOG", "debug"),
+                ("XDG_CACHE_HOME", &cache),
+            ];
+            Daemon::start_with(&path, &config, &[], &environment)
+        };
+        let mut daemon = start();
+        daemon.until("job and camera", |daemon| {
+            daemon.log().contains("clip recorded") && daemon.log().contains("filming")
+        });
+        if is_first {
+            assert_eq!(daemon.stop(), Some(75));
+        }
+        fs::write(&trouble, "").unwrap();
+        if is_first {
+            daemon = start();
+        }
+        plugin::until_it_hangs(&log);
+        let since = Instant::now();
+        daemon.signal("TERM");
+        assert_eq!(daemon.wait(), Some(75), "{}", daemon.log());
+        let took = since.elapsed();
+        assert!(took < Duration::from_secs(4), "{took:?} {}", daemon.log());
+        let last = said(&ears, topics::STATUS).pop().unwrap();
+        assert_eq!(last["status"], "stopped", "{}", daemon.log());
+        assert_eq!(faults(&ears), [Value::Null; 0]);
+    };
+    check(true);
+    check(false);
+}
+
 /// The same with a camera that sees a hand.
 fn with_camera(dataset: &Path, port: u16, options: &[&str]) -> Stage {
     let mut stage = stage(dataset, Some(port), options);
@@ -248,6 +300,42 @@ fn one_that_job_and_camera_share_is_lost_once() {
     assert_eq!(delegates(&log).1, 2, "{log:?}");
     assert_eq!(backends_of_takes(&stage), ["cpu"]);
     stage.gave(&set.reference);
+}
+
+/// What the job opens again is the camera's, too, and `state` names what both use.
+#[test]
+fn a_camera_goes_back_to_a_device_that_the_job_has_opened_again() {
+    let (broker, ears) = broker();
+    let set = set(SHORT);
+    let folder = crate::common::scratch();
+    let (trouble, log) = (folder.path().join("trouble"), folder.path().join("log"));
+    let options = [
+        "mode=right",
+        "fail_from=1",
+        &format!("while={}", trouble.display()),
+        &format!("log={}", log.display()),
+    ];
+    let stage = with_camera(&set.dataset, broker.port(), &options);
+    let mut daemon = start(&stage, "prefer:custom", &[]);
+    daemon.until("the job's end, and the camera", |daemon| {
+        daemon.log().contains("the job is done") && daemon.log().contains("filming")
+    });
+    fs::write(&trouble, "").unwrap();
+    daemon.until("the CPU", |_| backend(&ears).0 == "cpu");
+    let take = |daemon: &mut Daemon, id: &str| {
+        let one = json!({"id": id, "gloss": "book"});
+        asks(daemon, &ears, "record", &one, "succeeded");
+    };
+    take(&mut daemon, "r1");
+    fs::remove_file(&trouble).unwrap();
+    obeys(&mut daemon, &ears, "rescan", "again", "succeeded");
+    daemon.until("the accelerator", |daemon| {
+        backend(&ears).0 == "custom" && daemon.log().contains("follows the hands again")
+    });
+    take(&mut daemon, "r2");
+    assert_eq!(daemon.stop(), Some(0));
+    assert_eq!(backends_of_takes(&stage), ["cpu", "custom"]);
+    assert_eq!(delegates(&log).1, 2, "{log:?}");
 }
 
 /// Required and not to be had: the daemon ends, with a job or without one, and says so once.

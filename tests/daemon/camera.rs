@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// A hand that is always in view.
 pub(crate) fn still(path: &Path) {
@@ -359,6 +360,35 @@ fn takes_wait_while_the_disks_reserve_is_touched() {
     daemon.until("the camera", |_| state(&ears).0 == "capturing");
     assert_eq!(daemon.stop(), Some(0));
     assert_eq!(manifest(&takes(&stage)).len(), 1);
+}
+
+/// A take that had to wait and is none: its signer gets the countdown again.
+#[test]
+fn one_that_waited_and_is_too_short_is_asked_for_after_a_countdown() {
+    let (broker, ears) = broker();
+    let all_are_too_short = "[sequence]\nmin_frames = 32\n";
+    let stage = camera_alone(broker.port(), all_are_too_short);
+    let mut daemon = stage.start(&[]);
+    daemon.until("the camera", |_| state(&ears).0 == "capturing");
+    let one = json!({"id": "r1", "gloss": "book", "countdown": 2});
+    ears.publish("handloom/box/cmd/record", false, one.to_string());
+    make_short(&stage, &daemon, true);
+    daemon.until("a take that waits", |daemon| {
+        daemon.log().contains("a take waits for room")
+    });
+    // Longer than the countdown.
+    std::thread::sleep(Duration::from_millis(2500));
+    make_short(&stage, &daemon, false);
+    let mut nth = |n: usize| {
+        daemon.until("a take", |daemon| {
+            daemon.log().matches("state=\"too_short\"").count() == n
+        });
+        Instant::now()
+    };
+    let first = nth(1);
+    let gap = nth(2) - first;
+    // A sign takes 1.2 s.
+    assert!(gap > Duration::from_millis(2500), "{gap:?}");
 }
 
 /// While takes wait, nobody waits for an answer.

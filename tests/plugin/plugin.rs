@@ -16,7 +16,7 @@
 //! | `while` | a file: runs fail, and `abort` and `hang` happen, only while it is there |
 //! | `memo` | `yes`: remembers what came of an input, and is quick about it the next time, as an accelerator would be |
 //! | `abort`, `hang` | at `create`, `prepare` or `invoke`: ends the process by SIGABRT, never returns |
-//! | `log` | a file that gets a line `open` for each delegate that is made, and `close` for each that is destroyed |
+//! | `log` | a file that gets a line `open` for each delegate that is made, and `close` for each that is destroyed, and `hang` from what hangs |
 //! | `after` | of these at `invoke`: so many runs go well before |
 //!
 //! Any other option is refused, with words.
@@ -267,8 +267,11 @@ impl State {
         if self.abort == name {
             std::process::abort();
         }
-        while self.hang == name {
-            std::thread::sleep(Duration::from_secs(1));
+        if self.hang == name {
+            self.note("hang");
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! What was chosen, open and ready: the models, and what runs them for all who ask for a detector.
 
-use super::{Asker, Chosen, Unavailable, identity, resolve};
+use super::{Asker, Chosen, Unavailable, identity, resolve, stopped};
 use crate::exit::{Exit, Failure};
 use crate::inference::{
     BackendError, BackendSpec, Bundle, Graphs, Selection, SharedDevice, Wanted, bundle,
@@ -61,7 +61,7 @@ impl Engine {
     /// not open, the CPU runs them.
     ///
     /// # Errors
-    /// When a model or a required accelerator cannot be used.
+    /// When a model or a required accelerator cannot be used; [`Exit::Stopped`] when `asker` does not wait any more.
     pub fn open(
         wanted: &Wanted,
         models: &Selection,
@@ -74,7 +74,7 @@ impl Engine {
         let mut chosen = resolve(wanted, models, &bundle, asker)?;
         let spec = &chosen.spec;
         let opened = if spec.is_shared() {
-            SharedDevice::open(spec, &bundle, seats, wanted.patience)
+            SharedDevice::open(spec, &bundle, seats, wanted.patience, asker.ending)
                 .map(|device| Some(Arc::new(device)))
         } else if *spec == BackendSpec::Cpu {
             Ok(None)
@@ -85,6 +85,7 @@ impl Engine {
         };
         let device = match opened {
             Ok(device) => device,
+            Err(_) if asker.ending.has_begun() => return Err(stopped()),
             Err(reason) => {
                 let name = &chosen.choice.name;
                 let reason = format!("{name} was chosen, but does not open any more: {reason}");

@@ -3,7 +3,9 @@
 use crate::frame::RgbFrame;
 use crate::hand::{Detector, Handedness, Model, ModelError, Options};
 use crate::inference::vulkan::{self, DeviceKind};
-use crate::inference::{BackendSpec, Bundle, Claim, Graphs, Selection, SharedDevice, Target};
+use crate::inference::{
+    BackendSpec, Bundle, Claim, Ending, Graphs, Selection, SharedDevice, Target,
+};
 use crate::render::scene::signing_scene;
 use crate::selection::Seen;
 use serde::{Deserialize, Serialize};
@@ -108,7 +110,9 @@ pub(super) fn find(task: &Task) -> Result<Found, String> {
     }
     if task.backend.is_shared() {
         let patience = Duration::from_secs_f64(task.patience_s);
-        let device = SharedDevice::open(&task.backend, &bundle, task.workers, patience)?;
+        // Whoever stops this process ends it from outside.
+        let ending = Ending::default();
+        let device = SharedDevice::open(&task.backend, &bundle, task.workers, patience, &ending)?;
         let device = Arc::new(device);
         let claim = device.claim().cloned();
         if claim.as_ref().is_some_and(|claim| claim.is_empty) {

@@ -12,7 +12,9 @@ mod verdicts;
 
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
-use crate::inference::{BackendSpec, Bundle, LiteRt, Selection, Target, Wanted, bundle, library};
+use crate::inference::{
+    BackendSpec, Bundle, Ending, LiteRt, Selection, Target, Wanted, bundle, library,
+};
 use crate::machine::Hardware;
 use crate::selection::{Agreement, CPU, Choice, Measured, Trial, Wish, choose};
 use crate::store::durable::file_sha256;
@@ -75,6 +77,14 @@ pub struct Asker<'a> {
     pub tell: &'a mut dyn FnMut(&str),
     /// Whether nobody waits for the answer any more.
     pub is_stopped: &'a dyn Fn() -> bool,
+    /// Whether nobody waits for a device any more, now and as long as it is open.
+    pub ending: &'a Ending,
+}
+
+/// Nobody waits any more.
+fn stopped() -> Failure {
+    let stopped = anyhow!("stopped before it was ready what runs the models");
+    Failure::new(Exit::Stopped, stopped)
 }
 
 /// Chooses a backend, from what was measured before where that still holds, else measuring now.
@@ -121,10 +131,7 @@ fn resolve(
     let mut verdicts = Verdicts::open(&hardware.boot());
     let trials = trials(&tried, &mut verdicts, &world, &effort, named, asker);
     if (asker.is_stopped)() {
-        return Err(Failure::new(
-            Exit::Stopped,
-            anyhow!("stopped while accelerators were measured"),
-        ));
+        return Err(stopped());
     }
     let choice = choose(&wanted.wish, &trials, wanted.tolerance).map_err(|reason| {
         let lacks = tried.iter().flat_map(|c| &c.lacks);

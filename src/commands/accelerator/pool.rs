@@ -2,10 +2,9 @@
 //! A device is never open twice, and nothing is measured while another measures.
 
 use super::engine::Engine;
-use super::{Asker, Unavailable};
+use super::{Asker, Unavailable, stopped};
 use crate::exit::{Exit, Failure};
 use crate::inference::{Selection, Wanted};
-use anyhow::anyhow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -24,6 +23,8 @@ struct Now {
     /// Somebody chooses and opens.
     is_opening: bool,
     engine: Weak<Engine>,
+    /// One that was opened while somebody was left with a lost one, until that one has come for it.
+    kept: Option<Arc<Engine>>,
     /// Counts the attempts, and tells what became of the last one that failed for want of the accelerator.
     attempt: u64,
     failed: Option<(u64, String)>,
@@ -49,16 +50,34 @@ impl Pool {
         // Also when a panic ends the attempt.
         let _opening = Opening(self);
         let opened = Engine::open(wanted, models, seats, asker).map(Arc::new);
+        // Closed without a lock: it may take its time.
+        let mut outdated = None;
         let mut now = self.now();
         match &opened {
-            Ok(engine) => now.engine = Arc::downgrade(engine),
+            Ok(engine) => {
+                // Whoever still has the one before goes on without its device.
+                let has_heirs = now.engine.strong_count() > 0;
+                outdated = now.kept.take();
+                now.kept = has_heirs.then(|| Arc::clone(engine));
+                now.engine = Arc::downgrade(engine);
+            }
             Err(failure) if failure.exit == Exit::Unavailable => {
                 now.failed = Some((attempt, failure.story()));
             }
             Err(_) => {}
         }
         drop(now);
+        drop(outdated);
         opened
+    }
+
+    /// What was opened since the asker's device was lost, if anything was.
+    pub fn renewed(&self) -> Option<Arc<Engine>> {
+        let mut now = self.now();
+        let kept = now.kept.take();
+        let engine = kept.or_else(|| now.engine.upgrade());
+        drop(now);
+        engine.filter(|engine| engine.device().is_some() && engine.lost().is_none())
     }
 
     /// Waits for whoever is opening it, then gives what they have or the right to open it.
@@ -67,8 +86,7 @@ impl Pool {
         loop {
             // Not under the lock: it may take others.
             if (asker.is_stopped)() {
-                let stopped = anyhow!("stopped while accelerators were measured");
-                return Err(Failure::new(Exit::Stopped, stopped));
+                return Err(stopped());
             }
             let mut now = self.now();
             if now.is_opening {

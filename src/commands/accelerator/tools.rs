@@ -2,7 +2,7 @@
 
 use super::engine::Engine;
 use crate::hand::{Detector, Model, Options};
-use crate::inference::{BackendError, Graphs};
+use crate::inference::{BackendError, Graphs, SharedDevice};
 use crate::selection::CPU;
 use std::sync::Arc;
 
@@ -12,9 +12,8 @@ pub struct Tools<'a> {
     pub detector: Detector<Box<dyn Model + Send + 'a>>,
     /// The name of what runs the models.
     pub backend: Arc<str>,
-    /// Whether that is a device that others use, too.
-    is_shared: bool,
-    engine: &'a Engine,
+    /// The device that they run on, if others use it, too.
+    device: Option<Arc<SharedDevice>>,
     graphs: &'a Graphs<'a>,
     options: Options,
 }
@@ -25,23 +24,19 @@ impl<'a> Tools<'a> {
     /// # Errors
     /// When an interpreter cannot be made.
     pub fn new(
-        engine: &'a Engine,
+        engine: &Engine,
         graphs: &'a Graphs<'a>,
         options: Options,
     ) -> Result<Self, BackendError> {
-        let backend = Arc::from(engine.name());
-        let models: [Box<dyn Model + Send + 'a>; 2] = match engine.device() {
-            Some(device) => device
-                .models()
-                .map(|m| Box::new(m) as Box<dyn Model + Send>),
+        let device = engine.device().cloned();
+        let [palm, hand] = match &device {
+            Some(device) => shared(device),
             None => own(graphs)?,
         };
-        let [palm, hand] = models;
         Ok(Self {
             detector: Detector::new(palm, hand, options),
-            backend,
-            is_shared: engine.device().is_some(),
-            engine,
+            backend: Arc::from(engine.name()),
+            device,
             graphs,
             options,
         })
@@ -50,7 +45,13 @@ impl<'a> Tools<'a> {
     /// Why the device that they run on was given up, once it was.
     #[must_use]
     pub fn lost(&self) -> Option<String> {
-        self.engine.lost().filter(|_| self.is_shared)
+        self.device.as_ref().and_then(|device| device.lost())
+    }
+
+    /// Whether the process ends and their device was not waited for.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        self.device.as_ref().is_some_and(|device| device.is_left())
     }
 
     /// Goes on with the CPU.
@@ -61,12 +62,28 @@ impl<'a> Tools<'a> {
         let [palm, hand] = own(self.graphs)?;
         self.detector = Detector::new(palm, hand, self.options);
         self.backend = Arc::from(CPU);
-        self.is_shared = false;
+        self.device = None;
         Ok(())
+    }
+
+    /// Goes on with the device of `engine`; nothing changes where that has none.
+    pub fn take_up(&mut self, engine: &Engine) {
+        if let Some(device) = engine.device() {
+            let [palm, hand] = shared(device);
+            self.detector = Detector::new(palm, hand, self.options);
+            self.backend = Arc::from(engine.name());
+            self.device = Some(Arc::clone(device));
+        }
     }
 }
 
 fn own<'a>(graphs: &'a Graphs<'a>) -> Result<[Box<dyn Model + Send + 'a>; 2], BackendError> {
     let pair = graphs.open()?;
     Ok([pair.palm.model, pair.hand.model])
+}
+
+fn shared<'a>(device: &Arc<SharedDevice>) -> [Box<dyn Model + Send + 'a>; 2] {
+    device
+        .models()
+        .map(|model| Box::new(model) as Box<dyn Model + Send>)
 }

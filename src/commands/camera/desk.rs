@@ -8,19 +8,21 @@ use super::words::{Word, WordError};
 use crate::commands::accelerator::AcceleratorNews;
 use crate::exit::{Exit, Failure};
 use crate::hand::ModelError;
+use crate::inference::Ending;
 use crate::report::Live;
 use crate::sequence::live::{Sign, Weaver};
 use crate::sequence::takes::Phase;
 use crate::source::camera::{Counts, News, Place};
 use anyhow::anyhow;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 /// How it stands is told this often.
 const STATUS: Duration = Duration::from_millis(500);
+
+/// State of a source that gives no more.
+const ENDED: &str = "ended";
 
 /// Runs one session from a terminal or a script.
 pub(super) struct Desk {
@@ -28,7 +30,7 @@ pub(super) struct Desk {
     shelf: Option<Shelf>,
     viewer: Option<Viewer>,
     words: Receiver<Result<Word, WordError>>,
-    stop: Arc<AtomicBool>,
+    stop: Ending,
     /// End when the order is done.
     pub(super) ends_with_order: bool,
     /// End after so long.
@@ -50,7 +52,7 @@ impl Desk {
         shelf: Option<Shelf>,
         viewer: Option<Viewer>,
         words: Receiver<Result<Word, WordError>>,
-        stop: Arc<AtomicBool>,
+        stop: Ending,
     ) -> Self {
         Self {
             live,
@@ -102,20 +104,26 @@ impl Desk {
         }
     }
 
-    /// The closing words.
+    /// The closing words. A film that was over before it gave what was asked for is no success.
     pub(super) fn conclude(
         &self,
         counts: &Counts,
         meter: &Meter,
-        cut_short: u64,
+        weaver: &Weaver,
     ) -> Result<Exit, Failure> {
         // Too short for the segmenter, or with too few hands for a sequence.
-        let too_short = cut_short + self.too_short;
+        let too_short = weaver.too_short() + self.too_short;
         let in_output = self.shelf.as_ref().map(Shelf::accepted);
+        let order = weaver.takes().tally().filter(|_| self.ends_with_order);
+        let asked = order.map(|(_, asked)| asked);
+        let missing = order.filter(|(taken, asked)| taken < asked);
+        let taken = match missing {
+            Some((taken, asked)) => format!("{taken} of {asked} taken"),
+            None => format!("{} taken", self.taken),
+        };
         let text = format!(
-            "{} signs, {} taken; {} frames, {} looked at, {} dropped, {} damaged, {} opened anew",
+            "{} signs, {taken}; {} frames, {} looked at, {} dropped, {} damaged, {} opened anew",
             self.signs,
-            self.taken,
             counts.frames,
             meter.seen,
             counts.dropped,
@@ -123,14 +131,22 @@ impl Desk {
             counts.opened.saturating_sub(1)
         );
         let event = json!({
-            "event": "done", "signs": self.signs, "taken": self.taken, "too_short": too_short, "in_output": in_output,
-            "frames": counts.frames, "looked_at": meter.seen, "dropped": counts.dropped, "damaged": counts.damaged,
+            "event": "done", "signs": self.signs, "taken": self.taken, "asked": asked, "too_short": too_short,
+            "in_output": in_output, "frames": counts.frames, "looked_at": meter.seen, "dropped": counts.dropped, "damaged": counts.damaged,
             "opened": counts.opened, "refused": counts.refused, "latency_ms": latency(meter),
         });
         self.live.say(&text, &event);
         if in_output == Some(0) {
             let why = "no take was kept: were hands in view? try --preview, or --min-frames and --min-seconds";
             return Err(Failure::new(Exit::Nothing, anyhow!(why)));
+        }
+        // Who stops it before knows.
+        if let Some((taken, asked)) = missing.filter(|_| self.state == ENDED) {
+            let why = format!(
+                "{} is over after {taken} of the {asked} takes; what was taken is kept",
+                self.device
+            );
+            return Err(Failure::new(Exit::BadData, anyhow!(why)));
         }
         Ok(Exit::Done)
     }
@@ -171,7 +187,7 @@ impl Desk {
                     ),
                 }
             }
-            Word::Quit => self.stop.store(true, Ordering::Release),
+            Word::Quit => self.stop.begin(),
         }
         Ok(())
     }
@@ -257,7 +273,7 @@ impl Host for Desk {
             }
             // What never filmed needs somebody to see to it.
             News::Fault(error) | News::Relapse(error) => return Err(error.clone().into()),
-            News::Ended => self.state = "ended",
+            News::Ended => self.state = ENDED,
         }
         Ok(())
     }
@@ -354,6 +370,6 @@ impl Host for Desk {
             .seconds
             .is_some_and(|limit| self.began.elapsed() >= limit);
         let is_done = self.ends_with_order && self.phase == Phase::Idle;
-        Ok(!(is_over || is_done || self.stop.load(Ordering::Acquire)))
+        Ok(!(is_over || is_done || self.stop.has_begun()))
     }
 }

@@ -14,6 +14,7 @@ use super::accelerator::{Asker, Engine};
 use crate::cli::{CameraArgs, ProgressKind};
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
+use crate::inference::Ending;
 use crate::machine::clock;
 use crate::report::Live;
 use crate::sequence::live::Weaver;
@@ -31,8 +32,6 @@ use serde_json::{Value, json};
 use session::Host;
 use shelf::{Common, Shelf};
 use std::io::BufRead;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Builder;
 use std::time::Duration;
@@ -73,16 +72,26 @@ pub fn run(args: &CameraArgs) -> Result<Exit, Failure> {
     let order = order(args).map_err(usage)?;
     let wanted = args.accelerator.wanted();
     super::job::check_library(&wanted).map_err(usage)?;
+    let stop = Ending::default();
+    let theirs = stop.clone();
+    let _signals = Signals::listen(move |signal| match signal {
+        Signal::Stop => theirs.begin(),
+        // Every take is on disk; a session can be left at any instruction.
+        Signal::StopNow => std::process::exit(Exit::Stopped as i32),
+        Signal::Reload => {}
+    })
+    .map_err(|e| Failure::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
     let asker = &mut Asker {
         workers: 1,
         tell: &mut |name| {
             let event = json!({"event": "measure", "backend": name});
             live.say(&format!("Measuring {name} ..."), &event);
         },
-        is_stopped: &|| false,
+        is_stopped: &|| stop.has_begun(),
+        ending: &stop,
     };
     let engine = Engine::open(&wanted, &args.models.selection(), 1, asker)?;
-    film(args, live, order, &engine)
+    film(args, live, order, &engine, stop)
 }
 
 fn order(args: &CameraArgs) -> Result<Option<Order>, String> {
@@ -100,10 +109,12 @@ fn film(
     live: Live,
     order: Option<Order>,
     engine: &Engine,
+    stop: Ending,
 ) -> Result<Exit, Failure> {
     let recipe = args.recipe();
     let graphs = engine.graphs()?;
-    let mut eye = Eye::new(engine, &graphs, recipe.detector)?;
+    // Nobody else opens anything here.
+    let mut eye = Eye::new(engine, &graphs, recipe.detector, &|| None)?;
     let settings = recipe.settings(engine);
     let shelf = args.out.as_deref().map(|out| {
         let common = Common::of(&recipe, args.takes.signer, &args.takes.split);
@@ -112,16 +123,6 @@ fn film(
     let shelf = shelf.transpose()?;
     let (shelf, _claim) = shelf.unzip();
     let viewer = args.preview.map(Viewer::start).transpose()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let theirs = Arc::clone(&stop);
-    let _signals = Signals::listen(move |signal| match signal {
-        Signal::Stop => theirs.store(true, Ordering::Release),
-        // Every take is on disk; a session can be left at any instruction.
-        Signal::StopNow => std::process::exit(Exit::Stopped as i32),
-        Signal::Reload => {}
-    })
-    .map_err(|e| Failure::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
-
     let mut takes = Takes::new(order.is_none());
     let ends_with_order = args.takes.count.is_some();
     if let Some(order) = order {
@@ -153,7 +154,7 @@ fn film(
         }
     };
     desk.close(&origin.provenance(Some((&counts, &meter))))?;
-    desk.conclude(&counts, &meter, weaver.too_short())
+    desk.conclude(&counts, &meter, &weaver)
 }
 
 fn opener(args: &CameraArgs, want: Want) -> (Box<dyn Opener>, Pace) {

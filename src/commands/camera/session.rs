@@ -27,6 +27,11 @@ pub trait Sight {
         picture: &RgbFrame,
     ) -> Result<Vec<Hand>, Self::Error>;
 
+    /// Whether the last picture failed only because the process ends, and nobody waits for what runs the models.
+    fn is_left(&self) -> bool {
+        false
+    }
+
     /// The name of what ran the models.
     fn backend(&self) -> &str;
 
@@ -145,18 +150,23 @@ where
                         camera.note_good();
                         let found = sight.follow(&mut tracker, &picture);
                         sight.news(&mut |news| host.accelerator(news));
-                        let found = found?;
-                        watch.note(sight.backend(), at);
-                        meter.note(at, frame.taken.elapsed());
-                        hands = found.len();
-                        host.look(&Look {
-                            at,
-                            picture: &picture,
-                            hands: &found,
-                        });
-                        if let Some(sign) = weaver.push(at, &found) {
-                            let backend = watch.of(&sign);
-                            host.sign(sign, &backend, weaver)?;
+                        let found = match found {
+                            Err(_) if sight.is_left() => None,
+                            found => Some(found?),
+                        };
+                        if let Some(found) = found {
+                            watch.note(sight.backend(), at);
+                            meter.note(at, frame.taken.elapsed());
+                            hands = found.len();
+                            host.look(&Look {
+                                at,
+                                picture: &picture,
+                                hands: &found,
+                            });
+                            if let Some(sign) = weaver.push(at, &found) {
+                                let backend = watch.of(&sign);
+                                host.sign(sign, &backend, weaver)?;
+                            }
                         }
                     }
                     Err(error) => {

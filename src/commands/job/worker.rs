@@ -47,6 +47,7 @@ impl<'a> Crew<'a> {
             self.witness.began(n, job);
             let outcome = self.read(n, job, &mut tools);
             let outcome = match (outcome, tools.lost()) {
+                (Err(Stop::Model(_)), _) if tools.is_left() => Ok(None),
                 (Err(Stop::Model(_)), Some(reason)) if self.engine.is_required() => {
                     Err(Stop::Lost(Unavailable::lost(&reason)))
                 }

@@ -22,6 +22,7 @@ impl Daemon {
             workers,
             tell,
             is_stopped,
+            ending: &self.ending,
         };
         let (wanted, models) = (config.accelerator(), config.models());
         self.pool.engine(&wanted, &models, workers + 1, &mut asker)
@@ -61,7 +62,7 @@ impl Daemon {
             AcceleratorNews::Lost { name, reason } => {
                 let given_up = format!("{name} is given up: {reason}");
                 self.hub.backend(CPU, &given_up);
-                let action = "the CPU goes on until the next start; the manifest says which clips and takes are its";
+                let action = "the CPU goes on until the next job or start; the manifest says which clips and takes are its";
                 self.fault("accelerator", given_up, action);
                 let reason = format!("accelerator: {name} is given up, the CPU goes on");
                 self.change_holds(|holds| holds.lesser = Some(reason));

@@ -12,6 +12,7 @@ use crate::commands::way_out::Reader;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::governor::Decision;
+use crate::inference::Ending;
 use crate::machine::clock::uptime;
 use crate::machine::{Readings, disk};
 use crate::pipeline::Control;
@@ -44,6 +45,8 @@ pub(super) struct Daemon {
     pub(super) studio: Studio,
     /// Has what runs the models.
     pub(super) pool: Pool,
+    /// For those who wait for a device.
+    pub(super) ending: Ending,
     config: Mutex<Arc<Config>>,
     tasks: Mutex<Tasks>,
     changed: Condvar,
@@ -135,6 +138,7 @@ impl Daemon {
             eyes: Eyes::new(&pulse, threads, limit),
             studio: Studio::default(),
             pool: Pool::default(),
+            ending: Ending::default(),
             config: Mutex::new(Arc::new(config)),
             tasks: Mutex::new(Tasks {
                 is_cancelled,
@@ -211,6 +215,7 @@ impl Daemon {
             crate::service::notify::stopping();
             tracing::info!("stopping");
             job::wind_down(&self.control);
+            self.ending.begin();
         }
     }
 

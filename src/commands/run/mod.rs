@@ -38,6 +38,10 @@ use std::time::{Duration, Instant};
 
 /// Looks for room this often.
 const ROOM_LOOK: Duration = Duration::from_secs(1);
+/// Who waits for an end looks around so often.
+const END_LOOK: Duration = Duration::from_millis(20);
+/// The last words wait for the camera's last takes for so long.
+const LAST_TAKES: Duration = Duration::from_secs(3);
 /// A start without room waits for so long: less than systemd gives it.
 const ROOM_PATIENCE: Duration = Duration::from_secs(45);
 
@@ -94,9 +98,10 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
     let ended = ended.map_err(|failure| Reader::Keys.told(failure));
 
     daemon.stop();
-    // First of all: what it writes at the end is told as well.
-    join(studio);
+    // What it writes at the end is told as well; if it hangs, the rest is told.
+    let studio = join_within(LAST_TAKES, studio);
     line.end(&daemon, ended.as_ref().err());
+    join(studio);
     join([keeper, copier]);
     join(curfew);
     notify::status(&match &ended {
@@ -115,6 +120,20 @@ fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
             tracing::error!("a thread of the daemon has panicked");
         }
     }
+}
+
+/// Waits for the end of `thread`, but not for longer than `limit`; gives it back then.
+fn join_within(limit: Duration, thread: Option<JoinHandle<()>>) -> Option<JoinHandle<()>> {
+    let since = Instant::now();
+    while thread.as_ref().is_some_and(|t| !t.is_finished()) {
+        if since.elapsed() >= limit {
+            tracing::warn!(?limit, "the camera does not let go in time");
+            return thread;
+        }
+        thread::sleep(END_LOOK);
+    }
+    join(thread);
+    None
 }
 
 /// Ends the process in good order after `span`, unless it ends before.
@@ -196,4 +215,21 @@ fn watchdog(daemon: &Arc<Daemon>) -> std::io::Result<Option<Watchdog>> {
         None => Ok(()),
     };
     Watchdog::start(interval, healthy, notify::ping).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::sync_channel;
+
+    #[test]
+    fn what_hangs_is_not_waited_for_and_given_back() {
+        let (end, ended) = sync_channel::<()>(0);
+        let thread = thread::spawn(move || assert!(ended.recv().is_err()));
+        let left = join_within(Duration::from_millis(50), Some(thread));
+        assert!(left.is_some());
+        drop(end);
+        assert!(join_within(Duration::from_mins(1), left).is_none());
+        assert!(join_within(Duration::ZERO, None).is_none());
+    }
 }

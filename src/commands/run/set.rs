@@ -27,6 +27,8 @@ pub(super) struct Set<'a> {
     shelf: Shelf,
     origin: &'a Origin<'a>,
     device: String,
+    /// Time of the last frame.
+    at: Duration,
     /// A `record` without a last word.
     running: Option<Task>,
     /// Takes of it.
@@ -58,6 +60,7 @@ impl<'a> Set<'a> {
             shelf,
             origin,
             device: origin.device.to_string(),
+            at: Duration::ZERO,
             running: None,
             taken: Vec::new(),
             waiting: None,
@@ -229,6 +232,7 @@ impl Host for Set<'_> {
     fn turn(&mut self, standing: &Standing<'_>, weaver: &mut Weaver) -> Result<bool, Failure> {
         self.stage.beat(uptime());
         self.is_last = self.daemon.is_stopping();
+        self.at = standing.at;
         self.hear(weaver, standing.at)?;
         self.flush(weaver)?;
         self.tell();

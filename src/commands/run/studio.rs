@@ -219,7 +219,8 @@ fn film(daemon: &Daemon, place: &Place, recipe: &Recipe, stage: &Stage) -> Resul
     }
     daemon.accelerator(&engine.choice());
     let graphs = engine.graphs()?;
-    let mut eye = Eye::new(&engine, &graphs, recipe.detector)?;
+    let renewed = || daemon.pool.renewed();
+    let mut eye = Eye::new(&engine, &graphs, recipe.detector, &renewed)?;
     let settings = recipe.settings(&engine);
     let common = Common::of(recipe, -1, "train");
     let (mut shelf, _) = Shelf::open(&config.takes_path(), settings.clone(), common)?;

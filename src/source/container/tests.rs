@@ -25,7 +25,9 @@ fn trak(handler: [u8; 4], matrix: [i32; 9], counts: &[u32]) -> Vec<u8> {
     );
     let stbl = mp4_box(*b"stbl", &mp4_box(*b"stts", &stts));
     let minf = mp4_box(*b"minf", &stbl);
-    let mdia = mp4_box(*b"mdia", &[mp4_box(*b"hdlr", &hdlr), minf].concat());
+    let mdhd = [&[0; 12][..], &15_360_u32.to_be_bytes()].concat();
+    let headers = [mp4_box(*b"mdhd", &mdhd), mp4_box(*b"hdlr", &hdlr)].concat();
+    let mdia = mp4_box(*b"mdia", &[headers, minf].concat());
     mp4_box(*b"trak", &[mp4_box(*b"tkhd", &tkhd), mdia].concat())
 }
 
@@ -52,6 +54,7 @@ fn counts_the_first_video_track() {
         found,
         Some(VideoTrack {
             frames: 30,
+            length: Some((30 * 512, 15_360)),
             quarter_turns: 0,
             edits: Edits::None,
             patches: found.as_ref().unwrap().patches.clone(),
@@ -59,6 +62,7 @@ fn counts_the_first_video_track() {
             id: 0,
         })
     );
+    assert_eq!(found.unwrap().rate(), Some(30.0));
     assert_eq!(read(&[trak(*b"soun", UPRIGHT, &[999])]), None);
 }
 

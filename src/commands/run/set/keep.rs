@@ -110,7 +110,9 @@ impl Set<'_> {
             "take"
         );
         if shelved.state == TOO_SHORT {
-            weaver.takes_mut().again(&shelved.gloss, sign.end);
+            // Of one that waited for room the end is long past.
+            let at = self.at.max(sign.end);
+            weaver.takes_mut().again(&shelved.gloss, at);
         } else if self.running.is_some() {
             self.taken.push(shelved.id);
         }
