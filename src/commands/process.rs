@@ -1,6 +1,6 @@
 //! `handloom process`: one job to its end, with a bar or JSON lines. Ctrl-C stops it; the same command goes on.
 
-use super::accelerator::{AcceleratorNews, Asker, Engine};
+use super::accelerator::{AcceleratorNews, Asker, Engine, stopped};
 use super::job::{self, ClipNews, Host, Means, Report, Scan, Spec, Witness, fate, states, tenths};
 use super::way_out::Reader;
 use crate::cli::{ProcessArgs, ProgressKind};
@@ -62,6 +62,10 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
         ending: &ending,
     };
     let engine = Engine::open(&spec.accelerator, &spec.models, workers, asker)?;
+    if ending.has_begun() {
+        // Before earlier results could go.
+        return Err(stopped());
+    }
     let (_lock, ledger) = folder::open(&spec.out, args.again.opening())?;
     let ledger = Mutex::new(ledger);
     let claim = spec.claim(&scan, &engine, &ledger, args.again.opening(), &job::stamp())?;

@@ -150,8 +150,11 @@ pub fn claim(
     job: &Job,
     opening: Opening,
 ) -> Result<Claim, StoreError> {
+    let known = match ledger.job()? {
+        Some(known) => Some(known.settings),
+        None => settings_of_run(out)?,
+    };
     let is_ours = ledger.job()?.is_some();
-    let known = known(out, ledger)?;
     let is_same = known.as_ref() == Some(&job.settings);
     if is_ours && is_same && opening != Opening::Fresh {
         let mut partial = leftovers(out)?;
@@ -179,32 +182,28 @@ pub fn claim(
     Ok(Claim::New)
 }
 
-/// Whose results `out` holds, when they are of a job that the ledger knows and whose settings are not those that
-/// `settings` makes of them: what [`claim`] would refuse.
+/// What [`claim`] would refuse: results of other settings than those that `settings` makes of theirs, or of nobody
+/// knows which.
 ///
 /// # Errors
-/// When the ledger fails.
+/// When the folder or the ledger cannot be read.
 pub fn other_job(
     out: &Path,
-    ledger: &Ledger,
+    ledger: Option<&Ledger>,
     settings: impl FnOnce(&Value) -> Value,
 ) -> Result<Option<StoreError>, StoreError> {
-    let Some(Job {
-        settings: known, ..
-    }) = ledger.job()?
-    else {
-        return Ok(None);
+    let job = ledger.map_or(Ok(None), Ledger::job)?;
+    let is_ours = job.is_some();
+    let known = match job {
+        Some(job) => Some(job.settings),
+        None => settings_of_run(out)?,
+    };
+    let Some(known) = known else {
+        let is_occupied = leftovers(out)?.iter().any(|p| is_result(p));
+        return Ok(is_occupied.then(|| occupied(out, false, None, &Value::Null)));
     };
     let settings = settings(&known);
-    Ok((known != settings).then(|| occupied(out, true, Some(&known), &settings)))
-}
-
-/// The settings that the results in `out` were made with.
-fn known(out: &Path, ledger: &Ledger) -> Result<Option<Value>, StoreError> {
-    match ledger.job()? {
-        Some(known) => Ok(Some(known.settings)),
-        None => settings_of_run(out),
-    }
+    Ok((known != settings).then(|| occupied(out, is_ours, Some(&known), &settings)))
 }
 
 /// How the results of another job, with the settings `known`, are in the way of one with `settings`.
@@ -305,8 +304,9 @@ fn remove(files: &[PathBuf]) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError::Unknown`] then; when the folder or the ledger cannot be read.
-pub fn refuse_unknown(out: &Path, ledger: &Ledger) -> Result<(), StoreError> {
-    if ledger.job()?.is_none() && leftovers(out)?.iter().any(|p| is_result(p)) {
+pub fn refuse_unknown(out: &Path, ledger: Option<&Ledger>) -> Result<(), StoreError> {
+    let job = ledger.map_or(Ok(None), Ledger::job)?;
+    if job.is_none() && leftovers(out)?.iter().any(|p| is_result(p)) {
         let path = out.to_path_buf();
         return Err(StoreError::Unknown { path });
     }
@@ -347,7 +347,11 @@ fn is_result(path: &Path) -> bool {
 fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut found = Vec::new();
     let batches = out.join(BATCH_FOLDER);
-    for entry in fs::read_dir(&batches).map_err(StoreError::read(&batches))? {
+    let entries = match fs::read_dir(&batches) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        entries => Some(entries.map_err(StoreError::read(&batches))?),
+    };
+    for entry in entries.into_iter().flatten() {
         let entry = entry.map_err(StoreError::read(&batches))?;
         if is_batch_name(&entry.file_name().to_string_lossy()) {
             found.push(entry.path());

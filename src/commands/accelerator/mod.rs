@@ -69,6 +69,17 @@ fn identity(wanted: &Wanted, chosen: &Chosen) -> Value {
     }
 }
 
+/// The same before anything is opened, for results that `known` was the identity of: that of the files of a named
+/// backend is taken to be what it was.
+#[must_use]
+pub fn identity_beside(wanted: &Wanted, known: &Value) -> Value {
+    match wanted.wish.fixed() {
+        Some(name) if name != CPU && known.get(name).is_some() => known.clone(),
+        Some(name) if name != CPU => json!({name: null}),
+        _ => identity(wanted, &Chosen::cpu("")),
+    }
+}
+
 /// Who asks for a choice.
 pub struct Asker<'a> {
     /// Clips at a time.
@@ -82,7 +93,8 @@ pub struct Asker<'a> {
 }
 
 /// Nobody waits any more.
-fn stopped() -> Failure {
+#[must_use]
+pub fn stopped() -> Failure {
     let stopped = anyhow!("stopped before it was ready what runs the models");
     Failure::new(Exit::Stopped, stopped)
 }

@@ -56,7 +56,7 @@ impl Pool {
         match &opened {
             Ok(engine) => {
                 // Whoever still has the one before goes on without its device.
-                let has_heirs = now.engine.strong_count() > 0;
+                let has_heirs = now.engine.strong_count() > 0 && engine.device().is_some();
                 outdated = now.kept.take();
                 now.kept = has_heirs.then(|| Arc::clone(engine));
                 now.engine = Arc::downgrade(engine);

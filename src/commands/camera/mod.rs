@@ -10,7 +10,7 @@ pub mod shelf;
 mod viewer;
 pub mod words;
 
-use super::accelerator::{Asker, Engine};
+use super::accelerator::{Asker, Engine, stopped};
 use crate::cli::{CameraArgs, ProgressKind};
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
@@ -91,6 +91,9 @@ pub fn run(args: &CameraArgs) -> Result<Exit, Failure> {
         ending: &stop,
     };
     let engine = Engine::open(&wanted, &args.models.selection(), 1, asker)?;
+    if stop.has_begun() {
+        return Err(stopped());
+    }
     film(args, live, order, &engine, stop)
 }
 

@@ -164,7 +164,7 @@ where
                                 hands: &found,
                             });
                             if let Some(sign) = weaver.push(at, &found) {
-                                let backend = watch.of(&sign);
+                                let backend = watch.of(sign.begin, sign.end);
                                 host.sign(sign, &backend, weaver)?;
                             }
                         }
@@ -195,7 +195,7 @@ where
         host.news(&news)?;
     }
     if let Some(sign) = weaver.finish(at) {
-        let backend = watch.of(&sign);
+        let backend = watch.of(sign.begin, sign.end);
         host.sign(sign, &backend, weaver)?;
     }
     if is_lost {
@@ -204,37 +204,64 @@ where
     Ok((camera.counts(), meter))
 }
 
+/// Changes of the backend that are remembered: far more than a sign may see.
+const CHANGES_MAX: usize = 16;
+
 /// Which backend looked at which frames.
 struct Watch {
-    now: String,
-    /// From this frame on; and who did before.
-    since: Duration,
-    before: Option<String>,
+    /// Each from the frame at this time on, the last one now.
+    backends: Vec<(Duration, String)>,
 }
 
 impl Watch {
     fn new(backend: &str) -> Self {
         Self {
-            now: backend.to_owned(),
-            since: Duration::ZERO,
-            before: None,
+            backends: vec![(Duration::ZERO, backend.to_owned())],
         }
     }
 
     /// `backend` has looked at the frame seen at `at`.
     fn note(&mut self, backend: &str, at: Duration) {
-        if self.now != backend {
-            self.before = Some(std::mem::replace(&mut self.now, backend.to_owned()));
-            self.since = at;
+        if self.backends.last().is_none_or(|(_, now)| now != backend) {
+            if self.backends.len() >= CHANGES_MAX {
+                self.backends.remove(0);
+            }
+            self.backends.push((at, backend.to_owned()));
         }
     }
 
-    /// The backend of a sign; of one that two have looked at both, in their order.
-    fn of(&self, sign: &Sign) -> String {
-        match &self.before {
-            Some(before) if sign.end < self.since => before.clone(),
-            Some(before) if sign.begin < self.since => format!("{before}, {}", self.now),
-            _ => self.now.clone(),
+    /// The backend of a sign from `begin` to `end`; of one that several have looked at all of them, in their order.
+    fn of(&self, begin: Duration, end: Duration) -> String {
+        let ends = self.backends.iter().skip(1).map(|(since, _)| Some(*since));
+        let spans = self.backends.iter().zip(ends.chain([None]));
+        let looked = spans
+            .filter(|((since, _), until)| *since <= end && until.is_none_or(|until| until > begin));
+        let names: Vec<&str> = looked.map(|((_, name), _)| name.as_str()).collect();
+        names.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_has_all_that_looked_at_it() {
+        let at = Duration::from_secs;
+        let mut watch = Watch::new("npu");
+        assert_eq!(watch.of(at(0), at(1)), "npu");
+        for (second, backend) in [(1, "npu"), (2, "cpu"), (3, "cpu"), (4, "npu")] {
+            watch.note(backend, at(second));
         }
+        assert_eq!(watch.of(at(0), at(1)), "npu");
+        assert_eq!(watch.of(at(1), at(2)), "npu, cpu");
+        assert_eq!(watch.of(at(2), at(3)), "cpu");
+        assert_eq!(watch.of(at(1), at(4)), "npu, cpu, npu");
+        assert_eq!(watch.of(at(4), at(9)), "npu");
+        for second in 5..100 {
+            watch.note(["cpu", "npu"][second % 2], at(second as u64));
+        }
+        assert_eq!(watch.backends.len(), CHANGES_MAX);
+        assert_eq!(watch.of(at(98), at(99)), "cpu, npu");
     }
 }

@@ -98,7 +98,7 @@ impl Shelf {
     pub fn open(out: &Path, settings: Value, common: Common) -> Result<(Self, Claim), StoreError> {
         let (lock, mut ledger) = folder::open(out, Opening::Resume)?;
         // Takes cannot be made again: none is replaced, whatever its settings.
-        folder::refuse_unknown(out, &ledger)?;
+        folder::refuse_unknown(out, Some(&ledger))?;
         complete(&mut ledger, &settings)?;
         let job = Job {
             settings,

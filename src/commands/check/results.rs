@@ -1,6 +1,7 @@
 //! Whether the results that lie there already are those of this config: the job goes on with its own alone.
 
 use super::Finding;
+use crate::commands::accelerator::identity_beside;
 use crate::commands::run::spec;
 use crate::commands::way_out::Reader;
 use crate::config::Config;
@@ -33,48 +34,53 @@ pub(super) fn takes(config: &Config) -> Vec<Finding> {
     };
     let path = config.takes_path();
     held("takes", Reader::TakesKeys, &path, "takes", |ledger| {
+        match folder::refuse_unknown(&path, ledger) {
+            Err(error @ StoreError::Unknown { .. }) => return Ok(Some(error)),
+            known => known?,
+        }
         folder::other_job(&path, ledger, |known| {
-            recipe.settings_on(&bundle, known.get("accelerator").cloned())
+            let accelerator = known.get("accelerator");
+            let accelerator = accelerator.map(|a| identity_beside(&config.accelerator(), a));
+            recipe.settings_on(&bundle, accelerator)
         })
     })
 }
 
-/// What `other` says of the results that the ledger in `path` knows.
+/// What `other` says of the results in `path` and of the ledger that knows them.
 fn held(
     subject: &'static str,
     reader: Reader,
     path: &Path,
     what: &str,
-    other: impl FnOnce(&Ledger) -> Result<Option<StoreError>, StoreError>,
+    other: impl FnOnce(Option<&Ledger>) -> Result<Option<StoreError>, StoreError>,
 ) -> Vec<Finding> {
-    let known = || -> Result<_, StoreError> {
-        let Some(ledger) = Ledger::peek(path)? else {
-            return Ok(None);
+    let look = || -> Result<_, StoreError> {
+        let ledger = Ledger::peek(path)?;
+        let done = match &ledger {
+            Some(ledger) if ledger.job()?.is_some() => Some(ledger.clips()?.len()),
+            _ => None,
         };
-        let Some(_) = ledger.job()? else {
-            return Ok(None);
-        };
-        Ok(Some((ledger.clips()?.len(), other(&ledger)?)))
+        Ok((done, other(ledger.as_ref())?))
     };
-    match known() {
-        Ok(None) => Vec::new(),
-        Ok(Some((done, None))) => {
+    match look() {
+        Ok((None, None)) => Vec::new(),
+        Ok((Some(done), None)) => {
             let detail = format!("{}: goes on after {done} {what}", path.display());
             vec![Finding::fine(subject, detail)]
         }
-        Ok(Some((
+        Ok((
             _,
             Some(
                 error @ StoreError::Occupied {
                     is_dataset: true, ..
                 },
             ),
-        ))) => {
+        )) => {
             let way_out =
                 "the daemon waits for the command rescan, which keeps what has not changed";
             vec![Finding::doubtful(subject, format!("{error}; {way_out}"))]
         }
-        Ok(Some((_, Some(error)))) | Err(error) => {
+        Ok((_, Some(error))) | Err(error) => {
             let failure = Failure::from(error);
             vec![Finding::bad(failure.exit, subject, reader.story(&failure))]
         }

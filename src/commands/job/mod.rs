@@ -7,7 +7,7 @@ mod replan;
 mod stop;
 mod worker;
 
-use super::accelerator::{AcceleratorNews, Engine};
+use super::accelerator::{AcceleratorNews, Engine, identity_beside};
 use crate::cli::Profile;
 use crate::digest::sha256_hex;
 use crate::exit::{Exit, Failure};
@@ -197,19 +197,20 @@ impl Spec {
         decoder::check(&self.video.decoder).map_err(|e| Failure::new(Exit::Usage, e))
     }
 
-    /// What of another job is in the output folder, in this one's way. What runs the models is not asked: that takes
-    /// a while, and is taken to be what it was.
+    /// What of another job is in the output folder, in this one's way. The files of a required accelerator are not looked
+    /// at: they are taken to be what they were.
     ///
     /// # Errors
-    /// When the ledger fails.
+    /// When the folder or its ledger cannot be read.
     pub fn other_job(
         &self,
         scan: &Scan,
         bundle: &Bundle,
-        ledger: &Ledger,
+        ledger: Option<&Ledger>,
     ) -> Result<Option<StoreError>, StoreError> {
         folder::other_job(&self.out, ledger, |known| {
-            provenance::settings_on(self, scan, bundle, &known["accelerator"])
+            let accelerator = identity_beside(&self.accelerator, &known["accelerator"]);
+            provenance::settings_on(self, scan, bundle, &accelerator)
         })
     }
 

@@ -62,7 +62,7 @@ impl Daemon {
             AcceleratorNews::Lost { name, reason } => {
                 let given_up = format!("{name} is given up: {reason}");
                 self.hub.backend(CPU, &given_up);
-                let action = "the CPU goes on until the next job or start; the manifest says which clips and takes are its";
+                let action = "the CPU goes on until the next job, after a hang until the next start; the manifest says which clips and takes are its";
                 self.fault("accelerator", given_up, action);
                 let reason = format!("accelerator: {name} is given up, the CPU goes on");
                 self.change_holds(|holds| holds.lesser = Some(reason));

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// At the end its thread gets so long, as much as a pipeline may take to start; one in a driver that hangs is left.
+/// At the end its thread gets so long; one whose driver does not return is left.
 const LEAVE: Duration = Duration::from_secs(5);
 /// How often to look whether it has ended.
 const LOOK: Duration = Duration::from_millis(5);
@@ -213,7 +213,10 @@ impl Drop for Camera {
         while !thread.is_finished() {
             if Instant::now() > until {
                 let device = &self.device;
-                tracing::warn!(device, "a camera's driver hangs; its thread is left behind");
+                tracing::warn!(
+                    device,
+                    "a camera's driver does not return; its thread is left behind"
+                );
                 return;
             }
             std::thread::sleep(LOOK);

@@ -81,8 +81,11 @@ impl Opener for Launch {
             Ok(None) => return Err(fail(&playing, NO_PICTURE)),
             Err(_) => return Err(fail(&playing, NO_START)),
         };
-        // A camera's newest picture is wanted at once; a film runs in its own time, not as fast as it can be read.
-        playing.sink.set_property("sync", !is_live);
+        // A camera's newest picture is wanted at once, that of a stream from elsewhere too; a film runs in its own time,
+        // not as fast as it can be read.
+        playing
+            .sink
+            .set_property("sync", !is_live && playing.is_film());
         if playing.pipeline.set_state(gst::State::Playing).is_err() {
             return Err(fail(&playing, NO_START));
         }
@@ -123,6 +126,12 @@ impl Playing {
             gst::StateChangeSuccess::Success => Some(false),
             gst::StateChangeSuccess::Async => None,
         })
+    }
+
+    /// Whether it has all its pictures, so that one could be looked for.
+    fn is_film(&self) -> bool {
+        let mut seeking = gst::query::Seeking::new(gst::Format::Time);
+        self.pipeline.query(&mut seeking) && seeking.result().0
     }
 
     /// What an element said last.
@@ -284,8 +293,9 @@ mod tests {
         let check = |elements: &str| {
             let caps = "video/x-raw,width=64,height=48,framerate=10/1";
             let elements = format!("videotestsrc num-buffers=10 {elements} ! {caps}");
-            let mut capture = Launch::new(elements).open(Instant::now()).unwrap();
-            let (since, mut frame, mut count) = (Instant::now(), RawFrame::default(), 0);
+            let since = Instant::now();
+            let mut capture = Launch::new(elements).open(since).unwrap();
+            let (mut frame, mut count) = (RawFrame::default(), 0);
             while capture.next(START, &mut frame).unwrap() == Step::Frame {
                 count += 1;
             }

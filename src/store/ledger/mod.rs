@@ -81,16 +81,7 @@ impl Ledger {
     /// When the file cannot be used, is damaged or comes from another version.
     pub fn open(out: &Path) -> Result<Self, StoreError> {
         let path = out.join(LEDGER_NAME);
-        let wrap = |source: rusqlite::Error| {
-            use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-            match source.sqlite_error_code() {
-                Some(DatabaseCorrupt | NotADatabase) => bad(&path, &source),
-                _ => StoreError::Ledger {
-                    path: path.clone(),
-                    source,
-                },
-            }
-        };
+        let wrap = |source| unusable(&path, source);
         sync_log(&path)?;
         let mut db = Connection::open(&path).map_err(wrap)?;
         prepare(&mut db).map_err(wrap)?;
@@ -100,14 +91,9 @@ impl Ledger {
         if verdict != "ok" {
             return Err(bad(&path, &verdict));
         }
-        let version: i64 = db
-            .query_row("PRAGMA user_version", [], |r| r.get(0))
-            .map_err(wrap)?;
+        let version = version(&db).map_err(wrap)?;
         if version != SCHEMA_VERSION {
-            return Err(bad(
-                &path,
-                &format!("its schema is version {version}, this program writes {SCHEMA_VERSION}"),
-            ));
+            return Err(foreign(&path, version));
         }
         Ok(Self {
             path,
@@ -119,21 +105,27 @@ impl Ledger {
     /// Opens the ledger in `out` to read it, also beside the process that works there; `None` when there is none.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When the file cannot be read, is no ledger or a newer version's.
     pub fn peek(out: &Path) -> Result<Option<Self>, StoreError> {
         let path = out.join(LEDGER_NAME);
         if !path.exists() {
             return Ok(None);
         }
         let opened = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY);
-        let opened = opened.and_then(|db| db.busy_timeout(PATIENCE).map(|()| db));
+        let opened = opened.and_then(|db| {
+            db.busy_timeout(PATIENCE)?;
+            let version = version(&db)?;
+            Ok((db, version))
+        });
         match opened {
-            Ok(db) => Ok(Some(Self {
+            // An older one is brought up to date when it is opened to work.
+            Ok((db, version)) if version <= SCHEMA_VERSION => Ok(Some(Self {
                 path,
                 db,
                 bounds: None,
             })),
-            Err(source) => Err(StoreError::Ledger { path, source }),
+            Ok((_, version)) => Err(foreign(&path, version)),
+            Err(source) => Err(unusable(&path, source)),
         }
     }
 
@@ -264,6 +256,27 @@ fn put_note(tx: &Transaction<'_>, key: &str, value: Option<&str>) -> rusqlite::R
         None => tx
             .execute("DELETE FROM meta WHERE key = ?1", [key])
             .map(|_| ()),
+    }
+}
+
+fn version(db: &Connection) -> rusqlite::Result<i64> {
+    db.query_row("PRAGMA user_version", [], |r| r.get(0))
+}
+
+fn foreign(path: &Path, version: i64) -> StoreError {
+    let reason = format!("its schema is version {version}, this program writes {SCHEMA_VERSION}");
+    bad(path, &reason)
+}
+
+/// A database that cannot be used, or is none.
+fn unusable(path: &Path, source: rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    match source.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => bad(path, &source),
+        _ => StoreError::Ledger {
+            path: path.to_path_buf(),
+            source,
+        },
     }
 }
 
