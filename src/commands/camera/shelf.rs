@@ -2,14 +2,14 @@
 //! ends, and can be discarded until somebody takes the files away.
 
 mod entry;
+mod late;
 mod untold;
 
 use super::recipe::Recipe;
 use crate::selection::CPU;
 use crate::sequence::live::Sign;
-use crate::store::batches::{self, FINAL_NAME, Row};
-use crate::store::durable::file_sha256;
-use crate::store::folder::{self, Claim, ManifestLine, ManifestPlace, Opening};
+use crate::store::batches::{self, Row};
+use crate::store::folder::{self, Claim, Opening};
 use crate::store::ledger::{Clip, Job, Message, Sealed, Stamp};
 use crate::store::lock::FolderLock;
 use crate::store::mirror::Listing;
@@ -17,8 +17,9 @@ use crate::store::{Ledger, StoreError};
 use crate::telemetry::payloads::Batch;
 use crate::telemetry::topics;
 use entry::{Entry, about};
+use late::{BEHIND, Late};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,6 +89,10 @@ pub struct Shelf {
     accepted: usize,
     /// Batches whose files are to be made: full ones, and those that a take was taken out of.
     due: BTreeSet<usize>,
+    /// Takes came or went since they were joined; noted in the ledger before they do.
+    is_behind: bool,
+    /// Who joins takes later than at [`Shelf::close`].
+    late: Option<Late>,
 }
 
 impl Shelf {
@@ -115,7 +120,10 @@ impl Shelf {
             glosses: Vec::new(),
             accepted: 0,
             due: BTreeSet::new(),
+            is_behind: false,
+            late: None,
         };
+        shelf.is_behind = shelf.ledger.note(BEHIND)?.is_some();
         for clip in clips.values().filter(|c| c.state == ACCEPTED) {
             shelf.accepted += 1;
             shelf.learn(&Entry::of(clip).gloss.into());
@@ -177,6 +185,7 @@ impl Shelf {
         let row = row
             .map(|row| batches::row_bytes(&row, length))
             .transpose()?;
+        self.fall_behind()?;
         self.ledger
             .record(position, &clip, row.as_deref(), &[], &stamp())?;
         self.next += 1;
@@ -210,6 +219,7 @@ impl Shelf {
         if self.unseal(batch)? {
             self.due.insert(batch);
         }
+        self.fall_behind()?;
         let reason = "discarded by hand".to_owned();
         self.ledger.revise(position, DISCARDED, Some(&reason))?;
         self.accepted -= 1;
@@ -222,13 +232,14 @@ impl Shelf {
         }))
     }
 
-    /// Whether files of batches are due.
+    /// Whether files are due.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        !self.due.is_empty()
+        !self.due.is_empty() || self.late.as_ref().is_some_and(Late::is_due)
     }
 
-    /// Makes the files of batches that are full, or that a take was taken out of. Safe to repeat.
+    /// Makes the files of batches that are full, or that a take was taken out of; joins what was left for later and is
+    /// due. Safe to repeat.
     ///
     /// # Errors
     /// When one cannot be written.
@@ -236,54 +247,51 @@ impl Shelf {
         while let Some(&batch) = self.due.first() {
             self.seal(batch)?;
         }
-        Ok(())
+        match &self.late {
+            Some(late) if late.is_due() => {
+                let provenance = late.provenance.clone();
+                self.seal_all()?;
+                self.join(&provenance)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Writes what a session leaves: the last batch, the joined file, manifest and provenance. Safe to repeat; the next
-    /// session goes on.
+    /// session goes on. All but the batch may come later, see [`Shelf::join_late`].
     ///
     /// # Errors
     /// When something cannot be written.
     pub fn close(&mut self, provenance: &Value) -> Result<(), StoreError> {
+        self.seal_all()?;
+        match &mut self.late {
+            Some(late) if !late.is_over() => {
+                late.closed(provenance.clone());
+                Ok(())
+            }
+            _ => self.join(provenance),
+        }
+    }
+
+    /// Makes the files of batches that have none.
+    fn seal_all(&mut self) -> Result<(), StoreError> {
         let batches = self.next.div_ceil(self.common.batch_size);
         let sealed = self.ledger.sealed()?;
         for batch in (0..batches).filter(|batch| !sealed.contains_key(batch)) {
             self.seal(batch)?;
         }
-        // From here to the end the files are not what was closed.
-        self.ledger.set_note("final", None)?;
-        let clips = self.ledger.clips()?;
-        folder::write_manifest(&self.out, &self.manifest(&clips))?;
-        let has_final = self.accepted > 0;
-        if has_final {
-            // A label whose takes were all discarded is none.
-            let in_use: Vec<Entry> = clips
-                .values()
-                .filter(|c| c.state == ACCEPTED)
-                .map(Entry::of)
-                .collect();
-            self.glosses
-                .retain(|g| in_use.iter().any(|e| *e.gloss == **g));
-            batches::write_final(&self.out, batches, &self.glosses, self.common.length)?;
-        }
-        folder::prune(&self.out, batches, has_final)?;
-        folder::write_run(&self.out, provenance)?;
-        let sha256 = if has_final {
-            file_sha256(&self.out.join(FINAL_NAME))?
-        } else {
-            String::new()
-        };
-        self.ledger.set_note("final", Some(&sha256))
+        Ok(())
     }
 
-    /// What a mirror shall hold. That is not all there is while takes of a batch that is not full are in the ledger alone.
+    /// What a mirror shall hold. That is not all there is while takes of a batch that is not full are in the ledger alone,
+    /// or takes are not joined.
     ///
     /// # Errors
     /// When the ledger fails or a file cannot be read.
     pub fn files(&self) -> Result<Listing, StoreError> {
         let mut listing = folder::mirrored(&self.out, &self.ledger)?;
         let batches = self.next.div_ceil(self.common.batch_size);
-        listing.is_all &= self.ledger.sealed()?.len() == batches;
+        listing.is_all &= self.ledger.sealed()?.len() == batches && !self.is_behind;
         Ok(listing)
     }
 
@@ -321,16 +329,23 @@ impl Shelf {
             last: false,
         };
         let messages = [Message::new(topics::BATCH, &news)];
+        // One that goes on keeps its rows staged: the next take does not stage them all again.
+        let is_full = range.end <= self.next;
+        let done = if is_full { range } else { 0..0 };
         self.ledger
-            .seal(batch, range, &sealed, &messages, &stamp())?;
+            .seal(batch, done, &sealed, &messages, &stamp())?;
         self.due.remove(&batch);
         Ok(())
     }
 
     /// Takes a batch apart that is sealed: its rows go back to the ledger. Whether it was sealed.
     fn unseal(&mut self, batch: usize) -> Result<bool, StoreError> {
-        if !self.ledger.sealed()?.contains_key(&batch) {
+        let Some(sealed) = self.ledger.sealed()?.remove(&batch) else {
             return Ok(false);
+        };
+        if self.ledger.staged_count(self.positions(batch))? == sealed.rows {
+            self.ledger.unseal(batch, &[])?;
+            return Ok(true);
         }
         let clips = self.ledger.clips()?;
         let accepted = clips
@@ -355,40 +370,6 @@ impl Shelf {
             .collect::<Result<Vec<_>, StoreError>>()?;
         self.ledger.unseal(batch, &rows)?;
         Ok(true)
-    }
-
-    fn manifest(&self, clips: &BTreeMap<usize, Clip>) -> Vec<ManifestLine> {
-        let mut rows = BTreeMap::new();
-        let line = |(position, clip): (&usize, &Clip)| {
-            let state = [ACCEPTED, TOO_SHORT, DISCARDED]
-                .into_iter()
-                .find(|s| *s == clip.state)
-                .unwrap_or(DISCARDED);
-            let entry = Entry::of(clip);
-            let batch = position / self.common.batch_size;
-            let stored = (state == ACCEPTED).then(|| {
-                let row: &mut usize = rows.entry(batch).or_default();
-                *row += 1;
-                ManifestPlace {
-                    batch,
-                    row: *row - 1,
-                }
-            });
-            ManifestLine {
-                gloss: entry.gloss,
-                video_id: Some(entry.id),
-                instance: *position,
-                state,
-                reason: clip.reason.clone(),
-                split: entry.split,
-                signer_id: entry.signer_id,
-                frame_start: None,
-                frame_end: None,
-                clip: Some(entry.clip),
-                stored,
-            }
-        };
-        clips.iter().map(line).collect()
     }
 }
 

@@ -128,6 +128,21 @@ impl Ledger {
         })
     }
 
+    /// How many clips in `positions` have a staged sequence.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn staged_count(&self, positions: Range<usize>) -> Result<usize, StoreError> {
+        self.read(|db| {
+            let range = [number(positions.start), number(positions.end)];
+            db.query_row(
+                "SELECT count(*) FROM staged WHERE position >= ?1 AND position < ?2",
+                range,
+                |r| position(r, 0),
+            )
+        })
+    }
+
     /// The sealed batches, by number.
     ///
     /// # Errors
@@ -146,7 +161,7 @@ impl Ledger {
         })
     }
 
-    /// Marks batch `batch` sealed and lets go of its staged sequences. Its file must be durable already.
+    /// Marks batch `batch` sealed and lets go of the staged sequences of `positions`. Its file must be durable already.
     ///
     /// # Errors
     /// When SQLite fails.

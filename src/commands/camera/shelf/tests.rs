@@ -1,10 +1,14 @@
 use super::*;
 use crate::sequence::segmenter::Cause;
 use crate::sequence::{FrameRecord, Sequence, sampling::Window};
+use crate::store::batches::FINAL_NAME;
+use crate::store::durable::file_sha256;
 use crate::store::ledger::Bounds;
 use crate::store::npz::NpzReader;
 use ndarray::Array2;
 use serde_json::json;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 fn sign(gloss: &str, with_hand: usize) -> Sign {
@@ -199,4 +203,67 @@ fn a_sealed_batch_is_told_until_somebody_takes_it_over() {
     assert!(!untold[0].stamp.ts.is_empty());
     shelf.told(untold[0].id).unwrap();
     assert_eq!(shelf.untold().unwrap(), []);
+}
+
+#[test]
+fn a_half_full_batch_goes_on_without_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let provenance = json!({"settings": {"source": "camera"}});
+    let mut shelf = open(out);
+    put(&mut shelf, "book", 20);
+    shelf.close(&provenance).unwrap();
+    let file = batches::batch_path(out, 0);
+    std::fs::remove_file(&file).unwrap();
+    put(&mut shelf, "book", 20);
+    shelf.close(&provenance).unwrap();
+    assert_eq!(ids(&file), ["take-00000", "take-00001"]);
+    // A folder from before has its rows in the file alone.
+    let sealed = shelf.ledger.sealed().unwrap().remove(&0).unwrap();
+    shelf.ledger.seal(0, 0..3, &sealed, &[], &stamp()).unwrap();
+    put(&mut shelf, "book", 20);
+    assert_eq!(ids(&file).len(), 3);
+    assert_eq!(shelf.ledger.staged_count(0..3).unwrap(), 0);
+}
+
+#[test]
+fn takes_are_joined_when_it_is_quiet_or_over_or_after_a_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let provenance = json!({"settings": {"source": "camera"}});
+    let joined = || ids(&out.join(FINAL_NAME));
+    let is_over = Rc::new(Cell::new(false));
+    let open_late = |quiet: u64| {
+        let mut shelf = open(out);
+        let quiet = Duration::from_secs(quiet);
+        shelf.join_late(quiet, Rc::clone(&is_over), provenance.clone());
+        shelf
+    };
+    let mut shelf = open_late(3600);
+    put(&mut shelf, "book", 20);
+    shelf.close(&provenance).unwrap();
+    // Its batch is there, and another may follow.
+    assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
+    assert!(!out.join(FINAL_NAME).exists() && !shelf.is_due());
+    assert!(!shelf.files().unwrap().is_all);
+    drop(shelf);
+    let mut shelf = open_late(3600);
+    assert!(shelf.is_due());
+    shelf.seal_what_is_due().unwrap();
+    assert_eq!(joined(), ["take-00000"]);
+    assert!(!shelf.is_due() && shelf.files().unwrap().is_all);
+    put(&mut shelf, "book", 20);
+    shelf.close(&provenance).unwrap();
+    assert_eq!(joined().len(), 1);
+    is_over.set(true);
+    shelf.close(&provenance).unwrap();
+    assert_eq!(joined().len(), 2);
+    drop(shelf);
+    is_over.set(false);
+    let mut shelf = open_late(0);
+    assert!(!shelf.is_due());
+    shelf.undo().unwrap();
+    shelf.close(&provenance).unwrap();
+    shelf.seal_what_is_due().unwrap();
+    assert_eq!(joined(), ["take-00000"]);
 }

@@ -1,0 +1,152 @@
+//! The joined file of the takes, with manifest and provenance. It grows with the folder, so where one recording follows the
+//! other it is made when they pause.
+
+use super::entry::Entry;
+use super::{ACCEPTED, DISCARDED, Shelf, TOO_SHORT};
+use crate::store::StoreError;
+use crate::store::batches::{self, FINAL_NAME};
+use crate::store::durable::file_sha256;
+use crate::store::folder::{self, ManifestLine, ManifestPlace};
+use crate::store::ledger::Clip;
+use serde_json::Value;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// The ledger's note that takes came or went since they were joined.
+pub(super) const BEHIND: &str = "behind";
+
+/// Joins when nothing came for a while.
+pub(super) struct Late {
+    quiet: Duration,
+    is_over: Rc<Cell<bool>>,
+    /// What the last close said.
+    pub(super) provenance: Value,
+    /// `None` while nothing is to be joined.
+    due: Option<Instant>,
+}
+
+impl Late {
+    /// Whether it is time.
+    pub(super) fn is_due(&self) -> bool {
+        self.due.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Whether nobody comes later who could.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.get()
+    }
+
+    /// The files are to be whole, when it is quiet.
+    pub(super) fn closed(&mut self, provenance: Value) {
+        self.provenance = provenance;
+        self.due = Some(Instant::now() + self.quiet);
+    }
+
+    /// It is not quiet.
+    pub(super) fn changed(&mut self) {
+        if let Some(due) = &mut self.due {
+            *due = Instant::now() + self.quiet;
+        }
+    }
+
+    pub(super) fn joined(&mut self) {
+        self.due = None;
+    }
+}
+
+impl Shelf {
+    /// From now on [`Shelf::close`] leaves joined file, manifest and provenance for [`Shelf::seal_what_is_due`], which makes
+    /// them when nothing was kept, discarded or closed for `quiet`, until `is_over`. What an earlier process left is
+    /// due at once and bears `provenance`.
+    pub fn join_late(&mut self, quiet: Duration, is_over: Rc<Cell<bool>>, provenance: Value) {
+        self.late = Some(Late {
+            quiet,
+            is_over,
+            provenance,
+            due: self.is_behind.then(Instant::now),
+        });
+    }
+
+    /// Joins the takes of all batches, which grows with the folder, and says where they come from.
+    pub(super) fn join(&mut self, provenance: &Value) -> Result<(), StoreError> {
+        let batches = self.next.div_ceil(self.common.batch_size);
+        // From here to the end the files are not what was closed.
+        self.ledger.set_note("final", None)?;
+        let clips = self.ledger.clips()?;
+        folder::write_manifest(&self.out, &self.manifest(&clips))?;
+        let has_final = self.accepted > 0;
+        if has_final {
+            // A label whose takes were all discarded is none.
+            let in_use: Vec<Entry> = clips
+                .values()
+                .filter(|c| c.state == ACCEPTED)
+                .map(Entry::of)
+                .collect();
+            self.glosses
+                .retain(|g| in_use.iter().any(|e| *e.gloss == **g));
+            batches::write_final(&self.out, batches, &self.glosses, self.common.length)?;
+        }
+        folder::prune(&self.out, batches, has_final)?;
+        folder::write_run(&self.out, provenance)?;
+        let sha256 = if has_final {
+            file_sha256(&self.out.join(FINAL_NAME))?
+        } else {
+            String::new()
+        };
+        self.ledger.set_note("final", Some(&sha256))?;
+        self.ledger.set_note(BEHIND, None)?;
+        self.is_behind = false;
+        if let Some(late) = &mut self.late {
+            late.joined();
+        }
+        Ok(())
+    }
+
+    /// Notes that takes come or go, which are not joined yet.
+    pub(super) fn fall_behind(&mut self) -> Result<(), StoreError> {
+        if !self.is_behind {
+            self.ledger.set_note(BEHIND, Some("yes"))?;
+            self.is_behind = true;
+        }
+        if let Some(late) = &mut self.late {
+            late.changed();
+        }
+        Ok(())
+    }
+
+    fn manifest(&self, clips: &BTreeMap<usize, Clip>) -> Vec<ManifestLine> {
+        let mut rows = BTreeMap::new();
+        let line = |(position, clip): (&usize, &Clip)| {
+            let state = [ACCEPTED, TOO_SHORT, DISCARDED]
+                .into_iter()
+                .find(|s| *s == clip.state)
+                .unwrap_or(DISCARDED);
+            let entry = Entry::of(clip);
+            let batch = position / self.common.batch_size;
+            let stored = (state == ACCEPTED).then(|| {
+                let row: &mut usize = rows.entry(batch).or_default();
+                *row += 1;
+                ManifestPlace {
+                    batch,
+                    row: *row - 1,
+                }
+            });
+            ManifestLine {
+                gloss: entry.gloss,
+                video_id: Some(entry.id),
+                instance: *position,
+                state,
+                reason: clip.reason.clone(),
+                split: entry.split,
+                signer_id: entry.signer_id,
+                frame_start: None,
+                frame_end: None,
+                clip: Some(entry.clip),
+                stored,
+            }
+        };
+        clips.iter().map(line).collect()
+    }
+}
