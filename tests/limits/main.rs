@@ -12,3 +12,4 @@ mod machine;
 mod mirror;
 mod process;
 mod rig;
+mod takes;
