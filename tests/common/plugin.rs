@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plugin/plugin.rs");
 
+/// Less than anything waits for a device that hangs, and enough for a busy machine.
+pub(crate) const STOP: Duration = Duration::from_secs(10);
+
 /// The plugin's library, compiled from its source unless that was done before.
 pub(crate) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();

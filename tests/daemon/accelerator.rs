@@ -149,7 +149,7 @@ fn a_stop_while_it_is_measured_is_obeyed_and_no_verdict() {
     daemon.signal("TERM");
     assert_eq!(daemon.wait(), Some(75), "{}", daemon.log());
     assert!(
-        since.elapsed() < Duration::from_secs(8),
+        since.elapsed() < Duration::from_secs(10),
         "{:?}",
         since.elapsed()
     );
@@ -200,7 +200,7 @@ fn a_stop_is_heard_while_a_device_hangs_at_opening() {
         daemon.signal("TERM");
         assert_eq!(daemon.wait(), Some(75), "{}", daemon.log());
         let took = since.elapsed();
-        assert!(took < Duration::from_secs(4), "{took:?} {}", daemon.log());
+        assert!(took < plugin::STOP, "{took:?} {}", daemon.log());
         let last = said(&ears, topics::STATUS).pop().unwrap();
         assert_eq!(last["status"], "stopped", "{}", daemon.log());
         assert_eq!(faults(&ears), [Value::Null; 0]);

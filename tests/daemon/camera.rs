@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A hand that is always in view.
 pub(crate) fn still(path: &Path) {
@@ -344,8 +344,9 @@ fn takes_wait_while_the_disks_reserve_is_touched() {
     let stage = camera_alone(broker.port(), "");
     let mut daemon = stage.start(&[]);
     daemon.until("the camera", |_| state(&ears).0 == "capturing");
-    let one = json!({"id": "r1", "gloss": "book", "countdown": 2});
+    let one = json!({"id": "r1", "gloss": "book", "countdown": 5});
     ears.publish("handloom/box/cmd/record", false, one.to_string());
+    daemon.until("it", |_| answers(&ears, "r1") == ["accepted"]);
     make_short(&stage, &daemon, true);
     until_takes_wait(&mut daemon, &ears);
     daemon.until("a take that waits", |daemon| {
@@ -382,12 +383,14 @@ fn one_that_waited_and_is_too_short_is_asked_for_after_a_countdown() {
     // Longer than the countdown.
     std::thread::sleep(Duration::from_millis(2500));
     make_short(&stage, &daemon, false);
-    let mut more = |n: usize| {
-        daemon.until("a take", |daemon| written(daemon) >= before + n);
-        Instant::now()
-    };
-    let first = more(1);
-    let gap = more(2) - first;
+    daemon.until("two takes", |daemon| written(daemon) >= before + 2);
+    let log = daemon.log();
+    let times: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("state=\"too_short\""))
+        .map(|line| humantime::parse_rfc3339(line.split(' ').next().unwrap()).unwrap())
+        .collect();
+    let gap = times[before + 1].duration_since(times[before]).unwrap();
     // A sign takes 1.2 s.
     assert!(gap > Duration::from_millis(2500), "{gap:?}");
 }
