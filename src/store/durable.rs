@@ -4,6 +4,7 @@ use crate::digest::Hasher;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Something could not be written or read back.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +131,21 @@ pub fn write_file(
     write_checked(path, fill, |_| Ok(())).map_err(StoreError::write(path))
 }
 
+/// As [`write_file`], for a file that no lock keeps other processes from: the last one that is done wins, whole.
+///
+/// # Errors
+/// As [`write_file`].
+pub fn write_shared(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<(), StoreError> {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let partial = path.with_file_name(format!(".{name}.{process}-{count}.part"));
+    write_by(&partial, path, fill, |_| Ok(())).map_err(StoreError::write(path))
+}
+
 /// As [`write_file`]; `check` sees the synced file before it takes its place.
 ///
 /// # Errors
@@ -139,19 +155,27 @@ pub(super) fn write_checked<E: From<io::Error>>(
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
     check: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
-    let partial = partial_path(path);
+    write_by(&partial_path(path), path, fill, check)
+}
+
+fn write_by<E: From<io::Error>>(
+    partial: &Path,
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+    check: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
     let written = (|| {
-        let mut out = BufWriter::new(File::create(&partial)?);
+        let mut out = BufWriter::new(File::create(partial)?);
         fill(&mut out)?;
         out.flush()?;
         out.get_ref().sync_all()?;
         drop(out);
-        check(&partial)?;
-        fs::rename(&partial, path)?;
+        check(partial)?;
+        fs::rename(partial, path)?;
         Ok(sync_folder(path)?)
     })();
     if written.is_err()
-        && let Err(error) = fs::remove_file(&partial)
+        && let Err(error) = fs::remove_file(partial)
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!(file = %partial.display(), %error, "cannot remove a partial file");
@@ -238,6 +262,25 @@ mod tests {
             let error = make_folder(&dir.path().join(bad)).unwrap_err();
             assert!(matches!(error, StoreError::Create { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn who_shares_a_file_writes_it_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("shared.json");
+        std::thread::scope(|scope| {
+            for byte in b'a'..=b'd' {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..50 {
+                        write_shared(path, |out| out.write_all(&[byte; 5000])).unwrap();
+                        let found = fs::read(path).unwrap();
+                        assert!(found.len() == 5000 && found.iter().all(|b| *b == found[0]));
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

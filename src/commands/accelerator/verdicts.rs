@@ -1,7 +1,7 @@
 //! What was measured, kept for the next start.
 
 use crate::selection::Trial;
-use crate::store::durable::{make_folder, write_file};
+use crate::store::durable::{make_folder, write_shared};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::env;
@@ -98,7 +98,7 @@ impl Verdicts {
         }
         all.extend(new);
         let written = path.parent().map_or(Ok(()), make_folder).and_then(|()| {
-            write_file(path, |file| {
+            write_shared(path, |file| {
                 file.write_all(serde_json::to_string_pretty(&all)?.as_bytes())
             })
         });
