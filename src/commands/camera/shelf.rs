@@ -2,7 +2,7 @@
 //! ends, and can be discarded until somebody takes the files away.
 
 mod entry;
-mod late;
+mod joined;
 mod untold;
 
 use super::recipe::Recipe;
@@ -17,7 +17,7 @@ use crate::store::{Ledger, StoreError};
 use crate::telemetry::payloads::Batch;
 use crate::telemetry::topics;
 use entry::{Entry, about};
-use late::{BEHIND, Late};
+use joined::BEHIND;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -91,8 +91,6 @@ pub struct Shelf {
     due: BTreeSet<usize>,
     /// Takes came or went since they were joined; noted in the ledger before they do.
     is_behind: bool,
-    /// Who joins takes later than at [`Shelf::close`].
-    late: Option<Late>,
 }
 
 impl Shelf {
@@ -121,7 +119,6 @@ impl Shelf {
             accepted: 0,
             due: BTreeSet::new(),
             is_behind: false,
-            late: None,
         };
         shelf.is_behind = shelf.ledger.note(BEHIND)?.is_some();
         for clip in clips.values().filter(|c| c.state == ACCEPTED) {
@@ -216,10 +213,10 @@ impl Shelf {
             return Ok(None);
         };
         let batch = position / self.common.batch_size;
+        self.fall_behind()?;
         if self.unseal(batch)? {
             self.due.insert(batch);
         }
-        self.fall_behind()?;
         let reason = "discarded by hand".to_owned();
         self.ledger.revise(position, DISCARDED, Some(&reason))?;
         self.accepted -= 1;
@@ -232,14 +229,19 @@ impl Shelf {
         }))
     }
 
-    /// Whether files are due.
+    /// Whether files of batches are due.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        !self.due.is_empty() || self.late.as_ref().is_some_and(Late::is_due)
+        !self.due.is_empty()
     }
 
-    /// Makes the files of batches that are full, or that a take was taken out of; joins what was left for later and is
-    /// due. Safe to repeat.
+    /// Whether takes came or went since the last [`Shelf::close`], in this life or an earlier one.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// Makes the files of batches that are full, or that a take was taken out of. Safe to repeat.
     ///
     /// # Errors
     /// When one cannot be written.
@@ -247,40 +249,30 @@ impl Shelf {
         while let Some(&batch) = self.due.first() {
             self.seal(batch)?;
         }
-        match &self.late {
-            Some(late) if late.is_due() => {
-                let provenance = late.provenance.clone();
-                self.seal_all()?;
-                self.join(&provenance)
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
-    /// Writes what a session leaves: the last batch, the joined file, manifest and provenance. Safe to repeat; the next
-    /// session goes on. All but the batch may come later, see [`Shelf::join_late`].
+    /// Makes the files of all batches that have none, also of the last, which goes on. Safe to repeat.
     ///
     /// # Errors
-    /// When something cannot be written.
-    pub fn close(&mut self, provenance: &Value) -> Result<(), StoreError> {
-        self.seal_all()?;
-        match &mut self.late {
-            Some(late) if !late.is_over() => {
-                late.closed(provenance.clone());
-                Ok(())
-            }
-            _ => self.join(provenance),
-        }
-    }
-
-    /// Makes the files of batches that have none.
-    fn seal_all(&mut self) -> Result<(), StoreError> {
+    /// When one cannot be written.
+    pub fn seal_all(&mut self) -> Result<(), StoreError> {
         let batches = self.next.div_ceil(self.common.batch_size);
         let sealed = self.ledger.sealed()?;
         for batch in (0..batches).filter(|batch| !sealed.contains_key(batch)) {
             self.seal(batch)?;
         }
         Ok(())
+    }
+
+    /// Writes what a session leaves: the last batch, the joined file, manifest and provenance, which takes longer the more
+    /// takes there are. Safe to repeat; the next session goes on.
+    ///
+    /// # Errors
+    /// When something cannot be written.
+    pub fn close(&mut self, provenance: &Value) -> Result<(), StoreError> {
+        self.seal_all()?;
+        self.join(provenance)
     }
 
     /// What a mirror shall hold. That is not all there is while takes of a batch that is not full are in the ledger alone,

@@ -18,7 +18,7 @@ use crate::source::camera::News;
 use crate::telemetry::payloads::{CameraHealth, JobPhase};
 use keep::Full;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Whoever runs the session: the daemon's side of it.
 pub(super) struct Set<'a> {
@@ -35,7 +35,11 @@ pub(super) struct Set<'a> {
     taken: Vec<String>,
     /// A take without room, and its backend.
     waiting: Option<(Sign, String)>,
-    /// All files are to be made of what was taken.
+    /// The files of all batches are to be made of what was taken.
+    is_unsealed: bool,
+    /// Takes are to be joined when none came or went for a while, counted from here.
+    unjoined: Option<Instant>,
+    /// All files are to be made, for the last time.
     is_unclosed: bool,
     /// The last write found no room.
     full: Option<Full>,
@@ -64,6 +68,8 @@ impl<'a> Set<'a> {
             running: None,
             taken: Vec::new(),
             waiting: None,
+            is_unsealed: false,
+            unjoined: None,
             is_unclosed: false,
             full: None,
             is_last: false,
@@ -71,6 +77,7 @@ impl<'a> Set<'a> {
             told: None,
         };
         // Of an earlier life.
+        set.unjoined = set.shelf.is_behind().then(Instant::now);
         set.announce();
         set.publish(None);
         set
@@ -96,7 +103,7 @@ impl<'a> Set<'a> {
         if let Some(task) = self.running.take() {
             let taken = std::mem::take(&mut self.taken);
             // What an order got that ends early is to be had like what a whole one got.
-            self.is_unclosed |= !taken.is_empty() && result.is_err();
+            self.is_unsealed |= !taken.is_empty() && result.is_err();
             let waits = if self.waiting.is_some() {
                 ", one waits for room"
             } else {
@@ -171,7 +178,7 @@ impl<'a> Set<'a> {
             Some(Some(Shelved { id, gloss, .. })) => {
                 self.taken.retain(|taken| *taken != id);
                 again(&gloss, self.running.is_some());
-                self.is_unclosed = true;
+                self.is_unsealed = true;
                 self.flush(weaver)?;
                 Ok(Some(json!({"id": id, "gloss": gloss})))
             }

@@ -20,11 +20,9 @@ use crate::source::camera::{Camera, Counts, Pace, Place, Waits};
 use crate::store::mirror::Listing;
 use crate::telemetry::payloads::{CameraHealth, JobPhase};
 use anyhow::anyhow;
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
@@ -34,8 +32,6 @@ use std::time::Duration;
 const ASKS_MAX: usize = 16;
 /// A session that could not begin is tried again after so long.
 const RETRY: Duration = Duration::from_secs(30);
-/// Takes are joined when none came for so long: longer than between the recordings of a series.
-const QUIET: Duration = Duration::from_secs(10);
 /// A look at a frame takes no longer than this, an accelerator that is opened again for it included.
 const SILENCE: Duration = Duration::from_mins(4);
 
@@ -235,12 +231,9 @@ fn film(daemon: &Daemon, place: &Place, recipe: &Recipe, stage: &Stage) -> Resul
         device: place,
         started: &now_utc(),
     };
-    let is_over = Rc::new(Cell::new(false));
-    shelf.join_late(QUIET, Rc::clone(&is_over), origin.provenance(None));
     let mut set = Set::new(daemon, stage, shelf, &origin);
     let mut weaver = Weaver::new(recipe.loom(), Takes::new(config.camera.keep_unlabelled));
     let filmed = shoot(place, recipe, &mut eye, &mut weaver, &mut set);
-    is_over.set(true);
     let closed = set.finish(&mut weaver, filmed.is_ok());
     if let (Err(_), Err(error)) = (&filmed, &closed) {
         tracing::error!(error = error.story(), "the last takes were not written");

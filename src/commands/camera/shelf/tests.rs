@@ -7,8 +7,6 @@ use crate::store::ledger::Bounds;
 use crate::store::npz::NpzReader;
 use ndarray::Array2;
 use serde_json::json;
-use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
 
 fn sign(gloss: &str, with_hand: usize) -> Sign {
@@ -227,43 +225,37 @@ fn a_half_full_batch_goes_on_without_its_file() {
 }
 
 #[test]
-fn takes_are_joined_when_it_is_quiet_or_over_or_after_a_cut() {
+fn what_is_not_joined_is_known_in_the_next_life() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
     let provenance = json!({"settings": {"source": "camera"}});
     let joined = || ids(&out.join(FINAL_NAME));
-    let is_over = Rc::new(Cell::new(false));
-    let open_late = |quiet: u64| {
-        let mut shelf = open(out);
-        let quiet = Duration::from_secs(quiet);
-        shelf.join_late(quiet, Rc::clone(&is_over), provenance.clone());
-        shelf
-    };
-    let mut shelf = open_late(3600);
+    let mut shelf = open(out);
+    assert!(!shelf.is_behind());
     put(&mut shelf, "book", 20);
-    shelf.close(&provenance).unwrap();
+    shelf.seal_all().unwrap();
     // Its batch is there, and another may follow.
     assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
-    assert!(!out.join(FINAL_NAME).exists() && !shelf.is_due());
+    assert!(!out.join(FINAL_NAME).exists() && shelf.is_behind());
     assert!(!shelf.files().unwrap().is_all);
     drop(shelf);
-    let mut shelf = open_late(3600);
-    assert!(shelf.is_due());
-    shelf.seal_what_is_due().unwrap();
+    let mut shelf = open(out);
+    assert!(shelf.is_behind());
+    shelf.close(&provenance).unwrap();
     assert_eq!(joined(), ["take-00000"]);
-    assert!(!shelf.is_due() && shelf.files().unwrap().is_all);
+    assert!(!shelf.is_behind() && shelf.files().unwrap().is_all);
     put(&mut shelf, "book", 20);
     shelf.close(&provenance).unwrap();
-    assert_eq!(joined().len(), 1);
-    is_over.set(true);
-    shelf.close(&provenance).unwrap();
     assert_eq!(joined().len(), 2);
-    drop(shelf);
-    is_over.set(false);
-    let mut shelf = open_late(0);
-    assert!(!shelf.is_due());
     shelf.undo().unwrap();
-    shelf.close(&provenance).unwrap();
     shelf.seal_what_is_due().unwrap();
+    assert_eq!(ids(&batches::batch_path(out, 0)).len(), 1);
+    assert_eq!(joined().len(), 2);
+    assert!(shelf.is_behind() && !shelf.files().unwrap().is_all);
+    drop(shelf);
+    let mut shelf = open(out);
+    shelf.close(&provenance).unwrap();
     assert_eq!(joined(), ["take-00000"]);
+    drop(shelf);
+    assert!(!open(out).is_behind());
 }

@@ -14,6 +14,9 @@ use crate::store::StoreError;
 use crate::store::mirror::Listing;
 use std::time::{Duration, Instant};
 
+/// Takes are joined when none came or went for so long: longer than between the recordings of a series.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// A write that found no room.
 pub(super) struct Full {
     reason: String,
@@ -34,6 +37,12 @@ impl Set<'_> {
             full.is_some_and(|full| full.at.elapsed() < ROOM_LOOK)
         };
         self.is_last || (self.daemon.takes_short().is_none() && !was_full_now())
+    }
+
+    /// Whether the takes are to be joined now. Not while somebody signs: it grows with the folder, and the camera waits.
+    fn is_to_join(&self) -> bool {
+        let is_quiet = self.unjoined.is_some_and(|since| since.elapsed() >= QUIET);
+        self.is_unclosed || (is_quiet && self.running.is_none())
     }
 
     /// Takes up a sign that is to be a take. While one waits for room no second one is taken, it is asked for again.
@@ -60,10 +69,11 @@ impl Set<'_> {
         Ok(())
     }
 
-    /// Writes what waits, as far as there is room; whether all is on disk. The last word on a `record` comes when its files
+    /// Writes what waits, as far as there is room; whether all is on disk. The last word on a `record` comes when its batches
     /// are.
     pub(super) fn flush(&mut self, weaver: &mut Weaver) -> Result<bool, Failure> {
-        if self.waiting.is_none() && !self.shelf.is_due() && !self.is_unclosed {
+        if self.waiting.is_none() && !self.shelf.is_due() && !self.is_unsealed && !self.is_to_join()
+        {
             return Ok(true);
         }
         if !self.may_write() {
@@ -86,16 +96,25 @@ impl Set<'_> {
             }
             self.announce();
         }
-        if self.is_unclosed {
+        if self.is_unsealed {
+            if self.write(Shelf::seal_all)?.is_none() {
+                return Ok(false);
+            }
+            self.is_unsealed = false;
+            self.unjoined = Some(Instant::now());
+            self.announce();
+            if self.running.is_some() && is_complete(weaver) {
+                self.settle(Ok(()));
+            }
+        }
+        if self.is_to_join() {
             let provenance = self.origin.provenance(None);
             if self.write(|shelf| shelf.close(&provenance))?.is_none() {
                 return Ok(false);
             }
             self.is_unclosed = false;
+            self.unjoined = None;
             self.announce();
-            if self.running.is_some() && is_complete(weaver) {
-                self.settle(Ok(()));
-            }
         }
         Ok(true)
     }
@@ -116,7 +135,7 @@ impl Set<'_> {
         } else if self.running.is_some() {
             self.taken.push(shelved.id);
         }
-        self.is_unclosed |= self.running.is_some() && is_complete(weaver);
+        self.is_unsealed |= self.running.is_some() && is_complete(weaver);
     }
 
     /// Makes a change; `None` when there was no room for it.
@@ -154,6 +173,7 @@ impl Set<'_> {
         weaver: &mut Weaver,
         may_wait: bool,
     ) -> Result<(), Failure> {
+        self.is_unsealed = true;
         self.is_unclosed = true;
         let written = self.write_rest(weaver, may_wait);
         if !self.daemon.is_stopping() {

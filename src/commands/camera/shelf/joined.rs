@@ -1,5 +1,4 @@
-//! The joined file of the takes, with manifest and provenance. It grows with the folder, so where one recording follows the
-//! other it is made when they pause.
+//! The joined file of the takes, with manifest and provenance.
 
 use super::entry::Entry;
 use super::{ACCEPTED, DISCARDED, Shelf, TOO_SHORT};
@@ -9,66 +8,12 @@ use crate::store::durable::file_sha256;
 use crate::store::folder::{self, ManifestLine, ManifestPlace};
 use crate::store::ledger::Clip;
 use serde_json::Value;
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 /// The ledger's note that takes came or went since they were joined.
 pub(super) const BEHIND: &str = "behind";
 
-/// Joins when nothing came for a while.
-pub(super) struct Late {
-    quiet: Duration,
-    is_over: Rc<Cell<bool>>,
-    /// What the last close said.
-    pub(super) provenance: Value,
-    /// `None` while nothing is to be joined.
-    due: Option<Instant>,
-}
-
-impl Late {
-    /// Whether it is time.
-    pub(super) fn is_due(&self) -> bool {
-        self.due.is_some_and(|due| due <= Instant::now())
-    }
-
-    /// Whether nobody comes later who could.
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over.get()
-    }
-
-    /// The files are to be whole, when it is quiet.
-    pub(super) fn closed(&mut self, provenance: Value) {
-        self.provenance = provenance;
-        self.due = Some(Instant::now() + self.quiet);
-    }
-
-    /// It is not quiet.
-    pub(super) fn changed(&mut self) {
-        if let Some(due) = &mut self.due {
-            *due = Instant::now() + self.quiet;
-        }
-    }
-
-    pub(super) fn joined(&mut self) {
-        self.due = None;
-    }
-}
-
 impl Shelf {
-    /// From now on [`Shelf::close`] leaves joined file, manifest and provenance for [`Shelf::seal_what_is_due`], which makes
-    /// them when nothing was kept, discarded or closed for `quiet`, until `is_over`. What an earlier process left is
-    /// due at once and bears `provenance`.
-    pub fn join_late(&mut self, quiet: Duration, is_over: Rc<Cell<bool>>, provenance: Value) {
-        self.late = Some(Late {
-            quiet,
-            is_over,
-            provenance,
-            due: self.is_behind.then(Instant::now),
-        });
-    }
-
     /// Joins the takes of all batches, which grows with the folder, and says where they come from.
     pub(super) fn join(&mut self, provenance: &Value) -> Result<(), StoreError> {
         let batches = self.next.div_ceil(self.common.batch_size);
@@ -98,9 +43,6 @@ impl Shelf {
         self.ledger.set_note("final", Some(&sha256))?;
         self.ledger.set_note(BEHIND, None)?;
         self.is_behind = false;
-        if let Some(late) = &mut self.late {
-            late.joined();
-        }
         Ok(())
     }
 
@@ -109,9 +51,6 @@ impl Shelf {
         if !self.is_behind {
             self.ledger.set_note(BEHIND, Some("yes"))?;
             self.is_behind = true;
-        }
-        if let Some(late) = &mut self.late {
-            late.changed();
         }
         Ok(())
     }
