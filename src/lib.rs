@@ -25,7 +25,7 @@
 //! # What holds, each with a test
 //!
 //! * Pure rooms cannot reach the outside; rooms import one way (`tests/house.rs`).
-//! * Equal input, settings and models give equal bytes, whatever the workers (`tests/process.rs`).
+//! * Equal input, settings and models give equal bytes, whatever the workers (`tests/process`).
 //! * Every instance of the metadata ends in exactly one state, whatever the bytes of clip and metadata
 //!   (`tests/bad_input.rs`).
 //! * A file of ours is whole or not there ([`store::durable`]).

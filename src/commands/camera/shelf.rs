@@ -142,6 +142,7 @@ impl Shelf {
     /// When the ledger cannot be written.
     pub fn put(&mut self, sign: &Sign, device: &str, backend: &str) -> Result<Shelved, StoreError> {
         let (position, length) = (self.next, self.common.length);
+        self.fall_behind()?;
         // One that was closed half full goes on.
         self.unseal(position / self.common.batch_size)?;
         let id = format!("{}-{position:05}", self.common.prefix);
@@ -182,7 +183,6 @@ impl Shelf {
         let row = row
             .map(|row| batches::row_bytes(&row, length))
             .transpose()?;
-        self.fall_behind()?;
         self.ledger
             .record(position, &clip, row.as_deref(), &[], &stamp())?;
         self.next += 1;

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::exit::Failure;
 use crate::inference::Bundle;
 use crate::store::{Ledger, StoreError, folder};
+use serde_json::Value;
 use std::path::Path;
 
 /// The job's, where there are any. What else is in its way has lines of its own.
@@ -39,9 +40,11 @@ pub(super) fn takes(config: &Config) -> Vec<Finding> {
             known => known?,
         }
         folder::other_job(&path, ledger, |known| {
-            let accelerator = known.get("accelerator");
-            let accelerator = accelerator.map(|a| identity_beside(&config.accelerator(), a));
-            recipe.settings_on(&bundle, accelerator)
+            // Takes of the first versions are the CPU's, without a word: no other one's that is required.
+            let known = known.get("accelerator");
+            let beside = identity_beside(&config.accelerator(), known.unwrap_or(&Value::Null));
+            let is_told = known.is_some() || beside.is_object();
+            recipe.settings_on(&bundle, is_told.then_some(beside))
         })
     })
 }

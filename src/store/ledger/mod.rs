@@ -105,7 +105,7 @@ impl Ledger {
     /// Opens the ledger in `out` to read it, also beside the process that works there; `None` when there is none.
     ///
     /// # Errors
-    /// When the file cannot be read, is no ledger or a newer version's.
+    /// When the file cannot be read, is no ledger or another version's.
     pub fn peek(out: &Path) -> Result<Option<Self>, StoreError> {
         let path = out.join(LEDGER_NAME);
         if !path.exists() {
@@ -118,8 +118,9 @@ impl Ledger {
             Ok((db, version))
         });
         match opened {
-            // An older one is brought up to date when it is opened to work.
-            Ok((db, version)) if version <= SCHEMA_VERSION => Ok(Some(Self {
+            // A cut came before its first table.
+            Ok((_, 0)) => Ok(None),
+            Ok((db, SCHEMA_VERSION)) => Ok(Some(Self {
                 path,
                 db,
                 bounds: None,

@@ -17,6 +17,8 @@ impl Shelf {
     /// Joins the takes of all batches, which grows with the folder, and says where they come from.
     pub(super) fn join(&mut self, provenance: &Value) -> Result<(), StoreError> {
         let batches = self.next.div_ceil(self.common.batch_size);
+        // Also where nothing came: a cut before the end of this must be known.
+        self.fall_behind()?;
         // From here to the end the files are not what was closed.
         self.ledger.set_note("final", None)?;
         let clips = self.ledger.clips()?;

@@ -109,10 +109,19 @@ impl Set<'_> {
         }
         if self.is_to_join() {
             let provenance = self.origin.provenance(None);
-            if self.write(|shelf| shelf.close(&provenance))?.is_none() {
-                return Ok(false);
+            match self.write(|shelf| shelf.close(&provenance)) {
+                Ok(None) => return Ok(false),
+                // The next takes are kept all the same.
+                Err(failure) if !self.is_unclosed => {
+                    let action = "the takes are in batches/; joined again after the next record";
+                    let story = Reader::TakesKeys.story(&failure);
+                    self.daemon.fault("disk", story, action);
+                }
+                joined => {
+                    joined?;
+                    self.is_unclosed = false;
+                }
             }
-            self.is_unclosed = false;
             self.unjoined = None;
             self.announce();
         }
