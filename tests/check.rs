@@ -482,12 +482,17 @@ fn results_of_another_job_are_told() {
     let args = ["--min-videos-per-gloss", "1"];
     // Four frames are too few for a sequence; the job is done all the same.
     common::process(&dataset, &out, &args).ends(1);
-    world.finds(&[], 0, "ok", "job", &["goes on after 1 planned clips"]);
+    let cpu = "run.accelerator=cpu";
+    let own = ["goes on after 1 planned clips"];
+    world.finds(&[cpu], 0, "ok", "job", &own);
     let other = ["frame_stride was 2, now 3", "choose another output.path"];
-    world.finds(&["sequence.frame_stride=3"], 73, "FAIL", "job", &other);
+    let settings = [cpu, "sequence.frame_stride=3"];
+    world.finds(&settings, 73, "FAIL", "job", &other);
+    let other = ["accelerator was \"cpu\", now \"any within"];
+    world.finds(&[], 73, "FAIL", "job", &other);
     let clip = dataset.join("videos/00001.mp4");
     render_clip(&clip, 1, 5, (64, 48), Codec::H264);
-    world.finds(&[], 0, "warn", "job", &["clips_sha256", "rescan"]);
+    world.finds(&[cpu], 0, "warn", "job", &["clips_sha256", "rescan"]);
 
     let takes = world.at("takes");
     let device = format!("file:{}", clip.display());
