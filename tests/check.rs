@@ -502,7 +502,7 @@ fn results_of_another_job_are_told() {
     let device = format!("camera.device={device}");
     let path = set("camera.path", &takes);
     // By hand takes are called so.
-    let settings = [device.as_str(), &path, "device.id=take"];
+    let settings = [device.as_str(), &path, "device.id=take", cpu];
     world.finds(&settings, 0, "ok", "takes", &["goes on after 0 takes"]);
     let settings = [&settings[..], &["camera.dataset_fps=30"]].concat();
     let other = [
