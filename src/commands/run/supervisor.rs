@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_mins(10);
 enum Attempt {
     Done(Report),
     Stopped,
+    /// The same before the job could begin: what was in its way may still be.
+    Interrupted,
     /// It may go better later.
     Wait {
         failure: Failure,
@@ -110,10 +112,7 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
                     Some(format!("the job is done: {accepted} sequences")),
                 );
                 if once {
-                    // What the mirror can have, it gets.
-                    daemon.wait(Duration::MAX, |tasks| {
-                        tasks.is_stopping || !(tasks.is_sealed || tasks.is_copying)
-                    });
+                    wait_for_mirror(daemon);
                     return Ok(if accepted == 0 {
                         Exit::Nothing
                     } else {
@@ -122,6 +121,7 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
                 }
             }
             Attempt::Stopped => (pause, outcome, trouble) = (RETRY[0], Exit::Stopped, None),
+            Attempt::Interrupted => outcome = Exit::Stopped,
             Attempt::Fatal(failure) => {
                 give_up(daemon, &mut tasks, &failure);
                 return Err(failure);
@@ -155,6 +155,13 @@ pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result
             }
         }
     }
+}
+
+/// What the mirror can have, it gets.
+fn wait_for_mirror(daemon: &Daemon) {
+    daemon.wait(Duration::MAX, |tasks| {
+        tasks.is_stopping || !(tasks.is_sealed || tasks.is_copying)
+    });
 }
 
 /// Without a dataset there is a camera, or the config would not have been taken; here is nothing to do but to say so.
@@ -266,9 +273,9 @@ fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<Task>) -> Attempt
         Err(failure) => match failure.exit {
             Exit::Bug => Attempt::Fatal(failure),
             // While accelerators were measured.
-            Exit::Stopped => Attempt::Stopped,
+            Exit::Stopped => Attempt::Interrupted,
             // The camera has said so.
-            Exit::Unavailable if daemon.is_stopping() => Attempt::Stopped,
+            Exit::Unavailable if daemon.is_stopping() => Attempt::Interrupted,
             // The camera cannot go on without it, either.
             Exit::Unavailable if daemon.studio.is_open() => Attempt::Fatal(failure),
             // The medium may come back, the disk be mended, the dataset be taken up by command.
