@@ -3,15 +3,15 @@
 //!
 //! # A frame's journey
 //!
-//! [`wlasl::metadata`] reads the dataset's JSON, [`wlasl::plan`] says which clips are processed in which order.
-//! [`pipeline`] hands the clips to workers. A worker opens its clip ([`source::video`]), [`sequence::sampling`] says
+//! [`dataset::wlasl`] reads the dataset's JSON, [`dataset::plan`] says which clips are processed in which order.
+//! [`pipeline`] hands the clips to workers. A worker opens its clip ([`video::clip`]), [`sequence::sampling`] says
 //! which frames it looks at, [`colour`] turns a decoded frame into the RGB that the notebook saw, [`hand::detector`]
 //! finds the hands in it ([`hand::warp`] cuts, a [`hand::Model`] from [`inference`] runs, [`hand::palm`],
-//! [`hand::nms`], [`hand::roi`], [`hand::landmarks`] read), and [`sequence::normalise`] makes the 126 numbers.
-//! Back in plan order, [`wlasl::judge`] gives each clip its state and [`store`] writes the files.
+//! [`hand::nms`], [`hand::roi`], [`hand::landmarks`] read), and [`sequence::normalize`] makes the 126 numbers.
+//! Back in plan order, [`dataset::acceptance`] gives each clip its state and [`store`] writes the files.
 //!
-//! A camera's frame goes another way in: [`source::camera`] films and drops what comes too fast,
-//! [`sequence::live`] cuts signs out of what was found, [`commands::camera`] keeps them.
+//! A camera's frame goes another way in: [`camera`] films and drops what comes too fast,
+//! [`sequence::sign_recorder`] cuts signs out of what was found, [`cli::camera`] keeps them.
 //!
 //! # The rooms
 //!
@@ -28,7 +28,7 @@
 //! * Equal input, settings and models give equal bytes, whatever the workers (`tests/process`).
 //! * Every instance of the metadata ends in exactly one state, whatever the bytes of clip and metadata
 //!   (`tests/bad_input.rs`).
-//! * A file of ours is whole or not there ([`store::durable`]).
+//! * A file of ours is whole or not there ([`storage::atomic_file`]).
 //! * A dataset never drops a frame; a camera drops the oldest and counts it (`tests/camera`).
 
 #![cfg_attr(
@@ -43,30 +43,29 @@
     )
 )]
 
-pub mod allocator;
+pub mod camera;
 pub mod cli;
-pub mod colour;
-pub mod commands;
+pub mod color;
 pub mod config;
-pub mod console;
+pub mod daemon;
+pub mod dataset;
 pub mod digest;
-pub mod exit;
+pub mod draw;
+pub mod error;
+pub mod fleet;
 pub mod frame;
 pub mod geometry;
-pub mod governor;
 pub mod hand;
+pub mod http;
 pub mod inference;
+pub mod job;
+pub mod limits;
 pub mod logging;
-pub mod machine;
+pub mod messages;
 pub mod mqtt;
-pub mod pipeline;
-pub mod preview;
-pub mod render;
-pub mod report;
+pub mod recording;
 pub mod selection;
 pub mod sequence;
-pub mod service;
-pub mod source;
-pub mod store;
-pub mod telemetry;
-pub mod wlasl;
+pub mod storage;
+pub mod system;
+pub mod video;

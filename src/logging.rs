@@ -1,7 +1,7 @@
 //! The log, on stderr: for people, for a file with the time, for the journal with the level in its own words. The level
 //! can change while the program runs.
 
-use crate::service::journal;
+use crate::system::journal;
 use std::io::{IsTerminal, Write as _};
 use std::sync::OnceLock;
 use tracing::{Event, Level, Subscriber};

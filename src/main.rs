@@ -2,16 +2,17 @@
 
 use clap::Parser;
 use handloom::cli::{Cli, Command};
-use handloom::exit::Exit;
+use handloom::error::Exit;
 use handloom::inference::cpu;
 use handloom::logging::last_words;
-use handloom::machine::process;
-use handloom::{allocator, commands, logging};
+use handloom::system::malloc;
+use handloom::system::process;
+use handloom::{cli, logging};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    allocator::give_back_large_blocks();
+    malloc::give_back_large_blocks();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
         // Not worth a line on everybody's stderr, and no reason to end where it stays.
         process::without_stderr(cpu::introduce).ok();
     }
-    match commands::run(cli) {
+    match cli::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
             last_words(&format!("handloom: {}", failure.story()));

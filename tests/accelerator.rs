@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Run, digests, handloom_with, manifest, plugin, render_clip, rows, scratch};
-use handloom::source::encode::Codec;
+use handloom::video::encode::Codec;
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::fs;

@@ -7,9 +7,9 @@ mod common;
 use common::{
     Dice, Run, handloom, manifest, metadata, process, render_clip, scratch, write_metadata,
 };
-use handloom::source::encode::Codec;
-use handloom::wlasl::metadata::parse;
-use handloom::wlasl::plan::{Fate, Knobs, plan};
+use handloom::dataset::plan::{Fate, Knobs, plan};
+use handloom::dataset::wlasl::parse;
+use handloom::video::encode::Codec;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;

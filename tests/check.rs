@@ -7,7 +7,7 @@ mod common;
 use common::broker::{Broker, find, make_certificates, password_file, tls_lines};
 use common::stub_broker::{Packet, Stub};
 use common::{Run, handloom, handloom_with, render_clip, scratch};
-use handloom::source::encode::Codec;
+use handloom::video::encode::Codec;
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;

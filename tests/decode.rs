@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use handloom::draw::scene::signing_scene;
 use handloom::frame::FrameSource;
-use handloom::render::scene::signing_scene;
-use handloom::source::decoder::Choice;
-use handloom::source::encode::{Codec, encode_mp4};
-use handloom::source::video::{VideoClip, VideoOptions};
+use handloom::video::clip::{VideoClip, VideoOptions};
+use handloom::video::decoder::Choice;
+use handloom::video::encode::{Codec, encode_mp4};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

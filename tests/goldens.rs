@@ -11,15 +11,15 @@
 mod common;
 
 use common::shared;
+use handloom::dataset::wlasl;
 use handloom::frame::{FrameSource, RgbFrame, SourceError};
 use handloom::geometry::{ImageRect, Size};
 use handloom::hand::{Detector, Hand, Handedness, Model, ModelError, Options, Tracker};
 use handloom::inference::{Bundle, CpuGraph, CpuModel, LiteRtModel, Selection, Target};
 use handloom::sequence::{Shape, extract};
-use handloom::source::decoder::Choice;
-use handloom::source::video::{VideoClip, VideoOptions};
-use handloom::store::npz::NpzReader;
-use handloom::wlasl::metadata;
+use handloom::storage::npz::NpzReader;
+use handloom::video::clip::{VideoClip, VideoOptions};
+use handloom::video::decoder::Choice;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -420,7 +420,7 @@ fn sampled_frames_on(backend: Backend) {
     };
     let json = fs::read(folder.join("WLASL_v0.3.json")).unwrap();
     let mut ranges = BTreeMap::new();
-    for entry in metadata::parse(&json).unwrap() {
+    for entry in wlasl::parse(&json).unwrap() {
         let gloss = entry.gloss.unwrap_or_default().replace(' ', "_");
         for (at, instance) in entry.instances.into_iter().enumerate() {
             if let (Some(id), Ok(start), Ok(end)) =

@@ -10,12 +10,12 @@
 
 mod common;
 
+use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::{Detector, Hand, Model, Options};
 use handloom::inference::{
     Bundle, CpuGraph, CpuModel, LiteRt, LiteRtModel, Selection, Target, vulkan,
 };
-use handloom::render::scene::signing_scene;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};

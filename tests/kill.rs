@@ -8,9 +8,9 @@
 mod common;
 
 use common::{Dice, digests, fates, npz_files, render_clip, say, scratch};
-use handloom::source::encode::Codec;
-use handloom::store::Ledger;
-use handloom::store::batches::is_intact;
+use handloom::storage::Ledger;
+use handloom::storage::batches::is_intact;
+use handloom::video::encode::Codec;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -9,7 +9,7 @@
 mod common;
 
 use handloom::hand::Model;
-use handloom::inference::bundle::ModelFile;
+use handloom::inference::model_files::ModelFile;
 use handloom::inference::{Bundle, LiteRt, LiteRtError, LiteRtModel, Selection, Target};
 use std::process::Command;
 use std::thread;

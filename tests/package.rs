@@ -6,7 +6,7 @@
 mod common;
 
 use common::broker::find;
-use handloom::exit::Exit;
+use handloom::error::Exit;
 use handloom::inference::PRESETS;
 use std::fs;
 use std::path::{Path, PathBuf};

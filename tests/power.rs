@@ -13,7 +13,7 @@ use common::{Dice, render_clip, scratch};
 use faults::disk::{Disk, Loss, State};
 use faults::scene::{Scene, Share};
 use faults::{Op, recorder};
-use handloom::source::encode::Codec;
+use handloom::video::encode::Codec;
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Run, digests, fates, process, render_clip, scratch};
-use handloom::source::encode::Codec;
+use handloom::video::encode::Codec;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -225,7 +225,7 @@ fn a_job_without_results_leaves_no_older_ones() {
 fn one_process_at_a_time() {
     let out = out("locked");
     fs::create_dir_all(&out).unwrap();
-    let _lock = handloom::store::lock::FolderLock::take(&out).unwrap();
+    let _lock = handloom::storage::lock::FolderLock::take(&out).unwrap();
     process(&fixture().dataset, &out, &SETTINGS)
         .ends(73)
         .says(&["another handloom (pid ", "works in", "locked"]);

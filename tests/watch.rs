@@ -12,10 +12,10 @@ use common::broker::{Broker, find, free_port, make_certificates, password_file, 
 use common::handloom;
 use common::listener::{Listener, eventually};
 use common::stub_broker::Stub;
+use handloom::fleet::devices::PAYLOAD_MAX;
+use handloom::messages::topics;
 use handloom::mqtt::Settings;
 use handloom::mqtt::subscriber::{self, Subscriber};
-use handloom::telemetry::fleet::PAYLOAD_MAX;
-use handloom::telemetry::topics;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read, Write};

@@ -1,162 +1,304 @@
-//! The command line of `process`: which dataset, which clips, how to run. Which numbers, by which models, is in
-//! [`super::numbers`].
+//! `handloom process`: one job to its end, with a bar or JSON lines. Ctrl-C stops it; the same command goes on.
 
-use super::numbers::{ModelArgs, SequenceArgs};
-use super::{AcceleratorArgs, by, seconds};
-use crate::config::ranges;
-use crate::source::decoder::Choice;
-use crate::store::folder::Opening;
-use crate::wlasl::plan::Knobs;
-use clap::{Args, ValueEnum};
-use std::path::PathBuf;
-use std::time::Duration;
+use crate::cli::progress;
+use crate::cli::progress::Reporter;
+use crate::cli::{ProcessArgs, ProgressKind};
+use crate::dataset::acceptance::State;
+use crate::dataset::acceptance::StateCounts;
+use crate::dataset::plan::{Job, Plan};
+use crate::error::hints::Reader;
+use crate::error::{Exit, Failure};
+use crate::frame::RgbFrame;
+use crate::inference::Ending;
+use crate::inference::probing::{AcceleratorNews, Asker, Engine, stopped};
+use crate::job;
+use crate::job::worker_pool::{Control, Ended};
+use crate::job::{ClipNews, Host, Means, Report, Scan, Spec, Witness, fate, states, tenths};
+use crate::sequence::FrameRecord;
+use crate::storage::StoreError;
+use crate::storage::batches::FINAL_NAME;
+use crate::storage::ledger::Stamp;
+use crate::storage::output_dir;
+use crate::storage::output_dir::Claim;
+use crate::storage::output_dir::MANIFEST_NAME;
+use crate::system::{Signal, Signals};
+use anyhow::anyhow;
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
 
-pub(super) const PROCESS_ABOUT: &str = "\
-Turn a WLASL dataset into wlasl_landmarks.npz.
-
-DATASET is a folder with WLASL_v0.3.json and videos/ID.mp4, or a zip archive of one (read in
-place). --out gets wlasl_landmarks.npz (sequences, labels, video_ids, glosses),
-batches/NNNNN.npz (the same with raw landmarks, handedness and frame numbers), manifest.jsonl
-(one line for every instance of the metadata: state and reason) and run.json (settings, models,
-versions). Equal input and settings give equal bytes, whatever --workers.
-
-A clip that cannot be used is recorded and the job goes on. A job that was interrupted (Ctrl-C,
-power cut, full disk) goes on where it was when the same command is given again. Progress is a bar on a terminal and
-JSON lines on stdout elsewhere.
-
-Examples:
-  handloom process wlasl/ --list                         what would be done
-  handloom process wlasl/ --out out/                     all glosses with at least 5 clips
-  handloom process archive.zip --out out/ --selected-glosses book,drink,computer
-  handloom process wlasl/ --out out/ --max-samples-per-gloss 20 --workers 2";
-
-/// Arguments of `process`.
-#[derive(Debug, Args)]
-pub struct ProcessArgs {
-    /// Folder with WLASL_v0.3.json and videos/, or a zip archive of it
-    pub dataset: PathBuf,
-    /// Folder for the results; made when missing
-    #[arg(long, value_name = "DIR", required_unless_present = "list")]
-    pub out: Option<PathBuf>,
-    /// Print the plan and stop: what would be processed, what not and why
-    #[arg(long)]
-    pub list: bool,
-    /// How to take up what --out holds
-    #[command(flatten)]
-    pub again: AgainArgs,
-    /// Metadata file, when it is not `DATASET/WLASL_v0.3.json`
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Folder of clips, when it is not DATASET/videos
-    #[arg(long, value_name = "DIR")]
-    pub videos: Option<PathBuf>,
-    /// Which clips
-    #[command(flatten)]
-    pub plan: PlanArgs,
-    /// Which numbers
-    #[command(flatten)]
-    pub sequence: SequenceArgs,
-    /// Which models
-    #[command(flatten)]
-    pub models: ModelArgs,
-    /// What runs them
-    #[command(flatten)]
-    pub accelerator: AcceleratorArgs,
-    /// How to run
-    #[command(flatten)]
-    pub run: RunArgs,
+/// Runs the job.
+///
+/// # Errors
+/// With the exit code and what to tell the user.
+pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
+    let human = match args.run.progress {
+        ProgressKind::Auto => None,
+        ProgressKind::Bar => Some(true),
+        ProgressKind::Json => Some(false),
+    };
+    let mut reporter = Reporter::new(human);
+    let spec = spec(args);
+    let scan = spec.scan()?;
+    introduce(&reporter, &scan);
+    if args.list {
+        list(&reporter, &scan.plan);
+        return Ok(Exit::Done);
+    }
+    if args.out.is_none() {
+        return Err(Failure::new(Exit::Usage, anyhow!("--out DIR is needed")));
+    }
+    job::check_library(&spec.accelerator)
+        .and_then(|()| job::check_lengths(spec.min_frames, spec.shape.length))
+        .map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))?;
+    spec.check_decoder()?;
+    let workers = args.run.workers.unwrap_or_else(job::cores);
+    let (control, ending) = (Arc::new(Control::new(workers)), Ending::default());
+    let _signals = Signals::listen(on_signal(Arc::clone(&control), ending.clone()))
+        .map_err(|e| Failure::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
+    let asker = &mut Asker {
+        workers,
+        tell: &mut |name| {
+            reporter.say(
+                &format!("Measuring {name} ..."),
+                &json!({"event": "measure", "backend": name}),
+            );
+        },
+        is_stopped: &|| ending.has_begun(),
+        ending: &ending,
+    };
+    let engine = Engine::open(&spec.accelerator, &spec.models, workers, asker)?;
+    if ending.has_begun() {
+        // Before earlier results could go.
+        return Err(stopped());
+    }
+    let (_lock, ledger) = output_dir::open(&spec.out, args.again.opening())?;
+    let ledger = Mutex::new(ledger);
+    let claim = spec.claim(&scan, &engine, &ledger, args.again.opening(), &job::stamp())?;
+    if args.again.retry_failed {
+        let count = spec.retry_failed(&scan, &ledger)?;
+        reporter.say(
+            &format!("{count} unreadable clips are read again"),
+            &json!({"event": "retry", "clips": count}),
+        );
+    }
+    let mut host = Console {
+        reporter: &mut reporter,
+        is_resumed: claim != Claim::New,
+    };
+    let means = Means {
+        ledger: &ledger,
+        workers,
+        control: &control,
+        witness: &Nobody,
+    };
+    let report = spec.run(&scan, &engine, &means, &mut host)?;
+    reporter.end();
+    if report.ended == Ended::Stopped {
+        let done: usize = report.tally.values().sum();
+        let text = format!(
+            "stopped after {done} of {} instances; the same command goes on from there",
+            scan.plan.records.len()
+        );
+        reporter.say(&text, &json!({"event": "stopped", "instances": done}));
+        return Ok(Exit::Stopped);
+    }
+    conclude(&reporter, &spec, &report)
 }
 
-/// What to do with results that are there already.
-#[derive(Clone, Copy, Debug, Args)]
-#[command(next_help_heading = "Going on")]
-pub struct AgainArgs {
-    /// Start over; replaces the results of another job too
-    #[arg(long, conflicts_with_all = ["rescan", "retry_failed"])]
-    pub fresh: bool,
-    /// Take up a dataset whose clips or metadata have changed; what is still right is kept
-    #[arg(long)]
-    pub rescan: bool,
-    /// Read the clips again that were unreadable
-    #[arg(long)]
-    pub retry_failed: bool,
-}
-
-impl AgainArgs {
-    /// For the output folder.
-    #[must_use]
-    pub fn opening(self) -> Opening {
-        match self {
-            Self { fresh: true, .. } => Opening::Fresh,
-            Self { rescan: true, .. } => Opening::Rescan,
-            _ => Opening::Resume,
-        }
+/// What the arguments ask for.
+fn spec(args: &ProcessArgs) -> Spec {
+    Spec {
+        dataset: args.dataset.clone(),
+        json: args.json.clone(),
+        videos: args.videos.clone(),
+        out: args.out.clone().unwrap_or_default(),
+        knobs: args.plan.knobs(),
+        profile: args.sequence.profile,
+        shape: args.sequence.shape(),
+        min_frames: args.sequence.min_frames,
+        detector: args.sequence.hands.options(),
+        models: args.models.selection(),
+        accelerator: args.accelerator.wanted(),
+        video: job::video_options(&args.run.decoder, args.run.clip_timeout),
+        batch_size: args.run.batch_size,
     }
 }
 
-/// Which clips are processed.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Which clips")]
-pub struct PlanArgs {
-    /// Glosses with fewer clips on disk are left out
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = by(ranges::COUNT))]
-    pub min_videos_per_gloss: usize,
-    /// Only the N glosses with the most instances in the metadata [default: all]
-    #[arg(long, value_name = "N", value_parser = by(ranges::AT_LEAST_ONE))]
-    pub max_glosses: Option<usize>,
-    /// Only these glosses, separated by commas, as spelt in the metadata [default: all]
-    #[arg(long, value_name = "GLOSS,...", value_delimiter = ',')]
-    pub selected_glosses: Vec<String>,
-    /// At most N accepted clips of a gloss, first come first kept [default: all]
-    #[arg(long, value_name = "N", value_parser = by(ranges::AT_LEAST_ONE))]
-    pub max_samples_per_gloss: Option<usize>,
-}
-
-impl PlanArgs {
-    /// For the planner.
-    #[must_use]
-    pub fn knobs(&self) -> Knobs {
-        Knobs {
-            min_videos_per_gloss: self.min_videos_per_gloss,
-            max_glosses: self.max_glosses,
-            selected_glosses: self
-                .selected_glosses
-                .iter()
-                .map(|g| g.trim().to_owned())
-                .collect(),
-            max_samples_per_gloss: self.max_samples_per_gloss,
+/// Stops the job at the first signal and the process at the second, or when the job takes too long to stop.
+fn on_signal(control: Arc<Control>, ending: Ending) -> impl FnMut(Signal) + Send + 'static {
+    move |signal| match signal {
+        Signal::Stop => {
+            job::wind_down(&control);
+            ending.begin();
         }
+        // Every clip that was recorded is on disk; a job can be left at any instruction.
+        Signal::StopNow => std::process::exit(Exit::Stopped as i32),
+        Signal::Reload => {}
     }
 }
 
-/// How the job runs; none of these changes a number in an npz file but the decoder and the batch size.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "How to run")]
-pub struct RunArgs {
-    /// Clips at a time [default: as many as cores]
-    #[arg(long, value_name = "N", value_parser = by(ranges::WORKERS))]
-    pub workers: Option<usize>,
-    /// Planned clips in a batch file
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = by(ranges::BATCH_SIZE))]
-    pub batch_size: usize,
-    /// software, hardware (software where none fits) or a GStreamer element; only software is proven exact
-    #[arg(long, value_name = "WHICH", default_value = "software", value_parser = by(ranges::DecoderName))]
-    pub decoder: Choice,
-    /// Seconds to wait for the decoder in one clip, all waits together
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
-    pub clip_timeout: Duration,
-    /// How to show progress
-    #[arg(long, value_enum, default_value_t = ProgressKind::Auto)]
-    pub progress: ProgressKind,
+/// The terminal, or the program that reads our stdout.
+struct Console<'a> {
+    reporter: &'a mut Reporter,
+    is_resumed: bool,
 }
 
-/// How progress is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ProgressKind {
-    /// A bar on a terminal, JSON lines elsewhere.
-    Auto,
-    /// A bar and a closing table.
-    Bar,
-    /// One JSON object a line on stdout.
-    Json,
+impl Host for Console<'_> {
+    fn stamp(&self) -> Stamp {
+        job::stamp()
+    }
+
+    fn begin(&mut self, _run: &str, total: usize, known: usize) {
+        if self.is_resumed && known > 0 {
+            self.reporter.say(
+                &format!("Going on: {known} of {total} clips were done before"),
+                &json!({"event": "resume", "done": known, "of": total}),
+            );
+        }
+        self.reporter.begin(total, known);
+    }
+
+    fn clip(&mut self, news: &ClipNews<'_>) {
+        self.reporter.clip(
+            news.gloss,
+            news.video_id,
+            news.state,
+            news.reason,
+            news.tally,
+        );
+    }
+
+    fn sealed(&mut self) {}
+
+    fn wait_for_room(&mut self, _error: &StoreError) -> bool {
+        // Somebody is there to make room and start it again.
+        false
+    }
+
+    fn has_room(&mut self) {}
+
+    fn accelerator(&mut self, news: &AcceleratorNews<'_>) {
+        match *news {
+            AcceleratorNews::Chosen {
+                name,
+                reason,
+                is_second_best,
+            } => {
+                self.reporter.say(
+                    &format!("Running the models on {name}: {reason}"),
+                    &json!({"event": "backend", "name": name, "reason": reason}),
+                );
+                if is_second_best {
+                    self.reporter.warn(&format!("{reason}; {name} runs instead"));
+                }
+            }
+            AcceleratorNews::Reopened {
+                name,
+                times,
+                reason,
+            } => self.reporter.warn(&format!(
+                "{name} failed and was opened again, {times} times so far; nothing is lost: {reason}"
+            )),
+            AcceleratorNews::Lost { name, reason } => self.reporter.warn(&format!(
+                "{name} is given up: {reason}; the CPU goes on, and the manifest says which clips are its"
+            )),
+        }
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.reporter.warn(text);
+    }
+}
+
+/// Nobody looks on.
+struct Nobody;
+
+impl Witness for Nobody {
+    fn began(&self, _worker: usize, _job: &Job) {}
+    fn saw(&self, _worker: usize, _job: &Job, _frame: &RgbFrame, _found: &FrameRecord) {}
+    fn ended(&self, _worker: usize) {}
+}
+
+/// Says what was found, in the notebook's words.
+fn introduce(reporter: &Reporter, scan: &Scan) {
+    let (dataset, plan) = (&scan.dataset, &scan.plan);
+    reporter.say(
+        &dataset.report(),
+        &json!({
+            "event": "dataset", "json": dataset.json_path(), "json_bytes": dataset.json_bytes(),
+            "videos": dataset.videos_path(), "video_files": dataset.video_count(),
+        }),
+    );
+    for warning in &plan.warnings {
+        reporter.warn(&Reader::Flags.says(warning));
+    }
+    let c = &plan.counts;
+    reporter.say(&plan.scan_report(), &json!({
+        "event": "plan", "entries": c.entries, "instances": c.instances, "glosses_seen": c.glosses_seen,
+        "glosses_kept": plan.glosses.len(), "glosses_dropped": c.glosses_dropped, "clips": plan.jobs.len(),
+    }));
+}
+
+fn list(reporter: &Reporter, plan: &Plan) {
+    let text = progress::plan_table(plan, |r| {
+        fate(r).unwrap_or((State::Accepted, String::new()))
+    });
+    let records: Vec<Value> = plan.records.iter().map(|r| {
+        let (state, reason) = fate(r).map_or(("process", None), |(s, reason)| (s.name(), Some(reason)));
+        json!({"gloss": &*r.gloss, "video_id": r.video_id.as_deref(), "instance": r.instance, "state": state, "reason": reason})
+    }).collect();
+    reporter.say(&text, &json!({"event": "list", "records": records}));
+}
+
+/// The closing words of a job that came to its end.
+fn conclude(reporter: &Reporter, spec: &Spec, report: &Report) -> Result<Exit, Failure> {
+    let accepted = report.accepted();
+    let mut text = progress::closing_table(&report.tally, &report.judge, report.elapsed);
+    if report.was_complete {
+        text.push_str("\nNothing was left to do; --fresh starts over\n");
+    }
+    if accepted > 0 {
+        let path = spec.out.join(FINAL_NAME);
+        text.extend([
+            format!("\nSaved {accepted} samples to {}\n", path.display()),
+            format!(
+                "  Sequence shape: ({accepted}, {}, 126)\n",
+                spec.shape.length
+            ),
+        ]);
+    }
+    let per_gloss: serde_json::Map<String, Value> = report
+        .judge
+        .per_gloss()
+        .into_iter()
+        .map(|(g, n)| (g.to_string(), json!(n)))
+        .collect();
+    reporter.say(
+        &text,
+        &json!({
+            "event": "done", "accepted": accepted, "states": states(&report.tally), "per_gloss": per_gloss,
+            "seconds": tenths(report.elapsed), "out": spec.out,
+        }),
+    );
+    if accepted == 0 {
+        let error = anyhow!(
+            "no sequences were extracted: {}; see {}",
+            why_nothing(&report.tally),
+            spec.out.join(MANIFEST_NAME).display()
+        );
+        return Err(Failure::new(Exit::Nothing, error));
+    }
+    Ok(Exit::Done)
+}
+
+fn why_nothing(tally: &StateCounts) -> String {
+    let parts: Vec<String> = tally
+        .iter()
+        .map(|(s, n)| format!("{n} {}", s.name()))
+        .collect();
+    if parts.is_empty() {
+        "the metadata lists no instance".to_owned()
+    } else {
+        parts.join(", ")
+    }
 }

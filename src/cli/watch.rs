@@ -1,72 +1,146 @@
-//! The command line of `watch`.
+//! `handloom watch`: a fleet in the terminal, from the broker alone.
 
-use super::seconds;
-use crate::telemetry::topics::is_device_id;
-use clap::Args;
-use std::io::IsTerminal;
-use std::path::PathBuf;
-use std::time::Duration;
+use crate::cli::WatchArgs;
+use crate::cli::progress;
+use crate::config::Secret;
+use crate::error::{Exit, Failure};
+use crate::fleet::devices::Fleet;
+use crate::fleet::fleet_table;
+use crate::fleet::screen::{Key, Screen, View};
+use crate::mqtt::subscriber::{self, Event, Subscriber};
+use crate::mqtt::{Settings, Tls, check_tls};
+use anyhow::anyhow;
+use crossbeam_channel::{RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
 
-pub(super) const WATCH_ABOUT: &str = "\
-Watch a fleet in the terminal, from the broker alone: who works, how far, who needs help.
+/// For one attempt to connect.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at the broker's messages.
+const TICK: Duration = Duration::from_millis(200);
+/// Messages taken in before a key is looked for.
+const MESSAGES_A_TICK: usize = 5000;
 
-Shows every device that publishes below handloom/, the ones in trouble marked with !! (needs help)
-or ! (wants a look) and named in the second line. Where stdout is no terminal, or with --once, it
-listens for some seconds, prints one table and the faults it heard, and ends. Faults and batches
-are not kept by the broker: only those since the start are seen.
-
-A device that is no longer there is forgotten when its retained messages are taken away:
-  mosquitto_pub -r -n -t handloom/ID/status    and the same for state and progress
-
-Examples:
-  handloom watch --broker mqtt://broker.local
-  handloom watch --broker mqtts://broker.local --username viewer --password-file pw --ca-file ca.pem
-  handloom watch --broker mqtt://broker.local --once --seconds 12 | grep -w help";
-
-/// Arguments of `watch`.
-#[derive(Debug, Args)]
-pub struct WatchArgs {
-    /// The broker: mqtt://[user[:password]@]host[:port], or mqtts:// for TLS
-    #[arg(long, value_name = "URL", default_value = "mqtt://localhost:1883")]
-    pub broker: String,
-    /// Only this device [default: all]
-    #[arg(long, value_name = "ID", value_parser = device_id)]
-    pub device: Option<String>,
-    /// Print one table and end
-    #[arg(long)]
-    pub once: bool,
-    /// How long to listen before the table is printed; a device speaks at least every 10 s
-    #[arg(long, value_name = "N", default_value = "2", value_parser = seconds)]
-    pub seconds: Duration,
-    /// User name at the broker
-    #[arg(long, value_name = "U")]
-    pub username: Option<String>,
-    /// File whose first line is the password
-    #[arg(long, value_name = "FILE")]
-    pub password_file: Option<PathBuf>,
-    /// Certificates to trust instead of the system's, PEM
-    #[arg(long, value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
-    /// Certificate to show to the broker, PEM
-    #[arg(long, value_name = "FILE", requires = "key_file")]
-    pub cert_file: Option<PathBuf>,
-    /// Its key, PEM, PKCS#8, not encrypted
-    #[arg(long, value_name = "FILE", requires = "cert_file")]
-    pub key_file: Option<PathBuf>,
-}
-
-impl WatchArgs {
-    /// Whether the terminal is taken for a live view.
-    #[must_use]
-    pub fn is_live(&self) -> bool {
-        !self.once && std::io::stdout().is_terminal()
-    }
-}
-
-fn device_id(text: &str) -> Result<String, String> {
-    if is_device_id(text) {
-        Ok(text.to_owned())
+/// Shows the fleet until a person ends it, or once.
+///
+/// # Errors
+/// When the broker's address or login cannot be used; with `--once` also when the broker cannot be reached.
+pub fn run(args: &WatchArgs) -> Result<Exit, Failure> {
+    let broker = broker(args)?;
+    let topics = subscriber::fleet(args.device.as_deref());
+    let subscriber = Subscriber::start("watch", &broker, topics)
+        .map_err(|error| Failure::new(Exit::Bug, error))?;
+    if args.is_live() {
+        live(View::new(broker.url()), &subscriber)
     } else {
-        Err("allowed are 1 to 64 of A-Z a-z 0-9 . _ -".to_owned())
+        once(&broker.url(), &subscriber, args.seconds)
     }
+}
+
+/// Where the broker is and who we are there; flags come before what the URL says.
+fn broker(args: &WatchArgs) -> Result<Settings, Failure> {
+    let usage = |text| Failure::new(Exit::Usage, anyhow!("{text}"));
+    let tls = Tls {
+        ca_file: args.ca_file.clone(),
+        cert_file: args.cert_file.clone(),
+        key_file: args.key_file.clone(),
+    };
+    let address = Settings::parse_url(&args.broker)?;
+    if !address.tls && tls != Tls::default() {
+        return Err(usage(
+            "certificates are for TLS: give mqtts:// with them, or leave them out",
+        ));
+    }
+    let mut settings = Settings::at("", address, tls);
+    if let Some(tls) = &settings.tls {
+        check_tls(tls)?;
+    }
+    settings.patience = PATIENCE;
+    settings.username = args.username.clone().or(settings.username);
+    if let Some(path) = &args.password_file {
+        if settings.username.is_none() {
+            return Err(usage("a password needs a user name: give --username too"));
+        }
+        let password = Secret::in_file(path).map_err(|error| {
+            let path = path.display();
+            Failure::new(Exit::NoInput, anyhow!("cannot read {path}: {error}"))
+        })?;
+        settings.password = Some(password.reveal().to_owned());
+    }
+    Ok(settings)
+}
+
+/// Collects for so long after the connection and prints what came.
+fn once(broker: &str, subscriber: &Subscriber, collect: Duration) -> Result<Exit, Failure> {
+    let begun = Instant::now();
+    let mut fleet = Fleet::new();
+    let mut end = None;
+    loop {
+        // The subscriber's own deadline ends the wait for the connection.
+        let left = end.map_or(Duration::MAX, |end: Duration| {
+            end.saturating_sub(begun.elapsed())
+        });
+        match subscriber.events().recv_timeout(left) {
+            Ok(Event::Connected) => end = Some(begun.elapsed() + collect),
+            Ok(Event::Disconnected(reason) | Event::Deaf(reason)) => {
+                let error = anyhow!("cannot listen to {broker}: {reason}");
+                return Err(Failure::new(Exit::Unavailable, error));
+            }
+            Ok(message) => take(&mut fleet, begun.elapsed(), message),
+            Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Disconnected) => return Err(ended()),
+        }
+        // Also where messages never stop.
+        if end.is_some_and(|end| begun.elapsed() >= end) {
+            break;
+        }
+    }
+    if fleet.devices().len() == 0 {
+        progress::line(&format!(
+            "no device said anything on {broker}; is a daemon connected to it, and may this user read handloom/#?"
+        ));
+    } else {
+        progress::line(fleet_table::table(&fleet, begun.elapsed()).trim_end());
+    }
+    Ok(Exit::Done)
+}
+
+/// Draws until a person ends it.
+fn live(mut view: View, subscriber: &Subscriber) -> Result<Exit, Failure> {
+    let begun = Instant::now();
+    let mut screen = Screen::open()?;
+    loop {
+        for _ in 0..MESSAGES_A_TICK {
+            match subscriber.events().try_recv() {
+                Ok(Event::Connected) => view.join(begun.elapsed()),
+                Ok(Event::Disconnected(reason) | Event::Deaf(reason)) => {
+                    view.lose(reason, begun.elapsed());
+                }
+                Ok(message) => take(&mut view.fleet, begun.elapsed(), message),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Err(ended()),
+            }
+        }
+        screen.show(&view, begun.elapsed())?;
+        match screen.key(TICK)? {
+            Some(Key::Quit) => return Ok(Exit::Done),
+            Some(key) => view.press(key, begun.elapsed()),
+            None => {}
+        }
+    }
+}
+
+fn take(fleet: &mut Fleet, now: Duration, event: Event) {
+    match event {
+        Event::Message {
+            topic,
+            payload,
+            is_retained: true,
+        } => fleet.take_retained(now, &topic, &payload),
+        Event::Message { topic, payload, .. } => fleet.take(now, &topic, &payload),
+        Event::Connected | Event::Disconnected(_) | Event::Deaf(_) => {}
+    }
+}
+
+fn ended() -> Failure {
+    Failure::new(Exit::Bug, anyhow!("the subscriber ended by itself"))
 }

@@ -1,6 +1,6 @@
 //! What the settings of accelerators may be.
 
-use super::rules::Rule;
+use crate::config::value_parsers::Rule;
 use crate::inference::presets;
 use crate::selection::Wish;
 

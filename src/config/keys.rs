@@ -2,10 +2,10 @@
 
 use super::Config;
 use super::backends;
-use super::problems::Origin;
-use super::ranges;
-use super::rules::{Each, Given, Maybe, Rule, Switch};
 use super::values::Shown;
+use crate::config::constraints;
+use crate::config::errors::Origin;
+use crate::config::value_parsers::{Each, Given, Maybe, Rule, Switch};
 use std::fmt::Write as _;
 
 /// A key of the config.
@@ -71,94 +71,98 @@ enum Change {
 
 /// All keys, in the order of the example file.
 pub const KEYS: &[Key] = &[
-    key!(device.id, Restart, ranges::DeviceId),
-    key!(dataset.path, Restart, ranges::FilePath),
-    key!(dataset.json, Restart, Maybe(ranges::FilePath)),
-    key!(dataset.videos, Restart, Maybe(ranges::FilePath)),
-    key!(output.path, Restart, ranges::FilePath),
-    key!(output.batch_size, Restart, ranges::BATCH_SIZE),
-    key!(output.mirror, Live, Maybe(ranges::FilePath)),
-    key!(camera.device, Restart, Maybe(ranges::CameraPlace)),
-    key!(camera.path, Restart, Maybe(ranges::FilePath)),
-    key!(camera.width, Restart, ranges::SIDE),
-    key!(camera.height, Restart, ranges::SIDE),
-    key!(camera.fps, Restart, ranges::FPS),
-    key!(camera.format, Restart, Maybe(ranges::Pixels)),
-    key!(camera.dataset_fps, Restart, ranges::FPS),
-    key!(camera.start_frames, Restart, ranges::FRAMES),
-    key!(camera.end_frames, Restart, ranges::FRAMES),
-    key!(camera.min_seconds, Restart, ranges::PAUSE_S),
-    key!(camera.max_seconds, Restart, ranges::SIGN_S),
+    key!(device.id, Restart, constraints::DeviceId),
+    key!(dataset.path, Restart, constraints::FilePath),
+    key!(dataset.json, Restart, Maybe(constraints::FilePath)),
+    key!(dataset.videos, Restart, Maybe(constraints::FilePath)),
+    key!(output.path, Restart, constraints::FilePath),
+    key!(output.batch_size, Restart, constraints::BATCH_SIZE),
+    key!(output.mirror, Live, Maybe(constraints::FilePath)),
+    key!(camera.device, Restart, Maybe(constraints::CameraPlace)),
+    key!(camera.path, Restart, Maybe(constraints::FilePath)),
+    key!(camera.width, Restart, constraints::SIDE),
+    key!(camera.height, Restart, constraints::SIDE),
+    key!(camera.fps, Restart, constraints::FPS),
+    key!(camera.format, Restart, Maybe(constraints::Pixels)),
+    key!(camera.dataset_fps, Restart, constraints::FPS),
+    key!(camera.start_frames, Restart, constraints::FRAMES),
+    key!(camera.end_frames, Restart, constraints::FRAMES),
+    key!(camera.min_seconds, Restart, constraints::PAUSE_S),
+    key!(camera.max_seconds, Restart, constraints::SIGN_S),
     key!(camera.keep_unlabelled, Restart, Switch),
-    key!(mqtt.url, Live, Maybe(ranges::Url)),
-    key!(mqtt.username, Live, Maybe(ranges::Text)),
+    key!(mqtt.url, Live, Maybe(constraints::Url)),
+    key!(mqtt.username, Live, Maybe(constraints::Text)),
     Key {
         is_secret: true,
-        ..key!(mqtt.password, Live, Maybe(ranges::Password))
+        ..key!(mqtt.password, Live, Maybe(constraints::Password))
     },
-    key!(mqtt.password_file, Live, Maybe(ranges::FilePath)),
-    key!(mqtt.client_id, Live, ranges::Text),
-    key!(mqtt.ca_file, Live, Maybe(ranges::FilePath)),
-    key!(mqtt.cert_file, Live, Maybe(ranges::FilePath)),
-    key!(mqtt.key_file, Live, Maybe(ranges::FilePath)),
-    key!(mqtt.keep_alive_s, Live, ranges::KEEP_ALIVE_S),
-    key!(mqtt.reconnect_max_s, Live, ranges::RECONNECT_S),
-    key!(mqtt.commands, Live, Each(ranges::COMMAND)),
+    key!(mqtt.password_file, Live, Maybe(constraints::FilePath)),
+    key!(mqtt.client_id, Live, constraints::Text),
+    key!(mqtt.ca_file, Live, Maybe(constraints::FilePath)),
+    key!(mqtt.cert_file, Live, Maybe(constraints::FilePath)),
+    key!(mqtt.key_file, Live, Maybe(constraints::FilePath)),
+    key!(mqtt.keep_alive_s, Live, constraints::KEEP_ALIVE_S),
+    key!(mqtt.reconnect_max_s, Live, constraints::RECONNECT_S),
+    key!(mqtt.commands, Live, Each(constraints::COMMAND)),
     key!(mqtt.home_assistant, Live, Switch),
-    key!(mqtt.outbox_max_messages, Live, ranges::OUTBOX_MESSAGES),
-    key!(mqtt.outbox_max_age_h, Live, ranges::OUTBOX_AGE_H),
-    key!(plan.min_videos_per_gloss, Restart, ranges::COUNT),
-    key!(plan.max_glosses, Restart, Maybe(ranges::AT_LEAST_ONE)),
-    key!(plan.selected_glosses, Restart, Each(ranges::Text)),
+    key!(mqtt.outbox_max_messages, Live, constraints::OUTBOX_MESSAGES),
+    key!(mqtt.outbox_max_age_h, Live, constraints::OUTBOX_AGE_H),
+    key!(plan.min_videos_per_gloss, Restart, constraints::COUNT),
+    key!(plan.max_glosses, Restart, Maybe(constraints::AT_LEAST_ONE)),
+    key!(plan.selected_glosses, Restart, Each(constraints::Text)),
     key!(
         plan.max_samples_per_gloss,
         Restart,
-        Maybe(ranges::AT_LEAST_ONE)
+        Maybe(constraints::AT_LEAST_ONE)
     ),
-    key!(sequence.profile, Restart, ranges::ProfileName),
-    key!(sequence.sequence_length, Restart, ranges::LENGTH),
-    key!(sequence.frame_stride, Restart, ranges::STRIDE),
-    key!(sequence.min_frames, Restart, ranges::COUNT),
-    key!(sequence.num_hands, Restart, ranges::HANDS),
+    key!(sequence.profile, Restart, constraints::ProfileName),
+    key!(sequence.sequence_length, Restart, constraints::LENGTH),
+    key!(sequence.frame_stride, Restart, constraints::STRIDE),
+    key!(sequence.min_frames, Restart, constraints::COUNT),
+    key!(sequence.num_hands, Restart, constraints::HANDS),
     key!(
         sequence.min_hand_detection_confidence,
         Restart,
-        ranges::PROBABILITY
+        constraints::PROBABILITY
     ),
     key!(
         sequence.min_hand_presence_confidence,
         Restart,
-        ranges::PROBABILITY
+        constraints::PROBABILITY
     ),
     key!(
         sequence.min_tracking_confidence,
         Restart,
-        ranges::PROBABILITY
+        constraints::PROBABILITY
     ),
     key!(sequence.tracking, Restart, Switch),
-    key!(models.path, Restart, Maybe(ranges::FilePath)),
-    key!(models.palm, Restart, Maybe(ranges::FilePath)),
-    key!(models.hand, Restart, Maybe(ranges::FilePath)),
+    key!(models.path, Restart, Maybe(constraints::FilePath)),
+    key!(models.palm, Restart, Maybe(constraints::FilePath)),
+    key!(models.hand, Restart, Maybe(constraints::FilePath)),
     key!(models.trust, Restart, Switch),
-    key!(run.workers, Live, Maybe(ranges::WORKERS)),
+    key!(run.workers, Live, Maybe(constraints::WORKERS)),
     key!(run.accelerator, Restart, backends::AcceleratorWish),
-    key!(run.accelerator_tolerance, Restart, ranges::TOLERANCE),
-    key!(run.accelerator_timeout_s, Restart, ranges::TIMEOUT_S),
-    key!(run.decoder, Restart, ranges::DecoderName),
-    key!(run.clip_timeout_s, Restart, ranges::TIMEOUT_S),
+    key!(run.accelerator_tolerance, Restart, constraints::TOLERANCE),
+    key!(run.accelerator_timeout_s, Restart, constraints::TIMEOUT_S),
+    key!(run.decoder, Restart, constraints::DecoderName),
+    key!(run.clip_timeout_s, Restart, constraints::TIMEOUT_S),
     key!(delegate.name, Restart, backends::DelegateName),
-    key!(delegate.library, Restart, Maybe(ranges::FilePath)),
+    key!(delegate.library, Restart, Maybe(constraints::FilePath)),
     key!(delegate.options, Restart, Each(backends::DelegateOption)),
-    key!(delegate.palm, Restart, Maybe(ranges::FilePath)),
-    key!(delegate.hand, Restart, Maybe(ranges::FilePath)),
-    key!(limits.temperature_max_c, Live, ranges::TEMPERATURE_C),
-    key!(limits.temperature_resume_c, Live, ranges::TEMPERATURE_C),
-    key!(limits.memory_min_mib, Live, ranges::MIB_OR_OFF),
-    key!(limits.memory_resume_mib, Live, ranges::MIB),
-    key!(limits.disk_reserve_mib, Live, ranges::MIB_OR_OFF),
-    key!(limits.disk_resume_mib, Live, ranges::MIB),
-    key!(limits.interval_s, Live, ranges::INTERVAL_S),
-    key!(log.level, Live, ranges::LEVEL),
+    key!(delegate.palm, Restart, Maybe(constraints::FilePath)),
+    key!(delegate.hand, Restart, Maybe(constraints::FilePath)),
+    key!(limits.temperature_max_c, Live, constraints::TEMPERATURE_C),
+    key!(
+        limits.temperature_resume_c,
+        Live,
+        constraints::TEMPERATURE_C
+    ),
+    key!(limits.memory_min_mib, Live, constraints::MIB_OR_OFF),
+    key!(limits.memory_resume_mib, Live, constraints::MIB),
+    key!(limits.disk_reserve_mib, Live, constraints::MIB_OR_OFF),
+    key!(limits.disk_resume_mib, Live, constraints::MIB),
+    key!(limits.interval_s, Live, constraints::INTERVAL_S),
+    key!(log.level, Live, constraints::LEVEL),
 ];
 
 /// The environment's variables, each with its key.

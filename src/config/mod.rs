@@ -7,19 +7,19 @@
 //! the config file.
 
 pub mod backends;
-mod checks;
+pub mod constraints;
+mod errors;
 mod keys;
-mod layers;
-mod problems;
-pub mod ranges;
-pub mod rules;
+mod loader;
 mod settings;
 mod sources;
+mod validate;
+pub mod value_parsers;
 mod values;
 
+pub use crate::config::errors::{ConfigError, Origin, Place, Problem, Setting};
+pub use crate::config::loader::{Loaded, load};
 pub use keys::{Changes, KEYS, Key};
-pub use layers::{Loaded, load};
-pub use problems::{ConfigError, Origin, Place, Problem, Setting};
 pub use settings::{
     CameraConfig, Config, DatasetConfig, DelegateConfig, Device, Limits, Log, ModelsConfig, Mqtt,
     OutputConfig, PATIENCE_S, PlanConfig, RunConfig, SequenceConfig, TAKES, TOLERANCE,
@@ -27,14 +27,15 @@ pub use settings::{
 pub use sources::{DEFAULT_FILE, Sources};
 pub use values::{BrokerUrl, Secret};
 
-use crate::commands::camera::Recipe;
+use crate::camera;
+use crate::camera::Want;
+use crate::cli::camera::Recipe;
+use crate::dataset::plan::Knobs;
 use crate::hand;
 use crate::inference::{DelegateSpec, DelegateWish, Selection, Wanted};
 use crate::mqtt::{Settings, Tls};
 use crate::sequence::Shape;
-use crate::source::camera::{self, Want};
-use crate::source::video::VideoOptions;
-use crate::wlasl::plan::Knobs;
+use crate::video::clip::VideoOptions;
 use std::path::PathBuf;
 use std::time::Duration;
 

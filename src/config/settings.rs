@@ -1,13 +1,14 @@
 //! What can be set, section by section, and what holds when nothing is said.
 
+use crate::camera;
+use crate::camera::PixelFormat;
 use crate::cli::Profile;
+use crate::dataset::plan::Knobs;
 use crate::hand;
 use crate::inference::presets;
+use crate::messages::request::Command;
 use crate::selection::Wish;
-use crate::source::camera::{self, PixelFormat};
-use crate::source::decoder::Choice;
-use crate::telemetry::request::Command;
-use crate::wlasl::plan::Knobs;
+use crate::video::decoder::Choice;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 

@@ -1,7 +1,7 @@
 //! Where settings come from: what this process was started with, and the text of the file.
 
-use super::problems::{ConfigError, Origin, Place, Problem, clipped};
 use super::values::HIDDEN;
+use crate::config::errors::{ConfigError, Origin, Place, Problem, clipped};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;

@@ -1,11 +1,11 @@
 //! Values that must not be seen, and how every value is written in TOML.
 
-use super::ranges::TEXT_BYTES_MAX;
+use crate::camera::{PixelFormat, Place};
 use crate::cli::Profile;
+use crate::config::constraints::TEXT_BYTES_MAX;
 use crate::mqtt::{Address, Settings, UrlError};
 use crate::selection::Wish;
-use crate::source::camera::{PixelFormat, Place};
-use crate::source::decoder::Choice;
+use crate::video::decoder::Choice;
 use std::fmt::{Debug, Display, Formatter};
 use std::fs::File;
 use std::io::{self, Read};

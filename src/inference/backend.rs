@@ -1,11 +1,11 @@
 //! What runs the models, by the user's choice: one way to load a model and one to open it, whatever stands behind.
 
-use super::bundle::{Bundle, BundleError, ModelFile};
 use super::cpu::{CpuGraph, CpuModel};
 use super::delegate::{DelegateGraph, DelegateModel, Nodes};
 use super::library::{DelegateError, DelegateSpec};
 use super::litert::{LiteRt, LiteRtError, LiteRtModel, Target};
 use crate::hand::Model;
+use crate::inference::model_files::{Bundle, BundleError, ModelFile};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

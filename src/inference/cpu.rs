@@ -1,8 +1,8 @@
 //! The CPU backend: tflitec over the TFLite C library, XNNPACK on, one thread an interpreter.
 
-use super::bundle::{BundleError, ModelFile, TensorSpec};
 use super::ffi::Delegate;
 use crate::hand::{Model, ModelError};
+use crate::inference::model_files::{BundleError, ModelFile, TensorSpec};
 use tflitec::interpreter::{Interpreter, Options};
 use tflitec::tensor::{DataType, Tensor};
 

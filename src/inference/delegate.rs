@@ -1,12 +1,12 @@
 //! Models on what a TFLite delegate plugin drives (an NPU, a GPU), XNNPACK's CPU kernels for the nodes that it leaves.
 
-use super::bundle::{BundleError, ModelFile, ModelSpec, TensorSpec, read_own};
 use super::ffi::{
     self, Data, DataMut, Delegate, Dtype, Plugin, RawInterpreter, RawModel, Refusal, TensorInfo,
 };
 use super::library::{self, DelegateError, DelegateSpec};
-use super::quantise::Quantisation;
 use crate::hand::{Model, ModelError};
+use crate::inference::model_files::{BundleError, ModelFile, ModelSpec, TensorSpec, read_own};
+use crate::inference::quantize::Quantisation;
 use std::ffi::CString;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! A delegate as the user asks for it, and its library: found, judged and loaded, each failure with the way out.
 
-use super::bundle::{BundleError, Role};
 use super::ffi::{LoadError, Plugin};
+use crate::inference::model_files::{BundleError, Role};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;

@@ -6,9 +6,9 @@
 //! the process ends nobody waits for a device that is being opened.
 
 use super::backend::{BackendSpec, Claim, Graphs, Pair};
-use super::bundle::{Bundle, ModelSpec, Role};
-use super::ending::Ending;
 use crate::hand::{Model, ModelError};
+use crate::inference::model_files::{Bundle, ModelSpec, Role};
+use crate::inference::shutdown_flag::Ending;
 use crate::selection::Patience;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 use std::ops::Range;

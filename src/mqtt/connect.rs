@@ -5,8 +5,8 @@ use super::client::{Counters, Desk};
 use super::connection::{Connection, OUTGOING_BYTES_MAX, Outcome};
 use super::settings::Settings;
 use super::tls;
-use super::trouble::Trouble;
-use crate::telemetry::{StatusName, topics};
+use crate::messages::{StatusName, topics};
+use crate::mqtt::error::Trouble;
 use rumqttc::{
     AsyncClient, Event, Incoming, LastWill, MqttOptions, QoS, TlsConfiguration, Transport,
 };

@@ -4,17 +4,17 @@
 //! has begun to write would be lost from its account. What is to be sent is handed over between its steps, never more
 //! than its queue holds, so that handing over never waits for the polling that would make room.
 
-mod leaving;
 mod sending;
+mod shutdown;
 
 use super::backoff::HELD;
 use super::client::{Counters, Desk, Loose, any_changed, changing, next_loose, stopping};
-use super::flight::{Flight, Kind};
-use super::letters::{Done, Letters};
-use super::orders::{Fate, Orders};
 use super::settings::Settings;
-use super::trouble::Trouble;
-use crate::telemetry::{StatusName, discovery, topics};
+use crate::messages::{StatusName, discovery, topics};
+use crate::mqtt::command_receiver::{Fate, Orders};
+use crate::mqtt::error::Trouble;
+use crate::mqtt::inflight::{Flight, Kind};
+use crate::mqtt::outbox_publisher::{Done, Letters};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, Outgoing, Publish, QoS,
     SubscribeReasonCode,
@@ -26,8 +26,8 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::{Instant, sleep_until};
 
-pub(super) use leaving::Outcome;
-use leaving::{End, Phase};
+pub(super) use crate::mqtt::connection::shutdown::Outcome;
+use crate::mqtt::connection::shutdown::{End, Phase};
 pub(super) use sending::OUTGOING_BYTES_MAX;
 
 /// `online` is said again after this: the broker may have sent an earlier connection's will after our first one.

@@ -17,16 +17,16 @@
 
 mod backoff;
 pub mod client;
+mod command_receiver;
 mod connect;
 mod connection;
-mod flight;
-mod letters;
-mod orders;
+mod error;
+mod inflight;
 pub mod outbox;
+mod outbox_publisher;
 pub mod settings;
 pub mod subscriber;
 pub mod tls;
-mod trouble;
 
 pub use backoff::{Backoff, HELD};
 pub use client::{Counters, Delivery, Feeds, Loose, Retained, StatusMaker, run};

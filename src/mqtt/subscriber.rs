@@ -3,9 +3,9 @@
 
 use super::connect::{introduction, transport};
 use super::settings::Settings;
-use super::trouble::Trouble;
-use crate::telemetry::fleet::PAYLOAD_MAX;
-use crate::telemetry::topics;
+use crate::fleet::devices::PAYLOAD_MAX;
+use crate::messages::topics;
+use crate::mqtt::error::Trouble;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rumqttc::{AsyncClient, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -3,14 +3,14 @@
 //! backend that fails has failed too often.
 
 pub mod agreement;
+pub mod backend_preference;
 pub mod choice;
-pub mod patience;
-pub mod wish;
+pub mod retry_budget;
 
+pub use crate::selection::backend_preference::Wish;
+pub use crate::selection::retry_budget::Patience;
 pub use agreement::{Agreement, Seen};
 pub use choice::{Choice, Measured, Refused, Trial, choose};
-pub use patience::Patience;
-pub use wish::Wish;
 
 /// The backend that is always there, and the one that all others are held against.
 pub const CPU: &str = "cpu";

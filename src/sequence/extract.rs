@@ -1,10 +1,10 @@
 //! A clip's pictures → one sequence: which frames are looked at, what was seen, the notebook's numbers.
 
-use super::normalise::{FEATURES, SLOTS, features, has_hand};
 use super::sampling::{Window, sampled, window};
 use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::hand::landmarks::LANDMARKS;
 use crate::hand::{Detector, Hand, Handedness, Model, ModelError, Tracker};
+use crate::sequence::normalize::{FEATURES, SLOTS, features, has_hand};
 use ndarray::Array2;
 use std::num::NonZeroU64;
 

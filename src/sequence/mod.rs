@@ -4,11 +4,11 @@
 //! names them ([`takes`]) and picks the frames that a clip at the dataset's rate would have had ([`resample`]).
 
 pub mod extract;
-pub mod live;
-pub mod normalise;
+pub mod normalize;
+pub mod recording_plan;
 pub mod resample;
 pub mod sampling;
 pub mod segmenter;
-pub mod takes;
+pub mod sign_recorder;
 
 pub use extract::{ExtractError, FrameRecord, Sequence, Shape, Witness, extract};

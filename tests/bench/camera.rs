@@ -11,21 +11,22 @@
     reason = "a bench prints, works with small numbers and stops where it cannot run"
 )]
 
-use handloom::commands::accelerator::AcceleratorNews;
-use handloom::commands::camera::meter::Meter;
-use handloom::commands::camera::session::{self, Host, Look, Standing};
-use handloom::frame::RgbFrame;
-use handloom::hand::{Detector, Options};
-use handloom::inference::{Bundle, CpuGraph, CpuModel, Selection};
-use handloom::render::scene::signing_scene;
-use handloom::sequence::Shape;
-use handloom::sequence::live::{Loom, Sign, Weaver};
-use handloom::sequence::segmenter::Rules;
-use handloom::sequence::takes::Takes;
-use handloom::source::camera::{
+use handloom::camera::{
     Camera, CameraError, Capture, Counts, News, Opened, Opener, Pace, PixelFormat, RawFrame, Step,
     Waits,
 };
+use handloom::draw::scene::signing_scene;
+use handloom::frame::RgbFrame;
+use handloom::hand::{Detector, Options};
+use handloom::inference::probing::AcceleratorNews;
+use handloom::inference::{Bundle, CpuGraph, CpuModel, Selection};
+use handloom::recording::latency_stats::Meter;
+use handloom::recording::session;
+use handloom::recording::session::{Host, Look, Standing};
+use handloom::sequence::Shape;
+use handloom::sequence::recording_plan::Takes;
+use handloom::sequence::segmenter::Rules;
+use handloom::sequence::sign_recorder::{Loom, Sign, Weaver};
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;

@@ -8,16 +8,16 @@
 )]
 
 use divan::{Bencher, black_box};
-use handloom::colour::{Converter, Layout, Picture};
+use handloom::color::{Converter, Layout, Picture};
+use handloom::draw::scene::signing_scene;
 use handloom::frame::{FrameSource, RgbFrame};
 use handloom::geometry::PixelRect;
 use handloom::hand::warp::{Border, Warp};
 use handloom::hand::{nms, palm};
-use handloom::render::scene::signing_scene;
-use handloom::source::decoder::Choice;
-use handloom::source::encode::{Codec, encode_mp4};
-use handloom::source::video::{VideoClip, VideoOptions};
-use handloom::store::npz::NpzWriter;
+use handloom::storage::npz::NpzWriter;
+use handloom::video::clip::{VideoClip, VideoOptions};
+use handloom::video::decoder::Choice;
+use handloom::video::encode::{Codec, encode_mp4};
 use std::io::Cursor;
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use super::stage::{Part, shoot};
 use crate::common::{Run, digests, handloom_with, manifest, plugin, rows, scratch};
-use handloom::store::Ledger;
+use handloom::storage::Ledger;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;

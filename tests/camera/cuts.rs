@@ -2,15 +2,15 @@
 
 use super::stage::{FRAME, Part, film, shoot, with_detector};
 use crate::common::{Dice, say, scratch, shared};
+use handloom::camera::Pace;
+use handloom::camera::file::Stand;
+use handloom::draw::contact_sheet::scale_picture;
 use handloom::frame::{FrameSource, RgbFrame};
-use handloom::render::sheet::scale_picture;
-use handloom::sequence::live::Sign;
-use handloom::source::camera::Pace;
-use handloom::source::camera::file::Stand;
-use handloom::source::decoder::Choice;
-use handloom::source::encode::{Codec, encode_mp4};
-use handloom::source::video::{VideoClip, VideoOptions};
-use handloom::store::npz::NpzReader;
+use handloom::sequence::sign_recorder::Sign;
+use handloom::storage::npz::NpzReader;
+use handloom::video::clip::{VideoClip, VideoOptions};
+use handloom::video::decoder::Choice;
+use handloom::video::encode::{Codec, encode_mp4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -2,14 +2,15 @@
 //! Each is told, and the session goes on by itself.
 
 use crate::stage::loom;
-use handloom::commands::accelerator::AcceleratorNews;
-use handloom::commands::camera::session::{self, Host, Look, Sight, Standing};
+use handloom::camera::scripted::{Act, Script};
+use handloom::camera::{Camera, CameraError, Capture, Counts, News, Opener, Pace, Waits};
 use handloom::frame::RgbFrame;
 use handloom::hand::{Hand, ModelError, Tracker};
-use handloom::sequence::live::{Sign, Weaver};
-use handloom::sequence::takes::Takes;
-use handloom::source::camera::scripted::{Act, Script};
-use handloom::source::camera::{Camera, CameraError, Capture, Counts, News, Opener, Pace, Waits};
+use handloom::inference::probing::AcceleratorNews;
+use handloom::recording::session;
+use handloom::recording::session::{Host, Look, Sight, Standing};
+use handloom::sequence::recording_plan::Takes;
+use handloom::sequence::sign_recorder::{Sign, Weaver};
 use std::time::{Duration, Instant};
 
 /// A camera is back within this time, once it can be.

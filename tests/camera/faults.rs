@@ -1,8 +1,8 @@
 //! What happens to cameras, by script: every fault is told once, and the camera films again by itself.
 
 use crate::common::say;
-use handloom::source::camera::scripted::{Act, Script};
-use handloom::source::camera::{Camera, CameraError, Counts, News, Pace, Taken, Waits, Want};
+use handloom::camera::scripted::{Act, Script};
+use handloom::camera::{Camera, CameraError, Counts, News, Pace, Taken, Waits, Want};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -221,7 +221,7 @@ fn nothing_is_left_after_five_hundred_unplugs() {
     // Real pipelines as well: GStreamer keeps a pool of threads and files of its own after the first.
     let show = || {
         let launch = "gst:videotestsrc num-buffers=3 ! video/x-raw,width=64,height=48";
-        let place: handloom::source::camera::Place = launch.parse().unwrap();
+        let place: handloom::camera::Place = launch.parse().unwrap();
         let camera = Camera::start(place.opener(Want::default()), Pace::Patient, waits).unwrap();
         let mut looked = 0;
         loop {

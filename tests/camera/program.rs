@@ -2,9 +2,9 @@
 
 use super::stage::{Part, SIZE, shoot};
 use crate::common::{Run, handloom, manifest, scratch};
-use handloom::render::scene::signing_scene;
-use handloom::store::batches::{FINAL_NAME, batch_path};
-use handloom::store::npz::NpzReader;
+use handloom::draw::scene::signing_scene;
+use handloom::storage::batches::{FINAL_NAME, batch_path};
+use handloom::storage::npz::NpzReader;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

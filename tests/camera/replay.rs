@@ -2,12 +2,12 @@
 
 use super::stage::{FRAME, Part, Points, film, shoot, with_detector};
 use crate::common::{say, scratch};
+use handloom::camera::file::Stand;
+use handloom::camera::{News, Pace};
 use handloom::frame::FrameSource;
 use handloom::hand::{Detector, Model, Tracker};
-use handloom::source::camera::file::Stand;
-use handloom::source::camera::{News, Pace};
-use handloom::source::decoder::Choice;
-use handloom::source::video::{VideoClip, VideoOptions};
+use handloom::video::clip::{VideoClip, VideoOptions};
+use handloom::video::decoder::Choice;
 use std::path::Path;
 use std::time::Duration;
 

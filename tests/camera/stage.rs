@@ -1,20 +1,21 @@
 //! What the tests of cameras share: models, films of signs and pauses, a host that writes down what it sees.
 
 use crate::common::models;
-use handloom::commands::accelerator::AcceleratorNews;
-use handloom::commands::camera::meter::Meter;
-use handloom::commands::camera::session::{self, Host, Look, Standing};
+use handloom::camera::{Camera, Counts, News, Opener, Pace, Waits};
+use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::landmarks::LANDMARKS;
 use handloom::hand::{Detector, Model, ModelError, Options};
+use handloom::inference::probing::AcceleratorNews;
 use handloom::inference::{Bundle, CpuGraph, CpuModel, Selection};
-use handloom::render::scene::signing_scene;
+use handloom::recording::latency_stats::Meter;
+use handloom::recording::session;
+use handloom::recording::session::{Host, Look, Standing};
 use handloom::sequence::Shape;
-use handloom::sequence::live::{Loom, Sign, Weaver};
+use handloom::sequence::recording_plan::Takes;
 use handloom::sequence::segmenter::Rules;
-use handloom::sequence::takes::Takes;
-use handloom::source::camera::{Camera, Counts, News, Opener, Pace, Waits};
-use handloom::source::encode::{Codec, encode_mp4};
+use handloom::sequence::sign_recorder::{Loom, Sign, Weaver};
+use handloom::video::encode::{Codec, encode_mp4};
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;

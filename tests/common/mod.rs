@@ -14,11 +14,11 @@ pub(crate) mod plugin;
 pub(crate) mod stub_broker;
 pub(crate) mod tiny_model;
 
+use handloom::draw::scene::signing_scene;
 use handloom::inference::{LiteRt, LiteRtError};
-use handloom::render::scene::signing_scene;
-use handloom::source::encode::{Codec, encode_mp4};
-use handloom::store::batches::FINAL_NAME;
-use handloom::store::npz::NpzReader;
+use handloom::storage::batches::FINAL_NAME;
+use handloom::storage::npz::NpzReader;
+use handloom::video::encode::{Codec, encode_mp4};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

@@ -128,8 +128,8 @@ fn defaults_are_those_of_the_command_line() {
 #[test]
 fn a_camera_needs_no_dataset() {
     use clap::Parser;
+    use handloom::cli::camera::Recipe;
     use handloom::cli::{Cli, Command};
-    use handloom::commands::camera::Recipe;
     let text = "[output]\npath = \"o\"\n[camera]\ndevice = \"0\"\n";
     let config = Case::new(text).load().unwrap().config;
     let (place, recipe) = config.recipe().unwrap();

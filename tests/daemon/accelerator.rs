@@ -5,7 +5,7 @@ use crate::common::daemon::Daemon;
 use crate::common::listener::Listener;
 use crate::common::{manifest, plugin};
 use crate::stage::{LONG, SHORT, Stage, answers, broker, is_done, obeys, said, set, state};
-use handloom::telemetry::topics;
+use handloom::messages::topics;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;

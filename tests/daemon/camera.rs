@@ -6,14 +6,14 @@ use crate::common::{manifest, npz_files, render_clip, say, scratch, scratch_in_m
 use crate::stage::{
     SHORT, SIZE, Stage, answers, broker, is_done, obeys, replies, said, set, state,
 };
-use handloom::machine::disk;
-use handloom::render::scene::signing_scene;
-use handloom::source::encode::Codec;
-use handloom::store::Ledger;
-use handloom::store::batches::{FINAL_NAME, batch_path};
-use handloom::store::ledger::{Bounds, Message, Stamp};
-use handloom::store::npz::NpzReader;
-use handloom::telemetry::topics;
+use handloom::draw::scene::signing_scene;
+use handloom::messages::topics;
+use handloom::storage::Ledger;
+use handloom::storage::batches::{FINAL_NAME, batch_path};
+use handloom::storage::ledger::{Bounds, Message, Stamp};
+use handloom::storage::npz::NpzReader;
+use handloom::system::disk;
+use handloom::video::encode::Codec;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};

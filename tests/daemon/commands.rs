@@ -9,7 +9,7 @@ use crate::stage::{
 };
 use crate::work::go_on;
 use handloom::digest::sha256_hex;
-use handloom::telemetry::topics;
+use handloom::messages::topics;
 use serde_json::Value;
 use std::thread::sleep;
 use std::time::Duration;

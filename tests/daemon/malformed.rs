@@ -2,8 +2,8 @@
 
 use crate::common::Dice;
 use crate::stage::{Stage, assert_no_gap, broker, is_done, obeys, said};
-use handloom::telemetry::request::{Command, parse};
-use handloom::telemetry::topics;
+use handloom::messages::request::{Command, parse};
+use handloom::messages::topics;
 use serde_json::{Value, json};
 
 /// Commands that are sent before their answers are waited for; the daemon keeps 64 in hand.

@@ -17,7 +17,7 @@ use crate::stage::{
     LONG, SLOWLY, Stage, answers, command, distinct, is_done, listen, said, set, topic, words,
 };
 use crate::work::assert_reported;
-use handloom::telemetry::topics;
+use handloom::messages::topics;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! The messages as they are on the wire: one of each channel, with what differs from run to run blotted out.
 
 use crate::stage::{Stage, broker, is_done, obeys, said, write_metadata};
-use handloom::telemetry::topics;
+use handloom::messages::topics;
 use serde_json::Value;
 use std::fmt::Write as _;
 

@@ -3,7 +3,7 @@
 use crate::common::daemon::Daemon;
 use crate::common::listener::Listener;
 use crate::stage::{LONG, SLOWLY, Stage, broker, command, is_done, obeys, replies, said, set};
-use handloom::telemetry::topics;
+use handloom::messages::topics;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::net::UnixDatagram;

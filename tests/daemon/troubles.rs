@@ -7,8 +7,8 @@ use crate::stage::{
     write_metadata,
 };
 use crate::work::go_on;
-use handloom::store::lock::FolderLock;
-use handloom::telemetry::topics;
+use handloom::messages::topics;
+use handloom::storage::lock::FolderLock;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;

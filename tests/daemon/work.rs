@@ -8,7 +8,7 @@ use crate::stage::{
     words,
 };
 use handloom::digest::sha256_hex;
-use handloom::telemetry::topics;
+use handloom::messages::topics;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;

@@ -17,12 +17,12 @@ mod refusals;
 mod runs;
 mod tensors;
 
+use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
-use handloom::inference::bundle::ModelFile;
+use handloom::inference::model_files::ModelFile;
 use handloom::inference::{
     Bundle, DelegateError, DelegateGraph, DelegateModel, DelegateSpec, Selection,
 };
-use handloom::render::scene::signing_scene;
 use std::sync::LazyLock;
 
 static BUNDLE: LazyLock<Bundle> = LazyLock::new(|| {

@@ -4,7 +4,7 @@ use crate::common::plugin::{library, spec};
 use crate::common::{models, scratch};
 use crate::{BUNDLE, open};
 use handloom::hand::Model;
-use handloom::inference::bundle::ModelFile;
+use handloom::inference::model_files::ModelFile;
 use handloom::inference::{
     BackendError, BackendSpec, DelegateError, DelegateGraph, DelegateModel, DelegateSpec, Graph,
 };

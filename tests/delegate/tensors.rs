@@ -5,7 +5,7 @@ use crate::common::scratch;
 use crate::common::tiny_model::{self, Operator, TensorOf, Type};
 use crate::{BUNDLE, open};
 use handloom::hand::Model;
-use handloom::inference::bundle::{ModelFile, TensorSpec};
+use handloom::inference::model_files::{ModelFile, TensorSpec};
 use handloom::inference::{DelegateError, DelegateGraph, DelegateModel};
 use std::fs;
 

@@ -5,7 +5,7 @@ use super::disk::{Disk, Loss, State};
 use super::look::{Known, Wanted, check_results, ensure, files, inspect};
 use super::{Op, record};
 use crate::common::{DEADLINE, Dice, digests, fates, npz_files, process, say, scratch_in_memory};
-use handloom::store::Ledger;
+use handloom::storage::Ledger;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;

@@ -4,7 +4,7 @@ use crate::common::broker::Broker;
 use crate::common::daemon::{Daemon, config};
 use crate::common::listener::{Listener, Message, eventually};
 use crate::common::{digests, fates, metadata, process, render_clip, say, scratch, write_metadata};
-use handloom::source::encode::Codec;
+use handloom::video::encode::Codec;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};

@@ -2,9 +2,9 @@
 
 use crate::common::{digests, manifest, scratch};
 use crate::rig::{Disk, PAGE, Rig, check_ledger, within};
-use handloom::render::scene::signing_scene;
-use handloom::store::batches::FINAL_NAME;
-use handloom::store::npz::NpzReader;
+use handloom::draw::scene::signing_scene;
+use handloom::storage::batches::FINAL_NAME;
+use handloom::storage::npz::NpzReader;
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;

@@ -4,8 +4,8 @@ use crate::common::broker::{Broker, find, make_certificates, password_file, tls_
 use crate::common::gate::Gate;
 use crate::common::listener::{Listener, eventually};
 use crate::rig::{Rig, Shelf, settings, topic};
+use handloom::messages::{discovery, topics};
 use handloom::mqtt::{Tls, TlsError, check_tls};
-use handloom::telemetry::{discovery, topics};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

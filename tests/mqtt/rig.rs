@@ -1,10 +1,10 @@
 //! The line with all that a daemon would give it, run in a thread.
 
+use handloom::messages::payloads::VERSION;
+use handloom::messages::{Envelope, Status, topics};
 use handloom::mqtt::{
     Counters, Delivery, Feeds, Inbox, Letter, Loose, Outbox, Retained, Settings, run,
 };
-use handloom::telemetry::payloads::VERSION;
-use handloom::telemetry::{Envelope, Status, topics};
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -3,8 +3,8 @@
 use crate::common::listener::eventually;
 use crate::common::stub_broker::{Packet, Stub};
 use crate::rig::{Rig, settings, topic};
+use handloom::messages::topics;
 use handloom::mqtt::Delivery;
-use handloom::telemetry::topics;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

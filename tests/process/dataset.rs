@@ -1,7 +1,7 @@
 //! The dataset of the tests, its results with one worker, and a dataset of one clip.
 
 use crate::common::{self, process, render_clip, scratch};
-use handloom::source::encode::Codec;
+use handloom::video::encode::Codec;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

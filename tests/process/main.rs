@@ -10,7 +10,7 @@ mod inputs;
 mod results;
 mod show;
 
-use handloom::store::npz::NpzReader;
+use handloom::storage::npz::NpzReader;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,7 @@
 use crate::common::{self, digests, fates, manifest, npz_files, process};
 use crate::dataset::{ACCEPTED, FATES, PLANNED, fixture, new_out, tiny};
 use crate::{final_file, number, strings};
-use handloom::store::npz::NpzReader;
+use handloom::storage::npz::NpzReader;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -109,7 +109,7 @@ fn batches_join_to_the_final_file() {
     for (raw, normal) in landmarks.chunks(63).zip(sequences.chunks(63)) {
         let mut hand: [[f32; 3]; 21] =
             std::array::from_fn(|i| [raw[3 * i], raw[3 * i + 1], raw[3 * i + 2]]);
-        handloom::sequence::normalise::normalise_hand(&mut hand);
+        handloom::sequence::normalize::normalise_hand(&mut hand);
         assert!(hand.iter().flatten().eq(normal));
     }
 }

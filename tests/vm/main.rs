@@ -7,11 +7,11 @@
     reason = "a broken set-up may end a test; numbers are small"
 )]
 
-use handloom::frame::RgbFrame;
-use handloom::source::camera::device::{Device, list};
-use handloom::source::camera::{
+use handloom::camera::device::{Device, list};
+use handloom::camera::{
     Camera, CameraError, Developer, News, Opener, Pace, PixelFormat, Place, Taken, Waits, Want,
 };
+use handloom::frame::RgbFrame;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
@@ -60,10 +60,7 @@ fn start(format: Option<PixelFormat>) -> Camera {
 }
 
 /// Takes frames until `enough` says so.
-fn film(
-    camera: &Camera,
-    mut enough: impl FnMut(Option<&handloom::source::camera::RawFrame>) -> bool,
-) {
+fn film(camera: &Camera, mut enough: impl FnMut(Option<&handloom::camera::RawFrame>) -> bool) {
     let since = Instant::now();
     loop {
         match camera.take(Duration::from_millis(50)) {
@@ -331,7 +328,7 @@ fn b4_nothing_is_left_after_many_openings() {
     let mut device = Device::new(vivid(), want(None));
     let open = |device: &mut Device| {
         let mut capture = device.open(Instant::now()).unwrap();
-        let mut frame = handloom::source::camera::RawFrame::default();
+        let mut frame = handloom::camera::RawFrame::default();
         capture.next(LIMIT, &mut frame).unwrap();
     };
     open(&mut device);

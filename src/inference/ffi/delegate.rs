@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "the TFLite library speaks C")]
 
 use super::c;
-use super::words::Refusal;
+use crate::inference::ffi::error_messages::Refusal;
 use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::slice;

@@ -5,7 +5,7 @@
 use super::c;
 use super::delegate::Delegate;
 use super::model::RawModel;
-use super::words::{Refusal, Words, refusal, report};
+use crate::inference::ffi::error_messages::{Refusal, Words, refusal, report};
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;

@@ -7,13 +7,13 @@
 
 mod c;
 mod delegate;
+mod error_messages;
 mod interpreter;
 mod model;
 mod plugin;
-mod words;
 
+pub(crate) use crate::inference::ffi::error_messages::Refusal;
 pub(crate) use delegate::Delegate;
 pub(crate) use interpreter::{Data, DataMut, Dtype, RawInterpreter, TensorInfo};
 pub(crate) use model::RawModel;
 pub(crate) use plugin::{LoadError, Plugin, said};
-pub(crate) use words::Refusal;

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "the TFLite library speaks C")]
 
 use super::c;
-use super::words::{Refusal, Words, refusal, report};
+use crate::inference::ffi::error_messages::{Refusal, Words, refusal, report};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;

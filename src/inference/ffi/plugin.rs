@@ -8,7 +8,7 @@
 
 use super::c::Delegate as RawDelegate;
 use super::delegate::Delegate;
-use super::words::Words;
+use crate::inference::ffi::error_messages::Words;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::ptr::NonNull;

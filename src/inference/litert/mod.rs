@@ -10,9 +10,9 @@ mod session;
 
 pub use runtime::{LiteRt, LiteRtError};
 
-use super::bundle::{BundleError, ModelFile, TensorSpec};
 use super::vulkan::{self, VulkanDevice, VulkanError};
 use crate::hand::{Model, ModelError};
+use crate::inference::model_files::{BundleError, ModelFile, TensorSpec};
 use ffi::Failure;
 use serde::{Deserialize, Serialize};
 use session::{Plan, Session, Tensor};
@@ -241,7 +241,7 @@ fn hold_tensors(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::bundle::{ModelSpec, Role};
+    use crate::inference::model_files::{ModelSpec, Role};
 
     #[test]
     fn the_gpu_is_asked_for_by_name_and_in_32_bits() {

@@ -2,7 +2,8 @@
 
 use super::Target;
 use super::ffi::{self, Library, OpenError};
-use crate::inference::bundle::{self, BundleError, LibrarySpec, Role};
+use crate::inference::model_files;
+use crate::inference::model_files::{BundleError, LibrarySpec, Role};
 use crate::inference::vulkan::VulkanError;
 use std::path::{Path, PathBuf};
 
@@ -194,7 +195,7 @@ impl LiteRt {
 fn pinned(file: &str) -> Result<LibrarySpec, LiteRtError> {
     let arch = std::env::consts::ARCH;
     let name = format!("{arch}/{file}");
-    let found = bundle::pinned_litert()?
+    let found = model_files::pinned_litert()?
         .into_iter()
         .find(|l| l.file == name);
     found.ok_or(LiteRtError::Architecture { arch })
@@ -283,7 +284,7 @@ mod tests {
 
     #[test]
     fn both_architectures_are_pinned() {
-        let pinned = bundle::pinned_litert().unwrap();
+        let pinned = model_files::pinned_litert().unwrap();
         for arch in ["x86_64", "aarch64"] {
             for file in [LIBRARY, ACCELERATOR] {
                 let name = format!("{arch}/{file}");

@@ -1,11 +1,11 @@
 //! What a connection hands to the library, never more than its queue holds.
 
 use super::{Connection, Outcome, later};
+use crate::messages::{StatusName, topics};
 use crate::mqtt::client::{Counters, Delivery, Loose};
-use crate::mqtt::flight::Kind;
+use crate::mqtt::error::Trouble;
+use crate::mqtt::inflight::Kind;
 use crate::mqtt::outbox::Letter;
-use crate::mqtt::trouble::Trouble;
-use crate::telemetry::{StatusName, topics};
 use rumqttc::{Publish, QoS};
 use tokio::time::Instant;
 

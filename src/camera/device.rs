@@ -1,0 +1,414 @@
+//! A V4L2 device: what it can do, and its frames. The only place that names the `v4l` crate.
+//!
+//! That crate panics where a driver says what it does not know. The camera's thread holds such a panic for a fault, as
+//! any other; here only what else calls it is guarded.
+
+mod list;
+mod stuck;
+
+pub use list::{Listed, list};
+
+use super::negotiate::{self, Offer, Sizes};
+use super::{CameraError, Capture, Opened, Opener, PixelFormat, RawFrame, Step, Want};
+use crate::camera::reconnect;
+use crate::camera::reconnect::{Card, Identity};
+use rustix::time::{ClockId, clock_gettime};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use stuck::{Running, Stuck};
+use v4l::buffer::{Flags as BufferFlags, Type};
+use v4l::capability::Flags as Capability;
+use v4l::format::{Format, FourCC, Quantization};
+use v4l::frameinterval::FrameIntervalEnum;
+use v4l::framesize::FrameSizeEnum;
+use v4l::io::mmap::Stream;
+use v4l::io::traits::{CaptureStream, Stream as _};
+use v4l::video::Capture as _;
+use v4l::video::capture::Parameters;
+
+/// Buffers that the driver fills in turn.
+const BUFFERS: u32 = 4;
+/// The first frame takes a camera longer than the others.
+const FIRST_FRAME: Duration = Duration::from_secs(2);
+
+/// Opens one device, and finds it again.
+#[derive(Debug)]
+pub struct Device {
+    place: PathBuf,
+    want: Want,
+    identity: Option<Identity>,
+    stuck: Stuck<Parts>,
+}
+
+impl Device {
+    /// The device at `place`.
+    #[must_use]
+    pub fn new(place: PathBuf, want: Want) -> Self {
+        Self {
+            place,
+            want,
+            identity: None,
+            stuck: Stuck::default(),
+        }
+    }
+}
+
+impl Opener for Device {
+    fn name(&self) -> String {
+        self.place.display().to_string()
+    }
+
+    fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
+        self.stuck.retry(&self.name());
+        let dev = Path::new(DEV);
+        let path = match &self.identity {
+            None => self.place.clone(),
+            Some(known) => {
+                let ask = |path: &Path| card(path).ok();
+                reconnect::again(dev, &self.place, known, &ask).ok_or_else(|| {
+                    CameraError::NotFound {
+                        device: self.name(),
+                    }
+                })?
+            }
+        };
+        let name = path.display().to_string();
+        let open = || Filming::open(&path, &self.want, start, self.stuck.clone());
+        let (filming, card) = guarded(&name, open)?;
+        if self.identity.is_none() {
+            self.identity = Some(reconnect::identity(dev, &path, card));
+        }
+        Ok(Box::new(filming))
+    }
+}
+
+/// Where devices are.
+const DEV: &str = "/dev";
+
+/// Turns a panic of the crate into an error.
+fn guarded<T>(
+    device: &str,
+    work: impl FnOnce() -> Result<T, CameraError>,
+) -> Result<T, CameraError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(CameraError::Failed {
+            device: device.to_owned(),
+            reason: "its driver says something that is not understood here".to_owned(),
+        })
+    })
+}
+
+fn card(path: &Path) -> Result<Card, CameraError> {
+    guarded(&path.display().to_string(), || {
+        open(path).map(|(_, card)| card)
+    })
+}
+
+/// Opens a node that can be filmed with.
+fn open(path: &Path) -> Result<(v4l::Device, Card), CameraError> {
+    let name = path.display().to_string();
+    let device = v4l::Device::with_path(path).map_err(|e| CameraError::of(&name, &e))?;
+    let no_camera = |reason: &str| CameraError::NoCamera {
+        device: name.clone(),
+        reason: reason.to_owned(),
+    };
+    let caps = device.query_caps().map_err(|e| match e.raw_os_error() {
+        Some(libc::ENOTTY | libc::EINVAL) => no_camera("it is no V4L2 device"),
+        _ => CameraError::of(&name, &e),
+    })?;
+    if caps.capabilities.contains(Capability::VIDEO_CAPTURE_MPLANE) {
+        return Err(no_camera(
+            "it gives its planes apart (a camera behind an image processor: use gst:libcamerasrc)",
+        ));
+    }
+    if !caps.capabilities.contains(Capability::VIDEO_CAPTURE) {
+        return Err(no_camera("it does not capture video"));
+    }
+    if !caps.capabilities.contains(Capability::STREAMING) {
+        return Err(no_camera("it does not stream"));
+    }
+    let card = Card {
+        driver: caps.driver,
+        card: caps.card,
+        bus: caps.bus,
+    };
+    Ok((device, card))
+}
+
+fn sizes(device: &v4l::Device, fourcc: FourCC) -> Vec<Sizes> {
+    // A driver that does not list its sizes is asked for one all the same.
+    let sizes = device.enum_framesizes(fourcc).unwrap_or_default();
+    let size = |size| match size {
+        FrameSizeEnum::Discrete(d) => Sizes::One(d.width, d.height),
+        FrameSizeEnum::Stepwise(s) => Sizes::Range(
+            [s.min_width, s.min_height],
+            [s.max_width, s.max_height],
+            [s.step_width, s.step_height],
+        ),
+    };
+    sizes.into_iter().map(|s| size(s.size)).collect()
+}
+
+/// Most frames a second at this size.
+fn rate(device: &v4l::Device, fourcc: FourCC, width: u32, height: u32) -> Option<f64> {
+    let intervals = device.enum_frameintervals(fourcc, width, height).ok()?;
+    let shortest = |interval| match interval {
+        FrameIntervalEnum::Discrete(d) => d,
+        FrameIntervalEnum::Stepwise(s) => s.min,
+    };
+    let rate = |f: v4l::Fraction| {
+        (f.numerator > 0).then(|| f64::from(f.denominator) / f64::from(f.numerator))
+    };
+    let rates = intervals
+        .into_iter()
+        .filter_map(|i| rate(shortest(i.interval)));
+    rates.max_by(f64::total_cmp)
+}
+
+fn offers(device: &v4l::Device, name: &str, want: &Want) -> Result<Vec<Offer>, CameraError> {
+    let formats = device
+        .enum_formats()
+        .map_err(|e| CameraError::of(name, &e))?;
+    let known = formats.into_iter().filter_map(|f| {
+        let format = PixelFormat::from_fourcc(f.fourcc.repr)?;
+        let size = negotiate::best_size(&sizes(device, f.fourcc), want);
+        let (width, height) = size.unwrap_or((want.width, want.height));
+        Some(Offer {
+            format,
+            width,
+            height,
+            rate: rate(device, f.fourcc, width, height),
+        })
+    });
+    Ok(known.collect())
+}
+
+/// A device and its stream. The crate panics when a stream does not stop, unless the device is gone.
+type Parts = (v4l::Device, Stream<'static>);
+
+impl Running for Parts {
+    fn stop(&mut self) -> bool {
+        match self.1.stop() {
+            Ok(()) => true,
+            Err(error) => error.raw_os_error() == Some(libc::ENODEV),
+        }
+    }
+}
+
+/// A device that streams.
+struct Filming {
+    opened: Opened,
+    /// Gone when dropped.
+    parts: Option<Parts>,
+    stuck: Stuck<Parts>,
+    stride: usize,
+    full_range: bool,
+    needed: usize,
+    start: Instant,
+    /// The kernel's clock at the camera's start.
+    zero: Duration,
+    is_started: bool,
+}
+
+/// The clock that drivers stamp frames with.
+fn monotonic() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or(0),
+        u32::try_from(now.tv_nsec).unwrap_or(0),
+    )
+}
+
+impl Filming {
+    fn open(
+        path: &Path,
+        want: &Want,
+        start: Instant,
+        stuck: Stuck<Parts>,
+    ) -> Result<(Self, Card), CameraError> {
+        let name = path.display().to_string();
+        let of = |e: io::Error| CameraError::of(&name, &e);
+        let (device, card) = open(path)?;
+        let offers = offers(&device, &name, want)?;
+        let no_format = |wanted: String| CameraError::NoFormat {
+            device: name.clone(),
+            wanted,
+            offered: negotiate::describe(&offers),
+        };
+        let chosen = negotiate::choose(&offers, want).ok_or_else(|| {
+            no_format(want.format.map_or("pictures", PixelFormat::name).to_owned())
+        })?;
+        // A new format has neither stride nor size: drivers keep those of the one before otherwise.
+        let asked = Format::new(
+            chosen.width,
+            chosen.height,
+            FourCC::new(&chosen.format.fourcc()),
+        );
+        let got = device.set_format(&asked).map_err(of)?;
+        // Asked for what it has not, a driver gives something else and says so only here.
+        if got.fourcc != asked.fourcc {
+            return Err(no_format(chosen.format.name().to_owned()));
+        }
+        let rate = set_rate(&device, want.rate);
+        let mut stream = Stream::with_buffers(&device, Type::VideoCapture, BUFFERS).map_err(of)?;
+        stream.set_timeout(FIRST_FRAME);
+        let size = |n: u32| usize::try_from(n).unwrap_or(0);
+        let (width, height) = (size(got.width), size(got.height));
+        let stride = size(got.stride).max(chosen.format.row_bytes(width));
+        let filming = Self {
+            opened: Opened {
+                name: format!("{} ({})", card.card, card.bus),
+                path: name,
+                format: chosen.format,
+                width,
+                height,
+                rate: rate.or(chosen.rate),
+            },
+            parts: Some((device, stream)),
+            stuck,
+            stride,
+            full_range: matches!(got.quantization, Quantization::FullRange),
+            needed: chosen.format.frame_bytes(stride, height),
+            start,
+            zero: monotonic().saturating_sub(start.elapsed()),
+            is_started: false,
+        };
+        Ok((filming, card))
+    }
+}
+
+/// What is wrong when a frame has only `words` for its bytes while the driver's format is `now`: it, or all that follow.
+fn short(opened: &Opened, now: Option<&Format>, words: String) -> Result<Step, CameraError> {
+    let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    let was = (opened.width, opened.height, opened.format.fourcc());
+    match now {
+        Some(now) if (size(now.width), size(now.height), now.fourcc.repr) != was => {
+            let (format, width, height) = (opened.format.name(), was.0, was.1);
+            Err(CameraError::Changed {
+                device: opened.path.clone(),
+                what: format!(
+                    "{format} {width}x{height} to {} {}x{}",
+                    now.fourcc, now.width, now.height
+                ),
+            })
+        }
+        _ => Ok(Step::Damaged(words)),
+    }
+}
+
+/// Asks for a rate; what the driver makes of it. Some have no say in it.
+fn set_rate(device: &v4l::Device, rate: f64) -> Option<f64> {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rate is 1 to 240, checked where it is set"
+    )]
+    let milli = (rate * 1000.0).round() as u32;
+    let asked = Parameters::new(v4l::Fraction::new(1000, milli.max(1)));
+    let got = device.set_params(&asked).ok()?.interval;
+    (got.numerator > 0).then(|| f64::from(got.denominator) / f64::from(got.numerator))
+}
+
+impl Capture for Filming {
+    fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    fn next(&mut self, patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError> {
+        let device = self.opened.path.clone();
+        let Some((_, stream)) = &mut self.parts else {
+            return Ok(Step::End);
+        };
+        if self.is_started {
+            // The crate's own wait gives up its place in the queue, so the waiting is done before.
+            let timeout = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+            match stream.handle().poll(libc::POLLIN, timeout) {
+                Ok(0) => return Ok(Step::Nothing),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(Step::Nothing),
+                Err(e) => return Err(CameraError::of(&device, &e)),
+                Ok(_) => {}
+            }
+        }
+        let (bytes, meta) = stream.next().map_err(|e| match e.kind() {
+            io::ErrorKind::TimedOut => CameraError::Frozen {
+                device: device.clone(),
+                after: FIRST_FRAME,
+            },
+            _ => CameraError::of(&device, &e),
+        })?;
+        self.is_started = true;
+        if meta.flags.contains(BufferFlags::ERROR) {
+            return Ok(Step::Damaged("the driver marks it so".to_owned()));
+        }
+        let used = usize::try_from(meta.bytesused)
+            .unwrap_or(0)
+            .min(bytes.len());
+        let is_monotonic =
+            (meta.flags & BufferFlags::TIMESTAMP_MASK) == BufferFlags::TIMESTAMP_MONOTONIC;
+        frame.bytes.clear();
+        frame.bytes.extend_from_slice(&bytes[..used]);
+        frame.at = if is_monotonic {
+            Duration::from(meta.timestamp).saturating_sub(self.zero)
+        } else {
+            self.start.elapsed()
+        };
+        frame.format = self.opened.format;
+        (frame.width, frame.height) = (self.opened.width, self.opened.height);
+        (frame.stride, frame.full_range) = (self.stride, self.full_range);
+        if used < self.needed || used == 0 {
+            let now = self.parts.as_ref().and_then(|(d, _)| d.format().ok());
+            let words = format!("{used} of {} bytes", self.needed);
+            return short(&self.opened, now.as_ref(), words);
+        }
+        Ok(Step::Frame)
+    }
+}
+
+impl Drop for Filming {
+    fn drop(&mut self) {
+        if let Some(parts) = self.parts.take() {
+            self.stuck.close(parts, &self.opened.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_frame_is_damaged_or_the_first_of_another_format() {
+        let opened = Opened {
+            name: "a camera".into(),
+            path: "/dev/video0".into(),
+            format: PixelFormat::Yuyv,
+            width: 640,
+            height: 480,
+            rate: None,
+        };
+        let check = |now: Option<(u32, u32, &[u8; 4])>, expected: Result<Step, &str>| {
+            let now =
+                now.map(|(width, height, code)| Format::new(width, height, FourCC::new(code)));
+            let got = short(&opened, now.as_ref(), "1 of 2 bytes".into());
+            let expected = expected.map_err(|what| CameraError::Changed {
+                device: "/dev/video0".into(),
+                what: what.into(),
+            });
+            assert_eq!(got, expected);
+        };
+        let damaged = Step::Damaged("1 of 2 bytes".into());
+        check(Some((640, 480, b"YUYV")), Ok(damaged.clone()));
+        // A driver that does not say.
+        check(None, Ok(damaged));
+        check(
+            Some((320, 240, b"YUYV")),
+            Err("YUYV 640x480 to YUYV 320x240"),
+        );
+        check(
+            Some((640, 480, b"MJPG")),
+            Err("YUYV 640x480 to MJPG 640x480"),
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! Which cameras there are, and what each can do.
+
+use super::super::negotiate::{Offer, Sizes};
+use super::super::{CameraError, Want};
+use super::{DEV, guarded, offers, open, rate, sizes};
+use crate::camera::reconnect;
+use crate::camera::reconnect::Identity;
+use std::path::{Path, PathBuf};
+use v4l::video::Capture as _;
+
+/// Sizes that are listed for a format.
+const SIZES_MAX: usize = 64;
+
+/// One device for `handloom camera --list`.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its node.
+    pub path: PathBuf,
+    /// What tells it from others.
+    pub identity: Identity,
+    /// Formats that it offers, also such as are not understood here: four letters, description, sizes.
+    pub formats: Vec<(String, String, Vec<String>)>,
+    /// What it would be asked for.
+    pub offers: Vec<Offer>,
+    /// Its controls in words; empty when the driver's are not understood.
+    pub controls: Vec<String>,
+}
+
+/// All cameras, and the nodes that could not be asked with the reason.
+#[must_use]
+pub fn list(want: &Want) -> (Vec<Listed>, Vec<CameraError>) {
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for path in reconnect::nodes(Path::new(DEV)) {
+        let name = path.display().to_string();
+        match guarded(&name, || describe(&path, want)) {
+            Ok(listed) => found.push(listed),
+            // The second node of a camera, for its metadata, is no camera.
+            Err(CameraError::NoCamera { .. }) => {}
+            Err(error) => failed.push(error),
+        }
+    }
+    (found, failed)
+}
+
+fn describe(path: &Path, want: &Want) -> Result<Listed, CameraError> {
+    let name = path.display().to_string();
+    let (device, card) = open(path)?;
+    let formats = device
+        .enum_formats()
+        .map_err(|e| CameraError::of(&name, &e))?;
+    let formats = formats
+        .into_iter()
+        .map(|format| {
+            let sizes = sizes(&device, format.fourcc);
+            let shown = sizes.iter().take(SIZES_MAX).map(|size| match *size {
+                Sizes::One(width, height) => {
+                    let rate = rate(&device, format.fourcc, width, height);
+                    let rate = rate.map_or_else(String::new, |r| format!("@{r:.0}"));
+                    format!("{width}x{height}{rate}")
+                }
+                Sizes::Range([a, b], [c, d], _) => format!("{a}x{b} to {c}x{d}"),
+            });
+            (
+                format.fourcc.to_string(),
+                format.description,
+                shown.collect(),
+            )
+        })
+        .collect();
+    // Controls that the crate does not know are no reason to hide the camera.
+    let controls = guarded(&name, || {
+        let controls = device.query_controls();
+        controls.map_err(|e| CameraError::of(&name, &e))
+    });
+    let control = |c: v4l::control::Description| {
+        format!(
+            "{} ({:?}) {} to {}, default {}",
+            c.name, c.typ, c.minimum, c.maximum, c.default
+        )
+    };
+    Ok(Listed {
+        identity: reconnect::identity(Path::new(DEV), path, card),
+        formats,
+        offers: offers(&device, &name, want)?,
+        controls: controls.map_or_else(|_| Vec::new(), |c| c.into_iter().map(control).collect()),
+        path: path.to_path_buf(),
+    })
+}

@@ -1,0 +1,320 @@
+//! A camera behind GStreamer elements: CSI cameras (`libcamerasrc`, `nvarguscamerasrc ! nvvidconv`), network cameras,
+//! test patterns.
+
+use super::{CameraError, Capture, Opened, Opener, PixelFormat, RawFrame, Step};
+use crate::video::{clip, gst_pipeline};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app as gst_app;
+use gstreamer_video as gst_video;
+use gstreamer_video::prelude::*;
+use std::time::{Duration, Instant};
+
+/// What the elements must end in; converted only where they give something else.
+const TAIL: &str = "videoconvert ! video/x-raw,format=(string){YUY2,NV12,I420,RGB} ! appsink name=handloom_out sync=false max-buffers=1 drop=true";
+/// So long an element may take to start, and then to give its first picture.
+const START: Duration = Duration::from_secs(5);
+
+const NO_START: &str = "it does not start";
+const NO_PICTURE: &str = "it gives no picture";
+
+/// Opens elements as `gst-launch-1.0` writes them.
+#[derive(Debug)]
+pub struct Launch {
+    elements: String,
+}
+
+impl Launch {
+    /// Elements that end in pictures.
+    #[must_use]
+    pub fn new(elements: String) -> Self {
+        Self { elements }
+    }
+
+    fn fail(&self, reason: &str) -> CameraError {
+        CameraError::Failed {
+            device: self.name(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+impl Opener for Launch {
+    fn name(&self) -> String {
+        format!("gst:{}", self.elements)
+    }
+
+    fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
+        clip::init().map_err(|e| self.fail(&e.0))?;
+        let no_camera = |reason: String| CameraError::NoCamera {
+            device: self.name(),
+            reason,
+        };
+        let pipeline = gst::parse::launch(&format!("{} ! {TAIL}", self.elements))
+            .map_err(|e| no_camera(e.to_string()))?
+            .downcast::<gst::Pipeline>()
+            .map_err(|_| no_camera("the elements are no pipeline".to_owned()))?;
+        let sink = pipeline
+            .by_name("handloom_out")
+            .and_then(|e| e.downcast::<gst_app::AppSink>().ok())
+            .ok_or_else(|| no_camera("the elements end in no pictures".to_owned()))?;
+        let mut playing = Playing {
+            opened: Opened {
+                name: self.name(),
+                path: self.name(),
+                format: PixelFormat::Rgb3,
+                width: 0,
+                height: 0,
+                rate: None,
+            },
+            pipeline,
+            sink,
+            start,
+            anchor: None,
+            waiting: None,
+        };
+        let fail = |playing: &Playing, else_: &str| {
+            self.fail(&playing.complaint().unwrap_or(else_.into()))
+        };
+        let is_live = match playing.settle() {
+            Ok(Some(is_live)) => is_live,
+            Ok(None) => return Err(fail(&playing, NO_PICTURE)),
+            Err(_) => return Err(fail(&playing, NO_START)),
+        };
+        // A camera's newest picture is wanted at once, that of a stream from elsewhere too; a film runs in its own time,
+        // not as fast as it can be read.
+        playing
+            .sink
+            .set_property("sync", !is_live && playing.is_film());
+        if playing.pipeline.set_state(gst::State::Playing).is_err() {
+            return Err(fail(&playing, NO_START));
+        }
+        let first = playing.sink.try_pull_sample(clock_time(START));
+        let Some(first) = first else {
+            return Err(fail(&playing, NO_PICTURE));
+        };
+        playing.learn(&first).map_err(|reason| self.fail(&reason))?;
+        playing.waiting = Some(first);
+        Ok(Box::new(playing))
+    }
+}
+
+fn clock_time(time: Duration) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2))
+}
+
+struct Playing {
+    opened: Opened,
+    pipeline: gst::Pipeline,
+    sink: gst_app::AppSink,
+    start: Instant,
+    /// The first frame's time by the pipeline and by us.
+    anchor: Option<(Duration, Duration)>,
+    waiting: Option<gst::Sample>,
+}
+
+impl Playing {
+    /// Makes the pipeline ready. Whether it is live: such a one gives its first picture only when it plays. `None` when
+    /// nothing comes.
+    fn settle(&self) -> Result<Option<bool>, gst::StateChangeError> {
+        let paused = match self.pipeline.set_state(gst::State::Paused)? {
+            gst::StateChangeSuccess::Async => self.pipeline.state(clock_time(START)).0?,
+            paused => paused,
+        };
+        Ok(match paused {
+            gst::StateChangeSuccess::NoPreroll => Some(true),
+            gst::StateChangeSuccess::Success => Some(false),
+            gst::StateChangeSuccess::Async => None,
+        })
+    }
+
+    /// Whether it has all its pictures, so that one could be looked for.
+    fn is_film(&self) -> bool {
+        let mut seeking = gst::query::Seeking::new(gst::Format::Time);
+        self.pipeline.query(&mut seeking) && seeking.result().0
+    }
+
+    /// What an element said last.
+    fn complaint(&self) -> Option<String> {
+        let bus = self.pipeline.bus()?;
+        let message = bus.pop_filtered(&[gst::MessageType::Error])?;
+        match message.view() {
+            gst::MessageView::Error(error) => Some(error.error().to_string()),
+            _ => None,
+        }
+    }
+
+    fn learn(&mut self, sample: &gst::Sample) -> Result<(), String> {
+        let caps = sample.caps().ok_or("a picture without format")?;
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| e.to_string())?;
+        gst_pipeline::check_size(i64::from(info.width()), i64::from(info.height()))?;
+        let rate = info.fps();
+        self.opened.format = format(info.format())?;
+        (self.opened.width, self.opened.height) = (info.width() as usize, info.height() as usize);
+        self.opened.rate = (rate.numer() > 0 && rate.denom() > 0)
+            .then(|| f64::from(rate.numer()) / f64::from(rate.denom()));
+        Ok(())
+    }
+
+    fn unpack(&mut self, sample: &gst::Sample, frame: &mut RawFrame) -> Result<(), String> {
+        let caps = sample.caps().ok_or("a picture without format")?;
+        let buffer = sample.buffer().ok_or("a picture without data")?;
+        let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| e.to_string())?;
+        let now = self.start.elapsed();
+        let shown = buffer.pts().map(|t| Duration::from_nanos(t.nseconds()));
+        frame.at = match (shown, self.anchor) {
+            (Some(shown), Some((first, at))) => at + shown.saturating_sub(first),
+            (Some(shown), None) => {
+                self.anchor = Some((shown, now));
+                now
+            }
+            (None, _) => now,
+        };
+        frame.format = format(info.format())?;
+        (frame.width, frame.height) = (info.width() as usize, info.height() as usize);
+        frame.stride = frame.format.row_bytes(frame.width);
+        frame.full_range = info.colorimetry().range() == gst_video::VideoColorRange::Range0_255;
+        let picture = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
+            .map_err(|e| e.to_string())?;
+        frame.bytes.clear();
+        for plane in 0..picture.n_planes() {
+            let index = plane as usize;
+            let data = picture.plane_data(plane).map_err(|e| e.to_string())?;
+            let stride =
+                usize::try_from(picture.plane_stride()[index]).map_err(|e| e.to_string())?;
+            let (row, rows) = match (frame.format, index) {
+                (_, 0) => (frame.stride, frame.height),
+                (PixelFormat::Nv12, _) => (frame.stride, frame.height.div_ceil(2)),
+                _ => (frame.stride.div_ceil(2), frame.height.div_ceil(2)),
+            };
+            for line in data.chunks(stride.max(1)).take(rows) {
+                // The last row may end with its last pixel.
+                frame.bytes.extend_from_slice(&line[..row.min(line.len())]);
+                frame
+                    .bytes
+                    .extend(std::iter::repeat_n(0, row.saturating_sub(line.len())));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn format(format: gst_video::VideoFormat) -> Result<PixelFormat, String> {
+    match format {
+        gst_video::VideoFormat::Yuy2 => Ok(PixelFormat::Yuyv),
+        gst_video::VideoFormat::Nv12 => Ok(PixelFormat::Nv12),
+        gst_video::VideoFormat::I420 => Ok(PixelFormat::Yu12),
+        gst_video::VideoFormat::Rgb => Ok(PixelFormat::Rgb3),
+        other => Err(format!("pictures of the format {other}")),
+    }
+}
+
+impl Capture for Playing {
+    fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    fn next(&mut self, patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError> {
+        let waiting = self.waiting.take();
+        let sample = waiting.or_else(|| self.sink.try_pull_sample(clock_time(patience)));
+        let failed = |reason: String| CameraError::Failed {
+            device: self.opened.path.clone(),
+            reason,
+        };
+        let Some(sample) = sample else {
+            return match self.complaint() {
+                Some(reason) => Err(failed(reason)),
+                None if self.sink.is_eos() => Ok(Step::End),
+                None => Ok(Step::Nothing),
+            };
+        };
+        match self.unpack(&sample, frame) {
+            Ok(()) => Ok(Step::Frame),
+            Err(reason) => Ok(Step::Damaged(reason)),
+        }
+    }
+}
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        gst_pipeline::stop(&self.pipeline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Developer;
+    use super::*;
+    use crate::frame::RgbFrame;
+
+    #[test]
+    fn each_layout_of_a_pipeline_is_unpacked_rightly() {
+        for (format, expected) in [
+            ("YUY2", PixelFormat::Yuyv),
+            ("NV12", PixelFormat::Nv12),
+            ("I420", PixelFormat::Yu12),
+            ("RGB", PixelFormat::Rgb3),
+            // Converted on the way.
+            ("BGRx", PixelFormat::Yuyv),
+        ] {
+            // A width whose rows GStreamer pads.
+            let elements = format!(
+                "videotestsrc num-buffers=5 pattern=solid-color foreground-color=0xff20c040 ! \
+                 video/x-raw,format={format},width=70,height=50,framerate=10/1"
+            );
+            let mut capture = Launch::new(elements).open(Instant::now()).unwrap();
+            assert_eq!(capture.opened().rate, Some(10.0));
+            let (mut frame, mut times) = (RawFrame::default(), Vec::new());
+            while capture.next(START, &mut frame).unwrap() == Step::Frame {
+                times.push(frame.at);
+                if format != "BGRx" {
+                    assert_eq!(frame.format, expected, "{format}");
+                }
+                let mut picture = RgbFrame::default();
+                Developer::default().to_rgb(&frame, &mut picture).unwrap();
+                assert_eq!((picture.width(), picture.height()), (70, 50));
+                for pixel in picture.pixels().chunks_exact(3) {
+                    for (got, wanted) in pixel.iter().zip([0x20, 0xc0, 0x40_u8]) {
+                        assert!(got.abs_diff(wanted) <= 3, "{format}: {pixel:?}");
+                    }
+                }
+            }
+            // The newest waits; older ones may be gone.
+            assert!(!times.is_empty(), "{format}");
+            for pair in times.windows(2) {
+                let gap = pair[1].saturating_sub(pair[0]).as_millis();
+                assert!(gap > 0 && gap % 100 == 0, "{format}: {gap} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_live_runs_in_its_own_time() {
+        let check = |elements: &str| {
+            let caps = "video/x-raw,width=64,height=48,framerate=10/1";
+            let elements = format!("videotestsrc num-buffers=10 {elements} ! {caps}");
+            let since = Instant::now();
+            let mut capture = Launch::new(elements).open(since).unwrap();
+            let (mut frame, mut count) = (RawFrame::default(), 0);
+            while capture.next(START, &mut frame).unwrap() == Step::Frame {
+                count += 1;
+            }
+            // A busy machine may miss some.
+            assert!(count >= 5, "{count}");
+            assert!(since.elapsed() > Duration::from_millis(700));
+        };
+        check("");
+        check("is-live=true");
+    }
+
+    #[test]
+    fn elements_that_give_no_pictures_are_named() {
+        let check = |elements: &str, name: &str| {
+            let error = Launch::new(elements.into()).open(Instant::now()).err();
+            assert_eq!(error.unwrap().name(), name, "{elements}");
+        };
+        check("nosuchelement", "no_camera");
+        check("videotestsrc ! fakesink", "no_camera");
+        check("filesrc location=/nowhere ! decodebin", "failed");
+    }
+}

@@ -1,0 +1,235 @@
+//! Live cameras: frames as they come, each with the time at which it was seen.
+//!
+//! [`Camera`] films in a thread of its own whatever an [`Opener`] opens: a V4L2 device ([`device`]), a GStreamer source
+//! ([`launch`]), a file that stands in for one ([`file`]) or a script of faults for the tests ([`scripted`]). The
+//! newest frame waits in a slot; an older one that nobody took is dropped and counted. Whatever happens to a camera is
+//! a [`CameraError`], and the camera is opened again.
+
+mod camera_handle;
+mod capture_thread;
+pub mod device;
+pub mod error;
+mod events;
+pub mod file;
+pub mod gst_source;
+mod latest_frame;
+pub mod negotiate;
+pub mod pixels;
+pub mod reconnect;
+pub mod scripted;
+
+pub use crate::camera::camera_handle::{Camera, Counts, Pace, Waits};
+pub use crate::camera::events::News;
+pub use crate::camera::latest_frame::Taken;
+pub use error::CameraError;
+pub use pixels::{Developer, PixelFormat};
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A frame as the camera gave it.
+#[derive(Clone, Debug)]
+pub struct RawFrame {
+    /// When it was seen, since the camera was started; ascends from frame to frame, also over re-opening.
+    pub at: Duration,
+    /// The same moment by this process's clock; filled in by the camera's thread.
+    pub taken: Instant,
+    /// How the bytes are to be read.
+    pub format: PixelFormat,
+    /// Pixels per row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Bytes from one row of the first plane to the next; no meaning for MJPG.
+    pub stride: usize,
+    /// Luma 0 to 255 instead of 16 to 235.
+    pub full_range: bool,
+    /// The pixels.
+    pub bytes: Vec<u8>,
+}
+
+impl Default for RawFrame {
+    fn default() -> Self {
+        Self {
+            at: Duration::ZERO,
+            taken: Instant::now(),
+            format: PixelFormat::Rgb3,
+            width: 0,
+            height: 0,
+            stride: 0,
+            full_range: false,
+            bytes: Vec::new(),
+        }
+    }
+}
+
+/// What a camera is asked for; it may give something near.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Want {
+    /// Pixels per row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Frames a second.
+    pub rate: f64,
+    /// How the bytes come; `None` for what gives the rate with the least work.
+    pub format: Option<PixelFormat>,
+}
+
+impl Default for Want {
+    fn default() -> Self {
+        Self {
+            width: 640,
+            height: 480,
+            rate: 30.0,
+            format: None,
+        }
+    }
+}
+
+/// What was opened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opened {
+    /// What people call it.
+    pub name: String,
+    /// Where it is now.
+    pub path: String,
+    /// How the bytes come.
+    pub format: PixelFormat,
+    /// Pixels per row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Frames a second, as promised; `None` where nothing is.
+    pub rate: Option<f64>,
+}
+
+/// What a camera did when it was asked for a frame.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// It gave one.
+    Frame,
+    /// It gave one that is no good, for this reason.
+    Damaged(String),
+    /// Nothing came within the time.
+    Nothing,
+    /// It will give no more: a file is over.
+    End,
+}
+
+/// An open camera. Stays in the thread that opened it; closed by being dropped.
+pub trait Capture {
+    /// What it is.
+    fn opened(&self) -> &Opened;
+
+    /// No frame for so long means that it hangs.
+    fn patience(&self) -> Duration {
+        let rate = self.opened().rate.filter(|rate| *rate >= 0.1);
+        Duration::from_secs(1) + Duration::from_secs_f64(3.0 / rate.unwrap_or(10.0))
+    }
+
+    /// Waits for the next frame, not much longer than `patience`, and puts it into `frame`.
+    ///
+    /// # Errors
+    /// When the camera must be opened again.
+    fn next(&mut self, patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError>;
+}
+
+/// Opens a camera, and opens it again.
+pub trait Opener: Send {
+    /// What was asked for, for messages.
+    fn name(&self) -> String;
+
+    /// Opens it. Times count from `start`.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be used.
+    fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError>;
+}
+
+/// What a user can name as a camera.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A device by its path, or by the number of its path.
+    Device(PathBuf),
+    /// A clip or a still image.
+    File(PathBuf),
+    /// GStreamer elements, ending in pictures.
+    Launch(String),
+}
+
+impl std::str::FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rest = |prefix| text.strip_prefix(prefix).map(str::trim);
+        match (rest("file:"), rest("gst:")) {
+            (Some(path), _) if !path.is_empty() => Ok(Self::File(path.into())),
+            (_, Some(elements)) if !elements.is_empty() => Ok(Self::Launch(elements.to_owned())),
+            (None, None) if text.starts_with('/') => Ok(Self::Device(text.into())),
+            (None, None) => match text.parse::<u16>() {
+                Ok(number) => Ok(Self::Device(format!("/dev/video{number}").into())),
+                Err(_) => Err(PLACES.to_owned()),
+            },
+            _ => Err(PLACES.to_owned()),
+        }
+    }
+}
+
+const PLACES: &str = "give a device (/dev/v4l/by-id/..., /dev/video0 or 0), file:CLIP.mp4, file:STILL.png or gst:ELEMENTS";
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Device(path) => path.display().fmt(f),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Launch(elements) => write!(f, "gst:{elements}"),
+        }
+    }
+}
+
+impl Place {
+    /// What opens it.
+    #[must_use]
+    pub fn opener(&self, want: Want) -> Box<dyn Opener> {
+        match self {
+            Self::Device(path) => Box::new(device::Device::new(path.clone(), want)),
+            Self::File(path) => Box::new(file::Stand::new(path.clone(), want.rate)),
+            Self::Launch(elements) => Box::new(gst_source::Launch::new(elements.clone())),
+        }
+    }
+
+    /// Whether it waits for us, so that no frame needs to be dropped.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cameras_have_names() {
+        let check = |text: &str, expected: Option<Place>| {
+            assert_eq!(text.parse::<Place>().ok(), expected, "{text}");
+        };
+        check("0", Some(Place::Device("/dev/video0".into())));
+        check(
+            "/dev/v4l/by-id/x",
+            Some(Place::Device("/dev/v4l/by-id/x".into())),
+        );
+        check("file:a b.mp4", Some(Place::File("a b.mp4".into())));
+        check(
+            "gst: libcamerasrc",
+            Some(Place::Launch("libcamerasrc".into())),
+        );
+        for text in ["", "video0", "file:", "gst:  ", "-1", "70000", "clip.mp4"] {
+            check(text, None);
+        }
+        for text in ["/dev/video3", "file:x.png", "gst:videotestsrc ! identity"] {
+            assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
+        }
+    }
+}

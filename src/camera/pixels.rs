@@ -1,0 +1,415 @@
+//! A camera's bytes → RGB, by the rules that clips are converted by ([`crate::color`]).
+
+use super::RawFrame;
+use crate::color::{Converter, Layout, Picture};
+use crate::frame::RgbFrame;
+use image::ImageFormat;
+
+/// Larger frames are refused: a header that lies must not take the memory.
+const PIXELS_MAX: usize = 8192 * 8192;
+
+/// How a camera lays out its pixels; the names are V4L2's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PixelFormat {
+    /// Y U Y V: two pixels in four bytes.
+    Yuyv,
+    /// A plane of Y, then one of U and V in pairs, of half the width and height.
+    Nv12,
+    /// Planes Y, U and V; U and V of half the width and height.
+    Yu12,
+    /// R G B.
+    Rgb3,
+    /// A JPEG image a frame.
+    Mjpg,
+}
+
+impl PixelFormat {
+    /// All, those first that are the least work.
+    pub const ALL: [Self; 5] = [Self::Yuyv, Self::Nv12, Self::Yu12, Self::Rgb3, Self::Mjpg];
+
+    /// V4L2's four letters.
+    #[must_use]
+    pub fn fourcc(self) -> [u8; 4] {
+        match self {
+            Self::Yuyv => *b"YUYV",
+            Self::Nv12 => *b"NV12",
+            Self::Yu12 => *b"YU12",
+            Self::Rgb3 => *b"RGB3",
+            Self::Mjpg => *b"MJPG",
+        }
+    }
+
+    /// The name in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Yuyv => "YUYV",
+            Self::Nv12 => "NV12",
+            Self::Yu12 => "YU12",
+            Self::Rgb3 => "RGB3",
+            Self::Mjpg => "MJPG",
+        }
+    }
+
+    /// The format of those four letters.
+    #[must_use]
+    pub fn from_fourcc(fourcc: [u8; 4]) -> Option<Self> {
+        Self::ALL.into_iter().find(|f| f.fourcc() == fourcc)
+    }
+
+    /// Bytes of a row of the first plane without padding.
+    #[must_use]
+    pub fn row_bytes(self, width: usize) -> usize {
+        match self {
+            Self::Yuyv => width.div_ceil(2) * 4,
+            Self::Nv12 => width.div_ceil(2) * 2,
+            Self::Yu12 => width,
+            Self::Rgb3 => width * 3,
+            Self::Mjpg => 0,
+        }
+    }
+
+    /// Bytes of a whole frame with rows of `stride` bytes; 0 where that is not fixed.
+    #[must_use]
+    pub fn frame_bytes(self, stride: usize, height: usize) -> usize {
+        match self {
+            Self::Yuyv | Self::Rgb3 => stride * height,
+            Self::Nv12 => stride * (height + height.div_ceil(2)),
+            Self::Yu12 => stride * height + 2 * stride.div_ceil(2) * height.div_ceil(2),
+            Self::Mjpg => 0,
+        }
+    }
+}
+
+impl std::str::FromStr for PixelFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let upper = text.to_ascii_uppercase();
+        let found = Self::ALL.into_iter().find(|f| f.name() == upper);
+        found.ok_or_else(|| "give YUYV, NV12, YU12, RGB3 or MJPG".to_owned())
+    }
+}
+
+/// A frame whose bytes are not what they should be; the text says how.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PixelError(pub String);
+
+/// Turns frames into RGB; keeps its memory from one to the next.
+#[derive(Debug, Default)]
+pub struct Developer {
+    converter: Converter,
+    planes: [Vec<u8>; 3],
+}
+
+impl Developer {
+    /// Writes `frame` as RGB into `out`, which takes its size.
+    ///
+    /// # Errors
+    /// When the bytes are too few for the size, or no JPEG.
+    pub fn to_rgb(&mut self, frame: &RawFrame, out: &mut RgbFrame) -> Result<(), PixelError> {
+        let (width, height) = (frame.width, frame.height);
+        let too_large = width.checked_mul(height).is_none_or(|n| n > PIXELS_MAX);
+        if width == 0 || height == 0 || too_large {
+            return Err(PixelError(format!("a frame of {width} x {height}")));
+        }
+        if frame.stride < frame.format.row_bytes(width) {
+            let stride = frame.stride;
+            return Err(PixelError(format!(
+                "rows of {width} pixels in {stride} bytes"
+            )));
+        }
+        let needed = last_byte(frame);
+        if frame.bytes.len() < needed {
+            let got = frame.bytes.len();
+            return Err(PixelError(format!("{got} of {needed} bytes are there")));
+        }
+        match frame.format {
+            PixelFormat::Rgb3 => {
+                out.resize(width, height);
+                let rows = frame.bytes.chunks(frame.stride);
+                for (to, from) in out.pixels_mut().chunks_exact_mut(width * 3).zip(rows) {
+                    to.copy_from_slice(&from[..width * 3]);
+                }
+                Ok(())
+            }
+            PixelFormat::Mjpg => develop_jpeg(frame, out),
+            PixelFormat::Yuyv => self.packed(frame, out),
+            PixelFormat::Nv12 => {
+                let (luma, pairs) = frame.bytes.split_at(frame.stride * height);
+                let [_, u, v] = &mut self.planes;
+                u.clear();
+                v.clear();
+                for pair in pairs.chunks_exact(2) {
+                    u.push(pair[0]);
+                    v.push(pair[1]);
+                }
+                let strides = [frame.stride, frame.stride / 2, frame.stride / 2];
+                planar(
+                    &mut self.converter,
+                    frame,
+                    [luma, u, v],
+                    strides,
+                    Layout::Yuv420,
+                    out,
+                )
+            }
+            PixelFormat::Yu12 => {
+                let half = frame.stride.div_ceil(2);
+                let (luma, rest) = frame.bytes.split_at(frame.stride * height);
+                let (u, v) = rest.split_at(half * height.div_ceil(2));
+                let strides = [frame.stride, half, half];
+                planar(
+                    &mut self.converter,
+                    frame,
+                    [luma, u, v],
+                    strides,
+                    Layout::Yuv420,
+                    out,
+                )
+            }
+        }
+    }
+
+    fn packed(&mut self, frame: &RawFrame, out: &mut RgbFrame) -> Result<(), PixelError> {
+        let pairs = frame.width.div_ceil(2);
+        let [luma, u, v] = &mut self.planes;
+        for plane in [&mut *luma, &mut *u, &mut *v] {
+            plane.clear();
+        }
+        for row in frame.bytes.chunks(frame.stride).take(frame.height) {
+            let (quads, _) = row[..pairs * 4].as_chunks::<4>();
+            for &[left, blue, right, red] in quads {
+                luma.extend([left, right]);
+                u.push(blue);
+                v.push(red);
+            }
+        }
+        let strides = [pairs * 2, pairs, pairs];
+        planar(
+            &mut self.converter,
+            frame,
+            [luma, u, v],
+            strides,
+            Layout::Yuv422,
+            out,
+        )
+    }
+}
+
+/// Bytes up to the last visible one.
+fn last_byte(frame: &RawFrame) -> usize {
+    let row = frame.format.row_bytes(frame.width);
+    if frame.format == PixelFormat::Mjpg {
+        return 1;
+    }
+    let whole = frame.format.frame_bytes(frame.stride, frame.height);
+    match frame.format {
+        PixelFormat::Yuyv | PixelFormat::Rgb3 => whole - (frame.stride - row),
+        _ => whole,
+    }
+}
+
+fn planar(
+    converter: &mut Converter,
+    frame: &RawFrame,
+    planes: [&[u8]; 3],
+    strides: [usize; 3],
+    layout: Layout,
+    out: &mut RgbFrame,
+) -> Result<(), PixelError> {
+    let picture = Picture {
+        width: frame.width,
+        height: frame.height,
+        coded_width: frame.width,
+        coded_height: frame.height,
+        layout,
+        bit_depth: 8,
+        full_range: frame.full_range,
+        planes,
+        strides,
+    };
+    let done = converter.to_rgb(&picture, out);
+    done.map(|_| ()).map_err(|e| PixelError(e.to_string()))
+}
+
+/// A segment that says "a frame of MJPEG".
+const AVI1: &[u8] = b"\xff\xe0\x00\x10AVI1\0\0\0\0\0\0\0\0\0\0";
+
+/// Whether a JPEG comes to its picture without Huffman tables on the way.
+fn lacks_tables(jpeg: &[u8]) -> bool {
+    let Some(mut rest) = jpeg.strip_prefix(&[0xff, 0xd8]) else {
+        return false;
+    };
+    while let [0xff, marker, high, low, ..] = *rest {
+        match marker {
+            0xc4 => return false,
+            0xda => return true,
+            _ => {}
+        }
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        rest = rest.get(2 + length..).unwrap_or_default();
+    }
+    false
+}
+
+fn develop_jpeg(frame: &RawFrame, out: &mut RgbFrame) -> Result<(), PixelError> {
+    // Most cameras leave out the tables that all MJPEG shares; this mark lets the decoder fill them in.
+    let marked;
+    let bytes = if lacks_tables(&frame.bytes) {
+        marked = [&frame.bytes[..2], AVI1, &frame.bytes[2..]].concat();
+        &marked
+    } else {
+        &frame.bytes
+    };
+    let image = image::load_from_memory_with_format(bytes, ImageFormat::Jpeg)
+        .map_err(|e| PixelError(e.to_string()))?
+        .into_rgb8();
+    let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    let (width, height) = (size(image.width()), size(image.height()));
+    if (width, height) != (frame.width, frame.height) {
+        let (w, h) = (frame.width, frame.height);
+        return Err(PixelError(format!(
+            "a JPEG of {width} x {height} instead of {w} x {h}"
+        )));
+    }
+    out.resize(width, height);
+    out.pixels_mut().copy_from_slice(image.as_raw());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::scene::signing_scene;
+    use image::codecs::jpeg::JpegEncoder;
+    use proptest::prelude::*;
+
+    fn raw(format: PixelFormat, (width, height): (usize, usize), pad: usize) -> RawFrame {
+        let stride = format.row_bytes(width) + pad;
+        let count = format.frame_bytes(stride, height);
+        RawFrame {
+            format,
+            width,
+            height,
+            stride,
+            bytes: (0..count).map(|i| (i * 37 % 251) as u8).collect(),
+            ..RawFrame::default()
+        }
+    }
+
+    fn developed(frame: &RawFrame) -> RgbFrame {
+        let mut out = RgbFrame::default();
+        Developer::default().to_rgb(frame, &mut out).unwrap();
+        out
+    }
+
+    /// The colour room's answer for planes that are laid out plainly.
+    fn expected(planes: &[Vec<u8>; 3], size: (usize, usize), layout: Layout) -> RgbFrame {
+        let mut out = RgbFrame::default();
+        let half = size.0.div_ceil(2);
+        let picture = Picture {
+            width: size.0,
+            height: size.1,
+            coded_width: size.0,
+            coded_height: size.1,
+            layout,
+            bit_depth: 8,
+            full_range: false,
+            planes: [&planes[0], &planes[1], &planes[2]],
+            strides: [size.0, half, half],
+        };
+        Converter::new().to_rgb(&picture, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn each_layout_is_taken_apart_rightly() {
+        for pad in [0, 16] {
+            let size = (16, 6);
+            let frame = raw(PixelFormat::Yuyv, size, pad);
+            let rows = || frame.bytes.chunks(frame.stride).map(|r| &r[..32]);
+            let every = |from: usize, step: usize| -> Vec<u8> {
+                rows()
+                    .flat_map(|r| r.iter().copied().skip(from).step_by(step))
+                    .collect()
+            };
+            let planes = [every(0, 2), every(1, 4), every(3, 4)];
+            assert_eq!(developed(&frame), expected(&planes, size, Layout::Yuv422));
+
+            let frame = raw(PixelFormat::Nv12, size, pad);
+            let rows: Vec<&[u8]> = frame.bytes.chunks(frame.stride).map(|r| &r[..16]).collect();
+            let chroma = |from| {
+                rows[6..]
+                    .iter()
+                    .flat_map(|r| r.iter().copied().skip(from).step_by(2))
+                    .collect()
+            };
+            let planes = [rows[..6].concat(), chroma(0), chroma(1)];
+            assert_eq!(developed(&frame), expected(&planes, size, Layout::Yuv420));
+
+            let frame = raw(PixelFormat::Yu12, size, pad);
+            let (luma, rest) = frame.bytes.split_at(frame.stride * 6);
+            let (half, cut) = (frame.stride / 2, |r: &[u8], n: usize| r[..n].to_vec());
+            let luma: Vec<u8> = luma.chunks(frame.stride).flat_map(|r| cut(r, 16)).collect();
+            let rows: Vec<Vec<u8>> = rest.chunks(half).map(|r| cut(r, 8)).collect();
+            let planes = [luma, rows[..3].concat(), rows[3..].concat()];
+            assert_eq!(developed(&frame), expected(&planes, size, Layout::Yuv420));
+
+            let frame = raw(PixelFormat::Rgb3, size, pad);
+            let rows: Vec<&[u8]> = frame.bytes.chunks(frame.stride).map(|r| &r[..48]).collect();
+            assert_eq!(developed(&frame).pixels(), rows.concat());
+        }
+    }
+
+    #[test]
+    fn jpegs_look_like_what_they_were_made_of() {
+        let scene = signing_scene(3, 10, 160, 120);
+        let mut frame = raw(PixelFormat::Mjpg, (160, 120), 0);
+        let mut encoder = JpegEncoder::new_with_quality(&mut frame.bytes, 95);
+        encoder
+            .encode(scene.pixels(), 160, 120, image::ExtendedColorType::Rgb8)
+            .unwrap();
+        let out = developed(&frame);
+        let off: u64 = scene
+            .pixels()
+            .iter()
+            .zip(out.pixels())
+            .map(|(a, b)| u64::from(a.abs_diff(*b)))
+            .sum();
+        assert!(off / (160 * 120 * 3) < 4, "{off}");
+        // As most cameras send it: without its tables.
+        let mut bare = frame.clone();
+        let mut at = 2;
+        while bare.bytes[at + 1] != 0xda {
+            let length =
+                2 + usize::from(u16::from_be_bytes([bare.bytes[at + 2], bare.bytes[at + 3]]));
+            if bare.bytes[at + 1] == 0xc4 {
+                bare.bytes.drain(at..at + length);
+            } else {
+                at += length;
+            }
+        }
+        assert!(bare.bytes.len() < frame.bytes.len());
+        assert_eq!(developed(&bare), out);
+        frame.width = 320;
+        let error = Developer::default().to_rgb(&frame, &mut RgbFrame::default());
+        assert!(error.unwrap_err().0.contains("160 x 120 instead of 320"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            format in 0_usize..5, width in 0_usize..40, height in 0_usize..40, stride in 0_usize..140,
+            bytes in proptest::collection::vec(any::<u8>(), 0..4000),
+        ) {
+            let format = PixelFormat::ALL[format];
+            let frame = RawFrame { format, width, height, stride, bytes, ..RawFrame::default() };
+            let mut out = RgbFrame::default();
+            if Developer::default().to_rgb(&frame, &mut out).is_ok() {
+                prop_assert_eq!((out.width(), out.height()), (width, height));
+            }
+        }
+    }
+}

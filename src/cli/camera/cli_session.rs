@@ -1,0 +1,375 @@
+//! Where a person sits who films: hears what they type, tells how it stands, and puts takes on the shelf.
+
+use crate::camera::{Counts, News, Place};
+use crate::cli::camera::preview_encoder::Viewer;
+use crate::cli::camera::stdin_commands::{Word, WordError};
+use crate::cli::progress::Live;
+use crate::error::{Exit, Failure};
+use crate::hand::ModelError;
+use crate::inference::Ending;
+use crate::inference::probing::AcceleratorNews;
+use crate::recording::latency_stats::Meter;
+use crate::recording::session::{Host, Look, Standing};
+use crate::recording::take_store::{ACCEPTED, Shelf, Shelved, TOO_SHORT};
+use crate::sequence::recording_plan::Phase;
+use crate::sequence::sign_recorder::{Sign, Weaver};
+use anyhow::anyhow;
+use serde_json::{Value, json};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+/// How it stands is told this often.
+const STATUS: Duration = Duration::from_millis(500);
+
+/// State of a source that gives no more.
+const ENDED: &str = "ended";
+
+/// Runs one session from a terminal or a script.
+pub(super) struct Desk {
+    live: Live,
+    shelf: Option<Shelf>,
+    viewer: Option<Viewer>,
+    words: Receiver<Result<Word, WordError>>,
+    stop: Ending,
+    /// End when the order is done.
+    pub(super) ends_with_order: bool,
+    /// End after so long.
+    pub(super) seconds: Option<Duration>,
+    device: String,
+    state: &'static str,
+    has_filmed: bool,
+    phase: Phase,
+    began: Instant,
+    last_status: Option<Instant>,
+    signs: usize,
+    taken: usize,
+    too_short: u64,
+}
+
+impl Desk {
+    pub(super) fn new(
+        live: Live,
+        shelf: Option<Shelf>,
+        viewer: Option<Viewer>,
+        words: Receiver<Result<Word, WordError>>,
+        stop: Ending,
+    ) -> Self {
+        Self {
+            live,
+            shelf,
+            viewer,
+            words,
+            stop,
+            ends_with_order: false,
+            seconds: None,
+            device: String::new(),
+            state: "opening",
+            has_filmed: false,
+            phase: Phase::Idle,
+            began: Instant::now(),
+            last_status: None,
+            signs: 0,
+            taken: 0,
+            too_short: 0,
+        }
+    }
+
+    pub(super) fn introduce(&mut self, place: &Place) {
+        self.device = place.to_string();
+        if self.shelf.is_none() {
+            let text = "Nothing is kept: --out DIR keeps the takes";
+            self.live
+                .say(text, &json!({"event": "not_kept", "reason": text}));
+        }
+        if let Some(viewer) = &self.viewer {
+            let address = viewer.address();
+            let url = format!("http://{address}");
+            let beyond = if address.ip().is_loopback() {
+                ""
+            } else {
+                " (anybody in the network can look)"
+            };
+            let event =
+                json!({"event": "preview", "url": url, "loopback": address.ip().is_loopback()});
+            self.live.say(&format!("Preview: {url}{beyond}"), &event);
+        }
+    }
+
+    /// Writes what the session leaves.
+    pub(super) fn close(&mut self, provenance: &Value) -> Result<(), Failure> {
+        self.live.end();
+        match &mut self.shelf {
+            Some(shelf) => Ok(shelf.close(provenance)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The closing words. A film that was over before it gave what was asked for is no success.
+    pub(super) fn conclude(
+        &self,
+        counts: &Counts,
+        meter: &Meter,
+        weaver: &Weaver,
+    ) -> Result<Exit, Failure> {
+        // Too short for the segmenter, or with too few hands for a sequence.
+        let too_short = weaver.too_short() + self.too_short;
+        let in_output = self.shelf.as_ref().map(Shelf::accepted);
+        let order = weaver.takes().tally().filter(|_| self.ends_with_order);
+        let asked = order.map(|(_, asked)| asked);
+        let missing = order.filter(|(taken, asked)| taken < asked);
+        let taken = match missing {
+            Some((taken, asked)) => format!("{taken} of {asked} taken"),
+            None => format!("{} taken", self.taken),
+        };
+        let text = format!(
+            "{} signs, {taken}; {} frames, {} looked at, {} dropped, {} damaged, {} opened anew",
+            self.signs,
+            counts.frames,
+            meter.seen,
+            counts.dropped,
+            counts.damaged,
+            counts.opened.saturating_sub(1)
+        );
+        let event = json!({
+            "event": "done", "signs": self.signs, "taken": self.taken, "asked": asked, "too_short": too_short,
+            "in_output": in_output, "frames": counts.frames, "looked_at": meter.seen, "dropped": counts.dropped, "damaged": counts.damaged,
+            "opened": counts.opened, "refused": counts.refused, "latency_ms": latency(meter),
+        });
+        self.live.say(&text, &event);
+        if in_output == Some(0) {
+            let why = "no take was kept: were hands in view? try --preview, or --min-frames and --min-seconds";
+            return Err(Failure::new(Exit::Nothing, anyhow!(why)));
+        }
+        // Who stops it before knows.
+        if let Some((taken, asked)) = missing.filter(|_| self.state == ENDED) {
+            let why = format!(
+                "{} is over after {taken} of the {asked} takes; what was taken is kept",
+                self.device
+            );
+            return Err(Failure::new(Exit::BadData, anyhow!(why)));
+        }
+        Ok(Exit::Done)
+    }
+
+    fn obey(&mut self, word: Word, weaver: &mut Weaver, at: Duration) -> Result<(), Failure> {
+        match word {
+            Word::Record(order) => {
+                let (gloss, count) = (order.gloss.to_string(), order.count);
+                weaver.record(order, at);
+                let event = json!({"event": "record", "gloss": gloss, "count": count});
+                self.live
+                    .say(&format!("Recording {count} of {gloss}"), &event);
+            }
+            Word::Cancel => {
+                weaver.takes_mut().cancel();
+                self.live.say("Cancelled", &json!({"event": "cancel"}));
+            }
+            Word::Undo => {
+                let undone = match &mut self.shelf {
+                    Some(shelf) => {
+                        let undone = shelf.undo()?;
+                        shelf.seal_what_is_due()?;
+                        undone
+                    }
+                    None => None,
+                };
+                match undone {
+                    Some(take) => {
+                        self.taken = self.taken.saturating_sub(1);
+                        weaver.takes_mut().again(&take.gloss, at);
+                        let text = format!("Discarded {} ({})", take.id, take.gloss);
+                        let event = json!({"event": "undo", "id": take.id, "gloss": take.gloss});
+                        self.live.say(&text, &event);
+                    }
+                    None => self.live.say(
+                        "There is no take to discard",
+                        &json!({"event": "undo", "id": null}),
+                    ),
+                }
+            }
+            Word::Quit => self.stop.begin(),
+        }
+        Ok(())
+    }
+
+    fn status(&mut self, standing: &Standing<'_>, weaver: &Weaver) {
+        let is_due = self.last_status.is_none_or(|last| last.elapsed() >= STATUS);
+        if !is_due {
+            return;
+        }
+        self.last_status = Some(Instant::now());
+        let Standing {
+            counts,
+            meter,
+            hands,
+            ..
+        } = standing;
+        let gloss = weaver.takes().order().map(|o| o.gloss.to_string());
+        let segment = if weaver.is_open() { "sign" } else { "pause" };
+        let fps = (meter.fps() * 10.0).round() / 10.0;
+        let latency = latency(meter);
+        let doing = match (&self.phase, &gloss) {
+            (Phase::Countdown { left, take }, Some(gloss)) => {
+                format!("{gloss} {take} in {:.0} s", left.as_secs_f64().ceil())
+            }
+            (Phase::Open { take }, Some(gloss)) => format!("{gloss} {take}: sign now"),
+            _ => segment.to_owned(),
+        };
+        let text = format!(
+            "{}  {fps:.1} fps  {} ms  hands {hands}  {doing}  taken {}  dropped {}",
+            self.state, latency["p50"], self.taken, counts.dropped
+        );
+        let event = json!({
+            "event": "status", "state": self.state, "fps": fps, "frames": counts.frames, "looked_at": meter.seen,
+            "dropped": counts.dropped, "damaged": counts.damaged, "hands": hands, "segment": segment,
+            "phase": self.phase.name(), "gloss": gloss, "taken": self.taken, "latency_ms": latency,
+        });
+        self.live.status(text, &event);
+    }
+}
+
+/// In milliseconds, with one digit.
+fn latency(meter: &Meter) -> Value {
+    let of = |percent| (meter.latency(percent).as_secs_f64() * 1e4).round() / 10.0;
+    json!({"p50": of(50), "p95": of(95)})
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        Self::new(Exit::Bug, error)
+    }
+}
+
+impl Host for Desk {
+    type Error = Failure;
+
+    fn news(&mut self, news: &News) -> Result<(), Failure> {
+        match news {
+            News::Opened(opened) => {
+                self.state = "capturing";
+                self.has_filmed = true;
+                let text = format!(
+                    "Filming with {}: {} {}x{}{}",
+                    opened.name,
+                    opened.format.name(),
+                    opened.width,
+                    opened.height,
+                    opened
+                        .rate
+                        .map_or_else(String::new, |r| format!(" at {r:.0} fps"))
+                );
+                let event = json!({
+                    "event": "camera", "state": self.state, "name": opened.name, "path": opened.path,
+                    "format": opened.format.name(), "width": opened.width, "height": opened.height, "fps": opened.rate,
+                });
+                self.live.say(&text, &event);
+            }
+            // A person who looks on sees each.
+            News::Fault(error) | News::Relapse(error) if self.has_filmed => {
+                self.state = "degraded";
+                let reason = error.to_string();
+                let event = json!({"event": "fault", "state": self.state, "fault": error.name(), "reason": reason});
+                self.live.say(&reason, &event);
+            }
+            // What never filmed needs somebody to see to it.
+            News::Fault(error) | News::Relapse(error) => return Err(error.clone().into()),
+            News::Ended => self.state = ENDED,
+        }
+        Ok(())
+    }
+
+    fn accelerator(&mut self, news: &AcceleratorNews<'_>) {
+        let (text, event) = match *news {
+            AcceleratorNews::Chosen {
+                name,
+                reason,
+                is_second_best,
+            } => (
+                format!("Running the models on {name}: {reason}"),
+                json!({"event": "backend", "name": name, "reason": reason, "is_second_best": is_second_best}),
+            ),
+            AcceleratorNews::Reopened {
+                name,
+                times,
+                reason,
+            } => (
+                format!("{name} failed and was opened again, {times} times so far: {reason}"),
+                json!({"event": "accelerator", "state": "reopened", "name": name, "times": times, "reason": reason}),
+            ),
+            AcceleratorNews::Lost { name, reason } => (
+                format!(
+                    "{name} is given up: {reason}; the CPU goes on, and the manifest says which takes are its"
+                ),
+                json!({"event": "accelerator", "state": "lost", "name": name, "reason": reason}),
+            ),
+        };
+        self.live.say(&text, &event);
+    }
+
+    fn look(&mut self, look: &Look<'_>) {
+        if let Some(viewer) = &self.viewer {
+            viewer.show(look.picture, look.hands);
+        }
+    }
+
+    fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), Failure> {
+        self.signs += 1;
+        let shelved = match &mut self.shelf {
+            Some(shelf) => {
+                let shelved = shelf.put(&sign, &self.device, backend)?;
+                shelf.seal_what_is_due()?;
+                shelved
+            }
+            None => Shelved {
+                id: format!("sign-{}", self.signs),
+                gloss: sign.gloss.to_string(),
+                state: ACCEPTED,
+                reason: None,
+            },
+        };
+        if shelved.state == TOO_SHORT {
+            self.too_short += 1;
+            weaver.takes_mut().again(&shelved.gloss, sign.end);
+        } else {
+            self.taken += 1;
+        }
+        let seconds = (sign.end.saturating_sub(sign.begin).as_secs_f64() * 100.0).round() / 100.0;
+        let reason = shelved.reason.as_deref();
+        let text = format!(
+            "{} {}: {seconds:.1} s, {} frames, {}{}",
+            shelved.id,
+            shelved.gloss,
+            sign.seen,
+            shelved.state,
+            reason.map_or_else(String::new, |r| format!(" ({r})"))
+        );
+        let event = json!({
+            "event": "sign", "id": shelved.id, "gloss": shelved.gloss, "state": shelved.state, "reason": reason,
+            "begin_s": sign.begin.as_secs_f64(), "end_s": sign.end.as_secs_f64(), "seconds": seconds,
+            "seen": sign.seen, "sampled": sign.sequence.frames.len(), "with_hand": sign.sequence.frames_with_hand,
+            "ended_by": sign.cause.name(),
+        });
+        self.live.say(&text, &event);
+        Ok(())
+    }
+
+    fn turn(&mut self, standing: &Standing<'_>, weaver: &mut Weaver) -> Result<bool, Failure> {
+        while let Ok(word) = self.words.try_recv() {
+            match word {
+                Ok(word) => self.obey(word, weaver, standing.at)?,
+                Err(error) => {
+                    let text = error.to_string();
+                    self.live
+                        .say(&text, &json!({"event": "refused", "reason": text}));
+                }
+            }
+        }
+        self.phase = weaver.takes().phase(standing.at);
+        self.status(standing, weaver);
+        let is_over = self
+            .seconds
+            .is_some_and(|limit| self.began.elapsed() >= limit);
+        let is_done = self.ends_with_order && self.phase == Phase::Idle;
+        Ok(!(is_over || is_done || self.stop.has_begun()))
+    }
+}

@@ -1,0 +1,80 @@
+//! `handloom camera --list`.
+
+use crate::camera::device;
+use crate::camera::device::Listed;
+use crate::camera::negotiate;
+use crate::cli::CameraArgs;
+use crate::cli::progress::Live;
+use crate::error::Exit;
+use serde_json::json;
+use std::fmt::Write as _;
+
+/// Shows the cameras. None is no failure of ours, and no success either.
+pub(super) fn run(args: &CameraArgs, live: &Live) -> Exit {
+    let want = args.recipe().want;
+    let (found, failed) = device::list(&want);
+    for camera in &found {
+        let identity = &camera.identity;
+        let offers: Vec<_> = camera
+            .offers
+            .iter()
+            .map(|o| json!({"format": o.format.name(), "width": o.width, "height": o.height, "fps": o.rate}))
+            .collect();
+        let formats: Vec<_> = camera
+            .formats
+            .iter()
+            .map(|(fourcc, words, sizes)| json!({"format": fourcc, "description": words, "sizes": sizes}))
+            .collect();
+        let chosen = negotiate::choose(&camera.offers, &want);
+        let event = json!({
+            "event": "device", "path": camera.path, "card": identity.card.card, "driver": identity.card.driver,
+            "bus": identity.card.bus, "by_id": identity.by_id, "by_path": identity.by_path,
+            "formats": formats, "offers": offers, "chosen": chosen.map(|o| o.format.name()),
+            "controls": camera.controls,
+        });
+        live.say(
+            &describe(camera, chosen.map(|o| negotiate::describe(&[o]))),
+            &event,
+        );
+    }
+    for error in &failed {
+        let event = json!({"event": "device", "error": error.name(), "reason": error.to_string()});
+        live.say(&format!("{error}\n"), &event);
+    }
+    if found.is_empty() && failed.is_empty() {
+        let text = "no camera is there: plug one in; a CSI camera is gst:libcamerasrc";
+        live.say(text, &json!({"event": "none", "reason": text}));
+    }
+    if found.is_empty() {
+        Exit::Nothing
+    } else {
+        Exit::Done
+    }
+}
+
+fn describe(camera: &Listed, chosen: Option<String>) -> String {
+    let identity = &camera.identity;
+    let card = &identity.card;
+    let mut out = format!(
+        "{}  {} ({}, {})\n",
+        camera.path.display(),
+        card.card,
+        card.driver,
+        card.bus
+    );
+    // Writing to a String cannot fail.
+    for (what, link) in [("by id", &identity.by_id), ("by path", &identity.by_path)] {
+        if let Some(link) = link {
+            writeln!(out, "  {what:<9} {}", link.display()).ok();
+        }
+    }
+    for (fourcc, words, sizes) in &camera.formats {
+        writeln!(out, "  {fourcc:<9} {words}: {}", sizes.join(" ")).ok();
+    }
+    for control in &camera.controls {
+        writeln!(out, "  control   {control}").ok();
+    }
+    let chosen = chosen.unwrap_or_else(|| "nothing that is understood here".to_owned());
+    writeln!(out, "  taken     {chosen}").ok();
+    out
+}

@@ -1,0 +1,180 @@
+//! `handloom camera`: a camera's signs into the same npz as clips, by hand.
+
+mod cli_session;
+mod list;
+mod preview_encoder;
+pub mod stdin_commands;
+
+use crate::camera::file::Stand;
+use crate::camera::{Camera, Opener, Pace, Place, Waits, Want};
+use crate::cli::camera::cli_session::Desk;
+use crate::cli::camera::preview_encoder::Viewer;
+use crate::cli::camera::stdin_commands::{Word, WordError};
+use crate::cli::progress::Live;
+use crate::cli::{CameraArgs, ProgressKind};
+use crate::error::{Exit, Failure};
+use crate::inference::Ending;
+use crate::inference::probing::{Asker, Engine, stopped};
+use crate::recording::Origin;
+pub use crate::recording::capture_settings::Recipe;
+use crate::recording::fallback_detector::Eye;
+use crate::recording::session::Host;
+use crate::recording::take_store::{Common, Shelf};
+use crate::sequence::recording_plan::{Order, Takes};
+use crate::sequence::sign_recorder::Weaver;
+use crate::system::clock;
+use crate::system::{Signal, Signals};
+use anyhow::anyhow;
+use serde_json::json;
+use std::io::BufRead;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::Builder;
+use std::time::Duration;
+
+/// Takes when nobody says how many: until somebody stops them.
+const TAKES_MAX: u32 = 10_000;
+/// Lines of stdin that wait.
+const LINES: usize = 16;
+
+/// Films until it is over.
+///
+/// # Errors
+/// With the exit code and what to tell the user.
+pub fn run(args: &CameraArgs) -> Result<Exit, Failure> {
+    let live = Live::new(match args.progress {
+        ProgressKind::Auto => None,
+        ProgressKind::Bar => Some(true),
+        ProgressKind::Json => Some(false),
+    });
+    if args.list {
+        return Ok(list::run(args, &live));
+    }
+    let usage = |text: String| Failure::new(Exit::Usage, anyhow!(text));
+    if args.at_once && !args.device.is_file() {
+        let text = format!("--at-once is for files, and {} is none", args.device);
+        return Err(usage(text));
+    }
+    let (min, length) = (args.numbers.min_frames, args.numbers.sequence_length);
+    crate::job::check_lengths(min, length).map_err(usage)?;
+    if args.cut.min_seconds > args.cut.max_seconds {
+        let (min, max) = (args.cut.min_seconds, args.cut.max_seconds);
+        return Err(usage(format!(
+            "no sign is {min} s long at least and {max} s at most"
+        )));
+    }
+    let order = order(args).map_err(usage)?;
+    let wanted = args.accelerator.wanted();
+    crate::job::check_library(&wanted).map_err(usage)?;
+    let stop = Ending::default();
+    let theirs = stop.clone();
+    let _signals = Signals::listen(move |signal| match signal {
+        Signal::Stop => theirs.begin(),
+        // Every take is on disk; a session can be left at any instruction.
+        Signal::StopNow => std::process::exit(Exit::Stopped as i32),
+        Signal::Reload => {}
+    })
+    .map_err(|e| Failure::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
+    let asker = &mut Asker {
+        workers: 1,
+        tell: &mut |name| {
+            let event = json!({"event": "measure", "backend": name});
+            live.say(&format!("Measuring {name} ..."), &event);
+        },
+        is_stopped: &|| stop.has_begun(),
+        ending: &stop,
+    };
+    let engine = Engine::open(&wanted, &args.models.selection(), 1, asker)?;
+    if stop.has_begun() {
+        return Err(stopped());
+    }
+    film(args, live, order, &engine, stop)
+}
+
+fn order(args: &CameraArgs) -> Result<Option<Order>, String> {
+    let takes = &args.takes;
+    let Some(gloss) = &takes.gloss else {
+        return Ok(None);
+    };
+    let countdown = Duration::from_secs_f64(takes.countdown);
+    let order = Order::new(gloss, takes.count.unwrap_or(TAKES_MAX), countdown);
+    order.map(Some).map_err(|e| e.to_string())
+}
+
+fn film(
+    args: &CameraArgs,
+    live: Live,
+    order: Option<Order>,
+    engine: &Engine,
+    stop: Ending,
+) -> Result<Exit, Failure> {
+    let recipe = args.recipe();
+    let graphs = engine.graphs()?;
+    // Nobody else opens anything here.
+    let mut eye = Eye::new(engine, &graphs, recipe.detector, &|| None)?;
+    let settings = recipe.settings(engine);
+    let shelf = args.out.as_deref().map(|out| {
+        let common = Common::of(&recipe, args.takes.signer, &args.takes.split);
+        Shelf::open(out, settings.clone(), common)
+    });
+    let shelf = shelf.transpose()?;
+    let (shelf, _claim) = shelf.unzip();
+    let viewer = args.preview.map(Viewer::start).transpose()?;
+    let mut takes = Takes::new(order.is_none());
+    let ends_with_order = args.takes.count.is_some();
+    if let Some(order) = order {
+        takes.record(order, Duration::ZERO);
+    }
+    let mut weaver = Weaver::new(recipe.loom(), takes);
+    let started = clock::now_utc();
+    let (opener, pace) = opener(args, recipe.want);
+    let mut desk = Desk::new(live, shelf, viewer, listen(), stop);
+    desk.ends_with_order = ends_with_order;
+    desk.seconds = args.seconds.map(Duration::from_secs_f64);
+    desk.introduce(&args.device);
+    desk.accelerator(&engine.choice());
+    let camera = Camera::start(opener, pace, Waits::default())?;
+    let filmed = crate::recording::session::run(&camera, &mut eye, &mut weaver, &mut desk);
+    drop(camera);
+    let origin = Origin {
+        settings: &settings,
+        engine,
+        device: &args.device,
+        started: &started,
+    };
+    let (counts, meter) = match filmed {
+        Ok(measured) => measured,
+        Err(failure) => {
+            // What was taken until then is kept.
+            desk.close(&origin.provenance(None))?;
+            return Err(failure);
+        }
+    };
+    desk.close(&origin.provenance(Some((&counts, &meter))))?;
+    desk.conclude(&counts, &meter, &weaver)
+}
+
+fn opener(args: &CameraArgs, want: Want) -> (Box<dyn Opener>, Pace) {
+    match &args.device {
+        Place::File(path) if args.at_once => {
+            let stand = Stand::new(path.clone(), args.fps).at_once();
+            (Box::new(stand), Pace::Patient)
+        }
+        place => (place.opener(want), Pace::Live),
+    }
+}
+
+/// Reads commands from stdin for as long as there are any.
+fn listen() -> Receiver<Result<Word, WordError>> {
+    let (tell, words) = sync_channel(LINES);
+    let read = move || {
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            if !line.trim().is_empty() && tell.send(line.parse()).is_err() {
+                return;
+            }
+        }
+    };
+    if let Err(error) = Builder::new().name("stdin".into()).spawn(read) {
+        tracing::warn!(%error, "no thread for stdin: commands are not heard");
+    }
+    words
+}

@@ -1,0 +1,97 @@
+//! What a person types while the camera films.
+
+use crate::sequence::recording_plan::{Order, OrderError};
+use std::time::Duration;
+
+/// A line of stdin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Record takes.
+    Record(Order),
+    /// Discard the last take.
+    Undo,
+    /// Drop the order.
+    Cancel,
+    /// End.
+    Quit,
+}
+
+/// A line that means nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WordError {
+    /// Not one of the words.
+    #[error("{0:?} is no command; there are: record GLOSS [COUNT [COUNTDOWN]], undo, cancel, quit")]
+    Unknown(String),
+    /// What is to be recorded makes no sense.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+}
+
+impl std::str::FromStr for Word {
+    type Err = WordError;
+
+    fn from_str(line: &str) -> Result<Self, Self::Err> {
+        let mut words: Vec<&str> = line.split_whitespace().collect();
+        let unknown = || WordError::Unknown(line.trim().to_owned());
+        match words.first() {
+            Some(&"record") if words.len() > 1 => {}
+            Some(&"undo") if words.len() == 1 => return Ok(Self::Undo),
+            Some(&"cancel") if words.len() == 1 => return Ok(Self::Cancel),
+            Some(&("quit" | "q")) if words.len() == 1 => return Ok(Self::Quit),
+            _ => return Err(unknown()),
+        }
+        // A gloss may have several words; numbers at the end are not among them.
+        let mut numbers: Vec<u32> = Vec::new();
+        while words.len() > 2 && numbers.len() < 2 {
+            let Some(number) = words.last().and_then(|word| word.parse().ok()) else {
+                break;
+            };
+            numbers.insert(0, number);
+            words.pop();
+        }
+        let count = numbers.first().copied().unwrap_or(1);
+        let countdown = numbers.get(1).copied().unwrap_or(0);
+        let order = Order::new(
+            &words[1..].join(" "),
+            count,
+            Duration::from_secs(u64::from(countdown)),
+        )?;
+        Ok(Self::Record(order))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_understood_or_refused() {
+        let record = |gloss: &str, count, seconds| {
+            Some(Word::Record(
+                Order::new(gloss, count, Duration::from_secs(seconds)).unwrap(),
+            ))
+        };
+        let check = |line: &str, expected: Option<Word>| {
+            assert_eq!(line.parse::<Word>().ok(), expected, "{line}");
+        };
+        check(" undo\n", Some(Word::Undo));
+        check("cancel", Some(Word::Cancel));
+        check("q", Some(Word::Quit));
+        check("record book", record("book", 1, 0));
+        check("record book 5", record("book", 5, 0));
+        check("record thank you 5 3", record("thank you", 5, 3));
+        check("record 7", record("7", 1, 0));
+        check("record 7 2", record("7", 2, 0));
+        check("record 9 11 2 0", record("9 11", 2, 0));
+        for line in [
+            "",
+            "record",
+            "record book 0",
+            "undo it",
+            "help",
+            "record book 1 9999",
+        ] {
+            check(line, None);
+        }
+    }
+}

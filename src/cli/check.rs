@@ -1,0 +1,350 @@
+//! `handloom check`: the config and the world around it, a line each.
+
+mod accelerators;
+mod broker;
+mod folders;
+mod results;
+
+use crate::camera::{RawFrame, Step};
+use crate::cli::CheckArgs;
+use crate::cli::progress;
+use crate::config::{self, Config, Loaded, Origin, Sources};
+use crate::dataset::{plan, wlasl};
+use crate::error::hints::Reader;
+use crate::error::{Exit, Failure};
+use crate::inference::{Bundle, CpuGraph, CpuModel, model_files};
+use crate::video::dataset_source::Dataset;
+use crate::video::{clip, decoder};
+use serde_json::json;
+use std::fmt::Write as _;
+use std::time::Instant;
+
+/// Warnings of one subject that are shown; more are counted.
+const WARNINGS_MAX: usize = 5;
+
+/// How something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Fine,
+    /// Not there, and need not be.
+    Absent,
+    Doubtful,
+    /// With what the program ends with if this is the first.
+    Bad(Exit),
+}
+
+/// One thing that was looked at.
+#[derive(Debug)]
+struct Finding {
+    verdict: Verdict,
+    subject: &'static str,
+    detail: String,
+}
+
+impl Finding {
+    fn fine(subject: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(Verdict::Fine, subject, detail)
+    }
+
+    fn absent(subject: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(Verdict::Absent, subject, detail)
+    }
+
+    fn doubtful(subject: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(Verdict::Doubtful, subject, detail)
+    }
+
+    fn bad(exit: Exit, subject: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(Verdict::Bad(exit), subject, detail)
+    }
+
+    /// Of an error of another room.
+    fn failed(subject: &'static str, failure: impl Into<Failure>) -> Self {
+        let failure = failure.into();
+        Self::bad(failure.exit, subject, Reader::Keys.story(&failure))
+    }
+
+    fn new(verdict: Verdict, subject: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            verdict,
+            subject,
+            detail: detail.into(),
+        }
+    }
+
+    /// One line for people; more where the detail has more.
+    fn text(&self) -> String {
+        let word = match self.verdict {
+            Verdict::Fine => "ok",
+            Verdict::Absent => "-",
+            Verdict::Doubtful => "warn",
+            Verdict::Bad(_) => "FAIL",
+        };
+        let detail = self.detail.replace('\n', &format!("\n{:20}", ""));
+        format!("{word:<8} {:<10} {detail}", self.subject)
+    }
+
+    /// One line for programs.
+    fn json(&self) -> String {
+        let verdict = match self.verdict {
+            Verdict::Fine => "ok",
+            Verdict::Absent => "absent",
+            Verdict::Doubtful => "warn",
+            Verdict::Bad(_) => "fail",
+        };
+        json!({"verdict": verdict, "subject": self.subject, "detail": self.detail}).to_string()
+    }
+}
+
+/// Checks everything and says so.
+///
+/// # Errors
+/// When the config cannot be printed because it is wrong.
+pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
+    let loaded = Sources::of_process(args.config.config.clone(), args.config.set.clone())
+        .and_then(|sources| Ok((config::load(&sources)?, sources)));
+    if args.print {
+        progress::line(&loaded?.0.to_toml());
+        return Ok(Exit::Done);
+    }
+    let mut exits = Vec::new();
+    let mut tell = |findings: Vec<Finding>| {
+        for finding in findings {
+            if let Verdict::Bad(exit) = finding.verdict {
+                exits.push(exit);
+            }
+            progress::line(&if args.json {
+                finding.json()
+            } else {
+                finding.text()
+            });
+        }
+    };
+    let (loaded, sources) = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let bad = |problem: &config::Problem| {
+                Finding::bad(Exit::Config, "config", problem.to_string())
+            };
+            tell(error.problems.iter().map(bad).collect());
+            return Ok(Exit::Config);
+        }
+    };
+    tell(settings(&loaded, &sources));
+    tell(device(&loaded));
+    let config = &loaded.config;
+    for look in [
+        dataset,
+        camera,
+        models,
+        accelerators::accelerators,
+        decoding,
+        folders::output,
+        results::job,
+        folders::takes,
+        results::takes,
+        folders::mirror,
+    ] {
+        tell(look(config));
+    }
+    // Last, for a broker that is away stops no job: its exit code counts only where all else is in order.
+    tell(broker::broker(config));
+    Ok(exits.first().copied().unwrap_or(Exit::Done))
+}
+
+/// Where the settings come from.
+fn settings(loaded: &Loaded, sources: &Sources) -> Vec<Finding> {
+    let file = sources.file.as_ref().map_or_else(
+        || format!("no file; {} is not there", config::DEFAULT_FILE),
+        |path| path.display().to_string(),
+    );
+    let count = |wanted: fn(&Origin) -> bool| {
+        let origins = loaded.origins.iter();
+        origins.filter(|(_, origin)| wanted(origin)).count()
+    };
+    let mut detail = file;
+    for (n, layer) in [
+        (
+            count(|o| matches!(o, Origin::Environment(_))),
+            "the environment",
+        ),
+        (count(|o| matches!(o, Origin::Flag(_))), "--set"),
+    ] {
+        let s = if n == 1 { "" } else { "s" };
+        if n > 0 {
+            // Writing to a String cannot fail.
+            write!(detail, "; {n} setting{s} from {layer}").ok();
+        }
+    }
+    let warnings = loaded.warnings.iter();
+    [Finding::fine("config", detail)]
+        .into_iter()
+        .chain(warnings.map(|warning| Finding::doubtful("config", warning)))
+        .collect()
+}
+
+fn device(loaded: &Loaded) -> Vec<Finding> {
+    let id = &loaded.config.device.id;
+    let detail = match loaded.origin("device.id") {
+        Some(_) => id.clone(),
+        None => format!("{id}, after the host name; device.id sets another"),
+    };
+    vec![Finding::fine("device", detail)]
+}
+
+/// The camera, opened for one frame.
+fn camera(config: &Config) -> Vec<Finding> {
+    let Some((place, recipe)) = config.recipe() else {
+        return Vec::new();
+    };
+    let mut frame = RawFrame::default();
+    let filmed = place
+        .opener(recipe.want)
+        .open(Instant::now())
+        .and_then(|mut capture| {
+            let patience = capture.patience();
+            let step = capture.next(patience, &mut frame)?;
+            Ok((capture.opened().clone(), step))
+        });
+    vec![match filmed {
+        Ok((opened, step)) => {
+            let rate = opened
+                .rate
+                .map_or_else(String::new, |r| format!(" at {r:.0} fps"));
+            let what = format!(
+                "{}: {} {}x{}{rate}",
+                opened.name,
+                opened.format.name(),
+                opened.width,
+                opened.height
+            );
+            if step == Step::Frame {
+                Finding::fine("camera", what)
+            } else {
+                Finding::doubtful(
+                    "camera",
+                    format!("{what}, but no frame came; plug it out and in"),
+                )
+            }
+        }
+        Err(error) => Finding::failed("camera", error),
+    }]
+}
+
+/// The dataset and what of it would be processed.
+fn dataset(config: &Config) -> Vec<Finding> {
+    if config.dataset.path.as_os_str().is_empty() {
+        return Vec::new();
+    }
+    let places = &config.dataset;
+    let planned = || -> Result<_, Failure> {
+        let dataset = Dataset::open(
+            &places.path,
+            places.json.as_deref(),
+            places.videos.as_deref(),
+        )?;
+        let entries = wlasl::parse(&dataset.metadata_bytes()?).map_err(|error| {
+            let Failure { exit, error } = error.into();
+            let path = dataset.json_path();
+            Failure::new(exit, error.context(path.display().to_string()))
+        })?;
+        let plan = plan::plan(&entries, &config.knobs(), &|id| dataset.exists(id));
+        Ok((dataset, plan))
+    };
+    let (dataset, plan) = match planned() {
+        Ok(planned) => planned,
+        Err(failure) => return vec![Finding::failed("dataset", failure)],
+    };
+    let counts = format!(
+        "{}: {} of {} instances and {} glosses would be processed",
+        dataset.json_path().display(),
+        plan.jobs.len(),
+        plan.counts.instances,
+        plan.glosses.len(),
+    );
+    let mut findings = vec![if plan.jobs.is_empty() {
+        let advice = "see `handloom process DATASET --list`, and plan.min_videos_per_gloss";
+        Finding::doubtful("dataset", format!("{counts}; {advice}"))
+    } else {
+        Finding::fine("dataset", counts)
+    }];
+    let warnings = plan.warnings.iter().take(WARNINGS_MAX);
+    findings
+        .extend(warnings.map(|warning| Finding::doubtful("dataset", Reader::Keys.says(warning))));
+    if let Some(more @ 1..) = plan.warnings.len().checked_sub(WARNINGS_MAX) {
+        findings.push(Finding::doubtful(
+            "dataset",
+            format!("and {more} more warnings"),
+        ));
+    }
+    findings
+}
+
+/// The models and the library that runs them.
+fn models(config: &Config) -> Vec<Finding> {
+    let bundle = match Bundle::load(&config.models()) {
+        Ok(bundle) => bundle,
+        Err(error) => return vec![Finding::failed("models", error)],
+    };
+    let built = [&bundle.palm, &bundle.hand]
+        .into_iter()
+        .try_for_each(|file| CpuModel::new(&CpuGraph::new(file)?).map(drop));
+    if let Err(error) = built {
+        return vec![Finding::failed("models", error)];
+    }
+    let origins = format!("{}, {}", bundle.palm.origin, bundle.hand.origin);
+    let is_pinned = [&bundle.palm, &bundle.hand]
+        .iter()
+        .all(|file| [&file.spec.sha256, &file.spec.bundle_sha256].contains(&&file.sha256));
+    let models = if is_pinned {
+        Finding::fine("models", origins)
+    } else {
+        let doubt =
+            "not the pinned files, taken because of models.trust; the numbers are another model's";
+        Finding::doubtful("models", format!("{origins}: {doubt}"))
+    };
+    vec![models, runtime()]
+}
+
+fn runtime() -> Finding {
+    let pinned = match model_files::pinned_runtimes() {
+        Ok(pinned) => pinned,
+        Err(error) => return Finding::failed("runtime", error),
+    };
+    match model_files::loaded_runtime() {
+        Some((path, sha256)) if pinned.contains(&sha256) => {
+            Finding::fine("runtime", path.display().to_string())
+        }
+        Some((path, sha256)) => Finding::doubtful(
+            "runtime",
+            format!(
+                "{} has SHA-256 {sha256}, which is not pinned; landmarks may differ in the last digits: run `make setup` (a package: install it again)",
+                path.display()
+            ),
+        ),
+        None => Finding::doubtful(
+            "runtime",
+            "which TFLite library runs cannot be told; landmarks may differ in the last digits",
+        ),
+    }
+}
+
+fn decoding(config: &Config) -> Vec<Finding> {
+    let choice = &config.run.decoder;
+    if let Err(error) = clip::init() {
+        return vec![Finding::bad(Exit::Bug, "decoder", error.to_string())];
+    }
+    if let Err(error) = decoder::check(choice) {
+        let exit = match choice {
+            decoder::Choice::Named(_) => Exit::Config,
+            _ => Exit::Bug,
+        };
+        return vec![Finding::bad(exit, "decoder", Reader::Keys.says(&error))];
+    }
+    let found = format!("{choice}, GStreamer {}", clip::version());
+    vec![if *choice == decoder::Choice::Software {
+        Finding::fine("decoder", found)
+    } else {
+        Finding::doubtful("decoder", format!("{found}; only software is proven exact"))
+    }]
+}

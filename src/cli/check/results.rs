@@ -1,0 +1,91 @@
+//! Whether the results that lie there already are those of this config: the job goes on with its own alone.
+
+use super::Finding;
+use crate::config::Config;
+use crate::daemon::spec;
+use crate::error::Failure;
+use crate::error::hints::Reader;
+use crate::inference::Bundle;
+use crate::inference::probing::identity_beside;
+use crate::storage::{Ledger, StoreError, output_dir};
+use serde_json::Value;
+use std::path::Path;
+
+/// The job's, where there are any. What else is in its way has lines of its own.
+pub(super) fn job(config: &Config) -> Vec<Finding> {
+    if config.dataset.path.as_os_str().is_empty() {
+        return Vec::new();
+    }
+    let Ok(bundle) = Bundle::load(&config.models()) else {
+        return Vec::new();
+    };
+    let spec = spec(config);
+    let Ok(scan) = spec.scan() else {
+        return Vec::new();
+    };
+    held("job", Reader::Keys, &spec.out, "planned clips", |ledger| {
+        spec.other_job(&scan, &bundle, ledger)
+    })
+}
+
+/// The takes, where there are any.
+pub(super) fn takes(config: &Config) -> Vec<Finding> {
+    let (Some((_, recipe)), Ok(bundle)) = (config.recipe(), Bundle::load(&config.models())) else {
+        return Vec::new();
+    };
+    let path = config.takes_path();
+    held("takes", Reader::TakesKeys, &path, "takes", |ledger| {
+        match output_dir::refuse_unknown(&path, ledger) {
+            Err(error @ StoreError::Unknown { .. }) => return Ok(Some(error)),
+            known => known?,
+        }
+        output_dir::other_job(&path, ledger, |known| {
+            // Takes of the first versions are the CPU's, without a word: no other one's that is required.
+            let known = known.get("accelerator");
+            let beside = identity_beside(&config.accelerator(), known.unwrap_or(&Value::Null));
+            let is_told = known.is_some() || beside.is_object();
+            recipe.settings_on(&bundle, is_told.then_some(beside))
+        })
+    })
+}
+
+/// What `other` says of the results in `path` and of the ledger that knows them.
+fn held(
+    subject: &'static str,
+    reader: Reader,
+    path: &Path,
+    what: &str,
+    other: impl FnOnce(Option<&Ledger>) -> Result<Option<StoreError>, StoreError>,
+) -> Vec<Finding> {
+    let look = || -> Result<_, StoreError> {
+        let ledger = Ledger::peek(path)?;
+        let done = match &ledger {
+            Some(ledger) if ledger.job()?.is_some() => Some(ledger.clips()?.len()),
+            _ => None,
+        };
+        Ok((done, other(ledger.as_ref())?))
+    };
+    match look() {
+        Ok((None, None)) => Vec::new(),
+        Ok((Some(done), None)) => {
+            let detail = format!("{}: goes on after {done} {what}", path.display());
+            vec![Finding::fine(subject, detail)]
+        }
+        Ok((
+            _,
+            Some(
+                error @ StoreError::Occupied {
+                    is_dataset: true, ..
+                },
+            ),
+        )) => {
+            let way_out =
+                "the daemon waits for the command rescan, which keeps what has not changed";
+            vec![Finding::doubtful(subject, format!("{error}; {way_out}"))]
+        }
+        Ok((_, Some(error))) | Err(error) => {
+            let failure = Failure::from(error);
+            vec![Finding::bad(failure.exit, subject, reader.story(&failure))]
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! `handloom demo`: a dataset of drawn hands, processed as a real one, with a picture of what was seen.
+
+use super::process;
+use crate::cli::progress;
+use crate::cli::{Cli, Command, DemoArgs};
+use crate::draw::contact_sheet::{Tile, contact_sheet};
+use crate::draw::scene::signing_scene;
+use crate::error::{Exit, Failure};
+use crate::frame::{FrameSource, RgbFrame};
+use crate::inference::Bundle;
+use crate::recording::jpeg::draw_hands;
+use crate::storage::batches::{FINAL_NAME, batch_path};
+use crate::storage::npz::NpzReader;
+use crate::video::clip::{VideoClip, VideoOptions};
+use crate::video::decoder::Choice;
+use crate::video::encode::{Codec, best_codec, encode_mp4};
+use anyhow::{Context, anyhow};
+use clap::Parser;
+use serde_json::json;
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::Duration;
+
+/// Size of the drawn clips, pixels.
+const SIZE: (usize, usize) = (320, 240);
+/// Frames of a drawn clip: more than a sequence's window of 64.
+const FRAMES: usize = 70;
+/// Tiles of a clip in the picture, evenly spread over its frames.
+const MOMENTS: usize = 4;
+
+/// What lies at a clip's place.
+enum Clip {
+    /// A signing scene.
+    Hands { seed: u64, codec: Codec },
+    /// A picture without hands.
+    Empty,
+    /// The first part of a file.
+    CutOff { seed: u64 },
+    /// Not a video.
+    Text,
+    /// No bytes.
+    Nothing,
+    /// No file.
+    Missing,
+}
+
+/// Gloss, video id, first frame of the metadata, content.
+const DATASET: [(&str, &str, i64, Clip); 15] = [
+    (
+        "hello",
+        "00001",
+        1,
+        Clip::Hands {
+            seed: 0,
+            codec: Codec::H264,
+        },
+    ),
+    (
+        "hello",
+        "00002",
+        1,
+        Clip::Hands {
+            seed: 1,
+            codec: Codec::H264,
+        },
+    ),
+    (
+        "hello",
+        "00003",
+        1,
+        Clip::Hands {
+            seed: 2,
+            codec: Codec::Mpeg4,
+        },
+    ),
+    (
+        "hello",
+        "00004",
+        1,
+        Clip::Hands {
+            seed: 3,
+            codec: Codec::H264,
+        },
+    ),
+    (
+        "hello",
+        "00005",
+        20,
+        Clip::Hands {
+            seed: 4,
+            codec: Codec::H264,
+        },
+    ),
+    ("hello", "00006", 1, Clip::Missing),
+    (
+        "book",
+        "00011",
+        1,
+        Clip::Hands {
+            seed: 5,
+            codec: Codec::H264,
+        },
+    ),
+    (
+        "book",
+        "00012",
+        1,
+        Clip::Hands {
+            seed: 6,
+            codec: Codec::H264,
+        },
+    ),
+    (
+        "book",
+        "00013",
+        1,
+        Clip::Hands {
+            seed: 7,
+            codec: Codec::Mpeg4,
+        },
+    ),
+    ("book", "00014", 1, Clip::Empty),
+    ("book", "00015", 1, Clip::CutOff { seed: 8 }),
+    ("book", "00016", 1, Clip::Text),
+    ("book", "00017", 1, Clip::Nothing),
+    (
+        "book",
+        "00018",
+        5122,
+        Clip::Hands {
+            seed: 9,
+            codec: Codec::H264,
+        },
+    ),
+    (
+        "rare",
+        "00021",
+        1,
+        Clip::Hands {
+            seed: 10,
+            codec: Codec::H264,
+        },
+    ),
+];
+
+/// Renders, processes, shows.
+///
+/// # Errors
+/// When the folder cannot be used, an encoder is missing or processing fails.
+pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
+    let (dataset, result) = (args.out.join("dataset"), args.out.join("result"));
+    refuse_foreign(&args.out)?;
+    Bundle::load(&args.models.selection())?;
+    // What is missing is missed before anything is written.
+    let best = best_codec().map_err(|error| Failure::new(Exit::InOut, anyhow!(error)))?;
+    progress::line(&format!(
+        "Rendering {} clips of drawn hands into {} ...",
+        DATASET.len() - 1,
+        dataset.display()
+    ));
+    if best != Codec::H264 {
+        progress::line(
+            "All of them as MPEG-4: H.264 wants apt-get install gstreamer1.0-plugins-ugly (x264enc)",
+        );
+    }
+    fs::create_dir_all(&args.out)
+        .and_then(|()| fs::write(args.out.join(MARKER), "made by handloom demo\n"))
+        .map_err(|e| {
+            Failure::new(
+                Exit::CannotCreate,
+                anyhow!(e).context(format!("cannot use {}", args.out.display())),
+            )
+        })?;
+    render(&dataset, best).map_err(|e| Failure::new(Exit::InOut, e))?;
+
+    let mut line: Vec<OsString> = [
+        "handloom",
+        "process",
+        "--progress",
+        "bar",
+        "--fresh",
+        "--out",
+    ]
+    .map(OsString::from)
+    .into();
+    line.extend([
+        result.clone().into_os_string(),
+        dataset.clone().into_os_string(),
+    ]);
+    if let Some(n) = args.workers {
+        line.extend([OsString::from("--workers"), n.to_string().into()]);
+    }
+    let cli = Cli::try_parse_from(line).map_err(|e| Failure::new(Exit::Bug, e))?;
+    let Command::Process(mut process) = cli.command else {
+        return Err(Failure::new(
+            Exit::Bug,
+            anyhow!("the demo's command line is not understood"),
+        ));
+    };
+    process.models.models.clone_from(&args.models.models);
+    process
+        .models
+        .palm_model
+        .clone_from(&args.models.palm_model);
+    process
+        .models
+        .hand_model
+        .clone_from(&args.models.hand_model);
+    process.models.trust_models = args.models.trust_models;
+    process::run(&process)?;
+
+    let picture = args.out.join("contact-sheet.png");
+    draw(&dataset.join("videos"), &result, &picture).map_err(|e| Failure::new(Exit::InOut, e))?;
+    progress::line(&format!(
+        "\nThe sequences:  {}\nWhat was seen:  {}\nEvery instance: {}\nNext: handloom inspect {}",
+        result.join(FINAL_NAME).display(),
+        picture.display(),
+        result.join("manifest.jsonl").display(),
+        batch_path(&result, 0).display(),
+    ));
+    Ok(Exit::Done)
+}
+
+/// Tells a dataset that the demo made from one that is somebody's.
+const MARKER: &str = ".handloom-demo";
+
+/// The folder must be new or empty, or one that an earlier demo filled.
+fn refuse_foreign(out: &Path) -> Result<(), Failure> {
+    let is_empty = match fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == ErrorKind::NotFound => true,
+        Err(error) => {
+            let error = anyhow!(error).context(format!("cannot use {}", out.display()));
+            return Err(Failure::new(Exit::CannotCreate, error));
+        }
+    };
+    if is_empty || out.join(MARKER).is_file() {
+        return Ok(());
+    }
+    let error = anyhow!(
+        "{} holds files that are not the demo's; choose another --out",
+        out.display()
+    );
+    Err(Failure::new(Exit::CannotCreate, error))
+}
+
+/// `best` stands in for H.264 where that cannot be encoded.
+fn render(dataset: &Path, best: Codec) -> anyhow::Result<()> {
+    let videos = dataset.join("videos");
+    fs::create_dir_all(&videos).with_context(|| format!("cannot make {}", videos.display()))?;
+    let mut entries: Vec<serde_json::Value> = Vec::new();
+    for (gloss, id, frame_start, clip) in &DATASET {
+        let path = videos.join(format!("{id}.mp4"));
+        let scene = |seed: u64| (0..FRAMES).map(move |i| signing_scene(seed, i, SIZE.0, SIZE.1));
+        match clip {
+            Clip::Hands {
+                seed,
+                codec: Codec::Mpeg4,
+            } => encode_mp4(&path, scene(*seed), 25, Codec::Mpeg4)?,
+            Clip::Hands { seed, .. } => encode_mp4(&path, scene(*seed), 25, best)?,
+            Clip::Empty => encode_mp4(
+                &path,
+                (0..FRAMES).map(|_| RgbFrame::new(SIZE.0, SIZE.1)),
+                25,
+                best,
+            )?,
+            Clip::CutOff { seed } => {
+                encode_mp4(&path, scene(*seed), 25, best)?;
+                let bytes = fs::read(&path)?;
+                fs::write(&path, &bytes[..bytes.len() / 3])?;
+            }
+            Clip::Text => fs::write(&path, "this is not a video\n")?,
+            Clip::Nothing => fs::write(&path, "")?,
+            Clip::Missing => {}
+        }
+        let instance = json!({"video_id": id, "frame_start": frame_start, "frame_end": -1, "split": "train", "signer_id": 1, "instance_id": 0});
+        match entries
+            .iter_mut()
+            .find(|e| e["gloss"] == *gloss)
+            .and_then(|e| e["instances"].as_array_mut())
+        {
+            Some(instances) => instances.push(instance),
+            None => entries.push(json!({"gloss": gloss, "instances": [instance]})),
+        }
+    }
+    fs::write(
+        dataset.join("WLASL_v0.3.json"),
+        serde_json::to_vec_pretty(&entries)?,
+    )?;
+    Ok(())
+}
+
+/// Draws the landmarks of the first batch over the frames that they were found in.
+fn draw(videos: &Path, result: &Path, picture: &Path) -> anyhow::Result<()> {
+    let mut npz = NpzReader::open(&batch_path(result, 0))?;
+    let (ids, labels) = (npz.strings("video_ids")?, npz.strings("labels")?);
+    let (landmarks, shape) = npz.numbers::<f32>("landmarks")?;
+    let (counts, _) = npz.numbers::<u8>("hand_count")?;
+    let (indexes, _) = npz.numbers::<i32>("frame_index")?;
+    let length = *shape
+        .get(1)
+        .ok_or_else(|| anyhow!("landmarks without frames"))?;
+    let options = VideoOptions {
+        decoder: Choice::Software,
+        timeout: Duration::from_mins(1),
+    };
+    let mut tiles = Vec::new();
+    for (row, (id, label)) in ids.iter().zip(&labels).enumerate() {
+        let mut clip = VideoClip::open(&videos.join(format!("{id}.mp4")), &options)?;
+        let mut at = -1;
+        let frames = &indexes[row * length..(row + 1) * length];
+        let seen = frames.iter().filter(|i| **i >= 0).count();
+        for moment in 0..MOMENTS {
+            let nth = (2 * moment + 1) * seen / (2 * MOMENTS);
+            let (step, index) = (row * length + nth, frames[nth]);
+            while at < index && clip.advance()? {
+                at += 1;
+            }
+            let mut frame = clip.picture()?.clone();
+            let hands = landmarks[step * 126..].chunks_exact(63);
+            let point = |hand: &[f32], i: usize| [hand[3 * i], hand[3 * i + 1], hand[3 * i + 2]];
+            let hands: Vec<_> = hands
+                .take(usize::from(counts[step]))
+                .map(|hand| std::array::from_fn(|i| point(hand, i)))
+                .collect();
+            draw_hands(&mut frame, &hands);
+            tiles.push(Tile {
+                frame,
+                caption: format!("{label} {id} frame {index}: {}", hands_text(counts[step])),
+            });
+        }
+    }
+    let sheet = contact_sheet(&tiles, MOMENTS);
+    let (width, height) = (
+        u32::try_from(sheet.width())?,
+        u32::try_from(sheet.height())?,
+    );
+    image::save_buffer(
+        picture,
+        sheet.pixels(),
+        width,
+        height,
+        image::ExtendedColorType::Rgb8,
+    )
+    .with_context(|| format!("cannot write {}", picture.display()))
+}
+
+fn hands_text(count: u8) -> String {
+    format!("{count} hand{}", if count == 1 { "" } else { "s" })
+}

@@ -1,0 +1,130 @@
+//! `handloom papers`: the man pages and shell completions that a package carries, made from the command line itself, so
+//! that they cannot say something else than `--help`.
+
+use crate::cli::{Cli, PapersArgs};
+use crate::error::{Exit, Failure};
+use anyhow::anyhow;
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Bash, fish and zsh look for them under these names below `/usr/share`.
+const COMPLETIONS: [(Shell, &str); 3] = [
+    (Shell::Bash, "bash-completion/completions/handloom"),
+    (Shell::Fish, "fish/vendor_completions.d/handloom.fish"),
+    (Shell::Zsh, "zsh/vendor-completions/_handloom"),
+];
+
+/// Writes `man/man1/*.1` and the completions, laid out as below `/usr/share`.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn run(args: &PapersArgs) -> Result<Exit, Failure> {
+    write(&args.out).map_err(|error| {
+        let out = args.out.display();
+        Failure::new(
+            Exit::CannotCreate,
+            anyhow!("cannot write to {out}: {error}; name another folder with --out"),
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+fn write(out: &Path) -> io::Result<()> {
+    let pages = out.join("man/man1");
+    fs::create_dir_all(&pages)?;
+    clap_mangen::generate_to(Cli::command(), &pages)?;
+    for page in fs::read_dir(&pages)? {
+        let path = page?.path();
+        let page = fs::read_to_string(&path)?;
+        fs::write(path, with_version(&with_examples_as_they_stand(&page)))?;
+    }
+    for (shell, place) in COMPLETIONS {
+        let path = out.join(place);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut without_hidden(), "handloom", &mut script);
+        fs::write(path, script)?;
+    }
+    Ok(())
+}
+
+/// The command line as people are to see it: completions would name what is hidden, too.
+fn without_hidden() -> Command {
+    let all = Cli::command();
+    let shown = all
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set());
+    Command::new("handloom")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(all.get_arguments().cloned())
+        .subcommands(shown.cloned())
+}
+
+/// Every page says in its footer which program it is of; of subcommands the footer names none.
+fn with_version(page: &str) -> String {
+    let footer = concat!("\"handloom ", env!("CARGO_PKG_VERSION"), "\"");
+    let title = page.lines().find(|line| line.starts_with(".TH "));
+    let title = title.and_then(|line| Some((line, line.split_once('"')?.0)));
+    title.map_or_else(
+        || page.to_owned(),
+        |(line, head)| page.replacen(line, &format!("{head}{footer}"), 1),
+    )
+}
+
+/// Indented lines of a page are examples: not to be filled or broken.
+fn with_examples_as_they_stand(page: &str) -> String {
+    let mut out = String::with_capacity(page.len() + 64);
+    let mut was_example = false;
+    for line in page.lines() {
+        let is_example = line.starts_with("  ");
+        if is_example != was_example {
+            out.push_str(if is_example { ".nf\n" } else { ".fi\n" });
+        }
+        was_example = is_example;
+        out.push_str(line);
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn examples_are_not_filled() {
+        let check = |page: &str, expected: &str| {
+            assert_eq!(with_examples_as_they_stand(page), expected, "{page:?}");
+        };
+        check("", "");
+        check("a\nb\n", "a\nb\n");
+        check("a\n  b\n  c\nd\n", "a\n.nf\n  b\n  c\n.fi\nd\n");
+    }
+
+    #[test]
+    fn every_page_is_of_this_version() {
+        let check = |page: &str, expected: &str| assert_eq!(with_version(page), expected);
+        let footer = format!("\"handloom {}\"", env!("CARGO_PKG_VERSION"));
+        check(".SH NAME\n", ".SH NAME\n");
+        check(
+            "a\n.TH x-run 1  \"run \" \nb\n",
+            &format!("a\n.TH x-run 1  {footer}\nb\n"),
+        );
+    }
+
+    #[test]
+    fn what_is_hidden_is_not_completed() {
+        without_hidden().debug_assert();
+        let names: Vec<String> = without_hidden()
+            .get_subcommands()
+            .map(|c| c.get_name().to_owned())
+            .collect();
+        assert!(names.contains(&"process".to_owned()), "{names:?}");
+        assert!(!names.contains(&"papers".to_owned()), "{names:?}");
+    }
+}

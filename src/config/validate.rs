@@ -1,0 +1,425 @@
+//! Completes a draft: what follows from other settings or the machine, secrets from their files, and whether the
+//! settings go together.
+
+use super::sources::{DEFAULT_FILE, Sources};
+use super::values::Secret;
+use super::{Config, TAKES, keys};
+use crate::config::errors::{Origin, Problem};
+use crate::config::loader::Draft;
+use crate::inference::presets::CUSTOM;
+use crate::messages::topics;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+/// The credential with the broker's password.
+const PASSWORD_CREDENTIAL: &str = "mqtt-password";
+
+/// Degrees between the mark that slows down and the one that speeds up again, when only the first is set.
+const COOLING_C: f64 = 8.0;
+
+/// Fills in what is left open and notes what cannot be.
+pub(super) fn complete(draft: &mut Draft, sources: &Sources) {
+    required(draft, sources);
+    derived(
+        &mut draft.config,
+        &draft.origins.keys().copied().collect::<Vec<_>>(),
+        sources,
+    );
+    numbers(draft);
+    delegate(draft);
+    mirror(draft);
+    secrets(draft, sources);
+    broker(draft);
+}
+
+/// What only the user can know.
+fn required(draft: &mut Draft, sources: &Sources) {
+    let file = sources.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+    for (key, why) in [
+        ("dataset.path", "the daemon has nothing to read"),
+        ("output.path", "the daemon has nowhere to write"),
+    ] {
+        // A daemon that films needs no dataset.
+        let is_needed = key != "dataset.path" || !draft.origins.contains_key("camera.device");
+        if let Some(known) = keys::find(key)
+            && is_needed
+            && !draft.origins.contains_key(key)
+            && draft.are_good(&[key])
+            // A file that cannot be parsed says nothing about what it sets.
+            && !draft.problems.iter().any(|p| matches!(p, Problem::Syntax { .. }))
+        {
+            draft.problems.push(Problem::Missing {
+                file: if sources.file.is_some() {
+                    file.display().to_string()
+                } else {
+                    format!("{} (not there)", file.display())
+                },
+                key: known.dotted,
+                why,
+                variable: known.variable(),
+            });
+        }
+    }
+}
+
+/// Defaults that follow from other settings or the machine.
+fn derived(config: &mut Config, set: &[&str], sources: &Sources) {
+    let is_unset = |key: &str| !set.contains(&key);
+    if is_unset("device.id") {
+        config.device.id = device_id(sources.host.as_deref().unwrap_or_default());
+    }
+    if is_unset("mqtt.client_id") {
+        config.mqtt.client_id = format!("handloom-{}", config.device.id);
+    }
+    let limits = &mut config.limits;
+    if is_unset("limits.temperature_resume_c") {
+        limits.temperature_resume_c = limits.temperature_max_c - COOLING_C;
+    }
+    let half_more = |mib: u64| mib.saturating_add(mib.div_ceil(2)).max(1);
+    if is_unset("limits.memory_resume_mib") {
+        limits.memory_resume_mib = half_more(limits.memory_min_mib);
+    }
+    if is_unset("limits.disk_resume_mib") {
+        limits.disk_resume_mib = half_more(limits.disk_reserve_mib);
+    }
+}
+
+/// A device id made of a host name.
+fn device_id(host: &str) -> String {
+    let fitting = |c: char| {
+        if c.is_ascii_alphanumeric() || "._-".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
+    let id: String = host.trim().chars().take(64).map(fitting).collect();
+    if topics::is_device_id(&id) {
+        id
+    } else {
+        "handloom".to_owned()
+    }
+}
+
+/// Pairs of numbers.
+fn numbers(draft: &mut Draft) {
+    let (s, l) = (&draft.config.sequence, &draft.config.limits);
+    let c = &draft.config.camera;
+    let checks = [
+        (
+            c.min_seconds <= c.max_seconds,
+            "camera.min_seconds",
+            "camera.max_seconds",
+            "the shortest sign would be longer than the longest, so none could be taken; lower the first or raise the second",
+        ),
+        (
+            s.min_frames <= s.sequence_length,
+            "sequence.min_frames",
+            "sequence.sequence_length",
+            "the least number of frames is more than a sequence has, so no clip could be accepted; lower the first or raise the second",
+        ),
+        (
+            l.temperature_resume_c < l.temperature_max_c,
+            "limits.temperature_resume_c",
+            "limits.temperature_max_c",
+            "the first must be lower, or workers would come and go for ever",
+        ),
+        (
+            l.memory_resume_mib > l.memory_min_mib,
+            "limits.memory_resume_mib",
+            "limits.memory_min_mib",
+            "the first must be higher, or workers would come and go for ever",
+        ),
+        (
+            l.disk_resume_mib > l.disk_reserve_mib,
+            "limits.disk_resume_mib",
+            "limits.disk_reserve_mib",
+            "the first must be higher, or the job would pause and resume for ever",
+        ),
+    ];
+    for (is_right, first, second, why) in checks {
+        contradict(draft, !is_right, first, second, why);
+    }
+}
+
+/// A delegate of the user's own is nothing without its library.
+fn delegate(draft: &mut Draft) {
+    let config = &draft.config;
+    let own = &config.delegate;
+    let is_nameless = own.name == CUSTOM && own.library.is_none();
+    let is_wished = config.run.accelerator.name() == Some(CUSTOM);
+    for (is_meant, first) in [
+        (is_wished, "run.accelerator"),
+        (!own.options.is_empty(), "delegate.options"),
+        (own.palm.is_some(), "delegate.palm"),
+        (own.hand.is_some(), "delegate.hand"),
+    ] {
+        if is_nameless && is_meant {
+            contradict(
+                draft,
+                true,
+                first,
+                "delegate.library",
+                "a delegate of your own needs its library, or delegate.name must say which known one is meant",
+            );
+            return;
+        }
+    }
+}
+
+/// Notes a contradiction if `is_wrong` and neither side is wrong by itself.
+fn contradict(
+    draft: &mut Draft,
+    is_wrong: bool,
+    first: &'static str,
+    second: &'static str,
+    why: &'static str,
+) {
+    if is_wrong && draft.are_good(&[first, second]) {
+        draft.problems.push(Problem::Contradiction {
+            first: Box::new(draft.setting(first)),
+            second: Box::new(draft.setting(second)),
+            why,
+        });
+    }
+}
+
+/// A mirror within the output would copy itself.
+fn mirror(draft: &mut Draft) {
+    let output = &draft.config.output;
+    let is_inside = output
+        .mirror
+        .as_ref()
+        .is_some_and(|m| plain(m).starts_with(plain(&output.path)));
+    contradict(
+        draft,
+        is_inside,
+        "output.mirror",
+        "output.path",
+        "the mirror must not be the output folder or in it; choose a folder on another medium",
+    );
+    let takes = plain(&draft.config.takes_path());
+    let is_mixed = draft.config.camera.device.is_some()
+        && draft.config.output.mirror.as_ref().is_some_and(|m| {
+            takes.starts_with(plain(&m.join(TAKES))) || plain(m).starts_with(&takes)
+        });
+    contradict(
+        draft,
+        is_mixed && !is_inside,
+        "output.mirror",
+        "camera.path",
+        "the mirror keeps the takes in its folder camera and must not be in theirs; choose another folder for one of them",
+    );
+}
+
+/// `path` from the root, without `..`; links resolved as far as it exists.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    // Without a working folder relative paths are compared as they stand.
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    for part in whole.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+        // Not there yet: as it stands.
+        plain = plain.canonicalize().unwrap_or(plain);
+    }
+    plain
+}
+
+/// Finds the files of secrets and reads the password.
+fn secrets(draft: &mut Draft, sources: &Sources) {
+    let credentials = sources.credentials.as_deref();
+    let folder = sources.file.as_deref().and_then(Path::parent);
+    let mqtt = &mut draft.config.mqtt;
+    for file in [
+        &mut mqtt.password_file,
+        &mut mqtt.ca_file,
+        &mut mqtt.cert_file,
+        &mut mqtt.key_file,
+    ]
+    .into_iter()
+    .flatten()
+    {
+        let credential = credentials.map(|c| c.join(&*file)).filter(|p| p.exists());
+        let beside = || folder.map_or_else(|| file.clone(), |f| f.join(&*file));
+        *file = credential.unwrap_or_else(beside);
+    }
+    let (has_password, in_url) = (
+        mqtt.password.is_some(),
+        mqtt.url
+            .as_ref()
+            .is_some_and(|url| url.address().password.is_some()),
+    );
+    if has_password {
+        warn_of_readers(draft, "mqtt.password");
+    }
+    if in_url {
+        warn_of_readers(draft, "mqtt.url");
+    }
+    let mqtt = &draft.config.mqtt;
+    let credential = credentials
+        .map(|c| c.join(PASSWORD_CREDENTIAL))
+        .filter(|p| p.is_file());
+    let (path, origin) = match (&mqtt.password_file, credential) {
+        _ if has_password => return,
+        (Some(path), _) => match draft.origins.get("mqtt.password_file") {
+            Some(origin) => (path.clone(), origin.clone()),
+            None => return,
+        },
+        (None, Some(path)) if mqtt.url.is_some() && !in_url => {
+            (path.clone(), Origin::Credential(path))
+        }
+        _ => return,
+    };
+    match password(&path) {
+        Ok(password) => {
+            draft.config.mqtt.password = Some(password);
+            draft.origins.insert("mqtt.password", origin);
+            if is_readable_by_all(&path) {
+                draft.warnings.push(format!(
+                    "{}: everybody on this machine can read the password; chmod 640 it",
+                    path.display()
+                ));
+            }
+        }
+        Err(reason) => draft.problems.push(Problem::PasswordFile {
+            origin,
+            path,
+            reason,
+        }),
+    }
+}
+
+/// The password in `path`.
+fn password(path: &Path) -> Result<Secret, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    // A pipe would block on opening.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    Secret::in_file(path).map_err(failed)
+}
+
+/// Warns where `key` holds a password and stands in a file that everybody can read.
+fn warn_of_readers(draft: &mut Draft, key: &str) {
+    if let Some(Origin::File(place)) = draft.origins.get(key)
+        && is_readable_by_all(&place.path)
+    {
+        draft.warnings.push(format!(
+            "{place}: everybody on this machine can read the password in {key}; chmod 640 the file, or use mqtt.password_file"
+        ));
+    }
+}
+
+fn is_readable_by_all(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|m| m.mode() & 0o004 != 0)
+}
+
+/// How to reach the broker and who we are there.
+fn broker(draft: &mut Draft) {
+    let m = &draft.config.mqtt;
+    let Some(url) = &m.url else {
+        let is_of_broker = |key: &&str| key.starts_with("mqtt.") && *key != "mqtt.url";
+        let idle: Vec<&str> = draft.origins.keys().copied().filter(is_of_broker).collect();
+        if !idle.is_empty() && draft.are_good(&["mqtt.url"]) {
+            draft.warnings.push(format!(
+                "mqtt.url is not set, so there is no broker and nothing is done with {}",
+                idle.join(", ")
+            ));
+        }
+        return;
+    };
+    let address = url.address();
+    let is_tls = address.tls;
+    let (has_user, has_password) = (address.username.is_some(), address.password.is_some());
+    let is_file = draft.origins.get("mqtt.password") == draft.origins.get("mqtt.password_file");
+    let (cert, key) = (m.cert_file.is_some(), m.key_file.is_some());
+    let user = has_user || m.username.is_some();
+    let (own, file) = (m.password.is_some() && !is_file, m.password_file.is_some());
+    let (ca, username) = (m.ca_file.is_some(), m.username.is_some());
+    let plain = "TLS files are for mqtts:// URLs; write mqtts:// or remove the file";
+    let double = "one place for user and password is enough; take them out of the URL";
+    for (is_wrong, first, second, why) in [
+        (!is_tls && ca, "mqtt.ca_file", "mqtt.url", plain),
+        (!is_tls && cert, "mqtt.cert_file", "mqtt.url", plain),
+        (!is_tls && key, "mqtt.key_file", "mqtt.url", plain),
+        (has_user && username, "mqtt.username", "mqtt.url", double),
+        (has_password && own, "mqtt.password", "mqtt.url", double),
+        (
+            has_password && file,
+            "mqtt.password_file",
+            "mqtt.url",
+            double,
+        ),
+        (
+            own && file,
+            "mqtt.password",
+            "mqtt.password_file",
+            "one of them is enough; remove the other",
+        ),
+        (
+            m.password.is_some() && !user,
+            "mqtt.password",
+            "mqtt.username",
+            "MQTT knows no password without a user name; set the second",
+        ),
+        (
+            cert && !key,
+            "mqtt.cert_file",
+            "mqtt.key_file",
+            "a certificate is of no use without its key; set both",
+        ),
+        (
+            key && !cert,
+            "mqtt.key_file",
+            "mqtt.cert_file",
+            "a key is of no use without its certificate; set both",
+        ),
+    ] {
+        contradict(draft, is_wrong, first, second, why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_host_name_makes_a_device_id() {
+        let check = |host: &str, id: &str| assert_eq!(device_id(host), id, "{host}");
+        check("pi-lab-3.local", "pi-lab-3.local");
+        check("küche pi", "k-che-pi");
+        check("", "handloom");
+        check(&"x".repeat(300), &"x".repeat(64));
+    }
+
+    #[test]
+    fn paths_are_compared_by_where_they_lead() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir(root.join("out")).unwrap();
+        std::os::unix::fs::symlink(root.join("out"), root.join("link")).unwrap();
+        let check = |path: &str, inside: bool| {
+            let path = plain(&root.join(path));
+            assert_eq!(
+                path.starts_with(plain(&root.join("out"))),
+                inside,
+                "{}",
+                path.display()
+            );
+        };
+        check("out", true);
+        check("out/deep/er", true);
+        check("./x/../out/", true);
+        check("link/new", true);
+        check("out2", false);
+        check("out/../mirror", false);
+        check("", false);
+    }
+}

@@ -1,0 +1,268 @@
+//! The daemon's side of a session with the camera: obeys commands, has takes kept ([`keep`]), and tells how it goes.
+
+mod take_writer;
+
+use crate::camera::News;
+use crate::daemon::camera_session::take_writer::Full;
+use crate::daemon::camera_task::Ask;
+use crate::daemon::state::{Daemon, Task};
+use crate::error::Failure;
+use crate::error::hints::Reader;
+use crate::inference::probing::AcceleratorNews;
+use crate::messages::payloads::{CameraHealth, JobPhase};
+use crate::recording::Origin;
+use crate::recording::session::{Host, Look, Standing};
+use crate::recording::take_store::{Shelf, Shelved};
+use crate::sequence::recording_plan::Order;
+use crate::sequence::sign_recorder::{Sign, Weaver};
+use crate::system::Stage;
+use crate::system::clock::uptime;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// Whoever runs the session: the daemon's side of it.
+pub(super) struct Set<'a> {
+    daemon: &'a Daemon,
+    stage: &'a Stage,
+    shelf: Shelf,
+    origin: &'a Origin<'a>,
+    device: String,
+    /// Time of the last frame.
+    at: Duration,
+    /// A `record` without a last word.
+    running: Option<Task>,
+    /// Takes of it.
+    taken: Vec<String>,
+    /// A take without room, and its backend.
+    waiting: Option<(Sign, String)>,
+    /// The files of all batches are to be made of what was taken.
+    is_unsealed: bool,
+    /// Takes are to be joined when none came or went for a while, counted from here.
+    unjoined: Option<Instant>,
+    /// All files are to be made, for the last time.
+    is_unclosed: bool,
+    /// The last write found no room.
+    full: Option<Full>,
+    /// What is written now is written for the last time.
+    is_last: bool,
+    /// What the camera does, as it says itself, and as the world was told.
+    filming: Option<(JobPhase, Option<String>)>,
+    told: Option<(JobPhase, Option<String>)>,
+}
+
+impl<'a> Set<'a> {
+    /// With an open shelf, whose untold messages are told.
+    pub(super) fn new(
+        daemon: &'a Daemon,
+        stage: &'a Stage,
+        shelf: Shelf,
+        origin: &'a Origin<'a>,
+    ) -> Self {
+        let mut set = Self {
+            daemon,
+            stage,
+            shelf,
+            origin,
+            device: origin.device.to_string(),
+            at: Duration::ZERO,
+            running: None,
+            taken: Vec::new(),
+            waiting: None,
+            is_unsealed: false,
+            unjoined: None,
+            is_unclosed: false,
+            full: None,
+            is_last: false,
+            filming: None,
+            told: None,
+        };
+        // Of an earlier life.
+        set.unjoined = set.shelf.is_behind().then(Instant::now);
+        set.announce();
+        set.publish(None);
+        set
+    }
+
+    /// Says on `state` what the camera does, and that takes wait while they do.
+    fn tell(&mut self) {
+        let now = match (&self.filming, self.no_room()) {
+            (Some((JobPhase::Capturing, _)), Some(reason)) => Some((
+                JobPhase::Degraded,
+                Some(format!("takes wait for room: {reason}")),
+            )),
+            (filming, _) => filming.clone(),
+        };
+        if now.is_some() && now != self.told {
+            self.daemon.hub.camera(now.clone());
+            self.told = now;
+        }
+    }
+
+    /// The last word on the `record` that is under way.
+    fn settle(&mut self, result: Result<(), &str>) {
+        if let Some(task) = self.running.take() {
+            let taken = std::mem::take(&mut self.taken);
+            // What an order got that ends early is to be had like what a whole one got.
+            self.is_unsealed |= !taken.is_empty() && result.is_err();
+            let waits = if self.waiting.is_some() {
+                ", one waits for room"
+            } else {
+                ""
+            };
+            let result = match result {
+                Ok(()) => Ok(Some(json!({"takes": taken}))),
+                Err(reason) => Err(format!("{reason}; {} takes were kept{waits}", taken.len())),
+            };
+            self.daemon.answer(&task, result, &[]);
+        }
+    }
+
+    /// Obeys what was asked for, whether there is room or not.
+    fn hear(&mut self, weaver: &mut Weaver, at: Duration) -> Result<(), Failure> {
+        while let Some(ask) = self.daemon.studio.asked() {
+            match ask {
+                Ask::Record(task, order) => self.record(task, order, weaver, at),
+                Ask::Cancel => {
+                    weaver.takes_mut().cancel();
+                    self.settle(Err("cancelled by command"));
+                }
+                Ask::Undo(task) => {
+                    let undone = self.undo(weaver, at);
+                    let result = match &undone {
+                        Ok(result) => result.clone(),
+                        Err(failure) => Err(Reader::TakesKeys.story(failure)),
+                    };
+                    self.daemon.answer(&task, result, &[]);
+                    undone?.ok();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up an order; not while takes wait: nobody would know when to sign.
+    fn record(&mut self, task: Task, order: Order, weaver: &mut Weaver, at: Duration) {
+        let one_waits = || {
+            self.waiting
+                .is_some()
+                .then(|| "one is being written".to_owned())
+        };
+        if let Some(reason) = self.no_room().or_else(one_waits) {
+            let reason = format!(
+                "takes wait for room: {reason}; send it again with another id when state is capturing"
+            );
+            return self.daemon.answer(&task, Err(reason), &[]);
+        }
+        self.settle(Err("replaced by another record"));
+        self.running = Some(task);
+        weaver.record(order, at);
+    }
+
+    /// Discards the last take: the one that waits, or the last one on the shelf, for which there mostly is room enough.
+    fn undo(
+        &mut self,
+        weaver: &mut Weaver,
+        at: Duration,
+    ) -> Result<Result<Option<Value>, String>, Failure> {
+        let mut again = |gloss: &str, is_running: bool| {
+            if is_running {
+                weaver.takes_mut().again(gloss, at);
+            }
+        };
+        if let Some((sign, _)) = self.waiting.take() {
+            again(&sign.gloss, self.running.is_some());
+            // It never had a name.
+            return Ok(Ok(Some(json!({"id": null, "gloss": &*sign.gloss}))));
+        }
+        Ok(match self.write(Shelf::undo)? {
+            Some(Some(Shelved { id, gloss, .. })) => {
+                self.taken.retain(|taken| *taken != id);
+                again(&gloss, self.running.is_some());
+                self.is_unsealed = true;
+                self.flush(weaver)?;
+                Ok(Some(json!({"id": id, "gloss": gloss})))
+            }
+            Some(None) => Err("there is no take to discard".to_owned()),
+            None => {
+                let reason = self.no_room().unwrap_or_default();
+                Err(format!(
+                    "there is no room to discard it: {reason}; make room and send it again with another id"
+                ))
+            }
+        })
+    }
+}
+
+impl Host for Set<'_> {
+    type Error = Failure;
+
+    fn news(&mut self, news: &News) -> Result<(), Failure> {
+        match news {
+            News::Opened(opened) => {
+                tracing::info!(
+                    path = opened.path,
+                    format = opened.format.name(),
+                    width = opened.width,
+                    height = opened.height,
+                    "filming"
+                );
+                self.filming = Some((JobPhase::Capturing, None));
+            }
+            News::Fault(error) => {
+                let reason = error.to_string();
+                let action = "the camera is opened again until it films; the job goes on";
+                self.daemon.fault("camera", reason.clone(), action);
+                self.filming = Some((JobPhase::Degraded, Some(reason)));
+            }
+            News::Relapse(error) => {
+                let reason = error.to_string();
+                self.filming = Some((JobPhase::Degraded, Some(reason)));
+            }
+            News::Ended => {}
+        }
+        self.tell();
+        Ok(())
+    }
+
+    fn accelerator(&mut self, news: &AcceleratorNews<'_>) {
+        self.daemon.accelerator(news);
+    }
+
+    fn look(&mut self, look: &Look<'_>) {
+        self.daemon.eyes.see(look.picture, look.hands, &self.device);
+    }
+
+    fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), Failure> {
+        self.take(sign, backend, weaver)
+    }
+
+    fn turn(&mut self, standing: &Standing<'_>, weaver: &mut Weaver) -> Result<bool, Failure> {
+        self.stage.beat(uptime());
+        self.is_last = self.daemon.is_stopping();
+        self.at = standing.at;
+        self.hear(weaver, standing.at)?;
+        self.flush(weaver)?;
+        self.tell();
+        let tenth = |value: f64| (value * 10.0).round() / 10.0;
+        let ms = |percent| tenth(standing.meter.latency(percent).as_secs_f64() * 1e3);
+        let counts = standing.counts;
+        let is_filming = matches!(self.filming, Some((JobPhase::Capturing, _)));
+        let fps = if is_filming {
+            tenth(standing.meter.fps())
+        } else {
+            0.0
+        };
+        self.daemon.studio.set_health(CameraHealth {
+            fps,
+            frames: counts.frames,
+            dropped: counts.dropped,
+            damaged: counts.damaged,
+            opened: counts.opened,
+            hands: standing.hands,
+            takes: self.shelf.accepted(),
+            latency_p50_ms: ms(50),
+            latency_p95_ms: ms(95),
+        });
+        Ok(!self.is_last)
+    }
+}

@@ -1,0 +1,252 @@
+//! How takes get to the disk: at once where there is room, else when there is; then the mirror and the broker are told.
+//! Nothing here waits, so commands are heard and hands are followed meanwhile.
+
+use super::Set;
+use crate::daemon::ROOM_LOOK;
+use crate::error::Failure;
+use crate::error::hints::Reader;
+use crate::job::hold;
+use crate::recording::take_store::{Shelf, Shelved, TOO_SHORT};
+use crate::sequence::recording_plan::Phase;
+use crate::sequence::sign_recorder::{Sign, Weaver};
+use crate::storage::StoreError;
+use crate::storage::mirror::Listing;
+use crate::system::clock::uptime;
+use std::time::{Duration, Instant};
+
+/// Takes are joined when none came or went for so long: longer than between the recordings of a series.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// A write that found no room.
+pub(super) struct Full {
+    reason: String,
+    at: Instant,
+}
+
+impl Set<'_> {
+    /// Why takes wait, while they would: the disk's reserve is touched, or there was no room at all.
+    pub(super) fn no_room(&self) -> Option<String> {
+        let full = || self.full.as_ref().map(|full| full.reason.clone());
+        self.daemon.takes_short().or_else(full)
+    }
+
+    /// Whether a write is worth a try. At the end it is in any case.
+    fn may_write(&self) -> bool {
+        let was_full_now = || {
+            let full = self.full.as_ref();
+            full.is_some_and(|full| full.at.elapsed() < ROOM_LOOK)
+        };
+        self.is_last || (self.daemon.takes_short().is_none() && !was_full_now())
+    }
+
+    /// Whether the takes are to be joined now. Not while somebody signs: it grows with the folder, and the camera waits.
+    fn is_to_join(&self) -> bool {
+        let is_quiet = self.unjoined.is_some_and(|since| since.elapsed() >= QUIET);
+        self.is_unclosed || (is_quiet && self.running.is_none())
+    }
+
+    /// Takes up a sign that is to be a take. While one waits for room no second one is taken, it is asked for again.
+    pub(super) fn take(
+        &mut self,
+        sign: Sign,
+        backend: &str,
+        weaver: &mut Weaver,
+    ) -> Result<(), Failure> {
+        self.flush(weaver)?;
+        if self.waiting.is_some() {
+            tracing::warn!(
+                gloss = &*sign.gloss,
+                "not taken: another take waits for room"
+            );
+            weaver.takes_mut().again(&sign.gloss, sign.end);
+            return Ok(());
+        }
+        self.waiting = Some((sign, backend.to_owned()));
+        self.flush(weaver)?;
+        if let (Some((sign, _)), Some(reason)) = (&self.waiting, self.no_room()) {
+            tracing::warn!(gloss = &*sign.gloss, reason, "a take waits for room");
+        }
+        Ok(())
+    }
+
+    /// Writes what waits, as far as there is room; whether all is on disk. The last word on a `record` comes when its batches
+    /// are.
+    pub(super) fn flush(&mut self, weaver: &mut Weaver) -> Result<bool, Failure> {
+        if self.waiting.is_none() && !self.shelf.is_due() && !self.is_unsealed && !self.is_to_join()
+        {
+            return Ok(true);
+        }
+        if !self.may_write() {
+            return Ok(false);
+        }
+        if let Some((sign, backend)) = self.waiting.take() {
+            let device = self.device.clone();
+            match self.write(|shelf| shelf.put(&sign, &device, &backend)) {
+                Ok(Some(shelved)) => self.kept(shelved, &sign, weaver),
+                // Also of another failure: the end of the session tries it again.
+                unwritten => {
+                    self.waiting = Some((sign, backend));
+                    return unwritten.map(|_| false);
+                }
+            }
+        }
+        if self.shelf.is_due() {
+            if self.write(Shelf::seal_what_is_due)?.is_none() {
+                return Ok(false);
+            }
+            self.announce();
+        }
+        if self.is_unsealed {
+            if self.write(Shelf::seal_all)?.is_none() {
+                return Ok(false);
+            }
+            self.is_unsealed = false;
+            self.unjoined = Some(Instant::now());
+            self.announce();
+            if self.running.is_some() && is_complete(weaver) {
+                self.settle(Ok(()));
+            }
+        }
+        if self.is_to_join() {
+            let provenance = self.origin.provenance(None);
+            match self.write(|shelf| shelf.close(&provenance)) {
+                Ok(None) => return Ok(false),
+                // The next takes are kept all the same.
+                Err(failure) if !self.is_unclosed => {
+                    let action = "the takes are in batches/; joined again after the next record";
+                    let story = Reader::TakesKeys.story(&failure);
+                    self.daemon.fault("disk", story, action);
+                }
+                joined => {
+                    joined?;
+                    self.is_unclosed = false;
+                }
+            }
+            self.unjoined = None;
+            self.announce();
+        }
+        Ok(true)
+    }
+
+    /// A sign is on the shelf.
+    fn kept(&mut self, shelved: Shelved, sign: &Sign, weaver: &mut Weaver) {
+        tracing::info!(
+            id = shelved.id,
+            gloss = shelved.gloss,
+            state = shelved.state,
+            reason = shelved.reason,
+            "take"
+        );
+        if shelved.state == TOO_SHORT {
+            // Of one that waited for room the end is long past.
+            let at = self.at.max(sign.end);
+            weaver.takes_mut().again(&shelved.gloss, at);
+        } else if self.running.is_some() {
+            self.taken.push(shelved.id);
+        }
+        self.is_unsealed |= self.running.is_some() && is_complete(weaver);
+    }
+
+    /// Makes a change; `None` when there was no room for it.
+    pub(super) fn write<T>(
+        &mut self,
+        change: impl FnOnce(&mut Shelf) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, Failure> {
+        // Until it is published again the mirror believes no list.
+        let before = self.daemon.studio.set_files(None);
+        let done = change(&mut self.shelf);
+        self.publish(before.as_ref());
+        match done {
+            Err(error) if error.is_full() && !self.is_last => {
+                let reason = Reader::TakesKeys.says(&error);
+                if self.full.is_none() {
+                    let action = "takes wait until there is room; the job goes on";
+                    self.daemon.fault("disk", reason.clone(), action);
+                }
+                let at = Instant::now();
+                self.full = Some(Full { reason, at });
+                Ok(None)
+            }
+            done => {
+                let value = done?;
+                self.full = None;
+                Ok(Some(value))
+            }
+        }
+    }
+
+    /// Writes what is left of a session, and has the last word on its `record`. With `may_wait` that has time until the
+    /// process ends, which leaves the last word to the next one.
+    pub(in super::super) fn finish(
+        &mut self,
+        weaver: &mut Weaver,
+        may_wait: bool,
+    ) -> Result<(), Failure> {
+        self.is_unsealed = true;
+        self.is_unclosed = true;
+        let written = self.write_rest(weaver, may_wait);
+        if !self.daemon.is_stopping() {
+            match &written {
+                Ok(()) => self.settle(Err("the camera films no more; see state")),
+                Err(failure) => self.settle(Err(&Reader::TakesKeys.story(failure))),
+            }
+        }
+        written
+    }
+
+    fn write_rest(&mut self, weaver: &mut Weaver, may_wait: bool) -> Result<(), Failure> {
+        loop {
+            self.is_last = !may_wait || self.daemon.is_stopping();
+            self.hear(weaver, Duration::ZERO)?;
+            if self.flush(weaver)? {
+                return Ok(());
+            }
+            self.tell();
+            self.stage.beat(uptime());
+            self.daemon.wait(ROOM_LOOK, |tasks| tasks.is_stopping);
+        }
+    }
+
+    /// Tells the mirror what there is, unless that is as it was `before`.
+    pub(super) fn publish(&self, before: Option<&Listing>) {
+        let files = match self.shelf.files() {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::warn!(%error, "takes are not mirrored until the next one");
+                return;
+            }
+        };
+        let is_new = before != Some(&files);
+        self.daemon.studio.set_files(Some(files));
+        if is_new {
+            self.daemon.change_tasks(|tasks| tasks.is_sealed = true);
+        }
+    }
+
+    /// Takes over what there is to tell of sealed batches: written there before it is deleted here, so that a cut
+    /// between gives it twice and never loses it. What cannot be taken now is taken the next time.
+    pub(super) fn announce(&mut self) {
+        if let Err(error) = self.take_over() {
+            tracing::warn!(%error, "batches of takes are on disk and are announced later");
+        }
+        self.daemon.hub.wake.notify_one();
+    }
+
+    fn take_over(&mut self) -> Result<(), StoreError> {
+        loop {
+            let untold = self.shelf.untold()?;
+            if untold.is_empty() {
+                return Ok(());
+            }
+            for untold in untold {
+                hold(&self.daemon.ledger).say(&[untold.message], &untold.stamp)?;
+                self.shelf.told(untold.id)?;
+            }
+        }
+    }
+}
+
+/// Whether the order has all its takes. No take of it is under way then, whatever the time.
+fn is_complete(weaver: &Weaver) -> bool {
+    weaver.takes().phase(Duration::ZERO) == Phase::Idle
+}

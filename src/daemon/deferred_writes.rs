@@ -1,0 +1,113 @@
+//! What is to be written into the ledger and could not be yet: faults and answers wait in memory, in order, for a disk
+//! that has room again. A cut takes them along; a command is then answered at the next start.
+
+use crate::daemon::state::held;
+use crate::job::{hold, stamp};
+use crate::messages::payloads::Reply;
+use crate::storage::ledger::{Message, Stamp};
+use crate::storage::{Ledger, StoreError};
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+/// Faults that wait; more are dropped. Answers are no more than the commands that the ledger has taken.
+const FAULTS_MAX: usize = 100;
+
+/// A note and its value; `None` removes it.
+pub(super) type Note = (&'static str, Option<&'static str>);
+
+/// Something to be written.
+pub(super) enum Late {
+    /// A message, and when it was said.
+    Fault(Message, Stamp),
+    /// The last word on a command, with what it changed.
+    Answer(Reply, Vec<Note>),
+}
+
+/// The line of what waits.
+#[derive(Default)]
+pub(super) struct Lates(Mutex<VecDeque<Late>>);
+
+impl Lates {
+    /// Appends; `false` when there are too many.
+    pub(super) fn push(&self, late: Late) -> bool {
+        let mut line = held(&self.0);
+        let is_fault = |late: &&Late| matches!(late, Late::Fault(..));
+        let has_place = !is_fault(&&late) || line.iter().filter(is_fault).count() < FAULTS_MAX;
+        if has_place {
+            line.push_back(late);
+        }
+        has_place
+    }
+
+    /// Writes what can be written, in order; whether anything was.
+    pub(super) fn write(&self, ledger: &Mutex<Ledger>) -> bool {
+        // Held throughout: two writers would write the same.
+        let mut line = held(&self.0);
+        let mut is_written = false;
+        while let Some(late) = line.front() {
+            if let Err(error) = write(late, &mut hold(ledger)) {
+                tracing::debug!(%error, waiting = line.len(), "the ledger takes nothing now");
+                break;
+            }
+            line.pop_front();
+            is_written = true;
+        }
+        is_written
+    }
+}
+
+fn write(late: &Late, ledger: &mut Ledger) -> Result<(), StoreError> {
+    match late {
+        Late::Fault(message, stamp) => ledger.say(std::slice::from_ref(message), stamp),
+        Late::Answer(reply, notes) => ledger.answer(reply, notes, &stamp()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::messages::payloads::ReplyState;
+    use crate::messages::topics;
+    use crate::storage::ledger::Bounds;
+    use serde_json::json;
+
+    #[test]
+    fn what_waits_is_bounded_and_written_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        ledger.keep_messages(Some(Bounds {
+            messages: 1000,
+            age_s: 1,
+        }));
+        let ledger = Mutex::new(ledger);
+        let lates = Lates::default();
+        let fault = |n: usize| {
+            let message = Message::new(topics::FAULT, &json!({"n": n}));
+            Late::Fault(message, Stamp::default())
+        };
+        let reply = Reply {
+            id: Some("a".into()),
+            command: "pause".into(),
+            state: ReplyState::Succeeded,
+            reason: None,
+            result: None,
+        };
+        for n in 0..FAULTS_MAX {
+            assert!(lates.push(fault(n)));
+        }
+        assert!(!lates.push(fault(FAULTS_MAX)), "one too many");
+        assert!(lates.push(Late::Answer(reply, vec![("paused", Some("1"))])));
+        assert!(lates.write(&ledger));
+        assert!(!lates.write(&ledger), "all gone");
+        assert!(lates.push(fault(0)), "room again");
+        let waiting = hold(&ledger).waiting_after(0, 1000).unwrap();
+        let channels: Vec<&str> = waiting.iter().map(|w| &*w.channel).collect();
+        assert_eq!(channels.len(), FAULTS_MAX + 1);
+        assert_eq!(channels[FAULTS_MAX], topics::REPLY);
+        assert_eq!(
+            hold(&ledger).note("paused").unwrap().as_deref(),
+            Some("1"),
+            "the note of the answer"
+        );
+    }
+}

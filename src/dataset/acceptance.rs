@@ -1,0 +1,318 @@
+//! What becomes of each planned clip: its state, in plan order, with the notebook's minimum of frames and its limit
+//! per gloss. Pure: results in, verdicts out.
+
+use crate::sequence::Sequence;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Instances per state.
+pub type StateCounts = BTreeMap<State, usize>;
+
+/// The final state of an instance; every instance of the metadata ends in exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// Its sequence is in the output.
+    Accepted,
+    /// Fewer frames with a hand than asked for.
+    TooShort,
+    /// No frame lies in its frame range.
+    Empty,
+    /// Its clip is not there.
+    Missing,
+    /// Its clip or its frame numbers cannot be read.
+    Unreadable,
+    /// Its gloss already has enough accepted clips.
+    OverLimit,
+    /// Its gloss is not processed.
+    NotSelected,
+}
+
+impl State {
+    /// All states, in the order in which they are shown.
+    pub const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::TooShort,
+        Self::Empty,
+        Self::Missing,
+        Self::Unreadable,
+        Self::OverLimit,
+        Self::NotSelected,
+    ];
+
+    /// The name in files and messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::TooShort => "too_short",
+            Self::Empty => "empty",
+            Self::Missing => "missing",
+            Self::Unreadable => "unreadable",
+            Self::OverLimit => "over_limit",
+            Self::NotSelected => "not_selected",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.name() == name)
+    }
+}
+
+/// What a worker made of a clip.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It was read.
+    Read(Box<Reading>),
+    /// It could not be read, for this reason.
+    Unreadable(String),
+    /// It was not looked at: its gloss had enough before its turn came.
+    Spared,
+    /// It was judged before, by this state and reason; its reading is kept elsewhere.
+    Known(State, Option<String>),
+}
+
+/// A clip that was read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The sequence with what it was made from.
+    pub sequence: Sequence,
+    /// What ran the models.
+    pub backend: Arc<str>,
+    /// The element that decoded it; `None` when nothing had to be decoded.
+    pub decoder: Option<String>,
+    /// Colours by a rule that is not proven equal to the notebook's.
+    pub is_approximate: bool,
+    /// Why decoding stopped before the end of the file, if it did.
+    pub stopped_early: Option<String>,
+}
+
+/// A clip's state with what is known of it.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The final state.
+    pub state: State,
+    /// Why not accepted, in words.
+    pub reason: Option<String>,
+    /// The reading, unless there was none.
+    pub reading: Option<Box<Reading>>,
+}
+
+/// Judges clips in plan order.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    min_frames: usize,
+    max_samples_per_gloss: Option<usize>,
+    accepted: HashMap<Arc<str>, usize>,
+}
+
+impl Judge {
+    /// A judge that has seen nothing. `max_samples_per_gloss` of `None` or 0 is no limit.
+    #[must_use]
+    pub fn new(min_frames: usize, max_samples_per_gloss: Option<usize>) -> Self {
+        Self {
+            min_frames,
+            max_samples_per_gloss: max_samples_per_gloss.filter(|n| *n > 0),
+            accepted: HashMap::new(),
+        }
+    }
+
+    /// Whether `gloss` has enough accepted clips already, so that no later one can be accepted.
+    #[must_use]
+    pub fn is_full(&self, gloss: &str) -> bool {
+        self.max_samples_per_gloss
+            .is_some_and(|max| self.accepted(gloss) >= max)
+    }
+
+    /// Accepted clips of `gloss`.
+    #[must_use]
+    pub fn accepted(&self, gloss: &str) -> usize {
+        self.accepted.get(gloss).copied().unwrap_or(0)
+    }
+
+    /// Glosses with accepted clips and how many, by name.
+    #[must_use]
+    pub fn per_gloss(&self) -> Vec<(Arc<str>, usize)> {
+        let mut all: Vec<_> = self
+            .accepted
+            .iter()
+            .map(|(g, n)| (Arc::clone(g), *n))
+            .collect();
+        all.sort();
+        all
+    }
+
+    /// The verdict on the next clip of the plan.
+    pub fn judge(&mut self, gloss: &Arc<str>, outcome: Outcome) -> Verdict {
+        // Asked first: the notebook does not open a clip whose gloss is full.
+        if self.is_full(gloss) {
+            let reason = Some(format!(
+                "{gloss:?} already has {} accepted clips",
+                self.accepted(gloss)
+            ));
+            return Verdict {
+                state: State::OverLimit,
+                reason,
+                reading: None,
+            };
+        }
+        let reading = match outcome {
+            Outcome::Read(reading) => reading,
+            Outcome::Unreadable(reason) => {
+                return Verdict {
+                    state: State::Unreadable,
+                    reason: Some(reason),
+                    reading: None,
+                };
+            }
+            Outcome::Known(state, reason) => {
+                if state == State::Accepted {
+                    *self.accepted.entry(Arc::clone(gloss)).or_default() += 1;
+                }
+                return Verdict {
+                    state,
+                    reason,
+                    reading: None,
+                };
+            }
+            Outcome::Spared => {
+                let reason =
+                    Some("spared although its gloss was not full; please report this".to_owned());
+                return Verdict {
+                    state: State::Unreadable,
+                    reason,
+                    reading: None,
+                };
+            }
+        };
+        let sequence = &reading.sequence;
+        let (start, declared) = (sequence.window.start, sequence.declared_frames);
+        let (state, reason) = if sequence.frames.is_empty() && sequence.window.is_empty() {
+            let reason = format!("frame range starts at {start}, the clip has {declared} frames");
+            (State::Empty, Some(reason))
+        } else if sequence.frames.is_empty() {
+            let why = reading
+                .stopped_early
+                .as_deref()
+                .unwrap_or("the file ends there");
+            let reason = format!("decoding ended before frame {start} of {declared} ({why})");
+            (State::Unreadable, Some(reason))
+        } else if sequence.frames_with_hand < self.min_frames {
+            let (seen, looked) = (sequence.frames_with_hand, sequence.frames.len());
+            (
+                State::TooShort,
+                Some(format!(
+                    "a hand in {seen} of {looked} frames, {} are needed",
+                    self.min_frames
+                )),
+            )
+        } else {
+            *self.accepted.entry(Arc::clone(gloss)).or_default() += 1;
+            (State::Accepted, None)
+        };
+        Verdict {
+            state,
+            reason,
+            reading: Some(reading),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sequence::{FrameRecord, sampling};
+    use ndarray::Array2;
+
+    fn read(frames: usize, with_hand: usize) -> Outcome {
+        read_from(0, frames, with_hand)
+    }
+
+    fn read_from(start: i64, frames: usize, with_hand: usize) -> Outcome {
+        let frame = |i| FrameRecord {
+            frame_index: i,
+            hand_count: 0,
+            landmarks: [[[0.0; 3]; 21]; 2],
+            handedness: [-1; 2],
+            handedness_score: [0.0; 2],
+        };
+        Outcome::Read(Box::new(Reading {
+            backend: Arc::from("cpu"),
+            sequence: Sequence {
+                features: Array2::zeros((32, 126)),
+                frames: (0..).take(frames).map(frame).collect(),
+                frames_with_hand: with_hand,
+                window: sampling::window(start, 0, 40),
+                declared_frames: 40,
+            },
+            decoder: None,
+            is_approximate: false,
+            stopped_early: None,
+        }))
+    }
+
+    #[test]
+    fn states_follow_the_frames() {
+        let gloss: Arc<str> = "book".into();
+        let mut judge = Judge::new(8, Some(0));
+        let mut check =
+            |outcome, expected| assert_eq!(judge.judge(&gloss, outcome).state, expected);
+        check(read_from(50, 0, 0), State::Empty);
+        check(read_from(30, 0, 0), State::Unreadable);
+        check(read(32, 7), State::TooShort);
+        check(read(8, 8), State::Accepted);
+        check(Outcome::Unreadable("bad".into()), State::Unreadable);
+        assert_eq!(judge.per_gloss(), vec![(gloss, 1)]);
+    }
+
+    #[test]
+    fn what_is_known_counts_as_it_did() {
+        use State::{Accepted, OverLimit, Unreadable};
+        let gloss: Arc<str> = "book".into();
+        let mut judge = Judge::new(8, Some(2));
+        let known = |state| Outcome::Known(state, None);
+        let outcomes = [
+            known(Accepted),
+            known(Unreadable),
+            read(32, 32),
+            known(Accepted),
+        ];
+        let states: Vec<State> = outcomes
+            .into_iter()
+            .map(|o| judge.judge(&gloss, o).state)
+            .collect();
+        // The last was accepted before the one ahead of it was read anew.
+        assert_eq!(states, [Accepted, Unreadable, Accepted, OverLimit]);
+        for state in State::ALL {
+            assert_eq!(State::from_name(state.name()), Some(state));
+        }
+    }
+
+    #[test]
+    fn the_limit_counts_accepted_clips_only() {
+        use State::{Accepted, OverLimit, TooShort};
+        let gloss: Arc<str> = "book".into();
+        let mut judge = Judge::new(8, Some(2));
+        let outcomes = [
+            read(32, 32),
+            read(32, 0),
+            read(32, 32),
+            read(32, 32),
+            Outcome::Spared,
+            Outcome::Unreadable("bad".into()),
+        ];
+        let states: Vec<State> = outcomes
+            .into_iter()
+            .map(|o| judge.judge(&gloss, o).state)
+            .collect();
+        assert_eq!(
+            states,
+            [
+                Accepted, TooShort, Accepted, OverLimit, OverLimit, OverLimit
+            ]
+        );
+        assert!(judge.is_full("book") && !judge.is_full("deaf"));
+    }
+}

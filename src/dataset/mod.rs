@@ -1,0 +1,8 @@
+//! The WLASL dataset's metadata and what to do with each of its instances.
+//!
+//! Pure: bytes and a "does this clip exist" question in, values out.
+
+pub mod acceptance;
+pub mod plan;
+mod python_compat;
+pub mod wlasl;

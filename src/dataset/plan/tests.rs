@@ -1,0 +1,204 @@
+use super::*;
+use crate::dataset::wlasl;
+use std::cell::RefCell;
+
+/// An entry for each `(gloss, ids)`.
+fn entries(list: &[(&str, &[&str])]) -> Vec<Entry> {
+    let json: Vec<_> = list
+        .iter()
+        .map(|(gloss, ids)| {
+            let instances: Vec<_> = ids
+                .iter()
+                .map(|id| serde_json::json!({"video_id": id, "frame_end": -1}))
+                .collect();
+            serde_json::json!({"gloss": gloss, "instances": instances})
+        })
+        .collect();
+    wlasl::parse(&serde_json::to_vec(&json).unwrap()).unwrap()
+}
+
+fn at_least(min_videos_per_gloss: usize) -> Knobs {
+    Knobs {
+        min_videos_per_gloss,
+        ..Knobs::default()
+    }
+}
+
+fn all_but_x(id: &str) -> bool {
+    !id.starts_with('x')
+}
+
+fn labels(plan: &Plan) -> Vec<(&str, &str)> {
+    plan.jobs
+        .iter()
+        .map(|job| (job.gloss.as_ref(), job.video_id.as_ref()))
+        .collect()
+}
+
+#[test]
+fn capitals_are_dropped_unless_the_lower_case_twin_is_kept() {
+    let entries = entries(&[
+        ("Thanks", &["1", "2"]),
+        ("BOOK", &["3"]),
+        ("book", &["4", "4"]),
+        ("go", &["5", "x"]),
+    ]);
+    let plan = plan(&entries, &at_least(2), &all_but_x);
+    assert_eq!(plan.glosses, ["Thanks".into(), "book".into()]);
+    assert_eq!(labels(&plan), [("BOOK", "3"), ("book", "4"), ("book", "4")]);
+    assert_eq!(
+        plan.jobs.iter().map(|job| job.position).collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
+    assert_eq!(plan.records.len(), 7);
+    assert!(
+        matches!(&plan.records[0].fate, Fate::NotSelected { reason } if reason.contains("capitals"))
+    );
+    assert_eq!(
+        plan.records[6].fate,
+        Fate::NotSelected {
+            reason: "gloss \"go\" has 1 clips on disk, 2 are needed".to_owned()
+        }
+    );
+    assert_eq!(
+        plan.warnings,
+        [Warning::CapitalsDropped {
+            gloss: "Thanks".to_owned(),
+            lower: "thanks".to_owned(),
+            found: 2
+        }]
+    );
+    for job in &plan.jobs {
+        assert_eq!(
+            plan.records[job.record].fate,
+            Fate::Process {
+                position: job.position
+            }
+        );
+    }
+}
+
+#[test]
+fn only_plain_file_names_are_asked_for_and_each_once() {
+    let entries = entries(&[(
+        "a",
+        &[
+            "1", "1", "../1", "/etc/1", "b\\1", "..", ".", "1\0", "", "x1", "x1",
+        ],
+    )]);
+    let asked = RefCell::new(Vec::new());
+    let plan = plan(&entries, &at_least(1), &|id| {
+        asked.borrow_mut().push(id.to_owned());
+        all_but_x(id)
+    });
+    assert_eq!(*asked.borrow(), ["1", "x1"]);
+    assert_eq!(plan.jobs.len(), 2);
+    let missing = plan
+        .records
+        .iter()
+        .filter(|r| matches!(r.fate, Fate::Missing { .. }))
+        .count();
+    assert_eq!(missing, 9);
+    assert_eq!(
+        plan.records[8].fate,
+        Fate::Missing {
+            reason: "no video_id".to_owned()
+        }
+    );
+    assert_eq!(
+        plan.records[9].fate,
+        Fate::Missing {
+            reason: "no file x1.mp4".to_owned()
+        }
+    );
+}
+
+#[test]
+fn bad_frame_numbers_take_no_position() {
+    let json = br#"[{"gloss": "a", "instances": [{"video_id": "1", "frame_end": "abc"}, {"video_id": "2"},
+        {"video_id": "x", "frame_end": "abc"}, {"video_id": "1", "frame_start": [1], "frame_end": "abc"}]}]"#;
+    let plan = plan(&wlasl::parse(json).unwrap(), &at_least(1), &all_but_x);
+    assert_eq!(labels(&plan), [("a", "2")]);
+    assert_eq!(plan.jobs[0].position, 0);
+    assert_eq!(plan.jobs[0].record, 1);
+    assert!(
+        matches!(&plan.records[0].fate, Fate::Unreadable { reason } if reason.ends_with("'abc'"))
+    );
+    assert!(matches!(plan.records[2].fate, Fate::Missing { .. }));
+    assert!(
+        matches!(&plan.records[3].fate, Fate::Unreadable { reason } if reason.contains("'list'"))
+    );
+    assert_eq!(plan.gloss_file_counts, [("a".into(), 3)]);
+}
+
+#[test]
+fn a_selection_keeps_file_order_and_warns() {
+    let entries = entries(&[("b", &["1"]), ("a", &["2"]), ("c", &["x"]), ("Me", &["3"])]);
+    let knobs = Knobs {
+        selected_glosses: ["a", "b", "c", "zz", "me", "zz"]
+            .map(ToOwned::to_owned)
+            .to_vec(),
+        max_glosses: Some(1),
+        ..at_least(1)
+    };
+    let plan = plan(&entries, &knobs, &all_but_x);
+    assert_eq!(plan.glosses, ["b".into(), "a".into()]);
+    let told: Vec<_> = plan.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "selected gloss \"c\" has 0 clips on disk, 1 are needed",
+            "selected gloss \"zz\" is not in the metadata",
+            "selected gloss \"me\" is not in the metadata; did you mean \"Me\"?",
+        ]
+    );
+    assert!(
+        plan.scan_report()
+            .ends_with("Glosses kept after selection: 2\n")
+    );
+}
+
+#[test]
+fn the_most_frequent_glosses_win_and_ties_go_to_the_first() {
+    let entries = entries(&[
+        ("a", &["1"]),
+        ("b", &["x", "x", "x"]),
+        ("c", &["2", "3"]),
+        ("a", &["4"]),
+        ("d", &["5", "6"]),
+    ]);
+    let kept = |max_glosses| {
+        let knobs = Knobs {
+            max_glosses,
+            ..at_least(1)
+        };
+        let plan = plan(&entries, &knobs, &all_but_x);
+        plan.glosses
+            .iter()
+            .map(ToString::to_string)
+            .collect::<String>()
+    };
+    assert_eq!(kept(None), "acd");
+    assert_eq!(kept(Some(9)), "acd");
+    // `b` has most instances but no clip, so it takes a place and gives nothing.
+    assert_eq!(kept(Some(3)), "ac");
+    assert_eq!(kept(Some(1)), "");
+    assert_eq!(kept(Some(0)), "");
+}
+
+#[test]
+fn reports_in_the_notebooks_words() {
+    let entries = entries(&[("a", &["1", "2"]), ("b", &["3"])]);
+    assert_eq!(
+        plan(&entries, &at_least(2), &all_but_x).scan_report(),
+        "Loaded 2 entries from metadata\n\nScanning disk for glosses with >= 2 videos...\nScan complete.\n  \
+         Total unique glosses in metadata: 2\n  Glosses with >= 2 videos: 1\n  \
+         Glosses dropped (too few videos): 1\n"
+    );
+}
+
+#[test]
+fn nothing_in_nothing_out() {
+    let plan = plan(&[], &Knobs::default(), &|_| true);
+    assert!(plan.records.is_empty() && plan.jobs.is_empty() && plan.glosses.is_empty());
+}

@@ -1,0 +1,274 @@
+//! The way out of what went wrong, in the words of whoever reads of it: a command line has flags, a config has keys. The
+//! rooms know neither: their errors say what is wrong, and what to do where that is the same for everybody.
+
+use crate::dataset::plan::Warning;
+use crate::dataset::wlasl::MetadataError;
+use crate::error::{Exit, Failure};
+use crate::http::PreviewError;
+use crate::inference::BundleError;
+use crate::storage::StoreError;
+use crate::video::dataset_source::DatasetError;
+use crate::video::decoder::DecoderError;
+use std::error::Error;
+
+/// Who reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Whoever typed a command.
+    Flags,
+    /// Whoever typed `handloom camera`, whose takes are never started over.
+    TakesFlags,
+    /// A config's owner.
+    Keys,
+    /// A config's owner, of the folder of the takes.
+    TakesKeys,
+}
+
+impl Reader {
+    /// `error` and the way out.
+    #[must_use]
+    pub fn says(self, error: &(dyn Error + 'static)) -> String {
+        format!("{}{error}{}", self.before(error), self.after(error))
+    }
+
+    /// `failure`'s story and the way out.
+    #[must_use]
+    pub fn story(self, failure: &Failure) -> String {
+        let mut story = failure.story();
+        for cause in failure.error.chain() {
+            story = format!("{}{story}{}", self.before(cause), self.after(cause));
+        }
+        story
+    }
+
+    /// `failure` as the last thing that is heard of it. What is wrong on a command line is wrong in a config.
+    #[must_use]
+    pub fn told(self, failure: Failure) -> Failure {
+        let exit = match failure.exit {
+            Exit::Usage if self.has_config() => Exit::Config,
+            exit => exit,
+        };
+        let story = self.story(&failure);
+        Failure::new(exit, failure.error.context(story))
+    }
+
+    fn has_config(self) -> bool {
+        matches!(self, Self::Keys | Self::TakesKeys)
+    }
+
+    /// A setting.
+    fn name(self, flag: &'static str, key: &'static str) -> &'static str {
+        if self.has_config() { key } else { flag }
+    }
+
+    /// The setting of the folder that is written to.
+    fn output(self) -> &'static str {
+        match self {
+            Self::TakesKeys => "camera.path",
+            _ => self.name("--out", "output.path"),
+        }
+    }
+
+    fn before(self, error: &(dyn Error + 'static)) -> &'static str {
+        match error.downcast_ref() {
+            Some(DecoderError::Unknown { .. }) => self.name("--decoder ", "run.decoder = "),
+            _ => "",
+        }
+    }
+
+    fn after(self, error: &(dyn Error + 'static)) -> String {
+        if let Some(error) = error.downcast_ref::<StoreError>() {
+            self.of_store(error)
+        } else if let Some(error) = error.downcast_ref::<BundleError>() {
+            self.of_models(error)
+        } else if let Some(error) = error.downcast_ref::<DatasetError>() {
+            self.of_dataset(error)
+        } else if let Some(MetadataError::SplitList { .. }) = error.downcast_ref() {
+            format!(", with {}", self.json())
+        } else if let Some(Warning::TooFewVideos { .. }) = error.downcast_ref() {
+            let name = self.name("--min-videos-per-gloss", "plan.min_videos_per_gloss");
+            format!(": lower {name} to keep it")
+        } else if error.is::<PreviewError>() {
+            "; choose another --preview HOST:PORT".to_owned()
+        } else {
+            String::new()
+        }
+    }
+
+    fn of_store(self, error: &StoreError) -> String {
+        let output = self.output();
+        let is_of_takes = matches!(self, Self::TakesFlags | Self::TakesKeys);
+        match error {
+            StoreError::Write { .. } | StoreError::Unknown { .. } | StoreError::Locked { .. } => {
+                format!(", or choose another {output}")
+            }
+            StoreError::Create { .. } => format!("; choose another {output}"),
+            StoreError::Occupied { .. } if is_of_takes => {
+                format!("; choose another {output}, or move the folder away")
+            }
+            StoreError::Occupied { is_dataset, .. } => {
+                let rescan = if *is_dataset {
+                    "; --rescan keeps what has not changed"
+                } else {
+                    ""
+                };
+                format!("; choose another {output}, or replace them with --fresh{rescan}")
+            }
+            StoreError::BadLedger { .. } if is_of_takes => {
+                "; move the folder away to start over".to_owned()
+            }
+            StoreError::BadLedger { .. } => {
+                "; --fresh starts over, or move the file away to keep it".to_owned()
+            }
+            StoreError::Read { .. } | StoreError::Broken { .. } | StoreError::Ledger { .. } => {
+                String::new()
+            }
+        }
+    }
+
+    fn of_models(self, error: &BundleError) -> String {
+        let models = self.name("--models", "models.path");
+        match error {
+            BundleError::Missing { role, .. } => {
+                let file = if self.has_config() {
+                    format!("models.{role}")
+                } else {
+                    format!("--{role}-model")
+                };
+                format!(", or name a .tflite or hand_landmarker.task file with {file} or {models}")
+            }
+            BundleError::NoModels { .. } => {
+                format!(", or name the folder or hand_landmarker.task file with {models}")
+            }
+            BundleError::Hash { .. } => {
+                let trust = self.name("--trust-models", "models.trust = true");
+                format!(", or say {trust} if you mean it")
+            }
+            _ => String::new(),
+        }
+    }
+
+    fn of_dataset(self, error: &DatasetError) -> String {
+        let (is_found, name) = match error {
+            DatasetError::NoJson { candidates, .. } => {
+                (!candidates.json_files.is_empty(), self.json())
+            }
+            DatasetError::NoVideos { candidates, .. } => {
+                let name = self.name("--videos DIR", "dataset.videos");
+                (!candidates.video_folders.is_empty(), name)
+            }
+            _ => return String::new(),
+        };
+        let what = if is_found { "which" } else { "where" };
+        format!("\nsay {what} with {name}")
+    }
+
+    fn json(self) -> &'static str {
+        self.name("--json FILE", "dataset.json")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::model_files::Role;
+    use std::io::ErrorKind;
+
+    const ALL: [Reader; 4] = [
+        Reader::Flags,
+        Reader::TakesFlags,
+        Reader::Keys,
+        Reader::TakesKeys,
+    ];
+
+    /// Checks how what is told to [`ALL`] ends.
+    fn check(error: &(dyn Error + 'static), ends: [&str; 4]) {
+        for (reader, end) in ALL.into_iter().zip(ends) {
+            let told = reader.says(error);
+            assert!(told.ends_with(end), "{reader:?}: {told}");
+        }
+    }
+
+    #[test]
+    fn each_reader_has_its_own_words_for_the_output() {
+        let path = || "out".into();
+        let full = StoreError::Write {
+            path: path(),
+            source: ErrorKind::StorageFull.into(),
+        };
+        let ends = ["--out", "--out", "output.path", "camera.path"];
+        check(
+            &full,
+            ends.map(|name| format!("permissions, or choose another {name}"))
+                .each_ref()
+                .map(String::as_str),
+        );
+        let occupied = |is_dataset| StoreError::Occupied {
+            path: path(),
+            difference: "x".to_owned(),
+            is_dataset,
+        };
+        let ends = [
+            "(x); choose another --out, or replace them with --fresh",
+            "(x); choose another --out, or move the folder away",
+            "(x); choose another output.path, or replace them with --fresh",
+            "(x); choose another camera.path, or move the folder away",
+        ];
+        check(&occupied(false), ends);
+        assert!(Reader::Flags.says(&occupied(true)).contains("; --rescan"));
+        let bad = StoreError::BadLedger {
+            path: path(),
+            reason: "x".to_owned(),
+        };
+        let [job, takes] = [
+            "x; --fresh starts over, or move the file away to keep it",
+            "x; move the folder away to start over",
+        ];
+        check(&bad, [job, takes, job, takes]);
+    }
+
+    #[test]
+    fn each_reader_has_its_own_words_for_models_and_glosses() {
+        let missing = BundleError::Missing {
+            role: Role::Palm,
+            path: "x".into(),
+        };
+        let [flags, keys] = [
+            "with --palm-model or --models",
+            "with models.palm or models.path",
+        ];
+        check(&missing, [flags, flags, keys, keys]);
+        let few = Warning::TooFewVideos {
+            gloss: "book".to_owned(),
+            found: 1,
+            needed: 2,
+        };
+        let [flags, keys] = [
+            "2 are needed: lower --min-videos-per-gloss to keep it",
+            "lower plan.min_videos_per_gloss to keep it",
+        ];
+        check(&few, [flags, flags, keys, keys]);
+    }
+
+    #[test]
+    fn a_failure_is_told_once_and_stays_what_it_is() {
+        let unknown = DecoderError::Unknown {
+            name: "x".to_owned(),
+        };
+        let told = Reader::Keys.told(Failure::new(Exit::Usage, unknown));
+        assert_eq!(told.exit, Exit::Config);
+        assert!(told.error.is::<DecoderError>());
+        let story = told.story();
+        assert!(story.starts_with("run.decoder = x: no such"), "{story}");
+        assert_eq!(story.matches("no such").count(), 1, "{story}");
+        let split = MetadataError::SplitList {
+            video_id: "1".to_owned(),
+        };
+        let inner = anyhow::Error::new(split).context("a.json");
+        let told = Reader::Flags.told(Failure::new(Exit::Usage, inner));
+        assert_eq!(told.exit, Exit::Usage);
+        let story = told.story();
+        assert!(story.starts_with("a.json: a list"), "{story}");
+        assert!(story.ends_with("instead, with --json FILE"), "{story}");
+    }
+}

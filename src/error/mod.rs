@@ -1,0 +1,183 @@
+//! Exit codes, after BSD's sysexits, and the errors that carry one.
+
+pub mod hints;
+
+use crate::camera::CameraError;
+use crate::config::ConfigError;
+use crate::dataset::wlasl::MetadataError;
+use crate::fleet::screen::ConsoleError;
+use crate::http::PreviewError;
+use crate::inference::{BackendError, BundleError};
+use crate::mqtt::{TlsError, UrlError};
+use crate::storage::StoreError;
+use crate::video::dataset_source::DatasetError;
+use std::io::ErrorKind;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All is done; skipped clips are data, not failure.
+    Done = 0,
+    /// Nothing could be extracted.
+    Nothing = 1,
+    /// The command line is wrong.
+    Usage = 64,
+    /// A data or model file is bad, or a film holds less than was asked for.
+    BadData = 65,
+    /// An input is missing.
+    NoInput = 66,
+    /// The broker cannot be reached or refuses, or the required accelerator or the camera cannot be used.
+    Unavailable = 69,
+    /// A bug or a failing runtime.
+    Bug = 70,
+    /// The output cannot be created.
+    CannotCreate = 73,
+    /// Reading or writing failed on the way.
+    InOut = 74,
+    /// Stopped early; the same command goes on.
+    Stopped = 75,
+    /// The config is wrong: systemd must not try again.
+    Config = 78,
+}
+
+/// An error with the code to end with.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// What to tell the user.
+    pub error: anyhow::Error,
+}
+
+impl Failure {
+    /// `error` with `exit`.
+    pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            exit,
+            error: error.into(),
+        }
+    }
+
+    /// Whether there was no room to write: the same may go well later.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.error
+            .downcast_ref::<StoreError>()
+            .is_some_and(StoreError::is_full)
+    }
+
+    /// The error and its causes, each said once: our messages mostly name their cause themselves.
+    #[must_use]
+    pub fn story(&self) -> String {
+        let mut story = self.error.to_string();
+        for cause in self.error.chain().skip(1).map(ToString::to_string) {
+            if !story.contains(&cause) {
+                story = format!("{story}: {cause}");
+            }
+        }
+        story
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Config, error)
+    }
+}
+
+impl From<DatasetError> for Failure {
+    fn from(error: DatasetError) -> Self {
+        let exit = match error {
+            DatasetError::JsonTooLarge { .. } | DatasetError::BadArchive { .. } => Exit::BadData,
+            _ => Exit::NoInput,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<MetadataError> for Failure {
+    fn from(error: MetadataError) -> Self {
+        Self::new(Exit::BadData, error)
+    }
+}
+
+impl From<BundleError> for Failure {
+    fn from(error: BundleError) -> Self {
+        let exit = match error {
+            BundleError::Missing { .. } | BundleError::NoModels { .. } | BundleError::Io { .. } => {
+                Exit::NoInput
+            }
+            BundleError::Manifest(_) => Exit::Bug,
+            _ => Exit::BadData,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<BackendError> for Failure {
+    fn from(error: BackendError) -> Self {
+        match error {
+            BackendError::Model(error) => error.into(),
+            error => Self::new(Exit::Unavailable, error),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let exit = match &error {
+            StoreError::Occupied { .. }
+            | StoreError::Unknown { .. }
+            | StoreError::Locked { .. }
+            | StoreError::Create { .. } => Exit::CannotCreate,
+            StoreError::Read { source, .. } if source.kind() == ErrorKind::NotFound => {
+                Exit::NoInput
+            }
+            StoreError::Broken { .. } | StoreError::BadLedger { .. } => Exit::BadData,
+            StoreError::Write { .. } | StoreError::Read { .. } | StoreError::Ledger { .. } => {
+                Exit::InOut
+            }
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<CameraError> for Failure {
+    fn from(error: CameraError) -> Self {
+        let exit = match error {
+            CameraError::NotFound { .. } | CameraError::File { .. } => Exit::NoInput,
+            CameraError::NoFormat { .. } => Exit::Usage,
+            _ => Exit::Unavailable,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<PreviewError> for Failure {
+    fn from(error: PreviewError) -> Self {
+        Self::new(Exit::CannotCreate, error)
+    }
+}
+
+impl From<UrlError> for Failure {
+    fn from(error: UrlError) -> Self {
+        Self::new(Exit::Usage, error)
+    }
+}
+
+impl From<TlsError> for Failure {
+    fn from(error: TlsError) -> Self {
+        let exit = match error {
+            TlsError::Read { .. } => Exit::NoInput,
+            _ => Exit::BadData,
+        };
+        Self::new(exit, error)
+    }
+}
+
+impl From<ConsoleError> for Failure {
+    fn from(error: ConsoleError) -> Self {
+        Self::new(Exit::InOut, error)
+    }
+}

@@ -1,0 +1,395 @@
+//! A fleet as it can be known from the broker alone: messages in, a bounded model out. Whoever can publish can write
+//! anything there, so nothing that comes is trusted: not its size, its form, its order or its characters.
+
+use crate::fleet::sequence_gaps::{Arrival, Gaps, Numbering};
+use crate::messages::payloads::{
+    Batch, ClipName, Envelope, Fault, Health, Progress, Reply, StateReport, Status, StatusName,
+    VERSION,
+};
+use crate::messages::topics;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// Devices that are kept; what others say is counted in [`Fleet::passed_over`].
+pub const DEVICES_MAX: usize = 1000;
+/// Faults that are kept of a device.
+pub const FAULTS_MAX: usize = 20;
+/// Bytes of a message; our longest has about 2,000.
+pub const PAYLOAD_MAX: usize = 64 * 1024;
+/// Silence after which a device that claims to be online is not believed; it says how it is every 10 s.
+pub const STALE_AFTER: Duration = Duration::from_mins(1);
+/// Characters that are kept of a text and of a name.
+const TEXT_MAX: usize = 400;
+const NAME_MAX: usize = 64;
+/// Entries that are kept of the counts per state; there are seven states.
+const STATES_MAX: usize = 16;
+
+/// All devices that said something.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fleet {
+    devices: BTreeMap<String, Device>,
+    passed_over: u64,
+}
+
+/// What is known of a device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// Its last `status`.
+    pub status: Option<Status>,
+    /// Its last `state`.
+    pub state: Option<StateReport>,
+    /// Its last `progress`.
+    pub progress: Option<Progress>,
+    /// Its last `health`.
+    pub health: Option<Health>,
+    /// The newest first, each once, at most [`FAULTS_MAX`].
+    pub faults: VecDeque<SeenFault>,
+    /// Batch files that were announced while we listened.
+    pub batches: u64,
+    /// Messages that are no messages of ours.
+    pub unreadable: u64,
+    /// Whether it speaks a version that this program does not know.
+    pub is_newer: bool,
+    since: Duration,
+    heard: Option<Duration>,
+    channels: BTreeMap<&'static str, Gaps>,
+}
+
+/// A fault with what its envelope says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenFault {
+    /// Its number, within the ledger that it comes from.
+    pub seq: u64,
+    /// When it happened, by the device's clock.
+    pub ts: String,
+    /// Whether that clock can be believed.
+    pub clock_synced: bool,
+    /// The fault.
+    pub fault: Fault,
+    generation: u32,
+}
+
+/// Why a payload says nothing to us.
+enum Unread {
+    Newer,
+    Garbage,
+}
+
+impl Fleet {
+    /// Nobody.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A message that is sent now. `now` is monotonic, from any start.
+    pub fn take(&mut self, now: Duration, topic: &str, payload: &[u8]) {
+        self.fold(now, topic, payload, true);
+    }
+
+    /// A message that the broker kept: it may be of any age, so it is no sign of life.
+    pub fn take_retained(&mut self, now: Duration, topic: &str, payload: &[u8]) {
+        self.fold(now, topic, payload, false);
+    }
+
+    /// We were away from the broker, until now: what was said meanwhile is not missing, and the silence was ours.
+    pub fn rejoin(&mut self, now: Duration) {
+        for device in self.devices.values_mut() {
+            device.since = device.since.max(now);
+            device.channels.values_mut().for_each(Gaps::rejoin);
+        }
+    }
+
+    /// Sorted by name.
+    #[must_use]
+    pub fn devices(&self) -> impl ExactSizeIterator<Item = (&str, &Device)> {
+        self.devices
+            .iter()
+            .map(|(id, device)| (id.as_str(), device))
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn device(&self, id: &str) -> Option<&Device> {
+        self.devices.get(id)
+    }
+
+    /// Devices that are online and not silent.
+    #[must_use]
+    pub fn online(&self, now: Duration) -> usize {
+        let devices = self.devices.values();
+        devices
+            .filter(|d| d.is_online() && !d.is_stale(now))
+            .count()
+    }
+
+    /// Messages of names that no device can have, and of devices beyond [`DEVICES_MAX`].
+    #[must_use]
+    pub fn passed_over(&self) -> u64 {
+        self.passed_over
+    }
+
+    fn fold(&mut self, now: Duration, topic: &str, payload: &[u8], is_live: bool) {
+        // Commands, and what others publish below our root.
+        let Some((id, channel)) = topics::split(topic) else {
+            return;
+        };
+        let is_known = self.devices.contains_key(id);
+        if !topics::is_device_id(id) || (!is_known && self.devices.len() >= DEVICES_MAX) {
+            self.passed_over = self.passed_over.saturating_add(1);
+            return;
+        }
+        // An empty message takes a retained one away; that alone makes no device.
+        if payload.is_empty() && !is_known {
+            return;
+        }
+        let device = self
+            .devices
+            .entry(id.to_owned())
+            .or_insert_with(|| Device::new(now));
+        if payload.is_empty() {
+            device.forget(channel);
+            if device.is_blank() {
+                self.devices.remove(id);
+            }
+            return;
+        }
+        let is_sign = match device.fold(channel, payload) {
+            Ok(arrival) => arrival == Arrival::New,
+            Err(Unread::Newer) => {
+                device.is_newer = true;
+                true
+            }
+            Err(Unread::Garbage) => {
+                device.unreadable = device.unreadable.saturating_add(1);
+                false
+            }
+        };
+        if is_live && is_sign {
+            device.heard = device.heard.max(Some(now));
+        }
+    }
+}
+
+impl Device {
+    fn new(now: Duration) -> Self {
+        Self {
+            status: None,
+            state: None,
+            progress: None,
+            health: None,
+            faults: VecDeque::new(),
+            batches: 0,
+            unreadable: 0,
+            is_newer: false,
+            since: now,
+            heard: None,
+            channels: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it says so.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.status
+            .as_ref()
+            .is_some_and(|s| s.status == StatusName::Online)
+    }
+
+    /// Time since it last said something itself; `None` while only the broker's retained messages are known.
+    #[must_use]
+    pub fn age(&self, now: Duration) -> Option<Duration> {
+        self.heard.map(|heard| now.saturating_sub(heard))
+    }
+
+    /// Silent for long, though it claims to be online.
+    #[must_use]
+    pub fn is_stale(&self, now: Duration) -> bool {
+        self.is_online() && self.silence(now) > STALE_AFTER
+    }
+
+    /// Time that we listened to it in vain.
+    #[must_use]
+    pub fn silence(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.since.max(self.heard.unwrap_or_default()))
+    }
+
+    /// Messages that never came, by their numbers.
+    #[must_use]
+    pub fn missing(&self) -> u64 {
+        let counts = self.channels.values().map(|gaps| gaps.missing);
+        counts.fold(0, u64::saturating_add)
+    }
+
+    fn fold(&mut self, channel: &str, payload: &[u8]) -> Result<Arrival, Unread> {
+        match channel {
+            topics::STATUS => Ok(self.fold_status(read(payload)?)),
+            topics::STATE => {
+                let (arrival, _, body) = self.number(topics::STATE, read::<StateReport>(payload)?);
+                if arrival == Arrival::New {
+                    self.state = Some(tidy_state(body));
+                }
+                Ok(arrival)
+            }
+            topics::PROGRESS => {
+                let (arrival, _, body) = self.number(topics::PROGRESS, read::<Progress>(payload)?);
+                if arrival == Arrival::New {
+                    self.progress = Some(tidy_progress(body));
+                }
+                Ok(arrival)
+            }
+            topics::HEALTH => {
+                let (arrival, _, body) = self.number(topics::HEALTH, read::<Health>(payload)?);
+                if arrival == Arrival::New {
+                    self.health = Some(body);
+                }
+                Ok(arrival)
+            }
+            topics::BATCH => {
+                let (arrival, ..) = self.number(topics::BATCH, read::<Batch>(payload)?);
+                self.batches += u64::from(arrival == Arrival::New);
+                Ok(arrival)
+            }
+            topics::REPLY => Ok(self.number(topics::REPLY, read::<Reply>(payload)?).0),
+            topics::FAULT => Ok(self.fold_fault(read(payload)?)),
+            // A picture: a sign of life, and not ours to look at.
+            topics::SNAPSHOT => Ok(Arrival::New),
+            _ => Err(Unread::Garbage),
+        }
+    }
+
+    /// The last word counts, whatever its number: that of a last will was drawn when the connection began. The will
+    /// is the broker's word, so it is no sign of life.
+    fn fold_status(&mut self, message: Envelope<Status>) -> Arrival {
+        let mut status = message.body;
+        status.version = tidy(&status.version, NAME_MAX);
+        let is_sign = status.status != StatusName::Offline && self.status.as_ref() != Some(&status);
+        self.status = Some(status);
+        if is_sign { Arrival::New } else { Arrival::Old }
+    }
+
+    fn fold_fault(&mut self, message: Envelope<Fault>) -> Arrival {
+        let (seq, clock_synced) = (message.seq, message.clock_synced);
+        let (arrival, ts, body) = self.number(topics::FAULT, message);
+        let generation = self.channels.get(topics::FAULT).map_or(0, |g| g.generation);
+        // Late ones too find their place.
+        let key = (generation, seq);
+        let place = self
+            .faults
+            .iter()
+            .position(|f| (f.generation, f.seq) <= key)
+            .unwrap_or(self.faults.len());
+        let there = self.faults.get(place);
+        if there.is_none_or(|f| (f.generation, f.seq) != key) {
+            let seen = SeenFault {
+                seq,
+                ts,
+                clock_synced,
+                fault: tidy_fault(body),
+                generation,
+            };
+            self.faults.insert(place, seen);
+            self.faults.truncate(FAULTS_MAX);
+        }
+        arrival
+    }
+
+    /// Books the message's number on its channel.
+    fn number<T>(&mut self, channel: &'static str, message: Envelope<T>) -> (Arrival, String, T) {
+        let numbering = match channel {
+            topics::BATCH | topics::FAULT | topics::REPLY => Numbering::Durable,
+            _ => Numbering::PerStart,
+        };
+        let ts = tidy(&message.ts, NAME_MAX);
+        let gaps = self
+            .channels
+            .entry(channel)
+            .or_insert_with(|| Gaps::new(numbering));
+        (gaps.note(message.seq, &ts), ts, message.body)
+    }
+
+    /// The broker's retained message of this channel was taken away.
+    fn forget(&mut self, channel: &str) {
+        match channel {
+            topics::STATUS => self.status = None,
+            topics::STATE => self.state = None,
+            topics::PROGRESS => self.progress = None,
+            topics::HEALTH => self.health = None,
+            _ => {}
+        }
+    }
+
+    /// Nothing is known but the name.
+    fn is_blank(&self) -> bool {
+        self.status.is_none()
+            && self.state.is_none()
+            && self.progress.is_none()
+            && self.health.is_none()
+            && self.faults.is_empty()
+    }
+}
+
+/// The message in `payload`.
+fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<Envelope<T>, Unread> {
+    #[derive(Deserialize)]
+    struct Version {
+        v: u32,
+    }
+    if payload.len() > PAYLOAD_MAX {
+        return Err(Unread::Garbage);
+    }
+    let version: Version = serde_json::from_slice(payload).map_err(|_| Unread::Garbage)?;
+    match version.v {
+        0 => Err(Unread::Garbage),
+        v if v > VERSION => Err(Unread::Newer),
+        _ => serde_json::from_slice(payload).map_err(|_| Unread::Garbage),
+    }
+}
+
+/// At most `max` characters of `text`, without any that could steer a terminal or turn the writing around.
+fn tidy(text: &str, max: usize) -> String {
+    let steers = |c: &char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let plain = text.chars().filter(|c| !steers(c));
+    plain
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(max)
+        .collect()
+}
+
+fn tidy_state(mut state: StateReport) -> StateReport {
+    state.reason = state.reason.map(|t| tidy(&t, TEXT_MAX));
+    state.run = state.run.map(|t| tidy(&t, NAME_MAX));
+    state.backend = tidy(&state.backend, NAME_MAX);
+    state.backend_reason = tidy(&state.backend_reason, TEXT_MAX);
+    state
+}
+
+fn tidy_progress(mut progress: Progress) -> Progress {
+    let states = std::mem::take(&mut progress.states).into_iter();
+    let states = states.take(STATES_MAX);
+    progress.states = states.map(|(s, n)| (tidy(&s, NAME_MAX), n)).collect();
+    progress.run = tidy(&progress.run, NAME_MAX);
+    progress.clip = progress.clip.as_ref().map(tidy_clip);
+    progress
+}
+
+fn tidy_fault(mut fault: Fault) -> Fault {
+    fault.run = fault.run.map(|t| tidy(&t, NAME_MAX));
+    fault.component = tidy(&fault.component, NAME_MAX);
+    fault.clip = fault.clip.as_ref().map(tidy_clip);
+    fault.reason = tidy(&fault.reason, TEXT_MAX);
+    fault.action = tidy(&fault.action, TEXT_MAX);
+    fault
+}
+
+fn tidy_clip(clip: &ClipName) -> ClipName {
+    ClipName {
+        gloss: tidy(&clip.gloss, NAME_MAX),
+        video_id: tidy(&clip.video_id, NAME_MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests;

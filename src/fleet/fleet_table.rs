@@ -1,0 +1,426 @@
+//! A fleet in words: the same for the live view and for the plain table. No cell has a blank in it, so that scripts
+//! can take the table apart.
+
+use crate::fleet::devices::{Device, Fleet, SeenFault};
+use crate::messages::payloads::{Health, JobPhase, StatusName};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// What stands where nothing is known.
+pub const UNKNOWN: &str = "-";
+/// Faults of a device in the plain table.
+const FAULTS_SHOWN: usize = 5;
+
+/// Whether a person is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// No.
+    Nothing,
+    /// It works, with less than it should have, or waits.
+    Look,
+    /// It does not work.
+    Help,
+}
+
+/// A device's line of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cells {
+    /// `online`, `silent`, `stopped`, `offline` or `unknown`.
+    pub status: &'static str,
+    /// What the job does.
+    pub state: &'static str,
+    /// 0 to 100.
+    pub percent: Option<u8>,
+    /// `done/total`.
+    pub done: String,
+    /// While it works.
+    pub clips_per_min: String,
+    /// While it works.
+    pub eta: String,
+    /// Of the hottest sensor.
+    pub temperature: String,
+    /// Messages that wait for the broker.
+    pub outbox: String,
+    /// Since its last message.
+    pub age: String,
+}
+
+impl Cells {
+    /// What `device` says.
+    #[must_use]
+    pub fn of(device: &Device, now: Duration) -> Self {
+        let progress = device.progress.as_ref();
+        let status = status(device, now);
+        // The last rate of a device that is gone would promise an end that does not come, and its heat is past.
+        let is_there = matches!(status, "online" | "unknown");
+        let running = progress.filter(|_| is_there);
+        let health = device.health.as_ref().filter(|_| is_there);
+        Self {
+            status,
+            state: device.state.as_ref().map_or(UNKNOWN, |s| s.state.name()),
+            percent: progress.map(|p| percent(p.done, p.total)),
+            done: or_unknown(progress.map(|p| format!("{}/{}", p.done, p.total))),
+            clips_per_min: or_unknown(running.and_then(|p| p.clips_per_min).map(rate)),
+            eta: or_unknown(running.and_then(|p| p.eta_s).map(seconds)),
+            temperature: or_unknown(health.and_then(|h| h.temperature_c).map(celsius)),
+            outbox: or_unknown(health.map(|h| h.outbox.to_string())),
+            age: or_unknown(device.age(now).map(|a| seconds(a.as_secs_f64()))),
+        }
+    }
+
+    /// `42%`.
+    #[must_use]
+    pub fn percent_text(&self) -> String {
+        or_unknown(self.percent.map(|p| format!("{p}%")))
+    }
+}
+
+/// Whether a person is needed at the device, and for what.
+#[must_use]
+pub fn need(device: &Device, now: Duration) -> (Need, String) {
+    let because = |what: &str, reason: Option<&String>| match reason {
+        Some(reason) => format!("{what}: {reason}"),
+        None => what.to_owned(),
+    };
+    match device.status.as_ref().map(|s| s.status) {
+        Some(StatusName::Offline) => {
+            let what = "offline: gone without a word; check its power, its network and the service";
+            return (Need::Help, what.to_owned());
+        }
+        // It ended by itself, and what keeps it from working stands in its last state.
+        Some(StatusName::Stopped) => {
+            let state = device.state.as_ref().filter(|s| s.state == JobPhase::Error);
+            return state.map_or((Need::Nothing, String::new()), |state| {
+                let what = because("ended with an error", state.reason.as_ref());
+                (Need::Help, what)
+            });
+        }
+        _ => {}
+    }
+    if device.is_stale(now) {
+        let silence = seconds(device.silence(now).as_secs_f64());
+        return (Need::Help, format!("silent for {silence}, though online"));
+    }
+    let state = device.state.as_ref();
+    let reason = state.and_then(|s| s.reason.as_ref());
+    match state.map(|s| s.state) {
+        Some(JobPhase::Error) => return (Need::Help, because("error", reason)),
+        Some(JobPhase::Degraded) => return (Need::Look, because("degraded", reason)),
+        Some(JobPhase::Paused) => return (Need::Look, because("paused", reason)),
+        _ => {}
+    }
+    let health = device.health.clone().unwrap_or_default();
+    if device.is_newer {
+        let what = "speaks a newer version: update this handloom";
+        (Need::Look, what.to_owned())
+    } else if health.throttled == Some(true) {
+        let what = "throttled by its firmware: check its cooling and its power supply";
+        (Need::Look, what.to_owned())
+    } else if health.outbox_dropped > 0 {
+        let what = format!(
+            "{} messages lost: its outbox was full",
+            health.outbox_dropped
+        );
+        (Need::Look, what)
+    } else if device.unreadable > 0 {
+        let what = format!("{} messages cannot be read", device.unreadable);
+        (Need::Look, what)
+    } else {
+        (Need::Nothing, String::new())
+    }
+}
+
+/// All that is known of a device but its faults, a line each.
+#[must_use]
+pub fn details(device: &Device) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(state) = &device.state {
+        let reason = state.reason.as_deref().map(|r| format!(": {r}"));
+        let reason = reason.unwrap_or_default();
+        lines.push(format!("state    {}{reason}", state.state.name()));
+        let (workers, all) = (state.workers, state.workers_max);
+        let (backend, why) = (&state.backend, &state.backend_reason);
+        lines.push(format!(
+            "runs on  {backend} ({why}), {workers} of {all} workers"
+        ));
+    }
+    if let Some(progress) = &device.progress {
+        let states = progress.states.iter();
+        let states: Vec<String> = states.map(|(s, n)| format!("{s} {n}")).collect();
+        let clip = progress.clip.as_ref();
+        let clip = clip.map(|c| format!(", last {} {}", c.gloss, c.video_id));
+        let clip = clip.unwrap_or_default();
+        lines.push(format!("clips    {}{clip}", states.join(", ")));
+        lines.push(format!("run      {}", progress.run));
+    }
+    if let Some(health) = &device.health {
+        lines.push(format!("health   {}", machine(health)));
+        lines.push(format!("queues   {}", queues(health)));
+    }
+    let version = device.status.as_ref().map(|s| s.version.as_str());
+    lines.push(format!(
+        "heard    version {}, {} batches, {} messages missing, {} unreadable",
+        version.unwrap_or(UNKNOWN),
+        device.batches,
+        device.missing(),
+        device.unreadable
+    ));
+    lines
+}
+
+/// What happened, then what was done and what a person can do.
+#[must_use]
+pub fn fault(seen: &SeenFault) -> (String, String) {
+    // 2026-01-31T12:00:00.000Z without the fractions.
+    let when: String = seen.ts.chars().take(19).collect();
+    let doubt = if seen.clock_synced { "" } else { "?" };
+    let fault = &seen.fault;
+    let clip = fault.clip.as_ref();
+    let clip = clip.map(|c| format!(" {} {}", c.gloss, c.video_id));
+    let what = format!(
+        "{}{doubt} {}{}: {}",
+        when.replace('T', " "),
+        fault.component,
+        clip.unwrap_or_default(),
+        fault.reason
+    );
+    (what, fault.action.clone())
+}
+
+/// The fleet as plain text, for scripts and for logs.
+#[must_use]
+pub fn table(fleet: &Fleet, now: Duration) -> String {
+    const HEADS: [&str; 11] = [
+        "DEVICE",
+        "STATUS",
+        "STATE",
+        "PERCENT",
+        "DONE",
+        "CLIPS/MIN",
+        "ETA",
+        "TEMP",
+        "OUTBOX",
+        "AGE",
+        "NEEDS",
+    ];
+    let mut rows = vec![HEADS.map(str::to_owned)];
+    for (id, device) in fleet.devices() {
+        let cells = Cells::of(device, now);
+        rows.push([
+            id.to_owned(),
+            cells.status.to_owned(),
+            cells.state.to_owned(),
+            cells.percent_text(),
+            cells.done,
+            cells.clips_per_min,
+            cells.eta,
+            cells.temperature,
+            cells.outbox,
+            cells.age,
+            need(device, now).0.name().to_owned(),
+        ]);
+    }
+    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max();
+    let widths: [usize; HEADS.len()] = std::array::from_fn(|c| width(c).unwrap_or(0));
+    let mut out = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths);
+        let line: Vec<String> = cells.map(|(cell, w)| format!("{cell:<w$}")).collect();
+        out.push_str(line.join("  ").trim_end());
+        out.push('\n');
+    }
+    // Writing to a String cannot fail.
+    for (id, device) in fleet.devices() {
+        let (need, why) = need(device, now);
+        if need > Need::Nothing {
+            writeln!(out, "\n{id} {}: {why}", need.phrase()).ok();
+        } else if !device.faults.is_empty() {
+            writeln!(out, "\n{id}:").ok();
+        }
+        for seen in device.faults.iter().take(FAULTS_SHOWN) {
+            let (what, action) = fault(seen);
+            writeln!(out, "  {what}\n    {action}").ok();
+        }
+    }
+    if fleet.passed_over() > 0 {
+        writeln!(out, "\n{}", passed_over(fleet)).ok();
+    }
+    out
+}
+
+/// What [`Fleet::passed_over`] counts.
+#[must_use]
+pub fn passed_over(fleet: &Fleet) -> String {
+    format!(
+        "{} messages passed over: from more than {} devices, or of names that no device has",
+        fleet.passed_over(),
+        crate::fleet::devices::DEVICES_MAX
+    )
+}
+
+impl Need {
+    /// In one word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => UNKNOWN,
+            Self::Look => "look",
+            Self::Help => "help",
+        }
+    }
+
+    /// After the device's name.
+    #[must_use]
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Nothing => "is well",
+            Self::Look => "wants a look",
+            Self::Help => "NEEDS HELP",
+        }
+    }
+}
+
+fn status(device: &Device, now: Duration) -> &'static str {
+    match device.status.as_ref().map(|s| s.status) {
+        None => "unknown",
+        Some(StatusName::Online) if device.is_stale(now) => "silent",
+        Some(StatusName::Online) => "online",
+        Some(StatusName::Stopped) => "stopped",
+        Some(StatusName::Offline) => "offline",
+    }
+}
+
+fn or_unknown(text: Option<String>) -> String {
+    text.unwrap_or_else(|| UNKNOWN.to_owned())
+}
+
+/// 100 only when all is done.
+fn percent(done: usize, total: usize) -> u8 {
+    if done >= total {
+        return 100;
+    }
+    let share = done as u128 * 100 / total as u128;
+    u8::try_from(share).unwrap_or(100)
+}
+
+fn rate(clips_per_min: f64) -> String {
+    match clips_per_min {
+        r if (0.0..100.0).contains(&r) => format!("{r:.1}"),
+        r if (100.0..1e6).contains(&r) => format!("{r:.0}"),
+        _ => "?".to_owned(),
+    }
+}
+
+fn celsius(degrees: f64) -> String {
+    match degrees {
+        d if (-100.0..1000.0).contains(&d) => format!("{d:.0}°C"),
+        _ => "?".to_owned(),
+    }
+}
+
+/// `45s`, `12m`, `3h05m`, `9d`.
+fn seconds(seconds: f64) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    if !(0.0..1e9).contains(&seconds) {
+        return "?".to_owned();
+    }
+    match Duration::from_secs_f64(seconds).as_secs() {
+        s if s < MINUTE => format!("{s}s"),
+        s if s < HOUR => format!("{}m", s / MINUTE),
+        s if s < 4 * DAY => format!("{}h{:02}m", s / HOUR, s % HOUR / MINUTE),
+        s => format!("{}d", s / DAY),
+    }
+}
+
+fn machine(health: &Health) -> String {
+    let mut parts = Vec::new();
+    if let Some(t) = health.temperature_c {
+        parts.push(celsius(t));
+    }
+    if health.throttled == Some(true) {
+        parts.push("throttled".to_owned());
+    }
+    if let Some(load) = health.load_1min {
+        parts.push(format!("load {}", rate(load)));
+    }
+    if let Some(mib) = health.disk_free_mib {
+        parts.push(format!("{mib} MiB disk free"));
+    }
+    if let Some(mib) = health.memory_available_mib {
+        parts.push(format!("{mib} MiB memory free"));
+    }
+    if let Some(mib) = health.memory_resident_mib {
+        parts.push(format!("uses {mib} MiB"));
+    }
+    parts.push(format!("{} frames/s", rate(health.frames_per_s)));
+    #[expect(clippy::cast_precision_loss, reason = "shown in days")]
+    let uptime = health.uptime_s as f64;
+    parts.push(format!("up {}", seconds(uptime)));
+    parts.join(", ")
+}
+
+fn queues(health: &Health) -> String {
+    let mirror = health.mirror_waiting;
+    let mirror = mirror.map(|n| format!(", {n} batches for the mirror"));
+    format!(
+        "{} clips, outbox {} ({} dropped), telemetry {} dropped, {} connections{}",
+        health.queue,
+        health.outbox,
+        health.outbox_dropped,
+        health.telemetry_dropped,
+        health.connects,
+        mirror.unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_rates_are_short_whatever_comes() {
+        for (given, expected) in [
+            (0.0, "0s"),
+            (59.9, "59s"),
+            (60.0, "1m"),
+            (3_599.0, "59m"),
+            (11_100.0, "3h05m"),
+            (345_599.0, "95h59m"),
+            (345_600.0, "4d"),
+            (-1.0, "?"),
+            (1e300, "?"),
+            (f64::NAN, "?"),
+        ] {
+            assert_eq!(seconds(given), expected, "{given}");
+        }
+        for (given, expected) in [
+            (0.0, "0.0"),
+            (31.25, "31.2"),
+            (1234.5, "1234"),
+            (-1.0, "?"),
+            (1e300, "?"),
+        ] {
+            assert_eq!(rate(given), expected, "{given}");
+        }
+        assert_eq!(
+            (celsius(61.4), celsius(f64::MIN)),
+            ("61°C".to_owned(), "?".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_job_is_done_only_when_it_is() {
+        for (done, total, expected) in [
+            (0, 0, 100),
+            (0, 5, 0),
+            (999, 1000, 99),
+            (5, 5, 100),
+            (9, 5, 100),
+            (usize::MAX - 1, usize::MAX, 99),
+        ] {
+            assert_eq!(percent(done, total), expected, "{done}/{total}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! A page that shows the camera: pictures as an MJPEG stream over HTTP, for a person who sets it up.
+//!
+//! Listens on loopback unless told otherwise, serves a handful of viewers, keeps the newest picture alone and never
+//! holds up whoever gives it one. Answers no question but for its page and its pictures.
+
+mod request;
+
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+/// Viewers at a time; the next is told to come back later.
+pub const VIEWERS_MAX: usize = 4;
+/// A viewer that needs longer for its request, or to take a picture, has left.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait for a picture before looking whether the server ends.
+const TURN: Duration = Duration::from_millis(200);
+/// After an error of the listener, so that it does not spin.
+const REST: Duration = Duration::from_millis(100);
+
+/// The page cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve the preview on {address}: {source}")]
+pub struct PreviewError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+#[derive(Debug, Default)]
+struct Newest {
+    /// Counts pictures, so that each is sent once.
+    number: u64,
+    jpeg: Arc<Vec<u8>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    newest: Mutex<Newest>,
+    came: Condvar,
+    viewers: AtomicUsize,
+    is_stopped: AtomicBool,
+}
+
+impl Shared {
+    /// A panic elsewhere leaves it whole: a number and a picture.
+    fn newest(&self) -> MutexGuard<'_, Newest> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// A picture that is newer than number `than`, if one comes within a turn.
+    fn next(&self, than: u64) -> Option<(u64, Arc<Vec<u8>>)> {
+        let mut newest = self.newest();
+        if newest.number <= than && !self.is_stopped() {
+            let waited = self.came.wait_timeout(newest, TURN);
+            newest = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        (newest.number > than).then(|| (newest.number, Arc::clone(&newest.jpeg)))
+    }
+}
+
+/// A running preview; ends when dropped.
+#[derive(Debug)]
+pub struct Preview {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    listener: Option<JoinHandle<()>>,
+}
+
+impl Preview {
+    /// Serves on `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on.
+    pub fn start(address: SocketAddr) -> Result<Self, PreviewError> {
+        let wrap = |source| PreviewError { address, source };
+        let listener = TcpListener::bind(address).map_err(wrap)?;
+        let bound = listener.local_addr().map_err(wrap)?;
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let thread = Builder::new().name("preview".into());
+        let thread = thread
+            .spawn(move || welcome(&listener, &theirs, bound))
+            .map_err(wrap)?;
+        Ok(Self {
+            shared,
+            address: bound,
+            listener: Some(thread),
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whether anybody looks, so that a picture is worth making.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.shared.viewers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Shows a picture in the place of the one before.
+    pub fn show(&self, jpeg: Vec<u8>) {
+        let mut newest = self.shared.newest();
+        newest.number += 1;
+        newest.jpeg = Arc::new(jpeg);
+        drop(newest);
+        self.shared.came.notify_all();
+    }
+}
+
+impl Drop for Preview {
+    fn drop(&mut self) {
+        self.shared.is_stopped.store(true, Ordering::Release);
+        self.shared.came.notify_all();
+        // Wakes the listener; where that fails it is left behind, and ends with the process.
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        let woken = TcpStream::connect_timeout(&address, PATIENCE).is_ok();
+        if let Some(thread) = self.listener.take()
+            && woken
+            && thread.join().is_err()
+        {
+            tracing::error!("the preview's thread has panicked");
+        }
+    }
+}
+
+/// Takes viewers in until the end, and waits for them then.
+fn welcome(listener: &TcpListener, shared: &Arc<Shared>, address: SocketAddr) {
+    let mut viewers: Vec<(JoinHandle<()>, TcpStream)> = Vec::new();
+    loop {
+        let accepted = listener.accept();
+        if shared.is_stopped() {
+            break;
+        }
+        viewers.retain(|(thread, _)| !thread.is_finished());
+        let accepted = accepted.and_then(|(stream, _)| Ok((stream.try_clone()?, stream)));
+        let (stream, ours) = match accepted {
+            Ok(both) => both,
+            Err(error) => {
+                tracing::debug!(%error, "a viewer could not come in");
+                std::thread::sleep(REST);
+                continue;
+            }
+        };
+        let theirs = Arc::clone(shared);
+        let is_full = viewers.len() >= VIEWERS_MAX;
+        let serve = move || {
+            theirs.viewers.fetch_add(1, Ordering::Relaxed);
+            // A viewer that leaves is no fault of ours.
+            if let Err(error) = serve(&stream, &theirs, address, is_full) {
+                tracing::debug!(%error, "a viewer left");
+            }
+            // Our copy of the connection does not keep it open.
+            if let Err(error) = stream.shutdown(Shutdown::Both) {
+                tracing::debug!(%error, "a viewer left before");
+            }
+            theirs.viewers.fetch_sub(1, Ordering::Relaxed);
+        };
+        // One beyond the limit is told so in a thread as well, but no more than that: each is short.
+        if viewers.len() > 2 * VIEWERS_MAX {
+            continue;
+        }
+        match Builder::new().name("viewer".into()).spawn(serve) {
+            Ok(thread) => viewers.push((thread, ours)),
+            Err(error) => tracing::warn!(%error, "no thread for a viewer"),
+        }
+    }
+    for (thread, stream) in viewers {
+        // Whatever it waits for will not come; one that has left already needs no telling.
+        if let Err(error) = stream.shutdown(Shutdown::Both) {
+            tracing::debug!(%error, "a viewer left");
+        }
+        if thread.join().is_err() {
+            tracing::error!("a viewer's thread has panicked");
+        }
+    }
+}
+
+fn serve(
+    stream: &TcpStream,
+    shared: &Shared,
+    address: SocketAddr,
+    is_full: bool,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let request = request::read(&mut request::Timed::new(stream, PATIENCE))?;
+    let answer = |status: &str, kind: &str, body: &[u8]| {
+        let out = &mut request::Timed::new(stream, PATIENCE);
+        request::answer(out, status, kind, body)
+    };
+    if is_full {
+        let words = b"too many viewers\n";
+        return answer("503 Service Unavailable", "text/plain", words);
+    }
+    match request::route(&request, address) {
+        request::Route::Page => answer("200 OK", "text/html; charset=utf-8", request::PAGE),
+        request::Route::Picture => {
+            let mut waited = Duration::ZERO;
+            while waited < PATIENCE && !shared.is_stopped() {
+                if let Some((_, jpeg)) = shared.next(0) {
+                    return answer("200 OK", "image/jpeg", &jpeg);
+                }
+                waited += TURN;
+            }
+            let words = b"no picture yet\n";
+            answer("503 Service Unavailable", "text/plain", words)
+        }
+        request::Route::Stream => {
+            request::Timed::new(stream, PATIENCE).write_all(request::STREAM_HEAD)?;
+            let mut last = 0;
+            while !shared.is_stopped() {
+                if let Some((number, jpeg)) = shared.next(last) {
+                    last = number;
+                    request::part(&mut request::Timed::new(stream, PATIENCE), &jpeg)?;
+                }
+            }
+            Ok(())
+        }
+        request::Route::Refused(status) => {
+            answer(status, "text/plain", format!("{status}\n").as_bytes())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::Ipv4Addr;
+    use std::time::Instant;
+
+    fn start() -> Preview {
+        Preview::start((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
+    }
+
+    fn ask(preview: &Preview, line: &str, host: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(preview.address()).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        write!(stream, "{line} HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+        stream
+    }
+
+    fn all(mut stream: TcpStream) -> String {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    #[test]
+    fn the_page_and_a_picture_are_served() {
+        let preview = start();
+        let host = preview.address().to_string();
+        let page = all(ask(&preview, "GET /", &host));
+        assert!(
+            page.starts_with("HTTP/1.1 200 OK") && page.contains("stream.mjpg"),
+            "{page}"
+        );
+        preview.show(b"first".to_vec());
+        preview.show(b"second".to_vec());
+        let picture = all(ask(&preview, "GET /frame.jpg", &host));
+        assert!(picture.ends_with("\r\n\r\nsecond"), "{picture}");
+        for (line, host, status) in [
+            ("GET /etc/passwd", host.as_str(), "404"),
+            ("POST /", host.as_str(), "405"),
+            ("GET /frame.jpg", "evil.example", "403"),
+        ] {
+            let answer = all(ask(&preview, line, host));
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status}")),
+                "{answer}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stream_shows_the_newest_and_viewers_are_few() {
+        let preview = start();
+        let host = preview.address().to_string();
+        let mut streams: Vec<TcpStream> = (0..VIEWERS_MAX)
+            .map(|_| ask(&preview, "GET /stream.mjpg", &host))
+            .collect();
+        let mut byte = [0];
+        for stream in &mut streams {
+            stream.read_exact(&mut byte).unwrap();
+        }
+        assert!(preview.is_watched());
+        assert!(all(ask(&preview, "GET /", &host)).starts_with("HTTP/1.1 503"));
+        preview.show(b"JPEG-7".to_vec());
+        for stream in &mut streams {
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"JPEG-7") {
+                stream.read_exact(&mut byte).unwrap();
+                seen.push(byte[0]);
+            }
+        }
+        // Ends all of them and itself.
+        drop(preview);
+        for mut stream in streams {
+            stream.read_to_end(&mut Vec::new()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_slow_viewer_keeps_neither_its_place_nor_the_end() {
+        let preview = start();
+        let host = preview.address().to_string();
+        // A byte at a time, as long as anybody listens; the time until nobody does.
+        let dribble = |mut stream: TcpStream| {
+            let since = Instant::now();
+            while since.elapsed() < 10 * PATIENCE && stream.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            since.elapsed()
+        };
+        std::thread::scope(|scope| {
+            let slow: Vec<_> = (0..=2 * VIEWERS_MAX)
+                .map(|_| TcpStream::connect(preview.address()).unwrap())
+                .map(|stream| scope.spawn(|| dribble(stream)))
+                .collect();
+            for slow in slow {
+                let kept = slow.join().unwrap();
+                assert!(kept < 2 * PATIENCE, "kept its place for {kept:?}");
+            }
+        });
+        let page = all(ask(&preview, "GET /", &host));
+        assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
+        // One that asks on and on, and one that takes nothing of a stream.
+        let slow = TcpStream::connect(preview.address()).unwrap();
+        let mut idle = ask(&preview, "GET /stream.mjpg", &host);
+        idle.read_exact(&mut [0]).unwrap();
+        preview.show(vec![0; 64 << 20]);
+        std::thread::scope(|scope| {
+            scope.spawn(|| dribble(slow));
+            std::thread::sleep(REST);
+            let since = Instant::now();
+            drop(preview);
+            let took = since.elapsed();
+            assert!(took < PATIENCE / 2, "the end took {took:?}");
+        });
+    }
+}

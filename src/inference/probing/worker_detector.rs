@@ -1,0 +1,89 @@
+//! The models in the hands of one who looks for hands: a worker of a job, or a camera.
+
+use crate::hand::{Detector, Model, Options};
+use crate::inference::probing::backend_handle::Engine;
+use crate::inference::{BackendError, Graphs, SharedDevice};
+use crate::selection::CPU;
+use std::sync::Arc;
+
+/// A detector, and what runs its models.
+pub struct Tools<'a> {
+    /// It.
+    pub detector: Detector<Box<dyn Model + Send + 'a>>,
+    /// The name of what runs the models.
+    pub backend: Arc<str>,
+    /// The device that they run on, if others use it, too.
+    device: Option<Arc<SharedDevice>>,
+    graphs: &'a Graphs<'a>,
+    options: Options,
+}
+
+impl<'a> Tools<'a> {
+    /// On what `engine` has chosen; `graphs` are its own.
+    ///
+    /// # Errors
+    /// When an interpreter cannot be made.
+    pub fn new(
+        engine: &Engine,
+        graphs: &'a Graphs<'a>,
+        options: Options,
+    ) -> Result<Self, BackendError> {
+        let device = engine.device().cloned();
+        let [palm, hand] = match &device {
+            Some(device) => shared(device),
+            None => own(graphs)?,
+        };
+        Ok(Self {
+            detector: Detector::new(palm, hand, options),
+            backend: Arc::from(engine.name()),
+            device,
+            graphs,
+            options,
+        })
+    }
+
+    /// Why the device that they run on was given up, once it was.
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        self.device.as_ref().and_then(|device| device.lost())
+    }
+
+    /// Whether the process ends and their device was not waited for.
+    #[must_use]
+    pub fn is_left(&self) -> bool {
+        self.device.as_ref().is_some_and(|device| device.is_left())
+    }
+
+    /// Goes on with the CPU.
+    ///
+    /// # Errors
+    /// When an interpreter cannot be made.
+    pub fn fall_back(&mut self) -> Result<(), BackendError> {
+        let [palm, hand] = own(self.graphs)?;
+        self.detector = Detector::new(palm, hand, self.options);
+        self.backend = Arc::from(CPU);
+        self.device = None;
+        Ok(())
+    }
+
+    /// Goes on with the device of `engine`; nothing changes where that has none.
+    pub fn take_up(&mut self, engine: &Engine) {
+        if let Some(device) = engine.device() {
+            let [palm, hand] = shared(device);
+            self.detector = Detector::new(palm, hand, self.options);
+            self.backend = Arc::from(engine.name());
+            self.device = Some(Arc::clone(device));
+        }
+    }
+}
+
+fn own<'a>(graphs: &'a Graphs<'a>) -> Result<[Box<dyn Model + Send + 'a>; 2], BackendError> {
+    let pair = graphs.open()?;
+    Ok([pair.palm.model, pair.hand.model])
+}
+
+fn shared<'a>(device: &Arc<SharedDevice>) -> [Box<dyn Model + Send + 'a>; 2] {
+    device
+        .models()
+        .map(|model| Box::new(model) as Box<dyn Model + Send>)
+}

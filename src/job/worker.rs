@@ -1,0 +1,117 @@
+//! What one worker thread does with one clip.
+
+use super::{Scan, Spec, Stop};
+use crate::dataset::acceptance::{Outcome, Reading};
+use crate::dataset::plan::Job;
+use crate::frame::RgbFrame;
+use crate::inference::Graphs;
+use crate::inference::probing::{Engine, Tools, Unavailable};
+use crate::job::worker_pool::Control;
+use crate::sequence::{ExtractError, FrameRecord, extract};
+use crate::video::clip::VideoClip;
+use crate::video::dataset_source::ClipFile;
+use std::sync::Arc;
+
+/// Looks over the workers' shoulders, from their threads.
+pub trait Witness: Sync {
+    /// Worker `worker` takes up a clip.
+    fn began(&self, worker: usize, job: &Job);
+    /// It looked at a picture and found this.
+    fn saw(&self, worker: usize, job: &Job, frame: &RgbFrame, found: &FrameRecord);
+    /// It is done with its clip, whatever came of it.
+    fn ended(&self, worker: usize);
+}
+
+/// What all workers share.
+pub(super) struct Crew<'a> {
+    pub(super) spec: &'a Spec,
+    pub(super) scan: &'a Scan,
+    pub(super) engine: &'a Engine,
+    /// Its own.
+    pub(super) graphs: &'a Graphs<'a>,
+    pub(super) control: &'a Control,
+    pub(super) witness: &'a dyn Witness,
+}
+
+impl<'a> Crew<'a> {
+    /// Worker `n`: its models, and what it does with the clip at a position of the plan.
+    pub(super) fn worker(
+        &'a self,
+        n: usize,
+    ) -> Result<impl FnMut(usize) -> Result<Option<Outcome>, Stop> + 'a, Stop> {
+        let tools = Tools::new(self.engine, self.graphs, self.spec.detector);
+        let mut tools = tools.map_err(Stop::Backend)?;
+        Ok(move |position: usize| {
+            let job = &self.scan.plan.jobs[position];
+            tracing::debug!(position, video_id = %job.video_id, worker = n, "clip begun");
+            self.witness.began(n, job);
+            let outcome = self.read(n, job, &mut tools);
+            let outcome = match (outcome, tools.lost()) {
+                (Err(Stop::Model(_)), _) if tools.is_left() => Ok(None),
+                (Err(Stop::Model(_)), Some(reason)) if self.engine.is_required() => {
+                    Err(Stop::Lost(Unavailable::lost(&reason)))
+                }
+                // From its start: a clip is one backend's work.
+                (Err(Stop::Model(_)), Some(_)) => match tools.fall_back() {
+                    Ok(()) => self.read(n, job, &mut tools),
+                    Err(error) => Err(Stop::Backend(error)),
+                },
+                (outcome, _) => outcome,
+            };
+            self.witness.ended(n);
+            outcome
+        })
+    }
+
+    /// `None` when the clip was given up because the job ends.
+    fn read(&self, n: usize, job: &Job, tools: &mut Tools<'_>) -> Result<Option<Outcome>, Stop> {
+        let (mut clip, _file) = match self.open(job) {
+            Ok(opened) => opened,
+            Err(reason) => return self.unreadable(reason),
+        };
+        let mut look = |frame: &RgbFrame, found: &FrameRecord| {
+            self.witness.saw(n, job, frame, found);
+            !self.control.is_abandoned()
+        };
+        let sequence = extract(
+            &mut clip,
+            &mut tools.detector,
+            self.spec.shape,
+            job.frame_start,
+            job.frame_end,
+            &mut look,
+        );
+        match sequence {
+            Ok(sequence) => Ok(Some(Outcome::Read(Box::new(Reading {
+                sequence,
+                backend: Arc::clone(&tools.backend),
+                decoder: clip.decoder(),
+                is_approximate: clip.is_approximate(),
+                stopped_early: clip.stopped_early().map(str::to_owned),
+            })))),
+            Err(ExtractError::GivenUp) => Ok(None),
+            Err(ExtractError::Source(e)) => self.unreadable(e.to_string()),
+            Err(ExtractError::Model(e)) => Err(Stop::Model(e)),
+        }
+    }
+
+    /// A clip is unreadable, unless it is the whole dataset that went away.
+    fn unreadable(&self, reason: String) -> Result<Option<Outcome>, Stop> {
+        if self.scan.dataset.is_there() {
+            Ok(Some(Outcome::Unreadable(reason)))
+        } else {
+            Err(Stop::Gone(self.scan.dataset.videos_path()))
+        }
+    }
+
+    /// Opens a clip; the file must live as long as the clip is read.
+    fn open(&self, job: &Job) -> Result<(VideoClip, ClipFile), String> {
+        let file = self
+            .scan
+            .dataset
+            .clip(&job.video_id)
+            .map_err(|e| e.to_string())?;
+        let clip = VideoClip::open(file.path(), &self.spec.video).map_err(|e| e.to_string())?;
+        Ok((clip, file))
+    }
+}

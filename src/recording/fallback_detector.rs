@@ -1,0 +1,98 @@
+//! A camera's eye: follows hands on whatever runs the models, and when that is lost on the CPU, from that frame on, until
+//! somebody has opened it anew.
+
+use super::session::Sight;
+use crate::error::Failure;
+use crate::frame::RgbFrame;
+use crate::hand::{Hand, Options, Tracker};
+use crate::inference::probing::{AcceleratorNews, Engine, Tools, Unavailable};
+use crate::inference::{BackendError, Graphs};
+use std::sync::Arc;
+
+/// The detector of one camera.
+pub struct Eye<'a> {
+    engine: &'a Engine,
+    tools: Tools<'a>,
+    /// The device was lost, and the CPU follows the hands.
+    has_fallen_back: bool,
+    /// Asked then for an engine that was opened since.
+    renewed: &'a dyn Fn() -> Option<Arc<Engine>>,
+    /// That one, once it is in use.
+    anew: Option<Arc<Engine>>,
+}
+
+impl<'a> Eye<'a> {
+    /// On what `engine` has chosen; `graphs` are its own. When its device is lost, `renewed` gives what another has opened
+    /// in its place.
+    ///
+    /// # Errors
+    /// When an interpreter cannot be made.
+    pub fn new(
+        engine: &'a Engine,
+        graphs: &'a Graphs<'a>,
+        options: Options,
+        renewed: &'a dyn Fn() -> Option<Arc<Engine>>,
+    ) -> Result<Self, BackendError> {
+        let tools = Tools::new(engine, graphs, options)?;
+        Ok(Self {
+            engine,
+            tools,
+            has_fallen_back: false,
+            renewed,
+            anew: None,
+        })
+    }
+
+    fn engine(&self) -> &Engine {
+        self.anew.as_deref().unwrap_or(self.engine)
+    }
+
+    /// Goes back to the device once another has opened it, if its numbers may stand beside those from before.
+    fn look_for_device(&mut self, tracker: &mut Tracker) {
+        let renewed = (self.renewed)();
+        if let Some(engine) = renewed.filter(|e| e.identity() == self.engine.identity()) {
+            tracing::info!(name = engine.name(), "follows the hands again");
+            self.tools.take_up(&engine);
+            self.anew = Some(engine);
+            self.has_fallen_back = false;
+            *tracker = Tracker::default();
+        }
+    }
+}
+
+impl Sight for Eye<'_> {
+    type Error = Failure;
+
+    fn follow(&mut self, tracker: &mut Tracker, picture: &RgbFrame) -> Result<Vec<Hand>, Failure> {
+        if self.has_fallen_back {
+            self.look_for_device(tracker);
+        }
+        let found = self.tools.detector.track(tracker, picture);
+        match (found, self.tools.lost()) {
+            (Err(error), _) if self.tools.is_left() => Err(error.into()),
+            (Err(_), Some(reason)) if self.engine().is_required() => {
+                Err(Unavailable::lost(&reason).into())
+            }
+            // The same picture again: no frame is lost with the device.
+            (Err(_), Some(_)) => {
+                self.tools.fall_back()?;
+                self.has_fallen_back = true;
+                *tracker = Tracker::default();
+                Ok(self.tools.detector.track(tracker, picture)?)
+            }
+            (found, _) => Ok(found?),
+        }
+    }
+
+    fn is_left(&self) -> bool {
+        self.tools.is_left()
+    }
+
+    fn backend(&self) -> &str {
+        &self.tools.backend
+    }
+
+    fn news(&mut self, tell: &mut dyn FnMut(&AcceleratorNews<'_>)) {
+        self.engine().news(tell);
+    }
+}

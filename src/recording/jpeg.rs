@@ -1,0 +1,42 @@
+//! A picture for people: the bones drawn on.
+
+use crate::draw::skeleton::draw_landmarks;
+use crate::frame::RgbFrame;
+use crate::hand::landmarks::LANDMARKS;
+use image::codecs::jpeg::JpegEncoder;
+use image::{ExtendedColorType, ImageEncoder};
+
+/// Colours of the first and the second hand's bones.
+const BONES: [[u8; 3]; 2] = [[255, 96, 64], [64, 160, 255]];
+/// Of 1 to 100.
+const JPEG_QUALITY: u8 = 85;
+
+/// Draws `hands`, as detected, over `frame`.
+pub fn draw_hands(frame: &mut RgbFrame, hands: &[[[f32; 3]; LANDMARKS]]) {
+    for (hand, colour) in hands.iter().zip(BONES) {
+        let points = std::array::from_fn(|i| [hand[i][0], hand[i][1]]);
+        draw_landmarks(frame, &points, colour);
+    }
+}
+
+/// Draws `hands`, as detected, over `frame`; gives a JPEG of it.
+///
+/// # Errors
+/// In words, when it cannot be encoded.
+pub fn jpeg_with_hands(
+    frame: &mut RgbFrame,
+    hands: &[[[f32; 3]; LANDMARKS]],
+) -> Result<Vec<u8>, String> {
+    draw_hands(frame, hands);
+    let side = |n: usize| u32::try_from(n).map_err(|e| e.to_string());
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
+        .write_image(
+            frame.pixels(),
+            side(frame.width())?,
+            side(frame.height())?,
+            ExtendedColorType::Rgb8,
+        )
+        .map_err(|e| e.to_string())?;
+    Ok(bytes)
+}

@@ -1,0 +1,261 @@
+use super::*;
+use crate::sequence::segmenter::Cause;
+use crate::sequence::{FrameRecord, Sequence, sampling::Window};
+use crate::storage::atomic_file::file_sha256;
+use crate::storage::batches::FINAL_NAME;
+use crate::storage::ledger::Bounds;
+use crate::storage::npz::NpzReader;
+use ndarray::Array2;
+use serde_json::json;
+use std::time::Duration;
+
+fn sign(gloss: &str, with_hand: usize) -> Sign {
+    let frames = (0..40).step_by(2).map(|n| FrameRecord {
+        frame_index: n,
+        ..FrameRecord::of(0, &[])
+    });
+    Sign {
+        gloss: gloss.into(),
+        sequence: Sequence {
+            features: Array2::from_elem((32, 126), with_hand as f32),
+            frames: frames.collect(),
+            frames_with_hand: with_hand,
+            window: Window { start: 0, end: 40 },
+            declared_frames: 40,
+        },
+        frame_times: (0..20).map(|n| Duration::from_millis(80) * n).collect(),
+        begin: Duration::from_secs(3),
+        end: Duration::from_secs(5),
+        seen: 41,
+        cause: Cause::Pause,
+    }
+}
+
+fn open(out: &Path) -> Shelf {
+    let common = Common {
+        prefix: "take".into(),
+        signer_id: 7,
+        split: "val".into(),
+        batch_size: 3,
+        length: 32,
+        min_frames: 8,
+    };
+    Shelf::open(out, json!({"source": "camera"}), common)
+        .unwrap()
+        .0
+}
+
+fn put(shelf: &mut Shelf, gloss: &str, with_hand: usize) -> Shelved {
+    let shelved = shelf.put(&sign(gloss, with_hand), "cam", "cpu").unwrap();
+    shelf.seal_what_is_due().unwrap();
+    shelved
+}
+
+fn undo(shelf: &mut Shelf) -> String {
+    let undone = shelf.undo().unwrap().unwrap();
+    shelf.seal_what_is_due().unwrap();
+    undone.id
+}
+
+fn ids(path: &Path) -> Vec<String> {
+    NpzReader::open(path).unwrap().strings("video_ids").unwrap()
+}
+
+/// As after a mirror was copied back, or the ledger got lost.
+#[test]
+fn takes_without_a_ledger_are_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let settings = json!({"source": "camera"});
+    let mut shelf = open(out);
+    shelf.put(&sign("book", 20), "cam", "cpu").unwrap();
+    shelf.close(&json!({"settings": settings})).unwrap();
+    let common = shelf.common.clone();
+    drop(shelf);
+    std::fs::remove_file(out.join("ledger.sqlite")).unwrap();
+    let refused = Shelf::open(out, settings, common).err().unwrap();
+    assert!(matches!(refused, StoreError::Unknown { .. }), "{refused}");
+    assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
+}
+
+#[test]
+fn takes_are_kept_discarded_and_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let mut shelf = open(out);
+    assert_eq!(shelf.undo().unwrap(), None);
+    let states: Vec<&str> = [20, 7, 9, 12]
+        .into_iter()
+        .map(|n| put(&mut shelf, "book", n).state)
+        .collect();
+    assert_eq!(states, [ACCEPTED, TOO_SHORT, ACCEPTED, ACCEPTED]);
+    // The first batch is full and on disk; discarding reaches into it.
+    assert_eq!(
+        ids(&batches::batch_path(out, 0)),
+        ["take-00000", "take-00002"]
+    );
+    assert_eq!(undo(&mut shelf), "take-00003");
+    assert_eq!(undo(&mut shelf), "take-00002");
+    assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
+    // A crash loses nothing.
+    drop(shelf);
+    let mut shelf = open(out);
+    assert_eq!(put(&mut shelf, "deaf", 8).id, "take-00004");
+    shelf
+        .close(&json!({"settings": {"source": "camera"}}))
+        .unwrap();
+    assert_eq!(ids(&out.join(FINAL_NAME)), ["take-00000", "take-00004"]);
+    drop(shelf);
+    // The last batch was closed half full, and goes on.
+    let mut shelf = open(out);
+    assert_eq!(shelf.accepted(), 2);
+    assert_eq!(put(&mut shelf, "cat", 32).id, "take-00005");
+    shelf
+        .close(&json!({"settings": {"source": "camera"}}))
+        .unwrap();
+    let mut joined = NpzReader::open(&out.join(FINAL_NAME)).unwrap();
+    assert_eq!(joined.strings("glosses").unwrap(), ["book", "deaf", "cat"]);
+    assert_eq!(
+        ids(&batches::batch_path(out, 1)),
+        ["take-00004", "take-00005"]
+    );
+    let times = NpzReader::open(&batches::batch_path(out, 1))
+        .unwrap()
+        .numbers::<f32>("frame_time")
+        .unwrap();
+    assert_eq!(
+        (times.1, times.0[1], times.0[20]),
+        (vec![2, 32], 0.08, -1.0)
+    );
+    let manifest = std::fs::read_to_string(out.join(output_dir::MANIFEST_NAME)).unwrap();
+    let lines: Vec<Value> = manifest
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let states: Vec<&str> = lines.iter().map(|l| l["state"].as_str().unwrap()).collect();
+    assert_eq!(
+        states,
+        [
+            ACCEPTED, TOO_SHORT, DISCARDED, DISCARDED, ACCEPTED, ACCEPTED
+        ]
+    );
+    assert_eq!(lines[5]["stored"], json!({"batch": 1, "row": 1}));
+    assert_eq!(lines[4]["clip"]["frame_times_ms"][1], 80.0);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_neither_doubles_nor_takes_a_take() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let mut shelf = open(out);
+    // In the place of its file stands what no file replaces: as good as a full disk.
+    let file = batches::batch_path(out, 0);
+    std::fs::create_dir_all(file.join("in the way")).unwrap();
+    for n in [20, 21, 22] {
+        shelf.put(&sign("book", n), "cam", "cpu").unwrap();
+    }
+    for _ in 0..2 {
+        shelf.seal_what_is_due().unwrap_err();
+    }
+    assert_eq!(shelf.undo().unwrap().unwrap().id, "take-00002");
+    shelf.seal_what_is_due().unwrap_err();
+    std::fs::remove_dir_all(&file).unwrap();
+    shelf.seal_what_is_due().unwrap();
+    assert_eq!(ids(&file), ["take-00000", "take-00001"]);
+    assert_eq!(shelf.accepted(), 2);
+    assert_eq!(put(&mut shelf, "deaf", 20).id, "take-00003");
+}
+
+#[test]
+fn a_sealed_batch_is_told_until_somebody_takes_it_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let bounds = Some(Bounds {
+        messages: 10,
+        age_s: 3600,
+    });
+    let mut shelf = open(out);
+    // Nobody wants to know.
+    for n in [20, 21, 22] {
+        put(&mut shelf, "book", n);
+    }
+    assert_eq!(shelf.untold().unwrap(), []);
+    shelf.keep_messages(bounds);
+    for n in [20, 7, 22] {
+        put(&mut shelf, "book", n);
+    }
+    // Cut off before anybody was told.
+    drop(shelf);
+    let mut shelf = open(out);
+    let untold = shelf.untold().unwrap();
+    assert_eq!(untold.len(), 1);
+    let body = &untold[0].message.body;
+    let sealed = file_sha256(&batches::batch_path(out, 1)).unwrap();
+    assert_eq!(
+        *body,
+        json!({
+            "run": "camera", "batch": 1, "path": "batches/00001.npz", "rows": 2, "sha256": sealed, "clips": [3, 5],
+            "last": false,
+        })
+    );
+    assert!(!untold[0].stamp.ts.is_empty());
+    shelf.told(untold[0].id).unwrap();
+    assert_eq!(shelf.untold().unwrap(), []);
+}
+
+#[test]
+fn a_half_full_batch_goes_on_without_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let provenance = json!({"settings": {"source": "camera"}});
+    let mut shelf = open(out);
+    put(&mut shelf, "book", 20);
+    shelf.close(&provenance).unwrap();
+    let file = batches::batch_path(out, 0);
+    std::fs::remove_file(&file).unwrap();
+    put(&mut shelf, "book", 20);
+    shelf.close(&provenance).unwrap();
+    assert_eq!(ids(&file), ["take-00000", "take-00001"]);
+    // A folder from before has its rows in the file alone.
+    let sealed = shelf.ledger.sealed().unwrap().remove(&0).unwrap();
+    shelf.ledger.seal(0, 0..3, &sealed, &[], &stamp()).unwrap();
+    put(&mut shelf, "book", 20);
+    assert_eq!(ids(&file).len(), 3);
+    assert_eq!(shelf.ledger.staged_count(0..3).unwrap(), 0);
+}
+
+#[test]
+fn what_is_not_joined_is_known_in_the_next_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    let provenance = json!({"settings": {"source": "camera"}});
+    let joined = || ids(&out.join(FINAL_NAME));
+    let mut shelf = open(out);
+    assert!(!shelf.is_behind());
+    put(&mut shelf, "book", 20);
+    shelf.seal_all().unwrap();
+    // Its batch is there, and another may follow.
+    assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
+    assert!(!out.join(FINAL_NAME).exists() && shelf.is_behind());
+    assert!(!shelf.files().unwrap().is_all);
+    drop(shelf);
+    let mut shelf = open(out);
+    assert!(shelf.is_behind());
+    shelf.close(&provenance).unwrap();
+    assert_eq!(joined(), ["take-00000"]);
+    assert!(!shelf.is_behind() && shelf.files().unwrap().is_all);
+    put(&mut shelf, "book", 20);
+    shelf.close(&provenance).unwrap();
+    assert_eq!(joined().len(), 2);
+    shelf.undo().unwrap();
+    shelf.seal_what_is_due().unwrap();
+    assert_eq!(ids(&batches::batch_path(out, 0)).len(), 1);
+    assert_eq!(joined().len(), 2);
+    assert!(shelf.is_behind() && !shelf.files().unwrap().is_all);
+    drop(shelf);
+    let mut shelf = open(out);
+    shelf.close(&provenance).unwrap();
+    assert_eq!(joined(), ["take-00000"]);
+    drop(shelf);
+    assert!(!open(out).is_behind());
+}

@@ -1,0 +1,301 @@
+//! A camera's frames, with the hands found in them → signs with the notebook's numbers.
+
+use super::extract::FrameRecord;
+use super::resample::Tempo;
+use super::sampling::Window;
+use super::segmenter::{Cause, Cut, Rules, Segmenter};
+use super::{Sequence, Shape};
+use crate::hand::Hand;
+use crate::sequence::normalize::{FEATURES, features, has_hand};
+use crate::sequence::recording_plan::{Order, Takes};
+use ndarray::{Array2, aview1};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a sign is cut by and made into.
+#[derive(Clone, Copy, Debug)]
+pub struct Loom {
+    /// When a sign begins and ends.
+    pub rules: Rules,
+    /// What a sequence is made of; the stride counts frames at the rate of `rules`.
+    pub shape: Shape,
+}
+
+/// A sign that was cut and woven.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sign {
+    /// The label.
+    pub gloss: Arc<str>,
+    /// As of a clip at the dataset's rate; frame numbers count from the sign's first frame.
+    pub sequence: Sequence,
+    /// When the frames of `sequence` were really seen, since the sign's first frame.
+    pub frame_times: Vec<Duration>,
+    /// Time of the first frame.
+    pub begin: Duration,
+    /// Time of the last frame.
+    pub end: Duration,
+    /// The camera's frames from first to last.
+    pub seen: usize,
+    /// Why it ended.
+    pub cause: Cause,
+}
+
+/// Weaves one camera's frames.
+#[derive(Clone, Debug)]
+pub struct Weaver {
+    loom: Loom,
+    segmenter: Segmenter<FrameRecord>,
+    takes: Takes,
+    was_listening: bool,
+    count: u64,
+}
+
+impl Weaver {
+    /// One that has seen nothing.
+    #[must_use]
+    pub fn new(loom: Loom, takes: Takes) -> Self {
+        Self {
+            loom,
+            segmenter: Segmenter::new(loom.rules),
+            takes,
+            was_listening: false,
+            count: 0,
+        }
+    }
+
+    /// What is recorded.
+    #[must_use]
+    pub fn takes(&self) -> &Takes {
+        &self.takes
+    }
+
+    /// To change what is recorded.
+    pub fn takes_mut(&mut self) -> &mut Takes {
+        &mut self.takes
+    }
+
+    /// Takes up an order at `at` in the place of any other. A sign that is under way was begun for something else: it is
+    /// nobody's take.
+    pub fn record(&mut self, order: Order, at: Duration) {
+        self.segmenter.finish();
+        self.takes.record(order, at);
+    }
+
+    /// Whether a sign is under way.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.segmenter.is_open()
+    }
+
+    /// Signs that were too short to be one.
+    #[must_use]
+    pub fn too_short(&self) -> u64 {
+        self.segmenter.too_short()
+    }
+
+    /// Takes the frame seen at `at` with its `hands`; gives the sign that ends with it.
+    pub fn push(&mut self, at: Duration, hands: &[Hand]) -> Option<Sign> {
+        let record = FrameRecord::of(self.count, hands);
+        self.count += 1;
+        let is_listening = self.takes.is_listening(at);
+        if !is_listening {
+            // What began before a countdown is nobody's take.
+            if self.was_listening {
+                self.segmenter.finish();
+            }
+            self.was_listening = false;
+            return None;
+        }
+        self.was_listening = true;
+        let cut = self.segmenter.push(at, !hands.is_empty(), record)?;
+        self.weave(&cut, at)
+    }
+
+    /// The stream has ended at `at`: the sign that was under way, if it was one.
+    pub fn finish(&mut self, at: Duration) -> Option<Sign> {
+        let cut = self.segmenter.finish()?;
+        self.weave(&cut, at)
+    }
+
+    fn weave(&mut self, cut: &Cut<FrameRecord>, now: Duration) -> Option<Sign> {
+        let gloss = self.takes.take(now)?;
+        weave(&self.loom, cut, gloss)
+    }
+}
+
+fn weave(loom: &Loom, cut: &Cut<FrameRecord>, gloss: Arc<str>) -> Option<Sign> {
+    let shape = loom.shape;
+    let tempo = Tempo {
+        frame: loom.rules.frame,
+        stride: shape.stride,
+    };
+    let times: Vec<Duration> = cut.frames.iter().map(|f| f.0).collect();
+    let (&begin, &end) = (times.first()?, times.last()?);
+    let mut rows = Array2::zeros((shape.length, FEATURES));
+    let mut frames = Vec::new();
+    let mut frame_times = Vec::new();
+    let mut frames_with_hand = 0;
+    for moment in tempo.moments(&times, shape.length) {
+        let number = i32::try_from(moment.number).unwrap_or(i32::MAX);
+        let seen = moment.nearest.and_then(|n| cut.frames.get(n));
+        let (at, record) = match seen {
+            Some((at, record)) => (*at, record.clone()),
+            None => (
+                begin.saturating_add(tempo.step() * u32::try_from(frames.len()).unwrap_or(0)),
+                FrameRecord::of(0, &[]),
+            ),
+        };
+        let row = features(&record.landmarks[..usize::from(record.hand_count)]);
+        frames_with_hand += usize::from(has_hand(&row));
+        rows.row_mut(frames.len()).assign(&aview1(&row));
+        frame_times.push(at.saturating_sub(begin));
+        frames.push(FrameRecord {
+            frame_index: number,
+            ..record
+        });
+    }
+    let total = tempo.frames(&times);
+    Some(Sign {
+        gloss,
+        sequence: Sequence {
+            features: rows,
+            frames,
+            frames_with_hand,
+            window: Window {
+                start: 0,
+                end: total,
+            },
+            declared_frames: total,
+        },
+        frame_times,
+        begin,
+        end,
+        seen: cut.frames.len(),
+        cause: cut.cause,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::ImageRect;
+    use crate::hand::Handedness;
+    use crate::sequence::recording_plan::UNLABELLED;
+    use std::num::NonZeroU64;
+
+    const FRAME: Duration = Duration::from_millis(40);
+
+    fn loom() -> Loom {
+        Loom {
+            rules: Rules {
+                frame: FRAME,
+                start_frames: 3,
+                end_frames: 8,
+                min: FRAME * 8,
+                max: FRAME * 250,
+            },
+            shape: Shape {
+                length: 32,
+                stride: NonZeroU64::MIN.saturating_add(1),
+                tracking: true,
+            },
+        }
+    }
+
+    /// A hand whose middle knuckle tells `n`.
+    fn hand(n: u32) -> Vec<Hand> {
+        let at = |i: usize| [i as f32 * 0.01, n as f32 * 0.001, 0.1];
+        let rect = ImageRect {
+            cx: 0.5,
+            cy: 0.5,
+            w: 0.2,
+            h: 0.2,
+            rotation_rad: 0.0,
+        };
+        vec![Hand {
+            landmarks: std::array::from_fn(at),
+            world: [[0.0; 3]; 21],
+            handedness: Handedness::Right,
+            handedness_score: 0.9,
+            presence: 0.9,
+            rect,
+        }]
+    }
+
+    /// Frames on time, `#` with a hand.
+    fn run(weaver: &mut Weaver, text: &str) -> Vec<Sign> {
+        let frames = (0..).zip(text.chars());
+        let push = |(n, c)| {
+            let hands = if c == '#' { hand(n) } else { Vec::new() };
+            weaver.push(FRAME * n, &hands)
+        };
+        frames.filter_map(push).collect()
+    }
+
+    #[test]
+    fn a_sign_becomes_the_sequence_of_a_clip() {
+        let text = format!("....{}..{}........", "#".repeat(10), "#".repeat(60));
+        let signs = run(&mut Weaver::new(loom(), Takes::new(true)), &text);
+        let [sign] = signs.as_slice() else {
+            panic!("{signs:?}")
+        };
+        assert_eq!((&*sign.gloss, sign.cause), (UNLABELLED, Cause::Pause));
+        assert_eq!(
+            (sign.begin, sign.end, sign.seen),
+            (FRAME * 4, FRAME * 75, 72)
+        );
+        let sequence = &sign.sequence;
+        assert_eq!(sequence.declared_frames, 72);
+        assert_eq!((sequence.frames.len(), sequence.frames_with_hand), (32, 31));
+        for (nth, frame) in (0..).zip(&sequence.frames) {
+            assert_eq!(frame.frame_index, nth * 2);
+            assert_eq!(sign.frame_times[nth as usize], FRAME * 2 * nth as u32);
+            let n = frame.frame_index + 4;
+            let expected = if nth == 5 { 0.0 } else { n as f32 * 0.001 };
+            assert_eq!(frame.landmarks[0][9][1], expected);
+            let row = features(&frame.landmarks[..usize::from(frame.hand_count)]);
+            assert_eq!(sequence.features.row(nth as usize).to_vec(), row);
+        }
+    }
+
+    #[test]
+    fn takes_are_named_and_what_came_before_is_not_theirs() {
+        let mut takes = Takes::new(false);
+        takes.record(Order::new("book", 1, FRAME * 20).unwrap(), Duration::ZERO);
+        let mut weaver = Weaver::new(loom(), takes);
+        // Hands are there before the countdown is over; another sign follows that nobody asked for.
+        let text = format!("{}........{}........", "#".repeat(35), "#".repeat(20));
+        let signs = run(&mut weaver, &text);
+        let found: Vec<_> = signs.iter().map(|s| (&*s.gloss, s.begin, s.end)).collect();
+        assert_eq!(found, [("book", FRAME * 20, FRAME * 34)]);
+        assert_eq!(weaver.finish(FRAME * 70), None);
+    }
+
+    #[test]
+    fn a_sign_that_is_under_way_does_not_get_a_new_name() {
+        let order = |gloss: &str| Order::new(gloss, 1, Duration::ZERO).unwrap();
+        for keeps_all in [true, false] {
+            let mut weaver = Weaver::new(loom(), Takes::new(keeps_all));
+            if !keeps_all {
+                weaver.record(order("deaf"), Duration::ZERO);
+            }
+            let begun = "#".repeat(12);
+            assert!(run(&mut weaver, &begun).is_empty() && weaver.is_open());
+            weaver.record(order("book"), FRAME * 11);
+            assert!(!weaver.is_open());
+            let rest = format!("{}{}........", ".".repeat(14), "#".repeat(20));
+            let signs = run(&mut weaver, &rest);
+            let found: Vec<_> = signs.iter().map(|s| (&*s.gloss, s.begin)).collect();
+            assert_eq!(found, [("book", FRAME * 14)]);
+        }
+    }
+
+    #[test]
+    fn an_end_of_the_stream_ends_a_sign() {
+        let mut weaver = Weaver::new(loom(), Takes::new(true));
+        assert!(run(&mut weaver, "..#########").is_empty() && weaver.is_open());
+        let sign = weaver.finish(FRAME * 11).unwrap();
+        assert_eq!((sign.seen, sign.cause), (9, Cause::Stopped));
+        assert_eq!(sign.sequence.frames.len(), 5);
+    }
+}

@@ -1,0 +1,259 @@
+//! Messages that must reach the broker: written in the transaction of what they report, kept until they are
+//! acknowledged, bounded by number and age with the drops counted.
+
+use super::{Ledger, params};
+use crate::messages::payloads::{Envelope, VERSION};
+use crate::messages::topics;
+use crate::storage::StoreError;
+use rusqlite::Transaction;
+use serde::Serialize;
+use serde_json::Value;
+
+/// How much may wait. Replies to commands do not count: there are no more of them than commands came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// At most so many.
+    pub messages: usize,
+    /// Dropped when older, seconds, by a synchronised clock.
+    pub age_s: u64,
+}
+
+/// The time by the wall clock, for records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// RFC 3339.
+    pub ts: String,
+    /// Whether the clock was synchronised.
+    pub clock_synced: bool,
+    /// Seconds since 1970.
+    pub unix_s: u64,
+}
+
+/// Something to say on a channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// From [`topics`].
+    pub channel: &'static str,
+    /// The channel's own fields.
+    pub body: Value,
+}
+
+impl Message {
+    /// `body` on `channel`.
+    pub fn new(channel: &'static str, body: &impl Serialize) -> Self {
+        // Our payloads are plain structs; should one not serialise, an empty message still counts in `seq`.
+        let body = serde_json::to_value(body).unwrap_or(Value::Null);
+        Self { channel, body }
+    }
+}
+
+/// A message that waits for the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Never given twice.
+    pub id: i64,
+    /// From [`topics`].
+    pub channel: String,
+    /// JSON, as sent.
+    pub payload: Vec<u8>,
+}
+
+/// Adds `messages` with the next numbers of their channels, then keeps within the bounds.
+pub(super) fn post(
+    tx: &Transaction<'_>,
+    bounds: Option<Bounds>,
+    messages: &[Message],
+    stamp: &Stamp,
+) -> rusqlite::Result<()> {
+    let (Some(bounds), false) = (bounds, messages.is_empty()) else {
+        return Ok(());
+    };
+    for message in messages {
+        let seq: i64 = tx
+            .prepare_cached(
+                "INSERT INTO sequence VALUES (?1, 1) ON CONFLICT DO UPDATE SET last = last + 1 RETURNING last",
+            )?
+            .query_row([message.channel], |r| r.get(0))?;
+        let envelope = Envelope {
+            v: VERSION,
+            ts: stamp.ts.clone(),
+            clock_synced: stamp.clock_synced,
+            seq: seq.unsigned_abs(),
+            body: &message.body,
+        };
+        let payload = serde_json::to_vec(&envelope)
+            .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+        // An age is known only by a clock that can be trusted.
+        let unix_s = stamp.clock_synced.then_some(stamp.unix_s);
+        tx.prepare_cached("INSERT INTO outbox (channel, unix_s, payload) VALUES (?1, ?2, ?3)")?
+            .execute(params![
+                message.channel,
+                unix_s.and_then(|s| i64::try_from(s).ok()),
+                payload
+            ])?;
+    }
+    let mut dropped = tx
+        .prepare_cached(
+            "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE channel <> ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2)",
+        )?
+        .execute(params![
+            topics::REPLY,
+            i64::try_from(bounds.messages).unwrap_or(i64::MAX)
+        ])?;
+    if stamp.clock_synced {
+        let oldest = stamp.unix_s.saturating_sub(bounds.age_s);
+        dropped += tx
+            .prepare_cached("DELETE FROM outbox WHERE channel <> ?1 AND unix_s < ?2")?
+            .execute(params![
+                topics::REPLY,
+                i64::try_from(oldest).unwrap_or(i64::MAX)
+            ])?;
+    }
+    if dropped > 0 {
+        tx.execute(
+            "INSERT INTO meta VALUES ('outbox_dropped', ?1) ON CONFLICT DO UPDATE SET value = value + ?1",
+            [i64::try_from(dropped).unwrap_or(i64::MAX)],
+        )?;
+    }
+    Ok(())
+}
+
+impl Ledger {
+    /// Says something that belongs to no other change.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn say(&mut self, messages: &[Message], stamp: &Stamp) -> Result<(), StoreError> {
+        let bounds = self.bounds;
+        self.write(|tx| post(tx, bounds, messages, stamp))
+    }
+
+    /// Up to `limit` messages after the one with `id`, oldest first.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn waiting_after(&self, id: i64, limit: usize) -> Result<Vec<Waiting>, StoreError> {
+        self.read(|db| {
+            let mut query = db.prepare_cached(
+                "SELECT id, channel, payload FROM outbox WHERE id > ?1 ORDER BY id LIMIT ?2",
+            )?;
+            let row = |r: &rusqlite::Row<'_>| {
+                Ok(Waiting {
+                    id: r.get(0)?,
+                    channel: r.get(1)?,
+                    payload: r.get(2)?,
+                })
+            };
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            query.query_map([id, limit], row)?.collect()
+        })
+    }
+
+    /// The broker has these.
+    ///
+    /// # Errors
+    /// When SQLite fails; they are then sent again.
+    pub fn delivered(&mut self, ids: &[i64]) -> Result<(), StoreError> {
+        self.write(|tx| {
+            ids.iter().try_for_each(|id| {
+                tx.prepare_cached("DELETE FROM outbox WHERE id = ?1")?
+                    .execute([id])
+                    .map(|_| ())
+            })
+        })
+    }
+
+    /// How many messages wait.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn waiting_count(&self) -> Result<u64, StoreError> {
+        self.read(|db| {
+            db.prepare_cached("SELECT count(*) FROM outbox")?
+                .query_row([], |r| r.get::<_, i64>(0))
+        })
+        .map(i64::unsigned_abs)
+    }
+
+    /// How many messages the bounds have dropped since the job began.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn dropped_count(&self) -> Result<u64, StoreError> {
+        Ok(self
+            .note("outbox_dropped")?
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn stamp(unix_s: u64) -> Stamp {
+        Stamp {
+            ts: "2026-01-31T12:00:00.000Z".into(),
+            clock_synced: unix_s > 0,
+            unix_s,
+        }
+    }
+
+    fn seqs(ledger: &Ledger) -> Vec<String> {
+        let waiting = ledger.waiting_after(0, 100).unwrap();
+        waiting
+            .iter()
+            .map(|w| {
+                let value: Value = serde_json::from_slice(&w.payload).unwrap();
+                format!("{} {}", w.channel, value["seq"])
+            })
+            .collect()
+    }
+
+    #[test]
+    fn numbers_go_on_and_bounds_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        let say = |ledger: &mut Ledger, channel, at| {
+            ledger
+                .say(&[Message::new(channel, &json!({"x": 1}))], &stamp(at))
+                .unwrap();
+        };
+        // Without a broker nothing is kept and no number is used up.
+        say(&mut ledger, "fault", 0);
+        assert!(seqs(&ledger).is_empty());
+        ledger.keep_messages(Some(Bounds {
+            messages: 3,
+            age_s: 100,
+        }));
+        say(&mut ledger, "batch", 0);
+        say(&mut ledger, "reply", 1000);
+        say(&mut ledger, "fault", 1000);
+        let first = ledger.waiting_after(0, 1).unwrap();
+        let text = String::from_utf8(first[0].payload.clone()).unwrap();
+        assert_eq!(
+            text,
+            r#"{"v":1,"ts":"2026-01-31T12:00:00.000Z","clock_synced":false,"seq":1,"x":1}"#
+        );
+        ledger.delivered(&[first[0].id]).unwrap();
+        assert_eq!(seqs(&ledger), ["reply 1", "fault 1"]);
+        drop(ledger);
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        ledger.keep_messages(Some(Bounds {
+            messages: 3,
+            age_s: 100,
+        }));
+        say(&mut ledger, "batch", 0);
+        say(&mut ledger, "batch", 1050);
+        say(&mut ledger, "batch", 1050);
+        // One too many: the oldest that is no reply goes, and is counted.
+        assert_eq!(seqs(&ledger), ["reply 1", "batch 2", "batch 3", "batch 4"]);
+        assert_eq!(ledger.dropped_count().unwrap(), 1);
+        say(&mut ledger, "fault", 1151);
+        // Too old by a clock that was right both times; `batch 2` has no known age.
+        assert_eq!(seqs(&ledger), ["reply 1", "fault 2"]);
+        assert_eq!(ledger.dropped_count().unwrap(), 4);
+        assert_eq!(ledger.waiting_count().unwrap(), 2);
+    }
+}

@@ -1,0 +1,122 @@
+//! Whose copy a mirror is. It bears the identity of one output folder, written before the first copy. What another one
+//! left there may be all that is left of it, so it is not touched.
+
+use super::{Halt, Listing, Mirror, MirrorError, SUMS_NAME, medium, parse, stream};
+use crate::storage::batches::{BATCH_FOLDER, FINAL_NAME};
+use crate::storage::output_dir::{MANIFEST_NAME, RUN_NAME, is_batch_name};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+
+/// The file that bears the identity of the output folder, on its first line.
+pub const OWNER_NAME: &str = "MIRROR_OF";
+/// Hex digits of an identity.
+const DIGITS: usize = 32;
+
+impl Mirror {
+    /// The identity it bears; `None` where it bears none, or what is no identity.
+    pub(super) fn owner(&self) -> Result<Option<String>, MirrorError> {
+        let bytes = self.read(OWNER_NAME)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let line = text.lines().next().unwrap_or_default().trim();
+        let is_identity = line.len() == DIGITS && line.bytes().all(|b| b.is_ascii_hexdigit());
+        Ok(is_identity.then(|| line.to_owned()))
+    }
+
+    /// Whether the mirror may be that of `listing`'s output folder: it bears its identity, or none and nothing but what
+    /// `listing` has, byte by byte. `false` when `stop` came before that was known. Changes nothing.
+    ///
+    /// # Errors
+    /// [`MirrorError::Foreign`] when it is another one's; when it cannot be read.
+    pub fn belongs(&self, listing: &Listing, stop: &dyn Fn() -> bool) -> Result<bool, MirrorError> {
+        match self.owner()? {
+            Some(owner) if owner == listing.identity => Ok(true),
+            Some(owner) => {
+                Err(self.foreign(format!("{OWNER_NAME} in it has another identity, {owner}")))
+            }
+            None => self.is_equal(listing, stop),
+        }
+    }
+
+    /// Makes the mirror bear the identity of `listing`'s output folder, durably, unless it has nothing to copy.
+    pub(super) fn own(&self, listing: &Listing) -> Result<(), MirrorError> {
+        if listing.files.is_empty() || self.owner()?.as_ref() == Some(&listing.identity) {
+            return Ok(());
+        }
+        self.write(OWNER_NAME, &format!("{}\n", listing.identity))
+    }
+
+    /// Whether all that is there of what a mirror can have is as in `listing`.
+    fn is_equal(&self, listing: &Listing, stop: &dyn Fn() -> bool) -> Result<bool, MirrorError> {
+        let files = listing.files.iter();
+        let wanted: BTreeMap<_, _> = files.map(|(name, sha256)| (name, sha256)).collect();
+        let text = self.sums()?;
+        let listed = parse(&text);
+        let lines = String::from_utf8_lossy(&text).lines().count();
+        let mut is_ours = listed
+            .iter()
+            .map(|(name, sha)| wanted.get(name) == Some(&sha));
+        if lines != listed.len() || !is_ours.all(|is| is) {
+            return Err(self.unequal(SUMS_NAME));
+        }
+        let there = self.results()?;
+        if let Some(name) = there.iter().find(|name| !wanted.contains_key(name)) {
+            return Err(self.unequal(name));
+        }
+        // The manifest and the provenance, which are small and differ most, are last in a listing.
+        for (name, sha256) in listing.files.iter().rev() {
+            let path = self.to.join(name);
+            let mut file = match File::open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                opened => opened.map_err(medium(&path))?,
+            };
+            match stream(&mut file, &mut io::sink(), stop, Halt::Medium) {
+                Ok(found) if found == *sha256 => {}
+                Ok(_) => return Err(self.unequal(name)),
+                Err(Halt::Stopped) => return Ok(false),
+                Err(Halt::Medium(source)) => return Err(medium(&path)(source)),
+                Err(Halt::Other(error)) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Names of the results that are there, of whatever output folder.
+    fn results(&self) -> Result<Vec<String>, MirrorError> {
+        let files = [RUN_NAME, MANIFEST_NAME, FINAL_NAME].into_iter();
+        let mut there: Vec<String> = files
+            .filter(|name| self.to.join(name).exists())
+            .map(str::to_owned)
+            .collect();
+        let batches = self.to.join(BATCH_FOLDER);
+        let entries = match fs::read_dir(&batches) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(there),
+            entries => entries.map_err(medium(&batches))?,
+        };
+        for entry in entries {
+            let name = entry.map_err(medium(&batches))?.file_name();
+            let name = name.to_string_lossy();
+            // What a copy left half-done is no result.
+            if is_batch_name(&name) && !name.starts_with('.') {
+                there.push(format!("{BATCH_FOLDER}/{name}"));
+            }
+        }
+        Ok(there)
+    }
+
+    fn unequal(&self, name: &str) -> MirrorError {
+        self.foreign(format!(
+            "{name} in it is not as in this one, and it has no {OWNER_NAME}"
+        ))
+    }
+
+    fn foreign(&self, found: String) -> MirrorError {
+        MirrorError::Foreign {
+            path: self.to.clone(),
+            found,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,486 @@
+//! The output folder: who may write into it, its manifest and its provenance.
+
+use super::batches::{BATCH_FOLDER, FINAL_NAME, batch_name};
+use super::ledger::{Job, LEDGER_NAME, Ledger};
+use super::lock::FolderLock;
+use super::mirror::{Listed, Listing};
+use crate::storage::atomic_file::{StoreError, file_sha256, make_folder, sync_folder, write_file};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// One line for every instance of the metadata.
+pub const MANIFEST_NAME: &str = "manifest.jsonl";
+/// Provenance.
+pub const RUN_NAME: &str = "run.json";
+
+/// One instance of the metadata in `manifest.jsonl`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ManifestLine {
+    /// As spelt; empty when the metadata gives none.
+    pub gloss: String,
+    /// `null` when the metadata gives none.
+    pub video_id: Option<String>,
+    /// Index within its entry of the metadata.
+    pub instance: usize,
+    /// Final state.
+    pub state: &'static str,
+    /// Why not accepted.
+    pub reason: Option<String>,
+    /// As in the metadata.
+    pub split: String,
+    /// As in the metadata.
+    pub signer_id: i64,
+    /// As in the metadata.
+    pub frame_start: Option<i64>,
+    /// As in the metadata.
+    pub frame_end: Option<i64>,
+    /// What was read of the clip, unless nothing was: a [`ManifestClip`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<Value>,
+    /// Where its sequence is, when accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stored: Option<ManifestPlace>,
+}
+
+/// What was read of a clip.
+#[derive(Clone, Debug, Serialize)]
+pub struct ManifestClip {
+    /// Frames by the container's word.
+    pub declared_frames: u64,
+    /// Frames looked at.
+    pub sampled: usize,
+    /// Of these, frames with one hand or more.
+    pub with_hand: usize,
+    /// Of these, frames with two hands.
+    pub with_two_hands: usize,
+    /// What ran the models.
+    pub backend: String,
+    /// The GStreamer element that decoded.
+    pub decoder: Option<String>,
+    /// `exact`, or `approximate` where the colour rule is not proven equal to the notebook's.
+    pub colour: &'static str,
+    /// Why decoding stopped before the end of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_early: Option<String>,
+}
+
+/// A row of a batch file.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ManifestPlace {
+    /// Number of the batch file.
+    pub batch: usize,
+    /// Row in it.
+    pub row: usize,
+}
+
+/// What to do with what an output folder holds already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// Go on with the same job; refuse another one's results.
+    Resume,
+    /// Replace whatever of ours is there.
+    Fresh,
+    /// As `Resume`, and take up a dataset whose content has changed.
+    Rescan,
+}
+
+/// What an output folder turned out to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing of this job.
+    New,
+    /// A beginning of it, or all of it.
+    Resumed,
+    /// Results of the same settings over a dataset with other content; the ledger still has the old plan's.
+    Rescan,
+}
+
+/// Opens `out` for this process alone, making it when it is missing.
+///
+/// # Errors
+/// When it cannot be made, another process works in it or its ledger cannot be used. A damaged ledger is replaced when
+/// `opening` is [`Opening::Fresh`].
+pub fn open(out: &Path, opening: Opening) -> Result<(FolderLock, Ledger), StoreError> {
+    make_folder(&out.join(BATCH_FOLDER)).map_err(|error| match error {
+        StoreError::Create { source, .. } => StoreError::Create {
+            path: out.to_path_buf(),
+            source,
+        },
+        error => error,
+    })?;
+    let lock = FolderLock::take(out)?;
+    let mut ledger = match Ledger::open(out) {
+        Err(StoreError::BadLedger { .. }) if opening == Opening::Fresh => {
+            for suffix in ["-wal", "-shm", ""] {
+                let path = out.join(format!("{LEDGER_NAME}{suffix}"));
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        return Err(StoreError::write(&path)(error));
+                    }
+                    _ => {}
+                }
+            }
+            Ledger::open(out)?
+        }
+        opened => opened?,
+    };
+    ledger.identify()?;
+    // What a process that was killed renamed or removed here is believed from now on, so it must stay so.
+    for name in [LEDGER_NAME.to_owned(), batch_name(0)] {
+        sync_folder(&out.join(name)).map_err(StoreError::write(out))?;
+    }
+    Ok((lock, ledger))
+}
+
+/// Settings of a job that its dataset alone decides.
+const DATASET_KEYS: [&str; 3] = ["metadata_sha256", "clips_sha256", "glosses_sha256"];
+
+/// Makes the open folder `out` that of `job`: begins it, or goes on with it. A job that is begun has its settings in
+/// the ledger before earlier results go.
+///
+/// # Errors
+/// When the folder holds another job's results and `opening` does not allow for them, or cannot be written.
+pub fn claim(
+    out: &Path,
+    ledger: &mut Ledger,
+    job: &Job,
+    opening: Opening,
+) -> Result<Claim, StoreError> {
+    let known = match ledger.job()? {
+        Some(known) => Some(known.settings),
+        None => settings_of_run(out)?,
+    };
+    let is_ours = ledger.job()?.is_some();
+    let is_same = known.as_ref() == Some(&job.settings);
+    if is_ours && is_same && opening != Opening::Fresh {
+        let mut partial = leftovers(out)?;
+        partial.retain(|p| p.extension().is_some_and(|e| e == "part"));
+        remove(&partial)?;
+        return Ok(Claim::Resumed);
+    }
+    let is_occupied = known.is_some() || leftovers(out)?.iter().any(|p| is_result(p));
+    if is_occupied && !is_same && opening != Opening::Fresh {
+        let occupied = occupied(out, is_ours, known.as_ref(), &job.settings);
+        if matches!(
+            occupied,
+            StoreError::Occupied {
+                is_dataset: true,
+                ..
+            }
+        ) && opening == Opening::Rescan
+        {
+            return Ok(Claim::Rescan);
+        }
+        return Err(occupied);
+    }
+    ledger.begin(job)?;
+    remove(&leftovers(out)?)?;
+    Ok(Claim::New)
+}
+
+/// What [`claim`] would refuse: results of other settings than those that `settings` makes of theirs, or of nobody
+/// knows which.
+///
+/// # Errors
+/// When the folder or the ledger cannot be read.
+pub fn other_job(
+    out: &Path,
+    ledger: Option<&Ledger>,
+    settings: impl FnOnce(&Value) -> Value,
+) -> Result<Option<StoreError>, StoreError> {
+    let job = ledger.map_or(Ok(None), Ledger::job)?;
+    let is_ours = job.is_some();
+    let known = match job {
+        Some(job) => Some(job.settings),
+        None => settings_of_run(out)?,
+    };
+    let Some(known) = known else {
+        let is_occupied = leftovers(out)?.iter().any(|p| is_result(p));
+        return Ok(is_occupied.then(|| occupied(out, false, None, &Value::Null)));
+    };
+    let settings = settings(&known);
+    Ok((known != settings).then(|| occupied(out, is_ours, Some(&known), &settings)))
+}
+
+/// How the results of another job, with the settings `known`, are in the way of one with `settings`.
+fn occupied(out: &Path, is_ours: bool, known: Option<&Value>, settings: &Value) -> StoreError {
+    StoreError::Occupied {
+        path: out.to_path_buf(),
+        difference: known.map_or_else(
+            || format!("{RUN_NAME} is missing or unreadable"),
+            |known| difference(known, settings),
+        ),
+        is_dataset: is_ours && known.is_some_and(|known| is_same_but_dataset(known, settings)),
+    }
+}
+
+/// The settings in `run.json`, for a folder whose ledger has none.
+fn settings_of_run(out: &Path) -> Result<Option<Value>, StoreError> {
+    let run = out.join(RUN_NAME);
+    match fs::read(&run) {
+        Ok(bytes) => Ok(serde_json::from_slice::<Value>(&bytes)
+            .ok()
+            .and_then(|v| v.get("settings").cloned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::read(&run)(error)),
+    }
+}
+
+fn is_same_but_dataset(old: &Value, new: &Value) -> bool {
+    let strip = |v: &Value| {
+        let mut v = v.clone();
+        if let Some(map) = v.as_object_mut() {
+            map.retain(|key, _| !DATASET_KEYS.contains(&key.as_str()));
+        }
+        v
+    };
+    strip(old) == strip(new)
+}
+
+/// Removes what an earlier job over other clips left: batch files from number `batches` on, and the final file unless
+/// this job `has_final`.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub fn prune(out: &Path, batches: usize, has_final: bool) -> Result<(), StoreError> {
+    let mut old = leftovers(out)?;
+    old.retain(|path| {
+        let number = path
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .and_then(|s| s.parse::<usize>().ok());
+        let is_batch = path.parent().is_some_and(|p| p.ends_with(BATCH_FOLDER));
+        let is_final = path.file_name().is_some_and(|n| n == FINAL_NAME);
+        (is_batch && number.is_some_and(|n| n >= batches)) || (is_final && !has_final)
+    });
+    remove(&old)
+}
+
+/// What a mirror of `out` shall hold: the sealed batches, and once it was closed, and that is all, the final file,
+/// manifest and provenance.
+///
+/// # Errors
+/// When the ledger fails or a file cannot be read.
+pub fn mirrored(out: &Path, ledger: &Ledger) -> Result<Listing, StoreError> {
+    let sealed = ledger.sealed()?.into_iter();
+    let mut files: Vec<Listed> = sealed
+        .map(|(number, sealed)| (batch_name(number), sealed.sha256))
+        .collect();
+    let last = ledger.note("final")?;
+    let is_all = last.is_some();
+    if let Some(sha256) = last {
+        if !sha256.is_empty() {
+            files.push((FINAL_NAME.to_owned(), sha256));
+        }
+        for name in [MANIFEST_NAME, RUN_NAME] {
+            files.push((name.to_owned(), file_sha256(&out.join(name))?));
+        }
+    }
+    let identity = ledger.identity()?;
+    Ok(Listing {
+        identity,
+        files,
+        is_all,
+    })
+}
+
+/// Removes `files`, durably: one that came back after a power cut would pass for a result.
+fn remove(files: &[PathBuf]) -> Result<(), StoreError> {
+    for path in files {
+        fs::remove_file(path).map_err(StoreError::write(path))?;
+    }
+    let one_per_folder: BTreeMap<_, _> = files.iter().map(|p| (p.parent(), p)).collect();
+    for path in one_per_folder.into_values() {
+        sync_folder(path).map_err(StoreError::write(path))?;
+    }
+    Ok(())
+}
+
+/// Refuses `out` when it has results and the ledger knows of none: a copy of a mirror, or a folder whose ledger was lost.
+///
+/// # Errors
+/// [`StoreError::Unknown`] then; when the folder or the ledger cannot be read.
+pub fn refuse_unknown(out: &Path, ledger: Option<&Ledger>) -> Result<(), StoreError> {
+    let job = ledger.map_or(Ok(None), Ledger::job)?;
+    if job.is_none() && leftovers(out)?.iter().any(|p| is_result(p)) {
+        let path = out.to_path_buf();
+        return Err(StoreError::Unknown { path });
+    }
+    Ok(())
+}
+
+/// The first setting that differs, in words.
+fn difference(old: &Value, new: &Value) -> String {
+    let empty = serde_json::Map::new();
+    let (old, new) = (
+        old.as_object().unwrap_or(&empty),
+        new.as_object().unwrap_or(&empty),
+    );
+    let is_other = |k: &&String| old.get(*k) != new.get(*k);
+    let keys = || new.keys().chain(old.keys()).filter(is_other);
+    // Other knobs plan other clips: the knob is the cause.
+    let key = keys().find(|k| !DATASET_KEYS.contains(&k.as_str()));
+    let key = key.or_else(|| keys().next());
+    key.map_or_else(String::new, |k| {
+        let show = |v: Option<&Value>| v.map_or_else(|| "unset".to_owned(), Value::to_string);
+        format!("{k} was {}, now {}", show(old.get(k)), show(new.get(k)))
+    })
+}
+
+/// Whether a file of this name in the batch folder is a batch of ours, or a partial one.
+pub(super) fn is_batch_name(name: &str) -> bool {
+    let partial = name.strip_prefix('.').and_then(|n| n.strip_suffix(".part"));
+    let number = partial.unwrap_or(name).strip_suffix(".npz");
+    number.is_some_and(|n| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether a file of ours is whole.
+fn is_result(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e != "part")
+}
+
+/// Files of ours in `out`: exact names only, and `run.json`, which says whose they are, last.
+fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let mut found = Vec::new();
+    let batches = out.join(BATCH_FOLDER);
+    let entries = match fs::read_dir(&batches) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        entries => Some(entries.map_err(StoreError::read(&batches))?),
+    };
+    for entry in entries.into_iter().flatten() {
+        let entry = entry.map_err(StoreError::read(&batches))?;
+        if is_batch_name(&entry.file_name().to_string_lossy()) {
+            found.push(entry.path());
+        }
+    }
+    for name in [FINAL_NAME, MANIFEST_NAME, RUN_NAME] {
+        found.push(out.join(format!(".{name}.part")));
+        found.push(out.join(name));
+    }
+    found.retain(|path| path.is_file());
+    Ok(found)
+}
+
+/// Writes `manifest.jsonl`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_manifest(out: &Path, lines: &[ManifestLine]) -> Result<(), StoreError> {
+    write_file(&out.join(MANIFEST_NAME), |file| {
+        for line in lines {
+            serde_json::to_writer(&mut *file, line)?;
+            file.write_all(b"\n")?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes `run.json`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_run(out: &Path, run: &Value) -> Result<(), StoreError> {
+    write_file(&out.join(RUN_NAME), |file| {
+        serde_json::to_writer_pretty(&mut *file, run)?;
+        file.write_all(b"\n")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn job(settings: &Value) -> Job {
+        Job {
+            settings: settings.clone(),
+            run: "r".into(),
+        }
+    }
+
+    fn enter(out: &Path, settings: &Value, opening: Opening) -> Result<Claim, StoreError> {
+        let (_lock, mut ledger) = open(out, opening)?;
+        claim(out, &mut ledger, &job(settings), opening)
+    }
+
+    #[test]
+    fn the_same_job_may_come_back_another_may_not() {
+        use Opening::{Fresh, Rescan, Resume};
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("deep/out");
+        let (a, b) = (
+            json!({"stride": 2, "clips_sha256": "x"}),
+            json!({"stride": 3, "clips_sha256": "x"}),
+        );
+        let moved = json!({"stride": 2, "clips_sha256": "y"});
+        assert_eq!(enter(&out, &a, Resume).unwrap(), Claim::New);
+        fs::write(out.join("batches/00007.npz"), b"old").unwrap();
+        for mine in ["notes.txt", "movie.mp4.part", "batches/mine.npz"] {
+            fs::write(out.join(mine), b"mine").unwrap();
+        }
+        fs::write(out.join("batches/.00008.npz.part"), b"half").unwrap();
+        for opening in [Resume, Rescan] {
+            let refused = enter(&out, &b, opening).unwrap_err();
+            assert!(
+                matches!(&refused, StoreError::Occupied { difference, is_dataset: false, .. } if difference == "stride was 2, now 3"),
+                "{refused}"
+            );
+        }
+        assert!(matches!(
+            enter(&out, &moved, Resume),
+            Err(StoreError::Occupied {
+                is_dataset: true,
+                ..
+            })
+        ));
+        assert_eq!(enter(&out, &moved, Rescan).unwrap(), Claim::Rescan);
+        assert!(out.join("batches/00007.npz").exists());
+        assert_eq!(enter(&out, &a, Resume).unwrap(), Claim::Resumed);
+        assert!(out.join("batches/00007.npz").exists());
+        assert!(!out.join("batches/.00008.npz.part").exists());
+        fs::write(out.join(FINAL_NAME), b"old").unwrap();
+        for (batches, has_final, left) in [(8, true, true), (7, true, false), (7, false, false)] {
+            prune(&out, batches, has_final).unwrap();
+            assert_eq!(out.join("batches/00007.npz").exists(), left);
+            assert_eq!(out.join(FINAL_NAME).exists(), has_final);
+        }
+        assert_eq!(enter(&out, &a, Fresh).unwrap(), Claim::New);
+        for mine in ["notes.txt", "movie.mp4.part", "batches/mine.npz"] {
+            assert!(out.join(mine).exists(), "{mine}");
+        }
+    }
+
+    #[test]
+    fn results_without_a_ledger_belong_to_their_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let (a, b) = (json!({"stride": 2}), json!({"stride": 3}));
+        write_run(out, &json!({"settings": a})).unwrap();
+        fs::write(out.join(FINAL_NAME), b"old").unwrap();
+        assert!(matches!(
+            enter(out, &b, Opening::Resume),
+            Err(StoreError::Occupied { .. })
+        ));
+        assert!(out.join(FINAL_NAME).exists());
+        assert_eq!(enter(out, &a, Opening::Resume).unwrap(), Claim::New);
+        assert!(!out.join(FINAL_NAME).exists());
+    }
+
+    #[test]
+    fn a_damaged_ledger_is_replaced_on_demand_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let a = json!({"stride": 2});
+        enter(out, &a, Opening::Resume).unwrap();
+        fs::write(out.join(LEDGER_NAME), "scrambled".repeat(500)).unwrap();
+        assert!(matches!(
+            enter(out, &a, Opening::Resume),
+            Err(StoreError::BadLedger { .. })
+        ));
+        assert_eq!(enter(out, &a, Opening::Fresh).unwrap(), Claim::New);
+    }
+}

@@ -1,0 +1,87 @@
+//! The machine and the service manager: sensors, disk, clock, devices, signals, readiness, watchdog, liveness.
+//!
+//! Reads and reports; decides nothing.
+
+pub mod clock;
+pub mod devices;
+pub mod disk;
+pub mod journal;
+pub mod liveness;
+pub mod malloc;
+pub mod notify;
+pub mod process;
+pub mod sensors;
+pub mod signals;
+mod throttle;
+pub mod watchdog;
+
+pub use devices::{Hardware, Node};
+pub use liveness::{Pulse, Stage};
+pub use sensors::{Readings, Sensors};
+pub use signals::{Signal, Signals};
+pub use watchdog::Watchdog;
+
+use std::thread::JoinHandle;
+
+/// A thread that ends with this value.
+struct Worker<E> {
+    thread: Option<JoinHandle<()>>,
+    /// Ends the thread by being dropped.
+    end: Option<E>,
+}
+
+impl<E> Worker<E> {
+    fn new(thread: JoinHandle<()>, end: E) -> Self {
+        Self {
+            thread: Some(thread),
+            end: Some(end),
+        }
+    }
+}
+
+impl<E> Drop for Worker<E> {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let name = thread.thread().name().unwrap_or_default().to_owned();
+        if thread.join().is_err() {
+            tracing::error!("the thread \"{name}\" has panicked");
+        }
+    }
+}
+
+/// Runs a test in a process of its own, for what belongs to a whole process: its environment, its signals.
+#[cfg(test)]
+mod child {
+    use std::process::{Child, Command, Stdio};
+
+    /// Set in the process of its own.
+    const MARK: &str = "HANDLOOM_TEST_CHILD";
+
+    /// Ends the process with the test.
+    pub(super) struct Guard(pub(super) Child);
+
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            // It may have ended by itself.
+            self.0.kill().ok();
+            self.0.wait().ok();
+        }
+    }
+
+    /// Whether this is that process.
+    pub(super) fn is_here() -> bool {
+        std::env::var_os(MARK).is_some()
+    }
+
+    /// The test of this name, its output in pipes.
+    pub(super) fn command(test: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+        command.env(MARK, "1").stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}

@@ -1,0 +1,424 @@
+//! A video file as a [`FrameSource`]: one GStreamer pipeline a clip, from the first frame on, never seeking.
+//!
+//! The decoder hands over its planes as they are; conversion to RGB is ours ([`crate::color`]), because GStreamer's
+//! differs by up to 20 grey levels from what the notebook saw.
+
+use super::container::{self, Edits, VideoTrack};
+use super::decoder::{self, Choice, Codec};
+use crate::color;
+use crate::color::{Converter, Exactness};
+use crate::frame::{FrameSource, RgbFrame, SourceError};
+use crate::video::gst_pipeline;
+use crate::video::gst_pipeline::{Chain, Item, Link, Mending, Stream};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_video as gst_video;
+use gstreamer_video::prelude::*;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// After an error upstream, frames that are still on their way get this long.
+const GRACE: Duration = gst_pipeline::GRACE;
+
+/// How to decode.
+#[derive(Clone, Debug)]
+pub struct VideoOptions {
+    /// Software, hardware or a decoder by name.
+    pub decoder: Choice,
+    /// Longest total time to wait for the decoder in one clip.
+    pub timeout: Duration,
+}
+
+/// An open clip.
+pub struct VideoClip {
+    pipeline: gst::Pipeline,
+    items: Receiver<Item>,
+    link: Arc<Link>,
+    budget: Duration,
+    frames: u64,
+    /// By the container's table of times.
+    rate: Option<f64>,
+    quarter_turns: u8,
+    edits: Edits,
+    started: bool,
+    ended: bool,
+    late_error: Option<String>,
+    current: Option<gst::Sample>,
+    converter: Converter,
+    upright: RgbFrame,
+    turned: RgbFrame,
+    approximate: bool,
+}
+
+/// Starts GStreamer once a process.
+///
+/// # Errors
+/// When GStreamer cannot start.
+pub fn init() -> Result<(), SourceError> {
+    static STARTED: OnceLock<Result<(), SourceError>> = OnceLock::new();
+    STARTED
+        .get_or_init(|| {
+            gst::init().map_err(|e| SourceError(format!("GStreamer does not start: {e}")))
+        })
+        .clone()
+}
+
+impl VideoClip {
+    /// Opens `path` and waits for its first frame.
+    ///
+    /// # Errors
+    /// With the decoder's reason, when no frame can be had.
+    pub fn open(path: &Path, options: &VideoOptions) -> Result<Self, SourceError> {
+        init()?;
+        let text = |e: std::io::Error| SourceError(e.to_string());
+        // Opening a pipe would wait for its writer, and a device may never end.
+        if !std::fs::metadata(path).map_err(text)?.is_file() {
+            return Err(SourceError("not a regular file".into()));
+        }
+        let mut file = File::open(path).map_err(text)?;
+        let mut head = [0; 8];
+        let length = (&mut file).take(8).read(&mut head).map_err(text)?;
+        if length == 0 {
+            return Err(SourceError("the file is empty (0 bytes)".into()));
+        }
+        let track = container::first_video_track(&mut file).map_err(text)?;
+        drop(file);
+        let edits = track.as_ref().map_or(Edits::None, |t| t.edits);
+        let is_mp4 = track.is_some() || container::is_mp4(&head);
+        let frames = track.as_ref().map_or(0, |t| t.frames);
+        let rate = track.as_ref().and_then(VideoTrack::rate);
+        let quarter_turns = track.as_ref().map_or(0, |t| t.quarter_turns);
+        let mut mending = Mending {
+            fills_from: track.as_ref().and_then(|t| t.cut_off_from),
+            edits,
+            ..Mending::default()
+        };
+        if edits != Edits::Several {
+            mending.patches = track.map_or_else(Vec::new, |t| t.patches);
+        }
+        let Chain {
+            pipeline,
+            items,
+            link,
+        } = gst_pipeline::build(path, is_mp4, &options.decoder, mending)
+            .map_err(|e| SourceError(e.to_string()))?;
+        let mut clip = Self {
+            pipeline,
+            items,
+            link,
+            budget: options.timeout,
+            frames,
+            rate,
+            quarter_turns,
+            edits,
+            started: false,
+            ended: false,
+            late_error: None,
+            current: None,
+            converter: Converter::default(),
+            upright: RgbFrame::default(),
+            turned: RgbFrame::default(),
+            approximate: false,
+        };
+        let starts = clip.pipeline.set_state(gst::State::Playing);
+        // Where the pipeline does not start, its message says why.
+        if starts.is_err() {
+            clip.budget = clip.budget.min(GRACE);
+        }
+        if !clip.advance()? {
+            let reason = clip.late_error.take();
+            return Err(SourceError(reason.unwrap_or_else(|| {
+                "the file holds no frame that can be decoded".into()
+            })));
+        }
+        clip.started = false;
+        if clip.frames == 0 {
+            clip.frames = clip.frames_by_duration();
+        }
+        Ok(clip)
+    }
+
+    /// The GStreamer element that decodes.
+    #[must_use]
+    pub fn decoder(&self) -> Option<String> {
+        self.stream().map(|s| s.decoder)
+    }
+
+    /// When the current picture is shown, by the container; counts from anywhere.
+    #[must_use]
+    pub fn time(&self) -> Option<Duration> {
+        let buffer = self.current.as_ref()?.buffer()?;
+        Some(Duration::from_nanos(buffer.pts()?.nseconds()))
+    }
+
+    /// Pictures a second: on the average where the container says when each is shown, else by the decoder's word about
+    /// the current one, which may be a guess from the first.
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        self.rate.or_else(|| self.rate_of_current())
+    }
+
+    fn rate_of_current(&self) -> Option<f64> {
+        let caps = self.current.as_ref()?.caps()?;
+        let rate = caps.structure(0)?.get::<gst::Fraction>("framerate").ok()?;
+        (rate.denom() > 0 && rate.numer() > 0)
+            .then(|| f64::from(rate.numer()) / f64::from(rate.denom()))
+    }
+
+    /// Width and height of the current picture as the viewer sees it.
+    #[must_use]
+    pub fn size(&self) -> Option<(usize, usize)> {
+        let info = gst_video::VideoInfo::from_caps(self.current.as_ref()?.caps()?).ok()?;
+        let (width, height) = (info.width() as usize, info.height() as usize);
+        Some(if self.quarter_turns.is_multiple_of(2) {
+            (width, height)
+        } else {
+            (height, width)
+        })
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        self.link.stream()
+    }
+
+    /// Whether a picture was converted by a rule that is not proven equal to the notebook's.
+    #[must_use]
+    pub fn is_approximate(&self) -> bool {
+        self.approximate
+    }
+
+    /// Why decoding stopped before the end of the file, if it did.
+    #[must_use]
+    pub fn stopped_early(&self) -> Option<&str> {
+        self.late_error.as_deref()
+    }
+
+    /// Where the container has no count, OpenCV takes duration × rate.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "as OpenCV"
+    )]
+    fn frames_by_duration(&self) -> u64 {
+        let rate = self.current.as_ref().and_then(|s| s.caps()).and_then(|c| {
+            let f = c.structure(0)?.get::<gst::Fraction>("framerate").ok()?;
+            (f.denom() > 0).then(|| f64::from(f.numer()) / f64::from(f.denom()))
+        });
+        let duration = self.pipeline.query_duration::<gst::ClockTime>();
+        match (duration, rate) {
+            (Some(d), Some(r)) => (d.nseconds() as f64 / 1e9 * r + 0.5) as u64,
+            _ => 0,
+        }
+    }
+
+    /// The next item, or an error when the clip's time is used up.
+    fn wait(&mut self, at_most: Duration) -> Result<Option<Item>, SourceError> {
+        let limit = at_most.min(self.budget);
+        let from = Instant::now();
+        let got = self.items.recv_timeout(limit);
+        self.budget = self.budget.saturating_sub(from.elapsed());
+        match got {
+            Ok(item) => Ok(Some(item)),
+            Err(RecvTimeoutError::Disconnected) => Ok(Some(Item::End)),
+            Err(RecvTimeoutError::Timeout) if self.budget.is_zero() => {
+                self.ended = true;
+                Err(SourceError(
+                    "the decoder gave no frame within the clip timeout".into(),
+                ))
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+        }
+    }
+}
+
+impl FrameSource for VideoClip {
+    fn advance(&mut self) -> Result<bool, SourceError> {
+        if self.ended {
+            return Ok(false);
+        }
+        if !self.started && self.current.is_some() {
+            // Opening has already stepped to the first frame.
+            self.started = true;
+            return Ok(true);
+        }
+        loop {
+            let patience = if self.late_error.is_some() {
+                GRACE
+            } else {
+                self.budget
+            };
+            match self.wait(patience)? {
+                Some(Item::Frame(sample)) => {
+                    let time = sample
+                        .buffer()
+                        .and_then(gst::BufferRef::pts)
+                        .map(gst::ClockTime::nseconds);
+                    if let (Edits::One(edit), Some(time)) = (self.edits, time)
+                        && !edit.shows(time)
+                    {
+                        continue;
+                    }
+                    self.current = Some(sample);
+                    self.started = true;
+                    return Ok(true);
+                }
+                Some(Item::Error { reason, is_final }) => {
+                    let reachable = self.stream().is_some();
+                    self.late_error.get_or_insert(reason);
+                    if reachable && !is_final {
+                        continue;
+                    }
+                }
+                Some(Item::End) | None => {}
+            }
+            self.ended = true;
+            self.current = None;
+            return Ok(false);
+        }
+    }
+
+    fn picture(&mut self) -> Result<&RgbFrame, SourceError> {
+        let sample = self
+            .current
+            .as_ref()
+            .ok_or_else(|| SourceError("no current frame".into()))?;
+        let codec = self.stream().map_or(Codec::Other, |s| s.codec);
+        let exactness = convert(sample, codec, &mut self.converter, &mut self.upright)?;
+        self.approximate |= matches!(exactness, Exactness::Approximate);
+        if self.quarter_turns == 0 {
+            return Ok(&self.upright);
+        }
+        color::rotate(&self.upright, self.quarter_turns, &mut self.turned);
+        Ok(&self.turned)
+    }
+
+    fn declared_frames(&self) -> u64 {
+        self.frames
+    }
+}
+
+impl Drop for VideoClip {
+    fn drop(&mut self) {
+        // Closing the channel first lets a streaming thread that waits to hand over a frame go.
+        let (_, closed) = bounded(0);
+        self.items = closed;
+        gst_pipeline::stop(&self.pipeline);
+    }
+}
+
+fn convert(
+    sample: &gst::Sample,
+    codec: Codec,
+    converter: &mut Converter,
+    out: &mut RgbFrame,
+) -> Result<Exactness, SourceError> {
+    let fail = |what: &str| SourceError(what.to_owned());
+    let caps = sample
+        .caps()
+        .ok_or_else(|| fail("a frame without format"))?;
+    let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| SourceError(e.to_string()))?;
+    gst_pipeline::check_size(i64::from(info.width()), i64::from(info.height()))
+        .map_err(SourceError)?;
+    let buffer = sample
+        .buffer()
+        .ok_or_else(|| fail("a frame without data"))?;
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
+        .map_err(|e| SourceError(e.to_string()))?;
+    let (layout, bit_depth) = decoder::layout(info.format()).ok_or_else(|| {
+        SourceError(format!(
+            "pixel format {} is not supported; re-encode the clip as yuv420p",
+            info.format()
+        ))
+    })?;
+    let planes = usize::min(frame.n_planes() as usize, 3);
+    let mut data: [&[u8]; 3] = [&[]; 3];
+    let mut strides = [0_usize; 3];
+    for (i, plane) in (0_u32..).zip(0..planes) {
+        data[plane] = frame
+            .plane_data(i)
+            .map_err(|e| SourceError(e.to_string()))?;
+        strides[plane] =
+            usize::try_from(frame.plane_stride()[plane]).map_err(|e| SourceError(e.to_string()))?;
+    }
+    let split;
+    if info.format() == gst_video::VideoFormat::Nv12 {
+        split = split_pairs(data[1]);
+        data[1] = &split.0;
+        data[2] = &split.1;
+        strides[1] /= 2;
+        strides[2] = strides[1];
+    }
+    let (width, height) = (info.width() as usize, info.height() as usize);
+    let (coded_width, coded_height) = codec.coded_size(width, height);
+    // `VideoInfo` forgets the range where the colour matrix is not told.
+    let tags = caps
+        .structure(0)
+        .and_then(|s| s.get::<&str>("colorimetry").ok());
+    let is_full = info.colorimetry().range() == gst_video::VideoColorRange::Range0_255
+        || tags.is_some_and(|t| t.starts_with("1:"));
+    let picture = color::Picture {
+        width,
+        height,
+        coded_width,
+        coded_height,
+        layout,
+        bit_depth,
+        full_range: is_full && codec.tells_range(),
+        planes: data,
+        strides,
+    };
+    converter
+        .to_rgb(&picture, out)
+        .map_err(|e| SourceError(e.to_string()))
+}
+
+/// The first and the second bytes of a plane of pairs: NV12's U and V.
+fn split_pairs(plane: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    plane.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip()
+}
+
+/// GStreamer's version, for the record.
+#[must_use]
+pub fn version() -> String {
+    let (major, minor, micro, _) = gst::version();
+    format!("{major}.{minor}.{micro}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nv12_is_i420_with_its_chroma_in_pairs() {
+        init().unwrap();
+        let (width, height) = (64_u32, 48_u32);
+        let sample = |format: gst_video::VideoFormat, bytes: Vec<u8>| {
+            let info = gst_video::VideoInfo::builder(format, width, height)
+                .build()
+                .unwrap();
+            assert_eq!(info.size(), bytes.len());
+            let buffer = gst::Buffer::from_mut_slice(bytes);
+            gst::Sample::builder()
+                .buffer(&buffer)
+                .caps(&info.to_caps().unwrap())
+                .build()
+        };
+        let luma: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
+        let u: Vec<u8> = (0..32 * 24).map(|i| (i * 5 % 253) as u8).collect();
+        let v: Vec<u8> = (0..32 * 24).map(|i| (i * 3 % 241) as u8).collect();
+        let pairs: Vec<u8> = u.iter().zip(&v).flat_map(|(u, v)| [*u, *v]).collect();
+        let planar = sample(gst_video::VideoFormat::I420, [luma.clone(), u, v].concat());
+        let paired = sample(gst_video::VideoFormat::Nv12, [luma, pairs].concat());
+        let (mut a, mut b) = (RgbFrame::default(), RgbFrame::default());
+        let mut converter = Converter::default();
+        convert(&planar, Codec::H264, &mut converter, &mut a).unwrap();
+        convert(&paired, Codec::H264, &mut converter, &mut b).unwrap();
+        assert_eq!(a.pixels().len(), 64 * 48 * 3);
+        assert!(a == b);
+    }
+}

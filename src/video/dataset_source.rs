@@ -1,0 +1,291 @@
+//! A WLASL dataset where the user keeps it: a folder, or the archive of one.
+//!
+//! Finds the metadata file and the clips, says which clips are there and hands them out as something that a decoder
+//! can open. When a part is not in its place the dataset is searched and the error names where it may be.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::archive::{Archive, MemoryFile};
+use crate::video::dataset_search;
+use crate::video::dataset_search::megabytes;
+use crate::video::dataset_source::locations::{Place, in_archive, in_folder};
+
+mod error;
+mod locations;
+
+pub use error::{ClipError, DatasetError};
+
+/// The metadata file.
+const JSON_NAME: &str = "WLASL_v0.3.json";
+
+/// What a clip's file name has after the video id.
+const CLIP_SUFFIX: &str = ".mp4";
+
+/// The folder of clips beside it.
+const VIDEOS_NAME: &str = "videos";
+
+/// A metadata file larger than this is refused; the real one has 12 MB.
+const JSON_BYTES_MAX: u64 = 1 << 30;
+
+/// A clip in an archive that unpacks to more than this is refused unless [`Dataset::with_clip_limit`] says otherwise.
+const CLIP_BYTES_MAX: u64 = 512 << 20;
+
+/// A clip that a decoder can open.
+#[derive(Debug)]
+pub enum ClipFile {
+    /// A regular file on disk.
+    Path(PathBuf),
+    /// Unpacked from an archive; gone when dropped.
+    Memory(MemoryFile),
+}
+
+impl ClipFile {
+    /// Where to open it, for as long as this value lives.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Path(path) => path,
+            Self::Memory(file) => file.path(),
+        }
+    }
+}
+
+/// An open dataset. Shared by all workers: everything takes `&self`.
+#[derive(Debug)]
+pub struct Dataset {
+    json: Place,
+    json_bytes: u64,
+    videos: Place,
+    video_count: usize,
+    video_ids: HashSet<Box<str>>,
+    clip_bytes_max: u64,
+}
+
+impl Dataset {
+    /// Opens the dataset at `path`, a folder or a zip archive, and lists its clips.
+    ///
+    /// `json_override` and `videos_override` say where the metadata file and the folder of clips are instead: on disk,
+    /// or by their names in the archive.
+    ///
+    /// # Errors
+    /// When a part is missing or cannot be read.
+    pub fn open(
+        path: &Path,
+        json_override: Option<&Path>,
+        videos_override: Option<&Path>,
+    ) -> Result<Self, DatasetError> {
+        let kind = fs::metadata(path).map_err(|source| DatasetError::NotFound {
+            path: path.to_owned(),
+            source,
+        })?;
+        // A pipe in place of an archive would block on opening.
+        let (json, videos) = if kind.is_dir() {
+            in_folder(path, json_override, videos_override)?
+        } else if kind.is_file() {
+            let archive = Arc::new(Archive::open(path)?);
+            in_archive(&archive, json_override, videos_override)?
+        } else {
+            return Err(DatasetError::NotADataset {
+                path: path.to_owned(),
+            });
+        };
+        let json_bytes = match &json {
+            Place::Disk(file) => fs::metadata(file).map_err(io_error(file))?.len(),
+            Place::Archive(archive, name) => archive.size(name).unwrap_or(0),
+        };
+        let (video_count, video_ids) = match &videos {
+            Place::Disk(folder) => list_folder(folder)?,
+            Place::Archive(archive, folder) => {
+                let inside = archive
+                    .names()
+                    .filter_map(|name| name.strip_prefix(folder.as_str()));
+                list(inside.filter(|name| !name.contains('/')))
+            }
+        };
+        Ok(Self {
+            json,
+            json_bytes,
+            videos,
+            video_count,
+            video_ids,
+            clip_bytes_max: CLIP_BYTES_MAX,
+        })
+    }
+
+    /// The same with another limit, in bytes, for a clip unpacked from an archive.
+    #[must_use]
+    pub fn with_clip_limit(self, clip_bytes_max: u64) -> Self {
+        Self {
+            clip_bytes_max,
+            ..self
+        }
+    }
+
+    /// The metadata file as a path for messages; behind the archive's path when it is in one.
+    #[must_use]
+    pub fn json_path(&self) -> PathBuf {
+        self.json.shown()
+    }
+
+    /// Bytes of the metadata file.
+    #[must_use]
+    pub fn json_bytes(&self) -> u64 {
+        self.json_bytes
+    }
+
+    /// The folder of clips as a path for messages.
+    #[must_use]
+    pub fn videos_path(&self) -> PathBuf {
+        self.videos.shown()
+    }
+
+    /// Files named `.mp4`, `.avi` or `.mov` in it, as the notebook counts them.
+    #[must_use]
+    pub fn video_count(&self) -> usize {
+        self.video_count
+    }
+
+    /// What the notebook prints when it verifies the dataset's paths.
+    #[must_use]
+    pub fn report(&self) -> String {
+        format!(
+            "JSON file found: {}\n  Size: {}\n\nVideo directory found: {}\n  Number of video files: {}\n",
+            self.json_path().display(),
+            megabytes(self.json_bytes),
+            self.videos_path().display(),
+            self.video_count,
+        )
+    }
+
+    /// The whole metadata file.
+    ///
+    /// # Errors
+    /// When it cannot be read or has more than 1 GiB.
+    pub fn metadata_bytes(&self) -> Result<Vec<u8>, DatasetError> {
+        if self.json_bytes > JSON_BYTES_MAX {
+            return Err(DatasetError::JsonTooLarge {
+                path: self.json_path(),
+                size: self.json_bytes,
+            });
+        }
+        match &self.json {
+            Place::Archive(archive, name) => Ok(archive.read(name, JSON_BYTES_MAX)?),
+            Place::Disk(path) => {
+                let mut bytes = Vec::new();
+                // The file may grow while it is read; the limit holds all the same.
+                File::open(path)
+                    .and_then(|file| file.take(JSON_BYTES_MAX).read_to_end(&mut bytes))
+                    .map_err(io_error(path))?;
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// Whether `ID.mp4` was there when the dataset was opened.
+    #[must_use]
+    pub fn exists(&self, video_id: &str) -> bool {
+        self.video_ids.contains(video_id)
+    }
+
+    /// Bytes of `ID.mp4`, unpacked; 0 where that cannot be told.
+    #[must_use]
+    pub fn clip_bytes(&self, video_id: &str) -> u64 {
+        let file_name = format!("{video_id}{CLIP_SUFFIX}");
+        match &self.videos {
+            Place::Archive(archive, folder) => archive.size(&format!("{folder}{file_name}")),
+            Place::Disk(folder) => fs::metadata(folder.join(file_name)).ok().map(|m| m.len()),
+        }
+        .unwrap_or(0)
+    }
+
+    /// Whether the dataset itself can still be reached: tells a medium that went away from a clip that did.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        match &self.videos {
+            Place::Archive(archive, _) => archive.path().is_file(),
+            // An unmounted medium leaves an empty folder behind.
+            Place::Disk(folder) => {
+                fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+            }
+        }
+    }
+
+    /// The clip `ID.mp4`, ready for a decoder.
+    ///
+    /// # Errors
+    /// When it is not there, is no regular file or cannot be unpacked.
+    pub fn clip(&self, video_id: &str) -> Result<ClipFile, ClipError> {
+        let missing = || ClipError::Missing {
+            video_id: video_id.to_owned(),
+        };
+        // Only names that the folder's listing gave are ever looked for.
+        if !self.exists(video_id) {
+            return Err(missing());
+        }
+        let file_name = format!("{video_id}{CLIP_SUFFIX}");
+        match &self.videos {
+            Place::Archive(archive, folder) => {
+                let name = format!("{folder}{file_name}");
+                let file = archive.memory_file(&name, self.clip_bytes_max)?;
+                Ok(ClipFile::Memory(file))
+            }
+            Place::Disk(folder) => {
+                let path = folder.join(file_name);
+                match fs::metadata(&path) {
+                    Ok(kind) if kind.is_file() => Ok(ClipFile::Path(path)),
+                    Ok(_) => Err(ClipError::NotRegular { path }),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
+                    Err(source) => Err(ClipError::Io { path, source }),
+                }
+            }
+        }
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DatasetError + '_ {
+    move |source| DatasetError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Counts the videos among `names` and collects the ids of those that the metadata can name.
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> (usize, HashSet<Box<str>>) {
+    let mut ids = HashSet::new();
+    let mut count = 0;
+    for name in names {
+        count += usize::from(dataset_search::is_video(name));
+        if let Some(id) = name.strip_suffix(CLIP_SUFFIX) {
+            ids.insert(id.into());
+        }
+    }
+    (count, ids)
+}
+
+/// The names in `folder`, less broken links, which are no clips although the notebook counts them as videos.
+fn list_folder(folder: &Path) -> Result<(usize, HashSet<Box<str>>), DatasetError> {
+    let mut names = Vec::new();
+    let mut broken = 0;
+    for item in fs::read_dir(folder).map_err(io_error(folder))? {
+        let item = item.map_err(io_error(folder))?;
+        // A video id is text, so a name that is not text belongs to none.
+        let Ok(name) = item.file_name().into_string() else {
+            continue;
+        };
+        let is_link = item.file_type().is_ok_and(|kind| kind.is_symlink());
+        if is_link && !item.path().exists() {
+            broken += usize::from(dataset_search::is_video(&name));
+        } else {
+            names.push(name);
+        }
+    }
+    let (count, ids) = list(names.iter().map(String::as_str));
+    Ok((count + broken, ids))
+}
+
+#[cfg(test)]
+mod tests;

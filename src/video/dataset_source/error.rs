@@ -1,0 +1,94 @@
+//! What can be wrong with a dataset as a whole, and with one clip of it.
+
+use super::{JSON_BYTES_MAX, JSON_NAME, VIDEOS_NAME};
+use crate::video::archive::ArchiveError;
+use crate::video::dataset_search::Candidates;
+use std::io;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why a dataset cannot be used.
+#[derive(Debug, Error)]
+pub enum DatasetError {
+    /// Nothing at the path given.
+    #[error(
+        "no dataset at {path}: {source}; give a folder with {JSON_NAME} and {VIDEOS_NAME}/, or a zip archive of one"
+    )]
+    NotFound {
+        /// As given.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// Neither a folder nor a file.
+    #[error(
+        "{path} is neither a folder nor a file; give a folder with {JSON_NAME} and {VIDEOS_NAME}/, or a zip archive of one"
+    )]
+    NotADataset {
+        /// As given.
+        path: PathBuf,
+    },
+    /// The metadata file is not where expected.
+    #[error("no metadata file at {expected}{}", candidates.json_advice())]
+    NoJson {
+        /// Where it should be.
+        expected: PathBuf,
+        /// Where it may be.
+        candidates: Box<Candidates>,
+    },
+    /// The folder of clips is not where expected.
+    #[error("no video folder at {expected}{}", candidates.videos_advice())]
+    NoVideos {
+        /// Where it should be.
+        expected: PathBuf,
+        /// Where it may be.
+        candidates: Box<Candidates>,
+    },
+    /// The metadata file is too large to be one.
+    #[error("{path} has {size} bytes, more than the {JSON_BYTES_MAX} allowed: is it {JSON_NAME}?")]
+    JsonTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Bytes.
+        size: u64,
+    },
+    /// The archive, or the metadata file in it, cannot be read.
+    #[error(transparent)]
+    BadArchive(#[from] ArchiveError),
+    /// The system refuses.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+/// Why a clip cannot be handed out. Data, not a reason to stop.
+#[derive(Debug, Error)]
+pub enum ClipError {
+    /// Not in the dataset, or gone since it was opened.
+    #[error("no file {video_id}.mp4")]
+    Missing {
+        /// Which clip.
+        video_id: String,
+    },
+    /// A folder, pipe, socket or device.
+    #[error("{path} is not a regular file")]
+    NotRegular {
+        /// What was found.
+        path: PathBuf,
+    },
+    /// The archive's entry cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The system refuses.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}

@@ -1,0 +1,104 @@
+//! Where the parts of a dataset are: on disk or in an archive, in their own place or where the user says.
+
+use super::{DatasetError, JSON_NAME, VIDEOS_NAME};
+use crate::video::archive::Archive;
+use crate::video::dataset_search;
+use crate::video::dataset_search::Candidates;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where one part of the dataset is.
+#[derive(Debug)]
+pub(super) enum Place {
+    Disk(PathBuf),
+    /// Name of a file, or of a folder with `/` at its end, in an archive.
+    Archive(Arc<Archive>, String),
+}
+
+impl Place {
+    /// As a path for messages.
+    pub(super) fn shown(&self) -> PathBuf {
+        match self {
+            Self::Disk(path) => path.clone(),
+            Self::Archive(archive, name) => archive.path().join(name.trim_end_matches('/')),
+        }
+    }
+}
+
+/// The metadata file and the folder of clips in the folder `root`, or where the user says.
+pub(super) fn in_folder(
+    root: &Path,
+    json_override: Option<&Path>,
+    videos_override: Option<&Path>,
+) -> Result<(Place, Place), DatasetError> {
+    let json = json_override.map_or_else(|| root.join(JSON_NAME), Path::to_owned);
+    let videos = videos_override.map_or_else(|| root.join(VIDEOS_NAME), Path::to_owned);
+    if !json.is_file() {
+        return Err(DatasetError::NoJson {
+            expected: json,
+            candidates: Box::new(search_folder(root)),
+        });
+    }
+    if !videos.is_dir() {
+        return Err(DatasetError::NoVideos {
+            expected: videos,
+            candidates: Box::new(search_folder(root)),
+        });
+    }
+    Ok((Place::Disk(json), Place::Disk(videos)))
+}
+
+/// The same in an archive.
+pub(super) fn in_archive(
+    archive: &Arc<Archive>,
+    json_override: Option<&Path>,
+    videos_override: Option<&Path>,
+) -> Result<(Place, Place), DatasetError> {
+    let top = dataset_search::dataset_folder(archive.names(), JSON_NAME, VIDEOS_NAME);
+    let inside = |name: String| Place::Archive(Arc::clone(archive), name);
+    let json = match json_override {
+        Some(given) if given.is_file() => Some(Place::Disk(given.to_owned())),
+        Some(given) => entry_name(archive, given)
+            .filter(|name| archive.size(name).is_some())
+            .map(inside),
+        None => top.map(|top| inside(format!("{top}{JSON_NAME}"))),
+    };
+    let json = json.ok_or_else(|| DatasetError::NoJson {
+        expected: json_override.map_or_else(|| archive.path().join(JSON_NAME), Path::to_owned),
+        candidates: Box::new(search_archive(archive)),
+    })?;
+    let folder_in_archive = |name: String| {
+        let folder = format!("{name}/");
+        let there = archive.names().any(|name| name.starts_with(&folder));
+        there.then(|| inside(folder))
+    };
+    let expected = format!("{}{VIDEOS_NAME}", top.unwrap_or_default());
+    let videos = match videos_override {
+        Some(given) if given.is_dir() => Some(Place::Disk(given.to_owned())),
+        Some(given) => entry_name(archive, given).and_then(folder_in_archive),
+        None => folder_in_archive(expected.clone()),
+    };
+    let videos = videos.ok_or_else(|| DatasetError::NoVideos {
+        expected: videos_override.map_or_else(|| archive.path().join(&expected), Path::to_owned),
+        candidates: Box::new(search_archive(archive)),
+    })?;
+    Ok((json, videos))
+}
+
+/// The name in `archive` that a user means by `given`: as the archive has it, or with the archive's path before it,
+/// which is how errors show it.
+fn entry_name(archive: &Archive, given: &Path) -> Option<String> {
+    let inside = given.strip_prefix(archive.path()).unwrap_or(given);
+    Some(inside.to_str()?.trim_matches('/').to_owned())
+}
+
+fn search_folder(root: &Path) -> Candidates {
+    Candidates::in_folder(root, JSON_NAME, VIDEOS_NAME)
+}
+
+fn search_archive(archive: &Archive) -> Candidates {
+    let files = archive
+        .names()
+        .map(|name| (archive.path().join(name), archive.size(name).unwrap_or(0)));
+    Candidates::among(archive.path(), files, JSON_NAME, VIDEOS_NAME)
+}

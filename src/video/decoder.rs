@@ -1,0 +1,280 @@
+//! Which GStreamer element decodes a stream.
+
+use crate::color::Layout;
+use gstreamer as gst;
+use gstreamer::ElementFactory;
+use gstreamer::prelude::*;
+use gstreamer_video::VideoFormat;
+
+/// What the user wants.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Choice {
+    /// Decoders that run on the CPU: the only ones whose frames are proven equal to the notebook's.
+    #[default]
+    Software,
+    /// A hardware decoder where one fits, else software.
+    Hardware,
+    /// This element.
+    Named(String),
+}
+
+impl std::str::FromStr for Choice {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "software" => Self::Software,
+            "hardware" => Self::Hardware,
+            name => Self::Named(name.to_owned()),
+        })
+    }
+}
+
+impl std::fmt::Display for Choice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Software => "software",
+            Self::Hardware => "hardware",
+            Self::Named(name) => name,
+        })
+    }
+}
+
+/// A stream's codec, as far as the colour room must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// H.264.
+    H264,
+    /// H.265.
+    H265,
+    /// JPEG pictures.
+    Jpeg,
+    /// Anything else.
+    Other,
+}
+
+impl Codec {
+    /// The codec of a stream of `caps`.
+    #[must_use]
+    pub fn of(caps: &gst::CapsRef) -> Self {
+        match caps.structure(0).map(|s| s.name().as_str()) {
+            Some("video/x-h264") => Self::H264,
+            Some("video/x-h265") => Self::H265,
+            Some("image/jpeg") => Self::Jpeg,
+            _ => Self::Other,
+        }
+    }
+
+    /// The size before cropping: OpenCV converts that many rows and columns, and its parity chooses the rule.
+    #[must_use]
+    pub fn coded_size(self, width: usize, height: usize) -> (usize, usize) {
+        let block = match self {
+            Self::H264 => 16,
+            Self::H265 => 8,
+            Self::Jpeg | Self::Other => 1,
+        };
+        (
+            width.next_multiple_of(block),
+            height.next_multiple_of(block),
+        )
+    }
+
+    /// Whether FFmpeg names full-range pictures of this codec as such (`yuvj…`), which is all that OpenCV heeds.
+    #[must_use]
+    pub fn tells_range(self) -> bool {
+        self != Self::Other
+    }
+}
+
+/// A decoder for a stream of `caps`, not yet in a pipeline.
+///
+/// # Errors
+/// In words for the user, when there is none.
+pub fn make(caps: &gst::Caps, choice: &Choice) -> Result<gst::Element, String> {
+    let stream = caps
+        .structure(0)
+        .map_or_else(String::new, |s| s.name().to_string());
+    let factory = match choice {
+        Choice::Named(name) => ElementFactory::find(name)
+            .ok_or_else(|| format!("the decoder {name} is not installed (see `gst-inspect-1.0 | grep -i dec`)"))?,
+        Choice::Software | Choice::Hardware => candidates(caps, *choice == Choice::Hardware)
+            .ok_or_else(|| format!("no decoder for {stream} is installed; on Debian: apt-get install gstreamer1.0-libav"))?,
+    };
+    let decoder = factory
+        .create()
+        .build()
+        .map_err(|e| format!("the decoder {} cannot be made: {e}", factory.name()))?;
+    // Clips run in parallel; threads within one only add memory and delay.
+    if decoder
+        .find_property("max-threads")
+        .is_some_and(|p| p.value_type() == i32::static_type())
+    {
+        decoder.set_property("max-threads", 1_i32);
+    }
+    // As OpenCV: the first packet that cannot be decoded ends the clip, and frames without their references are not shown.
+    set_max_errors(&decoder, 0);
+    if decoder.has_property("output-corrupt") {
+        decoder.set_property("output-corrupt", false);
+    }
+    if decoder.has_property("qos") {
+        decoder.set_property("qos", false);
+    }
+    Ok(decoder)
+}
+
+fn set_max_errors(decoder: &gst::Element, count: i32) {
+    if decoder.has_property("max-errors") {
+        decoder.set_property("max-errors", count);
+    }
+}
+
+/// Lets a decoder go on after packets that it cannot decode.
+pub fn tolerate_errors(decoder: &gst::Element) {
+    set_max_errors(decoder, -1);
+}
+
+/// Whether an H.264 packet (NAL units behind four-byte lengths) holds a picture that is no instantaneous refresh: a
+/// clip that was cut at an open group of pictures. GStreamer's wrapper of FFmpeg's decoder runs out of frames where
+/// FFmpeg fills in the missing references, and reports an error that OpenCV does not see.
+#[must_use]
+pub fn begins_open(mut packet: &[u8]) -> bool {
+    let mut has_slice = false;
+    while let [a, b, c, d, rest @ ..] = packet {
+        match rest.first().map(|header| header & 0x1f) {
+            Some(5) => return false,
+            Some(1) => has_slice = true,
+            _ => {}
+        }
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        packet = rest.get(length..).unwrap_or(&[]);
+    }
+    has_slice
+}
+
+/// Why no clip at all can be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecoderError {
+    /// Nothing takes an MP4 file apart.
+    #[error("GStreamer cannot read MP4; on Debian: apt-get install gstreamer1.0-plugins-good")]
+    NoReader,
+    /// Nothing decodes what it holds.
+    #[error("no H.264 decoder is installed; on Debian: apt-get install gstreamer1.0-libav")]
+    NoDecoder,
+    /// No decoder of the name that was asked for.
+    #[error(
+        "{name}: no such GStreamer decoder; give software, hardware or a name from `gst-inspect-1.0`"
+    )]
+    Unknown {
+        /// As asked for.
+        name: String,
+    },
+}
+
+/// Whether clips can be decoded at all with `choice` on this machine: asked once, before a job starts.
+///
+/// # Errors
+/// With what to install or to ask for instead.
+pub fn check(choice: &Choice) -> Result<(), DecoderError> {
+    if ElementFactory::find("qtdemux").is_none() {
+        return Err(DecoderError::NoReader);
+    }
+    match choice {
+        Choice::Named(name) => match ElementFactory::find(name) {
+            Some(f) if f.has_type(gst::ElementFactoryType::DECODER) => Ok(()),
+            _ => Err(DecoderError::Unknown { name: name.clone() }),
+        },
+        Choice::Software | Choice::Hardware => {
+            let caps = gst::Caps::new_empty_simple("video/x-h264");
+            let found = candidates(&caps, *choice == Choice::Hardware);
+            found.map(|_| ()).ok_or(DecoderError::NoDecoder)
+        }
+    }
+}
+
+/// The best decoder: hardware before software if `hardware`, FFmpeg's before others, then by rank.
+fn candidates(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
+    let kind = gst::ElementFactoryType::DECODER
+        | gst::ElementFactoryType::MEDIA_VIDEO
+        | gst::ElementFactoryType::MEDIA_IMAGE;
+    let all = ElementFactory::factories_with_type(kind, gst::Rank::MARGINAL);
+    all.into_iter()
+        .filter(|f| f.can_sink_any_caps(caps))
+        .filter(|f| hardware || !is_hardware(f))
+        .max_by_key(|f| (is_hardware(f), f.name().starts_with("avdec_"), f.rank()))
+}
+
+/// The elements that decode a stream of `caps`, best first.
+#[must_use]
+pub fn installed(caps: &str) -> Vec<String> {
+    let Ok(caps) = caps.parse::<gst::Caps>() else {
+        return Vec::new();
+    };
+    let kind = gst::ElementFactoryType::DECODER | gst::ElementFactoryType::MEDIA_VIDEO;
+    let all = ElementFactory::factories_with_type(kind, gst::Rank::NONE);
+    let mut all: Vec<_> = all
+        .into_iter()
+        .filter(|f| f.can_sink_any_caps(&caps))
+        .map(|f| (is_hardware(&f), f.rank(), f.name().to_string()))
+        .collect();
+    all.sort_by(|a, b| b.cmp(a));
+    all.into_iter().map(|(_, _, name)| name).collect()
+}
+
+/// The element that decodes a stream of `caps` unless somebody says otherwise.
+#[must_use]
+pub fn usual(caps: &str) -> Option<String> {
+    let caps = caps.parse::<gst::Caps>().ok()?;
+    candidates(&caps, false).map(|factory| factory.name().to_string())
+}
+
+/// A parser that brings a stream into another decoder's form, as hardware decoders want it.
+#[must_use]
+pub fn parser(caps: &gst::Caps) -> Option<gst::Element> {
+    let all =
+        ElementFactory::factories_with_type(gst::ElementFactoryType::PARSER, gst::Rank::MARGINAL);
+    let best = all
+        .into_iter()
+        .filter(|f| f.can_sink_any_caps(caps))
+        .max_by_key(ElementFactory::rank)?;
+    best.create().build().ok()
+}
+
+fn is_hardware(factory: &ElementFactory) -> bool {
+    factory
+        .metadata("klass")
+        .is_some_and(|k| k.contains("Hardware"))
+}
+
+/// Plane layout and bits per sample of a format that the colour room knows.
+#[must_use]
+pub fn layout(format: VideoFormat) -> Option<(Layout, u8)> {
+    Some(match format {
+        // Hardware decoders give NV12; the clip splits its chroma plane.
+        VideoFormat::I420 | VideoFormat::Nv12 => (Layout::Yuv420, 8),
+        VideoFormat::Y42b => (Layout::Yuv422, 8),
+        VideoFormat::Y444 => (Layout::Yuv444, 8),
+        VideoFormat::Gray8 => (Layout::Gray, 8),
+        VideoFormat::I42010le => (Layout::Yuv420, 10),
+        VideoFormat::I42210le => (Layout::Yuv422, 10),
+        VideoFormat::Y44410le => (Layout::Yuv444, 10),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::begins_open;
+
+    #[test]
+    fn only_a_picture_without_refresh_begins_open() {
+        let packet = |kinds: &[u8]| {
+            let units = kinds.iter().map(|kind| [0, 0, 0, 2, 0x60 | kind, 0x80]);
+            units.flatten().collect::<Vec<u8>>()
+        };
+        assert!(begins_open(&packet(&[6, 1])));
+        assert!(!begins_open(&packet(&[7, 8, 5, 5])));
+        assert!(!begins_open(&packet(&[9, 6])));
+        assert!(!begins_open(&[0xff; 3]));
+        assert!(begins_open(&[0xff, 0xff, 0xff, 0xff, 0x61]));
+    }
+}
