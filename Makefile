@@ -36,8 +36,8 @@ test-package: ## the .deb of this machine built, unpacked and judged: files, uni
 	fi
 
 test-gpu: setup-litert ## both models on a Vulkan device against the CPU; software Vulkan counts, ten minutes at most
-	$(CARGO) test --locked --test gpu --no-run
-	HANDLOOM_TEST_GPU=1 timeout 600 $(CARGO) test --locked --test gpu -- --nocapture
+	$(CARGO) test --locked --test models --no-run
+	HANDLOOM_TEST_GPU=1 timeout 600 $(CARGO) test --locked --test models -- gpu:: --nocapture
 
 test-vm: setup ## cameras against a kernel driver, in a QEMU guest: minutes
 	tests/vm/run.sh

@@ -24,10 +24,10 @@
 //!
 //! # What holds, each with a test
 //!
-//! * Pure rooms cannot reach the outside; rooms import one way (`tests/house.rs`).
-//! * Equal input, settings and models give equal bytes, whatever the workers (`tests/process`).
+//! * Pure rooms cannot reach the outside; rooms import one way (`tests/architecture`).
+//! * Equal input, settings and models give equal bytes, whatever the workers (`tests/jobs/process`).
 //! * Every instance of the metadata ends in exactly one state, whatever the bytes of clip and metadata
-//!   (`tests/bad_input.rs`).
+//!   (`tests/jobs/bad_input.rs`).
 //! * A file of ours is whole or not there ([`storage::atomic_file`]).
 //! * A dataset never drops a frame; a camera drops the oldest and counts it (`tests/camera`).
 

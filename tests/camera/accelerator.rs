@@ -1,7 +1,6 @@
 //! A camera on an accelerator: a TFLite delegate plugin of our own (tests/plugin) stands in for the hardware.
 
 use super::stage::{Part, shoot};
-use crate::common::{Run, digests, handloom_with, manifest, plugin, rows, scratch};
 use handloom::storage::Ledger;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -12,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 use tempfile::TempDir;
+use test_support::{Run, digests, handloom_with, manifest, plugin, rows, scratch};
 
 /// Three signs, and what the CPU makes of them.
 fn film() -> &'static (TempDir, PathBuf, PathBuf) {
@@ -184,7 +184,7 @@ fn a_stop_is_heard_while_a_device_hangs_at_opening() {
         &format!("log={}", log.display()),
     ];
     let device = format!("file:{}", film().1.display());
-    let mut filming = Command::new(env!("CARGO_BIN_EXE_handloom"))
+    let mut filming = Command::new(test_support::binary())
         .args(["camera", "--progress", "json", "--gloss", "book"])
         .args(["--device", &device, "--accelerator", "require:custom"])
         .args(plugin::flags(&options))

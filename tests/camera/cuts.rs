@@ -1,7 +1,6 @@
 //! Signs with known places, joined with pauses, are cut where they are.
 
 use super::stage::{FRAME, Part, film, shoot, with_detector};
-use crate::common::{Dice, say, scratch, shared};
 use handloom::camera::Pace;
 use handloom::camera::file::Stand;
 use handloom::draw::contact_sheet::scale_picture;
@@ -13,6 +12,7 @@ use handloom::video::decoder::Choice;
 use handloom::video::encode::{Codec, encode_mp4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use test_support::{Dice, say, scratch, shared};
 
 #[test]
 fn signs_are_cut_at_their_places() {

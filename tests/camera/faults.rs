@@ -1,10 +1,10 @@
 //! What happens to cameras, by script: every fault is told once, and the camera films again by itself.
 
-use crate::common::say;
 use handloom::camera::scripted::{Act, Script};
 use handloom::camera::{Camera, CameraError, Counts, News, Pace, Taken, Waits, Want};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use test_support::say;
 
 const DEVICE: &str = "/dev/video0";
 /// A camera is back within this time, once it can be.

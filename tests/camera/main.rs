@@ -1,9 +1,12 @@
 //! Cameras without a camera: clips that stand in, scripts of faults, the program itself.
 
-#![allow(clippy::unwrap_used, reason = "a broken set-up may end a test")]
-
-#[path = "../common/mod.rs"]
-mod common;
+#![allow(
+    clippy::unwrap_used,
+    clippy::float_cmp,
+    clippy::cast_precision_loss,
+    clippy::print_stdout,
+    reason = "a broken set-up may end a test; numbers are small and results exact; figures and skips are printed"
+)]
 
 mod accelerator;
 mod cuts;
@@ -12,3 +15,4 @@ mod faults;
 mod program;
 mod replay;
 mod stage;
+mod vm;

@@ -1,7 +1,6 @@
 //! `handloom camera` as a program.
 
 use super::stage::{Part, SIZE, shoot};
-use crate::common::{Run, handloom, manifest, scratch};
 use handloom::draw::scene::signing_scene;
 use handloom::storage::batches::{FINAL_NAME, batch_path};
 use handloom::storage::npz::NpzReader;
@@ -11,6 +10,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
+use test_support::{Run, handloom, manifest, scratch};
 
 fn film(device: &str, out: &Path, more: &[&str]) -> Run {
     let mut args = vec!["camera", "--device", device, "--progress", "json", "--out"];
@@ -139,7 +139,7 @@ struct Filming {
 
 impl Filming {
     fn start(args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_handloom"))
+        let mut child = Command::new(test_support::binary())
             .args(["camera", "--progress", "json"])
             .args(args)
             .env("HANDLOOM_RUN_ACCELERATOR", "cpu")

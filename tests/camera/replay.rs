@@ -1,7 +1,6 @@
 //! A clip as a camera: at its own rate it gives what the file gives, and when that is too fast, less of the same.
 
 use super::stage::{FRAME, Part, Points, film, shoot, with_detector};
-use crate::common::{say, scratch};
 use handloom::camera::file::Stand;
 use handloom::camera::{News, Pace};
 use handloom::frame::FrameSource;
@@ -10,6 +9,7 @@ use handloom::video::clip::{VideoClip, VideoOptions};
 use handloom::video::decoder::Choice;
 use std::path::Path;
 use std::time::Duration;
+use test_support::{say, scratch};
 
 /// VIDEO mode on every frame of the file.
 fn tracked<M: Model>(path: &Path, detector: &mut Detector<M>) -> Vec<Vec<Points>> {

@@ -1,6 +1,5 @@
 //! What the tests of cameras share: models, films of signs and pauses, a host that writes down what it sees.
 
-use crate::common::models;
 use handloom::camera::{Camera, Counts, News, Opener, Pace, Waits};
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
@@ -19,6 +18,7 @@ use handloom::video::encode::{Codec, encode_mp4};
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
+use test_support::models;
 
 pub(crate) const SIZE: (usize, usize) = (320, 240);
 /// Of WLASL.

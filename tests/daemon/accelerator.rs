@@ -1,15 +1,15 @@
 //! What runs the models, and what becomes of the job when that fails: told on `state` and `fault`.
 
 use crate::camera::{asks, filming, still};
-use crate::common::daemon::Daemon;
-use crate::common::listener::Listener;
-use crate::common::{manifest, plugin};
 use crate::stage::{LONG, SHORT, Stage, answers, broker, is_done, obeys, said, set, state};
 use handloom::messages::topics;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use test_support::daemon::Daemon;
+use test_support::listener::Listener;
+use test_support::{manifest, plugin};
 
 /// A job over `dataset` with the test plugin as the user's own delegate.
 fn stage(dataset: &Path, port: Option<u16>, options: &[&str]) -> Stage {
@@ -54,7 +54,7 @@ fn backend(ears: &Listener) -> (String, String) {
 fn one_that_is_lost_at_work_is_told() {
     let (broker, ears) = broker();
     let set = set(LONG);
-    let trouble = crate::common::scratch();
+    let trouble = test_support::scratch();
     let trouble = trouble.path().join("trouble");
     let option = format!("while={}", trouble.display());
     let stage = stage(
@@ -163,7 +163,7 @@ fn a_stop_is_heard_while_a_device_hangs_at_opening() {
     let set = set(LONG);
     let check = |is_first: bool| {
         let (broker, ears) = broker();
-        let folder = crate::common::scratch();
+        let folder = test_support::scratch();
         let (trouble, log) = (folder.path().join("trouble"), folder.path().join("log"));
         let options = [
             "mode=right",
@@ -242,7 +242,7 @@ fn backends_of_takes(stage: &Stage) -> Vec<String> {
 fn job_and_camera_share_one_device() {
     let (broker, ears) = broker();
     let set = set(SHORT);
-    let folder = crate::common::scratch();
+    let folder = test_support::scratch();
     let log = folder.path().join("log");
     let option = format!("log={}", log.display());
     let stage = with_camera(&set.dataset, broker.port(), &["mode=right", &option]);
@@ -272,7 +272,7 @@ fn job_and_camera_share_one_device() {
 fn one_that_job_and_camera_share_is_lost_once() {
     let (broker, ears) = broker();
     let set = set(LONG);
-    let folder = crate::common::scratch();
+    let folder = test_support::scratch();
     let (trouble, log) = (folder.path().join("trouble"), folder.path().join("log"));
     let options = [
         "mode=right",
@@ -307,7 +307,7 @@ fn one_that_job_and_camera_share_is_lost_once() {
 fn a_camera_goes_back_to_a_device_that_the_job_has_opened_again() {
     let (broker, ears) = broker();
     let set = set(SHORT);
-    let folder = crate::common::scratch();
+    let folder = test_support::scratch();
     let (trouble, log) = (folder.path().join("trouble"), folder.path().join("log"));
     let options = [
         "mode=right",
@@ -365,7 +365,7 @@ fn a_camera_without_its_required_accelerator_ends_the_daemon_aloud() {
 fn a_camera_whose_required_accelerator_is_lost_ends_the_daemon_aloud() {
     let check = |dataset: &Path| {
         let (broker, ears) = broker();
-        let folder = crate::common::scratch();
+        let folder = test_support::scratch();
         let trouble = folder.path().join("trouble");
         let option = format!("while={}", trouble.display());
         let options = ["mode=right", "fail_from=1", &option];

@@ -1,8 +1,5 @@
 //! The daemon's camera: takes on command, a camera that is away, both beside a job or without one.
 
-use crate::common::daemon::Daemon;
-use crate::common::listener::Listener;
-use crate::common::{manifest, npz_files, render_clip, say, scratch, scratch_in_memory};
 use crate::stage::{
     SHORT, SIZE, Stage, answers, broker, is_done, obeys, replies, said, set, state,
 };
@@ -19,6 +16,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use test_support::daemon::Daemon;
+use test_support::listener::Listener;
+use test_support::{manifest, npz_files, render_clip, say, scratch, scratch_in_memory};
 
 /// A hand that is always in view.
 pub(crate) fn still(path: &Path) {

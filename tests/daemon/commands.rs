@@ -1,8 +1,5 @@
 //! Commands: obeyed once, answered always, remembered over restarts.
 
-use crate::common::broker::Broker;
-use crate::common::daemon::Daemon;
-use crate::common::listener::eventually;
 use crate::stage::{
     LONG, SHORT, SIZE, SLOWLY, Stage, answers, assert_no_gap, broker, command, is_done, listen,
     obeys, put, refer, replies, said, set, state, topic, words, write_metadata,
@@ -13,6 +10,9 @@ use handloom::messages::topics;
 use serde_json::Value;
 use std::thread::sleep;
 use std::time::Duration;
+use test_support::broker::Broker;
+use test_support::daemon::Daemon;
+use test_support::listener::eventually;
 
 /// Long enough for a daemon that does what it should not to be seen doing it.
 const MOMENT: Duration = Duration::from_millis(700);

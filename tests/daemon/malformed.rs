@@ -1,10 +1,10 @@
 //! Whatever is sent as a command is answered, and nothing of it ends the daemon.
 
-use crate::common::Dice;
 use crate::stage::{Stage, assert_no_gap, broker, is_done, obeys, said};
 use handloom::messages::request::{Command, parse};
 use handloom::messages::topics;
 use serde_json::{Value, json};
+use test_support::Dice;
 
 /// Commands that are sent before their answers are waited for; the daemon keeps 64 in hand.
 const BURST: usize = 20;
@@ -129,7 +129,7 @@ fn a_hundred_malformed_commands_get_an_answer_each() {
         assert_eq!(reply["command"], short);
     }
     let with_id = replies.iter().filter(|r| r["id"] != Value::Null).count();
-    crate::common::say(&format!(
+    test_support::say(&format!(
         "malformed commands: {COMMANDS} answered, {beside} beside the filter, {with_id} answers with an id"
     ));
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());

@@ -8,11 +8,6 @@
 //! machine has not got when the broker is killed was not acknowledged either. Hence the gate: it lets the daemon
 //! reach a broker only while the listener is subscribed there. The broker is killed at any moment.
 
-use crate::common::broker::Broker;
-use crate::common::daemon::Daemon;
-use crate::common::gate::Gate;
-use crate::common::listener::Listener;
-use crate::common::{Dice, say};
 use crate::stage::{
     LONG, SLOWLY, Stage, answers, command, distinct, is_done, listen, said, set, topic, words,
 };
@@ -20,6 +15,11 @@ use crate::work::assert_reported;
 use handloom::messages::topics;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use test_support::broker::Broker;
+use test_support::daemon::Daemon;
+use test_support::gate::Gate;
+use test_support::listener::Listener;
+use test_support::{Dice, say};
 
 /// How often the broker is killed.
 const KILLS: usize = 20;
@@ -71,7 +71,7 @@ fn conclude(what: &str, mut daemon: Daemon, ears: &Listener, stage: &Stage, clip
         "online"
     );
     assert_eq!(daemon.stop(), Some(0), "{}", daemon.log());
-    crate::common::listener::eventually("the farewell", || {
+    test_support::listener::eventually("the farewell", || {
         words(ears, topics::STATUS, "status").last().unwrap() == "stopped"
     });
     assert_eq!(daemon.read_twice(), [""; 0]);

@@ -1,7 +1,5 @@
 //! The daemon and its service manager: word of its state, signs of life, another config while it runs.
 
-use crate::common::daemon::Daemon;
-use crate::common::listener::Listener;
 use crate::stage::{LONG, SLOWLY, Stage, broker, command, is_done, obeys, replies, said, set};
 use handloom::messages::topics;
 use serde_json::Value;
@@ -12,6 +10,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+use test_support::daemon::Daemon;
+use test_support::listener::Listener;
 
 /// systemd's end of the socket.
 struct Manager {
@@ -94,7 +94,7 @@ fn the_service_manager_is_kept_informed() {
     let line = log.lines().find(|line| line.contains(" ready ")).unwrap();
     let time = line.split(' ').next().unwrap();
     assert!(humantime::parse_rfc3339(time).is_ok(), "{line}");
-    crate::common::say(&format!(
+    test_support::say(&format!(
         "ready after {start:?}, a sign of life every {pause:?}"
     ));
 }

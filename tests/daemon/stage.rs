@@ -1,10 +1,6 @@
 //! What the tests of this folder play on: datasets with their reference results, a daemon's files, a broker and an ear
 //! at it.
 
-use crate::common::broker::Broker;
-use crate::common::daemon::{Daemon, config};
-use crate::common::listener::Listener;
-use crate::common::{self, digests, fates, process, render_clip, scratch};
 use handloom::messages::topics;
 use handloom::video::encode::Codec;
 use serde_json::{Value, json};
@@ -13,6 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use tempfile::TempDir;
+use test_support::broker::Broker;
+use test_support::daemon::{Daemon, config};
+use test_support::listener::Listener;
+use test_support::{self, digests, fates, process, render_clip, scratch};
 
 /// Size of every clip that can be read, pixels.
 pub(crate) const SIZE: (usize, usize) = (320, 240);
@@ -58,7 +58,7 @@ pub(crate) fn write_metadata(dataset: &Path, hello: &[String], book: &[String]) 
         .map(|ids| ids.iter().map(|id| (id.as_str(), 1)).collect())
         .collect();
     let glosses = [("hello", &both[0][..]), ("book", &both[1][..])];
-    common::write_metadata(dataset, &common::metadata(&glosses));
+    test_support::write_metadata(dataset, &test_support::metadata(&glosses));
 }
 
 /// Puts a clip of a kind into a dataset, in the place of what is there.

@@ -1,7 +1,5 @@
 //! What stands in the job's way: what ends the daemon ends it with the right code, what may pass is waited for.
 
-use crate::common::handloom;
-use crate::common::listener::Listener;
 use crate::stage::{
     LONG, SHORT, SLOWLY, Stage, answers, broker, is_done, obeys, put, refer, said, set, state,
     write_metadata,
@@ -13,6 +11,8 @@ use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use test_support::handloom;
+use test_support::listener::Listener;
 
 /// The reasons and actions of the faults of a component.
 fn faults(ears: &Listener, component: &str) -> Vec<Value> {
@@ -57,9 +57,9 @@ fn a_folder_in_use_or_of_another_job_is_left_alone() {
         "--min-frames=9".as_ref(),
     ];
     handloom(other).ends(0);
-    let before = crate::common::digests(&out);
+    let before = test_support::digests(&out);
     ends(&stage, &[], 73, &["another job", "min_frames", "--fresh"]);
-    assert_eq!(crate::common::digests(&out), before);
+    assert_eq!(test_support::digests(&out), before);
     ends(&stage, &["--once", "--fresh"], 0, &[]);
 }
 
@@ -138,7 +138,7 @@ fn missing_models_are_named_and_waited_for() {
         &[&models.display().to_string(), "make setup"],
     );
     daemon.until("the state", |_| state(&ears).0 == "error");
-    std::os::unix::fs::symlink(crate::common::models(), &models).unwrap();
+    std::os::unix::fs::symlink(test_support::models(), &models).unwrap();
     daemon.until("the end", |_| is_done(&ears));
     assert_eq!(faults(&ears, "job").len(), 1);
     assert_eq!(daemon.stop(), Some(0));
@@ -150,7 +150,7 @@ fn a_changed_dataset_is_taken_up_by_command_alone() {
     let stage = Stage::with_own(SHORT, Some(broker.port()), "");
     let mut daemon = stage.start(&["--once"]);
     assert_eq!(daemon.wait(), Some(0), "{}", daemon.log());
-    let before = crate::common::digests(&stage.out());
+    let before = test_support::digests(&stage.out());
     // One clip more in the middle and one less at the end.
     let ids = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
     let hello = ids(&["000", "001", "100", "002", "003"]);
@@ -169,7 +169,7 @@ fn a_changed_dataset_is_taken_up_by_command_alone() {
     obeys(&mut daemon, &ears, "retry-failed", "t", "failed");
     let tries = |log: String| log.matches("not as it was when the job began").count();
     daemon.until("another try", |d| tries(d.log()) >= 3);
-    assert_eq!(crate::common::digests(&stage.out()), before);
+    assert_eq!(test_support::digests(&stage.out()), before);
     assert_eq!(state(&ears).0, "error");
     let recorded = daemon.recorded().len();
     let reply = obeys(&mut daemon, &ears, "rescan", "r", "succeeded");
@@ -197,7 +197,7 @@ fn a_dataset_that_comes_and_goes_is_waited_for() {
     let mut daemon = stage.start(&[]);
     let gone = |times: usize| {
         let ears = &ears;
-        move |_: &crate::common::daemon::Daemon| {
+        move |_: &test_support::daemon::Daemon| {
             faults(ears, "dataset").len() == times && state(ears).0 == "error"
         }
     };

@@ -1,8 +1,5 @@
 //! The job: what comes out and what is told of it, also when the process is ended in the middle.
 
-use crate::common::daemon::Daemon;
-use crate::common::listener::{Listener, eventually};
-use crate::common::manifest;
 use crate::stage::{
     LONG, SHORT, SLOWLY, Stage, assert_no_gap, broker, distinct, is_done, listen, said, set, topic,
     words,
@@ -13,6 +10,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use test_support::daemon::Daemon;
+use test_support::listener::{Listener, eventually};
+use test_support::manifest;
 
 /// Asserts that what was said on `batch` and `fault` is what is in the output folder.
 #[track_caller]

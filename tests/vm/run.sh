@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Boots a QEMU guest with Debian's generic kernel, loads its vivid driver (a camera in software), and runs tests/vm
+# Boots a QEMU guest with Debian's generic kernel, loads its vivid driver (a camera in software), and runs tests/camera/vm.rs
 # and the program against it. Needs qemu-system-x86, busybox-static, cpio and kmod; works in target/vm, without root.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -26,8 +26,8 @@ if [ ! -d "$work/$package/lib/modules/$kernel" ]; then
     depmod -b "$work/$package" "$kernel"
 fi
 
-tests=$(cargo test --locked --test vm --no-run --message-format=json |
-    sed -n 's/.*"executable":"\([^"]*\/deps\/vm-[^"]*\)".*/\1/p' | tail -1)
+tests=$(cargo test --locked --test camera --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*\/deps\/camera-[^"]*\)".*/\1/p' | tail -1)
 program=target/debug/handloom
 
 rm -rf "$root"
@@ -64,7 +64,7 @@ chmod 600 /dev/video0
 failed=0
 check() { echo "== $1"; shift; "$@" || { echo "FAILED: $*"; failed=1; }; }
 ends() { want=$1; shift; "$@"; code=$?; [ $code = $want ]; }
-check "the tests" vm --test-threads=1 --nocapture
+check "the tests" vm vm:: --test-threads=1 --nocapture
 check "the list" handloom camera --list --progress bar
 check "filming" handloom camera --device /dev/video* --seconds 5 --progress json
 check "no permission" ends 69 su nobody -s /bin/sh -c 'handloom camera --device /dev/video* --seconds 5'

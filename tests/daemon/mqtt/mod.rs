@@ -1,0 +1,7 @@
+//! The line to the broker: against a scripted one for faults packet by packet, and against mosquitto.
+
+mod commands;
+mod faults;
+mod mosquitto;
+mod rig;
+mod sending;

@@ -1,0 +1,168 @@
+//! What the example shows, what holds when nothing is said, and what follows from what was said.
+
+use super::case::{ALTERNATIVES, Case, EXAMPLE, LEAST, example_with_all};
+use handloom::config::KEYS;
+use std::path::Path;
+
+/// Keys without a default that could be shown.
+const UNSET: [&str; 20] = [
+    "dataset.json",
+    "dataset.videos",
+    "output.mirror",
+    "camera.device",
+    "camera.path",
+    "camera.format",
+    "mqtt.username",
+    "mqtt.password",
+    "mqtt.password_file",
+    "mqtt.ca_file",
+    "mqtt.cert_file",
+    "mqtt.key_file",
+    "plan.max_glosses",
+    "plan.max_samples_per_gloss",
+    "models.path",
+    "models.palm",
+    "models.hand",
+    "delegate.library",
+    "delegate.palm",
+    "delegate.hand",
+];
+
+#[test]
+fn the_example_is_taken_as_it_stands() {
+    let loaded = Case::new(EXAMPLE).good();
+    assert_eq!(loaded.warnings, [""; 0]);
+    let set: Vec<&str> = loaded.origins.iter().map(|(key, _)| *key).collect();
+    assert_eq!(
+        set,
+        ["device.id", "dataset.path", "output.path", "mqtt.url"]
+    );
+}
+
+#[test]
+fn the_example_shows_every_key_with_its_default() {
+    let all = example_with_all(&ALTERNATIVES);
+    let case = Case::new(&all).with("mqtt-password", "geheim\n", 0o600);
+    let loaded = case.good();
+    let table: toml::Table = example_with_all(&[]).parse().unwrap();
+    let default: toml::Table = Case::new(EXAMPLE).good().config.to_toml().parse().unwrap();
+    let at = |table: &toml::Table, key: &handloom::config::Key| {
+        table
+            .get(key.section)
+            .and_then(|s| s.get(key.name))
+            .cloned()
+    };
+    for key in KEYS {
+        let shown = at(&table, key).unwrap_or_else(|| panic!("no {} in the example", key.dotted));
+        if UNSET.contains(&key.dotted) || key.dotted == "run.workers" {
+            assert_eq!(at(&default, key), None, "{}", key.dotted);
+            continue;
+        }
+        let number = |v: &toml::Value| v.as_float().or(v.as_integer().map(|n| n as f64));
+        let default = at(&default, key).unwrap();
+        let is_same =
+            shown == default || (number(&shown).is_some() && number(&shown) == number(&default));
+        assert!(is_same, "{}: {shown} is shown, {default} is it", key.dotted);
+    }
+    let keys = table.values().map(|s| s.as_table().unwrap().len());
+    assert_eq!(keys.sum::<usize>(), KEYS.len());
+    // Keys in the order of the schema, so that --print and the example read alike.
+    let mut last = 0;
+    for key in KEYS {
+        let section = EXAMPLE.find(&format!("\n[{}]\n", key.section)).unwrap();
+        let line = [format!("\n{} = ", key.name), format!("\n#{} = ", key.name)];
+        let at = line
+            .iter()
+            .find_map(|l| EXAMPLE[section..].find(l))
+            .unwrap();
+        assert!(section + at > last, "{} is out of order", key.dotted);
+        last = section + at;
+    }
+    assert_eq!(loaded.config.mqtt.password.unwrap().reveal(), "geheim");
+}
+
+#[test]
+fn the_alternatives_of_the_example_are_taken_too() {
+    let tls = EXAMPLE
+        .replace("mqtt://broker", "mqtts://broker")
+        .replace("#ca_file", "ca_file")
+        .replace("#cert_file", "cert_file")
+        .replace("#key_file", "key_file")
+        .replace("#username", "username")
+        .replace("#password =", "password =");
+    let loaded = Case::new(tls).good();
+    assert_eq!(loaded.config.mqtt.password.unwrap().reveal(), "secret");
+}
+
+#[test]
+fn the_effective_defaults() {
+    let loaded = Case::new(LEAST).good();
+    insta::assert_snapshot!(loaded.config.to_toml());
+    // It is a config file itself.
+    let again = Case::new(loaded.config.to_toml()).good();
+    assert_eq!(again.config, loaded.config);
+}
+
+#[test]
+fn defaults_are_those_of_the_command_line() {
+    use clap::Parser;
+    use handloom::cli::{Cli, Command};
+    let config = Case::new(LEAST).good().config;
+    let cli = Cli::try_parse_from(["handloom", "process", "d", "--out", "o"]).unwrap();
+    let Command::Process(args) = cli.command else {
+        panic!("process")
+    };
+    assert_eq!(config.knobs(), args.plan.knobs());
+    let shape = |s: handloom::sequence::Shape| (s.length, s.stride, s.tracking);
+    assert_eq!(shape(config.shape()), shape(args.sequence.shape()));
+    assert_eq!(config.detector(), args.sequence.hands.options());
+    assert_eq!(config.sequence.min_frames, args.sequence.min_frames);
+    assert_eq!(config.sequence.profile, args.sequence.profile);
+    assert_eq!(config.run.workers, args.run.workers);
+    assert_eq!(config.output.batch_size, args.run.batch_size);
+    assert_eq!(config.video_options().decoder, args.run.decoder);
+    assert_eq!(config.video_options().timeout, args.run.clip_timeout);
+    assert_eq!(config.accelerator(), args.accelerator.wanted());
+}
+
+#[test]
+fn a_camera_needs_no_dataset() {
+    use clap::Parser;
+    use handloom::cli::camera::Recipe;
+    use handloom::cli::{Cli, Command};
+    let text = "[output]\npath = \"o\"\n[camera]\ndevice = \"0\"\n";
+    let config = Case::new(text).load().unwrap().config;
+    let (place, recipe) = config.recipe().unwrap();
+    assert_eq!(place.to_string(), "/dev/video0");
+    assert_eq!(config.takes_path(), Path::new("o/camera"));
+    // The numbers of the command line's defaults, but for the takes' names.
+    let cli = Cli::try_parse_from(["handloom", "camera"]).unwrap();
+    let Command::Camera(args) = cli.command else {
+        panic!("camera")
+    };
+    let by_hand = args.recipe();
+    assert_eq!(
+        (recipe.prefix.as_str(), by_hand.prefix.as_str()),
+        ("pi-lab-3", "take")
+    );
+    let prefix = recipe.prefix.clone();
+    assert_eq!(recipe, Recipe { prefix, ..by_hand });
+    let text = format!("{text}min_seconds = 11\n");
+    let error = Case::new(text).load().unwrap_err().to_string();
+    assert!(error.contains("camera.min_seconds"), "{error}");
+}
+
+#[test]
+fn marks_follow_what_they_belong_to() {
+    let config = Case::new(LEAST)
+        .set("limits.disk_reserve_mib=1001")
+        .set("limits.memory_min_mib=1")
+        .set("limits.temperature_max_c=60.5")
+        .set("device.id=pi")
+        .good()
+        .config;
+    assert_eq!(config.limits.disk_resume_mib, 1502);
+    assert_eq!(config.limits.memory_resume_mib, 2);
+    assert_eq!(config.limits.temperature_resume_c, 52.5);
+    assert_eq!(config.mqtt.client_id, "handloom-pi");
+}

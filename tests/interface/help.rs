@@ -1,0 +1,20 @@
+//! What `--help` says, word for word: a change of the command line is seen in review.
+
+#[test]
+fn help_texts() {
+    for (name, args) in [
+        ("handloom", vec!["--help"]),
+        ("process", vec!["process", "--help"]),
+        ("inspect", vec!["inspect", "--help"]),
+        ("demo", vec!["demo", "--help"]),
+        ("camera", vec!["camera", "--help"]),
+        ("run", vec!["run", "--help"]),
+        ("bench", vec!["bench", "--help"]),
+        ("watch", vec!["watch", "--help"]),
+        ("check", vec!["check", "--help"]),
+    ] {
+        let run = test_support::handloom(args).ends(0);
+        assert_eq!(run.stderr, "", "{name}");
+        insta::assert_snapshot!(name, run.stdout);
+    }
+}

@@ -1,0 +1,336 @@
+//! Whatever the bytes of clips and metadata: no panic, no hang, every instance in exactly one state.
+
+use handloom::dataset::plan::{Fate, Knobs, plan};
+use handloom::dataset::wlasl::parse;
+use handloom::video::encode::Codec;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use test_support::{
+    Dice, Run, handloom, manifest, metadata, process, render_clip, scratch, write_metadata,
+};
+
+const CLIPS: usize = 200;
+const METADATA_FILES: usize = 200;
+/// Of these, so many go through the program.
+const METADATA_RUNS: usize = 20;
+
+/// Ends that a program chooses itself, against 101 (panic), 134 and 139 (signals, which also have no code at all).
+#[track_caller]
+fn ends_by_itself(run: &Run, what: &str) {
+    assert!(
+        matches!(run.code, Some(0 | 1 | 65)) && !run.stderr.contains("panicked"),
+        "{what}: {:?}\n{}",
+        run.code,
+        run.stderr
+    );
+}
+
+/// The instances of a manifest per state.
+fn states(out: &Path) -> BTreeMap<String, usize> {
+    let mut states = BTreeMap::new();
+    for line in manifest(out) {
+        let state = line["state"].as_str().unwrap().to_owned();
+        let is_explained = line["reason"].as_str().is_some_and(|r| !r.is_empty());
+        assert_eq!(is_explained, state != "accepted", "{line}");
+        *states.entry(state).or_default() += 1;
+    }
+    states
+}
+
+/// A damaged copy of `bytes`, by one of seven kinds of damage.
+fn damaged(bytes: &[u8], kind: usize, dice: &mut Dice) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    match kind % 7 {
+        0 => out.truncate(dice.below(bytes.len())),
+        1 => {
+            for _ in 0..=dice.below(40) {
+                out[dice.below(bytes.len())] ^= 1 << dice.below(8);
+            }
+        }
+        2 => out = boxes_swapped(bytes, dice),
+        3 => {
+            let start = dice.below(bytes.len());
+            let end = (start + 1 + dice.below(2000)).min(bytes.len());
+            out[start..end].fill(0);
+        }
+        4 => {
+            let start = dice.below(bytes.len());
+            let end = (start + 1 + dice.below(500)).min(bytes.len());
+            out[start..end].fill_with(|| dice.byte());
+        }
+        5 => {
+            // The index is where lies do most harm: a number in it becomes huge.
+            let moov = find(bytes, b"moov").unwrap_or(0);
+            let at = moov + dice.below(bytes.len() - moov - 4);
+            out[at..at + 4].copy_from_slice(&[0xFF, 0xFF, 0xFF, dice.byte()]);
+        }
+        _ => {
+            let head = dice.below(200);
+            out.truncate(head);
+            out.extend((0..=dice.below(5000)).map(|_| dice.byte()));
+        }
+    }
+    out
+}
+
+fn find(bytes: &[u8], name: &[u8]) -> Option<usize> {
+    bytes.windows(name.len()).position(|w| w == name)
+}
+
+/// The file with two of its top-level boxes in each other's place.
+fn boxes_swapped(bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
+    let mut boxes = Vec::new();
+    let mut at = 0;
+    while at + 8 <= bytes.len() {
+        let size = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        let end = at.saturating_add(size.max(8)).min(bytes.len());
+        boxes.push(&bytes[at..end]);
+        at = end;
+    }
+    let (a, b) = (dice.below(boxes.len()), dice.below(boxes.len()));
+    boxes.swap(a, b);
+    if a == b {
+        boxes.remove(a);
+    }
+    boxes.concat()
+}
+
+#[test]
+fn damaged_clips() {
+    let folder = scratch();
+    let dataset = folder.path().join("dataset");
+    let ids: Vec<String> = (0..CLIPS).map(|n| format!("{n:05}")).collect();
+    let instances: Vec<(&str, i64)> = ids.iter().map(|id| (id.as_str(), 1)).collect();
+    write_metadata(&dataset, &metadata(&[("wave", &instances)]));
+    let sound: Vec<Vec<u8>> = [(0, Codec::H264), (1, Codec::Mpeg4)]
+        .map(|(seed, codec)| {
+            let path = folder.path().join(format!("sound-{seed}.mp4"));
+            render_clip(&path, seed, 24, (160, 120), codec);
+            fs::read(path).unwrap()
+        })
+        .into();
+    let mut dice = Dice::new(2);
+    for (n, id) in ids.iter().enumerate() {
+        let clip = damaged(&sound[n % 2], n / 2, &mut dice);
+        fs::write(dataset.join(format!("videos/{id}.mp4")), clip).unwrap();
+    }
+    let out = folder.path().join("out");
+    // Few frames are looked at: the decoder is what is tried here.
+    let args = [
+        "--clip-timeout",
+        "5",
+        "--workers",
+        "2",
+        "--sequence-length",
+        "4",
+        "--min-frames",
+        "1",
+        "--frame-stride",
+        "5",
+    ];
+    let run = process(&dataset, &out, &args);
+    ends_by_itself(&run, "damaged clips");
+    let states = states(&out);
+    test_support::say(&format!("damaged clips: {states:?}"));
+    assert_eq!(states.values().sum::<usize>(), CLIPS);
+    assert!(states["unreadable"] > CLIPS / 10);
+    assert!(states.len() > 1, "no damaged clip could be read");
+}
+
+#[test]
+fn things_that_are_no_clips() {
+    let folder = scratch();
+    let dataset = folder.path().join("dataset");
+    let all = [
+        "good",
+        "folder",
+        "pipe",
+        "broken-link",
+        "link",
+        "loop",
+        "locked",
+        "empty",
+        "one-byte",
+        "text",
+        "absent",
+        "../good",
+        "/etc/passwd",
+        "a/b",
+        "..",
+        "",
+    ];
+    let instances: Vec<(&str, i64)> = all.iter().map(|id| (*id, 1)).collect();
+    write_metadata(&dataset, &metadata(&[("odd", &instances)]));
+    let place = |id: &str| dataset.join(format!("videos/{id}.mp4"));
+    render_clip(&place("good"), 0, 20, (320, 240), Codec::H264);
+    fs::copy(place("good"), dataset.join("good.mp4")).unwrap();
+    fs::create_dir(place("folder")).unwrap();
+    let made = Command::new("mkfifo").arg(place("pipe")).status().unwrap();
+    assert!(made.success());
+    std::os::unix::fs::symlink("nowhere.mp4", place("broken-link")).unwrap();
+    std::os::unix::fs::symlink("good.mp4", place("link")).unwrap();
+    std::os::unix::fs::symlink("loop.mp4", place("loop")).unwrap();
+    fs::copy(place("good"), place("locked")).unwrap();
+    fs::set_permissions(place("locked"), fs::Permissions::from_mode(0o000)).unwrap();
+    fs::write(place("empty"), "").unwrap();
+    fs::write(place("one-byte"), "x").unwrap();
+    fs::write(place("text"), "no video at all\n".repeat(1000)).unwrap();
+    let out = folder.path().join("out");
+    process(&dataset, &out, &["--clip-timeout", "5"]).ends(0);
+    for line in manifest(&out) {
+        let id = line["video_id"].as_str().unwrap_or_default();
+        let expected: &[&str] = match id {
+            "good" | "link" => &["accepted"],
+            "folder" | "pipe" | "empty" | "one-byte" | "text" => &["unreadable"],
+            "broken-link" | "loop" => &["missing", "unreadable"],
+            // The superuser reads it all the same.
+            "locked" => &["accepted", "unreadable"],
+            _ => &["missing"],
+        };
+        let state = line["state"].as_str().unwrap();
+        assert!(expected.contains(&state), "{line}");
+    }
+    assert_eq!(manifest(&out).len(), all.len());
+}
+
+/// A damaged copy of a metadata file.
+fn damaged_metadata(json: &[u8], kind: usize, dice: &mut Dice) -> Vec<u8> {
+    const PIECES: [&[u8]; 16] = [
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"\"",
+        b"null",
+        b"true",
+        b"NaN",
+        b"-Infinity",
+        b"1e999",
+        b"-99999999999999999999999",
+        b"\"\\ud800\"",
+        b"\xFF\xFE",
+        b"[[[[[[[[",
+    ];
+    const VALUES: [&[u8]; 10] = [
+        b"null",
+        b"-1",
+        b"[]",
+        b"{}",
+        b"\"x\"",
+        b"1e999",
+        b"0.5",
+        b"\"12\"",
+        b"18446744073709551616",
+        b"NaN",
+    ];
+    let mut out = json.to_vec();
+    match kind % 5 {
+        0 => out.truncate(dice.below(json.len())),
+        1 => {
+            for _ in 0..=dice.below(5) {
+                out[dice.below(json.len())] ^= 1 << dice.below(8);
+            }
+        }
+        2 => {
+            let at = dice.below(json.len());
+            let end = (at + dice.below(12)).min(json.len());
+            out.splice(at..end, PIECES[dice.below(PIECES.len())].iter().copied());
+        }
+        3 => {
+            // A value becomes one of another kind.
+            let colons: Vec<usize> = (0..json.len()).filter(|i| json[*i] == b':').collect();
+            let at = colons[dice.below(colons.len())] + 1;
+            let end = at + json[at..].iter().position(|b| b",}".contains(b)).unwrap();
+            out.splice(at..end, VALUES[dice.below(VALUES.len())].iter().copied());
+        }
+        _ => {
+            let (a, b) = (dice.below(json.len()), dice.below(json.len()));
+            let piece = json[a.min(b)..a.max(b)].to_vec();
+            let at = dice.below(json.len());
+            out.splice(at..at, piece);
+        }
+    }
+    out
+}
+
+#[test]
+fn damaged_metadata_files() {
+    let folder = scratch();
+    let dataset = folder.path().join("dataset");
+    let sound = metadata(&[
+        ("wave", &[("00001", 1), ("00002", -1), ("00003", 7)]),
+        ("Wave", &[("00001", 1)]),
+        ("caf\u{e9} \u{1f44b}", &[("00004", 1), ("00005", 1)]),
+    ]);
+    write_metadata(&dataset, &sound);
+    fs::write(dataset.join("videos/00001.mp4"), "no video").unwrap();
+    let sound = sound.to_string().into_bytes();
+    let mut dice = Dice::new(3);
+    let (mut plans, mut refused) = (0, 0);
+    let knobs = Knobs {
+        min_videos_per_gloss: 1,
+        ..Knobs::default()
+    };
+    for n in 0..METADATA_FILES {
+        let json = damaged_metadata(&sound, n, &mut dice);
+        let instances = match parse(&json) {
+            Ok(entries) => {
+                let instances: usize = entries.iter().map(|e| e.instances.len()).sum();
+                let plan = plan(&entries, &knobs, &|id| id == "00001");
+                assert_eq!(plan.records.len(), instances, "file {n}");
+                let fates = plan.records.iter().enumerate();
+                let jobs: Vec<usize> = fates
+                    .filter(|(_, r)| matches!(r.fate, Fate::Process { .. }))
+                    .map(|(at, _)| at)
+                    .collect();
+                let planned: Vec<usize> = plan.jobs.iter().map(|j| j.record).collect();
+                assert_eq!(jobs, planned, "file {n}");
+                plans += 1;
+                Some(instances)
+            }
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                refused += 1;
+                None
+            }
+        };
+        if n % (METADATA_FILES / METADATA_RUNS) == n / (METADATA_FILES / METADATA_RUNS) % 5 {
+            fs::write(dataset.join("WLASL_v0.3.json"), &json).unwrap();
+            same_through_the_program(&dataset, &folder.path().join(format!("out-{n}")), instances);
+        }
+    }
+    test_support::say(&format!(
+        "damaged metadata: {plans} planned, {refused} refused"
+    ));
+    assert!(plans > 20 && refused > 20);
+}
+
+/// The program refuses what the parser refused, and lists as many instances as the parser found.
+fn same_through_the_program(dataset: &Path, out: &Path, instances: Option<usize>) {
+    let path = dataset.to_str().unwrap();
+    let list = handloom(["process", path, "--list", "--min-videos-per-gloss", "1"]);
+    ends_by_itself(&list, path);
+    let Some(instances) = instances else {
+        list.ends(65).says(&["WLASL_v0.3.json"]);
+        return;
+    };
+    let event = list.ends(0).event("list");
+    assert_eq!(event["records"].as_array().map(Vec::len), Some(instances));
+    let run = process(dataset, out, &["--min-videos-per-gloss", "1"]);
+    ends_by_itself(&run, path);
+    assert_eq!(states(out).values().sum::<usize>(), instances);
+    let told: Value = run.event("done")["states"].clone();
+    let told: u64 = told
+        .as_object()
+        .unwrap()
+        .values()
+        .filter_map(Value::as_u64)
+        .sum();
+    assert_eq!(usize::try_from(told), Ok(instances));
+}

@@ -1,0 +1,345 @@
+//! A job that is killed at random instants and started again each time: every byte and every state as if it had not
+//! been, and no clip read after its record was committed.
+//!
+//! `HANDLOOM_SWEEP=full` kills at 320 instants, otherwise as often as fits into a share of the time of the tests.
+
+use handloom::storage::Ledger;
+use handloom::storage::batches::is_intact;
+use handloom::video::encode::Codec;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use test_support::{Dice, digests, fates, npz_files, render_clip, say, scratch};
+
+/// Planned clips: of each gloss half of them, the fifth of each too short, the ninth broken.
+const CLIPS: usize = 24;
+/// The log's word for the record of the last one.
+const LAST: &str = "clip recorded position=23 ";
+const PLAIN: [&str; 8] = [
+    "--min-videos-per-gloss",
+    "1",
+    "--min-frames",
+    "3",
+    "--workers",
+    "2",
+    "--batch-size",
+    "4",
+];
+/// Of each gloss some clips are over this.
+const LIMIT: [&str; 2] = ["--max-samples-per-gloss", "7"];
+/// Kills of the full sweep.
+const FULL: usize = 320;
+/// Kills of the share, fewer when `PATIENCE` ends before, but not fewer than `LEAST`.
+const SHARE: usize = 80;
+const LEAST: usize = 20;
+const PATIENCE: Duration = Duration::from_secs(80);
+/// A run that takes longer hangs.
+const HUNG: Duration = Duration::from_mins(2);
+
+/// An uninterrupted job.
+struct Reference {
+    settings: Vec<&'static str>,
+    npz: BTreeMap<String, Vec<u8>>,
+    digests: BTreeMap<String, String>,
+    fates: Vec<String>,
+    /// From the start of the program to its first clip, from there to the first record, from there to the last, from
+    /// there to the end.
+    times: [Duration; 4],
+}
+
+/// What a run is waited for before its time runs.
+#[derive(Clone, Copy, PartialEq)]
+enum Mark {
+    Start,
+    /// It begins its first clip.
+    Begun,
+    /// It recorded the last clip.
+    Last,
+}
+
+/// A job on its way.
+struct Job<'a> {
+    wanted: &'a Reference,
+    dataset: &'a Path,
+    out: PathBuf,
+    log: PathBuf,
+    /// States of the committed clips, by position.
+    committed: BTreeMap<usize, String>,
+}
+
+/// Where in its life a run was killed.
+#[derive(Default)]
+struct Phases {
+    starting: usize,
+    reading: usize,
+    /// All clips committed: sealing the last batch, closing, or starting to.
+    closing: usize,
+}
+
+/// Ended with the test, however it ends.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn make_dataset(dataset: &Path) {
+    let half = CLIPS / 2;
+    let ids: Vec<String> = (0..CLIPS).map(|n| n.to_string()).collect();
+    let instances: Vec<(&str, i64)> = ids.iter().map(|id| (&**id, 1)).collect();
+    test_support::write_metadata(
+        dataset,
+        &test_support::metadata(&[("hello", &instances[..half]), ("book", &instances[half..])]),
+    );
+    for (n, id) in ids.iter().enumerate() {
+        let path = dataset.join(format!("videos/{id}.mp4"));
+        let frames = if n % half == 4 { 2 } else { 8 };
+        if n % half == 8 {
+            fs::write(path, "not a video").unwrap();
+        } else {
+            render_clip(&path, n as u64, frames, (320, 240), Codec::H264);
+        }
+    }
+}
+
+fn start(dataset: &Path, out: &Path, settings: &[&str], log: &Path) -> Child {
+    Command::new(test_support::binary())
+        .arg("process")
+        .arg(dataset)
+        .arg("--out")
+        .arg(out)
+        .args(settings)
+        .env("HANDLOOM_LOG", "debug")
+        .env_remove("HANDLOOM_MODELS")
+        .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(log).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+impl Reference {
+    fn make(dataset: &Path, out: &Path, more: &[&'static str]) -> Self {
+        let settings = [&PLAIN[..], more].concat();
+        let log = out.with_extension("log");
+        let began = Instant::now();
+        let mut child = Guard(start(dataset, out, &settings, &log));
+        let mut seen = Vec::new();
+        let ended = loop {
+            let ended = child.0.try_wait().unwrap();
+            let text = fs::read_to_string(&log).unwrap();
+            let marks = ["clip begun", "clip recorded", LAST];
+            let is_next = marks
+                .get(seen.len())
+                .is_some_and(|mark| text.contains(mark));
+            match ended {
+                Some(ended) if !is_next => break ended,
+                _ if is_next => seen.push(began.elapsed()),
+                _ => sleep(Duration::from_millis(2)),
+            }
+        };
+        assert!(ended.success(), "{}", fs::read_to_string(&log).unwrap());
+        seen.push(began.elapsed());
+        let from = [&[Duration::ZERO], &seen[..3]].concat();
+        Self {
+            npz: npz_files(out),
+            digests: digests(out),
+            fates: fates(out),
+            times: std::array::from_fn(|n| seen[n].saturating_sub(from[n])),
+            settings,
+        }
+    }
+}
+
+impl Job<'_> {
+    /// When to kill the next run: at random over a part of it, and now and then so late that the part ends before.
+    fn instant(&self, dice: &mut Dice) -> (Mark, Duration) {
+        let left = u32::try_from(CLIPS - self.committed.len()).unwrap();
+        let [start_up, first, rest, close] = self.wanted.times;
+        let (mark, part) = match dice.below(8) {
+            _ if left == 0 => (Mark::Start, start_up + close),
+            0 => (Mark::Last, close),
+            1 | 2 => (Mark::Start, start_up),
+            _ => (
+                Mark::Begun,
+                first + rest * left / u32::try_from(CLIPS).unwrap(),
+            ),
+        };
+        let late = u32::try_from(dice.below(1300)).unwrap();
+        (mark, part * late / 1000)
+    }
+
+    /// Runs it and kills it `time` after `mark`; gives how it ended when it was earlier.
+    fn run(&self, mark: Mark, time: Duration) -> Option<ExitStatus> {
+        let mut child = Guard(start(
+            self.dataset,
+            &self.out,
+            &self.wanted.settings,
+            &self.log,
+        ));
+        let mut began = Instant::now();
+        let mut awaited = match mark {
+            Mark::Start => None,
+            Mark::Begun => Some("clip begun"),
+            Mark::Last => Some(LAST),
+        };
+        loop {
+            let ended = child.0.try_wait().unwrap();
+            if awaited.is_some_and(|mark| fs::read_to_string(&self.log).unwrap().contains(mark)) {
+                (awaited, began) = (None, Instant::now());
+            }
+            let limit = if awaited.is_some() { HUNG } else { time };
+            let left = limit.saturating_sub(began.elapsed());
+            if ended.is_some() || left.is_zero() {
+                return ended;
+            }
+            let nap = if awaited.is_some() { 1 } else { 10 };
+            sleep(left.min(Duration::from_millis(nap)));
+        }
+    }
+
+    /// Holds the log of the last run against what was committed before it, and takes up what is now.
+    fn check(&mut self, place: &Path, phases: &mut Phases) {
+        let log = fs::read_to_string(&self.log).unwrap();
+        let mut recorded = Vec::new();
+        for line in log.lines() {
+            let position = line
+                .split(' ')
+                .find_map(|w| w.strip_prefix("position=")?.parse().ok());
+            let Some(position) = position else { continue };
+            if line.contains("clip begun") {
+                let before = self.committed.get(&position);
+                assert!(before.is_none(), "clip {position} was read again: {log}");
+            } else if line.contains("clip recorded") {
+                recorded.push(position);
+            }
+        }
+        // A kill leaves whole files alone.
+        if self.out.join("batches").is_dir() {
+            for (name, bytes) in npz_files(&self.out) {
+                assert!(self.wanted.npz[&name] == bytes, "{name} is another one");
+            }
+        }
+        let now = self.committed_now(place);
+        for position in recorded.iter().chain(self.committed.keys()) {
+            assert!(
+                now.contains_key(position),
+                "the record of {position} is lost"
+            );
+        }
+        match () {
+            () if log.contains("clip begun") && now.len() < CLIPS => phases.reading += 1,
+            () if now.len() < CLIPS => phases.starting += 1,
+            () => phases.closing += 1,
+        }
+        self.committed = now;
+    }
+
+    /// What a copy of the ledger knows; the original stays as the kill left it.
+    fn committed_now(&self, place: &Path) -> BTreeMap<usize, String> {
+        let names = [
+            "ledger.sqlite",
+            "ledger.sqlite-wal",
+            "ledger.sqlite-journal",
+        ];
+        for name in names {
+            let (from, to) = (self.out.join(name), place.join(name));
+            if to.exists() {
+                fs::remove_file(&to).unwrap();
+            }
+            if from.exists() {
+                fs::copy(from, to).unwrap();
+            }
+        }
+        let ledger = Ledger::open(place).unwrap();
+        for (batch, file) in ledger.sealed().unwrap() {
+            assert!(is_intact(&self.out, batch, &file.sha256), "batch {batch}");
+        }
+        let clips = ledger.clips().unwrap().into_iter();
+        clips
+            .map(|(position, clip)| (position, clip.state))
+            .collect()
+    }
+
+    /// It came to its end.
+    fn compare(&self) {
+        assert_eq!(digests(&self.out), self.wanted.digests);
+        assert_eq!(fates(&self.out), self.wanted.fates);
+        for folder in [self.out.clone(), self.out.join("batches")] {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let is_partial = path.extension().is_some_and(|e| e == "part");
+                assert!(!is_partial, "{} is left", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_job_that_is_killed_goes_on_where_it_was() {
+    let folder: TempDir = scratch();
+    let dataset = folder.path().join("dataset");
+    make_dataset(&dataset);
+    let references = [&[][..], &LIMIT].map(|more| {
+        Reference::make(
+            &dataset,
+            &folder.path().join(format!("r{}", more.len())),
+            more,
+        )
+    });
+    let place = folder.path().join("ledger");
+    fs::create_dir(&place).unwrap();
+
+    let is_full = std::env::var("HANDLOOM_SWEEP").is_ok_and(|v| v == "full");
+    let target = if is_full { FULL } else { SHARE };
+    let began = Instant::now();
+    let (mut kills, mut jobs, mut phases) = (0, 0, Phases::default());
+    let mut dice = Dice::new(11);
+    let is_enough =
+        |kills| kills >= target || (!is_full && kills >= LEAST && began.elapsed() > PATIENCE);
+    while !is_enough(kills) {
+        let out = folder.path().join(format!("out-{jobs}"));
+        let mut job = Job {
+            wanted: &references[jobs % references.len()],
+            dataset: &dataset,
+            log: out.with_extension("log"),
+            out,
+            committed: BTreeMap::new(),
+        };
+        loop {
+            // The last job is let go to its end.
+            let (mark, time) = if is_enough(kills) {
+                (Mark::Start, HUNG)
+            } else {
+                job.instant(&mut dice)
+            };
+            if let Some(ended) = job.run(mark, time) {
+                let log = fs::read_to_string(&job.log).unwrap();
+                assert!(ended.success(), "{ended}: {log}");
+                break;
+            }
+            assert!(time < HUNG, "it hangs: {}", job.out.display());
+            kills += 1;
+            job.check(&place, &mut phases);
+        }
+        job.compare();
+        jobs += 1;
+    }
+    say(&format!(
+        "killed at {kills} instants over {jobs} jobs of {CLIPS} clips, every second with a limit per gloss: {} while \
+         starting, {} while reading, {} with all clips read",
+        phases.starting, phases.reading, phases.closing,
+    ));
+    assert!(
+        kills >= LEAST && phases.reading > 0,
+        "it was hardly interrupted"
+    );
+}

@@ -1,0 +1,18 @@
+//! Dataset jobs through the program: results, bad input, resuming, kills, power cuts, full disks.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::float_cmp,
+    clippy::cast_precision_loss,
+    clippy::print_stdout,
+    reason = "a broken set-up may end a test; numbers are small and results exact; figures and skips are printed"
+)]
+
+mod bad_input;
+mod decode;
+mod faults;
+mod kill;
+mod limits;
+mod power;
+mod process;
+mod resume;

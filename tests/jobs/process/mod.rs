@@ -1,0 +1,22 @@
+//! `handloom process`, `inspect` and `demo` as their users run them, on a small dataset of drawn hands.
+
+mod dataset;
+mod inputs;
+mod results;
+mod show;
+
+use handloom::storage::npz::NpzReader;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+fn strings(path: &Path, name: &str) -> Vec<String> {
+    NpzReader::open(path).unwrap().strings(name).unwrap()
+}
+
+fn number(value: &Value) -> usize {
+    usize::try_from(value.as_u64().unwrap()).unwrap()
+}
+
+fn final_file(out: &Path) -> PathBuf {
+    out.join("wlasl_landmarks.npz")
+}

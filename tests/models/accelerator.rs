@@ -1,0 +1,552 @@
+//! What becomes of each kind of accelerator: chosen, refused with the reason, opened again, given up. A TFLite delegate
+//! plugin of our own (tests/plugin) stands in for the hardware.
+
+use handloom::video::encode::Codec;
+use serde_json::Value;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Instant;
+use tempfile::TempDir;
+use test_support::{Run, digests, handloom_with, manifest, plugin, render_clip, rows, scratch};
+
+/// Frames of a drawn clip; every second is looked at.
+const FRAMES: usize = 24;
+const CLIPS: [&str; 3] = ["00001", "00002", "00003"];
+
+/// Three good clips, and what the CPU makes of them.
+fn fixture() -> &'static (TempDir, PathBuf, PathBuf) {
+    static MADE: OnceLock<(TempDir, PathBuf, PathBuf)> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = scratch();
+        let dataset = folder.path().join("dataset");
+        let instances = CLIPS.map(|id| (id, 1));
+        test_support::write_metadata(&dataset, &test_support::metadata(&[("hello", &instances)]));
+        for (seed, id) in (0..).zip(CLIPS) {
+            let path = dataset.join("videos").join(format!("{id}.mp4"));
+            render_clip(&path, seed, FRAMES, (320, 240), Codec::H264);
+        }
+        let out = folder.path().join("cpu");
+        test_support::process(&dataset, &out, &["--min-videos-per-gloss", "1"]).ends(0);
+        (folder, dataset, out)
+    })
+}
+
+/// A machine with the test plugin on it: an output folder and a memory of what was measured.
+struct Machine {
+    folder: TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { folder: scratch() }
+    }
+
+    fn out(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Processes the fixture's clips with the plugin under `options`.
+    fn process(&self, wish: &str, options: &[&str], more: &[&str]) -> Run {
+        let args = self.arguments(wish, options, &[&["--fresh"], more].concat());
+        handloom_with(args, &[("XDG_CACHE_HOME", self.file("cache").as_ref())])
+    }
+
+    fn arguments(&self, wish: &str, options: &[&str], more: &[&str]) -> Vec<OsString> {
+        let (_, dataset, _) = fixture();
+        let mut args: Vec<OsString> = vec![
+            "process".into(),
+            dataset.into(),
+            "--out".into(),
+            self.out().into(),
+        ];
+        let fixed = ["--min-videos-per-gloss", "1", "--accelerator", wish];
+        args.extend(fixed.iter().chain(more).map(OsString::from));
+        args.extend(plugin::flags(options).into_iter().map(OsString::from));
+        args
+    }
+
+    fn backend(&self) -> Value {
+        let run: Value =
+            serde_json::from_slice(&fs::read(self.out().join("run.json")).unwrap()).unwrap();
+        run["backend"].clone()
+    }
+
+    /// The backend of each clip.
+    fn backends(&self) -> Vec<String> {
+        let lines = manifest(&self.out());
+        let backends = lines
+            .iter()
+            .map(|l| l["clip"]["backend"].as_str().unwrap().to_owned());
+        backends.collect()
+    }
+
+    #[track_caller]
+    fn is_as_the_cpus(&self) {
+        assert_eq!(digests(&self.out()), digests(&fixture().2));
+    }
+}
+
+#[test]
+fn the_right_one_is_taken_when_it_is_asked_for() {
+    let machine = Machine::new();
+    let run = machine
+        .process("require:custom", &["mode=right"], &["--workers", "2"])
+        .ends(0);
+    assert_eq!(run.event("backend")["name"], "custom");
+    let backend = machine.backend();
+    assert_eq!(
+        (&backend["name"], &backend["wish"]),
+        (&"custom".into(), &"require:custom".into())
+    );
+    assert_eq!(
+        backend["opened_as"]["delegate"]["library"],
+        plugin::library().display().to_string()
+    );
+    assert_eq!(machine.backends(), ["custom"; 3]);
+    // The plugin runs the same kernels in another interpreter.
+    machine.is_as_the_cpus();
+}
+
+#[test]
+fn the_fastest_that_agrees_is_taken_and_remembered() {
+    let machine = Machine::new();
+    let quick = ["mode=right", "memo=yes"];
+    let run = machine.process("auto", &quick, &["--workers", "1"]).ends(0);
+    let measured: Vec<Value> = run
+        .events()
+        .into_iter()
+        .filter(|e| e["event"] == "measure")
+        .collect();
+    // More, where LiteRT has been fetched.
+    assert!(measured.len() >= 2, "{measured:?}");
+    let backend = run.event("backend");
+    assert_eq!(backend["name"], "custom");
+    assert!(
+        backend["reason"]
+            .as_str()
+            .unwrap()
+            .contains("the fastest that agrees"),
+        "{backend}"
+    );
+    machine.is_as_the_cpus();
+
+    // Nothing is measured again, until something is different.
+    let known = |run: Run| !run.stdout.contains("\"measure\"");
+    assert!(known(
+        machine.process("auto", &quick, &["--workers", "1"]).ends(0)
+    ));
+    assert!(known(
+        machine
+            .process("prefer:custom", &quick, &["--workers", "1"])
+            .ends(0)
+    ));
+    assert!(!known(
+        machine
+            .process("auto", &["mode=right"], &["--workers", "1"])
+            .ends(0)
+    ));
+    let kept = machine.file("cache/handloom/accelerators.json");
+    fs::write(&kept, "{ not json").unwrap();
+    let run = machine
+        .process("auto", &quick, &["--workers", "1"])
+        .ends(0)
+        .says(&["measured again"]);
+    assert!(!known(run));
+    assert!(fs::read_to_string(kept).unwrap().contains("custom"));
+}
+
+#[test]
+fn one_that_is_not_faster_is_not_taken() {
+    let machine = Machine::new();
+    let run = machine
+        .process("auto", &["mode=right", "delay_ms=20"], &["--workers", "2"])
+        .ends(0);
+    assert_ne!(run.event("backend")["name"], "custom");
+    let backend = machine.backend();
+    let refused = backend["refused"].as_array().unwrap();
+    let refused = refused.iter().find(|r| r["name"] == "custom").unwrap();
+    assert!(
+        refused["reason"].as_str().unwrap().contains("slower"),
+        "{refused}"
+    );
+    // Who asks for it gets it.
+    machine
+        .process(
+            "require:custom",
+            &["mode=right", "delay_ms=20"],
+            &["--workers", "2"],
+        )
+        .ends(0);
+    assert_eq!(machine.backend()["name"], "custom");
+}
+
+/// What each kind that cannot be used is refused with.
+#[test]
+fn what_cannot_be_used_is_refused_with_the_reason() {
+    let check = |options: &[&str], reason: &str| {
+        let machine = Machine::new();
+        let brief = ["--workers", "1", "--accelerator-timeout", "4"];
+        let run = machine.process("require:custom", options, &brief);
+        let run = run.ends(69).says(&["require:custom", reason, "prefer:"]);
+        assert!(
+            !machine.out().join("wlasl_landmarks.npz").exists(),
+            "{}",
+            run.stdout
+        );
+        // Somebody who names it may have mended it: it is measured anew.
+        let run = machine.process("prefer:custom", options, &brief).ends(0);
+        let is_measured = run.stdout.contains("\"measure\"");
+        // How far it is off is known.
+        assert_eq!(is_measured, !reason.contains("CPU"), "{}", run.stdout);
+        let backend = run.event("backend");
+        assert_eq!(backend["name"], "cpu", "{options:?}");
+        assert!(
+            backend["reason"].as_str().unwrap().contains(reason),
+            "{backend}"
+        );
+        run.says(&["cpu runs instead"]);
+        assert_eq!(machine.backends(), ["cpu"; 3]);
+        machine.is_as_the_cpus();
+    };
+    check(&["mode=wrong", "off=0.3"], "from the CPU's");
+    check(&["mode=wrong"], "the CPU");
+    check(&["mode=none"], "none of the models' nodes");
+    check(&["mode=null"], "it gave no reason");
+    check(&["mode=right", "colour=red"], "there is no option colour");
+    check(&["mode=right", "abort=create"], "crashed (signal 6)");
+    check(&["mode=right", "abort=prepare"], "crashed (signal 6)");
+    check(&["mode=right", "abort=invoke"], "crashed (signal 6)");
+    check(&["mode=right", "hang=create"], "did not open within 4 s");
+    check(&["mode=wrong", "deep=yes"], "from the CPU's");
+    check(&["mode=right", "hang=invoke"], "did not open within 4 s");
+    check(&["mode=right", "fail_from=20"], "the device went away");
+    check(&["mode=right", "fail_at=20", "memo=yes"], "failed");
+}
+
+#[test]
+fn a_library_that_is_none_is_refused() {
+    let machine = Machine::new();
+    let (_, dataset, _) = fixture();
+    let bad = machine.file("bad.so");
+    fs::write(&bad, "no library").unwrap();
+    let check = |library: &Path, says: &str| {
+        let out = machine.out();
+        let args: [&OsStr; 10] = [
+            "process".as_ref(),
+            dataset.as_ref(),
+            "--out".as_ref(),
+            out.as_ref(),
+            "--min-videos-per-gloss".as_ref(),
+            "1".as_ref(),
+            "--accelerator".as_ref(),
+            "require:custom".as_ref(),
+            "--delegate-library".as_ref(),
+            library.as_ref(),
+        ];
+        handloom_with(args, &[("XDG_CACHE_HOME", machine.file("cache").as_ref())])
+            .ends(69)
+            .says(&[says]);
+    };
+    check(&bad, "is no shared library");
+    check(&machine.file("gone.so"), "there is no delegate library");
+    // A known one that is not on this machine, and what it lacks.
+    machine
+        .process("require:coral", &["mode=right"], &[])
+        .ends(69)
+        .says(&["libedgetpu.so.1", "/dev/apex_*"]);
+    let usage = test_support::process(
+        &fixture().1,
+        &machine.out(),
+        &["--accelerator", "prefer:custom"],
+    );
+    usage.ends(64).says(&["--delegate-library"]);
+    machine
+        .process("require:corral", &["mode=right"], &[])
+        .ends(64)
+        .says(&["coral", "require:NAME"]);
+}
+
+/// What went wrong by itself is not tried again at each start.
+#[test]
+fn a_failure_is_remembered() {
+    let machine = Machine::new();
+    let options = ["mode=right", "abort=create"];
+    let refusal = |run: Run| {
+        assert_ne!(run.ends(0).event("backend")["name"], "custom");
+        let backend = machine.backend();
+        let refused = backend["refused"].as_array().unwrap();
+        let refused = refused.iter().find(|r| r["name"] == "custom").unwrap();
+        refused["reason"].as_str().unwrap().to_owned()
+    };
+    let said = refusal(machine.process("auto", &options, &[]));
+    assert!(
+        said.contains("crashed") && !said.contains("remembered"),
+        "{said}"
+    );
+    let run = machine.process("auto", &options, &[]);
+    assert!(!run.stdout.contains("\"measure\""), "{}", run.stdout);
+    let said = refusal(run);
+    assert!(
+        said.contains("crashed") && said.contains("remembered"),
+        "{said}"
+    );
+}
+
+/// A plugin that is in order until the file `trouble` is there.
+fn troubled(machine: &Machine) -> (PathBuf, String) {
+    let trouble = machine.file("trouble");
+    let option = format!("while={}", trouble.display());
+    (trouble, option)
+}
+
+/// One that fails at work is opened again, and the clip is as if nothing had been.
+#[test]
+fn one_that_fails_now_and_then_is_opened_again() {
+    let machine = Machine::new();
+    let (trouble, option) = troubled(&machine);
+    let options = ["mode=right", "fail_at=30", &option];
+    machine
+        .process("require:custom", &options, &["--workers", "1"])
+        .ends(0);
+    fs::write(&trouble, "").unwrap();
+    // It fails at its thirtieth run each time it was opened: no more often than is borne.
+    let run = machine
+        .process("require:custom", &options, &["--workers", "1"])
+        .ends(0);
+    assert!(!run.stderr.contains("given up"), "{}", run.stderr);
+    run.says(&["opened again", "the device went away"]);
+    assert_eq!(machine.backends(), ["custom"; 3]);
+    machine.is_as_the_cpus();
+}
+
+/// One that fails for good is given up; the clip in hand is begun again on the CPU, and all is said.
+#[test]
+fn one_that_is_gone_is_given_up_aloud() {
+    let check = |trouble_is: &[&str], says: &str| {
+        let machine = Machine::new();
+        let (trouble, option) = troubled(&machine);
+        // Slightly other numbers, so that it shows who made them.
+        let mut options = vec!["mode=wrong", "off=0.0002", &option];
+        options.extend(trouble_is);
+        let more = ["--workers", "1"];
+        machine.process("prefer:custom", &options, &more).ends(0);
+        assert_eq!(machine.backends(), ["custom"; 3]);
+        let (plugins, cpus) = (rows(&machine.out()), rows(&fixture().2));
+        assert!(plugins.iter().zip(&cpus).all(|(a, b)| a != b));
+
+        fs::write(&trouble, "").unwrap();
+        let run = machine.process("prefer:custom", &options, &more).ends(0);
+        assert_eq!(run.event("backend")["name"], "custom");
+        run.says(&["custom is given up", says]);
+        let backends = machine.backends();
+        assert_eq!(backends.last().unwrap(), "cpu", "{backends:?}");
+        for (clip, (row, backend)) in rows(&machine.out()).iter().zip(&backends).enumerate() {
+            let of = if backend == "cpu" { &cpus } else { &plugins };
+            assert!(*row == of[clip], "clip {clip} is not {backend}'s");
+        }
+        let run: Value =
+            serde_json::from_slice(&fs::read(machine.out().join("run.json")).unwrap()).unwrap();
+        let counts = &run["finished"]["backends"];
+        let cpu = backends.iter().filter(|b| *b == "cpu").count();
+        assert_eq!(counts["cpu"], cpu, "{counts}");
+        assert!(
+            run["finished"]["backend_lost"]
+                .as_str()
+                .unwrap()
+                .contains(says)
+        );
+
+        // Who requires it gets no other's numbers, and what there is stays.
+        fs::remove_file(&trouble).unwrap();
+        machine.process("require:custom", &options, &more).ends(0);
+        fs::write(&trouble, "").unwrap();
+        machine
+            .process("require:custom", &options, &more)
+            .ends(69)
+            .says(&["is given up", says, "goes on"]);
+    };
+    check(&["fail_from=8"], "the device went away");
+    check(&["hang=invoke", "after=20"], "it hung");
+}
+
+/// One that opened when it was measured and does not any more.
+#[test]
+fn one_that_does_not_open_any_more_is_said() {
+    let machine = Machine::new();
+    let trouble = machine.file("trouble");
+    let option = format!("while={}", trouble.display());
+    let options = ["mode=right", "hang=create", &option];
+    let more = ["--workers", "1", "--accelerator-timeout", "3"];
+    machine.process("prefer:custom", &options, &more).ends(0);
+    fs::write(&trouble, "").unwrap();
+    let run = machine.process("prefer:custom", &options, &more).ends(0);
+    let backend = run.event("backend");
+    assert_eq!(backend["name"], "cpu");
+    assert!(
+        backend["reason"]
+            .as_str()
+            .unwrap()
+            .contains("does not open any more"),
+        "{backend}"
+    );
+    machine.is_as_the_cpus();
+    machine
+        .process("require:custom", &options, &more)
+        .ends(69)
+        .says(&["does not open any more"]);
+}
+
+/// Ctrl-C is obeyed while a device hangs at opening, first or again; the same command goes on.
+#[test]
+fn a_stop_is_heard_while_a_device_hangs_at_opening() {
+    let machine = Machine::new();
+    let (trouble, log) = (machine.file("trouble"), machine.file("log"));
+    let hangs = [
+        format!("while={}", trouble.display()),
+        format!("log={}", log.display()),
+    ];
+    let check = |hang: &[&str]| {
+        let options = [&["mode=right", &hangs[0], &hangs[1]], hang].concat();
+        let wish = "require:custom";
+        // Measured while there is no trouble.
+        machine.process(wish, &options, &["--workers", "1"]).ends(0);
+        fs::write(&trouble, "").unwrap();
+        let mut command = Command::new(test_support::binary());
+        let mut job = command
+            .args(machine.arguments(wish, &options, &["--fresh", "--workers", "1"]))
+            .env("XDG_CACHE_HOME", machine.file("cache"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        plugin::until_it_hangs(&log);
+        let since = Instant::now();
+        let id = job.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &id]).status();
+        assert!(sent.unwrap().success());
+        assert_eq!(job.wait().unwrap().code(), Some(75));
+        let took = since.elapsed();
+        assert!(took < plugin::STOP, "{hang:?}: {took:?}");
+        fs::remove_file(&trouble).unwrap();
+        fs::remove_file(&log).unwrap();
+        handloom_with(
+            machine.arguments(wish, &options, &["--workers", "1"]),
+            &[("XDG_CACHE_HOME", machine.file("cache").as_ref())],
+        )
+        .ends(0);
+        machine.is_as_the_cpus();
+    };
+    check(&["hang=create"]);
+    check(&["hang=invoke", "after=20"]);
+}
+
+#[test]
+fn partial_delegation_is_reported() {
+    let machine = Machine::new();
+    machine
+        .process("require:custom", &["mode=part"], &["--workers", "1"])
+        .ends(0);
+    let backend = machine.backend();
+    let reason = backend["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("it runs only") && reason.contains("of the palm model"),
+        "{reason}"
+    );
+}
+
+/// A change of what may run the models is another job, a change of the reason for the same is none.
+#[test]
+fn another_backend_is_another_job() {
+    let machine = Machine::new();
+    let (_, dataset, _) = fixture();
+    let out = machine.out();
+    let process = |wish: &str| {
+        test_support::process(
+            dataset,
+            &out,
+            &["--min-videos-per-gloss", "1", "--accelerator", wish],
+        )
+    };
+    process("cpu").ends(0);
+    process("require:cpu").ends(0);
+    process("auto").ends(73).says(&["accelerator", "--fresh"]);
+}
+
+#[test]
+fn bench_shows_all_that_was_measured() {
+    let machine = Machine::new();
+    let run = |more: &[&str]| {
+        let mut args: Vec<String> = [
+            "bench",
+            "--seconds",
+            "0.3",
+            "--workers",
+            "2",
+            "--accelerator-timeout",
+            "20",
+        ]
+        .map(str::to_owned)
+        .into();
+        args.extend(more.iter().map(|s| (*s).to_owned()));
+        args.extend(plugin::flags(&["mode=wrong", "off=0.3"]));
+        handloom_with(args, &[("XDG_CACHE_HOME", machine.file("cache").as_ref())]).ends(0)
+    };
+    let json: Value = serde_json::from_str(run(&["--json"]).stdout.trim()).unwrap();
+    let backends = json["backends"].as_array().unwrap();
+    let named = |name: &str| {
+        backends
+            .iter()
+            .find(|b| b["name"] == name)
+            .unwrap_or_else(|| panic!("{name}: {json}"))
+    };
+    let cpu = &named("cpu")["measured"];
+    for key in ["palm_ms", "hand_ms", "pictures_per_s"] {
+        assert!(cpu[key].as_f64().unwrap() > 0.0, "{key}: {cpu}");
+    }
+    assert_eq!(cpu["agreement"]["max"], 0.0);
+    assert!(
+        cpu["agreement"]["landmarks"].as_u64().unwrap() >= 8 * 21,
+        "{cpu}"
+    );
+    assert!(named("cpu")["clips_per_min"].as_f64().unwrap() > 0.0);
+    assert!(
+        named("custom")["measured"]["agreement"]["max"]
+            .as_f64()
+            .unwrap()
+            > 5e-4
+    );
+    assert_ne!(json["choice"]["name"], "custom");
+    assert!(
+        json["decoders"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|d| d["frames_per_s"].is_f64()),
+        "{json}"
+    );
+    let text = run(&[]).stdout;
+    for part in [
+        "pictures/s",
+        "clips/min",
+        "cpu ",
+        "custom ",
+        "is allowed",
+        "frames/s of H.264",
+        "auto would take ",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+}
+
+#[test]
+fn the_probe_is_not_for_people() {
+    test_support::handloom(["probe-accelerator"])
+        .ends(64)
+        .says(&["handloom bench"]);
+}

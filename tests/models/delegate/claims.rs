@@ -1,0 +1,162 @@
+//! What a plugin claims and what it computes: the hands that come of it, and bits.
+
+use super::{BUNDLE, PICTURES};
+use handloom::hand::{Detector, Hand, Model, Options};
+use handloom::inference::{
+    BackendSpec, CpuGraph, CpuModel, DelegateGraph, DelegateModel, Graph, Nodes,
+};
+use std::fs;
+use std::sync::LazyLock;
+use std::time::Duration;
+use test_support::plugin::spec;
+use test_support::say;
+
+/// Largest allowed difference of a landmark's coordinate, as against the goldens.
+const LANDMARK_MAX: f32 = 5e-4;
+
+/// Runs that are compared bit for bit, and timed in passing.
+const ROUNDS: usize = 8;
+
+fn detect(detector: &mut Detector<impl Model>) -> Vec<Hand> {
+    PICTURES
+        .iter()
+        .flat_map(|picture| detector.detect(picture).unwrap())
+        .collect()
+}
+
+/// The hands in the pictures as a backend sees them, and how much of the two models it took.
+fn hands(backend: &BackendSpec) -> (Vec<Hand>, Vec<Option<Nodes>>) {
+    let graphs = [&BUNDLE.palm, &BUNDLE.hand].map(|file| Graph::load(backend, file).unwrap());
+    let [palm, hand] = [&graphs[0], &graphs[1]].map(|graph| graph.open().unwrap());
+    let nodes = vec![palm.nodes, hand.nodes];
+    let mut detector = Detector::new(palm.model, hand.model, Options::default());
+    (detect(&mut detector), nodes)
+}
+
+fn cpu_hands() -> &'static [Hand] {
+    static HANDS: LazyLock<Vec<Hand>> = LazyLock::new(|| {
+        let (hands, nodes) = hands(&BackendSpec::Cpu);
+        assert!(hands.len() >= PICTURES.len(), "{} hands", hands.len());
+        assert_eq!(nodes, [None, None]);
+        hands
+    });
+    &HANDS
+}
+
+/// Largest difference of a landmark's coordinate; infinite where the hands are others.
+fn distance(a: &[Hand], b: &[Hand]) -> f32 {
+    let sides = |hands: &[Hand]| hands.iter().map(|h| h.handedness).collect::<Vec<_>>();
+    if sides(a) != sides(b) {
+        return f32::INFINITY;
+    }
+    let points = |hands: &[Hand]| -> Vec<f32> {
+        let points = hands.iter().flat_map(|h| h.landmarks.iter().flatten());
+        points.copied().collect()
+    };
+    let (a, b) = (points(a), points(b));
+    a.iter()
+        .zip(&b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
+}
+
+fn plugin_hands(options: &[&str]) -> (f32, Vec<Nodes>) {
+    let (hands, nodes) = hands(&BackendSpec::Delegate(spec(options)));
+    let nodes = nodes.into_iter().flatten().collect();
+    (distance(&hands, cpu_hands()), nodes)
+}
+
+#[test]
+fn a_plugin_that_claims_all_and_is_right_gives_the_cpus_landmarks() {
+    let (off, nodes) = plugin_hands(&["mode=right"]);
+    assert!(off == 0.0, "{off}");
+    assert_eq!(nodes.len(), 2);
+    assert!(nodes.iter().all(|n| n.taken == n.total && n.pieces == 1));
+    assert!(nodes.iter().all(|n| n.total > 100), "{nodes:?}");
+    // TFLite's plain kernels are other kernels.
+    let (off, _) = plugin_hands(&["mode=right", "kernels=plain"]);
+    assert!(off > 0.0 && off <= LANDMARK_MAX, "{off}");
+}
+
+#[test]
+fn a_plugin_that_claims_nothing_leaves_all_to_the_cpu() {
+    let (off, nodes) = plugin_hands(&["mode=none"]);
+    assert!(off == 0.0, "{off}");
+    assert!(
+        nodes.iter().all(|n| n.taken == 0 && n.pieces == 0),
+        "{nodes:?}"
+    );
+}
+
+#[test]
+fn a_plugin_that_claims_a_part_is_counted_and_the_rest_is_the_cpus() {
+    let (off, nodes) = plugin_hands(&["mode=part"]);
+    say(&format!(
+        "part: palm {}, hand {}; off by {off:.1e}",
+        nodes[0], nodes[1]
+    ));
+    assert!(off <= LANDMARK_MAX, "{off}");
+    for nodes in nodes {
+        assert!(0 < nodes.taken && nodes.taken < nodes.total, "{nodes}");
+        assert!(nodes.pieces > 1, "{nodes}");
+    }
+}
+
+#[test]
+fn a_plugin_that_computes_wrongly_shows() {
+    let (off, nodes) = plugin_hands(&["mode=wrong"]);
+    assert!(off > LANDMARK_MAX, "{off}");
+    assert!(nodes.iter().all(|n| n.taken == n.total));
+    // A little wrong is wrong too, hands and sides being the same: half a pixel of the crop.
+    let (off, _) = plugin_hands(&["mode=wrong", "off=0.1"]);
+    assert!(off > LANDMARK_MAX, "{off}");
+}
+
+/// How long this thread has run, waiting not counted; 0 where the kernel does not tell.
+fn on_cpu() -> Duration {
+    let told = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = told.split_whitespace().next().and_then(|n| n.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or_default())
+}
+
+#[test]
+fn the_same_kernels_give_the_same_bits() {
+    for file in [&BUNDLE.palm, &BUNDLE.hand] {
+        let graph = CpuGraph::new(file).unwrap();
+        let mut cpu = CpuModel::new(&graph).unwrap();
+        let mut ours = DelegateModel::open(&DelegateGraph::without_plugin(file).unwrap()).unwrap();
+        let total = ours.nodes().total;
+        assert_eq!(ours.nodes().taken, 0);
+        let fill = |to: &mut [f32], round: usize| {
+            for (at, value) in to.iter_mut().enumerate() {
+                *value = ((at + 7 * round) % 251) as f32 / 250.0;
+            }
+        };
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..ROUNDS {
+            for (model, times) in [&mut cpu as &mut dyn Model, &mut ours]
+                .into_iter()
+                .zip(&mut times)
+            {
+                let start = on_cpu();
+                fill(model.input(), round);
+                model.invoke().unwrap();
+                times.push(on_cpu().saturating_sub(start).as_secs_f64() * 1e3);
+            }
+            for (i, output) in file.spec.outputs.iter().enumerate() {
+                let mut outs = [(); 2].map(|()| vec![0.0; output.shape.iter().product()]);
+                cpu.output(i, &mut outs[0]).unwrap();
+                ours.output(i, &mut outs[1]).unwrap();
+                assert_eq!(outs[0], outs[1], "{} output {i}", file.spec.role);
+            }
+        }
+        let middle = times.map(|mut times| {
+            times.sort_by(f64::total_cmp);
+            times[times.len() / 2]
+        });
+        say(&format!(
+            "{}: {total} nodes; median ms on the CPU with the input's filling: tflitec {:.2}, ours {:.2}",
+            file.spec.role, middle[0], middle[1]
+        ));
+    }
+}

@@ -1,0 +1,32 @@
+//! Delegate plugins against the CPU, with a plugin of our own in the place of an accelerator: what it claims, what it
+//! computes, and every way in which it fails.
+
+mod claims;
+mod processes;
+mod refusals;
+mod runs;
+mod tensors;
+
+use handloom::draw::scene::signing_scene;
+use handloom::frame::RgbFrame;
+use handloom::inference::model_files::ModelFile;
+use handloom::inference::{
+    Bundle, DelegateError, DelegateGraph, DelegateModel, DelegateSpec, Selection,
+};
+use std::sync::LazyLock;
+
+static BUNDLE: LazyLock<Bundle> = LazyLock::new(|| {
+    Bundle::load(&Selection {
+        models: Some(test_support::models()),
+        ..Selection::default()
+    })
+    .unwrap()
+});
+
+/// Drawn pictures with hands.
+static PICTURES: LazyLock<Vec<RgbFrame>> =
+    LazyLock::new(|| (0..4).map(|i| signing_scene(3, 9 * i, 320, 240)).collect());
+
+fn open(file: &ModelFile, spec: &DelegateSpec) -> Result<DelegateModel, DelegateError> {
+    DelegateModel::open(&DelegateGraph::load(spec, file)?)
+}

@@ -1,0 +1,141 @@
+//! Plugins that cannot be loaded, what they refuse, and models that are not the pinned ones.
+
+use super::{BUNDLE, open};
+use handloom::hand::Model;
+use handloom::inference::model_files::ModelFile;
+use handloom::inference::{
+    BackendError, BackendSpec, DelegateError, DelegateGraph, DelegateModel, DelegateSpec, Graph,
+};
+use std::fs;
+use std::path::Path;
+use test_support::plugin::{library, spec};
+use test_support::{models, scratch};
+
+#[test]
+fn what_cannot_be_loaded_is_told_apart() {
+    let folder = scratch();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let plugin = fs::read(library()).unwrap();
+    let mut foreign = plugin.clone();
+    // The machine: 183 is aarch64, 62 x86_64.
+    foreign[18] = if foreign[18] == 183 { 62 } else { 183 };
+    let check = |library: &Path, expected: &[&str]| {
+        let spec = DelegateSpec {
+            library: library.to_path_buf(),
+            ..DelegateSpec::default()
+        };
+        let error = open(&BUNDLE.hand, &spec).unwrap_err().to_string();
+        let name = library.display().to_string();
+        for word in expected.iter().chain([&name.as_str()]) {
+            assert!(error.contains(word), "no {word:?} in {error}");
+        }
+    };
+    check(
+        &folder.path().join("none.so"),
+        &["there is no delegate library", "install"],
+    );
+    check(Path::new("libnone.so.9"), &["there is no delegate library"]);
+    check(&file("text.so", b"hello"), &["is no shared library"]);
+    check(&file("empty.so", b""), &["is no shared library"]);
+    check(&file("foreign.so", &foreign), &["is for", "this is"]);
+    check(&file("cut.so", &plugin[..100]), &["cannot load", "ldd"]);
+    check(folder.path(), &["cannot load", "directory"]);
+    check(
+        Path::new("libm.so.6"),
+        &["no TFLite delegate plugin", "tflite_plugin_create_delegate"],
+    );
+}
+
+#[test]
+fn what_the_plugin_refuses_is_told_in_its_words() {
+    let check = |file: &ModelFile, options: &[&str], expected: &[&str]| {
+        let error = open(file, &spec(options)).unwrap_err().to_string();
+        for word in expected {
+            assert!(error.contains(word), "no {word:?} in {error}");
+        }
+    };
+    check(
+        &BUNDLE.hand,
+        &["turbo=on"],
+        &["did not start: test plugin: there is no option turbo"],
+    );
+    check(
+        &BUNDLE.hand,
+        &["mode=mad"],
+        &["did not start: test plugin: mode cannot be mad"],
+    );
+    check(
+        &BUNDLE.hand,
+        &["mode=null"],
+        &["did not start: it gave no reason"],
+    );
+    let other = DelegateSpec {
+        options: vec![
+            ("mode".to_owned(), "right".to_owned()),
+            ("model".to_owned(), BUNDLE.palm.origin.clone()),
+        ],
+        ..spec(&[])
+    };
+    let error = open(&BUNDLE.hand, &other).unwrap_err();
+    assert!(matches!(error, DelegateError::Graph { .. }), "{error}");
+    let error = error.to_string();
+    assert!(
+        error.contains("cannot run the hand model") && error.contains("the sizes of the graph"),
+        "{error}"
+    );
+}
+
+#[test]
+fn models_of_ones_own_are_held_against_the_manifest() {
+    let folder = scratch();
+    let broken = folder.path().join("broken.tflite");
+    fs::write(&broken, b"\x18\0\0\0TFL3 and nothing").unwrap();
+    let cut = folder.path().join("cut.tflite");
+    let whole = fs::read(models().join("hand_landmark_full.tflite")).unwrap();
+    fs::write(&cut, &whole[..whole.len() / 2]).unwrap();
+    let check = |hand: &Path, expected: &[&str]| {
+        let spec = DelegateSpec {
+            hand: Some(hand.to_path_buf()),
+            ..spec(&["mode=none"])
+        };
+        let backend = BackendSpec::Delegate(spec);
+        let error = Graph::load(&backend, &BUNDLE.hand)
+            .and_then(|graph| graph.open().map(drop))
+            .unwrap_err();
+        assert!(matches!(error, BackendError::Model(_)), "{error}");
+        for word in expected {
+            assert!(error.to_string().contains(word), "no {word:?} in {error}");
+        }
+        // The other model has none of its own.
+        Graph::load(&backend, &BUNDLE.palm).unwrap().open().unwrap();
+    };
+    check(
+        &models().join("palm_detection_full.tflite"),
+        &[
+            "palm_detection_full",
+            "is not a hand model",
+            "(1, 4)",
+            "(1, 2)",
+        ],
+    );
+    check(
+        &folder.path().join("none.tflite"),
+        &["none.tflite", "not found"],
+    );
+    check(&broken, &["broken.tflite", "cannot use"]);
+    check(&cut, &["cut.tflite", "cannot use"]);
+    // One that fits is taken.
+    let own = folder.path().join("own.tflite");
+    fs::copy(models().join("hand_landmark_full.tflite"), &own).unwrap();
+    let spec = DelegateSpec {
+        hand: Some(own),
+        ..spec(&["mode=right"])
+    };
+    let graph = DelegateGraph::load(&spec, &BUNDLE.hand).unwrap();
+    assert_eq!(graph.sha256(), BUNDLE.hand.sha256);
+    DelegateModel::open(&graph).unwrap().invoke().unwrap();
+}

@@ -1,0 +1,543 @@
+//! Against the other implementation: MediaPipe 0.10.21 and OpenCV 4.8 as the notebook ran them, frame by frame.
+//!
+//! Needs `../shared/goldens`; says aloud when it is not there. Prints what it measured. Runs on the backend `cpu`, and on
+//! `litert:cpu` where `make setup-litert` has fetched its library.
+
+use handloom::dataset::wlasl;
+use handloom::frame::{FrameSource, RgbFrame, SourceError};
+use handloom::geometry::{ImageRect, Size};
+use handloom::hand::{Detector, Hand, Handedness, Model, ModelError, Options, Tracker};
+use handloom::inference::{Bundle, CpuGraph, CpuModel, LiteRtModel, Selection, Target};
+use handloom::sequence::{Shape, extract};
+use handloom::storage::npz::NpzReader;
+use handloom::video::clip::{VideoClip, VideoOptions};
+use handloom::video::decoder::Choice;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use test_support::shared;
+
+/// Largest allowed difference of a landmark's coordinate.
+const LANDMARK_MAX: f32 = 5e-4;
+/// Largest allowed median of those differences.
+const LANDMARK_MEDIAN: f32 = 2e-5;
+/// Numbers of a hand: 21 landmarks of x, y, z.
+const HAND: usize = 63;
+/// Frames of a sequence in the goldens.
+const LENGTH: usize = 32;
+
+/// Differences of one kind.
+#[derive(Default)]
+struct Differences(Vec<f32>);
+
+impl Differences {
+    fn add(&mut self, got: &[f32], expected: &[f32]) -> f32 {
+        assert_eq!(got.len(), expected.len());
+        let start = self.0.len();
+        self.0
+            .extend(got.iter().zip(expected).map(|(a, b)| (a - b).abs()));
+        self.0[start..].iter().copied().fold(0.0, f32::max)
+    }
+
+    fn max(&self) -> f32 {
+        self.0.iter().copied().fold(0.0, f32::max)
+    }
+
+    fn median(&self) -> f32 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f32::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    fn text(&self) -> String {
+        let equal = self.0.iter().filter(|d| **d == 0.0).count();
+        format!(
+            "max {:.1e}, median {:.1e}, {equal} of {} equal bit for bit",
+            self.max(),
+            self.median(),
+            self.0.len()
+        )
+    }
+
+    /// Within the limits; with MediaPipe's own kernels, on a machine that computes as the goldens' did, exactly equal.
+    #[track_caller]
+    fn hold_on(&self, backend: Backend, what: &str) {
+        self.hold(what);
+        if backend == Backend::LiteRt && fused_multiply_add() {
+            assert!(self.max() == 0.0, "{what}: {}", self.text());
+        }
+    }
+
+    #[track_caller]
+    fn hold(&self, what: &str) {
+        assert!(
+            self.max() <= LANDMARK_MAX && self.median() <= LANDMARK_MEDIAN,
+            "{what}: {}",
+            self.text()
+        );
+    }
+}
+
+/// Who computes.
+#[derive(Clone, Copy, PartialEq)]
+enum Backend {
+    Cpu,
+    LiteRt,
+}
+
+impl Backend {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::LiteRt => "litert:cpu",
+        }
+    }
+}
+
+/// A model of either backend.
+struct AnyModel<'a>(Box<dyn Model + 'a>);
+
+impl Model for AnyModel<'_> {
+    fn input(&mut self) -> &mut [f32] {
+        self.0.input()
+    }
+
+    fn invoke(&mut self) -> Result<(), ModelError> {
+        self.0.invoke()
+    }
+
+    fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
+        self.0.output(index, out)
+    }
+}
+
+/// Calls `run` with a detector, or says that its library is not there.
+fn with_detector(backend: Backend, run: impl FnOnce(&mut Detector<AnyModel<'_>>)) -> Option<()> {
+    let models = Some(test_support::models());
+    let bundle = Bundle::load(&Selection {
+        models,
+        ..Selection::default()
+    })
+    .unwrap();
+    let files = [&bundle.palm, &bundle.hand];
+    let (graphs, runtime);
+    let [palm, hand] = match backend {
+        Backend::Cpu => {
+            graphs = files.map(|file| CpuGraph::new(file).unwrap());
+            [&graphs[0], &graphs[1]].map(|graph| {
+                let model: Box<dyn Model> = Box::new(CpuModel::new(graph).unwrap());
+                AnyModel(model)
+            })
+        }
+        Backend::LiteRt => {
+            runtime = test_support::litert()?;
+            files.map(|file| {
+                let model = LiteRtModel::new(&runtime, file, Target::Cpu).unwrap();
+                AnyModel(Box::new(model))
+            })
+        }
+    };
+    run(&mut Detector::new(palm, hand, Options::default()));
+    Some(())
+}
+
+fn open(path: &Path) -> VideoClip {
+    let options = VideoOptions {
+        decoder: Choice::Software,
+        timeout: Duration::from_mins(2),
+    };
+    VideoClip::open(path, &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// XNNPACK's kernels for x86-64 with FMA, with or without AVX-512, add up in one order.
+fn fused_multiply_add() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+fn npz_in(folder: &Path, start: &str) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| {
+            let name = p.file_name().unwrap().to_string_lossy();
+            name.starts_with(start) && p.extension().is_some_and(|e| e == "npz")
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn flat(hand: &Hand) -> Vec<f32> {
+    hand.landmarks.iter().flatten().copied().collect()
+}
+
+/// 1 left, 2 right, as the goldens have it.
+fn side(hand: &Hand) -> u8 {
+    1 + u8::from(hand.handedness == Handedness::Right)
+}
+
+fn floats(value: &Value) -> Vec<f32> {
+    let rows = value.as_array().unwrap().iter();
+    rows.flat_map(|row| row.as_array().unwrap())
+        .map(|v| serde_json::from_value(v.clone()).unwrap())
+        .collect()
+}
+
+#[test]
+fn photos() {
+    photos_on(Backend::Cpu);
+}
+
+#[test]
+fn photos_with_litert() {
+    photos_on(Backend::LiteRt);
+}
+
+fn photos_on(backend: Backend) {
+    let Some(folder) = shared("goldens/photos") else {
+        return;
+    };
+    let golden: BTreeMap<String, Value> =
+        serde_json::from_slice(&fs::read(folder.join("golden.json")).unwrap()).unwrap();
+    let (mut landmarks, mut world) = (Differences::default(), Differences::default());
+    let (mut scores, mut hands_seen) = (Differences::default(), 0);
+    let ran = with_detector(backend, |detector| {
+        for (name, expected) in &golden {
+            let picture = image::open(folder.join(format!("images/{name}.png")))
+                .unwrap()
+                .to_rgb8();
+            let (width, height) = (picture.width() as usize, picture.height() as usize);
+            let frame = RgbFrame::from_pixels(width, height, picture.into_raw()).unwrap();
+            assert_eq!(
+                crc32fast::hash(frame.pixels()),
+                expected["rgb_crc32"],
+                "{name}"
+            );
+            let hands = detector.detect(&frame).unwrap();
+            let expected = expected["hands"].as_array().unwrap();
+            assert_eq!(hands.len(), expected.len(), "{name}: hands");
+            for (hand, expected) in hands.iter().zip(expected) {
+                let name_of_side = ["", "Left", "Right"][usize::from(side(hand))];
+                assert_eq!(name_of_side, expected["handedness"], "{name}");
+                let most = landmarks.add(&flat(hand), &floats(&expected["landmarks"]));
+                assert!(most <= LANDMARK_MAX, "{name}: {most}");
+                let metres: Vec<f32> = hand.world.iter().flatten().copied().collect();
+                world.add(&metres, &floats(&expected["world_landmarks"]));
+                let score: f32 = serde_json::from_value(expected["score"].clone()).unwrap();
+                scores.add(&[hand.handedness_score], &[score]);
+                hands_seen += 1;
+            }
+        }
+    });
+    if ran.is_none() {
+        return;
+    }
+    test_support::say(&format!(
+        "photos on {}: {} images, {hands_seen} hands; landmarks {}; world {}; scores {}",
+        backend.name(),
+        golden.len(),
+        landmarks.text(),
+        world.text(),
+        scores.text()
+    ));
+    assert_eq!(golden.len(), 36);
+    landmarks.hold_on(backend, "photos");
+    world.hold_on(backend, "photos, world");
+}
+
+/// The hands of a golden frame, as far as a tracker looks at them.
+fn golden_hands(count: u8, landmarks: &[f32]) -> Vec<Hand> {
+    let points =
+        |hand: &[f32]| std::array::from_fn(|i| [hand[3 * i], hand[3 * i + 1], hand[3 * i + 2]]);
+    let hands = landmarks.chunks(HAND).take(usize::from(count));
+    hands
+        .map(|hand| Hand {
+            landmarks: points(hand),
+            world: [[0.0; 3]; 21],
+            handedness: Handedness::Left,
+            handedness_score: 1.0,
+            presence: 1.0,
+            rect: ImageRect {
+                cx: 0.5,
+                cy: 0.5,
+                w: 1.0,
+                h: 1.0,
+                rotation_rad: 0.0,
+            },
+        })
+        .collect()
+}
+
+#[test]
+fn tracked_clips() {
+    tracked_clips_on(Backend::Cpu);
+}
+
+#[test]
+fn tracked_clips_with_litert() {
+    tracked_clips_on(Backend::LiteRt);
+}
+
+/// VIDEO mode feeds its own numbers back: the last bits in which TFLite releases differ grow from frame to frame,
+/// over a whole clip to more than the limits. So the step from one golden frame to the next is held to the limits;
+/// the clips run by themselves are held to MediaPipe's count of hands in every frame, and to the median.
+fn tracked_clips_on(backend: Backend) {
+    let Some(folder) = shared("goldens/public") else {
+        return;
+    };
+    let files = npz_in(&folder.join("golden_video"), "");
+    let (mut steps, mut runs) = (Differences::default(), Differences::default());
+    let (mut frames, mut outside, mut other_side) = (0, 0, 0);
+    let ran = with_detector(backend, |detector| {
+        for file in &files {
+            let id = file.file_stem().unwrap().to_str().unwrap();
+            let mut golden = NpzReader::open(file).unwrap();
+            let (counts, _) = golden.numbers::<u8>("n_hands").unwrap();
+            let (crcs, _) = golden.numbers::<u32>("rgb_crc32").unwrap();
+            let (landmarks, _) = golden.numbers::<f32>("landmarks").unwrap();
+            let (sides, _) = golden.numbers::<u8>("handedness").unwrap();
+            let mut clip = open(&folder.join(format!("videos/{id}.mp4")));
+            let (mut stepped, mut free) = (Tracker::default(), Tracker::default());
+            for (at, count) in counts.iter().enumerate() {
+                let what = format!("{id} frame {at}");
+                assert!(clip.advance().unwrap(), "{what}: no such frame");
+                let picture = clip.picture().unwrap();
+                assert_eq!(crc32fast::hash(picture.pixels()), crcs[at], "{what}");
+                let expected = &landmarks[2 * at * HAND..][..2 * HAND];
+                let sides = &sides[2 * at..];
+
+                let hands = detector.track(&mut stepped, picture).unwrap();
+                assert_eq!(hands.len(), usize::from(*count), "{what}: hands");
+                for (slot, hand) in hands.iter().enumerate() {
+                    assert_eq!(side(hand), sides[slot], "{what}: side");
+                    let most = steps.add(&flat(hand), &expected[slot * HAND..][..HAND]);
+                    assert!(most <= LANDMARK_MAX, "{what}: {most}");
+                }
+                stepped.follow(&golden_hands(*count, expected), Size::of(picture));
+
+                let hands = detector.track(&mut free, picture).unwrap();
+                assert_eq!(hands.len(), usize::from(*count), "{what}: hands, running");
+                for (slot, hand) in hands.iter().enumerate() {
+                    other_side += usize::from(side(hand) != sides[slot]);
+                    let most = runs.add(&flat(hand), &expected[slot * HAND..][..HAND]);
+                    outside += usize::from(most > LANDMARK_MAX);
+                }
+                frames += 1;
+            }
+        }
+    });
+    if ran.is_none() {
+        return;
+    }
+    let hands = runs.0.len() / HAND;
+    test_support::say(&format!(
+        "tracked clips on {}, step by step: {} clips, {frames} frames, {hands} hands; landmarks {}",
+        backend.name(),
+        files.len(),
+        steps.text()
+    ));
+    test_support::say(&format!(
+        "tracked clips on {}, running: {outside} hands beyond {LANDMARK_MAX:.0e}, {other_side} on the other side; landmarks {}",
+        backend.name(),
+        runs.text()
+    ));
+    assert_eq!(files.len(), 12);
+    steps.hold_on(backend, "tracked clips");
+    // With other kernels, running clips feed last-digit noise back into the next crop; counts hold, digits are told only.
+    if backend == Backend::LiteRt && fused_multiply_add() {
+        runs.hold_on(backend, "tracked clips, running");
+    }
+}
+
+/// A clip that notes the CRC-32 of every picture that it hands out.
+struct Witness {
+    clip: VideoClip,
+    crcs: Vec<u32>,
+}
+
+impl FrameSource for Witness {
+    fn advance(&mut self) -> Result<bool, SourceError> {
+        self.clip.advance()
+    }
+
+    fn picture(&mut self) -> Result<&RgbFrame, SourceError> {
+        let picture = self.clip.picture()?;
+        self.crcs.push(crc32fast::hash(picture.pixels()));
+        Ok(picture)
+    }
+
+    fn declared_frames(&self) -> u64 {
+        self.clip.declared_frames()
+    }
+}
+
+/// Holds normalised frames against golden ones: hands in the same slots, and no number further off than raw
+/// landmarks that are off by `raw` allow. Returns the largest difference.
+fn hold_normalised(got: &[f32], expected: &[f32], raw: f32, what: &str) -> f32 {
+    let mut most: f32 = 0.0;
+    for (at, (got, expected)) in got.chunks(HAND).zip(expected.chunks(HAND)).enumerate() {
+        let present = |hand: &[f32]| hand.iter().any(|v| *v != 0.0);
+        assert_eq!(present(got), present(expected), "{what}: slot {at}");
+        for (a, b) in got.iter().zip(expected) {
+            most = most.max((a - b).abs());
+        }
+    }
+    // Hands are at least 2 % of the picture from wrist to knuckle and no number of theirs exceeds 5 such lengths.
+    let implied = raw * (2.0 + 5.0 * 2.9) / 0.02;
+    assert!(
+        most <= implied + 1e-6,
+        "{what}: {most}, implied are {implied}"
+    );
+    most
+}
+
+#[test]
+fn sampled_frames() {
+    sampled_frames_on(Backend::Cpu);
+}
+
+#[test]
+fn sampled_frames_with_litert() {
+    sampled_frames_on(Backend::LiteRt);
+}
+
+fn sampled_frames_on(backend: Backend) {
+    let Some(folder) = shared("goldens/public") else {
+        return;
+    };
+    let json = fs::read(folder.join("WLASL_v0.3.json")).unwrap();
+    let mut ranges = BTreeMap::new();
+    for entry in wlasl::parse(&json).unwrap() {
+        let gloss = entry.gloss.unwrap_or_default().replace(' ', "_");
+        for (at, instance) in entry.instances.into_iter().enumerate() {
+            if let (Some(id), Ok(start), Ok(end)) =
+                (instance.video_id, instance.frame_start, instance.frame_end)
+            {
+                ranges.insert(format!("debug_{id}_{gloss}_{at}"), (id, start, end));
+            }
+        }
+    }
+    let files = npz_in(&folder.join("golden"), "debug_");
+    let shape = Shape {
+        length: LENGTH,
+        stride: NonZeroU64::new(2).unwrap(),
+        tracking: false,
+    };
+    let (mut landmarks, mut scores) = (Differences::default(), Differences::default());
+    let (mut frames, mut normalised): (usize, f32) = (0, 0.0);
+    let ran = with_detector(backend, |detector| {
+        for file in &files {
+            let name = file.file_stem().unwrap().to_str().unwrap();
+            let (id, start, end) = &ranges[name];
+            let mut golden = NpzReader::open(file).unwrap();
+            let mut witness = Witness {
+                clip: open(&folder.join(format!("videos/{id}.mp4"))),
+                crcs: Vec::new(),
+            };
+            let got = extract(&mut witness, detector, shape, *start, *end, &mut |_, _| {
+                true
+            })
+            .unwrap();
+            let indexes: Vec<i32> = got.frames.iter().map(|f| f.frame_index).collect();
+            let (expected, _) = golden.numbers::<i32>("frame_index").unwrap();
+            assert_eq!(indexes, expected, "{name}");
+            let (expected, _) = golden.numbers::<u32>("rgb_crc32").unwrap();
+            assert_eq!(witness.crcs, expected, "{name}");
+            let (expected, _) = golden.numbers::<u8>("n_hands").unwrap();
+            let counts: Vec<u8> = got.frames.iter().map(|f| f.hand_count).collect();
+            assert_eq!(counts, expected, "{name}");
+            let (expected, _) = golden.numbers::<u8>("handedness").unwrap();
+            let sides: Vec<u8> = got
+                .frames
+                .iter()
+                .flat_map(|f| f.handedness.map(|h| u8::try_from(h + 1).unwrap()))
+                .collect();
+            assert_eq!(sides, expected, "{name}");
+
+            let (expected, _) = golden.numbers::<f32>("landmarks").unwrap();
+            let (expected_scores, _) = golden.numbers::<f32>("handedness_score").unwrap();
+            let mut raw: f32 = 0.0;
+            for (at, frame) in got.frames.iter().enumerate() {
+                for slot in 0..usize::from(frame.hand_count) {
+                    let points: Vec<f32> =
+                        frame.landmarks[slot].iter().flatten().copied().collect();
+                    let at = 2 * at + slot;
+                    raw = raw.max(landmarks.add(&points, &expected[at * HAND..][..HAND]));
+                    scores.add(&[frame.handedness_score[slot]], &[expected_scores[at]]);
+                }
+            }
+            assert!(raw <= LANDMARK_MAX, "{name}: {raw}");
+            let (expected, _) = golden.numbers::<f32>("sequence").unwrap();
+            let rows: Vec<f32> = got.features.iter().copied().collect();
+            normalised = normalised.max(hold_normalised(&rows, &expected, raw, name));
+            frames += got.frames.len();
+        }
+    });
+    if ran.is_none() {
+        return;
+    }
+    test_support::say(&format!(
+        "sampled frames on {}: {} clips, {frames} frames, all RGB equal; landmarks {}; scores {}; normalised max {normalised:.1e}",
+        backend.name(),
+        files.len(),
+        landmarks.text(),
+        scores.text()
+    ));
+    assert_eq!(files.len(), 39);
+    landmarks.hold_on(backend, "sampled frames");
+}
+
+#[test]
+fn the_whole_job() {
+    let Some(folder) = shared("goldens/public") else {
+        return;
+    };
+    let scratch = test_support::scratch();
+    let out = scratch.path().join("out");
+    let run = test_support::process(&folder, &out, &[]).ends(0);
+    let mut golden = NpzReader::open(&folder.join("golden/wlasl_landmarks.npz")).unwrap();
+    let mut ours = NpzReader::open(&out.join("wlasl_landmarks.npz")).unwrap();
+    for name in golden.names() {
+        assert_eq!(
+            ours.header(&name).unwrap(),
+            golden.header(&name).unwrap(),
+            "{name}"
+        );
+        if name != "sequences" {
+            assert_eq!(
+                ours.strings(&name).unwrap(),
+                golden.strings(&name).unwrap(),
+                "{name}"
+            );
+        }
+    }
+    let (expected, _) = golden.numbers::<f32>("sequences").unwrap();
+    let (got, _) = ours.numbers::<f32>("sequences").unwrap();
+    let most = hold_normalised(&got, &expected, LANDMARK_MAX, "the whole job");
+    let mut differences = Differences::default();
+    differences.add(&got, &expected);
+
+    let summary: Value =
+        serde_json::from_slice(&fs::read(folder.join("golden/golden.json")).unwrap()).unwrap();
+    let done = run.event("done");
+    assert_eq!(done["accepted"], summary["summary"]["total_processed"]);
+    assert_eq!(done["per_gloss"], summary["summary"]["per_gloss"]);
+    let states = &done["states"];
+    let skipped: u64 = ["too_short", "empty", "unreadable"]
+        .iter()
+        .map(|s| states[s].as_u64().unwrap())
+        .sum();
+    assert_eq!(skipped, summary["summary"]["total_skipped"]);
+    test_support::say(&format!(
+        "the whole job: {} sequences; normalised {}, states {states}",
+        done["accepted"],
+        differences.text()
+    ));
+    assert!(most <= 1e-4, "{most}");
+}

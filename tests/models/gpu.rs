@@ -1,0 +1,127 @@
+//! Both models on a Vulkan device against the CPU: `make test-gpu`, which gives it ten minutes. Otherwise says aloud
+//! that it skipped: a software device needs a minute to compile its programs, and a broken driver may hang.
+//!
+//! Runs the photos of `../shared/goldens` where they are, drawn hands otherwise.
+
+use handloom::draw::scene::signing_scene;
+use handloom::frame::RgbFrame;
+use handloom::hand::{Detector, Hand, Model, Options};
+use handloom::inference::{
+    Bundle, CpuGraph, CpuModel, LiteRt, LiteRtModel, Selection, Target, vulkan,
+};
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// As in `goldens.rs`.
+const LANDMARK_MAX: f32 = 5e-4;
+const LANDMARK_MEDIAN: f32 = 2e-5;
+
+fn pictures() -> Vec<(String, RgbFrame)> {
+    let drawn = |n| (format!("scene {n}"), signing_scene(n, 4, 320, 240));
+    let Some(folder) = test_support::shared("goldens/photos/images") else {
+        return (0..8).map(drawn).collect();
+    };
+    let mut found: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    found.sort();
+    let read = |path: &std::path::PathBuf| {
+        let picture = image::open(path).unwrap().to_rgb8();
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let frame = RgbFrame::from_pixels(width, height, picture.into_raw()).unwrap();
+        (
+            path.file_stem().unwrap().to_string_lossy().into_owned(),
+            frame,
+        )
+    };
+    found.iter().map(read).collect()
+}
+
+/// Runs `model` once more and says how long it took.
+fn time(model: &mut impl Model) -> Duration {
+    let start = Instant::now();
+    model.invoke().unwrap();
+    start.elapsed()
+}
+
+fn flat(hand: &Hand) -> impl Iterator<Item = f32> {
+    hand.landmarks.iter().flatten().copied()
+}
+
+#[test]
+fn the_gpu_agrees_with_the_cpu() {
+    if std::env::var_os("HANDLOOM_TEST_GPU").is_none() {
+        test_support::say("SKIPPED: the GPU is tried by `make test-gpu` only");
+        return;
+    }
+    // Asked for, so whatever is missing is a failure with its own words.
+    let runtime = LiteRt::load(None).unwrap_or_else(|e| panic!("{e}"));
+    for device in vulkan::devices().unwrap_or_else(|e| panic!("{e}")) {
+        test_support::say(&format!("Vulkan device: {device}"));
+    }
+    let bundle = Bundle::load(&Selection {
+        models: Some(test_support::models()),
+        ..Selection::default()
+    })
+    .unwrap();
+    let (palm, hand) = (
+        CpuGraph::new(&bundle.palm).unwrap(),
+        CpuGraph::new(&bundle.hand).unwrap(),
+    );
+    let mut cpu = Detector::new(
+        CpuModel::new(&palm).unwrap(),
+        CpuModel::new(&hand).unwrap(),
+        Options::default(),
+    );
+    let open = |file| {
+        let start = Instant::now();
+        let mut model =
+            LiteRtModel::new(&runtime, file, Target::Gpu).unwrap_or_else(|e| panic!("{e}"));
+        let first = start.elapsed();
+        let mut times: Vec<Duration> = (0..7).map(|_| time(&mut model)).collect();
+        times.sort();
+        test_support::say(&format!(
+            "{} on {}: first output after {:.1} s, {:.1} ms a run",
+            file.spec.role,
+            model.device().unwrap(),
+            first.as_secs_f64(),
+            times[times.len() / 2].as_secs_f64() * 1e3
+        ));
+        model
+    };
+    let mut gpu = Detector::new(open(&bundle.palm), open(&bundle.hand), Options::default());
+
+    let (mut differences, mut hands) = (Vec::new(), 0);
+    let pictures = pictures();
+    // On another thread than made it, as a shared accelerator may run.
+    let got: Vec<Vec<Hand>> = thread::scope(|scope| {
+        let all = pictures.iter().map(|(_, frame)| frame);
+        let work = scope.spawn(move || all.map(|frame| gpu.detect(frame).unwrap()).collect());
+        work.join().unwrap()
+    });
+    for ((name, frame), got) in pictures.iter().zip(got) {
+        let expected = cpu.detect(frame).unwrap();
+        assert_eq!(got.len(), expected.len(), "{name}: hands");
+        for (got, expected) in got.iter().zip(&expected) {
+            assert_eq!(got.handedness, expected.handedness, "{name}");
+            differences.extend(flat(got).zip(flat(expected)).map(|(a, b)| (a - b).abs()));
+            hands += 1;
+        }
+    }
+    differences.sort_by(f32::total_cmp);
+    let (max, median) = (
+        differences.last().copied().unwrap(),
+        differences[differences.len() / 2],
+    );
+    test_support::say(&format!(
+        "{} pictures, {hands} hands: landmarks differ by {max:.1e} at most, {median:.1e} in the median",
+        pictures.len()
+    ));
+    assert!(hands > 0, "no hand in any picture");
+    assert!(
+        max <= LANDMARK_MAX && median <= LANDMARK_MEDIAN,
+        "beyond {LANDMARK_MAX:.0e} or a median of {LANDMARK_MEDIAN:.0e}"
+    );
+}

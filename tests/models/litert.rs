@@ -1,0 +1,186 @@
+//! LiteRT's CPU backend: what it refuses, and workers side by side. Without the library that `make setup-litert`
+//! fetches, says aloud that it skipped. Its numbers are held in `goldens.rs`.
+
+use handloom::hand::Model;
+use handloom::inference::model_files::ModelFile;
+use handloom::inference::{Bundle, LiteRt, LiteRtError, LiteRtModel, Selection, Target};
+use std::process::Command;
+use std::thread;
+
+fn bundle() -> Bundle {
+    Bundle::load(&Selection {
+        models: Some(test_support::models()),
+        ..Selection::default()
+    })
+    .unwrap()
+}
+
+/// All outputs of the hand model for a picture that `seed` names.
+fn run(model: &mut LiteRtModel<'_>, seed: u32) -> Vec<u32> {
+    let mut state = seed;
+    for value in model.input() {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *value = f32::from(u16::try_from(state >> 16).unwrap()) / 65_535.0;
+    }
+    model.invoke().unwrap();
+    let mut all = Vec::new();
+    for (index, size) in [63, 1, 1, 63].into_iter().enumerate() {
+        let mut out = vec![0.0; size];
+        model.output(index, &mut out).unwrap();
+        all.extend(out.iter().map(|v: &f32| v.to_bits()));
+    }
+    all
+}
+
+#[test]
+fn what_is_no_such_model_is_refused() {
+    let Some(runtime) = test_support::litert() else {
+        return;
+    };
+    let good = bundle();
+    let check = |file: &ModelFile, expected: &[&str]| {
+        let said = LiteRtModel::new(&runtime, file, Target::Cpu)
+            .unwrap_err()
+            .to_string();
+        for word in expected {
+            assert!(said.contains(word), "no \"{word}\" in {said}");
+        }
+    };
+    let with = |bytes: &[u8]| ModelFile {
+        bytes: bytes.to_vec(),
+        ..good.palm.clone()
+    };
+    let refused: &[&str] = &["LiteRT cannot use", "palm", "damaged"];
+    check(&with(b""), refused);
+    check(&with(b"TFL3 just text, and no flatbuffer at all"), refused);
+    check(
+        &with(&good.palm.bytes[..good.palm.bytes.len() / 2]),
+        refused,
+    );
+    check(&with(&[0; 4096]), refused);
+    // The hand model in the palm model's place.
+    check(
+        &with(&good.hand.bytes),
+        &[
+            "is not a palm model",
+            "[1, 192, 192, 3]",
+            "[1, 224, 224, 3]",
+        ],
+    );
+}
+
+#[test]
+fn outputs_are_there_after_a_run_only() {
+    let Some(runtime) = test_support::litert() else {
+        return;
+    };
+    let bundle = bundle();
+    let mut model = LiteRtModel::new(&runtime, &bundle.hand, Target::Cpu).unwrap();
+    let mut out = [0.0; 63];
+    let said = model.output(0, &mut out).unwrap_err().to_string();
+    assert!(said.contains("has not run"), "{said}");
+    model.invoke().unwrap();
+    model.output(0, &mut out).unwrap();
+    for (index, size) in [(0, 62), (4, 1), (1, 2)] {
+        let said = model.output(index, &mut vec![0.0; size]).unwrap_err();
+        assert!(said.to_string().contains("expected"), "{said}");
+    }
+    assert_eq!(model.device(), None);
+}
+
+#[test]
+fn workers_side_by_side_give_what_one_gives() {
+    let Some(runtime) = test_support::litert() else {
+        return;
+    };
+    let bundle = bundle();
+    let alone: Vec<Vec<u32>> = {
+        let mut model = LiteRtModel::new(&runtime, &bundle.hand, Target::Cpu).unwrap();
+        (0..6).map(|seed| run(&mut model, seed)).collect()
+    };
+    let work = || {
+        // Made and dropped again and again while the others run.
+        for (seed, expected) in (0..6).zip(&alone) {
+            let mut model = LiteRtModel::new(&runtime, &bundle.hand, Target::Cpu).unwrap();
+            assert_eq!(run(&mut model, seed), *expected);
+            assert_eq!(run(&mut model, seed), *expected);
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_model_may_move_to_another_thread() {
+    let Some(runtime) = test_support::litert() else {
+        return;
+    };
+    let bundle = bundle();
+    let mut model = LiteRtModel::new(&runtime, &bundle.hand, Target::Cpu).unwrap();
+    let here = run(&mut model, 1);
+    let (there, mut model) = thread::scope(|scope| {
+        let moved = scope.spawn(move || (run(&mut model, 1), model));
+        moved.join().unwrap()
+    });
+    assert_eq!(there, here);
+    assert_eq!(run(&mut model, 1), here);
+}
+
+/// Runs itself in a child whose Vulkan loader finds no driver.
+#[test]
+fn without_a_device_the_gpu_is_refused_in_words() {
+    const CHILD: &str = "HANDLOOM_TEST_CHILD";
+    if std::env::var_os(CHILD).is_none() {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "without_a_device_the_gpu_is_refused_in_words"])
+            .env(CHILD, "1")
+            .env("VK_DRIVER_FILES", "/nonexistent.json")
+            .env("VK_ICD_FILENAMES", "/nonexistent.json")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        test_support::say(String::from_utf8_lossy(&output.stderr).trim());
+        return;
+    }
+    let Some(runtime) = test_support::litert() else {
+        return;
+    };
+    let bundle = bundle();
+    let error = LiteRtModel::new(&runtime, &bundle.hand, Target::Gpu).unwrap_err();
+    assert!(matches!(error, LiteRtError::Vulkan(_)), "{error}");
+    let said = error.to_string();
+    for word in ["litert:gpu needs a Vulkan device", "Debian:"] {
+        assert!(said.contains(word), "no \"{word}\" in {said}");
+    }
+}
+
+#[test]
+fn the_gpu_needs_the_pinned_accelerator() {
+    let Some(runtime) = test_support::litert() else {
+        return;
+    };
+    let bundle = bundle();
+    // The library alone, then with a file that only bears the accelerator's name.
+    let folder = test_support::scratch();
+    let library = folder.path().join("libLiteRt.so");
+    std::fs::copy(runtime.path(), library).unwrap();
+    let runtime = LiteRt::load(Some(folder.path())).unwrap();
+    let said = || {
+        LiteRtModel::new(&runtime, &bundle.palm, Target::Gpu)
+            .unwrap_err()
+            .to_string()
+    };
+    let accelerator = "libLiteRtWebGpuAccelerator.so";
+    assert!(said().contains(accelerator), "{}", said());
+    assert!(said().contains("make setup-litert"), "{}", said());
+    std::fs::write(folder.path().join(accelerator), b"no library").unwrap();
+    assert!(
+        said().contains("is not LiteRT's GPU accelerator 2.3.0"),
+        "{}",
+        said()
+    );
+}

@@ -1,0 +1,317 @@
+//! What the integration tests share: running the program, rendering clips, reading what came out.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    missing_docs,
+    reason = "a broken set-up may end a test"
+)]
+
+pub mod broker;
+pub mod daemon;
+pub mod gate;
+pub mod listener;
+pub mod plugin;
+pub mod stub_broker;
+pub mod tiny_model;
+
+use handloom::draw::scene::signing_scene;
+use handloom::inference::{LiteRt, LiteRtError};
+use handloom::storage::batches::FINAL_NAME;
+use handloom::storage::npz::NpzReader;
+use handloom::video::encode::{Codec, encode_mp4};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Longest run of the program in any test; a child that takes longer is killed and counts as hung.
+pub const DEADLINE: Duration = Duration::from_mins(5);
+
+/// How a run of the program ended.
+#[derive(Debug)]
+pub struct Run {
+    /// `None` when a signal ended it, the deadline's included.
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    /// The events on stdout; every line must be one.
+    pub fn events(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// The first event of a kind.
+    pub fn event(&self, kind: &str) -> Value {
+        let found = self.events().into_iter().find(|e| e["event"] == kind);
+        found.unwrap_or_else(|| panic!("no event {kind} in {}", self.stdout))
+    }
+
+    /// Asserts the exit code and gives the run back.
+    #[track_caller]
+    pub fn ends(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that stderr says all of `words`.
+    #[track_caller]
+    pub fn says(self, words: &[&str]) -> Self {
+        for word in words {
+            assert!(
+                self.stderr.contains(word),
+                "no \"{word}\" in {}",
+                self.stderr
+            );
+        }
+        self
+    }
+}
+
+/// Runs the program under the deadline, without the caller's settings.
+pub fn handloom<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Run {
+    handloom_with(args, &[])
+}
+
+/// The same with variables of its environment.
+pub fn handloom_with<S: AsRef<OsStr>>(
+    args: impl IntoIterator<Item = S>,
+    environment: &[(&str, &OsStr)],
+) -> Run {
+    let mut command = assert_cmd::Command::new(binary());
+    command.timeout(DEADLINE);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("HANDLOOM_") {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("CREDENTIALS_DIRECTORY");
+    command.env_remove("CACHE_DIRECTORY");
+    // What is measured there is the test's alone.
+    command.env("XDG_CACHE_HOME", cache());
+    let mut args = args.into_iter().peekable();
+    let runs_models = ["process", "camera"].map(OsStr::new);
+    if args
+        .peek()
+        .is_some_and(|a| runs_models.contains(&a.as_ref()))
+    {
+        // The notebook's numbers, also where somebody has fetched LiteRT.
+        command.env("HANDLOOM_RUN_ACCELERATOR", "cpu");
+    }
+    command.args(args);
+    command.envs(environment.iter().copied());
+    // A width for help; a terminal's own would win, but the child's streams are pipes.
+    command.env("COLUMNS", "100");
+    let output = command.output().unwrap();
+    Run {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Runs `handloom process DATASET --out OUT` with more arguments.
+pub fn process(dataset: &Path, out: &Path, more: &[&str]) -> Run {
+    let mut args: Vec<&OsStr> = vec![
+        "process".as_ref(),
+        dataset.as_ref(),
+        "--out".as_ref(),
+        out.as_ref(),
+    ];
+    args.extend(more.iter().map(|a| OsStr::new(*a)));
+    handloom(args)
+}
+
+/// The program under test, built beside the test binaries.
+pub fn binary() -> PathBuf {
+    target_folder(2).join("handloom")
+}
+
+/// Cargo's folder for files of integration tests.
+pub fn target_tmp() -> PathBuf {
+    let folder = target_folder(3).join("tmp");
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The folder `levels` above this test binary, which is `target/PROFILE/deps/NAME`.
+fn target_folder(levels: usize) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(levels).unwrap().to_path_buf()
+}
+
+/// The project's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Where the programs of tests keep what they measured.
+pub fn cache() -> PathBuf {
+    target_tmp().join("cache")
+}
+
+/// A folder inside the target folder, gone when dropped.
+pub fn scratch() -> TempDir {
+    tempfile::tempdir_in(target_tmp()).unwrap()
+}
+
+/// As [`scratch`], in memory where the system has a place for that: for what is synced thousands of times.
+pub fn scratch_in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| scratch())
+}
+
+/// The shared test data, or `None` with a loud word where it is not there.
+pub fn shared(part: &str) -> Option<PathBuf> {
+    let path = root().join("../shared")
+        .join(part);
+    if path.exists() {
+        return Some(path);
+    }
+    say(&format!("SKIPPED: {} is not there", path.display()));
+    None
+}
+
+/// Says something to people even when the test passes: the harness keeps back only what the print macros write.
+pub fn say(text: &str) {
+    // Where nobody listens there is nobody to tell.
+    writeln!(std::io::stderr(), "{text}").ok();
+}
+
+/// LiteRT's library, or `None` with a loud word where `make setup-litert` has not fetched it.
+pub fn litert() -> Option<LiteRt> {
+    match LiteRt::load(None) {
+        Ok(runtime) => Some(runtime),
+        Err(error @ LiteRtError::NotFound { .. }) => {
+            say(&format!("SKIPPED: {error}"));
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The models as fetched.
+pub fn models() -> PathBuf {
+    root().join("models/fetched")
+}
+
+/// Encodes `frames` pictures of the signing scene `seed`.
+pub fn render_clip(
+    path: &Path,
+    seed: u64,
+    frames: usize,
+    (width, height): (usize, usize),
+    codec: Codec,
+) {
+    let film = (0..frames).map(|i| signing_scene(seed, i, width, height));
+    encode_mp4(path, film, 25, codec).unwrap();
+}
+
+/// The metadata of a dataset: glosses with `(video id, frame_start)`.
+pub fn metadata(glosses: &[(&str, &[(&str, i64)])]) -> Value {
+    let instance = |(id, start): &(&str, i64)| {
+        json!({
+            "bbox": [1, 2, 3, 4], "fps": 25, "frame_end": -1, "frame_start": start, "instance_id": 0,
+            "signer_id": 9, "source": "drawn", "split": "train", "url": "", "variation_id": 0, "video_id": id,
+        })
+    };
+    glosses
+        .iter()
+        .map(|(gloss, ids)| {
+            let instances: Vec<Value> = ids.iter().map(instance).collect();
+            json!({"gloss": gloss, "instances": instances})
+        })
+        .collect()
+}
+
+/// Writes the metadata of a dataset folder and makes its `videos`.
+pub fn write_metadata(dataset: &Path, metadata: &Value) {
+    fs::create_dir_all(dataset.join("videos")).unwrap();
+    fs::write(dataset.join("WLASL_v0.3.json"), metadata.to_string()).unwrap();
+}
+
+/// All npz files of an output folder with their content.
+pub fn npz_files(out: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for folder in [out.to_path_buf(), out.join("batches")] {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "npz") {
+                let name = path.strip_prefix(out).unwrap().display().to_string();
+                found.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// SHA-256 of all npz files of an output folder.
+pub fn digests(out: &Path) -> BTreeMap<String, String> {
+    let hash = |bytes: Vec<u8>| handloom::digest::sha256_hex(&bytes);
+    npz_files(out)
+        .into_iter()
+        .map(|(name, bytes)| (name, hash(bytes)))
+        .collect()
+}
+
+/// The lines of `manifest.jsonl`.
+pub fn manifest(out: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(out.join("manifest.jsonl")).unwrap();
+    text.lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect()
+}
+
+/// `gloss id state` of every line of the manifest.
+pub fn fates(out: &Path) -> Vec<String> {
+    let word = |v: &Value| v.as_str().unwrap_or("-").to_owned();
+    let line = |l: &Value| {
+        format!(
+            "{} {} {}",
+            word(&l["gloss"]),
+            word(&l["video_id"]),
+            word(&l["state"])
+        )
+    };
+    manifest(out).iter().map(line).collect()
+}
+
+/// Numbers that look random and depend on the seed alone (xorshift64*).
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// A number below `end`, which is above 0.
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let bits = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16;
+        usize::try_from(bits).unwrap() % end
+    }
+
+    /// A byte.
+    pub fn byte(&mut self) -> u8 {
+        u8::try_from(self.below(256)).unwrap()
+    }
+}
+
+/// The rows of an output folder's joined file, one after the other.
+pub fn rows(out: &Path) -> Vec<Vec<f32>> {
+    let mut npz = NpzReader::open(&out.join(FINAL_NAME)).unwrap();
+    let (numbers, shape) = npz.numbers::<f32>("sequences").unwrap();
+    numbers
+        .chunks(shape[1] * shape[2])
+        .map(<[f32]>::to_vec)
+        .collect()
+}
