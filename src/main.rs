@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     match cli::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
-            last_words(&format!("handloom: {}", failure.story()));
+            last_words(&format!("handloom: {}", failure.display_chain()));
             ExitCode::from(failure.exit as u8)
         }
     }

@@ -4,7 +4,7 @@
 use crate::cli::BenchArgs;
 use crate::cli::progress;
 use crate::draw::scene::signing_scene;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::frame::FrameSource;
 use crate::inference::probing::candidates;
 use crate::inference::probing::candidates::Candidate;
@@ -71,7 +71,7 @@ impl Decoding {
 ///
 /// # Errors
 /// When the models cannot be used or a required accelerator does not work.
-pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
+pub fn run(args: &BenchArgs) -> Result<Exit, CliError> {
     let wanted = args.accelerator.wanted();
     let models = args.models.selection();
     Bundle::load(&models)?;
@@ -164,7 +164,7 @@ pub fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     }
     match choice {
         Ok(_) => Ok(Exit::Done),
-        Err(reason) => Err(Failure::new(
+        Err(reason) => Err(CliError::new(
             Exit::Unavailable,
             anyhow!(
                 "the accelerator of {} cannot be used: {reason}",

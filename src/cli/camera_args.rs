@@ -2,7 +2,7 @@
 
 use super::{AcceleratorArgs, HandArgs, ModelArgs, Profile, ProgressKind, by};
 use crate::camera::{PixelFormat, Place, Want};
-use crate::cli::camera::Recipe;
+use crate::cli::camera::CaptureSettings;
 use crate::config::constraints;
 use crate::sequence::Shape;
 use clap::Args;
@@ -158,9 +158,9 @@ pub struct NumberArgs {
 impl CameraArgs {
     /// What decides the numbers.
     #[must_use]
-    pub fn recipe(&self) -> Recipe {
+    pub fn recipe(&self) -> CaptureSettings {
         let (numbers, cut) = (&self.numbers, &self.cut);
-        Recipe {
+        CaptureSettings {
             want: Want {
                 width: self.size.0,
                 height: self.size.1,

@@ -11,7 +11,7 @@ use crate::cli::progress;
 use crate::config::{self, Config, Loaded, Origin, Sources};
 use crate::dataset::{plan, wlasl};
 use crate::error::hints::Reader;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::inference::{Bundle, CpuGraph, CpuModel, model_files};
 use crate::video::dataset_source::Dataset;
 use crate::video::{clip, decoder};
@@ -59,7 +59,7 @@ impl Finding {
     }
 
     /// Of an error of another room.
-    fn failed(subject: &'static str, failure: impl Into<Failure>) -> Self {
+    fn failed(subject: &'static str, failure: impl Into<CliError>) -> Self {
         let failure = failure.into();
         Self::bad(failure.exit, subject, Reader::Keys.story(&failure))
     }
@@ -100,7 +100,7 @@ impl Finding {
 ///
 /// # Errors
 /// When the config cannot be printed because it is wrong.
-pub fn run(args: &CheckArgs) -> Result<Exit, Failure> {
+pub fn run(args: &CheckArgs) -> Result<Exit, CliError> {
     let loaded = Sources::of_process(args.config.config.clone(), args.config.set.clone())
         .and_then(|sources| Ok((config::load(&sources)?, sources)));
     if args.print {
@@ -237,16 +237,16 @@ fn dataset(config: &Config) -> Vec<Finding> {
         return Vec::new();
     }
     let places = &config.dataset;
-    let planned = || -> Result<_, Failure> {
+    let planned = || -> Result<_, CliError> {
         let dataset = Dataset::open(
             &places.path,
             places.json.as_deref(),
             places.videos.as_deref(),
         )?;
         let entries = wlasl::parse(&dataset.metadata_bytes()?).map_err(|error| {
-            let Failure { exit, error } = error.into();
+            let CliError { exit, error } = error.into();
             let path = dataset.json_path();
-            Failure::new(exit, error.context(path.display().to_string()))
+            CliError::new(exit, error.context(path.display().to_string()))
         })?;
         let plan = plan::plan(&entries, &config.knobs(), &|id| dataset.exists(id));
         Ok((dataset, plan))

@@ -5,7 +5,7 @@ use crate::cli::progress;
 use crate::cli::{Cli, Command, DemoArgs};
 use crate::draw::contact_sheet::{Tile, contact_sheet};
 use crate::draw::scene::signing_scene;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::frame::{FrameSource, RgbFrame};
 use crate::inference::Bundle;
 use crate::recording::jpeg::draw_hands;
@@ -149,12 +149,12 @@ const DATASET: [(&str, &str, i64, Clip); 15] = [
 ///
 /// # Errors
 /// When the folder cannot be used, an encoder is missing or processing fails.
-pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
+pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
     let (dataset, result) = (args.out.join("dataset"), args.out.join("result"));
     refuse_foreign(&args.out)?;
     Bundle::load(&args.models.selection())?;
     // What is missing is missed before anything is written.
-    let best = best_codec().map_err(|error| Failure::new(Exit::InOut, anyhow!(error)))?;
+    let best = best_codec().map_err(|error| CliError::new(Exit::InOut, anyhow!(error)))?;
     progress::line(&format!(
         "Rendering {} clips of drawn hands into {} ...",
         DATASET.len() - 1,
@@ -168,12 +168,12 @@ pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     fs::create_dir_all(&args.out)
         .and_then(|()| fs::write(args.out.join(MARKER), "made by handloom demo\n"))
         .map_err(|e| {
-            Failure::new(
+            CliError::new(
                 Exit::CannotCreate,
                 anyhow!(e).context(format!("cannot use {}", args.out.display())),
             )
         })?;
-    render(&dataset, best).map_err(|e| Failure::new(Exit::InOut, e))?;
+    render(&dataset, best).map_err(|e| CliError::new(Exit::InOut, e))?;
 
     let mut line: Vec<OsString> = [
         "handloom",
@@ -192,9 +192,9 @@ pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     if let Some(n) = args.workers {
         line.extend([OsString::from("--workers"), n.to_string().into()]);
     }
-    let cli = Cli::try_parse_from(line).map_err(|e| Failure::new(Exit::Bug, e))?;
+    let cli = Cli::try_parse_from(line).map_err(|e| CliError::new(Exit::Bug, e))?;
     let Command::Process(mut process) = cli.command else {
-        return Err(Failure::new(
+        return Err(CliError::new(
             Exit::Bug,
             anyhow!("the demo's command line is not understood"),
         ));
@@ -212,7 +212,7 @@ pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     process::run(&process)?;
 
     let picture = args.out.join("contact-sheet.png");
-    draw(&dataset.join("videos"), &result, &picture).map_err(|e| Failure::new(Exit::InOut, e))?;
+    draw(&dataset.join("videos"), &result, &picture).map_err(|e| CliError::new(Exit::InOut, e))?;
     progress::line(&format!(
         "\nThe sequences:  {}\nWhat was seen:  {}\nEvery instance: {}\nNext: handloom inspect {}",
         result.join(FINAL_NAME).display(),
@@ -227,13 +227,13 @@ pub fn run(args: &DemoArgs) -> Result<Exit, Failure> {
 const MARKER: &str = ".handloom-demo";
 
 /// The folder must be new or empty, or one that an earlier demo filled.
-fn refuse_foreign(out: &Path) -> Result<(), Failure> {
+fn refuse_foreign(out: &Path) -> Result<(), CliError> {
     let is_empty = match fs::read_dir(out) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) if error.kind() == ErrorKind::NotFound => true,
         Err(error) => {
             let error = anyhow!(error).context(format!("cannot use {}", out.display()));
-            return Err(Failure::new(Exit::CannotCreate, error));
+            return Err(CliError::new(Exit::CannotCreate, error));
         }
     };
     if is_empty || out.join(MARKER).is_file() {
@@ -243,7 +243,7 @@ fn refuse_foreign(out: &Path) -> Result<(), Failure> {
         "{} holds files that are not the demo's; choose another --out",
         out.display()
     );
-    Err(Failure::new(Exit::CannotCreate, error))
+    Err(CliError::new(Exit::CannotCreate, error))
 }
 
 /// `best` stands in for H.264 where that cannot be encoded.

@@ -2,7 +2,7 @@
 //! that they cannot say something else than `--help`.
 
 use crate::cli::{Cli, PapersArgs};
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use anyhow::anyhow;
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
@@ -21,10 +21,10 @@ const COMPLETIONS: [(Shell, &str); 3] = [
 ///
 /// # Errors
 /// When the folder cannot be written.
-pub fn run(args: &PapersArgs) -> Result<Exit, Failure> {
+pub fn run(args: &PapersArgs) -> Result<Exit, CliError> {
     write(&args.out).map_err(|error| {
         let out = args.out.display();
-        Failure::new(
+        CliError::new(
             Exit::CannotCreate,
             anyhow!("cannot write to {out}: {error}; name another folder with --out"),
         )

@@ -2,7 +2,7 @@
 
 use crate::cli::InspectArgs;
 use crate::cli::progress;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::sequence::normalize::FEATURES;
 use crate::storage::StoreError;
 use crate::storage::npz::NpzReader;
@@ -18,7 +18,7 @@ const LABELS_SHOWN: usize = 15;
 ///
 /// # Errors
 /// At the first file that cannot be read.
-pub fn run(args: &InspectArgs) -> Result<Exit, Failure> {
+pub fn run(args: &InspectArgs) -> Result<Exit, CliError> {
     for path in &args.files {
         let summary = inspect(path)?;
         if args.json {

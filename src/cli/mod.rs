@@ -32,7 +32,7 @@ pub use watch_args::WatchArgs;
 use crate::config::constraints;
 use crate::config::value_parsers::Rule;
 use crate::error::hints::Reader;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -154,7 +154,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// With the exit code and what to tell the user.
-pub fn run(cli: Cli) -> Result<Exit, Failure> {
+pub fn run(cli: Cli) -> Result<Exit, CliError> {
     let reader = match cli.command {
         Command::Camera(_) => Reader::TakesFlags,
         _ => Reader::Flags,

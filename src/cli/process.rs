@@ -5,21 +5,24 @@ use crate::cli::progress::Reporter;
 use crate::cli::{ProcessArgs, ProgressKind};
 use crate::dataset::acceptance::State;
 use crate::dataset::acceptance::StateCounts;
-use crate::dataset::plan::{Job, Plan};
+use crate::dataset::plan::{Plan, PlannedClip};
 use crate::error::hints::Reader;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::frame::RgbFrame;
 use crate::inference::Ending;
 use crate::inference::probing::{AcceleratorNews, Asker, Engine, stopped};
 use crate::job;
-use crate::job::worker_pool::{Control, Ended};
-use crate::job::{ClipNews, Host, Means, Report, Scan, Spec, Witness, fate, states, tenths};
+use crate::job::worker_pool::{RunOutcome, WorkerControl};
+use crate::job::{
+    ClipEvent, DatasetScan, FrameObserver, JobConfig, JobContext, JobObserver, JobReport,
+    skip_reason, states, tenths,
+};
 use crate::sequence::FrameRecord;
 use crate::storage::StoreError;
 use crate::storage::batches::FINAL_NAME;
-use crate::storage::ledger::Stamp;
+use crate::storage::ledger::Timestamp;
 use crate::storage::output_dir;
-use crate::storage::output_dir::Claim;
+use crate::storage::output_dir::ClaimOutcome;
 use crate::storage::output_dir::MANIFEST_NAME;
 use crate::system::{Signal, Signals};
 use anyhow::anyhow;
@@ -30,7 +33,7 @@ use std::sync::{Arc, Mutex};
 ///
 /// # Errors
 /// With the exit code and what to tell the user.
-pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
+pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     let human = match args.run.progress {
         ProgressKind::Auto => None,
         ProgressKind::Bar => Some(true),
@@ -45,16 +48,16 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     if args.out.is_none() {
-        return Err(Failure::new(Exit::Usage, anyhow!("--out DIR is needed")));
+        return Err(CliError::new(Exit::Usage, anyhow!("--out DIR is needed")));
     }
     job::check_library(&spec.accelerator)
         .and_then(|()| job::check_lengths(spec.min_frames, spec.shape.length))
-        .map_err(|e| Failure::new(Exit::Usage, anyhow!(e)))?;
+        .map_err(|e| CliError::new(Exit::Usage, anyhow!(e)))?;
     spec.check_decoder()?;
     let workers = args.run.workers.unwrap_or_else(job::cores);
-    let (control, ending) = (Arc::new(Control::new(workers)), Ending::default());
+    let (control, ending) = (Arc::new(WorkerControl::new(workers)), Ending::default());
     let _signals = Signals::listen(on_signal(Arc::clone(&control), ending.clone()))
-        .map_err(|e| Failure::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
+        .map_err(|e| CliError::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
     let asker = &mut Asker {
         workers,
         tell: &mut |name| {
@@ -71,9 +74,15 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
         // Before earlier results could go.
         return Err(stopped());
     }
-    let (_lock, ledger) = output_dir::open(&spec.out, args.again.opening())?;
+    let (_lock, ledger) = output_dir::open(&spec.out, args.again.open_mode())?;
     let ledger = Mutex::new(ledger);
-    let claim = spec.claim(&scan, &engine, &ledger, args.again.opening(), &job::stamp())?;
+    let claim = spec.claim(
+        &scan,
+        &engine,
+        &ledger,
+        args.again.open_mode(),
+        &job::stamp(),
+    )?;
     if args.again.retry_failed {
         let count = spec.retry_failed(&scan, &ledger)?;
         reporter.say(
@@ -81,19 +90,19 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
             &json!({"event": "retry", "clips": count}),
         );
     }
-    let mut host = Console {
+    let mut host = ConsoleObserver {
         reporter: &mut reporter,
-        is_resumed: claim != Claim::New,
+        is_resumed: claim != ClaimOutcome::New,
     };
-    let means = Means {
+    let means = JobContext {
         ledger: &ledger,
         workers,
         control: &control,
-        witness: &Nobody,
+        witness: &NoopObserver,
     };
     let report = spec.run(&scan, &engine, &means, &mut host)?;
     reporter.end();
-    if report.ended == Ended::Stopped {
+    if report.ended == RunOutcome::Stopped {
         let done: usize = report.tally.values().sum();
         let text = format!(
             "stopped after {done} of {} instances; the same command goes on from there",
@@ -106,8 +115,8 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, Failure> {
 }
 
 /// What the arguments ask for.
-fn spec(args: &ProcessArgs) -> Spec {
-    Spec {
+fn spec(args: &ProcessArgs) -> JobConfig {
+    JobConfig {
         dataset: args.dataset.clone(),
         json: args.json.clone(),
         videos: args.videos.clone(),
@@ -125,10 +134,10 @@ fn spec(args: &ProcessArgs) -> Spec {
 }
 
 /// Stops the job at the first signal and the process at the second, or when the job takes too long to stop.
-fn on_signal(control: Arc<Control>, ending: Ending) -> impl FnMut(Signal) + Send + 'static {
+fn on_signal(control: Arc<WorkerControl>, ending: Ending) -> impl FnMut(Signal) + Send + 'static {
     move |signal| match signal {
         Signal::Stop => {
-            job::wind_down(&control);
+            job::shutdown_with_deadline(&control);
             ending.begin();
         }
         // Every clip that was recorded is on disk; a job can be left at any instruction.
@@ -138,13 +147,13 @@ fn on_signal(control: Arc<Control>, ending: Ending) -> impl FnMut(Signal) + Send
 }
 
 /// The terminal, or the program that reads our stdout.
-struct Console<'a> {
+struct ConsoleObserver<'a> {
     reporter: &'a mut Reporter,
     is_resumed: bool,
 }
 
-impl Host for Console<'_> {
-    fn stamp(&self) -> Stamp {
+impl JobObserver for ConsoleObserver<'_> {
+    fn stamp(&self) -> Timestamp {
         job::stamp()
     }
 
@@ -158,7 +167,7 @@ impl Host for Console<'_> {
         self.reporter.begin(total, known);
     }
 
-    fn clip(&mut self, news: &ClipNews<'_>) {
+    fn clip(&mut self, news: &ClipEvent<'_>) {
         self.reporter.clip(
             news.gloss,
             news.video_id,
@@ -211,16 +220,16 @@ impl Host for Console<'_> {
 }
 
 /// Nobody looks on.
-struct Nobody;
+struct NoopObserver;
 
-impl Witness for Nobody {
-    fn began(&self, _worker: usize, _job: &Job) {}
-    fn saw(&self, _worker: usize, _job: &Job, _frame: &RgbFrame, _found: &FrameRecord) {}
+impl FrameObserver for NoopObserver {
+    fn began(&self, _worker: usize, _job: &PlannedClip) {}
+    fn saw(&self, _worker: usize, _job: &PlannedClip, _frame: &RgbFrame, _found: &FrameRecord) {}
     fn ended(&self, _worker: usize) {}
 }
 
 /// Says what was found, in the notebook's words.
-fn introduce(reporter: &Reporter, scan: &Scan) {
+fn introduce(reporter: &Reporter, scan: &DatasetScan) {
     let (dataset, plan) = (&scan.dataset, &scan.plan);
     reporter.say(
         &dataset.report(),
@@ -241,17 +250,17 @@ fn introduce(reporter: &Reporter, scan: &Scan) {
 
 fn list(reporter: &Reporter, plan: &Plan) {
     let text = progress::plan_table(plan, |r| {
-        fate(r).unwrap_or((State::Accepted, String::new()))
+        skip_reason(r).unwrap_or((State::Accepted, String::new()))
     });
     let records: Vec<Value> = plan.records.iter().map(|r| {
-        let (state, reason) = fate(r).map_or(("process", None), |(s, reason)| (s.name(), Some(reason)));
+        let (state, reason) = skip_reason(r).map_or(("process", None), |(s, reason)| (s.name(), Some(reason)));
         json!({"gloss": &*r.gloss, "video_id": r.video_id.as_deref(), "instance": r.instance, "state": state, "reason": reason})
     }).collect();
     reporter.say(&text, &json!({"event": "list", "records": records}));
 }
 
 /// The closing words of a job that came to its end.
-fn conclude(reporter: &Reporter, spec: &Spec, report: &Report) -> Result<Exit, Failure> {
+fn conclude(reporter: &Reporter, spec: &JobConfig, report: &JobReport) -> Result<Exit, CliError> {
     let accepted = report.accepted();
     let mut text = progress::closing_table(&report.tally, &report.judge, report.elapsed);
     if report.was_complete {
@@ -286,7 +295,7 @@ fn conclude(reporter: &Reporter, spec: &Spec, report: &Report) -> Result<Exit, F
             why_nothing(&report.tally),
             spec.out.join(MANIFEST_NAME).display()
         );
-        return Err(Failure::new(Exit::Nothing, error));
+        return Err(CliError::new(Exit::Nothing, error));
     }
     Ok(Exit::Done)
 }

@@ -5,7 +5,7 @@ use super::{AcceleratorArgs, by, seconds};
 use crate::cli::model_args::{ModelArgs, SequenceArgs};
 use crate::config::constraints;
 use crate::dataset::plan::Knobs;
-use crate::storage::output_dir::Opening;
+use crate::storage::output_dir::OpenMode;
 use crate::video::decoder::Choice;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -85,11 +85,11 @@ pub struct AgainArgs {
 impl AgainArgs {
     /// For the output folder.
     #[must_use]
-    pub fn opening(self) -> Opening {
+    pub fn open_mode(self) -> OpenMode {
         match self {
-            Self { fresh: true, .. } => Opening::Fresh,
-            Self { rescan: true, .. } => Opening::Rescan,
-            _ => Opening::Resume,
+            Self { fresh: true, .. } => OpenMode::Fresh,
+            Self { rescan: true, .. } => OpenMode::Rescan,
+            _ => OpenMode::Resume,
         }
     }
 }

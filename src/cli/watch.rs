@@ -3,7 +3,7 @@
 use crate::cli::WatchArgs;
 use crate::cli::progress;
 use crate::config::Secret;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::fleet::devices::Fleet;
 use crate::fleet::fleet_table;
 use crate::fleet::screen::{Key, Screen, View};
@@ -24,11 +24,11 @@ const MESSAGES_A_TICK: usize = 5000;
 ///
 /// # Errors
 /// When the broker's address or login cannot be used; with `--once` also when the broker cannot be reached.
-pub fn run(args: &WatchArgs) -> Result<Exit, Failure> {
+pub fn run(args: &WatchArgs) -> Result<Exit, CliError> {
     let broker = broker(args)?;
     let topics = subscriber::fleet(args.device.as_deref());
     let subscriber = Subscriber::start("watch", &broker, topics)
-        .map_err(|error| Failure::new(Exit::Bug, error))?;
+        .map_err(|error| CliError::new(Exit::Bug, error))?;
     if args.is_live() {
         live(View::new(broker.url()), &subscriber)
     } else {
@@ -37,8 +37,8 @@ pub fn run(args: &WatchArgs) -> Result<Exit, Failure> {
 }
 
 /// Where the broker is and who we are there; flags come before what the URL says.
-fn broker(args: &WatchArgs) -> Result<Settings, Failure> {
-    let usage = |text| Failure::new(Exit::Usage, anyhow!("{text}"));
+fn broker(args: &WatchArgs) -> Result<Settings, CliError> {
+    let usage = |text| CliError::new(Exit::Usage, anyhow!("{text}"));
     let tls = Tls {
         ca_file: args.ca_file.clone(),
         cert_file: args.cert_file.clone(),
@@ -62,7 +62,7 @@ fn broker(args: &WatchArgs) -> Result<Settings, Failure> {
         }
         let password = Secret::in_file(path).map_err(|error| {
             let path = path.display();
-            Failure::new(Exit::NoInput, anyhow!("cannot read {path}: {error}"))
+            CliError::new(Exit::NoInput, anyhow!("cannot read {path}: {error}"))
         })?;
         settings.password = Some(password.reveal().to_owned());
     }
@@ -70,7 +70,7 @@ fn broker(args: &WatchArgs) -> Result<Settings, Failure> {
 }
 
 /// Collects for so long after the connection and prints what came.
-fn once(broker: &str, subscriber: &Subscriber, collect: Duration) -> Result<Exit, Failure> {
+fn once(broker: &str, subscriber: &Subscriber, collect: Duration) -> Result<Exit, CliError> {
     let begun = Instant::now();
     let mut fleet = Fleet::new();
     let mut end = None;
@@ -83,7 +83,7 @@ fn once(broker: &str, subscriber: &Subscriber, collect: Duration) -> Result<Exit
             Ok(Event::Connected) => end = Some(begun.elapsed() + collect),
             Ok(Event::Disconnected(reason) | Event::Deaf(reason)) => {
                 let error = anyhow!("cannot listen to {broker}: {reason}");
-                return Err(Failure::new(Exit::Unavailable, error));
+                return Err(CliError::new(Exit::Unavailable, error));
             }
             Ok(message) => take(&mut fleet, begun.elapsed(), message),
             Err(RecvTimeoutError::Timeout) => break,
@@ -105,7 +105,7 @@ fn once(broker: &str, subscriber: &Subscriber, collect: Duration) -> Result<Exit
 }
 
 /// Draws until a person ends it.
-fn live(mut view: View, subscriber: &Subscriber) -> Result<Exit, Failure> {
+fn live(mut view: View, subscriber: &Subscriber) -> Result<Exit, CliError> {
     let begun = Instant::now();
     let mut screen = Screen::open()?;
     loop {
@@ -141,6 +141,6 @@ fn take(fleet: &mut Fleet, now: Duration, event: Event) {
     }
 }
 
-fn ended() -> Failure {
-    Failure::new(Exit::Bug, anyhow!("the subscriber ended by itself"))
+fn ended() -> CliError {
+    CliError::new(Exit::Bug, anyhow!("the subscriber ended by itself"))
 }

@@ -29,7 +29,7 @@ pub use values::{BrokerUrl, Secret};
 
 use crate::camera;
 use crate::camera::Want;
-use crate::cli::camera::Recipe;
+use crate::cli::camera::CaptureSettings;
 use crate::dataset::plan::Knobs;
 use crate::hand;
 use crate::inference::{DelegateSpec, DelegateWish, Selection, Wanted};
@@ -107,9 +107,9 @@ impl Config {
 
     /// What is filmed and how; `None` without a camera.
     #[must_use]
-    pub fn recipe(&self) -> Option<(camera::Place, Recipe)> {
+    pub fn recipe(&self) -> Option<(camera::Place, CaptureSettings)> {
         let filmed = &self.camera;
-        let recipe = Recipe {
+        let recipe = CaptureSettings {
             want: Want {
                 width: filmed.width,
                 height: filmed.height,

@@ -1,7 +1,7 @@
 //! What runs the models, for job and camera alike: one engine, one word about it.
 
 use crate::daemon::state::Daemon;
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::inference::probing::{AcceleratorNews, Asker, Engine};
 use crate::selection::CPU;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ impl Daemon {
         &self,
         tell: &mut dyn FnMut(&str),
         is_stopped: &dyn Fn() -> bool,
-    ) -> Result<Arc<Engine>, Failure> {
+    ) -> Result<Arc<Engine>, CliError> {
         let config = self.config();
         let has_job = !config.dataset.path.as_os_str().is_empty();
         // A camera works alone, or beside the workers.

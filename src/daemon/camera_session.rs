@@ -6,13 +6,13 @@ use crate::camera::News;
 use crate::daemon::camera_session::take_writer::Full;
 use crate::daemon::camera_task::Ask;
 use crate::daemon::state::{Daemon, Task};
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::error::hints::Reader;
 use crate::inference::probing::AcceleratorNews;
 use crate::messages::payloads::{CameraHealth, JobPhase};
-use crate::recording::Origin;
+use crate::recording::TakeProvenance;
 use crate::recording::session::{Host, Look, Standing};
-use crate::recording::take_store::{Shelf, Shelved};
+use crate::recording::take_store::{StoredTake, TakeStore};
 use crate::sequence::recording_plan::Order;
 use crate::sequence::sign_recorder::{Sign, Weaver};
 use crate::system::Stage;
@@ -24,8 +24,8 @@ use std::time::{Duration, Instant};
 pub(super) struct Set<'a> {
     daemon: &'a Daemon,
     stage: &'a Stage,
-    shelf: Shelf,
-    origin: &'a Origin<'a>,
+    store: TakeStore,
+    origin: &'a TakeProvenance<'a>,
     device: String,
     /// Time of the last frame.
     at: Duration,
@@ -55,13 +55,13 @@ impl<'a> Set<'a> {
     pub(super) fn new(
         daemon: &'a Daemon,
         stage: &'a Stage,
-        shelf: Shelf,
-        origin: &'a Origin<'a>,
+        store: TakeStore,
+        origin: &'a TakeProvenance<'a>,
     ) -> Self {
         let mut set = Self {
             daemon,
             stage,
-            shelf,
+            store,
             origin,
             device: origin.device.to_string(),
             at: Duration::ZERO,
@@ -77,7 +77,7 @@ impl<'a> Set<'a> {
             told: None,
         };
         // Of an earlier life.
-        set.unjoined = set.shelf.is_behind().then(Instant::now);
+        set.unjoined = set.store.is_behind().then(Instant::now);
         set.announce();
         set.publish(None);
         set
@@ -118,7 +118,7 @@ impl<'a> Set<'a> {
     }
 
     /// Obeys what was asked for, whether there is room or not.
-    fn hear(&mut self, weaver: &mut Weaver, at: Duration) -> Result<(), Failure> {
+    fn hear(&mut self, weaver: &mut Weaver, at: Duration) -> Result<(), CliError> {
         while let Some(ask) = self.daemon.studio.asked() {
             match ask {
                 Ask::Record(task, order) => self.record(task, order, weaver, at),
@@ -163,7 +163,7 @@ impl<'a> Set<'a> {
         &mut self,
         weaver: &mut Weaver,
         at: Duration,
-    ) -> Result<Result<Option<Value>, String>, Failure> {
+    ) -> Result<Result<Option<Value>, String>, CliError> {
         let mut again = |gloss: &str, is_running: bool| {
             if is_running {
                 weaver.takes_mut().again(gloss, at);
@@ -174,8 +174,8 @@ impl<'a> Set<'a> {
             // It never had a name.
             return Ok(Ok(Some(json!({"id": null, "gloss": &*sign.gloss}))));
         }
-        Ok(match self.write(Shelf::undo)? {
-            Some(Some(Shelved { id, gloss, .. })) => {
+        Ok(match self.write(TakeStore::undo)? {
+            Some(Some(StoredTake { id, gloss, .. })) => {
                 self.taken.retain(|taken| *taken != id);
                 again(&gloss, self.running.is_some());
                 self.is_unsealed = true;
@@ -194,9 +194,9 @@ impl<'a> Set<'a> {
 }
 
 impl Host for Set<'_> {
-    type Error = Failure;
+    type Error = CliError;
 
-    fn news(&mut self, news: &News) -> Result<(), Failure> {
+    fn news(&mut self, news: &News) -> Result<(), CliError> {
         match news {
             News::Opened(opened) => {
                 tracing::info!(
@@ -232,11 +232,11 @@ impl Host for Set<'_> {
         self.daemon.eyes.see(look.picture, look.hands, &self.device);
     }
 
-    fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), Failure> {
+    fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), CliError> {
         self.take(sign, backend, weaver)
     }
 
-    fn turn(&mut self, standing: &Standing<'_>, weaver: &mut Weaver) -> Result<bool, Failure> {
+    fn turn(&mut self, standing: &Standing<'_>, weaver: &mut Weaver) -> Result<bool, CliError> {
         self.stage.beat(uptime());
         self.is_last = self.daemon.is_stopping();
         self.at = standing.at;
@@ -259,7 +259,7 @@ impl Host for Set<'_> {
             damaged: counts.damaged,
             opened: counts.opened,
             hands: standing.hands,
-            takes: self.shelf.accepted(),
+            takes: self.store.accepted(),
             latency_p50_ms: ms(50),
             latency_p95_ms: ms(95),
         });

@@ -1,19 +1,19 @@
 //! The daemon's camera: a thread that films, keeps the takes that were asked for, and tells how it stands. The job
 //! goes on beside it; a camera that is away holds up nothing.
 
-use super::bounds;
+use super::outbox_limits;
 use crate::camera::{Camera, Counts, Pace, Place, Waits};
 use crate::daemon::camera_session::Set;
 use crate::daemon::state::{Daemon, Task, held};
 use crate::error::hints::Reader;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::inference::probing::Unavailable;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::fallback_detector::Eye;
 use crate::recording::latency_stats::Meter;
 use crate::recording::session;
-use crate::recording::take_store::{Common, Shelf};
-use crate::recording::{Origin, Recipe};
+use crate::recording::take_store::{TakeOptions, TakeStore};
+use crate::recording::{CaptureSettings, TakeProvenance};
 use crate::sequence::recording_plan::{Order, Takes};
 use crate::sequence::sign_recorder::Weaver;
 use crate::storage::mirror::Listing;
@@ -132,7 +132,7 @@ impl Studio {
 
 /// Starts the thread, if there is a camera; it ends with the daemon.
 pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> {
-    let Some((place, recipe)) = daemon.config().recipe() else {
+    let Some((place, capture_settings)) = daemon.config().recipe() else {
         return Ok(None);
     };
     daemon.studio.open();
@@ -145,10 +145,10 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
             let began = uptime();
             stage.busy(began);
             // A bug ends a session, not the daemon's ears.
-            let session = AssertUnwindSafe(|| film(&daemon, &place, &recipe, &stage));
+            let session = AssertUnwindSafe(|| film(&daemon, &place, &capture_settings, &stage));
             let ended = catch_unwind(session).unwrap_or_else(|_| {
                 let bug = anyhow!("the camera's thread has panicked; the log says where");
-                Err(Failure::new(Exit::Bug, bug))
+                Err(CliError::new(Exit::Bug, bug))
             });
             stage.idle();
             if uptime().saturating_sub(began) > RETRY {
@@ -202,7 +202,12 @@ fn refuse(daemon: &Daemon, asks: VecDeque<Ask>) {
 }
 
 /// One session, from the models to the end of the daemon.
-fn film(daemon: &Daemon, place: &Place, recipe: &Recipe, stage: &Stage) -> Result<(), Failure> {
+fn film(
+    daemon: &Daemon,
+    place: &Place,
+    capture_settings: &CaptureSettings,
+    stage: &Stage,
+) -> Result<(), CliError> {
     let config = daemon.config();
     // Measuring has limits of its own.
     stage.idle();
@@ -220,23 +225,29 @@ fn film(daemon: &Daemon, place: &Place, recipe: &Recipe, stage: &Stage) -> Resul
     daemon.accelerator(&engine.choice());
     let graphs = engine.graphs()?;
     let renewed = || daemon.pool.renewed();
-    let mut eye = Eye::new(&engine, &graphs, recipe.detector, &renewed)?;
-    let settings = recipe.settings(&engine);
-    let common = Common::of(recipe, -1, "train");
-    let (mut shelf, _) = Shelf::open(&config.takes_path(), settings.clone(), common)?;
-    shelf.keep_messages(bounds(&config));
-    let origin = Origin {
+    let mut eye = Eye::new(&engine, &graphs, capture_settings.detector, &renewed)?;
+    let settings = capture_settings.settings(&engine);
+    let common = TakeOptions::of(capture_settings, -1, "train");
+    let (mut store, _) = TakeStore::open(&config.takes_path(), settings.clone(), common)?;
+    store.set_outbox_limits(outbox_limits(&config));
+    let origin = TakeProvenance {
         settings: &settings,
         engine: &engine,
         device: place,
         started: &now_utc(),
     };
-    let mut set = Set::new(daemon, stage, shelf, &origin);
-    let mut weaver = Weaver::new(recipe.loom(), Takes::new(config.camera.keep_unlabelled));
-    let filmed = shoot(place, recipe, &mut eye, &mut weaver, &mut set);
+    let mut set = Set::new(daemon, stage, store, &origin);
+    let mut weaver = Weaver::new(
+        capture_settings.loom(),
+        Takes::new(config.camera.keep_unlabelled),
+    );
+    let filmed = shoot(place, capture_settings, &mut eye, &mut weaver, &mut set);
     let closed = set.finish(&mut weaver, filmed.is_ok());
     if let (Err(_), Err(error)) = (&filmed, &closed) {
-        tracing::error!(error = error.story(), "the last takes were not written");
+        tracing::error!(
+            error = error.display_chain(),
+            "the last takes were not written"
+        );
     }
     let (counts, meter) = filmed?;
     closed?;
@@ -251,11 +262,15 @@ fn film(daemon: &Daemon, place: &Place, recipe: &Recipe, stage: &Stage) -> Resul
 
 fn shoot(
     place: &Place,
-    recipe: &Recipe,
+    capture_settings: &CaptureSettings,
     eye: &mut Eye<'_>,
     weaver: &mut Weaver,
     set: &mut Set<'_>,
-) -> Result<(Counts, Meter), Failure> {
-    let camera = Camera::start(place.opener(recipe.want), Pace::Live, Waits::default())?;
+) -> Result<(Counts, Meter), CliError> {
+    let camera = Camera::start(
+        place.opener(capture_settings.want),
+        Pace::Live,
+        Waits::default(),
+    )?;
     session::run(&camera, eye, weaver, set)
 }

@@ -6,14 +6,15 @@
 use crate::daemon::camera_task::Ask;
 use crate::daemon::state::{Daemon, Task};
 use crate::digest::sha256_hex;
-use crate::job::{hold, stamp};
+use crate::job::stamp;
 use crate::messages::payloads::{Reply, ReplyState};
 use crate::messages::request::{Command, TakeRequest, parse};
 use crate::messages::topics;
 use crate::mqtt::{Delivery, Inbox, Letter, Outbox};
 use crate::sequence::recording_plan::Order;
-use crate::storage::ledger::commands::Arrival;
+use crate::storage::ledger::commands::CommandReceipt;
 use crate::storage::ledger::{CANCELLED, Message, PAUSED};
+use crate::system::lock_ignoring_poison;
 use serde_json::json;
 use std::sync::Arc;
 use std::thread;
@@ -27,7 +28,7 @@ pub(super) struct Desk(pub(super) Arc<Daemon>);
 
 impl Outbox for Desk {
     fn after(&self, id: i64, limit: usize) -> Result<Vec<Letter>, String> {
-        let waiting = hold(&self.0.ledger).waiting_after(id, limit);
+        let waiting = lock_ignoring_poison(&self.0.ledger).pending_messages(id, limit);
         let letters = waiting.map_err(|e| e.to_string())?.into_iter();
         Ok(letters
             .map(|w| Letter {
@@ -39,7 +40,7 @@ impl Outbox for Desk {
     }
 
     fn delivered(&self, ids: &[i64]) -> Result<(), String> {
-        hold(&self.0.ledger)
+        lock_ignoring_poison(&self.0.ledger)
             .delivered(ids)
             .map_err(|e| e.to_string())
     }
@@ -67,7 +68,7 @@ impl Desk {
         let (id, command) = (request.id, request.command);
         // A broker does not mark what it hands on at once. One that was obeyed then is answered as before, whenever it
         // comes again; another one would be obeyed at who knows which connection.
-        if retained && !hold(&daemon.ledger).has_arrived(&id)? {
+        if retained && !lock_ignoring_poison(&daemon.ledger).has_arrived(&id)? {
             let reason = "retained commands are not obeyed: publish it without the retain flag, and clear the topic with an empty retained message";
             return self.refuse(Some(id), name, reason.to_owned());
         }
@@ -84,11 +85,11 @@ impl Desk {
             );
             return self.refuse(Some(id), name, reason);
         }
-        let arrival = hold(&daemon.ledger).arrive(&id, command.name(), &stamp())?;
+        let arrival = lock_ignoring_poison(&daemon.ledger).arrive(&id, command.name(), &stamp())?;
         daemon.hub.wake.notify_one();
         match arrival {
-            Arrival::New => self.obey(Task { id, command }, request.takes),
-            Arrival::UnderWay | Arrival::Answered => {}
+            CommandReceipt::New => self.obey(Task { id, command }, request.takes),
+            CommandReceipt::UnderWay | CommandReceipt::Answered => {}
         }
         Ok(())
     }
@@ -109,7 +110,7 @@ impl Desk {
             result: None,
         };
         let message = Message::new(topics::REPLY, &reply);
-        hold(&self.0.ledger).say(&[message], &stamp())?;
+        lock_ignoring_poison(&self.0.ledger).say(&[message], &stamp())?;
         self.0.hub.wake.notify_one();
         Ok(())
     }

@@ -3,11 +3,11 @@
 
 use crate::daemon::command_handler::Desk;
 use crate::daemon::state::Daemon;
-use crate::error::Failure;
-use crate::job::hold;
+use crate::error::CliError;
 use crate::messages::payloads::{Health, JobPhase};
 use crate::messages::topics;
 use crate::mqtt::{self, Counters, Delivery, Feeds, Retained, Settings};
+use crate::system::lock_ignoring_poison;
 use crate::system::notify;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -67,9 +67,11 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Line> {
 
 impl Line {
     /// Says the last words, as far as the broker takes them, and ends the thread.
-    pub(super) fn end(self, daemon: &Daemon, failure: Option<&Failure>) {
+    pub(super) fn end(self, daemon: &Daemon, failure: Option<&CliError>) {
         match failure {
-            Some(failure) => daemon.hub.phase(JobPhase::Error, Some(failure.story())),
+            Some(failure) => daemon
+                .hub
+                .phase(JobPhase::Error, Some(failure.display_chain())),
             None => daemon.hub.phase(JobPhase::Idle, Some("stopped".to_owned())),
         }
         daemon.hub.tell(true);
@@ -178,7 +180,7 @@ fn frames_per_s(frames: u64, time: Duration) -> f64 {
 
 fn health(daemon: &Daemon, counters: &Counters, frames_per_s: f64) -> Health {
     let (readings, disk_free_mib) = daemon.readings();
-    let ledger = hold(&daemon.ledger);
+    let ledger = lock_ignoring_poison(&daemon.ledger);
     let count = |n: Result<u64, crate::storage::StoreError>| n.unwrap_or_default();
     Health {
         uptime_s: Daemon::uptime_s(),
@@ -191,7 +193,7 @@ fn health(daemon: &Daemon, counters: &Counters, frames_per_s: f64) -> Health {
         workers: daemon.control.workers(),
         frames_per_s,
         queue: daemon.control.waiting(),
-        outbox: count(ledger.waiting_count()),
+        outbox: count(ledger.pending_message_count()),
         outbox_dropped: count(ledger.dropped_count()),
         telemetry_dropped: counters.dropped.load(Ordering::Relaxed) + daemon.hub.dropped(),
         connects: counters.connects.load(Ordering::Relaxed),

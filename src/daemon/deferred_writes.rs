@@ -2,10 +2,11 @@
 //! that has room again. A cut takes them along; a command is then answered at the next start.
 
 use crate::daemon::state::held;
-use crate::job::{hold, stamp};
+use crate::job::stamp;
 use crate::messages::payloads::Reply;
-use crate::storage::ledger::{Message, Stamp};
+use crate::storage::ledger::{Message, Timestamp};
 use crate::storage::{Ledger, StoreError};
+use crate::system::lock_ignoring_poison;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
@@ -18,7 +19,7 @@ pub(super) type Note = (&'static str, Option<&'static str>);
 /// Something to be written.
 pub(super) enum Late {
     /// A message, and when it was said.
-    Fault(Message, Stamp),
+    Fault(Message, Timestamp),
     /// The last word on a command, with what it changed.
     Answer(Reply, Vec<Note>),
 }
@@ -45,7 +46,7 @@ impl Lates {
         let mut line = held(&self.0);
         let mut is_written = false;
         while let Some(late) = line.front() {
-            if let Err(error) = write(late, &mut hold(ledger)) {
+            if let Err(error) = write(late, &mut lock_ignoring_poison(ledger)) {
                 tracing::debug!(%error, waiting = line.len(), "the ledger takes nothing now");
                 break;
             }
@@ -68,14 +69,14 @@ mod tests {
     use super::*;
     use crate::messages::payloads::ReplyState;
     use crate::messages::topics;
-    use crate::storage::ledger::Bounds;
+    use crate::storage::ledger::OutboxLimits;
     use serde_json::json;
 
     #[test]
     fn what_waits_is_bounded_and_written_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(dir.path()).unwrap();
-        ledger.keep_messages(Some(Bounds {
+        ledger.set_outbox_limits(Some(OutboxLimits {
             messages: 1000,
             age_s: 1,
         }));
@@ -83,7 +84,7 @@ mod tests {
         let lates = Lates::default();
         let fault = |n: usize| {
             let message = Message::new(topics::FAULT, &json!({"n": n}));
-            Late::Fault(message, Stamp::default())
+            Late::Fault(message, Timestamp::default())
         };
         let reply = Reply {
             id: Some("a".into()),
@@ -100,12 +101,17 @@ mod tests {
         assert!(lates.write(&ledger));
         assert!(!lates.write(&ledger), "all gone");
         assert!(lates.push(fault(0)), "room again");
-        let waiting = hold(&ledger).waiting_after(0, 1000).unwrap();
+        let waiting = lock_ignoring_poison(&ledger)
+            .pending_messages(0, 1000)
+            .unwrap();
         let channels: Vec<&str> = waiting.iter().map(|w| &*w.channel).collect();
         assert_eq!(channels.len(), FAULTS_MAX + 1);
         assert_eq!(channels[FAULTS_MAX], topics::REPLY);
         assert_eq!(
-            hold(&ledger).note("paused").unwrap().as_deref(),
+            lock_ignoring_poison(&ledger)
+                .metadata("paused")
+                .unwrap()
+                .as_deref(),
             Some("1"),
             "the note of the answer"
         );

@@ -2,10 +2,10 @@
 
 use crate::config::TAKES;
 use crate::daemon::state::Daemon;
-use crate::job::hold;
 use crate::storage::StoreError;
 use crate::storage::mirror::{Listing, Mirror, MirrorError};
 use crate::storage::output_dir;
+use crate::system::lock_ignoring_poison;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
@@ -67,7 +67,7 @@ struct Copy<'a> {
 fn copy(daemon: &Daemon, to: &Path) -> Vec<Trouble> {
     let config = daemon.config();
     let out = &config.output.path;
-    let results = || output_dir::mirrored(out, &hold(&daemon.ledger)).map(Some);
+    let results = || output_dir::mirrored(out, &lock_ignoring_poison(&daemon.ledger)).map(Some);
     let takes = || Ok(daemon.studio.files());
     let copies = [
         Copy {

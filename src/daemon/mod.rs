@@ -17,17 +17,17 @@ mod supervisor;
 mod telemetry_publisher;
 mod worker_monitor;
 
-use super::job::{self, Spec};
+use super::job::{self, JobConfig};
 use crate::cli::DaemonArgs;
 use crate::config::{self, Config, Loaded, Sources};
 use crate::daemon::state::Daemon;
 use crate::error::hints::Reader;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::logging;
-use crate::storage::ledger::Bounds;
+use crate::storage::ledger::OutboxLimits;
 use crate::storage::lock::FolderLock;
 use crate::storage::output_dir;
-use crate::storage::output_dir::Opening;
+use crate::storage::output_dir::OpenMode;
 use crate::storage::{Ledger, StoreError};
 use crate::system::clock::uptime;
 use crate::system::{Signal, Signals, Watchdog, notify};
@@ -50,7 +50,7 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(45);
 ///
 /// # Errors
 /// With the exit code and what to tell the user.
-pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
+pub fn run(args: &DaemonArgs) -> Result<Exit, CliError> {
     let sources = Sources::of_process(args.config.config.clone(), args.config.set.clone())?;
     let Loaded {
         config, warnings, ..
@@ -59,14 +59,14 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let opened = open(&config.output.path, args.again.opening());
+    let opened = open(&config.output.path, args.again.open_mode());
     let (lock, mut ledger) = opened.map_err(|error| Reader::Keys.told(error.into()))?;
-    ledger.keep_messages(bounds(&config));
+    ledger.set_outbox_limits(outbox_limits(&config));
     let daemon = Arc::new(Daemon::new(config, ledger)?);
     daemon.answer_what_was_left()?;
 
     let io = |what: &'static str| {
-        move |e: std::io::Error| Failure::new(Exit::InOut, anyhow!("cannot start {what}: {e}"))
+        move |e: std::io::Error| CliError::new(Exit::InOut, anyhow!("cannot start {what}: {e}"))
     };
     let line = control::start(&daemon).map_err(io("the control thread"))?;
     let keeper = resource_monitor::start(&daemon).map_err(io("the governor"))?;
@@ -108,7 +108,7 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, Failure> {
     notify::status(&match &ended {
         Ok(Exit::Done) => format!("ended; {}", daemon.hub.line()),
         Ok(_) => format!("stopped with work left; {}", daemon.hub.line()),
-        Err(failure) => format!("ended: {}", failure.story()),
+        Err(failure) => format!("ended: {}", failure.display_chain()),
     });
     drop((watchdog, signals, lock));
     ended
@@ -152,11 +152,11 @@ fn curfew(daemon: &Arc<Daemon>, span: Duration) -> std::io::Result<JoinHandle<()
 
 /// Opens the output folder, also when there is no room for its ledger just now. After a while the process ends after
 /// all: a service manager whose patience with starts is longer than that tries again, one with less would give up.
-fn open(out: &Path, opening: Opening) -> Result<(FolderLock, Ledger), StoreError> {
+fn open(out: &Path, open_mode: OpenMode) -> Result<(FolderLock, Ledger), StoreError> {
     let since = Instant::now();
     let mut is_told = false;
     loop {
-        match output_dir::open(out, opening) {
+        match output_dir::open(out, open_mode) {
             Err(error) if error.is_full() && since.elapsed() < ROOM_PATIENCE => {
                 if !is_told {
                     tracing::warn!(%error, "no room to begin; waiting for it");
@@ -171,16 +171,16 @@ fn open(out: &Path, opening: Opening) -> Result<(FolderLock, Ledger), StoreError
 }
 
 /// How many messages may wait; none without a broker.
-fn bounds(config: &Config) -> Option<Bounds> {
-    config.mqtt.url.as_ref().map(|_| Bounds {
+fn outbox_limits(config: &Config) -> Option<OutboxLimits> {
+    config.mqtt.url.as_ref().map(|_| OutboxLimits {
         messages: usize::try_from(config.mqtt.outbox_max_messages).unwrap_or(usize::MAX),
         age_s: config.mqtt.outbox_max_age_h.saturating_mul(3600),
     })
 }
 
 /// The job of a config.
-pub(super) fn spec(config: &Config) -> Spec {
-    Spec {
+pub(super) fn spec(config: &Config) -> JobConfig {
+    JobConfig {
         dataset: config.dataset.path.clone(),
         json: config.dataset.json.clone(),
         videos: config.dataset.videos.clone(),

@@ -1,19 +1,19 @@
 //! What the daemon's threads share: the ledger, the control of the job, what holds the workers back, what is to be
 //! done next.
 
-use super::{ROOM_LOOK, bounds, workers};
+use super::{ROOM_LOOK, outbox_limits, workers};
 use crate::config::Config;
 use crate::daemon::camera_task::Studio;
 use crate::daemon::deferred_writes::{Late, Lates, Note};
 use crate::daemon::telemetry_publisher::Hub;
 use crate::daemon::worker_monitor::Eyes;
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::error::hints::Reader;
 use crate::inference::Ending;
 use crate::inference::probing::Pool;
 use crate::job;
-use crate::job::worker_pool::Control;
-use crate::job::{SharedLedger, hold};
+use crate::job::SharedLedger;
+use crate::job::worker_pool::WorkerControl;
 use crate::limits::Decision;
 use crate::messages::payloads::{Fault, Reply, ReplyState};
 use crate::messages::request::Command;
@@ -21,6 +21,7 @@ use crate::messages::topics;
 use crate::storage::ledger::{CANCELLED, Message, PAUSED};
 use crate::storage::{Ledger, StoreError};
 use crate::system::clock::uptime;
+use crate::system::lock_ignoring_poison;
 use crate::system::{Pulse, Stage};
 use crate::system::{Readings, disk};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +40,7 @@ pub(super) const ENDS: &str = "the daemon ends; mend it and start it again";
 /// What all threads share.
 pub(super) struct Daemon {
     pub(super) ledger: SharedLedger,
-    pub(super) control: Arc<Control>,
+    pub(super) control: Arc<WorkerControl>,
     pub(super) hub: Hub,
     pub(super) pulse: Pulse,
     pub(super) eyes: Eyes,
@@ -59,7 +60,7 @@ pub(super) struct Daemon {
     mirror_waiting: Mutex<Option<usize>>,
     takes_disk: Mutex<TakesDisk>,
     /// Why the camera ends the daemon, and whether anybody has said why it ends.
-    failure: Mutex<Option<Failure>>,
+    failure: Mutex<Option<CliError>>,
     is_ended: AtomicBool,
     /// Worker threads that a job has at most; more need a restart.
     pub(super) threads: usize,
@@ -126,15 +127,15 @@ impl Daemon {
     ///
     /// # Errors
     /// When the ledger fails.
-    pub(super) fn new(config: Config, ledger: Ledger) -> Result<Self, Failure> {
+    pub(super) fn new(config: Config, ledger: Ledger) -> Result<Self, CliError> {
         let workers_max = workers(&config);
         let threads = workers_max.max(job::cores());
         let pulse = Pulse::new();
         let limit = config.video_options().timeout + Duration::from_mins(2);
-        let is_paused = ledger.note(PAUSED)?.is_some();
-        let is_cancelled = ledger.note(CANCELLED)?.is_some();
+        let is_paused = ledger.metadata(PAUSED)?.is_some();
+        let is_cancelled = ledger.metadata(CANCELLED)?.is_some();
         let daemon = Self {
-            control: Arc::new(Control::new(0)),
+            control: Arc::new(WorkerControl::new(0)),
             hub: Hub::new(),
             eyes: Eyes::new(&pulse, threads, limit),
             studio: Studio::default(),
@@ -179,7 +180,7 @@ impl Daemon {
 
     /// Puts another config in force, as far as that goes without a restart.
     pub(super) fn set_config(&self, config: Config) {
-        hold(&self.ledger).keep_messages(bounds(&config));
+        lock_ignoring_poison(&self.ledger).set_outbox_limits(outbox_limits(&config));
         let workers_max = workers(&config).min(self.threads);
         *held(&self.config) = Arc::new(config);
         self.change_holds(|holds| holds.workers_max = workers_max);
@@ -215,13 +216,13 @@ impl Daemon {
         if !was_stopping {
             crate::system::notify::stopping();
             tracing::info!("stopping");
-            job::wind_down(&self.control);
+            job::shutdown_with_deadline(&self.control);
             self.ending.begin();
         }
     }
 
     /// Ends the process for a failure that is not the job's.
-    pub(super) fn fail(&self, failure: Failure) {
+    pub(super) fn fail(&self, failure: CliError) {
         if self.has_last_word() {
             self.fault("accelerator", Reader::Keys.story(&failure), ENDS);
         }
@@ -235,7 +236,7 @@ impl Daemon {
     }
 
     /// What ended the process, if that was not the job.
-    pub(super) fn failure(&self) -> Option<Failure> {
+    pub(super) fn failure(&self) -> Option<CliError> {
         held(&self.failure).take()
     }
 
@@ -408,7 +409,7 @@ impl Daemon {
     /// # Errors
     /// When the ledger fails.
     pub(super) fn answer_what_was_left(&self) -> Result<(), StoreError> {
-        let open = hold(&self.ledger).open_commands()?;
+        let open = lock_ignoring_poison(&self.ledger).open_commands()?;
         for (id, name) in open {
             let Some(command) = Command::from_name(&name) else {
                 continue;

@@ -6,16 +6,17 @@ use crate::cli::AgainArgs;
 use crate::daemon::state::{Daemon, ENDS, Task};
 use crate::dataset::acceptance::State;
 use crate::error::hints::Reader;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::inference::BundleError;
 use crate::inference::probing::AcceleratorNews;
-use crate::job::worker_pool::Ended;
-use crate::job::{ClipNews, Host, Means, Report, hold, persist, stamp};
+use crate::job::worker_pool::RunOutcome;
+use crate::job::{ClipEvent, JobContext, JobObserver, JobReport, persist, stamp};
 use crate::messages::payloads::{ClipName, JobPhase};
 use crate::messages::request::Command;
 use crate::storage::StoreError;
-use crate::storage::ledger::{CANCELLED, Stamp};
-use crate::storage::output_dir::Opening;
+use crate::storage::ledger::{CANCELLED, Timestamp};
+use crate::storage::output_dir::OpenMode;
+use crate::system::lock_ignoring_poison;
 use serde_json::json;
 use std::time::Duration;
 
@@ -26,31 +27,31 @@ const LOOK: Duration = Duration::from_mins(10);
 
 /// How an attempt at the job ended.
 enum Attempt {
-    Done(Report),
+    Done(JobReport),
     Stopped,
     /// The same before the job could begin: what was in its way may still be.
     Interrupted,
     /// It may go better later.
     Wait {
-        failure: Failure,
+        failure: CliError,
         /// Whether a clip was recorded before.
         has_progressed: bool,
     },
     /// It will not.
-    Fatal(Failure),
+    Fatal(CliError),
 }
 
 /// What the command line asks of the first run; of those after it nothing.
 struct Start {
-    opening: Opening,
+    mode: OpenMode,
     retry: bool,
     is_first: bool,
 }
 
 /// Runs the job until a signal ends the process, or until it is done when `once`.
-pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result<Exit, Failure> {
+pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result<Exit, CliError> {
     let mut start = Start {
-        opening: again.opening(),
+        mode: again.open_mode(),
         retry: again.retry_failed,
         is_first: true,
     };
@@ -195,7 +196,7 @@ fn refuse(daemon: &Daemon, tasks: &mut Vec<Task>, reason: &str) {
 }
 
 /// Whether the output folder holds the same job over another state of the dataset.
-fn is_changed_dataset(failure: &Failure) -> bool {
+fn is_changed_dataset(failure: &CliError) -> bool {
     matches!(
         failure.error.downcast_ref(),
         Some(StoreError::Occupied {
@@ -206,7 +207,7 @@ fn is_changed_dataset(failure: &Failure) -> bool {
 }
 
 /// Says why the daemon ends.
-fn give_up(daemon: &Daemon, tasks: &mut Vec<Task>, failure: &Failure) {
+fn give_up(daemon: &Daemon, tasks: &mut Vec<Task>, failure: &CliError) {
     let story = Reader::Keys.story(failure);
     refuse(daemon, tasks, &story);
     if daemon.has_last_word() {
@@ -215,7 +216,7 @@ fn give_up(daemon: &Daemon, tasks: &mut Vec<Task>, failure: &Failure) {
 }
 
 /// What stands in the way, with the way out of a daemon's user.
-fn story(failure: &Failure) -> String {
+fn story(failure: &CliError) -> String {
     match failure.error.downcast_ref() {
         Some(StoreError::Occupied {
             difference,
@@ -229,7 +230,7 @@ fn story(failure: &Failure) -> String {
 }
 
 /// What a failure that may pass is about, and what is done about it.
-fn cure(failure: &Failure) -> (&'static str, &'static str) {
+fn cure(failure: &CliError) -> (&'static str, &'static str) {
     if is_changed_dataset(failure) {
         return (
             "dataset",
@@ -263,7 +264,7 @@ fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<Task>) -> Attempt
         has_progressed: false,
     };
     match run(daemon, start, tasks, &mut seat) {
-        Ok(report) if report.ended == Ended::Stopped => Attempt::Stopped,
+        Ok(report) if report.ended == RunOutcome::Stopped => Attempt::Stopped,
         Ok(report) => {
             daemon.hub.tally(&report.tally);
             Attempt::Done(report)
@@ -291,11 +292,11 @@ fn run(
     start: &mut Start,
     tasks: &mut Vec<Task>,
     seat: &mut Seat<'_>,
-) -> Result<Report, Failure> {
+) -> Result<JobReport, CliError> {
     let asked = |command| tasks.iter().any(|task| task.command == command);
-    let opening = match start.opening {
-        Opening::Resume if asked(Command::Rescan) => Opening::Rescan,
-        opening => opening,
+    let mode = match start.mode {
+        OpenMode::Resume if asked(Command::Rescan) => OpenMode::Rescan,
+        mode => mode,
     };
     let config = daemon.config();
     let spec = spec(&config);
@@ -311,10 +312,10 @@ fn run(
     let engine = daemon.engine(tell, &|| daemon.control.is_stopped())?;
     let retry = start.retry || asked(Command::RetryFailed);
     persist(seat, |_| {
-        spec.claim(&scan, &engine, &daemon.ledger, opening, &stamp())
+        spec.claim(&scan, &engine, &daemon.ledger, mode, &stamp())
     })?;
     // Wished for again, it would throw away what comes now.
-    start.opening = Opening::Resume;
+    start.mode = OpenMode::Resume;
     let retried = if retry {
         persist(seat, |_| spec.retry_failed(&scan, &daemon.ledger))?
     } else {
@@ -322,11 +323,11 @@ fn run(
     };
     // Whatever comes of it now, the next run goes on with this one.
     *start = Start {
-        opening: Opening::Resume,
+        mode: OpenMode::Resume,
         retry: false,
         is_first: false,
     };
-    let kept = hold(&daemon.ledger).clips()?.len();
+    let kept = lock_ignoring_poison(&daemon.ledger).clips()?.len();
     for task in tasks.drain(..) {
         let result = match task.command {
             Command::Rescan => json!({"clips": scan.plan.jobs.len(), "done": kept}),
@@ -335,7 +336,7 @@ fn run(
         daemon.answer(&task, Ok(Some(result)), &[]);
     }
     daemon.hub.phase(JobPhase::Processing, None);
-    let means = Means {
+    let means = JobContext {
         ledger: &daemon.ledger,
         workers: daemon.threads,
         control: &daemon.control,
@@ -355,7 +356,7 @@ struct Seat<'a> {
 }
 
 impl Seat<'_> {
-    fn waits_for(&self, failure: Failure) -> Attempt {
+    fn waits_for(&self, failure: CliError) -> Attempt {
         Attempt::Wait {
             failure,
             has_progressed: self.has_progressed,
@@ -363,8 +364,8 @@ impl Seat<'_> {
     }
 }
 
-impl Host for Seat<'_> {
-    fn stamp(&self) -> Stamp {
+impl JobObserver for Seat<'_> {
+    fn stamp(&self) -> Timestamp {
         stamp()
     }
 
@@ -372,7 +373,7 @@ impl Host for Seat<'_> {
         self.daemon.hub.begin(run, total, known);
     }
 
-    fn clip(&mut self, news: &ClipNews<'_>) {
+    fn clip(&mut self, news: &ClipEvent<'_>) {
         let clip = ClipName {
             gloss: news.gloss.to_owned(),
             video_id: news.video_id.to_owned(),

@@ -1,10 +1,10 @@
 //! What the workers show: signs of life, pictures looked at, and on demand one picture with what was found in it.
 
 use crate::daemon::state::held;
-use crate::dataset::plan::Job;
+use crate::dataset::plan::PlannedClip;
 use crate::frame::RgbFrame;
 use crate::hand::Hand;
-use crate::job::Witness;
+use crate::job::FrameObserver;
 use crate::recording::jpeg::jpeg_with_hands;
 use crate::sequence::FrameRecord;
 use crate::system::clock::uptime;
@@ -94,14 +94,14 @@ impl Eyes {
     }
 }
 
-impl Witness for Eyes {
-    fn began(&self, worker: usize, _job: &Job) {
+impl FrameObserver for Eyes {
+    fn began(&self, worker: usize, _job: &PlannedClip) {
         if let Some(stage) = self.stages.get(worker) {
             stage.busy(uptime());
         }
     }
 
-    fn saw(&self, worker: usize, job: &Job, frame: &RgbFrame, found: &FrameRecord) {
+    fn saw(&self, worker: usize, job: &PlannedClip, frame: &RgbFrame, found: &FrameRecord) {
         self.frames.fetch_add(1, Ordering::Relaxed);
         if let Some(stage) = self.stages.get(worker) {
             stage.beat(uptime());

@@ -91,7 +91,7 @@ pub struct Record {
 
 /// An instance to process: all that a worker needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Job {
+pub struct PlannedClip {
     /// Place in [`Plan::jobs`], which is the order of results.
     pub position: usize,
     /// Index in [`Plan::records`].
@@ -127,7 +127,7 @@ pub struct Plan {
     /// One for each instance, in metadata order.
     pub records: Vec<Record>,
     /// The instances to process, in metadata order.
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<PlannedClip>,
     /// The kept glosses as spelt, in the order of the first clip found: the npz file's `glosses`.
     pub glosses: Vec<Arc<str>>,
     /// Clips on disk per gloss as spelt, in the order of the first clip found.
@@ -238,7 +238,7 @@ impl Plan {
                             },
                             (&Ok(frame_start), &Ok(frame_end)) => {
                                 let position = self.jobs.len();
-                                self.jobs.push(Job {
+                                self.jobs.push(PlannedClip {
                                     position,
                                     record: self.records.len(),
                                     gloss: Arc::clone(&gloss),

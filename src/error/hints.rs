@@ -3,7 +3,7 @@
 
 use crate::dataset::plan::Warning;
 use crate::dataset::wlasl::MetadataError;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::http::PreviewError;
 use crate::inference::BundleError;
 use crate::storage::StoreError;
@@ -33,8 +33,8 @@ impl Reader {
 
     /// `failure`'s story and the way out.
     #[must_use]
-    pub fn story(self, failure: &Failure) -> String {
-        let mut story = failure.story();
+    pub fn story(self, failure: &CliError) -> String {
+        let mut story = failure.display_chain();
         for cause in failure.error.chain() {
             story = format!("{}{story}{}", self.before(cause), self.after(cause));
         }
@@ -43,13 +43,13 @@ impl Reader {
 
     /// `failure` as the last thing that is heard of it. What is wrong on a command line is wrong in a config.
     #[must_use]
-    pub fn told(self, failure: Failure) -> Failure {
+    pub fn told(self, failure: CliError) -> CliError {
         let exit = match failure.exit {
             Exit::Usage if self.has_config() => Exit::Config,
             exit => exit,
         };
         let story = self.story(&failure);
-        Failure::new(exit, failure.error.context(story))
+        CliError::new(exit, failure.error.context(story))
     }
 
     fn has_config(self) -> bool {
@@ -255,19 +255,19 @@ mod tests {
         let unknown = DecoderError::Unknown {
             name: "x".to_owned(),
         };
-        let told = Reader::Keys.told(Failure::new(Exit::Usage, unknown));
+        let told = Reader::Keys.told(CliError::new(Exit::Usage, unknown));
         assert_eq!(told.exit, Exit::Config);
         assert!(told.error.is::<DecoderError>());
-        let story = told.story();
+        let story = told.display_chain();
         assert!(story.starts_with("run.decoder = x: no such"), "{story}");
         assert_eq!(story.matches("no such").count(), 1, "{story}");
         let split = MetadataError::SplitList {
             video_id: "1".to_owned(),
         };
         let inner = anyhow::Error::new(split).context("a.json");
-        let told = Reader::Flags.told(Failure::new(Exit::Usage, inner));
+        let told = Reader::Flags.told(CliError::new(Exit::Usage, inner));
         assert_eq!(told.exit, Exit::Usage);
-        let story = told.story();
+        let story = told.display_chain();
         assert!(story.starts_with("a.json: a list"), "{story}");
         assert!(story.ends_with("instead, with --json FILE"), "{story}");
     }

@@ -43,14 +43,14 @@ pub enum Exit {
 
 /// An error with the code to end with.
 #[derive(Debug)]
-pub struct Failure {
+pub struct CliError {
     /// The exit code.
     pub exit: Exit,
     /// What to tell the user.
     pub error: anyhow::Error,
 }
 
-impl Failure {
+impl CliError {
     /// `error` with `exit`.
     pub fn new(exit: Exit, error: impl Into<anyhow::Error>) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Failure {
 
     /// The error and its causes, each said once: our messages mostly name their cause themselves.
     #[must_use]
-    pub fn story(&self) -> String {
+    pub fn display_chain(&self) -> String {
         let mut story = self.error.to_string();
         for cause in self.error.chain().skip(1).map(ToString::to_string) {
             if !story.contains(&cause) {
@@ -80,13 +80,13 @@ impl Failure {
     }
 }
 
-impl From<ConfigError> for Failure {
+impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
         Self::new(Exit::Config, error)
     }
 }
 
-impl From<DatasetError> for Failure {
+impl From<DatasetError> for CliError {
     fn from(error: DatasetError) -> Self {
         let exit = match error {
             DatasetError::JsonTooLarge { .. } | DatasetError::BadArchive { .. } => Exit::BadData,
@@ -96,13 +96,13 @@ impl From<DatasetError> for Failure {
     }
 }
 
-impl From<MetadataError> for Failure {
+impl From<MetadataError> for CliError {
     fn from(error: MetadataError) -> Self {
         Self::new(Exit::BadData, error)
     }
 }
 
-impl From<BundleError> for Failure {
+impl From<BundleError> for CliError {
     fn from(error: BundleError) -> Self {
         let exit = match error {
             BundleError::Missing { .. } | BundleError::NoModels { .. } | BundleError::Io { .. } => {
@@ -115,7 +115,7 @@ impl From<BundleError> for Failure {
     }
 }
 
-impl From<BackendError> for Failure {
+impl From<BackendError> for CliError {
     fn from(error: BackendError) -> Self {
         match error {
             BackendError::Model(error) => error.into(),
@@ -124,7 +124,7 @@ impl From<BackendError> for Failure {
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for CliError {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
             StoreError::Occupied { .. }
@@ -143,7 +143,7 @@ impl From<StoreError> for Failure {
     }
 }
 
-impl From<CameraError> for Failure {
+impl From<CameraError> for CliError {
     fn from(error: CameraError) -> Self {
         let exit = match error {
             CameraError::NotFound { .. } | CameraError::File { .. } => Exit::NoInput,
@@ -154,19 +154,19 @@ impl From<CameraError> for Failure {
     }
 }
 
-impl From<PreviewError> for Failure {
+impl From<PreviewError> for CliError {
     fn from(error: PreviewError) -> Self {
         Self::new(Exit::CannotCreate, error)
     }
 }
 
-impl From<UrlError> for Failure {
+impl From<UrlError> for CliError {
     fn from(error: UrlError) -> Self {
         Self::new(Exit::Usage, error)
     }
 }
 
-impl From<TlsError> for Failure {
+impl From<TlsError> for CliError {
     fn from(error: TlsError) -> Self {
         let exit = match error {
             TlsError::Read { .. } => Exit::NoInput,
@@ -176,7 +176,7 @@ impl From<TlsError> for Failure {
     }
 }
 
-impl From<ConsoleError> for Failure {
+impl From<ConsoleError> for CliError {
     fn from(error: ConsoleError) -> Self {
         Self::new(Exit::InOut, error)
     }

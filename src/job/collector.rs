@@ -1,19 +1,20 @@
 //! Judges results in plan order, records each in the ledger, seals batches.
 
-use super::{Host, Scan, Spec, Stop, fate, hold, provenance};
+use super::{DatasetScan, JobConfig, JobError, JobObserver, provenance, skip_reason};
 use crate::dataset::acceptance::StateCounts;
 use crate::dataset::acceptance::{Judge, Outcome, Reading, State, Verdict};
 use crate::dataset::plan::{Plan, Record};
 use crate::inference::probing::Engine;
-use crate::job::worker_pool::Collect;
+use crate::job::worker_pool::ResultSink;
 use crate::messages::payloads;
 use crate::messages::payloads::ClipName;
 use crate::messages::topics;
 use crate::storage::batches;
-use crate::storage::batches::Row;
-use crate::storage::ledger::{Clip, Message, Sealed};
+use crate::storage::batches::BatchRow;
+use crate::storage::ledger::{ClipRecord, Message, SealedBatch};
 use crate::storage::output_dir::{ManifestClip, ManifestLine, ManifestPlace};
 use crate::storage::{Ledger, StoreError};
+use crate::system::lock_ignoring_poison;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,7 +31,7 @@ pub(super) struct Collected {
 }
 
 /// A clip that was just recorded.
-pub struct ClipNews<'a> {
+pub struct ClipEvent<'a> {
     /// Place in the plan.
     pub position: usize,
     /// The label, as spelt.
@@ -46,36 +47,36 @@ pub struct ClipNews<'a> {
 }
 
 /// Judges results in plan order and records them.
-pub(super) struct Collector<'a> {
-    spec: &'a Spec,
-    scan: &'a Scan,
+pub(super) struct ResultCollector<'a> {
+    spec: &'a JobConfig,
+    scan: &'a DatasetScan,
     ledger: &'a Mutex<Ledger>,
-    host: &'a mut dyn Host,
+    host: &'a mut dyn JobObserver,
     run: String,
     judge: Judge,
     tally: StateCounts,
     /// Done by an earlier process, and not yet passed.
-    known: BTreeMap<usize, Clip>,
-    sealed: BTreeMap<usize, Sealed>,
+    known: BTreeMap<usize, ClipRecord>,
+    sealed: BTreeMap<usize, SealedBatch>,
     next_record: usize,
     is_complete: bool,
     engine: &'a Engine,
 }
 
 /// The positions of batch `batch`.
-pub(super) fn positions(spec: &Spec, jobs: usize, batch: usize) -> Range<usize> {
+pub(super) fn positions(spec: &JobConfig, jobs: usize, batch: usize) -> Range<usize> {
     let start = (batch * spec.batch_size).min(jobs);
     start..(start + spec.batch_size).min(jobs)
 }
 
 /// Holds the sealed batches against their files; a batch whose file is lost or damaged is read again.
 pub(super) fn verify(
-    spec: &Spec,
-    scan: &Scan,
+    spec: &JobConfig,
+    scan: &DatasetScan,
     ledger: &Mutex<Ledger>,
-    host: &mut dyn Host,
+    host: &mut dyn JobObserver,
 ) -> Result<(), StoreError> {
-    let sealed = hold(ledger).sealed()?;
+    let sealed = lock_ignoring_poison(ledger).sealed()?;
     for (batch, file) in sealed {
         if batches::is_intact(&spec.out, batch, &file.sha256) {
             continue;
@@ -94,25 +95,25 @@ pub(super) fn verify(
         let messages = [Message::new(topics::FAULT, &fault)];
         let range = positions(spec, scan.plan.jobs.len(), batch);
         super::persist(host, |host| {
-            let mut ledger = hold(ledger);
-            ledger.set_note("final", None)?;
+            let mut ledger = lock_ignoring_poison(ledger);
+            ledger.set_metadata("final", None)?;
             ledger.lose(batch, range.clone(), &messages, &host.stamp())
         })?;
     }
     Ok(())
 }
 
-impl<'a> Collector<'a> {
+impl<'a> ResultCollector<'a> {
     /// Knows what earlier processes recorded.
     pub(super) fn new(
-        spec: &'a Spec,
-        scan: &'a Scan,
+        spec: &'a JobConfig,
+        scan: &'a DatasetScan,
         engine: &'a Engine,
         ledger: &'a Mutex<Ledger>,
-        host: &'a mut dyn Host,
+        host: &'a mut dyn JobObserver,
     ) -> Result<Self, StoreError> {
         let (run, known, sealed) = {
-            let ledger = hold(ledger);
+            let ledger = lock_ignoring_poison(ledger);
             let run = ledger.job()?.map(|j| j.run).unwrap_or_default();
             (run, ledger.clips()?, ledger.sealed()?)
         };
@@ -136,7 +137,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Who is told.
-    pub(super) fn host(&mut self) -> &mut dyn Host {
+    pub(super) fn host(&mut self) -> &mut dyn JobObserver {
         self.host
     }
 
@@ -148,7 +149,7 @@ impl<'a> Collector<'a> {
     /// Counts the records before `end`, none of which is processed.
     fn pass_records(&mut self, end: usize) {
         for record in &self.scan.plan.records[self.next_record..end] {
-            if let Some((state, _)) = fate(record) {
+            if let Some((state, _)) = skip_reason(record) {
                 *self.tally.entry(state).or_default() += 1;
             }
         }
@@ -158,15 +159,18 @@ impl<'a> Collector<'a> {
     /// Makes a change as soon as there is room for it.
     fn persist<T>(
         &mut self,
-        change: impl Fn(&mut Ledger, &mut dyn Host) -> Result<T, StoreError>,
-    ) -> Result<T, Stop> {
+        change: impl Fn(&mut Ledger, &mut dyn JobObserver) -> Result<T, StoreError>,
+    ) -> Result<T, JobError> {
         let ledger = self.ledger;
         // The ledger is let go of before the host waits: others write messages meanwhile.
-        super::persist(self.host, |host| change(&mut hold(ledger), host)).map_err(Stop::Store)
+        super::persist(self.host, |host| {
+            change(&mut lock_ignoring_poison(ledger), host)
+        })
+        .map_err(JobError::Store)
     }
 
     /// Writes the batch that ends before `end` and marks it sealed.
-    fn seal(&mut self, end: usize) -> Result<(), Stop> {
+    fn seal(&mut self, end: usize) -> Result<(), JobError> {
         let (spec, plan) = (self.spec, &self.scan.plan);
         let batch = (end - 1) / spec.batch_size;
         if self.sealed.contains_key(&batch) {
@@ -179,10 +183,10 @@ impl<'a> Collector<'a> {
             let rows = staged
                 .iter()
                 .map(|bytes| batches::row_from_bytes(bytes))
-                .collect::<Result<Vec<Row>, _>>()?;
+                .collect::<Result<Vec<BatchRow>, _>>()?;
             let file =
                 batches::write_batch(&spec.out, batch, &rows, &plan.glosses, spec.shape.length)?;
-            let sealed = Sealed {
+            let sealed = SealedBatch {
                 rows: file.rows,
                 sha256: file.sha256,
             };
@@ -211,10 +215,10 @@ impl<'a> Collector<'a> {
         state: State,
         reason: Option<&str>,
         reading: Option<Reading>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), JobError> {
         let job = &self.scan.plan.jobs[position];
         let record = &self.scan.plan.records[job.record];
-        let clip = Clip {
+        let clip = ClipRecord {
             key: provenance::clip_key(record, self.scan.dataset.clip_bytes(&job.video_id)),
             state: state.name().to_owned(),
             reason: reason.map(str::to_owned),
@@ -222,7 +226,7 @@ impl<'a> Collector<'a> {
         };
         let staged = match (state, reading) {
             (State::Accepted, Some(reading)) => {
-                let row = Row {
+                let row = BatchRow {
                     gloss: job.gloss.clone(),
                     video_id: job.video_id.clone(),
                     split: record.split.clone(),
@@ -232,7 +236,7 @@ impl<'a> Collector<'a> {
                     frame_times: Vec::new(),
                 };
                 let bytes = batches::row_bytes(&row, self.spec.shape.length);
-                Some(bytes.map_err(Stop::Store)?)
+                Some(bytes.map_err(JobError::Store)?)
             }
             _ => None,
         };
@@ -271,8 +275,8 @@ impl<'a> Collector<'a> {
     }
 }
 
-impl Collect<Outcome, Stop> for Collector<'_> {
-    fn spare(&mut self, position: usize) -> Option<Outcome> {
+impl ResultSink<Outcome, JobError> for ResultCollector<'_> {
+    fn cached_result(&mut self, position: usize) -> Option<Outcome> {
         if let Some(clip) = self.known.get(&position) {
             let state = State::from_name(&clip.state)?;
             return Some(Outcome::Known(state, clip.reason.clone()));
@@ -282,7 +286,7 @@ impl Collect<Outcome, Stop> for Collector<'_> {
             .then_some(Outcome::Spared)
     }
 
-    fn deliver(&mut self, position: usize, outcome: Outcome) -> Result<(), Stop> {
+    fn deliver(&mut self, position: usize, outcome: Outcome) -> Result<(), JobError> {
         let host = &mut *self.host;
         self.engine.news(&mut |news| host.accelerator(news));
         let job = &self.scan.plan.jobs[position];
@@ -303,7 +307,7 @@ impl Collect<Outcome, Stop> for Collector<'_> {
             Some(_) => {}
             None => {
                 self.record(position, state, reason.as_deref(), reading.map(|r| *r))?;
-                self.host.clip(&ClipNews {
+                self.host.clip(&ClipEvent {
                     position,
                     gloss: &job.gloss,
                     video_id: &job.video_id,
@@ -321,7 +325,7 @@ impl Collect<Outcome, Stop> for Collector<'_> {
     }
 }
 
-fn clip_json(reading: &Reading) -> Result<String, Stop> {
+fn clip_json(reading: &Reading) -> Result<String, JobError> {
     let sequence = &reading.sequence;
     let clip = ManifestClip {
         declared_frames: sequence.declared_frames,
@@ -338,7 +342,7 @@ fn clip_json(reading: &Reading) -> Result<String, Stop> {
         stopped_early: reading.stopped_early.clone(),
     };
     serde_json::to_string(&clip).map_err(|e| {
-        Stop::Store(StoreError::Write {
+        JobError::Store(StoreError::Write {
             path: "the ledger".into(),
             source: e.into(),
         })
@@ -357,15 +361,15 @@ pub(super) fn backends(manifest: &[ManifestLine]) -> Value {
 
 /// A line for every instance of the metadata, from the plan and what the ledger says of its clips.
 pub(super) fn manifest(
-    spec: &Spec,
+    spec: &JobConfig,
     plan: &Plan,
-    clips: &BTreeMap<usize, Clip>,
+    clips: &BTreeMap<usize, ClipRecord>,
 ) -> Result<Vec<ManifestLine>, StoreError> {
     let mut position = 0;
     let mut row = 0;
     let mut lines = Vec::with_capacity(plan.records.len());
     for record in &plan.records {
-        if let Some((state, reason)) = fate(record) {
+        if let Some((state, reason)) = skip_reason(record) {
             lines.push(line(record, state, Some(reason)));
             continue;
         }

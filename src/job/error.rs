@@ -1,16 +1,16 @@
 //! What ends a job early, from its threads to the exit code.
 
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::hand;
 use crate::inference::BackendError;
 use crate::inference::probing::Unavailable;
-use crate::job::worker_pool::PipelineError;
+use crate::job::worker_pool::WorkerPoolError;
 use crate::storage::StoreError;
 use anyhow::anyhow;
 use std::path::PathBuf;
 
 /// What ends a job early.
-pub(super) enum Stop {
+pub(super) enum JobError {
     Backend(BackendError),
     /// The accelerator that is required is lost.
     Lost(Unavailable),
@@ -20,7 +20,7 @@ pub(super) enum Stop {
     Gone(PathBuf),
 }
 
-impl std::fmt::Display for Stop {
+impl std::fmt::Display for JobError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Backend(e) => e.fmt(f),
@@ -37,20 +37,22 @@ impl std::fmt::Display for Stop {
 }
 
 /// For whoever runs the job.
-pub(super) fn stop(error: PipelineError<Stop>) -> Failure {
+pub(super) fn job_error_to_cli(error: WorkerPoolError<JobError>) -> CliError {
     match error {
-        PipelineError::Worker(stop) | PipelineError::Consumer(stop) => match stop {
-            Stop::Backend(e) => e.into(),
-            Stop::Model(e) => Failure::new(Exit::Bug, e),
-            Stop::Store(e) => e.into(),
-            Stop::Lost(e) => e.into(),
-            Stop::Gone(_) => Failure::new(Exit::NoInput, anyhow!("{stop}")),
-        },
-        PipelineError::Died => Failure::new(
+        WorkerPoolError::Worker(job_error_to_cli) | WorkerPoolError::Consumer(job_error_to_cli) => {
+            match job_error_to_cli {
+                JobError::Backend(e) => e.into(),
+                JobError::Model(e) => CliError::new(Exit::Bug, e),
+                JobError::Store(e) => e.into(),
+                JobError::Lost(e) => e.into(),
+                JobError::Gone(_) => CliError::new(Exit::NoInput, anyhow!("{job_error_to_cli}")),
+            }
+        }
+        WorkerPoolError::Died => CliError::new(
             Exit::Bug,
             anyhow!("a worker thread died; please report this with the message above"),
         ),
-        PipelineError::Spawn(e) => Failure::new(
+        WorkerPoolError::Spawn(e) => CliError::new(
             Exit::InOut,
             anyhow!("cannot start a worker thread: {e}; try fewer workers"),
         ),

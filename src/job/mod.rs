@@ -14,40 +14,41 @@ use crate::dataset::acceptance::{Judge, State};
 use crate::dataset::plan::{Fate, Knobs, Plan, Record, plan};
 use crate::dataset::wlasl;
 use crate::digest::sha256_hex;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::hand;
 use crate::inference::probing::{AcceleratorNews, Engine, identity_beside};
 use crate::inference::{Bundle, Selection, Wanted};
 use crate::sequence::Shape;
 use crate::storage::atomic_file::file_sha256;
 use crate::storage::batches::FINAL_NAME;
-use crate::storage::ledger::{Job as LedgerJob, Stamp};
+use crate::storage::ledger::{JobIdentity, Timestamp};
 use crate::storage::output_dir;
-use crate::storage::output_dir::{Claim, Opening};
+use crate::storage::output_dir::{ClaimOutcome, OpenMode};
 use crate::storage::{Ledger, StoreError, batches};
 use crate::system::clock;
+use crate::system::lock_ignoring_poison;
 use crate::video::clip;
 use crate::video::clip::VideoOptions;
 use crate::video::dataset_source::Dataset;
 use crate::video::decoder;
 use crate::video::decoder::Choice;
 use anyhow::anyhow;
-use collector::{Collected, Collector};
+use collector::{Collected, ResultCollector};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use worker_pool::{Control, Ended};
+use worker_pool::{RunOutcome, WorkerControl};
 
-use crate::job::error::{Stop, stop};
-pub use collector::ClipNews;
+use crate::job::error::{JobError, job_error_to_cli};
+pub use collector::ClipEvent;
 pub use provenance::states;
-pub use worker::Witness;
+pub use worker::FrameObserver;
 
 /// All that a job is told.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub struct JobConfig {
     /// A folder or an archive.
     pub dataset: PathBuf,
     /// Where the metadata is instead.
@@ -77,7 +78,7 @@ pub struct Spec {
 }
 
 /// A dataset that was read, with the plan over it.
-pub struct Scan {
+pub struct DatasetScan {
     /// The clips.
     pub dataset: Dataset,
     /// What becomes of them.
@@ -87,33 +88,28 @@ pub struct Scan {
 
 /// What a run works with.
 #[derive(Clone, Copy)]
-pub struct Means<'a> {
+pub struct JobContext<'a> {
     /// Claimed for the job.
     pub ledger: &'a Mutex<Ledger>,
     /// Threads, of which `control` says how many may work.
     pub workers: usize,
     /// How it is steered.
-    pub control: &'a Control,
+    pub control: &'a WorkerControl,
     /// Who looks on.
-    pub witness: &'a dyn Witness,
+    pub witness: &'a dyn FrameObserver,
 }
 
 /// A ledger that the job shares with whoever else writes into it.
 pub type SharedLedger = Arc<Mutex<Ledger>>;
 
-/// The ledger for a moment. A panic elsewhere leaves it whole: its changes are transactions.
-pub fn hold(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// What a job tells whoever runs it, on the thread that runs it.
-pub trait Host {
+pub trait JobObserver {
     /// The time, for records.
-    fn stamp(&self) -> Stamp;
+    fn stamp(&self) -> Timestamp;
     /// The job begins: `total` planned clips, `known` of them done before.
     fn begin(&mut self, run: &str, total: usize, known: usize);
     /// A clip is recorded.
-    fn clip(&mut self, news: &ClipNews<'_>);
+    fn clip(&mut self, news: &ClipEvent<'_>);
     /// A batch file is durable, or the final file is.
     fn sealed(&mut self);
     /// There was no room to write. Waits until another try is worth it; `false` ends the job.
@@ -131,8 +127,8 @@ pub trait Host {
 /// # Errors
 /// Those of the change, also for want of room when the host gives up.
 pub fn persist<T>(
-    host: &mut dyn Host,
-    change: impl Fn(&mut dyn Host) -> Result<T, StoreError>,
+    host: &mut dyn JobObserver,
+    change: impl Fn(&mut dyn JobObserver) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     let mut has_waited = false;
     loop {
@@ -149,9 +145,9 @@ pub fn persist<T>(
 }
 
 /// How a job went.
-pub struct Report {
+pub struct JobReport {
     /// Whether it came to its end.
-    pub ended: Ended,
+    pub ended: RunOutcome,
     /// Whether nothing was left to do.
     pub was_complete: bool,
     /// Instances per state so far.
@@ -162,7 +158,7 @@ pub struct Report {
     pub elapsed: Duration,
 }
 
-impl Report {
+impl JobReport {
     /// Sequences in the final file.
     #[must_use]
     pub fn accepted(&self) -> usize {
@@ -170,22 +166,22 @@ impl Report {
     }
 }
 
-impl Spec {
+impl JobConfig {
     /// Reads the dataset and makes the plan.
     ///
     /// # Errors
     /// When a part of it is missing or unreadable.
-    pub fn scan(&self) -> Result<Scan, Failure> {
+    pub fn scan(&self) -> Result<DatasetScan, CliError> {
         let dataset = Dataset::open(&self.dataset, self.json.as_deref(), self.videos.as_deref())?;
         let json_bytes = dataset.metadata_bytes()?;
         let entries = wlasl::parse(&json_bytes).map_err(|e| {
-            Failure::new(
+            CliError::new(
                 Exit::BadData,
                 anyhow!(e).context(format!("{}", dataset.json_path().display())),
             )
         })?;
         let plan = plan(&entries, &self.knobs, &|id| dataset.exists(id));
-        Ok(Scan {
+        Ok(DatasetScan {
             dataset,
             plan,
             json_sha256: sha256_hex(&json_bytes),
@@ -196,9 +192,9 @@ impl Spec {
     ///
     /// # Errors
     /// When the decoder or GStreamer cannot be used.
-    pub fn check_decoder(&self) -> Result<(), Failure> {
-        clip::init().map_err(|e| Failure::new(Exit::Bug, e))?;
-        decoder::check(&self.video.decoder).map_err(|e| Failure::new(Exit::Usage, e))
+    pub fn check_decoder(&self) -> Result<(), CliError> {
+        clip::init().map_err(|e| CliError::new(Exit::Bug, e))?;
+        decoder::check(&self.video.decoder).map_err(|e| CliError::new(Exit::Usage, e))
     }
 
     /// What of another job is in the output folder, in this one's way. The files of a required accelerator are not looked
@@ -208,7 +204,7 @@ impl Spec {
     /// When the folder or its ledger cannot be read.
     pub fn other_job(
         &self,
-        scan: &Scan,
+        scan: &DatasetScan,
         bundle: &Bundle,
         ledger: Option<&Ledger>,
     ) -> Result<Option<StoreError>, StoreError> {
@@ -219,32 +215,32 @@ impl Spec {
     }
 
     /// Makes the output folder this job's own, or goes on with what it holds; takes up a changed dataset when
-    /// `opening` says so.
+    /// `mode` says so.
     ///
     /// # Errors
     /// When it holds another job's results or cannot be written.
     pub fn claim(
         &self,
-        scan: &Scan,
+        scan: &DatasetScan,
         engine: &Engine,
         ledger: &Mutex<Ledger>,
-        opening: Opening,
-        stamp: &Stamp,
-    ) -> Result<Claim, StoreError> {
+        mode: OpenMode,
+        stamp: &Timestamp,
+    ) -> Result<ClaimOutcome, StoreError> {
         let settings = provenance::settings(self, scan, engine);
         let run = sha256_hex(format!("{settings} {stamp:?} {}", std::process::id()).as_bytes());
-        let job = LedgerJob {
+        let job = JobIdentity {
             settings,
             run: run[..8].to_owned(),
         };
-        let mut ledger = hold(ledger);
-        let claim = output_dir::claim(&self.out, &mut ledger, &job, opening)?;
-        if claim == Claim::Rescan {
+        let mut ledger = lock_ignoring_poison(ledger);
+        let claim = output_dir::claim(&self.out, &mut ledger, &job, mode)?;
+        if claim == ClaimOutcome::Rescan {
             rescan::rescan(self, scan, &mut ledger, &job.settings)?;
         }
         // Also where an earlier attempt came no further than to the claim.
-        if ledger.note("started")?.is_none() {
-            ledger.set_note("started", Some(&moment(stamp).to_string()))?;
+        if ledger.metadata("started")?.is_none() {
+            ledger.set_metadata("started", Some(&moment(stamp).to_string()))?;
         }
         Ok(claim)
     }
@@ -253,8 +249,12 @@ impl Spec {
     ///
     /// # Errors
     /// When the ledger or a batch file fails.
-    pub fn retry_failed(&self, scan: &Scan, ledger: &Mutex<Ledger>) -> Result<usize, StoreError> {
-        rescan::retry_failed(self, scan, &mut hold(ledger))
+    pub fn retry_failed(
+        &self,
+        scan: &DatasetScan,
+        ledger: &Mutex<Ledger>,
+    ) -> Result<usize, StoreError> {
+        rescan::retry_failed(self, scan, &mut lock_ignoring_poison(ledger))
     }
 
     /// Runs the job that the ledger is claimed for, from where it is to its end or until its control stops it.
@@ -263,12 +263,12 @@ impl Spec {
     /// When it cannot go on; what was recorded stays.
     pub fn run(
         &self,
-        scan: &Scan,
+        scan: &DatasetScan,
         engine: &Engine,
-        means: &Means<'_>,
-        host: &mut dyn Host,
-    ) -> Result<Report, Failure> {
-        let Means {
+        means: &JobContext<'_>,
+        host: &mut dyn JobObserver,
+    ) -> Result<JobReport, CliError> {
+        let JobContext {
             ledger,
             workers,
             control,
@@ -279,15 +279,16 @@ impl Spec {
         let graphs = engine.graphs()?;
         let plan = &scan.plan;
         collector::verify(self, scan, ledger, host)?;
-        let mut record = provenance::provenance(self, scan, engine, &hold(ledger))?;
-        let mut collector = Collector::new(self, scan, engine, ledger, host)?;
-        let was_complete = collector.is_complete() && self.final_is_there(&hold(ledger))?;
+        let mut record = provenance::provenance(self, scan, engine, &lock_ignoring_poison(ledger))?;
+        let mut collector = ResultCollector::new(self, scan, engine, ledger, host)?;
+        let was_complete =
+            collector.is_complete() && self.final_is_there(&lock_ignoring_poison(ledger))?;
         if !was_complete {
             persist(collector.host(), |_| {
                 output_dir::write_run(&self.out, &record)
             })?;
         }
-        let crew = worker::Crew {
+        let crew = worker::WorkerFactory {
             spec: self,
             scan,
             engine,
@@ -297,10 +298,10 @@ impl Spec {
         };
         let start = |n: usize| crew.worker(n);
         let ended = worker_pool::run(plan.jobs.len(), workers, control, start, &mut collector)
-            .map_err(stop);
+            .map_err(job_error_to_cli);
         let ended = match ended {
             // Told to end while it waited for room: what was recorded stays, as at any stop.
-            Err(failure) if failure.is_full() && control.is_stopped() => Ended::Stopped,
+            Err(failure) if failure.is_full() && control.is_stopped() => RunOutcome::Stopped,
             ended => ended?,
         };
         let Collected {
@@ -308,14 +309,14 @@ impl Spec {
             tally,
             batches,
         } = collector.finish();
-        let report = Report {
+        let report = JobReport {
             ended,
             was_complete,
             tally,
             judge,
             elapsed: began.elapsed(),
         };
-        if ended == Ended::Done && !was_complete {
+        if ended == RunOutcome::Done && !was_complete {
             let mut finished = moment(&host.stamp());
             finished["seconds"] = json!(tenths(report.elapsed));
             finished["workers"] = json!(workers);
@@ -336,13 +337,13 @@ impl Spec {
     /// Writes what a finished job leaves: manifest, final file, provenance. Safe to repeat.
     fn close(
         &self,
-        scan: &Scan,
+        scan: &DatasetScan,
         ledger: &Mutex<Ledger>,
-        report: &Report,
+        report: &JobReport,
         batches: usize,
         mut record: Value,
     ) -> Result<(), StoreError> {
-        let clips = hold(ledger).clips()?;
+        let clips = lock_ignoring_poison(ledger).clips()?;
         let manifest = collector::manifest(self, &scan.plan, &clips)?;
         record["finished"]["backends"] = collector::backends(&manifest);
         output_dir::write_manifest(&self.out, &manifest)?;
@@ -356,12 +357,12 @@ impl Spec {
         };
         output_dir::prune(&self.out, batches, has_final)?;
         output_dir::write_run(&self.out, &record)?;
-        hold(ledger).set_note("final", Some(&sha256))
+        lock_ignoring_poison(ledger).set_metadata("final", Some(&sha256))
     }
 
     /// Whether the job was closed and its final file is as it was then.
     fn final_is_there(&self, ledger: &Ledger) -> Result<bool, StoreError> {
-        Ok(match ledger.note("final")? {
+        Ok(match ledger.metadata("final")? {
             Some(sha256) if sha256.is_empty() => true,
             Some(sha256) => file_sha256(&self.out.join(FINAL_NAME)).is_ok_and(|s| s == sha256),
             None => false,
@@ -371,9 +372,9 @@ impl Spec {
 
 /// The time by the wall clock, for records.
 #[must_use]
-pub fn stamp() -> Stamp {
+pub fn stamp() -> Timestamp {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-    Stamp {
+    Timestamp {
         ts: clock::now_utc(),
         clock_synced: clock::clock_synced(),
         unix_s: unix.map_or(0, |d| d.as_secs()),
@@ -381,7 +382,7 @@ pub fn stamp() -> Stamp {
 }
 
 /// A time for `run.json`, with a word on whether the clock could be trusted.
-fn moment(stamp: &Stamp) -> Value {
+fn moment(stamp: &Timestamp) -> Value {
     json!({"at_unix": stamp.unix_s, "clock_synced": stamp.clock_synced})
 }
 
@@ -398,7 +399,7 @@ const LEAVE: Duration = Duration::from_secs(9);
 
 /// Ends the run that `control` steers: lets clips in hand finish, then gives them up, then leaves the process with
 /// [`Exit::Stopped`]. Returns at once.
-pub fn wind_down(control: &Arc<Control>) {
+pub fn shutdown_with_deadline(control: &Arc<WorkerControl>) {
     control.stop();
     let control = Arc::clone(control);
     let patience = move || {
@@ -426,7 +427,7 @@ pub fn tenths(time: Duration) -> f64 {
 
 /// The state of a record that is not processed.
 #[must_use]
-pub fn fate(record: &Record) -> Option<(State, String)> {
+pub fn skip_reason(record: &Record) -> Option<(State, String)> {
     match &record.fate {
         Fate::Process { .. } => None,
         Fate::NotSelected { reason } => Some((State::NotSelected, reason.clone())),

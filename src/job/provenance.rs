@@ -1,6 +1,6 @@
 //! `run.json`: the settings that decide the bytes, and what the results were made with.
 
-use super::{Scan, Spec};
+use super::{DatasetScan, JobConfig};
 use crate::dataset::acceptance::State;
 use crate::dataset::acceptance::StateCounts;
 use crate::dataset::plan::Record;
@@ -12,12 +12,17 @@ use crate::video::clip;
 use serde_json::{Value, json};
 
 /// All that decides the bytes of the npz files.
-pub(super) fn settings(spec: &Spec, scan: &Scan, engine: &Engine) -> Value {
+pub(super) fn settings(spec: &JobConfig, scan: &DatasetScan, engine: &Engine) -> Value {
     settings_on(spec, scan, engine.bundle(), &engine.identity())
 }
 
 /// The same with what runs the models as `accelerator` says; see [`Engine::identity`].
-pub(super) fn settings_on(spec: &Spec, scan: &Scan, bundle: &Bundle, accelerator: &Value) -> Value {
+pub(super) fn settings_on(
+    spec: &JobConfig,
+    scan: &DatasetScan,
+    bundle: &Bundle,
+    accelerator: &Value,
+) -> Value {
     let (knobs, detector) = (&spec.knobs, &spec.detector);
     let glosses: Vec<&str> = scan.plan.glosses.iter().map(|g| &**g).collect();
     json!({
@@ -46,7 +51,7 @@ pub(super) fn settings_on(spec: &Spec, scan: &Scan, bundle: &Bundle, accelerator
 }
 
 /// One hash of the planned clips' names and sizes: tells a dataset with other clips from this one.
-fn clips_sha256(scan: &Scan) -> String {
+fn clips_sha256(scan: &DatasetScan) -> String {
     let line = |id: &str| format!("{id} {}", scan.dataset.clip_bytes(id));
     let lines: Vec<String> = scan.plan.jobs.iter().map(|j| line(&j.video_id)).collect();
     sha256_hex(lines.join("\n").as_bytes())
@@ -68,14 +73,14 @@ pub(super) fn clip_key(record: &Record, bytes: u64) -> String {
 
 /// Where the results come from; `finished` is filled in at the end.
 pub(super) fn provenance(
-    spec: &Spec,
-    scan: &Scan,
+    spec: &JobConfig,
+    scan: &DatasetScan,
     engine: &Engine,
     ledger: &Ledger,
 ) -> Result<Value, StoreError> {
     let dataset = &scan.dataset;
     let started: Option<Value> = ledger
-        .note("started")?
+        .metadata("started")?
         .and_then(|s| serde_json::from_str(&s).ok());
     Ok(json!({
         "handloom": env!("CARGO_PKG_VERSION"),

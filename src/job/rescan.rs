@@ -6,7 +6,7 @@
 //! Each step is a transaction and leaves a job that can be resumed.
 
 use super::collector::positions;
-use super::{Scan, Spec, provenance};
+use super::{DatasetScan, JobConfig, provenance};
 use crate::dataset::acceptance::State;
 use crate::storage::{Ledger, StoreError, batches};
 use serde_json::Value;
@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// Moves the clips that are still in the plan to their new positions; the ledger belongs to `settings` then.
 pub(super) fn rescan(
-    spec: &Spec,
-    scan: &Scan,
+    spec: &JobConfig,
+    scan: &DatasetScan,
     ledger: &mut Ledger,
     settings: &Value,
 ) -> Result<(), StoreError> {
@@ -52,14 +52,14 @@ pub(super) fn rescan(
             unseal(spec, ledger, batch, old_end)?;
         }
     }
-    ledger.set_note("final", None)?;
+    ledger.set_metadata("final", None)?;
     ledger.renumber(&moves, settings)
 }
 
 /// Forgets the unreadable clips, and those whose turn may come or go with them. Returns how many were unreadable.
 pub(super) fn retry_failed(
-    spec: &Spec,
-    scan: &Scan,
+    spec: &JobConfig,
+    scan: &DatasetScan,
     ledger: &mut Ledger,
 ) -> Result<usize, StoreError> {
     let failed = State::Unreadable.name();
@@ -82,7 +82,7 @@ pub(super) fn retry_failed(
             unseal(spec, ledger, batch, jobs)?;
         }
     }
-    ledger.set_note("final", None)?;
+    ledger.set_metadata("final", None)?;
     let count = clips.values().filter(|c| c.state == failed).count();
     // Without a limit no clip is over it.
     ledger.forget(&[failed, State::OverLimit.name()], *first)?;
@@ -90,7 +90,12 @@ pub(super) fn retry_failed(
 }
 
 /// Takes batch `batch` apart: its rows go back to the ledger, by the positions of its accepted clips.
-fn unseal(spec: &Spec, ledger: &mut Ledger, batch: usize, jobs: usize) -> Result<(), StoreError> {
+fn unseal(
+    spec: &JobConfig,
+    ledger: &mut Ledger,
+    batch: usize,
+    jobs: usize,
+) -> Result<(), StoreError> {
     let range = positions(spec, jobs, batch);
     let accepted: Vec<usize> = ledger
         .clips()?
@@ -115,7 +120,12 @@ fn unseal(spec: &Spec, ledger: &mut Ledger, batch: usize, jobs: usize) -> Result
                 reason,
                 "a batch file cannot be taken apart; its clips are read again"
             );
-            ledger.lose(batch, range, &[], &crate::storage::ledger::Stamp::default())
+            ledger.lose(
+                batch,
+                range,
+                &[],
+                &crate::storage::ledger::Timestamp::default(),
+            )
         }
     }
 }

@@ -1,60 +1,60 @@
 //! What one worker thread does with one clip.
 
-use super::{Scan, Spec, Stop};
+use super::{DatasetScan, JobConfig, JobError};
 use crate::dataset::acceptance::{Outcome, Reading};
-use crate::dataset::plan::Job;
+use crate::dataset::plan::PlannedClip;
 use crate::frame::RgbFrame;
 use crate::inference::Graphs;
 use crate::inference::probing::{Engine, Tools, Unavailable};
-use crate::job::worker_pool::Control;
+use crate::job::worker_pool::WorkerControl;
 use crate::sequence::{ExtractError, FrameRecord, extract};
 use crate::video::clip::VideoClip;
 use crate::video::dataset_source::ClipFile;
 use std::sync::Arc;
 
 /// Looks over the workers' shoulders, from their threads.
-pub trait Witness: Sync {
+pub trait FrameObserver: Sync {
     /// Worker `worker` takes up a clip.
-    fn began(&self, worker: usize, job: &Job);
+    fn began(&self, worker: usize, job: &PlannedClip);
     /// It looked at a picture and found this.
-    fn saw(&self, worker: usize, job: &Job, frame: &RgbFrame, found: &FrameRecord);
+    fn saw(&self, worker: usize, job: &PlannedClip, frame: &RgbFrame, found: &FrameRecord);
     /// It is done with its clip, whatever came of it.
     fn ended(&self, worker: usize);
 }
 
 /// What all workers share.
-pub(super) struct Crew<'a> {
-    pub(super) spec: &'a Spec,
-    pub(super) scan: &'a Scan,
+pub(super) struct WorkerFactory<'a> {
+    pub(super) spec: &'a JobConfig,
+    pub(super) scan: &'a DatasetScan,
     pub(super) engine: &'a Engine,
     /// Its own.
     pub(super) graphs: &'a Graphs<'a>,
-    pub(super) control: &'a Control,
-    pub(super) witness: &'a dyn Witness,
+    pub(super) control: &'a WorkerControl,
+    pub(super) witness: &'a dyn FrameObserver,
 }
 
-impl<'a> Crew<'a> {
+impl<'a> WorkerFactory<'a> {
     /// Worker `n`: its models, and what it does with the clip at a position of the plan.
     pub(super) fn worker(
         &'a self,
         n: usize,
-    ) -> Result<impl FnMut(usize) -> Result<Option<Outcome>, Stop> + 'a, Stop> {
+    ) -> Result<impl FnMut(usize) -> Result<Option<Outcome>, JobError> + 'a, JobError> {
         let tools = Tools::new(self.engine, self.graphs, self.spec.detector);
-        let mut tools = tools.map_err(Stop::Backend)?;
+        let mut tools = tools.map_err(JobError::Backend)?;
         Ok(move |position: usize| {
             let job = &self.scan.plan.jobs[position];
             tracing::debug!(position, video_id = %job.video_id, worker = n, "clip begun");
             self.witness.began(n, job);
             let outcome = self.read(n, job, &mut tools);
             let outcome = match (outcome, tools.lost()) {
-                (Err(Stop::Model(_)), _) if tools.is_left() => Ok(None),
-                (Err(Stop::Model(_)), Some(reason)) if self.engine.is_required() => {
-                    Err(Stop::Lost(Unavailable::lost(&reason)))
+                (Err(JobError::Model(_)), _) if tools.is_left() => Ok(None),
+                (Err(JobError::Model(_)), Some(reason)) if self.engine.is_required() => {
+                    Err(JobError::Lost(Unavailable::lost(&reason)))
                 }
                 // From its start: a clip is one backend's work.
-                (Err(Stop::Model(_)), Some(_)) => match tools.fall_back() {
+                (Err(JobError::Model(_)), Some(_)) => match tools.fall_back() {
                     Ok(()) => self.read(n, job, &mut tools),
-                    Err(error) => Err(Stop::Backend(error)),
+                    Err(error) => Err(JobError::Backend(error)),
                 },
                 (outcome, _) => outcome,
             };
@@ -64,7 +64,12 @@ impl<'a> Crew<'a> {
     }
 
     /// `None` when the clip was given up because the job ends.
-    fn read(&self, n: usize, job: &Job, tools: &mut Tools<'_>) -> Result<Option<Outcome>, Stop> {
+    fn read(
+        &self,
+        n: usize,
+        job: &PlannedClip,
+        tools: &mut Tools<'_>,
+    ) -> Result<Option<Outcome>, JobError> {
         let (mut clip, _file) = match self.open(job) {
             Ok(opened) => opened,
             Err(reason) => return self.unreadable(reason),
@@ -91,21 +96,21 @@ impl<'a> Crew<'a> {
             })))),
             Err(ExtractError::GivenUp) => Ok(None),
             Err(ExtractError::Source(e)) => self.unreadable(e.to_string()),
-            Err(ExtractError::Model(e)) => Err(Stop::Model(e)),
+            Err(ExtractError::Model(e)) => Err(JobError::Model(e)),
         }
     }
 
     /// A clip is unreadable, unless it is the whole dataset that went away.
-    fn unreadable(&self, reason: String) -> Result<Option<Outcome>, Stop> {
+    fn unreadable(&self, reason: String) -> Result<Option<Outcome>, JobError> {
         if self.scan.dataset.is_there() {
             Ok(Some(Outcome::Unreadable(reason)))
         } else {
-            Err(Stop::Gone(self.scan.dataset.videos_path()))
+            Err(JobError::Gone(self.scan.dataset.videos_path()))
         }
     }
 
     /// Opens a clip; the file must live as long as the clip is read.
-    fn open(&self, job: &Job) -> Result<(VideoClip, ClipFile), String> {
+    fn open(&self, job: &PlannedClip) -> Result<(VideoClip, ClipFile), String> {
         let file = self
             .scan
             .dataset

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// All that a session is told beside its camera and its folder.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Recipe {
+pub struct CaptureSettings {
     /// What the camera is asked for; decides no number.
     pub want: Want,
     /// Reproduce or mend.
@@ -40,7 +40,7 @@ pub struct Recipe {
     pub batch_size: usize,
 }
 
-impl Recipe {
+impl CaptureSettings {
     /// For the weaver.
     #[must_use]
     pub fn loom(&self) -> Loom {

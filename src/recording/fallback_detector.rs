@@ -2,7 +2,7 @@
 //! somebody has opened it anew.
 
 use super::session::Sight;
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::frame::RgbFrame;
 use crate::hand::{Hand, Options, Tracker};
 use crate::inference::probing::{AcceleratorNews, Engine, Tools, Unavailable};
@@ -61,9 +61,9 @@ impl<'a> Eye<'a> {
 }
 
 impl Sight for Eye<'_> {
-    type Error = Failure;
+    type Error = CliError;
 
-    fn follow(&mut self, tracker: &mut Tracker, picture: &RgbFrame) -> Result<Vec<Hand>, Failure> {
+    fn follow(&mut self, tracker: &mut Tracker, picture: &RgbFrame) -> Result<Vec<Hand>, CliError> {
         if self.has_fallen_back {
             self.look_for_device(tracker);
         }

@@ -8,5 +8,5 @@ pub mod provenance;
 pub mod session;
 pub mod take_store;
 
-pub use capture_settings::Recipe;
-pub use provenance::Origin;
+pub use capture_settings::CaptureSettings;
+pub use provenance::TakeProvenance;

@@ -9,8 +9,8 @@ use crate::video::clip;
 use serde_json::{Value, json};
 
 /// Where takes come from.
-pub struct Origin<'a> {
-    /// See [`Recipe::settings`].
+pub struct TakeProvenance<'a> {
+    /// See [`CaptureSettings::settings`].
     pub settings: &'a Value,
     /// What runs the models.
     pub engine: &'a Engine,
@@ -20,7 +20,7 @@ pub struct Origin<'a> {
     pub started: &'a str,
 }
 
-impl Origin<'_> {
+impl TakeProvenance<'_> {
     /// For `run.json`; `measured` when the session is over.
     #[must_use]
     pub fn provenance(&self, measured: Option<(&Counts, &Meter)>) -> Value {

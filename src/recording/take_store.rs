@@ -7,20 +7,20 @@ mod pending_events;
 
 use crate::messages::payloads::Batch;
 use crate::messages::topics;
-use crate::recording::capture_settings::Recipe;
+use crate::recording::capture_settings::CaptureSettings;
 use crate::recording::take_store::merge::BEHIND;
-pub use crate::recording::take_store::pending_events::Untold;
+pub use crate::recording::take_store::pending_events::PendingEvent;
 use crate::selection::CPU;
 use crate::sequence::sign_recorder::Sign;
 use crate::storage::batches;
-use crate::storage::batches::Row;
-use crate::storage::ledger::{Clip, Job, Message, Sealed, Stamp};
+use crate::storage::batches::BatchRow;
+use crate::storage::ledger::{ClipRecord, JobIdentity, Message, SealedBatch, Timestamp};
 use crate::storage::lock::FolderLock;
 use crate::storage::mirror::Listing;
 use crate::storage::output_dir;
-use crate::storage::output_dir::{Claim, Opening};
+use crate::storage::output_dir::{ClaimOutcome, OpenMode};
 use crate::storage::{Ledger, StoreError};
-use entry::{Entry, about};
+use entry::{TakeRecord, describe_take};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -36,7 +36,7 @@ pub const DISCARDED: &str = "discarded";
 
 /// What all takes of a session have in common.
 #[derive(Clone, Debug)]
-pub struct Common {
+pub struct TakeOptions {
     /// First part of the takes' names.
     pub prefix: String,
     /// Who signs.
@@ -51,10 +51,10 @@ pub struct Common {
     pub min_frames: usize,
 }
 
-impl Common {
+impl TakeOptions {
     /// By `recipe`.
     #[must_use]
-    pub fn of(recipe: &Recipe, signer_id: i64, split: &str) -> Self {
+    pub fn of(recipe: &CaptureSettings, signer_id: i64, split: &str) -> Self {
         Self {
             prefix: recipe.prefix.clone(),
             signer_id,
@@ -68,7 +68,7 @@ impl Common {
 
 /// What became of a sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shelved {
+pub struct StoredTake {
     /// Its name.
     pub id: String,
     /// Its label.
@@ -80,9 +80,9 @@ pub struct Shelved {
 }
 
 /// The takes of one output folder.
-pub struct Shelf {
+pub struct TakeStore {
     out: PathBuf,
-    common: Common,
+    common: TakeOptions,
     ledger: Ledger,
     _lock: FolderLock,
     /// Position of the next take.
@@ -95,23 +95,27 @@ pub struct Shelf {
     is_behind: bool,
 }
 
-impl Shelf {
+impl TakeStore {
     /// Opens `out` for takes made with `settings`, which all takes of a folder must share.
     ///
     /// # Errors
     /// When it cannot be written, another process uses it or it holds something else.
-    pub fn open(out: &Path, settings: Value, common: Common) -> Result<(Self, Claim), StoreError> {
-        let (lock, mut ledger) = output_dir::open(out, Opening::Resume)?;
+    pub fn open(
+        out: &Path,
+        settings: Value,
+        common: TakeOptions,
+    ) -> Result<(Self, ClaimOutcome), StoreError> {
+        let (lock, mut ledger) = output_dir::open(out, OpenMode::Resume)?;
         // Takes cannot be made again: none is replaced, whatever its settings.
         output_dir::refuse_unknown(out, Some(&ledger))?;
         complete(&mut ledger, &settings)?;
-        let job = Job {
+        let job = JobIdentity {
             settings,
             run: "camera".to_owned(),
         };
-        let claim = output_dir::claim(out, &mut ledger, &job, Opening::Resume)?;
+        let claim = output_dir::claim(out, &mut ledger, &job, OpenMode::Resume)?;
         let clips = ledger.clips()?;
-        let mut shelf = Self {
+        let mut store = Self {
             out: out.to_path_buf(),
             common,
             ledger,
@@ -122,12 +126,12 @@ impl Shelf {
             due: BTreeSet::new(),
             is_behind: false,
         };
-        shelf.is_behind = shelf.ledger.note(BEHIND)?.is_some();
+        store.is_behind = store.ledger.metadata(BEHIND)?.is_some();
         for clip in clips.values().filter(|c| c.state == ACCEPTED) {
-            shelf.accepted += 1;
-            shelf.learn(&Entry::of(clip).gloss.into());
+            store.accepted += 1;
+            store.learn(&TakeRecord::of(clip).gloss.into());
         }
-        Ok((shelf, claim))
+        Ok((store, claim))
     }
 
     /// Takes that are in the output.
@@ -137,12 +141,17 @@ impl Shelf {
     }
 
     /// Keeps a sign that `device` has seen and `backend` has looked at as the next take. In the ledger
-    /// when this returns; its file is made by [`Shelf::seal_what_is_due`] or [`Shelf::close`]. What fails has changed nothing
+    /// when this returns; its file is made by [`TakeStore::seal_what_is_due`] or [`TakeStore::close`]. What fails has changed nothing
     /// and can be repeated.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub fn put(&mut self, sign: &Sign, device: &str, backend: &str) -> Result<Shelved, StoreError> {
+    pub fn put(
+        &mut self,
+        sign: &Sign,
+        device: &str,
+        backend: &str,
+    ) -> Result<StoredTake, StoreError> {
         let (position, length) = (self.next, self.common.length);
         self.fall_behind()?;
         // One that was closed half full goes on.
@@ -156,20 +165,20 @@ impl Shelf {
             format!("a hand in {seen} of {looked} frames, {min} are needed")
         });
         let state = if is_good { ACCEPTED } else { TOO_SHORT };
-        let entry = Entry {
+        let entry = TakeRecord {
             id: id.clone(),
             gloss: sign.gloss.to_string(),
             split: self.common.split.clone(),
             signer_id: self.common.signer_id,
-            clip: about(sign, device, backend),
+            clip: describe_take(sign, device, backend),
         };
-        let clip = Clip {
+        let clip = ClipRecord {
             key: id.clone(),
             state: state.to_owned(),
             reason: reason.clone(),
             clip: Some(entry.to_json().to_string()),
         };
-        let row = is_good.then(|| Row {
+        let row = is_good.then(|| BatchRow {
             gloss: Arc::clone(&sign.gloss),
             video_id: id.as_str().into(),
             split: entry.split.clone(),
@@ -195,7 +204,7 @@ impl Shelf {
         if self.next.is_multiple_of(self.common.batch_size) {
             self.due.insert(position / self.common.batch_size);
         }
-        Ok(Shelved {
+        Ok(StoredTake {
             id,
             gloss: sign.gloss.to_string(),
             state,
@@ -204,11 +213,11 @@ impl Shelf {
     }
 
     /// Discards the last take that is in the output; `None` when there is none. Its file goes on to have it until
-    /// [`Shelf::seal_what_is_due`] or [`Shelf::close`]. What fails has discarded nothing and can be repeated.
+    /// [`TakeStore::seal_what_is_due`] or [`TakeStore::close`]. What fails has discarded nothing and can be repeated.
     ///
     /// # Errors
     /// When the ledger cannot be changed.
-    pub fn undo(&mut self) -> Result<Option<Shelved>, StoreError> {
+    pub fn undo(&mut self) -> Result<Option<StoredTake>, StoreError> {
         let clips = self.ledger.clips()?;
         let last = clips.iter().rev().find(|(_, c)| c.state == ACCEPTED);
         let Some((&position, clip)) = last else {
@@ -222,8 +231,8 @@ impl Shelf {
         let reason = "discarded by hand".to_owned();
         self.ledger.revise(position, DISCARDED, Some(&reason))?;
         self.accepted -= 1;
-        let entry = Entry::of(clip);
-        Ok(Some(Shelved {
+        let entry = TakeRecord::of(clip);
+        Ok(Some(StoredTake {
             id: entry.id,
             gloss: entry.gloss,
             state: DISCARDED,
@@ -237,7 +246,7 @@ impl Shelf {
         !self.due.is_empty()
     }
 
-    /// Whether takes came or went since the last [`Shelf::close`], in this life or an earlier one.
+    /// Whether takes came or went since the last [`TakeStore::close`], in this life or an earlier one.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.is_behind
@@ -306,10 +315,10 @@ impl Shelf {
         let rows = staged
             .iter()
             .map(|bytes| batches::row_from_bytes(bytes))
-            .collect::<Result<Vec<Row>, _>>()?;
+            .collect::<Result<Vec<BatchRow>, _>>()?;
         let length = self.common.length;
         let file = batches::write_batch(&self.out, batch, &rows, &self.glosses, length)?;
-        let sealed = Sealed {
+        let sealed = SealedBatch {
             rows: file.rows,
             sha256: file.sha256,
         };
@@ -390,7 +399,7 @@ fn complete(ledger: &mut Ledger, settings: &Value) -> Result<(), StoreError> {
     }
 }
 
-fn stamp() -> Stamp {
+fn stamp() -> Timestamp {
     crate::job::stamp()
 }
 

@@ -71,7 +71,7 @@ pub struct Sequence {
 }
 
 /// Sees each looked-at picture with what was found in it; `false` gives the clip up.
-pub type Witness<'a> = dyn FnMut(&RgbFrame, &FrameRecord) -> bool + 'a;
+pub type FrameCallback<'a> = dyn FnMut(&RgbFrame, &FrameRecord) -> bool + 'a;
 
 /// Why a clip gave no sequence.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +98,7 @@ pub fn extract<M: Model>(
     shape: Shape,
     frame_start: i64,
     frame_end: i64,
-    witness: &mut Witness<'_>,
+    witness: &mut FrameCallback<'_>,
 ) -> Result<Sequence, ExtractError> {
     let declared_frames = source.declared_frames();
     let window = window(frame_start, frame_end, declared_frames);

@@ -20,7 +20,7 @@ const FRAME_TIME: &str = "frame_time";
 
 /// An accepted clip: what a batch file says of it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Row {
+pub struct BatchRow {
     /// The label, as spelt.
     pub gloss: Arc<str>,
     /// Names the clip.
@@ -39,7 +39,7 @@ pub struct Row {
 
 /// A batch file on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BatchFile {
+pub struct SealedBatch {
     /// Sequences in it.
     pub rows: usize,
     /// Of the whole file, lower-case hex.
@@ -70,13 +70,13 @@ pub fn batch_path(out: &Path, number: usize) -> PathBuf {
 pub fn write_batch(
     out: &Path,
     number: usize,
-    rows: &[Row],
+    rows: &[BatchRow],
     glosses: &[Arc<str>],
     length: usize,
-) -> Result<BatchFile, StoreError> {
+) -> Result<SealedBatch, StoreError> {
     let path = batch_path(out, number);
     write_file(&path, |file| put(file, rows, glosses, length))?;
-    Ok(BatchFile {
+    Ok(SealedBatch {
         rows: rows.len(),
         sha256: file_sha256(&path)?,
     })
@@ -86,7 +86,7 @@ pub fn write_batch(
 ///
 /// # Errors
 /// When `row` does not hold `length` frames of numbers: a bug.
-pub fn row_bytes(row: &Row, length: usize) -> Result<Vec<u8>, StoreError> {
+pub fn row_bytes(row: &BatchRow, length: usize) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Cursor::new(Vec::new());
     put(&mut bytes, std::slice::from_ref(row), &[], length)
         .map_err(StoreError::write(Path::new("a row in memory")))?;
@@ -97,7 +97,7 @@ pub fn row_bytes(row: &Row, length: usize) -> Result<Vec<u8>, StoreError> {
 ///
 /// # Errors
 /// When `bytes` are no such row.
-pub fn row_from_bytes(bytes: &[u8]) -> Result<Row, StoreError> {
+pub fn row_from_bytes(bytes: &[u8]) -> Result<BatchRow, StoreError> {
     let origin = Path::new("a row in the ledger");
     let mut npz = NpzReader::new(origin, Cursor::new(bytes))?;
     let mut rows = take(&mut npz)?;
@@ -114,7 +114,7 @@ pub fn row_from_bytes(bytes: &[u8]) -> Result<Row, StoreError> {
 ///
 /// # Errors
 /// When it cannot be read or is no batch file.
-pub fn read_batch(out: &Path, number: usize) -> Result<Vec<Row>, StoreError> {
+pub fn read_batch(out: &Path, number: usize) -> Result<Vec<BatchRow>, StoreError> {
     take(&mut NpzReader::open(&batch_path(out, number))?)
 }
 
@@ -126,7 +126,7 @@ pub fn is_intact(out: &Path, number: usize, sha256: &str) -> bool {
 
 fn put<W: Write + Seek>(
     to: W,
-    rows: &[Row],
+    rows: &[BatchRow],
     glosses: &[Arc<str>],
     length: usize,
 ) -> io::Result<()> {
@@ -184,7 +184,7 @@ fn put<W: Write + Seek>(
 }
 
 /// The rows of a batch file; the inverse of [`put`].
-fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<Row>, StoreError> {
+fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<BatchRow>, StoreError> {
     let (features, shape) = npz.numbers::<f32>("sequences")?;
     let &[n, length, FEATURES] = shape.as_slice() else {
         return Err(npz.broken(&format!("sequences have the shape {shape:?}")));
@@ -230,7 +230,7 @@ fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<Row>, StoreError> 
     (0..n)
         .map(|row| {
             let values = features[row * length * FEATURES..][..length * FEATURES].to_vec();
-            Ok(Row {
+            Ok(BatchRow {
                 gloss: glosses[row].as_str().into(),
                 video_id: ids[row].as_str().into(),
                 split: splits[row].clone(),
@@ -253,7 +253,7 @@ fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<Row>, StoreError> 
 
 /// A value for each of `length` frames of each row, `pad` where a clip had fewer.
 fn padded<'a, T: Clone + 'a>(
-    rows: &'a [Row],
+    rows: &'a [BatchRow],
     length: usize,
     pad: T,
     of: impl Fn(&'a FrameRecord) -> T + Copy + 'a,
@@ -316,7 +316,7 @@ pub fn write_final(
 mod tests {
     use super::*;
 
-    fn row(id: &str, frames: usize) -> Row {
+    fn row(id: &str, frames: usize) -> BatchRow {
         let frame = |i: i32| FrameRecord {
             frame_index: i * 2,
             hand_count: 1,
@@ -324,7 +324,7 @@ mod tests {
             handedness: [1, -1],
             handedness_score: [0.9, 0.0],
         };
-        Row {
+        BatchRow {
             gloss: "book".into(),
             video_id: id.into(),
             split: "train".into(),

@@ -33,7 +33,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// What a pass did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pass {
+pub struct SyncReport {
     /// Files that were copied and read back.
     pub copied: usize,
     /// Batches of an earlier job that were removed.
@@ -106,23 +106,27 @@ impl Mirror {
     ///
     /// # Errors
     /// The first thing that kept the mirror from being complete. What was copied before is in place and listed.
-    pub fn pass(&self, listing: &Listing, stop: &dyn Fn() -> bool) -> Result<Pass, MirrorError> {
+    pub fn pass(
+        &self,
+        listing: &Listing,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<SyncReport, MirrorError> {
         let files = &listing.files;
         if let Some((name, _)) = files.iter().find(|(name, _)| !is_plain(name)) {
             return Err(MirrorError::Name { name: name.clone() });
         }
         self.present()?;
         if files.is_empty() && !self.to.exists() {
-            return Ok(Pass::default());
+            return Ok(SyncReport::default());
         }
         let passed = match self.belongs(listing, stop) {
             Ok(true) => self
                 .make_own()
                 .and_then(|()| self.own(listing))
                 .and_then(|()| self.follow(files, listing.is_all, stop)),
-            Ok(false) => Ok(Pass {
+            Ok(false) => Ok(SyncReport {
                 waiting: files.len(),
-                ..Pass::default()
+                ..SyncReport::default()
             }),
             Err(error) => Err(error),
         };
@@ -156,7 +160,7 @@ impl Mirror {
         files: &[Listed],
         is_all: bool,
         stop: &dyn Fn() -> bool,
-    ) -> Result<Pass, MirrorError> {
+    ) -> Result<SyncReport, MirrorError> {
         let text = self.sums()?;
         let listed = parse(&text);
         self.remove_partial(files)?;
@@ -186,17 +190,21 @@ impl Mirror {
                     copied += 1;
                     self.write_sums(&render(&in_place))?;
                 }
-                Err(Halt::Stopped) => break,
-                Err(Halt::Medium(source)) => return Err(medium(&self.to.join(name))(source)),
-                Err(Halt::Other(error @ MirrorError::Damaged { .. })) => return Err(error),
-                Err(Halt::Other(error)) => {
+                Err(CopyInterrupt::Stopped) => break,
+                Err(CopyInterrupt::Medium(source)) => {
+                    return Err(medium(&self.to.join(name))(source));
+                }
+                Err(CopyInterrupt::Other(error @ MirrorError::Damaged { .. })) => {
+                    return Err(error);
+                }
+                Err(CopyInterrupt::Other(error)) => {
                     first_error.get_or_insert(error);
                 }
             }
         }
         let done = in_place.iter().filter(|is| **is).count();
         first_error.map_or(
-            Ok(Pass {
+            Ok(SyncReport {
                 copied,
                 removed,
                 in_place: done,
@@ -301,10 +309,10 @@ impl Mirror {
         Ok(removed)
     }
 
-    fn copy(&self, name: &str, sha256: &str, stop: &dyn Fn() -> bool) -> Result<(), Halt> {
+    fn copy(&self, name: &str, sha256: &str, stop: &dyn Fn() -> bool) -> Result<(), CopyInterrupt> {
         let (from, to) = (self.from.join(name), self.to.join(name));
         let unreadable = |source| {
-            Halt::Other(MirrorError::Source {
+            CopyInterrupt::Other(MirrorError::Source {
                 path: from.clone(),
                 source,
             })
@@ -316,7 +324,7 @@ impl Mirror {
             if found == sha256 {
                 return Ok(());
             }
-            Err(Halt::Other(MirrorError::Changed {
+            Err(CopyInterrupt::Other(MirrorError::Changed {
                 path: from.clone(),
                 expected: sha256.to_owned(),
                 found,
@@ -328,11 +336,13 @@ impl Mirror {
             if let Err(error) = fadvise(&written, 0, None, Advice::DontNeed) {
                 tracing::debug!(file = %partial.display(), %error, "cannot drop it from memory");
             }
-            let found = stream(&mut written, &mut io::sink(), stop, Halt::Medium)?;
+            let found = stream(&mut written, &mut io::sink(), stop, CopyInterrupt::Medium)?;
             if found == sha256 {
                 return Ok(());
             }
-            Err(Halt::Other(MirrorError::Damaged { path: to.clone() }))
+            Err(CopyInterrupt::Other(MirrorError::Damaged {
+                path: to.clone(),
+            }))
         };
         write_checked(&to, fill, check)
     }
@@ -350,13 +360,13 @@ impl Mirror {
 
 /// What ends a copy early.
 #[derive(Debug)]
-enum Halt {
+enum CopyInterrupt {
     Stopped,
     Medium(io::Error),
     Other(MirrorError),
 }
 
-impl From<io::Error> for Halt {
+impl From<io::Error> for CopyInterrupt {
     fn from(error: io::Error) -> Self {
         Self::Medium(error)
     }
@@ -367,13 +377,13 @@ fn stream(
     from: &mut impl Read,
     to: &mut impl Write,
     stop: &dyn Fn() -> bool,
-    unreadable: impl FnOnce(io::Error) -> Halt,
-) -> Result<String, Halt> {
+    unreadable: impl FnOnce(io::Error) -> CopyInterrupt,
+) -> Result<String, CopyInterrupt> {
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; CHUNK_BYTES];
     loop {
         if stop() {
-            return Err(Halt::Stopped);
+            return Err(CopyInterrupt::Stopped);
         }
         match from.read(&mut buffer) {
             Ok(0) => break,

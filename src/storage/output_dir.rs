@@ -1,7 +1,7 @@
 //! The output folder: who may write into it, its manifest and its provenance.
 
 use super::batches::{BATCH_FOLDER, FINAL_NAME, batch_name};
-use super::ledger::{Job, LEDGER_NAME, Ledger};
+use super::ledger::{JobIdentity, LEDGER_NAME, Ledger};
 use super::lock::FolderLock;
 use super::mirror::{Listed, Listing};
 use crate::storage::atomic_file::{StoreError, file_sha256, make_folder, sync_folder, write_file};
@@ -79,7 +79,7 @@ pub struct ManifestPlace {
 
 /// What to do with what an output folder holds already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opening {
+pub enum OpenMode {
     /// Go on with the same job; refuse another one's results.
     Resume,
     /// Replace whatever of ours is there.
@@ -90,7 +90,7 @@ pub enum Opening {
 
 /// What an output folder turned out to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum ClaimOutcome {
     /// Nothing of this job.
     New,
     /// A beginning of it, or all of it.
@@ -103,8 +103,8 @@ pub enum Claim {
 ///
 /// # Errors
 /// When it cannot be made, another process works in it or its ledger cannot be used. A damaged ledger is replaced when
-/// `opening` is [`Opening::Fresh`].
-pub fn open(out: &Path, opening: Opening) -> Result<(FolderLock, Ledger), StoreError> {
+/// `mode` is [`OpenMode::Fresh`].
+pub fn open(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), StoreError> {
     make_folder(&out.join(BATCH_FOLDER)).map_err(|error| match error {
         StoreError::Create { source, .. } => StoreError::Create {
             path: out.to_path_buf(),
@@ -114,7 +114,7 @@ pub fn open(out: &Path, opening: Opening) -> Result<(FolderLock, Ledger), StoreE
     })?;
     let lock = FolderLock::take(out)?;
     let mut ledger = match Ledger::open(out) {
-        Err(StoreError::BadLedger { .. }) if opening == Opening::Fresh => {
+        Err(StoreError::BadLedger { .. }) if mode == OpenMode::Fresh => {
             for suffix in ["-wal", "-shm", ""] {
                 let path = out.join(format!("{LEDGER_NAME}{suffix}"));
                 match fs::remove_file(&path) {
@@ -143,27 +143,27 @@ const DATASET_KEYS: [&str; 3] = ["metadata_sha256", "clips_sha256", "glosses_sha
 /// the ledger before earlier results go.
 ///
 /// # Errors
-/// When the folder holds another job's results and `opening` does not allow for them, or cannot be written.
+/// When the folder holds another job's results and `mode` does not allow for them, or cannot be written.
 pub fn claim(
     out: &Path,
     ledger: &mut Ledger,
-    job: &Job,
-    opening: Opening,
-) -> Result<Claim, StoreError> {
+    job: &JobIdentity,
+    mode: OpenMode,
+) -> Result<ClaimOutcome, StoreError> {
     let known = match ledger.job()? {
         Some(known) => Some(known.settings),
         None => settings_of_run(out)?,
     };
     let is_ours = ledger.job()?.is_some();
     let is_same = known.as_ref() == Some(&job.settings);
-    if is_ours && is_same && opening != Opening::Fresh {
+    if is_ours && is_same && mode != OpenMode::Fresh {
         let mut partial = leftovers(out)?;
         partial.retain(|p| p.extension().is_some_and(|e| e == "part"));
         remove(&partial)?;
-        return Ok(Claim::Resumed);
+        return Ok(ClaimOutcome::Resumed);
     }
     let is_occupied = known.is_some() || leftovers(out)?.iter().any(|p| is_result(p));
-    if is_occupied && !is_same && opening != Opening::Fresh {
+    if is_occupied && !is_same && mode != OpenMode::Fresh {
         let occupied = occupied(out, is_ours, known.as_ref(), &job.settings);
         if matches!(
             occupied,
@@ -171,15 +171,15 @@ pub fn claim(
                 is_dataset: true,
                 ..
             }
-        ) && opening == Opening::Rescan
+        ) && mode == OpenMode::Rescan
         {
-            return Ok(Claim::Rescan);
+            return Ok(ClaimOutcome::Rescan);
         }
         return Err(occupied);
     }
     ledger.begin(job)?;
     remove(&leftovers(out)?)?;
-    Ok(Claim::New)
+    Ok(ClaimOutcome::New)
 }
 
 /// What [`claim`] would refuse: results of other settings than those that `settings` makes of theirs, or of nobody
@@ -270,7 +270,7 @@ pub fn mirrored(out: &Path, ledger: &Ledger) -> Result<Listing, StoreError> {
     let mut files: Vec<Listed> = sealed
         .map(|(number, sealed)| (batch_name(number), sealed.sha256))
         .collect();
-    let last = ledger.note("final")?;
+    let last = ledger.metadata("final")?;
     let is_all = last.is_some();
     if let Some(sha256) = last {
         if !sha256.is_empty() {
@@ -395,21 +395,21 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn job(settings: &Value) -> Job {
-        Job {
+    fn job(settings: &Value) -> JobIdentity {
+        JobIdentity {
             settings: settings.clone(),
             run: "r".into(),
         }
     }
 
-    fn enter(out: &Path, settings: &Value, opening: Opening) -> Result<Claim, StoreError> {
-        let (_lock, mut ledger) = open(out, opening)?;
-        claim(out, &mut ledger, &job(settings), opening)
+    fn enter(out: &Path, settings: &Value, mode: OpenMode) -> Result<ClaimOutcome, StoreError> {
+        let (_lock, mut ledger) = open(out, mode)?;
+        claim(out, &mut ledger, &job(settings), mode)
     }
 
     #[test]
     fn the_same_job_may_come_back_another_may_not() {
-        use Opening::{Fresh, Rescan, Resume};
+        use OpenMode::{Fresh, Rescan, Resume};
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("deep/out");
         let (a, b) = (
@@ -417,14 +417,14 @@ mod tests {
             json!({"stride": 3, "clips_sha256": "x"}),
         );
         let moved = json!({"stride": 2, "clips_sha256": "y"});
-        assert_eq!(enter(&out, &a, Resume).unwrap(), Claim::New);
+        assert_eq!(enter(&out, &a, Resume).unwrap(), ClaimOutcome::New);
         fs::write(out.join("batches/00007.npz"), b"old").unwrap();
         for mine in ["notes.txt", "movie.mp4.part", "batches/mine.npz"] {
             fs::write(out.join(mine), b"mine").unwrap();
         }
         fs::write(out.join("batches/.00008.npz.part"), b"half").unwrap();
-        for opening in [Resume, Rescan] {
-            let refused = enter(&out, &b, opening).unwrap_err();
+        for mode in [Resume, Rescan] {
+            let refused = enter(&out, &b, mode).unwrap_err();
             assert!(
                 matches!(&refused, StoreError::Occupied { difference, is_dataset: false, .. } if difference == "stride was 2, now 3"),
                 "{refused}"
@@ -437,9 +437,9 @@ mod tests {
                 ..
             })
         ));
-        assert_eq!(enter(&out, &moved, Rescan).unwrap(), Claim::Rescan);
+        assert_eq!(enter(&out, &moved, Rescan).unwrap(), ClaimOutcome::Rescan);
         assert!(out.join("batches/00007.npz").exists());
-        assert_eq!(enter(&out, &a, Resume).unwrap(), Claim::Resumed);
+        assert_eq!(enter(&out, &a, Resume).unwrap(), ClaimOutcome::Resumed);
         assert!(out.join("batches/00007.npz").exists());
         assert!(!out.join("batches/.00008.npz.part").exists());
         fs::write(out.join(FINAL_NAME), b"old").unwrap();
@@ -448,7 +448,7 @@ mod tests {
             assert_eq!(out.join("batches/00007.npz").exists(), left);
             assert_eq!(out.join(FINAL_NAME).exists(), has_final);
         }
-        assert_eq!(enter(&out, &a, Fresh).unwrap(), Claim::New);
+        assert_eq!(enter(&out, &a, Fresh).unwrap(), ClaimOutcome::New);
         for mine in ["notes.txt", "movie.mp4.part", "batches/mine.npz"] {
             assert!(out.join(mine).exists(), "{mine}");
         }
@@ -462,11 +462,11 @@ mod tests {
         write_run(out, &json!({"settings": a})).unwrap();
         fs::write(out.join(FINAL_NAME), b"old").unwrap();
         assert!(matches!(
-            enter(out, &b, Opening::Resume),
+            enter(out, &b, OpenMode::Resume),
             Err(StoreError::Occupied { .. })
         ));
         assert!(out.join(FINAL_NAME).exists());
-        assert_eq!(enter(out, &a, Opening::Resume).unwrap(), Claim::New);
+        assert_eq!(enter(out, &a, OpenMode::Resume).unwrap(), ClaimOutcome::New);
         assert!(!out.join(FINAL_NAME).exists());
     }
 
@@ -475,12 +475,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path();
         let a = json!({"stride": 2});
-        enter(out, &a, Opening::Resume).unwrap();
+        enter(out, &a, OpenMode::Resume).unwrap();
         fs::write(out.join(LEDGER_NAME), "scrambled".repeat(500)).unwrap();
         assert!(matches!(
-            enter(out, &a, Opening::Resume),
+            enter(out, &a, OpenMode::Resume),
             Err(StoreError::BadLedger { .. })
         ));
-        assert_eq!(enter(out, &a, Opening::Fresh).unwrap(), Claim::New);
+        assert_eq!(enter(out, &a, OpenMode::Fresh).unwrap(), ClaimOutcome::New);
     }
 }

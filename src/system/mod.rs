@@ -21,7 +21,14 @@ pub use sensors::{Readings, Sensors};
 pub use signals::{Signal, Signals};
 pub use watchdog::Watchdog;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+
+/// Locks `mutex`, also after a thread has panicked while it held the lock. For values that are whole between any two
+/// statements of their holders, such as the ledger, whose changes are transactions.
+pub fn lock_ignoring_poison<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A thread that ends with this value.
 struct Worker<E> {

@@ -7,7 +7,7 @@ use handloom::draw::scene::signing_scene;
 use handloom::messages::topics;
 use handloom::storage::Ledger;
 use handloom::storage::batches::{FINAL_NAME, batch_path};
-use handloom::storage::ledger::{Bounds, Message, Stamp};
+use handloom::storage::ledger::{Message, OutboxLimits, Timestamp};
 use handloom::storage::npz::NpzReader;
 use handloom::system::disk;
 use handloom::video::encode::Codec;
@@ -165,8 +165,8 @@ fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
 
     // What the cut leaves.
     let mut ledger = Ledger::open(&takes(&stage)).unwrap();
-    assert_eq!(ledger.waiting_count().unwrap(), 0);
-    ledger.keep_messages(Some(Bounds {
+    assert_eq!(ledger.pending_message_count().unwrap(), 0);
+    ledger.set_outbox_limits(Some(OutboxLimits {
         messages: 10,
         age_s: 3600,
     }));
@@ -175,9 +175,9 @@ fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
         .as_object_mut()
         .unwrap()
         .retain(|key, _| !["v", "ts", "clock_synced", "seq"].contains(&key.as_str()));
-    let stamp = Stamp {
+    let stamp = Timestamp {
         ts: "2026-01-31T12:00:00.000Z".to_owned(),
-        ..Stamp::default()
+        ..Timestamp::default()
     };
     ledger
         .say(&[Message::new(topics::BATCH, &batch)], &stamp)
@@ -196,7 +196,7 @@ fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
     assert!(told["seq"].as_u64() > before.last().unwrap()["seq"].as_u64());
     assert_eq!(daemon.stop(), Some(0));
     let ledger = Ledger::open(&takes(&stage)).unwrap();
-    assert_eq!(ledger.waiting_count().unwrap(), 0);
+    assert_eq!(ledger.pending_message_count().unwrap(), 0);
 }
 
 /// The mirror has what the folder of takes has, and its list is true by the tool that users have.

@@ -4,13 +4,13 @@ use crate::camera::{Counts, News, Place};
 use crate::cli::camera::preview_encoder::Viewer;
 use crate::cli::camera::stdin_commands::{Word, WordError};
 use crate::cli::progress::Live;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::hand::ModelError;
 use crate::inference::Ending;
 use crate::inference::probing::AcceleratorNews;
 use crate::recording::latency_stats::Meter;
 use crate::recording::session::{Host, Look, Standing};
-use crate::recording::take_store::{ACCEPTED, Shelf, Shelved, TOO_SHORT};
+use crate::recording::take_store::{ACCEPTED, StoredTake, TOO_SHORT, TakeStore};
 use crate::sequence::recording_plan::Phase;
 use crate::sequence::sign_recorder::{Sign, Weaver};
 use anyhow::anyhow;
@@ -27,7 +27,7 @@ const ENDED: &str = "ended";
 /// Runs one session from a terminal or a script.
 pub(super) struct Desk {
     live: Live,
-    shelf: Option<Shelf>,
+    store: Option<TakeStore>,
     viewer: Option<Viewer>,
     words: Receiver<Result<Word, WordError>>,
     stop: Ending,
@@ -49,14 +49,14 @@ pub(super) struct Desk {
 impl Desk {
     pub(super) fn new(
         live: Live,
-        shelf: Option<Shelf>,
+        store: Option<TakeStore>,
         viewer: Option<Viewer>,
         words: Receiver<Result<Word, WordError>>,
         stop: Ending,
     ) -> Self {
         Self {
             live,
-            shelf,
+            store,
             viewer,
             words,
             stop,
@@ -76,7 +76,7 @@ impl Desk {
 
     pub(super) fn introduce(&mut self, place: &Place) {
         self.device = place.to_string();
-        if self.shelf.is_none() {
+        if self.store.is_none() {
             let text = "Nothing is kept: --out DIR keeps the takes";
             self.live
                 .say(text, &json!({"event": "not_kept", "reason": text}));
@@ -96,10 +96,10 @@ impl Desk {
     }
 
     /// Writes what the session leaves.
-    pub(super) fn close(&mut self, provenance: &Value) -> Result<(), Failure> {
+    pub(super) fn close(&mut self, provenance: &Value) -> Result<(), CliError> {
         self.live.end();
-        match &mut self.shelf {
-            Some(shelf) => Ok(shelf.close(provenance)?),
+        match &mut self.store {
+            Some(store) => Ok(store.close(provenance)?),
             None => Ok(()),
         }
     }
@@ -110,10 +110,10 @@ impl Desk {
         counts: &Counts,
         meter: &Meter,
         weaver: &Weaver,
-    ) -> Result<Exit, Failure> {
+    ) -> Result<Exit, CliError> {
         // Too short for the segmenter, or with too few hands for a sequence.
         let too_short = weaver.too_short() + self.too_short;
-        let in_output = self.shelf.as_ref().map(Shelf::accepted);
+        let in_output = self.store.as_ref().map(TakeStore::accepted);
         let order = weaver.takes().tally().filter(|_| self.ends_with_order);
         let asked = order.map(|(_, asked)| asked);
         let missing = order.filter(|(taken, asked)| taken < asked);
@@ -138,7 +138,7 @@ impl Desk {
         self.live.say(&text, &event);
         if in_output == Some(0) {
             let why = "no take was kept: were hands in view? try --preview, or --min-frames and --min-seconds";
-            return Err(Failure::new(Exit::Nothing, anyhow!(why)));
+            return Err(CliError::new(Exit::Nothing, anyhow!(why)));
         }
         // Who stops it before knows.
         if let Some((taken, asked)) = missing.filter(|_| self.state == ENDED) {
@@ -146,12 +146,12 @@ impl Desk {
                 "{} is over after {taken} of the {asked} takes; what was taken is kept",
                 self.device
             );
-            return Err(Failure::new(Exit::BadData, anyhow!(why)));
+            return Err(CliError::new(Exit::BadData, anyhow!(why)));
         }
         Ok(Exit::Done)
     }
 
-    fn obey(&mut self, word: Word, weaver: &mut Weaver, at: Duration) -> Result<(), Failure> {
+    fn obey(&mut self, word: Word, weaver: &mut Weaver, at: Duration) -> Result<(), CliError> {
         match word {
             Word::Record(order) => {
                 let (gloss, count) = (order.gloss.to_string(), order.count);
@@ -165,10 +165,10 @@ impl Desk {
                 self.live.say("Cancelled", &json!({"event": "cancel"}));
             }
             Word::Undo => {
-                let undone = match &mut self.shelf {
-                    Some(shelf) => {
-                        let undone = shelf.undo()?;
-                        shelf.seal_what_is_due()?;
+                let undone = match &mut self.store {
+                    Some(store) => {
+                        let undone = store.undo()?;
+                        store.seal_what_is_due()?;
                         undone
                     }
                     None => None,
@@ -234,16 +234,16 @@ fn latency(meter: &Meter) -> Value {
     json!({"p50": of(50), "p95": of(95)})
 }
 
-impl From<ModelError> for Failure {
+impl From<ModelError> for CliError {
     fn from(error: ModelError) -> Self {
         Self::new(Exit::Bug, error)
     }
 }
 
 impl Host for Desk {
-    type Error = Failure;
+    type Error = CliError;
 
-    fn news(&mut self, news: &News) -> Result<(), Failure> {
+    fn news(&mut self, news: &News) -> Result<(), CliError> {
         match news {
             News::Opened(opened) => {
                 self.state = "capturing";
@@ -312,39 +312,39 @@ impl Host for Desk {
         }
     }
 
-    fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), Failure> {
+    fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), CliError> {
         self.signs += 1;
-        let shelved = match &mut self.shelf {
-            Some(shelf) => {
-                let shelved = shelf.put(&sign, &self.device, backend)?;
-                shelf.seal_what_is_due()?;
-                shelved
+        let stored = match &mut self.store {
+            Some(store) => {
+                let stored = store.put(&sign, &self.device, backend)?;
+                store.seal_what_is_due()?;
+                stored
             }
-            None => Shelved {
+            None => StoredTake {
                 id: format!("sign-{}", self.signs),
                 gloss: sign.gloss.to_string(),
                 state: ACCEPTED,
                 reason: None,
             },
         };
-        if shelved.state == TOO_SHORT {
+        if stored.state == TOO_SHORT {
             self.too_short += 1;
-            weaver.takes_mut().again(&shelved.gloss, sign.end);
+            weaver.takes_mut().again(&stored.gloss, sign.end);
         } else {
             self.taken += 1;
         }
         let seconds = (sign.end.saturating_sub(sign.begin).as_secs_f64() * 100.0).round() / 100.0;
-        let reason = shelved.reason.as_deref();
+        let reason = stored.reason.as_deref();
         let text = format!(
             "{} {}: {seconds:.1} s, {} frames, {}{}",
-            shelved.id,
-            shelved.gloss,
+            stored.id,
+            stored.gloss,
             sign.seen,
-            shelved.state,
+            stored.state,
             reason.map_or_else(String::new, |r| format!(" ({r})"))
         );
         let event = json!({
-            "event": "sign", "id": shelved.id, "gloss": shelved.gloss, "state": shelved.state, "reason": reason,
+            "event": "sign", "id": stored.id, "gloss": stored.gloss, "state": stored.state, "reason": reason,
             "begin_s": sign.begin.as_secs_f64(), "end_s": sign.end.as_secs_f64(), "seconds": seconds,
             "seen": sign.seen, "sampled": sign.sequence.frames.len(), "with_hand": sign.sequence.frames_with_hand,
             "ended_by": sign.cause.name(),
@@ -353,7 +353,7 @@ impl Host for Desk {
         Ok(())
     }
 
-    fn turn(&mut self, standing: &Standing<'_>, weaver: &mut Weaver) -> Result<bool, Failure> {
+    fn turn(&mut self, standing: &Standing<'_>, weaver: &mut Weaver) -> Result<bool, CliError> {
         while let Ok(word) = self.words.try_recv() {
             match word {
                 Ok(word) => self.obey(word, weaver, standing.at)?,

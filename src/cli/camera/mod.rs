@@ -12,14 +12,14 @@ use crate::cli::camera::preview_encoder::Viewer;
 use crate::cli::camera::stdin_commands::{Word, WordError};
 use crate::cli::progress::Live;
 use crate::cli::{CameraArgs, ProgressKind};
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::inference::Ending;
 use crate::inference::probing::{Asker, Engine, stopped};
-use crate::recording::Origin;
-pub use crate::recording::capture_settings::Recipe;
+use crate::recording::TakeProvenance;
+pub use crate::recording::capture_settings::CaptureSettings;
 use crate::recording::fallback_detector::Eye;
 use crate::recording::session::Host;
-use crate::recording::take_store::{Common, Shelf};
+use crate::recording::take_store::{TakeOptions, TakeStore};
 use crate::sequence::recording_plan::{Order, Takes};
 use crate::sequence::sign_recorder::Weaver;
 use crate::system::clock;
@@ -40,7 +40,7 @@ const LINES: usize = 16;
 ///
 /// # Errors
 /// With the exit code and what to tell the user.
-pub fn run(args: &CameraArgs) -> Result<Exit, Failure> {
+pub fn run(args: &CameraArgs) -> Result<Exit, CliError> {
     let live = Live::new(match args.progress {
         ProgressKind::Auto => None,
         ProgressKind::Bar => Some(true),
@@ -49,7 +49,7 @@ pub fn run(args: &CameraArgs) -> Result<Exit, Failure> {
     if args.list {
         return Ok(list::run(args, &live));
     }
-    let usage = |text: String| Failure::new(Exit::Usage, anyhow!(text));
+    let usage = |text: String| CliError::new(Exit::Usage, anyhow!(text));
     if args.at_once && !args.device.is_file() {
         let text = format!("--at-once is for files, and {} is none", args.device);
         return Err(usage(text));
@@ -73,7 +73,7 @@ pub fn run(args: &CameraArgs) -> Result<Exit, Failure> {
         Signal::StopNow => std::process::exit(Exit::Stopped as i32),
         Signal::Reload => {}
     })
-    .map_err(|e| Failure::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
+    .map_err(|e| CliError::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
     let asker = &mut Asker {
         workers: 1,
         tell: &mut |name| {
@@ -106,18 +106,18 @@ fn film(
     order: Option<Order>,
     engine: &Engine,
     stop: Ending,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CliError> {
     let recipe = args.recipe();
     let graphs = engine.graphs()?;
     // Nobody else opens anything here.
     let mut eye = Eye::new(engine, &graphs, recipe.detector, &|| None)?;
     let settings = recipe.settings(engine);
-    let shelf = args.out.as_deref().map(|out| {
-        let common = Common::of(&recipe, args.takes.signer, &args.takes.split);
-        Shelf::open(out, settings.clone(), common)
+    let store = args.out.as_deref().map(|out| {
+        let common = TakeOptions::of(&recipe, args.takes.signer, &args.takes.split);
+        TakeStore::open(out, settings.clone(), common)
     });
-    let shelf = shelf.transpose()?;
-    let (shelf, _claim) = shelf.unzip();
+    let store = store.transpose()?;
+    let (store, _claim) = store.unzip();
     let viewer = args.preview.map(Viewer::start).transpose()?;
     let mut takes = Takes::new(order.is_none());
     let ends_with_order = args.takes.count.is_some();
@@ -127,7 +127,7 @@ fn film(
     let mut weaver = Weaver::new(recipe.loom(), takes);
     let started = clock::now_utc();
     let (opener, pace) = opener(args, recipe.want);
-    let mut desk = Desk::new(live, shelf, viewer, listen(), stop);
+    let mut desk = Desk::new(live, store, viewer, listen(), stop);
     desk.ends_with_order = ends_with_order;
     desk.seconds = args.seconds.map(Duration::from_secs_f64);
     desk.introduce(&args.device);
@@ -135,7 +135,7 @@ fn film(
     let camera = Camera::start(opener, pace, Waits::default())?;
     let filmed = crate::recording::session::run(&camera, &mut eye, &mut weaver, &mut desk);
     drop(camera);
-    let origin = Origin {
+    let origin = TakeProvenance {
         settings: &settings,
         engine,
         device: &args.device,

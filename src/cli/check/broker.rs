@@ -2,7 +2,7 @@
 
 use super::Finding;
 use crate::config::Config;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::messages::topics;
 use crate::mqtt::subscriber::{Event, Subscriber};
 use crate::mqtt::{Settings, check_tls};
@@ -22,7 +22,7 @@ pub(super) fn broker(config: &Config) -> Vec<Finding> {
     if let Some(tls) = &settings.tls
         && let Err(error) = check_tls(tls)
     {
-        let Failure { exit, error } = error.into();
+        let CliError { exit, error } = error.into();
         let keys = "mqtt.ca_file, mqtt.cert_file and mqtt.key_file name the files";
         return vec![Finding::bad(exit, "broker", format!("{error} ({keys})"))];
     }

@@ -3,7 +3,7 @@
 use super::Finding;
 use crate::config::Config;
 use crate::daemon::spec;
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::error::hints::Reader;
 use crate::inference::Bundle;
 use crate::inference::probing::identity_beside;
@@ -84,7 +84,7 @@ fn held(
             vec![Finding::doubtful(subject, format!("{error}; {way_out}"))]
         }
         Ok((_, Some(error))) | Err(error) => {
-            let failure = Failure::from(error);
+            let failure = CliError::from(error);
             vec![Finding::bad(failure.exit, subject, reader.story(&failure))]
         }
     }

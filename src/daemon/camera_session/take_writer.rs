@@ -3,15 +3,15 @@
 
 use super::Set;
 use crate::daemon::ROOM_LOOK;
-use crate::error::Failure;
+use crate::error::CliError;
 use crate::error::hints::Reader;
-use crate::job::hold;
-use crate::recording::take_store::{Shelf, Shelved, TOO_SHORT};
+use crate::recording::take_store::{StoredTake, TOO_SHORT, TakeStore};
 use crate::sequence::recording_plan::Phase;
 use crate::sequence::sign_recorder::{Sign, Weaver};
 use crate::storage::StoreError;
 use crate::storage::mirror::Listing;
 use crate::system::clock::uptime;
+use crate::system::lock_ignoring_poison;
 use std::time::{Duration, Instant};
 
 /// Takes are joined when none came or went for so long: longer than between the recordings of a series.
@@ -51,7 +51,7 @@ impl Set<'_> {
         sign: Sign,
         backend: &str,
         weaver: &mut Weaver,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         self.flush(weaver)?;
         if self.waiting.is_some() {
             tracing::warn!(
@@ -71,8 +71,8 @@ impl Set<'_> {
 
     /// Writes what waits, as far as there is room; whether all is on disk. The last word on a `record` comes when its batches
     /// are.
-    pub(super) fn flush(&mut self, weaver: &mut Weaver) -> Result<bool, Failure> {
-        if self.waiting.is_none() && !self.shelf.is_due() && !self.is_unsealed && !self.is_to_join()
+    pub(super) fn flush(&mut self, weaver: &mut Weaver) -> Result<bool, CliError> {
+        if self.waiting.is_none() && !self.store.is_due() && !self.is_unsealed && !self.is_to_join()
         {
             return Ok(true);
         }
@@ -81,8 +81,8 @@ impl Set<'_> {
         }
         if let Some((sign, backend)) = self.waiting.take() {
             let device = self.device.clone();
-            match self.write(|shelf| shelf.put(&sign, &device, &backend)) {
-                Ok(Some(shelved)) => self.kept(shelved, &sign, weaver),
+            match self.write(|store| store.put(&sign, &device, &backend)) {
+                Ok(Some(stored)) => self.kept(stored, &sign, weaver),
                 // Also of another failure: the end of the session tries it again.
                 unwritten => {
                     self.waiting = Some((sign, backend));
@@ -90,14 +90,14 @@ impl Set<'_> {
                 }
             }
         }
-        if self.shelf.is_due() {
-            if self.write(Shelf::seal_what_is_due)?.is_none() {
+        if self.store.is_due() {
+            if self.write(TakeStore::seal_what_is_due)?.is_none() {
                 return Ok(false);
             }
             self.announce();
         }
         if self.is_unsealed {
-            if self.write(Shelf::seal_all)?.is_none() {
+            if self.write(TakeStore::seal_all)?.is_none() {
                 return Ok(false);
             }
             self.is_unsealed = false;
@@ -109,7 +109,7 @@ impl Set<'_> {
         }
         if self.is_to_join() {
             let provenance = self.origin.provenance(None);
-            match self.write(|shelf| shelf.close(&provenance)) {
+            match self.write(|store| store.close(&provenance)) {
                 Ok(None) => return Ok(false),
                 // The next takes are kept all the same.
                 Err(failure) if !self.is_unclosed => {
@@ -129,20 +129,20 @@ impl Set<'_> {
     }
 
     /// A sign is on the shelf.
-    fn kept(&mut self, shelved: Shelved, sign: &Sign, weaver: &mut Weaver) {
+    fn kept(&mut self, stored: StoredTake, sign: &Sign, weaver: &mut Weaver) {
         tracing::info!(
-            id = shelved.id,
-            gloss = shelved.gloss,
-            state = shelved.state,
-            reason = shelved.reason,
+            id = stored.id,
+            gloss = stored.gloss,
+            state = stored.state,
+            reason = stored.reason,
             "take"
         );
-        if shelved.state == TOO_SHORT {
+        if stored.state == TOO_SHORT {
             // Of one that waited for room the end is long past.
             let at = self.at.max(sign.end);
-            weaver.takes_mut().again(&shelved.gloss, at);
+            weaver.takes_mut().again(&stored.gloss, at);
         } else if self.running.is_some() {
-            self.taken.push(shelved.id);
+            self.taken.push(stored.id);
         }
         self.is_unsealed |= self.running.is_some() && is_complete(weaver);
     }
@@ -150,11 +150,11 @@ impl Set<'_> {
     /// Makes a change; `None` when there was no room for it.
     pub(super) fn write<T>(
         &mut self,
-        change: impl FnOnce(&mut Shelf) -> Result<T, StoreError>,
-    ) -> Result<Option<T>, Failure> {
+        change: impl FnOnce(&mut TakeStore) -> Result<T, StoreError>,
+    ) -> Result<Option<T>, CliError> {
         // Until it is published again the mirror believes no list.
         let before = self.daemon.studio.set_files(None);
-        let done = change(&mut self.shelf);
+        let done = change(&mut self.store);
         self.publish(before.as_ref());
         match done {
             Err(error) if error.is_full() && !self.is_last => {
@@ -181,7 +181,7 @@ impl Set<'_> {
         &mut self,
         weaver: &mut Weaver,
         may_wait: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         self.is_unsealed = true;
         self.is_unclosed = true;
         let written = self.write_rest(weaver, may_wait);
@@ -194,7 +194,7 @@ impl Set<'_> {
         written
     }
 
-    fn write_rest(&mut self, weaver: &mut Weaver, may_wait: bool) -> Result<(), Failure> {
+    fn write_rest(&mut self, weaver: &mut Weaver, may_wait: bool) -> Result<(), CliError> {
         loop {
             self.is_last = !may_wait || self.daemon.is_stopping();
             self.hear(weaver, Duration::ZERO)?;
@@ -209,7 +209,7 @@ impl Set<'_> {
 
     /// Tells the mirror what there is, unless that is as it was `before`.
     pub(super) fn publish(&self, before: Option<&Listing>) {
-        let files = match self.shelf.files() {
+        let files = match self.store.files() {
             Ok(files) => files,
             Err(error) => {
                 tracing::warn!(%error, "takes are not mirrored until the next one");
@@ -234,13 +234,14 @@ impl Set<'_> {
 
     fn take_over(&mut self) -> Result<(), StoreError> {
         loop {
-            let untold = self.shelf.untold()?;
-            if untold.is_empty() {
+            let pending_events = self.store.pending_events()?;
+            if pending_events.is_empty() {
                 return Ok(());
             }
-            for untold in untold {
-                hold(&self.daemon.ledger).say(&[untold.message], &untold.stamp)?;
-                self.shelf.told(untold.id)?;
+            for pending_events in pending_events {
+                lock_ignoring_poison(&self.daemon.ledger)
+                    .say(&[pending_events.message], &pending_events.stamp)?;
+                self.store.told(pending_events.id)?;
             }
         }
     }

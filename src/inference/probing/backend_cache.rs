@@ -2,7 +2,7 @@
 //! A device is never open twice, and nothing is measured while another measures.
 
 use super::{Asker, Unavailable, stopped};
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::inference::probing::backend_handle::Engine;
 use crate::inference::{Selection, Wanted};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -42,7 +42,7 @@ impl Pool {
         models: &Selection,
         seats: usize,
         asker: &mut Asker<'_>,
-    ) -> Result<Arc<Engine>, Failure> {
+    ) -> Result<Arc<Engine>, CliError> {
         let attempt = match self.wait(asker)? {
             Turn::Open(engine) => return Ok(engine),
             Turn::Mine(attempt) => attempt,
@@ -62,7 +62,7 @@ impl Pool {
                 now.engine = Arc::downgrade(engine);
             }
             Err(failure) if failure.exit == Exit::Unavailable => {
-                now.failed = Some((attempt, failure.story()));
+                now.failed = Some((attempt, failure.display_chain()));
             }
             Err(_) => {}
         }
@@ -81,7 +81,7 @@ impl Pool {
     }
 
     /// Waits for whoever is opening it, then gives what they have or the right to open it.
-    fn wait(&self, asker: &Asker<'_>) -> Result<Turn, Failure> {
+    fn wait(&self, asker: &Asker<'_>) -> Result<Turn, CliError> {
         let mut awaited = None;
         loop {
             // Not under the lock: it may take others.

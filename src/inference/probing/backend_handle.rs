@@ -1,7 +1,7 @@
 //! What was chosen, open and ready: the models, and what runs them for all who ask for a detector.
 
 use super::{Asker, Chosen, Unavailable, identity, resolve, stopped};
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::inference::{
     BackendError, BackendSpec, Bundle, Graphs, Selection, SharedDevice, Wanted, model_files,
 };
@@ -67,7 +67,7 @@ impl Engine {
         models: &Selection,
         seats: usize,
         asker: &mut Asker<'_>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CliError> {
         let bundle = Arc::new(Bundle::load(models)?);
         // What is left when all else fails.
         Graphs::load(&BackendSpec::Cpu, &bundle)?.open()?;
@@ -248,7 +248,7 @@ impl Unavailable {
     }
 }
 
-impl From<Unavailable> for Failure {
+impl From<Unavailable> for CliError {
     fn from(error: Unavailable) -> Self {
         Self::new(Exit::Unavailable, error)
     }

@@ -11,7 +11,7 @@ mod probe_cache;
 mod worker_detector;
 
 use crate::digest::sha256_hex;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 pub use crate::inference::probing::backend_cache::Pool;
 pub use crate::inference::probing::backend_handle::{AcceleratorNews, Engine};
 use crate::inference::probing::benchmark::{Found, Task};
@@ -94,9 +94,9 @@ pub struct Asker<'a> {
 
 /// Nobody waits any more.
 #[must_use]
-pub fn stopped() -> Failure {
+pub fn stopped() -> CliError {
     let stopped = anyhow!("stopped before it was ready what runs the models");
-    Failure::new(Exit::Stopped, stopped)
+    CliError::new(Exit::Stopped, stopped)
 }
 
 /// Chooses a backend, from what was measured before where that still holds, else measuring now.
@@ -108,7 +108,7 @@ fn resolve(
     models: &Selection,
     bundle: &Bundle,
     asker: &mut Asker<'_>,
-) -> Result<Chosen, Failure> {
+) -> Result<Chosen, CliError> {
     if wanted.wish == Wish::Cpu {
         return Ok(Chosen::cpu("asked for"));
     }

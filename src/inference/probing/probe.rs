@@ -3,7 +3,7 @@
 //! drivers write there, too.
 
 use crate::cli::progress;
-use crate::error::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::inference::probing::benchmark;
 use crate::inference::probing::benchmark::{Found, Task};
 use crate::system::process::{end_group, end_with_parent};
@@ -248,12 +248,12 @@ fn how(ended: Option<ExitStatus>, words: &str) -> Trouble {
 ///
 /// # Errors
 /// When nobody can be told what was found.
-pub fn main() -> Result<Exit, Failure> {
-    let io = |error: io::Error| Failure::new(Exit::InOut, error);
+pub fn main() -> Result<Exit, CliError> {
+    let io = |error: io::Error| CliError::new(Exit::InOut, error);
     let mut text = String::new();
     io::stdin().read_to_string(&mut text).map_err(io)?;
     let question: Question = serde_json::from_str(&text).map_err(|error| {
-        Failure::new(
+        CliError::new(
             Exit::Usage,
             anyhow!("this is for handloom itself, not for people; see `handloom bench`: {error}"),
         )
@@ -263,7 +263,7 @@ pub fn main() -> Result<Exit, Failure> {
         What::Measure(task) => serde_json::to_string(&benchmark::find(&task)),
         What::Vulkan => serde_json::to_string(&benchmark::devices()),
     };
-    let json = json.map_err(|error| Failure::new(Exit::Bug, error))?;
+    let json = json.map_err(|error| CliError::new(Exit::Bug, error))?;
     // A driver may have left half a line.
     progress::line(&format!("\n{MARK}{json}"));
     // Drivers have been known to crash at their end: what was found counts.

@@ -16,8 +16,8 @@ struct List {
     stop_at: usize,
 }
 
-impl Collect<usize, String> for List {
-    fn spare(&mut self, position: usize) -> Option<usize> {
+impl ResultSink<usize, String> for List {
+    fn cached_result(&mut self, position: usize) -> Option<usize> {
         self.spared.contains(&position).then_some(0)
     }
 
@@ -52,11 +52,11 @@ fn results_come_in_order_whatever_the_workers() {
             let ended = run(
                 jobs,
                 workers,
-                &Control::new(workers),
+                &WorkerControl::new(workers),
                 |_| Ok(|p| Ok::<_, String>(Some(work(p) + 1))),
                 &mut to,
             );
-            assert_eq!(ended.unwrap(), Ended::Done);
+            assert_eq!(ended.unwrap(), RunOutcome::Done);
             let expected: Vec<_> = (0..jobs)
                 .map(|p| (p, if to.spared.contains(&p) { 0 } else { p + 1 }))
                 .collect();
@@ -74,10 +74,10 @@ fn a_panic_ends_the_run() {
                 Ok::<_, String>(Some(p))
             })
         };
-        let control = Control::new(workers);
+        let control = WorkerControl::new(workers);
         let ended = run(100, workers, &control, start, &mut list(usize::MAX));
         assert!(
-            matches!(ended, Err(PipelineError::Died)),
+            matches!(ended, Err(WorkerPoolError::Died)),
             "{workers} workers"
         );
     }
@@ -85,7 +85,7 @@ fn a_panic_ends_the_run() {
 
 #[test]
 fn errors_end_the_run() {
-    let control = Control::new(3);
+    let control = WorkerControl::new(3);
     let start = |_| {
         Ok(|p| {
             if p == 17 {
@@ -96,24 +96,24 @@ fn errors_end_the_run() {
         })
     };
     assert!(
-        matches!(run(100, 3, &control, start, &mut list(usize::MAX)), Err(PipelineError::Worker(e)) if e == "broken")
+        matches!(run(100, 3, &control, start, &mut list(usize::MAX)), Err(WorkerPoolError::Worker(e)) if e == "broken")
     );
     let mut to = list(20);
     let start = |_| Ok(|p| Ok::<_, String>(Some(p)));
     assert!(
-        matches!(run(100, 3, &control, start, &mut to), Err(PipelineError::Consumer(e)) if e == "full")
+        matches!(run(100, 3, &control, start, &mut to), Err(WorkerPoolError::Consumer(e)) if e == "full")
     );
     assert_eq!(to.got.len(), 21);
     let start = |_| Err::<fn(usize) -> Result<Option<usize>, String>, _>("no model".to_owned());
     assert!(
-        matches!(run(100, 3, &control, start, &mut list(usize::MAX)), Err(PipelineError::Worker(e)) if e == "no model")
+        matches!(run(100, 3, &control, start, &mut list(usize::MAX)), Err(WorkerPoolError::Worker(e)) if e == "no model")
     );
 }
 
 #[test]
 fn a_stop_leaves_a_beginning() {
     for abandon in [false, true] {
-        let control = Control::new(3);
+        let control = WorkerControl::new(3);
         let mut to = list(usize::MAX);
         let start = |_| {
             Ok(|p| {
@@ -128,7 +128,7 @@ fn a_stop_leaves_a_beginning() {
             })
         };
         let ended = run(100, 3, &control, start, &mut to);
-        assert_eq!(ended.unwrap(), Ended::Stopped);
+        assert_eq!(ended.unwrap(), RunOutcome::Stopped);
         let positions: Vec<usize> = to.got.iter().map(|(p, _)| *p).collect();
         assert!(positions.iter().copied().eq(0..positions.len()));
         // What was in hand is finished, unless it is to be given up.
@@ -137,13 +137,13 @@ fn a_stop_leaves_a_beginning() {
         control.reset();
         let start = |_| Ok(|p| Ok::<_, String>(Some(p)));
         let ended = run(100, 3, &control, start, &mut list(usize::MAX));
-        assert_eq!(ended.unwrap(), Ended::Done);
+        assert_eq!(ended.unwrap(), RunOutcome::Done);
     }
 }
 
 #[test]
 fn workers_rest_and_come_back() {
-    let control = Control::new(0);
+    let control = WorkerControl::new(0);
     let (starts, ends) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let start = |_| {
         starts.fetch_add(1, SeqCst);
@@ -171,7 +171,7 @@ fn workers_rest_and_come_back() {
             control.set_workers(1);
         });
         let ended = run(100, 4, control, start, &mut to);
-        assert_eq!(ended.unwrap(), Ended::Done);
+        assert_eq!(ended.unwrap(), RunOutcome::Done);
     });
     assert_eq!(to.got.len(), 100);
     assert_eq!(starts.load(SeqCst), ends.load(SeqCst));

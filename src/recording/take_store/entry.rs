@@ -1,12 +1,12 @@
 //! What is known of a take beside its numbers: for the ledger, and from there for the manifest.
 
 use crate::sequence::sign_recorder::Sign;
-use crate::storage::ledger::Clip;
+use crate::storage::ledger::ClipRecord;
 use crate::system::clock;
 use serde_json::{Value, json};
 
 /// What the ledger keeps of a take.
-pub(super) struct Entry {
+pub(super) struct TakeRecord {
     pub(super) id: String,
     pub(super) gloss: String,
     pub(super) split: String,
@@ -14,12 +14,12 @@ pub(super) struct Entry {
     pub(super) clip: Value,
 }
 
-impl Entry {
+impl TakeRecord {
     pub(super) fn to_json(&self) -> Value {
         json!({"id": self.id, "gloss": self.gloss, "split": self.split, "signer_id": self.signer_id, "clip": self.clip})
     }
 
-    pub(super) fn of(clip: &Clip) -> Self {
+    pub(super) fn of(clip: &ClipRecord) -> Self {
         let text = clip.clip.as_deref().unwrap_or_default();
         let value: Value = serde_json::from_str(text).unwrap_or_default();
         let word = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
@@ -34,7 +34,7 @@ impl Entry {
 }
 
 /// What the manifest says of a take.
-pub(super) fn about(sign: &Sign, device: &str, backend: &str) -> Value {
+pub(super) fn describe_take(sign: &Sign, device: &str, backend: &str) -> Value {
     let sequence = &sign.sequence;
     let millis = |time: &std::time::Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
     let times: Vec<f64> = sign.frame_times.iter().map(millis).collect();

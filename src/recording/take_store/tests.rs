@@ -3,7 +3,7 @@ use crate::sequence::segmenter::Cause;
 use crate::sequence::{FrameRecord, Sequence, sampling::Window};
 use crate::storage::atomic_file::file_sha256;
 use crate::storage::batches::FINAL_NAME;
-use crate::storage::ledger::Bounds;
+use crate::storage::ledger::OutboxLimits;
 use crate::storage::npz::NpzReader;
 use ndarray::Array2;
 use serde_json::json;
@@ -31,8 +31,8 @@ fn sign(gloss: &str, with_hand: usize) -> Sign {
     }
 }
 
-fn open(out: &Path) -> Shelf {
-    let common = Common {
+fn open(out: &Path) -> TakeStore {
+    let common = TakeOptions {
         prefix: "take".into(),
         signer_id: 7,
         split: "val".into(),
@@ -40,20 +40,20 @@ fn open(out: &Path) -> Shelf {
         length: 32,
         min_frames: 8,
     };
-    Shelf::open(out, json!({"source": "camera"}), common)
+    TakeStore::open(out, json!({"source": "camera"}), common)
         .unwrap()
         .0
 }
 
-fn put(shelf: &mut Shelf, gloss: &str, with_hand: usize) -> Shelved {
-    let shelved = shelf.put(&sign(gloss, with_hand), "cam", "cpu").unwrap();
-    shelf.seal_what_is_due().unwrap();
-    shelved
+fn put(store: &mut TakeStore, gloss: &str, with_hand: usize) -> StoredTake {
+    let stored = store.put(&sign(gloss, with_hand), "cam", "cpu").unwrap();
+    store.seal_what_is_due().unwrap();
+    stored
 }
 
-fn undo(shelf: &mut Shelf) -> String {
-    let undone = shelf.undo().unwrap().unwrap();
-    shelf.seal_what_is_due().unwrap();
+fn undo(store: &mut TakeStore) -> String {
+    let undone = store.undo().unwrap().unwrap();
+    store.seal_what_is_due().unwrap();
     undone.id
 }
 
@@ -67,13 +67,13 @@ fn takes_without_a_ledger_are_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
     let settings = json!({"source": "camera"});
-    let mut shelf = open(out);
-    shelf.put(&sign("book", 20), "cam", "cpu").unwrap();
-    shelf.close(&json!({"settings": settings})).unwrap();
-    let common = shelf.common.clone();
-    drop(shelf);
+    let mut store = open(out);
+    store.put(&sign("book", 20), "cam", "cpu").unwrap();
+    store.close(&json!({"settings": settings})).unwrap();
+    let common = store.common.clone();
+    drop(store);
     std::fs::remove_file(out.join("ledger.sqlite")).unwrap();
-    let refused = Shelf::open(out, settings, common).err().unwrap();
+    let refused = TakeStore::open(out, settings, common).err().unwrap();
     assert!(matches!(refused, StoreError::Unknown { .. }), "{refused}");
     assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
 }
@@ -82,11 +82,11 @@ fn takes_without_a_ledger_are_not_replaced() {
 fn takes_are_kept_discarded_and_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
-    let mut shelf = open(out);
-    assert_eq!(shelf.undo().unwrap(), None);
+    let mut store = open(out);
+    assert_eq!(store.undo().unwrap(), None);
     let states: Vec<&str> = [20, 7, 9, 12]
         .into_iter()
-        .map(|n| put(&mut shelf, "book", n).state)
+        .map(|n| put(&mut store, "book", n).state)
         .collect();
     assert_eq!(states, [ACCEPTED, TOO_SHORT, ACCEPTED, ACCEPTED]);
     // The first batch is full and on disk; discarding reaches into it.
@@ -94,23 +94,23 @@ fn takes_are_kept_discarded_and_gone_on_with() {
         ids(&batches::batch_path(out, 0)),
         ["take-00000", "take-00002"]
     );
-    assert_eq!(undo(&mut shelf), "take-00003");
-    assert_eq!(undo(&mut shelf), "take-00002");
+    assert_eq!(undo(&mut store), "take-00003");
+    assert_eq!(undo(&mut store), "take-00002");
     assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
     // A crash loses nothing.
-    drop(shelf);
-    let mut shelf = open(out);
-    assert_eq!(put(&mut shelf, "deaf", 8).id, "take-00004");
-    shelf
+    drop(store);
+    let mut store = open(out);
+    assert_eq!(put(&mut store, "deaf", 8).id, "take-00004");
+    store
         .close(&json!({"settings": {"source": "camera"}}))
         .unwrap();
     assert_eq!(ids(&out.join(FINAL_NAME)), ["take-00000", "take-00004"]);
-    drop(shelf);
+    drop(store);
     // The last batch was closed half full, and goes on.
-    let mut shelf = open(out);
-    assert_eq!(shelf.accepted(), 2);
-    assert_eq!(put(&mut shelf, "cat", 32).id, "take-00005");
-    shelf
+    let mut store = open(out);
+    assert_eq!(store.accepted(), 2);
+    assert_eq!(put(&mut store, "cat", 32).id, "take-00005");
+    store
         .close(&json!({"settings": {"source": "camera"}}))
         .unwrap();
     let mut joined = NpzReader::open(&out.join(FINAL_NAME)).unwrap();
@@ -147,49 +147,49 @@ fn takes_are_kept_discarded_and_gone_on_with() {
 fn a_file_that_cannot_be_written_neither_doubles_nor_takes_a_take() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
-    let mut shelf = open(out);
+    let mut store = open(out);
     // In the place of its file stands what no file replaces: as good as a full disk.
     let file = batches::batch_path(out, 0);
     std::fs::create_dir_all(file.join("in the way")).unwrap();
     for n in [20, 21, 22] {
-        shelf.put(&sign("book", n), "cam", "cpu").unwrap();
+        store.put(&sign("book", n), "cam", "cpu").unwrap();
     }
     for _ in 0..2 {
-        shelf.seal_what_is_due().unwrap_err();
+        store.seal_what_is_due().unwrap_err();
     }
-    assert_eq!(shelf.undo().unwrap().unwrap().id, "take-00002");
-    shelf.seal_what_is_due().unwrap_err();
+    assert_eq!(store.undo().unwrap().unwrap().id, "take-00002");
+    store.seal_what_is_due().unwrap_err();
     std::fs::remove_dir_all(&file).unwrap();
-    shelf.seal_what_is_due().unwrap();
+    store.seal_what_is_due().unwrap();
     assert_eq!(ids(&file), ["take-00000", "take-00001"]);
-    assert_eq!(shelf.accepted(), 2);
-    assert_eq!(put(&mut shelf, "deaf", 20).id, "take-00003");
+    assert_eq!(store.accepted(), 2);
+    assert_eq!(put(&mut store, "deaf", 20).id, "take-00003");
 }
 
 #[test]
 fn a_sealed_batch_is_told_until_somebody_takes_it_over() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
-    let bounds = Some(Bounds {
+    let limits = Some(OutboxLimits {
         messages: 10,
         age_s: 3600,
     });
-    let mut shelf = open(out);
+    let mut store = open(out);
     // Nobody wants to know.
     for n in [20, 21, 22] {
-        put(&mut shelf, "book", n);
+        put(&mut store, "book", n);
     }
-    assert_eq!(shelf.untold().unwrap(), []);
-    shelf.keep_messages(bounds);
+    assert_eq!(store.pending_events().unwrap(), []);
+    store.set_outbox_limits(limits);
     for n in [20, 7, 22] {
-        put(&mut shelf, "book", n);
+        put(&mut store, "book", n);
     }
     // Cut off before anybody was told.
-    drop(shelf);
-    let mut shelf = open(out);
-    let untold = shelf.untold().unwrap();
-    assert_eq!(untold.len(), 1);
-    let body = &untold[0].message.body;
+    drop(store);
+    let mut store = open(out);
+    let pending_events = store.pending_events().unwrap();
+    assert_eq!(pending_events.len(), 1);
+    let body = &pending_events[0].message.body;
     let sealed = file_sha256(&batches::batch_path(out, 1)).unwrap();
     assert_eq!(
         *body,
@@ -198,9 +198,9 @@ fn a_sealed_batch_is_told_until_somebody_takes_it_over() {
             "last": false,
         })
     );
-    assert!(!untold[0].stamp.ts.is_empty());
-    shelf.told(untold[0].id).unwrap();
-    assert_eq!(shelf.untold().unwrap(), []);
+    assert!(!pending_events[0].stamp.ts.is_empty());
+    store.told(pending_events[0].id).unwrap();
+    assert_eq!(store.pending_events().unwrap(), []);
 }
 
 #[test]
@@ -208,20 +208,20 @@ fn a_half_full_batch_goes_on_without_its_file() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
     let provenance = json!({"settings": {"source": "camera"}});
-    let mut shelf = open(out);
-    put(&mut shelf, "book", 20);
-    shelf.close(&provenance).unwrap();
+    let mut store = open(out);
+    put(&mut store, "book", 20);
+    store.close(&provenance).unwrap();
     let file = batches::batch_path(out, 0);
     std::fs::remove_file(&file).unwrap();
-    put(&mut shelf, "book", 20);
-    shelf.close(&provenance).unwrap();
+    put(&mut store, "book", 20);
+    store.close(&provenance).unwrap();
     assert_eq!(ids(&file), ["take-00000", "take-00001"]);
     // A folder from before has its rows in the file alone.
-    let sealed = shelf.ledger.sealed().unwrap().remove(&0).unwrap();
-    shelf.ledger.seal(0, 0..3, &sealed, &[], &stamp()).unwrap();
-    put(&mut shelf, "book", 20);
+    let sealed = store.ledger.sealed().unwrap().remove(&0).unwrap();
+    store.ledger.seal(0, 0..3, &sealed, &[], &stamp()).unwrap();
+    put(&mut store, "book", 20);
     assert_eq!(ids(&file).len(), 3);
-    assert_eq!(shelf.ledger.staged_count(0..3).unwrap(), 0);
+    assert_eq!(store.ledger.staged_count(0..3).unwrap(), 0);
 }
 
 #[test]
@@ -230,32 +230,32 @@ fn what_is_not_joined_is_known_in_the_next_life() {
     let out = dir.path();
     let provenance = json!({"settings": {"source": "camera"}});
     let joined = || ids(&out.join(FINAL_NAME));
-    let mut shelf = open(out);
-    assert!(!shelf.is_behind());
-    put(&mut shelf, "book", 20);
-    shelf.seal_all().unwrap();
+    let mut store = open(out);
+    assert!(!store.is_behind());
+    put(&mut store, "book", 20);
+    store.seal_all().unwrap();
     // Its batch is there, and another may follow.
     assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
-    assert!(!out.join(FINAL_NAME).exists() && shelf.is_behind());
-    assert!(!shelf.files().unwrap().is_all);
-    drop(shelf);
-    let mut shelf = open(out);
-    assert!(shelf.is_behind());
-    shelf.close(&provenance).unwrap();
+    assert!(!out.join(FINAL_NAME).exists() && store.is_behind());
+    assert!(!store.files().unwrap().is_all);
+    drop(store);
+    let mut store = open(out);
+    assert!(store.is_behind());
+    store.close(&provenance).unwrap();
     assert_eq!(joined(), ["take-00000"]);
-    assert!(!shelf.is_behind() && shelf.files().unwrap().is_all);
-    put(&mut shelf, "book", 20);
-    shelf.close(&provenance).unwrap();
+    assert!(!store.is_behind() && store.files().unwrap().is_all);
+    put(&mut store, "book", 20);
+    store.close(&provenance).unwrap();
     assert_eq!(joined().len(), 2);
-    shelf.undo().unwrap();
-    shelf.seal_what_is_due().unwrap();
+    store.undo().unwrap();
+    store.seal_what_is_due().unwrap();
     assert_eq!(ids(&batches::batch_path(out, 0)).len(), 1);
     assert_eq!(joined().len(), 2);
-    assert!(shelf.is_behind() && !shelf.files().unwrap().is_all);
-    drop(shelf);
-    let mut shelf = open(out);
-    shelf.close(&provenance).unwrap();
+    assert!(store.is_behind() && !store.files().unwrap().is_all);
+    drop(store);
+    let mut store = open(out);
+    store.close(&provenance).unwrap();
     assert_eq!(joined(), ["take-00000"]);
-    drop(shelf);
+    drop(store);
     assert!(!open(out).is_behind());
 }

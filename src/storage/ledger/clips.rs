@@ -3,7 +3,7 @@
 //! A clip's sequence is staged in the transaction that records the clip, and leaves in the one that marks its batch
 //! sealed, which comes after the batch file is durable.
 
-use super::outbox::{Message, Stamp, post};
+use super::outbox::{Message, Timestamp, post};
 use super::{Ledger, params};
 use crate::storage::StoreError;
 use rusqlite::{OptionalExtension, Transaction};
@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// A clip that is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Clip {
+pub struct ClipRecord {
     /// All that its outcome depends on beside the settings: tells it from other clips over a rescan.
     pub key: String,
     /// Its state's name.
@@ -25,7 +25,7 @@ pub struct Clip {
 
 /// A batch whose file is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sealed {
+pub struct SealedBatch {
     /// Sequences in the file.
     pub rows: usize,
     /// Of the file, lower-case hex.
@@ -48,12 +48,12 @@ impl Ledger {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn clips(&self) -> Result<BTreeMap<usize, Clip>, StoreError> {
+    pub fn clips(&self) -> Result<BTreeMap<usize, ClipRecord>, StoreError> {
         self.read(|db| {
             let mut query =
                 db.prepare("SELECT position, key, state, reason, clip FROM clip ORDER BY 1")?;
             let row = |r: &rusqlite::Row<'_>| {
-                let clip = Clip {
+                let clip = ClipRecord {
                     key: r.get(1)?,
                     state: r.get(2)?,
                     reason: r.get(3)?,
@@ -72,12 +72,12 @@ impl Ledger {
     pub fn record(
         &mut self,
         position: usize,
-        clip: &Clip,
+        clip: &ClipRecord,
         staged: Option<&[u8]>,
         messages: &[Message],
-        stamp: &Stamp,
+        stamp: &Timestamp,
     ) -> Result<(), StoreError> {
-        let bounds = self.bounds;
+        let limits = self.limits;
         self.write(|tx| {
             tx.prepare_cached("INSERT INTO clip VALUES (?1, ?2, ?3, ?4, ?5)")?
                 .execute(params![
@@ -90,7 +90,7 @@ impl Ledger {
             if let Some(row) = staged {
                 stage(tx, position, row)?;
             }
-            post(tx, bounds, messages, stamp)
+            post(tx, limits, messages, stamp)
         })
     }
 
@@ -147,11 +147,11 @@ impl Ledger {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn sealed(&self) -> Result<BTreeMap<usize, Sealed>, StoreError> {
+    pub fn sealed(&self) -> Result<BTreeMap<usize, SealedBatch>, StoreError> {
         self.read(|db| {
             let mut query = db.prepare("SELECT number, rows, sha256 FROM batch ORDER BY 1")?;
             let row = |r: &rusqlite::Row<'_>| {
-                let sealed = Sealed {
+                let sealed = SealedBatch {
                     rows: position(r, 1)?,
                     sha256: r.get(2)?,
                 };
@@ -169,11 +169,11 @@ impl Ledger {
         &mut self,
         batch: usize,
         positions: Range<usize>,
-        sealed: &Sealed,
+        sealed: &SealedBatch,
         messages: &[Message],
-        stamp: &Stamp,
+        stamp: &Timestamp,
     ) -> Result<(), StoreError> {
-        let bounds = self.bounds;
+        let limits = self.limits;
         self.write(|tx| {
             tx.execute(
                 "INSERT OR REPLACE INTO batch VALUES (?1, ?2, ?3)",
@@ -183,7 +183,7 @@ impl Ledger {
                 "DELETE FROM staged WHERE position >= ?1 AND position < ?2",
                 [number(positions.start), number(positions.end)],
             )?;
-            post(tx, bounds, messages, stamp)
+            post(tx, limits, messages, stamp)
         })
     }
 
@@ -208,16 +208,16 @@ impl Ledger {
         batch: usize,
         positions: Range<usize>,
         messages: &[Message],
-        stamp: &Stamp,
+        stamp: &Timestamp,
     ) -> Result<(), StoreError> {
-        let bounds = self.bounds;
+        let limits = self.limits;
         self.write(|tx| {
             tx.execute("DELETE FROM batch WHERE number = ?1", [number(batch)])?;
             tx.execute(
                 "DELETE FROM clip WHERE state = 'accepted' AND position >= ?1 AND position < ?2",
                 [number(positions.start), number(positions.end)],
             )?;
-            post(tx, bounds, messages, stamp)
+            post(tx, limits, messages, stamp)
         })
     }
 
@@ -264,7 +264,7 @@ impl Ledger {
                 .execute(moved)?;
             }
             tx.execute_batch("DROP TABLE old_clip; DROP TABLE old_staged;")?;
-            super::set_note(tx, "settings", &settings.to_string())
+            super::set_metadata(tx, "settings", &settings.to_string())
         })
     }
 
@@ -290,11 +290,11 @@ fn stage(tx: &Transaction<'_>, position: usize, row: &[u8]) -> rusqlite::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::ledger::Bounds;
+    use crate::storage::ledger::OutboxLimits;
     use serde_json::json;
 
-    fn clip(state: &str) -> Clip {
-        Clip {
+    fn clip(state: &str) -> ClipRecord {
+        ClipRecord {
             key: format!("key of {state}"),
             state: state.to_owned(),
             reason: (state != "accepted").then(|| "why".to_owned()),
@@ -302,8 +302,8 @@ mod tests {
         }
     }
 
-    fn sealed(rows: usize) -> Sealed {
-        Sealed {
+    fn sealed(rows: usize) -> SealedBatch {
+        SealedBatch {
             rows,
             sha256: "ab".into(),
         }
@@ -313,11 +313,11 @@ mod tests {
     fn a_batch_goes_through_its_life() {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(dir.path()).unwrap();
-        ledger.keep_messages(Some(Bounds {
+        ledger.set_outbox_limits(Some(OutboxLimits {
             messages: 10,
             age_s: 3600,
         }));
-        let stamp = Stamp::default();
+        let stamp = Timestamp::default();
         let said = [Message::new("fault", &json!({"n": 1}))];
         for (position, state) in ["accepted", "too_short", "accepted", "unreadable"]
             .into_iter()
@@ -340,7 +340,7 @@ mod tests {
                 .record(1, &clip("accepted"), None, &said, &stamp)
                 .is_err()
         );
-        assert_eq!(ledger.waiting_count().unwrap(), 1);
+        assert_eq!(ledger.pending_message_count().unwrap(), 1);
         let rows = |ledger: &Ledger, range| -> Vec<String> {
             let rows = ledger.staged(range).unwrap();
             rows.into_iter()
@@ -371,6 +371,6 @@ mod tests {
         ledger.seal(0, 0..2, &sealed(1), &[], &stamp).unwrap();
         ledger.lose(0, 0..2, &said, &stamp).unwrap();
         assert!(ledger.clips().unwrap().is_empty());
-        assert_eq!(ledger.waiting_count().unwrap(), 3);
+        assert_eq!(ledger.pending_message_count().unwrap(), 3);
     }
 }

@@ -1,7 +1,7 @@
 //! What was asked of the daemon: written down before it is answered, so that none is carried out twice and none is
 //! left without a last word, also over a restart.
 
-use super::outbox::{Message, Stamp, post};
+use super::outbox::{Message, Timestamp, post};
 use super::{Ledger, params};
 use crate::messages::payloads::{Reply, ReplyState};
 use crate::messages::topics;
@@ -13,7 +13,7 @@ const REMEMBERED: i64 = 1000;
 
 /// What is known of a command that came in.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Arrival {
+pub enum CommandReceipt {
     /// It is new, and written down as accepted.
     New,
     /// It came before and is under way.
@@ -27,8 +27,13 @@ impl Ledger {
     ///
     /// # Errors
     /// When SQLite fails; nothing was then written down.
-    pub fn arrive(&mut self, id: &str, name: &str, stamp: &Stamp) -> Result<Arrival, StoreError> {
-        let bounds = self.bounds;
+    pub fn arrive(
+        &mut self,
+        id: &str,
+        name: &str,
+        stamp: &Timestamp,
+    ) -> Result<CommandReceipt, StoreError> {
+        let limits = self.limits;
         self.write(|tx| {
             let known: Option<Option<String>> = tx
                 .query_row("SELECT reply FROM command WHERE id = ?1", [id], |r| {
@@ -46,16 +51,16 @@ impl Ledger {
                          AND arrived <= (SELECT max(arrived) FROM command) - ?1",
                         [REMEMBERED],
                     )?;
-                    (Arrival::New, accepted(id, name))
+                    (CommandReceipt::New, accepted(id, name))
                 }
-                Some(None) => (Arrival::UnderWay, accepted(id, name)),
+                Some(None) => (CommandReceipt::UnderWay, accepted(id, name)),
                 Some(Some(reply)) => {
                     let body = serde_json::from_str(&reply)
                         .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
-                    (Arrival::Answered, body)
+                    (CommandReceipt::Answered, body)
                 }
             };
-            post(tx, bounds, &[Message::new(topics::REPLY, &body)], stamp)?;
+            post(tx, limits, &[Message::new(topics::REPLY, &body)], stamp)?;
             Ok(arrival)
         })
     }
@@ -78,10 +83,10 @@ impl Ledger {
     pub fn answer(
         &mut self,
         reply: &Reply,
-        notes: &[(&str, Option<&str>)],
-        stamp: &Stamp,
+        metadata: &[(&str, Option<&str>)],
+        stamp: &Timestamp,
     ) -> Result<(), StoreError> {
-        let bounds = self.bounds;
+        let limits = self.limits;
         let message = Message::new(topics::REPLY, reply);
         self.write(|tx| {
             if let Some(id) = &reply.id {
@@ -90,10 +95,10 @@ impl Ledger {
                     params![id, message.body.to_string()],
                 )?;
             }
-            for (key, value) in notes {
-                super::put_note(tx, key, *value)?;
+            for (key, value) in metadata {
+                super::put_metadata(tx, key, *value)?;
             }
-            post(tx, bounds, &[message], stamp)
+            post(tx, limits, &[message], stamp)
         })
     }
 
@@ -125,15 +130,15 @@ fn accepted(id: &str, name: &str) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::ledger::Bounds;
+    use crate::storage::ledger::OutboxLimits;
 
     #[test]
     fn a_command_is_answered_once_and_repeated_on_demand() {
         let dir = tempfile::tempdir().unwrap();
-        let stamp = Stamp::default();
+        let stamp = Timestamp::default();
         let open = || {
             let mut ledger = Ledger::open(dir.path()).unwrap();
-            ledger.keep_messages(Some(Bounds {
+            ledger.set_outbox_limits(Some(OutboxLimits {
                 messages: 1,
                 age_s: 1,
             }));
@@ -141,12 +146,18 @@ mod tests {
         };
         let mut ledger = open();
         assert!(!ledger.has_arrived("a").unwrap());
-        assert_eq!(ledger.arrive("a", "pause", &stamp).unwrap(), Arrival::New);
-        assert!(ledger.has_arrived("a").unwrap());
-        assert_eq!(ledger.arrive("b", "rescan", &stamp).unwrap(), Arrival::New);
         assert_eq!(
             ledger.arrive("a", "pause", &stamp).unwrap(),
-            Arrival::UnderWay
+            CommandReceipt::New
+        );
+        assert!(ledger.has_arrived("a").unwrap());
+        assert_eq!(
+            ledger.arrive("b", "rescan", &stamp).unwrap(),
+            CommandReceipt::New
+        );
+        assert_eq!(
+            ledger.arrive("a", "pause", &stamp).unwrap(),
+            CommandReceipt::UnderWay
         );
         drop(ledger);
         let mut ledger = open();
@@ -162,14 +173,14 @@ mod tests {
         ledger
             .answer(&reply, &[("paused", Some("1"))], &stamp)
             .unwrap();
-        assert_eq!(ledger.note("paused").unwrap().as_deref(), Some("1"));
+        assert_eq!(ledger.metadata("paused").unwrap().as_deref(), Some("1"));
         assert_eq!(
             ledger.arrive("a", "pause", &stamp).unwrap(),
-            Arrival::Answered
+            CommandReceipt::Answered
         );
         assert_eq!(ledger.open_commands().unwrap(), [pair("b", "rescan")]);
         let states: Vec<String> = ledger
-            .waiting_after(0, 100)
+            .pending_messages(0, 100)
             .unwrap()
             .iter()
             .map(|w| {
@@ -200,11 +211,17 @@ mod tests {
             };
             ledger.answer(&reply, &[], &stamp).unwrap();
         }
-        assert_eq!(ledger.arrive("a", "pause", &stamp).unwrap(), Arrival::New);
-        assert_eq!(ledger.arrive("n9", "pause", &stamp).unwrap(), Arrival::New);
+        assert_eq!(
+            ledger.arrive("a", "pause", &stamp).unwrap(),
+            CommandReceipt::New
+        );
+        assert_eq!(
+            ledger.arrive("n9", "pause", &stamp).unwrap(),
+            CommandReceipt::New
+        );
         assert_eq!(
             ledger.arrive("n500", "pause", &stamp).unwrap(),
-            Arrival::Answered
+            CommandReceipt::Answered
         );
         // What is not answered is never forgotten.
         assert_eq!(ledger.open_commands().unwrap()[0], pair("b", "rescan"));

@@ -20,8 +20,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use clips::{Clip, Sealed};
-pub use outbox::{Bounds, Message, Stamp, Waiting};
+pub use clips::{ClipRecord, SealedBatch};
+pub use outbox::{Message, OutboxLimits, PendingMessage, Timestamp};
 
 /// Note: an operator paused the job.
 pub const PAUSED: &str = "paused";
@@ -62,12 +62,12 @@ CREATE TABLE command (
 pub struct Ledger {
     path: PathBuf,
     db: Connection,
-    bounds: Option<Bounds>,
+    limits: Option<OutboxLimits>,
 }
 
 /// The job that a ledger belongs to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Job {
+pub struct JobIdentity {
     /// All that decides the bytes of the results.
     pub settings: Value,
     /// Names the job in messages.
@@ -98,7 +98,7 @@ impl Ledger {
         Ok(Self {
             path,
             db,
-            bounds: None,
+            limits: None,
         })
     }
 
@@ -123,28 +123,29 @@ impl Ledger {
             Ok((db, SCHEMA_VERSION)) => Ok(Some(Self {
                 path,
                 db,
-                bounds: None,
+                limits: None,
             })),
             Ok((_, version)) => Err(foreign(&path, version)),
             Err(source) => Err(unusable(&path, source)),
         }
     }
 
-    /// Keeps messages for the broker, within `bounds`; `None` keeps none.
-    pub fn keep_messages(&mut self, bounds: Option<Bounds>) {
-        self.bounds = bounds;
+    /// Keeps messages for the broker, within `limits`; `None` keeps none.
+    pub fn set_outbox_limits(&mut self, limits: Option<OutboxLimits>) {
+        self.limits = limits;
     }
 
     /// The job that it belongs to; `None` when it is new.
     ///
     /// # Errors
     /// When SQLite fails or the settings do not parse.
-    pub fn job(&self) -> Result<Option<Job>, StoreError> {
-        let (Some(settings), Some(run)) = (self.note("settings")?, self.note("run")?) else {
+    pub fn job(&self) -> Result<Option<JobIdentity>, StoreError> {
+        let (Some(settings), Some(run)) = (self.metadata("settings")?, self.metadata("run")?)
+        else {
             return Ok(None);
         };
         let settings = serde_json::from_str(&settings).map_err(|e| bad(&self.path, &e))?;
-        Ok(Some(Job { settings, run }))
+        Ok(Some(JobIdentity { settings, run }))
     }
 
     /// What tells this output folder from all others: 32 hex digits, made at the first call of [`Ledger::identify`];
@@ -153,7 +154,7 @@ impl Ledger {
     /// # Errors
     /// When SQLite fails.
     pub fn identity(&self) -> Result<String, StoreError> {
-        self.note(IDENTITY).map(Option::unwrap_or_default)
+        self.metadata(IDENTITY).map(Option::unwrap_or_default)
     }
 
     /// Gives the output folder its identity, once.
@@ -174,15 +175,15 @@ impl Ledger {
     ///
     /// # Errors
     /// When SQLite fails; nothing is then changed.
-    pub fn begin(&mut self, job: &Job) -> Result<(), StoreError> {
+    pub fn begin(&mut self, job: &JobIdentity) -> Result<(), StoreError> {
         self.write(|tx| {
             tx.execute_batch("DELETE FROM clip; DELETE FROM staged; DELETE FROM batch;")?;
             tx.execute(
                 "DELETE FROM meta WHERE key NOT IN (?1, ?2, ?3)",
                 [PAUSED, CANCELLED, IDENTITY],
             )?;
-            set_note(tx, "settings", &job.settings.to_string())?;
-            set_note(tx, "run", &job.run)
+            set_metadata(tx, "settings", &job.settings.to_string())?;
+            set_metadata(tx, "run", &job.run)
         })
     }
 
@@ -191,14 +192,14 @@ impl Ledger {
     /// # Errors
     /// When SQLite fails.
     pub fn set_settings(&mut self, settings: &Value) -> Result<(), StoreError> {
-        self.write(|tx| set_note(tx, "settings", &settings.to_string()))
+        self.write(|tx| set_metadata(tx, "settings", &settings.to_string()))
     }
 
     /// A note that outlives restarts.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn note(&self, key: &str) -> Result<Option<String>, StoreError> {
+    pub fn metadata(&self, key: &str) -> Result<Option<String>, StoreError> {
         self.read(|db| {
             db.prepare_cached("SELECT value FROM meta WHERE key = ?1")?
                 .query_row([key], |r| r.get(0))
@@ -210,8 +211,8 @@ impl Ledger {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn set_note(&mut self, key: &str, value: Option<&str>) -> Result<(), StoreError> {
-        self.write(|tx| put_note(tx, key, value))
+    pub fn set_metadata(&mut self, key: &str, value: Option<&str>) -> Result<(), StoreError> {
+        self.write(|tx| put_metadata(tx, key, value))
     }
 
     fn read<T>(
@@ -245,15 +246,15 @@ impl Ledger {
     }
 }
 
-fn set_note(tx: &Transaction<'_>, key: &str, value: &str) -> rusqlite::Result<()> {
+fn set_metadata(tx: &Transaction<'_>, key: &str, value: &str) -> rusqlite::Result<()> {
     tx.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value])
         .map(|_| ())
 }
 
 /// Sets a note, or removes it.
-fn put_note(tx: &Transaction<'_>, key: &str, value: Option<&str>) -> rusqlite::Result<()> {
+fn put_metadata(tx: &Transaction<'_>, key: &str, value: Option<&str>) -> rusqlite::Result<()> {
     match value {
-        Some(value) => set_note(tx, key, value),
+        Some(value) => set_metadata(tx, key, value),
         None => tx
             .execute("DELETE FROM meta WHERE key = ?1", [key])
             .map(|_| ()),
@@ -325,31 +326,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(dir.path()).unwrap();
         assert_eq!(ledger.job().unwrap(), None);
-        let job = Job {
+        let job = JobIdentity {
             settings: json!({"stride": 2, "p": 0.1_f32}),
             run: "a1".into(),
         };
         ledger.begin(&job).unwrap();
-        ledger.set_note("started", Some("1")).unwrap();
+        ledger.set_metadata("started", Some("1")).unwrap();
         drop(ledger);
         let mut ledger = Ledger::open(dir.path()).unwrap();
         assert_eq!(ledger.job().unwrap(), Some(job.clone()));
-        assert_eq!(ledger.note("started").unwrap().as_deref(), Some("1"));
-        ledger.set_note("started", None).unwrap();
-        assert_eq!(ledger.note("started").unwrap(), None);
-        let other = Job {
+        assert_eq!(ledger.metadata("started").unwrap().as_deref(), Some("1"));
+        ledger.set_metadata("started", None).unwrap();
+        assert_eq!(ledger.metadata("started").unwrap(), None);
+        let other = JobIdentity {
             settings: json!({}),
             run: "b2".into(),
         };
         for note in ["final", PAUSED, CANCELLED] {
-            ledger.set_note(note, Some("x")).unwrap();
+            ledger.set_metadata(note, Some("x")).unwrap();
         }
         ledger.begin(&other).unwrap();
         assert_eq!(ledger.job().unwrap(), Some(other));
-        assert_eq!(ledger.note("final").unwrap(), None);
+        assert_eq!(ledger.metadata("final").unwrap(), None);
         // An operator's word outlives the job.
         for note in [PAUSED, CANCELLED] {
-            assert_eq!(ledger.note(note).unwrap().as_deref(), Some("x"));
+            assert_eq!(ledger.metadata(note).unwrap().as_deref(), Some("x"));
         }
     }
 
@@ -362,7 +363,7 @@ mod tests {
         ledger.identify().unwrap();
         let identity = ledger.identity().unwrap();
         assert_eq!(identity.len(), 32, "{identity}");
-        let job = Job {
+        let job = JobIdentity {
             settings: json!({}),
             run: "a1".into(),
         };
@@ -374,7 +375,7 @@ mod tests {
         assert_eq!(read().identity().unwrap(), identity);
         drop(ledger);
         assert_eq!(read().identity().unwrap(), identity);
-        assert!(read().set_note("x", Some("y")).is_err());
+        assert!(read().set_metadata("x", Some("y")).is_err());
         let mut ledger = Ledger::open(other.path()).unwrap();
         ledger.identify().unwrap();
         assert_ne!(ledger.identity().unwrap(), identity);

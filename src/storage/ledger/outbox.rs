@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// How much may wait. Replies to commands do not count: there are no more of them than commands came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
+pub struct OutboxLimits {
     /// At most so many.
     pub messages: usize,
     /// Dropped when older, seconds, by a synchronised clock.
@@ -20,7 +20,7 @@ pub struct Bounds {
 
 /// The time by the wall clock, for records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stamp {
+pub struct Timestamp {
     /// RFC 3339.
     pub ts: String,
     /// Whether the clock was synchronised.
@@ -49,7 +49,7 @@ impl Message {
 
 /// A message that waits for the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub struct PendingMessage {
     /// Never given twice.
     pub id: i64,
     /// From [`topics`].
@@ -61,11 +61,11 @@ pub struct Waiting {
 /// Adds `messages` with the next numbers of their channels, then keeps within the bounds.
 pub(super) fn post(
     tx: &Transaction<'_>,
-    bounds: Option<Bounds>,
+    limits: Option<OutboxLimits>,
     messages: &[Message],
-    stamp: &Stamp,
+    stamp: &Timestamp,
 ) -> rusqlite::Result<()> {
-    let (Some(bounds), false) = (bounds, messages.is_empty()) else {
+    let (Some(limits), false) = (limits, messages.is_empty()) else {
         return Ok(());
     };
     for message in messages {
@@ -98,10 +98,10 @@ pub(super) fn post(
         )?
         .execute(params![
             topics::REPLY,
-            i64::try_from(bounds.messages).unwrap_or(i64::MAX)
+            i64::try_from(limits.messages).unwrap_or(i64::MAX)
         ])?;
     if stamp.clock_synced {
-        let oldest = stamp.unix_s.saturating_sub(bounds.age_s);
+        let oldest = stamp.unix_s.saturating_sub(limits.age_s);
         dropped += tx
             .prepare_cached("DELETE FROM outbox WHERE channel <> ?1 AND unix_s < ?2")?
             .execute(params![
@@ -123,22 +123,26 @@ impl Ledger {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn say(&mut self, messages: &[Message], stamp: &Stamp) -> Result<(), StoreError> {
-        let bounds = self.bounds;
-        self.write(|tx| post(tx, bounds, messages, stamp))
+    pub fn say(&mut self, messages: &[Message], stamp: &Timestamp) -> Result<(), StoreError> {
+        let limits = self.limits;
+        self.write(|tx| post(tx, limits, messages, stamp))
     }
 
     /// Up to `limit` messages after the one with `id`, oldest first.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn waiting_after(&self, id: i64, limit: usize) -> Result<Vec<Waiting>, StoreError> {
+    pub fn pending_messages(
+        &self,
+        id: i64,
+        limit: usize,
+    ) -> Result<Vec<PendingMessage>, StoreError> {
         self.read(|db| {
             let mut query = db.prepare_cached(
                 "SELECT id, channel, payload FROM outbox WHERE id > ?1 ORDER BY id LIMIT ?2",
             )?;
             let row = |r: &rusqlite::Row<'_>| {
-                Ok(Waiting {
+                Ok(PendingMessage {
                     id: r.get(0)?,
                     channel: r.get(1)?,
                     payload: r.get(2)?,
@@ -167,7 +171,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn waiting_count(&self) -> Result<u64, StoreError> {
+    pub fn pending_message_count(&self) -> Result<u64, StoreError> {
         self.read(|db| {
             db.prepare_cached("SELECT count(*) FROM outbox")?
                 .query_row([], |r| r.get::<_, i64>(0))
@@ -181,7 +185,7 @@ impl Ledger {
     /// When SQLite fails.
     pub fn dropped_count(&self) -> Result<u64, StoreError> {
         Ok(self
-            .note("outbox_dropped")?
+            .metadata("outbox_dropped")?
             .and_then(|n| n.parse().ok())
             .unwrap_or(0))
     }
@@ -192,8 +196,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn stamp(unix_s: u64) -> Stamp {
-        Stamp {
+    fn stamp(unix_s: u64) -> Timestamp {
+        Timestamp {
             ts: "2026-01-31T12:00:00.000Z".into(),
             clock_synced: unix_s > 0,
             unix_s,
@@ -201,7 +205,7 @@ mod tests {
     }
 
     fn seqs(ledger: &Ledger) -> Vec<String> {
-        let waiting = ledger.waiting_after(0, 100).unwrap();
+        let waiting = ledger.pending_messages(0, 100).unwrap();
         waiting
             .iter()
             .map(|w| {
@@ -223,14 +227,14 @@ mod tests {
         // Without a broker nothing is kept and no number is used up.
         say(&mut ledger, "fault", 0);
         assert!(seqs(&ledger).is_empty());
-        ledger.keep_messages(Some(Bounds {
+        ledger.set_outbox_limits(Some(OutboxLimits {
             messages: 3,
             age_s: 100,
         }));
         say(&mut ledger, "batch", 0);
         say(&mut ledger, "reply", 1000);
         say(&mut ledger, "fault", 1000);
-        let first = ledger.waiting_after(0, 1).unwrap();
+        let first = ledger.pending_messages(0, 1).unwrap();
         let text = String::from_utf8(first[0].payload.clone()).unwrap();
         assert_eq!(
             text,
@@ -240,7 +244,7 @@ mod tests {
         assert_eq!(seqs(&ledger), ["reply 1", "fault 1"]);
         drop(ledger);
         let mut ledger = Ledger::open(dir.path()).unwrap();
-        ledger.keep_messages(Some(Bounds {
+        ledger.set_outbox_limits(Some(OutboxLimits {
             messages: 3,
             age_s: 100,
         }));
@@ -254,6 +258,6 @@ mod tests {
         // Too old by a clock that was right both times; `batch 2` has no known age.
         assert_eq!(seqs(&ledger), ["reply 1", "fault 2"]);
         assert_eq!(ledger.dropped_count().unwrap(), 4);
-        assert_eq!(ledger.waiting_count().unwrap(), 2);
+        assert_eq!(ledger.pending_message_count().unwrap(), 2);
     }
 }

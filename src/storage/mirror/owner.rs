@@ -1,7 +1,7 @@
 //! Whose copy a mirror is. It bears the identity of one output folder, written before the first copy. What another one
 //! left there may be all that is left of it, so it is not touched.
 
-use super::{Halt, Listing, Mirror, MirrorError, SUMS_NAME, medium, parse, stream};
+use super::{CopyInterrupt, Listing, Mirror, MirrorError, SUMS_NAME, medium, parse, stream};
 use crate::storage::batches::{BATCH_FOLDER, FINAL_NAME};
 use crate::storage::output_dir::{MANIFEST_NAME, RUN_NAME, is_batch_name};
 use std::collections::BTreeMap;
@@ -70,12 +70,12 @@ impl Mirror {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 opened => opened.map_err(medium(&path))?,
             };
-            match stream(&mut file, &mut io::sink(), stop, Halt::Medium) {
+            match stream(&mut file, &mut io::sink(), stop, CopyInterrupt::Medium) {
                 Ok(found) if found == *sha256 => {}
                 Ok(_) => return Err(self.unequal(name)),
-                Err(Halt::Stopped) => return Ok(false),
-                Err(Halt::Medium(source)) => return Err(medium(&path)(source)),
-                Err(Halt::Other(error)) => return Err(error),
+                Err(CopyInterrupt::Stopped) => return Ok(false),
+                Err(CopyInterrupt::Medium(source)) => return Err(medium(&path)(source)),
+                Err(CopyInterrupt::Other(error)) => return Err(error),
             }
         }
         Ok(true)

@@ -8,7 +8,13 @@ use tempfile::TempDir;
 
 fn sha256(bytes: &[u8]) -> String {
     let mut bytes = bytes;
-    stream(&mut bytes, &mut io::sink(), &|| false, Halt::Medium).unwrap()
+    stream(
+        &mut bytes,
+        &mut io::sink(),
+        &|| false,
+        CopyInterrupt::Medium,
+    )
+    .unwrap()
 }
 
 /// An output folder, a mirror's folder, and the files that belong in it.
@@ -62,7 +68,7 @@ impl Place {
         }
     }
 
-    fn pass(&self) -> Result<Pass, MirrorError> {
+    fn pass(&self) -> Result<SyncReport, MirrorError> {
         self.mirror().pass(&self.listing(), &|| false)
     }
 
@@ -133,7 +139,7 @@ fn says<T: std::fmt::Debug>(result: Result<T, MirrorError>, words: &[&str]) {
 fn a_pass_copies_what_is_missing_and_nothing_twice() {
     let place = Place::new();
     assert_eq!(place.mirror().waiting(&place.listing()), 4);
-    let whole = Pass {
+    let whole = SyncReport {
         copied: 4,
         removed: 0,
         in_place: 4,
@@ -147,10 +153,10 @@ fn a_pass_copies_what_is_missing_and_nothing_twice() {
         assert_eq!(sha256(&tree[name]), *sum, "{name}");
     }
     place.check_sums();
-    assert_eq!(place.pass().unwrap(), Pass { copied: 0, ..whole });
+    assert_eq!(place.pass().unwrap(), SyncReport { copied: 0, ..whole });
     // A copy in place is not written again, and not read.
     fs::write(place.to().join("batches/00001.npz"), vec![7; 1_000]).unwrap();
-    assert_eq!(place.pass().unwrap(), Pass { copied: 0, ..whole });
+    assert_eq!(place.pass().unwrap(), SyncReport { copied: 0, ..whole });
 }
 
 #[test]
@@ -294,7 +300,7 @@ fn batches_of_an_earlier_job_go_and_nothing_else() {
     let pass = place.pass().unwrap();
     assert_eq!(
         pass,
-        Pass {
+        SyncReport {
             copied: 0,
             removed: 1,
             in_place: 3,
@@ -445,10 +451,12 @@ fn a_full_writer_ends_the_copy() {
             &mut bytes.as_slice(),
             &mut Full(room),
             &|| false,
-            Halt::Medium,
+            CopyInterrupt::Medium,
         )
     };
-    assert!(matches!(copy(999_999), Err(Halt::Medium(e)) if e.kind() == ErrorKind::StorageFull));
+    assert!(
+        matches!(copy(999_999), Err(CopyInterrupt::Medium(e)) if e.kind() == ErrorKind::StorageFull)
+    );
     assert_eq!(copy(1_000_000).unwrap(), sha256(&bytes));
 }
 
@@ -550,7 +558,7 @@ proptest! {
         }
         let waiting = place.mirror().waiting(&place.listing());
         let pass = place.pass().unwrap();
-        prop_assert_eq!(pass, Pass { copied: waiting, removed: 0, in_place: 4, waiting: 0 });
+        prop_assert_eq!(pass, SyncReport { copied: waiting, removed: 0, in_place: 4, waiting: 0 });
         prop_assert_eq!(&place.tree(), Place::canonical());
     }
 }
@@ -567,7 +575,7 @@ fn a_folder_within_the_mirror_is_made_and_the_mirror_never() {
         };
         mirror.pass(&listing, &|| false)
     };
-    assert_eq!(pass(&[]).unwrap(), Pass::default());
+    assert_eq!(pass(&[]).unwrap(), SyncReport::default());
     assert!(place.tree().is_empty(), "nothing to copy, nothing made");
     assert_eq!(mirror.waiting(&place.listing()), place.files.len());
     assert_eq!(pass(&place.files).unwrap().copied, place.files.len());

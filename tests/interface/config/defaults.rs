@@ -128,7 +128,7 @@ fn defaults_are_those_of_the_command_line() {
 #[test]
 fn a_camera_needs_no_dataset() {
     use clap::Parser;
-    use handloom::cli::camera::Recipe;
+    use handloom::cli::camera::CaptureSettings;
     use handloom::cli::{Cli, Command};
     let text = "[output]\npath = \"o\"\n[camera]\ndevice = \"0\"\n";
     let config = Case::new(text).load().unwrap().config;
@@ -146,7 +146,7 @@ fn a_camera_needs_no_dataset() {
         ("pi-lab-3", "take")
     );
     let prefix = recipe.prefix.clone();
-    assert_eq!(recipe, Recipe { prefix, ..by_hand });
+    assert_eq!(recipe, CaptureSettings { prefix, ..by_hand });
     let text = format!("{text}min_seconds = 11\n");
     let error = Case::new(text).load().unwrap_err().to_string();
     assert!(error.contains("camera.min_seconds"), "{error}");

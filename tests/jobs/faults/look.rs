@@ -100,7 +100,7 @@ fn ledger(wanted: &Wanted, cut: &Cut, out: &Path) -> Result<Known, Box<dyn std::
         ensure(before.is_none(), || format!("clip {id} is recorded twice"))?;
     }
     if cut.promise.is_done {
-        let is_whole = npz_files(out) == wanted.npz && ledger.note("final")?.is_some();
+        let is_whole = npz_files(out) == wanted.npz && ledger.metadata("final")?.is_some();
         ensure(is_whole, || "the job was done and is no longer".to_owned())?;
     }
     Ok(Known {
