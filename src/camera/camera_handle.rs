@@ -1,9 +1,9 @@
 //! A camera that films in a thread of its own, seen from the side that takes its frames.
 
-use super::{CameraError, Opener, RawFrame};
-use crate::camera::capture_thread::Crew;
-use crate::camera::events::{News, Teller};
-use crate::camera::latest_frame::{Slot, Taken};
+use super::{CameraError, CameraOpener, RawFrame};
+use crate::camera::capture_thread::CaptureThread;
+use crate::camera::events::{CameraEvent, EventDeduper};
+use crate::camera::latest_frame::{LatestFrame, NextFrame};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -16,16 +16,16 @@ const LOOK: Duration = Duration::from_millis(5);
 
 /// Whether frames wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum DropPolicy {
     /// As the camera goes: what comes too late is dropped and counted.
-    Live,
+    DropOldest,
     /// As whoever looks goes: for files, where no frame needs to be dropped.
-    Patient,
+    WaitForReader,
 }
 
 /// How long is waited for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waits {
+pub struct CaptureTimeouts {
     /// Before a camera is opened again after its first fault; after each further one twice as long …
     pub min: Duration,
     /// … up to this.
@@ -36,7 +36,7 @@ pub struct Waits {
     pub silence: Duration,
 }
 
-impl Default for Waits {
+impl Default for CaptureTimeouts {
     /// One that is back films within two seconds.
     fn default() -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Default for Waits {
 
 /// Frames and faults since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct CameraCounts {
     /// Frames that the camera gave.
     pub frames: u64,
     /// Of these, dropped because a newer one came before anybody looked.
@@ -66,7 +66,7 @@ pub struct Counts {
 
 /// Frames in a row that turned out to be no good when they were looked at.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Flaws {
+pub(super) struct BadFrameCounter {
     pub(super) count: u32,
     /// What was wrong with the last.
     pub(super) reason: String,
@@ -74,20 +74,20 @@ pub(super) struct Flaws {
 
 /// What both sides know.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
-    pub(super) slot: Slot,
-    pub(super) teller: Teller,
+pub(super) struct CaptureShared {
+    pub(super) latest: LatestFrame,
+    pub(super) events: EventDeduper,
     pub(super) is_stopped: AtomicBool,
     pub(super) frames: AtomicU64,
     pub(super) damaged: AtomicU64,
     pub(super) opened: AtomicU64,
     pub(super) refused: AtomicU64,
-    flaws: Mutex<Flaws>,
+    bad_frames: Mutex<BadFrameCounter>,
     /// When the thread was last heard of, and for how long it may be silent; `None` when it has ended.
     beat: Mutex<Option<(Instant, Duration)>>,
 }
 
-impl Shared {
+impl CaptureShared {
     /// The thread is alive, and will say so again within `allowed`.
     pub(super) fn beat(&self, allowed: Option<Duration>) {
         let beat = allowed.map(|allowed| (Instant::now(), allowed));
@@ -101,25 +101,27 @@ impl Shared {
         Some(since.elapsed()).filter(|silent| *silent > allowed)
     }
 
-    pub(super) fn flaws(&self) -> std::sync::MutexGuard<'_, Flaws> {
-        self.flaws.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn bad_frames(&self) -> std::sync::MutexGuard<'_, BadFrameCounter> {
+        self.bad_frames
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Whatever ends the thread, nobody waits for its frames any longer.
-struct Closing(Arc<Shared>);
+struct CloseGuard(Arc<CaptureShared>);
 
-impl Drop for Closing {
+impl Drop for CloseGuard {
     fn drop(&mut self) {
         self.0.beat(None);
-        self.0.slot.close();
+        self.0.latest.close();
     }
 }
 
 /// A camera that films; stops when dropped.
 #[derive(Debug)]
 pub struct Camera {
-    shared: Arc<Shared>,
+    shared: Arc<CaptureShared>,
     thread: Option<JoinHandle<()>>,
     device: String,
     leave: Duration,
@@ -131,14 +133,14 @@ impl Camera {
     /// # Errors
     /// When there is no thread for it.
     pub fn start(
-        mut opener: Box<dyn Opener>,
-        pace: Pace,
-        waits: Waits,
+        mut opener: Box<dyn CameraOpener>,
+        pace: DropPolicy,
+        timeouts: CaptureTimeouts,
     ) -> Result<Self, CameraError> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(CaptureShared::default());
         let device = opener.name();
-        let closing = Closing(Arc::clone(&shared));
-        let mut crew = Crew::new(Arc::clone(&shared), device.clone(), pace, waits);
+        let closing = CloseGuard(Arc::clone(&shared));
+        let mut crew = CaptureThread::new(Arc::clone(&shared), device.clone(), pace, timeouts);
         let thread = Builder::new().name("camera".into()).spawn(move || {
             let _closing = closing;
             crew.work(opener.as_mut());
@@ -148,40 +150,40 @@ impl Camera {
             shared,
             thread: Some(thread),
             device,
-            leave: waits.silence.min(LEAVE),
+            leave: timeouts.silence.min(LEAVE),
         })
     }
 
     /// The newest frame, or the next one within `patience`.
     #[must_use]
-    pub fn take(&self, patience: Duration) -> Taken {
-        self.shared.slot.take(patience)
+    pub fn take(&self, patience: Duration) -> NextFrame {
+        self.shared.latest.take(patience)
     }
 
     /// Lets a frame's memory be used again.
     pub fn give_back(&self, frame: RawFrame) {
-        self.shared.slot.give_back(frame);
+        self.shared.latest.give_back(frame);
     }
 
     /// What has happened since it was last asked for. Also looks whether the driver hangs: ask often.
-    pub fn news(&self) -> impl Iterator<Item = News> {
+    pub fn news(&self) -> impl Iterator<Item = CameraEvent> {
         if let Some(after) = self.shared.silent() {
             let device = self.device.clone();
             self.shared
-                .teller
+                .events
                 .fails(CameraError::Hangs { device, after });
         }
-        self.shared.teller.heard().into_iter()
+        self.shared.events.heard().into_iter()
     }
 
     /// Frames and faults so far.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> CameraCounts {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let shared = &self.shared;
-        Counts {
+        CameraCounts {
             frames: of(&shared.frames),
-            dropped: shared.slot.dropped(),
+            dropped: shared.latest.dropped(),
             damaged: of(&shared.damaged),
             opened: of(&shared.opened),
             refused: of(&shared.refused),
@@ -190,22 +192,22 @@ impl Camera {
 
     /// A frame turned out to be good when it was looked at.
     pub fn note_good(&self) {
-        self.shared.flaws().count = 0;
+        self.shared.bad_frames().count = 0;
     }
 
     /// Counts a frame that turned out to be no good, for `reason`, when it was looked at. Too many in a row are a fault.
     pub fn note_damaged(&self, reason: String) {
         self.shared.damaged.fetch_add(1, Ordering::Relaxed);
-        let mut flaws = self.shared.flaws();
-        flaws.count = flaws.count.saturating_add(1);
-        flaws.reason = reason;
+        let mut bad_frames = self.shared.bad_frames();
+        bad_frames.count = bad_frames.count.saturating_add(1);
+        bad_frames.reason = reason;
     }
 }
 
 impl Drop for Camera {
     fn drop(&mut self) {
         self.shared.is_stopped.store(true, Ordering::Release);
-        self.shared.slot.close();
+        self.shared.latest.close();
         let Some(thread) = self.thread.take() else {
             return;
         };

@@ -1,7 +1,7 @@
 //! The camera's thread: opens, films, and opens again when something happened.
 
-use super::{CameraError, Capture, Opener, RawFrame, Step};
-use crate::camera::camera_handle::{Flaws, Pace, Shared, Waits};
+use super::{CameraError, CameraOpener, Capture, CaptureStep, RawFrame};
+use crate::camera::camera_handle::{BadFrameCounter, CaptureShared, CaptureTimeouts, DropPolicy};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,18 +16,18 @@ const DAMAGED_MAX: u32 = 30;
 const BEHIND: &str = "their times do not go on";
 
 /// Why filming ended.
-enum Cut {
+enum CaptureEnd {
     Stopped,
     Ended,
     Fault(CameraError),
 }
 
 /// The thread's own things.
-pub(super) struct Crew {
-    shared: Arc<Shared>,
+pub(super) struct CaptureThread {
+    shared: Arc<CaptureShared>,
     device: String,
-    pace: Pace,
-    waits: Waits,
+    pace: DropPolicy,
+    timeouts: CaptureTimeouts,
     start: Instant,
     /// Time of the last frame, over all openings.
     last: Option<Duration>,
@@ -35,13 +35,18 @@ pub(super) struct Crew {
     was_well: bool,
 }
 
-impl Crew {
-    pub(super) fn new(shared: Arc<Shared>, device: String, pace: Pace, waits: Waits) -> Self {
+impl CaptureThread {
+    pub(super) fn new(
+        shared: Arc<CaptureShared>,
+        device: String,
+        pace: DropPolicy,
+        timeouts: CaptureTimeouts,
+    ) -> Self {
         Self {
             shared,
             device,
             pace,
-            waits,
+            timeouts,
             start: Instant::now(),
             last: None,
             was_well: false,
@@ -49,39 +54,39 @@ impl Crew {
     }
 
     /// Films until the camera ends or is stopped.
-    pub(super) fn work(&mut self, opener: &mut dyn Opener) {
+    pub(super) fn work(&mut self, opener: &mut dyn CameraOpener) {
         let mut failures = 0_u32;
         while !self.is_stopped() {
             self.was_well = false;
             // A driver that says what a library does not know may make that one panic: a fault like any other.
-            let cut = catch_unwind(AssertUnwindSafe(|| self.turn(opener)));
-            let cut = cut.unwrap_or_else(|panic| {
-                Cut::Fault(CameraError::Failed {
+            let end = catch_unwind(AssertUnwindSafe(|| self.turn(opener)));
+            let end = end.unwrap_or_else(|panic| {
+                CaptureEnd::Fault(CameraError::Failed {
                     device: self.device.clone(),
                     reason: words(panic.as_ref()),
                 })
             });
-            match cut {
-                Cut::Stopped => return,
-                Cut::Ended => return self.shared.teller.ends(),
-                Cut::Fault(error) => self.shared.teller.fails(error),
+            match end {
+                CaptureEnd::Stopped => return,
+                CaptureEnd::Ended => return self.shared.events.ends(),
+                CaptureEnd::Fault(error) => self.shared.events.fails(error),
             }
             if self.was_well {
                 failures = 0;
             }
             let wait = self
-                .waits
+                .timeouts
                 .min
                 .saturating_mul(2_u32.saturating_pow(failures));
-            self.rest(wait.min(self.waits.max));
+            self.rest(wait.min(self.timeouts.max));
             failures = failures.saturating_add(1);
         }
     }
 
     /// One opening and what follows.
-    fn turn(&mut self, opener: &mut dyn Opener) -> Cut {
+    fn turn(&mut self, opener: &mut dyn CameraOpener) -> CaptureEnd {
         self.beat(Duration::ZERO);
-        *self.shared.flaws() = Flaws::default();
+        *self.shared.bad_frames() = BadFrameCounter::default();
         let opening = opener.open(self.start);
         // What it was silent for is over before anything is told of it.
         self.beat(Duration::ZERO);
@@ -92,99 +97,99 @@ impl Crew {
             }
             Err(error) => {
                 self.shared.refused.fetch_add(1, Ordering::Relaxed);
-                Cut::Fault(error)
+                CaptureEnd::Fault(error)
             }
         }
     }
 
-    fn film(&mut self, capture: &mut dyn Capture) -> Cut {
+    fn film(&mut self, capture: &mut dyn Capture) -> CaptureEnd {
         let device = capture.opened().path.clone();
         let patience = capture.patience();
         let too_many = |count, reason| {
             let device = device.clone();
-            Cut::Fault(CameraError::Damaged {
+            CaptureEnd::Fault(CameraError::Damaged {
                 device,
                 count,
                 reason,
             })
         };
-        let mut frame = self.shared.slot.spare();
+        let mut frame = self.shared.latest.spare();
         let (mut first, mut last_sign) = (None, Instant::now());
         let mut damaged = 0_u32;
         let mut is_clock_ours = false;
         while !self.is_stopped() {
             self.beat(patience);
-            let flaws = self.shared.flaws().count;
-            if flaws >= DAMAGED_MAX {
-                return too_many(flaws, self.shared.flaws().reason.clone());
+            let bad_frames = self.shared.bad_frames().count;
+            if bad_frames >= DAMAGED_MAX {
+                return too_many(bad_frames, self.shared.bad_frames().reason.clone());
             }
             let mut step = capture.next(POLL, &mut frame);
             self.beat(patience);
-            if step == Ok(Step::Frame) {
+            if step == Ok(CaptureStep::Frame) {
                 // A camera that was opened anew and is behind has another clock: ours is taken until the next opening.
                 is_clock_ours |= first.is_none() && self.is_behind(&frame);
                 if !self.goes_on(&mut frame, is_clock_ours) {
-                    step = Ok(Step::Damaged(BEHIND.to_owned()));
+                    step = Ok(CaptureStep::Damaged(BEHIND.to_owned()));
                 }
             }
             match step {
-                Ok(Step::Frame) => {
+                Ok(CaptureStep::Frame) => {
                     damaged = 0;
                     last_sign = Instant::now();
-                    if self.shared.teller.films(capture.opened()) {
+                    if self.shared.events.films(capture.opened()) {
                         // Also after a driver that hung: well is what goes well from here on.
                         first = None;
                         self.was_well = false;
                     }
                     let since = *first.get_or_insert(last_sign);
-                    if since.elapsed() >= self.waits.well && flaws == 0 && !self.was_well {
+                    if since.elapsed() >= self.timeouts.well && bad_frames == 0 && !self.was_well {
                         self.was_well = true;
-                        self.shared.teller.is_well();
+                        self.shared.events.is_well();
                     }
                     self.shared.frames.fetch_add(1, Ordering::Relaxed);
-                    if self.pace == Pace::Patient {
+                    if self.pace == DropPolicy::WaitForReader {
                         self.wait_empty(patience);
                         frame.taken = Instant::now();
                         last_sign = frame.taken;
                     }
-                    self.shared.slot.put(frame);
-                    frame = self.shared.slot.spare();
+                    self.shared.latest.put(frame);
+                    frame = self.shared.latest.spare();
                 }
-                Ok(Step::Damaged(reason)) => {
+                Ok(CaptureStep::Damaged(reason)) => {
                     self.shared.damaged.fetch_add(1, Ordering::Relaxed);
                     last_sign = Instant::now();
                     // A file that was opened anew is passed over up to where it was.
-                    let is_passed = self.pace == Pace::Patient && reason == BEHIND;
+                    let is_passed = self.pace == DropPolicy::WaitForReader && reason == BEHIND;
                     damaged += u32::from(!is_passed);
                     if damaged >= DAMAGED_MAX {
                         return too_many(damaged, reason);
                     }
                 }
-                Ok(Step::Nothing) => {
+                Ok(CaptureStep::Nothing) => {
                     let after = last_sign.elapsed();
                     if after > patience {
-                        return Cut::Fault(CameraError::Frozen { device, after });
+                        return CaptureEnd::Fault(CameraError::Frozen { device, after });
                     }
                 }
-                Ok(Step::End) => {
+                Ok(CaptureStep::End) => {
                     // The last frame is looked at, too.
                     self.wait_empty(patience);
-                    return Cut::Ended;
+                    return CaptureEnd::Ended;
                 }
-                Err(error) => return Cut::Fault(error),
+                Err(error) => return CaptureEnd::Fault(error),
             }
         }
-        Cut::Stopped
+        CaptureEnd::Stopped
     }
 
     fn is_behind(&self, frame: &RawFrame) -> bool {
-        self.pace == Pace::Live && self.last.is_some_and(|last| frame.at <= last)
+        self.pace == DropPolicy::DropOldest && self.last.is_some_and(|last| frame.at <= last)
     }
 
     /// Whether the frame's time comes after the last one's, as it must, whatever a driver says; one beyond now is now.
     /// A file's times are its own.
     fn goes_on(&mut self, frame: &mut RawFrame, is_clock_ours: bool) -> bool {
-        if self.pace == Pace::Live {
+        if self.pace == DropPolicy::DropOldest {
             let now = self.start.elapsed();
             frame.at = if is_clock_ours {
                 now
@@ -206,12 +211,12 @@ impl Crew {
 
     /// The driver gets `patience` and as much as one may be silent for.
     fn beat(&self, patience: Duration) {
-        self.shared.beat(Some(patience + self.waits.silence));
+        self.shared.beat(Some(patience + self.timeouts.silence));
     }
 
     /// Waits for whoever looks; that is no silence of the camera's.
     fn wait_empty(&self, patience: Duration) {
-        while !self.shared.slot.wait_empty(POLL) && !self.is_stopped() {
+        while !self.shared.latest.wait_empty(POLL) && !self.is_stopped() {
             self.beat(patience);
         }
     }

@@ -6,18 +6,21 @@
 mod list;
 mod stuck;
 
-pub use list::{Listed, list};
+pub use list::{CameraListing, list};
 
-use super::negotiate::{self, Offer, Sizes};
-use super::{CameraError, Capture, Opened, Opener, PixelFormat, RawFrame, Step, Want};
+use super::negotiate::{self, FormatOffer, FrameSizes};
+use super::{
+    CameraError, CameraOpener, Capture, CaptureStep, FormatRequest, OpenedCamera, PixelFormat,
+    RawFrame,
+};
 use crate::camera::reconnect;
-use crate::camera::reconnect::{Card, Identity};
+use crate::camera::reconnect::{CameraIdentity, DeviceCard};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use stuck::{Running, Stuck};
+use stuck::{Stoppable, StuckStreams};
 use v4l::buffer::{Flags as BufferFlags, Type};
 use v4l::capability::Flags as Capability;
 use v4l::format::{Format, FourCC, Quantization};
@@ -35,27 +38,27 @@ const FIRST_FRAME: Duration = Duration::from_secs(2);
 
 /// Opens one device, and finds it again.
 #[derive(Debug)]
-pub struct Device {
+pub struct V4l2Camera {
     place: PathBuf,
-    want: Want,
-    identity: Option<Identity>,
-    stuck: Stuck<Parts>,
+    request: FormatRequest,
+    identity: Option<CameraIdentity>,
+    stuck: StuckStreams<OpenStream>,
 }
 
-impl Device {
+impl V4l2Camera {
     /// The device at `place`.
     #[must_use]
-    pub fn new(place: PathBuf, want: Want) -> Self {
+    pub fn new(place: PathBuf, request: FormatRequest) -> Self {
         Self {
             place,
-            want,
+            request,
             identity: None,
-            stuck: Stuck::default(),
+            stuck: StuckStreams::default(),
         }
     }
 }
 
-impl Opener for Device {
+impl CameraOpener for V4l2Camera {
     fn name(&self) -> String {
         self.place.display().to_string()
     }
@@ -75,7 +78,7 @@ impl Opener for Device {
             }
         };
         let name = path.display().to_string();
-        let open = || Filming::open(&path, &self.want, start, self.stuck.clone());
+        let open = || V4l2Capture::open(&path, &self.request, start, self.stuck.clone());
         let (filming, card) = guarded(&name, open)?;
         if self.identity.is_none() {
             self.identity = Some(reconnect::identity(dev, &path, card));
@@ -100,14 +103,14 @@ fn guarded<T>(
     })
 }
 
-fn card(path: &Path) -> Result<Card, CameraError> {
+fn card(path: &Path) -> Result<DeviceCard, CameraError> {
     guarded(&path.display().to_string(), || {
         open(path).map(|(_, card)| card)
     })
 }
 
 /// Opens a node that can be filmed with.
-fn open(path: &Path) -> Result<(v4l::Device, Card), CameraError> {
+fn open(path: &Path) -> Result<(v4l::Device, DeviceCard), CameraError> {
     let name = path.display().to_string();
     let device = v4l::Device::with_path(path).map_err(|e| CameraError::of(&name, &e))?;
     let no_camera = |reason: &str| CameraError::NoCamera {
@@ -129,7 +132,7 @@ fn open(path: &Path) -> Result<(v4l::Device, Card), CameraError> {
     if !caps.capabilities.contains(Capability::STREAMING) {
         return Err(no_camera("it does not stream"));
     }
-    let card = Card {
+    let card = DeviceCard {
         driver: caps.driver,
         card: caps.card,
         bus: caps.bus,
@@ -137,12 +140,12 @@ fn open(path: &Path) -> Result<(v4l::Device, Card), CameraError> {
     Ok((device, card))
 }
 
-fn sizes(device: &v4l::Device, fourcc: FourCC) -> Vec<Sizes> {
+fn sizes(device: &v4l::Device, fourcc: FourCC) -> Vec<FrameSizes> {
     // A driver that does not list its sizes is asked for one all the same.
     let sizes = device.enum_framesizes(fourcc).unwrap_or_default();
     let size = |size| match size {
-        FrameSizeEnum::Discrete(d) => Sizes::One(d.width, d.height),
-        FrameSizeEnum::Stepwise(s) => Sizes::Range(
+        FrameSizeEnum::Discrete(d) => FrameSizes::One(d.width, d.height),
+        FrameSizeEnum::Stepwise(s) => FrameSizes::Range(
             [s.min_width, s.min_height],
             [s.max_width, s.max_height],
             [s.step_width, s.step_height],
@@ -167,15 +170,19 @@ fn rate(device: &v4l::Device, fourcc: FourCC, width: u32, height: u32) -> Option
     rates.max_by(f64::total_cmp)
 }
 
-fn offers(device: &v4l::Device, name: &str, want: &Want) -> Result<Vec<Offer>, CameraError> {
+fn offers(
+    device: &v4l::Device,
+    name: &str,
+    request: &FormatRequest,
+) -> Result<Vec<FormatOffer>, CameraError> {
     let formats = device
         .enum_formats()
         .map_err(|e| CameraError::of(name, &e))?;
     let known = formats.into_iter().filter_map(|f| {
         let format = PixelFormat::from_fourcc(f.fourcc.repr)?;
-        let size = negotiate::best_size(&sizes(device, f.fourcc), want);
-        let (width, height) = size.unwrap_or((want.width, want.height));
-        Some(Offer {
+        let size = negotiate::best_size(&sizes(device, f.fourcc), request);
+        let (width, height) = size.unwrap_or((request.width, request.height));
+        Some(FormatOffer {
             format,
             width,
             height,
@@ -186,9 +193,9 @@ fn offers(device: &v4l::Device, name: &str, want: &Want) -> Result<Vec<Offer>, C
 }
 
 /// A device and its stream. The crate panics when a stream does not stop, unless the device is gone.
-type Parts = (v4l::Device, Stream<'static>);
+type OpenStream = (v4l::Device, Stream<'static>);
 
-impl Running for Parts {
+impl Stoppable for OpenStream {
     fn stop(&mut self) -> bool {
         match self.1.stop() {
             Ok(()) => true,
@@ -198,11 +205,11 @@ impl Running for Parts {
 }
 
 /// A device that streams.
-struct Filming {
-    opened: Opened,
+struct V4l2Capture {
+    opened: OpenedCamera,
     /// Gone when dropped.
-    parts: Option<Parts>,
-    stuck: Stuck<Parts>,
+    parts: Option<OpenStream>,
+    stuck: StuckStreams<OpenStream>,
     stride: usize,
     full_range: bool,
     needed: usize,
@@ -221,24 +228,29 @@ fn monotonic() -> Duration {
     )
 }
 
-impl Filming {
+impl V4l2Capture {
     fn open(
         path: &Path,
-        want: &Want,
+        request: &FormatRequest,
         start: Instant,
-        stuck: Stuck<Parts>,
-    ) -> Result<(Self, Card), CameraError> {
+        stuck: StuckStreams<OpenStream>,
+    ) -> Result<(Self, DeviceCard), CameraError> {
         let name = path.display().to_string();
         let of = |e: io::Error| CameraError::of(&name, &e);
         let (device, card) = open(path)?;
-        let offers = offers(&device, &name, want)?;
+        let offers = offers(&device, &name, request)?;
         let no_format = |wanted: String| CameraError::NoFormat {
             device: name.clone(),
             wanted,
             offered: negotiate::describe(&offers),
         };
-        let chosen = negotiate::choose(&offers, want).ok_or_else(|| {
-            no_format(want.format.map_or("pictures", PixelFormat::name).to_owned())
+        let chosen = negotiate::choose(&offers, request).ok_or_else(|| {
+            no_format(
+                request
+                    .format
+                    .map_or("pictures", PixelFormat::name)
+                    .to_owned(),
+            )
         })?;
         // A new format has neither stride nor size: drivers keep those of the one before otherwise.
         let asked = Format::new(
@@ -251,14 +263,14 @@ impl Filming {
         if got.fourcc != asked.fourcc {
             return Err(no_format(chosen.format.name().to_owned()));
         }
-        let rate = set_rate(&device, want.rate);
+        let rate = set_rate(&device, request.rate);
         let mut stream = Stream::with_buffers(&device, Type::VideoCapture, BUFFERS).map_err(of)?;
         stream.set_timeout(FIRST_FRAME);
         let size = |n: u32| usize::try_from(n).unwrap_or(0);
         let (width, height) = (size(got.width), size(got.height));
         let stride = size(got.stride).max(chosen.format.row_bytes(width));
         let filming = Self {
-            opened: Opened {
+            opened: OpenedCamera {
                 name: format!("{} ({})", card.card, card.bus),
                 path: name,
                 format: chosen.format,
@@ -280,7 +292,11 @@ impl Filming {
 }
 
 /// What is wrong when a frame has only `words` for its bytes while the driver's format is `now`: it, or all that follow.
-fn short(opened: &Opened, now: Option<&Format>, words: String) -> Result<Step, CameraError> {
+fn short(
+    opened: &OpenedCamera,
+    now: Option<&Format>,
+    words: String,
+) -> Result<CaptureStep, CameraError> {
     let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     let was = (opened.width, opened.height, opened.format.fourcc());
     match now {
@@ -294,7 +310,7 @@ fn short(opened: &Opened, now: Option<&Format>, words: String) -> Result<Step, C
                 ),
             })
         }
-        _ => Ok(Step::Damaged(words)),
+        _ => Ok(CaptureStep::Damaged(words)),
     }
 }
 
@@ -311,22 +327,28 @@ fn set_rate(device: &v4l::Device, rate: f64) -> Option<f64> {
     (got.numerator > 0).then(|| f64::from(got.denominator) / f64::from(got.numerator))
 }
 
-impl Capture for Filming {
-    fn opened(&self) -> &Opened {
+impl Capture for V4l2Capture {
+    fn opened(&self) -> &OpenedCamera {
         &self.opened
     }
 
-    fn next(&mut self, patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError> {
+    fn next(
+        &mut self,
+        patience: Duration,
+        frame: &mut RawFrame,
+    ) -> Result<CaptureStep, CameraError> {
         let device = self.opened.path.clone();
         let Some((_, stream)) = &mut self.parts else {
-            return Ok(Step::End);
+            return Ok(CaptureStep::End);
         };
         if self.is_started {
             // The crate's own wait gives up its place in the queue, so the waiting is done before.
             let timeout = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
             match stream.handle().poll(libc::POLLIN, timeout) {
-                Ok(0) => return Ok(Step::Nothing),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(Step::Nothing),
+                Ok(0) => return Ok(CaptureStep::Nothing),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+                    return Ok(CaptureStep::Nothing);
+                }
                 Err(e) => return Err(CameraError::of(&device, &e)),
                 Ok(_) => {}
             }
@@ -340,7 +362,7 @@ impl Capture for Filming {
         })?;
         self.is_started = true;
         if meta.flags.contains(BufferFlags::ERROR) {
-            return Ok(Step::Damaged("the driver marks it so".to_owned()));
+            return Ok(CaptureStep::Damaged("the driver marks it so".to_owned()));
         }
         let used = usize::try_from(meta.bytesused)
             .unwrap_or(0)
@@ -362,11 +384,11 @@ impl Capture for Filming {
             let words = format!("{used} of {} bytes", self.needed);
             return short(&self.opened, now.as_ref(), words);
         }
-        Ok(Step::Frame)
+        Ok(CaptureStep::Frame)
     }
 }
 
-impl Drop for Filming {
+impl Drop for V4l2Capture {
     fn drop(&mut self) {
         if let Some(parts) = self.parts.take() {
             self.stuck.close(parts, &self.opened.path);
@@ -380,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_short_frame_is_damaged_or_the_first_of_another_format() {
-        let opened = Opened {
+        let opened = OpenedCamera {
             name: "a camera".into(),
             path: "/dev/video0".into(),
             format: PixelFormat::Yuyv,
@@ -388,7 +410,7 @@ mod tests {
             height: 480,
             rate: None,
         };
-        let check = |now: Option<(u32, u32, &[u8; 4])>, expected: Result<Step, &str>| {
+        let check = |now: Option<(u32, u32, &[u8; 4])>, expected: Result<CaptureStep, &str>| {
             let now =
                 now.map(|(width, height, code)| Format::new(width, height, FourCC::new(code)));
             let got = short(&opened, now.as_ref(), "1 of 2 bytes".into());
@@ -398,7 +420,7 @@ mod tests {
             });
             assert_eq!(got, expected);
         };
-        let damaged = Step::Damaged("1 of 2 bytes".into());
+        let damaged = CaptureStep::Damaged("1 of 2 bytes".into());
         check(Some((640, 480, b"YUYV")), Ok(damaged.clone()));
         // A driver that does not say.
         check(None, Ok(damaged));

@@ -1,17 +1,17 @@
 //! What is told of a camera: whether it films, and each fault once until it was well again.
 
-use super::{CameraError, Opened};
+use super::{CameraError, OpenedCamera};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// News that nobody hears are forgotten beyond so many, the oldest first.
-const NEWS_MAX: usize = 64;
+const EVENTS_MAX: usize = 64;
 
 /// What happened to the camera.
 #[derive(Clone, Debug, PartialEq)]
-pub enum News {
+pub enum CameraEvent {
     /// It films, from now on or again.
-    Opened(Opened),
+    Opened(OpenedCamera),
     /// It does not. It is tried again until it does.
     Fault(CameraError),
     /// It does not, as before: this fault was told already, and it did not film well for a while since.
@@ -22,7 +22,7 @@ pub enum News {
 
 /// How the camera stands, as far as it was told.
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Now {
+enum ReportedState {
     #[default]
     Opening,
     Filming,
@@ -31,30 +31,30 @@ enum Now {
 }
 
 #[derive(Debug, Default)]
-struct Told {
-    now: Now,
+struct DeduperState {
+    now: ReportedState,
     /// Names of the faults since it was last well.
     faults: Vec<&'static str>,
-    unheard: VecDeque<News>,
+    unheard: VecDeque<CameraEvent>,
 }
 
 /// Between those who know something of the camera and the one who listens.
 #[derive(Debug, Default)]
-pub(super) struct Teller(Mutex<Told>);
+pub(super) struct EventDeduper(Mutex<DeduperState>);
 
-impl Teller {
+impl EventDeduper {
     /// A panic elsewhere leaves it whole: each change is a single one.
-    fn lock(&self) -> MutexGuard<'_, Told> {
+    fn lock(&self) -> MutexGuard<'_, DeduperState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A frame came. Whether that is news.
-    pub(super) fn films(&self, opened: &Opened) -> bool {
+    pub(super) fn films(&self, opened: &OpenedCamera) -> bool {
         let mut told = self.lock();
-        let is_news = told.now != Now::Filming;
+        let is_news = told.now != ReportedState::Filming;
         if is_news {
-            told.now = Now::Filming;
-            told.say(News::Opened(opened.clone()));
+            told.now = ReportedState::Filming;
+            told.say(CameraEvent::Opened(opened.clone()));
         }
         is_news
     }
@@ -68,29 +68,29 @@ impl Teller {
     pub(super) fn fails(&self, error: CameraError) {
         let mut told = self.lock();
         let name = error.name();
-        let was = std::mem::replace(&mut told.now, Now::Down(name));
+        let was = std::mem::replace(&mut told.now, ReportedState::Down(name));
         if !told.faults.contains(&name) {
             told.faults.push(name);
-            told.say(News::Fault(error));
-        } else if was != Now::Down(name) {
-            told.say(News::Relapse(error));
+            told.say(CameraEvent::Fault(error));
+        } else if was != ReportedState::Down(name) {
+            told.say(CameraEvent::Relapse(error));
         }
     }
 
     /// A file is over.
     pub(super) fn ends(&self) {
-        self.lock().say(News::Ended);
+        self.lock().say(CameraEvent::Ended);
     }
 
     /// What was told since it was last asked for.
-    pub(super) fn heard(&self) -> VecDeque<News> {
+    pub(super) fn heard(&self) -> VecDeque<CameraEvent> {
         std::mem::take(&mut self.lock().unheard)
     }
 }
 
-impl Told {
-    fn say(&mut self, news: News) {
-        if self.unheard.len() >= NEWS_MAX
+impl DeduperState {
+    fn say(&mut self, news: CameraEvent) {
+        if self.unheard.len() >= EVENTS_MAX
             && let Some(news) = self.unheard.pop_front()
         {
             tracing::warn!(?news, "nobody heard what happened to the camera");
@@ -104,8 +104,8 @@ mod tests {
     use super::super::PixelFormat;
     use super::*;
 
-    fn opened() -> Opened {
-        Opened {
+    fn opened() -> OpenedCamera {
+        OpenedCamera {
             name: "a camera".into(),
             path: "/dev/video0".into(),
             format: PixelFormat::Yuyv,
@@ -122,16 +122,16 @@ mod tests {
 
     #[test]
     fn what_nobody_hears_is_forgotten_from_its_beginning() {
-        let teller = Teller::default();
-        for _ in 0..NEWS_MAX {
-            teller.fails(busy());
-            teller.films(&opened());
+        let events = EventDeduper::default();
+        for _ in 0..EVENTS_MAX {
+            events.fails(busy());
+            events.films(&opened());
         }
-        let heard = teller.heard();
-        assert_eq!(heard.len(), NEWS_MAX);
+        let heard = events.heard();
+        assert_eq!(heard.len(), EVENTS_MAX);
         // The first was the fault; how it stands now is the last.
-        assert_eq!(heard.front(), Some(&News::Relapse(busy())));
-        assert_eq!(heard.back(), Some(&News::Opened(opened())));
-        assert!(teller.heard().is_empty());
+        assert_eq!(heard.front(), Some(&CameraEvent::Relapse(busy())));
+        assert_eq!(heard.back(), Some(&CameraEvent::Opened(opened())));
+        assert!(events.heard().is_empty());
     }
 }

@@ -1,9 +1,9 @@
 //! A file that stands in for a camera: a clip at its own rate, or a still image again and again.
 
-use super::{CameraError, Capture, Opened, Opener, PixelFormat, RawFrame, Step};
+use super::{CameraError, CameraOpener, Capture, CaptureStep, OpenedCamera, PixelFormat, RawFrame};
 use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::video::clip::{VideoClip, VideoOptions};
-use crate::video::decoder::Choice;
+use crate::video::decoder::DecoderChoice;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,13 @@ const STILL_MAX: u64 = 64 << 20;
 
 /// Opens one file. Its frames' times are those of the file, counted from the opening.
 #[derive(Debug)]
-pub struct Stand {
+pub struct FileCamera {
     path: PathBuf,
     still_rate: f64,
     is_paced: bool,
 }
 
-impl Stand {
+impl FileCamera {
     /// A file at `path`; a still is shown `still_rate` times a second.
     #[must_use]
     pub fn new(path: PathBuf, still_rate: f64) -> Self {
@@ -43,14 +43,14 @@ impl Stand {
     }
 }
 
-enum Reel {
+enum Media {
     Clip(Box<VideoClip>),
     Still(RgbFrame),
 }
 
-struct Showing {
-    reel: Reel,
-    opened: Opened,
+struct FileCapture {
+    media: Media,
+    opened: OpenedCamera,
     path: String,
     interval: Duration,
     /// From the camera's start to the first frame.
@@ -64,26 +64,26 @@ struct Showing {
     last: Duration,
 }
 
-impl Opener for Stand {
+impl CameraOpener for FileCamera {
     fn name(&self) -> String {
         format!("file:{}", self.path.display())
     }
 
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
         let fail = |e: SourceError| self.fail(&e.0);
-        let reel = if let Some(still) = self.still()? {
-            Reel::Still(still)
+        let media = if let Some(still) = self.still()? {
+            Media::Still(still)
         } else {
             let options = VideoOptions {
-                decoder: Choice::Software,
+                decoder: DecoderChoice::Software,
                 timeout: DECODING,
             };
             let clip = VideoClip::open(&self.path, &options).map_err(fail)?;
-            Reel::Clip(Box::new(clip))
+            Media::Clip(Box::new(clip))
         };
-        let (width, height, rate) = match &reel {
-            Reel::Still(still) => (still.width(), still.height(), self.still_rate),
-            Reel::Clip(clip) => {
+        let (width, height, rate) = match &media {
+            Media::Still(still) => (still.width(), still.height(), self.still_rate),
+            Media::Clip(clip) => {
                 let (width, height) = clip.size().unwrap_or_default();
                 (width, height, 25.0)
             }
@@ -94,9 +94,9 @@ impl Opener for Stand {
         } else {
             Duration::ZERO
         };
-        Ok(Box::new(Showing {
-            reel,
-            opened: Opened {
+        Ok(Box::new(FileCapture {
+            media,
+            opened: OpenedCamera {
                 name: self.name(),
                 path: self.path.display().to_string(),
                 format: PixelFormat::Rgb3,
@@ -117,7 +117,7 @@ impl Opener for Stand {
     }
 }
 
-impl Stand {
+impl FileCamera {
     fn fail(&self, reason: &str) -> CameraError {
         CameraError::File {
             path: self.path.display().to_string(),
@@ -151,13 +151,13 @@ impl Stand {
     }
 }
 
-impl Showing {
+impl FileCapture {
     /// Steps to the next picture and says when it is due, since the camera's start; `None` at the end.
     fn step(&mut self) -> Result<Option<Duration>, CameraError> {
         let nominal = self.interval * self.count;
-        let time = match &mut self.reel {
-            Reel::Still(_) => nominal,
-            Reel::Clip(clip) => {
+        let time = match &mut self.media {
+            Media::Still(_) => nominal,
+            Media::Clip(clip) => {
                 let fail = |e: SourceError| CameraError::File {
                     path: self.path.clone(),
                     reason: e.0,
@@ -174,7 +174,7 @@ impl Showing {
             }
         };
         if self.count == 0
-            && let Reel::Clip(clip) = &self.reel
+            && let Media::Clip(clip) = &self.media
             && let Some(rate) = clip.rate().filter(|rate| RATES.contains(rate))
         {
             // Known from the first picture on.
@@ -187,8 +187,8 @@ impl Showing {
     }
 }
 
-impl Capture for Showing {
-    fn opened(&self) -> &Opened {
+impl Capture for FileCapture {
+    fn opened(&self) -> &OpenedCamera {
         &self.opened
     }
 
@@ -197,12 +197,16 @@ impl Capture for Showing {
         Duration::from_mins(1)
     }
 
-    fn next(&mut self, patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError> {
+    fn next(
+        &mut self,
+        patience: Duration,
+        frame: &mut RawFrame,
+    ) -> Result<CaptureStep, CameraError> {
         let due = match self.ready.take() {
             Some(due) => due,
             None => match self.step()? {
                 Some(due) => due,
-                None => return Ok(Step::End),
+                None => return Ok(CaptureStep::End),
             },
         };
         if self.is_paced {
@@ -210,14 +214,14 @@ impl Capture for Showing {
             std::thread::sleep(left.min(patience));
             if left > patience {
                 self.ready = Some(due);
-                return Ok(Step::Nothing);
+                return Ok(CaptureStep::Nothing);
             }
         }
-        let picture = match &mut self.reel {
-            Reel::Still(still) => &*still,
-            Reel::Clip(clip) => match clip.picture() {
+        let picture = match &mut self.media {
+            Media::Still(still) => &*still,
+            Media::Clip(clip) => match clip.picture() {
                 Ok(picture) => picture,
-                Err(error) => return Ok(Step::Damaged(error.0)),
+                Err(error) => return Ok(CaptureStep::Damaged(error.0)),
             },
         };
         frame.at = due;
@@ -227,6 +231,6 @@ impl Capture for Showing {
         frame.bytes.clear();
         frame.bytes.extend_from_slice(picture.pixels());
         (self.opened.width, self.opened.height) = (picture.width(), picture.height());
-        Ok(Step::Frame)
+        Ok(CaptureStep::Frame)
     }
 }

@@ -1,7 +1,7 @@
 //! A camera behind GStreamer elements: CSI cameras (`libcamerasrc`, `nvarguscamerasrc ! nvvidconv`), network cameras,
 //! test patterns.
 
-use super::{CameraError, Capture, Opened, Opener, PixelFormat, RawFrame, Step};
+use super::{CameraError, CameraOpener, Capture, CaptureStep, OpenedCamera, PixelFormat, RawFrame};
 use crate::video::{clip, gst_pipeline};
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -20,11 +20,11 @@ const NO_PICTURE: &str = "it gives no picture";
 
 /// Opens elements as `gst-launch-1.0` writes them.
 #[derive(Debug)]
-pub struct Launch {
+pub struct GstCamera {
     elements: String,
 }
 
-impl Launch {
+impl GstCamera {
     /// Elements that end in pictures.
     #[must_use]
     pub fn new(elements: String) -> Self {
@@ -39,7 +39,7 @@ impl Launch {
     }
 }
 
-impl Opener for Launch {
+impl CameraOpener for GstCamera {
     fn name(&self) -> String {
         format!("gst:{}", self.elements)
     }
@@ -58,8 +58,8 @@ impl Opener for Launch {
             .by_name("handloom_out")
             .and_then(|e| e.downcast::<gst_app::AppSink>().ok())
             .ok_or_else(|| no_camera("the elements end in no pictures".to_owned()))?;
-        let mut playing = Playing {
-            opened: Opened {
+        let mut playing = GstCapture {
+            opened: OpenedCamera {
                 name: self.name(),
                 path: self.name(),
                 format: PixelFormat::Rgb3,
@@ -73,7 +73,7 @@ impl Opener for Launch {
             anchor: None,
             waiting: None,
         };
-        let fail = |playing: &Playing, else_: &str| {
+        let fail = |playing: &GstCapture, else_: &str| {
             self.fail(&playing.complaint().unwrap_or(else_.into()))
         };
         let is_live = match playing.settle() {
@@ -103,8 +103,8 @@ fn clock_time(time: Duration) -> gst::ClockTime {
     gst::ClockTime::from_nseconds(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2))
 }
 
-struct Playing {
-    opened: Opened,
+struct GstCapture {
+    opened: OpenedCamera,
     pipeline: gst::Pipeline,
     sink: gst_app::AppSink,
     start: Instant,
@@ -113,7 +113,7 @@ struct Playing {
     waiting: Option<gst::Sample>,
 }
 
-impl Playing {
+impl GstCapture {
     /// Makes the pipeline ready. Whether it is live: such a one gives its first picture only when it plays. `None` when
     /// nothing comes.
     fn settle(&self) -> Result<Option<bool>, gst::StateChangeError> {
@@ -209,12 +209,16 @@ fn format(format: gst_video::VideoFormat) -> Result<PixelFormat, String> {
     }
 }
 
-impl Capture for Playing {
-    fn opened(&self) -> &Opened {
+impl Capture for GstCapture {
+    fn opened(&self) -> &OpenedCamera {
         &self.opened
     }
 
-    fn next(&mut self, patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError> {
+    fn next(
+        &mut self,
+        patience: Duration,
+        frame: &mut RawFrame,
+    ) -> Result<CaptureStep, CameraError> {
         let waiting = self.waiting.take();
         let sample = waiting.or_else(|| self.sink.try_pull_sample(clock_time(patience)));
         let failed = |reason: String| CameraError::Failed {
@@ -224,18 +228,18 @@ impl Capture for Playing {
         let Some(sample) = sample else {
             return match self.complaint() {
                 Some(reason) => Err(failed(reason)),
-                None if self.sink.is_eos() => Ok(Step::End),
-                None => Ok(Step::Nothing),
+                None if self.sink.is_eos() => Ok(CaptureStep::End),
+                None => Ok(CaptureStep::Nothing),
             };
         };
         match self.unpack(&sample, frame) {
-            Ok(()) => Ok(Step::Frame),
-            Err(reason) => Ok(Step::Damaged(reason)),
+            Ok(()) => Ok(CaptureStep::Frame),
+            Err(reason) => Ok(CaptureStep::Damaged(reason)),
         }
     }
 }
 
-impl Drop for Playing {
+impl Drop for GstCapture {
     fn drop(&mut self) {
         gst_pipeline::stop(&self.pipeline);
     }
@@ -243,7 +247,7 @@ impl Drop for Playing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Developer;
+    use super::super::PixelConverter;
     use super::*;
     use crate::frame::RgbFrame;
 
@@ -262,16 +266,18 @@ mod tests {
                 "videotestsrc num-buffers=5 pattern=solid-color foreground-color=0xff20c040 ! \
                  video/x-raw,format={format},width=70,height=50,framerate=10/1"
             );
-            let mut capture = Launch::new(elements).open(Instant::now()).unwrap();
+            let mut capture = GstCamera::new(elements).open(Instant::now()).unwrap();
             assert_eq!(capture.opened().rate, Some(10.0));
             let (mut frame, mut times) = (RawFrame::default(), Vec::new());
-            while capture.next(START, &mut frame).unwrap() == Step::Frame {
+            while capture.next(START, &mut frame).unwrap() == CaptureStep::Frame {
                 times.push(frame.at);
                 if format != "BGRx" {
                     assert_eq!(frame.format, expected, "{format}");
                 }
                 let mut picture = RgbFrame::default();
-                Developer::default().to_rgb(&frame, &mut picture).unwrap();
+                PixelConverter::default()
+                    .to_rgb(&frame, &mut picture)
+                    .unwrap();
                 assert_eq!((picture.width(), picture.height()), (70, 50));
                 for pixel in picture.pixels().chunks_exact(3) {
                     for (got, wanted) in pixel.iter().zip([0x20, 0xc0, 0x40_u8]) {
@@ -294,9 +300,9 @@ mod tests {
             let caps = "video/x-raw,width=64,height=48,framerate=10/1";
             let elements = format!("videotestsrc num-buffers=10 {elements} ! {caps}");
             let since = Instant::now();
-            let mut capture = Launch::new(elements).open(since).unwrap();
+            let mut capture = GstCamera::new(elements).open(since).unwrap();
             let (mut frame, mut count) = (RawFrame::default(), 0);
-            while capture.next(START, &mut frame).unwrap() == Step::Frame {
+            while capture.next(START, &mut frame).unwrap() == CaptureStep::Frame {
                 count += 1;
             }
             // A busy machine may miss some.
@@ -310,7 +316,7 @@ mod tests {
     #[test]
     fn elements_that_give_no_pictures_are_named() {
         let check = |elements: &str, name: &str| {
-            let error = Launch::new(elements.into()).open(Instant::now()).err();
+            let error = GstCamera::new(elements.into()).open(Instant::now()).err();
             assert_eq!(error.unwrap().name(), name, "{elements}");
         };
         check("nosuchelement", "no_camera");

@@ -9,8 +9,8 @@ const SPARES: usize = 2;
 
 /// What was in the slot.
 #[derive(Debug)]
-pub enum Taken {
-    /// A frame; give it back with [`Slot::give_back`].
+pub enum NextFrame {
+    /// A frame; give it back with [`LatestFrame::give_back`].
     Frame(RawFrame),
     /// None within the time.
     Nothing,
@@ -19,7 +19,7 @@ pub enum Taken {
 }
 
 #[derive(Debug, Default)]
-struct Content {
+struct FrameBuffers {
     newest: Option<RawFrame>,
     spares: Vec<RawFrame>,
     dropped: u64,
@@ -28,14 +28,14 @@ struct Content {
 
 /// The slot between the camera's thread and the one that looks.
 #[derive(Debug, Default)]
-pub(super) struct Slot {
-    content: Mutex<Content>,
+pub(super) struct LatestFrame {
+    content: Mutex<FrameBuffers>,
     changed: Condvar,
 }
 
-impl Slot {
+impl LatestFrame {
     /// A panic elsewhere leaves the content whole: it is a frame or none.
-    fn lock(&self) -> MutexGuard<'_, Content> {
+    fn lock(&self) -> MutexGuard<'_, FrameBuffers> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,20 +80,20 @@ impl Slot {
     }
 
     /// Takes the newest frame, or waits for one.
-    pub(super) fn take(&self, patience: Duration) -> Taken {
+    pub(super) fn take(&self, patience: Duration) -> NextFrame {
         let until = Instant::now() + patience;
         let mut content = self.lock();
         loop {
             if let Some(frame) = content.newest.take() {
                 self.changed.notify_all();
-                return Taken::Frame(frame);
+                return NextFrame::Frame(frame);
             }
             let left = until.saturating_duration_since(Instant::now());
             if content.is_closed {
-                return Taken::Closed;
+                return NextFrame::Closed;
             }
             if left.is_zero() {
-                return Taken::Nothing;
+                return NextFrame::Nothing;
             }
             let waited = self.changed.wait_timeout(content, left);
             content = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -127,20 +127,20 @@ mod tests {
 
     #[test]
     fn the_newest_frame_waits_and_older_ones_are_counted() {
-        let slot = Slot::default();
-        assert!(matches!(slot.take(SOON), Taken::Nothing));
+        let slot = LatestFrame::default();
+        assert!(matches!(slot.take(SOON), NextFrame::Nothing));
         for n in 1..=5 {
             slot.put(frame(n));
         }
         assert_eq!(slot.dropped(), 4);
         assert!(!slot.wait_empty(SOON));
         slot.close();
-        let Taken::Frame(last) = slot.take(SOON) else {
+        let NextFrame::Frame(last) = slot.take(SOON) else {
             panic!("a frame waits")
         };
         assert_eq!(last.at, Duration::from_secs(5));
         slot.give_back(last);
-        assert!(matches!(slot.take(SOON), Taken::Closed));
+        assert!(matches!(slot.take(SOON), NextFrame::Closed));
         assert!(slot.wait_empty(SOON));
         assert!(slot.lock().spares.len() <= SPARES);
     }

@@ -1,6 +1,6 @@
 //! Live cameras: frames as they come, each with the time at which it was seen.
 //!
-//! [`Camera`] films in a thread of its own whatever an [`Opener`] opens: a V4L2 device ([`device`]), a GStreamer source
+//! [`Camera`] films in a thread of its own whatever an [`CameraOpener`] opens: a V4L2 device ([`device`]), a GStreamer source
 //! ([`launch`]), a file that stands in for one ([`file`]) or a script of faults for the tests ([`scripted`]). The
 //! newest frame waits in a slot; an older one that nobody took is dropped and counted. Whatever happens to a camera is
 //! a [`CameraError`], and the camera is opened again.
@@ -18,11 +18,11 @@ pub mod pixels;
 pub mod reconnect;
 pub mod scripted;
 
-pub use crate::camera::camera_handle::{Camera, Counts, Pace, Waits};
-pub use crate::camera::events::News;
-pub use crate::camera::latest_frame::Taken;
+pub use crate::camera::camera_handle::{Camera, CameraCounts, CaptureTimeouts, DropPolicy};
+pub use crate::camera::events::CameraEvent;
+pub use crate::camera::latest_frame::NextFrame;
 pub use error::CameraError;
-pub use pixels::{Developer, PixelFormat};
+pub use pixels::{PixelConverter, PixelFormat};
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -65,7 +65,7 @@ impl Default for RawFrame {
 
 /// What a camera is asked for; it may give something near.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Want {
+pub struct FormatRequest {
     /// Pixels per row.
     pub width: u32,
     /// Rows.
@@ -76,7 +76,7 @@ pub struct Want {
     pub format: Option<PixelFormat>,
 }
 
-impl Default for Want {
+impl Default for FormatRequest {
     fn default() -> Self {
         Self {
             width: 640,
@@ -89,7 +89,7 @@ impl Default for Want {
 
 /// What was opened.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Opened {
+pub struct OpenedCamera {
     /// What people call it.
     pub name: String,
     /// Where it is now.
@@ -106,7 +106,7 @@ pub struct Opened {
 
 /// What a camera did when it was asked for a frame.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub enum CaptureStep {
     /// It gave one.
     Frame,
     /// It gave one that is no good, for this reason.
@@ -120,7 +120,7 @@ pub enum Step {
 /// An open camera. Stays in the thread that opened it; closed by being dropped.
 pub trait Capture {
     /// What it is.
-    fn opened(&self) -> &Opened;
+    fn opened(&self) -> &OpenedCamera;
 
     /// No frame for so long means that it hangs.
     fn patience(&self) -> Duration {
@@ -132,11 +132,15 @@ pub trait Capture {
     ///
     /// # Errors
     /// When the camera must be opened again.
-    fn next(&mut self, patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError>;
+    fn next(
+        &mut self,
+        patience: Duration,
+        frame: &mut RawFrame,
+    ) -> Result<CaptureStep, CameraError>;
 }
 
 /// Opens a camera, and opens it again.
-pub trait Opener: Send {
+pub trait CameraOpener: Send {
     /// What was asked for, for messages.
     fn name(&self) -> String;
 
@@ -149,23 +153,23 @@ pub trait Opener: Send {
 
 /// What a user can name as a camera.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum CameraAddress {
     /// A device by its path, or by the number of its path.
     Device(PathBuf),
     /// A clip or a still image.
     File(PathBuf),
     /// GStreamer elements, ending in pictures.
-    Launch(String),
+    GStreamer(String),
 }
 
-impl std::str::FromStr for Place {
+impl std::str::FromStr for CameraAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let rest = |prefix| text.strip_prefix(prefix).map(str::trim);
         match (rest("file:"), rest("gst:")) {
             (Some(path), _) if !path.is_empty() => Ok(Self::File(path.into())),
-            (_, Some(elements)) if !elements.is_empty() => Ok(Self::Launch(elements.to_owned())),
+            (_, Some(elements)) if !elements.is_empty() => Ok(Self::GStreamer(elements.to_owned())),
             (None, None) if text.starts_with('/') => Ok(Self::Device(text.into())),
             (None, None) => match text.parse::<u16>() {
                 Ok(number) => Ok(Self::Device(format!("/dev/video{number}").into())),
@@ -178,24 +182,24 @@ impl std::str::FromStr for Place {
 
 const PLACES: &str = "give a device (/dev/v4l/by-id/..., /dev/video0 or 0), file:CLIP.mp4, file:STILL.png or gst:ELEMENTS";
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for CameraAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Device(path) => path.display().fmt(f),
             Self::File(path) => write!(f, "file:{}", path.display()),
-            Self::Launch(elements) => write!(f, "gst:{elements}"),
+            Self::GStreamer(elements) => write!(f, "gst:{elements}"),
         }
     }
 }
 
-impl Place {
+impl CameraAddress {
     /// What opens it.
     #[must_use]
-    pub fn opener(&self, want: Want) -> Box<dyn Opener> {
+    pub fn opener(&self, request: FormatRequest) -> Box<dyn CameraOpener> {
         match self {
-            Self::Device(path) => Box::new(device::Device::new(path.clone(), want)),
-            Self::File(path) => Box::new(file::Stand::new(path.clone(), want.rate)),
-            Self::Launch(elements) => Box::new(gst_source::Launch::new(elements.clone())),
+            Self::Device(path) => Box::new(device::V4l2Camera::new(path.clone(), request)),
+            Self::File(path) => Box::new(file::FileCamera::new(path.clone(), request.rate)),
+            Self::GStreamer(elements) => Box::new(gst_source::GstCamera::new(elements.clone())),
         }
     }
 
@@ -212,24 +216,24 @@ mod tests {
 
     #[test]
     fn cameras_have_names() {
-        let check = |text: &str, expected: Option<Place>| {
-            assert_eq!(text.parse::<Place>().ok(), expected, "{text}");
+        let check = |text: &str, expected: Option<CameraAddress>| {
+            assert_eq!(text.parse::<CameraAddress>().ok(), expected, "{text}");
         };
-        check("0", Some(Place::Device("/dev/video0".into())));
+        check("0", Some(CameraAddress::Device("/dev/video0".into())));
         check(
             "/dev/v4l/by-id/x",
-            Some(Place::Device("/dev/v4l/by-id/x".into())),
+            Some(CameraAddress::Device("/dev/v4l/by-id/x".into())),
         );
-        check("file:a b.mp4", Some(Place::File("a b.mp4".into())));
+        check("file:a b.mp4", Some(CameraAddress::File("a b.mp4".into())));
         check(
             "gst: libcamerasrc",
-            Some(Place::Launch("libcamerasrc".into())),
+            Some(CameraAddress::GStreamer("libcamerasrc".into())),
         );
         for text in ["", "video0", "file:", "gst:  ", "-1", "70000", "clip.mp4"] {
             check(text, None);
         }
         for text in ["/dev/video3", "file:x.png", "gst:videotestsrc ! identity"] {
-            assert_eq!(text.parse::<Place>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<CameraAddress>().unwrap().to_string(), text);
         }
     }
 }

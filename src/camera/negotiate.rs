@@ -1,6 +1,6 @@
 //! Which of a camera's formats, sizes and rates is taken. Arithmetic alone.
 
-use super::{PixelFormat, Want};
+use super::{FormatRequest, PixelFormat};
 use std::fmt::Write as _;
 
 /// A rate so near the wanted one is as good.
@@ -8,7 +8,7 @@ const RATE_SLACK: f64 = 0.9;
 
 /// What a camera can do in one format at one size.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Offer {
+pub struct FormatOffer {
     /// How the bytes come.
     pub format: PixelFormat,
     /// Pixels per row.
@@ -21,14 +21,14 @@ pub struct Offer {
 
 /// Sizes in one format, as drivers tell them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sizes {
+pub enum FrameSizes {
     /// Just this one.
     One(u32, u32),
     /// All from the first to the second in steps of the third, width and height apart.
     Range([u32; 2], [u32; 2], [u32; 2]),
 }
 
-impl Sizes {
+impl FrameSizes {
     /// The one that is nearest to `width` × `height`.
     #[must_use]
     pub fn nearest(self, width: u32, height: u32) -> (u32, u32) {
@@ -48,23 +48,28 @@ impl Sizes {
 
 /// The size to take of `sizes`: the smallest that is not smaller than wanted, else the largest.
 #[must_use]
-pub fn best_size(sizes: &[Sizes], want: &Want) -> Option<(u32, u32)> {
+pub fn best_size(sizes: &[FrameSizes], request: &FormatRequest) -> Option<(u32, u32)> {
     let area = |(width, height): (u32, u32)| u64::from(width) * u64::from(height);
-    let reachable = || sizes.iter().map(|s| s.nearest(want.width, want.height));
-    let is_enough = |(width, height): &(u32, u32)| *width >= want.width && *height >= want.height;
+    let reachable = || {
+        sizes
+            .iter()
+            .map(|s| s.nearest(request.width, request.height))
+    };
+    let is_enough =
+        |(width, height): &(u32, u32)| *width >= request.width && *height >= request.height;
     let enough = reachable().filter(is_enough).min_by_key(|s| area(*s));
     enough.or_else(|| reachable().max_by_key(|s| area(*s)))
 }
 
 /// The offer to take: of the wanted format, if one is named; with the rate, if any has it; with the least work.
 #[must_use]
-pub fn choose(offers: &[Offer], want: &Want) -> Option<Offer> {
-    let fits = |o: &&Offer| want.format.is_none_or(|f| f == o.format);
-    let work = |o: &Offer| PixelFormat::ALL.iter().position(|f| *f == o.format);
-    let is_fast = |o: &&Offer| o.rate.is_none_or(|r| r >= want.rate * RATE_SLACK);
+pub fn choose(offers: &[FormatOffer], request: &FormatRequest) -> Option<FormatOffer> {
+    let fits = |o: &&FormatOffer| request.format.is_none_or(|f| f == o.format);
+    let work = |o: &FormatOffer| PixelFormat::ALL.iter().position(|f| *f == o.format);
+    let is_fast = |o: &&FormatOffer| o.rate.is_none_or(|r| r >= request.rate * RATE_SLACK);
     let fast = offers.iter().filter(fits).filter(is_fast);
     let slow = || {
-        let rate = |o: &Offer| o.rate.unwrap_or(0.0);
+        let rate = |o: &FormatOffer| o.rate.unwrap_or(0.0);
         offers.iter().filter(fits).max_by(|a, b| {
             // Of two that are as fast, the one with less work is the greater.
             rate(a).total_cmp(&rate(b)).then(work(b).cmp(&work(a)))
@@ -75,7 +80,7 @@ pub fn choose(offers: &[Offer], want: &Want) -> Option<Offer> {
 
 /// Offers in words.
 #[must_use]
-pub fn describe(offers: &[Offer]) -> String {
+pub fn describe(offers: &[FormatOffer]) -> String {
     let mut text = String::new();
     for offer in offers {
         let comma = if text.is_empty() { "" } else { ", " };
@@ -99,8 +104,8 @@ mod tests {
     use PixelFormat::{Mjpg, Nv12, Yuyv};
     use proptest::prelude::*;
 
-    fn offer(format: PixelFormat, rate: f64) -> Offer {
-        Offer {
+    fn offer(format: PixelFormat, rate: f64) -> FormatOffer {
+        FormatOffer {
             format,
             width: 640,
             height: 480,
@@ -111,12 +116,12 @@ mod tests {
     #[test]
     fn the_rate_comes_first_then_the_least_work() {
         let check =
-            |offers: &[Offer], wanted: Option<PixelFormat>, expected: Option<PixelFormat>| {
-                let want = Want {
+            |offers: &[FormatOffer], wanted: Option<PixelFormat>, expected: Option<PixelFormat>| {
+                let request = FormatRequest {
                     format: wanted,
-                    ..Want::default()
+                    ..FormatRequest::default()
                 };
-                assert_eq!(choose(offers, &want).map(|o| o.format), expected);
+                assert_eq!(choose(offers, &request).map(|o| o.format), expected);
             };
         check(&[], None, None);
         check(&[offer(Mjpg, 30.0), offer(Yuyv, 30.0)], None, Some(Yuyv));
@@ -133,9 +138,9 @@ mod tests {
 
     #[test]
     fn the_size_is_large_enough_where_one_is() {
-        let one = Sizes::One;
-        let check = |sizes: &[Sizes], expected| {
-            assert_eq!(best_size(sizes, &Want::default()), expected);
+        let one = FrameSizes::One;
+        let check = |sizes: &[FrameSizes], expected| {
+            assert_eq!(best_size(sizes, &FormatRequest::default()), expected);
         };
         check(&[], None);
         check(
@@ -144,11 +149,11 @@ mod tests {
         );
         check(&[one(320, 240), one(160, 120)], Some((320, 240)));
         check(
-            &[Sizes::Range([32, 32], [1920, 1080], [8, 8])],
+            &[FrameSizes::Range([32, 32], [1920, 1080], [8, 8])],
             Some((640, 480)),
         );
         check(
-            &[Sizes::Range([48, 32], [320, 200], [0, 0])],
+            &[FrameSizes::Range([48, 32], [320, 200], [0, 0])],
             Some((320, 200)),
         );
     }
@@ -165,7 +170,7 @@ mod tests {
         fn a_size_is_one_that_is_offered(
             min in 1_u32..100, span in 0_u32..3000, step in 0_u32..64, width in 0_u32..4000, height in 0_u32..4000,
         ) {
-            let (w, h) = Sizes::Range([min, min], [min + span, min + span], [step, step]).nearest(width, height);
+            let (w, h) = FrameSizes::Range([min, min], [min + span, min + span], [step, step]).nearest(width, height);
             for side in [w, h] {
                 prop_assert!(side >= min && side <= min + span && (side - min) % step.max(1) == 0);
             }

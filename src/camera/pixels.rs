@@ -98,12 +98,12 @@ pub struct PixelError(pub String);
 
 /// Turns frames into RGB; keeps its memory from one to the next.
 #[derive(Debug, Default)]
-pub struct Developer {
+pub struct PixelConverter {
     converter: Converter,
     planes: [Vec<u8>; 3],
 }
 
-impl Developer {
+impl PixelConverter {
     /// Writes `frame` as RGB into `out`, which takes its size.
     ///
     /// # Errors
@@ -301,7 +301,7 @@ mod tests {
 
     fn developed(frame: &RawFrame) -> RgbFrame {
         let mut out = RgbFrame::default();
-        Developer::default().to_rgb(frame, &mut out).unwrap();
+        PixelConverter::default().to_rgb(frame, &mut out).unwrap();
         out
     }
 
@@ -394,7 +394,7 @@ mod tests {
         assert!(bare.bytes.len() < frame.bytes.len());
         assert_eq!(developed(&bare), out);
         frame.width = 320;
-        let error = Developer::default().to_rgb(&frame, &mut RgbFrame::default());
+        let error = PixelConverter::default().to_rgb(&frame, &mut RgbFrame::default());
         assert!(error.unwrap_err().0.contains("160 x 120 instead of 320"));
     }
 
@@ -407,7 +407,7 @@ mod tests {
             let format = PixelFormat::ALL[format];
             let frame = RawFrame { format, width, height, stride, bytes, ..RawFrame::default() };
             let mut out = RgbFrame::default();
-            if Developer::default().to_rgb(&frame, &mut out).is_ok() {
+            if PixelConverter::default().to_rgb(&frame, &mut out).is_ok() {
                 prop_assert_eq!((out.width(), out.height()), (width, height));
             }
         }

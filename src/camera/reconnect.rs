@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// What the kernel says of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Card {
+pub struct DeviceCard {
     /// As uvcvideo.
     pub driver: String,
     /// As people call it.
@@ -16,13 +16,13 @@ pub struct Card {
 
 /// What tells a device from others, as long as it lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct CameraIdentity {
     /// Its link below `v4l/by-id`: model and serial number.
     pub by_id: Option<PathBuf>,
     /// Its link below `v4l/by-path`: the port.
     pub by_path: Option<PathBuf>,
     /// By the kernel.
-    pub card: Card,
+    pub card: DeviceCard,
 }
 
 /// All `video<N>` in the folder of devices `dev`, by number.
@@ -57,8 +57,8 @@ fn link(folder: &Path, node: &Path) -> Option<PathBuf> {
 
 /// What tells the device at `node` from others.
 #[must_use]
-pub fn identity(dev: &Path, node: &Path, card: Card) -> Identity {
-    Identity {
+pub fn identity(dev: &Path, node: &Path, card: DeviceCard) -> CameraIdentity {
+    CameraIdentity {
         by_id: link(&dev.join("v4l/by-id"), node),
         by_path: link(&dev.join("v4l/by-path"), node),
         card,
@@ -70,8 +70,8 @@ pub fn identity(dev: &Path, node: &Path, card: Card) -> Identity {
 pub fn again(
     dev: &Path,
     place: &Path,
-    identity: &Identity,
-    ask: &dyn Fn(&Path) -> Option<Card>,
+    identity: &CameraIdentity,
+    ask: &dyn Fn(&Path) -> Option<DeviceCard>,
 ) -> Option<PathBuf> {
     let is_there = |path: &Path| path.canonicalize().is_ok();
     // A name that lasts is the user's word; whatever is there is meant.
@@ -135,21 +135,21 @@ mod tests {
             }
         }
 
-        fn again(&self, place: &str, identity: &Identity) -> Option<String> {
+        fn again(&self, place: &str, identity: &CameraIdentity) -> Option<String> {
             let found = again(self.0.path(), &self.path(place), identity, &|p| ask(p));
             found.map(|p| p.file_name().unwrap().to_str().unwrap().to_owned())
         }
     }
 
-    fn card(bus: &str) -> Card {
-        Card {
+    fn card(bus: &str) -> DeviceCard {
+        DeviceCard {
             driver: "uvcvideo".into(),
             card: "Cam".into(),
             bus: bus.into(),
         }
     }
 
-    fn ask(path: &Path) -> Option<Card> {
+    fn ask(path: &Path) -> Option<DeviceCard> {
         fs::read_to_string(path).ok().map(|bus| card(&bus))
     }
 

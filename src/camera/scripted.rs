@@ -1,6 +1,6 @@
 //! A camera that does what a script says, for the tests: frames on demand, and every fault without a device.
 
-use super::{CameraError, Capture, Opened, Opener, PixelFormat, RawFrame, Step};
+use super::{CameraError, CameraOpener, Capture, CaptureStep, OpenedCamera, PixelFormat, RawFrame};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// What happens next.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Act {
+pub enum ScriptStep {
     /// So many frames, as fast as they are taken or at the script's rate.
     Film(u32),
     /// So many frames that are no good.
@@ -35,8 +35,8 @@ pub enum Act {
 
 /// A script and the place where its camera is.
 #[derive(Clone, Debug)]
-pub struct Script {
-    acts: Arc<Mutex<VecDeque<Act>>>,
+pub struct CameraScript {
+    acts: Arc<Mutex<VecDeque<ScriptStep>>>,
     /// By how many seconds the frames' times are off.
     off: Arc<AtomicI64>,
     path: String,
@@ -44,10 +44,14 @@ pub struct Script {
     patience: Duration,
 }
 
-impl Script {
+impl CameraScript {
     /// Plays `acts`, then hangs. Frames come `rate` times a second, or at once.
     #[must_use]
-    pub fn new(acts: impl IntoIterator<Item = Act>, rate: Option<f64>, patience: Duration) -> Self {
+    pub fn new(
+        acts: impl IntoIterator<Item = ScriptStep>,
+        rate: Option<f64>,
+        patience: Duration,
+    ) -> Self {
         Self {
             acts: Arc::new(Mutex::new(acts.into_iter().collect())),
             off: Arc::default(),
@@ -67,15 +71,15 @@ impl Script {
     fn happen(&self) {
         let front = self.acts().front().cloned();
         match front {
-            Some(Act::Stall(time)) => {
+            Some(ScriptStep::Stall(time)) => {
                 std::thread::sleep(time);
                 self.acts().pop_front();
             }
-            Some(Act::Panic) => {
+            Some(ScriptStep::Panic) => {
                 self.acts().pop_front();
                 panic!("scripted");
             }
-            Some(Act::Jump(seconds)) => {
+            Some(ScriptStep::Jump(seconds)) => {
                 self.off.fetch_add(seconds, Ordering::Relaxed);
                 self.acts().pop_front();
             }
@@ -83,12 +87,12 @@ impl Script {
         }
     }
 
-    fn acts(&self) -> std::sync::MutexGuard<'_, VecDeque<Act>> {
+    fn acts(&self) -> std::sync::MutexGuard<'_, VecDeque<ScriptStep>> {
         self.acts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Opener for Script {
+impl CameraOpener for CameraScript {
     fn name(&self) -> String {
         "scripted".to_owned()
     }
@@ -96,20 +100,20 @@ impl Opener for Script {
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
         self.happen();
         let mut acts = self.acts();
-        while let Some(Act::Move(path)) = acts.front() {
+        while let Some(ScriptStep::Move(path)) = acts.front() {
             let path = path.clone();
             acts.pop_front();
             drop(acts);
             self.path = path;
             acts = self.acts();
         }
-        if let Some(Act::Refuse(error)) = acts.front() {
+        if let Some(ScriptStep::Refuse(error)) = acts.front() {
             let error = error.clone();
             acts.pop_front();
             return Err(error);
         }
         drop(acts);
-        let opened = Opened {
+        let opened = OpenedCamera {
             name: "scripted".to_owned(),
             path: self.path.clone(),
             format: PixelFormat::Rgb3,
@@ -117,7 +121,7 @@ impl Opener for Script {
             height: 48,
             rate: self.rate,
         };
-        Ok(Box::new(Playing {
+        Ok(Box::new(ScriptedCapture {
             script: self.clone(),
             opened,
             start,
@@ -126,15 +130,15 @@ impl Opener for Script {
     }
 }
 
-struct Playing {
-    script: Script,
-    opened: Opened,
+struct ScriptedCapture {
+    script: CameraScript,
+    opened: OpenedCamera,
     start: Instant,
     due: Instant,
 }
 
-impl Capture for Playing {
-    fn opened(&self) -> &Opened {
+impl Capture for ScriptedCapture {
+    fn opened(&self) -> &OpenedCamera {
         &self.opened
     }
 
@@ -142,12 +146,16 @@ impl Capture for Playing {
         self.script.patience
     }
 
-    fn next(&mut self, patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError> {
+    fn next(
+        &mut self,
+        patience: Duration,
+        frame: &mut RawFrame,
+    ) -> Result<CaptureStep, CameraError> {
         if let Some(rate) = self.script.rate {
             let left = self.due.saturating_duration_since(Instant::now());
             std::thread::sleep(left.min(patience));
             if left > patience {
-                return Ok(Step::Nothing);
+                return Ok(CaptureStep::Nothing);
             }
             // Not before: a film of five frames lasts as long wherever a busy machine stops it.
             self.due = self.due.max(Instant::now()) + Duration::from_secs_f64(1.0 / rate);
@@ -156,41 +164,43 @@ impl Capture for Playing {
         let mut acts = self.script.acts();
         let mut is_spoilt = false;
         let step = match acts.front_mut() {
-            Some(Act::Film(left)) if *left > 0 => {
+            Some(ScriptStep::Film(left)) if *left > 0 => {
                 *left -= 1;
-                Some(Step::Frame)
+                Some(CaptureStep::Frame)
             }
-            Some(Act::Damage(left)) if *left > 0 => {
+            Some(ScriptStep::Damage(left)) if *left > 0 => {
                 *left -= 1;
-                Some(Step::Damaged("torn".to_owned()))
+                Some(CaptureStep::Damaged("torn".to_owned()))
             }
-            Some(Act::Spoil(left)) if *left > 0 => {
+            Some(ScriptStep::Spoil(left)) if *left > 0 => {
                 *left -= 1;
                 is_spoilt = true;
-                Some(Step::Frame)
+                Some(CaptureStep::Frame)
             }
-            Some(Act::Film(_) | Act::Damage(_) | Act::Spoil(_)) => {
+            Some(ScriptStep::Film(_) | ScriptStep::Damage(_) | ScriptStep::Spoil(_)) => {
                 acts.pop_front();
-                return Ok(Step::Nothing);
+                return Ok(CaptureStep::Nothing);
             }
             // One after another.
-            Some(Act::Stall(_) | Act::Panic | Act::Jump(_)) => return Ok(Step::Nothing),
-            Some(Act::Fail(error)) => {
+            Some(ScriptStep::Stall(_) | ScriptStep::Panic | ScriptStep::Jump(_)) => {
+                return Ok(CaptureStep::Nothing);
+            }
+            Some(ScriptStep::Fail(error)) => {
                 let error = error.clone();
                 acts.pop_front();
                 return Err(error);
             }
-            Some(Act::Refuse(_) | Act::Move(_)) => {
+            Some(ScriptStep::Refuse(_) | ScriptStep::Move(_)) => {
                 // These happen at an opening: the camera is gone until then.
                 let (device, reason) = (self.opened.path.clone(), "unplugged".to_owned());
                 return Err(CameraError::Gone { device, reason });
             }
-            Some(Act::End) => return Ok(Step::End),
-            Some(Act::Hang) | None => None,
+            Some(ScriptStep::End) => return Ok(CaptureStep::End),
+            Some(ScriptStep::Hang) | None => None,
         };
         drop(acts);
         match step {
-            Some(Step::Frame) => {
+            Some(CaptureStep::Frame) => {
                 let off = self.script.off.load(Ordering::Relaxed);
                 let by = Duration::from_secs(off.unsigned_abs());
                 let now = self.start.elapsed();
@@ -205,22 +215,22 @@ impl Capture for Playing {
                 if is_spoilt {
                     frame.bytes.truncate(1);
                 }
-                Ok(Step::Frame)
+                Ok(CaptureStep::Frame)
             }
             Some(step) => Ok(step),
             None => {
                 std::thread::sleep(patience.min(self.script.patience));
-                Ok(Step::Nothing)
+                Ok(CaptureStep::Nothing)
             }
         }
     }
 }
 
-impl Drop for Playing {
+impl Drop for ScriptedCapture {
     fn drop(&mut self) {
         // A camera that hung is opened anew.
         let mut acts = self.script.acts();
-        if acts.front() == Some(&Act::Hang) {
+        if acts.front() == Some(&ScriptStep::Hang) {
             acts.pop_front();
         }
     }

@@ -1,10 +1,10 @@
 //! Arguments of `camera`.
 
 use super::{AcceleratorArgs, HandArgs, ModelArgs, Profile, ProgressKind, by};
-use crate::camera::{PixelFormat, Place, Want};
+use crate::camera::{CameraAddress, FormatRequest, PixelFormat};
 use crate::cli::camera::CaptureSettings;
 use crate::config::constraints;
-use crate::sequence::Shape;
+use crate::sequence::SequenceSpec;
 use clap::Args;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU64;
@@ -41,7 +41,7 @@ pub struct CameraArgs {
     pub list: bool,
     /// The camera: /dev/v4l/by-id/..., /dev/video0 or 0, file:PATH, gst:ELEMENTS
     #[arg(long, value_name = "WHICH", default_value = "0")]
-    pub device: Place,
+    pub device: CameraAddress,
     /// Wanted size
     #[arg(long, value_name = "WxH", default_value = "640x480", value_parser = size)]
     pub size: (u32, u32),
@@ -161,14 +161,14 @@ impl CameraArgs {
     pub fn recipe(&self) -> CaptureSettings {
         let (numbers, cut) = (&self.numbers, &self.cut);
         CaptureSettings {
-            want: Want {
+            want: FormatRequest {
                 width: self.size.0,
                 height: self.size.1,
                 rate: self.fps,
                 format: self.format,
             },
             profile: Profile::Notebook,
-            shape: Shape {
+            shape: SequenceSpec {
                 length: numbers.sequence_length,
                 stride: numbers.frame_stride,
                 tracking: true,

@@ -5,7 +5,7 @@ mod broker;
 mod folders;
 mod results;
 
-use crate::camera::{RawFrame, Step};
+use crate::camera::{CaptureStep, RawFrame};
 use crate::cli::CheckArgs;
 use crate::cli::progress;
 use crate::config::{self, Config, Loaded, Origin, Sources};
@@ -13,7 +13,7 @@ use crate::dataset::{plan, wlasl};
 use crate::error::hints::Reader;
 use crate::error::{CliError, Exit};
 use crate::inference::{Bundle, CpuGraph, CpuModel, model_files};
-use crate::video::dataset_source::Dataset;
+use crate::video::dataset_source::DatasetSource;
 use crate::video::{clip, decoder};
 use serde_json::json;
 use std::fmt::Write as _;
@@ -218,7 +218,7 @@ fn camera(config: &Config) -> Vec<Finding> {
                 opened.width,
                 opened.height
             );
-            if step == Step::Frame {
+            if step == CaptureStep::Frame {
                 Finding::fine("camera", what)
             } else {
                 Finding::doubtful(
@@ -238,7 +238,7 @@ fn dataset(config: &Config) -> Vec<Finding> {
     }
     let places = &config.dataset;
     let planned = || -> Result<_, CliError> {
-        let dataset = Dataset::open(
+        let dataset = DatasetSource::open(
             &places.path,
             places.json.as_deref(),
             places.videos.as_deref(),
@@ -336,13 +336,13 @@ fn decoding(config: &Config) -> Vec<Finding> {
     }
     if let Err(error) = decoder::check(choice) {
         let exit = match choice {
-            decoder::Choice::Named(_) => Exit::Config,
+            decoder::DecoderChoice::Named(_) => Exit::Config,
             _ => Exit::Bug,
         };
         return vec![Finding::bad(exit, "decoder", Reader::Keys.says(&error))];
     }
     let found = format!("{choice}, GStreamer {}", clip::version());
-    vec![if *choice == decoder::Choice::Software {
+    vec![if *choice == decoder::DecoderChoice::Software {
         Finding::fine("decoder", found)
     } else {
         Finding::doubtful("decoder", format!("{found}; only software is proven exact"))

@@ -12,7 +12,7 @@ use crate::recording::jpeg::draw_hands;
 use crate::storage::batches::{FINAL_NAME, batch_path};
 use crate::storage::npz::NpzReader;
 use crate::video::clip::{VideoClip, VideoOptions};
-use crate::video::decoder::Choice;
+use crate::video::decoder::DecoderChoice;
 use crate::video::encode::{Codec, best_codec, encode_mp4};
 use anyhow::{Context, anyhow};
 use clap::Parser;
@@ -31,7 +31,7 @@ const FRAMES: usize = 70;
 const MOMENTS: usize = 4;
 
 /// What lies at a clip's place.
-enum Clip {
+enum DemoClip {
     /// A signing scene.
     Hands { seed: u64, codec: Codec },
     /// A picture without hands.
@@ -47,12 +47,12 @@ enum Clip {
 }
 
 /// Gloss, video id, first frame of the metadata, content.
-const DATASET: [(&str, &str, i64, Clip); 15] = [
+const DATASET: [(&str, &str, i64, DemoClip); 15] = [
     (
         "hello",
         "00001",
         1,
-        Clip::Hands {
+        DemoClip::Hands {
             seed: 0,
             codec: Codec::H264,
         },
@@ -61,7 +61,7 @@ const DATASET: [(&str, &str, i64, Clip); 15] = [
         "hello",
         "00002",
         1,
-        Clip::Hands {
+        DemoClip::Hands {
             seed: 1,
             codec: Codec::H264,
         },
@@ -70,7 +70,7 @@ const DATASET: [(&str, &str, i64, Clip); 15] = [
         "hello",
         "00003",
         1,
-        Clip::Hands {
+        DemoClip::Hands {
             seed: 2,
             codec: Codec::Mpeg4,
         },
@@ -79,7 +79,7 @@ const DATASET: [(&str, &str, i64, Clip); 15] = [
         "hello",
         "00004",
         1,
-        Clip::Hands {
+        DemoClip::Hands {
             seed: 3,
             codec: Codec::H264,
         },
@@ -88,17 +88,17 @@ const DATASET: [(&str, &str, i64, Clip); 15] = [
         "hello",
         "00005",
         20,
-        Clip::Hands {
+        DemoClip::Hands {
             seed: 4,
             codec: Codec::H264,
         },
     ),
-    ("hello", "00006", 1, Clip::Missing),
+    ("hello", "00006", 1, DemoClip::Missing),
     (
         "book",
         "00011",
         1,
-        Clip::Hands {
+        DemoClip::Hands {
             seed: 5,
             codec: Codec::H264,
         },
@@ -107,7 +107,7 @@ const DATASET: [(&str, &str, i64, Clip); 15] = [
         "book",
         "00012",
         1,
-        Clip::Hands {
+        DemoClip::Hands {
             seed: 6,
             codec: Codec::H264,
         },
@@ -116,20 +116,20 @@ const DATASET: [(&str, &str, i64, Clip); 15] = [
         "book",
         "00013",
         1,
-        Clip::Hands {
+        DemoClip::Hands {
             seed: 7,
             codec: Codec::Mpeg4,
         },
     ),
-    ("book", "00014", 1, Clip::Empty),
-    ("book", "00015", 1, Clip::CutOff { seed: 8 }),
-    ("book", "00016", 1, Clip::Text),
-    ("book", "00017", 1, Clip::Nothing),
+    ("book", "00014", 1, DemoClip::Empty),
+    ("book", "00015", 1, DemoClip::CutOff { seed: 8 }),
+    ("book", "00016", 1, DemoClip::Text),
+    ("book", "00017", 1, DemoClip::Nothing),
     (
         "book",
         "00018",
         5122,
-        Clip::Hands {
+        DemoClip::Hands {
             seed: 9,
             codec: Codec::H264,
         },
@@ -138,7 +138,7 @@ const DATASET: [(&str, &str, i64, Clip); 15] = [
         "rare",
         "00021",
         1,
-        Clip::Hands {
+        DemoClip::Hands {
             seed: 10,
             codec: Codec::H264,
         },
@@ -255,25 +255,25 @@ fn render(dataset: &Path, best: Codec) -> anyhow::Result<()> {
         let path = videos.join(format!("{id}.mp4"));
         let scene = |seed: u64| (0..FRAMES).map(move |i| signing_scene(seed, i, SIZE.0, SIZE.1));
         match clip {
-            Clip::Hands {
+            DemoClip::Hands {
                 seed,
                 codec: Codec::Mpeg4,
             } => encode_mp4(&path, scene(*seed), 25, Codec::Mpeg4)?,
-            Clip::Hands { seed, .. } => encode_mp4(&path, scene(*seed), 25, best)?,
-            Clip::Empty => encode_mp4(
+            DemoClip::Hands { seed, .. } => encode_mp4(&path, scene(*seed), 25, best)?,
+            DemoClip::Empty => encode_mp4(
                 &path,
                 (0..FRAMES).map(|_| RgbFrame::new(SIZE.0, SIZE.1)),
                 25,
                 best,
             )?,
-            Clip::CutOff { seed } => {
+            DemoClip::CutOff { seed } => {
                 encode_mp4(&path, scene(*seed), 25, best)?;
                 let bytes = fs::read(&path)?;
                 fs::write(&path, &bytes[..bytes.len() / 3])?;
             }
-            Clip::Text => fs::write(&path, "this is not a video\n")?,
-            Clip::Nothing => fs::write(&path, "")?,
-            Clip::Missing => {}
+            DemoClip::Text => fs::write(&path, "this is not a video\n")?,
+            DemoClip::Nothing => fs::write(&path, "")?,
+            DemoClip::Missing => {}
         }
         let instance = json!({"video_id": id, "frame_start": frame_start, "frame_end": -1, "split": "train", "signer_id": 1, "instance_id": 0});
         match entries
@@ -303,7 +303,7 @@ fn draw(videos: &Path, result: &Path, picture: &Path) -> anyhow::Result<()> {
         .get(1)
         .ok_or_else(|| anyhow!("landmarks without frames"))?;
     let options = VideoOptions {
-        decoder: Choice::Software,
+        decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(1),
     };
     let mut tiles = Vec::new();

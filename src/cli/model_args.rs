@@ -4,7 +4,7 @@ use super::by;
 use crate::config::constraints;
 use crate::hand;
 use crate::inference::Selection;
-use crate::sequence::Shape;
+use crate::sequence::SequenceSpec;
 use clap::{Args, ValueEnum};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -36,8 +36,8 @@ pub struct SequenceArgs {
 impl SequenceArgs {
     /// For the sequences.
     #[must_use]
-    pub fn shape(&self) -> Shape {
-        Shape {
+    pub fn shape(&self) -> SequenceSpec {
+        SequenceSpec {
             length: self.sequence_length,
             stride: self.frame_stride,
             tracking: self.tracking,

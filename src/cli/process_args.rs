@@ -6,7 +6,7 @@ use crate::cli::model_args::{ModelArgs, SequenceArgs};
 use crate::config::constraints;
 use crate::dataset::plan::Knobs;
 use crate::storage::output_dir::OpenMode;
-use crate::video::decoder::Choice;
+use crate::video::decoder::DecoderChoice;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -141,7 +141,7 @@ pub struct RunArgs {
     pub batch_size: usize,
     /// software, hardware (software where none fits) or a GStreamer element; only software is proven exact
     #[arg(long, value_name = "WHICH", default_value = "software", value_parser = by(constraints::DecoderName))]
-    pub decoder: Choice,
+    pub decoder: DecoderChoice,
     /// Seconds to wait for the decoder in one clip, all waits together
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub clip_timeout: Duration,

@@ -1,10 +1,10 @@
 //! What each setting may be. One rule a setting, for the command line, the config file and the environment alike.
 
-use crate::camera::{PixelFormat, Place};
+use crate::camera::{CameraAddress, PixelFormat};
 use crate::cli::Profile;
 use crate::messages::request::Command;
 use crate::messages::topics;
-use crate::video::decoder::Choice;
+use crate::video::decoder::DecoderChoice;
 use clap::ValueEnum;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -161,13 +161,13 @@ impl Rule for Url {
 pub struct CameraPlace;
 
 impl Rule for CameraPlace {
-    type Value = Place;
+    type Value = CameraAddress;
 
     fn allowed(&self) -> String {
         "devices (/dev/v4l/by-id/..., /dev/video0 or 0), file:CLIP.mp4, file:STILL.png and gst:ELEMENTS".to_owned()
     }
 
-    fn accept(&self, text: &str) -> Option<Place> {
+    fn accept(&self, text: &str) -> Option<CameraAddress> {
         Text.accept(text).and_then(|text| text.parse().ok())
     }
 }
@@ -210,13 +210,13 @@ impl Rule for ProfileName {
 pub struct DecoderName;
 
 impl Rule for DecoderName {
-    type Value = Choice;
+    type Value = DecoderChoice;
 
     fn allowed(&self) -> String {
         "software, hardware and names from `gst-inspect-1.0`".to_owned()
     }
 
-    fn accept(&self, text: &str) -> Option<Choice> {
+    fn accept(&self, text: &str) -> Option<DecoderChoice> {
         let is_name = |b: u8| b.is_ascii_alphanumeric() || b"_-+.".contains(&b);
         let is_good = (1..=256).contains(&text.len()) && text.bytes().all(is_name);
         if is_good { text.parse().ok() } else { None }

@@ -28,13 +28,13 @@ pub use sources::{DEFAULT_FILE, Sources};
 pub use values::{BrokerUrl, Secret};
 
 use crate::camera;
-use crate::camera::Want;
+use crate::camera::FormatRequest;
 use crate::cli::camera::CaptureSettings;
 use crate::dataset::plan::Knobs;
 use crate::hand;
 use crate::inference::{DelegateSpec, DelegateWish, Selection, Wanted};
 use crate::mqtt::{Settings, Tls};
-use crate::sequence::Shape;
+use crate::sequence::SequenceSpec;
 use crate::video::clip::VideoOptions;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,8 +54,8 @@ impl Config {
 
     /// For the sequences.
     #[must_use]
-    pub fn shape(&self) -> Shape {
-        Shape {
+    pub fn shape(&self) -> SequenceSpec {
+        SequenceSpec {
             length: self.sequence.sequence_length,
             stride: self.sequence.frame_stride,
             tracking: self.sequence.tracking,
@@ -107,17 +107,17 @@ impl Config {
 
     /// What is filmed and how; `None` without a camera.
     #[must_use]
-    pub fn recipe(&self) -> Option<(camera::Place, CaptureSettings)> {
+    pub fn recipe(&self) -> Option<(camera::CameraAddress, CaptureSettings)> {
         let filmed = &self.camera;
         let recipe = CaptureSettings {
-            want: Want {
+            want: FormatRequest {
                 width: filmed.width,
                 height: filmed.height,
                 rate: filmed.fps,
                 format: filmed.format,
             },
             profile: self.sequence.profile,
-            shape: Shape {
+            shape: SequenceSpec {
                 tracking: true,
                 ..self.shape()
             },

@@ -8,7 +8,7 @@ use crate::hand;
 use crate::inference::presets;
 use crate::messages::request::Command;
 use crate::selection::Wish;
-use crate::video::decoder::Choice;
+use crate::video::decoder::DecoderChoice;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
@@ -133,7 +133,7 @@ pub struct OutputConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CameraConfig {
     /// The camera; without one nothing is filmed.
-    pub device: Option<camera::Place>,
+    pub device: Option<camera::CameraAddress>,
     /// Folder of the takes; beside the results of the dataset when unset.
     pub path: Option<PathBuf>,
     /// Wanted size, pixels.
@@ -170,7 +170,7 @@ pub struct RunConfig {
     /// Seconds that an accelerator may take to get ready.
     pub accelerator_timeout_s: f64,
     /// Who decodes.
-    pub decoder: Choice,
+    pub decoder: DecoderChoice,
     /// Seconds to wait for the decoder in one clip.
     pub clip_timeout_s: f64,
 }
@@ -310,7 +310,7 @@ impl Default for Config {
                 accelerator: Wish::Auto,
                 accelerator_tolerance: TOLERANCE,
                 accelerator_timeout_s: PATIENCE_S,
-                decoder: Choice::Software,
+                decoder: DecoderChoice::Software,
                 clip_timeout_s: 60.0,
             },
             delegate: DelegateConfig {

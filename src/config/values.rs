@@ -1,11 +1,11 @@
 //! Values that must not be seen, and how every value is written in TOML.
 
-use crate::camera::{PixelFormat, Place};
+use crate::camera::{CameraAddress, PixelFormat};
 use crate::cli::Profile;
 use crate::config::constraints::TEXT_BYTES_MAX;
 use crate::mqtt::{Address, Settings, UrlError};
 use crate::selection::Wish;
-use crate::video::decoder::Choice;
+use crate::video::decoder::DecoderChoice;
 use std::fmt::{Debug, Display, Formatter};
 use std::fs::File;
 use std::io::{self, Read};
@@ -161,7 +161,7 @@ impl Shown for BrokerUrl {
     }
 }
 
-impl Shown for Choice {
+impl Shown for DecoderChoice {
     fn shown(&self) -> Option<String> {
         Some(quoted(&self.to_string()))
     }
@@ -173,7 +173,7 @@ impl Shown for Wish {
     }
 }
 
-impl Shown for Place {
+impl Shown for CameraAddress {
     fn shown(&self) -> Option<String> {
         Some(quoted(&self.to_string()))
     }

@@ -2,26 +2,26 @@
 
 mod take_writer;
 
-use crate::camera::News;
-use crate::daemon::camera_session::take_writer::Full;
-use crate::daemon::camera_task::Ask;
+use crate::camera::CameraEvent;
+use crate::daemon::camera_session::take_writer::DiskFull;
+use crate::daemon::camera_task::CameraRequest;
 use crate::daemon::state::{Daemon, Task};
 use crate::error::CliError;
 use crate::error::hints::Reader;
 use crate::inference::probing::AcceleratorNews;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::TakeProvenance;
-use crate::recording::session::{Host, Look, Standing};
+use crate::recording::session::{FrameView, SessionHost, SessionStatus};
 use crate::recording::take_store::{StoredTake, TakeStore};
-use crate::sequence::recording_plan::Order;
-use crate::sequence::sign_recorder::{Sign, Weaver};
+use crate::sequence::recording_plan::RecordRequest;
+use crate::sequence::sign_recorder::{Sign, SignRecorder};
 use crate::system::Stage;
 use crate::system::clock::uptime;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// Whoever runs the session: the daemon's side of it.
-pub(super) struct Set<'a> {
+pub(super) struct CameraSession<'a> {
     daemon: &'a Daemon,
     stage: &'a Stage,
     store: TakeStore,
@@ -42,7 +42,7 @@ pub(super) struct Set<'a> {
     /// All files are to be made, for the last time.
     is_unclosed: bool,
     /// The last write found no room.
-    full: Option<Full>,
+    full: Option<DiskFull>,
     /// What is written now is written for the last time.
     is_last: bool,
     /// What the camera does, as it says itself, and as the world was told.
@@ -50,7 +50,7 @@ pub(super) struct Set<'a> {
     told: Option<(JobPhase, Option<String>)>,
 }
 
-impl<'a> Set<'a> {
+impl<'a> CameraSession<'a> {
     /// With an open shelf, whose untold messages are told.
     pub(super) fn new(
         daemon: &'a Daemon,
@@ -118,16 +118,16 @@ impl<'a> Set<'a> {
     }
 
     /// Obeys what was asked for, whether there is room or not.
-    fn hear(&mut self, weaver: &mut Weaver, at: Duration) -> Result<(), CliError> {
-        while let Some(ask) = self.daemon.studio.asked() {
+    fn hear(&mut self, recorder: &mut SignRecorder, at: Duration) -> Result<(), CliError> {
+        while let Some(ask) = self.daemon.camera.asked() {
             match ask {
-                Ask::Record(task, order) => self.record(task, order, weaver, at),
-                Ask::Cancel => {
-                    weaver.takes_mut().cancel();
+                CameraRequest::Record(task, order) => self.record(task, order, recorder, at),
+                CameraRequest::Cancel => {
+                    recorder.takes_mut().cancel();
                     self.settle(Err("cancelled by command"));
                 }
-                Ask::Undo(task) => {
-                    let undone = self.undo(weaver, at);
+                CameraRequest::Undo(task) => {
+                    let undone = self.undo(recorder, at);
                     let result = match &undone {
                         Ok(result) => result.clone(),
                         Err(failure) => Err(Reader::TakesKeys.story(failure)),
@@ -141,7 +141,13 @@ impl<'a> Set<'a> {
     }
 
     /// Takes up an order; not while takes wait: nobody would know when to sign.
-    fn record(&mut self, task: Task, order: Order, weaver: &mut Weaver, at: Duration) {
+    fn record(
+        &mut self,
+        task: Task,
+        order: RecordRequest,
+        recorder: &mut SignRecorder,
+        at: Duration,
+    ) {
         let one_waits = || {
             self.waiting
                 .is_some()
@@ -155,18 +161,18 @@ impl<'a> Set<'a> {
         }
         self.settle(Err("replaced by another record"));
         self.running = Some(task);
-        weaver.record(order, at);
+        recorder.record(order, at);
     }
 
     /// Discards the last take: the one that waits, or the last one on the shelf, for which there mostly is room enough.
     fn undo(
         &mut self,
-        weaver: &mut Weaver,
+        recorder: &mut SignRecorder,
         at: Duration,
     ) -> Result<Result<Option<Value>, String>, CliError> {
         let mut again = |gloss: &str, is_running: bool| {
             if is_running {
-                weaver.takes_mut().again(gloss, at);
+                recorder.takes_mut().again(gloss, at);
             }
         };
         if let Some((sign, _)) = self.waiting.take() {
@@ -179,7 +185,7 @@ impl<'a> Set<'a> {
                 self.taken.retain(|taken| *taken != id);
                 again(&gloss, self.running.is_some());
                 self.is_unsealed = true;
-                self.flush(weaver)?;
+                self.flush(recorder)?;
                 Ok(Some(json!({"id": id, "gloss": gloss})))
             }
             Some(None) => Err("there is no take to discard".to_owned()),
@@ -193,12 +199,12 @@ impl<'a> Set<'a> {
     }
 }
 
-impl Host for Set<'_> {
+impl SessionHost for CameraSession<'_> {
     type Error = CliError;
 
-    fn news(&mut self, news: &News) -> Result<(), CliError> {
+    fn news(&mut self, news: &CameraEvent) -> Result<(), CliError> {
         match news {
-            News::Opened(opened) => {
+            CameraEvent::Opened(opened) => {
                 tracing::info!(
                     path = opened.path,
                     format = opened.format.name(),
@@ -208,17 +214,17 @@ impl Host for Set<'_> {
                 );
                 self.filming = Some((JobPhase::Capturing, None));
             }
-            News::Fault(error) => {
+            CameraEvent::Fault(error) => {
                 let reason = error.to_string();
                 let action = "the camera is opened again until it films; the job goes on";
                 self.daemon.fault("camera", reason.clone(), action);
                 self.filming = Some((JobPhase::Degraded, Some(reason)));
             }
-            News::Relapse(error) => {
+            CameraEvent::Relapse(error) => {
                 let reason = error.to_string();
                 self.filming = Some((JobPhase::Degraded, Some(reason)));
             }
-            News::Ended => {}
+            CameraEvent::Ended => {}
         }
         self.tell();
         Ok(())
@@ -228,31 +234,40 @@ impl Host for Set<'_> {
         self.daemon.accelerator(news);
     }
 
-    fn look(&mut self, look: &Look<'_>) {
+    fn look(&mut self, look: &FrameView<'_>) {
         self.daemon.eyes.see(look.picture, look.hands, &self.device);
     }
 
-    fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), CliError> {
-        self.take(sign, backend, weaver)
+    fn sign(
+        &mut self,
+        sign: Sign,
+        backend: &str,
+        recorder: &mut SignRecorder,
+    ) -> Result<(), CliError> {
+        self.take(sign, backend, recorder)
     }
 
-    fn turn(&mut self, standing: &Standing<'_>, weaver: &mut Weaver) -> Result<bool, CliError> {
+    fn turn(
+        &mut self,
+        standing: &SessionStatus<'_>,
+        recorder: &mut SignRecorder,
+    ) -> Result<bool, CliError> {
         self.stage.beat(uptime());
         self.is_last = self.daemon.is_stopping();
         self.at = standing.at;
-        self.hear(weaver, standing.at)?;
-        self.flush(weaver)?;
+        self.hear(recorder, standing.at)?;
+        self.flush(recorder)?;
         self.tell();
         let tenth = |value: f64| (value * 10.0).round() / 10.0;
-        let ms = |percent| tenth(standing.meter.latency(percent).as_secs_f64() * 1e3);
+        let ms = |percent| tenth(standing.stats.latency(percent).as_secs_f64() * 1e3);
         let counts = standing.counts;
         let is_filming = matches!(self.filming, Some((JobPhase::Capturing, _)));
         let fps = if is_filming {
-            tenth(standing.meter.fps())
+            tenth(standing.stats.fps())
         } else {
             0.0
         };
-        self.daemon.studio.set_health(CameraHealth {
+        self.daemon.camera.set_health(CameraHealth {
             fps,
             frames: counts.frames,
             dropped: counts.dropped,

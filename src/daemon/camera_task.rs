@@ -2,20 +2,20 @@
 //! goes on beside it; a camera that is away holds up nothing.
 
 use super::outbox_limits;
-use crate::camera::{Camera, Counts, Pace, Place, Waits};
-use crate::daemon::camera_session::Set;
+use crate::camera::{Camera, CameraAddress, CameraCounts, CaptureTimeouts, DropPolicy};
+use crate::daemon::camera_session::CameraSession;
 use crate::daemon::state::{Daemon, Task, held};
 use crate::error::hints::Reader;
 use crate::error::{CliError, Exit};
 use crate::inference::probing::Unavailable;
 use crate::messages::payloads::{CameraHealth, JobPhase};
-use crate::recording::fallback_detector::Eye;
-use crate::recording::latency_stats::Meter;
+use crate::recording::fallback_detector::FallbackDetector;
+use crate::recording::latency_stats::LatencyStats;
 use crate::recording::session;
 use crate::recording::take_store::{TakeOptions, TakeStore};
 use crate::recording::{CaptureSettings, TakeProvenance};
-use crate::sequence::recording_plan::{Order, Takes};
-use crate::sequence::sign_recorder::Weaver;
+use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
+use crate::sequence::sign_recorder::SignRecorder;
 use crate::storage::mirror::Listing;
 use crate::system::Stage;
 use crate::system::clock::{now_utc, uptime};
@@ -36,9 +36,9 @@ const RETRY: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_mins(4);
 
 /// What the camera's thread is asked for.
-pub(super) enum Ask {
+pub(super) enum CameraRequest {
     /// Take signs.
-    Record(Task, Order),
+    Record(Task, RecordRequest),
     /// Discard the last take.
     Undo(Task),
     /// Take no more.
@@ -47,9 +47,9 @@ pub(super) enum Ask {
 
 /// What the other threads know of the camera.
 #[derive(Default)]
-pub(super) struct Studio {
+pub(super) struct CameraHandle {
     /// What waits for the camera's thread; `None` without one.
-    asks: Mutex<Option<VecDeque<Ask>>>,
+    asks: Mutex<Option<VecDeque<CameraRequest>>>,
     /// It filmed, and nothing more comes.
     is_over: AtomicBool,
     health: Mutex<Option<CameraHealth>>,
@@ -57,9 +57,9 @@ pub(super) struct Studio {
     files: Mutex<Option<Listing>>,
 }
 
-impl Studio {
+impl CameraHandle {
     /// Hands `ask` to the camera's thread; gives it back with the reason when there is none, or it has enough to do.
-    pub(super) fn ask(&self, ask: Ask) -> Result<(), (Ask, &'static str)> {
+    pub(super) fn ask(&self, ask: CameraRequest) -> Result<(), (CameraRequest, &'static str)> {
         let mut asks = held(&self.asks);
         let Some(asks) = &mut *asks else {
             let why = if self.is_over.load(Ordering::Acquire) {
@@ -69,9 +69,9 @@ impl Studio {
             };
             return Err((ask, why));
         };
-        if matches!(ask, Ask::Cancel) {
+        if matches!(ask, CameraRequest::Cancel) {
             // There is always room for it: it is the last word on all before it.
-            asks.retain(|ask| !matches!(ask, Ask::Cancel));
+            asks.retain(|ask| !matches!(ask, CameraRequest::Cancel));
         } else if asks.len() >= ASKS_MAX {
             return Err((ask, "too many commands wait for the camera; try again"));
         }
@@ -85,14 +85,14 @@ impl Studio {
     }
 
     /// From here on nothing is taken; gives what waits.
-    fn close(&self) -> VecDeque<Ask> {
+    fn close(&self) -> VecDeque<CameraRequest> {
         self.is_over.store(true, Ordering::Release);
         *held(&self.health) = None;
         held(&self.asks).take().unwrap_or_default()
     }
 
     /// What waits, which waits no longer.
-    fn drain(&self) -> VecDeque<Ask> {
+    fn drain(&self) -> VecDeque<CameraRequest> {
         held(&self.asks)
             .as_mut()
             .map(std::mem::take)
@@ -105,7 +105,7 @@ impl Studio {
     }
 
     /// The oldest thing that was asked for.
-    pub(super) fn asked(&self) -> Option<Ask> {
+    pub(super) fn asked(&self) -> Option<CameraRequest> {
         held(&self.asks).as_mut()?.pop_front()
     }
 
@@ -135,8 +135,8 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
     let Some((place, capture_settings)) = daemon.config().recipe() else {
         return Ok(None);
     };
-    daemon.studio.open();
-    daemon.studio.set_health(CameraHealth::default());
+    daemon.camera.open();
+    daemon.camera.set_health(CameraHealth::default());
     let daemon = Arc::clone(daemon);
     let stage = daemon.pulse.stage("the camera", SILENCE);
     let work = move || {
@@ -174,10 +174,10 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
                 .hub
                 .camera(Some((JobPhase::Degraded, Some(reason.clone()))));
             told = Some(reason);
-            refuse(&daemon, daemon.studio.drain());
+            refuse(&daemon, daemon.camera.drain());
             daemon.wait(RETRY, |tasks| tasks.is_stopping);
         }
-        refuse(&daemon, daemon.studio.close());
+        refuse(&daemon, daemon.camera.close());
         daemon.hub.camera(None);
     };
     Builder::new()
@@ -187,9 +187,9 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
 }
 
 /// What nobody will carry out gets its last word.
-fn refuse(daemon: &Daemon, asks: VecDeque<Ask>) {
+fn refuse(daemon: &Daemon, asks: VecDeque<CameraRequest>) {
     for ask in asks {
-        if let Ask::Record(task, _) | Ask::Undo(task) = ask
+        if let CameraRequest::Record(task, _) | CameraRequest::Undo(task) = ask
             && !daemon.is_stopping()
         {
             daemon.answer(
@@ -204,7 +204,7 @@ fn refuse(daemon: &Daemon, asks: VecDeque<Ask>) {
 /// One session, from the models to the end of the daemon.
 fn film(
     daemon: &Daemon,
-    place: &Place,
+    place: &CameraAddress,
     capture_settings: &CaptureSettings,
     stage: &Stage,
 ) -> Result<(), CliError> {
@@ -225,7 +225,7 @@ fn film(
     daemon.accelerator(&engine.choice());
     let graphs = engine.graphs()?;
     let renewed = || daemon.pool.renewed();
-    let mut eye = Eye::new(&engine, &graphs, capture_settings.detector, &renewed)?;
+    let mut eye = FallbackDetector::new(&engine, &graphs, capture_settings.detector, &renewed)?;
     let settings = capture_settings.settings(&engine);
     let common = TakeOptions::of(capture_settings, -1, "train");
     let (mut store, _) = TakeStore::open(&config.takes_path(), settings.clone(), common)?;
@@ -236,41 +236,41 @@ fn film(
         device: place,
         started: &now_utc(),
     };
-    let mut set = Set::new(daemon, stage, store, &origin);
-    let mut weaver = Weaver::new(
-        capture_settings.loom(),
-        Takes::new(config.camera.keep_unlabelled),
+    let mut set = CameraSession::new(daemon, stage, store, &origin);
+    let mut recorder = SignRecorder::new(
+        capture_settings.sign_config(),
+        RecordingPlan::new(config.camera.keep_unlabelled),
     );
-    let filmed = shoot(place, capture_settings, &mut eye, &mut weaver, &mut set);
-    let closed = set.finish(&mut weaver, filmed.is_ok());
+    let filmed = shoot(place, capture_settings, &mut eye, &mut recorder, &mut set);
+    let closed = set.finish(&mut recorder, filmed.is_ok());
     if let (Err(_), Err(error)) = (&filmed, &closed) {
         tracing::error!(
             error = error.display_chain(),
             "the last takes were not written"
         );
     }
-    let (counts, meter) = filmed?;
+    let (counts, stats) = filmed?;
     closed?;
     tracing::info!(
         frames = counts.frames,
         dropped = counts.dropped,
-        looked_at = meter.seen,
+        looked_at = stats.seen,
         "the camera is off"
     );
     Ok(())
 }
 
 fn shoot(
-    place: &Place,
+    place: &CameraAddress,
     capture_settings: &CaptureSettings,
-    eye: &mut Eye<'_>,
-    weaver: &mut Weaver,
-    set: &mut Set<'_>,
-) -> Result<(Counts, Meter), CliError> {
+    eye: &mut FallbackDetector<'_>,
+    recorder: &mut SignRecorder,
+    set: &mut CameraSession<'_>,
+) -> Result<(CameraCounts, LatencyStats), CliError> {
     let camera = Camera::start(
         place.opener(capture_settings.want),
-        Pace::Live,
-        Waits::default(),
+        DropPolicy::DropOldest,
+        CaptureTimeouts::default(),
     )?;
-    session::run(&camera, eye, weaver, set)
+    session::run(&camera, eye, recorder, set)
 }

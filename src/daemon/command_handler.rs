@@ -3,7 +3,7 @@
 //! `pause` and `resume` are done at once, `snapshot` by a thread of its own, `record` and `undo` by the camera's, the
 //! others by the supervisor between two runs of the job. A command that came before is not carried out again, its answer is repeated.
 
-use crate::daemon::camera_task::Ask;
+use crate::daemon::camera_task::CameraRequest;
 use crate::daemon::state::{Daemon, Task};
 use crate::digest::sha256_hex;
 use crate::job::stamp;
@@ -11,7 +11,7 @@ use crate::messages::payloads::{Reply, ReplyState};
 use crate::messages::request::{Command, TakeRequest, parse};
 use crate::messages::topics;
 use crate::mqtt::{Delivery, Inbox, Letter, Outbox};
-use crate::sequence::recording_plan::Order;
+use crate::sequence::recording_plan::RecordRequest;
 use crate::storage::ledger::commands::CommandReceipt;
 use crate::storage::ledger::{CANCELLED, Message, PAUSED};
 use crate::system::lock_ignoring_poison;
@@ -136,19 +136,21 @@ impl Desk {
                     tasks.todo.push(task);
                 });
                 // Without a camera there are no takes to cancel.
-                daemon.studio.ask(Ask::Cancel).ok();
+                daemon.camera.ask(CameraRequest::Cancel).ok();
                 daemon.control.abandon();
             }
             Command::Rescan | Command::RetryFailed => {
                 daemon.change_tasks(|tasks| tasks.todo.push(task));
                 daemon.control.stop();
             }
-            Command::Record => match takes.map(|t| Order::new(&t.gloss, t.count, t.countdown)) {
-                Some(Ok(order)) => self.film(Ask::Record(task, order)),
-                Some(Err(error)) => daemon.answer(&task, Err(error.to_string()), &[]),
-                None => daemon.answer(&task, Err("the gloss is missing".to_owned()), &[]),
-            },
-            Command::Undo => self.film(Ask::Undo(task)),
+            Command::Record => {
+                match takes.map(|t| RecordRequest::new(&t.gloss, t.count, t.countdown)) {
+                    Some(Ok(order)) => self.film(CameraRequest::Record(task, order)),
+                    Some(Err(error)) => daemon.answer(&task, Err(error.to_string()), &[]),
+                    None => daemon.answer(&task, Err("the gloss is missing".to_owned()), &[]),
+                }
+            }
+            Command::Undo => self.film(CameraRequest::Undo(task)),
             Command::Snapshot => {
                 let this = Arc::clone(daemon);
                 let picture = move || {
@@ -168,8 +170,10 @@ impl Desk {
 
 impl Desk {
     /// Hands a command to the camera, or says why not.
-    fn film(&self, ask: Ask) {
-        if let Err((Ask::Record(task, _) | Ask::Undo(task), why)) = self.0.studio.ask(ask) {
+    fn film(&self, ask: CameraRequest) {
+        if let Err((CameraRequest::Record(task, _) | CameraRequest::Undo(task), why)) =
+            self.0.camera.ask(ask)
+        {
             self.0.answer(&task, Err(why.to_owned()), &[]);
         }
     }

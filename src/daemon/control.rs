@@ -200,6 +200,6 @@ fn health(daemon: &Daemon, counters: &Counters, frames_per_s: f64) -> Health {
         mirror_waiting: daemon
             .mirror_waiting()
             .filter(|_| daemon.config().output.mirror.is_some()),
-        camera: daemon.studio.health(),
+        camera: daemon.camera.health(),
     }
 }

@@ -68,7 +68,7 @@ fn copy(daemon: &Daemon, to: &Path) -> Vec<Trouble> {
     let config = daemon.config();
     let out = &config.output.path;
     let results = || output_dir::mirrored(out, &lock_ignoring_poison(&daemon.ledger)).map(Some);
-    let takes = || Ok(daemon.studio.files());
+    let takes = || Ok(daemon.camera.files());
     let copies = [
         Copy {
             mirror: Mirror::new(out, to),

@@ -1,6 +1,6 @@
 //! `handloom run`: the daemon. Its start reads like a list; what goes on then is in the files beside this one:
 //! [`supervisor`] runs the job on the main thread, [`desk`] obeys commands, [`control`] speaks MQTT and systemd,
-//! [`studio`] films and [`set`] keeps what it filmed, [`backend`] has what runs the models, [`keeper`] watches the machine, [`copier`] feeds the mirror, [`daemon`] is what they share, [`hub`] what the world
+//! [`camera`] films and [`set`] keeps what it filmed, [`backend`] has what runs the models, [`keeper`] watches the machine, [`copier`] feeds the mirror, [`daemon`] is what they share, [`hub`] what the world
 //! is told, [`eyes`] what the workers show, [`late`] what waits for a disk with room.
 
 mod backend;
@@ -71,7 +71,7 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, CliError> {
     let line = control::start(&daemon).map_err(io("the control thread"))?;
     let keeper = resource_monitor::start(&daemon).map_err(io("the governor"))?;
     let copier = mirror_task::start(&daemon).map_err(io("the mirror"))?;
-    let studio = camera_task::start(&daemon).map_err(io("the camera's thread"))?;
+    let camera = camera_task::start(&daemon).map_err(io("the camera's thread"))?;
     let signals = {
         let daemon = Arc::clone(&daemon);
         Signals::listen(move |signal| match signal {
@@ -100,9 +100,9 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, CliError> {
 
     daemon.stop();
     // What it writes at the end is told as well; if it hangs, the rest is told.
-    let studio = join_within(LAST_TAKES, studio);
+    let camera = join_within(LAST_TAKES, camera);
     line.end(&daemon, ended.as_ref().err());
-    join(studio);
+    join(camera);
     join([keeper, copier]);
     join(curfew);
     notify::status(&match &ended {

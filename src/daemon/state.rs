@@ -3,7 +3,7 @@
 
 use super::{ROOM_LOOK, outbox_limits, workers};
 use crate::config::Config;
-use crate::daemon::camera_task::Studio;
+use crate::daemon::camera_task::CameraHandle;
 use crate::daemon::deferred_writes::{Late, Lates, Note};
 use crate::daemon::telemetry_publisher::Hub;
 use crate::daemon::worker_monitor::Eyes;
@@ -44,7 +44,7 @@ pub(super) struct Daemon {
     pub(super) hub: Hub,
     pub(super) pulse: Pulse,
     pub(super) eyes: Eyes,
-    pub(super) studio: Studio,
+    pub(super) camera: CameraHandle,
     /// Has what runs the models.
     pub(super) pool: Pool,
     /// For those who wait for a device.
@@ -138,7 +138,7 @@ impl Daemon {
             control: Arc::new(WorkerControl::new(0)),
             hub: Hub::new(),
             eyes: Eyes::new(&pulse, threads, limit),
-            studio: Studio::default(),
+            camera: CameraHandle::default(),
             pool: Pool::default(),
             ending: Ending::default(),
             config: Mutex::new(Arc::new(config)),

@@ -278,7 +278,7 @@ fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<Task>) -> Attempt
             // The camera has said so.
             Exit::Unavailable if daemon.is_stopping() => Attempt::Interrupted,
             // The camera cannot go on without it, either.
-            Exit::Unavailable if daemon.studio.is_open() => Attempt::Fatal(failure),
+            Exit::Unavailable if daemon.camera.is_open() => Attempt::Fatal(failure),
             // The medium may come back, the disk be mended, the dataset be taken up by command.
             Exit::NoInput | Exit::InOut => seat.waits_for(failure),
             _ if is_changed_dataset(&failure) || !is_first => seat.waits_for(failure),

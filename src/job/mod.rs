@@ -18,7 +18,7 @@ use crate::error::{CliError, Exit};
 use crate::hand;
 use crate::inference::probing::{AcceleratorNews, Engine, identity_beside};
 use crate::inference::{Bundle, Selection, Wanted};
-use crate::sequence::Shape;
+use crate::sequence::SequenceSpec;
 use crate::storage::atomic_file::file_sha256;
 use crate::storage::batches::FINAL_NAME;
 use crate::storage::ledger::{JobIdentity, Timestamp};
@@ -29,9 +29,9 @@ use crate::system::clock;
 use crate::system::lock_ignoring_poison;
 use crate::video::clip;
 use crate::video::clip::VideoOptions;
-use crate::video::dataset_source::Dataset;
+use crate::video::dataset_source::DatasetSource;
 use crate::video::decoder;
-use crate::video::decoder::Choice;
+use crate::video::decoder::DecoderChoice;
 use anyhow::anyhow;
 use collector::{Collected, ResultCollector};
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ pub struct JobConfig {
     /// Reproduce or mend.
     pub profile: Profile,
     /// What a sequence is made of.
-    pub shape: Shape,
+    pub shape: SequenceSpec,
     /// Clips with a hand in fewer frames are left out.
     pub min_frames: usize,
     /// For the detector.
@@ -80,7 +80,7 @@ pub struct JobConfig {
 /// A dataset that was read, with the plan over it.
 pub struct DatasetScan {
     /// The clips.
-    pub dataset: Dataset,
+    pub dataset: DatasetSource,
     /// What becomes of them.
     pub plan: Plan,
     json_sha256: String,
@@ -172,7 +172,8 @@ impl JobConfig {
     /// # Errors
     /// When a part of it is missing or unreadable.
     pub fn scan(&self) -> Result<DatasetScan, CliError> {
-        let dataset = Dataset::open(&self.dataset, self.json.as_deref(), self.videos.as_deref())?;
+        let dataset =
+            DatasetSource::open(&self.dataset, self.json.as_deref(), self.videos.as_deref())?;
         let json_bytes = dataset.metadata_bytes()?;
         let entries = wlasl::parse(&json_bytes).map_err(|e| {
             CliError::new(
@@ -465,7 +466,7 @@ pub fn check_library(wanted: &Wanted) -> Result<(), String> {
 
 /// A decoder's options from what a user can say.
 #[must_use]
-pub fn video_options(decoder: &Choice, timeout: Duration) -> VideoOptions {
+pub fn video_options(decoder: &DecoderChoice, timeout: Duration) -> VideoOptions {
     VideoOptions {
         decoder: decoder.clone(),
         timeout,

@@ -1,13 +1,13 @@
 //! What decides the numbers of takes, from the command line or the daemon's config.
 
-use crate::camera::Want;
+use crate::camera::FormatRequest;
 use crate::cli::Profile;
 use crate::hand;
 use crate::inference::Bundle;
 use crate::inference::probing::Engine;
-use crate::sequence::Shape;
-use crate::sequence::segmenter::Rules;
-use crate::sequence::sign_recorder::Loom;
+use crate::sequence::SequenceSpec;
+use crate::sequence::segmenter::SegmentRules;
+use crate::sequence::sign_recorder::SignConfig;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq)]
 pub struct CaptureSettings {
     /// What the camera is asked for; decides no number.
-    pub want: Want,
+    pub want: FormatRequest,
     /// Reproduce or mend.
     pub profile: Profile,
     /// What a sequence is made of.
-    pub shape: Shape,
+    pub shape: SequenceSpec,
     /// Takes with a hand in fewer frames are no takes.
     pub min_frames: usize,
     /// For the detector.
@@ -43,9 +43,9 @@ pub struct CaptureSettings {
 impl CaptureSettings {
     /// For the weaver.
     #[must_use]
-    pub fn loom(&self) -> Loom {
-        Loom {
-            rules: Rules {
+    pub fn sign_config(&self) -> SignConfig {
+        SignConfig {
+            rules: SegmentRules {
                 frame: Duration::from_secs_f64(1.0 / self.dataset_fps),
                 start_frames: self.start_frames,
                 end_frames: self.end_frames,

@@ -1,7 +1,7 @@
 //! A camera's eye: follows hands on whatever runs the models, and when that is lost on the CPU, from that frame on, until
 //! somebody has opened it anew.
 
-use super::session::Sight;
+use super::session::HandSource;
 use crate::error::CliError;
 use crate::frame::RgbFrame;
 use crate::hand::{Hand, Options, Tracker};
@@ -10,7 +10,7 @@ use crate::inference::{BackendError, Graphs};
 use std::sync::Arc;
 
 /// The detector of one camera.
-pub struct Eye<'a> {
+pub struct FallbackDetector<'a> {
     engine: &'a Engine,
     tools: Tools<'a>,
     /// The device was lost, and the CPU follows the hands.
@@ -21,7 +21,7 @@ pub struct Eye<'a> {
     anew: Option<Arc<Engine>>,
 }
 
-impl<'a> Eye<'a> {
+impl<'a> FallbackDetector<'a> {
     /// On what `engine` has chosen; `graphs` are its own. When its device is lost, `renewed` gives what another has opened
     /// in its place.
     ///
@@ -60,7 +60,7 @@ impl<'a> Eye<'a> {
     }
 }
 
-impl Sight for Eye<'_> {
+impl HandSource for FallbackDetector<'_> {
     type Error = CliError;
 
     fn follow(&mut self, tracker: &mut Tracker, picture: &RgbFrame) -> Result<Vec<Hand>, CliError> {

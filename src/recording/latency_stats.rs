@@ -8,14 +8,14 @@ const FRAMES: usize = 300;
 
 /// Measures of the last frames.
 #[derive(Clone, Debug, Default)]
-pub struct Meter {
+pub struct LatencyStats {
     /// When each was seen by the camera, and how old it was when its landmarks were there.
     frames: VecDeque<(Duration, Duration)>,
     /// Frames looked at in all.
     pub seen: u64,
 }
 
-impl Meter {
+impl LatencyStats {
     /// A frame seen at `at` was done `latency` later.
     pub fn note(&mut self, at: Duration, latency: Duration) {
         self.seen += 1;
@@ -53,15 +53,15 @@ mod tests {
 
     #[test]
     fn rates_and_latencies_of_the_last_frames() {
-        let mut meter = Meter::default();
-        assert_eq!((meter.fps(), meter.latency(95)), (0.0, Duration::ZERO));
+        let mut stats = LatencyStats::default();
+        assert_eq!((stats.fps(), stats.latency(95)), (0.0, Duration::ZERO));
         for n in 1..=1000_u32 {
             let ms = u64::from(n % 100);
-            meter.note(Duration::from_millis(40) * n, Duration::from_millis(ms));
+            stats.note(Duration::from_millis(40) * n, Duration::from_millis(ms));
         }
-        assert!((meter.fps() - 25.0).abs() < 1e-9);
-        let of = |percent| meter.latency(percent).as_millis();
+        assert!((stats.fps() - 25.0).abs() < 1e-9);
+        let of = |percent| stats.latency(percent).as_millis();
         assert_eq!((of(0), of(50), of(95), of(100)), (0, 49, 94, 99));
-        assert_eq!((meter.seen, meter.frames.len()), (1000, FRAMES));
+        assert_eq!((stats.seen, stats.frames.len()), (1000, FRAMES));
     }
 }

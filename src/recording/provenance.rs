@@ -1,7 +1,7 @@
 //! Provenance of takes: which settings, device, backend and versions made them.
 
-use super::latency_stats::Meter;
-use crate::camera::{Counts, Place};
+use super::latency_stats::LatencyStats;
+use crate::camera::{CameraAddress, CameraCounts};
 use crate::digest::sha256_hex;
 use crate::inference::probing::Engine;
 use crate::system::clock;
@@ -15,7 +15,7 @@ pub struct TakeProvenance<'a> {
     /// What runs the models.
     pub engine: &'a Engine,
     /// The camera.
-    pub device: &'a Place,
+    pub device: &'a CameraAddress,
     /// When the session began.
     pub started: &'a str,
 }
@@ -23,7 +23,7 @@ pub struct TakeProvenance<'a> {
 impl TakeProvenance<'_> {
     /// For `run.json`; `measured` when the session is over.
     #[must_use]
-    pub fn provenance(&self, measured: Option<(&Counts, &Meter)>) -> Value {
+    pub fn provenance(&self, measured: Option<(&CameraCounts, &LatencyStats)>) -> Value {
         let (settings, started) = (self.settings, self.started);
         let run = sha256_hex(format!("{settings} {started} {}", std::process::id()).as_bytes());
         let finished = measured.map(|(counts, meter)| {

@@ -1,19 +1,19 @@
 //! One camera's way from frames to signs, whoever looks on: newest frame → RGB → hands → signs.
 
-use crate::camera::{Camera, CameraError, Counts, Developer, News, Taken};
+use crate::camera::{Camera, CameraCounts, CameraError, CameraEvent, NextFrame, PixelConverter};
 use crate::frame::RgbFrame;
 use crate::hand::{Detector, Hand, Model, ModelError, Tracker};
 use crate::inference::probing::AcceleratorNews;
-use crate::recording::latency_stats::Meter;
+use crate::recording::latency_stats::LatencyStats;
 use crate::selection::CPU;
-use crate::sequence::sign_recorder::{Sign, Weaver};
+use crate::sequence::sign_recorder::{Sign, SignRecorder};
 use std::time::Duration;
 
 /// The host is asked at least so often whether to go on.
 const TURN: Duration = Duration::from_millis(100);
 
 /// Follows hands from picture to picture.
-pub trait Sight {
+pub trait HandSource {
     /// Why it cannot.
     type Error;
 
@@ -40,7 +40,7 @@ pub trait Sight {
 }
 
 /// Models that are taken as they are: the CPU's, of which there is no news.
-impl<M: Model> Sight for Detector<M> {
+impl<M: Model> HandSource for Detector<M> {
     type Error = ModelError;
 
     fn follow(
@@ -60,7 +60,7 @@ impl<M: Model> Sight for Detector<M> {
 
 /// A frame that was looked at.
 #[derive(Clone, Copy, Debug)]
-pub struct Look<'a> {
+pub struct FrameView<'a> {
     /// When the camera saw it, since the session's start.
     pub at: Duration,
     /// The picture.
@@ -71,11 +71,11 @@ pub struct Look<'a> {
 
 /// How the session stands.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing<'a> {
+pub struct SessionStatus<'a> {
     /// The camera's frames and faults.
-    pub counts: Counts,
+    pub counts: CameraCounts,
     /// Rates and latencies.
-    pub meter: &'a Meter,
+    pub stats: &'a LatencyStats,
     /// Hands in the last frame.
     pub hands: usize,
     /// Time of the last frame.
@@ -83,7 +83,7 @@ pub struct Standing<'a> {
 }
 
 /// Whoever runs a session.
-pub trait Host {
+pub trait SessionHost {
     /// What ends a session early.
     type Error;
 
@@ -91,59 +91,68 @@ pub trait Host {
     ///
     /// # Errors
     /// To end the session.
-    fn news(&mut self, news: &News) -> Result<(), Self::Error>;
+    fn news(&mut self, news: &CameraEvent) -> Result<(), Self::Error>;
 
     /// Something happened to what runs the models.
     fn accelerator(&mut self, news: &AcceleratorNews<'_>);
 
     /// A frame was looked at.
-    fn look(&mut self, look: &Look<'_>);
+    fn look(&mut self, look: &FrameView<'_>);
 
-    /// A sign was cut, in frames that `backend` has looked at. `weaver` is there to be told whether it was a good one.
+    /// A sign was cut, in frames that `backend` has looked at. `recorder` is there to be told whether it was a good one.
     ///
     /// # Errors
     /// To end the session.
-    fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), Self::Error>;
+    fn sign(
+        &mut self,
+        sign: Sign,
+        backend: &str,
+        recorder: &mut SignRecorder,
+    ) -> Result<(), Self::Error>;
 
     /// Called several times a second; `false` ends the session.
     ///
     /// # Errors
     /// To end the session.
-    fn turn(&mut self, standing: &Standing<'_>, weaver: &mut Weaver) -> Result<bool, Self::Error>;
+    fn turn(
+        &mut self,
+        standing: &SessionStatus<'_>,
+        recorder: &mut SignRecorder,
+    ) -> Result<bool, Self::Error>;
 }
 
 /// Follows the hands in what `camera` sees until it ends or `host` has enough. Returns how it stood at the end.
 ///
 /// # Errors
 /// When a model fails, the host gives up, or the camera's thread is lost.
-pub fn run<S: Sight, H: Host>(
+pub fn run<S: HandSource, H: SessionHost>(
     camera: &Camera,
     sight: &mut S,
-    weaver: &mut Weaver,
+    recorder: &mut SignRecorder,
     host: &mut H,
-) -> Result<(Counts, Meter), H::Error>
+) -> Result<(CameraCounts, LatencyStats), H::Error>
 where
     H::Error: From<S::Error> + From<CameraError>,
 {
     let mut tracker = Tracker::default();
-    let mut developer = Developer::default();
+    let mut developer = PixelConverter::default();
     let mut picture = RgbFrame::default();
-    let mut meter = Meter::default();
+    let mut stats = LatencyStats::default();
     let (mut hands, mut at) = (0, Duration::ZERO);
-    let mut watch = Watch::new(sight.backend());
+    let mut watch = BackendHistory::new(sight.backend());
     let mut has_ended = false;
     let is_lost = loop {
         let taken = camera.take(TURN);
         for news in camera.news() {
-            if matches!(news, News::Opened(_)) {
+            if matches!(news, CameraEvent::Opened(_)) {
                 // Another picture may follow: nothing is where it was.
                 tracker = Tracker::default();
             }
-            has_ended |= news == News::Ended;
+            has_ended |= news == CameraEvent::Ended;
             host.news(&news)?;
         }
         let is_over = match taken {
-            Taken::Frame(frame) => {
+            NextFrame::Frame(frame) => {
                 at = frame.at;
                 match developer.to_rgb(&frame, &mut picture) {
                     Ok(()) => {
@@ -156,16 +165,16 @@ where
                         };
                         if let Some(found) = found {
                             watch.note(sight.backend(), at);
-                            meter.note(at, frame.taken.elapsed());
+                            stats.note(at, frame.taken.elapsed());
                             hands = found.len();
-                            host.look(&Look {
+                            host.look(&FrameView {
                                 at,
                                 picture: &picture,
                                 hands: &found,
                             });
-                            if let Some(sign) = weaver.push(at, &found) {
+                            if let Some(sign) = recorder.push(at, &found) {
                                 let backend = watch.of(sign.begin, sign.end);
-                                host.sign(sign, &backend, weaver)?;
+                                host.sign(sign, &backend, recorder)?;
                             }
                         }
                     }
@@ -177,16 +186,16 @@ where
                 camera.give_back(frame);
                 false
             }
-            Taken::Nothing => false,
-            Taken::Closed => true,
+            NextFrame::Nothing => false,
+            NextFrame::Closed => true,
         };
-        let standing = Standing {
+        let standing = SessionStatus {
             counts: camera.counts(),
-            meter: &meter,
+            stats: &stats,
             hands,
             at,
         };
-        if !host.turn(&standing, weaver)? || is_over {
+        if !host.turn(&standing, recorder)? || is_over {
             // The thread ends by itself in this way alone.
             break is_over && !has_ended;
         }
@@ -194,26 +203,26 @@ where
     for news in camera.news() {
         host.news(&news)?;
     }
-    if let Some(sign) = weaver.finish(at) {
+    if let Some(sign) = recorder.finish(at) {
         let backend = watch.of(sign.begin, sign.end);
-        host.sign(sign, &backend, weaver)?;
+        host.sign(sign, &backend, recorder)?;
     }
     if is_lost {
         return Err(CameraError::Lost.into());
     }
-    Ok((camera.counts(), meter))
+    Ok((camera.counts(), stats))
 }
 
 /// Changes of the backend that are remembered: far more than a sign may see.
 const CHANGES_MAX: usize = 16;
 
 /// Which backend looked at which frames.
-struct Watch {
+struct BackendHistory {
     /// Each from the frame at this time on, the last one now.
     backends: Vec<(Duration, String)>,
 }
 
-impl Watch {
+impl BackendHistory {
     fn new(backend: &str) -> Self {
         Self {
             backends: vec![(Duration::ZERO, backend.to_owned())],
@@ -248,7 +257,7 @@ mod tests {
     #[test]
     fn a_sign_has_all_that_looked_at_it() {
         let at = Duration::from_secs;
-        let mut watch = Watch::new("npu");
+        let mut watch = BackendHistory::new("npu");
         assert_eq!(watch.of(at(0), at(1)), "npu");
         for (second, backend) in [(1, "npu"), (2, "cpu"), (3, "cpu"), (4, "npu")] {
             watch.note(backend, at(second));

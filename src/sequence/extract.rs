@@ -10,7 +10,7 @@ use std::num::NonZeroU64;
 
 /// What the user can set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
+pub struct SequenceSpec {
     /// Frames a sequence.
     pub length: usize,
     /// Every so many frames one is looked at.
@@ -91,14 +91,14 @@ pub enum ExtractError {
 /// metadata: 0-based here, 0 and below meaning "from the start" and "to the end").
 ///
 /// # Errors
-/// When the first picture cannot be had, a model fails or `witness` gives up. A source that ends early is no error.
+/// When the first picture cannot be had, a model fails or `on_frame` gives up. A source that ends early is no error.
 pub fn extract<M: Model>(
     source: &mut dyn FrameSource,
     detector: &mut Detector<M>,
-    shape: Shape,
+    shape: SequenceSpec,
     frame_start: i64,
     frame_end: i64,
-    witness: &mut FrameCallback<'_>,
+    on_frame: &mut FrameCallback<'_>,
 ) -> Result<Sequence, ExtractError> {
     let declared_frames = source.declared_frames();
     let window = window(frame_start, frame_end, declared_frames);
@@ -117,7 +117,7 @@ pub fn extract<M: Model>(
                 detector.detect(picture)?
             };
             let record = FrameRecord::of(index, &hands);
-            if !witness(picture, &record) {
+            if !on_frame(picture, &record) {
                 return Err(ExtractError::GivenUp);
             }
             let row = features(&record.landmarks[..usize::from(record.hand_count)]);

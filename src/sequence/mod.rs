@@ -11,4 +11,4 @@ pub mod sampling;
 pub mod segmenter;
 pub mod sign_recorder;
 
-pub use extract::{ExtractError, FrameCallback, FrameRecord, Sequence, Shape, extract};
+pub use extract::{ExtractError, FrameCallback, FrameRecord, Sequence, SequenceSpec, extract};

@@ -16,7 +16,7 @@ const COUNTDOWN_MAX: Duration = Duration::from_hours(1);
 
 /// Record so many takes of one gloss.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
+pub struct RecordRequest {
     /// The label.
     pub gloss: Arc<str>,
     /// How many.
@@ -27,7 +27,7 @@ pub struct Order {
 
 /// An order that cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OrderError {
+pub enum RecordRequestError {
     /// No name, or a very long one, or one that does not fit on a line.
     #[error("{0:?} is no gloss: give 1 to 100 characters on one line")]
     Gloss(String),
@@ -39,24 +39,24 @@ pub enum OrderError {
     Countdown(Duration),
 }
 
-impl Order {
+impl RecordRequest {
     /// An order whose parts make sense; blanks around the gloss are dropped.
     ///
     /// # Errors
     /// With the part that does not.
-    pub fn new(gloss: &str, count: u32, countdown: Duration) -> Result<Self, OrderError> {
+    pub fn new(gloss: &str, count: u32, countdown: Duration) -> Result<Self, RecordRequestError> {
         let gloss = gloss.trim();
         if gloss.is_empty()
             || gloss.chars().count() > GLOSS_MAX
             || gloss.chars().any(char::is_control)
         {
-            return Err(OrderError::Gloss(gloss.to_owned()));
+            return Err(RecordRequestError::Gloss(gloss.to_owned()));
         }
         if count == 0 || count > COUNT_MAX {
-            return Err(OrderError::Count(count));
+            return Err(RecordRequestError::Count(count));
         }
         if countdown > COUNTDOWN_MAX {
-            return Err(OrderError::Countdown(countdown));
+            return Err(RecordRequestError::Countdown(countdown));
         }
         Ok(Self {
             gloss: gloss.into(),
@@ -68,7 +68,7 @@ impl Order {
 
 /// What is expected of the signer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum RecordingPhase {
     /// Nothing is asked for.
     Idle,
     /// A take begins soon.
@@ -85,7 +85,7 @@ pub enum Phase {
     },
 }
 
-impl Phase {
+impl RecordingPhase {
     /// The name in messages.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -98,8 +98,8 @@ impl Phase {
 }
 
 #[derive(Clone, Debug)]
-struct Running {
-    order: Order,
+struct ActiveRequest {
+    order: RecordRequest,
     taken: u32,
     /// When the next take opens.
     opens: Duration,
@@ -107,13 +107,13 @@ struct Running {
 
 /// What is being recorded.
 #[derive(Clone, Debug, Default)]
-pub struct Takes {
+pub struct RecordingPlan {
     /// Whether signs are kept that no order asked for.
     keeps_all: bool,
-    running: Option<Running>,
+    running: Option<ActiveRequest>,
 }
 
-impl Takes {
+impl RecordingPlan {
     /// One without orders. With `keeps_all` every sign is kept, called [`UNLABELLED`]; else only those asked for.
     #[must_use]
     pub fn new(keeps_all: bool) -> Self {
@@ -124,9 +124,9 @@ impl Takes {
     }
 
     /// Takes up an order in the place of any other.
-    pub fn record(&mut self, order: Order, now: Duration) {
+    pub fn record(&mut self, order: RecordRequest, now: Duration) {
         let opens = now.saturating_add(order.countdown);
-        self.running = Some(Running {
+        self.running = Some(ActiveRequest {
             order,
             taken: 0,
             opens,
@@ -140,7 +140,7 @@ impl Takes {
 
     /// The order, also one that is done.
     #[must_use]
-    pub fn order(&self) -> Option<&Order> {
+    pub fn order(&self) -> Option<&RecordRequest> {
         self.running.as_ref().map(|r| &r.order)
     }
 
@@ -152,16 +152,16 @@ impl Takes {
 
     /// What is expected now.
     #[must_use]
-    pub fn phase(&self, now: Duration) -> Phase {
+    pub fn phase(&self, now: Duration) -> RecordingPhase {
         match &self.running {
             Some(r) if r.taken < r.order.count => {
                 let take = r.taken + 1;
                 match r.opens.checked_sub(now) {
-                    Some(left) if !left.is_zero() => Phase::Countdown { left, take },
-                    _ => Phase::Open { take },
+                    Some(left) if !left.is_zero() => RecordingPhase::Countdown { left, take },
+                    _ => RecordingPhase::Open { take },
                 }
             }
-            _ => Phase::Idle,
+            _ => RecordingPhase::Idle,
         }
     }
 
@@ -169,23 +169,23 @@ impl Takes {
     #[must_use]
     pub fn is_listening(&self, now: Duration) -> bool {
         match self.phase(now) {
-            Phase::Open { .. } => true,
-            Phase::Countdown { .. } => false,
-            Phase::Idle => self.keeps_all,
+            RecordingPhase::Open { .. } => true,
+            RecordingPhase::Countdown { .. } => false,
+            RecordingPhase::Idle => self.keeps_all,
         }
     }
 
     /// A sign was cut: what it is called. `None` when nobody wanted it.
     pub fn take(&mut self, now: Duration) -> Option<Arc<str>> {
         match self.phase(now) {
-            Phase::Open { .. } => {
+            RecordingPhase::Open { .. } => {
                 let running = self.running.as_mut()?;
                 running.taken += 1;
                 running.opens = now.saturating_add(running.order.countdown);
                 Some(Arc::clone(&running.order.gloss))
             }
-            Phase::Countdown { .. } => None,
-            Phase::Idle => self.keeps_all.then(|| UNLABELLED.into()),
+            RecordingPhase::Countdown { .. } => None,
+            RecordingPhase::Idle => self.keeps_all.then(|| UNLABELLED.into()),
         }
     }
 
@@ -208,41 +208,41 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    fn order(count: u32) -> Order {
-        Order::new(" book ", count, S * 3).unwrap()
+    fn order(count: u32) -> RecordRequest {
+        RecordRequest::new(" book ", count, S * 3).unwrap()
     }
 
     #[test]
     fn an_order_is_counted_down_taken_and_done() {
-        let mut takes = Takes::new(false);
+        let mut takes = RecordingPlan::new(false);
         assert!(!takes.is_listening(S) && takes.take(S).is_none());
         takes.record(order(2), S);
-        let countdown = |left, take| Phase::Countdown { left, take };
+        let countdown = |left, take| RecordingPhase::Countdown { left, take };
         assert_eq!(takes.phase(S * 2), countdown(S * 2, 1));
         assert_eq!(
             (takes.is_listening(S * 2), takes.take(S * 2)),
             (false, None)
         );
-        assert_eq!(takes.phase(S * 4), Phase::Open { take: 1 });
+        assert_eq!(takes.phase(S * 4), RecordingPhase::Open { take: 1 });
         assert_eq!(takes.take(S * 9).as_deref(), Some("book"));
         assert_eq!(takes.phase(S * 10), countdown(S * 2, 2));
         assert_eq!(takes.take(S * 13).as_deref(), Some("book"));
-        assert_eq!(takes.phase(S * 14), Phase::Idle);
+        assert_eq!(takes.phase(S * 14), RecordingPhase::Idle);
         assert_eq!(takes.take(S * 14), None);
         // Undone after the last: asked for once more.
         takes.again("deaf", S * 15);
-        assert_eq!(takes.phase(S * 15), Phase::Idle);
+        assert_eq!(takes.phase(S * 15), RecordingPhase::Idle);
         takes.again("book", S * 15);
         assert_eq!(takes.phase(S * 15), countdown(S * 3, 2));
         takes.cancel();
-        assert_eq!(takes.phase(S * 30), Phase::Idle);
+        assert_eq!(takes.phase(S * 30), RecordingPhase::Idle);
         takes.again("book", S * 30);
-        assert_eq!(takes.phase(S * 30), Phase::Idle);
+        assert_eq!(takes.phase(S * 30), RecordingPhase::Idle);
     }
 
     #[test]
     fn without_orders_all_or_nothing_is_kept() {
-        let mut takes = Takes::new(true);
+        let mut takes = RecordingPlan::new(true);
         assert!(takes.is_listening(S));
         assert_eq!(takes.take(S).as_deref(), Some(UNLABELLED));
         takes.record(order(1), S);
@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn orders_that_make_no_sense_are_refused() {
         let check = |gloss: &str, count, seconds, says: &str| {
-            let error = Order::new(gloss, count, S * seconds).unwrap_err();
+            let error = RecordRequest::new(gloss, count, S * seconds).unwrap_err();
             assert!(error.to_string().contains(says), "{error}");
         };
         check(" ", 1, 0, "gloss");

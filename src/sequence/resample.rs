@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// The dataset's measure of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tempo {
+pub struct ResampleGrid {
     /// From frame to frame; above zero. WLASL's clips have 25 or 30 frames a second.
     pub frame: Duration,
     /// Every so many frames one is looked at.
@@ -15,14 +15,14 @@ pub struct Tempo {
 
 /// One moment of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct SamplePoint {
     /// The frame's number as a clip at the dataset's rate would count it, from 0.
     pub number: u64,
     /// Index of the frame that was nearest in time; `None` when none was near: the camera was away.
     pub nearest: Option<usize>,
 }
 
-impl Tempo {
+impl ResampleGrid {
     /// From moment to moment of a sequence.
     #[must_use]
     pub fn step(self) -> Duration {
@@ -42,7 +42,7 @@ impl Tempo {
 
     /// The moments that a sequence of at most `length` looks at, from the first of `times`, which ascend, on.
     #[must_use]
-    pub fn moments(self, times: &[Duration], length: usize) -> Vec<Moment> {
+    pub fn points(self, times: &[Duration], length: usize) -> Vec<SamplePoint> {
         let Some(&first) = times.first() else {
             return Vec::new();
         };
@@ -61,7 +61,7 @@ impl Tempo {
                 }
                 let is_near = times[at].abs_diff(due) <= self.step();
                 due = due.saturating_add(self.step());
-                Moment {
+                SamplePoint {
                     number: nth.saturating_mul(self.stride.get()),
                     nearest: is_near.then_some(at),
                 }
@@ -78,8 +78,8 @@ mod tests {
 
     const STRIDE: NonZeroU64 = NonZeroU64::MIN.saturating_add(1);
 
-    fn tempo(rate: u64) -> Tempo {
-        Tempo {
+    fn grid(rate: u64) -> ResampleGrid {
+        ResampleGrid {
             frame: Duration::from_nanos(1_000_000_000 / rate),
             stride: STRIDE,
         }
@@ -90,9 +90,9 @@ mod tests {
         (0..count).map(at).collect()
     }
 
-    fn picked(tempo: Tempo, times: &[Duration]) -> Vec<usize> {
-        let moments = tempo.moments(times, 32);
-        moments.iter().map(|m| m.nearest.unwrap()).collect()
+    fn picked(grid: ResampleGrid, times: &[Duration]) -> Vec<usize> {
+        let points = grid.points(times, 32);
+        points.iter().map(|m| m.nearest.unwrap()).collect()
     }
 
     #[test]
@@ -107,29 +107,29 @@ mod tests {
                     .indexes()
                     .map(|n| n as usize)
                     .collect();
-                assert_eq!(picked(tempo(rate), &times(count, rate)), expected);
-                let moments = tempo(rate).moments(&times(count, rate), 32);
-                assert!(moments.iter().all(|m| Some(m.number as usize) == m.nearest));
+                assert_eq!(picked(grid(rate), &times(count, rate)), expected);
+                let points = grid(rate).points(&times(count, rate), 32);
+                assert!(points.iter().all(|m| Some(m.number as usize) == m.nearest));
             }
         }
     }
 
     #[test]
     fn other_rates_span_the_same_time() {
-        assert_eq!(picked(tempo(25), &times(120, 50))[..4], [0, 4, 8, 12]);
-        assert_eq!(picked(tempo(25), &times(120, 30))[..5], [0, 2, 5, 7, 10]);
+        assert_eq!(picked(grid(25), &times(120, 50))[..4], [0, 4, 8, 12]);
+        assert_eq!(picked(grid(25), &times(120, 30))[..5], [0, 2, 5, 7, 10]);
         // A camera of half the sampled rate is held: each frame stands for two moments.
-        assert_eq!(picked(tempo(25), &times(20, 6))[..5], [0, 0, 1, 1, 2]);
-        assert_eq!(picked(tempo(25), &times(13, 12)).len(), 13);
+        assert_eq!(picked(grid(25), &times(20, 6))[..5], [0, 0, 1, 1, 2]);
+        assert_eq!(picked(grid(25), &times(13, 12)).len(), 13);
     }
 
     #[test]
     fn where_the_camera_was_away_nothing_is_made_up() {
         let mut times = times(100, 25);
         times.drain(10..40);
-        let moments = tempo(25).moments(&times, 32);
-        assert_eq!(moments.len(), 32);
-        let missing: Vec<u64> = moments
+        let points = grid(25).points(&times, 32);
+        assert_eq!(points.len(), 32);
+        let missing: Vec<u64> = points
             .iter()
             .filter(|m| m.nearest.is_none())
             .map(|m| m.number)
@@ -148,7 +148,7 @@ mod tests {
             let mut steady = times.clone();
             steady[0] = Duration::from_secs(7) + Duration::from_millis(9);
             let expected: Vec<usize> = (0..64).step_by(2).collect();
-            prop_assert_eq!(picked(tempo(25), &steady), expected);
+            prop_assert_eq!(picked(grid(25), &steady), expected);
         }
 
         #[test]
@@ -158,13 +158,13 @@ mod tests {
                 at += Duration::from_millis(*ms);
                 at
             }).collect();
-            let tempo = tempo(25);
-            for (nth, moment) in tempo.moments(&times, 1000).iter().enumerate() {
-                let due = times[0] + tempo.step() * u32::try_from(nth).unwrap();
+            let grid = grid(25);
+            for (nth, point) in grid.points(&times, 1000).iter().enumerate() {
+                let due = times[0] + grid.step() * u32::try_from(nth).unwrap();
                 let best = times.iter().map(|t| t.abs_diff(due)).min().unwrap();
-                match moment.nearest {
+                match point.nearest {
                     Some(n) => prop_assert_eq!(times[n].abs_diff(due), best),
-                    None => prop_assert!(best > tempo.step()),
+                    None => prop_assert!(best > grid.step()),
                 }
             }
         }

@@ -8,11 +8,11 @@ use std::time::Duration;
 /// More frames are never held, whatever their rate: a camera that counts time wrongly must not take the memory.
 const FRAMES_MAX: usize = 10_000;
 /// A hole at least this long between two frames ends a sign: the camera was away.
-const HOLE_MIN: Duration = Duration::from_millis(500);
+const FRAME_GAP_MIN: Duration = Duration::from_millis(500);
 
 /// When a sign begins and ends. Counts are frames at the dataset's rate, whatever the camera's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct SegmentRules {
     /// Time from frame to frame at the dataset's rate; above zero.
     pub frame: Duration,
     /// So many frames with a hand, one after the other, begin a sign; at least 1.
@@ -25,7 +25,7 @@ pub struct Rules {
     pub max: Duration,
 }
 
-impl Rules {
+impl SegmentRules {
     /// Hands seen from a first frame until this much later are a sign. Half a frame less than the count says, because
     /// a camera's frames are never quite on time.
     fn confirmed_after(&self) -> Duration {
@@ -38,8 +38,8 @@ impl Rules {
     }
 
     /// No frame for longer than this ends a sign.
-    fn hole(&self) -> Duration {
-        self.pause().max(HOLE_MIN)
+    fn frame_gap(&self) -> Duration {
+        self.pause().max(FRAME_GAP_MIN)
     }
 
     /// How long frames from `begin` to `last` are shown, the last one included.
@@ -50,25 +50,25 @@ impl Rules {
 
 /// Why a sign ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
+pub enum EndReason {
     /// The hands were gone.
     Pause,
     /// It was as long as a sign may be.
     Maximum,
     /// No frame came for a while, or time did not go on.
-    Hole,
+    FrameGap,
     /// The stream ended, or nobody listened any longer.
     Stopped,
 }
 
-impl Cause {
+impl EndReason {
     /// The name in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Pause => "pause",
             Self::Maximum => "maximum",
-            Self::Hole => "hole",
+            Self::FrameGap => "hole",
             Self::Stopped => "stopped",
         }
     }
@@ -76,17 +76,17 @@ impl Cause {
 
 /// A run of frames that was cut out: all of them from the first with a hand to the last with one.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Cut<T> {
+pub struct Segment<T> {
     /// Times and contents, in order; at least one.
     pub frames: Vec<(Duration, T)>,
     /// Why it ended.
-    pub cause: Cause,
+    pub end_reason: EndReason,
 }
 
 /// Holds the frames of the sign that may be under way.
 #[derive(Clone, Debug)]
 pub struct Segmenter<T> {
-    rules: Rules,
+    rules: SegmentRules,
     /// From the first frame with a hand on; empty between signs.
     held: Vec<(Duration, T)>,
     /// How many of them belong to the sign: up to the last with a hand.
@@ -99,7 +99,7 @@ pub struct Segmenter<T> {
 impl<T> Segmenter<T> {
     /// One that has seen nothing.
     #[must_use]
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: SegmentRules) -> Self {
         Self {
             rules,
             held: Vec::new(),
@@ -123,42 +123,45 @@ impl<T> Segmenter<T> {
     }
 
     /// Takes the next frame, seen at `at`; gives the sign that ends with it, which may be without it.
-    pub fn push(&mut self, at: Duration, has_hand: bool, frame: T) -> Option<Cut<T>> {
-        let is_hole = self.last.is_some_and(|last| {
+    pub fn push(&mut self, at: Duration, has_hand: bool, frame: T) -> Option<Segment<T>> {
+        let is_frame_gap = self.last.is_some_and(|last| {
             at.checked_sub(last)
-                .is_none_or(|gap| gap.is_zero() || gap > self.rules.hole())
+                .is_none_or(|gap| gap.is_zero() || gap > self.rules.frame_gap())
         });
         self.last = Some(at);
-        let mut cut = None;
-        if is_hole {
-            cut = self.close(Cause::Hole);
+        let mut segment = None;
+        if is_frame_gap {
+            segment = self.close(EndReason::FrameGap);
         } else if has_hand && self.is_full(at) {
-            cut = self.close(Cause::Maximum);
+            segment = self.close(EndReason::Maximum);
         }
         if has_hand {
             self.hold(at, frame);
         } else if self.is_confirmed {
             self.held.push((at, frame));
             if self.is_over(at) {
-                cut = self.close(Cause::Pause);
+                segment = self.close(EndReason::Pause);
             }
         } else {
             // A glimpse: too few frames in a row.
             self.clear();
         }
-        cut
+        segment
     }
 
     /// Takes many frames; the same as one by one.
-    pub fn extend(&mut self, frames: impl IntoIterator<Item = (Duration, bool, T)>) -> Vec<Cut<T>> {
+    pub fn extend(
+        &mut self,
+        frames: impl IntoIterator<Item = (Duration, bool, T)>,
+    ) -> Vec<Segment<T>> {
         let push = |(at, has_hand, frame)| self.push(at, has_hand, frame);
         frames.into_iter().filter_map(push).collect()
     }
 
     /// Ends the sign that is under way, and forgets what was seen.
-    pub fn finish(&mut self) -> Option<Cut<T>> {
+    pub fn finish(&mut self) -> Option<Segment<T>> {
         self.last = None;
-        self.close(Cause::Stopped)
+        self.close(EndReason::Stopped)
     }
 
     fn hold(&mut self, at: Duration, frame: T) {
@@ -187,7 +190,7 @@ impl<T> Segmenter<T> {
         (self.claimed, self.is_confirmed) = (0, false);
     }
 
-    fn close(&mut self, cause: Cause) -> Option<Cut<T>> {
+    fn close(&mut self, end_reason: EndReason) -> Option<Segment<T>> {
         let is_sign = self.is_confirmed;
         let mut frames = std::mem::take(&mut self.held);
         frames.truncate(self.claimed);
@@ -200,7 +203,7 @@ impl<T> Segmenter<T> {
             self.too_short += 1;
             return None;
         }
-        Some(Cut { frames, cause })
+        Some(Segment { frames, end_reason })
     }
 }
 
@@ -211,8 +214,8 @@ mod tests {
 
     const FRAME: Duration = Duration::from_millis(40);
 
-    fn rules() -> Rules {
-        Rules {
+    fn rules() -> SegmentRules {
+        SegmentRules {
             frame: FRAME,
             start_frames: 3,
             end_frames: 5,
@@ -221,16 +224,16 @@ mod tests {
         }
     }
 
-    /// Frames on time from a text: `#` with a hand, `.` without, `_` no frame at all. Gives `first..=last cause`.
-    fn check(text: &str, expected: &[(usize, usize, Cause)], too_short: u64) {
+    /// Frames on time from a text: `#` with a hand, `.` without, `_` no frame at all. Gives `first..=last end_reason`.
+    fn check(text: &str, expected: &[(usize, usize, EndReason)], too_short: u64) {
         let mut segmenter = Segmenter::new(rules());
         let frames = text.chars().enumerate().filter(|(_, c)| *c != '_');
         let at = |n: usize| FRAME * u32::try_from(n).unwrap();
-        let mut cuts = segmenter.extend(frames.map(|(n, c)| (at(n), c == '#', n)));
-        cuts.extend(segmenter.finish());
-        let found: Vec<_> = cuts
+        let mut segments = segmenter.extend(frames.map(|(n, c)| (at(n), c == '#', n)));
+        segments.extend(segmenter.finish());
+        let found: Vec<_> = segments
             .iter()
-            .map(|c| (c.frames[0].1, c.frames[c.frames.len() - 1].1, c.cause))
+            .map(|c| (c.frames[0].1, c.frames[c.frames.len() - 1].1, c.end_reason))
             .collect();
         assert_eq!(found, expected, "{text}");
         assert_eq!(segmenter.too_short(), too_short, "{text}");
@@ -239,7 +242,7 @@ mod tests {
 
     #[test]
     fn signs_are_cut_where_hands_come_and_go() {
-        use Cause::{Hole, Maximum, Pause, Stopped};
+        use EndReason::{FrameGap, Maximum, Pause, Stopped};
         check("", &[], 0);
         check("..........", &[], 0);
         check("..########.....", &[(2, 9, Pause)], 0);
@@ -255,10 +258,10 @@ mod tests {
         );
         // A frame that is missing changes nothing, a hole ends the sign.
         check("..#_##_#_##._...", &[(2, 10, Pause)], 0);
-        let hole = "_".repeat(14);
+        let frame_gap = "_".repeat(14);
         check(
-            &format!("########{hole}########....."),
-            &[(0, 7, Hole), (22, 29, Pause)],
+            &format!("########{frame_gap}########....."),
+            &[(0, 7, FrameGap), (22, 29, Pause)],
             0,
         );
         let long = "#".repeat(45);
@@ -276,27 +279,33 @@ mod tests {
             for n in 10..20 {
                 assert_eq!(segmenter.push(FRAME * n, true, n), None);
             }
-            let cut = segmenter
+            let segment = segmenter
                 .push((FRAME * 19).saturating_sub(back), true, 99)
                 .unwrap();
-            assert_eq!((cut.frames.len(), cut.cause), (10, Cause::Hole));
+            assert_eq!(
+                (segment.frames.len(), segment.end_reason),
+                (10, EndReason::FrameGap)
+            );
         }
     }
 
     #[test]
     fn a_camera_that_counts_time_wrongly_does_not_take_the_memory() {
-        let mut segmenter = Segmenter::new(Rules {
+        let mut segmenter = Segmenter::new(SegmentRules {
             max: Duration::from_hours(1),
             ..rules()
         });
         let frames = (0..25_000).map(|n| (Duration::from_micros(n), true, n));
-        let cuts = segmenter.extend(frames);
+        let segments = segmenter.extend(frames);
         // None of these is even as long as the shortest sign.
-        assert_eq!((cuts.len(), segmenter.too_short()), (0, 0));
+        assert_eq!((segments.len(), segmenter.too_short()), (0, 0));
         assert!(segmenter.held.len() <= FRAMES_MAX);
         let frames = (0..25_000).map(|n| (Duration::from_micros(n * 50), true, n));
-        let cuts = Segmenter::new(rules()).extend(frames);
-        let lengths: Vec<usize> = cuts.iter().map(|cut| cut.frames.len()).collect();
+        let segments = Segmenter::new(rules()).extend(frames);
+        let lengths: Vec<usize> = segments
+            .iter()
+            .map(|segment| segment.frames.len())
+            .collect();
         assert_eq!(lengths, [FRAMES_MAX, FRAMES_MAX]);
     }
 
@@ -307,13 +316,18 @@ mod tests {
         for step_ms in [10, 17, 33, 40, 66, 80] {
             let mut segmenter = Segmenter::new(rules());
             let times = (0..5000).step_by(step_ms);
-            let cuts = segmenter.extend(times.map(|ms| (Duration::from_millis(ms), seen(ms), ())));
-            let bounds = |c: &Cut<()>| (c.frames[0].0, c.frames[c.frames.len() - 1].0);
+            let segments =
+                segmenter.extend(times.map(|ms| (Duration::from_millis(ms), seen(ms), ())));
+            let bounds = |c: &Segment<()>| (c.frames[0].0, c.frames[c.frames.len() - 1].0);
             // The first is longer than the maximum of 800 ms.
-            assert_eq!(cuts.len(), 3, "{step_ms} ms");
-            for (cut, (begin, end)) in cuts.iter().zip([(1000, 1800), (1800, 2200), (2600, 3400)]) {
+            assert_eq!(segments.len(), 3, "{step_ms} ms");
+            for (segment, (begin, end)) in
+                segments
+                    .iter()
+                    .zip([(1000, 1800), (1800, 2200), (2600, 3400)])
+            {
                 let off = |at: Duration, ms: u64| at.abs_diff(Duration::from_millis(ms));
-                let (first, last) = bounds(cut);
+                let (first, last) = bounds(segment);
                 assert!(off(first, begin) <= FRAME * 3, "{step_ms} ms: {first:?}");
                 assert!(off(last, end) <= FRAME * 3, "{step_ms} ms: {last:?}");
             }
@@ -351,23 +365,23 @@ mod tests {
         fn cuts_are_whole_apart_and_as_long_as_allowed(stream in stream()) {
             let frames = frames(&stream);
             let mut segmenter = Segmenter::new(rules());
-            let mut cuts = segmenter.extend(frames.clone());
-            cuts.extend(segmenter.finish());
+            let mut segments = segmenter.extend(frames.clone());
+            segments.extend(segmenter.finish());
             let mut free = 0;
-            for cut in &cuts {
-                let (first, last) = (cut.frames[0].1, cut.frames[cut.frames.len() - 1].1);
+            for segment in &segments {
+                let (first, last) = (segment.frames[0].1, segment.frames[segment.frames.len() - 1].1);
                 // Never overlaps.
                 prop_assert!(first >= free);
                 free = last + 1;
                 // Never loses a frame that it claims.
                 let claimed: Vec<_> = frames[first..=last].iter().map(|(at, _, n)| (*at, *n)).collect();
-                prop_assert_eq!(&claimed, &cut.frames);
+                prop_assert_eq!(&claimed, &segment.frames);
                 prop_assert!(frames[first].1 && frames[last].1);
-                let length = rules().length(cut.frames[0].0, cut.frames[cut.frames.len() - 1].0);
+                let length = rules().length(segment.frames[0].0, segment.frames[segment.frames.len() - 1].0);
                 prop_assert!(length >= rules().min && length <= rules().max, "{:?}", length);
                 // No hole and no pause within.
-                for pair in cut.frames.windows(2) {
-                    prop_assert!(pair[1].0.saturating_sub(pair[0].0) <= rules().hole());
+                for pair in segment.frames.windows(2) {
+                    prop_assert!(pair[1].0.saturating_sub(pair[0].0) <= rules().frame_gap());
                 }
             }
         }

@@ -1,24 +1,24 @@
 //! A camera's frames, with the hands found in them → signs with the notebook's numbers.
 
 use super::extract::FrameRecord;
-use super::resample::Tempo;
+use super::resample::ResampleGrid;
 use super::sampling::Window;
-use super::segmenter::{Cause, Cut, Rules, Segmenter};
-use super::{Sequence, Shape};
+use super::segmenter::{EndReason, Segment, SegmentRules, Segmenter};
+use super::{Sequence, SequenceSpec};
 use crate::hand::Hand;
 use crate::sequence::normalize::{FEATURES, features, has_hand};
-use crate::sequence::recording_plan::{Order, Takes};
+use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use ndarray::{Array2, aview1};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a sign is cut by and made into.
 #[derive(Clone, Copy, Debug)]
-pub struct Loom {
+pub struct SignConfig {
     /// When a sign begins and ends.
-    pub rules: Rules,
+    pub rules: SegmentRules,
     /// What a sequence is made of; the stride counts frames at the rate of `rules`.
-    pub shape: Shape,
+    pub shape: SequenceSpec,
 }
 
 /// A sign that was cut and woven.
@@ -37,26 +37,26 @@ pub struct Sign {
     /// The camera's frames from first to last.
     pub seen: usize,
     /// Why it ended.
-    pub cause: Cause,
+    pub end_reason: EndReason,
 }
 
 /// Weaves one camera's frames.
 #[derive(Clone, Debug)]
-pub struct Weaver {
-    loom: Loom,
+pub struct SignRecorder {
+    sign_config: SignConfig,
     segmenter: Segmenter<FrameRecord>,
-    takes: Takes,
+    takes: RecordingPlan,
     was_listening: bool,
     count: u64,
 }
 
-impl Weaver {
+impl SignRecorder {
     /// One that has seen nothing.
     #[must_use]
-    pub fn new(loom: Loom, takes: Takes) -> Self {
+    pub fn new(sign_config: SignConfig, takes: RecordingPlan) -> Self {
         Self {
-            loom,
-            segmenter: Segmenter::new(loom.rules),
+            sign_config,
+            segmenter: Segmenter::new(sign_config.rules),
             takes,
             was_listening: false,
             count: 0,
@@ -65,18 +65,18 @@ impl Weaver {
 
     /// What is recorded.
     #[must_use]
-    pub fn takes(&self) -> &Takes {
+    pub fn takes(&self) -> &RecordingPlan {
         &self.takes
     }
 
     /// To change what is recorded.
-    pub fn takes_mut(&mut self) -> &mut Takes {
+    pub fn takes_mut(&mut self) -> &mut RecordingPlan {
         &mut self.takes
     }
 
     /// Takes up an order at `at` in the place of any other. A sign that is under way was begun for something else: it is
     /// nobody's take.
-    pub fn record(&mut self, order: Order, at: Duration) {
+    pub fn record(&mut self, order: RecordRequest, at: Duration) {
         self.segmenter.finish();
         self.takes.record(order, at);
     }
@@ -107,41 +107,45 @@ impl Weaver {
             return None;
         }
         self.was_listening = true;
-        let cut = self.segmenter.push(at, !hands.is_empty(), record)?;
-        self.weave(&cut, at)
+        let segment = self.segmenter.push(at, !hands.is_empty(), record)?;
+        self.label(&segment, at)
     }
 
     /// The stream has ended at `at`: the sign that was under way, if it was one.
     pub fn finish(&mut self, at: Duration) -> Option<Sign> {
-        let cut = self.segmenter.finish()?;
-        self.weave(&cut, at)
+        let segment = self.segmenter.finish()?;
+        self.label(&segment, at)
     }
 
-    fn weave(&mut self, cut: &Cut<FrameRecord>, now: Duration) -> Option<Sign> {
+    fn label(&mut self, segment: &Segment<FrameRecord>, now: Duration) -> Option<Sign> {
         let gloss = self.takes.take(now)?;
-        weave(&self.loom, cut, gloss)
+        to_sign(&self.sign_config, segment, gloss)
     }
 }
 
-fn weave(loom: &Loom, cut: &Cut<FrameRecord>, gloss: Arc<str>) -> Option<Sign> {
-    let shape = loom.shape;
-    let tempo = Tempo {
-        frame: loom.rules.frame,
+fn to_sign(
+    sign_config: &SignConfig,
+    segment: &Segment<FrameRecord>,
+    gloss: Arc<str>,
+) -> Option<Sign> {
+    let shape = sign_config.shape;
+    let grid = ResampleGrid {
+        frame: sign_config.rules.frame,
         stride: shape.stride,
     };
-    let times: Vec<Duration> = cut.frames.iter().map(|f| f.0).collect();
+    let times: Vec<Duration> = segment.frames.iter().map(|f| f.0).collect();
     let (&begin, &end) = (times.first()?, times.last()?);
     let mut rows = Array2::zeros((shape.length, FEATURES));
     let mut frames = Vec::new();
     let mut frame_times = Vec::new();
     let mut frames_with_hand = 0;
-    for moment in tempo.moments(&times, shape.length) {
-        let number = i32::try_from(moment.number).unwrap_or(i32::MAX);
-        let seen = moment.nearest.and_then(|n| cut.frames.get(n));
+    for point in grid.points(&times, shape.length) {
+        let number = i32::try_from(point.number).unwrap_or(i32::MAX);
+        let seen = point.nearest.and_then(|n| segment.frames.get(n));
         let (at, record) = match seen {
             Some((at, record)) => (*at, record.clone()),
             None => (
-                begin.saturating_add(tempo.step() * u32::try_from(frames.len()).unwrap_or(0)),
+                begin.saturating_add(grid.step() * u32::try_from(frames.len()).unwrap_or(0)),
                 FrameRecord::of(0, &[]),
             ),
         };
@@ -154,7 +158,7 @@ fn weave(loom: &Loom, cut: &Cut<FrameRecord>, gloss: Arc<str>) -> Option<Sign> {
             ..record
         });
     }
-    let total = tempo.frames(&times);
+    let total = grid.frames(&times);
     Some(Sign {
         gloss,
         sequence: Sequence {
@@ -170,8 +174,8 @@ fn weave(loom: &Loom, cut: &Cut<FrameRecord>, gloss: Arc<str>) -> Option<Sign> {
         frame_times,
         begin,
         end,
-        seen: cut.frames.len(),
-        cause: cut.cause,
+        seen: segment.frames.len(),
+        end_reason: segment.end_reason,
     })
 }
 
@@ -185,16 +189,16 @@ mod tests {
 
     const FRAME: Duration = Duration::from_millis(40);
 
-    fn loom() -> Loom {
-        Loom {
-            rules: Rules {
+    fn sign_config() -> SignConfig {
+        SignConfig {
+            rules: SegmentRules {
                 frame: FRAME,
                 start_frames: 3,
                 end_frames: 8,
                 min: FRAME * 8,
                 max: FRAME * 250,
             },
-            shape: Shape {
+            shape: SequenceSpec {
                 length: 32,
                 stride: NonZeroU64::MIN.saturating_add(1),
                 tracking: true,
@@ -223,11 +227,11 @@ mod tests {
     }
 
     /// Frames on time, `#` with a hand.
-    fn run(weaver: &mut Weaver, text: &str) -> Vec<Sign> {
+    fn run(recorder: &mut SignRecorder, text: &str) -> Vec<Sign> {
         let frames = (0..).zip(text.chars());
         let push = |(n, c)| {
             let hands = if c == '#' { hand(n) } else { Vec::new() };
-            weaver.push(FRAME * n, &hands)
+            recorder.push(FRAME * n, &hands)
         };
         frames.filter_map(push).collect()
     }
@@ -235,11 +239,17 @@ mod tests {
     #[test]
     fn a_sign_becomes_the_sequence_of_a_clip() {
         let text = format!("....{}..{}........", "#".repeat(10), "#".repeat(60));
-        let signs = run(&mut Weaver::new(loom(), Takes::new(true)), &text);
+        let signs = run(
+            &mut SignRecorder::new(sign_config(), RecordingPlan::new(true)),
+            &text,
+        );
         let [sign] = signs.as_slice() else {
             panic!("{signs:?}")
         };
-        assert_eq!((&*sign.gloss, sign.cause), (UNLABELLED, Cause::Pause));
+        assert_eq!(
+            (&*sign.gloss, sign.end_reason),
+            (UNLABELLED, EndReason::Pause)
+        );
         assert_eq!(
             (sign.begin, sign.end, sign.seen),
             (FRAME * 4, FRAME * 75, 72)
@@ -260,31 +270,34 @@ mod tests {
 
     #[test]
     fn takes_are_named_and_what_came_before_is_not_theirs() {
-        let mut takes = Takes::new(false);
-        takes.record(Order::new("book", 1, FRAME * 20).unwrap(), Duration::ZERO);
-        let mut weaver = Weaver::new(loom(), takes);
+        let mut takes = RecordingPlan::new(false);
+        takes.record(
+            RecordRequest::new("book", 1, FRAME * 20).unwrap(),
+            Duration::ZERO,
+        );
+        let mut recorder = SignRecorder::new(sign_config(), takes);
         // Hands are there before the countdown is over; another sign follows that nobody asked for.
         let text = format!("{}........{}........", "#".repeat(35), "#".repeat(20));
-        let signs = run(&mut weaver, &text);
+        let signs = run(&mut recorder, &text);
         let found: Vec<_> = signs.iter().map(|s| (&*s.gloss, s.begin, s.end)).collect();
         assert_eq!(found, [("book", FRAME * 20, FRAME * 34)]);
-        assert_eq!(weaver.finish(FRAME * 70), None);
+        assert_eq!(recorder.finish(FRAME * 70), None);
     }
 
     #[test]
     fn a_sign_that_is_under_way_does_not_get_a_new_name() {
-        let order = |gloss: &str| Order::new(gloss, 1, Duration::ZERO).unwrap();
+        let order = |gloss: &str| RecordRequest::new(gloss, 1, Duration::ZERO).unwrap();
         for keeps_all in [true, false] {
-            let mut weaver = Weaver::new(loom(), Takes::new(keeps_all));
+            let mut recorder = SignRecorder::new(sign_config(), RecordingPlan::new(keeps_all));
             if !keeps_all {
-                weaver.record(order("deaf"), Duration::ZERO);
+                recorder.record(order("deaf"), Duration::ZERO);
             }
             let begun = "#".repeat(12);
-            assert!(run(&mut weaver, &begun).is_empty() && weaver.is_open());
-            weaver.record(order("book"), FRAME * 11);
-            assert!(!weaver.is_open());
+            assert!(run(&mut recorder, &begun).is_empty() && recorder.is_open());
+            recorder.record(order("book"), FRAME * 11);
+            assert!(!recorder.is_open());
             let rest = format!("{}{}........", ".".repeat(14), "#".repeat(20));
-            let signs = run(&mut weaver, &rest);
+            let signs = run(&mut recorder, &rest);
             let found: Vec<_> = signs.iter().map(|s| (&*s.gloss, s.begin)).collect();
             assert_eq!(found, [("book", FRAME * 14)]);
         }
@@ -292,10 +305,10 @@ mod tests {
 
     #[test]
     fn an_end_of_the_stream_ends_a_sign() {
-        let mut weaver = Weaver::new(loom(), Takes::new(true));
-        assert!(run(&mut weaver, "..#########").is_empty() && weaver.is_open());
-        let sign = weaver.finish(FRAME * 11).unwrap();
-        assert_eq!((sign.seen, sign.cause), (9, Cause::Stopped));
+        let mut recorder = SignRecorder::new(sign_config(), RecordingPlan::new(true));
+        assert!(run(&mut recorder, "..#########").is_empty() && recorder.is_open());
+        let sign = recorder.finish(FRAME * 11).unwrap();
+        assert_eq!((sign.seen, sign.end_reason), (9, EndReason::Stopped));
         assert_eq!(sign.sequence.frames.len(), 5);
     }
 }

@@ -3,13 +3,15 @@
 //! The decoder hands over its planes as they are; conversion to RGB is ours ([`crate::color`]), because GStreamer's
 //! differs by up to 20 grey levels from what the notebook saw.
 
-use super::container::{self, Edits, VideoTrack};
-use super::decoder::{self, Choice, Codec};
+use super::container::{self, EditList, VideoTrack};
+use super::decoder::{self, DecoderChoice, StreamCodec};
 use crate::color;
 use crate::color::{Converter, Exactness};
 use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::video::gst_pipeline;
-use crate::video::gst_pipeline::{Chain, Item, Link, Mending, Stream};
+use crate::video::gst_pipeline::{
+    DecodePipeline, DemuxPatches, PipelineItem, PipelineShared, StreamInfo,
+};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -28,7 +30,7 @@ const GRACE: Duration = gst_pipeline::GRACE;
 #[derive(Clone, Debug)]
 pub struct VideoOptions {
     /// Software, hardware or a decoder by name.
-    pub decoder: Choice,
+    pub decoder: DecoderChoice,
     /// Longest total time to wait for the decoder in one clip.
     pub timeout: Duration,
 }
@@ -36,14 +38,14 @@ pub struct VideoOptions {
 /// An open clip.
 pub struct VideoClip {
     pipeline: gst::Pipeline,
-    items: Receiver<Item>,
-    link: Arc<Link>,
+    items: Receiver<PipelineItem>,
+    link: Arc<PipelineShared>,
     budget: Duration,
     frames: u64,
     /// By the container's table of times.
     rate: Option<f64>,
     quarter_turns: u8,
-    edits: Edits,
+    edits: EditList,
     started: bool,
     ended: bool,
     late_error: Option<String>,
@@ -87,24 +89,24 @@ impl VideoClip {
         }
         let track = container::first_video_track(&mut file).map_err(text)?;
         drop(file);
-        let edits = track.as_ref().map_or(Edits::None, |t| t.edits);
+        let edits = track.as_ref().map_or(EditList::None, |t| t.edits);
         let is_mp4 = track.is_some() || container::is_mp4(&head);
         let frames = track.as_ref().map_or(0, |t| t.frames);
         let rate = track.as_ref().and_then(VideoTrack::rate);
         let quarter_turns = track.as_ref().map_or(0, |t| t.quarter_turns);
-        let mut mending = Mending {
+        let mut patches = DemuxPatches {
             fills_from: track.as_ref().and_then(|t| t.cut_off_from),
             edits,
-            ..Mending::default()
+            ..DemuxPatches::default()
         };
-        if edits != Edits::Several {
-            mending.patches = track.map_or_else(Vec::new, |t| t.patches);
+        if edits != EditList::Several {
+            patches.patches = track.map_or_else(Vec::new, |t| t.patches);
         }
-        let Chain {
+        let DecodePipeline {
             pipeline,
             items,
             link,
-        } = gst_pipeline::build(path, is_mp4, &options.decoder, mending)
+        } = gst_pipeline::build(path, is_mp4, &options.decoder, patches)
             .map_err(|e| SourceError(e.to_string()))?;
         let mut clip = Self {
             pipeline,
@@ -181,7 +183,7 @@ impl VideoClip {
         })
     }
 
-    fn stream(&self) -> Option<Stream> {
+    fn stream(&self) -> Option<StreamInfo> {
         self.link.stream()
     }
 
@@ -217,14 +219,14 @@ impl VideoClip {
     }
 
     /// The next item, or an error when the clip's time is used up.
-    fn wait(&mut self, at_most: Duration) -> Result<Option<Item>, SourceError> {
+    fn wait(&mut self, at_most: Duration) -> Result<Option<PipelineItem>, SourceError> {
         let limit = at_most.min(self.budget);
         let from = Instant::now();
         let got = self.items.recv_timeout(limit);
         self.budget = self.budget.saturating_sub(from.elapsed());
         match got {
             Ok(item) => Ok(Some(item)),
-            Err(RecvTimeoutError::Disconnected) => Ok(Some(Item::End)),
+            Err(RecvTimeoutError::Disconnected) => Ok(Some(PipelineItem::End)),
             Err(RecvTimeoutError::Timeout) if self.budget.is_zero() => {
                 self.ended = true;
                 Err(SourceError(
@@ -253,12 +255,12 @@ impl FrameSource for VideoClip {
                 self.budget
             };
             match self.wait(patience)? {
-                Some(Item::Frame(sample)) => {
+                Some(PipelineItem::Frame(sample)) => {
                     let time = sample
                         .buffer()
                         .and_then(gst::BufferRef::pts)
                         .map(gst::ClockTime::nseconds);
-                    if let (Edits::One(edit), Some(time)) = (self.edits, time)
+                    if let (EditList::One(edit), Some(time)) = (self.edits, time)
                         && !edit.shows(time)
                     {
                         continue;
@@ -267,14 +269,14 @@ impl FrameSource for VideoClip {
                     self.started = true;
                     return Ok(true);
                 }
-                Some(Item::Error { reason, is_final }) => {
+                Some(PipelineItem::Error { reason, is_final }) => {
                     let reachable = self.stream().is_some();
                     self.late_error.get_or_insert(reason);
                     if reachable && !is_final {
                         continue;
                     }
                 }
-                Some(Item::End) | None => {}
+                Some(PipelineItem::End) | None => {}
             }
             self.ended = true;
             self.current = None;
@@ -287,7 +289,7 @@ impl FrameSource for VideoClip {
             .current
             .as_ref()
             .ok_or_else(|| SourceError("no current frame".into()))?;
-        let codec = self.stream().map_or(Codec::Other, |s| s.codec);
+        let codec = self.stream().map_or(StreamCodec::Other, |s| s.codec);
         let exactness = convert(sample, codec, &mut self.converter, &mut self.upright)?;
         self.approximate |= matches!(exactness, Exactness::Approximate);
         if self.quarter_turns == 0 {
@@ -313,7 +315,7 @@ impl Drop for VideoClip {
 
 fn convert(
     sample: &gst::Sample,
-    codec: Codec,
+    codec: StreamCodec,
     converter: &mut Converter,
     out: &mut RgbFrame,
 ) -> Result<Exactness, SourceError> {
@@ -416,8 +418,8 @@ mod tests {
         let paired = sample(gst_video::VideoFormat::Nv12, [luma, pairs].concat());
         let (mut a, mut b) = (RgbFrame::default(), RgbFrame::default());
         let mut converter = Converter::default();
-        convert(&planar, Codec::H264, &mut converter, &mut a).unwrap();
-        convert(&paired, Codec::H264, &mut converter, &mut b).unwrap();
+        convert(&planar, StreamCodec::H264, &mut converter, &mut a).unwrap();
+        convert(&paired, StreamCodec::H264, &mut converter, &mut b).unwrap();
         assert_eq!(a.pixels().len(), 64 * 48 * 3);
         assert!(a == b);
     }

@@ -19,7 +19,7 @@ pub struct VideoTrack {
     /// Clockwise quarter turns to show the picture upright, 0..=3.
     pub quarter_turns: u8,
     /// The part of the track that is shown.
-    pub edits: Edits,
+    pub edits: EditList,
     /// Other bytes at places of the file: with them it has no edit list, no other track and no end of the media
     /// but that of the samples.
     pub patches: Vec<(u64, [u8; 4])>,
@@ -40,7 +40,7 @@ impl VideoTrack {
 
 /// A track's edit list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Edits {
+pub enum EditList {
     /// The whole track is shown.
     #[default]
     None,
@@ -189,7 +189,7 @@ fn video_track(moov: &[u8]) -> Option<VideoTrack> {
             let lead = child(stbl, b"ctts").map_or(0, composition_lead);
             let edits = elst
                 .zip(movie_timescale.zip(timescale))
-                .map_or(Edits::None, |(elst, (movie, media))| {
+                .map_or(EditList::None, |(elst, (movie, media))| {
                     edits(elst, movie, media, lead)
                 });
             Some(VideoTrack {
@@ -252,7 +252,7 @@ fn timescale(header: &[u8]) -> Option<u32> {
 
 /// The edits that show media, in media ticks from `lead` on; a length is given in movie ticks and rounded to the
 /// nearest.
-fn edits(elst: &[u8], movie_timescale: u32, timescale: u32, lead: u64) -> Edits {
+fn edits(elst: &[u8], movie_timescale: u32, timescale: u32, lead: u64) -> EditList {
     let is_wide = elst.first() == Some(&1);
     let count = be32(elst, 4).unwrap_or(0) as usize;
     let rows = elst
@@ -280,9 +280,9 @@ fn edits(elst: &[u8], movie_timescale: u32, timescale: u32, lead: u64) -> Edits 
         })
     });
     match (shown.next(), shown.next()) {
-        (None, _) => Edits::None,
-        (Some(edit), None) => Edits::One(edit),
-        _ => Edits::Several,
+        (None, _) => EditList::None,
+        (Some(edit), None) => EditList::One(edit),
+        _ => EditList::Several,
     }
 }
 

@@ -22,7 +22,7 @@ const VIDEO_SUFFIXES: [&str; 3] = [".mp4", ".avi", ".mov"];
 
 /// Likely places of what was not found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Candidates {
+pub struct DatasetCandidates {
     /// What was searched.
     pub searched: PathBuf,
     /// JSON files and their bytes, the likeliest first.
@@ -37,7 +37,7 @@ pub struct Candidates {
     pub incomplete: bool,
 }
 
-impl Candidates {
+impl DatasetCandidates {
     /// Searches `root` for metadata files and videos; `json_name` and `videos_name` are what they should be called.
     pub(super) fn in_folder(root: &Path, json_name: &str, videos_name: &str) -> Self {
         let mut files = Vec::new();
@@ -266,7 +266,7 @@ mod tests {
         fs::write(root.join("1/2/3/4/yes.json"), "{}").unwrap();
         fs::write(root.join("1/2/3/4/5/no.json"), "{}").unwrap();
         std::os::unix::fs::symlink(&root, root.join("1/up")).unwrap();
-        let found = Candidates::in_folder(&root, "m.json", "videos");
+        let found = DatasetCandidates::in_folder(&root, "m.json", "videos");
         fs::remove_dir_all(&root).unwrap();
         assert_eq!(found.json_files, [(root.join("1/2/3/4/yes.json"), 2)]);
         assert!(found.incomplete);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::archive::{Archive, MemoryFile};
 use crate::video::dataset_search;
 use crate::video::dataset_search::megabytes;
-use crate::video::dataset_source::locations::{Place, in_archive, in_folder};
+use crate::video::dataset_source::locations::{PartLocation, in_archive, in_folder};
 
 mod error;
 mod locations;
@@ -31,7 +31,7 @@ const VIDEOS_NAME: &str = "videos";
 /// A metadata file larger than this is refused; the real one has 12 MB.
 const JSON_BYTES_MAX: u64 = 1 << 30;
 
-/// A clip in an archive that unpacks to more than this is refused unless [`Dataset::with_clip_limit`] says otherwise.
+/// A clip in an archive that unpacks to more than this is refused unless [`DatasetSource::with_clip_limit`] says otherwise.
 const CLIP_BYTES_MAX: u64 = 512 << 20;
 
 /// A clip that a decoder can open.
@@ -56,16 +56,16 @@ impl ClipFile {
 
 /// An open dataset. Shared by all workers: everything takes `&self`.
 #[derive(Debug)]
-pub struct Dataset {
-    json: Place,
+pub struct DatasetSource {
+    json: PartLocation,
     json_bytes: u64,
-    videos: Place,
+    videos: PartLocation,
     video_count: usize,
     video_ids: HashSet<Box<str>>,
     clip_bytes_max: u64,
 }
 
-impl Dataset {
+impl DatasetSource {
     /// Opens the dataset at `path`, a folder or a zip archive, and lists its clips.
     ///
     /// `json_override` and `videos_override` say where the metadata file and the folder of clips are instead: on disk,
@@ -94,12 +94,12 @@ impl Dataset {
             });
         };
         let json_bytes = match &json {
-            Place::Disk(file) => fs::metadata(file).map_err(io_error(file))?.len(),
-            Place::Archive(archive, name) => archive.size(name).unwrap_or(0),
+            PartLocation::Disk(file) => fs::metadata(file).map_err(io_error(file))?.len(),
+            PartLocation::Archive(archive, name) => archive.size(name).unwrap_or(0),
         };
         let (video_count, video_ids) = match &videos {
-            Place::Disk(folder) => list_folder(folder)?,
-            Place::Archive(archive, folder) => {
+            PartLocation::Disk(folder) => list_folder(folder)?,
+            PartLocation::Archive(archive, folder) => {
                 let inside = archive
                     .names()
                     .filter_map(|name| name.strip_prefix(folder.as_str()));
@@ -173,8 +173,8 @@ impl Dataset {
             });
         }
         match &self.json {
-            Place::Archive(archive, name) => Ok(archive.read(name, JSON_BYTES_MAX)?),
-            Place::Disk(path) => {
+            PartLocation::Archive(archive, name) => Ok(archive.read(name, JSON_BYTES_MAX)?),
+            PartLocation::Disk(path) => {
                 let mut bytes = Vec::new();
                 // The file may grow while it is read; the limit holds all the same.
                 File::open(path)
@@ -196,8 +196,10 @@ impl Dataset {
     pub fn clip_bytes(&self, video_id: &str) -> u64 {
         let file_name = format!("{video_id}{CLIP_SUFFIX}");
         match &self.videos {
-            Place::Archive(archive, folder) => archive.size(&format!("{folder}{file_name}")),
-            Place::Disk(folder) => fs::metadata(folder.join(file_name)).ok().map(|m| m.len()),
+            PartLocation::Archive(archive, folder) => archive.size(&format!("{folder}{file_name}")),
+            PartLocation::Disk(folder) => {
+                fs::metadata(folder.join(file_name)).ok().map(|m| m.len())
+            }
         }
         .unwrap_or(0)
     }
@@ -206,9 +208,9 @@ impl Dataset {
     #[must_use]
     pub fn is_there(&self) -> bool {
         match &self.videos {
-            Place::Archive(archive, _) => archive.path().is_file(),
+            PartLocation::Archive(archive, _) => archive.path().is_file(),
             // An unmounted medium leaves an empty folder behind.
-            Place::Disk(folder) => {
+            PartLocation::Disk(folder) => {
                 fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
             }
         }
@@ -228,12 +230,12 @@ impl Dataset {
         }
         let file_name = format!("{video_id}{CLIP_SUFFIX}");
         match &self.videos {
-            Place::Archive(archive, folder) => {
+            PartLocation::Archive(archive, folder) => {
                 let name = format!("{folder}{file_name}");
                 let file = archive.memory_file(&name, self.clip_bytes_max)?;
                 Ok(ClipFile::Memory(file))
             }
-            Place::Disk(folder) => {
+            PartLocation::Disk(folder) => {
                 let path = folder.join(file_name);
                 match fs::metadata(&path) {
                     Ok(kind) if kind.is_file() => Ok(ClipFile::Path(path)),

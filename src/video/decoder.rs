@@ -8,7 +8,7 @@ use gstreamer_video::VideoFormat;
 
 /// What the user wants.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum Choice {
+pub enum DecoderChoice {
     /// Decoders that run on the CPU: the only ones whose frames are proven equal to the notebook's.
     #[default]
     Software,
@@ -18,7 +18,7 @@ pub enum Choice {
     Named(String),
 }
 
-impl std::str::FromStr for Choice {
+impl std::str::FromStr for DecoderChoice {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -30,7 +30,7 @@ impl std::str::FromStr for Choice {
     }
 }
 
-impl std::fmt::Display for Choice {
+impl std::fmt::Display for DecoderChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Software => "software",
@@ -42,7 +42,7 @@ impl std::fmt::Display for Choice {
 
 /// A stream's codec, as far as the colour room must know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Codec {
+pub enum StreamCodec {
     /// H.264.
     H264,
     /// H.265.
@@ -53,7 +53,7 @@ pub enum Codec {
     Other,
 }
 
-impl Codec {
+impl StreamCodec {
     /// The codec of a stream of `caps`.
     #[must_use]
     pub fn of(caps: &gst::CapsRef) -> Self {
@@ -90,14 +90,14 @@ impl Codec {
 ///
 /// # Errors
 /// In words for the user, when there is none.
-pub fn make(caps: &gst::Caps, choice: &Choice) -> Result<gst::Element, String> {
+pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, String> {
     let stream = caps
         .structure(0)
         .map_or_else(String::new, |s| s.name().to_string());
     let factory = match choice {
-        Choice::Named(name) => ElementFactory::find(name)
+        DecoderChoice::Named(name) => ElementFactory::find(name)
             .ok_or_else(|| format!("the decoder {name} is not installed (see `gst-inspect-1.0 | grep -i dec`)"))?,
-        Choice::Software | Choice::Hardware => candidates(caps, *choice == Choice::Hardware)
+        DecoderChoice::Software | DecoderChoice::Hardware => candidates(caps, *choice == DecoderChoice::Hardware)
             .ok_or_else(|| format!("no decoder for {stream} is installed; on Debian: apt-get install gstreamer1.0-libav"))?,
     };
     let decoder = factory
@@ -174,18 +174,18 @@ pub enum DecoderError {
 ///
 /// # Errors
 /// With what to install or to ask for instead.
-pub fn check(choice: &Choice) -> Result<(), DecoderError> {
+pub fn check(choice: &DecoderChoice) -> Result<(), DecoderError> {
     if ElementFactory::find("qtdemux").is_none() {
         return Err(DecoderError::NoReader);
     }
     match choice {
-        Choice::Named(name) => match ElementFactory::find(name) {
+        DecoderChoice::Named(name) => match ElementFactory::find(name) {
             Some(f) if f.has_type(gst::ElementFactoryType::DECODER) => Ok(()),
             _ => Err(DecoderError::Unknown { name: name.clone() }),
         },
-        Choice::Software | Choice::Hardware => {
+        DecoderChoice::Software | DecoderChoice::Hardware => {
             let caps = gst::Caps::new_empty_simple("video/x-h264");
-            let found = candidates(&caps, *choice == Choice::Hardware);
+            let found = candidates(&caps, *choice == DecoderChoice::Hardware);
             found.map(|_| ()).ok_or(DecoderError::NoDecoder)
         }
     }

@@ -3,8 +3,8 @@
 //! MP4 files go `filesrc ! qtdemux ! decoder ! appsink`, packets as FFmpeg's own demuxer would give them; other
 //! containers go through `parsebin`. Nothing converts or scales.
 
-use super::container::Edits;
-use super::decoder::{self, Choice, Codec};
+use super::container::EditList;
+use super::decoder::{self, DecoderChoice, StreamCodec};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -24,7 +24,7 @@ const PIXELS_MAX: i64 = 8192 * 8192;
 const PACKET_BYTES_MAX: usize = 32 << 20;
 
 /// What the pipeline's threads send to the worker.
-pub(super) enum Item {
+pub(super) enum PipelineItem {
     /// A decoded frame.
     Frame(gst::Sample),
     /// No frame will follow.
@@ -40,52 +40,52 @@ pub(super) enum Item {
 
 /// Where the file is changed on its way to the demuxer, to be read as FFmpeg reads it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Mending {
+pub(super) struct DemuxPatches {
     /// File positions and what the demuxer sees there.
     pub(super) patches: Vec<(u64, [u8; 4])>,
     /// From this file position on, a packet that is cut off by the end of the file is decoded as far as it goes.
     pub(super) fills_from: Option<u64>,
     /// What of the track is shown; the demuxer and the decoder only cut to it where there are several parts.
-    pub(super) edits: Edits,
+    pub(super) edits: EditList,
 }
 
 /// What is decoded, and by what.
 #[derive(Clone, Debug)]
-pub(super) struct Stream {
-    pub(super) codec: Codec,
+pub(super) struct StreamInfo {
+    pub(super) codec: StreamCodec,
     pub(super) decoder: String,
 }
 
 /// A pipeline that is not yet playing.
-pub(super) struct Chain {
+pub(super) struct DecodePipeline {
     pub(super) pipeline: gst::Pipeline,
-    pub(super) items: Receiver<Item>,
-    pub(super) link: Arc<Link>,
+    pub(super) items: Receiver<PipelineItem>,
+    pub(super) link: Arc<PipelineShared>,
 }
 
 /// What the callbacks in GStreamer's threads share.
-pub(super) struct Link {
-    choice: Choice,
-    edits: Edits,
+pub(super) struct PipelineShared {
+    choice: DecoderChoice,
+    edits: EditList,
     /// Bytes that the file holds of the packet just read, if it is cut off; else `usize::MAX`.
     packet_bytes: AtomicUsize,
-    stream: Mutex<Option<Stream>>,
-    send: Sender<Item>,
+    stream: Mutex<Option<StreamInfo>>,
+    send: Sender<PipelineItem>,
 }
 
-impl Link {
+impl PipelineShared {
     /// What is decoded; `None` until a decoder was found.
-    pub(super) fn stream(&self) -> Option<Stream> {
+    pub(super) fn stream(&self) -> Option<StreamInfo> {
         self.stream.lock().ok().and_then(|s| s.clone())
     }
 
     fn fail(&self, reason: String) -> bool {
         let is_final = false;
-        self.send(Item::Error { reason, is_final })
+        self.send(PipelineItem::Error { reason, is_final })
     }
 
     /// Waits until the worker takes the item; `false` when the worker has left.
-    fn send(&self, item: Item) -> bool {
+    fn send(&self, item: PipelineItem) -> bool {
         self.send.send(item).is_ok()
     }
 }
@@ -119,13 +119,13 @@ pub(crate) fn stop(pipeline: &gst::Pipeline) {
 pub(super) fn build(
     path: &Path,
     is_mp4: bool,
-    choice: &Choice,
-    mending: Mending,
-) -> Result<Chain, gst::glib::BoolError> {
+    choice: &DecoderChoice,
+    patches: DemuxPatches,
+) -> Result<DecodePipeline, gst::glib::BoolError> {
     let (send, items) = bounded(FRAMES_AHEAD);
-    let link = Arc::new(Link {
+    let link = Arc::new(PipelineShared {
         choice: choice.clone(),
-        edits: mending.edits,
+        edits: patches.edits,
         packet_bytes: AtomicUsize::new(usize::MAX),
         stream: Mutex::new(None),
         send,
@@ -135,7 +135,7 @@ pub(super) fn build(
         .property("location", path)
         .build()?;
     if let Some(output) = file.static_pad("src").filter(|_| is_mp4) {
-        mend(&output, mending, &link);
+        mend(&output, patches, &link);
     }
     let demux = gst::ElementFactory::make(if is_mp4 { "qtdemux" } else { "parsebin" }).build()?;
     let sink = gst_app::AppSink::builder()
@@ -179,26 +179,26 @@ pub(super) fn build(
             gst::BusSyncReply::Drop
         });
     }
-    Ok(Chain {
+    Ok(DecodePipeline {
         pipeline,
         items,
         link,
     })
 }
 
-fn callbacks(link: &Arc<Link>) -> gst_app::AppSinkCallbacks {
+fn callbacks(link: &Arc<PipelineShared>) -> gst_app::AppSinkCallbacks {
     let (frames, ends) = (Arc::clone(link), Arc::clone(link));
     gst_app::AppSinkCallbacks::builder()
         .new_sample(move |sink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-            if frames.send(Item::Frame(sample)) {
+            if frames.send(PipelineItem::Frame(sample)) {
                 Ok(gst::FlowSuccess::Ok)
             } else {
                 Err(gst::FlowError::Flushing)
             }
         })
         .eos(move |_| {
-            ends.send(Item::End);
+            ends.send(PipelineItem::End);
         })
         .build()
 }
@@ -209,7 +209,7 @@ fn attach(
     pad: &gst::Pad,
     caps: &gst::Caps,
     sink_pad: &gst::Pad,
-    link: &Arc<Link>,
+    link: &Arc<PipelineShared>,
 ) -> Result<(), String> {
     if let Some(s) = caps.structure(0) {
         let side = |name| i64::from(s.get::<i32>(name).unwrap_or(0));
@@ -231,8 +231,8 @@ fn attach(
         let name = decoder
             .factory()
             .map_or_else(String::new, |f| f.name().to_string());
-        *stream = Some(Stream {
-            codec: Codec::of(caps),
+        *stream = Some(StreamInfo {
+            codec: StreamCodec::of(caps),
             decoder: name,
         });
     }
@@ -264,7 +264,7 @@ fn attach(
 /// Mends what the demuxer reads. It would stop too early, or never start, at edits that begin inside the media, so it
 /// does not see them; and it would drop a packet that the end of the file cuts off, so that one is filled up here and
 /// cut to its length again before the decoder.
-fn mend(output: &gst::Pad, mending: Mending, link: &Arc<Link>) {
+fn mend(output: &gst::Pad, patches: DemuxPatches, link: &Arc<PipelineShared>) {
     let link = Arc::clone(link);
     let kind = gst::PadProbeType::PULL | gst::PadProbeType::BUFFER;
     output.add_probe(kind, move |_, info| {
@@ -273,7 +273,7 @@ fn mend(output: &gst::Pad, mending: Mending, link: &Arc<Link>) {
             return gst::PadProbeReturn::Ok;
         };
         let have = buffer.size();
-        for (place, bytes) in &mending.patches {
+        for (place, bytes) in &patches.patches {
             if let Some(from) = place
                 .checked_sub(at)
                 .and_then(|from| usize::try_from(from).ok())
@@ -285,7 +285,7 @@ fn mend(output: &gst::Pad, mending: Mending, link: &Arc<Link>) {
         }
         let is_cut_off = have < wanted
             && wanted <= PACKET_BYTES_MAX
-            && mending.fills_from.is_some_and(|from| at >= from);
+            && patches.fills_from.is_some_and(|from| at >= from);
         if is_cut_off {
             let rest = gst::Memory::from_slice(vec![0_u8; wanted - have]);
             buffer.make_mut().append_memory(rest);
@@ -300,7 +300,7 @@ fn mend(output: &gst::Pad, mending: Mending, link: &Arc<Link>) {
 /// references are missing after a cut; takes colour tags of the container away, since FFmpeg believes the stream itself;
 /// and opens the segment, which comes from the file's edit list: the decoder would cut frames to it in rounded
 /// nanoseconds, the clip does it in exact ticks.
-fn watch(input: &gst::Pad, decoder: &gst::Element, link: &Arc<Link>) {
+fn watch(input: &gst::Pad, decoder: &gst::Element, link: &Arc<PipelineShared>) {
     let packets = Arc::clone(link);
     let decoder = decoder.downgrade();
     let start = OnceLock::new();
@@ -313,7 +313,9 @@ fn watch(input: &gst::Pad, decoder: &gst::Element, link: &Arc<Link>) {
             buffer.make_mut().set_size(bytes);
         }
         if start.get().is_none()
-            && packets.stream().is_some_and(|s| s.codec == Codec::H264)
+            && packets
+                .stream()
+                .is_some_and(|s| s.codec == StreamCodec::H264)
             && buffer
                 .map_readable()
                 .is_ok_and(|b| decoder::begins_open(&b))
@@ -325,7 +327,7 @@ fn watch(input: &gst::Pad, decoder: &gst::Element, link: &Arc<Link>) {
             return gst::PadProbeReturn::Ok;
         };
         let leads = time < *start.get_or_init(|| time);
-        if leads && matches!(packets.edits, Edits::One(edit) if !edit.shows(time)) {
+        if leads && matches!(packets.edits, EditList::One(edit) if !edit.shows(time)) {
             return gst::PadProbeReturn::Drop;
         }
         gst::PadProbeReturn::Ok
@@ -347,7 +349,7 @@ fn watch(input: &gst::Pad, decoder: &gst::Element, link: &Arc<Link>) {
                         .build(),
                 )
             }
-            gst::EventView::Segment(s) if link.edits != Edits::Several => {
+            gst::EventView::Segment(s) if link.edits != EditList::Several => {
                 let mut segment = s.segment().clone();
                 segment.downcast_mut::<gst::ClockTime>().map(|time| {
                     time.set_start(gst::ClockTime::ZERO);
@@ -377,7 +379,7 @@ pub(crate) fn check_size(width: i64, height: i64) -> Result<(), String> {
 }
 
 /// The element's own words; the last line of the debug detail names the cause more closely.
-fn describe(error: &gst::message::Error) -> Item {
+fn describe(error: &gst::message::Error) -> PipelineItem {
     // The kind of element, not its name, which is numbered and would differ from run to run.
     let kind = error
         .src()
@@ -393,5 +395,5 @@ fn describe(error: &gst::message::Error) -> Item {
         .and_then(|d| d.lines().skip(1).last())
         .map_or_else(String::new, |l| format!(" ({})", l.trim()));
     let reason = format!("{from}{}{detail}", error.error());
-    Item::Error { reason, is_final }
+    PipelineItem::Error { reason, is_final }
 }

@@ -12,21 +12,21 @@
 )]
 
 use handloom::camera::{
-    Camera, CameraError, Capture, Counts, News, Opened, Opener, Pace, PixelFormat, RawFrame, Step,
-    Waits,
+    Camera, CameraCounts, CameraError, CameraEvent, CameraOpener, Capture, CaptureStep,
+    CaptureTimeouts, DropPolicy, OpenedCamera, PixelFormat, RawFrame,
 };
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::{Detector, Options};
 use handloom::inference::probing::AcceleratorNews;
 use handloom::inference::{Bundle, CpuGraph, CpuModel, Selection};
-use handloom::recording::latency_stats::Meter;
+use handloom::recording::latency_stats::LatencyStats;
 use handloom::recording::session;
-use handloom::recording::session::{Host, Look, Standing};
-use handloom::sequence::Shape;
-use handloom::sequence::recording_plan::Takes;
-use handloom::sequence::segmenter::Rules;
-use handloom::sequence::sign_recorder::{Loom, Sign, Weaver};
+use handloom::recording::session::{FrameView, SessionHost, SessionStatus};
+use handloom::sequence::SequenceSpec;
+use handloom::sequence::recording_plan::RecordingPlan;
+use handloom::sequence::segmenter::SegmentRules;
+use handloom::sequence::sign_recorder::{Sign, SignConfig, SignRecorder};
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ struct Reel {
     is_paced: bool,
     count: u32,
     start: Instant,
-    opened: Opened,
+    opened: OpenedCamera,
 }
 
 impl Reel {
@@ -54,7 +54,7 @@ impl Reel {
             is_paced,
             count: 0,
             start: Instant::now(),
-            opened: Opened {
+            opened: OpenedCamera {
                 name: "reel".to_owned(),
                 path: "reel".to_owned(),
                 format: PixelFormat::Yuyv,
@@ -81,7 +81,7 @@ fn yuyv(picture: &RgbFrame) -> Vec<u8> {
     picture.pixels().chunks_exact(6).flat_map(pair).collect()
 }
 
-impl Opener for Reel {
+impl CameraOpener for Reel {
     fn name(&self) -> String {
         "reel".to_owned()
     }
@@ -93,7 +93,7 @@ impl Opener for Reel {
 }
 
 impl Capture for Reel {
-    fn opened(&self) -> &Opened {
+    fn opened(&self) -> &OpenedCamera {
         &self.opened
     }
 
@@ -101,9 +101,13 @@ impl Capture for Reel {
         Duration::from_mins(1)
     }
 
-    fn next(&mut self, _patience: Duration, frame: &mut RawFrame) -> Result<Step, CameraError> {
+    fn next(
+        &mut self,
+        _patience: Duration,
+        frame: &mut RawFrame,
+    ) -> Result<CaptureStep, CameraError> {
         if self.count == FRAMES {
-            return Ok(Step::End);
+            return Ok(CaptureStep::End);
         }
         // As a film that goes forth and back, so that no hand jumps.
         let n = self.count as usize % (2 * self.frames.len());
@@ -117,55 +121,55 @@ impl Capture for Reel {
         (frame.width, frame.height, frame.stride) = (SIZE.0, SIZE.1, SIZE.0 * 2);
         frame.format = PixelFormat::Yuyv;
         frame.bytes.clone_from(&self.frames[n]);
-        Ok(Step::Frame)
+        Ok(CaptureStep::Frame)
     }
 }
 
 struct Nobody;
 
-impl Host for Nobody {
+impl SessionHost for Nobody {
     type Error = anyhow::Error;
 
-    fn news(&mut self, _: &News) -> anyhow::Result<()> {
+    fn news(&mut self, _: &CameraEvent) -> anyhow::Result<()> {
         Ok(())
     }
 
     fn accelerator(&mut self, _: &AcceleratorNews<'_>) {}
 
-    fn look(&mut self, _: &Look<'_>) {}
+    fn look(&mut self, _: &FrameView<'_>) {}
 
-    fn sign(&mut self, _: Sign, _: &str, _: &mut Weaver) -> anyhow::Result<()> {
+    fn sign(&mut self, _: Sign, _: &str, _: &mut SignRecorder) -> anyhow::Result<()> {
         Ok(())
     }
 
-    fn turn(&mut self, _: &Standing<'_>, _: &mut Weaver) -> anyhow::Result<bool> {
+    fn turn(&mut self, _: &SessionStatus<'_>, _: &mut SignRecorder) -> anyhow::Result<bool> {
         Ok(true)
     }
 }
 
 fn film(
     reel: Reel,
-    pace: Pace,
+    pace: DropPolicy,
     detector: &mut Detector<CpuModel<'_>>,
-) -> (Counts, Meter, Duration) {
-    let rules = Rules {
+) -> (CameraCounts, LatencyStats, Duration) {
+    let rules = SegmentRules {
         frame: Duration::from_millis(40),
         start_frames: 3,
         end_frames: 8,
         min: Duration::from_millis(300),
         max: Duration::from_secs(10),
     };
-    let shape = Shape {
+    let shape = SequenceSpec {
         length: 32,
         stride: NonZeroU64::MIN.saturating_add(1),
         tracking: true,
     };
-    let mut weaver = Weaver::new(Loom { rules, shape }, Takes::new(true));
+    let mut recorder = SignRecorder::new(SignConfig { rules, shape }, RecordingPlan::new(true));
     let start = Instant::now();
-    let camera = Camera::start(Box::new(reel), pace, Waits::default()).expect("a thread");
-    let (counts, meter) =
-        session::run(&camera, detector, &mut weaver, &mut Nobody).expect("a run of the models");
-    (counts, meter, start.elapsed())
+    let camera = Camera::start(Box::new(reel), pace, CaptureTimeouts::default()).expect("a thread");
+    let (counts, stats) =
+        session::run(&camera, detector, &mut recorder, &mut Nobody).expect("a run of the models");
+    (counts, stats, start.elapsed())
 }
 
 fn main() {
@@ -185,10 +189,14 @@ fn main() {
             ..Options::default()
         };
         let mut detector = Detector::new(model(&palm), model(&hand), options);
-        let (_, _, time) = film(Reel::new(seed, false), Pace::Patient, &mut detector);
+        let (_, _, time) = film(
+            Reel::new(seed, false),
+            DropPolicy::WaitForReader,
+            &mut detector,
+        );
         let sustained = f64::from(FRAMES) / time.as_secs_f64();
-        let (counts, meter, _) = film(Reel::new(seed, true), Pace::Live, &mut detector);
-        let ms = |percent| meter.latency(percent).as_secs_f64() * 1e3;
+        let (counts, stats, _) = film(Reel::new(seed, true), DropPolicy::DropOldest, &mut detector);
+        let ms = |percent| stats.latency(percent).as_secs_f64() * 1e3;
         println!(
             "{cores} cores, {hands} hands: sustained {sustained:5.1} fps; at 30 fps latency p50 {:5.1} ms, p95 {:5.1} ms, \
              dropped {} of {}",

@@ -16,7 +16,7 @@ use handloom::hand::warp::{Border, Warp};
 use handloom::hand::{nms, palm};
 use handloom::storage::npz::NpzWriter;
 use handloom::video::clip::{VideoClip, VideoOptions};
-use handloom::video::decoder::Choice;
+use handloom::video::decoder::DecoderChoice;
 use handloom::video::encode::{Codec, encode_mp4};
 use std::io::Cursor;
 use std::time::Duration;
@@ -123,7 +123,7 @@ fn decode(bencher: Bencher, (width, height): (usize, usize)) {
     )
     .expect("a clip");
     let options = VideoOptions {
-        decoder: Choice::Software,
+        decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(1),
     };
     bencher.bench_local(|| {

@@ -1,14 +1,14 @@
 //! Signs with known places, joined with pauses, are cut where they are.
 
 use super::stage::{FRAME, Part, film, shoot, with_detector};
-use handloom::camera::Pace;
-use handloom::camera::file::Stand;
+use handloom::camera::DropPolicy;
+use handloom::camera::file::FileCamera;
 use handloom::draw::contact_sheet::scale_picture;
 use handloom::frame::{FrameSource, RgbFrame};
 use handloom::sequence::sign_recorder::Sign;
 use handloom::storage::npz::NpzReader;
 use handloom::video::clip::{VideoClip, VideoOptions};
-use handloom::video::decoder::Choice;
+use handloom::video::decoder::DecoderChoice;
 use handloom::video::encode::{Codec, encode_mp4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,8 +28,8 @@ fn signs_are_cut_at_their_places() {
     }
     shoot(&path, &parts, 25);
     let (witness, counts, _) = with_detector(2, Duration::ZERO, |detector| {
-        let stand = Stand::new(path.clone(), 25.0).at_once();
-        film(Box::new(stand), Pace::Patient, detector)
+        let stand = FileCamera::new(path.clone(), 25.0).at_once();
+        film(Box::new(stand), DropPolicy::WaitForReader, detector)
     });
     assert_eq!(counts.dropped, 0);
     let (hits, cuts) = hits(&witness.signs, &places);
@@ -63,7 +63,7 @@ const WEBCAM: (usize, usize) = (640, 480);
 
 fn open(path: &Path) -> VideoClip {
     let options = VideoOptions {
-        decoder: Choice::Software,
+        decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(2),
     };
     VideoClip::open(path, &options).unwrap()
@@ -125,8 +125,8 @@ fn real_signs_are_cut_where_mediapipe_sees_hands() {
     let path = dir.path().join("film.mp4");
     encode_mp4(&path, frames, 25, Codec::H264).unwrap();
     let (witness, counts, _) = with_detector(2, Duration::ZERO, |detector| {
-        let stand = Stand::new(path.clone(), 25.0).at_once();
-        film(Box::new(stand), Pace::Patient, detector)
+        let stand = FileCamera::new(path.clone(), 25.0).at_once();
+        film(Box::new(stand), DropPolicy::WaitForReader, detector)
     });
     assert_eq!(counts.frames, u64::try_from(at).unwrap());
     let (hits, cuts) = hits(&witness.signs, &places);

@@ -1,7 +1,10 @@
 //! What happens to cameras, by script: every fault is told once, and the camera films again by itself.
 
-use handloom::camera::scripted::{Act, Script};
-use handloom::camera::{Camera, CameraError, Counts, News, Pace, Taken, Waits, Want};
+use handloom::camera::scripted::{CameraScript, ScriptStep};
+use handloom::camera::{
+    Camera, CameraCounts, CameraError, CameraEvent, CaptureTimeouts, DropPolicy, FormatRequest,
+    NextFrame,
+};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use test_support::say;
@@ -25,19 +28,23 @@ fn device() -> String {
 }
 
 /// Films to the end of the script; what was told, when, and how many frames were looked at.
-fn play(script: Script, pace: Pace, waits: Waits) -> (Vec<(Instant, News)>, Counts, u64) {
+fn play(
+    script: CameraScript,
+    pace: DropPolicy,
+    waits: CaptureTimeouts,
+) -> (Vec<(Instant, CameraEvent)>, CameraCounts, u64) {
     let camera = Camera::start(Box::new(script), pace, waits).unwrap();
     let (mut told, mut looked, since) = (Vec::new(), 0, Instant::now());
     loop {
         let taken = camera.take(Duration::from_millis(20));
         told.extend(camera.news().map(|n| (Instant::now(), n)));
         match taken {
-            Taken::Frame(frame) => {
+            NextFrame::Frame(frame) => {
                 looked += 1;
                 camera.give_back(frame);
             }
-            Taken::Nothing => assert!(since.elapsed() < LIMIT, "{told:?}"),
-            Taken::Closed => break,
+            NextFrame::Nothing => assert!(since.elapsed() < LIMIT, "{told:?}"),
+            NextFrame::Closed => break,
         }
     }
     told.extend(camera.news().map(|n| (Instant::now(), n)));
@@ -45,39 +52,47 @@ fn play(script: Script, pace: Pace, waits: Waits) -> (Vec<(Instant, News)>, Coun
 }
 
 /// Plays `acts` between six frames; the names of the faults that are told.
-fn check(acts: Vec<Act>, expected: &[&str], last_path: &str) {
+fn check(acts: Vec<ScriptStep>, expected: &[&str], last_path: &str) {
     let name = format!("{acts:?}");
-    let mut script = vec![Act::Film(3)];
+    let mut script = vec![ScriptStep::Film(3)];
     script.extend(acts);
-    script.extend([Act::Film(3), Act::End]);
-    let script = Script::new(script, Some(100.0), PATIENCE);
-    let (told, counts, looked) = play(script, Pace::Patient, Waits::default());
+    script.extend([ScriptStep::Film(3), ScriptStep::End]);
+    let script = CameraScript::new(script, Some(100.0), PATIENCE);
+    let (told, counts, looked) = play(
+        script,
+        DropPolicy::WaitForReader,
+        CaptureTimeouts::default(),
+    );
     assert_eq!((counts.frames, looked, counts.dropped), (6, 6, 0), "{name}");
     let mut faults = Vec::new();
     let mut down: Option<Instant> = None;
     let mut path = String::new();
     for (at, news) in &told {
         match news {
-            News::Opened(opened) => {
+            CameraEvent::Opened(opened) => {
                 path.clone_from(&opened.path);
                 if let Some(down) = down.take() {
                     let time = *at - down;
                     assert!(time < BACK, "{name}: back after {time:?}");
                 }
             }
-            News::Fault(error) => {
+            CameraEvent::Fault(error) => {
                 faults.push(error.name());
                 down = Some(*at);
                 let words = error.to_string();
                 assert!(words.contains(';'), "no way out in {words}");
             }
-            News::Relapse(error) => panic!("{error} a second time"),
-            News::Ended => {}
+            CameraEvent::Relapse(error) => panic!("{error} a second time"),
+            CameraEvent::Ended => {}
         }
     }
     assert_eq!(faults, expected, "{name}");
     assert_eq!(path, last_path, "{name}");
-    assert_eq!(told.last().map(|t| &t.1), Some(&News::Ended), "{name}");
+    assert_eq!(
+        told.last().map(|t| &t.1),
+        Some(&CameraEvent::Ended),
+        "{name}"
+    );
 }
 
 #[test]
@@ -96,56 +111,60 @@ fn a_camera_films_again_after_each_fault() {
         reason: "Protocol error (os error 71)".into(),
     };
     // Unplugged, and plugged in again here or elsewhere.
-    check(vec![Act::Fail(gone())], &["gone"], DEVICE);
+    check(vec![ScriptStep::Fail(gone())], &["gone"], DEVICE);
     check(
         vec![
-            Act::Fail(gone()),
-            Act::Refuse(missing.clone()),
-            Act::Refuse(missing.clone()),
-            Act::Move("/dev/video3".into()),
+            ScriptStep::Fail(gone()),
+            ScriptStep::Refuse(missing.clone()),
+            ScriptStep::Refuse(missing.clone()),
+            ScriptStep::Move("/dev/video3".into()),
         ],
         &["gone", "not_found"],
         "/dev/video3",
     );
     check(
         vec![
-            Act::Fail(gone()),
-            Act::Refuse(busy.clone()),
-            Act::Refuse(busy),
+            ScriptStep::Fail(gone()),
+            ScriptStep::Refuse(busy.clone()),
+            ScriptStep::Refuse(busy),
         ],
         &["gone", "busy"],
         DEVICE,
     );
     check(
-        vec![Act::Fail(gone()), Act::Refuse(denied)],
+        vec![ScriptStep::Fail(gone()), ScriptStep::Refuse(denied)],
         &["gone", "denied"],
         DEVICE,
     );
-    check(vec![Act::Fail(changed)], &["changed"], DEVICE);
-    check(vec![Act::Fail(usb)], &["failed"], DEVICE);
-    check(vec![Act::Hang], &["frozen"], DEVICE);
-    check(vec![Act::Damage(29)], &[], DEVICE);
-    check(vec![Act::Damage(30)], &["damaged"], DEVICE);
+    check(vec![ScriptStep::Fail(changed)], &["changed"], DEVICE);
+    check(vec![ScriptStep::Fail(usb)], &["failed"], DEVICE);
+    check(vec![ScriptStep::Hang], &["frozen"], DEVICE);
+    check(vec![ScriptStep::Damage(29)], &[], DEVICE);
+    check(vec![ScriptStep::Damage(30)], &["damaged"], DEVICE);
 }
 
 #[test]
 fn a_camera_that_is_not_there_is_told_of_once_and_tried_again() {
     let missing = CameraError::NotFound { device: device() };
-    let acts = [vec![Act::Refuse(missing); 4], vec![Act::Film(1), Act::End]].concat();
-    let waits = Waits {
+    let acts = [
+        vec![ScriptStep::Refuse(missing); 4],
+        vec![ScriptStep::Film(1), ScriptStep::End],
+    ]
+    .concat();
+    let waits = CaptureTimeouts {
         min: Duration::from_millis(1),
         max: Duration::from_millis(5),
-        ..Waits::default()
+        ..CaptureTimeouts::default()
     };
-    let script = Script::new(acts, None, Duration::from_secs(5));
-    let (told, counts, looked) = play(script, Pace::Patient, waits);
+    let script = CameraScript::new(acts, None, Duration::from_secs(5));
+    let (told, counts, looked) = play(script, DropPolicy::WaitForReader, waits);
     let told: Vec<_> = told.into_iter().map(|t| t.1).collect();
     assert!(matches!(
         told.as_slice(),
         [
-            News::Fault(CameraError::NotFound { .. }),
-            News::Opened(_),
-            News::Ended
+            CameraEvent::Fault(CameraError::NotFound { .. }),
+            CameraEvent::Opened(_),
+            CameraEvent::Ended
         ]
     ));
     assert_eq!((counts.refused, counts.opened, looked), (4, 1, 1));
@@ -153,14 +172,23 @@ fn a_camera_that_is_not_there_is_told_of_once_and_tried_again() {
 
 #[test]
 fn what_nobody_looks_at_is_dropped_and_counted() {
-    let script = Script::new([Act::Film(200)], Some(1000.0), Duration::from_secs(5));
-    let camera = Camera::start(Box::new(script.clone()), Pace::Live, Waits::default()).unwrap();
+    let script = CameraScript::new(
+        [ScriptStep::Film(200)],
+        Some(1000.0),
+        Duration::from_secs(5),
+    );
+    let camera = Camera::start(
+        Box::new(script.clone()),
+        DropPolicy::DropOldest,
+        CaptureTimeouts::default(),
+    )
+    .unwrap();
     let since = Instant::now();
     while camera.counts().frames < 200 {
         assert!(since.elapsed() < LIMIT);
         std::thread::sleep(Duration::from_millis(5));
     }
-    let Taken::Frame(last) = camera.take(LIMIT) else {
+    let NextFrame::Frame(last) = camera.take(LIMIT) else {
         panic!("the newest frame waits")
     };
     assert!(last.taken.elapsed() < since.elapsed());
@@ -199,39 +227,46 @@ fn nothing_is_left_after_five_hundred_unplugs() {
         assert!(words.contains("500 unplugs"), "{words}");
         return;
     }
-    let waits = Waits {
+    let waits = CaptureTimeouts {
         min: Duration::from_millis(1),
         max: Duration::from_millis(1),
-        ..Waits::default()
+        ..CaptureTimeouts::default()
     };
     let mut acts = Vec::new();
     for n in 0..500 {
-        acts.extend([Act::Film(1), Act::Fail(gone())]);
+        acts.extend([ScriptStep::Film(1), ScriptStep::Fail(gone())]);
         if n % 5 == 0 {
-            acts.push(Act::Refuse(CameraError::NotFound { device: device() }));
-            acts.push(Act::Move(format!("/dev/video{}", n % 7)));
+            acts.push(ScriptStep::Refuse(CameraError::NotFound {
+                device: device(),
+            }));
+            acts.push(ScriptStep::Move(format!("/dev/video{}", n % 7)));
         }
     }
-    acts.extend([Act::Film(1), Act::End]);
+    acts.extend([ScriptStep::Film(1), ScriptStep::End]);
     let before = holdings();
-    let script = Script::new(acts, None, Duration::from_secs(5));
-    let (_, counts, looked) = play(script, Pace::Patient, waits);
+    let script = CameraScript::new(acts, None, Duration::from_secs(5));
+    let (_, counts, looked) = play(script, DropPolicy::WaitForReader, waits);
     assert_eq!((counts.opened, counts.refused, looked), (501, 100, 501));
     assert_eq!(holdings(), before);
     // Real pipelines as well: GStreamer keeps a pool of threads and files of its own after the first.
     let show = || {
         let launch = "gst:videotestsrc num-buffers=3 ! video/x-raw,width=64,height=48";
-        let place: handloom::camera::Place = launch.parse().unwrap();
-        let camera = Camera::start(place.opener(Want::default()), Pace::Patient, waits).unwrap();
+        let place: handloom::camera::CameraAddress = launch.parse().unwrap();
+        let camera = Camera::start(
+            place.opener(FormatRequest::default()),
+            DropPolicy::WaitForReader,
+            waits,
+        )
+        .unwrap();
         let mut looked = 0;
         loop {
             match camera.take(LIMIT) {
-                Taken::Frame(frame) => {
+                NextFrame::Frame(frame) => {
                     looked += 1;
                     camera.give_back(frame);
                 }
-                Taken::Nothing => panic!("{:?}", camera.news().collect::<Vec<_>>()),
-                Taken::Closed => return looked,
+                NextFrame::Nothing => panic!("{:?}", camera.news().collect::<Vec<_>>()),
+                NextFrame::Closed => return looked,
             }
         }
     };

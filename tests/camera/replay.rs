@@ -1,12 +1,12 @@
 //! A clip as a camera: at its own rate it gives what the file gives, and when that is too fast, less of the same.
 
 use super::stage::{FRAME, Part, Points, film, shoot, with_detector};
-use handloom::camera::file::Stand;
-use handloom::camera::{News, Pace};
+use handloom::camera::file::FileCamera;
+use handloom::camera::{CameraEvent, DropPolicy};
 use handloom::frame::FrameSource;
 use handloom::hand::{Detector, Model, Tracker};
 use handloom::video::clip::{VideoClip, VideoOptions};
-use handloom::video::decoder::Choice;
+use handloom::video::decoder::DecoderChoice;
 use std::path::Path;
 use std::time::Duration;
 use test_support::{say, scratch};
@@ -14,7 +14,7 @@ use test_support::{say, scratch};
 /// VIDEO mode on every frame of the file.
 fn tracked<M: Model>(path: &Path, detector: &mut Detector<M>) -> Vec<Vec<Points>> {
     let options = VideoOptions {
-        decoder: Choice::Software,
+        decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(1),
     };
     let mut clip = VideoClip::open(path, &options).unwrap();
@@ -45,10 +45,10 @@ fn at_its_own_rate_a_clip_gives_what_its_file_gives() {
         let mut tries = 0;
         loop {
             tries += 1;
-            let stand = Stand::new(path.clone(), 25.0);
-            let (witness, counts, meter) = film(Box::new(stand), Pace::Live, detector);
+            let stand = FileCamera::new(path.clone(), 25.0);
+            let (witness, counts, stats) = film(Box::new(stand), DropPolicy::DropOldest, detector);
             assert_eq!(counts.frames, 32);
-            assert_eq!(counts.dropped + meter.seen, 32);
+            assert_eq!(counts.dropped + stats.seen, 32);
             if counts.dropped > 0 && tries < 5 {
                 say(&format!(
                     "the machine was too busy, {} frames were dropped: again",
@@ -58,7 +58,7 @@ fn at_its_own_rate_a_clip_gives_what_its_file_gives() {
             }
             assert_eq!(counts.dropped, 0);
             let rates = witness.news.iter().filter_map(|news| match news {
-                News::Opened(opened) => opened.rate,
+                CameraEvent::Opened(opened) => opened.rate,
                 _ => None,
             });
             assert_eq!(rates.collect::<Vec<_>>(), [f64::from(fps)]);
@@ -72,8 +72,8 @@ fn at_its_own_rate_a_clip_gives_what_its_file_gives() {
                     "frame {n}: {gap:?}"
                 );
             }
-            assert!(matches!(witness.news.first(), Some(News::Opened(_))));
-            assert_eq!(witness.news.last(), Some(&News::Ended));
+            assert!(matches!(witness.news.first(), Some(CameraEvent::Opened(_))));
+            assert_eq!(witness.news.last(), Some(&CameraEvent::Ended));
             break;
         }
     });
@@ -90,8 +90,8 @@ fn at_once_no_frame_of_a_file_is_dropped() {
     );
     with_detector(2, Duration::ZERO, |detector| {
         let expected = tracked(&path, detector);
-        let stand = Stand::new(path.clone(), 25.0).at_once();
-        let (witness, counts, _) = film(Box::new(stand), Pace::Patient, detector);
+        let stand = FileCamera::new(path.clone(), 25.0).at_once();
+        let (witness, counts, _) = film(Box::new(stand), DropPolicy::WaitForReader, detector);
         assert_eq!((counts.frames, counts.dropped), (90, 0));
         let found: Vec<_> = witness.looks.iter().map(|l| l.1.clone()).collect();
         assert_eq!(found, expected);
@@ -118,18 +118,18 @@ fn at_twice_the_load_frames_are_dropped_and_time_stays_right() {
     let path = dir.path().join("clip.mp4");
     shoot(&path, &[Part::Sign(0, 90), Part::Pause(15)], 25);
     let whole = with_detector(1, Duration::ZERO, |detector| {
-        let stand = Stand::new(path.clone(), 25.0).at_once();
-        film(Box::new(stand), Pace::Patient, detector).0
+        let stand = FileCamera::new(path.clone(), 25.0).at_once();
+        film(Box::new(stand), DropPolicy::WaitForReader, detector).0
     });
     // A frame with a hand takes twice the time from frame to frame.
-    let (half, counts, meter) = with_detector(1, FRAME * 2, |detector| {
-        let stand = Stand::new(path.clone(), 25.0);
-        film(Box::new(stand), Pace::Live, detector)
+    let (half, counts, stats) = with_detector(1, FRAME * 2, |detector| {
+        let stand = FileCamera::new(path.clone(), 25.0);
+        film(Box::new(stand), DropPolicy::DropOldest, detector)
     });
     assert_eq!(counts.frames, 105);
-    assert_eq!(counts.dropped + meter.seen, 105);
+    assert_eq!(counts.dropped + stats.seen, 105);
     assert!(counts.dropped >= 35, "{counts:?}");
-    assert!(meter.latency(50) < FRAME * 8, "{:?}", meter.latency(50));
+    assert!(stats.latency(50) < FRAME * 8, "{:?}", stats.latency(50));
     let ([whole], [half]) = (whole.signs.as_slice(), half.signs.as_slice()) else {
         panic!("{} and {} signs", whole.signs.len(), half.signs.len())
     };

@@ -1,19 +1,21 @@
 //! What the tests of cameras share: models, films of signs and pauses, a host that writes down what it sees.
 
-use handloom::camera::{Camera, Counts, News, Opener, Pace, Waits};
+use handloom::camera::{
+    Camera, CameraCounts, CameraEvent, CameraOpener, CaptureTimeouts, DropPolicy,
+};
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::landmarks::LANDMARKS;
 use handloom::hand::{Detector, Model, ModelError, Options};
 use handloom::inference::probing::AcceleratorNews;
 use handloom::inference::{Bundle, CpuGraph, CpuModel, Selection};
-use handloom::recording::latency_stats::Meter;
+use handloom::recording::latency_stats::LatencyStats;
 use handloom::recording::session;
-use handloom::recording::session::{Host, Look, Standing};
-use handloom::sequence::Shape;
-use handloom::sequence::recording_plan::Takes;
-use handloom::sequence::segmenter::Rules;
-use handloom::sequence::sign_recorder::{Loom, Sign, Weaver};
+use handloom::recording::session::{FrameView, SessionHost, SessionStatus};
+use handloom::sequence::SequenceSpec;
+use handloom::sequence::recording_plan::RecordingPlan;
+use handloom::sequence::segmenter::SegmentRules;
+use handloom::sequence::sign_recorder::{Sign, SignConfig, SignRecorder};
 use handloom::video::encode::{Codec, encode_mp4};
 use std::num::NonZeroU64;
 use std::path::Path;
@@ -100,16 +102,16 @@ pub(crate) fn shoot(path: &Path, parts: &[Part], fps: u32) {
 }
 
 /// As `handloom camera` has it.
-pub(crate) fn loom() -> Loom {
-    Loom {
-        rules: Rules {
+pub(crate) fn sign_config() -> SignConfig {
+    SignConfig {
+        rules: SegmentRules {
             frame: FRAME,
             start_frames: 3,
             end_frames: 8,
             min: Duration::from_millis(300),
             max: Duration::from_secs(10),
         },
-        shape: Shape {
+        shape: SequenceSpec {
             length: 32,
             stride: NonZeroU64::MIN.saturating_add(1),
             tracking: true,
@@ -122,43 +124,43 @@ pub(crate) fn loom() -> Loom {
 pub(crate) struct Witness {
     pub(crate) looks: Vec<(Duration, Vec<Points>)>,
     pub(crate) signs: Vec<Sign>,
-    pub(crate) news: Vec<News>,
+    pub(crate) news: Vec<CameraEvent>,
 }
 
-impl Host for Witness {
+impl SessionHost for Witness {
     type Error = anyhow::Error;
 
-    fn news(&mut self, news: &News) -> anyhow::Result<()> {
+    fn news(&mut self, news: &CameraEvent) -> anyhow::Result<()> {
         self.news.push(news.clone());
         Ok(())
     }
 
     fn accelerator(&mut self, _: &AcceleratorNews<'_>) {}
 
-    fn look(&mut self, look: &Look<'_>) {
+    fn look(&mut self, look: &FrameView<'_>) {
         let points = look.hands.iter().map(|h| h.landmarks).collect();
         self.looks.push((look.at, points));
     }
 
-    fn sign(&mut self, sign: Sign, _: &str, _weaver: &mut Weaver) -> anyhow::Result<()> {
+    fn sign(&mut self, sign: Sign, _: &str, _weaver: &mut SignRecorder) -> anyhow::Result<()> {
         self.signs.push(sign);
         Ok(())
     }
 
-    fn turn(&mut self, _: &Standing<'_>, _: &mut Weaver) -> anyhow::Result<bool> {
+    fn turn(&mut self, _: &SessionStatus<'_>, _: &mut SignRecorder) -> anyhow::Result<bool> {
         Ok(true)
     }
 }
 
 /// Films to the end and keeps every sign.
 pub(crate) fn film<M: Model>(
-    opener: Box<dyn Opener>,
-    pace: Pace,
+    opener: Box<dyn CameraOpener>,
+    pace: DropPolicy,
     detector: &mut Detector<M>,
-) -> (Witness, Counts, Meter) {
-    let camera = Camera::start(opener, pace, Waits::default()).unwrap();
-    let mut weaver = Weaver::new(loom(), Takes::new(true));
+) -> (Witness, CameraCounts, LatencyStats) {
+    let camera = Camera::start(opener, pace, CaptureTimeouts::default()).unwrap();
+    let mut recorder = SignRecorder::new(sign_config(), RecordingPlan::new(true));
     let mut witness = Witness::default();
-    let (counts, meter) = session::run(&camera, detector, &mut weaver, &mut witness).unwrap();
-    (witness, counts, meter)
+    let (counts, stats) = session::run(&camera, detector, &mut recorder, &mut witness).unwrap();
+    (witness, counts, stats)
 }

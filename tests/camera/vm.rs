@@ -1,9 +1,10 @@
 //! Cameras against a real kernel driver: `make test-vm` runs this in a QEMU guest with Debian's kernel and its `vivid`,
 //! one test after the other. Elsewhere each says aloud that it skipped: there is no such driver.
 
-use handloom::camera::device::{Device, list};
+use handloom::camera::device::{V4l2Camera, list};
 use handloom::camera::{
-    Camera, CameraError, Developer, News, Opener, Pace, PixelFormat, Place, Taken, Waits, Want,
+    Camera, CameraAddress, CameraError, CameraEvent, CameraOpener, CaptureTimeouts, DropPolicy,
+    FormatRequest, NextFrame, PixelConverter, PixelFormat,
 };
 use handloom::frame::RgbFrame;
 use std::fs::{self, File};
@@ -35,22 +36,27 @@ fn is_guest() -> bool {
 
 /// Where vivid's first camera is now.
 fn vivid() -> PathBuf {
-    let (found, failed) = list(&Want::default());
+    let (found, failed) = list(&FormatRequest::default());
     assert!(failed.is_empty(), "{failed:?}");
     let camera = found.iter().find(|c| c.identity.card.driver == "vivid");
     camera.unwrap().path.clone()
 }
 
-fn want(format: Option<PixelFormat>) -> Want {
-    Want {
+fn want(format: Option<PixelFormat>) -> FormatRequest {
+    FormatRequest {
         format,
-        ..Want::default()
+        ..FormatRequest::default()
     }
 }
 
 fn start(format: Option<PixelFormat>) -> Camera {
-    let place = Place::Device(vivid());
-    Camera::start(place.opener(want(format)), Pace::Live, Waits::default()).unwrap()
+    let place = CameraAddress::Device(vivid());
+    Camera::start(
+        place.opener(want(format)),
+        DropPolicy::DropOldest,
+        CaptureTimeouts::default(),
+    )
+    .unwrap()
 }
 
 /// Takes frames until `enough` says so.
@@ -58,19 +64,19 @@ fn film(camera: &Camera, mut enough: impl FnMut(Option<&handloom::camera::RawFra
     let since = Instant::now();
     loop {
         match camera.take(Duration::from_millis(50)) {
-            Taken::Frame(frame) => {
+            NextFrame::Frame(frame) => {
                 let is_enough = enough(Some(&frame));
                 camera.give_back(frame);
                 if is_enough {
                     return;
                 }
             }
-            Taken::Nothing => {
+            NextFrame::Nothing => {
                 if enough(None) {
                     return;
                 }
             }
-            Taken::Closed => panic!("the camera ended"),
+            NextFrame::Closed => panic!("the camera ended"),
         }
         assert!(
             since.elapsed() < 5 * LIMIT,
@@ -96,7 +102,7 @@ fn a1_the_camera_is_listed_with_formats_and_controls() {
     if !is_guest() {
         return;
     }
-    let (found, _) = list(&Want::default());
+    let (found, _) = list(&FormatRequest::default());
     let camera = found
         .iter()
         .find(|c| c.identity.card.driver == "vivid")
@@ -148,7 +154,9 @@ fn a2_each_pixel_format_shows_the_colour_bars() {
                 (frame.width, frame.height, frame.format),
                 (640, 480, format)
             );
-            Developer::default().to_rgb(frame, &mut picture).unwrap();
+            PixelConverter::default()
+                .to_rgb(frame, &mut picture)
+                .unwrap();
             true
         });
         let mut worst = 0;
@@ -171,7 +179,7 @@ fn a3_what_it_does_not_offer_is_refused_by_name() {
     if !is_guest() {
         return;
     }
-    let refused = Device::new(vivid(), want(Some(PixelFormat::Mjpg))).open(Instant::now());
+    let refused = V4l2Camera::new(vivid(), want(Some(PixelFormat::Mjpg))).open(Instant::now());
     let error = refused.err().unwrap();
     assert!(matches!(error, CameraError::NoFormat { .. }), "{error}");
     assert!(error.to_string().contains("YUYV 640x480"), "{error}");
@@ -224,7 +232,7 @@ fn b1_a_camera_that_another_one_films_with_is_busy() {
     let device = v4l::Device::with_path(vivid()).unwrap();
     let mut stream = v4l::io::mmap::Stream::with_buffers(&device, Type::VideoCapture, 4).unwrap();
     CaptureStream::next(&mut stream).unwrap();
-    let error = Device::new(vivid(), want(None))
+    let error = V4l2Camera::new(vivid(), want(None))
         .open(Instant::now())
         .err()
         .unwrap();
@@ -232,7 +240,7 @@ fn b1_a_camera_that_another_one_films_with_is_busy() {
     drop(stream);
     drop(device);
     assert!(
-        Device::new(vivid(), want(None))
+        V4l2Camera::new(vivid(), want(None))
             .open(Instant::now())
             .is_ok()
     );
@@ -247,14 +255,20 @@ fn b2_damaged_frames_are_counted_and_a_dead_stream_is_opened_again() {
     film(&camera, |frame| frame.is_some());
     press("Inject V4L2_BUF_FLAG_ERROR");
     film(&camera, |_| camera.counts().damaged >= 1);
-    let news: Vec<News> = camera.news().collect();
-    assert!(matches!(news.as_slice(), [News::Opened(_)]), "{news:?}");
+    let news: Vec<CameraEvent> = camera.news().collect();
+    assert!(
+        matches!(news.as_slice(), [CameraEvent::Opened(_)]),
+        "{news:?}"
+    );
     press("Inject Fatal Streaming Error");
     let since = Instant::now();
     let mut news = Vec::new();
     film(&camera, |_| {
         news.extend(camera.news());
-        matches!(news.as_slice(), [News::Fault(_), News::Opened(_)])
+        matches!(
+            news.as_slice(),
+            [CameraEvent::Fault(_), CameraEvent::Opened(_)]
+        )
     });
     say(&format!(
         "back {:?} after a fatal error of the stream: {:?}",
@@ -281,11 +295,11 @@ fn b3_unplugged_and_plugged_in_it_films_again_under_another_number() {
         )
         .unwrap();
     };
-    let mut news: Vec<News> = camera.news().collect();
+    let mut news: Vec<CameraEvent> = camera.news().collect();
     driver("unbind");
     film(&camera, |_| {
         news.extend(camera.news());
-        news.iter().any(|n| matches!(n, News::Fault(_)))
+        news.iter().any(|n| matches!(n, CameraEvent::Fault(_)))
     });
     // It stays away for a while.
     let away = Instant::now();
@@ -300,7 +314,7 @@ fn b3_unplugged_and_plugged_in_it_films_again_under_another_number() {
     film(&camera, |_| camera.counts().frames > frames);
     let time = since.elapsed();
     news.extend(camera.news());
-    let Some(News::Opened(opened)) = news.last() else {
+    let Some(CameraEvent::Opened(opened)) = news.last() else {
         panic!("{news:?}")
     };
     say(&format!(
@@ -319,8 +333,8 @@ fn b4_nothing_is_left_after_many_openings() {
         return;
     }
     let holdings = || fs::read_dir("/proc/self/fd").unwrap().count();
-    let mut device = Device::new(vivid(), want(None));
-    let open = |device: &mut Device| {
+    let mut device = V4l2Camera::new(vivid(), want(None));
+    let open = |device: &mut V4l2Camera| {
         let mut capture = device.open(Instant::now()).unwrap();
         let mut frame = handloom::camera::RawFrame::default();
         capture.next(LIMIT, &mut frame).unwrap();

@@ -3,7 +3,7 @@
 use handloom::draw::scene::signing_scene;
 use handloom::frame::FrameSource;
 use handloom::video::clip::{VideoClip, VideoOptions};
-use handloom::video::decoder::Choice;
+use handloom::video::decoder::DecoderChoice;
 use handloom::video::encode::{Codec, encode_mp4};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn save(dir: &TempDir, bytes: &[u8]) -> PathBuf {
 
 fn open(path: &Path) -> Result<VideoClip, String> {
     let options = VideoOptions {
-        decoder: Choice::Software,
+        decoder: DecoderChoice::Software,
         timeout: Duration::from_secs(10),
     };
     VideoClip::open(path, &options).map_err(|e| e.to_string())

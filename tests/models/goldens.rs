@@ -8,10 +8,10 @@ use handloom::frame::{FrameSource, RgbFrame, SourceError};
 use handloom::geometry::{ImageRect, Size};
 use handloom::hand::{Detector, Hand, Handedness, Model, ModelError, Options, Tracker};
 use handloom::inference::{Bundle, CpuGraph, CpuModel, LiteRtModel, Selection, Target};
-use handloom::sequence::{Shape, extract};
+use handloom::sequence::{SequenceSpec, extract};
 use handloom::storage::npz::NpzReader;
 use handloom::video::clip::{VideoClip, VideoOptions};
-use handloom::video::decoder::Choice;
+use handloom::video::decoder::DecoderChoice;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -146,7 +146,7 @@ fn with_detector(backend: Backend, run: impl FnOnce(&mut Detector<AnyModel<'_>>)
 
 fn open(path: &Path) -> VideoClip {
     let options = VideoOptions {
-        decoder: Choice::Software,
+        decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(2),
     };
     VideoClip::open(path, &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
@@ -424,7 +424,7 @@ fn sampled_frames_on(backend: Backend) {
         }
     }
     let files = npz_in(&folder.join("golden"), "debug_");
-    let shape = Shape {
+    let shape = SequenceSpec {
         length: LENGTH,
         stride: NonZeroU64::new(2).unwrap(),
         tracking: false,

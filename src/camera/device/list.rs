@@ -1,10 +1,10 @@
 //! Which cameras there are, and what each can do.
 
-use super::super::negotiate::{Offer, Sizes};
-use super::super::{CameraError, Want};
+use super::super::negotiate::{FormatOffer, FrameSizes};
+use super::super::{CameraError, FormatRequest};
 use super::{DEV, guarded, offers, open, rate, sizes};
 use crate::camera::reconnect;
-use crate::camera::reconnect::Identity;
+use crate::camera::reconnect::CameraIdentity;
 use std::path::{Path, PathBuf};
 use v4l::video::Capture as _;
 
@@ -13,26 +13,26 @@ const SIZES_MAX: usize = 64;
 
 /// One device for `handloom camera --list`.
 #[derive(Clone, Debug)]
-pub struct Listed {
+pub struct CameraListing {
     /// Its node.
     pub path: PathBuf,
     /// What tells it from others.
-    pub identity: Identity,
+    pub identity: CameraIdentity,
     /// Formats that it offers, also such as are not understood here: four letters, description, sizes.
     pub formats: Vec<(String, String, Vec<String>)>,
     /// What it would be asked for.
-    pub offers: Vec<Offer>,
+    pub offers: Vec<FormatOffer>,
     /// Its controls in words; empty when the driver's are not understood.
     pub controls: Vec<String>,
 }
 
 /// All cameras, and the nodes that could not be asked with the reason.
 #[must_use]
-pub fn list(want: &Want) -> (Vec<Listed>, Vec<CameraError>) {
+pub fn list(request: &FormatRequest) -> (Vec<CameraListing>, Vec<CameraError>) {
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     for path in reconnect::nodes(Path::new(DEV)) {
         let name = path.display().to_string();
-        match guarded(&name, || describe(&path, want)) {
+        match guarded(&name, || describe(&path, request)) {
             Ok(listed) => found.push(listed),
             // The second node of a camera, for its metadata, is no camera.
             Err(CameraError::NoCamera { .. }) => {}
@@ -42,7 +42,7 @@ pub fn list(want: &Want) -> (Vec<Listed>, Vec<CameraError>) {
     (found, failed)
 }
 
-fn describe(path: &Path, want: &Want) -> Result<Listed, CameraError> {
+fn describe(path: &Path, request: &FormatRequest) -> Result<CameraListing, CameraError> {
     let name = path.display().to_string();
     let (device, card) = open(path)?;
     let formats = device
@@ -53,12 +53,12 @@ fn describe(path: &Path, want: &Want) -> Result<Listed, CameraError> {
         .map(|format| {
             let sizes = sizes(&device, format.fourcc);
             let shown = sizes.iter().take(SIZES_MAX).map(|size| match *size {
-                Sizes::One(width, height) => {
+                FrameSizes::One(width, height) => {
                     let rate = rate(&device, format.fourcc, width, height);
                     let rate = rate.map_or_else(String::new, |r| format!("@{r:.0}"));
                     format!("{width}x{height}{rate}")
                 }
-                Sizes::Range([a, b], [c, d], _) => format!("{a}x{b} to {c}x{d}"),
+                FrameSizes::Range([a, b], [c, d], _) => format!("{a}x{b} to {c}x{d}"),
             });
             (
                 format.fourcc.to_string(),
@@ -78,10 +78,10 @@ fn describe(path: &Path, want: &Want) -> Result<Listed, CameraError> {
             c.name, c.typ, c.minimum, c.maximum, c.default
         )
     };
-    Ok(Listed {
+    Ok(CameraListing {
         identity: reconnect::identity(Path::new(DEV), path, card),
         formats,
-        offers: offers(&device, &name, want)?,
+        offers: offers(&device, &name, request)?,
         controls: controls.map_or_else(|_| Vec::new(), |c| c.into_iter().map(control).collect()),
         path: path.to_path_buf(),
     })

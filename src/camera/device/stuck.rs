@@ -6,13 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What must be stopped before it may be dropped.
-pub(super) trait Running {
+pub(super) trait Stoppable {
     /// Stops it; `false` when it runs on.
     fn stop(&mut self) -> bool;
 }
 
 /// What runs on though nobody wants it to.
-pub(super) struct Stuck<T>(Arc<Mutex<Left<T>>>);
+pub(super) struct StuckStreams<T>(Arc<Mutex<Left<T>>>);
 
 /// Left to itself with the last who knows of it.
 struct Left<T>(Vec<T>);
@@ -25,7 +25,7 @@ impl<T> Drop for Left<T> {
     }
 }
 
-impl<T: Running> Stuck<T> {
+impl<T: Stoppable> StuckStreams<T> {
     /// Closes `running`, or keeps it.
     pub(super) fn close(&self, mut running: T, device: &str) {
         if !running.stop() {
@@ -51,19 +51,19 @@ impl<T: Running> Stuck<T> {
     }
 }
 
-impl<T> Default for Stuck<T> {
+impl<T> Default for StuckStreams<T> {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Left(Vec::new()))))
     }
 }
 
-impl<T> Clone for Stuck<T> {
+impl<T> Clone for StuckStreams<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T> fmt::Debug for Stuck<T> {
+impl<T> fmt::Debug for StuckStreams<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Stuck")
     }
@@ -79,7 +79,7 @@ mod tests {
 
     struct Stream;
 
-    impl Running for Stream {
+    impl Stoppable for Stream {
         fn stop(&mut self) -> bool {
             STOPS.load(Ordering::Relaxed)
         }
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn what_does_not_stop_is_kept_until_it_does() {
         let closed = || CLOSED.load(Ordering::Relaxed);
-        let stuck = Stuck::default();
+        let stuck = StuckStreams::default();
         stuck.close(Stream, "a camera");
         stuck.clone().close(Stream, "a camera");
         stuck.retry("a camera");

@@ -1,18 +1,18 @@
 //! Where a person sits who films: hears what they type, tells how it stands, and puts takes on the shelf.
 
-use crate::camera::{Counts, News, Place};
-use crate::cli::camera::preview_encoder::Viewer;
-use crate::cli::camera::stdin_commands::{Word, WordError};
+use crate::camera::{CameraAddress, CameraCounts, CameraEvent};
+use crate::cli::camera::preview_encoder::PreviewEncoder;
+use crate::cli::camera::stdin_commands::{StdinCommand, StdinCommandError};
 use crate::cli::progress::Live;
 use crate::error::{CliError, Exit};
 use crate::hand::ModelError;
 use crate::inference::Ending;
 use crate::inference::probing::AcceleratorNews;
-use crate::recording::latency_stats::Meter;
-use crate::recording::session::{Host, Look, Standing};
+use crate::recording::latency_stats::LatencyStats;
+use crate::recording::session::{FrameView, SessionHost, SessionStatus};
 use crate::recording::take_store::{ACCEPTED, StoredTake, TOO_SHORT, TakeStore};
-use crate::sequence::recording_plan::Phase;
-use crate::sequence::sign_recorder::{Sign, Weaver};
+use crate::sequence::recording_plan::RecordingPhase;
+use crate::sequence::sign_recorder::{Sign, SignRecorder};
 use anyhow::anyhow;
 use serde_json::{Value, json};
 use std::sync::mpsc::Receiver;
@@ -25,11 +25,11 @@ const STATUS: Duration = Duration::from_millis(500);
 const ENDED: &str = "ended";
 
 /// Runs one session from a terminal or a script.
-pub(super) struct Desk {
+pub(super) struct CliSession {
     live: Live,
     store: Option<TakeStore>,
-    viewer: Option<Viewer>,
-    words: Receiver<Result<Word, WordError>>,
+    viewer: Option<PreviewEncoder>,
+    words: Receiver<Result<StdinCommand, StdinCommandError>>,
     stop: Ending,
     /// End when the order is done.
     pub(super) ends_with_order: bool,
@@ -38,7 +38,7 @@ pub(super) struct Desk {
     device: String,
     state: &'static str,
     has_filmed: bool,
-    phase: Phase,
+    phase: RecordingPhase,
     began: Instant,
     last_status: Option<Instant>,
     signs: usize,
@@ -46,12 +46,12 @@ pub(super) struct Desk {
     too_short: u64,
 }
 
-impl Desk {
+impl CliSession {
     pub(super) fn new(
         live: Live,
         store: Option<TakeStore>,
-        viewer: Option<Viewer>,
-        words: Receiver<Result<Word, WordError>>,
+        viewer: Option<PreviewEncoder>,
+        words: Receiver<Result<StdinCommand, StdinCommandError>>,
         stop: Ending,
     ) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl Desk {
             device: String::new(),
             state: "opening",
             has_filmed: false,
-            phase: Phase::Idle,
+            phase: RecordingPhase::Idle,
             began: Instant::now(),
             last_status: None,
             signs: 0,
@@ -74,7 +74,7 @@ impl Desk {
         }
     }
 
-    pub(super) fn introduce(&mut self, place: &Place) {
+    pub(super) fn introduce(&mut self, place: &CameraAddress) {
         self.device = place.to_string();
         if self.store.is_none() {
             let text = "Nothing is kept: --out DIR keeps the takes";
@@ -107,14 +107,14 @@ impl Desk {
     /// The closing words. A film that was over before it gave what was asked for is no success.
     pub(super) fn conclude(
         &self,
-        counts: &Counts,
-        meter: &Meter,
-        weaver: &Weaver,
+        counts: &CameraCounts,
+        stats: &LatencyStats,
+        recorder: &SignRecorder,
     ) -> Result<Exit, CliError> {
         // Too short for the segmenter, or with too few hands for a sequence.
-        let too_short = weaver.too_short() + self.too_short;
+        let too_short = recorder.too_short() + self.too_short;
         let in_output = self.store.as_ref().map(TakeStore::accepted);
-        let order = weaver.takes().tally().filter(|_| self.ends_with_order);
+        let order = recorder.takes().tally().filter(|_| self.ends_with_order);
         let asked = order.map(|(_, asked)| asked);
         let missing = order.filter(|(taken, asked)| taken < asked);
         let taken = match missing {
@@ -125,15 +125,15 @@ impl Desk {
             "{} signs, {taken}; {} frames, {} looked at, {} dropped, {} damaged, {} opened anew",
             self.signs,
             counts.frames,
-            meter.seen,
+            stats.seen,
             counts.dropped,
             counts.damaged,
             counts.opened.saturating_sub(1)
         );
         let event = json!({
             "event": "done", "signs": self.signs, "taken": self.taken, "asked": asked, "too_short": too_short,
-            "in_output": in_output, "frames": counts.frames, "looked_at": meter.seen, "dropped": counts.dropped, "damaged": counts.damaged,
-            "opened": counts.opened, "refused": counts.refused, "latency_ms": latency(meter),
+            "in_output": in_output, "frames": counts.frames, "looked_at": stats.seen, "dropped": counts.dropped, "damaged": counts.damaged,
+            "opened": counts.opened, "refused": counts.refused, "latency_ms": latency(stats),
         });
         self.live.say(&text, &event);
         if in_output == Some(0) {
@@ -151,20 +151,25 @@ impl Desk {
         Ok(Exit::Done)
     }
 
-    fn obey(&mut self, word: Word, weaver: &mut Weaver, at: Duration) -> Result<(), CliError> {
+    fn obey(
+        &mut self,
+        word: StdinCommand,
+        recorder: &mut SignRecorder,
+        at: Duration,
+    ) -> Result<(), CliError> {
         match word {
-            Word::Record(order) => {
+            StdinCommand::Record(order) => {
                 let (gloss, count) = (order.gloss.to_string(), order.count);
-                weaver.record(order, at);
+                recorder.record(order, at);
                 let event = json!({"event": "record", "gloss": gloss, "count": count});
                 self.live
                     .say(&format!("Recording {count} of {gloss}"), &event);
             }
-            Word::Cancel => {
-                weaver.takes_mut().cancel();
+            StdinCommand::Cancel => {
+                recorder.takes_mut().cancel();
                 self.live.say("Cancelled", &json!({"event": "cancel"}));
             }
-            Word::Undo => {
+            StdinCommand::Undo => {
                 let undone = match &mut self.store {
                     Some(store) => {
                         let undone = store.undo()?;
@@ -176,7 +181,7 @@ impl Desk {
                 match undone {
                     Some(take) => {
                         self.taken = self.taken.saturating_sub(1);
-                        weaver.takes_mut().again(&take.gloss, at);
+                        recorder.takes_mut().again(&take.gloss, at);
                         let text = format!("Discarded {} ({})", take.id, take.gloss);
                         let event = json!({"event": "undo", "id": take.id, "gloss": take.gloss});
                         self.live.say(&text, &event);
@@ -187,32 +192,32 @@ impl Desk {
                     ),
                 }
             }
-            Word::Quit => self.stop.begin(),
+            StdinCommand::Quit => self.stop.begin(),
         }
         Ok(())
     }
 
-    fn status(&mut self, standing: &Standing<'_>, weaver: &Weaver) {
+    fn status(&mut self, standing: &SessionStatus<'_>, recorder: &SignRecorder) {
         let is_due = self.last_status.is_none_or(|last| last.elapsed() >= STATUS);
         if !is_due {
             return;
         }
         self.last_status = Some(Instant::now());
-        let Standing {
+        let SessionStatus {
             counts,
-            meter,
+            stats,
             hands,
             ..
         } = standing;
-        let gloss = weaver.takes().order().map(|o| o.gloss.to_string());
-        let segment = if weaver.is_open() { "sign" } else { "pause" };
-        let fps = (meter.fps() * 10.0).round() / 10.0;
-        let latency = latency(meter);
+        let gloss = recorder.takes().order().map(|o| o.gloss.to_string());
+        let segment = if recorder.is_open() { "sign" } else { "pause" };
+        let fps = (stats.fps() * 10.0).round() / 10.0;
+        let latency = latency(stats);
         let doing = match (&self.phase, &gloss) {
-            (Phase::Countdown { left, take }, Some(gloss)) => {
+            (RecordingPhase::Countdown { left, take }, Some(gloss)) => {
                 format!("{gloss} {take} in {:.0} s", left.as_secs_f64().ceil())
             }
-            (Phase::Open { take }, Some(gloss)) => format!("{gloss} {take}: sign now"),
+            (RecordingPhase::Open { take }, Some(gloss)) => format!("{gloss} {take}: sign now"),
             _ => segment.to_owned(),
         };
         let text = format!(
@@ -220,7 +225,7 @@ impl Desk {
             self.state, latency["p50"], self.taken, counts.dropped
         );
         let event = json!({
-            "event": "status", "state": self.state, "fps": fps, "frames": counts.frames, "looked_at": meter.seen,
+            "event": "status", "state": self.state, "fps": fps, "frames": counts.frames, "looked_at": stats.seen,
             "dropped": counts.dropped, "damaged": counts.damaged, "hands": hands, "segment": segment,
             "phase": self.phase.name(), "gloss": gloss, "taken": self.taken, "latency_ms": latency,
         });
@@ -229,8 +234,8 @@ impl Desk {
 }
 
 /// In milliseconds, with one digit.
-fn latency(meter: &Meter) -> Value {
-    let of = |percent| (meter.latency(percent).as_secs_f64() * 1e4).round() / 10.0;
+fn latency(stats: &LatencyStats) -> Value {
+    let of = |percent| (stats.latency(percent).as_secs_f64() * 1e4).round() / 10.0;
     json!({"p50": of(50), "p95": of(95)})
 }
 
@@ -240,12 +245,12 @@ impl From<ModelError> for CliError {
     }
 }
 
-impl Host for Desk {
+impl SessionHost for CliSession {
     type Error = CliError;
 
-    fn news(&mut self, news: &News) -> Result<(), CliError> {
+    fn news(&mut self, news: &CameraEvent) -> Result<(), CliError> {
         match news {
-            News::Opened(opened) => {
+            CameraEvent::Opened(opened) => {
                 self.state = "capturing";
                 self.has_filmed = true;
                 let text = format!(
@@ -265,15 +270,17 @@ impl Host for Desk {
                 self.live.say(&text, &event);
             }
             // A person who looks on sees each.
-            News::Fault(error) | News::Relapse(error) if self.has_filmed => {
+            CameraEvent::Fault(error) | CameraEvent::Relapse(error) if self.has_filmed => {
                 self.state = "degraded";
                 let reason = error.to_string();
                 let event = json!({"event": "fault", "state": self.state, "fault": error.name(), "reason": reason});
                 self.live.say(&reason, &event);
             }
             // What never filmed needs somebody to see to it.
-            News::Fault(error) | News::Relapse(error) => return Err(error.clone().into()),
-            News::Ended => self.state = ENDED,
+            CameraEvent::Fault(error) | CameraEvent::Relapse(error) => {
+                return Err(error.clone().into());
+            }
+            CameraEvent::Ended => self.state = ENDED,
         }
         Ok(())
     }
@@ -306,13 +313,18 @@ impl Host for Desk {
         self.live.say(&text, &event);
     }
 
-    fn look(&mut self, look: &Look<'_>) {
+    fn look(&mut self, look: &FrameView<'_>) {
         if let Some(viewer) = &self.viewer {
             viewer.show(look.picture, look.hands);
         }
     }
 
-    fn sign(&mut self, sign: Sign, backend: &str, weaver: &mut Weaver) -> Result<(), CliError> {
+    fn sign(
+        &mut self,
+        sign: Sign,
+        backend: &str,
+        recorder: &mut SignRecorder,
+    ) -> Result<(), CliError> {
         self.signs += 1;
         let stored = match &mut self.store {
             Some(store) => {
@@ -329,7 +341,7 @@ impl Host for Desk {
         };
         if stored.state == TOO_SHORT {
             self.too_short += 1;
-            weaver.takes_mut().again(&stored.gloss, sign.end);
+            recorder.takes_mut().again(&stored.gloss, sign.end);
         } else {
             self.taken += 1;
         }
@@ -347,16 +359,20 @@ impl Host for Desk {
             "event": "sign", "id": stored.id, "gloss": stored.gloss, "state": stored.state, "reason": reason,
             "begin_s": sign.begin.as_secs_f64(), "end_s": sign.end.as_secs_f64(), "seconds": seconds,
             "seen": sign.seen, "sampled": sign.sequence.frames.len(), "with_hand": sign.sequence.frames_with_hand,
-            "ended_by": sign.cause.name(),
+            "ended_by": sign.end_reason.name(),
         });
         self.live.say(&text, &event);
         Ok(())
     }
 
-    fn turn(&mut self, standing: &Standing<'_>, weaver: &mut Weaver) -> Result<bool, CliError> {
+    fn turn(
+        &mut self,
+        standing: &SessionStatus<'_>,
+        recorder: &mut SignRecorder,
+    ) -> Result<bool, CliError> {
         while let Ok(word) = self.words.try_recv() {
             match word {
-                Ok(word) => self.obey(word, weaver, standing.at)?,
+                Ok(word) => self.obey(word, recorder, standing.at)?,
                 Err(error) => {
                     let text = error.to_string();
                     self.live
@@ -364,12 +380,12 @@ impl Host for Desk {
                 }
             }
         }
-        self.phase = weaver.takes().phase(standing.at);
-        self.status(standing, weaver);
+        self.phase = recorder.takes().phase(standing.at);
+        self.status(standing, recorder);
         let is_over = self
             .seconds
             .is_some_and(|limit| self.began.elapsed() >= limit);
-        let is_done = self.ends_with_order && self.phase == Phase::Idle;
+        let is_done = self.ends_with_order && self.phase == RecordingPhase::Idle;
         Ok(!(is_over || is_done || self.stop.has_begun()))
     }
 }

@@ -1,7 +1,7 @@
 //! `handloom camera --list`.
 
 use crate::camera::device;
-use crate::camera::device::Listed;
+use crate::camera::device::CameraListing;
 use crate::camera::negotiate;
 use crate::cli::CameraArgs;
 use crate::cli::progress::Live;
@@ -52,7 +52,7 @@ pub(super) fn run(args: &CameraArgs, live: &Live) -> Exit {
     }
 }
 
-fn describe(camera: &Listed, chosen: Option<String>) -> String {
+fn describe(camera: &CameraListing, chosen: Option<String>) -> String {
     let identity = &camera.identity;
     let card = &identity.card;
     let mut out = format!(

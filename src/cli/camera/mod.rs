@@ -5,11 +5,13 @@ mod list;
 mod preview_encoder;
 pub mod stdin_commands;
 
-use crate::camera::file::Stand;
-use crate::camera::{Camera, Opener, Pace, Place, Waits, Want};
-use crate::cli::camera::cli_session::Desk;
-use crate::cli::camera::preview_encoder::Viewer;
-use crate::cli::camera::stdin_commands::{Word, WordError};
+use crate::camera::file::FileCamera;
+use crate::camera::{
+    Camera, CameraAddress, CameraOpener, CaptureTimeouts, DropPolicy, FormatRequest,
+};
+use crate::cli::camera::cli_session::CliSession;
+use crate::cli::camera::preview_encoder::PreviewEncoder;
+use crate::cli::camera::stdin_commands::{StdinCommand, StdinCommandError};
 use crate::cli::progress::Live;
 use crate::cli::{CameraArgs, ProgressKind};
 use crate::error::{CliError, Exit};
@@ -17,11 +19,11 @@ use crate::inference::Ending;
 use crate::inference::probing::{Asker, Engine, stopped};
 use crate::recording::TakeProvenance;
 pub use crate::recording::capture_settings::CaptureSettings;
-use crate::recording::fallback_detector::Eye;
-use crate::recording::session::Host;
+use crate::recording::fallback_detector::FallbackDetector;
+use crate::recording::session::SessionHost;
 use crate::recording::take_store::{TakeOptions, TakeStore};
-use crate::sequence::recording_plan::{Order, Takes};
-use crate::sequence::sign_recorder::Weaver;
+use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
+use crate::sequence::sign_recorder::SignRecorder;
 use crate::system::clock;
 use crate::system::{Signal, Signals};
 use anyhow::anyhow;
@@ -90,27 +92,27 @@ pub fn run(args: &CameraArgs) -> Result<Exit, CliError> {
     film(args, live, order, &engine, stop)
 }
 
-fn order(args: &CameraArgs) -> Result<Option<Order>, String> {
+fn order(args: &CameraArgs) -> Result<Option<RecordRequest>, String> {
     let takes = &args.takes;
     let Some(gloss) = &takes.gloss else {
         return Ok(None);
     };
     let countdown = Duration::from_secs_f64(takes.countdown);
-    let order = Order::new(gloss, takes.count.unwrap_or(TAKES_MAX), countdown);
+    let order = RecordRequest::new(gloss, takes.count.unwrap_or(TAKES_MAX), countdown);
     order.map(Some).map_err(|e| e.to_string())
 }
 
 fn film(
     args: &CameraArgs,
     live: Live,
-    order: Option<Order>,
+    order: Option<RecordRequest>,
     engine: &Engine,
     stop: Ending,
 ) -> Result<Exit, CliError> {
     let recipe = args.recipe();
     let graphs = engine.graphs()?;
     // Nobody else opens anything here.
-    let mut eye = Eye::new(engine, &graphs, recipe.detector, &|| None)?;
+    let mut eye = FallbackDetector::new(engine, &graphs, recipe.detector, &|| None)?;
     let settings = recipe.settings(engine);
     let store = args.out.as_deref().map(|out| {
         let common = TakeOptions::of(&recipe, args.takes.signer, &args.takes.split);
@@ -118,22 +120,22 @@ fn film(
     });
     let store = store.transpose()?;
     let (store, _claim) = store.unzip();
-    let viewer = args.preview.map(Viewer::start).transpose()?;
-    let mut takes = Takes::new(order.is_none());
+    let viewer = args.preview.map(PreviewEncoder::start).transpose()?;
+    let mut takes = RecordingPlan::new(order.is_none());
     let ends_with_order = args.takes.count.is_some();
     if let Some(order) = order {
         takes.record(order, Duration::ZERO);
     }
-    let mut weaver = Weaver::new(recipe.loom(), takes);
+    let mut recorder = SignRecorder::new(recipe.sign_config(), takes);
     let started = clock::now_utc();
     let (opener, pace) = opener(args, recipe.want);
-    let mut desk = Desk::new(live, store, viewer, listen(), stop);
+    let mut desk = CliSession::new(live, store, viewer, listen(), stop);
     desk.ends_with_order = ends_with_order;
     desk.seconds = args.seconds.map(Duration::from_secs_f64);
     desk.introduce(&args.device);
     desk.accelerator(&engine.choice());
-    let camera = Camera::start(opener, pace, Waits::default())?;
-    let filmed = crate::recording::session::run(&camera, &mut eye, &mut weaver, &mut desk);
+    let camera = Camera::start(opener, pace, CaptureTimeouts::default())?;
+    let filmed = crate::recording::session::run(&camera, &mut eye, &mut recorder, &mut desk);
     drop(camera);
     let origin = TakeProvenance {
         settings: &settings,
@@ -141,7 +143,7 @@ fn film(
         device: &args.device,
         started: &started,
     };
-    let (counts, meter) = match filmed {
+    let (counts, stats) = match filmed {
         Ok(measured) => measured,
         Err(failure) => {
             // What was taken until then is kept.
@@ -149,22 +151,22 @@ fn film(
             return Err(failure);
         }
     };
-    desk.close(&origin.provenance(Some((&counts, &meter))))?;
-    desk.conclude(&counts, &meter, &weaver)
+    desk.close(&origin.provenance(Some((&counts, &stats))))?;
+    desk.conclude(&counts, &stats, &recorder)
 }
 
-fn opener(args: &CameraArgs, want: Want) -> (Box<dyn Opener>, Pace) {
+fn opener(args: &CameraArgs, want: FormatRequest) -> (Box<dyn CameraOpener>, DropPolicy) {
     match &args.device {
-        Place::File(path) if args.at_once => {
-            let stand = Stand::new(path.clone(), args.fps).at_once();
-            (Box::new(stand), Pace::Patient)
+        CameraAddress::File(path) if args.at_once => {
+            let stand = FileCamera::new(path.clone(), args.fps).at_once();
+            (Box::new(stand), DropPolicy::WaitForReader)
         }
-        place => (place.opener(want), Pace::Live),
+        place => (place.opener(want), DropPolicy::DropOldest),
     }
 }
 
 /// Reads commands from stdin for as long as there are any.
-fn listen() -> Receiver<Result<Word, WordError>> {
+fn listen() -> Receiver<Result<StdinCommand, StdinCommandError>> {
     let (tell, words) = sync_channel(LINES);
     let read = move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {

@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
-type Shot = (RgbFrame, Vec<[[f32; 3]; LANDMARKS]>);
+type PreviewFrame = (RgbFrame, Vec<[[f32; 3]; LANDMARKS]>);
 
 /// A preview with its painter; ends when dropped.
-pub(super) struct Viewer {
+pub(super) struct PreviewEncoder {
     preview: Arc<Preview>,
-    give: Option<SyncSender<Shot>>,
+    give: Option<SyncSender<PreviewFrame>>,
     painter: Option<JoinHandle<()>>,
 }
 
-impl Viewer {
+impl PreviewEncoder {
     /// Serves on `address`.
     pub(super) fn start(address: SocketAddr) -> Result<Self, PreviewError> {
         let preview = Arc::new(Preview::start(address)?);
@@ -54,7 +54,7 @@ impl Viewer {
     }
 }
 
-fn paint(take: &Receiver<Shot>, preview: &Preview) {
+fn paint(take: &Receiver<PreviewFrame>, preview: &Preview) {
     while let Ok((mut picture, hands)) = take.recv() {
         match jpeg_with_hands(&mut picture, &hands) {
             Ok(jpeg) => preview.show(jpeg),
@@ -63,7 +63,7 @@ fn paint(take: &Receiver<Shot>, preview: &Preview) {
     }
 }
 
-impl Drop for Viewer {
+impl Drop for PreviewEncoder {
     fn drop(&mut self) {
         drop(self.give.take());
         if let Some(painter) = self.painter.take()

@@ -1,13 +1,13 @@
 //! What a person types while the camera films.
 
-use crate::sequence::recording_plan::{Order, OrderError};
+use crate::sequence::recording_plan::{RecordRequest, RecordRequestError};
 use std::time::Duration;
 
 /// A line of stdin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum StdinCommand {
     /// Record takes.
-    Record(Order),
+    Record(RecordRequest),
     /// Discard the last take.
     Undo,
     /// Drop the order.
@@ -18,21 +18,21 @@ pub enum Word {
 
 /// A line that means nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WordError {
+pub enum StdinCommandError {
     /// Not one of the words.
     #[error("{0:?} is no command; there are: record GLOSS [COUNT [COUNTDOWN]], undo, cancel, quit")]
     Unknown(String),
     /// What is to be recorded makes no sense.
     #[error(transparent)]
-    Order(#[from] OrderError),
+    RecordRequest(#[from] RecordRequestError),
 }
 
-impl std::str::FromStr for Word {
-    type Err = WordError;
+impl std::str::FromStr for StdinCommand {
+    type Err = StdinCommandError;
 
     fn from_str(line: &str) -> Result<Self, Self::Err> {
         let mut words: Vec<&str> = line.split_whitespace().collect();
-        let unknown = || WordError::Unknown(line.trim().to_owned());
+        let unknown = || StdinCommandError::Unknown(line.trim().to_owned());
         match words.first() {
             Some(&"record") if words.len() > 1 => {}
             Some(&"undo") if words.len() == 1 => return Ok(Self::Undo),
@@ -51,7 +51,7 @@ impl std::str::FromStr for Word {
         }
         let count = numbers.first().copied().unwrap_or(1);
         let countdown = numbers.get(1).copied().unwrap_or(0);
-        let order = Order::new(
+        let order = RecordRequest::new(
             &words[1..].join(" "),
             count,
             Duration::from_secs(u64::from(countdown)),
@@ -67,16 +67,16 @@ mod tests {
     #[test]
     fn lines_are_understood_or_refused() {
         let record = |gloss: &str, count, seconds| {
-            Some(Word::Record(
-                Order::new(gloss, count, Duration::from_secs(seconds)).unwrap(),
+            Some(StdinCommand::Record(
+                RecordRequest::new(gloss, count, Duration::from_secs(seconds)).unwrap(),
             ))
         };
-        let check = |line: &str, expected: Option<Word>| {
-            assert_eq!(line.parse::<Word>().ok(), expected, "{line}");
+        let check = |line: &str, expected: Option<StdinCommand>| {
+            assert_eq!(line.parse::<StdinCommand>().ok(), expected, "{line}");
         };
-        check(" undo\n", Some(Word::Undo));
-        check("cancel", Some(Word::Cancel));
-        check("q", Some(Word::Quit));
+        check(" undo\n", Some(StdinCommand::Undo));
+        check("cancel", Some(StdinCommand::Cancel));
+        check("q", Some(StdinCommand::Quit));
         check("record book", record("book", 1, 0));
         check("record book 5", record("book", 5, 0));
         check("record thank you 5 3", record("thank you", 5, 3));

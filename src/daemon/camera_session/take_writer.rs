@@ -1,13 +1,13 @@
 //! How takes get to the disk: at once where there is room, else when there is; then the mirror and the broker are told.
 //! Nothing here waits, so commands are heard and hands are followed meanwhile.
 
-use super::Set;
+use super::CameraSession;
 use crate::daemon::ROOM_LOOK;
 use crate::error::CliError;
 use crate::error::hints::Reader;
 use crate::recording::take_store::{StoredTake, TOO_SHORT, TakeStore};
-use crate::sequence::recording_plan::Phase;
-use crate::sequence::sign_recorder::{Sign, Weaver};
+use crate::sequence::recording_plan::RecordingPhase;
+use crate::sequence::sign_recorder::{Sign, SignRecorder};
 use crate::storage::StoreError;
 use crate::storage::mirror::Listing;
 use crate::system::clock::uptime;
@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 const QUIET: Duration = Duration::from_secs(10);
 
 /// A write that found no room.
-pub(super) struct Full {
+pub(super) struct DiskFull {
     reason: String,
     at: Instant,
 }
 
-impl Set<'_> {
+impl CameraSession<'_> {
     /// Why takes wait, while they would: the disk's reserve is touched, or there was no room at all.
     pub(super) fn no_room(&self) -> Option<String> {
         let full = || self.full.as_ref().map(|full| full.reason.clone());
@@ -50,19 +50,19 @@ impl Set<'_> {
         &mut self,
         sign: Sign,
         backend: &str,
-        weaver: &mut Weaver,
+        recorder: &mut SignRecorder,
     ) -> Result<(), CliError> {
-        self.flush(weaver)?;
+        self.flush(recorder)?;
         if self.waiting.is_some() {
             tracing::warn!(
                 gloss = &*sign.gloss,
                 "not taken: another take waits for room"
             );
-            weaver.takes_mut().again(&sign.gloss, sign.end);
+            recorder.takes_mut().again(&sign.gloss, sign.end);
             return Ok(());
         }
         self.waiting = Some((sign, backend.to_owned()));
-        self.flush(weaver)?;
+        self.flush(recorder)?;
         if let (Some((sign, _)), Some(reason)) = (&self.waiting, self.no_room()) {
             tracing::warn!(gloss = &*sign.gloss, reason, "a take waits for room");
         }
@@ -71,7 +71,7 @@ impl Set<'_> {
 
     /// Writes what waits, as far as there is room; whether all is on disk. The last word on a `record` comes when its batches
     /// are.
-    pub(super) fn flush(&mut self, weaver: &mut Weaver) -> Result<bool, CliError> {
+    pub(super) fn flush(&mut self, recorder: &mut SignRecorder) -> Result<bool, CliError> {
         if self.waiting.is_none() && !self.store.is_due() && !self.is_unsealed && !self.is_to_join()
         {
             return Ok(true);
@@ -82,7 +82,7 @@ impl Set<'_> {
         if let Some((sign, backend)) = self.waiting.take() {
             let device = self.device.clone();
             match self.write(|store| store.put(&sign, &device, &backend)) {
-                Ok(Some(stored)) => self.kept(stored, &sign, weaver),
+                Ok(Some(stored)) => self.kept(stored, &sign, recorder),
                 // Also of another failure: the end of the session tries it again.
                 unwritten => {
                     self.waiting = Some((sign, backend));
@@ -103,7 +103,7 @@ impl Set<'_> {
             self.is_unsealed = false;
             self.unjoined = Some(Instant::now());
             self.announce();
-            if self.running.is_some() && is_complete(weaver) {
+            if self.running.is_some() && is_complete(recorder) {
                 self.settle(Ok(()));
             }
         }
@@ -129,7 +129,7 @@ impl Set<'_> {
     }
 
     /// A sign is on the shelf.
-    fn kept(&mut self, stored: StoredTake, sign: &Sign, weaver: &mut Weaver) {
+    fn kept(&mut self, stored: StoredTake, sign: &Sign, recorder: &mut SignRecorder) {
         tracing::info!(
             id = stored.id,
             gloss = stored.gloss,
@@ -140,11 +140,11 @@ impl Set<'_> {
         if stored.state == TOO_SHORT {
             // Of one that waited for room the end is long past.
             let at = self.at.max(sign.end);
-            weaver.takes_mut().again(&stored.gloss, at);
+            recorder.takes_mut().again(&stored.gloss, at);
         } else if self.running.is_some() {
             self.taken.push(stored.id);
         }
-        self.is_unsealed |= self.running.is_some() && is_complete(weaver);
+        self.is_unsealed |= self.running.is_some() && is_complete(recorder);
     }
 
     /// Makes a change; `None` when there was no room for it.
@@ -153,7 +153,7 @@ impl Set<'_> {
         change: impl FnOnce(&mut TakeStore) -> Result<T, StoreError>,
     ) -> Result<Option<T>, CliError> {
         // Until it is published again the mirror believes no list.
-        let before = self.daemon.studio.set_files(None);
+        let before = self.daemon.camera.set_files(None);
         let done = change(&mut self.store);
         self.publish(before.as_ref());
         match done {
@@ -164,7 +164,7 @@ impl Set<'_> {
                     self.daemon.fault("disk", reason.clone(), action);
                 }
                 let at = Instant::now();
-                self.full = Some(Full { reason, at });
+                self.full = Some(DiskFull { reason, at });
                 Ok(None)
             }
             done => {
@@ -179,12 +179,12 @@ impl Set<'_> {
     /// process ends, which leaves the last word to the next one.
     pub(in super::super) fn finish(
         &mut self,
-        weaver: &mut Weaver,
+        recorder: &mut SignRecorder,
         may_wait: bool,
     ) -> Result<(), CliError> {
         self.is_unsealed = true;
         self.is_unclosed = true;
-        let written = self.write_rest(weaver, may_wait);
+        let written = self.write_rest(recorder, may_wait);
         if !self.daemon.is_stopping() {
             match &written {
                 Ok(()) => self.settle(Err("the camera films no more; see state")),
@@ -194,11 +194,11 @@ impl Set<'_> {
         written
     }
 
-    fn write_rest(&mut self, weaver: &mut Weaver, may_wait: bool) -> Result<(), CliError> {
+    fn write_rest(&mut self, recorder: &mut SignRecorder, may_wait: bool) -> Result<(), CliError> {
         loop {
             self.is_last = !may_wait || self.daemon.is_stopping();
-            self.hear(weaver, Duration::ZERO)?;
-            if self.flush(weaver)? {
+            self.hear(recorder, Duration::ZERO)?;
+            if self.flush(recorder)? {
                 return Ok(());
             }
             self.tell();
@@ -217,7 +217,7 @@ impl Set<'_> {
             }
         };
         let is_new = before != Some(&files);
-        self.daemon.studio.set_files(Some(files));
+        self.daemon.camera.set_files(Some(files));
         if is_new {
             self.daemon.change_tasks(|tasks| tasks.is_sealed = true);
         }
@@ -248,6 +248,6 @@ impl Set<'_> {
 }
 
 /// Whether the order has all its takes. No take of it is under way then, whatever the time.
-fn is_complete(weaver: &Weaver) -> bool {
-    weaver.takes().phase(Duration::ZERO) == Phase::Idle
+fn is_complete(recorder: &SignRecorder) -> bool {
+    recorder.takes().phase(Duration::ZERO) == RecordingPhase::Idle
 }

@@ -46,7 +46,7 @@ pub(super) fn describe_take(sign: &Sign, device: &str, backend: &str) -> Value {
         "clock_synced": clock::clock_synced(),
         "begin_ms": millis(&sign.begin),
         "end_ms": millis(&sign.end),
-        "ended_by": sign.cause.name(),
+        "ended_by": sign.end_reason.name(),
         "seen": sign.seen,
         "declared_frames": sequence.declared_frames,
         "sampled": sequence.frames.len(),

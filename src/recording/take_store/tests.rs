@@ -1,5 +1,5 @@
 use super::*;
-use crate::sequence::segmenter::Cause;
+use crate::sequence::segmenter::EndReason;
 use crate::sequence::{FrameRecord, Sequence, sampling::Window};
 use crate::storage::atomic_file::file_sha256;
 use crate::storage::batches::FINAL_NAME;
@@ -27,7 +27,7 @@ fn sign(gloss: &str, with_hand: usize) -> Sign {
         begin: Duration::from_secs(3),
         end: Duration::from_secs(5),
         seen: 41,
-        cause: Cause::Pause,
+        end_reason: EndReason::Pause,
     }
 }
 

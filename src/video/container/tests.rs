@@ -56,7 +56,7 @@ fn counts_the_first_video_track() {
             frames: 30,
             length: Some((30 * 512, 15_360)),
             quarter_turns: 0,
-            edits: Edits::None,
+            edits: EditList::None,
             patches: found.as_ref().unwrap().patches.clone(),
             cut_off_from: None,
             id: 0,
@@ -98,19 +98,19 @@ fn one_edit_counts_in_media_ticks() {
     };
     assert_eq!(
         edits(&elst(&[(2400, 100)]), 2997, 2997, 0),
-        Edits::One(edit)
+        EditList::One(edit)
     );
     assert_eq!(
         edits(&elst(&[(2400, 90)]), 2997, 2997, 10),
-        Edits::One(edit)
+        EditList::One(edit)
     );
     assert_eq!(
         edits(&elst(&[(5, -1), (2400, 100)]), 2997, 2997, 0),
-        Edits::One(edit)
+        EditList::One(edit)
     );
     assert_eq!(
         edits(&elst(&[(1, 0), (2, 100)]), 2997, 2997, 0),
-        Edits::Several
+        EditList::Several
     );
     let rounded = Edit {
         start: 0,
@@ -119,7 +119,7 @@ fn one_edit_counts_in_media_ticks() {
     };
     assert_eq!(
         edits(&elst(&[(751, 0)]), 600, 24000, 0),
-        Edits::One(rounded)
+        EditList::One(rounded)
     );
     // 2400 / 2997 s and its neighbours as GStreamer rounds them.
     assert!(edit.shows(33_366_700) && edit.shows(800_800_800));

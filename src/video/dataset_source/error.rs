@@ -2,7 +2,7 @@
 
 use super::{JSON_BYTES_MAX, JSON_NAME, VIDEOS_NAME};
 use crate::video::archive::ArchiveError;
-use crate::video::dataset_search::Candidates;
+use crate::video::dataset_search::DatasetCandidates;
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -34,7 +34,7 @@ pub enum DatasetError {
         /// Where it should be.
         expected: PathBuf,
         /// Where it may be.
-        candidates: Box<Candidates>,
+        candidates: Box<DatasetCandidates>,
     },
     /// The folder of clips is not where expected.
     #[error("no video folder at {expected}{}", candidates.videos_advice())]
@@ -42,7 +42,7 @@ pub enum DatasetError {
         /// Where it should be.
         expected: PathBuf,
         /// Where it may be.
-        candidates: Box<Candidates>,
+        candidates: Box<DatasetCandidates>,
     },
     /// The metadata file is too large to be one.
     #[error("{path} has {size} bytes, more than the {JSON_BYTES_MAX} allowed: is it {JSON_NAME}?")]

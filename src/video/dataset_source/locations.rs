@@ -3,19 +3,19 @@
 use super::{DatasetError, JSON_NAME, VIDEOS_NAME};
 use crate::video::archive::Archive;
 use crate::video::dataset_search;
-use crate::video::dataset_search::Candidates;
+use crate::video::dataset_search::DatasetCandidates;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where one part of the dataset is.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum PartLocation {
     Disk(PathBuf),
     /// Name of a file, or of a folder with `/` at its end, in an archive.
     Archive(Arc<Archive>, String),
 }
 
-impl Place {
+impl PartLocation {
     /// As a path for messages.
     pub(super) fn shown(&self) -> PathBuf {
         match self {
@@ -30,7 +30,7 @@ pub(super) fn in_folder(
     root: &Path,
     json_override: Option<&Path>,
     videos_override: Option<&Path>,
-) -> Result<(Place, Place), DatasetError> {
+) -> Result<(PartLocation, PartLocation), DatasetError> {
     let json = json_override.map_or_else(|| root.join(JSON_NAME), Path::to_owned);
     let videos = videos_override.map_or_else(|| root.join(VIDEOS_NAME), Path::to_owned);
     if !json.is_file() {
@@ -45,7 +45,7 @@ pub(super) fn in_folder(
             candidates: Box::new(search_folder(root)),
         });
     }
-    Ok((Place::Disk(json), Place::Disk(videos)))
+    Ok((PartLocation::Disk(json), PartLocation::Disk(videos)))
 }
 
 /// The same in an archive.
@@ -53,11 +53,11 @@ pub(super) fn in_archive(
     archive: &Arc<Archive>,
     json_override: Option<&Path>,
     videos_override: Option<&Path>,
-) -> Result<(Place, Place), DatasetError> {
+) -> Result<(PartLocation, PartLocation), DatasetError> {
     let top = dataset_search::dataset_folder(archive.names(), JSON_NAME, VIDEOS_NAME);
-    let inside = |name: String| Place::Archive(Arc::clone(archive), name);
+    let inside = |name: String| PartLocation::Archive(Arc::clone(archive), name);
     let json = match json_override {
-        Some(given) if given.is_file() => Some(Place::Disk(given.to_owned())),
+        Some(given) if given.is_file() => Some(PartLocation::Disk(given.to_owned())),
         Some(given) => entry_name(archive, given)
             .filter(|name| archive.size(name).is_some())
             .map(inside),
@@ -74,7 +74,7 @@ pub(super) fn in_archive(
     };
     let expected = format!("{}{VIDEOS_NAME}", top.unwrap_or_default());
     let videos = match videos_override {
-        Some(given) if given.is_dir() => Some(Place::Disk(given.to_owned())),
+        Some(given) if given.is_dir() => Some(PartLocation::Disk(given.to_owned())),
         Some(given) => entry_name(archive, given).and_then(folder_in_archive),
         None => folder_in_archive(expected.clone()),
     };
@@ -92,13 +92,13 @@ fn entry_name(archive: &Archive, given: &Path) -> Option<String> {
     Some(inside.to_str()?.trim_matches('/').to_owned())
 }
 
-fn search_folder(root: &Path) -> Candidates {
-    Candidates::in_folder(root, JSON_NAME, VIDEOS_NAME)
+fn search_folder(root: &Path) -> DatasetCandidates {
+    DatasetCandidates::in_folder(root, JSON_NAME, VIDEOS_NAME)
 }
 
-fn search_archive(archive: &Archive) -> Candidates {
+fn search_archive(archive: &Archive) -> DatasetCandidates {
     let files = archive
         .names()
         .map(|name| (archive.path().join(name), archive.size(name).unwrap_or(0)));
-    Candidates::among(archive.path(), files, JSON_NAME, VIDEOS_NAME)
+    DatasetCandidates::among(archive.path(), files, JSON_NAME, VIDEOS_NAME)
 }

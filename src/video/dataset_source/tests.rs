@@ -41,8 +41,8 @@ impl Drop for Scratch {
     }
 }
 
-fn open(path: &Path) -> Result<Dataset, DatasetError> {
-    Dataset::open(path, None, None)
+fn open(path: &Path) -> Result<DatasetSource, DatasetError> {
+    DatasetSource::open(path, None, None)
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn overrides_name_files_on_disk_or_in_the_archive() {
         .parent()
         .unwrap()
         .to_owned();
-    let dataset = Dataset::open(&scratch.0, Some(&json), Some(&clips)).unwrap();
+    let dataset = DatasetSource::open(&scratch.0, Some(&json), Some(&clips)).unwrap();
     assert!(dataset.exists("7"));
     assert_eq!(dataset.metadata_bytes().unwrap(), b"[1]");
     let zip = scratch.zip(
@@ -150,7 +150,7 @@ fn overrides_name_files_on_disk_or_in_the_archive() {
         &[("x/meta.json", "[2]"), ("x/clips/8.mp4", "eight")],
     );
     assert!(matches!(open(&zip), Err(DatasetError::NoJson { .. })));
-    let inside = Dataset::open(
+    let inside = DatasetSource::open(
         &zip,
         Some(Path::new("x/meta.json")),
         Some(Path::new("x/clips/")),
@@ -158,15 +158,15 @@ fn overrides_name_files_on_disk_or_in_the_archive() {
     .unwrap();
     assert!(inside.exists("8"));
     assert_eq!(inside.metadata_bytes().unwrap(), b"[2]");
-    let mixed = Dataset::open(&zip, Some(&json), Some(&zip.join("x/clips"))).unwrap();
+    let mixed = DatasetSource::open(&zip, Some(&json), Some(&zip.join("x/clips"))).unwrap();
     assert_eq!(mixed.metadata_bytes().unwrap(), b"[1]");
     assert_eq!(fs::read(mixed.clip("8").unwrap().path()).unwrap(), b"eight");
-    let on_disk = Dataset::open(&zip, Some(Path::new("x/meta.json")), Some(&clips)).unwrap();
+    let on_disk = DatasetSource::open(&zip, Some(Path::new("x/meta.json")), Some(&clips)).unwrap();
     assert_eq!(
         fs::read(on_disk.clip("7").unwrap().path()).unwrap(),
         b"seven"
     );
-    let gone = Dataset::open(&scratch.0, Some(Path::new("/no.json")), None).unwrap_err();
+    let gone = DatasetSource::open(&scratch.0, Some(Path::new("/no.json")), None).unwrap_err();
     assert!(
         gone.to_string().starts_with("no metadata file at /no.json"),
         "{gone}"
@@ -206,7 +206,7 @@ fn what_is_misplaced_is_searched_and_named() {
     );
     let json = scratch.0.join("sub/WLASL_v0.3.json");
     assert_eq!(
-        shown(Dataset::open(&scratch.0, Some(&json), None).unwrap_err()),
+        shown(DatasetSource::open(&scratch.0, Some(&json), None).unwrap_err()),
         "no video folder at ROOT/videos\n  \
          a whole dataset is at ROOT/sub: give that folder instead\n  \
          found 2 videos in ROOT/sub/videos\n  \

@@ -113,7 +113,7 @@ fn defaults_are_those_of_the_command_line() {
         panic!("process")
     };
     assert_eq!(config.knobs(), args.plan.knobs());
-    let shape = |s: handloom::sequence::Shape| (s.length, s.stride, s.tracking);
+    let shape = |s: handloom::sequence::SequenceSpec| (s.length, s.stride, s.tracking);
     assert_eq!(shape(config.shape()), shape(args.sequence.shape()));
     assert_eq!(config.detector(), args.sequence.hands.options());
     assert_eq!(config.sequence.min_frames, args.sequence.min_frames);
