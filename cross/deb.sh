@@ -68,7 +68,7 @@ if [ "$arch" != "$(uname -m)" ]; then
     fail "nothing writes the man pages: install qemu-user-static (with $sysroot by cross/sysroot.sh), or run make build first"
   fi
 fi
-LD_LIBRARY_PATH=$libraries "${writer[@]}" papers --out "$root/usr/share"
+LD_LIBRARY_PATH=$libraries "${writer[@]}" docs --out "$root/usr/share"
 gzip -9n "$root"/usr/share/man/man1/*.1
 
 cross/licences.py "$target" | gzip -9n >"$root/usr/share/doc/handloom/third-party-licences.txt.gz"

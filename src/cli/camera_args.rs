@@ -68,13 +68,13 @@ pub struct CameraArgs {
     pub progress: ProgressKind,
     /// What is recorded
     #[command(flatten)]
-    pub takes: TakeArgs,
+    pub takes: RecordingArgs,
     /// Where signs begin and end
     #[command(flatten)]
-    pub cut: CutArgs,
+    pub cut: SegmentArgs,
     /// Which numbers
     #[command(flatten)]
-    pub numbers: NumberArgs,
+    pub numbers: CameraSequenceArgs,
     /// Which models
     #[command(flatten)]
     pub models: ModelArgs,
@@ -92,7 +92,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 /// What is recorded.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Takes")]
-pub struct TakeArgs {
+pub struct RecordingArgs {
     /// What is signed; without it every sign is kept as "unlabelled"
     #[arg(long, value_name = "NAME")]
     pub gloss: Option<String>,
@@ -119,7 +119,7 @@ pub struct TakeArgs {
 /// Where signs begin and end.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Where signs begin and end")]
-pub struct CutArgs {
+pub struct SegmentArgs {
     /// Frames a second of the dataset, which all numbers of frames count in
     #[arg(long, value_name = "FPS", default_value = "25", value_parser = by(constraints::FPS))]
     pub dataset_fps: f64,
@@ -140,7 +140,7 @@ pub struct CutArgs {
 /// What the numbers are made of.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Which numbers")]
-pub struct NumberArgs {
+pub struct CameraSequenceArgs {
     /// Frames in a sequence; shorter signs are padded with zeros
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = by(constraints::LENGTH))]
     pub sequence_length: usize,

@@ -8,7 +8,7 @@ mod results;
 use crate::camera::{CaptureStep, RawFrame};
 use crate::cli::CheckArgs;
 use crate::cli::progress;
-use crate::config::{self, Config, Loaded, Origin, Sources};
+use crate::config::{self, Config, LoadedConfig, Origin, Sources};
 use crate::dataset::{plan, wlasl};
 use crate::error::hints::Reader;
 use crate::error::{CliError, Exit};
@@ -153,7 +153,7 @@ pub fn run(args: &CheckArgs) -> Result<Exit, CliError> {
 }
 
 /// Where the settings come from.
-fn settings(loaded: &Loaded, sources: &Sources) -> Vec<Finding> {
+fn settings(loaded: &LoadedConfig, sources: &Sources) -> Vec<Finding> {
     let file = sources.file.as_ref().map_or_else(
         || format!("no file; {} is not there", config::DEFAULT_FILE),
         |path| path.display().to_string(),
@@ -183,7 +183,7 @@ fn settings(loaded: &Loaded, sources: &Sources) -> Vec<Finding> {
         .collect()
 }
 
-fn device(loaded: &Loaded) -> Vec<Finding> {
+fn device(loaded: &LoadedConfig) -> Vec<Finding> {
     let id = &loaded.config.device.id;
     let detail = match loaded.origin("device.id") {
         Some(_) => id.clone(),

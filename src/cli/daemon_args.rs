@@ -1,6 +1,6 @@
 //! The command lines of `run` and `check`, which share a config.
 
-use super::AgainArgs;
+use super::ResumeArgs;
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -46,7 +46,7 @@ pub struct DaemonArgs {
     pub span: Option<Duration>,
     /// How to take up what the output folder holds
     #[command(flatten)]
-    pub again: AgainArgs,
+    pub resume: ResumeArgs,
 }
 
 pub(super) const CHECK_ABOUT: &str = "\

@@ -1,7 +1,7 @@
-//! `handloom papers`: the man pages and shell completions that a package carries, made from the command line itself, so
+//! `handloom docs`: the man pages and shell completions that a package carries, made from the command line itself, so
 //! that they cannot say something else than `--help`.
 
-use crate::cli::{Cli, PapersArgs};
+use crate::cli::{Cli, DocsArgs};
 use crate::error::{CliError, Exit};
 use anyhow::anyhow;
 use clap::{Command, CommandFactory};
@@ -21,7 +21,7 @@ const COMPLETIONS: [(Shell, &str); 3] = [
 ///
 /// # Errors
 /// When the folder cannot be written.
-pub fn run(args: &PapersArgs) -> Result<Exit, CliError> {
+pub fn run(args: &DocsArgs) -> Result<Exit, CliError> {
     write(&args.out).map_err(|error| {
         let out = args.out.display();
         CliError::new(
@@ -125,6 +125,6 @@ mod tests {
             .map(|c| c.get_name().to_owned())
             .collect();
         assert!(names.contains(&"process".to_owned()), "{names:?}");
-        assert!(!names.contains(&"papers".to_owned()), "{names:?}");
+        assert!(!names.contains(&"docs".to_owned()), "{names:?}");
     }
 }

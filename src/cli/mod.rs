@@ -23,10 +23,10 @@ pub mod watch;
 mod watch_args;
 
 pub use accelerator_args::{AcceleratorArgs, BenchArgs};
-pub use camera_args::{CameraArgs, CutArgs, NumberArgs, TakeArgs};
+pub use camera_args::{CameraArgs, CameraSequenceArgs, RecordingArgs, SegmentArgs};
 pub use daemon_args::{CheckArgs, ConfigArgs, DaemonArgs};
 pub use model_args::{HandArgs, ModelArgs, Profile, SequenceArgs};
-pub use process_args::{AgainArgs, PlanArgs, ProcessArgs, ProgressKind, RunArgs};
+pub use process_args::{PlanArgs, ProcessArgs, ProgressKind, ResumeArgs, RunArgs};
 pub use watch_args::WatchArgs;
 
 use crate::config::constraints;
@@ -94,15 +94,15 @@ pub enum Command {
     #[command(hide = true)]
     ProbeAccelerator,
     /// Write man pages and shell completions, for packages
-    #[command(hide = true)]
-    Papers(PapersArgs),
+    #[command(hide = true, alias = "papers")]
+    Docs(DocsArgs),
 }
 
 impl Command {
     /// Whether it may run the models.
     #[must_use]
     pub fn runs_models(&self) -> bool {
-        !matches!(self, Self::Inspect(_) | Self::Watch(_) | Self::Papers(_))
+        !matches!(self, Self::Inspect(_) | Self::Watch(_) | Self::Docs(_))
     }
 }
 
@@ -117,9 +117,9 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
-/// Arguments of `papers`.
+/// Arguments of `docs`.
 #[derive(Debug, Args)]
-pub struct PapersArgs {
+pub struct DocsArgs {
     /// Folder for them; made when missing
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -170,7 +170,7 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::ProbeAccelerator => crate::inference::probing::probe::main(),
-        Command::Papers(args) => docs::run(&args),
+        Command::Docs(args) => docs::run(&args),
     };
     ended.map_err(|failure| reader.told(failure))
 }

@@ -74,16 +74,16 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
         // Before earlier results could go.
         return Err(stopped());
     }
-    let (_lock, ledger) = output_dir::open(&spec.out, args.again.open_mode())?;
+    let (_lock, ledger) = output_dir::open(&spec.out, args.resume.open_mode())?;
     let ledger = Mutex::new(ledger);
     let claim = spec.claim(
         &scan,
         &engine,
         &ledger,
-        args.again.open_mode(),
+        args.resume.open_mode(),
         &job::stamp(),
     )?;
-    if args.again.retry_failed {
+    if args.resume.retry_failed {
         let count = spec.retry_failed(&scan, &ledger)?;
         reporter.say(
             &format!("{count} unreadable clips are read again"),

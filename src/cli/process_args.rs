@@ -43,7 +43,7 @@ pub struct ProcessArgs {
     pub list: bool,
     /// How to take up what --out holds
     #[command(flatten)]
-    pub again: AgainArgs,
+    pub resume: ResumeArgs,
     /// Metadata file, when it is not `DATASET/WLASL_v0.3.json`
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -70,7 +70,7 @@ pub struct ProcessArgs {
 /// What to do with results that are there already.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Going on")]
-pub struct AgainArgs {
+pub struct ResumeArgs {
     /// Start over; replaces the results of another job too
     #[arg(long, conflicts_with_all = ["rescan", "retry_failed"])]
     pub fresh: bool,
@@ -82,7 +82,7 @@ pub struct AgainArgs {
     pub retry_failed: bool,
 }
 
-impl AgainArgs {
+impl ResumeArgs {
     /// For the output folder.
     #[must_use]
     pub fn open_mode(self) -> OpenMode {

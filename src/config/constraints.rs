@@ -10,7 +10,7 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use super::values::{BrokerUrl, Secret};
-use crate::config::value_parsers::{Range, Rule, Word, real, whole};
+use crate::config::value_parsers::{OneOf, Range, Rule, real, whole};
 
 /// Numbers of clips, glosses or frames that are counted, none included.
 pub const COUNT: Range<usize> = whole(0, 1_000_000_000);
@@ -60,9 +60,9 @@ pub const TOLERANCE: Range<f32> = real(0.0, 0.1);
 /// Seconds between two looks at the machine.
 pub const INTERVAL_S: Range<f64> = real(0.1, 3_600.0);
 /// Levels of the log.
-pub const LEVEL: Word = Word(&["error", "warn", "info", "debug", "trace"]);
+pub const LEVEL: OneOf = OneOf(&["error", "warn", "info", "debug", "trace"]);
 /// Commands that can be allowed.
-pub const COMMAND: Word = Word(&Command::NAMES);
+pub const COMMAND: OneOf = OneOf(&Command::NAMES);
 
 /// MQTT counts the bytes of its strings in 16 bits.
 pub(super) const TEXT_BYTES_MAX: usize = 65_535;
@@ -226,7 +226,7 @@ impl Rule for DecoderName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::value_parsers::{Each, Maybe, Switch};
+    use crate::config::value_parsers::{Bool, List, Optional};
 
     fn check<R: Rule>(rule: &R, good: &[&str], bad: &[&str])
     where
@@ -253,7 +253,7 @@ mod tests {
         check(&MIB, &["1"], &["99999999999999999999999999", "0"]);
         check(&MIB_OR_OFF, &["0", "1"], &["1048577", "-1"]);
         check(&LEVEL, &["info", "DEBUG"], &["loud", "info,x=debug"]);
-        check(&Switch, &["true", "false"], &["yes", "1", ""]);
+        check(&Bool, &["true", "false"], &["yes", "1", ""]);
         check(&Text, &["a", "with space"], &["", "  ", "two\nlines", "\0"]);
         check(&DeviceId, &["pi-lab_3.local"], &["", "a/b", "ä"]);
         check(
@@ -263,10 +263,10 @@ mod tests {
         );
         check(&ProfileName, &["notebook"], &["Notebook", "corrected"]);
         check(
-            &Each(COMMAND),
+            &List(COMMAND),
             &["", "pause", "pause, resume"],
             &["pause,", "explode"],
         );
-        check(&Maybe(WORKERS), &["", "4"], &["0", "999"]);
+        check(&Optional(WORKERS), &["", "4"], &["0", "999"]);
     }
 }

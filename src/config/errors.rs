@@ -36,7 +36,7 @@ impl From<Problem> for ConfigError {
 
 /// A place in the config file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct FileLocation {
     /// The file.
     pub path: PathBuf,
     /// From 1.
@@ -47,13 +47,13 @@ pub struct Place {
     pub text: String,
 }
 
-impl Display for Place {
+impl Display for FileLocation {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}:{}", self.path.display(), self.line, self.column)
     }
 }
 
-impl Place {
+impl FileLocation {
     /// The place of byte `at` of `source`.
     pub(super) fn of(path: PathBuf, source: &str, at: usize) -> Self {
         let before = source.get(..at).unwrap_or(source);
@@ -115,7 +115,7 @@ pub(super) fn clipped(text: &str) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The config file.
-    File(Place),
+    File(FileLocation),
     /// A variable of the environment.
     Environment(String),
     /// `--set` with this key.
@@ -186,7 +186,7 @@ pub enum Problem {
     #[error("{place}: {reason}{}", place.excerpt())]
     Syntax {
         /// Where.
-        place: Place,
+        place: FileLocation,
         /// What the parser says.
         reason: String,
     },
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn places_count_from_one_and_hide_secrets() {
         let check = |source: &str, needle: &str, line: usize, column: usize, text: &str| {
-            let place = Place::of("f".into(), source, source.find(needle).unwrap());
+            let place = FileLocation::of("f".into(), source, source.find(needle).unwrap());
             let found = (place.line, place.column, place.text.as_str());
             assert_eq!(found, (line, column, text), "{source:?}");
         };
@@ -289,9 +289,9 @@ mod tests {
         check("passwrd = \"\"\"a\ngeheim\"\"\"\n", "geheim", 2, 1, "***");
         check("url = \"mqtt://u:geheim@h\"", "\"", 1, 7, "url = ***");
         check("\u{1b}[31m = 1", "=", 1, 7, " [31m = 1");
-        let end = Place::of("f".into(), "a = 1\n", 6);
+        let end = FileLocation::of("f".into(), "a = 1\n", 6);
         assert_eq!((end.line, end.column, end.text.as_str()), (2, 1, ""));
-        let outside = Place::of("f".into(), "ä", 1);
+        let outside = FileLocation::of("f".into(), "ä", 1);
         assert_eq!(outside.line, 1);
     }
 }

@@ -5,12 +5,12 @@ use super::backends;
 use super::values::Shown;
 use crate::config::constraints;
 use crate::config::errors::Origin;
-use crate::config::value_parsers::{Each, Given, Maybe, Rule, Switch};
+use crate::config::value_parsers::{Bool, Given, List, Optional, Rule};
 use std::fmt::Write as _;
 
 /// A key of the config.
 #[derive(Debug)]
-pub struct Key {
+pub struct SettingKey {
     /// `section.key`.
     pub dotted: &'static str,
     /// Its section.
@@ -22,16 +22,16 @@ pub struct Key {
     /// Whether its value must not be seen.
     pub is_secret: bool,
     /// Sets it.
-    pub(super) put: fn(&mut Config, &Given) -> Result<(), String>,
+    pub(super) set: fn(&mut Config, &Given) -> Result<(), String>,
     /// Its TOML literal, secrets hidden; `None` when unset.
     pub(super) show: fn(&Config) -> Option<String>,
     /// Whether two configs agree on it.
-    pub(super) same: fn(&Config, &Config) -> bool,
+    pub(super) equals: fn(&Config, &Config) -> bool,
     /// Takes it from the second config into the first.
-    pub(super) adopt: fn(&mut Config, &Config),
+    pub(super) copy_from: fn(&mut Config, &Config),
 }
 
-impl PartialEq for Key {
+impl PartialEq for SettingKey {
     fn eq(&self, other: &Self) -> bool {
         self.dotted == other.dotted
     }
@@ -44,19 +44,19 @@ fn equal<T: PartialEq>(a: &T, b: &T) -> bool {
 /// A row: `section.key`, whether a change needs a restart, the rule.
 macro_rules! key {
     ($section:ident.$name:ident, $change:ident, $rule:expr) => {
-        Key {
+        SettingKey {
             dotted: concat!(stringify!($section), ".", stringify!($name)),
             section: stringify!($section),
             name: stringify!($name),
             is_live: matches!(Change::$change, Change::Live),
             is_secret: false,
-            put: |config, given| {
+            set: |config, given| {
                 config.$section.$name = $rule.read(given)?;
                 Ok(())
             },
             show: |config| config.$section.$name.shown(),
-            same: |a, b| equal(&a.$section.$name, &b.$section.$name),
-            adopt: |to, from| to.$section.$name.clone_from(&from.$section.$name),
+            equals: |a, b| equal(&a.$section.$name, &b.$section.$name),
+            copy_from: |to, from| to.$section.$name.clone_from(&from.$section.$name),
         }
     };
 }
@@ -70,50 +70,54 @@ enum Change {
 }
 
 /// All keys, in the order of the example file.
-pub const KEYS: &[Key] = &[
+pub const KEYS: &[SettingKey] = &[
     key!(device.id, Restart, constraints::DeviceId),
     key!(dataset.path, Restart, constraints::FilePath),
-    key!(dataset.json, Restart, Maybe(constraints::FilePath)),
-    key!(dataset.videos, Restart, Maybe(constraints::FilePath)),
+    key!(dataset.json, Restart, Optional(constraints::FilePath)),
+    key!(dataset.videos, Restart, Optional(constraints::FilePath)),
     key!(output.path, Restart, constraints::FilePath),
     key!(output.batch_size, Restart, constraints::BATCH_SIZE),
-    key!(output.mirror, Live, Maybe(constraints::FilePath)),
-    key!(camera.device, Restart, Maybe(constraints::CameraPlace)),
-    key!(camera.path, Restart, Maybe(constraints::FilePath)),
+    key!(output.mirror, Live, Optional(constraints::FilePath)),
+    key!(camera.device, Restart, Optional(constraints::CameraPlace)),
+    key!(camera.path, Restart, Optional(constraints::FilePath)),
     key!(camera.width, Restart, constraints::SIDE),
     key!(camera.height, Restart, constraints::SIDE),
     key!(camera.fps, Restart, constraints::FPS),
-    key!(camera.format, Restart, Maybe(constraints::Pixels)),
+    key!(camera.format, Restart, Optional(constraints::Pixels)),
     key!(camera.dataset_fps, Restart, constraints::FPS),
     key!(camera.start_frames, Restart, constraints::FRAMES),
     key!(camera.end_frames, Restart, constraints::FRAMES),
     key!(camera.min_seconds, Restart, constraints::PAUSE_S),
     key!(camera.max_seconds, Restart, constraints::SIGN_S),
-    key!(camera.keep_unlabelled, Restart, Switch),
-    key!(mqtt.url, Live, Maybe(constraints::Url)),
-    key!(mqtt.username, Live, Maybe(constraints::Text)),
-    Key {
+    key!(camera.keep_unlabelled, Restart, Bool),
+    key!(mqtt.url, Live, Optional(constraints::Url)),
+    key!(mqtt.username, Live, Optional(constraints::Text)),
+    SettingKey {
         is_secret: true,
-        ..key!(mqtt.password, Live, Maybe(constraints::Password))
+        ..key!(mqtt.password, Live, Optional(constraints::Password))
     },
-    key!(mqtt.password_file, Live, Maybe(constraints::FilePath)),
+    key!(mqtt.password_file, Live, Optional(constraints::FilePath)),
     key!(mqtt.client_id, Live, constraints::Text),
-    key!(mqtt.ca_file, Live, Maybe(constraints::FilePath)),
-    key!(mqtt.cert_file, Live, Maybe(constraints::FilePath)),
-    key!(mqtt.key_file, Live, Maybe(constraints::FilePath)),
+    key!(mqtt.ca_file, Live, Optional(constraints::FilePath)),
+    key!(mqtt.cert_file, Live, Optional(constraints::FilePath)),
+    key!(mqtt.key_file, Live, Optional(constraints::FilePath)),
     key!(mqtt.keep_alive_s, Live, constraints::KEEP_ALIVE_S),
     key!(mqtt.reconnect_max_s, Live, constraints::RECONNECT_S),
-    key!(mqtt.commands, Live, Each(constraints::COMMAND)),
-    key!(mqtt.home_assistant, Live, Switch),
+    key!(mqtt.commands, Live, List(constraints::COMMAND)),
+    key!(mqtt.home_assistant, Live, Bool),
     key!(mqtt.outbox_max_messages, Live, constraints::OUTBOX_MESSAGES),
     key!(mqtt.outbox_max_age_h, Live, constraints::OUTBOX_AGE_H),
     key!(plan.min_videos_per_gloss, Restart, constraints::COUNT),
-    key!(plan.max_glosses, Restart, Maybe(constraints::AT_LEAST_ONE)),
-    key!(plan.selected_glosses, Restart, Each(constraints::Text)),
+    key!(
+        plan.max_glosses,
+        Restart,
+        Optional(constraints::AT_LEAST_ONE)
+    ),
+    key!(plan.selected_glosses, Restart, List(constraints::Text)),
     key!(
         plan.max_samples_per_gloss,
         Restart,
-        Maybe(constraints::AT_LEAST_ONE)
+        Optional(constraints::AT_LEAST_ONE)
     ),
     key!(sequence.profile, Restart, constraints::ProfileName),
     key!(sequence.sequence_length, Restart, constraints::LENGTH),
@@ -135,22 +139,22 @@ pub const KEYS: &[Key] = &[
         Restart,
         constraints::PROBABILITY
     ),
-    key!(sequence.tracking, Restart, Switch),
-    key!(models.path, Restart, Maybe(constraints::FilePath)),
-    key!(models.palm, Restart, Maybe(constraints::FilePath)),
-    key!(models.hand, Restart, Maybe(constraints::FilePath)),
-    key!(models.trust, Restart, Switch),
-    key!(run.workers, Live, Maybe(constraints::WORKERS)),
+    key!(sequence.tracking, Restart, Bool),
+    key!(models.path, Restart, Optional(constraints::FilePath)),
+    key!(models.palm, Restart, Optional(constraints::FilePath)),
+    key!(models.hand, Restart, Optional(constraints::FilePath)),
+    key!(models.trust, Restart, Bool),
+    key!(run.workers, Live, Optional(constraints::WORKERS)),
     key!(run.accelerator, Restart, backends::AcceleratorWish),
     key!(run.accelerator_tolerance, Restart, constraints::TOLERANCE),
     key!(run.accelerator_timeout_s, Restart, constraints::TIMEOUT_S),
     key!(run.decoder, Restart, constraints::DecoderName),
     key!(run.clip_timeout_s, Restart, constraints::TIMEOUT_S),
     key!(delegate.name, Restart, backends::DelegateName),
-    key!(delegate.library, Restart, Maybe(constraints::FilePath)),
-    key!(delegate.options, Restart, Each(backends::DelegateOption)),
-    key!(delegate.palm, Restart, Maybe(constraints::FilePath)),
-    key!(delegate.hand, Restart, Maybe(constraints::FilePath)),
+    key!(delegate.library, Restart, Optional(constraints::FilePath)),
+    key!(delegate.options, Restart, List(backends::DelegateOption)),
+    key!(delegate.palm, Restart, Optional(constraints::FilePath)),
+    key!(delegate.hand, Restart, Optional(constraints::FilePath)),
     key!(limits.temperature_max_c, Live, constraints::TEMPERATURE_C),
     key!(
         limits.temperature_resume_c,
@@ -166,7 +170,7 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// The environment's variables, each with its key.
-pub(super) fn variables() -> impl Iterator<Item = (String, &'static Key)> {
+pub(super) fn variables() -> impl Iterator<Item = (String, &'static SettingKey)> {
     let short = [
         ("HANDLOOM_LOG", "log.level"),
         ("HANDLOOM_MODELS", "models.path"),
@@ -177,7 +181,7 @@ pub(super) fn variables() -> impl Iterator<Item = (String, &'static Key)> {
     KEYS.iter().map(|key| (key.variable(), key)).chain(short)
 }
 
-impl Key {
+impl SettingKey {
     /// The environment's variable for it.
     #[must_use]
     pub fn variable(&self) -> String {
@@ -186,7 +190,7 @@ impl Key {
 }
 
 /// The key `section.key`.
-pub(super) fn find(dotted: &str) -> Option<&'static Key> {
+pub(super) fn find(dotted: &str) -> Option<&'static SettingKey> {
     KEYS.iter().find(|key| key.dotted == dotted)
 }
 
@@ -239,7 +243,7 @@ impl Config {
     #[must_use]
     pub fn changes(&self, new: &Self) -> Changes {
         let mut changes = Changes::default();
-        for key in KEYS.iter().filter(|key| !(key.same)(self, new)) {
+        for key in KEYS.iter().filter(|key| !(key.equals)(self, new)) {
             if key.is_live {
                 changes.live.push(key.dotted);
             } else {
@@ -254,7 +258,7 @@ impl Config {
     pub fn with_live_of(&self, new: &Self) -> Self {
         let mut config = self.clone();
         for key in KEYS.iter().filter(|key| key.is_live) {
-            (key.adopt)(&mut config, new);
+            (key.copy_from)(&mut config, new);
         }
         config
     }

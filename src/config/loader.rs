@@ -1,12 +1,12 @@
 //! Reads the layers, lowest first, into a draft: file, environment, flags.
 
 use super::Config;
-use super::keys::{self, KEYS, Key};
+use super::keys::{self, KEYS, SettingKey};
 use super::sources::{PREFIX, Sources, read};
 use super::values::{HIDDEN, without_password};
-use crate::config::errors::{ConfigError, Origin, Place, Problem, Setting, clipped};
+use crate::config::errors::{ConfigError, FileLocation, Origin, Problem, Setting, clipped};
 use crate::config::validate;
-use crate::config::value_parsers::{Given, Kind};
+use crate::config::value_parsers::{Given, ValueType};
 use std::collections::BTreeMap;
 use std::path::Path;
 use toml::Spanned;
@@ -17,7 +17,7 @@ const FILE_VARIABLE: &str = "HANDLOOM_CONFIG";
 
 /// A config that can be used, and how it came about.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// The settings.
     pub config: Config,
     /// What is probably not meant, a sentence each.
@@ -26,7 +26,7 @@ pub struct Loaded {
     pub origins: Vec<(&'static str, Origin)>,
 }
 
-impl Loaded {
+impl LoadedConfig {
     /// All settings as a config file, secrets hidden, with the place of each that is not a default.
     #[must_use]
     pub fn to_toml(&self) -> String {
@@ -45,26 +45,26 @@ impl Loaded {
 ///
 /// # Errors
 /// With all that is wrong.
-pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-    let mut draft = Draft::default();
+pub fn load(sources: &Sources) -> Result<LoadedConfig, ConfigError> {
+    let mut builder = ConfigBuilder::default();
     if let Some(path) = &sources.file {
         let text = read(path)?;
-        draft.file(path, &text);
-        draft.problems.sort_by_key(line_of);
+        builder.file(path, &text);
+        builder.problems.sort_by_key(line_of);
     }
-    draft.environment(&sources.environment);
-    draft.flags(&sources.set);
-    validate::complete(&mut draft, sources);
-    if !draft.problems.is_empty() {
+    builder.environment(&sources.environment);
+    builder.flags(&sources.set);
+    validate::complete(&mut builder, sources);
+    if !builder.problems.is_empty() {
         return Err(ConfigError {
-            problems: draft.problems,
+            problems: builder.problems,
         });
     }
-    let place = |key: &Key| Some((key.dotted, draft.origins.get(key.dotted)?.clone()));
-    Ok(Loaded {
+    let place = |key: &SettingKey| Some((key.dotted, builder.origins.get(key.dotted)?.clone()));
+    Ok(LoadedConfig {
         origins: KEYS.iter().filter_map(place).collect(),
-        config: draft.config,
-        warnings: draft.warnings,
+        config: builder.config,
+        warnings: builder.warnings,
     })
 }
 
@@ -86,7 +86,7 @@ fn line_of(problem: &Problem) -> (usize, usize) {
 
 /// The settings so far.
 #[derive(Debug, Default)]
-pub(super) struct Draft {
+pub(super) struct ConfigBuilder {
     pub(super) config: Config,
     /// Where each key was last set.
     pub(super) origins: BTreeMap<&'static str, Origin>,
@@ -94,10 +94,10 @@ pub(super) struct Draft {
     pub(super) warnings: Vec<String>,
 }
 
-impl Draft {
+impl ConfigBuilder {
     /// Sets `key`, or notes why it cannot be.
-    fn put(&mut self, key: &'static Key, given: &Given, origin: Origin) {
-        match (key.put)(&mut self.config, given) {
+    fn set(&mut self, key: &'static SettingKey, given: &Given, origin: Origin) {
+        match (key.set)(&mut self.config, given) {
             Ok(()) => {
                 self.origins.insert(key.dotted, origin);
             }
@@ -129,7 +129,7 @@ impl Draft {
 
     /// The lowest layer.
     fn file(&mut self, path: &Path, text: &str) {
-        let place = |at: usize| Place::of(path.to_owned(), text, at);
+        let place = |at: usize| FileLocation::of(path.to_owned(), text, at);
         let table = match DeTable::parse(text) {
             Ok(table) => table,
             Err(error) => {
@@ -160,12 +160,17 @@ impl Draft {
         }
     }
 
-    fn section(&mut self, section: &str, content: &DeTable<'_>, place: &dyn Fn(usize) -> Place) {
+    fn section(
+        &mut self,
+        section: &str,
+        content: &DeTable<'_>,
+        place: &dyn Fn(usize) -> FileLocation,
+    ) {
         for (name, value) in content {
             let dotted = format!("{section}.{}", name.get_ref());
             if let Some(key) = keys::find(&dotted) {
                 let origin = Origin::File(place(value.span().start));
-                self.put(key, &given(value), origin);
+                self.set(key, &given(value), origin);
             } else {
                 self.problems.push(Problem::Unknown {
                     origin: Origin::File(place(name.span().start).without_value()),
@@ -178,7 +183,7 @@ impl Draft {
 
     /// The middle layer.
     fn environment(&mut self, environment: &[(String, String)]) {
-        let variables: Vec<(String, &Key)> = keys::variables().collect();
+        let variables: Vec<(String, &SettingKey)> = keys::variables().collect();
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, value) in environment {
             if !name.starts_with(PREFIX) || name == FILE_VARIABLE {
@@ -205,7 +210,7 @@ impl Draft {
                 });
             }
             let given = Given::Bare(value.clone());
-            self.put(key, &given, Origin::Environment(name.clone()));
+            self.set(key, &given, Origin::Environment(name.clone()));
         }
     }
 
@@ -225,7 +230,7 @@ impl Draft {
                         "--set {dotted} can be read by everybody on this machine with `ps`; use mqtt.password_file"
                     ));
                 }
-                self.put(key, &Given::Bare(value.to_owned()), origin);
+                self.set(key, &Given::Bare(value.to_owned()), origin);
             } else {
                 let (section, name) = dotted.split_once('.').unwrap_or(("", dotted));
                 self.problems.push(Problem::Unknown {
@@ -246,17 +251,17 @@ impl Draft {
 fn given(value: &Spanned<DeValue<'_>>) -> Given {
     let typed = |kind, text: &str| Given::Typed(kind, text.to_owned());
     match value.get_ref() {
-        DeValue::String(text) => typed(Kind::Text, text),
+        DeValue::String(text) => typed(ValueType::Text, text),
         DeValue::Integer(number) => {
             // Hexadecimal and the like; what does not fit stays as it is written, and is out of every range.
             let number = i128::from_str_radix(number.as_str(), number.radix())
                 .map_or_else(|_| number.to_string(), |n| n.to_string());
-            Given::Typed(Kind::Whole, number)
+            Given::Typed(ValueType::Whole, number)
         }
-        DeValue::Float(number) => typed(Kind::Real, number.as_str()),
-        DeValue::Boolean(switch) => typed(Kind::Switch, if *switch { "true" } else { "false" }),
-        DeValue::Datetime(date) => Given::Typed(Kind::Other, date.to_string()),
-        DeValue::Table(_) => typed(Kind::Other, "{…}"),
+        DeValue::Float(number) => typed(ValueType::Real, number.as_str()),
+        DeValue::Boolean(switch) => typed(ValueType::Bool, if *switch { "true" } else { "false" }),
+        DeValue::Datetime(date) => Given::Typed(ValueType::Other, date.to_string()),
+        DeValue::Table(_) => typed(ValueType::Other, "{…}"),
         DeValue::Array(items) => Given::List(items.iter().map(given).collect()),
     }
 }
@@ -272,13 +277,13 @@ pub(super) fn list_of(text: &str) -> Option<Given> {
 }
 
 /// What was given for `key`, for a message.
-fn shown(key: &Key, given: &Given) -> String {
+fn shown(key: &SettingKey, given: &Given) -> String {
     if key.is_secret {
         return HIDDEN.to_owned();
     }
     clipped(&match given {
         Given::Bare(text) => without_password(text),
-        Given::Typed(Kind::Text, text) => format!("\"{}\"", without_password(text)),
+        Given::Typed(ValueType::Text, text) => format!("\"{}\"", without_password(text)),
         Given::Typed(_, text) => text.clone(),
         Given::List(items) => {
             let items: Vec<String> = items.iter().map(|item| shown(key, item)).collect();

@@ -17,12 +17,13 @@ mod validate;
 pub mod value_parsers;
 mod values;
 
-pub use crate::config::errors::{ConfigError, Origin, Place, Problem, Setting};
-pub use crate::config::loader::{Loaded, load};
-pub use keys::{Changes, KEYS, Key};
+pub use crate::config::errors::{ConfigError, FileLocation, Origin, Problem, Setting};
+pub use crate::config::loader::{LoadedConfig, load};
+pub use keys::{Changes, KEYS, SettingKey};
 pub use settings::{
-    CameraConfig, Config, DatasetConfig, DelegateConfig, Device, Limits, Log, ModelsConfig, Mqtt,
-    OutputConfig, PATIENCE_S, PlanConfig, RunConfig, SequenceConfig, TAKES, TOLERANCE,
+    CameraConfig, Config, DatasetConfig, DelegateConfig, DeviceConfig, LimitsConfig, LogConfig,
+    ModelsConfig, MqttConfig, OutputConfig, PATIENCE_S, PlanConfig, RunConfig, SequenceConfig,
+    TAKES, TOLERANCE,
 };
 pub use sources::{DEFAULT_FILE, Sources};
 pub use values::{BrokerUrl, Secret};

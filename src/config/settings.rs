@@ -26,7 +26,7 @@ pub const PATIENCE_S: f64 = 120.0;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Who this is.
-    pub device: Device,
+    pub device: DeviceConfig,
     /// What is read.
     pub dataset: DatasetConfig,
     /// Which clips.
@@ -44,16 +44,16 @@ pub struct Config {
     /// An accelerator's plugin.
     pub delegate: DelegateConfig,
     /// Whom it reports to.
-    pub mqtt: Mqtt,
+    pub mqtt: MqttConfig,
     /// When the machine is spared.
-    pub limits: Limits,
+    pub limits: LimitsConfig,
     /// What is logged.
-    pub log: Log,
+    pub log: LogConfig,
 }
 
 /// `[device]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Device {
+pub struct DeviceConfig {
     /// Names the device in topics.
     pub id: String,
 }
@@ -192,7 +192,7 @@ pub struct DelegateConfig {
 
 /// `[mqtt]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mqtt {
+pub struct MqttConfig {
     /// The broker; without one the daemon works the same.
     pub url: Option<BrokerUrl>,
     /// User name, when the URL has none.
@@ -225,7 +225,7 @@ pub struct Mqtt {
 
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
+pub struct LimitsConfig {
     /// Fewer workers from here on, °C.
     pub temperature_max_c: f64,
     /// More again from here down, °C.
@@ -244,7 +244,7 @@ pub struct Limits {
 
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct LogConfig {
     /// `error` to `trace`.
     pub level: String,
 }
@@ -257,7 +257,7 @@ impl Default for Config {
         // A snapshot shows people: only on the user's word.
         let commands = Command::ALL.into_iter().filter(|c| *c != Command::Snapshot);
         Self {
-            device: Device { id: String::new() },
+            device: DeviceConfig { id: String::new() },
             dataset: DatasetConfig {
                 path: PathBuf::new(),
                 json: None,
@@ -320,7 +320,7 @@ impl Default for Config {
                 palm: None,
                 hand: None,
             },
-            mqtt: Mqtt {
+            mqtt: MqttConfig {
                 url: None,
                 username: None,
                 password: None,
@@ -336,7 +336,7 @@ impl Default for Config {
                 outbox_max_messages: 10_000,
                 outbox_max_age_h: 168,
             },
-            limits: Limits {
+            limits: LimitsConfig {
                 temperature_max_c: 80.0,
                 temperature_resume_c: 72.0,
                 memory_min_mib: 200,
@@ -345,7 +345,7 @@ impl Default for Config {
                 disk_resume_mib: 384,
                 interval_s: 5.0,
             },
-            log: Log {
+            log: LogConfig {
                 level: "info".to_owned(),
             },
         }

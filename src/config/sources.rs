@@ -1,7 +1,7 @@
 //! Where settings come from: what this process was started with, and the text of the file.
 
 use super::values::HIDDEN;
-use crate::config::errors::{ConfigError, Origin, Place, Problem, clipped};
+use crate::config::errors::{ConfigError, FileLocation, Origin, Problem, clipped};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
@@ -118,7 +118,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
         ConfigError::from(Problem::Syntax {
-            place: Place::of(path.to_owned(), &text, good),
+            place: FileLocation::of(path.to_owned(), &text, good),
             reason: "this is not UTF-8; save the file as UTF-8".to_owned(),
         })
     })

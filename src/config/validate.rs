@@ -5,7 +5,7 @@ use super::sources::{DEFAULT_FILE, Sources};
 use super::values::Secret;
 use super::{Config, TAKES, keys};
 use crate::config::errors::{Origin, Problem};
-use crate::config::loader::Draft;
+use crate::config::loader::ConfigBuilder;
 use crate::inference::presets::CUSTOM;
 use crate::messages::topics;
 use std::fs;
@@ -19,37 +19,37 @@ const PASSWORD_CREDENTIAL: &str = "mqtt-password";
 const COOLING_C: f64 = 8.0;
 
 /// Fills in what is left open and notes what cannot be.
-pub(super) fn complete(draft: &mut Draft, sources: &Sources) {
-    required(draft, sources);
+pub(super) fn complete(builder: &mut ConfigBuilder, sources: &Sources) {
+    required(builder, sources);
     derived(
-        &mut draft.config,
-        &draft.origins.keys().copied().collect::<Vec<_>>(),
+        &mut builder.config,
+        &builder.origins.keys().copied().collect::<Vec<_>>(),
         sources,
     );
-    numbers(draft);
-    delegate(draft);
-    mirror(draft);
-    secrets(draft, sources);
-    broker(draft);
+    numbers(builder);
+    delegate(builder);
+    mirror(builder);
+    secrets(builder, sources);
+    broker(builder);
 }
 
 /// What only the user can know.
-fn required(draft: &mut Draft, sources: &Sources) {
+fn required(builder: &mut ConfigBuilder, sources: &Sources) {
     let file = sources.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
     for (key, why) in [
         ("dataset.path", "the daemon has nothing to read"),
         ("output.path", "the daemon has nowhere to write"),
     ] {
         // A daemon that films needs no dataset.
-        let is_needed = key != "dataset.path" || !draft.origins.contains_key("camera.device");
+        let is_needed = key != "dataset.path" || !builder.origins.contains_key("camera.device");
         if let Some(known) = keys::find(key)
             && is_needed
-            && !draft.origins.contains_key(key)
-            && draft.are_good(&[key])
+            && !builder.origins.contains_key(key)
+            && builder.are_good(&[key])
             // A file that cannot be parsed says nothing about what it sets.
-            && !draft.problems.iter().any(|p| matches!(p, Problem::Syntax { .. }))
+            && !builder.problems.iter().any(|p| matches!(p, Problem::Syntax { .. }))
         {
-            draft.problems.push(Problem::Missing {
+            builder.problems.push(Problem::Missing {
                 file: if sources.file.is_some() {
                     file.display().to_string()
                 } else {
@@ -103,9 +103,9 @@ fn device_id(host: &str) -> String {
 }
 
 /// Pairs of numbers.
-fn numbers(draft: &mut Draft) {
-    let (s, l) = (&draft.config.sequence, &draft.config.limits);
-    let c = &draft.config.camera;
+fn numbers(builder: &mut ConfigBuilder) {
+    let (s, l) = (&builder.config.sequence, &builder.config.limits);
+    let c = &builder.config.camera;
     let checks = [
         (
             c.min_seconds <= c.max_seconds,
@@ -139,13 +139,13 @@ fn numbers(draft: &mut Draft) {
         ),
     ];
     for (is_right, first, second, why) in checks {
-        contradict(draft, !is_right, first, second, why);
+        contradict(builder, !is_right, first, second, why);
     }
 }
 
 /// A delegate of the user's own is nothing without its library.
-fn delegate(draft: &mut Draft) {
-    let config = &draft.config;
+fn delegate(builder: &mut ConfigBuilder) {
+    let config = &builder.config;
     let own = &config.delegate;
     let is_nameless = own.name == CUSTOM && own.library.is_none();
     let is_wished = config.run.accelerator.name() == Some(CUSTOM);
@@ -157,7 +157,7 @@ fn delegate(draft: &mut Draft) {
     ] {
         if is_nameless && is_meant {
             contradict(
-                draft,
+                builder,
                 true,
                 first,
                 "delegate.library",
@@ -170,42 +170,42 @@ fn delegate(draft: &mut Draft) {
 
 /// Notes a contradiction if `is_wrong` and neither side is wrong by itself.
 fn contradict(
-    draft: &mut Draft,
+    builder: &mut ConfigBuilder,
     is_wrong: bool,
     first: &'static str,
     second: &'static str,
     why: &'static str,
 ) {
-    if is_wrong && draft.are_good(&[first, second]) {
-        draft.problems.push(Problem::Contradiction {
-            first: Box::new(draft.setting(first)),
-            second: Box::new(draft.setting(second)),
+    if is_wrong && builder.are_good(&[first, second]) {
+        builder.problems.push(Problem::Contradiction {
+            first: Box::new(builder.setting(first)),
+            second: Box::new(builder.setting(second)),
             why,
         });
     }
 }
 
 /// A mirror within the output would copy itself.
-fn mirror(draft: &mut Draft) {
-    let output = &draft.config.output;
+fn mirror(builder: &mut ConfigBuilder) {
+    let output = &builder.config.output;
     let is_inside = output
         .mirror
         .as_ref()
         .is_some_and(|m| plain(m).starts_with(plain(&output.path)));
     contradict(
-        draft,
+        builder,
         is_inside,
         "output.mirror",
         "output.path",
         "the mirror must not be the output folder or in it; choose a folder on another medium",
     );
-    let takes = plain(&draft.config.takes_path());
-    let is_mixed = draft.config.camera.device.is_some()
-        && draft.config.output.mirror.as_ref().is_some_and(|m| {
+    let takes = plain(&builder.config.takes_path());
+    let is_mixed = builder.config.camera.device.is_some()
+        && builder.config.output.mirror.as_ref().is_some_and(|m| {
             takes.starts_with(plain(&m.join(TAKES))) || plain(m).starts_with(&takes)
         });
     contradict(
-        draft,
+        builder,
         is_mixed && !is_inside,
         "output.mirror",
         "camera.path",
@@ -233,10 +233,10 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 /// Finds the files of secrets and reads the password.
-fn secrets(draft: &mut Draft, sources: &Sources) {
+fn secrets(builder: &mut ConfigBuilder, sources: &Sources) {
     let credentials = sources.credentials.as_deref();
     let folder = sources.file.as_deref().and_then(Path::parent);
-    let mqtt = &mut draft.config.mqtt;
+    let mqtt = &mut builder.config.mqtt;
     for file in [
         &mut mqtt.password_file,
         &mut mqtt.ca_file,
@@ -257,18 +257,18 @@ fn secrets(draft: &mut Draft, sources: &Sources) {
             .is_some_and(|url| url.address().password.is_some()),
     );
     if has_password {
-        warn_of_readers(draft, "mqtt.password");
+        warn_of_readers(builder, "mqtt.password");
     }
     if in_url {
-        warn_of_readers(draft, "mqtt.url");
+        warn_of_readers(builder, "mqtt.url");
     }
-    let mqtt = &draft.config.mqtt;
+    let mqtt = &builder.config.mqtt;
     let credential = credentials
         .map(|c| c.join(PASSWORD_CREDENTIAL))
         .filter(|p| p.is_file());
     let (path, origin) = match (&mqtt.password_file, credential) {
         _ if has_password => return,
-        (Some(path), _) => match draft.origins.get("mqtt.password_file") {
+        (Some(path), _) => match builder.origins.get("mqtt.password_file") {
             Some(origin) => (path.clone(), origin.clone()),
             None => return,
         },
@@ -279,16 +279,16 @@ fn secrets(draft: &mut Draft, sources: &Sources) {
     };
     match password(&path) {
         Ok(password) => {
-            draft.config.mqtt.password = Some(password);
-            draft.origins.insert("mqtt.password", origin);
+            builder.config.mqtt.password = Some(password);
+            builder.origins.insert("mqtt.password", origin);
             if is_readable_by_all(&path) {
-                draft.warnings.push(format!(
+                builder.warnings.push(format!(
                     "{}: everybody on this machine can read the password; chmod 640 it",
                     path.display()
                 ));
             }
         }
-        Err(reason) => draft.problems.push(Problem::PasswordFile {
+        Err(reason) => builder.problems.push(Problem::PasswordFile {
             origin,
             path,
             reason,
@@ -307,11 +307,11 @@ fn password(path: &Path) -> Result<Secret, String> {
 }
 
 /// Warns where `key` holds a password and stands in a file that everybody can read.
-fn warn_of_readers(draft: &mut Draft, key: &str) {
-    if let Some(Origin::File(place)) = draft.origins.get(key)
+fn warn_of_readers(builder: &mut ConfigBuilder, key: &str) {
+    if let Some(Origin::File(place)) = builder.origins.get(key)
         && is_readable_by_all(&place.path)
     {
-        draft.warnings.push(format!(
+        builder.warnings.push(format!(
             "{place}: everybody on this machine can read the password in {key}; chmod 640 the file, or use mqtt.password_file"
         ));
     }
@@ -322,13 +322,18 @@ fn is_readable_by_all(path: &Path) -> bool {
 }
 
 /// How to reach the broker and who we are there.
-fn broker(draft: &mut Draft) {
-    let m = &draft.config.mqtt;
+fn broker(builder: &mut ConfigBuilder) {
+    let m = &builder.config.mqtt;
     let Some(url) = &m.url else {
         let is_of_broker = |key: &&str| key.starts_with("mqtt.") && *key != "mqtt.url";
-        let idle: Vec<&str> = draft.origins.keys().copied().filter(is_of_broker).collect();
-        if !idle.is_empty() && draft.are_good(&["mqtt.url"]) {
-            draft.warnings.push(format!(
+        let idle: Vec<&str> = builder
+            .origins
+            .keys()
+            .copied()
+            .filter(is_of_broker)
+            .collect();
+        if !idle.is_empty() && builder.are_good(&["mqtt.url"]) {
+            builder.warnings.push(format!(
                 "mqtt.url is not set, so there is no broker and nothing is done with {}",
                 idle.join(", ")
             ));
@@ -338,7 +343,7 @@ fn broker(draft: &mut Draft) {
     let address = url.address();
     let is_tls = address.tls;
     let (has_user, has_password) = (address.username.is_some(), address.password.is_some());
-    let is_file = draft.origins.get("mqtt.password") == draft.origins.get("mqtt.password_file");
+    let is_file = builder.origins.get("mqtt.password") == builder.origins.get("mqtt.password_file");
     let (cert, key) = (m.cert_file.is_some(), m.key_file.is_some());
     let user = has_user || m.username.is_some();
     let (own, file) = (m.password.is_some() && !is_file, m.password_file.is_some());
@@ -382,7 +387,7 @@ fn broker(draft: &mut Draft) {
             "a key is of no use without its certificate; set both",
         ),
     ] {
-        contradict(draft, is_wrong, first, second, why);
+        contradict(builder, is_wrong, first, second, why);
     }
 }
 

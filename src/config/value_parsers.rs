@@ -11,14 +11,14 @@ pub enum Given {
     /// Text without a type: from the environment or a flag.
     Bare(String),
     /// A value of a file, in its own spelling.
-    Typed(Kind, String),
+    Typed(ValueType, String),
     /// A list of a file.
     List(Vec<Self>),
 }
 
 /// Types that a file tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueType {
     /// In quotes.
     Text,
     /// Digits.
@@ -26,7 +26,7 @@ pub enum Kind {
     /// With a point or an exponent, `inf` and `nan`.
     Real,
     /// `true` or `false`.
-    Switch,
+    Bool,
     /// A date or a section: nothing of ours.
     Other,
 }
@@ -40,8 +40,8 @@ pub trait Rule {
     fn allowed(&self) -> String;
 
     /// The types of a file that it takes.
-    fn kinds(&self) -> &'static [Kind] {
-        &[Kind::Text]
+    fn kinds(&self) -> &'static [ValueType] {
+        &[ValueType::Text]
     }
 
     /// The value of `text`; `None` when it is not allowed.
@@ -105,11 +105,11 @@ impl<T: Copy + Display + FromStr + PartialOrd> Rule for Range<T> {
         format!("{what} from {} to {}", self.min, self.max)
     }
 
-    fn kinds(&self) -> &'static [Kind] {
+    fn kinds(&self) -> &'static [ValueType] {
         if self.is_whole {
-            &[Kind::Whole]
+            &[ValueType::Whole]
         } else {
-            &[Kind::Whole, Kind::Real]
+            &[ValueType::Whole, ValueType::Real]
         }
     }
 
@@ -121,9 +121,9 @@ impl<T: Copy + Display + FromStr + PartialOrd> Rule for Range<T> {
 
 /// One of a few words.
 #[derive(Clone, Copy, Debug)]
-pub struct Word(pub &'static [&'static str]);
+pub struct OneOf(pub &'static [&'static str]);
 
-impl Rule for Word {
+impl Rule for OneOf {
     type Value = String;
 
     fn allowed(&self) -> String {
@@ -138,17 +138,17 @@ impl Rule for Word {
 
 /// `true` or `false`.
 #[derive(Clone, Copy, Debug)]
-pub struct Switch;
+pub struct Bool;
 
-impl Rule for Switch {
+impl Rule for Bool {
     type Value = bool;
 
     fn allowed(&self) -> String {
         "true and false".to_owned()
     }
 
-    fn kinds(&self) -> &'static [Kind] {
-        &[Kind::Switch]
+    fn kinds(&self) -> &'static [ValueType] {
+        &[ValueType::Bool]
     }
 
     fn accept(&self, text: &str) -> Option<bool> {
@@ -158,9 +158,9 @@ impl Rule for Switch {
 
 /// A setting that may be unset; empty text without a type unsets it.
 #[derive(Clone, Copy, Debug)]
-pub struct Maybe<R>(pub R);
+pub struct Optional<R>(pub R);
 
-impl<R: Rule> Rule for Maybe<R> {
+impl<R: Rule> Rule for Optional<R> {
     type Value = Option<R::Value>;
 
     fn allowed(&self) -> String {
@@ -185,9 +185,9 @@ impl<R: Rule> Rule for Maybe<R> {
 
 /// A list; where it comes without a type separated by commas, or as a file spells it: `["a", "b"]`.
 #[derive(Clone, Copy, Debug)]
-pub struct Each<R>(pub R);
+pub struct List<R>(pub R);
 
-impl<R: Rule> Rule for Each<R> {
+impl<R: Rule> Rule for List<R> {
     type Value = Vec<R::Value>;
 
     fn allowed(&self) -> String {
@@ -225,24 +225,28 @@ mod tests {
     #[test]
     fn types_of_a_file_are_held_against_the_rule() {
         let typed = |kind, text: &str| Given::Typed(kind, text.to_owned());
-        assert_eq!(HANDS.read(&typed(Kind::Whole, "2")), Ok(2));
-        assert!(HANDS.read(&typed(Kind::Text, "2")).is_err());
-        assert_eq!(PROBABILITY.read(&typed(Kind::Whole, "1")), Ok(1.0));
-        assert!(Switch.read(&typed(Kind::Text, "true")).is_err());
-        assert!(Maybe(Text).read(&typed(Kind::Text, "")).is_err());
-        assert_eq!(Maybe(Text).read(&Given::Bare(String::new())), Ok(None));
+        assert_eq!(HANDS.read(&typed(ValueType::Whole, "2")), Ok(2));
+        assert!(HANDS.read(&typed(ValueType::Text, "2")).is_err());
+        assert_eq!(PROBABILITY.read(&typed(ValueType::Whole, "1")), Ok(1.0));
+        assert!(Bool.read(&typed(ValueType::Text, "true")).is_err());
+        assert!(Optional(Text).read(&typed(ValueType::Text, "")).is_err());
+        assert_eq!(Optional(Text).read(&Given::Bare(String::new())), Ok(None));
         let list = |kind| Given::List(vec![typed(kind, "pause")]);
-        let bare = |text: &str| Each(Text).read(&Given::Bare(text.to_owned()));
+        let bare = |text: &str| List(Text).read(&Given::Bare(text.to_owned()));
         assert_eq!(bare(r#"["a,b", 'c']"#).unwrap(), ["a,b", "c"]);
         assert_eq!(bare("a, b").unwrap(), ["a", "b"]);
         assert_eq!(bare("[]").unwrap(), [""; 0]);
         assert_eq!(bare("[a").unwrap(), ["[a"]);
-        assert!(Each(COMMAND).read(&Given::Bare("[1]".into())).is_err());
+        assert!(List(COMMAND).read(&Given::Bare("[1]".into())).is_err());
         assert_eq!(
-            Each(COMMAND).read(&list(Kind::Text)),
+            List(COMMAND).read(&list(ValueType::Text)),
             Ok(vec!["pause".to_owned()])
         );
-        assert!(Each(COMMAND).read(&list(Kind::Switch)).is_err());
-        assert!(Each(COMMAND).read(&typed(Kind::Text, "pause")).is_err());
+        assert!(List(COMMAND).read(&list(ValueType::Bool)).is_err());
+        assert!(
+            List(COMMAND)
+                .read(&typed(ValueType::Text, "pause"))
+                .is_err()
+        );
     }
 }

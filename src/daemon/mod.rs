@@ -19,7 +19,7 @@ mod worker_monitor;
 
 use super::job::{self, JobConfig};
 use crate::cli::DaemonArgs;
-use crate::config::{self, Config, Loaded, Sources};
+use crate::config::{self, Config, LoadedConfig, Sources};
 use crate::daemon::state::Daemon;
 use crate::error::hints::Reader;
 use crate::error::{CliError, Exit};
@@ -52,14 +52,14 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(45);
 /// With the exit code and what to tell the user.
 pub fn run(args: &DaemonArgs) -> Result<Exit, CliError> {
     let sources = Sources::of_process(args.config.config.clone(), args.config.set.clone())?;
-    let Loaded {
+    let LoadedConfig {
         config, warnings, ..
     } = config::load(&sources)?;
     logging::set_level(&config.log.level);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let opened = open(&config.output.path, args.again.open_mode());
+    let opened = open(&config.output.path, args.resume.open_mode());
     let (lock, mut ledger) = opened.map_err(|error| Reader::Keys.told(error.into()))?;
     ledger.set_outbox_limits(outbox_limits(&config));
     let daemon = Arc::new(Daemon::new(config, ledger)?);
@@ -90,7 +90,7 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, CliError> {
     let ended = if daemon.config().dataset.path.as_os_str().is_empty() {
         Ok(supervisor::stand_by(&daemon))
     } else {
-        supervisor::supervise(&daemon, args.again, args.once)
+        supervisor::supervise(&daemon, args.resume, args.once)
     };
     let ended = match daemon.failure() {
         Some(failure) => Err(failure),

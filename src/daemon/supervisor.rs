@@ -2,7 +2,7 @@
 //! what was asked for.
 
 use super::spec;
-use crate::cli::AgainArgs;
+use crate::cli::ResumeArgs;
 use crate::daemon::state::{Daemon, ENDS, Task};
 use crate::dataset::acceptance::State;
 use crate::error::hints::Reader;
@@ -49,7 +49,7 @@ struct Start {
 }
 
 /// Runs the job until a signal ends the process, or until it is done when `once`.
-pub(super) fn supervise(daemon: &Daemon, again: AgainArgs, once: bool) -> Result<Exit, CliError> {
+pub(super) fn supervise(daemon: &Daemon, again: ResumeArgs, once: bool) -> Result<Exit, CliError> {
     let mut start = Start {
         mode: again.open_mode(),
         retry: again.retry_failed,

@@ -182,7 +182,7 @@ fn the_program_takes_the_packaged_config() {
 fn every_subcommand_has_its_papers() {
     let folder = test_support::scratch();
     let out = folder.path().join("share");
-    test_support::handloom(["papers", "--out", out.to_str().unwrap()]).ends(0);
+    test_support::handloom(["docs", "--out", out.to_str().unwrap()]).ends(0);
     let read = |path: &str| fs::read_to_string(out.join(path)).unwrap();
     let script = read("bash-completion/completions/handloom");
     let (zsh, fish) = (
@@ -216,7 +216,7 @@ fn every_subcommand_has_its_papers() {
     complete.args(["-euc", "source \"$0\"; complete -p handloom"]);
     assert!(said(complete.arg(path)).contains("_handloom"));
     // Where nothing can be written it says so.
-    test_support::handloom(["papers", "--out", "/dev/null/x"])
+    test_support::handloom(["docs", "--out", "/dev/null/x"])
         .ends(73)
         .says(&["/dev/null/x", "--out"]);
 }

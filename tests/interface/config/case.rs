@@ -1,6 +1,6 @@
 //! A config file in a folder of its own, and the example that is shipped.
 
-use handloom::config::{ConfigError, Loaded, Sources, load};
+use handloom::config::{ConfigError, LoadedConfig, Sources, load};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -60,12 +60,12 @@ impl Case {
         self
     }
 
-    pub(crate) fn load(&self) -> Result<Loaded, ConfigError> {
+    pub(crate) fn load(&self) -> Result<LoadedConfig, ConfigError> {
         load(&self.sources)
     }
 
     #[track_caller]
-    pub(crate) fn good(&self) -> Loaded {
+    pub(crate) fn good(&self) -> LoadedConfig {
         self.load().unwrap_or_else(|error| panic!("{error}"))
     }
 

@@ -46,7 +46,7 @@ fn the_example_shows_every_key_with_its_default() {
     let loaded = case.good();
     let table: toml::Table = example_with_all(&[]).parse().unwrap();
     let default: toml::Table = Case::new(EXAMPLE).good().config.to_toml().parse().unwrap();
-    let at = |table: &toml::Table, key: &handloom::config::Key| {
+    let at = |table: &toml::Table, key: &handloom::config::SettingKey| {
         table
             .get(key.section)
             .and_then(|s| s.get(key.name))
