@@ -24,7 +24,7 @@
 //!
 //! # What holds, each with a test
 //!
-//! * Pure rooms cannot reach the outside; rooms import one way (`tests/architecture`).
+//! * Pure modules cannot reach the outside; modules import one way and without cycles (`tests/architecture`).
 //! * Equal input, settings and models give equal bytes, whatever the workers (`tests/jobs/process`).
 //! * Every instance of the metadata ends in exactly one state, whatever the bytes of clip and metadata
 //!   (`tests/jobs/bad_input.rs`).

@@ -1,0 +1,128 @@
+//! The architecture that a compiler does not check. Reads `src` as text, without comments, strings and tests.
+//!
+//! | rule | what holds |
+//! |---|---|
+//! | import | `cli → daemon → applications → wrapping → pure`; none up or sideways, see the table of [`rules`] |
+//! | config | imports pure modules; only `cli`, `daemon` and `error` read it |
+//! | cycle | no import cycle between files of different top-level modules, none between top-level modules |
+//! | pure | pure modules name no file, socket, clock, environment, thread, and no crate that does; they print nothing |
+//! | crate | each wrapped library is named in its own module only |
+//! | unsafe | only in the files that speak C |
+//! | flag | modules below `daemon` name no flag of the command line in a string |
+//! | type | a public type's name is declared once |
+//! | size | a file has at most 450 lines without its tests |
+//! | word | identifiers use the field's words and the ecosystem's spelling |
+//!
+//! Layers, from top to bottom: `cli` · `daemon` · applications (`job`, `recording`, `fleet`, `export`, `report`) ·
+//! `error` · `config`, `logging` · wrapping (`inference`, `video`, `camera`, `storage`, `mqtt`, `http`, `system`) ·
+//! pure (`frame`, `geometry`, `digest`, `limits`, `selection`, `color`, `hand`, `sequence`, `dataset`, `messages`,
+//! `draw`).
+//!
+//! `cargo test --test architecture -- --nocapture` prints lines per module and files near the limit.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may end where the sources cannot be read"
+)]
+
+mod checks;
+mod graph;
+mod index;
+mod lexer;
+mod not_yet;
+mod rules;
+mod scanner;
+
+use checks::violations;
+use index::Index;
+use not_yet::NOT_YET;
+use rules::{EXCEPTIONS, UNSAFE, WORDS, WRAPPED};
+use scanner::Source;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+#[test]
+fn the_source_keeps_to_its_architecture() {
+    let sources = scanner::read(&src());
+    assert!(
+        sources.len() > 100,
+        "only {} files were read",
+        sources.len()
+    );
+    print_sizes(&sources);
+    let found = violations(&sources);
+    let mut message = String::new();
+    for (key, places) in &found {
+        if NOT_YET.contains(&key.as_str()) {
+            continue;
+        }
+        let word = key
+            .strip_prefix("word: ")
+            .and_then(|key| key.split(' ').next());
+        let instead = WORDS.iter().find(|(private, _)| Some(*private) == word);
+        let hint = instead.map_or(String::new(), |(_, instead)| {
+            format!(" (instead: {instead})")
+        });
+        writeln!(message, "{key}{hint}").unwrap();
+        for place in places {
+            writeln!(message, "    {place}").unwrap();
+        }
+    }
+    for key in NOT_YET.iter().filter(|key| !found.contains_key(**key)) {
+        writeln!(
+            message,
+            "{key}\n    is gone: delete its line in tests/architecture/not_yet.rs"
+        )
+        .unwrap();
+    }
+    assert!(message.is_empty(), "\n{message}");
+}
+
+#[allow(clippy::print_stdout, reason = "the figures are for people")]
+fn print_sizes(sources: &[Source]) {
+    let mut modules: BTreeMap<&str, usize> = BTreeMap::new();
+    for source in sources {
+        *modules.entry(source.top()).or_default() += source.lines;
+    }
+    println!("Lines without tests:");
+    for (module, lines) in &modules {
+        println!("{lines:6} {module}");
+    }
+    println!("{:6} in all", modules.values().sum::<usize>());
+    println!("Files above 400 lines:");
+    for source in sources.iter().filter(|source| source.lines > 400) {
+        println!("{:6} {}", source.lines, source.file);
+    }
+}
+
+/// A rule about a module that is gone protects nothing.
+#[test]
+fn the_tables_name_what_is_there() {
+    let wrapped = WRAPPED.iter().flat_map(|(_, homes)| homes.iter());
+    for home in wrapped.chain(UNSAFE) {
+        assert!(
+            src().join(home).exists(),
+            "src/{home} is named in rules.rs and is not there"
+        );
+    }
+    let sources = scanner::read(&src());
+    let index = Index::new(&sources);
+    let paths: BTreeSet<(&str, String)> = (0..sources.len())
+        .flat_map(|n| index.absolute_paths(n).map(move |(path, _)| (n, path)))
+        .map(|(n, path)| {
+            (
+                sources[n].top(),
+                path.split("::").take(2).collect::<Vec<_>>().join("::"),
+            )
+        })
+        .collect();
+    for (from, to, why) in EXCEPTIONS.iter().copied() {
+        let is_used = paths.contains(&(from, format!("crate::{to}")));
+        assert!(is_used, "{from} may import {to} ({why}) and does not");
+    }
+}
