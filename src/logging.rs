@@ -49,7 +49,7 @@ const ERROR: u8 = 3;
 
 /// Says `text` on stderr, to the journal as an error: what the program ends with is no event of the log. Where that fails
 /// nobody is listening.
-pub fn last_words(text: &str) {
+pub fn print_fatal(text: &str) {
     let words = if journal::is_journal() {
         for_journal(text)
     } else {

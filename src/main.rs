@@ -4,7 +4,7 @@ use clap::Parser;
 use handloom::cli::{Cli, Command};
 use handloom::error::Exit;
 use handloom::inference::cpu;
-use handloom::logging::last_words;
+use handloom::logging::print_fatal;
 use handloom::system::malloc;
 use handloom::system::process;
 use handloom::{cli, logging};
@@ -12,7 +12,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    malloc::give_back_large_blocks();
+    malloc::tune_malloc();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
                 // With colours; where that fails nobody is listening.
                 error.print().ok();
             } else {
-                last_words(error.to_string().trim_end());
+                print_fatal(error.to_string().trim_end());
             }
             return ExitCode::from(if is_help {
                 Exit::Done as u8
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     // A log that is kept for days is read long after.
     let has_times = matches!(cli.command, Command::Run(_)) && !std::io::stderr().is_terminal();
     if let Err(error) = logging::init(&wanted, has_times) {
-        last_words(&format!(
+        print_fatal(&format!(
             "handloom: HANDLOOM_LOG={wanted}: {error}; give error, warn, info, debug or trace"
         ));
         return ExitCode::from(Exit::Usage as u8);
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     match cli::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),
         Err(failure) => {
-            last_words(&format!("handloom: {}", failure.display_chain()));
+            print_fatal(&format!("handloom: {}", failure.display_chain()));
             ExitCode::from(failure.exit as u8)
         }
     }

@@ -10,7 +10,7 @@ use crate::cli::CheckArgs;
 use crate::cli::progress;
 use crate::config::{self, Config, LoadedConfig, Origin, Sources};
 use crate::dataset::{plan, wlasl};
-use crate::error::hints::Reader;
+use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::inference::{Bundle, CpuGraph, CpuModel, model_files};
 use crate::video::dataset_source::DatasetSource;
@@ -24,7 +24,7 @@ const WARNINGS_MAX: usize = 5;
 
 /// How something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum CheckStatus {
     Fine,
     /// Not there, and need not be.
     Absent,
@@ -35,36 +35,36 @@ enum Verdict {
 
 /// One thing that was looked at.
 #[derive(Debug)]
-struct Finding {
-    verdict: Verdict,
+struct CheckResult {
+    verdict: CheckStatus,
     subject: &'static str,
     detail: String,
 }
 
-impl Finding {
+impl CheckResult {
     fn fine(subject: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(Verdict::Fine, subject, detail)
+        Self::new(CheckStatus::Fine, subject, detail)
     }
 
     fn absent(subject: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(Verdict::Absent, subject, detail)
+        Self::new(CheckStatus::Absent, subject, detail)
     }
 
     fn doubtful(subject: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(Verdict::Doubtful, subject, detail)
+        Self::new(CheckStatus::Doubtful, subject, detail)
     }
 
     fn bad(exit: Exit, subject: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(Verdict::Bad(exit), subject, detail)
+        Self::new(CheckStatus::Bad(exit), subject, detail)
     }
 
     /// Of an error of another room.
     fn failed(subject: &'static str, failure: impl Into<CliError>) -> Self {
         let failure = failure.into();
-        Self::bad(failure.exit, subject, Reader::Keys.story(&failure))
+        Self::bad(failure.exit, subject, Audience::Keys.story(&failure))
     }
 
-    fn new(verdict: Verdict, subject: &'static str, detail: impl Into<String>) -> Self {
+    fn new(verdict: CheckStatus, subject: &'static str, detail: impl Into<String>) -> Self {
         Self {
             verdict,
             subject,
@@ -75,10 +75,10 @@ impl Finding {
     /// One line for people; more where the detail has more.
     fn text(&self) -> String {
         let word = match self.verdict {
-            Verdict::Fine => "ok",
-            Verdict::Absent => "-",
-            Verdict::Doubtful => "warn",
-            Verdict::Bad(_) => "FAIL",
+            CheckStatus::Fine => "ok",
+            CheckStatus::Absent => "-",
+            CheckStatus::Doubtful => "warn",
+            CheckStatus::Bad(_) => "FAIL",
         };
         let detail = self.detail.replace('\n', &format!("\n{:20}", ""));
         format!("{word:<8} {:<10} {detail}", self.subject)
@@ -87,10 +87,10 @@ impl Finding {
     /// One line for programs.
     fn json(&self) -> String {
         let verdict = match self.verdict {
-            Verdict::Fine => "ok",
-            Verdict::Absent => "absent",
-            Verdict::Doubtful => "warn",
-            Verdict::Bad(_) => "fail",
+            CheckStatus::Fine => "ok",
+            CheckStatus::Absent => "absent",
+            CheckStatus::Doubtful => "warn",
+            CheckStatus::Bad(_) => "fail",
         };
         json!({"verdict": verdict, "subject": self.subject, "detail": self.detail}).to_string()
     }
@@ -108,9 +108,9 @@ pub fn run(args: &CheckArgs) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let mut exits = Vec::new();
-    let mut tell = |findings: Vec<Finding>| {
+    let mut tell = |findings: Vec<CheckResult>| {
         for finding in findings {
-            if let Verdict::Bad(exit) = finding.verdict {
+            if let CheckStatus::Bad(exit) = finding.verdict {
                 exits.push(exit);
             }
             progress::line(&if args.json {
@@ -124,7 +124,7 @@ pub fn run(args: &CheckArgs) -> Result<Exit, CliError> {
         Ok(loaded) => loaded,
         Err(error) => {
             let bad = |problem: &config::Problem| {
-                Finding::bad(Exit::Config, "config", problem.to_string())
+                CheckResult::bad(Exit::Config, "config", problem.to_string())
             };
             tell(error.problems.iter().map(bad).collect());
             return Ok(Exit::Config);
@@ -153,7 +153,7 @@ pub fn run(args: &CheckArgs) -> Result<Exit, CliError> {
 }
 
 /// Where the settings come from.
-fn settings(loaded: &LoadedConfig, sources: &Sources) -> Vec<Finding> {
+fn settings(loaded: &LoadedConfig, sources: &Sources) -> Vec<CheckResult> {
     let file = sources.file.as_ref().map_or_else(
         || format!("no file; {} is not there", config::DEFAULT_FILE),
         |path| path.display().to_string(),
@@ -177,23 +177,23 @@ fn settings(loaded: &LoadedConfig, sources: &Sources) -> Vec<Finding> {
         }
     }
     let warnings = loaded.warnings.iter();
-    [Finding::fine("config", detail)]
+    [CheckResult::fine("config", detail)]
         .into_iter()
-        .chain(warnings.map(|warning| Finding::doubtful("config", warning)))
+        .chain(warnings.map(|warning| CheckResult::doubtful("config", warning)))
         .collect()
 }
 
-fn device(loaded: &LoadedConfig) -> Vec<Finding> {
+fn device(loaded: &LoadedConfig) -> Vec<CheckResult> {
     let id = &loaded.config.device.id;
     let detail = match loaded.origin("device.id") {
         Some(_) => id.clone(),
         None => format!("{id}, after the host name; device.id sets another"),
     };
-    vec![Finding::fine("device", detail)]
+    vec![CheckResult::fine("device", detail)]
 }
 
 /// The camera, opened for one frame.
-fn camera(config: &Config) -> Vec<Finding> {
+fn camera(config: &Config) -> Vec<CheckResult> {
     let Some((place, recipe)) = config.recipe() else {
         return Vec::new();
     };
@@ -219,20 +219,20 @@ fn camera(config: &Config) -> Vec<Finding> {
                 opened.height
             );
             if step == CaptureStep::Frame {
-                Finding::fine("camera", what)
+                CheckResult::fine("camera", what)
             } else {
-                Finding::doubtful(
+                CheckResult::doubtful(
                     "camera",
                     format!("{what}, but no frame came; plug it out and in"),
                 )
             }
         }
-        Err(error) => Finding::failed("camera", error),
+        Err(error) => CheckResult::failed("camera", error),
     }]
 }
 
 /// The dataset and what of it would be processed.
-fn dataset(config: &Config) -> Vec<Finding> {
+fn dataset(config: &Config) -> Vec<CheckResult> {
     if config.dataset.path.as_os_str().is_empty() {
         return Vec::new();
     }
@@ -253,7 +253,7 @@ fn dataset(config: &Config) -> Vec<Finding> {
     };
     let (dataset, plan) = match planned() {
         Ok(planned) => planned,
-        Err(failure) => return vec![Finding::failed("dataset", failure)],
+        Err(failure) => return vec![CheckResult::failed("dataset", failure)],
     };
     let counts = format!(
         "{}: {} of {} instances and {} glosses would be processed",
@@ -264,15 +264,16 @@ fn dataset(config: &Config) -> Vec<Finding> {
     );
     let mut findings = vec![if plan.jobs.is_empty() {
         let advice = "see `handloom process DATASET --list`, and plan.min_videos_per_gloss";
-        Finding::doubtful("dataset", format!("{counts}; {advice}"))
+        CheckResult::doubtful("dataset", format!("{counts}; {advice}"))
     } else {
-        Finding::fine("dataset", counts)
+        CheckResult::fine("dataset", counts)
     }];
     let warnings = plan.warnings.iter().take(WARNINGS_MAX);
-    findings
-        .extend(warnings.map(|warning| Finding::doubtful("dataset", Reader::Keys.says(warning))));
+    findings.extend(
+        warnings.map(|warning| CheckResult::doubtful("dataset", Audience::Keys.describe(warning))),
+    );
     if let Some(more @ 1..) = plan.warnings.len().checked_sub(WARNINGS_MAX) {
-        findings.push(Finding::doubtful(
+        findings.push(CheckResult::doubtful(
             "dataset",
             format!("and {more} more warnings"),
         ));
@@ -281,70 +282,74 @@ fn dataset(config: &Config) -> Vec<Finding> {
 }
 
 /// The models and the library that runs them.
-fn models(config: &Config) -> Vec<Finding> {
+fn models(config: &Config) -> Vec<CheckResult> {
     let bundle = match Bundle::load(&config.models()) {
         Ok(bundle) => bundle,
-        Err(error) => return vec![Finding::failed("models", error)],
+        Err(error) => return vec![CheckResult::failed("models", error)],
     };
     let built = [&bundle.palm, &bundle.hand]
         .into_iter()
         .try_for_each(|file| CpuModel::new(&CpuGraph::new(file)?).map(drop));
     if let Err(error) = built {
-        return vec![Finding::failed("models", error)];
+        return vec![CheckResult::failed("models", error)];
     }
     let origins = format!("{}, {}", bundle.palm.origin, bundle.hand.origin);
     let is_pinned = [&bundle.palm, &bundle.hand]
         .iter()
         .all(|file| [&file.spec.sha256, &file.spec.bundle_sha256].contains(&&file.sha256));
     let models = if is_pinned {
-        Finding::fine("models", origins)
+        CheckResult::fine("models", origins)
     } else {
         let doubt =
             "not the pinned files, taken because of models.trust; the numbers are another model's";
-        Finding::doubtful("models", format!("{origins}: {doubt}"))
+        CheckResult::doubtful("models", format!("{origins}: {doubt}"))
     };
     vec![models, runtime()]
 }
 
-fn runtime() -> Finding {
+fn runtime() -> CheckResult {
     let pinned = match model_files::pinned_runtimes() {
         Ok(pinned) => pinned,
-        Err(error) => return Finding::failed("runtime", error),
+        Err(error) => return CheckResult::failed("runtime", error),
     };
     match model_files::loaded_runtime() {
         Some((path, sha256)) if pinned.contains(&sha256) => {
-            Finding::fine("runtime", path.display().to_string())
+            CheckResult::fine("runtime", path.display().to_string())
         }
-        Some((path, sha256)) => Finding::doubtful(
+        Some((path, sha256)) => CheckResult::doubtful(
             "runtime",
             format!(
                 "{} has SHA-256 {sha256}, which is not pinned; landmarks may differ in the last digits: run `make setup` (a package: install it again)",
                 path.display()
             ),
         ),
-        None => Finding::doubtful(
+        None => CheckResult::doubtful(
             "runtime",
             "which TFLite library runs cannot be told; landmarks may differ in the last digits",
         ),
     }
 }
 
-fn decoding(config: &Config) -> Vec<Finding> {
+fn decoding(config: &Config) -> Vec<CheckResult> {
     let choice = &config.run.decoder;
     if let Err(error) = clip::init() {
-        return vec![Finding::bad(Exit::Bug, "decoder", error.to_string())];
+        return vec![CheckResult::bad(Exit::Bug, "decoder", error.to_string())];
     }
     if let Err(error) = decoder::check(choice) {
         let exit = match choice {
             decoder::DecoderChoice::Named(_) => Exit::Config,
             _ => Exit::Bug,
         };
-        return vec![Finding::bad(exit, "decoder", Reader::Keys.says(&error))];
+        return vec![CheckResult::bad(
+            exit,
+            "decoder",
+            Audience::Keys.describe(&error),
+        )];
     }
     let found = format!("{choice}, GStreamer {}", clip::version());
     vec![if *choice == decoder::DecoderChoice::Software {
-        Finding::fine("decoder", found)
+        CheckResult::fine("decoder", found)
     } else {
-        Finding::doubtful("decoder", format!("{found}; only software is proven exact"))
+        CheckResult::doubtful("decoder", format!("{found}; only software is proven exact"))
     }]
 }

@@ -31,7 +31,7 @@ pub use watch_args::WatchArgs;
 
 use crate::config::constraints;
 use crate::config::value_parsers::Rule;
-use crate::error::hints::Reader;
+use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -156,8 +156,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// With the exit code and what to tell the user.
 pub fn run(cli: Cli) -> Result<Exit, CliError> {
     let reader = match cli.command {
-        Command::Camera(_) => Reader::TakesFlags,
-        _ => Reader::Flags,
+        Command::Camera(_) => Audience::TakesFlags,
+        _ => Audience::Flags,
     };
     let ended = match cli.command {
         // Tells it to more than its stderr, in its own words.
@@ -172,7 +172,7 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::ProbeAccelerator => crate::inference::probing::probe::main(),
         Command::Docs(args) => docs::run(&args),
     };
-    ended.map_err(|failure| reader.told(failure))
+    ended.map_err(|failure| reader.with_hint(failure))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::cli::{ProcessArgs, ProgressKind};
 use crate::dataset::acceptance::State;
 use crate::dataset::acceptance::StateCounts;
 use crate::dataset::plan::{Plan, PlannedClip};
-use crate::error::hints::Reader;
+use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::frame::RgbFrame;
 use crate::inference::Ending;
@@ -239,7 +239,7 @@ fn introduce(reporter: &Reporter, scan: &DatasetScan) {
         }),
     );
     for warning in &plan.warnings {
-        reporter.warn(&Reader::Flags.says(warning));
+        reporter.warn(&Audience::Flags.describe(warning));
     }
     let c = &plan.counts;
     reporter.say(&plan.scan_report(), &json!({

@@ -6,7 +6,7 @@ use crate::config::Secret;
 use crate::error::{CliError, Exit};
 use crate::fleet::devices::Fleet;
 use crate::fleet::fleet_table;
-use crate::fleet::screen::{Key, Screen, View};
+use crate::fleet::screen::{FleetView, KeyAction, Screen};
 use crate::mqtt::subscriber::{self, Event, Subscriber};
 use crate::mqtt::{Settings, Tls, check_tls};
 use anyhow::anyhow;
@@ -30,7 +30,7 @@ pub fn run(args: &WatchArgs) -> Result<Exit, CliError> {
     let subscriber = Subscriber::start("watch", &broker, topics)
         .map_err(|error| CliError::new(Exit::Bug, error))?;
     if args.is_live() {
-        live(View::new(broker.url()), &subscriber)
+        live(FleetView::new(broker.url()), &subscriber)
     } else {
         once(&broker.url(), &subscriber, args.seconds)
     }
@@ -54,7 +54,7 @@ fn broker(args: &WatchArgs) -> Result<Settings, CliError> {
     if let Some(tls) = &settings.tls {
         check_tls(tls)?;
     }
-    settings.patience = PATIENCE;
+    settings.connect_timeout = PATIENCE;
     settings.username = args.username.clone().or(settings.username);
     if let Some(path) = &args.password_file {
         if settings.username.is_none() {
@@ -81,7 +81,7 @@ fn once(broker: &str, subscriber: &Subscriber, collect: Duration) -> Result<Exit
         });
         match subscriber.events().recv_timeout(left) {
             Ok(Event::Connected) => end = Some(begun.elapsed() + collect),
-            Ok(Event::Disconnected(reason) | Event::Deaf(reason)) => {
+            Ok(Event::Disconnected(reason) | Event::SubscriptionDenied(reason)) => {
                 let error = anyhow!("cannot listen to {broker}: {reason}");
                 return Err(CliError::new(Exit::Unavailable, error));
             }
@@ -105,14 +105,14 @@ fn once(broker: &str, subscriber: &Subscriber, collect: Duration) -> Result<Exit
 }
 
 /// Draws until a person ends it.
-fn live(mut view: View, subscriber: &Subscriber) -> Result<Exit, CliError> {
+fn live(mut view: FleetView, subscriber: &Subscriber) -> Result<Exit, CliError> {
     let begun = Instant::now();
     let mut screen = Screen::open()?;
     loop {
         for _ in 0..MESSAGES_A_TICK {
             match subscriber.events().try_recv() {
                 Ok(Event::Connected) => view.join(begun.elapsed()),
-                Ok(Event::Disconnected(reason) | Event::Deaf(reason)) => {
+                Ok(Event::Disconnected(reason) | Event::SubscriptionDenied(reason)) => {
                     view.lose(reason, begun.elapsed());
                 }
                 Ok(message) => take(&mut view.fleet, begun.elapsed(), message),
@@ -122,7 +122,7 @@ fn live(mut view: View, subscriber: &Subscriber) -> Result<Exit, CliError> {
         }
         screen.show(&view, begun.elapsed())?;
         match screen.key(TICK)? {
-            Some(Key::Quit) => return Ok(Exit::Done),
+            Some(KeyAction::Quit) => return Ok(Exit::Done),
             Some(key) => view.press(key, begun.elapsed()),
             None => {}
         }
@@ -137,7 +137,7 @@ fn take(fleet: &mut Fleet, now: Duration, event: Event) {
             is_retained: true,
         } => fleet.take_retained(now, &topic, &payload),
         Event::Message { topic, payload, .. } => fleet.take(now, &topic, &payload),
-        Event::Connected | Event::Disconnected(_) | Event::Deaf(_) => {}
+        Event::Connected | Event::Disconnected(_) | Event::SubscriptionDenied(_) => {}
     }
 }
 

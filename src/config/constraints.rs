@@ -2,7 +2,7 @@
 
 use crate::camera::{CameraAddress, PixelFormat};
 use crate::cli::Profile;
-use crate::messages::request::Command;
+use crate::messages::request::CommandName;
 use crate::messages::topics;
 use crate::video::decoder::DecoderChoice;
 use clap::ValueEnum;
@@ -62,7 +62,7 @@ pub const INTERVAL_S: Range<f64> = real(0.1, 3_600.0);
 /// Levels of the log.
 pub const LEVEL: OneOf = OneOf(&["error", "warn", "info", "debug", "trace"]);
 /// Commands that can be allowed.
-pub const COMMAND: OneOf = OneOf(&Command::NAMES);
+pub const COMMAND: OneOf = OneOf(&CommandName::NAMES);
 
 /// MQTT counts the bytes of its strings in 16 bits.
 pub(super) const TEXT_BYTES_MAX: usize = 65_535;

@@ -6,7 +6,7 @@ use crate::cli::Profile;
 use crate::dataset::plan::Knobs;
 use crate::hand;
 use crate::inference::presets;
-use crate::messages::request::Command;
+use crate::messages::request::CommandName;
 use crate::selection::Wish;
 use crate::video::decoder::DecoderChoice;
 use std::num::NonZeroU64;
@@ -255,7 +255,9 @@ impl Default for Config {
         let plan = Knobs::default();
         let hands = hand::Options::default();
         // A snapshot shows people: only on the user's word.
-        let commands = Command::ALL.into_iter().filter(|c| *c != Command::Snapshot);
+        let commands = CommandName::ALL
+            .into_iter()
+            .filter(|c| *c != CommandName::Snapshot);
         Self {
             device: DeviceConfig { id: String::new() },
             dataset: DatasetConfig {

@@ -3,7 +3,7 @@
 use crate::camera::{CameraAddress, PixelFormat};
 use crate::cli::Profile;
 use crate::config::constraints::TEXT_BYTES_MAX;
-use crate::mqtt::{Address, Settings, UrlError};
+use crate::mqtt::{BrokerAddress, Settings, UrlError};
 use crate::selection::Wish;
 use crate::video::decoder::DecoderChoice;
 use std::fmt::{Debug, Display, Formatter};
@@ -63,7 +63,7 @@ impl Debug for Secret {
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerUrl {
     text: String,
-    address: Address,
+    address: BrokerAddress,
 }
 
 impl BrokerUrl {
@@ -80,7 +80,7 @@ impl BrokerUrl {
 
     /// What it says, a password included.
     #[must_use]
-    pub fn address(&self) -> &Address {
+    pub fn address(&self) -> &BrokerAddress {
         &self.address
     }
 }

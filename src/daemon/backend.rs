@@ -38,7 +38,7 @@ impl Daemon {
                 is_second_best,
             } => {
                 tracing::info!(name, reason, "runs the models");
-                self.hub.backend(name, reason);
+                self.telemetry.backend(name, reason);
                 let lesser = is_second_best.then(|| format!("accelerator: {reason}"));
                 let mut is_news = false;
                 self.change_holds(|holds| {
@@ -61,7 +61,7 @@ impl Daemon {
             ),
             AcceleratorNews::Lost { name, reason } => {
                 let given_up = format!("{name} is given up: {reason}");
-                self.hub.backend(CPU, &given_up);
+                self.telemetry.backend(CPU, &given_up);
                 let action = "the CPU goes on until the next job, after a hang until the next start; the manifest says which clips and takes are its";
                 self.fault("accelerator", given_up, action);
                 let reason = format!("accelerator: {name} is given up, the CPU goes on");

@@ -5,9 +5,9 @@ mod take_writer;
 use crate::camera::CameraEvent;
 use crate::daemon::camera_session::take_writer::DiskFull;
 use crate::daemon::camera_task::CameraRequest;
-use crate::daemon::state::{Daemon, Task};
+use crate::daemon::state::{Daemon, PendingCommand};
 use crate::error::CliError;
-use crate::error::hints::Reader;
+use crate::error::hints::Audience;
 use crate::inference::probing::AcceleratorNews;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::TakeProvenance;
@@ -30,7 +30,7 @@ pub(super) struct CameraSession<'a> {
     /// Time of the last frame.
     at: Duration,
     /// A `record` without a last word.
-    running: Option<Task>,
+    running: Option<PendingCommand>,
     /// Takes of it.
     taken: Vec<String>,
     /// A take without room, and its backend.
@@ -93,7 +93,7 @@ impl<'a> CameraSession<'a> {
             (filming, _) => filming.clone(),
         };
         if now.is_some() && now != self.told {
-            self.daemon.hub.camera(now.clone());
+            self.daemon.telemetry.camera(now.clone());
             self.told = now;
         }
     }
@@ -130,7 +130,7 @@ impl<'a> CameraSession<'a> {
                     let undone = self.undo(recorder, at);
                     let result = match &undone {
                         Ok(result) => result.clone(),
-                        Err(failure) => Err(Reader::TakesKeys.story(failure)),
+                        Err(failure) => Err(Audience::TakesKeys.story(failure)),
                     };
                     self.daemon.answer(&task, result, &[]);
                     undone?.ok();
@@ -143,7 +143,7 @@ impl<'a> CameraSession<'a> {
     /// Takes up an order; not while takes wait: nobody would know when to sign.
     fn record(
         &mut self,
-        task: Task,
+        task: PendingCommand,
         order: RecordRequest,
         recorder: &mut SignRecorder,
         at: Duration,
@@ -235,7 +235,9 @@ impl SessionHost for CameraSession<'_> {
     }
 
     fn look(&mut self, look: &FrameView<'_>) {
-        self.daemon.eyes.see(look.picture, look.hands, &self.device);
+        self.daemon
+            .worker_monitor
+            .see(look.picture, look.hands, &self.device);
     }
 
     fn sign(
@@ -252,7 +254,7 @@ impl SessionHost for CameraSession<'_> {
         standing: &SessionStatus<'_>,
         recorder: &mut SignRecorder,
     ) -> Result<bool, CliError> {
-        self.stage.beat(uptime());
+        self.stage.heartbeat(uptime());
         self.is_last = self.daemon.is_stopping();
         self.at = standing.at;
         self.hear(recorder, standing.at)?;

@@ -4,8 +4,8 @@
 use super::outbox_limits;
 use crate::camera::{Camera, CameraAddress, CameraCounts, CaptureTimeouts, DropPolicy};
 use crate::daemon::camera_session::CameraSession;
-use crate::daemon::state::{Daemon, Task, held};
-use crate::error::hints::Reader;
+use crate::daemon::state::{Daemon, PendingCommand, held};
+use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::inference::probing::Unavailable;
 use crate::messages::payloads::{CameraHealth, JobPhase};
@@ -38,9 +38,9 @@ const SILENCE: Duration = Duration::from_mins(4);
 /// What the camera's thread is asked for.
 pub(super) enum CameraRequest {
     /// Take signs.
-    Record(Task, RecordRequest),
+    Record(PendingCommand, RecordRequest),
     /// Discard the last take.
-    Undo(Task),
+    Undo(PendingCommand),
     /// Take no more.
     Cancel,
 }
@@ -138,7 +138,7 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
     daemon.camera.open();
     daemon.camera.set_health(CameraHealth::default());
     let daemon = Arc::clone(daemon);
-    let stage = daemon.pulse.stage("the camera", SILENCE);
+    let stage = daemon.liveness.stage("the camera", SILENCE);
     let work = move || {
         let mut told: Option<String> = None;
         while !daemon.is_stopping() {
@@ -164,21 +164,21 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
                     daemon.fail(failure);
                     break;
                 }
-                Err(failure) => Reader::TakesKeys.story(&failure),
+                Err(failure) => Audience::TakesKeys.story(&failure),
             };
             if told.as_ref() != Some(&reason) {
                 let action = "the camera is tried again until it goes well; the job goes on";
                 daemon.fault("camera", reason.clone(), action);
             }
             daemon
-                .hub
+                .telemetry
                 .camera(Some((JobPhase::Degraded, Some(reason.clone()))));
             told = Some(reason);
             refuse(&daemon, daemon.camera.drain());
             daemon.wait(RETRY, |tasks| tasks.is_stopping);
         }
         refuse(&daemon, daemon.camera.close());
-        daemon.hub.camera(None);
+        daemon.telemetry.camera(None);
     };
     Builder::new()
         .name("studio".to_owned())
@@ -215,12 +215,14 @@ fn film(
     let tell = &mut |name: &str| {
         has_measured = true;
         let reason = format!("measuring whether {name} could run the models");
-        daemon.hub.camera(Some((JobPhase::Scanning, Some(reason))));
+        daemon
+            .telemetry
+            .camera(Some((JobPhase::Scanning, Some(reason))));
     };
     let engine = daemon.engine(tell, &|| daemon.is_stopping())?;
     stage.busy(uptime());
     if has_measured {
-        daemon.hub.camera(None);
+        daemon.telemetry.camera(None);
     }
     daemon.accelerator(&engine.choice());
     let graphs = engine.graphs()?;

@@ -4,13 +4,13 @@
 //! others by the supervisor between two runs of the job. A command that came before is not carried out again, its answer is repeated.
 
 use crate::daemon::camera_task::CameraRequest;
-use crate::daemon::state::{Daemon, Task};
+use crate::daemon::state::{Daemon, PendingCommand};
 use crate::digest::sha256_hex;
 use crate::job::stamp;
 use crate::messages::payloads::{Reply, ReplyState};
-use crate::messages::request::{Command, TakeRequest, parse};
+use crate::messages::request::{CommandName, RecordArguments, parse};
 use crate::messages::topics;
-use crate::mqtt::{Delivery, Inbox, Letter, Outbox};
+use crate::mqtt::{Delivery, Inbox, Outbox, OutboxMessage};
 use crate::sequence::recording_plan::RecordRequest;
 use crate::storage::ledger::commands::CommandReceipt;
 use crate::storage::ledger::{CANCELLED, Message, PAUSED};
@@ -24,14 +24,14 @@ use std::time::Duration;
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Takes commands from the connection and gives it the ledger's messages.
-pub(super) struct Desk(pub(super) Arc<Daemon>);
+pub(super) struct CommandHandler(pub(super) Arc<Daemon>);
 
-impl Outbox for Desk {
-    fn after(&self, id: i64, limit: usize) -> Result<Vec<Letter>, String> {
+impl Outbox for CommandHandler {
+    fn after(&self, id: i64, limit: usize) -> Result<Vec<OutboxMessage>, String> {
         let waiting = lock_ignoring_poison(&self.0.ledger).pending_messages(id, limit);
         let letters = waiting.map_err(|e| e.to_string())?.into_iter();
         Ok(letters
-            .map(|w| Letter {
+            .map(|w| OutboxMessage {
                 id: w.id,
                 channel: w.channel,
                 payload: w.payload,
@@ -46,14 +46,14 @@ impl Outbox for Desk {
     }
 }
 
-impl Inbox for Desk {
+impl Inbox for CommandHandler {
     fn receive(&self, name: &str, payload: &[u8], retained: bool) -> Result<(), String> {
         self.take(name, payload, retained)
             .map_err(|e| e.to_string())
     }
 }
 
-impl Desk {
+impl CommandHandler {
     fn take(
         &self,
         name: &str,
@@ -86,9 +86,9 @@ impl Desk {
             return self.refuse(Some(id), name, reason);
         }
         let arrival = lock_ignoring_poison(&daemon.ledger).arrive(&id, command.name(), &stamp())?;
-        daemon.hub.wake.notify_one();
+        daemon.telemetry.wake.notify_one();
         match arrival {
-            CommandReceipt::New => self.obey(Task { id, command }, request.takes),
+            CommandReceipt::New => self.obey(PendingCommand { id, command }, request.takes),
             CommandReceipt::UnderWay | CommandReceipt::Answered => {}
         }
         Ok(())
@@ -111,26 +111,26 @@ impl Desk {
         };
         let message = Message::new(topics::REPLY, &reply);
         lock_ignoring_poison(&self.0.ledger).say(&[message], &stamp())?;
-        self.0.hub.wake.notify_one();
+        self.0.telemetry.wake.notify_one();
         Ok(())
     }
 
     /// From here on nothing fails: the broker would send the command again, but it is written down already.
-    fn obey(&self, task: Task, takes: Option<TakeRequest>) {
+    fn obey(&self, task: PendingCommand, takes: Option<RecordArguments>) {
         let daemon = &self.0;
         match task.command {
-            Command::Pause => {
+            CommandName::Pause => {
                 daemon.answer(&task, Ok(None), &[(PAUSED, Some("1"))]);
                 daemon.change_holds(|holds| holds.is_paused = true);
             }
-            Command::Resume => {
+            CommandName::Resume => {
                 daemon.answer(&task, Ok(None), &[(PAUSED, None), (CANCELLED, None)]);
                 daemon.change_holds(|holds| holds.is_paused = false);
                 daemon.change_tasks(|tasks| {
                     tasks.again |= std::mem::take(&mut tasks.is_cancelled);
                 });
             }
-            Command::Cancel => {
+            CommandName::Cancel => {
                 daemon.change_tasks(|tasks| {
                     tasks.is_cancelled = true;
                     tasks.todo.push(task);
@@ -139,19 +139,19 @@ impl Desk {
                 daemon.camera.ask(CameraRequest::Cancel).ok();
                 daemon.control.abandon();
             }
-            Command::Rescan | Command::RetryFailed => {
+            CommandName::Rescan | CommandName::RetryFailed => {
                 daemon.change_tasks(|tasks| tasks.todo.push(task));
                 daemon.control.stop();
             }
-            Command::Record => {
+            CommandName::Record => {
                 match takes.map(|t| RecordRequest::new(&t.gloss, t.count, t.countdown)) {
                     Some(Ok(order)) => self.film(CameraRequest::Record(task, order)),
                     Some(Err(error)) => daemon.answer(&task, Err(error.to_string()), &[]),
                     None => daemon.answer(&task, Err("the gloss is missing".to_owned()), &[]),
                 }
             }
-            Command::Undo => self.film(CameraRequest::Undo(task)),
-            Command::Snapshot => {
+            CommandName::Undo => self.film(CameraRequest::Undo(task)),
+            CommandName::Snapshot => {
                 let this = Arc::clone(daemon);
                 let picture = move || {
                     let result = snapshot(&this);
@@ -168,7 +168,7 @@ impl Desk {
     }
 }
 
-impl Desk {
+impl CommandHandler {
     /// Hands a command to the camera, or says why not.
     fn film(&self, ask: CameraRequest) {
         if let Err((CameraRequest::Record(task, _) | CameraRequest::Undo(task), why)) =
@@ -181,7 +181,7 @@ impl Desk {
 
 /// Publishes one picture and says what is in it.
 fn snapshot(daemon: &Daemon) -> Result<Option<serde_json::Value>, String> {
-    let mut shot = daemon.eyes.shot(SNAPSHOT_PATIENCE)?;
+    let mut shot = daemon.worker_monitor.shot(SNAPSHOT_PATIENCE)?;
     let jpeg = shot.jpeg()?;
     let result = json!({
         "topic": topics::topic(&daemon.config().device.id, topics::SNAPSHOT),
@@ -191,7 +191,7 @@ fn snapshot(daemon: &Daemon) -> Result<Option<serde_json::Value>, String> {
         "frame": shot.found.frame_index, "hands": shot.found.hand_count,
     });
     daemon
-        .hub
+        .telemetry
         .send(topics::SNAPSHOT, jpeg, Delivery::AtLeastOnce);
     Ok(Some(result))
 }

@@ -1,12 +1,12 @@
 //! The control thread: a small tokio runtime for MQTT, and the ticks of telemetry. No decoding, no inference, and no
 //! call that may block.
 
-use crate::daemon::command_handler::Desk;
+use crate::daemon::command_handler::CommandHandler;
 use crate::daemon::state::Daemon;
 use crate::error::CliError;
 use crate::messages::payloads::{Health, JobPhase};
 use crate::messages::topics;
-use crate::mqtt::{self, Counters, Delivery, Feeds, Retained, Settings};
+use crate::mqtt::{self, Counters, Delivery, PublisherInputs, Retained, Settings};
 use crate::system::lock_ignoring_poison;
 use crate::system::notify;
 use std::io;
@@ -29,14 +29,14 @@ const STATUS_TICKS: u64 = 5;
 const SILENCE: Duration = Duration::from_mins(1);
 
 /// The running control thread.
-pub(super) struct Line {
+pub(super) struct ControlThread {
     thread: thread::JoinHandle<()>,
     stop: watch::Sender<bool>,
     settings: Arc<Mutex<Option<watch::Sender<Settings>>>>,
 }
 
 /// Starts the thread.
-pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Line> {
+pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<ControlThread> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -58,24 +58,26 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Line> {
             tokio::join!(broker, ticks(&this, &sender, &counters, stopped.clone()));
         });
     })?;
-    Ok(Line {
+    Ok(ControlThread {
         thread,
         stop,
         settings: keep,
     })
 }
 
-impl Line {
+impl ControlThread {
     /// Says the last words, as far as the broker takes them, and ends the thread.
     pub(super) fn end(self, daemon: &Daemon, failure: Option<&CliError>) {
         match failure {
             Some(failure) => daemon
-                .hub
+                .telemetry
                 .phase(JobPhase::Error, Some(failure.display_chain())),
-            None => daemon.hub.phase(JobPhase::Idle, Some("stopped".to_owned())),
+            None => daemon
+                .telemetry
+                .phase(JobPhase::Idle, Some("stopped".to_owned())),
         }
-        daemon.hub.tell(true);
-        daemon.write_lates();
+        daemon.telemetry.tell(true);
+        daemon.flush_deferred();
         self.stop.send_replace(true);
         if self.thread.join().is_err() {
             tracing::error!("the control thread has panicked");
@@ -91,26 +93,27 @@ async fn broker(
     counters: Arc<Counters>,
     stop: watch::Receiver<bool>,
 ) {
-    let (Some(settings), Some((state, progress, loose))) = (settings, daemon.hub.ends()) else {
+    let (Some(settings), Some((state, progress, transient))) = (settings, daemon.telemetry.ends())
+    else {
         return;
     };
-    let retained = |channel, value, least| Retained {
+    let retained = |channel, value, min_interval| Retained {
         channel,
         value,
-        least,
+        min_interval,
     };
     let this = Arc::clone(daemon);
-    let feeds = Feeds {
+    let inputs = PublisherInputs {
         retained: vec![
             retained(topics::STATE, state, Duration::ZERO),
             retained(topics::PROGRESS, progress, TICK),
         ],
-        loose,
-        wake: Arc::clone(&daemon.hub.wake),
-        status: Arc::new(move |status| this.hub.status(status)),
+        transient,
+        wake: Arc::clone(&daemon.telemetry.wake),
+        status: Arc::new(move |status| this.telemetry.status(status)),
     };
-    let desk = || Arc::new(Desk(Arc::clone(daemon)));
-    mqtt::run(settings, feeds, desk(), desk(), counters, stop).await;
+    let desk = || Arc::new(CommandHandler(Arc::clone(daemon)));
+    mqtt::run(settings, inputs, desk(), desk(), counters, stop).await;
 }
 
 /// Telemetry, until the end.
@@ -120,28 +123,28 @@ async fn ticks(
     counters: &Arc<Counters>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let stage = daemon.pulse.stage("the control thread", SILENCE);
+    let stage = daemon.liveness.stage("the control thread", SILENCE);
     let mut clock = interval(TICK);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut n, mut frames, mut since) = (0_u64, daemon.eyes.frames(), Instant::now());
+    let (mut n, mut frames, mut since) = (0_u64, daemon.worker_monitor.frames(), Instant::now());
     let mut look: Option<JoinHandle<()>> = None;
     loop {
         select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            () = daemon.hub.news.notified() => {
-                daemon.hub.tell(false);
+            () = daemon.telemetry.news.notified() => {
+                daemon.telemetry.tell(false);
                 continue;
             }
             _ = clock.tick() => {}
         }
         stage.busy(crate::system::clock::uptime());
-        daemon.hub.tell(true);
+        daemon.telemetry.tell(true);
         renew(daemon, sender);
         if n.is_multiple_of(STATUS_TICKS) {
-            notify::status(&daemon.hub.line());
+            notify::status(&daemon.telemetry.line());
         }
         if n.is_multiple_of(HEALTH_TICKS) && daemon.config().mqtt.url.is_some() {
-            let (now, seen) = (Instant::now(), daemon.eyes.frames());
+            let (now, seen) = (Instant::now(), daemon.worker_monitor.frames());
             let rate = frames_per_s(seen - frames, now - since);
             (frames, since) = (seen, now);
             // The ledger may be at the disk for long; one look at a time, and the ticks go on.
@@ -149,9 +152,10 @@ async fn ticks(
                 let (this, counters) = (Arc::clone(daemon), Arc::clone(counters));
                 look = Some(spawn_blocking(move || {
                     let payload = this
-                        .hub
+                        .telemetry
                         .message(topics::HEALTH, &health(&this, &counters, rate));
-                    this.hub.send(topics::HEALTH, payload, Delivery::AtMostOnce);
+                    this.telemetry
+                        .send(topics::HEALTH, payload, Delivery::AtMostOnce);
                 }));
             }
         }
@@ -195,7 +199,7 @@ fn health(daemon: &Daemon, counters: &Counters, frames_per_s: f64) -> Health {
         queue: daemon.control.waiting(),
         outbox: count(ledger.pending_message_count()),
         outbox_dropped: count(ledger.dropped_count()),
-        telemetry_dropped: counters.dropped.load(Ordering::Relaxed) + daemon.hub.dropped(),
+        telemetry_dropped: counters.dropped.load(Ordering::Relaxed) + daemon.telemetry.dropped(),
         connects: counters.connects.load(Ordering::Relaxed),
         mirror_waiting: daemon
             .mirror_waiting()

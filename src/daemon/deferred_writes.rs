@@ -17,7 +17,7 @@ const FAULTS_MAX: usize = 100;
 pub(super) type Note = (&'static str, Option<&'static str>);
 
 /// Something to be written.
-pub(super) enum Late {
+pub(super) enum DeferredWrite {
     /// A message, and when it was said.
     Fault(Message, Timestamp),
     /// The last word on a command, with what it changed.
@@ -26,13 +26,13 @@ pub(super) enum Late {
 
 /// The line of what waits.
 #[derive(Default)]
-pub(super) struct Lates(Mutex<VecDeque<Late>>);
+pub(super) struct DeferredWrites(Mutex<VecDeque<DeferredWrite>>);
 
-impl Lates {
+impl DeferredWrites {
     /// Appends; `false` when there are too many.
-    pub(super) fn push(&self, late: Late) -> bool {
+    pub(super) fn push(&self, late: DeferredWrite) -> bool {
         let mut line = held(&self.0);
-        let is_fault = |late: &&Late| matches!(late, Late::Fault(..));
+        let is_fault = |late: &&DeferredWrite| matches!(late, DeferredWrite::Fault(..));
         let has_place = !is_fault(&&late) || line.iter().filter(is_fault).count() < FAULTS_MAX;
         if has_place {
             line.push_back(late);
@@ -57,10 +57,10 @@ impl Lates {
     }
 }
 
-fn write(late: &Late, ledger: &mut Ledger) -> Result<(), StoreError> {
+fn write(late: &DeferredWrite, ledger: &mut Ledger) -> Result<(), StoreError> {
     match late {
-        Late::Fault(message, stamp) => ledger.say(std::slice::from_ref(message), stamp),
-        Late::Answer(reply, notes) => ledger.answer(reply, notes, &stamp()),
+        DeferredWrite::Fault(message, stamp) => ledger.say(std::slice::from_ref(message), stamp),
+        DeferredWrite::Answer(reply, notes) => ledger.answer(reply, notes, &stamp()),
     }
 }
 
@@ -81,10 +81,10 @@ mod tests {
             age_s: 1,
         }));
         let ledger = Mutex::new(ledger);
-        let lates = Lates::default();
+        let deferred_writes = DeferredWrites::default();
         let fault = |n: usize| {
             let message = Message::new(topics::FAULT, &json!({"n": n}));
-            Late::Fault(message, Timestamp::default())
+            DeferredWrite::Fault(message, Timestamp::default())
         };
         let reply = Reply {
             id: Some("a".into()),
@@ -94,13 +94,13 @@ mod tests {
             result: None,
         };
         for n in 0..FAULTS_MAX {
-            assert!(lates.push(fault(n)));
+            assert!(deferred_writes.push(fault(n)));
         }
-        assert!(!lates.push(fault(FAULTS_MAX)), "one too many");
-        assert!(lates.push(Late::Answer(reply, vec![("paused", Some("1"))])));
-        assert!(lates.write(&ledger));
-        assert!(!lates.write(&ledger), "all gone");
-        assert!(lates.push(fault(0)), "room again");
+        assert!(!deferred_writes.push(fault(FAULTS_MAX)), "one too many");
+        assert!(deferred_writes.push(DeferredWrite::Answer(reply, vec![("paused", Some("1"))])));
+        assert!(deferred_writes.write(&ledger));
+        assert!(!deferred_writes.write(&ledger), "all gone");
+        assert!(deferred_writes.push(fault(0)), "room again");
         let waiting = lock_ignoring_poison(&ledger)
             .pending_messages(0, 1000)
             .unwrap();

@@ -23,7 +23,7 @@ const NEVER: &str =
 
 /// Why a mirror is not complete, and what is done about it.
 #[derive(Clone, PartialEq)]
-struct Trouble {
+struct MirrorFault {
     reason: String,
     action: &'static str,
 }
@@ -32,7 +32,7 @@ struct Trouble {
 pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
     let daemon = Arc::clone(daemon);
     Builder::new().name("mirror".to_owned()).spawn(move || {
-        let mut told: Vec<Trouble> = Vec::new();
+        let mut told: Vec<MirrorFault> = Vec::new();
         loop {
             daemon.wait(PATIENCE, |tasks| tasks.is_stopping || tasks.is_sealed);
             if daemon.is_stopping() {
@@ -41,7 +41,8 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
             daemon.change_tasks(|tasks| (tasks.is_sealed, tasks.is_copying) = (false, true));
             if let Some(to) = daemon.config().output.mirror.clone() {
                 let troubles = copy(&daemon, &to);
-                for Trouble { reason, action } in troubles.iter().filter(|t| !told.contains(t)) {
+                for MirrorFault { reason, action } in troubles.iter().filter(|t| !told.contains(t))
+                {
                     daemon.fault("mirror", reason.clone(), action);
                 }
                 if !told.is_empty() && troubles.is_empty() {
@@ -55,33 +56,33 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
 }
 
 /// What the mirror shall hold of a folder; `None` while that is being changed.
-type Look<'a> = dyn Fn() -> Result<Option<Listing>, StoreError> + 'a;
+type ListingFn<'a> = dyn Fn() -> Result<Option<Listing>, StoreError> + 'a;
 
 /// A folder with its place in the mirror.
-struct Copy<'a> {
+struct MirrorTarget<'a> {
     mirror: Mirror,
-    look: &'a Look<'a>,
+    look: &'a ListingFn<'a>,
 }
 
 /// Copies what is missing, of the job's results and of the takes. Returns what kept it from that, each once.
-fn copy(daemon: &Daemon, to: &Path) -> Vec<Trouble> {
+fn copy(daemon: &Daemon, to: &Path) -> Vec<MirrorFault> {
     let config = daemon.config();
     let out = &config.output.path;
     let results = || output_dir::mirrored(out, &lock_ignoring_poison(&daemon.ledger)).map(Some);
     let takes = || Ok(daemon.camera.files());
     let copies = [
-        Copy {
+        MirrorTarget {
             mirror: Mirror::new(out, to),
             look: &results,
         },
-        Copy {
+        MirrorTarget {
             mirror: Mirror::within(&config.takes_path(), to, TAKES),
             look: &takes,
         },
     ];
-    let waiting = || -> usize { copies.iter().map(Copy::waiting).sum() };
+    let waiting = || -> usize { copies.iter().map(MirrorTarget::waiting).sum() };
     daemon.set_mirror_waiting(Some(waiting()));
-    let mut troubles: Vec<Trouble> = Vec::new();
+    let mut troubles: Vec<MirrorFault> = Vec::new();
     for copy in &copies {
         // What keeps one from its place need not keep the other; but nothing is made in what is another folder's.
         if troubles.iter().any(|trouble| trouble.action == NEVER) {
@@ -94,15 +95,15 @@ fn copy(daemon: &Daemon, to: &Path) -> Vec<Trouble> {
     troubles
 }
 
-impl Copy<'_> {
+impl MirrorTarget<'_> {
     /// Files that are not in place, as far as that is known.
     fn waiting(&self) -> usize {
         let known = (self.look)().ok().flatten();
         known.map_or(0, |listing| self.mirror.waiting(&listing))
     }
 
-    fn pass(&self, daemon: &Daemon) -> Result<(), Trouble> {
-        let trouble = |error: &dyn Display, action| Trouble {
+    fn pass(&self, daemon: &Daemon) -> Result<(), MirrorFault> {
+        let trouble = |error: &dyn Display, action| MirrorFault {
             reason: error.to_string(),
             action,
         };

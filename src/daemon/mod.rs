@@ -1,7 +1,7 @@
 //! `handloom run`: the daemon. Its start reads like a list; what goes on then is in the files beside this one:
 //! [`supervisor`] runs the job on the main thread, [`desk`] obeys commands, [`control`] speaks MQTT and systemd,
-//! [`camera`] films and [`set`] keeps what it filmed, [`backend`] has what runs the models, [`keeper`] watches the machine, [`copier`] feeds the mirror, [`daemon`] is what they share, [`hub`] what the world
-//! is told, [`eyes`] what the workers show, [`late`] what waits for a disk with room.
+//! [`camera`] films and [`set`] keeps what it filmed, [`backend`] has what runs the models, [`keeper`] watches the machine, [`copier`] feeds the mirror, [`daemon`] is what they share, [`telemetry`] what the world
+//! is told, [`worker_monitor`] what the workers show, [`late`] what waits for a disk with room.
 
 mod backend;
 mod camera_session;
@@ -21,7 +21,7 @@ use super::job::{self, JobConfig};
 use crate::cli::DaemonArgs;
 use crate::config::{self, Config, LoadedConfig, Sources};
 use crate::daemon::state::Daemon;
-use crate::error::hints::Reader;
+use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::logging;
 use crate::storage::ledger::OutboxLimits;
@@ -60,7 +60,7 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, CliError> {
         tracing::warn!("{warning}");
     }
     let opened = open(&config.output.path, args.resume.open_mode());
-    let (lock, mut ledger) = opened.map_err(|error| Reader::Keys.told(error.into()))?;
+    let (lock, mut ledger) = opened.map_err(|error| Audience::Keys.with_hint(error.into()))?;
     ledger.set_outbox_limits(outbox_limits(&config));
     let daemon = Arc::new(Daemon::new(config, ledger)?);
     daemon.answer_what_was_left()?;
@@ -82,8 +82,11 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, CliError> {
         .map_err(io("the signal thread"))?
     };
     let watchdog = watchdog(&daemon).map_err(io("the watchdog"))?;
-    let curfew = args.span.map(|span| curfew(&daemon, span)).transpose();
-    let curfew = curfew.map_err(io("the thread that ends it in time"))?;
+    let run_time_limit = args
+        .span
+        .map(|span| run_time_limit(&daemon, span))
+        .transpose();
+    let run_time_limit = run_time_limit.map_err(io("the thread that ends it in time"))?;
     notify::ready();
     tracing::info!(device = %daemon.config().device.id, "ready");
 
@@ -96,7 +99,7 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, CliError> {
         Some(failure) => Err(failure),
         None => ended,
     };
-    let ended = ended.map_err(|failure| Reader::Keys.told(failure));
+    let ended = ended.map_err(|failure| Audience::Keys.with_hint(failure));
 
     daemon.stop();
     // What it writes at the end is told as well; if it hangs, the rest is told.
@@ -104,10 +107,10 @@ pub fn run(args: &DaemonArgs) -> Result<Exit, CliError> {
     line.end(&daemon, ended.as_ref().err());
     join(camera);
     join([keeper, copier]);
-    join(curfew);
+    join(run_time_limit);
     notify::status(&match &ended {
-        Ok(Exit::Done) => format!("ended; {}", daemon.hub.line()),
-        Ok(_) => format!("stopped with work left; {}", daemon.hub.line()),
+        Ok(Exit::Done) => format!("ended; {}", daemon.telemetry.line()),
+        Ok(_) => format!("stopped with work left; {}", daemon.telemetry.line()),
         Err(failure) => format!("ended: {}", failure.display_chain()),
     });
     drop((watchdog, signals, lock));
@@ -138,7 +141,7 @@ fn join_within(limit: Duration, thread: Option<JoinHandle<()>>) -> Option<JoinHa
 }
 
 /// Ends the process in good order after `span`, unless it ends before.
-fn curfew(daemon: &Arc<Daemon>, span: Duration) -> std::io::Result<JoinHandle<()>> {
+fn run_time_limit(daemon: &Arc<Daemon>, span: Duration) -> std::io::Result<JoinHandle<()>> {
     let daemon = Arc::clone(daemon);
     let thread = thread::Builder::new().name("curfew".to_owned());
     thread.spawn(move || {
@@ -208,7 +211,7 @@ fn watchdog(daemon: &Arc<Daemon>) -> std::io::Result<Option<Watchdog>> {
         return Ok(None);
     };
     let daemon = Arc::clone(daemon);
-    let healthy = move || match daemon.pulse.stuck(uptime()) {
+    let healthy = move || match daemon.liveness.stuck(uptime()) {
         Some((stage, since)) => Err(format!(
             "{stage} has made no progress for {} s",
             uptime().saturating_sub(since).as_secs()

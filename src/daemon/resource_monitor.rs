@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::daemon::state::{Daemon, TakesDisk};
-use crate::limits::{Governor, Limits, Reading};
+use crate::limits::{Governor, GovernorLimits, Sample};
 use crate::system::clock::uptime;
 use crate::system::{Sensors, disk};
 use std::io;
@@ -23,7 +23,7 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
     // Before the first clip: a full disk is noticed before it is written to.
     look(&daemon, &mut sensors, &mut governor);
     look_at_takes(&daemon, &mut steward);
-    let stage = daemon.pulse.stage("the governor", SILENCE);
+    let stage = daemon.liveness.stage("the governor", SILENCE);
     Builder::new().name("governor".to_owned()).spawn(move || {
         while !daemon.is_stopping() {
             let patience = Duration::from_secs_f64(daemon.config().limits.interval_s);
@@ -31,15 +31,15 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
             stage.busy(uptime());
             look(&daemon, &mut sensors, &mut governor);
             look_at_takes(&daemon, &mut steward);
-            daemon.write_lates();
+            daemon.flush_deferred();
             stage.idle();
         }
     })
 }
 
-fn limits(daemon: &Daemon, config: &Config) -> Limits {
+fn limits(daemon: &Daemon, config: &Config) -> GovernorLimits {
     let limits = &config.limits;
-    Limits {
+    GovernorLimits {
         workers_max: super::workers(config).min(daemon.threads),
         temperature_max_c: limits.temperature_max_c,
         temperature_resume_c: limits.temperature_resume_c,
@@ -64,7 +64,7 @@ fn look(daemon: &Daemon, sensors: &mut Sensors, governor: &mut Governor) {
     governor.set_limits(limits(daemon, &config));
     let decision = governor.step(
         uptime(),
-        &Reading {
+        &Sample {
             temperature_c: readings.temperature_c,
             memory_available_mib: readings.memory_available_mib,
             disk_free_mib,
@@ -100,12 +100,12 @@ fn look_at_takes(daemon: &Daemon, steward: &mut Governor) {
     steward.set_limits(limits(daemon, &config));
     let decision = steward.step(
         uptime(),
-        &Reading {
+        &Sample {
             disk_free_mib: disk::free_mib(&takes).ok(),
-            ..Reading::default()
+            ..Sample::default()
         },
     );
-    let short = decision.holds.first().map(ToString::to_string);
+    let short = decision.throttles.first().map(ToString::to_string);
     daemon.set_takes_disk(TakesDisk::Own(short));
     for hold in decision.change.began {
         let reason = format!("{hold}; it is the disk of {}", takes.display());

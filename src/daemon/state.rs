@@ -4,11 +4,11 @@
 use super::{ROOM_LOOK, outbox_limits, workers};
 use crate::config::Config;
 use crate::daemon::camera_task::CameraHandle;
-use crate::daemon::deferred_writes::{Late, Lates, Note};
-use crate::daemon::telemetry_publisher::Hub;
-use crate::daemon::worker_monitor::Eyes;
+use crate::daemon::deferred_writes::{DeferredWrite, DeferredWrites, Note};
+use crate::daemon::telemetry_publisher::TelemetryPublisher;
+use crate::daemon::worker_monitor::WorkerMonitor;
 use crate::error::CliError;
-use crate::error::hints::Reader;
+use crate::error::hints::Audience;
 use crate::inference::Ending;
 use crate::inference::probing::Pool;
 use crate::job;
@@ -16,14 +16,14 @@ use crate::job::SharedLedger;
 use crate::job::worker_pool::WorkerControl;
 use crate::limits::Decision;
 use crate::messages::payloads::{Fault, Reply, ReplyState};
-use crate::messages::request::Command;
+use crate::messages::request::CommandName;
 use crate::messages::topics;
 use crate::storage::ledger::{CANCELLED, Message, PAUSED};
 use crate::storage::{Ledger, StoreError};
 use crate::system::clock::uptime;
 use crate::system::lock_ignoring_poison;
-use crate::system::{Pulse, Stage};
-use crate::system::{Readings, disk};
+use crate::system::{Liveness, Stage};
+use crate::system::{SensorReadings, disk};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -41,9 +41,9 @@ pub(super) const ENDS: &str = "the daemon ends; mend it and start it again";
 pub(super) struct Daemon {
     pub(super) ledger: SharedLedger,
     pub(super) control: Arc<WorkerControl>,
-    pub(super) hub: Hub,
-    pub(super) pulse: Pulse,
-    pub(super) eyes: Eyes,
+    pub(super) telemetry: TelemetryPublisher,
+    pub(super) liveness: Liveness,
+    pub(super) worker_monitor: WorkerMonitor,
     pub(super) camera: CameraHandle,
     /// Has what runs the models.
     pub(super) pool: Pool,
@@ -53,10 +53,10 @@ pub(super) struct Daemon {
     tasks: Mutex<Tasks>,
     changed: Condvar,
     holds: Mutex<Holds>,
-    lates: Lates,
+    deferred_writes: DeferredWrites,
     /// Beats with every clip that is recorded.
     recording: Stage,
-    readings: Mutex<(Readings, Option<u64>)>,
+    readings: Mutex<(SensorReadings, Option<u64>)>,
     mirror_waiting: Mutex<Option<usize>>,
     takes_disk: Mutex<TakesDisk>,
     /// Why the camera ends the daemon, and whether anybody has said why it ends.
@@ -88,7 +88,7 @@ pub(super) struct Tasks {
     /// An operator wants no job until further notice.
     pub(super) is_cancelled: bool,
     /// Commands that the supervisor carries out between two runs of the job.
-    pub(super) todo: Vec<Task>,
+    pub(super) todo: Vec<PendingCommand>,
     /// The job shall be tried again although it is done or failed.
     pub(super) again: bool,
     /// A batch was sealed, the mirror should look.
@@ -99,9 +99,9 @@ pub(super) struct Tasks {
 
 /// A command that was accepted and has no last word yet.
 #[derive(Clone, Debug)]
-pub(super) struct Task {
+pub(super) struct PendingCommand {
     pub(super) id: String,
-    pub(super) command: Command,
+    pub(super) command: CommandName,
 }
 
 /// What holds the workers back.
@@ -130,14 +130,14 @@ impl Daemon {
     pub(super) fn new(config: Config, ledger: Ledger) -> Result<Self, CliError> {
         let workers_max = workers(&config);
         let threads = workers_max.max(job::cores());
-        let pulse = Pulse::new();
+        let liveness = Liveness::new();
         let limit = config.video_options().timeout + Duration::from_mins(2);
         let is_paused = ledger.metadata(PAUSED)?.is_some();
         let is_cancelled = ledger.metadata(CANCELLED)?.is_some();
         let daemon = Self {
             control: Arc::new(WorkerControl::new(0)),
-            hub: Hub::new(),
-            eyes: Eyes::new(&pulse, threads, limit),
+            telemetry: TelemetryPublisher::new(),
+            worker_monitor: WorkerMonitor::new(&liveness, threads, limit),
             camera: CameraHandle::default(),
             pool: Pool::default(),
             ending: Ending::default(),
@@ -158,15 +158,15 @@ impl Daemon {
                 is_running: false,
                 is_active: false,
             }),
-            lates: Lates::default(),
-            recording: pulse.stage("the recording of clips", limit + RECORDING),
+            deferred_writes: DeferredWrites::default(),
+            recording: liveness.stage("the recording of clips", limit + RECORDING),
             readings: Mutex::default(),
             mirror_waiting: Mutex::default(),
             takes_disk: Mutex::default(),
             failure: Mutex::default(),
             is_ended: AtomicBool::new(false),
             ledger: Arc::new(Mutex::new(ledger)),
-            pulse,
+            liveness,
             threads,
         };
         daemon.change_holds(|_| {});
@@ -224,7 +224,7 @@ impl Daemon {
     /// Ends the process for a failure that is not the job's.
     pub(super) fn fail(&self, failure: CliError) {
         if self.has_last_word() {
-            self.fault("accelerator", Reader::Keys.story(&failure), ENDS);
+            self.fault("accelerator", Audience::Keys.story(&failure), ENDS);
         }
         *held(&self.failure) = Some(failure);
         self.stop();
@@ -270,21 +270,21 @@ impl Daemon {
             holds
                 .decision
                 .iter()
-                .flat_map(|d| d.holds.iter().map(ToString::to_string)),
+                .flat_map(|d| d.throttles.iter().map(ToString::to_string)),
         );
-        self.hub.hold(workers, holds.workers_max, reasons);
+        self.telemetry.hold(workers, holds.workers_max, reasons);
     }
 
     /// A clip was recorded.
     pub(super) fn recorded(&self) {
-        self.recording.beat(uptime());
+        self.recording.heartbeat(uptime());
     }
 
     /// Why the governor wants nothing written, while it does: the disk's reserve is touched.
     pub(super) fn disk_short(&self) -> Option<String> {
         let holds = held(&self.holds);
         let decision = holds.decision.as_ref()?;
-        let hold = decision.holds.iter().find(|h| h.component() == "disk");
+        let hold = decision.throttles.iter().find(|h| h.component() == "disk");
         hold.map(ToString::to_string)
     }
 
@@ -302,12 +302,12 @@ impl Daemon {
     }
 
     /// The newest look at the machine, and MiB free for the output.
-    pub(super) fn readings(&self) -> (Readings, Option<u64>) {
+    pub(super) fn readings(&self) -> (SensorReadings, Option<u64>) {
         *held(&self.readings)
     }
 
     /// Keeps a look at the machine.
-    pub(super) fn set_readings(&self, readings: Readings, disk_free_mib: Option<u64>) {
+    pub(super) fn set_readings(&self, readings: SensorReadings, disk_free_mib: Option<u64>) {
         *held(&self.readings) = (readings, disk_free_mib);
     }
 
@@ -325,27 +325,27 @@ impl Daemon {
     pub(super) fn fault(&self, component: &str, reason: String, action: &str) {
         tracing::warn!(component, reason, action, "fault");
         let fault = Fault {
-            run: self.hub.run(),
+            run: self.telemetry.run(),
             component: component.to_owned(),
             clip: None,
             reason,
             action: action.to_owned(),
         };
         let message = Message::new(topics::FAULT, &fault);
-        self.write(Late::Fault(message, job::stamp()));
+        self.write(DeferredWrite::Fault(message, job::stamp()));
     }
 
-    fn write(&self, late: Late) {
-        if !self.lates.push(late) {
-            self.hub.count_dropped();
+    fn write(&self, late: DeferredWrite) {
+        if !self.deferred_writes.push(late) {
+            self.telemetry.count_dropped();
         }
-        self.write_lates();
+        self.flush_deferred();
     }
 
     /// Writes down what waits for better times.
-    pub(super) fn write_lates(&self) {
-        if self.lates.write(&self.ledger) {
-            self.hub.wake.notify_one();
+    pub(super) fn flush_deferred(&self) {
+        if self.deferred_writes.write(&self.ledger) {
+            self.telemetry.wake.notify_one();
         }
     }
 
@@ -354,7 +354,7 @@ impl Daemon {
         let free = || disk::free_mib(&self.config().output.path).ok();
         let (free_then, since) = (free(), Instant::now());
         if held(&self.holds).no_room.is_none() {
-            let reason = format!("disk: {}", Reader::Keys.says(error));
+            let reason = format!("disk: {}", Audience::Keys.describe(error));
             self.change_holds(|holds| holds.no_room = Some(reason.clone()));
             self.fault(
                 "disk",
@@ -379,13 +379,13 @@ impl Daemon {
     pub(super) fn has_room(&self) {
         self.change_holds(|holds| holds.no_room = None);
         tracing::info!("there is room again");
-        self.write_lates();
+        self.flush_deferred();
     }
 
     /// The last word on a command, with the notes that go with it. When the ledger cannot take it, it waits, too.
     pub(super) fn answer(
         &self,
-        task: &Task,
+        task: &PendingCommand,
         result: Result<Option<serde_json::Value>, String>,
         notes: &[Note],
     ) {
@@ -401,7 +401,7 @@ impl Daemon {
             result,
         };
         tracing::info!(id = %task.id, command = task.command.name(), ?state, reason = reply.reason, "command");
-        self.write(Late::Answer(reply, notes.to_vec()));
+        self.write(DeferredWrite::Answer(reply, notes.to_vec()));
     }
 
     /// Commands of an earlier process get their last word.
@@ -411,19 +411,19 @@ impl Daemon {
     pub(super) fn answer_what_was_left(&self) -> Result<(), StoreError> {
         let open = lock_ignoring_poison(&self.ledger).open_commands()?;
         for (id, name) in open {
-            let Some(command) = Command::from_name(&name) else {
+            let Some(command) = CommandName::from_name(&name) else {
                 continue;
             };
             let why = match command {
                 // Takes are kept by another ledger, which may have been faster.
-                Command::Record | Command::Undo => {
+                CommandName::Record | CommandName::Undo => {
                     "the daemon was restarted before this was done; some of it may be: look at the takes before you send it again with another id"
                 }
                 _ => {
                     "the daemon was restarted before this was carried out; send it again with another id"
                 }
             };
-            self.answer(&Task { id, command }, Err(why.to_owned()), &[]);
+            self.answer(&PendingCommand { id, command }, Err(why.to_owned()), &[]);
         }
         Ok(())
     }

@@ -3,16 +3,16 @@
 
 use super::spec;
 use crate::cli::ResumeArgs;
-use crate::daemon::state::{Daemon, ENDS, Task};
+use crate::daemon::state::{Daemon, ENDS, PendingCommand};
 use crate::dataset::acceptance::State;
-use crate::error::hints::Reader;
+use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::inference::BundleError;
 use crate::inference::probing::AcceleratorNews;
 use crate::job::worker_pool::RunOutcome;
 use crate::job::{ClipEvent, JobContext, JobObserver, JobReport, persist, stamp};
 use crate::messages::payloads::{ClipName, JobPhase};
-use crate::messages::request::Command;
+use crate::messages::request::CommandName;
 use crate::storage::StoreError;
 use crate::storage::ledger::{CANCELLED, Timestamp};
 use crate::storage::output_dir::OpenMode;
@@ -49,6 +49,10 @@ struct Start {
 }
 
 /// Runs the job until a signal ends the process, or until it is done when `once`.
+#[expect(
+    clippy::too_many_lines,
+    reason = "split with the struct that all share"
+)]
 pub(super) fn supervise(daemon: &Daemon, again: ResumeArgs, once: bool) -> Result<Exit, CliError> {
     let mut start = Start {
         mode: again.open_mode(),
@@ -56,7 +60,7 @@ pub(super) fn supervise(daemon: &Daemon, again: ResumeArgs, once: bool) -> Resul
         is_first: true,
     };
     // Accepted, and without a last word.
-    let mut tasks: Vec<Task> = Vec::new();
+    let mut tasks: Vec<PendingCommand> = Vec::new();
     let mut pause = RETRY[0];
     // What stands in the way, as told.
     let mut trouble: Option<String> = None;
@@ -70,7 +74,7 @@ pub(super) fn supervise(daemon: &Daemon, again: ResumeArgs, once: bool) -> Resul
             tasks.append(&mut shared.todo);
             (shared.is_cancelled, shared.is_stopping)
         });
-        for task in tasks.extract_if(.., |task| task.command == Command::Cancel) {
+        for task in tasks.extract_if(.., |task| task.command == CommandName::Cancel) {
             // A resume may have come right behind it.
             let note = is_cancelled.then_some("1");
             daemon.answer(&task, Ok(None), &[(CANCELLED, note)]);
@@ -81,7 +85,7 @@ pub(super) fn supervise(daemon: &Daemon, again: ResumeArgs, once: bool) -> Resul
         }
         is_wanted |= !tasks.is_empty();
         if is_cancelled {
-            daemon.hub.phase(
+            daemon.telemetry.phase(
                 JobPhase::Idle,
                 Some("cancelled by command; resume goes on".to_owned()),
             );
@@ -102,13 +106,13 @@ pub(super) fn supervise(daemon: &Daemon, again: ResumeArgs, once: bool) -> Resul
             continue;
         }
         if trouble.is_none() || !tasks.is_empty() {
-            daemon.hub.phase(JobPhase::Scanning, None);
+            daemon.telemetry.phase(JobPhase::Scanning, None);
         }
         match attempt(daemon, &mut start, &mut tasks) {
             Attempt::Done(report) => {
                 (is_wanted, pause, outcome, trouble) = (false, RETRY[0], Exit::Done, None);
                 let accepted = report.accepted();
-                daemon.hub.phase(
+                daemon.telemetry.phase(
                     JobPhase::Idle,
                     Some(format!("the job is done: {accepted} sequences")),
                 );
@@ -133,7 +137,7 @@ pub(super) fn supervise(daemon: &Daemon, again: ResumeArgs, once: bool) -> Resul
             } => {
                 if once {
                     // Whoever started it knows better when to try again.
-                    refuse(daemon, &mut tasks, &Reader::Keys.story(&failure));
+                    refuse(daemon, &mut tasks, &Audience::Keys.story(&failure));
                     return Err(failure);
                 }
                 outcome = Exit::Stopped;
@@ -147,7 +151,9 @@ pub(super) fn supervise(daemon: &Daemon, again: ResumeArgs, once: bool) -> Resul
                     let (component, action) = cure(&failure);
                     daemon.fault(component, reason.clone(), action);
                 }
-                daemon.hub.phase(JobPhase::Error, Some(reason.clone()));
+                daemon
+                    .telemetry
+                    .phase(JobPhase::Error, Some(reason.clone()));
                 trouble = Some(reason);
                 daemon.wait(pause, |tasks| {
                     tasks.is_stopping || tasks.again || tasks.is_cancelled || !tasks.todo.is_empty()
@@ -168,14 +174,16 @@ fn wait_for_mirror(daemon: &Daemon) {
 /// Without a dataset there is a camera, or the config would not have been taken; here is nothing to do but to say so.
 pub(super) fn stand_by(daemon: &Daemon) -> Exit {
     let reason = "no dataset is configured";
-    daemon.hub.phase(JobPhase::Idle, Some(reason.to_owned()));
+    daemon
+        .telemetry
+        .phase(JobPhase::Idle, Some(reason.to_owned()));
     while !daemon.is_stopping() {
         let mut tasks = daemon.change_tasks(|shared| {
             (shared.again, shared.is_cancelled) = (false, false);
             std::mem::take(&mut shared.todo)
         });
         // Takes are cancelled by the camera.
-        for task in tasks.extract_if(.., |task| task.command == Command::Cancel) {
+        for task in tasks.extract_if(.., |task| task.command == CommandName::Cancel) {
             daemon.answer(&task, Ok(None), &[]);
         }
         refuse(
@@ -189,7 +197,7 @@ pub(super) fn stand_by(daemon: &Daemon) -> Exit {
 }
 
 /// Their last word is no.
-fn refuse(daemon: &Daemon, tasks: &mut Vec<Task>, reason: &str) {
+fn refuse(daemon: &Daemon, tasks: &mut Vec<PendingCommand>, reason: &str) {
     for task in tasks.drain(..) {
         daemon.answer(&task, Err(reason.to_owned()), &[]);
     }
@@ -207,8 +215,8 @@ fn is_changed_dataset(failure: &CliError) -> bool {
 }
 
 /// Says why the daemon ends.
-fn give_up(daemon: &Daemon, tasks: &mut Vec<Task>, failure: &CliError) {
-    let story = Reader::Keys.story(failure);
+fn give_up(daemon: &Daemon, tasks: &mut Vec<PendingCommand>, failure: &CliError) {
+    let story = Audience::Keys.story(failure);
     refuse(daemon, tasks, &story);
     if daemon.has_last_word() {
         daemon.fault(cure(failure).0, story, ENDS);
@@ -225,7 +233,7 @@ fn story(failure: &CliError) -> String {
         }) => format!(
             "the dataset is not as it was when the job began ({difference}): send the command rescan, or put it back"
         ),
-        _ => Reader::Keys.story(failure),
+        _ => Audience::Keys.story(failure),
     }
 }
 
@@ -257,16 +265,16 @@ fn cure(failure: &CliError) -> (&'static str, &'static str) {
 
 /// Reads the dataset, takes up what was asked for, and runs the job as far as it goes. Tasks that got their answer
 /// leave `tasks`.
-fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<Task>) -> Attempt {
+fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<PendingCommand>) -> Attempt {
     let is_first = start.is_first;
-    let mut seat = Seat {
+    let mut observer = DaemonJobObserver {
         daemon,
         has_progressed: false,
     };
-    match run(daemon, start, tasks, &mut seat) {
+    match run(daemon, start, tasks, &mut observer) {
         Ok(report) if report.ended == RunOutcome::Stopped => Attempt::Stopped,
         Ok(report) => {
-            daemon.hub.tally(&report.tally);
+            daemon.telemetry.tally(&report.tally);
             Attempt::Done(report)
         }
         // Told to end while it waited for room.
@@ -280,8 +288,8 @@ fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<Task>) -> Attempt
             // The camera cannot go on without it, either.
             Exit::Unavailable if daemon.camera.is_open() => Attempt::Fatal(failure),
             // The medium may come back, the disk be mended, the dataset be taken up by command.
-            Exit::NoInput | Exit::InOut => seat.waits_for(failure),
-            _ if is_changed_dataset(&failure) || !is_first => seat.waits_for(failure),
+            Exit::NoInput | Exit::InOut => observer.waits_for(failure),
+            _ if is_changed_dataset(&failure) || !is_first => observer.waits_for(failure),
             _ => Attempt::Fatal(failure),
         },
     }
@@ -290,34 +298,34 @@ fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<Task>) -> Attempt
 fn run(
     daemon: &Daemon,
     start: &mut Start,
-    tasks: &mut Vec<Task>,
-    seat: &mut Seat<'_>,
+    tasks: &mut Vec<PendingCommand>,
+    observer: &mut DaemonJobObserver<'_>,
 ) -> Result<JobReport, CliError> {
     let asked = |command| tasks.iter().any(|task| task.command == command);
     let mode = match start.mode {
-        OpenMode::Resume if asked(Command::Rescan) => OpenMode::Rescan,
+        OpenMode::Resume if asked(CommandName::Rescan) => OpenMode::Rescan,
         mode => mode,
     };
     let config = daemon.config();
     let spec = spec(&config);
     let scan = spec.scan()?;
     for warning in &scan.plan.warnings {
-        tracing::warn!("{}", Reader::Keys.says(warning));
+        tracing::warn!("{}", Audience::Keys.describe(warning));
     }
     spec.check_decoder()?;
     let tell = &mut |name: &str| {
         let reason = format!("measuring whether {name} could run the models");
-        daemon.hub.phase(JobPhase::Scanning, Some(reason));
+        daemon.telemetry.phase(JobPhase::Scanning, Some(reason));
     };
     let engine = daemon.engine(tell, &|| daemon.control.is_stopped())?;
-    let retry = start.retry || asked(Command::RetryFailed);
-    persist(seat, |_| {
+    let retry = start.retry || asked(CommandName::RetryFailed);
+    persist(observer, |_| {
         spec.claim(&scan, &engine, &daemon.ledger, mode, &stamp())
     })?;
     // Wished for again, it would throw away what comes now.
     start.mode = OpenMode::Resume;
     let retried = if retry {
-        persist(seat, |_| spec.retry_failed(&scan, &daemon.ledger))?
+        persist(observer, |_| spec.retry_failed(&scan, &daemon.ledger))?
     } else {
         0
     };
@@ -330,32 +338,32 @@ fn run(
     let kept = lock_ignoring_poison(&daemon.ledger).clips()?.len();
     for task in tasks.drain(..) {
         let result = match task.command {
-            Command::Rescan => json!({"clips": scan.plan.jobs.len(), "done": kept}),
+            CommandName::Rescan => json!({"clips": scan.plan.jobs.len(), "done": kept}),
             _ => json!({"clips": retried}),
         };
         daemon.answer(&task, Ok(Some(result)), &[]);
     }
-    daemon.hub.phase(JobPhase::Processing, None);
+    daemon.telemetry.phase(JobPhase::Processing, None);
     let means = JobContext {
         ledger: &daemon.ledger,
         workers: daemon.threads,
         control: &daemon.control,
-        witness: &daemon.eyes,
+        witness: &daemon.worker_monitor,
     };
     daemon.change_holds(|holds| holds.is_running = true);
-    let ended = spec.run(&scan, &engine, &means, seat);
+    let ended = spec.run(&scan, &engine, &means, observer);
     daemon.change_holds(|holds| holds.is_running = false);
     ended
 }
 
 /// Where the job's thread tells what happens.
-struct Seat<'a> {
+struct DaemonJobObserver<'a> {
     daemon: &'a Daemon,
     /// A clip was recorded.
     has_progressed: bool,
 }
 
-impl Seat<'_> {
+impl DaemonJobObserver<'_> {
     fn waits_for(&self, failure: CliError) -> Attempt {
         Attempt::Wait {
             failure,
@@ -364,13 +372,13 @@ impl Seat<'_> {
     }
 }
 
-impl JobObserver for Seat<'_> {
+impl JobObserver for DaemonJobObserver<'_> {
     fn stamp(&self) -> Timestamp {
         stamp()
     }
 
     fn begin(&mut self, run: &str, total: usize, known: usize) {
-        self.daemon.hub.begin(run, total, known);
+        self.daemon.telemetry.begin(run, total, known);
     }
 
     fn clip(&mut self, news: &ClipEvent<'_>) {
@@ -386,9 +394,9 @@ impl JobObserver for Seat<'_> {
                 reason = news.reason,
                 "clip unreadable"
             );
-            self.daemon.hub.wake.notify_one();
+            self.daemon.telemetry.wake.notify_one();
         }
-        self.daemon.hub.clip(clip, news.tally);
+        self.daemon.telemetry.clip(clip, news.tally);
         self.daemon.recorded();
         self.has_progressed = true;
     }
@@ -396,7 +404,7 @@ impl JobObserver for Seat<'_> {
     fn sealed(&mut self) {
         self.daemon.change_tasks(|tasks| tasks.is_sealed = true);
         self.daemon.recorded();
-        self.daemon.hub.wake.notify_one();
+        self.daemon.telemetry.wake.notify_one();
     }
 
     fn wait_for_room(&mut self, error: &StoreError) -> bool {

@@ -7,7 +7,7 @@ use crate::messages::payloads::{
     ClipName, Envelope, JobPhase, Progress, StateReport, Status, StatusName, VERSION,
 };
 use crate::messages::rate::Rate;
-use crate::mqtt::{Delivery, Loose};
+use crate::mqtt::{Delivery, TransientMessage};
 use crate::system::clock::uptime;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -16,26 +16,26 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Messages that wait for the connection without being kept; the next one is dropped.
-const LOOSE_MAX: usize = 16;
+const TRANSIENT_MAX: usize = 16;
 
 /// The messages' source.
-pub(super) struct Hub {
+pub(super) struct TelemetryPublisher {
     /// The outbox has something new.
     pub(super) wake: Arc<Notify>,
     /// The state may have changed.
     pub(super) news: Notify,
     state: watch::Sender<Option<Vec<u8>>>,
     progress: watch::Sender<Option<Vec<u8>>>,
-    loose: mpsc::Sender<Loose>,
-    loose_end: Mutex<Option<mpsc::Receiver<Loose>>>,
+    transient: mpsc::Sender<TransientMessage>,
+    transient_receiver: Mutex<Option<mpsc::Receiver<TransientMessage>>>,
     dropped: AtomicU64,
     seqs: Mutex<BTreeMap<&'static str, u64>>,
-    view: Mutex<View>,
+    view: Mutex<TelemetryState>,
 }
 
 /// What is known of the job.
 #[derive(Default)]
-struct View {
+struct TelemetryState {
     phase: Option<JobPhase>,
     reason: Option<String>,
     run: Option<String>,
@@ -55,7 +55,7 @@ struct View {
     told_progress: Option<Progress>,
 }
 
-impl View {
+impl TelemetryState {
     fn state(&self) -> StateReport {
         let base = self.phase.unwrap_or(JobPhase::Idle);
         let held = || Some(self.holds.join("; ")).filter(|holds| !holds.is_empty());
@@ -128,17 +128,17 @@ fn join(one: Option<String>, other: Option<String>) -> Option<String> {
     (!both.is_empty()).then(|| both.join("; "))
 }
 
-impl Hub {
+impl TelemetryPublisher {
     /// Knows nothing yet.
     pub(super) fn new() -> Self {
-        let (loose, loose_end) = mpsc::channel(LOOSE_MAX);
+        let (transient, transient_receiver) = mpsc::channel(TRANSIENT_MAX);
         Self {
             wake: Arc::default(),
             news: Notify::new(),
             state: watch::Sender::new(None),
             progress: watch::Sender::new(None),
-            loose,
-            loose_end: Mutex::new(Some(loose_end)),
+            transient,
+            transient_receiver: Mutex::new(Some(transient_receiver)),
             dropped: AtomicU64::new(0),
             seqs: Mutex::default(),
             view: Mutex::default(),
@@ -152,10 +152,10 @@ impl Hub {
     ) -> Option<(
         watch::Receiver<Option<Vec<u8>>>,
         watch::Receiver<Option<Vec<u8>>>,
-        mpsc::Receiver<Loose>,
+        mpsc::Receiver<TransientMessage>,
     )> {
-        let loose = held(&self.loose_end).take()?;
-        Some((self.state.subscribe(), self.progress.subscribe(), loose))
+        let transient = held(&self.transient_receiver).take()?;
+        Some((self.state.subscribe(), self.progress.subscribe(), transient))
     }
 
     /// The job is in another phase.
@@ -228,7 +228,7 @@ impl Hub {
         held(&self.view).run.clone()
     }
 
-    /// Makes messages of what is new; to be called each second and on [`Hub::news`].
+    /// Makes messages of what is new; to be called each second and on [`TelemetryPublisher::news`].
     pub(super) fn tell(&self, and_progress: bool) {
         let mut view = held(&self.view);
         let state = view.state();
@@ -271,12 +271,12 @@ impl Hub {
 
     /// A message that nobody keeps.
     pub(super) fn send(&self, channel: &'static str, payload: Vec<u8>, delivery: Delivery) {
-        let message = Loose {
+        let message = TransientMessage {
             channel,
             payload,
             delivery,
         };
-        if self.loose.try_send(message).is_err() {
+        if self.transient.try_send(message).is_err() {
             self.count_dropped();
         }
     }

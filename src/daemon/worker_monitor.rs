@@ -8,36 +8,36 @@ use crate::job::FrameObserver;
 use crate::recording::jpeg::jpeg_with_hands;
 use crate::sequence::FrameRecord;
 use crate::system::clock::uptime;
-use crate::system::{Pulse, Stage};
+use crate::system::{Liveness, Stage};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 /// Looks over the workers' shoulders.
-pub(super) struct Eyes {
+pub(super) struct WorkerMonitor {
     stages: Vec<Stage>,
     frames: AtomicU64,
     is_wanted: AtomicBool,
-    waiting: Mutex<Option<SyncSender<Shot>>>,
+    waiting: Mutex<Option<SyncSender<Snapshot>>>,
     /// Held by whoever asks.
     asking: Mutex<()>,
 }
 
 /// A picture with what was found in it.
-pub(super) struct Shot {
+pub(super) struct Snapshot {
     pub(super) frame: RgbFrame,
     pub(super) found: FrameRecord,
     pub(super) gloss: String,
     pub(super) video_id: String,
 }
 
-impl Eyes {
+impl WorkerMonitor {
     /// For so many workers, each of which may be busy for `limit` without looking at a picture.
-    pub(super) fn new(pulse: &Pulse, workers: usize, limit: Duration) -> Self {
+    pub(super) fn new(liveness: &Liveness, workers: usize, limit: Duration) -> Self {
         Self {
             stages: (0..workers)
-                .map(|n| pulse.stage(&format!("worker {n}"), limit))
+                .map(|n| liveness.stage(&format!("worker {n}"), limit))
                 .collect(),
             frames: AtomicU64::new(0),
             is_wanted: AtomicBool::new(false),
@@ -52,7 +52,7 @@ impl Eyes {
     }
 
     /// The next picture that a worker looks at, if one does within `patience`. One asker at a time.
-    pub(super) fn shot(&self, patience: Duration) -> Result<Shot, String> {
+    pub(super) fn shot(&self, patience: Duration) -> Result<Snapshot, String> {
         let Ok(_asking) = self.asking.try_lock() else {
             return Err("another snapshot is under way; try again".to_owned());
         };
@@ -71,11 +71,11 @@ impl Eyes {
     }
 }
 
-impl Eyes {
+impl WorkerMonitor {
     /// The camera looked at a picture.
     pub(super) fn see(&self, frame: &RgbFrame, hands: &[Hand], device: &str) {
         self.frames.fetch_add(1, Ordering::Relaxed);
-        self.offer(|| Shot {
+        self.offer(|| Snapshot {
             frame: frame.clone(),
             found: FrameRecord::of(0, hands),
             gloss: String::new(),
@@ -84,7 +84,7 @@ impl Eyes {
     }
 
     /// Gives a picture to whoever waits for one.
-    fn offer(&self, shot: impl FnOnce() -> Shot) {
+    fn offer(&self, shot: impl FnOnce() -> Snapshot) {
         if self.is_wanted.swap(false, Ordering::AcqRel)
             && let Some(give) = held(&self.waiting).take()
         {
@@ -94,7 +94,7 @@ impl Eyes {
     }
 }
 
-impl FrameObserver for Eyes {
+impl FrameObserver for WorkerMonitor {
     fn began(&self, worker: usize, _job: &PlannedClip) {
         if let Some(stage) = self.stages.get(worker) {
             stage.busy(uptime());
@@ -104,9 +104,9 @@ impl FrameObserver for Eyes {
     fn saw(&self, worker: usize, job: &PlannedClip, frame: &RgbFrame, found: &FrameRecord) {
         self.frames.fetch_add(1, Ordering::Relaxed);
         if let Some(stage) = self.stages.get(worker) {
-            stage.beat(uptime());
+            stage.heartbeat(uptime());
         }
-        self.offer(|| Shot {
+        self.offer(|| Snapshot {
             frame: frame.clone(),
             found: found.clone(),
             gloss: job.gloss.to_string(),
@@ -121,7 +121,7 @@ impl FrameObserver for Eyes {
     }
 }
 
-impl Shot {
+impl Snapshot {
     /// As a JPEG, with the bones drawn on.
     pub(super) fn jpeg(&mut self) -> Result<Vec<u8>, String> {
         let hands = usize::from(self.found.hand_count).min(self.found.landmarks.len());

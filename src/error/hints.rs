@@ -13,7 +13,7 @@ use std::error::Error;
 
 /// Who reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
+pub enum Audience {
     /// Whoever typed a command.
     Flags,
     /// Whoever typed `handloom camera`, whose takes are never started over.
@@ -24,10 +24,10 @@ pub enum Reader {
     TakesKeys,
 }
 
-impl Reader {
+impl Audience {
     /// `error` and the way out.
     #[must_use]
-    pub fn says(self, error: &(dyn Error + 'static)) -> String {
+    pub fn describe(self, error: &(dyn Error + 'static)) -> String {
         format!("{}{error}{}", self.before(error), self.after(error))
     }
 
@@ -43,7 +43,7 @@ impl Reader {
 
     /// `failure` as the last thing that is heard of it. What is wrong on a command line is wrong in a config.
     #[must_use]
-    pub fn told(self, failure: CliError) -> CliError {
+    pub fn with_hint(self, failure: CliError) -> CliError {
         let exit = match failure.exit {
             Exit::Usage if self.has_config() => Exit::Config,
             exit => exit,
@@ -174,17 +174,17 @@ mod tests {
     use crate::inference::model_files::Role;
     use std::io::ErrorKind;
 
-    const ALL: [Reader; 4] = [
-        Reader::Flags,
-        Reader::TakesFlags,
-        Reader::Keys,
-        Reader::TakesKeys,
+    const ALL: [Audience; 4] = [
+        Audience::Flags,
+        Audience::TakesFlags,
+        Audience::Keys,
+        Audience::TakesKeys,
     ];
 
     /// Checks how what is told to [`ALL`] ends.
     fn check(error: &(dyn Error + 'static), ends: [&str; 4]) {
         for (reader, end) in ALL.into_iter().zip(ends) {
-            let told = reader.says(error);
+            let told = reader.describe(error);
             assert!(told.ends_with(end), "{reader:?}: {told}");
         }
     }
@@ -215,7 +215,11 @@ mod tests {
             "(x); choose another camera.path, or move the folder away",
         ];
         check(&occupied(false), ends);
-        assert!(Reader::Flags.says(&occupied(true)).contains("; --rescan"));
+        assert!(
+            Audience::Flags
+                .describe(&occupied(true))
+                .contains("; --rescan")
+        );
         let bad = StoreError::BadLedger {
             path: path(),
             reason: "x".to_owned(),
@@ -255,7 +259,7 @@ mod tests {
         let unknown = DecoderError::Unknown {
             name: "x".to_owned(),
         };
-        let told = Reader::Keys.told(CliError::new(Exit::Usage, unknown));
+        let told = Audience::Keys.with_hint(CliError::new(Exit::Usage, unknown));
         assert_eq!(told.exit, Exit::Config);
         assert!(told.error.is::<DecoderError>());
         let story = told.display_chain();
@@ -265,7 +269,7 @@ mod tests {
             video_id: "1".to_owned(),
         };
         let inner = anyhow::Error::new(split).context("a.json");
-        let told = Reader::Flags.told(CliError::new(Exit::Usage, inner));
+        let told = Audience::Flags.with_hint(CliError::new(Exit::Usage, inner));
         assert_eq!(told.exit, Exit::Usage);
         let story = told.display_chain();
         assert!(story.starts_with("a.json: a list"), "{story}");

@@ -1,7 +1,7 @@
 //! A fleet as it can be known from the broker alone: messages in, a bounded model out. Whoever can publish can write
 //! anything there, so nothing that comes is trusted: not its size, its form, its order or its characters.
 
-use crate::fleet::sequence_gaps::{Arrival, Gaps, Numbering};
+use crate::fleet::sequence_gaps::{Numbering, SequenceGaps, SequenceStatus};
 use crate::messages::payloads::{
     Batch, ClipName, Envelope, Fault, Health, Progress, Reply, StateReport, Status, StatusName,
     VERSION,
@@ -29,13 +29,13 @@ const STATES_MAX: usize = 16;
 /// All devices that said something.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fleet {
-    devices: BTreeMap<String, Device>,
-    passed_over: u64,
+    devices: BTreeMap<String, FleetDevice>,
+    ignored: u64,
 }
 
 /// What is known of a device.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Device {
+pub struct FleetDevice {
     /// Its last `status`.
     pub status: Option<Status>,
     /// Its last `state`.
@@ -54,7 +54,7 @@ pub struct Device {
     pub is_newer: bool,
     since: Duration,
     heard: Option<Duration>,
-    channels: BTreeMap<&'static str, Gaps>,
+    channels: BTreeMap<&'static str, SequenceGaps>,
 }
 
 /// A fault with what its envelope says.
@@ -72,7 +72,7 @@ pub struct SeenFault {
 }
 
 /// Why a payload says nothing to us.
-enum Unread {
+enum PayloadError {
     Newer,
     Garbage,
 }
@@ -98,13 +98,13 @@ impl Fleet {
     pub fn rejoin(&mut self, now: Duration) {
         for device in self.devices.values_mut() {
             device.since = device.since.max(now);
-            device.channels.values_mut().for_each(Gaps::rejoin);
+            device.channels.values_mut().for_each(SequenceGaps::rejoin);
         }
     }
 
     /// Sorted by name.
     #[must_use]
-    pub fn devices(&self) -> impl ExactSizeIterator<Item = (&str, &Device)> {
+    pub fn devices(&self) -> impl ExactSizeIterator<Item = (&str, &FleetDevice)> {
         self.devices
             .iter()
             .map(|(id, device)| (id.as_str(), device))
@@ -112,7 +112,7 @@ impl Fleet {
 
     /// One of them.
     #[must_use]
-    pub fn device(&self, id: &str) -> Option<&Device> {
+    pub fn device(&self, id: &str) -> Option<&FleetDevice> {
         self.devices.get(id)
     }
 
@@ -127,8 +127,8 @@ impl Fleet {
 
     /// Messages of names that no device can have, and of devices beyond [`DEVICES_MAX`].
     #[must_use]
-    pub fn passed_over(&self) -> u64 {
-        self.passed_over
+    pub fn ignored(&self) -> u64 {
+        self.ignored
     }
 
     fn fold(&mut self, now: Duration, topic: &str, payload: &[u8], is_live: bool) {
@@ -138,7 +138,7 @@ impl Fleet {
         };
         let is_known = self.devices.contains_key(id);
         if !topics::is_device_id(id) || (!is_known && self.devices.len() >= DEVICES_MAX) {
-            self.passed_over = self.passed_over.saturating_add(1);
+            self.ignored = self.ignored.saturating_add(1);
             return;
         }
         // An empty message takes a retained one away; that alone makes no device.
@@ -148,7 +148,7 @@ impl Fleet {
         let device = self
             .devices
             .entry(id.to_owned())
-            .or_insert_with(|| Device::new(now));
+            .or_insert_with(|| FleetDevice::new(now));
         if payload.is_empty() {
             device.forget(channel);
             if device.is_blank() {
@@ -157,12 +157,12 @@ impl Fleet {
             return;
         }
         let is_sign = match device.fold(channel, payload) {
-            Ok(arrival) => arrival == Arrival::New,
-            Err(Unread::Newer) => {
+            Ok(arrival) => arrival == SequenceStatus::New,
+            Err(PayloadError::Newer) => {
                 device.is_newer = true;
                 true
             }
-            Err(Unread::Garbage) => {
+            Err(PayloadError::Garbage) => {
                 device.unreadable = device.unreadable.saturating_add(1);
                 false
             }
@@ -173,7 +173,7 @@ impl Fleet {
     }
 }
 
-impl Device {
+impl FleetDevice {
     fn new(now: Duration) -> Self {
         Self {
             status: None,
@@ -223,54 +223,58 @@ impl Device {
         counts.fold(0, u64::saturating_add)
     }
 
-    fn fold(&mut self, channel: &str, payload: &[u8]) -> Result<Arrival, Unread> {
+    fn fold(&mut self, channel: &str, payload: &[u8]) -> Result<SequenceStatus, PayloadError> {
         match channel {
             topics::STATUS => Ok(self.fold_status(read(payload)?)),
             topics::STATE => {
                 let (arrival, _, body) = self.number(topics::STATE, read::<StateReport>(payload)?);
-                if arrival == Arrival::New {
-                    self.state = Some(tidy_state(body));
+                if arrival == SequenceStatus::New {
+                    self.state = Some(sanitize_state(body));
                 }
                 Ok(arrival)
             }
             topics::PROGRESS => {
                 let (arrival, _, body) = self.number(topics::PROGRESS, read::<Progress>(payload)?);
-                if arrival == Arrival::New {
-                    self.progress = Some(tidy_progress(body));
+                if arrival == SequenceStatus::New {
+                    self.progress = Some(sanitize_progress(body));
                 }
                 Ok(arrival)
             }
             topics::HEALTH => {
                 let (arrival, _, body) = self.number(topics::HEALTH, read::<Health>(payload)?);
-                if arrival == Arrival::New {
+                if arrival == SequenceStatus::New {
                     self.health = Some(body);
                 }
                 Ok(arrival)
             }
             topics::BATCH => {
                 let (arrival, ..) = self.number(topics::BATCH, read::<Batch>(payload)?);
-                self.batches += u64::from(arrival == Arrival::New);
+                self.batches += u64::from(arrival == SequenceStatus::New);
                 Ok(arrival)
             }
             topics::REPLY => Ok(self.number(topics::REPLY, read::<Reply>(payload)?).0),
             topics::FAULT => Ok(self.fold_fault(read(payload)?)),
             // A picture: a sign of life, and not ours to look at.
-            topics::SNAPSHOT => Ok(Arrival::New),
-            _ => Err(Unread::Garbage),
+            topics::SNAPSHOT => Ok(SequenceStatus::New),
+            _ => Err(PayloadError::Garbage),
         }
     }
 
     /// The last word counts, whatever its number: that of a last will was drawn when the connection began. The will
     /// is the broker's word, so it is no sign of life.
-    fn fold_status(&mut self, message: Envelope<Status>) -> Arrival {
+    fn fold_status(&mut self, message: Envelope<Status>) -> SequenceStatus {
         let mut status = message.body;
-        status.version = tidy(&status.version, NAME_MAX);
+        status.version = sanitize(&status.version, NAME_MAX);
         let is_sign = status.status != StatusName::Offline && self.status.as_ref() != Some(&status);
         self.status = Some(status);
-        if is_sign { Arrival::New } else { Arrival::Old }
+        if is_sign {
+            SequenceStatus::New
+        } else {
+            SequenceStatus::Old
+        }
     }
 
-    fn fold_fault(&mut self, message: Envelope<Fault>) -> Arrival {
+    fn fold_fault(&mut self, message: Envelope<Fault>) -> SequenceStatus {
         let (seq, clock_synced) = (message.seq, message.clock_synced);
         let (arrival, ts, body) = self.number(topics::FAULT, message);
         let generation = self.channels.get(topics::FAULT).map_or(0, |g| g.generation);
@@ -287,7 +291,7 @@ impl Device {
                 seq,
                 ts,
                 clock_synced,
-                fault: tidy_fault(body),
+                fault: sanitize_fault(body),
                 generation,
             };
             self.faults.insert(place, seen);
@@ -297,16 +301,20 @@ impl Device {
     }
 
     /// Books the message's number on its channel.
-    fn number<T>(&mut self, channel: &'static str, message: Envelope<T>) -> (Arrival, String, T) {
+    fn number<T>(
+        &mut self,
+        channel: &'static str,
+        message: Envelope<T>,
+    ) -> (SequenceStatus, String, T) {
         let numbering = match channel {
             topics::BATCH | topics::FAULT | topics::REPLY => Numbering::Durable,
             _ => Numbering::PerStart,
         };
-        let ts = tidy(&message.ts, NAME_MAX);
+        let ts = sanitize(&message.ts, NAME_MAX);
         let gaps = self
             .channels
             .entry(channel)
-            .or_insert_with(|| Gaps::new(numbering));
+            .or_insert_with(|| SequenceGaps::new(numbering));
         (gaps.note(message.seq, &ts), ts, message.body)
     }
 
@@ -332,24 +340,24 @@ impl Device {
 }
 
 /// The message in `payload`.
-fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<Envelope<T>, Unread> {
+fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<Envelope<T>, PayloadError> {
     #[derive(Deserialize)]
     struct Version {
         v: u32,
     }
     if payload.len() > PAYLOAD_MAX {
-        return Err(Unread::Garbage);
+        return Err(PayloadError::Garbage);
     }
-    let version: Version = serde_json::from_slice(payload).map_err(|_| Unread::Garbage)?;
+    let version: Version = serde_json::from_slice(payload).map_err(|_| PayloadError::Garbage)?;
     match version.v {
-        0 => Err(Unread::Garbage),
-        v if v > VERSION => Err(Unread::Newer),
-        _ => serde_json::from_slice(payload).map_err(|_| Unread::Garbage),
+        0 => Err(PayloadError::Garbage),
+        v if v > VERSION => Err(PayloadError::Newer),
+        _ => serde_json::from_slice(payload).map_err(|_| PayloadError::Garbage),
     }
 }
 
 /// At most `max` characters of `text`, without any that could steer a terminal or turn the writing around.
-fn tidy(text: &str, max: usize) -> String {
+fn sanitize(text: &str, max: usize) -> String {
     let steers = |c: &char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     let plain = text.chars().filter(|c| !steers(c));
     plain
@@ -358,36 +366,36 @@ fn tidy(text: &str, max: usize) -> String {
         .collect()
 }
 
-fn tidy_state(mut state: StateReport) -> StateReport {
-    state.reason = state.reason.map(|t| tidy(&t, TEXT_MAX));
-    state.run = state.run.map(|t| tidy(&t, NAME_MAX));
-    state.backend = tidy(&state.backend, NAME_MAX);
-    state.backend_reason = tidy(&state.backend_reason, TEXT_MAX);
+fn sanitize_state(mut state: StateReport) -> StateReport {
+    state.reason = state.reason.map(|t| sanitize(&t, TEXT_MAX));
+    state.run = state.run.map(|t| sanitize(&t, NAME_MAX));
+    state.backend = sanitize(&state.backend, NAME_MAX);
+    state.backend_reason = sanitize(&state.backend_reason, TEXT_MAX);
     state
 }
 
-fn tidy_progress(mut progress: Progress) -> Progress {
+fn sanitize_progress(mut progress: Progress) -> Progress {
     let states = std::mem::take(&mut progress.states).into_iter();
     let states = states.take(STATES_MAX);
-    progress.states = states.map(|(s, n)| (tidy(&s, NAME_MAX), n)).collect();
-    progress.run = tidy(&progress.run, NAME_MAX);
-    progress.clip = progress.clip.as_ref().map(tidy_clip);
+    progress.states = states.map(|(s, n)| (sanitize(&s, NAME_MAX), n)).collect();
+    progress.run = sanitize(&progress.run, NAME_MAX);
+    progress.clip = progress.clip.as_ref().map(sanitize_clip);
     progress
 }
 
-fn tidy_fault(mut fault: Fault) -> Fault {
-    fault.run = fault.run.map(|t| tidy(&t, NAME_MAX));
-    fault.component = tidy(&fault.component, NAME_MAX);
-    fault.clip = fault.clip.as_ref().map(tidy_clip);
-    fault.reason = tidy(&fault.reason, TEXT_MAX);
-    fault.action = tidy(&fault.action, TEXT_MAX);
+fn sanitize_fault(mut fault: Fault) -> Fault {
+    fault.run = fault.run.map(|t| sanitize(&t, NAME_MAX));
+    fault.component = sanitize(&fault.component, NAME_MAX);
+    fault.clip = fault.clip.as_ref().map(sanitize_clip);
+    fault.reason = sanitize(&fault.reason, TEXT_MAX);
+    fault.action = sanitize(&fault.action, TEXT_MAX);
     fault
 }
 
-fn tidy_clip(clip: &ClipName) -> ClipName {
+fn sanitize_clip(clip: &ClipName) -> ClipName {
     ClipName {
-        gloss: tidy(&clip.gloss, NAME_MAX),
-        video_id: tidy(&clip.video_id, NAME_MAX),
+        gloss: sanitize(&clip.gloss, NAME_MAX),
+        video_id: sanitize(&clip.video_id, NAME_MAX),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A fleet in words: the same for the live view and for the plain table. No cell has a blank in it, so that scripts
 //! can take the table apart.
 
-use crate::fleet::devices::{Device, Fleet, SeenFault};
+use crate::fleet::devices::{Fleet, FleetDevice, SeenFault};
 use crate::messages::payloads::{Health, JobPhase, StatusName};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,18 +13,18 @@ const FAULTS_SHOWN: usize = 5;
 
 /// Whether a person is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Need {
+pub enum Attention {
     /// No.
-    Nothing,
+    None,
     /// It works, with less than it should have, or waits.
-    Look,
+    Warning,
     /// It does not work.
-    Help,
+    Critical,
 }
 
 /// A device's line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cells {
+pub struct DeviceRow {
     /// `online`, `silent`, `stopped`, `offline` or `unknown`.
     pub status: &'static str,
     /// What the job does.
@@ -45,10 +45,10 @@ pub struct Cells {
     pub age: String,
 }
 
-impl Cells {
+impl DeviceRow {
     /// What `device` says.
     #[must_use]
-    pub fn of(device: &Device, now: Duration) -> Self {
+    pub fn of(device: &FleetDevice, now: Duration) -> Self {
         let progress = device.progress.as_ref();
         let status = status(device, now);
         // The last rate of a device that is gone would promise an end that does not come, and its heat is past.
@@ -77,7 +77,7 @@ impl Cells {
 
 /// Whether a person is needed at the device, and for what.
 #[must_use]
-pub fn need(device: &Device, now: Duration) -> (Need, String) {
+pub fn attention(device: &FleetDevice, now: Duration) -> (Attention, String) {
     let because = |what: &str, reason: Option<&String>| match reason {
         Some(reason) => format!("{what}: {reason}"),
         None => what.to_owned(),
@@ -85,54 +85,57 @@ pub fn need(device: &Device, now: Duration) -> (Need, String) {
     match device.status.as_ref().map(|s| s.status) {
         Some(StatusName::Offline) => {
             let what = "offline: gone without a word; check its power, its network and the service";
-            return (Need::Help, what.to_owned());
+            return (Attention::Critical, what.to_owned());
         }
         // It ended by itself, and what keeps it from working stands in its last state.
         Some(StatusName::Stopped) => {
             let state = device.state.as_ref().filter(|s| s.state == JobPhase::Error);
-            return state.map_or((Need::Nothing, String::new()), |state| {
+            return state.map_or((Attention::None, String::new()), |state| {
                 let what = because("ended with an error", state.reason.as_ref());
-                (Need::Help, what)
+                (Attention::Critical, what)
             });
         }
         _ => {}
     }
     if device.is_stale(now) {
         let silence = seconds(device.silence(now).as_secs_f64());
-        return (Need::Help, format!("silent for {silence}, though online"));
+        return (
+            Attention::Critical,
+            format!("silent for {silence}, though online"),
+        );
     }
     let state = device.state.as_ref();
     let reason = state.and_then(|s| s.reason.as_ref());
     match state.map(|s| s.state) {
-        Some(JobPhase::Error) => return (Need::Help, because("error", reason)),
-        Some(JobPhase::Degraded) => return (Need::Look, because("degraded", reason)),
-        Some(JobPhase::Paused) => return (Need::Look, because("paused", reason)),
+        Some(JobPhase::Error) => return (Attention::Critical, because("error", reason)),
+        Some(JobPhase::Degraded) => return (Attention::Warning, because("degraded", reason)),
+        Some(JobPhase::Paused) => return (Attention::Warning, because("paused", reason)),
         _ => {}
     }
     let health = device.health.clone().unwrap_or_default();
     if device.is_newer {
         let what = "speaks a newer version: update this handloom";
-        (Need::Look, what.to_owned())
+        (Attention::Warning, what.to_owned())
     } else if health.throttled == Some(true) {
         let what = "throttled by its firmware: check its cooling and its power supply";
-        (Need::Look, what.to_owned())
+        (Attention::Warning, what.to_owned())
     } else if health.outbox_dropped > 0 {
         let what = format!(
             "{} messages lost: its outbox was full",
             health.outbox_dropped
         );
-        (Need::Look, what)
+        (Attention::Warning, what)
     } else if device.unreadable > 0 {
         let what = format!("{} messages cannot be read", device.unreadable);
-        (Need::Look, what)
+        (Attention::Warning, what)
     } else {
-        (Need::Nothing, String::new())
+        (Attention::None, String::new())
     }
 }
 
 /// All that is known of a device but its faults, a line each.
 #[must_use]
-pub fn details(device: &Device) -> Vec<String> {
+pub fn details(device: &FleetDevice) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(state) = &device.state {
         let reason = state.reason.as_deref().map(|r| format!(": {r}"));
@@ -205,7 +208,7 @@ pub fn table(fleet: &Fleet, now: Duration) -> String {
     ];
     let mut rows = vec![HEADS.map(str::to_owned)];
     for (id, device) in fleet.devices() {
-        let cells = Cells::of(device, now);
+        let cells = DeviceRow::of(device, now);
         rows.push([
             id.to_owned(),
             cells.status.to_owned(),
@@ -217,7 +220,7 @@ pub fn table(fleet: &Fleet, now: Duration) -> String {
             cells.temperature,
             cells.outbox,
             cells.age,
-            need(device, now).0.name().to_owned(),
+            attention(device, now).0.name().to_owned(),
         ]);
     }
     let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max();
@@ -231,9 +234,9 @@ pub fn table(fleet: &Fleet, now: Duration) -> String {
     }
     // Writing to a String cannot fail.
     for (id, device) in fleet.devices() {
-        let (need, why) = need(device, now);
-        if need > Need::Nothing {
-            writeln!(out, "\n{id} {}: {why}", need.phrase()).ok();
+        let (attention, why) = attention(device, now);
+        if attention > Attention::None {
+            writeln!(out, "\n{id} {}: {why}", attention.phrase()).ok();
         } else if !device.faults.is_empty() {
             writeln!(out, "\n{id}:").ok();
         }
@@ -242,30 +245,30 @@ pub fn table(fleet: &Fleet, now: Duration) -> String {
             writeln!(out, "  {what}\n    {action}").ok();
         }
     }
-    if fleet.passed_over() > 0 {
-        writeln!(out, "\n{}", passed_over(fleet)).ok();
+    if fleet.ignored() > 0 {
+        writeln!(out, "\n{}", ignored(fleet)).ok();
     }
     out
 }
 
 /// What [`Fleet::passed_over`] counts.
 #[must_use]
-pub fn passed_over(fleet: &Fleet) -> String {
+pub fn ignored(fleet: &Fleet) -> String {
     format!(
         "{} messages passed over: from more than {} devices, or of names that no device has",
-        fleet.passed_over(),
+        fleet.ignored(),
         crate::fleet::devices::DEVICES_MAX
     )
 }
 
-impl Need {
+impl Attention {
     /// In one word.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Nothing => UNKNOWN,
-            Self::Look => "look",
-            Self::Help => "help",
+            Self::None => UNKNOWN,
+            Self::Warning => "look",
+            Self::Critical => "help",
         }
     }
 
@@ -273,14 +276,14 @@ impl Need {
     #[must_use]
     pub fn phrase(self) -> &'static str {
         match self {
-            Self::Nothing => "is well",
-            Self::Look => "wants a look",
-            Self::Help => "NEEDS HELP",
+            Self::None => "is well",
+            Self::Warning => "wants a look",
+            Self::Critical => "NEEDS HELP",
         }
     }
 }
 
-fn status(device: &Device, now: Duration) -> &'static str {
+fn status(device: &FleetDevice, now: Duration) -> &'static str {
     match device.status.as_ref().map(|s| s.status) {
         None => "unknown",
         Some(StatusName::Online) if device.is_stale(now) => "silent",

@@ -18,7 +18,7 @@ pub(super) enum Numbering {
 
 /// What a number is to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub(super) enum SequenceStatus {
     /// Not seen yet.
     New,
     /// Seen, or older than what this listener has seen.
@@ -27,7 +27,7 @@ pub(super) enum Arrival {
 
 /// The numbers of one channel of one device.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Gaps {
+pub(super) struct SequenceGaps {
     numbering: Numbering,
     /// Lowest and highest number of this numbering, and the time that the highest bore.
     span: Option<(u64, u64, String)>,
@@ -42,7 +42,7 @@ pub(super) struct Gaps {
     pub(super) generation: u32,
 }
 
-impl Gaps {
+impl SequenceGaps {
     pub(super) fn new(numbering: Numbering) -> Self {
         Self {
             numbering,
@@ -61,36 +61,36 @@ impl Gaps {
     }
 
     /// A message with this number and time came.
-    pub(super) fn note(&mut self, seq: u64, ts: &str) -> Arrival {
+    pub(super) fn note(&mut self, seq: u64, ts: &str) -> SequenceStatus {
         match self.numbering {
             Numbering::Durable => self.note_durable(seq, ts),
             Numbering::PerStart => self.note_per_start(seq, ts),
         }
     }
 
-    fn note_durable(&mut self, seq: u64, ts: &str) -> Arrival {
+    fn note_durable(&mut self, seq: u64, ts: &str) -> SequenceStatus {
         let Some((first, last, last_ts)) = self.span.clone() else {
             self.span = Some((seq, seq, ts.to_owned()));
-            return Arrival::New;
+            return SequenceStatus::New;
         };
         if seq > last {
             self.leap(last, seq);
             self.span = Some((first, seq, ts.to_owned()));
-            Arrival::New
+            SequenceStatus::New
         } else if seq == 1 && ts > last_ts.as_str() {
             // Younger than the highest, yet the first: the ledger is another one.
             self.generation = self.generation.saturating_add(1);
             self.holes.clear();
             self.span = Some((1, 1, ts.to_owned()));
-            Arrival::New
+            SequenceStatus::New
         } else {
             self.fill(seq)
         }
     }
 
-    fn note_per_start(&mut self, seq: u64, ts: &str) -> Arrival {
+    fn note_per_start(&mut self, seq: u64, ts: &str) -> SequenceStatus {
         if self.recent.iter().any(|(s, t)| *s == seq && t == ts) {
-            return Arrival::Old;
+            return SequenceStatus::Old;
         }
         self.recent.push_front((seq, ts.to_owned()));
         self.recent.truncate(RECENT);
@@ -104,7 +104,7 @@ impl Gaps {
         }
         // Nothing is sent again here, so no hole is ever filled.
         self.holes.clear();
-        Arrival::New
+        SequenceStatus::New
     }
 
     /// From `last` to a higher number.
@@ -117,13 +117,13 @@ impl Gaps {
     }
 
     /// A number within or below the span: it may fill a hole.
-    fn fill(&mut self, seq: u64) -> Arrival {
+    fn fill(&mut self, seq: u64) -> SequenceStatus {
         let hole = self
             .holes
             .iter()
             .position(|(from, to)| (*from..=*to).contains(&seq));
         let Some((from, to)) = hole.and_then(|at| self.holes.remove(at)) else {
-            return Arrival::Old;
+            return SequenceStatus::Old;
         };
         for rest in [(from, seq - 1), (seq + 1, to)] {
             if rest.0 <= rest.1 {
@@ -132,7 +132,7 @@ impl Gaps {
         }
         self.holes.truncate(HOLES);
         self.missing = self.missing.saturating_sub(1);
-        Arrival::New
+        SequenceStatus::New
     }
 }
 
@@ -143,13 +143,13 @@ mod tests {
 
     /// Takes `number@time` words, `rejoin` among them; says which were new (`n`) or old (`o`) and what is missing.
     fn check(numbering: Numbering, words: &str, arrivals: &str, missing: u64) {
-        let mut gaps = Gaps::new(numbering);
+        let mut gaps = SequenceGaps::new(numbering);
         let mut seen = String::new();
         for word in words.split_whitespace() {
             match word.split_once('@') {
                 Some((seq, ts)) => seen.push(match gaps.note(seq.parse().unwrap(), ts) {
-                    Arrival::New => 'n',
-                    Arrival::Old => 'o',
+                    SequenceStatus::New => 'n',
+                    SequenceStatus::Old => 'o',
                 }),
                 None => gaps.rejoin(),
             }
@@ -191,7 +191,7 @@ mod tests {
             order in Just((2_u64..30).collect::<Vec<_>>()).prop_shuffle(),
             taken in 1_usize..28,
         ) {
-            let mut gaps = Gaps::new(Numbering::Durable);
+            let mut gaps = SequenceGaps::new(Numbering::Durable);
             gaps.note(1, "t");
             for seq in order[..taken].iter().chain(&order[..taken]) {
                 gaps.note(*seq, "t");

@@ -30,24 +30,24 @@ pub struct PreviewError {
 }
 
 #[derive(Debug, Default)]
-struct Newest {
+struct LatestFrame {
     /// Counts pictures, so that each is sent once.
     number: u64,
     jpeg: Arc<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    newest: Mutex<Newest>,
+struct PreviewShared {
+    latest: Mutex<LatestFrame>,
     came: Condvar,
     viewers: AtomicUsize,
     is_stopped: AtomicBool,
 }
 
-impl Shared {
+impl PreviewShared {
     /// A panic elsewhere leaves it whole: a number and a picture.
-    fn newest(&self) -> MutexGuard<'_, Newest> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    fn latest(&self) -> MutexGuard<'_, LatestFrame> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_stopped(&self) -> bool {
@@ -56,19 +56,19 @@ impl Shared {
 
     /// A picture that is newer than number `than`, if one comes within a turn.
     fn next(&self, than: u64) -> Option<(u64, Arc<Vec<u8>>)> {
-        let mut newest = self.newest();
-        if newest.number <= than && !self.is_stopped() {
-            let waited = self.came.wait_timeout(newest, TURN);
-            newest = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut latest = self.latest();
+        if latest.number <= than && !self.is_stopped() {
+            let waited = self.came.wait_timeout(latest, TURN);
+            latest = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        (newest.number > than).then(|| (newest.number, Arc::clone(&newest.jpeg)))
+        (latest.number > than).then(|| (latest.number, Arc::clone(&latest.jpeg)))
     }
 }
 
 /// A running preview; ends when dropped.
 #[derive(Debug)]
 pub struct Preview {
-    shared: Arc<Shared>,
+    shared: Arc<PreviewShared>,
     address: SocketAddr,
     listener: Option<JoinHandle<()>>,
 }
@@ -82,11 +82,11 @@ impl Preview {
         let wrap = |source| PreviewError { address, source };
         let listener = TcpListener::bind(address).map_err(wrap)?;
         let bound = listener.local_addr().map_err(wrap)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(PreviewShared::default());
         let theirs = Arc::clone(&shared);
         let thread = Builder::new().name("preview".into());
         let thread = thread
-            .spawn(move || welcome(&listener, &theirs, bound))
+            .spawn(move || accept_loop(&listener, &theirs, bound))
             .map_err(wrap)?;
         Ok(Self {
             shared,
@@ -109,10 +109,10 @@ impl Preview {
 
     /// Shows a picture in the place of the one before.
     pub fn show(&self, jpeg: Vec<u8>) {
-        let mut newest = self.shared.newest();
-        newest.number += 1;
-        newest.jpeg = Arc::new(jpeg);
-        drop(newest);
+        let mut latest = self.shared.latest();
+        latest.number += 1;
+        latest.jpeg = Arc::new(jpeg);
+        drop(latest);
         self.shared.came.notify_all();
     }
 }
@@ -137,7 +137,7 @@ impl Drop for Preview {
 }
 
 /// Takes viewers in until the end, and waits for them then.
-fn welcome(listener: &TcpListener, shared: &Arc<Shared>, address: SocketAddr) {
+fn accept_loop(listener: &TcpListener, shared: &Arc<PreviewShared>, address: SocketAddr) {
     let mut viewers: Vec<(JoinHandle<()>, TcpStream)> = Vec::new();
     loop {
         let accepted = listener.accept();
@@ -190,14 +190,14 @@ fn welcome(listener: &TcpListener, shared: &Arc<Shared>, address: SocketAddr) {
 
 fn serve(
     stream: &TcpStream,
-    shared: &Shared,
+    shared: &PreviewShared,
     address: SocketAddr,
     is_full: bool,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let request = request::read(&mut request::Timed::new(stream, PATIENCE))?;
+    let request = request::read(&mut request::DeadlineStream::new(stream, PATIENCE))?;
     let answer = |status: &str, kind: &str, body: &[u8]| {
-        let out = &mut request::Timed::new(stream, PATIENCE);
+        let out = &mut request::DeadlineStream::new(stream, PATIENCE);
         request::answer(out, status, kind, body)
     };
     if is_full {
@@ -218,12 +218,12 @@ fn serve(
             answer("503 Service Unavailable", "text/plain", words)
         }
         request::Route::Stream => {
-            request::Timed::new(stream, PATIENCE).write_all(request::STREAM_HEAD)?;
+            request::DeadlineStream::new(stream, PATIENCE).write_all(request::STREAM_HEAD)?;
             let mut last = 0;
             while !shared.is_stopped() {
                 if let Some((number, jpeg)) = shared.next(last) {
                     last = number;
-                    request::part(&mut request::Timed::new(stream, PATIENCE), &jpeg)?;
+                    request::part(&mut request::DeadlineStream::new(stream, PATIENCE), &jpeg)?;
                 }
             }
             Ok(())

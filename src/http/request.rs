@@ -21,12 +21,12 @@ pub(super) const STREAM_HEAD: &[u8] =
 Cache-Control: no-store\r\nConnection: close\r\n\r\n";
 
 /// A connection that is read or written until a moment and no longer, however little comes or goes at a time.
-pub(super) struct Timed<'a> {
+pub(super) struct DeadlineStream<'a> {
     stream: &'a TcpStream,
     until: Instant,
 }
 
-impl<'a> Timed<'a> {
+impl<'a> DeadlineStream<'a> {
     /// For `time` from now on.
     pub(super) fn new(stream: &'a TcpStream, time: Duration) -> Self {
         let until = Instant::now() + time;
@@ -42,14 +42,14 @@ impl<'a> Timed<'a> {
     }
 }
 
-impl Read for Timed<'_> {
+impl Read for DeadlineStream<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         self.stream.set_read_timeout(self.left()?)?;
         self.stream.read(to)
     }
 }
 
-impl Write for Timed<'_> {
+impl Write for DeadlineStream<'_> {
     fn write(&mut self, from: &[u8]) -> io::Result<usize> {
         self.stream.set_write_timeout(self.left()?)?;
         self.stream.write(from)

@@ -16,7 +16,7 @@ const PAUSE_ABOVE_C: f64 = 10.0;
 
 /// What the machine shall keep to. Marks in the wrong order count as equal.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
+pub struct GovernorLimits {
     /// Clips at a time when nothing holds them back.
     pub workers_max: usize,
     /// Above this there are fewer and fewer workers, °C.
@@ -35,7 +35,7 @@ pub struct Limits {
 
 /// What the sensors say. What is unknown changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Reading {
+pub struct Sample {
     /// The hottest sensor, °C.
     pub temperature_c: Option<f64>,
     /// Memory that could be had, MiB.
@@ -46,7 +46,7 @@ pub struct Reading {
 
 /// Why there are fewer workers than there could be. Its [`Display`] says so in words, with the way out.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Hold {
+pub enum Throttle {
     /// Too hot.
     Heat {
         /// The newest reading, °C.
@@ -80,7 +80,7 @@ pub enum Hold {
     },
 }
 
-impl Hold {
+impl Throttle {
     /// As a fault names it.
     #[must_use]
     pub fn component(&self) -> &'static str {
@@ -92,7 +92,7 @@ impl Hold {
     }
 }
 
-impl Display for Hold {
+impl Display for Throttle {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.component())?;
         match self {
@@ -140,11 +140,11 @@ fn allowed(workers: usize) -> String {
 
 /// Holds that came and went with a step, each told once.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Change {
+pub struct ThrottleChange {
     /// Since this step.
-    pub began: Vec<Hold>,
+    pub began: Vec<Throttle>,
     /// Until this step, with the readings that ended them.
-    pub ended: Vec<Hold>,
+    pub ended: Vec<Throttle>,
 }
 
 /// What shall be from now on.
@@ -153,44 +153,44 @@ pub struct Decision {
     /// Clips at a time; 0 is a pause.
     pub workers: usize,
     /// All that holds now.
-    pub holds: Vec<Hold>,
+    pub throttles: Vec<Throttle>,
     /// What is new about it.
-    pub change: Change,
+    pub change: ThrottleChange,
 }
 
 /// Turns readings into a number of workers.
 #[derive(Clone, Debug)]
 pub struct Governor {
-    limits: Limits,
+    limits: GovernorLimits,
     /// The newest of each that was known.
-    known: Reading,
-    heat: Ladder,
-    memory: Ladder,
+    known: Sample,
+    heat: StepHysteresis,
+    memory: StepHysteresis,
     is_disk_short: bool,
-    holds: Vec<Hold>,
+    throttles: Vec<Throttle>,
 }
 
 impl Governor {
     /// Nothing holds yet.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: GovernorLimits) -> Self {
         Self {
             limits,
-            known: Reading::default(),
-            heat: Ladder::default(),
-            memory: Ladder::default(),
+            known: Sample::default(),
+            heat: StepHysteresis::default(),
+            memory: StepHysteresis::default(),
             is_disk_short: false,
-            holds: Vec::new(),
+            throttles: Vec::new(),
         }
     }
 
     /// Other limits from the next step on; what holds goes on until its good mark is reached.
-    pub fn set_limits(&mut self, limits: Limits) {
+    pub fn set_limits(&mut self, limits: GovernorLimits) {
         self.limits = limits;
     }
 
     /// Takes `reading`, made at `now` by a clock that never goes back.
-    pub fn step(&mut self, now: Duration, reading: &Reading) -> Decision {
+    pub fn step(&mut self, now: Duration, reading: &Sample) -> Decision {
         let limits = &self.limits;
         let max = limits.workers_max;
         // A number that is none is no reading.
@@ -222,50 +222,59 @@ impl Governor {
 
     fn decide(&mut self) -> Decision {
         let seen = self.seen();
-        let is_held = |hold: &Hold| match hold {
-            Hold::Heat { .. } => self.heat.cap.is_some(),
-            Hold::Memory { .. } => self.memory.cap.is_some(),
-            Hold::Disk { .. } => self.is_disk_short,
+        let is_held = |hold: &Throttle| match hold {
+            Throttle::Heat { .. } => self.heat.cap.is_some(),
+            Throttle::Memory { .. } => self.memory.cap.is_some(),
+            Throttle::Disk { .. } => self.is_disk_short,
         };
-        let (holds, free): (Vec<Hold>, Vec<Hold>) = seen.into_iter().partition(is_held);
-        let is_in = |list: &[Hold], hold: &Hold| {
+        let (throttles, free): (Vec<Throttle>, Vec<Throttle>) = seen.into_iter().partition(is_held);
+        let is_in = |list: &[Throttle], hold: &Throttle| {
             let component = hold.component();
             list.iter().any(|h| h.component() == component)
         };
-        let began = holds.iter().filter(|h| !is_in(&self.holds, h)).cloned();
-        let change = Change {
+        let began = throttles
+            .iter()
+            .filter(|h| !is_in(&self.throttles, h))
+            .cloned();
+        let change = ThrottleChange {
             began: began.collect(),
-            ended: free.into_iter().filter(|h| is_in(&self.holds, h)).collect(),
+            ended: free
+                .into_iter()
+                .filter(|h| is_in(&self.throttles, h))
+                .collect(),
         };
-        self.holds.clone_from(&holds);
+        self.throttles.clone_from(&throttles);
         let disk_cap = self.is_disk_short.then_some(0);
         let caps = [self.heat.cap, self.memory.cap, disk_cap];
         let workers = caps.into_iter().flatten().min();
         Decision {
             workers: workers.map_or(self.limits.workers_max, |w| w.min(self.limits.workers_max)),
-            holds,
+            throttles,
             change,
         }
     }
 
     /// What each cause with a known reading would be as a hold.
-    fn seen(&self) -> Vec<Hold> {
+    fn seen(&self) -> Vec<Throttle> {
         let limits = &self.limits;
         let max = limits.workers_max;
-        let heat = self.known.temperature_c.map(|temperature_c| Hold::Heat {
-            temperature_c,
-            max_c: limits.temperature_max_c,
-            resume_c: limits.temperature_resume_c,
-            workers: self.heat.cap.unwrap_or(max),
-        });
+        let heat = self
+            .known
+            .temperature_c
+            .map(|temperature_c| Throttle::Heat {
+                temperature_c,
+                max_c: limits.temperature_max_c,
+                resume_c: limits.temperature_resume_c,
+                workers: self.heat.cap.unwrap_or(max),
+            });
         let memory = self.known.memory_available_mib;
-        let memory = memory.map(|available_mib| Hold::Memory {
+        let memory = memory.map(|available_mib| Throttle::Memory {
             available_mib,
             min_mib: limits.memory_min_mib,
             resume_mib: limits.memory_resume_mib,
             workers: self.memory.cap.unwrap_or(max),
         });
-        let disk = self.known.disk_free_mib.map(|free_mib| Hold::Disk {
+        let disk = self.known.disk_free_mib.map(|free_mib| Throttle::Disk {
             free_mib,
             reserve_mib: limits.disk_reserve_mib,
             resume_mib: limits.disk_resume_mib,
@@ -285,7 +294,7 @@ enum Zone {
     Good,
 }
 
-fn heat_zone(t: f64, limits: &Limits) -> Zone {
+fn heat_zone(t: f64, limits: &GovernorLimits) -> Zone {
     if t >= limits.temperature_max_c + PAUSE_ABOVE_C {
         Zone::Worst
     } else if t > limits.temperature_max_c {
@@ -297,7 +306,7 @@ fn heat_zone(t: f64, limits: &Limits) -> Zone {
     }
 }
 
-fn memory_zone(mib: u64, limits: &Limits) -> Zone {
+fn memory_zone(mib: u64, limits: &GovernorLimits) -> Zone {
     if mib < limits.memory_min_mib {
         if mib <= limits.memory_min_mib / 2 {
             Zone::Worst
@@ -313,7 +322,7 @@ fn memory_zone(mib: u64, limits: &Limits) -> Zone {
 
 /// A number of workers that goes down and up one by one.
 #[derive(Clone, Debug, Default)]
-struct Ladder {
+struct StepHysteresis {
     /// `None`: holds nothing back.
     cap: Option<usize>,
     zone: Zone,
@@ -323,7 +332,7 @@ struct Ladder {
     down_at: Option<Duration>,
 }
 
-impl Ladder {
+impl StepHysteresis {
     fn step(&mut self, now: Duration, zone: Zone, max: usize) {
         if zone != self.zone {
             self.zone = zone;

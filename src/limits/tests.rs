@@ -1,8 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn limits(workers_max: usize) -> Limits {
-    Limits {
+fn limits(workers_max: usize) -> GovernorLimits {
+    GovernorLimits {
         workers_max,
         temperature_max_c: 80.0,
         temperature_resume_c: 70.0,
@@ -13,29 +13,29 @@ fn limits(workers_max: usize) -> Limits {
     }
 }
 
-fn heat(c: f64) -> Reading {
-    Reading {
+fn heat(c: f64) -> Sample {
+    Sample {
         temperature_c: Some(c),
-        ..Reading::default()
+        ..Sample::default()
     }
 }
 
-fn memory(mib: u64) -> Reading {
-    Reading {
+fn memory(mib: u64) -> Sample {
+    Sample {
         memory_available_mib: Some(mib),
-        ..Reading::default()
+        ..Sample::default()
     }
 }
 
-fn disk(mib: u64) -> Reading {
-    Reading {
+fn disk(mib: u64) -> Sample {
+    Sample {
         disk_free_mib: Some(mib),
-        ..Reading::default()
+        ..Sample::default()
     }
 }
 
 /// Steps a governor of `workers_max` through `(second, reading, workers expected)`.
-fn check(name: &str, workers_max: usize, steps: &[(u64, Reading, usize)]) {
+fn check(name: &str, workers_max: usize, steps: &[(u64, Sample, usize)]) {
     let mut governor = Governor::new(limits(workers_max));
     for (second, reading, expected) in steps {
         let decision = governor.step(Duration::from_secs(*second), reading);
@@ -131,7 +131,7 @@ fn the_steps_are_as_documented() {
 
 #[test]
 fn causes_do_not_mix() {
-    let all = |t, m, d| Reading {
+    let all = |t, m, d| Sample {
         temperature_c: Some(t),
         memory_available_mib: Some(m),
         disk_free_mib: Some(d),
@@ -162,10 +162,10 @@ fn causes_do_not_mix() {
         "what is unknown changes nothing",
         2,
         &[
-            (0, Reading::default(), 2),
+            (0, Sample::default(), 2),
             (1, heat(f64::NAN), 2),
             (2, heat(81.0), 1),
-            (100, Reading::default(), 1),
+            (100, Sample::default(), 1),
             (200, heat(f64::INFINITY), 1),
         ],
     );
@@ -179,8 +179,8 @@ fn causes_do_not_mix() {
 #[test]
 fn each_hold_begins_and_ends_once() {
     let mut governor = Governor::new(limits(3));
-    let names = |holds: &[Hold]| -> String {
-        let names: Vec<_> = holds.iter().map(Hold::component).collect();
+    let names = |throttles: &[Throttle]| -> String {
+        let names: Vec<_> = throttles.iter().map(Throttle::component).collect();
         names.join(",")
     };
     let steps = [
@@ -196,16 +196,16 @@ fn each_hold_begins_and_ends_once() {
         (155, disk(400), "", "", ""),
         (156, disk(10), "disk", "disk", ""),
     ];
-    for (second, reading, holds, began, ended) in steps {
+    for (second, reading, throttles, began, ended) in steps {
         let decision = governor.step(Duration::from_secs(second), &reading);
         let change = &decision.change;
         assert_eq!(
             (
-                names(&decision.holds),
+                names(&decision.throttles),
                 names(&change.began),
                 names(&change.ended)
             ),
-            (holds.to_owned(), began.to_owned(), ended.to_owned()),
+            (throttles.to_owned(), began.to_owned(), ended.to_owned()),
             "second {second}"
         );
     }
@@ -214,13 +214,13 @@ fn each_hold_begins_and_ends_once() {
 #[test]
 fn holds_say_the_way_out() {
     let mut governor = Governor::new(limits(3));
-    let reading = Reading {
+    let reading = Sample {
         temperature_c: Some(82.26),
         memory_available_mib: Some(150),
         disk_free_mib: Some(210),
     };
-    let holds = governor.step(Duration::ZERO, &reading).holds;
-    let words: Vec<String> = holds.iter().map(Hold::to_string).collect();
+    let throttles = governor.step(Duration::ZERO, &reading).throttles;
+    let words: Vec<String> = throttles.iter().map(Throttle::to_string).collect();
     assert_eq!(
         words,
         [
@@ -239,14 +239,14 @@ fn other_limits_count_from_the_next_step() {
     assert_eq!(governor.step(at(0), &heat(81.0)).workers, 3);
     // Fewer than the heat leaves: it holds nothing back any more.
     governor.set_limits(limits(2));
-    let decision = governor.step(at(1), &Reading::default());
-    assert_eq!((decision.workers, decision.holds.len()), (2, 0));
+    let decision = governor.step(at(1), &Sample::default());
+    assert_eq!((decision.workers, decision.throttles.len()), (2, 0));
     assert_eq!(decision.change.ended.len(), 1);
     governor.set_limits(limits(6));
-    assert_eq!(governor.step(at(2), &Reading::default()).workers, 6);
+    assert_eq!(governor.step(at(2), &Sample::default()).workers, 6);
     // A pause outlives a change of the reserve until the new good mark.
     assert_eq!(governor.step(at(3), &disk(100)).workers, 0);
-    governor.set_limits(Limits {
+    governor.set_limits(GovernorLimits {
         disk_reserve_mib: 50,
         disk_resume_mib: 150,
         ..limits(6)
@@ -254,31 +254,31 @@ fn other_limits_count_from_the_next_step() {
     assert_eq!(governor.step(at(4), &disk(100)).workers, 0);
     assert_eq!(governor.step(at(5), &disk(150)).workers, 6);
     // Zero switches a limit off.
-    governor.set_limits(Limits {
+    governor.set_limits(GovernorLimits {
         disk_reserve_mib: 0,
         memory_min_mib: 0,
         ..limits(6)
     });
-    let empty = Reading {
+    let empty = Sample {
         memory_available_mib: Some(0),
         disk_free_mib: Some(0),
-        ..Reading::default()
+        ..Sample::default()
     };
     assert_eq!(governor.step(at(6), &empty).workers, 6);
     // And ends at once what it held back.
     governor.set_limits(limits(6));
     assert_eq!(governor.step(at(7), &empty).workers, 0);
-    governor.set_limits(Limits {
+    governor.set_limits(GovernorLimits {
         disk_reserve_mib: 0,
         memory_min_mib: 0,
         ..limits(6)
     });
-    let decision = governor.step(at(8), &Reading::default());
+    let decision = governor.step(at(8), &Sample::default());
     assert_eq!((decision.workers, decision.change.ended.len()), (6, 2));
 }
 
 /// Anything a sensor may say, often near the marks.
-fn any_reading() -> impl Strategy<Value = Reading> {
+fn any_reading() -> impl Strategy<Value = Sample> {
     let temperature = prop_oneof![
         60.0..100.0,
         Just(70.0),
@@ -294,7 +294,7 @@ fn any_reading() -> impl Strategy<Value = Reading> {
         proptest::option::of(disk),
     )
         .prop_map(
-            |(temperature_c, memory_available_mib, disk_free_mib)| Reading {
+            |(temperature_c, memory_available_mib, disk_free_mib)| Sample {
                 temperature_c,
                 memory_available_mib,
                 disk_free_mib,
@@ -331,7 +331,7 @@ proptest! {
         }
         now += Duration::from_secs(every);
         let rest = governor.step(now, &reading);
-        prop_assert_eq!(&rest.change, &Change::default());
+        prop_assert_eq!(&rest.change, &ThrottleChange::default());
         for _ in 0..200 {
             now += Duration::from_secs(every);
             prop_assert_eq!(&governor.step(now, &reading), &rest);
@@ -343,20 +343,20 @@ proptest! {
         (mut governor, now) in any_past(),
         reading in any_reading(),
     ) {
-        let before = governor.holds.clone();
+        let before = governor.throttles.clone();
         let decision = governor.step(now, &reading);
         let max = governor.limits.workers_max;
         prop_assert!(decision.workers <= max);
-        prop_assert_eq!(decision.workers < max, decision.holds.iter().any(|_| max > 0));
+        prop_assert_eq!(decision.workers < max, decision.throttles.iter().any(|_| max > 0));
         let is_disk_short = reading.disk_free_mib.is_some_and(|mib| mib < 256);
         if is_disk_short {
             prop_assert_eq!(decision.workers, 0);
         }
-        let component = Hold::component;
+        let component = Throttle::component;
         let mut told: Vec<_> = before.iter().map(component).collect();
         told.retain(|name| !decision.change.ended.iter().any(|h| h.component() == *name));
         told.extend(decision.change.began.iter().map(component));
-        let mut held: Vec<_> = decision.holds.iter().map(component).collect();
+        let mut held: Vec<_> = decision.throttles.iter().map(component).collect();
         told.sort_unstable();
         held.sort_unstable();
         prop_assert_eq!(told, held);
@@ -370,24 +370,24 @@ proptest! {
             1..40,
         ),
     ) {
-        let settled = governor.step(now, &Reading::default());
+        let settled = governor.step(now, &Sample::default());
         for (seconds, t, m, d) in noise {
             now += Duration::from_secs(seconds);
-            let reading = Reading {
+            let reading = Sample {
                 temperature_c: Some(t),
                 memory_available_mib: Some(m),
                 disk_free_mib: Some(d),
             };
             let decision = governor.step(now, &reading);
             prop_assert_eq!(decision.workers, settled.workers);
-            prop_assert_eq!(decision.change, Change::default());
+            prop_assert_eq!(decision.change, ThrottleChange::default());
         }
     }
 
     #[test]
     fn the_unknown_changes_nothing((mut governor, now) in any_past(), seconds in 0..500_u64) {
-        let settled = governor.step(now, &Reading::default());
-        let later = governor.step(now + Duration::from_secs(seconds), &Reading::default());
+        let settled = governor.step(now, &Sample::default());
+        let later = governor.step(now + Duration::from_secs(seconds), &Sample::default());
         prop_assert_eq!(later, settled);
     }
 

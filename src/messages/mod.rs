@@ -15,4 +15,4 @@ pub use payloads::{
     Batch, Envelope, Fault, Health, JobPhase, Progress, Reply, ReplyState, StateReport, Status,
     StatusName,
 };
-pub use request::{Command, Refusal, Request};
+pub use request::{CommandName, InvalidRequest, Request};

@@ -17,11 +17,11 @@ pub const ID_CHARS_MAX: usize = 64;
 /// Ends every refusal: the way out.
 const ADVICE: &str = r#"send {"id": "something-unique"}"#;
 
-/// The same for [`Command::Record`].
+/// The same for [`CommandName::Record`].
 const ADVICE_RECORD: &str =
     r#"send {"id": "something-unique", "gloss": "book", "count": 5, "countdown": 3}"#;
 
-/// What [`Command::Record`] takes beside an id.
+/// What [`CommandName::Record`] takes beside an id.
 const TAKE_FIELDS: [&str; 3] = ["gloss", "count", "countdown"];
 
 /// Longest piece of foreign text in a refusal, characters.
@@ -29,7 +29,7 @@ const QUOTE_CHARS_MAX: usize = 40;
 
 /// What can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Command {
+pub enum CommandName {
     /// Begin no further clip.
     Pause,
     /// Go on.
@@ -48,7 +48,7 @@ pub enum Command {
     Undo,
 }
 
-impl Command {
+impl CommandName {
     /// Every one, in the order in which they are listed to users.
     pub const ALL: [Self; 8] = [
         Self::Pause,
@@ -100,14 +100,14 @@ pub struct Request {
     /// Names it in the replies: 1 to [`ID_CHARS_MAX`] printable characters.
     pub id: String,
     /// What to do.
-    pub command: Command,
-    /// With [`Command::Record`]: what to take.
-    pub takes: Option<TakeRequest>,
+    pub command: CommandName,
+    /// With [`CommandName::Record`]: what to take.
+    pub takes: Option<RecordArguments>,
 }
 
 /// What is to be recorded, as asked; whether it makes sense is for the camera to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TakeRequest {
+pub struct RecordArguments {
     /// The label.
     pub gloss: String,
     /// How many takes; 1 unless said.
@@ -118,7 +118,7 @@ pub struct TakeRequest {
 
 /// A command that cannot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct InvalidRequest {
     /// What could be read of it, cut to what an id may be.
     pub id: Option<String>,
     /// What is wrong and how to do it right.
@@ -130,24 +130,24 @@ pub struct Refusal {
 /// # Errors
 /// When there is no such command, or the payload is anything but an object with a proper `id` and what the command
 /// takes.
-pub fn parse(name: &str, payload: &[u8]) -> Result<Request, Refusal> {
-    let mut seen = Seen::default();
+pub fn parse(name: &str, payload: &[u8]) -> Result<Request, InvalidRequest> {
+    let mut seen = RawRequest::default();
     let mut json = serde_json::Deserializer::from_slice(payload);
     let read = json
         .deserialize_map(Fields(&mut seen))
         .and_then(|()| json.end());
     let refuse = |reason: String| {
         let id = seen.id.as_ref().and_then(legible);
-        Err(Refusal { id, reason })
+        Err(InvalidRequest { id, reason })
     };
-    let Some(command) = Command::from_name(name) else {
-        let names = Command::NAMES.join(", ");
+    let Some(command) = CommandName::from_name(name) else {
+        let names = CommandName::NAMES.join(", ");
         return refuse(format!(
             "there is no command {}; there are {names}",
             quoted(name)
         ));
     };
-    let advice = if command == Command::Record {
+    let advice = if command == CommandName::Record {
         ADVICE_RECORD
     } else {
         ADVICE
@@ -163,10 +163,10 @@ pub fn parse(name: &str, payload: &[u8]) -> Result<Request, Refusal> {
         };
         return refuse(format!("{reason}; {advice}"));
     }
-    let no_take = || seen.fields.keys().find(|_| command != Command::Record);
+    let no_take = || seen.fields.keys().find(|_| command != CommandName::Record);
     let foreign = seen.foreign.as_deref();
     if let Some(key) = foreign.or_else(|| no_take().copied()) {
-        let only = if command == Command::Record {
+        let only = if command == CommandName::Record {
             "only an id, a gloss, a count and a countdown"
         } else {
             "only an id"
@@ -192,7 +192,7 @@ pub fn parse(name: &str, payload: &[u8]) -> Result<Request, Refusal> {
             ));
         }
     };
-    let takes = if command == Command::Record {
+    let takes = if command == CommandName::Record {
         match takes(&seen.fields) {
             Ok(takes) => Some(takes),
             Err(reason) => return refuse(format!("{reason}; {advice}")),
@@ -204,7 +204,7 @@ pub fn parse(name: &str, payload: &[u8]) -> Result<Request, Refusal> {
 }
 
 /// What is to be recorded.
-fn takes(fields: &BTreeMap<&'static str, Value>) -> Result<TakeRequest, String> {
+fn takes(fields: &BTreeMap<&'static str, Value>) -> Result<RecordArguments, String> {
     let wrong = |key: &str, value: &Value, what: &str| {
         format!("the {key} {} is not {what}", quoted(&value.to_string()))
     };
@@ -227,7 +227,7 @@ fn takes(fields: &BTreeMap<&'static str, Value>) -> Result<TakeRequest, String> 
             .and_then(|s| Duration::try_from_secs_f64(s).ok())
             .ok_or_else(|| wrong("countdown", value, "a number of seconds"))?,
     };
-    Ok(TakeRequest {
+    Ok(RecordArguments {
         gloss,
         count,
         countdown,
@@ -236,14 +236,14 @@ fn takes(fields: &BTreeMap<&'static str, Value>) -> Result<TakeRequest, String> 
 
 /// What was read of an object, also when the reading ended in an error.
 #[derive(Default)]
-struct Seen {
+struct RawRequest {
     id: Option<Value>,
     fields: BTreeMap<&'static str, Value>,
     twice: Option<&'static str>,
     foreign: Option<String>,
 }
 
-struct Fields<'a>(&'a mut Seen);
+struct Fields<'a>(&'a mut RawRequest);
 
 impl<'de> Visitor<'de> for Fields<'_> {
     type Value = ();
@@ -309,7 +309,11 @@ mod tests {
     use proptest::prelude::*;
 
     #[track_caller]
-    fn check(name: &str, payload: &str, expected: Result<(&str, Command), (Option<&str>, &str)>) {
+    fn check(
+        name: &str,
+        payload: &str,
+        expected: Result<(&str, CommandName), (Option<&str>, &str)>,
+    ) {
         match (parse(name, payload.as_bytes()), expected) {
             (Ok(got), Ok((id, command))) => {
                 assert_eq!((got.id.as_str(), got.command), (id, command), "{payload}");
@@ -331,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_command_is_taken_or_refused_in_words() {
-        use Command::{Pause, RetryFailed};
+        use CommandName::{Pause, RetryFailed};
         check("pause", r#"{"id": "a"}"#, Ok(("a", Pause)));
         check(
             "retry-failed",
@@ -410,7 +414,7 @@ mod tests {
         ] {
             check("record", payload, Err((Some("a"), words)));
         }
-        check("undo", r#"{"id":"a"}"#, Ok(("a", Command::Undo)));
+        check("undo", r#"{"id":"a"}"#, Ok(("a", CommandName::Undo)));
         let pause = r#"{"id":"a","gloss":"b"}"#;
         check("pause", pause, Err((Some("a"), "takes no \"gloss\", only")));
     }
@@ -425,10 +429,10 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for command in Command::ALL {
-            assert_eq!(Command::from_name(command.name()), Some(command));
+        for command in CommandName::ALL {
+            assert_eq!(CommandName::from_name(command.name()), Some(command));
         }
-        assert_eq!(Command::from_name("explode"), None);
+        assert_eq!(CommandName::from_name("explode"), None);
     }
 
     /// Bytes near enough to a command to get past the first checks.

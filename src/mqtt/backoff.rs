@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// A connection that lasted so long was one; a shorter one counts as a failure.
-pub const HELD: Duration = Duration::from_secs(5);
+pub const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Jitter stretches a delay by up to this much.
 const JITTER: f64 = 0.5;
@@ -44,8 +44,8 @@ impl Backoff {
     }
 
     /// To be told how long a connection lasted, before its [`Self::delay`].
-    pub fn lasted(&mut self, held: Duration) {
-        if held >= HELD {
+    pub fn lasted(&mut self, connected_for: Duration) {
+        if connected_for >= STABLE_AFTER {
             self.failures = 0;
         }
     }
@@ -62,12 +62,12 @@ mod tests {
     #[test]
     fn delays_double_up_to_the_maximum() {
         let mut backoff = Backoff::new(MIN, MAX);
-        let least: Vec<f64> = (0..8).map(|_| backoff.delay(0.0).as_secs_f64()).collect();
-        assert_eq!(least, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 40.0, 40.0]);
+        let min_interval: Vec<f64> = (0..8).map(|_| backoff.delay(0.0).as_secs_f64()).collect();
+        assert_eq!(min_interval, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 40.0, 40.0]);
         assert_eq!(backoff.delay(1.0), MAX);
-        backoff.lasted(HELD.mul_f64(0.999));
+        backoff.lasted(STABLE_AFTER.mul_f64(0.999));
         assert_eq!(backoff.delay(0.0), Duration::from_secs(40));
-        backoff.lasted(HELD);
+        backoff.lasted(STABLE_AFTER);
         assert_eq!(backoff.delay(0.0), MIN);
     }
 
@@ -89,14 +89,14 @@ mod tests {
         ) {
             let mut backoff = Backoff::new(MIN, MAX);
             let mut passed = Duration::ZERO;
-            for (attempts, (held, random)) in cycles.into_iter().enumerate() {
+            for (attempts, (connected_for, random)) in cycles.into_iter().enumerate() {
                 // One attempt is made at the very beginning.
                 prop_assert!(attempts as f64 <= passed.as_secs_f64());
-                let held = Duration::from_secs_f64(held);
-                backoff.lasted(held);
+                let connected_for = Duration::from_secs_f64(connected_for);
+                backoff.lasted(connected_for);
                 let delay = backoff.delay(random);
                 prop_assert!(MIN <= delay && delay <= MAX, "{delay:?}");
-                passed += held + delay;
+                passed += connected_for + delay;
             }
         }
 

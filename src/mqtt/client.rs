@@ -1,12 +1,12 @@
 //! The line kept up: connect, serve until it breaks, wait, again. One attempt, and what comes of it, is `connect`'s.
 
-use super::backoff::{Backoff, HELD};
-use super::connect::{Ears, connect_and_serve};
-use super::connection::Outcome;
+use super::backoff::{Backoff, STABLE_AFTER};
+use super::connect::{SubscriptionMode, connect_and_serve};
+use super::connection::ConnectionEnd;
 use super::outbox::{Inbox, Outbox};
 use super::settings::Settings;
 use crate::messages::StatusName;
-use crate::mqtt::error::Trouble;
+use crate::mqtt::error::MqttError;
 use std::collections::HashSet;
 use std::future::{self, Future, poll_fn};
 use std::hash::{BuildHasher, RandomState};
@@ -20,21 +20,21 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 /// Distinct troubles that are remembered as told.
-const TOLD_MAX: usize = 16;
+const REPORTED_MAX: usize = 16;
 
 /// Makes the payload of `status`; the caller has clock and counter.
-pub type StatusMaker = Arc<dyn Fn(StatusName) -> Vec<u8> + Send + Sync>;
+pub type StatusEncoder = Arc<dyn Fn(StatusName) -> Vec<u8> + Send + Sync>;
 
 /// What the daemon gives to the line.
-pub struct Feeds {
+pub struct PublisherInputs {
     /// Of these the latest counts; it is published again on every CONNACK.
     pub retained: Vec<Retained>,
     /// Sent while there is a connection, dropped and counted while there is none.
-    pub loose: mpsc::Receiver<Loose>,
+    pub transient: mpsc::Receiver<TransientMessage>,
     /// `notify_one` says that the outbox has something new.
     pub wake: Arc<Notify>,
     /// The client's own channel.
-    pub status: StatusMaker,
+    pub status: StatusEncoder,
 }
 
 /// A channel whose latest message the broker keeps for those who come later.
@@ -44,12 +44,12 @@ pub struct Retained {
     /// `None`: nothing to say yet.
     pub value: watch::Receiver<Option<Vec<u8>>>,
     /// Least time between two messages.
-    pub least: Duration,
+    pub min_interval: Duration,
 }
 
 /// A message that may be lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loose {
+pub struct TransientMessage {
     /// Last level of its topic.
     pub channel: &'static str,
     /// As it is published.
@@ -96,17 +96,17 @@ impl Counters {
 /// returns within seconds. Changed `settings` end the connection cleanly and begin another.
 pub async fn run(
     settings: watch::Receiver<Settings>,
-    feeds: Feeds,
+    inputs: PublisherInputs,
     outbox: Arc<dyn Outbox>,
     inbox: Arc<dyn Inbox>,
     counters: Arc<Counters>,
     stop: watch::Receiver<bool>,
 ) {
-    let mut desk = Desk {
-        channels: feeds.retained.into_iter().map(Channel::new).collect(),
-        loose: Some(feeds.loose),
-        wake: feeds.wake,
-        status: feeds.status,
+    let mut state = ClientState {
+        channels: inputs.retained.into_iter().map(Channel::new).collect(),
+        transient: Some(inputs.transient),
+        wake: inputs.wake,
+        status: inputs.status,
         outbox,
         inbox,
         counters,
@@ -114,44 +114,47 @@ pub async fn run(
         stop,
     };
     loop {
-        let settings = desk.settings.borrow_and_update().clone();
-        match keep_up(&mut desk, &settings).await {
-            Outcome::Stopped => return,
+        let settings = state.settings.borrow_and_update().clone();
+        match keep_up(&mut state, &settings).await {
+            ConnectionEnd::Stopped => return,
             // To the same place without a pause: its broker has seen us leave cleanly.
-            Outcome::Changed | Outcome::Lost { .. } => {}
+            ConnectionEnd::Changed | ConnectionEnd::Lost { .. } => {}
         }
     }
 }
 
 /// Connects again and again with the same settings.
-async fn keep_up(desk: &mut Desk, settings: &Settings) -> Outcome {
+async fn keep_up(state: &mut ClientState, settings: &Settings) -> ConnectionEnd {
     let mut backoff = Backoff::new(settings.reconnect_min, settings.reconnect_max);
-    let mut told = HashSet::new();
-    let mut ears = Ears::Open;
+    let mut reported = HashSet::new();
+    let mut subscription = SubscriptionMode::Open;
     loop {
-        let (trouble, held) = match connect_and_serve(desk, settings, ears).await {
-            Outcome::Lost { trouble, held } => (trouble, held),
+        let (error, connected_for) = match connect_and_serve(state, settings, subscription).await {
+            ConnectionEnd::Lost {
+                error,
+                connected_for,
+            } => (error, connected_for),
             end => return end,
         };
-        if held >= HELD {
-            told.clear();
+        if connected_for >= STABLE_AFTER {
+            reported.clear();
         }
-        ears = ears.after(&trouble, held);
-        backoff.lasted(held);
+        subscription = subscription.after(&error, connected_for);
+        backoff.lasted(connected_for);
         let pause = backoff.delay(random());
-        tell(settings, &trouble, pause, &mut told);
-        if let Err(end) = desk.meanwhile(settings, sleep(pause)).await {
+        tell(settings, &error, pause, &mut reported);
+        if let Err(end) = state.while_disconnected(settings, sleep(pause)).await {
             return end;
         }
     }
 }
 
 /// Each trouble aloud once, until a connection has held.
-fn tell(settings: &Settings, trouble: &Trouble, pause: Duration, told: &mut HashSet<String>) {
-    let (broker, reason) = (settings.broker(), trouble.to_string());
+fn tell(settings: &Settings, error: &MqttError, pause: Duration, reported: &mut HashSet<String>) {
+    let (broker, reason) = (settings.broker(), error.to_string());
     let pause_s = pause.as_secs_f64();
-    let is_new = told.len() < TOLD_MAX && told.insert(reason.clone());
-    if is_new && !matches!(trouble, Trouble::Renewed) {
+    let is_new = reported.len() < REPORTED_MAX && reported.insert(reason.clone());
+    if is_new && !matches!(error, MqttError::Reconnecting) {
         tracing::warn!(broker, reason, pause_s, "no connection to the broker");
     } else {
         tracing::debug!(broker, reason, pause_s, "no connection to the broker");
@@ -165,12 +168,12 @@ fn random() -> f64 {
 }
 
 /// All that outlives a connection.
-pub(super) struct Desk {
+pub(super) struct ClientState {
     pub(super) channels: Vec<Channel>,
     /// `None`: the sender is gone.
-    pub(super) loose: Option<mpsc::Receiver<Loose>>,
+    pub(super) transient: Option<mpsc::Receiver<TransientMessage>>,
     pub(super) wake: Arc<Notify>,
-    pub(super) status: StatusMaker,
+    pub(super) status: StatusEncoder,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) inbox: Arc<dyn Inbox>,
     pub(super) counters: Arc<Counters>,
@@ -178,21 +181,21 @@ pub(super) struct Desk {
     pub(super) stop: watch::Receiver<bool>,
 }
 
-impl Desk {
+impl ClientState {
     /// Does `work` without a connection: loose messages are dropped, and stop and change end it.
-    pub(super) async fn meanwhile<T>(
+    pub(super) async fn while_disconnected<T>(
         &mut self,
         settings: &Settings,
         work: impl Future<Output = T>,
-    ) -> Result<T, Outcome> {
+    ) -> Result<T, ConnectionEnd> {
         let mut work = pin!(work);
         loop {
             select! {
                 biased;
-                () = stopping(&mut self.stop) => return Err(Outcome::Stopped),
-                () = changing(&mut self.settings, settings) => return Err(Outcome::Changed),
+                () = stopping(&mut self.stop) => return Err(ConnectionEnd::Stopped),
+                () = changing(&mut self.settings, settings) => return Err(ConnectionEnd::Changed),
                 done = &mut work => return Ok(done),
-                _ = next_loose(&mut self.loose) => Counters::add(&self.counters.dropped),
+                _ = next_transient(&mut self.transient) => Counters::add(&self.counters.dropped),
             }
         }
     }
@@ -202,7 +205,7 @@ impl Desk {
 pub(super) struct Channel {
     pub(super) name: &'static str,
     pub(super) value: watch::Receiver<Option<Vec<u8>>>,
-    pub(super) least: Duration,
+    pub(super) min_interval: Duration,
     /// Whether the value's sender is still there.
     pub(super) open: bool,
     /// The latest is not published yet in this connection.
@@ -218,7 +221,7 @@ impl Channel {
         Self {
             name: retained.channel,
             value: retained.value,
-            least: retained.least,
+            min_interval: retained.min_interval,
             open: true,
             dirty: true,
             waiting: false,
@@ -244,12 +247,14 @@ pub(super) async fn changing(settings: &mut watch::Receiver<Settings>, current: 
 }
 
 /// The next loose message; never ends once the sender is gone.
-pub(super) async fn next_loose(loose: &mut Option<mpsc::Receiver<Loose>>) -> Loose {
-    if let Some(receiver) = loose {
+pub(super) async fn next_transient(
+    transient: &mut Option<mpsc::Receiver<TransientMessage>>,
+) -> TransientMessage {
+    if let Some(receiver) = transient {
         if let Some(message) = receiver.recv().await {
             return message;
         }
-        *loose = None;
+        *transient = None;
     }
     future::pending().await
 }
@@ -293,14 +298,19 @@ mod tests {
     #[test]
     fn a_trouble_is_told_once() {
         let settings = Settings::new("pi", "b", 1);
-        let mut told = HashSet::new();
-        for trouble in [Trouble::NoAnswer, Trouble::Silent, Trouble::NoAnswer] {
-            tell(&settings, &trouble, HELD, &mut told);
+        let mut reported = HashSet::new();
+        for error in [MqttError::NoAnswer, MqttError::Silent, MqttError::NoAnswer] {
+            tell(&settings, &error, STABLE_AFTER, &mut reported);
         }
-        assert_eq!(told.len(), 2);
+        assert_eq!(reported.len(), 2);
         for n in 0..100 {
-            tell(&settings, &Trouble::Line(n.to_string()), HELD, &mut told);
+            tell(
+                &settings,
+                &MqttError::ConnectionLost(n.to_string()),
+                STABLE_AFTER,
+                &mut reported,
+            );
         }
-        assert_eq!(told.len(), TOLD_MAX);
+        assert_eq!(reported.len(), REPORTED_MAX);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::outbox::Inbox;
 use crate::messages::topics;
-use crate::mqtt::outbox_publisher::{Call, finished};
+use crate::mqtt::outbox_publisher::{BlockingCall, finished};
 use rumqttc::{Publish, QoS};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,28 +14,28 @@ const WAITING_MAX: usize = 64;
 const BYTES_MAX: usize = 64 * 1024;
 
 /// The account of one connection.
-pub(super) struct Orders {
+pub(super) struct CommandReceiver {
     inbox: Arc<dyn Inbox>,
     device: String,
     waiting: VecDeque<Publish>,
     current: Option<Publish>,
-    receive: Option<Call<()>>,
+    receive: Option<BlockingCall<()>>,
 }
 
 /// What is to become of a message that came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Disposition {
     /// It waits for the inbox.
-    Waits,
+    Queued,
     /// It is none of ours: the broker may forget it.
     Ignored,
     /// There is no room: the broker is to keep it and send it again.
-    Left,
+    KeptByBroker,
     /// There is no room, and the broker keeps none of this kind.
     Dropped,
 }
 
-impl Orders {
+impl CommandReceiver {
     pub(super) fn new(inbox: Arc<dyn Inbox>, device: &str) -> Self {
         Self {
             inbox,
@@ -47,30 +47,30 @@ impl Orders {
     }
 
     /// A message came in.
-    pub(super) fn arrived(&mut self, message: &Publish) -> Fate {
+    pub(super) fn arrived(&mut self, message: &Publish) -> Disposition {
         let (topic, bytes) = (message.topic.as_str(), message.payload.len());
         if topics::command_name(&self.device, topic).is_none() {
             tracing::debug!(topic, "a message that is no command is ignored");
-            return Fate::Ignored;
+            return Disposition::Ignored;
         }
         if bytes > BYTES_MAX {
             tracing::warn!(topic, bytes, "a command larger than 64 KiB is ignored");
-            return Fate::Ignored;
+            return Disposition::Ignored;
         }
         if self.waiting.len() < WAITING_MAX {
             self.waiting.push_back(message.clone());
-            return Fate::Waits;
+            return Disposition::Queued;
         }
         tracing::warn!(topic, "too many commands at once");
         if message.qos == QoS::AtMostOnce {
-            Fate::Dropped
+            Disposition::Dropped
         } else {
-            Fate::Left
+            Disposition::KeptByBroker
         }
     }
 
     /// Gives the inbox the next one.
-    pub(super) fn work(&mut self) {
+    pub(super) fn start_next(&mut self) {
         if self.current.is_some() {
             return;
         }
@@ -94,7 +94,7 @@ impl Orders {
     }
 
     /// Takes in the end of a call; the command to acknowledge, unless the inbox failed.
-    pub(super) fn take(&mut self, done: Result<(), String>) -> Option<Publish> {
+    pub(super) fn handle(&mut self, done: Result<(), String>) -> Option<Publish> {
         let command = self.current.take()?;
         match done {
             Ok(()) => Some(command),

@@ -1,12 +1,12 @@
 //! From settings to a connection: CONNECT, its will, TLS, and the CONNACK.
 
-use super::backoff::HELD;
-use super::client::{Counters, Desk};
-use super::connection::{Connection, OUTGOING_BYTES_MAX, Outcome};
+use super::backoff::STABLE_AFTER;
+use super::client::{ClientState, Counters};
+use super::connection::{Connection, ConnectionEnd, OUTGOING_BYTES_MAX};
 use super::settings::Settings;
 use super::tls;
 use crate::messages::{StatusName, topics};
-use crate::mqtt::error::Trouble;
+use crate::mqtt::error::MqttError;
 use rumqttc::{
     AsyncClient, Event, Incoming, LastWill, MqttOptions, QoS, TlsConfiguration, Transport,
 };
@@ -29,51 +29,59 @@ const LAST_ATTEMPT: Duration = Duration::from_secs(2);
 /// Whether commands are listened to. One that is too large to be read breaks every connection: the session that keeps
 /// it is given up, and if it is retained, too, commands are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ears {
+pub(super) enum SubscriptionMode {
     /// As it should be.
     Open,
     /// With a fresh session, for once.
-    Emptied,
+    CleanSession,
     /// No more, until the settings change.
-    Shut,
+    Disabled,
 }
 
-impl Ears {
+impl SubscriptionMode {
     /// For the next connection.
-    pub(super) fn after(self, trouble: &Trouble, held: Duration) -> Self {
-        match (self, trouble) {
-            (Self::Open, Trouble::TooLarge { .. }) => Self::Emptied,
-            (Self::Emptied, Trouble::TooLarge { .. }) => {
+    pub(super) fn after(self, error: &MqttError, connected_for: Duration) -> Self {
+        match (self, error) {
+            (Self::Open, MqttError::TooLarge { .. }) => Self::CleanSession,
+            (Self::CleanSession, MqttError::TooLarge { .. }) => {
                 tracing::error!("commands are off until a restart: one too large is retained");
-                Self::Shut
+                Self::Disabled
             }
-            (Self::Emptied, _) if held >= HELD => Self::Open,
+            (Self::CleanSession, _) if connected_for >= STABLE_AFTER => Self::Open,
             _ => self,
         }
     }
 }
 
 /// Connects, and serves the connection to its end.
-pub(super) async fn connect_and_serve(desk: &mut Desk, settings: &Settings, ears: Ears) -> Outcome {
-    Counters::add(&desk.counters.attempts);
-    let lost = |trouble| Outcome::Lost {
-        trouble,
-        held: Duration::ZERO,
+pub(super) async fn connect_and_serve(
+    state: &mut ClientState,
+    settings: &Settings,
+    subscription: SubscriptionMode,
+) -> ConnectionEnd {
+    Counters::add(&state.counters.attempts);
+    let lost = |error| ConnectionEnd::Lost {
+        error,
+        connected_for: Duration::ZERO,
     };
-    let transport = match desk.meanwhile(settings, transport(settings)).await {
+    let transport = match state
+        .while_disconnected(settings, transport(settings))
+        .await
+    {
         Ok(Ok(transport)) => transport,
-        Ok(Err(trouble)) => return lost(trouble),
+        Ok(Err(error)) => return lost(error),
         Err(end) => return end,
     };
-    let will = (desk.status)(StatusName::Offline);
-    let (client, mut line) = AsyncClient::new(options(settings, will, transport, ears), QUEUE);
+    let will = (state.status)(StatusName::Offline);
+    let (client, mut line) =
+        AsyncClient::new(options(settings, will, transport, subscription), QUEUE);
     line.network_options
-        .set_connection_timeout(settings.patience.as_secs().max(1));
+        .set_connection_timeout(settings.connect_timeout.as_secs().max(1));
     let first = {
         let mut polling = pin!(line.poll());
-        match desk.meanwhile(settings, polling.as_mut()).await {
+        match state.while_disconnected(settings, polling.as_mut()).await {
             // Nearly there: for the last letters and the farewell it is worth a moment.
-            Err(Outcome::Stopped) => timeout(LAST_ATTEMPT, polling).await.ok(),
+            Err(ConnectionEnd::Stopped) => timeout(LAST_ATTEMPT, polling).await.ok(),
             Err(end) => return end,
             Ok(polled) => Some(polled),
         }
@@ -84,21 +92,21 @@ pub(super) async fn connect_and_serve(desk: &mut Desk, settings: &Settings, ears
             session = connack.session_present,
             "connected to the broker"
         ),
-        Some(Ok(other)) => return lost(Trouble::Protocol(format!("{other:?} came first"))),
+        Some(Ok(other)) => return lost(MqttError::Protocol(format!("{other:?} came first"))),
         Some(Err(error)) => {
-            let trouble = Trouble::from(error);
-            if matches!(trouble, Trouble::Refused(_)) {
-                Counters::add(&desk.counters.refused);
+            let error = MqttError::from(error);
+            if matches!(error, MqttError::Refused(_)) {
+                Counters::add(&state.counters.refused);
             }
-            return lost(trouble);
+            return lost(error);
         }
-        None => return Outcome::Stopped,
+        None => return ConnectionEnd::Stopped,
     }
-    let counters = Arc::clone(&desk.counters);
+    let counters = Arc::clone(&state.counters);
     Counters::add(&counters.connects);
     counters.connected.store(true, Ordering::Relaxed);
-    let mut connection = Connection::new(desk, settings, client);
-    let end = match connection.announce(ears != Ears::Shut) {
+    let mut connection = Connection::new(state, settings, client);
+    let end = match connection.announce(subscription != SubscriptionMode::Disabled) {
         Ok(()) => connection.serve(&mut line).await,
         Err(end) => end,
     };
@@ -110,27 +118,32 @@ pub(super) async fn connect_and_serve(desk: &mut Desk, settings: &Settings, ears
 }
 
 /// Reads certificates, if there are any to read.
-pub(super) async fn transport(settings: &Settings) -> Result<Transport, Trouble> {
+pub(super) async fn transport(settings: &Settings) -> Result<Transport, MqttError> {
     let Some(files) = settings.tls.clone() else {
         return Ok(Transport::Tcp);
     };
     let connector = spawn_blocking(move || tls::connector(&files))
         .await
-        .map_err(|error| Trouble::Handshake(format!("a bug: {error}")))??;
+        .map_err(|error| MqttError::TlsHandshake(format!("a bug: {error}")))??;
     let config = TlsConfiguration::NativeConnector(connector);
     Ok(Transport::tls_with_config(config))
 }
 
-fn options(settings: &Settings, will: Vec<u8>, transport: Transport, ears: Ears) -> MqttOptions {
+fn options(
+    settings: &Settings,
+    will: Vec<u8>,
+    transport: Transport,
+    subscription: SubscriptionMode,
+) -> MqttOptions {
     // The library panics at an empty name.
     let id = match settings.client_id.as_str() {
         "" => format!("handloom-{}", settings.device),
         id => id.to_owned(),
     };
     let status = topics::topic(&settings.device, topics::STATUS);
-    let mut options = introduction(settings, id, transport);
+    let mut options = base_options(settings, id, transport);
     options
-        .set_clean_session(ears != Ears::Open)
+        .set_clean_session(subscription != SubscriptionMode::Open)
         .set_manual_acks(true)
         .set_inflight(PACKET_IDS)
         .set_max_packet_size(INCOMING_BYTES_MAX, OUTGOING_BYTES_MAX)
@@ -139,7 +152,7 @@ fn options(settings: &Settings, will: Vec<u8>, transport: Transport, ears: Ears)
 }
 
 /// Whom to call and who is calling.
-pub(super) fn introduction(settings: &Settings, id: String, transport: Transport) -> MqttOptions {
+pub(super) fn base_options(settings: &Settings, id: String, transport: Transport) -> MqttOptions {
     // The library panics at less than a second.
     let keep_alive = settings.keep_alive.as_secs().clamp(1, u16::MAX.into());
     let mut options = MqttOptions::new(id, &settings.host, settings.port);
@@ -162,7 +175,12 @@ mod tests {
         settings.client_id.clear();
         for (wanted_s, got_s) in [(0, 1), (7, 7), (1 << 40, 65535)] {
             settings.keep_alive = Duration::from_secs(wanted_s);
-            let options = options(&settings, Vec::new(), Transport::Tcp, Ears::Open);
+            let options = options(
+                &settings,
+                Vec::new(),
+                Transport::Tcp,
+                SubscriptionMode::Open,
+            );
             assert_eq!(options.client_id(), "handloom-pi");
             assert_eq!(options.keep_alive(), Duration::from_secs(got_s));
         }
@@ -170,13 +188,25 @@ mod tests {
 
     #[test]
     fn ears_close_step_by_step() {
-        let huge = Trouble::TooLarge { bytes: 1 };
+        let huge = MqttError::TooLarge { bytes: 1 };
         let short = Duration::ZERO;
-        let emptied = Ears::Open.after(&huge, short);
-        assert_eq!(emptied, Ears::Emptied);
-        assert_eq!(emptied.after(&Trouble::Silent, short), Ears::Emptied);
-        assert_eq!(emptied.after(&Trouble::Silent, HELD), Ears::Open);
-        assert_eq!(emptied.after(&huge, HELD), Ears::Shut);
-        assert_eq!(Ears::Shut.after(&Trouble::Silent, HELD), Ears::Shut);
+        let emptied = SubscriptionMode::Open.after(&huge, short);
+        assert_eq!(emptied, SubscriptionMode::CleanSession);
+        assert_eq!(
+            emptied.after(&MqttError::Silent, short),
+            SubscriptionMode::CleanSession
+        );
+        assert_eq!(
+            emptied.after(&MqttError::Silent, STABLE_AFTER),
+            SubscriptionMode::Open
+        );
+        assert_eq!(
+            emptied.after(&huge, STABLE_AFTER),
+            SubscriptionMode::Disabled
+        );
+        assert_eq!(
+            SubscriptionMode::Disabled.after(&MqttError::Silent, STABLE_AFTER),
+            SubscriptionMode::Disabled
+        );
     }
 }

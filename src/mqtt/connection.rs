@@ -7,14 +7,16 @@
 mod sending;
 mod shutdown;
 
-use super::backoff::HELD;
-use super::client::{Counters, Desk, Loose, any_changed, changing, next_loose, stopping};
+use super::backoff::STABLE_AFTER;
+use super::client::{
+    ClientState, Counters, TransientMessage, any_changed, changing, next_transient, stopping,
+};
 use super::settings::Settings;
 use crate::messages::{StatusName, discovery, topics};
-use crate::mqtt::command_receiver::{Fate, Orders};
-use crate::mqtt::error::Trouble;
-use crate::mqtt::inflight::{Flight, Kind};
-use crate::mqtt::outbox_publisher::{Done, Letters};
+use crate::mqtt::command_receiver::{CommandReceiver, Disposition};
+use crate::mqtt::error::MqttError;
+use crate::mqtt::inflight::{InFlight, MessageKind};
+use crate::mqtt::outbox_publisher::{CallResult, OutboxPublisher};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, Outgoing, Publish, QoS,
     SubscribeReasonCode,
@@ -26,98 +28,102 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::{Instant, sleep_until};
 
-pub(super) use crate::mqtt::connection::shutdown::Outcome;
-use crate::mqtt::connection::shutdown::{End, Phase};
+pub(super) use crate::mqtt::connection::shutdown::ConnectionEnd;
+use crate::mqtt::connection::shutdown::{CloseReason, ConnectionPhase};
 pub(super) use sending::OUTGOING_BYTES_MAX;
 
 /// `online` is said again after this: the broker may have sent an earlier connection's will after our first one.
-const ASSERT_AFTER: Duration = HELD;
+const REASSERT_ONLINE_AFTER: Duration = STABLE_AFTER;
 /// PUBACKs may take so many times the settings' patience.
-const PUBACK_PATIENCE: u32 = 3;
+const PUBACK_TIMEOUT_FACTOR: u32 = 3;
 
 /// What a wait ended with.
-enum Happened {
+enum LoopEvent {
     Polled(Result<Event, ConnectionError>),
-    Ended(End),
-    Valued(usize, bool),
-    Loosed(Loose),
-    Woken,
-    Outbox(Done),
+    CloseRequested(CloseReason),
+    RetainedChanged(usize, bool),
+    Transient(TransientMessage),
+    OutboxNotified,
+    Outbox(CallResult),
     Inbox(Result<(), String>),
     Due,
 }
 
 /// Its state.
 pub(super) struct Connection<'a> {
-    desk: &'a mut Desk,
+    state: &'a mut ClientState,
     settings: &'a Settings,
     client: AsyncClient,
     since: Instant,
-    phase: Phase,
-    flight: Flight,
-    letters: Letters,
-    orders: Orders,
+    phase: ConnectionPhase,
+    in_flight: InFlight,
+    outbox: OutboxPublisher,
+    commands: CommandReceiver,
     /// Since when the broker owes a PUBACK and has sent none.
-    owed_since: Option<Instant>,
-    assert_at: Option<Instant>,
+    puback_due_since: Option<Instant>,
+    reassert_online_at: Option<Instant>,
     /// When to connect anew for the sake of commands that were not taken.
-    renew_at: Option<Instant>,
+    reconnect_at: Option<Instant>,
 }
 
 impl<'a> Connection<'a> {
-    pub(super) fn new(desk: &'a mut Desk, settings: &'a Settings, client: AsyncClient) -> Self {
+    pub(super) fn new(
+        state: &'a mut ClientState,
+        settings: &'a Settings,
+        client: AsyncClient,
+    ) -> Self {
         let now = Instant::now();
-        for channel in &mut desk.channels {
+        for channel in &mut state.channels {
             channel.dirty = true;
             channel.waiting = false;
         }
         Self {
-            letters: Letters::new(Arc::clone(&desk.outbox)),
-            orders: Orders::new(Arc::clone(&desk.inbox), &settings.device),
-            desk,
+            outbox: OutboxPublisher::new(Arc::clone(&state.outbox)),
+            commands: CommandReceiver::new(Arc::clone(&state.inbox), &settings.device),
+            state,
             settings,
             client,
             since: now,
-            phase: Phase::Serving,
-            flight: Flight::default(),
-            owed_since: None,
-            assert_at: Some(now + ASSERT_AFTER),
-            renew_at: None,
+            phase: ConnectionPhase::Serving,
+            in_flight: InFlight::default(),
+            puback_due_since: None,
+            reassert_online_at: Some(now + REASSERT_ONLINE_AFTER),
+            reconnect_at: None,
         }
     }
 
     /// Says at every CONNACK what the broker may have forgotten.
-    pub(super) fn announce(&mut self, listening: bool) -> Result<(), Outcome> {
+    pub(super) fn announce(&mut self, listening: bool) -> Result<(), ConnectionEnd> {
         if listening {
             let filter = topics::command_filter(&self.settings.device);
             let asked = self.client.try_subscribe(filter, QoS::AtLeastOnce);
-            asked.map_err(|_| self.lost(Trouble::Full))?;
+            asked.map_err(|_| self.lost(MqttError::QueueFull))?;
         }
         // After it: whoever reads `online` may command.
-        self.say(StatusName::Online, Kind::Announcement)?;
+        self.publish_status(StatusName::Online, MessageKind::Announcement)?;
         if self.settings.discovery {
             let device = &self.settings.device;
             let topic = discovery::config_topic(device);
             let config = discovery::config(device, &self.settings.version).to_string();
-            let kind = Kind::Announcement;
+            let kind = MessageKind::Announcement;
             self.publish(kind, topic, QoS::AtLeastOnce, true, config.into())?;
         }
         Ok(())
     }
 
     /// Until the end.
-    pub(super) async fn serve(&mut self, line: &mut EventLoop) -> Outcome {
+    pub(super) async fn serve(&mut self, line: &mut EventLoop) -> ConnectionEnd {
         loop {
             let polled = {
                 let mut polling = pin!(line.poll());
                 loop {
-                    if let Err(end) = self.work() {
+                    if let Err(end) = self.start_due_work() {
                         return end;
                     }
-                    match self.wait(&mut polling).await {
-                        Happened::Polled(polled) => break polled,
+                    match self.next_event(&mut polling).await {
+                        LoopEvent::Polled(polled) => break polled,
                         other => {
-                            if let Err(end) = self.take(other) {
+                            if let Err(end) = self.handle(other) {
                                 return end;
                             }
                         }
@@ -125,7 +131,7 @@ impl<'a> Connection<'a> {
                 }
             };
             let end = match polled {
-                Ok(event) => self.see(event),
+                Ok(event) => self.handle_mqtt_event(event),
                 Err(error) => Err(self.lost(error.into())),
             };
             if let Err(end) = end {
@@ -136,53 +142,55 @@ impl<'a> Connection<'a> {
 
     /// Lets what was begun come to its end.
     pub(super) async fn close(self) {
-        for _ in 0..self.orders.close().await {
-            Counters::add(&self.desk.counters.dropped);
+        for _ in 0..self.commands.close().await {
+            Counters::add(&self.state.counters.dropped);
         }
-        self.letters.close().await;
+        self.outbox.close().await;
     }
 
     /// For whatever comes first.
-    async fn wait(
+    async fn next_event(
         &mut self,
         polling: &mut (impl Future<Output = Result<Event, ConnectionError>> + Unpin),
-    ) -> Happened {
+    ) -> LoopEvent {
         let due = self.due();
-        let serving = matches!(self.phase, Phase::Serving);
+        let serving = matches!(self.phase, ConnectionPhase::Serving);
         let settings = self.settings;
-        let desk = &mut *self.desk;
+        let state = &mut *self.state;
         select! {
-            polled = polling => Happened::Polled(polled),
-            () = stopping(&mut desk.stop), if serving => Happened::Ended(End::Stop),
-            () = changing(&mut desk.settings, settings), if serving => Happened::Ended(End::Change),
-            (at, more) = any_changed(&mut desk.channels) => Happened::Valued(at, more),
-            loose = next_loose(&mut desk.loose) => Happened::Loosed(loose),
-            () = desk.wake.notified() => Happened::Woken,
-            done = self.letters.done() => Happened::Outbox(done),
-            done = self.orders.done() => Happened::Inbox(done),
-            () = until(due) => Happened::Due,
+            polled = polling => LoopEvent::Polled(polled),
+            () = stopping(&mut state.stop), if serving => LoopEvent::CloseRequested(CloseReason::Stop),
+            () = changing(&mut state.settings, settings), if serving => LoopEvent::CloseRequested(CloseReason::Change),
+            (at, more) = any_changed(&mut state.channels) => LoopEvent::RetainedChanged(at, more),
+            transient = next_transient(&mut state.transient) => LoopEvent::Transient(transient),
+            () = state.wake.notified() => LoopEvent::OutboxNotified,
+            done = self.outbox.done() => LoopEvent::Outbox(done),
+            done = self.commands.done() => LoopEvent::Inbox(done),
+            () = until(due) => LoopEvent::Due,
         }
     }
 
     /// The next instant at which [`Self::work`] has something to do by itself.
     fn due(&self) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::Serving => None,
-            Phase::Flushing(at, _) | Phase::Parting(at, _) | Phase::Leaving(at, _) => Some(at),
+            ConnectionPhase::Serving => None,
+            ConnectionPhase::Flushing(at, _)
+            | ConnectionPhase::AwaitStoppedAck(at, _)
+            | ConnectionPhase::Disconnecting(at, _) => Some(at),
         };
-        let channels = self.desk.channels.iter();
+        let channels = self.state.channels.iter();
         let values = channels.filter(|c| c.dirty && !c.waiting).map(|c| c.next);
         let sending = self.is_sending().then(|| {
-            let letters = self.letters.due(self.flight.letters());
-            values.chain(letters).min()
+            let messages = self.outbox.due(self.in_flight.outbox_messages());
+            values.chain(messages).min()
         });
-        let owed = self.owed_at();
+        let owed = self.puback_deadline();
         [
             phase,
             sending.flatten(),
             owed,
-            self.assert_at,
-            self.renew_at,
+            self.reassert_online_at,
+            self.reconnect_at,
         ]
         .into_iter()
         .flatten()
@@ -190,77 +198,80 @@ impl<'a> Connection<'a> {
     }
 
     /// Does what can be done now.
-    fn work(&mut self) -> Result<(), Outcome> {
+    fn start_due_work(&mut self) -> Result<(), ConnectionEnd> {
         let now = Instant::now();
         let is_over = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if is_over(self.owed_at()) {
-            return Err(self.lost(Trouble::Unacknowledged(self.puback_patience())));
+        if is_over(self.puback_deadline()) {
+            return Err(self.lost(MqttError::Unacknowledged(self.puback_timeout())));
         }
-        if is_over(self.renew_at) {
-            return Err(self.lost(Trouble::Renewed));
+        if is_over(self.reconnect_at) {
+            return Err(self.lost(MqttError::Reconnecting));
         }
-        if is_over(self.assert_at) {
-            self.assert_at = None;
-            self.say(StatusName::Online, Kind::Announcement)?;
+        if is_over(self.reassert_online_at) {
+            self.reassert_online_at = None;
+            self.publish_status(StatusName::Online, MessageKind::Announcement)?;
         }
         if self.is_sending() {
             self.send_values(now)?;
-            self.letters.work(now, self.flight.letters());
-            self.orders.work();
+            self.outbox
+                .start_due_work(now, self.in_flight.outbox_messages());
+            self.commands.start_next();
         }
-        self.go_on_leaving(now)
+        self.advance_shutdown(now)
     }
 
-    /// Takes in what happened beside the line.
-    fn take(&mut self, happened: Happened) -> Result<(), Outcome> {
-        match happened {
-            Happened::Polled(_) | Happened::Due => Ok(()),
-            Happened::Woken => {
-                self.letters.look();
+    /// Takes in what event beside the line.
+    fn handle(&mut self, event: LoopEvent) -> Result<(), ConnectionEnd> {
+        match event {
+            LoopEvent::Polled(_) | LoopEvent::Due => Ok(()),
+            LoopEvent::OutboxNotified => {
+                self.outbox.notify();
                 Ok(())
             }
-            Happened::Ended(end) => {
-                self.begin_leaving(end);
+            LoopEvent::CloseRequested(end) => {
+                self.begin_shutdown(end);
                 Ok(())
             }
-            Happened::Valued(at, more) => {
-                let channel = &mut self.desk.channels[at];
+            LoopEvent::RetainedChanged(at, more) => {
+                let channel = &mut self.state.channels[at];
                 channel.open = more;
                 channel.dirty |= more;
                 Ok(())
             }
-            Happened::Loosed(loose) => self.send_loose(loose),
-            Happened::Outbox(done) => {
-                let letters = self.letters.take(done);
-                letters.into_iter().try_for_each(|l| self.send_letter(l))
+            LoopEvent::Transient(transient) => self.send_transient(transient),
+            LoopEvent::Outbox(done) => {
+                let messages = self.outbox.handle(done);
+                messages
+                    .into_iter()
+                    .try_for_each(|l| self.send_outbox_message(l))
             }
-            Happened::Inbox(done) => {
-                let Some(command) = self.orders.take(done) else {
-                    self.renew();
+            LoopEvent::Inbox(done) => {
+                let Some(command) = self.commands.handle(done) else {
+                    self.request_reconnect();
                     return Ok(());
                 };
-                Counters::add(&self.desk.counters.received);
+                Counters::add(&self.state.counters.received);
                 self.ack(&command)
             }
         }
     }
 
-    /// Takes in what happened on the line.
-    fn see(&mut self, event: Event) -> Result<(), Outcome> {
+    /// Takes in what event on the line.
+    fn handle_mqtt_event(&mut self, event: Event) -> Result<(), ConnectionEnd> {
         match event {
             Event::Outgoing(Outgoing::Publish(packet)) => {
-                let is_owed = self.flight.written(packet);
-                if is_owed && self.owed_since.is_none() {
-                    self.owed_since = Some(Instant::now());
+                let is_owed = self.in_flight.written(packet);
+                if is_owed && self.puback_due_since.is_none() {
+                    self.puback_due_since = Some(Instant::now());
                 }
                 Ok(())
             }
             Event::Incoming(Incoming::PubAck(ack)) => {
-                let kind = self.flight.acknowledged(ack.pkid);
-                self.owed_since = self.flight.is_owed().then(Instant::now);
+                let kind = self.in_flight.acknowledged(ack.pkid);
+                self.puback_due_since = self.in_flight.is_owed().then(Instant::now);
                 self.acknowledged(kind)
             }
-            Event::Incoming(Incoming::Publish(message)) => self.arrived(&message),
+            Event::Incoming(Incoming::Publish(message)) => self.on_publish(&message),
             Event::Incoming(Incoming::SubAck(ack)) => {
                 if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
                     let filter = topics::command_filter(&self.settings.device);
@@ -275,49 +286,53 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn acknowledged(&mut self, kind: Option<Kind>) -> Result<(), Outcome> {
+    fn acknowledged(&mut self, kind: Option<MessageKind>) -> Result<(), ConnectionEnd> {
         match (kind, &self.phase) {
-            (Some(Kind::Letter(id)), _) => {
-                Counters::add(&self.desk.counters.delivered);
-                self.letters.delivered(id);
+            (Some(MessageKind::OutboxMessage(id)), _) => {
+                Counters::add(&self.state.counters.delivered);
+                self.outbox.delivered(id);
             }
-            (Some(Kind::Channel(at)), _) => self.desk.channels[at].waiting = false,
-            (Some(Kind::Farewell), Phase::Parting(_, end)) => self.leave(*end)?,
+            (Some(MessageKind::Channel(at)), _) => self.state.channels[at].waiting = false,
+            (Some(MessageKind::Stopped), ConnectionPhase::AwaitStoppedAck(_, end)) => {
+                self.disconnect(*end)?;
+            }
             _ => {}
         }
         Ok(())
     }
 
     /// A message came in; only commands are subscribed to.
-    fn arrived(&mut self, message: &Publish) -> Result<(), Outcome> {
+    fn on_publish(&mut self, message: &Publish) -> Result<(), ConnectionEnd> {
         if !self.is_sending() {
             // Unacknowledged, so that it comes again after the end that is near.
             return Ok(());
         }
-        match self.orders.arrived(message) {
-            Fate::Waits => {}
-            Fate::Ignored => self.ack(message)?,
-            Fate::Left => self.renew(),
-            Fate::Dropped => Counters::add(&self.desk.counters.dropped),
+        match self.commands.arrived(message) {
+            Disposition::Queued => {}
+            Disposition::Ignored => self.ack(message)?,
+            Disposition::KeptByBroker => self.request_reconnect(),
+            Disposition::Dropped => Counters::add(&self.state.counters.dropped),
         }
         Ok(())
     }
 
     /// The broker sends again what it got no PUBACK for, but only at the next connection.
-    fn renew(&mut self) {
-        if matches!(self.phase, Phase::Serving) {
+    fn request_reconnect(&mut self) {
+        if matches!(self.phase, ConnectionPhase::Serving) {
             let at = later(Instant::now(), self.settings.reconnect_max);
-            self.renew_at.get_or_insert(at);
+            self.reconnect_at.get_or_insert(at);
         }
     }
 
-    fn puback_patience(&self) -> Duration {
-        self.settings.patience.saturating_mul(PUBACK_PATIENCE)
+    fn puback_timeout(&self) -> Duration {
+        self.settings
+            .connect_timeout
+            .saturating_mul(PUBACK_TIMEOUT_FACTOR)
     }
 
-    fn owed_at(&self) -> Option<Instant> {
-        self.owed_since
-            .map(|since| later(since, self.puback_patience()))
+    fn puback_deadline(&self) -> Option<Instant> {
+        self.puback_due_since
+            .map(|since| later(since, self.puback_timeout()))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The end of a connection, or of the attempt to make one.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(super) enum MqttError {
     /// The CONNACK says no.
     #[error("{}", refusal(*.0))]
     Refused(ConnectReturnCode),
@@ -23,18 +23,18 @@ pub(super) enum Trouble {
     Unacknowledged(Duration),
     /// No way to anything that listens.
     #[error("{0}; is a broker running there? check host, port and network")]
-    Away(String),
+    Unreachable(String),
     /// Read and write.
     #[error("the connection to the broker is lost: {0}; check network, host and port")]
-    Line(String),
+    ConnectionLost(String),
     /// The handshake.
     #[error(
         "no TLS with the broker: {0}; check the CA file, that the host is named as in the broker's certificate, and that its port speaks TLS"
     )]
-    Handshake(String),
+    TlsHandshake(String),
     /// Our own files.
     #[error("{0}")]
-    Files(#[from] TlsError),
+    TlsFiles(#[from] TlsError),
     /// Not MQTT 3.1.1.
     #[error(
         "the broker broke the protocol: {0}; check that host and port are those of an MQTT broker"
@@ -52,21 +52,21 @@ pub(super) enum Trouble {
     #[error(
         "the broker does not let this user read {0}; change its access rules, or take another user"
     )]
-    Deaf(String),
+    SubscriptionDenied(String),
     /// Commands that could not be taken are to come again.
     #[error("connecting anew to get the commands again that could not be taken")]
-    Renewed,
+    Reconnecting,
     /// More handed over than accounted for.
     #[error("the queue to the broker is full; trying a fresh connection")]
-    Full,
+    QueueFull,
 }
 
-impl From<ConnectionError> for Trouble {
+impl From<ConnectionError> for MqttError {
     fn from(error: ConnectionError) -> Self {
         match error {
             ConnectionError::ConnectionRefused(code) => Self::Refused(code),
             ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => Self::NoAnswer,
-            ConnectionError::Tls(error) => Self::Handshake(root(&error)),
+            ConnectionError::Tls(error) => Self::TlsHandshake(root(&error)),
             ConnectionError::MqttState(StateError::Deserialization(
                 PacketError::PayloadSizeLimitExceeded(bytes),
             )) => Self::TooLarge { bytes },
@@ -74,12 +74,12 @@ impl From<ConnectionError> for Trouble {
                 StateError::AwaitPingResp | StateError::CollisionTimeout,
             ) => Self::Silent,
             ConnectionError::MqttState(StateError::ConnectionAborted) => {
-                Self::Line("the broker closed it".to_owned())
+                Self::ConnectionLost("the broker closed it".to_owned())
             }
-            ConnectionError::Io(error) => Self::Away(error.to_string()),
+            ConnectionError::Io(error) => Self::Unreachable(error.to_string()),
             ConnectionError::MqttState(
                 StateError::Io(error) | StateError::Deserialization(PacketError::Io(error)),
-            ) => Self::Line(error.to_string()),
+            ) => Self::ConnectionLost(error.to_string()),
             other => Self::Protocol(root(&other)),
         }
     }
@@ -151,7 +151,7 @@ mod tests {
             ),
             (state(StateError::Unsolicited(9)), "ack pkid: 9"),
         ] {
-            let message = Trouble::from(error).to_string();
+            let message = MqttError::from(error).to_string();
             assert!(message.contains(words), "{message}");
         }
     }

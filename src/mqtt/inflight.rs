@@ -6,33 +6,33 @@ use std::collections::{HashMap, VecDeque};
 
 /// What a message is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MessageKind {
     /// `online`, or the introduction to Home Assistant: nobody waits for its PUBACK.
     Announcement,
     /// `stopped`.
-    Farewell,
+    Stopped,
     /// The latest of the retained channel at this position.
     Channel(usize),
     /// The letter with this id.
-    Letter(i64),
+    OutboxMessage(i64),
     /// Sent once, gone if lost.
-    Loose,
+    TransientMessage,
 }
 
 /// The account.
 #[derive(Debug, Default)]
-pub(super) struct Flight {
+pub(super) struct InFlight {
     /// Handed over and not written yet, oldest first.
-    queued: VecDeque<Kind>,
+    queued: VecDeque<MessageKind>,
     /// Written, and not acknowledged yet, by packet id.
-    flying: HashMap<u16, Kind>,
-    letters: usize,
-    loose: usize,
+    awaiting_puback: HashMap<u16, MessageKind>,
+    outbox_messages: usize,
+    transient: usize,
 }
 
-impl Flight {
+impl InFlight {
     /// A message is handed over.
-    pub(super) fn queue(&mut self, kind: Kind) {
+    pub(super) fn queue(&mut self, kind: MessageKind) {
         *self.count(kind) += usize::from(Self::is_counted(kind));
         self.queued.push_back(kind);
     }
@@ -46,49 +46,52 @@ impl Flight {
             self.arrived(kind);
             return false;
         }
-        self.flying.insert(packet, kind);
+        self.awaiting_puback.insert(packet, kind);
         true
     }
 
     /// A PUBACK came; what it was for.
-    pub(super) fn acknowledged(&mut self, packet: u16) -> Option<Kind> {
-        let kind = self.flying.remove(&packet)?;
+    pub(super) fn acknowledged(&mut self, packet: u16) -> Option<MessageKind> {
+        let kind = self.awaiting_puback.remove(&packet)?;
         self.arrived(kind);
         Some(kind)
     }
 
     /// Letters under way.
-    pub(super) fn letters(&self) -> usize {
-        self.letters
+    pub(super) fn outbox_messages(&self) -> usize {
+        self.outbox_messages
     }
 
     /// Loose messages under way.
-    pub(super) fn loose(&self) -> usize {
-        self.loose
+    pub(super) fn transient(&self) -> usize {
+        self.transient
     }
 
     /// Whether the broker owes a PUBACK.
     pub(super) fn is_owed(&self) -> bool {
-        !self.flying.is_empty()
+        !self.awaiting_puback.is_empty()
     }
 
     /// Whether nothing is under way.
     pub(super) fn is_empty(&self) -> bool {
-        self.queued.is_empty() && self.flying.is_empty()
+        self.queued.is_empty() && self.awaiting_puback.is_empty()
     }
 
-    fn arrived(&mut self, kind: Kind) {
+    fn arrived(&mut self, kind: MessageKind) {
         *self.count(kind) -= usize::from(Self::is_counted(kind));
     }
 
-    fn is_counted(kind: Kind) -> bool {
-        matches!(kind, Kind::Letter(_) | Kind::Loose)
+    fn is_counted(kind: MessageKind) -> bool {
+        matches!(
+            kind,
+            MessageKind::OutboxMessage(_) | MessageKind::TransientMessage
+        )
     }
 
-    fn count(&mut self, kind: Kind) -> &mut usize {
+    fn count(&mut self, kind: MessageKind) -> &mut usize {
         match kind {
-            Kind::Letter(_) => &mut self.letters,
-            _ => &mut self.loose,
+            MessageKind::OutboxMessage(_) => &mut self.outbox_messages,
+            _ => &mut self.transient,
         }
     }
 }
@@ -100,44 +103,50 @@ mod tests {
 
     #[test]
     fn packet_ids_find_their_messages() {
-        let mut flight = Flight::default();
+        let mut in_flight = InFlight::default();
         for kind in [
-            Kind::Letter(7),
-            Kind::Loose,
-            Kind::Channel(1),
-            Kind::Letter(8),
+            MessageKind::OutboxMessage(7),
+            MessageKind::TransientMessage,
+            MessageKind::Channel(1),
+            MessageKind::OutboxMessage(8),
         ] {
-            flight.queue(kind);
+            in_flight.queue(kind);
         }
-        assert_eq!((flight.letters(), flight.loose()), (2, 1));
-        assert!(flight.written(3));
-        assert!(!flight.written(0), "a loose one at QoS 0");
-        assert_eq!((flight.letters(), flight.loose()), (2, 0));
-        assert!(flight.written(4) && flight.written(1));
+        assert_eq!((in_flight.outbox_messages(), in_flight.transient()), (2, 1));
+        assert!(in_flight.written(3));
+        assert!(!in_flight.written(0), "a loose one at QoS 0");
+        assert_eq!((in_flight.outbox_messages(), in_flight.transient()), (2, 0));
+        assert!(in_flight.written(4) && in_flight.written(1));
         // Acknowledged in another order than sent.
-        assert_eq!(flight.acknowledged(1), Some(Kind::Letter(8)));
-        assert_eq!(flight.acknowledged(1), None);
-        assert_eq!(flight.acknowledged(4), Some(Kind::Channel(1)));
-        assert!(flight.is_owed() && !flight.is_empty());
-        assert_eq!(flight.acknowledged(3), Some(Kind::Letter(7)));
-        assert!(flight.is_empty() && flight.letters() == 0);
-        assert!(!flight.written(5), "more written than handed over");
+        assert_eq!(
+            in_flight.acknowledged(1),
+            Some(MessageKind::OutboxMessage(8))
+        );
+        assert_eq!(in_flight.acknowledged(1), None);
+        assert_eq!(in_flight.acknowledged(4), Some(MessageKind::Channel(1)));
+        assert!(in_flight.is_owed() && !in_flight.is_empty());
+        assert_eq!(
+            in_flight.acknowledged(3),
+            Some(MessageKind::OutboxMessage(7))
+        );
+        assert!(in_flight.is_empty() && in_flight.outbox_messages() == 0);
+        assert!(!in_flight.written(5), "more written than handed over");
     }
 
     proptest! {
         #[test]
         fn counts_agree_with_what_is_under_way(steps in prop::collection::vec((0..3_u8, 0..6_u16), 0..200)) {
-            let mut flight = Flight::default();
+            let mut in_flight = InFlight::default();
             let mut free: Vec<u16> = (1..100).collect();
             for (step, n) in steps {
                 match step {
-                    0 => flight.queue([Kind::Letter(1), Kind::Loose, Kind::Channel(0)][usize::from(n) % 3]),
-                    1 => { flight.written(if n == 0 { 0 } else { free.pop().unwrap_or(0) }); }
-                    _ => { flight.acknowledged(100 - n); }
+                    0 => in_flight.queue([MessageKind::OutboxMessage(1), MessageKind::TransientMessage, MessageKind::Channel(0)][usize::from(n) % 3]),
+                    1 => { in_flight.written(if n == 0 { 0 } else { free.pop().unwrap_or(0) }); }
+                    _ => { in_flight.acknowledged(100 - n); }
                 }
-                let all = || flight.queued.iter().chain(flight.flying.values());
-                prop_assert_eq!(flight.letters(), all().filter(|k| matches!(k, Kind::Letter(_))).count());
-                prop_assert_eq!(flight.loose(), all().filter(|k| matches!(k, Kind::Loose)).count());
+                let all = || in_flight.queued.iter().chain(in_flight.awaiting_puback.values());
+                prop_assert_eq!(in_flight.outbox_messages(), all().filter(|k| matches!(k, MessageKind::OutboxMessage(_))).count());
+                prop_assert_eq!(in_flight.transient(), all().filter(|k| matches!(k, MessageKind::TransientMessage)).count());
             }
         }
     }

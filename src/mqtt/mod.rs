@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`settings`] says where the broker is and [`tls`] how to trust it; [`outbox`] is what the caller
 //! implements, [`client`] what it runs. Inside, `backoff` says when to try again, `connect` leads to the CONNACK,
-//! `connection` serves from there to the end with `letters` for what goes out, `orders` for what comes in and `flight`
+//! `connection` serves from there to the end with `letters` for what goes out, `orders` for what comes in and `in_flight`
 //! for what is under way; `trouble` has the words for the end.
 //! [`subscriber`] listens alone: to a fleet for the terminal, and whether a broker can be had.
 //!
@@ -28,8 +28,10 @@ pub mod settings;
 pub mod subscriber;
 pub mod tls;
 
-pub use backoff::{Backoff, HELD};
-pub use client::{Counters, Delivery, Feeds, Loose, Retained, StatusMaker, run};
-pub use outbox::{Inbox, Letter, Outbox};
-pub use settings::{Address, Settings, UrlError};
+pub use backoff::{Backoff, STABLE_AFTER};
+pub use client::{
+    Counters, Delivery, PublisherInputs, Retained, StatusEncoder, TransientMessage, run,
+};
+pub use outbox::{Inbox, Outbox, OutboxMessage};
+pub use settings::{BrokerAddress, Settings, UrlError};
 pub use tls::{Tls, TlsError, check_tls};

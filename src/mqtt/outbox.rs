@@ -2,7 +2,7 @@
 
 /// A message that is kept until the broker has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter {
+pub struct OutboxMessage {
     /// Grows with every letter and is never used twice.
     pub id: i64,
     /// Last level of its topic.
@@ -17,7 +17,7 @@ pub trait Outbox: Send + Sync + 'static {
     ///
     /// # Errors
     /// When they cannot be read; asked again seconds later.
-    fn after(&self, id: i64, limit: usize) -> Result<Vec<Letter>, String>;
+    fn after(&self, id: i64, limit: usize) -> Result<Vec<OutboxMessage>, String>;
 
     /// The broker has these: they need not be kept any longer.
     ///

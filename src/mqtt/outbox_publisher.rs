@@ -2,7 +2,7 @@
 //!
 //! The outbox is asked and told off the task that serves the line, which waits for neither.
 
-use super::outbox::{Letter, Outbox};
+use super::outbox::{Outbox, OutboxMessage};
 use std::future;
 use std::mem;
 use std::sync::Arc;
@@ -11,59 +11,59 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
 /// Letters under way at most.
-const LETTERS_MAX: usize = 32;
+const INFLIGHT_MAX: usize = 32;
 /// The outbox is asked when there is room for so many, not for each single one.
-const ASKED_MIN: usize = LETTERS_MAX / 2;
+const FETCH_MIN: usize = INFLIGHT_MAX / 2;
 /// Pause after the outbox failed.
-const PAUSE: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// A call that runs, and fails in words.
-pub(super) type Call<T> = JoinHandle<Result<T, String>>;
+pub(super) type BlockingCall<T> = JoinHandle<Result<T, String>>;
 
 /// The account of one connection.
-pub(super) struct Letters {
+pub(super) struct OutboxPublisher {
     outbox: Arc<dyn Outbox>,
     /// The last one that was fetched.
     cursor: i64,
     /// The outbox may have more.
-    look: bool,
-    look_at: Instant,
-    asked: usize,
-    fetch: Option<Call<Vec<Letter>>>,
+    may_have_more: bool,
+    fetch_at: Instant,
+    requested: usize,
+    fetch: Option<BlockingCall<Vec<OutboxMessage>>>,
     /// Acknowledged and still in the outbox.
     acked: Vec<i64>,
-    erase_at: Instant,
-    erasing: Vec<i64>,
-    erase: Option<Call<()>>,
+    delete_at: Instant,
+    deleting: Vec<i64>,
+    deletion: Option<BlockingCall<()>>,
 }
 
 /// What a call ended with.
-pub(super) enum Done {
-    Fetched(Result<Vec<Letter>, String>),
-    Erased(Result<(), String>),
+pub(super) enum CallResult {
+    Fetched(Result<Vec<OutboxMessage>, String>),
+    Deleted(Result<(), String>),
 }
 
-impl Letters {
+impl OutboxPublisher {
     /// From the oldest.
     pub(super) fn new(outbox: Arc<dyn Outbox>) -> Self {
         let now = Instant::now();
         Self {
             outbox,
             cursor: i64::MIN,
-            look: true,
-            look_at: now,
-            asked: 0,
+            may_have_more: true,
+            fetch_at: now,
+            requested: 0,
             fetch: None,
             acked: Vec::new(),
-            erase_at: now,
-            erasing: Vec::new(),
-            erase: None,
+            delete_at: now,
+            deleting: Vec::new(),
+            deletion: None,
         }
     }
 
     /// The outbox has something new.
-    pub(super) fn look(&mut self) {
-        self.look = true;
+    pub(super) fn notify(&mut self) {
+        self.may_have_more = true;
     }
 
     /// This one need not be kept any longer.
@@ -72,53 +72,54 @@ impl Letters {
     }
 
     /// Begins what can be begun, with so many letters under way.
-    pub(super) fn work(&mut self, now: Instant, under_way: usize) {
-        if self.wants_some(under_way) && self.look_at <= now {
-            self.look = false;
-            self.asked = LETTERS_MAX.saturating_sub(under_way);
-            let (outbox, cursor, asked) = (Arc::clone(&self.outbox), self.cursor, self.asked);
-            self.fetch = Some(spawn_blocking(move || outbox.after(cursor, asked)));
+    pub(super) fn start_due_work(&mut self, now: Instant, under_way: usize) {
+        if self.can_fetch(under_way) && self.fetch_at <= now {
+            self.may_have_more = false;
+            self.requested = INFLIGHT_MAX.saturating_sub(under_way);
+            let (outbox, cursor, requested) =
+                (Arc::clone(&self.outbox), self.cursor, self.requested);
+            self.fetch = Some(spawn_blocking(move || outbox.after(cursor, requested)));
         }
-        if self.wants_erasing() && self.erase_at <= now {
-            self.erasing = mem::take(&mut self.acked);
-            let (outbox, ids) = (Arc::clone(&self.outbox), self.erasing.clone());
-            self.erase = Some(spawn_blocking(move || outbox.delivered(&ids)));
+        if self.has_deletions() && self.delete_at <= now {
+            self.deleting = mem::take(&mut self.acked);
+            let (outbox, ids) = (Arc::clone(&self.outbox), self.deleting.clone());
+            self.deletion = Some(spawn_blocking(move || outbox.delivered(&ids)));
         }
     }
 
-    /// When [`Self::work`] has something to do by itself.
+    /// When [`Self::start_due_work`] has something to do by itself.
     pub(super) fn due(&self, under_way: usize) -> Option<Instant> {
-        let look = self.wants_some(under_way).then_some(self.look_at);
-        let erase = self.wants_erasing().then_some(self.erase_at);
-        look.into_iter().chain(erase).min()
+        let look = self.can_fetch(under_way).then_some(self.fetch_at);
+        let deletion = self.has_deletions().then_some(self.delete_at);
+        look.into_iter().chain(deletion).min()
     }
 
     /// The end of a call; never ends while none runs. May be given up and called again.
-    pub(super) async fn done(&mut self) -> Done {
+    pub(super) async fn done(&mut self) -> CallResult {
         tokio::select! {
-            done = finished(&mut self.fetch) => Done::Fetched(done),
-            done = finished(&mut self.erase) => Done::Erased(done),
+            done = finished(&mut self.fetch) => CallResult::Fetched(done),
+            done = finished(&mut self.deletion) => CallResult::Deleted(done),
         }
     }
 
     /// Takes in the end of a call; the letters to send now.
-    pub(super) fn take(&mut self, done: Done) -> Vec<Letter> {
+    pub(super) fn handle(&mut self, done: CallResult) -> Vec<OutboxMessage> {
         match done {
-            Done::Fetched(Ok(letters)) => {
-                self.look |= letters.len() >= self.asked;
+            CallResult::Fetched(Ok(letters)) => {
+                self.may_have_more |= letters.len() >= self.requested;
                 self.cursor = letters.last().map_or(self.cursor, |l| l.id);
                 return letters;
             }
-            Done::Fetched(Err(reason)) => {
+            CallResult::Fetched(Err(reason)) => {
                 tracing::error!(reason, "cannot read the outbox; trying again");
-                self.look = true;
-                self.look_at = Instant::now() + PAUSE;
+                self.may_have_more = true;
+                self.fetch_at = Instant::now() + RETRY_DELAY;
             }
-            Done::Erased(Ok(())) => self.erasing.clear(),
-            Done::Erased(Err(reason)) => {
+            CallResult::Deleted(Ok(())) => self.deleting.clear(),
+            CallResult::Deleted(Err(reason)) => {
                 tracing::error!(reason, "cannot clear the outbox; trying again");
-                self.acked.append(&mut self.erasing);
-                self.erase_at = Instant::now() + PAUSE;
+                self.acked.append(&mut self.deleting);
+                self.delete_at = Instant::now() + RETRY_DELAY;
             }
         }
         Vec::new()
@@ -126,7 +127,7 @@ impl Letters {
 
     /// Whether the outbox has nothing more to send.
     pub(super) fn is_idle(&self) -> bool {
-        !self.look && self.fetch.is_none()
+        !self.may_have_more && self.fetch.is_none()
     }
 
     /// Lets what was begun come to its end, so that nothing overlaps with the next connection.
@@ -135,8 +136,8 @@ impl Letters {
             // They are fetched again.
             drop(finished(&mut self.fetch).await);
         }
-        if self.erase.is_some() && finished(&mut self.erase).await.is_err() {
-            self.acked.append(&mut self.erasing);
+        if self.deletion.is_some() && finished(&mut self.deletion).await.is_err() {
+            self.acked.append(&mut self.deleting);
         }
         if self.acked.is_empty() {
             return;
@@ -150,17 +151,17 @@ impl Letters {
         }
     }
 
-    fn wants_some(&self, under_way: usize) -> bool {
-        self.look && self.fetch.is_none() && under_way + ASKED_MIN <= LETTERS_MAX
+    fn can_fetch(&self, under_way: usize) -> bool {
+        self.may_have_more && self.fetch.is_none() && under_way + FETCH_MIN <= INFLIGHT_MAX
     }
 
-    fn wants_erasing(&self) -> bool {
-        !self.acked.is_empty() && self.erase.is_none()
+    fn has_deletions(&self) -> bool {
+        !self.acked.is_empty() && self.deletion.is_none()
     }
 }
 
 /// The end of a call, which is then gone; never ends while there is none.
-pub(super) async fn finished<T>(call: &mut Option<Call<T>>) -> Result<T, String> {
+pub(super) async fn finished<T>(call: &mut Option<BlockingCall<T>>) -> Result<T, String> {
     match call {
         Some(running) => {
             let done = running.await;

@@ -31,7 +31,7 @@ pub struct Settings {
     /// Longest one.
     pub reconnect_max: Duration,
     /// How long a broker may take to accept a connection, whole seconds; and three of these for a PUBACK.
-    pub patience: Duration,
+    pub connect_timeout: Duration,
     /// Whether to introduce the device to Home Assistant.
     pub discovery: bool,
     /// Handloom's version, for [`Self::discovery`].
@@ -53,7 +53,7 @@ impl Settings {
             keep_alive: Duration::from_secs(30),
             reconnect_min: Duration::from_secs(1),
             reconnect_max: Duration::from_mins(1),
-            patience: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
             discovery: false,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -61,7 +61,7 @@ impl Settings {
 
     /// What a URL says, with the files of `tls` if it asks for TLS; the rest as [`Self::new`] has it.
     #[must_use]
-    pub fn at(device: &str, address: Address, tls: Tls) -> Self {
+    pub fn at(device: &str, address: BrokerAddress, tls: Tls) -> Self {
         Self {
             tls: address.tls.then_some(tls),
             username: address.username,
@@ -74,7 +74,7 @@ impl Settings {
     ///
     /// # Errors
     /// When it is no such URL.
-    pub fn parse_url(url: &str) -> Result<Address, UrlError> {
+    pub fn parse_url(url: &str) -> Result<BrokerAddress, UrlError> {
         if url.len() > URL_BYTES_MAX {
             return Err(UrlError::TooLong);
         }
@@ -123,7 +123,7 @@ impl Settings {
             Some((name, "")) => (Some(unescape(name)?), None),
             Some((name, password)) => (Some(unescape(name)?), Some(unescape(password)?)),
         };
-        Ok(Address {
+        Ok(BrokerAddress {
             host: host.to_owned(),
             port,
             tls,
@@ -167,7 +167,7 @@ impl fmt::Debug for Settings {
 
 /// What a URL says.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Address {
+pub struct BrokerAddress {
     /// Name or address, without brackets.
     pub host: String,
     /// As given, or 1883 for plain TCP and 8883 for TLS.
@@ -180,7 +180,7 @@ pub struct Address {
     pub password: Option<String>,
 }
 
-impl fmt::Debug for Address {
+impl fmt::Debug for BrokerAddress {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "mqtts" } else { "mqtt" };
         write!(out, "{scheme}://{}:{}", self.host, self.port)

@@ -1,11 +1,11 @@
 //! Listens and never speaks: a thread of its own that keeps a connection and passes on what comes. Its session is
 //! clean and its name random, so that it takes no one's place at the broker.
 
-use super::connect::{introduction, transport};
+use super::connect::{base_options, transport};
 use super::settings::Settings;
 use crate::fleet::devices::PAYLOAD_MAX;
 use crate::messages::topics;
-use crate::mqtt::error::Trouble;
+use crate::mqtt::error::MqttError;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rumqttc::{AsyncClient, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -31,7 +31,7 @@ pub enum Event {
     /// Not connected, and why; it tries again.
     Disconnected(String),
     /// Connected, but the broker refuses the subscription: what it refuses and the way out; it tries again.
-    Deaf(String),
+    SubscriptionDenied(String),
     /// A message.
     Message {
         /// Its topic.
@@ -107,12 +107,12 @@ impl Drop for Subscriber {
 async fn listen(role: &str, settings: &Settings, topics: &[String], sender: &Sender<Event>) {
     let mut wait = WAIT_MIN;
     loop {
-        let Some((trouble, was_connected)) = session(role, settings, topics, sender).await else {
+        let Some((error, was_connected)) = session(role, settings, topics, sender).await else {
             return;
         };
-        let event = match trouble {
-            Trouble::Deaf(_) => Event::Deaf(trouble.to_string()),
-            trouble => Event::Disconnected(trouble.to_string()),
+        let event = match error {
+            MqttError::SubscriptionDenied(_) => Event::SubscriptionDenied(error.to_string()),
+            error => Event::Disconnected(error.to_string()),
         };
         if sender.send(event).is_err() {
             return;
@@ -133,21 +133,21 @@ async fn session(
     settings: &Settings,
     topics: &[String],
     sender: &Sender<Event>,
-) -> Option<(Trouble, bool)> {
+) -> Option<(MqttError, bool)> {
     let transport = match transport(settings).await {
         Ok(transport) => transport,
-        Err(trouble) => return Some((trouble, false)),
+        Err(error) => return Some((error, false)),
     };
     // With five letters before it 22 characters: a broker may refuse more than 23.
     let id = format!("{role}-{:016x}", random());
-    let mut options = introduction(settings, id, transport);
+    let mut options = base_options(settings, id, transport);
     options
         .set_clean_session(true)
         .set_max_packet_size(PACKET_MAX, PACKET_MAX);
     let (client, mut connection) = AsyncClient::new(options, 10);
     connection
         .network_options
-        .set_connection_timeout(settings.patience.as_secs().max(1));
+        .set_connection_timeout(settings.connect_timeout.as_secs().max(1));
     let mut is_connected = false;
     loop {
         let event = match connection.poll().await {
@@ -157,7 +157,7 @@ async fn session(
                     .try_subscribe_many(topics.iter().map(filter))
                     .is_err()
                 {
-                    return Some((Trouble::Full, false));
+                    return Some((MqttError::QueueFull, false));
                 }
                 continue;
             }
@@ -166,7 +166,7 @@ async fn session(
                 if let Some((topic, _)) =
                     answers.find(|(_, code)| **code == SubscribeReasonCode::Failure)
                 {
-                    return Some((Trouble::Deaf(topic.clone()), false));
+                    return Some((MqttError::SubscriptionDenied(topic.clone()), false));
                 }
                 is_connected = true;
                 Event::Connected

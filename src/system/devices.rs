@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// A device node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct DeviceNode {
     /// Its place.
     pub path: PathBuf,
     /// Whether this user may read and write it.
@@ -40,7 +40,7 @@ impl Hardware {
 
     /// The nodes of the absolute path `pattern`, in which one `*` in the last part stands for anything; by name.
     #[must_use]
-    pub fn nodes(&self, pattern: &str) -> Vec<Node> {
+    pub fn nodes(&self, pattern: &str) -> Vec<DeviceNode> {
         let pattern = Path::new(pattern);
         let (Some(folder), Some(name)) = (pattern.parent(), pattern.file_name()) else {
             return Vec::new();
@@ -66,9 +66,9 @@ impl Hardware {
         paths.iter().filter_map(|path| self.node(path)).collect()
     }
 
-    fn node(&self, path: &Path) -> Option<Node> {
+    fn node(&self, path: &Path) -> Option<DeviceNode> {
         let metadata = fs::metadata(path).ok()?;
-        Some(Node {
+        Some(DeviceNode {
             is_open: access(path, Access::READ_OK | Access::WRITE_OK).is_ok(),
             group: self.group(metadata.gid()),
             path: path.to_path_buf(),

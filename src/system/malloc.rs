@@ -11,7 +11,7 @@ const HEAPS: libc::c_int = 2;
 /// Sets glibc's allocator up; does nothing elsewhere. To be called before the first thread starts.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code, reason = "glibc offers this through mallopt alone")]
-pub fn give_back_large_blocks() {
+pub fn tune_malloc() {
     // SAFETY: mallopt takes two integers and keeps no pointer; both parameters are documented ones with values in
     // their range. It is called before other threads exist, so nothing allocates meanwhile.
     let is_set = unsafe {
@@ -25,4 +25,4 @@ pub fn give_back_large_blocks() {
 
 /// Sets glibc's allocator up; does nothing elsewhere.
 #[cfg(not(target_env = "gnu"))]
-pub fn give_back_large_blocks() {}
+pub fn tune_malloc() {}

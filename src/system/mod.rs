@@ -15,9 +15,9 @@ pub mod signals;
 mod throttle;
 pub mod watchdog;
 
-pub use devices::{Hardware, Node};
-pub use liveness::{Pulse, Stage};
-pub use sensors::{Readings, Sensors};
+pub use devices::{DeviceNode, Hardware};
+pub use liveness::{Liveness, Stage};
+pub use sensors::{SensorReadings, Sensors};
 pub use signals::{Signal, Signals};
 pub use watchdog::Watchdog;
 
@@ -31,13 +31,13 @@ pub fn lock_ignoring_poison<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A thread that ends with this value.
-struct Worker<E> {
+struct OwnedThread<E> {
     thread: Option<JoinHandle<()>>,
     /// Ends the thread by being dropped.
     end: Option<E>,
 }
 
-impl<E> Worker<E> {
+impl<E> OwnedThread<E> {
     fn new(thread: JoinHandle<()>, end: E) -> Self {
         Self {
             thread: Some(thread),
@@ -46,7 +46,7 @@ impl<E> Worker<E> {
     }
 }
 
-impl<E> Drop for Worker<E> {
+impl<E> Drop for OwnedThread<E> {
     fn drop(&mut self) {
         drop(self.end.take());
         let Some(thread) = self.thread.take() else {

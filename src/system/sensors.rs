@@ -1,7 +1,7 @@
 //! Temperature, throttling, load and memory, from what the kernel shows as files. What a machine lacks is `None`, in
 //! silence.
 
-use super::throttle::Throttle;
+use super::throttle::FirmwareThrottle;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
@@ -15,7 +15,7 @@ const LONGEST_FILE: u64 = 1 << 16;
 
 /// One look at the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Readings {
+pub struct SensorReadings {
     /// The hottest sensor, °C.
     pub temperature_c: Option<f64>,
     /// Whether the firmware has slowed the machine, for heat or for a weak supply, now or since it started.
@@ -31,7 +31,7 @@ pub struct Readings {
 /// The sensors that this machine has.
 pub struct Sensors {
     temperatures: Vec<PathBuf>,
-    throttle: Throttle,
+    throttle: FirmwareThrottle,
     proc: PathBuf,
     /// The own control group first, then those around it.
     groups: Vec<PathBuf>,
@@ -60,14 +60,14 @@ impl Sensors {
         let inputs = chips.iter().flat_map(|chip| entries(chip, is_temperature));
         Self {
             temperatures: zones.chain(inputs).collect(),
-            throttle: Throttle::find(sys, commands),
+            throttle: FirmwareThrottle::find(sys, commands),
             proc: proc.to_path_buf(),
             groups: control_groups(sys, proc),
         }
     }
 
     /// Reads them all. Takes a second at most, where the firmware does not answer.
-    pub fn read(&mut self) -> Readings {
+    pub fn read(&mut self) -> SensorReadings {
         let temperatures = self.temperatures.iter().filter_map(|path| {
             let milli: f64 = number(path)?;
             Some(milli / 1000.0).filter(|c| PLAUSIBLE_C.contains(c))
@@ -76,7 +76,7 @@ impl Sensors {
             |file: &str, key: &str| Some(field(&text(&self.proc.join(file))?, key)? >> 10);
         let available = from_kib("meminfo", "MemAvailable:");
         let left = self.groups.iter().filter_map(|group| left_in(group)).min();
-        Readings {
+        SensorReadings {
             temperature_c: temperatures.reduce(f64::max),
             throttled: self.throttle.read(),
             load_1min: text(&self.proc.join("loadavg"))
@@ -173,14 +173,14 @@ mod tests {
         dir
     }
 
-    fn read(files: &[(&str, &str)]) -> Readings {
+    fn read(files: &[(&str, &str)]) -> SensorReadings {
         let dir = tree(files);
         Sensors::find_in(&dir.path().join("sys"), &dir.path().join("proc")).read()
     }
 
     #[test]
     fn a_bare_machine_says_nothing() {
-        assert_eq!(read(&[]), Readings::default());
+        assert_eq!(read(&[]), SensorReadings::default());
         let garbage = [
             ("sys/class/thermal/thermal_zone0/temp", "hot"),
             ("sys/class/hwmon/hwmon0/temp1_input", ""),
@@ -190,7 +190,7 @@ mod tests {
             ("proc/self/status", "VmRSS: much kB"),
             ("proc/self/cgroup", "nonsense"),
         ];
-        assert_eq!(read(&garbage), Readings::default());
+        assert_eq!(read(&garbage), SensorReadings::default());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Signals as calls: SIGTERM and SIGINT stop, SIGHUP reloads.
 
-use super::Worker;
+use super::OwnedThread;
 use std::io;
 use std::thread::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +19,7 @@ pub enum Signal {
 
 /// Listens until dropped; after that the signals do nothing, as they do while it listens.
 pub struct Signals {
-    _worker: Worker<oneshot::Sender<()>>,
+    _worker: OwnedThread<oneshot::Sender<()>>,
 }
 
 impl Signals {
@@ -61,7 +61,7 @@ impl Signals {
             }
         })?;
         Ok(Self {
-            _worker: Worker::new(thread, end),
+            _worker: OwnedThread::new(thread, end),
         })
     }
 }

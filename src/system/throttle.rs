@@ -18,13 +18,13 @@ const LIMIT: Duration = Duration::from_secs(1);
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Where the firmware is asked.
-pub(super) enum Throttle {
+pub(super) enum FirmwareThrottle {
     Absent,
     File(PathBuf),
-    Command(Asked),
+    Command(FirmwareCommand),
 }
 
-impl Throttle {
+impl FirmwareThrottle {
     /// `commands` is a list of folders like `$PATH`; without it no command is asked.
     pub(super) fn find(sys: &Path, commands: Option<&OsStr>) -> Self {
         let file = sys.join(FILE);
@@ -35,7 +35,9 @@ impl Throttle {
         let mut candidates = folders.map(|folder| folder.join(COMMAND));
         candidates
             .find(|path| path.is_file())
-            .map_or(Self::Absent, |path| Self::Command(Asked::new(path)))
+            .map_or(Self::Absent, |path| {
+                Self::Command(FirmwareCommand::new(path))
+            })
     }
 
     pub(super) fn read(&mut self) -> Option<bool> {
@@ -48,7 +50,7 @@ impl Throttle {
 }
 
 /// The command, with its last answer.
-pub(super) struct Asked {
+pub(super) struct FirmwareCommand {
     path: PathBuf,
     limit: Duration,
     at: Option<Instant>,
@@ -57,7 +59,7 @@ pub(super) struct Asked {
     stuck: Option<Child>,
 }
 
-impl Asked {
+impl FirmwareCommand {
     fn new(path: PathBuf) -> Self {
         Self {
             path,
@@ -110,7 +112,7 @@ impl Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for FirmwareCommand {
     fn drop(&mut self) {
         // Already ended; this only takes its remains away.
         if let Some(Err(error)) = self.stuck.as_mut().map(Child::try_wait) {
@@ -152,12 +154,12 @@ mod tests {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, "50000\n").unwrap();
         let commands = command("echo throttled=0x0");
-        let mut throttle = Throttle::find(dir.path(), Some(commands.path().as_os_str()));
+        let mut throttle = FirmwareThrottle::find(dir.path(), Some(commands.path().as_os_str()));
         assert_eq!(throttle.read(), Some(true));
         fs::write(&file, "0\n").unwrap();
         assert_eq!(throttle.read(), Some(false));
-        let nowhere = Throttle::find(Path::new("/nowhere"), Some(OsStr::new("/nowhere:")));
-        assert!(matches!(nowhere, Throttle::Absent));
+        let nowhere = FirmwareThrottle::find(Path::new("/nowhere"), Some(OsStr::new("/nowhere:")));
+        assert!(matches!(nowhere, FirmwareThrottle::Absent));
     }
 
     /// A folder with the command, as a script that does `body`.
@@ -175,9 +177,9 @@ mod tests {
         dir
     }
 
-    fn asked(commands: &TempDir) -> Asked {
-        match Throttle::find(Path::new("/nowhere"), Some(commands.path().as_os_str())) {
-            Throttle::Command(asked) => asked,
+    fn asked(commands: &TempDir) -> FirmwareCommand {
+        match FirmwareThrottle::find(Path::new("/nowhere"), Some(commands.path().as_os_str())) {
+            FirmwareThrottle::Command(asked) => asked,
             _ => panic!("the command is not found"),
         }
     }

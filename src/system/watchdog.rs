@@ -1,6 +1,6 @@
 //! Pings the service manager while all is well, and stops when it is not, so that it restarts a service that is stuck.
 
-use super::Worker;
+use super::OwnedThread;
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::Builder;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The watchdog's thread; ends when dropped.
 pub struct Watchdog {
-    _worker: Worker<SyncSender<()>>,
+    _worker: OwnedThread<SyncSender<()>>,
 }
 
 impl Watchdog {
@@ -27,16 +27,16 @@ impl Watchdog {
             let mut watch = Watch::default();
             loop {
                 match watch.judge(healthy()) {
-                    Verdict::Well => ping(),
-                    Verdict::Recovered => {
+                    Health::Well => ping(),
+                    Health::Recovered => {
                         tracing::info!("all stages make progress again");
                         ping();
                     }
-                    Verdict::Fell(reason) => tracing::error!(
+                    Health::Fell(reason) => tracing::error!(
                         reason,
                         "no progress: the service manager will restart this service"
                     ),
-                    Verdict::Unwell => {}
+                    Health::Unwell => {}
                 }
                 if ended.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
                     break;
@@ -44,7 +44,7 @@ impl Watchdog {
             }
         })?;
         Ok(Self {
-            _worker: Worker::new(thread, end),
+            _worker: OwnedThread::new(thread, end),
         })
     }
 }
@@ -56,7 +56,7 @@ struct Watch {
 }
 
 #[derive(Debug, PartialEq)]
-enum Verdict {
+enum Health {
     Well,
     Recovered,
     Fell(String),
@@ -64,13 +64,13 @@ enum Verdict {
 }
 
 impl Watch {
-    fn judge(&mut self, health: Result<(), String>) -> Verdict {
+    fn judge(&mut self, health: Result<(), String>) -> Health {
         let was_down = std::mem::replace(&mut self.is_down, health.is_err());
         match (health, was_down) {
-            (Ok(()), false) => Verdict::Well,
-            (Ok(()), true) => Verdict::Recovered,
-            (Err(reason), false) => Verdict::Fell(reason),
-            (Err(_), true) => Verdict::Unwell,
+            (Ok(()), false) => Health::Well,
+            (Ok(()), true) => Health::Recovered,
+            (Err(reason), false) => Health::Fell(reason),
+            (Err(_), true) => Health::Unwell,
         }
     }
 }
@@ -83,13 +83,13 @@ mod tests {
     fn each_turn_is_told_once() {
         let mut watch = Watch::default();
         let steps = [
-            (Ok(()), Verdict::Well),
-            (Err("a"), Verdict::Fell("a".to_owned())),
-            (Err("a"), Verdict::Unwell),
-            (Err("b"), Verdict::Unwell),
-            (Ok(()), Verdict::Recovered),
-            (Ok(()), Verdict::Well),
-            (Err("c"), Verdict::Fell("c".to_owned())),
+            (Ok(()), Health::Well),
+            (Err("a"), Health::Fell("a".to_owned())),
+            (Err("a"), Health::Unwell),
+            (Err("b"), Health::Unwell),
+            (Ok(()), Health::Recovered),
+            (Ok(()), Health::Well),
+            (Err("c"), Health::Fell("c".to_owned())),
         ];
         for (health, expected) in steps {
             assert_eq!(watch.judge(health.map_err(str::to_owned)), expected);

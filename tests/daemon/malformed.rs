@@ -1,7 +1,7 @@
 //! Whatever is sent as a command is answered, and nothing of it ends the daemon.
 
 use crate::stage::{Stage, assert_no_gap, broker, is_done, obeys, said};
-use handloom::messages::request::{Command, parse};
+use handloom::messages::request::{CommandName, parse};
 use handloom::messages::topics;
 use serde_json::{Value, json};
 use test_support::Dice;
@@ -22,7 +22,7 @@ fn malformed(dice: &mut Dice) -> (String, Vec<u8>) {
 }
 
 fn name(dice: &mut Dice) -> String {
-    let known = Command::ALL[dice.below(Command::ALL.len())].name();
+    let known = CommandName::ALL[dice.below(CommandName::ALL.len())].name();
     match dice.below(12) {
         0 => String::new(),
         1 => known.to_uppercase(),

@@ -1,6 +1,6 @@
 //! Which accelerators the machine has, and what is missing to use the others.
 
-use super::Finding;
+use super::CheckResult;
 use crate::config::Config;
 use crate::error::Exit;
 use crate::inference::presets::LITERT_GPU;
@@ -13,7 +13,7 @@ use crate::system::Hardware;
 const SUBJECT: &str = "accel";
 
 /// Looks at all that are known. What is missing is a failure only where it is required.
-pub(super) fn accelerators(config: &Config) -> Vec<Finding> {
+pub(super) fn accelerators(config: &Config) -> Vec<CheckResult> {
     let wanted = config.accelerator();
     let all = candidates::all(&wanted.delegate, &Hardware::here());
     let named = wanted.wish.name();
@@ -30,7 +30,7 @@ pub(super) fn accelerators(config: &Config) -> Vec<Finding> {
         ),
         (wish, _) => wish.to_string(),
     };
-    let mut findings = vec![Finding::fine(SUBJECT, choice)];
+    let mut findings = vec![CheckResult::fine(SUBJECT, choice)];
     let (shown, absent): (Vec<&Candidate>, Vec<&Candidate>) = all
         .iter()
         .partition(|c| c.is_here() || named == Some(c.name.as_str()));
@@ -42,12 +42,12 @@ pub(super) fn accelerators(config: &Config) -> Vec<Finding> {
             .collect();
         let advice = "`handloom check --set run.accelerator=prefer:NAME` says what one needs";
         let detail = format!("neither device nor library: {}\n{advice}", names.join(", "));
-        findings.push(Finding::absent(SUBJECT, detail));
+        findings.push(CheckResult::absent(SUBJECT, detail));
     }
     findings
 }
 
-fn finding(candidate: &Candidate, wish: &Wish) -> Finding {
+fn finding(candidate: &Candidate, wish: &Wish) -> CheckResult {
     let Candidate {
         name,
         what,
@@ -74,17 +74,19 @@ fn finding(candidate: &Candidate, wish: &Wish) -> Finding {
     }
     if lacks.is_empty() {
         return if is_doubtful {
-            Finding::doubtful(SUBJECT, detail)
+            CheckResult::doubtful(SUBJECT, detail)
         } else {
-            Finding::fine(SUBJECT, detail)
+            CheckResult::fine(SUBJECT, detail)
         };
     }
     for lack in lacks {
         detail = format!("{detail}\nlacks {}: {}", lack.what, lack.mend);
     }
     match wish {
-        Wish::Require(wished) if wished == name => Finding::bad(Exit::Unavailable, SUBJECT, detail),
-        Wish::Prefer(wished) if wished == name => Finding::doubtful(SUBJECT, detail),
-        _ => Finding::absent(SUBJECT, detail),
+        Wish::Require(wished) if wished == name => {
+            CheckResult::bad(Exit::Unavailable, SUBJECT, detail)
+        }
+        Wish::Prefer(wished) if wished == name => CheckResult::doubtful(SUBJECT, detail),
+        _ => CheckResult::absent(SUBJECT, detail),
     }
 }

@@ -1,6 +1,6 @@
 //! Whether the broker can be had, by what the daemon would do: log in and listen to its commands.
 
-use super::Finding;
+use super::CheckResult;
 use crate::config::Config;
 use crate::error::{CliError, Exit};
 use crate::messages::topics;
@@ -15,37 +15,41 @@ const CONNECT: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// The broker and what is needed to be let in.
-pub(super) fn broker(config: &Config) -> Vec<Finding> {
+pub(super) fn broker(config: &Config) -> Vec<CheckResult> {
     let (Some(url), Some(mut settings)) = (&config.mqtt.url, config.broker()) else {
-        return vec![Finding::fine("broker", "none: mqtt.url is not set")];
+        return vec![CheckResult::fine("broker", "none: mqtt.url is not set")];
     };
     if let Some(tls) = &settings.tls
         && let Err(error) = check_tls(tls)
     {
         let CliError { exit, error } = error.into();
         let keys = "mqtt.ca_file, mqtt.cert_file and mqtt.key_file name the files";
-        return vec![Finding::bad(exit, "broker", format!("{error} ({keys})"))];
+        return vec![CheckResult::bad(
+            exit,
+            "broker",
+            format!("{error} ({keys})"),
+        )];
     }
-    settings.patience = CONNECT;
+    settings.connect_timeout = CONNECT;
     let away = |reason: String| {
         let advice = "see [mqtt]; the job runs all the same, messages wait";
         let detail = format!("{url}: {reason} ({advice})");
-        Finding::bad(Exit::Unavailable, "broker", detail)
+        CheckResult::bad(Exit::Unavailable, "broker", detail)
     };
     vec![match ask(&settings) {
-        Ok(Some(Event::Deaf(reason))) => {
+        Ok(Some(Event::SubscriptionDenied(reason))) => {
             let rest = "commands do not come through until then";
-            Finding::doubtful(
+            CheckResult::doubtful(
                 "broker",
                 format!("{url} lets us in, but: {reason} ({rest})"),
             )
         }
         Ok(Some(Event::Disconnected(reason))) => away(reason),
         Ok(Some(Event::Connected | Event::Message { .. })) => {
-            Finding::fine("broker", format!("{url} lets us in and to our commands"))
+            CheckResult::fine("broker", format!("{url} lets us in and to our commands"))
         }
         Ok(None) => away(format!("no answer within {} s", LIMIT.as_secs())),
-        Err(error) => Finding::bad(Exit::Bug, "broker", error.to_string()),
+        Err(error) => CheckResult::bad(Exit::Bug, "broker", error.to_string()),
     }]
 }
 

@@ -1,6 +1,6 @@
 //! Whether results can be written.
 
-use super::Finding;
+use super::CheckResult;
 use crate::config::{Config, TAKES};
 use crate::error::Exit;
 use crate::storage::mirror::{Listing, Mirror};
@@ -12,19 +12,24 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The output folder, or the folder in which it would be made.
-pub(super) fn output(config: &Config) -> Vec<Finding> {
+pub(super) fn output(config: &Config) -> Vec<CheckResult> {
     results(config, "output", &config.output.path, "the job would pause")
 }
 
 /// The folder of the takes, where it is not in the output folder.
-pub(super) fn takes(config: &Config) -> Vec<Finding> {
+pub(super) fn takes(config: &Config) -> Vec<CheckResult> {
     match (&config.camera.device, &config.camera.path) {
         (Some(_), Some(path)) => results(config, "takes", path, "takes would wait"),
         _ => Vec::new(),
     }
 }
 
-fn results(config: &Config, subject: &'static str, path: &Path, what_then: &str) -> Vec<Finding> {
+fn results(
+    config: &Config,
+    subject: &'static str,
+    path: &Path,
+    what_then: &str,
+) -> Vec<CheckResult> {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let there = whole.ancestors().find(|folder| folder.exists());
     let Some(folder) = there else {
@@ -50,13 +55,16 @@ fn results(config: &Config, subject: &'static str, path: &Path, what_then: &str)
         " (will be made)"
     };
     let detail = format!("{}{new}, {free} MiB free", path.display());
-    vec![Finding::fine(subject, detail)]
+    vec![CheckResult::fine(subject, detail)]
 }
 
 /// The mirror, which is never made: an unmounted medium would be filled in its place.
-pub(super) fn mirror(config: &Config) -> Vec<Finding> {
+pub(super) fn mirror(config: &Config) -> Vec<CheckResult> {
     let Some(path) = &config.output.mirror else {
-        return vec![Finding::fine("mirror", "none: output.mirror is not set")];
+        return vec![CheckResult::fine(
+            "mirror",
+            "none: output.mirror is not set",
+        )];
     };
     if !path.exists() {
         return bad(
@@ -69,12 +77,12 @@ pub(super) fn mirror(config: &Config) -> Vec<Finding> {
         return bad("mirror", path, &refusal(&error));
     }
     if let Err(why) = owned(config, path) {
-        return vec![Finding::bad(Exit::CannotCreate, "mirror", why)];
+        return vec![CheckResult::bad(Exit::CannotCreate, "mirror", why)];
     }
     let device = |path: &Path| fs::metadata(path).map(|m| m.dev()).ok();
     let output = config.output.path.ancestors().find_map(device);
     if device(path) == output {
-        return vec![Finding::doubtful(
+        return vec![CheckResult::doubtful(
             "mirror",
             format!(
                 "{} is on the same file system as the output; is its medium mounted?",
@@ -83,7 +91,7 @@ pub(super) fn mirror(config: &Config) -> Vec<Finding> {
         )];
     }
     match disk::free_mib(path) {
-        Ok(free) => vec![Finding::fine(
+        Ok(free) => vec![CheckResult::fine(
             "mirror",
             format!("{}, {free} MiB free", path.display()),
         )],
@@ -114,9 +122,9 @@ fn belongs(folder: &Path, mirror: &Mirror) -> Result<(), String> {
     known.map(|_| ()).map_err(|e| e.to_string())
 }
 
-fn bad(subject: &'static str, path: &Path, why: &str) -> Vec<Finding> {
+fn bad(subject: &'static str, path: &Path, why: &str) -> Vec<CheckResult> {
     let detail = format!("{}: {why}", path.display());
-    vec![Finding::bad(Exit::CannotCreate, subject, detail)]
+    vec![CheckResult::bad(Exit::CannotCreate, subject, detail)]
 }
 
 fn refusal(error: &io::Error) -> String {

@@ -1,10 +1,10 @@
 //! Whether the results that lie there already are those of this config: the job goes on with its own alone.
 
-use super::Finding;
+use super::CheckResult;
 use crate::config::Config;
 use crate::daemon::spec;
 use crate::error::CliError;
-use crate::error::hints::Reader;
+use crate::error::hints::Audience;
 use crate::inference::Bundle;
 use crate::inference::probing::identity_beside;
 use crate::storage::{Ledger, StoreError, output_dir};
@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// The job's, where there are any. What else is in its way has lines of its own.
-pub(super) fn job(config: &Config) -> Vec<Finding> {
+pub(super) fn job(config: &Config) -> Vec<CheckResult> {
     if config.dataset.path.as_os_str().is_empty() {
         return Vec::new();
     }
@@ -23,18 +23,22 @@ pub(super) fn job(config: &Config) -> Vec<Finding> {
     let Ok(scan) = spec.scan() else {
         return Vec::new();
     };
-    held("job", Reader::Keys, &spec.out, "planned clips", |ledger| {
-        spec.other_job(&scan, &bundle, ledger)
-    })
+    held(
+        "job",
+        Audience::Keys,
+        &spec.out,
+        "planned clips",
+        |ledger| spec.other_job(&scan, &bundle, ledger),
+    )
 }
 
 /// The takes, where there are any.
-pub(super) fn takes(config: &Config) -> Vec<Finding> {
+pub(super) fn takes(config: &Config) -> Vec<CheckResult> {
     let (Some((_, recipe)), Ok(bundle)) = (config.recipe(), Bundle::load(&config.models())) else {
         return Vec::new();
     };
     let path = config.takes_path();
-    held("takes", Reader::TakesKeys, &path, "takes", |ledger| {
+    held("takes", Audience::TakesKeys, &path, "takes", |ledger| {
         match output_dir::refuse_unknown(&path, ledger) {
             Err(error @ StoreError::Unknown { .. }) => return Ok(Some(error)),
             known => known?,
@@ -52,11 +56,11 @@ pub(super) fn takes(config: &Config) -> Vec<Finding> {
 /// What `other` says of the results in `path` and of the ledger that knows them.
 fn held(
     subject: &'static str,
-    reader: Reader,
+    reader: Audience,
     path: &Path,
     what: &str,
     other: impl FnOnce(Option<&Ledger>) -> Result<Option<StoreError>, StoreError>,
-) -> Vec<Finding> {
+) -> Vec<CheckResult> {
     let look = || -> Result<_, StoreError> {
         let ledger = Ledger::peek(path)?;
         let done = match &ledger {
@@ -69,7 +73,7 @@ fn held(
         Ok((None, None)) => Vec::new(),
         Ok((Some(done), None)) => {
             let detail = format!("{}: goes on after {done} {what}", path.display());
-            vec![Finding::fine(subject, detail)]
+            vec![CheckResult::fine(subject, detail)]
         }
         Ok((
             _,
@@ -81,11 +85,18 @@ fn held(
         )) => {
             let way_out =
                 "the daemon waits for the command rescan, which keeps what has not changed";
-            vec![Finding::doubtful(subject, format!("{error}; {way_out}"))]
+            vec![CheckResult::doubtful(
+                subject,
+                format!("{error}; {way_out}"),
+            )]
         }
         Ok((_, Some(error))) | Err(error) => {
             let failure = CliError::from(error);
-            vec![Finding::bad(failure.exit, subject, reader.story(&failure))]
+            vec![CheckResult::bad(
+                failure.exit,
+                subject,
+                reader.story(&failure),
+            )]
         }
     }
 }

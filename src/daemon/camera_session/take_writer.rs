@@ -4,7 +4,7 @@
 use super::CameraSession;
 use crate::daemon::ROOM_LOOK;
 use crate::error::CliError;
-use crate::error::hints::Reader;
+use crate::error::hints::Audience;
 use crate::recording::take_store::{StoredTake, TOO_SHORT, TakeStore};
 use crate::sequence::recording_plan::RecordingPhase;
 use crate::sequence::sign_recorder::{Sign, SignRecorder};
@@ -114,7 +114,7 @@ impl CameraSession<'_> {
                 // The next takes are kept all the same.
                 Err(failure) if !self.is_unclosed => {
                     let action = "the takes are in batches/; joined again after the next record";
-                    let story = Reader::TakesKeys.story(&failure);
+                    let story = Audience::TakesKeys.story(&failure);
                     self.daemon.fault("disk", story, action);
                 }
                 joined => {
@@ -158,7 +158,7 @@ impl CameraSession<'_> {
         self.publish(before.as_ref());
         match done {
             Err(error) if error.is_full() && !self.is_last => {
-                let reason = Reader::TakesKeys.says(&error);
+                let reason = Audience::TakesKeys.describe(&error);
                 if self.full.is_none() {
                     let action = "takes wait until there is room; the job goes on";
                     self.daemon.fault("disk", reason.clone(), action);
@@ -188,7 +188,7 @@ impl CameraSession<'_> {
         if !self.daemon.is_stopping() {
             match &written {
                 Ok(()) => self.settle(Err("the camera films no more; see state")),
-                Err(failure) => self.settle(Err(&Reader::TakesKeys.story(failure))),
+                Err(failure) => self.settle(Err(&Audience::TakesKeys.story(failure))),
             }
         }
         written
@@ -202,7 +202,7 @@ impl CameraSession<'_> {
                 return Ok(());
             }
             self.tell();
-            self.stage.beat(uptime());
+            self.stage.heartbeat(uptime());
             self.daemon.wait(ROOM_LOOK, |tasks| tasks.is_stopping);
         }
     }
@@ -229,7 +229,7 @@ impl CameraSession<'_> {
         if let Err(error) = self.take_over() {
             tracing::warn!(%error, "batches of takes are on disk and are announced later");
         }
-        self.daemon.hub.wake.notify_one();
+        self.daemon.telemetry.wake.notify_one();
     }
 
     fn take_over(&mut self) -> Result<(), StoreError> {

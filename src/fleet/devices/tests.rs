@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fleet::fleet_table;
-use crate::fleet::fleet_table::Need;
+use crate::fleet::fleet_table::Attention;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ fn fleet(messages: &[(&str, Vec<u8>)]) -> Fleet {
     fleet
 }
 
-fn pi(fleet: &Fleet) -> &Device {
+fn pi(fleet: &Fleet) -> &FleetDevice {
     fleet.device("pi").unwrap()
 }
 
@@ -89,7 +89,7 @@ fn each_channel_finds_its_place() {
         (0, 0, 1)
     );
     assert_eq!((device.faults.len(), fleet.online(START)), (1, 1));
-    let cells = fleet_table::Cells::of(device, START + Duration::from_secs(3));
+    let cells = fleet_table::DeviceRow::of(device, START + Duration::from_secs(3));
     let shown = [
         cells.status,
         cells.state,
@@ -115,78 +115,82 @@ fn each_channel_finds_its_place() {
             "3s"
         ]
     );
-    assert_eq!(fleet_table::need(device, START).0, Need::Nothing);
+    assert_eq!(fleet_table::attention(device, START).0, Attention::None);
 }
 
 #[test]
 fn who_needs_help_is_told_and_why() {
-    let check = |messages: &[(&str, Vec<u8>)], after: u64, status: &str, need: Need, why: &str| {
+    let check = |messages: &[(&str, Vec<u8>)],
+                 after: u64,
+                 status: &str,
+                 attention: Attention,
+                 why: &str| {
         let fleet = fleet(messages);
         let now = START + Duration::from_secs(after);
-        let (found, words) = fleet_table::need(pi(&fleet), now);
-        let shown = fleet_table::Cells::of(pi(&fleet), now).status;
-        assert_eq!((found, shown), (need, status), "{words}");
+        let (found, words) = fleet_table::attention(pi(&fleet), now);
+        let shown = fleet_table::DeviceRow::of(pi(&fleet), now).status;
+        assert_eq!((found, shown), (attention, status), "{words}");
         assert!(words.contains(why), "{words}");
     };
     let online = ("status", message(1, status("online")));
     let with = |channel, body| [online.clone(), (channel, message(1, body))];
     let alone = std::slice::from_ref(&online);
-    check(alone, 60, "online", Need::Nothing, "");
-    check(alone, 61, "silent", Need::Help, "silent for 1m");
+    check(alone, 60, "online", Attention::None, "");
+    check(alone, 61, "silent", Attention::Critical, "silent for 1m");
     check(
         &[("status", message(1, status("offline")))],
         0,
         "offline",
-        Need::Help,
+        Attention::Critical,
         "power",
     );
     check(
         &[("status", message(1, status("stopped")))],
         999,
         "stopped",
-        Need::Nothing,
+        Attention::None,
         "",
     );
     check(
         &[("state", message(1, state("idle", None)))],
         999,
         "unknown",
-        Need::Nothing,
+        Attention::None,
         "",
     );
     check(
         &with("state", state("error", Some("dataset gone"))),
         0,
         "online",
-        Need::Help,
+        Attention::Critical,
         "error: dataset gone",
     );
     check(
         &with("state", state("paused", Some("disk full"))),
         0,
         "online",
-        Need::Look,
+        Attention::Warning,
         "paused: disk full",
     );
     check(
         &with("state", state("degraded", None)),
         0,
         "online",
-        Need::Look,
+        Attention::Warning,
         "degraded",
     );
     check(
         &[online.clone(), ("health", b"{}".to_vec())],
         0,
         "online",
-        Need::Look,
+        Attention::Warning,
         "1 messages cannot",
     );
     check(
         &[online.clone(), ("health", br#"{"v":2}"#.to_vec())],
         0,
         "online",
-        Need::Look,
+        Attention::Warning,
         "newer",
     );
     let mut sick = health();
@@ -195,7 +199,7 @@ fn who_needs_help_is_told_and_why() {
         &with("health", sick.clone()),
         0,
         "online",
-        Need::Look,
+        Attention::Warning,
         "cooling",
     );
     sick["throttled"] = json!(null);
@@ -204,7 +208,7 @@ fn who_needs_help_is_told_and_why() {
         &with("health", sick),
         0,
         "online",
-        Need::Look,
+        Attention::Warning,
         "5 messages lost",
     );
 }
@@ -213,15 +217,19 @@ fn who_needs_help_is_told_and_why() {
 #[test]
 fn who_ended_in_error_needs_help() {
     for (last, expected, why) in [
-        ("idle", Need::Nothing, ""),
-        ("error", Need::Help, "ended with an error: no accelerator"),
+        ("idle", Attention::None, ""),
+        (
+            "error",
+            Attention::Critical,
+            "ended with an error: no accelerator",
+        ),
     ] {
         let fleet = fleet(&[
             ("state", message(1, state(last, Some("no accelerator")))),
             ("status", message(1, status("stopped"))),
         ]);
-        let (need, words) = fleet_table::need(pi(&fleet), START);
-        assert_eq!((need, words.as_str()), (expected, why));
+        let (attention, words) = fleet_table::attention(pi(&fleet), START);
+        assert_eq!((attention, words.as_str()), (expected, why));
     }
 }
 
@@ -259,7 +267,7 @@ fn a_gone_device_promises_nothing() {
         ("progress", message(1, progress(50))),
         ("status", message(1, status("offline"))),
     ]);
-    let cells = fleet_table::Cells::of(pi(&fleet), START);
+    let cells = fleet_table::DeviceRow::of(pi(&fleet), START);
     assert_eq!(
         (
             cells.eta.as_str(),
@@ -318,7 +326,7 @@ fn strangers_and_crowds_are_passed_over_and_counted() {
     for topic in ["handloom/a b/status", "handloom/\u{1b}[2J/status"] {
         fleet.take(START, topic, &message(1, status("online")));
     }
-    assert_eq!((fleet.passed_over(), fleet.devices().len()), (2, 0));
+    assert_eq!((fleet.ignored(), fleet.devices().len()), (2, 0));
     for n in 0..DEVICES_MAX + 5 {
         fleet.take(
             START,
@@ -326,17 +334,14 @@ fn strangers_and_crowds_are_passed_over_and_counted() {
             &message(1, status("online")),
         );
     }
-    assert_eq!(
-        (fleet.passed_over(), fleet.devices().len()),
-        (7, DEVICES_MAX)
-    );
+    assert_eq!((fleet.ignored(), fleet.devices().len()), (7, DEVICES_MAX));
     let names: Vec<&str> = fleet.devices().map(|(id, _)| id).collect();
     assert!(names.is_sorted());
     // Not a device's channel at all.
     fleet.take(START, "handloom/d1/cmd/pause", b"{}");
     fleet.take(START, "other/d1/status", b"{}");
     assert_eq!(
-        (fleet.passed_over(), fleet.device("d1").unwrap().unreadable),
+        (fleet.ignored(), fleet.device("d1").unwrap().unreadable),
         (7, 0)
     );
 }

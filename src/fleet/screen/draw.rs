@@ -1,9 +1,9 @@
 //! A fleet in a frame of any size. Colours only repeat what words say: the view reads the same without them.
 
-use super::view::{Link, View};
-use crate::fleet::devices::Device;
+use super::view::{BrokerLink, FleetView};
+use crate::fleet::devices::FleetDevice;
 use crate::fleet::fleet_table;
-use crate::fleet::fleet_table::{Cells, Need};
+use crate::fleet::fleet_table::{Attention, DeviceRow};
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
@@ -23,7 +23,7 @@ const KEYS: &str = " q quit   up/down select   enter details";
 /// A column of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Column {
-    Need,
+    Attention,
     Device,
     Status,
     State,
@@ -36,7 +36,9 @@ enum Column {
     Age,
 }
 
-use Column::{Age, Done, Eta, Need as Mark, Outbox, Progress, Rate, State, Status, Temperature};
+use Column::{
+    Age, Attention as Mark, Done, Eta, Outbox, Progress, Rate, State, Status, Temperature,
+};
 
 /// From left to right.
 const ORDER: [Column; 11] = [
@@ -68,7 +70,7 @@ const EXPENDABLE: [Column; 9] = [
 const LESS_THAN_A_BAR: [Column; 4] = [Outbox, Temperature, Done, Rate];
 
 /// Draws all.
-pub fn draw(frame: &mut Frame, view: &View, now: Duration) {
+pub fn draw(frame: &mut Frame, view: &FleetView, now: Duration) {
     let now = view.clock(now);
     let area = frame.area();
     let first = first_line(view);
@@ -110,11 +112,11 @@ pub fn draw(frame: &mut Frame, view: &View, now: Duration) {
 }
 
 /// Where we listen.
-fn first_line(view: &View) -> Line<'_> {
+fn first_line(view: &FleetView) -> Line<'_> {
     let link = match &view.link {
-        Link::Connecting => Span::from("connecting").yellow(),
-        Link::Connected => Span::from("connected").green(),
-        Link::Lost { reason, .. } => {
+        BrokerLink::Connecting => Span::from("connecting").yellow(),
+        BrokerLink::Connected => Span::from("connected").green(),
+        BrokerLink::Lost { reason, .. } => {
             Span::from(format!("not connected: {reason}; trying again")).red()
         }
     };
@@ -123,28 +125,31 @@ fn first_line(view: &View) -> Line<'_> {
 }
 
 /// How many there are, and who needs a person.
-fn second_line(view: &View, now: Duration) -> Line<'_> {
+fn second_line(view: &FleetView, now: Duration) -> Line<'_> {
     let fleet = &view.fleet;
     let count = fleet.devices().len();
     let plural = if count == 1 { "" } else { "s" };
     let counts = format!(" {count} device{plural}, {} online", fleet.online(now));
     let mut spans = vec![Span::from(counts)];
-    let needy = view.needy(now);
-    for (need, words) in [(Need::Help, "needs help"), (Need::Look, "wants a look")] {
-        let who = needy.iter().filter(|(_, n)| *n == need);
+    let needing_attention = view.needing_attention(now);
+    for (attention, words) in [
+        (Attention::Critical, "needs help"),
+        (Attention::Warning, "wants a look"),
+    ] {
+        let who = needing_attention.iter().filter(|(_, n)| *n == attention);
         let who: Vec<&str> = who.map(|(id, _)| *id).collect();
         if !who.is_empty() {
             let text = format!("{words}: {}", who.join(", "));
-            spans.extend(["; ".into(), Span::styled(text, need_style(need))]);
+            spans.extend(["; ".into(), Span::styled(text, attention_style(attention))]);
         }
     }
-    if fleet.passed_over() > 0 {
-        spans.push(format!("; {}", fleet_table::passed_over(fleet)).yellow());
+    if fleet.ignored() > 0 {
+        spans.push(format!("; {}", fleet_table::ignored(fleet)).yellow());
     }
     Line::from(spans)
 }
 
-fn draw_table(frame: &mut Frame, area: Rect, view: &View, now: Duration) {
+fn draw_table(frame: &mut Frame, area: Rect, view: &FleetView, now: Duration) {
     let fleet = &view.fleet;
     let longest = fleet.devices().map(|(id, _)| id.len()).max().unwrap_or(0);
     let (columns, bar) = columns(usize::from(area.width), longest.clamp(6, NAME_MAX));
@@ -239,16 +244,19 @@ fn row(
     columns: &[(Column, usize)],
     bar: usize,
     id: &str,
-    device: &Device,
+    device: &FleetDevice,
     now: Duration,
 ) -> Row<'static> {
-    let cells = Cells::of(device, now);
-    let need = fleet_table::need(device, now).0;
+    let cells = DeviceRow::of(device, now);
+    let attention = fleet_table::attention(device, now).0;
     let made = columns.iter().map(|(column, width)| {
         let (text, style) = match column {
-            Mark => (mark(need).to_owned(), need_style(need)),
+            Mark => (mark(attention).to_owned(), attention_style(attention)),
             Column::Device => (shortened(id, *width), Style::new()),
-            Status => (cells.status.to_owned(), status_style(cells.status, need)),
+            Status => (
+                cells.status.to_owned(),
+                status_style(cells.status, attention),
+            ),
             State => (cells.state.to_owned(), state_style(cells.state)),
             Progress => (progress(&cells, bar), Style::new()),
             Done => (cells.done.clone(), Style::new()),
@@ -264,7 +272,7 @@ fn row(
 }
 
 /// `████░░░░  42%`.
-fn progress(cells: &Cells, bar: usize) -> String {
+fn progress(cells: &DeviceRow, bar: usize) -> String {
     let text = cells.percent_text();
     match cells.percent {
         Some(percent) if bar > 0 => {
@@ -285,13 +293,13 @@ fn shortened(text: &str, width: usize) -> String {
 }
 
 /// Why the selected device needs a person, and what went wrong on it.
-fn draw_device(frame: &mut Frame, area: Rect, view: &View, now: Duration) {
+fn draw_device(frame: &mut Frame, area: Rect, view: &FleetView, now: Duration) {
     let selected = view.selected(now);
     let Some((id, device)) = selected.and_then(|at| view.fleet.devices().nth(at)) else {
         return;
     };
-    let (need, why) = fleet_table::need(device, now);
-    let title = format!(" {id} {} ", need.phrase());
+    let (attention, why) = fleet_table::attention(device, now);
+    let title = format!(" {id} {} ", attention.phrase());
     let mut lines = Vec::new();
     let details = if view.has_details {
         fleet_table::details(device)
@@ -300,7 +308,7 @@ fn draw_device(frame: &mut Frame, area: Rect, view: &View, now: Duration) {
     };
     // Not twice the same.
     if !why.is_empty() && !details.iter().any(|line| line.ends_with(&why)) {
-        lines.push(Line::from(Span::styled(why, need_style(need))));
+        lines.push(Line::from(Span::styled(why, attention_style(attention))));
     }
     lines.extend(details.into_iter().map(Line::from));
     if device.faults.is_empty() {
@@ -313,41 +321,41 @@ fn draw_device(frame: &mut Frame, area: Rect, view: &View, now: Duration) {
     }
     let block = Block::new()
         .borders(Borders::TOP)
-        .title(Span::styled(title, need_style(need).bold()));
+        .title(Span::styled(title, attention_style(attention).bold()));
     let pane = Paragraph::new(lines)
         .block(block)
         .wrap(Wrap { trim: false });
     frame.render_widget(pane, area);
 }
 
-fn mark(need: Need) -> &'static str {
-    match need {
-        Need::Nothing => "",
-        Need::Look => "!",
-        Need::Help => "!!",
+fn mark(attention: Attention) -> &'static str {
+    match attention {
+        Attention::None => "",
+        Attention::Warning => "!",
+        Attention::Critical => "!!",
     }
 }
 
-fn need_style(need: Need) -> Style {
-    match need {
-        Need::Nothing => Style::new(),
-        Need::Look => Style::new().fg(Color::Yellow),
-        Need::Help => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
+fn attention_style(attention: Attention) -> Style {
+    match attention {
+        Attention::None => Style::new(),
+        Attention::Warning => Style::new().fg(Color::Yellow),
+        Attention::Critical => Style::new().fg(Color::Red).add_modifier(Modifier::BOLD),
     }
 }
 
-fn status_style(status: &str, need: Need) -> Style {
+fn status_style(status: &str, attention: Attention) -> Style {
     match status {
         "online" => Style::new().fg(Color::Green),
-        "offline" | "silent" => need_style(need),
+        "offline" | "silent" => attention_style(attention),
         _ => Style::new().add_modifier(Modifier::DIM),
     }
 }
 
 fn state_style(state: &str) -> Style {
     match state {
-        "error" => need_style(Need::Help),
-        "paused" | "degraded" => need_style(Need::Look),
+        "error" => attention_style(Attention::Critical),
+        "paused" | "degraded" => attention_style(Attention::Warning),
         _ => Style::new(),
     }
 }

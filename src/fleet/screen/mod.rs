@@ -6,4 +6,4 @@ pub mod terminal;
 pub mod view;
 
 pub use terminal::{ConsoleError, Screen};
-pub use view::{Key, Link, View};
+pub use view::{BrokerLink, FleetView, KeyAction};

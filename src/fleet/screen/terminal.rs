@@ -1,7 +1,7 @@
 //! The terminal as a device: raw mode and the alternate screen, given back on every way out.
 
 use super::draw::draw;
-use super::view::{Key, View};
+use super::view::{FleetView, KeyAction};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::io;
@@ -53,7 +53,7 @@ impl Screen {
     ///
     /// # Errors
     /// When the terminal is gone.
-    pub fn show(&mut self, view: &View, now: Duration) -> Result<(), ConsoleError> {
+    pub fn show(&mut self, view: &FleetView, now: Duration) -> Result<(), ConsoleError> {
         self.terminal.draw(|frame| draw(frame, view, now))?;
         Ok(())
     }
@@ -62,10 +62,10 @@ impl Screen {
     ///
     /// # Errors
     /// When the terminal is gone.
-    pub fn key(&mut self, wait: Duration) -> Result<Option<Key>, ConsoleError> {
+    pub fn key(&mut self, wait: Duration) -> Result<Option<KeyAction>, ConsoleError> {
         let has_event = event::poll(wait)?;
         if self.is_terminated() {
-            return Ok(Some(Key::Quit));
+            return Ok(Some(KeyAction::Quit));
         }
         if !has_event {
             return Ok(None);
@@ -100,13 +100,15 @@ impl Drop for Screen {
 }
 
 /// What the key asks for.
-fn meaning(key: KeyEvent) -> Option<Key> {
+fn meaning(key: KeyEvent) -> Option<KeyAction> {
     match key.code {
-        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Key::Quit),
-        KeyCode::Char('q') | KeyCode::Esc => Some(Key::Quit),
-        KeyCode::Up | KeyCode::Char('k') => Some(Key::Up),
-        KeyCode::Down | KeyCode::Char('j') => Some(Key::Down),
-        KeyCode::Enter => Some(Key::Details),
+        KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => {
+            Some(KeyAction::Quit)
+        }
+        KeyCode::Char('q') | KeyCode::Esc => Some(KeyAction::Quit),
+        KeyCode::Up | KeyCode::Char('k') => Some(KeyAction::Up),
+        KeyCode::Down | KeyCode::Char('j') => Some(KeyAction::Down),
+        KeyCode::Enter => Some(KeyAction::Details),
         _ => None,
     }
 }
@@ -125,15 +127,19 @@ mod tests {
             );
         };
         let none = KeyModifiers::NONE;
-        check(KeyCode::Char('q'), none, Some(Key::Quit));
-        check(KeyCode::Esc, none, Some(Key::Quit));
-        check(KeyCode::Char('c'), KeyModifiers::CONTROL, Some(Key::Quit));
+        check(KeyCode::Char('q'), none, Some(KeyAction::Quit));
+        check(KeyCode::Esc, none, Some(KeyAction::Quit));
+        check(
+            KeyCode::Char('c'),
+            KeyModifiers::CONTROL,
+            Some(KeyAction::Quit),
+        );
         check(KeyCode::Char('c'), none, None);
-        check(KeyCode::Up, none, Some(Key::Up));
-        check(KeyCode::Char('k'), none, Some(Key::Up));
-        check(KeyCode::Down, none, Some(Key::Down));
-        check(KeyCode::Char('j'), none, Some(Key::Down));
-        check(KeyCode::Enter, none, Some(Key::Details));
+        check(KeyCode::Up, none, Some(KeyAction::Up));
+        check(KeyCode::Char('k'), none, Some(KeyAction::Up));
+        check(KeyCode::Down, none, Some(KeyAction::Down));
+        check(KeyCode::Char('j'), none, Some(KeyAction::Down));
+        check(KeyCode::Enter, none, Some(KeyAction::Details));
         check(KeyCode::Tab, none, None);
     }
 }

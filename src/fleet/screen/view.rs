@@ -2,12 +2,12 @@
 
 use crate::fleet::devices::Fleet;
 use crate::fleet::fleet_table;
-use crate::fleet::fleet_table::Need;
+use crate::fleet::fleet_table::Attention;
 use std::time::Duration;
 
 /// What a person can ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub enum KeyAction {
     /// End.
     Quit,
     /// The device above.
@@ -20,7 +20,7 @@ pub enum Key {
 
 /// The connection to the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Link {
+pub enum BrokerLink {
     /// Not there yet.
     Connecting,
     /// There.
@@ -36,11 +36,11 @@ pub enum Link {
 
 /// All that a frame is drawn from, but the time.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct FleetView {
     /// The broker's address.
     pub broker: String,
     /// The connection to it.
-    pub link: Link,
+    pub link: BrokerLink,
     /// The devices.
     pub fleet: Fleet,
     /// The device that a person chose.
@@ -49,13 +49,13 @@ pub struct View {
     pub has_details: bool,
 }
 
-impl View {
+impl FleetView {
     /// Nothing yet from this broker.
     #[must_use]
     pub fn new(broker: String) -> Self {
         Self {
             broker,
-            link: Link::Connecting,
+            link: BrokerLink::Connecting,
             fleet: Fleet::new(),
             chosen: None,
             has_details: false,
@@ -65,20 +65,20 @@ impl View {
     /// The connection is there, from now on.
     pub fn join(&mut self, now: Duration) {
         self.fleet.rejoin(now);
-        self.link = Link::Connected;
+        self.link = BrokerLink::Connected;
     }
 
     /// The connection is not there.
     pub fn lose(&mut self, reason: String, now: Duration) {
         let since = self.clock(now);
-        self.link = Link::Lost { reason, since };
+        self.link = BrokerLink::Lost { reason, since };
     }
 
     /// The time by which silence is judged: it stands while we are away ourselves.
     #[must_use]
     pub fn clock(&self, now: Duration) -> Duration {
         match &self.link {
-            Link::Lost { since, .. } => *since,
+            BrokerLink::Lost { since, .. } => *since,
             _ => now,
         }
     }
@@ -91,23 +91,24 @@ impl View {
         let at = chosen.and_then(|chosen| self.fleet.devices().position(|(id, _)| id == chosen));
         at.or_else(|| {
             let devices = self.fleet.devices().enumerate();
-            let needs = devices.map(|(at, (_, device))| (fleet_table::need(device, now).0, at));
+            let needs =
+                devices.map(|(at, (_, device))| (fleet_table::attention(device, now).0, at));
             // Of equal needs the first.
-            let worst = needs.max_by_key(|(need, at)| (*need, std::cmp::Reverse(*at)));
+            let worst = needs.max_by_key(|(attention, at)| (*attention, std::cmp::Reverse(*at)));
             worst.map(|(_, at)| at)
         })
     }
 
     /// Does what `key` asks; `Quit` is the caller's.
-    pub fn press(&mut self, key: Key, now: Duration) {
+    pub fn press(&mut self, key: KeyAction, now: Duration) {
         let to = match (key, self.selected(now)) {
-            (Key::Details, _) => {
+            (KeyAction::Details, _) => {
                 self.has_details = !self.has_details;
                 // What is looked into stays.
                 self.selected(now)
             }
-            (Key::Up, Some(at)) => Some(at.saturating_sub(1)),
-            (Key::Down, Some(at)) => {
+            (KeyAction::Up, Some(at)) => Some(at.saturating_sub(1)),
+            (KeyAction::Down, Some(at)) => {
                 Some((at + 1).min(self.fleet.devices().len().saturating_sub(1)))
             }
             _ => None,
@@ -119,12 +120,14 @@ impl View {
 
     /// Who needs a person, the worst first.
     #[must_use]
-    pub fn needy(&self, now: Duration) -> Vec<(&str, Need)> {
+    pub fn needing_attention(&self, now: Duration) -> Vec<(&str, Attention)> {
         let now = self.clock(now);
         let devices = self.fleet.devices();
-        let needs = devices.map(|(id, device)| (id, fleet_table::need(device, now).0));
-        let mut needy: Vec<_> = needs.filter(|(_, need)| *need > Need::Nothing).collect();
-        needy.sort_by_key(|(_, need)| std::cmp::Reverse(*need));
-        needy
+        let needs = devices.map(|(id, device)| (id, fleet_table::attention(device, now).0));
+        let mut needing_attention: Vec<_> = needs
+            .filter(|(_, attention)| *attention > Attention::None)
+            .collect();
+        needing_attention.sort_by_key(|(_, attention)| std::cmp::Reverse(*attention));
+        needing_attention
     }
 }

@@ -5,7 +5,7 @@ use crate::inference::{
     BackendSpec, DelegateSpec, DelegateWish, LiteRt, ModelKind, PRESETS, Preset, Target, library,
 };
 use crate::selection::CPU;
-use crate::system::{Hardware, Node};
+use crate::system::{DeviceNode, Hardware};
 
 /// Where a GPU shows itself.
 const GPU_NODES: [&str; 4] = [
@@ -213,7 +213,7 @@ fn open_nodes(
     hardware: &Hardware,
     lacks: &mut Vec<Lack>,
 ) -> Vec<String> {
-    let nodes: Vec<Node> = patterns.iter().flat_map(|p| hardware.nodes(p)).collect();
+    let nodes: Vec<DeviceNode> = patterns.iter().flat_map(|p| hardware.nodes(p)).collect();
     let sticks = hardware.usb();
     let sticks = sticks.into_iter().filter(|id| usb.contains(&id.as_str()));
     let names = nodes.iter().map(|node| node.path.display().to_string());

@@ -95,7 +95,7 @@ fn a_broker_that_falls_silent_is_left() {
     let mut quick = settings(stub.port());
     quick.keep_alive = Duration::from_secs(1);
     // Long enough that it is the ping that finds out.
-    quick.patience = Duration::from_secs(10);
+    quick.connect_timeout = Duration::from_secs(10);
     let rig = Rig::start(quick);
     eventually("a second connection", || rig.connects() >= 2);
     let waited = gaps(&stub)[0];
@@ -207,7 +207,7 @@ fn stop_is_obeyed_in_every_state() {
         (unanswering.port(), 6.0),
     ] {
         let mut slow = settings(port);
-        slow.patience = Duration::from_secs(10);
+        slow.connect_timeout = Duration::from_secs(10);
         slow.reconnect_max = Duration::from_mins(1);
         let mut rig = Rig::start(slow);
         rig.write(1..=3);

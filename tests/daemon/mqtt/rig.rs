@@ -3,7 +3,8 @@
 use handloom::messages::payloads::VERSION;
 use handloom::messages::{Envelope, Status, topics};
 use handloom::mqtt::{
-    Counters, Delivery, Feeds, Inbox, Letter, Loose, Outbox, Retained, Settings, run,
+    Counters, Delivery, Inbox, Outbox, OutboxMessage, PublisherInputs, Retained, Settings,
+    TransientMessage, run,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +21,7 @@ pub(crate) fn settings(port: u16) -> Settings {
     let mut settings = Settings::new(DEVICE, "127.0.0.1", port);
     settings.reconnect_min = Duration::from_millis(100);
     settings.reconnect_max = Duration::from_millis(200);
-    settings.patience = Duration::from_secs(1);
+    settings.connect_timeout = Duration::from_secs(1);
     settings
 }
 
@@ -31,7 +32,7 @@ pub(crate) fn topic(channel: &str) -> String {
 /// An outbox in memory.
 #[derive(Default)]
 pub(crate) struct Shelf {
-    letters: Mutex<BTreeMap<i64, Letter>>,
+    letters: Mutex<BTreeMap<i64, OutboxMessage>>,
     /// Ids in the order in which they were removed.
     pub(crate) removed: Mutex<Vec<i64>>,
     /// Calls fail while this is set.
@@ -41,7 +42,7 @@ pub(crate) struct Shelf {
 impl Shelf {
     pub(crate) fn put(&self, ids: impl IntoIterator<Item = i64>) {
         for id in ids {
-            let letter = Letter {
+            let letter = OutboxMessage {
                 id,
                 channel: topics::BATCH.to_owned(),
                 payload: id.to_string().into(),
@@ -63,7 +64,7 @@ impl Shelf {
 }
 
 impl Outbox for Shelf {
-    fn after(&self, id: i64, limit: usize) -> Result<Vec<Letter>, String> {
+    fn after(&self, id: i64, limit: usize) -> Result<Vec<OutboxMessage>, String> {
         self.jam()?;
         let letters = self.letters.lock().unwrap();
         let after = letters.range(id.saturating_add(1)..);
@@ -115,7 +116,7 @@ pub(crate) struct Rig {
     pub(crate) counters: Arc<Counters>,
     pub(crate) state: watch::Sender<Option<Vec<u8>>>,
     pub(crate) progress: watch::Sender<Option<Vec<u8>>>,
-    pub(crate) loose: mpsc::Sender<Loose>,
+    pub(crate) transient: mpsc::Sender<TransientMessage>,
     pub(crate) settings: watch::Sender<Settings>,
     wake: Arc<Notify>,
     stop: watch::Sender<bool>,
@@ -135,24 +136,24 @@ impl Rig {
         let wake = Arc::new(Notify::new());
         let (state, state_out) = watch::channel(Some(b"state 0".to_vec()));
         let (progress, progress_out) = watch::channel(None);
-        let (loose, loose_out) = mpsc::channel(8);
+        let (transient, transient_out) = mpsc::channel(8);
         let (settings, settings_out) = watch::channel(settings);
         let (stop, stop_out) = watch::channel(false);
         let seq = AtomicU64::new(0);
-        let feeds = Feeds {
+        let inputs = PublisherInputs {
             retained: vec![
                 Retained {
                     channel: topics::STATE,
                     value: state_out,
-                    least: Duration::ZERO,
+                    min_interval: Duration::ZERO,
                 },
                 Retained {
                     channel: topics::PROGRESS,
                     value: progress_out,
-                    least: Duration::from_millis(300),
+                    min_interval: Duration::from_millis(300),
                 },
             ],
-            loose: loose_out,
+            transient: transient_out,
             wake: wake.clone(),
             status: Arc::new(move |status| {
                 let body = Status {
@@ -171,7 +172,7 @@ impl Rig {
         };
         let line = run(
             settings_out,
-            feeds,
+            inputs,
             shelf.clone(),
             tray.clone(),
             counters.clone(),
@@ -193,7 +194,7 @@ impl Rig {
             counters,
             state,
             progress,
-            loose,
+            transient,
             settings,
             wake,
             stop,
@@ -213,12 +214,12 @@ impl Rig {
             Delivery::AtMostOnce => topics::HEALTH,
             Delivery::AtLeastOnce => topics::SNAPSHOT,
         };
-        let loose = Loose {
+        let transient = TransientMessage {
             channel,
             payload: payload.to_vec(),
             delivery,
         };
-        self.loose.try_send(loose).is_ok()
+        self.transient.try_send(transient).is_ok()
     }
 
     pub(crate) fn connects(&self) -> u64 {

@@ -1,14 +1,14 @@
 //! What a person sees, at three sizes; and that no size breaks the view.
 
 use super::*;
-use crate::fleet::screen::view::Key;
+use crate::fleet::screen::view::KeyAction;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use serde_json::{Value, json};
 
 const NOW: Duration = Duration::from_secs(500);
 
-fn take(view: &mut View, at: u64, device: &str, channel: &str, seq: u64, body: &Value) {
+fn take(view: &mut FleetView, at: u64, device: &str, channel: &str, seq: u64, body: &Value) {
     let mut message = json!({"v": 1, "ts": "2026-01-31T12:00:00.000Z", "clock_synced": device != "nano", "seq": seq});
     for (key, value) in body.as_object().into_iter().flatten() {
         message[key] = value.clone();
@@ -34,9 +34,9 @@ fn progress(done: usize) -> Value {
 }
 
 /// Four devices, one of each kind of trouble.
-fn fleet() -> View {
-    let mut view = View::new("mqtt://broker.local:1883".to_owned());
-    view.link = Link::Connected;
+fn fleet() -> FleetView {
+    let mut view = FleetView::new("mqtt://broker.local:1883".to_owned());
+    view.link = BrokerLink::Connected;
     let online = json!({"status": "online", "version": "0.2.0"});
     let health = json!({
         "uptime_s": 90_000, "temperature_c": 61.2, "throttled": false, "load_1min": 3.9, "memory_available_mib": 900,
@@ -92,14 +92,14 @@ fn fleet() -> View {
     view
 }
 
-fn frame(view: &View, width: u16, height: u16) -> TestBackend {
+fn frame(view: &FleetView, width: u16, height: u16) -> TestBackend {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| draw(frame, view, NOW)).unwrap();
     terminal.backend().clone()
 }
 
 /// Holds what is seen against tests/snapshots.
-fn check(name: &str, view: &View, width: u16, height: u16) {
+fn check(name: &str, view: &FleetView, width: u16, height: u16) {
     insta::with_settings!({snapshot_path => "../../../tests/snapshots", prepend_module_to_snapshot => false}, {
         insta::assert_snapshot!(format!("watch__{name}_{width}x{height}"), frame(view, width, height));
     });
@@ -115,8 +115,8 @@ fn the_worst_device_is_seen_at_once() {
 #[test]
 fn details_are_of_the_chosen_device() {
     let mut view = fleet();
-    view.press(Key::Down, NOW);
-    view.press(Key::Details, NOW);
+    view.press(KeyAction::Down, NOW);
+    view.press(KeyAction::Details, NOW);
     assert_eq!(view.chosen.as_deref(), Some("nano"));
     for (width, height) in [(100, 30), (60, 20)] {
         check("details", &view, width, height);
@@ -125,7 +125,7 @@ fn details_are_of_the_chosen_device() {
 
 #[test]
 fn nothing_and_no_connection_are_said() {
-    let mut view = View::new("mqtt://broker.local:1883".to_owned());
+    let mut view = FleetView::new("mqtt://broker.local:1883".to_owned());
     let reason = "Connection refused (os error 111); is a broker running there?";
     view.lose(reason.to_owned(), NOW);
     check("lost", &view, 100, 10);
@@ -134,7 +134,7 @@ fn nothing_and_no_connection_are_said() {
 #[test]
 fn nobody_is_called_silent_while_we_are_away() {
     let mut view = fleet();
-    let online = |view: &View, at| view.fleet.online(view.clock(at));
+    let online = |view: &FleetView, at| view.fleet.online(view.clock(at));
     let later = NOW + Duration::from_mins(5);
     assert_eq!((online(&view, NOW), online(&view, later)), (3, 0));
     view.lose("gone".to_owned(), NOW);
@@ -147,7 +147,7 @@ fn nobody_is_called_silent_while_we_are_away() {
 #[test]
 fn no_size_breaks_the_view() {
     let mut detailed = fleet();
-    detailed.press(Key::Details, NOW);
+    detailed.press(KeyAction::Details, NOW);
     let mut crowd = fleet();
     for n in 0..300 {
         let id = format!("a-device-with-a-rather-long-name-{n}");
@@ -161,7 +161,7 @@ fn no_size_breaks_the_view() {
         );
     }
     crowd.chosen = Some("pi-2".to_owned());
-    for view in [&View::new(String::new()), &fleet(), &detailed, &crowd] {
+    for view in [&FleetView::new(String::new()), &fleet(), &detailed, &crowd] {
         for width in 1..=110 {
             for height in [1, 2, 3, 4, 5, 7, 8, 10, 31] {
                 frame(view, width, height);
@@ -197,9 +197,9 @@ fn a_choice_stays_with_its_device() {
     let mut view = fleet();
     // The offline one is selected by itself; up from the first stays.
     assert_eq!(view.selected(NOW), Some(0));
-    view.press(Key::Up, NOW);
-    view.press(Key::Down, NOW);
-    view.press(Key::Down, NOW);
+    view.press(KeyAction::Up, NOW);
+    view.press(KeyAction::Down, NOW);
+    view.press(KeyAction::Down, NOW);
     assert_eq!(view.chosen.as_deref(), Some("pi-1"));
     take(
         &mut view,
@@ -211,7 +211,7 @@ fn a_choice_stays_with_its_device() {
     );
     assert_eq!(view.selected(NOW), Some(3));
     for _ in 0..9 {
-        view.press(Key::Down, NOW);
+        view.press(KeyAction::Down, NOW);
     }
     assert_eq!(view.chosen.as_deref(), Some("pi-2"));
     // A device that is gone gives the selection back.
