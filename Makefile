@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert setup-package build demo test test-package test-gpu test-vm test-long lint deny bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu
+.PHONY: help setup setup-litert setup-package build demo test test-quick test-package test-package-release test-gpu test-vm test-long lint deny bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu
 CARGO ?= cargo
 
 help: ## this list
@@ -21,19 +21,27 @@ demo: build ## draw hands, process them, show the table and a picture
 	target/release/handloom demo --out demo-out
 
 test: setup ## formatting, lints, all tests, and then the package
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@$(MAKE) --no-print-directory lint
 	$(CARGO) test --locked
 	@$(MAKE) --no-print-directory test-package
 
-test-package: ## the .deb of this machine built, unpacked and judged: files, units, lintian, its program at work; Debian and its like alone
+test-quick: setup ## the inner loop: unit tests, goldens, the `process` command
+	$(CARGO) test --locked --lib
+	$(CARGO) test --locked --test architecture --test models goldens
+	$(CARGO) test --locked --test jobs process
+
+test-package: ## the .deb of this machine, with the tests' build of the program, unpacked and checked; Debian and its like alone
 	@if command -v dpkg-deb >/dev/null; then \
-	  $(MAKE) --no-print-directory deb && python3 tests/deb/look.py "$$(ls -t target/deb/handloom_*.deb | head -1)"; \
+	  $(MAKE) --no-print-directory setup-package && $(CARGO) build --locked && DEB_PROFILE=debug cross/deb.sh && \
+	  DEB_PROFILE=debug python3 tests/deb/look.py "$$(ls -t target/deb/handloom_*.deb | head -1)"; \
 	elif [ -n "$$CI" ]; then \
 	  echo "test-package: no dpkg-deb here, so no .deb can be built or judged; CI runs on Debian or its like" >&2; exit 1; \
 	else \
 	  echo "SKIPPED: test-package: no dpkg-deb here, so no .deb was built and none was judged"; \
 	fi
+
+test-package-release: deb ## the .deb that users install, with the release build: its size and its program at work
+	python3 tests/deb/look.py "$$(ls -t target/deb/handloom_*.deb | head -1)"
 
 test-gpu: setup-litert ## both models on a Vulkan device against the CPU; software Vulkan counts, ten minutes at most
 	$(CARGO) test --locked --test models --no-run
@@ -42,15 +50,17 @@ test-gpu: setup-litert ## both models on a Vulkan device against the CPU; softwa
 test-vm: setup ## cameras against a kernel driver, in a QEMU guest: minutes
 	tests/vm/run.sh
 
-test-long: build ## slow sweeps: kills, power cuts, memory over thousands of clips
+test-long: build ## slow sweeps: kills, power cuts, memory over thousands of clips, the release package
 	tests/long/kill_sweep.sh
 	tests/long/power_sweep.sh
 	tests/long/soak.sh process 1000
 	tests/long/soak.sh run 2000
+	@$(MAKE) --no-print-directory test-package-release
 
-lint: ## formatting and lints alone
+lint: ## formatting, lints and the minimum Rust version
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	tests/minimum_rust.sh
 
 deny: ## licences, sources and advisories of all dependencies (needs cargo-deny, and github.com for the advisories)
 	$(CARGO) deny check

@@ -1,35 +1,102 @@
-//! Handloom turns sign-language video into training sequences, with MediaPipe's hand models, bit for bit as the
-//! notebook that it replaces did.
+//! Handloom turns sign-language video into training sequences with MediaPipe's hand models. Its default numbers are those
+//! of the notebook that it replaces, bit for bit where the arithmetic allows.
 //!
-//! # A frame's journey
+//! This page is the map of the source: how data flows, what each module is for, what always holds, and the words used.
 //!
-//! [`dataset::wlasl`] reads the dataset's JSON, [`dataset::plan`] says which clips are processed in which order.
-//! [`pipeline`] hands the clips to workers. A worker opens its clip ([`video::clip`]), [`sequence::sampling`] says
-//! which frames it looks at, [`colour`] turns a decoded frame into the RGB that the notebook saw, [`hand::detector`]
-//! finds the hands in it ([`hand::warp`] cuts, a [`hand::Model`] from [`inference`] runs, [`hand::palm`],
-//! [`hand::nms`], [`hand::roi`], [`hand::landmarks`] read), and [`sequence::normalize`] makes the 126 numbers.
-//! Back in plan order, [`dataset::acceptance`] gives each clip its state and [`store`] writes the files.
+//! # How data flows
 //!
-//! A camera's frame goes another way in: [`camera`] films and drops what comes too fast,
-//! [`sequence::sign_recorder`] cuts signs out of what was found, [`cli::camera`] keeps them.
+//! ```text
+//! dataset file ─► plan ─► worker: open clip ─► decode ─► RGB ─► palm ─► hand ─► normalize ─► sequence ─┐
+//!                         (one thread per worker, its own decoder and models)                         ├─► recorder ─► ledger
+//! camera ─► newest frame ─► RGB ─► tracked hands ─► segmenter ─► resample ─► normalize ─► take ───────┘      │
+//!                                                                  batches/*.npz, joined .npz, manifest ◄────┤
+//!                                                                                outbox ─► MQTT broker ◄─────┘
+//! ```
 //!
-//! # The rooms
+//! * A clip: [`dataset::wlasl`] parses the metadata, [`dataset::plan`] decides which clips are processed in which order,
+//!   [`job::worker_pool`] hands them to workers. A worker opens the clip ([`video::clip`]), [`sequence::sampling`] chooses
+//!   frames, [`color`] converts decoded planes to RGB, [`hand::detector`] finds hands, [`sequence::normalize`] makes 126
+//!   numbers a frame. [`dataset::acceptance`] gives each clip its final state in plan order, [`storage`] writes the files.
+//! * A take: [`camera`] keeps the newest frame, [`recording::session`] detects hands in it, [`sequence::segmenter`] finds
+//!   where a sign begins and ends, [`sequence::resample`] picks the frames that a clip would have had.
+//! * A command: [`mqtt`] receives it, [`messages::request`] validates it, [`storage::ledger`] remembers it, [`daemon`]
+//!   carries it out and publishes the reply through the ledger's outbox.
 //!
-//! Pure, reaching no file, socket, clock, environment or thread: [`frame`], [`geometry`], [`colour`], [`hand`],
-//! [`sequence`], [`wlasl`], [`render`], [`governor`], [`telemetry`], [`selection`], [`digest`]. Shell, each wrapping one
-//! library or device: [`inference`] (TFLite), [`source`] (GStreamer, zip, V4L2), [`store`] (npz, SQLite, output folder and mirror),
-//! [`pipeline`] (threads), [`machine`] (sensors, disk, clock), [`service`] (systemd, signals), [`mqtt`] (the broker),
-//! [`report`] (lines and bars), [`console`] (the whole screen), [`preview`] (a page for the browser). No shell room imports another; only [`commands`] and
-//! what it is spoken to by ([`cli`], [`config`]) know everyone.
+//! # Modules
 //!
-//! # What holds, each with a test
+//! Imports go one way: `cli → daemon → job, recording, fleet → wrapping modules → pure modules`. `tests/architecture` checks
+//! it and fails on import cycles.
 //!
-//! * Pure modules cannot reach the outside; modules import one way and without cycles (`tests/architecture`).
-//! * Equal input, settings and models give equal bytes, whatever the workers (`tests/jobs/process`).
-//! * Every instance of the metadata ends in exactly one state, whatever the bytes of clip and metadata
-//!   (`tests/jobs/bad_input.rs`).
-//! * A file of ours is whole or not there ([`storage::atomic_file`]).
-//! * A dataset never drops a frame; a camera drops the oldest and counts it (`tests/camera`).
+//! | module | purpose |
+//! |---|---|
+//! | `main.rs`, [`error`], [`logging`] | start-up, exit codes, the top-level error and its hints, log set-up |
+//! | [`cli`] | one file a subcommand: arguments and a short `run`; the progress bar and JSON lines |
+//! | [`config`] | the daemon's settings: file, environment, flags; their constraints and errors. A leaf: it imports pure modules |
+//! | **pure** | *no file, socket, clock, environment, thread* |
+//! | [`frame`], [`geometry`], [`digest`] | an RGB picture and a source of them; points, sizes, rectangles; SHA-256 |
+//! | [`color`] | decoded YUV planes to the RGB that OpenCV gives the notebook; rotation of pictures |
+//! | [`hand`] | MediaPipe's hand landmarker: palm decoding, non-maximum suppression, region of interest, warp, landmarks, tracking |
+//! | [`sequence`] | frame sampling, normalization, sign segmentation, resampling, the recording plan of takes |
+//! | [`dataset`] | WLASL metadata, the plan, the rules for accepting clips (too short, empty, over the limit) |
+//! | [`selection`] | which backend runs the models: preference, agreement with the CPU, choice, retry budget |
+//! | [`limits`] | how many workers temperature, memory and disk allow; back-off |
+//! | [`messages`] | MQTT topics, payloads, commands, Home Assistant discovery |
+//! | [`draw`] | drawn hands for demo and tests, skeletons, the contact sheet |
+//! | **wrapping** | *each wraps one library or device* |
+//! | [`inference`] | TFLite on CPU, LiteRT, delegates; probing, benchmarking, choosing and sharing of accelerators |
+//! | [`video`] | GStreamer decoding of clips, MP4 facts (frame count, rotation, edits), dataset folders, zip archives |
+//! | [`camera`] | V4L2 devices, GStreamer sources and files as cameras; reconnecting; pixel formats |
+//! | [`storage`] | npz, batches, the SQLite ledger with its outbox, atomic files, output folder, lock, mirror |
+//! | [`mqtt`] | the broker connection: publishing the outbox, acknowledgements, TLS, subscribing |
+//! | [`http`] | the preview page of a camera |
+//! | [`system`] | systemd readiness and watchdog, signals, liveness, sensors, disk, clock, devices |
+//! | **applications** | |
+//! | [`job`] | one dataset job: scan, worker pool, recorder, rescan, resuming |
+//! | [`recording`] | one camera session: detection, latency, stored takes |
+//! | [`daemon`] | the service: job, camera, MQTT, resource limits, mirror, reload |
+//! | [`fleet`] | what a broker's listener knows of all devices; the table and the terminal screen of `watch` |
+//!
+//! # What always holds
+//!
+//! Each line has a test.
+//!
+//! * Pure modules reach no file, socket, clock, environment or thread; modules import one way (`tests/architecture`).
+//! * Equal input, settings, models and backend give equal bytes, whatever the workers (`tests/jobs/process`).
+//! * A job that is killed or loses power resumes and gives the bytes of an undisturbed run (`tests/jobs/{kill,power}.rs`).
+//! * A batch that the ledger calls sealed is a whole file on disk ([`storage::batches`], `tests/jobs/power.rs`).
+//! * Every instance of the metadata ends in exactly one state (`tests/jobs/bad_input.rs`).
+//! * A dataset never drops a frame. A camera drops the oldest frame and counts it (`tests/camera`).
+//! * Telemetry never blocks the pipeline: queues are bounded (`tests/daemon`).
+//!
+//! # Glossary
+//!
+//! | word | meaning |
+//! |---|---|
+//! | gloss | the written label of a sign, as WLASL spells it |
+//! | instance | one entry of the metadata: a gloss, a video id, a frame range. It ends in exactly one state |
+//! | clip | the video file of a planned instance; the unit of work |
+//! | plan | the clips of a job in their fixed order, made from the metadata and the plan options |
+//! | state | what became of an instance: accepted, `too_short`, empty, missing, unreadable, `over_limit`, `not_selected` |
+//! | sequence | `[L, 126]` f32: L sampled frames (32 by default), two hands × 21 landmarks × x, y, z |
+//! | slot | the place of a hand in the 126 numbers: 0 for the first detected hand, 1 for the second |
+//! | landmark | one of 21 points of a hand; x and y in pictures' fractions, z relative to the wrist |
+//! | palm, ROI, anchor | MediaPipe's first stage: palm boxes from anchors; the rotated square cut out for the hand model |
+//! | handedness, presence, score | left or right; whether the crop holds a hand; the model's confidence |
+//! | profile | named defaults of the sequence options; `notebook` reproduces the notebook exactly |
+//! | batch | a fixed run of plan positions, written as one npz file |
+//! | seal | to write a batch file durably and mark it in the ledger |
+//! | ledger | `ledger.sqlite`: what a restart needs; one transaction a finished clip |
+//! | outbox | the ledger's table of messages that the broker has not acknowledged |
+//! | manifest | `manifest.jsonl`: one line an instance, with its state and numbers |
+//! | provenance | `run.json`: settings, models, backend, decoder and versions that made an output folder |
+//! | take | one recorded sign of a camera; stored like a clip |
+//! | segmenter | the rules that find where a sign begins and ends in a camera's frames |
+//! | backend | what runs the models: `cpu`, `litert:cpu`, `litert:gpu`, a delegate |
+//! | accelerator | a backend other than the CPU |
+//! | agreement check | the comparison of a backend's landmarks with the CPU's on built-in pictures |
+//! | mirror | a second folder, on another disk, that gets a copy of every sealed file |
+//! | fault | a problem that an operator should see: a message on the channel `fault` |
+//! | worker | a thread with its own decoder and models that processes one clip at a time |
 
 #![cfg_attr(
     test,
