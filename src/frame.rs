@@ -1,6 +1,9 @@
 //! Pictures in memory and the way a clip hands them out.
 //!
-//! Knows nothing of files, decoders or clocks: a source is anything that steps from picture to picture.
+//! Knows nothing of files, decoders or clocks: a source is anything that steps from picture to picture. What users
+//! name as a source is plain data here: a camera, its pixel format, a decoder.
+
+use std::path::PathBuf;
 
 /// An RGB picture: `height × width × 3` bytes, row-major, R G B, no padding between rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,4 +87,198 @@ pub trait FrameSource {
 
     /// How many frames the container says there are; may lie.
     fn declared_frames(&self) -> u64;
+}
+
+/// How a camera lays out its pixels; the names are V4L2's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PixelFormat {
+    /// Y U Y V: two pixels in four bytes.
+    Yuyv,
+    /// A plane of Y, then one of U and V in pairs, of half the width and height.
+    Nv12,
+    /// Planes Y, U and V; U and V of half the width and height.
+    Yu12,
+    /// R G B.
+    Rgb3,
+    /// A JPEG image a frame.
+    Mjpg,
+}
+
+impl PixelFormat {
+    /// All, those first that are the least work.
+    pub const ALL: [Self; 5] = [Self::Yuyv, Self::Nv12, Self::Yu12, Self::Rgb3, Self::Mjpg];
+
+    /// V4L2's four letters.
+    #[must_use]
+    pub fn fourcc(self) -> [u8; 4] {
+        match self {
+            Self::Yuyv => *b"YUYV",
+            Self::Nv12 => *b"NV12",
+            Self::Yu12 => *b"YU12",
+            Self::Rgb3 => *b"RGB3",
+            Self::Mjpg => *b"MJPG",
+        }
+    }
+
+    /// The name of those letters.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Yuyv => "YUYV",
+            Self::Nv12 => "NV12",
+            Self::Yu12 => "YU12",
+            Self::Rgb3 => "RGB3",
+            Self::Mjpg => "MJPG",
+        }
+    }
+
+    /// The format of those four letters.
+    #[must_use]
+    pub fn from_fourcc(fourcc: [u8; 4]) -> Option<Self> {
+        Self::ALL.into_iter().find(|f| f.fourcc() == fourcc)
+    }
+
+    /// Bytes of a row of the first plane without padding.
+    #[must_use]
+    pub fn row_bytes(self, width: usize) -> usize {
+        match self {
+            Self::Yuyv => width.div_ceil(2) * 4,
+            Self::Nv12 => width.div_ceil(2) * 2,
+            Self::Yu12 => width,
+            Self::Rgb3 => width * 3,
+            Self::Mjpg => 0,
+        }
+    }
+
+    /// Bytes of a whole frame with rows of `stride` bytes; 0 where that is not fixed.
+    #[must_use]
+    pub fn frame_bytes(self, stride: usize, height: usize) -> usize {
+        match self {
+            Self::Yuyv | Self::Rgb3 => stride * height,
+            Self::Nv12 => stride * (height + height.div_ceil(2)),
+            Self::Yu12 => stride * height + 2 * stride.div_ceil(2) * height.div_ceil(2),
+            Self::Mjpg => 0,
+        }
+    }
+}
+
+impl std::str::FromStr for PixelFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let upper = text.to_ascii_uppercase();
+        let found = Self::ALL.into_iter().find(|f| f.name() == upper);
+        found.ok_or_else(|| "give YUYV, NV12, YU12, RGB3 or MJPG".to_owned())
+    }
+}
+
+/// What a user can name as a camera.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CameraAddress {
+    /// A device by its path, or by the number of its path.
+    Device(PathBuf),
+    /// A clip or a still image.
+    File(PathBuf),
+    /// GStreamer elements, ending in pictures.
+    GStreamer(String),
+}
+
+impl std::str::FromStr for CameraAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rest = |prefix| text.strip_prefix(prefix).map(str::trim);
+        match (rest("file:"), rest("gst:")) {
+            (Some(path), _) if !path.is_empty() => Ok(Self::File(path.into())),
+            (_, Some(elements)) if !elements.is_empty() => Ok(Self::GStreamer(elements.to_owned())),
+            (None, None) if text.starts_with('/') => Ok(Self::Device(text.into())),
+            (None, None) => match text.parse::<u16>() {
+                Ok(number) => Ok(Self::Device(format!("/dev/video{number}").into())),
+                Err(_) => Err(CAMERA_ADDRESSES.to_owned()),
+            },
+            _ => Err(CAMERA_ADDRESSES.to_owned()),
+        }
+    }
+}
+
+const CAMERA_ADDRESSES: &str = "give a device (/dev/v4l/by-id/..., /dev/video0 or 0), file:CLIP.mp4, file:STILL.png or gst:ELEMENTS";
+
+impl std::fmt::Display for CameraAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Device(path) => path.display().fmt(f),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::GStreamer(elements) => write!(f, "gst:{elements}"),
+        }
+    }
+}
+
+impl CameraAddress {
+    /// Whether it waits for its reader, so that no frame needs to be dropped.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+}
+
+/// Which decoder reads clips.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum DecoderChoice {
+    /// Decoders that run on the CPU: the only ones whose frames are proven equal to the notebook's.
+    #[default]
+    Software,
+    /// A hardware decoder where one fits, else software.
+    Hardware,
+    /// This element.
+    Named(String),
+}
+
+impl std::str::FromStr for DecoderChoice {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "software" => Self::Software,
+            "hardware" => Self::Hardware,
+            name => Self::Named(name.to_owned()),
+        })
+    }
+}
+
+impl std::fmt::Display for DecoderChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Software => "software",
+            Self::Hardware => "hardware",
+            Self::Named(name) => name,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cameras_have_names() {
+        let check = |text: &str, expected: Option<CameraAddress>| {
+            assert_eq!(text.parse::<CameraAddress>().ok(), expected, "{text}");
+        };
+        check("0", Some(CameraAddress::Device("/dev/video0".into())));
+        check(
+            "/dev/v4l/by-id/x",
+            Some(CameraAddress::Device("/dev/v4l/by-id/x".into())),
+        );
+        check("file:a b.mp4", Some(CameraAddress::File("a b.mp4".into())));
+        check(
+            "gst: libcamerasrc",
+            Some(CameraAddress::GStreamer("libcamerasrc".into())),
+        );
+        for text in ["", "video0", "file:", "gst:  ", "-1", "70000", "clip.mp4"] {
+            check(text, None);
+        }
+        for text in ["/dev/video3", "file:x.png", "gst:videotestsrc ! identity"] {
+            assert_eq!(text.parse::<CameraAddress>().unwrap().to_string(), text);
+        }
+    }
 }

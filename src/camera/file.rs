@@ -1,9 +1,9 @@
 //! A file that stands in for a camera: a clip at its own rate, or a still image again and again.
 
 use super::{CameraError, CameraOpener, Capture, CaptureStep, OpenedCamera, PixelFormat, RawFrame};
+use crate::frame::DecoderChoice;
 use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::video::clip::{VideoClip, VideoOptions};
-use crate::video::decoder::DecoderChoice;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -21,10 +21,10 @@ pub mod scripted;
 pub use crate::camera::camera_handle::{Camera, CameraCounts, CaptureTimeouts, DropPolicy};
 pub use crate::camera::events::CameraEvent;
 pub use crate::camera::latest_frame::NextFrame;
+pub use crate::frame::{CameraAddress, PixelFormat};
 pub use error::CameraError;
-pub use pixels::{PixelConverter, PixelFormat};
+pub use pixels::PixelConverter;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A frame as the camera gave it.
@@ -151,47 +151,6 @@ pub trait CameraOpener: Send {
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError>;
 }
 
-/// What a user can name as a camera.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CameraAddress {
-    /// A device by its path, or by the number of its path.
-    Device(PathBuf),
-    /// A clip or a still image.
-    File(PathBuf),
-    /// GStreamer elements, ending in pictures.
-    GStreamer(String),
-}
-
-impl std::str::FromStr for CameraAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let rest = |prefix| text.strip_prefix(prefix).map(str::trim);
-        match (rest("file:"), rest("gst:")) {
-            (Some(path), _) if !path.is_empty() => Ok(Self::File(path.into())),
-            (_, Some(elements)) if !elements.is_empty() => Ok(Self::GStreamer(elements.to_owned())),
-            (None, None) if text.starts_with('/') => Ok(Self::Device(text.into())),
-            (None, None) => match text.parse::<u16>() {
-                Ok(number) => Ok(Self::Device(format!("/dev/video{number}").into())),
-                Err(_) => Err(PLACES.to_owned()),
-            },
-            _ => Err(PLACES.to_owned()),
-        }
-    }
-}
-
-const PLACES: &str = "give a device (/dev/v4l/by-id/..., /dev/video0 or 0), file:CLIP.mp4, file:STILL.png or gst:ELEMENTS";
-
-impl std::fmt::Display for CameraAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Device(path) => path.display().fmt(f),
-            Self::File(path) => write!(f, "file:{}", path.display()),
-            Self::GStreamer(elements) => write!(f, "gst:{elements}"),
-        }
-    }
-}
-
 impl CameraAddress {
     /// What opens it.
     #[must_use]
@@ -200,40 +159,6 @@ impl CameraAddress {
             Self::Device(path) => Box::new(device::V4l2Camera::new(path.clone(), request)),
             Self::File(path) => Box::new(file::FileCamera::new(path.clone(), request.rate)),
             Self::GStreamer(elements) => Box::new(gst_source::GstCamera::new(elements.clone())),
-        }
-    }
-
-    /// Whether it waits for us, so that no frame needs to be dropped.
-    #[must_use]
-    pub fn is_file(&self) -> bool {
-        matches!(self, Self::File(_))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cameras_have_names() {
-        let check = |text: &str, expected: Option<CameraAddress>| {
-            assert_eq!(text.parse::<CameraAddress>().ok(), expected, "{text}");
-        };
-        check("0", Some(CameraAddress::Device("/dev/video0".into())));
-        check(
-            "/dev/v4l/by-id/x",
-            Some(CameraAddress::Device("/dev/v4l/by-id/x".into())),
-        );
-        check("file:a b.mp4", Some(CameraAddress::File("a b.mp4".into())));
-        check(
-            "gst: libcamerasrc",
-            Some(CameraAddress::GStreamer("libcamerasrc".into())),
-        );
-        for text in ["", "video0", "file:", "gst:  ", "-1", "70000", "clip.mp4"] {
-            check(text, None);
-        }
-        for text in ["/dev/video3", "file:x.png", "gst:videotestsrc ! identity"] {
-            assert_eq!(text.parse::<CameraAddress>().unwrap().to_string(), text);
         }
     }
 }

@@ -2,94 +2,11 @@
 
 use super::RawFrame;
 use crate::color::{Converter, Layout, Picture};
-use crate::frame::RgbFrame;
+use crate::frame::{PixelFormat, RgbFrame};
 use image::ImageFormat;
 
 /// Larger frames are refused: a header that lies must not take the memory.
 const PIXELS_MAX: usize = 8192 * 8192;
-
-/// How a camera lays out its pixels; the names are V4L2's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PixelFormat {
-    /// Y U Y V: two pixels in four bytes.
-    Yuyv,
-    /// A plane of Y, then one of U and V in pairs, of half the width and height.
-    Nv12,
-    /// Planes Y, U and V; U and V of half the width and height.
-    Yu12,
-    /// R G B.
-    Rgb3,
-    /// A JPEG image a frame.
-    Mjpg,
-}
-
-impl PixelFormat {
-    /// All, those first that are the least work.
-    pub const ALL: [Self; 5] = [Self::Yuyv, Self::Nv12, Self::Yu12, Self::Rgb3, Self::Mjpg];
-
-    /// V4L2's four letters.
-    #[must_use]
-    pub fn fourcc(self) -> [u8; 4] {
-        match self {
-            Self::Yuyv => *b"YUYV",
-            Self::Nv12 => *b"NV12",
-            Self::Yu12 => *b"YU12",
-            Self::Rgb3 => *b"RGB3",
-            Self::Mjpg => *b"MJPG",
-        }
-    }
-
-    /// The name in messages.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Yuyv => "YUYV",
-            Self::Nv12 => "NV12",
-            Self::Yu12 => "YU12",
-            Self::Rgb3 => "RGB3",
-            Self::Mjpg => "MJPG",
-        }
-    }
-
-    /// The format of those four letters.
-    #[must_use]
-    pub fn from_fourcc(fourcc: [u8; 4]) -> Option<Self> {
-        Self::ALL.into_iter().find(|f| f.fourcc() == fourcc)
-    }
-
-    /// Bytes of a row of the first plane without padding.
-    #[must_use]
-    pub fn row_bytes(self, width: usize) -> usize {
-        match self {
-            Self::Yuyv => width.div_ceil(2) * 4,
-            Self::Nv12 => width.div_ceil(2) * 2,
-            Self::Yu12 => width,
-            Self::Rgb3 => width * 3,
-            Self::Mjpg => 0,
-        }
-    }
-
-    /// Bytes of a whole frame with rows of `stride` bytes; 0 where that is not fixed.
-    #[must_use]
-    pub fn frame_bytes(self, stride: usize, height: usize) -> usize {
-        match self {
-            Self::Yuyv | Self::Rgb3 => stride * height,
-            Self::Nv12 => stride * (height + height.div_ceil(2)),
-            Self::Yu12 => stride * height + 2 * stride.div_ceil(2) * height.div_ceil(2),
-            Self::Mjpg => 0,
-        }
-    }
-}
-
-impl std::str::FromStr for PixelFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let upper = text.to_ascii_uppercase();
-        let found = Self::ALL.into_iter().find(|f| f.name() == upper);
-        found.ok_or_else(|| "give YUYV, NV12, YU12, RGB3 or MJPG".to_owned())
-    }
-}
 
 /// A frame whose bytes are not what they should be; the text says how.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -2,8 +2,8 @@
 
 use super::{ModelArgs, by, seconds};
 use crate::config::{PATIENCE_S, TOLERANCE, backends, constraints};
-use crate::inference::{DelegateSpec, DelegateWish, Wanted, presets};
-use crate::selection::Wish;
+use crate::inference::{DelegateSpec, DelegateWish, Wanted};
+use crate::selection::{CUSTOM, Wish};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub struct AcceleratorArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = PATIENCE_S, value_parser = by(constraints::TIMEOUT_S))]
     pub accelerator_timeout: f64,
     /// The known delegate that the following flags change; without it they make one of your own
-    #[arg(long, value_name = "NAME", default_value = presets::CUSTOM, value_parser = by(backends::DelegateName))]
+    #[arg(long, value_name = "NAME", default_value = CUSTOM, value_parser = by(backends::DelegateName))]
     pub delegate: String,
     /// Its plugin: a file, or a name that the system's loader finds
     #[arg(long, value_name = "FILE")]

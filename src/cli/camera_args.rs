@@ -1,10 +1,10 @@
 //! Arguments of `camera`.
 
-use super::{AcceleratorArgs, HandArgs, ModelArgs, Profile, ProgressKind, by};
+use super::{AcceleratorArgs, HandArgs, ModelArgs, ProgressKind, by};
 use crate::camera::{CameraAddress, FormatRequest, PixelFormat};
 use crate::cli::camera::CaptureSettings;
 use crate::config::constraints;
-use crate::sequence::SequenceSpec;
+use crate::sequence::{Profile, SequenceSpec};
 use clap::Args;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU64;

@@ -12,6 +12,7 @@ use crate::config::{self, Config, LoadedConfig, Origin, Sources};
 use crate::dataset::{plan, wlasl};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
+use crate::frame::DecoderChoice;
 use crate::inference::{Bundle, CpuGraph, CpuModel, model_files};
 use crate::video::dataset_source::DatasetSource;
 use crate::video::{clip, decoder};
@@ -337,7 +338,7 @@ fn decoding(config: &Config) -> Vec<CheckResult> {
     }
     if let Err(error) = decoder::check(choice) {
         let exit = match choice {
-            decoder::DecoderChoice::Named(_) => Exit::Config,
+            DecoderChoice::Named(_) => Exit::Config,
             _ => Exit::Bug,
         };
         return vec![CheckResult::bad(
@@ -347,7 +348,7 @@ fn decoding(config: &Config) -> Vec<CheckResult> {
         )];
     }
     let found = format!("{choice}, GStreamer {}", clip::version());
-    vec![if *choice == decoder::DecoderChoice::Software {
+    vec![if *choice == DecoderChoice::Software {
         CheckResult::fine("decoder", found)
     } else {
         CheckResult::doubtful("decoder", format!("{found}; only software is proven exact"))

@@ -25,7 +25,7 @@ mod watch_args;
 pub use accelerator_args::{AcceleratorArgs, BenchArgs};
 pub use camera_args::{CameraArgs, CameraSequenceArgs, RecordingArgs, SegmentArgs};
 pub use daemon_args::{CheckArgs, ConfigArgs, DaemonArgs};
-pub use model_args::{HandArgs, ModelArgs, Profile, SequenceArgs};
+pub use model_args::{HandArgs, ModelArgs, SequenceArgs};
 pub use process_args::{PlanArgs, ProcessArgs, ProgressKind, ResumeArgs, RunArgs};
 pub use watch_args::WatchArgs;
 

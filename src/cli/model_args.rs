@@ -4,8 +4,8 @@ use super::by;
 use crate::config::constraints;
 use crate::hand;
 use crate::inference::Selection;
-use crate::sequence::SequenceSpec;
-use clap::{Args, ValueEnum};
+use crate::sequence::{Profile, SequenceSpec};
+use clap::Args;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Which numbers")]
 pub struct SequenceArgs {
     /// notebook: reproduce the notebook exactly, its quirks included
-    #[arg(long, value_enum, default_value_t = Profile::Notebook)]
+    #[arg(long, value_name = "NAME", default_value = "notebook", value_parser = by(constraints::ProfileName))]
     pub profile: Profile,
     /// Frames in a sequence; shorter clips are padded with zeros
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = by(constraints::LENGTH))]
@@ -72,23 +72,6 @@ impl HandArgs {
             detection_min: self.min_hand_detection_confidence,
             presence_min: self.min_hand_presence_confidence,
             tracking_iou: self.min_tracking_confidence,
-        }
-    }
-}
-
-/// Reproduce or mend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Profile {
-    /// The notebook's numbers.
-    Notebook,
-}
-
-impl Profile {
-    /// The name in files and messages.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Notebook => "notebook",
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::fleet::devices::Fleet;
 use crate::fleet::fleet_table;
 use crate::fleet::screen::{FleetView, KeyAction, Screen};
 use crate::mqtt::subscriber::{self, Event, Subscriber};
-use crate::mqtt::{Settings, Tls, check_tls};
+use crate::mqtt::{BrokerAddress, Settings, Tls, check_tls};
 use anyhow::anyhow;
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ fn broker(args: &WatchArgs) -> Result<Settings, CliError> {
         cert_file: args.cert_file.clone(),
         key_file: args.key_file.clone(),
     };
-    let address = Settings::parse_url(&args.broker)?;
+    let address = BrokerAddress::parse(&args.broker)?;
     if !address.tls && tls != Tls::default() {
         return Err(usage(
             "certificates are for TLS: give mqtts:// with them, or leave them out",

@@ -1,8 +1,8 @@
 //! What the settings of accelerators may be.
 
 use crate::config::value_parsers::Rule;
-use crate::inference::presets;
 use crate::selection::Wish;
+use crate::selection::{BACKENDS, DELEGATES};
 
 /// What runs the models.
 #[derive(Clone, Copy, Debug)]
@@ -12,12 +12,12 @@ impl Rule for AcceleratorWish {
     type Value = Wish;
 
     fn allowed(&self) -> String {
-        let names = presets::names().join(", ");
+        let names = BACKENDS.join(", ");
         format!("auto, cpu, require:NAME and prefer:NAME, where NAME is one of {names}")
     }
 
     fn accept(&self, text: &str) -> Option<Wish> {
-        Wish::parse(text, |name| presets::names().contains(&name)).ok()
+        Wish::parse(text, |name| BACKENDS.contains(&name)).ok()
     }
 }
 
@@ -29,11 +29,11 @@ impl Rule for DelegateName {
     type Value = String;
 
     fn allowed(&self) -> String {
-        presets::delegate_names().join(", ")
+        DELEGATES.join(", ")
     }
 
     fn accept(&self, text: &str) -> Option<String> {
-        let is_known = presets::delegate_names().contains(&text);
+        let is_known = DELEGATES.contains(&text);
         is_known.then(|| text.to_owned())
     }
 }

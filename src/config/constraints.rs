@@ -1,11 +1,10 @@
 //! What each setting may be. One rule a setting, for the command line, the config file and the environment alike.
 
-use crate::camera::{CameraAddress, PixelFormat};
-use crate::cli::Profile;
+use crate::frame::DecoderChoice;
+use crate::frame::{CameraAddress, PixelFormat};
 use crate::messages::request::CommandName;
 use crate::messages::topics;
-use crate::video::decoder::DecoderChoice;
-use clap::ValueEnum;
+use crate::sequence::Profile;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
@@ -196,12 +195,11 @@ impl Rule for ProfileName {
     type Value = Profile;
 
     fn allowed(&self) -> String {
-        let names: Vec<&str> = Profile::value_variants().iter().map(|p| p.name()).collect();
-        names.join(", ")
+        Profile::ALL.map(Profile::name).join(", ")
     }
 
     fn accept(&self, text: &str) -> Option<Profile> {
-        Profile::from_str(text, false).ok()
+        text.parse().ok()
     }
 }
 

@@ -2,13 +2,13 @@
 
 use crate::camera;
 use crate::camera::PixelFormat;
-use crate::cli::Profile;
 use crate::dataset::plan::Knobs;
+use crate::frame::DecoderChoice;
 use crate::hand;
-use crate::inference::presets;
 use crate::messages::request::CommandName;
+use crate::selection::CUSTOM;
 use crate::selection::Wish;
-use crate::video::decoder::DecoderChoice;
+use crate::sequence::Profile;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
@@ -316,7 +316,7 @@ impl Default for Config {
                 clip_timeout_s: 60.0,
             },
             delegate: DelegateConfig {
-                name: presets::CUSTOM.to_owned(),
+                name: CUSTOM.to_owned(),
                 library: None,
                 options: Vec::new(),
                 palm: None,

@@ -1,11 +1,11 @@
 //! Values that must not be seen, and how every value is written in TOML.
 
-use crate::camera::{CameraAddress, PixelFormat};
-use crate::cli::Profile;
 use crate::config::constraints::TEXT_BYTES_MAX;
-use crate::mqtt::{BrokerAddress, Settings, UrlError};
+use crate::frame::DecoderChoice;
+use crate::frame::{CameraAddress, PixelFormat};
+use crate::messages::broker_address::{BrokerAddress, UrlError};
 use crate::selection::Wish;
-use crate::video::decoder::DecoderChoice;
+use crate::sequence::Profile;
 use std::fmt::{Debug, Display, Formatter};
 use std::fs::File;
 use std::io::{self, Read};
@@ -72,7 +72,7 @@ impl BrokerUrl {
     /// # Errors
     /// When it is no URL of a broker.
     pub fn new(url: &str) -> Result<Self, UrlError> {
-        Settings::parse_url(url).map(|address| Self {
+        BrokerAddress::parse(url).map(|address| Self {
             text: url.to_owned(),
             address,
         })

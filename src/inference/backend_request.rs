@@ -1,8 +1,7 @@
 //! What the user says of accelerators, whole and ready to be held against the machine.
 
 use super::library::DelegateSpec;
-use super::presets::CUSTOM;
-use crate::selection::Wish;
+use crate::selection::{CUSTOM, Wish};
 use std::time::Duration;
 
 /// What the user says of accelerators.
@@ -30,7 +29,7 @@ impl Wanted {
 /// What the user says of one delegate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DelegateWish {
-    /// A preset, or [`super::presets::CUSTOM`].
+    /// A preset, or [`CUSTOM`].
     pub name: String,
     /// What to take in place of the preset's.
     pub spec: DelegateSpec,

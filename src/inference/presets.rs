@@ -111,31 +111,6 @@ pub static PRESETS: [Preset; 6] = [
     },
 ];
 
-/// LiteRT's kernels for the CPU.
-pub const LITERT_CPU: &str = "litert:cpu";
-/// LiteRT on a Vulkan device.
-pub const LITERT_GPU: &str = "litert:gpu";
-/// The delegate that is the user's own.
-pub const CUSTOM: &str = "custom";
-
-/// The names of all backends but the CPU.
-#[must_use]
-pub fn names() -> Vec<&'static str> {
-    let presets = PRESETS.iter().map(|preset| preset.name);
-    [LITERT_CPU, LITERT_GPU]
-        .into_iter()
-        .chain(presets)
-        .chain([CUSTOM])
-        .collect()
-}
-
-/// The names that a delegate may bear.
-#[must_use]
-pub fn delegate_names() -> Vec<&'static str> {
-    let presets = PRESETS.iter().map(|preset| preset.name);
-    presets.chain([CUSTOM]).collect()
-}
-
 impl Preset {
     /// The one called `name`.
     #[must_use]
@@ -184,6 +159,7 @@ impl Preset {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::selection::{CUSTOM, DELEGATES};
 
     #[test]
     fn presets_are_whole_and_told_apart() {
@@ -197,6 +173,8 @@ mod tests {
             );
         }
         assert!(Preset::named("cpu").is_none());
+        let names = PRESETS.iter().map(|preset| preset.name);
+        assert!(names.chain([CUSTOM]).eq(DELEGATES));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! [`rate`] tells the pace, [`discovery`] introduces the device to Home Assistant; [`fleet`] is what a listener knows
 //! of all devices (`gaps` reads their numbers), [`words`] says it.
 
+pub mod broker_address;
 pub mod discovery;
 
 pub mod payloads;

@@ -28,10 +28,11 @@ pub mod settings;
 pub mod subscriber;
 pub mod tls;
 
+pub use crate::messages::broker_address::{BrokerAddress, UrlError};
 pub use backoff::{Backoff, STABLE_AFTER};
 pub use client::{
     Counters, Delivery, PublisherInputs, Retained, StatusEncoder, TransientMessage, run,
 };
 pub use outbox::{Inbox, Outbox, OutboxMessage};
-pub use settings::{BrokerAddress, Settings, UrlError};
+pub use settings::Settings;
 pub use tls::{Tls, TlsError, check_tls};

@@ -1,11 +1,9 @@
 //! Where the broker is and how this device introduces itself.
 
 use super::tls::Tls;
+use crate::messages::broker_address::BrokerAddress;
 use std::fmt;
 use std::time::Duration;
-
-/// Room for any host name, user and password.
-const URL_BYTES_MAX: usize = 4_096;
 
 /// All that a connection needs to know.
 #[derive(Clone, PartialEq, Eq)]
@@ -70,68 +68,6 @@ impl Settings {
         }
     }
 
-    /// Takes apart what users write: `mqtt://host`, `mqtts://user:password@host:port`; `tcp` and `ssl` mean the same.
-    ///
-    /// # Errors
-    /// When it is no such URL.
-    pub fn parse_url(url: &str) -> Result<BrokerAddress, UrlError> {
-        if url.len() > URL_BYTES_MAX {
-            return Err(UrlError::TooLong);
-        }
-        if url.contains(char::is_control) {
-            return Err(UrlError::Control);
-        }
-        // What holds an @ may be a login.
-        let scheme = url.split_once("://").filter(|(s, _)| !s.contains('@'));
-        let (scheme, rest) = scheme.ok_or(UrlError::NoScheme)?;
-        let tls = match scheme.to_ascii_lowercase().as_str() {
-            "mqtt" | "tcp" => false,
-            "mqtts" | "ssl" => true,
-            _ => {
-                return Err(UrlError::Scheme {
-                    scheme: scheme.to_owned(),
-                });
-            }
-        };
-        // The last one: a password may hold another.
-        let (user, rest) = match rest.rsplit_once('@') {
-            Some((user, rest)) => (Some(user), rest),
-            None => (None, rest),
-        };
-        let (place, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        if !matches!(tail, "" | "/") {
-            return Err(UrlError::Tail {
-                tail: tail.to_owned(),
-            });
-        }
-        let (host, port) = host_and_port(place)?;
-        let port = match port {
-            None if tls => 8883,
-            None => 1883,
-            Some(port) => match port.parse() {
-                Ok(number) if number > 0 => number,
-                _ => {
-                    return Err(UrlError::Port {
-                        port: port.to_owned(),
-                    });
-                }
-            },
-        };
-        let (username, password) = match user.map(|u| u.split_once(':').unwrap_or((u, ""))) {
-            None => (None, None),
-            Some(("", _)) => return Err(UrlError::NoUser),
-            Some((name, "")) => (Some(unescape(name)?), None),
-            Some((name, password)) => (Some(unescape(name)?), Some(unescape(password)?)),
-        };
-        Ok(BrokerAddress {
-            host: host.to_owned(),
-            port,
-            tls,
-            username,
-            password,
-        })
-    }
-
     /// The broker as a URL without the login, for people.
     #[must_use]
     pub fn url(&self) -> String {
@@ -165,209 +101,14 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// What a URL says.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BrokerAddress {
-    /// Name or address, without brackets.
-    pub host: String,
-    /// As given, or 1883 for plain TCP and 8883 for TLS.
-    pub port: u16,
-    /// Whether to use TLS.
-    pub tls: bool,
-    /// `None` when the URL has none.
-    pub username: Option<String>,
-    /// `None` when the URL has none.
-    pub password: Option<String>,
-}
-
-impl fmt::Debug for BrokerAddress {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "mqtts" } else { "mqtt" };
-        write!(out, "{scheme}://{}:{}", self.host, self.port)
-    }
-}
-
-/// A URL that names no broker. No message repeats what stands before an `@`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UrlError {
-    /// Longer than any that is meant.
-    #[error("the broker's URL is too long; allowed are up to {URL_BYTES_MAX} bytes")]
-    TooLong,
-    /// A line's end or worse.
-    #[error(
-        "the broker's URL holds a control character; write it on one line, such a character in user name or password as %0A"
-    )]
-    Control,
-    /// No `://`.
-    #[error("the broker's URL has no scheme; write mqtt://HOST or, for TLS, mqtts://HOST")]
-    NoScheme,
-    /// Another protocol.
-    #[error(
-        "the broker's URL begins with {scheme}://; allowed are mqtt:// and tcp:// (port 1883), mqtts:// and ssl:// (TLS, port 8883)"
-    )]
-    Scheme {
-        /// As written.
-        scheme: String,
-    },
-    /// Nothing where the host should be, or nothing that can be one.
-    #[error("the broker's URL names no host but {host:?}; write mqtt://HOST or mqtt://HOST:PORT")]
-    Host {
-        /// As written.
-        host: String,
-    },
-    /// An IPv6 address without brackets, or with half of them.
-    #[error(
-        "{host:?} in the broker's URL is ambiguous; an IPv6 address stands in brackets: mqtt://[::1]:1883"
-    )]
-    Brackets {
-        /// As written.
-        host: String,
-    },
-    /// No port number.
-    #[error("the port {port:?} in the broker's URL is no number from 1 to 65535")]
-    Port {
-        /// As written.
-        port: String,
-    },
-    /// A path or query.
-    #[error("the broker's URL ends with {tail:?}; nothing may follow host and port")]
-    Tail {
-        /// As written.
-        tail: String,
-    },
-    /// A password without a name, or neither.
-    #[error(
-        "the broker's URL has no user name before its @; write mqtt://USER@HOST, and keep the password in a file"
-    )]
-    NoUser,
-    /// A percent sign that begins no escape.
-    #[error(
-        "user name or password in the broker's URL has a % that begins no escape of UTF-8; write %25 for a percent sign, %40 for @, %3A for :"
-    )]
-    Escape,
-}
-
-fn host_and_port(place: &str) -> Result<(&str, Option<&str>), UrlError> {
-    let ambiguous = || UrlError::Brackets {
-        host: place.to_owned(),
-    };
-    if let Some(rest) = place.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or_else(ambiguous)?;
-        if host.parse::<std::net::Ipv6Addr>().is_err() {
-            return Err(ambiguous());
-        }
-        return match rest.strip_prefix(':') {
-            Some(port) => Ok((host, Some(port))),
-            None if rest.is_empty() => Ok((host, None)),
-            None => Err(ambiguous()),
-        };
-    }
-    let (host, port) = match place.split_once(':') {
-        Some((_, port)) if port.contains(':') => return Err(ambiguous()),
-        Some((host, port)) => (host, Some(port)),
-        None => (place, None),
-    };
-    let odd = |c: char| c.is_whitespace() || c.is_control() || "[]%\\".contains(c);
-    if host.is_empty() || host.contains(odd) {
-        return Err(UrlError::Host {
-            host: host.to_owned(),
-        });
-    }
-    Ok((host, port))
-}
-
-/// Resolves `%40` and its like.
-fn unescape(text: &str) -> Result<String, UrlError> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || {
-            let digit = bytes.next().and_then(|b| char::from(b).to_digit(16));
-            digit
-                .and_then(|d| u8::try_from(d).ok())
-                .ok_or(UrlError::Escape)
-        };
-        out.push(digit()? * 16 + digit()?);
-    }
-    String::from_utf8(out).map_err(|_| UrlError::Escape)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[track_caller]
-    fn reads(url: &str, host: &str, port: u16, tls: bool, user: Option<(&str, Option<&str>)>) {
-        let got = Settings::parse_url(url).unwrap();
-        assert_eq!(
-            (got.host.as_str(), got.port, got.tls),
-            (host, port, tls),
-            "{url}"
-        );
-        let name = got.username.as_deref();
-        assert_eq!(name.map(|n| (n, got.password.as_deref())), user, "{url}");
-    }
-
-    #[test]
-    fn urls_are_taken_apart() {
-        reads("mqtt://broker.local", "broker.local", 1883, false, None);
-        reads("tcp://10.0.0.1:1884/", "10.0.0.1", 1884, false, None);
-        reads("mqtts://b", "b", 8883, true, None);
-        reads("SSL://b:1", "b", 1, true, None);
-        reads("mqtt://[::1]", "::1", 1883, false, None);
-        reads("mqtts://[fe80::2]:99", "fe80::2", 99, true, None);
-        reads("mqtt://u@b", "b", 1883, false, Some(("u", None)));
-        let both = Some(("u", Some("p:@1")));
-        reads("mqtt://u:p:%401@b:2", "b", 2, false, both);
-        reads("mqtt://u:p:@1@b:2", "b", 2, false, both);
-        let grün = Some(("ü", Some("%")));
-        reads("mqtt://%c3%BC:%25@[::1]:2", "::1", 2, false, grün);
-    }
-
-    #[test]
-    fn a_bad_url_says_what_is_allowed() {
-        for (url, words) in [
-            ("", "mqtt://HOST"),
-            ("broker:1883", "mqtt://HOST"),
-            ("http://b", "http://; allowed are mqtt://"),
-            ("mqtt://", "names no host"),
-            ("mqtt://:1883", "names no host"),
-            ("mqtt://a b", "\"a b\""),
-            ("mqtt://::1", "brackets"),
-            ("mqtt://[::1", "brackets"),
-            ("mqtt://[b]", "brackets"),
-            ("mqtt://[::1]9", "brackets"),
-            ("mqtt://b:", "1 to 65535"),
-            ("mqtt://b:0", "1 to 65535"),
-            ("mqtt://b:65536", "1 to 65535"),
-            ("mqtt://b:1883/topic", "\"/topic\""),
-            ("mqtt://b?x", "\"?x\""),
-            ("mqtt://:secret@b", "no user name"),
-            ("mqtt://@b", "no user name"),
-            ("u:secret@b", "mqtt://HOST"),
-            ("u:secret@mqtt://b", "mqtt://HOST"),
-            ("http://u:secret@b", "http://; allowed"),
-            ("mqtt://u:secret@", "names no host"),
-            ("mqtt://u:secret\n@b", "one line"),
-            ("mqtt://u:secret%@b", "%25"),
-            ("mqtt://u:secret%ff@b", "%25"),
-            ("mqtt://u:secret@b:x", "\"x\""),
-        ] {
-            let message = Settings::parse_url(url).unwrap_err().to_string();
-            assert!(message.contains(words), "{url}: {message}");
-            assert!(!message.contains("secret"), "{url}: {message}");
-        }
-    }
 
     #[test]
     fn an_address_is_shown_without_its_login() {
         let check = |url: &str, shown: &str| {
-            let address = Settings::parse_url(url).unwrap();
+            let address = BrokerAddress::parse(url).unwrap();
             let settings = Settings::at("pi", address.clone(), Tls::default());
             assert_eq!(settings.url(), shown);
             assert_eq!(settings.tls.is_some(), address.tls);
@@ -377,26 +118,15 @@ mod tests {
         check("mqtt://u:p@b", "mqtt://b:1883");
         check("ssl://b/", "mqtts://b:8883");
         check("mqtts://u@[::1]:99", "mqtts://[::1]:99");
-        let long = format!("mqtt://{}", "b".repeat(URL_BYTES_MAX));
-        assert_eq!(Settings::parse_url(&long), Err(UrlError::TooLong));
     }
 
     #[test]
     fn a_password_is_not_printed() {
         let mut settings = Settings::new("pi", "::1", 1883);
         settings.password = Some("secret".to_owned());
-        let address = Settings::parse_url("mqtt://u:secret@b").unwrap();
+        let address = BrokerAddress::parse("mqtt://u:secret@b").unwrap();
         let text = format!("{settings:?} {address:?} {}", settings.broker());
         assert!(!text.contains("secret"), "{text}");
         assert!(text.ends_with("[::1]:1883"), "{text}");
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_breaks_it(url in "(mqtts?://)?\\PC{0,40}") {
-            if let Ok(address) = Settings::parse_url(&url) {
-                prop_assert!(!address.host.is_empty() && address.port > 0);
-            }
-        }
     }
 }

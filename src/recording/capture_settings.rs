@@ -1,13 +1,12 @@
 //! What decides the numbers of takes, from the command line or the daemon's config.
 
 use crate::camera::FormatRequest;
-use crate::cli::Profile;
 use crate::hand;
 use crate::inference::Bundle;
 use crate::inference::probing::Engine;
-use crate::sequence::SequenceSpec;
 use crate::sequence::segmenter::SegmentRules;
 use crate::sequence::sign_recorder::SignConfig;
+use crate::sequence::{Profile, SequenceSpec};
 use serde_json::{Value, json};
 use std::time::Duration;
 

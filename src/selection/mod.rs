@@ -14,3 +14,33 @@ pub use choice::{Choice, Measured, Refused, Trial, choose};
 
 /// The backend that is always there, and the one that all others are held against.
 pub const CPU: &str = "cpu";
+/// LiteRT's kernels for the CPU.
+pub const LITERT_CPU: &str = "litert:cpu";
+/// LiteRT on a Vulkan device.
+pub const LITERT_GPU: &str = "litert:gpu";
+/// The delegate whose library the user names.
+pub const CUSTOM: &str = "custom";
+
+/// The names of all delegates.
+pub const DELEGATES: [&str; 7] = [
+    "coral",
+    "vx",
+    "teflon",
+    "armnn",
+    "qnn",
+    "tflite-gpu",
+    CUSTOM,
+];
+
+/// The names of all backends but the CPU.
+pub const BACKENDS: [&str; 9] = [
+    LITERT_CPU,
+    LITERT_GPU,
+    "coral",
+    "vx",
+    "teflon",
+    "armnn",
+    "qnn",
+    "tflite-gpu",
+    CUSTOM,
+];

@@ -12,3 +12,32 @@ pub mod segmenter;
 pub mod sign_recorder;
 
 pub use extract::{ExtractError, FrameCallback, FrameRecord, Sequence, SequenceSpec, extract};
+
+/// How the numbers of a sequence are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// The notebook's numbers.
+    Notebook,
+}
+
+impl Profile {
+    /// All of them.
+    pub const ALL: [Self; 1] = [Self::Notebook];
+
+    /// The name in files and messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Notebook => "notebook",
+        }
+    }
+}
+
+impl std::str::FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|profile| profile.name() == text);
+        found.ok_or_else(|| format!("allowed are {}", Self::ALL.map(Self::name).join(", ")))
+    }
+}

@@ -4,9 +4,10 @@
 //! differs by up to 20 grey levels from what the notebook saw.
 
 use super::container::{self, EditList, VideoTrack};
-use super::decoder::{self, DecoderChoice, StreamCodec};
+use super::decoder::{self, StreamCodec};
 use crate::color;
 use crate::color::{Converter, Exactness};
+use crate::frame::DecoderChoice;
 use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::video::gst_pipeline;
 use crate::video::gst_pipeline::{

@@ -1,44 +1,11 @@
 //! Which GStreamer element decodes a stream.
 
 use crate::color::Layout;
+use crate::frame::DecoderChoice;
 use gstreamer as gst;
 use gstreamer::ElementFactory;
 use gstreamer::prelude::*;
 use gstreamer_video::VideoFormat;
-
-/// What the user wants.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub enum DecoderChoice {
-    /// Decoders that run on the CPU: the only ones whose frames are proven equal to the notebook's.
-    #[default]
-    Software,
-    /// A hardware decoder where one fits, else software.
-    Hardware,
-    /// This element.
-    Named(String),
-}
-
-impl std::str::FromStr for DecoderChoice {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
-            "software" => Self::Software,
-            "hardware" => Self::Hardware,
-            name => Self::Named(name.to_owned()),
-        })
-    }
-}
-
-impl std::fmt::Display for DecoderChoice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Software => "software",
-            Self::Hardware => "hardware",
-            Self::Named(name) => name,
-        })
-    }
-}
 
 /// A stream's codec, as far as the colour room must know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,8 @@
 //! containers go through `parsebin`. Nothing converts or scales.
 
 use super::container::EditList;
-use super::decoder::{self, DecoderChoice, StreamCodec};
+use super::decoder::{self, StreamCodec};
+use crate::frame::DecoderChoice;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use gstreamer as gst;
 use gstreamer::prelude::*;

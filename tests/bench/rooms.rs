@@ -10,13 +10,13 @@
 use divan::{Bencher, black_box};
 use handloom::color::{Converter, Layout, Picture};
 use handloom::draw::scene::signing_scene;
+use handloom::frame::DecoderChoice;
 use handloom::frame::{FrameSource, RgbFrame};
 use handloom::geometry::PixelRect;
 use handloom::hand::warp::{Border, Warp};
 use handloom::hand::{nms, palm};
 use handloom::storage::npz::NpzWriter;
 use handloom::video::clip::{VideoClip, VideoOptions};
-use handloom::video::decoder::DecoderChoice;
 use handloom::video::encode::{Codec, encode_mp4};
 use std::io::Cursor;
 use std::time::Duration;

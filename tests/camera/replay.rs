@@ -3,10 +3,10 @@
 use super::stage::{FRAME, Part, Points, film, shoot, with_detector};
 use handloom::camera::file::FileCamera;
 use handloom::camera::{CameraEvent, DropPolicy};
+use handloom::frame::DecoderChoice;
 use handloom::frame::FrameSource;
 use handloom::hand::{Detector, Model, Tracker};
 use handloom::video::clip::{VideoClip, VideoOptions};
-use handloom::video::decoder::DecoderChoice;
 use std::path::Path;
 use std::time::Duration;
 use test_support::{say, scratch};

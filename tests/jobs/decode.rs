@@ -1,9 +1,9 @@
 //! The decoding room against clips rendered here: what comes out of whole, cut, turned and broken files.
 
 use handloom::draw::scene::signing_scene;
+use handloom::frame::DecoderChoice;
 use handloom::frame::FrameSource;
 use handloom::video::clip::{VideoClip, VideoOptions};
-use handloom::video::decoder::DecoderChoice;
 use handloom::video::encode::{Codec, encode_mp4};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@
 //! `litert:cpu` where `make setup-litert` has fetched its library.
 
 use handloom::dataset::wlasl;
+use handloom::frame::DecoderChoice;
 use handloom::frame::{FrameSource, RgbFrame, SourceError};
 use handloom::geometry::{ImageRect, Size};
 use handloom::hand::{Detector, Hand, Handedness, Model, ModelError, Options, Tracker};
@@ -11,7 +12,6 @@ use handloom::inference::{Bundle, CpuGraph, CpuModel, LiteRtModel, Selection, Ta
 use handloom::sequence::{SequenceSpec, extract};
 use handloom::storage::npz::NpzReader;
 use handloom::video::clip::{VideoClip, VideoOptions};
-use handloom::video::decoder::DecoderChoice;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;

@@ -3,10 +3,10 @@
 use super::CheckResult;
 use crate::config::Config;
 use crate::error::Exit;
-use crate::inference::presets::LITERT_GPU;
 use crate::inference::probing::candidates;
 use crate::inference::probing::candidates::Candidate;
 use crate::inference::probing::probe;
+use crate::selection::LITERT_GPU;
 use crate::selection::Wish;
 use crate::system::Hardware;
 

@@ -1,10 +1,10 @@
 //! What this machine has to run the models on, and what is missing to use the rest, with the way to mend it.
 
-use crate::inference::presets::{CUSTOM, LITERT_CPU, LITERT_GPU};
 use crate::inference::{
     BackendSpec, DelegateSpec, DelegateWish, LiteRt, ModelKind, PRESETS, Preset, Target, library,
 };
 use crate::selection::CPU;
+use crate::selection::{CUSTOM, LITERT_CPU, LITERT_GPU};
 use crate::system::{DeviceNode, Hardware};
 
 /// Where a GPU shows itself.
@@ -315,6 +315,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let all = all(&delegate, &Hardware::in_root(dir.path()));
         let found: Vec<&str> = all.iter().map(|c| c.name.as_str()).collect();
-        assert_eq!(found, crate::inference::presets::names());
+        assert_eq!(found, crate::selection::BACKENDS);
     }
 }
