@@ -18,7 +18,13 @@
 //! pure (`frame`, `geometry`, `digest`, `limits`, `selection`, `color`, `hand`, `sequence`, `dataset`, `messages`,
 //! `draw`).
 //!
-//! `cargo test --test architecture -- --nocapture` prints lines per module and files near the limit.
+//! `cargo test --test architecture -- --nocapture` prints lines per module and files near the limit. The same in a
+//! few seconds, without a build of the library:
+//!
+//! ```sh
+//! CARGO_MANIFEST_DIR=$PWD rustc --edition 2024 --test -O tests/architecture/main.rs -o target/architecture
+//! target/architecture --nocapture
+//! ```
 
 #![allow(
     clippy::unwrap_used,
