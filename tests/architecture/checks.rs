@@ -367,7 +367,11 @@ fn the_rules_find_what_is_forbidden() {
         "fn f() { a.iter().zip(b) } fn handloom_unfold() {}",
         &[],
     );
-    check("frame.rs", "use std::time::Duration;", &[]);
+    check(
+        "frame.rs",
+        "use std::time::Duration; use std::net::Ipv6Addr;",
+        &[],
+    );
     check(
         "storage/npz.rs",
         "use crate::sequence::Sequence; use std::fs::File; use npyz::DType;",
@@ -382,7 +386,7 @@ fn the_rules_find_what_is_forbidden() {
     // After a test module the scan goes on.
     check(
         "hand/nms.rs",
-        "#[cfg(test)]\nmod tests { use std::fs; }\nuse std::net::Ipv4Addr;",
+        "#[cfg(test)]\nmod tests { use std::fs; }\nuse std::net::TcpStream;",
         &["pure: std::net in hand"],
     );
 }

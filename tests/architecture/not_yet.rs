@@ -173,8 +173,6 @@ pub(crate) const NOT_YET: &[&str] = &[
     "word: witness in job",
     // limits
     "word: governor in limits",
-    // messages
-    "pure: std::net in messages",
     // mqtt
     "import: mqtt -> fleet",
     "word: asked in mqtt",

@@ -173,7 +173,11 @@ pub(crate) const OUTSIDE: &[&str] = &[
 ];
 
 /// Parts of those that a pure module may name: plain values.
-pub(crate) const HARMLESS: &[&str] = &["std::time::Duration"];
+pub(crate) const HARMLESS: &[&str] = &[
+    "std::net::Ipv4Addr",
+    "std::net::Ipv6Addr",
+    "std::time::Duration",
+];
 
 /// Macros that write to the terminal.
 pub(crate) const PRINT_MACROS: &[&str] = &["println!", "eprintln!", "print!", "eprint!", "dbg!"];
