@@ -2,8 +2,8 @@
 
 use super::{ModelArgs, by, seconds};
 use crate::config::{PATIENCE_S, TOLERANCE, backends, constraints};
-use crate::inference::{DelegateSpec, DelegateWish, Wanted};
-use crate::selection::{CUSTOM, Wish};
+use crate::inference::{BackendRequest, DelegatePreference, DelegateSpec};
+use crate::selection::{BackendPreference, CUSTOM};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub struct AcceleratorArgs {
     /// auto: the fastest that agrees with the CPU, measured once; cpu: the notebook's numbers; or require:NAME, prefer:NAME.
     /// `handloom check` lists the names and what each lacks
     #[arg(long, overrides_with = "accelerator", value_name = "WISH", default_value = "auto", env = "HANDLOOM_RUN_ACCELERATOR", hide_env_values = true, value_parser = by(backends::AcceleratorWish))]
-    pub accelerator: Wish,
+    pub accelerator: BackendPreference,
     /// How far a landmark may be from where the CPU sees it, fractions of the picture; int8 models need more
     #[arg(long, value_name = "X", default_value_t = TOLERANCE, value_parser = by(constraints::TOLERANCE))]
     pub accelerator_tolerance: f32,
@@ -74,14 +74,14 @@ pub struct AcceleratorArgs {
 impl AcceleratorArgs {
     /// For the choice.
     #[must_use]
-    pub fn wanted(&self) -> Wanted {
+    pub fn wanted(&self) -> BackendRequest {
         let pairs = self
             .delegate_option
             .iter()
             .filter_map(|o| o.split_once('='));
-        Wanted {
-            wish: self.accelerator.clone(),
-            delegate: DelegateWish {
+        BackendRequest {
+            preference: self.accelerator.clone(),
+            delegate: DelegatePreference {
                 name: self.delegate.clone(),
                 spec: DelegateSpec {
                     library: self.delegate_library.clone().unwrap_or_default(),
@@ -91,7 +91,7 @@ impl AcceleratorArgs {
                 },
             },
             tolerance: self.accelerator_tolerance,
-            patience: Duration::from_secs_f64(self.accelerator_timeout),
+            timeout: Duration::from_secs_f64(self.accelerator_timeout),
         }
     }
 }

@@ -6,12 +6,12 @@ use crate::cli::progress;
 use crate::draw::scene::signing_scene;
 use crate::error::{CliError, Exit};
 use crate::frame::FrameSource;
-use crate::inference::probing::candidates;
-use crate::inference::probing::candidates::Candidate;
-use crate::inference::probing::{Asker, Effort, measure};
-use crate::inference::{Bundle, Ending};
+use crate::inference::candidates;
+use crate::inference::candidates::BackendCandidate;
+use crate::inference::{BenchmarkOptions, SelectionContext, measure};
+use crate::inference::{ModelFiles, ShutdownFlag};
 use crate::job;
-use crate::selection::{CPU, Choice, Measured, Trial, choose};
+use crate::selection::{BackendChoice, BackendMetrics, BenchmarkOutcome, CPU, choose};
 use crate::system::{Hardware, Sensors};
 use crate::video::clip::{VideoClip, VideoOptions};
 use crate::video::decoder;
@@ -74,49 +74,46 @@ impl Decoding {
 pub fn run(args: &BenchArgs) -> Result<Exit, CliError> {
     let wanted = args.accelerator.wanted();
     let models = args.models.selection();
-    Bundle::load(&models)?;
+    ModelFiles::load(&models)?;
     let hardware = Hardware::here();
     let workers = args.workers.unwrap_or_else(job::cores);
     let all = candidates::all(&wanted.delegate, &hardware);
-    let named = wanted.wish.name();
-    let (tried, left): (Vec<&Candidate>, Vec<&Candidate>) = all
+    let named = wanted.preference.name();
+    let (tried, left): (Vec<&BackendCandidate>, Vec<&BackendCandidate>) = all
         .iter()
         .partition(|c| c.lacks.is_empty() || named == Some(c.name.as_str()));
-    let cpu = Candidate::cpu();
-    let tried: Vec<&Candidate> = std::iter::once(&cpu).chain(tried).collect();
-    let effort = Effort {
+    let cpu = BackendCandidate::cpu();
+    let tried: Vec<&BackendCandidate> = std::iter::once(&cpu).chain(tried).collect();
+    let options = BenchmarkOptions {
         models: &models,
         workers,
         seconds: args.seconds.as_secs_f64(),
-        patience: wanted.patience,
+        timeout: wanted.timeout,
         software: named.is_some(),
     };
     let mut sensors = Sensors::find();
     let before = sensors.read().temperature_c;
-    let mut asker = Asker {
+    let mut context = SelectionContext {
         workers,
-        tell: &mut |name| tracing::info!(name, "measuring"),
+        on_probe: &mut |name| tracing::info!(name, "measuring"),
         is_stopped: &|| false,
-        ending: &Ending::default(),
+        shutdown: &ShutdownFlag::default(),
     };
-    let measured = measure(&tried, &effort, &mut asker).into_iter();
-    let trials: Vec<Trial> = measured.map(|m| m.trial).collect();
+    let measured = measure(&tried, &options, &mut context).into_iter();
+    let trials: Vec<BenchmarkOutcome> = measured.map(|m| m.trial).collect();
     let after = sensors.read().temperature_c;
     // Where no encoder is, the decoders say so, each by itself.
     let codec = best_codec().unwrap_or(Codec::H264);
     let decoders = decoders(codec, args.seconds);
+    let choice = choose(&wanted.preference, &trials, wanted.tolerance);
     // The one that jobs take.
     let usual = decoder::usual(caps(codec));
-    let choice = choose(&wanted.wish, &trials, wanted.tolerance);
     let usual = decoders.iter().find(|d| Some(&d.name) == usual.as_ref());
     let usual = usual.and_then(|d| d.frames_per_s.as_ref().ok().copied());
-    let expect = |trial: &Trial| {
+    let expect = |trial: &BenchmarkOutcome| {
         let measured = trial.result.as_ref().ok()?;
-        let is_shared = tried
-            .iter()
-            .find(|c| c.name == trial.name)
-            .is_some_and(|c| c.spec.is_shared());
-        Some(clips_per_min(measured, usual?, is_shared))
+        let candidate = tried.iter().find(|c| c.name == trial.name)?;
+        Some(clips_per_min(measured, usual?, candidate.spec.is_shared()))
     };
     if args.json {
         let trials: Vec<Value> = trials
@@ -130,7 +127,7 @@ pub fn run(args: &BenchArgs) -> Result<Exit, CliError> {
         let decoders: Vec<Value> = decoders.iter().map(Decoding::json).collect();
         progress::line(
             &json!({
-                "hardware": hardware.name(), "workers": workers, "seconds": effort.seconds,
+                "hardware": hardware.name(), "workers": workers, "seconds": options.seconds,
                 "backends": trials, "not_tried": left, "decoders": decoders,
                 "choice": choice.as_ref().ok(), "refusal": choice.as_ref().err(),
                 "temperature_c": {"before": before, "after": after},
@@ -158,8 +155,11 @@ pub fn run(args: &BenchArgs) -> Result<Exit, CliError> {
                 names.join(", ")
             ));
         }
-        if let Ok(Choice { name, reason, .. }) = &choice {
-            progress::line(&format!("\n{} would take {name}: {reason}", wanted.wish));
+        if let Ok(BackendChoice { name, reason, .. }) = &choice {
+            progress::line(&format!(
+                "\n{} would take {name}: {reason}",
+                wanted.preference
+            ));
         }
     }
     match choice {
@@ -168,13 +168,17 @@ pub fn run(args: &BenchArgs) -> Result<Exit, CliError> {
             Exit::Unavailable,
             anyhow!(
                 "the accelerator of {} cannot be used: {reason}",
-                wanted.wish
+                wanted.preference
             ),
         )),
     }
 }
 
-fn table(trials: &[Trial], expect: &dyn Fn(&Trial) -> Option<f64>, tolerance: f32) -> Vec<String> {
+fn table(
+    trials: &[BenchmarkOutcome],
+    expect: &dyn Fn(&BenchmarkOutcome) -> Option<f64>,
+    tolerance: f32,
+) -> Vec<String> {
     let mut lines = vec![format!(
         "{:<12} {:>8} {:>8} {:>11} {:>10} {:>9} {:>9} {:>9}  against the CPU",
         "backend", "palm ms", "hand ms", "pictures/s", "clips/min", "median", "99 %", "largest"
@@ -184,7 +188,7 @@ fn table(trials: &[Trial], expect: &dyn Fn(&Trial) -> Option<f64>, tolerance: f3
             Ok(measured) => measured,
             Err(reason) => return format!("{:<12} does not work: {reason}", trial.name),
         };
-        let Measured {
+        let BackendMetrics {
             palm_ms,
             hand_ms,
             pictures_per_s,
@@ -192,10 +196,10 @@ fn table(trials: &[Trial], expect: &dyn Fn(&Trial) -> Option<f64>, tolerance: f3
             ..
         } = measured;
         let clips = expect(trial).map_or_else(|| "-".to_owned(), |n| format!("{n:.0}"));
-        let verdict = match agreement.objection(tolerance) {
+        let verdict = match agreement.mismatch(tolerance) {
             _ if trial.name == CPU => "is it".to_owned(),
             None => "agrees".to_owned(),
-            Some(objection) => objection,
+            Some(mismatch) => mismatch,
         };
         let nodes = measured.nodes.as_ref().map_or_else(String::new, |n| format!("; {n}"));
         format!(
@@ -208,7 +212,7 @@ fn table(trials: &[Trial], expect: &dyn Fn(&Trial) -> Option<f64>, tolerance: f3
 
 /// Clips per minute with `frames_per_s` decoded by one core. Where the workers share a device, they decode while it
 /// works; else both take their turns on the same cores.
-fn clips_per_min(measured: &Measured, frames_per_s: f64, is_shared: bool) -> f64 {
+fn clips_per_min(measured: &BackendMetrics, frames_per_s: f64, is_shared: bool) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a number of workers")]
     let workers = measured.workers as f64;
     let models_s = CLIP_PICTURES / measured.pictures_per_s;

@@ -13,7 +13,7 @@ use crate::dataset::{plan, wlasl};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::frame::DecoderChoice;
-use crate::inference::{Bundle, CpuGraph, CpuModel, model_files};
+use crate::inference::{CpuLoadedModel, CpuModel, ModelFiles, model_files};
 use crate::video::dataset_source::DatasetSource;
 use crate::video::{clip, decoder};
 use serde_json::json;
@@ -284,13 +284,13 @@ fn dataset(config: &Config) -> Vec<CheckResult> {
 
 /// The models and the library that runs them.
 fn models(config: &Config) -> Vec<CheckResult> {
-    let bundle = match Bundle::load(&config.models()) {
+    let bundle = match ModelFiles::load(&config.models()) {
         Ok(bundle) => bundle,
         Err(error) => return vec![CheckResult::failed("models", error)],
     };
     let built = [&bundle.palm, &bundle.hand]
         .into_iter()
-        .try_for_each(|file| CpuModel::new(&CpuGraph::new(file)?).map(drop));
+        .try_for_each(|file| CpuModel::new(&CpuLoadedModel::new(file)?).map(drop));
     if let Err(error) = built {
         return vec![CheckResult::failed("models", error)];
     }

@@ -8,7 +8,7 @@ use crate::draw::scene::signing_scene;
 use crate::error::{CliError, Exit};
 use crate::frame::DecoderChoice;
 use crate::frame::{FrameSource, RgbFrame};
-use crate::inference::Bundle;
+use crate::inference::ModelFiles;
 use crate::recording::jpeg::draw_hands;
 use crate::storage::batches::{FINAL_NAME, batch_path};
 use crate::storage::npz::NpzReader;
@@ -152,7 +152,7 @@ const DATASET: [(&str, &str, i64, DemoClip); 15] = [
 pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
     let (dataset, result) = (args.out.join("dataset"), args.out.join("result"));
     refuse_foreign(&args.out)?;
-    Bundle::load(&args.models.selection())?;
+    ModelFiles::load(&args.models.selection())?;
     // What is missing is missed before anything is written.
     let best = best_codec().map_err(|error| CliError::new(Exit::InOut, anyhow!(error)))?;
     progress::line(&format!(

@@ -169,7 +169,7 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Watch(args) => watch::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::ProbeAccelerator => crate::inference::probing::probe::main(),
+        Command::ProbeAccelerator => crate::inference::probe::main(),
         Command::Docs(args) => docs::run(&args),
     };
     ended.map_err(|failure| reader.with_hint(failure))

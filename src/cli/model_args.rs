@@ -3,7 +3,7 @@
 use super::by;
 use crate::config::constraints;
 use crate::hand;
-use crate::inference::Selection;
+use crate::inference::ModelPaths;
 use crate::sequence::{Profile, SequenceSpec};
 use clap::Args;
 use std::num::NonZeroU64;
@@ -103,8 +103,8 @@ pub struct ModelArgs {
 impl ModelArgs {
     /// For the loader.
     #[must_use]
-    pub fn selection(&self) -> Selection {
-        Selection {
+    pub fn selection(&self) -> ModelPaths {
+        ModelPaths {
             models: self.models.clone(),
             palm: self.palm_model.clone(),
             hand: self.hand_model.clone(),

@@ -9,8 +9,8 @@ use crate::dataset::plan::{Plan, PlannedClip};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::frame::RgbFrame;
-use crate::inference::Ending;
-use crate::inference::probing::{AcceleratorNews, Asker, Engine, stopped};
+use crate::inference::ShutdownFlag;
+use crate::inference::{BackendEvent, BackendHandle, SelectionContext, stopped};
 use crate::job;
 use crate::job::worker_pool::{RunOutcome, WorkerControl};
 use crate::job::{
@@ -55,22 +55,25 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
         .map_err(|e| CliError::new(Exit::Usage, anyhow!(e)))?;
     spec.check_decoder()?;
     let workers = args.run.workers.unwrap_or_else(job::cores);
-    let (control, ending) = (Arc::new(WorkerControl::new(workers)), Ending::default());
+    let (control, ending) = (
+        Arc::new(WorkerControl::new(workers)),
+        ShutdownFlag::default(),
+    );
     let _signals = Signals::listen(on_signal(Arc::clone(&control), ending.clone()))
         .map_err(|e| CliError::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
-    let asker = &mut Asker {
+    let context = &mut SelectionContext {
         workers,
-        tell: &mut |name| {
+        on_probe: &mut |name| {
             reporter.say(
                 &format!("Measuring {name} ..."),
                 &json!({"event": "measure", "backend": name}),
             );
         },
-        is_stopped: &|| ending.has_begun(),
-        ending: &ending,
+        is_stopped: &|| ending.is_set(),
+        shutdown: &ending,
     };
-    let engine = Engine::open(&spec.accelerator, &spec.models, workers, asker)?;
-    if ending.has_begun() {
+    let backend = BackendHandle::open(&spec.accelerator, &spec.models, workers, context)?;
+    if ending.is_set() {
         // Before earlier results could go.
         return Err(stopped());
     }
@@ -78,7 +81,7 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     let ledger = Mutex::new(ledger);
     let claim = spec.claim(
         &scan,
-        &engine,
+        &backend,
         &ledger,
         args.resume.open_mode(),
         &job::stamp(),
@@ -100,7 +103,7 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
         control: &control,
         witness: &NoopObserver,
     };
-    let report = spec.run(&scan, &engine, &means, &mut host)?;
+    let report = spec.run(&scan, &backend, &means, &mut host)?;
     reporter.end();
     if report.ended == RunOutcome::Stopped {
         let done: usize = report.tally.values().sum();
@@ -134,11 +137,14 @@ fn spec(args: &ProcessArgs) -> JobConfig {
 }
 
 /// Stops the job at the first signal and the process at the second, or when the job takes too long to stop.
-fn on_signal(control: Arc<WorkerControl>, ending: Ending) -> impl FnMut(Signal) + Send + 'static {
+fn on_signal(
+    control: Arc<WorkerControl>,
+    ending: ShutdownFlag,
+) -> impl FnMut(Signal) + Send + 'static {
     move |signal| match signal {
         Signal::Stop => {
             job::shutdown_with_deadline(&control);
-            ending.begin();
+            ending.set();
         }
         // Every clip that was recorded is on disk; a job can be left at any instruction.
         Signal::StopNow => std::process::exit(Exit::Stopped as i32),
@@ -186,9 +192,9 @@ impl JobObserver for ConsoleObserver<'_> {
 
     fn has_room(&mut self) {}
 
-    fn accelerator(&mut self, news: &AcceleratorNews<'_>) {
+    fn accelerator(&mut self, news: &BackendEvent<'_>) {
         match *news {
-            AcceleratorNews::Chosen {
+            BackendEvent::Chosen {
                 name,
                 reason,
                 is_second_best,
@@ -201,14 +207,14 @@ impl JobObserver for ConsoleObserver<'_> {
                     self.reporter.warn(&format!("{reason}; {name} runs instead"));
                 }
             }
-            AcceleratorNews::Reopened {
+            BackendEvent::Reopened {
                 name,
                 times,
                 reason,
             } => self.reporter.warn(&format!(
                 "{name} failed and was opened again, {times} times so far; nothing is lost: {reason}"
             )),
-            AcceleratorNews::Lost { name, reason } => self.reporter.warn(&format!(
+            BackendEvent::Lost { name, reason } => self.reporter.warn(&format!(
                 "{name} is given up: {reason}; the CPU goes on, and the manifest says which clips are its"
             )),
         }

@@ -1,7 +1,7 @@
 //! What the settings of accelerators may be.
 
 use crate::config::value_parsers::Rule;
-use crate::selection::Wish;
+use crate::selection::BackendPreference;
 use crate::selection::{BACKENDS, DELEGATES};
 
 /// What runs the models.
@@ -9,15 +9,15 @@ use crate::selection::{BACKENDS, DELEGATES};
 pub struct AcceleratorWish;
 
 impl Rule for AcceleratorWish {
-    type Value = Wish;
+    type Value = BackendPreference;
 
     fn allowed(&self) -> String {
         let names = BACKENDS.join(", ");
         format!("auto, cpu, require:NAME and prefer:NAME, where NAME is one of {names}")
     }
 
-    fn accept(&self, text: &str) -> Option<Wish> {
-        Wish::parse(text, |name| BACKENDS.contains(&name)).ok()
+    fn accept(&self, text: &str) -> Option<BackendPreference> {
+        BackendPreference::parse(text, |name| BACKENDS.contains(&name)).ok()
     }
 }
 

@@ -33,7 +33,7 @@ use crate::camera::FormatRequest;
 use crate::cli::camera::CaptureSettings;
 use crate::dataset::plan::Knobs;
 use crate::hand;
-use crate::inference::{DelegateSpec, DelegateWish, Selection, Wanted};
+use crate::inference::{BackendRequest, DelegatePreference, DelegateSpec, ModelPaths};
 use crate::mqtt::{Settings, Tls};
 use crate::sequence::SequenceSpec;
 use crate::video::clip::VideoOptions;
@@ -76,8 +76,8 @@ impl Config {
 
     /// For the loader of the models.
     #[must_use]
-    pub fn models(&self) -> Selection {
-        Selection {
+    pub fn models(&self) -> ModelPaths {
+        ModelPaths {
             models: self.models.path.clone(),
             palm: self.models.palm.clone(),
             hand: self.models.hand.clone(),
@@ -87,12 +87,12 @@ impl Config {
 
     /// For the choice of what runs the models.
     #[must_use]
-    pub fn accelerator(&self) -> Wanted {
+    pub fn accelerator(&self) -> BackendRequest {
         let own = &self.delegate;
         let pairs = own.options.iter().filter_map(|o| o.split_once('='));
-        Wanted {
-            wish: self.run.accelerator.clone(),
-            delegate: DelegateWish {
+        BackendRequest {
+            preference: self.run.accelerator.clone(),
+            delegate: DelegatePreference {
                 name: own.name.clone(),
                 spec: DelegateSpec {
                     library: own.library.clone().unwrap_or_default(),
@@ -102,7 +102,7 @@ impl Config {
                 },
             },
             tolerance: self.run.accelerator_tolerance,
-            patience: Duration::from_secs_f64(self.run.accelerator_timeout_s),
+            timeout: Duration::from_secs_f64(self.run.accelerator_timeout_s),
         }
     }
 

@@ -6,8 +6,8 @@ use crate::dataset::plan::Knobs;
 use crate::frame::DecoderChoice;
 use crate::hand;
 use crate::messages::request::CommandName;
+use crate::selection::BackendPreference;
 use crate::selection::CUSTOM;
-use crate::selection::Wish;
 use crate::sequence::Profile;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -164,7 +164,7 @@ pub struct RunConfig {
     /// Clips at a time; as many as cores when unset.
     pub workers: Option<usize>,
     /// What runs the models.
-    pub accelerator: Wish,
+    pub accelerator: BackendPreference,
     /// How far a landmark may be from the CPU's, fractions of the picture.
     pub accelerator_tolerance: f32,
     /// Seconds that an accelerator may take to get ready.
@@ -309,7 +309,7 @@ impl Default for Config {
             },
             run: RunConfig {
                 workers: None,
-                accelerator: Wish::Auto,
+                accelerator: BackendPreference::Auto,
                 accelerator_tolerance: TOLERANCE,
                 accelerator_timeout_s: PATIENCE_S,
                 decoder: DecoderChoice::Software,

@@ -4,7 +4,7 @@ use crate::config::constraints::TEXT_BYTES_MAX;
 use crate::frame::DecoderChoice;
 use crate::frame::{CameraAddress, PixelFormat};
 use crate::messages::broker_address::{BrokerAddress, UrlError};
-use crate::selection::Wish;
+use crate::selection::BackendPreference;
 use crate::sequence::Profile;
 use std::fmt::{Debug, Display, Formatter};
 use std::fs::File;
@@ -167,7 +167,7 @@ impl Shown for DecoderChoice {
     }
 }
 
-impl Shown for Wish {
+impl Shown for BackendPreference {
     fn shown(&self) -> Option<String> {
         Some(quoted(&self.to_string()))
     }

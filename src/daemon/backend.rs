@@ -2,37 +2,38 @@
 
 use crate::daemon::state::Daemon;
 use crate::error::CliError;
-use crate::inference::probing::{AcceleratorNews, Asker, Engine};
+use crate::inference::{BackendEvent, BackendHandle, SelectionContext};
 use crate::selection::CPU;
 use std::sync::Arc;
 
 impl Daemon {
     /// The engine of all, opened now unless it is. `tell` gets the name of what is measured; it is given up when
     /// `is_stopped`.
-    pub(super) fn engine(
+    pub(super) fn backend(
         &self,
         tell: &mut dyn FnMut(&str),
         is_stopped: &dyn Fn() -> bool,
-    ) -> Result<Arc<Engine>, CliError> {
+    ) -> Result<Arc<BackendHandle>, CliError> {
         let config = self.config();
         let has_job = !config.dataset.path.as_os_str().is_empty();
         // A camera works alone, or beside the workers.
         let workers = if has_job { self.threads } else { 1 };
-        let mut asker = Asker {
+        let mut context = SelectionContext {
             workers,
-            tell,
+            on_probe: tell,
             is_stopped,
-            ending: &self.ending,
+            shutdown: &self.ending,
         };
         let (wanted, models) = (config.accelerator(), config.models());
-        self.pool.engine(&wanted, &models, workers + 1, &mut asker)
+        self.pool
+            .backend(&wanted, &models, workers + 1, &mut context)
     }
 
     /// Tells what there is to tell of it, on log, `state` and `fault`. Job and camera each say what was chosen; that it is
     /// not what was asked for is told once.
-    pub(super) fn accelerator(&self, news: &AcceleratorNews<'_>) {
+    pub(super) fn accelerator(&self, news: &BackendEvent<'_>) {
         match *news {
-            AcceleratorNews::Chosen {
+            BackendEvent::Chosen {
                 name,
                 reason,
                 is_second_best,
@@ -50,7 +51,7 @@ impl Daemon {
                     self.fault("accelerator", reason.to_owned(), action);
                 }
             }
-            AcceleratorNews::Reopened {
+            BackendEvent::Reopened {
                 name,
                 times,
                 reason,
@@ -59,7 +60,7 @@ impl Daemon {
                 format!("{name} failed, {times} times since it was opened: {reason}"),
                 "opened again; what it worked on was run again, nothing is lost",
             ),
-            AcceleratorNews::Lost { name, reason } => {
+            BackendEvent::Lost { name, reason } => {
                 let given_up = format!("{name} is given up: {reason}");
                 self.telemetry.backend(CPU, &given_up);
                 let action = "the CPU goes on until the next job, after a hang until the next start; the manifest says which clips and takes are its";

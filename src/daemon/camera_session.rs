@@ -8,7 +8,7 @@ use crate::daemon::camera_task::CameraRequest;
 use crate::daemon::state::{Daemon, PendingCommand};
 use crate::error::CliError;
 use crate::error::hints::Audience;
-use crate::inference::probing::AcceleratorNews;
+use crate::inference::BackendEvent;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::TakeProvenance;
 use crate::recording::session::{FrameView, SessionHost, SessionStatus};
@@ -230,7 +230,7 @@ impl SessionHost for CameraSession<'_> {
         Ok(())
     }
 
-    fn accelerator(&mut self, news: &AcceleratorNews<'_>) {
+    fn accelerator(&mut self, news: &BackendEvent<'_>) {
         self.daemon.accelerator(news);
     }
 

@@ -7,7 +7,7 @@ use crate::daemon::camera_session::CameraSession;
 use crate::daemon::state::{Daemon, PendingCommand, held};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
-use crate::inference::probing::Unavailable;
+use crate::inference::Unavailable;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::fallback_detector::FallbackDetector;
 use crate::recording::latency_stats::LatencyStats;
@@ -219,22 +219,22 @@ fn film(
             .telemetry
             .camera(Some((JobPhase::Scanning, Some(reason))));
     };
-    let engine = daemon.engine(tell, &|| daemon.is_stopping())?;
+    let backend = daemon.backend(tell, &|| daemon.is_stopping())?;
     stage.busy(uptime());
     if has_measured {
         daemon.telemetry.camera(None);
     }
-    daemon.accelerator(&engine.choice());
-    let graphs = engine.graphs()?;
+    daemon.accelerator(&backend.choice());
+    let graphs = backend.graphs()?;
     let renewed = || daemon.pool.renewed();
-    let mut eye = FallbackDetector::new(&engine, &graphs, capture_settings.detector, &renewed)?;
-    let settings = capture_settings.settings(&engine);
+    let mut eye = FallbackDetector::new(&backend, &graphs, capture_settings.detector, &renewed)?;
+    let settings = capture_settings.settings(&backend);
     let common = TakeOptions::of(capture_settings, -1, "train");
     let (mut store, _) = TakeStore::open(&config.takes_path(), settings.clone(), common)?;
     store.set_outbox_limits(outbox_limits(&config));
     let origin = TakeProvenance {
         settings: &settings,
-        engine: &engine,
+        backend: &backend,
         device: place,
         started: &now_utc(),
     };

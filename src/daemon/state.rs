@@ -9,8 +9,8 @@ use crate::daemon::telemetry_publisher::TelemetryPublisher;
 use crate::daemon::worker_monitor::WorkerMonitor;
 use crate::error::CliError;
 use crate::error::hints::Audience;
-use crate::inference::Ending;
-use crate::inference::probing::Pool;
+use crate::inference::BackendCache;
+use crate::inference::ShutdownFlag;
 use crate::job;
 use crate::job::SharedLedger;
 use crate::job::worker_pool::WorkerControl;
@@ -46,9 +46,9 @@ pub(super) struct Daemon {
     pub(super) worker_monitor: WorkerMonitor,
     pub(super) camera: CameraHandle,
     /// Has what runs the models.
-    pub(super) pool: Pool,
+    pub(super) pool: BackendCache,
     /// For those who wait for a device.
-    pub(super) ending: Ending,
+    pub(super) ending: ShutdownFlag,
     config: Mutex<Arc<Config>>,
     tasks: Mutex<Tasks>,
     changed: Condvar,
@@ -139,8 +139,8 @@ impl Daemon {
             telemetry: TelemetryPublisher::new(),
             worker_monitor: WorkerMonitor::new(&liveness, threads, limit),
             camera: CameraHandle::default(),
-            pool: Pool::default(),
-            ending: Ending::default(),
+            pool: BackendCache::default(),
+            ending: ShutdownFlag::default(),
             config: Mutex::new(Arc::new(config)),
             tasks: Mutex::new(Tasks {
                 is_cancelled,
@@ -217,7 +217,7 @@ impl Daemon {
             crate::system::notify::stopping();
             tracing::info!("stopping");
             job::shutdown_with_deadline(&self.control);
-            self.ending.begin();
+            self.ending.set();
         }
     }
 

@@ -7,8 +7,8 @@ use crate::daemon::state::{Daemon, ENDS, PendingCommand};
 use crate::dataset::acceptance::State;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
-use crate::inference::BundleError;
-use crate::inference::probing::AcceleratorNews;
+use crate::inference::BackendEvent;
+use crate::inference::ModelFileError;
 use crate::job::worker_pool::RunOutcome;
 use crate::job::{ClipEvent, JobContext, JobObserver, JobReport, persist, stamp};
 use crate::messages::payloads::{ClipName, JobPhase};
@@ -255,7 +255,7 @@ fn cure(failure: &CliError) -> (&'static str, &'static str) {
         "job"
     } else if failure.error.is::<StoreError>() {
         "disk"
-    } else if failure.error.is::<BundleError>() {
+    } else if failure.error.is::<ModelFileError>() {
         "job"
     } else {
         "dataset"
@@ -317,10 +317,10 @@ fn run(
         let reason = format!("measuring whether {name} could run the models");
         daemon.telemetry.phase(JobPhase::Scanning, Some(reason));
     };
-    let engine = daemon.engine(tell, &|| daemon.control.is_stopped())?;
+    let backend = daemon.backend(tell, &|| daemon.control.is_stopped())?;
     let retry = start.retry || asked(CommandName::RetryFailed);
     persist(observer, |_| {
-        spec.claim(&scan, &engine, &daemon.ledger, mode, &stamp())
+        spec.claim(&scan, &backend, &daemon.ledger, mode, &stamp())
     })?;
     // Wished for again, it would throw away what comes now.
     start.mode = OpenMode::Resume;
@@ -351,7 +351,7 @@ fn run(
         witness: &daemon.worker_monitor,
     };
     daemon.change_holds(|holds| holds.is_running = true);
-    let ended = spec.run(&scan, &engine, &means, observer);
+    let ended = spec.run(&scan, &backend, &means, observer);
     daemon.change_holds(|holds| holds.is_running = false);
     ended
 }
@@ -415,7 +415,7 @@ impl JobObserver for DaemonJobObserver<'_> {
         self.daemon.has_room();
     }
 
-    fn accelerator(&mut self, news: &AcceleratorNews<'_>) {
+    fn accelerator(&mut self, news: &BackendEvent<'_>) {
         self.daemon.accelerator(news);
     }
 

@@ -5,7 +5,7 @@ use crate::dataset::plan::Warning;
 use crate::dataset::wlasl::MetadataError;
 use crate::error::{CliError, Exit};
 use crate::http::PreviewError;
-use crate::inference::BundleError;
+use crate::inference::ModelFileError;
 use crate::storage::StoreError;
 use crate::video::dataset_source::DatasetError;
 use crate::video::decoder::DecoderError;
@@ -79,7 +79,7 @@ impl Audience {
     fn after(self, error: &(dyn Error + 'static)) -> String {
         if let Some(error) = error.downcast_ref::<StoreError>() {
             self.of_store(error)
-        } else if let Some(error) = error.downcast_ref::<BundleError>() {
+        } else if let Some(error) = error.downcast_ref::<ModelFileError>() {
             self.of_models(error)
         } else if let Some(error) = error.downcast_ref::<DatasetError>() {
             self.of_dataset(error)
@@ -126,10 +126,10 @@ impl Audience {
         }
     }
 
-    fn of_models(self, error: &BundleError) -> String {
+    fn of_models(self, error: &ModelFileError) -> String {
         let models = self.name("--models", "models.path");
         match error {
-            BundleError::Missing { role, .. } => {
+            ModelFileError::Missing { role, .. } => {
                 let file = if self.has_config() {
                     format!("models.{role}")
                 } else {
@@ -137,10 +137,10 @@ impl Audience {
                 };
                 format!(", or name a .tflite or hand_landmarker.task file with {file} or {models}")
             }
-            BundleError::NoModels { .. } => {
+            ModelFileError::NoModels { .. } => {
                 format!(", or name the folder or hand_landmarker.task file with {models}")
             }
-            BundleError::Hash { .. } => {
+            ModelFileError::Hash { .. } => {
                 let trust = self.name("--trust-models", "models.trust = true");
                 format!(", or say {trust} if you mean it")
             }
@@ -171,7 +171,7 @@ impl Audience {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::model_files::Role;
+    use crate::inference::model_files::ModelRole;
     use std::io::ErrorKind;
 
     const ALL: [Audience; 4] = [
@@ -233,8 +233,8 @@ mod tests {
 
     #[test]
     fn each_reader_has_its_own_words_for_models_and_glosses() {
-        let missing = BundleError::Missing {
-            role: Role::Palm,
+        let missing = ModelFileError::Missing {
+            role: ModelRole::Palm,
             path: "x".into(),
         };
         let [flags, keys] = [

@@ -7,7 +7,7 @@ use crate::config::ConfigError;
 use crate::dataset::wlasl::MetadataError;
 use crate::fleet::screen::ConsoleError;
 use crate::http::PreviewError;
-use crate::inference::{BackendError, BundleError};
+use crate::inference::{BackendError, ModelFileError};
 use crate::mqtt::{TlsError, UrlError};
 use crate::storage::StoreError;
 use crate::video::dataset_source::DatasetError;
@@ -102,13 +102,13 @@ impl From<MetadataError> for CliError {
     }
 }
 
-impl From<BundleError> for CliError {
-    fn from(error: BundleError) -> Self {
+impl From<ModelFileError> for CliError {
+    fn from(error: ModelFileError) -> Self {
         let exit = match error {
-            BundleError::Missing { .. } | BundleError::NoModels { .. } | BundleError::Io { .. } => {
-                Exit::NoInput
-            }
-            BundleError::Manifest(_) => Exit::Bug,
+            ModelFileError::Missing { .. }
+            | ModelFileError::NoModels { .. }
+            | ModelFileError::Io { .. } => Exit::NoInput,
+            ModelFileError::Manifest(_) => Exit::Bug,
             _ => Exit::BadData,
         };
         Self::new(exit, error)

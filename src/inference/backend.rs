@@ -1,11 +1,11 @@
 //! What runs the models, by the user's choice: one way to load a model and one to open it, whatever stands behind.
 
-use super::cpu::{CpuGraph, CpuModel};
-use super::delegate::{DelegateGraph, DelegateModel, Nodes};
-use super::library::{DelegateError, DelegateSpec};
-use super::litert::{LiteRt, LiteRtError, LiteRtModel, Target};
+use super::cpu::{CpuLoadedModel, CpuModel};
+use super::delegate::{DelegateLoadedModel, DelegateModel, NodeCounts};
+use super::delegate_library::{DelegateError, DelegateSpec};
+use super::litert::{LiteRt, LiteRtError, LiteRtModel, LiteRtTarget};
 use crate::hand::Model;
-use crate::inference::model_files::{Bundle, BundleError, ModelFile};
+use crate::inference::model_files::{ModelFile, ModelFileError, ModelFiles};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub enum BackendSpec {
     /// TFLite's XNNPACK kernels.
     Cpu,
     /// LiteRT, which is loaded when asked for.
-    LiteRt(Target),
+    LiteRt(LiteRtTarget),
     /// A TFLite delegate plugin.
     Delegate(DelegateSpec),
 }
@@ -25,7 +25,7 @@ impl BackendSpec {
     /// Whether all workers share one device. The CPU is as many as it has cores.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        !matches!(self, Self::Cpu | Self::LiteRt(Target::Cpu))
+        !matches!(self, Self::Cpu | Self::LiteRt(LiteRtTarget::Cpu))
     }
 }
 
@@ -34,7 +34,7 @@ impl BackendSpec {
 pub enum BackendError {
     /// The model is no good.
     #[error(transparent)]
-    Model(BundleError),
+    Model(ModelFileError),
     /// The delegate is no good.
     #[error(transparent)]
     Delegate(DelegateError),
@@ -43,8 +43,8 @@ pub enum BackendError {
     LiteRt(LiteRtError),
 }
 
-impl From<BundleError> for BackendError {
-    fn from(error: BundleError) -> Self {
+impl From<ModelFileError> for BackendError {
+    fn from(error: ModelFileError) -> Self {
         Self::Model(error)
     }
 }
@@ -61,16 +61,16 @@ impl From<DelegateError> for BackendError {
 impl From<LiteRtError> for BackendError {
     fn from(error: LiteRtError) -> Self {
         match error {
-            LiteRtError::Bundle(error) => Self::Model(error),
+            LiteRtError::Model(error) => Self::Model(error),
             error => Self::LiteRt(error),
         }
     }
 }
 
 /// A model loaded for a backend; shared by all workers, each of which opens its own interpreter.
-pub enum Graph<'a> {
+pub enum LoadedModel<'a> {
     /// See [`BackendSpec::Cpu`].
-    Cpu(CpuGraph<'a>),
+    Cpu(CpuLoadedModel<'a>),
     /// See [`BackendSpec::LiteRt`].
     LiteRt {
         /// The library.
@@ -78,35 +78,35 @@ pub enum Graph<'a> {
         /// The model.
         file: &'a ModelFile,
         /// Where it runs.
-        target: Target,
+        target: LiteRtTarget,
     },
     /// See [`BackendSpec::Delegate`].
-    Delegate(Box<DelegateGraph>),
+    Delegate(Box<DelegateLoadedModel>),
 }
 
 /// A model ready to run.
-pub struct Opened<'a> {
+pub struct OpenModel<'a> {
     /// It.
     pub model: Box<dyn Model + Send + 'a>,
     /// How much of it an accelerator runs; `None` on the CPU.
-    pub nodes: Option<Nodes>,
+    pub nodes: Option<NodeCounts>,
 }
 
-impl<'a> Graph<'a> {
+impl<'a> LoadedModel<'a> {
     /// Loads `file`, or the model that `spec` names in its place.
     ///
     /// # Errors
     /// When the model cannot be read or is none, or the delegate's library cannot be loaded.
     pub fn load(spec: &BackendSpec, file: &'a ModelFile) -> Result<Self, BackendError> {
         Ok(match spec {
-            BackendSpec::Cpu => Self::Cpu(CpuGraph::new(file)?),
+            BackendSpec::Cpu => Self::Cpu(CpuLoadedModel::new(file)?),
             BackendSpec::LiteRt(target) => Self::LiteRt {
                 runtime: Arc::new(LiteRt::load(None)?),
                 file,
                 target: *target,
             },
             BackendSpec::Delegate(spec) => {
-                Self::Delegate(Box::new(DelegateGraph::load(spec, file)?))
+                Self::Delegate(Box::new(DelegateLoadedModel::load(spec, file)?))
             }
         })
     }
@@ -115,9 +115,9 @@ impl<'a> Graph<'a> {
     ///
     /// # Errors
     /// When runtime or delegate refuse, or the model is not of the shape that the manifest says.
-    pub fn open(&'a self) -> Result<Opened<'a>, BackendError> {
+    pub fn open(&'a self) -> Result<OpenModel<'a>, BackendError> {
         Ok(match self {
-            Self::Cpu(graph) => Opened {
+            Self::Cpu(graph) => OpenModel {
                 model: Box::new(CpuModel::new(graph)?),
                 nodes: None,
             },
@@ -125,13 +125,13 @@ impl<'a> Graph<'a> {
                 runtime,
                 file,
                 target,
-            } => Opened {
+            } => OpenModel {
                 model: Box::new(LiteRtModel::new(runtime, file, *target)?),
                 nodes: None,
             },
             Self::Delegate(graph) => {
                 let model = DelegateModel::open(graph)?;
-                Opened {
+                OpenModel {
                     nodes: Some(model.nodes()),
                     model: Box::new(model),
                 }
@@ -141,36 +141,36 @@ impl<'a> Graph<'a> {
 }
 
 /// Both models, loaded for one backend.
-pub struct Graphs<'a> {
-    palm: Graph<'a>,
-    hand: Graph<'a>,
+pub struct LoadedModels<'a> {
+    palm: LoadedModel<'a>,
+    hand: LoadedModel<'a>,
 }
 
 /// Both models, ready to run.
-pub struct Pair<'a> {
+pub struct ModelPair<'a> {
     /// The palm model.
-    pub palm: Opened<'a>,
+    pub palm: OpenModel<'a>,
     /// The hand model.
-    pub hand: Opened<'a>,
+    pub hand: OpenModel<'a>,
 }
 
-impl<'a> Graphs<'a> {
+impl<'a> LoadedModels<'a> {
     /// Loads both.
     ///
     /// # Errors
-    /// See [`Graph::load`].
-    pub fn load(spec: &BackendSpec, bundle: &'a Bundle) -> Result<Self, BackendError> {
-        let palm = Graph::load(spec, &bundle.palm)?;
+    /// See [`LoadedModel::load`].
+    pub fn load(spec: &BackendSpec, bundle: &'a ModelFiles) -> Result<Self, BackendError> {
+        let palm = LoadedModel::load(spec, &bundle.palm)?;
         let hand = match &palm {
             // The library is loaded once.
-            Graph::LiteRt {
+            LoadedModel::LiteRt {
                 runtime, target, ..
-            } => Graph::LiteRt {
+            } => LoadedModel::LiteRt {
                 runtime: Arc::clone(runtime),
                 file: &bundle.hand,
                 target: *target,
             },
-            _ => Graph::load(spec, &bundle.hand)?,
+            _ => LoadedModel::load(spec, &bundle.hand)?,
         };
         Ok(Self { palm, hand })
     }
@@ -178,9 +178,9 @@ impl<'a> Graphs<'a> {
     /// Opens both.
     ///
     /// # Errors
-    /// See [`Graph::open`].
-    pub fn open(&'a self) -> Result<Pair<'a>, BackendError> {
-        Ok(Pair {
+    /// See [`LoadedModel::open`].
+    pub fn open(&'a self) -> Result<ModelPair<'a>, BackendError> {
+        Ok(ModelPair {
             palm: self.palm.open()?,
             hand: self.hand.open()?,
         })
@@ -189,7 +189,7 @@ impl<'a> Graphs<'a> {
 
 /// How much of both models an accelerator runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
+pub struct DelegateCoverage {
     /// In words.
     pub text: String,
     /// Whether a part is left to the CPU.
@@ -198,12 +198,12 @@ pub struct Claim {
     pub is_empty: bool,
 }
 
-impl Pair<'_> {
+impl ModelPair<'_> {
     /// How much an accelerator runs; `None` where there is no saying.
     #[must_use]
-    pub fn claim(&self) -> Option<Claim> {
+    pub fn coverage(&self) -> Option<DelegateCoverage> {
         let (palm, hand) = (self.palm.nodes?, self.hand.nodes?);
-        Some(Claim {
+        Some(DelegateCoverage {
             text: format!("{palm} of the palm model and {hand} of the hand model"),
             is_partial: palm.taken < palm.total || hand.taken < hand.total,
             is_empty: palm.taken + hand.taken == 0,

@@ -2,22 +2,22 @@
 
 use super::ffi::Delegate;
 use crate::hand::{Model, ModelError};
-use crate::inference::model_files::{BundleError, ModelFile, TensorSpec};
+use crate::inference::model_files::{ModelFile, ModelFileError, TensorSpec};
 use tflitec::interpreter::{Interpreter, Options};
 use tflitec::tensor::{DataType, Tensor};
 
 /// A model file parsed by the runtime; shared by all workers, each of which makes its own [`CpuModel`] of it.
-pub struct CpuGraph<'a> {
+pub struct CpuLoadedModel<'a> {
     file: &'a ModelFile,
     model: tflitec::model::Model<'a>,
 }
 
-impl<'a> CpuGraph<'a> {
+impl<'a> CpuLoadedModel<'a> {
     /// Parses `file`.
     ///
     /// # Errors
     /// When it is no TFLite model.
-    pub fn new(file: &'a ModelFile) -> Result<Self, BundleError> {
+    pub fn new(file: &'a ModelFile) -> Result<Self, ModelFileError> {
         let model =
             tflitec::model::Model::from_bytes(&file.bytes).map_err(|e| runtime_error(file, &e))?;
         Ok(Self { file, model })
@@ -42,7 +42,7 @@ impl<'a> CpuModel<'a> {
     ///
     /// # Errors
     /// When the runtime refuses the model or a tensor has another type or shape.
-    pub fn new(graph: &'a CpuGraph<'a>) -> Result<Self, BundleError> {
+    pub fn new(graph: &'a CpuLoadedModel<'a>) -> Result<Self, ModelFileError> {
         let file = graph.file;
         // More threads an interpreter collapse on a busy machine; parallel clips use the cores better.
         let options = Options {
@@ -115,7 +115,7 @@ fn check(
     what: &str,
     spec: &TensorSpec,
     tensor: tflitec::Result<Tensor<'_>>,
-) -> Result<(), BundleError> {
+) -> Result<(), ModelFileError> {
     let tensor = tensor.map_err(|e| runtime_error(file, &e))?;
     let shape = tensor.shape().dimensions();
     if tensor.data_type() != DataType::Float32 || *shape != spec.shape {
@@ -130,8 +130,8 @@ fn check(
     Ok(())
 }
 
-fn shape_error(file: &ModelFile, what: &str, expected: String, found: String) -> BundleError {
-    BundleError::Shape {
+fn shape_error(file: &ModelFile, what: &str, expected: String, found: String) -> ModelFileError {
+    ModelFileError::Shape {
         role: file.spec.role,
         path: file.origin.clone(),
         what: what.to_owned(),
@@ -140,8 +140,8 @@ fn shape_error(file: &ModelFile, what: &str, expected: String, found: String) ->
     }
 }
 
-fn runtime_error(file: &ModelFile, error: &tflitec::Error) -> BundleError {
-    BundleError::Runtime {
+fn runtime_error(file: &ModelFile, error: &tflitec::Error) -> ModelFileError {
+    ModelFileError::Runtime {
         role: file.spec.role,
         path: file.origin.clone(),
         reason: error.to_string(),

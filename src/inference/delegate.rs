@@ -1,19 +1,20 @@
 //! Models on what a TFLite delegate plugin drives (an NPU, a GPU), XNNPACK's CPU kernels for the nodes that it leaves.
 
+use super::delegate_library::{self, DelegateError, DelegateSpec};
 use super::ffi::{
-    self, Data, DataMut, Delegate, Dtype, Plugin, RawInterpreter, RawModel, Refusal, TensorInfo,
+    self, Delegate, Plugin, RawInterpreter, RawModel, RuntimeError, TensorData, TensorDataMut,
+    TensorInfo, TensorType,
 };
-use super::library::{self, DelegateError, DelegateSpec};
 use crate::hand::{Model, ModelError};
-use crate::inference::model_files::{BundleError, ModelFile, ModelSpec, TensorSpec, read_own};
-use crate::inference::quantize::Quantisation;
+use crate::inference::model_files::{ModelFile, ModelFileError, ModelSpec, TensorSpec, read_own};
+use crate::inference::quantize::Quantization;
 use std::ffi::CString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Who runs a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Nodes {
+pub struct NodeCounts {
     /// Nodes that the delegate took; 0 is a delegate without use.
     pub taken: usize,
     /// Nodes of the graph.
@@ -22,7 +23,7 @@ pub struct Nodes {
     pub pieces: usize,
 }
 
-impl std::fmt::Display for Nodes {
+impl std::fmt::Display for NodeCounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             taken,
@@ -39,31 +40,31 @@ impl std::fmt::Display for Nodes {
 
 /// A model and a plugin, loaded; shared by all who open a [`DelegateModel`] of it.
 #[derive(Debug)]
-pub struct DelegateGraph {
+pub struct DelegateLoadedModel {
     model: Arc<RawModel>,
     spec: ModelSpec,
     origin: String,
     sha256: String,
-    plugin: Option<Loaded>,
+    plugin: Option<DelegatePlugin>,
 }
 
 #[derive(Debug)]
-struct Loaded {
+struct DelegatePlugin {
     plugin: Plugin,
     library: PathBuf,
     options: Vec<(CString, CString)>,
 }
 
-impl DelegateGraph {
+impl DelegateLoadedModel {
     /// Loads the plugin and reads the model: the delegate's own if it has one, else `file`.
     ///
     /// # Errors
     /// See [`DelegateError`].
     pub fn load(spec: &DelegateSpec, file: &ModelFile) -> Result<Self, DelegateError> {
         let role = file.spec.role;
-        let options = library::options(&spec.options, role)?;
-        let plugin = library::load(&spec.library)?;
-        let loaded = Loaded {
+        let options = delegate_library::options(&spec.options, role)?;
+        let plugin = delegate_library::load(&spec.library)?;
+        let loaded = DelegatePlugin {
             plugin,
             library: spec.library.clone(),
             options,
@@ -88,8 +89,8 @@ impl DelegateGraph {
         &self.sha256
     }
 
-    fn parse(file: &ModelFile, plugin: Option<Loaded>) -> Result<Self, DelegateError> {
-        let model = RawModel::new(&file.bytes).map_err(|reason| BundleError::Runtime {
+    fn parse(file: &ModelFile, plugin: Option<DelegatePlugin>) -> Result<Self, DelegateError> {
+        let model = RawModel::new(&file.bytes).map_err(|reason| ModelFileError::Runtime {
             role: file.spec.role,
             path: file.origin.clone(),
             reason: reason.0,
@@ -104,7 +105,7 @@ impl DelegateGraph {
     }
 
     /// A refusal of runtime or plugin as the user reads it.
-    fn error(&self, reason: Refusal) -> DelegateError {
+    fn error(&self, reason: RuntimeError) -> DelegateError {
         let (role, path) = (self.spec.role, self.origin.clone());
         match &self.plugin {
             Some(plugin) => DelegateError::Graph {
@@ -113,7 +114,7 @@ impl DelegateGraph {
                 path,
                 reason: with_plugins_words(reason.0),
             },
-            None => DelegateError::Model(BundleError::Runtime {
+            None => DelegateError::Model(ModelFileError::Runtime {
                 role,
                 path,
                 reason: reason.0,
@@ -122,7 +123,7 @@ impl DelegateGraph {
     }
 
     fn shape_error(&self, what: &str, expected: String, found: String) -> DelegateError {
-        DelegateError::Model(BundleError::Shape {
+        DelegateError::Model(ModelFileError::Shape {
             role: self.spec.role,
             path: self.origin.clone(),
             what: what.to_owned(),
@@ -135,7 +136,7 @@ impl DelegateGraph {
     fn tensors(
         &self,
         interpreter: &RawInterpreter,
-    ) -> Result<(Reading, Vec<Output>), DelegateError> {
+    ) -> Result<(TensorEncoding, Vec<OutputTensor>), DelegateError> {
         let refused = |reason| self.error(reason);
         let spec = &self.spec;
         let counts = (interpreter.input_count(), interpreter.output_count());
@@ -156,7 +157,7 @@ impl DelegateGraph {
             .zip(&spec.outputs)
             .map(|(index, wanted)| {
                 let reading = self.reading(&format!("output {index}"), wanted, &found[index])?;
-                Ok(Output { index, reading })
+                Ok(OutputTensor { index, reading })
             })
             .collect::<Result<_, DelegateError>>()?;
         Ok((input, outputs))
@@ -168,44 +169,42 @@ impl DelegateGraph {
         what: &str,
         spec: &TensorSpec,
         tensor: &TensorInfo,
-    ) -> Result<Reading, DelegateError> {
+    ) -> Result<TensorEncoding, DelegateError> {
         let found = || format!("{} {:?}", tensor.dtype, tensor.shape);
         let expected = || format!("f32, int8 or uint8 {:?}", spec.shape);
         if tensor.shape != spec.shape {
             return Err(self.shape_error(what, expected(), found()));
         }
         match tensor.dtype {
-            Dtype::F32 => Ok(Reading::Plain),
-            Dtype::U8 | Dtype::I8 => {
-                Quantisation::of(tensor)
-                    .map(Reading::Quantised)
-                    .ok_or_else(|| {
-                        let scale = format!(
-                            "{} with scale {} and zero point {}",
-                            found(),
-                            tensor.scale,
-                            tensor.zero_point
-                        );
-                        self.shape_error(what, format!("{}, with a scale", expected()), scale)
-                    })
-            }
-            Dtype::Other(_) => Err(self.shape_error(what, expected(), found())),
+            TensorType::F32 => Ok(TensorEncoding::Plain),
+            TensorType::U8 | TensorType::I8 => Quantization::of(tensor)
+                .map(TensorEncoding::Quantised)
+                .ok_or_else(|| {
+                    let scale = format!(
+                        "{} with scale {} and zero point {}",
+                        found(),
+                        tensor.scale,
+                        tensor.zero_point
+                    );
+                    self.shape_error(what, format!("{}, with a scale", expected()), scale)
+                }),
+            TensorType::Other(_) => Err(self.shape_error(what, expected(), found())),
         }
     }
 }
 
 /// How a tensor's numbers are read and written.
 #[derive(Clone, Copy, Debug)]
-enum Reading {
+enum TensorEncoding {
     Plain,
-    Quantised(Quantisation),
+    Quantised(Quantization),
 }
 
 #[derive(Debug)]
-struct Output {
+struct OutputTensor {
     /// Number in the model's file.
     index: usize,
-    reading: Reading,
+    reading: TensorEncoding,
 }
 
 /// An interpreter with a delegate. Some devices, GPUs under OpenGL among them, want every call from one thread: open it
@@ -214,10 +213,10 @@ struct Output {
 pub struct DelegateModel {
     interpreter: RawInterpreter,
     /// Values of a quantised input before they are; a plain one is filled in place.
-    quantised_input: Option<(Quantisation, Vec<f32>)>,
+    quantised_input: Option<(Quantization, Vec<f32>)>,
     /// In the manifest's order.
-    outputs: Vec<Output>,
-    nodes: Nodes,
+    outputs: Vec<OutputTensor>,
+    nodes: NodeCounts,
 }
 
 impl DelegateModel {
@@ -226,7 +225,7 @@ impl DelegateModel {
     ///
     /// # Errors
     /// When plugin or runtime refuse, or a tensor has another shape or a type that is not understood.
-    pub fn open(graph: &DelegateGraph) -> Result<Self, DelegateError> {
+    pub fn open(graph: &DelegateLoadedModel) -> Result<Self, DelegateError> {
         let refused = |reason| graph.error(reason);
         let mut interpreter = RawInterpreter::new(&graph.model).map_err(refused)?;
         // XNNPACK crashes on some tensors that make no sense: they are looked at before anyone else is.
@@ -248,7 +247,7 @@ impl DelegateModel {
                 let after = interpreter.plan().map_err(refused)?;
                 claimed(&before, &after)
             }
-            None => Nodes {
+            None => NodeCounts {
                 taken: 0,
                 total: interpreter.plan().map_err(refused)?.len(),
                 pieces: 0,
@@ -262,8 +261,8 @@ impl DelegateModel {
 
         let (input, outputs) = graph.tensors(&interpreter)?;
         let quantised_input = match input {
-            Reading::Plain => None,
-            Reading::Quantised(quantisation) => {
+            TensorEncoding::Plain => None,
+            TensorEncoding::Quantised(quantisation) => {
                 let count = graph.spec.input.shape.iter().product();
                 Some((quantisation, vec![0.0; count]))
             }
@@ -280,7 +279,7 @@ impl DelegateModel {
 
     /// How much of the graph the delegate took.
     #[must_use]
-    pub fn nodes(&self) -> Nodes {
+    pub fn nodes(&self) -> NodeCounts {
         self.nodes
     }
 }
@@ -290,7 +289,7 @@ impl Model for DelegateModel {
         match &mut self.quantised_input {
             Some((_, values)) => values,
             None => match self.interpreter.input(0) {
-                Ok(DataMut::F32(values)) => values,
+                Ok(TensorDataMut::F32(values)) => values,
                 // Ruled out by `open`.
                 Ok(_) | Err(_) => &mut [],
             },
@@ -298,7 +297,7 @@ impl Model for DelegateModel {
     }
 
     fn invoke(&mut self) -> Result<(), ModelError> {
-        let failed = |reason: Refusal| ModelError(with_plugins_words(reason.0));
+        let failed = |reason: RuntimeError| ModelError(with_plugins_words(reason.0));
         if let Some((quantisation, values)) = &self.quantised_input {
             let input = self.interpreter.input(0).map_err(failed)?;
             if !quantisation.write(values, input) {
@@ -318,12 +317,12 @@ impl Model for DelegateModel {
             .output(output.index)
             .map_err(|reason| ModelError(reason.0))?;
         let fits = match (output.reading, &data) {
-            (Reading::Plain, Data::F32(values)) if values.len() == out.len() => {
+            (TensorEncoding::Plain, TensorData::F32(values)) if values.len() == out.len() => {
                 out.copy_from_slice(values);
                 true
             }
-            (Reading::Quantised(quantisation), data) => quantisation.read(data, out),
-            (Reading::Plain, _) => false,
+            (TensorEncoding::Quantised(quantisation), data) => quantisation.read(data, out),
+            (TensorEncoding::Plain, _) => false,
         };
         if fits {
             return Ok(());
@@ -336,9 +335,9 @@ impl Model for DelegateModel {
 }
 
 /// What was taken, by the nodes to be run before and after: those that are gone, and those that are new for them.
-fn claimed(before: &[i32], after: &[i32]) -> Nodes {
+fn claimed(before: &[i32], after: &[i32]) -> NodeCounts {
     let left = before.iter().filter(|node| after.contains(node)).count();
-    Nodes {
+    NodeCounts {
         taken: before.len() - left,
         total: before.len(),
         pieces: after.len().saturating_sub(left),
@@ -389,7 +388,7 @@ mod tests {
             });
             let found = found.map(|name| TensorInfo {
                 name: name.to_owned(),
-                dtype: Dtype::F32,
+                dtype: TensorType::F32,
                 shape: vec![1],
                 scale: 0.0,
                 zero_point: 0,

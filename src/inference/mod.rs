@@ -1,28 +1,44 @@
-//! Model files and the runtimes that execute them. The only room that names TFLite and LiteRT.
+//! Model files and the runtimes that execute them. The only module that names TFLite and LiteRT.
 
 pub mod backend;
+mod backend_cache;
+mod backend_handle;
 mod backend_request;
+mod benchmark;
+pub mod candidates;
+mod choose;
 pub mod cpu;
 pub mod delegate;
+pub mod delegate_library;
 mod ffi;
-pub mod library;
 pub mod litert;
 pub mod model_files;
 pub mod presets;
-pub mod probing;
+pub mod probe;
+mod probe_cache;
 mod quantize;
-pub mod shared;
+pub mod shared_device;
 mod shutdown_flag;
 pub mod vulkan;
+mod worker_detector;
 
-pub use crate::inference::backend_request::{DelegateWish, Wanted};
-pub use crate::inference::model_files::{Bundle, BundleError, Selection};
-pub use crate::inference::shutdown_flag::Ending;
-pub use backend::{BackendError, BackendSpec, Claim, Graph, Graphs, Opened, Pair};
-pub use cpu::{CpuGraph, CpuModel};
-pub use delegate::{DelegateGraph, DelegateModel, Nodes};
-pub use library::{DelegateError, DelegateSpec};
-pub use litert::{LiteRt, LiteRtError, LiteRtModel, Target};
+pub use backend::{
+    BackendError, BackendSpec, DelegateCoverage, LoadedModel, LoadedModels, ModelPair, OpenModel,
+};
+pub use backend_cache::BackendCache;
+pub use backend_handle::{BackendEvent, BackendHandle};
+pub use backend_request::{BackendRequest, DelegatePreference};
+pub use choose::{
+    BenchmarkOptions, ChosenBackend, Measurement, SelectionContext, Unavailable, identity_beside,
+    measure, stopped,
+};
+pub use cpu::{CpuLoadedModel, CpuModel};
+pub use delegate::{DelegateLoadedModel, DelegateModel, NodeCounts};
+pub use delegate_library::{DelegateError, DelegateSpec};
+pub use litert::{LiteRt, LiteRtError, LiteRtModel, LiteRtTarget};
+pub use model_files::{ModelFileError, ModelFiles, ModelPaths};
 pub use presets::{ModelKind, PRESETS, Preset};
-pub use shared::{SharedDevice, SharedModel};
+pub use shared_device::{SharedDevice, SharedModel};
+pub use shutdown_flag::ShutdownFlag;
 pub use vulkan::VulkanDevice;
+pub use worker_detector::WorkerDetector;

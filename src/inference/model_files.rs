@@ -16,14 +16,14 @@ const MODEL_BYTES_MAX: u64 = 256 << 20;
 /// Which of the two models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
+pub enum ModelRole {
     /// The palm detector.
     Palm,
     /// The hand landmark model.
     Hand,
 }
 
-impl std::fmt::Display for Role {
+impl std::fmt::Display for ModelRole {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Palm => "palm",
@@ -34,12 +34,12 @@ impl std::fmt::Display for Role {
 
 /// Why a model cannot be used. All but `Missing` and `Manifest` are bad data.
 #[derive(Debug, thiserror::Error)]
-pub enum BundleError {
+pub enum ModelFileError {
     /// No file there.
     #[error("{role} model {path} not found; run `make setup` (a package: install it again)")]
     Missing {
         /// Which model.
-        role: Role,
+        role: ModelRole,
         /// Where it was looked for.
         path: PathBuf,
     },
@@ -65,7 +65,7 @@ pub enum BundleError {
     )]
     Hash {
         /// Which model.
-        role: Role,
+        role: ModelRole,
         /// The file, with its member for a bundle.
         path: String,
         /// What it hashes to.
@@ -87,7 +87,7 @@ pub enum BundleError {
     #[error("{path} is not a {role} model: {what}; expected {expected}, found {found}")]
     Shape {
         /// Which model.
-        role: Role,
+        role: ModelRole,
         /// The file.
         path: String,
         /// Which tensor.
@@ -103,7 +103,7 @@ pub enum BundleError {
     )]
     Runtime {
         /// Which model.
-        role: Role,
+        role: ModelRole,
         /// The file.
         path: String,
         /// The runtime's words.
@@ -129,7 +129,7 @@ pub struct TensorSpec {
 #[derive(Clone, Debug, Deserialize)]
 pub struct ModelSpec {
     /// Which model.
-    pub role: Role,
+    pub role: ModelRole,
     /// File name in a model folder.
     pub file: String,
     /// Pinned hash of that file.
@@ -184,7 +184,7 @@ pub struct ModelFile {
 
 /// Both models.
 #[derive(Clone, Debug)]
-pub struct Bundle {
+pub struct ModelFiles {
     /// The palm detector.
     pub palm: ModelFile,
     /// The hand landmark model.
@@ -193,7 +193,7 @@ pub struct Bundle {
 
 /// Where the user wants the models from.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Selection {
+pub struct ModelPaths {
     /// A folder with both files, or a `.task` bundle.
     pub models: Option<PathBuf>,
     /// The palm model alone: `.tflite` or `.task`.
@@ -204,16 +204,17 @@ pub struct Selection {
     pub trust: bool,
 }
 
-impl Bundle {
+impl ModelFiles {
     /// Reads and checks both models.
     ///
     /// # Errors
-    /// See [`BundleError`].
-    pub fn load(selection: &Selection) -> Result<Self, BundleError> {
-        let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(BundleError::Manifest)?;
-        let read = |role: Role, own: &Option<PathBuf>| {
+    /// See [`ModelFileError`].
+    pub fn load(selection: &ModelPaths) -> Result<Self, ModelFileError> {
+        let manifest: Manifest =
+            serde_json::from_str(MANIFEST).map_err(ModelFileError::Manifest)?;
+        let read = |role: ModelRole, own: &Option<PathBuf>| {
             let spec = manifest.models.iter().find(|m| m.role == role).cloned();
-            let spec = spec.ok_or_else(|| BundleError::Missing {
+            let spec = spec.ok_or_else(|| ModelFileError::Missing {
                 role,
                 path: "manifest.json".into(),
             })?;
@@ -229,8 +230,8 @@ impl Bundle {
             read_model(spec, &path, selection.trust)
         };
         Ok(Self {
-            palm: read(Role::Palm, &selection.palm)?,
-            hand: read(Role::Hand, &selection.hand)?,
+            palm: read(ModelRole::Palm, &selection.palm)?,
+            hand: read(ModelRole::Hand, &selection.hand)?,
         })
     }
 }
@@ -239,8 +240,8 @@ impl Bundle {
 ///
 /// # Errors
 /// When the compiled-in manifest is broken.
-pub fn pinned_runtimes() -> Result<Vec<String>, BundleError> {
-    let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(BundleError::Manifest)?;
+pub fn pinned_runtimes() -> Result<Vec<String>, ModelFileError> {
+    let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(ModelFileError::Manifest)?;
     Ok(manifest.runtimes.into_iter().map(|r| r.sha256).collect())
 }
 
@@ -248,14 +249,14 @@ pub fn pinned_runtimes() -> Result<Vec<String>, BundleError> {
 ///
 /// # Errors
 /// When the compiled-in manifest is broken.
-pub fn pinned_litert() -> Result<Vec<LibrarySpec>, BundleError> {
-    let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(BundleError::Manifest)?;
+pub fn pinned_litert() -> Result<Vec<LibrarySpec>, ModelFileError> {
+    let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(ModelFileError::Manifest)?;
     Ok(manifest.litert)
 }
 
 /// The first folder near the program that holds the models: installed (`../lib/handloom/models`) or in the source
 /// tree (`models/fetched` in a folder above).
-fn default_folder(spec: &ModelSpec) -> Result<PathBuf, BundleError> {
+fn default_folder(spec: &ModelSpec) -> Result<PathBuf, ModelFileError> {
     let exe = std::env::current_exe()
         .and_then(|p| p.canonicalize())
         .unwrap_or_default();
@@ -269,7 +270,7 @@ fn default_folder(spec: &ModelSpec) -> Result<PathBuf, BundleError> {
         .iter()
         .find(|d| d.join(&spec.file).is_file())
         .cloned()
-        .ok_or_else(|| BundleError::NoModels {
+        .ok_or_else(|| ModelFileError::NoModels {
             looked: folders
                 .iter()
                 .take(4)
@@ -279,15 +280,15 @@ fn default_folder(spec: &ModelSpec) -> Result<PathBuf, BundleError> {
         })
 }
 
-fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, BundleError> {
+fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, ModelFileError> {
     let role = spec.role;
     if !path.exists() {
-        return Err(BundleError::Missing {
+        return Err(ModelFileError::Missing {
             role,
             path: path.to_path_buf(),
         });
     }
-    let io = |source| BundleError::Io {
+    let io = |source| ModelFileError::Io {
         path: path.to_path_buf(),
         source,
     };
@@ -310,7 +311,7 @@ fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, Bu
     let sha256 = sha256_hex(&bytes);
     // A member unpacked from the bundle by hand is as good as the wheel's file.
     if !trust && sha256 != spec.sha256 && sha256 != spec.bundle_sha256 {
-        return Err(BundleError::Hash {
+        return Err(ModelFileError::Hash {
             role,
             path: origin,
             found: sha256,
@@ -326,12 +327,12 @@ fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, Bu
 }
 
 /// Reads a model that the user names for one backend in place of `file`; what it is, is seen when it is opened.
-pub(super) fn read_own(file: &ModelFile, path: &Path) -> Result<ModelFile, BundleError> {
+pub(super) fn read_own(file: &ModelFile, path: &Path) -> Result<ModelFile, ModelFileError> {
     read_model(file.spec.clone(), path, true)
 }
 
-fn bundle_member(path: &Path, bytes: Vec<u8>, name: &str) -> Result<Vec<u8>, BundleError> {
-    let broken = |reason: String| BundleError::Bundle {
+fn bundle_member(path: &Path, bytes: Vec<u8>, name: &str) -> Result<Vec<u8>, ModelFileError> {
+    let broken = |reason: String| ModelFileError::Bundle {
         path: path.to_path_buf(),
         reason,
     };
@@ -368,11 +369,11 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fetched")
     }
 
-    fn load(path: &Path, trust: bool) -> Result<Bundle, BundleError> {
-        Bundle::load(&Selection {
+    fn load(path: &Path, trust: bool) -> Result<ModelFiles, ModelFileError> {
+        ModelFiles::load(&ModelPaths {
             models: Some(path.to_path_buf()),
             trust,
-            ..Selection::default()
+            ..ModelPaths::default()
         })
     }
 
@@ -382,7 +383,7 @@ mod tests {
         assert_eq!(bundle.palm.sha256, bundle.palm.spec.sha256);
         assert_eq!(bundle.hand.spec.input.shape, [1, 224, 224, 3]);
         // The linker leaves out a library that nothing calls.
-        crate::inference::CpuGraph::new(&bundle.palm).unwrap();
+        crate::inference::CpuLoadedModel::new(&bundle.palm).unwrap();
         let (_, runtime) = loaded_runtime().expect("tflite is linked");
         assert!(pinned_runtimes().unwrap().contains(&runtime));
     }
@@ -405,12 +406,12 @@ mod tests {
         fs::write(&target, &flipped).unwrap();
         assert!(matches!(
             load(dir.path(), false),
-            Err(BundleError::Hash { .. })
+            Err(ModelFileError::Hash { .. })
         ));
         fs::write(&target, b"").unwrap();
         assert!(matches!(
             load(dir.path(), false),
-            Err(BundleError::Hash { .. })
+            Err(ModelFileError::Hash { .. })
         ));
     }
 
@@ -421,7 +422,7 @@ mod tests {
         fs::write(&task, b"PK but no zip").unwrap();
         assert!(matches!(
             load(&task, false),
-            Err(BundleError::Bundle { .. })
+            Err(ModelFileError::Bundle { .. })
         ));
     }
 

@@ -1,7 +1,7 @@
 //! Known delegate plugins by name: where their libraries lie, what they are told, what they need. By their makers'
 //! words; which were run on real hardware says the README.
 
-use super::library::DelegateSpec;
+use super::delegate_library::DelegateSpec;
 use std::path::{Path, PathBuf};
 
 /// Which models a delegate can take.

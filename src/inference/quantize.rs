@@ -1,21 +1,21 @@
 //! Numbers of quantised tensors: `value = scale * (number - zero_point)`, as TFLite computes it both ways.
 
-use super::ffi::{Data, DataMut, Dtype, TensorInfo};
+use super::ffi::{TensorData, TensorDataMut, TensorInfo, TensorType};
 
 /// How a tensor's small numbers stand for values.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Quantisation {
+pub(super) struct Quantization {
     scale: f32,
     zero_point: i32,
 }
 
-impl Quantisation {
+impl Quantization {
     /// Of a tensor of small numbers; `None` where the file does not say how they are to be read.
     pub(super) fn of(tensor: &TensorInfo) -> Option<Self> {
         let range = match tensor.dtype {
-            Dtype::U8 => 0..=255,
-            Dtype::I8 => -128..=127,
-            Dtype::F32 | Dtype::Other(_) => return None,
+            TensorType::U8 => 0..=255,
+            TensorType::I8 => -128..=127,
+            TensorType::F32 | TensorType::Other(_) => return None,
         };
         let is_sound = tensor.scale.is_normal() && tensor.scale > 0.0;
         (is_sound && range.contains(&tensor.zero_point)).then_some(Self {
@@ -44,16 +44,16 @@ impl Quantisation {
 
     /// Writes `values` to an input; `false` where it is not one of small numbers of that count.
     #[must_use]
-    pub(super) fn write(self, values: &[f32], to: DataMut<'_>) -> bool {
+    pub(super) fn write(self, values: &[f32], to: TensorDataMut<'_>) -> bool {
         match to {
-            DataMut::U8(to) if to.len() == values.len() => {
+            TensorDataMut::U8(to) if to.len() == values.len() => {
                 for (to, value) in to.iter_mut().zip(values) {
                     let number = self.number(*value).clamp(0, 255);
                     *to = u8::try_from(number).unwrap_or_default();
                 }
                 true
             }
-            DataMut::I8(to) if to.len() == values.len() => {
+            TensorDataMut::I8(to) if to.len() == values.len() => {
                 for (to, value) in to.iter_mut().zip(values) {
                     let number = self.number(*value).clamp(-128, 127);
                     *to = i8::try_from(number).unwrap_or_default();
@@ -66,15 +66,15 @@ impl Quantisation {
 
     /// Reads an output's values; `false` where it is not one of small numbers of that count.
     #[must_use]
-    pub(super) fn read(self, from: &Data<'_>, values: &mut [f32]) -> bool {
+    pub(super) fn read(self, from: &TensorData<'_>, values: &mut [f32]) -> bool {
         match from {
-            Data::U8(from) if from.len() == values.len() => {
+            TensorData::U8(from) if from.len() == values.len() => {
                 for (value, number) in values.iter_mut().zip(*from) {
                     *value = self.value(i32::from(*number));
                 }
                 true
             }
-            Data::I8(from) if from.len() == values.len() => {
+            TensorData::I8(from) if from.len() == values.len() => {
                 for (value, number) in values.iter_mut().zip(*from) {
                     *value = self.value(i32::from(*number));
                 }
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn tensor(dtype: Dtype, scale: f32, zero_point: i32) -> TensorInfo {
+    fn tensor(dtype: TensorType, scale: f32, zero_point: i32) -> TensorInfo {
         TensorInfo {
             name: String::new(),
             dtype,
@@ -103,29 +103,29 @@ mod tests {
     #[test]
     fn only_sound_quantisation_is_taken() {
         let check = |dtype, scale, zero_point, is_sound| {
-            let found = Quantisation::of(&tensor(dtype, scale, zero_point)).is_some();
+            let found = Quantization::of(&tensor(dtype, scale, zero_point)).is_some();
             assert_eq!(found, is_sound, "{dtype} {scale} {zero_point}");
         };
-        check(Dtype::U8, 1.0 / 255.0, 0, true);
-        check(Dtype::I8, 0.5, -128, true);
-        check(Dtype::I8, 0.0, 0, false);
-        check(Dtype::I8, -1.0, 0, false);
-        check(Dtype::U8, f32::NAN, 0, false);
-        check(Dtype::U8, f32::INFINITY, 0, false);
-        check(Dtype::U8, 1.0, -1, false);
-        check(Dtype::I8, 1.0, 128, false);
-        check(Dtype::F32, 1.0, 0, false);
-        check(Dtype::Other(7), 1.0, 0, false);
+        check(TensorType::U8, 1.0 / 255.0, 0, true);
+        check(TensorType::I8, 0.5, -128, true);
+        check(TensorType::I8, 0.0, 0, false);
+        check(TensorType::I8, -1.0, 0, false);
+        check(TensorType::U8, f32::NAN, 0, false);
+        check(TensorType::U8, f32::INFINITY, 0, false);
+        check(TensorType::U8, 1.0, -1, false);
+        check(TensorType::I8, 1.0, 128, false);
+        check(TensorType::F32, 1.0, 0, false);
+        check(TensorType::Other(7), 1.0, 0, false);
     }
 
     #[test]
     fn numbers_by_hand() {
         let check = |zero_point, value: f32, u8s: u8, i8s: i8| {
             let scale = 0.5;
-            let quantisation = Quantisation { scale, zero_point };
+            let quantisation = Quantization { scale, zero_point };
             let (mut as_u8, mut as_i8) = ([0], [0]);
-            assert!(quantisation.write(&[value], DataMut::U8(&mut as_u8)));
-            assert!(quantisation.write(&[value], DataMut::I8(&mut as_i8)));
+            assert!(quantisation.write(&[value], TensorDataMut::U8(&mut as_u8)));
+            assert!(quantisation.write(&[value], TensorDataMut::I8(&mut as_i8)));
             assert_eq!((as_u8, as_i8), ([u8s], [i8s]), "{value} about {zero_point}");
         };
         check(0, 0.0, 0, 0);
@@ -147,28 +147,28 @@ mod tests {
 
     #[test]
     fn values_by_hand() {
-        let quantisation = Quantisation {
+        let quantisation = Quantization {
             scale: 0.25,
             zero_point: -1,
         };
         let mut values = [0.0; 3];
-        assert!(quantisation.read(&Data::I8(&[-128, -1, 127]), &mut values));
+        assert!(quantisation.read(&TensorData::I8(&[-128, -1, 127]), &mut values));
         assert_eq!(values, [-31.75, 0.0, 32.0]);
-        assert!(quantisation.read(&Data::U8(&[0, 1, 255]), &mut values));
+        assert!(quantisation.read(&TensorData::U8(&[0, 1, 255]), &mut values));
         assert_eq!(values, [0.25, 0.5, 64.0]);
     }
 
     #[test]
     fn other_counts_and_types_are_not_touched() {
-        let quantisation = Quantisation {
+        let quantisation = Quantization {
             scale: 1.0,
             zero_point: 0,
         };
         let (mut small, mut floats) = ([9_u8; 2], [9.0; 3]);
-        assert!(!quantisation.write(&[1.0; 3], DataMut::U8(&mut small)));
-        assert!(!quantisation.write(&[1.0; 3], DataMut::F32(&mut floats)));
-        assert!(!quantisation.read(&Data::U8(&small), &mut floats));
-        assert!(!quantisation.read(&Data::F32(&[1.0; 3]), &mut floats));
+        assert!(!quantisation.write(&[1.0; 3], TensorDataMut::U8(&mut small)));
+        assert!(!quantisation.write(&[1.0; 3], TensorDataMut::F32(&mut floats)));
+        assert!(!quantisation.read(&TensorData::U8(&small), &mut floats));
+        assert!(!quantisation.read(&TensorData::F32(&[1.0; 3]), &mut floats));
         assert_eq!((small, floats), ([9; 2], [9.0; 3]));
     }
 
@@ -179,12 +179,12 @@ mod tests {
             zero_point in -128..=127_i32,
             part in 0.0_f32..=1.0,
         ) {
-            let quantisation = Quantisation { scale, zero_point };
+            let quantisation = Quantization { scale, zero_point };
             let (least, most) = (quantisation.value(-128), quantisation.value(127));
             let value = least + part * (most - least);
             let (mut number, mut back) = ([0_i8], [0.0]);
-            prop_assert!(quantisation.write(&[value], DataMut::I8(&mut number)));
-            prop_assert!(quantisation.read(&Data::I8(&number), &mut back));
+            prop_assert!(quantisation.write(&[value], TensorDataMut::I8(&mut number)));
+            prop_assert!(quantisation.read(&TensorData::I8(&number), &mut back));
             // Half a step, and the last digit of the values themselves.
             let slack = 4.0 * f32::EPSILON * least.abs().max(most.abs());
             prop_assert!((back[0] - value).abs() <= 0.5 * scale + slack);
@@ -196,10 +196,10 @@ mod tests {
             zero_point in 0..=255_i32,
             number: u8,
         ) {
-            let quantisation = Quantisation { scale, zero_point };
+            let quantisation = Quantization { scale, zero_point };
             let (mut value, mut back) = ([0.0], [0_u8]);
-            prop_assert!(quantisation.read(&Data::U8(&[number]), &mut value));
-            prop_assert!(quantisation.write(&value, DataMut::U8(&mut back)));
+            prop_assert!(quantisation.read(&TensorData::U8(&[number]), &mut value));
+            prop_assert!(quantisation.write(&value, TensorDataMut::U8(&mut back)));
             prop_assert_eq!(back[0], number);
         }
     }

@@ -25,7 +25,7 @@ const INCOMPATIBLE_DRIVER: c_int = -9;
 
 /// What a device is, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DeviceKind {
+pub enum VulkanDeviceKind {
     /// A GPU with memory of its own.
     Discrete,
     /// A GPU that shares the machine's memory.
@@ -38,7 +38,7 @@ pub enum DeviceKind {
     Software,
 }
 
-impl DeviceKind {
+impl VulkanDeviceKind {
     /// Of `VkPhysicalDeviceType`.
     fn of(kind: u32) -> Self {
         match kind {
@@ -57,7 +57,7 @@ pub struct VulkanDevice {
     /// As its driver calls it.
     pub name: String,
     /// What it is.
-    pub kind: DeviceKind,
+    pub kind: VulkanDeviceKind,
     /// Major and minor version of Vulkan that it offers.
     pub api: (u32, u32),
 }
@@ -65,10 +65,10 @@ pub struct VulkanDevice {
 impl std::fmt::Display for VulkanDevice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let kind = match self.kind {
-            DeviceKind::Discrete | DeviceKind::Integrated => "GPU",
-            DeviceKind::Virtual => "virtual GPU",
-            DeviceKind::Other => "device",
-            DeviceKind::Software => "software, no GPU",
+            VulkanDeviceKind::Discrete | VulkanDeviceKind::Integrated => "GPU",
+            VulkanDeviceKind::Virtual => "virtual GPU",
+            VulkanDeviceKind::Other => "device",
+            VulkanDeviceKind::Software => "software, no GPU",
         };
         let (major, minor) = self.api;
         write!(f, "{} ({kind}, Vulkan {major}.{minor})", self.name)
@@ -227,7 +227,7 @@ fn describe(got: &mut Properties) -> VulkanDevice {
     let name = unsafe { CStr::from_ptr(got.name.as_ptr()) };
     VulkanDevice {
         name: name.to_string_lossy().into_owned(),
-        kind: DeviceKind::of(got.kind),
+        kind: VulkanDeviceKind::of(got.kind),
         api: ((got.api >> 22) & 0x7f, (got.api >> 12) & 0x3ff),
     }
 }
@@ -238,10 +238,10 @@ mod tests {
 
     #[test]
     fn gpus_come_before_what_plays_one() {
-        let mut kinds: Vec<DeviceKind> = (0..5).map(DeviceKind::of).collect();
+        let mut kinds: Vec<VulkanDeviceKind> = (0..5).map(VulkanDeviceKind::of).collect();
         kinds.sort();
-        assert_eq!(kinds.first(), Some(&DeviceKind::Discrete));
-        assert_eq!(kinds.last(), Some(&DeviceKind::Software));
+        assert_eq!(kinds.first(), Some(&VulkanDeviceKind::Discrete));
+        assert_eq!(kinds.last(), Some(&VulkanDeviceKind::Software));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{DatasetScan, JobConfig, JobError, JobObserver, provenance, skip_reas
 use crate::dataset::acceptance::StateCounts;
 use crate::dataset::acceptance::{Judge, Outcome, Reading, State, Verdict};
 use crate::dataset::plan::{Plan, Record};
-use crate::inference::probing::Engine;
+use crate::inference::BackendHandle;
 use crate::job::worker_pool::ResultSink;
 use crate::messages::payloads;
 use crate::messages::payloads::ClipName;
@@ -60,7 +60,7 @@ pub(super) struct ResultCollector<'a> {
     sealed: BTreeMap<usize, SealedBatch>,
     next_record: usize,
     is_complete: bool,
-    engine: &'a Engine,
+    backend: &'a BackendHandle,
 }
 
 /// The positions of batch `batch`.
@@ -108,7 +108,7 @@ impl<'a> ResultCollector<'a> {
     pub(super) fn new(
         spec: &'a JobConfig,
         scan: &'a DatasetScan,
-        engine: &'a Engine,
+        backend: &'a BackendHandle,
         ledger: &'a Mutex<Ledger>,
         host: &'a mut dyn JobObserver,
     ) -> Result<Self, StoreError> {
@@ -132,7 +132,7 @@ impl<'a> ResultCollector<'a> {
             sealed,
             next_record: 0,
             is_complete,
-            engine,
+            backend,
         })
     }
 
@@ -288,7 +288,7 @@ impl ResultSink<Outcome, JobError> for ResultCollector<'_> {
 
     fn deliver(&mut self, position: usize, outcome: Outcome) -> Result<(), JobError> {
         let host = &mut *self.host;
-        self.engine.news(&mut |news| host.accelerator(news));
+        self.backend.events(&mut |news| host.accelerator(news));
         let job = &self.scan.plan.jobs[position];
         self.pass_records(job.record);
         self.next_record += 1;

@@ -3,7 +3,7 @@
 use crate::error::{CliError, Exit};
 use crate::hand;
 use crate::inference::BackendError;
-use crate::inference::probing::Unavailable;
+use crate::inference::Unavailable;
 use crate::job::worker_pool::WorkerPoolError;
 use crate::storage::StoreError;
 use anyhow::anyhow;

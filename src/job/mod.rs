@@ -16,8 +16,8 @@ use crate::digest::sha256_hex;
 use crate::error::{CliError, Exit};
 use crate::frame::DecoderChoice;
 use crate::hand;
-use crate::inference::probing::{AcceleratorNews, Engine, identity_beside};
-use crate::inference::{Bundle, Selection, Wanted};
+use crate::inference::{BackendEvent, BackendHandle, identity_beside};
+use crate::inference::{BackendRequest, ModelFiles, ModelPaths};
 use crate::sequence::{Profile, SequenceSpec};
 use crate::storage::atomic_file::file_sha256;
 use crate::storage::batches::FINAL_NAME;
@@ -67,9 +67,9 @@ pub struct JobConfig {
     /// For the detector.
     pub detector: hand::Options,
     /// Which models.
-    pub models: Selection,
+    pub models: ModelPaths,
     /// What runs them.
-    pub accelerator: Wanted,
+    pub accelerator: BackendRequest,
     /// Which decoder, and its patience.
     pub video: VideoOptions,
     /// Planned clips in a batch file.
@@ -116,7 +116,7 @@ pub trait JobObserver {
     /// What waited for room is written.
     fn has_room(&mut self);
     /// Something about what runs the models.
-    fn accelerator(&mut self, news: &AcceleratorNews<'_>);
+    fn accelerator(&mut self, news: &BackendEvent<'_>);
     /// Something that a person should know.
     fn warn(&mut self, text: &str);
 }
@@ -205,7 +205,7 @@ impl JobConfig {
     pub fn other_job(
         &self,
         scan: &DatasetScan,
-        bundle: &Bundle,
+        bundle: &ModelFiles,
         ledger: Option<&Ledger>,
     ) -> Result<Option<StoreError>, StoreError> {
         output_dir::other_job(&self.out, ledger, |known| {
@@ -222,12 +222,12 @@ impl JobConfig {
     pub fn claim(
         &self,
         scan: &DatasetScan,
-        engine: &Engine,
+        backend: &BackendHandle,
         ledger: &Mutex<Ledger>,
         mode: OpenMode,
         stamp: &Timestamp,
     ) -> Result<ClaimOutcome, StoreError> {
-        let settings = provenance::settings(self, scan, engine);
+        let settings = provenance::settings(self, scan, backend);
         let run = sha256_hex(format!("{settings} {stamp:?} {}", std::process::id()).as_bytes());
         let job = JobIdentity {
             settings,
@@ -264,7 +264,7 @@ impl JobConfig {
     pub fn run(
         &self,
         scan: &DatasetScan,
-        engine: &Engine,
+        backend: &BackendHandle,
         means: &JobContext<'_>,
         host: &mut dyn JobObserver,
     ) -> Result<JobReport, CliError> {
@@ -275,12 +275,13 @@ impl JobConfig {
             witness,
         } = *means;
         let began = Instant::now();
-        host.accelerator(&engine.choice());
-        let graphs = engine.graphs()?;
+        host.accelerator(&backend.choice());
+        let graphs = backend.graphs()?;
         let plan = &scan.plan;
         collector::verify(self, scan, ledger, host)?;
-        let mut record = provenance::provenance(self, scan, engine, &lock_ignoring_poison(ledger))?;
-        let mut collector = ResultCollector::new(self, scan, engine, ledger, host)?;
+        let mut record =
+            provenance::provenance(self, scan, backend, &lock_ignoring_poison(ledger))?;
+        let mut collector = ResultCollector::new(self, scan, backend, ledger, host)?;
         let was_complete =
             collector.is_complete() && self.final_is_there(&lock_ignoring_poison(ledger))?;
         if !was_complete {
@@ -291,7 +292,7 @@ impl JobConfig {
         let crew = worker::WorkerFactory {
             spec: self,
             scan,
-            engine,
+            backend,
             graphs: &graphs,
             control,
             witness,
@@ -322,7 +323,7 @@ impl JobConfig {
             finished["workers"] = json!(workers);
             finished["states"] = states(&report.tally);
             finished["batches"] = json!(batches);
-            if let Some(reason) = engine.lost() {
+            if let Some(reason) = backend.lost() {
                 finished["backend_lost"] = json!(reason);
             }
             record["finished"] = finished;
@@ -453,11 +454,11 @@ pub fn check_lengths(min_frames: usize, length: usize) -> Result<(), String> {
 ///
 /// # Errors
 /// In words.
-pub fn check_library(wanted: &Wanted) -> Result<(), String> {
+pub fn check_library(wanted: &BackendRequest) -> Result<(), String> {
     if !wanted.lacks_library() {
         return Ok(());
     }
-    let wish = &wanted.wish;
+    let wish = &wanted.preference;
     Err(format!(
         "--accelerator {wish} is a delegate of your own: name its plugin with --delegate-library"
     ))

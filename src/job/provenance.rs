@@ -5,22 +5,22 @@ use crate::dataset::acceptance::State;
 use crate::dataset::acceptance::StateCounts;
 use crate::dataset::plan::Record;
 use crate::digest::sha256_hex;
-use crate::inference::Bundle;
-use crate::inference::probing::Engine;
+use crate::inference::BackendHandle;
+use crate::inference::ModelFiles;
 use crate::storage::{Ledger, StoreError};
 use crate::video::clip;
 use serde_json::{Value, json};
 
 /// All that decides the bytes of the npz files.
-pub(super) fn settings(spec: &JobConfig, scan: &DatasetScan, engine: &Engine) -> Value {
-    settings_on(spec, scan, engine.bundle(), &engine.identity())
+pub(super) fn settings(spec: &JobConfig, scan: &DatasetScan, backend: &BackendHandle) -> Value {
+    settings_on(spec, scan, backend.bundle(), &backend.identity())
 }
 
-/// The same with what runs the models as `accelerator` says; see [`Engine::identity`].
+/// The same with what runs the models as `accelerator` says; see [`BackendHandle::identity`].
 pub(super) fn settings_on(
     spec: &JobConfig,
     scan: &DatasetScan,
-    bundle: &Bundle,
+    bundle: &ModelFiles,
     accelerator: &Value,
 ) -> Value {
     let (knobs, detector) = (&spec.knobs, &spec.detector);
@@ -75,7 +75,7 @@ pub(super) fn clip_key(record: &Record, bytes: u64) -> String {
 pub(super) fn provenance(
     spec: &JobConfig,
     scan: &DatasetScan,
-    engine: &Engine,
+    backend: &BackendHandle,
     ledger: &Ledger,
 ) -> Result<Value, StoreError> {
     let dataset = &scan.dataset;
@@ -85,9 +85,9 @@ pub(super) fn provenance(
     Ok(json!({
         "handloom": env!("CARGO_PKG_VERSION"),
         "run": ledger.job()?.map(|j| j.run),
-        "settings": settings(spec, scan, engine),
+        "settings": settings(spec, scan, backend),
         "dataset": {"path": spec.dataset, "json": dataset.json_path(), "videos": dataset.videos_path(), "video_files": dataset.video_count()},
-        "backend": engine.record(),
+        "backend": backend.record(),
         "gstreamer": clip::version(),
         "platform": {"arch": std::env::consts::ARCH, "os": std::env::consts::OS},
         "started": started,

@@ -4,8 +4,8 @@ use super::{DatasetScan, JobConfig, JobError};
 use crate::dataset::acceptance::{Outcome, Reading};
 use crate::dataset::plan::PlannedClip;
 use crate::frame::RgbFrame;
-use crate::inference::Graphs;
-use crate::inference::probing::{Engine, Tools, Unavailable};
+use crate::inference::LoadedModels;
+use crate::inference::{BackendHandle, Unavailable, WorkerDetector};
 use crate::job::worker_pool::WorkerControl;
 use crate::sequence::{ExtractError, FrameRecord, extract};
 use crate::video::clip::VideoClip;
@@ -26,9 +26,9 @@ pub trait FrameObserver: Sync {
 pub(super) struct WorkerFactory<'a> {
     pub(super) spec: &'a JobConfig,
     pub(super) scan: &'a DatasetScan,
-    pub(super) engine: &'a Engine,
+    pub(super) backend: &'a BackendHandle,
     /// Its own.
-    pub(super) graphs: &'a Graphs<'a>,
+    pub(super) graphs: &'a LoadedModels<'a>,
     pub(super) control: &'a WorkerControl,
     pub(super) witness: &'a dyn FrameObserver,
 }
@@ -39,7 +39,7 @@ impl<'a> WorkerFactory<'a> {
         &'a self,
         n: usize,
     ) -> Result<impl FnMut(usize) -> Result<Option<Outcome>, JobError> + 'a, JobError> {
-        let tools = Tools::new(self.engine, self.graphs, self.spec.detector);
+        let tools = WorkerDetector::new(self.backend, self.graphs, self.spec.detector);
         let mut tools = tools.map_err(JobError::Backend)?;
         Ok(move |position: usize| {
             let job = &self.scan.plan.jobs[position];
@@ -47,8 +47,8 @@ impl<'a> WorkerFactory<'a> {
             self.witness.began(n, job);
             let outcome = self.read(n, job, &mut tools);
             let outcome = match (outcome, tools.lost()) {
-                (Err(JobError::Model(_)), _) if tools.is_left() => Ok(None),
-                (Err(JobError::Model(_)), Some(reason)) if self.engine.is_required() => {
+                (Err(JobError::Model(_)), _) if tools.is_abandoned() => Ok(None),
+                (Err(JobError::Model(_)), Some(reason)) if self.backend.is_required() => {
                     Err(JobError::Lost(Unavailable::lost(&reason)))
                 }
                 // From its start: a clip is one backend's work.
@@ -68,7 +68,7 @@ impl<'a> WorkerFactory<'a> {
         &self,
         n: usize,
         job: &PlannedClip,
-        tools: &mut Tools<'_>,
+        tools: &mut WorkerDetector<'_>,
     ) -> Result<Option<Outcome>, JobError> {
         let (mut clip, _file) = match self.open(job) {
             Ok(opened) => opened,

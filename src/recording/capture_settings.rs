@@ -2,8 +2,8 @@
 
 use crate::camera::FormatRequest;
 use crate::hand;
-use crate::inference::Bundle;
-use crate::inference::probing::Engine;
+use crate::inference::BackendHandle;
+use crate::inference::ModelFiles;
 use crate::sequence::segmenter::SegmentRules;
 use crate::sequence::sign_recorder::SignConfig;
 use crate::sequence::{Profile, SequenceSpec};
@@ -57,13 +57,13 @@ impl CaptureSettings {
 
     /// All that decides the numbers; the takes of a folder share it.
     #[must_use]
-    pub fn settings(&self, engine: &Engine) -> Value {
-        self.settings_on(engine.bundle(), Some(engine.identity()))
+    pub fn settings(&self, backend: &BackendHandle) -> Value {
+        self.settings_on(backend.bundle(), Some(backend.identity()))
     }
 
     /// The same with what runs the models as `accelerator` says; takes of the first versions have none.
     #[must_use]
-    pub fn settings_on(&self, bundle: &Bundle, accelerator: Option<Value>) -> Value {
+    pub fn settings_on(&self, bundle: &ModelFiles, accelerator: Option<Value>) -> Value {
         let detector = &self.detector;
         let mut settings = json!({
             "source": "camera",

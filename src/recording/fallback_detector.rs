@@ -5,20 +5,20 @@ use super::session::HandSource;
 use crate::error::CliError;
 use crate::frame::RgbFrame;
 use crate::hand::{Hand, Options, Tracker};
-use crate::inference::probing::{AcceleratorNews, Engine, Tools, Unavailable};
-use crate::inference::{BackendError, Graphs};
+use crate::inference::{BackendError, LoadedModels};
+use crate::inference::{BackendEvent, BackendHandle, Unavailable, WorkerDetector};
 use std::sync::Arc;
 
 /// The detector of one camera.
 pub struct FallbackDetector<'a> {
-    engine: &'a Engine,
-    tools: Tools<'a>,
+    backend: &'a BackendHandle,
+    tools: WorkerDetector<'a>,
     /// The device was lost, and the CPU follows the hands.
     has_fallen_back: bool,
     /// Asked then for an engine that was opened since.
-    renewed: &'a dyn Fn() -> Option<Arc<Engine>>,
+    renewed: &'a dyn Fn() -> Option<Arc<BackendHandle>>,
     /// That one, once it is in use.
-    anew: Option<Arc<Engine>>,
+    anew: Option<Arc<BackendHandle>>,
 }
 
 impl<'a> FallbackDetector<'a> {
@@ -28,14 +28,14 @@ impl<'a> FallbackDetector<'a> {
     /// # Errors
     /// When an interpreter cannot be made.
     pub fn new(
-        engine: &'a Engine,
-        graphs: &'a Graphs<'a>,
+        backend: &'a BackendHandle,
+        graphs: &'a LoadedModels<'a>,
         options: Options,
-        renewed: &'a dyn Fn() -> Option<Arc<Engine>>,
+        renewed: &'a dyn Fn() -> Option<Arc<BackendHandle>>,
     ) -> Result<Self, BackendError> {
-        let tools = Tools::new(engine, graphs, options)?;
+        let tools = WorkerDetector::new(backend, graphs, options)?;
         Ok(Self {
-            engine,
+            backend,
             tools,
             has_fallen_back: false,
             renewed,
@@ -43,17 +43,17 @@ impl<'a> FallbackDetector<'a> {
         })
     }
 
-    fn engine(&self) -> &Engine {
-        self.anew.as_deref().unwrap_or(self.engine)
+    fn backend(&self) -> &BackendHandle {
+        self.anew.as_deref().unwrap_or(self.backend)
     }
 
     /// Goes back to the device once another has opened it, if its numbers may stand beside those from before.
     fn look_for_device(&mut self, tracker: &mut Tracker) {
         let renewed = (self.renewed)();
-        if let Some(engine) = renewed.filter(|e| e.identity() == self.engine.identity()) {
-            tracing::info!(name = engine.name(), "follows the hands again");
-            self.tools.take_up(&engine);
-            self.anew = Some(engine);
+        if let Some(backend) = renewed.filter(|e| e.identity() == self.backend.identity()) {
+            tracing::info!(name = backend.name(), "follows the hands again");
+            self.tools.take_up(&backend);
+            self.anew = Some(backend);
             self.has_fallen_back = false;
             *tracker = Tracker::default();
         }
@@ -63,14 +63,18 @@ impl<'a> FallbackDetector<'a> {
 impl HandSource for FallbackDetector<'_> {
     type Error = CliError;
 
-    fn follow(&mut self, tracker: &mut Tracker, picture: &RgbFrame) -> Result<Vec<Hand>, CliError> {
+    fn find_hands(
+        &mut self,
+        tracker: &mut Tracker,
+        picture: &RgbFrame,
+    ) -> Result<Vec<Hand>, CliError> {
         if self.has_fallen_back {
             self.look_for_device(tracker);
         }
         let found = self.tools.detector.track(tracker, picture);
         match (found, self.tools.lost()) {
-            (Err(error), _) if self.tools.is_left() => Err(error.into()),
-            (Err(_), Some(reason)) if self.engine().is_required() => {
+            (Err(error), _) if self.tools.is_abandoned() => Err(error.into()),
+            (Err(_), Some(reason)) if self.backend().is_required() => {
                 Err(Unavailable::lost(&reason).into())
             }
             // The same picture again: no frame is lost with the device.
@@ -84,15 +88,15 @@ impl HandSource for FallbackDetector<'_> {
         }
     }
 
-    fn is_left(&self) -> bool {
-        self.tools.is_left()
+    fn is_abandoned(&self) -> bool {
+        self.tools.is_abandoned()
     }
 
     fn backend(&self) -> &str {
         &self.tools.backend
     }
 
-    fn news(&mut self, tell: &mut dyn FnMut(&AcceleratorNews<'_>)) {
-        self.engine().news(tell);
+    fn backend_events(&mut self, report: &mut dyn FnMut(&BackendEvent<'_>)) {
+        self.backend().events(report);
     }
 }

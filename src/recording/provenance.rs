@@ -3,7 +3,7 @@
 use super::latency_stats::LatencyStats;
 use crate::camera::{CameraAddress, CameraCounts};
 use crate::digest::sha256_hex;
-use crate::inference::probing::Engine;
+use crate::inference::BackendHandle;
 use crate::system::clock;
 use crate::video::clip;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ pub struct TakeProvenance<'a> {
     /// See [`CaptureSettings::settings`].
     pub settings: &'a Value,
     /// What runs the models.
-    pub engine: &'a Engine,
+    pub backend: &'a BackendHandle,
     /// The camera.
     pub device: &'a CameraAddress,
     /// When the session began.
@@ -30,7 +30,7 @@ impl TakeProvenance<'_> {
             json!({
                 "at": clock::now_utc(), "clock_synced": clock::clock_synced(),
                 "frames": counts.frames, "dropped": counts.dropped, "damaged": counts.damaged,
-                "looked_at": meter.seen, "opened": counts.opened, "backend_lost": self.engine.lost(),
+                "looked_at": meter.seen, "opened": counts.opened, "backend_lost": self.backend.lost(),
             })
         });
         json!({
@@ -38,7 +38,7 @@ impl TakeProvenance<'_> {
             "run": &run[..8],
             "settings": settings,
             "device": self.device.to_string(),
-            "backend": self.engine.record(),
+            "backend": self.backend.record(),
             "gstreamer": clip::version(),
             "platform": {"arch": std::env::consts::ARCH, "os": std::env::consts::OS},
             "started": started,

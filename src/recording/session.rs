@@ -3,7 +3,7 @@
 use crate::camera::{Camera, CameraCounts, CameraError, CameraEvent, NextFrame, PixelConverter};
 use crate::frame::RgbFrame;
 use crate::hand::{Detector, Hand, Model, ModelError, Tracker};
-use crate::inference::probing::AcceleratorNews;
+use crate::inference::BackendEvent;
 use crate::recording::latency_stats::LatencyStats;
 use crate::selection::CPU;
 use crate::sequence::sign_recorder::{Sign, SignRecorder};
@@ -21,14 +21,14 @@ pub trait HandSource {
     ///
     /// # Errors
     /// When a model fails for good.
-    fn follow(
+    fn find_hands(
         &mut self,
         tracker: &mut Tracker,
         picture: &RgbFrame,
     ) -> Result<Vec<Hand>, Self::Error>;
 
     /// Whether the last picture failed only because the process ends, and nobody waits for what runs the models.
-    fn is_left(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         false
     }
 
@@ -36,14 +36,14 @@ pub trait HandSource {
     fn backend(&self) -> &str;
 
     /// Tells what happened to that since the last picture.
-    fn news(&mut self, tell: &mut dyn FnMut(&AcceleratorNews<'_>));
+    fn backend_events(&mut self, report: &mut dyn FnMut(&BackendEvent<'_>));
 }
 
 /// Models that are taken as they are: the CPU's, of which there is no news.
 impl<M: Model> HandSource for Detector<M> {
     type Error = ModelError;
 
-    fn follow(
+    fn find_hands(
         &mut self,
         tracker: &mut Tracker,
         picture: &RgbFrame,
@@ -55,7 +55,7 @@ impl<M: Model> HandSource for Detector<M> {
         CPU
     }
 
-    fn news(&mut self, _tell: &mut dyn FnMut(&AcceleratorNews<'_>)) {}
+    fn backend_events(&mut self, _report: &mut dyn FnMut(&BackendEvent<'_>)) {}
 }
 
 /// A frame that was looked at.
@@ -94,7 +94,7 @@ pub trait SessionHost {
     fn news(&mut self, news: &CameraEvent) -> Result<(), Self::Error>;
 
     /// Something happened to what runs the models.
-    fn accelerator(&mut self, news: &AcceleratorNews<'_>);
+    fn accelerator(&mut self, news: &BackendEvent<'_>);
 
     /// A frame was looked at.
     fn look(&mut self, look: &FrameView<'_>);
@@ -127,7 +127,7 @@ pub trait SessionHost {
 /// When a model fails, the host gives up, or the camera's thread is lost.
 pub fn run<S: HandSource, H: SessionHost>(
     camera: &Camera,
-    sight: &mut S,
+    source: &mut S,
     recorder: &mut SignRecorder,
     host: &mut H,
 ) -> Result<(CameraCounts, LatencyStats), H::Error>
@@ -139,7 +139,7 @@ where
     let mut picture = RgbFrame::default();
     let mut stats = LatencyStats::default();
     let (mut hands, mut at) = (0, Duration::ZERO);
-    let mut watch = BackendHistory::new(sight.backend());
+    let mut watch = BackendHistory::new(source.backend());
     let mut has_ended = false;
     let is_lost = loop {
         let taken = camera.take(TURN);
@@ -157,14 +157,14 @@ where
                 match developer.to_rgb(&frame, &mut picture) {
                     Ok(()) => {
                         camera.note_good();
-                        let found = sight.follow(&mut tracker, &picture);
-                        sight.news(&mut |news| host.accelerator(news));
+                        let found = source.find_hands(&mut tracker, &picture);
+                        source.backend_events(&mut |news| host.accelerator(news));
                         let found = match found {
-                            Err(_) if sight.is_left() => None,
+                            Err(_) if source.is_abandoned() => None,
                             found => Some(found?),
                         };
                         if let Some(found) = found {
-                            watch.note(sight.backend(), at);
+                            watch.note(source.backend(), at);
                             stats.note(at, frame.taken.elapsed());
                             hands = found.len();
                             host.look(&FrameView {

@@ -7,7 +7,7 @@ const LANDMARKS: usize = 21;
 
 /// A hand that was seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct DetectedHand {
     /// Whether it is the signer's left.
     pub is_left: bool,
     /// `[21]` of x, y, z in fractions of the picture.
@@ -36,7 +36,7 @@ pub struct Agreement {
 impl Agreement {
     /// Holds `found` against `reference`, picture by picture and hand by hand in the order in which they were found.
     #[must_use]
-    pub fn of(reference: &[Vec<Seen>], found: &[Vec<Seen>]) -> Self {
+    pub fn of(reference: &[Vec<DetectedHand>], found: &[Vec<DetectedHand>]) -> Self {
         let pictures = reference.len().max(found.len());
         let mut agreement = Self {
             pictures,
@@ -80,7 +80,7 @@ impl Agreement {
     /// What speaks against taking one for the other; `None` when nothing does. No landmark may be further off than
     /// `tolerance`, in fractions of the picture.
     #[must_use]
-    pub fn objection(&self, tolerance: f32) -> Option<String> {
+    pub fn mismatch(&self, tolerance: f32) -> Option<String> {
         let Self {
             pictures,
             counts_differ,
@@ -114,23 +114,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn hand(x: f32) -> Seen {
-        Seen {
+    fn hand(x: f32) -> DetectedHand {
+        DetectedHand {
             is_left: false,
             points: vec![[x, 0.5, -0.1]; LANDMARKS],
         }
     }
 
-    fn said(found: &[Vec<Seen>]) -> Option<String> {
+    fn said(found: &[Vec<DetectedHand>]) -> Option<String> {
         let reference = [vec![hand(0.2), hand(0.7)], vec![], vec![hand(0.4)]];
-        Agreement::of(&reference, found).objection(0.001)
+        Agreement::of(&reference, found).mismatch(0.001)
     }
 
     #[test]
     fn what_differs_is_said() {
         let good = [vec![hand(0.2005), hand(0.7)], vec![], vec![hand(0.4)]];
         assert_eq!(said(&good), None);
-        let check = |change: &dyn Fn(&mut Vec<Vec<Seen>>), part: &str| {
+        let check = |change: &dyn Fn(&mut Vec<Vec<DetectedHand>>), part: &str| {
             let mut bad = good.to_vec();
             change(&mut bad);
             let said = said(&bad).unwrap();
@@ -146,7 +146,7 @@ mod tests {
         check(&|b| b.truncate(2), "1 of 3 pictures");
         check(&|b| b.clear(), "3 of 3 pictures");
         let nothing = Agreement::of(&[vec![], vec![]], &[vec![], vec![]]);
-        assert!(nothing.objection(1.0).unwrap().contains("no hand"));
+        assert!(nothing.mismatch(1.0).unwrap().contains("no hand"));
     }
 
     proptest! {
@@ -154,7 +154,7 @@ mod tests {
         fn whoever_is_held_against_itself_agrees(hands in proptest::collection::vec(0.0f32..1.0, 1..9)) {
             let seen = [hands.iter().map(|x| hand(*x)).collect::<Vec<_>>()];
             let agreement = Agreement::of(&seen, &seen);
-            prop_assert_eq!(agreement.objection(0.0), None);
+            prop_assert_eq!(agreement.mismatch(0.0), None);
             prop_assert_eq!(agreement.landmarks, hands.len() * LANDMARKS);
         }
 

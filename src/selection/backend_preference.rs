@@ -7,7 +7,7 @@ const NAME_BYTES_MAX: usize = 64;
 
 /// What the user asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Wish {
+pub enum BackendPreference {
     /// The fastest that agrees with the CPU.
     #[default]
     Auto,
@@ -19,7 +19,7 @@ pub enum Wish {
     Prefer(String),
 }
 
-impl Wish {
+impl BackendPreference {
     /// Reads `auto`, `cpu`, `require:NAME` or `prefer:NAME`; whether there is such a backend is `is_known`'s to say.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Wish {
     }
 }
 
-impl std::fmt::Display for Wish {
+impl std::fmt::Display for BackendPreference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -80,21 +80,24 @@ mod tests {
     #[test]
     fn wishes_are_read_and_written() {
         let is_known = |name: &str| ["coral", "litert:gpu"].contains(&name);
-        let check = |text: &str, expected: Result<Wish, &str>| match (
-            Wish::parse(text, is_known),
+        let check = |text: &str, expected: Result<BackendPreference, &str>| match (
+            BackendPreference::parse(text, is_known),
             expected,
         ) {
             (Ok(wish), Ok(expected)) => assert_eq!(wish, expected, "{text}"),
             (Err(said), Err(part)) => assert!(said.contains(part), "{text}: {said}"),
             (found, expected) => panic!("{text}: {found:?}, expected {expected:?}"),
         };
-        check("auto", Ok(Wish::Auto));
-        check("cpu", Ok(Wish::Cpu));
-        check("require:cpu", Ok(Wish::Cpu));
-        check("require:coral", Ok(Wish::Require("coral".to_owned())));
+        check("auto", Ok(BackendPreference::Auto));
+        check("cpu", Ok(BackendPreference::Cpu));
+        check("require:cpu", Ok(BackendPreference::Cpu));
+        check(
+            "require:coral",
+            Ok(BackendPreference::Require("coral".to_owned())),
+        );
         check(
             "prefer:litert:gpu",
-            Ok(Wish::Prefer("litert:gpu".to_owned())),
+            Ok(BackendPreference::Prefer("litert:gpu".to_owned())),
         );
         check("require:corral", Err("\"corral\""));
         check("require:", Err("\"\""));
@@ -102,7 +105,12 @@ mod tests {
         check("AUTO", Err("allowed are"));
         check("", Err("allowed are"));
         for text in ["auto", "cpu", "require:coral", "prefer:litert:gpu"] {
-            assert_eq!(Wish::parse(text, is_known).unwrap().to_string(), text);
+            assert_eq!(
+                BackendPreference::parse(text, is_known)
+                    .unwrap()
+                    .to_string(),
+                text
+            );
         }
     }
 }

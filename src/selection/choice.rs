@@ -1,6 +1,6 @@
 //! From what was measured to the backend that runs.
 
-use super::{Agreement, CPU, Wish};
+use super::{Agreement, BackendPreference, CPU};
 use serde::{Deserialize, Serialize};
 
 /// A backend must be so much faster than the CPU to be taken in its place: less is within what two measurements of the
@@ -9,7 +9,7 @@ const GAIN_MIN: f64 = 1.1;
 
 /// What was measured of a backend that works.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Measured {
+pub struct BackendMetrics {
     /// Median time of a run of the palm model, milliseconds.
     pub palm_ms: f64,
     /// Median time of a run of the hand model, milliseconds.
@@ -28,16 +28,16 @@ pub struct Measured {
 
 /// A backend that was tried.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
+pub struct BenchmarkOutcome {
     /// Its name.
     pub name: String,
     /// What was measured, or why it does not work.
-    pub result: Result<Measured, String>,
+    pub result: Result<BackendMetrics, String>,
 }
 
 /// A backend that is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
+pub struct RejectedBackend {
     /// Its name.
     pub name: String,
     /// In words.
@@ -46,18 +46,18 @@ pub struct Refused {
 
 /// What runs, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Choice {
+pub struct BackendChoice {
     /// The backend's name.
     pub name: String,
     /// In words.
     pub reason: String,
     /// The others that were tried.
-    pub refused: Vec<Refused>,
+    pub refused: Vec<RejectedBackend>,
     /// Whether the user asked for another one.
     pub is_second_best: bool,
 }
 
-impl Choice {
+impl BackendChoice {
     /// Nothing was measured.
     #[must_use]
     pub fn cpu(reason: &str) -> Self {
@@ -75,28 +75,34 @@ impl Choice {
 ///
 /// # Errors
 /// With the reason when the required one cannot be had.
-pub fn choose(wish: &Wish, trials: &[Trial], tolerance: f32) -> Result<Choice, String> {
-    let judged: Vec<(&str, Result<&Measured, String>)> = trials
+pub fn choose(
+    wish: &BackendPreference,
+    trials: &[BenchmarkOutcome],
+    tolerance: f32,
+) -> Result<BackendChoice, String> {
+    let judged: Vec<(&str, Result<&BackendMetrics, String>)> = trials
         .iter()
         .map(|trial| (trial.name.as_str(), judge(trial, tolerance)))
         .collect();
     let fitness = |name: &str| judged.iter().find(|(n, _)| *n == name).map(|(_, j)| j);
     let (name, reason) = match wish {
-        Wish::Cpu => (CPU, "asked for".to_owned()),
-        Wish::Require(name) | Wish::Prefer(name) => match (fitness(name), wish) {
-            (Some(Ok(measured)), _) => (name.as_str(), format!("asked for{}", part(measured))),
-            (objection, Wish::Require(_)) => return Err(why_not(objection)),
-            (objection, _) => (
-                CPU,
-                format!("{name} was asked for, but {}", why_not(objection)),
-            ),
-        },
-        Wish::Auto => fastest(&judged),
+        BackendPreference::Cpu => (CPU, "asked for".to_owned()),
+        BackendPreference::Require(name) | BackendPreference::Prefer(name) => {
+            match (fitness(name), wish) {
+                (Some(Ok(measured)), _) => (name.as_str(), format!("asked for{}", part(measured))),
+                (mismatch, BackendPreference::Require(_)) => return Err(why_not(mismatch)),
+                (mismatch, _) => (
+                    CPU,
+                    format!("{name} was asked for, but {}", why_not(mismatch)),
+                ),
+            }
+        }
+        BackendPreference::Auto => fastest(&judged),
     };
     let refused = judged
         .iter()
         .filter(|(other, _)| *other != name && *other != CPU)
-        .map(|(other, judgement)| Refused {
+        .map(|(other, judgement)| RejectedBackend {
             name: (*other).to_owned(),
             reason: match judgement {
                 Ok(measured) => format!("slower: {}", pace(measured)),
@@ -104,7 +110,7 @@ pub fn choose(wish: &Wish, trials: &[Trial], tolerance: f32) -> Result<Choice, S
             },
         })
         .collect();
-    Ok(Choice {
+    Ok(BackendChoice {
         name: name.to_owned(),
         reason,
         refused,
@@ -113,22 +119,22 @@ pub fn choose(wish: &Wish, trials: &[Trial], tolerance: f32) -> Result<Choice, S
 }
 
 /// What was measured, if the backend may be taken for the CPU.
-fn judge(trial: &Trial, tolerance: f32) -> Result<&Measured, String> {
+fn judge(trial: &BenchmarkOutcome, tolerance: f32) -> Result<&BackendMetrics, String> {
     let measured = trial.result.as_ref().map_err(Clone::clone)?;
-    match measured.agreement.objection(tolerance) {
-        Some(objection) if trial.name != CPU => Err(objection),
+    match measured.agreement.mismatch(tolerance) {
+        Some(mismatch) if trial.name != CPU => Err(mismatch),
         _ => Ok(measured),
     }
 }
 
-fn why_not(judgement: Option<&Result<&Measured, String>>) -> String {
+fn why_not(judgement: Option<&Result<&BackendMetrics, String>>) -> String {
     match judgement {
         Some(Err(reason)) => reason.clone(),
         _ => "it was not found on this machine".to_owned(),
     }
 }
 
-fn fastest<'a>(judged: &[(&'a str, Result<&Measured, String>)]) -> (&'a str, String) {
+fn fastest<'a>(judged: &[(&'a str, Result<&BackendMetrics, String>)]) -> (&'a str, String) {
     let cpu = judged.iter().find(|(name, _)| *name == CPU);
     let cpu = cpu.and_then(|(_, judgement)| judgement.as_ref().ok());
     let others = judged.iter().filter(|(name, _)| *name != CPU);
@@ -154,11 +160,11 @@ fn fastest<'a>(judged: &[(&'a str, Result<&Measured, String>)]) -> (&'a str, Str
     }
 }
 
-fn pace(measured: &Measured) -> String {
+fn pace(measured: &BackendMetrics) -> String {
     format!("{:.1} pictures/s", measured.pictures_per_s)
 }
 
-fn part(measured: &Measured) -> String {
+fn part(measured: &BackendMetrics) -> String {
     match &measured.nodes {
         Some(nodes) if measured.is_partial => format!("; it runs only {nodes}, the CPU the others"),
         _ => String::new(),
@@ -169,10 +175,10 @@ fn part(measured: &Measured) -> String {
 mod tests {
     use super::*;
 
-    fn trial(name: &str, pictures_per_s: f64, max: f32) -> Trial {
-        Trial {
+    fn trial(name: &str, pictures_per_s: f64, max: f32) -> BenchmarkOutcome {
+        BenchmarkOutcome {
             name: name.to_owned(),
-            result: Ok(Measured {
+            result: Ok(BackendMetrics {
                 palm_ms: 10.0,
                 hand_ms: 8.0,
                 pictures_per_s,
@@ -189,21 +195,21 @@ mod tests {
         }
     }
 
-    fn broken(name: &str) -> Trial {
-        Trial {
+    fn broken(name: &str) -> BenchmarkOutcome {
+        BenchmarkOutcome {
             name: name.to_owned(),
             result: Err("it hung".to_owned()),
         }
     }
 
-    fn names(choice: &Choice) -> Vec<&str> {
+    fn names(choice: &BackendChoice) -> Vec<&str> {
         choice.refused.iter().map(|r| r.name.as_str()).collect()
     }
 
     #[test]
     fn the_fastest_that_agrees_is_taken() {
-        let check = |trials: &[Trial], expected: &str, reason: &str| {
-            let choice = choose(&Wish::Auto, trials, 1e-3).unwrap();
+        let check = |trials: &[BenchmarkOutcome], expected: &str, reason: &str| {
+            let choice = choose(&BackendPreference::Auto, trials, 1e-3).unwrap();
             assert_eq!(choice.name, expected, "{choice:?}");
             assert!(choice.reason.contains(reason), "{choice:?}");
             assert_eq!(
@@ -243,8 +249,11 @@ mod tests {
             trial("wrong", 90.0, 0.3),
             broken("hung"),
         ];
-        let require = |name: &str| choose(&Wish::Require(name.to_owned()), &trials, 1e-3);
-        let prefer = |name: &str| choose(&Wish::Prefer(name.to_owned()), &trials, 1e-3).unwrap();
+        let require =
+            |name: &str| choose(&BackendPreference::Require(name.to_owned()), &trials, 1e-3);
+        let prefer = |name: &str| {
+            choose(&BackendPreference::Prefer(name.to_owned()), &trials, 1e-3).unwrap()
+        };
         let choice = require("slow").unwrap();
         assert_eq!(
             (choice.name.as_str(), choice.is_second_best),
@@ -265,7 +274,10 @@ mod tests {
                 "{choice:?}"
             );
         }
-        assert_eq!(choose(&Wish::Cpu, &trials, 0.0).unwrap().name, CPU);
+        assert_eq!(
+            choose(&BackendPreference::Cpu, &trials, 0.0).unwrap().name,
+            CPU
+        );
     }
 
     #[test]
@@ -275,7 +287,10 @@ mod tests {
             measured.nodes = Some("3 of 9 nodes".to_owned());
             measured.is_partial = true;
         }
-        for wish in [Wish::Auto, Wish::Require("a".to_owned())] {
+        for wish in [
+            BackendPreference::Auto,
+            BackendPreference::Require("a".to_owned()),
+        ] {
             let choice = choose(&wish, &[trial(CPU, 40.0, 0.0), partial.clone()], 1e-3).unwrap();
             assert!(choice.reason.contains("only 3 of 9 nodes"), "{choice:?}");
         }

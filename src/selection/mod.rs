@@ -7,10 +7,10 @@ pub mod backend_preference;
 pub mod choice;
 pub mod retry_budget;
 
-pub use crate::selection::backend_preference::Wish;
-pub use crate::selection::retry_budget::Patience;
-pub use agreement::{Agreement, Seen};
-pub use choice::{Choice, Measured, Refused, Trial, choose};
+pub use crate::selection::backend_preference::BackendPreference;
+pub use crate::selection::retry_budget::RetryBudget;
+pub use agreement::{Agreement, DetectedHand};
+pub use choice::{BackendChoice, BackendMetrics, BenchmarkOutcome, RejectedBackend, choose};
 
 /// The backend that is always there, and the one that all others are held against.
 pub const CPU: &str = "cpu";

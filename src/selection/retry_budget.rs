@@ -15,12 +15,12 @@ const PAUSES: [Duration; CHANCES] = [
 
 /// Says when a device has failed too often.
 #[derive(Clone, Debug, Default)]
-pub struct Patience {
+pub struct RetryBudget {
     used: usize,
     good: usize,
 }
 
-impl Patience {
+impl RetryBudget {
     /// A run went well.
     pub fn good(&mut self) {
         self.good += 1;
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn three_failures_are_borne_and_no_fourth() {
-        let mut patience = Patience::default();
+        let mut patience = RetryBudget::default();
         assert!(patience.bad().is_some());
         assert!(patience.bad() > Some(PAUSES[0]));
         patience.good();
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn good_work_earns_chances_back() {
-        let mut patience = Patience::default();
+        let mut patience = RetryBudget::default();
         while patience.bad().is_some() {}
         (1..RUNS_PER_CHANCE).for_each(|_| patience.good());
         assert_eq!(patience.clone().bad(), None);

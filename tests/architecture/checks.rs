@@ -1,6 +1,6 @@
 //! Holds every file against the tables of [`crate::rules`].
 
-use crate::graph::Graph;
+use crate::graph::LoadedModel;
 use crate::index::Index;
 use crate::lexer::{is_name, words};
 use crate::rules::{
@@ -176,7 +176,7 @@ fn cycles(sources: &[Source], add: &mut impl FnMut(String, String)) {
         .iter()
         .filter_map(|source| tops.binary_search(&source.top()).ok())
         .collect();
-    let files = Graph::of_files(sources);
+    let files = LoadedModel::of_files(sources);
     for (from, to) in files
         .edges()
         .filter(|(from, to)| top_of[*from] != top_of[*to])

@@ -5,11 +5,11 @@ use crate::scanner::Source;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// A directed graph without parallel edges and loops.
-pub(crate) struct Graph {
+pub(crate) struct LoadedModel {
     edges: Vec<BTreeSet<usize>>,
 }
 
-impl Graph {
+impl LoadedModel {
     /// Files: an edge leads from a file to each file that declares a name it uses. A `mod` declaration and a `pub use`
     /// of what lies below are the order of a folder and no edge.
     pub(crate) fn of_files(sources: &[Source]) -> Self {
@@ -79,7 +79,7 @@ impl Graph {
 #[test]
 fn the_shortest_cycle_through_an_edge_is_found() {
     let edges = [vec![1], vec![2, 3], vec![3], vec![0, 4], vec![]];
-    let graph = Graph {
+    let graph = LoadedModel {
         edges: edges.into_iter().map(BTreeSet::from_iter).collect(),
     };
     assert_eq!(graph.cycle(0, 1), Some(vec![0, 1, 3, 0]));

@@ -8,7 +8,9 @@
 )]
 
 use handloom::hand::Model;
-use handloom::inference::{Bundle, CpuGraph, CpuModel, LiteRt, LiteRtModel, Selection, Target};
+use handloom::inference::{
+    CpuLoadedModel, CpuModel, LiteRt, LiteRtModel, LiteRtTarget, ModelFiles, ModelPaths,
+};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -17,16 +19,16 @@ const ROUNDS: usize = 300;
 
 fn main() {
     let models = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fetched"));
-    let selection = Selection {
+    let selection = ModelPaths {
         models,
-        ..Selection::default()
+        ..ModelPaths::default()
     };
-    let bundle = Bundle::load(&selection).expect("the models, as `make setup` fetches them");
+    let bundle = ModelFiles::load(&selection).expect("the models, as `make setup` fetches them");
     let runtime = LiteRt::load(None).expect("LiteRT, as `make setup-litert` fetches it");
     for file in [&bundle.palm, &bundle.hand] {
-        let graph = CpuGraph::new(file).expect("a graph");
+        let graph = CpuLoadedModel::new(file).expect("a graph");
         let mut cpu = CpuModel::new(&graph).expect("a model");
-        let mut litert = LiteRtModel::new(&runtime, file, Target::Cpu).expect("a model");
+        let mut litert = LiteRtModel::new(&runtime, file, LiteRtTarget::Cpu).expect("a model");
         let mut all: [(&str, &mut dyn Model, Vec<Duration>); 2] = [
             ("cpu", &mut cpu, Vec::new()),
             ("litert:cpu", &mut litert, Vec::new()),

@@ -18,8 +18,8 @@ use handloom::camera::{
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::{Detector, Options};
-use handloom::inference::probing::AcceleratorNews;
-use handloom::inference::{Bundle, CpuGraph, CpuModel, Selection};
+use handloom::inference::BackendEvent;
+use handloom::inference::{CpuLoadedModel, CpuModel, ModelFiles, ModelPaths};
 use handloom::recording::latency_stats::LatencyStats;
 use handloom::recording::session;
 use handloom::recording::session::{FrameView, SessionHost, SessionStatus};
@@ -134,7 +134,7 @@ impl SessionHost for Nobody {
         Ok(())
     }
 
-    fn accelerator(&mut self, _: &AcceleratorNews<'_>) {}
+    fn accelerator(&mut self, _: &BackendEvent<'_>) {}
 
     fn look(&mut self, _: &FrameView<'_>) {}
 
@@ -174,13 +174,13 @@ fn film(
 
 fn main() {
     let models = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fetched"));
-    let selection = Selection {
+    let selection = ModelPaths {
         models,
-        ..Selection::default()
+        ..ModelPaths::default()
     };
-    let bundle = Bundle::load(&selection).expect("the models, as `make setup` fetches them");
-    let palm = CpuGraph::new(&bundle.palm).expect("a graph");
-    let hand = CpuGraph::new(&bundle.hand).expect("a graph");
+    let bundle = ModelFiles::load(&selection).expect("the models, as `make setup` fetches them");
+    let palm = CpuLoadedModel::new(&bundle.palm).expect("a graph");
+    let hand = CpuLoadedModel::new(&bundle.hand).expect("a graph");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for (hands, seed) in [(1, 2), (2, 1)] {
         let model = |graph| CpuModel::new(graph).expect("a model");

@@ -9,7 +9,7 @@ use handloom::camera::{
 };
 use handloom::frame::RgbFrame;
 use handloom::hand::{Hand, ModelError, Tracker};
-use handloom::inference::probing::AcceleratorNews;
+use handloom::inference::BackendEvent;
 use handloom::recording::session;
 use handloom::recording::session::{FrameView, HandSource, SessionHost, SessionStatus};
 use handloom::sequence::recording_plan::RecordingPlan;
@@ -40,7 +40,7 @@ struct Blind;
 impl HandSource for Blind {
     type Error = ModelError;
 
-    fn follow(&mut self, _: &mut Tracker, _: &RgbFrame) -> Result<Vec<Hand>, ModelError> {
+    fn find_hands(&mut self, _: &mut Tracker, _: &RgbFrame) -> Result<Vec<Hand>, ModelError> {
         Ok(Vec::new())
     }
 
@@ -48,7 +48,7 @@ impl HandSource for Blind {
         "none"
     }
 
-    fn news(&mut self, _: &mut dyn FnMut(&AcceleratorNews<'_>)) {}
+    fn backend_events(&mut self, _: &mut dyn FnMut(&BackendEvent<'_>)) {}
 }
 
 /// Hears what happens, and when.
@@ -66,7 +66,7 @@ impl SessionHost for Ear {
         Ok(())
     }
 
-    fn accelerator(&mut self, _: &AcceleratorNews<'_>) {}
+    fn accelerator(&mut self, _: &BackendEvent<'_>) {}
 
     fn look(&mut self, look: &FrameView<'_>) {
         self.times.push(look.at);

@@ -7,8 +7,8 @@ use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::landmarks::LANDMARKS;
 use handloom::hand::{Detector, Model, ModelError, Options};
-use handloom::inference::probing::AcceleratorNews;
-use handloom::inference::{Bundle, CpuGraph, CpuModel, Selection};
+use handloom::inference::BackendEvent;
+use handloom::inference::{CpuLoadedModel, CpuModel, ModelFiles, ModelPaths};
 use handloom::recording::latency_stats::LatencyStats;
 use handloom::recording::session;
 use handloom::recording::session::{FrameView, SessionHost, SessionStatus};
@@ -56,14 +56,14 @@ pub(crate) fn with_detector<T>(
     delay: Duration,
     work: impl FnOnce(&mut Detector<Slow<CpuModel<'_>>>) -> T,
 ) -> T {
-    let selection = Selection {
+    let selection = ModelPaths {
         models: Some(models()),
-        ..Selection::default()
+        ..ModelPaths::default()
     };
-    let bundle = Bundle::load(&selection).unwrap();
+    let bundle = ModelFiles::load(&selection).unwrap();
     let (palm, hand) = (
-        CpuGraph::new(&bundle.palm).unwrap(),
-        CpuGraph::new(&bundle.hand).unwrap(),
+        CpuLoadedModel::new(&bundle.palm).unwrap(),
+        CpuLoadedModel::new(&bundle.hand).unwrap(),
     );
     let slow = |graph, delay| Slow {
         model: CpuModel::new(graph).unwrap(),
@@ -135,7 +135,7 @@ impl SessionHost for Witness {
         Ok(())
     }
 
-    fn accelerator(&mut self, _: &AcceleratorNews<'_>) {}
+    fn accelerator(&mut self, _: &BackendEvent<'_>) {}
 
     fn look(&mut self, look: &FrameView<'_>) {
         let points = look.hands.iter().map(|h| h.landmarks).collect();

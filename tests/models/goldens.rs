@@ -8,7 +8,9 @@ use handloom::frame::DecoderChoice;
 use handloom::frame::{FrameSource, RgbFrame, SourceError};
 use handloom::geometry::{ImageRect, Size};
 use handloom::hand::{Detector, Hand, Handedness, Model, ModelError, Options, Tracker};
-use handloom::inference::{Bundle, CpuGraph, CpuModel, LiteRtModel, Selection, Target};
+use handloom::inference::{
+    CpuLoadedModel, CpuModel, LiteRtModel, LiteRtTarget, ModelFiles, ModelPaths,
+};
 use handloom::sequence::{SequenceSpec, extract};
 use handloom::storage::npz::NpzReader;
 use handloom::video::clip::{VideoClip, VideoOptions};
@@ -117,16 +119,16 @@ impl Model for AnyModel<'_> {
 /// Calls `run` with a detector, or says that its library is not there.
 fn with_detector(backend: Backend, run: impl FnOnce(&mut Detector<AnyModel<'_>>)) -> Option<()> {
     let models = Some(test_support::models());
-    let bundle = Bundle::load(&Selection {
+    let bundle = ModelFiles::load(&ModelPaths {
         models,
-        ..Selection::default()
+        ..ModelPaths::default()
     })
     .unwrap();
     let files = [&bundle.palm, &bundle.hand];
     let (graphs, runtime);
     let [palm, hand] = match backend {
         Backend::Cpu => {
-            graphs = files.map(|file| CpuGraph::new(file).unwrap());
+            graphs = files.map(|file| CpuLoadedModel::new(file).unwrap());
             [&graphs[0], &graphs[1]].map(|graph| {
                 let model: Box<dyn Model> = Box::new(CpuModel::new(graph).unwrap());
                 AnyModel(model)
@@ -135,7 +137,7 @@ fn with_detector(backend: Backend, run: impl FnOnce(&mut Detector<AnyModel<'_>>)
         Backend::LiteRt => {
             runtime = test_support::litert()?;
             files.map(|file| {
-                let model = LiteRtModel::new(&runtime, file, Target::Cpu).unwrap();
+                let model = LiteRtModel::new(&runtime, file, LiteRtTarget::Cpu).unwrap();
                 AnyModel(Box::new(model))
             })
         }

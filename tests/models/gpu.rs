@@ -7,7 +7,7 @@ use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::{Detector, Hand, Model, Options};
 use handloom::inference::{
-    Bundle, CpuGraph, CpuModel, LiteRt, LiteRtModel, Selection, Target, vulkan,
+    CpuLoadedModel, CpuModel, LiteRt, LiteRtModel, LiteRtTarget, ModelFiles, ModelPaths, vulkan,
 };
 use std::fs;
 use std::thread;
@@ -61,14 +61,14 @@ fn the_gpu_agrees_with_the_cpu() {
     for device in vulkan::devices().unwrap_or_else(|e| panic!("{e}")) {
         test_support::say(&format!("Vulkan device: {device}"));
     }
-    let bundle = Bundle::load(&Selection {
+    let bundle = ModelFiles::load(&ModelPaths {
         models: Some(test_support::models()),
-        ..Selection::default()
+        ..ModelPaths::default()
     })
     .unwrap();
     let (palm, hand) = (
-        CpuGraph::new(&bundle.palm).unwrap(),
-        CpuGraph::new(&bundle.hand).unwrap(),
+        CpuLoadedModel::new(&bundle.palm).unwrap(),
+        CpuLoadedModel::new(&bundle.hand).unwrap(),
     );
     let mut cpu = Detector::new(
         CpuModel::new(&palm).unwrap(),
@@ -78,7 +78,7 @@ fn the_gpu_agrees_with_the_cpu() {
     let open = |file| {
         let start = Instant::now();
         let mut model =
-            LiteRtModel::new(&runtime, file, Target::Gpu).unwrap_or_else(|e| panic!("{e}"));
+            LiteRtModel::new(&runtime, file, LiteRtTarget::Gpu).unwrap_or_else(|e| panic!("{e}"));
         let first = start.elapsed();
         let mut times: Vec<Duration> = (0..7).map(|_| time(&mut model)).collect();
         times.sort();

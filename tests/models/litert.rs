@@ -3,14 +3,14 @@
 
 use handloom::hand::Model;
 use handloom::inference::model_files::ModelFile;
-use handloom::inference::{Bundle, LiteRt, LiteRtError, LiteRtModel, Selection, Target};
+use handloom::inference::{LiteRt, LiteRtError, LiteRtModel, LiteRtTarget, ModelFiles, ModelPaths};
 use std::process::Command;
 use std::thread;
 
-fn bundle() -> Bundle {
-    Bundle::load(&Selection {
+fn bundle() -> ModelFiles {
+    ModelFiles::load(&ModelPaths {
         models: Some(test_support::models()),
-        ..Selection::default()
+        ..ModelPaths::default()
     })
     .unwrap()
 }
@@ -39,7 +39,7 @@ fn what_is_no_such_model_is_refused() {
     };
     let good = bundle();
     let check = |file: &ModelFile, expected: &[&str]| {
-        let said = LiteRtModel::new(&runtime, file, Target::Cpu)
+        let said = LiteRtModel::new(&runtime, file, LiteRtTarget::Cpu)
             .unwrap_err()
             .to_string();
         for word in expected {
@@ -75,7 +75,7 @@ fn outputs_are_there_after_a_run_only() {
         return;
     };
     let bundle = bundle();
-    let mut model = LiteRtModel::new(&runtime, &bundle.hand, Target::Cpu).unwrap();
+    let mut model = LiteRtModel::new(&runtime, &bundle.hand, LiteRtTarget::Cpu).unwrap();
     let mut out = [0.0; 63];
     let said = model.output(0, &mut out).unwrap_err().to_string();
     assert!(said.contains("has not run"), "{said}");
@@ -95,13 +95,13 @@ fn workers_side_by_side_give_what_one_gives() {
     };
     let bundle = bundle();
     let alone: Vec<Vec<u32>> = {
-        let mut model = LiteRtModel::new(&runtime, &bundle.hand, Target::Cpu).unwrap();
+        let mut model = LiteRtModel::new(&runtime, &bundle.hand, LiteRtTarget::Cpu).unwrap();
         (0..6).map(|seed| run(&mut model, seed)).collect()
     };
     let work = || {
         // Made and dropped again and again while the others run.
         for (seed, expected) in (0..6).zip(&alone) {
-            let mut model = LiteRtModel::new(&runtime, &bundle.hand, Target::Cpu).unwrap();
+            let mut model = LiteRtModel::new(&runtime, &bundle.hand, LiteRtTarget::Cpu).unwrap();
             assert_eq!(run(&mut model, seed), *expected);
             assert_eq!(run(&mut model, seed), *expected);
         }
@@ -120,7 +120,7 @@ fn a_model_may_move_to_another_thread() {
         return;
     };
     let bundle = bundle();
-    let mut model = LiteRtModel::new(&runtime, &bundle.hand, Target::Cpu).unwrap();
+    let mut model = LiteRtModel::new(&runtime, &bundle.hand, LiteRtTarget::Cpu).unwrap();
     let here = run(&mut model, 1);
     let (there, mut model) = thread::scope(|scope| {
         let moved = scope.spawn(move || (run(&mut model, 1), model));
@@ -150,7 +150,7 @@ fn without_a_device_the_gpu_is_refused_in_words() {
         return;
     };
     let bundle = bundle();
-    let error = LiteRtModel::new(&runtime, &bundle.hand, Target::Gpu).unwrap_err();
+    let error = LiteRtModel::new(&runtime, &bundle.hand, LiteRtTarget::Gpu).unwrap_err();
     assert!(matches!(error, LiteRtError::Vulkan(_)), "{error}");
     let said = error.to_string();
     for word in ["litert:gpu needs a Vulkan device", "Debian:"] {
@@ -170,7 +170,7 @@ fn the_gpu_needs_the_pinned_accelerator() {
     std::fs::copy(runtime.path(), library).unwrap();
     let runtime = LiteRt::load(Some(folder.path())).unwrap();
     let said = || {
-        LiteRtModel::new(&runtime, &bundle.palm, Target::Gpu)
+        LiteRtModel::new(&runtime, &bundle.palm, LiteRtTarget::Gpu)
             .unwrap_err()
             .to_string()
     };

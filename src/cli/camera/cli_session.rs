@@ -6,8 +6,8 @@ use crate::cli::camera::stdin_commands::{StdinCommand, StdinCommandError};
 use crate::cli::progress::Live;
 use crate::error::{CliError, Exit};
 use crate::hand::ModelError;
-use crate::inference::Ending;
-use crate::inference::probing::AcceleratorNews;
+use crate::inference::BackendEvent;
+use crate::inference::ShutdownFlag;
 use crate::recording::latency_stats::LatencyStats;
 use crate::recording::session::{FrameView, SessionHost, SessionStatus};
 use crate::recording::take_store::{ACCEPTED, StoredTake, TOO_SHORT, TakeStore};
@@ -30,7 +30,7 @@ pub(super) struct CliSession {
     store: Option<TakeStore>,
     viewer: Option<PreviewEncoder>,
     words: Receiver<Result<StdinCommand, StdinCommandError>>,
-    stop: Ending,
+    stop: ShutdownFlag,
     /// End when the order is done.
     pub(super) ends_with_order: bool,
     /// End after so long.
@@ -52,7 +52,7 @@ impl CliSession {
         store: Option<TakeStore>,
         viewer: Option<PreviewEncoder>,
         words: Receiver<Result<StdinCommand, StdinCommandError>>,
-        stop: Ending,
+        stop: ShutdownFlag,
     ) -> Self {
         Self {
             live,
@@ -192,7 +192,7 @@ impl CliSession {
                     ),
                 }
             }
-            StdinCommand::Quit => self.stop.begin(),
+            StdinCommand::Quit => self.stop.set(),
         }
         Ok(())
     }
@@ -285,9 +285,9 @@ impl SessionHost for CliSession {
         Ok(())
     }
 
-    fn accelerator(&mut self, news: &AcceleratorNews<'_>) {
+    fn accelerator(&mut self, news: &BackendEvent<'_>) {
         let (text, event) = match *news {
-            AcceleratorNews::Chosen {
+            BackendEvent::Chosen {
                 name,
                 reason,
                 is_second_best,
@@ -295,7 +295,7 @@ impl SessionHost for CliSession {
                 format!("Running the models on {name}: {reason}"),
                 json!({"event": "backend", "name": name, "reason": reason, "is_second_best": is_second_best}),
             ),
-            AcceleratorNews::Reopened {
+            BackendEvent::Reopened {
                 name,
                 times,
                 reason,
@@ -303,7 +303,7 @@ impl SessionHost for CliSession {
                 format!("{name} failed and was opened again, {times} times so far: {reason}"),
                 json!({"event": "accelerator", "state": "reopened", "name": name, "times": times, "reason": reason}),
             ),
-            AcceleratorNews::Lost { name, reason } => (
+            BackendEvent::Lost { name, reason } => (
                 format!(
                     "{name} is given up: {reason}; the CPU goes on, and the manifest says which takes are its"
                 ),
@@ -386,6 +386,6 @@ impl SessionHost for CliSession {
             .seconds
             .is_some_and(|limit| self.began.elapsed() >= limit);
         let is_done = self.ends_with_order && self.phase == RecordingPhase::Idle;
-        Ok(!(is_over || is_done || self.stop.has_begun()))
+        Ok(!(is_over || is_done || self.stop.is_set()))
     }
 }

@@ -15,8 +15,8 @@ use crate::cli::camera::stdin_commands::{StdinCommand, StdinCommandError};
 use crate::cli::progress::Live;
 use crate::cli::{CameraArgs, ProgressKind};
 use crate::error::{CliError, Exit};
-use crate::inference::Ending;
-use crate::inference::probing::{Asker, Engine, stopped};
+use crate::inference::ShutdownFlag;
+use crate::inference::{BackendHandle, SelectionContext, stopped};
 use crate::recording::TakeProvenance;
 pub use crate::recording::capture_settings::CaptureSettings;
 use crate::recording::fallback_detector::FallbackDetector;
@@ -67,29 +67,29 @@ pub fn run(args: &CameraArgs) -> Result<Exit, CliError> {
     let order = order(args).map_err(usage)?;
     let wanted = args.accelerator.wanted();
     crate::job::check_library(&wanted).map_err(usage)?;
-    let stop = Ending::default();
+    let stop = ShutdownFlag::default();
     let theirs = stop.clone();
     let _signals = Signals::listen(move |signal| match signal {
-        Signal::Stop => theirs.begin(),
+        Signal::Stop => theirs.set(),
         // Every take is on disk; a session can be left at any instruction.
         Signal::StopNow => std::process::exit(Exit::Stopped as i32),
         Signal::Reload => {}
     })
     .map_err(|e| CliError::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
-    let asker = &mut Asker {
+    let context = &mut SelectionContext {
         workers: 1,
-        tell: &mut |name| {
+        on_probe: &mut |name| {
             let event = json!({"event": "measure", "backend": name});
             live.say(&format!("Measuring {name} ..."), &event);
         },
-        is_stopped: &|| stop.has_begun(),
-        ending: &stop,
+        is_stopped: &|| stop.is_set(),
+        shutdown: &stop,
     };
-    let engine = Engine::open(&wanted, &args.models.selection(), 1, asker)?;
-    if stop.has_begun() {
+    let backend = BackendHandle::open(&wanted, &args.models.selection(), 1, context)?;
+    if stop.is_set() {
         return Err(stopped());
     }
-    film(args, live, order, &engine, stop)
+    film(args, live, order, &backend, stop)
 }
 
 fn order(args: &CameraArgs) -> Result<Option<RecordRequest>, String> {
@@ -106,14 +106,14 @@ fn film(
     args: &CameraArgs,
     live: Live,
     order: Option<RecordRequest>,
-    engine: &Engine,
-    stop: Ending,
+    backend: &BackendHandle,
+    stop: ShutdownFlag,
 ) -> Result<Exit, CliError> {
     let recipe = args.recipe();
-    let graphs = engine.graphs()?;
+    let graphs = backend.graphs()?;
     // Nobody else opens anything here.
-    let mut eye = FallbackDetector::new(engine, &graphs, recipe.detector, &|| None)?;
-    let settings = recipe.settings(engine);
+    let mut eye = FallbackDetector::new(backend, &graphs, recipe.detector, &|| None)?;
+    let settings = recipe.settings(backend);
     let store = args.out.as_deref().map(|out| {
         let common = TakeOptions::of(&recipe, args.takes.signer, &args.takes.split);
         TakeStore::open(out, settings.clone(), common)
@@ -133,13 +133,13 @@ fn film(
     desk.ends_with_order = ends_with_order;
     desk.seconds = args.seconds.map(Duration::from_secs_f64);
     desk.introduce(&args.device);
-    desk.accelerator(&engine.choice());
+    desk.accelerator(&backend.choice());
     let camera = Camera::start(opener, pace, CaptureTimeouts::default())?;
     let filmed = crate::recording::session::run(&camera, &mut eye, &mut recorder, &mut desk);
     drop(camera);
     let origin = TakeProvenance {
         settings: &settings,
-        engine,
+        backend,
         device: &args.device,
         started: &started,
     };

@@ -3,11 +3,11 @@
 use super::CheckResult;
 use crate::config::Config;
 use crate::error::Exit;
-use crate::inference::probing::candidates;
-use crate::inference::probing::candidates::Candidate;
-use crate::inference::probing::probe;
+use crate::inference::candidates;
+use crate::inference::candidates::BackendCandidate;
+use crate::inference::probe;
+use crate::selection::BackendPreference;
 use crate::selection::LITERT_GPU;
-use crate::selection::Wish;
 use crate::system::Hardware;
 
 const SUBJECT: &str = "accel";
@@ -16,25 +16,25 @@ const SUBJECT: &str = "accel";
 pub(super) fn accelerators(config: &Config) -> Vec<CheckResult> {
     let wanted = config.accelerator();
     let all = candidates::all(&wanted.delegate, &Hardware::here());
-    let named = wanted.wish.name();
+    let named = wanted.preference.name();
     let usable: Vec<&str> = all
         .iter()
         .filter(|c| c.lacks.is_empty())
         .map(|c| c.name.as_str())
         .collect();
-    let choice = match (&wanted.wish, usable.as_slice()) {
-        (Wish::Auto, []) => "auto: the CPU, for nothing else can be used".to_owned(),
-        (Wish::Auto, usable) => format!(
+    let choice = match (&wanted.preference, usable.as_slice()) {
+        (BackendPreference::Auto, []) => "auto: the CPU, for nothing else can be used".to_owned(),
+        (BackendPreference::Auto, usable) => format!(
             "auto: the CPU or {}, whichever is measured to be the fastest that agrees; `handloom bench` shows it",
             usable.join(", ")
         ),
         (wish, _) => wish.to_string(),
     };
     let mut findings = vec![CheckResult::fine(SUBJECT, choice)];
-    let (shown, absent): (Vec<&Candidate>, Vec<&Candidate>) = all
+    let (shown, absent): (Vec<&BackendCandidate>, Vec<&BackendCandidate>) = all
         .iter()
         .partition(|c| c.is_here() || named == Some(c.name.as_str()));
-    findings.extend(shown.into_iter().map(|c| finding(c, &wanted.wish)));
+    findings.extend(shown.into_iter().map(|c| finding(c, &wanted.preference)));
     if !absent.is_empty() {
         let names: Vec<String> = absent
             .iter()
@@ -47,8 +47,8 @@ pub(super) fn accelerators(config: &Config) -> Vec<CheckResult> {
     findings
 }
 
-fn finding(candidate: &Candidate, wish: &Wish) -> CheckResult {
-    let Candidate {
+fn finding(candidate: &BackendCandidate, wish: &BackendPreference) -> CheckResult {
+    let BackendCandidate {
         name,
         what,
         devices,
@@ -83,10 +83,12 @@ fn finding(candidate: &Candidate, wish: &Wish) -> CheckResult {
         detail = format!("{detail}\nlacks {}: {}", lack.what, lack.mend);
     }
     match wish {
-        Wish::Require(wished) if wished == name => {
+        BackendPreference::Require(wished) if wished == name => {
             CheckResult::bad(Exit::Unavailable, SUBJECT, detail)
         }
-        Wish::Prefer(wished) if wished == name => CheckResult::doubtful(SUBJECT, detail),
+        BackendPreference::Prefer(wished) if wished == name => {
+            CheckResult::doubtful(SUBJECT, detail)
+        }
         _ => CheckResult::absent(SUBJECT, detail),
     }
 }

@@ -5,8 +5,8 @@ use crate::config::Config;
 use crate::daemon::spec;
 use crate::error::CliError;
 use crate::error::hints::Audience;
-use crate::inference::Bundle;
-use crate::inference::probing::identity_beside;
+use crate::inference::ModelFiles;
+use crate::inference::identity_beside;
 use crate::storage::{Ledger, StoreError, output_dir};
 use serde_json::Value;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub(super) fn job(config: &Config) -> Vec<CheckResult> {
     if config.dataset.path.as_os_str().is_empty() {
         return Vec::new();
     }
-    let Ok(bundle) = Bundle::load(&config.models()) else {
+    let Ok(bundle) = ModelFiles::load(&config.models()) else {
         return Vec::new();
     };
     let spec = spec(config);
@@ -34,7 +34,8 @@ pub(super) fn job(config: &Config) -> Vec<CheckResult> {
 
 /// The takes, where there are any.
 pub(super) fn takes(config: &Config) -> Vec<CheckResult> {
-    let (Some((_, recipe)), Ok(bundle)) = (config.recipe(), Bundle::load(&config.models())) else {
+    let (Some((_, recipe)), Ok(bundle)) = (config.recipe(), ModelFiles::load(&config.models()))
+    else {
         return Vec::new();
     };
     let path = config.takes_path();

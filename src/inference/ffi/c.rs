@@ -34,7 +34,7 @@ pub(crate) struct IntArray {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Quantisation {
+pub(crate) struct QuantizationParams {
     pub(crate) scale: f32,
     pub(crate) zero_point: i32,
 }
@@ -106,7 +106,7 @@ unsafe extern "C" {
     pub(crate) fn TfLiteTensorByteSize(tensor: *const Tensor) -> usize;
     pub(crate) fn TfLiteTensorData(tensor: *const Tensor) -> *mut c_void;
     pub(crate) fn TfLiteTensorName(tensor: *const Tensor) -> *const c_char;
-    pub(crate) fn TfLiteTensorQuantizationParams(tensor: *const Tensor) -> Quantisation;
+    pub(crate) fn TfLiteTensorQuantizationParams(tensor: *const Tensor) -> QuantizationParams;
 
     pub(crate) fn TfLiteXNNPackDelegateOptionsDefault() -> XnnpackOptions;
     pub(crate) fn TfLiteXNNPackDelegateCreate(options: *const XnnpackOptions) -> *mut Delegate;

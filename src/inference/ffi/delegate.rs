@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "the TFLite library speaks C")]
 
 use super::c;
-use crate::inference::ffi::error_messages::Refusal;
+use crate::inference::ffi::error_messages::RuntimeError;
 use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::slice;
@@ -16,7 +16,7 @@ pub(crate) struct Delegate {
     pub(super) pointer: NonNull<c::Delegate>,
     destroy: unsafe extern "C" fn(*mut c::Delegate),
     /// What its callbacks look at.
-    _plan: Option<Arc<Plan>>,
+    _plan: Option<Arc<ExecutionPlan>>,
 }
 
 // SAFETY: a delegate is called from whichever thread uses its interpreter, one at a time: it is owned by the
@@ -39,7 +39,7 @@ impl Delegate {
     }
 
     /// XNNPACK's kernels on one thread.
-    pub(crate) fn xnnpack() -> Result<Self, Refusal> {
+    pub(crate) fn xnnpack() -> Result<Self, RuntimeError> {
         // SAFETY: takes nothing; returns a struct that is not larger than the one declared, in memory of ours. All
         // fields but the room are set by every version.
         let mut options = unsafe { c::TfLiteXNNPackDelegateOptionsDefault() };
@@ -48,14 +48,14 @@ impl Delegate {
         // SAFETY: options is as the library made it, room included, and is read during the call alone.
         let pointer = unsafe { c::TfLiteXNNPackDelegateCreate(&raw const options) };
         let pointer = NonNull::new(pointer)
-            .ok_or_else(|| Refusal("XNNPACK's delegate cannot be made".to_owned()))?;
+            .ok_or_else(|| RuntimeError("XNNPACK's delegate cannot be made".to_owned()))?;
         // SAFETY: just made for us, and this is the library's function to destroy it; the library is linked.
         Ok(unsafe { Self::from_raw(pointer, c::TfLiteXNNPackDelegateDelete) })
     }
 
     /// Claims nothing and notes which nodes the interpreter would run.
-    pub(super) fn plan_reader() -> Result<(Self, Arc<Plan>), Refusal> {
-        let plan = Arc::new(Plan(Mutex::new(Vec::new())));
+    pub(super) fn plan_reader() -> Result<(Self, Arc<ExecutionPlan>), RuntimeError> {
+        let plan = Arc::new(ExecutionPlan(Mutex::new(Vec::new())));
         let builder = c::DelegateBuilder {
             data: Arc::as_ptr(&plan).cast_mut().cast(),
             prepare: Some(read_plan),
@@ -67,7 +67,7 @@ impl Delegate {
         // SAFETY: the builder is copied by the call; its data lives in the Arc that the Delegate keeps.
         let pointer = unsafe { c::TfLiteOpaqueDelegateCreate(&raw const builder) };
         let pointer = NonNull::new(pointer)
-            .ok_or_else(|| Refusal("a delegate to count nodes cannot be made".to_owned()))?;
+            .ok_or_else(|| RuntimeError("a delegate to count nodes cannot be made".to_owned()))?;
         let reader = Self {
             pointer,
             destroy: c::TfLiteOpaqueDelegateDelete,
@@ -87,9 +87,9 @@ impl Drop for Delegate {
 
 /// Numbers of the nodes to be run.
 #[derive(Debug)]
-pub(super) struct Plan(Mutex<Vec<c_int>>);
+pub(super) struct ExecutionPlan(Mutex<Vec<c_int>>);
 
-impl Plan {
+impl ExecutionPlan {
     pub(super) fn take(&self) -> Vec<c_int> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -113,7 +113,7 @@ unsafe extern "C" fn read_plan(
         slice::from_raw_parts((&raw const (*plan).data).cast::<c_int>(), count)
     };
     // SAFETY: data is the Plan in the Arc of the Delegate that is being applied, which its interpreter keeps.
-    let noted = unsafe { &*data.cast::<Plan>() };
+    let noted = unsafe { &*data.cast::<ExecutionPlan>() };
     *noted.0.lock().unwrap_or_else(PoisonError::into_inner) = nodes.to_vec();
     c::OK
 }

@@ -11,9 +11,9 @@ const WORDS_MAX: usize = 2048;
 
 /// What runtime or plugin said, bounded, until it is taken.
 #[derive(Debug)]
-pub(crate) struct Words(Mutex<String>);
+pub(crate) struct ErrorMessages(Mutex<String>);
 
-impl Words {
+impl ErrorMessages {
     pub(crate) const fn new() -> Self {
         Self(Mutex::new(String::new()))
     }
@@ -38,7 +38,7 @@ impl Words {
     }
 }
 
-/// TFLite's error reporter: `user` is the [`Words`] given with it.
+/// TFLite's error reporter: `user` is the [`ErrorMessages`] given with it.
 pub(super) unsafe extern "C" fn report(user: *mut c_void, format: *const c_char, args: c::VaList) {
     let mut line = [0_u8; 512];
     // SAFETY: the buffer is ours and its length is given, so longer messages are cut and end in NUL all the same;
@@ -46,7 +46,7 @@ pub(super) unsafe extern "C" fn report(user: *mut c_void, format: *const c_char,
     unsafe { c::vsnprintf(line.as_mut_ptr().cast(), line.len(), format, args) };
     // SAFETY: user points into the Arc of a model's or interpreter's Words, held until the runtime's object is
     // deleted; Words may be shared between threads.
-    let words = unsafe { &*user.cast::<Words>() };
+    let words = unsafe { &*user.cast::<ErrorMessages>() };
     if let Ok(text) = CStr::from_bytes_until_nul(&line) {
         words.add(&text.to_string_lossy());
     }
@@ -54,18 +54,18 @@ pub(super) unsafe extern "C" fn report(user: *mut c_void, format: *const c_char,
 
 /// The runtime refused; in its words, or what was asked of it where it gave none.
 #[derive(Debug)]
-pub(crate) struct Refusal(pub(crate) String);
+pub(crate) struct RuntimeError(pub(crate) String);
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for RuntimeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
 /// What was said, or `asked` where that is nothing.
-pub(super) fn refusal(words: &Words, asked: &str) -> Refusal {
+pub(super) fn refusal(words: &ErrorMessages, asked: &str) -> RuntimeError {
     let said = words.take();
-    Refusal(if said.is_empty() {
+    RuntimeError(if said.is_empty() {
         format!("{asked} failed, the runtime gave no reason")
     } else {
         said
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn words_are_bounded_and_in_one_line() {
-        let words = Words::new();
+        let words = ErrorMessages::new();
         words.add(" no\n  device ");
         words.add("");
         words.add("gone");

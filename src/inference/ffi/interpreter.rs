@@ -5,7 +5,7 @@
 use super::c;
 use super::delegate::Delegate;
 use super::model::RawModel;
-use crate::inference::ffi::error_messages::{Refusal, Words, refusal, report};
+use crate::inference::ffi::error_messages::{ErrorMessages, RuntimeError, refusal, report};
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Types of tensors that are understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dtype {
+pub(crate) enum TensorType {
     F32,
     U8,
     I8,
@@ -22,7 +22,7 @@ pub(crate) enum Dtype {
     Other(c_int),
 }
 
-impl std::fmt::Display for Dtype {
+impl std::fmt::Display for TensorType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::F32 => f.write_str("f32"),
@@ -37,7 +37,7 @@ impl std::fmt::Display for Dtype {
 #[derive(Clone, Debug)]
 pub(crate) struct TensorInfo {
     pub(crate) name: String,
-    pub(crate) dtype: Dtype,
+    pub(crate) dtype: TensorType,
     pub(crate) shape: Vec<usize>,
     /// 0 where it is not quantised.
     pub(crate) scale: f32,
@@ -46,7 +46,7 @@ pub(crate) struct TensorInfo {
 
 /// A tensor's numbers.
 #[derive(Debug)]
-pub(crate) enum Data<'a> {
+pub(crate) enum TensorData<'a> {
     F32(&'a [f32]),
     U8(&'a [u8]),
     I8(&'a [i8]),
@@ -54,7 +54,7 @@ pub(crate) enum Data<'a> {
 
 /// A tensor's numbers, to be written.
 #[derive(Debug)]
-pub(crate) enum DataMut<'a> {
+pub(crate) enum TensorDataMut<'a> {
     F32(&'a mut [f32]),
     U8(&'a mut [u8]),
     I8(&'a mut [i8]),
@@ -68,7 +68,7 @@ pub(crate) struct RawInterpreter {
     has_run: bool,
     /// In the order in which they were applied. With the words and the model freed after the interpreter, see Drop.
     delegates: Vec<Delegate>,
-    words: Arc<Words>,
+    words: Arc<ErrorMessages>,
     model: Arc<RawModel>,
 }
 
@@ -78,8 +78,8 @@ unsafe impl Send for RawInterpreter {}
 
 impl RawInterpreter {
     /// An interpreter with the runtime's plain kernels, single-threaded.
-    pub(crate) fn new(model: &Arc<RawModel>) -> Result<Self, Refusal> {
-        let words = Arc::new(Words::new());
+    pub(crate) fn new(model: &Arc<RawModel>) -> Result<Self, RuntimeError> {
+        let words = Arc::new(ErrorMessages::new());
         // SAFETY: the options are made, used and deleted here, null included (deleting null is allowed, and the
         // setters are skipped). The interpreter keeps pointers to the model's bytes and to the words: both are fields
         // of what is returned and outlive it.
@@ -111,7 +111,7 @@ impl RawInterpreter {
 
     /// Lets a delegate claim nodes. After an error the interpreter is not to be used: the runtime has undone the
     /// delegates before, too.
-    pub(crate) fn apply(&mut self, delegate: Delegate) -> Result<(), Refusal> {
+    pub(crate) fn apply(&mut self, delegate: Delegate) -> Result<(), RuntimeError> {
         self.has_run = false;
         let pointer = delegate.pointer;
         // Kept whatever comes of it: the runtime may refer to it until the interpreter is gone.
@@ -125,14 +125,14 @@ impl RawInterpreter {
     }
 
     /// The numbers of the nodes that would be run now, those of delegates' kernels among them.
-    pub(crate) fn plan(&mut self) -> Result<Vec<i32>, Refusal> {
+    pub(crate) fn plan(&mut self) -> Result<Vec<i32>, RuntimeError> {
         let (reader, plan) = Delegate::plan_reader()?;
         self.apply(reader)?;
         Ok(plan.take())
     }
 
     /// Gives the tensors their memory; the inputs are zero then.
-    pub(crate) fn allocate(&mut self) -> Result<(), Refusal> {
+    pub(crate) fn allocate(&mut self) -> Result<(), RuntimeError> {
         self.has_run = false;
         // SAFETY: live, and no slice into tensors is out.
         let status = unsafe { c::TfLiteInterpreterAllocateTensors(self.pointer.as_ptr()) };
@@ -147,7 +147,7 @@ impl RawInterpreter {
     }
 
     /// Runs the graph.
-    pub(crate) fn invoke(&mut self) -> Result<(), Refusal> {
+    pub(crate) fn invoke(&mut self) -> Result<(), RuntimeError> {
         self.has_run = false;
         // SAFETY: live, used by this thread alone (`&mut`), and no slice into tensors is out. It returns when all is
         // computed.
@@ -169,73 +169,73 @@ impl RawInterpreter {
         usize::try_from(count).unwrap_or(0)
     }
 
-    pub(crate) fn input_info(&self, index: usize) -> Result<TensorInfo, Refusal> {
-        self.input_tensor(index).map(Tensor::info)
+    pub(crate) fn input_info(&self, index: usize) -> Result<TensorInfo, RuntimeError> {
+        self.input_tensor(index).map(TensorRef::info)
     }
 
-    pub(crate) fn output_info(&self, index: usize) -> Result<TensorInfo, Refusal> {
-        self.output_tensor(index).map(Tensor::info)
+    pub(crate) fn output_info(&self, index: usize) -> Result<TensorInfo, RuntimeError> {
+        self.output_tensor(index).map(TensorRef::info)
     }
 
     /// The numbers of an input, to be filled in place.
-    pub(crate) fn input(&mut self, index: usize) -> Result<DataMut<'_>, Refusal> {
+    pub(crate) fn input(&mut self, index: usize) -> Result<TensorDataMut<'_>, RuntimeError> {
         let tensor = self.input_tensor(index)?;
         let (data, bytes) = self.writable(tensor)?;
         // SAFETY, for each: the tensor's own memory of that many bytes, zeroed by `allocate` and since then only
         // written, aligned for the type; in our hands alone while the interpreter is borrowed mutably. Every bit
         // pattern is a number of the type.
         match tensor.dtype() {
-            Dtype::F32 => {
+            TensorType::F32 => {
                 let (data, count) = aligned::<f32>(data, bytes)?;
                 // SAFETY: see above.
                 let data = unsafe { slice::from_raw_parts_mut(data.as_ptr(), count) };
-                Ok(DataMut::F32(data))
+                Ok(TensorDataMut::F32(data))
             }
-            Dtype::U8 => {
+            TensorType::U8 => {
                 // SAFETY: see above.
                 let data = unsafe { slice::from_raw_parts_mut(data.as_ptr().cast(), bytes) };
-                Ok(DataMut::U8(data))
+                Ok(TensorDataMut::U8(data))
             }
-            Dtype::I8 => {
+            TensorType::I8 => {
                 // SAFETY: see above.
                 let data = unsafe { slice::from_raw_parts_mut(data.as_ptr().cast(), bytes) };
-                Ok(DataMut::I8(data))
+                Ok(TensorDataMut::I8(data))
             }
-            other @ Dtype::Other(_) => Err(Refusal(format!("an input of {other}"))),
+            other @ TensorType::Other(_) => Err(RuntimeError(format!("an input of {other}"))),
         }
     }
 
     /// The numbers of an output, which the last run wrote.
-    pub(crate) fn output(&self, index: usize) -> Result<Data<'_>, Refusal> {
+    pub(crate) fn output(&self, index: usize) -> Result<TensorData<'_>, RuntimeError> {
         if !self.has_run {
-            return Err(Refusal("there was no run that went well".to_owned()));
+            return Err(RuntimeError("there was no run that went well".to_owned()));
         }
         let tensor = self.output_tensor(index)?;
         let (data, bytes) = tensor.memory()?;
         // SAFETY, for each: the tensor's own memory of that many bytes, written by the run before, aligned for the
         // type; nobody writes it while the interpreter is borrowed. Every bit pattern is a number of the type.
         match tensor.dtype() {
-            Dtype::F32 => {
+            TensorType::F32 => {
                 let (data, count) = aligned::<f32>(data, bytes)?;
                 // SAFETY: see above.
                 let data = unsafe { slice::from_raw_parts(data.as_ptr(), count) };
-                Ok(Data::F32(data))
+                Ok(TensorData::F32(data))
             }
-            Dtype::U8 => {
+            TensorType::U8 => {
                 // SAFETY: see above.
                 let data = unsafe { slice::from_raw_parts(data.as_ptr().cast(), bytes) };
-                Ok(Data::U8(data))
+                Ok(TensorData::U8(data))
             }
-            Dtype::I8 => {
+            TensorType::I8 => {
                 // SAFETY: see above.
                 let data = unsafe { slice::from_raw_parts(data.as_ptr().cast(), bytes) };
-                Ok(Data::I8(data))
+                Ok(TensorData::I8(data))
             }
-            other @ Dtype::Other(_) => Err(Refusal(format!("an output of {other}"))),
+            other @ TensorType::Other(_) => Err(RuntimeError(format!("an output of {other}"))),
         }
     }
 
-    fn check(&self, status: c_int, asked: &str) -> Result<(), Refusal> {
+    fn check(&self, status: c_int, asked: &str) -> Result<(), RuntimeError> {
         if status == c::OK {
             // Warnings of what went well would stand before the next error's reason.
             self.words.take();
@@ -244,35 +244,35 @@ impl RawInterpreter {
         Err(refusal(&self.words, asked))
     }
 
-    fn input_tensor(&self, index: usize) -> Result<Tensor<'_>, Refusal> {
+    fn input_tensor(&self, index: usize) -> Result<TensorRef<'_>, RuntimeError> {
         let pointer = i32::try_from(index)
             .ok()
             .filter(|_| index < self.input_count())
             // SAFETY: live; the index is in range.
             .map(|i| unsafe { c::TfLiteInterpreterGetInputTensor(self.pointer.as_ptr(), i) });
         match pointer.and_then(NonNull::new) {
-            Some(pointer) => Ok(Tensor(pointer, PhantomData)),
-            None => Err(Refusal(format!("there is no input {index}"))),
+            Some(pointer) => Ok(TensorRef(pointer, PhantomData)),
+            None => Err(RuntimeError(format!("there is no input {index}"))),
         }
     }
 
-    fn output_tensor(&self, index: usize) -> Result<Tensor<'_>, Refusal> {
+    fn output_tensor(&self, index: usize) -> Result<TensorRef<'_>, RuntimeError> {
         let pointer = i32::try_from(index)
             .ok()
             .filter(|_| index < self.output_count())
             // SAFETY: live; the index is in range.
             .map(|i| unsafe { c::TfLiteInterpreterGetOutputTensor(self.pointer.as_ptr(), i) });
         match pointer.and_then(|pointer| NonNull::new(pointer.cast_mut())) {
-            Some(pointer) => Ok(Tensor(pointer, PhantomData)),
-            None => Err(Refusal(format!("there is no output {index}"))),
+            Some(pointer) => Ok(TensorRef(pointer, PhantomData)),
+            None => Err(RuntimeError(format!("there is no output {index}"))),
         }
     }
 
     /// The memory of an input; not where that is the model file itself.
-    fn writable(&self, tensor: Tensor<'_>) -> Result<(NonNull<c_void>, usize), Refusal> {
+    fn writable(&self, tensor: TensorRef<'_>) -> Result<(NonNull<c_void>, usize), RuntimeError> {
         let (data, bytes) = tensor.memory()?;
         if self.model.holds(data.as_ptr()) {
-            return Err(Refusal("an input that is a constant".to_owned()));
+            return Err(RuntimeError("an input that is a constant".to_owned()));
         }
         Ok((data, bytes))
     }
@@ -287,16 +287,16 @@ impl Drop for RawInterpreter {
 
 /// A tensor of an interpreter that is borrowed, thus alive and at rest. Only read through; never null.
 #[derive(Clone, Copy)]
-struct Tensor<'a>(NonNull<c::Tensor>, PhantomData<&'a RawInterpreter>);
+struct TensorRef<'a>(NonNull<c::Tensor>, PhantomData<&'a RawInterpreter>);
 
-impl Tensor<'_> {
-    fn dtype(self) -> Dtype {
+impl TensorRef<'_> {
+    fn dtype(self) -> TensorType {
         // SAFETY: alive.
         match unsafe { c::TfLiteTensorType(self.0.as_ptr()) } {
-            1 => Dtype::F32,
-            3 => Dtype::U8,
-            9 => Dtype::I8,
-            other => Dtype::Other(other),
+            1 => TensorType::F32,
+            3 => TensorType::U8,
+            9 => TensorType::I8,
+            other => TensorType::Other(other),
         }
     }
 
@@ -327,24 +327,24 @@ impl Tensor<'_> {
     }
 
     /// Where its numbers lie and how many bytes they are.
-    fn memory(self) -> Result<(NonNull<c_void>, usize), Refusal> {
+    fn memory(self) -> Result<(NonNull<c_void>, usize), RuntimeError> {
         let tensor = self.0.as_ptr();
         // SAFETY: alive; both calls only read the tensor's head.
         let (data, bytes) =
             unsafe { (c::TfLiteTensorData(tensor), c::TfLiteTensorByteSize(tensor)) };
         match NonNull::new(data) {
             Some(data) => Ok((data, bytes)),
-            None => Err(Refusal("a tensor without memory".to_owned())),
+            None => Err(RuntimeError("a tensor without memory".to_owned())),
         }
     }
 }
 
 /// The same memory as numbers of `T`, where it is aligned for them.
-fn aligned<T>(data: NonNull<c_void>, bytes: usize) -> Result<(NonNull<T>, usize), Refusal> {
+fn aligned<T>(data: NonNull<c_void>, bytes: usize) -> Result<(NonNull<T>, usize), RuntimeError> {
     let data = data.cast::<T>();
     if data.is_aligned() {
         Ok((data, bytes / size_of::<T>()))
     } else {
-        Err(Refusal("a tensor that is not aligned".to_owned()))
+        Err(RuntimeError("a tensor that is not aligned".to_owned()))
     }
 }

@@ -12,8 +12,8 @@ mod interpreter;
 mod model;
 mod plugin;
 
-pub(crate) use crate::inference::ffi::error_messages::Refusal;
+pub(crate) use crate::inference::ffi::error_messages::RuntimeError;
 pub(crate) use delegate::Delegate;
-pub(crate) use interpreter::{Data, DataMut, Dtype, RawInterpreter, TensorInfo};
+pub(crate) use interpreter::{RawInterpreter, TensorData, TensorDataMut, TensorInfo, TensorType};
 pub(crate) use model::RawModel;
-pub(crate) use plugin::{LoadError, Plugin, said};
+pub(crate) use plugin::{Plugin, PluginLoadError, said};

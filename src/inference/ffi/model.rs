@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "the TFLite library speaks C")]
 
 use super::c;
-use crate::inference::ffi::error_messages::{Refusal, Words, refusal, report};
+use crate::inference::ffi::error_messages::{ErrorMessages, RuntimeError, refusal, report};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) struct RawModel {
     /// the format gives its tensors.
     bytes: Vec<u128>,
     /// The runtime's model keeps a pointer to them.
-    _words: Arc<Words>,
+    _words: Arc<ErrorMessages>,
 }
 
 // SAFETY: the runtime's model is constant once made and is tied to no thread; interpreters of several threads read it.
@@ -26,14 +26,14 @@ unsafe impl Sync for RawModel {}
 
 impl RawModel {
     /// Parses a flatbuffer; the runtime verifies it.
-    pub(crate) fn new(flatbuffer: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn new(flatbuffer: &[u8]) -> Result<Self, RuntimeError> {
         let mut bytes = vec![0_u128; flatbuffer.len().div_ceil(16)];
         for (to, from) in bytes.iter_mut().zip(flatbuffer.chunks(16)) {
             let mut block = [0; 16];
             block[..from.len()].copy_from_slice(from);
             *to = u128::from_ne_bytes(block);
         }
-        let words = Arc::new(Words::new());
+        let words = Arc::new(ErrorMessages::new());
         // SAFETY: bytes holds at least that many initialised bytes, on the heap, where they stay when the Vec moves,
         // and is never changed; it and the words are freed only after the model (see Drop) and after every
         // interpreter over it, each of which holds this model in an Arc.

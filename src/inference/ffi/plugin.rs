@@ -8,7 +8,7 @@
 
 use super::c::Delegate as RawDelegate;
 use super::delegate::Delegate;
-use crate::inference::ffi::error_messages::Words;
+use crate::inference::ffi::error_messages::ErrorMessages;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
@@ -27,13 +27,13 @@ type Create = unsafe extern "C" fn(
 type Destroy = unsafe extern "C" fn(*mut RawDelegate);
 
 /// What plugins said through their error callback, which tells nothing of who calls.
-static SAID: Words = Words::new();
+static SAID: ErrorMessages = ErrorMessages::new();
 /// One plugin at a time is created, so that what is said then is its.
 static CREATION: Mutex<()> = Mutex::new(());
 
 /// Why a library is no plugin to be used.
 #[derive(Debug)]
-pub(crate) enum LoadError {
+pub(crate) enum PluginLoadError {
     /// The loader's words.
     Library(String),
     /// The function that it lacks.
@@ -50,15 +50,15 @@ pub(crate) struct Plugin {
 
 impl Plugin {
     /// Loads `library`: a path with a slash is that file, a plain name is looked for where the system's loader looks.
-    pub(crate) fn load(library: &Path) -> Result<Self, LoadError> {
+    pub(crate) fn load(library: &Path) -> Result<Self, PluginLoadError> {
         let name = CString::new(library.as_os_str().as_encoded_bytes())
-            .map_err(|_| LoadError::Library("its name has a NUL byte".to_owned()))?;
+            .map_err(|_| PluginLoadError::Library("its name has a NUL byte".to_owned()))?;
         // What the library refers to is bound at once: a gap shows here as an error, not later as a crash. Its own
         // names stay its own.
         // SAFETY: name ends in NUL. Initialisers of the library run; it is code that the user chose to run.
         let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         let Some(handle) = NonNull::new(handle) else {
-            return Err(LoadError::Library(loader_words()));
+            return Err(PluginLoadError::Library(loader_words()));
         };
         let create = function(handle, CREATE)?;
         let destroy = function(handle, DESTROY)?;
@@ -110,10 +110,13 @@ unsafe extern "C" fn note_words(message: *const c_char) {
     }
 }
 
-fn function(handle: NonNull<c_void>, name: &'static CStr) -> Result<NonNull<c_void>, LoadError> {
+fn function(
+    handle: NonNull<c_void>,
+    name: &'static CStr,
+) -> Result<NonNull<c_void>, PluginLoadError> {
     // SAFETY: handle is of a library that dlopen gave and nobody closes; name ends in NUL.
     let found = unsafe { libc::dlsym(handle.as_ptr(), name.as_ptr()) };
-    NonNull::new(found).ok_or(LoadError::Function(name.to_str().unwrap_or_default()))
+    NonNull::new(found).ok_or(PluginLoadError::Function(name.to_str().unwrap_or_default()))
 }
 
 /// The loader's reason for the last failure on this thread.

@@ -7,9 +7,9 @@
 //!
 //! # Why this is sound
 //!
-//! * The declarations are those of LiteRT 2.3.0; [`Library::open`] loads nothing else. It is never closed, so a
+//! * The declarations are those of LiteRT 2.3.0; [`LiteRtLibrary::open`] loads nothing else. It is never closed, so a
 //!   function pointer is good for the rest of the process, whichever threads the library has started.
-//! * An object of LiteRT is a [`Handle`]: made once, destroyed once, not copied, not null. Making and destroying, which
+//! * An object of LiteRT is a [`LiteRtObject`]: made once, destroyed once, not copied, not null. Making and destroying, which
 //!   LiteRT does not say to be safe in parallel, takes turns.
 
 #![allow(
@@ -49,7 +49,7 @@ pub(super) const SIGNATURE: usize = 0;
 
 /// Any of LiteRT's opaque objects.
 pub(super) type Raw = *mut c_void;
-pub(super) type Status = c_int;
+pub(super) type LiteRtStatus = c_int;
 pub(super) type Destroy = unsafe extern "C" fn(Raw);
 
 /// `LiteRtEnvOption`.
@@ -75,14 +75,14 @@ pub(super) union AnyValue {
 /// `LiteRtLayout`: rank in the low seven bits of its first byte, whether there are strides in the eighth.
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
-pub(super) struct Layout {
+pub(super) struct TensorLayout {
     rank: u8,
     pad: [u8; 3],
     dimensions: [i32; MAX_RANK],
     strides: [u32; MAX_RANK],
 }
 
-impl Layout {
+impl TensorLayout {
     /// The dimensions.
     pub(super) fn shape(&self) -> &[i32] {
         let rank = usize::from(self.rank & 0x7f);
@@ -95,7 +95,7 @@ impl Layout {
 #[derive(Clone, Copy, Default)]
 pub(super) struct RankedTensorType {
     pub(super) element: c_int,
-    pub(super) layout: Layout,
+    pub(super) layout: TensorLayout,
 }
 
 const _: () = assert!(size_of::<RankedTensorType>() == 72 && size_of::<EnvOption>() == 24);
@@ -124,52 +124,52 @@ macro_rules! api {
 }
 
 api! {
-    LiteRtCreateEnvironment(c_int, *const EnvOption, *mut Raw) -> Status;
+    LiteRtCreateEnvironment(c_int, *const EnvOption, *mut Raw) -> LiteRtStatus;
     LiteRtDestroyEnvironment(Raw);
-    LiteRtGetNumAccelerators(Raw, *mut usize) -> Status;
-    LiteRtGetAccelerator(Raw, usize, *mut Raw) -> Status;
-    LiteRtGetAcceleratorHardwareSupport(Raw, *mut c_int) -> Status;
-    LiteRtCreateModelFromBuffer(Raw, *const c_void, usize, *mut Raw) -> Status;
+    LiteRtGetNumAccelerators(Raw, *mut usize) -> LiteRtStatus;
+    LiteRtGetAccelerator(Raw, usize, *mut Raw) -> LiteRtStatus;
+    LiteRtGetAcceleratorHardwareSupport(Raw, *mut c_int) -> LiteRtStatus;
+    LiteRtCreateModelFromBuffer(Raw, *const c_void, usize, *mut Raw) -> LiteRtStatus;
     LiteRtDestroyModel(Raw);
-    LiteRtGetNumModelSignatures(Raw, *mut usize) -> Status;
-    LiteRtGetModelSignature(Raw, usize, *mut Raw) -> Status;
-    LiteRtGetNumSignatureInputs(Raw, *mut usize) -> Status;
-    LiteRtGetNumSignatureOutputs(Raw, *mut usize) -> Status;
-    LiteRtGetSignatureInputTensorByIndex(Raw, usize, *mut Raw) -> Status;
-    LiteRtGetSignatureOutputTensorByIndex(Raw, usize, *mut Raw) -> Status;
-    LiteRtGetTensorName(Raw, *mut *const c_char) -> Status;
-    LiteRtGetRankedTensorType(Raw, *mut RankedTensorType) -> Status;
-    LiteRtCreateOptions(*mut Raw) -> Status;
+    LiteRtGetNumModelSignatures(Raw, *mut usize) -> LiteRtStatus;
+    LiteRtGetModelSignature(Raw, usize, *mut Raw) -> LiteRtStatus;
+    LiteRtGetNumSignatureInputs(Raw, *mut usize) -> LiteRtStatus;
+    LiteRtGetNumSignatureOutputs(Raw, *mut usize) -> LiteRtStatus;
+    LiteRtGetSignatureInputTensorByIndex(Raw, usize, *mut Raw) -> LiteRtStatus;
+    LiteRtGetSignatureOutputTensorByIndex(Raw, usize, *mut Raw) -> LiteRtStatus;
+    LiteRtGetTensorName(Raw, *mut *const c_char) -> LiteRtStatus;
+    LiteRtGetRankedTensorType(Raw, *mut RankedTensorType) -> LiteRtStatus;
+    LiteRtCreateOptions(*mut Raw) -> LiteRtStatus;
     LiteRtDestroyOptions(Raw);
-    LiteRtSetOptionsHardwareAccelerators(Raw, c_int) -> Status;
-    LiteRtCreateOpaqueOptions(*const c_char, Raw, Destroy, *mut Raw) -> Status;
+    LiteRtSetOptionsHardwareAccelerators(Raw, c_int) -> LiteRtStatus;
+    LiteRtCreateOpaqueOptions(*const c_char, Raw, Destroy, *mut Raw) -> LiteRtStatus;
     LiteRtDestroyOpaqueOptions(Raw);
-    LiteRtAddOpaqueOptions(Raw, Raw) -> Status;
-    LiteRtCreateCompiledModel(Raw, Raw, Raw, *mut Raw) -> Status;
+    LiteRtAddOpaqueOptions(Raw, Raw) -> LiteRtStatus;
+    LiteRtCreateCompiledModel(Raw, Raw, Raw, *mut Raw) -> LiteRtStatus;
     LiteRtDestroyCompiledModel(Raw);
-    LiteRtCompiledModelIsFullyAccelerated(Raw, *mut bool) -> Status;
-    LiteRtCompiledModelIsNonCpuFullyAccelerated(Raw, *mut bool) -> Status;
-    LiteRtGetCompiledModelInputBufferRequirements(Raw, usize, usize, *mut Raw) -> Status;
-    LiteRtGetCompiledModelOutputBufferRequirements(Raw, usize, usize, *mut Raw) -> Status;
-    LiteRtCreateManagedTensorBufferFromRequirements(Raw, *const RankedTensorType, Raw, *mut Raw) -> Status;
+    LiteRtCompiledModelIsFullyAccelerated(Raw, *mut bool) -> LiteRtStatus;
+    LiteRtCompiledModelIsNonCpuFullyAccelerated(Raw, *mut bool) -> LiteRtStatus;
+    LiteRtGetCompiledModelInputBufferRequirements(Raw, usize, usize, *mut Raw) -> LiteRtStatus;
+    LiteRtGetCompiledModelOutputBufferRequirements(Raw, usize, usize, *mut Raw) -> LiteRtStatus;
+    LiteRtCreateManagedTensorBufferFromRequirements(Raw, *const RankedTensorType, Raw, *mut Raw) -> LiteRtStatus;
     LiteRtDestroyTensorBuffer(Raw);
-    LiteRtGetTensorBufferPackedSize(Raw, *mut usize) -> Status;
-    LiteRtLockTensorBuffer(Raw, *mut Raw, c_int) -> Status;
-    LiteRtUnlockTensorBuffer(Raw) -> Status;
-    LiteRtRunCompiledModel(Raw, usize, usize, *mut Raw, usize, *mut Raw) -> Status;
+    LiteRtGetTensorBufferPackedSize(Raw, *mut usize) -> LiteRtStatus;
+    LiteRtLockTensorBuffer(Raw, *mut Raw, c_int) -> LiteRtStatus;
+    LiteRtUnlockTensorBuffer(Raw) -> LiteRtStatus;
+    LiteRtRunCompiledModel(Raw, usize, usize, *mut Raw, usize, *mut Raw) -> LiteRtStatus;
 }
 
 /// A call that LiteRT refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{call} said {} ({status})", words(*status))]
-pub(super) struct Failure {
+pub(super) struct CallError {
     /// The function.
     pub(super) call: &'static str,
     /// `LiteRtStatus`; 0 where the call went well and its result makes no sense.
-    pub(super) status: Status,
+    pub(super) status: LiteRtStatus,
 }
 
-impl Failure {
+impl CallError {
     /// What [`Session::is_accelerated`] denies.
     pub(super) const LEFT_OVER: Self = Self {
         call: COMPILING,
@@ -188,7 +188,7 @@ impl Failure {
 }
 
 /// The names of `LiteRtStatus`, which the library does not export.
-fn words(status: Status) -> &'static str {
+fn words(status: LiteRtStatus) -> &'static str {
     match status {
         0 => "nothing usable",
         1 => "invalid argument",
@@ -212,11 +212,11 @@ fn words(status: Status) -> &'static str {
     }
 }
 
-pub(super) fn check(call: &'static str, status: Status) -> Result<(), Failure> {
+pub(super) fn check(call: &'static str, status: LiteRtStatus) -> Result<(), CallError> {
     if status == 0 {
         Ok(())
     } else {
-        Err(Failure { call, status })
+        Err(CallError { call, status })
     }
 }
 
@@ -229,11 +229,11 @@ macro_rules! call {
 pub(super) use call;
 
 /// LiteRT, loaded for the rest of the process.
-pub(super) struct Library {
+pub(super) struct LiteRtLibrary {
     pub(super) api: Api,
 }
 
-impl std::fmt::Debug for Library {
+impl std::fmt::Debug for LiteRtLibrary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Library").finish_non_exhaustive()
     }
@@ -241,7 +241,7 @@ impl std::fmt::Debug for Library {
 
 /// Why a file cannot be the library.
 #[derive(Debug)]
-pub(super) enum OpenError {
+pub(super) enum LibraryError {
     /// It could not be read.
     Io(std::io::Error),
     /// It has this SHA-256 instead.
@@ -250,26 +250,26 @@ pub(super) enum OpenError {
     Load(String),
 }
 
-impl Library {
+impl LiteRtLibrary {
     /// Loads the file at `path` when its SHA-256 is `pinned`.
-    pub(super) fn open(path: &Path, pinned: &str) -> Result<Self, OpenError> {
+    pub(super) fn open(path: &Path, pinned: &str) -> Result<Self, LibraryError> {
         hold_against(path, pinned)?;
-        load(path).map_err(|e| OpenError::Load(e.to_string()))
+        load(path).map_err(|e| LibraryError::Load(e.to_string()))
     }
 }
 
 /// Reads the file at `path` and holds its SHA-256 against `pinned`.
-pub(super) fn hold_against(path: &Path, pinned: &str) -> Result<(), OpenError> {
-    let found = crate::digest::sha256_hex(&std::fs::read(path).map_err(OpenError::Io)?);
+pub(super) fn hold_against(path: &Path, pinned: &str) -> Result<(), LibraryError> {
+    let found = crate::digest::sha256_hex(&std::fs::read(path).map_err(LibraryError::Io)?);
     if found == pinned {
         Ok(())
     } else {
-        Err(OpenError::Unknown(found))
+        Err(LibraryError::Unknown(found))
     }
 }
 
 /// Loads a file that is known to be LiteRT.
-fn load(path: &Path) -> Result<Library, libloading::Error> {
+fn load(path: &Path) -> Result<LiteRtLibrary, libloading::Error> {
     // SAFETY: loading runs the file's initialisers; they are those of the pinned library, as the caller has checked.
     // Another file, put in its place meanwhile, could as well have replaced this program.
     let module = unsafe { Module::open(Some(path), RTLD_NOW | RTLD_LOCAL) }?;
@@ -277,19 +277,19 @@ fn load(path: &Path) -> Result<Library, libloading::Error> {
     let module = ManuallyDrop::new(module);
     // SAFETY: the module is the LiteRT that was declared, for the same reason.
     let api = unsafe { Api::of(&module) }?;
-    Ok(Library { api })
+    Ok(LiteRtLibrary { api })
 }
 
 /// One who makes or destroys an object of LiteRT at a time.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// An object of LiteRT that is ours to destroy.
-pub(super) struct Handle {
+pub(super) struct LiteRtObject {
     raw: NonNull<c_void>,
     destroy: Destroy,
 }
 
-impl Handle {
+impl LiteRtObject {
     /// What `create` puts into its argument.
     ///
     /// # Safety
@@ -297,14 +297,14 @@ impl Handle {
     pub(super) unsafe fn new(
         call: &'static str,
         destroy: Destroy,
-        create: impl FnOnce(*mut Raw) -> Status,
-    ) -> Result<Self, Failure> {
+        create: impl FnOnce(*mut Raw) -> LiteRtStatus,
+    ) -> Result<Self, CallError> {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut raw = ptr::null_mut();
         let status = create(&raw mut raw);
         drop(turn);
         check(call, status)?;
-        let raw = NonNull::new(raw).ok_or(Failure { call, status })?;
+        let raw = NonNull::new(raw).ok_or(CallError { call, status })?;
         Ok(Self { raw, destroy })
     }
 
@@ -314,7 +314,7 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for LiteRtObject {
     fn drop(&mut self) {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: who made the handle promised that this is the object's destructor; it runs here and nowhere else.
@@ -333,15 +333,18 @@ mod tests {
     fn only_the_pinned_bytes_are_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("libLiteRt.so");
-        assert!(matches!(Library::open(&path, ""), Err(OpenError::Io(_))));
+        assert!(matches!(
+            LiteRtLibrary::open(&path, ""),
+            Err(LibraryError::Io(_))
+        ));
         std::fs::write(&path, b"no library").unwrap();
         let sha256 = crate::digest::sha256_hex(b"no library");
-        let Err(OpenError::Unknown(found)) = Library::open(&path, "0000") else {
+        let Err(LibraryError::Unknown(found)) = LiteRtLibrary::open(&path, "0000") else {
             panic!("was loaded");
         };
         assert_eq!(found, sha256);
         // Past the hash, the loader has its say.
-        let Err(OpenError::Load(reason)) = Library::open(&path, &sha256) else {
+        let Err(LibraryError::Load(reason)) = LiteRtLibrary::open(&path, &sha256) else {
             panic!("was loaded");
         };
         assert!(reason.contains("libLiteRt.so"), "{reason}");

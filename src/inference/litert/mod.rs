@@ -12,10 +12,10 @@ pub use runtime::{LiteRt, LiteRtError};
 
 use super::vulkan::{self, VulkanDevice, VulkanError};
 use crate::hand::{Model, ModelError};
-use crate::inference::model_files::{BundleError, ModelFile, TensorSpec};
-use ffi::Failure;
+use crate::inference::model_files::{ModelFile, ModelFileError, TensorSpec};
+use ffi::CallError;
 use serde::{Deserialize, Serialize};
-use session::{Plan, Session, Tensor};
+use session::{Session, SessionOptions, TensorDescription};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
@@ -26,14 +26,14 @@ const FIRST_RUNS: usize = 3;
 /// Where LiteRT runs a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Target {
+pub enum LiteRtTarget {
     /// One thread with XNNPACK's kernels.
     Cpu,
     /// The best Vulkan device, in 32 bits.
     Gpu,
 }
 
-impl std::fmt::Display for Target {
+impl std::fmt::Display for LiteRtTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Cpu => "litert:cpu",
@@ -61,11 +61,11 @@ impl<'a> LiteRtModel<'a> {
     pub fn new(
         runtime: &'a LiteRt,
         file: &'a ModelFile,
-        target: Target,
+        target: LiteRtTarget,
     ) -> Result<Self, LiteRtError> {
         let device = match target {
-            Target::Cpu => return Self::open(runtime, file, None),
-            Target::Gpu => {
+            LiteRtTarget::Cpu => return Self::open(runtime, file, None),
+            LiteRtTarget::Gpu => {
                 runtime.hold_accelerator()?;
                 let devices = vulkan::devices()?;
                 devices.into_iter().next().ok_or(VulkanError::NoDevice)?
@@ -103,15 +103,15 @@ impl<'a> LiteRtModel<'a> {
             None => (ffi::CPU, (c"xnnpack", c"num_threads = 1\n".to_owned())),
             Some(device) => (ffi::GPU, (c"gpu_options", gpu_options(&device.name))),
         };
-        let plan = Plan {
+        let plan = SessionOptions {
             hardware,
             folder,
             options,
         };
-        let failed = |failure: Failure| failed(file, device.as_ref(), failure);
+        let failed = |failure: CallError| failed(file, device.as_ref(), failure);
         let session = Session::new(&runtime.library, &file.bytes, plan).map_err(failed)?;
         if !session.is_accelerated(hardware).map_err(failed)? {
-            return Err(failed(Failure::LEFT_OVER));
+            return Err(failed(CallError::LEFT_OVER));
         }
         let inputs = std::slice::from_ref(&file.spec.input);
         hold_tensors(file, "input", inputs, session.inputs())?;
@@ -133,7 +133,7 @@ impl<'a> LiteRtModel<'a> {
     }
 
     /// Runs the model and brings its outputs here. A GPU says only then that it has failed.
-    fn run(&mut self) -> Result<(), Failure> {
+    fn run(&mut self) -> Result<(), CallError> {
         self.session.write(0, &self.input)?;
         self.session.run()?;
         for (index, out) in self.outputs.iter_mut().enumerate() {
@@ -173,12 +173,12 @@ impl Model for LiteRtModel<'_> {
 }
 
 /// What LiteRT's refusal of `file` for `device` means to the user.
-fn failed(file: &ModelFile, device: Option<&VulkanDevice>, failure: Failure) -> LiteRtError {
+fn failed(file: &ModelFile, device: Option<&VulkanDevice>, failure: CallError) -> LiteRtError {
     let (role, path) = (file.spec.role, file.origin.clone());
     let reason = failure.to_string();
     match device {
         _ if failure.is_partial() => LiteRtError::Partial {
-            target: device.map_or(Target::Cpu, |_| Target::Gpu),
+            target: device.map_or(LiteRtTarget::Cpu, |_| LiteRtTarget::Gpu),
             role,
             path,
             reason,
@@ -207,9 +207,9 @@ fn hold_tensors(
     file: &ModelFile,
     what: &str,
     expected: &[TensorSpec],
-    found: &[Tensor],
-) -> Result<(), BundleError> {
-    let wrong = |what: String, expected: String, found: String| BundleError::Shape {
+    found: &[TensorDescription],
+) -> Result<(), ModelFileError> {
+    let wrong = |what: String, expected: String, found: String| ModelFileError::Shape {
         role: file.spec.role,
         path: file.origin.clone(),
         what,
@@ -241,7 +241,7 @@ fn hold_tensors(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::model_files::{ModelSpec, Role};
+    use crate::inference::model_files::{ModelRole, ModelSpec};
 
     #[test]
     fn the_gpu_is_asked_for_by_name_and_in_32_bits() {
@@ -264,14 +264,14 @@ mod tests {
             dtype: "f32".to_owned(),
             shape: shape.to_vec(),
         };
-        let tensor = |name: &str, element, shape: &[i32]| Tensor {
+        let tensor = |name: &str, element, shape: &[i32]| TensorDescription {
             name: name.to_owned(),
             element,
             shape: shape.to_vec(),
         };
         let file = ModelFile {
             spec: ModelSpec {
-                role: Role::Palm,
+                role: ModelRole::Palm,
                 file: String::new(),
                 sha256: String::new(),
                 bundle_member: String::new(),
@@ -284,7 +284,7 @@ mod tests {
             bytes: Vec::new(),
         };
         let expected = [spec("a", &[1, 63]), spec("b", &[1, 1]), spec("c", &[1, 1])];
-        let check = |found: &[Tensor], wrong: Option<&str>| {
+        let check = |found: &[TensorDescription], wrong: Option<&str>| {
             let said = hold_tensors(&file, "output", &expected, found);
             let said = said.err().map(|e| e.to_string());
             match wrong {
@@ -294,7 +294,7 @@ mod tests {
         };
         let [a, b, c] = [("a", 63), ("b", 1), ("c", 1)]
             .map(|(name, size)| tensor(name, ffi::FLOAT32, &[1, size]));
-        let third = |c: Tensor| [a.clone(), b.clone(), c];
+        let third = |c: TensorDescription| [a.clone(), b.clone(), c];
         check(&third(c.clone()), None);
         check(&third(tensor("own", ffi::FLOAT32, &[1, 1])), None);
         check(&[a.clone(), b.clone()], Some("number of outputs"));

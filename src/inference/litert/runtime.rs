@@ -1,9 +1,9 @@
 //! Finds, checks and loads LiteRT's library, and says in words what is wrong with it or with what it was asked to run.
 
-use super::Target;
-use super::ffi::{self, Library, OpenError};
+use super::LiteRtTarget;
+use super::ffi::{self, LibraryError, LiteRtLibrary};
 use crate::inference::model_files;
-use crate::inference::model_files::{BundleError, LibrarySpec, Role};
+use crate::inference::model_files::{LibrarySpec, ModelFileError, ModelRole};
 use crate::inference::vulkan::VulkanError;
 use std::path::{Path, PathBuf};
 
@@ -88,9 +88,9 @@ pub enum LiteRtError {
     )]
     Partial {
         /// Where it was to run.
-        target: Target,
+        target: LiteRtTarget,
         /// Which model.
-        role: Role,
+        role: ModelRole,
         /// The file.
         path: String,
         /// LiteRT's words.
@@ -102,7 +102,7 @@ pub enum LiteRtError {
     )]
     Runtime {
         /// Which model.
-        role: Role,
+        role: ModelRole,
         /// The file.
         path: String,
         /// LiteRT's words.
@@ -110,13 +110,13 @@ pub enum LiteRtError {
     },
     /// Another number, type or shape of tensors, or a broken manifest.
     #[error(transparent)]
-    Bundle(#[from] BundleError),
+    Model(#[from] ModelFileError),
 }
 
 /// The library, loaded for the rest of the process; any number of workers make their models from it.
 #[derive(Debug)]
 pub struct LiteRt {
-    pub(super) library: Library,
+    pub(super) library: LiteRtLibrary,
     pub(super) folder: PathBuf,
     spec: LibrarySpec,
 }
@@ -140,7 +140,8 @@ impl LiteRt {
             path: path.clone(),
             source,
         })?;
-        let library = Library::open(&path, &spec.sha256).map_err(|e| refused(&path, &spec, e))?;
+        let library =
+            LiteRtLibrary::open(&path, &spec.sha256).map_err(|e| refused(&path, &spec, e))?;
         Ok(Self {
             library,
             folder: path.parent().map(Path::to_path_buf).unwrap_or_default(),
@@ -201,12 +202,12 @@ fn pinned(file: &str) -> Result<LibrarySpec, LiteRtError> {
     found.ok_or(LiteRtError::Architecture { arch })
 }
 
-fn refused(path: &Path, spec: &LibrarySpec, error: OpenError) -> LiteRtError {
+fn refused(path: &Path, spec: &LibrarySpec, error: LibraryError) -> LiteRtError {
     let path = path.to_path_buf();
     match error {
-        OpenError::Io(source) => LiteRtError::Io { path, source },
-        OpenError::Load(reason) => LiteRtError::Load { path, reason },
-        OpenError::Unknown(found) => LiteRtError::Unknown {
+        LibraryError::Io(source) => LiteRtError::Io { path, source },
+        LibraryError::Load(reason) => LiteRtError::Load { path, reason },
+        LibraryError::Unknown(found) => LiteRtError::Unknown {
             path,
             found,
             what: spec.what.clone(),

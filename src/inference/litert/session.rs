@@ -17,17 +17,17 @@
 )]
 
 use super::ffi::{
-    ANY_INT, ANY_STRING, Any, AnyValue, Api, COMPILING, ENV_AUTO_REGISTER_ACCELERATORS,
-    ENV_MIN_LOGGER_SEVERITY, ENV_RUNTIME_LIBRARY_DIR, EnvOption, Failure, GPU, Handle, LOCK_READ,
-    LOCK_WRITE, LOG_ERROR, Library, REGISTERING, RankedTensorType, Raw, SIGNATURE, Status, call,
-    check, leave,
+    ANY_INT, ANY_STRING, Any, AnyValue, Api, COMPILING, CallError, ENV_AUTO_REGISTER_ACCELERATORS,
+    ENV_MIN_LOGGER_SEVERITY, ENV_RUNTIME_LIBRARY_DIR, EnvOption, GPU, LOCK_READ, LOCK_WRITE,
+    LOG_ERROR, LiteRtLibrary, LiteRtObject, LiteRtStatus, REGISTERING, RankedTensorType, Raw,
+    SIGNATURE, call, check, leave,
 };
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::marker::PhantomData;
 use std::ptr;
 
 /// How to run a model.
-pub(super) struct Plan {
+pub(super) struct SessionOptions {
     /// [`super::ffi::CPU`] or [`GPU`]; nothing else than that may run a part of the model.
     pub(super) hardware: c_int,
     /// Folder of the accelerators' libraries.
@@ -38,7 +38,7 @@ pub(super) struct Plan {
 
 /// A tensor as the model's file describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Tensor {
+pub(super) struct TensorDescription {
     pub(super) name: String,
     pub(super) element: c_int,
     pub(super) shape: Vec<i32>,
@@ -46,17 +46,17 @@ pub(super) struct Tensor {
 
 /// A compiled model with its buffers.
 pub(super) struct Session<'a> {
-    library: &'a Library,
+    library: &'a LiteRtLibrary,
     // Dropped in this order: each before what it was made from or points to.
-    inputs: Vec<Handle>,
-    outputs: Vec<Handle>,
-    compiled: Handle,
-    _options: Handle,
-    _model: Handle,
-    _environment: Handle,
+    inputs: Vec<LiteRtObject>,
+    outputs: Vec<LiteRtObject>,
+    compiled: LiteRtObject,
+    _options: LiteRtObject,
+    _model: LiteRtObject,
+    _environment: LiteRtObject,
     _texts: [CString; 2],
-    input_tensors: Vec<Tensor>,
-    output_tensors: Vec<Tensor>,
+    input_tensors: Vec<TensorDescription>,
+    output_tensors: Vec<TensorDescription>,
     bytes: PhantomData<&'a [u8]>,
 }
 
@@ -75,12 +75,16 @@ impl std::fmt::Debug for Session<'_> {
 
 impl<'a> Session<'a> {
     /// Compiles the model in `bytes`, as read from its file, and makes its buffers.
-    pub(super) fn new(library: &'a Library, bytes: &'a [u8], plan: Plan) -> Result<Self, Failure> {
+    pub(super) fn new(
+        library: &'a LiteRtLibrary,
+        bytes: &'a [u8],
+        plan: SessionOptions,
+    ) -> Result<Self, CallError> {
         let api = &library.api;
         let environment = environment(api, plan.hardware, &plan.folder)?;
         // SAFETY: the bytes live and stay as they are for 'a, which the session does not outlive.
         let model = unsafe {
-            Handle::new(
+            LiteRtObject::new(
                 "LiteRtCreateModelFromBuffer",
                 api.LiteRtDestroyModel,
                 |model| {
@@ -97,7 +101,7 @@ impl<'a> Session<'a> {
         let options = options(api, plan.hardware, name, &text)?;
         // SAFETY: three live objects; they are kept for as long as the compiled model.
         let compiled = unsafe {
-            Handle::new(COMPILING, api.LiteRtDestroyCompiledModel, |compiled| {
+            LiteRtObject::new(COMPILING, api.LiteRtDestroyCompiledModel, |compiled| {
                 (api.LiteRtCreateCompiledModel)(
                     environment.raw(),
                     model.raw(),
@@ -106,9 +110,9 @@ impl<'a> Session<'a> {
                 )
             })
         }?;
-        let side = |side: &Side| side.open(api, &environment, &model, &compiled);
-        let (input_tensors, inputs) = side(&Side::inputs(api))?;
-        let (output_tensors, outputs) = side(&Side::outputs(api))?;
+        let side = |side: &TensorBuffers| side.open(api, &environment, &model, &compiled);
+        let (input_tensors, inputs) = side(&TensorBuffers::inputs(api))?;
+        let (output_tensors, outputs) = side(&TensorBuffers::outputs(api))?;
         Ok(Self {
             library,
             inputs,
@@ -125,17 +129,17 @@ impl<'a> Session<'a> {
     }
 
     /// The model's inputs, in the order of its file.
-    pub(super) fn inputs(&self) -> &[Tensor] {
+    pub(super) fn inputs(&self) -> &[TensorDescription] {
         &self.input_tensors
     }
 
     /// The model's outputs, in the order of its file.
-    pub(super) fn outputs(&self) -> &[Tensor] {
+    pub(super) fn outputs(&self) -> &[TensorDescription] {
         &self.output_tensors
     }
 
     /// Whether accelerators of the plan took the whole graph; with [`GPU`], whether anything else than the CPU did.
-    pub(super) fn is_accelerated(&self, hardware: c_int) -> Result<bool, Failure> {
+    pub(super) fn is_accelerated(&self, hardware: c_int) -> Result<bool, CallError> {
         let (api, mut all) = (&self.library.api, false);
         // SAFETY: a live compiled model, and a bool of ours to write to.
         unsafe {
@@ -155,7 +159,7 @@ impl<'a> Session<'a> {
     }
 
     /// Fills input `index`.
-    pub(super) fn write(&mut self, index: usize, values: &[f32]) -> Result<(), Failure> {
+    pub(super) fn write(&mut self, index: usize, values: &[f32]) -> Result<(), CallError> {
         let bytes = size_of_val(values);
         self.locked(&self.inputs[index], LOCK_WRITE, bytes, |memory| {
             // SAFETY: the memory is locked for writing, has room for as many bytes, and is none of Rust's.
@@ -164,7 +168,7 @@ impl<'a> Session<'a> {
     }
 
     /// Copies output `index` to `out`.
-    pub(super) fn read(&self, index: usize, out: &mut [f32]) -> Result<(), Failure> {
+    pub(super) fn read(&self, index: usize, out: &mut [f32]) -> Result<(), CallError> {
         let bytes = size_of_val(out);
         self.locked(&self.outputs[index], LOCK_READ, bytes, |memory| {
             // SAFETY: the memory is locked for reading, has as many bytes, and is none of Rust's; any bits are an f32.
@@ -175,11 +179,11 @@ impl<'a> Session<'a> {
     /// Calls `copy` with the memory of `buffer`, which has `bytes` bytes.
     fn locked(
         &self,
-        buffer: &Handle,
+        buffer: &LiteRtObject,
         mode: c_int,
         bytes: usize,
         copy: impl FnOnce(*mut u8),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CallError> {
         let (api, mut packed, mut memory) = (&self.library.api, 0, ptr::null_mut());
         // SAFETY: a live buffer, and places of ours to write to.
         unsafe {
@@ -189,7 +193,7 @@ impl<'a> Session<'a> {
             )?;
         }
         if packed != bytes {
-            return Err(Failure {
+            return Err(CallError {
                 call: "LiteRtGetTensorBufferPackedSize",
                 status: 0,
             });
@@ -207,7 +211,7 @@ impl<'a> Session<'a> {
         // SAFETY: the buffer was locked above; its memory is not used any more.
         unsafe { call!(api, LiteRtUnlockTensorBuffer(buffer.raw())) }?;
         if memory.is_null() {
-            return Err(Failure {
+            return Err(CallError {
                 call: "LiteRtLockTensorBuffer",
                 status: 0,
             });
@@ -216,10 +220,10 @@ impl<'a> Session<'a> {
     }
 
     /// Runs the model on its inputs. A GPU goes on by itself: [`Session::read`] waits for it, and has its errors.
-    pub(super) fn run(&mut self) -> Result<(), Failure> {
+    pub(super) fn run(&mut self) -> Result<(), CallError> {
         let api = &self.library.api;
-        let mut inputs: Vec<Raw> = self.inputs.iter().map(Handle::raw).collect();
-        let mut outputs: Vec<Raw> = self.outputs.iter().map(Handle::raw).collect();
+        let mut inputs: Vec<Raw> = self.inputs.iter().map(LiteRtObject::raw).collect();
+        let mut outputs: Vec<Raw> = self.outputs.iter().map(LiteRtObject::raw).collect();
         // SAFETY: a live compiled model with all of its buffers, none of them locked; &mut self keeps others away.
         unsafe {
             call!(
@@ -238,7 +242,7 @@ impl<'a> Session<'a> {
 }
 
 /// An environment that knows the accelerators for `hardware` and no others, from the libraries in `folder`.
-fn environment(api: &Api, hardware: c_int, folder: &CStr) -> Result<Handle, Failure> {
+fn environment(api: &Api, hardware: c_int, folder: &CStr) -> Result<LiteRtObject, CallError> {
     let int = |tag, int| EnvOption {
         tag,
         value: Any {
@@ -264,14 +268,14 @@ fn environment(api: &Api, hardware: c_int, folder: &CStr) -> Result<Handle, Fail
     let count = c_int::try_from(options.len()).unwrap_or(0);
     // SAFETY: as many options as said, of the declared kinds; the session keeps the text.
     let environment = unsafe {
-        Handle::new(
+        LiteRtObject::new(
             "LiteRtCreateEnvironment",
             api.LiteRtDestroyEnvironment,
             |environment| (api.LiteRtCreateEnvironment)(count, options.as_ptr(), environment),
         )
     }?;
     if accelerators(api, &environment)? & hardware == 0 {
-        return Err(Failure {
+        return Err(CallError {
             call: REGISTERING,
             status: 6,
         });
@@ -280,7 +284,7 @@ fn environment(api: &Api, hardware: c_int, folder: &CStr) -> Result<Handle, Fail
 }
 
 /// What the accelerators that `environment` has found can drive.
-fn accelerators(api: &Api, environment: &Handle) -> Result<c_int, Failure> {
+fn accelerators(api: &Api, environment: &LiteRtObject) -> Result<c_int, CallError> {
     let (mut count, mut all) = (0, 0);
     // SAFETY: a live environment, an accelerator that it owns, and places of ours to write to.
     unsafe {
@@ -310,10 +314,10 @@ fn options(
     hardware: c_int,
     name: &'static CStr,
     text: &CStr,
-) -> Result<Handle, Failure> {
+) -> Result<LiteRtObject, CallError> {
     // SAFETY: makes an object of its own.
     let options = unsafe {
-        Handle::new("LiteRtCreateOptions", api.LiteRtDestroyOptions, |options| {
+        LiteRtObject::new("LiteRtCreateOptions", api.LiteRtDestroyOptions, |options| {
             (api.LiteRtCreateOptions)(options)
         })
     }?;
@@ -326,7 +330,7 @@ fn options(
     }?;
     // SAFETY: the name is 'static; the session keeps the text, which is only read, for longer than the options.
     let own = unsafe {
-        Handle::new(
+        LiteRtObject::new(
             "LiteRtCreateOpaqueOptions",
             api.LiteRtDestroyOpaqueOptions,
             |own| {
@@ -359,13 +363,13 @@ unsafe fn text(name: *const c_char) -> String {
 }
 
 /// The functions for one side of a model.
-struct Side {
-    count: unsafe extern "C" fn(Raw, *mut usize) -> Status,
-    tensor: unsafe extern "C" fn(Raw, usize, *mut Raw) -> Status,
-    requirements: unsafe extern "C" fn(Raw, usize, usize, *mut Raw) -> Status,
+struct TensorBuffers {
+    count: unsafe extern "C" fn(Raw, *mut usize) -> LiteRtStatus,
+    tensor: unsafe extern "C" fn(Raw, usize, *mut Raw) -> LiteRtStatus,
+    requirements: unsafe extern "C" fn(Raw, usize, usize, *mut Raw) -> LiteRtStatus,
 }
 
-impl Side {
+impl TensorBuffers {
     fn inputs(api: &Api) -> Self {
         Self {
             count: api.LiteRtGetNumSignatureInputs,
@@ -386,10 +390,10 @@ impl Side {
     fn open(
         &self,
         api: &Api,
-        environment: &Handle,
-        model: &Handle,
-        compiled: &Handle,
-    ) -> Result<(Vec<Tensor>, Vec<Handle>), Failure> {
+        environment: &LiteRtObject,
+        model: &LiteRtObject,
+        compiled: &LiteRtObject,
+    ) -> Result<(Vec<TensorDescription>, Vec<LiteRtObject>), CallError> {
         let (mut signatures, mut signature, mut count) = (0, ptr::null_mut(), 0);
         // SAFETY: a live model, a signature that it owns, and places of ours to write to.
         unsafe {
@@ -398,7 +402,7 @@ impl Side {
                 LiteRtGetNumModelSignatures(model.raw(), &raw mut signatures)
             )?;
             if signatures == 0 {
-                return Err(Failure {
+                return Err(CallError {
                     call: "LiteRtGetNumModelSignatures",
                     status: 0,
                 });
@@ -431,7 +435,7 @@ impl Side {
             }
             // SAFETY: live objects and a type that LiteRT itself has filled in.
             buffers.push(unsafe {
-                Handle::new(
+                LiteRtObject::new(
                     "LiteRtCreateManagedTensorBufferFromRequirements",
                     api.LiteRtDestroyTensorBuffer,
                     |buffer| {
@@ -444,7 +448,7 @@ impl Side {
                     },
                 )
             }?);
-            tensors.push(Tensor {
+            tensors.push(TensorDescription {
                 // SAFETY: null, or a C string that the model owns and that is copied at once.
                 name: unsafe { text(name) },
                 element: kind.element,

@@ -3,7 +3,8 @@
 use super::{BUNDLE, PICTURES};
 use handloom::hand::{Detector, Hand, Model, Options};
 use handloom::inference::{
-    BackendSpec, CpuGraph, CpuModel, DelegateGraph, DelegateModel, Graph, Nodes,
+    BackendSpec, CpuLoadedModel, CpuModel, DelegateLoadedModel, DelegateModel, LoadedModel,
+    NodeCounts,
 };
 use std::fs;
 use std::sync::LazyLock;
@@ -25,8 +26,8 @@ fn detect(detector: &mut Detector<impl Model>) -> Vec<Hand> {
 }
 
 /// The hands in the pictures as a backend sees them, and how much of the two models it took.
-fn hands(backend: &BackendSpec) -> (Vec<Hand>, Vec<Option<Nodes>>) {
-    let graphs = [&BUNDLE.palm, &BUNDLE.hand].map(|file| Graph::load(backend, file).unwrap());
+fn hands(backend: &BackendSpec) -> (Vec<Hand>, Vec<Option<NodeCounts>>) {
+    let graphs = [&BUNDLE.palm, &BUNDLE.hand].map(|file| LoadedModel::load(backend, file).unwrap());
     let [palm, hand] = [&graphs[0], &graphs[1]].map(|graph| graph.open().unwrap());
     let nodes = vec![palm.nodes, hand.nodes];
     let mut detector = Detector::new(palm.model, hand.model, Options::default());
@@ -60,7 +61,7 @@ fn distance(a: &[Hand], b: &[Hand]) -> f32 {
         .fold(0.0, f32::max)
 }
 
-fn plugin_hands(options: &[&str]) -> (f32, Vec<Nodes>) {
+fn plugin_hands(options: &[&str]) -> (f32, Vec<NodeCounts>) {
     let (hands, nodes) = hands(&BackendSpec::Delegate(spec(options)));
     let nodes = nodes.into_iter().flatten().collect();
     (distance(&hands, cpu_hands()), nodes)
@@ -122,9 +123,10 @@ fn on_cpu() -> Duration {
 #[test]
 fn the_same_kernels_give_the_same_bits() {
     for file in [&BUNDLE.palm, &BUNDLE.hand] {
-        let graph = CpuGraph::new(file).unwrap();
+        let graph = CpuLoadedModel::new(file).unwrap();
         let mut cpu = CpuModel::new(&graph).unwrap();
-        let mut ours = DelegateModel::open(&DelegateGraph::without_plugin(file).unwrap()).unwrap();
+        let mut ours =
+            DelegateModel::open(&DelegateLoadedModel::without_plugin(file).unwrap()).unwrap();
         let total = ours.nodes().total;
         assert_eq!(ours.nodes().taken, 0);
         let fill = |to: &mut [f32], round: usize| {

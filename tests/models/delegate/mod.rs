@@ -11,14 +11,14 @@ use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::inference::model_files::ModelFile;
 use handloom::inference::{
-    Bundle, DelegateError, DelegateGraph, DelegateModel, DelegateSpec, Selection,
+    DelegateError, DelegateLoadedModel, DelegateModel, DelegateSpec, ModelFiles, ModelPaths,
 };
 use std::sync::LazyLock;
 
-static BUNDLE: LazyLock<Bundle> = LazyLock::new(|| {
-    Bundle::load(&Selection {
+static BUNDLE: LazyLock<ModelFiles> = LazyLock::new(|| {
+    ModelFiles::load(&ModelPaths {
         models: Some(test_support::models()),
-        ..Selection::default()
+        ..ModelPaths::default()
     })
     .unwrap()
 });
@@ -28,5 +28,5 @@ static PICTURES: LazyLock<Vec<RgbFrame>> =
     LazyLock::new(|| (0..4).map(|i| signing_scene(3, 9 * i, 320, 240)).collect());
 
 fn open(file: &ModelFile, spec: &DelegateSpec) -> Result<DelegateModel, DelegateError> {
-    DelegateModel::open(&DelegateGraph::load(spec, file)?)
+    DelegateModel::open(&DelegateLoadedModel::load(spec, file)?)
 }

@@ -4,7 +4,8 @@ use super::{BUNDLE, open};
 use handloom::hand::Model;
 use handloom::inference::model_files::ModelFile;
 use handloom::inference::{
-    BackendError, BackendSpec, DelegateError, DelegateGraph, DelegateModel, DelegateSpec, Graph,
+    BackendError, BackendSpec, DelegateError, DelegateLoadedModel, DelegateModel, DelegateSpec,
+    LoadedModel,
 };
 use std::fs;
 use std::path::Path;
@@ -103,7 +104,7 @@ fn models_of_ones_own_are_held_against_the_manifest() {
             ..spec(&["mode=none"])
         };
         let backend = BackendSpec::Delegate(spec);
-        let error = Graph::load(&backend, &BUNDLE.hand)
+        let error = LoadedModel::load(&backend, &BUNDLE.hand)
             .and_then(|graph| graph.open().map(drop))
             .unwrap_err();
         assert!(matches!(error, BackendError::Model(_)), "{error}");
@@ -111,7 +112,10 @@ fn models_of_ones_own_are_held_against_the_manifest() {
             assert!(error.to_string().contains(word), "no {word:?} in {error}");
         }
         // The other model has none of its own.
-        Graph::load(&backend, &BUNDLE.palm).unwrap().open().unwrap();
+        LoadedModel::load(&backend, &BUNDLE.palm)
+            .unwrap()
+            .open()
+            .unwrap();
     };
     check(
         &models().join("palm_detection_full.tflite"),
@@ -135,7 +139,7 @@ fn models_of_ones_own_are_held_against_the_manifest() {
         hand: Some(own),
         ..spec(&["mode=right"])
     };
-    let graph = DelegateGraph::load(&spec, &BUNDLE.hand).unwrap();
+    let graph = DelegateLoadedModel::load(&spec, &BUNDLE.hand).unwrap();
     assert_eq!(graph.sha256(), BUNDLE.hand.sha256);
     DelegateModel::open(&graph).unwrap().invoke().unwrap();
 }

@@ -2,7 +2,7 @@
 
 use super::{BUNDLE, PICTURES, open};
 use handloom::hand::{Detector, Model, Options};
-use handloom::inference::{BackendSpec, Graph};
+use handloom::inference::{BackendSpec, LoadedModel};
 use std::time::{Duration, Instant};
 use test_support::plugin::spec;
 use test_support::scratch;
@@ -59,8 +59,8 @@ fn a_device_that_stays_away_and_one_that_comes_back() {
 #[test]
 fn a_detector_gives_the_failure_on() {
     let backend = BackendSpec::Delegate(spec(&["mode=right", "fail_at=1"]));
-    let palm = Graph::load(&BackendSpec::Cpu, &BUNDLE.palm).unwrap();
-    let hand = Graph::load(&backend, &BUNDLE.hand).unwrap();
+    let palm = LoadedModel::load(&BackendSpec::Cpu, &BUNDLE.palm).unwrap();
+    let hand = LoadedModel::load(&backend, &BUNDLE.hand).unwrap();
     let (palm, hand) = (palm.open().unwrap(), hand.open().unwrap());
     let mut detector = Detector::new(palm.model, hand.model, Options::default());
     let error = detector.detect(&PICTURES[0]).unwrap_err().to_string();

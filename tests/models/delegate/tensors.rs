@@ -3,7 +3,7 @@
 use super::{BUNDLE, open};
 use handloom::hand::Model;
 use handloom::inference::model_files::{ModelFile, TensorSpec};
-use handloom::inference::{DelegateError, DelegateGraph, DelegateModel};
+use handloom::inference::{DelegateError, DelegateLoadedModel, DelegateModel};
 use std::fs;
 use test_support::plugin::spec;
 use test_support::scratch;
@@ -39,7 +39,7 @@ fn tensor(name: &str, dtype: Type, quantisation: Option<(f32, i64)>) -> TensorOf
 }
 
 fn open_tiny(file: &ModelFile) -> Result<DelegateModel, DelegateError> {
-    DelegateModel::open(&DelegateGraph::without_plugin(file)?)
+    DelegateModel::open(&DelegateLoadedModel::without_plugin(file)?)
 }
 
 #[test]

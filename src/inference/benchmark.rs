@@ -3,11 +3,12 @@
 use crate::draw::scene::signing_scene;
 use crate::frame::RgbFrame;
 use crate::hand::{Detector, Handedness, Model, ModelError, Options};
-use crate::inference::vulkan::{self, DeviceKind};
+use crate::inference::vulkan::{self, VulkanDeviceKind};
 use crate::inference::{
-    BackendSpec, Bundle, Claim, Ending, Graphs, Selection, SharedDevice, Target,
+    BackendSpec, DelegateCoverage, LiteRtTarget, LoadedModels, ModelFiles, ModelPaths,
+    SharedDevice, ShutdownFlag,
 };
-use crate::selection::Seen;
+use crate::selection::DetectedHand;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -31,11 +32,11 @@ const SIZE: (usize, usize) = (480, 360);
 
 /// What is to be measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Task {
+pub struct BenchmarkTask {
     /// Of what.
     pub backend: BackendSpec,
     /// On which models.
-    pub models: Selection,
+    pub models: ModelPaths,
     /// Clips at a time.
     pub workers: usize,
     /// For how long, each of two times.
@@ -48,9 +49,9 @@ pub struct Task {
 
 /// What was found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Found {
+pub struct BenchmarkReport {
     /// The hands in each of the built-in pictures.
-    pub seen: Vec<Vec<Seen>>,
+    pub seen: Vec<Vec<DetectedHand>>,
     /// Median of the palm model's runs, one worker.
     pub palm_ms: f64,
     /// Median of the hand model's runs, one worker.
@@ -60,7 +61,7 @@ pub struct Found {
     /// How many those are.
     pub workers: usize,
     /// How much of the models it runs; `None` where there is no saying.
-    pub claim: Option<Claim>,
+    pub coverage: Option<DelegateCoverage>,
 }
 
 /// The names of the Vulkan devices, best first, and whether the first is no program.
@@ -68,21 +69,21 @@ pub(super) fn devices() -> Result<(Vec<String>, bool), String> {
     let devices = vulkan::devices().map_err(|error| error.to_string())?;
     let is_gpu = devices
         .first()
-        .is_some_and(|device| device.kind != DeviceKind::Software);
+        .is_some_and(|device| device.kind != VulkanDeviceKind::Software);
     Ok((devices.iter().map(ToString::to_string).collect(), is_gpu))
 }
 
 /// What opens detectors, one a worker.
-enum Opener<'a> {
-    Own(&'a Graphs<'a>),
+enum DetectorSource<'a> {
+    Own(&'a LoadedModels<'a>),
     Shared(&'a Arc<SharedDevice>),
 }
 
-type Watched<'a> = Detector<Timed<Box<dyn Model + Send + 'a>>>;
+type TimedDetector<'a> = Detector<TimedModel<Box<dyn Model + Send + 'a>>>;
 
-impl<'a> Opener<'a> {
+impl<'a> DetectorSource<'a> {
     /// A detector, and where the times of its two models go.
-    fn detector(&self) -> Result<(Watched<'a>, [Times; 2]), String> {
+    fn detector(&self) -> Result<(TimedDetector<'a>, [Times; 2]), String> {
         let [palm, hand]: [Box<dyn Model + Send + 'a>; 2] = match self {
             Self::Own(graphs) => {
                 let pair = graphs.open().map_err(|error| error.to_string())?;
@@ -92,17 +93,17 @@ impl<'a> Opener<'a> {
                 .models()
                 .map(|m| Box::new(m) as Box<dyn Model + Send>),
         };
-        let (palm, hand) = (Timed::new(palm), Timed::new(hand));
+        let (palm, hand) = (TimedModel::new(palm), TimedModel::new(hand));
         let times = [Arc::clone(&palm.times), Arc::clone(&hand.times)];
         Ok((Detector::new(palm, hand, Options::default()), times))
     }
 }
 
 /// Measures what the task says.
-pub(super) fn find(task: &Task) -> Result<Found, String> {
-    let bundle = Bundle::load(&task.models).map_err(|error| error.to_string())?;
+pub(super) fn find(task: &BenchmarkTask) -> Result<BenchmarkReport, String> {
+    let bundle = ModelFiles::load(&task.models).map_err(|error| error.to_string())?;
     let bundle = Arc::new(bundle);
-    if task.backend == BackendSpec::LiteRt(Target::Gpu) && !task.software {
+    if task.backend == BackendSpec::LiteRt(LiteRtTarget::Gpu) && !task.software {
         let (devices, is_gpu) = devices()?;
         if !is_gpu {
             return Err(format!("there is no GPU, only {}", devices.join(", ")));
@@ -111,28 +112,29 @@ pub(super) fn find(task: &Task) -> Result<Found, String> {
     if task.backend.is_shared() {
         let patience = Duration::from_secs_f64(task.patience_s);
         // Whoever stops this process ends it from outside.
-        let ending = Ending::default();
+        let ending = ShutdownFlag::default();
         let device = SharedDevice::open(&task.backend, &bundle, task.workers, patience, &ending)?;
         let device = Arc::new(device);
-        let claim = device.claim().cloned();
-        if claim.as_ref().is_some_and(|claim| claim.is_empty) {
+        let coverage = device.coverage().cloned();
+        if coverage.as_ref().is_some_and(|coverage| coverage.is_empty) {
             return Err(
                 "it takes none of the models' nodes: the CPU would do all the work".to_owned(),
             );
         }
-        let mut found = measure(task, &Opener::Shared(&device))?;
+        let mut found = measure(task, &DetectorSource::Shared(&device))?;
         if let (times @ 1.., failure) = device.reopened() {
             return Err(format!("it failed {times} times within seconds: {failure}"));
         }
-        found.claim = claim;
+        found.coverage = coverage;
         Ok(found)
     } else {
-        let graphs = Graphs::load(&task.backend, &bundle).map_err(|error| error.to_string())?;
-        measure(task, &Opener::Own(&graphs))
+        let graphs =
+            LoadedModels::load(&task.backend, &bundle).map_err(|error| error.to_string())?;
+        measure(task, &DetectorSource::Own(&graphs))
     }
 }
 
-fn measure(task: &Task, opener: &Opener<'_>) -> Result<Found, String> {
+fn measure(task: &BenchmarkTask, opener: &DetectorSource<'_>) -> Result<BenchmarkReport, String> {
     let failed = |error: ModelError| error.to_string();
     let pictures: Vec<RgbFrame> = PICTURES
         .iter()
@@ -145,7 +147,7 @@ fn measure(task: &Task, opener: &Opener<'_>) -> Result<Found, String> {
         seen.push(
             hands
                 .iter()
-                .map(|hand| Seen {
+                .map(|hand| DetectedHand {
                     is_left: hand.handedness == Handedness::Left,
                     points: hand.landmarks.to_vec(),
                 })
@@ -165,19 +167,19 @@ fn measure(task: &Task, opener: &Opener<'_>) -> Result<Found, String> {
     } else {
         alone
     };
-    Ok(Found {
+    Ok(BenchmarkReport {
         seen,
         palm_ms,
         hand_ms,
         pictures_per_s,
         workers,
-        claim: None,
+        coverage: None,
     })
 }
 
 /// Pictures per second of one detector.
 fn pace(
-    detector: &mut Watched<'_>,
+    detector: &mut TimedDetector<'_>,
     pictures: &[RgbFrame],
     limit: Duration,
 ) -> Result<f64, ModelError> {
@@ -198,8 +200,8 @@ fn pace(
 /// Pictures per second of `workers` detectors, one of which is there.
 fn together<'a>(
     workers: usize,
-    opener: &Opener<'a>,
-    first: Watched<'a>,
+    opener: &DetectorSource<'a>,
+    first: TimedDetector<'a>,
     pictures: &[RgbFrame],
     limit: Duration,
 ) -> Result<f64, String> {
@@ -209,7 +211,7 @@ fn together<'a>(
     }
     let since = Instant::now();
     // Each begins with another picture, and all stop by the clock: one that must wait for the others does not count.
-    let work = |n: usize, mut detector: Watched<'a>| {
+    let work = |n: usize, mut detector: TimedDetector<'a>| {
         let mut count = 0.0;
         for picture in pictures.iter().cycle().skip(n) {
             detector.detect(picture)?;
@@ -251,12 +253,12 @@ fn median_ms(times: &mut [Duration]) -> f64 {
 }
 
 /// A model with a watch on it.
-struct Timed<M> {
+struct TimedModel<M> {
     model: M,
     times: Times,
 }
 
-impl<M> Timed<M> {
+impl<M> TimedModel<M> {
     fn new(model: M) -> Self {
         Self {
             model,
@@ -265,7 +267,7 @@ impl<M> Timed<M> {
     }
 }
 
-impl<M: Model> Model for Timed<M> {
+impl<M: Model> Model for TimedModel<M> {
     fn input(&mut self) -> &mut [f32] {
         self.model.input()
     }

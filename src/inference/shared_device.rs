@@ -1,15 +1,15 @@
 //! One accelerator for all workers: a thread owns the device and runs what the workers send through a bounded queue.
 //!
-//! A run that fails is never used: the device is opened again and the same input run again, as often as [`Patience`]
+//! A run that fails is never used: the device is opened again and the same input run again, as often as [`RetryBudget`]
 //! allows; then the device is lost for good and every worker is told. A driver that hangs is given up by the workers;
 //! its thread is left where it is, for nothing can end it but the end of the process, which opens no other device. When
 //! the process ends nobody waits for a device that is being opened.
 
-use super::backend::{BackendSpec, Claim, Graphs, Pair};
+use super::backend::{BackendSpec, DelegateCoverage, LoadedModels, ModelPair};
 use crate::hand::{Model, ModelError};
-use crate::inference::model_files::{Bundle, ModelSpec, Role};
-use crate::inference::shutdown_flag::Ending;
-use crate::selection::Patience;
+use crate::inference::model_files::{ModelFiles, ModelRole, ModelSpec};
+use crate::inference::shutdown_flag::ShutdownFlag;
+use crate::selection::RetryBudget;
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ const RUN_LIMIT: Duration = Duration::from_secs(15);
 /// the workers waits.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(90);
 /// Who waits looks around so often.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// At the end of the process nobody waits longer for what the device is doing.
 const END_LIMIT: Duration = Duration::from_secs(1);
 /// The thread may take so long to let go of the device.
@@ -35,46 +35,46 @@ static IS_HUNG: AtomicBool = AtomicBool::new(false);
 /// A device with both models open, and the thread that runs it.
 #[derive(Debug)]
 pub struct SharedDevice {
-    queue: Option<Sender<Job>>,
-    condition: Arc<Condition>,
-    ending: Ending,
+    queue: Option<Sender<InferenceRequest>>,
+    condition: Arc<DeviceStatus>,
+    ending: ShutdownFlag,
     ended: Receiver<()>,
     specs: [ModelSpec; 2],
-    claim: Option<Claim>,
+    coverage: Option<DelegateCoverage>,
 }
 
 /// What the workers know of the device.
 #[derive(Debug)]
-struct Condition {
-    now: Mutex<Now>,
+struct DeviceStatus {
+    now: Mutex<DeviceState>,
 }
 
 #[derive(Debug)]
-struct Now {
+struct DeviceState {
     /// From when to when what it is doing may take.
     busy: Option<Range<Instant>>,
     /// Why it was given up.
     lost: Option<String>,
     /// Whether the process ends and does not wait for it.
-    is_left: bool,
+    is_abandoned: bool,
     /// How often it was opened again, and what the last failure was.
     reopened: usize,
     failure: String,
 }
 
-struct Job {
-    role: Role,
+struct InferenceRequest {
+    role: ModelRole,
     input: Vec<f32>,
-    reply: Sender<Reply>,
+    reply: Sender<InferenceReply>,
 }
 
-struct Reply {
+struct InferenceReply {
     input: Vec<f32>,
     outputs: Result<Vec<Vec<f32>>, ModelError>,
 }
 
-impl Condition {
-    fn now(&self) -> MutexGuard<'_, Now> {
+impl DeviceStatus {
+    fn now(&self) -> MutexGuard<'_, DeviceState> {
         // Plain values, whole at any time.
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,10 +101,10 @@ impl SharedDevice {
     /// In words, when it cannot be opened within `patience`, or the process ends.
     pub fn open(
         spec: &BackendSpec,
-        bundle: &Arc<Bundle>,
+        bundle: &Arc<ModelFiles>,
         workers: usize,
         patience: Duration,
-        ending: &Ending,
+        ending: &ShutdownFlag,
     ) -> Result<Self, String> {
         if IS_HUNG.load(Ordering::Relaxed) {
             let reason =
@@ -114,11 +114,11 @@ impl SharedDevice {
         let (queue, jobs) = bounded(workers.max(1));
         let (end, ended) = bounded(1);
         let (tell, told) = bounded(1);
-        let condition = Arc::new(Condition {
-            now: Mutex::new(Now {
+        let condition = Arc::new(DeviceStatus {
+            now: Mutex::new(DeviceState {
                 busy: None,
                 lost: None,
-                is_left: false,
+                is_abandoned: false,
                 reopened: 0,
                 failure: String::new(),
             }),
@@ -138,11 +138,11 @@ impl SharedDevice {
             .spawn(thread)
             .map_err(|error| format!("no thread for it: {error}"))?;
         let since = Instant::now();
-        let claim = loop {
+        let coverage = loop {
             let left = patience.saturating_sub(since.elapsed());
-            match told.recv_timeout(left.min(LOOK)) {
+            match told.recv_timeout(left.min(POLL_INTERVAL)) {
                 Ok(opened) => break opened?,
-                Err(RecvTimeoutError::Timeout) if ending.has_begun() => {
+                Err(RecvTimeoutError::Timeout) if ending.is_set() => {
                     return Err("the process ends".to_owned());
                 }
                 Err(RecvTimeoutError::Timeout) if left.is_zero() => {
@@ -162,14 +162,14 @@ impl SharedDevice {
             ending: ending.clone(),
             ended,
             specs,
-            claim,
+            coverage,
         })
     }
 
     /// How much of both models it runs; `None` where there is no saying.
     #[must_use]
-    pub fn claim(&self) -> Option<&Claim> {
-        self.claim.as_ref()
+    pub fn coverage(&self) -> Option<&DelegateCoverage> {
+        self.coverage.as_ref()
     }
 
     /// Why it was given up, once it was.
@@ -180,8 +180,8 @@ impl SharedDevice {
 
     /// Whether the process ends and something was not waited for.
     #[must_use]
-    pub fn is_left(&self) -> bool {
-        self.condition.now().is_left
+    pub fn is_abandoned(&self) -> bool {
+        self.condition.now().is_abandoned
     }
 
     /// How often it failed and was opened again, and what failed the last time.
@@ -194,7 +194,7 @@ impl SharedDevice {
     /// The palm and the hand model, for one worker.
     #[must_use]
     pub fn models(self: &Arc<Self>) -> [SharedModel; 2] {
-        [Role::Palm, Role::Hand].map(|role| SharedModel::new(self, role))
+        [ModelRole::Palm, ModelRole::Hand].map(|role| SharedModel::new(self, role))
     }
 }
 
@@ -202,7 +202,7 @@ impl Drop for SharedDevice {
     fn drop(&mut self) {
         self.queue = None;
         if !IS_HUNG.load(Ordering::Relaxed)
-            && !self.is_left()
+            && !self.is_abandoned()
             && self.ended.recv_timeout(CLOSE_LIMIT) == Err(RecvTimeoutError::Timeout)
         {
             tracing::warn!("the accelerator does not let go; it is left as it is");
@@ -214,14 +214,14 @@ impl Drop for SharedDevice {
 #[derive(Debug)]
 pub struct SharedModel {
     device: Arc<SharedDevice>,
-    role: Role,
+    role: ModelRole,
     input: Vec<f32>,
     outputs: Vec<Vec<f32>>,
 }
 
 impl SharedModel {
-    fn new(device: &Arc<SharedDevice>, role: Role) -> Self {
-        let spec = &device.specs[usize::from(role == Role::Hand)];
+    fn new(device: &Arc<SharedDevice>, role: ModelRole) -> Self {
+        let spec = &device.specs[usize::from(role == ModelRole::Hand)];
         Self {
             input: vec![0.0; spec.input.shape.iter().product()],
             outputs: Vec::new(),
@@ -244,10 +244,8 @@ impl SharedModel {
                 let reason = "it hung: a run did not come back in time";
                 Err(ModelError(condition.lose(reason.to_owned())))
             }
-            (None, Some(busy))
-                if self.device.ending.has_begun() && busy.start + END_LIMIT < clock =>
-            {
-                condition.now().is_left = true;
+            (None, Some(busy)) if self.device.ending.is_set() && busy.start + END_LIMIT < clock => {
+                condition.now().is_abandoned = true;
                 Err(ModelError("it is left: the process ends".to_owned()))
             }
             (None, _) => Ok(()),
@@ -270,13 +268,13 @@ impl Model for SharedModel {
         let queue = self.device.queue.as_ref().ok_or_else(died)?;
         let length = self.input.len();
         let (give, take) = bounded(1);
-        let mut job = Job {
+        let mut job = InferenceRequest {
             role: self.role,
             input: std::mem::take(&mut self.input),
             reply: give,
         };
         loop {
-            let (back, error) = match queue.send_timeout(job, LOOK) {
+            let (back, error) = match queue.send_timeout(job, POLL_INTERVAL) {
                 Ok(()) => break,
                 Err(SendTimeoutError::Timeout(job)) => match self.hold_against_the_clock() {
                     Ok(()) => (job, None),
@@ -291,7 +289,7 @@ impl Model for SharedModel {
             job = back;
         }
         let error = loop {
-            match take.recv_timeout(LOOK) {
+            match take.recv_timeout(POLL_INTERVAL) {
                 Ok(reply) => {
                     self.input = reply.input;
                     self.outputs = reply.outputs?;
@@ -325,17 +323,17 @@ impl Model for SharedModel {
 }
 
 /// How opening the device went: how much of the models it runs.
-type Opening = Result<Option<Claim>, String>;
+type OpenOutcome = Result<Option<DelegateCoverage>, String>;
 
 /// The device's thread: opens it, says how that went, and runs jobs until nobody sends any.
 fn serve(
     spec: &BackendSpec,
-    bundle: &Bundle,
-    jobs: &Receiver<Job>,
-    condition: &Condition,
-    tell: &Sender<Opening>,
+    bundle: &ModelFiles,
+    jobs: &Receiver<InferenceRequest>,
+    condition: &DeviceStatus,
+    tell: &Sender<OpenOutcome>,
 ) {
-    let opened = Graphs::load(spec, bundle).map_err(|error| error.to_string());
+    let opened = LoadedModels::load(spec, bundle).map_err(|error| error.to_string());
     let graphs = match opened {
         Ok(graphs) => graphs,
         Err(reason) => {
@@ -345,7 +343,7 @@ fn serve(
     };
     let mut pair = match open(&graphs, bundle) {
         Ok(pair) => {
-            tell.send(Ok(pair.claim())).ok();
+            tell.send(Ok(pair.coverage())).ok();
             Some(pair)
         }
         Err(reason) => {
@@ -353,8 +351,8 @@ fn serve(
             return;
         }
     };
-    let mut patience = Patience::default();
-    for Job { role, input, reply } in jobs {
+    let mut patience = RetryBudget::default();
+    for InferenceRequest { role, input, reply } in jobs {
         let outputs = run(
             &graphs,
             &mut pair,
@@ -364,15 +362,15 @@ fn serve(
         );
         condition.idle();
         // A worker that has lost its patience is gone.
-        reply.send(Reply { input, outputs }).ok();
+        reply.send(InferenceReply { input, outputs }).ok();
     }
 }
 
 /// Opens the device and runs each model once: some compile them only then.
-fn open<'a>(graphs: &'a Graphs<'a>, bundle: &Bundle) -> Result<Pair<'a>, String> {
+fn open<'a>(graphs: &'a LoadedModels<'a>, bundle: &ModelFiles) -> Result<ModelPair<'a>, String> {
     let mut pair = graphs.open().map_err(|error| error.to_string())?;
     // One that runs nothing is refused by its claim, and would be run in vain.
-    if pair.claim().is_some_and(|claim| claim.is_empty) {
+    if pair.coverage().is_some_and(|coverage| coverage.is_empty) {
         return Ok(pair);
     }
     for (model, spec) in [
@@ -387,11 +385,11 @@ fn open<'a>(graphs: &'a Graphs<'a>, bundle: &Bundle) -> Result<Pair<'a>, String>
 
 /// Runs one job, on a device opened again if need be.
 fn run<'a>(
-    graphs: &'a Graphs<'a>,
-    pair: &mut Option<Pair<'a>>,
-    patience: &mut Patience,
-    condition: &Condition,
-    (role, input, bundle): (Role, &[f32], &Bundle),
+    graphs: &'a LoadedModels<'a>,
+    pair: &mut Option<ModelPair<'a>>,
+    patience: &mut RetryBudget,
+    condition: &DeviceStatus,
+    (role, input, bundle): (ModelRole, &[f32], &ModelFiles),
 ) -> Result<Vec<Vec<f32>>, ModelError> {
     let within = |limit| {
         let now = Instant::now();
@@ -406,8 +404,8 @@ fn run<'a>(
         let failed = if let Some(pair) = pair {
             condition.busy(recovery.clone().unwrap_or_else(|| within(RUN_LIMIT)));
             let (model, spec) = match role {
-                Role::Palm => (&mut pair.palm.model, &bundle.palm.spec),
-                Role::Hand => (&mut pair.hand.model, &bundle.hand.spec),
+                ModelRole::Palm => (&mut pair.palm.model, &bundle.palm.spec),
+                ModelRole::Hand => (&mut pair.hand.model, &bundle.hand.spec),
             };
             match run_once(model, spec, input) {
                 Ok(outputs) => {

@@ -1,7 +1,7 @@
 //! A delegate as the user asks for it, and its library: found, judged and loaded, each failure with the way out.
 
-use super::ffi::{LoadError, Plugin};
-use crate::inference::model_files::{BundleError, Role};
+use super::ffi::{Plugin, PluginLoadError};
+use crate::inference::model_files::{ModelFileError, ModelRole};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::File;
@@ -27,10 +27,10 @@ pub struct DelegateSpec {
 }
 
 impl DelegateSpec {
-    pub(super) fn own_model(&self, role: Role) -> Option<&Path> {
+    pub(super) fn own_model(&self, role: ModelRole) -> Option<&Path> {
         match role {
-            Role::Palm => self.palm.as_deref(),
-            Role::Hand => self.hand.as_deref(),
+            ModelRole::Palm => self.palm.as_deref(),
+            ModelRole::Hand => self.hand.as_deref(),
         }
     }
 }
@@ -106,7 +106,7 @@ pub enum DelegateError {
         /// As asked for.
         library: PathBuf,
         /// Which model.
-        role: Role,
+        role: ModelRole,
         /// The model's file.
         path: String,
         /// Runtime's and plugin's words.
@@ -114,13 +114,13 @@ pub enum DelegateError {
     },
     /// The model is no good.
     #[error(transparent)]
-    Model(#[from] BundleError),
+    Model(#[from] ModelFileError),
 }
 
 /// What the plugin is told for the model `role`.
 pub(super) fn options(
     options: &[(String, String)],
-    role: Role,
+    role: ModelRole,
 ) -> Result<Vec<(CString, CString)>, DelegateError> {
     let model = role.to_string();
     options
@@ -154,7 +154,7 @@ pub(super) fn load(library: &Path) -> Result<Plugin, DelegateError> {
         }
     }
     Plugin::load(library).map_err(|error| match error {
-        LoadError::Library(words) => {
+        PluginLoadError::Library(words) => {
             let own = words.strip_prefix(&format!("{}: ", library.display()));
             // The loader's words for a name that it finds nowhere.
             if own.is_some_and(|words| words.starts_with("cannot open")) {
@@ -165,7 +165,7 @@ pub(super) fn load(library: &Path) -> Result<Plugin, DelegateError> {
                 library: owned,
             }
         }
-        LoadError::Function(function) => DelegateError::Protocol {
+        PluginLoadError::Function(function) => DelegateError::Protocol {
             library: owned,
             function,
         },
@@ -255,10 +255,10 @@ mod tests {
     #[test]
     fn options_name_the_model() {
         let given = [("cache".to_owned(), "/var/{model}.nbg".to_owned())];
-        let made = options(&given, Role::Hand).unwrap();
+        let made = options(&given, ModelRole::Hand).unwrap();
         assert_eq!(made[0].1.as_c_str(), c"/var/hand.nbg");
         let given = [("a\0b".to_owned(), String::new())];
-        let error = options(&given, Role::Hand).unwrap_err().to_string();
+        let error = options(&given, ModelRole::Hand).unwrap_err().to_string();
         assert!(error.contains(r#""a\0b""#), "{error}");
     }
 

@@ -1,17 +1,18 @@
 //! What was chosen, open and ready: the models, and what runs them for all who ask for a detector.
 
-use super::{Asker, Chosen, Unavailable, identity, resolve, stopped};
+use super::choose::{ChosenBackend, SelectionContext, Unavailable, identity, resolve, stopped};
 use crate::error::{CliError, Exit};
 use crate::inference::{
-    BackendError, BackendSpec, Bundle, Graphs, Selection, SharedDevice, Wanted, model_files,
+    BackendError, BackendRequest, BackendSpec, LoadedModels, ModelFiles, ModelPaths, SharedDevice,
+    model_files,
 };
-use crate::selection::{CPU, Wish};
+use crate::selection::{BackendPreference, CPU};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What there is to say of what runs the models.
 #[derive(Clone, Copy, Debug)]
-pub enum AcceleratorNews<'a> {
+pub enum BackendEvent<'a> {
     /// It was chosen, for a reason.
     Chosen {
         /// Its name.
@@ -40,56 +41,56 @@ pub enum AcceleratorNews<'a> {
 }
 
 /// The models, read and tried, and what runs them.
-pub struct Engine {
-    bundle: Arc<Bundle>,
-    wanted: Wanted,
-    chosen: Chosen,
+pub struct BackendHandle {
+    bundle: Arc<ModelFiles>,
+    wanted: BackendRequest,
+    chosen: ChosenBackend,
     /// The accelerator that all share, if it is one that is shared.
     device: Option<Arc<SharedDevice>>,
-    told: Mutex<Told>,
+    told: Mutex<ReportedEvents>,
 }
 
 /// What was told of the device, to whomever.
 #[derive(Default)]
-struct Told {
+struct ReportedEvents {
     reopened: usize,
     is_lost: bool,
 }
 
-impl Engine {
+impl BackendHandle {
     /// Reads the models, chooses what runs them, and opens it for `seats` detectors at a time. Where what was chosen does
     /// not open, the CPU runs them.
     ///
     /// # Errors
     /// When a model or a required accelerator cannot be used; [`Exit::Stopped`] when `asker` does not wait any more.
     pub fn open(
-        wanted: &Wanted,
-        models: &Selection,
+        wanted: &BackendRequest,
+        models: &ModelPaths,
         seats: usize,
-        asker: &mut Asker<'_>,
+        context: &mut SelectionContext<'_>,
     ) -> Result<Self, CliError> {
-        let bundle = Arc::new(Bundle::load(models)?);
+        let bundle = Arc::new(ModelFiles::load(models)?);
         // What is left when all else fails.
-        Graphs::load(&BackendSpec::Cpu, &bundle)?.open()?;
-        let mut chosen = resolve(wanted, models, &bundle, asker)?;
+        LoadedModels::load(&BackendSpec::Cpu, &bundle)?.open()?;
+        let mut chosen = resolve(wanted, models, &bundle, context)?;
         let spec = &chosen.spec;
         let opened = if spec.is_shared() {
-            SharedDevice::open(spec, &bundle, seats, wanted.patience, asker.ending)
+            SharedDevice::open(spec, &bundle, seats, wanted.timeout, context.shutdown)
                 .map(|device| Some(Arc::new(device)))
         } else if *spec == BackendSpec::Cpu {
             Ok(None)
         } else {
-            Graphs::load(spec, &bundle)
+            LoadedModels::load(spec, &bundle)
                 .and_then(|graphs| graphs.open().map(|_| None))
                 .map_err(|error| error.to_string())
         };
         let device = match opened {
             Ok(device) => device,
-            Err(_) if asker.ending.has_begun() => return Err(stopped()),
+            Err(_) if context.shutdown.is_set() => return Err(stopped()),
             Err(reason) => {
                 let name = &chosen.choice.name;
                 let reason = format!("{name} was chosen, but does not open any more: {reason}");
-                if matches!(wanted.wish, Wish::Require(_)) {
+                if matches!(wanted.preference, BackendPreference::Require(_)) {
                     return Err(Unavailable(reason).into());
                 }
                 chosen.fall_back(reason);
@@ -107,7 +108,7 @@ impl Engine {
 
     /// The models.
     #[must_use]
-    pub fn bundle(&self) -> &Bundle {
+    pub fn bundle(&self) -> &ModelFiles {
         &self.bundle
     }
 
@@ -120,7 +121,7 @@ impl Engine {
     /// Whether nothing else may run them.
     #[must_use]
     pub fn is_required(&self) -> bool {
-        matches!(self.wanted.wish, Wish::Require(_))
+        matches!(self.wanted.preference, BackendPreference::Require(_))
     }
 
     /// The accelerator that all share, if there is one.
@@ -138,18 +139,18 @@ impl Engine {
     ///
     /// # Errors
     /// When they cannot be loaded any more.
-    pub fn graphs(&self) -> Result<Graphs<'_>, BackendError> {
+    pub fn graphs(&self) -> Result<LoadedModels<'_>, BackendError> {
         let own = match &self.device {
             Some(_) => &BackendSpec::Cpu,
             None => &self.chosen.spec,
         };
-        Graphs::load(own, &self.bundle)
+        LoadedModels::load(own, &self.bundle)
     }
 
     /// What was chosen, and why.
     #[must_use]
-    pub fn choice(&self) -> AcceleratorNews<'_> {
-        AcceleratorNews::Chosen {
+    pub fn choice(&self) -> BackendEvent<'_> {
+        BackendEvent::Chosen {
             name: &self.chosen.choice.name,
             reason: &self.chosen.choice.reason,
             is_second_best: self.chosen.choice.is_second_best,
@@ -158,7 +159,7 @@ impl Engine {
 
     /// Tells what happened to the accelerator since somebody asked; each thing is told once, whoever asks. Of one that is
     /// required the failure that ends the work says that it is lost.
-    pub fn news(&self, tell: &mut dyn FnMut(&AcceleratorNews<'_>)) {
+    pub fn events(&self, tell: &mut dyn FnMut(&BackendEvent<'_>)) {
         let Some(device) = &self.device else {
             return;
         };
@@ -176,7 +177,7 @@ impl Engine {
         let name = self.name();
         if is_reopened {
             let reason = &failure;
-            tell(&AcceleratorNews::Reopened {
+            tell(&BackendEvent::Reopened {
                 name,
                 times,
                 reason,
@@ -184,7 +185,7 @@ impl Engine {
         }
         if let Some(reason) = lost.filter(|_| is_lost) {
             let reason = &reason;
-            tell(&AcceleratorNews::Lost { name, reason });
+            tell(&BackendEvent::Lost { name, reason });
         }
     }
 
@@ -197,7 +198,7 @@ impl Engine {
     /// For `run.json`.
     #[must_use]
     pub fn record(&self) -> Value {
-        let Chosen {
+        let ChosenBackend {
             choice,
             spec,
             files,
@@ -220,14 +221,14 @@ impl Engine {
         };
         let runtime = runtime.filter(|_| runtime_name.is_some());
         json!({
-            "name": choice.name, "reason": choice.reason, "wish": self.wanted.wish.to_string(),
+            "name": choice.name, "reason": choice.reason, "wish": self.wanted.preference.to_string(),
             "refused": choice.refused, "opened_as": spec, "files": files,
             "runtime": runtime_name, "library_sha256": runtime.map(|r| r.1), "library_is_pinned": is_pinned,
         })
     }
 }
 
-impl Chosen {
+impl ChosenBackend {
     /// The CPU in its place.
     fn fall_back(&mut self, reason: String) {
         self.spec = BackendSpec::Cpu;

@@ -1,41 +1,41 @@
 //! The models in the hands of one who looks for hands: a worker of a job, or a camera.
 
 use crate::hand::{Detector, Model, Options};
-use crate::inference::probing::backend_handle::Engine;
-use crate::inference::{BackendError, Graphs, SharedDevice};
+use crate::inference::backend_handle::BackendHandle;
+use crate::inference::{BackendError, LoadedModels, SharedDevice};
 use crate::selection::CPU;
 use std::sync::Arc;
 
 /// A detector, and what runs its models.
-pub struct Tools<'a> {
+pub struct WorkerDetector<'a> {
     /// It.
     pub detector: Detector<Box<dyn Model + Send + 'a>>,
     /// The name of what runs the models.
     pub backend: Arc<str>,
     /// The device that they run on, if others use it, too.
     device: Option<Arc<SharedDevice>>,
-    graphs: &'a Graphs<'a>,
+    graphs: &'a LoadedModels<'a>,
     options: Options,
 }
 
-impl<'a> Tools<'a> {
+impl<'a> WorkerDetector<'a> {
     /// On what `engine` has chosen; `graphs` are its own.
     ///
     /// # Errors
     /// When an interpreter cannot be made.
     pub fn new(
-        engine: &Engine,
-        graphs: &'a Graphs<'a>,
+        backend: &BackendHandle,
+        graphs: &'a LoadedModels<'a>,
         options: Options,
     ) -> Result<Self, BackendError> {
-        let device = engine.device().cloned();
+        let device = backend.device().cloned();
         let [palm, hand] = match &device {
             Some(device) => shared(device),
             None => own(graphs)?,
         };
         Ok(Self {
             detector: Detector::new(palm, hand, options),
-            backend: Arc::from(engine.name()),
+            backend: Arc::from(backend.name()),
             device,
             graphs,
             options,
@@ -50,8 +50,10 @@ impl<'a> Tools<'a> {
 
     /// Whether the process ends and their device was not waited for.
     #[must_use]
-    pub fn is_left(&self) -> bool {
-        self.device.as_ref().is_some_and(|device| device.is_left())
+    pub fn is_abandoned(&self) -> bool {
+        self.device
+            .as_ref()
+            .is_some_and(|device| device.is_abandoned())
     }
 
     /// Goes on with the CPU.
@@ -67,17 +69,17 @@ impl<'a> Tools<'a> {
     }
 
     /// Goes on with the device of `engine`; nothing changes where that has none.
-    pub fn take_up(&mut self, engine: &Engine) {
-        if let Some(device) = engine.device() {
+    pub fn take_up(&mut self, backend: &BackendHandle) {
+        if let Some(device) = backend.device() {
             let [palm, hand] = shared(device);
             self.detector = Detector::new(palm, hand, self.options);
-            self.backend = Arc::from(engine.name());
+            self.backend = Arc::from(backend.name());
             self.device = Some(Arc::clone(device));
         }
     }
 }
 
-fn own<'a>(graphs: &'a Graphs<'a>) -> Result<[Box<dyn Model + Send + 'a>; 2], BackendError> {
+fn own<'a>(graphs: &'a LoadedModels<'a>) -> Result<[Box<dyn Model + Send + 'a>; 2], BackendError> {
     let pair = graphs.open()?;
     Ok([pair.palm.model, pair.hand.model])
 }

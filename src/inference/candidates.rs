@@ -1,7 +1,8 @@
 //! What this machine has to run the models on, and what is missing to use the rest, with the way to mend it.
 
 use crate::inference::{
-    BackendSpec, DelegateSpec, DelegateWish, LiteRt, ModelKind, PRESETS, Preset, Target, library,
+    BackendSpec, DelegatePreference, DelegateSpec, LiteRt, LiteRtTarget, ModelKind, PRESETS,
+    Preset, delegate_library,
 };
 use crate::selection::CPU;
 use crate::selection::{CUSTOM, LITERT_CPU, LITERT_GPU};
@@ -17,7 +18,7 @@ const GPU_NODES: [&str; 4] = [
 
 /// A backend that could run the models.
 #[derive(Clone, Debug)]
-pub struct Candidate {
+pub struct BackendCandidate {
     /// As the user writes it.
     pub name: String,
     /// What it drives.
@@ -29,19 +30,19 @@ pub struct Candidate {
     /// Whether its library is there.
     pub has_library: bool,
     /// What is missing; where nothing is, it can be tried.
-    pub lacks: Vec<Lack>,
+    pub lacks: Vec<MissingRequirement>,
 }
 
 /// Something that is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lack {
+pub struct MissingRequirement {
     /// What.
     pub what: String,
     /// How to mend it.
     pub mend: String,
 }
 
-impl Lack {
+impl MissingRequirement {
     fn new(what: impl Into<String>, mend: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -50,7 +51,7 @@ impl Lack {
     }
 }
 
-impl Candidate {
+impl BackendCandidate {
     /// The one that is always there.
     #[must_use]
     pub fn cpu() -> Self {
@@ -73,8 +74,11 @@ impl Candidate {
 
 /// All but the CPU, whether they can be used or not.
 #[must_use]
-pub fn all(delegate: &DelegateWish, hardware: &Hardware) -> Vec<Candidate> {
-    let mut all = vec![litert(Target::Cpu, hardware), litert(Target::Gpu, hardware)];
+pub fn all(delegate: &DelegatePreference, hardware: &Hardware) -> Vec<BackendCandidate> {
+    let mut all = vec![
+        litert(LiteRtTarget::Cpu, hardware),
+        litert(LiteRtTarget::Gpu, hardware),
+    ];
     all.extend(PRESETS.iter().map(|preset| {
         let own = DelegateSpec::default();
         let own = if delegate.name == preset.name {
@@ -90,17 +94,20 @@ pub fn all(delegate: &DelegateWish, hardware: &Hardware) -> Vec<Candidate> {
     all
 }
 
-fn litert(target: Target, hardware: &Hardware) -> Candidate {
+fn litert(target: LiteRtTarget, hardware: &Hardware) -> BackendCandidate {
     let located = LiteRt::locate();
     let mut lacks = Vec::new();
     let mut devices = Vec::new();
     if let Err(error) = &located {
-        lacks.push(Lack::new("its library", error.to_string()));
+        lacks.push(MissingRequirement::new("its library", error.to_string()));
     }
-    if target == Target::Gpu {
+    if target == LiteRtTarget::Gpu {
         if matches!(located, Ok((_, false))) {
             let mend = "run `make setup-litert` again";
-            lacks.push(Lack::new("libLiteRtWebGpuAccelerator.so beside it", mend));
+            lacks.push(MissingRequirement::new(
+                "libLiteRtWebGpuAccelerator.so beside it",
+                mend,
+            ));
         }
         devices = open_nodes(
             &GPU_NODES,
@@ -111,10 +118,10 @@ fn litert(target: Target, hardware: &Hardware) -> Candidate {
         );
     }
     let (name, what) = match target {
-        Target::Cpu => (LITERT_CPU, "LiteRT's kernels, which are MediaPipe's own"),
-        Target::Gpu => (LITERT_GPU, "a Vulkan GPU through LiteRT"),
+        LiteRtTarget::Cpu => (LITERT_CPU, "LiteRT's kernels, which are MediaPipe's own"),
+        LiteRtTarget::Gpu => (LITERT_GPU, "a Vulkan GPU through LiteRT"),
     };
-    Candidate {
+    BackendCandidate {
         name: name.to_owned(),
         what: what.to_owned(),
         spec: BackendSpec::LiteRt(target),
@@ -124,13 +131,16 @@ fn litert(target: Target, hardware: &Hardware) -> Candidate {
     }
 }
 
-fn of_preset(preset: &Preset, own: &DelegateSpec, hardware: &Hardware) -> Candidate {
+fn of_preset(preset: &Preset, own: &DelegateSpec, hardware: &Hardware) -> BackendCandidate {
     let spec = preset.fill(own);
     let mut lacks = Vec::new();
-    let has_library = library::locate(&spec.library).is_some();
+    let has_library = delegate_library::locate(&spec.library).is_some();
     if !has_library {
         let what = format!("its library {}", spec.library.display());
-        lacks.push(Lack::new(what, format!("install {}", preset.source)));
+        lacks.push(MissingRequirement::new(
+            what,
+            format!("install {}", preset.source),
+        ));
     }
     let devices = open_nodes(
         preset.devices,
@@ -151,9 +161,9 @@ fn of_preset(preset: &Preset, own: &DelegateSpec, hardware: &Hardware) -> Candid
             "it runs only those: set delegate.name = {:?}, delegate.palm and delegate.hand",
             preset.name
         );
-        lacks.push(Lack::new(models, mend));
+        lacks.push(MissingRequirement::new(models, mend));
     }
-    Candidate {
+    BackendCandidate {
         name: preset.name.to_owned(),
         what: preset.what.to_owned(),
         spec: BackendSpec::Delegate(spec),
@@ -163,14 +173,17 @@ fn of_preset(preset: &Preset, own: &DelegateSpec, hardware: &Hardware) -> Candid
     }
 }
 
-fn custom(spec: &DelegateSpec) -> Candidate {
+fn custom(spec: &DelegateSpec) -> BackendCandidate {
     let mut lacks = Vec::new();
-    let has_library = library::locate(&spec.library).is_some();
+    let has_library = delegate_library::locate(&spec.library).is_some();
     if !has_library {
         let what = format!("its library {}", spec.library.display());
-        lacks.push(Lack::new(what, "set delegate.library to the plugin's file"));
+        lacks.push(MissingRequirement::new(
+            what,
+            "set delegate.library to the plugin's file",
+        ));
     }
-    Candidate {
+    BackendCandidate {
         name: CUSTOM.to_owned(),
         what: format!("the delegate {}", spec.library.display()),
         spec: BackendSpec::Delegate(spec.clone()),
@@ -211,7 +224,7 @@ fn open_nodes(
     usb: &[&str],
     what: &str,
     hardware: &Hardware,
-    lacks: &mut Vec<Lack>,
+    lacks: &mut Vec<MissingRequirement>,
 ) -> Vec<String> {
     let nodes: Vec<DeviceNode> = patterns.iter().flat_map(|p| hardware.nodes(p)).collect();
     let sticks = hardware.usb();
@@ -222,14 +235,17 @@ fn open_nodes(
         None if found.is_empty() => {
             let looked = patterns.join(", ");
             let mend = format!("none of {looked} is there: connect it and install its driver");
-            lacks.push(Lack::new(what, mend));
+            lacks.push(MissingRequirement::new(what, mend));
         }
         Some(node) if !nodes.iter().any(|node| node.is_open) => {
             let (path, group) = (node.path.display(), &node.group);
             let mend = format!(
                 "run `sudo usermod -aG {group} $USER` and log in again; for the service, SupplementaryGroups={group}"
             );
-            lacks.push(Lack::new(format!("permission to use {path}"), mend));
+            lacks.push(MissingRequirement::new(
+                format!("permission to use {path}"),
+                mend,
+            ));
         }
         _ => {}
     }
@@ -242,14 +258,14 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    fn wish(name: &str, spec: DelegateSpec) -> DelegateWish {
-        DelegateWish {
+    fn wish(name: &str, spec: DelegateSpec) -> DelegatePreference {
+        DelegatePreference {
             name: name.to_owned(),
             spec,
         }
     }
 
-    fn lacks(root: &Path, delegate: &DelegateWish, name: &str) -> Vec<String> {
+    fn lacks(root: &Path, delegate: &DelegatePreference, name: &str) -> Vec<String> {
         let all = all(delegate, &Hardware::in_root(root));
         let candidate = all.into_iter().find(|c| c.name == name).unwrap();
         candidate

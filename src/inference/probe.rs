@@ -4,8 +4,8 @@
 
 use crate::cli::progress;
 use crate::error::{CliError, Exit};
-use crate::inference::probing::benchmark;
-use crate::inference::probing::benchmark::{Found, Task};
+use crate::inference::benchmark;
+use crate::inference::benchmark::{BenchmarkReport, BenchmarkTask};
 use crate::system::process::{end_group, end_with_parent};
 use anyhow::anyhow;
 use serde::de::DeserializeOwned;
@@ -28,36 +28,36 @@ const END_LIMIT: Duration = Duration::from_secs(3);
 /// All Vulkan drivers are loaded within this.
 const VULKAN_LIMIT: Duration = Duration::from_secs(20);
 /// Who waits looks around so often.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Characters of a driver's last words.
 const WORDS_MAX: usize = 500;
 
 /// What the process is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Question {
+struct ProbeRequest {
     /// Who asks: without it there is nobody to tell.
     parent: u32,
-    what: What,
+    what: ProbeKind,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-enum What {
+enum ProbeKind {
     /// How a backend does.
-    Measure(Box<Task>),
+    Measure(Box<BenchmarkTask>),
     /// Which Vulkan devices there are.
     Vulkan,
 }
 
 /// Why nothing was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct ProbeError {
     /// In words.
     pub reason: String,
     /// Whether it is the backend's, so that another try would end alike.
     pub is_lasting: bool,
 }
 
-impl Trouble {
+impl ProbeError {
     /// The backend's.
     fn lasting(reason: String) -> Self {
         Self {
@@ -79,9 +79,12 @@ impl Trouble {
 ///
 /// # Errors
 /// With its own words, or how it ended.
-pub fn run(task: &Task, is_stopped: &dyn Fn() -> bool) -> Result<Found, Trouble> {
+pub fn run(
+    task: &BenchmarkTask,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<BenchmarkReport, ProbeError> {
     let limit = task.patience_s + 2.0 * task.seconds + 30.0;
-    let what = What::Measure(Box::new(task.clone()));
+    let what = ProbeKind::Measure(Box::new(task.clone()));
     ask(what, Duration::from_secs_f64(limit), is_stopped)
 }
 
@@ -90,18 +93,18 @@ pub fn run(task: &Task, is_stopped: &dyn Fn() -> bool) -> Result<Found, Trouble>
 ///
 /// # Errors
 /// With its own words, or how it ended.
-pub fn vulkan_devices() -> Result<(Vec<String>, bool), Trouble> {
-    ask(What::Vulkan, VULKAN_LIMIT, &|| false)
+pub fn vulkan_devices() -> Result<(Vec<String>, bool), ProbeError> {
+    ask(ProbeKind::Vulkan, VULKAN_LIMIT, &|| false)
 }
 
 fn ask<T: DeserializeOwned>(
-    what: What,
+    what: ProbeKind,
     limit: Duration,
     is_stopped: &dyn Fn() -> bool,
-) -> Result<T, Trouble> {
+) -> Result<T, ProbeError> {
     let parent = std::process::id();
-    let text = serde_json::to_string(&Question { parent, what })
-        .map_err(|error| Trouble::passing(error.to_string()))?;
+    let text = serde_json::to_string(&ProbeRequest { parent, what })
+        .map_err(|error| ProbeError::passing(error.to_string()))?;
     // This very program, also when its file has been replaced meanwhile. A group of its own: Ctrl-C is not meant for
     // it, and whatever it starts can be ended with it.
     let mut child = Command::new("/proc/self/exe")
@@ -112,7 +115,7 @@ fn ask<T: DeserializeOwned>(
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| {
-            Trouble::passing(format!("the process that measures did not start: {error}"))
+            ProbeError::passing(format!("the process that measures did not start: {error}"))
         })?;
     // Closed at once, so that it sees the end; if it is gone already, that is told below.
     if let Some(mut stdin) = child.stdin.take() {
@@ -129,9 +132,10 @@ fn ask<T: DeserializeOwned>(
     };
     let ended = end(&mut child, END_LIMIT);
     if let Some(report) = report {
-        let report: Result<T, String> = serde_json::from_str(&report)
-            .map_err(|error| Trouble::lasting(format!("its report is not understood: {error}")))?;
-        return report.map_err(Trouble::lasting);
+        let report: Result<T, String> = serde_json::from_str(&report).map_err(|error| {
+            ProbeError::lasting(format!("its report is not understood: {error}"))
+        })?;
+        return report.map_err(ProbeError::lasting);
     }
     let words = words.recv_timeout(END_LIMIT).ok().flatten();
     let words = words.map_or_else(String::new, |words| format!("; its last words: {words}"));
@@ -143,18 +147,18 @@ fn wait(
     report: &Receiver<Option<String>>,
     limit: Duration,
     is_stopped: &dyn Fn() -> bool,
-) -> Result<Option<String>, Trouble> {
+) -> Result<Option<String>, ProbeError> {
     let since = Instant::now();
     loop {
-        match report.recv_timeout(LOOK) {
+        match report.recv_timeout(POLL_INTERVAL) {
             Ok(report) => return Ok(report),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
             Err(RecvTimeoutError::Timeout) if is_stopped() => {
-                return Err(Trouble::passing("stopped while it was measured"));
+                return Err(ProbeError::passing("stopped while it was measured"));
             }
             Err(RecvTimeoutError::Timeout) if since.elapsed() >= limit => {
                 let limit = limit.as_secs();
-                return Err(Trouble::lasting(format!(
+                return Err(ProbeError::lasting(format!(
                     "it hung: no answer within {limit} s, ended"
                 )));
             }
@@ -229,18 +233,20 @@ fn end(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     }
 }
 
-fn how(ended: Option<ExitStatus>, words: &str) -> Trouble {
+fn how(ended: Option<ExitStatus>, words: &str) -> ProbeError {
     // Somebody else's doing: the user's, the service manager's, the kernel's for want of memory.
     const OTHERS: [i32; 4] = [1, 2, 9, 15];
     match ended.map(|status| (status.signal(), status.code())) {
-        Some((Some(signal), _)) if OTHERS.contains(&signal) => Trouble::passing(format!(
+        Some((Some(signal), _)) if OTHERS.contains(&signal) => ProbeError::passing(format!(
             "it was ended from outside (signal {signal}){words}"
         )),
-        Some((Some(signal), _)) => Trouble::lasting(format!("it crashed (signal {signal}){words}")),
-        Some((_, Some(code))) => {
-            Trouble::lasting(format!("it ended the process with code {code}{words}"))
+        Some((Some(signal), _)) => {
+            ProbeError::lasting(format!("it crashed (signal {signal}){words}"))
         }
-        _ => Trouble::lasting(format!("it hung when it should have ended{words}")),
+        Some((_, Some(code))) => {
+            ProbeError::lasting(format!("it ended the process with code {code}{words}"))
+        }
+        _ => ProbeError::lasting(format!("it hung when it should have ended{words}")),
     }
 }
 
@@ -252,7 +258,7 @@ pub fn main() -> Result<Exit, CliError> {
     let io = |error: io::Error| CliError::new(Exit::InOut, error);
     let mut text = String::new();
     io::stdin().read_to_string(&mut text).map_err(io)?;
-    let question: Question = serde_json::from_str(&text).map_err(|error| {
+    let question: ProbeRequest = serde_json::from_str(&text).map_err(|error| {
         CliError::new(
             Exit::Usage,
             anyhow!("this is for handloom itself, not for people; see `handloom bench`: {error}"),
@@ -260,8 +266,8 @@ pub fn main() -> Result<Exit, CliError> {
     })?;
     end_with_parent(question.parent).map_err(io)?;
     let json = match question.what {
-        What::Measure(task) => serde_json::to_string(&benchmark::find(&task)),
-        What::Vulkan => serde_json::to_string(&benchmark::devices()),
+        ProbeKind::Measure(task) => serde_json::to_string(&benchmark::find(&task)),
+        ProbeKind::Vulkan => serde_json::to_string(&benchmark::devices()),
     };
     let json = json.map_err(|error| CliError::new(Exit::Bug, error))?;
     // A driver may have left half a line.

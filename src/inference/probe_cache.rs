@@ -1,6 +1,6 @@
 //! What was measured, kept for the next start.
 
-use crate::selection::Trial;
+use crate::selection::BenchmarkOutcome;
 use crate::storage::atomic_file::{make_folder, write_shared};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,26 +16,26 @@ const KEPT_MAX: usize = 64;
 const FILE_MAX: u64 = 1 << 20;
 
 /// What this process has measured: where no file can be written it is not measured again at each attempt.
-static MEMORY: Mutex<BTreeMap<String, Verdict>> = Mutex::new(BTreeMap::new());
+static MEMORY: Mutex<BTreeMap<String, CachedProbe>> = Mutex::new(BTreeMap::new());
 
 /// The file of verdicts.
-pub(super) struct Verdicts {
+pub(super) struct ProbeCache {
     /// `None` where there is no folder for it.
     path: Option<PathBuf>,
     boot: String,
-    kept: BTreeMap<String, Verdict>,
+    kept: BTreeMap<String, CachedProbe>,
     /// Of those, what was measured now.
     new: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Verdict {
+struct CachedProbe {
     /// A failure holds until the machine starts again: its driver may come up better then.
     boot: String,
-    trial: Trial,
+    trial: BenchmarkOutcome,
 }
 
-impl Verdicts {
+impl ProbeCache {
     /// Reads what was kept; `boot` names this start of the machine.
     pub(super) fn open(boot: &str) -> Self {
         Self::open_in(folder(), boot)
@@ -55,7 +55,7 @@ impl Verdicts {
     }
 
     /// What was measured under `key`, if it holds.
-    pub(super) fn get(&self, key: &str) -> Option<Trial> {
+    pub(super) fn get(&self, key: &str) -> Option<BenchmarkOutcome> {
         let verdict = self.kept.get(key)?;
         let mut trial = verdict.trial.clone();
         if let Err(reason) = &mut trial.result {
@@ -74,9 +74,10 @@ impl Verdicts {
     }
 
     /// Keeps a measurement.
-    pub(super) fn put(&mut self, key: &str, trial: Trial) {
+    pub(super) fn put(&mut self, key: &str, trial: BenchmarkOutcome) {
         let boot = self.boot.clone();
-        self.kept.insert(key.to_owned(), Verdict { boot, trial });
+        self.kept
+            .insert(key.to_owned(), CachedProbe { boot, trial });
         self.new.push(key.to_owned());
     }
 
@@ -84,7 +85,7 @@ impl Verdicts {
     /// start.
     pub(super) fn save(&self) {
         let new = self.kept.iter().filter(|(key, _)| self.new.contains(key));
-        let new: BTreeMap<String, Verdict> = new.map(|(k, v)| (k.clone(), v.clone())).collect();
+        let new: BTreeMap<String, CachedProbe> = new.map(|(k, v)| (k.clone(), v.clone())).collect();
         let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
         memory.extend(new.clone());
         drop(memory);
@@ -109,7 +110,7 @@ impl Verdicts {
 }
 
 /// What a file holds; nothing when it cannot be read or is something else.
-fn read(path: &Path) -> BTreeMap<String, Verdict> {
+fn read(path: &Path) -> BTreeMap<String, CachedProbe> {
     let mut text = String::new();
     let done = File::open(path).and_then(|file| file.take(FILE_MAX).read_to_string(&mut text));
     let reason = match done {
@@ -139,12 +140,12 @@ fn folder() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::selection::{Agreement, Measured};
+    use crate::selection::{Agreement, BackendMetrics};
 
-    fn good() -> Trial {
-        Trial {
+    fn good() -> BenchmarkOutcome {
+        BenchmarkOutcome {
             name: "good".to_owned(),
-            result: Ok(Measured {
+            result: Ok(BackendMetrics {
                 palm_ms: 1.0,
                 hand_ms: 1.0,
                 pictures_per_s: 9.0,
@@ -156,16 +157,16 @@ mod tests {
         }
     }
 
-    fn bad() -> Trial {
-        Trial {
+    fn bad() -> BenchmarkOutcome {
+        BenchmarkOutcome {
             name: "bad".to_owned(),
             result: Err("it hung".to_owned()),
         }
     }
 
     /// As another process would.
-    fn open(folder: &Path, boot: &str) -> Verdicts {
-        let mut verdicts = Verdicts::open_in(Some(folder.to_path_buf()), boot);
+    fn open(folder: &Path, boot: &str) -> ProbeCache {
+        let mut verdicts = ProbeCache::open_in(Some(folder.to_path_buf()), boot);
         verdicts.kept = read(&folder.join("accelerators.json"));
         verdicts
     }
@@ -182,7 +183,7 @@ mod tests {
             assert_eq!(verdicts.get("expiry good"), Some(good()), "{boot}");
             let failure = verdicts.get("expiry bad");
             assert_eq!(failure.is_some(), is_kept, "{boot}");
-            if let Some(Trial {
+            if let Some(BenchmarkOutcome {
                 result: Err(reason),
                 ..
             }) = failure
@@ -219,9 +220,9 @@ mod tests {
 
     #[test]
     fn without_a_file_the_process_remembers() {
-        let mut verdicts = Verdicts::open_in(None, "b");
+        let mut verdicts = ProbeCache::open_in(None, "b");
         verdicts.put("memory", good());
         verdicts.save();
-        assert!(Verdicts::open_in(None, "b").get("memory").is_some());
+        assert!(ProbeCache::open_in(None, "b").get("memory").is_some());
     }
 }

@@ -2,30 +2,22 @@
 //! its own, [`verdicts`] keeps what was measured, [`crate::selection`] chooses. [`engine`] is what was chosen, open;
 //! [`pool`] has one for all who ask, [`tools`] is what one of them works with.
 
-mod backend_cache;
-mod backend_handle;
-mod benchmark;
-pub mod candidates;
-pub mod probe;
-mod probe_cache;
-mod worker_detector;
-
+use super::candidates::BackendCandidate;
+use super::probe::ProbeError;
 use crate::digest::sha256_hex;
 use crate::error::{CliError, Exit};
-pub use crate::inference::probing::backend_cache::Pool;
-pub use crate::inference::probing::backend_handle::{AcceleratorNews, Engine};
-use crate::inference::probing::benchmark::{Found, Task};
-use crate::inference::probing::probe_cache::Verdicts;
-pub use crate::inference::probing::worker_detector::Tools;
+use crate::inference::benchmark::{BenchmarkReport, BenchmarkTask};
+use crate::inference::probe_cache::ProbeCache;
 use crate::inference::{
-    BackendSpec, Bundle, Ending, LiteRt, Selection, Target, Wanted, library, model_files,
+    BackendRequest, BackendSpec, LiteRt, LiteRtTarget, ModelFiles, ModelPaths, ShutdownFlag,
+    candidates, delegate_library, model_files, probe,
 };
-use crate::selection::{Agreement, CPU, Choice, Measured, Trial, Wish, choose};
+use crate::selection::{
+    Agreement, BackendChoice, BackendMetrics, BackendPreference, BenchmarkOutcome, CPU, choose,
+};
 use crate::storage::atomic_file::file_sha256;
 use crate::system::Hardware;
 use anyhow::anyhow;
-use candidates::Candidate;
-use probe::Trouble;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,19 +33,19 @@ pub struct Unavailable(pub String);
 
 /// What runs the models.
 #[derive(Clone, Debug)]
-pub struct Chosen {
+pub struct ChosenBackend {
     /// Its name, and why.
-    pub choice: Choice,
+    pub choice: BackendChoice,
     /// How it is opened.
     pub spec: BackendSpec,
     /// SHA-256 of the files that it brings, by path.
     pub files: BTreeMap<String, String>,
 }
 
-impl Chosen {
+impl ChosenBackend {
     fn cpu(reason: &str) -> Self {
         Self {
-            choice: Choice::cpu(reason),
+            choice: BackendChoice::cpu(reason),
             spec: BackendSpec::Cpu,
             files: BTreeMap::new(),
         }
@@ -61,8 +53,8 @@ impl Chosen {
 }
 
 /// What of the choice decides the numbers: one backend with its files, or any that agrees so well.
-fn identity(wanted: &Wanted, chosen: &Chosen) -> Value {
-    match wanted.wish.fixed() {
+pub(super) fn identity(wanted: &BackendRequest, chosen: &ChosenBackend) -> Value {
+    match wanted.preference.fixed() {
         None => json!(format!("any within {} of cpu", wanted.tolerance)),
         Some(CPU) => json!(CPU),
         Some(name) => json!({name: chosen.spec, "files": chosen.files}),
@@ -72,24 +64,24 @@ fn identity(wanted: &Wanted, chosen: &Chosen) -> Value {
 /// The same before anything is opened, for results that `known` was the identity of: that of the files of a named
 /// backend is taken to be what it was.
 #[must_use]
-pub fn identity_beside(wanted: &Wanted, known: &Value) -> Value {
-    match wanted.wish.fixed() {
+pub fn identity_beside(wanted: &BackendRequest, known: &Value) -> Value {
+    match wanted.preference.fixed() {
         Some(name) if name != CPU && known.get(name).is_some() => known.clone(),
         Some(name) if name != CPU => json!({name: null}),
-        _ => identity(wanted, &Chosen::cpu("")),
+        _ => identity(wanted, &ChosenBackend::cpu("")),
     }
 }
 
 /// Who asks for a choice.
-pub struct Asker<'a> {
+pub struct SelectionContext<'a> {
     /// Clips at a time.
     pub workers: usize,
     /// Gets the name of a backend that is measured now, which takes some seconds.
-    pub tell: &'a mut dyn FnMut(&str),
+    pub on_probe: &'a mut dyn FnMut(&str),
     /// Whether nobody waits for the answer any more.
     pub is_stopped: &'a dyn Fn() -> bool,
     /// Whether nobody waits for a device any more, now and as long as it is open.
-    pub ending: &'a Ending,
+    pub shutdown: &'a ShutdownFlag,
 }
 
 /// Nobody waits any more.
@@ -103,25 +95,25 @@ pub fn stopped() -> CliError {
 ///
 /// # Errors
 /// When the required one cannot be had: [`Exit::Unavailable`]; when it was stopped: [`Exit::Stopped`].
-fn resolve(
-    wanted: &Wanted,
-    models: &Selection,
-    bundle: &Bundle,
-    asker: &mut Asker<'_>,
-) -> Result<Chosen, CliError> {
-    if wanted.wish == Wish::Cpu {
-        return Ok(Chosen::cpu("asked for"));
+pub(super) fn resolve(
+    wanted: &BackendRequest,
+    models: &ModelPaths,
+    bundle: &ModelFiles,
+    context: &mut SelectionContext<'_>,
+) -> Result<ChosenBackend, CliError> {
+    if wanted.preference == BackendPreference::Cpu {
+        return Ok(ChosenBackend::cpu("asked for"));
     }
     let hardware = Hardware::here();
     let all = candidates::all(&wanted.delegate, &hardware);
-    let named = wanted.wish.name();
-    let tried: Vec<&Candidate> = match named {
+    let named = wanted.preference.name();
+    let tried: Vec<&BackendCandidate> = match named {
         Some(name) => all.iter().filter(|c| c.name == name).collect(),
         None => all.iter().filter(|c| c.lacks.is_empty()).collect(),
     };
-    if tried.is_empty() && wanted.wish == Wish::Auto {
+    if tried.is_empty() && wanted.preference == BackendPreference::Auto {
         let reason = "no accelerator was found; `handloom check` lists what is missing";
-        return Ok(Chosen::cpu(reason));
+        return Ok(ChosenBackend::cpu(reason));
     }
     let world = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -130,25 +122,25 @@ fn resolve(
         "runtime": model_files::loaded_runtime().map(|(_, sha256)| sha256),
         "palm": bundle.palm.sha256,
         "hand": bundle.hand.sha256,
-        "workers": asker.workers,
+        "workers": context.workers,
     });
-    let effort = Effort {
+    let options = BenchmarkOptions {
         models,
-        workers: asker.workers,
+        workers: context.workers,
         seconds: SECONDS,
-        patience: wanted.patience,
+        timeout: wanted.timeout,
         // Somebody who names it knows.
         software: named.is_some(),
     };
-    let mut verdicts = Verdicts::open(&hardware.boot());
-    let trials = trials(&tried, &mut verdicts, &world, &effort, named, asker);
-    if (asker.is_stopped)() {
+    let mut verdicts = ProbeCache::open(&hardware.boot());
+    let trials = trials(&tried, &mut verdicts, &world, &options, named, context);
+    if (context.is_stopped)() {
         return Err(stopped());
     }
-    let choice = choose(&wanted.wish, &trials, wanted.tolerance).map_err(|reason| {
+    let choice = choose(&wanted.preference, &trials, wanted.tolerance).map_err(|reason| {
         let lacks = tried.iter().flat_map(|c| &c.lacks);
         let lacks = lacks.map(|lack| format!("\n  {}: {}", lack.what, lack.mend));
-        let (wish, lacks) = (&wanted.wish, lacks.collect::<String>());
+        let (wish, lacks) = (&wanted.preference, lacks.collect::<String>());
         Unavailable(format!(
             "the accelerator of {wish} cannot be used: {reason}; mend it, or say prefer: to go on without{lacks}"
         ))
@@ -161,7 +153,7 @@ fn resolve(
         );
     }
     let taken = tried.iter().find(|c| c.name == choice.name);
-    Ok(Chosen {
+    Ok(ChosenBackend {
         spec: taken.map_or(BackendSpec::Cpu, |c| c.spec.clone()),
         files: taken.map(|c| files(c)).unwrap_or_default(),
         choice,
@@ -170,17 +162,17 @@ fn resolve(
 
 /// What is known of the CPU and of `tried`, measured now where nothing is known.
 fn trials(
-    tried: &[&Candidate],
-    verdicts: &mut Verdicts,
+    tried: &[&BackendCandidate],
+    verdicts: &mut ProbeCache,
     world: &Value,
-    effort: &Effort<'_>,
+    options: &BenchmarkOptions<'_>,
     named: Option<&str>,
-    asker: &mut Asker<'_>,
-) -> Vec<Trial> {
-    let cpu = Candidate::cpu();
-    let keyed: Vec<(String, &Candidate)> = std::iter::once(&cpu)
+    context: &mut SelectionContext<'_>,
+) -> Vec<BenchmarkOutcome> {
+    let cpu = BackendCandidate::cpu();
+    let keyed: Vec<(String, &BackendCandidate)> = std::iter::once(&cpu)
         .chain(tried.iter().copied())
-        .map(|candidate| (key(world, effort, candidate), candidate))
+        .map(|candidate| (key(world, options, candidate), candidate))
         .collect();
     // Somebody who names it may just have mended it.
     let known = |key: &str| {
@@ -191,8 +183,8 @@ fn trials(
     if let Some(known) = keyed.iter().map(|(key, _)| known(key)).collect() {
         return known;
     }
-    let candidates: Vec<&Candidate> = keyed.iter().map(|(_, c)| *c).collect();
-    let measured = measure(&candidates, effort, asker);
+    let candidates: Vec<&BackendCandidate> = keyed.iter().map(|(_, c)| *c).collect();
+    let measured = measure(&candidates, options, context);
     for ((key, _), Measurement { trial, is_lasting }) in keyed.iter().zip(&measured) {
         if *is_lasting {
             verdicts.put(key, trial.clone());
@@ -203,15 +195,15 @@ fn trials(
 }
 
 /// How backends are measured.
-pub struct Effort<'a> {
+pub struct BenchmarkOptions<'a> {
     /// The models.
-    pub models: &'a Selection,
+    pub models: &'a ModelPaths,
     /// Clips at a time.
     pub workers: usize,
     /// How long each is run.
     pub seconds: f64,
     /// How long one may take to get ready.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// Whether a Vulkan device may be a program.
     pub software: bool,
 }
@@ -219,42 +211,43 @@ pub struct Effort<'a> {
 /// A trial, and whether another would end alike.
 pub struct Measurement {
     /// How it went.
-    pub trial: Trial,
+    pub trial: BenchmarkOutcome,
     /// Whether it is worth keeping.
     pub is_lasting: bool,
 }
 
 /// Measures `candidates` one after the other, the first of which must be the CPU.
 pub fn measure(
-    candidates: &[&Candidate],
-    effort: &Effort<'_>,
-    asker: &mut Asker<'_>,
+    candidates: &[&BackendCandidate],
+    options: &BenchmarkOptions<'_>,
+    context: &mut SelectionContext<'_>,
 ) -> Vec<Measurement> {
-    let mut reference: Result<Found, Trouble> = Err(Trouble::passing("it was not measured"));
+    let mut reference: Result<BenchmarkReport, ProbeError> =
+        Err(ProbeError::passing("it was not measured"));
     let mut measurements = Vec::new();
     for candidate in candidates {
-        (asker.tell)(&candidate.name);
-        let task = Task {
+        (context.on_probe)(&candidate.name);
+        let task = BenchmarkTask {
             backend: candidate.spec.clone(),
-            models: effort.models.clone(),
-            workers: effort.workers,
-            seconds: effort.seconds,
-            patience_s: effort.patience.as_secs_f64(),
-            software: effort.software,
+            models: options.models.clone(),
+            workers: options.workers,
+            seconds: options.seconds,
+            patience_s: options.timeout.as_secs_f64(),
+            software: options.software,
         };
-        let found = probe::run(&task, asker.is_stopped);
+        let found = probe::run(&task, context.is_stopped);
         if candidate.name == CPU {
             reference.clone_from(&found);
         }
         let result = found.and_then(|found| match &reference {
             Ok(reference) => Ok(measured(reference, found)),
-            Err(trouble) => Err(Trouble::passing(format!(
+            Err(trouble) => Err(ProbeError::passing(format!(
                 "the CPU could not be measured: {}",
                 trouble.reason
             ))),
         });
         match &result {
-            Ok(Measured {
+            Ok(BackendMetrics {
                 palm_ms,
                 hand_ms,
                 pictures_per_s,
@@ -268,7 +261,7 @@ pub fn measure(
                 largest_difference = agreement.max,
                 "accelerator measured"
             ),
-            Err(Trouble { reason, .. }) => {
+            Err(ProbeError { reason, .. }) => {
                 tracing::info!(name = candidate.name, reason, "accelerator does not work");
             }
         }
@@ -277,7 +270,7 @@ pub fn measure(
                 .as_ref()
                 .err()
                 .is_none_or(|trouble| trouble.is_lasting),
-            trial: Trial {
+            trial: BenchmarkOutcome {
                 name: candidate.name.clone(),
                 result: result.map_err(|trouble| trouble.reason),
             },
@@ -286,22 +279,25 @@ pub fn measure(
     measurements
 }
 
-fn measured(reference: &Found, found: Found) -> Measured {
-    let is_partial = found.claim.as_ref().is_some_and(|claim| claim.is_partial);
-    Measured {
+fn measured(reference: &BenchmarkReport, found: BenchmarkReport) -> BackendMetrics {
+    let is_partial = found
+        .coverage
+        .as_ref()
+        .is_some_and(|coverage| coverage.is_partial);
+    BackendMetrics {
         palm_ms: found.palm_ms,
         hand_ms: found.hand_ms,
         pictures_per_s: found.pictures_per_s,
         workers: found.workers,
-        nodes: found.claim.map(|claim| claim.text),
+        nodes: found.coverage.map(|coverage| coverage.text),
         is_partial,
         agreement: Agreement::of(&reference.seen, &found.seen),
     }
 }
 
 /// Names all that a measurement of `candidate` depends on.
-fn key(world: &Value, effort: &Effort<'_>, candidate: &Candidate) -> String {
-    let Candidate {
+fn key(world: &Value, options: &BenchmarkOptions<'_>, candidate: &BackendCandidate) -> String {
+    let BackendCandidate {
         name,
         spec,
         devices,
@@ -309,11 +305,11 @@ fn key(world: &Value, effort: &Effort<'_>, candidate: &Candidate) -> String {
     } = candidate;
     let (patience, drivers) = match spec {
         BackendSpec::Cpu => (None, Vec::new()),
-        BackendSpec::LiteRt(Target::Gpu) => (
-            Some((effort.patience.as_secs(), effort.software)),
+        BackendSpec::LiteRt(LiteRtTarget::Gpu) => (
+            Some((options.timeout.as_secs(), options.software)),
             candidates::vulkan_drivers(),
         ),
-        _ => (Some((effort.patience.as_secs(), false)), Vec::new()),
+        _ => (Some((options.timeout.as_secs(), false)), Vec::new()),
     };
     let key = json!([
         world,
@@ -328,7 +324,7 @@ fn key(world: &Value, effort: &Effort<'_>, candidate: &Candidate) -> String {
 }
 
 /// SHA-256 of the files that a backend brings, by path; empty where one cannot be read.
-fn files(candidate: &Candidate) -> BTreeMap<String, String> {
+fn files(candidate: &BackendCandidate) -> BTreeMap<String, String> {
     let hash = |path: PathBuf| {
         let sha256 = file_sha256(&path).unwrap_or_default();
         (path.display().to_string(), sha256)
@@ -340,7 +336,7 @@ fn files(candidate: &Candidate) -> BTreeMap<String, String> {
             located.map(|(path, _)| hash(path)).into_iter().collect()
         }
         BackendSpec::Delegate(spec) => {
-            let library = library::locate(&spec.library);
+            let library = delegate_library::locate(&spec.library);
             let files = [library, spec.palm.clone(), spec.hand.clone()];
             files.into_iter().flatten().map(hash).collect()
         }
