@@ -1,9 +1,11 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert setup-package build demo test test-quick test-package test-package-release test-gpu test-vm test-long lint deny bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu
+.PHONY: help setup setup-litert setup-package build demo test test-quick test-package test-package-release test-gpu test-vm test-long lint deny bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
 CARGO ?= cargo
+SHARED ?= ../shared
+BASELINE ?= target/baseline.json
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
 
 setup: ## system packages, TFLite library and models: pinned, checked by hash, safe to repeat
 	@bash models/setup.sh
@@ -81,6 +83,13 @@ bench-camera: setup ## from a camera's frame to its landmarks: latency and rate,
 	$(CARGO) bench --locked --bench camera --no-run
 	taskset -c 0 $(CARGO) bench --locked --bench camera
 	$(CARGO) bench --locked --bench camera
+
+baseline-record: build ## records npz bytes, schemas, options, exit codes and config keys in target/baseline.json; needs ../shared
+	python3 -B tests/baseline/record.py --shared $(SHARED) target/release/handloom $(BASELINE)
+
+baseline-compare: build ## records them again and prints what differs from target/baseline.json, or from BASELINE=FILE
+	python3 -B tests/baseline/record.py --shared $(SHARED) target/release/handloom target/baseline-now.json
+	python3 -B tests/baseline/compare.py --allow tests/baseline/allowed.txt $(BASELINE) target/baseline-now.json
 
 clean: ## build results and demo; keeps what setup fetched
 	$(CARGO) clean
