@@ -162,6 +162,12 @@ impl PixelFormat {
     }
 }
 
+impl std::fmt::Display for PixelFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl std::str::FromStr for PixelFormat {
     type Err = String;
 

@@ -1,7 +1,6 @@
 //! Arguments → logging → command → exit code.
 
-use clap::Parser;
-use handloom::cli::{Cli, Command};
+use handloom::cli::Command;
 use handloom::error::Exit;
 use handloom::inference::cpu;
 use handloom::logging::print_fatal;
@@ -13,12 +12,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     malloc::tune_malloc();
-    let cli = match Cli::try_parse() {
+    let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(error) => {
             let is_help = !error.use_stderr();
             if is_help || std::io::stderr().is_terminal() {
-                // With colours; where that fails nobody is listening.
+                // In color. A closed stderr is no reason to fail.
                 error.print().ok();
             } else {
                 print_fatal(error.to_string().trim_end());

@@ -10,7 +10,6 @@ use crate::inference::candidates;
 use crate::inference::candidates::BackendCandidate;
 use crate::inference::{BenchmarkOptions, SelectionContext, measure};
 use crate::inference::{ModelFiles, ShutdownFlag};
-use crate::job;
 use crate::selection::{BackendChoice, BackendMetrics, BenchmarkOutcome, CPU, choose};
 use crate::system::{Hardware, Sensors};
 use crate::video::clip::{VideoClip, VideoOptions};
@@ -72,11 +71,11 @@ impl Decoding {
 /// # Errors
 /// When the models cannot be used or a required accelerator does not work.
 pub fn run(args: &BenchArgs) -> Result<Exit, CliError> {
-    let wanted = args.accelerator.wanted();
-    let models = args.models.selection();
+    let config = args.config();
+    let (wanted, models) = (config.backend_request(), config.model_paths());
     ModelFiles::load(&models)?;
     let hardware = Hardware::here();
-    let workers = args.workers.unwrap_or_else(job::cores);
+    let workers = config.workers();
     let all = candidates::all(&wanted.delegate, &hardware);
     let named = wanted.preference.name();
     let (tried, left): (Vec<&BackendCandidate>, Vec<&BackendCandidate>) = all

@@ -1,34 +1,37 @@
-//! Arguments of `camera`.
+//! The command line of `camera`.
 
-use super::{AcceleratorArgs, HandArgs, ModelArgs, ProgressKind, by};
-use crate::camera::{CameraAddress, FormatRequest, PixelFormat};
-use crate::cli::camera::CaptureSettings;
-use crate::config::constraints;
-use crate::sequence::{Profile, SequenceSpec};
+use super::ProgressKind;
+use crate::config::constraints::{camera_address, device_id, real};
+use crate::config::{
+    AcceleratorConfig, BatchConfig, CameraConfig, CaptureConfig, Config, DelegateConfig,
+    DeviceConfig, HandsConfig, ModelsConfig, OutputConfig, RunConfig, SegmentConfig,
+    SequenceConfig,
+};
+use crate::frame::CameraAddress;
+use crate::recording::capture_settings::CaptureSettings;
 use clap::Args;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 pub(super) const CAMERA_ABOUT: &str = "\
-Film signs with a camera into the same npz as clips.
+Record signs with a camera into the same npz as clips.
 
-Follows the hands in what the camera sees, cuts signs out where hands come and go, and makes each
-the sequence that a clip of the dataset would give: the same 32 frames at the same distance in
-time, whatever the camera's rate. With --out they are kept as takes: batches/NNNNN.npz with raw
-landmarks, handedness and frame times, wlasl_landmarks.npz, manifest.jsonl and run.json at the
-end. The same folder goes on next time.
+Tracks the hands in the camera's frames, cuts signs out where hands appear and disappear, and makes
+each the sequence that a clip of the dataset would give: 32 frames at the dataset's spacing in time,
+whatever the camera's rate is. With --out the signs are stored as takes: batches/NNNNN.npz with raw
+landmarks, handedness and frame times; wlasl_landmarks.npz, manifest.jsonl and run.json at the end.
+The same folder can be continued later.
 
-With --gloss the signs are takes of it, --count of them, each after --countdown seconds. While it
-runs, lines on stdin are commands:
+With --gloss the signs are takes of that gloss, --count of them, each after --countdown seconds.
+Lines on stdin are commands:
   record GLOSS [COUNT [COUNTDOWN]]    undo (the last take)    cancel    quit
 
-When frames come faster than hands can be followed the oldest is dropped and counted. A camera
-that is unplugged, busy or hangs is opened again by itself, also under another /dev/videoN. A clip
-(file:CLIP.mp4), a still (file:STILL.png) or GStreamer elements (gst:libcamerasrc) can stand in.
+When frames come faster than hands can be tracked, the oldest frame is dropped and counted. A camera
+that is unplugged, busy or hangs is reopened automatically, also under another /dev/videoN. A clip
+(file:CLIP.mp4), an image (file:STILL.png) or GStreamer elements (gst:libcamerasrc) can replace it.
 
 Examples:
-  handloom camera --list                                 which cameras are there
+  handloom camera --list                                 which cameras exist
   handloom camera --preview                              what it sees: http://127.0.0.1:8088
   handloom camera --out takes/ --gloss book --count 20 --countdown 3
   handloom camera --device file:clip.mp4 --at-once --out takes/ --gloss book";
@@ -40,47 +43,94 @@ pub struct CameraArgs {
     #[arg(long)]
     pub list: bool,
     /// The camera: /dev/v4l/by-id/..., /dev/video0 or 0, file:PATH, gst:ELEMENTS
-    #[arg(long, value_name = "WHICH", default_value = "0")]
+    #[arg(long, value_name = "WHICH", default_value = "0", value_parser = camera_address)]
     pub device: CameraAddress,
-    /// Wanted size
+    /// Requested size, 16 to 8192 pixels each way
     #[arg(long, value_name = "WxH", default_value = "640x480", value_parser = size)]
     pub size: (u32, u32),
-    /// Wanted frames a second
-    #[arg(long, value_name = "FPS", default_value = "30", value_parser = by(constraints::FPS))]
-    pub fps: f64,
-    /// Wanted pixels: YUYV, NV12, YU12, RGB3 or MJPG [default: what gives the rate with the least work]
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<PixelFormat>,
-    /// Folder for the takes; made when missing
+    /// Rate and pixels.
+    #[command(flatten)]
+    pub capture: CaptureConfig,
+    /// Folder for the takes; created when missing
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Serve what the camera sees, hands drawn on, to browsers; beyond this machine only where an address says so
+    /// Serve the camera's frames, with hands drawn on them, to browsers [default address: 127.0.0.1:8088, which only
+    /// this machine reaches]
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8088", value_parser = address)]
     pub preview: Option<SocketAddr>,
-    /// End after so many seconds
-    #[arg(long, value_name = "N", value_parser = by(constraints::TIMEOUT_S))]
+    /// Stop after N seconds
+    #[arg(long, value_name = "N", value_parser = real::<f64>(0.1, 86_400.0))]
     pub seconds: Option<f64>,
-    /// For a file: as fast as hands can be followed, no frame dropped
+    /// Read a file as fast as hands can be tracked, and drop no frame
     #[arg(long)]
     pub at_once: bool,
-    /// How to show what happens
+    /// How progress is shown
     #[arg(long, value_enum, default_value_t = ProgressKind::Auto)]
     pub progress: ProgressKind,
-    /// What is recorded
-    #[command(flatten)]
+    /// What is recorded.
+    #[command(flatten, next_help_heading = "Takes")]
     pub takes: RecordingArgs,
-    /// Where signs begin and end
+    /// Size of the batch files.
     #[command(flatten)]
-    pub cut: SegmentArgs,
-    /// Which numbers
+    pub batches: BatchConfig,
+    /// Where signs begin and end.
+    #[command(flatten, next_help_heading = "Where signs begin and end")]
+    pub segments: SegmentConfig,
+    /// The part of `[sequence]` that takes have.
+    #[command(flatten, next_help_heading = "Which numbers")]
+    pub hands: HandsConfig,
+    /// `[models]`
+    #[command(flatten, next_help_heading = "Which models")]
+    pub models: ModelsConfig,
+    /// The part of `[run]` that says what runs the models.
+    #[command(flatten, next_help_heading = "What runs the models")]
+    pub accelerator: AcceleratorConfig,
+    /// `[delegate]`
     #[command(flatten)]
-    pub numbers: CameraSequenceArgs,
-    /// Which models
-    #[command(flatten)]
-    pub models: ModelArgs,
-    /// What runs them
-    #[command(flatten)]
-    pub accelerator: AcceleratorArgs,
+    pub delegate: DelegateConfig,
+}
+
+impl CameraArgs {
+    /// How signs become takes.
+    #[must_use]
+    pub fn capture_settings(&self) -> CaptureSettings {
+        self.config().capture_settings()
+    }
+
+    /// The settings as a config; the prefix of the takes' names stands for the device's id, as in the daemon.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let defaults = Config::default();
+        Config {
+            device: DeviceConfig {
+                id: self.takes.prefix.clone(),
+            },
+            output: OutputConfig {
+                batches: self.batches.clone(),
+                ..defaults.output
+            },
+            camera: CameraConfig {
+                device: Some(self.device.clone()),
+                path: self.out.clone(),
+                width: self.size.0,
+                height: self.size.1,
+                capture: self.capture.clone(),
+                segments: self.segments.clone(),
+                ..defaults.camera
+            },
+            sequence: SequenceConfig {
+                hands: self.hands.clone(),
+                ..defaults.sequence
+            },
+            models: self.models.clone(),
+            run: RunConfig {
+                accelerator: self.accelerator.clone(),
+                ..defaults.run
+            },
+            delegate: self.delegate.clone(),
+            ..defaults
+        }
+    }
 }
 
 /// A numeric address or a name, with a port.
@@ -91,104 +141,30 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// What is recorded.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Takes")]
 pub struct RecordingArgs {
-    /// What is signed; without it every sign is kept as "unlabelled"
+    /// The gloss that is signed; without it every sign is stored as "unlabelled"
     #[arg(long, value_name = "NAME")]
     pub gloss: Option<String>,
-    /// End after so many takes of --gloss [default: when stopped]
+    /// Stop after N takes of --gloss [default: when interrupted]
     #[arg(long, value_name = "N", requires = "gloss")]
     pub count: Option<u32>,
     /// Seconds before each take
-    #[arg(long, value_name = "N", default_value = "0", value_parser = by(constraints::PAUSE_S))]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = real::<f64>(0.0, 3600.0))]
     pub countdown: f64,
-    /// Who signs, as a number; -1 for nobody in particular
+    /// Number of the signer; -1 for none in particular
     #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
     pub signer: i64,
     /// Part of the dataset
     #[arg(long, value_name = "NAME", default_value = "train")]
     pub split: String,
     /// First part of the takes' names, for folders that will be joined
-    #[arg(long, value_name = "NAME", default_value = "take", value_parser = by(constraints::DeviceId))]
+    #[arg(long, value_name = "NAME", default_value = "take", value_parser = device_id)]
     pub prefix: String,
-    /// Takes in a batch file
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = by(constraints::BATCH_SIZE))]
-    pub batch_size: usize,
-}
-
-/// Where signs begin and end.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Where signs begin and end")]
-pub struct SegmentArgs {
-    /// Frames a second of the dataset, which all numbers of frames count in
-    #[arg(long, value_name = "FPS", default_value = "25", value_parser = by(constraints::FPS))]
-    pub dataset_fps: f64,
-    /// Frames with hands that begin a sign
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = by(constraints::FRAMES))]
-    pub start_frames: u32,
-    /// Frames without hands that end it
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = by(constraints::FRAMES))]
-    pub end_frames: u32,
-    /// Shorter signs are dropped, seconds
-    #[arg(long, value_name = "N", default_value = "0.3", value_parser = by(constraints::PAUSE_S))]
-    pub min_seconds: f64,
-    /// Longer ones are cut there, seconds
-    #[arg(long, value_name = "N", default_value = "10", value_parser = by(constraints::SIGN_S))]
-    pub max_seconds: f64,
-}
-
-/// What the numbers are made of.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Which numbers")]
-pub struct CameraSequenceArgs {
-    /// Frames in a sequence; shorter signs are padded with zeros
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = by(constraints::LENGTH))]
-    pub sequence_length: usize,
-    /// A sequence has every Nth frame at the dataset's rate
-    #[arg(long, value_name = "N", default_value_t = NonZeroU64::MIN.saturating_add(1), value_parser = by(constraints::STRIDE))]
-    pub frame_stride: NonZeroU64,
-    /// Signs with a hand in fewer frames of the sequence are left out
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = by(constraints::COUNT))]
-    pub min_frames: usize,
-    /// Which hands
-    #[command(flatten)]
-    pub hands: HandArgs,
-}
-
-impl CameraArgs {
-    /// What decides the numbers.
-    #[must_use]
-    pub fn recipe(&self) -> CaptureSettings {
-        let (numbers, cut) = (&self.numbers, &self.cut);
-        CaptureSettings {
-            want: FormatRequest {
-                width: self.size.0,
-                height: self.size.1,
-                rate: self.fps,
-                format: self.format,
-            },
-            profile: Profile::Notebook,
-            shape: SequenceSpec {
-                length: numbers.sequence_length,
-                stride: numbers.frame_stride,
-                tracking: true,
-            },
-            min_frames: numbers.min_frames,
-            detector: numbers.hands.options(),
-            dataset_fps: cut.dataset_fps,
-            start_frames: cut.start_frames,
-            end_frames: cut.end_frames,
-            min_seconds: cut.min_seconds,
-            max_seconds: cut.max_seconds,
-            prefix: self.takes.prefix.clone(),
-            batch_size: self.takes.batch_size,
-        }
-    }
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {
     let side = |text: &str| text.parse().ok().filter(|n| (16..=8192).contains(n));
     text.split_once('x')
         .and_then(|(width, height)| Some((side(width)?, side(height)?)))
-        .ok_or_else(|| "give WIDTHxHEIGHT, as 640x480, 16 to 8192 each".to_owned())
+        .ok_or_else(|| "give WIDTHxHEIGHT, such as 640x480, with 16 to 8192 each".to_owned())
 }

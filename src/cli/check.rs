@@ -195,7 +195,7 @@ fn device(loaded: &LoadedConfig) -> Vec<CheckResult> {
 
 /// The camera, opened for one frame.
 fn camera(config: &Config) -> Vec<CheckResult> {
-    let Some((place, recipe)) = config.recipe() else {
+    let Some((place, recipe)) = config.capture() else {
         return Vec::new();
     };
     let mut frame = RawFrame::default();
@@ -241,15 +241,15 @@ fn dataset(config: &Config) -> Vec<CheckResult> {
     let planned = || -> Result<_, CliError> {
         let dataset = DatasetSource::open(
             &places.path,
-            places.json.as_deref(),
-            places.videos.as_deref(),
+            places.files.json.as_deref(),
+            places.files.videos.as_deref(),
         )?;
         let entries = wlasl::parse(&dataset.metadata_bytes()?).map_err(|error| {
             let CliError { exit, error } = error.into();
             let path = dataset.json_path();
             CliError::new(exit, error.context(path.display().to_string()))
         })?;
-        let plan = plan::plan(&entries, &config.knobs(), &|id| dataset.exists(id));
+        let plan = plan::plan(&entries, &config.plan_options(), &|id| dataset.exists(id));
         Ok((dataset, plan))
     };
     let (dataset, plan) = match planned() {
@@ -284,7 +284,7 @@ fn dataset(config: &Config) -> Vec<CheckResult> {
 
 /// The models and the library that runs them.
 fn models(config: &Config) -> Vec<CheckResult> {
-    let bundle = match ModelFiles::load(&config.models()) {
+    let bundle = match ModelFiles::load(&config.model_paths()) {
         Ok(bundle) => bundle,
         Err(error) => return vec![CheckResult::failed("models", error)],
     };

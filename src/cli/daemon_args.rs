@@ -1,4 +1,4 @@
-//! The command lines of `run` and `check`, which share a config.
+//! The command lines of `run` and `check`, which share the config's arguments.
 
 use super::ResumeArgs;
 use clap::Args;
@@ -6,18 +6,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) const RUN_ABOUT: &str = "\
-Run as a service: the config's job, reported over MQTT, resumed where it was.
+Run as a service: process the config's dataset, or record with its camera, and report over MQTT.
 
-Goes on after power cuts at the clip where it was, works without a broker and tells it everything
-when it is back, pauses before the disk is full, slows down when the device is hot. Commands come
-over MQTT: pause, resume, cancel, rescan, retry-failed, with a camera record and undo, and snapshot
-where the config allows it.
-SIGTERM stops it within ten seconds (exit 75 when work is left, 0 when not), SIGHUP reads the
-config again. When the job is done it stays and waits for commands, unless --once is given.
+* Resumes after a power cut at the clip where it stopped.
+* Works without a broker, and publishes everything when the broker is back.
+* Pauses before the disk is full, and uses fewer workers when the device is hot.
+* Obeys commands over MQTT: pause, resume, cancel, rescan, retry-failed; with a camera record and
+  undo; snapshot where the config allows it.
+* SIGTERM stops it within ten seconds (exit 75 when work is left, 0 when not). SIGHUP reads the
+  config again.
+* When the job is done it waits for commands, unless --once is given.
 
-Every key of the config has its line in the example, /etc/handloom/handloom.toml where the package
-is installed, systemd/handloom.toml in the sources. It needs a dataset or a camera and an output;
-without [mqtt] it tells nobody:
+The config needs a dataset or a camera, and an output folder. Without [mqtt], nothing is published:
 
   [dataset]
   path = \"/data/wlasl\"
@@ -26,46 +26,54 @@ without [mqtt] it tells nobody:
   [mqtt]
   url = \"mqtt://broker.local\"
 
+The example config lists every key: /etc/handloom/handloom.toml where the package is installed,
+systemd/handloom.toml in the sources.
+
 Examples:
   handloom check --config handloom.toml                  is everything in order?
   handloom run --config handloom.toml
   handloom run --config handloom.toml --once --set mqtt.url=
-  mosquitto_sub -h broker.local -t 'handloom/#' -v       what it says";
+  mosquitto_sub -h broker.local -t 'handloom/#' -v       what it publishes";
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct DaemonArgs {
-    /// Which config
+    /// The config.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// End when the job is done, with its exit code
+    /// Stop when the job is done, with its exit code
     #[arg(long)]
     pub once: bool,
-    /// End after this time, such as 8h or 90min, as on SIGTERM
-    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// Stop after this time, such as 8h or 90min, as on SIGTERM
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub span: Option<Duration>,
-    /// How to take up what the output folder holds
-    #[command(flatten)]
+    /// What happens to earlier results.
+    #[command(flatten, next_help_heading = "Earlier results")]
     pub resume: ResumeArgs,
 }
 
 pub(super) const CHECK_ABOUT: &str = "\
-Say whether the daemon's config and the world around it are in order.
+Check the daemon's config and everything that it names.
 
-Lines for config, device, dataset, camera, models, runtime, accelerators, decoder, output, mirror
-and broker: ok (also for a mirror or broker that the config does not name), - (an accelerator that
-is not here and need not be), warn or FAIL, what was found and the way out. A dataset or camera that
-the config does not name has no line. Nothing is changed, but a small file is written and removed
-again where results go, the camera is opened for one frame, and the broker is logged in to, under a
-name that takes no daemon's place. --print shows all settings and where each comes from.
+Prints a line for each of: config, device, dataset, camera, models, runtime, accelerators, decoder,
+output, mirror and broker. A dataset or camera that the config does not name has no line. Each line
+has a status, what was found and the fix:
+  ok      in order, or not used by the config
+  -       an accelerator that is not here and not required
+  warn    usable, but probably not as intended
+  FAIL    not usable
 
-It sees what its user may: run it as the service's, `sudo -u handloom handloom check`. What the
-service's sandbox forbids, and the password that systemd gives to the service alone, it cannot see.
+Nothing is changed. But a small file is written to the output folders and removed again, the camera
+is opened for one frame, and check logs in to the broker under a name of its own.
 
-Settings come from the file, over it the environment (HANDLOOM_SECTION_KEY, as in
-HANDLOOM_MQTT_URL; HANDLOOM_LOG and HANDLOOM_MODELS for log.level and models.path), over that
---set. Empty text there unsets what may be unset. Every key with its default and meaning is in the
-example handloom.toml.
+Check sees what its user may see: run it as the service's user, `sudo -u handloom handloom check`.
+It cannot see what the service's sandbox forbids, nor a password that only systemd gives to the
+service.
+
+Settings come from the file, then from the environment (HANDLOOM_SECTION_KEY, as in
+HANDLOOM_MQTT_URL; also HANDLOOM_LOG for log.level and HANDLOOM_MODELS for models.path), then from
+--set. The last one wins. Empty text unsets an optional setting. The example handloom.toml has every
+key with its meaning and default.
 
 Examples:
   handloom check                                         the config of the service
@@ -73,26 +81,26 @@ Examples:
   handloom check --print > effective.toml                secrets are hidden
 
 Exit codes: 0 all in order, 78 bad config, 69 a required accelerator or only the broker fails, else
-by the first that fails.";
+the code of the first failure.";
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Which config
+    /// The config.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// One JSON object a line
+    /// Print one JSON object a line
     #[arg(long, conflicts_with = "print")]
     pub json: bool,
-    /// Print all settings as a config file and stop
+    /// Print all settings as a config file, with the origin of each, and stop
     #[arg(long)]
     pub print: bool,
 }
 
-/// Which config.
+/// The config.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// Config file [default: /etc/handloom/handloom.toml, if it is there]
+    /// Config file [default: /etc/handloom/handloom.toml, if it exists]
     #[arg(
         long,
         value_name = "FILE",
@@ -100,7 +108,31 @@ pub struct ConfigArgs {
         hide_env_values = true
     )]
     pub config: Option<PathBuf>,
-    /// A setting over file and environment, as run.workers=2; can be repeated
+    /// A setting that overrides file and environment, such as run.workers=2; can be repeated
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+/// A time with its unit, such as `8h` or `1h 30min`.
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| match text.trim().parse::<f64>() {
+        Ok(_) => {
+            let number = text.trim();
+            format!("the unit is missing: write {number}h, {number}min or {number}s")
+        }
+        Err(_) => format!("{error}; write a time such as 8h, 90min or 1h 30min"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_needs_a_unit() {
+        assert_eq!(duration("90min"), Ok(Duration::from_mins(90)));
+        let refused = duration("8").unwrap_err();
+        assert!(refused.contains("write 8h, 8min or 8s"), "{refused}");
+        assert!(duration("soon").unwrap_err().contains("such as 8h"));
+    }
 }

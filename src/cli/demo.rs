@@ -3,6 +3,7 @@
 use super::process;
 use crate::cli::progress;
 use crate::cli::{Cli, Command, DemoArgs};
+use crate::config::Config;
 use crate::draw::contact_sheet::{Tile, contact_sheet};
 use crate::draw::scene::signing_scene;
 use crate::error::{CliError, Exit};
@@ -152,7 +153,11 @@ const DATASET: [(&str, &str, i64, DemoClip); 15] = [
 pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
     let (dataset, result) = (args.out.join("dataset"), args.out.join("result"));
     refuse_foreign(&args.out)?;
-    ModelFiles::load(&args.models.selection())?;
+    let config = Config {
+        models: args.models.clone(),
+        ..Config::default()
+    };
+    ModelFiles::load(&config.model_paths())?;
     // What is missing is missed before anything is written.
     let best = best_codec().map_err(|error| CliError::new(Exit::InOut, anyhow!(error)))?;
     progress::line(&format!(
@@ -199,16 +204,7 @@ pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
             anyhow!("the demo's command line is not understood"),
         ));
     };
-    process.models.models.clone_from(&args.models.models);
-    process
-        .models
-        .palm_model
-        .clone_from(&args.models.palm_model);
-    process
-        .models
-        .hand_model
-        .clone_from(&args.models.hand_model);
-    process.models.trust_models = args.models.trust_models;
+    process.models.clone_from(&args.models);
     process::run(&process)?;
 
     let picture = args.out.join("contact-sheet.png");

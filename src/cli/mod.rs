@@ -1,47 +1,46 @@
-//! The command line. Flags bear the notebook's names where it has one; what they mean is checked here, so that the
-//! commands get settings that can be used.
+//! The command line: one file of arguments and one `run` a subcommand. Settings that the config file has too are
+//! declared in [`crate::config`]; a command takes the sections that it needs and makes a `Config` of them.
 
 #![allow(
     clippy::doc_markdown,
     reason = "the comments of arguments are their help texts"
 )]
 
-mod accelerator_args;
 pub mod bench;
+mod bench_args;
 pub mod camera;
 mod camera_args;
 pub mod check;
 mod daemon_args;
 pub mod demo;
 pub mod docs;
+mod flag_checks;
 pub mod inspect;
-mod model_args;
 pub mod process;
 mod process_args;
 pub mod progress;
 pub mod watch;
 mod watch_args;
 
-pub use accelerator_args::{AcceleratorArgs, BenchArgs};
-pub use camera_args::{CameraArgs, CameraSequenceArgs, RecordingArgs, SegmentArgs};
+pub use bench_args::BenchArgs;
+pub use camera_args::{CameraArgs, RecordingArgs};
 pub use daemon_args::{CheckArgs, ConfigArgs, DaemonArgs};
-pub use model_args::{HandArgs, ModelArgs, SequenceArgs};
-pub use process_args::{PlanArgs, ProcessArgs, ProgressKind, ResumeArgs, RunArgs};
+pub use process_args::{ProcessArgs, ProgressKind, ResumeArgs};
 pub use watch_args::WatchArgs;
 
-use crate::config::constraints;
-use crate::config::value_parsers::Rule;
+use crate::config::ModelsConfig;
+use crate::config::constraints::whole;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Weaves sign-language video into training sequences at the edge.
 #[derive(Debug, Parser)]
 #[command(name = "handloom", version, about, long_about = LONG_ABOUT, max_term_width = 110)]
 pub struct Cli {
-    /// What to do
+    /// The subcommand
     #[command(subcommand)]
     pub command: Command,
 }
@@ -49,21 +48,22 @@ pub struct Cli {
 const LONG_ABOUT: &str = "\
 Weaves sign-language video into training sequences at the edge.
 
-Runs MediaPipe's two hand models over the clips of a WLASL dataset and writes each as a
+Runs MediaPipe's two hand models over the clips of a WLASL dataset and writes each clip as a
 normalised sequence of 32 frames x 126 numbers, equal to what the Colab notebook with MediaPipe
 0.10.21 gives.
 
-Start with:  handloom demo                          moving hands, drawn and processed
-             handloom process DATASET --out DIR     a whole dataset
-             handloom camera --preview              what a camera sees
-             handloom inspect DIR/*.npz             what came out
-             handloom watch --broker URL            how the devices are doing
-             handloom bench                         how fast this machine is, and on what
+Start with:
+  handloom demo                          drawn hands, processed and shown
+  handloom process DATASET --out DIR     a whole dataset
+  handloom camera --preview              what a camera sees
+  handloom inspect DIR/*.npz             the results
+  handloom watch --broker URL            the state of all devices
+  handloom bench                         the speed of this machine and its accelerators
 
 Exit codes: 0 done, 1 nothing extracted, 64 usage, 65 bad data or model file, 66 input missing,
 69 broker, camera or required accelerator unavailable, 70 bug, 73 output cannot be used,
-74 reading or writing failed, 75 stopped, the same command goes on, 78 bad config. Log level:
-HANDLOOM_LOG=debug (default: warn), on stderr.";
+74 reading or writing failed, 75 stopped: the same command resumes, 78 bad config.
+Log level: HANDLOOM_LOG=debug (default: warn), on stderr.";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -71,26 +71,28 @@ pub enum Command {
     /// Turn a WLASL dataset into wlasl_landmarks.npz
     #[command(long_about = process_args::PROCESS_ABOUT)]
     Process(Box<ProcessArgs>),
-    /// Show what is in npz files: shapes, labels, how often hands were seen
+    /// Show the content of npz files: shapes, labels, how often hands were found
+    #[command(long_about = INSPECT_ABOUT)]
     Inspect(InspectArgs),
-    /// Render moving hands, make a small dataset of them, process it, show the result
+    /// Draw moving hands, make a small dataset of them, process it and show the result
+    #[command(long_about = DEMO_ABOUT)]
     Demo(DemoArgs),
-    /// Film signs with a camera into the same npz as clips
+    /// Record signs with a camera into the same npz as clips
     #[command(long_about = camera_args::CAMERA_ABOUT)]
     Camera(Box<CameraArgs>),
-    /// Run as a service: the config's job, reported over MQTT, resumed where it was
+    /// Run as a service: process the config's dataset or record with its camera, and report over MQTT
     #[command(long_about = daemon_args::RUN_ABOUT)]
     Run(DaemonArgs),
-    /// Watch a fleet in the terminal, from the broker alone: who works, how far, who needs help
+    /// Watch a fleet of devices in the terminal, through the MQTT broker
     #[command(long_about = watch_args::WATCH_ABOUT)]
     Watch(WatchArgs),
-    /// Say whether the daemon's config and the world around it are in order
+    /// Check the daemon's config and everything that it names
     #[command(long_about = daemon_args::CHECK_ABOUT)]
     Check(CheckArgs),
-    /// Measure what could run the models here, and the decoders: speed, agreement, clips per minute to expect
-    #[command(long_about = accelerator_args::BENCH_ABOUT)]
+    /// Measure the backends that could run the models here, and the decoders
+    #[command(long_about = bench_args::BENCH_ABOUT)]
     Bench(BenchArgs),
-    /// Measure one backend for `bench` and for the choice of one
+    /// Measure one backend, in a process of its own
     #[command(hide = true)]
     ProbeAccelerator,
     /// Write man pages and shell completions, for packages
@@ -106,13 +108,29 @@ impl Command {
     }
 }
 
+const INSPECT_ABOUT: &str = "\
+Show the content of npz files: shapes, labels, how often hands were found.
+
+Examples:
+  handloom inspect out/wlasl_landmarks.npz
+  handloom inspect out/batches/*.npz --json              one JSON object a file";
+
+const DEMO_ABOUT: &str = "\
+Draw moving hands, make a small dataset of them, process it and show the result.
+
+Needs neither a dataset nor a camera. --out gets dataset/, result/ and contact-sheet.png.
+
+Examples:
+  handloom demo
+  handloom demo --out /tmp/demo --workers 2";
+
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// npz files: wlasl_landmarks.npz or batches
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// One JSON object a file
+    /// Print one JSON object a file
     #[arg(long)]
     pub json: bool,
 }
@@ -120,7 +138,7 @@ pub struct InspectArgs {
 /// Arguments of `docs`.
 #[derive(Debug, Args)]
 pub struct DocsArgs {
-    /// Folder for them; made when missing
+    /// Folder for the pages and completions; created when missing
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
@@ -128,26 +146,53 @@ pub struct DocsArgs {
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// Folder for the dataset, the results and the picture
+    /// Folder for the dataset, the results and the contact sheet
     #[arg(long, value_name = "DIR", default_value = "handloom-demo")]
     pub out: PathBuf,
-    /// Clips at a time [default: as many as cores]
-    #[arg(long, value_name = "N", value_parser = by(constraints::WORKERS))]
+    /// Clips processed at the same time [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1, 256))]
     pub workers: Option<usize>,
-    /// Which models
-    #[command(flatten)]
-    pub models: ModelArgs,
+    /// `[models]`
+    #[command(flatten, next_help_heading = "Which models")]
+    pub models: ModelsConfig,
 }
 
-/// A rule as the command line's parser wants it.
-fn by<R: Rule + Clone>(rule: R) -> impl Fn(&str) -> Result<R::Value, String> + Clone {
-    move |text| rule.parse(text)
+/// Flags that other programs have, and what to write instead.
+const SYNONYMS: [(&str, &str); 7] = [
+    ("--gpu", "--accelerator require:litert:gpu"),
+    ("--cuda", "--accelerator require:litert:gpu"),
+    ("--device", "--accelerator require:NAME"),
+    ("--threads", "--workers N"),
+    ("--jobs", "--workers N"),
+    ("--glosses", "--selected-glosses GLOSS,..."),
+    ("--output", "--out DIR"),
+];
+
+/// Parses the command line of this process.
+///
+/// # Errors
+/// When it is wrong, or asks for help or the version.
+pub fn parse() -> Result<Cli, clap::Error> {
+    Cli::try_parse().map_err(with_hint)
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    constraints::TIMEOUT_S
-        .parse(text)
-        .map(Duration::from_secs_f64)
+/// `error`, with the right flag where an unknown one has a synonym.
+fn with_hint(mut error: clap::Error) -> clap::Error {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let synonym = SYNONYMS.iter().find(|(wrong, _)| wrong == flag);
+    if error.kind() == ErrorKind::UnknownArgument
+        && let Some((_, right)) = synonym
+    {
+        let hint = format!("write '{right}'");
+        error.remove(ContextKind::SuggestedArg);
+        error.insert(
+            ContextKind::Suggested,
+            ContextValue::StyledStrs(vec![hint.into()]),
+        );
+    }
+    error
 }
 
 /// Runs the chosen subcommand.
@@ -193,13 +238,42 @@ mod tests {
         let Command::Process(args) = cli.command else {
             panic!("process")
         };
-        assert_eq!(args.plan.knobs(), Knobs::default());
-        assert_eq!(args.sequence.hands.options(), hand::Options::default());
-        let shape = args.sequence.shape();
+        let job = args.config().job();
+        assert_eq!(job.knobs, Knobs::default());
+        assert_eq!(job.detector, hand::Options::default());
+        let shape = job.shape;
         assert_eq!(
-            (shape.length, shape.stride.get(), args.sequence.min_frames),
+            (shape.length, shape.stride.get(), job.min_frames),
             (32, 2, 8)
         );
+    }
+
+    #[test]
+    fn flags_of_other_programs_get_the_right_one() {
+        let check = |flags: &[&str], hint: &str| {
+            let line = ["handloom", "process", "d", "--out", "o"];
+            let line = line.iter().chain(flags);
+            let error = with_hint(Cli::try_parse_from(line).unwrap_err()).to_string();
+            assert!(error.contains(hint), "{flags:?}: {error}");
+        };
+        check(&["--gpu"], "--accelerator require:litert:gpu");
+        check(&["--device", "cuda"], "--accelerator require:NAME");
+        check(&["--accelerator", "cuda"], "require:litert:gpu?");
+        check(&["--worker", "2"], "--workers");
+        let camera = Cli::try_parse_from(["handloom", "camera", "--device", "cuda"]);
+        let refused = camera.unwrap_err().to_string();
+        assert!(refused.contains("--accelerator"), "{refused}");
+    }
+
+    #[test]
+    fn the_metadata_file_has_an_old_flag() {
+        for flag in ["--metadata", "--json"] {
+            let cli = Cli::try_parse_from(["handloom", "process", "d", "--list", flag, "m"]);
+            let Command::Process(args) = cli.unwrap().command else {
+                panic!("process")
+            };
+            assert_eq!(args.config().dataset.files.json, Some("m".into()));
+        }
     }
 
     #[test]

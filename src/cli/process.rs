@@ -1,5 +1,6 @@
 //! `handloom process`: one job to its end, with a bar or JSON lines. Ctrl-C stops it; the same command goes on.
 
+use crate::cli::flag_checks;
 use crate::cli::progress;
 use crate::cli::progress::Reporter;
 use crate::cli::{ProcessArgs, ProgressKind};
@@ -34,13 +35,14 @@ use std::sync::{Arc, Mutex};
 /// # Errors
 /// With the exit code and what to tell the user.
 pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
-    let human = match args.run.progress {
+    let human = match args.progress {
         ProgressKind::Auto => None,
         ProgressKind::Bar => Some(true),
         ProgressKind::Json => Some(false),
     };
     let mut reporter = Reporter::new(human);
-    let spec = spec(args);
+    let config = args.config();
+    let spec = config.job();
     let scan = spec.scan()?;
     introduce(&reporter, &scan);
     if args.list {
@@ -50,11 +52,9 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     if args.out.is_none() {
         return Err(CliError::new(Exit::Usage, anyhow!("--out DIR is needed")));
     }
-    job::check_library(&spec.accelerator)
-        .and_then(|()| job::check_lengths(spec.min_frames, spec.shape.length))
-        .map_err(|e| CliError::new(Exit::Usage, anyhow!(e)))?;
+    flag_checks::check(&config)?;
     spec.check_decoder()?;
-    let workers = args.run.workers.unwrap_or_else(job::cores);
+    let workers = config.workers();
     let (control, ending) = (
         Arc::new(WorkerControl::new(workers)),
         ShutdownFlag::default(),
@@ -115,25 +115,6 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
         return Ok(Exit::Stopped);
     }
     conclude(&reporter, &spec, &report)
-}
-
-/// What the arguments ask for.
-fn spec(args: &ProcessArgs) -> JobConfig {
-    JobConfig {
-        dataset: args.dataset.clone(),
-        json: args.json.clone(),
-        videos: args.videos.clone(),
-        out: args.out.clone().unwrap_or_default(),
-        knobs: args.plan.knobs(),
-        profile: args.sequence.profile,
-        shape: args.sequence.shape(),
-        min_frames: args.sequence.min_frames,
-        detector: args.sequence.hands.options(),
-        models: args.models.selection(),
-        accelerator: args.accelerator.wanted(),
-        video: job::video_options(&args.run.decoder, args.run.clip_timeout),
-        batch_size: args.run.batch_size,
-    }
 }
 
 /// Stops the job at the first signal and the process at the second, or when the job takes too long to stop.

@@ -1,270 +1,268 @@
-//! What each setting may be. One rule a setting, for the command line, the config file and the environment alike.
-
-use crate::frame::DecoderChoice;
-use crate::frame::{CameraAddress, PixelFormat};
-use crate::messages::request::CommandName;
-use crate::messages::topics;
-use crate::sequence::Profile;
-use std::num::NonZeroU64;
-use std::path::PathBuf;
+//! What a value may be: one function a kind of value. It reads the text that a config file, the environment or a flag
+//! gives, or returns what is allowed. clap calls it for flags, [`super::keys`] for all else.
 
 use super::values::{BrokerUrl, Secret};
-use crate::config::value_parsers::{OneOf, Range, Rule, real, whole};
-
-/// Numbers of clips, glosses or frames that are counted, none included.
-pub const COUNT: Range<usize> = whole(0, 1_000_000_000);
-/// The same, at least one.
-pub const AT_LEAST_ONE: Range<usize> = whole(1, 1_000_000_000);
-/// Frames in a sequence.
-pub const LENGTH: Range<usize> = whole(1, 10_000);
-/// Look at every Nth frame.
-pub const STRIDE: Range<NonZeroU64> =
-    whole(NonZeroU64::MIN, NonZeroU64::MIN.saturating_add(999_999));
-/// Hands in a frame.
-pub const HANDS: Range<usize> = whole(1, 2);
-/// Clips at a time.
-pub const WORKERS: Range<usize> = whole(1, 256);
-/// Planned clips in a batch file.
-pub const BATCH_SIZE: Range<usize> = whole(1, 65_536);
-/// MediaPipe's thresholds.
-pub const PROBABILITY: Range<f32> = real(0.0, 1.0);
-/// Seconds to wait for a decoder.
-pub const TIMEOUT_S: Range<f64> = real(0.1, 86_400.0);
-/// Frames a second of a camera or a dataset.
-pub const FPS: Range<f64> = real(1.0, 240.0);
-/// Sides of a camera's frames, pixels.
-pub const SIDE: Range<u32> = whole(16, 8192);
-/// Frames that begin or end a sign.
-pub const FRAMES: Range<u32> = whole(1, 1000);
-/// Seconds of a pause between two takes, or of the shortest sign.
-pub const PAUSE_S: Range<f64> = real(0.0, 3_600.0);
-/// Seconds of the longest sign.
-pub const SIGN_S: Range<f64> = real(0.1, 60.0);
-/// Seconds between two signs of life, as MQTT allows and firewalls bear.
-pub const KEEP_ALIVE_S: Range<u64> = whole(5, 3_600);
-/// Longest pause between two attempts to connect.
-pub const RECONNECT_S: Range<u64> = whole(1, 3_600);
-/// Messages that wait for the broker.
-pub const OUTBOX_MESSAGES: Range<u64> = whole(1, 1_000_000);
-/// Their greatest age: up to a year.
-pub const OUTBOX_AGE_H: Range<u64> = whole(1, 8_760);
-/// Temperatures that a board may have, °C.
-pub const TEMPERATURE_C: Range<f64> = real(20.0, 125.0);
-/// Memory or disk: up to a tebibyte.
-pub const MIB: Range<u64> = whole(1, 1_048_576);
-/// The same where 0 switches a limit off.
-pub const MIB_OR_OFF: Range<u64> = whole(0, 1_048_576);
-/// How far a landmark may be from the CPU's.
-pub const TOLERANCE: Range<f32> = real(0.0, 0.1);
-/// Seconds between two looks at the machine.
-pub const INTERVAL_S: Range<f64> = real(0.1, 3_600.0);
-/// Levels of the log.
-pub const LEVEL: OneOf = OneOf(&["error", "warn", "info", "debug", "trace"]);
-/// Commands that can be allowed.
-pub const COMMAND: OneOf = OneOf(&CommandName::NAMES);
+use crate::frame::{CameraAddress, DecoderChoice, PixelFormat};
+use crate::messages::topics;
+use crate::selection::{BACKENDS, BackendPreference};
+use crate::sequence::Profile;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 /// MQTT counts the bytes of its strings in 16 bits.
 pub(super) const TEXT_BYTES_MAX: usize = 65_535;
 
-/// Text on one line, no longer than MQTT's strings.
-#[derive(Clone, Copy, Debug)]
-pub struct Text;
+/// `value`, or what is allowed instead.
+fn allowed<T>(value: Option<T>, what: impl Display) -> Result<T, String> {
+    value.ok_or_else(|| format!("allowed are {what}"))
+}
 
-impl Rule for Text {
-    type Value = String;
+/// A number from `min` to `max`, both included.
+fn within<T: FromStr + PartialOrd>(text: &str, min: &T, max: &T) -> Option<T> {
+    text.parse().ok().filter(|n| min <= n && n <= max)
+}
 
-    fn allowed(&self) -> String {
-        format!("one line of text that is not empty, up to {TEXT_BYTES_MAX} bytes")
-    }
-
-    fn accept(&self, text: &str) -> Option<String> {
-        let is_good = !text.trim().is_empty()
-            && text.len() <= TEXT_BYTES_MAX
-            && !text.contains(char::is_control);
-        is_good.then(|| text.to_owned())
+/// Whole numbers from `min` to `max`.
+pub(crate) fn whole<T>(min: T, max: T) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: Clone + Display + FromStr + PartialOrd,
+{
+    move |text| {
+        let what = format!("whole numbers from {min} to {max}");
+        allowed(within(text, &min, &max), what)
     }
 }
 
-/// A file or folder.
-#[derive(Clone, Copy, Debug)]
-pub struct FilePath;
-
-impl Rule for FilePath {
-    type Value = PathBuf;
-
-    fn allowed(&self) -> String {
-        "paths on one line, not empty".to_owned()
+/// Numbers from `min` to `max`.
+pub(crate) fn real<T>(min: T, max: T) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: Clone + Display + FromStr + PartialOrd,
+{
+    move |text| {
+        let what = format!("numbers from {min} to {max}");
+        allowed(within(text, &min, &max), what)
     }
+}
 
-    fn accept(&self, text: &str) -> Option<PathBuf> {
-        Text.accept(text).map(PathBuf::from)
+/// Seconds that a command waits or runs.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    real(0.1, 86_400.0)(text).map(Duration::from_secs_f64)
+}
+
+/// One of `names`.
+pub(crate) fn one_of(
+    names: &'static [&'static str],
+) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync {
+    move |text| {
+        let name = names.iter().find(|name| **name == text);
+        allowed(name.map(|name| (*name).to_owned()), names.join(", "))
     }
+}
+
+/// A level of the log, in any case.
+pub(super) fn log_level(text: &str) -> Result<String, String> {
+    one_of(&["error", "warn", "info", "debug", "trace"])(&text.to_ascii_lowercase())
+}
+
+fn is_line(text: &str) -> bool {
+    text.len() <= TEXT_BYTES_MAX && !text.contains(char::is_control)
+}
+
+/// Text on one line, no longer than MQTT's strings.
+pub(crate) fn line(text: &str) -> Result<String, String> {
+    let is_good = is_line(text) && !text.trim().is_empty();
+    let what = format!("one line of text that is not empty, up to {TEXT_BYTES_MAX} bytes");
+    allowed(is_good.then(|| text.to_owned()), what)
+}
+
+/// A file or folder; on the command line any name that the system allows.
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|text| readable_path(text, false))
+}
+
+/// A file or folder; empty text leaves it unset.
+pub(super) fn path_or_unset() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().try_map(|text| readable_path(text, true))
+}
+
+fn readable_path(text: OsString, may_be_unset: bool) -> Result<PathBuf, String> {
+    let has_text = |text: &OsStr| !text.to_string_lossy().trim().is_empty();
+    let is_good = text.to_str().is_none_or(is_line) && (may_be_unset || has_text(&text));
+    let path = is_good.then(|| PathBuf::from(text));
+    allowed(path, "paths on one line, not empty")
 }
 
 /// A password.
-#[derive(Clone, Copy, Debug)]
-pub struct Password;
-
-impl Rule for Password {
-    type Value = Secret;
-
-    fn allowed(&self) -> String {
-        format!("passwords of 1 to {TEXT_BYTES_MAX} bytes")
-    }
-
-    fn accept(&self, text: &str) -> Option<Secret> {
-        (1..=TEXT_BYTES_MAX)
-            .contains(&text.len())
-            .then(|| Secret::new(text.to_owned()))
-    }
+pub(super) fn secret(text: &str) -> Result<Secret, String> {
+    let is_good = (1..=TEXT_BYTES_MAX).contains(&text.len());
+    let what = format!("passwords of 1 to {TEXT_BYTES_MAX} bytes");
+    allowed(is_good.then(|| Secret::new(text.to_owned())), what)
 }
 
 /// One level of a topic.
-#[derive(Clone, Copy, Debug)]
-pub struct DeviceId;
-
-impl Rule for DeviceId {
-    type Value = String;
-
-    fn allowed(&self) -> String {
-        "1 to 64 of A-Z a-z 0-9 . _ -".to_owned()
-    }
-
-    fn accept(&self, text: &str) -> Option<String> {
-        topics::is_device_id(text).then(|| text.to_owned())
-    }
+pub(crate) fn device_id(text: &str) -> Result<String, String> {
+    let id = topics::is_device_id(text).then(|| text.to_owned());
+    allowed(id, "1 to 64 of A-Z a-z 0-9 . _ -")
 }
 
-/// Where the broker is.
-#[derive(Clone, Copy, Debug)]
-pub struct Url;
-
-impl Rule for Url {
-    type Value = BrokerUrl;
-
-    fn allowed(&self) -> String {
-        "mqtt://HOST:PORT and mqtts://HOST:PORT".to_owned()
-    }
-
-    fn accept(&self, text: &str) -> Option<BrokerUrl> {
-        BrokerUrl::new(text).ok()
-    }
-
-    fn parse(&self, text: &str) -> Result<BrokerUrl, String> {
-        BrokerUrl::new(text).map_err(|error| error.to_string())
-    }
+/// The URL of a broker.
+pub(super) fn broker_url(text: &str) -> Result<BrokerUrl, String> {
+    BrokerUrl::new(text).map_err(|error| error.to_string())
 }
 
-/// What is filmed. Whether it is there is asked when it is opened.
-#[derive(Clone, Copy, Debug)]
-pub struct CameraPlace;
-
-impl Rule for CameraPlace {
-    type Value = CameraAddress;
-
-    fn allowed(&self) -> String {
-        "devices (/dev/v4l/by-id/..., /dev/video0 or 0), file:CLIP.mp4, file:STILL.png and gst:ELEMENTS".to_owned()
-    }
-
-    fn accept(&self, text: &str) -> Option<CameraAddress> {
-        Text.accept(text).and_then(|text| text.parse().ok())
-    }
+/// A camera. Whether it is there shows when it is opened.
+pub(crate) fn camera_address(text: &str) -> Result<CameraAddress, String> {
+    let address = line(text).ok().and_then(|text| text.parse().ok());
+    let what = "devices (/dev/v4l/by-id/..., /dev/video0 or 0), file:CLIP.mp4, file:STILL.png and gst:ELEMENTS";
+    let hint = match text {
+        "gpu" | "cuda" => "; the accelerator of the models is set with --accelerator",
+        _ => "",
+    };
+    allowed(address, format!("{what}{hint}"))
 }
 
-/// How a camera lays out its pixels.
-#[derive(Clone, Copy, Debug)]
-pub struct Pixels;
-
-impl Rule for Pixels {
-    type Value = PixelFormat;
-
-    fn allowed(&self) -> String {
-        PixelFormat::ALL.map(PixelFormat::name).join(", ")
-    }
-
-    fn accept(&self, text: &str) -> Option<PixelFormat> {
-        PixelFormat::ALL.into_iter().find(|f| f.name() == text)
-    }
+/// The layout of a camera's pixels.
+pub(super) fn pixel_format(text: &str) -> Result<PixelFormat, String> {
+    let names = PixelFormat::ALL.map(PixelFormat::name).join(", ");
+    allowed(text.parse().ok(), names)
 }
 
 /// How numbers are made.
-#[derive(Clone, Copy, Debug)]
-pub struct ProfileName;
-
-impl Rule for ProfileName {
-    type Value = Profile;
-
-    fn allowed(&self) -> String {
-        Profile::ALL.map(Profile::name).join(", ")
-    }
-
-    fn accept(&self, text: &str) -> Option<Profile> {
-        text.parse().ok()
-    }
+pub(super) fn profile(text: &str) -> Result<Profile, String> {
+    text.parse()
 }
 
-/// Who decodes. Whether a named element is there is asked when GStreamer runs.
-#[derive(Clone, Copy, Debug)]
-pub struct DecoderName;
+/// A decoder. Whether a named element is there shows when GStreamer runs.
+pub(super) fn decoder(text: &str) -> Result<DecoderChoice, String> {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"_-+.".contains(&b);
+    let is_good = (1..=256).contains(&text.len()) && text.bytes().all(is_name);
+    let choice = if is_good { text.parse().ok() } else { None };
+    allowed(
+        choice,
+        "software, hardware and names from `gst-inspect-1.0`",
+    )
+}
 
-impl Rule for DecoderName {
-    type Value = DecoderChoice;
+/// What runs the models.
+pub(super) fn backend(text: &str) -> Result<BackendPreference, String> {
+    BackendPreference::parse(text, |name| BACKENDS.contains(&name)).map_err(|_| {
+        let name = text.rsplit(':').next().unwrap_or_default();
+        let name = match name.to_ascii_lowercase().as_str() {
+            "cuda" | "nvidia" | "vulkan" | "opencl" | "metal" => "gpu".to_owned(),
+            name => name.to_owned(),
+        };
+        let is_meant = |known: &&&str| known.rsplit(':').next() == Some(&name);
+        let hint = BACKENDS.iter().find(is_meant);
+        let hint = hint.map_or_else(String::new, |n| format!("; did you mean require:{n}?"));
+        let names = BACKENDS.join(", ");
+        format!("allowed are auto, cpu, require:NAME and prefer:NAME, where NAME is one of {names}{hint}")
+    })
+}
 
-    fn allowed(&self) -> String {
-        "software, hardware and names from `gst-inspect-1.0`".to_owned()
-    }
-
-    fn accept(&self, text: &str) -> Option<DecoderChoice> {
-        let is_name = |b: u8| b.is_ascii_alphanumeric() || b"_-+.".contains(&b);
-        let is_good = (1..=256).contains(&text.len()) && text.bytes().all(is_name);
-        if is_good { text.parse().ok() } else { None }
-    }
+/// An option of a delegate.
+pub(super) fn key_value(text: &str) -> Result<String, String> {
+    let has_key = text
+        .split_once('=')
+        .is_some_and(|(key, _)| !key.trim().is_empty());
+    allowed(
+        (is_line(text) && has_key).then(|| text.to_owned()),
+        "KEY=VALUE",
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::value_parsers::{Bool, List, Optional};
 
-    fn check<R: Rule>(rule: &R, good: &[&str], bad: &[&str])
-    where
-        R::Value: std::fmt::Debug,
-    {
+    fn check<T: std::fmt::Debug>(
+        read: impl Fn(&str) -> Result<T, String>,
+        what: &str,
+        good: &[&str],
+        bad: &[&str],
+    ) {
         for text in good {
-            assert!(rule.parse(text).is_ok(), "{text}: {:?}", rule.parse(text));
+            assert!(read(text).is_ok(), "{text}: {:?}", read(text));
         }
         for text in bad {
-            let refused = rule.parse(text).unwrap_err();
-            assert!(refused.contains(&rule.allowed()), "{text}: {refused}");
+            let refused = read(text).unwrap_err();
+            assert!(refused.contains(what), "{text}: {refused}");
         }
     }
 
     #[test]
-    fn rules_take_what_is_allowed_and_nothing_else() {
-        check(&HANDS, &["1", "2"], &["0", "3", "-1", "1.0", "", "two"]);
-        check(&STRIDE, &["1", "1000000"], &["0", "1000001"]);
+    fn values_are_read_or_answered_with_what_is_allowed() {
+        let bad = ["0", "3", "-1", "1.0", "", "two"];
         check(
-            &PROBABILITY,
-            &["0", "1", "0.5", "1e-3"],
-            &["NaN", "inf", "1.1", "-0.1", "1e999"],
+            whole(1_usize, 2),
+            "whole numbers from 1 to 2",
+            &["1", "2"],
+            &bad,
         );
-        check(&MIB, &["1"], &["99999999999999999999999999", "0"]);
-        check(&MIB_OR_OFF, &["0", "1"], &["1048577", "-1"]);
-        check(&LEVEL, &["info", "DEBUG"], &["loud", "info,x=debug"]);
-        check(&Bool, &["true", "false"], &["yes", "1", ""]);
-        check(&Text, &["a", "with space"], &["", "  ", "two\nlines", "\0"]);
-        check(&DeviceId, &["pi-lab_3.local"], &["", "a/b", "ä"]);
+        let bad = ["99999999999999999999999999", "0", "nan"];
+        check(whole(1_u64, 9), "from 1 to 9", &["1"], &bad);
+        let (good, bad) = (
+            ["0", "1", "0.5", "1e-3"],
+            ["NaN", "inf", "1.1", "-0.1", "1e999"],
+        );
+        check(real(0.0_f32, 1.0), "numbers from 0 to 1", &good, &bad);
         check(
-            &DecoderName,
+            log_level,
+            "error, warn",
+            &["info", "DEBUG"],
+            &["loud", "info,x=debug"],
+        );
+        check(
+            line,
+            "one line",
+            &["a", "with space"],
+            &["", "  ", "two\nlines", "\0"],
+        );
+        check(device_id, "1 to 64", &["pi-lab_3.local"], &["", "a/b", "ä"]);
+        check(
+            decoder,
+            "software, hardware",
             &["software", "avdec_h264"],
             &["", "a b", "x!y"],
         );
-        check(&ProfileName, &["notebook"], &["Notebook", "corrected"]);
         check(
-            &List(COMMAND),
-            &["", "pause", "pause, resume"],
-            &["pause,", "explode"],
+            profile,
+            "notebook",
+            &["notebook"],
+            &["Notebook", "corrected"],
         );
-        check(&Optional(WORKERS), &["", "4"], &["0", "999"]);
+        check(seconds, "0.1 to 86400", &["0.1", "5"], &["0", "x"]);
+        let bad = ["device", "=usb", " =", "a=b\0c", ""];
+        check(key_value, "KEY=VALUE", &["device=usb", "a=", "a=b=c"], &bad);
+        let delegate = one_of(&crate::selection::DELEGATES);
+        check(delegate, "custom", &["custom", "coral"], &["cpu", ""]);
+    }
+
+    #[test]
+    fn only_known_backends_are_accepted_and_others_get_the_nearest() {
+        let good = [
+            "auto",
+            "cpu",
+            "require:litert:gpu",
+            "prefer:coral",
+            "require:custom",
+        ];
+        check(
+            backend,
+            "litert:cpu, litert:gpu, coral",
+            &good,
+            &["prefer:", "best", ""],
+        );
+        for text in ["gpu", "require:gpu", "cuda", "require:cuda", "litert:gpu"] {
+            let refused = backend(text).unwrap_err();
+            assert!(
+                refused.ends_with("did you mean require:litert:gpu?"),
+                "{refused}"
+            );
+        }
+        assert!(backend("coral").unwrap_err().ends_with("require:coral?"));
     }
 }

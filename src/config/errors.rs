@@ -1,4 +1,4 @@
-//! What can be wrong with a config, in words that name the place, the value and the way out.
+//! Problems of a config. Each message names the place, the value and the fix.
 
 use super::values::HIDDEN;
 use std::fmt::{Display, Formatter};
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// Characters of a value or line that a message shows.
 const SHOWN_MAX: usize = 120;
 
-/// All that is wrong with a config; at least one problem.
+/// All problems of a config; at least one.
 #[derive(Debug)]
 pub struct ConfigError {
     /// In the order of layers and lines.
@@ -43,7 +43,7 @@ pub struct FileLocation {
     pub line: usize,
     /// Characters, from 1.
     pub column: usize,
-    /// The line as it stands, secrets hidden.
+    /// The line as written, secrets hidden.
     pub text: String,
 }
 
@@ -79,7 +79,7 @@ impl FileLocation {
         }
     }
 
-    /// For lines whose value may be anything, a misspelt secret included.
+    /// For lines whose value may be anything, including a misspelt secret.
     pub(super) fn without_value(mut self) -> Self {
         if !self.text.trim_start().starts_with('[') {
             self.text = without_value(&self.text, "…");
@@ -101,7 +101,7 @@ fn without_value(line: &str, instead: &str) -> String {
     }
 }
 
-/// `text` on one line of bearable length, without what a terminal would obey.
+/// `text` on one line, cut after [`SHOWN_MAX`] characters, without control characters.
 pub(super) fn clipped(text: &str) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     let mut short: String = text.chars().take(SHOWN_MAX).map(clean).collect();
@@ -120,7 +120,7 @@ pub enum Origin {
     Environment(String),
     /// `--set` with this key.
     Flag(String),
-    /// A file that systemd hands over.
+    /// A credential from systemd.
     Credential(PathBuf),
 }
 
@@ -169,10 +169,10 @@ impl Display for Setting {
     }
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// The file cannot be had.
+    /// The file cannot be read.
     #[error(
         "cannot read the config file {path}: {reason}; name another with --config or HANDLOOM_CONFIG"
     )]
@@ -182,12 +182,12 @@ pub enum Problem {
         /// Why.
         reason: String,
     },
-    /// The file is no TOML.
+    /// The file is not TOML.
     #[error("{place}: {reason}{}", place.excerpt())]
     Syntax {
         /// Where.
         place: FileLocation,
-        /// What the parser says.
+        /// The parser's message.
         reason: String,
     },
     /// No such section, key or variable.
@@ -200,7 +200,7 @@ pub enum Problem {
         /// What may have been meant.
         advice: String,
     },
-    /// A value that cannot be.
+    /// A value that is not allowed.
     #[error("{origin}: {key} = {value}: {allowed}{}", origin.excerpt())]
     Value {
         /// Where.
@@ -212,16 +212,16 @@ pub enum Problem {
         /// What is allowed.
         allowed: String,
     },
-    /// A variable is no UTF-8.
-    #[error("{origin}: {value}: the value is not UTF-8; write it with plain characters")]
+    /// A variable is not UTF-8.
+    #[error("{origin}: {value}: the value is not UTF-8; write it in UTF-8")]
     NotText {
         /// Where.
         origin: Origin,
         /// As far as it can be shown.
         value: String,
     },
-    /// A flag is no assignment.
-    #[error("--set {text}: section.key=value is wanted, as in --set run.workers=2")]
+    /// A `--set` is not an assignment.
+    #[error("--set {text}: write section.key=value, as in --set run.workers=2")]
     Flag {
         /// As written.
         text: String,
@@ -236,7 +236,7 @@ pub enum Problem {
         /// `section.key`.
         key: &'static str,
     },
-    /// The user must say it.
+    /// A setting that only the user can know.
     #[error("{file}: {key} is not set: {why}; write it there, or set {variable} or --set {key}=…")]
     Missing {
         /// The file, or the one that would be read.
@@ -248,19 +248,25 @@ pub enum Problem {
         /// Its variable.
         variable: String,
     },
-    /// Two settings that cannot both be.
+    /// Two settings that exclude each other.
     #[error("{first} and {second}: {why}")]
     Contradiction {
         /// One setting.
         first: Box<Setting>,
         /// The other.
         second: Box<Setting>,
-        /// What is wrong and the way out.
+        /// What is wrong, and the fix.
         why: &'static str,
+    },
+    /// The declaration of the settings is wrong.
+    #[error("the settings cannot be read: {reason}; please report this bug")]
+    Internal {
+        /// clap's message.
+        reason: String,
     },
     /// A file with a password cannot be used.
     #[error(
-        "{origin}: mqtt.password_file = {path}: {reason}; write one line with the password into it, readable by the service's user"
+        "{origin}: mqtt.password_file = {path}: {reason}; write the password into it as one line, readable by the service's user"
     )]
     PasswordFile {
         /// Where it is named.

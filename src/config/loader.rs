@@ -1,39 +1,39 @@
-//! Reads the layers, lowest first, into a draft: file, environment, flags.
+//! Reads the layers, lowest first: file, environment, flags. A higher layer replaces what a lower one sets.
 
-use super::Config;
-use super::keys::{self, KEYS, SettingKey};
+use super::advice;
+use super::errors::{ConfigError, FileLocation, Origin, Problem, Setting, clipped};
+use super::keys::{self, KEYS, RawValue, SettingKey};
+use super::settings::Config;
 use super::sources::{PREFIX, Sources, read};
+use super::validate;
 use super::values::{HIDDEN, without_password};
-use crate::config::errors::{ConfigError, FileLocation, Origin, Problem, Setting, clipped};
-use crate::config::validate;
-use crate::config::value_parsers::{Given, ValueType};
 use std::collections::BTreeMap;
 use std::path::Path;
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Names the file; not a setting.
 const FILE_VARIABLE: &str = "HANDLOOM_CONFIG";
 
-/// A config that can be used, and how it came about.
+/// A valid config, and where its values come from.
 #[derive(Clone, Debug)]
 pub struct LoadedConfig {
     /// The settings.
     pub config: Config,
-    /// What is probably not meant, a sentence each.
+    /// Settings that are probably a mistake, a sentence each.
     pub warnings: Vec<String>,
-    /// Where each key comes from that is not a default, in the order of [`KEYS`].
+    /// The origin of each key that is not a default, in the order of [`KEYS`].
     pub origins: Vec<(&'static str, Origin)>,
 }
 
 impl LoadedConfig {
-    /// All settings as a config file, secrets hidden, with the place of each that is not a default.
+    /// All settings as a config file, secrets hidden, with the origin of each that is not a default.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        self.config.to_toml_with(&self.origins)
+        self.config
+            .to_toml_with(|key| self.origin(key).map(ToString::to_string))
     }
 
-    /// Where `key` comes from; `None` for a default.
+    /// The origin of `key`; `None` for a default.
     #[must_use]
     pub fn origin(&self, key: &str) -> Option<&Origin> {
         let found = self.origins.iter().find(|(name, _)| *name == key);
@@ -41,34 +41,35 @@ impl LoadedConfig {
     }
 }
 
-/// Reads, layers and checks everything.
+/// Reads, layers and validates all settings.
 ///
 /// # Errors
-/// With all that is wrong.
+/// With all problems.
 pub fn load(sources: &Sources) -> Result<LoadedConfig, ConfigError> {
-    let mut builder = ConfigBuilder::default();
+    let mut layers = Layers::default();
     if let Some(path) = &sources.file {
         let text = read(path)?;
-        builder.file(path, &text);
-        builder.problems.sort_by_key(line_of);
+        layers.add_file(path, &text);
+        layers.problems.sort_by_key(line_of);
     }
-    builder.environment(&sources.environment);
-    builder.flags(&sources.set);
+    layers.add_environment(&sources.environment);
+    layers.add_flags(&sources.set);
+    let mut builder = layers.build()?;
     validate::complete(&mut builder, sources);
     if !builder.problems.is_empty() {
         return Err(ConfigError {
             problems: builder.problems,
         });
     }
-    let place = |key: &SettingKey| Some((key.dotted, builder.origins.get(key.dotted)?.clone()));
+    let origin = |key: &SettingKey| Some((key.dotted, builder.origins.get(key.dotted)?.clone()));
     Ok(LoadedConfig {
-        origins: KEYS.iter().filter_map(place).collect(),
+        origins: KEYS.iter().filter_map(origin).collect(),
         config: builder.config,
         warnings: builder.warnings,
     })
 }
 
-/// Where in the file a problem is.
+/// The line and column of a problem in the file.
 fn line_of(problem: &Problem) -> (usize, usize) {
     match problem {
         Problem::Unknown {
@@ -84,8 +85,18 @@ fn line_of(problem: &Problem) -> (usize, usize) {
     }
 }
 
-/// The settings so far.
+/// The values of the layers that were read so far.
 #[derive(Debug, Default)]
+struct Layers {
+    /// The texts of each key that is set.
+    texts: BTreeMap<&'static str, Vec<String>>,
+    origins: BTreeMap<&'static str, Origin>,
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+/// The config of all layers while it is completed and validated.
+#[derive(Debug)]
 pub(super) struct ConfigBuilder {
     pub(super) config: Config,
     /// Where each key was last set.
@@ -95,23 +106,8 @@ pub(super) struct ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// Sets `key`, or notes why it cannot be.
-    fn set(&mut self, key: &'static SettingKey, given: &Given, origin: Origin) {
-        match (key.set)(&mut self.config, given) {
-            Ok(()) => {
-                self.origins.insert(key.dotted, origin);
-            }
-            Err(allowed) => self.problems.push(Problem::Value {
-                origin,
-                key: key.dotted,
-                value: shown(key, given),
-                allowed,
-            }),
-        }
-    }
-
-    /// Whether `keys` are all as the user wants them.
-    pub(super) fn are_good(&self, keys: &[&str]) -> bool {
+    /// Whether no problem is about one of `keys`.
+    pub(super) fn are_valid(&self, keys: &[&str]) -> bool {
         !self.problems.iter().any(|problem| match problem {
             Problem::Value { key, .. } | Problem::Missing { key, .. } => keys.contains(key),
             _ => false,
@@ -122,13 +118,52 @@ impl ConfigBuilder {
     pub(super) fn setting(&self, key: &'static str) -> Setting {
         Setting {
             key,
-            value: keys::find(key).and_then(|key| (key.show)(&self.config)),
+            value: self.config.literals().remove(key),
             origin: self.origins.get(key).cloned(),
         }
     }
+}
 
-    /// The lowest layer.
-    fn file(&mut self, path: &Path, text: &str) {
+impl Layers {
+    fn build(self) -> Result<ConfigBuilder, ConfigError> {
+        let assignments = self.texts.iter().filter_map(|(dotted, texts)| {
+            let key = SettingKey::find(dotted)?;
+            Some(texts.iter().map(|text| key.assignment(text)))
+        });
+        let config = keys::from_assignments(assignments.flatten())
+            // Each value was checked.
+            .map_err(|error| Problem::Internal {
+                reason: error.to_string(),
+            })?;
+        Ok(ConfigBuilder {
+            config,
+            origins: self.origins,
+            problems: self.problems,
+            warnings: self.warnings,
+        })
+    }
+
+    /// Sets `key`, or records why `value` is not allowed.
+    fn set(&mut self, key: &'static SettingKey, value: &RawValue, origin: Origin) {
+        match key.read(value) {
+            Ok(texts) => {
+                self.texts.insert(key.dotted, texts);
+                self.origins.insert(key.dotted, origin);
+            }
+            Err(allowed) => self.problems.push(Problem::Value {
+                origin,
+                key: key.dotted,
+                value: if key.is_secret {
+                    HIDDEN.to_owned()
+                } else {
+                    clipped(&value.shown(without_password))
+                },
+                allowed,
+            }),
+        }
+    }
+
+    fn add_file(&mut self, path: &Path, text: &str) {
         let place = |at: usize| FileLocation::of(path.to_owned(), text, at);
         let table = match DeTable::parse(text) {
             Ok(table) => table,
@@ -143,24 +178,23 @@ impl ConfigBuilder {
         };
         for (section, content) in table.get_ref() {
             let name = section.get_ref().as_ref();
-            let origin = || Origin::File(place(section.span().start).without_value());
-            let advice = if !keys::sections().contains(&name) {
-                advice_on_section(name)
+            let advice = if !advice::sections().contains(&name) {
+                advice::on_section(name)
             } else if let DeValue::Table(content) = content.get_ref() {
-                self.section(name, content, &place);
+                self.add_section(name, content, &place);
                 continue;
             } else {
                 format!("write it as a section: [{name}]")
             };
             self.problems.push(Problem::Unknown {
-                origin: origin(),
+                origin: Origin::File(place(section.span().start).without_value()),
                 name: clipped(name),
                 advice,
             });
         }
     }
 
-    fn section(
+    fn add_section(
         &mut self,
         section: &str,
         content: &DeTable<'_>,
@@ -168,22 +202,21 @@ impl ConfigBuilder {
     ) {
         for (name, value) in content {
             let dotted = format!("{section}.{}", name.get_ref());
-            if let Some(key) = keys::find(&dotted) {
+            if let Some(key) = SettingKey::find(&dotted) {
                 let origin = Origin::File(place(value.span().start));
-                self.set(key, &given(value), origin);
+                self.set(key, &RawValue::from(value), origin);
             } else {
                 self.problems.push(Problem::Unknown {
                     origin: Origin::File(place(name.span().start).without_value()),
-                    advice: advice_on_key(section, name.get_ref()),
+                    advice: advice::on_key(section, name.get_ref()),
                     name: clipped(&dotted),
                 });
             }
         }
     }
 
-    /// The middle layer.
-    fn environment(&mut self, environment: &[(String, String)]) {
-        let variables: Vec<(String, &SettingKey)> = keys::variables().collect();
+    fn add_environment(&mut self, environment: &[(String, String)]) {
+        let variables: Vec<(String, &SettingKey)> = variables().collect();
         let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, value) in environment {
             if !name.starts_with(PREFIX) || name == FILE_VARIABLE {
@@ -192,11 +225,12 @@ impl ConfigBuilder {
             let known = variables.iter().find(|(known, _)| known == name);
             let Some((_, key)) = known else {
                 let names = variables.iter().map(|(known, _)| known.as_str());
+                let near = advice::nearest(name, names.chain([FILE_VARIABLE]));
                 self.problems.push(Problem::Unknown {
                     origin: Origin::Environment(clipped(name)),
                     name: "this variable".to_owned(),
-                    advice: keys::nearest(name, names.chain([FILE_VARIABLE])).map_or_else(
-                        || format!("{PREFIX}… is kept for settings: HANDLOOM_SECTION_KEY, as in HANDLOOM_MQTT_URL"),
+                    advice: near.map_or_else(
+                        || format!("{PREFIX}… is reserved for settings: HANDLOOM_SECTION_KEY, as in HANDLOOM_MQTT_URL"),
                         |near| format!("did you mean {near}?"),
                     ),
                 });
@@ -209,13 +243,12 @@ impl ConfigBuilder {
                     key: key.dotted,
                 });
             }
-            let given = Given::Bare(value.clone());
-            self.set(key, &given, Origin::Environment(name.clone()));
+            let origin = Origin::Environment(name.clone());
+            self.set(key, &RawValue::Bare(value.clone()), origin);
         }
     }
 
-    /// The highest layer.
-    fn flags(&mut self, set: &[String]) {
+    fn add_flags(&mut self, set: &[String]) {
         for text in set {
             let Some((dotted, value)) = text.split_once('=') else {
                 let text = clipped(text);
@@ -224,110 +257,32 @@ impl ConfigBuilder {
             };
             let dotted = dotted.trim();
             let origin = Origin::Flag(clipped(dotted));
-            if let Some(key) = keys::find(dotted) {
+            if let Some(key) = SettingKey::find(dotted) {
                 if key.is_secret && !value.is_empty() {
                     self.warnings.push(format!(
                         "--set {dotted} can be read by everybody on this machine with `ps`; use mqtt.password_file"
                     ));
                 }
-                self.set(key, &Given::Bare(value.to_owned()), origin);
+                self.set(key, &RawValue::Bare(value.to_owned()), origin);
             } else {
-                let (section, name) = dotted.split_once('.').unwrap_or(("", dotted));
                 self.problems.push(Problem::Unknown {
                     origin,
                     name: clipped(dotted),
-                    advice: if keys::sections().contains(&section) {
-                        advice_on_key(section, name)
-                    } else {
-                        advice_on_flag(dotted)
-                    },
+                    advice: advice::on_flag(dotted),
                 });
             }
         }
     }
 }
 
-/// A value of the file as the rules take it.
-fn given(value: &Spanned<DeValue<'_>>) -> Given {
-    let typed = |kind, text: &str| Given::Typed(kind, text.to_owned());
-    match value.get_ref() {
-        DeValue::String(text) => typed(ValueType::Text, text),
-        DeValue::Integer(number) => {
-            // Hexadecimal and the like; what does not fit stays as it is written, and is out of every range.
-            let number = i128::from_str_radix(number.as_str(), number.radix())
-                .map_or_else(|_| number.to_string(), |n| n.to_string());
-            Given::Typed(ValueType::Whole, number)
-        }
-        DeValue::Float(number) => typed(ValueType::Real, number.as_str()),
-        DeValue::Boolean(switch) => typed(ValueType::Bool, if *switch { "true" } else { "false" }),
-        DeValue::Datetime(date) => Given::Typed(ValueType::Other, date.to_string()),
-        DeValue::Table(_) => typed(ValueType::Other, "{…}"),
-        DeValue::Array(items) => Given::List(items.iter().map(given).collect()),
-    }
-}
-
-/// The list that `text` is in the spelling of the file, if it is one.
-pub(super) fn list_of(text: &str) -> Option<Given> {
-    if !text.trim_start().starts_with('[') {
-        return None;
-    }
-    let line = format!("list = {text}");
-    let table = DeTable::parse(&line).ok()?;
-    table.get_ref().get("list").map(given)
-}
-
-/// What was given for `key`, for a message.
-fn shown(key: &SettingKey, given: &Given) -> String {
-    if key.is_secret {
-        return HIDDEN.to_owned();
-    }
-    clipped(&match given {
-        Given::Bare(text) => without_password(text),
-        Given::Typed(ValueType::Text, text) => format!("\"{}\"", without_password(text)),
-        Given::Typed(_, text) => text.clone(),
-        Given::List(items) => {
-            let items: Vec<String> = items.iter().map(|item| shown(key, item)).collect();
-            format!("[{}]", items.join(", "))
-        }
-    })
-}
-
-/// What was meant by a section that is not known.
-fn advice_on_section(name: &str) -> String {
-    let near = keys::nearest(name, keys::sections().into_iter());
-    if let Some(near) = near {
-        format!("did you mean [{near}]?")
-    } else if let Some(key) = KEYS.iter().find(|key| key.name == name) {
-        format!("did you mean {} in [{}]?", key.name, key.section)
-    } else {
-        let sections = keys::sections().join("], [");
-        format!("known are [{sections}]")
-    }
-}
-
-/// What was meant by a key that its section does not have.
-fn advice_on_key(section: &str, name: &str) -> String {
-    let of_section = || KEYS.iter().filter(|key| key.section == section);
-    if let Some(key) = KEYS.iter().find(|key| key.name == name) {
-        format!("did you mean {} in [{}]?", key.name, key.section)
-    } else if let Some(near) = keys::nearest(name, of_section().map(|key| key.name)) {
-        format!("did you mean {near}?")
-    } else {
-        let names: Vec<&str> = of_section().map(|key| key.name).collect();
-        format!("[{section}] has {}", names.join(", "))
-    }
-}
-
-/// What was meant by the key of a flag.
-fn advice_on_flag(dotted: &str) -> String {
-    let near = keys::nearest(dotted, KEYS.iter().map(|key| key.dotted));
-    let own = || {
-        KEYS.iter()
-            .find(|key| key.name == dotted)
-            .map(|key| key.dotted)
-    };
-    near.or_else(own).map_or_else(
-        || "section.key=value is wanted, as in --set run.workers=2".to_owned(),
-        |near| format!("did you mean {near}?"),
-    )
+/// The environment variables, each with its key.
+fn variables() -> impl Iterator<Item = (String, &'static SettingKey)> {
+    let short = [
+        ("HANDLOOM_LOG", "log.level"),
+        ("HANDLOOM_MODELS", "models.path"),
+    ];
+    let short = short
+        .into_iter()
+        .filter_map(|(name, dotted)| Some((name.to_owned(), SettingKey::find(dotted)?)));
+    KEYS.iter().map(|key| (key.variable(), key)).chain(short)
 }

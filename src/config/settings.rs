@@ -1,355 +1,414 @@
-//! What can be set, section by section, and what holds when nothing is said.
+//! The settings, one struct a section. A field declares all of a setting: the doc comment is its help text, `id` its key
+//! in the config file, `long` its flag on the command lines that take the section, then its default and its constraint.
 
-use crate::camera;
-use crate::camera::PixelFormat;
-use crate::dataset::plan::Knobs;
-use crate::frame::DecoderChoice;
-use crate::hand;
+#![allow(
+    clippy::doc_markdown,
+    reason = "the comments of arguments are their help texts"
+)]
+
+use super::constraints::{
+    backend, broker_url, camera_address, decoder, device_id, key_value, line, log_level, one_of,
+    path, path_or_unset, pixel_format, profile, real, secret, whole,
+};
+use super::values::{BrokerUrl, Secret};
+use crate::frame::{CameraAddress, DecoderChoice, PixelFormat};
 use crate::messages::request::CommandName;
-use crate::selection::BackendPreference;
-use crate::selection::CUSTOM;
+use crate::selection::{BackendPreference, DELEGATES};
 use crate::sequence::Profile;
+use clap::{Args, Parser};
+use serde::Serialize;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
-use super::{BrokerUrl, Secret};
-
-/// How far a landmark may be from the CPU's unless the user says otherwise: as far as the notebook's own on two kinds of
-/// processors, fractions of the picture.
-pub const TOLERANCE: f32 = 5e-4;
-/// The folder of takes, in the output folder unless it is named, and in the mirror.
+/// The folder of takes: in the output folder unless `camera.path` is set, and in the mirror.
 pub const TAKES: &str = "camera";
-/// Seconds that an accelerator may take to get ready: some compile the models.
-pub const PATIENCE_S: f64 = 120.0;
 
-/// All settings, each possible by itself and with the others.
-#[derive(Clone, Debug, PartialEq)]
+/// All settings. Each is possible by itself and together with the others.
+#[derive(Clone, Debug, PartialEq, Parser, Serialize)]
+#[command(
+    no_binary_name = true,
+    disable_help_flag = true,
+    disable_version_flag = true
+)]
 pub struct Config {
-    /// Who this is.
+    /// `[device]`
+    #[command(flatten)]
     pub device: DeviceConfig,
-    /// What is read.
+    /// `[dataset]`
+    #[command(flatten)]
     pub dataset: DatasetConfig,
-    /// Which clips.
-    pub plan: PlanConfig,
-    /// Which numbers.
-    pub sequence: SequenceConfig,
-    /// Which models.
-    pub models: ModelsConfig,
-    /// What is written.
+    /// `[output]`
+    #[command(flatten)]
     pub output: OutputConfig,
-    /// What is filmed.
+    /// `[camera]`
+    #[command(flatten)]
     pub camera: CameraConfig,
-    /// How the job runs.
-    pub run: RunConfig,
-    /// An accelerator's plugin.
-    pub delegate: DelegateConfig,
-    /// Whom it reports to.
+    /// `[mqtt]`
+    #[command(flatten)]
     pub mqtt: MqttConfig,
-    /// When the machine is spared.
+    /// `[plan]`
+    #[command(flatten)]
+    pub plan: PlanConfig,
+    /// `[sequence]`
+    #[command(flatten)]
+    pub sequence: SequenceConfig,
+    /// `[models]`
+    #[command(flatten)]
+    pub models: ModelsConfig,
+    /// `[run]`
+    #[command(flatten)]
+    pub run: RunConfig,
+    /// `[delegate]`
+    #[command(flatten)]
+    pub delegate: DelegateConfig,
+    /// `[limits]`
+    #[command(flatten)]
     pub limits: LimitsConfig,
-    /// What is logged.
+    /// `[log]`
+    #[command(flatten)]
     pub log: LogConfig,
 }
 
-/// `[device]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `[device]`: who this device is.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
 pub struct DeviceConfig {
-    /// Names the device in topics.
+    /// Name of the device in MQTT topics [default: the host name]
+    #[arg(id = "device.id", default_value = "handloom", value_parser = device_id)]
     pub id: String,
 }
 
-/// `[dataset]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `[dataset]`: what is read.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
 pub struct DatasetConfig {
-    /// Folder or zip archive.
+    /// Folder with WLASL_v0.3.json and videos/, or a zip archive of it; empty when unset
+    #[arg(id = "dataset.path", default_value = "", value_parser = path_or_unset())]
+    #[serde(skip_serializing_if = "is_unset")]
     pub path: PathBuf,
-    /// The metadata file, if elsewhere.
+    /// Files that lie elsewhere.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub files: DatasetFiles,
+}
+
+/// The part of `[dataset]` that has flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize)]
+pub struct DatasetFiles {
+    /// Metadata file, when it is not DATASET/WLASL_v0.3.json
+    #[arg(id = "dataset.json", long = "metadata", alias = "json", value_name = "FILE", value_parser = path())]
     pub json: Option<PathBuf>,
-    /// The folder of clips, if elsewhere.
+    /// Folder of the clips, when it is not DATASET/videos
+    #[arg(id = "dataset.videos", long = "videos", value_name = "DIR", value_parser = path())]
     pub videos: Option<PathBuf>,
 }
 
-/// `[plan]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PlanConfig {
-    /// Glosses with fewer clips are left out.
-    pub min_videos_per_gloss: usize,
-    /// The glosses with the most instances, so many.
-    pub max_glosses: Option<usize>,
-    /// These glosses; all when empty.
-    pub selected_glosses: Vec<String>,
-    /// Accepted clips of a gloss.
-    pub max_samples_per_gloss: Option<usize>,
-}
-
-/// `[sequence]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct SequenceConfig {
-    /// Reproduce or mend.
-    pub profile: Profile,
-    /// Frames in a sequence.
-    pub sequence_length: usize,
-    /// Look at every Nth frame.
-    pub frame_stride: NonZeroU64,
-    /// Clips with a hand in fewer frames are left out.
-    pub min_frames: usize,
-    /// Hands in a frame.
-    pub num_hands: usize,
-    /// MediaPipe's threshold for palms.
-    pub min_hand_detection_confidence: f32,
-    /// MediaPipe's threshold for hands.
-    pub min_hand_presence_confidence: f32,
-    /// MediaPipe's overlap of a palm with a hand that is followed.
-    pub min_tracking_confidence: f32,
-    /// Follow hands from frame to frame.
-    pub tracking: bool,
-}
-
-/// `[models]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelsConfig {
-    /// Folder with both models, or a bundle.
-    pub path: Option<PathBuf>,
-    /// The palm model alone.
-    pub palm: Option<PathBuf>,
-    /// The hand model alone.
-    pub hand: Option<PathBuf>,
-    /// Take files whose hash is not pinned.
-    pub trust: bool,
-}
-
-/// `[output]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `[output]`: what is written.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
 pub struct OutputConfig {
-    /// Folder of the results.
+    /// Folder for the results, created when missing; empty when unset
+    #[arg(id = "output.path", default_value = "", value_parser = path_or_unset())]
+    #[serde(skip_serializing_if = "is_unset")]
     pub path: PathBuf,
-    /// Planned clips in a batch file.
-    pub batch_size: usize,
-    /// Folder that gets a copy of every sealed file.
+    /// Size of the batch files.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub batches: BatchConfig,
+    /// Folder that gets a copy of every finished file
+    #[arg(id = "output.mirror", value_parser = path())]
     pub mirror: Option<PathBuf>,
 }
 
-/// `[camera]`
-#[derive(Clone, Debug, PartialEq)]
+/// The part of `[output]` that has flags.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
+pub struct BatchConfig {
+    /// Planned clips, or takes, in a batch file
+    #[arg(id = "output.batch_size", long = "batch-size", value_name = "N", default_value = "256", value_parser = whole::<usize>(1, 65_536))]
+    pub batch_size: usize,
+}
+
+/// `[camera]`: what is recorded.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct CameraConfig {
-    /// The camera; without one nothing is filmed.
-    pub device: Option<camera::CameraAddress>,
-    /// Folder of the takes; beside the results of the dataset when unset.
+    /// The camera; nothing is recorded when unset
+    #[arg(id = "camera.device", value_parser = camera_address)]
+    pub device: Option<CameraAddress>,
+    /// Folder for the takes; `camera` in the output folder when unset
+    #[arg(id = "camera.path", value_parser = path())]
     pub path: Option<PathBuf>,
-    /// Wanted size, pixels.
+    /// Requested width, pixels
+    #[arg(id = "camera.width", default_value = "640", value_parser = whole::<u32>(16, 8192))]
     pub width: u32,
-    /// The same.
+    /// Requested height, pixels
+    #[arg(id = "camera.height", default_value = "480", value_parser = whole::<u32>(16, 8192))]
     pub height: u32,
-    /// Wanted frames a second.
-    pub fps: f64,
-    /// Wanted pixels.
-    pub format: Option<PixelFormat>,
-    /// Frames a second of the dataset, which all numbers of frames count in.
-    pub dataset_fps: f64,
-    /// Frames with hands that begin a sign.
-    pub start_frames: u32,
-    /// Frames without hands that end it.
-    pub end_frames: u32,
-    /// Shorter signs are dropped.
-    pub min_seconds: f64,
-    /// Longer ones are cut.
-    pub max_seconds: f64,
-    /// Keep signs that no `record` asked for.
+    /// Rate and pixels.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub capture: CaptureConfig,
+    /// Where signs begin and end.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub segments: SegmentConfig,
+    /// Keep signs that no `record` command asked for
+    #[arg(id = "camera.keep_unlabelled")]
     pub keep_unlabelled: bool,
 }
 
-/// `[run]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunConfig {
-    /// Clips at a time; as many as cores when unset.
-    pub workers: Option<usize>,
-    /// What runs the models.
-    pub accelerator: BackendPreference,
-    /// How far a landmark may be from the CPU's, fractions of the picture.
-    pub accelerator_tolerance: f32,
-    /// Seconds that an accelerator may take to get ready.
-    pub accelerator_timeout_s: f64,
-    /// Who decodes.
-    pub decoder: DecoderChoice,
-    /// Seconds to wait for the decoder in one clip.
-    pub clip_timeout_s: f64,
+/// The part of `[camera]` that says how the camera captures.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+pub struct CaptureConfig {
+    /// Requested frames per second
+    #[arg(id = "camera.fps", long = "fps", value_name = "FPS", default_value = "30", value_parser = real::<f64>(1.0, 240.0))]
+    pub fps: f64,
+    /// Requested pixel format: YUYV, NV12, YU12, RGB3 or MJPG [default: the one that reaches the rate with the least
+    /// work]
+    #[arg(id = "camera.format", long = "format", value_name = "FORMAT", value_parser = pixel_format)]
+    pub format: Option<PixelFormat>,
 }
 
-/// `[delegate]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DelegateConfig {
-    /// Which preset the others change, or `custom`.
-    pub name: String,
-    /// The plugin.
-    pub library: Option<PathBuf>,
-    /// What it is told, each `KEY=VALUE`.
-    pub options: Vec<String>,
-    /// A palm model of its own.
-    pub palm: Option<PathBuf>,
-    /// A hand model of its own.
-    pub hand: Option<PathBuf>,
+/// The part of `[camera]` that says where signs begin and end.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+pub struct SegmentConfig {
+    /// Frame rate of the dataset, in which all numbers of frames count
+    #[arg(id = "camera.dataset_fps", long = "dataset-fps", value_name = "FPS", default_value = "25", value_parser = real::<f64>(1.0, 240.0))]
+    pub dataset_fps: f64,
+    /// Frames with hands that begin a sign
+    #[arg(id = "camera.start_frames", long = "start-frames", value_name = "N", default_value = "3", value_parser = whole::<u32>(1, 1000))]
+    pub start_frames: u32,
+    /// Frames without hands that end a sign
+    #[arg(id = "camera.end_frames", long = "end-frames", value_name = "N", default_value = "8", value_parser = whole::<u32>(1, 1000))]
+    pub end_frames: u32,
+    /// Shorter signs are dropped, seconds
+    #[arg(id = "camera.min_seconds", long = "min-seconds", value_name = "N", default_value = "0.3", value_parser = real::<f64>(0.0, 3600.0))]
+    pub min_seconds: f64,
+    /// Longer signs are cut at this length, seconds
+    #[arg(id = "camera.max_seconds", long = "max-seconds", value_name = "N", default_value = "10", value_parser = real::<f64>(0.1, 60.0))]
+    pub max_seconds: f64,
 }
 
-/// `[mqtt]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `[mqtt]`: the broker that the daemon reports to.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
 pub struct MqttConfig {
-    /// The broker; without one the daemon works the same.
+    /// URL of the broker; nothing is published when unset
+    #[arg(id = "mqtt.url", value_parser = broker_url)]
     pub url: Option<BrokerUrl>,
-    /// User name, when the URL has none.
+    /// User name, when the URL has none
+    #[arg(id = "mqtt.username", value_parser = line)]
     pub username: Option<String>,
-    /// Password from the file, `password_file` or the service's credentials, when the URL has none.
+    /// Password, when the URL has none: from here, `password_file` or the service's credentials
+    #[arg(id = "mqtt.password", value_parser = secret)]
     pub password: Option<Secret>,
-    /// Where the password was read, as found.
+    /// File with the password; after loading, the path at which it was found
+    #[arg(id = "mqtt.password_file", value_parser = path())]
     pub password_file: Option<PathBuf>,
-    /// Names the session at the broker.
+    /// Name of the session at the broker [default: handloom-ID]
+    #[arg(id = "mqtt.client_id", default_value = "handloom", value_parser = line)]
     pub client_id: String,
-    /// Certificates to trust, PEM, as found.
+    /// Certificates to trust instead of the system's, PEM; after loading, the path at which they were found
+    #[arg(id = "mqtt.ca_file", value_parser = path())]
     pub ca_file: Option<PathBuf>,
-    /// The client's certificate, PEM, as found.
+    /// Certificate of this client, PEM; after loading, the path at which it was found
+    #[arg(id = "mqtt.cert_file", value_parser = path())]
     pub cert_file: Option<PathBuf>,
-    /// Its key, PEM, as found.
+    /// Key of this client, PEM; after loading, the path at which it was found
+    #[arg(id = "mqtt.key_file", value_parser = path())]
     pub key_file: Option<PathBuf>,
-    /// Seconds between two signs of life.
+    /// MQTT keep-alive interval, seconds
+    #[arg(id = "mqtt.keep_alive_s", default_value = "30", value_parser = whole::<u64>(5, 3600))]
     pub keep_alive_s: u64,
-    /// Longest pause between two attempts to connect, seconds.
+    /// Longest delay between two attempts to connect, seconds
+    #[arg(id = "mqtt.reconnect_max_s", default_value = "60", value_parser = whole::<u64>(1, 3600))]
     pub reconnect_max_s: u64,
-    /// Commands that are obeyed.
+    /// Commands that the daemon obeys [default: all but snapshot]
+    #[arg(id = "mqtt.commands", value_parser = one_of(&CommandName::NAMES))]
     pub commands: Vec<String>,
-    /// Announce the device to Home Assistant.
+    /// Announce the device to Home Assistant
+    #[arg(id = "mqtt.home_assistant")]
     pub home_assistant: bool,
-    /// Messages that may wait for the broker.
+    /// Messages that may wait for the broker
+    #[arg(id = "mqtt.outbox_max_messages", default_value = "10000", value_parser = whole::<u64>(1, 1_000_000))]
     pub outbox_max_messages: u64,
-    /// Hours that one may wait.
+    /// Longest time that a message may wait, hours
+    #[arg(id = "mqtt.outbox_max_age_h", default_value = "168", value_parser = whole::<u64>(1, 8760))]
     pub outbox_max_age_h: u64,
 }
 
-/// `[limits]`
-#[derive(Clone, Debug, PartialEq)]
+/// `[plan]`: which clips are processed.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
+pub struct PlanConfig {
+    /// Leave out glosses with fewer clips on disk
+    #[arg(id = "plan.min_videos_per_gloss", long = "min-videos-per-gloss", value_name = "N", default_value = "5", value_parser = whole::<usize>(0, 1_000_000_000))]
+    pub min_videos_per_gloss: usize,
+    /// Only the N glosses with the most instances in the metadata [default: all]
+    #[arg(id = "plan.max_glosses", long = "max-glosses", value_name = "N", value_parser = whole::<usize>(1, 1_000_000_000))]
+    pub max_glosses: Option<usize>,
+    /// Only these glosses, separated by commas, as spelt in the metadata [default: all]
+    #[arg(id = "plan.selected_glosses", long = "selected-glosses", value_name = "GLOSS,...", value_delimiter = ',', value_parser = line)]
+    pub selected_glosses: Vec<String>,
+    /// At most N accepted clips of a gloss, the first in plan order [default: all]
+    #[arg(id = "plan.max_samples_per_gloss", long = "max-samples-per-gloss", value_name = "N", value_parser = whole::<usize>(1, 1_000_000_000))]
+    pub max_samples_per_gloss: Option<usize>,
+}
+
+/// `[sequence]`: which numbers are made of a clip.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+pub struct SequenceConfig {
+    /// notebook: reproduce the notebook exactly, including its quirks
+    #[arg(id = "sequence.profile", long = "profile", value_name = "NAME", default_value = "notebook", value_parser = profile)]
+    pub profile: Profile,
+    /// What clips and takes share.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub hands: HandsConfig,
+    /// Track hands from frame to frame (MediaPipe's VIDEO mode): faster, but not the notebook's numbers
+    #[arg(id = "sequence.tracking", long = "tracking")]
+    pub tracking: bool,
+}
+
+/// The part of `[sequence]` that clips and takes share.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+pub struct HandsConfig {
+    /// Frames in a sequence; shorter clips and signs are padded with zeros
+    #[arg(id = "sequence.sequence_length", long = "sequence-length", value_name = "N", default_value = "32", value_parser = whole::<usize>(1, 10_000))]
+    pub sequence_length: usize,
+    /// Use every Nth frame, at the frame rate of the dataset
+    #[arg(id = "sequence.frame_stride", long = "frame-stride", value_name = "N", default_value = "2", value_parser = whole(NonZeroU64::MIN, NonZeroU64::MIN.saturating_add(999_999)))]
+    pub frame_stride: NonZeroU64,
+    /// Leave out clips and signs with a hand in fewer frames of the sequence
+    #[arg(id = "sequence.min_frames", long = "min-frames", value_name = "N", default_value = "8", value_parser = whole::<usize>(0, 1_000_000_000))]
+    pub min_frames: usize,
+    /// Hands to detect in a frame; a sequence has room for two
+    #[arg(id = "sequence.num_hands", long = "num-hands", value_name = "N", default_value = "2", value_parser = whole::<usize>(1, 2))]
+    pub num_hands: usize,
+    /// MediaPipe's threshold for palm detection
+    #[arg(id = "sequence.min_hand_detection_confidence", long = "min-hand-detection-confidence", value_name = "P", default_value = "0.5", value_parser = real::<f32>(0.0, 1.0))]
+    pub min_hand_detection_confidence: f32,
+    /// MediaPipe's threshold for the presence of a hand
+    #[arg(id = "sequence.min_hand_presence_confidence", long = "min-hand-presence-confidence", value_name = "P", default_value = "0.5", value_parser = real::<f32>(0.0, 1.0))]
+    pub min_hand_presence_confidence: f32,
+    /// MediaPipe's least overlap of a palm with a tracked hand; used only when hands are tracked
+    #[arg(id = "sequence.min_tracking_confidence", long = "min-tracking-confidence", value_name = "P", default_value = "0.5", value_parser = real::<f32>(0.0, 1.0))]
+    pub min_tracking_confidence: f32,
+}
+
+/// `[models]`: which models run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize)]
+pub struct ModelsConfig {
+    /// Folder with both .tflite files, or a hand_landmarker.task bundle [default: as installed, or as fetched by
+    /// `make setup`]
+    #[arg(id = "models.path", long = "models", value_name = "PATH", env = "HANDLOOM_MODELS", hide_env_values = true, value_parser = path())]
+    pub path: Option<PathBuf>,
+    /// Palm model, .tflite or .task
+    #[arg(id = "models.palm", long = "palm-model", value_name = "FILE", value_parser = path())]
+    pub palm: Option<PathBuf>,
+    /// Hand model, .tflite or .task
+    #[arg(id = "models.hand", long = "hand-model", value_name = "FILE", value_parser = path())]
+    pub hand: Option<PathBuf>,
+    /// Accept model files whose SHA-256 is not the pinned one
+    #[arg(id = "models.trust", long = "trust-models")]
+    pub trust: bool,
+}
+
+/// `[run]`: how a job runs.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+pub struct RunConfig {
+    /// Clips processed at the same time [default: the number of cores]
+    #[arg(id = "run.workers", long = "workers", value_name = "N", value_parser = whole::<usize>(1, 256))]
+    pub workers: Option<usize>,
+    /// software, hardware (software where none fits) or a GStreamer element; only software is proven exact
+    #[arg(id = "run.decoder", long = "decoder", value_name = "WHICH", default_value = "software", value_parser = decoder)]
+    pub decoder: DecoderChoice,
+    /// Longest total time to wait for the decoder in one clip, seconds
+    #[arg(id = "run.clip_timeout_s", long = "clip-timeout", value_name = "SECONDS", default_value = "60", value_parser = real::<f64>(0.1, 86_400.0))]
+    pub clip_timeout_s: f64,
+    /// What runs the models.
+    #[command(flatten, next_help_heading = "What runs the models")]
+    #[serde(flatten)]
+    pub accelerator: AcceleratorConfig,
+}
+
+/// The part of `[run]` that says what runs the models.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+pub struct AcceleratorConfig {
+    /// auto: the fastest that agrees with the CPU, measured once; cpu: the notebook's numbers; require:NAME or
+    /// prefer:NAME. `handloom check` lists the names and what each one lacks
+    #[arg(id = "run.accelerator", long = "accelerator", overrides_with = "run.accelerator", value_name = "WHICH", default_value = "auto", env = "HANDLOOM_RUN_ACCELERATOR", hide_env_values = true, value_parser = backend)]
+    #[serde(rename = "accelerator")]
+    pub preference: BackendPreference,
+    /// Largest distance of a landmark from the CPU's, fractions of the image; int8 models need more
+    // As far as the notebook's own landmarks are apart on two kinds of processors.
+    #[arg(id = "run.accelerator_tolerance", long = "accelerator-tolerance", value_name = "X", default_value = "0.0005", value_parser = real::<f32>(0.0, 0.1))]
+    #[serde(rename = "accelerator_tolerance")]
+    pub tolerance: f32,
+    /// Longest time that an accelerator may take to start, seconds; some compile the models
+    #[arg(id = "run.accelerator_timeout_s", long = "accelerator-timeout", value_name = "SECONDS", default_value = "120", value_parser = real::<f64>(0.1, 86_400.0))]
+    #[serde(rename = "accelerator_timeout_s")]
+    pub timeout_s: f64,
+}
+
+/// `[delegate]`: the plugin of an accelerator.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
+pub struct DelegateConfig {
+    /// The known delegate that the following settings change, or custom for your own
+    #[arg(id = "delegate.name", long = "delegate", value_name = "NAME", default_value = "custom", value_parser = one_of(&DELEGATES))]
+    pub name: String,
+    /// Library of the plugin: a file, or a name that the system's loader finds
+    #[arg(id = "delegate.library", long = "delegate-library", value_name = "FILE", value_parser = path())]
+    pub library: Option<PathBuf>,
+    /// An option of the plugin; can be repeated
+    #[arg(id = "delegate.options", long = "delegate-option", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub options: Vec<String>,
+    /// Palm model for the plugin, for example int8
+    #[arg(id = "delegate.palm", long = "delegate-palm", value_name = "FILE", value_parser = path())]
+    pub palm: Option<PathBuf>,
+    /// Hand model for the plugin
+    #[arg(id = "delegate.hand", long = "delegate-hand", value_name = "FILE", value_parser = path())]
+    pub hand: Option<PathBuf>,
+}
+
+/// `[limits]`: when the machine is spared. A resume mark that is unset follows from its limit.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct LimitsConfig {
-    /// Fewer workers from here on, °C.
+    /// Fewer workers from this temperature, °C
+    #[arg(id = "limits.temperature_max_c", default_value = "80", value_parser = real::<f64>(20.0, 125.0))]
     pub temperature_max_c: f64,
-    /// More again from here down, °C.
+    /// More workers again below this temperature, °C
+    #[arg(id = "limits.temperature_resume_c", default_value = "72", value_parser = real::<f64>(20.0, 125.0))]
     pub temperature_resume_c: f64,
-    /// Fewer workers below, MiB; 0 is no limit.
+    /// Fewer workers with less available memory, MiB; 0 is no limit
+    #[arg(id = "limits.memory_min_mib", default_value = "200", value_parser = whole::<u64>(0, 1_048_576))]
     pub memory_min_mib: u64,
-    /// More again above, MiB.
+    /// More workers again with more available memory, MiB
+    #[arg(id = "limits.memory_resume_mib", default_value = "300", value_parser = whole::<u64>(1, 1_048_576))]
     pub memory_resume_mib: u64,
-    /// Pause below, MiB free on the file system of the output; 0 is no limit.
+    /// Pause with less free disk for the output, MiB; 0 is no limit
+    #[arg(id = "limits.disk_reserve_mib", default_value = "256", value_parser = whole::<u64>(0, 1_048_576))]
     pub disk_reserve_mib: u64,
-    /// Go on above, MiB.
+    /// Resume with more free disk, MiB
+    #[arg(id = "limits.disk_resume_mib", default_value = "384", value_parser = whole::<u64>(1, 1_048_576))]
     pub disk_resume_mib: u64,
-    /// Seconds between two looks.
+    /// Interval of the checks, seconds
+    #[arg(id = "limits.interval_s", default_value = "5", value_parser = real::<f64>(0.1, 3600.0))]
     pub interval_s: f64,
 }
 
-/// `[log]`
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `[log]`: what is logged.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
 pub struct LogConfig {
-    /// `error` to `trace`.
+    /// error, warn, info, debug or trace
+    #[arg(id = "log.level", default_value = "info", value_parser = log_level)]
     pub level: String,
 }
 
-impl Default for Config {
-    /// The defaults of all keys. What the user must say, and what follows from other keys or the machine, is empty.
-    fn default() -> Self {
-        let plan = Knobs::default();
-        let hands = hand::Options::default();
-        // A snapshot shows people: only on the user's word.
-        let commands = CommandName::ALL
-            .into_iter()
-            .filter(|c| *c != CommandName::Snapshot);
-        Self {
-            device: DeviceConfig { id: String::new() },
-            dataset: DatasetConfig {
-                path: PathBuf::new(),
-                json: None,
-                videos: None,
-            },
-            plan: PlanConfig {
-                min_videos_per_gloss: plan.min_videos_per_gloss,
-                max_glosses: plan.max_glosses,
-                selected_glosses: plan.selected_glosses,
-                max_samples_per_gloss: plan.max_samples_per_gloss,
-            },
-            sequence: SequenceConfig {
-                profile: Profile::Notebook,
-                sequence_length: 32,
-                frame_stride: NonZeroU64::MIN.saturating_add(1),
-                min_frames: 8,
-                num_hands: hands.num_hands,
-                min_hand_detection_confidence: hands.detection_min,
-                min_hand_presence_confidence: hands.presence_min,
-                min_tracking_confidence: hands.tracking_iou,
-                tracking: false,
-            },
-            models: ModelsConfig {
-                path: None,
-                palm: None,
-                hand: None,
-                trust: false,
-            },
-            output: OutputConfig {
-                path: PathBuf::new(),
-                batch_size: 256,
-                mirror: None,
-            },
-            camera: CameraConfig {
-                device: None,
-                path: None,
-                width: 640,
-                height: 480,
-                fps: 30.0,
-                format: None,
-                dataset_fps: 25.0,
-                start_frames: 3,
-                end_frames: 8,
-                min_seconds: 0.3,
-                max_seconds: 10.0,
-                keep_unlabelled: false,
-            },
-            run: RunConfig {
-                workers: None,
-                accelerator: BackendPreference::Auto,
-                accelerator_tolerance: TOLERANCE,
-                accelerator_timeout_s: PATIENCE_S,
-                decoder: DecoderChoice::Software,
-                clip_timeout_s: 60.0,
-            },
-            delegate: DelegateConfig {
-                name: CUSTOM.to_owned(),
-                library: None,
-                options: Vec::new(),
-                palm: None,
-                hand: None,
-            },
-            mqtt: MqttConfig {
-                url: None,
-                username: None,
-                password: None,
-                password_file: None,
-                client_id: String::new(),
-                ca_file: None,
-                cert_file: None,
-                key_file: None,
-                keep_alive_s: 30,
-                reconnect_max_s: 60,
-                commands: commands.map(|c| c.name().to_owned()).collect(),
-                home_assistant: false,
-                outbox_max_messages: 10_000,
-                outbox_max_age_h: 168,
-            },
-            limits: LimitsConfig {
-                temperature_max_c: 80.0,
-                temperature_resume_c: 72.0,
-                memory_min_mib: 200,
-                memory_resume_mib: 300,
-                disk_reserve_mib: 256,
-                disk_resume_mib: 384,
-                interval_s: 5.0,
-            },
-            log: LogConfig {
-                level: "info".to_owned(),
-            },
-        }
+#[allow(clippy::ptr_arg, reason = "serde passes the field")]
+fn is_unset(path: &PathBuf) -> bool {
+    path.as_os_str().is_empty()
+}
+
+impl Config {
+    /// Where takes are stored.
+    #[must_use]
+    pub fn takes_path(&self) -> PathBuf {
+        let beside = || self.output.path.join(TAKES);
+        self.camera.path.clone().unwrap_or_else(beside)
     }
 }

@@ -1,7 +1,7 @@
-//! Where settings come from: what this process was started with, and the text of the file.
+//! The sources of settings: file, environment and flags of this process.
 
+use super::errors::{ConfigError, FileLocation, Origin, Problem, clipped};
 use super::values::HIDDEN;
-use crate::config::errors::{ConfigError, FileLocation, Origin, Problem, clipped};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Read;
@@ -10,33 +10,32 @@ use std::path::{Path, PathBuf};
 /// The file that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "/etc/handloom/handloom.toml";
 
-/// Begins all variables of ours.
+/// Prefix of all our variables.
 pub(super) const PREFIX: &str = "HANDLOOM_";
 
-/// No config comes near this size; a larger file is a mistake.
+/// Largest config file, bytes; a larger one is a mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Where settings come from.
+/// The sources of settings.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
-    /// The config file; without one the other layers must say all.
+    /// The config file; without one the other layers must set everything.
     pub file: Option<PathBuf>,
-    /// The environment; what does not begin with `HANDLOOM_` is passed over.
+    /// The environment; variables without the prefix `HANDLOOM_` are ignored.
     pub environment: Vec<(String, String)>,
     /// `section.key=value`, each from a `--set`.
     pub set: Vec<String>,
-    /// The folder in which systemd hands over secrets.
+    /// The folder with systemd's credentials.
     pub credentials: Option<PathBuf>,
-    /// The machine's name, from which a device id is made when none is set.
+    /// The host name, from which the device id is made when none is set.
     pub host: Option<String>,
 }
 
 impl Sources {
-    /// What this process was given: `file` as named by flag or `HANDLOOM_CONFIG` ([`DEFAULT_FILE`] if it is there),
-    /// the environment, `set`.
+    /// The sources of this process: `file` (else [`DEFAULT_FILE`] if it exists), its environment and `set`.
     ///
     /// # Errors
-    /// When a variable of ours is not UTF-8.
+    /// When one of our variables is not UTF-8.
     pub fn of_process(file: Option<PathBuf>, set: Vec<String>) -> Result<Self, ConfigError> {
         let mut environment = Vec::new();
         let mut problems = Vec::new();
@@ -79,7 +78,7 @@ impl Sources {
     }
 }
 
-/// The machine's name: as configured, else as the kernel has it.
+/// The host name: as configured, else the kernel's.
 fn host() -> Option<String> {
     let places = ["/etc/hostname", "/proc/sys/kernel/hostname"];
     places.iter().find_map(|path| {

@@ -1,11 +1,13 @@
-//! Completes a draft: what follows from other settings or the machine, secrets from their files, and whether the
-//! settings go together.
+//! Completes a config with the defaults that follow from other settings or the machine and with secrets from their
+//! files, then validates the settings together.
 
+use super::errors::{Origin, Problem};
+use super::keys::SettingKey;
+use super::loader::ConfigBuilder;
+use super::settings::{Config, TAKES};
 use super::sources::{DEFAULT_FILE, Sources};
 use super::values::Secret;
-use super::{Config, TAKES, keys};
-use crate::config::errors::{Origin, Problem};
-use crate::config::loader::ConfigBuilder;
+use crate::messages::request::CommandName;
 use crate::messages::topics;
 use crate::selection::CUSTOM;
 use std::fs;
@@ -15,10 +17,10 @@ use std::path::{Component, Path, PathBuf};
 /// The credential with the broker's password.
 const PASSWORD_CREDENTIAL: &str = "mqtt-password";
 
-/// Degrees between the mark that slows down and the one that speeds up again, when only the first is set.
+/// Default distance of the resume temperature from the highest temperature, °C.
 const COOLING_C: f64 = 8.0;
 
-/// Fills in what is left open and notes what cannot be.
+/// Completes the config and records its problems.
 pub(super) fn complete(builder: &mut ConfigBuilder, sources: &Sources) {
     required(builder, sources);
     derived(
@@ -33,27 +35,30 @@ pub(super) fn complete(builder: &mut ConfigBuilder, sources: &Sources) {
     broker(builder);
 }
 
-/// What only the user can know.
+/// Settings that only the user can know.
 fn required(builder: &mut ConfigBuilder, sources: &Sources) {
     let file = sources.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
     for (key, why) in [
-        ("dataset.path", "the daemon has nothing to read"),
-        ("output.path", "the daemon has nowhere to write"),
+        (
+            "dataset.path",
+            "the daemon needs a dataset to read, or a camera in camera.device",
+        ),
+        ("output.path", "the daemon needs a folder to write to"),
     ] {
-        // A daemon that films needs no dataset.
+        // A daemon with a camera needs no dataset.
         let is_needed = key != "dataset.path" || !builder.origins.contains_key("camera.device");
-        if let Some(known) = keys::find(key)
+        if let Some(known) = SettingKey::find(key)
             && is_needed
             && !builder.origins.contains_key(key)
-            && builder.are_good(&[key])
-            // A file that cannot be parsed says nothing about what it sets.
+            && builder.are_valid(&[key])
+            // Of a file that cannot be parsed nobody knows what it sets.
             && !builder.problems.iter().any(|p| matches!(p, Problem::Syntax { .. }))
         {
             builder.problems.push(Problem::Missing {
                 file: if sources.file.is_some() {
                     file.display().to_string()
                 } else {
-                    format!("{} (not there)", file.display())
+                    format!("{} (does not exist)", file.display())
                 },
                 key: known.dotted,
                 why,
@@ -72,6 +77,13 @@ fn derived(config: &mut Config, set: &[&str], sources: &Sources) {
     if is_unset("mqtt.client_id") {
         config.mqtt.client_id = format!("handloom-{}", config.device.id);
     }
+    if is_unset("mqtt.commands") {
+        // A snapshot shows people: only when the user allows it.
+        let commands = CommandName::ALL
+            .into_iter()
+            .filter(|c| *c != CommandName::Snapshot);
+        config.mqtt.commands = commands.map(|c| c.name().to_owned()).collect();
+    }
     let limits = &mut config.limits;
     if is_unset("limits.temperature_resume_c") {
         limits.temperature_resume_c = limits.temperature_max_c - COOLING_C;
@@ -85,7 +97,7 @@ fn derived(config: &mut Config, set: &[&str], sources: &Sources) {
     }
 }
 
-/// A device id made of a host name.
+/// The device id of a host name.
 fn device_id(host: &str) -> String {
     let fitting = |c: char| {
         if c.is_ascii_alphanumeric() || "._-".contains(c) {
@@ -102,40 +114,40 @@ fn device_id(host: &str) -> String {
     }
 }
 
-/// Pairs of numbers.
+/// Numbers that depend on each other.
 fn numbers(builder: &mut ConfigBuilder) {
-    let (s, l) = (&builder.config.sequence, &builder.config.limits);
-    let c = &builder.config.camera;
+    let (s, l) = (&builder.config.sequence.hands, &builder.config.limits);
+    let c = &builder.config.camera.segments;
     let checks = [
         (
             c.min_seconds <= c.max_seconds,
             "camera.min_seconds",
             "camera.max_seconds",
-            "the shortest sign would be longer than the longest, so none could be taken; lower the first or raise the second",
+            "the first must not exceed the second, or no sign would be recorded",
         ),
         (
             s.min_frames <= s.sequence_length,
             "sequence.min_frames",
             "sequence.sequence_length",
-            "the least number of frames is more than a sequence has, so no clip could be accepted; lower the first or raise the second",
+            "the first must not exceed the second, or no clip would be accepted",
         ),
         (
             l.temperature_resume_c < l.temperature_max_c,
             "limits.temperature_resume_c",
             "limits.temperature_max_c",
-            "the first must be lower, or workers would come and go for ever",
+            "the first must be lower, or workers would start and stop without end",
         ),
         (
             l.memory_resume_mib > l.memory_min_mib,
             "limits.memory_resume_mib",
             "limits.memory_min_mib",
-            "the first must be higher, or workers would come and go for ever",
+            "the first must be higher, or workers would start and stop without end",
         ),
         (
             l.disk_resume_mib > l.disk_reserve_mib,
             "limits.disk_resume_mib",
             "limits.disk_reserve_mib",
-            "the first must be higher, or the job would pause and resume for ever",
+            "the first must be higher, or the job would pause and resume without end",
         ),
     ];
     for (is_right, first, second, why) in checks {
@@ -143,14 +155,14 @@ fn numbers(builder: &mut ConfigBuilder) {
     }
 }
 
-/// A delegate of the user's own is nothing without its library.
+/// A custom delegate needs its library.
 fn delegate(builder: &mut ConfigBuilder) {
     let config = &builder.config;
     let own = &config.delegate;
     let is_nameless = own.name == CUSTOM && own.library.is_none();
-    let is_wished = config.run.accelerator.name() == Some(CUSTOM);
+    let is_preferred = config.run.accelerator.preference.name() == Some(CUSTOM);
     for (is_meant, first) in [
-        (is_wished, "run.accelerator"),
+        (is_preferred, "run.accelerator"),
         (!own.options.is_empty(), "delegate.options"),
         (own.palm.is_some(), "delegate.palm"),
         (own.hand.is_some(), "delegate.hand"),
@@ -161,14 +173,14 @@ fn delegate(builder: &mut ConfigBuilder) {
                 true,
                 first,
                 "delegate.library",
-                "a delegate of your own needs its library, or delegate.name must say which known one is meant",
+                "a custom delegate needs its library; set delegate.library, or delegate.name to a known delegate",
             );
             return;
         }
     }
 }
 
-/// Notes a contradiction if `is_wrong` and neither side is wrong by itself.
+/// Records a contradiction if `is_wrong` and neither side is invalid by itself.
 fn contradict(
     builder: &mut ConfigBuilder,
     is_wrong: bool,
@@ -176,7 +188,7 @@ fn contradict(
     second: &'static str,
     why: &'static str,
 ) {
-    if is_wrong && builder.are_good(&[first, second]) {
+    if is_wrong && builder.are_valid(&[first, second]) {
         builder.problems.push(Problem::Contradiction {
             first: Box::new(builder.setting(first)),
             second: Box::new(builder.setting(second)),
@@ -185,7 +197,7 @@ fn contradict(
     }
 }
 
-/// A mirror within the output would copy itself.
+/// A mirror inside the output would copy itself.
 fn mirror(builder: &mut ConfigBuilder) {
     let output = &builder.config.output;
     let is_inside = output
@@ -197,7 +209,7 @@ fn mirror(builder: &mut ConfigBuilder) {
         is_inside,
         "output.mirror",
         "output.path",
-        "the mirror must not be the output folder or in it; choose a folder on another medium",
+        "the mirror must not be the output folder or inside it; choose a folder on another medium",
     );
     let takes = plain(&builder.config.takes_path());
     let is_mixed = builder.config.camera.device.is_some()
@@ -209,14 +221,14 @@ fn mirror(builder: &mut ConfigBuilder) {
         is_mixed && !is_inside,
         "output.mirror",
         "camera.path",
-        "the mirror keeps the takes in its folder camera and must not be in theirs; choose another folder for one of them",
+        "the mirror stores the takes in its folder camera, and the takes must not overlap it; choose another folder for one of them",
     );
 }
 
 /// `path` from the root, without `..`; links resolved as far as it exists.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
-    // Without a working folder relative paths are compared as they stand.
+    // Without a working folder relative paths are compared as written.
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for part in whole.components() {
         match part {
@@ -226,13 +238,13 @@ fn plain(path: &Path) -> PathBuf {
             Component::CurDir => {}
             part => plain.push(part),
         }
-        // Not there yet: as it stands.
+        // A path that does not exist stays as written.
         plain = plain.canonicalize().unwrap_or(plain);
     }
     plain
 }
 
-/// Finds the files of secrets and reads the password.
+/// Resolves the paths of secret files and reads the password.
 fn secrets(builder: &mut ConfigBuilder, sources: &Sources) {
     let credentials = sources.credentials.as_deref();
     let folder = sources.file.as_deref().and_then(Path::parent);
@@ -306,7 +318,7 @@ fn password(path: &Path) -> Result<Secret, String> {
     Secret::in_file(path).map_err(failed)
 }
 
-/// Warns where `key` holds a password and stands in a file that everybody can read.
+/// Warns when `key` holds a password in a file that everybody can read.
 fn warn_of_readers(builder: &mut ConfigBuilder, key: &str) {
     if let Some(Origin::File(place)) = builder.origins.get(key)
         && is_readable_by_all(&place.path)
@@ -321,7 +333,7 @@ fn is_readable_by_all(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| m.mode() & 0o004 != 0)
 }
 
-/// How to reach the broker and who we are there.
+/// The settings of the broker.
 fn broker(builder: &mut ConfigBuilder) {
     let m = &builder.config.mqtt;
     let Some(url) = &m.url else {
@@ -332,9 +344,9 @@ fn broker(builder: &mut ConfigBuilder) {
             .copied()
             .filter(is_of_broker)
             .collect();
-        if !idle.is_empty() && builder.are_good(&["mqtt.url"]) {
+        if !idle.is_empty() && builder.are_valid(&["mqtt.url"]) {
             builder.warnings.push(format!(
-                "mqtt.url is not set, so there is no broker and nothing is done with {}",
+                "mqtt.url is not set, so these have no effect: {}",
                 idle.join(", ")
             ));
         }
@@ -348,8 +360,8 @@ fn broker(builder: &mut ConfigBuilder) {
     let user = has_user || m.username.is_some();
     let (own, file) = (m.password.is_some() && !is_file, m.password_file.is_some());
     let (ca, username) = (m.ca_file.is_some(), m.username.is_some());
-    let plain = "TLS files are for mqtts:// URLs; write mqtts:// or remove the file";
-    let double = "one place for user and password is enough; take them out of the URL";
+    let plain = "TLS files need an mqtts:// URL; write mqtts:// or remove the file";
+    let double = "user and password are set twice; remove them from the URL";
     for (is_wrong, first, second, why) in [
         (!is_tls && ca, "mqtt.ca_file", "mqtt.url", plain),
         (!is_tls && cert, "mqtt.cert_file", "mqtt.url", plain),
@@ -366,25 +378,25 @@ fn broker(builder: &mut ConfigBuilder) {
             own && file,
             "mqtt.password",
             "mqtt.password_file",
-            "one of them is enough; remove the other",
+            "the password is set twice; remove one of them",
         ),
         (
             m.password.is_some() && !user,
             "mqtt.password",
             "mqtt.username",
-            "MQTT knows no password without a user name; set the second",
+            "MQTT needs a user name with a password; set the second",
         ),
         (
             cert && !key,
             "mqtt.cert_file",
             "mqtt.key_file",
-            "a certificate is of no use without its key; set both",
+            "a certificate needs its key; set both",
         ),
         (
             key && !cert,
             "mqtt.key_file",
             "mqtt.cert_file",
-            "a key is of no use without its certificate; set both",
+            "a key needs its certificate; set both",
         ),
     ] {
         contradict(builder, is_wrong, first, second, why);

@@ -1,16 +1,16 @@
-//! Values that must not be seen, and how every value is written in TOML.
+//! Values that hold secrets, and how values are printed.
 
-use crate::config::constraints::TEXT_BYTES_MAX;
+use super::constraints::TEXT_BYTES_MAX;
 use crate::frame::DecoderChoice;
 use crate::frame::{CameraAddress, PixelFormat};
 use crate::messages::broker_address::{BrokerAddress, UrlError};
 use crate::selection::BackendPreference;
 use crate::sequence::Profile;
+use serde::{Serialize, Serializer};
 use std::fmt::{Debug, Display, Formatter};
 use std::fs::File;
 use std::io::{self, Read};
-use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What is shown in place of a secret.
 pub(super) const HIDDEN: &str = "***";
@@ -46,7 +46,7 @@ impl Secret {
         }
     }
 
-    /// The text, for the one who must send it.
+    /// The text, for the code that must send it.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -59,7 +59,7 @@ impl Debug for Secret {
     }
 }
 
-/// Where the broker is. Shown without the password that it may hold.
+/// The URL of a broker. Displayed without the password that it may hold.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerUrl {
     text: String,
@@ -67,10 +67,10 @@ pub struct BrokerUrl {
 }
 
 impl BrokerUrl {
-    /// Takes `url` apart.
+    /// Parses `url`.
     ///
     /// # Errors
-    /// When it is no URL of a broker.
+    /// When `url` is not the URL of a broker.
     pub fn new(url: &str) -> Result<Self, UrlError> {
         BrokerAddress::parse(url).map(|address| Self {
             text: url.to_owned(),
@@ -78,7 +78,7 @@ impl BrokerUrl {
         })
     }
 
-    /// What it says, a password included.
+    /// The parts of the URL, including a password.
     #[must_use]
     pub fn address(&self) -> &BrokerAddress {
         &self.address
@@ -113,96 +113,30 @@ pub(super) fn without_password(url: &str) -> String {
     }
 }
 
-/// How a value is written in TOML.
-pub(super) trait Shown {
-    /// The literal, a secret hidden; `None` when unset.
-    fn shown(&self) -> Option<String>;
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(HIDDEN)
+    }
 }
 
-/// `text` in quotes.
-fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
-}
-
-macro_rules! shown_as_written {
-    ($($number:ty),*) => {$(
-        impl Shown for $number {
-            fn shown(&self) -> Option<String> {
-                Some(self.to_string())
+/// Values that are printed as they are displayed; of a [`BrokerUrl`] without the password.
+macro_rules! serialize_as_displayed {
+    ($($name:ty),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
             }
         }
     )*};
 }
-shown_as_written!(bool, u32, usize, u64, NonZeroU64, f32, f64);
-
-impl Shown for String {
-    fn shown(&self) -> Option<String> {
-        Some(quoted(self))
-    }
-}
-
-impl Shown for PathBuf {
-    fn shown(&self) -> Option<String> {
-        // Empty is unset: a daemon with a camera needs no dataset.
-        let is_set = !self.as_os_str().is_empty();
-        is_set.then(|| quoted(&self.to_string_lossy()))
-    }
-}
-
-impl Shown for Secret {
-    fn shown(&self) -> Option<String> {
-        Some(quoted(HIDDEN))
-    }
-}
-
-impl Shown for BrokerUrl {
-    fn shown(&self) -> Option<String> {
-        Some(quoted(&self.to_string()))
-    }
-}
-
-impl Shown for DecoderChoice {
-    fn shown(&self) -> Option<String> {
-        Some(quoted(&self.to_string()))
-    }
-}
-
-impl Shown for BackendPreference {
-    fn shown(&self) -> Option<String> {
-        Some(quoted(&self.to_string()))
-    }
-}
-
-impl Shown for CameraAddress {
-    fn shown(&self) -> Option<String> {
-        Some(quoted(&self.to_string()))
-    }
-}
-
-impl Shown for PixelFormat {
-    fn shown(&self) -> Option<String> {
-        Some(quoted(self.name()))
-    }
-}
-
-impl Shown for Profile {
-    fn shown(&self) -> Option<String> {
-        Some(quoted(self.name()))
-    }
-}
-
-impl Shown for Vec<String> {
-    fn shown(&self) -> Option<String> {
-        let items: Vec<String> = self.iter().map(|item| quoted(item)).collect();
-        Some(format!("[{}]", items.join(", ")))
-    }
-}
-
-impl<T: Shown> Shown for Option<T> {
-    fn shown(&self) -> Option<String> {
-        self.as_ref().and_then(Shown::shown)
-    }
-}
+serialize_as_displayed!(
+    BrokerUrl,
+    CameraAddress,
+    DecoderChoice,
+    PixelFormat,
+    Profile,
+    BackendPreference
+);
 
 #[cfg(test)]
 mod tests {
@@ -235,7 +169,8 @@ mod tests {
         let secret = Secret::new("geheim".to_owned());
         for text in [
             format!("{url} {url:?} {secret:?}"),
-            format!("{:?} {:?}", url.shown(), secret.shown()),
+            format!("{:?}", toml::Value::try_from(&url)),
+            format!("{:?}", toml::Value::try_from(&secret)),
             without_password("me:geheim@h"),
         ] {
             assert!(!text.contains("geheim") && text.contains(HIDDEN), "{text}");

@@ -24,7 +24,7 @@ impl Daemon {
             is_stopped,
             shutdown: &self.ending,
         };
-        let (wanted, models) = (config.accelerator(), config.models());
+        let (wanted, models) = (config.backend_request(), config.model_paths());
         self.pool
             .backend(&wanted, &models, workers + 1, &mut context)
     }

@@ -132,7 +132,7 @@ impl CameraHandle {
 
 /// Starts the thread, if there is a camera; it ends with the daemon.
 pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> {
-    let Some((place, capture_settings)) = daemon.config().recipe() else {
+    let Some((place, capture_settings)) = daemon.config().capture() else {
         return Ok(None);
     };
     daemon.camera.open();

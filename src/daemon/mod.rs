@@ -10,6 +10,7 @@ mod command_handler;
 mod control;
 mod deferred_writes;
 mod mirror_task;
+mod options;
 mod reload;
 mod resource_monitor;
 mod state;
@@ -17,7 +18,6 @@ mod supervisor;
 mod telemetry_publisher;
 mod worker_monitor;
 
-use super::job::{self, JobConfig};
 use crate::cli::DaemonArgs;
 use crate::config::{self, Config, LoadedConfig, Sources};
 use crate::daemon::state::Daemon;
@@ -179,30 +179,6 @@ fn outbox_limits(config: &Config) -> Option<OutboxLimits> {
         messages: usize::try_from(config.mqtt.outbox_max_messages).unwrap_or(usize::MAX),
         age_s: config.mqtt.outbox_max_age_h.saturating_mul(3600),
     })
-}
-
-/// The job of a config.
-pub(super) fn spec(config: &Config) -> JobConfig {
-    JobConfig {
-        dataset: config.dataset.path.clone(),
-        json: config.dataset.json.clone(),
-        videos: config.dataset.videos.clone(),
-        out: config.output.path.clone(),
-        knobs: config.knobs(),
-        profile: config.sequence.profile,
-        shape: config.shape(),
-        min_frames: config.sequence.min_frames,
-        detector: config.detector(),
-        models: config.models(),
-        accelerator: config.accelerator(),
-        video: config.video_options(),
-        batch_size: config.output.batch_size,
-    }
-}
-
-/// Clips at a time when nothing holds them back.
-fn workers(config: &Config) -> usize {
-    config.run.workers.unwrap_or_else(job::cores)
 }
 
 /// Pings systemd for as long as no stage is stuck; `None` when it does not watch.

@@ -40,7 +40,7 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
 fn limits(daemon: &Daemon, config: &Config) -> GovernorLimits {
     let limits = &config.limits;
     GovernorLimits {
-        workers_max: super::workers(config).min(daemon.threads),
+        workers_max: config.workers().min(daemon.threads),
         temperature_max_c: limits.temperature_max_c,
         temperature_resume_c: limits.temperature_resume_c,
         memory_min_mib: limits.memory_min_mib,

@@ -1,7 +1,7 @@
 //! What the daemon's threads share: the ledger, the control of the job, what holds the workers back, what is to be
 //! done next.
 
-use super::{ROOM_LOOK, outbox_limits, workers};
+use super::{ROOM_LOOK, outbox_limits};
 use crate::config::Config;
 use crate::daemon::camera_task::CameraHandle;
 use crate::daemon::deferred_writes::{DeferredWrite, DeferredWrites, Note};
@@ -128,7 +128,7 @@ impl Daemon {
     /// # Errors
     /// When the ledger fails.
     pub(super) fn new(config: Config, ledger: Ledger) -> Result<Self, CliError> {
-        let workers_max = workers(&config);
+        let workers_max = config.workers();
         let threads = workers_max.max(job::cores());
         let liveness = Liveness::new();
         let limit = config.video_options().timeout + Duration::from_mins(2);
@@ -181,7 +181,7 @@ impl Daemon {
     /// Puts another config in force, as far as that goes without a restart.
     pub(super) fn set_config(&self, config: Config) {
         lock_ignoring_poison(&self.ledger).set_outbox_limits(outbox_limits(&config));
-        let workers_max = workers(&config).min(self.threads);
+        let workers_max = config.workers().min(self.threads);
         *held(&self.config) = Arc::new(config);
         self.change_holds(|holds| holds.workers_max = workers_max);
         self.changed.notify_all();

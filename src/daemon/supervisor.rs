@@ -1,7 +1,6 @@
 //! Runs the job on the main thread, again and again until nothing is left to do, and carries out between two runs
 //! what was asked for.
 
-use super::spec;
 use crate::cli::ResumeArgs;
 use crate::daemon::state::{Daemon, ENDS, PendingCommand};
 use crate::dataset::acceptance::State;
@@ -307,7 +306,7 @@ fn run(
         mode => mode,
     };
     let config = daemon.config();
-    let spec = spec(&config);
+    let spec = config.job();
     let scan = spec.scan()?;
     for warning in &scan.plan.warnings {
         tracing::warn!("{}", Audience::Keys.describe(warning));

@@ -164,7 +164,7 @@ impl Audience {
     }
 
     fn json(self) -> &'static str {
-        self.name("--json FILE", "dataset.json")
+        self.name("--metadata FILE", "dataset.json")
     }
 }
 
@@ -273,6 +273,6 @@ mod tests {
         assert_eq!(told.exit, Exit::Usage);
         let story = told.display_chain();
         assert!(story.starts_with("a.json: a list"), "{story}");
-        assert!(story.ends_with("instead, with --json FILE"), "{story}");
+        assert!(story.ends_with("instead, with --metadata FILE"), "{story}");
     }
 }

@@ -14,7 +14,6 @@ use crate::dataset::plan::{Fate, Knobs, Plan, Record, plan};
 use crate::dataset::wlasl;
 use crate::digest::sha256_hex;
 use crate::error::{CliError, Exit};
-use crate::frame::DecoderChoice;
 use crate::hand;
 use crate::inference::{BackendEvent, BackendHandle, identity_beside};
 use crate::inference::{BackendRequest, ModelFiles, ModelPaths};
@@ -434,41 +433,5 @@ pub fn skip_reason(record: &Record) -> Option<(State, String)> {
         Fate::NotSelected { reason } => Some((State::NotSelected, reason.clone())),
         Fate::Missing { reason } => Some((State::Missing, reason.clone())),
         Fate::Unreadable { reason } => Some((State::Unreadable, reason.clone())),
-    }
-}
-
-/// Settings that contradict each other.
-///
-/// # Errors
-/// In words.
-pub fn check_lengths(min_frames: usize, length: usize) -> Result<(), String> {
-    if min_frames <= length {
-        return Ok(());
-    }
-    Err(format!(
-        "--min-frames {min_frames} is more than the {length} frames of a sequence: no clip could be accepted; lower it"
-    ))
-}
-
-/// A delegate of the user's own without a plugin.
-///
-/// # Errors
-/// In words.
-pub fn check_library(wanted: &BackendRequest) -> Result<(), String> {
-    if !wanted.lacks_library() {
-        return Ok(());
-    }
-    let wish = &wanted.preference;
-    Err(format!(
-        "--accelerator {wish} is a delegate of your own: name its plugin with --delegate-library"
-    ))
-}
-
-/// A decoder's options from what a user can say.
-#[must_use]
-pub fn video_options(decoder: &DecoderChoice, timeout: Duration) -> VideoOptions {
-    VideoOptions {
-        decoder: decoder.clone(),
-        timeout,
     }
 }

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 /// Shows the cameras. None is no failure of ours, and no success either.
 pub(super) fn run(args: &CameraArgs, live: &Live) -> Exit {
-    let want = args.recipe().want;
+    let want = args.capture_settings().want;
     let (found, failed) = device::list(&want);
     for camera in &found {
         let identity = &camera.identity;

@@ -12,6 +12,7 @@ use crate::camera::{
 use crate::cli::camera::cli_session::CliSession;
 use crate::cli::camera::preview_encoder::PreviewEncoder;
 use crate::cli::camera::stdin_commands::{StdinCommand, StdinCommandError};
+use crate::cli::flag_checks;
 use crate::cli::progress::Live;
 use crate::cli::{CameraArgs, ProgressKind};
 use crate::error::{CliError, Exit};
@@ -56,17 +57,9 @@ pub fn run(args: &CameraArgs) -> Result<Exit, CliError> {
         let text = format!("--at-once is for files, and {} is none", args.device);
         return Err(usage(text));
     }
-    let (min, length) = (args.numbers.min_frames, args.numbers.sequence_length);
-    crate::job::check_lengths(min, length).map_err(usage)?;
-    if args.cut.min_seconds > args.cut.max_seconds {
-        let (min, max) = (args.cut.min_seconds, args.cut.max_seconds);
-        return Err(usage(format!(
-            "no sign is {min} s long at least and {max} s at most"
-        )));
-    }
+    let config = args.config();
+    flag_checks::check(&config)?;
     let order = order(args).map_err(usage)?;
-    let wanted = args.accelerator.wanted();
-    crate::job::check_library(&wanted).map_err(usage)?;
     let stop = ShutdownFlag::default();
     let theirs = stop.clone();
     let _signals = Signals::listen(move |signal| match signal {
@@ -85,7 +78,8 @@ pub fn run(args: &CameraArgs) -> Result<Exit, CliError> {
         is_stopped: &|| stop.is_set(),
         shutdown: &stop,
     };
-    let backend = BackendHandle::open(&wanted, &args.models.selection(), 1, context)?;
+    let backend =
+        BackendHandle::open(&config.backend_request(), &config.model_paths(), 1, context)?;
     if stop.is_set() {
         return Err(stopped());
     }
@@ -109,7 +103,7 @@ fn film(
     backend: &BackendHandle,
     stop: ShutdownFlag,
 ) -> Result<Exit, CliError> {
-    let recipe = args.recipe();
+    let recipe = args.capture_settings();
     let graphs = backend.graphs()?;
     // Nobody else opens anything here.
     let mut eye = FallbackDetector::new(backend, &graphs, recipe.detector, &|| None)?;
@@ -158,7 +152,7 @@ fn film(
 fn opener(args: &CameraArgs, want: FormatRequest) -> (Box<dyn CameraOpener>, DropPolicy) {
     match &args.device {
         CameraAddress::File(path) if args.at_once => {
-            let stand = FileCamera::new(path.clone(), args.fps).at_once();
+            let stand = FileCamera::new(path.clone(), args.capture.fps).at_once();
             (Box::new(stand), DropPolicy::WaitForReader)
         }
         place => (place.opener(want), DropPolicy::DropOldest),

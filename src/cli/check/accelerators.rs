@@ -14,7 +14,7 @@ const SUBJECT: &str = "accel";
 
 /// Looks at all that are known. What is missing is a failure only where it is required.
 pub(super) fn accelerators(config: &Config) -> Vec<CheckResult> {
-    let wanted = config.accelerator();
+    let wanted = config.backend_request();
     let all = candidates::all(&wanted.delegate, &Hardware::here());
     let named = wanted.preference.name();
     let usable: Vec<&str> = all

@@ -2,7 +2,6 @@
 
 use super::CheckResult;
 use crate::config::Config;
-use crate::daemon::spec;
 use crate::error::CliError;
 use crate::error::hints::Audience;
 use crate::inference::ModelFiles;
@@ -16,10 +15,10 @@ pub(super) fn job(config: &Config) -> Vec<CheckResult> {
     if config.dataset.path.as_os_str().is_empty() {
         return Vec::new();
     }
-    let Ok(bundle) = ModelFiles::load(&config.models()) else {
+    let Ok(bundle) = ModelFiles::load(&config.model_paths()) else {
         return Vec::new();
     };
-    let spec = spec(config);
+    let spec = config.job();
     let Ok(scan) = spec.scan() else {
         return Vec::new();
     };
@@ -34,7 +33,8 @@ pub(super) fn job(config: &Config) -> Vec<CheckResult> {
 
 /// The takes, where there are any.
 pub(super) fn takes(config: &Config) -> Vec<CheckResult> {
-    let (Some((_, recipe)), Ok(bundle)) = (config.recipe(), ModelFiles::load(&config.models()))
+    let (Some((_, recipe)), Ok(bundle)) =
+        (config.capture(), ModelFiles::load(&config.model_paths()))
     else {
         return Vec::new();
     };
@@ -47,7 +47,7 @@ pub(super) fn takes(config: &Config) -> Vec<CheckResult> {
         output_dir::other_job(&path, ledger, |known| {
             // Takes of the first versions are the CPU's, without a word: no other one's that is required.
             let known = known.get("accelerator");
-            let beside = identity_beside(&config.accelerator(), known.unwrap_or(&Value::Null));
+            let beside = identity_beside(&config.backend_request(), known.unwrap_or(&Value::Null));
             let is_told = known.is_some() || beside.is_object();
             recipe.settings_on(&bundle, is_told.then_some(beside))
         })

@@ -52,7 +52,7 @@ fn the_example_shows_every_key_with_its_default() {
             .and_then(|s| s.get(key.name))
             .cloned()
     };
-    for key in KEYS {
+    for key in KEYS.iter() {
         let shown = at(&table, key).unwrap_or_else(|| panic!("no {} in the example", key.dotted));
         if UNSET.contains(&key.dotted) || key.dotted == "run.workers" {
             assert_eq!(at(&default, key), None, "{}", key.dotted);
@@ -68,7 +68,7 @@ fn the_example_shows_every_key_with_its_default() {
     assert_eq!(keys.sum::<usize>(), KEYS.len());
     // Keys in the order of the schema, so that --print and the example read alike.
     let mut last = 0;
-    for key in KEYS {
+    for key in KEYS.iter() {
         let section = EXAMPLE.find(&format!("\n[{}]\n", key.section)).unwrap();
         let line = [format!("\n{} = ", key.name), format!("\n#{} = ", key.name)];
         let at = line
@@ -112,27 +112,24 @@ fn defaults_are_those_of_the_command_line() {
     let Command::Process(args) = cli.command else {
         panic!("process")
     };
-    assert_eq!(config.knobs(), args.plan.knobs());
-    let shape = |s: handloom::sequence::SequenceSpec| (s.length, s.stride, s.tracking);
-    assert_eq!(shape(config.shape()), shape(args.sequence.shape()));
-    assert_eq!(config.detector(), args.sequence.hands.options());
-    assert_eq!(config.sequence.min_frames, args.sequence.min_frames);
-    assert_eq!(config.sequence.profile, args.sequence.profile);
-    assert_eq!(config.run.workers, args.run.workers);
-    assert_eq!(config.output.batch_size, args.run.batch_size);
-    assert_eq!(config.video_options().decoder, args.run.decoder);
-    assert_eq!(config.video_options().timeout, args.run.clip_timeout);
-    assert_eq!(config.accelerator(), args.accelerator.wanted());
+    assert_eq!(config.plan, args.plan);
+    assert_eq!(config.sequence, args.sequence);
+    assert_eq!(config.run, args.run);
+    assert_eq!(config.delegate, args.delegate);
+    assert_eq!(config.output.batches, args.batches);
+    let by_hand = args.config();
+    assert_eq!(config.backend_request(), by_hand.backend_request());
+    assert_eq!(config.detector(), by_hand.detector());
 }
 
 #[test]
 fn a_camera_needs_no_dataset() {
     use clap::Parser;
-    use handloom::cli::camera::CaptureSettings;
     use handloom::cli::{Cli, Command};
+    use handloom::recording::capture_settings::CaptureSettings;
     let text = "[output]\npath = \"o\"\n[camera]\ndevice = \"0\"\n";
     let config = Case::new(text).load().unwrap().config;
-    let (place, recipe) = config.recipe().unwrap();
+    let (place, recipe) = config.capture().unwrap();
     assert_eq!(place.to_string(), "/dev/video0");
     assert_eq!(config.takes_path(), Path::new("o/camera"));
     // The numbers of the command line's defaults, but for the takes' names.
@@ -140,7 +137,7 @@ fn a_camera_needs_no_dataset() {
     let Command::Camera(args) = cli.command else {
         panic!("camera")
     };
-    let by_hand = args.recipe();
+    let by_hand = args.capture_settings();
     assert_eq!(
         (recipe.prefix.as_str(), by_hand.prefix.as_str()),
         ("pi-lab-3", "take")

@@ -20,7 +20,7 @@ fn flags_win_over_environment_over_file() {
     assert_eq!(config.run.workers, Some(3));
     assert_eq!(config.run.decoder.to_string(), "hardware");
     assert_eq!(config.log.level, "debug");
-    assert_eq!(config.models().models, Some(PathBuf::from("/models")));
+    assert_eq!(config.models.path, Some(PathBuf::from("/models")));
     assert_eq!(
         loaded.origin("run.workers"),
         Some(&Origin::Flag("run.workers".to_owned()))
@@ -57,7 +57,7 @@ fn flags_win_over_environment_over_file() {
 
 #[test]
 fn every_key_can_be_set_by_every_layer() {
-    for key in KEYS {
+    for key in KEYS.iter() {
         let name = key.variable();
         // Too long for any.
         let wrong = "x".repeat(70_000);

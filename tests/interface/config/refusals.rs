@@ -27,13 +27,13 @@ fn bad_values_are_refused_with_place_key_and_range() {
             6,
             "delegate",
             "options = [\"device\"]",
-            "lists of KEY=VALUE",
+            "[\"device\"]: allowed are KEY=VALUE",
         ),
         (
             6,
             "sequence",
             "num_hands = \"2\"",
-            "num_hands = \"2\": allowed are whole numbers from 1 to 2",
+            "num_hands = \"2\": write it without quotes: 2",
         ),
         (
             6,
@@ -107,13 +107,13 @@ fn bad_values_are_refused_with_place_key_and_range() {
             6,
             "plan",
             "selected_glosses = \"book\"",
-            "lists of one line of text",
+            "write it as a list: selected_glosses = [\"book\"]",
         ),
         (
             6,
             "plan",
             "selected_glosses = [\"\"]",
-            "selected_glosses = [\"\"]: allowed are lists",
+            "selected_glosses = [\"\"]: allowed are one line",
         ),
         (6, "plan", "max_glosses = 0", "from 1 to 1000000000"),
         (6, "models", "path = \"\"", "paths on one line"),
@@ -128,7 +128,7 @@ fn bad_values_are_refused_with_place_key_and_range() {
         (6, "mqtt", "url = \"http://h\"", "begins with http://"),
         (6, "mqtt", "url = \"h:1883\"", "write mqtt://HOST"),
         (6, "mqtt", "url = \"tcp://u:%x@h\"", "write %25"),
-        (6, "mqtt", "url = 1883", "allowed are mqtt://HOST:PORT"),
+        (6, "mqtt", "url = 1883", "write mqtt://HOST"),
         (6, "mqtt", "url = \"mqtt://h:99999\"", "1 to 65535"),
         (6, "mqtt", "keep_alive_s = 4", "from 5 to 3600"),
         (6, "mqtt", "reconnect_max_s = 0", "from 1 to 3600"),
@@ -136,7 +136,7 @@ fn bad_values_are_refused_with_place_key_and_range() {
             6,
             "mqtt",
             "commands = [\"reboot\"]",
-            "lists of pause, resume",
+            "allowed are pause, resume",
         ),
         (6, "mqtt", "outbox_max_messages = 0", "from 1 to 1000000"),
         (6, "limits", "temperature_max_c = 800", "from 20 to 125"),
@@ -148,6 +148,20 @@ fn bad_values_are_refused_with_place_key_and_range() {
             "level = \"loud\"",
             "error, warn, info, debug, trace",
         ),
+        (
+            6,
+            "plan",
+            "selected_glosses = \"a, b\"",
+            "write it as a list: selected_glosses = [\"a\", \"b\"]",
+        ),
+        (6, "mqtt", "host = \"h\"", "mqtt.url = \"mqtt://HOST:PORT\""),
+        (
+            6,
+            "run",
+            "accelerator = \"require:gpu\"",
+            "did you mean require:litert:gpu?",
+        ),
+        (6, "device", "id = 5", "write it in quotes: \"5\""),
         (6, "run", "worker = 2", "did you mean workers?"),
         (
             6,
@@ -159,14 +173,14 @@ fn bad_values_are_refused_with_place_key_and_range() {
             6,
             "run",
             "colour = \"red\"",
-            "[run] has workers, accelerator, accelerator_tolerance, accelerator_timeout_s, decoder, clip_timeout_s",
+            "[run] has workers, decoder, clip_timeout_s, accelerator, accelerator_tolerance, accelerator_timeout_s",
         ),
         (5, "sequense", "", "did you mean [sequence]?"),
         (5, "workers", "", "did you mean workers in [run]?"),
         (5, "microphone", "", "known are [device], [dataset]"),
         (6, "camera", "device = \"webcam\"", "devices (/dev/v4l"),
         (6, "camera", "width = 8", "from 16 to 8192"),
-        (6, "camera", "format = \"yuyv\"", "allowed are YUYV, NV12"),
+        (6, "camera", "format = \"YUV9\"", "allowed are YUYV, NV12"),
         (6, "camera", "max_seconds = 61", "numbers from 0.1 to 60"),
         (5, "[log]", "", "write it as a section: [log]"),
         (6, "log", "level = ", "string"),
@@ -204,7 +218,7 @@ fn settings_that_cannot_both_be_are_both_named() {
         ),
         (
             "[sequence]\nsequence_length = 4\nmin_frames = 5\n",
-            [":6:19)", ":7:14)", "lower the first"],
+            [":6:19)", ":7:14)", "must not exceed"],
         ),
         (
             "[limits]\ntemperature_resume_c = 80\n",
@@ -236,11 +250,11 @@ fn settings_that_cannot_both_be_are_both_named() {
         ),
         (
             "[mqtt]\nurl = \"mqtt://u@h\"\nusername = \"v\"\n",
-            ["mqtt.username = \"v\"", "mqtt.url", "one place"],
+            ["mqtt.username = \"v\"", "mqtt.url", "set twice"],
         ),
         (
             "[mqtt]\nurl = \"mqtt://u:p@h\"\npassword = \"geheim\"\n",
-            ["mqtt.password = \"***\"", "u:***@h", "one place"],
+            ["mqtt.password = \"***\"", "u:***@h", "set twice"],
         ),
         (
             "[mqtt]\nurl = \"mqtt://h\"\npassword = \"geheim\"\n",
@@ -248,7 +262,7 @@ fn settings_that_cannot_both_be_are_both_named() {
         ),
         (
             "[mqtt]\nurl = \"mqtt://u@h\"\npassword = \"geheim\"\npassword_file = \"f\"\n",
-            ["mqtt.password", "mqtt.password_file", "one of them"],
+            ["mqtt.password", "mqtt.password_file", "set twice"],
         ),
         (
             "[delegate]\npalm = \"p.tflite\"\n",
@@ -300,7 +314,7 @@ fn what_the_user_must_say_is_asked_for() {
     // Without any file.
     let message = load(&Sources::default()).unwrap_err().to_string();
     assert!(
-        message.contains("/etc/handloom/handloom.toml (not there): dataset.path"),
+        message.contains("/etc/handloom/handloom.toml (does not exist): dataset.path"),
         "{message}"
     );
     let variable = |name: &str| (name.to_owned(), "x".to_owned());
@@ -363,11 +377,13 @@ fn unknown_names_are_refused_with_the_nearest() {
         ),
         ("workers=2", "did you mean run.workers?"),
         ("sequnce.num_hands=2", "did you mean sequence.num_hands?"),
-        ("x=1", "section.key=value is wanted"),
+        ("x=1", "write section.key=value"),
         (
-            "run.workers",
-            "--set run.workers: section.key=value is wanted",
+            "mqtt.host=h",
+            "did you mean mqtt.url = \"mqtt://HOST:PORT\"?",
         ),
+        ("gpu=1", "run.accelerator = \"require:litert:gpu\""),
+        ("run.workers", "--set run.workers: write section.key=value"),
     ] {
         Case::new(LEAST).set(text).refused(&[says]);
     }

@@ -134,7 +134,7 @@ fn a_missing_or_bad_dataset_is_named() {
         "nslt",
         Some("{\"05237\": {\"subset\": \"train\", \"action\": [77, 1, 55]}}"),
         65,
-        &["nslt_2000.json", "--json"],
+        &["nslt_2000.json", "--metadata"],
     );
 
     process(&folder.join("no-such"), &folder.join("o"), &[])

@@ -1,0 +1,174 @@
+//! The settings as the options of the modules below. A daemon's [`Config`] comes from its file, a command's from its
+//! flags; both become options here and nowhere else.
+
+use crate::camera::FormatRequest;
+use crate::config::Config;
+use crate::dataset::plan::Knobs;
+use crate::frame::CameraAddress;
+use crate::hand;
+use crate::inference::{BackendRequest, DelegatePreference, DelegateSpec, ModelPaths};
+use crate::job::{self, JobConfig};
+use crate::mqtt::{Settings, Tls};
+use crate::recording::capture_settings::CaptureSettings;
+use crate::sequence::SequenceSpec;
+use crate::video::clip::VideoOptions;
+use std::time::Duration;
+
+impl Config {
+    /// The dataset job.
+    #[must_use]
+    pub fn job(&self) -> JobConfig {
+        JobConfig {
+            dataset: self.dataset.path.clone(),
+            json: self.dataset.files.json.clone(),
+            videos: self.dataset.files.videos.clone(),
+            out: self.output.path.clone(),
+            knobs: self.plan_options(),
+            profile: self.sequence.profile,
+            shape: self.sequence_spec(),
+            min_frames: self.sequence.hands.min_frames,
+            detector: self.detector(),
+            models: self.model_paths(),
+            accelerator: self.backend_request(),
+            video: self.video_options(),
+            batch_size: self.output.batches.batch_size,
+        }
+    }
+
+    /// Which clips are processed.
+    #[must_use]
+    pub fn plan_options(&self) -> Knobs {
+        let trimmed = |gloss: &String| gloss.trim().to_owned();
+        Knobs {
+            min_videos_per_gloss: self.plan.min_videos_per_gloss,
+            max_glosses: self.plan.max_glosses,
+            selected_glosses: self.plan.selected_glosses.iter().map(trimmed).collect(),
+            max_samples_per_gloss: self.plan.max_samples_per_gloss,
+        }
+    }
+
+    /// What a sequence of a clip is made of.
+    #[must_use]
+    pub fn sequence_spec(&self) -> SequenceSpec {
+        SequenceSpec {
+            length: self.sequence.hands.sequence_length,
+            stride: self.sequence.hands.frame_stride,
+            tracking: self.sequence.tracking,
+        }
+    }
+
+    /// The hand detector.
+    #[must_use]
+    pub fn detector(&self) -> hand::Options {
+        let hands = &self.sequence.hands;
+        hand::Options {
+            num_hands: hands.num_hands,
+            detection_min: hands.min_hand_detection_confidence,
+            presence_min: hands.min_hand_presence_confidence,
+            tracking_iou: hands.min_tracking_confidence,
+        }
+    }
+
+    /// The model files.
+    #[must_use]
+    pub fn model_paths(&self) -> ModelPaths {
+        ModelPaths {
+            models: self.models.path.clone(),
+            palm: self.models.palm.clone(),
+            hand: self.models.hand.clone(),
+            trust: self.models.trust,
+        }
+    }
+
+    /// What runs the models.
+    #[must_use]
+    pub fn backend_request(&self) -> BackendRequest {
+        let (run, own) = (&self.run.accelerator, &self.delegate);
+        let pairs = own.options.iter().filter_map(|o| o.split_once('='));
+        BackendRequest {
+            preference: run.preference.clone(),
+            delegate: DelegatePreference {
+                name: own.name.clone(),
+                spec: DelegateSpec {
+                    library: own.library.clone().unwrap_or_default(),
+                    options: pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+                    palm: own.palm.clone(),
+                    hand: own.hand.clone(),
+                },
+            },
+            tolerance: run.tolerance,
+            timeout: Duration::from_secs_f64(run.timeout_s),
+        }
+    }
+
+    /// The camera and how its signs become takes; `None` without a camera.
+    #[must_use]
+    pub fn capture(&self) -> Option<(CameraAddress, CaptureSettings)> {
+        Some((self.camera.device.clone()?, self.capture_settings()))
+    }
+
+    /// How a camera's signs become takes.
+    #[must_use]
+    pub fn capture_settings(&self) -> CaptureSettings {
+        let camera = &self.camera;
+        CaptureSettings {
+            want: FormatRequest {
+                width: camera.width,
+                height: camera.height,
+                rate: camera.capture.fps,
+                format: camera.capture.format,
+            },
+            profile: self.sequence.profile,
+            shape: SequenceSpec {
+                tracking: true,
+                ..self.sequence_spec()
+            },
+            min_frames: self.sequence.hands.min_frames,
+            detector: self.detector(),
+            dataset_fps: camera.segments.dataset_fps,
+            start_frames: camera.segments.start_frames,
+            end_frames: camera.segments.end_frames,
+            min_seconds: camera.segments.min_seconds,
+            max_seconds: camera.segments.max_seconds,
+            prefix: self.device.id.clone(),
+            batch_size: self.output.batches.batch_size,
+        }
+    }
+
+    /// How clips are opened.
+    #[must_use]
+    pub fn video_options(&self) -> VideoOptions {
+        VideoOptions {
+            decoder: self.run.decoder.clone(),
+            timeout: Duration::from_secs_f64(self.run.clip_timeout_s),
+        }
+    }
+
+    /// The connection to the broker; `None` without one.
+    #[must_use]
+    pub fn broker(&self) -> Option<Settings> {
+        let mqtt = &self.mqtt;
+        let tls = Tls {
+            ca_file: mqtt.ca_file.clone(),
+            cert_file: mqtt.cert_file.clone(),
+            key_file: mqtt.key_file.clone(),
+        };
+        let address = mqtt.url.as_ref()?.address().clone();
+        let mut settings = Settings::at(&self.device.id, address, tls);
+        settings.client_id.clone_from(&mqtt.client_id);
+        settings.username = settings.username.or_else(|| mqtt.username.clone());
+        let password = || mqtt.password.as_ref().map(|p| p.reveal().to_owned());
+        settings.password = settings.password.or_else(password);
+        settings.keep_alive = Duration::from_secs(mqtt.keep_alive_s);
+        settings.reconnect_max = Duration::from_secs(mqtt.reconnect_max_s);
+        settings.reconnect_min = settings.reconnect_min.min(settings.reconnect_max);
+        settings.discovery = mqtt.home_assistant;
+        Some(settings)
+    }
+
+    /// Clips processed at the same time.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.run.workers.unwrap_or_else(job::cores)
+    }
+}
