@@ -26,6 +26,11 @@ impl Hasher {
 }
 
 /// Lower-case hex SHA-256 of `bytes`.
+///
+/// ```
+/// let digest = handloom::digest::sha256_hex(b"");
+/// assert_eq!(&digest[..8], "e3b0c442");
+/// ```
 #[must_use]
 pub fn sha256_hex(bytes: &[u8]) -> String {
     let mut hasher = Hasher::default();

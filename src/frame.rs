@@ -1,11 +1,11 @@
-//! Pictures in memory and the way a clip hands them out.
+//! Images in memory and the way a clip hands them out.
 //!
-//! Knows nothing of files, decoders or clocks: a source is anything that steps from picture to picture. What users
+//! Knows nothing of files, decoders or clocks: a source is anything that steps from image to image. What users
 //! name as a source is plain data here: a camera, its pixel format, a decoder.
 
 use std::path::PathBuf;
 
-/// An RGB picture: `height × width × 3` bytes, row-major, R G B, no padding between rows.
+/// An RGB image: `height × width × 3` bytes, row-major, R G B, no padding between rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RgbFrame {
     width: usize,
@@ -14,7 +14,7 @@ pub struct RgbFrame {
 }
 
 impl RgbFrame {
-    /// A black picture of `width × height` pixels.
+    /// A black image of `width × height` pixels.
     #[must_use]
     pub fn new(width: usize, height: usize) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl RgbFrame {
         })
     }
 
-    /// Makes this a picture of `width × height`, keeping its memory; the content is unspecified.
+    /// Makes this a image of `width × height`, keeping its memory; the content is unspecified.
     pub fn resize(&mut self, width: usize, height: usize) {
         self.width = width;
         self.height = height;
@@ -70,20 +70,20 @@ impl RgbFrame {
 #[error("{0}")]
 pub struct SourceError(pub String);
 
-/// Pictures in display order, one at a time, never backwards.
+/// Images in display order, one at a time, never backwards.
 pub trait FrameSource {
-    /// Steps to the next picture; `false` when there is none.
+    /// Steps to the next image; `false` when there is none.
     ///
     /// # Errors
     /// When the source can give nothing at all, or not within its time.
     fn advance(&mut self) -> Result<bool, SourceError>;
 
-    /// The picture that [`FrameSource::advance`] stepped to, as the viewer sees it (rotation applied).
+    /// The image that [`FrameSource::advance`] stepped to, as the viewer sees it (rotation applied).
     /// Converted only when asked for: skipped frames cost no conversion.
     ///
     /// # Errors
-    /// When there is no current picture or its pixel format cannot be converted.
-    fn picture(&mut self) -> Result<&RgbFrame, SourceError>;
+    /// When there is no current image or its pixel format cannot be converted.
+    fn frame(&mut self) -> Result<&RgbFrame, SourceError>;
 
     /// How many frames the container says there are; may lie.
     fn declared_frames(&self) -> u64;
@@ -185,7 +185,7 @@ pub enum CameraAddress {
     Device(PathBuf),
     /// A clip or a still image.
     File(PathBuf),
-    /// GStreamer elements, ending in pictures.
+    /// GStreamer elements, ending in images.
     GStreamer(String),
 }
 

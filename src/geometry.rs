@@ -97,6 +97,14 @@ pub struct UprightBox {
 
 impl UprightBox {
     /// Intersection over union in f32, 0 where the boxes do not touch or have no area.
+    ///
+    /// ```
+    /// use handloom::geometry::UprightBox;
+    ///
+    /// let unit = UprightBox { x: 0.0, y: 0.0, w: 1.0, h: 1.0 };
+    /// let half = UprightBox { x: 0.5, ..unit };
+    /// assert!((unit.iou(&half) - 1.0 / 3.0).abs() < 1e-6); // 0.5 / (1 + 1 − 0.5)
+    /// ```
     #[must_use]
     pub fn iou(&self, other: &Self) -> f32 {
         let (ax, ay) = (self.x + self.w, self.y + self.h);

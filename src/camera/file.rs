@@ -219,7 +219,7 @@ impl Capture for FileCapture {
         }
         let picture = match &mut self.media {
             Media::Still(still) => &*still,
-            Media::Clip(clip) => match clip.picture() {
+            Media::Clip(clip) => match clip.frame() {
                 Ok(picture) => picture,
                 Err(error) => return Ok(CaptureStep::Damaged(error.0)),
             },

@@ -1,7 +1,7 @@
 //! A camera's bytes → RGB, by the rules that clips are converted by ([`crate::color`]).
 
 use super::RawFrame;
-use crate::color::{Converter, Layout, Picture};
+use crate::color::{ChromaLayout, Converter, YuvFrame};
 use crate::frame::{PixelFormat, RgbFrame};
 use image::ImageFormat;
 
@@ -68,7 +68,7 @@ impl PixelConverter {
                     frame,
                     [luma, u, v],
                     strides,
-                    Layout::Yuv420,
+                    ChromaLayout::Yuv420,
                     out,
                 )
             }
@@ -82,7 +82,7 @@ impl PixelConverter {
                     frame,
                     [luma, u, v],
                     strides,
-                    Layout::Yuv420,
+                    ChromaLayout::Yuv420,
                     out,
                 )
             }
@@ -109,7 +109,7 @@ impl PixelConverter {
             frame,
             [luma, u, v],
             strides,
-            Layout::Yuv422,
+            ChromaLayout::Yuv422,
             out,
         )
     }
@@ -133,10 +133,10 @@ fn planar(
     frame: &RawFrame,
     planes: [&[u8]; 3],
     strides: [usize; 3],
-    layout: Layout,
+    layout: ChromaLayout,
     out: &mut RgbFrame,
 ) -> Result<(), PixelError> {
-    let picture = Picture {
+    let picture = YuvFrame {
         width: frame.width,
         height: frame.height,
         coded_width: frame.width,
@@ -223,10 +223,10 @@ mod tests {
     }
 
     /// The colour room's answer for planes that are laid out plainly.
-    fn expected(planes: &[Vec<u8>; 3], size: (usize, usize), layout: Layout) -> RgbFrame {
+    fn expected(planes: &[Vec<u8>; 3], size: (usize, usize), layout: ChromaLayout) -> RgbFrame {
         let mut out = RgbFrame::default();
         let half = size.0.div_ceil(2);
-        let picture = Picture {
+        let picture = YuvFrame {
             width: size.0,
             height: size.1,
             coded_width: size.0,
@@ -253,7 +253,10 @@ mod tests {
                     .collect()
             };
             let planes = [every(0, 2), every(1, 4), every(3, 4)];
-            assert_eq!(developed(&frame), expected(&planes, size, Layout::Yuv422));
+            assert_eq!(
+                developed(&frame),
+                expected(&planes, size, ChromaLayout::Yuv422)
+            );
 
             let frame = raw(PixelFormat::Nv12, size, pad);
             let rows: Vec<&[u8]> = frame.bytes.chunks(frame.stride).map(|r| &r[..16]).collect();
@@ -264,7 +267,10 @@ mod tests {
                     .collect()
             };
             let planes = [rows[..6].concat(), chroma(0), chroma(1)];
-            assert_eq!(developed(&frame), expected(&planes, size, Layout::Yuv420));
+            assert_eq!(
+                developed(&frame),
+                expected(&planes, size, ChromaLayout::Yuv420)
+            );
 
             let frame = raw(PixelFormat::Yu12, size, pad);
             let (luma, rest) = frame.bytes.split_at(frame.stride * 6);
@@ -272,7 +278,10 @@ mod tests {
             let luma: Vec<u8> = luma.chunks(frame.stride).flat_map(|r| cut(r, 16)).collect();
             let rows: Vec<Vec<u8>> = rest.chunks(half).map(|r| cut(r, 8)).collect();
             let planes = [luma, rows[..3].concat(), rows[3..].concat()];
-            assert_eq!(developed(&frame), expected(&planes, size, Layout::Yuv420));
+            assert_eq!(
+                developed(&frame),
+                expected(&planes, size, ChromaLayout::Yuv420)
+            );
 
             let frame = raw(PixelFormat::Rgb3, size, pad);
             let rows: Vec<&[u8]> = frame.bytes.chunks(frame.stride).map(|r| &r[..48]).collect();

@@ -314,7 +314,7 @@ fn draw(videos: &Path, result: &Path, picture: &Path) -> anyhow::Result<()> {
             while at < index && clip.advance()? {
                 at += 1;
             }
-            let mut frame = clip.picture()?.clone();
+            let mut frame = clip.frame()?.clone();
             let hands = landmarks[step * 126..].chunks_exact(63);
             let point = |hand: &[f32], i: usize| [hand[3 * i], hand[3 * i + 1], hand[3 * i + 2]];
             let hands: Vec<_> = hands

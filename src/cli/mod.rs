@@ -223,7 +223,7 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::plan::Knobs;
+    use crate::dataset::plan::PlanOptions;
     use crate::hand;
     use clap::CommandFactory;
 
@@ -239,8 +239,8 @@ mod tests {
             panic!("process")
         };
         let job = args.config().job();
-        assert_eq!(job.knobs, Knobs::default());
-        assert_eq!(job.detector, hand::Options::default());
+        assert_eq!(job.plan_options, PlanOptions::default());
+        assert_eq!(job.detector, hand::DetectorOptions::default());
         let shape = job.shape;
         assert_eq!(
             (shape.length, shape.stride.get(), job.min_frames),

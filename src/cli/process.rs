@@ -108,7 +108,9 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     if report.ended == RunOutcome::Stopped {
         let done: usize = report.tally.values().sum();
         let text = format!(
-            "stopped after {done} of {} instances; the same command goes on from there",
+            "stopped: {} of {} planned clips are done, {done} of {} instances have their state; the same command resumes",
+            reporter.done(),
+            scan.plan.jobs.len(),
             scan.plan.records.len()
         );
         reporter.say(&text, &json!({"event": "stopped", "instances": done}));
@@ -147,7 +149,7 @@ impl JobObserver for ConsoleObserver<'_> {
     fn begin(&mut self, _run: &str, total: usize, known: usize) {
         if self.is_resumed && known > 0 {
             self.reporter.say(
-                &format!("Going on: {known} of {total} clips were done before"),
+                &format!("Resuming: {known} of {total} planned clips were done before"),
                 &json!({"event": "resume", "done": known, "of": total}),
             );
         }
@@ -235,21 +237,35 @@ fn introduce(reporter: &Reporter, scan: &DatasetScan) {
     }));
 }
 
+/// Lists the plan: a table for people, one line an instance for programs.
 fn list(reporter: &Reporter, plan: &Plan) {
-    let text = progress::plan_table(plan, |r| {
-        skip_reason(r).unwrap_or((State::Accepted, String::new()))
-    });
-    let records: Vec<Value> = plan.records.iter().map(|r| {
-        let (state, reason) = skip_reason(r).map_or(("process", None), |(s, reason)| (s.name(), Some(reason)));
-        json!({"gloss": &*r.gloss, "video_id": r.video_id.as_deref(), "instance": r.instance, "state": state, "reason": reason})
-    }).collect();
-    reporter.say(&text, &json!({"event": "list", "records": records}));
+    if reporter.is_human() {
+        progress::line(&progress::plan_table(plan, |record| {
+            skip_reason(record).unwrap_or((State::Accepted, String::new()))
+        }));
+        return;
+    }
+    for record in &plan.records {
+        let (state, reason) = skip_reason(record).map_or(("process", None), |(state, reason)| {
+            (state.name(), Some(reason))
+        });
+        let event = json!({
+            "event": "list", "gloss": &*record.gloss, "video_id": record.video_id.as_deref(),
+            "instance": record.instance, "state": state, "reason": reason,
+        });
+        progress::line(&event.to_string());
+    }
 }
 
 /// The closing words of a job that came to its end.
 fn conclude(reporter: &Reporter, spec: &JobConfig, report: &JobReport) -> Result<Exit, CliError> {
     let accepted = report.accepted();
-    let mut text = progress::closing_table(&report.tally, &report.judge, report.elapsed);
+    let mut text = progress::closing_table(
+        &report.tally,
+        &report.judge,
+        reporter.clips_done(),
+        report.elapsed,
+    );
     if report.was_complete {
         text.push_str("\nNothing was left to do; --fresh starts over\n");
     }

@@ -8,7 +8,10 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Tells the progress of one job.
+/// A rate of less time than this is chance.
+const RATE_DELAY: Duration = Duration::from_secs(1);
+
+/// Reports the progress of one job.
 pub struct Reporter {
     bar: Option<ProgressBar>,
     is_human: bool,
@@ -50,7 +53,8 @@ impl Reporter {
         if !self.is_human {
             return;
         }
-        let template = "{bar:30} {pos}/{len} clips  {per_sec}  ETA {eta}  {msg}";
+        // Within 80 columns: what does not fit of the states is cut off.
+        let template = "{bar:20} {pos}/{len} clips  {per_sec}  ETA {eta}  {wide_msg}";
         let style =
             ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let style = style.with_key(
@@ -86,20 +90,35 @@ impl Reporter {
             bar.set_position(self.done as u64);
         }
         if !self.is_human {
-            let seconds = self.started.elapsed().as_secs_f64();
+            let rate = clips_per_min(self.clips_done(), self.started.elapsed());
             #[expect(clippy::cast_precision_loss, reason = "counts of clips")]
-            let (done, left) = (
-                (self.done - self.known) as f64,
-                self.total.saturating_sub(self.done) as f64,
-            );
+            let left = self.total.saturating_sub(self.done) as f64;
             let round = |v: f64| (v * 10.0).round() / 10.0;
             let event = json!({
                 "event": "clip", "gloss": gloss, "video_id": video_id, "state": state.name(), "reason": reason,
                 "done": self.done, "of": self.total,
-                "clips_per_min": round(done / seconds.max(1e-3) * 60.0), "eta_s": round(seconds / done * left),
+                "clips_per_min": rate.map(round), "eta_s": rate.map(|rate| round(left / rate * 60.0)),
             });
             line(&event.to_string());
         }
+    }
+
+    /// Whether people read the output, not a program.
+    #[must_use]
+    pub fn is_human(&self) -> bool {
+        self.is_human
+    }
+
+    /// Planned clips that have a result, those of earlier processes included.
+    #[must_use]
+    pub fn done(&self) -> usize {
+        self.done
+    }
+
+    /// Clips that this process has processed.
+    #[must_use]
+    pub fn clips_done(&self) -> usize {
+        self.done - self.known
     }
 
     /// A warning for the user that does not stop the job.
@@ -180,14 +199,27 @@ impl Drop for Live {
     }
 }
 
-/// The closing table, in the notebook's order: processed, skipped, by reason, per gloss.
+/// Clips a minute; `None` without a clip or within the first second, when a rate would be chance.
 #[must_use]
-pub fn closing_table(tally: &StateCounts, judge: &Judge, elapsed: Duration) -> String {
+pub fn clips_per_min(clips: usize, elapsed: Duration) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "counts of clips")]
+    let rate = clips as f64 / elapsed.as_secs_f64() * 60.0;
+    (clips > 0 && elapsed >= RATE_DELAY).then_some(rate)
+}
+
+/// The closing table, in the notebook's order: processed, skipped, by reason, per gloss. `clips` of them were processed
+/// by this process, within `elapsed`.
+#[must_use]
+pub fn closing_table(
+    tally: &StateCounts,
+    judge: &Judge,
+    clips: usize,
+    elapsed: Duration,
+) -> String {
     let count = |s: State| tally.get(&s).copied().unwrap_or(0);
     let skipped = [State::TooShort, State::Empty, State::Unreadable];
     let aside = [State::Missing, State::OverLimit, State::NotSelected];
     let skipped_clips: usize = skipped.into_iter().map(count).sum();
-    let clips = count(State::Accepted) + skipped_clips;
     let mut out = format!(
         "\nProcessing complete!\n  Total processed: {}\n  Total skipped: {skipped_clips}\n",
         count(State::Accepted)
@@ -201,13 +233,14 @@ pub fn closing_table(tally: &StateCounts, judge: &Judge, elapsed: Duration) -> S
         put(format!("  Not opened: {aside_clips}\n"));
         aside.into_iter().filter(seen).for_each(|s| put(row(s)));
     }
-    let minutes = elapsed.as_secs_f64() / 60.0;
-    #[expect(clippy::cast_precision_loss, reason = "counts of clips")]
-    put(format!(
-        "  {clips} clips in {:.1} s, {:.0} clips/min\n",
-        minutes * 60.0,
-        clips as f64 / minutes.max(1e-6)
-    ));
+    if clips > 0 {
+        let rate = clips_per_min(clips, elapsed);
+        let rate = rate.map_or_else(String::new, |rate| format!(", {rate:.0} clips/min"));
+        put(format!(
+            "  {clips} clips in {:.1} s{rate}\n",
+            elapsed.as_secs_f64()
+        ));
+    }
     put("\n  Sample distribution:\n".to_owned());
     for (gloss, n) in judge.per_gloss() {
         put(format!("    {gloss}: {n}\n"));
@@ -221,7 +254,7 @@ fn explain(state: State) -> &'static str {
         State::TooShort => "a hand in too few frames",
         State::Empty => "no frame in the frame range",
         State::Missing => "no clip on disk",
-        State::Unreadable => "cannot be decoded, see manifest.jsonl",
+        State::Unreadable => "the clip or its metadata cannot be read, see manifest.jsonl",
         State::OverLimit => "gloss has enough clips",
         State::NotSelected => "gloss not processed",
     }
@@ -231,7 +264,7 @@ fn explain(state: State) -> &'static str {
 #[must_use]
 pub fn plan_table(
     plan: &Plan,
-    describe: impl Fn(&crate::dataset::plan::Record) -> (State, String),
+    describe: impl Fn(&crate::dataset::plan::PlanRecord) -> (State, String),
 ) -> String {
     let mut out = String::new();
     for record in &plan.records {

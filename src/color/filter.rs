@@ -71,17 +71,17 @@ impl Draft {
         let (source, target) = (source as i64, target as i64);
         let step = ((source << 16) + (target >> 1)) / target;
         let taps = (TAPS_MAX as i64).min(source - 2).max(1);
-        let mut centre = step - (1 << 16);
+        let mut center = step - (1 << 16);
         let mut positions = Vec::with_capacity(target as usize);
         let mut weights = Vec::with_capacity((target * taps) as usize);
         for _ in 0..target {
-            let first = (centre - (taps - 2) * (1 << 16)) / (1 << 17);
+            let first = (center - (taps - 2) * (1 << 16)) / (1 << 17);
             positions.push(first);
             for tap in 0..taps {
-                let distance = ((first + tap) * (1 << 17) - centre).abs() << 13;
+                let distance = ((first + tap) * (1 << 17) - center).abs() << 13;
                 weights.push(cubic(distance));
             }
-            centre += 2 * step;
+            center += 2 * step;
         }
         Self {
             source,

@@ -7,11 +7,11 @@ mod rows;
 
 use super::filter::{Filter, HORIZONTAL_ONE, VERTICAL_ONE};
 use super::unscaled::interleave;
-use super::{Exactness, Layout, Picture};
+use super::{ChromaLayout, Exactness, YuvFrame};
 use crate::frame::RgbFrame;
 use rows::{ChromaPlane, Rows, WHOLE, Way, blend};
 
-/// Working planes, rows and filters, kept from picture to picture.
+/// Working planes, rows and filters, kept from image to image.
 #[derive(Debug, Default)]
 pub(super) struct General {
     horizontal: Option<Filter>,
@@ -34,33 +34,33 @@ struct Plan {
 }
 
 impl General {
-    /// Converts a validated picture; `out` has its visible size.
-    pub(super) fn convert(&mut self, picture: &Picture<'_>, out: &mut RgbFrame) -> Exactness {
-        let gray = picture.layout == Layout::Gray;
+    /// Converts a validated image; `out` has its visible size.
+    pub(super) fn convert(&mut self, frame: &YuvFrame<'_>, out: &mut RgbFrame) -> Exactness {
+        let gray = frame.layout == ChromaLayout::Gray;
         let full_chroma =
-            gray || picture.layout == Layout::Yuv444 || !picture.coded_width.is_multiple_of(2);
+            gray || frame.layout == ChromaLayout::Yuv444 || !frame.coded_width.is_multiple_of(2);
         let plan = Plan {
             full_chroma,
             // swscale counts gray as full range whatever it is told; no 10-bit format is called yuvj.
-            full_range: gray || (picture.full_range && picture.bit_depth == 8),
-            shift: u32::from(15 - picture.bit_depth),
+            full_range: gray || (frame.full_range && frame.bit_depth == 8),
+            shift: u32::from(15 - frame.bit_depth),
             chroma_width: if full_chroma {
-                picture.width
+                frame.width
             } else {
-                picture.width.div_ceil(2)
+                frame.width.div_ceil(2)
             },
         };
-        let mut exactness = self.load_chroma(picture, plan);
-        self.rows.resize(picture.width, plan.chroma_width);
+        let mut exactness = self.load_chroma(frame, plan);
+        self.rows.resize(frame.width, plan.chroma_width);
 
-        let (_, coded_chroma_height) = picture
+        let (_, coded_chroma_height) = frame
             .layout
-            .chroma_size(picture.coded_width, picture.coded_height);
-        let vertical = (picture.layout == Layout::Yuv420).then(|| {
+            .chroma_size(frame.coded_width, frame.coded_height);
+        let vertical = (frame.layout == ChromaLayout::Yuv420).then(|| {
             Filter::cached(
                 &mut self.vertical,
                 coded_chroma_height,
-                picture.coded_height,
+                frame.coded_height,
                 VERTICAL_ONE,
             )
         });
@@ -70,7 +70,7 @@ impl General {
             rows: &mut self.rows,
             vertical,
             plan,
-            picture,
+            frame,
             out,
         });
         if all_rows == Exactness::Approximate {
@@ -80,32 +80,32 @@ impl General {
     }
 
     /// Brings both chroma planes to 15 bits and to `plan.chroma_width` columns.
-    fn load_chroma(&mut self, picture: &Picture<'_>, plan: Plan) -> Exactness {
-        if picture.layout == Layout::Gray {
+    fn load_chroma(&mut self, frame: &YuvFrame<'_>, plan: Plan) -> Exactness {
+        if frame.layout == ChromaLayout::Gray {
             for plane in &mut self.chroma {
                 plane.fill_neutral(plan.chroma_width);
             }
             return Exactness::Exact;
         }
-        let (coded_chroma_width, _) = picture
+        let (coded_chroma_width, _) = frame
             .layout
-            .chroma_size(picture.coded_width, picture.coded_height);
-        let enlarging = plan.full_chroma && picture.layout != Layout::Yuv444;
+            .chroma_size(frame.coded_width, frame.coded_height);
+        let enlarging = plan.full_chroma && frame.layout != ChromaLayout::Yuv444;
         let filter = enlarging.then(|| {
             Filter::cached(
                 &mut self.horizontal,
                 coded_chroma_width,
-                picture.coded_width,
+                frame.coded_width,
                 HORIZONTAL_ONE,
             )
         });
         self.line.resize(coded_chroma_width, 0);
         for (index, plane) in self.chroma.iter_mut().enumerate() {
-            let (columns, rows) = picture.plane_size(index + 1);
+            let (columns, rows) = frame.plane_size(index + 1);
             plane.resize(plan.chroma_width, rows);
             let targets = plane.samples.chunks_exact_mut(plan.chroma_width);
             for (y, target) in targets.enumerate() {
-                let source = picture.row(index + 1, y);
+                let source = frame.row(index + 1, y);
                 let Some(filter) = filter else {
                     widen(source, plan.shift, target);
                     continue;
@@ -116,7 +116,7 @@ impl General {
                 enlarge(&self.line, filter, target);
             }
         }
-        if enlarging && picture.coded_width != picture.width {
+        if enlarging && frame.coded_width != frame.width {
             Exactness::Approximate
         } else {
             Exactness::Exact
@@ -124,14 +124,14 @@ impl General {
     }
 }
 
-/// One picture's rows; a type of its own because a closure's call is not always inlined into the AVX2 code.
+/// One image's rows; a type of its own because a closure's call is not always inlined into the AVX2 code.
 struct AllRows<'a> {
     chroma: &'a [ChromaPlane; 2],
     rows: &'a mut Rows,
     /// Absent where chroma has as many rows as luma.
     vertical: Option<&'a Filter>,
     plan: Plan,
-    picture: &'a Picture<'a>,
+    frame: &'a YuvFrame<'a>,
     out: &'a mut RgbFrame,
 }
 
@@ -140,10 +140,10 @@ impl pulp::NullaryFnOnce for AllRows<'_> {
 
     #[inline(always)]
     fn call(self) -> Exactness {
-        let (picture, plan, rows) = (self.picture, self.plan, self.rows);
+        let (frame, plan, rows) = (self.frame, self.plan, self.rows);
         let held = self.chroma[0].rows;
         let mut exactness = Exactness::Exact;
-        let targets = self.out.pixels_mut().chunks_exact_mut(picture.width * 3);
+        let targets = self.out.pixels_mut().chunks_exact_mut(frame.width * 3);
         for (y, target) in targets.enumerate() {
             let (first, weights) = match self.vertical {
                 Some(filter) => filter.row(y),
@@ -157,15 +157,15 @@ impl pulp::NullaryFnOnce for AllRows<'_> {
             }
             let way = if plan.full_chroma {
                 Way::Full
-            } else if y + 2 < picture.coded_height {
+            } else if y + 2 < frame.coded_height {
                 Way::PairedFast
             } else {
                 Way::PairedPortable
             };
             let (blend, weights) = blend(weights);
-            widen(picture.row(0, y), plan.shift, &mut rows.luma);
+            widen(frame.row(0, y), plan.shift, &mut rows.luma);
             rows.blend_chroma(self.chroma, first, weights, blend, way);
-            rows.colour(way, plan.full_range);
+            rows.color(way, plan.full_range);
             let [red, green, blue] = &rows.channels;
             interleave(red, green, blue, target);
         }

@@ -1,14 +1,14 @@
-//! Colour: decoded planar YUV into the RGB bytes that OpenCV 4.8.1 would have given.
+//! Color: decoded planar YUV into the RGB bytes that OpenCV 4.8.1 would have given.
 //!
-//! OpenCV hands every decoded picture to FFmpeg's swscale with the size unchanged and bicubic asked for.
+//! OpenCV hands every decoded image to FFmpeg's swscale with the size unchanged and bicubic asked for.
 //! swscale then takes one of three ways, and each rounds differently; the size, subsampling and depth decide:
 //!
 //! - `unscaled`: 8-bit 4:2:0 and 4:2:2 of even coded height, nearest chroma;
-//! - `general`, paired chroma: other pictures of even coded width, chroma filtered vertically;
+//! - `general`, paired chroma: other images of even coded width, chroma filtered vertically;
 //! - `general`, full chroma: odd coded width and 4:4:4, chroma filtered both ways.
 //!
 //! The rules were found by comparing with OpenCV's own swscale on random planes. They describe its x86-64
-//! build; the arithmetic here is plain integers and gives those bytes on every machine. Colour tags of the
+//! build; the arithmetic here is plain integers and gives those bytes on every machine. Color tags of the
 //! clip have no say: it is always BT.601, as OpenCV never tells swscale otherwise.
 //!
 //! Does not decode, crop, or scale, and knows nothing of GStreamer.
@@ -35,7 +35,7 @@ use unscaled::Unscaled;
 
 /// How the chroma planes are subsampled against luma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
+pub enum ChromaLayout {
     /// Chroma of half the width and half the height, rounded up.
     Yuv420,
     /// Chroma of half the width, rounded up, and full height.
@@ -46,8 +46,8 @@ pub enum Layout {
     Gray,
 }
 
-impl Layout {
-    /// Width and height of each chroma plane of a `width × height` picture; zero for gray.
+impl ChromaLayout {
+    /// Width and height of each chroma plane of a `width × height` image; zero for gray.
     fn chroma_size(self, width: usize, height: usize) -> (usize, usize) {
         match self {
             Self::Yuv420 => (width.div_ceil(2), height.div_ceil(2)),
@@ -63,12 +63,12 @@ impl Layout {
     }
 }
 
-/// A decoded picture: borrowed planes Y, U, V and their geometry.
+/// A decoded image: borrowed planes Y, U, V and their geometry.
 ///
 /// A plane's slice starts at the top left visible sample; its last row may end with the last visible sample.
 /// What lies beyond the visible part is never read.
 #[derive(Clone, Copy, Debug)]
-pub struct Picture<'a> {
+pub struct YuvFrame<'a> {
     /// Visible pixels per row, at least 1.
     pub width: usize,
     /// Visible rows, at least 1.
@@ -79,7 +79,7 @@ pub struct Picture<'a> {
     /// Rows before cropping, at least `height`; see `coded_width`. Its parity chooses the path.
     pub coded_height: usize,
     /// Subsampling of planes 1 and 2.
-    pub layout: Layout,
+    pub layout: ChromaLayout,
     /// 8 (one byte a sample) or 10 (two bytes little-endian a sample, 0 to 1023).
     pub bit_depth: u8,
     /// True only where libavcodec names the format `yuvj420p`, `yuvj422p` or `yuvj444p`: 8-bit H.264, HEVC
@@ -97,15 +97,15 @@ pub enum Exactness {
     /// Byte-equal to OpenCV 4.8.1.
     Exact,
     /// Exact but for an edge where OpenCV's bytes are undefined. It promises swscale the coded rows and hands
-    /// over the visible ones, so the last three or so of a cropped 10-bit 4:2:0 picture are never written:
+    /// over the visible ones, so the last three or so of a cropped 10-bit 4:2:0 image are never written:
     /// uninitialised memory there, black in a fresh process and black here. (The right edge of a cropped
-    /// picture of odd coded width, which no codec in use makes, repeats its last visible chroma instead.)
+    /// image of odd coded width, which no codec in use makes, repeats its last visible chroma instead.)
     Approximate,
 }
 
-/// Why a picture cannot be converted.
+/// Why a image cannot be converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ColourError {
+pub enum ColorError {
     /// Width or height is zero.
     #[error("the picture is empty: {width} × {height}")]
     Empty {
@@ -153,15 +153,15 @@ pub enum ColourError {
     },
 }
 
-/// Largest coded side: beyond it filter positions would leave 32 bits; swscale refuses far smaller pictures.
+/// Largest coded side: beyond it filter positions would leave 32 bits; swscale refuses far smaller images.
 const SIDE_MAX: usize = 1 << 15;
 
-impl Picture<'_> {
+impl YuvFrame<'_> {
     /// Checks that every visible sample is inside its plane; all later indexing relies on it.
-    fn validate(&self) -> Result<(), ColourError> {
+    fn validate(&self) -> Result<(), ColorError> {
         let (width, height) = (self.width, self.height);
         if width == 0 || height == 0 {
-            return Err(ColourError::Empty { width, height });
+            return Err(ColorError::Empty { width, height });
         }
         let (coded_width, coded_height) = (self.coded_width, self.coded_height);
         if coded_width < width
@@ -169,7 +169,7 @@ impl Picture<'_> {
             || coded_width > SIDE_MAX
             || coded_height > SIDE_MAX
         {
-            return Err(ColourError::CodedSize {
+            return Err(ColorError::CodedSize {
                 width,
                 height,
                 coded_width,
@@ -177,20 +177,20 @@ impl Picture<'_> {
             });
         }
         if self.bit_depth != 8 && self.bit_depth != 10 {
-            return Err(ColourError::BitDepth(self.bit_depth));
+            return Err(ColorError::BitDepth(self.bit_depth));
         }
         for plane in 0..self.layout.plane_count() {
             let (columns, rows) = self.plane_size(plane);
             let row = columns * self.sample_bytes();
             let stride = self.strides[plane];
             if stride < row && rows > 1 {
-                return Err(ColourError::Stride { plane, stride, row });
+                return Err(ColorError::Stride { plane, stride, row });
             }
             // Saturation makes an absurd stride a plane that is too short.
             let needed = stride.saturating_mul(rows - 1).saturating_add(row);
             let actual = self.planes[plane].len();
             if actual < needed {
-                return Err(ColourError::PlaneTooShort {
+                return Err(ColorError::PlaneTooShort {
                     plane,
                     actual,
                     needed,
@@ -222,7 +222,7 @@ impl Picture<'_> {
     }
 }
 
-/// Turns pictures into RGB; keeps its working rows and filters from one picture to the next.
+/// Turns images into RGB; keeps its working rows and filters from one image to the next.
 #[derive(Debug, Default)]
 pub struct Converter {
     unscaled: Unscaled,
@@ -230,45 +230,66 @@ pub struct Converter {
 }
 
 impl Converter {
-    /// A converter without scratch; the first picture allocates it.
+    /// A converter without scratch; the first image allocates it.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Writes `picture` into `out`, which takes the visible size: `[height, width, 3]` u8, R G B.
+    /// Writes `frame` into `out`, which takes the visible size: `[height, width, 3]` u8, R G B.
+    ///
+    /// ```
+    /// use handloom::color::{ChromaLayout, Converter, Exactness, YuvFrame};
+    /// use handloom::frame::RgbFrame;
+    ///
+    /// let (luma, chroma) = ([235; 16 * 16], [128; 8 * 8]); // White, in limited range.
+    /// let frame = YuvFrame {
+    ///     width: 16,
+    ///     height: 16,
+    ///     coded_width: 16,
+    ///     coded_height: 16,
+    ///     layout: ChromaLayout::Yuv420,
+    ///     bit_depth: 8,
+    ///     full_range: false,
+    ///     planes: [&luma, &chroma, &chroma],
+    ///     strides: [16, 8, 8],
+    /// };
+    /// let mut rgb = RgbFrame::default();
+    /// assert_eq!(Converter::new().to_rgb(&frame, &mut rgb), Ok(Exactness::Exact));
+    /// assert_eq!(rgb.pixels()[..3], [255, 255, 255]);
+    /// ```
     ///
     /// # Errors
     /// When the geometry is impossible or a plane is too short; `out` is then untouched.
     pub fn to_rgb(
         &mut self,
-        picture: &Picture<'_>,
+        frame: &YuvFrame<'_>,
         out: &mut RgbFrame,
-    ) -> Result<Exactness, ColourError> {
-        picture.validate()?;
-        out.resize(picture.width, picture.height);
-        let eight_bit = picture.bit_depth == 8;
-        let even = picture.coded_height.is_multiple_of(2);
-        match picture.layout {
-            Layout::Gray if eight_bit => {
-                copy_gray(picture, out);
+    ) -> Result<Exactness, ColorError> {
+        frame.validate()?;
+        out.resize(frame.width, frame.height);
+        let eight_bit = frame.bit_depth == 8;
+        let even = frame.coded_height.is_multiple_of(2);
+        match frame.layout {
+            ChromaLayout::Gray if eight_bit => {
+                copy_gray(frame, out);
                 Ok(Exactness::Exact)
             }
-            Layout::Yuv420 | Layout::Yuv422 if eight_bit && even => {
-                self.unscaled.convert(picture, out);
+            ChromaLayout::Yuv420 | ChromaLayout::Yuv422 if eight_bit && even => {
+                self.unscaled.convert(frame, out);
                 Ok(Exactness::Exact)
             }
-            _ => Ok(self.general.convert(picture, out)),
+            _ => Ok(self.general.convert(frame, out)),
         }
     }
 }
 
 /// 8-bit gray goes through a palette whose entry `i` is `(i, i, i)`.
-fn copy_gray(picture: &Picture<'_>, out: &mut RgbFrame) {
-    let rows = out.pixels_mut().chunks_exact_mut(picture.width * 3);
+fn copy_gray(frame: &YuvFrame<'_>, out: &mut RgbFrame) {
+    let rows = out.pixels_mut().chunks_exact_mut(frame.width * 3);
     for (y, target) in rows.enumerate() {
         let (pixels, _) = target.as_chunks_mut::<3>();
-        for (pixel, &luma) in pixels.iter_mut().zip(picture.row(0, y)) {
+        for (pixel, &luma) in pixels.iter_mut().zip(frame.row(0, y)) {
             *pixel = [luma; 3];
         }
     }

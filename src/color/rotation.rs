@@ -52,7 +52,7 @@ pub fn rotate(frame: &RgbFrame, quarter_turns_clockwise: u8, out: &mut RgbFrame)
 mod tests {
     use super::*;
 
-    /// A 3 × 2 picture whose pixels are numbered in reading order.
+    /// A 3 × 2 image whose pixels are numbered in reading order.
     fn numbered() -> RgbFrame {
         let pixels = (0..6).flat_map(|n| [n, n + 100, n + 200]).collect();
         RgbFrame::from_pixels(3, 2, pixels).expect("6 pixels")

@@ -1,12 +1,12 @@
-//! The plain rule against the fast path, known colours, geometry; the planes that other tests use too.
+//! The plain rule against the fast path, known colors, geometry; the planes that other tests use too.
 
 use super::*;
 
-/// A picture that owns its planes.
+/// A image that owns its planes.
 pub(super) struct Owned {
     width: usize,
     height: usize,
-    layout: Layout,
+    layout: ChromaLayout,
     bit_depth: u8,
     full_range: bool,
     planes: [Vec<u8>; 3],
@@ -17,7 +17,7 @@ impl Owned {
     /// Planes Y, U, V filled in reading order by one linear congruential generator started at 1, the top bits
     /// of each state being a sample; `padding` bytes of 0xA5 after each row.
     pub(super) fn random(
-        layout: Layout,
+        layout: ChromaLayout,
         bit_depth: u8,
         full_range: bool,
         (width, height): (usize, usize),
@@ -55,8 +55,8 @@ impl Owned {
         }
     }
 
-    pub(super) fn picture(&self) -> Picture<'_> {
-        Picture {
+    pub(super) fn frame(&self) -> YuvFrame<'_> {
+        YuvFrame {
             width: self.width,
             height: self.height,
             coded_width: self.width,
@@ -70,9 +70,9 @@ impl Owned {
     }
 }
 
-pub(super) fn convert(picture: &Picture<'_>) -> (RgbFrame, Exactness) {
+pub(super) fn convert(frame: &YuvFrame<'_>) -> (RgbFrame, Exactness) {
     let mut out = RgbFrame::default();
-    let exactness = Converter::new().to_rgb(picture, &mut out);
+    let exactness = Converter::new().to_rgb(frame, &mut out);
     (out, exactness.expect("a valid picture"))
 }
 
@@ -99,26 +99,26 @@ fn plain_pixel(y: u8, u: u8, v: u8, full_range: bool) -> [u8; 3] {
 #[test]
 fn even_heights_follow_the_plain_rule() {
     for (layout, full_range) in [
-        (Layout::Yuv420, false),
-        (Layout::Yuv420, true),
-        (Layout::Yuv422, false),
-        (Layout::Yuv422, true),
+        (ChromaLayout::Yuv420, false),
+        (ChromaLayout::Yuv420, true),
+        (ChromaLayout::Yuv422, false),
+        (ChromaLayout::Yuv422, true),
     ] {
         let widths = (1..=70).chain([127, 128, 321, 640]);
         for (width, height) in widths.flat_map(|width| [(width, 2), (width, 6)]) {
             let padding = width % 7;
             let owned = Owned::random(layout, 8, full_range, (width, height), padding);
-            let picture = owned.picture();
-            let (out, exactness) = convert(&picture);
+            let frame = owned.frame();
+            let (out, exactness) = convert(&frame);
             assert_eq!(exactness, Exactness::Exact);
-            let rows_per_chroma = if layout == Layout::Yuv420 { 2 } else { 1 };
+            let rows_per_chroma = if layout == ChromaLayout::Yuv420 { 2 } else { 1 };
             for (index, pixel) in out.pixels().chunks_exact(3).enumerate() {
                 let (x, y) = (index % width, index / width);
                 let chroma = y / rows_per_chroma;
                 let expected = plain_pixel(
-                    picture.row(0, y)[x],
-                    picture.row(1, chroma)[x / 2],
-                    picture.row(2, chroma)[x / 2],
+                    frame.row(0, y)[x],
+                    frame.row(1, chroma)[x / 2],
+                    frame.row(2, chroma)[x / 2],
                     full_range,
                 );
                 assert_eq!(pixel, expected, "{layout:?} {width}x{height} at {x}, {y}");
@@ -139,30 +139,30 @@ fn known_colours() {
         (41, 240, 110, false, [0, 0, 254]),
     ] {
         let (luma, u, v) = ([y; 4], [u; 1], [v; 1]);
-        let picture = Picture {
+        let frame = YuvFrame {
             width: 2,
             height: 2,
             coded_width: 2,
             coded_height: 2,
-            layout: Layout::Yuv420,
+            layout: ChromaLayout::Yuv420,
             bit_depth: 8,
             full_range,
             planes: [&luma, &u, &v],
             strides: [2, 1, 1],
         };
-        let (out, _) = convert(&picture);
+        let (out, _) = convert(&frame);
         assert_eq!(out.pixels()[..3], rgb, "{y} {u:?} {v:?}");
     }
 }
 
 #[test]
 fn gray_is_copied() {
-    let owned = Owned::random(Layout::Gray, 8, false, (7, 3), 2);
-    let picture = owned.picture();
-    let (out, exactness) = convert(&picture);
+    let owned = Owned::random(ChromaLayout::Gray, 8, false, (7, 3), 2);
+    let frame = owned.frame();
+    let (out, exactness) = convert(&frame);
     assert_eq!(exactness, Exactness::Exact);
     for (y, row) in out.pixels().chunks_exact(21).enumerate() {
-        for (pixel, &luma) in row.chunks_exact(3).zip(picture.row(0, y)) {
+        for (pixel, &luma) in row.chunks_exact(3).zip(frame.row(0, y)) {
             assert_eq!(pixel, [luma; 3]);
         }
     }
@@ -173,34 +173,34 @@ fn one_converter_serves_changing_pictures() {
     let mut converter = Converter::new();
     let mut out = RgbFrame::default();
     for (layout, bit_depth, size) in [
-        (Layout::Yuv420, 8, (64, 48)),
-        (Layout::Yuv420, 8, (33, 17)),
-        (Layout::Yuv444, 8, (20, 20)),
-        (Layout::Yuv420, 10, (34, 18)),
-        (Layout::Gray, 10, (50, 9)),
-        (Layout::Yuv420, 8, (9, 7)),
-        (Layout::Yuv420, 8, (64, 48)),
-        (Layout::Yuv422, 8, (33, 17)),
+        (ChromaLayout::Yuv420, 8, (64, 48)),
+        (ChromaLayout::Yuv420, 8, (33, 17)),
+        (ChromaLayout::Yuv444, 8, (20, 20)),
+        (ChromaLayout::Yuv420, 10, (34, 18)),
+        (ChromaLayout::Gray, 10, (50, 9)),
+        (ChromaLayout::Yuv420, 8, (9, 7)),
+        (ChromaLayout::Yuv420, 8, (64, 48)),
+        (ChromaLayout::Yuv422, 8, (33, 17)),
     ] {
         let owned = Owned::random(layout, bit_depth, false, size, 3);
         converter
-            .to_rgb(&owned.picture(), &mut out)
+            .to_rgb(&owned.frame(), &mut out)
             .expect("a valid picture");
-        assert_eq!(out, convert(&owned.picture()).0, "{layout:?} {size:?}");
+        assert_eq!(out, convert(&owned.frame()).0, "{layout:?} {size:?}");
     }
 }
 
 #[test]
 fn planes_may_end_with_the_last_visible_sample() {
     for (layout, bit_depth) in [
-        (Layout::Yuv420, 8),
-        (Layout::Yuv422, 8),
-        (Layout::Yuv444, 10),
+        (ChromaLayout::Yuv420, 8),
+        (ChromaLayout::Yuv422, 8),
+        (ChromaLayout::Yuv444, 10),
     ] {
         for size in [(8, 6), (9, 5), (1, 1)] {
             let owned = Owned::random(layout, bit_depth, false, size, 5);
-            let whole = owned.picture();
-            let cut = Picture {
+            let whole = owned.frame();
+            let cut = YuvFrame {
                 planes: whole.planes.map(|plane| &plane[..plane.len() - 5]),
                 ..whole
             };
@@ -213,7 +213,7 @@ fn planes_may_end_with_the_last_visible_sample() {
                 let actual = short.planes[plane].len();
                 assert_eq!(
                     error,
-                    Err(ColourError::PlaneTooShort {
+                    Err(ColorError::PlaneTooShort {
                         plane,
                         actual,
                         needed: actual + 1
@@ -227,56 +227,56 @@ fn planes_may_end_with_the_last_visible_sample() {
 
 #[test]
 fn impossible_geometry_is_an_error() {
-    let owned = Owned::random(Layout::Yuv420, 8, false, (8, 6), 0);
-    let good = owned.picture();
-    let bad: [(&str, Picture<'_>); 8] = [
-        ("no columns", Picture { width: 0, ..good }),
-        ("no rows", Picture { height: 0, ..good }),
+    let owned = Owned::random(ChromaLayout::Yuv420, 8, false, (8, 6), 0);
+    let good = owned.frame();
+    let bad: [(&str, YuvFrame<'_>); 8] = [
+        ("no columns", YuvFrame { width: 0, ..good }),
+        ("no rows", YuvFrame { height: 0, ..good }),
         (
             "12 bits",
-            Picture {
+            YuvFrame {
                 bit_depth: 12,
                 ..good
             },
         ),
         (
             "coded width",
-            Picture {
+            YuvFrame {
                 coded_width: 7,
                 ..good
             },
         ),
         (
             "coded height",
-            Picture {
+            YuvFrame {
                 coded_height: 5,
                 ..good
             },
         ),
         (
             "huge",
-            Picture {
+            YuvFrame {
                 coded_height: usize::MAX,
                 ..good
             },
         ),
         (
             "overlapping rows",
-            Picture {
+            YuvFrame {
                 strides: [8, 3, 4],
                 ..good
             },
         ),
         (
             "stride beyond memory",
-            Picture {
+            YuvFrame {
                 strides: [usize::MAX, 4, 4],
                 ..good
             },
         ),
     ];
-    for (name, picture) in bad {
-        let result = Converter::new().to_rgb(&picture, &mut RgbFrame::default());
+    for (name, frame) in bad {
+        let result = Converter::new().to_rgb(&frame, &mut RgbFrame::default());
         assert!(result.is_err(), "{name}");
     }
 }

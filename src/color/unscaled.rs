@@ -4,10 +4,10 @@
 //! once per chroma sample and widened, then planar rows that are interleaved.
 
 use super::coefficients::Matrix;
-use super::{Layout, Picture};
+use super::{ChromaLayout, YuvFrame};
 use crate::frame::RgbFrame;
 
-/// Working rows, kept from picture to picture.
+/// Working rows, kept from image to image.
 #[derive(Debug, Default)]
 pub(super) struct Unscaled {
     /// What chroma adds to each pixel of a row: R, G, B; an even number of pixels.
@@ -17,43 +17,43 @@ pub(super) struct Unscaled {
 }
 
 impl Unscaled {
-    /// Converts a validated 8-bit 4:2:0 or 4:2:2 picture; `out` has its size.
-    pub(super) fn convert(&mut self, picture: &Picture<'_>, out: &mut RgbFrame) {
-        let padded = picture.width.next_multiple_of(2);
+    /// Converts a validated 8-bit 4:2:0 or 4:2:2 image; `out` has its size.
+    pub(super) fn convert(&mut self, frame: &YuvFrame<'_>, out: &mut RgbFrame) {
+        let padded = frame.width.next_multiple_of(2);
         for added in &mut self.added {
             added.resize(padded, 0);
         }
         for row in &mut self.row {
-            row.resize(picture.width, 0);
+            row.resize(frame.width, 0);
         }
         // Safe run-time choice of AVX2; on aarch64 the baseline already has NEON.
         pulp::Arch::new().dispatch(AllRows {
             scratch: self,
-            picture,
+            frame,
             out,
         });
     }
 
     #[inline(always)]
-    fn convert_rows(&mut self, picture: &Picture<'_>, out: &mut RgbFrame) {
-        let matrix = Matrix::of(picture.full_range);
-        let rows_per_chroma = if picture.layout == Layout::Yuv420 {
+    fn convert_rows(&mut self, frame: &YuvFrame<'_>, out: &mut RgbFrame) {
+        let matrix = Matrix::of(frame.full_range);
+        let rows_per_chroma = if frame.layout == ChromaLayout::Yuv420 {
             2
         } else {
             1
         };
         let pairs = out
             .pixels_mut()
-            .chunks_mut(picture.width * 3 * rows_per_chroma);
+            .chunks_mut(frame.width * 3 * rows_per_chroma);
         for (chroma, targets) in pairs.enumerate() {
-            let samples = picture.row(1, chroma).iter().zip(picture.row(2, chroma));
-            let centred = samples.map(
+            let samples = frame.row(1, chroma).iter().zip(frame.row(2, chroma));
+            let centered = samples.map(
                 #[inline(always)]
                 |(&u, &v)| (i16::from(u) * 8 - 1024, i16::from(v) * 8 - 1024),
             );
-            add_chroma(centred, matrix, &mut self.added);
-            for (below, target) in targets.chunks_exact_mut(picture.width * 3).enumerate() {
-                let samples = picture.row(0, chroma * rows_per_chroma + below).iter();
+            add_chroma(centered, matrix, &mut self.added);
+            for (below, target) in targets.chunks_exact_mut(frame.width * 3).enumerate() {
+                let samples = frame.row(0, chroma * rows_per_chroma + below).iter();
                 let luma = samples.map(
                     #[inline(always)]
                     |&luma| (i16::from(luma) - matrix.black) * 8,
@@ -69,10 +69,10 @@ impl Unscaled {
     }
 }
 
-/// One picture's work; a type of its own because a closure's call is not always inlined into the AVX2 code.
+/// One image's work; a type of its own because a closure's call is not always inlined into the AVX2 code.
 struct AllRows<'a> {
     scratch: &'a mut Unscaled,
-    picture: &'a Picture<'a>,
+    frame: &'a YuvFrame<'a>,
     out: &'a mut RgbFrame,
 }
 
@@ -81,7 +81,7 @@ impl pulp::NullaryFnOnce for AllRows<'_> {
 
     #[inline(always)]
     fn call(self) {
-        self.scratch.convert_rows(self.picture, self.out);
+        self.scratch.convert_rows(self.frame, self.out);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::camera::FormatRequest;
 use crate::config::Config;
-use crate::dataset::plan::Knobs;
+use crate::dataset::plan::PlanOptions;
 use crate::frame::CameraAddress;
 use crate::hand;
 use crate::inference::{BackendRequest, DelegatePreference, DelegateSpec, ModelPaths};
@@ -23,7 +23,7 @@ impl Config {
             json: self.dataset.files.json.clone(),
             videos: self.dataset.files.videos.clone(),
             out: self.output.path.clone(),
-            knobs: self.plan_options(),
+            plan_options: self.plan_options(),
             profile: self.sequence.profile,
             shape: self.sequence_spec(),
             min_frames: self.sequence.hands.min_frames,
@@ -37,9 +37,9 @@ impl Config {
 
     /// Which clips are processed.
     #[must_use]
-    pub fn plan_options(&self) -> Knobs {
+    pub fn plan_options(&self) -> PlanOptions {
         let trimmed = |gloss: &String| gloss.trim().to_owned();
-        Knobs {
+        PlanOptions {
             min_videos_per_gloss: self.plan.min_videos_per_gloss,
             max_glosses: self.plan.max_glosses,
             selected_glosses: self.plan.selected_glosses.iter().map(trimmed).collect(),
@@ -59,9 +59,9 @@ impl Config {
 
     /// The hand detector.
     #[must_use]
-    pub fn detector(&self) -> hand::Options {
+    pub fn detector(&self) -> hand::DetectorOptions {
         let hands = &self.sequence.hands;
-        hand::Options {
+        hand::DetectorOptions {
             num_hands: hands.num_hands,
             detection_min: hands.min_hand_detection_confidence,
             presence_min: hands.min_hand_presence_confidence,

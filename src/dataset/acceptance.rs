@@ -83,7 +83,7 @@ pub struct Reading {
     pub backend: Arc<str>,
     /// The element that decoded it; `None` when nothing had to be decoded.
     pub decoder: Option<String>,
-    /// Colours by a rule that is not proven equal to the notebook's.
+    /// Colors by a rule that is not proven equal to the notebook's.
     pub is_approximate: bool,
     /// Why decoding stopped before the end of the file, if it did.
     pub stopped_early: Option<String>,
@@ -200,11 +200,11 @@ impl Judge {
             let reason = format!("decoding ended before frame {start} of {declared} ({why})");
             (State::Unreadable, Some(reason))
         } else if sequence.frames_with_hand < self.min_frames {
-            let (seen, looked) = (sequence.frames_with_hand, sequence.frames.len());
+            let (seen, sampled) = (sequence.frames_with_hand, sequence.frames.len());
             (
                 State::TooShort,
                 Some(format!(
-                    "a hand in {seen} of {looked} frames, {} are needed",
+                    "a hand in {seen} of {sampled} frames, {} are needed",
                     self.min_frames
                 )),
             )

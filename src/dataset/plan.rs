@@ -17,7 +17,7 @@ pub use warnings::Warning;
 
 /// What a user can choose about the plan. The defaults are the notebook's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Knobs {
+pub struct PlanOptions {
     /// A gloss with fewer clips on disk is not processed.
     pub min_videos_per_gloss: usize,
     /// Keep only this many glosses, those with the most instances in the metadata; `None` keeps all. Without effect
@@ -30,7 +30,7 @@ pub struct Knobs {
     pub max_samples_per_gloss: Option<usize>,
 }
 
-impl Default for Knobs {
+impl Default for PlanOptions {
     fn default() -> Self {
         Self {
             min_videos_per_gloss: 5,
@@ -43,7 +43,7 @@ impl Default for Knobs {
 
 /// What the plan has for an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum PlanDecision {
     /// It is processed.
     Process {
         /// Its place in [`Plan::jobs`].
@@ -68,7 +68,7 @@ pub enum Fate {
 
 /// An instance of the metadata and its fate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct PlanRecord {
     /// Index of its entry in the metadata.
     pub entry: usize,
     /// Its index in the entry.
@@ -86,7 +86,7 @@ pub struct Record {
     /// Who signs, −1 when unknown.
     pub signer_id: i64,
     /// What becomes of it.
-    pub fate: Fate,
+    pub decision: PlanDecision,
 }
 
 /// An instance to process: all that a worker needs to know.
@@ -125,7 +125,7 @@ pub struct Counts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// One for each instance, in metadata order.
-    pub records: Vec<Record>,
+    pub records: Vec<PlanRecord>,
     /// The instances to process, in metadata order.
     pub jobs: Vec<PlannedClip>,
     /// The kept glosses as spelt, in the order of the first clip found: the npz file's `glosses`.
@@ -137,13 +137,24 @@ pub struct Plan {
     /// For the user.
     pub warnings: Vec<Warning>,
     /// As they were when the plan was made.
-    pub knobs: Knobs,
+    pub plan_options: PlanOptions,
 }
 
 /// Makes the plan. `exists` tells whether the clip of a video id is there; it is asked once per id, and only with ids
 /// that are plain file names.
+///
+/// ```
+/// use handloom::dataset::{plan::{PlanOptions, plan}, wlasl::parse};
+///
+/// let metadata = br#"[{"gloss": "book", "instances": [{"video_id": "1"}, {"video_id": "2"}]}]"#;
+/// let entries = parse(metadata).expect("WLASL's layout");
+/// let options = PlanOptions { min_videos_per_gloss: 1, ..PlanOptions::default() };
+/// let plan = plan(&entries, &options, &|id| id == "2");
+/// assert_eq!(plan.records.len(), 2); // Every instance has a record …
+/// assert_eq!(&*plan.jobs[0].video_id, "2"); // … and the one whose clip exists is processed.
+/// ```
 #[must_use]
-pub fn plan(entries: &[Entry], knobs: &Knobs, exists: &dyn Fn(&str) -> bool) -> Plan {
+pub fn plan(entries: &[Entry], plan_options: &PlanOptions, exists: &dyn Fn(&str) -> bool) -> Plan {
     let mut clips = Clips {
         exists,
         known: HashMap::new(),
@@ -151,10 +162,10 @@ pub fn plan(entries: &[Entry], knobs: &Knobs, exists: &dyn Fn(&str) -> bool) -> 
     let gloss_file_counts = count_files(entries, &mut clips);
     let enough: Vec<_> = gloss_file_counts
         .iter()
-        .filter(|(_, count)| *count >= knobs.min_videos_per_gloss)
+        .filter(|(_, count)| *count >= plan_options.min_videos_per_gloss)
         .map(|(gloss, _)| Arc::clone(gloss))
         .collect();
-    let chosen = choose_glosses(entries, knobs);
+    let chosen = choose_glosses(entries, plan_options);
     let glosses: Vec<_> = match &chosen {
         Some(chosen) => {
             let is_chosen = |gloss: &&Arc<str>| chosen.contains(gloss.as_ref());
@@ -172,12 +183,12 @@ pub fn plan(entries: &[Entry], knobs: &Knobs, exists: &dyn Fn(&str) -> bool) -> 
             glosses_with_enough: enough.len(),
             glosses_dropped: gloss_file_counts.len() - enough.len(),
         },
-        warnings: warnings(entries, knobs, &gloss_file_counts, &glosses),
-        knobs: knobs.clone(),
+        warnings: warnings(entries, plan_options, &gloss_file_counts, &glosses),
+        plan_options: plan_options.clone(),
         glosses,
         gloss_file_counts,
     };
-    plan.give_fates(entries, &mut clips);
+    plan.decide(entries, &mut clips);
     plan
 }
 
@@ -186,7 +197,7 @@ impl Plan {
     #[must_use]
     pub fn scan_report(&self) -> String {
         let counts = &self.counts;
-        let needed = self.knobs.min_videos_per_gloss;
+        let needed = self.plan_options.min_videos_per_gloss;
         let mut report = format!(
             "Loaded {} entries from metadata\n\n\
              Scanning disk for glosses with >= {needed} videos...\n\
@@ -208,7 +219,7 @@ impl Plan {
         report
     }
 
-    fn give_fates(&mut self, entries: &[Entry], clips: &mut Clips) {
+    fn decide(&mut self, entries: &[Entry], clips: &mut Clips) {
         let kept: HashSet<Arc<str>> = self.glosses.iter().cloned().collect();
         let files: HashMap<Arc<str>, usize> = self.gloss_file_counts.iter().cloned().collect();
         self.records.reserve(self.counts.instances);
@@ -220,20 +231,20 @@ impl Plan {
                     format!("gloss has capitals, and \"{lower}\" is not kept")
                 } else {
                     let found = files.get(lower.as_str()).copied().unwrap_or(0);
-                    refusal(&lower, found, self.knobs.min_videos_per_gloss)
+                    refusal(&lower, found, self.plan_options.min_videos_per_gloss)
                 }
             });
             for (instance_index, instance) in entry.instances.iter().enumerate() {
                 let video_id = instance.video_id.as_deref().map(Arc::<str>::from);
-                let fate = match &refusal {
-                    Some(reason) => Fate::NotSelected {
+                let decision = match &refusal {
+                    Some(reason) => PlanDecision::NotSelected {
                         reason: reason.clone(),
                     },
                     None => match find_clip(video_id.as_ref(), clips) {
-                        Err(reason) => Fate::Missing { reason },
+                        Err(reason) => PlanDecision::Missing { reason },
                         Ok(video_id) => match (&instance.frame_start, &instance.frame_end) {
                             // The notebook reads the start first, so its complaint is the one reported.
-                            (Err(reason), _) | (_, Err(reason)) => Fate::Unreadable {
+                            (Err(reason), _) | (_, Err(reason)) => PlanDecision::Unreadable {
                                 reason: reason.clone(),
                             },
                             (&Ok(frame_start), &Ok(frame_end)) => {
@@ -246,12 +257,12 @@ impl Plan {
                                     frame_start,
                                     frame_end,
                                 });
-                                Fate::Process { position }
+                                PlanDecision::Process { position }
                             }
                         },
                     },
                 };
-                self.records.push(Record {
+                self.records.push(PlanRecord {
                     entry: entry_index,
                     instance: instance_index,
                     gloss: Arc::clone(&gloss),
@@ -260,7 +271,7 @@ impl Plan {
                     frame_end: instance.frame_end.clone(),
                     split: instance.split.clone(),
                     signer_id: instance.signer_id,
-                    fate,
+                    decision,
                 });
             }
         }
@@ -354,11 +365,20 @@ fn count_files(entries: &[Entry], clips: &mut Clips) -> Vec<(Arc<str>, usize)> {
 }
 
 /// The notebook's `choose_glosses`: those selected, else the most frequent in the metadata; `None` means all.
-fn choose_glosses<'a>(entries: &'a [Entry], knobs: &'a Knobs) -> Option<HashSet<&'a str>> {
-    if !knobs.selected_glosses.is_empty() {
-        return Some(knobs.selected_glosses.iter().map(String::as_str).collect());
+fn choose_glosses<'a>(
+    entries: &'a [Entry],
+    plan_options: &'a PlanOptions,
+) -> Option<HashSet<&'a str>> {
+    if !plan_options.selected_glosses.is_empty() {
+        return Some(
+            plan_options
+                .selected_glosses
+                .iter()
+                .map(String::as_str)
+                .collect(),
+        );
     }
-    let wanted = knobs.max_glosses?;
+    let wanted = plan_options.max_glosses?;
     let mut counts: Vec<(&str, usize)> = Vec::new();
     let mut places: HashMap<&str, usize> = HashMap::new();
     for entry in entries {

@@ -1,7 +1,7 @@
 //! A capsule: all points within a radius of a line segment, the radius changing evenly from end to end.
 //!
 //! Discs and lines are capsules too. Drawing visits the bounding box alone, blends edges over one pixel and
-//! clips to the picture; a shape that is wholly outside, not finite or absurdly far away draws nothing.
+//! clips to the image; a shape that is wholly outside, not finite or absurdly far away draws nothing.
 
 use super::{to_byte, to_f32, to_index};
 use crate::frame::RgbFrame;
@@ -9,12 +9,12 @@ use crate::frame::RgbFrame;
 /// Beyond this many pixels f32 squares lose the pixel; nothing that far away can be meant to be seen.
 const REACH_MAX_PX: f32 = 1.0e6;
 
-/// A segment with a radius at each end, in picture pixels.
+/// A segment with a radius at each end, in image pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Capsule {
-    /// First end, `[x, y]` in picture pixels.
+    /// First end, `[x, y]` in image pixels.
     pub a: [f32; 2],
-    /// Second end, `[x, y]` in picture pixels; may equal `a`.
+    /// Second end, `[x, y]` in image pixels; may equal `a`.
     pub b: [f32; 2],
     /// Radius at `a` in pixels.
     pub radius_a: f32,
@@ -35,32 +35,32 @@ pub(super) struct Sample {
     pub(super) radius: f32,
 }
 
-/// Fills a capsule with one colour; `opacity` 0..=1 scales how much of the background it hides.
-pub fn fill_capsule(frame: &mut RgbFrame, capsule: &Capsule, colour: [u8; 3], opacity: f32) {
+/// Fills a capsule with one color; `opacity` 0..=1 scales how much of the background it hides.
+pub fn fill_capsule(frame: &mut RgbFrame, capsule: &Capsule, color: [u8; 3], opacity: f32) {
     let (width, height) = (frame.width(), frame.height());
-    let colour = colour.map(f32::from);
+    let color = color.map(f32::from);
     let pixels = frame.pixels_mut();
     capsule.visit(width, height, |index, sample| {
         let pixel = &mut pixels[index * 3..index * 3 + 3];
-        blend(pixel, colour, sample.coverage * opacity);
+        blend(pixel, color, sample.coverage * opacity);
     });
 }
 
-/// Fills a disc: `centre` `[x, y]` and `radius` in picture pixels.
+/// Fills a disc: `center` `[x, y]` and `radius` in image pixels.
 pub fn fill_disc(
     frame: &mut RgbFrame,
-    centre: [f32; 2],
+    center: [f32; 2],
     radius: f32,
-    colour: [u8; 3],
+    color: [u8; 3],
     opacity: f32,
 ) {
     let capsule = Capsule {
-        a: centre,
-        b: centre,
+        a: center,
+        b: center,
         radius_a: radius,
         radius_b: radius,
     };
-    fill_capsule(frame, &capsule, colour, opacity);
+    fill_capsule(frame, &capsule, color, opacity);
 }
 
 /// Draws a line with round ends from `a` to `b`, `width` pixels wide.
@@ -69,7 +69,7 @@ pub fn fill_line(
     a: [f32; 2],
     b: [f32; 2],
     width: f32,
-    colour: [u8; 3],
+    color: [u8; 3],
     opacity: f32,
 ) {
     let capsule = Capsule {
@@ -78,11 +78,11 @@ pub fn fill_line(
         radius_a: width / 2.0,
         radius_b: width / 2.0,
     };
-    fill_capsule(frame, &capsule, colour, opacity);
+    fill_capsule(frame, &capsule, color, opacity);
 }
 
 impl Capsule {
-    /// Calls `ink` with the index `y * width + x` of each pixel of a `width × height` picture that the capsule
+    /// Calls `ink` with the index `y * width + x` of each pixel of a `width × height` image that the capsule
     /// touches, and with what it looks like there.
     pub(super) fn visit(&self, width: usize, height: usize, mut ink: impl FnMut(usize, Sample)) {
         let (a, b) = (self.a, self.b);
@@ -134,9 +134,9 @@ impl Capsule {
     }
 }
 
-/// Moves a pixel (R G B) towards `colour` (0..=255) by `opacity` (0..=1).
-pub(super) fn blend(pixel: &mut [u8], colour: [f32; 3], opacity: f32) {
-    for (channel, value) in pixel.iter_mut().zip(colour) {
+/// Moves a pixel (R G B) towards `color` (0..=255) by `opacity` (0..=1).
+pub(super) fn blend(pixel: &mut [u8], color: [f32; 3], opacity: f32) {
+    for (channel, value) in pixel.iter_mut().zip(color) {
         let behind = f32::from(*channel);
         *channel = to_byte(behind + (value - behind) * opacity);
     }
@@ -164,13 +164,13 @@ mod tests {
 
     #[test]
     fn a_disc_has_its_area() {
-        for (centre, radius) in [
+        for (center, radius) in [
             ([32.0, 32.0], 20.0_f32),
             ([30.3, 33.8], 7.5),
             ([31.5, 32.5], 2.0),
         ] {
             let mut frame = RgbFrame::new(64, 64);
-            fill_disc(&mut frame, centre, radius, [255; 3], 1.0);
+            fill_disc(&mut frame, center, radius, [255; 3], 1.0);
             let wanted = std::f32::consts::PI * radius * radius;
             assert!(
                 (area(&frame) / wanted - 1.0).abs() < 0.05,

@@ -1,28 +1,28 @@
-//! A contact sheet: many pictures on one page, a caption under each.
+//! A contact sheet: many images on one page, a caption under each.
 
 use super::font::{ADVANCE, GLYPH_HEIGHT, draw_text, text_width};
 use super::{to_byte, to_f32, to_index};
 use crate::frame::RgbFrame;
 
-/// Every tile's picture is scaled to this many pixels across.
+/// Every tile's image is scaled to this many pixels across.
 pub const TILE_WIDTH: usize = 240;
 
-/// A taller picture, as of a phone held upright, is scaled to this height instead and centred.
+/// A taller image, as of a phone held upright, is scaled to this height instead and centerd.
 pub const TILE_HEIGHT_MAX: usize = 320;
 
 /// Pixels between tiles and around the page.
 const GAP: usize = 12;
 
-/// Pixels between a picture and its caption.
+/// Pixels between a image and its caption.
 const CAPTION_GAP: usize = 6;
 
 const PAPER: [u8; 3] = [245, 245, 242];
 const INK: [u8; 3] = [40, 44, 52];
 
-/// One picture of a contact sheet.
+/// One image of a contact sheet.
 #[derive(Clone, Debug)]
 pub struct Tile {
-    /// The picture, of any size.
+    /// The image, of any size.
     pub frame: RgbFrame,
     /// One line of ASCII under it; what does not fit is cut off, with dots in its place.
     pub caption: String,
@@ -39,8 +39,8 @@ pub fn contact_sheet(tiles: &[Tile], columns: usize) -> RgbFrame {
     let row_heights: Vec<usize> = tiles
         .chunks(columns)
         .map(|row| {
-            let picture = row.iter().map(|tile| fitted_size(&tile.frame)[1]).max();
-            picture.unwrap_or(0) + caption_height
+            let image = row.iter().map(|tile| fitted_size(&tile.frame)[1]).max();
+            image.unwrap_or(0) + caption_height
         })
         .collect();
 
@@ -52,11 +52,11 @@ pub fn contact_sheet(tiles: &[Tile], columns: usize) -> RgbFrame {
         for (column, tile) in row.iter().enumerate() {
             let left = GAP + column * (TILE_WIDTH + GAP);
             let [tile_width, tile_height] = fitted_size(&tile.frame);
-            let picture = scale_picture(&tile.frame, tile_width, tile_height);
+            let image = scale_image(&tile.frame, tile_width, tile_height);
             let inset = (TILE_WIDTH - tile_width) / 2;
-            // Pictures of unequal height stand on one line, just above their captions.
+            // Images of unequal height stand on one line, just above their captions.
             let drop = row_height - caption_height - tile_height;
-            paste(&mut page, &picture, [left + inset, top + drop]);
+            paste(&mut page, &image, [left + inset, top + drop]);
 
             let caption = fit_caption(&tile.caption, scale);
             let indent = (TILE_WIDTH - text_width(&caption, scale).min(TILE_WIDTH)) / 2;
@@ -72,7 +72,7 @@ pub fn contact_sheet(tiles: &[Tile], columns: usize) -> RgbFrame {
 ///
 /// Shrinking averages over the area, enlarging interpolates linearly. An empty input gives black.
 #[must_use]
-pub fn scale_picture(frame: &RgbFrame, width: usize, height: usize) -> RgbFrame {
+pub fn scale_image(frame: &RgbFrame, width: usize, height: usize) -> RgbFrame {
     let mut scaled = RgbFrame::new(width, height);
     if frame.width() == 0 || frame.height() == 0 || width == 0 || height == 0 {
         return scaled;
@@ -120,12 +120,12 @@ fn taps(from: usize, to: usize) -> Vec<(usize, Vec<f32>)> {
     let ratio = to_f32(from) / to_f32(to);
     let reach = ratio.max(1.0);
     let tap = |index: usize| {
-        let centre = (to_f32(index) + 0.5) * ratio;
-        let first = to_index(centre - reach).min(from - 1);
-        let end = to_index(centre + reach + 1.0).clamp(first + 1, from);
+        let center = (to_f32(index) + 0.5) * ratio;
+        let first = to_index(center - reach).min(from - 1);
+        let end = to_index(center + reach + 1.0).clamp(first + 1, from);
         // A triangle: bilinear when enlarging, an area mean with soft edges when shrinking.
         let mut weights: Vec<f32> = (first..end)
-            .map(|i| (1.0 - (to_f32(i) + 0.5 - centre).abs() / reach).max(0.0))
+            .map(|i| (1.0 - (to_f32(i) + 0.5 - center).abs() / reach).max(0.0))
             .collect();
         let sum: f32 = weights.iter().sum();
         for weight in &mut weights {
@@ -136,10 +136,10 @@ fn taps(from: usize, to: usize) -> Vec<(usize, Vec<f32>)> {
     (0..to).map(tap).collect()
 }
 
-/// Width and height of a tile's picture on the page, in pixels.
+/// Width and height of a tile's image on the page, in pixels.
 fn fitted_size(frame: &RgbFrame) -> [usize; 2] {
     if frame.width() == 0 || frame.height() == 0 {
-        // A clip without a picture still gets a black square over its caption.
+        // A clip without a image still gets a black square over its caption.
         return [TILE_WIDTH, TILE_WIDTH * 3 / 4];
     }
     let height = (frame.height() * TILE_WIDTH / frame.width()).max(1);
@@ -177,13 +177,13 @@ fn blank_page(width: usize, height: usize) -> RgbFrame {
     page
 }
 
-/// Copies `picture` onto the page, which is large enough, with its upper left corner at `left`, `top`.
-fn paste(page: &mut RgbFrame, picture: &RgbFrame, [left, top]: [usize; 2]) {
+/// Copies `image` onto the page, which is large enough, with its upper left corner at `left`, `top`.
+fn paste(page: &mut RgbFrame, image: &RgbFrame, [left, top]: [usize; 2]) {
     let page_row = page.width() * 3;
-    let picture_row = picture.width() * 3;
+    let image_row = image.width() * 3;
     let targets = page.pixels_mut().chunks_exact_mut(page_row).skip(top);
-    for (target, source) in targets.zip(picture.pixels().chunks_exact(picture_row)) {
-        target[left * 3..left * 3 + picture_row].copy_from_slice(source);
+    for (target, source) in targets.zip(image.pixels().chunks_exact(image_row)) {
+        target[left * 3..left * 3 + image_row].copy_from_slice(source);
     }
 }
 
@@ -191,10 +191,10 @@ fn paste(page: &mut RgbFrame, picture: &RgbFrame, [left, top]: [usize; 2]) {
 mod tests {
     use super::*;
 
-    fn flat(width: usize, height: usize, colour: [u8; 3]) -> RgbFrame {
+    fn flat(width: usize, height: usize, color: [u8; 3]) -> RgbFrame {
         let mut frame = RgbFrame::new(width, height);
         for pixel in frame.pixels_mut().chunks_exact_mut(3) {
-            pixel.copy_from_slice(&colour);
+            pixel.copy_from_slice(&color);
         }
         frame
     }
@@ -211,7 +211,7 @@ mod tests {
         let frame = flat(37, 23, [200, 100, 3]);
         for (width, height) in [(1, 1), (5, 90), (37, 23), (240, 156), (11, 7)] {
             assert_eq!(
-                scale_picture(&frame, width, height),
+                scale_image(&frame, width, height),
                 flat(width, height, [200, 100, 3])
             );
         }
@@ -224,7 +224,7 @@ mod tests {
             // One white column in four.
             pixel.fill(if index % 4 == 0 { 255 } else { 0 });
         }
-        let small = scale_picture(&frame, 8, 8);
+        let small = scale_image(&frame, 8, 8);
         let middle = small.pixels()[(4 * 8 + 4) * 3];
         assert!((60..=68).contains(&middle), "{middle}");
     }

@@ -21,7 +21,7 @@ pub fn text_width(text: &str, scale: usize) -> usize {
     (text.chars().count() * ADVANCE).saturating_sub(1) * scale
 }
 
-/// Writes one line of text, its upper left corner at column `left` and row `top` of the picture.
+/// Writes one line of text, its upper left corner at column `left` and row `top` of the image.
 ///
 /// Each dot is `scale × scale` pixels. What lies outside is clipped; characters beyond ASCII become a box.
 pub fn draw_text(
@@ -29,7 +29,7 @@ pub fn draw_text(
     [left, top]: [usize; 2],
     text: &str,
     scale: usize,
-    colour: [u8; 3],
+    color: [u8; 3],
 ) {
     for (index, character) in text.chars().enumerate() {
         let start = left + index * ADVANCE * scale;
@@ -39,7 +39,7 @@ pub fn draw_text(
         for (row, bits) in glyph(character).into_iter().enumerate() {
             for column in (0..GLYPH_WIDTH).filter(|c| bits & (0x10 >> c) != 0) {
                 let corner = [start + column * scale, top + row * scale];
-                fill_square(frame, corner, scale, colour);
+                fill_square(frame, corner, scale, color);
             }
         }
     }
@@ -54,7 +54,7 @@ fn glyph(character: char) -> [u8; GLYPH_HEIGHT] {
         .unwrap_or(UNKNOWN)
 }
 
-fn fill_square(frame: &mut RgbFrame, [left, top]: [usize; 2], side: usize, colour: [u8; 3]) {
+fn fill_square(frame: &mut RgbFrame, [left, top]: [usize; 2], side: usize, color: [u8; 3]) {
     let width = frame.width();
     let right = (left + side).min(width);
     if left >= right {
@@ -63,7 +63,7 @@ fn fill_square(frame: &mut RgbFrame, [left, top]: [usize; 2], side: usize, colou
     let rows = frame.pixels_mut().chunks_exact_mut(width * 3);
     for line in rows.skip(top).take(side) {
         for pixel in line[left * 3..right * 3].chunks_exact_mut(3) {
-            pixel.copy_from_slice(&colour);
+            pixel.copy_from_slice(&color);
         }
     }
 }

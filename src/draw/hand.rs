@@ -2,13 +2,13 @@
 //!
 //! MediaPipe's palm model takes it for a real one as long as the forearm is there and no finger is curled by
 //! more than about 0.6: fists and pointing hands are not found. It sees the palm side, so that a hand that is
-//! not `left` has its thumb on the left of the picture when the fingers point up.
+//! not `left` has its thumb on the left of the image when the fingers point up.
 //!
 //! Hand space: x right, y down (towards the elbow), one unit is [`HandPose::size`] pixels, the origin is in the
 //! palm just below the knuckle of the middle finger; z rises towards the viewer.
 
 use super::capsule::Capsule;
-use crate::draw::height_field::Relief;
+use crate::draw::height_field::HeightField;
 use crate::frame::RgbFrame;
 
 /// Knuckles (MCP joints) from the index to the little finger, hand space.
@@ -39,7 +39,7 @@ const CREASES: [[[f32; 2]; 4]; 3] = [
     [[-0.44, 0.27], [-0.24, 0.38], [-0.12, 0.60], [-0.12, 0.88]],
 ];
 
-/// The arm from the wrist to beyond the edge of most pictures, hand space.
+/// The arm from the wrist to beyond the edge of most images, hand space.
 const FOREARM: [[f32; 3]; 2] = [[0.02, 1.0, 0.0], [0.05, 4.6, 0.0]];
 
 /// Half the width of a fold of the skin, hand space.
@@ -55,11 +55,11 @@ const RISE: f32 = 0.35;
 /// How a hand is held.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HandPose {
-    /// The middle of the upper palm, `[x, y]` in picture pixels.
-    pub centre: [f32; 2],
+    /// The middle of the upper palm, `[x, y]` in image pixels.
+    pub center: [f32; 2],
     /// About the length of the middle finger in pixels; the open hand is twice as high without the forearm.
     pub size: f32,
-    /// Turn about the centre, clockwise; at 0 the fingers point up.
+    /// Turn about the center, clockwise; at 0 the fingers point up.
     pub rotation_rad: f32,
     /// How far the fingers are fanned out: 0 parallel, 1 relaxed, 1.5 wide.
     pub spread: f32,
@@ -69,44 +69,44 @@ pub struct HandPose {
     pub left: bool,
 }
 
-/// From hand space to the relief of one picture.
-struct Modeller<'a> {
-    relief: Relief,
+/// From hand space to the relief of one image.
+struct HandBuilder<'a> {
+    height_field: HeightField,
     pose: &'a HandPose,
 }
 
-/// Draws a hand over what is already in the picture; parts outside of it are clipped.
+/// Draws a hand over what is already in the image; parts outside of it are clipped.
 ///
 /// `skin`: R G B where the light falls straight on it.
 pub fn draw_hand(frame: &mut RgbFrame, pose: &HandPose, skin: [u8; 3]) {
-    let relief = Relief::new(frame.width(), frame.height());
-    let mut modeller = Modeller { relief, pose };
-    modeller.body(FOREARM, [0.36, 0.46], SOFT);
-    model_palm(&mut modeller);
+    let height_field = HeightField::new(frame.width(), frame.height());
+    let mut builder = HandBuilder { height_field, pose };
+    builder.body(FOREARM, [0.36, 0.46], SOFT);
+    model_palm(&mut builder);
     for finger in 0..KNUCKLES.len() {
-        model_finger(&mut modeller, finger);
+        model_finger(&mut builder, finger);
     }
-    model_thumb(&mut modeller);
-    modeller.relief.paint(frame, skin.map(f32::from));
+    model_thumb(&mut builder);
+    builder.height_field.paint(frame, skin.map(f32::from));
 }
 
-fn model_palm(modeller: &mut Modeller) {
+fn model_palm(builder: &mut HandBuilder) {
     for [x, y] in KNUCKLES {
-        modeller.body([[0.25 * x, 0.95, 0.0], [x, y, 0.0]], [0.30, 0.20], SOFT);
+        builder.body([[0.25 * x, 0.95, 0.0], [x, y, 0.0]], [0.30, 0.20], SOFT);
     }
-    modeller.body([[-0.22, 0.70, 0.0], [0.22, 0.68, 0.0]], [0.27, 0.24], SOFT);
+    builder.body([[-0.22, 0.70, 0.0], [0.22, 0.68, 0.0]], [0.27, 0.24], SOFT);
     for line in CREASES {
         for ends in line.windows(2) {
             let [[ax, ay], [bx, by]] = [ends[0], ends[1]];
-            modeller.crease([ax, ay, 0.0], [bx, by, 0.0], 0.22);
+            builder.crease([ax, ay, 0.0], [bx, by, 0.0], 0.22);
         }
     }
 }
 
 /// `finger`: 0 index to 3 little finger.
-fn model_finger(modeller: &mut Modeller, finger: usize) {
-    let (sin, cos) = (FINGER_ANGLES_RAD[finger] * modeller.pose.spread).sin_cos();
-    let curl = modeller.pose.curl[finger + 1];
+fn model_finger(builder: &mut HandBuilder, finger: usize) {
+    let (sin, cos) = (FINGER_ANGLES_RAD[finger] * builder.pose.spread).sin_cos();
+    let curl = builder.pose.curl[finger + 1];
     // A finger that bends towards the viewer looks shorter, its outer phalanges most.
     let near = 1.0 - 0.75 * curl;
     let far = near * (1.0 - 0.3 * curl);
@@ -127,17 +127,17 @@ fn model_finger(modeller: &mut Modeller, finger: usize) {
             joint[2] + rise,
         ];
         let radii = [FINGER_RADII[phalanx], FINGER_RADII[phalanx + 1]].map(|r| r * scale);
-        modeller.body([joint, next], radii, CRISP);
+        builder.body([joint, next], radii, CRISP);
         let across = [0.7 * radii[0] * cos, 0.7 * radii[0] * sin];
         let fold_start = [joint[0] - across[0], joint[1] - across[1], joint[2]];
         let fold_end = [joint[0] + across[0], joint[1] + across[1], joint[2]];
-        modeller.crease(fold_start, fold_end, 0.22);
+        builder.crease(fold_start, fold_end, 0.22);
         joint = next;
     }
 }
 
-fn model_thumb(modeller: &mut Modeller) {
-    let curl = modeller.pose.curl[0];
+fn model_thumb(builder: &mut HandBuilder) {
+    let curl = builder.pose.curl[0];
     let joints = [
         [-0.34, 0.62, 0.02],
         [-0.66, 0.32, 0.05],
@@ -147,7 +147,7 @@ fn model_thumb(modeller: &mut Modeller) {
     let softness = [SOFT, CRISP, CRISP];
     for (phalanx, blend) in softness.into_iter().enumerate() {
         let ends = [joints[phalanx], joints[phalanx + 1]];
-        modeller.body(
+        builder.body(
             ends,
             [THUMB_RADII[phalanx], THUMB_RADII[phalanx + 1]],
             blend,
@@ -155,19 +155,19 @@ fn model_thumb(modeller: &mut Modeller) {
     }
 }
 
-impl Modeller<'_> {
+impl HandBuilder<'_> {
     /// Adds a round limb between two points of hand space, merging it with what is there over `blend`.
     fn body(&mut self, ends: [[f32; 3]; 2], radii: [f32; 2], blend: f32) {
         let size = self.pose.size;
         let lifts = ends.map(|[_, _, z]| z * size);
-        self.relief
+        self.height_field
             .add(&self.capsule(ends, radii), lifts, blend * size);
     }
 
     /// Marks a thin fold of the skin, hand space; `depth` 0..=1 is how dark it is.
     fn crease(&mut self, a: [f32; 3], b: [f32; 3], depth: f32) {
         let capsule = self.capsule([a, b], [CREASE_RADIUS; 2]);
-        self.relief.darken(&capsule, depth);
+        self.height_field.darken(&capsule, depth);
     }
 
     fn capsule(&self, [a, b]: [[f32; 3]; 2], radii: [f32; 2]) -> Capsule {
@@ -179,14 +179,14 @@ impl Modeller<'_> {
         }
     }
 
-    /// Hand space → picture pixels: mirror, turn, scale, move.
+    /// Hand space → image pixels: mirror, turn, scale, move.
     fn place(&self, [x, y, _]: [f32; 3]) -> [f32; 2] {
         let pose = self.pose;
         let x = if pose.left { -x } else { x };
         let (sin, cos) = pose.rotation_rad.sin_cos();
         [
-            pose.centre[0] + pose.size * (cos * x - sin * y),
-            pose.centre[1] + pose.size * (sin * x + cos * y),
+            pose.center[0] + pose.size * (cos * x - sin * y),
+            pose.center[1] + pose.size * (sin * x + cos * y),
         ]
     }
 }
@@ -199,7 +199,7 @@ mod tests {
 
     fn pose() -> HandPose {
         HandPose {
-            centre: [160.0, 120.0],
+            center: [160.0, 120.0],
             size: 48.0,
             rotation_rad: 0.0,
             spread: 1.0,
@@ -264,7 +264,7 @@ mod tests {
     fn poses_outside_of_the_picture_and_odd_numbers_do_not_panic() {
         for odd in [f32::NAN, f32::INFINITY, 1.0e30, -5_000.0] {
             drawn(&HandPose {
-                centre: [odd, 10.0],
+                center: [odd, 10.0],
                 ..pose()
             });
             drawn(&HandPose {

@@ -20,8 +20,8 @@ const SLOPE_MAX: f32 = 1.6;
 /// Shadows on skin are warm: what a full shadow adds to R, G and B.
 const SHADOW_TINT: [f32; 3] = [14.0, 0.0, -8.0];
 
-/// The surface above each pixel of a picture.
-pub(super) struct Relief {
+/// The surface above each pixel of a image.
+pub(super) struct HeightField {
     width: usize,
     height: usize,
     /// `[height, width]`, row-major.
@@ -32,7 +32,7 @@ pub(super) struct Relief {
 
 #[derive(Clone, Copy, Default)]
 struct Cell {
-    /// Pixels above the picture plane; meaningless while `coverage` is 0.
+    /// Pixels above the image plane; meaningless while `coverage` is 0.
     level: f32,
     /// How much of the pixel is covered, 0..=1.
     coverage: f32,
@@ -40,8 +40,8 @@ struct Cell {
     fold: f32,
 }
 
-impl Relief {
-    /// An empty relief over a picture of `width × height` pixels.
+impl HeightField {
+    /// An empty relief over a image of `width × height` pixels.
     pub(super) fn new(width: usize, height: usize) -> Self {
         Self {
             width,
@@ -95,7 +95,7 @@ impl Relief {
         });
     }
 
-    /// Lights the surface and paints it over the picture it was made for; `skin` R G B, 0..=255.
+    /// Lights the surface and paints it over the image it was made for; `skin` R G B, 0..=255.
     pub(super) fn paint(&self, frame: &mut RgbFrame, skin: [f32; 3]) {
         let [left, top, right, bottom] = self.extent;
         for y in top..bottom {
@@ -117,18 +117,17 @@ impl Relief {
                 );
                 let shade = brightness(across, down) * (1.0 - cell.fold);
                 let shadow = (1.0 - shade).max(0.0);
-                let colour = [0, 1, 2].map(|c| skin[c] * shade + SHADOW_TINT[c] * shadow);
+                let color = [0, 1, 2].map(|c| skin[c] * shade + SHADOW_TINT[c] * shadow);
                 let pixel = &mut frame.pixels_mut()[index * 3..index * 3 + 3];
-                blend(pixel, colour, cell.coverage);
+                blend(pixel, color, cell.coverage);
             }
         }
     }
 
-    /// Rise per pixel from the cell `before` to the cell `after`; what is not covered lies in the picture plane.
+    /// Rise per pixel from the cell `before` to the cell `after`; what is not covered lies in the image plane.
     fn slope(&self, here: Cell, before: Option<usize>, after: Option<usize>) -> f32 {
-        // Beyond the picture's edge the surface is taken to go on level.
-        let level =
-            |neighbour: Option<usize>| neighbour.map_or(here.level, |i| self.cells[i].level);
+        // Beyond the image's edge the surface is taken to go on level.
+        let level = |neighbor: Option<usize>| neighbor.map_or(here.level, |i| self.cells[i].level);
         ((level(after) - level(before)) / 2.0).clamp(-SLOPE_MAX, SLOPE_MAX)
     }
 }
@@ -164,10 +163,10 @@ mod tests {
 
     #[test]
     fn a_ball_is_bright_towards_the_light() {
-        let mut relief = Relief::new(40, 40);
-        relief.add(&ball(20.0, 15.0), [0.0; 2], 0.0);
+        let mut field = HeightField::new(40, 40);
+        field.add(&ball(20.0, 15.0), [0.0; 2], 0.0);
         let mut frame = RgbFrame::new(40, 40);
-        relief.paint(&mut frame, [200.0; 3]);
+        field.paint(&mut frame, [200.0; 3]);
         let at = |x: usize, y: usize| frame.pixels()[(y * 40 + x) * 3 + 1];
         assert!(at(14, 14) > at(20, 20) && at(20, 20) > at(27, 27));
         assert_eq!(at(1, 1), 0);
@@ -176,12 +175,12 @@ mod tests {
     #[test]
     fn what_is_higher_hides_what_is_lower_in_any_order() {
         let levels = |low_first: bool| {
-            let mut relief = Relief::new(40, 40);
+            let mut field = HeightField::new(40, 40);
             for low in [low_first, !low_first] {
                 let lift = if low { 0.0 } else { 30.0 };
-                relief.add(&ball(20.0, 10.0), [lift; 2], 2.0);
+                field.add(&ball(20.0, 10.0), [lift; 2], 2.0);
             }
-            relief.cells.iter().map(|c| c.level).collect::<Vec<_>>()
+            field.cells.iter().map(|c| c.level).collect::<Vec<_>>()
         };
         assert_eq!(levels(true), levels(false));
     }

@@ -1,18 +1,18 @@
-//! Pictures we draw ourselves: hands for the demo and the tests, landmarks over a frame, the contact sheet.
+//! Images we draw ourselves: hands for the demo and the tests, landmarks over a frame, the contact sheet.
 //!
 //! Pure: everything here turns numbers into pixels of an [`crate::frame::RgbFrame`] and knows nothing of
 //! files, encoders or models. In reading order:
 //!
-//! * [`capsule`]: the one shape all else is made of, anti-aliased and clipped to the picture;
+//! * [`capsule`]: the one shape all else is made of, anti-aliased and clipped to the image;
 //! * `relief`: capsules that merge into one surface with light on it;
 //! * [`hand`]: a hand with its forearm, good enough for the palm model to believe in;
-//! * [`scene`]: such hands moving over a soft background, one picture per frame number;
+//! * [`scene`]: such hands moving over a soft background, one image per frame number;
 //! * [`skeleton`]: the 21 landmarks of a hand as bones and joints;
-//! * [`font`] and [`sheet`]: captions, and many pictures on one page.
+//! * [`font`] and [`sheet`]: captions, and many images on one page.
 //!
-//! Space: picture pixels, x right, y down, `(0, 0)` the outer corner of the top left pixel, so that pixel's
-//! centre is `(0.5, 0.5)` and the picture spans `0..width × 0..height`. Angles are radians and turn clockwise
-//! on the screen. Colours are R G B bytes.
+//! Space: image pixels, x right, y down, `(0, 0)` the outer corner of the top left pixel, so that pixel's
+//! center is `(0.5, 0.5)` and the image spans `0..width × 0..height`. Angles are radians and turn clockwise
+//! on the screen. Colors are R G B bytes.
 
 pub mod capsule;
 pub mod contact_sheet;
@@ -31,7 +31,7 @@ fn to_f32(count: usize) -> f32 {
     count as f32
 }
 
-/// Rounds a colour value to a byte; what is outside `0..=255` saturates, NaN gives 0.
+/// Rounds a color value to a byte; what is outside `0..=255` saturates, NaN gives 0.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -41,7 +41,7 @@ fn to_byte(value: f32) -> u8 {
     (value + 0.5) as u8
 }
 
-/// The pixel index at `position`, 0 for anything left of the picture and for NaN.
+/// The pixel index at `position`, 0 for anything left of the image and for NaN.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,13 +1,13 @@
-//! Little films of signing hands: a picture for every seed and frame number.
+//! Little films of signing hands: a image for every seed and frame number.
 //!
 //! Any frame can be asked for by itself, in any order; nothing is remembered between calls. A seed chooses how
-//! many hands there are, their size and skin, how they move and the colours behind them.
+//! many hands there are, their size and skin, how they move and the colors behind them.
 
 use super::hand::{HandPose, draw_hand};
 use super::{to_byte, to_f32};
 use crate::frame::RgbFrame;
 
-/// The layout below is in pixels of a picture this high; other sizes scale it.
+/// The layout below is in pixels of a image this high; other sizes scale it.
 const REFERENCE_HEIGHT: f32 = 240.0;
 
 /// The layout needs this much width for each pixel of height, or it is scaled down to fit.
@@ -23,7 +23,7 @@ const SKINS: [[u8; 3]; 6] = [
     [122, 82, 62],
 ];
 
-/// Backgrounds: the colour at the top and at the bottom. All are cool, so that no skin tone melts into them.
+/// Backgrounds: the color at the top and at the bottom. All are cool, so that no skin tone melts into them.
 const BACKDROPS: [[[f32; 3]; 2]; 5] = [
     [[96.0, 116.0, 136.0], [52.0, 66.0, 84.0]],
     [[104.0, 128.0, 124.0], [54.0, 74.0, 76.0]],
@@ -40,25 +40,25 @@ pub fn hands_in_scene(seed: u64) -> usize {
 
 /// Frame number `frame` of the film `seed`, `width × height` pixels; made for about 25 frames a second.
 ///
-/// The same arguments give the same picture. Pictures around 4:3 and at least 160 pixels high are best.
+/// The same arguments give the same image. Images around 4:3 and at least 160 pixels high are best.
 #[must_use]
 pub fn signing_scene(seed: u64, frame: usize, width: usize, height: usize) -> RgbFrame {
-    let mut picture = RgbFrame::new(width, height);
-    let mut dice = Dice(seed);
-    let backdrop = BACKDROPS[dice.pick(BACKDROPS.len())];
-    let glow = [dice.between(0.2, 0.8), dice.between(0.1, 0.5)];
-    draw_backdrop(&mut picture, backdrop, glow);
+    let mut image = RgbFrame::new(width, height);
+    let mut rng = SceneRng(seed);
+    let backdrop = BACKDROPS[rng.pick(BACKDROPS.len())];
+    let glow = [rng.between(0.2, 0.8), rng.between(0.1, 0.5)];
+    draw_backdrop(&mut image, backdrop, glow);
 
-    let skin = SKINS[dice.pick(SKINS.len())];
+    let skin = SKINS[rng.pick(SKINS.len())];
     let unit = to_f32(height).min(to_f32(width) / REFERENCE_ASPECT) / REFERENCE_HEIGHT;
     let middle = [to_f32(width) / 2.0, to_f32(height) / 2.0];
     let lone = hands_in_scene(seed) == 1;
     let time = to_f32(frame);
     for left in [false, true].into_iter().take(hands_in_scene(seed)) {
-        let motion = Motion::roll(&mut dice, lone, left);
-        draw_hand(&mut picture, &motion.at(time, unit, middle), skin);
+        let motion = Motion::roll(&mut rng, lone, left);
+        draw_hand(&mut image, &motion.at(time, unit, middle), skin);
     }
-    picture
+    image
 }
 
 /// How one hand moves, in pixels of the reference layout and frames.
@@ -76,48 +76,48 @@ struct Motion {
 }
 
 impl Motion {
-    fn roll(dice: &mut Dice, lone: bool, left: bool) -> Self {
+    fn roll(rng: &mut SceneRng, lone: bool, left: bool) -> Self {
         let side = if left { 1.0 } else { -1.0 };
         Self {
             home: if lone {
-                [dice.between(-30.0, 30.0), dice.between(8.0, 22.0)]
+                [rng.between(-30.0, 30.0), rng.between(8.0, 22.0)]
             } else {
-                // The right hand of a person who faces us is on the left of the picture.
-                [side * dice.between(68.0, 76.0), dice.between(6.0, 20.0)]
+                // The right hand of a person who faces us is on the left of the image.
+                [side * rng.between(68.0, 76.0), rng.between(6.0, 20.0)]
             },
             sway: if lone {
-                [dice.between(24.0, 44.0), dice.between(8.0, 16.0)]
+                [rng.between(24.0, 44.0), rng.between(8.0, 16.0)]
             } else {
-                [dice.between(6.0, 14.0), dice.between(8.0, 16.0)]
+                [rng.between(6.0, 14.0), rng.between(8.0, 16.0)]
             },
             speeds: [
-                dice.between(0.08, 0.13),
-                dice.between(0.10, 0.17),
-                dice.between(0.06, 0.11),
-                dice.between(0.12, 0.20),
+                rng.between(0.08, 0.13),
+                rng.between(0.10, 0.17),
+                rng.between(0.06, 0.11),
+                rng.between(0.12, 0.20),
             ],
-            phase_rad: dice.between(0.0, std::f32::consts::TAU),
+            phase_rad: rng.between(0.0, std::f32::consts::TAU),
             size: if lone {
-                dice.between(50.0, 58.0)
+                rng.between(50.0, 58.0)
             } else {
-                dice.between(39.0, 44.0)
+                rng.between(39.0, 44.0)
             },
             tilt_rad: if lone {
-                dice.between(-0.15, 0.15)
+                rng.between(-0.15, 0.15)
             } else {
-                side * dice.between(-0.15, 0.05)
+                side * rng.between(-0.15, 0.05)
             },
             turn_rad: if lone {
-                dice.between(0.2, 0.4)
+                rng.between(0.2, 0.4)
             } else {
-                dice.between(0.1, 0.2)
+                rng.between(0.1, 0.2)
             },
-            curl_max: dice.between(0.3, 0.5),
+            curl_max: rng.between(0.3, 0.5),
             left,
         }
     }
 
-    /// The pose at frame `time`; `unit` pixels per reference pixel, `middle` of the picture in pixels.
+    /// The pose at frame `time`; `unit` pixels per reference pixel, `middle` of the image in pixels.
     fn at(&self, time: f32, unit: f32, middle: [f32; 2]) -> HandPose {
         let wave = |speed: f32, lead: f32| (time * speed + self.phase_rad + lead).sin();
         let [across, along, turning, bending] = self.speeds;
@@ -125,7 +125,7 @@ impl Motion {
         let curl =
             [0.0, 0.5, 1.0, 1.5, 2.0].map(|lag| self.curl_max * (0.5 + 0.5 * wave(bending, -lag)));
         HandPose {
-            centre: [
+            center: [
                 middle[0] + unit * (self.home[0] + self.sway[0] * wave(across, 0.0)),
                 middle[1] + unit * (self.home[1] + self.sway[1] * wave(along, 1.0)),
             ],
@@ -138,14 +138,14 @@ impl Motion {
     }
 }
 
-/// A vertical gradient with a soft light at `glow`, `[x, y]` as shares of the picture.
-fn draw_backdrop(picture: &mut RgbFrame, [top, bottom]: [[f32; 3]; 2], glow: [f32; 2]) {
-    let (width, height) = (picture.width(), picture.height());
+/// A vertical gradient with a soft light at `glow`, `[x, y]` as shares of the image.
+fn draw_backdrop(image: &mut RgbFrame, [top, bottom]: [[f32; 3]; 2], glow: [f32; 2]) {
+    let (width, height) = (image.width(), image.height());
     if width == 0 || height == 0 {
         return;
     }
     let (across, down) = (1.0 / to_f32(width), 1.0 / to_f32(height));
-    let rows = picture.pixels_mut().chunks_exact_mut(width * 3);
+    let rows = image.pixels_mut().chunks_exact_mut(width * 3);
     for (row, line) in rows.enumerate() {
         let y = (to_f32(row) + 0.5) * down;
         let base: [f32; 3] = std::array::from_fn(|c| top[c] + (bottom[c] - top[c]) * y);
@@ -161,9 +161,9 @@ fn draw_backdrop(picture: &mut RgbFrame, [top, bottom]: [[f32; 3]; 2], glow: [f3
 }
 
 /// Numbers that look random and depend on the seed alone (`SplitMix64`, Steele, Lea and Flood 2014).
-struct Dice(u64);
+struct SceneRng(u64);
 
-impl Dice {
+impl SceneRng {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -215,22 +215,22 @@ mod tests {
             (90, 160),
             (640, 480),
         ] {
-            let picture = signing_scene(u64::MAX, usize::MAX, width, height);
-            assert_eq!((picture.width(), picture.height()), (width, height));
+            let image = signing_scene(u64::MAX, usize::MAX, width, height);
+            assert_eq!((image.width(), image.height()), (width, height));
         }
     }
 
     #[test]
     fn hands_stay_in_the_picture() {
         for seed in 0..64 {
-            let mut dice = Dice(seed);
+            let mut rng = SceneRng(seed);
             let lone = hands_in_scene(seed) == 1;
             for left in [false, true].into_iter().take(hands_in_scene(seed)) {
-                let motion = Motion::roll(&mut dice, lone, left);
+                let motion = Motion::roll(&mut rng, lone, left);
                 for time in 0..64 {
                     let pose = motion.at(to_f32(time), 1.0, [160.0, 120.0]);
-                    assert!((40.0..280.0).contains(&pose.centre[0]), "{seed} {pose:?}");
-                    assert!((90.0..170.0).contains(&pose.centre[1]), "{seed} {pose:?}");
+                    assert!((40.0..280.0).contains(&pose.center[0]), "{seed} {pose:?}");
+                    assert!((90.0..170.0).contains(&pose.center[1]), "{seed} {pose:?}");
                 }
             }
         }

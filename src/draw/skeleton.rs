@@ -38,7 +38,7 @@ pub const BONES: [[usize; 2]; 21] = [
     [19, 20],
 ];
 
-/// Width of a bone as a share of the picture's shorter side.
+/// Width of a bone as a share of the image's shorter side.
 const BONE_WIDTH: f32 = 0.0085;
 
 /// No bone is thinner than this many pixels, or it would fade away.
@@ -47,7 +47,7 @@ const BONE_WIDTH_MIN_PX: f32 = 1.4;
 /// Radius of a joint in bone widths.
 const JOINT_RADIUS: f32 = 1.25;
 
-/// How far the dark rim reaches beyond a bone or joint, in bone widths; it keeps light colours visible on skin.
+/// How far the dark rim reaches beyond a bone or joint, in bone widths; it keeps light colors visible on skin.
 const RIM: f32 = 0.45;
 
 const RIM_COLOUR: [u8; 3] = [20, 24, 32];
@@ -56,12 +56,12 @@ const RIM_OPACITY: f32 = 0.75;
 /// The heart of a joint, so that joints stand out from the bones.
 const HEART_COLOUR: [u8; 3] = [255; 3];
 
-/// Draws the skeleton of one hand over the picture.
+/// Draws the skeleton of one hand over the image.
 ///
 /// `points`: `[21, 2]` x and y in normalised image coordinates, 0..=1 from the left and upper edge to the right
 /// and lower one. Points outside are clipped; those that are not finite are left out with their bones.
-/// `colour`: R G B of bones and joints.
-pub fn draw_landmarks(frame: &mut RgbFrame, points: &[[f32; 2]; LANDMARKS], colour: [u8; 3]) {
+/// `color`: R G B of bones and joints.
+pub fn draw_landmarks(frame: &mut RgbFrame, points: &[[f32; 2]; LANDMARKS], color: [u8; 3]) {
     let (width, height) = (to_f32(frame.width()), to_f32(frame.height()));
     let points = points.map(|[x, y]| [x * width, y * height]);
     let bone = (BONE_WIDTH * width.min(height)).max(BONE_WIDTH_MIN_PX);
@@ -83,10 +83,10 @@ pub fn draw_landmarks(frame: &mut RgbFrame, points: &[[f32; 2]; LANDMARKS], colo
         fill_disc(frame, point, joint + rim, RIM_COLOUR, RIM_OPACITY);
     }
     for [a, b] in BONES {
-        fill_line(frame, points[a], points[b], bone, colour, 1.0);
+        fill_line(frame, points[a], points[b], bone, color, 1.0);
     }
     for point in points {
-        fill_disc(frame, point, joint, colour, 1.0);
+        fill_disc(frame, point, joint, color, 1.0);
         fill_disc(frame, point, joint * 0.5, HEART_COLOUR, 1.0);
     }
 }
@@ -97,7 +97,7 @@ mod tests {
 
     const GREEN: [u8; 3] = [0, 255, 0];
 
-    /// A hand upright in the middle of the picture: each finger a column of joints.
+    /// A hand upright in the middle of the image: each finger a column of joints.
     fn upright() -> [[f32; 2]; LANDMARKS] {
         let mut points = [[0.5, 0.9]; LANDMARKS];
         for (index, point) in points.iter_mut().enumerate().skip(1) {

@@ -1,4 +1,4 @@
-//! One picture in, hands out: palm crop → palm model → suppression → squares → hand model → landmarks.
+//! One image in, hands out: palm crop → palm model → suppression → squares → hand model → landmarks.
 //! Source: `HAND_LANDMARKER` specification, sections 0, 6 and 7.
 
 use super::landmarks::{self, Hand, HandOutputs};
@@ -45,7 +45,7 @@ impl<M: Model + ?Sized> Model for Box<M> {
 
 /// What the user can set; the defaults are MediaPipe's, with two hands.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Options {
+pub struct DetectorOptions {
     /// At most so many hands.
     pub num_hands: usize,
     /// Palms below this score are no palms (inclusive), 0..=1.
@@ -56,7 +56,7 @@ pub struct Options {
     pub tracking_iou: f32,
 }
 
-impl Default for Options {
+impl Default for DetectorOptions {
     fn default() -> Self {
         Self {
             num_hands: 2,
@@ -72,7 +72,7 @@ impl Default for Options {
 pub struct Detector<M> {
     palm_model: M,
     hand_model: M,
-    options: Options,
+    options: DetectorOptions,
     warp: Warp,
     anchors: Vec<[f32; 2]>,
     boxes: Vec<f32>,
@@ -81,7 +81,7 @@ pub struct Detector<M> {
 
 impl<M: Model> Detector<M> {
     /// A detector over the palm and the hand model.
-    pub fn new(palm_model: M, hand_model: M, options: Options) -> Self {
+    pub fn new(palm_model: M, hand_model: M, options: DetectorOptions) -> Self {
         Self {
             palm_model,
             hand_model,

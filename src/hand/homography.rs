@@ -4,7 +4,7 @@
 
 use crate::geometry::PixelRect;
 
-/// Row-major 3×3 matrix, f64: crop pixel (x, y, 1) → image (X, Y, W), pixel centres at integers.
+/// Row-major 3×3 matrix, f64: crop pixel (x, y, 1) → image (X, Y, W), pixel centers at integers.
 pub type Matrix3 = [f64; 9];
 
 /// Corners of the rotated rectangle in pixels, in the order bottom-left, top-left, top-right, bottom-right.

@@ -35,7 +35,7 @@ pub enum Handedness {
 pub struct Hand {
     /// x, y in fractions of the image, not clamped; z in the unit of x, negative towards the camera.
     pub landmarks: [[f32; 3]; LANDMARKS],
-    /// Metres about the hand's centre, axes of the image.
+    /// Metres about the hand's center, axes of the image.
     pub world: [[f32; 3]; LANDMARKS],
     /// The more likely side.
     pub handedness: Handedness,

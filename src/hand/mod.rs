@@ -1,4 +1,4 @@
-//! MediaPipe's hand landmarker, from picture to landmarks, in MediaPipe's own arithmetic. Pure: the models come in
+//! MediaPipe's hand landmarker, from image to landmarks, in MediaPipe's own arithmetic. Pure: the models come in
 //! through the [`Model`] trait. In the order of a frame's way: [`warp`] cuts, [`palm`] decodes, [`nms`] merges,
 //! [`roi`] aims, [`landmarks`] reads the hand, [`tracker`] remembers, [`detector`] composes.
 
@@ -11,6 +11,6 @@ pub mod roi;
 pub mod tracker;
 pub mod warp;
 
-pub use detector::{Detector, Model, ModelError, Options};
+pub use detector::{Detector, DetectorOptions, Model, ModelError};
 pub use landmarks::{Hand, Handedness};
 pub use tracker::Tracker;

@@ -9,6 +9,21 @@ const IOU_MIN: f32 = 0.3;
 
 /// Clusters `palms` and returns one palm a cluster, best score first. The score is the cluster's best, box and
 /// keypoints are score-weighted means. Overlap is always measured against the best palm as detected.
+///
+/// ```
+/// use handloom::geometry::UprightBox;
+/// use handloom::hand::{nms, palm::Palm};
+///
+/// let palm = |score, x| Palm {
+///     score,
+///     bounds: UprightBox { x, y: 0.1, w: 0.2, h: 0.2 },
+///     keypoints: [[x, 0.1]; 7],
+/// };
+/// // The first two overlap and become one; the third is another hand.
+/// let merged = nms::weighted(vec![palm(0.6, 0.11), palm(0.9, 0.10), palm(0.7, 0.60)]);
+/// assert_eq!(merged.iter().map(|p| p.score).collect::<Vec<_>>(), [0.9, 0.7]);
+/// assert!((merged[0].bounds.x - 0.104).abs() < 1e-6); // (0.6 × 0.11 + 0.9 × 0.10) / 1.5
+/// ```
 #[must_use]
 pub fn weighted(mut palms: Vec<Palm>) -> Vec<Palm> {
     // Stable: equal scores keep their row order.

@@ -10,7 +10,7 @@ pub const ANCHORS: usize = 2016;
 pub const BOX_FLOATS: usize = 18;
 /// Keypoints of a palm.
 pub const KEYPOINTS: usize = 7;
-/// Keypoint of the wrist's centre.
+/// Keypoint of the wrist's center.
 pub const WRIST: usize = 0;
 /// Keypoint of the middle finger's knuckle (MCP joint).
 pub const MIDDLE_MCP: usize = 2;
@@ -26,15 +26,15 @@ pub struct Palm {
     pub keypoints: [[f32; 2]; KEYPOINTS],
 }
 
-/// Anchor centres `[2016][x, y]` in fractions of the crop: row-major cells, a cell's anchors adjacent.
+/// Anchor centers `[2016][x, y]` in fractions of the crop: row-major cells, a cell's anchors adjacent.
 #[must_use]
 pub fn anchors() -> Vec<[f32; 2]> {
     let mut out = Vec::with_capacity(ANCHORS);
     for (grid, per_cell) in [(24_u16, 2), (12, 6)] {
         for y in 0..grid {
             for x in 0..grid {
-                let centre = |i: u16| (f32::from(i) + 0.5) / f32::from(grid);
-                out.extend(std::iter::repeat_n([centre(x), centre(y)], per_cell));
+                let center = |i: u16| (f32::from(i) + 0.5) / f32::from(grid);
+                out.extend(std::iter::repeat_n([center(x), center(y)], per_cell));
             }
         }
     }
@@ -44,6 +44,18 @@ pub fn anchors() -> Vec<[f32; 2]> {
 /// Palms whose score is at least `score_min`, in fractions of the crop, in row order.
 ///
 /// `boxes`: `[2016, 18]` f32, anchor-relative input pixels; `logits`: `[2016]` f32; both from the palm model.
+///
+/// ```
+/// use handloom::hand::palm::{ANCHORS, BOX_FLOATS, anchors, decode};
+///
+/// let (mut boxes, mut logits) = (vec![0.0; ANCHORS * BOX_FLOATS], vec![-20.0; ANCHORS]);
+/// // Row 0: a box of 19.2 × 19.2 input pixels about its anchor, with logit 3.
+/// (boxes[2], boxes[3], logits[0]) = (19.2, 19.2, 3.0);
+/// let palms = decode(&boxes, &logits, &anchors(), 0.5);
+/// assert_eq!(palms.len(), 1);
+/// assert!((palms[0].score - 0.9526).abs() < 1e-4); // sigmoid(3)
+/// assert!((palms[0].bounds.w - 0.1).abs() < 1e-6); // 19.2 / 192
+/// ```
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "192")]
 pub fn decode(boxes: &[f32], logits: &[f32], anchors: &[[f32; 2]], score_min: f32) -> Vec<Palm> {
@@ -86,7 +98,7 @@ pub fn decode(boxes: &[f32], logits: &[f32], anchors: &[[f32; 2]], score_min: f3
     palms
 }
 
-/// Crop fractions → image fractions: undoes the letterbox of a crop of side max(width, height) about the centre.
+/// Crop fractions → image fractions: undoes the letterbox of a crop of side max(width, height) about the center.
 #[must_use]
 pub fn from_crop_to_image(palm: &Palm, size: Size) -> Palm {
     let (width, height) = (size.width_f32(), size.height_f32());

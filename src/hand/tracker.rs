@@ -1,7 +1,7 @@
 //! VIDEO mode's memory: where the hands of the last frame should be in the next one.
 //! Source: `HAND_LANDMARKER` specification, section 7. No smoothing, no clock: a frame follows a frame.
 
-use super::detector::Options;
+use super::detector::DetectorOptions;
 use super::landmarks::Hand;
 use super::roi;
 use crate::geometry::{ImageRect, Size, UprightBox};
@@ -21,7 +21,7 @@ impl Tracker {
 
     /// Followed squares first, then those of `palms` that are new; at most `num_hands`.
     #[must_use]
-    pub fn join(&self, palms: &[ImageRect], options: &Options) -> Vec<ImageRect> {
+    pub fn join(&self, palms: &[ImageRect], options: &DetectorOptions) -> Vec<ImageRect> {
         let mut rects = self.next.clone();
         for palm in palms {
             let known = rects
@@ -50,7 +50,7 @@ impl Tracker {
     reason = "rounded to f32 after the f64 half"
 )]
 fn upright(rect: &ImageRect) -> UprightBox {
-    let edge = |centre: f32, side: f32| (f64::from(centre) - f64::from(side) / 2.0) as f32;
+    let edge = |center: f32, side: f32| (f64::from(center) - f64::from(side) / 2.0) as f32;
     UprightBox {
         x: edge(rect.cx, rect.w),
         y: edge(rect.cy, rect.h),
@@ -78,7 +78,7 @@ mod tests {
         let tracker = Tracker {
             next: vec![rect(0.5)],
         };
-        let options = Options::default();
+        let options = DetectorOptions::default();
         assert!(!tracker.is_full(2) && tracker.is_full(1));
         assert_eq!(
             tracker.join(&[rect(0.51), rect(0.8)], &options),

@@ -1,9 +1,9 @@
-//! Cuts a rotated square out of a picture, bit-equal to OpenCV 4.10's `warpPerspective` with bilinear
+//! Cuts a rotated square out of a image, bit-equal to OpenCV 4.10's `warpPerspective` with bilinear
 //! interpolation as MediaPipe calls it: positions in 1/32 pixel, integer weights, result rounded to 8 bits.
 //! Source: `HAND_LANDMARKER` specification, sections 1.3 to 1.6.
 //!
 //! Each row is done in three passes that the compiler vectorises (AVX2 where the processor has it, NEON on
-//! aarch64): positions in f64, a copy of the four neighbours of every pixel, an integer blend.
+//! aarch64): positions in f64, a copy of the four neighbors of every pixel, an integer blend.
 
 #![expect(
     clippy::inline_always,
@@ -23,7 +23,7 @@ const BLOCK: usize = 64;
 /// Adding 1.5 × 2^52 leaves the integer nearest to an f64, halves to even, in its low bits.
 const ROUND_MAGIC: f64 = 6_755_399_441_055_744.0;
 
-/// What lies outside the picture.
+/// What lies outside the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Border {
     /// Black: the palm detector's crop.
@@ -39,13 +39,13 @@ pub struct Warp {
     row: Row,
 }
 
-/// One row of a crop: positions, neighbours and weights, the last two for every channel.
+/// One row of a crop: positions, neighbors and weights, the last two for every channel.
 /// The spare byte lets each pixel be copied as four bytes, of which the next overwrites the last.
 #[derive(Debug)]
 struct Row {
     x: [i32; SIDE_MAX],
     y: [i32; SIDE_MAX],
-    neighbours: [[u8; SIDE_MAX * 3 + 1]; 4],
+    neighbors: [[u8; SIDE_MAX * 3 + 1]; 4],
     weight_x: [u8; SIDE_MAX * 3 + 1],
     weight_y: [u8; SIDE_MAX * 3 + 1],
 }
@@ -57,7 +57,7 @@ impl Default for Warp {
             row: Row {
                 x: [0; SIDE_MAX],
                 y: [0; SIDE_MAX],
-                neighbours: [[0; SIDE_MAX * 3 + 1]; 4],
+                neighbors: [[0; SIDE_MAX * 3 + 1]; 4],
                 weight_x: [0; SIDE_MAX * 3 + 1],
                 weight_y: [0; SIDE_MAX * 3 + 1],
             },
@@ -67,6 +67,16 @@ impl Default for Warp {
 
 impl Warp {
     /// Fills `tensor`, `[side, side, 3]` f32 in 0..=1, with the part of `frame` under `rect`.
+    ///
+    /// ```
+    /// use handloom::{frame::RgbFrame, geometry::PixelRect, hand::warp::{Border, Warp}};
+    ///
+    /// let frame = RgbFrame::from_pixels(4, 4, vec![51; 4 * 4 * 3]).expect("48 bytes");
+    /// let whole = PixelRect { cx: 2.0, cy: 2.0, w: 4.0, h: 4.0, rotation_rad: 0.0 };
+    /// let mut tensor = vec![0.0; 8 * 8 * 3];
+    /// Warp::default().crop(&frame, &whole, 8, Border::Replicate, &mut tensor);
+    /// assert!(tensor.iter().all(|v| (v - 0.2).abs() < 1e-6)); // 51 / 255
+    /// ```
     ///
     /// # Panics
     /// When `side` is above [`SIDE_MAX`] or `tensor` has another length: a bug of the caller.
@@ -152,7 +162,7 @@ fn round_half_even(v: f64) -> i32 {
     (v + ROUND_MAGIC).to_bits() as i32
 }
 
-/// Copies the four neighbours of each pixel of the row and spreads its weights over the channels.
+/// Copies the four neighbors of each pixel of the row and spreads its weights over the channels.
 #[inline(always)]
 #[expect(
     clippy::cast_sign_loss,
@@ -165,7 +175,7 @@ fn gather(row: &mut Row, frame: &RgbFrame, side: usize, border: Border) {
     let pixels = frame.pixels();
     let stride = width * 3;
     let (last_x, last_y) = ((width as i32 - 1).max(0), (height as i32 - 1).max(0));
-    let [p00, p01, p10, p11] = &mut row.neighbours;
+    let [p00, p01, p10, p11] = &mut row.neighbors;
     for i in 0..side {
         let (x, y) = (row.x[i], row.y[i]);
         let (ix, iy) = (x >> 5, y >> 5);
@@ -175,7 +185,7 @@ fn gather(row: &mut Row, frame: &RgbFrame, side: usize, border: Border) {
         // Negative positions wrap to large numbers, so one comparison a side is enough.
         if (ix as u32) < last_x as u32 && (iy as u32) < last_y as u32 {
             let at = iy as usize * stride + ix as usize * 3;
-            // The seventh byte exists but for the very last pixel of the picture.
+            // The seventh byte exists but for the very last pixel of the image.
             if let (Some(top), Some(bottom)) = (
                 pixels.get(at..at + 7),
                 pixels.get(at + stride..at + stride + 7),
@@ -212,12 +222,12 @@ fn gather(row: &mut Row, frame: &RgbFrame, side: usize, border: Border) {
     }
 }
 
-/// `(S + 512) >> 10` with `S` the weighted sum of the neighbours, times f32(1/255).
+/// `(S + 512) >> 10` with `S` the weighted sum of the neighbors, times f32(1/255).
 #[inline(always)]
 fn blend(row: &Row, out: &mut [f32]) {
     const UNIT: f32 = 1.0 / 255.0;
     let n = out.len().min(SIDE_MAX * 3);
-    let [p00, p01, p10, p11] = &row.neighbours;
+    let [p00, p01, p10, p11] = &row.neighbors;
     let (p00, p01, p10, p11) = (&p00[..n], &p01[..n], &p10[..n], &p11[..n]);
     let (wx, wy, out) = (&row.weight_x[..n], &row.weight_y[..n], &mut out[..n]);
     for k in 0..n {

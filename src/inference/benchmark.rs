@@ -2,7 +2,7 @@
 
 use crate::draw::scene::signing_scene;
 use crate::frame::RgbFrame;
-use crate::hand::{Detector, Handedness, Model, ModelError, Options};
+use crate::hand::{Detector, DetectorOptions, Handedness, Model, ModelError};
 use crate::inference::vulkan::{self, VulkanDeviceKind};
 use crate::inference::{
     BackendSpec, DelegateCoverage, LiteRtTarget, LoadedModels, ModelFiles, ModelPaths,
@@ -95,7 +95,7 @@ impl<'a> DetectorSource<'a> {
         };
         let (palm, hand) = (TimedModel::new(palm), TimedModel::new(hand));
         let times = [Arc::clone(&palm.times), Arc::clone(&hand.times)];
-        Ok((Detector::new(palm, hand, Options::default()), times))
+        Ok((Detector::new(palm, hand, DetectorOptions::default()), times))
     }
 }
 

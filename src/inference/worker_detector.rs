@@ -1,6 +1,6 @@
 //! The models in the hands of one who looks for hands: a worker of a job, or a camera.
 
-use crate::hand::{Detector, Model, Options};
+use crate::hand::{Detector, DetectorOptions, Model};
 use crate::inference::backend_handle::BackendHandle;
 use crate::inference::{BackendError, LoadedModels, SharedDevice};
 use crate::selection::CPU;
@@ -15,7 +15,7 @@ pub struct WorkerDetector<'a> {
     /// The device that they run on, if others use it, too.
     device: Option<Arc<SharedDevice>>,
     graphs: &'a LoadedModels<'a>,
-    options: Options,
+    options: DetectorOptions,
 }
 
 impl<'a> WorkerDetector<'a> {
@@ -26,7 +26,7 @@ impl<'a> WorkerDetector<'a> {
     pub fn new(
         backend: &BackendHandle,
         graphs: &'a LoadedModels<'a>,
-        options: Options,
+        options: DetectorOptions,
     ) -> Result<Self, BackendError> {
         let device = backend.device().cloned();
         let [palm, hand] = match &device {

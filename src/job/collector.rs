@@ -3,7 +3,7 @@
 use super::{DatasetScan, JobConfig, JobError, JobObserver, provenance, skip_reason};
 use crate::dataset::acceptance::StateCounts;
 use crate::dataset::acceptance::{Judge, Outcome, Reading, State, Verdict};
-use crate::dataset::plan::{Plan, Record};
+use crate::dataset::plan::{Plan, PlanRecord};
 use crate::inference::BackendHandle;
 use crate::job::worker_pool::ResultSink;
 use crate::messages::payloads;
@@ -126,7 +126,7 @@ impl<'a> ResultCollector<'a> {
             ledger,
             host,
             run,
-            judge: Judge::new(spec.min_frames, spec.knobs.max_samples_per_gloss),
+            judge: Judge::new(spec.min_frames, spec.plan_options.max_samples_per_gloss),
             tally: StateCounts::new(),
             known,
             sealed,
@@ -403,7 +403,7 @@ pub(super) fn manifest(
     Ok(lines)
 }
 
-fn line(record: &Record, state: State, reason: Option<String>) -> ManifestLine {
+fn line(record: &PlanRecord, state: State, reason: Option<String>) -> ManifestLine {
     ManifestLine {
         gloss: record.gloss.to_string(),
         video_id: record.video_id.as_deref().map(str::to_owned),

@@ -10,7 +10,7 @@ pub mod worker_pool;
 
 use crate::dataset::acceptance::StateCounts;
 use crate::dataset::acceptance::{Judge, State};
-use crate::dataset::plan::{Fate, Knobs, Plan, Record, plan};
+use crate::dataset::plan::{Plan, PlanDecision, PlanOptions, PlanRecord, plan};
 use crate::dataset::wlasl;
 use crate::digest::sha256_hex;
 use crate::error::{CliError, Exit};
@@ -56,7 +56,7 @@ pub struct JobConfig {
     /// The output folder.
     pub out: PathBuf,
     /// Which clips.
-    pub knobs: Knobs,
+    pub plan_options: PlanOptions,
     /// Reproduce or mend.
     pub profile: Profile,
     /// What a sequence is made of.
@@ -64,7 +64,7 @@ pub struct JobConfig {
     /// Clips with a hand in fewer frames are left out.
     pub min_frames: usize,
     /// For the detector.
-    pub detector: hand::Options,
+    pub detector: hand::DetectorOptions,
     /// Which models.
     pub models: ModelPaths,
     /// What runs them.
@@ -179,7 +179,7 @@ impl JobConfig {
                 anyhow!(e).context(format!("{}", dataset.json_path().display())),
             )
         })?;
-        let plan = plan(&entries, &self.knobs, &|id| dataset.exists(id));
+        let plan = plan(&entries, &self.plan_options, &|id| dataset.exists(id));
         Ok(DatasetScan {
             dataset,
             plan,
@@ -427,11 +427,11 @@ pub fn tenths(time: Duration) -> f64 {
 
 /// The state of a record that is not processed.
 #[must_use]
-pub fn skip_reason(record: &Record) -> Option<(State, String)> {
-    match &record.fate {
-        Fate::Process { .. } => None,
-        Fate::NotSelected { reason } => Some((State::NotSelected, reason.clone())),
-        Fate::Missing { reason } => Some((State::Missing, reason.clone())),
-        Fate::Unreadable { reason } => Some((State::Unreadable, reason.clone())),
+pub fn skip_reason(record: &PlanRecord) -> Option<(State, String)> {
+    match &record.decision {
+        PlanDecision::Process { .. } => None,
+        PlanDecision::NotSelected { reason } => Some((State::NotSelected, reason.clone())),
+        PlanDecision::Missing { reason } => Some((State::Missing, reason.clone())),
+        PlanDecision::Unreadable { reason } => Some((State::Unreadable, reason.clone())),
     }
 }

@@ -3,7 +3,7 @@
 use super::{DatasetScan, JobConfig};
 use crate::dataset::acceptance::State;
 use crate::dataset::acceptance::StateCounts;
-use crate::dataset::plan::Record;
+use crate::dataset::plan::PlanRecord;
 use crate::digest::sha256_hex;
 use crate::inference::BackendHandle;
 use crate::inference::ModelFiles;
@@ -23,17 +23,17 @@ pub(super) fn settings_on(
     bundle: &ModelFiles,
     accelerator: &Value,
 ) -> Value {
-    let (knobs, detector) = (&spec.knobs, &spec.detector);
+    let (plan_options, detector) = (&spec.plan_options, &spec.detector);
     let glosses: Vec<&str> = scan.plan.glosses.iter().map(|g| &**g).collect();
     json!({
         "profile": spec.profile.name(),
         "metadata_sha256": scan.json_sha256,
         "clips_sha256": clips_sha256(scan),
         "glosses_sha256": sha256_hex(glosses.join("\n").as_bytes()),
-        "min_videos_per_gloss": knobs.min_videos_per_gloss,
-        "max_glosses": knobs.max_glosses,
-        "selected_glosses": knobs.selected_glosses,
-        "max_samples_per_gloss": knobs.max_samples_per_gloss,
+        "min_videos_per_gloss": plan_options.min_videos_per_gloss,
+        "max_glosses": plan_options.max_glosses,
+        "selected_glosses": plan_options.selected_glosses,
+        "max_samples_per_gloss": plan_options.max_samples_per_gloss,
         "sequence_length": spec.shape.length,
         "frame_stride": spec.shape.stride,
         "min_frames": spec.min_frames,
@@ -58,7 +58,7 @@ fn clips_sha256(scan: &DatasetScan) -> String {
 }
 
 /// All that a clip's row depends on beside the settings.
-pub(super) fn clip_key(record: &Record, bytes: u64) -> String {
+pub(super) fn clip_key(record: &PlanRecord, bytes: u64) -> String {
     json!([
         &*record.gloss,
         record.video_id.as_deref(),

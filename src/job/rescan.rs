@@ -69,7 +69,7 @@ pub(super) fn retry_failed(
         return Ok(0);
     };
     // With a limit per gloss a clip that turns out well takes the place of a later one, which may lie in any batch.
-    let has_limit = spec.knobs.max_samples_per_gloss.is_some();
+    let has_limit = spec.plan_options.max_samples_per_gloss.is_some();
     let jobs = scan.plan.jobs.len();
     for (batch, _) in ledger.sealed()? {
         let range = positions(spec, jobs, batch);

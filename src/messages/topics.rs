@@ -25,6 +25,14 @@ pub const REPLY: &str = "reply";
 pub const SNAPSHOT: &str = "snapshot";
 
 /// `handloom/<device>/<channel>`.
+///
+/// ```
+/// use handloom::messages::topics::{BATCH, command_name, split, topic};
+///
+/// assert_eq!(topic("pi-1", BATCH), "handloom/pi-1/batch");
+/// assert_eq!(split("handloom/pi-1/batch"), Some(("pi-1", "batch")));
+/// assert_eq!(command_name("pi-1", "handloom/pi-1/cmd/pause"), Some("pause"));
+/// ```
 #[must_use]
 pub fn topic(device: &str, channel: &str) -> String {
     format!("{ROOT}/{device}/{channel}")

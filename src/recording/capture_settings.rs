@@ -22,7 +22,7 @@ pub struct CaptureSettings {
     /// Takes with a hand in fewer frames are no takes.
     pub min_frames: usize,
     /// For the detector.
-    pub detector: hand::Options,
+    pub detector: hand::DetectorOptions,
     /// Frames a second of the dataset.
     pub dataset_fps: f64,
     /// Frames with hands that begin a sign.

@@ -4,7 +4,7 @@
 use super::session::HandSource;
 use crate::error::CliError;
 use crate::frame::RgbFrame;
-use crate::hand::{Hand, Options, Tracker};
+use crate::hand::{DetectorOptions, Hand, Tracker};
 use crate::inference::{BackendError, LoadedModels};
 use crate::inference::{BackendEvent, BackendHandle, Unavailable, WorkerDetector};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl<'a> FallbackDetector<'a> {
     pub fn new(
         backend: &'a BackendHandle,
         graphs: &'a LoadedModels<'a>,
-        options: Options,
+        options: DetectorOptions,
         renewed: &'a dyn Fn() -> Option<Arc<BackendHandle>>,
     ) -> Result<Self, BackendError> {
         let tools = WorkerDetector::new(backend, graphs, options)?;

@@ -13,9 +13,9 @@ const JPEG_QUALITY: u8 = 85;
 
 /// Draws `hands`, as detected, over `frame`.
 pub fn draw_hands(frame: &mut RgbFrame, hands: &[[[f32; 3]; LANDMARKS]]) {
-    for (hand, colour) in hands.iter().zip(BONES) {
+    for (hand, color) in hands.iter().zip(BONES) {
         let points = std::array::from_fn(|i| [hand[i][0], hand[i][1]]);
-        draw_landmarks(frame, &points, colour);
+        draw_landmarks(frame, &points, color);
     }
 }
 

@@ -1,4 +1,4 @@
-//! A clip's pictures → one sequence: which frames are looked at, what was seen, the notebook's numbers.
+//! A clip's images → one sequence: which frames are looked at, what was seen, the notebook's numbers.
 
 use super::sampling::{Window, sampled, window};
 use crate::frame::{FrameSource, RgbFrame, SourceError};
@@ -70,7 +70,7 @@ pub struct Sequence {
     pub declared_frames: u64,
 }
 
-/// Sees each looked-at picture with what was found in it; `false` gives the clip up.
+/// Sees each looked-at image with what was found in it; `false` gives the clip up.
 pub type FrameCallback<'a> = dyn FnMut(&RgbFrame, &FrameRecord) -> bool + 'a;
 
 /// Why a clip gave no sequence.
@@ -91,7 +91,7 @@ pub enum ExtractError {
 /// metadata: 0-based here, 0 and below meaning "from the start" and "to the end").
 ///
 /// # Errors
-/// When the first picture cannot be had, a model fails or `on_frame` gives up. A source that ends early is no error.
+/// When the first image cannot be had, a model fails or `on_frame` gives up. A source that ends early is no error.
 pub fn extract<M: Model>(
     source: &mut dyn FrameSource,
     detector: &mut Detector<M>,
@@ -110,14 +110,14 @@ pub fn extract<M: Model>(
     let mut index = 0;
     while samples.last().is_some_and(|last| index <= last) && source.advance()? {
         if samples.contains(index) {
-            let picture = source.picture()?;
+            let frame = source.frame()?;
             let hands = if shape.tracking {
-                detector.track(&mut tracker, picture)?
+                detector.track(&mut tracker, frame)?
             } else {
-                detector.detect(picture)?
+                detector.detect(frame)?
             };
             let record = FrameRecord::of(index, &hands);
-            if !on_frame(picture, &record) {
+            if !on_frame(frame, &record) {
                 return Err(ExtractError::GivenUp);
             }
             let row = features(&record.landmarks[..usize::from(record.hand_count)]);

@@ -1,4 +1,4 @@
-//! From pictures to the notebook's sequences: which frames are looked at, and what numbers they become. Pure.
+//! From images to the notebook's sequences: which frames are looked at, and what numbers they become. Pure.
 //!
 //! A clip goes through [`extract()`]; a camera's frames through [`live`], which cuts them into signs ([`segmenter`]),
 //! names them ([`takes`]) and picks the frames that a clip at the dataset's rate would have had ([`resample`]).

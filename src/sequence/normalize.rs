@@ -15,7 +15,7 @@ const SCALE_MIN: f64 = 1e-6;
 
 /// Normalises one hand in place: x and y relative to the wrist and in units of the wrist → middle knuckle
 /// distance; z stays as detected.
-pub fn normalise_hand(hand: &mut [[f32; 3]; LANDMARKS]) {
+pub fn normalize_hand(hand: &mut [[f32; 3]; LANDMARKS]) {
     if hand.iter().flatten().all(|v| v.abs() <= ZERO_MAX) {
         return;
     }
@@ -35,12 +35,25 @@ pub fn normalise_hand(hand: &mut [[f32; 3]; LANDMARKS]) {
 }
 
 /// A frame's features from its hands in slot order; empty slots are zero.
+///
+/// Index of a number: `slot * 63 + landmark * 3 + axis`, axis 0, 1, 2 for x, y, z.
+///
+/// ```
+/// use handloom::sequence::normalize::features;
+///
+/// let mut hand = [[0.5, 0.5, 0.1]; 21];
+/// hand[9] = [0.5, 0.25, 0.1]; // The middle knuckle, a quarter of the image above the wrist.
+/// let row = features(&[hand]);
+/// assert_eq!(row[..3], [0.0, 0.0, 0.1]); // Wrist: x and y are zero, z is as detected.
+/// assert_eq!(row[9 * 3..][..3], [0.0, -1.0, 0.1]); // The knuckle is one unit away.
+/// assert!(row[63..].iter().all(|v| *v == 0.0)); // There is no second hand.
+/// ```
 #[must_use]
 pub fn features(hands: &[[[f32; 3]; LANDMARKS]]) -> [f32; FEATURES] {
     let mut out = [0.0; FEATURES];
     for (slot, hand) in out.chunks_exact_mut(LANDMARKS * 3).zip(hands) {
         let mut hand = *hand;
-        normalise_hand(&mut hand);
+        normalize_hand(&mut hand);
         slot.copy_from_slice(hand.as_flattened());
     }
     out
@@ -64,7 +77,7 @@ mod tests {
     #[test]
     fn known_hand() {
         let mut h = hand(|i| [0.5 + i as f32 * 0.125, 0.25, 0.1]);
-        normalise_hand(&mut h);
+        normalize_hand(&mut h);
         assert_eq!(h[0], [0.0, 0.0, 0.1]);
         assert_eq!(h[9], [1.0, 0.0, 0.1]);
         assert_eq!(h[18], [2.0, 0.0, 0.1]);
@@ -74,10 +87,10 @@ mod tests {
     fn nothing_stays_nothing_and_a_point_is_only_shifted() {
         let mut none = hand(|_| [1e-8, -1e-8, 0.0]);
         let before = none;
-        normalise_hand(&mut none);
+        normalize_hand(&mut none);
         assert_eq!(none, before);
         let mut point = hand(|_| [0.5, 0.5, 0.2]);
-        normalise_hand(&mut point);
+        normalize_hand(&mut point);
         assert_eq!(point[20], [0.0, 0.0, 0.2]);
         assert!(has_hand(point.as_flattened()) && !has_hand(&[0.0; FEATURES]));
     }

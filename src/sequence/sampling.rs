@@ -1,6 +1,6 @@
 //! Which frames of a clip the notebook looks at.
 //!
-//! Pure arithmetic on frame indexes, all of them 0-based; knows nothing of decoders or pictures.
+//! Pure arithmetic on frame indexes, all of them 0-based; knows nothing of decoders or images.
 
 use std::num::NonZeroU64;
 
@@ -54,6 +54,16 @@ pub struct Samples {
 }
 
 /// The frames that the notebook samples from `window`: every `stride`-th, the first `length` of them.
+///
+/// ```
+/// use handloom::sequence::sampling::{sampled, window};
+/// use std::num::NonZeroU64;
+///
+/// // A clip of 50 frames whose metadata say "from frame 10 to the end".
+/// let window = window(10, -1, 50);
+/// let samples = sampled(window, NonZeroU64::new(2).expect("not zero"), 4);
+/// assert_eq!(samples.indexes().collect::<Vec<_>>(), [10, 12, 14, 16]);
+/// ```
 #[must_use]
 pub fn sampled(window: Window, stride: NonZeroU64, length: usize) -> Samples {
     let available = window.len().div_ceil(stride.get());

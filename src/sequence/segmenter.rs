@@ -123,6 +123,25 @@ impl<T> Segmenter<T> {
     }
 
     /// Takes the next frame, seen at `at`; gives the sign that ends with it, which may be without it.
+    ///
+    /// ```
+    /// use handloom::sequence::segmenter::{EndReason, SegmentRules, Segmenter};
+    /// use std::time::Duration;
+    ///
+    /// let frame = Duration::from_millis(40);
+    /// let mut segmenter = Segmenter::new(SegmentRules {
+    ///     frame,
+    ///     start_frames: 2,
+    ///     end_frames: 3,
+    ///     min: Duration::ZERO,
+    ///     max: Duration::from_secs(5),
+    /// });
+    /// // Hands in frames 1 to 4 of 8.
+    /// let segments = segmenter.extend((0..8).map(|n| (frame * n, (1..=4).contains(&n), n)));
+    /// assert_eq!(segments.len(), 1);
+    /// assert_eq!(segments[0].end_reason, EndReason::Pause);
+    /// assert_eq!(segments[0].frames.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    /// ```
     pub fn push(&mut self, at: Duration, has_hand: bool, frame: T) -> Option<Segment<T>> {
         let is_frame_gap = self.last.is_some_and(|last| {
             at.checked_sub(last)

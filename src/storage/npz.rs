@@ -107,6 +107,20 @@ element!(u8, "|u1");
 
 impl<W: Write + Seek> NpzWriter<W> {
     /// An empty archive in `to`.
+    ///
+    /// ```
+    /// use handloom::storage::npz::{NpzReader, NpzWriter};
+    /// use std::{io::Cursor, path::Path};
+    ///
+    /// let mut npz = NpzWriter::new(Cursor::new(Vec::new()));
+    /// npz.numbers("sequences", &[1, 3], [0.5_f32, 1.0, -1.0])?;
+    /// npz.strings("labels", &["book"])?;
+    /// let bytes = npz.finish()?;
+    /// let mut npz = NpzReader::new(Path::new("example.npz"), bytes)?;
+    /// assert_eq!(npz.numbers::<f32>("sequences")?, (vec![0.5, 1.0, -1.0], vec![1, 3]));
+    /// assert_eq!(npz.strings("labels")?, ["book"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(to: W) -> Self {
         Self {
             zip: ZipWriter::new(Muted::new(to)),

@@ -285,7 +285,7 @@ impl FrameSource for VideoClip {
         }
     }
 
-    fn picture(&mut self) -> Result<&RgbFrame, SourceError> {
+    fn frame(&mut self) -> Result<&RgbFrame, SourceError> {
         let sample = self
             .current
             .as_ref()
@@ -364,7 +364,7 @@ fn convert(
         .and_then(|s| s.get::<&str>("colorimetry").ok());
     let is_full = info.colorimetry().range() == gst_video::VideoColorRange::Range0_255
         || tags.is_some_and(|t| t.starts_with("1:"));
-    let picture = color::Picture {
+    let picture = color::YuvFrame {
         width,
         height,
         coded_width,

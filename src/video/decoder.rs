@@ -1,6 +1,6 @@
 //! Which GStreamer element decodes a stream.
 
-use crate::color::Layout;
+use crate::color::ChromaLayout;
 use crate::frame::DecoderChoice;
 use gstreamer as gst;
 use gstreamer::ElementFactory;
@@ -214,16 +214,16 @@ fn is_hardware(factory: &ElementFactory) -> bool {
 
 /// Plane layout and bits per sample of a format that the colour room knows.
 #[must_use]
-pub fn layout(format: VideoFormat) -> Option<(Layout, u8)> {
+pub fn layout(format: VideoFormat) -> Option<(ChromaLayout, u8)> {
     Some(match format {
         // Hardware decoders give NV12; the clip splits its chroma plane.
-        VideoFormat::I420 | VideoFormat::Nv12 => (Layout::Yuv420, 8),
-        VideoFormat::Y42b => (Layout::Yuv422, 8),
-        VideoFormat::Y444 => (Layout::Yuv444, 8),
-        VideoFormat::Gray8 => (Layout::Gray, 8),
-        VideoFormat::I42010le => (Layout::Yuv420, 10),
-        VideoFormat::I42210le => (Layout::Yuv422, 10),
-        VideoFormat::Y44410le => (Layout::Yuv444, 10),
+        VideoFormat::I420 | VideoFormat::Nv12 => (ChromaLayout::Yuv420, 8),
+        VideoFormat::Y42b => (ChromaLayout::Yuv422, 8),
+        VideoFormat::Y444 => (ChromaLayout::Yuv444, 8),
+        VideoFormat::Gray8 => (ChromaLayout::Gray, 8),
+        VideoFormat::I42010le => (ChromaLayout::Yuv420, 10),
+        VideoFormat::I42210le => (ChromaLayout::Yuv422, 10),
+        VideoFormat::Y44410le => (ChromaLayout::Yuv444, 10),
         _ => return None,
     })
 }

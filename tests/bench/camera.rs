@@ -17,7 +17,7 @@ use handloom::camera::{
 };
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
-use handloom::hand::{Detector, Options};
+use handloom::hand::{Detector, DetectorOptions};
 use handloom::inference::BackendEvent;
 use handloom::inference::{CpuLoadedModel, CpuModel, ModelFiles, ModelPaths};
 use handloom::recording::latency_stats::LatencyStats;
@@ -184,9 +184,9 @@ fn main() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for (hands, seed) in [(1, 2), (2, 1)] {
         let model = |graph| CpuModel::new(graph).expect("a model");
-        let options = Options {
+        let options = DetectorOptions {
             num_hands: hands,
-            ..Options::default()
+            ..DetectorOptions::default()
         };
         let mut detector = Detector::new(model(&palm), model(&hand), options);
         let (_, _, time) = film(

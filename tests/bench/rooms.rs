@@ -8,7 +8,7 @@
 )]
 
 use divan::{Bencher, black_box};
-use handloom::color::{Converter, Layout, Picture};
+use handloom::color::{ChromaLayout, Converter, YuvFrame};
 use handloom::draw::scene::signing_scene;
 use handloom::frame::DecoderChoice;
 use handloom::frame::{FrameSource, RgbFrame};
@@ -72,12 +72,12 @@ fn warp_hand(bencher: Bencher, (width, height): (usize, usize)) {
 fn colour(bencher: Bencher, (width, height): (usize, usize)) {
     let luma: Vec<u8> = (0..width * height).map(|i| (i * 31 % 251) as u8).collect();
     let chroma = &luma[..(width / 2) * (height / 2)];
-    let picture = Picture {
+    let picture = YuvFrame {
         width,
         height,
         coded_width: width,
         coded_height: height,
-        layout: Layout::Yuv420,
+        layout: ChromaLayout::Yuv420,
         bit_depth: 8,
         full_range: false,
         planes: [&luma, chroma, chroma],

@@ -3,7 +3,7 @@
 use super::stage::{FRAME, Part, film, shoot, with_detector};
 use handloom::camera::DropPolicy;
 use handloom::camera::file::FileCamera;
-use handloom::draw::contact_sheet::scale_picture;
+use handloom::draw::contact_sheet::scale_image;
 use handloom::frame::DecoderChoice;
 use handloom::frame::{FrameSource, RgbFrame};
 use handloom::sequence::sign_recorder::Sign;
@@ -77,7 +77,7 @@ fn fitted(picture: &RgbFrame, size: (usize, usize)) -> RgbFrame {
     } else {
         (width * size.1 / height, size.1)
     };
-    let scaled = scale_picture(picture, wide, high);
+    let scaled = scale_image(picture, wide, high);
     let (left, top) = ((size.0 - wide) / 2, (size.1 - high) / 2);
     let mut out = RgbFrame::new(size.0, size.1);
     let rows = out.pixels_mut().chunks_exact_mut(size.0 * 3).skip(top);
@@ -117,7 +117,7 @@ fn real_signs_are_cut_where_mediapipe_sees_hands() {
         let mut clip = open(path);
         let pictures = (0..*count).map(move |_| {
             assert!(clip.advance().unwrap());
-            fitted(clip.picture().unwrap(), WEBCAM)
+            fitted(clip.frame().unwrap(), WEBCAM)
         });
         pictures.chain((0..BETWEEN).map(move |_| black()))
     });

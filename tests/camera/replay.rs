@@ -21,9 +21,7 @@ fn tracked<M: Model>(path: &Path, detector: &mut Detector<M>) -> Vec<Vec<Points>
     let mut tracker = Tracker::default();
     let mut found = Vec::new();
     while clip.advance().unwrap() {
-        let hands = detector
-            .track(&mut tracker, clip.picture().unwrap())
-            .unwrap();
+        let hands = detector.track(&mut tracker, clip.frame().unwrap()).unwrap();
         found.push(hands.iter().map(|h| h.landmarks).collect());
     }
     found

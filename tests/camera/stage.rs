@@ -6,7 +6,7 @@ use handloom::camera::{
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::landmarks::LANDMARKS;
-use handloom::hand::{Detector, Model, ModelError, Options};
+use handloom::hand::{Detector, DetectorOptions, Model, ModelError};
 use handloom::inference::BackendEvent;
 use handloom::inference::{CpuLoadedModel, CpuModel, ModelFiles, ModelPaths};
 use handloom::recording::latency_stats::LatencyStats;
@@ -69,9 +69,9 @@ pub(crate) fn with_detector<T>(
         model: CpuModel::new(graph).unwrap(),
         delay,
     };
-    let options = Options {
+    let options = DetectorOptions {
         num_hands,
-        ..Options::default()
+        ..DetectorOptions::default()
     };
     let (palm, hand) = (slow(&palm, Duration::ZERO), slow(&hand, delay));
     work(&mut Detector::new(palm, hand, options))

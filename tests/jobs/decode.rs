@@ -40,7 +40,7 @@ fn decode(path: &Path) -> Result<Vec<(usize, usize, u32)>, String> {
     let mut clip = open(path)?;
     let mut out = Vec::new();
     while clip.advance().map_err(|e| e.to_string())? {
-        let picture = clip.picture().map_err(|e| e.to_string())?;
+        let picture = clip.frame().map_err(|e| e.to_string())?;
         let crc = crc32fast::hash(picture.pixels());
         out.push((picture.width(), picture.height(), crc));
     }
@@ -94,7 +94,7 @@ fn every_picture_comes_once_and_in_order() {
         // The picture's content tells which it is: nearer to its own original than to its neighbours.
         for i in 0..FRAMES {
             assert!(clip.advance().unwrap());
-            let shown = clip.picture().unwrap().clone();
+            let shown = clip.frame().unwrap().clone();
             let distance = |j: usize| {
                 let made = signing_scene(7, j, 160, 112);
                 let pairs = made.pixels().iter().zip(shown.pixels());

@@ -7,7 +7,7 @@ use handloom::dataset::wlasl;
 use handloom::frame::DecoderChoice;
 use handloom::frame::{FrameSource, RgbFrame, SourceError};
 use handloom::geometry::{ImageRect, Size};
-use handloom::hand::{Detector, Hand, Handedness, Model, ModelError, Options, Tracker};
+use handloom::hand::{Detector, DetectorOptions, Hand, Handedness, Model, ModelError, Tracker};
 use handloom::inference::{
     CpuLoadedModel, CpuModel, LiteRtModel, LiteRtTarget, ModelFiles, ModelPaths,
 };
@@ -142,7 +142,7 @@ fn with_detector(backend: Backend, run: impl FnOnce(&mut Detector<AnyModel<'_>>)
             })
         }
     };
-    run(&mut Detector::new(palm, hand, Options::default()));
+    run(&mut Detector::new(palm, hand, DetectorOptions::default()));
     Some(())
 }
 
@@ -309,7 +309,7 @@ fn tracked_clips_on(backend: Backend) {
             for (at, count) in counts.iter().enumerate() {
                 let what = format!("{id} frame {at}");
                 assert!(clip.advance().unwrap(), "{what}: no such frame");
-                let picture = clip.picture().unwrap();
+                let picture = clip.frame().unwrap();
                 assert_eq!(crc32fast::hash(picture.pixels()), crcs[at], "{what}");
                 let expected = &landmarks[2 * at * HAND..][..2 * HAND];
                 let sides = &sides[2 * at..];
@@ -368,8 +368,8 @@ impl FrameSource for Witness {
         self.clip.advance()
     }
 
-    fn picture(&mut self) -> Result<&RgbFrame, SourceError> {
-        let picture = self.clip.picture()?;
+    fn frame(&mut self) -> Result<&RgbFrame, SourceError> {
+        let picture = self.clip.frame()?;
         self.crcs.push(crc32fast::hash(picture.pixels()));
         Ok(picture)
     }

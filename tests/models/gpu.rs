@@ -5,7 +5,7 @@
 
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
-use handloom::hand::{Detector, Hand, Model, Options};
+use handloom::hand::{Detector, DetectorOptions, Hand, Model};
 use handloom::inference::{
     CpuLoadedModel, CpuModel, LiteRt, LiteRtModel, LiteRtTarget, ModelFiles, ModelPaths, vulkan,
 };
@@ -73,7 +73,7 @@ fn the_gpu_agrees_with_the_cpu() {
     let mut cpu = Detector::new(
         CpuModel::new(&palm).unwrap(),
         CpuModel::new(&hand).unwrap(),
-        Options::default(),
+        DetectorOptions::default(),
     );
     let open = |file| {
         let start = Instant::now();
@@ -91,7 +91,11 @@ fn the_gpu_agrees_with_the_cpu() {
         ));
         model
     };
-    let mut gpu = Detector::new(open(&bundle.palm), open(&bundle.hand), Options::default());
+    let mut gpu = Detector::new(
+        open(&bundle.palm),
+        open(&bundle.hand),
+        DetectorOptions::default(),
+    );
 
     let (mut differences, mut hands) = (Vec::new(), 0);
     let pictures = pictures();

@@ -3,7 +3,7 @@
 use super::super::coefficients::{Matrix, PortableMatrix};
 use super::super::unscaled::{add_chroma, add_luma, multiply_high};
 
-/// Chroma without colour in 15 bits.
+/// Chroma without color in 15 bits.
 const NEUTRAL: i16 = 128 << 7;
 /// Weight of a vertical tap that counts alone, and half of it.
 pub(super) const WHOLE: i16 = 1 << 12;
@@ -45,7 +45,7 @@ impl ChromaPlane {
         self.samples.resize(width * rows, 0);
     }
 
-    /// Makes this one row without colour.
+    /// Makes this one row without color.
     pub(super) fn fill_neutral(&mut self, width: usize) {
         self.resize(width, 1);
         self.samples.fill(NEUTRAL);
@@ -70,7 +70,7 @@ pub(super) struct Rows {
     chroma: [Vec<i32>; 2],
     /// What chroma adds to each pixel on [`Way::PairedFast`]: R, G, B; an even number of pixels.
     added: [Vec<i16>; 3],
-    /// R, G, B levels after [`Rows::colour`].
+    /// R, G, B levels after [`Rows::color`].
     pub(super) channels: [Vec<u8>; 3],
 }
 
@@ -136,17 +136,17 @@ impl Rows {
 
     /// Mixes luma and the filtered chroma into `channels`.
     #[inline(always)]
-    pub(super) fn colour(&mut self, way: Way, full_range: bool) {
+    pub(super) fn color(&mut self, way: Way, full_range: bool) {
         let [red, green, blue] = &mut self.channels;
         let [u, v] = &self.chroma;
         match way {
             Way::PairedFast => {
                 let matrix = Matrix::of(full_range);
-                let centred = u.iter().zip(v).map(
+                let centered = u.iter().zip(v).map(
                     #[inline(always)]
                     |(&u, &v)| (eighths_from_neutral(u), eighths_from_neutral(v)),
                 );
-                add_chroma(centred, matrix, &mut self.added);
+                add_chroma(centered, matrix, &mut self.added);
                 let above_black = self.luma_rounding - matrix.black * 8;
                 let luma = self.luma.iter().map(
                     #[inline(always)]
@@ -197,7 +197,7 @@ pub(super) fn blend(weights: &[i16]) -> (Blend, &[i16]) {
     }
 }
 
-/// Chroma in eighths of a level, centred on 0.
+/// Chroma in eighths of a level, centerd on 0.
 #[inline(always)]
 #[allow(
     clippy::cast_possible_truncation,
@@ -219,7 +219,7 @@ fn full(luma: i16, u: i32, v: i32, matrix: &Matrix) -> [u8; 3] {
             .wrapping_add(product(u, matrix.u_to_g)),
         y.wrapping_add(product(u, matrix.u_to_b)),
     ]
-    // swscale's 32-bit sums wrap for the wildest colours, which then turn black: kept.
+    // swscale's 32-bit sums wrap for the wildest colors, which then turn black: kept.
     .map(|sum| to_byte(sum >> 22))
 }
 

@@ -17,10 +17,10 @@ fn entries(list: &[(&str, &[&str])]) -> Vec<Entry> {
     wlasl::parse(&serde_json::to_vec(&json).unwrap()).unwrap()
 }
 
-fn at_least(min_videos_per_gloss: usize) -> Knobs {
-    Knobs {
+fn at_least(min_videos_per_gloss: usize) -> PlanOptions {
+    PlanOptions {
         min_videos_per_gloss,
-        ..Knobs::default()
+        ..PlanOptions::default()
     }
 }
 
@@ -52,11 +52,11 @@ fn capitals_are_dropped_unless_the_lower_case_twin_is_kept() {
     );
     assert_eq!(plan.records.len(), 7);
     assert!(
-        matches!(&plan.records[0].fate, Fate::NotSelected { reason } if reason.contains("capitals"))
+        matches!(&plan.records[0].decision, PlanDecision::NotSelected { reason } if reason.contains("capitals"))
     );
     assert_eq!(
-        plan.records[6].fate,
-        Fate::NotSelected {
+        plan.records[6].decision,
+        PlanDecision::NotSelected {
             reason: "gloss \"go\" has 1 clips on disk, 2 are needed".to_owned()
         }
     );
@@ -70,8 +70,8 @@ fn capitals_are_dropped_unless_the_lower_case_twin_is_kept() {
     );
     for job in &plan.jobs {
         assert_eq!(
-            plan.records[job.record].fate,
-            Fate::Process {
+            plan.records[job.record].decision,
+            PlanDecision::Process {
                 position: job.position
             }
         );
@@ -96,18 +96,18 @@ fn only_plain_file_names_are_asked_for_and_each_once() {
     let missing = plan
         .records
         .iter()
-        .filter(|r| matches!(r.fate, Fate::Missing { .. }))
+        .filter(|r| matches!(r.decision, PlanDecision::Missing { .. }))
         .count();
     assert_eq!(missing, 9);
     assert_eq!(
-        plan.records[8].fate,
-        Fate::Missing {
+        plan.records[8].decision,
+        PlanDecision::Missing {
             reason: "no video_id".to_owned()
         }
     );
     assert_eq!(
-        plan.records[9].fate,
-        Fate::Missing {
+        plan.records[9].decision,
+        PlanDecision::Missing {
             reason: "no file x1.mp4".to_owned()
         }
     );
@@ -122,11 +122,14 @@ fn bad_frame_numbers_take_no_position() {
     assert_eq!(plan.jobs[0].position, 0);
     assert_eq!(plan.jobs[0].record, 1);
     assert!(
-        matches!(&plan.records[0].fate, Fate::Unreadable { reason } if reason.ends_with("'abc'"))
+        matches!(&plan.records[0].decision, PlanDecision::Unreadable { reason } if reason.ends_with("'abc'"))
     );
-    assert!(matches!(plan.records[2].fate, Fate::Missing { .. }));
+    assert!(matches!(
+        plan.records[2].decision,
+        PlanDecision::Missing { .. }
+    ));
     assert!(
-        matches!(&plan.records[3].fate, Fate::Unreadable { reason } if reason.contains("'list'"))
+        matches!(&plan.records[3].decision, PlanDecision::Unreadable { reason } if reason.contains("'list'"))
     );
     assert_eq!(plan.gloss_file_counts, [("a".into(), 3)]);
 }
@@ -134,18 +137,18 @@ fn bad_frame_numbers_take_no_position() {
 #[test]
 fn a_selection_keeps_file_order_and_warns() {
     let entries = entries(&[("b", &["1"]), ("a", &["2"]), ("c", &["x"]), ("Me", &["3"])]);
-    let knobs = Knobs {
+    let plan_options = PlanOptions {
         selected_glosses: ["a", "b", "c", "zz", "me", "zz"]
             .map(ToOwned::to_owned)
             .to_vec(),
         max_glosses: Some(1),
         ..at_least(1)
     };
-    let plan = plan(&entries, &knobs, &all_but_x);
+    let plan = plan(&entries, &plan_options, &all_but_x);
     assert_eq!(plan.glosses, ["b".into(), "a".into()]);
-    let told: Vec<_> = plan.warnings.iter().map(ToString::to_string).collect();
+    let warnings: Vec<_> = plan.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        warnings,
         [
             "selected gloss \"c\" has 0 clips on disk, 1 are needed",
             "selected gloss \"zz\" is not in the metadata",
@@ -168,11 +171,11 @@ fn the_most_frequent_glosses_win_and_ties_go_to_the_first() {
         ("d", &["5", "6"]),
     ]);
     let kept = |max_glosses| {
-        let knobs = Knobs {
+        let plan_options = PlanOptions {
             max_glosses,
             ..at_least(1)
         };
-        let plan = plan(&entries, &knobs, &all_but_x);
+        let plan = plan(&entries, &plan_options, &all_but_x);
         plan.glosses
             .iter()
             .map(ToString::to_string)
@@ -199,6 +202,6 @@ fn reports_in_the_notebooks_words() {
 
 #[test]
 fn nothing_in_nothing_out() {
-    let plan = plan(&[], &Knobs::default(), &|_| true);
+    let plan = plan(&[], &PlanOptions::default(), &|_| true);
     assert!(plan.records.is_empty() && plan.jobs.is_empty() && plan.glosses.is_empty());
 }

@@ -1,6 +1,6 @@
 //! What the user should hear of a plan.
 
-use super::Knobs;
+use super::PlanOptions;
 use crate::dataset::wlasl::Entry;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -47,14 +47,14 @@ fn did_you_mean(similar: Option<&str>) -> String {
 /// What is odd about the user's choice, given what was found and kept.
 pub(super) fn warnings(
     entries: &[Entry],
-    knobs: &Knobs,
+    plan_options: &PlanOptions,
     gloss_file_counts: &[(Arc<str>, usize)],
     glosses: &[Arc<str>],
 ) -> Vec<Warning> {
     let mut warnings = Vec::new();
-    let mut told = HashSet::new();
-    for gloss in &knobs.selected_glosses {
-        if !told.insert(gloss) || glosses.iter().any(|kept| kept.as_ref() == gloss) {
+    let mut seen = HashSet::new();
+    for gloss in &plan_options.selected_glosses {
+        if !seen.insert(gloss) || glosses.iter().any(|kept| kept.as_ref() == gloss) {
             continue;
         }
         let mut spelt = entries.iter().filter_map(|entry| entry.gloss.as_deref());
@@ -62,7 +62,7 @@ pub(super) fn warnings(
             warnings.push(Warning::TooFewVideos {
                 gloss: gloss.clone(),
                 found: files_of(gloss_file_counts, gloss),
-                needed: knobs.min_videos_per_gloss,
+                needed: plan_options.min_videos_per_gloss,
             });
         } else {
             let lower = gloss.to_lowercase();

@@ -109,7 +109,7 @@ fn batches_join_to_the_final_file() {
     for (raw, normal) in landmarks.chunks(63).zip(sequences.chunks(63)) {
         let mut hand: [[f32; 3]; 21] =
             std::array::from_fn(|i| [raw[3 * i], raw[3 * i + 1], raw[3 * i + 2]]);
-        handloom::sequence::normalize::normalise_hand(&mut hand);
+        handloom::sequence::normalize::normalize_hand(&mut hand);
         assert!(hand.iter().flatten().eq(normal));
     }
 }

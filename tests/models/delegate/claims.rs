@@ -1,7 +1,7 @@
 //! What a plugin claims and what it computes: the hands that come of it, and bits.
 
 use super::{BUNDLE, PICTURES};
-use handloom::hand::{Detector, Hand, Model, Options};
+use handloom::hand::{Detector, DetectorOptions, Hand, Model};
 use handloom::inference::{
     BackendSpec, CpuLoadedModel, CpuModel, DelegateLoadedModel, DelegateModel, LoadedModel,
     NodeCounts,
@@ -30,7 +30,7 @@ fn hands(backend: &BackendSpec) -> (Vec<Hand>, Vec<Option<NodeCounts>>) {
     let graphs = [&BUNDLE.palm, &BUNDLE.hand].map(|file| LoadedModel::load(backend, file).unwrap());
     let [palm, hand] = [&graphs[0], &graphs[1]].map(|graph| graph.open().unwrap());
     let nodes = vec![palm.nodes, hand.nodes];
-    let mut detector = Detector::new(palm.model, hand.model, Options::default());
+    let mut detector = Detector::new(palm.model, hand.model, DetectorOptions::default());
     (detect(&mut detector), nodes)
 }
 

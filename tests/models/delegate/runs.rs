@@ -1,7 +1,7 @@
 //! Runs that are slow or fail, for once or for good.
 
 use super::{BUNDLE, PICTURES, open};
-use handloom::hand::{Detector, Model, Options};
+use handloom::hand::{Detector, DetectorOptions, Model};
 use handloom::inference::{BackendSpec, LoadedModel};
 use std::time::{Duration, Instant};
 use test_support::plugin::spec;
@@ -62,7 +62,7 @@ fn a_detector_gives_the_failure_on() {
     let palm = LoadedModel::load(&BackendSpec::Cpu, &BUNDLE.palm).unwrap();
     let hand = LoadedModel::load(&backend, &BUNDLE.hand).unwrap();
     let (palm, hand) = (palm.open().unwrap(), hand.open().unwrap());
-    let mut detector = Detector::new(palm.model, hand.model, Options::default());
+    let mut detector = Detector::new(palm.model, hand.model, DetectorOptions::default());
     let error = detector.detect(&PICTURES[0]).unwrap_err().to_string();
     assert!(error.contains("went away"), "{error}");
 }
