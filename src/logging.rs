@@ -1,5 +1,5 @@
-//! The log, on stderr: for people, for a file with the time, for the journal with the level in its own words. The level
-//! can change while the program runs.
+//! The log on stderr: for a terminal, with time for a file, with priority prefixes for the journal. The level can change
+//! while the program runs.
 
 use crate::system::journal;
 use std::io::{IsTerminal, Write as _};
@@ -15,11 +15,11 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 static LEVEL: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Sets the log up at `level`: `error`, `warn`, `info`, `debug`, `trace`, or a filter of `tracing`'s; on stderr each line
-/// begins with the time (UTC) when it `has_times`, the journal knows it anyway. To be called once.
+/// Sets up the log at `level`: `error`, `warn`, `info`, `debug`, `trace`, or a filter of `tracing`. With `has_times` each
+/// line begins with the time (UTC), except in the journal, which adds it. Call it once.
 ///
 /// # Errors
-/// When the level is none.
+/// When `level` is not a level or filter.
 pub fn init(level: &str, has_times: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(level).map_err(|e| e.to_string())?;
     let (filter, handle) = reload::Layer::new(filter);
@@ -44,11 +44,11 @@ pub fn init(level: &str, has_times: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// The priority of an error, as sd-daemon(3) has it; the others are beside it.
+/// The priority of an error in sd-daemon(3).
 const ERROR: u8 = 3;
 
-/// Says `text` on stderr, to the journal as an error: what the program ends with is no event of the log. Where that fails
-/// nobody is listening.
+/// Prints the error that the program ends with on stderr, for the journal with the priority of an error. It is no event of
+/// the log, so no level hides it. A failing stderr is ignored.
 pub fn print_fatal(text: &str) {
     let words = if journal::is_journal() {
         for_journal(text)
@@ -58,12 +58,12 @@ pub fn print_fatal(text: &str) {
     std::io::stderr().write_all(words.as_bytes()).ok();
 }
 
-/// The journal takes each line by itself, and its priority from its beginning.
+/// The journal stores every line as one message and reads the priority from its beginning.
 fn for_journal(text: &str) -> String {
     format!("<{ERROR}>{}\n", text.replace('\n', &format!("\n<{ERROR}>")))
 }
 
-/// A line for the journal, which adds the time: the level as a number that it understands, the words, the fields.
+/// A line for the journal, which adds the time: priority prefix, message, fields.
 struct JournalLine;
 
 impl<S, N> FormatEvent<S, N> for JournalLine
@@ -89,7 +89,7 @@ where
     }
 }
 
-/// Changes the level; one that is none changes nothing and is said.
+/// Changes the level. An invalid level changes nothing and is logged.
 pub fn set_level(level: &str) {
     let Some(handle) = LEVEL.get() else {
         return;
@@ -98,7 +98,7 @@ pub fn set_level(level: &str) {
         .map_err(|e| e.to_string())
         .and_then(|filter| handle.reload(filter).map_err(|e| e.to_string()));
     if let Err(error) = changed {
-        tracing::warn!(level, error, "the log level stays as it is");
+        tracing::warn!(level, error, "invalid log level; it is not changed");
     }
 }
 

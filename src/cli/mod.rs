@@ -28,8 +28,9 @@ pub use daemon_args::{CheckArgs, ConfigArgs, DaemonArgs};
 pub use process_args::{ProcessArgs, ProgressKind, ResumeArgs};
 pub use watch_args::WatchArgs;
 
-use crate::config::ModelsConfig;
 use crate::config::constraints::whole;
+use crate::config::{ModelsConfig, Sources};
+use crate::daemon::{self, RunOptions};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -195,6 +196,17 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
     error
 }
 
+/// `handloom run`.
+fn run_daemon(args: DaemonArgs) -> Result<Exit, CliError> {
+    daemon::run(RunOptions {
+        sources: Sources::of_process(args.config.config, args.config.set)?,
+        mode: args.resume.open_mode(),
+        retry_failed: args.resume.retry_failed,
+        once: args.once,
+        time_limit: args.span,
+    })
+}
+
 /// Runs the chosen subcommand.
 ///
 /// # Errors
@@ -206,7 +218,7 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
     };
     let ended = match cli.command {
         // Tells it to more than its stderr, in its own words.
-        Command::Run(args) => return crate::daemon::run(&args),
+        Command::Run(args) => return run_daemon(args),
         Command::Process(args) => process::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -1,73 +1,120 @@
-//! What runs the models, for job and camera alike: one engine, one word about it.
+//! The inference backend that job and camera share: opened once, and every event of it reported once.
 
-use crate::daemon::state::Daemon;
+use crate::config::Config;
+use crate::daemon::job_gate::JobGate;
+use crate::daemon::live_config::LiveConfig;
+use crate::daemon::outbox_writer::OutboxWriter;
+use crate::daemon::shutdown::Shutdown;
+use crate::daemon::telemetry_publisher::TelemetryPublisher;
 use crate::error::CliError;
-use crate::inference::{BackendEvent, BackendHandle, SelectionContext};
+use crate::inference::{BackendCache, BackendEvent, BackendHandle, SelectionContext};
 use crate::selection::CPU;
 use std::sync::Arc;
 
-impl Daemon {
-    /// The engine of all, opened now unless it is. `tell` gets the name of what is measured; it is given up when
-    /// `is_stopped`.
-    pub(super) fn backend(
-        &self,
-        tell: &mut dyn FnMut(&str),
-        is_stopped: &dyn Fn() -> bool,
-    ) -> Result<Arc<BackendHandle>, CliError> {
-        let config = self.config();
-        let has_job = !config.dataset.path.as_os_str().is_empty();
-        // A camera works alone, or beside the workers.
-        let workers = if has_job { self.threads } else { 1 };
-        let mut context = SelectionContext {
-            workers,
-            on_probe: tell,
-            is_stopped,
-            shutdown: &self.ending,
-        };
-        let (wanted, models) = (config.backend_request(), config.model_paths());
-        self.pool
-            .backend(&wanted, &models, workers + 1, &mut context)
+/// Shared by the supervisor and the camera's thread.
+pub(super) struct Backends {
+    cache: BackendCache,
+    config: LiveConfig,
+    /// Worker threads that the job has at most.
+    threads: usize,
+    gate: Arc<JobGate>,
+    outbox: Arc<OutboxWriter>,
+    telemetry: Arc<TelemetryPublisher>,
+    shutdown: Shutdown,
+}
+
+impl Backends {
+    pub(super) fn new(
+        config: LiveConfig,
+        threads: usize,
+        gate: Arc<JobGate>,
+        outbox: Arc<OutboxWriter>,
+        telemetry: Arc<TelemetryPublisher>,
+        shutdown: Shutdown,
+    ) -> Self {
+        Self {
+            cache: BackendCache::default(),
+            config,
+            threads,
+            gate,
+            outbox,
+            telemetry,
+            shutdown,
+        }
     }
 
-    /// Tells what there is to tell of it, on log, `state` and `fault`. Job and camera each say what was chosen; that it is
-    /// not what was asked for is told once.
-    pub(super) fn accelerator(&self, news: &BackendEvent<'_>) {
-        match *news {
+    /// The backend, selected and opened now unless it is open. `on_probe` gets the name of every accelerator that is
+    /// measured.
+    ///
+    /// # Errors
+    /// When a required accelerator cannot be used, and when `is_stopped` ends the selection.
+    pub(super) fn open(
+        &self,
+        on_probe: &mut dyn FnMut(&str),
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<Arc<BackendHandle>, CliError> {
+        let config = self.config.get();
+        // The camera works alone, or beside the workers.
+        let workers = if has_dataset(&config) {
+            self.threads
+        } else {
+            1
+        };
+        let mut context = SelectionContext {
+            workers,
+            on_probe,
+            is_stopped,
+            shutdown: self.shutdown.device_flag(),
+        };
+        let (request, models) = (config.backend_request(), config.model_paths());
+        self.cache
+            .backend(&request, &models, workers + 1, &mut context)
+    }
+
+    /// What was opened after the caller's device was lost, if anything was.
+    pub(super) fn replacement(&self) -> Option<Arc<BackendHandle>> {
+        self.cache.renewed()
+    }
+
+    /// Reports an event on log, `state` and `fault`. Job and camera both report what was chosen; that it is not what the
+    /// config prefers is one fault.
+    pub(super) fn report(&self, event: &BackendEvent<'_>) {
+        match *event {
             BackendEvent::Chosen {
                 name,
                 reason,
                 is_second_best,
             } => {
-                tracing::info!(name, reason, "runs the models");
+                tracing::info!(name, reason, "backend selected");
                 self.telemetry.backend(name, reason);
-                let lesser = is_second_best.then(|| format!("accelerator: {reason}"));
-                let mut is_news = false;
-                self.change_holds(|holds| {
-                    is_news = lesser.is_some() && holds.lesser != lesser;
-                    holds.lesser = lesser;
-                });
-                if is_news {
+                let fallback = is_second_best.then(|| format!("accelerator: {reason}"));
+                if self.gate.set_fallback(fallback) {
                     let action = "the CPU runs the models";
-                    self.fault("accelerator", reason.to_owned(), action);
+                    self.outbox.fault("accelerator", reason.to_owned(), action);
                 }
             }
             BackendEvent::Reopened {
                 name,
                 times,
                 reason,
-            } => self.fault(
+            } => self.outbox.fault(
                 "accelerator",
-                format!("{name} failed, {times} times since it was opened: {reason}"),
-                "opened again; what it worked on was run again, nothing is lost",
+                format!("{name} failed {times} times since it was opened: {reason}"),
+                "the accelerator was opened again and the frames in hand were processed again; nothing is lost",
             ),
             BackendEvent::Lost { name, reason } => {
-                let given_up = format!("{name} is given up: {reason}");
-                self.telemetry.backend(CPU, &given_up);
-                let action = "the CPU goes on until the next job, after a hang until the next start; the manifest says which clips and takes are its";
-                self.fault("accelerator", given_up, action);
-                let reason = format!("accelerator: {name} is given up, the CPU goes on");
-                self.change_holds(|holds| holds.lesser = Some(reason));
+                let lost = format!("{name} is given up: {reason}");
+                self.telemetry.backend(CPU, &lost);
+                let action = "the CPU runs the models until the next job, after a hang until the next start; the manifest lists the clips and takes that it processed";
+                self.outbox.fault("accelerator", lost, action);
+                let fallback = format!("accelerator: {name} is given up, the CPU runs the models");
+                self.gate.set_fallback(Some(fallback));
             }
         }
     }
+}
+
+/// Whether the config names a dataset; without one there is a camera only.
+pub(super) fn has_dataset(config: &Config) -> bool {
+    !config.dataset.path.as_os_str().is_empty()
 }

@@ -4,8 +4,9 @@ mod take_writer;
 
 use crate::camera::CameraEvent;
 use crate::daemon::camera_session::take_writer::DiskFull;
+use crate::daemon::camera_task::CameraContext;
 use crate::daemon::camera_task::CameraRequest;
-use crate::daemon::state::{Daemon, PendingCommand};
+use crate::daemon::job_queue::PendingCommand;
 use crate::error::CliError;
 use crate::error::hints::Audience;
 use crate::inference::BackendEvent;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 
 /// Whoever runs the session: the daemon's side of it.
 pub(super) struct CameraSession<'a> {
-    daemon: &'a Daemon,
+    daemon: &'a CameraContext,
     stage: &'a Stage,
     store: TakeStore,
     origin: &'a TakeProvenance<'a>,
@@ -53,7 +54,7 @@ pub(super) struct CameraSession<'a> {
 impl<'a> CameraSession<'a> {
     /// With an open shelf, whose untold messages are told.
     pub(super) fn new(
-        daemon: &'a Daemon,
+        daemon: &'a CameraContext,
         stage: &'a Stage,
         store: TakeStore,
         origin: &'a TakeProvenance<'a>,
@@ -113,7 +114,7 @@ impl<'a> CameraSession<'a> {
                 Ok(()) => Ok(Some(json!({"takes": taken}))),
                 Err(reason) => Err(format!("{reason}; {} takes were kept{waits}", taken.len())),
             };
-            self.daemon.answer(&task, result, &[]);
+            self.daemon.outbox.reply(&task, result, &[]);
         }
     }
 
@@ -132,7 +133,7 @@ impl<'a> CameraSession<'a> {
                         Ok(result) => result.clone(),
                         Err(failure) => Err(Audience::TakesKeys.story(failure)),
                     };
-                    self.daemon.answer(&task, result, &[]);
+                    self.daemon.outbox.reply(&task, result, &[]);
                     undone?.ok();
                 }
             }
@@ -157,7 +158,7 @@ impl<'a> CameraSession<'a> {
             let reason = format!(
                 "takes wait for room: {reason}; send it again with another id when state is capturing"
             );
-            return self.daemon.answer(&task, Err(reason), &[]);
+            return self.daemon.outbox.reply(&task, Err(reason), &[]);
         }
         self.settle(Err("replaced by another record"));
         self.running = Some(task);
@@ -217,7 +218,7 @@ impl SessionHost for CameraSession<'_> {
             CameraEvent::Fault(error) => {
                 let reason = error.to_string();
                 let action = "the camera is opened again until it films; the job goes on";
-                self.daemon.fault("camera", reason.clone(), action);
+                self.daemon.outbox.fault("camera", reason.clone(), action);
                 self.filming = Some((JobPhase::Degraded, Some(reason)));
             }
             CameraEvent::Relapse(error) => {
@@ -231,13 +232,13 @@ impl SessionHost for CameraSession<'_> {
     }
 
     fn accelerator(&mut self, news: &BackendEvent<'_>) {
-        self.daemon.accelerator(news);
+        self.daemon.backends.report(news);
     }
 
     fn look(&mut self, look: &FrameView<'_>) {
         self.daemon
-            .worker_monitor
-            .see(look.picture, look.hands, &self.device);
+            .monitor
+            .note_camera_frame(look.picture, look.hands, &self.device);
     }
 
     fn sign(
@@ -255,7 +256,7 @@ impl SessionHost for CameraSession<'_> {
         recorder: &mut SignRecorder,
     ) -> Result<bool, CliError> {
         self.stage.heartbeat(uptime());
-        self.is_last = self.daemon.is_stopping();
+        self.is_last = self.daemon.shutdown.is_requested();
         self.at = standing.at;
         self.hear(recorder, standing.at)?;
         self.flush(recorder)?;

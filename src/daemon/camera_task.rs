@@ -3,11 +3,21 @@
 
 use super::outbox_limits;
 use crate::camera::{Camera, CameraAddress, CameraCounts, CaptureTimeouts, DropPolicy};
+use crate::daemon::backend::Backends;
 use crate::daemon::camera_session::CameraSession;
-use crate::daemon::state::{Daemon, PendingCommand, held};
+use crate::daemon::job_failure::FATAL_ACTION;
+use crate::daemon::job_queue::PendingCommand;
+use crate::daemon::live_config::LiveConfig;
+use crate::daemon::mirror_task::MirrorHandle;
+use crate::daemon::outbox_writer::OutboxWriter;
+use crate::daemon::resource_monitor::ResourceStatus;
+use crate::daemon::shutdown::Shutdown;
+use crate::daemon::telemetry_publisher::TelemetryPublisher;
+use crate::daemon::worker_monitor::WorkerMonitor;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::inference::Unavailable;
+use crate::job::SharedLedger;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::fallback_detector::FallbackDetector;
 use crate::recording::latency_stats::LatencyStats;
@@ -17,8 +27,8 @@ use crate::recording::{CaptureSettings, TakeProvenance};
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use crate::sequence::sign_recorder::SignRecorder;
 use crate::storage::mirror::Listing;
-use crate::system::Stage;
 use crate::system::clock::{now_utc, uptime};
+use crate::system::{Liveness, Stage, lock_ignoring_poison};
 use anyhow::anyhow;
 use std::collections::VecDeque;
 use std::io;
@@ -60,7 +70,7 @@ pub(super) struct CameraHandle {
 impl CameraHandle {
     /// Hands `ask` to the camera's thread; gives it back with the reason when there is none, or it has enough to do.
     pub(super) fn ask(&self, ask: CameraRequest) -> Result<(), (CameraRequest, &'static str)> {
-        let mut asks = held(&self.asks);
+        let mut asks = lock_ignoring_poison(&self.asks);
         let Some(asks) = &mut *asks else {
             let why = if self.is_over.load(Ordering::Acquire) {
                 "the file that stood in for a camera is over; a restart films it again"
@@ -81,19 +91,19 @@ impl CameraHandle {
 
     /// From here on the camera's thread takes what is asked for.
     fn open(&self) {
-        *held(&self.asks) = Some(VecDeque::new());
+        *lock_ignoring_poison(&self.asks) = Some(VecDeque::new());
     }
 
     /// From here on nothing is taken; gives what waits.
     fn close(&self) -> VecDeque<CameraRequest> {
         self.is_over.store(true, Ordering::Release);
-        *held(&self.health) = None;
-        held(&self.asks).take().unwrap_or_default()
+        *lock_ignoring_poison(&self.health) = None;
+        lock_ignoring_poison(&self.asks).take().unwrap_or_default()
     }
 
     /// What waits, which waits no longer.
     fn drain(&self) -> VecDeque<CameraRequest> {
-        held(&self.asks)
+        lock_ignoring_poison(&self.asks)
             .as_mut()
             .map(std::mem::take)
             .unwrap_or_default()
@@ -101,47 +111,74 @@ impl CameraHandle {
 
     /// Whether there is a camera, though it may be away.
     pub(super) fn is_open(&self) -> bool {
-        held(&self.asks).is_some()
+        lock_ignoring_poison(&self.asks).is_some()
     }
 
     /// The oldest thing that was asked for.
     pub(super) fn asked(&self) -> Option<CameraRequest> {
-        held(&self.asks).as_mut()?.pop_front()
+        lock_ignoring_poison(&self.asks).as_mut()?.pop_front()
     }
 
     /// What a mirror shall hold of the takes; `None` while files are written.
     pub(super) fn files(&self) -> Option<Listing> {
-        held(&self.files).clone()
+        lock_ignoring_poison(&self.files).clone()
     }
 
     /// Keeps that; gives what was kept before.
     pub(super) fn set_files(&self, files: Option<Listing>) -> Option<Listing> {
-        std::mem::replace(&mut *held(&self.files), files)
+        std::mem::replace(&mut *lock_ignoring_poison(&self.files), files)
     }
 
     /// Keeps how the camera is doing.
     pub(super) fn set_health(&self, health: CameraHealth) {
-        *held(&self.health) = Some(health);
+        *lock_ignoring_poison(&self.health) = Some(health);
     }
 
     /// How the camera is doing; `None` without one.
     pub(super) fn health(&self) -> Option<CameraHealth> {
-        held(&self.health).clone()
+        lock_ignoring_poison(&self.health).clone()
+    }
+}
+
+/// What the camera's thread works with.
+pub(super) struct CameraContext {
+    pub(super) config: LiveConfig,
+    pub(super) ledger: SharedLedger,
+    pub(super) backends: Arc<Backends>,
+    pub(super) monitor: Arc<WorkerMonitor>,
+    pub(super) camera: Arc<CameraHandle>,
+    pub(super) mirror: Arc<MirrorHandle>,
+    pub(super) resources: Arc<ResourceStatus>,
+    pub(super) telemetry: Arc<TelemetryPublisher>,
+    pub(super) outbox: Arc<OutboxWriter>,
+    pub(super) shutdown: Shutdown,
+}
+
+impl CameraContext {
+    /// Ends the daemon because of `failure`, which is published once.
+    fn fail(&self, failure: CliError) {
+        if self.shutdown.claim_reason() {
+            let reason = Audience::Keys.story(&failure);
+            self.outbox.fault("accelerator", reason, FATAL_ACTION);
+        }
+        self.shutdown.request_after(failure);
     }
 }
 
 /// Starts the thread, if there is a camera; it ends with the daemon.
-pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> {
-    let Some((place, capture_settings)) = daemon.config().capture() else {
+pub(super) fn start(
+    daemon: CameraContext,
+    liveness: &Liveness,
+) -> io::Result<Option<JoinHandle<()>>> {
+    let Some((place, capture_settings)) = daemon.config.get().capture() else {
         return Ok(None);
     };
     daemon.camera.open();
     daemon.camera.set_health(CameraHealth::default());
-    let daemon = Arc::clone(daemon);
-    let stage = daemon.liveness.stage("the camera", SILENCE);
+    let stage = liveness.stage("the camera", SILENCE);
     let work = move || {
         let mut told: Option<String> = None;
-        while !daemon.is_stopping() {
+        while !daemon.shutdown.is_requested() {
             let began = uptime();
             stage.busy(began);
             // A bug ends a session, not the daemon's ears.
@@ -168,14 +205,14 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
             };
             if told.as_ref() != Some(&reason) {
                 let action = "the camera is tried again until it goes well; the job goes on";
-                daemon.fault("camera", reason.clone(), action);
+                daemon.outbox.fault("camera", reason.clone(), action);
             }
             daemon
                 .telemetry
                 .camera(Some((JobPhase::Degraded, Some(reason.clone()))));
             told = Some(reason);
             refuse(&daemon, daemon.camera.drain());
-            daemon.wait(RETRY, |tasks| tasks.is_stopping);
+            daemon.shutdown.wait(RETRY);
         }
         refuse(&daemon, daemon.camera.close());
         daemon.telemetry.camera(None);
@@ -187,12 +224,12 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<Option<JoinHandle<()>>> 
 }
 
 /// What nobody will carry out gets its last word.
-fn refuse(daemon: &Daemon, asks: VecDeque<CameraRequest>) {
+fn refuse(daemon: &CameraContext, asks: VecDeque<CameraRequest>) {
     for ask in asks {
         if let CameraRequest::Record(task, _) | CameraRequest::Undo(task) = ask
-            && !daemon.is_stopping()
+            && !daemon.shutdown.is_requested()
         {
-            daemon.answer(
+            daemon.outbox.reply(
                 &task,
                 Err("the camera cannot be used; see state".to_owned()),
                 &[],
@@ -203,12 +240,12 @@ fn refuse(daemon: &Daemon, asks: VecDeque<CameraRequest>) {
 
 /// One session, from the models to the end of the daemon.
 fn film(
-    daemon: &Daemon,
+    daemon: &CameraContext,
     place: &CameraAddress,
     capture_settings: &CaptureSettings,
     stage: &Stage,
 ) -> Result<(), CliError> {
-    let config = daemon.config();
+    let config = daemon.config.get();
     // Measuring has limits of its own.
     stage.idle();
     let mut has_measured = false;
@@ -219,14 +256,16 @@ fn film(
             .telemetry
             .camera(Some((JobPhase::Scanning, Some(reason))));
     };
-    let backend = daemon.backend(tell, &|| daemon.is_stopping())?;
+    let backend = daemon
+        .backends
+        .open(tell, &|| daemon.shutdown.is_requested())?;
     stage.busy(uptime());
     if has_measured {
         daemon.telemetry.camera(None);
     }
-    daemon.accelerator(&backend.choice());
+    daemon.backends.report(&backend.choice());
     let graphs = backend.graphs()?;
-    let renewed = || daemon.pool.renewed();
+    let renewed = || daemon.backends.replacement();
     let mut eye = FallbackDetector::new(&backend, &graphs, capture_settings.detector, &renewed)?;
     let settings = capture_settings.settings(&backend);
     let common = TakeOptions::of(capture_settings, -1, "train");

@@ -1,7 +1,6 @@
-//! What is to be written into the ledger and could not be yet: faults and answers wait in memory, in order, for a disk
-//! that has room again. A cut takes them along; a command is then answered at the next start.
+//! Faults and replies that the ledger could not take yet: they wait in memory, in order, for a disk with room. A power
+//! cut loses them; the commands are then answered at the next start.
 
-use crate::daemon::state::held;
 use crate::job::stamp;
 use crate::messages::payloads::Reply;
 use crate::storage::ledger::{Message, Timestamp};
@@ -10,57 +9,57 @@ use crate::system::lock_ignoring_poison;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-/// Faults that wait; more are dropped. Answers are no more than the commands that the ledger has taken.
+/// Faults that wait at most; more are dropped. Replies have no limit of their own: each answers a command in the ledger.
 const FAULTS_MAX: usize = 100;
 
-/// A note and its value; `None` removes it.
-pub(super) type Note = (&'static str, Option<&'static str>);
+/// A key of the ledger's metadata and its new value; `None` removes it.
+pub(super) type MetadataChange = (&'static str, Option<&'static str>);
 
 /// Something to be written.
 pub(super) enum DeferredWrite {
-    /// A message, and when it was said.
+    /// A message, and when it was made.
     Fault(Message, Timestamp),
-    /// The last word on a command, with what it changed.
-    Answer(Reply, Vec<Note>),
+    /// The final reply to a command, and what it changed.
+    Reply(Reply, Vec<MetadataChange>),
 }
 
-/// The line of what waits.
+/// The queue.
 #[derive(Default)]
 pub(super) struct DeferredWrites(Mutex<VecDeque<DeferredWrite>>);
 
 impl DeferredWrites {
     /// Appends; `false` when there are too many.
-    pub(super) fn push(&self, late: DeferredWrite) -> bool {
-        let mut line = held(&self.0);
-        let is_fault = |late: &&DeferredWrite| matches!(late, DeferredWrite::Fault(..));
-        let has_place = !is_fault(&&late) || line.iter().filter(is_fault).count() < FAULTS_MAX;
-        if has_place {
-            line.push_back(late);
+    pub(super) fn push(&self, next: DeferredWrite) -> bool {
+        let mut queue = lock_ignoring_poison(&self.0);
+        let is_fault = |next: &&DeferredWrite| matches!(next, DeferredWrite::Fault(..));
+        let has_room = !is_fault(&&next) || queue.iter().filter(is_fault).count() < FAULTS_MAX;
+        if has_room {
+            queue.push_back(next);
         }
-        has_place
+        has_room
     }
 
-    /// Writes what can be written, in order; whether anything was.
+    /// Writes what the ledger takes, in order; returns whether it took anything.
     pub(super) fn write(&self, ledger: &Mutex<Ledger>) -> bool {
         // Held throughout: two writers would write the same.
-        let mut line = held(&self.0);
+        let mut queue = lock_ignoring_poison(&self.0);
         let mut is_written = false;
-        while let Some(late) = line.front() {
-            if let Err(error) = write(late, &mut lock_ignoring_poison(ledger)) {
-                tracing::debug!(%error, waiting = line.len(), "the ledger takes nothing now");
+        while let Some(next) = queue.front() {
+            if let Err(error) = write(next, &mut lock_ignoring_poison(ledger)) {
+                tracing::debug!(%error, waiting = queue.len(), "the ledger cannot be written; faults and replies wait");
                 break;
             }
-            line.pop_front();
+            queue.pop_front();
             is_written = true;
         }
         is_written
     }
 }
 
-fn write(late: &DeferredWrite, ledger: &mut Ledger) -> Result<(), StoreError> {
-    match late {
+fn write(next: &DeferredWrite, ledger: &mut Ledger) -> Result<(), StoreError> {
+    match next {
         DeferredWrite::Fault(message, stamp) => ledger.say(std::slice::from_ref(message), stamp),
-        DeferredWrite::Answer(reply, notes) => ledger.answer(reply, notes, &stamp()),
+        DeferredWrite::Reply(reply, changes) => ledger.answer(reply, changes, &stamp()),
     }
 }
 
@@ -97,7 +96,7 @@ mod tests {
             assert!(deferred_writes.push(fault(n)));
         }
         assert!(!deferred_writes.push(fault(FAULTS_MAX)), "one too many");
-        assert!(deferred_writes.push(DeferredWrite::Answer(reply, vec![("paused", Some("1"))])));
+        assert!(deferred_writes.push(DeferredWrite::Reply(reply, vec![("paused", Some("1"))])));
         assert!(deferred_writes.write(&ledger));
         assert!(!deferred_writes.write(&ledger), "all gone");
         assert!(deferred_writes.push(fault(0)), "room again");

@@ -1,131 +1,234 @@
-//! The mirror's thread: copies what is sealed to a second place, never holding up the job.
+//! The mirror's thread: copies sealed files to a second directory and never holds up the job.
 
 use crate::config::TAKES;
-use crate::daemon::state::Daemon;
+use crate::daemon::camera_task::CameraHandle;
+use crate::daemon::live_config::LiveConfig;
+use crate::daemon::outbox_writer::OutboxWriter;
+use crate::daemon::shutdown::{Shutdown, WakeSignal};
+use crate::job::SharedLedger;
 use crate::storage::StoreError;
 use crate::storage::mirror::{Listing, Mirror, MirrorError};
 use crate::storage::output_dir;
 use crate::system::lock_ignoring_poison;
+use crossbeam_channel::select;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// Looks this often whether the medium is back.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// What is done about a mirror that lacks something.
-const LATER: &str = "the job goes on, the camera too; what is missing is copied when the medium is back. To restore: copy the mirror's files to the output folder and check them with sha256sum -c SHA256SUMS";
-/// What is done about a mirror that is not ours.
-const NEVER: &str =
-    "the job goes on, the camera too, without a copy; nothing in the mirror is changed";
+/// How often a missing mirror is looked for.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// What is done about an incomplete mirror.
+const RETRIED: &str = "job and camera continue; what is missing is copied when the mirror is back. To restore: copy the mirror's files to the output directory and check them with sha256sum -c SHA256SUMS";
+/// What is done about a mirror that belongs to another output directory.
+const NOT_RETRIED: &str =
+    "job and camera continue without a copy; nothing in the mirror is changed";
 
-/// Why a mirror is not complete, and what is done about it.
+/// What the other threads share with the mirror's.
+pub(super) struct MirrorHandle {
+    status: Mutex<MirrorStatus>,
+    work: WakeSignal,
+    idle: WakeSignal,
+}
+
+struct MirrorStatus {
+    /// Files were sealed that no pass has seen.
+    is_pending: bool,
+    is_copying: bool,
+    /// Files that the mirror lacks, as far as that is known.
+    waiting: Option<usize>,
+}
+
+impl MirrorHandle {
+    /// With a first pass pending: a previous process may have sealed files.
+    pub(super) fn new() -> Self {
+        let handle = Self {
+            status: Mutex::new(MirrorStatus {
+                is_pending: true,
+                is_copying: false,
+                waiting: None,
+            }),
+            work: WakeSignal::default(),
+            idle: WakeSignal::default(),
+        };
+        handle.work.notify();
+        handle
+    }
+
+    /// A file was sealed, or replaced.
+    pub(super) fn notify_sealed(&self) {
+        lock_ignoring_poison(&self.status).is_pending = true;
+        self.work.notify();
+    }
+
+    /// Files that the mirror lacks, as far as that is known.
+    pub(super) fn waiting(&self) -> Option<usize> {
+        lock_ignoring_poison(&self.status).waiting
+    }
+
+    /// Waits until the mirror has everything that it can have, or until the process ends.
+    pub(super) fn wait_until_idle(&self, shutdown: &Shutdown) {
+        let is_busy = || {
+            let status = lock_ignoring_poison(&self.status);
+            status.is_pending || status.is_copying
+        };
+        while is_busy() {
+            select! {
+                recv(self.idle.channel()) -> _ => {}
+                recv(shutdown.channel()) -> _ => return,
+            }
+        }
+    }
+
+    fn begin_pass(&self) {
+        let mut status = lock_ignoring_poison(&self.status);
+        (status.is_pending, status.is_copying) = (false, true);
+    }
+
+    fn end_pass(&self) {
+        lock_ignoring_poison(&self.status).is_copying = false;
+        self.idle.notify();
+    }
+
+    fn set_waiting(&self, files: usize) {
+        lock_ignoring_poison(&self.status).waiting = Some(files);
+    }
+}
+
+/// The thread.
+pub(super) struct MirrorTask {
+    pub(super) handle: Arc<MirrorHandle>,
+    pub(super) config: LiveConfig,
+    pub(super) ledger: SharedLedger,
+    pub(super) camera: Arc<CameraHandle>,
+    pub(super) outbox: Arc<OutboxWriter>,
+    pub(super) shutdown: Shutdown,
+}
+
+/// Why a mirror is incomplete, and what is done about it.
 #[derive(Clone, PartialEq)]
 struct MirrorFault {
     reason: String,
     action: &'static str,
 }
 
-/// Starts the thread; it ends with the daemon, also in the middle of a file: the next start goes on.
-pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
-    let daemon = Arc::clone(daemon);
-    Builder::new().name("mirror".to_owned()).spawn(move || {
-        let mut told: Vec<MirrorFault> = Vec::new();
+impl MirrorTask {
+    /// Starts the thread. It ends with the daemon, even in the middle of a file: the next start continues there.
+    pub(super) fn start(self) -> io::Result<JoinHandle<()>> {
+        let thread = Builder::new().name("mirror".to_owned());
+        thread.spawn(move || self.run())
+    }
+
+    fn run(&self) {
+        let mut reported: Vec<MirrorFault> = Vec::new();
         loop {
-            daemon.wait(PATIENCE, |tasks| tasks.is_stopping || tasks.is_sealed);
-            if daemon.is_stopping() {
+            select! {
+                recv(self.handle.work.channel()) -> _ => {}
+                recv(self.shutdown.channel()) -> _ => return,
+                default(RETRY_INTERVAL) => {}
+            }
+            if self.shutdown.is_requested() {
                 return;
             }
-            daemon.change_tasks(|tasks| (tasks.is_sealed, tasks.is_copying) = (false, true));
-            if let Some(to) = daemon.config().output.mirror.clone() {
-                let troubles = copy(&daemon, &to);
-                for MirrorFault { reason, action } in troubles.iter().filter(|t| !told.contains(t))
+            self.handle.begin_pass();
+            if let Some(to) = self.config.get().output.mirror.clone() {
+                let faults = self.copy(&to);
+                for MirrorFault { reason, action } in
+                    faults.iter().filter(|fault| !reported.contains(fault))
                 {
-                    daemon.fault("mirror", reason.clone(), action);
+                    self.outbox.fault("mirror", reason.clone(), action);
                 }
-                if !told.is_empty() && troubles.is_empty() {
+                if !reported.is_empty() && faults.is_empty() {
                     tracing::info!(mirror = %to.display(), "the mirror is complete again");
                 }
-                told = troubles;
+                reported = faults;
             }
-            daemon.change_tasks(|tasks| tasks.is_copying = false);
+            self.handle.end_pass();
         }
-    })
+    }
+
+    /// Copies what is missing of the job's results and of the takes. Returns what prevented it, each fault once.
+    fn copy(&self, to: &Path) -> Vec<MirrorFault> {
+        let config = self.config.get();
+        let out = &config.output.path;
+        let results = || output_dir::mirrored(out, &lock_ignoring_poison(&self.ledger)).map(Some);
+        let takes = || Ok(self.camera.files());
+        let targets = [
+            MirrorTarget {
+                mirror: Mirror::new(out, to),
+                list: &results,
+            },
+            MirrorTarget {
+                mirror: Mirror::within(&config.takes_path(), to, TAKES),
+                list: &takes,
+            },
+        ];
+        let waiting = || -> usize { targets.iter().map(MirrorTarget::waiting).sum() };
+        self.handle.set_waiting(waiting());
+        let mut faults: Vec<MirrorFault> = Vec::new();
+        for target in &targets {
+            // One target may fail and the other succeed, but nothing is written into a directory of somebody else.
+            if faults.iter().any(|fault| fault.action == NOT_RETRIED) {
+                break;
+            }
+            match target.copy(&self.shutdown) {
+                Ok(CopyOutcome::Complete) => {}
+                Ok(CopyOutcome::Outdated) => self.handle.notify_sealed(),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        self.handle.set_waiting(waiting());
+        faults.dedup();
+        faults
+    }
 }
 
-/// What the mirror shall hold of a folder; `None` while that is being changed.
-type ListingFn<'a> = dyn Fn() -> Result<Option<Listing>, StoreError> + 'a;
+/// Lists what the mirror should hold of a directory; `None` while its files are being written.
+type ListFiles<'a> = dyn Fn() -> Result<Option<Listing>, StoreError> + 'a;
 
-/// A folder with its place in the mirror.
+/// A directory with its place in the mirror.
 struct MirrorTarget<'a> {
     mirror: Mirror,
-    look: &'a ListingFn<'a>,
+    list: &'a ListFiles<'a>,
 }
 
-/// Copies what is missing, of the job's results and of the takes. Returns what kept it from that, each once.
-fn copy(daemon: &Daemon, to: &Path) -> Vec<MirrorFault> {
-    let config = daemon.config();
-    let out = &config.output.path;
-    let results = || output_dir::mirrored(out, &lock_ignoring_poison(&daemon.ledger)).map(Some);
-    let takes = || Ok(daemon.camera.files());
-    let copies = [
-        MirrorTarget {
-            mirror: Mirror::new(out, to),
-            look: &results,
-        },
-        MirrorTarget {
-            mirror: Mirror::within(&config.takes_path(), to, TAKES),
-            look: &takes,
-        },
-    ];
-    let waiting = || -> usize { copies.iter().map(MirrorTarget::waiting).sum() };
-    daemon.set_mirror_waiting(Some(waiting()));
-    let mut troubles: Vec<MirrorFault> = Vec::new();
-    for copy in &copies {
-        // What keeps one from its place need not keep the other; but nothing is made in what is another folder's.
-        if troubles.iter().any(|trouble| trouble.action == NEVER) {
-            break;
-        }
-        troubles.extend(copy.pass(daemon).err());
-    }
-    daemon.set_mirror_waiting(Some(waiting()));
-    troubles.dedup();
-    troubles
+/// How a pass over one target ended.
+enum CopyOutcome {
+    Complete,
+    /// Files were replaced during the pass: another one is due.
+    Outdated,
 }
 
 impl MirrorTarget<'_> {
     /// Files that are not in place, as far as that is known.
     fn waiting(&self) -> usize {
-        let known = (self.look)().ok().flatten();
+        let known = (self.list)().ok().flatten();
         known.map_or(0, |listing| self.mirror.waiting(&listing))
     }
 
-    fn pass(&self, daemon: &Daemon) -> Result<(), MirrorFault> {
-        let trouble = |error: &dyn Display, action| MirrorFault {
+    fn copy(&self, shutdown: &Shutdown) -> Result<CopyOutcome, MirrorFault> {
+        let fault = |error: &dyn Display, action| MirrorFault {
             reason: error.to_string(),
             action,
         };
-        let Some(listing) = (self.look)().map_err(|error| trouble(&error, LATER))? else {
-            return Ok(());
+        let Some(listing) = (self.list)().map_err(|error| fault(&error, RETRIED))? else {
+            return Ok(CopyOutcome::Complete);
         };
-        let pass = self.mirror.pass(&listing, &|| daemon.is_stopping());
-        let pass = match pass {
+        let report = match self.mirror.pass(&listing, &|| shutdown.is_requested()) {
             Err(MirrorError::Source { .. } | MirrorError::Changed { .. })
-                if (self.look)()
+                if (self.list)()
                     .is_ok_and(|now| now.is_none_or(|now| now.files != listing.files)) =>
             {
-                // The files were replaced under our hands; they are copied as they are now.
-                daemon.change_tasks(|tasks| tasks.is_sealed = true);
-                return Ok(());
+                return Ok(CopyOutcome::Outdated);
             }
-            Err(error @ MirrorError::Foreign { .. }) => return Err(trouble(&error, NEVER)),
-            pass => pass.map_err(|error| trouble(&error, LATER))?,
+            Err(error @ MirrorError::Foreign { .. }) => return Err(fault(&error, NOT_RETRIED)),
+            report => report.map_err(|error| fault(&error, RETRIED))?,
         };
-        if pass.copied > 0 {
-            tracing::info!(files = pass.copied, "copied to the mirror");
+        if report.copied > 0 {
+            tracing::info!(files = report.copied, "copied to the mirror");
         }
-        Ok(())
+        Ok(CopyOutcome::Complete)
     }
 }

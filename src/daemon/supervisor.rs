@@ -1,37 +1,65 @@
 //! Runs the job on the main thread, again and again until nothing is left to do, and carries out between two runs
-//! what was asked for.
+//! what was requested.
 
-use crate::cli::ResumeArgs;
-use crate::daemon::state::{Daemon, ENDS, PendingCommand};
-use crate::dataset::acceptance::State;
+use crate::daemon::backend::Backends;
+use crate::daemon::camera_task::CameraHandle;
+use crate::daemon::job_failure::{FATAL_ACTION, action, component, is_changed_dataset, reason};
+use crate::daemon::job_gate::JobGate;
+use crate::daemon::job_observer::DaemonJobObserver;
+use crate::daemon::job_queue::{JobQueue, JobRequests, PendingCommand};
+use crate::daemon::live_config::LiveConfig;
+use crate::daemon::mirror_task::MirrorHandle;
+use crate::daemon::outbox_writer::OutboxWriter;
+use crate::daemon::resource_monitor::ResourceStatus;
+use crate::daemon::shutdown::Shutdown;
+use crate::daemon::telemetry_publisher::TelemetryPublisher;
+use crate::daemon::worker_monitor::WorkerMonitor;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
-use crate::inference::BackendEvent;
-use crate::inference::ModelFileError;
-use crate::job::worker_pool::RunOutcome;
-use crate::job::{ClipEvent, JobContext, JobObserver, JobReport, persist, stamp};
-use crate::messages::payloads::{ClipName, JobPhase};
+use crate::job::worker_pool::{RunOutcome, WorkerControl};
+use crate::job::{JobContext, JobReport, SharedLedger, persist, stamp};
+use crate::limits::backoff::Backoff;
+use crate::messages::payloads::JobPhase;
 use crate::messages::request::CommandName;
-use crate::storage::StoreError;
-use crate::storage::ledger::{CANCELLED, Timestamp};
+use crate::storage::ledger::CANCELLED;
 use crate::storage::output_dir::OpenMode;
 use crate::system::lock_ignoring_poison;
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// First and longest pause before a job that failed for want of its input is tried again.
-const RETRY: [Duration; 2] = [Duration::from_secs(2), Duration::from_mins(1)];
-/// Without news the supervisor looks around so often.
-const LOOK: Duration = Duration::from_mins(10);
+/// First and longest delay before a job that failed for want of its input is tried again.
+const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(2), Duration::from_mins(1)];
+/// Longest wait without a request.
+const IDLE_INTERVAL: Duration = Duration::from_mins(10);
+
+/// What the job's thread works with.
+pub(super) struct Supervisor {
+    pub(super) config: LiveConfig,
+    pub(super) ledger: SharedLedger,
+    /// Worker threads that a job has at most.
+    pub(super) threads: usize,
+    pub(super) control: Arc<WorkerControl>,
+    pub(super) gate: Arc<JobGate>,
+    pub(super) queue: Arc<JobQueue>,
+    pub(super) backends: Arc<Backends>,
+    pub(super) monitor: Arc<WorkerMonitor>,
+    pub(super) camera: Arc<CameraHandle>,
+    pub(super) mirror: Arc<MirrorHandle>,
+    pub(super) resources: Arc<ResourceStatus>,
+    pub(super) telemetry: Arc<TelemetryPublisher>,
+    pub(super) outbox: Arc<OutboxWriter>,
+    pub(super) shutdown: Shutdown,
+}
 
 /// How an attempt at the job ended.
 enum Attempt {
     Done(JobReport),
     Stopped,
-    /// The same before the job could begin: what was in its way may still be.
+    /// Stopped before the job began: what prevented it may still do so.
     Interrupted,
-    /// It may go better later.
-    Wait {
+    /// It may succeed later.
+    Retry {
         failure: CliError,
         /// Whether a clip was recorded before.
         has_progressed: bool,
@@ -40,385 +68,268 @@ enum Attempt {
     Fatal(CliError),
 }
 
-/// What the command line asks of the first run; of those after it nothing.
-struct Start {
-    mode: OpenMode,
-    retry: bool,
-    is_first: bool,
+/// What the first run is asked to do; later runs resume.
+#[derive(Clone, Copy)]
+pub(super) struct FirstRun {
+    pub(super) mode: OpenMode,
+    pub(super) retry_failed: bool,
 }
 
-/// Runs the job until a signal ends the process, or until it is done when `once`.
-#[expect(
-    clippy::too_many_lines,
-    reason = "split with the struct that all share"
-)]
-pub(super) fn supervise(daemon: &Daemon, again: ResumeArgs, once: bool) -> Result<Exit, CliError> {
-    let mut start = Start {
-        mode: again.open_mode(),
-        retry: again.retry_failed,
-        is_first: true,
-    };
-    // Accepted, and without a last word.
-    let mut tasks: Vec<PendingCommand> = Vec::new();
-    let mut pause = RETRY[0];
-    // What stands in the way, as told.
-    let mut trouble: Option<String> = None;
-    let mut outcome = Exit::Stopped;
-    let mut is_wanted = true;
-    loop {
-        // Ahead of the look at the tasks: whoever asks for something after it stops the next run.
-        daemon.control.reset();
-        let (is_cancelled, is_stopping) = daemon.change_tasks(|shared| {
-            is_wanted |= std::mem::take(&mut shared.again);
-            tasks.append(&mut shared.todo);
-            (shared.is_cancelled, shared.is_stopping)
+/// The state between two runs.
+struct Progress {
+    first_run: Option<FirstRun>,
+    /// Accepted commands without a final reply.
+    commands: Vec<PendingCommand>,
+    is_run_wanted: bool,
+    backoff: Backoff,
+    /// The failure that was reported last: it is one fault until the job succeeds or the failure changes.
+    reported: Option<String>,
+    outcome: Exit,
+}
+
+impl Progress {
+    fn forget_failure(&mut self) {
+        self.backoff.reset();
+        self.reported = None;
+    }
+}
+
+impl Supervisor {
+    /// Runs the job until the process ends, or until it is done when `once`.
+    ///
+    /// # Errors
+    /// When the job cannot run and will not later; with `once` also when it might.
+    pub(super) fn supervise(&self, first_run: FirstRun, once: bool) -> Result<Exit, CliError> {
+        let [first_delay, max_delay] = RETRY_DELAYS;
+        let mut progress = Progress {
+            first_run: Some(first_run),
+            commands: Vec::new(),
+            is_run_wanted: true,
+            backoff: Backoff::new(first_delay, max_delay),
+            reported: None,
+            outcome: Exit::Stopped,
+        };
+        loop {
+            let is_cancelled = self.take_requests(&mut progress);
+            if self.shutdown.is_requested() {
+                // The commands are answered at the next start.
+                return Ok(progress.outcome);
+            }
+            if is_cancelled {
+                self.wait_for_resume(&mut progress);
+            } else if progress.is_run_wanted {
+                if let Some(ended) = self.run_once(&mut progress, once) {
+                    return ended;
+                }
+            } else {
+                self.queue.wait(IDLE_INTERVAL, JobRequests::is_due);
+            }
+        }
+    }
+
+    /// Takes over what was requested; returns whether the job is cancelled.
+    fn take_requests(&self, progress: &mut Progress) -> bool {
+        let requests = self.queue.take();
+        progress.commands.extend(requests.commands);
+        let is_cancel = |c: &mut PendingCommand| c.command == CommandName::Cancel;
+        for command in progress.commands.extract_if(.., is_cancel) {
+            // A resume may have followed it at once.
+            let change = (CANCELLED, requests.is_cancelled.then_some("1"));
+            self.outbox.reply(&command, Ok(None), &[change]);
+        }
+        progress.is_run_wanted |= requests.is_run_wanted || !progress.commands.is_empty();
+        requests.is_cancelled
+    }
+
+    fn wait_for_resume(&self, progress: &mut Progress) {
+        let reason = "cancelled by command; send resume to continue".to_owned();
+        self.telemetry.phase(JobPhase::Idle, Some(reason));
+        let refusal = "the job is cancelled; send resume first";
+        self.outbox.refuse(progress.commands.drain(..), refusal);
+        self.queue.wait(IDLE_INTERVAL, |requests| {
+            !requests.is_cancelled || !requests.commands.is_empty()
         });
-        for task in tasks.extract_if(.., |task| task.command == CommandName::Cancel) {
-            // A resume may have come right behind it.
-            let note = is_cancelled.then_some("1");
-            daemon.answer(&task, Ok(None), &[(CANCELLED, note)]);
+    }
+
+    /// One attempt and what follows from it; how the daemon ends, when it does.
+    fn run_once(&self, progress: &mut Progress, once: bool) -> Option<Result<Exit, CliError>> {
+        if progress.reported.is_none() || !progress.commands.is_empty() {
+            self.telemetry.phase(JobPhase::Scanning, None);
         }
-        if is_stopping {
-            // Commands without a last word get one at the next start.
-            return Ok(outcome);
-        }
-        is_wanted |= !tasks.is_empty();
-        if is_cancelled {
-            daemon.telemetry.phase(
-                JobPhase::Idle,
-                Some("cancelled by command; resume goes on".to_owned()),
-            );
-            refuse(
-                daemon,
-                &mut tasks,
-                "the job is cancelled; send resume first",
-            );
-            daemon.wait(LOOK, |tasks| {
-                tasks.is_stopping || !tasks.is_cancelled || !tasks.todo.is_empty()
-            });
-            continue;
-        }
-        if !is_wanted {
-            daemon.wait(LOOK, |tasks| {
-                tasks.is_stopping || tasks.again || tasks.is_cancelled || !tasks.todo.is_empty()
-            });
-            continue;
-        }
-        if trouble.is_none() || !tasks.is_empty() {
-            daemon.telemetry.phase(JobPhase::Scanning, None);
-        }
-        match attempt(daemon, &mut start, &mut tasks) {
+        match self.attempt(progress) {
             Attempt::Done(report) => {
-                (is_wanted, pause, outcome, trouble) = (false, RETRY[0], Exit::Done, None);
+                progress.forget_failure();
+                (progress.is_run_wanted, progress.outcome) = (false, Exit::Done);
                 let accepted = report.accepted();
-                daemon.telemetry.phase(
-                    JobPhase::Idle,
-                    Some(format!("the job is done: {accepted} sequences")),
-                );
+                let reason = format!("the job is done: {accepted} sequences");
+                self.telemetry.phase(JobPhase::Idle, Some(reason));
                 if once {
-                    wait_for_mirror(daemon);
-                    return Ok(if accepted == 0 {
+                    self.mirror.wait_until_idle(&self.shutdown);
+                    return Some(Ok(if accepted == 0 {
                         Exit::Nothing
                     } else {
                         Exit::Done
-                    });
+                    }));
                 }
             }
-            Attempt::Stopped => (pause, outcome, trouble) = (RETRY[0], Exit::Stopped, None),
-            Attempt::Interrupted => outcome = Exit::Stopped,
-            Attempt::Fatal(failure) => {
-                give_up(daemon, &mut tasks, &failure);
-                return Err(failure);
+            Attempt::Stopped => {
+                progress.forget_failure();
+                progress.outcome = Exit::Stopped;
             }
-            Attempt::Wait {
+            Attempt::Interrupted => progress.outcome = Exit::Stopped,
+            Attempt::Fatal(failure) => {
+                let reason = Audience::Keys.story(&failure);
+                self.outbox.refuse(progress.commands.drain(..), &reason);
+                if self.shutdown.claim_reason() {
+                    self.outbox.fault(component(&failure), reason, FATAL_ACTION);
+                }
+                return Some(Err(failure));
+            }
+            // Whoever started it knows better when to try again.
+            Attempt::Retry { failure, .. } if once => {
+                let reason = Audience::Keys.story(&failure);
+                self.outbox.refuse(progress.commands.drain(..), &reason);
+                return Some(Err(failure));
+            }
+            Attempt::Retry {
                 failure,
                 has_progressed,
             } => {
-                if once {
-                    // Whoever started it knows better when to try again.
-                    refuse(daemon, &mut tasks, &Audience::Keys.story(&failure));
-                    return Err(failure);
-                }
-                outcome = Exit::Stopped;
                 if has_progressed {
-                    (pause, trouble) = (RETRY[0], None);
+                    progress.forget_failure();
                 }
-                let reason = story(&failure);
-                refuse(daemon, &mut tasks, &reason);
-                // A fault once, until it goes well or changes.
-                if trouble.as_ref() != Some(&reason) {
-                    let (component, action) = cure(&failure);
-                    daemon.fault(component, reason.clone(), action);
-                }
-                daemon
-                    .telemetry
-                    .phase(JobPhase::Error, Some(reason.clone()));
-                trouble = Some(reason);
-                daemon.wait(pause, |tasks| {
-                    tasks.is_stopping || tasks.again || tasks.is_cancelled || !tasks.todo.is_empty()
-                });
-                pause = (pause * 2).min(RETRY[1]);
+                progress.outcome = Exit::Stopped;
+                self.wait_for_retry(progress, &failure);
             }
         }
+        None
     }
-}
 
-/// What the mirror can have, it gets.
-fn wait_for_mirror(daemon: &Daemon) {
-    daemon.wait(Duration::MAX, |tasks| {
-        tasks.is_stopping || !(tasks.is_sealed || tasks.is_copying)
-    });
-}
-
-/// Without a dataset there is a camera, or the config would not have been taken; here is nothing to do but to say so.
-pub(super) fn stand_by(daemon: &Daemon) -> Exit {
-    let reason = "no dataset is configured";
-    daemon
-        .telemetry
-        .phase(JobPhase::Idle, Some(reason.to_owned()));
-    while !daemon.is_stopping() {
-        let mut tasks = daemon.change_tasks(|shared| {
-            (shared.again, shared.is_cancelled) = (false, false);
-            std::mem::take(&mut shared.todo)
-        });
-        // Takes are cancelled by the camera.
-        for task in tasks.extract_if(.., |task| task.command == CommandName::Cancel) {
-            daemon.answer(&task, Ok(None), &[]);
+    fn wait_for_retry(&self, progress: &mut Progress, failure: &CliError) {
+        let reason = reason(failure);
+        self.outbox.refuse(progress.commands.drain(..), &reason);
+        if progress.reported.as_ref() != Some(&reason) {
+            self.outbox
+                .fault(component(failure), reason.clone(), action(failure));
         }
-        refuse(
-            daemon,
-            &mut tasks,
-            "no dataset is configured: there is no job",
-        );
-        daemon.wait(LOOK, |tasks| tasks.is_stopping || !tasks.todo.is_empty());
+        self.telemetry.phase(JobPhase::Error, Some(reason.clone()));
+        progress.reported = Some(reason);
+        self.queue
+            .wait(progress.backoff.next_delay(0.0), JobRequests::is_due);
     }
-    Exit::Done
-}
 
-/// Their last word is no.
-fn refuse(daemon: &Daemon, tasks: &mut Vec<PendingCommand>, reason: &str) {
-    for task in tasks.drain(..) {
-        daemon.answer(&task, Err(reason.to_owned()), &[]);
-    }
-}
-
-/// Whether the output folder holds the same job over another state of the dataset.
-fn is_changed_dataset(failure: &CliError) -> bool {
-    matches!(
-        failure.error.downcast_ref(),
-        Some(StoreError::Occupied {
-            is_dataset: true,
-            ..
-        })
-    )
-}
-
-/// Says why the daemon ends.
-fn give_up(daemon: &Daemon, tasks: &mut Vec<PendingCommand>, failure: &CliError) {
-    let story = Audience::Keys.story(failure);
-    refuse(daemon, tasks, &story);
-    if daemon.has_last_word() {
-        daemon.fault(cure(failure).0, story, ENDS);
-    }
-}
-
-/// What stands in the way, with the way out of a daemon's user.
-fn story(failure: &CliError) -> String {
-    match failure.error.downcast_ref() {
-        Some(StoreError::Occupied {
-            difference,
-            is_dataset: true,
-            ..
-        }) => format!(
-            "the dataset is not as it was when the job began ({difference}): send the command rescan, or put it back"
-        ),
-        _ => Audience::Keys.story(failure),
-    }
-}
-
-/// What a failure that may pass is about, and what is done about it.
-fn cure(failure: &CliError) -> (&'static str, &'static str) {
-    if is_changed_dataset(failure) {
-        return (
-            "dataset",
-            "nothing is read until a rescan: send the command rescan, which keeps what is still right, or put the dataset back as it was",
-        );
-    }
-    if failure.exit == Exit::Unavailable {
-        return ("accelerator", "measured and tried again until it works");
-    }
-    let component = if matches!(
-        failure.error.downcast_ref(),
-        Some(StoreError::Occupied { .. })
-    ) {
-        "job"
-    } else if failure.error.is::<StoreError>() {
-        "disk"
-    } else if failure.error.is::<ModelFileError>() {
-        "job"
-    } else {
-        "dataset"
-    };
-    (component, "tried again until it goes well")
-}
-
-/// Reads the dataset, takes up what was asked for, and runs the job as far as it goes. Tasks that got their answer
-/// leave `tasks`.
-fn attempt(daemon: &Daemon, start: &mut Start, tasks: &mut Vec<PendingCommand>) -> Attempt {
-    let is_first = start.is_first;
-    let mut observer = DaemonJobObserver {
-        daemon,
-        has_progressed: false,
-    };
-    match run(daemon, start, tasks, &mut observer) {
-        Ok(report) if report.ended == RunOutcome::Stopped => Attempt::Stopped,
-        Ok(report) => {
-            daemon.telemetry.tally(&report.tally);
-            Attempt::Done(report)
+    /// Runs the job as far as it goes. Commands that got their reply leave `progress`.
+    fn attempt(&self, progress: &mut Progress) -> Attempt {
+        let is_first = progress.first_run.is_some();
+        let mut observer = DaemonJobObserver::new(self);
+        let failure = match self.run(progress, &mut observer) {
+            Ok(report) if report.ended == RunOutcome::Stopped => return Attempt::Stopped,
+            Ok(report) => {
+                self.telemetry.counts(&report.tally);
+                return Attempt::Done(report);
+            }
+            Err(failure) => failure,
+        };
+        if failure.is_full() && self.control.is_stopped() {
+            return Attempt::Stopped;
         }
-        // Told to end while it waited for room.
-        Err(failure) if failure.is_full() && daemon.control.is_stopped() => Attempt::Stopped,
-        Err(failure) => match failure.exit {
-            Exit::Bug => Attempt::Fatal(failure),
+        let is_retried = match failure.exit {
+            Exit::Bug => false,
             // While accelerators were measured.
-            Exit::Stopped => Attempt::Interrupted,
-            // The camera has said so.
-            Exit::Unavailable if daemon.is_stopping() => Attempt::Interrupted,
-            // The camera cannot go on without it, either.
-            Exit::Unavailable if daemon.camera.is_open() => Attempt::Fatal(failure),
-            // The medium may come back, the disk be mended, the dataset be taken up by command.
-            Exit::NoInput | Exit::InOut => observer.waits_for(failure),
-            _ if is_changed_dataset(&failure) || !is_first => observer.waits_for(failure),
-            _ => Attempt::Fatal(failure),
-        },
-    }
-}
-
-fn run(
-    daemon: &Daemon,
-    start: &mut Start,
-    tasks: &mut Vec<PendingCommand>,
-    observer: &mut DaemonJobObserver<'_>,
-) -> Result<JobReport, CliError> {
-    let asked = |command| tasks.iter().any(|task| task.command == command);
-    let mode = match start.mode {
-        OpenMode::Resume if asked(CommandName::Rescan) => OpenMode::Rescan,
-        mode => mode,
-    };
-    let config = daemon.config();
-    let spec = config.job();
-    let scan = spec.scan()?;
-    for warning in &scan.plan.warnings {
-        tracing::warn!("{}", Audience::Keys.describe(warning));
-    }
-    spec.check_decoder()?;
-    let tell = &mut |name: &str| {
-        let reason = format!("measuring whether {name} could run the models");
-        daemon.telemetry.phase(JobPhase::Scanning, Some(reason));
-    };
-    let backend = daemon.backend(tell, &|| daemon.control.is_stopped())?;
-    let retry = start.retry || asked(CommandName::RetryFailed);
-    persist(observer, |_| {
-        spec.claim(&scan, &backend, &daemon.ledger, mode, &stamp())
-    })?;
-    // Wished for again, it would throw away what comes now.
-    start.mode = OpenMode::Resume;
-    let retried = if retry {
-        persist(observer, |_| spec.retry_failed(&scan, &daemon.ledger))?
-    } else {
-        0
-    };
-    // Whatever comes of it now, the next run goes on with this one.
-    *start = Start {
-        mode: OpenMode::Resume,
-        retry: false,
-        is_first: false,
-    };
-    let kept = lock_ignoring_poison(&daemon.ledger).clips()?.len();
-    for task in tasks.drain(..) {
-        let result = match task.command {
-            CommandName::Rescan => json!({"clips": scan.plan.jobs.len(), "done": kept}),
-            _ => json!({"clips": retried}),
+            Exit::Stopped => return Attempt::Interrupted,
+            // The camera's thread has reported it.
+            Exit::Unavailable if self.shutdown.is_requested() => return Attempt::Interrupted,
+            // The camera needs the accelerator as well.
+            Exit::Unavailable if self.camera.is_open() => false,
+            // The disk may come back, or the dataset.
+            Exit::NoInput | Exit::InOut => true,
+            _ => is_changed_dataset(&failure) || !is_first,
         };
-        daemon.answer(&task, Ok(Some(result)), &[]);
-    }
-    daemon.telemetry.phase(JobPhase::Processing, None);
-    let means = JobContext {
-        ledger: &daemon.ledger,
-        workers: daemon.threads,
-        control: &daemon.control,
-        witness: &daemon.worker_monitor,
-    };
-    daemon.change_holds(|holds| holds.is_running = true);
-    let ended = spec.run(&scan, &backend, &means, observer);
-    daemon.change_holds(|holds| holds.is_running = false);
-    ended
-}
-
-/// Where the job's thread tells what happens.
-struct DaemonJobObserver<'a> {
-    daemon: &'a Daemon,
-    /// A clip was recorded.
-    has_progressed: bool,
-}
-
-impl DaemonJobObserver<'_> {
-    fn waits_for(&self, failure: CliError) -> Attempt {
-        Attempt::Wait {
-            failure,
-            has_progressed: self.has_progressed,
+        if is_retried {
+            Attempt::Retry {
+                failure,
+                has_progressed: observer.has_progressed,
+            }
+        } else {
+            Attempt::Fatal(failure)
         }
     }
-}
 
-impl JobObserver for DaemonJobObserver<'_> {
-    fn stamp(&self) -> Timestamp {
-        stamp()
-    }
-
-    fn begin(&mut self, run: &str, total: usize, known: usize) {
-        self.daemon.telemetry.begin(run, total, known);
-    }
-
-    fn clip(&mut self, news: &ClipEvent<'_>) {
-        let clip = ClipName {
-            gloss: news.gloss.to_owned(),
-            video_id: news.video_id.to_owned(),
+    fn run(
+        &self,
+        progress: &mut Progress,
+        observer: &mut DaemonJobObserver<'_>,
+    ) -> Result<JobReport, CliError> {
+        let is_requested = |command| progress.commands.iter().any(|c| c.command == command);
+        let mode = match progress.first_run.map(|first| first.mode) {
+            None | Some(OpenMode::Resume) if is_requested(CommandName::Rescan) => OpenMode::Rescan,
+            mode => mode.unwrap_or(OpenMode::Resume),
         };
-        if news.state == State::Unreadable {
-            // Its message on `fault` was written with its record.
-            tracing::warn!(
-                gloss = clip.gloss,
-                video_id = clip.video_id,
-                reason = news.reason,
-                "clip unreadable"
-            );
-            self.daemon.telemetry.wake.notify_one();
+        let is_retry = progress.first_run.is_some_and(|first| first.retry_failed)
+            || is_requested(CommandName::RetryFailed);
+        let job = self.config.get().job();
+        let scan = job.scan()?;
+        for warning in &scan.plan.warnings {
+            tracing::warn!("{}", Audience::Keys.describe(warning));
         }
-        self.daemon.telemetry.clip(clip, news.tally);
-        self.daemon.recorded();
-        self.has_progressed = true;
+        job.check_decoder()?;
+        let backend = self.backends.open(
+            &mut |name| {
+                let reason = format!("measuring whether {name} could run the models");
+                self.telemetry.phase(JobPhase::Scanning, Some(reason));
+            },
+            &|| self.control.is_stopped(),
+        )?;
+        persist(observer, |_| {
+            job.claim(&scan, &backend, &self.ledger, mode, &stamp())
+        })?;
+        if let Some(first) = &mut progress.first_run {
+            // A second time it would discard what comes now.
+            first.mode = OpenMode::Resume;
+        }
+        let retried = if is_retry {
+            persist(observer, |_| job.retry_failed(&scan, &self.ledger))?
+        } else {
+            0
+        };
+        progress.first_run = None;
+        let kept = lock_ignoring_poison(&self.ledger).clips()?.len();
+        for command in progress.commands.drain(..) {
+            let result = match command.command {
+                CommandName::Rescan => json!({"clips": scan.plan.jobs.len(), "done": kept}),
+                _ => json!({"clips": retried}),
+            };
+            self.outbox.reply(&command, Ok(Some(result)), &[]);
+        }
+        self.telemetry.phase(JobPhase::Processing, None);
+        let context = JobContext {
+            ledger: &self.ledger,
+            workers: self.threads,
+            control: &self.control,
+            witness: &*self.monitor,
+        };
+        self.gate.set_running(true);
+        let report = job.run(&scan, &backend, &context, observer);
+        self.gate.set_running(false);
+        report
     }
 
-    fn sealed(&mut self) {
-        self.daemon.change_tasks(|tasks| tasks.is_sealed = true);
-        self.daemon.recorded();
-        self.daemon.telemetry.wake.notify_one();
-    }
-
-    fn wait_for_room(&mut self, error: &StoreError) -> bool {
-        self.daemon.wait_for_room(error)
-    }
-
-    fn has_room(&mut self) {
-        self.daemon.has_room();
-    }
-
-    fn accelerator(&mut self, news: &BackendEvent<'_>) {
-        self.daemon.accelerator(news);
-    }
-
-    fn warn(&mut self, text: &str) {
-        tracing::warn!("{text}");
+    /// Answers commands while there is no job: without a dataset the daemon runs the camera only.
+    pub(super) fn stand_by(&self) -> Exit {
+        let reason = "no dataset is configured".to_owned();
+        self.telemetry.phase(JobPhase::Idle, Some(reason));
+        while !self.shutdown.is_requested() {
+            let mut commands = self.queue.take().commands;
+            // The camera's thread cancels its recording.
+            let is_cancel = |c: &mut PendingCommand| c.command == CommandName::Cancel;
+            for command in commands.extract_if(.., is_cancel) {
+                self.outbox.reply(&command, Ok(None), &[]);
+            }
+            let refusal = "no dataset is configured: there is no job";
+            self.outbox.refuse(commands, refusal);
+            self.queue
+                .wait(IDLE_INTERVAL, |requests| !requests.commands.is_empty());
+        }
+        Exit::Done
     }
 }

@@ -1,6 +1,5 @@
-//! What the workers show: signs of life, pictures looked at, and on demand one picture with what was found in it.
+//! What the workers do: their heartbeats, how many frames they have processed, and on request one of these frames.
 
-use crate::daemon::state::held;
 use crate::dataset::plan::PlannedClip;
 use crate::frame::RgbFrame;
 use crate::hand::Hand;
@@ -8,23 +7,23 @@ use crate::job::FrameObserver;
 use crate::recording::jpeg::jpeg_with_hands;
 use crate::sequence::FrameRecord;
 use crate::system::clock::uptime;
-use crate::system::{Liveness, Stage};
+use crate::system::{Liveness, Stage, lock_ignoring_poison};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Looks over the workers' shoulders.
+/// Shared by the workers, the camera's thread and whoever wants to see what they do.
 pub(super) struct WorkerMonitor {
     stages: Vec<Stage>,
     frames: AtomicU64,
-    is_wanted: AtomicBool,
-    waiting: Mutex<Option<SyncSender<Snapshot>>>,
-    /// Held by whoever asks.
-    asking: Mutex<()>,
+    is_requested: AtomicBool,
+    receiver: Mutex<Option<SyncSender<Snapshot>>>,
+    /// Held during a request: one at a time.
+    request: Mutex<()>,
 }
 
-/// A picture with what was found in it.
+/// One frame with the hands that were detected in it.
 pub(super) struct Snapshot {
     pub(super) frame: RgbFrame,
     pub(super) found: FrameRecord,
@@ -33,47 +32,48 @@ pub(super) struct Snapshot {
 }
 
 impl WorkerMonitor {
-    /// For so many workers, each of which may be busy for `limit` without looking at a picture.
+    /// For `workers` workers. Each may be busy for `limit` without processing a frame.
     pub(super) fn new(liveness: &Liveness, workers: usize, limit: Duration) -> Self {
         Self {
             stages: (0..workers)
                 .map(|n| liveness.stage(&format!("worker {n}"), limit))
                 .collect(),
             frames: AtomicU64::new(0),
-            is_wanted: AtomicBool::new(false),
-            waiting: Mutex::new(None),
-            asking: Mutex::new(()),
+            is_requested: AtomicBool::new(false),
+            receiver: Mutex::new(None),
+            request: Mutex::new(()),
         }
     }
 
-    /// Pictures looked at since start.
+    /// Frames processed since the start, all workers and the camera together.
     pub(super) fn frames(&self) -> u64 {
         self.frames.load(Ordering::Relaxed)
     }
 
-    /// The next picture that a worker looks at, if one does within `patience`. One asker at a time.
-    pub(super) fn shot(&self, patience: Duration) -> Result<Snapshot, String> {
-        let Ok(_asking) = self.asking.try_lock() else {
+    /// The next frame that is processed within `timeout`.
+    ///
+    /// # Errors
+    /// When none is, or another request is under way.
+    pub(super) fn snapshot(&self, timeout: Duration) -> Result<Snapshot, String> {
+        let Ok(_request) = self.request.try_lock() else {
             return Err("another snapshot is under way; try again".to_owned());
         };
-        let (give, take) = sync_channel(1);
-        *held(&self.waiting) = Some(give);
-        self.is_wanted.store(true, Ordering::Release);
-        let shot = take.recv_timeout(patience);
-        self.is_wanted.store(false, Ordering::Release);
-        *held(&self.waiting) = None;
-        shot.map_err(|_| {
+        let (sender, receiver) = sync_channel(1);
+        *lock_ignoring_poison(&self.receiver) = Some(sender);
+        self.is_requested.store(true, Ordering::Release);
+        let snapshot = receiver.recv_timeout(timeout);
+        self.is_requested.store(false, Ordering::Release);
+        *lock_ignoring_poison(&self.receiver) = None;
+        snapshot.map_err(|_| {
             format!(
-                "no clip was looked at for {} s; see `state`",
-                patience.as_secs()
+                "no frame was processed for {} s; see `state`",
+                timeout.as_secs()
             )
         })
     }
-}
 
-impl WorkerMonitor {
-    /// The camera looked at a picture.
-    pub(super) fn see(&self, frame: &RgbFrame, hands: &[Hand], device: &str) {
+    /// The camera's thread has processed a frame of `device`.
+    pub(super) fn note_camera_frame(&self, frame: &RgbFrame, hands: &[Hand], device: &str) {
         self.frames.fetch_add(1, Ordering::Relaxed);
         self.offer(|| Snapshot {
             frame: frame.clone(),
@@ -83,13 +83,12 @@ impl WorkerMonitor {
         });
     }
 
-    /// Gives a picture to whoever waits for one.
-    fn offer(&self, shot: impl FnOnce() -> Snapshot) {
-        if self.is_wanted.swap(false, Ordering::AcqRel)
-            && let Some(give) = held(&self.waiting).take()
+    fn offer(&self, snapshot: impl FnOnce() -> Snapshot) {
+        if self.is_requested.swap(false, Ordering::AcqRel)
+            && let Some(sender) = lock_ignoring_poison(&self.receiver).take()
         {
-            // Whoever asked may have lost patience.
-            give.try_send(shot()).ok();
+            // The request may have timed out.
+            sender.try_send(snapshot()).ok();
         }
     }
 }
@@ -122,7 +121,7 @@ impl FrameObserver for WorkerMonitor {
 }
 
 impl Snapshot {
-    /// As a JPEG, with the bones drawn on.
+    /// As a JPEG, with the hand skeletons drawn on it.
     pub(super) fn jpeg(&mut self) -> Result<Vec<u8>, String> {
         let hands = usize::from(self.found.hand_count).min(self.found.landmarks.len());
         jpeg_with_hands(&mut self.frame, &self.found.landmarks[..hands])

@@ -1,5 +1,5 @@
-//! The way out of what went wrong, in the words of whoever reads of it: a command line has flags, a config has keys. The
-//! rooms know neither: their errors say what is wrong, and what to do where that is the same for everybody.
+//! Hints how to fix an error, in the terms of its audience: a command line has flags, a config has keys. The modules know
+//! neither: their errors give the reason, and a fix where it is the same for everybody.
 
 use crate::dataset::plan::Warning;
 use crate::dataset::wlasl::MetadataError;
@@ -11,21 +11,21 @@ use crate::video::dataset_source::DatasetError;
 use crate::video::decoder::DecoderError;
 use std::error::Error;
 
-/// Who reads.
+/// Who reads an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Whoever typed a command.
+    /// The user of a command.
     Flags,
-    /// Whoever typed `handloom camera`, whose takes are never started over.
+    /// The user of `handloom camera`, whose takes are never replaced.
     TakesFlags,
-    /// A config's owner.
+    /// The owner of a config.
     Keys,
-    /// A config's owner, of the folder of the takes.
+    /// The owner of a config, about the directory of the takes.
     TakesKeys,
 }
 
 impl Audience {
-    /// `error` and the way out.
+    /// `error` with its hint.
     #[must_use]
     pub fn describe(self, error: &(dyn Error + 'static)) -> String {
         format!("{}{error}{}", self.before(error), self.after(error))
@@ -41,7 +41,8 @@ impl Audience {
         story
     }
 
-    /// `failure` as the last thing that is heard of it. What is wrong on a command line is wrong in a config.
+    /// `failure` with its hints, as it is reported to the user. A usage error in a config gets the exit code of a config
+    /// error.
     #[must_use]
     pub fn with_hint(self, failure: CliError) -> CliError {
         let exit = match failure.exit {
@@ -56,12 +57,12 @@ impl Audience {
         matches!(self, Self::Keys | Self::TakesKeys)
     }
 
-    /// A setting.
+    /// The name of a setting.
     fn name(self, flag: &'static str, key: &'static str) -> &'static str {
         if self.has_config() { key } else { flag }
     }
 
-    /// The setting of the folder that is written to.
+    /// The setting of the output directory.
     fn output(self) -> &'static str {
         match self {
             Self::TakesKeys => "camera.path",
@@ -181,7 +182,7 @@ mod tests {
         Audience::TakesKeys,
     ];
 
-    /// Checks how what is told to [`ALL`] ends.
+    /// Checks how the description for each of [`ALL`] ends.
     fn check(error: &(dyn Error + 'static), ends: [&str; 4]) {
         for (reader, end) in ALL.into_iter().zip(ends) {
             let told = reader.describe(error);

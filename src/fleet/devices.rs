@@ -1,10 +1,10 @@
-//! A fleet as it can be known from the broker alone: messages in, a bounded model out. Whoever can publish can write
-//! anything there, so nothing that comes is trusted: not its size, its form, its order or its characters.
+//! The model of a fleet, from the broker's messages alone, with bounded memory. Anybody who can publish can send anything,
+//! so nothing is trusted: neither the size of a message nor its form, its order or its characters.
 
 use crate::fleet::sequence_gaps::{Numbering, SequenceGaps, SequenceStatus};
 use crate::messages::payloads::{
-    Batch, ClipName, Envelope, Fault, Health, Progress, Reply, StateReport, Status, StatusName,
-    VERSION,
+    Batch, ClipName, Envelope, Fault, Health, PAYLOAD_MAX, Progress, Reply, StateReport, Status,
+    StatusName, VERSION,
 };
 use crate::messages::topics;
 use serde::Deserialize;
@@ -16,17 +16,15 @@ use std::time::Duration;
 pub const DEVICES_MAX: usize = 1000;
 /// Faults that are kept of a device.
 pub const FAULTS_MAX: usize = 20;
-/// Bytes of a message; our longest has about 2,000.
-pub const PAYLOAD_MAX: usize = 64 * 1024;
-/// Silence after which a device that claims to be online is not believed; it says how it is every 10 s.
+/// Silence after which an online device counts as stale; it publishes `health` every 10 s.
 pub const STALE_AFTER: Duration = Duration::from_mins(1);
-/// Characters that are kept of a text and of a name.
+/// Characters that are kept of a text, and of a name.
 const TEXT_MAX: usize = 400;
 const NAME_MAX: usize = 64;
 /// Entries that are kept of the counts per state; there are seven states.
 const STATES_MAX: usize = 16;
 
-/// All devices that said something.
+/// All devices with a message.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fleet {
     devices: BTreeMap<String, FleetDevice>,
@@ -46,14 +44,14 @@ pub struct FleetDevice {
     pub health: Option<Health>,
     /// The newest first, each once, at most [`FAULTS_MAX`].
     pub faults: VecDeque<SeenFault>,
-    /// Batch files that were announced while we listened.
+    /// Batch files that were announced since the view began.
     pub batches: u64,
-    /// Messages that are no messages of ours.
+    /// Messages that cannot be parsed.
     pub unreadable: u64,
-    /// Whether it speaks a version that this program does not know.
+    /// Whether it uses a newer schema version than this program.
     pub is_newer: bool,
     since: Duration,
-    heard: Option<Duration>,
+    last_seen: Option<Duration>,
     channels: BTreeMap<&'static str, SequenceGaps>,
 }
 
@@ -64,37 +62,38 @@ pub struct SeenFault {
     pub seq: u64,
     /// When it happened, by the device's clock.
     pub ts: String,
-    /// Whether that clock can be believed.
+    /// Whether that clock was synchronised.
     pub clock_synced: bool,
     /// The fault.
     pub fault: Fault,
     generation: u32,
 }
 
-/// Why a payload says nothing to us.
+/// Why a payload cannot be used.
 enum PayloadError {
     Newer,
     Garbage,
 }
 
 impl Fleet {
-    /// Nobody.
+    /// No device.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A message that is sent now. `now` is monotonic, from any start.
+    /// Processes a live message. `now` is monotonic, from any origin.
     pub fn take(&mut self, now: Duration, topic: &str, payload: &[u8]) {
         self.fold(now, topic, payload, true);
     }
 
-    /// A message that the broker kept: it may be of any age, so it is no sign of life.
+    /// Processes a retained message: it may be of any age, so it does not show that the device is alive.
     pub fn take_retained(&mut self, now: Duration, topic: &str, payload: &[u8]) {
         self.fold(now, topic, payload, false);
     }
 
-    /// We were away from the broker, until now: what was said meanwhile is not missing, and the silence was ours.
+    /// The connection was lost until now: messages of that time do not count as missing, and its silence not as the
+    /// devices'.
     pub fn rejoin(&mut self, now: Duration) {
         for device in self.devices.values_mut() {
             device.since = device.since.max(now);
@@ -110,7 +109,7 @@ impl Fleet {
             .map(|(id, device)| (id.as_str(), device))
     }
 
-    /// One of them.
+    /// The device `id`.
     #[must_use]
     pub fn device(&self, id: &str) -> Option<&FleetDevice> {
         self.devices.get(id)
@@ -125,14 +124,14 @@ impl Fleet {
             .count()
     }
 
-    /// Messages of names that no device can have, and of devices beyond [`DEVICES_MAX`].
+    /// Messages that were ignored: of invalid device ids, and of devices beyond [`DEVICES_MAX`].
     #[must_use]
     pub fn ignored(&self) -> u64 {
         self.ignored
     }
 
     fn fold(&mut self, now: Duration, topic: &str, payload: &[u8], is_live: bool) {
-        // Commands, and what others publish below our root.
+        // Commands, and foreign messages below the root topic.
         let Some((id, channel)) = topics::split(topic) else {
             return;
         };
@@ -141,7 +140,7 @@ impl Fleet {
             self.ignored = self.ignored.saturating_add(1);
             return;
         }
-        // An empty message takes a retained one away; that alone makes no device.
+        // An empty message clears a retained one; it does not create a device.
         if payload.is_empty() && !is_known {
             return;
         }
@@ -168,7 +167,7 @@ impl Fleet {
             }
         };
         if is_live && is_sign {
-            device.heard = device.heard.max(Some(now));
+            device.last_seen = device.last_seen.max(Some(now));
         }
     }
 }
@@ -185,12 +184,12 @@ impl FleetDevice {
             unreadable: 0,
             is_newer: false,
             since: now,
-            heard: None,
+            last_seen: None,
             channels: BTreeMap::new(),
         }
     }
 
-    /// Whether it says so.
+    /// Whether its last `status` is online.
     #[must_use]
     pub fn is_online(&self) -> bool {
         self.status
@@ -198,25 +197,26 @@ impl FleetDevice {
             .is_some_and(|s| s.status == StatusName::Online)
     }
 
-    /// Time since it last said something itself; `None` while only the broker's retained messages are known.
+    /// Time since its last live message; `None` while only retained messages are known.
     #[must_use]
     pub fn age(&self, now: Duration) -> Option<Duration> {
-        self.heard.map(|heard| now.saturating_sub(heard))
+        self.last_seen
+            .map(|last_seen| now.saturating_sub(last_seen))
     }
 
-    /// Silent for long, though it claims to be online.
+    /// Whether it is online and has been silent for longer than [`STALE_AFTER`].
     #[must_use]
     pub fn is_stale(&self, now: Duration) -> bool {
         self.is_online() && self.silence(now) > STALE_AFTER
     }
 
-    /// Time that we listened to it in vain.
+    /// Time without a message while the connection existed.
     #[must_use]
     pub fn silence(&self, now: Duration) -> Duration {
-        now.saturating_sub(self.since.max(self.heard.unwrap_or_default()))
+        now.saturating_sub(self.since.max(self.last_seen.unwrap_or_default()))
     }
 
-    /// Messages that never came, by their numbers.
+    /// Messages that never arrived, by their numbers.
     #[must_use]
     pub fn missing(&self) -> u64 {
         let counts = self.channels.values().map(|gaps| gaps.missing);
@@ -254,14 +254,14 @@ impl FleetDevice {
             }
             topics::REPLY => Ok(self.number(topics::REPLY, read::<Reply>(payload)?).0),
             topics::FAULT => Ok(self.fold_fault(read(payload)?)),
-            // A picture: a sign of life, and not ours to look at.
+            // An image: it shows that the device is alive, and is not kept.
             topics::SNAPSHOT => Ok(SequenceStatus::New),
             _ => Err(PayloadError::Garbage),
         }
     }
 
-    /// The last word counts, whatever its number: that of a last will was drawn when the connection began. The will
-    /// is the broker's word, so it is no sign of life.
+    /// The last `status` counts, whatever its number: that of a last will was assigned when the connection began. The
+    /// broker publishes the will, so it does not show that the device is alive.
     fn fold_status(&mut self, message: Envelope<Status>) -> SequenceStatus {
         let mut status = message.body;
         status.version = sanitize(&status.version, NAME_MAX);
@@ -278,7 +278,7 @@ impl FleetDevice {
         let (seq, clock_synced) = (message.seq, message.clock_synced);
         let (arrival, ts, body) = self.number(topics::FAULT, message);
         let generation = self.channels.get(topics::FAULT).map_or(0, |g| g.generation);
-        // Late ones too find their place.
+        // A late fault is inserted at its position.
         let key = (generation, seq);
         let place = self
             .faults
@@ -300,7 +300,7 @@ impl FleetDevice {
         arrival
     }
 
-    /// Books the message's number on its channel.
+    /// Notes the message's number on its channel.
     fn number<T>(
         &mut self,
         channel: &'static str,
@@ -318,7 +318,7 @@ impl FleetDevice {
         (gaps.note(message.seq, &ts), ts, message.body)
     }
 
-    /// The broker's retained message of this channel was taken away.
+    /// The retained message of this channel was cleared.
     fn forget(&mut self, channel: &str) {
         match channel {
             topics::STATUS => self.status = None,
@@ -329,7 +329,7 @@ impl FleetDevice {
         }
     }
 
-    /// Nothing is known but the name.
+    /// Whether nothing but the id is known.
     fn is_blank(&self) -> bool {
         self.status.is_none()
             && self.state.is_none()
@@ -356,7 +356,7 @@ fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<Envelope<T>, PayloadError
     }
 }
 
-/// At most `max` characters of `text`, without any that could steer a terminal or turn the writing around.
+/// At most `max` characters of `text`, without control characters and characters that change the text's direction.
 fn sanitize(text: &str, max: usize) -> String {
     let steers = |c: &char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     let plain = text.chars().filter(|c| !steers(c));

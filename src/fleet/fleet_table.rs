@@ -1,41 +1,41 @@
-//! A fleet in words: the same for the live view and for the plain table. No cell has a blank in it, so that scripts
-//! can take the table apart.
+//! The texts of a fleet, for the live view and the plain table. No cell of the table contains a blank, so that scripts can
+//! split it.
 
 use crate::fleet::devices::{Fleet, FleetDevice, SeenFault};
 use crate::messages::payloads::{Health, JobPhase, StatusName};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// What stands where nothing is known.
+/// The cell of an unknown value.
 pub const UNKNOWN: &str = "-";
 /// Faults of a device in the plain table.
 const FAULTS_SHOWN: usize = 5;
 
-/// Whether a person is needed.
+/// Whether a device needs a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attention {
     /// No.
     None,
-    /// It works, with less than it should have, or waits.
+    /// It works with restrictions, or waits.
     Warning,
     /// It does not work.
     Critical,
 }
 
-/// A device's line of the table.
+/// A device's row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRow {
     /// `online`, `silent`, `stopped`, `offline` or `unknown`.
     pub status: &'static str,
-    /// What the job does.
+    /// The job's phase.
     pub state: &'static str,
     /// 0 to 100.
     pub percent: Option<u8>,
     /// `done/total`.
     pub done: String,
-    /// While it works.
+    /// Rate, while the device is online.
     pub clips_per_min: String,
-    /// While it works.
+    /// Time left, while the device is online.
     pub eta: String,
     /// Of the hottest sensor.
     pub temperature: String,
@@ -46,12 +46,12 @@ pub struct DeviceRow {
 }
 
 impl DeviceRow {
-    /// What `device` says.
+    /// The row of `device`.
     #[must_use]
     pub fn of(device: &FleetDevice, now: Duration) -> Self {
         let progress = device.progress.as_ref();
         let status = status(device, now);
-        // The last rate of a device that is gone would promise an end that does not come, and its heat is past.
+        // Rate, time left and temperature of an offline device are outdated.
         let is_there = matches!(status, "online" | "unknown");
         let running = progress.filter(|_| is_there);
         let health = device.health.as_ref().filter(|_| is_there);
@@ -75,7 +75,7 @@ impl DeviceRow {
     }
 }
 
-/// Whether a person is needed at the device, and for what.
+/// Whether the device needs a person, and why.
 #[must_use]
 pub fn attention(device: &FleetDevice, now: Duration) -> (Attention, String) {
     let because = |what: &str, reason: Option<&String>| match reason {
@@ -87,7 +87,7 @@ pub fn attention(device: &FleetDevice, now: Duration) -> (Attention, String) {
             let what = "offline: gone without a word; check its power, its network and the service";
             return (Attention::Critical, what.to_owned());
         }
-        // It ended by itself, and what keeps it from working stands in its last state.
+        // It ended in good order; its last state tells whether with an error.
         Some(StatusName::Stopped) => {
             let state = device.state.as_ref().filter(|s| s.state == JobPhase::Error);
             return state.map_or((Attention::None, String::new()), |state| {
@@ -133,7 +133,7 @@ pub fn attention(device: &FleetDevice, now: Duration) -> (Attention, String) {
     }
 }
 
-/// All that is known of a device but its faults, a line each.
+/// Everything that is known of a device except its faults, as lines.
 #[must_use]
 pub fn details(device: &FleetDevice) -> Vec<String> {
     let mut lines = Vec::new();
@@ -171,7 +171,7 @@ pub fn details(device: &FleetDevice) -> Vec<String> {
     lines
 }
 
-/// What happened, then what was done and what a person can do.
+/// The text of a fault: what happened, then what was done and what a person can do.
 #[must_use]
 pub fn fault(seen: &SeenFault) -> (String, String) {
     // 2026-01-31T12:00:00.000Z without the fractions.
@@ -190,7 +190,7 @@ pub fn fault(seen: &SeenFault) -> (String, String) {
     (what, fault.action.clone())
 }
 
-/// The fleet as plain text, for scripts and for logs.
+/// The fleet as a plain table, for scripts and logs.
 #[must_use]
 pub fn table(fleet: &Fleet, now: Duration) -> String {
     const HEADS: [&str; 11] = [
@@ -262,7 +262,7 @@ pub fn ignored(fleet: &Fleet) -> String {
 }
 
 impl Attention {
-    /// In one word.
+    /// The cell of the table.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -272,7 +272,7 @@ impl Attention {
         }
     }
 
-    /// After the device's name.
+    /// The text after the device's name.
     #[must_use]
     pub fn phrase(self) -> &'static str {
         match self {

@@ -1,27 +1,27 @@
-//! What the numbers of a channel's messages tell a listener: which are new, which came again, how many never came.
+//! The numbers of a channel's messages: which messages are new, which are repeated, how many never arrived.
 
 use std::collections::VecDeque;
 
-/// Holes that are remembered, so that a late message can fill one; older ones stay counted.
+/// Gaps that are remembered, so that a late message can fill one; older ones stay counted.
 const HOLES: usize = 32;
-/// Messages whose repetition is recognised on channels that start again with the daemon.
+/// Messages whose repetition is recognised, on channels that start again with the daemon.
 const RECENT: usize = 32;
 
 /// How a channel numbers its messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Numbering {
-    /// Goes on over restarts; every message comes at least once.
+    /// Continues over restarts; every message arrives at least once.
     Durable,
-    /// Starts again with the daemon; what is lost is lost.
+    /// Starts again with the daemon; lost messages are not repeated.
     PerStart,
 }
 
-/// What a number is to those before it.
+/// How a message relates to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SequenceStatus {
-    /// Not seen yet.
+    /// It is new.
     New,
-    /// Seen, or older than what this listener has seen.
+    /// It is a repetition, or older than the first message.
     Old,
 }
 
@@ -29,16 +29,16 @@ pub(super) enum SequenceStatus {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct SequenceGaps {
     numbering: Numbering,
-    /// Lowest and highest number of this numbering, and the time that the highest bore.
+    /// Lowest and highest number, and the time of the highest.
     span: Option<(u64, u64, String)>,
-    /// First and last number of what is missing, both included.
+    /// First and last number of each gap, both included.
     holes: VecDeque<(u64, u64)>,
     recent: VecDeque<(u64, String)>,
-    /// The listener itself was away: what it did not hear is no gap.
+    /// The connection was lost: what was missed meanwhile is no gap.
     rejoins: bool,
-    /// Messages that never came.
+    /// Messages that never arrived.
     pub(super) missing: u64,
-    /// Counts numberings: a replaced ledger begins a new one.
+    /// Number of restarts of the numbering: a replaced ledger begins a new one.
     pub(super) generation: u32,
 }
 
@@ -55,12 +55,12 @@ impl SequenceGaps {
         }
     }
 
-    /// The listener was away.
+    /// The connection was lost and is back.
     pub(super) fn rejoin(&mut self) {
         self.rejoins = self.span.is_some();
     }
 
-    /// A message with this number and time came.
+    /// A message with this number and time arrived.
     pub(super) fn note(&mut self, seq: u64, ts: &str) -> SequenceStatus {
         match self.numbering {
             Numbering::Durable => self.note_durable(seq, ts),
@@ -78,7 +78,7 @@ impl SequenceGaps {
             self.span = Some((first, seq, ts.to_owned()));
             SequenceStatus::New
         } else if seq == 1 && ts > last_ts.as_str() {
-            // Younger than the highest, yet the first: the ledger is another one.
+            // The first number with a later time: the ledger was replaced.
             self.generation = self.generation.saturating_add(1);
             self.holes.clear();
             self.span = Some((1, 1, ts.to_owned()));
@@ -99,10 +99,10 @@ impl SequenceGaps {
                 self.leap(last, seq);
                 self.span = Some((first, seq, ts.to_owned()));
             }
-            // The first that is heard, or the first after a restart.
+            // The first message, or the first after a restart.
             _ => self.span = Some((seq, seq, ts.to_owned())),
         }
-        // Nothing is sent again here, so no hole is ever filled.
+        // These channels repeat nothing, so no gap is ever filled.
         self.holes.clear();
         SequenceStatus::New
     }
@@ -116,7 +116,7 @@ impl SequenceGaps {
         }
     }
 
-    /// A number within or below the span: it may fill a hole.
+    /// A number within or below the span: it may fill a gap.
     fn fill(&mut self, seq: u64) -> SequenceStatus {
         let hole = self
             .holes

@@ -1,7 +1,7 @@
-//! A page that shows the camera: pictures as an MJPEG stream over HTTP, for a person who sets it up.
+//! The preview: a page that shows the camera as an MJPEG stream over HTTP, for the person who sets it up.
 //!
-//! Listens on loopback unless told otherwise, serves a handful of viewers, keeps the newest picture alone and never
-//! holds up whoever gives it one. Answers no question but for its page and its pictures.
+//! It serves a few viewers, keeps only the newest frame and never blocks the thread that provides frames. It answers
+//! requests for its page and its frames only.
 
 mod request;
 
@@ -12,16 +12,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// Viewers at a time; the next is told to come back later.
+/// Viewers at a time; a further one gets status 503.
 pub const VIEWERS_MAX: usize = 4;
-/// A viewer that needs longer for its request, or to take a picture, has left.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long to wait for a picture before looking whether the server ends.
-const TURN: Duration = Duration::from_millis(200);
-/// After an error of the listener, so that it does not spin.
-const REST: Duration = Duration::from_millis(100);
+/// Longest time for reading a request, or for writing one frame.
+const IO_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a wait for a frame checks whether the server ends.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Delay after an error of the listener.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// The page cannot be served.
+/// The preview cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot serve the preview on {address}: {source}")]
 pub struct PreviewError {
@@ -31,7 +31,7 @@ pub struct PreviewError {
 
 #[derive(Debug, Default)]
 struct LatestFrame {
-    /// Counts pictures, so that each is sent once.
+    /// Counts frames, so that each is sent once.
     number: u64,
     jpeg: Arc<Vec<u8>>,
 }
@@ -45,7 +45,7 @@ struct PreviewShared {
 }
 
 impl PreviewShared {
-    /// A panic elsewhere leaves it whole: a number and a picture.
+    /// A panic elsewhere leaves it valid: a number and a frame.
     fn latest(&self) -> MutexGuard<'_, LatestFrame> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,18 +54,18 @@ impl PreviewShared {
         self.is_stopped.load(Ordering::Acquire)
     }
 
-    /// A picture that is newer than number `than`, if one comes within a turn.
+    /// A frame that is newer than number `than`, if one comes within [`POLL_INTERVAL`].
     fn next(&self, than: u64) -> Option<(u64, Arc<Vec<u8>>)> {
         let mut latest = self.latest();
         if latest.number <= than && !self.is_stopped() {
-            let waited = self.came.wait_timeout(latest, TURN);
+            let waited = self.came.wait_timeout(latest, POLL_INTERVAL);
             latest = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         (latest.number > than).then(|| (latest.number, Arc::clone(&latest.jpeg)))
     }
 }
 
-/// A running preview; ends when dropped.
+/// A running preview; it ends when it is dropped.
 #[derive(Debug)]
 pub struct Preview {
     shared: Arc<PreviewShared>,
@@ -74,7 +74,7 @@ pub struct Preview {
 }
 
 impl Preview {
-    /// Serves on `address`; port 0 takes a free one.
+    /// Serves on `address`; port 0 selects a free port.
     ///
     /// # Errors
     /// When the address cannot be listened on.
@@ -95,19 +95,19 @@ impl Preview {
         })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether anybody looks, so that a picture is worth making.
+    /// Whether there is a viewer, so that a frame is worth encoding.
     #[must_use]
     pub fn is_watched(&self) -> bool {
         self.shared.viewers.load(Ordering::Relaxed) > 0
     }
 
-    /// Shows a picture in the place of the one before.
+    /// Shows a frame instead of the one before.
     pub fn show(&self, jpeg: Vec<u8>) {
         let mut latest = self.shared.latest();
         latest.number += 1;
@@ -121,12 +121,12 @@ impl Drop for Preview {
     fn drop(&mut self) {
         self.shared.is_stopped.store(true, Ordering::Release);
         self.shared.came.notify_all();
-        // Wakes the listener; where that fails it is left behind, and ends with the process.
+        // Wakes the listener; where that fails its thread ends with the process.
         let mut address = self.address;
         if address.ip().is_unspecified() {
             address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
-        let woken = TcpStream::connect_timeout(&address, PATIENCE).is_ok();
+        let woken = TcpStream::connect_timeout(&address, IO_TIMEOUT).is_ok();
         if let Some(thread) = self.listener.take()
             && woken
             && thread.join().is_err()
@@ -136,7 +136,7 @@ impl Drop for Preview {
     }
 }
 
-/// Takes viewers in until the end, and waits for them then.
+/// Accepts viewers until the end, then waits for their threads.
 fn accept_loop(listener: &TcpListener, shared: &Arc<PreviewShared>, address: SocketAddr) {
     let mut viewers: Vec<(JoinHandle<()>, TcpStream)> = Vec::new();
     loop {
@@ -149,8 +149,8 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<PreviewShared>, address: Soc
         let (stream, ours) = match accepted {
             Ok(both) => both,
             Err(error) => {
-                tracing::debug!(%error, "a viewer could not come in");
-                std::thread::sleep(REST);
+                tracing::debug!(%error, "cannot accept a viewer");
+                std::thread::sleep(RETRY_DELAY);
                 continue;
             }
         };
@@ -158,17 +158,17 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<PreviewShared>, address: Soc
         let is_full = viewers.len() >= VIEWERS_MAX;
         let serve = move || {
             theirs.viewers.fetch_add(1, Ordering::Relaxed);
-            // A viewer that leaves is no fault of ours.
+            // A viewer that disconnects is no error.
             if let Err(error) = serve(&stream, &theirs, address, is_full) {
-                tracing::debug!(%error, "a viewer left");
+                tracing::debug!(%error, "a viewer disconnected");
             }
-            // Our copy of the connection does not keep it open.
+            // The other copy of the connection must not keep it open.
             if let Err(error) = stream.shutdown(Shutdown::Both) {
-                tracing::debug!(%error, "a viewer left before");
+                tracing::debug!(%error, "a viewer disconnected before");
             }
             theirs.viewers.fetch_sub(1, Ordering::Relaxed);
         };
-        // One beyond the limit is told so in a thread as well, but no more than that: each is short.
+        // A viewer beyond the limit is refused on a thread as well. Their number is limited, too.
         if viewers.len() > 2 * VIEWERS_MAX {
             continue;
         }
@@ -178,9 +178,9 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<PreviewShared>, address: Soc
         }
     }
     for (thread, stream) in viewers {
-        // Whatever it waits for will not come; one that has left already needs no telling.
+        // Ends whatever the thread waits for; the viewer may have disconnected already.
         if let Err(error) = stream.shutdown(Shutdown::Both) {
-            tracing::debug!(%error, "a viewer left");
+            tracing::debug!(%error, "a viewer disconnected");
         }
         if thread.join().is_err() {
             tracing::error!("a viewer's thread has panicked");
@@ -195,9 +195,9 @@ fn serve(
     is_full: bool,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let request = request::read(&mut request::DeadlineStream::new(stream, PATIENCE))?;
+    let request = request::read(&mut request::DeadlineStream::new(stream, IO_TIMEOUT))?;
     let answer = |status: &str, kind: &str, body: &[u8]| {
-        let out = &mut request::DeadlineStream::new(stream, PATIENCE);
+        let out = &mut request::DeadlineStream::new(stream, IO_TIMEOUT);
         request::answer(out, status, kind, body)
     };
     if is_full {
@@ -206,24 +206,24 @@ fn serve(
     }
     match request::route(&request, address) {
         request::Route::Page => answer("200 OK", "text/html; charset=utf-8", request::PAGE),
-        request::Route::Picture => {
+        request::Route::Frame => {
             let mut waited = Duration::ZERO;
-            while waited < PATIENCE && !shared.is_stopped() {
+            while waited < IO_TIMEOUT && !shared.is_stopped() {
                 if let Some((_, jpeg)) = shared.next(0) {
                     return answer("200 OK", "image/jpeg", &jpeg);
                 }
-                waited += TURN;
+                waited += POLL_INTERVAL;
             }
             let words = b"no picture yet\n";
             answer("503 Service Unavailable", "text/plain", words)
         }
         request::Route::Stream => {
-            request::DeadlineStream::new(stream, PATIENCE).write_all(request::STREAM_HEAD)?;
+            request::DeadlineStream::new(stream, IO_TIMEOUT).write_all(request::STREAM_HEAD)?;
             let mut last = 0;
             while !shared.is_stopped() {
                 if let Some((number, jpeg)) = shared.next(last) {
                     last = number;
-                    request::part(&mut request::DeadlineStream::new(stream, PATIENCE), &jpeg)?;
+                    request::part(&mut request::DeadlineStream::new(stream, IO_TIMEOUT), &jpeg)?;
                 }
             }
             Ok(())
@@ -321,7 +321,7 @@ mod tests {
         // A byte at a time, as long as anybody listens; the time until nobody does.
         let dribble = |mut stream: TcpStream| {
             let since = Instant::now();
-            while since.elapsed() < 10 * PATIENCE && stream.write_all(b"x").is_ok() {
+            while since.elapsed() < 10 * IO_TIMEOUT && stream.write_all(b"x").is_ok() {
                 std::thread::sleep(Duration::from_millis(50));
             }
             since.elapsed()
@@ -333,7 +333,7 @@ mod tests {
                 .collect();
             for slow in slow {
                 let kept = slow.join().unwrap();
-                assert!(kept < 2 * PATIENCE, "kept its place for {kept:?}");
+                assert!(kept < 2 * IO_TIMEOUT, "kept its place for {kept:?}");
             }
         });
         let page = all(ask(&preview, "GET /", &host));
@@ -345,11 +345,11 @@ mod tests {
         preview.show(vec![0; 64 << 20]);
         std::thread::scope(|scope| {
             scope.spawn(|| dribble(slow));
-            std::thread::sleep(REST);
+            std::thread::sleep(RETRY_DELAY);
             let since = Instant::now();
             drop(preview);
             let took = since.elapsed();
-            assert!(took < PATIENCE / 2, "the end took {took:?}");
+            assert!(took < IO_TIMEOUT / 2, "the end took {took:?}");
         });
     }
 }

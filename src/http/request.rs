@@ -1,13 +1,13 @@
-//! As much of HTTP as a page with a moving picture needs.
+//! The part of HTTP that a page with an MJPEG stream needs.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// A longer request is none of a browser's.
+/// Longest request head, bytes.
 const REQUEST_MAX: usize = 8 << 10;
 
-/// Between the pictures of a stream, as [`STREAM_HEAD`] announces it.
+/// Separates the frames of a stream, as [`STREAM_HEAD`] announces.
 const BOUNDARY: &str = "handloom";
 
 /// The page.
@@ -15,19 +15,19 @@ pub(super) const PAGE: &[u8] = b"<!doctype html><meta charset=utf-8><title>handl
 <style>body{margin:0;background:#111;display:grid;place-items:center;height:100vh}img{max-width:100%;max-height:100vh}</style>\
 <img src=stream.mjpg alt=\"what the camera sees, with the hands that were found\">";
 
-/// What comes before the pictures of a stream.
+/// The head of a stream's response.
 pub(super) const STREAM_HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=handloom\r\n\
 Cache-Control: no-store\r\nConnection: close\r\n\r\n";
 
-/// A connection that is read or written until a moment and no longer, however little comes or goes at a time.
+/// A connection with one deadline for all its reads and writes, however small each is.
 pub(super) struct DeadlineStream<'a> {
     stream: &'a TcpStream,
     until: Instant,
 }
 
 impl<'a> DeadlineStream<'a> {
-    /// For `time` from now on.
+    /// With a deadline in `time` from now.
     pub(super) fn new(stream: &'a TcpStream, time: Duration) -> Self {
         let until = Instant::now() + time;
         Self { stream, until }
@@ -60,13 +60,13 @@ impl Write for DeadlineStream<'_> {
     }
 }
 
-/// What a request asks for.
+/// What a request is for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route {
     Page,
-    Picture,
+    Frame,
     Stream,
-    /// With this status.
+    /// Nothing that is served; answered with this status.
     Refused(&'static str),
 }
 
@@ -84,7 +84,7 @@ pub(super) fn read(from: &mut impl Read) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&head).into_owned())
 }
 
-/// What `request` asks a server on `address` for.
+/// The route of a request to a server on `address`.
 pub(super) fn route(request: &str, address: SocketAddr) -> Route {
     let mut lines = request.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');
@@ -101,14 +101,14 @@ pub(super) fn route(request: &str, address: SocketAddr) -> Route {
     }
     match target.split('?').next().unwrap_or_default() {
         "/" => Route::Page,
-        "/frame.jpg" => Route::Picture,
+        "/frame.jpg" => Route::Frame,
         "/stream.mjpg" => Route::Stream,
         _ => Route::Refused("404 Not Found"),
     }
 }
 
-/// Whether a browser that asks `host` means us. A page elsewhere that points its own name at this address, to read the
-/// pictures, does not. Where others may look, any name will do: it is the network's to give.
+/// Whether `host` may name this server. On loopback it must be a loopback name, which stops a foreign page that points its
+/// own name at this address to read the frames (DNS rebinding). On other addresses any name is accepted.
 fn is_ours(host: &str, address: SocketAddr) -> bool {
     if !address.ip().is_loopback() {
         return true;
@@ -122,7 +122,7 @@ fn is_ours(host: &str, address: SocketAddr) -> bool {
         || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// A whole answer.
+/// A complete response.
 pub(super) fn answer(to: &mut impl Write, status: &str, kind: &str, body: &[u8]) -> io::Result<()> {
     let length = body.len();
     write!(
@@ -134,7 +134,7 @@ pub(super) fn answer(to: &mut impl Write, status: &str, kind: &str, body: &[u8])
     to.flush()
 }
 
-/// One picture of a stream.
+/// One frame of a stream.
 pub(super) fn part(to: &mut impl Write, jpeg: &[u8]) -> io::Result<()> {
     let length = jpeg.len();
     write!(
@@ -163,7 +163,7 @@ mod tests {
         let loopback = "127.0.0.1:8088";
         check("/", "localhost:8088", loopback, Route::Page);
         check("/?x=1", "127.0.0.1", loopback, Route::Page);
-        check("/frame.jpg", "[::1]:8088", loopback, Route::Picture);
+        check("/frame.jpg", "[::1]:8088", loopback, Route::Frame);
         check("/stream.mjpg", "pi.local", "0.0.0.0:8088", Route::Stream);
         for host in ["evil.example", "127.0.0.1.evil.example", "10.0.0.1", ""] {
             check("/", host, loopback, Route::Refused("403 Forbidden"));

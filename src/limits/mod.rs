@@ -1,87 +1,90 @@
-//! How many workers the machine bears now: fewer when it is hot or short of memory, none before a disk is full.
+//! Resource limits: how many workers may work. Fewer when the device is hot or short of memory, none before the disk is
+//! full.
 //!
-//! Each cause has two marks. Beyond the bad one the governor acts, beyond the good one it takes that back step by step,
-//! and between them it leaves everything as it is, so that a reading that trembles about a mark changes nothing. The
-//! causes do not know each other; the one that allows the fewest workers decides. Time comes in as a value. Pure.
+//! Each cause has two thresholds (hysteresis). Beyond the first the number of workers goes down, beyond the second it
+//! comes back step by step, and between them nothing changes, so that a noisy reading does not switch back and forth.
+//! The causes are independent; the one that allows the fewest workers decides. Pure: the caller brings time and samples.
+
+pub mod backoff;
 
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-/// While a reading stays bad, one worker fewer each so often.
+/// While a value stays beyond its threshold, one worker fewer in each interval.
 const DOWN_EVERY: Duration = Duration::from_secs(30);
-/// While a reading stays good, one worker more each so often.
+/// While a value is back within its limit, one worker more in each interval.
 const UP_EVERY: Duration = Duration::from_mins(1);
-/// Above the highest temperature by this much, nothing works until it has cooled.
+/// Above the maximum temperature by this much (°C), all work pauses until the device has cooled.
 const PAUSE_ABOVE_C: f64 = 10.0;
 
-/// What the machine shall keep to. Marks in the wrong order count as equal.
+/// The thresholds. A pair in the wrong order counts as equal.
 #[derive(Clone, Debug, PartialEq)]
-pub struct GovernorLimits {
-    /// Clips at a time when nothing holds them back.
+pub struct ResourceLimits {
+    /// Workers when nothing limits them.
     pub workers_max: usize,
-    /// Above this there are fewer and fewer workers, °C.
+    /// Above this temperature (°C) the workers become fewer.
     pub temperature_max_c: f64,
-    /// Below this they come back, °C.
+    /// Below this temperature (°C) they come back.
     pub temperature_resume_c: f64,
-    /// Below this there are fewer and fewer workers, at half of it none. 0 switches it off.
+    /// Below this memory (MiB) the workers become fewer, at half of it none is left. 0 disables the limit.
     pub memory_min_mib: u64,
-    /// From this on they come back.
+    /// From this memory (MiB) on they come back.
     pub memory_resume_mib: u64,
-    /// Below this nothing is written. 0 switches it off.
+    /// Below this free space (MiB) nothing is written. 0 disables the limit.
     pub disk_reserve_mib: u64,
-    /// From this on work goes on.
+    /// From this free space (MiB) on the work continues.
     pub disk_resume_mib: u64,
 }
 
-/// What the sensors say. What is unknown changes nothing.
+/// One sample of the sensors. An unknown value changes nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sample {
     /// The hottest sensor, °C.
     pub temperature_c: Option<f64>,
-    /// Memory that could be had, MiB.
+    /// Available memory, MiB.
     pub memory_available_mib: Option<u64>,
     /// Free on the file system of the output folder, MiB.
     pub disk_free_mib: Option<u64>,
 }
 
-/// Why there are fewer workers than there could be. Its [`Display`] says so in words, with the way out.
+/// Why fewer workers may work than could. Its [`Display`] gives the reason and what to do about it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Throttle {
     /// Too hot.
     Heat {
-        /// The newest reading, °C.
+        /// The newest value, °C.
         temperature_c: f64,
-        /// The bad mark, °C.
+        /// The threshold, °C.
         max_c: f64,
-        /// The good mark, °C.
+        /// Where workers come back, °C.
         resume_c: f64,
-        /// As many as the heat allows.
+        /// Workers that the heat allows.
         workers: usize,
     },
     /// Too little memory.
     Memory {
-        /// The newest reading, MiB.
+        /// The newest value, MiB.
         available_mib: u64,
-        /// The bad mark, MiB.
+        /// The threshold, MiB.
         min_mib: u64,
-        /// The good mark, MiB.
+        /// Where work comes back, MiB.
         resume_mib: u64,
-        /// As many as the memory allows.
+        /// Workers that the memory allows.
         workers: usize,
     },
     /// Too little room on the disk.
     Disk {
-        /// The newest reading, MiB.
+        /// The newest value, MiB.
         free_mib: u64,
-        /// The bad mark, MiB.
+        /// The threshold, MiB.
         reserve_mib: u64,
-        /// The good mark, MiB.
+        /// Where work comes back, MiB.
         resume_mib: u64,
     },
 }
 
 impl Throttle {
-    /// As a fault names it.
+    /// The component in a fault.
     #[must_use]
     pub fn component(&self) -> &'static str {
         match self {
@@ -114,7 +117,7 @@ impl Display for Throttle {
                 workers,
             } => write!(
                 f,
-                "{available_mib} MiB available, {min_mib} are needed, so {}; end other programs or set fewer workers, \
+                "{available_mib} MiB available, {min_mib} are needed, so {}; stop other programs or set fewer workers, \
                  workers come back above {resume_mib} MiB",
                 allowed(*workers)
             ),
@@ -124,7 +127,7 @@ impl Display for Throttle {
                 resume_mib,
             } => write!(
                 f,
-                "{free_mib} MiB free, {reserve_mib} are kept in reserve; make room, work goes on above {resume_mib} MiB"
+                "{free_mib} MiB free, {reserve_mib} are kept in reserve; free some space, work continues above {resume_mib} MiB"
             ),
         }
     }
@@ -138,31 +141,31 @@ fn allowed(workers: usize) -> String {
     }
 }
 
-/// Holds that came and went with a step, each told once.
+/// Throttles that began or ended with a step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ThrottleChange {
-    /// Since this step.
+    /// Began with this step.
     pub began: Vec<Throttle>,
-    /// Until this step, with the readings that ended them.
+    /// Ended with this step, with the values that ended them.
     pub ended: Vec<Throttle>,
 }
 
-/// What shall be from now on.
+/// The result of a step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
-    /// Clips at a time; 0 is a pause.
+    /// Workers that may work; 0 is a pause.
     pub workers: usize,
-    /// All that holds now.
+    /// All throttles in force.
     pub throttles: Vec<Throttle>,
-    /// What is new about it.
+    /// What this step changed.
     pub change: ThrottleChange,
 }
 
-/// Turns readings into a number of workers.
+/// Turns samples into a number of workers.
 #[derive(Clone, Debug)]
-pub struct Governor {
-    limits: GovernorLimits,
-    /// The newest of each that was known.
+pub struct ResourceLimiter {
+    limits: ResourceLimits,
+    /// The newest known value of each sensor.
     known: Sample,
     heat: StepHysteresis,
     memory: StepHysteresis,
@@ -170,10 +173,10 @@ pub struct Governor {
     throttles: Vec<Throttle>,
 }
 
-impl Governor {
-    /// Nothing holds yet.
+impl ResourceLimiter {
+    /// With nothing throttled.
     #[must_use]
-    pub fn new(limits: GovernorLimits) -> Self {
+    pub fn new(limits: ResourceLimits) -> Self {
         Self {
             limits,
             known: Sample::default(),
@@ -184,16 +187,16 @@ impl Governor {
         }
     }
 
-    /// Other limits from the next step on; what holds goes on until its good mark is reached.
-    pub fn set_limits(&mut self, limits: GovernorLimits) {
+    /// Sets other limits for the next step. What is throttled stays so until its second threshold is reached.
+    pub fn set_limits(&mut self, limits: ResourceLimits) {
         self.limits = limits;
     }
 
-    /// Takes `reading`, made at `now` by a clock that never goes back.
+    /// Processes `reading`, taken at `now` by a monotonic clock.
     pub fn step(&mut self, now: Duration, reading: &Sample) -> Decision {
         let limits = &self.limits;
         let max = limits.workers_max;
-        // A number that is none is no reading.
+        // NaN and infinity are no values.
         if let Some(t) = reading.temperature_c.filter(|t| t.is_finite()) {
             self.known.temperature_c = Some(t);
             self.heat.step(now, heat_zone(t, limits), max);
@@ -210,7 +213,7 @@ impl Governor {
                 self.is_disk_short = false;
             }
         }
-        // What is switched off holds nothing back, whatever it did before.
+        // A disabled limit throttles nothing, whatever it did before.
         if limits.memory_min_mib == 0 {
             self.memory.cap = None;
         }
@@ -254,7 +257,7 @@ impl Governor {
         }
     }
 
-    /// What each cause with a known reading would be as a hold.
+    /// Each cause with a known value as the throttle that it would be.
     fn seen(&self) -> Vec<Throttle> {
         let limits = &self.limits;
         let max = limits.workers_max;
@@ -283,7 +286,7 @@ impl Governor {
     }
 }
 
-/// Where a reading lies.
+/// Where a value lies between its thresholds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Zone {
     /// Nothing may work.
@@ -294,7 +297,7 @@ enum Zone {
     Good,
 }
 
-fn heat_zone(t: f64, limits: &GovernorLimits) -> Zone {
+fn heat_zone(t: f64, limits: &ResourceLimits) -> Zone {
     if t >= limits.temperature_max_c + PAUSE_ABOVE_C {
         Zone::Worst
     } else if t > limits.temperature_max_c {
@@ -306,7 +309,7 @@ fn heat_zone(t: f64, limits: &GovernorLimits) -> Zone {
     }
 }
 
-fn memory_zone(mib: u64, limits: &GovernorLimits) -> Zone {
+fn memory_zone(mib: u64, limits: &ResourceLimits) -> Zone {
     if mib < limits.memory_min_mib {
         if mib <= limits.memory_min_mib / 2 {
             Zone::Worst
@@ -320,13 +323,13 @@ fn memory_zone(mib: u64, limits: &GovernorLimits) -> Zone {
     }
 }
 
-/// A number of workers that goes down and up one by one.
+/// A cap on the workers that moves down and up by one.
 #[derive(Clone, Debug, Default)]
 struct StepHysteresis {
-    /// `None`: holds nothing back.
+    /// `None`: no cap.
     cap: Option<usize>,
     zone: Zone,
-    /// When the reading came into this zone, or the last step up in it.
+    /// When the value entered this zone, or the last step up in it.
     since: Duration,
     /// The last step down.
     down_at: Option<Duration>,
@@ -362,7 +365,7 @@ impl StepHysteresis {
         self.down_at = Some(now);
     }
 
-    /// What takes nothing from `max` holds nothing back.
+    /// Drops a cap that does not limit `max`.
     fn fit(&mut self, max: usize) {
         self.cap = self.cap.filter(|cap| *cap < max);
     }

@@ -1,8 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn limits(workers_max: usize) -> GovernorLimits {
-    GovernorLimits {
+fn limits(workers_max: usize) -> ResourceLimits {
+    ResourceLimits {
         workers_max,
         temperature_max_c: 80.0,
         temperature_resume_c: 70.0,
@@ -36,9 +36,9 @@ fn disk(mib: u64) -> Sample {
 
 /// Steps a governor of `workers_max` through `(second, reading, workers expected)`.
 fn check(name: &str, workers_max: usize, steps: &[(u64, Sample, usize)]) {
-    let mut governor = Governor::new(limits(workers_max));
+    let mut limiter = ResourceLimiter::new(limits(workers_max));
     for (second, reading, expected) in steps {
-        let decision = governor.step(Duration::from_secs(*second), reading);
+        let decision = limiter.step(Duration::from_secs(*second), reading);
         assert_eq!(decision.workers, *expected, "{name}, second {second}");
     }
 }
@@ -178,7 +178,7 @@ fn causes_do_not_mix() {
 
 #[test]
 fn each_hold_begins_and_ends_once() {
-    let mut governor = Governor::new(limits(3));
+    let mut limiter = ResourceLimiter::new(limits(3));
     let names = |throttles: &[Throttle]| -> String {
         let names: Vec<_> = throttles.iter().map(Throttle::component).collect();
         names.join(",")
@@ -197,7 +197,7 @@ fn each_hold_begins_and_ends_once() {
         (156, disk(10), "disk", "disk", ""),
     ];
     for (second, reading, throttles, began, ended) in steps {
-        let decision = governor.step(Duration::from_secs(second), &reading);
+        let decision = limiter.step(Duration::from_secs(second), &reading);
         let change = &decision.change;
         assert_eq!(
             (
@@ -213,48 +213,48 @@ fn each_hold_begins_and_ends_once() {
 
 #[test]
 fn holds_say_the_way_out() {
-    let mut governor = Governor::new(limits(3));
+    let mut limiter = ResourceLimiter::new(limits(3));
     let reading = Sample {
         temperature_c: Some(82.26),
         memory_available_mib: Some(150),
         disk_free_mib: Some(210),
     };
-    let throttles = governor.step(Duration::ZERO, &reading).throttles;
+    let throttles = limiter.step(Duration::ZERO, &reading).throttles;
     let words: Vec<String> = throttles.iter().map(Throttle::to_string).collect();
     assert_eq!(
         words,
         [
             "heat: 82.3 °C, 80.0 are allowed, so 2 workers are left; cool the device, workers come back below 70.0 °C",
-            "memory: 150 MiB available, 400 are needed, so work is paused; end other programs or set fewer workers, \
+            "memory: 150 MiB available, 400 are needed, so work is paused; stop other programs or set fewer workers, \
              workers come back above 600 MiB",
-            "disk: 210 MiB free, 256 are kept in reserve; make room, work goes on above 384 MiB",
+            "disk: 210 MiB free, 256 are kept in reserve; free some space, work continues above 384 MiB",
         ]
     );
 }
 
 #[test]
 fn other_limits_count_from_the_next_step() {
-    let mut governor = Governor::new(limits(4));
+    let mut limiter = ResourceLimiter::new(limits(4));
     let at = |s| Duration::from_secs(s);
-    assert_eq!(governor.step(at(0), &heat(81.0)).workers, 3);
+    assert_eq!(limiter.step(at(0), &heat(81.0)).workers, 3);
     // Fewer than the heat leaves: it holds nothing back any more.
-    governor.set_limits(limits(2));
-    let decision = governor.step(at(1), &Sample::default());
+    limiter.set_limits(limits(2));
+    let decision = limiter.step(at(1), &Sample::default());
     assert_eq!((decision.workers, decision.throttles.len()), (2, 0));
     assert_eq!(decision.change.ended.len(), 1);
-    governor.set_limits(limits(6));
-    assert_eq!(governor.step(at(2), &Sample::default()).workers, 6);
+    limiter.set_limits(limits(6));
+    assert_eq!(limiter.step(at(2), &Sample::default()).workers, 6);
     // A pause outlives a change of the reserve until the new good mark.
-    assert_eq!(governor.step(at(3), &disk(100)).workers, 0);
-    governor.set_limits(GovernorLimits {
+    assert_eq!(limiter.step(at(3), &disk(100)).workers, 0);
+    limiter.set_limits(ResourceLimits {
         disk_reserve_mib: 50,
         disk_resume_mib: 150,
         ..limits(6)
     });
-    assert_eq!(governor.step(at(4), &disk(100)).workers, 0);
-    assert_eq!(governor.step(at(5), &disk(150)).workers, 6);
+    assert_eq!(limiter.step(at(4), &disk(100)).workers, 0);
+    assert_eq!(limiter.step(at(5), &disk(150)).workers, 6);
     // Zero switches a limit off.
-    governor.set_limits(GovernorLimits {
+    limiter.set_limits(ResourceLimits {
         disk_reserve_mib: 0,
         memory_min_mib: 0,
         ..limits(6)
@@ -264,16 +264,16 @@ fn other_limits_count_from_the_next_step() {
         disk_free_mib: Some(0),
         ..Sample::default()
     };
-    assert_eq!(governor.step(at(6), &empty).workers, 6);
+    assert_eq!(limiter.step(at(6), &empty).workers, 6);
     // And ends at once what it held back.
-    governor.set_limits(limits(6));
-    assert_eq!(governor.step(at(7), &empty).workers, 0);
-    governor.set_limits(GovernorLimits {
+    limiter.set_limits(limits(6));
+    assert_eq!(limiter.step(at(7), &empty).workers, 0);
+    limiter.set_limits(ResourceLimits {
         disk_reserve_mib: 0,
         memory_min_mib: 0,
         ..limits(6)
     });
-    let decision = governor.step(at(8), &Sample::default());
+    let decision = limiter.step(at(8), &Sample::default());
     assert_eq!((decision.workers, decision.change.ended.len()), (6, 2));
 }
 
@@ -303,49 +303,49 @@ fn any_reading() -> impl Strategy<Value = Sample> {
 }
 
 /// A governor with a past, and the time it has come to.
-fn any_past() -> impl Strategy<Value = (Governor, Duration)> {
+fn any_past() -> impl Strategy<Value = (ResourceLimiter, Duration)> {
     let steps = proptest::collection::vec((0..90_u64, any_reading()), 0..30);
     (0..9_usize, steps).prop_map(|(workers_max, steps)| {
-        let mut governor = Governor::new(limits(workers_max));
+        let mut limiter = ResourceLimiter::new(limits(workers_max));
         let mut now = Duration::ZERO;
         for (seconds, reading) in steps {
             now += Duration::from_secs(seconds);
-            governor.step(now, &reading);
+            limiter.step(now, &reading);
         }
-        (governor, now)
+        (limiter, now)
     })
 }
 
 proptest! {
     #[test]
     fn a_constant_reading_comes_to_rest(
-        (mut governor, mut now) in any_past(),
+        (mut limiter, mut now) in any_past(),
         reading in any_reading(),
         every in 1..120_u64,
     ) {
         // The longest way is from a pause to all workers, a minute each.
-        let ways = (governor.limits.workers_max as u64 + 2) * (60 / every + 1);
+        let ways = (limiter.limits.workers_max as u64 + 2) * (60 / every + 1);
         for _ in 0..ways {
             now += Duration::from_secs(every);
-            governor.step(now, &reading);
+            limiter.step(now, &reading);
         }
         now += Duration::from_secs(every);
-        let rest = governor.step(now, &reading);
+        let rest = limiter.step(now, &reading);
         prop_assert_eq!(&rest.change, &ThrottleChange::default());
         for _ in 0..200 {
             now += Duration::from_secs(every);
-            prop_assert_eq!(&governor.step(now, &reading), &rest);
+            prop_assert_eq!(&limiter.step(now, &reading), &rest);
         }
     }
 
     #[test]
     fn workers_stay_within_bounds_and_holds_explain_them(
-        (mut governor, now) in any_past(),
+        (mut limiter, now) in any_past(),
         reading in any_reading(),
     ) {
-        let before = governor.throttles.clone();
-        let decision = governor.step(now, &reading);
-        let max = governor.limits.workers_max;
+        let before = limiter.throttles.clone();
+        let decision = limiter.step(now, &reading);
+        let max = limiter.limits.workers_max;
         prop_assert!(decision.workers <= max);
         prop_assert_eq!(decision.workers < max, decision.throttles.iter().any(|_| max > 0));
         let is_disk_short = reading.disk_free_mib.is_some_and(|mib| mib < 256);
@@ -364,13 +364,13 @@ proptest! {
 
     #[test]
     fn between_the_marks_nothing_changes(
-        (mut governor, mut now) in any_past(),
+        (mut limiter, mut now) in any_past(),
         noise in proptest::collection::vec(
             (0..200_u64, 70.0..=80.0_f64, 400..600_u64, 256..384_u64),
             1..40,
         ),
     ) {
-        let settled = governor.step(now, &Sample::default());
+        let settled = limiter.step(now, &Sample::default());
         for (seconds, t, m, d) in noise {
             now += Duration::from_secs(seconds);
             let reading = Sample {
@@ -378,16 +378,16 @@ proptest! {
                 memory_available_mib: Some(m),
                 disk_free_mib: Some(d),
             };
-            let decision = governor.step(now, &reading);
+            let decision = limiter.step(now, &reading);
             prop_assert_eq!(decision.workers, settled.workers);
             prop_assert_eq!(decision.change, ThrottleChange::default());
         }
     }
 
     #[test]
-    fn the_unknown_changes_nothing((mut governor, now) in any_past(), seconds in 0..500_u64) {
-        let settled = governor.step(now, &Sample::default());
-        let later = governor.step(now + Duration::from_secs(seconds), &Sample::default());
+    fn the_unknown_changes_nothing((mut limiter, now) in any_past(), seconds in 0..500_u64) {
+        let settled = limiter.step(now, &Sample::default());
+        let later = limiter.step(now + Duration::from_secs(seconds), &Sample::default());
         prop_assert_eq!(later, settled);
     }
 
@@ -402,10 +402,10 @@ proptest! {
         wrong.temperature_resume_c = heat_c;
         wrong.memory_resume_mib = memory_mib;
         wrong.disk_resume_mib = disk_mib;
-        let mut governor = Governor::new(wrong);
+        let mut limiter = ResourceLimiter::new(wrong);
         let mut decisions = Vec::new();
         for step in 0..60_u64 {
-            decisions.push(governor.step(Duration::from_secs(step * 30), &reading).workers);
+            decisions.push(limiter.step(Duration::from_secs(step * 30), &reading).workers);
         }
         let turns = decisions.windows(2).filter(|w| w[0] < w[1]).count();
         prop_assert_eq!(turns, 0, "{:?}", decisions);

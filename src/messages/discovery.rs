@@ -6,7 +6,7 @@ use super::payloads::JobPhase;
 use super::topics::{HEALTH, PROGRESS, STATE, STATUS, topic};
 use serde_json::{Value, json};
 
-/// Where Home Assistant looks for it. A level there may hold fewer characters than a device's id.
+/// The topic of the discovery message. Home Assistant allows fewer characters there than a device id has.
 #[must_use]
 pub fn config_topic(device: &str) -> String {
     let device = device.replace('.', "_");
@@ -25,12 +25,12 @@ pub fn config(device: &str, version: &str) -> Value {
         },
         "o": { "name": "handloom", "sw": version },
         "avty_t": topic(device, STATUS),
-        // `stopped` is away, too.
+        // `stopped` is unavailable as well.
         "avty_tpl": "{{ 'online' if value_json.status == 'online' else 'offline' }}",
         "qos": 1,
         "cmps": {
             "status": sensor(device, "status", STATUS, "Status", "{{ value_json.status }}", json!({
-                // Tells why the others are unavailable, so it is not to be so itself.
+                // It explains why the others are unavailable, so it is always available.
                 "avty_t": topic(device, STATUS),
                 "avty_tpl": "online",
                 "dev_cla": "enum",
@@ -109,7 +109,7 @@ pub fn config(device: &str, version: &str) -> Value {
     })
 }
 
-/// All that `state` can say.
+/// All values of `state`.
 const PHASES: [JobPhase; 7] = [
     JobPhase::Idle,
     JobPhase::Scanning,

@@ -1,8 +1,7 @@
-//! What the daemon tells the world and is told by it: the messages' contents, without a socket. Pure.
+//! The MQTT messages: topics, payloads, commands, the broker's URL, Home Assistant's discovery. Pure.
 //!
-//! In reading order: [`topics`] names the channels, [`payloads`] their contents, [`request`] reads what users ask,
-//! [`rate`] tells the pace, [`discovery`] introduces the device to Home Assistant; [`fleet`] is what a listener knows
-//! of all devices (`gaps` reads their numbers), [`words`] says it.
+//! In reading order: [`topics`] names the channels, [`payloads`] their contents, [`request`] parses commands, [`rate`]
+//! computes the clips a minute, [`discovery`] announces the device to Home Assistant.
 
 pub mod broker_address;
 pub mod discovery;

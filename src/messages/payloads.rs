@@ -1,5 +1,5 @@
-//! The contents of the channels. Field names are the wire's; a change that an old reader cannot bear raises
-//! [`VERSION`].
+//! The payloads of the channels, as JSON. The names of the fields are the JSON keys. A change that breaks an older reader
+//! raises [`VERSION`].
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -7,17 +7,20 @@ use std::collections::BTreeMap;
 /// Version of all schemas here, in every message as `v`.
 pub const VERSION: u32 = 1;
 
-/// What every message carries beside its content.
+/// Longest payload that a listener reads, bytes; Handloom's longest, except for images, has about 2,000.
+pub const PAYLOAD_MAX: usize = 64 * 1024;
+
+/// The fields that every message has beside its payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Envelope<T> {
     /// [`VERSION`].
     pub v: u32,
     /// UTC by the device's clock, RFC 3339 with milliseconds: `2026-01-31T12:00:00.000Z`.
     pub ts: String,
-    /// Whether that clock was synchronised; a Raspberry Pi without network starts anywhere.
+    /// Whether that clock was synchronised. A Raspberry Pi without network starts with an arbitrary time.
     pub clock_synced: bool,
-    /// Counts the channel's messages from 1. A gap is a message that was dropped. On `batch`, `fault` and `reply` it
-    /// goes on over restarts; on the others it starts again with the daemon.
+    /// Number of the message on its channel, from 1. A gap is a dropped message. On `batch`, `fault` and `reply` the count
+    /// continues over restarts; on the others it starts again with the daemon.
     pub seq: u64,
     /// The channel's own fields.
     #[serde(flatten)]
@@ -27,13 +30,13 @@ pub struct Envelope<T> {
 /// Channel `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// In one word.
+    /// The status.
     pub status: StatusName,
     /// Handloom's version.
     pub version: String,
 }
 
-/// Whether the daemon can be reached.
+/// Whether the daemon is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StatusName {
@@ -41,11 +44,11 @@ pub enum StatusName {
     Online,
     /// Ended cleanly.
     Stopped,
-    /// Gone without a word: the last will; `ts` is then the time of the connection.
+    /// The connection was lost. The broker publishes this as the last will; `ts` is the time of the connection.
     Offline,
 }
 
-/// What the job does.
+/// The phase of the job or the camera.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JobPhase {
@@ -53,20 +56,20 @@ pub enum JobPhase {
     Idle,
     /// Reading the dataset.
     Scanning,
-    /// At work.
+    /// Processing clips.
     Processing,
-    /// Held: see `reason`.
+    /// No clip is begun: see `reason`.
     Paused,
-    /// At the camera.
+    /// The camera captures.
     Capturing,
-    /// At work, with less than it should have.
+    /// Working with restrictions: see `reason`.
     Degraded,
     /// Stopped by an error: see `reason`.
     Error,
 }
 
 impl JobPhase {
-    /// As on the wire.
+    /// As in the JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -84,34 +87,34 @@ impl JobPhase {
 /// Channel `state`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateReport {
-    /// In one word.
+    /// The phase.
     pub state: JobPhase,
-    /// Why, unless that is plain.
+    /// The reason, where there is one to give.
     pub reason: Option<String>,
-    /// The job; `null` while there is none.
+    /// Name of the job's run; `null` before the first.
     pub run: Option<String>,
-    /// What runs the models.
+    /// The inference backend.
     pub backend: String,
-    /// Why that one.
+    /// Why it was selected.
     pub backend_reason: String,
-    /// Clips at a time now.
+    /// Workers that may work now.
     pub workers: usize,
-    /// Clips at a time when nothing holds it back.
+    /// Workers when nothing limits them.
     pub workers_max: usize,
 }
 
 /// Channel `progress`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// The job.
+    /// Name of the job's run.
     pub run: String,
-    /// Clips that the plan has.
+    /// Planned clips.
     pub total: usize,
-    /// Of these, clips that are done.
+    /// Planned clips that are done.
     pub done: usize,
     /// Instances of the metadata per state, so far.
     pub states: BTreeMap<String, usize>,
-    /// Over the last minutes; `null` until it can be told.
+    /// Over the last minutes; `null` while too few clips are known.
     pub clips_per_min: Option<f64>,
     /// Seconds left at that rate.
     pub eta_s: Option<f64>,
@@ -122,39 +125,39 @@ pub struct Progress {
 /// Names an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClipName {
-    /// As spelt.
+    /// The gloss, as spelt in the metadata.
     pub gloss: String,
-    /// Names the clip.
+    /// The clip's id in the metadata.
     pub video_id: String,
 }
 
-/// Channel `batch`: a batch file is whole on disk.
+/// Channel `batch`: a batch file is durable on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
-    /// The job.
+    /// Name of the job's run.
     pub run: String,
     /// Number of the file.
     pub batch: usize,
-    /// Relative to the output folder.
+    /// Path of the file, relative to the output directory.
     pub path: String,
     /// Sequences in it.
     pub rows: usize,
-    /// Of the file, lower-case hex.
+    /// SHA-256 of the file, lower-case hex.
     pub sha256: String,
-    /// First and last position of the plan that it covers.
+    /// First and last plan position that the file covers.
     pub clips: [usize; 2],
-    /// Whether this is the last one and the notebook's file comes next.
+    /// Whether this is the last batch; the merged file follows.
     pub last: bool,
 }
 
 /// Channel `fault`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// The job, if it concerns one.
+    /// Name of the job's run, if the fault concerns one.
     pub run: Option<String>,
     /// `clip`, `disk`, `heat`, `memory`, `mirror`, `config`, `job`, `dataset`, `mqtt`, `camera`.
     pub component: String,
-    /// The clip, if it concerns one.
+    /// The clip, if the fault concerns one.
     pub clip: Option<ClipName>,
     /// What is wrong.
     pub reason: String,
@@ -169,34 +172,34 @@ pub struct Health {
     pub uptime_s: u64,
     /// The hottest sensor, °C.
     pub temperature_c: Option<f64>,
-    /// Whether the firmware says that it throttles, or did since start.
+    /// Whether the firmware throttles, or has done so since boot.
     pub throttled: Option<bool>,
     /// Load average over one minute.
     pub load_1min: Option<f64>,
-    /// Memory that could be had, MiB.
+    /// Available memory, MiB.
     pub memory_available_mib: Option<u64>,
     /// Resident memory of the daemon, MiB.
     pub memory_resident_mib: Option<u64>,
     /// Free on the file system of the output folder, MiB.
     pub disk_free_mib: Option<u64>,
-    /// Clips at a time now; fewer than `state` gives as `workers_max` when heat, memory or disk hold it back.
+    /// Workers that may work now; fewer than `workers_max` of `state` when heat, memory or disk limit them.
     #[serde(default)]
     pub workers: usize,
-    /// Pictures looked at per second, all workers.
+    /// Frames processed a second, all workers together.
     pub frames_per_s: f64,
-    /// Clips that wait between workers and ledger.
+    /// Finished clips that wait for the ledger.
     pub queue: usize,
     /// Messages that wait for the broker.
     pub outbox: u64,
-    /// Messages that the outbox's bounds dropped, since the job began.
+    /// Messages that the outbox dropped because it was full, since the job began.
     pub outbox_dropped: u64,
     /// Other messages that were dropped since start.
     pub telemetry_dropped: u64,
     /// Connections to the broker since start.
     pub connects: u64,
-    /// Batch files that the mirror has not got yet; `null` without a mirror.
+    /// Files that the mirror lacks; `null` without a mirror.
     pub mirror_waiting: Option<usize>,
-    /// The camera; not there without one.
+    /// The camera; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub camera: Option<CameraHealth>,
 }
@@ -204,50 +207,50 @@ pub struct Health {
 /// How the camera is doing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CameraHealth {
-    /// Frames looked at a second.
+    /// Frames processed a second.
     pub fps: f64,
-    /// Frames that it gave, since the daemon started.
+    /// Captured frames since the daemon started.
     pub frames: u64,
-    /// Of these, dropped because a newer one came before anybody looked.
+    /// Frames that were replaced by a newer one before they were processed.
     pub dropped: u64,
-    /// Frames that were no good.
+    /// Frames that could not be decoded.
     pub damaged: u64,
-    /// Times that it was opened.
+    /// How often the camera was opened.
     pub opened: u64,
     /// Hands in the last frame.
     pub hands: usize,
-    /// Takes in its output folder.
+    /// Takes in the output directory of the takes.
     pub takes: usize,
-    /// From the frame to its landmarks, milliseconds: half of the last frames were faster.
+    /// Median latency from the frame to its landmarks, milliseconds, over the last frames.
     pub latency_p50_ms: f64,
-    /// The same, of 95 in 100.
+    /// The 95th percentile of the same.
     pub latency_p95_ms: f64,
 }
 
 /// Channel `reply`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reply {
-    /// As in the command; `null` where it had none that could be read.
+    /// The command's id; `null` where it had none that could be read.
     pub id: Option<String>,
     /// The command's name.
     pub command: String,
-    /// How far it is.
+    /// State of the command.
     pub state: ReplyState,
     /// Why it failed.
     pub reason: Option<String>,
-    /// What it gave, by command.
+    /// The result; its fields depend on the command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<serde_json::Value>,
 }
 
-/// How far a command is.
+/// State of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplyState {
-    /// Understood and written down; another reply follows, also over a restart.
+    /// Accepted and durable; a final reply follows, even after a restart.
     Accepted,
-    /// Done.
+    /// Carried out.
     Succeeded,
-    /// Not done: see `reason`.
+    /// Not carried out: see `reason`.
     Failed,
 }

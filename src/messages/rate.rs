@@ -1,23 +1,23 @@
-//! How fast clips are recorded, over the last minutes.
+//! Clips a minute, over the last minutes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Clips before this say nothing of the pace now.
+/// Older clips do not count.
 const WINDOW: Duration = Duration::from_mins(5);
-/// Fewer clips do not make a rate.
+/// Fewer clips give no rate.
 const CLIPS_MIN: usize = 3;
-/// More clips than this are enough, whatever the window.
+/// Clips that are kept at most.
 const CLIPS_MAX: usize = 1000;
 
-/// Remembers when the last clips were recorded.
+/// The times at which the last clips were recorded.
 #[derive(Clone, Debug, Default)]
 pub struct Rate {
     times: VecDeque<Duration>,
 }
 
 impl Rate {
-    /// A clip was recorded at `now`, by a clock that never goes back.
+    /// A clip was recorded at `now`, by a monotonic clock.
     pub fn note(&mut self, now: Duration) {
         self.times.push_back(now);
         while self.times.len() > CLIPS_MAX
@@ -30,13 +30,13 @@ impl Rate {
         }
     }
 
-    /// Clips a minute; `None` until that can be told.
+    /// Clips a minute; `None` while too few clips are known.
     #[must_use]
     pub fn per_min(&self, now: Duration) -> Option<f64> {
         let recent = |t: &&Duration| now.saturating_sub(**t) <= WINDOW;
         let first = self.times.iter().find(recent)?;
         let clips = self.times.iter().filter(recent).count();
-        // The first one starts the clock.
+        // The first clip starts the measurement.
         let elapsed_s = now.saturating_sub(*first).as_secs_f64();
         if clips < CLIPS_MIN || elapsed_s <= 0.0 {
             return None;

@@ -1,8 +1,8 @@
-//! What a user may ask of the daemon: the command's name from the topic, `{"id": "..."}` as payload, for `record` with
-//! `gloss`, `count` and `countdown`.
+//! Commands to the daemon: the name comes from the topic, the payload is `{"id": "..."}`, for `record` with `gloss`,
+//! `count` and `countdown`.
 //!
-//! Any bytes may arrive here. What cannot be taken is refused in words that the sender can act on, with as much of
-//! the `id` as could be read, so that the refusal finds its sender.
+//! Any bytes may arrive here. An invalid command is refused with a reason that helps its sender, and with the `id` as
+//! far as it could be read, so that the sender finds the reply.
 
 use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
@@ -14,42 +14,42 @@ use std::time::Duration;
 /// Longest `id`, characters.
 pub const ID_CHARS_MAX: usize = 64;
 
-/// Ends every refusal: the way out.
+/// Ends every refusal: what to send instead.
 const ADVICE: &str = r#"send {"id": "something-unique"}"#;
 
 /// The same for [`CommandName::Record`].
 const ADVICE_RECORD: &str =
     r#"send {"id": "something-unique", "gloss": "book", "count": 5, "countdown": 3}"#;
 
-/// What [`CommandName::Record`] takes beside an id.
+/// The fields of [`CommandName::Record`] beside the id.
 const TAKE_FIELDS: [&str; 3] = ["gloss", "count", "countdown"];
 
-/// Longest piece of foreign text in a refusal, characters.
+/// Longest quotation of received text in a refusal, characters.
 const QUOTE_CHARS_MAX: usize = 40;
 
-/// What can be asked.
+/// A command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CommandName {
     /// Begin no further clip.
     Pause,
-    /// Go on.
+    /// Continue after `pause` or `cancel`.
     Resume,
-    /// End the job; what is done stays.
+    /// End the job; its results stay.
     Cancel,
     /// Read the dataset again.
     Rescan,
-    /// Take the clips anew that could not be read.
+    /// Process the clips again that could not be read.
     RetryFailed,
-    /// Send one picture.
+    /// Publish one processed frame.
     Snapshot,
-    /// Take signs with the camera.
+    /// Record signs with the camera.
     Record,
     /// Discard the last take.
     Undo,
 }
 
 impl CommandName {
-    /// Every one, in the order in which they are listed to users.
+    /// All commands, in the order in which they are listed to users.
     pub const ALL: [Self; 8] = [
         Self::Pause,
         Self::Resume,
@@ -87,45 +87,45 @@ impl CommandName {
         }
     }
 
-    /// The one that is called so.
+    /// The command of this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|c| c.name() == name)
     }
 }
 
-/// A command that can be carried out.
+/// A valid command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Names it in the replies: 1 to [`ID_CHARS_MAX`] printable characters.
     pub id: String,
-    /// What to do.
+    /// The command.
     pub command: CommandName,
-    /// With [`CommandName::Record`]: what to take.
+    /// With [`CommandName::Record`]: what to record.
     pub takes: Option<RecordArguments>,
 }
 
-/// What is to be recorded, as asked; whether it makes sense is for the camera to say.
+/// What to record, as requested. The camera's recording plan checks the values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordArguments {
-    /// The label.
+    /// The gloss to record.
     pub gloss: String,
-    /// How many takes; 1 unless said.
+    /// Number of takes; 1 by default.
     pub count: u32,
-    /// Time before each; none unless said.
+    /// Countdown before each take; none by default.
     pub countdown: Duration,
 }
 
-/// A command that cannot.
+/// An invalid command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidRequest {
-    /// What could be read of it, cut to what an id may be.
+    /// The id as far as it could be read, cut to the length of an id.
     pub id: Option<String>,
-    /// What is wrong and how to do it right.
+    /// What is wrong and what to send instead.
     pub reason: String,
 }
 
-/// Reads a command's name and payload.
+/// Parses a command's name and payload.
 ///
 /// # Errors
 /// When there is no such command, or the payload is anything but an object with a proper `id` and what the command
@@ -203,7 +203,7 @@ pub fn parse(name: &str, payload: &[u8]) -> Result<Request, InvalidRequest> {
     Ok(Request { id, command, takes })
 }
 
-/// What is to be recorded.
+/// The arguments of `record`.
 fn takes(fields: &BTreeMap<&'static str, Value>) -> Result<RecordArguments, String> {
     let wrong = |key: &str, value: &Value, what: &str| {
         format!("the {key} {} is not {what}", quoted(&value.to_string()))

@@ -1,15 +1,14 @@
-//! The line kept up: connect, serve until it breaks, wait, again. One attempt, and what comes of it, is `connect`'s.
+//! Keeps a connection: connect, serve until it is lost, wait, connect again. `connect` makes one attempt.
 
-use super::backoff::{Backoff, STABLE_AFTER};
 use super::connect::{SubscriptionMode, connect_and_serve};
 use super::connection::ConnectionEnd;
 use super::outbox::{Inbox, Outbox};
 use super::settings::Settings;
+use crate::limits::backoff::Backoff;
 use crate::messages::StatusName;
 use crate::mqtt::error::MqttError;
 use std::collections::HashSet;
 use std::future::{self, Future, poll_fn};
-use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,31 +18,35 @@ use tokio::select;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-/// Distinct troubles that are remembered as told.
+/// A connection that lasted this long was a success; a shorter one counts as a failed attempt.
+pub(super) const STABLE_AFTER: Duration = Duration::from_secs(5);
+/// A delay between two attempts is stretched by up to this part of it, at random.
+pub(super) const RECONNECT_JITTER: f64 = 0.5;
+/// Distinct errors that are remembered as reported.
 const REPORTED_MAX: usize = 16;
 
-/// Makes the payload of `status`; the caller has clock and counter.
+/// Makes the payload of `status`. The caller has the clock and the message counter.
 pub type StatusEncoder = Arc<dyn Fn(StatusName) -> Vec<u8> + Send + Sync>;
 
-/// What the daemon gives to the line.
+/// What the client publishes.
 pub struct PublisherInputs {
-    /// Of these the latest counts; it is published again on every CONNACK.
+    /// Channels whose latest message is published, and published again after every CONNACK.
     pub retained: Vec<Retained>,
-    /// Sent while there is a connection, dropped and counted while there is none.
+    /// Published while there is a connection, dropped and counted while there is none.
     pub transient: mpsc::Receiver<TransientMessage>,
-    /// `notify_one` says that the outbox has something new.
+    /// `notify_one` wakes the client: the outbox has new messages.
     pub wake: Arc<Notify>,
-    /// The client's own channel.
+    /// Makes the messages of `status`, the client's own channel.
     pub status: StatusEncoder,
 }
 
-/// A channel whose latest message the broker keeps for those who come later.
+/// A channel whose latest message the broker retains for later subscribers.
 pub struct Retained {
     /// Last level of its topic.
     pub channel: &'static str,
-    /// `None`: nothing to say yet.
+    /// The latest payload; `None` before the first.
     pub value: watch::Receiver<Option<Vec<u8>>>,
-    /// Least time between two messages.
+    /// Shortest time between two messages.
     pub min_interval: Duration,
 }
 
@@ -52,9 +55,9 @@ pub struct Retained {
 pub struct TransientMessage {
     /// Last level of its topic.
     pub channel: &'static str,
-    /// As it is published.
+    /// The bytes that are published.
     pub payload: Vec<u8>,
-    /// How hard to try while there is a connection.
+    /// Quality of service.
     pub delivery: Delivery,
 }
 
@@ -67,22 +70,22 @@ pub enum Delivery {
     AtLeastOnce,
 }
 
-/// What happened since start, for `health`.
+/// Counts since the start, for `health`.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Attempts to connect.
     pub attempts: AtomicU64,
-    /// Accepted ones.
+    /// Attempts that the broker accepted.
     pub connects: AtomicU64,
     /// Attempts that the broker refused in its CONNACK.
     pub refused: AtomicU64,
     /// Whether there is a connection now.
     pub connected: AtomicBool,
-    /// Letters that the broker acknowledged.
+    /// Outbox messages that the broker acknowledged.
     pub delivered: AtomicU64,
-    /// Messages that were dropped: loose ones without a connection or beyond its pace, and what is too large.
+    /// Dropped messages: transient ones without a connection or with too many in flight, and messages that are too large.
     pub dropped: AtomicU64,
-    /// Commands that the inbox took.
+    /// Commands that the inbox accepted.
     pub received: AtomicU64,
 }
 
@@ -92,8 +95,8 @@ impl Counters {
     }
 }
 
-/// Keeps the line up until `stop` turns true or its sender is gone; then flushes the outbox, says `stopped`, and
-/// returns within seconds. Changed `settings` end the connection cleanly and begin another.
+/// Keeps a connection until `stop` turns true or its sender is dropped; then flushes the outbox, publishes `stopped`
+/// and returns within seconds. Changed `settings` end the connection cleanly and begin another.
 pub async fn run(
     settings: watch::Receiver<Settings>,
     inputs: PublisherInputs,
@@ -117,15 +120,16 @@ pub async fn run(
         let settings = state.settings.borrow_and_update().clone();
         match keep_up(&mut state, &settings).await {
             ConnectionEnd::Stopped => return,
-            // To the same place without a pause: its broker has seen us leave cleanly.
+            // Without a delay: the connection ended cleanly.
             ConnectionEnd::Changed | ConnectionEnd::Lost { .. } => {}
         }
     }
 }
 
-/// Connects again and again with the same settings.
+/// Connects again and again with the same settings, until the client stops or the settings change.
 async fn keep_up(state: &mut ClientState, settings: &Settings) -> ConnectionEnd {
-    let mut backoff = Backoff::new(settings.reconnect_min, settings.reconnect_max);
+    let mut backoff =
+        Backoff::new(settings.reconnect_min, settings.reconnect_max).with_jitter(RECONNECT_JITTER);
     let mut reported = HashSet::new();
     let mut subscription = SubscriptionMode::Open;
     loop {
@@ -138,19 +142,24 @@ async fn keep_up(state: &mut ClientState, settings: &Settings) -> ConnectionEnd 
         };
         if connected_for >= STABLE_AFTER {
             reported.clear();
+            backoff.reset();
         }
         subscription = subscription.after(&error, connected_for);
-        backoff.lasted(connected_for);
-        let pause = backoff.delay(random());
-        tell(settings, &error, pause, &mut reported);
+        let pause = backoff.next_delay(fastrand::f64());
+        log_lost(settings, &error, pause, &mut reported);
         if let Err(end) = state.while_disconnected(settings, sleep(pause)).await {
             return end;
         }
     }
 }
 
-/// Each trouble aloud once, until a connection has held.
-fn tell(settings: &Settings, error: &MqttError, pause: Duration, reported: &mut HashSet<String>) {
+/// Logs each distinct error once as a warning, until a connection was stable.
+fn log_lost(
+    settings: &Settings,
+    error: &MqttError,
+    pause: Duration,
+    reported: &mut HashSet<String>,
+) {
     let (broker, reason) = (settings.broker(), error.to_string());
     let pause_s = pause.as_secs_f64();
     let is_new = reported.len() < REPORTED_MAX && reported.insert(reason.clone());
@@ -161,13 +170,7 @@ fn tell(settings: &Settings, error: &MqttError, pause: Duration, reported: &mut 
     }
 }
 
-/// Uniform in [0, 1): the standard library's hasher is seeded by the system.
-fn random() -> f64 {
-    let bits = u32::try_from(RandomState::new().hash_one(0) >> 32).unwrap_or(0);
-    f64::from(bits) / 2_f64.powi(32)
-}
-
-/// All that outlives a connection.
+/// What outlives a connection.
 pub(super) struct ClientState {
     pub(super) channels: Vec<Channel>,
     /// `None`: the sender is gone.
@@ -182,7 +185,7 @@ pub(super) struct ClientState {
 }
 
 impl ClientState {
-    /// Does `work` without a connection: loose messages are dropped, and stop and change end it.
+    /// Does `work` without a connection: transient messages are dropped; a stop or changed settings end it.
     pub(super) async fn while_disconnected<T>(
         &mut self,
         settings: &Settings,
@@ -201,18 +204,18 @@ impl ClientState {
     }
 }
 
-/// A retained channel and what the line owes it.
+/// A retained channel and the state of its publication.
 pub(super) struct Channel {
     pub(super) name: &'static str,
     pub(super) value: watch::Receiver<Option<Vec<u8>>>,
     pub(super) min_interval: Duration,
-    /// Whether the value's sender is still there.
+    /// Whether the value's sender still exists.
     pub(super) open: bool,
-    /// The latest is not published yet in this connection.
+    /// The latest value is not published yet in this connection.
     pub(super) dirty: bool,
-    /// One is published and not acknowledged yet.
+    /// A value is published and not acknowledged yet.
     pub(super) waiting: bool,
-    /// Not before.
+    /// Earliest time of the next message.
     pub(super) next: Instant,
 }
 
@@ -230,13 +233,13 @@ impl Channel {
     }
 }
 
-/// Ends when the caller wants to stop, or has gone away without saying so.
+/// Returns when the caller stops the client, or has dropped the sender.
 pub(super) async fn stopping(stop: &mut watch::Receiver<bool>) {
-    // An error says that the sender is gone.
+    // An error means that the sender is dropped.
     drop(stop.wait_for(|stop| *stop).await);
 }
 
-/// Ends when the settings differ from `current`.
+/// Returns when the settings differ from `current`.
 pub(super) async fn changing(settings: &mut watch::Receiver<Settings>, current: &Settings) {
     while settings.changed().await.is_ok() {
         if *settings.borrow_and_update() != *current {
@@ -246,7 +249,7 @@ pub(super) async fn changing(settings: &mut watch::Receiver<Settings>, current: 
     future::pending::<()>().await;
 }
 
-/// The next loose message; never ends once the sender is gone.
+/// The next transient message; never returns once the sender is dropped.
 pub(super) async fn next_transient(
     transient: &mut Option<mpsc::Receiver<TransientMessage>>,
 ) -> TransientMessage {
@@ -259,7 +262,7 @@ pub(super) async fn next_transient(
     future::pending().await
 }
 
-/// Ends when a channel has a new value, or none to come: its position, and whether there is one.
+/// Returns when a channel has a new value or lost its sender: its position, and whether there is a value.
 pub(super) async fn any_changed(channels: &mut [Channel]) -> (usize, bool) {
     let mut waits: Vec<_> = channels
         .iter_mut()
@@ -283,28 +286,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn randomness_fills_its_range() {
-        let all: Vec<f64> = (0..1000).map(|_| random()).collect();
-        assert!(all.iter().all(|r| (0.0..1.0).contains(r)));
-        for tenth in 0..10 {
-            let low = f64::from(tenth) / 10.0;
-            assert!(
-                all.iter().any(|r| (low..low + 0.1).contains(r)),
-                "none from {low}"
-            );
-        }
-    }
-
-    #[test]
     fn a_trouble_is_told_once() {
         let settings = Settings::new("pi", "b", 1);
         let mut reported = HashSet::new();
         for error in [MqttError::NoAnswer, MqttError::Silent, MqttError::NoAnswer] {
-            tell(&settings, &error, STABLE_AFTER, &mut reported);
+            log_lost(&settings, &error, STABLE_AFTER, &mut reported);
         }
         assert_eq!(reported.len(), 2);
         for n in 0..100 {
-            tell(
+            log_lost(
                 &settings,
                 &MqttError::ConnectionLost(n.to_string()),
                 STABLE_AFTER,

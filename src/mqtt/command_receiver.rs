@@ -1,4 +1,4 @@
-//! Commands in one connection: from their arrival, through the inbox one after the other, to their PUBACK.
+//! Commands in one connection: received, passed to the inbox one after the other, acknowledged.
 
 use super::outbox::Inbox;
 use crate::messages::topics;
@@ -13,7 +13,7 @@ const WAITING_MAX: usize = 64;
 /// Largest payload of a command.
 const BYTES_MAX: usize = 64 * 1024;
 
-/// The account of one connection.
+/// The commands of one connection.
 pub(super) struct CommandReceiver {
     inbox: Arc<dyn Inbox>,
     device: String,
@@ -22,16 +22,16 @@ pub(super) struct CommandReceiver {
     receive: Option<BlockingCall<()>>,
 }
 
-/// What is to become of a message that came in.
+/// What becomes of a received message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Disposition {
     /// It waits for the inbox.
     Queued,
-    /// It is none of ours: the broker may forget it.
+    /// It is no command, or too large: it is acknowledged and ignored.
     Ignored,
-    /// There is no room: the broker is to keep it and send it again.
+    /// The queue is full: it is not acknowledged, so the broker sends it again.
     KeptByBroker,
-    /// There is no room, and the broker keeps none of this kind.
+    /// The queue is full, and the broker does not keep messages of `QoS` 0.
     Dropped,
 }
 
@@ -46,22 +46,22 @@ impl CommandReceiver {
         }
     }
 
-    /// A message came in.
+    /// Queues a received message, or decides what becomes of it.
     pub(super) fn arrived(&mut self, message: &Publish) -> Disposition {
         let (topic, bytes) = (message.topic.as_str(), message.payload.len());
         if topics::command_name(&self.device, topic).is_none() {
-            tracing::debug!(topic, "a message that is no command is ignored");
+            tracing::debug!(topic, "message ignored: it is no command");
             return Disposition::Ignored;
         }
         if bytes > BYTES_MAX {
-            tracing::warn!(topic, bytes, "a command larger than 64 KiB is ignored");
+            tracing::warn!(topic, bytes, "command ignored: it is larger than 64 KiB");
             return Disposition::Ignored;
         }
         if self.waiting.len() < WAITING_MAX {
             self.waiting.push_back(message.clone());
             return Disposition::Queued;
         }
-        tracing::warn!(topic, "too many commands at once");
+        tracing::warn!(topic, "command not accepted: too many are waiting");
         if message.qos == QoS::AtMostOnce {
             Disposition::Dropped
         } else {
@@ -69,7 +69,7 @@ impl CommandReceiver {
         }
     }
 
-    /// Gives the inbox the next one.
+    /// Passes the next command to the inbox, unless a call is under way.
     pub(super) fn start_next(&mut self) {
         if self.current.is_some() {
             return;
@@ -88,34 +88,34 @@ impl CommandReceiver {
         }));
     }
 
-    /// The end of a call to the inbox; never ends while none runs. May be given up and called again.
+    /// The result of the call to the inbox; never returns while none is under way. Cancel-safe.
     pub(super) async fn done(&mut self) -> Result<(), String> {
         finished(&mut self.receive).await
     }
 
-    /// Takes in the end of a call; the command to acknowledge, unless the inbox failed.
+    /// Handles the result of a call. Returns the command to acknowledge, unless the inbox failed.
     pub(super) fn handle(&mut self, done: Result<(), String>) -> Option<Publish> {
         let command = self.current.take()?;
         match done {
             Ok(()) => Some(command),
             Err(reason) => {
-                tracing::error!(topic = command.topic, reason, "cannot take a command");
+                tracing::error!(topic = command.topic, reason, "cannot accept a command");
                 None
             }
         }
     }
 
-    /// Whether all that came in is taken.
+    /// Whether no command waits.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.current.is_none()
     }
 
-    /// Lets a call come to its end; how many commands are lost that the broker does not keep.
+    /// Waits for the call under way. Returns how many waiting commands are lost because the broker does not keep them.
     pub(super) async fn close(mut self) -> usize {
         if self.receive.is_some()
             && let Err(reason) = finished(&mut self.receive).await
         {
-            tracing::error!(reason, "cannot take a command");
+            tracing::error!(reason, "cannot accept a command");
         }
         let waiting = self.waiting.iter();
         waiting.filter(|c| c.qos == QoS::AtMostOnce).count()

@@ -1,7 +1,6 @@
 //! From settings to a connection: CONNECT, its will, TLS, and the CONNACK.
 
-use super::backoff::STABLE_AFTER;
-use super::client::{ClientState, Counters};
+use super::client::{ClientState, Counters, STABLE_AFTER};
 use super::connection::{Connection, ConnectionEnd, OUTGOING_BYTES_MAX};
 use super::settings::Settings;
 use super::tls;
@@ -17,34 +16,36 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-/// Room in the library's queue: for all that can be under way at once, several times over.
+/// Capacity of the library's queue: several times the messages that can be in flight.
 const QUEUE: usize = 256;
-/// Packet ids to go round. Those under way are far fewer, so that one is free again when its turn comes.
+/// Packet ids that are used in turn. Far fewer are in flight, so that the next id is always free.
 const PACKET_IDS: u16 = 1024;
-/// Largest packet that is read at all, to be thrown away.
+/// Largest packet that is read. Commands are far smaller; larger ones are refused after reading.
 const INCOMING_BYTES_MAX: usize = 1024 * 1024;
-/// At the end, for an attempt under way to become a connection.
+/// At shutdown: how long an attempt to connect may still take.
 const LAST_ATTEMPT: Duration = Duration::from_secs(2);
 
-/// Whether commands are listened to. One that is too large to be read breaks every connection: the session that keeps
-/// it is given up, and if it is retained, too, commands are.
+/// Whether commands are subscribed to. A command that is too large to be read breaks every connection: first the
+/// session that keeps it is discarded; when it comes again it is retained, and commands are given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SubscriptionMode {
-    /// As it should be.
+    /// With the persistent session.
     Open,
-    /// With a fresh session, for once.
+    /// With a clean session, once.
     CleanSession,
-    /// No more, until the settings change.
+    /// Not at all, until the settings change.
     Disabled,
 }
 
 impl SubscriptionMode {
-    /// For the next connection.
+    /// The mode of the connection after one that lasted `connected_for` and ended with `error`.
     pub(super) fn after(self, error: &MqttError, connected_for: Duration) -> Self {
         match (self, error) {
             (Self::Open, MqttError::TooLarge { .. }) => Self::CleanSession,
             (Self::CleanSession, MqttError::TooLarge { .. }) => {
-                tracing::error!("commands are off until a restart: one too large is retained");
+                tracing::error!(
+                    "commands are off until a restart: a retained command is too large"
+                );
                 Self::Disabled
             }
             (Self::CleanSession, _) if connected_for >= STABLE_AFTER => Self::Open,
@@ -80,7 +81,7 @@ pub(super) async fn connect_and_serve(
     let first = {
         let mut polling = pin!(line.poll());
         match state.while_disconnected(settings, polling.as_mut()).await {
-            // Nearly there: for the last letters and the farewell it is worth a moment.
+            // Nearly connected: the last messages and `stopped` are worth a moment.
             Err(ConnectionEnd::Stopped) => timeout(LAST_ATTEMPT, polling).await.ok(),
             Err(end) => return end,
             Ok(polled) => Some(polled),
@@ -111,13 +112,13 @@ pub(super) async fn connect_and_serve(
         Err(end) => end,
     };
     counters.connected.store(false, Ordering::Relaxed);
-    // The line is cut before the outbox is waited for.
+    // The connection is closed before the wait for the outbox.
     drop(line);
     connection.close().await;
     end
 }
 
-/// Reads certificates, if there are any to read.
+/// TCP, or TLS with the certificates that the settings name.
 pub(super) async fn transport(settings: &Settings) -> Result<Transport, MqttError> {
     let Some(files) = settings.tls.clone() else {
         return Ok(Transport::Tcp);
@@ -135,7 +136,7 @@ fn options(
     transport: Transport,
     subscription: SubscriptionMode,
 ) -> MqttOptions {
-    // The library panics at an empty name.
+    // The library panics on an empty client id.
     let id = match settings.client_id.as_str() {
         "" => format!("handloom-{}", settings.device),
         id => id.to_owned(),
@@ -151,9 +152,9 @@ fn options(
     options
 }
 
-/// Whom to call and who is calling.
+/// Host, port, client id, keep-alive and credentials.
 pub(super) fn base_options(settings: &Settings, id: String, transport: Transport) -> MqttOptions {
-    // The library panics at less than a second.
+    // The library panics on less than a second.
     let keep_alive = settings.keep_alive.as_secs().clamp(1, u16::MAX.into());
     let mut options = MqttOptions::new(id, &settings.host, settings.port);
     options

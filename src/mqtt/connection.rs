@@ -1,15 +1,15 @@
 //! One connection, from its CONNACK to its end.
 //!
-//! The library's event loop is polled to the end of each step, never cancelled in the middle of one: a message that it
-//! has begun to write would be lost from its account. What is to be sent is handed over between its steps, never more
-//! than its queue holds, so that handing over never waits for the polling that would make room.
+//! Every step of the library's event loop is polled to its end and never cancelled: the loop would lose track of a
+//! message that it has begun to write. Messages are handed over between two steps, and never more than the library's
+//! queue holds, so that handing over never waits for the polling that would make room.
 
 mod sending;
 mod shutdown;
 
-use super::backoff::STABLE_AFTER;
 use super::client::{
-    ClientState, Counters, TransientMessage, any_changed, changing, next_transient, stopping,
+    ClientState, Counters, STABLE_AFTER, TransientMessage, any_changed, changing, next_transient,
+    stopping,
 };
 use super::settings::Settings;
 use crate::messages::{StatusName, discovery, topics};
@@ -32,12 +32,13 @@ pub(super) use crate::mqtt::connection::shutdown::ConnectionEnd;
 use crate::mqtt::connection::shutdown::{CloseReason, ConnectionPhase};
 pub(super) use sending::OUTGOING_BYTES_MAX;
 
-/// `online` is said again after this: the broker may have sent an earlier connection's will after our first one.
+/// `online` is published again after this time: the broker may have sent the previous connection's will after the first
+/// one.
 const REASSERT_ONLINE_AFTER: Duration = STABLE_AFTER;
-/// PUBACKs may take so many times the settings' patience.
+/// A PUBACK may take this many times the settings' connect timeout.
 const PUBACK_TIMEOUT_FACTOR: u32 = 3;
 
-/// What a wait ended with.
+/// What ended a wait.
 enum LoopEvent {
     Polled(Result<Event, ConnectionError>),
     CloseRequested(CloseReason),
@@ -49,7 +50,7 @@ enum LoopEvent {
     Due,
 }
 
-/// Its state.
+/// One connection.
 pub(super) struct Connection<'a> {
     state: &'a mut ClientState,
     settings: &'a Settings,
@@ -59,10 +60,10 @@ pub(super) struct Connection<'a> {
     in_flight: InFlight,
     outbox: OutboxPublisher,
     commands: CommandReceiver,
-    /// Since when the broker owes a PUBACK and has sent none.
+    /// Since when a PUBACK is due and none has come.
     puback_due_since: Option<Instant>,
     reassert_online_at: Option<Instant>,
-    /// When to connect anew for the sake of commands that were not taken.
+    /// When to connect again, so that the broker repeats commands that were not accepted.
     reconnect_at: Option<Instant>,
 }
 
@@ -92,14 +93,14 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Says at every CONNACK what the broker may have forgotten.
+    /// Publishes after every CONNACK what the broker may have forgotten.
     pub(super) fn announce(&mut self, listening: bool) -> Result<(), ConnectionEnd> {
         if listening {
             let filter = topics::command_filter(&self.settings.device);
-            let asked = self.client.try_subscribe(filter, QoS::AtLeastOnce);
-            asked.map_err(|_| self.lost(MqttError::QueueFull))?;
+            let subscribed = self.client.try_subscribe(filter, QoS::AtLeastOnce);
+            subscribed.map_err(|_| self.lost(MqttError::QueueFull))?;
         }
-        // After it: whoever reads `online` may command.
+        // After the subscription: whoever reads `online` may send commands.
         self.publish_status(StatusName::Online, MessageKind::Announcement)?;
         if self.settings.discovery {
             let device = &self.settings.device;
@@ -111,7 +112,7 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// Until the end.
+    /// Serves the connection until it ends.
     pub(super) async fn serve(&mut self, line: &mut EventLoop) -> ConnectionEnd {
         loop {
             let polled = {
@@ -140,7 +141,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Lets what was begun come to its end.
+    /// Waits for the calls to inbox and outbox that are under way.
     pub(super) async fn close(self) {
         for _ in 0..self.commands.close().await {
             Counters::add(&self.state.counters.dropped);
@@ -148,7 +149,7 @@ impl<'a> Connection<'a> {
         self.outbox.close().await;
     }
 
-    /// For whatever comes first.
+    /// Waits for whatever happens first.
     async fn next_event(
         &mut self,
         polling: &mut (impl Future<Output = Result<Event, ConnectionError>> + Unpin),
@@ -170,7 +171,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// The next instant at which [`Self::work`] has something to do by itself.
+    /// When [`Self::start_due_work`] is due next without another event.
     fn due(&self) -> Option<Instant> {
         let phase = match self.phase {
             ConnectionPhase::Serving => None,
@@ -197,7 +198,7 @@ impl<'a> Connection<'a> {
         .min()
     }
 
-    /// Does what can be done now.
+    /// Starts everything that is due now.
     fn start_due_work(&mut self) -> Result<(), ConnectionEnd> {
         let now = Instant::now();
         let is_over = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -220,7 +221,7 @@ impl<'a> Connection<'a> {
         self.advance_shutdown(now)
     }
 
-    /// Takes in what event beside the line.
+    /// Handles an event that is not the library's.
     fn handle(&mut self, event: LoopEvent) -> Result<(), ConnectionEnd> {
         match event {
             LoopEvent::Polled(_) | LoopEvent::Due => Ok(()),
@@ -256,7 +257,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Takes in what event on the line.
+    /// Handles an event of the library.
     fn handle_mqtt_event(&mut self, event: Event) -> Result<(), ConnectionEnd> {
         match event {
             Event::Outgoing(Outgoing::Publish(packet)) => {
@@ -268,7 +269,7 @@ impl<'a> Connection<'a> {
             }
             Event::Incoming(Incoming::PubAck(ack)) => {
                 let kind = self.in_flight.acknowledged(ack.pkid);
-                self.puback_due_since = self.in_flight.is_owed().then(Instant::now);
+                self.puback_due_since = self.in_flight.is_puback_due().then(Instant::now);
                 self.acknowledged(kind)
             }
             Event::Incoming(Incoming::Publish(message)) => self.on_publish(&message),
@@ -277,7 +278,7 @@ impl<'a> Connection<'a> {
                     let filter = topics::command_filter(&self.settings.device);
                     tracing::warn!(
                         filter,
-                        "the broker does not let this device listen to commands; allow it there to read the filter"
+                        "the broker refuses the subscription to commands; allow this device to read the filter there"
                     );
                 }
                 Ok(())
@@ -301,10 +302,10 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// A message came in; only commands are subscribed to.
+    /// Handles a message from the broker; only commands are subscribed to.
     fn on_publish(&mut self, message: &Publish) -> Result<(), ConnectionEnd> {
         if !self.is_sending() {
-            // Unacknowledged, so that it comes again after the end that is near.
+            // Not acknowledged: the broker sends it again in the next connection.
             return Ok(());
         }
         match self.commands.arrived(message) {
@@ -316,7 +317,7 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    /// The broker sends again what it got no PUBACK for, but only at the next connection.
+    /// Plans to connect again: only then the broker repeats messages that were not acknowledged.
     fn request_reconnect(&mut self) {
         if matches!(self.phase, ConnectionPhase::Serving) {
             let at = later(Instant::now(), self.settings.reconnect_max);
@@ -336,7 +337,7 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// `now + wait`, which an absurd setting does not overflow.
+/// `now + wait`, at most a day where that would overflow.
 fn later(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait)
         .unwrap_or(now + Duration::from_hours(24))

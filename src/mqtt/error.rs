@@ -1,4 +1,4 @@
-//! Why there is no connection, in words that lead to the cure.
+//! Why there is no connection, with what to do about it.
 
 use super::tls::TlsError;
 use rumqttc::mqttbytes::Error as PacketError;
@@ -9,30 +9,30 @@ use std::time::Duration;
 /// The end of a connection, or of the attempt to make one.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MqttError {
-    /// The CONNACK says no.
+    /// The CONNACK refuses the connection.
     #[error("{}", refusal(*.0))]
     Refused(ConnectReturnCode),
-    /// No CONNACK, or bytes that the network does not take.
+    /// No CONNACK within the timeout.
     #[error("the broker does not answer; check that host and port are those of an MQTT broker")]
     NoAnswer,
-    /// No answer to a ping.
+    /// No PINGRESP.
     #[error("the broker has fallen silent; the network or the broker is down")]
     Silent,
-    /// Messages are not acknowledged.
+    /// No PUBACK within the timeout.
     #[error("the broker has acknowledged nothing for {} s; trying a fresh connection", .0.as_secs())]
     Unacknowledged(Duration),
-    /// No way to anything that listens.
+    /// No TCP connection.
     #[error("{0}; is a broker running there? check host, port and network")]
     Unreachable(String),
-    /// Read and write.
+    /// Reading or writing failed.
     #[error("the connection to the broker is lost: {0}; check network, host and port")]
     ConnectionLost(String),
-    /// The handshake.
+    /// The TLS handshake failed.
     #[error(
         "no TLS with the broker: {0}; check the CA file, that the host is named as in the broker's certificate, and that its port speaks TLS"
     )]
     TlsHandshake(String),
-    /// Our own files.
+    /// The TLS files cannot be used.
     #[error("{0}")]
     TlsFiles(#[from] TlsError),
     /// Not MQTT 3.1.1.
@@ -40,7 +40,7 @@ pub(super) enum MqttError {
         "the broker broke the protocol: {0}; check that host and port are those of an MQTT broker"
     )]
     Protocol(String),
-    /// A message that nobody should send.
+    /// A received message is too large to be read.
     #[error(
         "a message of {bytes} bytes came in, which is too large to be read; if it is retained, remove it: mosquitto_pub -r -n -t TOPIC"
     )]
@@ -50,13 +50,13 @@ pub(super) enum MqttError {
     },
     /// The subscription is refused.
     #[error(
-        "the broker does not let this user read {0}; change its access rules, or take another user"
+        "the broker does not let this user read {0}; change its access rules, or use another user"
     )]
     SubscriptionDenied(String),
-    /// Commands that could not be taken are to come again.
-    #[error("connecting anew to get the commands again that could not be taken")]
+    /// Connecting again makes the broker repeat commands that were not accepted.
+    #[error("connecting again to receive the commands that could not be accepted")]
     Reconnecting,
-    /// More handed over than accounted for.
+    /// The library's queue is full.
     #[error("the queue to the broker is full; trying a fresh connection")]
     QueueFull,
 }
@@ -87,26 +87,26 @@ impl From<ConnectionError> for MqttError {
 
 fn refusal(code: ConnectReturnCode) -> &'static str {
     match code {
-        ConnectReturnCode::Success => "the broker accepted and refused at once",
+        ConnectReturnCode::Success => "the broker refused the connection without a reason",
         ConnectReturnCode::RefusedProtocolVersion => {
-            "the broker does not speak MQTT 3.1.1; allow that version there"
+            "the broker does not support MQTT 3.1.1; enable that version there"
         }
         ConnectReturnCode::BadClientId => {
             "the broker refuses the client id; set another one, or allow it there"
         }
         ConnectReturnCode::ServiceUnavailable => {
-            "the broker is not ready to take connections; it will be asked again"
+            "the broker is not ready for connections; it is tried again"
         }
         ConnectReturnCode::BadUserNamePassword => {
             "the broker refuses user name or password; check both here and there"
         }
         ConnectReturnCode::NotAuthorized => {
-            "the broker does not let this user or client in; check user name, password and its access rules"
+            "the broker does not authorize this user or client; check user name, password and its access rules"
         }
     }
 }
 
-/// The innermost cause, which is the one that says something.
+/// The innermost cause, which is the most specific.
 fn root(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

@@ -1,25 +1,25 @@
-//! What is under way in one connection, from our publishing to the broker's PUBACK.
+//! Messages in flight in one connection: from the hand-over to the library to the broker's PUBACK.
 //!
-//! The library gives a message its packet id when it writes it, in the order in which they were handed over.
+//! The library gives a message its packet id when it writes it. It writes messages in the order of their hand-over.
 
 use std::collections::{HashMap, VecDeque};
 
-/// What a message is to us.
+/// What a message in flight is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MessageKind {
-    /// `online`, or the introduction to Home Assistant: nobody waits for its PUBACK.
+    /// `online`, or the discovery message for Home Assistant; nothing depends on its PUBACK.
     Announcement,
     /// `stopped`.
     Stopped,
-    /// The latest of the retained channel at this position.
+    /// The latest value of the retained channel at this position.
     Channel(usize),
-    /// The letter with this id.
+    /// The outbox message with this id.
     OutboxMessage(i64),
-    /// Sent once, gone if lost.
+    /// Published once and not repeated.
     TransientMessage,
 }
 
-/// The account.
+/// All messages in flight.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     /// Handed over and not written yet, oldest first.
@@ -37,7 +37,7 @@ impl InFlight {
         self.queued.push_back(kind);
     }
 
-    /// The oldest of them is written. Packet id 0: nobody will acknowledge it. Whether a PUBACK is now due.
+    /// The oldest message is written; packet id 0 means that no PUBACK follows. Returns whether one does.
     pub(super) fn written(&mut self, packet: u16) -> bool {
         let Some(kind) = self.queued.pop_front() else {
             return false;
@@ -50,29 +50,29 @@ impl InFlight {
         true
     }
 
-    /// A PUBACK came; what it was for.
+    /// A PUBACK was received. Returns what it acknowledges.
     pub(super) fn acknowledged(&mut self, packet: u16) -> Option<MessageKind> {
         let kind = self.awaiting_puback.remove(&packet)?;
         self.arrived(kind);
         Some(kind)
     }
 
-    /// Letters under way.
+    /// Outbox messages in flight.
     pub(super) fn outbox_messages(&self) -> usize {
         self.outbox_messages
     }
 
-    /// Loose messages under way.
+    /// Transient messages in flight.
     pub(super) fn transient(&self) -> usize {
         self.transient
     }
 
-    /// Whether the broker owes a PUBACK.
-    pub(super) fn is_owed(&self) -> bool {
+    /// Whether a PUBACK is due.
+    pub(super) fn is_puback_due(&self) -> bool {
         !self.awaiting_puback.is_empty()
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.queued.is_empty() && self.awaiting_puback.is_empty()
     }
@@ -114,7 +114,7 @@ mod tests {
         }
         assert_eq!((in_flight.outbox_messages(), in_flight.transient()), (2, 1));
         assert!(in_flight.written(3));
-        assert!(!in_flight.written(0), "a loose one at QoS 0");
+        assert!(!in_flight.written(0), "a transient one at QoS 0");
         assert_eq!((in_flight.outbox_messages(), in_flight.transient()), (2, 0));
         assert!(in_flight.written(4) && in_flight.written(1));
         // Acknowledged in another order than sent.
@@ -124,7 +124,7 @@ mod tests {
         );
         assert_eq!(in_flight.acknowledged(1), None);
         assert_eq!(in_flight.acknowledged(4), Some(MessageKind::Channel(1)));
-        assert!(in_flight.is_owed() && !in_flight.is_empty());
+        assert!(in_flight.is_puback_due() && !in_flight.is_empty());
         assert_eq!(
             in_flight.acknowledged(3),
             Some(MessageKind::OutboxMessage(7))

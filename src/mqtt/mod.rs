@@ -1,21 +1,23 @@
-//! The line to the broker: MQTT 3.1.1 over TCP or TLS. It knows topics and bytes, not what they are about.
+//! The connection to the broker: MQTT 3.1.1 over TCP or TLS. It knows topics and bytes, not their meaning.
 //!
-//! In reading order: [`settings`] says where the broker is and [`tls`] how to trust it; [`outbox`] is what the caller
-//! implements, [`client`] what it runs. Inside, `backoff` says when to try again, `connect` leads to the CONNACK,
-//! `connection` serves from there to the end with `letters` for what goes out, `orders` for what comes in and `in_flight`
-//! for what is under way; `trouble` has the words for the end.
-//! [`subscriber`] listens alone: to a fleet for the terminal, and whether a broker can be had.
+//! In reading order:
 //!
-//! # What holds, each with a test
+//! * [`settings`]: broker, client id and intervals. [`tls`]: certificates and keys.
+//! * [`outbox`]: the traits that the caller implements.
+//! * [`client`]: keeps a connection. `connect` makes one, up to its CONNACK; `connection` serves it to its end, with
+//!   `outbox_publisher` for messages, `command_receiver` for commands and `inflight` for what is not acknowledged.
+//! * `error`: why a connection ended.
+//! * [`subscriber`]: only listens; for `watch` and `check`.
 //!
-//! * A letter leaves the outbox at its PUBACK and not before; letters not yet acknowledged go out again, from the
-//!   oldest, after every CONNACK.
-//! * A command is acknowledged after the inbox has taken it and not before.
-//! * Subscription, status, retained channels and discovery are announced on every CONNACK.
-//! * A refused CONNACK is no connection. No broker is asked more than once a second on average, whatever it does.
-//! * What is dropped is counted.
+//! # Invariants, each with a test
+//!
+//! * A message leaves the outbox at its PUBACK and not before. Messages that are not acknowledged are published again,
+//!   from the oldest, after every CONNACK.
+//! * A command is acknowledged after the inbox has accepted it and not before.
+//! * Subscription, status, retained channels and discovery are sent after every CONNACK.
+//! * A refused CONNACK is no connection. On average there is at most one attempt to connect a second.
+//! * Dropped messages are counted.
 
-mod backoff;
 pub mod client;
 mod command_receiver;
 mod connect;
@@ -29,7 +31,6 @@ pub mod subscriber;
 pub mod tls;
 
 pub use crate::messages::broker_address::{BrokerAddress, UrlError};
-pub use backoff::{Backoff, STABLE_AFTER};
 pub use client::{
     Counters, Delivery, PublisherInputs, Retained, StatusEncoder, TransientMessage, run,
 };

@@ -1,37 +1,38 @@
-//! The two sides of the line that outlive it: letters waiting to go out, commands that came in.
+//! What the caller implements: where outbox messages are kept, and where commands go.
 
 /// A message that is kept until the broker has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxMessage {
-    /// Grows with every letter and is never used twice.
+    /// Grows with every message and is never used twice.
     pub id: i64,
     /// Last level of its topic.
     pub channel: String,
-    /// As it is published.
+    /// The bytes that are published.
     pub payload: Vec<u8>,
 }
 
-/// Where letters wait. Calls may block, they are made off the tasks that serve the line; the two may overlap.
+/// Where messages wait for the broker. Calls may block: they are made on a thread of their own. The two may overlap.
 pub trait Outbox: Send + Sync + 'static {
-    /// The oldest letters with an id greater than `id`, at most `limit`, in order.
+    /// The oldest messages with an id greater than `id`, at most `limit`, in order.
     ///
     /// # Errors
-    /// When they cannot be read; asked again seconds later.
+    /// When they cannot be read; the call is repeated seconds later.
     fn after(&self, id: i64, limit: usize) -> Result<Vec<OutboxMessage>, String>;
 
-    /// The broker has these: they need not be kept any longer.
+    /// Deletes messages that the broker has acknowledged.
     ///
     /// # Errors
-    /// When they cannot be removed; tried again seconds later, and sent again at the next connection.
+    /// When they cannot be deleted; the call is repeated seconds later, and the messages are sent again in the next
+    /// connection.
     fn delivered(&self, ids: &[i64]) -> Result<(), String>;
 }
 
-/// Where commands go. Calls may block, they are made off the tasks that serve the line, one after the other.
+/// Where commands go. Calls may block: they are made on a thread of their own, one after the other.
 pub trait Inbox: Send + Sync + 'static {
-    /// Takes the command called `command`. The broker forgets it when this has returned `Ok` and not before, so it is
-    /// to be durable by then. The same command may come again, a `retained` one at every connection.
+    /// Accepts the command called `command`. The broker forgets it once this has returned `Ok`, so it must be durable by
+    /// then. The same command may come again, a `retained` one in every connection.
     ///
     /// # Errors
-    /// When it cannot be taken; the broker then sends it again at the next connection.
+    /// When it cannot be accepted; the broker sends it again in the next connection.
     fn receive(&self, command: &str, payload: &[u8], retained: bool) -> Result<(), String>;
 }

@@ -1,6 +1,6 @@
-//! The outbox's letters in one connection: fetched in order, sent once, removed when acknowledged.
+//! The outbox's messages in one connection: fetched in order, published once, deleted when acknowledged.
 //!
-//! The outbox is asked and told off the task that serves the line, which waits for neither.
+//! Calls to the outbox run on a thread of their own; the task that serves the connection does not wait for them.
 
 use super::outbox::{Outbox, OutboxMessage};
 use std::future;
@@ -10,41 +10,41 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 
-/// Letters under way at most.
+/// Outbox messages in flight at most.
 const INFLIGHT_MAX: usize = 32;
-/// The outbox is asked when there is room for so many, not for each single one.
+/// Messages are fetched when there is room for this many, not one by one.
 const FETCH_MIN: usize = INFLIGHT_MAX / 2;
-/// Pause after the outbox failed.
+/// Delay after a failed call.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// A call that runs, and fails in words.
+/// A call under way on another thread; it fails with a reason.
 pub(super) type BlockingCall<T> = JoinHandle<Result<T, String>>;
 
-/// The account of one connection.
+/// The outbox messages of one connection.
 pub(super) struct OutboxPublisher {
     outbox: Arc<dyn Outbox>,
-    /// The last one that was fetched.
+    /// Id of the last message that was fetched.
     cursor: i64,
     /// The outbox may have more.
     may_have_more: bool,
     fetch_at: Instant,
     requested: usize,
     fetch: Option<BlockingCall<Vec<OutboxMessage>>>,
-    /// Acknowledged and still in the outbox.
+    /// Acknowledged messages that are still in the outbox.
     acked: Vec<i64>,
     delete_at: Instant,
     deleting: Vec<i64>,
     deletion: Option<BlockingCall<()>>,
 }
 
-/// What a call ended with.
+/// The result of a call.
 pub(super) enum CallResult {
     Fetched(Result<Vec<OutboxMessage>, String>),
     Deleted(Result<(), String>),
 }
 
 impl OutboxPublisher {
-    /// From the oldest.
+    /// Begins with the oldest message.
     pub(super) fn new(outbox: Arc<dyn Outbox>) -> Self {
         let now = Instant::now();
         Self {
@@ -66,16 +66,16 @@ impl OutboxPublisher {
         self.may_have_more = true;
     }
 
-    /// This one need not be kept any longer.
+    /// The broker has acknowledged a message.
     pub(super) fn delivered(&mut self, id: i64) {
         self.acked.push(id);
     }
 
-    /// Begins what can be begun, with so many letters under way.
-    pub(super) fn start_due_work(&mut self, now: Instant, under_way: usize) {
-        if self.can_fetch(under_way) && self.fetch_at <= now {
+    /// Starts the calls that are due, with `in_flight` messages in flight.
+    pub(super) fn start_due_work(&mut self, now: Instant, in_flight: usize) {
+        if self.can_fetch(in_flight) && self.fetch_at <= now {
             self.may_have_more = false;
-            self.requested = INFLIGHT_MAX.saturating_sub(under_way);
+            self.requested = INFLIGHT_MAX.saturating_sub(in_flight);
             let (outbox, cursor, requested) =
                 (Arc::clone(&self.outbox), self.cursor, self.requested);
             self.fetch = Some(spawn_blocking(move || outbox.after(cursor, requested)));
@@ -88,13 +88,13 @@ impl OutboxPublisher {
     }
 
     /// When [`Self::start_due_work`] has something to do by itself.
-    pub(super) fn due(&self, under_way: usize) -> Option<Instant> {
-        let look = self.can_fetch(under_way).then_some(self.fetch_at);
+    pub(super) fn due(&self, in_flight: usize) -> Option<Instant> {
+        let fetch = self.can_fetch(in_flight).then_some(self.fetch_at);
         let deletion = self.has_deletions().then_some(self.delete_at);
-        look.into_iter().chain(deletion).min()
+        fetch.into_iter().chain(deletion).min()
     }
 
-    /// The end of a call; never ends while none runs. May be given up and called again.
+    /// The result of a call; never returns while none is under way. Cancel-safe.
     pub(super) async fn done(&mut self) -> CallResult {
         tokio::select! {
             done = finished(&mut self.fetch) => CallResult::Fetched(done),
@@ -102,22 +102,25 @@ impl OutboxPublisher {
         }
     }
 
-    /// Takes in the end of a call; the letters to send now.
+    /// Handles the result of a call. Returns the messages to publish now.
     pub(super) fn handle(&mut self, done: CallResult) -> Vec<OutboxMessage> {
         match done {
-            CallResult::Fetched(Ok(letters)) => {
-                self.may_have_more |= letters.len() >= self.requested;
-                self.cursor = letters.last().map_or(self.cursor, |l| l.id);
-                return letters;
+            CallResult::Fetched(Ok(messages)) => {
+                self.may_have_more |= messages.len() >= self.requested;
+                self.cursor = messages.last().map_or(self.cursor, |l| l.id);
+                return messages;
             }
             CallResult::Fetched(Err(reason)) => {
-                tracing::error!(reason, "cannot read the outbox; trying again");
+                tracing::error!(reason, "cannot read the outbox; it is tried again");
                 self.may_have_more = true;
                 self.fetch_at = Instant::now() + RETRY_DELAY;
             }
             CallResult::Deleted(Ok(())) => self.deleting.clear(),
             CallResult::Deleted(Err(reason)) => {
-                tracing::error!(reason, "cannot clear the outbox; trying again");
+                tracing::error!(
+                    reason,
+                    "cannot delete messages from the outbox; it is tried again"
+                );
                 self.acked.append(&mut self.deleting);
                 self.delete_at = Instant::now() + RETRY_DELAY;
             }
@@ -130,10 +133,10 @@ impl OutboxPublisher {
         !self.may_have_more && self.fetch.is_none()
     }
 
-    /// Lets what was begun come to its end, so that nothing overlaps with the next connection.
+    /// Waits for the calls under way, so that none overlaps with the next connection, and deletes what is acknowledged.
     pub(super) async fn close(mut self) {
         if self.fetch.is_some() {
-            // They are fetched again.
+            // The next connection fetches them again.
             drop(finished(&mut self.fetch).await);
         }
         if self.deletion.is_some() && finished(&mut self.deletion).await.is_err() {
@@ -146,13 +149,13 @@ impl OutboxPublisher {
         if let Err(reason) = flat(spawn_blocking(move || outbox.delivered(&ids)).await) {
             tracing::error!(
                 reason,
-                "cannot clear the outbox: its messages are sent again"
+                "cannot delete messages from the outbox: they are sent again"
             );
         }
     }
 
-    fn can_fetch(&self, under_way: usize) -> bool {
-        self.may_have_more && self.fetch.is_none() && under_way + FETCH_MIN <= INFLIGHT_MAX
+    fn can_fetch(&self, in_flight: usize) -> bool {
+        self.may_have_more && self.fetch.is_none() && in_flight + FETCH_MIN <= INFLIGHT_MAX
     }
 
     fn has_deletions(&self) -> bool {
@@ -160,7 +163,7 @@ impl OutboxPublisher {
     }
 }
 
-/// The end of a call, which is then gone; never ends while there is none.
+/// The result of `call`, which is then `None`; never returns while there is none.
 pub(super) async fn finished<T>(call: &mut Option<BlockingCall<T>>) -> Result<T, String> {
     match call {
         Some(running) => {

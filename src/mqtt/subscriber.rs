@@ -1,36 +1,37 @@
-//! Listens and never speaks: a thread of its own that keeps a connection and passes on what comes. Its session is
-//! clean and its name random, so that it takes no one's place at the broker.
+//! A subscriber that never publishes: its own thread keeps a connection and passes on messages. It uses a clean session
+//! and a random client id, so that it disturbs no other client of the broker.
 
+use super::client::RECONNECT_JITTER;
 use super::connect::{base_options, transport};
 use super::settings::Settings;
-use crate::fleet::devices::PAYLOAD_MAX;
+use crate::limits::backoff::Backoff;
+use crate::messages::payloads::PAYLOAD_MAX;
 use crate::messages::topics;
 use crate::mqtt::error::MqttError;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rumqttc::{AsyncClient, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Messages that wait for the reader; when they are that many, the connection waits.
+/// Messages that wait for the reader at most; then the connection waits.
 const WAITING_MAX: usize = 1024;
-/// Larger messages end the connection. Ours are far smaller, and a stranger's must neither fill the memory nor, kept
-/// by the broker, throw us out again and again.
+/// Larger messages end the connection. Handloom's are far smaller. The limit keeps foreign ones from filling the memory,
+/// and is high enough that a retained one does not end every connection.
 const PACKET_MAX: usize = 16 * 1024 * 1024;
-/// First and longest wait between two attempts to connect.
-const WAIT_MIN: Duration = Duration::from_secs(1);
-const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Shortest and longest delay between two attempts to connect.
+const RECONNECT_MIN: Duration = Duration::from_secs(1);
+const RECONNECT_MAX: Duration = Duration::from_secs(45);
 
-/// What the subscriber tells.
+/// What the subscriber reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Connected, and the broker agreed to the subscription.
     Connected,
     /// Not connected, and why; it tries again.
     Disconnected(String),
-    /// Connected, but the broker refuses the subscription: what it refuses and the way out; it tries again.
+    /// Connected, but the broker refuses the subscription, and why; it tries again.
     SubscriptionDenied(String),
     /// A message.
     Message {
@@ -38,12 +39,12 @@ pub enum Event {
         topic: String,
         /// Its content.
         payload: Vec<u8>,
-        /// Whether the broker kept it for us, rather than a device sending it now.
+        /// Whether the broker retained it, rather than a device sending it now.
         is_retained: bool,
     },
 }
 
-/// The thread that listens; it ends with this value.
+/// The subscriber's thread; it ends when this value is dropped.
 pub struct Subscriber {
     events: Receiver<Event>,
     stop: Option<oneshot::Sender<()>>,
@@ -51,8 +52,8 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Begins to listen to `topics`, at the broker of `settings` and with their login and certificates, as one of the
-    /// `role`s: a short word that begins its name there.
+    /// Subscribes to `topics` at the broker of `settings`, with their login and certificates. `role` is a short word that
+    /// begins the client id.
     ///
     /// # Errors
     /// When the system refuses a thread or an event queue.
@@ -69,11 +70,11 @@ impl Subscriber {
                 runtime.block_on(async {
                     tokio::select! {
                         () = listen(role, &settings, &topics, &sender) => {}
-                        // Either word is the end: asked for, or nobody there to ask.
+                        // Requested, or the sender is dropped.
                         _ = stopped => {}
                     }
                 });
-                // A name server that does not answer must not hold us.
+                // A name server that does not answer must not delay the end.
                 runtime.shutdown_background();
             })?;
         Ok(Self {
@@ -83,7 +84,7 @@ impl Subscriber {
         })
     }
 
-    /// What comes, in order.
+    /// The events, in order.
     #[must_use]
     pub fn events(&self) -> &Receiver<Event> {
         &self.events
@@ -92,20 +93,20 @@ impl Subscriber {
 
 impl Drop for Subscriber {
     fn drop(&mut self) {
-        // Frees a thread that waits for room.
+        // Releases a thread that waits for room.
         self.events = crossbeam_channel::never();
-        // Dropping the sender is the word to stop.
+        // Dropping the sender ends the thread.
         self.stop.take();
         if let Some(thread) = self.thread.take() {
-            // A panic was reported by its hook; there is nothing to add.
+            // A panic was reported by its hook.
             thread.join().ok();
         }
     }
 }
 
-/// Connects, passes on, waits, again; ends when nobody reads.
+/// Connects, passes messages on, waits, connects again; ends when nobody reads.
 async fn listen(role: &str, settings: &Settings, topics: &[String], sender: &Sender<Event>) {
-    let mut wait = WAIT_MIN;
+    let mut backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX).with_jitter(RECONNECT_JITTER);
     loop {
         let Some((error, was_connected)) = session(role, settings, topics, sender).await else {
             return;
@@ -118,16 +119,13 @@ async fn listen(role: &str, settings: &Settings, topics: &[String], sender: &Sen
             return;
         }
         if was_connected {
-            wait = WAIT_MIN;
+            backoff.reset();
         }
-        // Jitter, lest a room of viewers falls upon a broker that comes back.
-        let [jitter, ..] = random().to_le_bytes();
-        tokio::time::sleep(wait.mul_f64(1.0 + f64::from(jitter) / 512.0)).await;
-        wait = (wait * 2).min(WAIT_MAX);
+        tokio::time::sleep(backoff.next_delay(fastrand::f64())).await;
     }
 }
 
-/// One connection to its end: why it ended and whether it was one. `None` when nobody reads.
+/// Serves one connection to its end. Returns why it ended and whether it was one; `None` when nobody reads.
 async fn session(
     role: &str,
     settings: &Settings,
@@ -138,8 +136,8 @@ async fn session(
         Ok(transport) => transport,
         Err(error) => return Some((error, false)),
     };
-    // With five letters before it 22 characters: a broker may refuse more than 23.
-    let id = format!("{role}-{:016x}", random());
+    // At most 23 characters, with `role`: a broker may refuse longer ones.
+    let id = format!("{role}-{:016x}", fastrand::u64(..));
     let mut options = base_options(settings, id, transport);
     options
         .set_clean_session(true)
@@ -172,7 +170,7 @@ async fn session(
                 Event::Connected
             }
             Ok(rumqttc::Event::Incoming(Packet::Publish(publish))) => {
-                // The rest of one that is too long to be read need not wait in the channel.
+                // The reader refuses longer ones, so their rest need not wait in the channel.
                 let length = publish.payload.len().min(PAYLOAD_MAX + 1);
                 Event::Message {
                     topic: publish.topic,
@@ -187,19 +185,14 @@ async fn session(
     }
 }
 
-/// The channels of `device`, or of all. One by one, not `handloom/+/#`: commands are nobody's business here, and
-/// snapshots are large pictures of people.
+/// Filters for the channels of `device`, or of all devices. Each channel is named: commands and snapshots, which are
+/// large images of people, are not subscribed to.
 #[must_use]
 pub fn fleet(device: Option<&str>) -> Vec<String> {
     let channels = topics::CHANNELS.iter().filter(|c| **c != topics::SNAPSHOT);
     channels
         .map(|channel| topics::topic(device.unwrap_or("+"), channel))
         .collect()
-}
-
-/// A number that nobody foresees; the standard library seeds its maps from the system.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
-//! Whom to trust and who we are: certificates in PEM files, read anew for every connection, so that a renewed one is
-//! taken without a restart.
+//! TLS: authorities to trust and the client's certificate, in PEM files. They are read again for every connection, so
+//! that a renewed certificate needs no restart.
 
 use native_tls::{Certificate, Identity, TlsConnector};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Longest file that is read.
+/// Largest file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// The files.
+/// The PEM files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
     /// Certificates of the authorities to trust, and of no others; `None`: the system's.
@@ -20,34 +20,34 @@ pub struct Tls {
     pub key_file: Option<PathBuf>,
 }
 
-/// The files do not serve.
+/// The files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The system said no.
+    /// A file cannot be read.
     #[error("cannot read {path}: {source}; check path and permissions")]
     Read {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// The system's error.
         source: io::Error,
     },
-    /// Larger than any certificate.
+    /// A file is larger than any certificate.
     #[error("{path} is larger than 1 MiB, so it holds no certificates; name a PEM file")]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
-    /// No certificate in it, or a broken one.
+    /// A file holds no certificate, or a broken one.
     #[error(
         "{path} holds no certificate in PEM form ({reason}); it should have -----BEGIN CERTIFICATE----- lines"
     )]
     Certificate {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The library's reason.
         reason: String,
     },
-    /// A key of another kind.
+    /// The key has another format.
     #[error(
         "{path} is not an unencrypted PKCS#8 key in PEM form; convert it: openssl pkcs8 -topk8 -nocrypt -in {path} -out NEW"
     )]
@@ -55,27 +55,27 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
-    /// Certificate or key broken.
+    /// Certificate or key are broken.
     #[error("cannot use {cert} with the key {key}: {reason}; both must be whole PEM files")]
     Identity {
         /// The certificate's file.
         cert: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What is wrong.
+        /// The library's reason.
         reason: String,
     },
-    /// One without the other.
+    /// Only one of certificate and key is given.
     #[error(
         "{given} is given without its {missing}; a client certificate needs both certificate and key"
     )]
     Half {
-        /// What there is.
+        /// The file that is given.
         given: PathBuf,
-        /// What there should be.
+        /// What is missing.
         missing: &'static str,
     },
-    /// The library refuses them together.
+    /// The library refuses their combination.
     #[error("TLS cannot be set up: {reason}; check that the key belongs to the certificate")]
     Setup {
         /// The library's reason.
@@ -83,15 +83,15 @@ pub enum TlsError {
     },
 }
 
-/// Whether a connection could be set up with these files. Blocks on them.
+/// Checks whether TLS can be set up with these files, which it reads.
 ///
 /// # Errors
-/// When it could not.
+/// When it cannot.
 pub fn check_tls(tls: &Tls) -> Result<(), TlsError> {
     connector(tls).map(drop)
 }
 
-/// Reads the files. Blocks on them.
+/// Reads the files.
 pub(super) fn connector(tls: &Tls) -> Result<TlsConnector, TlsError> {
     let mut builder = TlsConnector::builder();
     if let Some(path) = &tls.ca_file {
@@ -134,7 +134,7 @@ pub(super) fn connector(tls: &Tls) -> Result<TlsConnector, TlsError> {
 
 fn identity(cert: &Path, key: &Path) -> Result<Identity, TlsError> {
     let (cert_pem, key_pem) = (read(cert)?, read(key)?);
-    // What stands before the key, as some tools write, the library takes for another form.
+    // Some tools write text before the key; the library would take it for another format.
     let begin = b"-----BEGIN PRIVATE KEY-----";
     let Some(at) = key_pem.windows(begin.len()).position(|w| w == begin) else {
         return Err(TlsError::KeyForm {

@@ -1,5 +1,5 @@
-//! The clocks: the wall clock for records, with whether it can be trusted, and one that never jumps for everything
-//! else. A Raspberry Pi has no clock of its own; its first synchronisation may jump by years.
+//! The clocks: the wall clock for records, with whether it is synchronised, and a monotonic clock for everything else. A
+//! Raspberry Pi has no battery-backed clock; its first synchronisation may jump by years.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -12,7 +12,7 @@ const TIMESYNCD_MARK: &str = "/run/systemd/timesync/synchronized";
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Time since the program's first call of this, which its start should make. Never goes back.
+/// Time since the program's first call of this function, which its start should make. Monotonic.
 #[must_use]
 pub fn uptime() -> Duration {
     STARTED.elapsed()
@@ -31,17 +31,17 @@ fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + bounded).to_string()
 }
 
-/// Whether the wall clock is synchronised, by the kernel's word.
+/// Whether the wall clock is synchronised, as the kernel reports.
 ///
-/// A service with `ProtectClock=yes` may not ask the kernel; systemd-timesyncd's mark counts there.
+/// A service with `ProtectClock=yes` may not query the kernel; there the mark of systemd-timesyncd counts.
 #[must_use]
 pub fn clock_synced() -> bool {
-    kernel_says_synced().unwrap_or_else(|| Path::new(TIMESYNCD_MARK).exists())
+    kernel_reports_synced().unwrap_or_else(|| Path::new(TIMESYNCD_MARK).exists())
 }
 
 /// `None` when the kernel does not answer.
-#[allow(unsafe_code, reason = "the kernel says it through adjtimex alone")]
-fn kernel_says_synced() -> Option<bool> {
+#[allow(unsafe_code, reason = "only adjtimex reports it")]
+fn kernel_reports_synced() -> Option<bool> {
     // SAFETY: timex is a plain C struct of integers, for which all zeros is a valid value.
     let mut state: libc::timex = unsafe { std::mem::zeroed() };
     // SAFETY: the pointer is to a live timex of ours, alone held by this thread, and adjtimex keeps it no longer than
@@ -50,7 +50,7 @@ fn kernel_says_synced() -> Option<bool> {
     is_synced(answer, state.status)
 }
 
-/// Of adjtimex's return value and status.
+/// Interprets adjtimex's return value and status.
 fn is_synced(answer: libc::c_int, status: libc::c_int) -> Option<bool> {
     match answer {
         -1 => None,
@@ -80,14 +80,14 @@ mod tests {
     }
 
     #[test]
-    fn the_kernels_word_is_read() {
+    fn the_kernels_report_is_read() {
         assert_eq!(is_synced(libc::TIME_OK, 0), Some(true));
         assert_eq!(is_synced(libc::TIME_OK, libc::STA_PLL), Some(true));
         assert_eq!(is_synced(libc::TIME_OK, libc::STA_UNSYNC), Some(false));
         assert_eq!(is_synced(libc::TIME_ERROR, 0), Some(false));
         assert_eq!(is_synced(-1, 0), None);
         // Reading needs no privilege.
-        assert!(kernel_says_synced().is_some());
+        assert!(kernel_reports_synced().is_some());
     }
 
     #[test]

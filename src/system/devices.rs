@@ -1,5 +1,5 @@
-//! Device nodes, USB devices and what tells one machine from another, as the kernel shows them. What cannot be read is
-//! not there.
+//! Device nodes, USB devices and the identity of the machine, from the kernel's files. What cannot be read counts as
+//! absent.
 
 use rustix::fs::{Access, access};
 use std::fs;
@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 /// A device node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceNode {
-    /// Its place.
+    /// Path of the node.
     pub path: PathBuf,
     /// Whether this user may read and write it.
     pub is_open: bool,
-    /// The group that may, by name, or by number where it has none.
+    /// The group that may: its name, or its number where it has none.
     pub group: String,
 }
 
-/// Where the kernel shows things.
+/// The kernel's files, below a root directory.
 #[derive(Clone, Debug)]
 pub struct Hardware {
     root: PathBuf,
@@ -30,7 +30,7 @@ impl Hardware {
         Self::in_root(Path::new("/"))
     }
 
-    /// A machine of which an image lies in `root`.
+    /// A machine whose files lie below `root`.
     #[must_use]
     pub fn in_root(root: &Path) -> Self {
         Self {
@@ -105,13 +105,13 @@ impl Hardware {
         Some(line.split_once(':')?.1.trim().to_owned())
     }
 
-    /// The kernel's release: its drivers come with it.
+    /// The kernel's release; its drivers change with it.
     #[must_use]
     pub fn kernel(&self) -> String {
         read_line(&self.below(Path::new("/proc/sys/kernel/osrelease"))).unwrap_or_default()
     }
 
-    /// Tells this start of the machine from others.
+    /// Identifies this boot of the machine.
     #[must_use]
     pub fn boot(&self) -> String {
         read_line(&self.below(Path::new("/proc/sys/kernel/random/boot_id"))).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Room on a disk.
+//! Free space on a disk.
 
 use std::io;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 /// it that exists.
 ///
 /// # Errors
-/// When the system does not say.
+/// When the system cannot report it.
 pub fn free_mib(path: &Path) -> io::Result<u64> {
     let found = nearest(path, |place| rustix::fs::statvfs(place))?;
     Ok(mib(found.f_bavail, found.f_frsize))
@@ -16,14 +16,14 @@ pub fn free_mib(path: &Path) -> io::Result<u64> {
 /// Whether what is written below `a` and below `b` goes to one file system.
 ///
 /// # Errors
-/// When the system does not say.
+/// When the system cannot report it.
 pub fn is_same(a: &Path, b: &Path) -> io::Result<bool> {
     let device = |path| nearest(path, |place| rustix::fs::stat(place));
     Ok(device(a)?.st_dev == device(b)?.st_dev)
 }
 
-/// What `ask` says of `path`, or of the nearest folder above it that exists.
-fn nearest<T>(path: &Path, ask: impl Fn(&Path) -> rustix::io::Result<T>) -> io::Result<T> {
+/// The result of `query` for `path`, or for the nearest directory above it that exists.
+fn nearest<T>(path: &Path, query: impl Fn(&Path) -> rustix::io::Result<T>) -> io::Result<T> {
     let mut place = path;
     loop {
         let here = if place.as_os_str().is_empty() {
@@ -31,7 +31,7 @@ fn nearest<T>(path: &Path, ask: impl Fn(&Path) -> rustix::io::Result<T>) -> io::
         } else {
             place
         };
-        match ask(here) {
+        match query(here) {
             Err(rustix::io::Errno::NOENT) => match place.parent() {
                 Some(parent) => place = parent,
                 None => return Err(rustix::io::Errno::NOENT.into()),

@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
-/// Whether stderr is connected to the journal: `$JOURNAL_STREAM` names it. A service that sends its stderr elsewhere
-/// still has the variable, so it alone says nothing.
+/// Whether stderr is connected to the journal: `$JOURNAL_STREAM` names its device and inode. The variable alone is not
+/// enough, because a service that redirects its stderr still has it.
 #[must_use]
 pub fn is_journal() -> bool {
     std::env::var_os("JOURNAL_STREAM").is_some_and(|stream| names(&stream, &io::stderr()))
@@ -15,7 +15,7 @@ pub fn is_journal() -> bool {
 
 /// Whether `stream`, `device:inode` in decimal, is this open file.
 fn names(stream: &OsStr, file: &impl AsFd) -> bool {
-    // A closed stderr is no journal.
+    // A closed stderr is not the journal.
     let Ok(found) = file.as_fd().try_clone_to_owned() else {
         return false;
     };

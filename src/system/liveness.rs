@@ -1,13 +1,12 @@
-//! Signs of life of every stage of the work: which stage is busy and has made no progress for longer than it may.
+//! Heartbeats of every stage of the work: which stage is busy and has made no progress for longer than its limit.
 //!
-//! Time comes in as a value, from one clock that never goes back. A beat is one atomic store, cheap enough for every
-//! frame.
+//! The caller brings the time, from one monotonic clock. A heartbeat is one atomic store, cheap enough for every frame.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-/// In [`Life::beat`]: has nothing to do.
+/// In [`StageState::heartbeat`]: the stage has nothing to do.
 const IDLE: u64 = u64::MAX;
 
 /// The stages of the work. Clones are the same list.
@@ -16,7 +15,7 @@ pub struct Liveness {
     stages: Arc<Mutex<Vec<Weak<StageState>>>>,
 }
 
-/// One stage: a thread, or a loop in one. Gone from the list when dropped.
+/// One stage: a thread, or a loop in one. Dropping it takes it off the list.
 #[derive(Debug)]
 pub struct Stage {
     state: Arc<StageState>,
@@ -26,7 +25,7 @@ pub struct Stage {
 struct StageState {
     name: String,
     limit_ms: u64,
-    /// Milliseconds of the last sign of life, or [`IDLE`].
+    /// Time of the last heartbeat in milliseconds, or [`IDLE`].
     heartbeat: AtomicU64,
 }
 
@@ -37,7 +36,7 @@ impl Liveness {
         Self::default()
     }
 
-    /// A new stage, idle, that may be busy for `limit` without a beat.
+    /// A new, idle stage that may be busy for `limit` without a heartbeat.
     #[must_use]
     pub fn stage(&self, name: &str, limit: Duration) -> Stage {
         let state = Arc::new(StageState {
@@ -51,7 +50,7 @@ impl Liveness {
         Stage { state }
     }
 
-    /// The stage that is the longest over its limit, and when it last gave a sign of life.
+    /// The stage that is the longest over its limit, and the time of its last heartbeat.
     #[must_use]
     pub fn stuck(&self, now: Duration) -> Option<(String, Duration)> {
         let now = milliseconds(now);
@@ -76,7 +75,7 @@ impl Stage {
             .store(milliseconds(now), Ordering::Relaxed);
     }
 
-    /// Work goes on. Says nothing of an idle stage, so that a late beat does not make it busy.
+    /// Work continues. An idle stage stays idle, so that a late heartbeat does not make it busy.
     pub fn heartbeat(&self, now: Duration) {
         let now = milliseconds(now);
         let later = |heartbeat: u64| (heartbeat != IDLE).then_some(heartbeat.max(now));
@@ -87,7 +86,7 @@ impl Stage {
             .ok();
     }
 
-    /// Waits for work, however long.
+    /// The stage waits for work, however long.
     pub fn idle(&self) {
         self.state.heartbeat.store(IDLE, Ordering::Relaxed);
     }

@@ -1,16 +1,16 @@
-//! glibc's allocator, told once at start to give large blocks back: decoders take and free pictures of a megabyte in
-//! many threads, and without this some 25 MB of them stay with the process.
+//! Settings of glibc's allocator that return large blocks to the system. Decoders allocate and free frames of a megabyte
+//! in many threads; without these settings about 25 MB of them stay with the process.
 
-/// Blocks from this size on are mapped one by one and unmapped when freed.
+/// Blocks from this size on are mapped one by one and unmapped when they are freed.
 #[cfg(target_env = "gnu")]
 const MAP_FROM_BYTES: libc::c_int = 1 << 20;
-/// Heaps for smaller blocks; each GStreamer thread would get its own.
+/// Arenas for smaller blocks; by default each GStreamer thread would get its own.
 #[cfg(target_env = "gnu")]
 const HEAPS: libc::c_int = 2;
 
-/// Sets glibc's allocator up; does nothing elsewhere. To be called before the first thread starts.
+/// Applies the settings; does nothing with another C library. Call it before the first thread starts.
 #[cfg(target_env = "gnu")]
-#[allow(unsafe_code, reason = "glibc offers this through mallopt alone")]
+#[allow(unsafe_code, reason = "glibc offers this only through mallopt")]
 pub fn tune_malloc() {
     // SAFETY: mallopt takes two integers and keeps no pointer; both parameters are documented ones with values in
     // their range. It is called before other threads exist, so nothing allocates meanwhile.
@@ -23,6 +23,6 @@ pub fn tune_malloc() {
     }
 }
 
-/// Sets glibc's allocator up; does nothing elsewhere.
+/// Applies the settings; does nothing with another C library.
 #[cfg(not(target_env = "gnu"))]
 pub fn tune_malloc() {}

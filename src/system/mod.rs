@@ -1,6 +1,6 @@
 //! The machine and the service manager: sensors, disk, clock, devices, signals, readiness, watchdog, liveness.
 //!
-//! Reads and reports; decides nothing.
+//! These modules read and report. They decide nothing.
 
 pub mod clock;
 pub mod devices;

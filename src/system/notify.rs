@@ -1,7 +1,7 @@
-//! Word to systemd: readiness, one line of status, reloading, stopping, and the watchdog's ping.
+//! Notifications to systemd: readiness, one line of status, reloading, stopping, and the watchdog's ping.
 //!
-//! All do nothing where no service manager listens (`$NOTIFY_SOCKET` is unset), and none waits long: a service manager
-//! that does not read must not hold up the work. The environment is left as it is.
+//! Without a service manager (`$NOTIFY_SOCKET` is unset) they do nothing. None waits long: a service manager that does
+//! not read must not delay the work. The environment is not changed.
 
 use sd_notify::NotifyState;
 use std::ffi::OsStr;
@@ -11,38 +11,38 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// A message that cannot be delivered for so long is dropped.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A message that cannot be delivered within this time is dropped.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The start, or a reload, is done.
+/// The start or a reload is complete.
 pub fn ready() {
     send(&[NotifyState::Ready]);
 }
 
-/// What `systemctl status` shows in one line.
+/// Sets the line that `systemctl status` shows.
 pub fn status(text: &str) {
     send(&[NotifyState::Status(&line(text))]);
 }
 
-/// A reload begins; [`ready`] ends it. Carries the time, which `Type=notify-reload` asks for.
+/// A reload begins; [`ready`] ends it. Carries the time, which `Type=notify-reload` requires.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "cannot tell the service manager the time"),
+        Err(error) => tracing::warn!(%error, "cannot read the time for the service manager"),
     }
 }
 
-/// The end begins.
+/// The process is about to end.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// A sign of life.
+/// A heartbeat for the watchdog.
 pub fn ping() {
     send(&[NotifyState::Watchdog]);
 }
 
-/// How often to [`ping`]: half of what the service manager waits; `None` when it does not watch this process.
+/// How often to [`ping`]: half of the service manager's limit; `None` when it does not watch this process.
 #[must_use]
 pub fn watchdog_interval() -> Option<Duration> {
     let wait = sd_notify::watchdog_enabled()?;
@@ -53,20 +53,20 @@ fn send(states: &[NotifyState]) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else {
         return;
     };
-    if let Err(error) = send_to(&socket, states, PATIENCE) {
+    if let Err(error) = send_to(&socket, states, SEND_TIMEOUT) {
         tracing::warn!(?socket, %error, "cannot reach the service manager");
     }
 }
 
 /// Sends one message to the socket of this path, or of this abstract name when it begins with `@`.
-fn send_to(socket: &OsStr, states: &[NotifyState], patience: Duration) -> io::Result<()> {
+fn send_to(socket: &OsStr, states: &[NotifyState], timeout: Duration) -> io::Result<()> {
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(socket)?,
     };
     let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
     let sender = UnixDatagram::unbound()?;
-    sender.set_write_timeout(Some(patience))?;
+    sender.set_write_timeout(Some(timeout))?;
     sender.send_to_addr(lines.join("\n").as_bytes(), &address)?;
     Ok(())
 }
@@ -165,7 +165,7 @@ mod tests {
         send_to(
             OsStr::new(&format!("@{name}")),
             &[NotifyState::Ready],
-            PATIENCE,
+            SEND_TIMEOUT,
         )
         .unwrap();
         assert_eq!(hear(&manager), "READY=1");
@@ -188,7 +188,7 @@ mod tests {
         let gone = send_to(
             OsStr::new("/nowhere/notify"),
             &[NotifyState::Ready],
-            PATIENCE,
+            SEND_TIMEOUT,
         );
         assert_eq!(gone.unwrap_err().kind(), io::ErrorKind::NotFound);
     }

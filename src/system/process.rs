@@ -1,4 +1,4 @@
-//! What a process asks of the system about itself and about those that it started.
+//! Process control: end with the parent, redirect stderr, kill a process group.
 
 use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
 use rustix::stdio::dup2_stderr;
@@ -6,7 +6,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::AsFd;
 
-/// Ends this process when `parent`, which started it, ends, whatever it is doing then.
+/// Has this process killed when `parent`, which started it, ends.
 ///
 /// # Errors
 /// When the system refuses, or the parent is gone already.
@@ -16,14 +16,17 @@ pub fn end_with_parent(parent: u32) -> io::Result<()> {
     if now == Some(parent) {
         Ok(())
     } else {
-        Err(io::Error::other("whoever started this is gone"))
+        Err(io::Error::other(
+            "the process that started this one has ended",
+        ))
     }
 }
 
-/// Calls `chatter` with stderr led away. For the start alone: what other threads say meanwhile is lost, too.
+/// Calls `chatter` with stderr redirected to /dev/null. Only for the start: what other threads write meanwhile is lost,
+/// too.
 ///
 /// # Errors
-/// When stderr cannot be led away, and nothing was called, or not back.
+/// When stderr cannot be redirected, and nothing was called, or not restored.
 pub fn without_stderr(chatter: impl FnOnce()) -> io::Result<()> {
     let away = OpenOptions::new().write(true).open("/dev/null")?;
     let kept = io::stderr().as_fd().try_clone_to_owned()?;
@@ -32,10 +35,10 @@ pub fn without_stderr(chatter: impl FnOnce()) -> io::Result<()> {
     Ok(dup2_stderr(&kept)?)
 }
 
-/// Ends the process group that `leader` leads.
+/// Kills the process group of `leader`.
 ///
 /// # Errors
-/// When there is none any more.
+/// When the group no longer exists.
 pub fn end_group(leader: u32) -> io::Result<()> {
     let pid = i32::try_from(leader).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("no such process"))?;

@@ -1,5 +1,4 @@
-//! Temperature, throttling, load and memory, from what the kernel shows as files. What a machine lacks is `None`, in
-//! silence.
+//! Temperature, throttling, load and memory, from the kernel's files. What a machine does not have is `None`.
 
 use super::throttle::FirmwareThrottle;
 use std::ffi::OsStr;
@@ -8,21 +7,21 @@ use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 
-/// Outside of this a sensor is not there or broken, °C.
+/// A temperature outside of this range (°C) is a missing or broken sensor's.
 const PLAUSIBLE_C: RangeInclusive<f64> = -40.0..=150.0;
-/// No file that is read here is longer.
+/// Longest part of a file that is read, bytes.
 const LONGEST_FILE: u64 = 1 << 16;
 
-/// One look at the machine.
+/// One sample of all sensors.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SensorReadings {
     /// The hottest sensor, °C.
     pub temperature_c: Option<f64>,
-    /// Whether the firmware has slowed the machine, for heat or for a weak supply, now or since it started.
+    /// Whether the firmware throttles the machine or has done so since boot, for heat or for a weak power supply.
     pub throttled: Option<bool>,
     /// Load average over one minute.
     pub load_1min: Option<f64>,
-    /// Memory that could be had, within the limits of the own control group, MiB.
+    /// Available memory within the limits of the own control group, MiB.
     pub memory_available_mib: Option<u64>,
     /// Resident memory of this process, MiB.
     pub memory_resident_mib: Option<u64>,
@@ -38,14 +37,14 @@ pub struct Sensors {
 }
 
 impl Sensors {
-    /// Looks once which sensors there are.
+    /// Finds the sensors of this machine.
     #[must_use]
     pub fn find() -> Self {
         let commands = std::env::var_os("PATH");
         Self::find_with(Path::new("/sys"), Path::new("/proc"), commands.as_deref())
     }
 
-    /// As [`Sensors::find`], with other roots than `/sys` and `/proc`, and no command asked.
+    /// As [`Sensors::find`], with other roots than `/sys` and `/proc`, and without running a command.
     #[must_use]
     pub fn find_in(sys: &Path, proc: &Path) -> Self {
         Self::find_with(sys, proc, None)
@@ -66,7 +65,7 @@ impl Sensors {
         }
     }
 
-    /// Reads them all. Takes a second at most, where the firmware does not answer.
+    /// Reads all sensors. Takes at most a second, when the firmware does not answer.
     pub fn read(&mut self) -> SensorReadings {
         let temperatures = self.temperatures.iter().filter_map(|path| {
             let milli: f64 = number(path)?;

@@ -1,4 +1,4 @@
-//! Signals as calls: SIGTERM and SIGINT stop, SIGHUP reloads.
+//! Signals: SIGTERM and SIGINT stop, SIGHUP reloads.
 
 use super::OwnedThread;
 use std::io;
@@ -6,28 +6,28 @@ use std::thread::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-/// What a signal asks for.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT for the first time: stop, with what is in hand finished or put aside.
+    /// The first SIGTERM or SIGINT: stop in good order.
     Stop,
-    /// SIGTERM or SIGINT again: stop at once.
+    /// A further SIGTERM or SIGINT: stop at once.
     StopNow,
     /// SIGHUP: read the config again.
     Reload,
 }
 
-/// Listens until dropped; after that the signals do nothing, as they do while it listens.
+/// Listens until it is dropped. From then on the signals have no effect at all.
 pub struct Signals {
     _worker: OwnedThread<oneshot::Sender<()>>,
 }
 
 impl Signals {
-    /// Calls `on` for every signal, in a thread of its own, outside of its tokio runtime, so `on` may block. From the
-    /// return on no signal of these ends the process by itself. Works with and without a runtime around it.
+    /// Calls `on` for every signal, on a thread of its own and outside of its tokio runtime, so that `on` may block. After
+    /// the return none of these signals ends the process by itself. Works inside and outside of a tokio runtime.
     ///
     /// # Errors
-    /// When the system gives no thread or no place for a handler.
+    /// When the system provides no thread or no signal handler.
     pub fn listen(mut on: impl FnMut(Signal) + Send + 'static) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()

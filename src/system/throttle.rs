@@ -1,4 +1,4 @@
-//! Whether a Raspberry Pi's firmware has slowed the machine: from its file, or else from its command.
+//! Whether the firmware of a Raspberry Pi has throttled the machine: from its file, or from its command.
 
 use super::sensors::text;
 use std::ffi::OsStr;
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 const FILE: &str = "devices/platform/soc/soc:firmware/get_throttled";
 /// Prints it as `throttled=0x50005`.
 const COMMAND: &str = "vcgencmd";
-/// A command that takes longer is ended.
+/// A command that takes longer is killed.
 const LIMIT: Duration = Duration::from_secs(1);
-/// It is not asked more often.
+/// Shortest time between two runs of the command.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Where the firmware is asked.
+/// Where the firmware's register is read.
 pub(super) enum FirmwareThrottle {
     Absent,
     File(PathBuf),
@@ -25,7 +25,7 @@ pub(super) enum FirmwareThrottle {
 }
 
 impl FirmwareThrottle {
-    /// `commands` is a list of folders like `$PATH`; without it no command is asked.
+    /// `commands` is a list of directories like `$PATH`; without it no command is run.
     pub(super) fn find(sys: &Path, commands: Option<&OsStr>) -> Self {
         let file = sys.join(FILE);
         if file.is_file() {
@@ -44,18 +44,18 @@ impl FirmwareThrottle {
         match self {
             Self::Absent => None,
             Self::File(path) => is_throttled(&text(path)?),
-            Self::Command(asked) => asked.read(Instant::now()),
+            Self::Command(firmware) => firmware.read(Instant::now()),
         }
     }
 }
 
-/// The command, with its last answer.
+/// The command, with its last result.
 pub(super) struct FirmwareCommand {
     path: PathBuf,
     limit: Duration,
     at: Option<Instant>,
     answer: Option<bool>,
-    /// Was ended and has not gone yet: one in the kernel's hands may take for ever.
+    /// Was killed and still exists: a process in an uninterruptible wait may take for ever.
     stuck: Option<Child>,
 }
 
@@ -76,12 +76,12 @@ impl FirmwareCommand {
             .is_some_and(|at| now.saturating_duration_since(at) < EVERY);
         if !is_fresh {
             self.at = Some(now);
-            self.answer = self.ask();
+            self.answer = self.run();
         }
         self.answer
     }
 
-    fn ask(&mut self) -> Option<bool> {
+    fn run(&mut self) -> Option<bool> {
         if let Some(child) = &mut self.stuck {
             child.try_wait().ok()??;
             self.stuck = None;
@@ -90,17 +90,17 @@ impl FirmwareCommand {
         command.arg("get_throttled").stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().ok()?;
-        let asked = Instant::now();
+        let firmware = Instant::now();
         loop {
             match child.try_wait() {
                 Ok(Some(status)) => {
                     // One read: what it said is in the pipe, whose end a child of its own might hold open.
-                    let mut said = [0; 64];
-                    let bytes = child.stdout.take()?.read(&mut said).ok()?;
-                    let said = str::from_utf8(&said[..bytes]).ok()?;
-                    return is_throttled(said).filter(|_| status.success());
+                    let mut output = [0; 64];
+                    let bytes = child.stdout.take()?.read(&mut output).ok()?;
+                    let output = str::from_utf8(&output[..bytes]).ok()?;
+                    return is_throttled(output).filter(|_| status.success());
                 }
-                Ok(None) if asked.elapsed() < self.limit => sleep(Duration::from_millis(5)),
+                Ok(None) if firmware.elapsed() < self.limit => sleep(Duration::from_millis(5)),
                 _ => break,
             }
         }
@@ -177,9 +177,9 @@ mod tests {
         dir
     }
 
-    fn asked(commands: &TempDir) -> FirmwareCommand {
+    fn firmware(commands: &TempDir) -> FirmwareCommand {
         match FirmwareThrottle::find(Path::new("/nowhere"), Some(commands.path().as_os_str())) {
-            FirmwareThrottle::Command(asked) => asked,
+            FirmwareThrottle::Command(firmware) => firmware,
             _ => panic!("the command is not found"),
         }
     }
@@ -191,9 +191,9 @@ mod tests {
             echo x >> "$0.calls"
             echo "throttled=0x$(($(wc -l < "$0.calls") - 1))""#,
         );
-        let mut asked = asked(&dir);
+        let mut firmware = firmware(&dir);
         let start = Instant::now();
-        let answers = [0, 9, 10, 19].map(|s| asked.read(start + Duration::from_secs(s)));
+        let answers = [0, 9, 10, 19].map(|s| firmware.read(start + Duration::from_secs(s)));
         assert_eq!(answers, [Some(false), Some(false), Some(true), Some(true)]);
         let calls = fs::read_to_string(dir.path().join("vcgencmd.calls")).unwrap();
         assert_eq!(calls.lines().count(), 2);
@@ -206,23 +206,27 @@ mod tests {
             "echo VCHI initialization failed",
             "exec >&-",
         ] {
-            assert_eq!(asked(&command(body)).read(Instant::now()), None, "{body}");
+            assert_eq!(
+                firmware(&command(body)).read(Instant::now()),
+                None,
+                "{body}"
+            );
         }
     }
 
     #[test]
     fn a_command_that_hangs_is_ended() {
         let dir = command("exec sleep 600");
-        let mut asked = asked(&dir);
-        asked.limit = Duration::from_millis(30);
+        let mut firmware = firmware(&dir);
+        firmware.limit = Duration::from_millis(30);
         let start = Instant::now();
-        assert_eq!(asked.read(start), None);
+        assert_eq!(firmware.read(start), None);
         assert!(start.elapsed() < Duration::from_mins(1));
         // Its end is waited for, however often it is asked meanwhile.
-        let mut stuck = asked.stuck.take().unwrap();
+        let mut stuck = firmware.stuck.take().unwrap();
         assert!(!stuck.wait().unwrap().success());
-        asked.stuck = Some(stuck);
-        assert_eq!(asked.read(start + EVERY), None);
-        asked.stuck.take().unwrap().wait().unwrap();
+        firmware.stuck = Some(stuck);
+        assert_eq!(firmware.read(start + EVERY), None);
+        firmware.stuck.take().unwrap().wait().unwrap();
     }
 }

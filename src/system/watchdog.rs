@@ -1,4 +1,4 @@
-//! Pings the service manager while all is well, and stops when it is not, so that it restarts a service that is stuck.
+//! Pings the service manager while every stage makes progress, so that it restarts a service that is stuck.
 
 use super::OwnedThread;
 use std::io;
@@ -12,8 +12,8 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Asks `healthy` at once and then each `interval`, and calls `ping` when all is well. The first reason against it
-    /// is logged; a recovery too. Neither closure may wait long.
+    /// Calls `healthy` at once and then each `interval`, and calls `ping` when it returns `Ok`. The first error is logged,
+    /// and a recovery. Neither closure may block for long.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -49,7 +49,7 @@ impl Watchdog {
     }
 }
 
-/// Whether it was well the last time.
+/// Whether the last check failed.
 #[derive(Default)]
 struct Watch {
     is_down: bool,

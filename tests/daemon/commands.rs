@@ -211,7 +211,7 @@ fn a_snapshot_shows_what_is_looked_at() {
     let reply = replies(&ears, "s3").pop().unwrap();
     assert_eq!(reply["state"], "failed");
     let reason = reply["reason"].as_str().unwrap();
-    assert!(reason.contains("no clip was looked at"), "{reason}");
+    assert!(reason.contains("no frame was processed"), "{reason}");
     assert_eq!(pictures().len(), 1);
     assert_eq!(daemon.stop(), Some(75));
     assert_no_gap(&ears, topics::REPLY);

@@ -167,7 +167,7 @@ fn a_changed_dataset_is_taken_up_by_command_alone() {
     );
     // Nothing else is done about it, also not when tried again.
     obeys(&mut daemon, &ears, "retry-failed", "t", "failed");
-    let tries = |log: String| log.matches("not as it was when the job began").count();
+    let tries = |log: String| log.matches("has changed since the job began").count();
     daemon.until("another try", |d| tries(d.log()) >= 3);
     assert_eq!(test_support::digests(&stage.out()), before);
     assert_eq!(state(&ears).0, "error");

@@ -1,7 +1,7 @@
 //! `handloom watch` against a real broker: the table of `--once`, what stands in its way, and the live view in a
 //! pseudo-terminal.
 
-use handloom::fleet::devices::PAYLOAD_MAX;
+use handloom::messages::payloads::PAYLOAD_MAX;
 use handloom::messages::topics;
 use handloom::mqtt::Settings;
 use handloom::mqtt::subscriber::{self, Subscriber};

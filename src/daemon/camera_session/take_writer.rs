@@ -2,7 +2,7 @@
 //! Nothing here waits, so commands are heard and hands are followed meanwhile.
 
 use super::CameraSession;
-use crate::daemon::ROOM_LOOK;
+use crate::daemon::ROOM_POLL_INTERVAL;
 use crate::error::CliError;
 use crate::error::hints::Audience;
 use crate::recording::take_store::{StoredTake, TOO_SHORT, TakeStore};
@@ -27,16 +27,16 @@ impl CameraSession<'_> {
     /// Why takes wait, while they would: the disk's reserve is touched, or there was no room at all.
     pub(super) fn no_room(&self) -> Option<String> {
         let full = || self.full.as_ref().map(|full| full.reason.clone());
-        self.daemon.takes_short().or_else(full)
+        self.daemon.resources.takes_disk_short().or_else(full)
     }
 
     /// Whether a write is worth a try. At the end it is in any case.
     fn may_write(&self) -> bool {
         let was_full_now = || {
             let full = self.full.as_ref();
-            full.is_some_and(|full| full.at.elapsed() < ROOM_LOOK)
+            full.is_some_and(|full| full.at.elapsed() < ROOM_POLL_INTERVAL)
         };
-        self.is_last || (self.daemon.takes_short().is_none() && !was_full_now())
+        self.is_last || (self.daemon.resources.takes_disk_short().is_none() && !was_full_now())
     }
 
     /// Whether the takes are to be joined now. Not while somebody signs: it grows with the folder, and the camera waits.
@@ -115,7 +115,7 @@ impl CameraSession<'_> {
                 Err(failure) if !self.is_unclosed => {
                     let action = "the takes are in batches/; joined again after the next record";
                     let story = Audience::TakesKeys.story(&failure);
-                    self.daemon.fault("disk", story, action);
+                    self.daemon.outbox.fault("disk", story, action);
                 }
                 joined => {
                     joined?;
@@ -161,7 +161,7 @@ impl CameraSession<'_> {
                 let reason = Audience::TakesKeys.describe(&error);
                 if self.full.is_none() {
                     let action = "takes wait until there is room; the job goes on";
-                    self.daemon.fault("disk", reason.clone(), action);
+                    self.daemon.outbox.fault("disk", reason.clone(), action);
                 }
                 let at = Instant::now();
                 self.full = Some(DiskFull { reason, at });
@@ -185,7 +185,7 @@ impl CameraSession<'_> {
         self.is_unsealed = true;
         self.is_unclosed = true;
         let written = self.write_rest(recorder, may_wait);
-        if !self.daemon.is_stopping() {
+        if !self.daemon.shutdown.is_requested() {
             match &written {
                 Ok(()) => self.settle(Err("the camera films no more; see state")),
                 Err(failure) => self.settle(Err(&Audience::TakesKeys.story(failure))),
@@ -196,14 +196,14 @@ impl CameraSession<'_> {
 
     fn write_rest(&mut self, recorder: &mut SignRecorder, may_wait: bool) -> Result<(), CliError> {
         loop {
-            self.is_last = !may_wait || self.daemon.is_stopping();
+            self.is_last = !may_wait || self.daemon.shutdown.is_requested();
             self.hear(recorder, Duration::ZERO)?;
             if self.flush(recorder)? {
                 return Ok(());
             }
             self.tell();
             self.stage.heartbeat(uptime());
-            self.daemon.wait(ROOM_LOOK, |tasks| tasks.is_stopping);
+            self.daemon.shutdown.wait(ROOM_POLL_INTERVAL);
         }
     }
 
@@ -219,7 +219,7 @@ impl CameraSession<'_> {
         let is_new = before != Some(&files);
         self.daemon.camera.set_files(Some(files));
         if is_new {
-            self.daemon.change_tasks(|tasks| tasks.is_sealed = true);
+            self.daemon.mirror.notify_sealed();
         }
     }
 
@@ -229,7 +229,7 @@ impl CameraSession<'_> {
         if let Err(error) = self.take_over() {
             tracing::warn!(%error, "batches of takes are on disk and are announced later");
         }
-        self.daemon.telemetry.wake.notify_one();
+        self.daemon.outbox.notify();
     }
 
     fn take_over(&mut self) -> Result<(), StoreError> {

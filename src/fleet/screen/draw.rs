@@ -1,4 +1,4 @@
-//! A fleet in a frame of any size. Colours only repeat what words say: the view reads the same without them.
+//! Draws a fleet into a frame of any size. Colours only repeat what the text says.
 
 use super::view::{BrokerLink, FleetView};
 use crate::fleet::devices::FleetDevice;
@@ -292,7 +292,7 @@ fn shortened(text: &str, width: usize) -> String {
     kept.chain(std::iter::once('…')).collect()
 }
 
-/// Why the selected device needs a person, and what went wrong on it.
+/// The selected device: why it needs a person, and its faults.
 fn draw_device(frame: &mut Frame, area: Rect, view: &FleetView, now: Duration) {
     let selected = view.selected(now);
     let Some((id, device)) = selected.and_then(|at| view.fleet.devices().nth(at)) else {
@@ -306,7 +306,7 @@ fn draw_device(frame: &mut Frame, area: Rect, view: &FleetView, now: Duration) {
     } else {
         Vec::new()
     };
-    // Not twice the same.
+    // The reason is not shown twice.
     if !why.is_empty() && !details.iter().any(|line| line.ends_with(&why)) {
         lines.push(Line::from(Span::styled(why, attention_style(attention))));
     }

@@ -1,5 +1,5 @@
-//! The terminal's screen, over ratatui. In reading order: [`view`] is what is shown and what keys do to it, [`draw`]
-//! puts it into a frame, [`terminal`] is the device.
+//! The live view in the terminal, over ratatui. In reading order: [`view`] is the state of the view and the effect of keys,
+//! [`draw`] draws it, [`terminal`] wraps the terminal.
 
 pub mod draw;
 pub mod terminal;

@@ -1,4 +1,4 @@
-//! The terminal as a device: raw mode and the alternate screen, given back on every way out.
+//! The terminal: raw mode and the alternate screen, restored on every way out.
 
 use super::draw::draw;
 use super::view::{FleetView, KeyAction};
@@ -9,21 +9,21 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The terminal does not do what it should.
+/// The terminal cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the terminal: {0}; `handloom watch --once` needs none")]
 pub struct ConsoleError(#[from] io::Error);
 
-/// The screen, ours until this value goes.
+/// The terminal in raw mode, until this value is dropped.
 pub struct Screen {
     terminal: DefaultTerminal,
-    /// SIGTERM, which would leave the terminal as it is, and what it comes through.
+    /// SIGTERM, which would not restore the terminal, and the runtime that receives it.
     termination: Signal,
     runtime: Runtime,
 }
 
 impl Screen {
-    /// Takes the screen. A panic gives it back before it is reported.
+    /// Switches the terminal to raw mode. A panic restores it before it is reported.
     ///
     /// # Errors
     /// When there is no terminal.
@@ -42,7 +42,7 @@ impl Screen {
                 runtime,
             }),
             Err(error) => {
-                // Raw mode may be on already; the first error is the one to tell.
+                // Raw mode may be on already; the first error is reported.
                 ratatui::try_restore().ok();
                 Err(error.into())
             }
@@ -58,7 +58,7 @@ impl Screen {
         Ok(())
     }
 
-    /// A key that means something, if one comes within `wait`; a changed size ends the wait too. SIGTERM is `Quit`.
+    /// The key that is pressed within `wait`, if it has a meaning. A changed size ends the wait, too. SIGTERM is `Quit`.
     ///
     /// # Errors
     /// When the terminal is gone.
@@ -91,15 +91,15 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // The panic hook did it already, and a second time would put the cursor over its report.
+        // The panic hook has done it; a second time would overwrite its report.
         if !std::thread::panicking() {
-            // A terminal that is gone needs nothing back.
+            // A terminal that is gone needs no restoring.
             ratatui::try_restore().ok();
         }
     }
 }
 
-/// What the key asks for.
+/// The meaning of a key.
 fn meaning(key: KeyEvent) -> Option<KeyAction> {
     match key.code {
         KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => {

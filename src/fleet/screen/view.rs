@@ -1,11 +1,11 @@
-//! What the live view shows, and what keys do to it.
+//! The state of the live view, and the effect of keys.
 
 use crate::fleet::devices::Fleet;
 use crate::fleet::fleet_table;
 use crate::fleet::fleet_table::Attention;
 use std::time::Duration;
 
-/// What a person can ask for.
+/// The meaning of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyAction {
     /// End.
@@ -34,7 +34,7 @@ pub enum BrokerLink {
     },
 }
 
-/// All that a frame is drawn from, but the time.
+/// Everything that is drawn, except the time.
 #[derive(Clone, Debug)]
 pub struct FleetView {
     /// The broker's address.
@@ -43,14 +43,14 @@ pub struct FleetView {
     pub link: BrokerLink,
     /// The devices.
     pub fleet: Fleet,
-    /// The device that a person chose.
+    /// The device that the user selected.
     pub chosen: Option<String>,
     /// Whether all of that device is shown.
     pub has_details: bool,
 }
 
 impl FleetView {
-    /// Nothing yet from this broker.
+    /// Nothing is known yet.
     #[must_use]
     pub fn new(broker: String) -> Self {
         Self {
@@ -62,19 +62,19 @@ impl FleetView {
         }
     }
 
-    /// The connection is there, from now on.
+    /// The connection is established.
     pub fn join(&mut self, now: Duration) {
         self.fleet.rejoin(now);
         self.link = BrokerLink::Connected;
     }
 
-    /// The connection is not there.
+    /// The connection is lost.
     pub fn lose(&mut self, reason: String, now: Duration) {
         let since = self.clock(now);
         self.link = BrokerLink::Lost { reason, since };
     }
 
-    /// The time by which silence is judged: it stands while we are away ourselves.
+    /// The time for silence and age: it stands still while the connection is lost.
     #[must_use]
     pub fn clock(&self, now: Duration) -> Duration {
         match &self.link {
@@ -83,7 +83,7 @@ impl FleetView {
         }
     }
 
-    /// Line of the selected device: the chosen one; until one is chosen, the first of those that need a person most.
+    /// Row of the selected device. Until the user selects one it is the first of those that need a person most.
     #[must_use]
     pub fn selected(&self, now: Duration) -> Option<usize> {
         let now = self.clock(now);
@@ -93,18 +93,18 @@ impl FleetView {
             let devices = self.fleet.devices().enumerate();
             let needs =
                 devices.map(|(at, (_, device))| (fleet_table::attention(device, now).0, at));
-            // Of equal needs the first.
+            // The first of those with equal attention.
             let worst = needs.max_by_key(|(attention, at)| (*attention, std::cmp::Reverse(*at)));
             worst.map(|(_, at)| at)
         })
     }
 
-    /// Does what `key` asks; `Quit` is the caller's.
+    /// Applies `key`; the caller handles `Quit`.
     pub fn press(&mut self, key: KeyAction, now: Duration) {
         let to = match (key, self.selected(now)) {
             (KeyAction::Details, _) => {
                 self.has_details = !self.has_details;
-                // What is looked into stays.
+                // The selection stays.
                 self.selected(now)
             }
             (KeyAction::Up, Some(at)) => Some(at.saturating_sub(1)),
@@ -118,7 +118,7 @@ impl FleetView {
         }
     }
 
-    /// Who needs a person, the worst first.
+    /// The devices that need a person, the most urgent first.
     #[must_use]
     pub fn needing_attention(&self, now: Duration) -> Vec<(&str, Attention)> {
         let now = self.clock(now);

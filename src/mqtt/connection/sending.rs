@@ -1,4 +1,4 @@
-//! What a connection hands to the library, never more than its queue holds.
+//! Messages that a connection hands over to the library, never more than the library's queue holds.
 
 use super::{Connection, ConnectionEnd, later};
 use crate::messages::{StatusName, topics};
@@ -9,11 +9,11 @@ use crate::mqtt::outbox::OutboxMessage;
 use rumqttc::{Publish, QoS};
 use tokio::time::Instant;
 
-/// Loose messages under way at most.
+/// Transient messages in flight at most.
 const TRANSIENT_MAX: usize = 16;
 /// Largest packet that is sent.
 pub(in crate::mqtt) const OUTGOING_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Of that, for topic and header.
+/// The part of it that topic and header may take.
 const HEADER_BYTES_MAX: usize = 1024;
 
 impl Connection<'_> {
@@ -43,18 +43,18 @@ impl Connection<'_> {
 
     pub(super) fn send_outbox_message(
         &mut self,
-        letter: OutboxMessage,
+        message: OutboxMessage,
     ) -> Result<(), ConnectionEnd> {
-        let topic = topics::topic(&self.settings.device, &letter.channel);
-        let bytes = letter.payload.len();
+        let topic = topics::topic(&self.settings.device, &message.channel);
+        let bytes = message.payload.len();
         if bytes + HEADER_BYTES_MAX > OUTGOING_BYTES_MAX {
-            tracing::error!(topic, bytes, "a message is too large to be sent: dropped");
+            tracing::error!(topic, bytes, "message dropped: it is too large to be sent");
             Counters::add(&self.state.counters.dropped);
-            self.outbox.delivered(letter.id);
+            self.outbox.delivered(message.id);
             return Ok(());
         }
-        let kind = MessageKind::OutboxMessage(letter.id);
-        self.publish(kind, topic, QoS::AtLeastOnce, false, letter.payload)
+        let kind = MessageKind::OutboxMessage(message.id);
+        self.publish(kind, topic, QoS::AtLeastOnce, false, message.payload)
     }
 
     pub(super) fn send_transient(

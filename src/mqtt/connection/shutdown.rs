@@ -1,4 +1,4 @@
-//! How a connection ends: what is left is said, then `stopped`, then DISCONNECT, each within its time.
+//! How a connection ends: the messages that are left, then `stopped`, then DISCONNECT, each within its time limit.
 
 use super::Connection;
 use crate::messages::StatusName;
@@ -7,38 +7,38 @@ use crate::mqtt::inflight::MessageKind;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// At the end: for messages and the latest of all channels, for the farewell's PUBACK, for the broker to hang up.
+/// Time limits: for the messages that are left, for the PUBACK of `stopped`, for the broker to close the connection.
 const FLUSH: Duration = Duration::from_secs(2);
-const PART: Duration = Duration::from_secs(2);
-const LEAVE: Duration = Duration::from_secs(1);
+const STOPPED_ACK: Duration = Duration::from_secs(2);
+const DISCONNECT: Duration = Duration::from_secs(1);
 
-/// How it ended.
+/// How a connection ended.
 pub(in crate::mqtt) enum ConnectionEnd {
-    /// As the caller wanted.
+    /// The client was stopped.
     Stopped,
-    /// The settings are others now.
+    /// The settings have changed.
     Changed,
-    /// By itself.
+    /// It was lost.
     Lost {
-        /// Why.
+        /// The reason.
         error: MqttError,
-        /// How long there was a connection.
+        /// How long it lasted.
         connected_for: Duration,
     },
 }
 
-/// How far the end is.
+/// Serving, or how far the shutdown is. The shutdown's phases hold their deadline and the reason.
 pub(super) enum ConnectionPhase {
     Serving,
-    /// Letters and latest values go out, until this at the latest; then, as in the following, the given end.
+    /// Outbox messages and latest values are published.
     Flushing(Instant, CloseReason),
-    /// `stopped` is said and waits for its PUBACK.
+    /// `stopped` is published and not acknowledged yet.
     AwaitStoppedAck(Instant, CloseReason),
-    /// DISCONNECT is said.
+    /// DISCONNECT is sent.
     Disconnecting(Instant, CloseReason),
 }
 
-/// An end that was asked for.
+/// Why a connection is closed.
 #[derive(Clone, Copy)]
 pub(super) enum CloseReason {
     Stop,
@@ -61,7 +61,7 @@ impl Connection<'_> {
         self.reassert_online_at = None;
         self.reconnect_at = None;
         for channel in &mut self.state.channels {
-            // The last word, perhaps not noticed yet, is not to wait for its turn.
+            // The latest value, perhaps not noticed yet, does not wait for its interval.
             channel.dirty |= channel.value.has_changed().unwrap_or(true);
             channel.next = now;
         }
@@ -77,7 +77,7 @@ impl Connection<'_> {
                     && !self.state.channels.iter().any(|c| c.dirty);
                 if idle || until <= now {
                     self.publish_status(StatusName::Stopped, MessageKind::Stopped)?;
-                    self.phase = ConnectionPhase::AwaitStoppedAck(now + PART, end);
+                    self.phase = ConnectionPhase::AwaitStoppedAck(now + STOPPED_ACK, end);
                 }
             }
             ConnectionPhase::AwaitStoppedAck(until, end) if until <= now => self.disconnect(end)?,
@@ -88,7 +88,7 @@ impl Connection<'_> {
     }
 
     pub(super) fn disconnect(&mut self, end: CloseReason) -> Result<(), ConnectionEnd> {
-        self.phase = ConnectionPhase::Disconnecting(Instant::now() + LEAVE, end);
+        self.phase = ConnectionPhase::Disconnecting(Instant::now() + DISCONNECT, end);
         self.client.try_disconnect().map_err(|_| end.into())
     }
 
@@ -99,7 +99,7 @@ impl Connection<'_> {
         )
     }
 
-    /// While leaving, a broken line is as good as a closed one.
+    /// The end of a connection with `error`. During the shutdown a lost connection counts as a closed one.
     pub(super) fn lost(&self, error: MqttError) -> ConnectionEnd {
         match self.phase {
             ConnectionPhase::Serving => ConnectionEnd::Lost {

@@ -1,0 +1,58 @@
+//! What a failed run of the job means to the daemon's user: which component it concerns, why, and what is done about it.
+
+use crate::error::hints::Audience;
+use crate::error::{CliError, Exit};
+use crate::inference::ModelFileError;
+use crate::storage::StoreError;
+
+/// What is done about a failure that ends the daemon.
+pub(super) const FATAL_ACTION: &str = "the daemon ends; fix it and start the daemon again";
+
+/// Whether the output directory holds the same job over other content of the dataset.
+pub(super) fn is_changed_dataset(failure: &CliError) -> bool {
+    matches!(
+        failure.error.downcast_ref(),
+        Some(StoreError::Occupied {
+            is_dataset: true,
+            ..
+        })
+    )
+}
+
+/// Why the job cannot run, with the hint for a daemon's user.
+pub(super) fn reason(failure: &CliError) -> String {
+    match failure.error.downcast_ref() {
+        Some(StoreError::Occupied {
+            difference,
+            is_dataset: true,
+            ..
+        }) => format!(
+            "the dataset has changed since the job began ({difference}): send the command rescan, or restore the dataset"
+        ),
+        _ => Audience::Keys.story(failure),
+    }
+}
+
+/// The component that a failure concerns.
+pub(super) fn component(failure: &CliError) -> &'static str {
+    let store_error = failure.error.downcast_ref::<StoreError>();
+    match store_error {
+        _ if is_changed_dataset(failure) => "dataset",
+        _ if failure.exit == Exit::Unavailable => "accelerator",
+        Some(StoreError::Occupied { .. }) => "job",
+        Some(_) => "disk",
+        None if failure.error.is::<ModelFileError>() => "job",
+        None => "dataset",
+    }
+}
+
+/// What is done about a failure that may pass.
+pub(super) fn action(failure: &CliError) -> &'static str {
+    if is_changed_dataset(failure) {
+        "nothing is read until a rescan: send the command rescan, which keeps what has not changed, or restore the dataset"
+    } else if failure.exit == Exit::Unavailable {
+        "the accelerator is measured and tried again until it works"
+    } else {
+        "the job is tried again until it succeeds"
+    }
+}

@@ -1,0 +1,118 @@
+//! What happens in a run of the job, passed on to telemetry, outbox and mirror; and the wait for room on the disk.
+
+use super::ROOM_POLL_INTERVAL;
+use crate::daemon::supervisor::Supervisor;
+use crate::dataset::acceptance::State;
+use crate::error::hints::Audience;
+use crate::inference::BackendEvent;
+use crate::job::{ClipEvent, JobObserver, stamp};
+use crate::messages::payloads::ClipName;
+use crate::storage::StoreError;
+use crate::storage::ledger::Timestamp;
+use crate::system::disk;
+use std::time::{Duration, Instant};
+
+/// Where free room cannot be seen, as under a quota, a write is tried again this often. Each try writes a batch.
+const BLIND_RETRY_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Observes one attempt at the job.
+pub(super) struct DaemonJobObserver<'a> {
+    supervisor: &'a Supervisor,
+    /// Whether a clip was recorded.
+    pub(super) has_progressed: bool,
+}
+
+impl<'a> DaemonJobObserver<'a> {
+    pub(super) fn new(supervisor: &'a Supervisor) -> Self {
+        Self {
+            supervisor,
+            has_progressed: false,
+        }
+    }
+
+    fn note_recorded(&self) {
+        self.supervisor.gate.note_recorded();
+    }
+}
+
+impl JobObserver for DaemonJobObserver<'_> {
+    fn stamp(&self) -> Timestamp {
+        stamp()
+    }
+
+    fn begin(&mut self, run: &str, total: usize, known: usize) {
+        self.supervisor.telemetry.begin(run, total, known);
+    }
+
+    fn clip(&mut self, event: &ClipEvent<'_>) {
+        let clip = ClipName {
+            gloss: event.gloss.to_owned(),
+            video_id: event.video_id.to_owned(),
+        };
+        if event.state == State::Unreadable {
+            // Its message on `fault` was written with its record.
+            tracing::warn!(
+                gloss = clip.gloss,
+                video_id = clip.video_id,
+                reason = event.reason,
+                "clip unreadable"
+            );
+            self.supervisor.outbox.notify();
+        }
+        self.supervisor.telemetry.clip(clip, event.tally);
+        self.note_recorded();
+        self.has_progressed = true;
+    }
+
+    fn sealed(&mut self) {
+        self.supervisor.mirror.notify_sealed();
+        self.note_recorded();
+        self.supervisor.outbox.notify();
+    }
+
+    fn wait_for_room(&mut self, error: &StoreError) -> bool {
+        let Supervisor {
+            config,
+            gate,
+            queue,
+            outbox,
+            control,
+            resources,
+            ..
+        } = self.supervisor;
+        let free = || disk::free_mib(&config.get().output.path).ok();
+        let (free_then, since) = (free(), Instant::now());
+        let reason = format!("disk: {}", Audience::Keys.describe(error));
+        if gate.close_for_room(reason.clone()) {
+            let action = "the job is paused and tried again until there is room";
+            outbox.fault("disk", reason, action);
+        }
+        loop {
+            queue.wait(ROOM_POLL_INTERVAL, |requests| requests.is_cancelled);
+            if control.is_stopped() {
+                // The next run finds out for itself.
+                gate.open_for_room();
+                return false;
+            }
+            if (free() > free_then || since.elapsed() >= BLIND_RETRY_INTERVAL)
+                && resources.output_disk_short().is_none()
+            {
+                return true;
+            }
+        }
+    }
+
+    fn has_room(&mut self) {
+        self.supervisor.gate.open_for_room();
+        tracing::info!("there is room again");
+        self.supervisor.outbox.flush();
+    }
+
+    fn accelerator(&mut self, event: &BackendEvent<'_>) {
+        self.supervisor.backends.report(event);
+    }
+
+    fn warn(&mut self, text: &str) {
+        tracing::warn!("{text}");
+    }
+}

@@ -1,0 +1,144 @@
+//! The end of the daemon: one flag that every thread watches, and the failure that caused it, if one did.
+
+use crate::error::CliError;
+use crate::inference::ShutdownFlag;
+use crate::job;
+use crate::job::worker_pool::WorkerControl;
+use crate::system::{lock_ignoring_poison, notify};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Clones share one flag.
+#[derive(Clone)]
+pub(super) struct Shutdown(Arc<Inner>);
+
+struct Inner {
+    /// The request drops it, which disconnects every receiver at once.
+    open: Mutex<Option<Sender<Infallible>>>,
+    closed: Receiver<Infallible>,
+    control: Arc<WorkerControl>,
+    /// For threads that wait for a device.
+    devices: ShutdownFlag,
+    error: Mutex<Option<CliError>>,
+    is_reason_reported: AtomicBool,
+}
+
+impl Shutdown {
+    /// A request winds down the run of the job that `control` steers.
+    pub(super) fn new(control: Arc<WorkerControl>) -> Self {
+        let (open, closed) = bounded(0);
+        Self(Arc::new(Inner {
+            open: Mutex::new(Some(open)),
+            closed,
+            control,
+            devices: ShutdownFlag::default(),
+            error: Mutex::default(),
+            is_reason_reported: AtomicBool::new(false),
+        }))
+    }
+
+    /// Ends the process in good order: the job winds down, then every thread.
+    pub(super) fn request(&self) {
+        if lock_ignoring_poison(&self.0.open).take().is_some() {
+            notify::stopping();
+            tracing::info!("stopping");
+            job::shutdown_with_deadline(&self.0.control);
+            self.0.devices.set();
+        }
+    }
+
+    /// As [`Self::request`], because of `error`, which the process ends with.
+    pub(super) fn request_after(&self, error: CliError) {
+        *lock_ignoring_poison(&self.0.error) = Some(error);
+        self.request();
+    }
+
+    /// The error of [`Self::request_after`].
+    pub(super) fn take_error(&self) -> Option<CliError> {
+        lock_ignoring_poison(&self.0.error).take()
+    }
+
+    /// Whether the process ends.
+    pub(super) fn is_requested(&self) -> bool {
+        self.0.closed.try_recv() == Err(TryRecvError::Disconnected)
+    }
+
+    /// Returns `true` for the first caller only, so that the reason is published once.
+    pub(super) fn claim_reason(&self) -> bool {
+        !self.0.is_reason_reported.swap(true, Ordering::AcqRel)
+    }
+
+    /// Waits for `timeout`, or until the process ends; returns whether it does.
+    pub(super) fn wait(&self, timeout: Duration) -> bool {
+        self.0.closed.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
+    }
+
+    /// A channel that never carries a message and is disconnected when the process ends.
+    pub(super) fn channel(&self) -> &Receiver<Infallible> {
+        &self.0.closed
+    }
+
+    /// The same flag, for threads that wait for a device.
+    pub(super) fn device_flag(&self) -> &ShutdownFlag {
+        &self.0.devices
+    }
+}
+
+/// Wakes one thread that waits, or the next one that will: a notification is kept, several are one.
+pub(super) struct WakeSignal {
+    sender: Sender<()>,
+    receiver: Receiver<()>,
+}
+
+impl Default for WakeSignal {
+    fn default() -> Self {
+        let (sender, receiver) = bounded(1);
+        Self { sender, receiver }
+    }
+}
+
+impl WakeSignal {
+    pub(super) fn notify(&self) {
+        // A full channel carries a notification already.
+        self.sender.try_send(()).ok();
+    }
+
+    /// The channel that a notification comes through.
+    pub(super) fn channel(&self) -> &Receiver<()> {
+        &self.receiver
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn a_request_wakes_all_who_wait_and_stays() {
+        let shutdown = Shutdown::new(Arc::new(WorkerControl::new(0)));
+        assert!(!shutdown.is_requested() && !shutdown.wait(Duration::ZERO));
+        assert!(shutdown.claim_reason() && !shutdown.claim_reason());
+        thread::scope(|scope| {
+            let waiting: Vec<_> = (0..3)
+                .map(|_| scope.spawn(|| shutdown.wait(Duration::MAX)))
+                .collect();
+            // As `request` does, without the deadline that would end the tests' process.
+            drop(lock_ignoring_poison(&shutdown.0.open).take());
+            assert!(waiting.into_iter().all(|thread| thread.join().unwrap()));
+        });
+        assert!(shutdown.is_requested() && shutdown.wait(Duration::MAX));
+    }
+
+    #[test]
+    fn notifications_are_kept_and_merged() {
+        let signal = WakeSignal::default();
+        signal.notify();
+        signal.notify();
+        assert!(signal.channel().try_recv().is_ok());
+        assert!(signal.channel().try_recv().is_err());
+    }
+}
