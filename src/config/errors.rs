@@ -86,11 +86,6 @@ impl FileLocation {
         }
         self
     }
-
-    fn excerpt(&self) -> String {
-        let (line, text) = (self.line, &self.text);
-        format!("\n  {line:>4} | {text}")
-    }
 }
 
 /// `line` up to its equals sign, then `instead`.
@@ -136,146 +131,66 @@ impl Display for Origin {
 }
 
 impl Origin {
+    /// The line and column in the file, for sorting.
+    pub(super) fn position(&self) -> (usize, usize) {
+        match self {
+            Self::File(place) => (place.line, place.column),
+            _ => (0, 0),
+        }
+    }
+
+    /// The line of the file.
     fn excerpt(&self) -> String {
         match self {
-            Self::File(place) => place.excerpt(),
+            Self::File(FileLocation { line, text, .. }) => format!("\n  {line:>4} | {text}"),
             _ => String::new(),
         }
     }
 }
 
-/// A setting as one side of a contradiction.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// `section.key`.
-    pub key: &'static str,
-    /// Its TOML literal, secrets hidden; `None` when unset.
-    pub value: Option<String>,
-    /// `None` for a default.
+pub struct Problem {
+    /// Where it is; `None` when the message names the place itself.
     pub origin: Option<Origin>,
+    /// The key whose value is missing or not allowed.
+    pub key: Option<&'static str>,
+    /// What is wrong, and the fix.
+    pub message: String,
 }
 
-impl Display for Setting {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        match &self.value {
-            Some(value) => write!(f, "{} = {}", self.key, clipped(value))?,
-            None => write!(f, "{}, unset", self.key)?,
+impl Problem {
+    /// A problem at `origin`.
+    pub(super) fn at(origin: Origin, message: impl Into<String>) -> Self {
+        Self {
+            origin: Some(origin),
+            ..Self::new(message)
         }
-        match &self.origin {
-            Some(origin) => write!(f, " ({origin})"),
-            None if self.value.is_some() => f.write_str(" (the default)"),
-            None => Ok(()),
+    }
+
+    /// A problem whose message names the place itself.
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self {
+            origin: None,
+            key: None,
+            message: message.into(),
         }
+    }
+
+    /// The same, about the value of `key`.
+    pub(super) fn about(mut self, key: &'static str) -> Self {
+        self.key = Some(key);
+        self
     }
 }
 
-/// One problem.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// The file cannot be read.
-    #[error(
-        "cannot read the config file {path}: {reason}; name another with --config or HANDLOOM_CONFIG"
-    )]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The file is not TOML.
-    #[error("{place}: {reason}{}", place.excerpt())]
-    Syntax {
-        /// Where.
-        place: FileLocation,
-        /// The parser's message.
-        reason: String,
-    },
-    /// No such section, key or variable.
-    #[error("{origin}: {name} is not known; {advice}{}", origin.excerpt())]
-    Unknown {
-        /// Where.
-        origin: Origin,
-        /// As written.
-        name: String,
-        /// What may have been meant.
-        advice: String,
-    },
-    /// A value that is not allowed.
-    #[error("{origin}: {key} = {value}: {allowed}{}", origin.excerpt())]
-    Value {
-        /// Where.
-        origin: Origin,
-        /// `section.key`.
-        key: &'static str,
-        /// As written, secrets hidden.
-        value: String,
-        /// What is allowed.
-        allowed: String,
-    },
-    /// A variable is not UTF-8.
-    #[error("{origin}: {value}: the value is not UTF-8; write it in UTF-8")]
-    NotText {
-        /// Where.
-        origin: Origin,
-        /// As far as it can be shown.
-        value: String,
-    },
-    /// A `--set` is not an assignment.
-    #[error("--set {text}: write section.key=value, as in --set run.workers=2")]
-    Flag {
-        /// As written.
-        text: String,
-    },
-    /// Two variables for one key.
-    #[error("{first} and {second} both set {key}; unset one of them")]
-    Twice {
-        /// One variable.
-        first: String,
-        /// The other.
-        second: String,
-        /// `section.key`.
-        key: &'static str,
-    },
-    /// A setting that only the user can know.
-    #[error("{file}: {key} is not set: {why}; write it there, or set {variable} or --set {key}=…")]
-    Missing {
-        /// The file, or the one that would be read.
-        file: String,
-        /// `section.key`.
-        key: &'static str,
-        /// What it is needed for.
-        why: &'static str,
-        /// Its variable.
-        variable: String,
-    },
-    /// Two settings that exclude each other.
-    #[error("{first} and {second}: {why}")]
-    Contradiction {
-        /// One setting.
-        first: Box<Setting>,
-        /// The other.
-        second: Box<Setting>,
-        /// What is wrong, and the fix.
-        why: &'static str,
-    },
-    /// The declaration of the settings is wrong.
-    #[error("the settings cannot be read: {reason}; please report this bug")]
-    Internal {
-        /// clap's message.
-        reason: String,
-    },
-    /// A file with a password cannot be used.
-    #[error(
-        "{origin}: mqtt.password_file = {path}: {reason}; write the password into it as one line, readable by the service's user"
-    )]
-    PasswordFile {
-        /// Where it is named.
-        origin: Origin,
-        /// The file, as found.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+impl Display for Problem {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match &self.origin {
+            Some(origin) => write!(f, "{origin}: {}{}", self.message, origin.excerpt()),
+            None => f.write_str(&self.message),
+        }
+    }
 }
 
 #[cfg(test)]

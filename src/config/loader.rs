@@ -1,7 +1,8 @@
 //! Reads the layers, lowest first: file, environment, flags. A higher layer replaces what a lower one sets.
 
 use super::advice;
-use super::errors::{ConfigError, FileLocation, Origin, Problem, Setting, clipped};
+use super::complete;
+use super::errors::{ConfigError, FileLocation, Origin, Problem, clipped};
 use super::keys::{self, KEYS, RawValue, SettingKey};
 use super::settings::Config;
 use super::sources::{PREFIX, Sources, read};
@@ -46,16 +47,18 @@ impl LoadedConfig {
 /// # Errors
 /// With all problems.
 pub fn load(sources: &Sources) -> Result<LoadedConfig, ConfigError> {
-    let mut layers = Layers::default();
+    let mut builder = ConfigBuilder::default();
     if let Some(path) = &sources.file {
         let text = read(path)?;
-        layers.add_file(path, &text);
-        layers.problems.sort_by_key(line_of);
+        builder.add_file(path, &text);
+        let position = |problem: &Problem| problem.origin.as_ref().map(Origin::position);
+        builder.problems.sort_by_key(position);
     }
-    layers.add_environment(&sources.environment);
-    layers.add_flags(&sources.set);
-    let mut builder = layers.build()?;
-    validate::complete(&mut builder, sources);
+    builder.add_environment(&sources.environment);
+    builder.add_flags(&sources.set);
+    builder.build()?;
+    complete::complete(&mut builder, sources);
+    validate::validate(&mut builder);
     if !builder.problems.is_empty() {
         return Err(ConfigError {
             problems: builder.problems,
@@ -69,78 +72,52 @@ pub fn load(sources: &Sources) -> Result<LoadedConfig, ConfigError> {
     })
 }
 
-/// The line and column of a problem in the file.
-fn line_of(problem: &Problem) -> (usize, usize) {
-    match problem {
-        Problem::Unknown {
-            origin: Origin::File(place),
-            ..
-        }
-        | Problem::Value {
-            origin: Origin::File(place),
-            ..
-        }
-        | Problem::Syntax { place, .. } => (place.line, place.column),
-        _ => (0, 0),
-    }
-}
-
-/// The values of the layers that were read so far.
+/// The config of the layers that were read so far, while it is completed and validated.
 #[derive(Debug, Default)]
-struct Layers {
-    /// The texts of each key that is set.
-    texts: BTreeMap<&'static str, Vec<String>>,
-    origins: BTreeMap<&'static str, Origin>,
-    problems: Vec<Problem>,
-    warnings: Vec<String>,
-}
-
-/// The config of all layers while it is completed and validated.
-#[derive(Debug)]
 pub(super) struct ConfigBuilder {
     pub(super) config: Config,
-    /// Where each key was last set.
+    /// Whether the file is not TOML, so that nobody knows what it sets.
+    pub(super) has_syntax_error: bool,
+    /// The origin of each key that is set.
     pub(super) origins: BTreeMap<&'static str, Origin>,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
+    /// The texts of each key that is set.
+    texts: BTreeMap<&'static str, Vec<String>>,
 }
 
 impl ConfigBuilder {
-    /// Whether no problem is about one of `keys`.
+    /// Whether no value of `keys` is missing or not allowed.
     pub(super) fn are_valid(&self, keys: &[&str]) -> bool {
-        !self.problems.iter().any(|problem| match problem {
-            Problem::Value { key, .. } | Problem::Missing { key, .. } => keys.contains(key),
-            _ => false,
-        })
+        let is_about_them = |problem: &Problem| problem.key.is_some_and(|key| keys.contains(&key));
+        !self.problems.iter().any(is_about_them)
     }
 
-    /// `key` as one side of a contradiction.
-    pub(super) fn setting(&self, key: &'static str) -> Setting {
-        Setting {
-            key,
-            value: self.config.literals().remove(key),
-            origin: self.origins.get(key).cloned(),
+    /// `key` with its value and origin, for a message.
+    pub(super) fn describe(&self, key: &str) -> String {
+        let value = self.config.literals().remove(key);
+        let (text, default) = match value {
+            Some(value) => (format!("{key} = {}", clipped(&value)), " (the default)"),
+            None => (format!("{key}, unset"), ""),
+        };
+        match self.origins.get(key) {
+            Some(origin) => format!("{text} ({origin})"),
+            None => format!("{text}{default}"),
         }
     }
-}
 
-impl Layers {
-    fn build(self) -> Result<ConfigBuilder, ConfigError> {
+    /// Makes the config of the texts.
+    fn build(&mut self) -> Result<(), ConfigError> {
         let assignments = self.texts.iter().filter_map(|(dotted, texts)| {
             let key = SettingKey::find(dotted)?;
             Some(texts.iter().map(|text| key.assignment(text)))
         });
-        let config = keys::from_assignments(assignments.flatten())
-            // Each value was checked.
-            .map_err(|error| Problem::Internal {
-                reason: error.to_string(),
-            })?;
-        Ok(ConfigBuilder {
-            config,
-            origins: self.origins,
-            problems: self.problems,
-            warnings: self.warnings,
-        })
+        // Each value was checked: only a wrong declaration can fail here.
+        self.config = keys::from_assignments(assignments.flatten()).map_err(|error| {
+            let reason = format!("the settings cannot be read: {error}; please report this bug");
+            Problem::new(reason)
+        })?;
+        Ok(())
     }
 
     /// Sets `key`, or records why `value` is not allowed.
@@ -150,17 +127,22 @@ impl Layers {
                 self.texts.insert(key.dotted, texts);
                 self.origins.insert(key.dotted, origin);
             }
-            Err(allowed) => self.problems.push(Problem::Value {
-                origin,
-                key: key.dotted,
-                value: if key.is_secret {
+            Err(allowed) => {
+                let value = if key.is_secret {
                     HIDDEN.to_owned()
                 } else {
                     clipped(&value.shown(without_password))
-                },
-                allowed,
-            }),
+                };
+                let message = format!("{} = {value}: {allowed}", key.dotted);
+                let problem = Problem::at(origin, message).about(key.dotted);
+                self.problems.push(problem);
+            }
         }
+    }
+
+    fn add_unknown(&mut self, origin: Origin, name: &str, advice: &str) {
+        let message = format!("{} is not known; {advice}", clipped(name));
+        self.problems.push(Problem::at(origin, message));
     }
 
     fn add_file(&mut self, path: &Path, text: &str) {
@@ -169,10 +151,10 @@ impl Layers {
             Ok(table) => table,
             Err(error) => {
                 let at = error.span().map_or(text.len(), |span| span.start);
-                self.problems.push(Problem::Syntax {
-                    place: place(at),
-                    reason: clipped(error.message()),
-                });
+                let origin = Origin::File(place(at));
+                let problem = Problem::at(origin, clipped(error.message()));
+                self.problems.push(problem);
+                self.has_syntax_error = true;
                 return;
             }
         };
@@ -186,11 +168,8 @@ impl Layers {
             } else {
                 format!("write it as a section: [{name}]")
             };
-            self.problems.push(Problem::Unknown {
-                origin: Origin::File(place(section.span().start).without_value()),
-                name: clipped(name),
-                advice,
-            });
+            let origin = Origin::File(place(section.span().start).without_value());
+            self.add_unknown(origin, name, &advice);
         }
     }
 
@@ -206,11 +185,9 @@ impl Layers {
                 let origin = Origin::File(place(value.span().start));
                 self.set(key, &RawValue::from(value), origin);
             } else {
-                self.problems.push(Problem::Unknown {
-                    origin: Origin::File(place(name.span().start).without_value()),
-                    advice: advice::on_key(section, name.get_ref()),
-                    name: clipped(&dotted),
-                });
+                let origin = Origin::File(place(name.span().start).without_value());
+                let advice = advice::on_key(section, name.get_ref());
+                self.add_unknown(origin, &dotted, &advice);
             }
         }
     }
@@ -226,22 +203,19 @@ impl Layers {
             let Some((_, key)) = known else {
                 let names = variables.iter().map(|(known, _)| known.as_str());
                 let near = advice::nearest(name, names.chain([FILE_VARIABLE]));
-                self.problems.push(Problem::Unknown {
-                    origin: Origin::Environment(clipped(name)),
-                    name: "this variable".to_owned(),
-                    advice: near.map_or_else(
-                        || format!("{PREFIX}… is reserved for settings: HANDLOOM_SECTION_KEY, as in HANDLOOM_MQTT_URL"),
-                        |near| format!("did you mean {near}?"),
-                    ),
-                });
+                let advice = near.map_or_else(
+                    || format!("{PREFIX}… is reserved for settings: HANDLOOM_SECTION_KEY, as in HANDLOOM_MQTT_URL"),
+                    |near| format!("did you mean {near}?"),
+                );
+                let origin = Origin::Environment(clipped(name));
+                self.add_unknown(origin, "this variable", &advice);
                 continue;
             };
             if let Some(first) = seen.insert(key.dotted, name) {
-                self.problems.push(Problem::Twice {
-                    first: first.to_owned(),
-                    second: name.clone(),
-                    key: key.dotted,
-                });
+                let key = key.dotted;
+                self.problems.push(Problem::new(format!(
+                    "{first} and {name} both set {key}; unset one of them"
+                )));
             }
             let origin = Origin::Environment(name.clone());
             self.set(key, &RawValue::Bare(value.clone()), origin);
@@ -252,7 +226,9 @@ impl Layers {
         for text in set {
             let Some((dotted, value)) = text.split_once('=') else {
                 let text = clipped(text);
-                self.problems.push(Problem::Flag { text });
+                self.problems.push(Problem::new(format!(
+                    "--set {text}: write section.key=value, as in --set run.workers=2"
+                )));
                 continue;
             };
             let dotted = dotted.trim();
@@ -265,11 +241,7 @@ impl Layers {
                 }
                 self.set(key, &RawValue::Bare(value.to_owned()), origin);
             } else {
-                self.problems.push(Problem::Unknown {
-                    origin,
-                    name: clipped(dotted),
-                    advice: advice::on_flag(dotted),
-                });
+                self.add_unknown(origin, dotted, &advice::on_flag(dotted));
             }
         }
     }

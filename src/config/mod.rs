@@ -7,6 +7,7 @@
 //! `$CREDENTIALS_DIRECTORY`, then to the folder of the config file.
 
 mod advice;
+mod complete;
 pub(crate) mod constraints;
 mod errors;
 mod keys;
@@ -16,7 +17,7 @@ mod sources;
 mod validate;
 mod values;
 
-pub use errors::{ConfigError, FileLocation, Origin, Problem, Setting};
+pub use errors::{ConfigError, FileLocation, Origin, Problem};
 pub use keys::{ConfigChanges, KEYS, SettingKey};
 pub use loader::{LoadedConfig, load};
 pub use settings::{

@@ -54,7 +54,8 @@ impl Sources {
                         clipped(&value)
                     };
                     let origin = Origin::Environment(name);
-                    problems.push(Problem::NotText { origin, value });
+                    let message = format!("{value}: the value is not UTF-8; write it in UTF-8");
+                    problems.push(Problem::at(origin, message));
                 }
             }
         }
@@ -92,10 +93,10 @@ fn host() -> Option<String> {
 /// The text of the file at `path`.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     let unreadable = |reason: String| {
-        ConfigError::from(Problem::Unreadable {
-            path: path.to_owned(),
-            reason,
-        })
+        let path = path.display();
+        ConfigError::from(Problem::new(format!(
+            "cannot read the config file {path}: {reason}; name another with --config or HANDLOOM_CONFIG"
+        )))
     };
     let failed = |error: std::io::Error| unreadable(error.to_string());
     // A pipe would block on opening, a device never end.
@@ -116,9 +117,8 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let text = String::from_utf8_lossy(error.as_bytes());
-        ConfigError::from(Problem::Syntax {
-            place: FileLocation::of(path.to_owned(), &text, good),
-            reason: "this is not UTF-8; save the file as UTF-8".to_owned(),
-        })
+        let place = FileLocation::of(path.to_owned(), &text, good);
+        let message = "this is not UTF-8; save the file as UTF-8";
+        ConfigError::from(Problem::at(Origin::File(place), message))
     })
 }

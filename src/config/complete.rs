@@ -1,0 +1,211 @@
+//! Completes a config: defaults that follow from other settings or the machine, and secrets from their files.
+
+use super::errors::{Origin, Problem};
+use super::keys::SettingKey;
+use super::loader::ConfigBuilder;
+use super::settings::Config;
+use super::sources::{DEFAULT_FILE, Sources};
+use super::values::Secret;
+use crate::messages::request::CommandName;
+use crate::messages::topics;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// The credential with the broker's password.
+const PASSWORD_CREDENTIAL: &str = "mqtt-password";
+
+/// Default distance of the resume temperature from the highest temperature, °C.
+const COOLING_C: f64 = 8.0;
+
+/// Completes the config and records what is missing.
+pub(super) fn complete(builder: &mut ConfigBuilder, sources: &Sources) {
+    required(builder, sources);
+    let set: Vec<&str> = builder.origins.keys().copied().collect();
+    derived(&mut builder.config, &set, sources);
+    secrets(builder, sources);
+}
+
+/// Settings that only the user can know.
+fn required(builder: &mut ConfigBuilder, sources: &Sources) {
+    let file = sources.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
+    for (key, why) in [
+        (
+            "dataset.path",
+            "the daemon needs a dataset to read, or a camera in camera.device",
+        ),
+        ("output.path", "the daemon needs a folder to write to"),
+    ] {
+        // A daemon with a camera needs no dataset.
+        let is_needed = key != "dataset.path" || !builder.origins.contains_key("camera.device");
+        if let Some(known) = SettingKey::find(key)
+            && is_needed
+            && !builder.origins.contains_key(key)
+            && builder.are_valid(&[key])
+            && !builder.has_syntax_error
+        {
+            let missing = if sources.file.is_some() {
+                ""
+            } else {
+                " (does not exist)"
+            };
+            let (file, variable) = (file.display(), known.variable());
+            let message = format!(
+                "{file}{missing}: {key} is not set: {why}; write it there, or set {variable} or --set {key}=…"
+            );
+            let problem = Problem::new(message).about(known.dotted);
+            builder.problems.push(problem);
+        }
+    }
+}
+
+/// Defaults that follow from other settings or the machine.
+fn derived(config: &mut Config, set: &[&str], sources: &Sources) {
+    let is_unset = |key: &str| !set.contains(&key);
+    if is_unset("device.id") {
+        config.device.id = device_id(sources.host.as_deref().unwrap_or_default());
+    }
+    if is_unset("mqtt.client_id") {
+        config.mqtt.client_id = format!("handloom-{}", config.device.id);
+    }
+    if is_unset("mqtt.commands") {
+        // A snapshot shows people: only when the user allows it.
+        let commands = CommandName::ALL
+            .into_iter()
+            .filter(|c| *c != CommandName::Snapshot);
+        config.mqtt.commands = commands.map(|c| c.name().to_owned()).collect();
+    }
+    let limits = &mut config.limits;
+    if is_unset("limits.temperature_resume_c") {
+        limits.temperature_resume_c = limits.temperature_max_c - COOLING_C;
+    }
+    let half_more = |mib: u64| mib.saturating_add(mib.div_ceil(2)).max(1);
+    if is_unset("limits.memory_resume_mib") {
+        limits.memory_resume_mib = half_more(limits.memory_min_mib);
+    }
+    if is_unset("limits.disk_resume_mib") {
+        limits.disk_resume_mib = half_more(limits.disk_reserve_mib);
+    }
+}
+
+/// The device id of a host name.
+fn device_id(host: &str) -> String {
+    let fitting = |c: char| {
+        if c.is_ascii_alphanumeric() || "._-".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
+    let id: String = host.trim().chars().take(64).map(fitting).collect();
+    if topics::is_device_id(&id) {
+        id
+    } else {
+        "handloom".to_owned()
+    }
+}
+
+/// Resolves the paths of secret files and reads the password.
+fn secrets(builder: &mut ConfigBuilder, sources: &Sources) {
+    let credentials = sources.credentials.as_deref();
+    let folder = sources.file.as_deref().and_then(Path::parent);
+    let mqtt = &mut builder.config.mqtt;
+    for file in [
+        &mut mqtt.password_file,
+        &mut mqtt.ca_file,
+        &mut mqtt.cert_file,
+        &mut mqtt.key_file,
+    ]
+    .into_iter()
+    .flatten()
+    {
+        let credential = credentials.map(|c| c.join(&*file)).filter(|p| p.exists());
+        let beside = || folder.map_or_else(|| file.clone(), |f| f.join(&*file));
+        *file = credential.unwrap_or_else(beside);
+    }
+    let (has_password, in_url) = (
+        mqtt.password.is_some(),
+        mqtt.url
+            .as_ref()
+            .is_some_and(|url| url.address().password.is_some()),
+    );
+    if has_password {
+        warn_of_readers(builder, "mqtt.password");
+    }
+    if in_url {
+        warn_of_readers(builder, "mqtt.url");
+    }
+    let mqtt = &builder.config.mqtt;
+    let credential = credentials
+        .map(|c| c.join(PASSWORD_CREDENTIAL))
+        .filter(|p| p.is_file());
+    let (path, origin) = match (&mqtt.password_file, credential) {
+        _ if has_password => return,
+        (Some(path), _) => match builder.origins.get("mqtt.password_file") {
+            Some(origin) => (path.clone(), origin.clone()),
+            None => return,
+        },
+        (None, Some(path)) if mqtt.url.is_some() && !in_url => {
+            (path.clone(), Origin::Credential(path))
+        }
+        _ => return,
+    };
+    match password(&path) {
+        Ok(password) => {
+            builder.config.mqtt.password = Some(password);
+            builder.origins.insert("mqtt.password", origin);
+            if is_readable_by_all(&path) {
+                builder.warnings.push(format!(
+                    "{}: everybody on this machine can read the password; chmod 640 it",
+                    path.display()
+                ));
+            }
+        }
+        Err(reason) => {
+            let path = path.display();
+            let problem = format!(
+                "mqtt.password_file = {path}: {reason}; write the password into it as one line, readable by the service's user"
+            );
+            builder.problems.push(Problem::at(origin, problem));
+        }
+    }
+}
+
+/// The password in `path`.
+fn password(path: &Path) -> Result<Secret, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    // A pipe would block on opening.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    Secret::in_file(path).map_err(failed)
+}
+
+/// Warns when `key` holds a password in a file that everybody can read.
+fn warn_of_readers(builder: &mut ConfigBuilder, key: &str) {
+    if let Some(Origin::File(place)) = builder.origins.get(key)
+        && is_readable_by_all(&place.path)
+    {
+        builder.warnings.push(format!(
+            "{place}: everybody on this machine can read the password in {key}; chmod 640 the file, or use mqtt.password_file"
+        ));
+    }
+}
+
+fn is_readable_by_all(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|m| m.mode() & 0o004 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_host_name_makes_a_device_id() {
+        let check = |host: &str, id: &str| assert_eq!(device_id(host), id, "{host}");
+        check("pi-lab-3.local", "pi-lab-3.local");
+        check("küche pi", "k-che-pi");
+        check("", "handloom");
+        check(&"x".repeat(300), &"x".repeat(64));
+    }
+}
