@@ -2,6 +2,7 @@
 //! go by this one list.
 
 use super::settings::{Config, OutputConfig, RunConfig};
+use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -114,7 +115,11 @@ impl SettingKey {
         let read = command.arg(self.arg.clone()).try_get_matches_from(texts);
         read.map(drop).map_err(|error| {
             let reason = error.source().map(ToString::to_string);
-            reason.unwrap_or_else(|| "allowed are true and false".to_owned())
+            reason.unwrap_or_else(|| {
+                let names = self.arg.get_possible_values();
+                let names: Vec<&str> = names.iter().map(PossibleValue::get_name).collect();
+                format!("allowed are {}", names.join(", "))
+            })
         })
     }
 

@@ -253,7 +253,7 @@ pub struct PlanConfig {
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct SequenceConfig {
     /// notebook: reproduce the notebook exactly, including its quirks
-    #[arg(id = "sequence.profile", long = "profile", value_name = "NAME", default_value = "notebook", value_parser = profile)]
+    #[arg(id = "sequence.profile", long = "profile", value_name = "NAME", default_value = "notebook", value_parser = profile())]
     pub profile: Profile,
     /// What clips and takes share.
     #[command(flatten)]

@@ -93,7 +93,7 @@ fn bad_values_are_refused_with_place_key_and_range() {
             6,
             "sequence",
             "tracking = 1",
-            "tracking = 1: allowed are true and false",
+            "tracking = 1: allowed are true, false",
         ),
         (
             6,
