@@ -45,8 +45,8 @@ fn main() -> ExitCode {
         logging::set_level("off");
     }
     if cli.command.runs_models() {
-        // Not worth a line on everybody's stderr, and no reason to end where it stays.
-        process::without_stderr(cpu::introduce).ok();
+        // XNNPACK prints a line when it is first used. A failure to hide it does no harm.
+        process::without_stderr(cpu::load_xnnpack).ok();
     }
     match cli::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),

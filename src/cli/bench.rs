@@ -1,17 +1,16 @@
-//! `handloom bench`: what runs the models how fast here and how well it agrees with the CPU, how fast clips are
-//! decoded, and what comes of both together.
+//! `handloom bench`: how fast each backend runs the models here, how well it agrees with the CPU, how fast the decoders
+//! are, and the clips per minute to expect from both.
 
-use crate::cli::BenchArgs;
-use crate::cli::progress;
+use crate::cli::{BenchArgs, progress};
 use crate::draw::scene::signing_scene;
 use crate::error::{CliError, Exit};
 use crate::frame::FrameSource;
-use crate::inference::candidates;
-use crate::inference::candidates::BackendCandidate;
-use crate::inference::{BenchmarkOptions, SelectionContext, measure};
-use crate::inference::{ModelFiles, ShutdownFlag};
+use crate::inference::candidates::{self, BackendCandidate};
+use crate::inference::{
+    BenchmarkOptions, Hardware, ModelFiles, SelectionContext, ShutdownFlag, benchmark_all,
+};
 use crate::selection::{BackendChoice, BackendMetrics, BenchmarkOutcome, CPU, choose};
-use crate::system::{Hardware, Sensors};
+use crate::system::Sensors;
 use crate::video::clip::{VideoClip, VideoOptions};
 use crate::video::decoder;
 use crate::video::encode::{Codec, best_codec, encode_mp4};
@@ -21,201 +20,243 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Pictures that a clip of WLASL is looked at, on average, and frames that are decoded for them.
-const CLIP_PICTURES: f64 = 26.7;
-const CLIP_FRAMES: f64 = 2.0 * CLIP_PICTURES;
-/// The clip that decoders decode: frames, and their size in pixels.
+/// Average number of sampled frames of a WLASL clip, and of the frames decoded for them.
+const SAMPLED_FRAMES: f64 = 26.7;
+const DECODED_FRAMES: f64 = 2.0 * SAMPLED_FRAMES;
+/// The clip for the decoders: number of frames, and their width and height in pixels.
 const FRAMES: usize = 60;
 const SIZE: (usize, usize) = (640, 480);
-/// It is decoded so often at least, and for as long as a backend is measured; the median counts.
+/// Minimum number of measured passes over the clip; the median counts.
 const ROUNDS: usize = 5;
 
-/// A decoder, and its frames per second or why it has none.
-struct Decoding {
+/// A decoder, and its frames per second or why it does not work.
+struct DecoderResult {
     name: String,
     codec: Codec,
     frames_per_s: Result<f64, String>,
 }
 
-impl Decoding {
-    /// One line for people.
+impl DecoderResult {
     fn text(&self) -> String {
-        let Self {
-            name,
-            codec,
-            frames_per_s,
-        } = self;
-        match frames_per_s {
+        let Self { name, codec, .. } = self;
+        match &self.frames_per_s {
             Ok(rate) => {
                 let ((width, height), codec) = (SIZE, codec_name(*codec));
-                format!("decodes  {name:<14} {rate:7.0} frames/s of {codec}, {width} x {height}")
+                format!("decoder  {name:<14} {rate:7.0} frames/s of {codec}, {width} x {height}")
             }
-            Err(reason) => format!("decodes  {name:<14} not: {reason}"),
+            Err(reason) => format!("decoder  {name:<14} does not work: {reason}"),
         }
     }
 
-    /// The same for programs.
     fn json(&self) -> Value {
-        let Self {
-            name,
-            codec,
-            frames_per_s,
-        } = self;
-        let (rate, reason) = (frames_per_s.as_ref().ok(), frames_per_s.as_ref().err());
-        json!({"name": name, "codec": codec_name(*codec), "frames_per_s": rate, "reason": reason})
+        let (rate, reason) = (
+            self.frames_per_s.as_ref().ok(),
+            self.frames_per_s.as_ref().err(),
+        );
+        json!({"name": self.name, "codec": codec_name(self.codec), "frames_per_s": rate, "reason": reason})
     }
 }
 
-/// Measures and shows.
+/// All that is printed.
+struct BenchReport<'a> {
+    hardware: String,
+    workers: usize,
+    seconds: f64,
+    tolerance: f32,
+    preference: String,
+    outcomes: Vec<BenchmarkOutcome>,
+    tried: Vec<&'a BackendCandidate>,
+    not_tried: Vec<&'a BackendCandidate>,
+    decoders: Vec<DecoderResult>,
+    /// Frames per second of the decoder that jobs use.
+    default_decoder_rate: Option<f64>,
+    choice: Result<BackendChoice, String>,
+    /// Before and after, degrees Celsius.
+    temperatures: [Option<f64>; 2],
+}
+
+/// Benchmarks and prints the results.
 ///
 /// # Errors
 /// When the models cannot be used or a required accelerator does not work.
 pub fn run(args: &BenchArgs) -> Result<Exit, CliError> {
     let config = args.config();
-    let (wanted, models) = (config.backend_request(), config.model_paths());
+    let (request, models) = (config.backend_request(), config.model_paths());
     ModelFiles::load(&models)?;
     let hardware = Hardware::here();
     let workers = config.workers();
-    let all = candidates::all(&wanted.delegate, &hardware);
-    let named = wanted.preference.name();
-    let (tried, left): (Vec<&BackendCandidate>, Vec<&BackendCandidate>) = all
-        .iter()
-        .partition(|c| c.lacks.is_empty() || named == Some(c.name.as_str()));
+    let all = candidates::all(&request.delegate, &hardware);
     let cpu = BackendCandidate::cpu();
-    let tried: Vec<&BackendCandidate> = std::iter::once(&cpu).chain(tried).collect();
+    let named = request.preference.name();
+    let (usable, not_tried): (Vec<&BackendCandidate>, Vec<&BackendCandidate>) = all
+        .iter()
+        .partition(|c| c.missing.is_empty() || named == Some(c.name.as_str()));
+    let tried: Vec<&BackendCandidate> = std::iter::once(&cpu).chain(usable).collect();
     let options = BenchmarkOptions {
-        models: &models,
+        models,
         workers,
         seconds: args.seconds.as_secs_f64(),
-        timeout: wanted.timeout,
-        software: named.is_some(),
+        timeout_s: request.timeout.as_secs_f64(),
+        allow_software: named.is_some(),
     };
     let mut sensors = Sensors::find();
     let before = sensors.read().temperature_c;
     let mut context = SelectionContext {
         workers,
-        on_probe: &mut |name| tracing::info!(name, "measuring"),
+        on_probe: &mut |name| tracing::info!(name, "benchmark"),
         is_stopped: &|| false,
         shutdown: &ShutdownFlag::default(),
     };
-    let measured = measure(&tried, &options, &mut context).into_iter();
-    let trials: Vec<BenchmarkOutcome> = measured.map(|m| m.trial).collect();
+    let measurements = benchmark_all(&tried, &options, &mut context).into_iter();
+    let outcomes: Vec<BenchmarkOutcome> = measurements.map(|m| m.outcome).collect();
     let after = sensors.read().temperature_c;
-    // Where no encoder is, the decoders say so, each by itself.
+    // Without an encoder, each decoder reports that there is no clip.
     let codec = best_codec().unwrap_or(Codec::H264);
     let decoders = decoders(codec, args.seconds);
-    let choice = choose(&wanted.preference, &trials, wanted.tolerance);
-    // The one that jobs take.
-    let usual = decoder::usual(caps(codec));
-    let usual = decoders.iter().find(|d| Some(&d.name) == usual.as_ref());
-    let usual = usual.and_then(|d| d.frames_per_s.as_ref().ok().copied());
-    let expect = |trial: &BenchmarkOutcome| {
-        let measured = trial.result.as_ref().ok()?;
-        let candidate = tried.iter().find(|c| c.name == trial.name)?;
-        Some(clips_per_min(measured, usual?, candidate.spec.is_shared()))
+    let default_decoder = decoder::usual(caps(codec));
+    let default_decoder = decoders
+        .iter()
+        .find(|d| Some(&d.name) == default_decoder.as_ref());
+    let report = BenchReport {
+        hardware: hardware.name(),
+        workers,
+        seconds: options.seconds,
+        tolerance: request.tolerance,
+        preference: request.preference.to_string(),
+        choice: choose(&request.preference, &outcomes, request.tolerance),
+        outcomes,
+        tried,
+        not_tried,
+        default_decoder_rate: default_decoder.and_then(|d| d.frames_per_s.as_ref().ok().copied()),
+        decoders,
+        temperatures: [before, after],
     };
     if args.json {
-        let trials: Vec<Value> = trials
-            .iter()
-            .map(|t| json!({"name": t.name, "measured": t.result.as_ref().ok(), "reason": t.result.as_ref().err(), "clips_per_min": expect(t)}))
-            .collect();
-        let left: Vec<Value> = left
-            .iter()
-            .map(|c| json!({"name": c.name, "lacks": c.lacks.iter().map(|l| &l.what).collect::<Vec<_>>()}))
-            .collect();
-        let decoders: Vec<Value> = decoders.iter().map(Decoding::json).collect();
-        progress::line(
-            &json!({
-                "hardware": hardware.name(), "workers": workers, "seconds": options.seconds,
-                "backends": trials, "not_tried": left, "decoders": decoders,
-                "choice": choice.as_ref().ok(), "refusal": choice.as_ref().err(),
-                "temperature_c": {"before": before, "after": after},
-            })
-            .to_string(),
-        );
+        progress::line(&report.json().to_string());
     } else {
-        let expect = &expect;
-        for line in table(&trials, expect, wanted.tolerance) {
-            progress::line(&line);
+        progress::line(&report.text());
+    }
+    match report.choice {
+        Ok(_) => Ok(Exit::Done),
+        Err(reason) => {
+            let preference = report.preference;
+            let text = format!("the accelerator of {preference} cannot be used: {reason}");
+            Err(CliError::new(Exit::Unavailable, anyhow!(text)))
         }
-        progress::line("");
-        for decoding in &decoders {
-            progress::line(&decoding.text());
-        }
-        if let (Some(before), Some(after)) = (before, after) {
-            progress::line(&format!(
-                "\ntemperature  {before:.0} C before, {after:.0} C after"
+    }
+}
+
+impl BenchReport<'_> {
+    fn clips_per_min(&self, outcome: &BenchmarkOutcome) -> Option<f64> {
+        let metrics = outcome.result.as_ref().ok()?;
+        let candidate = self.tried.iter().find(|c| c.name == outcome.name)?;
+        let is_shared = candidate.spec.is_shared();
+        Some(clips_per_min(
+            metrics,
+            self.default_decoder_rate?,
+            is_shared,
+        ))
+    }
+
+    fn json(&self) -> Value {
+        let backends: Vec<Value> = self
+            .outcomes
+            .iter()
+            .map(|outcome| {
+                let (measured, reason) = (outcome.result.as_ref().ok(), outcome.result.as_ref().err());
+                json!({"name": outcome.name, "measured": measured, "reason": reason, "clips_per_min": self.clips_per_min(outcome)})
+            })
+            .collect();
+        let not_tried: Vec<Value> = self
+            .not_tried
+            .iter()
+            .map(|c| {
+                let missing: Vec<&String> = c.missing.iter().map(|m| &m.what).collect();
+                json!({"name": c.name, "lacks": missing})
+            })
+            .collect();
+        let decoders: Vec<Value> = self.decoders.iter().map(DecoderResult::json).collect();
+        let [before, after] = self.temperatures;
+        json!({
+            "hardware": self.hardware, "workers": self.workers, "seconds": self.seconds,
+            "backends": backends, "not_tried": not_tried, "decoders": decoders,
+            "choice": self.choice.as_ref().ok(), "refusal": self.choice.as_ref().err(),
+            "temperature_c": {"before": before, "after": after},
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![format!(
+            "{:<12} {:>8} {:>8} {:>9} {:>10} {:>9} {:>9} {:>9}  agreement with the CPU",
+            "backend", "palm ms", "hand ms", "images/s", "clips/min", "median", "99 %", "largest"
+        )];
+        lines.extend(self.outcomes.iter().map(|outcome| self.row(outcome)));
+        lines.push(String::new());
+        lines.extend(self.decoders.iter().map(DecoderResult::text));
+        if let [Some(before), Some(after)] = self.temperatures {
+            lines.push(String::new());
+            lines.push(format!(
+                "temperature  {before:.0} C before, {after:.0} C after"
             ));
         }
-        if !left.is_empty() {
-            let names: Vec<&str> = left.iter().map(|c| c.name.as_str()).collect();
-            progress::line(&format!(
-                "\nnot tried, for they lack something (see `handloom check`): {}",
+        if !self.not_tried.is_empty() {
+            let names: Vec<&str> = self.not_tried.iter().map(|c| c.name.as_str()).collect();
+            lines.push(String::new());
+            lines.push(format!(
+                "not available (`handloom check` says what each one needs): {}",
                 names.join(", ")
             ));
         }
-        if let Ok(BackendChoice { name, reason, .. }) = &choice {
-            progress::line(&format!(
-                "\n{} would take {name}: {reason}",
-                wanted.preference
-            ));
+        if let Ok(BackendChoice { name, reason, .. }) = &self.choice {
+            lines.push(String::new());
+            lines.push(format!("{} chooses {name}: {reason}", self.preference));
         }
+        lines.join("\n")
     }
-    match choice {
-        Ok(_) => Ok(Exit::Done),
-        Err(reason) => Err(CliError::new(
-            Exit::Unavailable,
-            anyhow!(
-                "the accelerator of {} cannot be used: {reason}",
-                wanted.preference
-            ),
-        )),
-    }
-}
 
-fn table(
-    trials: &[BenchmarkOutcome],
-    expect: &dyn Fn(&BenchmarkOutcome) -> Option<f64>,
-    tolerance: f32,
-) -> Vec<String> {
-    let mut lines = vec![format!(
-        "{:<12} {:>8} {:>8} {:>11} {:>10} {:>9} {:>9} {:>9}  against the CPU",
-        "backend", "palm ms", "hand ms", "pictures/s", "clips/min", "median", "99 %", "largest"
-    )];
-    lines.extend(trials.iter().map(|trial| {
-        let measured = match &trial.result {
-            Ok(measured) => measured,
-            Err(reason) => return format!("{:<12} does not work: {reason}", trial.name),
+    fn row(&self, outcome: &BenchmarkOutcome) -> String {
+        let name = &outcome.name;
+        let metrics = match &outcome.result {
+            Ok(metrics) => metrics,
+            Err(reason) => return format!("{name:<12} does not work: {reason}"),
         };
-        let BackendMetrics {
-            palm_ms,
-            hand_ms,
-            pictures_per_s,
-            agreement,
-            ..
-        } = measured;
-        let clips = expect(trial).map_or_else(|| "-".to_owned(), |n| format!("{n:.0}"));
-        let verdict = match agreement.mismatch(tolerance) {
-            _ if trial.name == CPU => "is it".to_owned(),
-            None => "agrees".to_owned(),
-            Some(mismatch) => mismatch,
+        let clips = self.clips_per_min(outcome);
+        let clips = clips.map_or_else(|| "-".to_owned(), |n| format!("{n:.0}"));
+        let agreement = &metrics.agreement;
+        let ([median, p99, max], verdict) = if name == CPU {
+            (["-"; 3].map(str::to_owned), "reference".to_owned())
+        } else {
+            let mismatch = agreement.mismatch(self.tolerance);
+            (
+                [agreement.median, agreement.p99, agreement.max].map(difference),
+                mismatch.unwrap_or_else(|| "agrees".to_owned()),
+            )
         };
-        let nodes = measured.nodes.as_ref().map_or_else(String::new, |n| format!("; {n}"));
+        let nodes = metrics.nodes.as_ref();
+        let nodes = nodes.map_or_else(String::new, |nodes| format!("; {nodes}"));
         format!(
-            "{:<12} {palm_ms:>8.2} {hand_ms:>8.2} {pictures_per_s:>11.1} {clips:>10} {:>9.1e} {:>9.1e} {:>9.1e}  {verdict}{nodes}",
-            trial.name, agreement.median, agreement.p99, agreement.max
+            "{name:<12} {:>8.2} {:>8.2} {:>9.1} {clips:>10} {median:>9} {p99:>9} {max:>9}  {verdict}{nodes}",
+            metrics.palm_ms, metrics.hand_ms, metrics.images_per_s
         )
-    }));
-    lines
+    }
 }
 
-/// Clips per minute with `frames_per_s` decoded by one core. Where the workers share a device, they decode while it
-/// works; else both take their turns on the same cores.
-fn clips_per_min(measured: &BackendMetrics, frames_per_s: f64, is_shared: bool) -> f64 {
+/// A difference of landmarks; a plain 0 when they are equal.
+fn difference(value: f32) -> String {
+    if value == 0.0 {
+        "0".to_owned()
+    } else {
+        format!("{value:.1e}")
+    }
+}
+
+/// Clips per minute with `frames_per_s` decoded by one core. With a shared device, the workers decode while it runs the
+/// models; else decoding and models take turns on the same cores.
+fn clips_per_min(metrics: &BackendMetrics, frames_per_s: f64, is_shared: bool) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a number of workers")]
-    let workers = measured.workers as f64;
-    let models_s = CLIP_PICTURES / measured.pictures_per_s;
-    let decode_s = CLIP_FRAMES / (frames_per_s * workers);
+    let workers = metrics.workers as f64;
+    let models_s = SAMPLED_FRAMES / metrics.images_per_s;
+    let decode_s = DECODED_FRAMES / (frames_per_s * workers);
     60.0 / if is_shared {
         models_s.max(decode_s)
     } else {
@@ -230,7 +271,7 @@ fn codec_name(codec: Codec) -> &'static str {
     }
 }
 
-/// As GStreamer names the stream.
+/// GStreamer's name of the stream format.
 fn caps(codec: Codec) -> &'static str {
     match codec {
         Codec::H264 => "video/x-h264",
@@ -238,9 +279,9 @@ fn caps(codec: Codec) -> &'static str {
     }
 }
 
-/// How fast each installed decoder of `codec` is, measured for `time` each.
-fn decoders(codec: Codec, time: Duration) -> Vec<Decoding> {
-    let folder = Scratch::new();
+/// Measures each installed decoder of `codec` for `duration`.
+fn decoders(codec: Codec, duration: Duration) -> Vec<DecoderResult> {
+    let folder = TemporaryFolder::new();
     let clip = folder.as_ref().map_err(Clone::clone).and_then(|folder| {
         let clip = folder.path.join("clip.mp4");
         let frames = (0..FRAMES).map(|i| signing_scene(0, i, SIZE.0, SIZE.1));
@@ -249,22 +290,23 @@ fn decoders(codec: Codec, time: Duration) -> Vec<Decoding> {
     });
     let names = decoder::installed(caps(codec)).into_iter();
     names
-        .map(|name| Decoding {
-            frames_per_s: clip.clone().and_then(|clip| decode(&clip, &name, time)),
+        .map(|name| DecoderResult {
+            frames_per_s: clip.clone().and_then(|clip| decode(&clip, &name, duration)),
             name,
             codec,
         })
         .collect()
 }
 
-fn decode(clip: &Path, name: &str, time: Duration) -> Result<f64, String> {
+/// Median frames per second of the decoder `name`.
+fn decode(clip: &Path, name: &str, duration: Duration) -> Result<f64, String> {
     let options = VideoOptions {
-        decoder: name.parse().map_err(|_| "its name is odd".to_owned())?,
+        decoder: name.parse().map_err(|_| "its name is invalid".to_owned())?,
         timeout: Duration::from_secs(20),
     };
     let mut rates = Vec::new();
     let begun = Instant::now();
-    while rates.len() <= ROUNDS || begun.elapsed() < time {
+    while rates.len() <= ROUNDS || begun.elapsed() < duration {
         let since = Instant::now();
         let mut clip = VideoClip::open(clip, &options).map_err(|e| e.to_string())?;
         let mut frames = 0.0;
@@ -272,34 +314,84 @@ fn decode(clip: &Path, name: &str, time: Duration) -> Result<f64, String> {
             frames += 1.0;
         }
         if frames < 1.0 {
-            return Err("no frame came out".to_owned());
+            return Err("it decoded no frame".to_owned());
         }
         rates.push(frames / since.elapsed().as_secs_f64());
     }
-    // The first one loads the decoder's library.
+    // The first pass also loads the decoder's library.
     rates.remove(0);
     rates.sort_by(f64::total_cmp);
     Ok(rates[rates.len() / 2])
 }
 
-/// A folder that goes when it is dropped.
-struct Scratch {
+/// A folder that is removed when it is dropped.
+struct TemporaryFolder {
     path: PathBuf,
 }
 
-impl Scratch {
+impl TemporaryFolder {
     fn new() -> Result<Self, String> {
         let path = std::env::temp_dir().join(format!("handloom-bench-{}", std::process::id()));
-        // Not somebody else's, which would go with it.
-        fs::create_dir(&path).map_err(|e| format!("cannot make {}: {e}", path.display()))?;
+        // Fails when the folder exists: another program's folder must not be removed.
+        fs::create_dir(&path).map_err(|e| format!("cannot create {}: {e}", path.display()))?;
         Ok(Self { path })
     }
 }
 
-impl Drop for Scratch {
+impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the bench's folder");
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the temporary folder");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::selection::Agreement;
+
+    #[test]
+    fn the_cpu_is_the_reference_and_zero_is_zero() {
+        let metrics = |max| BackendMetrics {
+            palm_ms: 9.5,
+            hand_ms: 8.0,
+            images_per_s: 40.0,
+            workers: 2,
+            nodes: None,
+            is_partial: false,
+            agreement: Agreement {
+                images: 8,
+                landmarks: 210,
+                max,
+                ..Agreement::default()
+            },
+        };
+        let outcome = |name: &str, max| BenchmarkOutcome {
+            name: name.to_owned(),
+            result: Ok(metrics(max)),
+        };
+        let report = BenchReport {
+            hardware: String::new(),
+            workers: 2,
+            seconds: 1.0,
+            tolerance: 1e-3,
+            preference: "auto".to_owned(),
+            outcomes: vec![outcome(CPU, 0.0), outcome("custom", 2e-4)],
+            tried: Vec::new(),
+            not_tried: Vec::new(),
+            decoders: Vec::new(),
+            default_decoder_rate: None,
+            choice: Err(String::new()),
+            temperatures: [None; 2],
+        };
+        let text = report.text();
+        assert!(!text.contains("0.0e0"), "{text}");
+        let rows: Vec<&str> = text.lines().skip(1).collect();
+        assert!(rows[0].ends_with("-  reference"), "{text}");
+        assert!(
+            rows[1].ends_with("        0         0    2.0e-4  agrees"),
+            "{text}"
+        );
     }
 }

@@ -16,7 +16,7 @@ Let nothing else run meanwhile, and let the device be as warm as it will be at w
 Examples:
   handloom bench                                         some seconds for each backend
   handloom bench --seconds 30 --json                     for a record
-  handloom bench --delegate coral --delegate-palm palm_int8.tflite --delegate-hand hand_int8.tflite";
+  handloom bench --delegate-library /opt/npu/libnpu_delegate.so --delegate-palm palm_int8.tflite";
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]

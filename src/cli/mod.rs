@@ -16,6 +16,7 @@ pub mod demo;
 pub mod docs;
 mod flag_checks;
 pub mod inspect;
+mod probe;
 pub mod process;
 mod process_args;
 pub mod progress;
@@ -226,7 +227,7 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Watch(args) => watch::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::ProbeAccelerator => crate::inference::probe::main(),
+        Command::ProbeAccelerator => probe::run(),
         Command::Docs(args) => docs::run(&args),
     };
     ended.map_err(|failure| reader.with_hint(failure))

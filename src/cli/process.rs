@@ -11,7 +11,7 @@ use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::frame::RgbFrame;
 use crate::inference::ShutdownFlag;
-use crate::inference::{BackendEvent, BackendHandle, SelectionContext, stopped};
+use crate::inference::{BackendEvent, BackendHandle, SelectionContext, SelectionError};
 use crate::job;
 use crate::job::worker_pool::{RunOutcome, WorkerControl};
 use crate::job::{
@@ -75,7 +75,7 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     let backend = BackendHandle::open(&spec.accelerator, &spec.models, workers, context)?;
     if ending.is_set() {
         // Before earlier results could go.
-        return Err(stopped());
+        return Err(SelectionError::Stopped.into());
     }
     let (_lock, ledger) = output_dir::open(&spec.out, args.resume.open_mode())?;
     let ledger = Mutex::new(ledger);

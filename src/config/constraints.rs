@@ -4,7 +4,7 @@
 use super::values::{BrokerUrl, Secret};
 use crate::frame::{CameraAddress, DecoderChoice, PixelFormat};
 use crate::messages::topics;
-use crate::selection::{BACKENDS, BackendPreference};
+use crate::selection::{BACKENDS, BackendPreference, CUSTOM, DELEGATE_RECIPES};
 use crate::sequence::Profile;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use std::ffi::{OsStr, OsString};
@@ -156,12 +156,28 @@ pub(super) fn backend(text: &str) -> Result<BackendPreference, String> {
             "cuda" | "nvidia" | "vulkan" | "opencl" | "metal" => "gpu".to_owned(),
             name => name.to_owned(),
         };
+        if DELEGATE_RECIPES.contains(&name.as_str()) {
+            return recipe(&name);
+        }
         let is_meant = |known: &&&str| known.rsplit(':').next() == Some(&name);
         let hint = BACKENDS.iter().find(is_meant);
         let hint = hint.map_or_else(String::new, |n| format!("; did you mean require:{n}?"));
         let names = BACKENDS.join(", ");
         format!("allowed are auto, cpu, require:NAME and prefer:NAME, where NAME is one of {names}{hint}")
     })
+}
+
+/// The error for an accelerator that a recipe describes.
+fn recipe(name: &str) -> String {
+    format!("{name} runs as {CUSTOM}: models/README.md has its library and options")
+}
+
+/// The name of a delegate.
+pub(super) fn delegate_name(text: &str) -> Result<String, String> {
+    if DELEGATE_RECIPES.contains(&text) {
+        return Err(recipe(text));
+    }
+    one_of(&[CUSTOM])(text)
 }
 
 /// An option of a delegate.
@@ -232,8 +248,8 @@ mod tests {
         check(seconds, "0.1 to 86400", &["0.1", "5"], &["0", "x"]);
         let bad = ["device", "=usb", " =", "a=b\0c", ""];
         check(key_value, "KEY=VALUE", &["device=usb", "a=", "a=b=c"], &bad);
-        let delegate = one_of(&crate::selection::DELEGATES);
-        check(delegate, "custom", &["custom", "coral"], &["cpu", ""]);
+        check(delegate_name, "custom", &["custom"], &["cpu", ""]);
+        check(delegate_name, "models/README.md", &[], &["coral", "vx"]);
     }
 
     #[test]
@@ -242,12 +258,12 @@ mod tests {
             "auto",
             "cpu",
             "require:litert:gpu",
-            "prefer:coral",
+            "prefer:litert:cpu",
             "require:custom",
         ];
         check(
             backend,
-            "litert:cpu, litert:gpu, coral",
+            "litert:cpu, litert:gpu, custom",
             &good,
             &["prefer:", "best", ""],
         );
@@ -258,6 +274,7 @@ mod tests {
                 "{refused}"
             );
         }
-        assert!(backend("coral").unwrap_err().ends_with("require:coral?"));
+        let recipe = ["coral", "require:coral", "prefer:tflite-gpu"];
+        check(backend, "models/README.md", &[], &recipe);
     }
 }

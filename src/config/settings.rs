@@ -7,13 +7,13 @@
 )]
 
 use super::constraints::{
-    backend, broker_url, camera_address, decoder, device_id, key_value, line, log_level, one_of,
-    path, path_or_unset, pixel_format, profile, real, secret, whole,
+    backend, broker_url, camera_address, decoder, delegate_name, device_id, key_value, line,
+    log_level, one_of, path, path_or_unset, pixel_format, profile, real, secret, whole,
 };
 use super::values::{BrokerUrl, Secret};
 use crate::frame::{CameraAddress, DecoderChoice, PixelFormat};
 use crate::messages::request::CommandName;
-use crate::selection::{BackendPreference, DELEGATES};
+use crate::selection::BackendPreference;
 use crate::sequence::Profile;
 use clap::{Args, Parser};
 use serde::Serialize;
@@ -330,7 +330,7 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct AcceleratorConfig {
     /// auto: the fastest that agrees with the CPU, measured once; cpu: the notebook's numbers; require:NAME or
-    /// prefer:NAME. `handloom check` lists the names and what each one lacks
+    /// prefer:NAME. `handloom check` lists the names and what each one needs
     #[arg(id = "run.accelerator", long = "accelerator", overrides_with = "run.accelerator", value_name = "WHICH", default_value = "auto", env = "HANDLOOM_RUN_ACCELERATOR", hide_env_values = true, value_parser = backend)]
     #[serde(rename = "accelerator")]
     pub preference: BackendPreference,
@@ -348,8 +348,8 @@ pub struct AcceleratorConfig {
 /// `[delegate]`: the plugin of an accelerator.
 #[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
 pub struct DelegateConfig {
-    /// The known delegate that the following settings change, or custom for your own
-    #[arg(id = "delegate.name", long = "delegate", value_name = "NAME", default_value = "custom", value_parser = one_of(&DELEGATES))]
+    /// The delegate that the following settings describe: custom is the only one
+    #[arg(id = "delegate.name", long = "delegate", value_name = "NAME", default_value = "custom", value_parser = delegate_name)]
     pub name: String,
     /// Library of the plugin: a file, or a name that the system's loader finds
     #[arg(id = "delegate.library", long = "delegate-library", value_name = "FILE", value_parser = path())]

@@ -79,13 +79,13 @@ fn numbers(config: &Config) -> Vec<Rule> {
     ]
 }
 
-/// A custom delegate needs its library.
+/// A delegate needs its library.
 fn delegate(config: &Config) -> Vec<Rule> {
     let delegate = &config.delegate;
-    let is_nameless = delegate.name == CUSTOM && delegate.library.is_none();
+    let has_no_library = delegate.library.is_none();
     let is_preferred = config.run.accelerator.preference.name() == Some(CUSTOM);
-    let why = "a custom delegate needs its library; set delegate.library, or delegate.name to a known delegate";
-    let rule = |is_set, key| (is_nameless && is_set, key, "delegate.library", why);
+    let why = "a delegate needs its library; set delegate.library";
+    let rule = |is_set, key| (has_no_library && is_set, key, "delegate.library", why);
     vec![
         rule(is_preferred, "run.accelerator"),
         rule(!delegate.options.is_empty(), "delegate.options"),

@@ -67,13 +67,15 @@ impl Backends {
             shutdown: self.shutdown.device_flag(),
         };
         let (request, models) = (config.backend_request(), config.model_paths());
-        self.cache
-            .backend(&request, &models, workers + 1, &mut context)
+        let backend = self
+            .cache
+            .backend(&request, &models, workers + 1, &mut context)?;
+        Ok(backend)
     }
 
     /// What was opened after the caller's device was lost, if anything was.
     pub(super) fn replacement(&self) -> Option<Arc<BackendHandle>> {
-        self.cache.renewed()
+        self.cache.reopened()
     }
 
     /// Reports an event on log, `state` and `fault`. Job and camera both report what was chosen; that it is not what the

@@ -16,7 +16,7 @@ use crate::daemon::telemetry_publisher::TelemetryPublisher;
 use crate::daemon::worker_monitor::WorkerMonitor;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
-use crate::inference::Unavailable;
+use crate::inference::SelectionError;
 use crate::job::SharedLedger;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::fallback_detector::FallbackDetector;
@@ -197,7 +197,7 @@ pub(super) fn start(
                 Ok(()) => break,
                 // The process ends while accelerators are measured.
                 Err(failure) if failure.exit == Exit::Stopped => break,
-                Err(failure) if failure.error.is::<Unavailable>() => {
+                Err(failure) if failure.error.is::<SelectionError>() => {
                     daemon.fail(failure);
                     break;
                 }
@@ -264,7 +264,7 @@ fn film(
         daemon.telemetry.camera(None);
     }
     daemon.backends.report(&backend.choice());
-    let graphs = backend.graphs()?;
+    let graphs = backend.loaded_models()?;
     let renewed = || daemon.backends.replacement();
     let mut eye = FallbackDetector::new(&backend, &graphs, capture_settings.detector, &renewed)?;
     let settings = capture_settings.settings(&backend);

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::dataset::plan::PlanOptions;
 use crate::frame::CameraAddress;
 use crate::hand;
-use crate::inference::{BackendRequest, DelegatePreference, DelegateSpec, ModelPaths};
+use crate::inference::{BackendRequest, DelegateSpec, ModelPaths};
 use crate::job::{self, JobConfig};
 use crate::mqtt::{Settings, Tls};
 use crate::recording::capture_settings::CaptureSettings;
@@ -87,14 +87,11 @@ impl Config {
         let pairs = own.options.iter().filter_map(|o| o.split_once('='));
         BackendRequest {
             preference: run.preference.clone(),
-            delegate: DelegatePreference {
-                name: own.name.clone(),
-                spec: DelegateSpec {
-                    library: own.library.clone().unwrap_or_default(),
-                    options: pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
-                    palm: own.palm.clone(),
-                    hand: own.hand.clone(),
-                },
+            delegate: DelegateSpec {
+                library: own.library.clone().unwrap_or_default(),
+                options: pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+                palm: own.palm.clone(),
+                hand: own.hand.clone(),
             },
             tolerance: run.tolerance,
             timeout: Duration::from_secs_f64(run.timeout_s),

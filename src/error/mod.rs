@@ -7,7 +7,7 @@ use crate::config::ConfigError;
 use crate::dataset::wlasl::MetadataError;
 use crate::fleet::screen::ConsoleError;
 use crate::http::PreviewError;
-use crate::inference::{BackendError, ModelFileError};
+use crate::inference::{BackendError, ModelFileError, SelectionError};
 use crate::mqtt::{TlsError, UrlError};
 use crate::storage::StoreError;
 use crate::video::dataset_source::DatasetError;
@@ -120,6 +120,17 @@ impl From<BackendError> for CliError {
         match error {
             BackendError::Model(error) => error.into(),
             error => Self::new(Exit::Unavailable, error),
+        }
+    }
+}
+
+impl From<SelectionError> for CliError {
+    fn from(error: SelectionError) -> Self {
+        match error {
+            SelectionError::Model(error) => error.into(),
+            SelectionError::Backend(error) => error.into(),
+            SelectionError::Unavailable(_) => Self::new(Exit::Unavailable, error),
+            SelectionError::Stopped => Self::new(Exit::Stopped, error),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What runs the models, by the user's choice: one way to load a model and one to open it, whatever stands behind.
+//! One way to load and to open the models, for all backends.
 
 use super::cpu::{CpuLoadedModel, CpuModel};
 use super::delegate::{DelegateLoadedModel, DelegateModel, NodeCounts};
@@ -9,20 +9,20 @@ use crate::inference::model_files::{ModelFile, ModelFileError, ModelFiles};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What is to run the models.
+/// How a backend is opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BackendSpec {
     /// TFLite's XNNPACK kernels.
     Cpu,
-    /// LiteRT, which is loaded when asked for.
+    /// LiteRT, whose library is loaded at run time.
     LiteRt(LiteRtTarget),
     /// A TFLite delegate plugin.
     Delegate(DelegateSpec),
 }
 
 impl BackendSpec {
-    /// Whether all workers share one device. The CPU is as many as it has cores.
+    /// Whether all workers share one device; on the CPU each has an interpreter of its own.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         !matches!(self, Self::Cpu | Self::LiteRt(LiteRtTarget::Cpu))
@@ -32,13 +32,13 @@ impl BackendSpec {
 /// Why a backend cannot run a model.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
-    /// The model is no good.
+    /// A model file cannot be used.
     #[error(transparent)]
     Model(ModelFileError),
-    /// The delegate is no good.
+    /// The delegate cannot be used.
     #[error(transparent)]
     Delegate(DelegateError),
-    /// LiteRT is no good.
+    /// LiteRT cannot be used.
     #[error(transparent)]
     LiteRt(LiteRtError),
 }
@@ -67,7 +67,7 @@ impl From<LiteRtError> for BackendError {
     }
 }
 
-/// A model loaded for a backend; shared by all workers, each of which opens its own interpreter.
+/// A model loaded for a backend, shared by all workers; each opens an interpreter of its own.
 pub enum LoadedModel<'a> {
     /// See [`BackendSpec::Cpu`].
     Cpu(CpuLoadedModel<'a>),
@@ -75,9 +75,9 @@ pub enum LoadedModel<'a> {
     LiteRt {
         /// The library.
         runtime: Arc<LiteRt>,
-        /// The model.
+        /// The model file.
         file: &'a ModelFile,
-        /// Where it runs.
+        /// Processor that runs the model.
         target: LiteRtTarget,
     },
     /// See [`BackendSpec::Delegate`].
@@ -86,17 +86,17 @@ pub enum LoadedModel<'a> {
 
 /// A model ready to run.
 pub struct OpenModel<'a> {
-    /// It.
+    /// The interpreter.
     pub model: Box<dyn Model + Send + 'a>,
-    /// How much of it an accelerator runs; `None` on the CPU.
+    /// Number of nodes that a delegate runs; `None` for other backends.
     pub nodes: Option<NodeCounts>,
 }
 
 impl<'a> LoadedModel<'a> {
-    /// Loads `file`, or the model that `spec` names in its place.
+    /// Loads `file`, or the model that the delegate of `spec` brings instead.
     ///
     /// # Errors
-    /// When the model cannot be read or is none, or the delegate's library cannot be loaded.
+    /// When the model cannot be read or parsed, or a library cannot be loaded.
     pub fn load(spec: &BackendSpec, file: &'a ModelFile) -> Result<Self, BackendError> {
         Ok(match spec {
             BackendSpec::Cpu => Self::Cpu(CpuLoadedModel::new(file)?),
@@ -111,10 +111,10 @@ impl<'a> LoadedModel<'a> {
         })
     }
 
-    /// Makes an interpreter. A delegate may want to be opened on the thread that runs it.
+    /// Makes an interpreter. Some delegates must be opened on the thread that runs them.
     ///
     /// # Errors
-    /// When runtime or delegate refuse, or the model is not of the shape that the manifest says.
+    /// When runtime or delegate refuse the model, or its tensors differ from the manifest.
     pub fn open(&'a self) -> Result<OpenModel<'a>, BackendError> {
         Ok(match self {
             Self::Cpu(graph) => OpenModel {
@@ -155,14 +155,14 @@ pub struct ModelPair<'a> {
 }
 
 impl<'a> LoadedModels<'a> {
-    /// Loads both.
+    /// Loads both models.
     ///
     /// # Errors
     /// See [`LoadedModel::load`].
     pub fn load(spec: &BackendSpec, bundle: &'a ModelFiles) -> Result<Self, BackendError> {
         let palm = LoadedModel::load(spec, &bundle.palm)?;
         let hand = match &palm {
-            // The library is loaded once.
+            // One library for both.
             LoadedModel::LiteRt {
                 runtime, target, ..
             } => LoadedModel::LiteRt {
@@ -175,7 +175,7 @@ impl<'a> LoadedModels<'a> {
         Ok(Self { palm, hand })
     }
 
-    /// Opens both.
+    /// Opens both models.
     ///
     /// # Errors
     /// See [`LoadedModel::open`].
@@ -187,19 +187,25 @@ impl<'a> LoadedModels<'a> {
     }
 }
 
-/// How much of both models an accelerator runs.
+/// How much of both models a delegate runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DelegateCoverage {
-    /// In words.
+    /// Human-readable node counts.
     pub text: String,
-    /// Whether a part is left to the CPU.
+    /// Whether the CPU runs a part.
     pub is_partial: bool,
-    /// Whether all is left to the CPU.
+    /// Whether the CPU runs everything.
     pub is_empty: bool,
 }
 
-impl ModelPair<'_> {
-    /// How much an accelerator runs; `None` where there is no saying.
+impl<'a> ModelPair<'a> {
+    /// The palm and the hand model.
+    #[must_use]
+    pub fn into_models(self) -> [Box<dyn Model + Send + 'a>; 2] {
+        [self.palm.model, self.hand.model]
+    }
+
+    /// How much a delegate runs; `None` for other backends.
     #[must_use]
     pub fn coverage(&self) -> Option<DelegateCoverage> {
         let (palm, hand) = (self.palm.nodes?, self.hand.nodes?);

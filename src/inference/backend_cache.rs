@@ -1,134 +1,130 @@
-//! One engine for all in a process that follow hands: opened when the first asks, closed when the last is done with it.
-//! A device is never open twice, and nothing is measured while another measures.
+//! One open backend for all detectors of a process: opened for the first user, closed after the last. A device is never
+//! open twice, and two benchmarks never run at the same time.
 
-use super::choose::{SelectionContext, Unavailable, stopped};
-use crate::error::{CliError, Exit};
-use crate::inference::backend_handle::BackendHandle;
-use crate::inference::{BackendRequest, ModelPaths};
+use super::choose::{SelectionContext, SelectionError};
+use super::{BackendHandle, BackendRequest, ModelPaths};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-/// Who waits looks around so often.
+/// How often a waiting caller checks whether it is stopped.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Where the engine is to be had.
+/// Opens the backend on demand and shares it.
 #[derive(Default)]
 pub struct BackendCache {
-    now: Mutex<CacheState>,
+    state: Mutex<CacheState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct CacheState {
-    /// Somebody chooses and opens.
     is_opening: bool,
     backend: Weak<BackendHandle>,
-    /// One that was opened while somebody was left with a lost one, until that one has come for it.
-    kept: Option<Arc<BackendHandle>>,
-    /// Counts the attempts, and tells what became of the last one that failed for want of the accelerator.
+    /// A backend that was opened while a user still held a lost one, kept until that user takes it.
+    reopened: Option<Arc<BackendHandle>>,
+    /// Number of attempts to open a backend.
     attempt: u64,
+    /// The last attempt that failed because the accelerator was unavailable, with the reason.
     failed: Option<(u64, String)>,
 }
 
 impl BackendCache {
-    /// The engine, if need be chosen and opened now, for `seats` detectors at a time. Who comes while another opens it
-    /// waits for that one's outcome; no lock is held meanwhile.
+    /// The open backend, chosen and opened now if there is none, for `seats` detectors in parallel. A caller that arrives
+    /// while another opens it waits for that outcome. No lock is held meanwhile.
     ///
     /// # Errors
-    /// See [`BackendHandle::open`]; and [`Exit::Stopped`] when `asker` is stopped.
+    /// See [`BackendHandle::open`].
     pub fn backend(
         &self,
-        wanted: &BackendRequest,
+        request: &BackendRequest,
         models: &ModelPaths,
         seats: usize,
         context: &mut SelectionContext<'_>,
-    ) -> Result<Arc<BackendHandle>, CliError> {
+    ) -> Result<Arc<BackendHandle>, SelectionError> {
         let attempt = match self.wait(context)? {
-            Turn::Open(backend) => return Ok(backend),
-            Turn::Mine(attempt) => attempt,
+            Turn::Share(backend) => return Ok(backend),
+            Turn::Open(attempt) => attempt,
         };
-        // Also when a panic ends the attempt.
-        let _opening = OpenGuard(self);
-        let opened = BackendHandle::open(wanted, models, seats, context).map(Arc::new);
-        // Closed without a lock: it may take its time.
+        // Ends the attempt, also after a panic.
+        let _guard = OpenGuard(self);
+        let opened = BackendHandle::open(request, models, seats, context).map(Arc::new);
+        // Dropped without the lock: closing a device takes time.
         let mut outdated = None;
-        let mut now = self.now();
+        let mut state = self.state();
         match &opened {
             Ok(backend) => {
-                // Whoever still has the one before goes on without its device.
-                let has_heirs = now.backend.strong_count() > 0 && backend.device().is_some();
-                outdated = now.kept.take();
-                now.kept = has_heirs.then(|| Arc::clone(backend));
-                now.backend = Arc::downgrade(backend);
+                // Users of the previous handle have lost its device and may switch to this one.
+                let has_heirs = state.backend.strong_count() > 0 && backend.device().is_some();
+                outdated = state.reopened.take();
+                state.reopened = has_heirs.then(|| Arc::clone(backend));
+                state.backend = Arc::downgrade(backend);
             }
-            Err(failure) if failure.exit == Exit::Unavailable => {
-                now.failed = Some((attempt, failure.display_chain()));
+            Err(error) if error.is_unavailable() => {
+                state.failed = Some((attempt, error.to_string()));
             }
             Err(_) => {}
         }
-        drop(now);
+        drop(state);
         drop(outdated);
         opened
     }
 
-    /// What was opened since the asker's device was lost, if anything was.
-    pub fn renewed(&self) -> Option<Arc<BackendHandle>> {
-        let mut now = self.now();
-        let kept = now.kept.take();
-        let backend = kept.or_else(|| now.backend.upgrade());
-        drop(now);
+    /// A working device that was opened after the caller lost its own, if there is one.
+    pub fn reopened(&self) -> Option<Arc<BackendHandle>> {
+        let mut state = self.state();
+        let kept = state.reopened.take();
+        let backend = kept.or_else(|| state.backend.upgrade());
+        drop(state);
         backend.filter(|backend| backend.device().is_some() && backend.lost().is_none())
     }
 
-    /// Waits for whoever is opening it, then gives what they have or the right to open it.
-    fn wait(&self, context: &SelectionContext<'_>) -> Result<Turn, CliError> {
+    /// Waits while another caller opens the backend, then returns its backend or the turn to open one.
+    fn wait(&self, context: &SelectionContext<'_>) -> Result<Turn, SelectionError> {
         let mut awaited = None;
         loop {
-            // Not under the lock: it may take others.
+            // Without the lock: the callback may take other locks.
             if (context.is_stopped)() {
-                return Err(stopped());
+                return Err(SelectionError::Stopped);
             }
-            let mut now = self.now();
-            if now.is_opening {
-                awaited = Some(now.attempt);
-                let woken = self.changed.wait_timeout(now, POLL_INTERVAL);
-                drop(woken);
+            let mut state = self.state();
+            if state.is_opening {
+                awaited = Some(state.attempt);
+                drop(self.changed.wait_timeout(state, POLL_INTERVAL));
                 continue;
             }
-            // One whose device is lost is opened anew; what is left of it holds no device.
-            if let Some(backend) = now.backend.upgrade().filter(|e| e.lost().is_none()) {
-                return Ok(Turn::Open(backend));
+            // A lost device is opened again; the rest of its handle holds no device.
+            if let Some(backend) = state.backend.upgrade().filter(|b| b.lost().is_none()) {
+                return Ok(Turn::Share(backend));
             }
-            if let Some((failed, story)) = &now.failed
+            if let Some((failed, reason)) = &state.failed
                 && awaited == Some(*failed)
             {
-                return Err(Unavailable(story.clone()).into());
+                return Err(SelectionError::Unavailable(reason.clone()));
             }
-            now.is_opening = true;
-            now.attempt += 1;
-            return Ok(Turn::Mine(now.attempt));
+            state.is_opening = true;
+            state.attempt += 1;
+            return Ok(Turn::Open(state.attempt));
         }
     }
 
-    fn now(&self) -> MutexGuard<'_, CacheState> {
-        // Plain values, whole at any time.
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, CacheState> {
+        // Plain values, consistent at any time.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whose turn it is.
 enum Turn {
-    Open(Arc<BackendHandle>),
-    /// Ours, for the attempt of this number.
-    Mine(u64),
+    Share(Arc<BackendHandle>),
+    /// The caller opens the backend, as the attempt of this number.
+    Open(u64),
 }
 
-/// Lets the next one in when it is dropped.
+/// Ends an attempt when it is dropped, and wakes the waiting callers.
 struct OpenGuard<'a>(&'a BackendCache);
 
 impl Drop for OpenGuard<'_> {
     fn drop(&mut self) {
-        self.0.now().is_opening = false;
+        self.0.state().is_opening = false;
         self.0.changed.notify_all();
     }
 }

@@ -1,8 +1,7 @@
-//! What was chosen, open and ready: the models, and what runs them for all who ask for a detector.
+//! The open backend: the model files, and what runs them for all detectors.
 
-use super::choose::{ChosenBackend, SelectionContext, Unavailable, identity, resolve, stopped};
-use crate::error::{CliError, Exit};
-use crate::inference::{
+use super::choose::{ChosenBackend, SelectionContext, SelectionError, choose_backend, identity};
+use super::{
     BackendError, BackendRequest, BackendSpec, LoadedModels, ModelFiles, ModelPaths, SharedDevice,
     model_files,
 };
@@ -10,47 +9,47 @@ use crate::selection::{BackendPreference, CPU};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What there is to say of what runs the models.
+/// What happens to the backend that runs the models.
 #[derive(Clone, Copy, Debug)]
 pub enum BackendEvent<'a> {
-    /// It was chosen, for a reason.
+    /// The backend was chosen.
     Chosen {
-        /// Its name.
+        /// Name of the backend.
         name: &'a str,
-        /// In words.
+        /// Human-readable reason.
         reason: &'a str,
-        /// Whether another one was asked for.
+        /// Whether the user requested another backend.
         is_second_best: bool,
     },
-    /// It failed and was opened again; nothing is lost.
+    /// The device failed and was opened again; no result is lost.
     Reopened {
-        /// Its name.
+        /// Name of the backend.
         name: &'a str,
         /// How often so far.
         times: usize,
-        /// What failed.
+        /// The last failure.
         reason: &'a str,
     },
-    /// It was given up; the CPU goes on.
+    /// The device failed for good; the CPU takes over.
     Lost {
-        /// Its name.
+        /// Name of the backend.
         name: &'a str,
-        /// In words.
+        /// Human-readable reason.
         reason: &'a str,
     },
 }
 
-/// The models, read and tried, and what runs them.
+/// The model files, and the backend that runs them.
 pub struct BackendHandle {
-    bundle: Arc<ModelFiles>,
-    wanted: BackendRequest,
+    files: Arc<ModelFiles>,
+    request: BackendRequest,
     chosen: ChosenBackend,
-    /// The accelerator that all share, if it is one that is shared.
+    /// The accelerator that all detectors share; `None` for backends on the CPU.
     device: Option<Arc<SharedDevice>>,
-    told: Mutex<ReportedEvents>,
+    reported: Mutex<ReportedEvents>,
 }
 
-/// What was told of the device, to whomever.
+/// Which events of the device [`BackendHandle::events`] has returned.
 #[derive(Default)]
 struct ReportedEvents {
     reopened: usize,
@@ -58,96 +57,95 @@ struct ReportedEvents {
 }
 
 impl BackendHandle {
-    /// Reads the models, chooses what runs them, and opens it for `seats` detectors at a time. Where what was chosen does
-    /// not open, the CPU runs them.
+    /// Reads the models, chooses a backend and opens it for `seats` detectors in parallel. When the chosen backend does
+    /// not open, the CPU runs the models, unless the backend is required.
     ///
     /// # Errors
-    /// When a model or a required accelerator cannot be used; [`Exit::Stopped`] when `asker` does not wait any more.
+    /// When a model or a required accelerator cannot be used, or the context says that the caller stopped.
     pub fn open(
-        wanted: &BackendRequest,
+        request: &BackendRequest,
         models: &ModelPaths,
         seats: usize,
         context: &mut SelectionContext<'_>,
-    ) -> Result<Self, CliError> {
-        let bundle = Arc::new(ModelFiles::load(models)?);
-        // What is left when all else fails.
-        LoadedModels::load(&BackendSpec::Cpu, &bundle)?.open()?;
-        let mut chosen = resolve(wanted, models, &bundle, context)?;
+    ) -> Result<Self, SelectionError> {
+        let files = Arc::new(ModelFiles::load(models)?);
+        // The CPU is the fallback of every backend: check it first.
+        LoadedModels::load(&BackendSpec::Cpu, &files)?.open()?;
+        let mut chosen = choose_backend(request, models, &files, context)?;
         let spec = &chosen.spec;
         let opened = if spec.is_shared() {
-            SharedDevice::open(spec, &bundle, seats, wanted.timeout, context.shutdown)
+            SharedDevice::open(spec, &files, seats, request.timeout, context.shutdown)
                 .map(|device| Some(Arc::new(device)))
         } else if *spec == BackendSpec::Cpu {
             Ok(None)
         } else {
-            LoadedModels::load(spec, &bundle)
-                .and_then(|graphs| graphs.open().map(|_| None))
+            LoadedModels::load(spec, &files)
+                .and_then(|models| models.open().map(|_| None))
                 .map_err(|error| error.to_string())
         };
         let device = match opened {
             Ok(device) => device,
-            Err(_) if context.shutdown.is_set() => return Err(stopped()),
+            Err(_) if context.shutdown.is_set() => return Err(SelectionError::Stopped),
             Err(reason) => {
                 let name = &chosen.choice.name;
                 let reason = format!("{name} was chosen, but does not open any more: {reason}");
-                if matches!(wanted.preference, BackendPreference::Require(_)) {
-                    return Err(Unavailable(reason).into());
+                if matches!(request.preference, BackendPreference::Require(_)) {
+                    return Err(SelectionError::Unavailable(reason));
                 }
                 chosen.fall_back(reason);
                 None
             }
         };
         Ok(Self {
-            bundle,
-            wanted: wanted.clone(),
+            files,
+            request: request.clone(),
             chosen,
             device,
-            told: Mutex::default(),
+            reported: Mutex::default(),
         })
     }
 
-    /// The models.
+    /// The model files.
     #[must_use]
-    pub fn bundle(&self) -> &ModelFiles {
-        &self.bundle
+    pub fn files(&self) -> &ModelFiles {
+        &self.files
     }
 
-    /// The name of what runs them.
+    /// The name of the chosen backend.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.chosen.choice.name
     }
 
-    /// Whether nothing else may run them.
+    /// Whether no other backend may run the models.
     #[must_use]
     pub fn is_required(&self) -> bool {
-        matches!(self.wanted.preference, BackendPreference::Require(_))
+        matches!(self.request.preference, BackendPreference::Require(_))
     }
 
-    /// The accelerator that all share, if there is one.
     pub(super) fn device(&self) -> Option<&Arc<SharedDevice>> {
         self.device.as_ref()
     }
 
-    /// Why the accelerator was given up, once it was.
+    /// Why the shared device failed for good, once it has.
     #[must_use]
     pub fn lost(&self) -> Option<String> {
         self.device.as_ref().and_then(|device| device.lost())
     }
 
-    /// What each detector opens for itself: all there is, or the CPU's models for when a shared device is lost.
+    /// The models that each detector opens for itself: those of a CPU backend, or the fallback for a shared device.
     ///
     /// # Errors
     /// When they cannot be loaded any more.
-    pub fn graphs(&self) -> Result<LoadedModels<'_>, BackendError> {
-        let own = match &self.device {
+    pub fn loaded_models(&self) -> Result<LoadedModels<'_>, BackendError> {
+        let spec = match &self.device {
             Some(_) => &BackendSpec::Cpu,
             None => &self.chosen.spec,
         };
-        LoadedModels::load(own, &self.bundle)
+        LoadedModels::load(spec, &self.files)
     }
 
-    /// What was chosen, and why.
+    /// The event that says what was chosen, and why.
     #[must_use]
     pub fn choice(&self) -> BackendEvent<'_> {
         BackendEvent::Chosen {
@@ -157,27 +155,27 @@ impl BackendHandle {
         }
     }
 
-    /// Tells what happened to the accelerator since somebody asked; each thing is told once, whoever asks. Of one that is
-    /// required the failure that ends the work says that it is lost.
-    pub fn events(&self, tell: &mut dyn FnMut(&BackendEvent<'_>)) {
+    /// Passes the events of the device since the last call, by any caller, to `report`. The loss of a required device is
+    /// not an event: the error that ends the work names it.
+    pub fn events(&self, report: &mut dyn FnMut(&BackendEvent<'_>)) {
         let Some(device) = &self.device else {
             return;
         };
         let (times, failure) = device.reopened();
         let lost = device.lost().filter(|_| !self.is_required());
         let (is_reopened, is_lost) = {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            let news = (
-                times > told.reopened,
-                lost.is_some() && !std::mem::replace(&mut told.is_lost, lost.is_some()),
+            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = (
+                times > reported.reopened,
+                lost.is_some() && !std::mem::replace(&mut reported.is_lost, lost.is_some()),
             );
-            told.reopened = times;
-            news
+            reported.reopened = times;
+            new
         };
         let name = self.name();
         if is_reopened {
             let reason = &failure;
-            tell(&BackendEvent::Reopened {
+            report(&BackendEvent::Reopened {
                 name,
                 times,
                 reason,
@@ -185,17 +183,17 @@ impl BackendHandle {
         }
         if let Some(reason) = lost.filter(|_| is_lost) {
             let reason = &reason;
-            tell(&BackendEvent::Lost { name, reason });
+            report(&BackendEvent::Lost { name, reason });
         }
     }
 
-    /// What of it decides the numbers; see [`identity`].
+    /// What of the backend decides the numbers of the results, for comparison between runs.
     #[must_use]
     pub fn identity(&self) -> Value {
-        identity(&self.wanted, &self.chosen)
+        identity(&self.request, &self.chosen)
     }
 
-    /// For `run.json`.
+    /// The `backend` object of `run.json`.
     #[must_use]
     pub fn record(&self) -> Value {
         let ChosenBackend {
@@ -207,21 +205,21 @@ impl BackendHandle {
         let pinned = model_files::pinned_runtimes().unwrap_or_default();
         let is_pinned = runtime
             .as_ref()
-            .is_some_and(|(_, sha)| pinned.contains(sha));
+            .is_some_and(|(_, sha256)| pinned.contains(sha256));
         if !is_pinned {
             tracing::warn!(
                 ?runtime,
                 "the TFLite library is not the pinned one; landmarks may differ in the last digits"
             );
         }
-        // LiteRT brings its own, whose hash is among the files.
+        // LiteRT brings its own runtime, whose hash is among the files.
         let runtime_name = match spec {
             BackendSpec::LiteRt(_) => None,
             _ => Some("TensorFlow Lite C, XNNPACK, 1 thread"),
         };
         let runtime = runtime.filter(|_| runtime_name.is_some());
         json!({
-            "name": choice.name, "reason": choice.reason, "wish": self.wanted.preference.to_string(),
+            "name": choice.name, "reason": choice.reason, "wish": self.request.preference.to_string(),
             "refused": choice.refused, "opened_as": spec, "files": files,
             "runtime": runtime_name, "library_sha256": runtime.map(|r| r.1), "library_is_pinned": is_pinned,
         })
@@ -229,28 +227,12 @@ impl BackendHandle {
 }
 
 impl ChosenBackend {
-    /// The CPU in its place.
+    /// Replaces the backend with the CPU.
     fn fall_back(&mut self, reason: String) {
         self.spec = BackendSpec::Cpu;
         self.files.clear();
         CPU.clone_into(&mut self.choice.name);
         self.choice.reason = reason;
         self.choice.is_second_best = true;
-    }
-}
-
-impl Unavailable {
-    /// What is required was given up at work.
-    #[must_use]
-    pub fn lost(reason: &str) -> Self {
-        Self(format!(
-            "the required accelerator is given up: {reason}; what is recorded stays, the same command goes on when it works again"
-        ))
-    }
-}
-
-impl From<Unavailable> for CliError {
-    fn from(error: Unavailable) -> Self {
-        Self::new(Exit::Unavailable, error)
     }
 }

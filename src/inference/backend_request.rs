@@ -1,36 +1,27 @@
-//! What the user says of accelerators, whole and ready to be held against the machine.
+//! Which backend the user requests, with its settings.
 
 use super::delegate_library::DelegateSpec;
 use crate::selection::{BackendPreference, CUSTOM};
 use std::time::Duration;
 
-/// What the user says of accelerators.
+/// Which backend the user requests, with its settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackendRequest {
-    /// Which.
+    /// The backend.
     pub preference: BackendPreference,
-    /// A delegate of the user's own, or what is different about a known one.
-    pub delegate: DelegatePreference,
-    /// How far a landmark may be from where the CPU sees it, fractions of the picture.
+    /// The delegate plugin that [`CUSTOM`] runs; without a library there is none.
+    pub delegate: DelegateSpec,
+    /// Largest allowed difference of a landmark to the CPU's, in fractions of the image size.
     pub tolerance: f32,
-    /// How long one may take to get ready.
+    /// How long opening the backend may take.
     pub timeout: Duration,
 }
 
 impl BackendRequest {
-    /// Whether a delegate of the user's own is asked for, and no library named for it.
+    /// Whether [`CUSTOM`] is requested without a library.
     #[must_use]
     pub fn lacks_library(&self) -> bool {
-        let is_custom = self.delegate.name == CUSTOM && self.preference.name() == Some(CUSTOM);
-        is_custom && self.delegate.spec.library.as_os_str().is_empty()
+        let is_custom = self.preference.name() == Some(CUSTOM);
+        is_custom && self.delegate.library.as_os_str().is_empty()
     }
-}
-
-/// What the user says of one delegate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DelegatePreference {
-    /// A preset, or [`CUSTOM`].
-    pub name: String,
-    /// What to take in place of the preset's.
-    pub spec: DelegateSpec,
 }

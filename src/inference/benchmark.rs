@@ -1,23 +1,23 @@
-//! Measures one backend: how fast it runs the two models, and what it sees in the built-in pictures.
+//! Benchmarks one backend in this process: the speed of both models, and the hands in synthetic images.
 
-use crate::draw::scene::signing_scene;
-use crate::frame::RgbFrame;
-use crate::hand::{Detector, DetectorOptions, Handedness, Model, ModelError};
-use crate::inference::vulkan::{self, VulkanDeviceKind};
-use crate::inference::{
+use super::vulkan;
+use super::{
     BackendSpec, DelegateCoverage, LiteRtTarget, LoadedModels, ModelFiles, ModelPaths,
     SharedDevice, ShutdownFlag,
 };
+use crate::draw::scene::signing_scene;
+use crate::frame::RgbFrame;
+use crate::hand::{Detector, DetectorOptions, Handedness, Model, ModelError};
 use crate::selection::DetectedHand;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// More workers than this are not measured: one device serves no more at once.
+/// Maximum number of workers: one device serves no more in parallel.
 const WORKERS_MAX: usize = 16;
-/// The pictures: seeds of scenes with one or two hands, and a frame of each.
-const PICTURES: [(u64, usize); 8] = [
+/// The images: the seed of each synthetic scene with one or two hands, and the frame of it.
+const SCENES: [(u64, usize); 8] = [
     (0, 10),
     (1, 20),
     (2, 30),
@@ -27,67 +27,63 @@ const PICTURES: [(u64, usize); 8] = [
     (6, 35),
     (7, 45),
 ];
-/// Their size, pixels.
+/// Width and height of the images, pixels.
 const SIZE: (usize, usize) = (480, 360);
 
-/// What is to be measured.
+/// How backends are benchmarked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BenchmarkTask {
-    /// Of what.
-    pub backend: BackendSpec,
-    /// On which models.
+pub struct BenchmarkOptions {
+    /// The models.
     pub models: ModelPaths,
-    /// Clips at a time.
+    /// Number of clips that are processed in parallel.
     pub workers: usize,
-    /// For how long, each of two times.
+    /// Duration of each of the two measurements: one worker, then all.
     pub seconds: f64,
-    /// How long it may take to get ready.
-    pub patience_s: f64,
-    /// Whether a Vulkan device may be a program.
-    pub software: bool,
+    /// How long opening the backend may take, seconds.
+    pub timeout_s: f64,
+    /// Whether the Vulkan device may be emulated by the CPU.
+    pub allow_software: bool,
 }
 
-/// What was found.
+/// A backend to benchmark.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct BenchmarkTask {
+    pub(super) backend: BackendSpec,
+    pub(super) options: BenchmarkOptions,
+}
+
+/// What a benchmark measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BenchmarkReport {
-    /// The hands in each of the built-in pictures.
-    pub seen: Vec<Vec<DetectedHand>>,
-    /// Median of the palm model's runs, one worker.
+    /// The hands in each of the synthetic images.
+    pub hands: Vec<Vec<DetectedHand>>,
+    /// Median run time of the palm model with one worker, milliseconds.
     pub palm_ms: f64,
-    /// Median of the hand model's runs, one worker.
+    /// Median run time of the hand model with one worker, milliseconds.
     pub hand_ms: f64,
-    /// With all workers.
-    pub pictures_per_s: f64,
-    /// How many those are.
+    /// Images per second with all workers.
+    pub images_per_s: f64,
+    /// Number of workers.
     pub workers: usize,
-    /// How much of the models it runs; `None` where there is no saying.
+    /// How much of the models a delegate runs; `None` for backends that run all of them.
     pub coverage: Option<DelegateCoverage>,
 }
 
-/// The names of the Vulkan devices, best first, and whether the first is no program.
-pub(super) fn devices() -> Result<(Vec<String>, bool), String> {
-    let devices = vulkan::devices().map_err(|error| error.to_string())?;
-    let is_gpu = devices
-        .first()
-        .is_some_and(|device| device.kind != VulkanDeviceKind::Software);
-    Ok((devices.iter().map(ToString::to_string).collect(), is_gpu))
-}
-
-/// What opens detectors, one a worker.
-enum DetectorSource<'a> {
+/// Where workers get their models.
+enum ModelSource<'a> {
     Own(&'a LoadedModels<'a>),
     Shared(&'a Arc<SharedDevice>),
 }
 
 type TimedDetector<'a> = Detector<TimedModel<Box<dyn Model + Send + 'a>>>;
 
-impl<'a> DetectorSource<'a> {
-    /// A detector, and where the times of its two models go.
-    fn detector(&self) -> Result<(TimedDetector<'a>, [Times; 2]), String> {
+impl<'a> ModelSource<'a> {
+    /// A detector, and the run times of its palm and hand model.
+    fn detector(&self) -> Result<(TimedDetector<'a>, [RunTimes; 2]), String> {
         let [palm, hand]: [Box<dyn Model + Send + 'a>; 2] = match self {
-            Self::Own(graphs) => {
-                let pair = graphs.open().map_err(|error| error.to_string())?;
-                [pair.palm.model, pair.hand.model]
+            Self::Own(models) => {
+                let pair = models.open().map_err(|error| error.to_string())?;
+                pair.into_models()
             }
             Self::Shared(device) => device
                 .models()
@@ -99,124 +95,122 @@ impl<'a> DetectorSource<'a> {
     }
 }
 
-/// Measures what the task says.
-pub(super) fn find(task: &BenchmarkTask) -> Result<BenchmarkReport, String> {
-    let bundle = ModelFiles::load(&task.models).map_err(|error| error.to_string())?;
-    let bundle = Arc::new(bundle);
-    if task.backend == BackendSpec::LiteRt(LiteRtTarget::Gpu) && !task.software {
-        let (devices, is_gpu) = devices()?;
-        if !is_gpu {
+/// Benchmarks the backend of `task`.
+///
+/// # Errors
+/// A human-readable reason, when it does not work.
+pub(super) fn run(task: &BenchmarkTask) -> Result<BenchmarkReport, String> {
+    let BenchmarkTask { backend, options } = task;
+    let files = ModelFiles::load(&options.models).map_err(|error| error.to_string())?;
+    let files = Arc::new(files);
+    if *backend == BackendSpec::LiteRt(LiteRtTarget::Gpu) && !options.allow_software {
+        let (devices, is_hardware) = vulkan::device_names()?;
+        if !is_hardware {
             return Err(format!("there is no GPU, only {}", devices.join(", ")));
         }
     }
-    if task.backend.is_shared() {
-        let patience = Duration::from_secs_f64(task.patience_s);
-        // Whoever stops this process ends it from outside.
-        let ending = ShutdownFlag::default();
-        let device = SharedDevice::open(&task.backend, &bundle, task.workers, patience, &ending)?;
-        let device = Arc::new(device);
-        let coverage = device.coverage().cloned();
-        if coverage.as_ref().is_some_and(|coverage| coverage.is_empty) {
-            return Err(
-                "it takes none of the models' nodes: the CPU would do all the work".to_owned(),
-            );
-        }
-        let mut found = measure(task, &DetectorSource::Shared(&device))?;
-        if let (times @ 1.., failure) = device.reopened() {
-            return Err(format!("it failed {times} times within seconds: {failure}"));
-        }
-        found.coverage = coverage;
-        Ok(found)
-    } else {
-        let graphs =
-            LoadedModels::load(&task.backend, &bundle).map_err(|error| error.to_string())?;
-        measure(task, &DetectorSource::Own(&graphs))
+    if !backend.is_shared() {
+        let models = LoadedModels::load(backend, &files).map_err(|error| error.to_string())?;
+        return measure(options, &ModelSource::Own(&models));
     }
+    let timeout = Duration::from_secs_f64(options.timeout_s);
+    // The parent kills this process when it no longer waits.
+    let shutdown = ShutdownFlag::default();
+    let device = SharedDevice::open(backend, &files, options.workers, timeout, &shutdown)?;
+    let device = Arc::new(device);
+    let coverage = device.coverage().cloned();
+    if coverage.as_ref().is_some_and(|coverage| coverage.is_empty) {
+        return Err("it runs none of the models' nodes: the CPU would run all".to_owned());
+    }
+    let report = measure(options, &ModelSource::Shared(&device))?;
+    if let (times @ 1.., failure) = device.reopened() {
+        return Err(format!("it failed {times} times within seconds: {failure}"));
+    }
+    Ok(BenchmarkReport { coverage, ..report })
 }
 
-fn measure(task: &BenchmarkTask, opener: &DetectorSource<'_>) -> Result<BenchmarkReport, String> {
+fn measure(
+    options: &BenchmarkOptions,
+    source: &ModelSource<'_>,
+) -> Result<BenchmarkReport, String> {
     let failed = |error: ModelError| error.to_string();
-    let pictures: Vec<RgbFrame> = PICTURES
+    let images: Vec<RgbFrame> = SCENES
         .iter()
         .map(|(seed, frame)| signing_scene(*seed, *frame, SIZE.0, SIZE.1))
         .collect();
-    let (mut detector, times) = opener.detector()?;
-    let mut seen = Vec::new();
-    for picture in &pictures {
-        let hands = detector.detect(picture).map_err(failed)?;
-        seen.push(
-            hands
-                .iter()
-                .map(|hand| DetectedHand {
-                    is_left: hand.handedness == Handedness::Left,
-                    points: hand.landmarks.to_vec(),
-                })
-                .collect(),
-        );
+    let (mut detector, times) = source.detector()?;
+    let mut hands = Vec::new();
+    for image in &images {
+        let detected = detector.detect(image).map_err(failed)?;
+        let detected = detected.iter().map(|hand| DetectedHand {
+            is_left: hand.handedness == Handedness::Left,
+            points: hand.landmarks.to_vec(),
+        });
+        hands.push(detected.collect());
     }
-    // The first runs warmed up.
+    // Those runs were the warm-up.
     for times in &times {
-        held(times).clear();
+        lock(times).clear();
     }
-    let limit = Duration::from_secs_f64(task.seconds);
-    let alone = pace(&mut detector, &pictures, limit).map_err(failed)?;
-    let [palm_ms, hand_ms] = times.map(|times| median_ms(&mut held(&times)));
-    let workers = task.workers.min(WORKERS_MAX);
-    let pictures_per_s = if workers > 1 {
-        together(workers, opener, detector, &pictures, limit)?
+    let duration = Duration::from_secs_f64(options.seconds);
+    let alone = images_per_s(&mut detector, &images, duration).map_err(failed)?;
+    let [palm_ms, hand_ms] = times.map(|times| median_ms(&mut lock(&times)));
+    let workers = options.workers.min(WORKERS_MAX);
+    let images_per_s = if workers > 1 {
+        images_per_s_of(workers, source, detector, &images, duration)?
     } else {
         alone
     };
     Ok(BenchmarkReport {
-        seen,
+        hands,
         palm_ms,
         hand_ms,
-        pictures_per_s,
+        images_per_s,
         workers,
         coverage: None,
     })
 }
 
-/// Pictures per second of one detector.
-fn pace(
+/// Images per second of one detector.
+fn images_per_s(
     detector: &mut TimedDetector<'_>,
-    pictures: &[RgbFrame],
-    limit: Duration,
+    images: &[RgbFrame],
+    duration: Duration,
 ) -> Result<f64, ModelError> {
     let since = Instant::now();
     let mut count = 0.0;
     loop {
-        // Whole rounds: the pictures differ in their number of hands.
-        for picture in pictures {
-            detector.detect(picture)?;
+        // Whole rounds only: the images differ in their number of hands.
+        for image in images {
+            detector.detect(image)?;
             count += 1.0;
         }
-        if since.elapsed() >= limit {
+        if since.elapsed() >= duration {
             return Ok(count / since.elapsed().as_secs_f64());
         }
     }
 }
 
-/// Pictures per second of `workers` detectors, one of which is there.
-fn together<'a>(
+/// Images per second of `workers` detectors in parallel, of which `first` is one.
+fn images_per_s_of<'a>(
     workers: usize,
-    opener: &DetectorSource<'a>,
+    source: &ModelSource<'a>,
     first: TimedDetector<'a>,
-    pictures: &[RgbFrame],
-    limit: Duration,
+    images: &[RgbFrame],
+    duration: Duration,
 ) -> Result<f64, String> {
     let mut detectors = vec![first];
     for _ in 1..workers {
-        detectors.push(opener.detector()?.0);
+        detectors.push(source.detector()?.0);
     }
     let since = Instant::now();
-    // Each begins with another picture, and all stop by the clock: one that must wait for the others does not count.
+    // Each starts at another image, and all stop by the clock, so that no time is spent waiting for the others.
     let work = |n: usize, mut detector: TimedDetector<'a>| {
         let mut count = 0.0;
-        for picture in pictures.iter().cycle().skip(n) {
-            detector.detect(picture)?;
+        for image in images.iter().cycle().skip(n) {
+            detector.detect(image)?;
             count += 1.0;
-            if since.elapsed() >= limit {
+            if since.elapsed() >= duration {
                 break;
             }
         }
@@ -231,17 +225,17 @@ fn together<'a>(
             .collect();
         let mut sum = 0.0;
         for thread in threads {
-            let count = thread.join().map_err(|_| "a thread died".to_owned())?;
+            let count = thread.join().map_err(|_| "a thread panicked".to_owned())?;
             sum += count.map_err(|error| error.to_string())?;
         }
         Ok(sum / since.elapsed().as_secs_f64())
     })
 }
 
-/// Times of runs.
-type Times = Arc<Mutex<Vec<Duration>>>;
+/// Run times of one model.
+type RunTimes = Arc<Mutex<Vec<Duration>>>;
 
-fn held(times: &Times) -> MutexGuard<'_, Vec<Duration>> {
+fn lock(times: &RunTimes) -> MutexGuard<'_, Vec<Duration>> {
     times.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -252,17 +246,17 @@ fn median_ms(times: &mut [Duration]) -> f64 {
         .map_or(0.0, |t| t.as_secs_f64() * 1e3)
 }
 
-/// A model with a watch on it.
+/// A model that records its run times.
 struct TimedModel<M> {
     model: M,
-    times: Times,
+    times: RunTimes,
 }
 
 impl<M> TimedModel<M> {
     fn new(model: M) -> Self {
         Self {
             model,
-            times: Times::default(),
+            times: RunTimes::default(),
         }
     }
 }
@@ -274,9 +268,9 @@ impl<M: Model> Model for TimedModel<M> {
 
     fn invoke(&mut self) -> Result<(), ModelError> {
         let since = Instant::now();
-        let ran = self.model.invoke();
-        held(&self.times).push(since.elapsed());
-        ran
+        let result = self.model.invoke();
+        lock(&self.times).push(since.elapsed());
+        result
     }
 
     fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {

@@ -1,14 +1,11 @@
-//! What this machine has to run the models on, and what is missing to use the rest, with the way to mend it.
+//! The backends that this machine could use, and what each one needs.
 
-use crate::inference::{
-    BackendSpec, DelegatePreference, DelegateSpec, LiteRt, LiteRtTarget, ModelKind, PRESETS,
-    Preset, delegate_library,
-};
-use crate::selection::CPU;
-use crate::selection::{CUSTOM, LITERT_CPU, LITERT_GPU};
-use crate::system::{DeviceNode, Hardware};
+use super::hardware::{DeviceNode, Hardware};
+use super::{BackendSpec, DelegateSpec, LiteRt, LiteRtTarget, delegate_library};
+use crate::selection::{CPU, CUSTOM, LITERT_CPU, LITERT_GPU};
+use std::fs;
 
-/// Where a GPU shows itself.
+/// Device nodes of GPUs.
 const GPU_NODES: [&str; 4] = [
     "/dev/dri/renderD*",
     "/dev/nvidia0",
@@ -19,40 +16,40 @@ const GPU_NODES: [&str; 4] = [
 /// A backend that could run the models.
 #[derive(Clone, Debug)]
 pub struct BackendCandidate {
-    /// As the user writes it.
+    /// Name, as in the configuration.
     pub name: String,
-    /// What it drives.
+    /// Hardware or kernels that it uses.
     pub what: String,
     /// How it is opened.
     pub spec: BackendSpec,
-    /// Its devices that are there.
+    /// Its devices that are present.
     pub devices: Vec<String>,
-    /// Whether its library is there.
+    /// Whether its library is installed.
     pub has_library: bool,
-    /// What is missing; where nothing is, it can be tried.
-    pub lacks: Vec<MissingRequirement>,
+    /// What is missing; when empty, the backend can be tried.
+    pub missing: Vec<MissingRequirement>,
 }
 
-/// Something that is missing.
+/// Something that a backend needs and the machine does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingRequirement {
-    /// What.
+    /// What is missing.
     pub what: String,
-    /// How to mend it.
-    pub mend: String,
+    /// How to get it.
+    pub fix: String,
 }
 
 impl MissingRequirement {
-    fn new(what: impl Into<String>, mend: impl Into<String>) -> Self {
+    fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             what: what.into(),
-            mend: mend.into(),
+            fix: fix.into(),
         }
     }
 }
 
 impl BackendCandidate {
-    /// The one that is always there.
+    /// The CPU, which every machine has.
     #[must_use]
     pub fn cpu() -> Self {
         Self {
@@ -61,64 +58,50 @@ impl BackendCandidate {
             spec: BackendSpec::Cpu,
             devices: Vec::new(),
             has_library: true,
-            lacks: Vec::new(),
+            missing: Vec::new(),
         }
     }
 
-    /// Whether the machine has anything of it.
+    /// Whether its library or a device is present.
     #[must_use]
-    pub fn is_here(&self) -> bool {
+    pub fn is_present(&self) -> bool {
         self.has_library || !self.devices.is_empty()
     }
 }
 
-/// All but the CPU, whether they can be used or not.
+/// All backends but the CPU, whether they can be used or not; `delegate` is a candidate when it is configured.
 #[must_use]
-pub fn all(delegate: &DelegatePreference, hardware: &Hardware) -> Vec<BackendCandidate> {
+pub fn all(delegate: &DelegateSpec, hardware: &Hardware) -> Vec<BackendCandidate> {
     let mut all = vec![
         litert(LiteRtTarget::Cpu, hardware),
         litert(LiteRtTarget::Gpu, hardware),
     ];
-    all.extend(PRESETS.iter().map(|preset| {
-        let own = DelegateSpec::default();
-        let own = if delegate.name == preset.name {
-            &delegate.spec
-        } else {
-            &own
-        };
-        of_preset(preset, own, hardware)
-    }));
-    if delegate.name == CUSTOM && delegate.spec != DelegateSpec::default() {
-        all.push(custom(&delegate.spec));
+    if *delegate != DelegateSpec::default() {
+        all.push(custom(delegate));
     }
     all
 }
 
 fn litert(target: LiteRtTarget, hardware: &Hardware) -> BackendCandidate {
     let located = LiteRt::locate();
-    let mut lacks = Vec::new();
+    let mut missing = Vec::new();
     let mut devices = Vec::new();
     if let Err(error) = &located {
-        lacks.push(MissingRequirement::new("its library", error.to_string()));
+        missing.push(MissingRequirement::new("its library", error.to_string()));
     }
     if target == LiteRtTarget::Gpu {
         if matches!(located, Ok((_, false))) {
-            let mend = "run `make setup-litert` again";
-            lacks.push(MissingRequirement::new(
-                "libLiteRtWebGpuAccelerator.so beside it",
-                mend,
-            ));
+            let what = "libLiteRtWebGpuAccelerator.so beside it";
+            let fix = "run `make setup-litert` again";
+            missing.push(MissingRequirement::new(what, fix));
         }
-        devices = open_nodes(
-            &GPU_NODES,
-            &[],
-            "a GPU with a Vulkan driver",
-            hardware,
-            &mut lacks,
-        );
+        let nodes: Vec<DeviceNode> = GPU_NODES.iter().flat_map(|p| hardware.nodes(p)).collect();
+        missing.extend(missing_gpu(&nodes));
+        let names = nodes.iter().map(|node| node.path.display().to_string());
+        devices = names.collect();
     }
     let (name, what) = match target {
-        LiteRtTarget::Cpu => (LITERT_CPU, "LiteRT's kernels, which are MediaPipe's own"),
+        LiteRtTarget::Cpu => (LITERT_CPU, "LiteRT's CPU kernels, the same as MediaPipe's"),
         LiteRtTarget::Gpu => (LITERT_GPU, "a Vulkan GPU through LiteRT"),
     };
     BackendCandidate {
@@ -127,61 +110,35 @@ fn litert(target: LiteRtTarget, hardware: &Hardware) -> BackendCandidate {
         spec: BackendSpec::LiteRt(target),
         devices,
         has_library: located.is_ok(),
-        lacks,
+        missing,
     }
 }
 
-fn of_preset(preset: &Preset, own: &DelegateSpec, hardware: &Hardware) -> BackendCandidate {
-    let spec = preset.fill(own);
-    let mut lacks = Vec::new();
-    let has_library = delegate_library::locate(&spec.library).is_some();
-    if !has_library {
-        let what = format!("its library {}", spec.library.display());
-        lacks.push(MissingRequirement::new(
-            what,
-            format!("install {}", preset.source),
-        ));
-    }
-    let devices = open_nodes(
-        preset.devices,
-        preset.usb,
-        preset.what,
-        hardware,
-        &mut lacks,
-    );
-    let models = match preset.models {
-        ModelKind::Float => None,
-        ModelKind::Int8 => Some("int8 models"),
-        ModelKind::Compiled => Some("int8 models that its maker's compiler has worked on"),
+/// What keeps this user from the GPU: no device node, or none that may be opened.
+fn missing_gpu(nodes: &[DeviceNode]) -> Option<MissingRequirement> {
+    let Some(node) = nodes.first() else {
+        let nodes = GPU_NODES.join(", ");
+        let fix = format!("connect it and install its driver; none of {nodes} exists");
+        return Some(MissingRequirement::new("a GPU with a Vulkan driver", fix));
     };
-    if let Some(models) = models
-        && (spec.palm.is_none() || spec.hand.is_none())
-    {
-        let mend = format!(
-            "it runs only those: set delegate.name = {:?}, delegate.palm and delegate.hand",
-            preset.name
-        );
-        lacks.push(MissingRequirement::new(models, mend));
+    if nodes.iter().any(|node| node.is_open) {
+        return None;
     }
-    BackendCandidate {
-        name: preset.name.to_owned(),
-        what: preset.what.to_owned(),
-        spec: BackendSpec::Delegate(spec),
-        devices,
-        has_library,
-        lacks,
-    }
+    let (path, group) = (node.path.display(), &node.group);
+    let fix = format!(
+        "run `sudo usermod -aG {group} $USER` and log in again; for the service, SupplementaryGroups={group}"
+    );
+    let what = format!("permission to use {path}");
+    Some(MissingRequirement::new(what, fix))
 }
 
 fn custom(spec: &DelegateSpec) -> BackendCandidate {
-    let mut lacks = Vec::new();
+    let mut missing = Vec::new();
     let has_library = delegate_library::locate(&spec.library).is_some();
     if !has_library {
         let what = format!("its library {}", spec.library.display());
-        lacks.push(MissingRequirement::new(
-            what,
-            "set delegate.library to the plugin's file",
-        ));
+        let fix = "install it, or set delegate.library to the plugin's file";
+        missing.push(MissingRequirement::new(what, fix));
     }
     BackendCandidate {
         name: CUSTOM.to_owned(),
@@ -189,11 +146,11 @@ fn custom(spec: &DelegateSpec) -> BackendCandidate {
         spec: BackendSpec::Delegate(spec.clone()),
         devices: Vec::new(),
         has_library,
-        lacks,
+        missing,
     }
 }
 
-/// Name, size and time of the Vulkan drivers and their libraries: an update of them is another GPU.
+/// Name, size and modification time of the Vulkan drivers: a driver update makes cached benchmarks invalid.
 #[must_use]
 pub fn vulkan_drivers() -> Vec<String> {
     let arch = std::env::consts::ARCH;
@@ -201,136 +158,75 @@ pub fn vulkan_drivers() -> Vec<String> {
     let folders = ["/etc/vulkan/icd.d", "/usr/share/vulkan/icd.d", &libraries];
     let entries = folders
         .iter()
-        .flat_map(|f| std::fs::read_dir(f).into_iter().flatten());
+        .flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
     let mut drivers: Vec<String> = entries
         .filter_map(Result::ok)
         .filter_map(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let starts = ["libvulkan", "libnvidia", "libGLX_nvidia"];
+            let prefixes = ["libvulkan", "libnvidia", "libGLX_nvidia"];
             let is_driver = entry.path().extension().is_some_and(|e| e == "json")
-                || starts.iter().any(|s| name.starts_with(s));
+                || prefixes.iter().any(|prefix| name.starts_with(prefix));
             let metadata = entry.metadata().ok().filter(|_| is_driver)?;
-            let changed = metadata.modified().ok()?;
-            Some(format!("{name} {} {changed:?}", metadata.len()))
+            let modified = metadata.modified().ok()?;
+            Some(format!("{name} {} {modified:?}", metadata.len()))
         })
         .collect();
     drivers.sort();
     drivers
 }
 
-/// The nodes and USB devices that are there; what keeps the user from them goes to `lacks`.
-fn open_nodes(
-    patterns: &[&str],
-    usb: &[&str],
-    what: &str,
-    hardware: &Hardware,
-    lacks: &mut Vec<MissingRequirement>,
-) -> Vec<String> {
-    let nodes: Vec<DeviceNode> = patterns.iter().flat_map(|p| hardware.nodes(p)).collect();
-    let sticks = hardware.usb();
-    let sticks = sticks.into_iter().filter(|id| usb.contains(&id.as_str()));
-    let names = nodes.iter().map(|node| node.path.display().to_string());
-    let found: Vec<String> = names.chain(sticks).collect();
-    match nodes.first() {
-        None if found.is_empty() => {
-            let looked = patterns.join(", ");
-            let mend = format!("none of {looked} is there: connect it and install its driver");
-            lacks.push(MissingRequirement::new(what, mend));
-        }
-        Some(node) if !nodes.iter().any(|node| node.is_open) => {
-            let (path, group) = (node.path.display(), &node.group);
-            let mend = format!(
-                "run `sudo usermod -aG {group} $USER` and log in again; for the service, SupplementaryGroups={group}"
-            );
-            lacks.push(MissingRequirement::new(
-                format!("permission to use {path}"),
-                mend,
-            ));
-        }
-        _ => {}
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use crate::selection::BACKENDS;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
-    fn wish(name: &str, spec: DelegateSpec) -> DelegatePreference {
-        DelegatePreference {
-            name: name.to_owned(),
-            spec,
-        }
-    }
-
-    fn lacks(root: &Path, delegate: &DelegatePreference, name: &str) -> Vec<String> {
+    fn missing(root: &Path, delegate: &DelegateSpec, name: &str) -> Vec<String> {
         let all = all(delegate, &Hardware::in_root(root));
         let candidate = all.into_iter().find(|c| c.name == name).unwrap();
-        candidate
-            .lacks
-            .into_iter()
-            .map(|l| format!("{}: {}", l.what, l.mend))
-            .collect()
+        let missing = candidate.missing.into_iter();
+        missing.map(|m| format!("{}: {}", m.what, m.fix)).collect()
     }
 
     #[test]
-    fn what_is_missing_is_said_with_the_way_to_mend_it() {
+    fn missing_requirements_come_with_their_fix() {
         let dir = tempfile::tempdir().unwrap();
-        let none = wish(CUSTOM, DelegateSpec::default());
-        let said = lacks(dir.path(), &none, "coral");
-        assert_eq!(said.len(), 3, "{said:?}");
-        assert!(
-            said[0].contains("install the package libedgetpu1-std"),
-            "{said:?}"
-        );
-        assert!(said[1].contains("/dev/apex_*"), "{said:?}");
-        assert!(said[2].contains("delegate.palm"), "{said:?}");
-        let gpu = lacks(dir.path(), &none, "litert:gpu");
-        assert!(
-            gpu.iter().any(|l| l.contains("/dev/dri/renderD*")),
-            "{gpu:?}"
-        );
+        let gpu = |part: &str| {
+            let missing = missing(dir.path(), &DelegateSpec::default(), LITERT_GPU);
+            assert!(missing.iter().any(|m| m.contains(part)), "{missing:?}");
+        };
+        gpu("/dev/dri/renderD*");
+        fs::create_dir_all(dir.path().join("dev/dri")).unwrap();
+        let node = dir.path().join("dev/dri/renderD128");
+        fs::write(&node, "").unwrap();
+        fs::set_permissions(&node, fs::Permissions::from_mode(0o000)).unwrap();
+        let hardware = Hardware::in_root(dir.path());
+        // Root may open any node.
+        if !hardware.nodes("/dev/dri/renderD*")[0].is_open {
+            gpu("SupplementaryGroups=");
+        }
 
-        // With the device, the library and models of its own nothing is missing.
-        fs::create_dir_all(dir.path().join("dev")).unwrap();
-        fs::write(dir.path().join("dev/apex_0"), "").unwrap();
         let library = dir.path().join("libedgetpu.so.1");
         fs::write(&library, "").unwrap();
-        let own = DelegateSpec {
+        let mut delegate = DelegateSpec {
             library,
-            palm: Some("palm.tflite".into()),
-            hand: Some("hand.tflite".into()),
             ..DelegateSpec::default()
         };
-        assert_eq!(
-            lacks(dir.path(), &wish("coral", own.clone()), "coral"),
-            [""; 0]
-        );
-        assert_eq!(
-            lacks(dir.path(), &wish(CUSTOM, own.clone()), CUSTOM),
-            [""; 0]
-        );
-        let gone = DelegateSpec {
-            library: "/nowhere/x.so".into(),
-            ..own
-        };
-        assert!(lacks(dir.path(), &wish(CUSTOM, gone), CUSTOM)[0].contains("/nowhere/x.so"));
+        assert_eq!(missing(dir.path(), &delegate, CUSTOM), [""; 0]);
+        delegate.library = "/nowhere/x.so".into();
+        assert!(missing(dir.path(), &delegate, CUSTOM)[0].contains("/nowhere/x.so"));
     }
 
     #[test]
     fn every_name_is_a_candidate() {
-        let delegate = wish(
-            CUSTOM,
-            DelegateSpec {
-                library: "x.so".into(),
-                ..DelegateSpec::default()
-            },
-        );
+        let delegate = DelegateSpec {
+            library: "x.so".into(),
+            ..DelegateSpec::default()
+        };
         let dir = tempfile::tempdir().unwrap();
         let all = all(&delegate, &Hardware::in_root(dir.path()));
         let found: Vec<&str> = all.iter().map(|c| c.name.as_str()).collect();
-        assert_eq!(found, crate::selection::BACKENDS);
+        assert_eq!(found, BACKENDS);
     }
 }

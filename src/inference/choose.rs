@@ -1,49 +1,77 @@
-//! Which backend runs the models: [`candidates`] says what the machine has, [`probe`] has each measured in a process of
-//! its own, [`verdicts`] keeps what was measured, [`crate::selection`] chooses. [`engine`] is what was chosen, open;
-//! [`pool`] has one for all who ask, [`tools`] is what one of them works with.
+//! Chooses the backend that runs the models: lists the candidates of this machine, benchmarks each in a process of its
+//! own or takes the cached result, and applies the rules of [`crate::selection`].
 
-use super::candidates::BackendCandidate;
-use super::probe::ProbeError;
-use crate::digest::sha256_hex;
-use crate::error::{CliError, Exit};
-use crate::inference::benchmark::{BenchmarkReport, BenchmarkTask};
-use crate::inference::probe_cache::ProbeCache;
-use crate::inference::{
-    BackendRequest, BackendSpec, LiteRt, LiteRtTarget, ModelFiles, ModelPaths, ShutdownFlag,
-    candidates, delegate_library, model_files, probe,
+use super::candidates::{self, BackendCandidate};
+use super::hardware::Hardware;
+use super::probe::{self, ProbeError};
+use super::probe_cache::ProbeCache;
+use super::{
+    BackendError, BackendRequest, BackendSpec, BenchmarkOptions, BenchmarkReport, LiteRt,
+    LiteRtTarget, ModelFileError, ModelFiles, ModelPaths, ShutdownFlag, delegate_library,
+    model_files,
 };
+use crate::digest::sha256_hex;
 use crate::selection::{
     Agreement, BackendChoice, BackendMetrics, BackendPreference, BenchmarkOutcome, CPU, choose,
 };
-use crate::storage::atomic_file::file_sha256;
-use crate::system::Hardware;
-use anyhow::anyhow;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
-/// A backend is run for so long before it is judged.
-const SECONDS: f64 = 1.0;
+/// Duration of each of the two measurements of a backend, seconds.
+const BENCHMARK_S: f64 = 1.0;
 
-/// The accelerator that is required cannot be had, with the reason and the way out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unavailable(pub String);
+/// Why no backend runs the models.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectionError {
+    /// A model file cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelFileError),
+    /// A backend cannot load or open the models.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The required accelerator cannot be used; the text has the reason and the fix.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The process shuts down.
+    #[error("stopped before a backend was ready to run the models")]
+    Stopped,
+}
 
-/// What runs the models.
+impl SelectionError {
+    /// Whether the accelerator is at fault, not a model file or the caller.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::Backend(error) => !matches!(error, BackendError::Model(_)),
+            Self::Model(_) | Self::Stopped => false,
+        }
+    }
+
+    /// The required accelerator failed for good while it was in use.
+    #[must_use]
+    pub fn lost(reason: &str) -> Self {
+        Self::Unavailable(format!(
+            "the required accelerator failed for good: {reason}; recorded results are kept, run the same command again when it works"
+        ))
+    }
+}
+
+/// The backend that runs the models.
 #[derive(Clone, Debug)]
 pub struct ChosenBackend {
-    /// Its name, and why.
+    /// Its name, and why it was chosen.
     pub choice: BackendChoice,
     /// How it is opened.
     pub spec: BackendSpec,
-    /// SHA-256 of the files that it brings, by path.
+    /// SHA-256 of the libraries and models that the backend brings, by path.
     pub files: BTreeMap<String, String>,
 }
 
 impl ChosenBackend {
-    fn cpu(reason: &str) -> Self {
+    pub(super) fn cpu(reason: &str) -> Self {
         Self {
             choice: BackendChoice::cpu(reason),
             spec: BackendSpec::Cpu,
@@ -52,293 +80,255 @@ impl ChosenBackend {
     }
 }
 
-/// What of the choice decides the numbers: one backend with its files, or any that agrees so well.
-pub(super) fn identity(wanted: &BackendRequest, chosen: &ChosenBackend) -> Value {
-    match wanted.preference.fixed() {
-        None => json!(format!("any within {} of cpu", wanted.tolerance)),
+/// What decides the numbers of the results: one backend with its files, or any backend within the tolerance.
+pub(super) fn identity(request: &BackendRequest, chosen: &ChosenBackend) -> Value {
+    match request.preference.fixed() {
+        None => json!(format!("any within {} of cpu", request.tolerance)),
         Some(CPU) => json!(CPU),
         Some(name) => json!({name: chosen.spec, "files": chosen.files}),
     }
 }
 
-/// The same before anything is opened, for results that `known` was the identity of: that of the files of a named
-/// backend is taken to be what it was.
+/// The expected identity before a backend is opened, to compare with `known`, the identity of earlier results. The files
+/// of a named backend are assumed to be unchanged.
 #[must_use]
-pub fn identity_beside(wanted: &BackendRequest, known: &Value) -> Value {
-    match wanted.preference.fixed() {
+pub fn expected_identity(request: &BackendRequest, known: &Value) -> Value {
+    match request.preference.fixed() {
         Some(name) if name != CPU && known.get(name).is_some() => known.clone(),
         Some(name) if name != CPU => json!({name: null}),
-        _ => identity(wanted, &ChosenBackend::cpu("")),
+        _ => identity(request, &ChosenBackend::cpu("")),
     }
 }
 
-/// Who asks for a choice.
+/// What a caller adds to a [`BackendRequest`].
 pub struct SelectionContext<'a> {
-    /// Clips at a time.
+    /// Number of clips that are processed in parallel.
     pub workers: usize,
-    /// Gets the name of a backend that is measured now, which takes some seconds.
+    /// Called with the name of each backend before it is benchmarked, which takes seconds.
     pub on_probe: &'a mut dyn FnMut(&str),
-    /// Whether nobody waits for the answer any more.
+    /// Whether the caller no longer waits for the choice.
     pub is_stopped: &'a dyn Fn() -> bool,
-    /// Whether nobody waits for a device any more, now and as long as it is open.
+    /// Whether the process shuts down; also observed while the device is in use.
     pub shutdown: &'a ShutdownFlag,
 }
 
-/// Nobody waits any more.
-#[must_use]
-pub fn stopped() -> CliError {
-    let stopped = anyhow!("stopped before it was ready what runs the models");
-    CliError::new(Exit::Stopped, stopped)
-}
-
-/// Chooses a backend, from what was measured before where that still holds, else measuring now.
+/// Chooses a backend from cached results where they are still valid, else from benchmarks run now.
 ///
 /// # Errors
-/// When the required one cannot be had: [`Exit::Unavailable`]; when it was stopped: [`Exit::Stopped`].
-pub(super) fn resolve(
-    wanted: &BackendRequest,
+/// [`SelectionError::Unavailable`] when the required backend cannot be used, [`SelectionError::Stopped`].
+pub(super) fn choose_backend(
+    request: &BackendRequest,
     models: &ModelPaths,
-    bundle: &ModelFiles,
+    files: &ModelFiles,
     context: &mut SelectionContext<'_>,
-) -> Result<ChosenBackend, CliError> {
-    if wanted.preference == BackendPreference::Cpu {
-        return Ok(ChosenBackend::cpu("asked for"));
+) -> Result<ChosenBackend, SelectionError> {
+    let preference = &request.preference;
+    if *preference == BackendPreference::Cpu {
+        return Ok(ChosenBackend::cpu("requested"));
     }
     let hardware = Hardware::here();
-    let all = candidates::all(&wanted.delegate, &hardware);
-    let named = wanted.preference.name();
+    let all = candidates::all(&request.delegate, &hardware);
+    let named = preference.name();
     let tried: Vec<&BackendCandidate> = match named {
         Some(name) => all.iter().filter(|c| c.name == name).collect(),
-        None => all.iter().filter(|c| c.lacks.is_empty()).collect(),
+        None => all.iter().filter(|c| c.missing.is_empty()).collect(),
     };
-    if tried.is_empty() && wanted.preference == BackendPreference::Auto {
+    if tried.is_empty() && *preference == BackendPreference::Auto {
         let reason = "no accelerator was found; `handloom check` lists what is missing";
         return Ok(ChosenBackend::cpu(reason));
     }
-    let world = json!({
+    let environment = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "hardware": hardware.name(),
         "kernel": hardware.kernel(),
         "runtime": model_files::loaded_runtime().map(|(_, sha256)| sha256),
-        "palm": bundle.palm.sha256,
-        "hand": bundle.hand.sha256,
+        "palm": files.palm.sha256,
+        "hand": files.hand.sha256,
         "workers": context.workers,
     });
     let options = BenchmarkOptions {
-        models,
+        models: models.clone(),
         workers: context.workers,
-        seconds: SECONDS,
-        timeout: wanted.timeout,
-        // Somebody who names it knows.
-        software: named.is_some(),
+        seconds: BENCHMARK_S,
+        timeout_s: request.timeout.as_secs_f64(),
+        // A user who names the backend accepts a software device.
+        allow_software: named.is_some(),
     };
-    let mut verdicts = ProbeCache::open(&hardware.boot());
-    let trials = trials(&tried, &mut verdicts, &world, &options, named, context);
+    let mut cache = ProbeCache::open(&hardware.boot());
+    let outcomes = outcomes(
+        &tried,
+        &mut cache,
+        &environment,
+        &options,
+        named.is_some(),
+        context,
+    );
     if (context.is_stopped)() {
-        return Err(stopped());
+        return Err(SelectionError::Stopped);
     }
-    let choice = choose(&wanted.preference, &trials, wanted.tolerance).map_err(|reason| {
-        let lacks = tried.iter().flat_map(|c| &c.lacks);
-        let lacks = lacks.map(|lack| format!("\n  {}: {}", lack.what, lack.mend));
-        let (wish, lacks) = (&wanted.preference, lacks.collect::<String>());
-        Unavailable(format!(
-            "the accelerator of {wish} cannot be used: {reason}; mend it, or say prefer: to go on without{lacks}"
+    let choice = choose(preference, &outcomes, request.tolerance).map_err(|reason| {
+        let missing = tried.iter().flat_map(|c| &c.missing);
+        let missing: Vec<String> = missing
+            .map(|requirement| format!("\n  {}: {}", requirement.what, requirement.fix))
+            .collect();
+        let missing = missing.concat();
+        SelectionError::Unavailable(format!(
+            "the accelerator of {preference} cannot be used: {reason}; fix it, or use prefer: to continue without it{missing}"
         ))
     })?;
     for refused in &choice.refused {
         tracing::info!(
             name = refused.name,
             reason = refused.reason,
-            "accelerator not taken"
+            "accelerator not chosen"
         );
     }
-    let taken = tried.iter().find(|c| c.name == choice.name);
+    let chosen = tried.iter().find(|c| c.name == choice.name);
     Ok(ChosenBackend {
-        spec: taken.map_or(BackendSpec::Cpu, |c| c.spec.clone()),
-        files: taken.map(|c| files(c)).unwrap_or_default(),
+        spec: chosen.map_or(BackendSpec::Cpu, |c| c.spec.clone()),
+        files: chosen.map(|c| own_files(c)).unwrap_or_default(),
         choice,
     })
 }
 
-/// What is known of the CPU and of `tried`, measured now where nothing is known.
-fn trials(
+/// The outcomes of the CPU and of `tried`: cached, or benchmarked now when one is missing.
+fn outcomes(
     tried: &[&BackendCandidate],
-    verdicts: &mut ProbeCache,
-    world: &Value,
-    options: &BenchmarkOptions<'_>,
-    named: Option<&str>,
+    cache: &mut ProbeCache,
+    environment: &Value,
+    options: &BenchmarkOptions,
+    is_named: bool,
     context: &mut SelectionContext<'_>,
 ) -> Vec<BenchmarkOutcome> {
     let cpu = BackendCandidate::cpu();
     let keyed: Vec<(String, &BackendCandidate)> = std::iter::once(&cpu)
         .chain(tried.iter().copied())
-        .map(|candidate| (key(world, options, candidate), candidate))
+        .map(|candidate| (cache_key(environment, options, candidate), candidate))
         .collect();
-    // Somebody who names it may just have mended it.
-    let known = |key: &str| {
-        verdicts
+    // A user who names a backend may just have repaired it: a cached failure does not count then.
+    let cached = |key: &str| {
+        cache
             .get(key)
-            .filter(|t| t.result.is_ok() || named.is_none())
+            .filter(|outcome| outcome.result.is_ok() || !is_named)
     };
-    if let Some(known) = keyed.iter().map(|(key, _)| known(key)).collect() {
-        return known;
+    if let Some(cached) = keyed.iter().map(|(key, _)| cached(key)).collect() {
+        return cached;
     }
     let candidates: Vec<&BackendCandidate> = keyed.iter().map(|(_, c)| *c).collect();
-    let measured = measure(&candidates, options, context);
-    for ((key, _), Measurement { trial, is_lasting }) in keyed.iter().zip(&measured) {
-        if *is_lasting {
-            verdicts.put(key, trial.clone());
+    let measurements = benchmark_all(&candidates, options, context);
+    for ((key, _), measurement) in keyed.iter().zip(&measurements) {
+        if measurement.is_lasting {
+            cache.put(key, measurement.outcome.clone());
         }
     }
-    verdicts.save();
-    measured.into_iter().map(|m| m.trial).collect()
+    cache.save();
+    measurements.into_iter().map(|m| m.outcome).collect()
 }
 
-/// How backends are measured.
-pub struct BenchmarkOptions<'a> {
-    /// The models.
-    pub models: &'a ModelPaths,
-    /// Clips at a time.
-    pub workers: usize,
-    /// How long each is run.
-    pub seconds: f64,
-    /// How long one may take to get ready.
-    pub timeout: Duration,
-    /// Whether a Vulkan device may be a program.
-    pub software: bool,
-}
-
-/// A trial, and whether another would end alike.
+/// The outcome of a benchmark that was run now.
 pub struct Measurement {
-    /// How it went.
-    pub trial: BenchmarkOutcome,
-    /// Whether it is worth keeping.
+    /// The outcome.
+    pub outcome: BenchmarkOutcome,
+    /// Whether a repetition would end the same way, so that the outcome is worth caching.
     pub is_lasting: bool,
 }
 
-/// Measures `candidates` one after the other, the first of which must be the CPU.
-pub fn measure(
+/// Benchmarks `candidates` one after the other. The first must be the CPU, the reference of all others.
+pub fn benchmark_all(
     candidates: &[&BackendCandidate],
-    options: &BenchmarkOptions<'_>,
+    options: &BenchmarkOptions,
     context: &mut SelectionContext<'_>,
 ) -> Vec<Measurement> {
-    let mut reference: Result<BenchmarkReport, ProbeError> =
-        Err(ProbeError::passing("it was not measured"));
+    let mut reference = Err(ProbeError::passing("it was not benchmarked"));
     let mut measurements = Vec::new();
     for candidate in candidates {
-        (context.on_probe)(&candidate.name);
-        let task = BenchmarkTask {
-            backend: candidate.spec.clone(),
-            models: options.models.clone(),
-            workers: options.workers,
-            seconds: options.seconds,
-            patience_s: options.timeout.as_secs_f64(),
-            software: options.software,
-        };
-        let found = probe::run(&task, context.is_stopped);
-        if candidate.name == CPU {
-            reference.clone_from(&found);
+        let name = &candidate.name;
+        (context.on_probe)(name);
+        let report = probe::benchmark(&candidate.spec, options, context.is_stopped);
+        if name == CPU {
+            reference.clone_from(&report);
         }
-        let result = found.and_then(|found| match &reference {
-            Ok(reference) => Ok(measured(reference, found)),
-            Err(trouble) => Err(ProbeError::passing(format!(
-                "the CPU could not be measured: {}",
-                trouble.reason
+        let result = report.and_then(|report| match &reference {
+            Ok(reference) => Ok(metrics(reference, report)),
+            Err(ProbeError { reason, .. }) => Err(ProbeError::passing(format!(
+                "the CPU could not be benchmarked: {reason}"
             ))),
         });
         match &result {
-            Ok(BackendMetrics {
-                palm_ms,
-                hand_ms,
-                pictures_per_s,
-                agreement,
-                ..
-            }) => tracing::info!(
-                name = candidate.name,
-                palm_ms,
-                hand_ms,
-                pictures_per_s,
-                largest_difference = agreement.max,
-                "accelerator measured"
+            Ok(metrics) => tracing::info!(
+                name,
+                palm_ms = metrics.palm_ms,
+                hand_ms = metrics.hand_ms,
+                images_per_s = metrics.images_per_s,
+                largest_difference = metrics.agreement.max,
+                "backend benchmarked"
             ),
-            Err(ProbeError { reason, .. }) => {
-                tracing::info!(name = candidate.name, reason, "accelerator does not work");
-            }
+            Err(ProbeError { reason, .. }) => tracing::info!(name, reason, "backend does not work"),
         }
         measurements.push(Measurement {
-            is_lasting: result
-                .as_ref()
-                .err()
-                .is_none_or(|trouble| trouble.is_lasting),
-            trial: BenchmarkOutcome {
-                name: candidate.name.clone(),
-                result: result.map_err(|trouble| trouble.reason),
+            is_lasting: result.as_ref().err().is_none_or(|error| error.is_lasting),
+            outcome: BenchmarkOutcome {
+                name: name.clone(),
+                result: result.map_err(|error| error.reason),
             },
         });
     }
     measurements
 }
 
-fn measured(reference: &BenchmarkReport, found: BenchmarkReport) -> BackendMetrics {
-    let is_partial = found
-        .coverage
-        .as_ref()
-        .is_some_and(|coverage| coverage.is_partial);
+fn metrics(reference: &BenchmarkReport, report: BenchmarkReport) -> BackendMetrics {
     BackendMetrics {
-        palm_ms: found.palm_ms,
-        hand_ms: found.hand_ms,
-        pictures_per_s: found.pictures_per_s,
-        workers: found.workers,
-        nodes: found.coverage.map(|coverage| coverage.text),
-        is_partial,
-        agreement: Agreement::of(&reference.seen, &found.seen),
+        palm_ms: report.palm_ms,
+        hand_ms: report.hand_ms,
+        images_per_s: report.images_per_s,
+        workers: report.workers,
+        is_partial: report.coverage.as_ref().is_some_and(|c| c.is_partial),
+        nodes: report.coverage.map(|coverage| coverage.text),
+        agreement: Agreement::of(&reference.hands, &report.hands),
     }
 }
 
-/// Names all that a measurement of `candidate` depends on.
-fn key(world: &Value, options: &BenchmarkOptions<'_>, candidate: &BackendCandidate) -> String {
-    let BackendCandidate {
-        name,
-        spec,
-        devices,
-        ..
-    } = candidate;
-    let (patience, drivers) = match spec {
+/// A key of everything that the benchmark of `candidate` depends on.
+fn cache_key(
+    environment: &Value,
+    options: &BenchmarkOptions,
+    candidate: &BackendCandidate,
+) -> String {
+    let timeout_s = options.timeout_s.round();
+    let (limits, drivers) = match candidate.spec {
         BackendSpec::Cpu => (None, Vec::new()),
         BackendSpec::LiteRt(LiteRtTarget::Gpu) => (
-            Some((options.timeout.as_secs(), options.software)),
+            Some((timeout_s, options.allow_software)),
             candidates::vulkan_drivers(),
         ),
-        _ => (Some((options.timeout.as_secs(), false)), Vec::new()),
+        _ => (Some((timeout_s, false)), Vec::new()),
     };
     let key = json!([
-        world,
-        name,
-        spec,
-        files(candidate),
-        devices,
-        patience,
+        environment,
+        candidate.name,
+        candidate.spec,
+        own_files(candidate),
+        candidate.devices,
+        limits,
         drivers
     ]);
     sha256_hex(key.to_string().as_bytes())
 }
 
-/// SHA-256 of the files that a backend brings, by path; empty where one cannot be read.
-fn files(candidate: &BackendCandidate) -> BTreeMap<String, String> {
-    let hash = |path: PathBuf| {
-        let sha256 = file_sha256(&path).unwrap_or_default();
-        (path.display().to_string(), sha256)
-    };
-    match &candidate.spec {
-        BackendSpec::Cpu => BTreeMap::new(),
-        BackendSpec::LiteRt(_) => {
-            let located = LiteRt::locate().ok();
-            located.map(|(path, _)| hash(path)).into_iter().collect()
-        }
+/// SHA-256 of the files that a backend brings, by path; empty for a file that cannot be read.
+fn own_files(candidate: &BackendCandidate) -> BTreeMap<String, String> {
+    let paths: Vec<PathBuf> = match &candidate.spec {
+        BackendSpec::Cpu => Vec::new(),
+        BackendSpec::LiteRt(_) => LiteRt::locate().ok().into_iter().map(|l| l.0).collect(),
         BackendSpec::Delegate(spec) => {
             let library = delegate_library::locate(&spec.library);
             let files = [library, spec.palm.clone(), spec.hand.clone()];
-            files.into_iter().flatten().map(hash).collect()
+            files.into_iter().flatten().collect()
         }
-    }
+    };
+    let hash = |path: PathBuf| {
+        let sha256 = fs::read(&path).map(|bytes| sha256_hex(&bytes));
+        (path.display().to_string(), sha256.unwrap_or_default())
+    };
+    paths.into_iter().map(hash).collect()
 }

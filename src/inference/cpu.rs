@@ -1,12 +1,13 @@
-//! The CPU backend: tflitec over the TFLite C library, XNNPACK on, one thread an interpreter.
+//! The CPU backend: tflitec over the TFLite C library, XNNPACK on, one thread per interpreter.
 
 use super::ffi::Delegate;
+use super::model_files::{ModelFile, ModelFileError};
+use super::tensors::{Accepted, TensorInfo, TensorMap, TensorType, copy_output, output_error};
 use crate::hand::{Model, ModelError};
-use crate::inference::model_files::{ModelFile, ModelFileError, TensorSpec};
 use tflitec::interpreter::{Interpreter, Options};
 use tflitec::tensor::{DataType, Tensor};
 
-/// A model file parsed by the runtime; shared by all workers, each of which makes its own [`CpuModel`] of it.
+/// A model file that the runtime has parsed, shared by all workers; each makes a [`CpuModel`] of it.
 pub struct CpuLoadedModel<'a> {
     file: &'a ModelFile,
     model: tflitec::model::Model<'a>,
@@ -16,64 +17,57 @@ impl<'a> CpuLoadedModel<'a> {
     /// Parses `file`.
     ///
     /// # Errors
-    /// When it is no TFLite model.
+    /// When it is not a TFLite model.
     pub fn new(file: &'a ModelFile) -> Result<Self, ModelFileError> {
-        let model =
-            tflitec::model::Model::from_bytes(&file.bytes).map_err(|e| runtime_error(file, &e))?;
+        let model = tflitec::model::Model::from_bytes(&file.bytes);
+        let model = model.map_err(|error| file.runtime_error(error.to_string()))?;
         Ok(Self { file, model })
     }
 }
 
-/// Has XNNPACK say what it says once in a process, that it is there, for who wants it said apart from the rest.
-pub fn introduce() {
-    // Where it cannot be made, the first model says so.
+/// Makes XNNPACK print the line that it prints to stderr once in a process.
+pub fn load_xnnpack() {
+    // A failure shows again when the first model is opened.
     Delegate::xnnpack().ok();
 }
 
-/// An interpreter of one worker with XNNPACK's single-threaded kernels.
+/// An interpreter of one worker, with XNNPACK's single-threaded kernels.
 #[derive(Debug)]
 pub struct CpuModel<'a> {
     interpreter: Interpreter<'a>,
     input: Vec<f32>,
+    /// Number in the model file of each output of the manifest.
+    outputs: Vec<usize>,
 }
 
 impl<'a> CpuModel<'a> {
-    /// Builds the interpreter and holds its tensors against the manifest.
+    /// Makes the interpreter and compares its tensors with the manifest.
     ///
     /// # Errors
     /// When the runtime refuses the model or a tensor has another type or shape.
-    pub fn new(graph: &'a CpuLoadedModel<'a>) -> Result<Self, ModelFileError> {
-        let file = graph.file;
-        // More threads an interpreter collapse on a busy machine; parallel clips use the cores better.
+    pub fn new(loaded: &'a CpuLoadedModel<'a>) -> Result<Self, ModelFileError> {
+        let file = loaded.file;
+        let refused = |error: tflitec::Error| file.runtime_error(error.to_string());
+        // Two threads collapse on a busy machine; clips in parallel use the cores better.
         let options = Options {
             thread_count: 1,
             is_xnnpack_enabled: true,
         };
-        let interpreter =
-            Interpreter::new(&graph.model, Some(options)).map_err(|e| runtime_error(file, &e))?;
-        interpreter
-            .allocate_tensors()
-            .map_err(|e| runtime_error(file, &e))?;
-        let spec = &file.spec;
-        let counts = (
-            interpreter.input_tensor_count(),
-            interpreter.output_tensor_count(),
-        );
-        if counts != (1, spec.outputs.len()) {
-            return Err(shape_error(
-                file,
-                "numbers of inputs and outputs",
-                format!("(1, {})", spec.outputs.len()),
-                format!("{counts:?}"),
-            ));
-        }
-        check(file, "input", &spec.input, interpreter.input(0))?;
-        for (i, output) in spec.outputs.iter().enumerate() {
-            check(file, &format!("output {i}"), output, interpreter.output(i))?;
-        }
+        let interpreter = Interpreter::new(&loaded.model, Some(options)).map_err(refused)?;
+        interpreter.allocate_tensors().map_err(refused)?;
+        let inputs = (0..interpreter.input_tensor_count())
+            .map(|i| interpreter.input(i).map(|tensor| info(&tensor)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(refused)?;
+        let outputs = (0..interpreter.output_tensor_count())
+            .map(|i| interpreter.output(i).map(|tensor| info(&tensor)))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(refused)?;
+        let map = TensorMap::new(file, &inputs, &outputs, Accepted::Float)?;
         Ok(Self {
-            input: vec![0.0; spec.input.shape.iter().product()],
             interpreter,
+            input: vec![0.0; file.spec.input.len()],
+            outputs: map.outputs.into_iter().map(|(index, _)| index).collect(),
         })
     }
 }
@@ -93,57 +87,26 @@ impl Model for CpuModel<'_> {
     }
 
     fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        let tensor = self
-            .interpreter
-            .output(index)
-            .map_err(|e| ModelError(e.to_string()))?;
-        let data = tensor.data::<f32>();
-        if data.len() != out.len() {
-            return Err(ModelError(format!(
-                "output {index} has {} values, expected {}",
-                data.len(),
-                out.len()
-            )));
-        }
-        out.copy_from_slice(data);
-        Ok(())
+        let number = self.outputs.get(index);
+        let number = number.ok_or_else(|| output_error(index, out.len()))?;
+        let tensor = self.interpreter.output(*number);
+        let tensor = tensor.map_err(|e| ModelError(e.to_string()))?;
+        copy_output(index, Some(tensor.data::<f32>()), out)
     }
 }
 
-fn check(
-    file: &ModelFile,
-    what: &str,
-    spec: &TensorSpec,
-    tensor: tflitec::Result<Tensor<'_>>,
-) -> Result<(), ModelFileError> {
-    let tensor = tensor.map_err(|e| runtime_error(file, &e))?;
-    let shape = tensor.shape().dimensions();
-    if tensor.data_type() != DataType::Float32 || *shape != spec.shape {
-        let found = format!("{:?} {shape:?}", tensor.data_type());
-        return Err(shape_error(
-            file,
-            what,
-            format!("{} {:?}", spec.dtype, spec.shape),
-            found,
-        ));
-    }
-    Ok(())
-}
-
-fn shape_error(file: &ModelFile, what: &str, expected: String, found: String) -> ModelFileError {
-    ModelFileError::Shape {
-        role: file.spec.role,
-        path: file.origin.clone(),
-        what: what.to_owned(),
-        expected,
-        found,
-    }
-}
-
-fn runtime_error(file: &ModelFile, error: &tflitec::Error) -> ModelFileError {
-    ModelFileError::Runtime {
-        role: file.spec.role,
-        path: file.origin.clone(),
-        reason: error.to_string(),
+fn info(tensor: &Tensor<'_>) -> TensorInfo {
+    TensorInfo {
+        name: tensor.name().to_owned(),
+        dtype: match tensor.data_type() {
+            DataType::Float32 => TensorType::F32,
+            DataType::UInt8 => TensorType::U8,
+            DataType::Int8 => TensorType::I8,
+            other => TensorType::Other(other as i32),
+        },
+        shape: tensor.shape().dimensions().clone(),
+        // Quantized tensors are not accepted here.
+        scale: 0.0,
+        zero_point: 0,
     }
 }

@@ -1,4 +1,4 @@
-//! A delegate as the user asks for it, and its library: found, judged and loaded, each failure with the way out.
+//! A delegate as the user configures it, and its library: found, checked and loaded. Each error names a fix.
 
 use super::ffi::{Plugin, PluginLoadError};
 use crate::inference::model_files::{ModelFileError, ModelRole};
@@ -8,21 +8,21 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// What a value of an option says to get the model's name: two models must not share a cache file.
-const MODEL_MARK: &str = "{model}";
-/// Bytes of an ELF file up to its machine number.
+/// Placeholder in the value of an option for the model's name, so that the two models do not share a cache file.
+const MODEL_PLACEHOLDER: &str = "{model}";
+/// Size of the header of an ELF file including its machine number, bytes.
 const ELF_HEAD: usize = 20;
 
-/// A delegate as the user asks for it.
+/// A delegate plugin as the user configures it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DelegateSpec {
     /// The plugin: a file, or a name that the system's loader finds.
     pub library: PathBuf,
-    /// What it is told; `{model}` in a value stands for `palm` or `hand`.
+    /// Its options; `{model}` in a value stands for `palm` or `hand`.
     pub options: Vec<(String, String)>,
-    /// A palm model of its own, such as an int8 one.
+    /// A palm model for the delegate, for example an int8 one.
     pub palm: Option<PathBuf>,
-    /// A hand model of its own.
+    /// A hand model for the delegate.
     pub hand: Option<PathBuf>,
 }
 
@@ -38,86 +38,86 @@ impl DelegateSpec {
 /// Why a delegate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DelegateError {
-    /// No such library.
+    /// The library does not exist.
     #[error(
-        "there is no delegate library {library}; install the accelerator's runtime, or name the file with its full path as `library`"
+        "delegate library {library} not found; install the accelerator's runtime, or set `library` to the full path of the file"
     )]
     Missing {
-        /// As asked for.
+        /// As configured.
         library: PathBuf,
     },
-    /// Something else than a library.
-    #[error("{library} is no shared library; name the accelerator's .so file as `library`")]
+    /// The file is not a shared library.
+    #[error("{library} is not a shared library; set `library` to the accelerator's .so file")]
     NoLibrary {
         /// The file.
         library: PathBuf,
     },
-    /// A library for other processors.
+    /// The library is for another architecture.
     #[error(
-        "{library} is for {found}, this is {here}; install the accelerator's runtime for this machine"
+        "{library} is for {found}, this machine is {here}; install the accelerator's runtime for this machine"
     )]
     Architecture {
         /// The file.
         library: PathBuf,
-        /// Its processors.
+        /// Architecture of the library.
         found: String,
-        /// This machine's.
+        /// Architecture of this machine.
         here: &'static str,
     },
-    /// The system's loader refused it.
+    /// The system's loader refuses the library.
     #[error("cannot load {library}: {reason}; `ldd {library}` lists what it lacks")]
     Load {
-        /// As asked for.
+        /// As configured.
         library: PathBuf,
-        /// The loader's words.
+        /// Message of the loader.
         reason: String,
     },
-    /// A library without the plugin protocol.
+    /// The library does not have the plugin protocol.
     #[error(
-        "{library} is no TFLite delegate plugin, it lacks {function}; name the library that the accelerator's maker gives for TFLite's external delegate"
+        "{library} is not a TFLite delegate plugin: it lacks {function}; use the library for TFLite's external delegate from the accelerator's maker"
     )]
     Protocol {
-        /// As asked for.
+        /// As configured.
         library: PathBuf,
         /// The missing function.
         function: &'static str,
     },
-    /// An option that cannot be handed over.
-    #[error("the option {key:?} of the delegate has a NUL byte in it; take it out")]
+    /// An option contains a NUL byte.
+    #[error("the option {key:?} of the delegate contains a NUL byte; remove it")]
     Option {
-        /// Its name.
+        /// Name of the option.
         key: String,
     },
-    /// The plugin made no delegate.
+    /// The plugin did not make a delegate.
     #[error(
-        "the delegate {library} did not start: {reason}; see that the device is there and readable for this user, and that the options are ones it knows"
+        "the delegate {library} did not start: {reason}; check that the device is present, that this user may open it, and that the plugin knows the options"
     )]
     Refused {
-        /// As asked for.
+        /// As configured.
         library: PathBuf,
-        /// The plugin's words.
+        /// Message of the plugin.
         reason: String,
     },
-    /// The delegate cannot be joined with the model.
+    /// The delegate cannot run the model.
     #[error(
-        "the delegate {library} cannot run the {role} model {path}: {reason}; name a model made for it, or take another accelerator"
+        "the delegate {library} cannot run the {role} model {path}: {reason}; use a model made for it or another accelerator"
     )]
     Graph {
-        /// As asked for.
+        /// As configured.
         library: PathBuf,
         /// Which model.
         role: ModelRole,
         /// The model's file.
         path: String,
-        /// Runtime's and plugin's words.
+        /// Messages of runtime and plugin.
         reason: String,
     },
-    /// The model is no good.
+    /// The model file cannot be used.
     #[error(transparent)]
     Model(#[from] ModelFileError),
 }
 
-/// What the plugin is told for the model `role`.
+/// The options for the model `role`, as C strings.
 pub(super) fn options(
     options: &[(String, String)],
     role: ModelRole,
@@ -126,7 +126,7 @@ pub(super) fn options(
     options
         .iter()
         .map(|(key, value)| {
-            let value = value.replace(MODEL_MARK, &model);
+            let value = value.replace(MODEL_PLACEHOLDER, &model);
             match (CString::new(key.as_str()), CString::new(value)) {
                 (Ok(key), Ok(value)) => Ok((key, value)),
                 _ => Err(DelegateError::Option { key: key.clone() }),
@@ -135,13 +135,13 @@ pub(super) fn options(
         .collect()
 }
 
-/// Loads a plugin. What can be told before the system's loader is asked is told better than in its words.
+/// Loads a plugin. Checks the file first, because the messages of the system's loader are unclear.
 pub(super) fn load(library: &Path) -> Result<Plugin, DelegateError> {
     let owned = library.to_path_buf();
     if library.as_os_str().as_encoded_bytes().contains(&b'/') {
         let mut head = Vec::new();
         match File::open(library).and_then(|f| f.take(ELF_HEAD as u64).read_to_end(&mut head)) {
-            Ok(_) => judge_elf(&head, library)?,
+            Ok(_) => check_elf(&head, library)?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(DelegateError::Missing { library: owned });
             }
@@ -154,14 +154,14 @@ pub(super) fn load(library: &Path) -> Result<Plugin, DelegateError> {
         }
     }
     Plugin::load(library).map_err(|error| match error {
-        PluginLoadError::Library(words) => {
-            let own = words.strip_prefix(&format!("{}: ", library.display()));
-            // The loader's words for a name that it finds nowhere.
-            if own.is_some_and(|words| words.starts_with("cannot open")) {
+        PluginLoadError::Library(message) => {
+            let reason = message.strip_prefix(&format!("{}: ", library.display()));
+            // The loader does not find a plain name.
+            if reason.is_some_and(|reason| reason.starts_with("cannot open")) {
                 return DelegateError::Missing { library: owned };
             }
             DelegateError::Load {
-                reason: own.unwrap_or(&words).to_owned(),
+                reason: reason.unwrap_or(&message).to_owned(),
                 library: owned,
             }
         }
@@ -172,14 +172,14 @@ pub(super) fn load(library: &Path) -> Result<Plugin, DelegateError> {
     })
 }
 
-/// Where the system's loader would find `library`, as far as that can be told without loading anything.
+/// Where the system's loader would find `library`, as far as that can be determined without loading it.
 #[must_use]
 pub fn locate(library: &Path) -> Option<PathBuf> {
     if library.as_os_str().as_encoded_bytes().contains(&b'/') {
         return library.is_file().then(|| library.to_path_buf());
     }
-    let asked = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let asked: Vec<PathBuf> = std::env::split_paths(&asked).collect();
+    let requested = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let requested: Vec<PathBuf> = std::env::split_paths(&requested).collect();
     let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
     let standard = [
         format!("/lib/{triplet}"),
@@ -188,7 +188,7 @@ pub fn locate(library: &Path) -> Option<PathBuf> {
         "/usr/lib".to_owned(),
         "/usr/local/lib".to_owned(),
     ];
-    let folders = asked
+    let folders = requested
         .into_iter()
         .chain(configured(Path::new("/etc/ld.so.conf.d")))
         .chain(standard.into_iter().map(PathBuf::from));
@@ -197,7 +197,7 @@ pub fn locate(library: &Path) -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
-/// The folders that the loader's configuration names.
+/// The folders in the configuration of the loader.
 fn configured(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let texts = entries
@@ -214,14 +214,14 @@ fn configured(folder: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Holds the head of a file against what this machine loads. The loader itself says "No such file" of a library for
-/// other processors.
-fn judge_elf(head: &[u8], library: &Path) -> Result<(), DelegateError> {
+/// Checks that the head of a file is that of a library for this machine. The loader reports "No such file" for a library
+/// of another architecture.
+fn check_elf(head: &[u8], library: &Path) -> Result<(), DelegateError> {
     let library = library.to_path_buf();
     let (true, Some(machine)) = (head.starts_with(b"\x7fELF"), head.get(18..ELF_HEAD)) else {
         return Err(DelegateError::NoLibrary { library });
     };
-    // The file's own order of bytes stands at 5: 1 is least first.
+    // Byte 5 is the byte order of the file: 1 is little-endian.
     let machine = [machine[0], machine[1]];
     let machine = if head[5] == 2 {
         u16::from_be_bytes(machine)
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_of_libraries_are_judged() {
+    fn heads_of_libraries_are_checked() {
         let head = |order: u8, machine: [u8; 2]| {
             let mut head = b"\x7fELF\x02".to_vec();
             head.push(order);
@@ -272,17 +272,20 @@ mod tests {
             head
         };
         let check = |head: &[u8], expected: &str| {
-            let found = match judge_elf(head, Path::new("/lib.so")) {
+            let found = match check_elf(head, Path::new("/lib.so")) {
                 Ok(()) => String::new(),
                 Err(e) => e.to_string(),
             };
             assert!(found.contains(expected), "{found}");
         };
-        check(b"", "/lib.so is no shared library");
-        check(b"GROUP ( libc.so.6 )", "no shared library");
-        check(b"\x7fELF\x02\x01", "no shared library");
-        check(&head(1, [40, 0]), "is for arm (32 bit), this is");
-        check(&head(2, [0, 243]), "is for riscv64, this is");
-        check(&head(1, [0xff, 1]), "is for the ELF machine 511, this is");
+        check(b"", "/lib.so is not a shared library");
+        check(b"GROUP ( libc.so.6 )", "not a shared library");
+        check(b"\x7fELF\x02\x01", "not a shared library");
+        check(&head(1, [40, 0]), "is for arm (32 bit), this machine is");
+        check(&head(2, [0, 243]), "is for riscv64, this machine is");
+        check(
+            &head(1, [0xff, 1]),
+            "is for the ELF machine 511, this machine is",
+        );
     }
 }

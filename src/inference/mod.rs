@@ -10,15 +10,16 @@ mod choose;
 pub mod cpu;
 pub mod delegate;
 pub mod delegate_library;
+mod device_thread;
 mod ffi;
+pub mod hardware;
 pub mod litert;
 pub mod model_files;
-pub mod presets;
 pub mod probe;
 mod probe_cache;
-mod quantize;
 pub mod shared_device;
 mod shutdown_flag;
+mod tensors;
 pub mod vulkan;
 mod worker_detector;
 
@@ -27,17 +28,17 @@ pub use backend::{
 };
 pub use backend_cache::BackendCache;
 pub use backend_handle::{BackendEvent, BackendHandle};
-pub use backend_request::{BackendRequest, DelegatePreference};
+pub use backend_request::BackendRequest;
+pub use benchmark::{BenchmarkOptions, BenchmarkReport};
 pub use choose::{
-    BenchmarkOptions, ChosenBackend, Measurement, SelectionContext, Unavailable, identity_beside,
-    measure, stopped,
+    ChosenBackend, Measurement, SelectionContext, SelectionError, benchmark_all, expected_identity,
 };
 pub use cpu::{CpuLoadedModel, CpuModel};
 pub use delegate::{DelegateLoadedModel, DelegateModel, NodeCounts};
 pub use delegate_library::{DelegateError, DelegateSpec};
+pub use hardware::{DeviceNode, Hardware};
 pub use litert::{LiteRt, LiteRtError, LiteRtModel, LiteRtTarget};
 pub use model_files::{ModelFileError, ModelFiles, ModelPaths};
-pub use presets::{ModelKind, PRESETS, Preset};
 pub use shared_device::{SharedDevice, SharedModel};
 pub use shutdown_flag::ShutdownFlag;
 pub use vulkan::VulkanDevice;

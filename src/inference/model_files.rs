@@ -1,5 +1,5 @@
-//! Finds, reads and checks model files: `.tflite` files or Google's `hand_landmarker.task` bundle, each held against
-//! the SHA-256 of `models/manifest.json`, which is compiled in.
+//! Finds, reads and checks the model files: `.tflite` files or Google's `hand_landmarker.task` bundle. Each must have the
+//! SHA-256 that `models/manifest.json`, which is compiled in, pins.
 
 use crate::digest::sha256_hex;
 use serde::{Deserialize, Serialize};
@@ -7,13 +7,13 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The manifest of everything that is fetched, as shipped.
+/// The manifest of all fetched files.
 const MANIFEST: &str = include_str!("../../models/manifest.json");
 
-/// No hand model comes near this size; a larger file is a mistake.
+/// Maximum size of a model file, bytes. Real models are far smaller.
 const MODEL_BYTES_MAX: u64 = 256 << 20;
 
-/// Which of the two models.
+/// One of the two models.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelRole {
@@ -32,58 +32,58 @@ impl std::fmt::Display for ModelRole {
     }
 }
 
-/// Why a model cannot be used. All but `Missing` and `Manifest` are bad data.
+/// Why a model file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelFileError {
-    /// No file there.
+    /// The file does not exist.
     #[error("{role} model {path} not found; run `make setup` (a package: install it again)")]
     Missing {
         /// Which model.
         role: ModelRole,
-        /// Where it was looked for.
+        /// The expected path.
         path: PathBuf,
     },
-    /// No default folder holds the models.
+    /// No default folder has the models.
     #[error(
-        "no models found beside the program ({looked}); run `make setup` (a package: install it again)"
+        "no models found beside the program ({searched}); run `make setup` (a package: install it again)"
     )]
     NoModels {
-        /// The folders looked in.
-        looked: String,
+        /// The folders that were searched.
+        searched: String,
     },
-    /// Could not be read.
+    /// The file cannot be read.
     #[error("cannot read {path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// Reason of the system.
         source: std::io::Error,
     },
-    /// Not one of the pinned files.
+    /// The file has another hash than the pinned one.
     #[error(
         "{path} has SHA-256 {found}, which is not the {role} model (pinned: {pinned}); the file is damaged, truncated or another model: run `make setup` again (a package: install it again)"
     )]
     Hash {
         /// Which model.
         role: ModelRole,
-        /// The file, with its member for a bundle.
+        /// The file, with the member of a bundle.
         path: String,
-        /// What it hashes to.
+        /// SHA-256 of the file.
         found: String,
-        /// What would be accepted.
+        /// The pinned SHA-256.
         pinned: String,
     },
-    /// A `.task` file that is no bundle of hand models.
+    /// A `.task` file that is not a bundle of hand models.
     #[error(
         "{path} is not a usable hand_landmarker.task bundle: {reason}; fetch it again or use the two .tflite files"
     )]
     Bundle {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// Human-readable reason.
         reason: String,
     },
-    /// Another number, type or shape of tensors.
+    /// Another number, type or shape of tensors than in the manifest.
     #[error("{path} is not a {role} model: {what}; expected {expected}, found {found}")]
     Shape {
         /// Which model.
@@ -106,10 +106,10 @@ pub enum ModelFileError {
         role: ModelRole,
         /// The file.
         path: String,
-        /// The runtime's words.
+        /// Message of the runtime.
         reason: String,
     },
-    /// The compiled-in manifest does not parse: a bug.
+    /// The compiled-in manifest cannot be parsed: a bug.
     #[error("models/manifest.json as compiled in is broken: {0}")]
     Manifest(serde_json::Error),
 }
@@ -125,7 +125,7 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
 }
 
-/// What the manifest says of one model.
+/// A model in the manifest.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ModelSpec {
     /// Which model.
@@ -169,16 +169,16 @@ struct Manifest {
     litert: Vec<LibrarySpec>,
 }
 
-/// A model's bytes with where they came from.
+/// A model that was read from a file.
 #[derive(Clone, Debug)]
 pub struct ModelFile {
-    /// What it must look like.
+    /// The model in the manifest.
     pub spec: ModelSpec,
-    /// File, with the member for a bundle; for messages.
+    /// Path of the file, with the member of a bundle; for messages.
     pub origin: String,
-    /// Lower-case hex.
+    /// SHA-256 of the bytes, lower-case hex.
     pub sha256: String,
-    /// A flatbuffer.
+    /// The flatbuffer.
     pub bytes: Vec<u8>,
 }
 
@@ -191,7 +191,7 @@ pub struct ModelFiles {
     pub hand: ModelFile,
 }
 
-/// Where the user wants the models from.
+/// Where the models are read from.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ModelPaths {
     /// A folder with both files, or a `.task` bundle.
@@ -200,16 +200,73 @@ pub struct ModelPaths {
     pub palm: Option<PathBuf>,
     /// The hand model alone: `.tflite` or `.task`.
     pub hand: Option<PathBuf>,
-    /// Take files whose hash is not pinned.
+    /// Whether files with another hash than the pinned one are accepted.
     pub trust: bool,
 }
 
+impl TensorSpec {
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether the tensor has no element.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl ModelFile {
+    /// The same file without its bytes, for messages.
+    pub(super) fn without_bytes(&self) -> Self {
+        Self {
+            spec: self.spec.clone(),
+            origin: self.origin.clone(),
+            sha256: self.sha256.clone(),
+            bytes: Vec::new(),
+        }
+    }
+
+    pub(super) fn shape_error(
+        &self,
+        what: &str,
+        expected: String,
+        found: String,
+    ) -> ModelFileError {
+        ModelFileError::Shape {
+            role: self.spec.role,
+            path: self.origin.clone(),
+            what: what.to_owned(),
+            expected,
+            found,
+        }
+    }
+
+    pub(super) fn runtime_error(&self, reason: String) -> ModelFileError {
+        ModelFileError::Runtime {
+            role: self.spec.role,
+            path: self.origin.clone(),
+            reason,
+        }
+    }
+}
+
 impl ModelFiles {
+    /// The model in the manifest.
+    pub(super) fn spec(&self, role: ModelRole) -> &ModelSpec {
+        match role {
+            ModelRole::Palm => &self.palm.spec,
+            ModelRole::Hand => &self.hand.spec,
+        }
+    }
+
     /// Reads and checks both models.
     ///
     /// # Errors
     /// See [`ModelFileError`].
-    pub fn load(selection: &ModelPaths) -> Result<Self, ModelFileError> {
+    pub fn load(paths: &ModelPaths) -> Result<Self, ModelFileError> {
         let manifest: Manifest =
             serde_json::from_str(MANIFEST).map_err(ModelFileError::Manifest)?;
         let read = |role: ModelRole, own: &Option<PathBuf>| {
@@ -218,7 +275,7 @@ impl ModelFiles {
                 role,
                 path: "manifest.json".into(),
             })?;
-            let path = match own.as_ref().or(selection.models.as_ref()) {
+            let path = match own.as_ref().or(paths.models.as_ref()) {
                 Some(path) => path.clone(),
                 None => default_folder(&spec)?,
             };
@@ -227,11 +284,11 @@ impl ModelFiles {
             } else {
                 path
             };
-            read_model(spec, &path, selection.trust)
+            read_model(spec, &path, paths.trust)
         };
         Ok(Self {
-            palm: read(ModelRole::Palm, &selection.palm)?,
-            hand: read(ModelRole::Hand, &selection.hand)?,
+            palm: read(ModelRole::Palm, &paths.palm)?,
+            hand: read(ModelRole::Hand, &paths.hand)?,
         })
     }
 }
@@ -271,7 +328,7 @@ fn default_folder(spec: &ModelSpec) -> Result<PathBuf, ModelFileError> {
         .find(|d| d.join(&spec.file).is_file())
         .cloned()
         .ok_or_else(|| ModelFileError::NoModels {
-            looked: folders
+            searched: folders
                 .iter()
                 .take(4)
                 .map(|d| d.display().to_string())
@@ -309,7 +366,7 @@ fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, Mo
             (bytes, path.display().to_string(), &spec.sha256)
         };
     let sha256 = sha256_hex(&bytes);
-    // A member unpacked from the bundle by hand is as good as the wheel's file.
+    // A member that was unpacked from the bundle is accepted too.
     if !trust && sha256 != spec.sha256 && sha256 != spec.bundle_sha256 {
         return Err(ModelFileError::Hash {
             role,
@@ -326,7 +383,7 @@ fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, Mo
     })
 }
 
-/// Reads a model that the user names for one backend in place of `file`; what it is, is seen when it is opened.
+/// Reads the model that a delegate brings instead of `file`. Its tensors are checked when it is opened.
 pub(super) fn read_own(file: &ModelFile, path: &Path) -> Result<ModelFile, ModelFileError> {
     read_model(file.spec.clone(), path, true)
 }
@@ -349,7 +406,7 @@ fn bundle_member(path: &Path, bytes: Vec<u8>, name: &str) -> Result<Vec<u8>, Mod
     Ok(out)
 }
 
-/// SHA-256 of the TFLite library that this process runs on, with its path; `None` where it cannot be told.
+/// Path and SHA-256 of the TFLite library of this process; `None` where they cannot be determined.
 #[must_use]
 pub fn loaded_runtime() -> Option<(PathBuf, String)> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
@@ -393,13 +450,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let palm = fs::read(fetched().join("palm_detection_full.tflite")).unwrap();
         let target = dir.path().join("palm_detection_full.tflite");
-        let say = || load(dir.path(), false).unwrap_err().to_string();
-        assert!(say().contains("palm model"), "{}", say());
+        let error = || load(dir.path(), false).unwrap_err().to_string();
+        assert!(error().contains("palm model"), "{}", error());
         fs::write(&target, &palm[..palm.len() / 2]).unwrap();
         assert!(
-            say().contains("SHA-256") && say().contains("palm_detection_full.tflite"),
+            error().contains("SHA-256") && error().contains("palm_detection_full.tflite"),
             "{}",
-            say()
+            error()
         );
         let mut flipped = palm.clone();
         flipped[1000] ^= 1;

@@ -1,16 +1,14 @@
-//! Has a backend measured in a process of its own: a driver that crashes takes only that process with it, one that hangs
-//! is ended. What it is to do comes on the process's stdin, what it found goes to its stdout, behind a mark, for
-//! drivers write there, too.
+//! Benchmarks a backend in a child process: a driver that crashes ends only that process, one that hangs is killed.
+//!
+//! The child is this program with the hidden subcommand [`COMMAND`]. It reads a [`ProbeRequest`] as JSON from stdin and
+//! writes the report as one line to stdout, behind a mark, because drivers write to stdout too.
 
-use crate::cli::progress;
-use crate::error::{CliError, Exit};
-use crate::inference::benchmark;
-use crate::inference::benchmark::{BenchmarkReport, BenchmarkTask};
-use crate::system::process::{end_group, end_with_parent};
-use anyhow::anyhow;
+use super::benchmark::{self, BenchmarkOptions, BenchmarkReport, BenchmarkTask};
+use super::{BackendSpec, vulkan};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -19,54 +17,75 @@ use std::time::{Duration, Instant};
 
 /// The hidden subcommand.
 pub const COMMAND: &str = "probe-accelerator";
-/// Stands before what was found.
+/// Prefix of the line with the report.
 const MARK: &str = "handloom-probe ";
-/// Longer than any report.
-const LINE_MAX: u64 = 1 << 20;
-/// A process that has said all ends within this.
-const END_LIMIT: Duration = Duration::from_secs(3);
-/// All Vulkan drivers are loaded within this.
-const VULKAN_LIMIT: Duration = Duration::from_secs(20);
-/// Who waits looks around so often.
+/// Maximum length of a line, bytes.
+const LINE_BYTES_MAX: u64 = 1 << 20;
+/// A child that has reported ends within this time.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time limit for listing the Vulkan devices, which loads all drivers.
+const VULKAN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time limit of a benchmark beyond opening the device and measuring, seconds.
+const BENCHMARK_MARGIN_S: f64 = 30.0;
+/// How often a waiting caller checks whether it is stopped.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Characters of a driver's last words.
-const WORDS_MAX: usize = 500;
+/// Maximum number of characters of a driver's message.
+const MESSAGE_CHARS_MAX: usize = 500;
 
-/// What the process is asked.
+/// What the child process has to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct ProbeRequest {
-    /// Who asks: without it there is nobody to tell.
-    parent: u32,
-    what: ProbeKind,
+pub struct ProbeRequest {
+    /// Process ID of the parent: the child ends with it.
+    pub parent: u32,
+    kind: ProbeKind,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum ProbeKind {
-    /// How a backend does.
-    Measure(Box<BenchmarkTask>),
-    /// Which Vulkan devices there are.
-    Vulkan,
+    Benchmark(Box<BenchmarkTask>),
+    VulkanDevices,
 }
 
-/// Why nothing was found.
+impl ProbeRequest {
+    /// Parses what the parent wrote to the child's stdin.
+    ///
+    /// # Errors
+    /// When the text is not a request.
+    pub fn parse(text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+
+    /// Does the work in this process and returns the line to print to stdout.
+    ///
+    /// # Errors
+    /// When the report cannot be serialized.
+    pub fn run(&self) -> serde_json::Result<String> {
+        let json = match &self.kind {
+            ProbeKind::Benchmark(task) => serde_json::to_string(&benchmark::run(task)),
+            ProbeKind::VulkanDevices => serde_json::to_string(&vulkan::device_names()),
+        }?;
+        // A driver may have left an unfinished line.
+        Ok(format!("\n{MARK}{json}"))
+    }
+}
+
+/// Why there is no report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeError {
-    /// In words.
+    /// Human-readable reason.
     pub reason: String,
-    /// Whether it is the backend's, so that another try would end alike.
+    /// Whether the backend is at fault, so that a repetition would fail too.
     pub is_lasting: bool,
 }
 
 impl ProbeError {
-    /// The backend's.
-    fn lasting(reason: String) -> Self {
+    fn lasting(reason: impl Into<String>) -> Self {
         Self {
-            reason,
+            reason: reason.into(),
             is_lasting: true,
         }
     }
 
-    /// Of other causes.
     pub(super) fn passing(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
@@ -75,38 +94,43 @@ impl ProbeError {
     }
 }
 
-/// Measures in another process, until `is_stopped`.
+/// Benchmarks `backend` in a child process, until `is_stopped`.
 ///
 /// # Errors
-/// With its own words, or how it ended.
-pub fn run(
-    task: &BenchmarkTask,
+/// The child's reason, or how it ended.
+pub fn benchmark(
+    backend: &BackendSpec,
+    options: &BenchmarkOptions,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<BenchmarkReport, ProbeError> {
-    let limit = task.patience_s + 2.0 * task.seconds + 30.0;
-    let what = ProbeKind::Measure(Box::new(task.clone()));
-    ask(what, Duration::from_secs_f64(limit), is_stopped)
+    let timeout_s = options.timeout_s + 2.0 * options.seconds + BENCHMARK_MARGIN_S;
+    let task = BenchmarkTask {
+        backend: backend.clone(),
+        options: options.clone(),
+    };
+    let kind = ProbeKind::Benchmark(Box::new(task));
+    request(kind, Duration::from_secs_f64(timeout_s), is_stopped)
 }
 
-/// The names of the Vulkan devices, best first, and whether the first is no program. Drivers are loaded for that, so
-/// another process does it.
+/// Names of the Vulkan devices, best first, and whether the first is hardware. A child process lists them, because that
+/// loads all drivers.
 ///
 /// # Errors
-/// With its own words, or how it ended.
+/// The child's reason, or how it ended.
 pub fn vulkan_devices() -> Result<(Vec<String>, bool), ProbeError> {
-    ask(ProbeKind::Vulkan, VULKAN_LIMIT, &|| false)
+    request(ProbeKind::VulkanDevices, VULKAN_TIMEOUT, &|| false)
 }
 
-fn ask<T: DeserializeOwned>(
-    what: ProbeKind,
-    limit: Duration,
+fn request<T: DeserializeOwned>(
+    kind: ProbeKind,
+    timeout: Duration,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<T, ProbeError> {
     let parent = std::process::id();
-    let text = serde_json::to_string(&ProbeRequest { parent, what })
+    let text = serde_json::to_string(&ProbeRequest { parent, kind })
         .map_err(|error| ProbeError::passing(error.to_string()))?;
-    // This very program, also when its file has been replaced meanwhile. A group of its own: Ctrl-C is not meant for
-    // it, and whatever it starts can be ended with it.
+    // `/proc/self/exe` is this program even after its file was replaced. The process group lets the child ignore Ctrl-C
+    // and lets us kill it with everything that it starts.
     let mut child = Command::new("/proc/self/exe")
         .arg(COMMAND)
         .process_group(0)
@@ -114,38 +138,35 @@ fn ask<T: DeserializeOwned>(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| {
-            ProbeError::passing(format!("the process that measures did not start: {error}"))
-        })?;
-    // Closed at once, so that it sees the end; if it is gone already, that is told below.
+        .map_err(|error| ProbeError::passing(format!("cannot start the probe: {error}")))?;
+    // Dropped at once, so that the child sees the end. A child that is gone already is noticed below.
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(text.as_bytes()).ok();
     }
-    let report = listen(child.stdout.take(), Some(MARK));
-    let words = listen(child.stderr.take(), None);
-    let report = match wait(&report, limit, is_stopped) {
+    let report = read_lines(child.stdout.take(), Some(MARK));
+    let messages = read_lines(child.stderr.take(), None);
+    let report = match wait(&report, timeout, is_stopped) {
         Ok(report) => report,
-        Err(trouble) => {
-            end(&mut child, Duration::ZERO);
-            return Err(trouble);
+        Err(error) => {
+            reap(&mut child, Duration::ZERO);
+            return Err(error);
         }
     };
-    let ended = end(&mut child, END_LIMIT);
+    let status = reap(&mut child, EXIT_TIMEOUT);
     if let Some(report) = report {
-        let report: Result<T, String> = serde_json::from_str(&report).map_err(|error| {
-            ProbeError::lasting(format!("its report is not understood: {error}"))
-        })?;
+        let report: Result<T, String> = serde_json::from_str(&report)
+            .map_err(|error| ProbeError::lasting(format!("cannot parse its report: {error}")))?;
         return report.map_err(ProbeError::lasting);
     }
-    let words = words.recv_timeout(END_LIMIT).ok().flatten();
-    let words = words.map_or_else(String::new, |words| format!("; its last words: {words}"));
-    Err(how(ended, &words))
+    let message = messages.recv_timeout(EXIT_TIMEOUT).ok().flatten();
+    let message = message.map_or_else(String::new, |text| format!("; its last message: {text}"));
+    Err(exit_error(status, &message))
 }
 
-/// Waits for a report; `None` when there will be none.
+/// Waits for the report; `None` when the child ends without one.
 fn wait(
     report: &Receiver<Option<String>>,
-    limit: Duration,
+    timeout: Duration,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Option<String>, ProbeError> {
     let since = Instant::now();
@@ -154,12 +175,12 @@ fn wait(
             Ok(report) => return Ok(report),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
             Err(RecvTimeoutError::Timeout) if is_stopped() => {
-                return Err(ProbeError::passing("stopped while it was measured"));
+                return Err(ProbeError::passing("stopped during the benchmark"));
             }
-            Err(RecvTimeoutError::Timeout) if since.elapsed() >= limit => {
-                let limit = limit.as_secs();
+            Err(RecvTimeoutError::Timeout) if since.elapsed() >= timeout => {
+                let timeout = timeout.as_secs();
                 return Err(ProbeError::lasting(format!(
-                    "it hung: no answer within {limit} s, ended"
+                    "it hung: no answer within {timeout} s, killed"
                 )));
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -167,19 +188,20 @@ fn wait(
     }
 }
 
-/// Reads lines on a thread of its own. Gives what stands behind `mark` as soon as it comes, or without a mark the last
-/// line that is not empty once there are no more.
-fn listen(
+/// Reads lines on a thread of its own. Sends the text behind `mark` as soon as it arrives; without a mark, the last
+/// line that is not empty.
+fn read_lines(
     from: Option<impl Read + Send + 'static>,
     mark: Option<&'static str>,
 ) -> Receiver<Option<String>> {
-    let (tell, told) = sync_channel(2);
+    let (sender, receiver) = sync_channel(2);
     let read = move || {
         let mut last = None;
         let mut from = from.map(BufReader::new);
         while let Some(from) = &mut from {
             let mut line = Vec::new();
-            match from.by_ref().take(LINE_MAX).read_until(b'\n', &mut line) {
+            let mut limited = from.by_ref().take(LINE_BYTES_MAX);
+            match limited.read_until(b'\n', &mut line) {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {}
             }
@@ -188,43 +210,39 @@ fn listen(
             match mark {
                 Some(mark) => {
                     if let Some(report) = line.strip_prefix(mark) {
-                        // The first counts; whoever waited may have given up.
-                        tell.try_send(Some(report.to_owned())).ok();
+                        // The first report counts; the receiver may be gone.
+                        sender.try_send(Some(report.to_owned())).ok();
                     }
                 }
                 None if line.is_empty() => {}
                 None => {
                     tracing::debug!(line, "probe");
-                    last = Some(brief(line));
+                    let printable = line.chars().filter(|c| !c.is_control());
+                    last = Some(printable.take(MESSAGE_CHARS_MAX).collect());
                 }
             }
         }
-        tell.try_send(last).ok();
+        sender.try_send(last).ok();
     };
-    // Without a thread the channel closes, and the process counts as one that said nothing.
+    // Without a thread the channel closes, and the child counts as one that reported nothing.
     if let Err(error) = thread::Builder::new().name("probe".to_owned()).spawn(read) {
-        tracing::warn!(%error, "cannot listen to the process that measures");
+        tracing::warn!(%error, "cannot read the output of the probe");
     }
-    told
+    receiver
 }
 
-/// A line of a driver's as it may be shown and kept.
-fn brief(line: &str) -> String {
-    let plain = line.chars().filter(|c| !c.is_control());
-    plain.take(WORDS_MAX).collect()
-}
-
-/// Waits for a process that should end by itself, then makes it. One that hangs in the kernel is left.
-fn end(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+/// Waits until the child ends by itself; after `timeout` kills its group. A child that hangs in the kernel is left.
+fn reap(child: &mut Child, timeout: Duration) -> Option<ExitStatus> {
     let since = Instant::now();
     let mut is_killed = false;
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status).filter(|_| !is_killed),
-            Ok(None) if is_killed && since.elapsed() > patience + END_LIMIT => return None,
-            Ok(None) if !is_killed && since.elapsed() >= patience => {
-                // It may have ended just now.
-                end_group(child.id()).ok();
+            Ok(None) if is_killed && since.elapsed() > timeout + EXIT_TIMEOUT => return None,
+            Ok(None) if !is_killed && since.elapsed() >= timeout => {
+                let leader = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+                // The group may have ended just now.
+                leader.map(|leader| kill_process_group(leader, Signal::KILL).ok());
                 is_killed = true;
             }
             Ok(None) => thread::sleep(Duration::from_millis(5)),
@@ -233,45 +251,19 @@ fn end(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     }
 }
 
-fn how(ended: Option<ExitStatus>, words: &str) -> ProbeError {
-    // Somebody else's doing: the user's, the service manager's, the kernel's for want of memory.
-    const OTHERS: [i32; 4] = [1, 2, 9, 15];
-    match ended.map(|status| (status.signal(), status.code())) {
-        Some((Some(signal), _)) if OTHERS.contains(&signal) => ProbeError::passing(format!(
-            "it was ended from outside (signal {signal}){words}"
+fn exit_error(status: Option<ExitStatus>, message: &str) -> ProbeError {
+    // HUP, INT, KILL and TERM come from the user, the service manager or the kernel's out-of-memory killer.
+    const FROM_OUTSIDE: [i32; 4] = [1, 2, 9, 15];
+    match status.map(|status| (status.signal(), status.code())) {
+        Some((Some(signal), _)) if FROM_OUTSIDE.contains(&signal) => ProbeError::passing(format!(
+            "it was killed from outside (signal {signal}){message}"
         )),
         Some((Some(signal), _)) => {
-            ProbeError::lasting(format!("it crashed (signal {signal}){words}"))
+            ProbeError::lasting(format!("it crashed (signal {signal}){message}"))
         }
         Some((_, Some(code))) => {
-            ProbeError::lasting(format!("it ended the process with code {code}{words}"))
+            ProbeError::lasting(format!("it ended the process with code {code}{message}"))
         }
-        _ => ProbeError::lasting(format!("it hung when it should have ended{words}")),
+        _ => ProbeError::lasting(format!("it hung at its exit{message}")),
     }
-}
-
-/// The process that measures.
-///
-/// # Errors
-/// When nobody can be told what was found.
-pub fn main() -> Result<Exit, CliError> {
-    let io = |error: io::Error| CliError::new(Exit::InOut, error);
-    let mut text = String::new();
-    io::stdin().read_to_string(&mut text).map_err(io)?;
-    let question: ProbeRequest = serde_json::from_str(&text).map_err(|error| {
-        CliError::new(
-            Exit::Usage,
-            anyhow!("this is for handloom itself, not for people; see `handloom bench`: {error}"),
-        )
-    })?;
-    end_with_parent(question.parent).map_err(io)?;
-    let json = match question.what {
-        ProbeKind::Measure(task) => serde_json::to_string(&benchmark::find(&task)),
-        ProbeKind::Vulkan => serde_json::to_string(&benchmark::devices()),
-    };
-    let json = json.map_err(|error| CliError::new(Exit::Bug, error))?;
-    // A driver may have left half a line.
-    progress::line(&format!("\n{MARK}{json}"));
-    // Drivers have been known to crash at their end: what was found counts.
-    std::process::exit(Exit::Done as i32)
 }

@@ -1,4 +1,4 @@
-//! What was measured, kept for the next start.
+//! Caches benchmark outcomes on disk, so that a backend is benchmarked once per machine, driver and model.
 
 use crate::selection::BenchmarkOutcome;
 use crate::storage::atomic_file::{make_folder, write_shared};
@@ -10,91 +10,92 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// More than one machine ever has; the others make room.
-const KEPT_MAX: usize = 64;
-/// Longer than so many.
-const FILE_MAX: u64 = 1 << 20;
+/// Maximum number of cached outcomes; when it is exceeded the older ones are dropped.
+const OUTCOMES_MAX: usize = 64;
+/// Maximum size of the cache file, bytes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What this process has measured: where no file can be written it is not measured again at each attempt.
+/// Outcomes of this process, for machines where no cache file can be written.
 static MEMORY: Mutex<BTreeMap<String, CachedProbe>> = Mutex::new(BTreeMap::new());
 
-/// The file of verdicts.
+/// The cache, as read when it was opened.
 pub(super) struct ProbeCache {
-    /// `None` where there is no folder for it.
+    /// `None` when there is no cache folder.
     path: Option<PathBuf>,
     boot: String,
-    kept: BTreeMap<String, CachedProbe>,
-    /// Of those, what was measured now.
+    cached: BTreeMap<String, CachedProbe>,
+    /// Keys of the outcomes that were added since.
     new: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct CachedProbe {
-    /// A failure holds until the machine starts again: its driver may come up better then.
+    /// Identifies the boot of the machine. A failure is valid for that boot only: the driver may work after the next.
     boot: String,
-    trial: BenchmarkOutcome,
+    #[serde(rename = "trial")]
+    outcome: BenchmarkOutcome,
 }
 
 impl ProbeCache {
-    /// Reads what was kept; `boot` names this start of the machine.
+    /// Reads the cache; `boot` identifies this boot of the machine.
     pub(super) fn open(boot: &str) -> Self {
         Self::open_in(folder(), boot)
     }
 
     fn open_in(folder: Option<PathBuf>, boot: &str) -> Self {
         let path = folder.map(|folder| folder.join("accelerators.json"));
-        let mut kept = path.as_deref().map(read).unwrap_or_default();
+        let mut cached = path.as_deref().map(read).unwrap_or_default();
         let memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend(memory.clone());
+        cached.extend(memory.clone());
         Self {
             path,
             boot: boot.to_owned(),
-            kept,
+            cached,
             new: Vec::new(),
         }
     }
 
-    /// What was measured under `key`, if it holds.
+    /// The outcome cached under `key`, if it is still valid.
     pub(super) fn get(&self, key: &str) -> Option<BenchmarkOutcome> {
-        let verdict = self.kept.get(key)?;
-        let mut trial = verdict.trial.clone();
-        if let Err(reason) = &mut trial.result {
-            // A machine that has no name for its starts has no failures that last.
-            if verdict.boot != self.boot || self.boot.is_empty() {
+        let entry = self.cached.get(key)?;
+        let mut outcome = entry.outcome.clone();
+        if let Err(reason) = &mut outcome.result {
+            // Without a boot identifier a failure is never valid.
+            if entry.boot != self.boot || self.boot.is_empty() {
                 return None;
             }
             if let Some(path) = &self.path {
                 *reason = format!(
-                    "{reason} (remembered until the next start of the machine; remove {} to try again)",
+                    "{reason} (cached until the next boot; remove {} to try again)",
                     path.display()
                 );
             }
         }
-        Some(trial)
+        Some(outcome)
     }
 
-    /// Keeps a measurement.
-    pub(super) fn put(&mut self, key: &str, trial: BenchmarkOutcome) {
+    /// Adds an outcome.
+    pub(super) fn put(&mut self, key: &str, outcome: BenchmarkOutcome) {
         let boot = self.boot.clone();
-        self.kept
-            .insert(key.to_owned(), CachedProbe { boot, trial });
+        self.cached
+            .insert(key.to_owned(), CachedProbe { boot, outcome });
         self.new.push(key.to_owned());
     }
 
-    /// Writes them down, beside what others have written meanwhile. Where that fails they are measured again at the next
-    /// start.
+    /// Writes the added outcomes to the file, together with those that other processes wrote meanwhile. When that fails,
+    /// the backends are benchmarked again at the next start.
     pub(super) fn save(&self) {
-        let new = self.kept.iter().filter(|(key, _)| self.new.contains(key));
+        let new = self.cached.iter().filter(|(key, _)| self.new.contains(key));
         let new: BTreeMap<String, CachedProbe> = new.map(|(k, v)| (k.clone(), v.clone())).collect();
         let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
         memory.extend(new.clone());
         drop(memory);
         let Some(path) = &self.path else {
-            tracing::info!("no cache folder; accelerators are measured at every start");
+            tracing::info!("no cache folder; accelerators are benchmarked at every start");
             return;
         };
         let mut all = read(path);
-        if all.len() + new.len() > KEPT_MAX {
+        if all.len() + new.len() > OUTCOMES_MAX {
             all.clear();
         }
         all.extend(new);
@@ -104,28 +105,29 @@ impl ProbeCache {
             })
         });
         if let Err(error) = written {
-            tracing::warn!(%error, "accelerators are measured again at the next start");
+            tracing::warn!(%error, "cannot write the cache; accelerators are benchmarked again at the next start");
         }
     }
 }
 
-/// What a file holds; nothing when it cannot be read or is something else.
+/// Reads a cache file; empty when it does not exist or cannot be parsed.
 fn read(path: &Path) -> BTreeMap<String, CachedProbe> {
     let mut text = String::new();
-    let done = File::open(path).and_then(|file| file.take(FILE_MAX).read_to_string(&mut text));
+    let done =
+        File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
     let reason = match done {
         Err(error) if error.kind() == ErrorKind::NotFound => return BTreeMap::new(),
         Err(error) => error.to_string(),
         Ok(_) => match serde_json::from_str(&text) {
-            Ok(kept) => return kept,
+            Ok(cached) => return cached,
             Err(error) => error.to_string(),
         },
     };
-    tracing::warn!(path = %path.display(), reason, "cannot be used; accelerators are measured again");
+    tracing::warn!(path = %path.display(), reason, "cannot read the cache; accelerators are benchmarked again");
     BTreeMap::new()
 }
 
-/// The service's cache folder, else the user's.
+/// The cache folder of the service, else of the user.
 fn folder() -> Option<PathBuf> {
     let named = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     if let Some(folders) = named("CACHE_DIRECTORY") {
@@ -148,7 +150,7 @@ mod tests {
             result: Ok(BackendMetrics {
                 palm_ms: 1.0,
                 hand_ms: 1.0,
-                pictures_per_s: 9.0,
+                images_per_s: 9.0,
                 workers: 1,
                 nodes: None,
                 is_partial: false,
@@ -164,24 +166,24 @@ mod tests {
         }
     }
 
-    /// As another process would.
+    /// Opens the cache as another process would.
     fn open(folder: &Path, boot: &str) -> ProbeCache {
-        let mut verdicts = ProbeCache::open_in(Some(folder.to_path_buf()), boot);
-        verdicts.kept = read(&folder.join("accelerators.json"));
-        verdicts
+        let mut cache = ProbeCache::open_in(Some(folder.to_path_buf()), boot);
+        cache.cached = read(&folder.join("accelerators.json"));
+        cache
     }
 
     #[test]
-    fn a_failure_holds_until_the_next_start_of_the_machine() {
+    fn a_failure_is_valid_until_the_next_boot() {
         let dir = tempfile::tempdir().unwrap();
-        let mut verdicts = open(dir.path(), "monday");
-        verdicts.put("expiry good", good());
-        verdicts.put("expiry bad", bad());
-        verdicts.save();
+        let mut cache = open(dir.path(), "monday");
+        cache.put("expiry good", good());
+        cache.put("expiry bad", bad());
+        cache.save();
         let check = |boot: &str, is_kept: bool| {
-            let verdicts = open(dir.path(), boot);
-            assert_eq!(verdicts.get("expiry good"), Some(good()), "{boot}");
-            let failure = verdicts.get("expiry bad");
+            let cache = open(dir.path(), boot);
+            assert_eq!(cache.get("expiry good"), Some(good()), "{boot}");
+            let failure = cache.get("expiry bad");
             assert_eq!(failure.is_some(), is_kept, "{boot}");
             if let Some(BenchmarkOutcome {
                 result: Err(reason),
@@ -193,7 +195,7 @@ mod tests {
                     "{reason}"
                 );
             }
-            assert_eq!(verdicts.get("expiry other"), None);
+            assert_eq!(cache.get("expiry other"), None);
         };
         check("monday", true);
         check("tuesday", false);
@@ -201,28 +203,28 @@ mod tests {
     }
 
     #[test]
-    fn two_writers_keep_each_others() {
+    fn two_writers_keep_the_outcomes_of_each_other() {
         let dir = tempfile::tempdir().unwrap();
         let (mut first, mut second) = (open(dir.path(), "b"), open(dir.path(), "b"));
         first.put("writers 1", good());
         second.put("writers 2", good());
         first.save();
         second.save();
-        let kept = open(dir.path(), "b");
-        assert!(kept.get("writers 1").is_some() && kept.get("writers 2").is_some());
-        // Many more push the old ones out, never the new.
+        let cached = open(dir.path(), "b");
+        assert!(cached.get("writers 1").is_some() && cached.get("writers 2").is_some());
+        // Too many new ones replace the old ones.
         let mut many = open(dir.path(), "b");
-        (0..KEPT_MAX).for_each(|n| many.put(&format!("writers many {n}"), good()));
+        (0..OUTCOMES_MAX).for_each(|n| many.put(&format!("writers many {n}"), good()));
         many.save();
-        let kept = open(dir.path(), "b");
-        assert!(kept.get("writers 1").is_none() && kept.get("writers many 0").is_some());
+        let cached = open(dir.path(), "b");
+        assert!(cached.get("writers 1").is_none() && cached.get("writers many 0").is_some());
     }
 
     #[test]
-    fn without_a_file_the_process_remembers() {
-        let mut verdicts = ProbeCache::open_in(None, "b");
-        verdicts.put("memory", good());
-        verdicts.save();
+    fn without_a_file_the_process_keeps_the_outcomes() {
+        let mut cache = ProbeCache::open_in(None, "b");
+        cache.put("memory", good());
+        cache.save();
         assert!(ProbeCache::open_in(None, "b").get("memory").is_some());
     }
 }

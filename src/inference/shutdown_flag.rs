@@ -1,19 +1,19 @@
-//! The word that the process ends, for those who wait for a device.
+//! Tells those who wait for a device that the process shuts down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the process ends: a device that is being opened is left as it is then, and what waits for it put aside.
+/// Set once the process shuts down. A device that is being opened is then abandoned. Clones share one flag.
 #[derive(Clone, Debug, Default)]
 pub struct ShutdownFlag(Arc<AtomicBool>);
 
 impl ShutdownFlag {
-    /// From here on it does, for all who have a clone of this.
+    /// Sets the flag for all clones.
     pub fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Whether it does.
+    /// Whether the flag is set.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)

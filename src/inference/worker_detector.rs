@@ -1,77 +1,75 @@
-//! The models in the hands of one who looks for hands: a worker of a job, or a camera.
+//! The hand detector of one worker of a job or of a camera, on the shared device or on models of its own.
 
+use super::{BackendError, BackendHandle, LoadedModels, SharedDevice};
 use crate::hand::{Detector, DetectorOptions, Model};
-use crate::inference::backend_handle::BackendHandle;
-use crate::inference::{BackendError, LoadedModels, SharedDevice};
 use crate::selection::CPU;
 use std::sync::Arc;
 
 /// A detector, and what runs its models.
 pub struct WorkerDetector<'a> {
-    /// It.
+    /// The detector.
     pub detector: Detector<Box<dyn Model + Send + 'a>>,
-    /// The name of what runs the models.
+    /// Name of the backend that runs the models.
     pub backend: Arc<str>,
-    /// The device that they run on, if others use it, too.
+    /// The shared device that runs them; `None` for models of its own.
     device: Option<Arc<SharedDevice>>,
-    graphs: &'a LoadedModels<'a>,
+    fallback: &'a LoadedModels<'a>,
     options: DetectorOptions,
 }
 
 impl<'a> WorkerDetector<'a> {
-    /// On what `engine` has chosen; `graphs` are its own.
+    /// A detector on `backend`; `models` are its [`BackendHandle::loaded_models`].
     ///
     /// # Errors
     /// When an interpreter cannot be made.
     pub fn new(
         backend: &BackendHandle,
-        graphs: &'a LoadedModels<'a>,
+        models: &'a LoadedModels<'a>,
         options: DetectorOptions,
     ) -> Result<Self, BackendError> {
         let device = backend.device().cloned();
         let [palm, hand] = match &device {
-            Some(device) => shared(device),
-            None => own(graphs)?,
+            Some(device) => boxed(device),
+            None => models.open()?.into_models(),
         };
         Ok(Self {
             detector: Detector::new(palm, hand, options),
             backend: Arc::from(backend.name()),
             device,
-            graphs,
+            fallback: models,
             options,
         })
     }
 
-    /// Why the device that they run on was given up, once it was.
+    /// Why the device failed for good, once it has.
     #[must_use]
     pub fn lost(&self) -> Option<String> {
         self.device.as_ref().and_then(|device| device.lost())
     }
 
-    /// Whether the process ends and their device was not waited for.
+    /// Whether the process shuts down and the device was not waited for.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        self.device
-            .as_ref()
-            .is_some_and(|device| device.is_abandoned())
+        let device = self.device.as_ref();
+        device.is_some_and(|device| device.is_abandoned())
     }
 
-    /// Goes on with the CPU.
+    /// Continues on the CPU.
     ///
     /// # Errors
     /// When an interpreter cannot be made.
     pub fn fall_back(&mut self) -> Result<(), BackendError> {
-        let [palm, hand] = own(self.graphs)?;
+        let [palm, hand] = self.fallback.open()?.into_models();
         self.detector = Detector::new(palm, hand, self.options);
         self.backend = Arc::from(CPU);
         self.device = None;
         Ok(())
     }
 
-    /// Goes on with the device of `engine`; nothing changes where that has none.
-    pub fn take_up(&mut self, backend: &BackendHandle) {
+    /// Continues on the device of `backend`; changes nothing when it has none.
+    pub fn switch_to(&mut self, backend: &BackendHandle) {
         if let Some(device) = backend.device() {
-            let [palm, hand] = shared(device);
+            let [palm, hand] = boxed(device);
             self.detector = Detector::new(palm, hand, self.options);
             self.backend = Arc::from(backend.name());
             self.device = Some(Arc::clone(device));
@@ -79,13 +77,7 @@ impl<'a> WorkerDetector<'a> {
     }
 }
 
-fn own<'a>(graphs: &'a LoadedModels<'a>) -> Result<[Box<dyn Model + Send + 'a>; 2], BackendError> {
-    let pair = graphs.open()?;
-    Ok([pair.palm.model, pair.hand.model])
-}
-
-fn shared<'a>(device: &Arc<SharedDevice>) -> [Box<dyn Model + Send + 'a>; 2] {
-    device
-        .models()
-        .map(|model| Box::new(model) as Box<dyn Model + Send>)
+fn boxed<'a>(device: &Arc<SharedDevice>) -> [Box<dyn Model + Send + 'a>; 2] {
+    let boxed = |model| Box::new(model) as Box<dyn Model + Send>;
+    device.models().map(boxed)
 }

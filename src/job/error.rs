@@ -2,8 +2,7 @@
 
 use crate::error::{CliError, Exit};
 use crate::hand;
-use crate::inference::BackendError;
-use crate::inference::Unavailable;
+use crate::inference::{BackendError, SelectionError};
 use crate::job::worker_pool::WorkerPoolError;
 use crate::storage::StoreError;
 use anyhow::anyhow;
@@ -13,7 +12,7 @@ use std::path::PathBuf;
 pub(super) enum JobError {
     Backend(BackendError),
     /// The accelerator that is required is lost.
-    Lost(Unavailable),
+    Lost(SelectionError),
     Model(hand::ModelError),
     Store(StoreError),
     /// The dataset itself is gone.

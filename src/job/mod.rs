@@ -15,7 +15,7 @@ use crate::dataset::wlasl;
 use crate::digest::sha256_hex;
 use crate::error::{CliError, Exit};
 use crate::hand;
-use crate::inference::{BackendEvent, BackendHandle, identity_beside};
+use crate::inference::{BackendEvent, BackendHandle, expected_identity};
 use crate::inference::{BackendRequest, ModelFiles, ModelPaths};
 use crate::sequence::{Profile, SequenceSpec};
 use crate::storage::atomic_file::file_sha256;
@@ -208,7 +208,7 @@ impl JobConfig {
         ledger: Option<&Ledger>,
     ) -> Result<Option<StoreError>, StoreError> {
         output_dir::other_job(&self.out, ledger, |known| {
-            let accelerator = identity_beside(&self.accelerator, &known["accelerator"]);
+            let accelerator = expected_identity(&self.accelerator, &known["accelerator"]);
             provenance::settings_on(self, scan, bundle, &accelerator)
         })
     }
@@ -275,7 +275,7 @@ impl JobConfig {
         } = *means;
         let began = Instant::now();
         host.accelerator(&backend.choice());
-        let graphs = backend.graphs()?;
+        let graphs = backend.loaded_models()?;
         let plan = &scan.plan;
         collector::verify(self, scan, ledger, host)?;
         let mut record =

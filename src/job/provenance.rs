@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 /// All that decides the bytes of the npz files.
 pub(super) fn settings(spec: &JobConfig, scan: &DatasetScan, backend: &BackendHandle) -> Value {
-    settings_on(spec, scan, backend.bundle(), &backend.identity())
+    settings_on(spec, scan, backend.files(), &backend.identity())
 }
 
 /// The same with what runs the models as `accelerator` says; see [`BackendHandle::identity`].

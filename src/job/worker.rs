@@ -4,8 +4,7 @@ use super::{DatasetScan, JobConfig, JobError};
 use crate::dataset::acceptance::{Outcome, Reading};
 use crate::dataset::plan::PlannedClip;
 use crate::frame::RgbFrame;
-use crate::inference::LoadedModels;
-use crate::inference::{BackendHandle, Unavailable, WorkerDetector};
+use crate::inference::{BackendHandle, LoadedModels, SelectionError, WorkerDetector};
 use crate::job::worker_pool::WorkerControl;
 use crate::sequence::{ExtractError, FrameRecord, extract};
 use crate::video::clip::VideoClip;
@@ -49,7 +48,7 @@ impl<'a> WorkerFactory<'a> {
             let outcome = match (outcome, tools.lost()) {
                 (Err(JobError::Model(_)), _) if tools.is_abandoned() => Ok(None),
                 (Err(JobError::Model(_)), Some(reason)) if self.backend.is_required() => {
-                    Err(JobError::Lost(Unavailable::lost(&reason)))
+                    Err(JobError::Lost(SelectionError::lost(&reason)))
                 }
                 // From its start: a clip is one backend's work.
                 (Err(JobError::Model(_)), Some(_)) => match tools.fall_back() {

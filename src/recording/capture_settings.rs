@@ -58,7 +58,7 @@ impl CaptureSettings {
     /// All that decides the numbers; the takes of a folder share it.
     #[must_use]
     pub fn settings(&self, backend: &BackendHandle) -> Value {
-        self.settings_on(backend.bundle(), Some(backend.identity()))
+        self.settings_on(backend.files(), Some(backend.identity()))
     }
 
     /// The same with what runs the models as `accelerator` says; takes of the first versions have none.

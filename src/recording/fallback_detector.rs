@@ -1,59 +1,59 @@
-//! A camera's eye: follows hands on whatever runs the models, and when that is lost on the CPU, from that frame on, until
-//! somebody has opened it anew.
+//! The hand detector of a camera. When the shared device fails for good, it continues on the CPU from the same frame on,
+//! and returns to the device once it was opened again.
 
 use super::session::HandSource;
 use crate::error::CliError;
 use crate::frame::RgbFrame;
 use crate::hand::{DetectorOptions, Hand, Tracker};
-use crate::inference::{BackendError, LoadedModels};
-use crate::inference::{BackendEvent, BackendHandle, Unavailable, WorkerDetector};
+use crate::inference::{
+    BackendError, BackendEvent, BackendHandle, LoadedModels, SelectionError, WorkerDetector,
+};
 use std::sync::Arc;
 
-/// The detector of one camera.
+/// The hand detector of one camera.
 pub struct FallbackDetector<'a> {
     backend: &'a BackendHandle,
-    tools: WorkerDetector<'a>,
-    /// The device was lost, and the CPU follows the hands.
+    worker: WorkerDetector<'a>,
     has_fallen_back: bool,
-    /// Asked then for an engine that was opened since.
-    renewed: &'a dyn Fn() -> Option<Arc<BackendHandle>>,
-    /// That one, once it is in use.
-    anew: Option<Arc<BackendHandle>>,
+    /// Returns a backend that was opened after the device was lost.
+    reopened: &'a dyn Fn() -> Option<Arc<BackendHandle>>,
+    /// That backend, once it is in use.
+    successor: Option<Arc<BackendHandle>>,
 }
 
 impl<'a> FallbackDetector<'a> {
-    /// On what `engine` has chosen; `graphs` are its own. When its device is lost, `renewed` gives what another has opened
-    /// in its place.
+    /// A detector on `backend`; `models` are its loaded models. After the device is lost, `reopened` is called before each
+    /// frame and may return a backend that was opened since.
     ///
     /// # Errors
     /// When an interpreter cannot be made.
     pub fn new(
         backend: &'a BackendHandle,
-        graphs: &'a LoadedModels<'a>,
+        models: &'a LoadedModels<'a>,
         options: DetectorOptions,
-        renewed: &'a dyn Fn() -> Option<Arc<BackendHandle>>,
+        reopened: &'a dyn Fn() -> Option<Arc<BackendHandle>>,
     ) -> Result<Self, BackendError> {
-        let tools = WorkerDetector::new(backend, graphs, options)?;
+        let worker = WorkerDetector::new(backend, models, options)?;
         Ok(Self {
             backend,
-            tools,
+            worker,
             has_fallen_back: false,
-            renewed,
-            anew: None,
+            reopened,
+            successor: None,
         })
     }
 
     fn backend(&self) -> &BackendHandle {
-        self.anew.as_deref().unwrap_or(self.backend)
+        self.successor.as_deref().unwrap_or(self.backend)
     }
 
-    /// Goes back to the device once another has opened it, if its numbers may stand beside those from before.
-    fn look_for_device(&mut self, tracker: &mut Tracker) {
-        let renewed = (self.renewed)();
-        if let Some(backend) = renewed.filter(|e| e.identity() == self.backend.identity()) {
-            tracing::info!(name = backend.name(), "follows the hands again");
-            self.tools.take_up(&backend);
-            self.anew = Some(backend);
+    /// Returns to the device once it was opened again, if its results may be mixed with the earlier ones.
+    fn return_to_device(&mut self, tracker: &mut Tracker) {
+        let reopened = (self.reopened)();
+        if let Some(backend) = reopened.filter(|b| b.identity() == self.backend.identity()) {
+            tracing::info!(name = backend.name(), "camera uses the accelerator again");
+            self.worker.switch_to(&backend);
+            self.successor = Some(backend);
             self.has_fallen_back = false;
             *tracker = Tracker::default();
         }
@@ -66,34 +66,34 @@ impl HandSource for FallbackDetector<'_> {
     fn find_hands(
         &mut self,
         tracker: &mut Tracker,
-        picture: &RgbFrame,
+        image: &RgbFrame,
     ) -> Result<Vec<Hand>, CliError> {
         if self.has_fallen_back {
-            self.look_for_device(tracker);
+            self.return_to_device(tracker);
         }
-        let found = self.tools.detector.track(tracker, picture);
-        match (found, self.tools.lost()) {
-            (Err(error), _) if self.tools.is_abandoned() => Err(error.into()),
+        let hands = self.worker.detector.track(tracker, image);
+        match (hands, self.worker.lost()) {
+            (Err(error), _) if self.worker.is_abandoned() => Err(error.into()),
             (Err(_), Some(reason)) if self.backend().is_required() => {
-                Err(Unavailable::lost(&reason).into())
+                Err(SelectionError::lost(&reason).into())
             }
-            // The same picture again: no frame is lost with the device.
+            // The same image again: no frame is lost with the device.
             (Err(_), Some(_)) => {
-                self.tools.fall_back()?;
+                self.worker.fall_back()?;
                 self.has_fallen_back = true;
                 *tracker = Tracker::default();
-                Ok(self.tools.detector.track(tracker, picture)?)
+                Ok(self.worker.detector.track(tracker, image)?)
             }
-            (found, _) => Ok(found?),
+            (hands, _) => Ok(hands?),
         }
     }
 
     fn is_abandoned(&self) -> bool {
-        self.tools.is_abandoned()
+        self.worker.is_abandoned()
     }
 
     fn backend(&self) -> &str {
-        &self.tools.backend
+        &self.worker.backend
     }
 
     fn backend_events(&mut self, report: &mut dyn FnMut(&BackendEvent<'_>)) {

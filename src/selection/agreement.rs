@@ -1,46 +1,47 @@
-//! What a backend saw against what the CPU saw in the same pictures.
+//! Compares the hands that a backend detects with those of the CPU in the same images.
 
 use serde::{Deserialize, Serialize};
 
-/// Landmarks of a hand.
+/// Landmarks per hand.
 const LANDMARKS: usize = 21;
 
-/// A hand that was seen.
+/// A hand that a backend detected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DetectedHand {
-    /// Whether it is the signer's left.
+    /// Whether it is the signer's left hand.
     pub is_left: bool,
-    /// `[21]` of x, y, z in fractions of the picture.
+    /// `[21]` landmarks: x, y, z in fractions of the image size.
     pub points: Vec<[f32; 3]>,
 }
 
-/// How far two backends are apart over some pictures.
+/// Difference between two backends over a set of images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
-    /// Pictures that both looked at.
-    pub pictures: usize,
-    /// Pictures in which they saw another number of hands.
+    /// Number of images.
+    #[serde(rename = "pictures")]
+    pub images: usize,
+    /// Images in which the number of hands differs.
     pub counts_differ: usize,
-    /// Hands that are the other side's for one of them.
+    /// Hands whose handedness differs.
     pub sides_differ: usize,
-    /// Landmarks that both saw.
+    /// Landmarks that were compared.
     pub landmarks: usize,
-    /// Median distance of their coordinates, fractions of the picture.
+    /// Median absolute difference of a coordinate, fractions of the image size.
     pub median: f32,
-    /// Ninety-nine in a hundred are no further apart.
+    /// 99th percentile of the differences.
     pub p99: f32,
-    /// The largest distance.
+    /// Largest difference.
     pub max: f32,
 }
 
 impl Agreement {
-    /// Holds `found` against `reference`, picture by picture and hand by hand in the order in which they were found.
+    /// Compares `found` with `reference`, image by image, hand by hand in detection order.
     #[must_use]
     pub fn of(reference: &[Vec<DetectedHand>], found: &[Vec<DetectedHand>]) -> Self {
-        let pictures = reference.len().max(found.len());
+        let images = reference.len().max(found.len());
         let mut agreement = Self {
-            pictures,
-            counts_differ: pictures - reference.len().min(found.len()),
+            images,
+            counts_differ: images - reference.len().min(found.len()),
             ..Self::default()
         };
         let mut distances = Vec::new();
@@ -56,7 +57,7 @@ impl Agreement {
                         let (a, b) = (reference.points.get(i)?, found.points.get(i)?);
                         Some((a[axis] - b[axis]).abs())
                     };
-                    // A landmark that is missing or no number is as far away as can be.
+                    // A missing or NaN landmark counts as infinitely far away.
                     distances.extend([0, 1, 2].map(|axis| {
                         let distance = distance_along(axis);
                         distance.filter(|d| !d.is_nan()).unwrap_or(f32::INFINITY)
@@ -77,12 +78,12 @@ impl Agreement {
         agreement
     }
 
-    /// What speaks against taking one for the other; `None` when nothing does. No landmark may be further off than
-    /// `tolerance`, in fractions of the picture.
+    /// Why the backend may not replace the CPU; `None` when it may. `tolerance` is the largest allowed difference of a
+    /// landmark, in fractions of the image size.
     #[must_use]
     pub fn mismatch(&self, tolerance: f32) -> Option<String> {
         let Self {
-            pictures,
+            images,
             counts_differ,
             sides_differ,
             landmarks,
@@ -91,20 +92,20 @@ impl Agreement {
         } = self;
         if *counts_differ > 0 {
             return Some(format!(
-                "it sees another number of hands than the CPU in {counts_differ} of {pictures} pictures"
+                "the number of hands differs from the CPU's in {counts_differ} of {images} images"
             ));
         }
         if *landmarks == 0 {
-            return Some("no hand was seen by which it could be judged".to_owned());
+            return Some("no hand was detected, so agreement with the CPU is unknown".to_owned());
         }
         if *sides_differ > 0 {
             return Some(format!(
-                "it takes {sides_differ} of {} hands for the other side's",
+                "handedness differs from the CPU's for {sides_differ} of {} hands",
                 landmarks / LANDMARKS
             ));
         }
         (*max > tolerance || max.is_nan()).then(|| {
-            format!("its landmarks are up to {max:.1e} of the picture from the CPU's, {tolerance:.1e} is allowed")
+            format!("landmarks differ from the CPU's by up to {max:.1e} of the image size, {tolerance:.1e} is allowed")
         })
     }
 }
@@ -121,30 +122,30 @@ mod tests {
         }
     }
 
-    fn said(found: &[Vec<DetectedHand>]) -> Option<String> {
+    fn mismatch(found: &[Vec<DetectedHand>]) -> Option<String> {
         let reference = [vec![hand(0.2), hand(0.7)], vec![], vec![hand(0.4)]];
         Agreement::of(&reference, found).mismatch(0.001)
     }
 
     #[test]
-    fn what_differs_is_said() {
+    fn the_mismatch_is_named() {
         let good = [vec![hand(0.2005), hand(0.7)], vec![], vec![hand(0.4)]];
-        assert_eq!(said(&good), None);
+        assert_eq!(mismatch(&good), None);
         let check = |change: &dyn Fn(&mut Vec<Vec<DetectedHand>>), part: &str| {
             let mut bad = good.to_vec();
             change(&mut bad);
-            let said = said(&bad).unwrap();
-            assert!(said.contains(part), "{said}");
+            let reason = mismatch(&bad).unwrap();
+            assert!(reason.contains(part), "{reason}");
         };
         check(&|b| b[0][1] = hand(0.702), "up to 2.0e-3");
-        check(&|b| b[2].clear(), "1 of 3 pictures");
-        check(&|b| b[1].push(hand(0.5)), "1 of 3 pictures");
+        check(&|b| b[2].clear(), "1 of 3 images");
+        check(&|b| b[1].push(hand(0.5)), "1 of 3 images");
         check(&|b| b[2][0].is_left = true, "1 of 3 hands");
         check(&|b| b[0].swap(0, 1), "landmarks");
         check(&|b| b[0][0].points[3][1] = f32::NAN, "inf");
         check(&|b| b[0][0].points.truncate(20), "inf");
-        check(&|b| b.truncate(2), "1 of 3 pictures");
-        check(&|b| b.clear(), "3 of 3 pictures");
+        check(&|b| b.truncate(2), "1 of 3 images");
+        check(&|b| b.clear(), "3 of 3 images");
         let nothing = Agreement::of(&[vec![], vec![]], &[vec![], vec![]]);
         assert!(nothing.mismatch(1.0).unwrap().contains("no hand"));
     }

@@ -1,35 +1,35 @@
-//! What the user asks for.
+//! Which backend the user requests.
 
 use super::CPU;
 
-/// Longer than any name of a backend.
+/// Maximum length of a backend name.
 const NAME_BYTES_MAX: usize = 64;
 
-/// What the user asks for.
+/// Which backend the user requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum BackendPreference {
-    /// The fastest that agrees with the CPU.
+    /// The fastest backend that agrees with the CPU.
     #[default]
     Auto,
-    /// The CPU; nothing is measured.
+    /// The CPU; nothing is benchmarked.
     Cpu,
-    /// This one or none: without it nothing runs.
+    /// This backend only: if it cannot be used, nothing runs.
     Require(String),
-    /// This one if it works and agrees, also when it is slower; else the CPU, said aloud.
+    /// This backend if it works and agrees, even when it is slower; else the CPU, with a warning.
     Prefer(String),
 }
 
 impl BackendPreference {
-    /// Reads `auto`, `cpu`, `require:NAME` or `prefer:NAME`; whether there is such a backend is `is_known`'s to say.
+    /// Parses `auto`, `cpu`, `require:NAME` or `prefer:NAME`, where `is_known` accepts NAME.
     ///
     /// # Errors
-    /// With what is allowed.
+    /// Describes the allowed values.
     pub fn parse(text: &str, is_known: impl Fn(&str) -> bool) -> Result<Self, String> {
         let named = |name: &str| {
             if name.len() <= NAME_BYTES_MAX && is_known(name) {
                 Ok(name.to_owned())
             } else {
-                Err(format!("no backend is called {name:?}"))
+                Err(format!("there is no backend {name:?}"))
             }
         };
         match text.split_once(':') {
@@ -38,11 +38,11 @@ impl BackendPreference {
             Some(("require" | "prefer", CPU)) => Ok(Self::Cpu),
             Some(("require", name)) => named(name).map(Self::Require),
             Some(("prefer", name)) => named(name).map(Self::Prefer),
-            _ => Err("allowed are auto, cpu, require:NAME and prefer:NAME".to_owned()),
+            _ => Err("allowed values are auto, cpu, require:NAME and prefer:NAME".to_owned()),
         }
     }
 
-    /// The backend that is named, if one is.
+    /// The name of the requested backend; `None` for `auto` and `cpu`.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
@@ -51,7 +51,7 @@ impl BackendPreference {
         }
     }
 
-    /// The one backend whose numbers are asked for; `None` where several may do.
+    /// The only backend that may run; `None` where several may.
     #[must_use]
     pub fn fixed(&self) -> Option<&str> {
         match self {
@@ -78,33 +78,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wishes_are_read_and_written() {
-        let is_known = |name: &str| ["coral", "litert:gpu"].contains(&name);
+    fn preferences_are_parsed_and_displayed() {
+        let is_known = |name: &str| ["custom", "litert:gpu"].contains(&name);
         let check = |text: &str, expected: Result<BackendPreference, &str>| match (
             BackendPreference::parse(text, is_known),
             expected,
         ) {
-            (Ok(wish), Ok(expected)) => assert_eq!(wish, expected, "{text}"),
-            (Err(said), Err(part)) => assert!(said.contains(part), "{text}: {said}"),
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{text}"),
+            (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
             (found, expected) => panic!("{text}: {found:?}, expected {expected:?}"),
         };
         check("auto", Ok(BackendPreference::Auto));
         check("cpu", Ok(BackendPreference::Cpu));
         check("require:cpu", Ok(BackendPreference::Cpu));
         check(
-            "require:coral",
-            Ok(BackendPreference::Require("coral".to_owned())),
+            "require:custom",
+            Ok(BackendPreference::Require("custom".to_owned())),
         );
         check(
             "prefer:litert:gpu",
             Ok(BackendPreference::Prefer("litert:gpu".to_owned())),
         );
-        check("require:corral", Err("\"corral\""));
+        check("require:costum", Err("\"costum\""));
         check("require:", Err("\"\""));
-        check("coral", Err("require:NAME"));
-        check("AUTO", Err("allowed are"));
-        check("", Err("allowed are"));
-        for text in ["auto", "cpu", "require:coral", "prefer:litert:gpu"] {
+        check("custom", Err("require:NAME"));
+        check("AUTO", Err("allowed values are"));
+        check("", Err("allowed values are"));
+        for text in ["auto", "cpu", "require:custom", "prefer:litert:gpu"] {
             assert_eq!(
                 BackendPreference::parse(text, is_known)
                     .unwrap()

@@ -1,64 +1,64 @@
-//! From what was measured to the backend that runs.
+//! Chooses the backend that runs from the benchmark outcomes.
 
 use super::{Agreement, BackendPreference, CPU};
 use serde::{Deserialize, Serialize};
 
-/// A backend must be so much faster than the CPU to be taken in its place: less is within what two measurements of the
-/// same differ by.
-const GAIN_MIN: f64 = 1.1;
+/// Minimum speed-up over the CPU: two benchmarks of the same backend differ by less.
+const SPEEDUP_MIN: f64 = 1.1;
 
-/// What was measured of a backend that works.
+/// Benchmark results of a backend that works.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendMetrics {
-    /// Median time of a run of the palm model, milliseconds.
+    /// Median run time of the palm model, milliseconds.
     pub palm_ms: f64,
-    /// Median time of a run of the hand model, milliseconds.
+    /// Median run time of the hand model, milliseconds.
     pub hand_ms: f64,
-    /// Pictures per second with all workers.
-    pub pictures_per_s: f64,
-    /// Those workers.
+    /// Images per second with all workers.
+    #[serde(rename = "pictures_per_s")]
+    pub images_per_s: f64,
+    /// Number of workers.
     pub workers: usize,
-    /// How much of the two models it runs, where it can leave a part to the CPU.
+    /// How much of the models a delegate runs; `None` for backends that run all of them.
     pub nodes: Option<String>,
-    /// Whether a part is left to the CPU.
+    /// Whether the CPU runs a part of the models.
     pub is_partial: bool,
-    /// Against the CPU.
+    /// Difference to the CPU.
     pub agreement: Agreement,
 }
 
-/// A backend that was tried.
+/// Outcome of the benchmark of one backend.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BenchmarkOutcome {
-    /// Its name.
+    /// Name of the backend.
     pub name: String,
-    /// What was measured, or why it does not work.
+    /// Its results, or why it does not work.
     pub result: Result<BackendMetrics, String>,
 }
 
-/// A backend that is not taken.
+/// A backend that was tried and not chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectedBackend {
-    /// Its name.
+    /// Name of the backend.
     pub name: String,
-    /// In words.
+    /// Human-readable reason.
     pub reason: String,
 }
 
-/// What runs, and why.
+/// The backend that runs the models, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendChoice {
-    /// The backend's name.
+    /// Name of the backend.
     pub name: String,
-    /// In words.
+    /// Human-readable reason.
     pub reason: String,
-    /// The others that were tried.
+    /// The other backends that were tried.
     pub refused: Vec<RejectedBackend>,
-    /// Whether the user asked for another one.
+    /// Whether the user requested another backend.
     pub is_second_best: bool,
 }
 
 impl BackendChoice {
-    /// Nothing was measured.
+    /// The CPU, without a benchmark.
     #[must_use]
     pub fn cpu(reason: &str) -> Self {
         Self {
@@ -70,42 +70,42 @@ impl BackendChoice {
     }
 }
 
-/// Takes one of `trials`, of which one is the CPU's. A landmark may be `tolerance` of the picture from where the CPU
-/// sees it.
+/// Chooses one of `outcomes`, which include the CPU. `tolerance` is the largest allowed difference of a landmark to the
+/// CPU's, in fractions of the image size.
 ///
 /// # Errors
-/// With the reason when the required one cannot be had.
+/// The reason, when the required backend cannot be used.
 pub fn choose(
-    wish: &BackendPreference,
-    trials: &[BenchmarkOutcome],
+    preference: &BackendPreference,
+    outcomes: &[BenchmarkOutcome],
     tolerance: f32,
 ) -> Result<BackendChoice, String> {
-    let judged: Vec<(&str, Result<&BackendMetrics, String>)> = trials
+    let results: Vec<(&str, Result<&BackendMetrics, String>)> = outcomes
         .iter()
-        .map(|trial| (trial.name.as_str(), judge(trial, tolerance)))
+        .map(|outcome| (outcome.name.as_str(), usable(outcome, tolerance)))
         .collect();
-    let fitness = |name: &str| judged.iter().find(|(n, _)| *n == name).map(|(_, j)| j);
-    let (name, reason) = match wish {
-        BackendPreference::Cpu => (CPU, "asked for".to_owned()),
+    let result_of = |name: &str| results.iter().find(|(n, _)| *n == name).map(|(_, j)| j);
+    let (name, reason) = match preference {
+        BackendPreference::Cpu => (CPU, "requested".to_owned()),
         BackendPreference::Require(name) | BackendPreference::Prefer(name) => {
-            match (fitness(name), wish) {
-                (Some(Ok(measured)), _) => (name.as_str(), format!("asked for{}", part(measured))),
-                (mismatch, BackendPreference::Require(_)) => return Err(why_not(mismatch)),
-                (mismatch, _) => (
+            match (result_of(name), preference) {
+                (Some(Ok(metrics)), _) => (name.as_str(), format!("requested{}", partial(metrics))),
+                (result, BackendPreference::Require(_)) => return Err(why_not(result)),
+                (result, _) => (
                     CPU,
-                    format!("{name} was asked for, but {}", why_not(mismatch)),
+                    format!("{name} was requested, but {}", why_not(result)),
                 ),
             }
         }
-        BackendPreference::Auto => fastest(&judged),
+        BackendPreference::Auto => fastest(&results),
     };
-    let refused = judged
+    let refused = results
         .iter()
         .filter(|(other, _)| *other != name && *other != CPU)
-        .map(|(other, judgement)| RejectedBackend {
+        .map(|(other, result)| RejectedBackend {
             name: (*other).to_owned(),
-            reason: match judgement {
-                Ok(measured) => format!("slower: {}", pace(measured)),
+            reason: match result {
+                Ok(metrics) => format!("slower: {}", rate(metrics)),
                 Err(reason) => reason.clone(),
             },
         })
@@ -114,59 +114,62 @@ pub fn choose(
         name: name.to_owned(),
         reason,
         refused,
-        is_second_best: wish.name().is_some_and(|wished| wished != name),
+        is_second_best: preference.name().is_some_and(|other| other != name),
     })
 }
 
-/// What was measured, if the backend may be taken for the CPU.
-fn judge(trial: &BenchmarkOutcome, tolerance: f32) -> Result<&BackendMetrics, String> {
-    let measured = trial.result.as_ref().map_err(Clone::clone)?;
-    match measured.agreement.mismatch(tolerance) {
-        Some(mismatch) if trial.name != CPU => Err(mismatch),
-        _ => Ok(measured),
+/// The results, if the backend agrees with the CPU.
+fn usable(outcome: &BenchmarkOutcome, tolerance: f32) -> Result<&BackendMetrics, String> {
+    let metrics = outcome.result.as_ref().map_err(Clone::clone)?;
+    match metrics.agreement.mismatch(tolerance) {
+        Some(mismatch) if outcome.name != CPU => Err(mismatch),
+        _ => Ok(metrics),
     }
 }
 
-fn why_not(judgement: Option<&Result<&BackendMetrics, String>>) -> String {
-    match judgement {
+fn why_not(result: Option<&Result<&BackendMetrics, String>>) -> String {
+    match result {
         Some(Err(reason)) => reason.clone(),
-        _ => "it was not found on this machine".to_owned(),
+        _ => "it is not available on this machine".to_owned(),
     }
 }
 
-fn fastest<'a>(judged: &[(&'a str, Result<&BackendMetrics, String>)]) -> (&'a str, String) {
-    let cpu = judged.iter().find(|(name, _)| *name == CPU);
-    let cpu = cpu.and_then(|(_, judgement)| judgement.as_ref().ok());
-    let others = judged.iter().filter(|(name, _)| *name != CPU);
+fn fastest<'a>(results: &[(&'a str, Result<&BackendMetrics, String>)]) -> (&'a str, String) {
+    let cpu = results.iter().find(|(name, _)| *name == CPU);
+    let cpu = cpu.and_then(|(_, result)| result.as_ref().ok());
+    let others = results.iter().filter(|(name, _)| *name != CPU);
     let best = others
-        .filter_map(|(name, judgement)| Some((*name, *judgement.as_ref().ok()?)))
-        .max_by(|(_, a), (_, b)| a.pictures_per_s.total_cmp(&b.pictures_per_s));
+        .filter_map(|(name, result)| Some((*name, *result.as_ref().ok()?)))
+        .max_by(|(_, a), (_, b)| a.images_per_s.total_cmp(&b.images_per_s));
     match (best, cpu) {
-        (Some((name, best)), Some(cpu)) if best.pictures_per_s >= cpu.pictures_per_s * GAIN_MIN => {
+        (Some((name, best)), Some(cpu)) if best.images_per_s >= cpu.images_per_s * SPEEDUP_MIN => {
             let text = format!(
-                "the fastest that agrees with the CPU: {}, the CPU {}{}",
-                pace(best),
-                pace(cpu),
-                part(best)
+                "fastest backend that agrees with the CPU: {}, the CPU {}{}",
+                rate(best),
+                rate(cpu),
+                partial(best)
             );
             (name, text)
         }
-        // Without the CPU there is nothing that it could agree with.
-        (Some(_), Some(cpu)) => (CPU, format!("no accelerator is much faster: {}", pace(cpu))),
-        _ if judged.iter().all(|(name, _)| *name == CPU) => {
-            (CPU, "nothing else can be used here".to_owned())
+        // Without results of the CPU there is no reference.
+        (Some(_), Some(cpu)) => (CPU, format!("no accelerator is much faster: {}", rate(cpu))),
+        _ if results.iter().all(|(name, _)| *name == CPU) => {
+            (CPU, "no other backend is available".to_owned())
         }
-        _ => (CPU, "no accelerator works and agrees with it".to_owned()),
+        _ => (
+            CPU,
+            "no accelerator works and agrees with the CPU".to_owned(),
+        ),
     }
 }
 
-fn pace(measured: &BackendMetrics) -> String {
-    format!("{:.1} pictures/s", measured.pictures_per_s)
+fn rate(metrics: &BackendMetrics) -> String {
+    format!("{:.1} images/s", metrics.images_per_s)
 }
 
-fn part(measured: &BackendMetrics) -> String {
-    match &measured.nodes {
-        Some(nodes) if measured.is_partial => format!("; it runs only {nodes}, the CPU the others"),
+fn partial(metrics: &BackendMetrics) -> String {
+    match &metrics.nodes {
+        Some(nodes) if metrics.is_partial => format!("; it runs only {nodes}, the CPU the rest"),
         _ => String::new(),
     }
 }
@@ -175,18 +178,18 @@ fn part(measured: &BackendMetrics) -> String {
 mod tests {
     use super::*;
 
-    fn trial(name: &str, pictures_per_s: f64, max: f32) -> BenchmarkOutcome {
+    fn outcome(name: &str, images_per_s: f64, max: f32) -> BenchmarkOutcome {
         BenchmarkOutcome {
             name: name.to_owned(),
             result: Ok(BackendMetrics {
                 palm_ms: 10.0,
                 hand_ms: 8.0,
-                pictures_per_s,
+                images_per_s,
                 workers: 4,
                 nodes: None,
                 is_partial: false,
                 agreement: Agreement {
-                    pictures: 8,
+                    images: 8,
                     landmarks: 210,
                     max,
                     ..Agreement::default()
@@ -208,51 +211,68 @@ mod tests {
 
     #[test]
     fn the_fastest_that_agrees_is_taken() {
-        let check = |trials: &[BenchmarkOutcome], expected: &str, reason: &str| {
-            let choice = choose(&BackendPreference::Auto, trials, 1e-3).unwrap();
+        let check = |outcomes: &[BenchmarkOutcome], expected: &str, reason: &str| {
+            let choice = choose(&BackendPreference::Auto, outcomes, 1e-3).unwrap();
             assert_eq!(choice.name, expected, "{choice:?}");
             assert!(choice.reason.contains(reason), "{choice:?}");
             assert_eq!(
                 choice.refused.len(),
-                trials.len() - 1 - usize::from(expected != CPU)
+                outcomes.len() - 1 - usize::from(expected != CPU)
             );
             assert!(!choice.is_second_best);
         };
-        let cpu = trial(CPU, 40.0, 0.0);
-        check(std::slice::from_ref(&cpu), CPU, "nothing else");
+        let cpu = outcome(CPU, 40.0, 0.0);
+        check(std::slice::from_ref(&cpu), CPU, "no other");
         check(
-            &[cpu.clone(), trial("a", 80.0, 1e-4)],
+            &[cpu.clone(), outcome("a", 80.0, 1e-4)],
             "a",
-            "80.0 pictures/s, the CPU 40.0",
+            "80.0 images/s, the CPU 40.0",
         );
         check(
-            &[cpu.clone(), trial("a", 80.0, 1e-4), trial("b", 90.0, 1e-4)],
+            &[
+                cpu.clone(),
+                outcome("a", 80.0, 1e-4),
+                outcome("b", 90.0, 1e-4),
+            ],
             "b",
             "90.0",
         );
         check(
-            &[cpu.clone(), trial("a", 80.0, 1e-4), trial("b", 90.0, 2e-3)],
+            &[
+                cpu.clone(),
+                outcome("a", 80.0, 1e-4),
+                outcome("b", 90.0, 2e-3),
+            ],
             "a",
             "80.0",
         );
-        check(&[cpu.clone(), trial("a", 41.0, 0.0)], CPU, "much faster");
-        check(&[cpu.clone(), trial("a", 20.0, 0.0)], CPU, "much faster");
+        check(&[cpu.clone(), outcome("a", 41.0, 0.0)], CPU, "much faster");
+        check(&[cpu.clone(), outcome("a", 20.0, 0.0)], CPU, "much faster");
         check(&[cpu.clone(), broken("a")], CPU, "no accelerator");
-        check(&[broken(CPU), trial("a", 80.0, 0.0)], CPU, "no accelerator");
+        check(
+            &[broken(CPU), outcome("a", 80.0, 0.0)],
+            CPU,
+            "no accelerator",
+        );
     }
 
     #[test]
-    fn the_named_one_is_taken_or_refused_aloud() {
-        let trials = [
-            trial(CPU, 40.0, 0.0),
-            trial("slow", 2.0, 0.0),
-            trial("wrong", 90.0, 0.3),
+    fn a_named_backend_is_chosen_or_refused_with_a_reason() {
+        let outcomes = [
+            outcome(CPU, 40.0, 0.0),
+            outcome("slow", 2.0, 0.0),
+            outcome("wrong", 90.0, 0.3),
             broken("hung"),
         ];
-        let require =
-            |name: &str| choose(&BackendPreference::Require(name.to_owned()), &trials, 1e-3);
+        let require = |name: &str| {
+            choose(
+                &BackendPreference::Require(name.to_owned()),
+                &outcomes,
+                1e-3,
+            )
+        };
         let prefer = |name: &str| {
-            choose(&BackendPreference::Prefer(name.to_owned()), &trials, 1e-3).unwrap()
+            choose(&BackendPreference::Prefer(name.to_owned()), &outcomes, 1e-3).unwrap()
         };
         let choice = require("slow").unwrap();
         assert_eq!(
@@ -264,7 +284,7 @@ mod tests {
         for (name, reason) in [
             ("wrong", "landmarks"),
             ("hung", "it hung"),
-            ("gone", "not found"),
+            ("gone", "not available"),
         ] {
             assert!(require(name).unwrap_err().contains(reason), "{name}");
             let choice = prefer(name);
@@ -275,23 +295,30 @@ mod tests {
             );
         }
         assert_eq!(
-            choose(&BackendPreference::Cpu, &trials, 0.0).unwrap().name,
+            choose(&BackendPreference::Cpu, &outcomes, 0.0)
+                .unwrap()
+                .name,
             CPU
         );
     }
 
     #[test]
-    fn what_is_left_to_the_cpu_is_said() {
-        let mut partial = trial("a", 80.0, 0.0);
-        if let Ok(measured) = &mut partial.result {
-            measured.nodes = Some("3 of 9 nodes".to_owned());
-            measured.is_partial = true;
+    fn a_partial_backend_names_what_the_cpu_runs() {
+        let mut partial = outcome("a", 80.0, 0.0);
+        if let Ok(metrics) = &mut partial.result {
+            metrics.nodes = Some("3 of 9 nodes".to_owned());
+            metrics.is_partial = true;
         }
-        for wish in [
+        for preference in [
             BackendPreference::Auto,
             BackendPreference::Require("a".to_owned()),
         ] {
-            let choice = choose(&wish, &[trial(CPU, 40.0, 0.0), partial.clone()], 1e-3).unwrap();
+            let choice = choose(
+                &preference,
+                &[outcome(CPU, 40.0, 0.0), partial.clone()],
+                1e-3,
+            )
+            .unwrap();
             assert!(choice.reason.contains("only 3 of 9 nodes"), "{choice:?}");
         }
     }

@@ -1,6 +1,9 @@
-//! Which backend runs the models, decided by what was measured. Pure: [`wish`] is what the user asks for, [`agreement`]
-//! holds what a backend saw against what the CPU saw, [`choice`] takes the fastest that agrees, [`patience`] says when a
-//! backend that fails has failed too often.
+//! Chooses what runs the models, from benchmark results. Pure.
+//!
+//! * [`BackendPreference`]: what the user requests.
+//! * [`Agreement`]: how far the hands that a backend detects are from the CPU's.
+//! * [`choose`]: takes the fastest backend that agrees with the CPU.
+//! * [`RetryBudget`]: how often a failing device is opened again.
 
 pub mod agreement;
 pub mod backend_preference;
@@ -12,35 +15,17 @@ pub use crate::selection::retry_budget::RetryBudget;
 pub use agreement::{Agreement, DetectedHand};
 pub use choice::{BackendChoice, BackendMetrics, BenchmarkOutcome, RejectedBackend, choose};
 
-/// The backend that is always there, and the one that all others are held against.
+/// TensorFlow Lite on the CPU: always available, and the reference for every other backend.
 pub const CPU: &str = "cpu";
-/// LiteRT's kernels for the CPU.
+/// LiteRT's CPU kernels.
 pub const LITERT_CPU: &str = "litert:cpu";
 /// LiteRT on a Vulkan device.
 pub const LITERT_GPU: &str = "litert:gpu";
-/// The delegate whose library the user names.
+/// A TFLite delegate plugin whose library the user names.
 pub const CUSTOM: &str = "custom";
 
-/// The names of all delegates.
-pub const DELEGATES: [&str; 7] = [
-    "coral",
-    "vx",
-    "teflon",
-    "armnn",
-    "qnn",
-    "tflite-gpu",
-    CUSTOM,
-];
-
 /// The names of all backends but the CPU.
-pub const BACKENDS: [&str; 9] = [
-    LITERT_CPU,
-    LITERT_GPU,
-    "coral",
-    "vx",
-    "teflon",
-    "armnn",
-    "qnn",
-    "tflite-gpu",
-    CUSTOM,
-];
+pub const BACKENDS: [&str; 3] = [LITERT_CPU, LITERT_GPU, CUSTOM];
+
+/// Accelerators that run as [`CUSTOM`]; `models/README.md` has a recipe for each.
+pub const DELEGATE_RECIPES: [&str; 6] = ["coral", "vx", "teflon", "armnn", "qnn", "tflite-gpu"];

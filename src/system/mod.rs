@@ -1,9 +1,8 @@
-//! The machine and the service manager: sensors, disk, clock, devices, signals, readiness, watchdog, liveness.
+//! The machine and the service manager: sensors, disk, clock, signals, readiness, watchdog, liveness.
 //!
 //! These modules read and report. They decide nothing.
 
 pub mod clock;
-pub mod devices;
 pub mod disk;
 pub mod journal;
 pub mod liveness;
@@ -15,7 +14,6 @@ pub mod signals;
 mod throttle;
 pub mod watchdog;
 
-pub use devices::{DeviceNode, Hardware};
 pub use liveness::{Liveness, Stage};
 pub use sensors::{SensorReadings, Sensors};
 pub use signals::{Signal, Signals};

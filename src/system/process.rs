@@ -1,6 +1,6 @@
-//! Process control: end with the parent, redirect stderr, kill a process group.
+//! Process control: end with the parent, redirect stderr.
 
-use rustix::process::{Pid, Signal, getppid, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::stdio::dup2_stderr;
 use std::fs::OpenOptions;
 use std::io;
@@ -33,14 +33,4 @@ pub fn without_stderr(chatter: impl FnOnce()) -> io::Result<()> {
     dup2_stderr(&away)?;
     chatter();
     Ok(dup2_stderr(&kept)?)
-}
-
-/// Kills the process group of `leader`.
-///
-/// # Errors
-/// When the group no longer exists.
-pub fn end_group(leader: u32) -> io::Result<()> {
-    let pid = i32::try_from(leader).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::other("no such process"))?;
-    Ok(kill_process_group(pid, Signal::KILL)?)
 }

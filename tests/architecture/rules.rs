@@ -119,6 +119,11 @@ pub(crate) const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("dataset", "sequence", "the plan samples frames"),
     ("draw", "frame", "draws on frames"),
     (
+        "inference",
+        "storage",
+        "the cache of benchmark results is written atomically",
+    ),
+    (
         "camera",
         "video",
         "a file as camera plays through the clip decoder",
@@ -202,7 +207,14 @@ pub(crate) const WRAPPED: &[(&str, &[&str])] = &[
     ("rusqlite", &["storage/"]),
     (
         "rustix",
-        &["video/archive.rs", "camera/", "storage/", "system/"],
+        &[
+            "video/archive.rs",
+            "camera/",
+            "inference/hardware.rs",
+            "inference/probe.rs",
+            "storage/",
+            "system/",
+        ],
     ),
     ("sd_notify", &["system/"]),
     ("tflitec", &["inference/"]),

@@ -126,7 +126,7 @@ fn one_that_is_no_good_is_refused_or_left_aside_with_the_reason() {
     machine
         .film("require:corral", &[])
         .ends(64)
-        .says(&["coral", "require:NAME"]);
+        .says(&["custom", "require:NAME"]);
 }
 
 /// One that is gone: the CPU goes on with the very frame, or nobody does.
@@ -166,7 +166,7 @@ fn one_that_is_lost_at_work_is_said_and_no_frame_is_lost() {
     machine
         .film("require:custom", &options)
         .ends(69)
-        .says(&["is given up", "went away"]);
+        .says(&["failed for good", "went away"]);
     assert!(rows(&machine.out()).starts_with(&plugins));
 }
 

@@ -69,7 +69,7 @@ fn one_that_is_lost_at_work_is_told() {
     });
     assert_eq!(
         backend(&ears),
-        ("custom".to_owned(), "asked for".to_owned())
+        ("custom".to_owned(), "requested".to_owned())
     );
     fs::write(&trouble, "").unwrap();
     daemon.until("the CPU", |_| backend(&ears).0 == "cpu");
@@ -255,7 +255,7 @@ fn job_and_camera_share_one_device() {
     });
     assert_eq!(
         backend(&ears),
-        ("custom".to_owned(), "asked for".to_owned())
+        ("custom".to_owned(), "requested".to_owned())
     );
     assert_eq!(daemon.stop(), Some(0));
     // A delegate for each model: once measured, once opened, never side by side.

@@ -17,7 +17,7 @@ use crate::cli::progress::Live;
 use crate::cli::{CameraArgs, ProgressKind};
 use crate::error::{CliError, Exit};
 use crate::inference::ShutdownFlag;
-use crate::inference::{BackendHandle, SelectionContext, stopped};
+use crate::inference::{BackendHandle, SelectionContext, SelectionError};
 use crate::recording::TakeProvenance;
 pub use crate::recording::capture_settings::CaptureSettings;
 use crate::recording::fallback_detector::FallbackDetector;
@@ -81,7 +81,7 @@ pub fn run(args: &CameraArgs) -> Result<Exit, CliError> {
     let backend =
         BackendHandle::open(&config.backend_request(), &config.model_paths(), 1, context)?;
     if stop.is_set() {
-        return Err(stopped());
+        return Err(SelectionError::Stopped.into());
     }
     film(args, live, order, &backend, stop)
 }
@@ -104,7 +104,7 @@ fn film(
     stop: ShutdownFlag,
 ) -> Result<Exit, CliError> {
     let recipe = args.capture_settings();
-    let graphs = backend.graphs()?;
+    let graphs = backend.loaded_models()?;
     // Nobody else opens anything here.
     let mut eye = FallbackDetector::new(backend, &graphs, recipe.detector, &|| None)?;
     let settings = recipe.settings(backend);

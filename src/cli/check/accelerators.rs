@@ -1,94 +1,91 @@
-//! Which accelerators the machine has, and what is missing to use the others.
+//! Which backends this machine can use, and what the others need.
 
 use super::CheckResult;
 use crate::config::Config;
 use crate::error::Exit;
-use crate::inference::candidates;
-use crate::inference::candidates::BackendCandidate;
-use crate::inference::probe;
-use crate::selection::BackendPreference;
-use crate::selection::LITERT_GPU;
-use crate::system::Hardware;
+use crate::inference::candidates::{self, BackendCandidate};
+use crate::inference::{Hardware, probe};
+use crate::selection::{BackendPreference, LITERT_GPU};
 
 const SUBJECT: &str = "accel";
 
-/// Looks at all that are known. What is missing is a failure only where it is required.
+/// Checks all backends. A missing requirement is a failure only for a required backend.
 pub(super) fn accelerators(config: &Config) -> Vec<CheckResult> {
-    let wanted = config.backend_request();
-    let all = candidates::all(&wanted.delegate, &Hardware::here());
-    let named = wanted.preference.name();
-    let usable: Vec<&str> = all
-        .iter()
-        .filter(|c| c.lacks.is_empty())
-        .map(|c| c.name.as_str())
-        .collect();
-    let choice = match (&wanted.preference, usable.as_slice()) {
-        (BackendPreference::Auto, []) => "auto: the CPU, for nothing else can be used".to_owned(),
+    let request = config.backend_request();
+    let all = candidates::all(&request.delegate, &Hardware::here());
+    let preference = &request.preference;
+    let usable = all.iter().filter(|c| c.missing.is_empty());
+    let usable: Vec<&str> = usable.map(|c| c.name.as_str()).collect();
+    let choice = match (preference, usable.as_slice()) {
+        (BackendPreference::Auto, []) => {
+            "auto: the CPU, because no other backend is available".to_owned()
+        }
         (BackendPreference::Auto, usable) => format!(
-            "auto: the CPU or {}, whichever is measured to be the fastest that agrees; `handloom bench` shows it",
+            "auto: the fastest of the CPU and {} that agrees with the CPU; `handloom bench` compares them",
             usable.join(", ")
         ),
-        (wish, _) => wish.to_string(),
+        (preference, _) => preference.to_string(),
     };
-    let mut findings = vec![CheckResult::fine(SUBJECT, choice)];
+    let mut results = vec![CheckResult::fine(SUBJECT, choice)];
+    let named = preference.name();
     let (shown, absent): (Vec<&BackendCandidate>, Vec<&BackendCandidate>) = all
         .iter()
-        .partition(|c| c.is_here() || named == Some(c.name.as_str()));
-    findings.extend(shown.into_iter().map(|c| finding(c, &wanted.preference)));
+        .partition(|c| c.is_present() || named == Some(c.name.as_str()));
+    results.extend(shown.into_iter().map(|c| result(c, preference)));
     if !absent.is_empty() {
-        let names: Vec<String> = absent
-            .iter()
-            .map(|c| format!("{} ({})", c.name, c.what))
-            .collect();
-        let advice = "`handloom check --set run.accelerator=prefer:NAME` says what one needs";
-        let detail = format!("neither device nor library: {}\n{advice}", names.join(", "));
-        findings.push(CheckResult::absent(SUBJECT, detail));
+        let names = absent.iter().map(|c| format!("{} ({})", c.name, c.what));
+        let names: Vec<String> = names.collect();
+        let hint = "`handloom check --set run.accelerator=prefer:NAME` says what a backend needs";
+        let detail = format!("no device and no library for: {}\n{hint}", names.join(", "));
+        results.push(CheckResult::absent(SUBJECT, detail));
     }
-    findings
+    results
 }
 
-fn finding(candidate: &BackendCandidate, wish: &BackendPreference) -> CheckResult {
+fn result(candidate: &BackendCandidate, preference: &BackendPreference) -> CheckResult {
     let BackendCandidate {
         name,
         what,
         devices,
-        lacks,
+        missing,
         ..
     } = candidate;
     let mut detail = format!("{name} ({what})");
     if !devices.is_empty() {
         detail = format!("{detail}, {}", devices.join(", "));
     }
-    let mut is_doubtful = false;
-    if name == LITERT_GPU && lacks.is_empty() {
-        match probe::vulkan_devices() {
-            Ok((devices, is_gpu)) => {
-                is_doubtful = !is_gpu;
-                detail = format!("{detail}\n{}", devices.join("\n"));
-            }
-            Err(trouble) => {
-                is_doubtful = true;
-                detail = format!("{detail}\n{}", trouble.reason);
-            }
-        }
-    }
-    if lacks.is_empty() {
-        return if is_doubtful {
-            CheckResult::doubtful(SUBJECT, detail)
+    if missing.is_empty() {
+        let (vulkan, is_usable) = if name == LITERT_GPU {
+            vulkan_devices()
         } else {
-            CheckResult::fine(SUBJECT, detail)
+            (String::new(), true)
         };
+        let status = if is_usable {
+            CheckResult::fine
+        } else {
+            CheckResult::doubtful
+        };
+        return status(SUBJECT, format!("{detail}{vulkan}"));
     }
-    for lack in lacks {
-        detail = format!("{detail}\nlacks {}: {}", lack.what, lack.mend);
+    for requirement in missing {
+        let (what, fix) = (&requirement.what, &requirement.fix);
+        detail = format!("{detail}\nlacks {what}: {fix}");
     }
-    match wish {
-        BackendPreference::Require(wished) if wished == name => {
+    match preference {
+        BackendPreference::Require(required) if required == name => {
             CheckResult::bad(Exit::Unavailable, SUBJECT, detail)
         }
-        BackendPreference::Prefer(wished) if wished == name => {
+        BackendPreference::Prefer(preferred) if preferred == name => {
             CheckResult::doubtful(SUBJECT, detail)
         }
         _ => CheckResult::absent(SUBJECT, detail),
+    }
+}
+
+/// One line for each Vulkan device, and whether the first is hardware.
+fn vulkan_devices() -> (String, bool) {
+    match probe::vulkan_devices() {
+        Ok((devices, is_hardware)) => (format!("\n{}", devices.join("\n")), is_hardware),
+        Err(error) => (format!("\n{}", error.reason), false),
     }
 }

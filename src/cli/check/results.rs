@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::error::CliError;
 use crate::error::hints::Audience;
 use crate::inference::ModelFiles;
-use crate::inference::identity_beside;
+use crate::inference::expected_identity;
 use crate::storage::{Ledger, StoreError, output_dir};
 use serde_json::Value;
 use std::path::Path;
@@ -47,7 +47,8 @@ pub(super) fn takes(config: &Config) -> Vec<CheckResult> {
         output_dir::other_job(&path, ledger, |known| {
             // Takes of the first versions are the CPU's, without a word: no other one's that is required.
             let known = known.get("accelerator");
-            let beside = identity_beside(&config.backend_request(), known.unwrap_or(&Value::Null));
+            let beside =
+                expected_identity(&config.backend_request(), known.unwrap_or(&Value::Null));
             let is_told = known.is_some() || beside.is_object();
             recipe.settings_on(&bundle, is_told.then_some(beside))
         })

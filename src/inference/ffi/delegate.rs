@@ -1,21 +1,21 @@
-//! Delegates as values: made, applied to an interpreter, destroyed after it.
+//! Delegates: made, applied to an interpreter, destroyed after it.
 
 #![allow(unsafe_code, reason = "the TFLite library speaks C")]
 
 use super::c;
-use crate::inference::ffi::error_messages::RuntimeError;
+use super::error_messages::RuntimeError;
 use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A delegate with the function that destroys it. [`super::RawInterpreter::apply`] takes it over, so that it outlives the
+/// A delegate with the function that destroys it. [`super::RawInterpreter::apply`] takes it, so that it outlives the
 /// interpreter.
 #[derive(Debug)]
 pub(crate) struct Delegate {
     pub(super) pointer: NonNull<c::Delegate>,
     destroy: unsafe extern "C" fn(*mut c::Delegate),
-    /// What its callbacks look at.
+    /// What its callbacks point to.
     _plan: Option<Arc<ExecutionPlan>>,
 }
 
@@ -26,7 +26,7 @@ unsafe impl Send for Delegate {}
 
 impl Delegate {
     /// # Safety
-    /// `pointer` is a live delegate of nobody else's, to be destroyed by `destroy`, which stays callable for ever.
+    /// `pointer` is a live delegate that nobody else owns; `destroy` destroys it and stays callable.
     pub(crate) unsafe fn from_raw(
         pointer: NonNull<c::Delegate>,
         destroy: unsafe extern "C" fn(*mut c::Delegate),
@@ -48,12 +48,12 @@ impl Delegate {
         // SAFETY: options is as the library made it, room included, and is read during the call alone.
         let pointer = unsafe { c::TfLiteXNNPackDelegateCreate(&raw const options) };
         let pointer = NonNull::new(pointer)
-            .ok_or_else(|| RuntimeError("XNNPACK's delegate cannot be made".to_owned()))?;
+            .ok_or_else(|| RuntimeError("cannot make the XNNPACK delegate".to_owned()))?;
         // SAFETY: just made for us, and this is the library's function to destroy it; the library is linked.
         Ok(unsafe { Self::from_raw(pointer, c::TfLiteXNNPackDelegateDelete) })
     }
 
-    /// Claims nothing and notes which nodes the interpreter would run.
+    /// A delegate that takes no node and records which nodes the interpreter would execute.
     pub(super) fn plan_reader() -> Result<(Self, Arc<ExecutionPlan>), RuntimeError> {
         let plan = Arc::new(ExecutionPlan(Mutex::new(Vec::new())));
         let builder = c::DelegateBuilder {
@@ -67,7 +67,7 @@ impl Delegate {
         // SAFETY: the builder is copied by the call; its data lives in the Arc that the Delegate keeps.
         let pointer = unsafe { c::TfLiteOpaqueDelegateCreate(&raw const builder) };
         let pointer = NonNull::new(pointer)
-            .ok_or_else(|| RuntimeError("a delegate to count nodes cannot be made".to_owned()))?;
+            .ok_or_else(|| RuntimeError("cannot make a delegate that counts nodes".to_owned()))?;
         let reader = Self {
             pointer,
             destroy: c::TfLiteOpaqueDelegateDelete,
@@ -85,7 +85,7 @@ impl Drop for Delegate {
     }
 }
 
-/// Numbers of the nodes to be run.
+/// Numbers of the nodes to execute.
 #[derive(Debug)]
 pub(super) struct ExecutionPlan(Mutex<Vec<c_int>>);
 
@@ -113,7 +113,7 @@ unsafe extern "C" fn read_plan(
         slice::from_raw_parts((&raw const (*plan).data).cast::<c_int>(), count)
     };
     // SAFETY: data is the Plan in the Arc of the Delegate that is being applied, which its interpreter keeps.
-    let noted = unsafe { &*data.cast::<ExecutionPlan>() };
-    *noted.0.lock().unwrap_or_else(PoisonError::into_inner) = nodes.to_vec();
+    let recorded = unsafe { &*data.cast::<ExecutionPlan>() };
+    *recorded.0.lock().unwrap_or_else(PoisonError::into_inner) = nodes.to_vec();
     c::OK
 }

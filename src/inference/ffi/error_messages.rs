@@ -1,4 +1,4 @@
-//! What runtime and plugins say when they fail, for the user to read.
+//! Messages of the runtime and of plugins when they fail.
 
 #![allow(unsafe_code, reason = "the TFLite library speaks C")]
 
@@ -6,10 +6,10 @@ use super::c;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::{Mutex, PoisonError};
 
-/// Most bytes kept.
-const WORDS_MAX: usize = 2048;
+/// Maximum size of the collected messages, bytes.
+const MESSAGES_MAX: usize = 2048;
 
-/// What runtime or plugin said, bounded, until it is taken.
+/// Messages of a runtime or plugin, bounded, until they are taken.
 #[derive(Debug)]
 pub(crate) struct ErrorMessages(Mutex<String>);
 
@@ -18,21 +18,21 @@ impl ErrorMessages {
         Self(Mutex::new(String::new()))
     }
 
-    /// Adds a message; what has no room any more is dropped.
+    /// Adds a message; what exceeds the limit is dropped.
     pub(crate) fn add(&self, message: &str) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let break_before = if kept.is_empty() { "" } else { "; " };
-        let room = WORDS_MAX.saturating_sub(kept.len() + break_before.len());
-        // Foreign text goes into one line of a log.
+        let mut messages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let separator = if messages.is_empty() { "" } else { "; " };
+        let left = MESSAGES_MAX.saturating_sub(messages.len() + separator.len());
+        // The text becomes one line of a log.
         let printable = message.split_whitespace().collect::<Vec<_>>().join(" ");
-        let cut = &printable[..printable.floor_char_boundary(room)];
+        let cut = &printable[..printable.floor_char_boundary(left)];
         if !cut.is_empty() {
-            kept.push_str(break_before);
-            kept.push_str(cut);
+            messages.push_str(separator);
+            messages.push_str(cut);
         }
     }
 
-    /// Everything since the last call.
+    /// All messages since the last call.
     pub(crate) fn take(&self) -> String {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -46,13 +46,13 @@ pub(super) unsafe extern "C" fn report(user: *mut c_void, format: *const c_char,
     unsafe { c::vsnprintf(line.as_mut_ptr().cast(), line.len(), format, args) };
     // SAFETY: user points into the Arc of a model's or interpreter's Words, held until the runtime's object is
     // deleted; Words may be shared between threads.
-    let words = unsafe { &*user.cast::<ErrorMessages>() };
+    let messages = unsafe { &*user.cast::<ErrorMessages>() };
     if let Ok(text) = CStr::from_bytes_until_nul(&line) {
-        words.add(&text.to_string_lossy());
+        messages.add(&text.to_string_lossy());
     }
 }
 
-/// The runtime refused; in its words, or what was asked of it where it gave none.
+/// A failure of the runtime: its messages, or the action that failed.
 #[derive(Debug)]
 pub(crate) struct RuntimeError(pub(crate) String);
 
@@ -62,13 +62,13 @@ impl std::fmt::Display for RuntimeError {
     }
 }
 
-/// What was said, or `asked` where that is nothing.
-pub(super) fn refusal(words: &ErrorMessages, asked: &str) -> RuntimeError {
-    let said = words.take();
-    RuntimeError(if said.is_empty() {
-        format!("{asked} failed, the runtime gave no reason")
+/// The collected messages, or a text that names the failed `action` when there are none.
+pub(super) fn runtime_error(messages: &ErrorMessages, action: &str) -> RuntimeError {
+    let text = messages.take();
+    RuntimeError(if text.is_empty() {
+        format!("{action} failed, the runtime gave no reason")
     } else {
-        said
+        text
     })
 }
 
@@ -77,15 +77,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_bounded_and_in_one_line() {
-        let words = ErrorMessages::new();
-        words.add(" no\n  device ");
-        words.add("");
-        words.add("gone");
-        assert_eq!(words.take(), "no device; gone");
-        assert_eq!(words.take(), "");
-        words.add(&"ü".repeat(WORDS_MAX));
-        words.add("more");
-        assert_eq!(words.take(), "ü".repeat(WORDS_MAX / 2));
+    fn messages_are_bounded_and_in_one_line() {
+        let messages = ErrorMessages::new();
+        messages.add(" no\n  device ");
+        messages.add("");
+        messages.add("gone");
+        assert_eq!(messages.take(), "no device; gone");
+        assert_eq!(messages.take(), "");
+        messages.add(&"ü".repeat(MESSAGES_MAX));
+        messages.add("more");
+        assert_eq!(messages.take(), "ü".repeat(MESSAGES_MAX / 2));
     }
 }

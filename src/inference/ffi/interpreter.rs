@@ -4,71 +4,24 @@
 
 use super::c;
 use super::delegate::Delegate;
+use super::error_messages::{ErrorMessages, RuntimeError, report, runtime_error};
 use super::model::RawModel;
-use crate::inference::ffi::error_messages::{ErrorMessages, RuntimeError, refusal, report};
+use crate::inference::tensors::{TensorInfo, TensorType};
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
 
-/// Types of tensors that are understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TensorType {
-    F32,
-    U8,
-    I8,
-    /// TFLite's number of any other.
-    Other(c_int),
-}
-
-impl std::fmt::Display for TensorType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::F32 => f.write_str("f32"),
-            Self::U8 => f.write_str("uint8"),
-            Self::I8 => f.write_str("int8"),
-            Self::Other(number) => write!(f, "TFLite type {number}"),
-        }
-    }
-}
-
-/// What a tensor is.
-#[derive(Clone, Debug)]
-pub(crate) struct TensorInfo {
-    pub(crate) name: String,
-    pub(crate) dtype: TensorType,
-    pub(crate) shape: Vec<usize>,
-    /// 0 where it is not quantised.
-    pub(crate) scale: f32,
-    pub(crate) zero_point: i32,
-}
-
-/// A tensor's numbers.
-#[derive(Debug)]
-pub(crate) enum TensorData<'a> {
-    F32(&'a [f32]),
-    U8(&'a [u8]),
-    I8(&'a [i8]),
-}
-
-/// A tensor's numbers, to be written.
-#[derive(Debug)]
-pub(crate) enum TensorDataMut<'a> {
-    F32(&'a mut [f32]),
-    U8(&'a mut [u8]),
-    I8(&'a mut [i8]),
-}
-
 /// An interpreter with the delegates that were applied to it.
 #[derive(Debug)]
 pub(crate) struct RawInterpreter {
     pointer: NonNull<c::Interpreter>,
-    /// Whether the last run went well, so that the outputs are what it wrote.
+    /// Whether the last run succeeded, so that the outputs hold what it wrote.
     has_run: bool,
-    /// In the order in which they were applied. With the words and the model freed after the interpreter, see Drop.
+    /// In the order in which they were applied. Freed after the interpreter, like the messages and the model; see Drop.
     delegates: Vec<Delegate>,
-    words: Arc<ErrorMessages>,
+    messages: Arc<ErrorMessages>,
     model: Arc<RawModel>,
 }
 
@@ -79,9 +32,9 @@ unsafe impl Send for RawInterpreter {}
 impl RawInterpreter {
     /// An interpreter with the runtime's plain kernels, single-threaded.
     pub(crate) fn new(model: &Arc<RawModel>) -> Result<Self, RuntimeError> {
-        let words = Arc::new(ErrorMessages::new());
+        let messages = Arc::new(ErrorMessages::new());
         // SAFETY: the options are made, used and deleted here, null included (deleting null is allowed, and the
-        // setters are skipped). The interpreter keeps pointers to the model's bytes and to the words: both are fields
+        // setters are skipped). The interpreter keeps pointers to the model's bytes and to the messages: both are fields
         // of what is returned and outlive it.
         let pointer = unsafe {
             let options = c::TfLiteInterpreterOptionsCreate();
@@ -90,7 +43,7 @@ impl RawInterpreter {
                 c::TfLiteInterpreterOptionsSetErrorReporter(
                     options,
                     report,
-                    Arc::as_ptr(&words).cast_mut().cast(),
+                    Arc::as_ptr(&messages).cast_mut().cast(),
                 );
             }
             let pointer = c::TfLiteInterpreterCreate(model.pointer.as_ptr(), options);
@@ -102,19 +55,19 @@ impl RawInterpreter {
                 pointer,
                 has_run: false,
                 delegates: Vec::new(),
-                words,
+                messages,
                 model: Arc::clone(model),
             }),
-            None => Err(refusal(&words, "making an interpreter")),
+            None => Err(runtime_error(&messages, "making an interpreter")),
         }
     }
 
-    /// Lets a delegate claim nodes. After an error the interpreter is not to be used: the runtime has undone the
-    /// delegates before, too.
+    /// Lets a delegate take nodes. After an error the interpreter must not be used: the runtime has removed the
+    /// earlier delegates too.
     pub(crate) fn apply(&mut self, delegate: Delegate) -> Result<(), RuntimeError> {
         self.has_run = false;
         let pointer = delegate.pointer;
-        // Kept whatever comes of it: the runtime may refer to it until the interpreter is gone.
+        // Kept also after an error: the runtime may refer to it until the interpreter is deleted.
         self.delegates.push(delegate);
         // SAFETY: both are live; the delegate stays so for as long as the interpreter. No slice into tensors is out,
         // since those borrow the interpreter.
@@ -124,14 +77,14 @@ impl RawInterpreter {
         self.check(status, "applying the delegate")
     }
 
-    /// The numbers of the nodes that would be run now, those of delegates' kernels among them.
-    pub(crate) fn plan(&mut self) -> Result<Vec<i32>, RuntimeError> {
+    /// Numbers of the nodes that a run would execute, including the kernels of delegates.
+    pub(crate) fn execution_plan(&mut self) -> Result<Vec<i32>, RuntimeError> {
         let (reader, plan) = Delegate::plan_reader()?;
         self.apply(reader)?;
         Ok(plan.take())
     }
 
-    /// Gives the tensors their memory; the inputs are zero then.
+    /// Allocates the memory of the tensors and zeroes the inputs.
     pub(crate) fn allocate(&mut self) -> Result<(), RuntimeError> {
         self.has_run = false;
         // SAFETY: live, and no slice into tensors is out.
@@ -157,91 +110,54 @@ impl RawInterpreter {
         Ok(())
     }
 
-    pub(crate) fn input_count(&self) -> usize {
+    /// Descriptions of the inputs and outputs.
+    pub(crate) fn tensors(&self) -> Result<(Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
+        let inputs = (0..self.input_count()).map(|i| self.input_tensor(i).map(TensorRef::info));
+        let outputs = (0..self.output_count()).map(|i| self.output_tensor(i).map(TensorRef::info));
+        Ok((
+            inputs.collect::<Result<_, _>>()?,
+            outputs.collect::<Result<_, _>>()?,
+        ))
+    }
+
+    /// The memory of an input, to be filled.
+    pub(crate) fn input(&mut self, index: usize) -> Result<&mut [u8], RuntimeError> {
+        let (data, bytes) = self.writable(self.input_tensor(index)?)?;
+        // SAFETY: the tensor's own memory of that many bytes, zeroed by `allocate` and only written since; nobody else
+        // uses it while the interpreter is borrowed mutably.
+        Ok(unsafe { slice::from_raw_parts_mut(data.as_ptr().cast(), bytes) })
+    }
+
+    /// The memory of an output, which the last run wrote.
+    pub(crate) fn output(&self, index: usize) -> Result<&[u8], RuntimeError> {
+        if !self.has_run {
+            return Err(RuntimeError("there was no successful run".to_owned()));
+        }
+        let (data, bytes) = self.output_tensor(index)?.memory()?;
+        // SAFETY: the tensor's own memory of that many bytes, written by the last run; nobody writes it while the
+        // interpreter is borrowed.
+        Ok(unsafe { slice::from_raw_parts(data.as_ptr().cast(), bytes) })
+    }
+
+    fn input_count(&self) -> usize {
         // SAFETY: live.
         let count = unsafe { c::TfLiteInterpreterGetInputTensorCount(self.pointer.as_ptr()) };
         usize::try_from(count).unwrap_or(0)
     }
 
-    pub(crate) fn output_count(&self) -> usize {
+    fn output_count(&self) -> usize {
         // SAFETY: live.
         let count = unsafe { c::TfLiteInterpreterGetOutputTensorCount(self.pointer.as_ptr()) };
         usize::try_from(count).unwrap_or(0)
     }
 
-    pub(crate) fn input_info(&self, index: usize) -> Result<TensorInfo, RuntimeError> {
-        self.input_tensor(index).map(TensorRef::info)
-    }
-
-    pub(crate) fn output_info(&self, index: usize) -> Result<TensorInfo, RuntimeError> {
-        self.output_tensor(index).map(TensorRef::info)
-    }
-
-    /// The numbers of an input, to be filled in place.
-    pub(crate) fn input(&mut self, index: usize) -> Result<TensorDataMut<'_>, RuntimeError> {
-        let tensor = self.input_tensor(index)?;
-        let (data, bytes) = self.writable(tensor)?;
-        // SAFETY, for each: the tensor's own memory of that many bytes, zeroed by `allocate` and since then only
-        // written, aligned for the type; in our hands alone while the interpreter is borrowed mutably. Every bit
-        // pattern is a number of the type.
-        match tensor.dtype() {
-            TensorType::F32 => {
-                let (data, count) = aligned::<f32>(data, bytes)?;
-                // SAFETY: see above.
-                let data = unsafe { slice::from_raw_parts_mut(data.as_ptr(), count) };
-                Ok(TensorDataMut::F32(data))
-            }
-            TensorType::U8 => {
-                // SAFETY: see above.
-                let data = unsafe { slice::from_raw_parts_mut(data.as_ptr().cast(), bytes) };
-                Ok(TensorDataMut::U8(data))
-            }
-            TensorType::I8 => {
-                // SAFETY: see above.
-                let data = unsafe { slice::from_raw_parts_mut(data.as_ptr().cast(), bytes) };
-                Ok(TensorDataMut::I8(data))
-            }
-            other @ TensorType::Other(_) => Err(RuntimeError(format!("an input of {other}"))),
-        }
-    }
-
-    /// The numbers of an output, which the last run wrote.
-    pub(crate) fn output(&self, index: usize) -> Result<TensorData<'_>, RuntimeError> {
-        if !self.has_run {
-            return Err(RuntimeError("there was no run that went well".to_owned()));
-        }
-        let tensor = self.output_tensor(index)?;
-        let (data, bytes) = tensor.memory()?;
-        // SAFETY, for each: the tensor's own memory of that many bytes, written by the run before, aligned for the
-        // type; nobody writes it while the interpreter is borrowed. Every bit pattern is a number of the type.
-        match tensor.dtype() {
-            TensorType::F32 => {
-                let (data, count) = aligned::<f32>(data, bytes)?;
-                // SAFETY: see above.
-                let data = unsafe { slice::from_raw_parts(data.as_ptr(), count) };
-                Ok(TensorData::F32(data))
-            }
-            TensorType::U8 => {
-                // SAFETY: see above.
-                let data = unsafe { slice::from_raw_parts(data.as_ptr().cast(), bytes) };
-                Ok(TensorData::U8(data))
-            }
-            TensorType::I8 => {
-                // SAFETY: see above.
-                let data = unsafe { slice::from_raw_parts(data.as_ptr().cast(), bytes) };
-                Ok(TensorData::I8(data))
-            }
-            other @ TensorType::Other(_) => Err(RuntimeError(format!("an output of {other}"))),
-        }
-    }
-
-    fn check(&self, status: c_int, asked: &str) -> Result<(), RuntimeError> {
+    fn check(&self, status: c_int, action: &str) -> Result<(), RuntimeError> {
         if status == c::OK {
-            // Warnings of what went well would stand before the next error's reason.
-            self.words.take();
+            // Warnings of a successful call do not belong to the next error.
+            self.messages.take();
             return Ok(());
         }
-        Err(refusal(&self.words, asked))
+        Err(runtime_error(&self.messages, action))
     }
 
     fn input_tensor(&self, index: usize) -> Result<TensorRef<'_>, RuntimeError> {
@@ -268,11 +184,11 @@ impl RawInterpreter {
         }
     }
 
-    /// The memory of an input; not where that is the model file itself.
+    /// The memory of an input, unless it is a part of the model file.
     fn writable(&self, tensor: TensorRef<'_>) -> Result<(NonNull<c_void>, usize), RuntimeError> {
         let (data, bytes) = tensor.memory()?;
         if self.model.holds(data.as_ptr()) {
-            return Err(RuntimeError("an input that is a constant".to_owned()));
+            return Err(RuntimeError("the input is a constant".to_owned()));
         }
         Ok((data, bytes))
     }
@@ -280,12 +196,12 @@ impl RawInterpreter {
 
 impl Drop for RawInterpreter {
     fn drop(&mut self) {
-        // SAFETY: live, ours, deleted once. Delegates, words and model, which it refers to, are dropped after this.
+        // SAFETY: live, ours, deleted once. Delegates, messages and model, which it refers to, are dropped after this.
         unsafe { c::TfLiteInterpreterDelete(self.pointer.as_ptr()) }
     }
 }
 
-/// A tensor of an interpreter that is borrowed, thus alive and at rest. Only read through; never null.
+/// A tensor of a borrowed interpreter, thus alive and not in use. Only read; never null.
 #[derive(Clone, Copy)]
 struct TensorRef<'a>(NonNull<c::Tensor>, PhantomData<&'a RawInterpreter>);
 
@@ -302,7 +218,7 @@ impl TensorRef<'_> {
 
     fn info(self) -> TensorInfo {
         let tensor = self.0.as_ptr();
-        // SAFETY: alive; dimensions are asked for within their number.
+        // SAFETY: alive; dimensions are action for within their number.
         let dimension = |i| usize::try_from(unsafe { c::TfLiteTensorDim(tensor, i) }).unwrap_or(0);
         // SAFETY: alive.
         let dimensions = unsafe { c::TfLiteTensorNumDims(tensor) };
@@ -316,17 +232,17 @@ impl TensorRef<'_> {
             }
         };
         // SAFETY: alive.
-        let quantisation = unsafe { c::TfLiteTensorQuantizationParams(tensor) };
+        let quantization = unsafe { c::TfLiteTensorQuantizationParams(tensor) };
         TensorInfo {
             name,
             dtype: self.dtype(),
             shape: (0..dimensions).map(dimension).collect(),
-            scale: quantisation.scale,
-            zero_point: quantisation.zero_point,
+            scale: quantization.scale,
+            zero_point: quantization.zero_point,
         }
     }
 
-    /// Where its numbers lie and how many bytes they are.
+    /// Address and size of its memory, bytes.
     fn memory(self) -> Result<(NonNull<c_void>, usize), RuntimeError> {
         let tensor = self.0.as_ptr();
         // SAFETY: alive; both calls only read the tensor's head.
@@ -334,17 +250,7 @@ impl TensorRef<'_> {
             unsafe { (c::TfLiteTensorData(tensor), c::TfLiteTensorByteSize(tensor)) };
         match NonNull::new(data) {
             Some(data) => Ok((data, bytes)),
-            None => Err(RuntimeError("a tensor without memory".to_owned())),
+            None => Err(RuntimeError("a tensor has no memory".to_owned())),
         }
-    }
-}
-
-/// The same memory as numbers of `T`, where it is aligned for them.
-fn aligned<T>(data: NonNull<c_void>, bytes: usize) -> Result<(NonNull<T>, usize), RuntimeError> {
-    let data = data.cast::<T>();
-    if data.is_aligned() {
-        Ok((data, bytes / size_of::<T>()))
-    } else {
-        Err(RuntimeError("a tensor that is not aligned".to_owned()))
     }
 }

@@ -1,9 +1,11 @@
-//! The TFLite C library and delegate plugins made safe: the only unsafe code for TFLite.
+//! A safe interface to the TFLite C library and to delegate plugins: the only unsafe code for TFLite.
 //!
-//! tflitec has no hook for delegates and keeps its bindings to itself, so [`c`] declares the functions that are needed
-//! once more, in the same `libtensorflowlite_c.so` that tflitec links. What keeps the rest sound: a model's bytes, the
-//! words of its error reporter and the delegates of an interpreter are owned by what uses them and freed after it; an
-//! interpreter is changed through `&mut self` alone, and slices into its tensors borrow it.
+//! tflitec applies no delegates and does not export its bindings. Therefore [`c`] declares the needed functions of the
+//! same `libtensorflowlite_c.so`. Soundness:
+//!
+//! * A model's bytes, the messages of its error reporter and the delegates of an interpreter are owned by what uses
+//!   them and freed after it.
+//! * An interpreter is changed through `&mut self` only, and slices into its tensors borrow it.
 
 mod c;
 mod delegate;
@@ -12,8 +14,8 @@ mod interpreter;
 mod model;
 mod plugin;
 
-pub(crate) use crate::inference::ffi::error_messages::RuntimeError;
 pub(crate) use delegate::Delegate;
-pub(crate) use interpreter::{RawInterpreter, TensorData, TensorDataMut, TensorInfo, TensorType};
+pub(crate) use error_messages::RuntimeError;
+pub(crate) use interpreter::RawInterpreter;
 pub(crate) use model::RawModel;
-pub(crate) use plugin::{Plugin, PluginLoadError, said};
+pub(crate) use plugin::{Plugin, PluginLoadError, plugin_messages};

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "the TFLite library speaks C")]
 
 use super::c;
-use crate::inference::ffi::error_messages::{ErrorMessages, RuntimeError, refusal, report};
+use super::error_messages::{ErrorMessages, RuntimeError, report, runtime_error};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) struct RawModel {
     /// the format gives its tensors.
     bytes: Vec<u128>,
     /// The runtime's model keeps a pointer to them.
-    _words: Arc<ErrorMessages>,
+    _messages: Arc<ErrorMessages>,
 }
 
 // SAFETY: the runtime's model is constant once made and is tied to no thread; interpreters of several threads read it.
@@ -33,25 +33,25 @@ impl RawModel {
             block[..from.len()].copy_from_slice(from);
             *to = u128::from_ne_bytes(block);
         }
-        let words = Arc::new(ErrorMessages::new());
+        let messages = Arc::new(ErrorMessages::new());
         // SAFETY: bytes holds at least that many initialised bytes, on the heap, where they stay when the Vec moves,
-        // and is never changed; it and the words are freed only after the model (see Drop) and after every
+        // and is never changed; it and the messages are freed only after the model (see Drop) and after every
         // interpreter over it, each of which holds this model in an Arc.
         let pointer = unsafe {
             c::TfLiteModelCreateWithErrorReporter(
                 bytes.as_ptr().cast(),
                 flatbuffer.len(),
                 report,
-                Arc::as_ptr(&words).cast_mut().cast(),
+                Arc::as_ptr(&messages).cast_mut().cast(),
             )
         };
         match NonNull::new(pointer) {
             Some(pointer) => Ok(Self {
                 pointer,
                 bytes,
-                _words: words,
+                _messages: messages,
             }),
-            None => Err(refusal(&words, "reading the model")),
+            None => Err(runtime_error(&messages, "reading the model")),
         }
     }
 
@@ -73,10 +73,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_model_is_refused_in_the_runtimes_words() {
+    fn what_is_no_model_is_refused_in_the_runtimes_messages() {
         for bytes in [&b""[..], b"TFL3", &[7; 4096]] {
-            let words = RawModel::new(bytes).unwrap_err().0;
-            assert!(words.contains("lat"), "{words}");
+            let messages = RawModel::new(bytes).unwrap_err().0;
+            assert!(messages.contains("lat"), "{messages}");
         }
     }
 }

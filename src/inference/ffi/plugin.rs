@@ -1,21 +1,23 @@
-//! TFLite delegate plugins: shared libraries that a maker of accelerators ships, loaded when asked for.
+//! TFLite delegate plugins: shared libraries from the makers of accelerators, loaded at run time.
 //!
 //! The protocol is that of TFLite's "external delegate": `tflite_plugin_create_delegate` and
-//! `tflite_plugin_destroy_delegate`. The library is loaded into this process and may do there what it likes: a plugin
-//! that has not proved itself is to be tried in a child process first.
+//! `tflite_plugin_destroy_delegate`. A plugin runs in this process and may crash it: benchmark it in a child process
+//! first.
 
 #![allow(unsafe_code, reason = "plugins are shared libraries that speak C")]
 
 use super::c::Delegate as RawDelegate;
 use super::delegate::Delegate;
-use crate::inference::ffi::error_messages::ErrorMessages;
-use std::ffi::{CStr, CString, c_char, c_void};
+use super::error_messages::ErrorMessages;
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use std::ffi::{CStr, CString, c_char};
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
-const CREATE: &CStr = c"tflite_plugin_create_delegate";
-const DESTROY: &CStr = c"tflite_plugin_destroy_delegate";
+const CREATE: &str = "tflite_plugin_create_delegate";
+const DESTROY: &str = "tflite_plugin_destroy_delegate";
 
 type Report = unsafe extern "C" fn(*const c_char);
 type Create = unsafe extern "C" fn(
@@ -26,22 +28,22 @@ type Create = unsafe extern "C" fn(
 ) -> *mut RawDelegate;
 type Destroy = unsafe extern "C" fn(*mut RawDelegate);
 
-/// What plugins said through their error callback, which tells nothing of who calls.
-static SAID: ErrorMessages = ErrorMessages::new();
-/// One plugin at a time is created, so that what is said then is its.
+/// Messages of plugins. Their callback does not say which plugin calls.
+static PLUGIN_MESSAGES: ErrorMessages = ErrorMessages::new();
+/// Serializes the creation of delegates, so that the messages belong to one plugin.
 static CREATION: Mutex<()> = Mutex::new(());
 
-/// Why a library is no plugin to be used.
+/// Why a library is not a usable plugin.
 #[derive(Debug)]
 pub(crate) enum PluginLoadError {
-    /// The loader's words.
+    /// The message of the system's loader.
     Library(String),
     /// The function that it lacks.
     Function(&'static str),
 }
 
-/// A loaded plugin. Never unloaded, not even when dropped: many drivers leave threads and exit handlers behind that
-/// crash the process once their code is gone.
+/// A loaded plugin. Never unloaded: many drivers leave threads and exit handlers behind, which crash the process when
+/// their code is gone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plugin {
     create: Create,
@@ -49,85 +51,58 @@ pub(crate) struct Plugin {
 }
 
 impl Plugin {
-    /// Loads `library`: a path with a slash is that file, a plain name is looked for where the system's loader looks.
+    /// Loads `library`: a path with a slash is a file, the system's loader searches for a plain name.
     pub(crate) fn load(library: &Path) -> Result<Self, PluginLoadError> {
-        let name = CString::new(library.as_os_str().as_encoded_bytes())
-            .map_err(|_| PluginLoadError::Library("its name has a NUL byte".to_owned()))?;
-        // What the library refers to is bound at once: a gap shows here as an error, not later as a crash. Its own
-        // names stay its own.
-        // SAFETY: name ends in NUL. Initialisers of the library run; it is code that the user chose to run.
-        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        let Some(handle) = NonNull::new(handle) else {
-            return Err(PluginLoadError::Library(loader_words()));
-        };
-        let create = function(handle, CREATE)?;
-        let destroy = function(handle, DESTROY)?;
-        // SAFETY: by the plugin protocol these names are functions of these types (TFLite's external_delegate.h),
-        // and the library is never unloaded. A pointer to a function is as large as one to data on every system with
-        // dlsym.
+        // All symbols are bound now: a missing one is an error here, not a crash later.
+        // SAFETY: initializers of the library run; the user chose to run this code.
+        let library = unsafe { Library::open(Some(library), RTLD_NOW | RTLD_LOCAL) };
+        let library = library.map_err(|error| PluginLoadError::Library(error.to_string()))?;
+        let library = ManuallyDrop::new(library);
+        let missing = |name| move |_: libloading::Error| PluginLoadError::Function(name);
+        // SAFETY: by the plugin protocol, these names are functions of these types (TFLite's external_delegate.h).
         unsafe {
+            let create = library.get::<Create>(CREATE.as_bytes());
+            let destroy = library.get::<Destroy>(DESTROY.as_bytes());
             Ok(Self {
-                create: std::mem::transmute::<NonNull<c_void>, Create>(create),
-                destroy: std::mem::transmute::<NonNull<c_void>, Destroy>(destroy),
+                create: *create.map_err(missing(CREATE))?,
+                destroy: *destroy.map_err(missing(DESTROY))?,
             })
         }
     }
 
-    /// Makes a delegate; refused, it is the plugin's words, which may be empty.
+    /// Makes a delegate. The error is the message of the plugin, which may be empty.
     pub(crate) fn create(&self, options: &[(CString, CString)]) -> Result<Delegate, String> {
         let keys: Vec<_> = options.iter().map(|(key, _)| key.as_ptr()).collect();
         let values: Vec<_> = options.iter().map(|(_, value)| value.as_ptr()).collect();
-        let _alone = CREATION.lock().unwrap_or_else(PoisonError::into_inner);
-        SAID.take();
-        // SAFETY: two arrays of that many strings, each ending in NUL, all alive during the call, longer than which
-        // the protocol lets no plugin keep them; the callback is a function of ours and valid for ever.
+        let _guard = CREATION.lock().unwrap_or_else(PoisonError::into_inner);
+        PLUGIN_MESSAGES.take();
+        // SAFETY: two arrays of that many NUL-terminated strings, all alive during the call, and the protocol lets no
+        // plugin keep them; the callback stays valid.
         let delegate = unsafe {
             (self.create)(
                 keys.as_ptr(),
                 values.as_ptr(),
                 options.len(),
-                Some(note_words),
+                Some(collect_message),
             )
         };
         match NonNull::new(delegate) {
-            // SAFETY: made for us just now, to be destroyed by the plugin's own function; its code stays loaded.
+            // SAFETY: made for us just now; the plugin's own function destroys it, and its code stays loaded.
             Some(delegate) => Ok(unsafe { Delegate::from_raw(delegate, self.destroy) }),
-            None => Err(SAID.take()),
+            None => Err(PLUGIN_MESSAGES.take()),
         }
     }
 }
 
-/// What plugins said since the last call, whichever it was.
-pub(crate) fn said() -> String {
-    SAID.take()
+/// Messages of all plugins since the last call.
+pub(crate) fn plugin_messages() -> String {
+    PLUGIN_MESSAGES.take()
 }
 
-unsafe extern "C" fn note_words(message: *const c_char) {
+unsafe extern "C" fn collect_message(message: *const c_char) {
     if !message.is_null() {
-        // SAFETY: the protocol gives a string that ends in NUL and is valid during the call.
+        // SAFETY: by the protocol a NUL-terminated string that is valid during the call.
         let message = unsafe { CStr::from_ptr(message) };
-        SAID.add(&message.to_string_lossy());
-    }
-}
-
-fn function(
-    handle: NonNull<c_void>,
-    name: &'static CStr,
-) -> Result<NonNull<c_void>, PluginLoadError> {
-    // SAFETY: handle is of a library that dlopen gave and nobody closes; name ends in NUL.
-    let found = unsafe { libc::dlsym(handle.as_ptr(), name.as_ptr()) };
-    NonNull::new(found).ok_or(PluginLoadError::Function(name.to_str().unwrap_or_default()))
-}
-
-/// The loader's reason for the last failure on this thread.
-fn loader_words() -> String {
-    // SAFETY: gives a string of the C library's for this thread, or null; it is copied before the next call.
-    unsafe {
-        let words = libc::dlerror();
-        if words.is_null() {
-            "the loader gave no reason".to_owned()
-        } else {
-            CStr::from_ptr(words).to_string_lossy().into_owned()
-        }
+        PLUGIN_MESSAGES.add(&message.to_string_lossy());
     }
 }

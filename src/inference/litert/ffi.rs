@@ -1,9 +1,9 @@
-//! LiteRT's C API as far as Handloom uses it: declarations, loading, and objects that are destroyed once. `session`
-//! makes safe use of it.
+//! The part of LiteRT's C API that Handloom uses: declarations, loading, and objects that are destroyed once. `session`
+//! is the safe interface.
 //!
-//! The library is opened at run time, so that a machine without it starts all the same. Its API carries no version
-//! that could be asked, and between 2.1 and 2.3 functions changed their arguments under the same name: a library is
-//! opened only when its SHA-256 is the pinned one, for which the declarations below were written and tried.
+//! The library is loaded at run time, so that the program starts without it. Its API has no version number, and between
+//! 2.1 and 2.3 functions changed their arguments under the same name. Therefore only the library with the pinned SHA-256
+//! is loaded, for which the declarations below were written and tested.
 //!
 //! # Why this is sound
 //!
@@ -83,10 +83,13 @@ pub(super) struct TensorLayout {
 }
 
 impl TensorLayout {
-    /// The dimensions.
-    pub(super) fn shape(&self) -> &[i32] {
-        let rank = usize::from(self.rank & 0x7f);
-        &self.dimensions[..rank.min(MAX_RANK)]
+    /// The dimensions; 0 for an unknown one.
+    pub(super) fn shape(&self) -> Vec<usize> {
+        let rank = usize::from(self.rank & 0x7f).min(MAX_RANK);
+        let dimensions = self.dimensions[..rank].iter();
+        dimensions
+            .map(|d| usize::try_from(*d).unwrap_or(0))
+            .collect()
     }
 }
 
@@ -161,36 +164,36 @@ api! {
 
 /// A call that LiteRT refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{call} said {} ({status})", words(*status))]
+#[error("{call} returned {status}: {}", status_text(*status))]
 pub(super) struct CallError {
     /// The function.
     pub(super) call: &'static str,
-    /// `LiteRtStatus`; 0 where the call went well and its result makes no sense.
+    /// `LiteRtStatus`; 0 when the call succeeded with an unusable result.
     pub(super) status: LiteRtStatus,
 }
 
 impl CallError {
-    /// What [`Session::is_accelerated`] denies.
-    pub(super) const LEFT_OVER: Self = Self {
+    /// The error when [`Session::is_accelerated`] is false.
+    pub(super) const NOT_ACCELERATED: Self = Self {
         call: COMPILING,
         status: COMPILATION,
     };
 
-    /// Whether LiteRT found operators that no allowed accelerator took.
+    /// Whether the model has operators that the hardware does not support.
     pub(super) fn is_partial(&self) -> bool {
-        *self == Self::LEFT_OVER
+        *self == Self::NOT_ACCELERATED
     }
 
-    /// Whether the accelerator, not the model, is at fault.
+    /// Whether the device, not the model, is at fault.
     pub(super) fn is_device(&self) -> bool {
         matches!(self.call, COMPILING | REGISTERING)
     }
 }
 
 /// The names of `LiteRtStatus`, which the library does not export.
-fn words(status: LiteRtStatus) -> &'static str {
+fn status_text(status: LiteRtStatus) -> &'static str {
     match status {
-        0 => "nothing usable",
+        0 => "unusable result",
         1 => "invalid argument",
         2 => "out of memory",
         3 => "runtime failure",
@@ -205,7 +208,7 @@ fn words(status: LiteRtStatus) -> &'static str {
         501 => "invalid flatbuffer",
         502 => "dynamic loading failed",
         503 => "serialisation failed",
-        COMPILATION => "operators are left over",
+        COMPILATION => "operators are not supported",
         1000 => "index out of bounds",
         4000 => "unsupported runtime version",
         _ => "unknown error",
@@ -220,7 +223,7 @@ pub(super) fn check(call: &'static str, status: LiteRtStatus) -> Result<(), Call
     }
 }
 
-/// Calls `$name` of `$api` and checks what it says.
+/// Calls `$name` of `$api` and checks its status.
 macro_rules! call {
     ($api:expr, $name:ident($($argument:expr),*)) => {
         check(stringify!($name), ($api.$name)($($argument),*))
@@ -239,27 +242,27 @@ impl std::fmt::Debug for LiteRtLibrary {
     }
 }
 
-/// Why a file cannot be the library.
+/// Why a library is not loaded.
 #[derive(Debug)]
 pub(super) enum LibraryError {
-    /// It could not be read.
+    /// It cannot be read.
     Io(std::io::Error),
-    /// It has this SHA-256 instead.
+    /// It has another SHA-256, which is given.
     Unknown(String),
-    /// The loader's words.
+    /// Message of the system's loader.
     Load(String),
 }
 
 impl LiteRtLibrary {
-    /// Loads the file at `path` when its SHA-256 is `pinned`.
+    /// Loads the file at `path` if its SHA-256 is `pinned`.
     pub(super) fn open(path: &Path, pinned: &str) -> Result<Self, LibraryError> {
-        hold_against(path, pinned)?;
+        check_sha256(path, pinned)?;
         load(path).map_err(|e| LibraryError::Load(e.to_string()))
     }
 }
 
-/// Reads the file at `path` and holds its SHA-256 against `pinned`.
-pub(super) fn hold_against(path: &Path, pinned: &str) -> Result<(), LibraryError> {
+/// Checks that the SHA-256 of the file at `path` is `pinned`.
+pub(super) fn check_sha256(path: &Path, pinned: &str) -> Result<(), LibraryError> {
     let found = crate::digest::sha256_hex(&std::fs::read(path).map_err(LibraryError::Io)?);
     if found == pinned {
         Ok(())
@@ -280,17 +283,17 @@ fn load(path: &Path) -> Result<LiteRtLibrary, libloading::Error> {
     Ok(LiteRtLibrary { api })
 }
 
-/// One who makes or destroys an object of LiteRT at a time.
-static TURN: Mutex<()> = Mutex::new(());
+/// Serializes creation and destruction of objects.
+static LIFECYCLE: Mutex<()> = Mutex::new(());
 
-/// An object of LiteRT that is ours to destroy.
+/// An object of LiteRT that we own.
 pub(super) struct LiteRtObject {
     raw: NonNull<c_void>,
     destroy: Destroy,
 }
 
 impl LiteRtObject {
-    /// What `create` puts into its argument.
+    /// The object that `create` writes to its argument.
     ///
     /// # Safety
     /// `create` must give an object that nobody else destroys and that `destroy` may be called on, once.
@@ -299,16 +302,16 @@ impl LiteRtObject {
         destroy: Destroy,
         create: impl FnOnce(*mut Raw) -> LiteRtStatus,
     ) -> Result<Self, CallError> {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = LIFECYCLE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut raw = ptr::null_mut();
         let status = create(&raw mut raw);
-        drop(turn);
+        drop(guard);
         check(call, status)?;
         let raw = NonNull::new(raw).ok_or(CallError { call, status })?;
         Ok(Self { raw, destroy })
     }
 
-    /// For a call that does not destroy it.
+    /// Its address, for calls that do not destroy it.
     pub(super) fn raw(&self) -> Raw {
         self.raw.as_ptr()
     }
@@ -316,14 +319,14 @@ impl LiteRtObject {
 
 impl Drop for LiteRtObject {
     fn drop(&mut self) {
-        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = LIFECYCLE.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: who made the handle promised that this is the object's destructor; it runs here and nowhere else.
         unsafe { (self.destroy)(self.raw.as_ptr()) }
     }
 }
 
 /// Destructor of payloads that LiteRT does not own.
-pub(super) unsafe extern "C" fn leave(_: Raw) {}
+pub(super) unsafe extern "C" fn keep(_: Raw) {}
 
 #[cfg(test)]
 mod tests {
@@ -343,7 +346,7 @@ mod tests {
             panic!("was loaded");
         };
         assert_eq!(found, sha256);
-        // Past the hash, the loader has its say.
+        // With the right hash, the loader refuses it.
         let Err(LibraryError::Load(reason)) = LiteRtLibrary::open(&path, &sha256) else {
             panic!("was loaded");
         };

@@ -1,8 +1,8 @@
-//! The LiteRT backends: `litert:cpu`, whose kernels are those of MediaPipe itself, and `litert:gpu`, its accelerator
-//! for Vulkan devices. Both run on a library that is fetched apart (`make setup-litert`) and loaded when asked for.
+//! The LiteRT backends: `litert:cpu`, which has the kernels of MediaPipe, and `litert:gpu`, for Vulkan devices. Their
+//! library is fetched separately (`make setup-litert`) and loaded at run time.
 //!
-//! What is asked for is what runs: a model that its target cannot run whole is refused, no part of it falls to the
-//! CPU. The GPU computes in 32 bits; in 16, LiteRT's own choice, landmarks move by a tenth of a pixel.
+//! A model that its target cannot run completely is refused: no part of it runs on the CPU instead. The GPU computes in
+//! 32 bits: in 16 bits, LiteRT's default, landmarks move by a tenth of a pixel.
 
 mod ffi;
 mod runtime;
@@ -10,24 +10,25 @@ mod session;
 
 pub use runtime::{LiteRt, LiteRtError};
 
+use super::tensors::{Accepted, TensorMap, copy_output};
 use super::vulkan::{self, VulkanDevice, VulkanError};
 use crate::hand::{Model, ModelError};
-use crate::inference::model_files::{ModelFile, ModelFileError, TensorSpec};
+use crate::inference::model_files::{ModelFile, TensorSpec};
 use ffi::CallError;
 use serde::{Deserialize, Serialize};
-use session::{Session, SessionOptions, TensorDescription};
+use session::{Session, SessionOptions};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
-/// How often a GPU may try its first run. LiteRT gives up on a driver that compiles for two minutes; a driver with a
-/// cache goes on where it was.
-const FIRST_RUNS: usize = 3;
+/// Attempts of the first run on a GPU. LiteRT gives up after a driver has compiled for two minutes; a driver with a cache
+/// then continues.
+const FIRST_RUN_ATTEMPTS: usize = 3;
 
-/// Where LiteRT runs a model.
+/// Processor on which LiteRT runs a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LiteRtTarget {
-    /// One thread with XNNPACK's kernels.
+    /// The CPU: one thread with XNNPACK's kernels.
     Cpu,
     /// The best Vulkan device, in 32 bits.
     Gpu,
@@ -42,19 +43,23 @@ impl std::fmt::Display for LiteRtTarget {
     }
 }
 
-/// A model that LiteRT has compiled, with its buffers. One a worker.
+/// A model that LiteRT has compiled, with its buffers. One per worker.
 #[derive(Debug)]
 pub struct LiteRtModel<'a> {
     session: Session<'a>,
     input: Vec<f32>,
+    /// In the order of the manifest.
     outputs: Vec<Vec<f32>>,
-    outputs_valid: bool,
+    /// Number in the model file of each output.
+    numbers: Vec<usize>,
+    /// Whether the last run succeeded.
+    has_run: bool,
     device: Option<VulkanDevice>,
 }
 
 impl<'a> LiteRtModel<'a> {
-    /// Compiles `file` for `target` and holds its tensors against the manifest. For the GPU, also runs it once: its
-    /// driver compiles the programs then, which may take a minute where it has none in its cache.
+    /// Compiles `file` for `target` and compares its tensors with the manifest. For the GPU also runs it once: the driver
+    /// compiles its programs then, which takes up to a minute without a cache.
     ///
     /// # Errors
     /// When there is no device, the target cannot run the whole model, or a tensor has another type or shape.
@@ -66,23 +71,23 @@ impl<'a> LiteRtModel<'a> {
         let device = match target {
             LiteRtTarget::Cpu => return Self::open(runtime, file, None),
             LiteRtTarget::Gpu => {
-                runtime.hold_accelerator()?;
+                runtime.check_accelerator()?;
                 let devices = vulkan::devices()?;
                 devices.into_iter().next().ok_or(VulkanError::NoDevice)?
             }
         };
-        let mut tries = FIRST_RUNS;
+        let mut attempts = FIRST_RUN_ATTEMPTS;
         loop {
             let mut model = Self::open(runtime, file, Some(device.clone()))?;
-            tries -= 1;
+            attempts -= 1;
             match model.invoke() {
                 Ok(()) => {
-                    model.outputs_valid = false;
+                    model.has_run = false;
                     return Ok(model);
                 }
-                // Too slow for LiteRT's patience; what was compiled is in the driver's cache.
-                Err(error) if tries > 0 => {
-                    tracing::warn!(%device, %error, "the GPU's first run failed; it is tried again");
+                // LiteRT's time limit; the driver's cache has what was compiled.
+                Err(error) if attempts > 0 => {
+                    tracing::warn!(%device, %error, "the first run on the GPU failed; trying again");
                 }
                 Err(ModelError(reason)) => {
                     let device = device.to_string();
@@ -92,7 +97,7 @@ impl<'a> LiteRtModel<'a> {
         }
     }
 
-    /// Compiles `file` for `device`, or for the CPU, and holds its tensors against the manifest.
+    /// Compiles `file` for `device`, or for the CPU, and compares its tensors with the manifest.
     fn open(
         runtime: &'a LiteRt,
         file: &'a ModelFile,
@@ -111,33 +116,36 @@ impl<'a> LiteRtModel<'a> {
         let failed = |failure: CallError| failed(file, device.as_ref(), failure);
         let session = Session::new(&runtime.library, &file.bytes, plan).map_err(failed)?;
         if !session.is_accelerated(hardware).map_err(failed)? {
-            return Err(failed(CallError::LEFT_OVER));
+            return Err(failed(CallError::NOT_ACCELERATED));
         }
-        let inputs = std::slice::from_ref(&file.spec.input);
-        hold_tensors(file, "input", inputs, session.inputs())?;
-        hold_tensors(file, "output", &file.spec.outputs, session.outputs())?;
-        let values = |spec: &TensorSpec| vec![0.0; spec.shape.iter().product()];
+        let tensors = TensorMap::new(file, session.inputs(), session.outputs(), Accepted::Float)?;
+        let values = |spec: &TensorSpec| vec![0.0; spec.len()];
         Ok(Self {
             session,
             input: values(&file.spec.input),
+            numbers: tensors
+                .outputs
+                .into_iter()
+                .map(|(index, _)| index)
+                .collect(),
             outputs: file.spec.outputs.iter().map(values).collect(),
-            outputs_valid: false,
+            has_run: false,
             device,
         })
     }
 
-    /// Who runs the model, where it is not the CPU.
+    /// The GPU that runs the model; `None` on the CPU.
     #[must_use]
     pub fn device(&self) -> Option<&VulkanDevice> {
         self.device.as_ref()
     }
 
-    /// Runs the model and brings its outputs here. A GPU says only then that it has failed.
+    /// Runs the model and copies its outputs. A GPU reports its errors only then.
     fn run(&mut self) -> Result<(), CallError> {
         self.session.write(0, &self.input)?;
         self.session.run()?;
-        for (index, out) in self.outputs.iter_mut().enumerate() {
-            self.session.read(index, out)?;
+        for (number, out) in self.numbers.iter().zip(&mut self.outputs) {
+            self.session.read(*number, out)?;
         }
         Ok(())
     }
@@ -149,30 +157,21 @@ impl Model for LiteRtModel<'_> {
     }
 
     fn invoke(&mut self) -> Result<(), ModelError> {
-        let ran = self.run();
-        self.outputs_valid = ran.is_ok();
-        ran.map_err(|failure| ModelError(failure.to_string()))
+        let result = self.run();
+        self.has_run = result.is_ok();
+        result.map_err(|failure| ModelError(failure.to_string()))
     }
 
     fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        if !self.outputs_valid {
-            let reason = "there is no output: the model has not run, or has failed";
+        if !self.has_run {
+            let reason = "there was no successful run";
             return Err(ModelError(reason.to_owned()));
         }
-        let values = self.outputs.get(index).map_or(&[][..], Vec::as_slice);
-        if values.len() != out.len() {
-            return Err(ModelError(format!(
-                "output {index} has {} values, expected {}",
-                values.len(),
-                out.len()
-            )));
-        }
-        out.copy_from_slice(values);
-        Ok(())
+        copy_output(index, self.outputs.get(index).map(Vec::as_slice), out)
     }
 }
 
-/// What LiteRT's refusal of `file` for `device` means to the user.
+/// The error for the user, from a failed call of LiteRT.
 fn failed(file: &ModelFile, device: Option<&VulkanDevice>, failure: CallError) -> LiteRtError {
     let (role, path) = (file.spec.role, file.origin.clone());
     let reason = failure.to_string();
@@ -191,10 +190,10 @@ fn failed(file: &ModelFile, device: Option<&VulkanDevice>, failure: CallError) -
     }
 }
 
-/// 32 bits on the device called `name`.
+/// Options for 32 bits on the device `name`.
 fn gpu_options(name: &str) -> CString {
     let precision = "precision = 2\n";
-    // A name that TOML would have to escape is not asked for; LiteRT then takes the best device by its own lights.
+    // A name that TOML would have to escape is left out; LiteRT then chooses a device.
     let text = if name.contains(['"', '\\']) || name.contains(char::is_control) {
         precision.to_owned()
     } else {
@@ -203,48 +202,12 @@ fn gpu_options(name: &str) -> CString {
     CString::new(text).unwrap_or_default()
 }
 
-fn hold_tensors(
-    file: &ModelFile,
-    what: &str,
-    expected: &[TensorSpec],
-    found: &[TensorDescription],
-) -> Result<(), ModelFileError> {
-    let wrong = |what: String, expected: String, found: String| ModelFileError::Shape {
-        role: file.spec.role,
-        path: file.origin.clone(),
-        what,
-        expected,
-        found,
-    };
-    if expected.len() != found.len() {
-        return Err(wrong(
-            format!("number of {what}s"),
-            expected.len().to_string(),
-            found.len().to_string(),
-        ));
-    }
-    for (index, (spec, tensor)) in expected.iter().zip(found).enumerate() {
-        let shape = spec.shape.iter().map(|d| i32::try_from(*d).unwrap_or(-1));
-        // Own models may name their tensors as they like, but another's name means another order.
-        let misplaced = tensor.name != spec.name && expected.iter().any(|e| e.name == tensor.name);
-        if tensor.element != ffi::FLOAT32 || misplaced || !shape.eq(tensor.shape.iter().copied()) {
-            return Err(wrong(
-                format!("{what} {index}"),
-                format!("{} {} {:?}", spec.name, spec.dtype, spec.shape),
-                format!("{} type {} {:?}", tensor.name, tensor.element, tensor.shape),
-            ));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::model_files::{ModelRole, ModelSpec};
 
     #[test]
-    fn the_gpu_is_asked_for_by_name_and_in_32_bits() {
+    fn gpu_options_name_the_device_and_32_bits() {
         let check = |name: &str, expected: &str| {
             assert_eq!(gpu_options(name).to_str().unwrap(), expected);
         };
@@ -255,53 +218,5 @@ mod tests {
         for odd in ["a \"b\"", "a\\b", "a\nprecision = 1", "a\0b"] {
             check(odd, "precision = 2\n");
         }
-    }
-
-    #[test]
-    fn tensors_are_held_against_the_manifest() {
-        let spec = |name: &str, shape: &[usize]| TensorSpec {
-            name: name.to_owned(),
-            dtype: "f32".to_owned(),
-            shape: shape.to_vec(),
-        };
-        let tensor = |name: &str, element, shape: &[i32]| TensorDescription {
-            name: name.to_owned(),
-            element,
-            shape: shape.to_vec(),
-        };
-        let file = ModelFile {
-            spec: ModelSpec {
-                role: ModelRole::Palm,
-                file: String::new(),
-                sha256: String::new(),
-                bundle_member: String::new(),
-                bundle_sha256: String::new(),
-                input: spec("in", &[1]),
-                outputs: Vec::new(),
-            },
-            origin: "palm.tflite".to_owned(),
-            sha256: String::new(),
-            bytes: Vec::new(),
-        };
-        let expected = [spec("a", &[1, 63]), spec("b", &[1, 1]), spec("c", &[1, 1])];
-        let check = |found: &[TensorDescription], wrong: Option<&str>| {
-            let said = hold_tensors(&file, "output", &expected, found);
-            let said = said.err().map(|e| e.to_string());
-            match wrong {
-                None => assert_eq!(said, None),
-                Some(wrong) => assert!(said.unwrap().contains(wrong), "{wrong}"),
-            }
-        };
-        let [a, b, c] = [("a", 63), ("b", 1), ("c", 1)]
-            .map(|(name, size)| tensor(name, ffi::FLOAT32, &[1, size]));
-        let third = |c: TensorDescription| [a.clone(), b.clone(), c];
-        check(&third(c.clone()), None);
-        check(&third(tensor("own", ffi::FLOAT32, &[1, 1])), None);
-        check(&[a.clone(), b.clone()], Some("number of outputs"));
-        check(&[b.clone(), a.clone(), c.clone()], Some("output 0"));
-        check(&[a.clone(), c, b.clone()], Some("output 1"));
-        check(&third(tensor("c", 9, &[1, 1])), Some("type 9"));
-        check(&third(tensor("c", ffi::FLOAT32, &[1, -1])), Some("[1, -1]"));
-        check(&third(tensor("c", ffi::FLOAT32, &[1])), Some("output 2"));
     }
 }

@@ -1,4 +1,4 @@
-//! Finds, checks and loads LiteRT's library, and says in words what is wrong with it or with what it was asked to run.
+//! Finds, checks and loads LiteRT's library; the errors of the LiteRT backends.
 
 use super::LiteRtTarget;
 use super::ffi::{self, LibraryError, LiteRtLibrary};
@@ -9,53 +9,53 @@ use std::path::{Path, PathBuf};
 
 const LIBRARY: &str = "libLiteRt.so";
 const ACCELERATOR: &str = "libLiteRtWebGpuAccelerator.so";
-/// LiteRT looks for an accelerator of this name first.
-const STRANGER: &str = "libLiteRtGpuAccelerator.so";
+/// LiteRT searches for an accelerator of this name first.
+const OTHER_ACCELERATOR: &str = "libLiteRtGpuAccelerator.so";
 
 /// Why LiteRT cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LiteRtError {
-    /// No default folder holds the library.
+    /// No default folder has the library.
     #[error(
-        "LiteRT is not there: no libLiteRt.so in {looked}; run `make setup-litert` (a package: install handloom-litert)"
+        "LiteRT is not installed: no libLiteRt.so in {searched}; run `make setup-litert` (a package: install handloom-litert)"
     )]
     NotFound {
-        /// The folders looked in.
-        looked: String,
+        /// The folders that were searched.
+        searched: String,
     },
-    /// A library is not where it should be.
+    /// A library file does not exist.
     #[error(
-        "{path} not found; run `make setup-litert`, or copy it from the wheel that the other library is from"
+        "{path} not found; run `make setup-litert`, or copy it from the wheel of the other library"
     )]
     Missing {
         /// The file.
         path: PathBuf,
     },
-    /// A library could not be read.
+    /// A library cannot be read.
     #[error("cannot read {path}: {source}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// The system's reason.
+        /// Reason of the system.
         source: std::io::Error,
     },
-    /// Another file, or another version, whose functions may take other arguments.
+    /// The library has another hash than the pinned one: its functions may take other arguments.
     #[error(
         "{path} has SHA-256 {found}, which is not {what} for {arch} (pinned: {pinned}); another version's functions may take other arguments, so it is not loaded: run `make setup-litert`"
     )]
     Unknown {
         /// The file.
         path: PathBuf,
-        /// What it hashes to.
+        /// SHA-256 of the file.
         found: String,
-        /// The version that is known.
+        /// The pinned version.
         what: String,
         /// This machine's architecture.
         arch: &'static str,
-        /// What would be accepted.
+        /// The pinned SHA-256.
         pinned: String,
     },
-    /// This program was built for a machine for which no library is pinned.
+    /// No library is pinned for this architecture.
     #[error("no LiteRT is pinned for {arch}; use the backend \"cpu\"")]
     Architecture {
         /// This machine's architecture.
@@ -66,34 +66,34 @@ pub enum LiteRtError {
     Load {
         /// The file.
         path: PathBuf,
-        /// The loader's words.
+        /// Message of the loader.
         reason: String,
     },
-    /// There is no device for the GPU backend.
+    /// There is no Vulkan device.
     #[error("litert:gpu needs a Vulkan device: {0}")]
     Vulkan(#[from] VulkanError),
-    /// There is a device, but not for LiteRT.
+    /// LiteRT cannot use the Vulkan device.
     #[error(
-        "LiteRT's GPU accelerator cannot use {device}: {reason}, details on stderr; it wants a newer driver (Mesa 25 does, Debian 12's 22.3 does not) or another GPU: use the backend \"cpu\" until then"
+        "LiteRT's GPU accelerator cannot use {device}: {reason}, details on stderr; install a newer driver (Mesa 25 works, Debian 12's 22.3 does not), use another GPU, or use the backend \"cpu\""
     )]
     Device {
-        /// Who was to run the model.
+        /// The device.
         device: String,
-        /// LiteRT's words.
+        /// Message of LiteRT.
         reason: String,
     },
-    /// A part of the model would have been left to the CPU.
+    /// The target cannot run the whole model.
     #[error(
-        "{target} cannot run the whole {role} model {path}: {reason}; nothing runs elsewhere instead: use another model file or the backend \"cpu\""
+        "{target} cannot run the whole {role} model {path}: {reason}; no part of it runs elsewhere: use another model file or the backend \"cpu\""
     )]
     Partial {
-        /// Where it was to run.
+        /// The target.
         target: LiteRtTarget,
         /// Which model.
         role: ModelRole,
         /// The file.
         path: String,
-        /// LiteRT's words.
+        /// Message of LiteRT.
         reason: String,
     },
     /// LiteRT refused the model.
@@ -105,15 +105,15 @@ pub enum LiteRtError {
         role: ModelRole,
         /// The file.
         path: String,
-        /// LiteRT's words.
+        /// Message of LiteRT.
         reason: String,
     },
-    /// Another number, type or shape of tensors, or a broken manifest.
+    /// The model file cannot be used.
     #[error(transparent)]
     Model(#[from] ModelFileError),
 }
 
-/// The library, loaded for the rest of the process; any number of workers make their models from it.
+/// The library, loaded until the process ends; all workers make their models from it.
 #[derive(Debug)]
 pub struct LiteRt {
     pub(super) library: LiteRtLibrary,
@@ -165,7 +165,7 @@ impl LiteRt {
         self.folder.join(LIBRARY)
     }
 
-    /// Version and kind, as the manifest has it.
+    /// Name and version, from the manifest.
     #[must_use]
     pub fn what(&self) -> &str {
         &self.spec.what
@@ -177,22 +177,22 @@ impl LiteRt {
         &self.spec.sha256
     }
 
-    /// Checks that what LiteRT will load for the GPU is the pinned accelerator.
-    pub(super) fn hold_accelerator(&self) -> Result<(), LiteRtError> {
+    /// Checks that the accelerator that LiteRT loads for the GPU is the pinned one.
+    pub(super) fn check_accelerator(&self) -> Result<(), LiteRtError> {
         let (path, spec) = (self.folder.join(ACCELERATOR), pinned(ACCELERATOR)?);
         if !path.is_file() {
             return Err(LiteRtError::Missing { path });
         }
-        ffi::hold_against(&path, &spec.sha256).map_err(|e| refused(&path, &spec, e))?;
-        let path = self.folder.join(STRANGER);
+        ffi::check_sha256(&path, &spec.sha256).map_err(|e| refused(&path, &spec, e))?;
+        let path = self.folder.join(OTHER_ACCELERATOR);
         if path.exists() {
-            ffi::hold_against(&path, &spec.sha256).map_err(|e| refused(&path, &spec, e))?;
+            ffi::check_sha256(&path, &spec.sha256).map_err(|e| refused(&path, &spec, e))?;
         }
         Ok(())
     }
 }
 
-/// The pinned library of that name for this machine.
+/// The pinned library `file` for this architecture.
 fn pinned(file: &str) -> Result<LibrarySpec, LiteRtError> {
     let arch = std::env::consts::ARCH;
     let name = format!("{arch}/{file}");
@@ -217,7 +217,7 @@ fn refused(path: &Path, spec: &LibrarySpec, error: LibraryError) -> LiteRtError 
     }
 }
 
-/// Installed, then in the source tree.
+/// The folder of an installation, then those of a source tree.
 fn default_folders(arch: &str) -> Vec<PathBuf> {
     let exe = std::env::current_exe()
         .and_then(|p| p.canonicalize())
@@ -233,13 +233,13 @@ fn default_folders(arch: &str) -> Vec<PathBuf> {
 fn found_in(folders: &[PathBuf]) -> Result<&Path, LiteRtError> {
     let found = folders.iter().find(|d| d.join(LIBRARY).is_file());
     found.map(PathBuf::as_path).ok_or_else(|| {
-        let looked: Vec<String> = folders
+        let searched: Vec<String> = folders
             .iter()
             .take(4)
             .map(|d| d.display().to_string())
             .collect();
         LiteRtError::NotFound {
-            looked: looked.join(", "),
+            searched: searched.join(", "),
         }
     })
 }
@@ -249,14 +249,14 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn said(folder: &Path) -> String {
+    fn load_error(folder: &Path) -> String {
         LiteRt::load(Some(folder)).unwrap_err().to_string()
     }
 
     #[test]
-    fn a_missing_library_comes_with_the_way_out() {
+    fn a_missing_library_comes_with_a_fix() {
         let dir = tempfile::tempdir().unwrap();
-        let text = said(dir.path());
+        let text = load_error(dir.path());
         assert!(text.contains("libLiteRt.so not found"), "{text}");
         assert!(text.contains("make setup-litert"), "{text}");
         let text = found_in(&[dir.path().to_path_buf()])
@@ -272,7 +272,7 @@ mod tests {
         // A real library would run its initialisers; these bytes would not even load.
         for bytes in [&b"just text"[..], b"\x7fELF of another LiteRT", b""] {
             fs::write(dir.path().join(LIBRARY), bytes).unwrap();
-            let text = said(dir.path());
+            let text = load_error(dir.path());
             assert!(text.contains(&crate::digest::sha256_hex(bytes)), "{text}");
             assert!(text.contains("is not LiteRT 2.3.0"), "{text}");
             assert!(text.contains("make setup-litert"), "{text}");
@@ -280,7 +280,7 @@ mod tests {
         // A folder of that name is no library.
         fs::remove_file(dir.path().join(LIBRARY)).unwrap();
         fs::create_dir(dir.path().join(LIBRARY)).unwrap();
-        assert!(said(dir.path()).contains("not found"));
+        assert!(load_error(dir.path()).contains("not found"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! # Why this is sound
 //!
-//! Beside what `ffi` says of objects and functions:
+//! In addition to what `ffi` says about objects and functions:
 //!
 //! * [`Session`] declares its objects so that each is dropped before what it was made from.
 //! * No object is used by two threads at a time: a session is not `Sync`, and only `&mut self` runs or writes.
@@ -18,30 +18,23 @@
 
 use super::ffi::{
     ANY_INT, ANY_STRING, Any, AnyValue, Api, COMPILING, CallError, ENV_AUTO_REGISTER_ACCELERATORS,
-    ENV_MIN_LOGGER_SEVERITY, ENV_RUNTIME_LIBRARY_DIR, EnvOption, GPU, LOCK_READ, LOCK_WRITE,
-    LOG_ERROR, LiteRtLibrary, LiteRtObject, LiteRtStatus, REGISTERING, RankedTensorType, Raw,
-    SIGNATURE, call, check, leave,
+    ENV_MIN_LOGGER_SEVERITY, ENV_RUNTIME_LIBRARY_DIR, EnvOption, FLOAT32, GPU, LOCK_READ,
+    LOCK_WRITE, LOG_ERROR, LiteRtLibrary, LiteRtObject, LiteRtStatus, REGISTERING,
+    RankedTensorType, Raw, SIGNATURE, call, check, keep,
 };
+use crate::inference::tensors::{TensorInfo, TensorType};
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::marker::PhantomData;
 use std::ptr;
 
-/// How to run a model.
+/// How LiteRT runs a model.
 pub(super) struct SessionOptions {
-    /// [`super::ffi::CPU`] or [`GPU`]; nothing else than that may run a part of the model.
+    /// [`super::ffi::CPU`] or [`GPU`]: the only processor that may run a part of the model.
     pub(super) hardware: c_int,
-    /// Folder of the accelerators' libraries.
+    /// Folder with the libraries of the accelerators.
     pub(super) folder: CString,
     /// Name of the options and their text.
     pub(super) options: (&'static CStr, CString),
-}
-
-/// A tensor as the model's file describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TensorDescription {
-    pub(super) name: String,
-    pub(super) element: c_int,
-    pub(super) shape: Vec<i32>,
 }
 
 /// A compiled model with its buffers.
@@ -55,8 +48,8 @@ pub(super) struct Session<'a> {
     _model: LiteRtObject,
     _environment: LiteRtObject,
     _texts: [CString; 2],
-    input_tensors: Vec<TensorDescription>,
-    output_tensors: Vec<TensorDescription>,
+    input_tensors: Vec<TensorInfo>,
+    output_tensors: Vec<TensorInfo>,
     bytes: PhantomData<&'a [u8]>,
 }
 
@@ -78,10 +71,10 @@ impl<'a> Session<'a> {
     pub(super) fn new(
         library: &'a LiteRtLibrary,
         bytes: &'a [u8],
-        plan: SessionOptions,
+        settings: SessionOptions,
     ) -> Result<Self, CallError> {
         let api = &library.api;
-        let environment = environment(api, plan.hardware, &plan.folder)?;
+        let environment = environment(api, settings.hardware, &settings.folder)?;
         // SAFETY: the bytes live and stay as they are for 'a, which the session does not outlive.
         let model = unsafe {
             LiteRtObject::new(
@@ -97,8 +90,8 @@ impl<'a> Session<'a> {
                 },
             )
         }?;
-        let (name, text) = plan.options;
-        let options = options(api, plan.hardware, name, &text)?;
+        let (name, text) = settings.options;
+        let options = options(api, settings.hardware, name, &text)?;
         // SAFETY: three live objects; they are kept for as long as the compiled model.
         let compiled = unsafe {
             LiteRtObject::new(COMPILING, api.LiteRtDestroyCompiledModel, |compiled| {
@@ -110,9 +103,9 @@ impl<'a> Session<'a> {
                 )
             })
         }?;
-        let side = |side: &TensorBuffers| side.open(api, &environment, &model, &compiled);
-        let (input_tensors, inputs) = side(&TensorBuffers::inputs(api))?;
-        let (output_tensors, outputs) = side(&TensorBuffers::outputs(api))?;
+        let open = |buffers: &TensorBuffers| buffers.open(api, &environment, &model, &compiled);
+        let (input_tensors, inputs) = open(&TensorBuffers::inputs(api))?;
+        let (output_tensors, outputs) = open(&TensorBuffers::outputs(api))?;
         Ok(Self {
             library,
             inputs,
@@ -121,24 +114,24 @@ impl<'a> Session<'a> {
             _options: options,
             _model: model,
             _environment: environment,
-            _texts: [plan.folder, text],
+            _texts: [settings.folder, text],
             input_tensors,
             output_tensors,
             bytes: PhantomData,
         })
     }
 
-    /// The model's inputs, in the order of its file.
-    pub(super) fn inputs(&self) -> &[TensorDescription] {
+    /// Inputs, in the order of the model file.
+    pub(super) fn inputs(&self) -> &[TensorInfo] {
         &self.input_tensors
     }
 
-    /// The model's outputs, in the order of its file.
-    pub(super) fn outputs(&self) -> &[TensorDescription] {
+    /// Outputs, in the order of the model file.
+    pub(super) fn outputs(&self) -> &[TensorInfo] {
         &self.output_tensors
     }
 
-    /// Whether accelerators of the plan took the whole graph; with [`GPU`], whether anything else than the CPU did.
+    /// Whether `hardware` runs the whole graph.
     pub(super) fn is_accelerated(&self, hardware: c_int) -> Result<bool, CallError> {
         let (api, mut all) = (&self.library.api, false);
         // SAFETY: a live compiled model, and a bool of ours to write to.
@@ -158,7 +151,7 @@ impl<'a> Session<'a> {
         Ok(all)
     }
 
-    /// Fills input `index`.
+    /// Copies `values` to input `index`.
     pub(super) fn write(&mut self, index: usize, values: &[f32]) -> Result<(), CallError> {
         let bytes = size_of_val(values);
         self.locked(&self.inputs[index], LOCK_WRITE, bytes, |memory| {
@@ -176,7 +169,7 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Calls `copy` with the memory of `buffer`, which has `bytes` bytes.
+    /// Locks `buffer`, which must have `bytes` bytes, and calls `copy` with its memory.
     fn locked(
         &self,
         buffer: &LiteRtObject,
@@ -219,7 +212,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Runs the model on its inputs. A GPU goes on by itself: [`Session::read`] waits for it, and has its errors.
+    /// Runs the model on its inputs. A GPU runs asynchronously: [`Session::read`] waits for it and returns its errors.
     pub(super) fn run(&mut self) -> Result<(), CallError> {
         let api = &self.library.api;
         let mut inputs: Vec<Raw> = self.inputs.iter().map(LiteRtObject::raw).collect();
@@ -241,7 +234,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// An environment that knows the accelerators for `hardware` and no others, from the libraries in `folder`.
+/// An environment with only the accelerators for `hardware`, from the libraries in `folder`.
 fn environment(api: &Api, hardware: c_int, folder: &CStr) -> Result<LiteRtObject, CallError> {
     let int = |tag, int| EnvOption {
         tag,
@@ -260,7 +253,7 @@ fn environment(api: &Api, hardware: c_int, folder: &CStr) -> Result<LiteRtObject
         },
     };
     let options = [
-        // First, for what the others give rise to.
+        // First, so that it applies to the messages of the others.
         int(ENV_MIN_LOGGER_SEVERITY, LOG_ERROR),
         int(ENV_AUTO_REGISTER_ACCELERATORS, i64::from(hardware)),
         folder,
@@ -283,7 +276,7 @@ fn environment(api: &Api, hardware: c_int, folder: &CStr) -> Result<LiteRtObject
     Ok(environment)
 }
 
-/// What the accelerators that `environment` has found can drive.
+/// The hardware that the accelerators of `environment` support.
 fn accelerators(api: &Api, environment: &LiteRtObject) -> Result<c_int, CallError> {
     let (mut count, mut all) = (0, 0);
     // SAFETY: a live environment, an accelerator that it owns, and places of ours to write to.
@@ -308,14 +301,14 @@ fn accelerators(api: &Api, environment: &LiteRtObject) -> Result<c_int, CallErro
     Ok(all)
 }
 
-/// Options for `hardware` alone, with `text` for those who know it by `name`.
+/// Options for `hardware` alone; `text` is for the component `name`.
 fn options(
     api: &Api,
     hardware: c_int,
     name: &'static CStr,
     text: &CStr,
 ) -> Result<LiteRtObject, CallError> {
-    // SAFETY: makes an object of its own.
+    // SAFETY: makes a new object.
     let options = unsafe {
         LiteRtObject::new("LiteRtCreateOptions", api.LiteRtDestroyOptions, |options| {
             (api.LiteRtCreateOptions)(options)
@@ -337,7 +330,7 @@ fn options(
                 (api.LiteRtCreateOpaqueOptions)(
                     name.as_ptr(),
                     text.as_ptr().cast_mut().cast(),
-                    leave,
+                    keep,
                     own,
                 )
             },
@@ -362,7 +355,7 @@ unsafe fn text(name: *const c_char) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// The functions for one side of a model.
+/// The functions for the inputs or for the outputs of a model.
 struct TensorBuffers {
     count: unsafe extern "C" fn(Raw, *mut usize) -> LiteRtStatus,
     tensor: unsafe extern "C" fn(Raw, usize, *mut Raw) -> LiteRtStatus,
@@ -386,14 +379,14 @@ impl TensorBuffers {
         }
     }
 
-    /// Describes the tensors and makes a buffer for each.
+    /// Describes the tensors and makes a buffer for each of them.
     fn open(
         &self,
         api: &Api,
         environment: &LiteRtObject,
         model: &LiteRtObject,
         compiled: &LiteRtObject,
-    ) -> Result<(Vec<TensorDescription>, Vec<LiteRtObject>), CallError> {
+    ) -> Result<(Vec<TensorInfo>, Vec<LiteRtObject>), CallError> {
         let (mut signatures, mut signature, mut count) = (0, ptr::null_mut(), 0);
         // SAFETY: a live model, a signature that it owns, and places of ours to write to.
         unsafe {
@@ -448,11 +441,17 @@ impl TensorBuffers {
                     },
                 )
             }?);
-            tensors.push(TensorDescription {
+            tensors.push(TensorInfo {
                 // SAFETY: null, or a C string that the model owns and that is copied at once.
                 name: unsafe { text(name) },
-                element: kind.element,
-                shape: kind.layout.shape().to_vec(),
+                dtype: if kind.element == FLOAT32 {
+                    TensorType::F32
+                } else {
+                    TensorType::Other(kind.element)
+                },
+                shape: kind.layout.shape(),
+                scale: 0.0,
+                zero_point: 0,
             });
         }
         Ok((tensors, buffers))

@@ -35,19 +35,22 @@ fn what_cannot_be_loaded_is_told_apart() {
             assert!(error.contains(word), "no {word:?} in {error}");
         }
     };
+    check(&folder.path().join("none.so"), &["not found", "install"]);
+    check(Path::new("libnone.so.9"), &["not found"]);
+    check(&file("text.so", b"hello"), &["is not a shared library"]);
+    check(&file("empty.so", b""), &["is not a shared library"]);
     check(
-        &folder.path().join("none.so"),
-        &["there is no delegate library", "install"],
+        &file("foreign.so", &foreign),
+        &["is for", "this machine is"],
     );
-    check(Path::new("libnone.so.9"), &["there is no delegate library"]);
-    check(&file("text.so", b"hello"), &["is no shared library"]);
-    check(&file("empty.so", b""), &["is no shared library"]);
-    check(&file("foreign.so", &foreign), &["is for", "this is"]);
     check(&file("cut.so", &plugin[..100]), &["cannot load", "ldd"]);
     check(folder.path(), &["cannot load", "directory"]);
     check(
         Path::new("libm.so.6"),
-        &["no TFLite delegate plugin", "tflite_plugin_create_delegate"],
+        &[
+            "not a TFLite delegate plugin",
+            "tflite_plugin_create_delegate",
+        ],
     );
 }
 

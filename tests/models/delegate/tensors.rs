@@ -167,11 +167,7 @@ fn tensors_that_do_not_fit_are_named() {
     check(
         plain(),
         tensor("out", Type::I16, Some((1.0, 0))),
-        &[
-            "output 0",
-            "expected f32, int8 or uint8",
-            "found TFLite type 7",
-        ],
+        &["output 0", "expected f32, int8 or uint8", "found type 7"],
     );
     check(
         plain(),

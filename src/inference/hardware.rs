@@ -1,5 +1,4 @@
-//! Device nodes, USB devices and the identity of the machine, from the kernel's files. What cannot be read counts as
-//! absent.
+//! Device nodes and the identity of this machine, as the kernel exposes them. What cannot be read counts as absent.
 
 use rustix::fs::{Access, access};
 use std::fs;
@@ -13,11 +12,11 @@ pub struct DeviceNode {
     pub path: PathBuf,
     /// Whether this user may read and write it.
     pub is_open: bool,
-    /// The group that may: its name, or its number where it has none.
+    /// Name of its group, or the number of a group without a name.
     pub group: String,
 }
 
-/// The kernel's files, below a root directory.
+/// The file system through which the kernel exposes hardware.
 #[derive(Clone, Debug)]
 pub struct Hardware {
     root: PathBuf,
@@ -30,7 +29,7 @@ impl Hardware {
         Self::in_root(Path::new("/"))
     }
 
-    /// A machine whose files lie below `root`.
+    /// A machine whose file system lies in `root`.
     #[must_use]
     pub fn in_root(root: &Path) -> Self {
         Self {
@@ -38,7 +37,7 @@ impl Hardware {
         }
     }
 
-    /// The nodes of the absolute path `pattern`, in which one `*` in the last part stands for anything; by name.
+    /// The device nodes that match the absolute path `pattern`, sorted. One `*` in the last component matches any text.
     #[must_use]
     pub fn nodes(&self, pattern: &str) -> Vec<DeviceNode> {
         let pattern = Path::new(pattern);
@@ -46,7 +45,7 @@ impl Hardware {
             return Vec::new();
         };
         let name = name.to_string_lossy();
-        let fits = |found: &str| match name.split_once('*') {
+        let matches = |found: &str| match name.split_once('*') {
             Some((start, end)) => {
                 found.len() >= start.len() + end.len()
                     && found.starts_with(start)
@@ -59,7 +58,7 @@ impl Hardware {
         };
         let mut paths: Vec<PathBuf> = entries
             .filter_map(Result::ok)
-            .filter(|entry| entry.file_name().to_str().is_some_and(fits))
+            .filter(|entry| entry.file_name().to_str().is_some_and(matches))
             .map(|entry| entry.path())
             .collect();
         paths.sort();
@@ -75,24 +74,7 @@ impl Hardware {
         })
     }
 
-    /// The USB devices, each `vendor:product`.
-    #[must_use]
-    pub fn usb(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.below(Path::new("/sys/bus/usb/devices"))) else {
-            return Vec::new();
-        };
-        let of = |folder: &Path, name: &str| read_line(&folder.join(name));
-        let devices = entries.filter_map(Result::ok).filter_map(|entry| {
-            let folder = entry.path();
-            let (vendor, product) = (of(&folder, "idVendor")?, of(&folder, "idProduct")?);
-            Some(format!("{vendor}:{product}"))
-        });
-        let mut devices: Vec<String> = devices.collect();
-        devices.sort();
-        devices
-    }
-
-    /// The board, or where it has no name the processor.
+    /// Name of the board, or of the processor where the board has no name.
     #[must_use]
     pub fn name(&self) -> String {
         let board = read_line(&self.below(Path::new("/proc/device-tree/model")));
@@ -105,7 +87,7 @@ impl Hardware {
         Some(line.split_once(':')?.1.trim().to_owned())
     }
 
-    /// The kernel's release; its drivers change with it.
+    /// Release of the kernel, which brings the drivers.
     #[must_use]
     pub fn kernel(&self) -> String {
         read_line(&self.below(Path::new("/proc/sys/kernel/osrelease"))).unwrap_or_default()
@@ -132,7 +114,7 @@ impl Hardware {
     }
 }
 
-/// The first line of a file, without the NUL bytes of a device tree; `None` when there is nothing in it.
+/// The first line of a file, without the NUL bytes of a device tree; `None` when it is empty.
 fn read_line(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().next()?.trim_matches(['\0', ' ']).to_owned();
@@ -156,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_go_by_their_names() {
+    fn nodes_match_patterns() {
         let files = [
             "dev/apex_0",
             "dev/apex_1",
@@ -183,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_open_a_node_is_told() {
+    fn group_and_permission_of_a_node() {
         let (dir, _) = machine(&[("dev/galcore", "")]);
         let path = dir.path().join("dev/galcore");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
@@ -196,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_are_told_apart() {
+    fn machines_are_identified() {
         let processor = (
             "proc/cpuinfo",
             "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n",
@@ -208,12 +190,6 @@ mod tests {
             "Raspberry Pi 5 Model B Rev 1.0"
         );
         assert_eq!(machine(&[]).1.name(), "");
-        let (_dir, hardware) = machine(&[
-            ("sys/bus/usb/devices/1-1/idVendor", "1a6e\n"),
-            ("sys/bus/usb/devices/1-1/idProduct", "089a\n"),
-            ("sys/bus/usb/devices/usb1/speed", "480\n"),
-        ]);
-        assert_eq!(hardware.usb(), ["1a6e:089a"]);
         assert!(!Hardware::here().boot().is_empty());
     }
 }
