@@ -24,7 +24,7 @@ pub struct Capsule {
 
 /// One pixel as seen from a capsule.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sample {
+pub(super) struct CapsuleSample {
     /// How much of the pixel lies inside, 0..=1.
     pub(super) coverage: f32,
     /// Where the nearest point of the axis lies: 0 at `a`, 1 at `b`.
@@ -84,7 +84,12 @@ pub fn fill_line(
 impl Capsule {
     /// Calls `ink` with the index `y * width + x` of each pixel of a `width × height` image that the capsule
     /// touches, and with what it looks like there.
-    pub(super) fn visit(&self, width: usize, height: usize, mut ink: impl FnMut(usize, Sample)) {
+    pub(super) fn visit(
+        &self,
+        width: usize,
+        height: usize,
+        mut ink: impl FnMut(usize, CapsuleSample),
+    ) {
         let (a, b) = (self.a, self.b);
         let Some([left, top, right, bottom]) = self.bounds(width, height) else {
             return;
@@ -106,7 +111,7 @@ impl Capsule {
                 }
                 // A capsule thinner than a pixel cannot cover all of it.
                 let most = (2.0 * radius).clamp(0.0, 1.0);
-                let sample = Sample {
+                let sample = CapsuleSample {
                     coverage: (outer - squared.sqrt()).min(most),
                     along,
                     squared,

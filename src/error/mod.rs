@@ -5,7 +5,6 @@ pub mod hints;
 use crate::camera::CameraError;
 use crate::config::ConfigError;
 use crate::dataset::wlasl::MetadataError;
-use crate::fleet::screen::ConsoleError;
 use crate::http::PreviewError;
 use crate::inference::{BackendError, ModelFileError, SelectionError};
 use crate::mqtt::{TlsError, UrlError};
@@ -184,11 +183,5 @@ impl From<TlsError> for CliError {
             _ => Exit::BadData,
         };
         Self::new(exit, error)
-    }
-}
-
-impl From<ConsoleError> for CliError {
-    fn from(error: ConsoleError) -> Self {
-        Self::new(Exit::InOut, error)
     }
 }

@@ -197,7 +197,7 @@ pub(crate) const WRAPPED: &[(&str, &[&str])] = &[
     ("gstreamer", &["video/", "camera/"]),
     ("gstreamer_app", &["video/", "camera/"]),
     ("gstreamer_video", &["video/", "camera/"]),
-    ("image", &["http/", "recording/", "camera/"]),
+    ("image", &["http/", "recording/", "camera/", "cli/demo.rs"]),
     ("indicatif", &["cli/progress.rs"]),
     ("libloading", &["inference/"]),
     ("native_tls", &["mqtt/"]),

@@ -2,6 +2,7 @@
 
 use super::draw::draw;
 use super::view::{FleetView, KeyAction};
+use crate::error::{CliError, Exit};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::io;
@@ -13,6 +14,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use the terminal: {0}; `handloom watch --once` needs none")]
 pub struct ConsoleError(#[from] io::Error);
+
+impl From<ConsoleError> for CliError {
+    fn from(error: ConsoleError) -> Self {
+        Self::new(Exit::InOut, error)
+    }
+}
 
 /// The terminal in raw mode, until this value is dropped.
 pub struct Screen {

@@ -13,18 +13,18 @@ pub(crate) const ALLOW_DYNAMIC_TENSORS: i64 = 1;
 /// `TFLITE_XNNPACK_DELEGATE_FLAG_QS8 | _QU8`: quantised nodes too.
 pub(crate) const XNNPACK_QUANTISED: u32 = 3;
 
-pub(crate) enum Model {}
-pub(crate) enum Options {}
-pub(crate) enum Interpreter {}
-pub(crate) enum Tensor {}
-pub(crate) enum Delegate {}
+pub(crate) enum TfLiteModel {}
+pub(crate) enum TfLiteInterpreterOptions {}
+pub(crate) enum TfLiteInterpreter {}
+pub(crate) enum TfLiteTensor {}
+pub(crate) enum TfLiteDelegate {}
 pub(crate) enum OpaqueContext {}
 
 /// `va_list` as a parameter: on x86-64 and ARM64 Linux a pointer, which is only handed on.
 pub(crate) type VaList = *mut c_void;
-pub(crate) type Reporter = unsafe extern "C" fn(*mut c_void, *const c_char, VaList);
+pub(crate) type TfLiteErrorReporter = unsafe extern "C" fn(*mut c_void, *const c_char, VaList);
 pub(crate) type Prepare =
-    unsafe extern "C" fn(*mut OpaqueContext, *mut Delegate, *mut c_void) -> c_int;
+    unsafe extern "C" fn(*mut OpaqueContext, *mut TfLiteDelegate, *mut c_void) -> c_int;
 
 #[repr(C)]
 pub(crate) struct IntArray {
@@ -64,56 +64,68 @@ unsafe extern "C" {
     pub(crate) fn TfLiteModelCreateWithErrorReporter(
         data: *const c_void,
         size: usize,
-        reporter: Reporter,
+        reporter: TfLiteErrorReporter,
         user_data: *mut c_void,
-    ) -> *mut Model;
-    pub(crate) fn TfLiteModelDelete(model: *mut Model);
+    ) -> *mut TfLiteModel;
+    pub(crate) fn TfLiteModelDelete(model: *mut TfLiteModel);
 
-    pub(crate) fn TfLiteInterpreterOptionsCreate() -> *mut Options;
-    pub(crate) fn TfLiteInterpreterOptionsDelete(options: *mut Options);
-    pub(crate) fn TfLiteInterpreterOptionsSetNumThreads(options: *mut Options, threads: i32);
+    pub(crate) fn TfLiteInterpreterOptionsCreate() -> *mut TfLiteInterpreterOptions;
+    pub(crate) fn TfLiteInterpreterOptionsDelete(options: *mut TfLiteInterpreterOptions);
+    pub(crate) fn TfLiteInterpreterOptionsSetNumThreads(
+        options: *mut TfLiteInterpreterOptions,
+        threads: i32,
+    );
     pub(crate) fn TfLiteInterpreterOptionsSetErrorReporter(
-        options: *mut Options,
-        reporter: Reporter,
+        options: *mut TfLiteInterpreterOptions,
+        reporter: TfLiteErrorReporter,
         user_data: *mut c_void,
     );
 
     pub(crate) fn TfLiteInterpreterCreate(
-        model: *const Model,
-        options: *const Options,
-    ) -> *mut Interpreter;
-    pub(crate) fn TfLiteInterpreterDelete(interpreter: *mut Interpreter);
+        model: *const TfLiteModel,
+        options: *const TfLiteInterpreterOptions,
+    ) -> *mut TfLiteInterpreter;
+    pub(crate) fn TfLiteInterpreterDelete(interpreter: *mut TfLiteInterpreter);
     pub(crate) fn TfLiteInterpreterModifyGraphWithDelegate(
-        interpreter: *const Interpreter,
-        delegate: *mut Delegate,
+        interpreter: *const TfLiteInterpreter,
+        delegate: *mut TfLiteDelegate,
     ) -> c_int;
-    pub(crate) fn TfLiteInterpreterAllocateTensors(interpreter: *mut Interpreter) -> c_int;
-    pub(crate) fn TfLiteInterpreterInvoke(interpreter: *mut Interpreter) -> c_int;
-    pub(crate) fn TfLiteInterpreterGetInputTensorCount(interpreter: *const Interpreter) -> i32;
+    pub(crate) fn TfLiteInterpreterAllocateTensors(interpreter: *mut TfLiteInterpreter) -> c_int;
+    pub(crate) fn TfLiteInterpreterInvoke(interpreter: *mut TfLiteInterpreter) -> c_int;
+    pub(crate) fn TfLiteInterpreterGetInputTensorCount(
+        interpreter: *const TfLiteInterpreter,
+    ) -> i32;
     pub(crate) fn TfLiteInterpreterGetInputTensor(
-        interpreter: *const Interpreter,
+        interpreter: *const TfLiteInterpreter,
         index: i32,
-    ) -> *mut Tensor;
-    pub(crate) fn TfLiteInterpreterGetOutputTensorCount(interpreter: *const Interpreter) -> i32;
+    ) -> *mut TfLiteTensor;
+    pub(crate) fn TfLiteInterpreterGetOutputTensorCount(
+        interpreter: *const TfLiteInterpreter,
+    ) -> i32;
     pub(crate) fn TfLiteInterpreterGetOutputTensor(
-        interpreter: *const Interpreter,
+        interpreter: *const TfLiteInterpreter,
         index: i32,
-    ) -> *const Tensor;
+    ) -> *const TfLiteTensor;
 
-    pub(crate) fn TfLiteTensorType(tensor: *const Tensor) -> c_int;
-    pub(crate) fn TfLiteTensorNumDims(tensor: *const Tensor) -> i32;
-    pub(crate) fn TfLiteTensorDim(tensor: *const Tensor, dimension: i32) -> i32;
-    pub(crate) fn TfLiteTensorByteSize(tensor: *const Tensor) -> usize;
-    pub(crate) fn TfLiteTensorData(tensor: *const Tensor) -> *mut c_void;
-    pub(crate) fn TfLiteTensorName(tensor: *const Tensor) -> *const c_char;
-    pub(crate) fn TfLiteTensorQuantizationParams(tensor: *const Tensor) -> QuantizationParams;
+    pub(crate) fn TfLiteTensorType(tensor: *const TfLiteTensor) -> c_int;
+    pub(crate) fn TfLiteTensorNumDims(tensor: *const TfLiteTensor) -> i32;
+    pub(crate) fn TfLiteTensorDim(tensor: *const TfLiteTensor, dimension: i32) -> i32;
+    pub(crate) fn TfLiteTensorByteSize(tensor: *const TfLiteTensor) -> usize;
+    pub(crate) fn TfLiteTensorData(tensor: *const TfLiteTensor) -> *mut c_void;
+    pub(crate) fn TfLiteTensorName(tensor: *const TfLiteTensor) -> *const c_char;
+    pub(crate) fn TfLiteTensorQuantizationParams(tensor: *const TfLiteTensor)
+    -> QuantizationParams;
 
     pub(crate) fn TfLiteXNNPackDelegateOptionsDefault() -> XnnpackOptions;
-    pub(crate) fn TfLiteXNNPackDelegateCreate(options: *const XnnpackOptions) -> *mut Delegate;
-    pub(crate) fn TfLiteXNNPackDelegateDelete(delegate: *mut Delegate);
+    pub(crate) fn TfLiteXNNPackDelegateCreate(
+        options: *const XnnpackOptions,
+    ) -> *mut TfLiteDelegate;
+    pub(crate) fn TfLiteXNNPackDelegateDelete(delegate: *mut TfLiteDelegate);
 
-    pub(crate) fn TfLiteOpaqueDelegateCreate(builder: *const DelegateBuilder) -> *mut Delegate;
-    pub(crate) fn TfLiteOpaqueDelegateDelete(delegate: *mut Delegate);
+    pub(crate) fn TfLiteOpaqueDelegateCreate(
+        builder: *const DelegateBuilder,
+    ) -> *mut TfLiteDelegate;
+    pub(crate) fn TfLiteOpaqueDelegateDelete(delegate: *mut TfLiteDelegate);
     pub(crate) fn TfLiteOpaqueContextGetExecutionPlan(
         context: *mut OpaqueContext,
         plan: *mut *mut IntArray,

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// interpreter.
 #[derive(Debug)]
 pub(crate) struct Delegate {
-    pub(super) pointer: NonNull<c::Delegate>,
-    destroy: unsafe extern "C" fn(*mut c::Delegate),
+    pub(super) pointer: NonNull<c::TfLiteDelegate>,
+    destroy: unsafe extern "C" fn(*mut c::TfLiteDelegate),
     /// What its callbacks point to.
     _plan: Option<Arc<ExecutionPlan>>,
 }
@@ -28,8 +28,8 @@ impl Delegate {
     /// # Safety
     /// `pointer` is a live delegate that nobody else owns; `destroy` destroys it and stays callable.
     pub(crate) unsafe fn from_raw(
-        pointer: NonNull<c::Delegate>,
-        destroy: unsafe extern "C" fn(*mut c::Delegate),
+        pointer: NonNull<c::TfLiteDelegate>,
+        destroy: unsafe extern "C" fn(*mut c::TfLiteDelegate),
     ) -> Self {
         Self {
             pointer,
@@ -97,7 +97,7 @@ impl ExecutionPlan {
 
 unsafe extern "C" fn read_plan(
     context: *mut c::OpaqueContext,
-    _delegate: *mut c::Delegate,
+    _delegate: *mut c::TfLiteDelegate,
     data: *mut c_void,
 ) -> c_int {
     let mut plan = ptr::null_mut();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// An interpreter with the delegates that were applied to it.
 #[derive(Debug)]
 pub(crate) struct RawInterpreter {
-    pointer: NonNull<c::Interpreter>,
+    pointer: NonNull<c::TfLiteInterpreter>,
     /// Whether the last run succeeded, so that the outputs hold what it wrote.
     has_run: bool,
     /// In the order in which they were applied. Freed after the interpreter, like the messages and the model; see Drop.
@@ -203,7 +203,7 @@ impl Drop for RawInterpreter {
 
 /// A tensor of a borrowed interpreter, thus alive and not in use. Only read; never null.
 #[derive(Clone, Copy)]
-struct TensorRef<'a>(NonNull<c::Tensor>, PhantomData<&'a RawInterpreter>);
+struct TensorRef<'a>(NonNull<c::TfLiteTensor>, PhantomData<&'a RawInterpreter>);
 
 impl TensorRef<'_> {
     fn dtype(self) -> TensorType {

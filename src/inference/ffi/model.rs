@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// A parsed model with its bytes; shared by all interpreters over it.
 #[derive(Debug)]
 pub(crate) struct RawModel {
-    pub(super) pointer: NonNull<c::Model>,
+    pub(super) pointer: NonNull<c::TfLiteModel>,
     /// The flatbuffer that the runtime reads as long as a model or interpreter lives. 16 bytes is the alignment that
     /// the format gives its tensors.
     bytes: Vec<u128>,

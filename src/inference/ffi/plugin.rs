@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code, reason = "plugins are shared libraries that speak C")]
 
-use super::c::Delegate as RawDelegate;
+use super::c::TfLiteDelegate as RawDelegate;
 use super::delegate::Delegate;
 use super::error_messages::ErrorMessages;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
