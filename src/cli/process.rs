@@ -1,39 +1,34 @@
-//! `handloom process`: one job to its end, with a bar or JSON lines. Ctrl-C stops it; the same command goes on.
+//! `handloom process`: runs one job to its end, with a bar or JSON lines. Ctrl-C stops it, the same command resumes it.
 
 use crate::cli::flag_checks;
 use crate::cli::progress;
 use crate::cli::progress::Reporter;
 use crate::cli::{ProcessArgs, ProgressKind};
-use crate::dataset::acceptance::State;
-use crate::dataset::acceptance::StateCounts;
-use crate::dataset::plan::{Plan, PlannedClip};
+use crate::dataset::acceptance::{State, StateCounts};
+use crate::dataset::plan::Plan;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
-use crate::frame::RgbFrame;
 use crate::inference::ShutdownFlag;
 use crate::inference::{BackendEvent, BackendHandle, SelectionContext, SelectionError};
 use crate::job;
 use crate::job::worker_pool::{RunOutcome, WorkerControl};
 use crate::job::{
-    ClipEvent, DatasetScan, FrameObserver, JobConfig, JobContext, JobObserver, JobReport,
-    skip_reason, states, tenths,
+    ClipEvent, DatasetScan, Job, JobConfig, JobContext, JobObserver, JobReport, skip_reason,
+    states, tenths,
 };
-use crate::sequence::FrameRecord;
-use crate::storage::StoreError;
+use crate::storage::SharedLedger;
 use crate::storage::batches::FINAL_NAME;
-use crate::storage::ledger::Timestamp;
-use crate::storage::output_dir;
-use crate::storage::output_dir::ClaimOutcome;
-use crate::storage::output_dir::MANIFEST_NAME;
+use crate::storage::manifest::MANIFEST_NAME;
+use crate::storage::output_dir::{self, ClaimOutcome};
 use crate::system::{Signal, Signals};
 use anyhow::anyhow;
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Runs the job.
 ///
 /// # Errors
-/// With the exit code and what to tell the user.
+/// The message for the user, with the exit code.
 pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     let human = match args.progress {
         ProgressKind::Auto => None,
@@ -42,8 +37,8 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     };
     let mut reporter = Reporter::new(human);
     let config = args.config();
-    let spec = config.job();
-    let scan = spec.scan()?;
+    let job_config = config.job();
+    let scan = job_config.scan()?;
     introduce(&reporter, &scan);
     if args.list {
         list(&reporter, &scan.plan);
@@ -53,7 +48,7 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
         return Err(CliError::new(Exit::Usage, anyhow!("--out DIR is needed")));
     }
     flag_checks::check(&config)?;
-    spec.check_decoder()?;
+    job_config.check_decoder()?;
     let workers = config.workers();
     let (control, ending) = (
         Arc::new(WorkerControl::new(workers)),
@@ -72,41 +67,40 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
         is_stopped: &|| ending.is_set(),
         shutdown: &ending,
     };
-    let backend = BackendHandle::open(&spec.accelerator, &spec.models, workers, context)?;
+    let backend = BackendHandle::open(
+        &job_config.accelerator,
+        &job_config.models,
+        workers,
+        context,
+    )?;
     if ending.is_set() {
-        // Before earlier results could go.
+        // Before earlier results could be removed.
         return Err(SelectionError::Stopped.into());
     }
-    let (_lock, ledger) = output_dir::open(&spec.out, args.resume.open_mode())?;
-    let ledger = Mutex::new(ledger);
-    let claim = spec.claim(
-        &scan,
-        &backend,
-        &ledger,
-        args.resume.open_mode(),
-        &job::stamp(),
-    )?;
+    let mode = args.resume.open_mode();
+    let (_lock, ledger) = output_dir::open(&job_config.out, mode)?;
+    let mut job = Job::new(&job_config, &scan, &backend, SharedLedger::new(ledger));
+    let claim = job.claim(mode)?;
     if args.resume.retry_failed {
-        let count = spec.retry_failed(&scan, &ledger)?;
+        let count = job.retry_failed()?;
         reporter.say(
             &format!("{count} unreadable clips are read again"),
             &json!({"event": "retry", "clips": count}),
         );
     }
-    let mut host = ConsoleObserver {
+    let mut observer = ConsoleObserver {
         reporter: &mut reporter,
         is_resumed: claim != ClaimOutcome::New,
     };
-    let means = JobContext {
-        ledger: &ledger,
+    let context = JobContext {
         workers,
         control: &control,
-        witness: &NoopObserver,
+        frames: &(),
     };
-    let report = spec.run(&scan, &backend, &means, &mut host)?;
+    let report = job.run(&context, &mut observer)?;
     reporter.end();
-    if report.ended == RunOutcome::Stopped {
-        let done: usize = report.tally.values().sum();
+    if report.outcome == RunOutcome::Stopped {
+        let done: usize = report.counts.values().sum();
         let text = format!(
             "stopped: {} of {} planned clips are done, {done} of {} instances have their state; the same command resumes",
             reporter.done(),
@@ -116,7 +110,7 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
         reporter.say(&text, &json!({"event": "stopped", "instances": done}));
         return Ok(Exit::Stopped);
     }
-    conclude(&reporter, &spec, &report)
+    conclude(&reporter, &job_config, &report)
 }
 
 /// Stops the job at the first signal and the process at the second, or when the job takes too long to stop.
@@ -129,24 +123,20 @@ fn on_signal(
             job::shutdown_with_deadline(&control);
             ending.set();
         }
-        // Every clip that was recorded is on disk; a job can be left at any instruction.
+        // Every recorded clip is on disk, so the process may end at any instruction.
         Signal::StopNow => std::process::exit(Exit::Stopped as i32),
         Signal::Reload => {}
     }
 }
 
-/// The terminal, or the program that reads our stdout.
+/// Reports the job on the terminal, or as JSON lines on stdout.
 struct ConsoleObserver<'a> {
     reporter: &'a mut Reporter,
     is_resumed: bool,
 }
 
 impl JobObserver for ConsoleObserver<'_> {
-    fn stamp(&self) -> Timestamp {
-        job::stamp()
-    }
-
-    fn begin(&mut self, _run: &str, total: usize, known: usize) {
+    fn job_started(&mut self, _run: &str, total: usize, known: usize) {
         if self.is_resumed && known > 0 {
             self.reporter.say(
                 &format!("Resuming: {known} of {total} planned clips were done before"),
@@ -156,27 +146,18 @@ impl JobObserver for ConsoleObserver<'_> {
         self.reporter.begin(total, known);
     }
 
-    fn clip(&mut self, news: &ClipEvent<'_>) {
+    fn clip_recorded(&mut self, event: &ClipEvent<'_>) {
         self.reporter.clip(
-            news.gloss,
-            news.video_id,
-            news.state,
-            news.reason,
-            news.tally,
+            event.gloss,
+            event.video_id,
+            event.state,
+            event.reason,
+            event.counts,
         );
     }
 
-    fn sealed(&mut self) {}
-
-    fn wait_for_room(&mut self, _error: &StoreError) -> bool {
-        // Somebody is there to make room and start it again.
-        false
-    }
-
-    fn has_room(&mut self) {}
-
-    fn accelerator(&mut self, news: &BackendEvent<'_>) {
-        match *news {
+    fn backend_event(&mut self, event: &BackendEvent<'_>) {
+        match *event {
             BackendEvent::Chosen {
                 name,
                 reason,
@@ -208,16 +189,7 @@ impl JobObserver for ConsoleObserver<'_> {
     }
 }
 
-/// Nobody looks on.
-struct NoopObserver;
-
-impl FrameObserver for NoopObserver {
-    fn began(&self, _worker: usize, _job: &PlannedClip) {}
-    fn saw(&self, _worker: usize, _job: &PlannedClip, _frame: &RgbFrame, _found: &FrameRecord) {}
-    fn ended(&self, _worker: usize) {}
-}
-
-/// Says what was found, in the notebook's words.
+/// Prints what the dataset contains, in the wording of the notebook.
 fn introduce(reporter: &Reporter, scan: &DatasetScan) {
     let (dataset, plan) = (&scan.dataset, &scan.plan);
     reporter.say(
@@ -257,11 +229,15 @@ fn list(reporter: &Reporter, plan: &Plan) {
     }
 }
 
-/// The closing words of a job that came to its end.
-fn conclude(reporter: &Reporter, spec: &JobConfig, report: &JobReport) -> Result<Exit, CliError> {
+/// Prints the results of a finished job.
+fn conclude(
+    reporter: &Reporter,
+    job_config: &JobConfig,
+    report: &JobReport,
+) -> Result<Exit, CliError> {
     let accepted = report.accepted();
     let mut text = progress::closing_table(
-        &report.tally,
+        &report.counts,
         &report.judge,
         reporter.clips_done(),
         report.elapsed,
@@ -270,12 +246,12 @@ fn conclude(reporter: &Reporter, spec: &JobConfig, report: &JobReport) -> Result
         text.push_str("\nNothing was left to do; --fresh starts over\n");
     }
     if accepted > 0 {
-        let path = spec.out.join(FINAL_NAME);
+        let path = job_config.out.join(FINAL_NAME);
         text.extend([
             format!("\nSaved {accepted} samples to {}\n", path.display()),
             format!(
                 "  Sequence shape: ({accepted}, {}, 126)\n",
-                spec.shape.length
+                job_config.shape.length
             ),
         ]);
     }
@@ -288,15 +264,15 @@ fn conclude(reporter: &Reporter, spec: &JobConfig, report: &JobReport) -> Result
     reporter.say(
         &text,
         &json!({
-            "event": "done", "accepted": accepted, "states": states(&report.tally), "per_gloss": per_gloss,
-            "seconds": tenths(report.elapsed), "out": spec.out,
+            "event": "done", "accepted": accepted, "states": states(&report.counts), "per_gloss": per_gloss,
+            "seconds": tenths(report.elapsed), "out": job_config.out,
         }),
     );
     if accepted == 0 {
         let error = anyhow!(
             "no sequences were extracted: {}; see {}",
-            why_nothing(&report.tally),
-            spec.out.join(MANIFEST_NAME).display()
+            why_nothing(&report.counts),
+            job_config.out.join(MANIFEST_NAME).display()
         );
         return Err(CliError::new(Exit::Nothing, error));
     }

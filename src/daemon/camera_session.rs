@@ -79,7 +79,6 @@ impl<'a> CameraSession<'a> {
         };
         // Of an earlier life.
         set.unjoined = set.store.is_behind().then(Instant::now);
-        set.announce();
         set.publish(None);
         set
     }

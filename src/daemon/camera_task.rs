@@ -1,7 +1,6 @@
 //! The daemon's camera: a thread that films, keeps the takes that were asked for, and tells how it stands. The job
 //! goes on beside it; a camera that is away holds up nothing.
 
-use super::outbox_limits;
 use crate::camera::{Camera, CameraAddress, CameraCounts, CaptureTimeouts, DropPolicy};
 use crate::daemon::backend::Backends;
 use crate::daemon::camera_session::CameraSession;
@@ -17,7 +16,6 @@ use crate::daemon::worker_monitor::WorkerMonitor;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::inference::SelectionError;
-use crate::job::SharedLedger;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::fallback_detector::FallbackDetector;
 use crate::recording::latency_stats::LatencyStats;
@@ -26,6 +24,7 @@ use crate::recording::take_store::{TakeOptions, TakeStore};
 use crate::recording::{CaptureSettings, TakeProvenance};
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use crate::sequence::sign_recorder::SignRecorder;
+use crate::storage::SharedLedger;
 use crate::storage::mirror::Listing;
 use crate::system::clock::{now_utc, uptime};
 use crate::system::{Liveness, Stage, lock_ignoring_poison};
@@ -270,7 +269,8 @@ fn film(
     let settings = capture_settings.settings(&backend);
     let common = TakeOptions::of(capture_settings, -1, "train");
     let (mut store, _) = TakeStore::open(&config.takes_path(), settings.clone(), common)?;
-    store.set_outbox_limits(outbox_limits(&config));
+    store.publish_to(daemon.ledger.clone());
+    daemon.outbox.notify();
     let origin = TakeProvenance {
         settings: &settings,
         backend: &backend,

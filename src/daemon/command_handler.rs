@@ -10,16 +10,16 @@ use crate::daemon::job_queue::{JobQueue, PendingCommand};
 use crate::daemon::live_config::LiveConfig;
 use crate::daemon::outbox_writer::OutboxWriter;
 use crate::daemon::snapshot::SnapshotPublisher;
-use crate::job::{SharedLedger, stamp};
 use crate::messages::payloads::{Reply, ReplyState};
 use crate::messages::request::{CommandName, RecordArguments, parse};
 use crate::messages::topics;
 use crate::mqtt::Inbox;
 use crate::sequence::recording_plan::RecordRequest;
+use crate::storage::SharedLedger;
 use crate::storage::StoreError;
 use crate::storage::ledger::commands::CommandReceipt;
 use crate::storage::ledger::{CANCELLED, Message, PAUSED};
-use crate::system::lock_ignoring_poison;
+use crate::system::clock::timestamp;
 use std::sync::Arc;
 
 /// Receives the connection's commands.
@@ -49,7 +49,7 @@ impl CommandHandler {
         let (id, command) = (request.id, request.command);
         // A broker does not mark a retained command that it delivers at once. Such a command has arrived, and its reply
         // is repeated with every later delivery; any other would be carried out at an arbitrary later connection.
-        if retained && !lock_ignoring_poison(&self.ledger).has_arrived(&id)? {
+        if retained && !self.ledger.lock().knows_command(&id)? {
             let reason = "retained commands are not carried out: publish it without the retain flag, and clear the topic with an empty retained message";
             return self.refuse(Some(id), name, reason.to_owned());
         }
@@ -66,7 +66,10 @@ impl CommandHandler {
             );
             return self.refuse(Some(id), name, reason);
         }
-        let receipt = lock_ignoring_poison(&self.ledger).arrive(&id, command.name(), &stamp())?;
+        let receipt = self
+            .ledger
+            .lock()
+            .record_command(&id, command.name(), &timestamp())?;
         self.outbox.notify();
         match receipt {
             CommandReceipt::New => self.carry_out(PendingCommand { id, command }, request.takes),
@@ -86,7 +89,7 @@ impl CommandHandler {
             result: None,
         };
         let message = Message::new(topics::REPLY, &reply);
-        lock_ignoring_poison(&self.ledger).say(&[message], &stamp())?;
+        self.ledger.lock().post(&[message], &timestamp())?;
         self.outbox.notify();
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! Faults and replies that the ledger could not take yet: they wait in memory, in order, for a disk with room. A power
 //! cut loses them; the commands are then answered at the next start.
 
-use crate::job::stamp;
-use crate::messages::payloads::Reply;
-use crate::storage::ledger::{Message, Timestamp};
-use crate::storage::{Ledger, StoreError};
+use crate::messages::payloads::{Reply, Timestamp};
+use crate::storage::ledger::Message;
+use crate::storage::{Ledger, SharedLedger, StoreError};
+use crate::system::clock::timestamp;
 use crate::system::lock_ignoring_poison;
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -40,12 +40,12 @@ impl DeferredWrites {
     }
 
     /// Writes what the ledger takes, in order; returns whether it took anything.
-    pub(super) fn write(&self, ledger: &Mutex<Ledger>) -> bool {
+    pub(super) fn write(&self, ledger: &SharedLedger) -> bool {
         // Held throughout: two writers would write the same.
         let mut queue = lock_ignoring_poison(&self.0);
         let mut is_written = false;
         while let Some(next) = queue.front() {
-            if let Err(error) = write(next, &mut lock_ignoring_poison(ledger)) {
+            if let Err(error) = write(next, &mut ledger.lock()) {
                 tracing::debug!(%error, waiting = queue.len(), "the ledger cannot be written; faults and replies wait");
                 break;
             }
@@ -58,8 +58,8 @@ impl DeferredWrites {
 
 fn write(next: &DeferredWrite, ledger: &mut Ledger) -> Result<(), StoreError> {
     match next {
-        DeferredWrite::Fault(message, stamp) => ledger.say(std::slice::from_ref(message), stamp),
-        DeferredWrite::Reply(reply, changes) => ledger.answer(reply, changes, &stamp()),
+        DeferredWrite::Fault(message, stamp) => ledger.post(std::slice::from_ref(message), stamp),
+        DeferredWrite::Reply(reply, changes) => ledger.answer_command(reply, changes, &timestamp()),
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
             messages: 1000,
             age_s: 1,
         }));
-        let ledger = Mutex::new(ledger);
+        let ledger = SharedLedger::new(ledger);
         let deferred_writes = DeferredWrites::default();
         let fault = |n: usize| {
             let message = Message::new(topics::FAULT, &json!({"n": n}));
@@ -100,17 +100,12 @@ mod tests {
         assert!(deferred_writes.write(&ledger));
         assert!(!deferred_writes.write(&ledger), "all gone");
         assert!(deferred_writes.push(fault(0)), "room again");
-        let waiting = lock_ignoring_poison(&ledger)
-            .pending_messages(0, 1000)
-            .unwrap();
+        let waiting = ledger.lock().pending_messages(0, 1000).unwrap();
         let channels: Vec<&str> = waiting.iter().map(|w| &*w.channel).collect();
         assert_eq!(channels.len(), FAULTS_MAX + 1);
         assert_eq!(channels[FAULTS_MAX], topics::REPLY);
         assert_eq!(
-            lock_ignoring_poison(&ledger)
-                .metadata("paused")
-                .unwrap()
-                .as_deref(),
+            ledger.lock().metadata("paused").unwrap().as_deref(),
             Some("1"),
             "the note of the answer"
         );

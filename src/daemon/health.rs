@@ -6,13 +6,12 @@ use crate::daemon::mirror_task::MirrorHandle;
 use crate::daemon::resource_monitor::ResourceStatus;
 use crate::daemon::telemetry_publisher::TelemetryPublisher;
 use crate::daemon::worker_monitor::WorkerMonitor;
-use crate::job::SharedLedger;
 use crate::job::worker_pool::WorkerControl;
 use crate::messages::payloads::Health;
 use crate::mqtt::Counters;
+use crate::storage::SharedLedger;
 use crate::storage::StoreError;
 use crate::system::clock::uptime;
-use crate::system::lock_ignoring_poison;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -37,7 +36,7 @@ impl HealthSources {
     /// Waits for the ledger, so it may block.
     pub(super) fn sample(&self, counters: &Counters, frames_per_s: f64) -> Health {
         let (sensors, disk_free_mib) = self.resources.sensors();
-        let ledger = lock_ignoring_poison(&self.ledger);
+        let ledger = self.ledger.lock();
         let count = |n: Result<u64, StoreError>| n.unwrap_or_default();
         let has_mirror = self.config.get().output.mirror.is_some();
         Health {

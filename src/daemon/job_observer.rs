@@ -5,10 +5,9 @@ use crate::daemon::supervisor::Supervisor;
 use crate::dataset::acceptance::State;
 use crate::error::hints::Audience;
 use crate::inference::BackendEvent;
-use crate::job::{ClipEvent, JobObserver, stamp};
+use crate::job::{ClipEvent, JobObserver};
 use crate::messages::payloads::ClipName;
 use crate::storage::StoreError;
-use crate::storage::ledger::Timestamp;
 use crate::system::disk;
 use std::time::{Duration, Instant};
 
@@ -36,15 +35,11 @@ impl<'a> DaemonJobObserver<'a> {
 }
 
 impl JobObserver for DaemonJobObserver<'_> {
-    fn stamp(&self) -> Timestamp {
-        stamp()
-    }
-
-    fn begin(&mut self, run: &str, total: usize, known: usize) {
+    fn job_started(&mut self, run: &str, total: usize, known: usize) {
         self.supervisor.telemetry.begin(run, total, known);
     }
 
-    fn clip(&mut self, event: &ClipEvent<'_>) {
+    fn clip_recorded(&mut self, event: &ClipEvent<'_>) {
         let clip = ClipName {
             gloss: event.gloss.to_owned(),
             video_id: event.video_id.to_owned(),
@@ -59,12 +54,12 @@ impl JobObserver for DaemonJobObserver<'_> {
             );
             self.supervisor.outbox.notify();
         }
-        self.supervisor.telemetry.clip(clip, event.tally);
+        self.supervisor.telemetry.clip(clip, event.counts);
         self.note_recorded();
         self.has_progressed = true;
     }
 
-    fn sealed(&mut self) {
+    fn file_written(&mut self) {
         self.supervisor.mirror.notify_sealed();
         self.note_recorded();
         self.supervisor.outbox.notify();
@@ -102,17 +97,13 @@ impl JobObserver for DaemonJobObserver<'_> {
         }
     }
 
-    fn has_room(&mut self) {
+    fn room_found(&mut self) {
         self.supervisor.gate.open_for_room();
         tracing::info!("there is room again");
         self.supervisor.outbox.flush();
     }
 
-    fn accelerator(&mut self, event: &BackendEvent<'_>) {
+    fn backend_event(&mut self, event: &BackendEvent<'_>) {
         self.supervisor.backends.report(event);
-    }
-
-    fn warn(&mut self, text: &str) {
-        tracing::warn!("{text}");
     }
 }

@@ -5,7 +5,7 @@ use crate::daemon::camera_task::CameraHandle;
 use crate::daemon::live_config::LiveConfig;
 use crate::daemon::outbox_writer::OutboxWriter;
 use crate::daemon::shutdown::{Shutdown, WakeSignal};
-use crate::job::SharedLedger;
+use crate::storage::SharedLedger;
 use crate::storage::StoreError;
 use crate::storage::mirror::{Listing, Mirror, MirrorError};
 use crate::storage::output_dir;
@@ -153,7 +153,7 @@ impl MirrorTask {
     fn copy(&self, to: &Path) -> Vec<MirrorFault> {
         let config = self.config.get();
         let out = &config.output.path;
-        let results = || output_dir::mirrored(out, &lock_ignoring_poison(&self.ledger)).map(Some);
+        let results = || output_dir::mirrored(out, &self.ledger.lock()).map(Some);
         let takes = || Ok(self.camera.files());
         let targets = [
             MirrorTarget {

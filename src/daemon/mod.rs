@@ -69,6 +69,7 @@ use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::job::worker_pool::WorkerControl;
 use crate::logging;
+use crate::storage::SharedLedger;
 use crate::storage::ledger::{CANCELLED, OutboxLimits, PAUSED};
 use crate::storage::lock::FolderLock;
 use crate::storage::output_dir::{self, OpenMode};
@@ -78,7 +79,7 @@ use crate::system::{Liveness, Signal, Signals, Watchdog, notify};
 use anyhow::anyhow;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -140,15 +141,12 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
 
     let liveness = Liveness::new();
     let config = LiveConfig::new(config);
-    let ledger = Arc::new(Mutex::new(ledger));
+    let ledger = SharedLedger::new(ledger);
     let control = Arc::new(WorkerControl::new(0));
     let shutdown = Shutdown::new(Arc::clone(&control));
     let (telemetry, receivers) = TelemetryPublisher::new();
     let telemetry = Arc::new(telemetry);
-    let outbox = Arc::new(OutboxWriter::new(
-        Arc::clone(&ledger),
-        Arc::clone(&telemetry),
-    ));
+    let outbox = Arc::new(OutboxWriter::new(ledger.clone(), Arc::clone(&telemetry)));
     let gate = Arc::new(JobGate::new(
         Arc::clone(&control),
         Arc::clone(&telemetry),
@@ -183,10 +181,10 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
             broker,
             receivers,
             telemetry: Arc::clone(&telemetry),
-            outbox: LedgerOutbox(Arc::clone(&ledger)),
+            outbox: LedgerOutbox(ledger.clone()),
             commands: CommandHandler {
                 config: config.clone(),
-                ledger: Arc::clone(&ledger),
+                ledger: ledger.clone(),
                 outbox: Arc::clone(&outbox),
                 gate: Arc::clone(&gate),
                 queue: Arc::clone(&queue),
@@ -200,7 +198,7 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
             },
             health: HealthSources {
                 config: config.clone(),
-                ledger: Arc::clone(&ledger),
+                ledger: ledger.clone(),
                 control: Arc::clone(&control),
                 monitor: Arc::clone(&monitor),
                 resources: Arc::clone(&resources),
@@ -225,7 +223,7 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
     let mirror_thread = MirrorTask {
         handle: Arc::clone(&mirror),
         config: config.clone(),
-        ledger: Arc::clone(&ledger),
+        ledger: ledger.clone(),
         camera: Arc::clone(&camera),
         outbox: Arc::clone(&outbox),
         shutdown: shutdown.clone(),
@@ -235,7 +233,7 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
     let camera_thread = camera_task::start(
         CameraContext {
             config: config.clone(),
-            ledger: Arc::clone(&ledger),
+            ledger: ledger.clone(),
             backends: Arc::clone(&backends),
             monitor: Arc::clone(&monitor),
             camera: Arc::clone(&camera),

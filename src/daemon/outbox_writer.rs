@@ -4,14 +4,14 @@
 use crate::daemon::deferred_writes::{DeferredWrite, DeferredWrites, MetadataChange};
 use crate::daemon::job_queue::PendingCommand;
 use crate::daemon::telemetry_publisher::TelemetryPublisher;
-use crate::job::{SharedLedger, stamp};
 use crate::messages::payloads::{Fault, Reply, ReplyState};
 use crate::messages::request::CommandName;
 use crate::messages::topics;
 use crate::mqtt::{Outbox, OutboxMessage};
+use crate::storage::SharedLedger;
 use crate::storage::StoreError;
 use crate::storage::ledger::{Message, OutboxLimits};
-use crate::system::lock_ignoring_poison;
+use crate::system::clock::timestamp;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl OutboxWriter {
 
     /// How many messages the ledger's outbox may hold; none without a broker.
     pub(super) fn set_limits(&self, limits: Option<OutboxLimits>) {
-        lock_ignoring_poison(&self.ledger).set_outbox_limits(limits);
+        self.ledger.lock().set_outbox_limits(limits);
     }
 
     /// Logs and publishes what is wrong.
@@ -47,7 +47,7 @@ impl OutboxWriter {
             action: action.to_owned(),
         };
         let message = Message::new(topics::FAULT, &fault);
-        self.write(DeferredWrite::Fault(message, stamp()));
+        self.write(DeferredWrite::Fault(message, timestamp()));
     }
 
     /// The final reply to a command, and in the same transaction the metadata that it changes.
@@ -86,7 +86,7 @@ impl OutboxWriter {
     /// # Errors
     /// When the ledger fails.
     pub(super) fn refuse_interrupted(&self) -> Result<(), StoreError> {
-        let open = lock_ignoring_poison(&self.ledger).open_commands()?;
+        let open = self.ledger.lock().open_commands()?;
         for (id, name) in open {
             let Some(command) = CommandName::from_name(&name) else {
                 continue;
@@ -130,7 +130,7 @@ pub(super) struct LedgerOutbox(pub(super) SharedLedger);
 
 impl Outbox for LedgerOutbox {
     fn after(&self, id: i64, limit: usize) -> Result<Vec<OutboxMessage>, String> {
-        let waiting = lock_ignoring_poison(&self.0).pending_messages(id, limit);
+        let waiting = self.0.lock().pending_messages(id, limit);
         let messages = waiting.map_err(|e| e.to_string())?.into_iter();
         Ok(messages
             .map(|w| OutboxMessage {
@@ -142,7 +142,7 @@ impl Outbox for LedgerOutbox {
     }
 
     fn delivered(&self, ids: &[i64]) -> Result<(), String> {
-        let deleted = lock_ignoring_poison(&self.0).delivered(ids);
+        let deleted = self.0.lock().mark_delivered(ids);
         deleted.map_err(|e| e.to_string())
     }
 }

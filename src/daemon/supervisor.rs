@@ -17,13 +17,13 @@ use crate::daemon::worker_monitor::WorkerMonitor;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::job::worker_pool::{RunOutcome, WorkerControl};
-use crate::job::{JobContext, JobReport, SharedLedger, persist, stamp};
+use crate::job::{Job, JobContext, JobReport, retry_while_full};
 use crate::limits::backoff::Backoff;
 use crate::messages::payloads::JobPhase;
 use crate::messages::request::CommandName;
+use crate::storage::SharedLedger;
 use crate::storage::ledger::CANCELLED;
 use crate::storage::output_dir::OpenMode;
-use crate::system::lock_ignoring_poison;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -223,9 +223,9 @@ impl Supervisor {
         let is_first = progress.first_run.is_some();
         let mut observer = DaemonJobObserver::new(self);
         let failure = match self.run(progress, &mut observer) {
-            Ok(report) if report.ended == RunOutcome::Stopped => return Attempt::Stopped,
+            Ok(report) if report.outcome == RunOutcome::Stopped => return Attempt::Stopped,
             Ok(report) => {
-                self.telemetry.counts(&report.tally);
+                self.telemetry.counts(&report.counts);
                 return Attempt::Done(report);
             }
             Err(failure) => failure,
@@ -267,12 +267,12 @@ impl Supervisor {
         };
         let is_retry = progress.first_run.is_some_and(|first| first.retry_failed)
             || is_requested(CommandName::RetryFailed);
-        let job = self.config.get().job();
-        let scan = job.scan()?;
+        let config = self.config.get().job();
+        let scan = config.scan()?;
         for warning in &scan.plan.warnings {
             tracing::warn!("{}", Audience::Keys.describe(warning));
         }
-        job.check_decoder()?;
+        config.check_decoder()?;
         let backend = self.backends.open(
             &mut |name| {
                 let reason = format!("measuring whether {name} could run the models");
@@ -280,20 +280,19 @@ impl Supervisor {
             },
             &|| self.control.is_stopped(),
         )?;
-        persist(observer, |_| {
-            job.claim(&scan, &backend, &self.ledger, mode, &stamp())
-        })?;
+        let mut job = Job::new(&config, &scan, &backend, self.ledger.clone());
+        retry_while_full(observer, || job.claim(mode))?;
         if let Some(first) = &mut progress.first_run {
             // A second time it would discard what comes now.
             first.mode = OpenMode::Resume;
         }
         let retried = if is_retry {
-            persist(observer, |_| job.retry_failed(&scan, &self.ledger))?
+            retry_while_full(observer, || job.retry_failed())?
         } else {
             0
         };
         progress.first_run = None;
-        let kept = lock_ignoring_poison(&self.ledger).clips()?.len();
+        let kept = self.ledger.lock().clips()?.len();
         for command in progress.commands.drain(..) {
             let result = match command.command {
                 CommandName::Rescan => json!({"clips": scan.plan.jobs.len(), "done": kept}),
@@ -303,13 +302,12 @@ impl Supervisor {
         }
         self.telemetry.phase(JobPhase::Processing, None);
         let context = JobContext {
-            ledger: &self.ledger,
             workers: self.threads,
             control: &self.control,
-            witness: &*self.monitor,
+            frames: &*self.monitor,
         };
         self.gate.set_running(true);
-        let report = job.run(&scan, &backend, &context, observer);
+        let report = job.run(&context, observer);
         self.gate.set_running(false);
         report
     }

@@ -3,12 +3,12 @@
 
 use crate::daemon::telemetry_state::{CameraPhase, TelemetryState};
 use crate::dataset::acceptance::StateCounts;
-use crate::job::stamp;
 use crate::messages::payloads::{
     ClipName, Envelope, JobPhase, Progress, StateReport, Status, StatusName, VERSION,
 };
 use crate::messages::topics;
 use crate::mqtt::{Delivery, TransientMessage};
+use crate::system::clock::timestamp;
 use crate::system::clock::uptime;
 use crate::system::lock_ignoring_poison;
 use serde::Serialize;
@@ -185,7 +185,7 @@ impl TelemetryPublisher {
             *seq += 1;
             *seq
         };
-        let stamp = stamp();
+        let stamp = timestamp();
         let envelope = Envelope {
             v: VERSION,
             ts: stamp.ts,

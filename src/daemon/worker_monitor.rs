@@ -94,13 +94,19 @@ impl WorkerMonitor {
 }
 
 impl FrameObserver for WorkerMonitor {
-    fn began(&self, worker: usize, _job: &PlannedClip) {
+    fn clip_started(&self, worker: usize, _clip: &PlannedClip) {
         if let Some(stage) = self.stages.get(worker) {
             stage.busy(uptime());
         }
     }
 
-    fn saw(&self, worker: usize, job: &PlannedClip, frame: &RgbFrame, found: &FrameRecord) {
+    fn frame_processed(
+        &self,
+        worker: usize,
+        clip: &PlannedClip,
+        frame: &RgbFrame,
+        found: &FrameRecord,
+    ) {
         self.frames.fetch_add(1, Ordering::Relaxed);
         if let Some(stage) = self.stages.get(worker) {
             stage.heartbeat(uptime());
@@ -108,12 +114,12 @@ impl FrameObserver for WorkerMonitor {
         self.offer(|| Snapshot {
             frame: frame.clone(),
             found: found.clone(),
-            gloss: job.gloss.to_string(),
-            video_id: job.video_id.to_string(),
+            gloss: clip.gloss.to_string(),
+            video_id: clip.video_id.to_string(),
         });
     }
 
-    fn ended(&self, worker: usize) {
+    fn clip_finished(&self, worker: usize) {
         if let Some(stage) = self.stages.get(worker) {
             stage.idle();
         }

@@ -9,51 +9,39 @@ use anyhow::anyhow;
 use std::path::PathBuf;
 
 /// What ends a job early.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum JobError {
+    #[error(transparent)]
     Backend(BackendError),
-    /// The accelerator that is required is lost.
+    /// The required accelerator is lost.
+    #[error(transparent)]
     Lost(SelectionError),
+    #[error(transparent)]
     Model(hand::ModelError),
-    Store(StoreError),
-    /// The dataset itself is gone.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The dataset cannot be reached any more.
+    #[error(
+        "the clips of the dataset in {} can no longer be reached. Check that the medium is mounted and run the command \
+         again: the job resumes",
+        .0.display()
+    )]
     Gone(PathBuf),
 }
 
-impl std::fmt::Display for JobError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Backend(e) => e.fmt(f),
-            Self::Lost(e) => e.fmt(f),
-            Self::Model(e) => e.fmt(f),
-            Self::Store(e) => e.fmt(f),
-            Self::Gone(path) => write!(
-                f,
-                "the dataset's clips in {} can no longer be reached; is the medium mounted? Run again when it is: the job goes on where it was",
-                path.display()
-            ),
-        }
-    }
-}
-
-/// For whoever runs the job.
+/// The error with its exit code.
 pub(super) fn job_error_to_cli(error: WorkerPoolError<JobError>) -> CliError {
     match error {
-        WorkerPoolError::Worker(job_error_to_cli) | WorkerPoolError::Consumer(job_error_to_cli) => {
-            match job_error_to_cli {
-                JobError::Backend(e) => e.into(),
-                JobError::Model(e) => CliError::new(Exit::Bug, e),
-                JobError::Store(e) => e.into(),
-                JobError::Lost(e) => e.into(),
-                JobError::Gone(_) => CliError::new(Exit::NoInput, anyhow!("{job_error_to_cli}")),
-            }
+        WorkerPoolError::Worker(error) | WorkerPoolError::Consumer(error) => match error {
+            JobError::Backend(e) => e.into(),
+            JobError::Model(e) => CliError::new(Exit::Bug, e),
+            JobError::Store(e) => e.into(),
+            JobError::Lost(e) => e.into(),
+            JobError::Gone(_) => CliError::new(Exit::NoInput, error),
+        },
+        WorkerPoolError::Died => CliError::new(Exit::Bug, anyhow!("{error}")),
+        WorkerPoolError::Spawn(_) => {
+            CliError::new(Exit::InOut, anyhow!("{error}; try fewer workers"))
         }
-        WorkerPoolError::Died => CliError::new(
-            Exit::Bug,
-            anyhow!("a worker thread died; please report this with the message above"),
-        ),
-        WorkerPoolError::Spawn(e) => CliError::new(
-            Exit::InOut,
-            anyhow!("cannot start a worker thread: {e}; try fewer workers"),
-        ),
     }
 }

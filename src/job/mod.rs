@@ -1,75 +1,74 @@
-//! One dataset job, from its folder to the notebook's file, however it was started: scan → plan → workers → ledger →
-//! batches → the final file. Goes on where an earlier process was cut off.
+//! One dataset job, from its folder to the notebook's file: scan → plan → workers → recorder → batches → joined file.
+//! It resumes where a previous process ended.
 
 mod collector;
 mod error;
+mod manifest;
+pub mod observer;
 mod provenance;
 mod rescan;
+mod shutdown;
 mod worker;
 pub mod worker_pool;
 
-use crate::dataset::acceptance::StateCounts;
-use crate::dataset::acceptance::{Judge, State};
+use crate::dataset::acceptance::{Judge, State, StateCounts};
 use crate::dataset::plan::{Plan, PlanDecision, PlanOptions, PlanRecord, plan};
 use crate::dataset::wlasl;
 use crate::digest::sha256_hex;
 use crate::error::{CliError, Exit};
 use crate::hand;
-use crate::inference::{BackendEvent, BackendHandle, expected_identity};
+use crate::inference::{BackendHandle, expected_identity};
 use crate::inference::{BackendRequest, ModelFiles, ModelPaths};
+use crate::messages::payloads::{Fault, Timestamp};
+use crate::messages::topics;
 use crate::sequence::{Profile, SequenceSpec};
-use crate::storage::atomic_file::file_sha256;
-use crate::storage::batches::FINAL_NAME;
-use crate::storage::ledger::{JobIdentity, Timestamp};
-use crate::storage::output_dir;
-use crate::storage::output_dir::{ClaimOutcome, OpenMode};
-use crate::storage::{Ledger, StoreError, batches};
-use crate::system::clock;
-use crate::system::lock_ignoring_poison;
-use crate::video::clip;
-use crate::video::clip::VideoOptions;
+use crate::storage::ledger::{JobIdentity, Message};
+use crate::storage::manifest::write_run;
+use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
+use crate::storage::{Ledger, Recorder, SharedLedger, StoreError, batches};
+use crate::system::clock::timestamp;
+use crate::video::clip::{self, VideoOptions};
 use crate::video::dataset_source::DatasetSource;
 use crate::video::decoder;
 use anyhow::anyhow;
-use collector::{Collected, ResultCollector};
+use collector::ResultCollector;
+use error::job_error_to_cli;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
+use worker::WorkerFactory;
 use worker_pool::{RunOutcome, WorkerControl};
 
-use crate::job::error::{JobError, job_error_to_cli};
-pub use collector::ClipEvent;
+pub use observer::{ClipEvent, FrameObserver, JobObserver, retry_while_full};
 pub use provenance::states;
-pub use worker::FrameObserver;
+pub use shutdown::shutdown_with_deadline;
 
-/// All that a job is told.
+/// Everything that defines a job.
 #[derive(Clone, Debug)]
 pub struct JobConfig {
-    /// A folder or an archive.
+    /// The dataset: a folder or an archive.
     pub dataset: PathBuf,
-    /// Where the metadata is instead.
+    /// The metadata file, if it is not in the dataset.
     pub json: Option<PathBuf>,
-    /// Where the clips are instead.
+    /// The folder of clips, if it is not in the dataset.
     pub videos: Option<PathBuf>,
     /// The output folder.
     pub out: PathBuf,
-    /// Which clips.
+    /// Which clips are processed.
     pub plan_options: PlanOptions,
-    /// Reproduce or mend.
+    /// Defaults that reproduce the notebook or correct it.
     pub profile: Profile,
-    /// What a sequence is made of.
+    /// Length, stride and tracking of a sequence.
     pub shape: SequenceSpec,
-    /// Clips with a hand in fewer frames are left out.
+    /// Clips with a hand in fewer frames are too short.
     pub min_frames: usize,
-    /// For the detector.
+    /// Options of the detector.
     pub detector: hand::DetectorOptions,
-    /// Which models.
+    /// Where the models are.
     pub models: ModelPaths,
-    /// What runs them.
+    /// What runs the models.
     pub accelerator: BackendRequest,
-    /// Which decoder, and its patience.
+    /// Which decoder reads the clips, and its timeout.
     pub video: VideoOptions,
     /// Planned clips in a batch file.
     pub batch_size: usize,
@@ -84,83 +83,36 @@ pub struct DatasetScan {
     json_sha256: String,
 }
 
-/// What a run works with.
+/// What a run of a job works with.
 #[derive(Clone, Copy)]
 pub struct JobContext<'a> {
-    /// Claimed for the job.
-    pub ledger: &'a Mutex<Ledger>,
-    /// Threads, of which `control` says how many may work.
+    /// Worker threads, of which `control` says how many may work.
     pub workers: usize,
-    /// How it is steered.
+    /// Pauses and stops the run.
     pub control: &'a WorkerControl,
-    /// Who looks on.
-    pub witness: &'a dyn FrameObserver,
+    /// Receives the events of the workers.
+    pub frames: &'a dyn FrameObserver,
 }
 
-/// A ledger that the job shares with whoever else writes into it.
-pub type SharedLedger = Arc<Mutex<Ledger>>;
-
-/// What a job tells whoever runs it, on the thread that runs it.
-pub trait JobObserver {
-    /// The time, for records.
-    fn stamp(&self) -> Timestamp;
-    /// The job begins: `total` planned clips, `known` of them done before.
-    fn begin(&mut self, run: &str, total: usize, known: usize);
-    /// A clip is recorded.
-    fn clip(&mut self, news: &ClipEvent<'_>);
-    /// A batch file is durable, or the final file is.
-    fn sealed(&mut self);
-    /// There was no room to write. Waits until another try is worth it; `false` ends the job.
-    fn wait_for_room(&mut self, error: &StoreError) -> bool;
-    /// What waited for room is written.
-    fn has_room(&mut self);
-    /// Something about what runs the models.
-    fn accelerator(&mut self, news: &BackendEvent<'_>);
-    /// Something that a person should know.
-    fn warn(&mut self, text: &str);
-}
-
-/// Makes a change, again and again while there is no room and the host thinks that there will be.
-///
-/// # Errors
-/// Those of the change, also for want of room when the host gives up.
-pub fn persist<T>(
-    host: &mut dyn JobObserver,
-    change: impl Fn(&mut dyn JobObserver) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let mut has_waited = false;
-    loop {
-        match change(host) {
-            Err(error) if error.is_full() && host.wait_for_room(&error) => has_waited = true,
-            done => {
-                if has_waited && done.is_ok() {
-                    host.has_room();
-                }
-                return done;
-            }
-        }
-    }
-}
-
-/// How a job went.
+/// How a run of a job ended.
 pub struct JobReport {
-    /// Whether it came to its end.
-    pub ended: RunOutcome,
+    /// Whether the job came to its end.
+    pub outcome: RunOutcome,
     /// Whether nothing was left to do.
     pub was_complete: bool,
     /// Instances per state so far.
-    pub tally: StateCounts,
+    pub counts: StateCounts,
     /// Knows the accepted clips per gloss.
     pub judge: Judge,
-    /// Of this process.
+    /// Duration of this run.
     pub elapsed: Duration,
 }
 
 impl JobReport {
-    /// Sequences in the final file.
+    /// Sequences in the joined file.
     #[must_use]
     pub fn accepted(&self) -> usize {
-        self.tally.get(&State::Accepted).copied().unwrap_or(0)
+        self.counts.get(&State::Accepted).copied().unwrap_or(0)
     }
 }
 
@@ -187,7 +139,7 @@ impl JobConfig {
         })
     }
 
-    /// Tries what would stop every clip, whatever runs the models.
+    /// Checks GStreamer and the decoder, without which every clip would fail.
     ///
     /// # Errors
     /// When the decoder or GStreamer cannot be used.
@@ -196,8 +148,8 @@ impl JobConfig {
         decoder::check(&self.video.decoder).map_err(|e| CliError::new(Exit::Usage, e))
     }
 
-    /// What of another job is in the output folder, in this one's way. The files of a required accelerator are not looked
-    /// at: they are taken to be what they were.
+    /// The results of another job that are in the output folder. The files of a required accelerator are not read: they
+    /// are assumed to be unchanged.
     ///
     /// # Errors
     /// When the folder or its ledger cannot be read.
@@ -209,223 +161,190 @@ impl JobConfig {
     ) -> Result<Option<StoreError>, StoreError> {
         output_dir::other_job(&self.out, ledger, |known| {
             let accelerator = expected_identity(&self.accelerator, &known["accelerator"]);
-            provenance::settings_on(self, scan, bundle, &accelerator)
+            provenance::settings(self, scan, bundle, &accelerator)
         })
     }
+}
 
-    /// Makes the output folder this job's own, or goes on with what it holds; takes up a changed dataset when
-    /// `mode` says so.
+/// One dataset job over its output folder.
+pub struct Job<'a> {
+    config: &'a JobConfig,
+    scan: &'a DatasetScan,
+    backend: &'a BackendHandle,
+    recorder: Recorder,
+}
+
+impl<'a> Job<'a> {
+    /// The job of `config` over `scan`, with the `ledger` of its output folder.
+    #[must_use]
+    pub fn new(
+        config: &'a JobConfig,
+        scan: &'a DatasetScan,
+        backend: &'a BackendHandle,
+        ledger: SharedLedger,
+    ) -> Self {
+        let length = config.shape.length;
+        Self {
+            config,
+            scan,
+            backend,
+            recorder: Recorder::new(&config.out, ledger, config.batch_size, length),
+        }
+    }
+
+    fn settings(&self) -> Value {
+        let identity = self.backend.identity();
+        provenance::settings(self.config, self.scan, self.backend.files(), &identity)
+    }
+
+    /// Claims the output folder for this job, or resumes what it holds. Adopts a changed dataset when `mode` allows it.
     ///
     /// # Errors
-    /// When it holds another job's results or cannot be written.
-    pub fn claim(
-        &self,
-        scan: &DatasetScan,
-        backend: &BackendHandle,
-        ledger: &Mutex<Ledger>,
-        mode: OpenMode,
-        stamp: &Timestamp,
-    ) -> Result<ClaimOutcome, StoreError> {
-        let settings = provenance::settings(self, scan, backend);
-        let run = sha256_hex(format!("{settings} {stamp:?} {}", std::process::id()).as_bytes());
+    /// When it holds the results of another job or cannot be written.
+    pub fn claim(&self, mode: OpenMode) -> Result<ClaimOutcome, StoreError> {
+        let now = timestamp();
+        let settings = self.settings();
+        let run = sha256_hex(format!("{settings} {now:?} {}", std::process::id()).as_bytes());
         let job = JobIdentity {
             settings,
             run: run[..8].to_owned(),
         };
-        let mut ledger = lock_ignoring_poison(ledger);
-        let claim = output_dir::claim(&self.out, &mut ledger, &job, mode)?;
+        let claim = output_dir::claim(&self.config.out, &mut self.recorder.ledger(), &job, mode)?;
         if claim == ClaimOutcome::Rescan {
-            rescan::rescan(self, scan, &mut ledger, &job.settings)?;
+            self.rescan(&job.settings)?;
         }
-        // Also where an earlier attempt came no further than to the claim.
+        let mut ledger = self.recorder.ledger();
+        // Also where an earlier attempt ended right after the claim.
         if ledger.metadata("started")?.is_none() {
-            ledger.set_metadata("started", Some(&moment(stamp).to_string()))?;
+            ledger.set_metadata("started", Some(&moment(&now).to_string()))?;
         }
         Ok(claim)
     }
 
-    /// Forgets the clips that could not be read, so that the next run reads them again. Returns how many.
+    /// Runs the job from where it is to its end, or until its control stops it. The output folder must be claimed.
     ///
     /// # Errors
-    /// When the ledger or a batch file fails.
-    pub fn retry_failed(
-        &self,
-        scan: &DatasetScan,
-        ledger: &Mutex<Ledger>,
-    ) -> Result<usize, StoreError> {
-        rescan::retry_failed(self, scan, &mut lock_ignoring_poison(ledger))
-    }
-
-    /// Runs the job that the ledger is claimed for, from where it is to its end or until its control stops it.
-    ///
-    /// # Errors
-    /// When it cannot go on; what was recorded stays.
+    /// When it cannot continue; what was recorded stays.
     pub fn run(
-        &self,
-        scan: &DatasetScan,
-        backend: &BackendHandle,
-        means: &JobContext<'_>,
-        host: &mut dyn JobObserver,
+        &mut self,
+        context: &JobContext<'_>,
+        observer: &mut dyn JobObserver,
     ) -> Result<JobReport, CliError> {
-        let JobContext {
-            ledger,
-            workers,
-            control,
-            witness,
-        } = *means;
         let began = Instant::now();
-        host.accelerator(&backend.choice());
+        let (config, scan, backend) = (self.config, self.scan, self.backend);
+        observer.backend_event(&backend.choice());
         let graphs = backend.loaded_models()?;
-        let plan = &scan.plan;
-        collector::verify(self, scan, ledger, host)?;
-        let mut record =
-            provenance::provenance(self, scan, backend, &lock_ignoring_poison(ledger))?;
-        let mut collector = ResultCollector::new(self, scan, backend, ledger, host)?;
-        let was_complete =
-            collector.is_complete() && self.final_is_there(&lock_ignoring_poison(ledger))?;
+        self.discard_damaged_batches(observer)?;
+        let run = self.recorder.ledger().job()?.map(|job| job.run);
+        let run = run.unwrap_or_default();
+        let mut record = provenance::provenance(self, &run)?;
+        let clips = scan.plan.jobs.len();
+        let (known, sealed) = {
+            let ledger = self.recorder.ledger();
+            (ledger.clips()?, ledger.sealed()?)
+        };
+        let was_complete = known.len() == clips
+            && sealed.len() == self.recorder.batches(clips)
+            && self.recorder.is_closed()?;
+        observer.job_started(&run, clips, known.len());
         if !was_complete {
-            persist(collector.host(), |_| {
-                output_dir::write_run(&self.out, &record)
-            })?;
+            retry_while_full(observer, || write_run(&config.out, &record))?;
         }
-        let crew = worker::WorkerFactory {
-            spec: self,
+        let mut collector = ResultCollector::new(self, observer, run, known, sealed);
+        let workers = WorkerFactory {
+            config,
             scan,
             backend,
             graphs: &graphs,
-            control,
-            witness,
+            context,
         };
-        let start = |n: usize| crew.worker(n);
-        let ended = worker_pool::run(plan.jobs.len(), workers, control, start, &mut collector)
-            .map_err(job_error_to_cli);
-        let ended = match ended {
-            // Told to end while it waited for room: what was recorded stays, as at any stop.
-            Err(failure) if failure.is_full() && control.is_stopped() => RunOutcome::Stopped,
-            ended => ended?,
+        let ran = worker_pool::run(
+            clips,
+            context.workers,
+            context.control,
+            |n| workers.worker(n),
+            &mut collector,
+        );
+        let outcome = match ran.map_err(job_error_to_cli) {
+            // Stopped while it waited for room: what was recorded stays, as at any stop.
+            Err(error) if error.is_full() && context.control.is_stopped() => RunOutcome::Stopped,
+            outcome => outcome?,
         };
-        let Collected {
-            judge,
-            tally,
-            batches,
-        } = collector.finish();
+        collector.count_skipped(scan.plan.records.len());
         let report = JobReport {
-            ended,
+            outcome,
             was_complete,
-            tally,
-            judge,
+            counts: collector.counts,
+            judge: collector.judge,
             elapsed: began.elapsed(),
         };
-        if ended == RunOutcome::Done && !was_complete {
-            let mut finished = moment(&host.stamp());
+        if outcome == RunOutcome::Done && !was_complete {
+            let mut finished = moment(&timestamp());
             finished["seconds"] = json!(tenths(report.elapsed));
-            finished["workers"] = json!(workers);
-            finished["states"] = states(&report.tally);
-            finished["batches"] = json!(batches);
-            if let Some(reason) = backend.lost() {
-                finished["backend_lost"] = json!(reason);
-            }
+            finished["workers"] = json!(context.workers);
+            finished["states"] = states(&report.counts);
             record["finished"] = finished;
-            persist(host, |_| {
-                self.close(scan, ledger, &report, batches, record.clone())
-            })?;
-            host.sealed();
+            retry_while_full(observer, || self.close(&mut record))?;
+            observer.file_written();
         }
         Ok(report)
     }
 
-    /// Writes what a finished job leaves: manifest, final file, provenance. Safe to repeat.
-    fn close(
-        &self,
-        scan: &DatasetScan,
-        ledger: &Mutex<Ledger>,
-        report: &JobReport,
-        batches: usize,
-        mut record: Value,
-    ) -> Result<(), StoreError> {
-        let clips = lock_ignoring_poison(ledger).clips()?;
-        let manifest = collector::manifest(self, &scan.plan, &clips)?;
-        record["finished"]["backends"] = collector::backends(&manifest);
-        output_dir::write_manifest(&self.out, &manifest)?;
-        let path = self.out.join(FINAL_NAME);
-        let has_final = report.accepted() > 0;
-        let sha256 = if has_final {
-            batches::write_final(&self.out, batches, &scan.plan.glosses, self.shape.length)?;
-            file_sha256(&path)?
-        } else {
-            String::new()
-        };
-        output_dir::prune(&self.out, batches, has_final)?;
-        output_dir::write_run(&self.out, &record)?;
-        lock_ignoring_poison(ledger).set_metadata("final", Some(&sha256))
+    /// Makes the ledger forget the clips of batches whose files are missing or damaged, so that they are read again.
+    fn discard_damaged_batches(&self, observer: &mut dyn JobObserver) -> Result<(), StoreError> {
+        for batch in self.recorder.damaged_batches()? {
+            let path = batches::batch_path(&self.config.out, batch);
+            let reason = format!("{} is missing or was changed", path.display());
+            let action = "its clips are read again".to_owned();
+            observer.warn(&format!("{reason}; {action}"));
+            let fault = Fault {
+                run: None,
+                component: "job".to_owned(),
+                clip: None,
+                reason,
+                action,
+            };
+            let messages = [Message::new(topics::FAULT, &fault)];
+            let count = self.scan.plan.jobs.len();
+            let discard = || (self.recorder).discard_batch(batch, count, &messages, &timestamp());
+            retry_while_full(observer, discard)?;
+        }
+        Ok(())
     }
 
-    /// Whether the job was closed and its final file is as it was then.
-    fn final_is_there(&self, ledger: &Ledger) -> Result<bool, StoreError> {
-        Ok(match ledger.metadata("final")? {
-            Some(sha256) if sha256.is_empty() => true,
-            Some(sha256) => file_sha256(&self.out.join(FINAL_NAME)).is_ok_and(|s| s == sha256),
-            None => false,
-        })
-    }
-}
-
-/// The time by the wall clock, for records.
-#[must_use]
-pub fn stamp() -> Timestamp {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-    Timestamp {
-        ts: clock::now_utc(),
-        clock_synced: clock::clock_synced(),
-        unix_s: unix.map_or(0, |d| d.as_secs()),
+    /// Writes what a finished job leaves: manifest, joined file, provenance. Can be repeated.
+    fn close(&self, record: &mut Value) -> Result<(), StoreError> {
+        let plan = &self.scan.plan;
+        let manifest = manifest::manifest(plan, &self.recorder, &self.config.out)?;
+        let batches = self.recorder.batches(plan.jobs.len());
+        record["finished"]["batches"] = json!(batches);
+        if let Some(reason) = self.backend.lost() {
+            record["finished"]["backend_lost"] = json!(reason);
+        }
+        record["finished"]["backends"] = manifest::backends(&manifest);
+        self.recorder
+            .close(batches, &plan.glosses, &manifest, record)
     }
 }
 
-/// A time for `run.json`, with a word on whether the clock could be trusted.
-fn moment(stamp: &Timestamp) -> Value {
-    json!({"at_unix": stamp.unix_s, "clock_synced": stamp.clock_synced})
+/// A time for `run.json`, with whether the clock was synchronized.
+fn moment(at: &Timestamp) -> Value {
+    json!({"at_unix": at.unix_s, "clock_synced": at.clock_synced})
 }
 
-/// Clips at a time when nobody says otherwise: as many as cores.
+/// Worker threads by default: as many as cores.
 #[must_use]
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Clips in hand are finished for this long after a stop, then given up.
-const FINISH: Duration = Duration::from_secs(5);
-/// The process is left this long after a stop, whatever still runs: what is recorded is on disk.
-const LEAVE: Duration = Duration::from_secs(9);
-
-/// Ends the run that `control` steers: lets clips in hand finish, then gives them up, then leaves the process with
-/// [`Exit::Stopped`]. Returns at once.
-pub fn shutdown_with_deadline(control: &Arc<WorkerControl>) {
-    control.stop();
-    let control = Arc::clone(control);
-    let patience = move || {
-        thread::sleep(FINISH);
-        control.abandon();
-        thread::sleep(LEAVE.saturating_sub(FINISH));
-        tracing::warn!("a clip did not let go in time; leaving it");
-        std::process::exit(Exit::Stopped as i32);
-    };
-    // Without a thread there is no patience either.
-    if let Err(error) = thread::Builder::new()
-        .name("patience".into())
-        .spawn(patience)
-    {
-        tracing::warn!(%error, "cannot wait for the clips in hand");
-        std::process::exit(Exit::Stopped as i32);
-    }
-}
-
-/// Seconds with one digit.
+/// Seconds, rounded to one digit.
 #[must_use]
 pub fn tenths(time: Duration) -> f64 {
     (time.as_secs_f64() * 10.0).round() / 10.0
 }
 
-/// The state of a record that is not processed.
+/// The state and reason of a record that is not processed; `None` for one that is.
 #[must_use]
 pub fn skip_reason(record: &PlanRecord) -> Option<(State, String)> {
     match &record.decision {

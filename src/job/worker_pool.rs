@@ -1,9 +1,8 @@
-//! Many workers, one order: jobs are handed out as workers get free, results come back in plan order.
+//! Runs jobs on many worker threads and returns their results in order.
 //!
-//! A worker is a thread with its own decoder and interpreters, which it makes when its turn comes and lets go of when
-//! it is told to rest. What it is told comes through a [`WorkerControl`]. The channel of results is bounded and a job is
-//! handed out only while it lies within a window of the oldest one that is not done, so a slow clip cannot pile up its
-//! successors.
+//! A worker is a thread with its own decoder and interpreters. It creates them before its first job and drops them while
+//! it is paused. A [`WorkerControl`] pauses and stops workers. The channel of results is bounded, and a job is handed out
+//! only while it lies within a window from the oldest unfinished one, so that results cannot pile up behind a slow clip.
 
 use crossbeam_channel::bounded;
 use std::collections::{BTreeMap, VecDeque};
@@ -11,22 +10,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Jobs on their way per worker: enough that none waits for the one that takes longest.
+/// Size of the window, in jobs per worker. Large enough that no worker waits for the slowest job.
 const WINDOW_PER_WORKER: usize = 8;
 
 /// Why a run ended before its last job.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerPoolError<E> {
-    /// A worker could not start or met an error that every job would meet.
+    /// A worker could not start, or had an error that every job would have.
     #[error("{0}")]
     Worker(E),
-    /// The receiver of the results gave up.
+    /// The receiver of the results failed.
     #[error("{0}")]
     Consumer(E),
-    /// A worker thread ended without a word: a bug, its panic message is on stderr.
+    /// A worker thread panicked, which is a bug. Its message is on stderr.
     #[error("a worker thread died; please report this with the message above")]
     Died,
-    /// The system gave no thread.
+    /// The system cannot start a thread.
     #[error("cannot start a worker thread: {0}")]
     Spawn(std::io::Error),
 }
@@ -34,13 +33,13 @@ pub enum WorkerPoolError<E> {
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunOutcome {
-    /// With its last job.
+    /// All jobs are done.
     Done,
-    /// Because it was told to; what was delivered is a beginning of the jobs.
+    /// It was stopped. The delivered results are those of the first jobs.
     Stopped,
 }
 
-/// What a run is told from outside, from any thread, at any time.
+/// Pauses and stops a run, from any thread.
 #[derive(Debug, Default)]
 pub struct WorkerControl {
     state: Mutex<ControlState>,
@@ -49,19 +48,19 @@ pub struct WorkerControl {
 
 #[derive(Debug, Default)]
 struct ControlState {
-    /// Workers below this number may take jobs.
+    /// The workers with a number below this may take jobs.
     workers: usize,
     stop: bool,
     abandon: bool,
-    /// Jobs handed out and not taken.
+    /// Jobs that no worker has taken yet.
     queue: VecDeque<usize>,
-    /// No more jobs come.
+    /// No more jobs follow.
     is_over: bool,
     /// Results that wait for an earlier one.
     waiting: usize,
 }
 
-/// What a worker is to do next.
+/// What a worker does next.
 enum WorkerStep {
     Job(usize),
     Rest,
@@ -69,7 +68,7 @@ enum WorkerStep {
 }
 
 impl WorkerControl {
-    /// Lets `workers` of the workers work; 0 holds all of them.
+    /// Lets `workers` of the workers run; 0 pauses all of them.
     #[must_use]
     pub fn new(workers: usize) -> Self {
         let control = Self::default();
@@ -77,37 +76,37 @@ impl WorkerControl {
         control
     }
 
-    /// Lets `workers` of the workers work from their next job on; 0 holds all of them.
+    /// Lets `workers` of the workers run from their next job on; 0 pauses all of them.
     pub fn set_workers(&self, workers: usize) {
         self.lock_state().workers = workers;
         self.changed.notify_all();
     }
 
-    /// How many may work.
+    /// How many workers may run.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.lock_state().workers
     }
 
-    /// Ends the run after the jobs in hand.
+    /// Ends the run after the jobs in progress.
     pub fn stop(&self) {
         self.lock_state().stop = true;
         self.changed.notify_all();
     }
 
-    /// Ends the run as soon as its workers ask [`WorkerControl::is_abandoned`].
+    /// Ends the run as soon as its workers check [`WorkerControl::is_abandoned`].
     pub fn abandon(&self) {
         self.lock_state().abandon = true;
         self.stop();
     }
 
-    /// Whether the run is to end.
+    /// Whether the run was stopped.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.lock_state().stop
     }
 
-    /// Whether jobs in hand are to be given up.
+    /// Whether jobs in progress are abandoned.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         self.lock_state().abandon
@@ -119,14 +118,14 @@ impl WorkerControl {
         self.lock_state().waiting
     }
 
-    /// Takes back [`WorkerControl::stop`] and [`WorkerControl::abandon`]: another run may follow.
+    /// Undoes [`WorkerControl::stop`] and [`WorkerControl::abandon`], so that another run may follow.
     pub fn reset(&self) {
         let mut lock_state = self.lock_state();
         (lock_state.stop, lock_state.abandon) = (false, false);
     }
 
     fn lock_state(&self) -> MutexGuard<'_, ControlState> {
-        // Nothing panics while it is held; were it so, the plain values would still be whole.
+        // No holder panics, and the plain values would be valid even then.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -146,7 +145,7 @@ impl WorkerControl {
         self.changed.notify_all();
     }
 
-    /// Waits until there is something to do for worker `n`, which has what it works with or not.
+    /// Waits for the next step of worker `n`. `has_tools` says whether its decoder and interpreters are open.
     fn next(&self, n: usize, has_tools: bool) -> WorkerStep {
         let mut lock_state = self.lock_state();
         loop {
@@ -170,13 +169,12 @@ impl WorkerControl {
 
 /// Runs jobs `0..jobs` on at most `workers` threads, of which `control` says how many may work.
 ///
-/// `start(n)` is called in thread `n` before its first job, and after each rest, and makes what does the jobs there;
-/// that gives `None` for a job that it gives up because [`WorkerControl::is_abandoned`]. `cached_result(position)` is asked before a
-/// job is handed out, when every result before the window is known; a result that it returns stands for the job.
-/// `deliver(position, result)` gets each result, in order of position, on the calling thread.
+/// `start(n)` runs in thread `n` before its first job and after each pause. It returns the function that does the jobs.
+/// That function returns `None` for a job that it abandons because of [`WorkerControl::is_abandoned`].
+/// `consumer` gets the results on the calling thread.
 ///
 /// # Errors
-/// The first error ends the run; jobs in hand are finished first, their results dropped.
+/// The first error ends the run. Jobs in progress finish first and their results are dropped.
 pub fn run<R, E, W, Start, Consumer>(
     jobs: usize,
     workers: usize,
@@ -193,15 +191,15 @@ where
 {
     let workers = workers.clamp(1, jobs.max(1));
     let window = workers * WINDOW_PER_WORKER;
-    let (give_back, collect) = bounded::<Result<(usize, R), WorkerPoolError<E>>>(window + workers);
+    let (results, collect) = bounded::<Result<(usize, R), WorkerPoolError<E>>>(window + workers);
     control.begin();
     thread::scope(|scope| {
-        // However this ends, the workers are told.
+        // Releases the workers, however this ends.
         let _over = QueueCloseGuard(control);
         for n in 0..workers {
-            let (give_back, start) = (give_back.clone(), &start);
+            let (results, start) = (results.clone(), &start);
             let work = move || {
-                // A panic is a bug of ours; caught, it ends the job instead of leaving it to wait for ever.
+                // A panic is a bug. It is caught so that the run ends instead of waiting for ever.
                 let job = AssertUnwindSafe(|| {
                     let mut tools = None;
                     loop {
@@ -218,16 +216,16 @@ where
                             None => tools.insert(start(n).map_err(WorkerPoolError::Worker)?),
                         };
                         let result = worker(position).map_err(WorkerPoolError::Worker)?;
-                        let given = result.map(|r| give_back.send(Ok((position, r))));
-                        // Given up, or nobody takes it any more.
+                        let given = result.map(|r| results.send(Ok((position, r))));
+                        // Abandoned, or the run has ended.
                         if given.is_none_or(|sent| sent.is_err()) {
                             return Ok(());
                         }
                     }
                 });
                 if let Err(error) = catch_unwind(job).unwrap_or(Err(WorkerPoolError::Died)) {
-                    // Nobody listens when another worker's error came first.
-                    give_back.send(Err(error)).ok();
+                    // The receiver is gone when the error of another worker came first.
+                    results.send(Err(error)).ok();
                 }
             };
             thread::Builder::new()
@@ -235,7 +233,7 @@ where
                 .spawn_scoped(scope, work)
                 .map_err(WorkerPoolError::Spawn)?;
         }
-        drop(give_back);
+        drop(results);
         let mut waiting: BTreeMap<usize, R> = BTreeMap::new();
         let (mut next, mut done, mut in_hand) = (0, 0, 0);
         while done < jobs {
@@ -249,7 +247,7 @@ where
                 next += 1;
             }
             if !waiting.contains_key(&done) {
-                // All workers have gone: they were told to, or died without a word.
+                // All workers have ended: they were stopped or panicked.
                 let Ok(result) = collect.recv() else {
                     return if control.is_stopped() {
                         Ok(RunOutcome::Stopped)
@@ -273,7 +271,7 @@ where
     })
 }
 
-/// Tells the workers that no more jobs come, when dropped.
+/// Ends the queue of jobs when dropped.
 struct QueueCloseGuard<'a>(&'a WorkerControl);
 
 impl Drop for QueueCloseGuard<'_> {
@@ -286,12 +284,13 @@ impl Drop for QueueCloseGuard<'_> {
     }
 }
 
-/// Takes the results of a run.
+/// Receives the results of a run.
 pub trait ResultSink<R, E> {
-    /// A result for job `position` without running it, or `None` to run it. Whatever was delivered so far is known.
+    /// The result of job `position` if it is known without running it; `None` to run it. Called before the job is handed
+    /// out.
     fn cached_result(&mut self, position: usize) -> Option<R>;
 
-    /// The result of job `position`; positions come in order, each once.
+    /// Receives the result of job `position`. Positions come in order, each once.
     ///
     /// # Errors
     /// Ends the run.

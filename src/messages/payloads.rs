@@ -27,6 +27,17 @@ pub struct Envelope<T> {
     pub body: T,
 }
 
+/// The time by the wall clock, for records and messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timestamp {
+    /// UTC, RFC 3339 with milliseconds.
+    pub ts: String,
+    /// Whether the clock was synchronized.
+    pub clock_synced: bool,
+    /// Seconds since 1970.
+    pub unix_s: u64,
+}
+
 /// Channel `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {

@@ -1,4 +1,4 @@
-//! What decides the numbers of takes, from the command line or the daemon's config.
+//! The settings of a recording session that decide the numbers of its takes.
 
 use crate::camera::FormatRequest;
 use crate::hand;
@@ -10,37 +10,37 @@ use crate::sequence::{Profile, SequenceSpec};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// All that a session is told beside its camera and its folder.
+/// Everything that defines a recording session beside its camera and its folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CaptureSettings {
-    /// What the camera is asked for; decides no number.
+    /// Format that is requested from the camera. It decides no number.
     pub want: FormatRequest,
-    /// Reproduce or mend.
+    /// Defaults that reproduce the notebook or correct it.
     pub profile: Profile,
-    /// What a sequence is made of.
+    /// Length, stride and tracking of a sequence.
     pub shape: SequenceSpec,
-    /// Takes with a hand in fewer frames are no takes.
+    /// Takes with a hand in fewer frames are too short.
     pub min_frames: usize,
-    /// For the detector.
+    /// Options of the detector.
     pub detector: hand::DetectorOptions,
-    /// Frames a second of the dataset.
+    /// Frames per second of the dataset, to which signs are resampled.
     pub dataset_fps: f64,
-    /// Frames with hands that begin a sign.
+    /// Frames with hands in a row that begin a sign.
     pub start_frames: u32,
-    /// Frames without hands that end it.
+    /// Frames without hands in a row that end it.
     pub end_frames: u32,
-    /// Shorter signs are dropped.
+    /// Minimum duration of a sign, in seconds. Shorter ones are dropped.
     pub min_seconds: f64,
-    /// Longer ones are cut.
+    /// Maximum duration of a sign, in seconds. Longer ones are cut.
     pub max_seconds: f64,
-    /// First part of the takes' names.
+    /// First part of the names of takes.
     pub prefix: String,
     /// Takes in a batch file.
     pub batch_size: usize,
 }
 
 impl CaptureSettings {
-    /// For the weaver.
+    /// The settings of the sign recorder.
     #[must_use]
     pub fn sign_config(&self) -> SignConfig {
         SignConfig {
@@ -55,13 +55,14 @@ impl CaptureSettings {
         }
     }
 
-    /// All that decides the numbers; the takes of a folder share it.
+    /// Everything that decides the numbers. All takes of a folder share it.
     #[must_use]
     pub fn settings(&self, backend: &BackendHandle) -> Value {
         self.settings_on(backend.files(), Some(backend.identity()))
     }
 
-    /// The same with what runs the models as `accelerator` says; takes of the first versions have none.
+    /// [`CaptureSettings::settings`] with the identity `accelerator` of what runs the models. Takes of the first versions
+    /// have none.
     #[must_use]
     pub fn settings_on(&self, bundle: &ModelFiles, accelerator: Option<Value>) -> Value {
         let detector = &self.detector;

@@ -1,27 +1,28 @@
-//! Provenance of takes: which settings, device, backend and versions made them.
+//! The provenance of takes in `run.json`: settings, device, backend and versions.
 
 use super::latency_stats::LatencyStats;
 use crate::camera::{CameraAddress, CameraCounts};
 use crate::digest::sha256_hex;
 use crate::inference::BackendHandle;
+use crate::storage::manifest;
 use crate::system::clock;
 use crate::video::clip;
 use serde_json::{Value, json};
 
-/// Where takes come from.
+/// Where the takes of a session come from.
 pub struct TakeProvenance<'a> {
-    /// See [`CaptureSettings::settings`].
+    /// See [`super::CaptureSettings::settings`].
     pub settings: &'a Value,
-    /// What runs the models.
+    /// Runs the models.
     pub backend: &'a BackendHandle,
     /// The camera.
     pub device: &'a CameraAddress,
-    /// When the session began.
+    /// When the session began, RFC 3339.
     pub started: &'a str,
 }
 
 impl TakeProvenance<'_> {
-    /// For `run.json`; `measured` when the session is over.
+    /// The contents of `run.json`. `measured` is given at the end of the session.
     #[must_use]
     pub fn provenance(&self, measured: Option<(&CameraCounts, &LatencyStats)>) -> Value {
         let (settings, started) = (self.settings, self.started);
@@ -33,16 +34,15 @@ impl TakeProvenance<'_> {
                 "looked_at": meter.seen, "opened": counts.opened, "backend_lost": self.backend.lost(),
             })
         });
-        json!({
-            "handloom": env!("CARGO_PKG_VERSION"),
-            "run": &run[..8],
-            "settings": settings,
-            "device": self.device.to_string(),
-            "backend": self.backend.record(),
-            "gstreamer": clip::version(),
-            "platform": {"arch": std::env::consts::ARCH, "os": std::env::consts::OS},
-            "started": started,
-            "finished": finished,
-        })
+        let mut record = manifest::provenance(
+            &run[..8],
+            settings,
+            ("device", &json!(self.device.to_string())),
+            &self.backend.record(),
+            &clip::version(),
+            &json!(started),
+        );
+        record["finished"] = json!(finished);
+        record
     }
 }

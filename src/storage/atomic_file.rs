@@ -1,4 +1,4 @@
-//! Files that are either whole or not there: written beside their place, synced, renamed, the folder synced.
+//! Files that are either complete or absent: written beside their place, synced, renamed, then the folder is synced.
 
 use crate::digest::Hasher;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Something could not be written or read back.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The system said no.
+    /// A file or folder cannot be written.
     #[error("cannot write {path}: {source}; check free space (`df -h`) and permissions")]
     Write {
         /// The file or folder.
@@ -33,7 +33,7 @@ pub enum StoreError {
         /// The system's reason.
         source: io::Error,
     },
-    /// Not what it should be.
+    /// A file has other contents than it should.
     #[error("{path} is not a readable npz file: {reason}")]
     Broken {
         /// The file.
@@ -48,10 +48,10 @@ pub enum StoreError {
         path: PathBuf,
         /// What differs.
         difference: String,
-        /// Whether nothing but the dataset's content does.
+        /// Whether only the content of the dataset differs.
         is_dataset: bool,
     },
-    /// The output folder holds what cannot be made again, and its ledger does not know it.
+    /// The output folder holds results that cannot be made again and that its ledger does not know.
     #[error(
         "{path} holds results that its ledger does not know, as a copy of a mirror does; nothing in it is changed: move \
          them to a folder of their own"
@@ -70,7 +70,7 @@ pub enum StoreError {
     },
     /// SQLite failed.
     #[error(
-        "the ledger {path}: {source}; check the disk (`df -h`, `dmesg`), then run again: it goes on where it was"
+        "the ledger {path}: {source}; check the disk (`df -h`, `dmesg`), then run again: the job resumes"
     )]
     Ledger {
         /// The database file.
@@ -78,7 +78,7 @@ pub enum StoreError {
         /// SQLite's reason.
         source: rusqlite::Error,
     },
-    /// The database is not one of ours, or damaged.
+    /// The database is damaged or no ledger.
     #[error("the ledger {path} cannot be used: {reason}")]
     BadLedger {
         /// The database file.
@@ -99,7 +99,7 @@ impl StoreError {
         move |source| Self::Read { path, source }
     }
 
-    /// Whether there was no room: the same may go well later.
+    /// Whether there was no room. The same write may succeed later.
     #[must_use]
     pub fn is_full(&self) -> bool {
         use rusqlite::ErrorCode::DiskFull;
@@ -120,10 +120,10 @@ impl StoreError {
     }
 }
 
-/// Makes `path` hold what `fill` writes, or leaves it as it was.
+/// Replaces the contents of `path` with what `fill` writes, or leaves them as they were.
 ///
 /// # Errors
-/// When anything on the way fails; the partial file is then removed.
+/// When a step fails; the partial file is then removed.
 pub fn write_file(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -131,7 +131,7 @@ pub fn write_file(
     write_checked(path, fill, |_| Ok(())).map_err(StoreError::write(path))
 }
 
-/// As [`write_file`], for a file that no lock keeps other processes from: the last one that is done wins, whole.
+/// As [`write_file`], for a file that several processes may write. The last one to finish wins.
 ///
 /// # Errors
 /// As [`write_file`].
@@ -146,7 +146,7 @@ pub fn write_shared(
     write_by(&partial, path, fill, |_| Ok(())).map_err(StoreError::write(path))
 }
 
-/// As [`write_file`]; `check` sees the synced file before it takes its place.
+/// As [`write_file`]. `check` reads the synced file before it is renamed.
 ///
 /// # Errors
 /// Those of the closures, and the system's; the partial file is then removed.
@@ -183,7 +183,7 @@ fn write_by<E: From<io::Error>>(
     written
 }
 
-/// Where a file is written before it takes its place.
+/// The path to which a file is written before it is renamed.
 pub(super) fn partial_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.part"))
@@ -205,7 +205,7 @@ pub fn file_sha256(path: &Path) -> Result<String, StoreError> {
     }
 }
 
-/// Makes the folder `path` and those above it that are missing, durably.
+/// Creates the folder `path` and its missing parents durably.
 ///
 /// # Errors
 /// When it cannot be made or is something else.

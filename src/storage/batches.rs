@@ -1,4 +1,4 @@
-//! The sequences on disk: a batch file for each run of plan positions, and the notebook's file joined from them.
+//! The sequences on disk: a batch file for each range of positions, and the notebook's file joined from them.
 
 use super::npz::{NpzReader, NpzWriter};
 use crate::hand::landmarks::LANDMARKS;
@@ -15,13 +15,13 @@ pub const FINAL_NAME: &str = "wlasl_landmarks.npz";
 /// Folder of the batches in the output folder.
 pub const BATCH_FOLDER: &str = "batches";
 
-/// Key of the frames' times, in the batches of a camera alone.
+/// Key of the frame times, which only batches of a camera have.
 const FRAME_TIME: &str = "frame_time";
 
-/// An accepted clip: what a batch file says of it.
+/// An accepted clip or take in a batch file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchRow {
-    /// The label, as spelt.
+    /// The label, as spelled.
     pub gloss: Arc<str>,
     /// Names the clip.
     pub video_id: Arc<str>,
@@ -31,9 +31,9 @@ pub struct BatchRow {
     pub signer_id: i64,
     /// `[length, 126]` f32.
     pub features: Array2<f32>,
-    /// The looked-at frames, at most `length`.
+    /// The sampled frames, at most `length`.
     pub frames: Vec<FrameRecord>,
-    /// When a camera saw `frames`, in seconds since the first; empty for a clip, whose frame numbers say it.
+    /// Times of `frames` by the camera, in seconds since the first. Empty for a clip, which has frame numbers.
     pub frame_times: Vec<f32>,
 }
 

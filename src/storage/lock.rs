@@ -5,17 +5,17 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
-/// File in the output folder that carries the lock; it stays behind, empty of meaning once nobody holds it.
+/// The lock file in the output folder. It stays there and means nothing while no process holds it.
 pub const LOCK_NAME: &str = ".lock";
 
-/// Held as long as it lives; the system lets go of it however the process ends.
+/// The lock of an output folder, until it is dropped. The system releases it however the process ends.
 #[derive(Debug)]
 pub struct FolderLock {
     _file: File,
 }
 
 impl FolderLock {
-    /// Takes the lock of `out`, which must exist.
+    /// Locks the folder `out`, which must exist.
     ///
     /// # Errors
     /// When another process holds it or the file cannot be made.
@@ -32,7 +32,7 @@ impl FolderLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
-                // The number is a help to people and nothing more.
+                // The process id helps people only.
                 let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
                 return Err(StoreError::Locked {
                     path: out.to_path_buf(),

@@ -1,9 +1,9 @@
-//! A second place for the results: another disk or a network share that has every batch and final file, each read back
-//! and compared, with a list that `sha256sum -c SHA256SUMS` checks.
+//! A copy of the results on another disk or a network share. Every file is read back and compared after it is copied.
+//! The list of files can be checked with `sha256sum -c SHA256SUMS`.
 //!
-//! A pass may end anywhere, also with the power: the next one goes on from what the list and the sizes say. Copies that
-//! are in place are not read again; that is `sha256sum`'s part. Files that are not ours are left alone, and so is all of
-//! a mirror that is another output folder's ([`owner`]).
+//! A synchronization may end at any instruction, also by a power cut. The next one continues from the list and the file
+//! sizes. It does not read existing copies again, which `sha256sum` does. Foreign files stay untouched, and so does a
+//! whole mirror that belongs to another output folder ([`owner`]).
 
 mod error;
 mod owner;
@@ -28,10 +28,10 @@ pub use error::MirrorError;
 pub use owner::OWNER_NAME;
 pub use sums::{Listed, SUMS_NAME};
 
-/// Between two looks at whether to stop.
+/// Bytes between two checks whether to stop.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// What a pass did.
+/// What a synchronization did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SyncReport {
     /// Files that were copied and read back.
@@ -40,32 +40,32 @@ pub struct SyncReport {
     pub removed: usize,
     /// Files in place now.
     pub in_place: usize,
-    /// Files that are not: the pass was stopped.
+    /// Files that are not in place because it was stopped.
     pub waiting: usize,
 }
 
-/// A folder that follows another.
+/// A folder that is kept equal to an output folder.
 #[derive(Clone, Debug)]
 pub struct Mirror {
     from: PathBuf,
     to: PathBuf,
-    /// On the medium, never made: where `to` is, or what it is in.
+    /// `to`, or the mirror that contains it. It is on the medium and never created.
     root: PathBuf,
 }
 
-/// What a mirror shall hold of an output folder.
+/// The files of an output folder that a mirror holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// Of the output folder: see [`super::Ledger::identity`].
+    /// The identity of the output folder: see [`super::Ledger::identity`].
     pub identity: String,
     /// In the order in which they are copied.
     pub files: Vec<Listed>,
-    /// Whether those are all there will be.
+    /// Whether no more files will follow.
     pub is_all: bool,
 }
 
 impl Mirror {
-    /// `to` follows the output folder `from`.
+    /// The mirror `to` of the output folder `from`.
     #[must_use]
     pub fn new(from: &Path, to: &Path) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Mirror {
         }
     }
 
-    /// The folder `name` in the mirror `root` follows `from`. It is made when it is missing; the mirror never is.
+    /// The folder `name` in the mirror `root` as a mirror of `from`. It is created when it is missing; `root` never is.
     #[must_use]
     pub fn within(from: &Path, root: &Path, name: &str) -> Self {
         Self {
@@ -85,7 +85,8 @@ impl Mirror {
         }
     }
 
-    /// How many files are not in place; all, where the mirror cannot be read or is not this output folder's yet.
+    /// Number of files that are not in place. That is all of them when the mirror cannot be read or is not that of this
+    /// output folder yet.
     #[must_use]
     pub fn waiting(&self, listing: &Listing) -> usize {
         let files = &listing.files;
@@ -99,13 +100,15 @@ impl Mirror {
         }
     }
 
-    /// Copies what of the files is not in place, in their order, until `stop` says so. When they are all of a finished
-    /// job, other batches of the list are removed; until then they may be the only copy of an earlier job. A file of the
-    /// output folder that cannot be mirrored does not keep the others from it. Nothing is changed in a mirror that is
-    /// another output folder's.
+    /// Copies the files that are not in place, in their order, until `stop` returns `true`.
+    ///
+    /// * When the listing is that of a finished job, other batches in the list are removed. Until then they may be the only
+    ///   copy of an earlier job.
+    /// * A file that cannot be mirrored does not stop the others.
+    /// * Nothing changes in a mirror that belongs to another output folder.
     ///
     /// # Errors
-    /// The first thing that kept the mirror from being complete. What was copied before is in place and listed.
+    /// The first error. The files that were copied before it are in place and listed.
     pub fn pass(
         &self,
         listing: &Listing,
@@ -130,7 +133,7 @@ impl Mirror {
             }),
             Err(error) => Err(error),
         };
-        // Of a medium that went away meanwhile, all errors mean that.
+        // When the medium was removed meanwhile, that is the cause of any error.
         if let Err(MirrorError::Medium { .. }) = passed {
             self.present()?;
         }
@@ -147,7 +150,7 @@ impl Mirror {
         }
     }
 
-    /// Makes the folder within the mirror, if it is one.
+    /// Creates the folder within the mirror, if this is one.
     fn make_own(&self) -> Result<(), MirrorError> {
         if self.to == self.root {
             return Ok(());
@@ -164,7 +167,7 @@ impl Mirror {
         let text = self.sums()?;
         let listed = parse(&text);
         self.remove_partial(files)?;
-        // Before their lines go: a batch without a line would never be known as ours again.
+        // Files go before their lines: without its line a batch could not be recognized again.
         let stale = self.stale(files, &listed);
         let (removed, kept) = if is_all {
             (self.remove_results(&stale)?, Vec::new())
@@ -173,7 +176,7 @@ impl Mirror {
         };
         let render = |in_place: &[bool]| render(files, in_place, &kept);
         let mut in_place: Vec<bool> = files.iter().map(|f| self.has(&listed, f)).collect();
-        // Lines of files that are to be replaced go first: no line may ever name other bytes than its file has.
+        // Lines go before their files are replaced: no line may ever state another hash than that of its file.
         let lines = render(&in_place);
         if lines.as_bytes() != text {
             self.write_sums(&lines)?;
@@ -214,7 +217,7 @@ impl Mirror {
         )
     }
 
-    /// The list as it is; empty when there is none.
+    /// The current list; empty when there is none.
     fn sums(&self) -> Result<Vec<u8>, MirrorError> {
         self.read(SUMS_NAME)
     }
@@ -240,8 +243,8 @@ impl Mirror {
         })
     }
 
-    /// Whether the file is listed with its hash and there with its size. Where the output folder has lost it, the
-    /// mirror's is the one that counts.
+    /// Whether the file is listed with its hash and present with its size. Its size is not compared when the output folder
+    /// has lost the file.
     fn has(&self, listed: &BTreeMap<String, String>, (name, sha256): &Listed) -> bool {
         if listed.get(name) != Some(sha256) {
             return false;
@@ -252,7 +255,7 @@ impl Mirror {
         })
     }
 
-    /// Removes what interrupted passes left half-copied.
+    /// Removes the partial files of interrupted copies.
     fn remove_partial(&self, files: &[Listed]) -> Result<(), MirrorError> {
         let targets = files.iter().map(|(name, _)| self.to.join(name));
         let ours: BTreeSet<PathBuf> = targets
@@ -358,7 +361,7 @@ impl Mirror {
     }
 }
 
-/// What ends a copy early.
+/// Why a copy ended early.
 #[derive(Debug)]
 enum CopyInterrupt {
     Stopped,
@@ -398,7 +401,7 @@ fn stream(
     Ok(hasher.hex())
 }
 
-/// Makes a folder, durably, unless it is there.
+/// Creates a folder durably, unless it exists.
 fn make_one(folder: &Path) -> io::Result<()> {
     match fs::create_dir(folder) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
@@ -406,7 +409,7 @@ fn make_one(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether there was such a file.
+/// Removes a file. Returns whether it existed.
 fn remove(path: &Path) -> Result<bool, MirrorError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),

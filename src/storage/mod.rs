@@ -1,13 +1,16 @@
-//! What is left on disk. The only room that writes results; npz and zip containers of results, and SQLite, are named
-//! here alone.
+//! Everything that stays on disk: npz files, the ledger, the output folder and its mirror. No other module writes
+//! results or uses SQLite.
 
 pub mod atomic_file;
 pub mod batches;
 pub mod ledger;
 pub mod lock;
+pub mod manifest;
 pub mod mirror;
 pub mod npz;
 pub mod output_dir;
+pub mod recorder;
 
 pub use crate::storage::atomic_file::StoreError;
 pub use ledger::Ledger;
+pub use recorder::{Recorder, SharedLedger};

@@ -1,5 +1,5 @@
-//! numpy's `.npz`: a stored zip of `.npy` arrays, readable without pickle, byte-equal for equal content
-//! (fixed entry times, fixed order, zip64 throughout).
+//! numpy's `.npz`: an uncompressed zip of `.npy` arrays that numpy reads without pickle. Equal contents give equal bytes:
+//! entry times and order are fixed, and all entries are zip64.
 
 use crate::storage::atomic_file::StoreError;
 use npyz::{DType, NpyFile, NpyHeader, WriterBuilder};
@@ -81,7 +81,7 @@ impl<W: Seek> Seek for Muted<W> {
     }
 }
 
-/// A number type of numpy's, little-endian.
+/// A number type of numpy, little-endian.
 pub trait Element: Copy {
     /// numpy's type string.
     const DESCR: &'static str;
@@ -130,7 +130,7 @@ impl<W: Write + Seek> NpzWriter<W> {
     /// Adds an array of numbers in C order.
     ///
     /// # Errors
-    /// When writing fails or `values` are not as many as `shape` says.
+    /// When writing fails or the number of `values` differs from `shape`.
     pub fn numbers<T: Element>(
         &mut self,
         name: &str,
@@ -325,7 +325,7 @@ impl<R: Read + Seek> NpzReader<R> {
             let mut copied = 0;
             loop {
                 let bytes = from.read(&mut buffer)?;
-                // Not this file's fault: not to be reported as such.
+                // This file is not the cause and is not named in the error.
                 refused = to.write_all(&buffer[..bytes]).err();
                 if bytes == 0 || refused.is_some() {
                     return Ok(copied);
@@ -348,7 +348,7 @@ impl<R: Read + Seek> NpzReader<R> {
             .map_err(|e| broken(&path, &format!("array {name}: {e}")))?;
         let header = NpyHeader::from_reader(&mut member)
             .map_err(|e| broken(&path, &format!("array {name}: {e}")))?;
-        // A lying header must not reserve memory that the file cannot fill.
+        // A wrong header must not reserve memory that the file cannot fill.
         let item: usize = header.dtype().num_bytes().unwrap_or(1).max(1);
         if header.len().saturating_mul(item as u64) > member.size() {
             return Err(broken(

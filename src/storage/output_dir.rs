@@ -1,105 +1,40 @@
-//! The output folder: who may write into it, its manifest and its provenance.
+//! The output folder: which job may write into it, and what a mirror of it holds.
 
 use super::batches::{BATCH_FOLDER, FINAL_NAME, batch_name};
 use super::ledger::{JobIdentity, LEDGER_NAME, Ledger};
 use super::lock::FolderLock;
+use super::manifest::{MANIFEST_NAME, RUN_NAME};
 use super::mirror::{Listed, Listing};
-use crate::storage::atomic_file::{StoreError, file_sha256, make_folder, sync_folder, write_file};
-use serde::Serialize;
+use crate::storage::atomic_file::{StoreError, file_sha256, make_folder, sync_folder};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// One line for every instance of the metadata.
-pub const MANIFEST_NAME: &str = "manifest.jsonl";
-/// Provenance.
-pub const RUN_NAME: &str = "run.json";
-
-/// One instance of the metadata in `manifest.jsonl`.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct ManifestLine {
-    /// As spelt; empty when the metadata gives none.
-    pub gloss: String,
-    /// `null` when the metadata gives none.
-    pub video_id: Option<String>,
-    /// Index within its entry of the metadata.
-    pub instance: usize,
-    /// Final state.
-    pub state: &'static str,
-    /// Why not accepted.
-    pub reason: Option<String>,
-    /// As in the metadata.
-    pub split: String,
-    /// As in the metadata.
-    pub signer_id: i64,
-    /// As in the metadata.
-    pub frame_start: Option<i64>,
-    /// As in the metadata.
-    pub frame_end: Option<i64>,
-    /// What was read of the clip, unless nothing was: a [`ManifestClip`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip: Option<Value>,
-    /// Where its sequence is, when accepted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stored: Option<ManifestPlace>,
-}
-
-/// What was read of a clip.
-#[derive(Clone, Debug, Serialize)]
-pub struct ManifestClip {
-    /// Frames by the container's word.
-    pub declared_frames: u64,
-    /// Frames looked at.
-    pub sampled: usize,
-    /// Of these, frames with one hand or more.
-    pub with_hand: usize,
-    /// Of these, frames with two hands.
-    pub with_two_hands: usize,
-    /// What ran the models.
-    pub backend: String,
-    /// The GStreamer element that decoded.
-    pub decoder: Option<String>,
-    /// `exact`, or `approximate` where the colour rule is not proven equal to the notebook's.
-    pub colour: &'static str,
-    /// Why decoding stopped before the end of the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stopped_early: Option<String>,
-}
-
-/// A row of a batch file.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct ManifestPlace {
-    /// Number of the batch file.
-    pub batch: usize,
-    /// Row in it.
-    pub row: usize,
-}
-
-/// What to do with what an output folder holds already.
+/// How an output folder that already holds results is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
-    /// Go on with the same job; refuse another one's results.
+    /// Resume the same job; refuse the results of another one.
     Resume,
-    /// Replace whatever of ours is there.
+    /// Start over; replace all results.
     Fresh,
-    /// As `Resume`, and take up a dataset whose content has changed.
+    /// As `Resume`, and adopt a dataset whose content has changed.
     Rescan,
 }
 
-/// What an output folder turned out to hold.
+/// What an output folder held when it was claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimOutcome {
     /// Nothing of this job.
     New,
-    /// A beginning of it, or all of it.
+    /// A part of it, or all of it.
     Resumed,
-    /// Results of the same settings over a dataset with other content; the ledger still has the old plan's.
+    /// Results of the same settings over a dataset with other content. The ledger still has the positions of the old plan.
     Rescan,
 }
 
-/// Opens `out` for this process alone, making it when it is missing.
+/// Opens `out` for this process alone and creates it when it is missing.
 ///
 /// # Errors
 /// When it cannot be made, another process works in it or its ledger cannot be used. A damaged ledger is replaced when
@@ -128,22 +63,22 @@ pub fn open(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), StoreErr
         }
         opened => opened?,
     };
-    ledger.identify()?;
-    // What a process that was killed renamed or removed here is believed from now on, so it must stay so.
+    ledger.ensure_identity()?;
+    // A killed process may have renamed or removed files here without a sync. From now on that counts, so it is synced.
     for name in [LEDGER_NAME.to_owned(), batch_name(0)] {
         sync_folder(&out.join(name)).map_err(StoreError::write(out))?;
     }
     Ok((lock, ledger))
 }
 
-/// Settings of a job that its dataset alone decides.
+/// Settings that depend on the dataset alone.
 const DATASET_KEYS: [&str; 3] = ["metadata_sha256", "clips_sha256", "glosses_sha256"];
 
-/// Makes the open folder `out` that of `job`: begins it, or goes on with it. A job that is begun has its settings in
-/// the ledger before earlier results go.
+/// Makes the open folder `out` belong to `job`: begins the job or resumes it. A new job has its settings in the ledger
+/// before earlier results are removed.
 ///
 /// # Errors
-/// When the folder holds another job's results and `mode` does not allow for them, or cannot be written.
+/// When the folder holds the results of another job and `mode` refuses them, or when it cannot be written.
 pub fn claim(
     out: &Path,
     ledger: &mut Ledger,
@@ -177,13 +112,13 @@ pub fn claim(
         }
         return Err(occupied);
     }
-    ledger.begin(job)?;
+    ledger.begin_job(job)?;
     remove(&leftovers(out)?)?;
     Ok(ClaimOutcome::New)
 }
 
-/// What [`claim`] would refuse: results of other settings than those that `settings` makes of theirs, or of nobody
-/// knows which.
+/// The results that [`claim`] would refuse: those of other settings than `settings` makes of theirs, or of unknown
+/// settings.
 ///
 /// # Errors
 /// When the folder or the ledger cannot be read.
@@ -206,7 +141,7 @@ pub fn other_job(
     Ok((known != settings).then(|| occupied(out, is_ours, Some(&known), &settings)))
 }
 
-/// How the results of another job, with the settings `known`, are in the way of one with `settings`.
+/// The error that the results of another job, with the settings `known`, block one with `settings`.
 fn occupied(out: &Path, is_ours: bool, known: Option<&Value>, settings: &Value) -> StoreError {
     StoreError::Occupied {
         path: out.to_path_buf(),
@@ -241,8 +176,8 @@ fn is_same_but_dataset(old: &Value, new: &Value) -> bool {
     strip(old) == strip(new)
 }
 
-/// Removes what an earlier job over other clips left: batch files from number `batches` on, and the final file unless
-/// this job `has_final`.
+/// Removes the files that an earlier job over more clips left: batch files from number `batches` on, and the joined
+/// file unless this job `has_final`.
 ///
 /// # Errors
 /// When a file cannot be removed.
@@ -260,8 +195,8 @@ pub fn prune(out: &Path, batches: usize, has_final: bool) -> Result<(), StoreErr
     remove(&old)
 }
 
-/// What a mirror of `out` shall hold: the sealed batches, and once it was closed, and that is all, the final file,
-/// manifest and provenance.
+/// The files that a mirror of `out` holds: the sealed batches, and after a close the joined file, manifest and
+/// provenance. After a close that is everything.
 ///
 /// # Errors
 /// When the ledger fails or a file cannot be read.
@@ -288,7 +223,7 @@ pub fn mirrored(out: &Path, ledger: &Ledger) -> Result<Listing, StoreError> {
     })
 }
 
-/// Removes `files`, durably: one that came back after a power cut would pass for a result.
+/// Removes `files` durably. One that came back after a power cut would be taken for a result.
 fn remove(files: &[PathBuf]) -> Result<(), StoreError> {
     for path in files {
         fs::remove_file(path).map_err(StoreError::write(path))?;
@@ -300,7 +235,7 @@ fn remove(files: &[PathBuf]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Refuses `out` when it has results and the ledger knows of none: a copy of a mirror, or a folder whose ledger was lost.
+/// Refuses `out` when it has results that the ledger does not know: a copy of a mirror, or a folder that lost its ledger.
 ///
 /// # Errors
 /// [`StoreError::Unknown`] then; when the folder or the ledger cannot be read.
@@ -313,7 +248,7 @@ pub fn refuse_unknown(out: &Path, ledger: Option<&Ledger>) -> Result<(), StoreEr
     Ok(())
 }
 
-/// The first setting that differs, in words.
+/// The first setting that differs, for people.
 fn difference(old: &Value, new: &Value) -> String {
     let empty = serde_json::Map::new();
     let (old, new) = (
@@ -322,7 +257,7 @@ fn difference(old: &Value, new: &Value) -> String {
     );
     let is_other = |k: &&String| old.get(*k) != new.get(*k);
     let keys = || new.keys().chain(old.keys()).filter(is_other);
-    // Other knobs plan other clips: the knob is the cause.
+    // A changed option selects other clips: the option is the cause.
     let key = keys().find(|k| !DATASET_KEYS.contains(&k.as_str()));
     let key = key.or_else(|| keys().next());
     key.map_or_else(String::new, |k| {
@@ -331,19 +266,19 @@ fn difference(old: &Value, new: &Value) -> String {
     })
 }
 
-/// Whether a file of this name in the batch folder is a batch of ours, or a partial one.
+/// Whether `name` in the batch folder is a batch file, or a partial one.
 pub(super) fn is_batch_name(name: &str) -> bool {
     let partial = name.strip_prefix('.').and_then(|n| n.strip_suffix(".part"));
     let number = partial.unwrap_or(name).strip_suffix(".npz");
     number.is_some_and(|n| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Whether a file of ours is whole.
+/// Whether `path` is a complete file.
 fn is_result(path: &Path) -> bool {
     path.extension().is_some_and(|e| e != "part")
 }
 
-/// Files of ours in `out`: exact names only, and `run.json`, which says whose they are, last.
+/// The results in `out`, by exact names. `run.json`, which says whose they are, comes last.
 fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut found = Vec::new();
     let batches = out.join(BATCH_FOLDER);
@@ -365,34 +300,10 @@ fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
     Ok(found)
 }
 
-/// Writes `manifest.jsonl`.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn write_manifest(out: &Path, lines: &[ManifestLine]) -> Result<(), StoreError> {
-    write_file(&out.join(MANIFEST_NAME), |file| {
-        for line in lines {
-            serde_json::to_writer(&mut *file, line)?;
-            file.write_all(b"\n")?;
-        }
-        Ok(())
-    })
-}
-
-/// Writes `run.json`.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn write_run(out: &Path, run: &Value) -> Result<(), StoreError> {
-    write_file(&out.join(RUN_NAME), |file| {
-        serde_json::to_writer_pretty(&mut *file, run)?;
-        file.write_all(b"\n")
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::manifest::write_run;
     use serde_json::json;
 
     fn job(settings: &Value) -> JobIdentity {

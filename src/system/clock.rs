@@ -1,6 +1,7 @@
 //! The clocks: the wall clock for records, with whether it is synchronised, and a monotonic clock for everything else. A
 //! Raspberry Pi has no battery-backed clock; its first synchronisation may jump by years.
 
+use crate::messages::payloads::Timestamp;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,6 +23,17 @@ pub fn uptime() -> Duration {
 #[must_use]
 pub fn now_utc() -> String {
     rfc3339(SystemTime::now())
+}
+
+/// The time by the wall clock, for records and messages.
+#[must_use]
+pub fn timestamp() -> Timestamp {
+    let now = SystemTime::now();
+    Timestamp {
+        ts: rfc3339(now),
+        clock_synced: clock_synced(),
+        unix_s: now.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+    }
 }
 
 fn rfc3339(time: SystemTime) -> String {

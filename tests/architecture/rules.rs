@@ -128,11 +128,6 @@ pub(crate) const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "video",
         "a file as camera plays through the clip decoder",
     ),
-    (
-        "recording",
-        "job",
-        "clips and takes go through one recorder",
-    ),
 ];
 
 /// Files, sockets, clock, environment and threads: no pure module names them.

@@ -4,10 +4,11 @@ use crate::stage::{
     SHORT, SIZE, Stage, answers, broker, is_done, obeys, replies, said, set, state,
 };
 use handloom::draw::scene::signing_scene;
+use handloom::messages::payloads::Timestamp;
 use handloom::messages::topics;
 use handloom::storage::Ledger;
 use handloom::storage::batches::{FINAL_NAME, batch_path};
-use handloom::storage::ledger::{Message, OutboxLimits, Timestamp};
+use handloom::storage::ledger::{Message, OutboxLimits};
 use handloom::storage::npz::NpzReader;
 use handloom::system::disk;
 use handloom::video::encode::Codec;
@@ -180,7 +181,7 @@ fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
         ..Timestamp::default()
     };
     ledger
-        .say(&[Message::new(topics::BATCH, &batch)], &stamp)
+        .post(&[Message::new(topics::BATCH, &batch)], &stamp)
         .unwrap();
     drop(ledger);
 

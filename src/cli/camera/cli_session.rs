@@ -173,7 +173,7 @@ impl CliSession {
                 let undone = match &mut self.store {
                     Some(store) => {
                         let undone = store.undo()?;
-                        store.seal_what_is_due()?;
+                        store.seal_due()?;
                         undone
                     }
                     None => None,
@@ -328,8 +328,8 @@ impl SessionHost for CliSession {
         self.signs += 1;
         let stored = match &mut self.store {
             Some(store) => {
-                let stored = store.put(&sign, &self.device, backend)?;
-                store.seal_what_is_due()?;
+                let stored = store.add(&sign, &self.device, backend)?;
+                store.seal_due()?;
                 stored
             }
             None => StoredTake {

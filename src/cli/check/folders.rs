@@ -111,7 +111,7 @@ fn owned(config: &Config, to: &Path) -> Result<(), String> {
 }
 
 fn belongs(folder: &Path, mirror: &Mirror) -> Result<(), String> {
-    let ledger = Ledger::peek(folder).map_err(|e| e.to_string())?;
+    let ledger = Ledger::open_read_only(folder).map_err(|e| e.to_string())?;
     // A folder that is yet to be made has nothing.
     let listing = ledger.map_or_else(
         || Ok(Listing::default()),

@@ -64,7 +64,7 @@ fn held(
     other: impl FnOnce(Option<&Ledger>) -> Result<Option<StoreError>, StoreError>,
 ) -> Vec<CheckResult> {
     let look = || -> Result<_, StoreError> {
-        let ledger = Ledger::peek(path)?;
+        let ledger = Ledger::open_read_only(path)?;
         let done = match &ledger {
             Some(ledger) if ledger.job()?.is_some() => Some(ledger.clips()?.len()),
             _ => None,

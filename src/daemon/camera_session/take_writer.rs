@@ -11,7 +11,6 @@ use crate::sequence::sign_recorder::{Sign, SignRecorder};
 use crate::storage::StoreError;
 use crate::storage::mirror::Listing;
 use crate::system::clock::uptime;
-use crate::system::lock_ignoring_poison;
 use std::time::{Duration, Instant};
 
 /// Takes are joined when none came or went for so long: longer than between the recordings of a series.
@@ -81,7 +80,7 @@ impl CameraSession<'_> {
         }
         if let Some((sign, backend)) = self.waiting.take() {
             let device = self.device.clone();
-            match self.write(|store| store.put(&sign, &device, &backend)) {
+            match self.write(|store| store.add(&sign, &device, &backend)) {
                 Ok(Some(stored)) => self.kept(stored, &sign, recorder),
                 // Also of another failure: the end of the session tries it again.
                 unwritten => {
@@ -90,11 +89,8 @@ impl CameraSession<'_> {
                 }
             }
         }
-        if self.store.is_due() {
-            if self.write(TakeStore::seal_what_is_due)?.is_none() {
-                return Ok(false);
-            }
-            self.announce();
+        if self.store.is_due() && self.write(TakeStore::seal_due)?.is_none() {
+            return Ok(false);
         }
         if self.is_unsealed {
             if self.write(TakeStore::seal_all)?.is_none() {
@@ -102,7 +98,6 @@ impl CameraSession<'_> {
             }
             self.is_unsealed = false;
             self.unjoined = Some(Instant::now());
-            self.announce();
             if self.running.is_some() && is_complete(recorder) {
                 self.settle(Ok(()));
             }
@@ -123,7 +118,6 @@ impl CameraSession<'_> {
                 }
             }
             self.unjoined = None;
-            self.announce();
         }
         Ok(true)
     }
@@ -170,6 +164,8 @@ impl CameraSession<'_> {
             done => {
                 let value = done?;
                 self.full = None;
+                // A batch may have been announced.
+                self.daemon.outbox.notify();
                 Ok(Some(value))
             }
         }
@@ -220,29 +216,6 @@ impl CameraSession<'_> {
         self.daemon.camera.set_files(Some(files));
         if is_new {
             self.daemon.mirror.notify_sealed();
-        }
-    }
-
-    /// Takes over what there is to tell of sealed batches: written there before it is deleted here, so that a cut
-    /// between gives it twice and never loses it. What cannot be taken now is taken the next time.
-    pub(super) fn announce(&mut self) {
-        if let Err(error) = self.take_over() {
-            tracing::warn!(%error, "batches of takes are on disk and are announced later");
-        }
-        self.daemon.outbox.notify();
-    }
-
-    fn take_over(&mut self) -> Result<(), StoreError> {
-        loop {
-            let pending_events = self.store.pending_events()?;
-            if pending_events.is_empty() {
-                return Ok(());
-            }
-            for pending_events in pending_events {
-                lock_ignoring_poison(&self.daemon.ledger)
-                    .say(&[pending_events.message], &pending_events.stamp)?;
-                self.store.told(pending_events.id)?;
-            }
         }
     }
 }

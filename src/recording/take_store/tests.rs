@@ -2,8 +2,9 @@ use super::*;
 use crate::sequence::segmenter::EndReason;
 use crate::sequence::{FrameRecord, Sequence, sampling::Window};
 use crate::storage::atomic_file::file_sha256;
-use crate::storage::batches::FINAL_NAME;
-use crate::storage::ledger::OutboxLimits;
+use crate::storage::batches::{self, FINAL_NAME};
+use crate::storage::ledger::{Message, OutboxLimits};
+use crate::storage::manifest::MANIFEST_NAME;
 use crate::storage::npz::NpzReader;
 use ndarray::Array2;
 use serde_json::json;
@@ -45,15 +46,15 @@ fn open(out: &Path) -> TakeStore {
         .0
 }
 
-fn put(store: &mut TakeStore, gloss: &str, with_hand: usize) -> StoredTake {
-    let stored = store.put(&sign(gloss, with_hand), "cam", "cpu").unwrap();
-    store.seal_what_is_due().unwrap();
+fn add(store: &mut TakeStore, gloss: &str, with_hand: usize) -> StoredTake {
+    let stored = store.add(&sign(gloss, with_hand), "cam", "cpu").unwrap();
+    store.seal_due().unwrap();
     stored
 }
 
 fn undo(store: &mut TakeStore) -> String {
     let undone = store.undo().unwrap().unwrap();
-    store.seal_what_is_due().unwrap();
+    store.seal_due().unwrap();
     undone.id
 }
 
@@ -68,9 +69,9 @@ fn takes_without_a_ledger_are_not_replaced() {
     let out = dir.path();
     let settings = json!({"source": "camera"});
     let mut store = open(out);
-    store.put(&sign("book", 20), "cam", "cpu").unwrap();
+    store.add(&sign("book", 20), "cam", "cpu").unwrap();
     store.close(&json!({"settings": settings})).unwrap();
-    let common = store.common.clone();
+    let common = store.options.clone();
     drop(store);
     std::fs::remove_file(out.join("ledger.sqlite")).unwrap();
     let refused = TakeStore::open(out, settings, common).err().unwrap();
@@ -86,7 +87,7 @@ fn takes_are_kept_discarded_and_gone_on_with() {
     assert_eq!(store.undo().unwrap(), None);
     let states: Vec<&str> = [20, 7, 9, 12]
         .into_iter()
-        .map(|n| put(&mut store, "book", n).state)
+        .map(|n| add(&mut store, "book", n).state)
         .collect();
     assert_eq!(states, [ACCEPTED, TOO_SHORT, ACCEPTED, ACCEPTED]);
     // The first batch is full and on disk; discarding reaches into it.
@@ -100,7 +101,7 @@ fn takes_are_kept_discarded_and_gone_on_with() {
     // A crash loses nothing.
     drop(store);
     let mut store = open(out);
-    assert_eq!(put(&mut store, "deaf", 8).id, "take-00004");
+    assert_eq!(add(&mut store, "deaf", 8).id, "take-00004");
     store
         .close(&json!({"settings": {"source": "camera"}}))
         .unwrap();
@@ -109,7 +110,7 @@ fn takes_are_kept_discarded_and_gone_on_with() {
     // The last batch was closed half full, and goes on.
     let mut store = open(out);
     assert_eq!(store.accepted(), 2);
-    assert_eq!(put(&mut store, "cat", 32).id, "take-00005");
+    assert_eq!(add(&mut store, "cat", 32).id, "take-00005");
     store
         .close(&json!({"settings": {"source": "camera"}}))
         .unwrap();
@@ -127,7 +128,7 @@ fn takes_are_kept_discarded_and_gone_on_with() {
         (times.1, times.0[1], times.0[20]),
         (vec![2, 32], 0.08, -1.0)
     );
-    let manifest = std::fs::read_to_string(out.join(output_dir::MANIFEST_NAME)).unwrap();
+    let manifest = std::fs::read_to_string(out.join(MANIFEST_NAME)).unwrap();
     let lines: Vec<Value> = manifest
         .lines()
         .map(|l| serde_json::from_str(l).unwrap())
@@ -152,55 +153,108 @@ fn a_file_that_cannot_be_written_neither_doubles_nor_takes_a_take() {
     let file = batches::batch_path(out, 0);
     std::fs::create_dir_all(file.join("in the way")).unwrap();
     for n in [20, 21, 22] {
-        store.put(&sign("book", n), "cam", "cpu").unwrap();
+        store.add(&sign("book", n), "cam", "cpu").unwrap();
     }
     for _ in 0..2 {
-        store.seal_what_is_due().unwrap_err();
+        store.seal_due().unwrap_err();
     }
     assert_eq!(store.undo().unwrap().unwrap().id, "take-00002");
-    store.seal_what_is_due().unwrap_err();
+    store.seal_due().unwrap_err();
     std::fs::remove_dir_all(&file).unwrap();
-    store.seal_what_is_due().unwrap();
+    store.seal_due().unwrap();
     assert_eq!(ids(&file), ["take-00000", "take-00001"]);
     assert_eq!(store.accepted(), 2);
-    assert_eq!(put(&mut store, "deaf", 20).id, "take-00003");
+    assert_eq!(add(&mut store, "deaf", 20).id, "take-00003");
 }
 
 #[test]
-fn a_sealed_batch_is_told_until_somebody_takes_it_over() {
-    let dir = tempfile::tempdir().unwrap();
+fn a_sealed_batch_is_announced_in_the_outbox_of_another_ledger() {
+    let [dir, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let out = dir.path();
     let limits = Some(OutboxLimits {
         messages: 10,
         age_s: 3600,
     });
+    let outbox = SharedLedger::new(Ledger::open(other.path()).unwrap());
+    outbox.lock().set_outbox_limits(limits);
+    let bodies = || -> Vec<Value> {
+        let waiting = outbox.lock().pending_messages(0, 100).unwrap();
+        let bodies = waiting.iter().map(|w| serde_json::from_slice(&w.payload));
+        bodies.map(Result::unwrap).collect()
+    };
     let mut store = open(out);
-    // Nobody wants to know.
+    // Nobody publishes it.
     for n in [20, 21, 22] {
-        put(&mut store, "book", n);
+        add(&mut store, "book", n);
     }
-    assert_eq!(store.pending_events().unwrap(), []);
-    store.set_outbox_limits(limits);
+    store.publish_to(outbox.clone());
     for n in [20, 7, 22] {
-        put(&mut store, "book", n);
+        add(&mut store, "book", n);
     }
-    // Cut off before anybody was told.
-    drop(store);
-    let mut store = open(out);
-    let pending_events = store.pending_events().unwrap();
-    assert_eq!(pending_events.len(), 1);
-    let body = &pending_events[0].message.body;
     let sealed = file_sha256(&batches::batch_path(out, 1)).unwrap();
+    let mut announced = bodies();
+    assert_eq!(announced.len(), 1);
+    assert!(!announced[0]["ts"].as_str().unwrap().is_empty());
+    announced[0]
+        .as_object_mut()
+        .unwrap()
+        .retain(|key, _| !["v", "ts", "clock_synced"].contains(&key.as_str()));
     assert_eq!(
-        *body,
+        announced[0],
         json!({
-            "run": "camera", "batch": 1, "path": "batches/00001.npz", "rows": 2, "sha256": sealed, "clips": [3, 5],
-            "last": false,
+            "seq": 1, "run": "camera", "batch": 1, "path": "batches/00001.npz", "rows": 2, "sha256": sealed,
+            "clips": [3, 5], "last": false,
         })
     );
-    assert!(!pending_events[0].stamp.ts.is_empty());
-    store.told(pending_events[0].id).unwrap();
-    assert_eq!(store.pending_events().unwrap(), []);
+    // A full disk between announcement and mark: the next attempt does not announce it again.
+    for n in [20, 21] {
+        add(&mut store, "book", n);
+    }
+    store.add(&sign("book", 22), "cam", "cpu").unwrap();
+    let reader = rusqlite::Connection::open(out.join("ledger.sqlite")).unwrap();
+    let trigger = "CREATE TRIGGER no BEFORE INSERT ON batch BEGIN SELECT RAISE(ABORT, 'no'); END";
+    reader.execute_batch(trigger).unwrap();
+    for _ in 0..2 {
+        store.seal_due().unwrap_err();
+        assert_eq!(bodies().len(), 2);
+    }
+    reader.execute_batch("DROP TRIGGER no").unwrap();
+    store.seal_due().unwrap();
+    assert_eq!(bodies().len(), 2);
+}
+
+/// As a previous version left it when the power failed.
+#[test]
+fn messages_in_the_ledger_of_the_takes_move_to_the_outbox() {
+    let [dir, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let limits = Some(OutboxLimits {
+        messages: 10,
+        age_s: 3600,
+    });
+    let outbox = SharedLedger::new(Ledger::open(other.path()).unwrap());
+    let mut store = open(dir.path());
+    let at = Timestamp {
+        ts: "2026-01-31T12:00:00.000Z".into(),
+        ..Timestamp::default()
+    };
+    {
+        let mut ledger = store.recorder.ledger();
+        ledger.set_outbox_limits(limits);
+        let message = Message::new("batch", &json!({"batch": 7}));
+        ledger.post(&[message.clone(), message], &at).unwrap();
+    }
+    outbox.lock().set_outbox_limits(limits);
+    store.publish_to(outbox.clone());
+    assert_eq!(store.recorder.ledger().pending_message_count().unwrap(), 0);
+    let moved = outbox.lock().pending_messages(0, 100).unwrap();
+    let payload = String::from_utf8(moved[1].payload.clone()).unwrap();
+    assert_eq!(
+        (moved.len(), &*payload),
+        (
+            2,
+            r#"{"v":1,"ts":"2026-01-31T12:00:00.000Z","clock_synced":false,"seq":2,"batch":7}"#
+        )
+    );
 }
 
 #[test]
@@ -209,19 +263,23 @@ fn a_half_full_batch_goes_on_without_its_file() {
     let out = dir.path();
     let provenance = json!({"settings": {"source": "camera"}});
     let mut store = open(out);
-    put(&mut store, "book", 20);
+    add(&mut store, "book", 20);
     store.close(&provenance).unwrap();
     let file = batches::batch_path(out, 0);
     std::fs::remove_file(&file).unwrap();
-    put(&mut store, "book", 20);
+    add(&mut store, "book", 20);
     store.close(&provenance).unwrap();
     assert_eq!(ids(&file), ["take-00000", "take-00001"]);
     // A folder from before has its rows in the file alone.
-    let sealed = store.ledger.sealed().unwrap().remove(&0).unwrap();
-    store.ledger.seal(0, 0..3, &sealed, &[], &stamp()).unwrap();
-    put(&mut store, "book", 20);
+    let mut ledger = store.recorder.ledger();
+    let sealed = ledger.sealed().unwrap().remove(&0).unwrap();
+    ledger
+        .seal(0, 0..3, &sealed, &[], &clock::timestamp())
+        .unwrap();
+    drop(ledger);
+    add(&mut store, "book", 20);
     assert_eq!(ids(&file).len(), 3);
-    assert_eq!(store.ledger.staged_count(0..3).unwrap(), 0);
+    assert_eq!(store.recorder.ledger().staged_count(0..3).unwrap(), 0);
 }
 
 #[test]
@@ -232,7 +290,7 @@ fn what_is_not_joined_is_known_in_the_next_life() {
     let joined = || ids(&out.join(FINAL_NAME));
     let mut store = open(out);
     assert!(!store.is_behind());
-    put(&mut store, "book", 20);
+    add(&mut store, "book", 20);
     store.seal_all().unwrap();
     // Its batch is there, and another may follow.
     assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
@@ -244,11 +302,11 @@ fn what_is_not_joined_is_known_in_the_next_life() {
     store.close(&provenance).unwrap();
     assert_eq!(joined(), ["take-00000"]);
     assert!(!store.is_behind() && store.files().unwrap().is_all);
-    put(&mut store, "book", 20);
+    add(&mut store, "book", 20);
     store.close(&provenance).unwrap();
     assert_eq!(joined().len(), 2);
     store.undo().unwrap();
-    store.seal_what_is_due().unwrap();
+    store.seal_due().unwrap();
     assert_eq!(ids(&batches::batch_path(out, 0)).len(), 1);
     assert_eq!(joined().len(), 2);
     assert!(store.is_behind() && !store.files().unwrap().is_all);

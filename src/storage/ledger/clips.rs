@@ -1,38 +1,31 @@
-//! What became of the clips, and the batches that hold them.
+//! The finished clips and the batches that hold them.
 //!
-//! A clip's sequence is staged in the transaction that records the clip, and leaves in the one that marks its batch
-//! sealed, which comes after the batch file is durable.
+//! The sequence of a clip is staged in the transaction that records the clip. The transaction that marks its batch sealed
+//! removes it. That one comes after the batch file is durable.
 
-use super::outbox::{Message, Timestamp, post};
+use super::outbox::{Message, insert_messages};
 use super::{Ledger, params};
+use crate::messages::payloads::Timestamp;
 use crate::storage::StoreError;
+use crate::storage::batches::SealedBatch;
 use rusqlite::{OptionalExtension, Transaction};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A clip that is done.
+/// A finished clip or take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClipRecord {
-    /// All that its outcome depends on beside the settings: tells it from other clips over a rescan.
+    /// Everything beside the settings that decides its outcome. A rescan finds the clip by it.
     pub key: String,
-    /// Its state's name.
+    /// The name of its state.
     pub state: String,
-    /// Why not accepted.
+    /// Why it was not accepted.
     pub reason: Option<String>,
-    /// What was read of it, as JSON.
+    /// What the manifest says of it, as JSON.
     pub clip: Option<String>,
 }
 
-/// A batch whose file is durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedBatch {
-    /// Sequences in the file.
-    pub rows: usize,
-    /// Of the file, lower-case hex.
-    pub sha256: String,
-}
-
-/// A position for SQLite; plans are far smaller than that.
+/// A position for SQLite. Plans are far smaller than its range.
 fn number(position: usize) -> i64 {
     i64::try_from(position).unwrap_or(i64::MAX)
 }
@@ -44,7 +37,7 @@ fn position(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<usize> {
 }
 
 impl Ledger {
-    /// All clips that are done, by position.
+    /// All finished clips, by position.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -65,7 +58,7 @@ impl Ledger {
         })
     }
 
-    /// Records a clip with its sequence, if it was accepted, and what is to be said about it: one transaction.
+    /// Records a clip with its sequence, if it was accepted, and the messages about it: one transaction.
     ///
     /// # Errors
     /// When SQLite fails; nothing is then recorded.
@@ -90,15 +83,15 @@ impl Ledger {
             if let Some(row) = staged {
                 stage(tx, position, row)?;
             }
-            post(tx, limits, messages, stamp)
+            insert_messages(tx, limits, messages, stamp)
         })
     }
 
-    /// Changes the state of a clip that is done; one that is no longer accepted loses its sequence.
+    /// Changes the state of a finished clip and removes its staged sequence.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn revise(
+    pub fn set_state(
         &mut self,
         position: usize,
         state: &str,
@@ -128,7 +121,7 @@ impl Ledger {
         })
     }
 
-    /// How many clips in `positions` have a staged sequence.
+    /// Number of clips in `positions` that have a staged sequence.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -161,7 +154,7 @@ impl Ledger {
         })
     }
 
-    /// Marks batch `batch` sealed and lets go of the staged sequences of `positions`. Its file must be durable already.
+    /// Marks `batch` sealed and removes the staged sequences of `positions`. Its file must be durable already.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -183,11 +176,11 @@ impl Ledger {
                 "DELETE FROM staged WHERE position >= ?1 AND position < ?2",
                 [number(positions.start), number(positions.end)],
             )?;
-            post(tx, limits, messages, stamp)
+            insert_messages(tx, limits, messages, stamp)
         })
     }
 
-    /// Takes the mark off batch `batch` and stages its sequences again, `rows` by position.
+    /// Removes the mark of `batch` and stages its sequences again. `rows` has their positions.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -199,11 +192,11 @@ impl Ledger {
         })
     }
 
-    /// Takes the mark off batch `batch`, whose file is lost, and forgets its accepted clips: they are read again.
+    /// Removes the mark of `batch`, whose file is lost, and forgets its accepted clips, which are then read again.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn lose(
+    pub fn discard_batch(
         &mut self,
         batch: usize,
         positions: Range<usize>,
@@ -217,16 +210,16 @@ impl Ledger {
                 "DELETE FROM clip WHERE state = 'accepted' AND position >= ?1 AND position < ?2",
                 [number(positions.start), number(positions.end)],
             )?;
-            post(tx, limits, messages, stamp)
+            insert_messages(tx, limits, messages, stamp)
         })
     }
 
-    /// Forgets the clips in the states `states` from position `from` on; returns how many. No batch that holds one may
+    /// Forgets the clips in one of `states` from position `from` on and returns their number. No batch that holds one may
     /// be sealed.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn forget(&mut self, states: &[&str], from: usize) -> Result<usize, StoreError> {
+    pub fn forget_clips(&mut self, states: &[&str], from: usize) -> Result<usize, StoreError> {
         self.write(|tx| {
             states.iter().try_fold(0, |n, state| {
                 Ok(n + tx.execute(
@@ -237,12 +230,12 @@ impl Ledger {
         })
     }
 
-    /// Gives the clips new positions, drops those without one, and belongs to `settings` from now on: one transaction.
-    /// No batch at or behind a moved clip may be sealed.
+    /// Moves the clips from the keys of `moves` to its values, forgets the others, and sets the settings of the job: one
+    /// transaction. No batch at or behind a moved clip may be sealed.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn renumber(
+    pub fn renumber_clips(
         &mut self,
         moves: &BTreeMap<usize, usize>,
         settings: &serde_json::Value,
@@ -268,7 +261,7 @@ impl Ledger {
         })
     }
 
-    /// The state of one clip, if it is done.
+    /// The state of the clip at `position`, if it is finished.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -355,13 +348,18 @@ mod tests {
         ledger.unseal(0, &[(0, b"row 0".to_vec())]).unwrap();
         assert_eq!(rows(&ledger, 0..4), ["row 0", "row 2"]);
         assert!(ledger.sealed().unwrap().is_empty());
-        ledger.revise(2, "over_limit", Some("full")).unwrap();
+        ledger.set_state(2, "over_limit", Some("full")).unwrap();
         assert_eq!(rows(&ledger, 0..4), ["row 0"]);
         assert_eq!(ledger.state_of(2).unwrap().as_deref(), Some("over_limit"));
-        assert_eq!(ledger.forget(&["unreadable", "over_limit"], 2).unwrap(), 2);
+        assert_eq!(
+            ledger
+                .forget_clips(&["unreadable", "over_limit"], 2)
+                .unwrap(),
+            2
+        );
         assert_eq!(ledger.clips().unwrap().len(), 2);
         ledger
-            .renumber(&BTreeMap::from([(0, 1)]), &json!({"new": 1}))
+            .renumber_clips(&BTreeMap::from([(0, 1)]), &json!({"new": 1}))
             .unwrap();
         assert_eq!(
             ledger.clips().unwrap(),
@@ -369,7 +367,7 @@ mod tests {
         );
         assert_eq!(rows(&ledger, 1..2), ["row 0"]);
         ledger.seal(0, 0..2, &sealed(1), &[], &stamp).unwrap();
-        ledger.lose(0, 0..2, &said, &stamp).unwrap();
+        ledger.discard_batch(0, 0..2, &said, &stamp).unwrap();
         assert!(ledger.clips().unwrap().is_empty());
         assert_eq!(ledger.pending_message_count().unwrap(), 3);
     }

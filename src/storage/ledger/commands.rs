@@ -1,33 +1,33 @@
-//! What was asked of the daemon: written down before it is answered, so that none is carried out twice and none is
-//! left without a last word, also over a restart.
+//! The commands that the daemon received. Each is recorded before it is answered, so that none is executed twice and
+//! each gets a final reply, also after a restart.
 
-use super::outbox::{Message, Timestamp, post};
+use super::outbox::{Message, insert_messages};
 use super::{Ledger, params};
-use crate::messages::payloads::{Reply, ReplyState};
+use crate::messages::payloads::{Reply, ReplyState, Timestamp};
 use crate::messages::topics;
 use crate::storage::StoreError;
 use rusqlite::OptionalExtension;
 
-/// Answers are remembered for the last so many commands.
+/// Number of commands whose replies are kept.
 const REMEMBERED: i64 = 1000;
 
-/// What is known of a command that came in.
+/// What the ledger knows of a command that arrives.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CommandReceipt {
-    /// It is new, and written down as accepted.
+    /// It is new and now recorded as accepted.
     New,
-    /// It came before and is under way.
+    /// It arrived before and has no final reply yet.
     UnderWay,
-    /// It came before and was answered; the answer was sent again.
+    /// It arrived before and has a final reply, which is sent again.
     Answered,
 }
 
 impl Ledger {
-    /// A command came in: writes it down and answers `accepted`, or repeats the answer that it got before.
+    /// Records a command that arrives and replies `accepted`, or repeats the reply that it got before.
     ///
     /// # Errors
-    /// When SQLite fails; nothing was then written down.
-    pub fn arrive(
+    /// When SQLite fails; nothing is then recorded.
+    pub fn record_command(
         &mut self,
         id: &str,
         name: &str,
@@ -60,27 +60,27 @@ impl Ledger {
                     (CommandReceipt::Answered, body)
                 }
             };
-            post(tx, limits, &[Message::new(topics::REPLY, &body)], stamp)?;
+            insert_messages(tx, limits, &[Message::new(topics::REPLY, &body)], stamp)?;
             Ok(arrival)
         })
     }
 
-    /// Whether a command came before.
+    /// Whether the command `id` arrived before.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn has_arrived(&self, id: &str) -> Result<bool, StoreError> {
+    pub fn knows_command(&self, id: &str) -> Result<bool, StoreError> {
         self.read(|db| {
             db.prepare_cached("SELECT 1 FROM command WHERE id = ?1")?
                 .exists([id])
         })
     }
 
-    /// The last word on a command, with the notes that change in the same transaction.
+    /// Stores the final reply to a command. The `metadata` changes in the same transaction; `None` removes a value.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn answer(
+    pub fn answer_command(
         &mut self,
         reply: &Reply,
         metadata: &[(&str, Option<&str>)],
@@ -98,11 +98,11 @@ impl Ledger {
             for (key, value) in metadata {
                 super::put_metadata(tx, key, *value)?;
             }
-            post(tx, limits, &[message], stamp)
+            insert_messages(tx, limits, &[message], stamp)
         })
     }
 
-    /// Commands without a last word: id and name, in order of arrival.
+    /// Commands without a final reply: id and name, in order of arrival.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -145,18 +145,18 @@ mod tests {
             ledger
         };
         let mut ledger = open();
-        assert!(!ledger.has_arrived("a").unwrap());
+        assert!(!ledger.knows_command("a").unwrap());
         assert_eq!(
-            ledger.arrive("a", "pause", &stamp).unwrap(),
+            ledger.record_command("a", "pause", &stamp).unwrap(),
             CommandReceipt::New
         );
-        assert!(ledger.has_arrived("a").unwrap());
+        assert!(ledger.knows_command("a").unwrap());
         assert_eq!(
-            ledger.arrive("b", "rescan", &stamp).unwrap(),
+            ledger.record_command("b", "rescan", &stamp).unwrap(),
             CommandReceipt::New
         );
         assert_eq!(
-            ledger.arrive("a", "pause", &stamp).unwrap(),
+            ledger.record_command("a", "pause", &stamp).unwrap(),
             CommandReceipt::UnderWay
         );
         drop(ledger);
@@ -171,11 +171,11 @@ mod tests {
             ..accepted("a", "pause")
         };
         ledger
-            .answer(&reply, &[("paused", Some("1"))], &stamp)
+            .answer_command(&reply, &[("paused", Some("1"))], &stamp)
             .unwrap();
         assert_eq!(ledger.metadata("paused").unwrap().as_deref(), Some("1"));
         assert_eq!(
-            ledger.arrive("a", "pause", &stamp).unwrap(),
+            ledger.record_command("a", "pause", &stamp).unwrap(),
             CommandReceipt::Answered
         );
         assert_eq!(ledger.open_commands().unwrap(), [pair("b", "rescan")]);
@@ -204,23 +204,23 @@ mod tests {
         );
         for n in 0..REMEMBERED + 10 {
             let id = format!("n{n}");
-            ledger.arrive(&id, "pause", &stamp).unwrap();
+            ledger.record_command(&id, "pause", &stamp).unwrap();
             let reply = Reply {
                 state: ReplyState::Failed,
                 ..accepted(&id, "pause")
             };
-            ledger.answer(&reply, &[], &stamp).unwrap();
+            ledger.answer_command(&reply, &[], &stamp).unwrap();
         }
         assert_eq!(
-            ledger.arrive("a", "pause", &stamp).unwrap(),
+            ledger.record_command("a", "pause", &stamp).unwrap(),
             CommandReceipt::New
         );
         assert_eq!(
-            ledger.arrive("n9", "pause", &stamp).unwrap(),
+            ledger.record_command("n9", "pause", &stamp).unwrap(),
             CommandReceipt::New
         );
         assert_eq!(
-            ledger.arrive("n500", "pause", &stamp).unwrap(),
+            ledger.record_command("n500", "pause", &stamp).unwrap(),
             CommandReceipt::Answered
         );
         // What is not answered is never forgotten.

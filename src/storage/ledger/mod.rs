@@ -1,10 +1,11 @@
-//! The ledger: what a restart needs, in one SQLite file. A clip is one transaction, a sealed batch is another; each
-//! is on disk before the call returns, so power may go at any instruction.
+//! The ledger: what a restart needs, in one SQLite file. A clip is one transaction, a sealed batch is another. Each is
+//! on disk before the call returns, so power may fail at any instruction.
 //!
-//! [`clips`] holds what became of the clips and their sequences until their batch is sealed, [`outbox`] the messages
-//! that must reach the broker, [`commands`] what was asked of the daemon.
+//! * [`clips`]: the finished clips, and their sequences until their batch is sealed.
+//! * [`outbox`]: the messages that must reach the broker.
+//! * [`commands`]: the commands that the daemon received.
 //!
-//! Knows no clock (stamps come in) and no plan: a clip is a position and the words that name it.
+//! The ledger reads no clock and knows no plan: callers pass timestamps, and a clip is a position with a key.
 
 pub mod clips;
 pub mod commands;
@@ -20,24 +21,24 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use clips::{ClipRecord, SealedBatch};
-pub use outbox::{Message, OutboxLimits, PendingMessage, Timestamp};
+pub use clips::ClipRecord;
+pub use outbox::{Message, OutboxLimits, PendingMessage};
 
-/// Note: an operator paused the job.
+/// Metadata: an operator paused the job.
 pub const PAUSED: &str = "paused";
-/// Note: an operator cancelled the job.
+/// Metadata: an operator cancelled the job.
 pub const CANCELLED: &str = "cancelled";
 
-/// Note: tells this output folder from all others, whatever job it is for.
+/// Metadata: identifies this output folder, whatever its job.
 const IDENTITY: &str = "identity";
 
 /// File name in the output folder.
 pub const LEDGER_NAME: &str = "ledger.sqlite";
 
-/// For another process that has the file.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum wait for another process that uses the file.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Of the tables below; another one is refused.
+/// Version of the tables below. A ledger of another version is refused.
 const SCHEMA_VERSION: i64 = 1;
 
 const SCHEMA: &str = "
@@ -57,7 +58,7 @@ CREATE TABLE command (
 ) WITHOUT ROWID;
 ";
 
-/// The open ledger of one output folder. One process at a time: see [`super::lock`].
+/// The open ledger of one output folder. One process at a time writes to it: see [`super::lock`].
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
@@ -68,14 +69,14 @@ pub struct Ledger {
 /// The job that a ledger belongs to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobIdentity {
-    /// All that decides the bytes of the results.
+    /// Everything that decides the bytes of the results.
     pub settings: Value,
     /// Names the job in messages.
     pub run: String,
 }
 
 impl Ledger {
-    /// Opens or makes the ledger in `out`.
+    /// Opens the ledger in `out`, or creates it.
     ///
     /// # Errors
     /// When the file cannot be used, is damaged or comes from another version.
@@ -102,23 +103,23 @@ impl Ledger {
         })
     }
 
-    /// Opens the ledger in `out` to read it, also beside the process that works there; `None` when there is none.
+    /// Opens the ledger in `out` for reading, also while another process writes to it. `None` when there is none.
     ///
     /// # Errors
-    /// When the file cannot be read, is no ledger or another version's.
-    pub fn peek(out: &Path) -> Result<Option<Self>, StoreError> {
+    /// When the file cannot be read, is no ledger or comes from another version.
+    pub fn open_read_only(out: &Path) -> Result<Option<Self>, StoreError> {
         let path = out.join(LEDGER_NAME);
         if !path.exists() {
             return Ok(None);
         }
         let opened = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY);
         let opened = opened.and_then(|db| {
-            db.busy_timeout(PATIENCE)?;
+            db.busy_timeout(BUSY_TIMEOUT)?;
             let version = version(&db)?;
             Ok((db, version))
         });
         match opened {
-            // A cut came before its first table.
+            // The power failed before its first table.
             Ok((_, 0)) => Ok(None),
             Ok((db, SCHEMA_VERSION)) => Ok(Some(Self {
                 path,
@@ -130,12 +131,12 @@ impl Ledger {
         }
     }
 
-    /// Keeps messages for the broker, within `limits`; `None` keeps none.
+    /// Keeps messages for the broker within `limits`. `None` keeps none.
     pub fn set_outbox_limits(&mut self, limits: Option<OutboxLimits>) {
         self.limits = limits;
     }
 
-    /// The job that it belongs to; `None` when it is new.
+    /// The job that the ledger belongs to; `None` when it is new.
     ///
     /// # Errors
     /// When SQLite fails or the settings do not parse.
@@ -148,8 +149,7 @@ impl Ledger {
         Ok(Some(JobIdentity { settings, run }))
     }
 
-    /// What tells this output folder from all others: 32 hex digits, made at the first call of [`Ledger::identify`];
-    /// empty before.
+    /// The identity of this output folder: 32 hex digits. Empty until [`Ledger::ensure_identity`] creates it.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -157,12 +157,12 @@ impl Ledger {
         self.metadata(IDENTITY).map(Option::unwrap_or_default)
     }
 
-    /// Gives the output folder its identity, once.
+    /// Gives the output folder its identity, if it has none.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn identify(&mut self) -> Result<(), StoreError> {
-        // A disk that is full is not written to for nothing.
+    pub fn ensure_identity(&mut self) -> Result<(), StoreError> {
+        // A full disk is not written to without need.
         if !self.identity()?.is_empty() {
             return Ok(());
         }
@@ -170,12 +170,12 @@ impl Ledger {
         self.write(|tx| tx.execute(make, [IDENTITY]).map(|_| ()))
     }
 
-    /// Forgets everything but its identity, messages and their numbers, commands and what they said ([`PAUSED`],
-    /// [`CANCELLED`]), and belongs to `job` from now on.
+    /// Makes the ledger belong to `job`. Keeps the identity, the messages with their numbers, the commands, [`PAUSED`] and
+    /// [`CANCELLED`], and forgets everything else.
     ///
     /// # Errors
     /// When SQLite fails; nothing is then changed.
-    pub fn begin(&mut self, job: &JobIdentity) -> Result<(), StoreError> {
+    pub fn begin_job(&mut self, job: &JobIdentity) -> Result<(), StoreError> {
         self.write(|tx| {
             tx.execute_batch("DELETE FROM clip; DELETE FROM staged; DELETE FROM batch;")?;
             tx.execute(
@@ -187,7 +187,7 @@ impl Ledger {
         })
     }
 
-    /// Puts the settings of its job in other words; what it holds stays.
+    /// Replaces the settings of its job and keeps its contents.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -195,7 +195,7 @@ impl Ledger {
         self.write(|tx| set_metadata(tx, "settings", &settings.to_string()))
     }
 
-    /// A note that outlives restarts.
+    /// The metadata value of `key`.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -207,7 +207,7 @@ impl Ledger {
         })
     }
 
-    /// Sets a note, or removes it.
+    /// Sets a metadata value. `None` removes it.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -222,7 +222,7 @@ impl Ledger {
         query(&self.db).map_err(|source| self.error(source))
     }
 
-    /// One transaction: all of it is on disk when this returns, or nothing.
+    /// Makes `change` in one transaction. All of it is on disk when this returns, or nothing.
     fn write<T>(
         &mut self,
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
@@ -251,7 +251,7 @@ fn set_metadata(tx: &Transaction<'_>, key: &str, value: &str) -> rusqlite::Resul
         .map(|_| ())
 }
 
-/// Sets a note, or removes it.
+/// Sets a metadata value. `None` removes it.
 fn put_metadata(tx: &Transaction<'_>, key: &str, value: Option<&str>) -> rusqlite::Result<()> {
     match value {
         Some(value) => set_metadata(tx, key, value),
@@ -270,7 +270,7 @@ fn foreign(path: &Path, version: i64) -> StoreError {
     bad(path, &reason)
 }
 
-/// A database that cannot be used, or is none.
+/// The error of a file that SQLite cannot use, or that is no database.
 fn unusable(path: &Path, source: rusqlite::Error) -> StoreError {
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
     match source.sqlite_error_code() {
@@ -289,8 +289,8 @@ fn bad(path: &Path, reason: &dyn std::fmt::Display) -> StoreError {
     }
 }
 
-/// Makes the end of the log durable. A process that is killed within a commit leaves one that is whole and not synced:
-/// it is taken for committed from here on, and must not vanish in a power cut after that.
+/// Makes the end of the write-ahead log durable. A process that is killed during a commit may leave a log that is
+/// complete and not synced. Its transaction counts as committed from here on and must survive a power cut.
 fn sync_log(path: &Path) -> Result<(), StoreError> {
     let log = path.with_file_name(format!("{LEDGER_NAME}-wal"));
     match File::open(&log).and_then(|file| file.sync_all()) {
@@ -299,9 +299,9 @@ fn sync_log(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Sets the connection up; makes the tables of a new file.
+/// Sets up the connection and creates the tables of a new file.
 fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
-    db.busy_timeout(PATIENCE)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     // A commit returns when the log is on the medium.
     db.pragma_update(None, "synchronous", "FULL")?;
@@ -330,7 +330,7 @@ mod tests {
             settings: json!({"stride": 2, "p": 0.1_f32}),
             run: "a1".into(),
         };
-        ledger.begin(&job).unwrap();
+        ledger.begin_job(&job).unwrap();
         ledger.set_metadata("started", Some("1")).unwrap();
         drop(ledger);
         let mut ledger = Ledger::open(dir.path()).unwrap();
@@ -345,10 +345,10 @@ mod tests {
         for note in ["final", PAUSED, CANCELLED] {
             ledger.set_metadata(note, Some("x")).unwrap();
         }
-        ledger.begin(&other).unwrap();
+        ledger.begin_job(&other).unwrap();
         assert_eq!(ledger.job().unwrap(), Some(other));
         assert_eq!(ledger.metadata("final").unwrap(), None);
-        // An operator's word outlives the job.
+        // An operator's decision outlives the job.
         for note in [PAUSED, CANCELLED] {
             assert_eq!(ledger.metadata(note).unwrap().as_deref(), Some("x"));
         }
@@ -357,27 +357,27 @@ mod tests {
     #[test]
     fn an_identity_is_made_once_and_outlives_the_job() {
         let [dir, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-        assert!(Ledger::peek(dir.path()).unwrap().is_none());
+        assert!(Ledger::open_read_only(dir.path()).unwrap().is_none());
         let mut ledger = Ledger::open(dir.path()).unwrap();
         assert_eq!(ledger.identity().unwrap(), "");
-        ledger.identify().unwrap();
+        ledger.ensure_identity().unwrap();
         let identity = ledger.identity().unwrap();
         assert_eq!(identity.len(), 32, "{identity}");
         let job = JobIdentity {
             settings: json!({}),
             run: "a1".into(),
         };
-        ledger.begin(&job).unwrap();
-        ledger.identify().unwrap();
+        ledger.begin_job(&job).unwrap();
+        ledger.ensure_identity().unwrap();
         assert_eq!(ledger.identity().unwrap(), identity);
-        // Beside whoever has it open, and after.
-        let read = || Ledger::peek(dir.path()).unwrap().unwrap();
+        // While another connection has it open, and after.
+        let read = || Ledger::open_read_only(dir.path()).unwrap().unwrap();
         assert_eq!(read().identity().unwrap(), identity);
         drop(ledger);
         assert_eq!(read().identity().unwrap(), identity);
         assert!(read().set_metadata("x", Some("y")).is_err());
         let mut ledger = Ledger::open(other.path()).unwrap();
-        ledger.identify().unwrap();
+        ledger.ensure_identity().unwrap();
         assert_ne!(ledger.identity().unwrap(), identity);
     }
 

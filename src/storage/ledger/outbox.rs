@@ -2,34 +2,24 @@
 //! acknowledged, bounded by number and age with the drops counted.
 
 use super::{Ledger, params};
-use crate::messages::payloads::{Envelope, VERSION};
+use crate::messages::payloads::{Envelope, Timestamp, VERSION};
 use crate::messages::topics;
 use crate::storage::StoreError;
+use crate::storage::recorder::SharedLedger;
 use rusqlite::Transaction;
 use serde::Serialize;
 use serde_json::Value;
 
-/// How much may wait. Replies to commands do not count: there are no more of them than commands came in.
+/// How many messages may wait. Replies to commands do not count: there are no more of them than commands that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxLimits {
-    /// At most so many.
+    /// Maximum number of waiting messages.
     pub messages: usize,
-    /// Dropped when older, seconds, by a synchronised clock.
+    /// Maximum age in seconds, by a synchronized clock.
     pub age_s: u64,
 }
 
-/// The time by the wall clock, for records.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Timestamp {
-    /// RFC 3339.
-    pub ts: String,
-    /// Whether the clock was synchronised.
-    pub clock_synced: bool,
-    /// Seconds since 1970.
-    pub unix_s: u64,
-}
-
-/// Something to say on a channel.
+/// A message for a channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     /// From [`topics`].
@@ -41,7 +31,7 @@ pub struct Message {
 impl Message {
     /// `body` on `channel`.
     pub fn new(channel: &'static str, body: &impl Serialize) -> Self {
-        // Our payloads are plain structs; should one not serialise, an empty message still counts in `seq`.
+        // The payloads are plain structs. Should one not serialize, an empty message still counts in `seq`.
         let body = serde_json::to_value(body).unwrap_or(Value::Null);
         Self { channel, body }
     }
@@ -50,16 +40,16 @@ impl Message {
 /// A message that waits for the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingMessage {
-    /// Never given twice.
+    /// Unique for ever.
     pub id: i64,
     /// From [`topics`].
     pub channel: String,
-    /// JSON, as sent.
+    /// The JSON that is sent.
     pub payload: Vec<u8>,
 }
 
 /// Adds `messages` with the next numbers of their channels, then keeps within the bounds.
-pub(super) fn post(
+pub(super) fn insert_messages(
     tx: &Transaction<'_>,
     limits: Option<OutboxLimits>,
     messages: &[Message],
@@ -83,7 +73,7 @@ pub(super) fn post(
         };
         let payload = serde_json::to_vec(&envelope)
             .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
-        // An age is known only by a clock that can be trusted.
+        // Only a synchronized clock gives an age.
         let unix_s = stamp.clock_synced.then_some(stamp.unix_s);
         tx.prepare_cached("INSERT INTO outbox (channel, unix_s, payload) VALUES (?1, ?2, ?3)")?
             .execute(params![
@@ -119,13 +109,46 @@ pub(super) fn post(
 }
 
 impl Ledger {
-    /// Says something that belongs to no other change.
+    /// Adds messages that belong to no other change.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn say(&mut self, messages: &[Message], stamp: &Timestamp) -> Result<(), StoreError> {
+    pub fn post(&mut self, messages: &[Message], stamp: &Timestamp) -> Result<(), StoreError> {
         let limits = self.limits;
-        self.write(|tx| post(tx, limits, messages, stamp))
+        self.write(|tx| insert_messages(tx, limits, messages, stamp))
+    }
+
+    /// Moves the `batch` messages that wait here to the outbox of `to`, where each gets the next number. Earlier versions
+    /// kept those of takes in the takes' own ledger. A power cut on the way sends one twice and loses none.
+    ///
+    /// # Errors
+    /// When a ledger fails; the rest waits for the next call.
+    pub fn move_batch_messages(
+        &mut self,
+        to: &SharedLedger,
+        now: &Timestamp,
+    ) -> Result<(), StoreError> {
+        for message in self.pending_messages(0, usize::MAX)? {
+            match serde_json::from_slice::<Envelope<Value>>(&message.payload) {
+                Ok(envelope) => {
+                    let at = Timestamp {
+                        ts: envelope.ts,
+                        clock_synced: envelope.clock_synced,
+                        unix_s: now.unix_s,
+                    };
+                    let moved = Message {
+                        channel: topics::BATCH,
+                        body: envelope.body,
+                    };
+                    to.lock().post(&[moved], &at)?;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a message in the ledger is damaged; dropped");
+                }
+            }
+            self.mark_delivered(&[message.id])?;
+        }
+        Ok(())
     }
 
     /// Up to `limit` messages after the one with `id`, oldest first.
@@ -153,11 +176,11 @@ impl Ledger {
         })
     }
 
-    /// The broker has these.
+    /// Removes messages that the broker has acknowledged.
     ///
     /// # Errors
     /// When SQLite fails; they are then sent again.
-    pub fn delivered(&mut self, ids: &[i64]) -> Result<(), StoreError> {
+    pub fn mark_delivered(&mut self, ids: &[i64]) -> Result<(), StoreError> {
         self.write(|tx| {
             ids.iter().try_for_each(|id| {
                 tx.prepare_cached("DELETE FROM outbox WHERE id = ?1")?
@@ -221,7 +244,7 @@ mod tests {
         let mut ledger = Ledger::open(dir.path()).unwrap();
         let say = |ledger: &mut Ledger, channel, at| {
             ledger
-                .say(&[Message::new(channel, &json!({"x": 1}))], &stamp(at))
+                .post(&[Message::new(channel, &json!({"x": 1}))], &stamp(at))
                 .unwrap();
         };
         // Without a broker nothing is kept and no number is used up.
@@ -240,7 +263,7 @@ mod tests {
             text,
             r#"{"v":1,"ts":"2026-01-31T12:00:00.000Z","clock_synced":false,"seq":1,"x":1}"#
         );
-        ledger.delivered(&[first[0].id]).unwrap();
+        ledger.mark_delivered(&[first[0].id]).unwrap();
         assert_eq!(seqs(&ledger), ["reply 1", "fault 1"]);
         drop(ledger);
         let mut ledger = Ledger::open(dir.path()).unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Why the mirror is not complete.
 #[derive(Debug, thiserror::Error)]
 pub enum MirrorError {
-    /// The folder is not there. It is never made: an empty mount point would be filled in its place.
+    /// The folder does not exist. It is never created, because an empty mount point would be filled in its place.
     #[error(
         "the mirror {path} is away; mount the medium, or make the folder once: mkdir -p {path}; the copy then goes on \
          by itself"
@@ -15,7 +15,7 @@ pub enum MirrorError {
         /// The mirror's folder.
         path: PathBuf,
     },
-    /// The medium said no.
+    /// The medium returned an error.
     #[error(
         "the mirror fails at {path}: {source}; check the medium and its free space (`df -h`); the copy then goes on by \
          itself"
@@ -26,7 +26,7 @@ pub enum MirrorError {
         /// The system's reason.
         source: io::Error,
     },
-    /// The medium took a file and gave another back.
+    /// A file read back differs from what was written.
     #[error("{path} reads back other than it was written; the medium is failing, replace it")]
     Damaged {
         /// The file.
@@ -40,7 +40,7 @@ pub enum MirrorError {
         /// The system's reason.
         source: io::Error,
     },
-    /// A file of the output folder is not what it was.
+    /// A file of the output folder has changed since it was finished.
     #[error(
         "{path} has changed since it was finished (SHA-256 {found}, it was {expected}) and is not mirrored; put the \
          mirror's copy of it back, if there is one, or keep what is left and begin anew in another folder"
@@ -53,7 +53,7 @@ pub enum MirrorError {
         /// Lower-case hex.
         found: String,
     },
-    /// What is there may be the only copy of what another output folder had.
+    /// The mirror belongs to another output folder and may be its only copy.
     #[error(
         "the mirror {path} is the copy of another output folder and is left as it is: {found}; set output.mirror to \
          another or an empty folder. If it is wanted back, copy its files into a folder first. If it may be replaced, \
@@ -62,7 +62,7 @@ pub enum MirrorError {
     Foreign {
         /// The mirror's folder, or the folder in it.
         path: PathBuf,
-        /// What tells.
+        /// How that is known.
         found: String,
     },
     /// A name that could lie outside of the mirror, or break its list.

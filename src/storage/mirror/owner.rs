@@ -1,20 +1,21 @@
-//! Whose copy a mirror is. It bears the identity of one output folder, written before the first copy. What another one
-//! left there may be all that is left of it, so it is not touched.
+//! The output folder that a mirror belongs to. A file in the mirror states its identity and is written before the first
+//! copy. The mirror of another output folder may be its only copy and is never changed.
 
 use super::{CopyInterrupt, Listing, Mirror, MirrorError, SUMS_NAME, medium, parse, stream};
 use crate::storage::batches::{BATCH_FOLDER, FINAL_NAME};
-use crate::storage::output_dir::{MANIFEST_NAME, RUN_NAME, is_batch_name};
+use crate::storage::manifest::{MANIFEST_NAME, RUN_NAME};
+use crate::storage::output_dir::is_batch_name;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 
-/// The file that bears the identity of the output folder, on its first line.
+/// The file that states the identity of the output folder on its first line.
 pub const OWNER_NAME: &str = "MIRROR_OF";
 /// Hex digits of an identity.
 const DIGITS: usize = 32;
 
 impl Mirror {
-    /// The identity it bears; `None` where it bears none, or what is no identity.
+    /// The identity that the mirror states; `None` when it states none.
     pub(super) fn owner(&self) -> Result<Option<String>, MirrorError> {
         let bytes = self.read(OWNER_NAME)?;
         let text = String::from_utf8_lossy(&bytes);
@@ -23,11 +24,11 @@ impl Mirror {
         Ok(is_identity.then(|| line.to_owned()))
     }
 
-    /// Whether the mirror may be that of `listing`'s output folder: it bears its identity, or none and nothing but what
-    /// `listing` has, byte by byte. `false` when `stop` came before that was known. Changes nothing.
+    /// Whether the mirror may belong to the output folder of `listing`: it states its identity, or it states none and
+    /// contains only files of `listing`, with equal bytes. `false` when `stop` came first. Changes nothing.
     ///
     /// # Errors
-    /// [`MirrorError::Foreign`] when it is another one's; when it cannot be read.
+    /// [`MirrorError::Foreign`] when it belongs to another one; also when it cannot be read.
     pub fn belongs(&self, listing: &Listing, stop: &dyn Fn() -> bool) -> Result<bool, MirrorError> {
         match self.owner()? {
             Some(owner) if owner == listing.identity => Ok(true),
@@ -38,7 +39,7 @@ impl Mirror {
         }
     }
 
-    /// Makes the mirror bear the identity of `listing`'s output folder, durably, unless it has nothing to copy.
+    /// Writes the identity of the output folder durably, unless there is nothing to copy.
     pub(super) fn own(&self, listing: &Listing) -> Result<(), MirrorError> {
         if listing.files.is_empty() || self.owner()?.as_ref() == Some(&listing.identity) {
             return Ok(());
@@ -46,7 +47,7 @@ impl Mirror {
         self.write(OWNER_NAME, &format!("{}\n", listing.identity))
     }
 
-    /// Whether all that is there of what a mirror can have is as in `listing`.
+    /// Whether all results in the mirror are equal to those of `listing`.
     fn is_equal(&self, listing: &Listing, stop: &dyn Fn() -> bool) -> Result<bool, MirrorError> {
         let files = listing.files.iter();
         let wanted: BTreeMap<_, _> = files.map(|(name, sha256)| (name, sha256)).collect();
@@ -63,7 +64,7 @@ impl Mirror {
         if let Some(name) = there.iter().find(|name| !wanted.contains_key(name)) {
             return Err(self.unequal(name));
         }
-        // The manifest and the provenance, which are small and differ most, are last in a listing.
+        // Backwards: manifest and provenance, which are small and differ most, are last in a listing.
         for (name, sha256) in listing.files.iter().rev() {
             let path = self.to.join(name);
             let mut file = match File::open(&path) {
@@ -81,7 +82,7 @@ impl Mirror {
         Ok(true)
     }
 
-    /// Names of the results that are there, of whatever output folder.
+    /// Names of all results in the mirror.
     fn results(&self) -> Result<Vec<String>, MirrorError> {
         let files = [RUN_NAME, MANIFEST_NAME, FINAL_NAME].into_iter();
         let mut there: Vec<String> = files
@@ -96,7 +97,7 @@ impl Mirror {
         for entry in entries {
             let name = entry.map_err(medium(&batches))?.file_name();
             let name = name.to_string_lossy();
-            // What a copy left half-done is no result.
+            // A partial copy is no result.
             if is_batch_name(&name) && !name.starts_with('.') {
                 there.push(format!("{BATCH_FOLDER}/{name}"));
             }

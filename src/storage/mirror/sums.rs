@@ -1,9 +1,9 @@
-//! The list of a mirror's files, as `sha256sum -c` checks it.
+//! The list of the files of a mirror, in the format of `sha256sum -c`.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-/// The list of what is there, as `sha256sum` writes and checks it.
+/// Name of the list, which `sha256sum` can check.
 pub const SUMS_NAME: &str = "SHA256SUMS";
 
 /// Name relative to both folders, with `/`, and SHA-256 in lower-case hex.
@@ -17,7 +17,7 @@ pub(super) fn is_plain(name: &str) -> bool {
         && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Names and hashes of a list. What is no line of `sha256sum` is passed over.
+/// Names and hashes of a list. Other lines are ignored.
 pub(super) fn parse(sums: &[u8]) -> BTreeMap<String, String> {
     let text = String::from_utf8_lossy(sums);
     let lines = text.lines().filter_map(|line| {
@@ -28,7 +28,7 @@ pub(super) fn parse(sums: &[u8]) -> BTreeMap<String, String> {
     lines.collect()
 }
 
-/// The list of those of `files` that are in place, and of what is `kept`.
+/// The list of the `files` that are in place and of those that are `kept`.
 pub(super) fn render(files: &[Listed], in_place: &[bool], kept: &[Listed]) -> String {
     let there = files.iter().zip(in_place).filter(|(_, is)| **is);
     let lines = there.map(|(file, _)| file).chain(kept);

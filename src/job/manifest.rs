@@ -1,0 +1,102 @@
+//! The manifest of a dataset job: one line for every instance of the metadata.
+
+use super::skip_reason;
+use crate::dataset::acceptance::{Reading, State};
+use crate::dataset::plan::{Plan, PlanRecord};
+use crate::storage::ledger::{ClipRecord, LEDGER_NAME};
+use crate::storage::manifest::{ManifestClip, ManifestLine};
+use crate::storage::{Recorder, StoreError};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A line for every instance of the metadata, from the plan and the ledger's records.
+///
+/// # Errors
+/// When the ledger lacks a clip or holds one that cannot be read.
+pub(super) fn manifest(
+    plan: &Plan,
+    recorder: &Recorder,
+    out: &Path,
+) -> Result<Vec<ManifestLine>, StoreError> {
+    let broken = |reason: String| StoreError::BadLedger {
+        path: out.join(LEDGER_NAME),
+        reason,
+    };
+    let mut clips = recorder.ledger().clips()?;
+    let mut rows = recorder.row_counter();
+    let mut position = 0;
+    let mut lines = Vec::with_capacity(plan.records.len());
+    for record in &plan.records {
+        if let Some((state, reason)) = skip_reason(record) {
+            lines.push(line(record, state, Some(reason)));
+            continue;
+        }
+        let ClipRecord {
+            state,
+            reason,
+            clip,
+            ..
+        } = clips
+            .remove(&position)
+            .ok_or_else(|| broken(format!("clip {position} is not in it")))?;
+        let state = State::from_name(&state)
+            .ok_or_else(|| broken(format!("clip {position} has the state {state:?}")))?;
+        let mut line = line(record, state, reason);
+        let clip = clip.map(|json| serde_json::from_str(&json)).transpose();
+        line.clip = clip.map_err(|e| broken(e.to_string()))?;
+        line.stored = (state == State::Accepted).then(|| rows.place(position));
+        lines.push(line);
+        position += 1;
+    }
+    Ok(lines)
+}
+
+fn line(record: &PlanRecord, state: State, reason: Option<String>) -> ManifestLine {
+    ManifestLine {
+        gloss: record.gloss.to_string(),
+        video_id: record.video_id.as_deref().map(str::to_owned),
+        instance: record.instance,
+        state: state.name(),
+        reason,
+        split: record.split.clone(),
+        signer_id: record.signer_id,
+        frame_start: record.frame_start.clone().ok(),
+        frame_end: record.frame_end.clone().ok(),
+        clip: None,
+        stored: None,
+    }
+}
+
+/// What the ledger keeps of a clip that was read, as JSON.
+pub(super) fn clip_json(reading: &Reading) -> Result<String, StoreError> {
+    let sequence = &reading.sequence;
+    let clip = ManifestClip {
+        declared_frames: sequence.declared_frames,
+        sampled: sequence.frames.len(),
+        with_hand: sequence.frames_with_hand,
+        with_two_hands: sequence.frames.iter().filter(|f| f.hand_count == 2).count(),
+        backend: reading.backend.to_string(),
+        decoder: reading.decoder.clone(),
+        color: if reading.is_approximate {
+            "approximate"
+        } else {
+            "exact"
+        },
+        stopped_early: reading.stopped_early.clone(),
+    };
+    serde_json::to_string(&clip).map_err(|e| StoreError::Write {
+        path: "the ledger".into(),
+        source: e.into(),
+    })
+}
+
+/// How many clips each backend has read.
+pub(super) fn backends(manifest: &[ManifestLine]) -> Value {
+    let clips = manifest.iter().filter_map(|line| line.clip.as_ref());
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in clips.filter_map(|clip| clip["backend"].as_str()) {
+        *counts.entry(name).or_default() += 1;
+    }
+    json!(counts)
+}

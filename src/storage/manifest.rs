@@ -1,0 +1,152 @@
+//! `manifest.jsonl`, one line for each instance or take, and `run.json`, where the results come from.
+
+use super::StoreError;
+use crate::storage::atomic_file::write_file;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::Path;
+
+/// One line for every instance of the metadata, or for every take.
+pub const MANIFEST_NAME: &str = "manifest.jsonl";
+/// Provenance.
+pub const RUN_NAME: &str = "run.json";
+
+/// One instance of the metadata, or one take, in `manifest.jsonl`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ManifestLine {
+    /// The label, as spelled; empty when the metadata gives none.
+    pub gloss: String,
+    /// `null` when the metadata gives none.
+    pub video_id: Option<String>,
+    /// Index within its entry of the metadata; the position of a take.
+    pub instance: usize,
+    /// Final state.
+    pub state: &'static str,
+    /// Why it was not accepted.
+    pub reason: Option<String>,
+    /// `train`, `val` or `test`, as in the metadata.
+    pub split: String,
+    /// Who signs, as in the metadata; -1 when unknown.
+    pub signer_id: i64,
+    /// First frame of the sign, as in the metadata.
+    pub frame_start: Option<i64>,
+    /// Last frame of the sign, as in the metadata.
+    pub frame_end: Option<i64>,
+    /// What was read of the clip, unless nothing was: a [`ManifestClip`], or what is known of a take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip: Option<Value>,
+    /// Where its sequence is, when accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stored: Option<ManifestPlace>,
+}
+
+/// What was read of a clip.
+#[derive(Clone, Debug, Serialize)]
+pub struct ManifestClip {
+    /// Number of frames that the container states.
+    pub declared_frames: u64,
+    /// Frames that the detector processed.
+    pub sampled: usize,
+    /// Of these, frames with one hand or more.
+    pub with_hand: usize,
+    /// Of these, frames with two hands.
+    pub with_two_hands: usize,
+    /// What ran the models.
+    pub backend: String,
+    /// The GStreamer element that decoded.
+    pub decoder: Option<String>,
+    /// `exact`, or `approximate` where the color rule is not proven equal to the notebook's.
+    #[serde(rename = "colour")]
+    pub color: &'static str,
+    /// Why decoding stopped before the end of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_early: Option<String>,
+}
+
+/// A row of a batch file.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ManifestPlace {
+    /// Number of the batch file.
+    pub batch: usize,
+    /// Row in it.
+    pub row: usize,
+}
+
+/// Numbers the rows of accepted clips within their batches, position by position.
+#[derive(Clone, Debug)]
+pub struct RowCounter {
+    batch_size: usize,
+    /// The row that comes next.
+    next: ManifestPlace,
+}
+
+impl RowCounter {
+    pub(super) fn new(batch_size: usize) -> Self {
+        let next = ManifestPlace { batch: 0, row: 0 };
+        Self { batch_size, next }
+    }
+
+    /// Where the accepted clip at `position` is stored. Positions must come in order.
+    pub fn place(&mut self, position: usize) -> ManifestPlace {
+        let batch = position / self.batch_size;
+        if batch != self.next.batch {
+            self.next = ManifestPlace { batch, row: 0 };
+        }
+        let place = self.next;
+        self.next.row += 1;
+        place
+    }
+}
+
+/// Writes `manifest.jsonl`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_manifest(out: &Path, lines: &[ManifestLine]) -> Result<(), StoreError> {
+    write_file(&out.join(MANIFEST_NAME), |file| {
+        for line in lines {
+            serde_json::to_writer(&mut *file, line)?;
+            file.write_all(b"\n")?;
+        }
+        Ok(())
+    })
+}
+
+/// The contents of `run.json` before a run is finished.
+///
+/// `source` is the key and value that say where the frames come from: `dataset` or `device`. `backend` is the record of
+/// what runs the models, `gstreamer` its version.
+#[must_use]
+pub fn provenance(
+    run: &str,
+    settings: &Value,
+    source: (&str, &Value),
+    backend: &Value,
+    gstreamer: &str,
+    started: &Value,
+) -> Value {
+    let (key, value) = source;
+    json!({
+        "handloom": env!("CARGO_PKG_VERSION"),
+        "run": run,
+        "settings": settings,
+        key: value,
+        "backend": backend,
+        "gstreamer": gstreamer,
+        "platform": {"arch": std::env::consts::ARCH, "os": std::env::consts::OS},
+        "started": started,
+        "finished": null,
+    })
+}
+
+/// Writes `run.json`.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_run(out: &Path, run: &Value) -> Result<(), StoreError> {
+    write_file(&out.join(RUN_NAME), |file| {
+        serde_json::to_writer_pretty(&mut *file, run)?;
+        file.write_all(b"\n")
+    })
+}

@@ -1,0 +1,298 @@
+//! Writes the results of one output folder, for the clips of a dataset and the takes of a camera alike:
+//! row staged in the ledger → batch file → joined file, manifest and provenance.
+//!
+//! Each step is durable before the next one relies on it, so power may fail at any instruction. What failed can be
+//! repeated.
+
+use super::batches::{self, BatchRow, FINAL_NAME, SealedBatch};
+use super::ledger::{ClipRecord, Ledger, Message};
+use super::manifest::{ManifestLine, RowCounter, write_manifest, write_run};
+use super::output_dir;
+use crate::messages::payloads::{Batch, Timestamp};
+use crate::messages::topics;
+use crate::storage::atomic_file::{StoreError, file_sha256};
+use serde_json::Value;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Metadata: SHA-256 of the joined file while the results are closed; empty when nothing was accepted.
+const FINAL: &str = "final";
+/// State of the records that have a row.
+const ACCEPTED: &str = "accepted";
+
+/// A ledger that several threads write to.
+#[derive(Clone, Debug)]
+pub struct SharedLedger(Arc<Mutex<Ledger>>);
+
+impl SharedLedger {
+    /// Shares `ledger`.
+    #[must_use]
+    pub fn new(ledger: Ledger) -> Self {
+        Self(Arc::new(Mutex::new(ledger)))
+    }
+
+    /// Waits for the ledger. A thread that panicked leaves it whole, because its changes are transactions.
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes the results of one output folder.
+#[derive(Debug)]
+pub struct Recorder {
+    out: PathBuf,
+    batch_size: usize,
+    length: usize,
+    ledger: SharedLedger,
+    /// Where the messages of batches go, if not into `ledger`.
+    outbox: Option<SharedLedger>,
+    /// The message in `outbox` whose batch is not marked sealed yet.
+    announced: Option<Batch>,
+    is_open_ended: bool,
+}
+
+impl Recorder {
+    /// For the output folder `out` with its `ledger`. A batch covers `batch_size` positions, a sequence has `length`
+    /// frames.
+    #[must_use]
+    pub fn new(out: &Path, ledger: SharedLedger, batch_size: usize, length: usize) -> Self {
+        Self {
+            out: out.to_path_buf(),
+            batch_size,
+            length,
+            ledger,
+            outbox: None,
+            announced: None,
+            is_open_ended: false,
+        }
+    }
+
+    /// More positions may always follow: no batch is the last one, and the rows of a batch stay staged until it is full.
+    #[must_use]
+    pub fn open_ended(mut self) -> Self {
+        self.is_open_ended = true;
+        self
+    }
+
+    /// From now on the messages of sealed batches go into the outbox of `outbox`.
+    pub fn publish_to(&mut self, outbox: SharedLedger) {
+        self.outbox = Some(outbox);
+    }
+
+    /// Waits for the ledger.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock()
+    }
+
+    /// The batch of `position`.
+    #[must_use]
+    pub fn batch_of(&self, position: usize) -> usize {
+        position / self.batch_size
+    }
+
+    /// How many batches `count` positions fill, the last one perhaps in part.
+    #[must_use]
+    pub fn batches(&self, count: usize) -> usize {
+        count.div_ceil(self.batch_size)
+    }
+
+    /// The positions of `batch` when there are `count` positions in all.
+    #[must_use]
+    pub fn positions(&self, batch: usize, count: usize) -> Range<usize> {
+        let start = (batch * self.batch_size).min(count);
+        start..(start + self.batch_size).min(count)
+    }
+
+    /// Numbers the stored rows of a manifest.
+    #[must_use]
+    pub fn row_counter(&self) -> RowCounter {
+        RowCounter::new(self.batch_size)
+    }
+
+    /// Records a clip or take with its row, if it was accepted, and the messages about it: one transaction.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written; nothing is then recorded.
+    pub fn record(
+        &self,
+        position: usize,
+        clip: &ClipRecord,
+        row: Option<&BatchRow>,
+        messages: &[Message],
+        at: &Timestamp,
+    ) -> Result<(), StoreError> {
+        let row = row.map(|row| batches::row_bytes(row, self.length));
+        let row = row.transpose()?;
+        self.ledger()
+            .record(position, clip, row.as_deref(), messages, at)
+    }
+
+    /// Writes the file of `batch` from its staged rows, announces it and marks it sealed. `count` positions are known.
+    ///
+    /// The message is in the outbox before the mark is set where these are two ledgers. A power cut between the two
+    /// announces the batch again and never loses its message.
+    ///
+    /// # Errors
+    /// When the file or a ledger cannot be written; the batch is then not sealed.
+    pub fn seal(
+        &mut self,
+        batch: usize,
+        count: usize,
+        glosses: &[Arc<str>],
+        at: &Timestamp,
+    ) -> Result<(), StoreError> {
+        let range = self.positions(batch, count);
+        let (job, staged) = {
+            let ledger = self.ledger();
+            (ledger.job()?, ledger.staged(range.clone())?)
+        };
+        let rows = staged
+            .iter()
+            .map(|bytes| batches::row_from_bytes(bytes))
+            .collect::<Result<Vec<BatchRow>, _>>()?;
+        let sealed = batches::write_batch(&self.out, batch, &rows, glosses, self.length)?;
+        let event = Batch {
+            run: job.map(|job| job.run).unwrap_or_default(),
+            batch,
+            path: batches::batch_name(batch),
+            rows: sealed.rows,
+            sha256: sealed.sha256.clone(),
+            clips: [range.start, range.end.max(1) - 1],
+            last: !self.is_open_ended && range.end == count,
+        };
+        let mut messages = vec![Message::new(topics::BATCH, &event)];
+        if let Some(outbox) = &self.outbox {
+            // A repeated attempt does not announce it again.
+            if self.announced.as_ref() != Some(&event) {
+                outbox.lock().post(&messages, at)?;
+                self.announced = Some(event);
+            }
+            messages.clear();
+        }
+        let stays_staged = self.is_open_ended && range.len() < self.batch_size;
+        let unstaged = if stays_staged { 0..0 } else { range };
+        self.ledger()
+            .seal(batch, unstaged, &sealed, &messages, at)?;
+        self.announced = None;
+        Ok(())
+    }
+
+    /// Takes the mark off `batch` and stages its rows again. Returns `false` when it was not sealed.
+    ///
+    /// # Errors
+    /// [`StoreError::Read`] or [`StoreError::Broken`] when the rows are in its file alone and cannot be read from there;
+    /// when the ledger fails.
+    pub fn unseal(&self, batch: usize, count: usize) -> Result<bool, StoreError> {
+        let range = self.positions(batch, count);
+        let Some(sealed) = self.ledger().sealed()?.remove(&batch) else {
+            return Ok(false);
+        };
+        let rows = if self.ledger().staged_count(range.clone())? == sealed.rows {
+            Vec::new()
+        } else {
+            self.rows_of_file(batch, range)?
+        };
+        self.ledger().unseal(batch, &rows)?;
+        Ok(true)
+    }
+
+    /// The rows in the file of `batch`, each with its position.
+    fn rows_of_file(
+        &self,
+        batch: usize,
+        range: Range<usize>,
+    ) -> Result<Vec<(usize, Vec<u8>)>, StoreError> {
+        let clips = self.ledger().clips()?;
+        let accepted = clips.range(range).filter(|(_, c)| c.state == ACCEPTED);
+        let accepted: Vec<usize> = accepted.map(|(position, _)| *position).collect();
+        let rows = batches::read_batch(&self.out, batch)?;
+        if rows.len() != accepted.len() {
+            return Err(StoreError::Broken {
+                path: batches::batch_path(&self.out, batch),
+                reason: format!("it has {} rows, not {}", rows.len(), accepted.len()),
+            });
+        }
+        let rows = accepted.into_iter().zip(&rows);
+        rows.map(|(position, row)| Ok((position, batches::row_bytes(row, self.length)?)))
+            .collect()
+    }
+
+    /// The batches that are marked sealed and whose files are missing or have other bytes.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub fn damaged_batches(&self) -> Result<Vec<usize>, StoreError> {
+        let sealed = self.ledger().sealed()?.into_iter();
+        let is_damaged = |(batch, file): &(usize, SealedBatch)| {
+            !batches::is_intact(&self.out, *batch, &file.sha256)
+        };
+        Ok(sealed.filter(is_damaged).map(|(batch, _)| batch).collect())
+    }
+
+    /// Takes the mark off `batch`, whose file is lost, and forgets its accepted clips, which are then read again.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub fn discard_batch(
+        &self,
+        batch: usize,
+        count: usize,
+        messages: &[Message],
+        at: &Timestamp,
+    ) -> Result<(), StoreError> {
+        self.reopen()?;
+        let range = self.positions(batch, count);
+        self.ledger().discard_batch(batch, range, messages, at)
+    }
+
+    /// Results may come or go: until the next [`Recorder::close`] the joined file is not the last word.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        let mut ledger = self.ledger();
+        if ledger.metadata(FINAL)?.is_some() {
+            ledger.set_metadata(FINAL, None)?;
+        }
+        Ok(())
+    }
+
+    /// Writes manifest, joined file and provenance from `batches` sealed batches, and removes files of an earlier job
+    /// over more clips.
+    ///
+    /// # Errors
+    /// When a file or the ledger cannot be written.
+    pub fn close(
+        &self,
+        batches: usize,
+        glosses: &[Arc<str>],
+        manifest: &[ManifestLine],
+        run: &Value,
+    ) -> Result<(), StoreError> {
+        // From here to the end the files are not those of the last close.
+        self.reopen()?;
+        write_manifest(&self.out, manifest)?;
+        let has_final = manifest.iter().any(|line| line.stored.is_some());
+        let mut sha256 = String::new();
+        if has_final {
+            batches::write_final(&self.out, batches, glosses, self.length)?;
+            sha256 = file_sha256(&self.out.join(FINAL_NAME))?;
+        }
+        output_dir::prune(&self.out, batches, has_final)?;
+        write_run(&self.out, run)?;
+        self.ledger().set_metadata(FINAL, Some(&sha256))
+    }
+
+    /// Whether the results were closed and the joined file is as it was then.
+    ///
+    /// # Errors
+    /// When the ledger fails.
+    pub fn is_closed(&self) -> Result<bool, StoreError> {
+        Ok(match self.ledger().metadata(FINAL)? {
+            Some(sha256) if sha256.is_empty() => true,
+            Some(sha256) => file_sha256(&self.out.join(FINAL_NAME)).is_ok_and(|s| s == sha256),
+            None => false,
+        })
+    }
+}
