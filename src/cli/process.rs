@@ -175,8 +175,8 @@ impl JobObserver for ConsoleObserver<'_> {
 
     fn has_room(&mut self) {}
 
-    fn accelerator(&mut self, news: &BackendEvent<'_>) {
-        match *news {
+    fn accelerator(&mut self, news: &BackendEvent) {
+        match news {
             BackendEvent::Chosen {
                 name,
                 reason,
@@ -186,7 +186,7 @@ impl JobObserver for ConsoleObserver<'_> {
                     &format!("Running the models on {name}: {reason}"),
                     &json!({"event": "backend", "name": name, "reason": reason}),
                 );
-                if is_second_best {
+                if *is_second_best {
                     self.reporter.warn(&format!("{reason}; {name} runs instead"));
                 }
             }

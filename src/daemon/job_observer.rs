@@ -108,7 +108,7 @@ impl JobObserver for DaemonJobObserver<'_> {
         self.supervisor.outbox.flush();
     }
 
-    fn accelerator(&mut self, event: &BackendEvent<'_>) {
+    fn accelerator(&mut self, event: &BackendEvent) {
         self.supervisor.backends.report(event);
     }
 

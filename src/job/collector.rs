@@ -288,7 +288,9 @@ impl ResultSink<Outcome, JobError> for ResultCollector<'_> {
 
     fn deliver(&mut self, position: usize, outcome: Outcome) -> Result<(), JobError> {
         let host = &mut *self.host;
-        self.backend.events(&mut |news| host.accelerator(news));
+        for event in self.backend.events() {
+            host.accelerator(&event);
+        }
         let job = &self.scan.plan.jobs[position];
         self.pass_records(job.record);
         self.next_record += 1;

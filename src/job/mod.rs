@@ -115,7 +115,7 @@ pub trait JobObserver {
     /// What waited for room is written.
     fn has_room(&mut self);
     /// Something about what runs the models.
-    fn accelerator(&mut self, news: &BackendEvent<'_>);
+    fn accelerator(&mut self, news: &BackendEvent);
     /// Something that a person should know.
     fn warn(&mut self, text: &str);
 }

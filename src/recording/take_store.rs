@@ -158,11 +158,11 @@ impl TakeStore {
         self.unseal(position / self.common.batch_size)?;
         let id = format!("{}-{position:05}", self.common.prefix);
         let sequence = &sign.sequence;
-        let (seen, looked) = (sequence.frames_with_hand, sequence.frames.len());
+        let (seen, sampled) = (sequence.frames_with_hand, sequence.frames.len());
         let is_good = seen >= self.common.min_frames;
         let reason = (!is_good).then(|| {
             let min = self.common.min_frames;
-            format!("a hand in {seen} of {looked} frames, {min} are needed")
+            format!("a hand in {seen} of {sampled} frames, {min} are needed")
         });
         let state = if is_good { ACCEPTED } else { TOO_SHORT };
         let entry = TakeRecord {
