@@ -1,4 +1,4 @@
-//! A camera that films in a thread of its own, seen from the side that takes its frames.
+//! The reader's side of a camera whose frames come from a thread of its own.
 
 use super::{CameraError, CameraOpener, RawFrame};
 use crate::camera::capture_thread::CaptureThread;
@@ -9,70 +9,70 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// At the end its thread gets so long; one whose driver does not return is left.
-const LEAVE: Duration = Duration::from_secs(5);
-/// How often to look whether it has ended.
-const LOOK: Duration = Duration::from_millis(5);
+/// Time for the thread to end; one whose driver does not return is left behind.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// Time between two checks whether the thread has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Whether frames wait.
+/// What happens to a frame while the reader is busy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DropPolicy {
-    /// As the camera goes: what comes too late is dropped and counted.
+    /// A newer frame replaces it; it is counted as dropped.
     DropOldest,
-    /// As whoever looks goes: for files, where no frame needs to be dropped.
+    /// It waits, and the source with it: for files.
     WaitForReader,
 }
 
-/// How long is waited for what.
+/// Timeouts of a camera's thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaptureTimeouts {
-    /// Before a camera is opened again after its first fault; after each further one twice as long …
-    pub min: Duration,
-    /// … up to this.
-    pub max: Duration,
-    /// A camera that filmed for so long is well; its next fault is the first again, and told.
-    pub well: Duration,
-    /// A driver that does not return for so long hangs; on top of the patience with its frames while it films.
-    pub silence: Duration,
+    /// Wait before the camera is opened again after its first fault; it doubles with each further fault.
+    pub retry_min: Duration,
+    /// Longest wait before the camera is opened again.
+    pub retry_max: Duration,
+    /// After this time of normal capture a fault counts as the first again and is reported.
+    pub healthy_after: Duration,
+    /// A driver that does not return within this time hangs; during capture the frame timeout is added.
+    pub driver_timeout: Duration,
 }
 
 impl Default for CaptureTimeouts {
-    /// One that is back films within two seconds.
+    /// A camera that is plugged in again captures within two seconds.
     fn default() -> Self {
         Self {
-            min: Duration::from_millis(100),
-            max: Duration::from_secs(1),
-            well: Duration::from_secs(5),
-            // The kernel gives up a request to a USB device after 5 s, and an opening makes several.
-            silence: Duration::from_secs(20),
+            retry_min: Duration::from_millis(100),
+            retry_max: Duration::from_secs(1),
+            healthy_after: Duration::from_secs(5),
+            // The kernel abandons a request to a USB device after 5 s, and opening one makes several.
+            driver_timeout: Duration::from_secs(20),
         }
     }
 }
 
-/// Frames and faults since the start.
+/// Counters since the camera was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CameraCounts {
-    /// Frames that the camera gave.
+    /// Frames captured.
     pub frames: u64,
-    /// Of these, dropped because a newer one came before anybody looked.
+    /// Frames that a newer one replaced before they were read.
     pub dropped: u64,
-    /// Frames that were no good.
+    /// Damaged frames.
     pub damaged: u64,
-    /// Times that it was opened.
+    /// Times that the camera was opened.
     pub opened: u64,
-    /// Attempts to open it that failed.
+    /// Failed attempts to open it.
     pub refused: u64,
 }
 
-/// Frames in a row that turned out to be no good when they were looked at.
+/// Counts damaged frames in a row, as the reader reports them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BadFrameCounter {
     pub(super) count: u32,
-    /// What was wrong with the last.
+    /// What is wrong with the last one.
     pub(super) reason: String,
 }
 
-/// What both sides know.
+/// State shared by the thread and the reader.
 #[derive(Debug, Default)]
 pub(super) struct CaptureShared {
     pub(super) latest: LatestFrame,
@@ -83,22 +83,28 @@ pub(super) struct CaptureShared {
     pub(super) opened: AtomicU64,
     pub(super) refused: AtomicU64,
     bad_frames: Mutex<BadFrameCounter>,
-    /// When the thread was last heard of, and for how long it may be silent; `None` when it has ended.
-    beat: Mutex<Option<(Instant, Duration)>>,
+    /// Time of the thread's last heartbeat and the longest time to the next; `None` when it has ended.
+    heartbeat: Mutex<Option<(Instant, Duration)>>,
 }
 
 impl CaptureShared {
-    /// The thread is alive, and will say so again within `allowed`.
-    pub(super) fn beat(&self, allowed: Option<Duration>) {
-        let beat = allowed.map(|allowed| (Instant::now(), allowed));
-        *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = beat;
+    /// Notes that the thread is alive; the next heartbeat comes within `allowed`.
+    pub(super) fn heartbeat(&self, allowed: Option<Duration>) {
+        let heartbeat = allowed.map(|allowed| (Instant::now(), allowed));
+        *self
+            .heartbeat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = heartbeat;
     }
 
-    /// For how long nothing was heard of the thread, if that is too long.
-    fn silent(&self) -> Option<Duration> {
-        let beat = *self.beat.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, allowed) = beat?;
-        Some(since.elapsed()).filter(|silent| *silent > allowed)
+    /// Time since the last heartbeat, if it is overdue.
+    fn overdue(&self) -> Option<Duration> {
+        let heartbeat = *self
+            .heartbeat
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (since, allowed) = heartbeat?;
+        Some(since.elapsed()).filter(|elapsed| *elapsed > allowed)
     }
 
     pub(super) fn bad_frames(&self) -> std::sync::MutexGuard<'_, BadFrameCounter> {
@@ -108,75 +114,76 @@ impl CaptureShared {
     }
 }
 
-/// Whatever ends the thread, nobody waits for its frames any longer.
+/// Ends the wait of the reader, however the thread ends.
 struct CloseGuard(Arc<CaptureShared>);
 
 impl Drop for CloseGuard {
     fn drop(&mut self) {
-        self.0.beat(None);
+        self.0.heartbeat(None);
         self.0.latest.close();
     }
 }
 
-/// A camera that films; stops when dropped.
+/// A camera whose thread captures; stops when dropped.
 #[derive(Debug)]
 pub struct Camera {
     shared: Arc<CaptureShared>,
     thread: Option<JoinHandle<()>>,
     device: String,
-    leave: Duration,
+    shutdown_grace: Duration,
 }
 
 impl Camera {
-    /// Starts filming what `opener` opens.
+    /// Starts the thread, which captures from what `opener` opens.
     ///
     /// # Errors
-    /// When there is no thread for it.
+    /// When the thread cannot be started.
     pub fn start(
         mut opener: Box<dyn CameraOpener>,
-        pace: DropPolicy,
+        drop_policy: DropPolicy,
         timeouts: CaptureTimeouts,
     ) -> Result<Self, CameraError> {
         let shared = Arc::new(CaptureShared::default());
         let device = opener.name();
         let closing = CloseGuard(Arc::clone(&shared));
-        let mut crew = CaptureThread::new(Arc::clone(&shared), device.clone(), pace, timeouts);
+        let mut capture =
+            CaptureThread::new(Arc::clone(&shared), device.clone(), drop_policy, timeouts);
         let thread = Builder::new().name("camera".into()).spawn(move || {
             let _closing = closing;
-            crew.work(opener.as_mut());
+            capture.run(opener.as_mut());
         });
         let thread = thread.map_err(|e| CameraError::Thread(e.to_string()))?;
         Ok(Self {
             shared,
             thread: Some(thread),
             device,
-            leave: timeouts.silence.min(LEAVE),
+            shutdown_grace: timeouts.driver_timeout.min(SHUTDOWN_GRACE),
         })
     }
 
-    /// The newest frame, or the next one within `patience`.
+    /// The newest frame, or the next one within `timeout`.
     #[must_use]
-    pub fn take(&self, patience: Duration) -> NextFrame {
-        self.shared.latest.take(patience)
+    pub fn next_frame(&self, timeout: Duration) -> NextFrame {
+        self.shared.latest.take(timeout)
     }
 
-    /// Lets a frame's memory be used again.
-    pub fn give_back(&self, frame: RawFrame) {
-        self.shared.latest.give_back(frame);
+    /// Returns a frame so that its memory is used again.
+    pub fn release(&self, frame: RawFrame) {
+        self.shared.latest.release(frame);
     }
 
-    /// What has happened since it was last asked for. Also looks whether the driver hangs: ask often.
-    pub fn news(&self) -> impl Iterator<Item = CameraEvent> {
-        if let Some(after) = self.shared.silent() {
+    /// Events since the last call. It also checks whether the driver hangs: call it often.
+    pub fn events(&self) -> impl Iterator<Item = CameraEvent> {
+        if let Some(after) = self.shared.overdue() {
             let device = self.device.clone();
             self.shared
                 .events
-                .fails(CameraError::Hangs { device, after });
+                .note_fault(CameraError::Hangs { device, after });
         }
-        self.shared.events.heard().into_iter()
+        self.shared.events.drain().into_iter()
     }
 
-    /// Frames and faults so far.
+    /// Counters up to now.
     #[must_use]
     pub fn counts(&self) -> CameraCounts {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -190,41 +197,46 @@ impl Camera {
         }
     }
 
-    /// A frame turned out to be good when it was looked at.
+    /// Reports that the last frame could be converted.
     pub fn note_good(&self) {
         self.shared.bad_frames().count = 0;
     }
 
-    /// Counts a frame that turned out to be no good, for `reason`, when it was looked at. Too many in a row are a fault.
+    /// Counts a frame that could not be converted, for `reason`. Too many in a row are a fault.
     pub fn note_damaged(&self, reason: String) {
         self.shared.damaged.fetch_add(1, Ordering::Relaxed);
         let mut bad_frames = self.shared.bad_frames();
         bad_frames.count = bad_frames.count.saturating_add(1);
         bad_frames.reason = reason;
     }
-}
 
-impl Drop for Camera {
-    fn drop(&mut self) {
+    /// Stops capture and waits for the thread. A thread whose driver does not return is left behind. Counters stay.
+    pub fn stop(&mut self) {
         self.shared.is_stopped.store(true, Ordering::Release);
         self.shared.latest.close();
         let Some(thread) = self.thread.take() else {
             return;
         };
-        let until = Instant::now() + self.leave;
+        let until = Instant::now() + self.shutdown_grace;
         while !thread.is_finished() {
             if Instant::now() > until {
                 let device = &self.device;
                 tracing::warn!(
                     device,
-                    "a camera's driver does not return; its thread is left behind"
+                    "the camera's driver does not return; its thread is left behind"
                 );
                 return;
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         if thread.join().is_err() {
-            tracing::error!("the camera's thread has panicked");
+            tracing::error!("the camera's thread panicked");
         }
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        self.stop();
     }
 }

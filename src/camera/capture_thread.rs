@@ -1,4 +1,4 @@
-//! The camera's thread: opens, films, and opens again when something happened.
+//! The camera's thread: opens the camera, captures, and opens it again after a fault.
 
 use super::{CameraError, CameraOpener, Capture, CaptureStep, RawFrame};
 use crate::camera::camera_handle::{BadFrameCounter, CaptureShared, CaptureTimeouts, DropPolicy};
@@ -8,92 +8,92 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// A stop is noticed within about this.
+/// Longest time until a stop is noticed.
 const POLL: Duration = Duration::from_millis(100);
-/// So many damaged frames in a row are a fault.
+/// Damaged frames in a row that are a fault.
 const DAMAGED_MAX: u32 = 30;
 /// What is wrong with a frame that is not later than the one before.
-const BEHIND: &str = "their times do not go on";
+const BEHIND: &str = "their times do not advance";
 
-/// Why filming ended.
+/// Why capture ended.
 enum CaptureEnd {
     Stopped,
     Ended,
     Fault(CameraError),
 }
 
-/// The thread's own things.
+/// State of the thread.
 pub(super) struct CaptureThread {
     shared: Arc<CaptureShared>,
     device: String,
-    pace: DropPolicy,
+    drop_policy: DropPolicy,
     timeouts: CaptureTimeouts,
     start: Instant,
-    /// Time of the last frame, over all openings.
+    /// Time of the last frame, also from before the camera was opened again.
     last: Option<Duration>,
-    /// Whether the camera was well since it was opened.
-    was_well: bool,
+    /// Whether capture was normal for a while since the camera was opened.
+    was_healthy: bool,
 }
 
 impl CaptureThread {
     pub(super) fn new(
         shared: Arc<CaptureShared>,
         device: String,
-        pace: DropPolicy,
+        drop_policy: DropPolicy,
         timeouts: CaptureTimeouts,
     ) -> Self {
         Self {
             shared,
             device,
-            pace,
+            drop_policy,
             timeouts,
             start: Instant::now(),
             last: None,
-            was_well: false,
+            was_healthy: false,
         }
     }
 
-    /// Films until the camera ends or is stopped.
-    pub(super) fn work(&mut self, opener: &mut dyn CameraOpener) {
+    /// Captures until the camera ends or is stopped.
+    pub(super) fn run(&mut self, opener: &mut dyn CameraOpener) {
         let mut failures = 0_u32;
         while !self.is_stopped() {
-            self.was_well = false;
-            // A driver that says what a library does not know may make that one panic: a fault like any other.
-            let end = catch_unwind(AssertUnwindSafe(|| self.turn(opener)));
+            self.was_healthy = false;
+            // A library may panic on an unknown answer of a driver: a fault like any other.
+            let end = catch_unwind(AssertUnwindSafe(|| self.open_and_capture(opener)));
             let end = end.unwrap_or_else(|panic| {
                 CaptureEnd::Fault(CameraError::Failed {
                     device: self.device.clone(),
-                    reason: words(panic.as_ref()),
+                    reason: panic_message(panic.as_ref()),
                 })
             });
             match end {
                 CaptureEnd::Stopped => return,
-                CaptureEnd::Ended => return self.shared.events.ends(),
-                CaptureEnd::Fault(error) => self.shared.events.fails(error),
+                CaptureEnd::Ended => return self.shared.events.note_end(),
+                CaptureEnd::Fault(error) => self.shared.events.note_fault(error),
             }
-            if self.was_well {
+            if self.was_healthy {
                 failures = 0;
             }
             let wait = self
                 .timeouts
-                .min
+                .retry_min
                 .saturating_mul(2_u32.saturating_pow(failures));
-            self.rest(wait.min(self.timeouts.max));
+            self.pause(wait.min(self.timeouts.retry_max));
             failures = failures.saturating_add(1);
         }
     }
 
-    /// One opening and what follows.
-    fn turn(&mut self, opener: &mut dyn CameraOpener) -> CaptureEnd {
-        self.beat(Duration::ZERO);
+    /// Opens the camera and captures until something ends it.
+    fn open_and_capture(&mut self, opener: &mut dyn CameraOpener) -> CaptureEnd {
+        self.heartbeat(Duration::ZERO);
         *self.shared.bad_frames() = BadFrameCounter::default();
         let opening = opener.open(self.start);
-        // What it was silent for is over before anything is told of it.
-        self.beat(Duration::ZERO);
+        // The driver has returned: no hang is reported from here on.
+        self.heartbeat(Duration::ZERO);
         match opening {
             Ok(mut capture) => {
                 self.shared.opened.fetch_add(1, Ordering::Relaxed);
-                self.film(capture.as_mut())
+                self.capture(capture.as_mut())
             }
             Err(error) => {
                 self.shared.refused.fetch_add(1, Ordering::Relaxed);
@@ -102,9 +102,9 @@ impl CaptureThread {
         }
     }
 
-    fn film(&mut self, capture: &mut dyn Capture) -> CaptureEnd {
+    fn capture(&mut self, capture: &mut dyn Capture) -> CaptureEnd {
         let device = capture.opened().path.clone();
-        let patience = capture.patience();
+        let frame_timeout = capture.frame_timeout();
         let too_many = |count, reason| {
             let device = device.clone();
             CaptureEnd::Fault(CameraError::Damaged {
@@ -114,66 +114,70 @@ impl CaptureThread {
             })
         };
         let mut frame = self.shared.latest.spare();
-        let (mut first, mut last_sign) = (None, Instant::now());
+        let (mut first, mut last_seen) = (None, Instant::now());
         let mut damaged = 0_u32;
-        let mut is_clock_ours = false;
+        let mut uses_own_clock = false;
         while !self.is_stopped() {
-            self.beat(patience);
+            self.heartbeat(frame_timeout);
             let bad_frames = self.shared.bad_frames().count;
             if bad_frames >= DAMAGED_MAX {
                 return too_many(bad_frames, self.shared.bad_frames().reason.clone());
             }
             let mut step = capture.next(POLL, &mut frame);
-            self.beat(patience);
+            self.heartbeat(frame_timeout);
             if step == Ok(CaptureStep::Frame) {
-                // A camera that was opened anew and is behind has another clock: ours is taken until the next opening.
-                is_clock_ours |= first.is_none() && self.is_behind(&frame);
-                if !self.goes_on(&mut frame, is_clock_ours) {
+                // A camera that is behind after it was opened again has another clock: this process's clock replaces it.
+                uses_own_clock |= first.is_none() && self.is_behind(&frame);
+                if !self.set_time(&mut frame, uses_own_clock) {
                     step = Ok(CaptureStep::Damaged(BEHIND.to_owned()));
                 }
             }
             match step {
                 Ok(CaptureStep::Frame) => {
                     damaged = 0;
-                    last_sign = Instant::now();
-                    if self.shared.events.films(capture.opened()) {
-                        // Also after a driver that hung: well is what goes well from here on.
+                    last_seen = Instant::now();
+                    if self.shared.events.note_capture(capture.opened()) {
+                        // Also after a driver that hung: normal capture counts from here.
                         first = None;
-                        self.was_well = false;
+                        self.was_healthy = false;
                     }
-                    let since = *first.get_or_insert(last_sign);
-                    if since.elapsed() >= self.timeouts.well && bad_frames == 0 && !self.was_well {
-                        self.was_well = true;
-                        self.shared.events.is_well();
+                    let since = *first.get_or_insert(last_seen);
+                    if since.elapsed() >= self.timeouts.healthy_after
+                        && bad_frames == 0
+                        && !self.was_healthy
+                    {
+                        self.was_healthy = true;
+                        self.shared.events.note_healthy();
                     }
                     self.shared.frames.fetch_add(1, Ordering::Relaxed);
-                    if self.pace == DropPolicy::WaitForReader {
-                        self.wait_empty(patience);
+                    if self.drop_policy == DropPolicy::WaitForReader {
+                        self.wait_empty(frame_timeout);
                         frame.taken = Instant::now();
-                        last_sign = frame.taken;
+                        last_seen = frame.taken;
                     }
                     self.shared.latest.put(frame);
                     frame = self.shared.latest.spare();
                 }
                 Ok(CaptureStep::Damaged(reason)) => {
                     self.shared.damaged.fetch_add(1, Ordering::Relaxed);
-                    last_sign = Instant::now();
-                    // A file that was opened anew is passed over up to where it was.
-                    let is_passed = self.pace == DropPolicy::WaitForReader && reason == BEHIND;
-                    damaged += u32::from(!is_passed);
+                    last_seen = Instant::now();
+                    // A file that was opened again is skipped up to its last frame.
+                    let is_skipped =
+                        self.drop_policy == DropPolicy::WaitForReader && reason == BEHIND;
+                    damaged += u32::from(!is_skipped);
                     if damaged >= DAMAGED_MAX {
                         return too_many(damaged, reason);
                     }
                 }
-                Ok(CaptureStep::Nothing) => {
-                    let after = last_sign.elapsed();
-                    if after > patience {
+                Ok(CaptureStep::NoFrame) => {
+                    let after = last_seen.elapsed();
+                    if after > frame_timeout {
                         return CaptureEnd::Fault(CameraError::Frozen { device, after });
                     }
                 }
                 Ok(CaptureStep::End) => {
-                    // The last frame is looked at, too.
-                    self.wait_empty(patience);
+                    // The last frame is read, too.
+                    self.wait_empty(frame_timeout);
                     return CaptureEnd::Ended;
                 }
                 Err(error) => return CaptureEnd::Fault(error),
@@ -183,15 +187,15 @@ impl CaptureThread {
     }
 
     fn is_behind(&self, frame: &RawFrame) -> bool {
-        self.pace == DropPolicy::DropOldest && self.last.is_some_and(|last| frame.at <= last)
+        self.drop_policy == DropPolicy::DropOldest && self.last.is_some_and(|last| frame.at <= last)
     }
 
-    /// Whether the frame's time comes after the last one's, as it must, whatever a driver says; one beyond now is now.
-    /// A file's times are its own.
-    fn goes_on(&mut self, frame: &mut RawFrame, is_clock_ours: bool) -> bool {
-        if self.pace == DropPolicy::DropOldest {
+    /// Sets the frame's time: the camera's, but not later than now; a file keeps its own. Returns whether it is later than the
+    /// last frame's.
+    fn set_time(&mut self, frame: &mut RawFrame, uses_own_clock: bool) -> bool {
+        if self.drop_policy == DropPolicy::DropOldest {
             let now = self.start.elapsed();
-            frame.at = if is_clock_ours {
+            frame.at = if uses_own_clock {
                 now
             } else {
                 frame.at.min(now)
@@ -209,38 +213,39 @@ impl CaptureThread {
         self.shared.is_stopped.load(Ordering::Acquire)
     }
 
-    /// The driver gets `patience` and as much as one may be silent for.
-    fn beat(&self, patience: Duration) {
-        self.shared.beat(Some(patience + self.timeouts.silence));
+    /// The next heartbeat comes within `frame_timeout` and the driver's timeout.
+    fn heartbeat(&self, frame_timeout: Duration) {
+        self.shared
+            .heartbeat(Some(frame_timeout + self.timeouts.driver_timeout));
     }
 
-    /// Waits for whoever looks; that is no silence of the camera's.
-    fn wait_empty(&self, patience: Duration) {
+    /// Waits for the reader; the camera does not count as hanging meanwhile.
+    fn wait_empty(&self, frame_timeout: Duration) {
         while !self.shared.latest.wait_empty(POLL) && !self.is_stopped() {
-            self.beat(patience);
+            self.heartbeat(frame_timeout);
         }
     }
 
-    /// Waits before the next attempt, or until the end.
-    fn rest(&self, time: Duration) {
+    /// Waits for `time` or until the stop.
+    fn pause(&self, time: Duration) {
         let until = Instant::now() + time;
         while !self.is_stopped() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
             }
-            self.beat(Duration::ZERO);
+            self.heartbeat(Duration::ZERO);
             std::thread::sleep(left.min(POLL / 4));
         }
     }
 }
 
-/// What a panic said.
-fn words(panic: &(dyn Any + Send)) -> String {
+/// The message of a panic.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     format!(
-        "a library broke off: {}",
-        text.unwrap_or("it did not say why")
+        "a library panicked: {}",
+        text.unwrap_or("it gave no reason")
     )
 }

@@ -1,7 +1,7 @@
-//! A V4L2 device: what it can do, and its frames. The only place that names the `v4l` crate.
+//! A V4L2 device: its formats and its frames. Only this module and its children use the `v4l` crate.
 //!
-//! That crate panics where a driver says what it does not know. The camera's thread holds such a panic for a fault, as
-//! any other; here only what else calls it is guarded.
+//! That crate panics on unknown answers of a driver. The camera's thread turns a panic during capture into a fault; the
+//! other calls are guarded here.
 
 mod list;
 mod stuck;
@@ -33,24 +33,24 @@ use v4l::video::capture::Parameters;
 
 /// Buffers that the driver fills in turn.
 const BUFFERS: u32 = 4;
-/// The first frame takes a camera longer than the others.
-const FIRST_FRAME: Duration = Duration::from_secs(2);
+/// Time for the first frame, which takes longer than the others.
+const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Opens one device, and finds it again.
+/// Opens one device, and finds it again after a reconnect.
 #[derive(Debug)]
 pub struct V4l2Camera {
-    place: PathBuf,
+    path: PathBuf,
     request: FormatRequest,
     identity: Option<CameraIdentity>,
     stuck: StuckStreams<OpenStream>,
 }
 
 impl V4l2Camera {
-    /// The device at `place`.
+    /// The device at `path`.
     #[must_use]
-    pub fn new(place: PathBuf, request: FormatRequest) -> Self {
+    pub fn new(path: PathBuf, request: FormatRequest) -> Self {
         Self {
-            place,
+            path,
             request,
             identity: None,
             stuck: StuckStreams::default(),
@@ -60,17 +60,17 @@ impl V4l2Camera {
 
 impl CameraOpener for V4l2Camera {
     fn name(&self) -> String {
-        self.place.display().to_string()
+        self.path.display().to_string()
     }
 
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
         self.stuck.retry(&self.name());
         let dev = Path::new(DEV);
         let path = match &self.identity {
-            None => self.place.clone(),
+            None => self.path.clone(),
             Some(known) => {
-                let ask = |path: &Path| card(path).ok();
-                reconnect::again(dev, &self.place, known, &ask).ok_or_else(|| {
+                let query = |path: &Path| card(path).ok();
+                reconnect::find_again(dev, &self.path, known, &query).ok_or_else(|| {
                     CameraError::NotFound {
                         device: self.name(),
                     }
@@ -79,15 +79,15 @@ impl CameraOpener for V4l2Camera {
         };
         let name = path.display().to_string();
         let open = || V4l2Capture::open(&path, &self.request, start, self.stuck.clone());
-        let (filming, card) = guarded(&name, open)?;
+        let (capture, card) = guarded(&name, open)?;
         if self.identity.is_none() {
             self.identity = Some(reconnect::identity(dev, &path, card));
         }
-        Ok(Box::new(filming))
+        Ok(Box::new(capture))
     }
 }
 
-/// Where devices are.
+/// Folder of the device nodes.
 const DEV: &str = "/dev";
 
 /// Turns a panic of the crate into an error.
@@ -98,7 +98,7 @@ fn guarded<T>(
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(CameraError::Failed {
             device: device.to_owned(),
-            reason: "its driver says something that is not understood here".to_owned(),
+            reason: "its driver gives an answer that is not supported".to_owned(),
         })
     })
 }
@@ -109,7 +109,7 @@ fn card(path: &Path) -> Result<DeviceCard, CameraError> {
     })
 }
 
-/// Opens a node that can be filmed with.
+/// Opens a node that captures video.
 fn open(path: &Path) -> Result<(v4l::Device, DeviceCard), CameraError> {
     let name = path.display().to_string();
     let device = v4l::Device::with_path(path).map_err(|e| CameraError::of(&name, &e))?;
@@ -118,12 +118,12 @@ fn open(path: &Path) -> Result<(v4l::Device, DeviceCard), CameraError> {
         reason: reason.to_owned(),
     };
     let caps = device.query_caps().map_err(|e| match e.raw_os_error() {
-        Some(libc::ENOTTY | libc::EINVAL) => no_camera("it is no V4L2 device"),
+        Some(libc::ENOTTY | libc::EINVAL) => no_camera("it is not a V4L2 device"),
         _ => CameraError::of(&name, &e),
     })?;
     if caps.capabilities.contains(Capability::VIDEO_CAPTURE_MPLANE) {
         return Err(no_camera(
-            "it gives its planes apart (a camera behind an image processor: use gst:libcamerasrc)",
+            "it uses the multi-planar API (a camera behind an image processor: use gst:libcamerasrc)",
         ));
     }
     if !caps.capabilities.contains(Capability::VIDEO_CAPTURE) {
@@ -141,7 +141,7 @@ fn open(path: &Path) -> Result<(v4l::Device, DeviceCard), CameraError> {
 }
 
 fn sizes(device: &v4l::Device, fourcc: FourCC) -> Vec<FrameSizes> {
-    // A driver that does not list its sizes is asked for one all the same.
+    // A driver that lists no sizes is asked for the requested one.
     let sizes = device.enum_framesizes(fourcc).unwrap_or_default();
     let size = |size| match size {
         FrameSizeEnum::Discrete(d) => FrameSizes::One(d.width, d.height),
@@ -154,7 +154,7 @@ fn sizes(device: &v4l::Device, fourcc: FourCC) -> Vec<FrameSizes> {
     sizes.into_iter().map(|s| size(s.size)).collect()
 }
 
-/// Most frames a second at this size.
+/// Highest frames per second at this size.
 fn rate(device: &v4l::Device, fourcc: FourCC, width: u32, height: u32) -> Option<f64> {
     let intervals = device.enum_frameintervals(fourcc, width, height).ok()?;
     let shortest = |interval| match interval {
@@ -207,19 +207,19 @@ impl Stoppable for OpenStream {
 /// A device that streams.
 struct V4l2Capture {
     opened: OpenedCamera,
-    /// Gone when dropped.
+    /// `None` after the drop.
     parts: Option<OpenStream>,
     stuck: StuckStreams<OpenStream>,
     stride: usize,
     full_range: bool,
     needed: usize,
     start: Instant,
-    /// The kernel's clock at the camera's start.
+    /// The kernel's monotonic clock at the camera's start.
     zero: Duration,
     is_started: bool,
 }
 
-/// The clock that drivers stamp frames with.
+/// The clock of the drivers' time stamps.
 fn monotonic() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     Duration::new(
@@ -252,24 +252,24 @@ impl V4l2Capture {
                     .to_owned(),
             )
         })?;
-        // A new format has neither stride nor size: drivers keep those of the one before otherwise.
-        let asked = Format::new(
+        // The new format leaves stride and size open: drivers would keep those of the one before.
+        let requested = Format::new(
             chosen.width,
             chosen.height,
             FourCC::new(&chosen.format.fourcc()),
         );
-        let got = device.set_format(&asked).map_err(of)?;
-        // Asked for what it has not, a driver gives something else and says so only here.
-        if got.fourcc != asked.fourcc {
+        let got = device.set_format(&requested).map_err(of)?;
+        // A driver that does not have the format sets another one and reports it only here.
+        if got.fourcc != requested.fourcc {
             return Err(no_format(chosen.format.name().to_owned()));
         }
         let rate = set_rate(&device, request.rate);
         let mut stream = Stream::with_buffers(&device, Type::VideoCapture, BUFFERS).map_err(of)?;
-        stream.set_timeout(FIRST_FRAME);
+        stream.set_timeout(FIRST_FRAME_TIMEOUT);
         let size = |n: u32| usize::try_from(n).unwrap_or(0);
         let (width, height) = (size(got.width), size(got.height));
         let stride = size(got.stride).max(chosen.format.row_bytes(width));
-        let filming = Self {
+        let capture = Self {
             opened: OpenedCamera {
                 name: format!("{} ({})", card.card, card.bus),
                 path: name,
@@ -287,15 +287,15 @@ impl V4l2Capture {
             zero: monotonic().saturating_sub(start.elapsed()),
             is_started: false,
         };
-        Ok((filming, card))
+        Ok((capture, card))
     }
 }
 
-/// What is wrong when a frame has only `words` for its bytes while the driver's format is `now`: it, or all that follow.
-fn short(
+/// A frame has too few bytes, as `reason` says: it is damaged, unless the driver's format is now another, which is a fault.
+fn short_frame(
     opened: &OpenedCamera,
     now: Option<&Format>,
-    words: String,
+    reason: String,
 ) -> Result<CaptureStep, CameraError> {
     let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     let was = (opened.width, opened.height, opened.format.fourcc());
@@ -310,11 +310,11 @@ fn short(
                 ),
             })
         }
-        _ => Ok(CaptureStep::Damaged(words)),
+        _ => Ok(CaptureStep::Damaged(reason)),
     }
 }
 
-/// Asks for a rate; what the driver makes of it. Some have no say in it.
+/// Requests a rate; returns the one that the driver sets, if it can set any.
 fn set_rate(device: &v4l::Device, rate: f64) -> Option<f64> {
     #[expect(
         clippy::cast_possible_truncation,
@@ -322,8 +322,8 @@ fn set_rate(device: &v4l::Device, rate: f64) -> Option<f64> {
         reason = "a rate is 1 to 240, checked where it is set"
     )]
     let milli = (rate * 1000.0).round() as u32;
-    let asked = Parameters::new(v4l::Fraction::new(1000, milli.max(1)));
-    let got = device.set_params(&asked).ok()?.interval;
+    let requested = Parameters::new(v4l::Fraction::new(1000, milli.max(1)));
+    let got = device.set_params(&requested).ok()?.interval;
     (got.numerator > 0).then(|| f64::from(got.denominator) / f64::from(got.numerator))
 }
 
@@ -334,7 +334,7 @@ impl Capture for V4l2Capture {
 
     fn next(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         frame: &mut RawFrame,
     ) -> Result<CaptureStep, CameraError> {
         let device = self.opened.path.clone();
@@ -342,12 +342,12 @@ impl Capture for V4l2Capture {
             return Ok(CaptureStep::End);
         };
         if self.is_started {
-            // The crate's own wait gives up its place in the queue, so the waiting is done before.
-            let timeout = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+            // The crate's own wait loses its place in the queue when it times out, so the wait comes before.
+            let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
             match stream.handle().poll(libc::POLLIN, timeout) {
-                Ok(0) => return Ok(CaptureStep::Nothing),
+                Ok(0) => return Ok(CaptureStep::NoFrame),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {
-                    return Ok(CaptureStep::Nothing);
+                    return Ok(CaptureStep::NoFrame);
                 }
                 Err(e) => return Err(CameraError::of(&device, &e)),
                 Ok(_) => {}
@@ -356,13 +356,15 @@ impl Capture for V4l2Capture {
         let (bytes, meta) = stream.next().map_err(|e| match e.kind() {
             io::ErrorKind::TimedOut => CameraError::Frozen {
                 device: device.clone(),
-                after: FIRST_FRAME,
+                after: FIRST_FRAME_TIMEOUT,
             },
             _ => CameraError::of(&device, &e),
         })?;
         self.is_started = true;
         if meta.flags.contains(BufferFlags::ERROR) {
-            return Ok(CaptureStep::Damaged("the driver marks it so".to_owned()));
+            return Ok(CaptureStep::Damaged(
+                "the driver marks it as damaged".to_owned(),
+            ));
         }
         let used = usize::try_from(meta.bytesused)
             .unwrap_or(0)
@@ -381,8 +383,8 @@ impl Capture for V4l2Capture {
         (frame.stride, frame.full_range) = (self.stride, self.full_range);
         if used < self.needed || used == 0 {
             let now = self.parts.as_ref().and_then(|(d, _)| d.format().ok());
-            let words = format!("{used} of {} bytes", self.needed);
-            return short(&self.opened, now.as_ref(), words);
+            let reason = format!("{used} of {} bytes", self.needed);
+            return short_frame(&self.opened, now.as_ref(), reason);
         }
         Ok(CaptureStep::Frame)
     }
@@ -413,7 +415,7 @@ mod tests {
         let check = |now: Option<(u32, u32, &[u8; 4])>, expected: Result<CaptureStep, &str>| {
             let now =
                 now.map(|(width, height, code)| Format::new(width, height, FourCC::new(code)));
-            let got = short(&opened, now.as_ref(), "1 of 2 bytes".into());
+            let got = short_frame(&opened, now.as_ref(), "1 of 2 bytes".into());
             let expected = expected.map_err(|what| CameraError::Changed {
                 device: "/dev/video0".into(),
                 what: what.into(),
@@ -422,7 +424,7 @@ mod tests {
         };
         let damaged = CaptureStep::Damaged("1 of 2 bytes".into());
         check(Some((640, 480, b"YUYV")), Ok(damaged.clone()));
-        // A driver that does not say.
+        // A driver that reports no format.
         check(None, Ok(damaged));
         check(
             Some((320, 240, b"YUYV")),

@@ -1,123 +1,123 @@
-//! What can happen to a camera.
+//! Faults of a camera.
 
 use std::io;
 use std::time::Duration;
 
-/// Why a camera gives no frames. Every message ends with the way out.
+/// Why a camera gives no frames. Every message ends with a fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CameraError {
-    /// No device at this place, or not now.
+    /// No device at this path, or not now.
     #[error("{device} is not there; plug it in, or see `handloom camera --list`")]
     NotFound {
         /// As named.
         device: String,
     },
-    /// The system does not let us.
+    /// The system denies access.
     #[error(
-        "{device} may not be opened; add the user to the group video, or in a unit name it in DeviceAllow"
+        "no permission to open {device}; add the user to the group video, or name the device in DeviceAllow of the unit"
     )]
     Denied {
         /// As named.
         device: String,
     },
-    /// Another program films.
+    /// Another program uses the camera.
     #[error("{device} is in use by another program; end that one (`fuser {device}` names it)")]
     Busy {
         /// As named.
         device: String,
     },
-    /// It is no camera that we can use.
-    #[error("{device} cannot be filmed with: {reason}; see `handloom camera --list`")]
+    /// The device cannot be used as a camera.
+    #[error("{device} cannot be used as a camera: {reason}; see `handloom camera --list`")]
     NoCamera {
         /// As named.
         device: String,
         /// What it lacks.
         reason: String,
     },
-    /// It does not give what was asked for.
-    #[error("{device} gives no {wanted}; it offers {offered}")]
+    /// The camera does not have the requested format.
+    #[error("{device} does not offer {wanted}; it offers {offered}")]
     NoFormat {
         /// As named.
         device: String,
-        /// What was asked for.
+        /// The requested format.
         wanted: String,
-        /// What it can do.
+        /// The formats that it has.
         offered: String,
     },
-    /// It was there and is not any longer.
-    #[error("{device} is gone ({reason}); plug it in again, it is found by itself")]
+    /// The device was unplugged.
+    #[error("{device} is gone ({reason}); plug it in again, it is found automatically")]
     Gone {
         /// As named.
         device: String,
-        /// The system's words.
+        /// The system's message.
         reason: String,
     },
-    /// It is there and gives nothing.
+    /// The device is there and gives no frame.
     #[error(
-        "{device} gave no frame for {:.1} s; it is opened again, plug it out and in if that does not help", .after.as_secs_f64()
+        "{device} gave no frame for {:.1} s; it is opened again, unplug it and plug it in if that does not help", .after.as_secs_f64()
     )]
     Frozen {
         /// As named.
         device: String,
-        /// For how long.
+        /// Time without a frame.
         after: Duration,
     },
-    /// Its driver does not return from a call.
+    /// The driver does not return from a call.
     #[error(
-        "{device} did not answer for {:.1} s: its driver hangs; plug it out and in, it films again once it answers", .after.as_secs_f64()
+        "{device} did not answer for {:.1} s: its driver hangs; unplug it and plug it in, capture continues when it answers", .after.as_secs_f64()
     )]
     Hangs {
         /// As named.
         device: String,
-        /// For how long so far.
+        /// Time in the call so far.
         after: Duration,
     },
-    /// What it gives is not what was agreed on.
+    /// The format changed during capture.
     #[error("{device} changed its format: {what}; it is opened again")]
     Changed {
         /// As named.
         device: String,
-        /// From what to what.
+        /// The old and the new format.
         what: String,
     },
-    /// Frame after frame is no good.
+    /// Too many damaged frames in a row.
     #[error(
         "{device} gave {count} damaged frames in a row ({reason}); it is opened again, try another cable or port"
     )]
     Damaged {
         /// As named.
         device: String,
-        /// How many.
+        /// Number of frames.
         count: u32,
-        /// What was wrong with the last.
+        /// What is wrong with the last one.
         reason: String,
     },
-    /// A driver or a library said something else.
+    /// Another failure of a driver or a library.
     #[error("{device} failed: {reason}; it is opened again")]
     Failed {
         /// As named.
         device: String,
-        /// The system's words.
+        /// The system's message.
         reason: String,
     },
-    /// A file that stands in for a camera cannot be used.
-    #[error("{path} cannot stand in for a camera: {reason}; give a clip or a PNG or JPEG image")]
+    /// A file cannot be used as a camera.
+    #[error("{path} cannot be used as a camera: {reason}; give a clip or a PNG or JPEG image")]
     File {
         /// As named.
         path: String,
-        /// The decoder's words.
+        /// The decoder's message.
         reason: String,
     },
-    /// There is no thread to film in.
-    #[error("no thread for the camera: {0}; end other programs")]
+    /// The thread cannot be started.
+    #[error("cannot start the camera's thread: {0}; end other programs")]
     Thread(String),
-    /// The thread ended by itself: our own fault.
-    #[error("the camera's thread ended by itself; start again, and report what the log says")]
+    /// The thread ended unexpectedly, which is a bug.
+    #[error("the camera's thread ended unexpectedly; start again, and report the log as a bug")]
     Lost,
 }
 
 impl CameraError {
-    /// What the system's error means for a device.
+    /// The error that an I/O error of `device` means.
     #[must_use]
     pub fn of(device: &str, error: &io::Error) -> Self {
         let device = device.to_owned();
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_systems_numbers_are_told_apart() {
+    fn error_numbers_of_the_system_are_told_apart() {
         let check = |number, name: &str, says: &str| {
             let error = CameraError::of("/dev/video0", &io::Error::from_raw_os_error(number));
             assert_eq!(error.name(), name);

@@ -1,101 +1,101 @@
-//! What is told of a camera: whether it films, and each fault once until it was well again.
+//! Events of a camera. A fault is reported once until capture was normal for a while.
 
 use super::{CameraError, OpenedCamera};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// News that nobody hears are forgotten beyond so many, the oldest first.
+/// Events that wait to be read; beyond this number the oldest is dropped.
 const EVENTS_MAX: usize = 64;
 
-/// What happened to the camera.
+/// An event of a camera.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CameraEvent {
-    /// It films, from now on or again.
+    /// It captures, for the first time or again.
     Opened(OpenedCamera),
-    /// It does not. It is tried again until it does.
+    /// It does not capture. It is opened again until it does.
     Fault(CameraError),
-    /// It does not, as before: this fault was told already, and it did not film well for a while since.
+    /// It does not capture. This fault was reported before, and capture was not normal for a while since.
     Relapse(CameraError),
     /// A file is over.
     Ended,
 }
 
-/// How the camera stands, as far as it was told.
+/// The state of the last event.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum ReportedState {
     #[default]
     Opening,
-    Filming,
+    Capturing,
     /// With the fault of this name.
     Down(&'static str),
 }
 
 #[derive(Debug, Default)]
 struct DeduperState {
-    now: ReportedState,
-    /// Names of the faults since it was last well.
+    state: ReportedState,
+    /// Names of the faults since capture was last normal.
     faults: Vec<&'static str>,
-    unheard: VecDeque<CameraEvent>,
+    unread: VecDeque<CameraEvent>,
 }
 
-/// Between those who know something of the camera and the one who listens.
+/// Turns what the camera's thread and its reader notice into events, each fault once.
 #[derive(Debug, Default)]
 pub(super) struct EventDeduper(Mutex<DeduperState>);
 
 impl EventDeduper {
-    /// A panic elsewhere leaves it whole: each change is a single one.
+    /// A panic elsewhere leaves the state whole: each change is a single one.
     fn lock(&self) -> MutexGuard<'_, DeduperState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A frame came. Whether that is news.
-    pub(super) fn films(&self, opened: &OpenedCamera) -> bool {
-        let mut told = self.lock();
-        let is_news = told.now != ReportedState::Filming;
-        if is_news {
-            told.now = ReportedState::Filming;
-            told.say(CameraEvent::Opened(opened.clone()));
+    /// A frame came. Returns whether capture begins with it.
+    pub(super) fn note_capture(&self, opened: &OpenedCamera) -> bool {
+        let mut inner = self.lock();
+        let is_new = inner.state != ReportedState::Capturing;
+        if is_new {
+            inner.state = ReportedState::Capturing;
+            inner.push(CameraEvent::Opened(opened.clone()));
         }
-        is_news
+        is_new
     }
 
-    /// It has filmed for a while: its next fault is the first again.
-    pub(super) fn is_well(&self) {
+    /// Capture was normal for a while: the next fault is reported again.
+    pub(super) fn note_healthy(&self) {
         self.lock().faults.clear();
     }
 
-    /// It does not film.
-    pub(super) fn fails(&self, error: CameraError) {
-        let mut told = self.lock();
+    /// The camera failed.
+    pub(super) fn note_fault(&self, error: CameraError) {
+        let mut inner = self.lock();
         let name = error.name();
-        let was = std::mem::replace(&mut told.now, ReportedState::Down(name));
-        if !told.faults.contains(&name) {
-            told.faults.push(name);
-            told.say(CameraEvent::Fault(error));
+        let was = std::mem::replace(&mut inner.state, ReportedState::Down(name));
+        if !inner.faults.contains(&name) {
+            inner.faults.push(name);
+            inner.push(CameraEvent::Fault(error));
         } else if was != ReportedState::Down(name) {
-            told.say(CameraEvent::Relapse(error));
+            inner.push(CameraEvent::Relapse(error));
         }
     }
 
     /// A file is over.
-    pub(super) fn ends(&self) {
-        self.lock().say(CameraEvent::Ended);
+    pub(super) fn note_end(&self) {
+        self.lock().push(CameraEvent::Ended);
     }
 
-    /// What was told since it was last asked for.
-    pub(super) fn heard(&self) -> VecDeque<CameraEvent> {
-        std::mem::take(&mut self.lock().unheard)
+    /// Removes and returns the events that wait.
+    pub(super) fn drain(&self) -> VecDeque<CameraEvent> {
+        std::mem::take(&mut self.lock().unread)
     }
 }
 
 impl DeduperState {
-    fn say(&mut self, news: CameraEvent) {
-        if self.unheard.len() >= EVENTS_MAX
-            && let Some(news) = self.unheard.pop_front()
+    fn push(&mut self, event: CameraEvent) {
+        if self.unread.len() >= EVENTS_MAX
+            && let Some(event) = self.unread.pop_front()
         {
-            tracing::warn!(?news, "nobody heard what happened to the camera");
+            tracing::warn!(?event, "a camera event was not read and is dropped");
         }
-        self.unheard.push_back(news);
+        self.unread.push_back(event);
     }
 }
 
@@ -121,17 +121,17 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_hears_is_forgotten_from_its_beginning() {
-        let events = EventDeduper::default();
+    fn events_that_are_not_read_are_dropped_from_the_oldest() {
+        let deduper = EventDeduper::default();
         for _ in 0..EVENTS_MAX {
-            events.fails(busy());
-            events.films(&opened());
+            deduper.note_fault(busy());
+            deduper.note_capture(&opened());
         }
-        let heard = events.heard();
-        assert_eq!(heard.len(), EVENTS_MAX);
+        let read = deduper.drain();
+        assert_eq!(read.len(), EVENTS_MAX);
         // The first was the fault; how it stands now is the last.
-        assert_eq!(heard.front(), Some(&CameraEvent::Relapse(busy())));
-        assert_eq!(heard.back(), Some(&CameraEvent::Opened(opened())));
-        assert!(events.heard().is_empty());
+        assert_eq!(read.front(), Some(&CameraEvent::Relapse(busy())));
+        assert_eq!(read.back(), Some(&CameraEvent::Opened(opened())));
+        assert!(deduper.drain().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! A file that stands in for a camera: a clip at its own rate, or a still image again and again.
+//! A file as a camera: a clip at its own rate, or a still image that repeats. The one use of [`crate::video`] here.
 
 use super::{CameraError, CameraOpener, Capture, CaptureStep, OpenedCamera, PixelFormat, RawFrame};
 use crate::frame::DecoderChoice;
@@ -9,14 +9,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Rates that a file may claim; others are taken for 25.
+/// Rates that a file may declare; for others 25 is used.
 const RATES: std::ops::RangeInclusive<f64> = 1.0..=240.0;
-/// A decoder may keep us waiting for so long in all: one that hangs must not hold up the end for ever.
-const DECODING: Duration = Duration::from_mins(10);
-/// Most of a still image that is read, bytes.
-const STILL_MAX: u64 = 64 << 20;
+/// Longest total wait for the decoder: one that hangs must not block the end for ever.
+const DECODE_TIMEOUT: Duration = Duration::from_mins(10);
+/// Largest still image, in bytes.
+const STILL_BYTES_MAX: u64 = 64 << 20;
 
-/// Opens one file. Its frames' times are those of the file, counted from the opening.
+/// Opens one file. Its frames have the file's times, counted from the opening.
 #[derive(Debug)]
 pub struct FileCamera {
     path: PathBuf,
@@ -25,7 +25,7 @@ pub struct FileCamera {
 }
 
 impl FileCamera {
-    /// A file at `path`; a still is shown `still_rate` times a second.
+    /// A file at `path`; a still image repeats `still_rate` times per second.
     #[must_use]
     pub fn new(path: PathBuf, still_rate: f64) -> Self {
         Self {
@@ -35,7 +35,7 @@ impl FileCamera {
         }
     }
 
-    /// Gives the frames as fast as they are taken, with the times that they would have had.
+    /// Gives the frames as fast as they are taken, with the same times.
     #[must_use]
     pub fn at_once(mut self) -> Self {
         self.is_paced = false;
@@ -53,12 +53,12 @@ struct FileCapture {
     opened: OpenedCamera,
     path: String,
     interval: Duration,
-    /// From the camera's start to the first frame.
+    /// Time from the camera's start to the first frame.
     offset: Duration,
     start: Instant,
     is_paced: bool,
     count: u32,
-    /// The frame that waits for its time.
+    /// Time of the frame that is decoded and waits for it.
     ready: Option<Duration>,
     first: Option<Duration>,
     last: Duration,
@@ -76,7 +76,7 @@ impl CameraOpener for FileCamera {
         } else {
             let options = VideoOptions {
                 decoder: DecoderChoice::Software,
-                timeout: DECODING,
+                timeout: DECODE_TIMEOUT,
             };
             let clip = VideoClip::open(&self.path, &options).map_err(fail)?;
             Media::Clip(Box::new(clip))
@@ -125,7 +125,7 @@ impl FileCamera {
         }
     }
 
-    /// The image, if the file begins like one.
+    /// The image, if the file begins like a PNG or JPEG image.
     fn still(&self) -> Result<Option<RgbFrame>, CameraError> {
         let read = |e: std::io::Error| self.fail(&e.to_string());
         let is_file = |path: &Path| path.metadata().map(|m| m.is_file());
@@ -141,7 +141,7 @@ impl FileCamera {
         }
         let mut bytes = head;
         (&mut file)
-            .take(STILL_MAX)
+            .take(STILL_BYTES_MAX)
             .read_to_end(&mut bytes)
             .map_err(read)?;
         let image = image::load_from_memory(&bytes).map_err(|e| self.fail(&e.to_string()))?;
@@ -152,7 +152,7 @@ impl FileCamera {
 }
 
 impl FileCapture {
-    /// Steps to the next picture and says when it is due, since the camera's start; `None` at the end.
+    /// Steps to the next picture; returns its time since the camera's start, or `None` at the end.
     fn step(&mut self) -> Result<Option<Duration>, CameraError> {
         let nominal = self.interval * self.count;
         let time = match &mut self.media {
@@ -165,7 +165,7 @@ impl FileCapture {
                 if !clip.advance().map_err(fail)? {
                     return Ok(None);
                 }
-                // The file's own times, unless they are missing or do not go on.
+                // The file's own times, unless they are missing or do not ascend.
                 let own = clip.time();
                 let first = *self.first.get_or_insert(own.unwrap_or_default());
                 let own = own.and_then(|t| t.checked_sub(first));
@@ -177,7 +177,7 @@ impl FileCapture {
             && let Media::Clip(clip) = &self.media
             && let Some(rate) = clip.rate().filter(|rate| RATES.contains(rate))
         {
-            // Known from the first picture on.
+            // The rate is known with the first picture.
             self.opened.rate = Some(rate);
             self.interval = Duration::from_secs_f64(1.0 / rate);
         }
@@ -192,14 +192,14 @@ impl Capture for FileCapture {
         &self.opened
     }
 
-    fn patience(&self) -> Duration {
+    fn frame_timeout(&self) -> Duration {
         // A decoder on a busy machine is slow, not frozen.
         Duration::from_mins(1)
     }
 
     fn next(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         frame: &mut RawFrame,
     ) -> Result<CaptureStep, CameraError> {
         let due = match self.ready.take() {
@@ -211,26 +211,26 @@ impl Capture for FileCapture {
         };
         if self.is_paced {
             let left = due.saturating_sub(self.start.elapsed());
-            std::thread::sleep(left.min(patience));
-            if left > patience {
+            std::thread::sleep(left.min(timeout));
+            if left > timeout {
                 self.ready = Some(due);
-                return Ok(CaptureStep::Nothing);
+                return Ok(CaptureStep::NoFrame);
             }
         }
-        let picture = match &mut self.media {
+        let image = match &mut self.media {
             Media::Still(still) => &*still,
             Media::Clip(clip) => match clip.frame() {
-                Ok(picture) => picture,
+                Ok(image) => image,
                 Err(error) => return Ok(CaptureStep::Damaged(error.0)),
             },
         };
         frame.at = due;
         frame.format = PixelFormat::Rgb3;
-        (frame.width, frame.height) = (picture.width(), picture.height());
-        frame.stride = picture.width() * 3;
+        (frame.width, frame.height) = (image.width(), image.height());
+        frame.stride = image.width() * 3;
         frame.bytes.clear();
-        frame.bytes.extend_from_slice(picture.pixels());
-        (self.opened.width, self.opened.height) = (picture.width(), picture.height());
+        frame.bytes.extend_from_slice(image.pixels());
+        (self.opened.width, self.opened.height) = (image.width(), image.height());
         Ok(CaptureStep::Frame)
     }
 }

@@ -10,22 +10,22 @@ use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 use std::time::{Duration, Instant};
 
-/// What the elements must end in; converted only where they give something else.
+/// Appended to the elements; converts only what is none of these formats.
 const TAIL: &str = "videoconvert ! video/x-raw,format=(string){YUY2,NV12,I420,RGB} ! appsink name=handloom_out sync=false max-buffers=1 drop=true";
-/// So long an element may take to start, and then to give its first picture.
-const START: Duration = Duration::from_secs(5);
+/// Time for the elements to start, and then for their first picture.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
 
-const NO_START: &str = "it does not start";
-const NO_PICTURE: &str = "it gives no picture";
+const NO_START: &str = "the elements do not start";
+const NO_PICTURE: &str = "the elements give no picture";
 
-/// Opens elements as `gst-launch-1.0` writes them.
+/// Opens elements in the syntax of `gst-launch-1.0`.
 #[derive(Debug)]
 pub struct GstCamera {
     elements: String,
 }
 
 impl GstCamera {
-    /// Elements that end in pictures.
+    /// Elements whose last one gives pictures.
     #[must_use]
     pub fn new(elements: String) -> Self {
         Self { elements }
@@ -53,12 +53,12 @@ impl CameraOpener for GstCamera {
         let pipeline = gst::parse::launch(&format!("{} ! {TAIL}", self.elements))
             .map_err(|e| no_camera(e.to_string()))?
             .downcast::<gst::Pipeline>()
-            .map_err(|_| no_camera("the elements are no pipeline".to_owned()))?;
+            .map_err(|_| no_camera("the elements are not a pipeline".to_owned()))?;
         let sink = pipeline
             .by_name("handloom_out")
             .and_then(|e| e.downcast::<gst_app::AppSink>().ok())
-            .ok_or_else(|| no_camera("the elements end in no pictures".to_owned()))?;
-        let mut playing = GstCapture {
+            .ok_or_else(|| no_camera("the last element gives no pictures".to_owned()))?;
+        let mut capture = GstCapture {
             opened: OpenedCamera {
                 name: self.name(),
                 path: self.name(),
@@ -73,29 +73,30 @@ impl CameraOpener for GstCamera {
             anchor: None,
             waiting: None,
         };
-        let fail = |playing: &GstCapture, else_: &str| {
-            self.fail(&playing.complaint().unwrap_or(else_.into()))
+        let fail = |capture: &GstCapture, else_: &str| {
+            self.fail(&capture.last_error().unwrap_or(else_.into()))
         };
-        let is_live = match playing.settle() {
+        let is_live = match capture.preroll() {
             Ok(Some(is_live)) => is_live,
-            Ok(None) => return Err(fail(&playing, NO_PICTURE)),
-            Err(_) => return Err(fail(&playing, NO_START)),
+            Ok(None) => return Err(fail(&capture, NO_PICTURE)),
+            Err(_) => return Err(fail(&capture, NO_START)),
         };
-        // A camera's newest picture is wanted at once, that of a stream from elsewhere too; a film runs in its own time,
-        // not as fast as it can be read.
-        playing
+        // A live source gives its newest picture at once; a recording plays at its own rate, not as fast as it is read.
+        capture
             .sink
-            .set_property("sync", !is_live && playing.is_film());
-        if playing.pipeline.set_state(gst::State::Playing).is_err() {
-            return Err(fail(&playing, NO_START));
+            .set_property("sync", !is_live && capture.is_recording());
+        if capture.pipeline.set_state(gst::State::Playing).is_err() {
+            return Err(fail(&capture, NO_START));
         }
-        let first = playing.sink.try_pull_sample(clock_time(START));
+        let first = capture.sink.try_pull_sample(clock_time(START_TIMEOUT));
         let Some(first) = first else {
-            return Err(fail(&playing, NO_PICTURE));
+            return Err(fail(&capture, NO_PICTURE));
         };
-        playing.learn(&first).map_err(|reason| self.fail(&reason))?;
-        playing.waiting = Some(first);
-        Ok(Box::new(playing))
+        capture
+            .read_format(&first)
+            .map_err(|reason| self.fail(&reason))?;
+        capture.waiting = Some(first);
+        Ok(Box::new(capture))
     }
 }
 
@@ -108,17 +109,17 @@ struct GstCapture {
     pipeline: gst::Pipeline,
     sink: gst_app::AppSink,
     start: Instant,
-    /// The first frame's time by the pipeline and by us.
+    /// Time of the first frame by the pipeline and since the camera's start.
     anchor: Option<(Duration, Duration)>,
     waiting: Option<gst::Sample>,
 }
 
 impl GstCapture {
-    /// Makes the pipeline ready. Whether it is live: such a one gives its first picture only when it plays. `None` when
-    /// nothing comes.
-    fn settle(&self) -> Result<Option<bool>, gst::StateChangeError> {
+    /// Pauses the pipeline. Returns whether it is live, which gives its first picture only when it plays; `None` when no
+    /// picture comes.
+    fn preroll(&self) -> Result<Option<bool>, gst::StateChangeError> {
         let paused = match self.pipeline.set_state(gst::State::Paused)? {
-            gst::StateChangeSuccess::Async => self.pipeline.state(clock_time(START)).0?,
+            gst::StateChangeSuccess::Async => self.pipeline.state(clock_time(START_TIMEOUT)).0?,
             paused => paused,
         };
         Ok(match paused {
@@ -128,14 +129,14 @@ impl GstCapture {
         })
     }
 
-    /// Whether it has all its pictures, so that one could be looked for.
-    fn is_film(&self) -> bool {
+    /// Whether the source can seek, as recordings can.
+    fn is_recording(&self) -> bool {
         let mut seeking = gst::query::Seeking::new(gst::Format::Time);
         self.pipeline.query(&mut seeking) && seeking.result().0
     }
 
-    /// What an element said last.
-    fn complaint(&self) -> Option<String> {
+    /// The last error of an element.
+    fn last_error(&self) -> Option<String> {
         let bus = self.pipeline.bus()?;
         let message = bus.pop_filtered(&[gst::MessageType::Error])?;
         match message.view() {
@@ -144,7 +145,7 @@ impl GstCapture {
         }
     }
 
-    fn learn(&mut self, sample: &gst::Sample) -> Result<(), String> {
+    fn read_format(&mut self, sample: &gst::Sample) -> Result<(), String> {
         let caps = sample.caps().ok_or("a picture without format")?;
         let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| e.to_string())?;
         gst_pipeline::check_size(i64::from(info.width()), i64::from(info.height()))?;
@@ -174,14 +175,13 @@ impl GstCapture {
         (frame.width, frame.height) = (info.width() as usize, info.height() as usize);
         frame.stride = frame.format.row_bytes(frame.width);
         frame.full_range = info.colorimetry().range() == gst_video::VideoColorRange::Range0_255;
-        let picture = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
+        let image = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
             .map_err(|e| e.to_string())?;
         frame.bytes.clear();
-        for plane in 0..picture.n_planes() {
+        for plane in 0..image.n_planes() {
             let index = plane as usize;
-            let data = picture.plane_data(plane).map_err(|e| e.to_string())?;
-            let stride =
-                usize::try_from(picture.plane_stride()[index]).map_err(|e| e.to_string())?;
+            let data = image.plane_data(plane).map_err(|e| e.to_string())?;
+            let stride = usize::try_from(image.plane_stride()[index]).map_err(|e| e.to_string())?;
             let (row, rows) = match (frame.format, index) {
                 (_, 0) => (frame.stride, frame.height),
                 (PixelFormat::Nv12, _) => (frame.stride, frame.height.div_ceil(2)),
@@ -216,20 +216,20 @@ impl Capture for GstCapture {
 
     fn next(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         frame: &mut RawFrame,
     ) -> Result<CaptureStep, CameraError> {
         let waiting = self.waiting.take();
-        let sample = waiting.or_else(|| self.sink.try_pull_sample(clock_time(patience)));
+        let sample = waiting.or_else(|| self.sink.try_pull_sample(clock_time(timeout)));
         let failed = |reason: String| CameraError::Failed {
             device: self.opened.path.clone(),
             reason,
         };
         let Some(sample) = sample else {
-            return match self.complaint() {
+            return match self.last_error() {
                 Some(reason) => Err(failed(reason)),
                 None if self.sink.is_eos() => Ok(CaptureStep::End),
-                None => Ok(CaptureStep::Nothing),
+                None => Ok(CaptureStep::NoFrame),
             };
         };
         match self.unpack(&sample, frame) {
@@ -269,17 +269,17 @@ mod tests {
             let mut capture = GstCamera::new(elements).open(Instant::now()).unwrap();
             assert_eq!(capture.opened().rate, Some(10.0));
             let (mut frame, mut times) = (RawFrame::default(), Vec::new());
-            while capture.next(START, &mut frame).unwrap() == CaptureStep::Frame {
+            while capture.next(START_TIMEOUT, &mut frame).unwrap() == CaptureStep::Frame {
                 times.push(frame.at);
                 if format != "BGRx" {
                     assert_eq!(frame.format, expected, "{format}");
                 }
-                let mut picture = RgbFrame::default();
+                let mut image = RgbFrame::default();
                 PixelConverter::default()
-                    .to_rgb(&frame, &mut picture)
+                    .to_rgb(&frame, &mut image)
                     .unwrap();
-                assert_eq!((picture.width(), picture.height()), (70, 50));
-                for pixel in picture.pixels().chunks_exact(3) {
+                assert_eq!((image.width(), image.height()), (70, 50));
+                for pixel in image.pixels().chunks_exact(3) {
                     for (got, wanted) in pixel.iter().zip([0x20, 0xc0, 0x40_u8]) {
                         assert!(got.abs_diff(wanted) <= 3, "{format}: {pixel:?}");
                     }
@@ -295,14 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_live_runs_in_its_own_time() {
+    fn a_source_that_is_not_live_plays_at_its_own_rate() {
         let check = |elements: &str| {
             let caps = "video/x-raw,width=64,height=48,framerate=10/1";
             let elements = format!("videotestsrc num-buffers=10 {elements} ! {caps}");
             let since = Instant::now();
             let mut capture = GstCamera::new(elements).open(since).unwrap();
             let (mut frame, mut count) = (RawFrame::default(), 0);
-            while capture.next(START, &mut frame).unwrap() == CaptureStep::Frame {
+            while capture.next(START_TIMEOUT, &mut frame).unwrap() == CaptureStep::Frame {
                 count += 1;
             }
             // A busy machine may miss some.

@@ -1,20 +1,20 @@
-//! Where the newest frame waits. An older one that nobody took makes room for it and is counted.
+//! Holds the newest frame for its reader. A frame that is replaced before it is read is counted as dropped.
 
 use super::RawFrame;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Frames whose memory is kept for the next ones.
+/// Frames whose memory is kept for reuse.
 const SPARES: usize = 2;
 
-/// What was in the slot.
+/// Result of a wait for the newest frame.
 #[derive(Debug)]
 pub enum NextFrame {
-    /// A frame; give it back with [`LatestFrame::give_back`].
+    /// A frame; return it with [`LatestFrame::give_back`].
     Frame(RawFrame),
-    /// None within the time.
-    Nothing,
-    /// None, and none will come.
+    /// No frame came within the time.
+    Timeout,
+    /// No further frame comes.
     Closed,
 }
 
@@ -26,7 +26,7 @@ struct FrameBuffers {
     is_closed: bool,
 }
 
-/// The slot between the camera's thread and the one that looks.
+/// The newest frame, between the camera's thread and its reader.
 #[derive(Debug, Default)]
 pub(super) struct LatestFrame {
     content: Mutex<FrameBuffers>,
@@ -34,7 +34,7 @@ pub(super) struct LatestFrame {
 }
 
 impl LatestFrame {
-    /// A panic elsewhere leaves the content whole: it is a frame or none.
+    /// A panic elsewhere leaves the content whole: a frame or none.
     fn lock(&self) -> MutexGuard<'_, FrameBuffers> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,15 +44,15 @@ impl LatestFrame {
         self.lock().spares.pop().unwrap_or_default()
     }
 
-    /// Keeps the memory of a frame that was looked at.
-    pub(super) fn give_back(&self, frame: RawFrame) {
+    /// Keeps the memory of a frame that was read.
+    pub(super) fn release(&self, frame: RawFrame) {
         let mut content = self.lock();
         if content.spares.len() < SPARES {
             content.spares.push(frame);
         }
     }
 
-    /// Puts the newest frame in.
+    /// Replaces the newest frame.
     pub(super) fn put(&self, frame: RawFrame) {
         let mut content = self.lock();
         if let Some(old) = content.newest.replace(frame) {
@@ -64,9 +64,9 @@ impl LatestFrame {
         self.changed.notify_all();
     }
 
-    /// Waits until the slot is empty, for files that need not drop; `false` when nobody looks within `patience`.
-    pub(super) fn wait_empty(&self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
+    /// Waits until the frame is read; `false` when it is not within `timeout`.
+    pub(super) fn wait_empty(&self, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
         let mut content = self.lock();
         while content.newest.is_some() && !content.is_closed {
             let left = until.saturating_duration_since(Instant::now());
@@ -79,9 +79,9 @@ impl LatestFrame {
         true
     }
 
-    /// Takes the newest frame, or waits for one.
-    pub(super) fn take(&self, patience: Duration) -> NextFrame {
-        let until = Instant::now() + patience;
+    /// Takes the newest frame, or the next one within `timeout`.
+    pub(super) fn take(&self, timeout: Duration) -> NextFrame {
+        let until = Instant::now() + timeout;
         let mut content = self.lock();
         loop {
             if let Some(frame) = content.newest.take() {
@@ -93,20 +93,20 @@ impl LatestFrame {
                 return NextFrame::Closed;
             }
             if left.is_zero() {
-                return NextFrame::Nothing;
+                return NextFrame::Timeout;
             }
             let waited = self.changed.wait_timeout(content, left);
             content = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// No frame will follow; one that waits can still be taken.
+    /// No frame follows; one that waits can still be taken.
     pub(super) fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_all();
     }
 
-    /// Frames that made room for newer ones.
+    /// Frames that were replaced before they were read.
     pub(super) fn dropped(&self) -> u64 {
         self.lock().dropped
     }
@@ -126,22 +126,22 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_frame_waits_and_older_ones_are_counted() {
-        let slot = LatestFrame::default();
-        assert!(matches!(slot.take(SOON), NextFrame::Nothing));
+    fn the_newest_frame_is_kept_and_older_ones_are_counted() {
+        let latest = LatestFrame::default();
+        assert!(matches!(latest.take(SOON), NextFrame::Timeout));
         for n in 1..=5 {
-            slot.put(frame(n));
+            latest.put(frame(n));
         }
-        assert_eq!(slot.dropped(), 4);
-        assert!(!slot.wait_empty(SOON));
-        slot.close();
-        let NextFrame::Frame(last) = slot.take(SOON) else {
+        assert_eq!(latest.dropped(), 4);
+        assert!(!latest.wait_empty(SOON));
+        latest.close();
+        let NextFrame::Frame(last) = latest.take(SOON) else {
             panic!("a frame waits")
         };
         assert_eq!(last.at, Duration::from_secs(5));
-        slot.give_back(last);
-        assert!(matches!(slot.take(SOON), NextFrame::Closed));
-        assert!(slot.wait_empty(SOON));
-        assert!(slot.lock().spares.len() <= SPARES);
+        latest.release(last);
+        assert!(matches!(latest.take(SOON), NextFrame::Closed));
+        assert!(latest.wait_empty(SOON));
+        assert!(latest.lock().spares.len() <= SPARES);
     }
 }

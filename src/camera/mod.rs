@@ -1,9 +1,9 @@
-//! Live cameras: frames as they come, each with the time at which it was seen.
+//! Live cameras: frames with their capture times.
 //!
-//! [`Camera`] films in a thread of its own whatever an [`CameraOpener`] opens: a V4L2 device ([`device`]), a GStreamer source
-//! ([`launch`]), a file that stands in for one ([`file`]) or a script of faults for the tests ([`scripted`]). The
-//! newest frame waits in a slot; an older one that nobody took is dropped and counted. Whatever happens to a camera is
-//! a [`CameraError`], and the camera is opened again.
+//! [`Camera`] captures in a thread of its own from what a [`CameraOpener`] opens: a V4L2 device ([`device`]), a GStreamer
+//! source ([`gst_source`]), a file ([`file`]) or a script of faults for tests ([`scripted`]). Only the newest frame is
+//! kept; an older one that nobody took is dropped and counted. Every fault is a [`CameraError`], and the camera is opened
+//! again.
 
 mod camera_handle;
 mod capture_thread;
@@ -27,24 +27,24 @@ pub use pixels::PixelConverter;
 
 use std::time::{Duration, Instant};
 
-/// A frame as the camera gave it.
+/// A frame in the camera's pixel format.
 #[derive(Clone, Debug)]
 pub struct RawFrame {
-    /// When it was seen, since the camera was started; ascends from frame to frame, also over re-opening.
+    /// Capture time, since the camera was started; ascends from frame to frame, also when the camera is opened again.
     pub at: Duration,
-    /// The same moment by this process's clock; filled in by the camera's thread.
+    /// The capture time by this process's clock; set by the camera's thread.
     pub taken: Instant,
-    /// How the bytes are to be read.
+    /// Layout of `bytes`.
     pub format: PixelFormat,
     /// Pixels per row.
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Bytes from one row of the first plane to the next; no meaning for MJPG.
+    /// Bytes from one row of the first plane to the next; not used for MJPG.
     pub stride: usize,
-    /// Luma 0 to 255 instead of 16 to 235.
+    /// Whether luma covers 0 to 255 instead of 16 to 235.
     pub full_range: bool,
-    /// The pixels.
+    /// The pixels, or a JPEG image for MJPG.
     pub bytes: Vec<u8>,
 }
 
@@ -63,16 +63,16 @@ impl Default for RawFrame {
     }
 }
 
-/// What a camera is asked for; it may give something near.
+/// The format that a camera is asked for; it may choose a similar one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FormatRequest {
     /// Pixels per row.
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// Frames a second.
+    /// Frames per second.
     pub rate: f64,
-    /// How the bytes come; `None` for what gives the rate with the least work.
+    /// Pixel format; `None` for the one that reaches the rate with the least work.
     pub format: Option<PixelFormat>,
 }
 
@@ -87,64 +87,61 @@ impl Default for FormatRequest {
     }
 }
 
-/// What was opened.
+/// A camera that was opened, and its format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OpenedCamera {
-    /// What people call it.
+    /// Name for messages.
     pub name: String,
-    /// Where it is now.
+    /// Path, which changes when a device comes back elsewhere.
     pub path: String,
-    /// How the bytes come.
+    /// Pixel format.
     pub format: PixelFormat,
     /// Pixels per row.
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Frames a second, as promised; `None` where nothing is.
+    /// Frames per second that the driver promises; `None` when it promises none.
     pub rate: Option<f64>,
 }
 
-/// What a camera did when it was asked for a frame.
+/// Result of a wait for a frame.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CaptureStep {
-    /// It gave one.
+    /// A frame came.
     Frame,
-    /// It gave one that is no good, for this reason.
+    /// A damaged frame came, with the reason.
     Damaged(String),
-    /// Nothing came within the time.
-    Nothing,
-    /// It will give no more: a file is over.
+    /// No frame came within the time.
+    NoFrame,
+    /// No further frame comes: a file is over.
     End,
 }
 
-/// An open camera. Stays in the thread that opened it; closed by being dropped.
+/// An open camera. It stays in the thread that opened it and is closed when dropped.
 pub trait Capture {
-    /// What it is.
+    /// The camera and its format.
     fn opened(&self) -> &OpenedCamera;
 
-    /// No frame for so long means that it hangs.
-    fn patience(&self) -> Duration {
+    /// Longest time without a frame; after that the camera counts as frozen.
+    fn frame_timeout(&self) -> Duration {
         let rate = self.opened().rate.filter(|rate| *rate >= 0.1);
         Duration::from_secs(1) + Duration::from_secs_f64(3.0 / rate.unwrap_or(10.0))
     }
 
-    /// Waits for the next frame, not much longer than `patience`, and puts it into `frame`.
+    /// Waits for the next frame, not much longer than `timeout`, and writes it into `frame`.
     ///
     /// # Errors
     /// When the camera must be opened again.
-    fn next(
-        &mut self,
-        patience: Duration,
-        frame: &mut RawFrame,
-    ) -> Result<CaptureStep, CameraError>;
+    fn next(&mut self, timeout: Duration, frame: &mut RawFrame)
+    -> Result<CaptureStep, CameraError>;
 }
 
-/// Opens a camera, and opens it again.
+/// Opens a camera, again after each fault.
 pub trait CameraOpener: Send {
-    /// What was asked for, for messages.
+    /// The camera as the user named it, for messages.
     fn name(&self) -> String;
 
-    /// Opens it. Times count from `start`.
+    /// Opens the camera. Times count from `start`.
     ///
     /// # Errors
     /// When it is not there or cannot be used.
@@ -152,7 +149,7 @@ pub trait CameraOpener: Send {
 }
 
 impl CameraAddress {
-    /// What opens it.
+    /// An opener for it.
     #[must_use]
     pub fn opener(&self, request: FormatRequest) -> Box<dyn CameraOpener> {
         match self {

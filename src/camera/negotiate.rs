@@ -1,35 +1,35 @@
-//! Which of a camera's formats, sizes and rates is taken. Arithmetic alone.
+//! Chooses one of a camera's formats, sizes and rates. Pure.
 
 use super::{FormatRequest, PixelFormat};
 use std::fmt::Write as _;
 
-/// A rate so near the wanted one is as good.
+/// A rate of at least this share of the requested one is fast enough.
 const RATE_SLACK: f64 = 0.9;
 
-/// What a camera can do in one format at one size.
+/// A format that a camera offers, at one size.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FormatOffer {
-    /// How the bytes come.
+    /// Pixel format.
     pub format: PixelFormat,
     /// Pixels per row.
     pub width: u32,
     /// Rows.
     pub height: u32,
-    /// Most frames a second; `None` when the driver does not say.
+    /// Highest frames per second; `None` when the driver gives none.
     pub rate: Option<f64>,
 }
 
-/// Sizes in one format, as drivers tell them.
+/// Frame sizes of one format, as drivers list them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameSizes {
-    /// Just this one.
+    /// One size, width and height.
     One(u32, u32),
-    /// All from the first to the second in steps of the third, width and height apart.
+    /// All sizes from the first to the second in steps of the third, each `[width, height]`.
     Range([u32; 2], [u32; 2], [u32; 2]),
 }
 
 impl FrameSizes {
-    /// The one that is nearest to `width` × `height`.
+    /// The size nearest to `width` × `height`.
     #[must_use]
     pub fn nearest(self, width: u32, height: u32) -> (u32, u32) {
         let on_grid = |wanted: u32, min: u32, max: u32, step: u32| {
@@ -46,7 +46,7 @@ impl FrameSizes {
     }
 }
 
-/// The size to take of `sizes`: the smallest that is not smaller than wanted, else the largest.
+/// Chooses a size: the smallest that is not smaller than requested, else the largest.
 #[must_use]
 pub fn best_size(sizes: &[FrameSizes], request: &FormatRequest) -> Option<(u32, u32)> {
     let area = |(width, height): (u32, u32)| u64::from(width) * u64::from(height);
@@ -61,7 +61,7 @@ pub fn best_size(sizes: &[FrameSizes], request: &FormatRequest) -> Option<(u32, 
     enough.or_else(|| reachable().max_by_key(|s| area(*s)))
 }
 
-/// The offer to take: of the wanted format, if one is named; with the rate, if any has it; with the least work.
+/// Chooses an offer: of the requested format if there is one, fast enough if any is, with the least work.
 #[must_use]
 pub fn choose(offers: &[FormatOffer], request: &FormatRequest) -> Option<FormatOffer> {
     let fits = |o: &&FormatOffer| request.format.is_none_or(|f| f == o.format);
@@ -71,14 +71,14 @@ pub fn choose(offers: &[FormatOffer], request: &FormatRequest) -> Option<FormatO
     let slow = || {
         let rate = |o: &FormatOffer| o.rate.unwrap_or(0.0);
         offers.iter().filter(fits).max_by(|a, b| {
-            // Of two that are as fast, the one with less work is the greater.
+            // Of two equally fast offers the one with less work is the greater.
             rate(a).total_cmp(&rate(b)).then(work(b).cmp(&work(a)))
         })
     };
     fast.min_by_key(|o| work(o)).or_else(slow).copied()
 }
 
-/// Offers in words.
+/// Offers as text for messages.
 #[must_use]
 pub fn describe(offers: &[FormatOffer]) -> String {
     let mut text = String::new();
@@ -92,7 +92,7 @@ pub fn describe(offers: &[FormatOffer]) -> String {
         }
     }
     if text.is_empty() {
-        "nothing that is understood here".to_owned()
+        "no format that is supported".to_owned()
     } else {
         text
     }
@@ -159,10 +159,10 @@ mod tests {
     }
 
     #[test]
-    fn offers_are_told() {
+    fn offers_are_described() {
         let text = describe(&[offer(Yuyv, 30.0), offer(Mjpg, 5.0)]);
         assert_eq!(text, "YUYV 640x480 at 30 fps, MJPG 640x480 at 5 fps");
-        assert!(describe(&[]).contains("nothing"));
+        assert!(describe(&[]).contains("no format"));
     }
 
     proptest! {

@@ -1,19 +1,19 @@
-//! A camera's bytes → RGB, by the rules that clips are converted by ([`crate::color`]).
+//! A camera's pixel formats → RGB, by the same rules as clips ([`crate::color`]).
 
 use super::RawFrame;
 use crate::color::{ChromaLayout, Converter, YuvFrame};
 use crate::frame::{PixelFormat, RgbFrame};
 use image::ImageFormat;
 
-/// Larger frames are refused: a header that lies must not take the memory.
+/// Largest frame, in pixels: a wrong header must not exhaust the memory.
 const PIXELS_MAX: usize = 8192 * 8192;
 
-/// A frame whose bytes are not what they should be; the text says how.
+/// Why a frame cannot be converted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PixelError(pub String);
 
-/// Turns frames into RGB; keeps its memory from one to the next.
+/// Converts frames to RGB; reuses its memory.
 #[derive(Debug, Default)]
 pub struct PixelConverter {
     converter: Converter,
@@ -21,15 +21,15 @@ pub struct PixelConverter {
 }
 
 impl PixelConverter {
-    /// Writes `frame` as RGB into `out`, which takes its size.
+    /// Writes `frame` as RGB, 8 bits per channel, into `out`, which takes its size.
     ///
     /// # Errors
-    /// When the bytes are too few for the size, or no JPEG.
+    /// When the bytes are too few for the size, or not a JPEG image.
     pub fn to_rgb(&mut self, frame: &RawFrame, out: &mut RgbFrame) -> Result<(), PixelError> {
         let (width, height) = (frame.width, frame.height);
         let too_large = width.checked_mul(height).is_none_or(|n| n > PIXELS_MAX);
         if width == 0 || height == 0 || too_large {
-            return Err(PixelError(format!("a frame of {width} x {height}")));
+            return Err(PixelError(format!("a frame of {width} x {height} pixels")));
         }
         if frame.stride < frame.format.row_bytes(width) {
             let stride = frame.stride;
@@ -42,76 +42,81 @@ impl PixelConverter {
             let got = frame.bytes.len();
             return Err(PixelError(format!("{got} of {needed} bytes are there")));
         }
-        match frame.format {
+        let [luma, u, v] = &mut self.planes;
+        let (planes, strides, layout): ([&[u8]; 3], _, _) = match frame.format {
             PixelFormat::Rgb3 => {
                 out.resize(width, height);
                 let rows = frame.bytes.chunks(frame.stride);
                 for (to, from) in out.pixels_mut().chunks_exact_mut(width * 3).zip(rows) {
                     to.copy_from_slice(&from[..width * 3]);
                 }
-                Ok(())
+                return Ok(());
             }
-            PixelFormat::Mjpg => develop_jpeg(frame, out),
-            PixelFormat::Yuyv => self.packed(frame, out),
+            PixelFormat::Mjpg => return decode_jpeg(frame, out),
+            PixelFormat::Yuyv => {
+                unpack_yuyv(frame, [&mut *luma, &mut *u, &mut *v]);
+                let pairs = width.div_ceil(2);
+                (
+                    [luma, u, v],
+                    [pairs * 2, pairs, pairs],
+                    ChromaLayout::Yuv422,
+                )
+            }
             PixelFormat::Nv12 => {
                 let (luma, pairs) = frame.bytes.split_at(frame.stride * height);
-                let [_, u, v] = &mut self.planes;
                 u.clear();
                 v.clear();
                 for pair in pairs.chunks_exact(2) {
                     u.push(pair[0]);
                     v.push(pair[1]);
                 }
-                let strides = [frame.stride, frame.stride / 2, frame.stride / 2];
-                planar(
-                    &mut self.converter,
-                    frame,
+                let half = frame.stride / 2;
+                (
                     [luma, u, v],
-                    strides,
+                    [frame.stride, half, half],
                     ChromaLayout::Yuv420,
-                    out,
                 )
             }
             PixelFormat::Yu12 => {
                 let half = frame.stride.div_ceil(2);
                 let (luma, rest) = frame.bytes.split_at(frame.stride * height);
                 let (u, v) = rest.split_at(half * height.div_ceil(2));
-                let strides = [frame.stride, half, half];
-                planar(
-                    &mut self.converter,
-                    frame,
+                (
                     [luma, u, v],
-                    strides,
+                    [frame.stride, half, half],
                     ChromaLayout::Yuv420,
-                    out,
                 )
             }
-        }
-    }
-
-    fn packed(&mut self, frame: &RawFrame, out: &mut RgbFrame) -> Result<(), PixelError> {
-        let pairs = frame.width.div_ceil(2);
-        let [luma, u, v] = &mut self.planes;
-        for plane in [&mut *luma, &mut *u, &mut *v] {
-            plane.clear();
-        }
-        for row in frame.bytes.chunks(frame.stride).take(frame.height) {
-            let (quads, _) = row[..pairs * 4].as_chunks::<4>();
-            for &[left, blue, right, red] in quads {
-                luma.extend([left, right]);
-                u.push(blue);
-                v.push(red);
-            }
-        }
-        let strides = [pairs * 2, pairs, pairs];
-        planar(
-            &mut self.converter,
-            frame,
-            [luma, u, v],
+        };
+        let planar = YuvFrame {
+            width,
+            height,
+            coded_width: width,
+            coded_height: height,
+            layout,
+            bit_depth: 8,
+            full_range: frame.full_range,
+            planes,
             strides,
-            ChromaLayout::Yuv422,
-            out,
-        )
+        };
+        let converted = self.converter.to_rgb(&planar, out);
+        converted.map(|_| ()).map_err(|e| PixelError(e.to_string()))
+    }
+}
+
+/// Splits packed 4:2:2 into planes of Y, U and V.
+fn unpack_yuyv(frame: &RawFrame, [luma, u, v]: [&mut Vec<u8>; 3]) {
+    for plane in [&mut *luma, &mut *u, &mut *v] {
+        plane.clear();
+    }
+    let pairs = frame.width.div_ceil(2);
+    for row in frame.bytes.chunks(frame.stride).take(frame.height) {
+        let (quads, _) = row[..pairs * 4].as_chunks::<4>();
+        for &[left, blue, right, red] in quads {
+            luma.extend([left, right]);
+            u.push(blue);
+            v.push(red);
+        }
     }
 }
 
@@ -128,33 +133,10 @@ fn last_byte(frame: &RawFrame) -> usize {
     }
 }
 
-fn planar(
-    converter: &mut Converter,
-    frame: &RawFrame,
-    planes: [&[u8]; 3],
-    strides: [usize; 3],
-    layout: ChromaLayout,
-    out: &mut RgbFrame,
-) -> Result<(), PixelError> {
-    let picture = YuvFrame {
-        width: frame.width,
-        height: frame.height,
-        coded_width: frame.width,
-        coded_height: frame.height,
-        layout,
-        bit_depth: 8,
-        full_range: frame.full_range,
-        planes,
-        strides,
-    };
-    let done = converter.to_rgb(&picture, out);
-    done.map(|_| ()).map_err(|e| PixelError(e.to_string()))
-}
-
-/// A segment that says "a frame of MJPEG".
+/// A JPEG segment that marks a frame of MJPEG.
 const AVI1: &[u8] = b"\xff\xe0\x00\x10AVI1\0\0\0\0\0\0\0\0\0\0";
 
-/// Whether a JPEG comes to its picture without Huffman tables on the way.
+/// Whether a JPEG image has no Huffman tables before its data.
 fn lacks_tables(jpeg: &[u8]) -> bool {
     let Some(mut rest) = jpeg.strip_prefix(&[0xff, 0xd8]) else {
         return false;
@@ -171,7 +153,7 @@ fn lacks_tables(jpeg: &[u8]) -> bool {
     false
 }
 
-fn develop_jpeg(frame: &RawFrame, out: &mut RgbFrame) -> Result<(), PixelError> {
+fn decode_jpeg(frame: &RawFrame, out: &mut RgbFrame) -> Result<(), PixelError> {
     // Most cameras leave out the tables that all MJPEG shares; this mark lets the decoder fill them in.
     let marked;
     let bytes = if lacks_tables(&frame.bytes) {
@@ -226,7 +208,7 @@ mod tests {
     fn expected(planes: &[Vec<u8>; 3], size: (usize, usize), layout: ChromaLayout) -> RgbFrame {
         let mut out = RgbFrame::default();
         let half = size.0.div_ceil(2);
-        let picture = YuvFrame {
+        let image = YuvFrame {
             width: size.0,
             height: size.1,
             coded_width: size.0,
@@ -237,7 +219,7 @@ mod tests {
             planes: [&planes[0], &planes[1], &planes[2]],
             strides: [size.0, half, half],
         };
-        Converter::new().to_rgb(&picture, &mut out).unwrap();
+        Converter::new().to_rgb(&image, &mut out).unwrap();
         out
     }
 

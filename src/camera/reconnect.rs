@@ -1,27 +1,27 @@
-//! Devices by names that last: a camera that is plugged out and in again often comes back under another number.
+//! Finds a device again: a camera that is unplugged and plugged in often comes back under another number.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What the kernel says of a device.
+/// The kernel's description of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceCard {
-    /// As uvcvideo.
+    /// Driver, for example uvcvideo.
     pub driver: String,
-    /// As people call it.
+    /// Name of the product.
     pub card: String,
     /// The port that it is plugged into.
     pub bus: String,
 }
 
-/// What tells a device from others, as long as it lasts.
+/// What identifies a device across reconnects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CameraIdentity {
     /// Its link below `v4l/by-id`: model and serial number.
     pub by_id: Option<PathBuf>,
     /// Its link below `v4l/by-path`: the port.
     pub by_path: Option<PathBuf>,
-    /// By the kernel.
+    /// The kernel's description.
     pub card: DeviceCard,
 }
 
@@ -43,7 +43,7 @@ pub fn nodes(dev: &Path) -> Vec<PathBuf> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// The link to `node` in a folder of them, if there is one.
+/// The link to `node` in `folder`, if there is one.
 fn link(folder: &Path, node: &Path) -> Option<PathBuf> {
     let node = node.canonicalize().ok()?;
     let mut links: Vec<PathBuf> = fs::read_dir(folder)
@@ -55,7 +55,7 @@ fn link(folder: &Path, node: &Path) -> Option<PathBuf> {
     links.into_iter().next()
 }
 
-/// What tells the device at `node` from others.
+/// Identifies the device at `node`.
 #[must_use]
 pub fn identity(dev: &Path, node: &Path, card: DeviceCard) -> CameraIdentity {
     CameraIdentity {
@@ -65,37 +65,39 @@ pub fn identity(dev: &Path, node: &Path, card: DeviceCard) -> CameraIdentity {
     }
 }
 
-/// Where a device is now that was at `place` once; `None` while it is not there. `ask` says what is at a node.
+/// Finds the device that was at `path` once; `None` while it is not there. `query` describes the device at a node.
 #[must_use]
-pub fn again(
+pub fn find_again(
     dev: &Path,
-    place: &Path,
+    path: &Path,
     identity: &CameraIdentity,
-    ask: &dyn Fn(&Path) -> Option<DeviceCard>,
+    query: &dyn Fn(&Path) -> Option<DeviceCard>,
 ) -> Option<PathBuf> {
     let is_there = |path: &Path| path.canonicalize().is_ok();
-    // A name that lasts is the user's word; whatever is there is meant.
-    if place.is_symlink() || place.starts_with(dev.join("v4l")) {
-        return is_there(place).then(|| place.to_path_buf());
+    // A user who gives a lasting name means whatever device is there.
+    if path.is_symlink() || path.starts_with(dev.join("v4l")) {
+        return is_there(path).then(|| path.to_path_buf());
     }
     if let Some(by_id) = identity.by_id.as_ref().filter(|p| is_there(p)) {
         return by_id.canonicalize().ok();
     }
-    let is_same = |path: &Path| ask(path).is_some_and(|card| card == identity.card);
+    let is_same = |path: &Path| query(path).is_some_and(|card| card == identity.card);
     let by_path = identity.by_path.as_ref().filter(|p| is_there(p));
     if let Some(path) = by_path.and_then(|p| p.canonicalize().ok())
         && is_same(&path)
     {
         return Some(path);
     }
-    // Where it was, then the same make at the same port, then the same make at another one.
+    // The old path, then the same model at the same port, then the same model at another port.
     let nodes = nodes(dev);
-    let is_make = |path: &Path| {
-        ask(path).is_some_and(|c| c.card == identity.card.card && c.driver == identity.card.driver)
+    let is_model = |path: &Path| {
+        query(path)
+            .is_some_and(|c| c.card == identity.card.card && c.driver == identity.card.driver)
     };
     let first = |test: &dyn Fn(&Path) -> bool| nodes.iter().find(|n| test(n.as_path())).cloned();
-    let here = (is_there(place) && is_same(place)).then(|| place.to_path_buf());
-    here.or_else(|| first(&is_same)).or_else(|| first(&is_make))
+    let here = (is_there(path) && is_same(path)).then(|| path.to_path_buf());
+    here.or_else(|| first(&is_same))
+        .or_else(|| first(&is_model))
 }
 
 #[cfg(test)]
@@ -105,15 +107,15 @@ mod tests {
     use tempfile::TempDir;
 
     /// A folder of devices: files `video<N>` that hold what the kernel would say, and links.
-    struct Desk(TempDir);
+    struct FakeDev(TempDir);
 
-    impl Desk {
+    impl FakeDev {
         fn new() -> Self {
-            let desk = Self(tempfile::tempdir().unwrap());
+            let dev = Self(tempfile::tempdir().unwrap());
             for folder in ["v4l/by-id", "v4l/by-path"] {
-                fs::create_dir_all(desk.path(folder)).unwrap();
+                fs::create_dir_all(dev.path(folder)).unwrap();
             }
-            desk
+            dev
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -135,8 +137,8 @@ mod tests {
             }
         }
 
-        fn again(&self, place: &str, identity: &CameraIdentity) -> Option<String> {
-            let found = again(self.0.path(), &self.path(place), identity, &|p| ask(p));
+        fn find_again(&self, place: &str, identity: &CameraIdentity) -> Option<String> {
+            let found = find_again(self.0.path(), &self.path(place), identity, &|p| ask(p));
             found.map(|p| p.file_name().unwrap().to_str().unwrap().to_owned())
         }
     }
@@ -157,16 +159,22 @@ mod tests {
     fn a_camera_is_found_again_under_another_number() {
         let (id, port) = ("v4l/by-id/usb-Cam_7-index0", "v4l/by-path/usb-0:1-index0");
         let check = |links: &[&str]| {
-            let desk = Desk::new();
-            desk.plug(0, "usb-1", links);
-            let identity = identity(desk.0.path(), &desk.path("video0"), card("usb-1"));
+            let dev = FakeDev::new();
+            dev.plug(0, "usb-1", links);
+            let identity = identity(dev.0.path(), &dev.path("video0"), card("usb-1"));
             assert_eq!(identity.by_id.is_some(), links.contains(&id));
             assert_eq!(identity.by_path.is_some(), links.contains(&port));
-            assert_eq!(desk.again("video0", &identity).as_deref(), Some("video0"));
-            desk.unplug(0, links);
-            assert_eq!(desk.again("video0", &identity), None);
-            desk.plug(3, "usb-1", links);
-            assert_eq!(desk.again("video0", &identity).as_deref(), Some("video3"));
+            assert_eq!(
+                dev.find_again("video0", &identity).as_deref(),
+                Some("video0")
+            );
+            dev.unplug(0, links);
+            assert_eq!(dev.find_again("video0", &identity), None);
+            dev.plug(3, "usb-1", links);
+            assert_eq!(
+                dev.find_again("video0", &identity).as_deref(),
+                Some("video3")
+            );
         };
         check(&[id, port]);
         check(&[id]);
@@ -176,31 +184,37 @@ mod tests {
 
     #[test]
     fn another_camera_in_its_place_is_not_it() {
-        let desk = Desk::new();
-        desk.plug(0, "usb-1", &[]);
-        let identity = identity(desk.0.path(), &desk.path("video0"), card("usb-1"));
-        desk.plug(1, "usb-1", &[]);
-        desk.plug(0, "usb-9", &[]);
-        assert_eq!(desk.again("video0", &identity).as_deref(), Some("video1"));
+        let dev = FakeDev::new();
+        dev.plug(0, "usb-1", &[]);
+        let identity = identity(dev.0.path(), &dev.path("video0"), card("usb-1"));
+        dev.plug(1, "usb-1", &[]);
+        dev.plug(0, "usb-9", &[]);
+        assert_eq!(
+            dev.find_again("video0", &identity).as_deref(),
+            Some("video1")
+        );
         // The same make at another port is better than none.
-        desk.unplug(1, &[]);
-        assert_eq!(desk.again("video0", &identity).as_deref(), Some("video0"));
+        dev.unplug(1, &[]);
+        assert_eq!(
+            dev.find_again("video0", &identity).as_deref(),
+            Some("video0")
+        );
     }
 
     #[test]
     fn a_lasting_name_means_whatever_is_there() {
-        let desk = Desk::new();
+        let dev = FakeDev::new();
         let port = "v4l/by-path/usb-0:1-index0";
-        desk.plug(5, "usb-1", &[port]);
-        let identity = identity(desk.0.path(), &desk.path(port), card("usb-1"));
+        dev.plug(5, "usb-1", &[port]);
+        let identity = identity(dev.0.path(), &dev.path(port), card("usb-1"));
         assert_eq!(
-            desk.again(port, &identity).as_deref(),
+            dev.find_again(port, &identity).as_deref(),
             Some("usb-0:1-index0")
         );
-        desk.unplug(5, &[port]);
-        desk.plug(6, "usb-1", &[]);
-        assert_eq!(desk.again(port, &identity), None);
-        assert_eq!(nodes(desk.0.path()), [desk.path("video6")]);
+        dev.unplug(5, &[port]);
+        dev.plug(6, "usb-1", &[]);
+        assert_eq!(dev.find_again(port, &identity), None);
+        assert_eq!(nodes(dev.0.path()), [dev.path("video6")]);
         assert_eq!(nodes(Path::new("/nowhere")), Vec::<PathBuf>::new());
     }
 }

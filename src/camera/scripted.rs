@@ -1,4 +1,4 @@
-//! A camera that does what a script says, for the tests: frames on demand, and every fault without a device.
+//! A camera that follows a script, for tests: frames on demand, and every fault without a device.
 
 use super::{CameraError, CameraOpener, Capture, CaptureStep, OpenedCamera, PixelFormat, RawFrame};
 use std::collections::VecDeque;
@@ -6,89 +6,89 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What happens next.
+/// One step of a script.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ScriptStep {
-    /// So many frames, as fast as they are taken or at the script's rate.
-    Film(u32),
-    /// So many frames that are no good.
-    Damage(u32),
-    /// So many frames that cannot be developed.
-    Spoil(u32),
-    /// From now on the frames' times are off by so many seconds more.
+    /// This number of frames, at the script's rate or as fast as they are taken.
+    Frames(u32),
+    /// This number of frames that the driver marks as damaged.
+    Damaged(u32),
+    /// This number of frames that cannot be converted.
+    Unreadable(u32),
+    /// Shifts the times of all further frames by this number of seconds.
     Jump(i64),
-    /// The driver does not return for so long, from the opening or from the wait for a frame.
+    /// The driver does not return for this time, neither from opening nor from the wait for a frame.
     Stall(Duration),
-    /// A library panics, there or there.
+    /// A library panics, in either call.
     Panic,
-    /// The camera fails while it films.
+    /// The camera fails during capture.
     Fail(CameraError),
-    /// Opening it fails.
+    /// Opening fails.
     Refuse(CameraError),
-    /// It hangs: no frame, no error.
+    /// No frame and no error.
     Hang,
-    /// From the next opening on it is at another path.
+    /// The camera is at this path from the next opening.
     Move(String),
-    /// It is over.
+    /// The stream ends.
     End,
 }
 
-/// A script and the place where its camera is.
+/// A script, and the path of its camera.
 #[derive(Clone, Debug)]
 pub struct CameraScript {
-    acts: Arc<Mutex<VecDeque<ScriptStep>>>,
-    /// By how many seconds the frames' times are off.
+    steps: Arc<Mutex<VecDeque<ScriptStep>>>,
+    /// Shift of the frames' times, in seconds.
     off: Arc<AtomicI64>,
     path: String,
     rate: Option<f64>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl CameraScript {
-    /// Plays `acts`, then hangs. Frames come `rate` times a second, or at once.
+    /// Follows `steps`, then hangs. Frames come `rate` times per second, or at once.
     #[must_use]
     pub fn new(
-        acts: impl IntoIterator<Item = ScriptStep>,
+        steps: impl IntoIterator<Item = ScriptStep>,
         rate: Option<f64>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Self {
         Self {
-            acts: Arc::new(Mutex::new(acts.into_iter().collect())),
+            steps: Arc::new(Mutex::new(steps.into_iter().collect())),
             off: Arc::default(),
             path: "/dev/video0".to_owned(),
             rate,
-            patience,
+            timeout,
         }
     }
 
-    /// Acts that are still to come.
+    /// Number of steps that are left.
     #[must_use]
     pub fn left(&self) -> usize {
-        self.acts().len()
+        self.steps().len()
     }
 
-    /// What happens wherever the camera is called; that is done then.
-    fn happen(&self) {
-        let front = self.acts().front().cloned();
+    /// Does a step that may happen in any call of the camera.
+    fn do_anywhere(&self) {
+        let front = self.steps().front().cloned();
         match front {
             Some(ScriptStep::Stall(time)) => {
                 std::thread::sleep(time);
-                self.acts().pop_front();
+                self.steps().pop_front();
             }
             Some(ScriptStep::Panic) => {
-                self.acts().pop_front();
+                self.steps().pop_front();
                 panic!("scripted");
             }
             Some(ScriptStep::Jump(seconds)) => {
                 self.off.fetch_add(seconds, Ordering::Relaxed);
-                self.acts().pop_front();
+                self.steps().pop_front();
             }
             _ => {}
         }
     }
 
-    fn acts(&self) -> std::sync::MutexGuard<'_, VecDeque<ScriptStep>> {
-        self.acts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn steps(&self) -> std::sync::MutexGuard<'_, VecDeque<ScriptStep>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,21 +98,21 @@ impl CameraOpener for CameraScript {
     }
 
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
-        self.happen();
-        let mut acts = self.acts();
-        while let Some(ScriptStep::Move(path)) = acts.front() {
+        self.do_anywhere();
+        let mut steps = self.steps();
+        while let Some(ScriptStep::Move(path)) = steps.front() {
             let path = path.clone();
-            acts.pop_front();
-            drop(acts);
+            steps.pop_front();
+            drop(steps);
             self.path = path;
-            acts = self.acts();
+            steps = self.steps();
         }
-        if let Some(ScriptStep::Refuse(error)) = acts.front() {
+        if let Some(ScriptStep::Refuse(error)) = steps.front() {
             let error = error.clone();
-            acts.pop_front();
+            steps.pop_front();
             return Err(error);
         }
-        drop(acts);
+        drop(steps);
         let opened = OpenedCamera {
             name: "scripted".to_owned(),
             path: self.path.clone(),
@@ -142,63 +142,63 @@ impl Capture for ScriptedCapture {
         &self.opened
     }
 
-    fn patience(&self) -> Duration {
-        self.script.patience
+    fn frame_timeout(&self) -> Duration {
+        self.script.timeout
     }
 
     fn next(
         &mut self,
-        patience: Duration,
+        timeout: Duration,
         frame: &mut RawFrame,
     ) -> Result<CaptureStep, CameraError> {
         if let Some(rate) = self.script.rate {
             let left = self.due.saturating_duration_since(Instant::now());
-            std::thread::sleep(left.min(patience));
-            if left > patience {
-                return Ok(CaptureStep::Nothing);
+            std::thread::sleep(left.min(timeout));
+            if left > timeout {
+                return Ok(CaptureStep::NoFrame);
             }
-            // Not before: a film of five frames lasts as long wherever a busy machine stops it.
+            // Counted from now: frames keep their distance also after a busy machine stopped the thread.
             self.due = self.due.max(Instant::now()) + Duration::from_secs_f64(1.0 / rate);
         }
-        self.script.happen();
-        let mut acts = self.script.acts();
-        let mut is_spoilt = false;
-        let step = match acts.front_mut() {
-            Some(ScriptStep::Film(left)) if *left > 0 => {
+        self.script.do_anywhere();
+        let mut steps = self.script.steps();
+        let mut is_unreadable = false;
+        let step = match steps.front_mut() {
+            Some(ScriptStep::Frames(left)) if *left > 0 => {
                 *left -= 1;
                 Some(CaptureStep::Frame)
             }
-            Some(ScriptStep::Damage(left)) if *left > 0 => {
+            Some(ScriptStep::Damaged(left)) if *left > 0 => {
                 *left -= 1;
                 Some(CaptureStep::Damaged("torn".to_owned()))
             }
-            Some(ScriptStep::Spoil(left)) if *left > 0 => {
+            Some(ScriptStep::Unreadable(left)) if *left > 0 => {
                 *left -= 1;
-                is_spoilt = true;
+                is_unreadable = true;
                 Some(CaptureStep::Frame)
             }
-            Some(ScriptStep::Film(_) | ScriptStep::Damage(_) | ScriptStep::Spoil(_)) => {
-                acts.pop_front();
-                return Ok(CaptureStep::Nothing);
+            Some(ScriptStep::Frames(_) | ScriptStep::Damaged(_) | ScriptStep::Unreadable(_)) => {
+                steps.pop_front();
+                return Ok(CaptureStep::NoFrame);
             }
-            // One after another.
+            // Two such steps in a row are done one after the other.
             Some(ScriptStep::Stall(_) | ScriptStep::Panic | ScriptStep::Jump(_)) => {
-                return Ok(CaptureStep::Nothing);
+                return Ok(CaptureStep::NoFrame);
             }
             Some(ScriptStep::Fail(error)) => {
                 let error = error.clone();
-                acts.pop_front();
+                steps.pop_front();
                 return Err(error);
             }
             Some(ScriptStep::Refuse(_) | ScriptStep::Move(_)) => {
-                // These happen at an opening: the camera is gone until then.
+                // These steps happen at the next opening: the camera is gone until then.
                 let (device, reason) = (self.opened.path.clone(), "unplugged".to_owned());
                 return Err(CameraError::Gone { device, reason });
             }
             Some(ScriptStep::End) => return Ok(CaptureStep::End),
             Some(ScriptStep::Hang) | None => None,
         };
-        drop(acts);
+        drop(steps);
         match step {
             Some(CaptureStep::Frame) => {
                 let off = self.script.off.load(Ordering::Relaxed);
@@ -212,15 +212,15 @@ impl Capture for ScriptedCapture {
                 (frame.width, frame.height, frame.stride) = (64, 48, 64 * 3);
                 frame.format = PixelFormat::Rgb3;
                 frame.bytes.resize(64 * 48 * 3, 0);
-                if is_spoilt {
+                if is_unreadable {
                     frame.bytes.truncate(1);
                 }
                 Ok(CaptureStep::Frame)
             }
             Some(step) => Ok(step),
             None => {
-                std::thread::sleep(patience.min(self.script.patience));
-                Ok(CaptureStep::Nothing)
+                std::thread::sleep(timeout.min(self.script.timeout));
+                Ok(CaptureStep::NoFrame)
             }
         }
     }
@@ -228,10 +228,10 @@ impl Capture for ScriptedCapture {
 
 impl Drop for ScriptedCapture {
     fn drop(&mut self) {
-        // A camera that hung is opened anew.
-        let mut acts = self.script.acts();
-        if acts.front() == Some(&ScriptStep::Hang) {
-            acts.pop_front();
+        // A camera that hung is opened again.
+        let mut steps = self.script.steps();
+        if steps.front() == Some(&ScriptStep::Hang) {
+            steps.pop_front();
         }
     }
 }

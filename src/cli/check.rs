@@ -203,7 +203,7 @@ fn camera(config: &Config) -> Vec<CheckResult> {
         .opener(recipe.want)
         .open(Instant::now())
         .and_then(|mut capture| {
-            let patience = capture.patience();
+            let patience = capture.frame_timeout();
             let step = capture.next(patience, &mut frame)?;
             Ok((capture.opened().clone(), step))
         });

@@ -1,16 +1,17 @@
-//! `handloom demo`: a dataset of drawn hands, processed as a real one, with a picture of what was seen.
+//! `handloom demo`: renders a dataset of synthetic hands, processes it like a real one and draws a contact sheet of the
+//! detected hands.
 
 use super::process;
 use crate::cli::progress;
 use crate::cli::{Cli, Command, DemoArgs};
 use crate::config::Config;
-use crate::draw::contact_sheet::{Tile, contact_sheet};
+use crate::draw::contact_sheet::{LegendEntry, Tile, contact_sheet};
 use crate::draw::scene::signing_scene;
 use crate::error::{CliError, Exit};
 use crate::frame::DecoderChoice;
 use crate::frame::{FrameSource, RgbFrame};
 use crate::inference::ModelFiles;
-use crate::recording::jpeg::draw_hands;
+use crate::recording::jpeg::{HAND_COLORS, draw_hands};
 use crate::storage::batches::{FINAL_NAME, batch_path};
 use crate::storage::npz::NpzReader;
 use crate::video::clip::{VideoClip, VideoOptions};
@@ -24,132 +25,57 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-/// Size of the drawn clips, pixels.
+/// Width and height of the rendered clips, in pixels.
 const SIZE: (usize, usize) = (320, 240);
-/// Frames of a drawn clip: more than a sequence's window of 64.
+/// Frames of a rendered clip: more than a sequence spans, which is 64.
 const FRAMES: usize = 70;
-/// Tiles of a clip in the picture, evenly spread over its frames.
-const MOMENTS: usize = 4;
+/// Tiles of a clip on the contact sheet, evenly spread over its frames.
+const TILES: usize = 4;
 
-/// What lies at a clip's place.
+/// The file of a clip.
 enum DemoClip {
-    /// A signing scene.
+    /// A clip of signing hands.
     Hands { seed: u64, codec: Codec },
-    /// A picture without hands.
+    /// A clip without hands.
     Empty,
-    /// The first part of a file.
+    /// The first third of a file.
     CutOff { seed: u64 },
-    /// Not a video.
+    /// A text file.
     Text,
-    /// No bytes.
+    /// An empty file.
     Nothing,
     /// No file.
     Missing,
 }
 
-/// Gloss, video id, first frame of the metadata, content.
+/// A clip of signing hands.
+const fn hands(seed: u64, codec: Codec) -> DemoClip {
+    DemoClip::Hands { seed, codec }
+}
+
+/// Gloss, video id, `frame_start` of the metadata, file.
 const DATASET: [(&str, &str, i64, DemoClip); 15] = [
-    (
-        "hello",
-        "00001",
-        1,
-        DemoClip::Hands {
-            seed: 0,
-            codec: Codec::H264,
-        },
-    ),
-    (
-        "hello",
-        "00002",
-        1,
-        DemoClip::Hands {
-            seed: 1,
-            codec: Codec::H264,
-        },
-    ),
-    (
-        "hello",
-        "00003",
-        1,
-        DemoClip::Hands {
-            seed: 2,
-            codec: Codec::Mpeg4,
-        },
-    ),
-    (
-        "hello",
-        "00004",
-        1,
-        DemoClip::Hands {
-            seed: 3,
-            codec: Codec::H264,
-        },
-    ),
-    (
-        "hello",
-        "00005",
-        20,
-        DemoClip::Hands {
-            seed: 4,
-            codec: Codec::H264,
-        },
-    ),
+    ("hello", "00001", 1, hands(0, Codec::H264)),
+    ("hello", "00002", 1, hands(1, Codec::H264)),
+    ("hello", "00003", 1, hands(2, Codec::Mpeg4)),
+    ("hello", "00004", 1, hands(3, Codec::H264)),
+    ("hello", "00005", 20, hands(4, Codec::H264)),
     ("hello", "00006", 1, DemoClip::Missing),
-    (
-        "book",
-        "00011",
-        1,
-        DemoClip::Hands {
-            seed: 5,
-            codec: Codec::H264,
-        },
-    ),
-    (
-        "book",
-        "00012",
-        1,
-        DemoClip::Hands {
-            seed: 6,
-            codec: Codec::H264,
-        },
-    ),
-    (
-        "book",
-        "00013",
-        1,
-        DemoClip::Hands {
-            seed: 7,
-            codec: Codec::Mpeg4,
-        },
-    ),
+    ("book", "00011", 1, hands(5, Codec::H264)),
+    ("book", "00012", 1, hands(6, Codec::H264)),
+    ("book", "00013", 1, hands(7, Codec::Mpeg4)),
     ("book", "00014", 1, DemoClip::Empty),
     ("book", "00015", 1, DemoClip::CutOff { seed: 8 }),
     ("book", "00016", 1, DemoClip::Text),
     ("book", "00017", 1, DemoClip::Nothing),
-    (
-        "book",
-        "00018",
-        5122,
-        DemoClip::Hands {
-            seed: 9,
-            codec: Codec::H264,
-        },
-    ),
-    (
-        "rare",
-        "00021",
-        1,
-        DemoClip::Hands {
-            seed: 10,
-            codec: Codec::H264,
-        },
-    ),
+    ("book", "00018", 5122, hands(9, Codec::H264)),
+    ("rare", "00021", 1, hands(10, Codec::H264)),
 ];
 
-/// Renders, processes, shows.
+/// Renders the dataset, processes it and draws the contact sheet.
 ///
 /// # Errors
-/// When the folder cannot be used, an encoder is missing or processing fails.
+/// When the folder cannot be used, an encoder is missing or the job fails.
 pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
     let (dataset, result) = (args.out.join("dataset"), args.out.join("result"));
     refuse_foreign(&args.out)?;
@@ -158,16 +84,16 @@ pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
         ..Config::default()
     };
     ModelFiles::load(&config.model_paths())?;
-    // What is missing is missed before anything is written.
+    // Checked before anything is written.
     let best = best_codec().map_err(|error| CliError::new(Exit::InOut, anyhow!(error)))?;
     progress::line(&format!(
-        "Rendering {} clips of drawn hands into {} ...",
+        "Rendering {} clips of synthetic hands into {} ...",
         DATASET.len() - 1,
         dataset.display()
     ));
     if best != Codec::H264 {
         progress::line(
-            "All of them as MPEG-4: H.264 wants apt-get install gstreamer1.0-plugins-ugly (x264enc)",
+            "All clips are MPEG-4; for H.264: apt-get install gstreamer1.0-plugins-ugly (x264enc)",
         );
     }
     fs::create_dir_all(&args.out)
@@ -207,22 +133,22 @@ pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
     process.models.clone_from(&args.models);
     process::run(&process)?;
 
-    let picture = args.out.join("contact-sheet.png");
-    draw(&dataset.join("videos"), &result, &picture).map_err(|e| CliError::new(Exit::InOut, e))?;
+    let image = args.out.join("contact-sheet.png");
+    draw(&dataset.join("videos"), &result, &image).map_err(|e| CliError::new(Exit::InOut, e))?;
     progress::line(&format!(
-        "\nThe sequences:  {}\nWhat was seen:  {}\nEvery instance: {}\nNext: handloom inspect {}",
+        "\nSequences:      {}\nContact sheet:  {} (the detected hands)\nManifest:       {} (the state of each instance)\n\nNext, look into a batch file:  handloom inspect {}\nThen process your own dataset: handloom process --out RESULT DATASET",
         result.join(FINAL_NAME).display(),
-        picture.display(),
+        image.display(),
         result.join("manifest.jsonl").display(),
         batch_path(&result, 0).display(),
     ));
     Ok(Exit::Done)
 }
 
-/// Tells a dataset that the demo made from one that is somebody's.
+/// Marks a folder that the demo made.
 const MARKER: &str = ".handloom-demo";
 
-/// The folder must be new or empty, or one that an earlier demo filled.
+/// Refuses a folder that holds other files than an earlier demo's.
 fn refuse_foreign(out: &Path) -> Result<(), CliError> {
     let is_empty = match fs::read_dir(out) {
         Ok(mut entries) => entries.next().is_none(),
@@ -242,7 +168,7 @@ fn refuse_foreign(out: &Path) -> Result<(), CliError> {
     Err(CliError::new(Exit::CannotCreate, error))
 }
 
-/// `best` stands in for H.264 where that cannot be encoded.
+/// Writes the dataset; `best` replaces H.264 where that cannot be encoded.
 fn render(dataset: &Path, best: Codec) -> anyhow::Result<()> {
     let videos = dataset.join("videos");
     fs::create_dir_all(&videos).with_context(|| format!("cannot make {}", videos.display()))?;
@@ -288,8 +214,8 @@ fn render(dataset: &Path, best: Codec) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Draws the landmarks of the first batch over the frames that they were found in.
-fn draw(videos: &Path, result: &Path, picture: &Path) -> anyhow::Result<()> {
+/// Draws the landmarks of the first batch over the frames in which they were detected.
+fn draw(videos: &Path, result: &Path, image: &Path) -> anyhow::Result<()> {
     let mut npz = NpzReader::open(&batch_path(result, 0))?;
     let (ids, labels) = (npz.strings("video_ids")?, npz.strings("labels")?);
     let (landmarks, shape) = npz.numbers::<f32>("landmarks")?;
@@ -308,8 +234,8 @@ fn draw(videos: &Path, result: &Path, picture: &Path) -> anyhow::Result<()> {
         let mut at = -1;
         let frames = &indexes[row * length..(row + 1) * length];
         let seen = frames.iter().filter(|i| **i >= 0).count();
-        for moment in 0..MOMENTS {
-            let nth = (2 * moment + 1) * seen / (2 * MOMENTS);
+        for tile in 0..TILES {
+            let nth = (2 * tile + 1) * seen / (2 * TILES);
             let (step, index) = (row * length + nth, frames[nth]);
             while at < index && clip.advance()? {
                 at += 1;
@@ -328,19 +254,36 @@ fn draw(videos: &Path, result: &Path, picture: &Path) -> anyhow::Result<()> {
             });
         }
     }
-    let sheet = contact_sheet(&tiles, MOMENTS);
+    let sheet = contact_sheet(&legend(), &tiles, TILES);
     let (width, height) = (
         u32::try_from(sheet.width())?,
         u32::try_from(sheet.height())?,
     );
     image::save_buffer(
-        picture,
+        image,
         sheet.pixels(),
         width,
         height,
         image::ExtendedColorType::Rgb8,
     )
-    .with_context(|| format!("cannot write {}", picture.display()))
+    .with_context(|| format!("cannot write {}", image.display()))
+}
+
+/// What the colours and the rows of the contact sheet mean.
+fn legend() -> [LegendEntry; 3] {
+    let [first, second] = HAND_COLORS;
+    let entry = |color, text: &str| LegendEntry {
+        color,
+        text: text.to_owned(),
+    };
+    [
+        entry(Some(first), "first hand: numbers 0 to 62 of a frame"),
+        entry(Some(second), "second hand: numbers 63 to 125"),
+        entry(
+            None,
+            "one row: 4 sampled frames of one clip; captions: label, video id",
+        ),
+    ]
 }
 
 fn hands_text(count: u8) -> String {

@@ -1,4 +1,4 @@
-//! `handloom inspect`: what is in npz files.
+//! `handloom inspect`: summarizes npz files.
 
 use crate::cli::InspectArgs;
 use crate::cli::progress;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Labels shown for people; the JSON form has all.
+/// Labels in the text summary; the JSON summary has all.
 const LABELS_SHOWN: usize = 15;
 
 /// Prints a summary of each file.
@@ -30,7 +30,7 @@ pub fn run(args: &InspectArgs) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-/// A file's arrays, labels and how often hands were seen.
+/// A file's arrays, labels and number of frames by hands.
 fn inspect(path: &Path) -> Result<Value, StoreError> {
     let mut npz = NpzReader::open(path)?;
     let mut arrays = serde_json::Map::new();
@@ -60,7 +60,7 @@ fn inspect(path: &Path) -> Result<Value, StoreError> {
         }
         summary["frames"] = json!({"no_hand": frames[0], "one_hand": frames[1], "two_hands": frames[2], "padding": frames[3]});
     } else if has("sequences") {
-        // Without frame numbers a frame that was padded looks like one without a hand.
+        // Without frame numbers padding cannot be told from a frame without a hand.
         let (values, shape) = npz.numbers::<f32>("sequences")?;
         let width = shape.last().copied().unwrap_or(FEATURES).max(1);
         let mut frames = [0_usize; 3];
@@ -77,7 +77,7 @@ fn inspect(path: &Path) -> Result<Value, StoreError> {
     Ok(summary)
 }
 
-/// The summary for people.
+/// The summary as text.
 fn table(summary: &Value) -> String {
     let mut out = format!("{}\n", summary["file"].as_str().unwrap_or_default());
     // Writing to a String cannot fail.

@@ -156,8 +156,8 @@ impl JobObserver for ConsoleObserver<'_> {
         );
     }
 
-    fn backend_event(&mut self, event: &BackendEvent<'_>) {
-        match *event {
+    fn backend_event(&mut self, event: &BackendEvent) {
+        match event {
             BackendEvent::Chosen {
                 name,
                 reason,
@@ -167,7 +167,7 @@ impl JobObserver for ConsoleObserver<'_> {
                     &format!("Running the models on {name}: {reason}"),
                     &json!({"event": "backend", "name": name, "reason": reason}),
                 );
-                if is_second_best {
+                if *is_second_best {
                     self.reporter.warn(&format!("{reason}; {name} runs instead"));
                 }
             }

@@ -80,8 +80,8 @@ impl Backends {
 
     /// Reports an event on log, `state` and `fault`. Job and camera both report what was chosen; that it is not what the
     /// config prefers is one fault.
-    pub(super) fn report(&self, event: &BackendEvent<'_>) {
-        match *event {
+    pub(super) fn report(&self, event: &BackendEvent) {
+        match event {
             BackendEvent::Chosen {
                 name,
                 reason,
@@ -92,7 +92,7 @@ impl Backends {
                 let fallback = is_second_best.then(|| format!("accelerator: {reason}"));
                 if self.gate.set_fallback(fallback) {
                     let action = "the CPU runs the models";
-                    self.outbox.fault("accelerator", reason.to_owned(), action);
+                    self.outbox.fault("accelerator", reason.clone(), action);
                 }
             }
             BackendEvent::Reopened {

@@ -1,133 +1,234 @@
-//! The daemon's side of a session with the camera: obeys commands, has takes kept ([`keep`]), and tells how it goes.
+//! The daemon's side of a camera session: carries out commands, has takes written and reports the camera's state.
 
 mod take_writer;
 
+pub(super) use take_writer::TakeWriter;
+
 use crate::camera::CameraEvent;
-use crate::daemon::camera_session::take_writer::DiskFull;
-use crate::daemon::camera_task::CameraContext;
-use crate::daemon::camera_task::CameraRequest;
+use crate::daemon::ROOM_POLL_INTERVAL;
+use crate::daemon::camera_session::take_writer::Written;
+use crate::daemon::camera_task::{CameraContext, CameraRequest};
 use crate::daemon::job_queue::PendingCommand;
 use crate::error::CliError;
 use crate::error::hints::Audience;
-use crate::inference::BackendEvent;
 use crate::messages::payloads::{CameraHealth, JobPhase};
-use crate::recording::TakeProvenance;
-use crate::recording::session::{FrameView, SessionHost, SessionStatus};
-use crate::recording::take_store::{StoredTake, TakeStore};
+use crate::recording::fallback_detector::FallbackDetector;
+use crate::recording::session::{RecordingSession, SessionEvent, SessionStatus};
+use crate::recording::take_store::{StoredTake, TOO_SHORT};
 use crate::sequence::recording_plan::RecordRequest;
-use crate::sequence::sign_recorder::{Sign, SignRecorder};
+use crate::sequence::sign_recorder::Sign;
 use crate::system::Stage;
 use crate::system::clock::uptime;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Whoever runs the session: the daemon's side of it.
+/// What the camera does, and why it does not capture.
+type CameraState = Option<(JobPhase, Option<String>)>;
+
+/// Runs one session of the daemon's camera.
 pub(super) struct CameraSession<'a> {
     daemon: &'a CameraContext,
     stage: &'a Stage,
-    store: TakeStore,
-    origin: &'a TakeProvenance<'a>,
+    session: RecordingSession<FallbackDetector<'a>>,
+    writer: TakeWriter<'a>,
     device: String,
-    /// Time of the last frame.
-    at: Duration,
-    /// A `record` without a last word.
-    running: Option<PendingCommand>,
-    /// Takes of it.
-    taken: Vec<String>,
-    /// A take without room, and its backend.
-    waiting: Option<(Sign, String)>,
-    /// The files of all batches are to be made of what was taken.
-    is_unsealed: bool,
-    /// Takes are to be joined when none came or went for a while, counted from here.
-    unjoined: Option<Instant>,
-    /// All files are to be made, for the last time.
-    is_unclosed: bool,
-    /// The last write found no room.
-    full: Option<DiskFull>,
-    /// What is written now is written for the last time.
-    is_last: bool,
-    /// What the camera does, as it says itself, and as the world was told.
-    filming: Option<(JobPhase, Option<String>)>,
-    told: Option<(JobPhase, Option<String>)>,
+    /// The `record` command that has no answer yet, and the names of its takes.
+    running: Option<(PendingCommand, Vec<String>)>,
+    state: CameraState,
+    reported_state: CameraState,
 }
 
 impl<'a> CameraSession<'a> {
-    /// With an open shelf, whose untold messages are told.
     pub(super) fn new(
         daemon: &'a CameraContext,
         stage: &'a Stage,
-        store: TakeStore,
-        origin: &'a TakeProvenance<'a>,
+        session: RecordingSession<FallbackDetector<'a>>,
+        writer: TakeWriter<'a>,
+        device: String,
     ) -> Self {
-        let mut set = Self {
+        Self {
             daemon,
             stage,
-            store,
-            origin,
-            device: origin.device.to_string(),
-            at: Duration::ZERO,
+            session,
+            writer,
+            device,
             running: None,
-            taken: Vec::new(),
-            waiting: None,
-            is_unsealed: false,
-            unjoined: None,
-            is_unclosed: false,
-            full: None,
-            is_last: false,
-            filming: None,
-            told: None,
-        };
-        // Of an earlier life.
-        set.unjoined = set.store.is_behind().then(Instant::now);
-        set.publish(None);
-        set
-    }
-
-    /// Says on `state` what the camera does, and that takes wait while they do.
-    fn tell(&mut self) {
-        let now = match (&self.filming, self.no_room()) {
-            (Some((JobPhase::Capturing, _)), Some(reason)) => Some((
-                JobPhase::Degraded,
-                Some(format!("takes wait for room: {reason}")),
-            )),
-            (filming, _) => filming.clone(),
-        };
-        if now.is_some() && now != self.told {
-            self.daemon.telemetry.camera(now.clone());
-            self.told = now;
+            state: None,
+            reported_state: None,
         }
     }
 
-    /// The last word on the `record` that is under way.
-    fn settle(&mut self, result: Result<(), &str>) {
-        if let Some(task) = self.running.take() {
-            let taken = std::mem::take(&mut self.taken);
-            // What an order got that ends early is to be had like what a whole one got.
-            self.is_unsealed |= !taken.is_empty() && result.is_err();
-            let waits = if self.waiting.is_some() {
-                ", one waits for room"
-            } else {
-                ""
-            };
-            let result = match result {
-                Ok(()) => Ok(Some(json!({"takes": taken}))),
-                Err(reason) => Err(format!("{reason}; {} takes were kept{waits}", taken.len())),
-            };
-            self.daemon.outbox.reply(&task, result, &[]);
+    /// Runs until the daemon stops or a file that stands in for the camera is over; closes the camera.
+    ///
+    /// # Errors
+    /// When a model fails, a take cannot be written or the camera's thread is lost.
+    pub(super) fn run(&mut self) -> Result<(), CliError> {
+        let ended = self.handle_events();
+        self.session.close_camera();
+        ended
+    }
+
+    fn handle_events(&mut self) -> Result<(), CliError> {
+        loop {
+            match self.session.next_event()? {
+                SessionEvent::Camera(event) => self.note_camera(event),
+                SessionEvent::Backend(event) => self.daemon.backends.report(&event),
+                SessionEvent::Frame => {
+                    let view = self.session.view();
+                    self.daemon
+                        .monitor
+                        .note_camera_frame(view.image, view.hands, &self.device);
+                }
+                SessionEvent::Sign { sign, backend } => self.store_sign(*sign, backend)?,
+                SessionEvent::Tick => self.tick()?,
+                SessionEvent::Ended => return Ok(()),
+            }
         }
     }
 
-    /// Obeys what was asked for, whether there is room or not.
-    fn hear(&mut self, recorder: &mut SignRecorder, at: Duration) -> Result<(), CliError> {
-        while let Some(ask) = self.daemon.camera.asked() {
-            match ask {
-                CameraRequest::Record(task, order) => self.record(task, order, recorder, at),
+    fn tick(&mut self) -> Result<(), CliError> {
+        self.stage.heartbeat(uptime());
+        let is_stopping = self.daemon.shutdown.is_requested();
+        self.writer.set_last(is_stopping);
+        self.carry_out_requests()?;
+        self.flush()?;
+        self.report_state();
+        self.report_health();
+        if is_stopping {
+            self.session.stop();
+        }
+        Ok(())
+    }
+
+    /// Counters and rates of the session.
+    pub(super) fn status(&self) -> SessionStatus<'_> {
+        self.session.status()
+    }
+
+    /// Writes what is left and answers the `record` command. With `may_wait` it waits for room until the daemon stops, and
+    /// then leaves the answer to the next process.
+    ///
+    /// # Errors
+    /// When a take cannot be written.
+    pub(super) fn finish(&mut self, may_wait: bool) -> Result<(), CliError> {
+        self.writer.close_when_written();
+        let written = self.write_rest(may_wait);
+        if !self.daemon.shutdown.is_requested() {
+            match &written {
+                Ok(()) => self.answer_record(Err("the camera stopped; see state")),
+                Err(failure) => self.answer_record(Err(&Audience::TakesKeys.story(failure))),
+            }
+        }
+        written
+    }
+
+    fn write_rest(&mut self, may_wait: bool) -> Result<(), CliError> {
+        loop {
+            self.writer
+                .set_last(!may_wait || self.daemon.shutdown.is_requested());
+            self.carry_out_requests()?;
+            if self.flush()? {
+                return Ok(());
+            }
+            self.report_state();
+            self.stage.heartbeat(uptime());
+            self.daemon.shutdown.wait(ROOM_POLL_INTERVAL);
+        }
+    }
+
+    /// Writes what waits, as far as there is room; returns whether all is on disk. A `record` command is answered when
+    /// its batches are.
+    fn flush(&mut self) -> Result<bool, CliError> {
+        loop {
+            match self.writer.write_next(self.running.is_some())? {
+                Written::Nothing => return Ok(true),
+                Written::NoRoom => return Ok(false),
+                Written::Take { take, sign_end } => self.note_take(take, sign_end),
+                Written::AllBatches if self.is_record_complete() => self.answer_record(Ok(())),
+                Written::AllBatches | Written::FullBatches | Written::Merged => {}
+            }
+        }
+    }
+
+    /// Stores a finished sign. While another take waits for room it is not stored but requested again.
+    fn store_sign(&mut self, sign: Sign, backend: String) -> Result<(), CliError> {
+        self.flush()?;
+        let gloss = sign.gloss.clone();
+        if self.writer.has_waiting() {
+            tracing::warn!(
+                gloss = &*gloss,
+                "sign not recorded: another take waits for room"
+            );
+            self.session.retry(&gloss, sign.end);
+            return Ok(());
+        }
+        self.writer.put(sign, backend);
+        self.flush()?;
+        if let Some(reason) = self.writer.no_room()
+            && self.writer.has_waiting()
+        {
+            tracing::warn!(gloss = &*gloss, reason, "a take waits for room");
+        }
+        Ok(())
+    }
+
+    fn note_take(&mut self, take: StoredTake, sign_end: Duration) {
+        tracing::info!(
+            id = take.id,
+            gloss = take.gloss,
+            state = take.state,
+            reason = take.reason,
+            "take"
+        );
+        if take.state == TOO_SHORT {
+            // A take that waited for room ended long ago.
+            let since = self.session.status().at.max(sign_end);
+            self.session.retry(&take.gloss, since);
+        } else if let Some((_, takes)) = &mut self.running {
+            takes.push(take.id);
+        }
+        if self.is_record_complete() {
+            self.writer.seal_all();
+        }
+    }
+
+    fn is_record_complete(&self) -> bool {
+        self.running.is_some() && self.session.recorder().plan().is_complete()
+    }
+
+    /// Answers the `record` command that is under way.
+    fn answer_record(&mut self, result: Result<(), &str>) {
+        let Some((task, takes)) = self.running.take() else {
+            return;
+        };
+        let result = match result {
+            Ok(()) => Ok(Some(json!({"takes": takes}))),
+            Err(reason) => {
+                // The takes of a request that ends early are sealed like those of a complete one.
+                if !takes.is_empty() {
+                    self.writer.seal_all();
+                }
+                let waits = if self.writer.has_waiting() {
+                    ", one waits for room"
+                } else {
+                    ""
+                };
+                Err(format!("{reason}; {} takes were kept{waits}", takes.len()))
+            }
+        };
+        self.daemon.outbox.reply(&task, result, &[]);
+    }
+
+    fn carry_out_requests(&mut self) -> Result<(), CliError> {
+        while let Some(request) = self.daemon.camera.next_request() {
+            match request {
+                CameraRequest::Record(task, request) => self.record(task, request),
                 CameraRequest::Cancel => {
-                    recorder.takes_mut().cancel();
-                    self.settle(Err("cancelled by command"));
+                    self.session.cancel();
+                    self.answer_record(Err("cancelled by command"));
                 }
                 CameraRequest::Undo(task) => {
-                    let undone = self.undo(recorder, at);
+                    let undone = self.undo();
                     let result = match &undone {
                         Ok(result) => result.clone(),
                         Err(failure) => Err(Audience::TakesKeys.story(failure)),
@@ -140,146 +241,101 @@ impl<'a> CameraSession<'a> {
         Ok(())
     }
 
-    /// Takes up an order; not while takes wait: nobody would know when to sign.
-    fn record(
-        &mut self,
-        task: PendingCommand,
-        order: RecordRequest,
-        recorder: &mut SignRecorder,
-        at: Duration,
-    ) {
-        let one_waits = || {
-            self.waiting
-                .is_some()
-                .then(|| "one is being written".to_owned())
+    /// Starts a request. It is refused while takes wait for room: nobody would know when to sign.
+    fn record(&mut self, task: PendingCommand, request: RecordRequest) {
+        let is_writing = || {
+            let reason = "one is being written".to_owned();
+            self.writer.has_waiting().then_some(reason)
         };
-        if let Some(reason) = self.no_room().or_else(one_waits) {
+        if let Some(reason) = self.writer.no_room().or_else(is_writing) {
             let reason = format!(
                 "takes wait for room: {reason}; send it again with another id when state is capturing"
             );
             return self.daemon.outbox.reply(&task, Err(reason), &[]);
         }
-        self.settle(Err("replaced by another record"));
-        self.running = Some(task);
-        recorder.record(order, at);
+        self.answer_record(Err("replaced by another record"));
+        self.running = Some((task, Vec::new()));
+        self.session.record(request);
     }
 
-    /// Discards the last take: the one that waits, or the last one on the shelf, for which there mostly is room enough.
-    fn undo(
-        &mut self,
-        recorder: &mut SignRecorder,
-        at: Duration,
-    ) -> Result<Result<Option<Value>, String>, CliError> {
-        let mut again = |gloss: &str, is_running: bool| {
-            if is_running {
-                recorder.takes_mut().again(gloss, at);
-            }
+    /// Discards the last take. The inner error is the answer to the command.
+    fn undo(&mut self) -> Result<Result<Option<Value>, String>, CliError> {
+        let (id, gloss) = match self.writer.undo()? {
+            Ok(take) => take,
+            Err(reason) => return Ok(Err(reason)),
         };
-        if let Some((sign, _)) = self.waiting.take() {
-            again(&sign.gloss, self.running.is_some());
-            // It never had a name.
-            return Ok(Ok(Some(json!({"id": null, "gloss": &*sign.gloss}))));
+        if let Some((_, takes)) = &mut self.running {
+            takes.retain(|take| Some(take) != id.as_ref());
+            let at = self.session.status().at;
+            self.session.retry(&gloss, at);
         }
-        Ok(match self.write(TakeStore::undo)? {
-            Some(Some(StoredTake { id, gloss, .. })) => {
-                self.taken.retain(|taken| *taken != id);
-                again(&gloss, self.running.is_some());
-                self.is_unsealed = true;
-                self.flush(recorder)?;
-                Ok(Some(json!({"id": id, "gloss": gloss})))
-            }
-            Some(None) => Err("there is no take to discard".to_owned()),
-            None => {
-                let reason = self.no_room().unwrap_or_default();
-                Err(format!(
-                    "there is no room to discard it: {reason}; make room and send it again with another id"
-                ))
-            }
-        })
+        self.flush()?;
+        Ok(Ok(Some(json!({"id": id, "gloss": gloss}))))
     }
-}
 
-impl SessionHost for CameraSession<'_> {
-    type Error = CliError;
-
-    fn news(&mut self, news: &CameraEvent) -> Result<(), CliError> {
-        match news {
+    fn note_camera(&mut self, event: CameraEvent) {
+        match event {
             CameraEvent::Opened(opened) => {
                 tracing::info!(
                     path = opened.path,
                     format = opened.format.name(),
                     width = opened.width,
                     height = opened.height,
-                    "filming"
+                    "camera opened"
                 );
-                self.filming = Some((JobPhase::Capturing, None));
+                self.state = Some((JobPhase::Capturing, None));
             }
             CameraEvent::Fault(error) => {
                 let reason = error.to_string();
-                let action = "the camera is opened again until it films; the job goes on";
+                let action = "the camera is opened again until it works; the job continues";
                 self.daemon.outbox.fault("camera", reason.clone(), action);
-                self.filming = Some((JobPhase::Degraded, Some(reason)));
+                self.state = Some((JobPhase::Degraded, Some(reason)));
             }
             CameraEvent::Relapse(error) => {
-                let reason = error.to_string();
-                self.filming = Some((JobPhase::Degraded, Some(reason)));
+                self.state = Some((JobPhase::Degraded, Some(error.to_string())));
             }
             CameraEvent::Ended => {}
         }
-        self.tell();
-        Ok(())
+        self.report_state();
     }
 
-    fn accelerator(&mut self, news: &BackendEvent<'_>) {
-        self.daemon.backends.report(news);
-    }
-
-    fn look(&mut self, look: &FrameView<'_>) {
-        self.daemon
-            .monitor
-            .note_camera_frame(look.picture, look.hands, &self.device);
-    }
-
-    fn sign(
-        &mut self,
-        sign: Sign,
-        backend: &str,
-        recorder: &mut SignRecorder,
-    ) -> Result<(), CliError> {
-        self.take(sign, backend, recorder)
-    }
-
-    fn turn(
-        &mut self,
-        standing: &SessionStatus<'_>,
-        recorder: &mut SignRecorder,
-    ) -> Result<bool, CliError> {
-        self.stage.heartbeat(uptime());
-        self.is_last = self.daemon.shutdown.is_requested();
-        self.at = standing.at;
-        self.hear(recorder, standing.at)?;
-        self.flush(recorder)?;
-        self.tell();
-        let tenth = |value: f64| (value * 10.0).round() / 10.0;
-        let ms = |percent| tenth(standing.stats.latency(percent).as_secs_f64() * 1e3);
-        let counts = standing.counts;
-        let is_filming = matches!(self.filming, Some((JobPhase::Capturing, _)));
-        let fps = if is_filming {
-            tenth(standing.stats.fps())
-        } else {
-            0.0
+    /// Publishes a change of the camera's state; a camera whose takes wait for room is degraded.
+    fn report_state(&mut self) {
+        let state = match (&self.state, self.writer.no_room()) {
+            (Some((JobPhase::Capturing, _)), Some(reason)) => Some((
+                JobPhase::Degraded,
+                Some(format!("takes wait for room: {reason}")),
+            )),
+            (state, _) => state.clone(),
         };
+        if state.is_some() && state != self.reported_state {
+            self.daemon.telemetry.camera(state.clone());
+            self.reported_state = state;
+        }
+    }
+
+    fn report_health(&self) {
+        let SessionStatus {
+            counts,
+            stats,
+            hands,
+            ..
+        } = self.session.status();
+        let is_capturing = matches!(self.state, Some((JobPhase::Capturing, _)));
         self.daemon.camera.set_health(CameraHealth {
-            fps,
+            fps: if is_capturing {
+                stats.rounded_fps()
+            } else {
+                0.0
+            },
             frames: counts.frames,
             dropped: counts.dropped,
             damaged: counts.damaged,
             opened: counts.opened,
-            hands: standing.hands,
-            takes: self.store.accepted(),
-            latency_p50_ms: ms(50),
-            latency_p95_ms: ms(95),
+            hands,
+            takes: self.writer.accepted(),
+            latency_p50_ms: stats.rounded_ms(50),
+            latency_p95_ms: stats.rounded_ms(95),
         });
-        Ok(!self.is_last)
     }
 }

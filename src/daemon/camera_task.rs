@@ -1,9 +1,9 @@
-//! The daemon's camera: a thread that films, keeps the takes that were asked for, and tells how it stands. The job
-//! goes on beside it; a camera that is away holds up nothing.
+//! The thread of the daemon's camera, and what the other threads know of it. The job runs beside it; a camera that is
+//! not there holds up nothing.
 
-use crate::camera::{Camera, CameraAddress, CameraCounts, CaptureTimeouts, DropPolicy};
+use crate::camera::{Camera, CameraAddress, CaptureTimeouts, DropPolicy};
 use crate::daemon::backend::Backends;
-use crate::daemon::camera_session::CameraSession;
+use crate::daemon::camera_session::{CameraSession, TakeWriter};
 use crate::daemon::job_failure::FATAL_ACTION;
 use crate::daemon::job_queue::PendingCommand;
 use crate::daemon::live_config::LiveConfig;
@@ -18,8 +18,7 @@ use crate::error::{CliError, Exit};
 use crate::inference::SelectionError;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::fallback_detector::FallbackDetector;
-use crate::recording::latency_stats::LatencyStats;
-use crate::recording::session;
+use crate::recording::session::{RecordingSession, SessionStatus};
 use crate::recording::take_store::{TakeOptions, TakeStore};
 use crate::recording::{CaptureSettings, TakeProvenance};
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
@@ -37,103 +36,110 @@ use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-/// Commands that wait for the camera's thread.
-const ASKS_MAX: usize = 16;
-/// A session that could not begin is tried again after so long.
-const RETRY: Duration = Duration::from_secs(30);
-/// A look at a frame takes no longer than this, an accelerator that is opened again for it included.
-const SILENCE: Duration = Duration::from_mins(4);
+/// Requests that wait for the camera's thread.
+const REQUESTS_MAX: usize = 16;
+/// A session that failed is started again after this time.
+const RETRY_DELAY: Duration = Duration::from_secs(30);
+/// Longest time from one sign of life of the thread to the next. One frame takes no longer, an accelerator that is opened
+/// again for it included.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_mins(4);
 
-/// What the camera's thread is asked for.
+/// A request to the camera's thread.
 pub(super) enum CameraRequest {
-    /// Take signs.
+    /// Record takes.
     Record(PendingCommand, RecordRequest),
     /// Discard the last take.
     Undo(PendingCommand),
-    /// Take no more.
+    /// Record no more.
     Cancel,
 }
 
 /// What the other threads know of the camera.
 #[derive(Default)]
 pub(super) struct CameraHandle {
-    /// What waits for the camera's thread; `None` without one.
-    asks: Mutex<Option<VecDeque<CameraRequest>>>,
-    /// It filmed, and nothing more comes.
+    /// Requests that wait for the camera's thread; `None` without one.
+    requests: Mutex<Option<VecDeque<CameraRequest>>>,
+    /// Whether a file that stands in for the camera is over.
     is_over: AtomicBool,
     health: Mutex<Option<CameraHealth>>,
-    /// What a mirror shall hold of the takes.
+    /// Files of the takes that the mirror shall hold.
     files: Mutex<Option<Listing>>,
 }
 
 impl CameraHandle {
-    /// Hands `ask` to the camera's thread; gives it back with the reason when there is none, or it has enough to do.
-    pub(super) fn ask(&self, ask: CameraRequest) -> Result<(), (CameraRequest, &'static str)> {
-        let mut asks = lock_ignoring_poison(&self.asks);
-        let Some(asks) = &mut *asks else {
+    /// Hands `request` to the camera's thread. Gives it back with the reason when there is no camera or too many requests
+    /// wait.
+    pub(super) fn request(
+        &self,
+        request: CameraRequest,
+    ) -> Result<(), (CameraRequest, &'static str)> {
+        let mut requests = lock_ignoring_poison(&self.requests);
+        let Some(requests) = &mut *requests else {
             let why = if self.is_over.load(Ordering::Acquire) {
-                "the file that stood in for a camera is over; a restart films it again"
+                "the file that stands in for a camera is over; restart the daemon to play it again"
             } else {
-                "no camera films here; see [camera] device in the config"
+                "this device has no camera; see [camera] device in the config"
             };
-            return Err((ask, why));
+            return Err((request, why));
         };
-        if matches!(ask, CameraRequest::Cancel) {
-            // There is always room for it: it is the last word on all before it.
-            asks.retain(|ask| !matches!(ask, CameraRequest::Cancel));
-        } else if asks.len() >= ASKS_MAX {
-            return Err((ask, "too many commands wait for the camera; try again"));
+        if matches!(request, CameraRequest::Cancel) {
+            // There is always room for it: one cancel stands for all.
+            requests.retain(|request| !matches!(request, CameraRequest::Cancel));
+        } else if requests.len() >= REQUESTS_MAX {
+            return Err((request, "too many commands wait for the camera; try again"));
         }
-        asks.push_back(ask);
+        requests.push_back(request);
         Ok(())
     }
 
-    /// From here on the camera's thread takes what is asked for.
+    /// Accepts requests from here on.
     fn open(&self) {
-        *lock_ignoring_poison(&self.asks) = Some(VecDeque::new());
+        *lock_ignoring_poison(&self.requests) = Some(VecDeque::new());
     }
 
-    /// From here on nothing is taken; gives what waits.
+    /// Accepts no request from here on; returns those that wait.
     fn close(&self) -> VecDeque<CameraRequest> {
         self.is_over.store(true, Ordering::Release);
         *lock_ignoring_poison(&self.health) = None;
-        lock_ignoring_poison(&self.asks).take().unwrap_or_default()
+        lock_ignoring_poison(&self.requests)
+            .take()
+            .unwrap_or_default()
     }
 
-    /// What waits, which waits no longer.
+    /// Removes and returns the requests that wait.
     fn drain(&self) -> VecDeque<CameraRequest> {
-        lock_ignoring_poison(&self.asks)
+        lock_ignoring_poison(&self.requests)
             .as_mut()
             .map(std::mem::take)
             .unwrap_or_default()
     }
 
-    /// Whether there is a camera, though it may be away.
+    /// Whether there is a camera, even if it is unplugged now.
     pub(super) fn is_open(&self) -> bool {
-        lock_ignoring_poison(&self.asks).is_some()
+        lock_ignoring_poison(&self.requests).is_some()
     }
 
-    /// The oldest thing that was asked for.
-    pub(super) fn asked(&self) -> Option<CameraRequest> {
-        lock_ignoring_poison(&self.asks).as_mut()?.pop_front()
+    /// Removes and returns the oldest request.
+    pub(super) fn next_request(&self) -> Option<CameraRequest> {
+        lock_ignoring_poison(&self.requests).as_mut()?.pop_front()
     }
 
-    /// What a mirror shall hold of the takes; `None` while files are written.
+    /// Files of the takes that the mirror shall hold; `None` while they are written.
     pub(super) fn files(&self) -> Option<Listing> {
         lock_ignoring_poison(&self.files).clone()
     }
 
-    /// Keeps that; gives what was kept before.
+    /// Sets them; returns the value before.
     pub(super) fn set_files(&self, files: Option<Listing>) -> Option<Listing> {
         std::mem::replace(&mut *lock_ignoring_poison(&self.files), files)
     }
 
-    /// Keeps how the camera is doing.
+    /// Sets the counters for `health`.
     pub(super) fn set_health(&self, health: CameraHealth) {
         *lock_ignoring_poison(&self.health) = Some(health);
     }
 
-    /// How the camera is doing; `None` without one.
+    /// Counters for `health`; `None` without a camera.
     pub(super) fn health(&self) -> Option<CameraHealth> {
         lock_ignoring_poison(&self.health).clone()
     }
@@ -164,154 +170,146 @@ impl CameraContext {
     }
 }
 
-/// Starts the thread, if there is a camera; it ends with the daemon.
+/// Starts the thread, if the config names a camera. It ends with the daemon.
+///
+/// # Errors
+/// When the thread cannot be started.
 pub(super) fn start(
     daemon: CameraContext,
     liveness: &Liveness,
 ) -> io::Result<Option<JoinHandle<()>>> {
-    let Some((place, capture_settings)) = daemon.config.get().capture() else {
+    let Some((address, capture)) = daemon.config.get().capture() else {
         return Ok(None);
     };
     daemon.camera.open();
     daemon.camera.set_health(CameraHealth::default());
-    let stage = liveness.stage("the camera", SILENCE);
-    let work = move || {
-        let mut told: Option<String> = None;
-        while !daemon.shutdown.is_requested() {
-            let began = uptime();
-            stage.busy(began);
-            // A bug ends a session, not the daemon's ears.
-            let session = AssertUnwindSafe(|| film(&daemon, &place, &capture_settings, &stage));
-            let ended = catch_unwind(session).unwrap_or_else(|_| {
-                let bug = anyhow!("the camera's thread has panicked; the log says where");
-                Err(CliError::new(Exit::Bug, bug))
-            });
-            stage.idle();
-            if uptime().saturating_sub(began) > RETRY {
-                // It went well for a while: the same failure is news again.
-                told = None;
-            }
-            let reason = match ended {
-                // A file that stands in for a camera is over.
-                Ok(()) => break,
-                // The process ends while accelerators are measured.
-                Err(failure) if failure.exit == Exit::Stopped => break,
-                Err(failure) if failure.error.is::<SelectionError>() => {
-                    daemon.fail(failure);
-                    break;
-                }
-                Err(failure) => Audience::TakesKeys.story(&failure),
-            };
-            if told.as_ref() != Some(&reason) {
-                let action = "the camera is tried again until it goes well; the job goes on";
-                daemon.outbox.fault("camera", reason.clone(), action);
-            }
-            daemon
-                .telemetry
-                .camera(Some((JobPhase::Degraded, Some(reason.clone()))));
-            told = Some(reason);
-            refuse(&daemon, daemon.camera.drain());
-            daemon.shutdown.wait(RETRY);
-        }
+    let stage = liveness.stage("the camera", HEARTBEAT_TIMEOUT);
+    let run = move || {
+        run_sessions(&daemon, &address, &capture, &stage);
         refuse(&daemon, daemon.camera.close());
         daemon.telemetry.camera(None);
     };
     Builder::new()
-        .name("studio".to_owned())
-        .spawn(work)
+        .name("camera-task".to_owned())
+        .spawn(run)
         .map(Some)
 }
 
-/// What nobody will carry out gets its last word.
-fn refuse(daemon: &CameraContext, asks: VecDeque<CameraRequest>) {
-    for ask in asks {
-        if let CameraRequest::Record(task, _) | CameraRequest::Undo(task) = ask
+/// Runs one session after another until the daemon stops, the file is over or the accelerator is required and lost.
+fn run_sessions(
+    daemon: &CameraContext,
+    address: &CameraAddress,
+    capture: &CaptureSettings,
+    stage: &Stage,
+) {
+    let mut reported: Option<String> = None;
+    while !daemon.shutdown.is_requested() {
+        let started = uptime();
+        stage.busy(started);
+        // A bug ends a session, not the daemon.
+        let session = AssertUnwindSafe(|| run_session(daemon, address, capture, stage));
+        let ended = catch_unwind(session).unwrap_or_else(|_| {
+            let bug = anyhow!("the camera's thread has panicked; the log says where");
+            Err(CliError::new(Exit::Bug, bug))
+        });
+        stage.idle();
+        if uptime().saturating_sub(started) > RETRY_DELAY {
+            // The session worked for a while: the same failure is reported again.
+            reported = None;
+        }
+        let reason = match ended {
+            Ok(()) => return,
+            // The daemon stops while accelerators are probed.
+            Err(failure) if failure.exit == Exit::Stopped => return,
+            Err(failure) if failure.error.is::<SelectionError>() => return daemon.fail(failure),
+            Err(failure) => Audience::TakesKeys.story(&failure),
+        };
+        if reported.as_ref() != Some(&reason) {
+            let action = "the camera is tried again until it works; the job continues";
+            daemon.outbox.fault("camera", reason.clone(), action);
+        }
+        let state = (JobPhase::Degraded, Some(reason.clone()));
+        daemon.telemetry.camera(Some(state));
+        reported = Some(reason);
+        refuse(daemon, daemon.camera.drain());
+        daemon.shutdown.wait(RETRY_DELAY);
+    }
+}
+
+/// Answers the requests that are not carried out.
+fn refuse(daemon: &CameraContext, requests: VecDeque<CameraRequest>) {
+    for request in requests {
+        if let CameraRequest::Record(task, _) | CameraRequest::Undo(task) = request
             && !daemon.shutdown.is_requested()
         {
-            daemon.outbox.reply(
-                &task,
-                Err("the camera cannot be used; see state".to_owned()),
-                &[],
-            );
+            let reason = "the camera cannot be used; see state".to_owned();
+            daemon.outbox.reply(&task, Err(reason), &[]);
         }
     }
 }
 
-/// One session, from the models to the end of the daemon.
-fn film(
+/// One session, from the choice of the backend to the last take.
+fn run_session(
     daemon: &CameraContext,
-    place: &CameraAddress,
-    capture_settings: &CaptureSettings,
+    address: &CameraAddress,
+    capture: &CaptureSettings,
     stage: &Stage,
 ) -> Result<(), CliError> {
     let config = daemon.config.get();
-    // Measuring has limits of its own.
+    // Probing has time limits of its own.
     stage.idle();
-    let mut has_measured = false;
+    let mut has_probed = false;
     let tell = &mut |name: &str| {
-        has_measured = true;
+        has_probed = true;
         let reason = format!("measuring whether {name} could run the models");
-        daemon
-            .telemetry
-            .camera(Some((JobPhase::Scanning, Some(reason))));
+        let state = (JobPhase::Scanning, Some(reason));
+        daemon.telemetry.camera(Some(state));
     };
     let backend = daemon
         .backends
         .open(tell, &|| daemon.shutdown.is_requested())?;
     stage.busy(uptime());
-    if has_measured {
+    if has_probed {
         daemon.telemetry.camera(None);
     }
     daemon.backends.report(&backend.choice());
-    let graphs = backend.loaded_models()?;
+    let models = backend.loaded_models()?;
     let renewed = || daemon.backends.replacement();
-    let mut eye = FallbackDetector::new(&backend, &graphs, capture_settings.detector, &renewed)?;
-    let settings = capture_settings.settings(&backend);
-    let common = TakeOptions::of(capture_settings, -1, "train");
-    let (mut store, _) = TakeStore::open(&config.takes_path(), settings.clone(), common)?;
+    let detector = FallbackDetector::new(&backend, &models, capture.detector, &renewed)?;
+    let settings = capture.settings(&backend);
+    let options = TakeOptions::of(capture, -1, "train");
+    let (mut store, _) = TakeStore::open(&config.takes_path(), settings.clone(), options)?;
     store.publish_to(daemon.ledger.clone());
     daemon.outbox.notify();
     let origin = TakeProvenance {
         settings: &settings,
         backend: &backend,
-        device: place,
+        device: address,
         started: &now_utc(),
     };
-    let mut set = CameraSession::new(daemon, stage, store, &origin);
-    let mut recorder = SignRecorder::new(
-        capture_settings.sign_config(),
-        RecordingPlan::new(config.camera.keep_unlabelled),
-    );
-    let filmed = shoot(place, capture_settings, &mut eye, &mut recorder, &mut set);
-    let closed = set.finish(&mut recorder, filmed.is_ok());
-    if let (Err(_), Err(error)) = (&filmed, &closed) {
+    let writer = TakeWriter::new(daemon, store, &origin);
+    let plan = RecordingPlan::new(config.camera.keep_unlabelled);
+    let recorder = SignRecorder::new(capture.sign_config(), plan);
+    let opener = address.opener(capture.want);
+    let camera = Camera::start(opener, DropPolicy::DropOldest, CaptureTimeouts::default())?;
+    let session = RecordingSession::new(camera, detector, recorder);
+    let mut session = CameraSession::new(daemon, stage, session, writer, address.to_string());
+    let ended = session.run();
+    let closed = session.finish(ended.is_ok());
+    if let (Err(_), Err(error)) = (&ended, &closed) {
         tracing::error!(
             error = error.display_chain(),
             "the last takes were not written"
         );
     }
-    let (counts, stats) = filmed?;
+    ended?;
     closed?;
+    let SessionStatus { counts, stats, .. } = session.status();
     tracing::info!(
         frames = counts.frames,
         dropped = counts.dropped,
-        looked_at = stats.seen,
-        "the camera is off"
+        processed = stats.seen,
+        "camera closed"
     );
     Ok(())
-}
-
-fn shoot(
-    place: &CameraAddress,
-    capture_settings: &CaptureSettings,
-    eye: &mut FallbackDetector<'_>,
-    recorder: &mut SignRecorder,
-    set: &mut CameraSession<'_>,
-) -> Result<(CameraCounts, LatencyStats), CliError> {
-    let camera = Camera::start(
-        place.opener(capture_settings.want),
-        DropPolicy::DropOldest,
-        CaptureTimeouts::default(),
-    )?;
-    session::run(&camera, eye, recorder, set)
 }

@@ -111,7 +111,7 @@ impl CommandHandler {
             CommandName::Cancel => {
                 self.queue.cancel(command);
                 // Without a camera there is no recording to cancel.
-                self.camera.ask(CameraRequest::Cancel).ok();
+                self.camera.request(CameraRequest::Cancel).ok();
             }
             CommandName::Rescan | CommandName::RetryFailed => self.queue.submit(command),
             CommandName::Record => {
@@ -130,7 +130,7 @@ impl CommandHandler {
     /// Hands a command to the camera's thread, or replies why that is not possible.
     fn pass_on(&self, request: CameraRequest) {
         if let Err((CameraRequest::Record(command, _) | CameraRequest::Undo(command), reason)) =
-            self.camera.ask(request)
+            self.camera.request(request)
         {
             self.outbox.refuse([command], reason);
         }

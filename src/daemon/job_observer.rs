@@ -103,7 +103,7 @@ impl JobObserver for DaemonJobObserver<'_> {
         self.supervisor.outbox.flush();
     }
 
-    fn backend_event(&mut self, event: &BackendEvent<'_>) {
+    fn backend_event(&mut self, event: &BackendEvent) {
         self.supervisor.backends.report(event);
     }
 }

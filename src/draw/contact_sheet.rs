@@ -28,11 +28,20 @@ pub struct Tile {
     pub caption: String,
 }
 
-/// Lays out the tiles in rows of `columns` (at least one), left to right, top to bottom.
+/// One line of the legend.
+#[derive(Clone, Debug)]
+pub struct LegendEntry {
+    /// A square of this colour is drawn before the text.
+    pub color: Option<[u8; 3]>,
+    /// One line of ASCII.
+    pub text: String,
+}
+
+/// Draws the legend, then the tiles in rows of `columns` (at least one), left to right, top to bottom.
 ///
-/// The page is as wide as its columns and as high as its rows; without tiles it is an empty page one tile wide.
+/// The page is as wide as its columns and as high as its legend and rows; without tiles it is one tile wide.
 #[must_use]
-pub fn contact_sheet(tiles: &[Tile], columns: usize) -> RgbFrame {
+pub fn contact_sheet(legend: &[LegendEntry], tiles: &[Tile], columns: usize) -> RgbFrame {
     let columns = columns.clamp(1, tiles.len().max(1));
     let scale = caption_scale(tiles);
     let caption_height = CAPTION_GAP + GLYPH_HEIGHT * scale;
@@ -45,9 +54,15 @@ pub fn contact_sheet(tiles: &[Tile], columns: usize) -> RgbFrame {
         .collect();
 
     let width = GAP + columns * (TILE_WIDTH + GAP);
-    let height = GAP + row_heights.iter().map(|h| h + GAP).sum::<usize>();
+    let legend_scale = legend_scale(legend, width);
+    let line_height = GLYPH_HEIGHT * legend_scale + CAPTION_GAP;
+    let tiles_top = GAP + legend.len() * line_height;
+    let height = tiles_top + row_heights.iter().map(|h| h + GAP).sum::<usize>();
     let mut page = blank_page(width, height);
-    let mut top = GAP;
+    for (entry, n) in legend.iter().zip(0..) {
+        draw_legend_entry(&mut page, GAP + n * line_height, entry, legend_scale);
+    }
+    let mut top = tiles_top;
     for (row, row_height) in tiles.chunks(columns).zip(&row_heights) {
         for (column, tile) in row.iter().enumerate() {
             let left = GAP + column * (TILE_WIDTH + GAP);
@@ -160,6 +175,27 @@ fn caption_scale(tiles: &[Tile]) -> usize {
     if fits(2) { 2 } else { 1 }
 }
 
+/// The largest size of dots in which all lines of the legend fit on the page.
+fn legend_scale(legend: &[LegendEntry], page_width: usize) -> usize {
+    let square = GLYPH_HEIGHT * 2 + CAPTION_GAP;
+    let fits = |entry: &LegendEntry| text_width(&entry.text, 2) + square + 2 * GAP <= page_width;
+    if legend.iter().all(fits) { 2 } else { 1 }
+}
+
+fn draw_legend_entry(page: &mut RgbFrame, top: usize, entry: &LegendEntry, scale: usize) {
+    let side = GLYPH_HEIGHT * scale;
+    let mut left = GAP;
+    if let Some(color) = entry.color {
+        let mut square = RgbFrame::new(side, side);
+        for pixel in square.pixels_mut().chunks_exact_mut(3) {
+            pixel.copy_from_slice(&color);
+        }
+        paste(page, &square, [left, top]);
+        left += side + CAPTION_GAP;
+    }
+    draw_text(page, [left, top], &entry.text, scale, INK);
+}
+
 fn fit_caption(caption: &str, scale: usize) -> String {
     if text_width(caption, scale) <= TILE_WIDTH {
         return caption.to_owned();
@@ -232,7 +268,7 @@ mod tests {
     #[test]
     fn the_page_holds_all_tiles() {
         let tiles = vec![tile(320, 240, "one"); 5];
-        let page = contact_sheet(&tiles, 2);
+        let page = contact_sheet(&[], &tiles, 2);
         let caption = 2 * GLYPH_HEIGHT;
         assert_eq!(page.width(), GAP + 2 * (TILE_WIDTH + GAP));
         assert_eq!(page.height(), GAP + 3 * (180 + CAPTION_GAP + caption + GAP));
@@ -246,8 +282,37 @@ mod tests {
     }
 
     #[test]
+    fn the_legend_lies_above_the_tiles() {
+        let entry = |color, text: &str| LegendEntry {
+            color,
+            text: text.to_owned(),
+        };
+        let legend = [
+            entry(Some([255, 96, 64]), "first hand"),
+            entry(Some([64, 160, 255]), "second hand"),
+            entry(None, "one row: one clip"),
+        ];
+        let tiles = [tile(320, 240, "one"), tile(320, 240, "two")];
+        let (bare, page) = (
+            contact_sheet(&[], &tiles, 2),
+            contact_sheet(&legend, &tiles, 2),
+        );
+        let added = page.height() - bare.height();
+        assert_eq!(added, 3 * (2 * GLYPH_HEIGHT + CAPTION_GAP));
+        // The tiles are the same, only lower.
+        let row = page.width() * 3;
+        assert!(page.pixels()[(GAP + added) * row..] == bare.pixels()[GAP * row..]);
+        let above = &page.pixels()[..(GAP + added) * row];
+        let count = |color: [u8; 3]| above.chunks_exact(3).filter(|p| *p == color).count();
+        let square = (2 * GLYPH_HEIGHT).pow(2);
+        assert_eq!(count([255, 96, 64]), square);
+        assert_eq!(count([64, 160, 255]), square);
+        assert!(count(INK) > 30);
+    }
+
+    #[test]
     fn odd_tiles_and_column_counts_do_not_panic() {
-        assert!(contact_sheet(&[], 0).width() > 0);
+        assert!(contact_sheet(&[], &[], 0).width() > 0);
         let tiles = [
             tile(0, 0, ""),
             tile(
@@ -259,7 +324,7 @@ mod tests {
             tile(90, 160, "upright"),
         ];
         for columns in [0, 1, 3, usize::MAX] {
-            assert!(contact_sheet(&tiles, columns).height() > 0);
+            assert!(contact_sheet(&[], &tiles, columns).height() > 0);
         }
     }
 

@@ -10,32 +10,32 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What happens to the backend that runs the models.
-#[derive(Clone, Copy, Debug)]
-pub enum BackendEvent<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendEvent {
     /// The backend was chosen.
     Chosen {
         /// Name of the backend.
-        name: &'a str,
+        name: String,
         /// Human-readable reason.
-        reason: &'a str,
+        reason: String,
         /// Whether the user requested another backend.
         is_second_best: bool,
     },
     /// The device failed and was opened again; no result is lost.
     Reopened {
         /// Name of the backend.
-        name: &'a str,
+        name: String,
         /// How often so far.
         times: usize,
         /// The last failure.
-        reason: &'a str,
+        reason: String,
     },
     /// The device failed for good; the CPU takes over.
     Lost {
         /// Name of the backend.
-        name: &'a str,
+        name: String,
         /// Human-readable reason.
-        reason: &'a str,
+        reason: String,
     },
 }
 
@@ -147,19 +147,21 @@ impl BackendHandle {
 
     /// The event that says what was chosen, and why.
     #[must_use]
-    pub fn choice(&self) -> BackendEvent<'_> {
+    pub fn choice(&self) -> BackendEvent {
         BackendEvent::Chosen {
-            name: &self.chosen.choice.name,
-            reason: &self.chosen.choice.reason,
+            name: self.chosen.choice.name.clone(),
+            reason: self.chosen.choice.reason.clone(),
             is_second_best: self.chosen.choice.is_second_best,
         }
     }
 
-    /// Passes the events of the device since the last call, by any caller, to `report`. The loss of a required device is
-    /// not an event: the error that ends the work names it.
-    pub fn events(&self, report: &mut dyn FnMut(&BackendEvent<'_>)) {
+    /// Events of the device since the last call, by any caller. The loss of a required device is not an event: the error that
+    /// ends the work names it.
+    #[must_use]
+    pub fn events(&self) -> Vec<BackendEvent> {
+        let mut events = Vec::new();
         let Some(device) = &self.device else {
-            return;
+            return events;
         };
         let (times, failure) = device.reopened();
         let lost = device.lost().filter(|_| !self.is_required());
@@ -172,19 +174,18 @@ impl BackendHandle {
             reported.reopened = times;
             new
         };
-        let name = self.name();
+        let name = self.name().to_owned();
         if is_reopened {
-            let reason = &failure;
-            report(&BackendEvent::Reopened {
-                name,
+            events.push(BackendEvent::Reopened {
+                name: name.clone(),
                 times,
-                reason,
+                reason: failure,
             });
         }
         if let Some(reason) = lost.filter(|_| is_lost) {
-            let reason = &reason;
-            report(&BackendEvent::Lost { name, reason });
+            events.push(BackendEvent::Lost { name, reason });
         }
+        events
     }
 
     /// What of the backend decides the numbers of the results, for comparison between runs.

@@ -140,7 +140,9 @@ impl ResultSink<Outcome, JobError> for ResultCollector<'_, '_> {
 
     fn deliver(&mut self, position: usize, outcome: Outcome) -> Result<(), JobError> {
         let (scan, backend) = (self.job.scan, self.job.backend);
-        backend.events(&mut |event| self.observer.backend_event(event));
+        for event in backend.events() {
+            self.observer.backend_event(&event);
+        }
         let plan = &scan.plan;
         let job = &plan.jobs[position];
         self.count_skipped(job.record);

@@ -43,7 +43,7 @@ pub trait JobObserver {
     fn room_found(&mut self) {}
 
     /// What runs the models was chosen, reopened or lost.
-    fn backend_event(&mut self, _event: &BackendEvent<'_>) {}
+    fn backend_event(&mut self, _event: &BackendEvent) {}
 
     /// A person should know this.
     fn warn(&mut self, text: &str) {

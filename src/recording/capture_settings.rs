@@ -51,7 +51,7 @@ impl CaptureSettings {
                 min: Duration::from_secs_f64(self.min_seconds),
                 max: Duration::from_secs_f64(self.max_seconds),
             },
-            shape: self.shape,
+            spec: self.shape,
         }
     }
 

@@ -2,9 +2,9 @@
 //! and returns to the device once it was opened again.
 
 use super::session::HandSource;
-use crate::error::CliError;
+use crate::error::{CliError, Exit};
 use crate::frame::RgbFrame;
-use crate::hand::{DetectorOptions, Hand, Tracker};
+use crate::hand::{DetectorOptions, Hand, ModelError, Tracker};
 use crate::inference::{
     BackendError, BackendEvent, BackendHandle, LoadedModels, SelectionError, WorkerDetector,
 };
@@ -96,7 +96,13 @@ impl HandSource for FallbackDetector<'_> {
         &self.worker.backend
     }
 
-    fn backend_events(&mut self, report: &mut dyn FnMut(&BackendEvent<'_>)) {
-        self.backend().events(report);
+    fn backend_events(&mut self) -> Vec<BackendEvent> {
+        self.backend().events()
+    }
+}
+
+impl From<ModelError> for CliError {
+    fn from(error: ModelError) -> Self {
+        Self::new(Exit::Bug, error)
     }
 }

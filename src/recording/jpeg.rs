@@ -1,4 +1,4 @@
-//! A picture for people: the bones drawn on.
+//! Pictures for people: the hands' bones drawn over a frame, encoded as JPEG.
 
 use crate::draw::skeleton::draw_landmarks;
 use crate::frame::RgbFrame;
@@ -6,23 +6,23 @@ use crate::hand::landmarks::LANDMARKS;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-/// Colours of the first and the second hand's bones.
-const BONES: [[u8; 3]; 2] = [[255, 96, 64], [64, 160, 255]];
-/// Of 1 to 100.
+/// Colours of the bones of the first and the second hand.
+pub const HAND_COLORS: [[u8; 3]; 2] = [[255, 96, 64], [64, 160, 255]];
+/// From 1 to 100.
 const JPEG_QUALITY: u8 = 85;
 
 /// Draws `hands`, as detected, over `frame`.
 pub fn draw_hands(frame: &mut RgbFrame, hands: &[[[f32; 3]; LANDMARKS]]) {
-    for (hand, color) in hands.iter().zip(BONES) {
+    for (hand, color) in hands.iter().zip(HAND_COLORS) {
         let points = std::array::from_fn(|i| [hand[i][0], hand[i][1]]);
         draw_landmarks(frame, &points, color);
     }
 }
 
-/// Draws `hands`, as detected, over `frame`; gives a JPEG of it.
+/// Draws `hands`, as detected, over `frame` and encodes it as JPEG.
 ///
 /// # Errors
-/// In words, when it cannot be encoded.
+/// With the encoder's message.
 pub fn jpeg_with_hands(
     frame: &mut RgbFrame,
     hands: &[[[f32; 3]; LANDMARKS]],

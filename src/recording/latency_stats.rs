@@ -1,22 +1,22 @@
-//! How fast frames are looked at, and how long each took from the camera to its landmarks.
+//! Rate and latency of the frames of a camera session.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The last so many frames count.
+/// Number of frames that count.
 const FRAMES: usize = 300;
 
-/// Measures of the last frames.
+/// Rate and latency of the last 300 frames.
 #[derive(Clone, Debug, Default)]
 pub struct LatencyStats {
-    /// When each was seen by the camera, and how old it was when its landmarks were there.
+    /// Time of each frame since the session's start, and time from the camera to its landmarks.
     frames: VecDeque<(Duration, Duration)>,
-    /// Frames looked at in all.
+    /// Number of frames in the whole session.
     pub seen: u64,
 }
 
 impl LatencyStats {
-    /// A frame seen at `at` was done `latency` later.
+    /// Adds a frame taken at `at` whose landmarks were ready `latency` later.
     pub fn note(&mut self, at: Duration, latency: Duration) {
         self.seen += 1;
         self.frames.push_back((at, latency));
@@ -25,7 +25,7 @@ impl LatencyStats {
         }
     }
 
-    /// Frames a second, by the camera's time.
+    /// Frames per second, by the camera's times; zero before the second frame.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "300 at most")]
     pub fn fps(&self) -> f64 {
@@ -44,6 +44,18 @@ impl LatencyStats {
         all.sort();
         let nth = (all.len() * percent.min(100)).div_ceil(100).max(1) - 1;
         all.get(nth).copied().unwrap_or_default()
+    }
+
+    /// [`Self::fps`], rounded to a tenth for messages.
+    #[must_use]
+    pub fn rounded_fps(&self) -> f64 {
+        (self.fps() * 10.0).round() / 10.0
+    }
+
+    /// [`Self::latency`] in milliseconds, rounded to a tenth for messages.
+    #[must_use]
+    pub fn rounded_ms(&self, percent: usize) -> f64 {
+        (self.latency(percent).as_secs_f64() * 1e4).round() / 10.0
     }
 }
 

@@ -1,224 +1,350 @@
-//! One camera's way from frames to signs, whoever looks on: newest frame → RGB → hands → signs.
+//! A camera session: newest frame → RGB → hands → signs.
+//!
+//! A [`RecordingSession`] owns its camera, its hand source and its recorder. Whoever runs it asks for the next [`SessionEvent`]
+//! in a loop, and requests what shall be recorded through its methods.
 
-use crate::camera::{Camera, CameraCounts, CameraError, CameraEvent, NextFrame, PixelConverter};
+use crate::camera::{
+    Camera, CameraCounts, CameraError, CameraEvent, NextFrame, PixelConverter, RawFrame,
+};
 use crate::frame::RgbFrame;
 use crate::hand::{Detector, Hand, Model, ModelError, Tracker};
 use crate::inference::BackendEvent;
 use crate::recording::latency_stats::LatencyStats;
 use crate::selection::CPU;
+use crate::sequence::recording_plan::RecordRequest;
 use crate::sequence::sign_recorder::{Sign, SignRecorder};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The host is asked at least so often whether to go on.
-const TURN: Duration = Duration::from_millis(100);
+/// Longest time from one [`SessionEvent::Tick`] to the next while no frame comes.
+const TICK: Duration = Duration::from_millis(100);
 
-/// Follows hands from picture to picture.
+/// Finds the hands of a stream of pictures.
 pub trait HandSource {
-    /// Why it cannot.
+    /// Why it fails.
     type Error;
 
-    /// The hands in the next picture; `tracker` knows where they were in the last one.
+    /// The hands in the next frame; `tracker` holds their positions in the frame before.
     ///
     /// # Errors
     /// When a model fails for good.
     fn find_hands(
         &mut self,
         tracker: &mut Tracker,
-        picture: &RgbFrame,
+        image: &RgbFrame,
     ) -> Result<Vec<Hand>, Self::Error>;
 
-    /// Whether the last picture failed only because the process ends, and nobody waits for what runs the models.
+    /// Whether the last frame failed only because the process ends and does not wait for the backend.
     fn is_abandoned(&self) -> bool {
         false
     }
 
-    /// The name of what ran the models.
+    /// Name of the backend that processed the last frame.
     fn backend(&self) -> &str;
 
-    /// Tells what happened to that since the last picture.
-    fn backend_events(&mut self, report: &mut dyn FnMut(&BackendEvent<'_>));
+    /// What happened to the backend since the last call.
+    fn backend_events(&mut self) -> Vec<BackendEvent> {
+        Vec::new()
+    }
 }
 
-/// Models that are taken as they are: the CPU's, of which there is no news.
-impl<M: Model> HandSource for Detector<M> {
-    type Error = ModelError;
+/// Why a session with a plain detector failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The camera's thread is lost.
+    #[error(transparent)]
+    Camera(#[from] CameraError),
+    /// A model failed.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// A detector on the CPU; it is borrowed, so that one session after another can use it.
+impl<M: Model> HandSource for &mut Detector<M> {
+    type Error = SessionError;
 
     fn find_hands(
         &mut self,
         tracker: &mut Tracker,
-        picture: &RgbFrame,
-    ) -> Result<Vec<Hand>, ModelError> {
-        self.track(tracker, picture)
+        image: &RgbFrame,
+    ) -> Result<Vec<Hand>, SessionError> {
+        Ok(self.track(tracker, image)?)
     }
 
     fn backend(&self) -> &str {
         CPU
     }
-
-    fn backend_events(&mut self, _report: &mut dyn FnMut(&BackendEvent<'_>)) {}
 }
 
-/// A frame that was looked at.
+/// What happened in a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SessionEvent {
+    /// Something happened to the camera.
+    Camera(CameraEvent),
+    /// Something happened to the backend.
+    Backend(BackendEvent),
+    /// The hands of a frame were found; [`RecordingSession::view`] shows them.
+    Frame,
+    /// A sign ended.
+    Sign {
+        /// What was signed.
+        sign: Box<Sign>,
+        /// Names of the backends that processed its frames, in their order, separated by commas.
+        backend: String,
+    },
+    /// Comes after each frame, and several times a second without one: time to carry out requests.
+    Tick,
+    /// No further event comes.
+    Ended,
+}
+
+/// A frame whose hands were found.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameView<'a> {
-    /// When the camera saw it, since the session's start.
+    /// When the camera took it, since the session's start.
     pub at: Duration,
     /// The picture.
-    pub picture: &'a RgbFrame,
-    /// What was found in it, as detected.
+    pub image: &'a RgbFrame,
+    /// Its hands, as detected.
     pub hands: &'a [Hand],
 }
 
-/// How the session stands.
+/// Counters and rates of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionStatus<'a> {
     /// The camera's frames and faults.
     pub counts: CameraCounts,
-    /// Rates and latencies.
+    /// Rate and latency of the last frames.
     pub stats: &'a LatencyStats,
     /// Hands in the last frame.
     pub hands: usize,
-    /// Time of the last frame.
+    /// Time of the last frame, since the session's start.
     pub at: Duration,
 }
 
-/// Whoever runs a session.
-pub trait SessionHost {
-    /// What ends a session early.
-    type Error;
-
-    /// Something happened to the camera.
-    ///
-    /// # Errors
-    /// To end the session.
-    fn news(&mut self, news: &CameraEvent) -> Result<(), Self::Error>;
-
-    /// Something happened to what runs the models.
-    fn accelerator(&mut self, news: &BackendEvent<'_>);
-
-    /// A frame was looked at.
-    fn look(&mut self, look: &FrameView<'_>);
-
-    /// A sign was cut, in frames that `backend` has looked at. `recorder` is there to be told whether it was a good one.
-    ///
-    /// # Errors
-    /// To end the session.
-    fn sign(
-        &mut self,
-        sign: Sign,
-        backend: &str,
-        recorder: &mut SignRecorder,
-    ) -> Result<(), Self::Error>;
-
-    /// Called several times a second; `false` ends the session.
-    ///
-    /// # Errors
-    /// To end the session.
-    fn turn(
-        &mut self,
-        standing: &SessionStatus<'_>,
-        recorder: &mut SignRecorder,
-    ) -> Result<bool, Self::Error>;
+/// How far a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Running,
+    /// What is left is handed out. `is_lost` when the camera's thread ended by itself.
+    Closing {
+        is_lost: bool,
+    },
+    Ended,
 }
 
-/// Follows the hands in what `camera` sees until it ends or `host` has enough. Returns how it stood at the end.
-///
-/// # Errors
-/// When a model fails, the host gives up, or the camera's thread is lost.
-pub fn run<S: HandSource, H: SessionHost>(
-    camera: &Camera,
-    source: &mut S,
-    recorder: &mut SignRecorder,
-    host: &mut H,
-) -> Result<(CameraCounts, LatencyStats), H::Error>
+/// A camera, what finds its hands, and what makes signs of them.
+#[derive(Debug)]
+pub struct RecordingSession<S: HandSource> {
+    camera: Camera,
+    hand_source: S,
+    recorder: SignRecorder,
+    tracker: Tracker,
+    converter: PixelConverter,
+    /// Taken from the camera, not yet processed.
+    waiting: Option<RawFrame>,
+    pending: VecDeque<Result<SessionEvent, S::Error>>,
+    stage: Stage,
+    has_camera_ended: bool,
+    at: Duration,
+    image: RgbFrame,
+    hands: Vec<Hand>,
+    stats: LatencyStats,
+    backends: BackendHistory,
+}
+
+impl<S: HandSource> RecordingSession<S>
 where
-    H::Error: From<S::Error> + From<CameraError>,
+    S::Error: From<CameraError>,
 {
-    let mut tracker = Tracker::default();
-    let mut developer = PixelConverter::default();
-    let mut picture = RgbFrame::default();
-    let mut stats = LatencyStats::default();
-    let (mut hands, mut at) = (0, Duration::ZERO);
-    let mut watch = BackendHistory::new(source.backend());
-    let mut has_ended = false;
-    let is_lost = loop {
-        let taken = camera.take(TURN);
-        for news in camera.news() {
-            if matches!(news, CameraEvent::Opened(_)) {
+    /// A session that takes frames from `camera`.
+    #[must_use]
+    pub fn new(camera: Camera, hand_source: S, recorder: SignRecorder) -> Self {
+        let backends = BackendHistory::new(hand_source.backend());
+        Self {
+            camera,
+            hand_source,
+            recorder,
+            tracker: Tracker::default(),
+            converter: PixelConverter::default(),
+            waiting: None,
+            pending: VecDeque::new(),
+            stage: Stage::Running,
+            has_camera_ended: false,
+            at: Duration::ZERO,
+            image: RgbFrame::default(),
+            hands: Vec::new(),
+            stats: LatencyStats::default(),
+            backends,
+        }
+    }
+
+    /// Waits for the next event. After an error the session gives no further event of use.
+    ///
+    /// # Errors
+    /// When a model fails or the camera's thread is lost.
+    pub fn next_event(&mut self) -> Result<SessionEvent, S::Error> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return event;
+            }
+            match (self.stage, self.waiting.take()) {
+                (Stage::Running, Some(frame)) => self.process(frame),
+                (Stage::Running, None) => self.wait(),
+                (Stage::Closing { is_lost }, _) => self.hand_out_rest(is_lost),
+                (Stage::Ended, _) => return Ok(SessionEvent::Ended),
+            }
+        }
+    }
+
+    /// Ends the session: the events that are left, the sign that is under way and [`SessionEvent::Ended`] follow.
+    pub fn stop(&mut self) {
+        if self.stage == Stage::Running {
+            self.stage = Stage::Closing { is_lost: false };
+        }
+    }
+
+    /// Stops capture and waits for the camera's thread.
+    pub fn close_camera(&mut self) {
+        self.camera.stop();
+    }
+
+    /// Records what `request` asks for, in the place of any request before it.
+    pub fn record(&mut self, request: RecordRequest) {
+        self.recorder.record(request, self.at);
+    }
+
+    /// Drops the request.
+    pub fn cancel(&mut self) {
+        self.recorder.cancel();
+    }
+
+    /// Asks again for a take of `gloss` if the request did: the last one was discarded or too short. The countdown
+    /// begins at `since`.
+    pub fn retry(&mut self, gloss: &str, since: Duration) {
+        self.recorder.retry(gloss, since);
+    }
+
+    /// What is recorded.
+    #[must_use]
+    pub fn recorder(&self) -> &SignRecorder {
+        &self.recorder
+    }
+
+    /// The last frame whose hands were found.
+    #[must_use]
+    pub fn view(&self) -> FrameView<'_> {
+        FrameView {
+            at: self.at,
+            image: &self.image,
+            hands: &self.hands,
+        }
+    }
+
+    /// Counters and rates up to now.
+    #[must_use]
+    pub fn status(&self) -> SessionStatus<'_> {
+        SessionStatus {
+            counts: self.camera.counts(),
+            stats: &self.stats,
+            hands: self.hands.len(),
+            at: self.at,
+        }
+    }
+
+    fn emit(&mut self, event: SessionEvent) {
+        self.pending.push_back(Ok(event));
+    }
+
+    /// Waits for a frame; the camera's events until then are returned before the frame is processed.
+    fn wait(&mut self) {
+        let next = self.camera.next_frame(TICK);
+        self.emit_camera_events();
+        match next {
+            NextFrame::Frame(frame) => self.waiting = Some(frame),
+            NextFrame::Timeout => self.emit(SessionEvent::Tick),
+            NextFrame::Closed => {
+                self.emit(SessionEvent::Tick);
+                // Only the end of a file ends the thread in good order.
+                let is_lost = !self.has_camera_ended;
+                self.stage = Stage::Closing { is_lost };
+            }
+        }
+    }
+
+    fn emit_camera_events(&mut self) {
+        for event in self.camera.events() {
+            if matches!(event, CameraEvent::Opened(_)) {
                 // Another picture may follow: nothing is where it was.
-                tracker = Tracker::default();
+                self.tracker = Tracker::default();
             }
-            has_ended |= news == CameraEvent::Ended;
-            host.news(&news)?;
+            self.has_camera_ended |= event == CameraEvent::Ended;
+            self.pending.push_back(Ok(SessionEvent::Camera(event)));
         }
-        let is_over = match taken {
-            NextFrame::Frame(frame) => {
-                at = frame.at;
-                match developer.to_rgb(&frame, &mut picture) {
-                    Ok(()) => {
-                        camera.note_good();
-                        let found = source.find_hands(&mut tracker, &picture);
-                        source.backend_events(&mut |news| host.accelerator(news));
-                        let found = match found {
-                            Err(_) if source.is_abandoned() => None,
-                            found => Some(found?),
-                        };
-                        if let Some(found) = found {
-                            watch.note(source.backend(), at);
-                            stats.note(at, frame.taken.elapsed());
-                            hands = found.len();
-                            host.look(&FrameView {
-                                at,
-                                picture: &picture,
-                                hands: &found,
-                            });
-                            if let Some(sign) = recorder.push(at, &found) {
-                                let backend = watch.of(sign.begin, sign.end);
-                                host.sign(sign, &backend, recorder)?;
-                            }
-                        }
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "a damaged frame");
-                        camera.note_damaged(error.to_string());
-                    }
+    }
+
+    fn process(&mut self, frame: RawFrame) {
+        self.at = frame.at;
+        match self.converter.to_rgb(&frame, &mut self.image) {
+            Ok(()) => {
+                self.camera.note_good();
+                let found = self.hand_source.find_hands(&mut self.tracker, &self.image);
+                for event in self.hand_source.backend_events() {
+                    self.emit(SessionEvent::Backend(event));
                 }
-                camera.give_back(frame);
-                false
+                match found {
+                    Ok(hands) => {
+                        self.hands = hands;
+                        self.stats.note(frame.at, frame.taken.elapsed());
+                        self.take_up_hands();
+                    }
+                    Err(_) if self.hand_source.is_abandoned() => {}
+                    Err(error) => self.pending.push_back(Err(error)),
+                }
             }
-            NextFrame::Nothing => false,
-            NextFrame::Closed => true,
-        };
-        let standing = SessionStatus {
-            counts: camera.counts(),
-            stats: &stats,
-            hands,
-            at,
-        };
-        if !host.turn(&standing, recorder)? || is_over {
-            // The thread ends by itself in this way alone.
-            break is_over && !has_ended;
+            Err(error) => {
+                tracing::debug!(%error, "damaged frame");
+                self.camera.note_damaged(error.to_string());
+            }
         }
-    };
-    for news in camera.news() {
-        host.news(&news)?;
+        self.camera.release(frame);
+        self.emit(SessionEvent::Tick);
     }
-    if let Some(sign) = recorder.finish(at) {
-        let backend = watch.of(sign.begin, sign.end);
-        host.sign(sign, &backend, recorder)?;
+
+    /// The hands of the frame at `at` were found.
+    fn take_up_hands(&mut self) {
+        self.backends.note(self.hand_source.backend(), self.at);
+        self.emit(SessionEvent::Frame);
+        if let Some(sign) = self.recorder.push(self.at, &self.hands) {
+            self.emit_sign(sign);
+        }
     }
-    if is_lost {
-        return Err(CameraError::Lost.into());
+
+    fn emit_sign(&mut self, sign: Sign) {
+        let backend = self.backends.between(sign.begin, sign.end);
+        let sign = Box::new(sign);
+        self.emit(SessionEvent::Sign { sign, backend });
     }
-    Ok((camera.counts(), stats))
+
+    fn hand_out_rest(&mut self, is_lost: bool) {
+        self.emit_camera_events();
+        if let Some(sign) = self.recorder.finish(self.at) {
+            self.emit_sign(sign);
+        }
+        self.stage = Stage::Ended;
+        if is_lost {
+            self.pending.push_back(Err(CameraError::Lost.into()));
+        }
+    }
 }
 
-/// Changes of the backend that are remembered: far more than a sign may see.
+/// Changes of the backend that are remembered: far more than one sign spans.
 const CHANGES_MAX: usize = 16;
 
-/// Which backend looked at which frames.
+/// Which backend processed which frames.
+#[derive(Debug)]
 struct BackendHistory {
-    /// Each from the frame at this time on, the last one now.
+    /// Time of its first frame and name of each backend; the last one is in use.
     backends: Vec<(Duration, String)>,
 }
 
@@ -229,7 +355,7 @@ impl BackendHistory {
         }
     }
 
-    /// `backend` has looked at the frame seen at `at`.
+    /// Notes that `backend` processed the frame at `at`.
     fn note(&mut self, backend: &str, at: Duration) {
         if self.backends.last().is_none_or(|(_, now)| now != backend) {
             if self.backends.len() >= CHANGES_MAX {
@@ -239,13 +365,13 @@ impl BackendHistory {
         }
     }
 
-    /// The backend of a sign from `begin` to `end`; of one that several have looked at all of them, in their order.
-    fn of(&self, begin: Duration, end: Duration) -> String {
+    /// Names of all backends that processed frames from `begin` to `end`, in their order, separated by commas.
+    fn between(&self, begin: Duration, end: Duration) -> String {
         let ends = self.backends.iter().skip(1).map(|(since, _)| Some(*since));
         let spans = self.backends.iter().zip(ends.chain([None]));
-        let looked = spans
+        let overlapping = spans
             .filter(|((since, _), until)| *since <= end && until.is_none_or(|until| until > begin));
-        let names: Vec<&str> = looked.map(|((_, name), _)| name.as_str()).collect();
+        let names: Vec<&str> = overlapping.map(|((_, name), _)| name.as_str()).collect();
         names.join(", ")
     }
 }
@@ -255,22 +381,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sign_has_all_that_looked_at_it() {
+    fn a_sign_names_all_backends_that_looked_at_it() {
         let at = Duration::from_secs;
-        let mut watch = BackendHistory::new("npu");
-        assert_eq!(watch.of(at(0), at(1)), "npu");
+        let mut history = BackendHistory::new("npu");
+        assert_eq!(history.between(at(0), at(1)), "npu");
         for (second, backend) in [(1, "npu"), (2, "cpu"), (3, "cpu"), (4, "npu")] {
-            watch.note(backend, at(second));
+            history.note(backend, at(second));
         }
-        assert_eq!(watch.of(at(0), at(1)), "npu");
-        assert_eq!(watch.of(at(1), at(2)), "npu, cpu");
-        assert_eq!(watch.of(at(2), at(3)), "cpu");
-        assert_eq!(watch.of(at(1), at(4)), "npu, cpu, npu");
-        assert_eq!(watch.of(at(4), at(9)), "npu");
+        assert_eq!(history.between(at(0), at(1)), "npu");
+        assert_eq!(history.between(at(1), at(2)), "npu, cpu");
+        assert_eq!(history.between(at(2), at(3)), "cpu");
+        assert_eq!(history.between(at(1), at(4)), "npu, cpu, npu");
+        assert_eq!(history.between(at(4), at(9)), "npu");
         for second in 5..100 {
-            watch.note(["cpu", "npu"][second % 2], at(second as u64));
+            history.note(["cpu", "npu"][second % 2], at(second as u64));
         }
-        assert_eq!(watch.backends.len(), CHANGES_MAX);
-        assert_eq!(watch.of(at(98), at(99)), "cpu, npu");
+        assert_eq!(history.backends.len(), CHANGES_MAX);
+        assert_eq!(history.between(at(98), at(99)), "cpu, npu");
     }
 }

@@ -8,18 +8,18 @@ use crate::sequence::normalize::{FEATURES, SLOTS, features, has_hand};
 use ndarray::Array2;
 use std::num::NonZeroU64;
 
-/// What the user can set.
+/// Length and sampling of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SequenceSpec {
-    /// Frames a sequence.
+    /// Frames in a sequence.
     pub length: usize,
-    /// Every so many frames one is looked at.
+    /// One frame of this many is sampled.
     pub stride: NonZeroU64,
-    /// VIDEO mode: hands are followed from looked-at frame to looked-at frame.
+    /// VIDEO mode: hands are tracked from sampled frame to sampled frame.
     pub tracking: bool,
 }
 
-/// What the detector said of one looked-at frame.
+/// The detector's result for one sampled frame.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FrameRecord {
     /// Index in the clip, from 0.
@@ -35,7 +35,7 @@ pub struct FrameRecord {
 }
 
 impl FrameRecord {
-    /// The first [`SLOTS`] of `hands`, in their order, in frame `index`.
+    /// The result for frame `index`: the first [`SLOTS`] of `hands`, in their order.
     #[must_use]
     pub fn of(index: u64, hands: &[Hand]) -> Self {
         let mut out = Self {
@@ -55,18 +55,18 @@ impl FrameRecord {
     }
 }
 
-/// A clip's sequence with what it was made from.
+/// A sequence, with the frames that it was made from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sequence {
     /// `[length, 126]` f32, padded with zero rows at the end.
     pub features: Array2<f32>,
-    /// The looked-at frames, at most `length`.
+    /// The sampled frames, at most `length`.
     pub frames: Vec<FrameRecord>,
-    /// Frames with a hand, by the notebook's measure.
+    /// Number of frames with a hand, as the notebook counts them.
     pub frames_with_hand: usize,
-    /// Which part of the clip was asked for.
+    /// The part of the clip that was sampled.
     pub window: Window,
-    /// How many frames the container declares.
+    /// Number of frames that the container declares.
     pub declared_frames: u64,
 }
 
@@ -76,13 +76,13 @@ pub type FrameCallback<'a> = dyn FnMut(&RgbFrame, &FrameRecord) -> bool + 'a;
 /// Why a clip gave no sequence.
 #[derive(Debug, thiserror::Error)]
 pub enum ExtractError {
-    /// The witness gave it up.
+    /// The callback stopped it.
     #[error("given up")]
     GivenUp,
-    /// The clip's fault.
+    /// The clip cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The runtime's fault: no clip would fare better.
+    /// A model failed, as it would for every clip.
     #[error(transparent)]
     Model(#[from] ModelError),
 }

@@ -1,49 +1,49 @@
-//! Takes by hand: somebody says what will be signed, how often, and gets time to sit down before each.
+//! Which signs of a camera become takes, and under which label.
 //!
-//! Says when signs are listened for and what they are called. Pure: time comes in.
+//! A request asks for a number of takes of one gloss, with a countdown before each. Pure: the caller gives the time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What signs are called that nobody gave a name.
+/// Label of signs that no request asked for.
 pub const UNLABELLED: &str = "unlabelled";
-/// Longest name of a gloss, characters.
+/// Longest gloss, in characters.
 const GLOSS_MAX: usize = 100;
-/// Most takes that are asked for at once.
+/// Largest number of takes in one request.
 const COUNT_MAX: u32 = 10_000;
-/// Longest time before a take.
+/// Longest countdown.
 const COUNTDOWN_MAX: Duration = Duration::from_hours(1);
 
-/// Record so many takes of one gloss.
+/// A request to record takes of one gloss.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordRequest {
     /// The label.
     pub gloss: Arc<str>,
-    /// How many.
+    /// Number of takes.
     pub count: u32,
-    /// Time before each, in which nothing is taken.
+    /// Time before each take in which no sign is recorded.
     pub countdown: Duration,
 }
 
-/// An order that cannot be carried out.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordRequestError {
-    /// No name, or a very long one, or one that does not fit on a line.
-    #[error("{0:?} is no gloss: give 1 to 100 characters on one line")]
+    /// An empty, too long or multi-line gloss.
+    #[error("gloss {0:?} is not valid: give 1 to 100 characters on one line")]
     Gloss(String),
-    /// None, or far too many.
-    #[error("{0} takes: give 1 to 10000")]
+    /// A number of takes outside 1 to 10,000.
+    #[error("{0} takes cannot be recorded: give 1 to 10000")]
     Count(u32),
-    /// Longer than anybody waits.
-    #[error("a countdown of {} s: give 3600 at most", .0.as_secs())]
+    /// A countdown above one hour.
+    #[error("a countdown of {} s is too long: give at most 3600", .0.as_secs())]
     Countdown(Duration),
 }
 
 impl RecordRequest {
-    /// An order whose parts make sense; blanks around the gloss are dropped.
+    /// Checks the parts of a request; blanks around the gloss are dropped.
     ///
     /// # Errors
-    /// With the part that does not.
+    /// With the first part that is not valid.
     pub fn new(gloss: &str, count: u32, countdown: Duration) -> Result<Self, RecordRequestError> {
         let gloss = gloss.trim();
         if gloss.is_empty()
@@ -66,21 +66,21 @@ impl RecordRequest {
     }
 }
 
-/// What is expected of the signer.
+/// What the signer is expected to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordingPhase {
-    /// Nothing is asked for.
+    /// No take is requested.
     Idle,
-    /// A take begins soon.
+    /// A take begins when the countdown is over.
     Countdown {
-        /// Until then.
+        /// Time until then.
         left: Duration,
-        /// Which one, from 1.
+        /// Number of the take, from 1.
         take: u32,
     },
     /// The next sign is a take.
     Open {
-        /// Which one, from 1.
+        /// Number of the take, from 1.
         take: u32,
     },
 }
@@ -99,22 +99,22 @@ impl RecordingPhase {
 
 #[derive(Clone, Debug)]
 struct ActiveRequest {
-    order: RecordRequest,
+    request: RecordRequest,
     taken: u32,
-    /// When the next take opens.
+    /// When the countdown of the next take is over.
     opens: Duration,
 }
 
-/// What is being recorded.
+/// What is recorded.
 #[derive(Clone, Debug, Default)]
 pub struct RecordingPlan {
-    /// Whether signs are kept that no order asked for.
+    /// Whether signs that no request asked for are kept.
     keeps_all: bool,
     running: Option<ActiveRequest>,
 }
 
 impl RecordingPlan {
-    /// One without orders. With `keeps_all` every sign is kept, called [`UNLABELLED`]; else only those asked for.
+    /// A plan without a request. With `keeps_all` every sign is kept under [`UNLABELLED`], else requested ones only.
     #[must_use]
     pub fn new(keeps_all: bool) -> Self {
         Self {
@@ -123,38 +123,44 @@ impl RecordingPlan {
         }
     }
 
-    /// Takes up an order in the place of any other.
-    pub fn record(&mut self, order: RecordRequest, now: Duration) {
-        let opens = now.saturating_add(order.countdown);
+    /// Replaces any request by `request`.
+    pub fn record(&mut self, request: RecordRequest, now: Duration) {
+        let opens = now.saturating_add(request.countdown);
         self.running = Some(ActiveRequest {
-            order,
+            request,
             taken: 0,
             opens,
         });
     }
 
-    /// Drops the order.
+    /// Drops the request.
     pub fn cancel(&mut self) {
         self.running = None;
     }
 
-    /// The order, also one that is done.
+    /// The request, also one that is complete.
     #[must_use]
-    pub fn order(&self) -> Option<&RecordRequest> {
-        self.running.as_ref().map(|r| &r.order)
+    pub fn request(&self) -> Option<&RecordRequest> {
+        self.running.as_ref().map(|r| &r.request)
     }
 
-    /// Takes of the order so far, and how many it asks for; `None` without one.
+    /// Takes so far and takes requested; `None` without a request.
     #[must_use]
-    pub fn tally(&self) -> Option<(u32, u32)> {
-        self.running.as_ref().map(|r| (r.taken, r.order.count))
+    pub fn progress(&self) -> Option<(u32, u32)> {
+        self.running.as_ref().map(|r| (r.taken, r.request.count))
     }
 
-    /// What is expected now.
+    /// Whether the request has all its takes, or there is none.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.progress().is_none_or(|(taken, count)| taken >= count)
+    }
+
+    /// What is expected at `now`.
     #[must_use]
     pub fn phase(&self, now: Duration) -> RecordingPhase {
         match &self.running {
-            Some(r) if r.taken < r.order.count => {
+            Some(r) if r.taken < r.request.count => {
                 let take = r.taken + 1;
                 match r.opens.checked_sub(now) {
                     Some(left) if !left.is_zero() => RecordingPhase::Countdown { left, take },
@@ -175,29 +181,29 @@ impl RecordingPlan {
         }
     }
 
-    /// A sign was cut: what it is called. `None` when nobody wanted it.
-    pub fn take(&mut self, now: Duration) -> Option<Arc<str>> {
+    /// Counts a sign that ended at `now`; returns its label, or `None` when it is not to be kept.
+    pub fn claim(&mut self, now: Duration) -> Option<Arc<str>> {
         match self.phase(now) {
             RecordingPhase::Open { .. } => {
                 let running = self.running.as_mut()?;
                 running.taken += 1;
-                running.opens = now.saturating_add(running.order.countdown);
-                Some(Arc::clone(&running.order.gloss))
+                running.opens = now.saturating_add(running.request.countdown);
+                Some(Arc::clone(&running.request.gloss))
             }
             RecordingPhase::Countdown { .. } => None,
             RecordingPhase::Idle => self.keeps_all.then(|| UNLABELLED.into()),
         }
     }
 
-    /// The last take of `gloss` was discarded: where the order asked for it, it is asked for again. Also for a sign
-    /// that turned out to be none.
-    pub fn again(&mut self, gloss: &str, now: Duration) {
+    /// Requests one more take of `gloss` if the request asked for it: the last one was discarded or is too short. Its
+    /// countdown begins at `since`.
+    pub fn retry(&mut self, gloss: &str, since: Duration) {
         if let Some(running) = &mut self.running
-            && *running.order.gloss == *gloss
+            && *running.request.gloss == *gloss
             && running.taken > 0
         {
             running.taken -= 1;
-            running.opens = now.saturating_add(running.order.countdown);
+            running.opens = since.saturating_add(running.request.countdown);
         }
     }
 }
@@ -208,51 +214,48 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    fn order(count: u32) -> RecordRequest {
+    fn request(count: u32) -> RecordRequest {
         RecordRequest::new(" book ", count, S * 3).unwrap()
     }
 
     #[test]
-    fn an_order_is_counted_down_taken_and_done() {
-        let mut takes = RecordingPlan::new(false);
-        assert!(!takes.is_listening(S) && takes.take(S).is_none());
-        takes.record(order(2), S);
+    fn a_request_is_counted_down_recorded_and_complete() {
+        let mut plan = RecordingPlan::new(false);
+        assert!(!plan.is_listening(S) && plan.claim(S).is_none());
+        plan.record(request(2), S);
         let countdown = |left, take| RecordingPhase::Countdown { left, take };
-        assert_eq!(takes.phase(S * 2), countdown(S * 2, 1));
-        assert_eq!(
-            (takes.is_listening(S * 2), takes.take(S * 2)),
-            (false, None)
-        );
-        assert_eq!(takes.phase(S * 4), RecordingPhase::Open { take: 1 });
-        assert_eq!(takes.take(S * 9).as_deref(), Some("book"));
-        assert_eq!(takes.phase(S * 10), countdown(S * 2, 2));
-        assert_eq!(takes.take(S * 13).as_deref(), Some("book"));
-        assert_eq!(takes.phase(S * 14), RecordingPhase::Idle);
-        assert_eq!(takes.take(S * 14), None);
+        assert_eq!(plan.phase(S * 2), countdown(S * 2, 1));
+        assert_eq!((plan.is_listening(S * 2), plan.claim(S * 2)), (false, None));
+        assert_eq!(plan.phase(S * 4), RecordingPhase::Open { take: 1 });
+        assert_eq!(plan.claim(S * 9).as_deref(), Some("book"));
+        assert_eq!(plan.phase(S * 10), countdown(S * 2, 2));
+        assert_eq!(plan.claim(S * 13).as_deref(), Some("book"));
+        assert_eq!(plan.phase(S * 14), RecordingPhase::Idle);
+        assert_eq!(plan.claim(S * 14), None);
         // Undone after the last: asked for once more.
-        takes.again("deaf", S * 15);
-        assert_eq!(takes.phase(S * 15), RecordingPhase::Idle);
-        takes.again("book", S * 15);
-        assert_eq!(takes.phase(S * 15), countdown(S * 3, 2));
-        takes.cancel();
-        assert_eq!(takes.phase(S * 30), RecordingPhase::Idle);
-        takes.again("book", S * 30);
-        assert_eq!(takes.phase(S * 30), RecordingPhase::Idle);
+        plan.retry("deaf", S * 15);
+        assert_eq!(plan.phase(S * 15), RecordingPhase::Idle);
+        plan.retry("book", S * 15);
+        assert_eq!(plan.phase(S * 15), countdown(S * 3, 2));
+        plan.cancel();
+        assert_eq!(plan.phase(S * 30), RecordingPhase::Idle);
+        plan.retry("book", S * 30);
+        assert_eq!(plan.phase(S * 30), RecordingPhase::Idle);
     }
 
     #[test]
-    fn without_orders_all_or_nothing_is_kept() {
-        let mut takes = RecordingPlan::new(true);
-        assert!(takes.is_listening(S));
-        assert_eq!(takes.take(S).as_deref(), Some(UNLABELLED));
-        takes.record(order(1), S);
-        assert!(!takes.is_listening(S * 2));
-        assert_eq!(takes.take(S * 5).as_deref(), Some("book"));
-        assert_eq!(takes.take(S * 6).as_deref(), Some(UNLABELLED));
+    fn without_a_request_all_or_nothing_is_kept() {
+        let mut plan = RecordingPlan::new(true);
+        assert!(plan.is_listening(S));
+        assert_eq!(plan.claim(S).as_deref(), Some(UNLABELLED));
+        plan.record(request(1), S);
+        assert!(!plan.is_listening(S * 2));
+        assert_eq!(plan.claim(S * 5).as_deref(), Some("book"));
+        assert_eq!(plan.claim(S * 6).as_deref(), Some(UNLABELLED));
     }
 
     #[test]
-    fn orders_that_make_no_sense_are_refused() {
+    fn requests_that_are_not_valid_are_refused() {
         let check = |gloss: &str, count, seconds, says: &str| {
             let error = RecordRequest::new(gloss, count, S * seconds).unwrap_err();
             assert!(error.to_string().contains(says), "{error}");

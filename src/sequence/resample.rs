@@ -1,36 +1,35 @@
-//! Frames at a camera's times → frames at the dataset's: which of them a sequence is made of, so that it spans the
-//! same time as a clip of WLASL does.
+//! Selects the frames of a camera that a sequence is made of, so that it spans the same time as a clip of the dataset.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-/// The dataset's measure of time.
+/// The times at which a sequence samples its sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResampleGrid {
-    /// From frame to frame; above zero. WLASL's clips have 25 or 30 frames a second.
+    /// Time from frame to frame at the dataset's rate; above zero. WLASL's clips have 25 or 30 frames per second.
     pub frame: Duration,
-    /// Every so many frames one is looked at.
+    /// One frame of this many is sampled.
     pub stride: NonZeroU64,
 }
 
-/// One moment of a sequence.
+/// One sampled frame of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SamplePoint {
     /// The frame's number as a clip at the dataset's rate would count it, from 0.
     pub number: u64,
-    /// Index of the frame that was nearest in time; `None` when none was near: the camera was away.
+    /// Index of the nearest frame in time; `None` when none is within one step: the camera was away.
     pub nearest: Option<usize>,
 }
 
 impl ResampleGrid {
-    /// From moment to moment of a sequence.
+    /// Time from one sample to the next.
     #[must_use]
     pub fn step(self) -> Duration {
         let stride = u32::try_from(self.stride.get()).unwrap_or(u32::MAX);
         self.frame.saturating_mul(stride)
     }
 
-    /// How many frames a clip at the dataset's rate would have for frames at `times`; 0 for none.
+    /// Number of frames of a clip at the dataset's rate that spans `times`; 0 for none.
     #[must_use]
     pub fn frames(self, times: &[Duration]) -> u64 {
         let (Some(first), Some(last)) = (times.first(), times.last()) else {
@@ -40,7 +39,7 @@ impl ResampleGrid {
         u64::try_from(span.as_nanos() / self.frame.as_nanos().max(1)).unwrap_or(u64::MAX - 1) + 1
     }
 
-    /// The moments that a sequence of at most `length` looks at, from the first of `times`, which ascend, on.
+    /// The samples of a sequence, at most `length`, from the first of `times`, which ascend.
     #[must_use]
     pub fn points(self, times: &[Duration], length: usize) -> Vec<SamplePoint> {
         let Some(&first) = times.first() else {
@@ -52,7 +51,7 @@ impl ResampleGrid {
         let mut due = first;
         (0..count)
             .map(|nth| {
-                // Of two that are as near, the earlier.
+                // Of two equally near frames the earlier.
                 while times
                     .get(at + 1)
                     .is_some_and(|next| next.abs_diff(due) < times[at].abs_diff(due))
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_camera_was_away_nothing_is_made_up() {
+    fn where_the_camera_was_away_no_frame_is_invented() {
         let mut times = times(100, 25);
         times.drain(10..40);
         let points = grid(25).points(&times, 32);

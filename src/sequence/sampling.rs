@@ -1,10 +1,10 @@
-//! Which frames of a clip the notebook looks at.
+//! Which frames of a clip the notebook samples.
 //!
 //! Pure arithmetic on frame indexes, all of them 0-based; knows nothing of decoders or images.
 
 use std::num::NonZeroU64;
 
-/// A run of frames, `start` included, `end` not. Empty when `start >= end`.
+/// Frames `start..end`; empty when `start >= end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Index of the first frame.
@@ -14,13 +14,13 @@ pub struct Window {
 }
 
 impl Window {
-    /// Whether no frame lies in it.
+    /// Whether it has no frames.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.start >= self.end
     }
 
-    /// Number of frames in it.
+    /// Number of its frames.
     #[must_use]
     pub fn len(self) -> u64 {
         self.end.saturating_sub(self.start)
@@ -29,8 +29,9 @@ impl Window {
 
 /// The notebook's frame range for `frame_start` and `frame_end` of the metadata in a clip of `total` frames.
 ///
-/// An end of 0, a negative end and an end not after the start all mean the end of the clip; the metadata's 1-based
-/// start is used as it stands. A start at or behind `total` gives an empty window.
+/// * An end of 0, a negative end and an end that is not after the start mean the end of the clip.
+/// * The metadata's 1-based start is used as a 0-based index.
+/// * A start at or after `total` gives an empty window.
 #[must_use]
 pub fn window(frame_start: i64, frame_end: i64, total: u64) -> Window {
     let start = u64::try_from(frame_start).unwrap_or(0);
@@ -45,7 +46,7 @@ pub fn window(frame_start: i64, frame_end: i64, total: u64) -> Window {
     }
 }
 
-/// Every `stride`-th frame from a window's start on, at most a sequence's length of them.
+/// Every `stride`-th frame of a window, at most a sequence's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Samples {
     start: u64,
@@ -75,7 +76,7 @@ pub fn sampled(window: Window, stride: NonZeroU64, length: usize) -> Samples {
 }
 
 impl Samples {
-    /// How many frames are sampled.
+    /// Number of sampled frames.
     #[must_use]
     pub fn count(self) -> u64 {
         self.count
@@ -95,7 +96,7 @@ impl Samples {
             .is_some_and(|offset| offset % self.stride == 0 && offset / self.stride < self.count)
     }
 
-    /// Index after which no frame is needed; `None` when none is needed at all.
+    /// Index of the last sampled frame; `None` when there is none.
     #[must_use]
     pub fn last(self) -> Option<u64> {
         let nth = self.count.checked_sub(1)?;

@@ -1,4 +1,4 @@
-//! A camera's frames, with the hands found in them → signs with the notebook's numbers.
+//! A camera's frames, with the hands found in them → labelled signs with the notebook's numbers.
 
 use super::extract::FrameRecord;
 use super::resample::ResampleGrid;
@@ -12,52 +12,52 @@ use ndarray::{Array2, aview1};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a sign is cut by and made into.
+/// How signs are segmented and what their sequences are made of.
 #[derive(Clone, Copy, Debug)]
 pub struct SignConfig {
     /// When a sign begins and ends.
     pub rules: SegmentRules,
-    /// What a sequence is made of; the stride counts frames at the rate of `rules`.
-    pub shape: SequenceSpec,
+    /// Length and stride of a sequence; the stride counts frames at the rate of `rules`.
+    pub spec: SequenceSpec,
 }
 
-/// A sign that was cut and woven.
+/// A finished sign.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sign {
     /// The label.
     pub gloss: Arc<str>,
-    /// As of a clip at the dataset's rate; frame numbers count from the sign's first frame.
+    /// The sequence that a clip at the dataset's rate would give; frame numbers count from the sign's first frame.
     pub sequence: Sequence,
-    /// When the frames of `sequence` were really seen, since the sign's first frame.
+    /// Times of the frames of `sequence`, since the sign's first frame.
     pub frame_times: Vec<Duration>,
     /// Time of the first frame.
     pub begin: Duration,
     /// Time of the last frame.
     pub end: Duration,
-    /// The camera's frames from first to last.
+    /// Number of the camera's frames from first to last.
     pub seen: usize,
     /// Why it ended.
     pub end_reason: EndReason,
 }
 
-/// Weaves one camera's frames.
+/// Segments one camera's frames into signs and labels them by a [`RecordingPlan`].
 #[derive(Clone, Debug)]
 pub struct SignRecorder {
-    sign_config: SignConfig,
+    config: SignConfig,
     segmenter: Segmenter<FrameRecord>,
-    takes: RecordingPlan,
+    plan: RecordingPlan,
     was_listening: bool,
     count: u64,
 }
 
 impl SignRecorder {
-    /// One that has seen nothing.
+    /// A recorder that has seen no frame.
     #[must_use]
-    pub fn new(sign_config: SignConfig, takes: RecordingPlan) -> Self {
+    pub fn new(config: SignConfig, plan: RecordingPlan) -> Self {
         Self {
-            sign_config,
-            segmenter: Segmenter::new(sign_config.rules),
-            takes,
+            segmenter: Segmenter::new(config.rules),
+            config,
+            plan,
             was_listening: false,
             count: 0,
         }
@@ -65,20 +65,24 @@ impl SignRecorder {
 
     /// What is recorded.
     #[must_use]
-    pub fn takes(&self) -> &RecordingPlan {
-        &self.takes
+    pub fn plan(&self) -> &RecordingPlan {
+        &self.plan
     }
 
-    /// To change what is recorded.
-    pub fn takes_mut(&mut self) -> &mut RecordingPlan {
-        &mut self.takes
-    }
-
-    /// Takes up an order at `at` in the place of any other. A sign that is under way was begun for something else: it is
-    /// nobody's take.
-    pub fn record(&mut self, order: RecordRequest, at: Duration) {
+    /// Replaces any request by `request` at time `at`. A sign that is under way began for something else: it is dropped.
+    pub fn record(&mut self, request: RecordRequest, at: Duration) {
         self.segmenter.finish();
-        self.takes.record(order, at);
+        self.plan.record(request, at);
+    }
+
+    /// Drops the request.
+    pub fn cancel(&mut self) {
+        self.plan.cancel();
+    }
+
+    /// See [`RecordingPlan::retry`].
+    pub fn retry(&mut self, gloss: &str, since: Duration) {
+        self.plan.retry(gloss, since);
     }
 
     /// Whether a sign is under way.
@@ -87,19 +91,19 @@ impl SignRecorder {
         self.segmenter.is_open()
     }
 
-    /// Signs that were too short to be one.
+    /// Number of signs that were dropped because they were too short.
     #[must_use]
     pub fn too_short(&self) -> u64 {
         self.segmenter.too_short()
     }
 
-    /// Takes the frame seen at `at` with its `hands`; gives the sign that ends with it.
+    /// Adds the frame taken at `at` with its `hands`; returns the sign that ends with it.
     pub fn push(&mut self, at: Duration, hands: &[Hand]) -> Option<Sign> {
         let record = FrameRecord::of(self.count, hands);
         self.count += 1;
-        let is_listening = self.takes.is_listening(at);
+        let is_listening = self.plan.is_listening(at);
         if !is_listening {
-            // What began before a countdown is nobody's take.
+            // A sign that began before a countdown belongs to no take.
             if self.was_listening {
                 self.segmenter.finish();
             }
@@ -111,35 +115,31 @@ impl SignRecorder {
         self.label(&segment, at)
     }
 
-    /// The stream has ended at `at`: the sign that was under way, if it was one.
+    /// Ends the stream at `at`; returns the sign that was under way, if it was long enough.
     pub fn finish(&mut self, at: Duration) -> Option<Sign> {
         let segment = self.segmenter.finish()?;
         self.label(&segment, at)
     }
 
     fn label(&mut self, segment: &Segment<FrameRecord>, now: Duration) -> Option<Sign> {
-        let gloss = self.takes.take(now)?;
-        to_sign(&self.sign_config, segment, gloss)
+        let gloss = self.plan.claim(now)?;
+        to_sign(&self.config, segment, gloss)
     }
 }
 
-fn to_sign(
-    sign_config: &SignConfig,
-    segment: &Segment<FrameRecord>,
-    gloss: Arc<str>,
-) -> Option<Sign> {
-    let shape = sign_config.shape;
+fn to_sign(config: &SignConfig, segment: &Segment<FrameRecord>, gloss: Arc<str>) -> Option<Sign> {
+    let spec = config.spec;
     let grid = ResampleGrid {
-        frame: sign_config.rules.frame,
-        stride: shape.stride,
+        frame: config.rules.frame,
+        stride: spec.stride,
     };
     let times: Vec<Duration> = segment.frames.iter().map(|f| f.0).collect();
     let (&begin, &end) = (times.first()?, times.last()?);
-    let mut rows = Array2::zeros((shape.length, FEATURES));
+    let mut rows = Array2::zeros((spec.length, FEATURES));
     let mut frames = Vec::new();
     let mut frame_times = Vec::new();
     let mut frames_with_hand = 0;
-    for point in grid.points(&times, shape.length) {
+    for point in grid.points(&times, spec.length) {
         let number = i32::try_from(point.number).unwrap_or(i32::MAX);
         let seen = point.nearest.and_then(|n| segment.frames.get(n));
         let (at, record) = match seen {
@@ -198,7 +198,7 @@ mod tests {
                 min: FRAME * 8,
                 max: FRAME * 250,
             },
-            shape: SequenceSpec {
+            spec: SequenceSpec {
                 length: 32,
                 stride: NonZeroU64::MIN.saturating_add(1),
                 tracking: true,
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    /// A hand whose middle knuckle tells `n`.
+    /// A hand whose middle knuckle encodes `n`.
     fn hand(n: u32) -> Vec<Hand> {
         let at = |i: usize| [i as f32 * 0.01, n as f32 * 0.001, 0.1];
         let rect = ImageRect {

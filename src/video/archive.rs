@@ -1,7 +1,7 @@
-//! A zip archive read in place.
+//! A zip archive that is read in place. Wraps the `zip` crate.
 //!
-//! Wraps the `zip` crate. Nothing is ever unpacked to a path: an entry becomes bytes, or a file in memory that a
-//! decoder can open. The directory of the archive is read once; any number of threads read entries at the same time.
+//! Nothing is unpacked to a path: an entry becomes bytes, or a file in memory that a decoder can open. The archive's
+//! directory is read once. Any number of threads read entries at the same time.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,7 +17,7 @@ use zip::ZipArchive;
 use zip::read::{ZipArchiveMetadata, ZipReadOptions};
 use zip::result::ZipError;
 
-/// Bytes moved at a time from the decompressor to its destination.
+/// Bytes copied at a time from the decompressor.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Why an archive or one of its entries cannot be read.
@@ -31,14 +31,14 @@ pub enum ArchiveError {
         /// The system's reason.
         source: io::Error,
     },
-    /// Not a zip file, or one whose directory (at its end) is gone.
+    /// Not a zip file, or its directory at the end is missing.
     #[error(
         "{path} is not a readable zip archive: {cause}; it may be cut short: compare its size with the original and copy it again"
     )]
     NotZip {
         /// The archive.
         path: PathBuf,
-        /// What the zip reader says.
+        /// The zip reader's message.
         cause: ZipError,
     },
     /// No such entry.
@@ -46,10 +46,10 @@ pub enum ArchiveError {
     NoEntry {
         /// The archive.
         path: PathBuf,
-        /// The name asked for.
+        /// The requested name.
         entry: String,
     },
-    /// A password would be needed.
+    /// The entry needs a password.
     #[error("{entry} in {path} is encrypted: pack the archive again without a password")]
     Encrypted {
         /// The archive.
@@ -57,19 +57,19 @@ pub enum ArchiveError {
         /// The entry.
         entry: String,
     },
-    /// Larger than the caller allows.
+    /// The entry is larger than the caller allows.
     #[error("{entry} in {path} unpacks to {size} bytes, more than the {limit} allowed")]
     TooLarge {
         /// The archive.
         path: PathBuf,
         /// The entry.
         entry: String,
-        /// Bytes, as the archive says.
+        /// Unpacked size that the archive states, in bytes.
         size: u64,
-        /// Bytes.
+        /// In bytes.
         limit: u64,
     },
-    /// Holds more than the archive says, as zip bombs do.
+    /// The entry holds more than the archive states, as zip bombs do.
     #[error(
         "{entry} in {path} is damaged: it unpacks to more than the {size} bytes that the archive states"
     )]
@@ -78,7 +78,7 @@ pub enum ArchiveError {
         path: PathBuf,
         /// The entry.
         entry: String,
-        /// Bytes, as the archive says.
+        /// Unpacked size that the archive states, in bytes.
         size: u64,
     },
     /// Damaged: a wrong checksum, data that ends early, an unknown compression.
@@ -88,17 +88,17 @@ pub enum ArchiveError {
         path: PathBuf,
         /// The entry.
         entry: String,
-        /// What the zip reader says.
+        /// The zip reader's message.
         cause: ZipError,
     },
-    /// No room for the unpacked entry.
+    /// No memory for the unpacked entry.
     #[error("no memory for {entry} of {path}, {size} bytes: {source}")]
     NoMemory {
         /// The archive.
         path: PathBuf,
         /// The entry.
         entry: String,
-        /// Bytes.
+        /// In bytes.
         size: u64,
         /// The system's reason.
         source: io::Error,
@@ -111,15 +111,15 @@ pub struct Archive {
     path: PathBuf,
     file: Arc<File>,
     directory: Arc<ZipArchiveMetadata>,
-    /// Place in `directory` of each file whose name is a plain relative path.
-    places: HashMap<Box<str>, usize>,
+    /// Index in `directory` of each file whose name is a plain relative path.
+    indexes: HashMap<Box<str>, usize>,
 }
 
 impl Archive {
     /// Opens `path` and reads its directory.
     ///
-    /// Entries with absolute names, `..`, backslashes or NUL are left out, folders too. Of two entries with one name
-    /// the later counts, as when unpacking.
+    /// Folders and entries with absolute names, `..`, backslashes or NUL are left out. Of two entries with one name the
+    /// later is used, as when unpacking.
     ///
     /// # Errors
     /// When the file cannot be read or is no zip archive.
@@ -140,21 +140,21 @@ impl Archive {
                 },
             })?
             .metadata();
-        let mut places = HashMap::new();
-        for place in 0..directory.len() {
-            // An entry whose name cannot be decoded cannot be asked for either.
-            if let Ok(entry) = directory.entry(place)
+        let mut indexes = HashMap::new();
+        for index in 0..directory.len() {
+            // An entry whose name cannot be decoded cannot be requested.
+            if let Ok(entry) = directory.entry(index)
                 && let Ok(name) = entry.name()
                 && let Some(name) = plain_relative(&name)
             {
-                places.insert(name.into(), place);
+                indexes.insert(name.into(), index);
             }
         }
         Ok(Self {
             path: path.to_owned(),
             file,
             directory,
-            places,
+            indexes,
         })
     }
 
@@ -166,14 +166,14 @@ impl Archive {
 
     /// The names of its files, with `/` between folders, in no particular order.
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
-        self.places.keys().map(AsRef::as_ref)
+        self.indexes.keys().map(AsRef::as_ref)
     }
 
     /// Unpacked size in bytes of the file `name`, as the archive states it.
     #[must_use]
     pub fn size(&self, name: &str) -> Option<u64> {
-        let place = *self.places.get(name)?;
-        Some(self.directory.entry(place).ok()?.size())
+        let index = *self.indexes.get(name)?;
+        Some(self.directory.entry(index).ok()?.size())
     }
 
     /// The content of the file `name`, of `limit` bytes at most.
@@ -209,11 +209,14 @@ impl Archive {
             entry: name.to_owned(),
             cause,
         };
-        let place = *self.places.get(name).ok_or_else(|| ArchiveError::NoEntry {
-            path: path(),
-            entry: name.to_owned(),
-        })?;
-        let entry = self.directory.entry(place).map_err(damaged)?;
+        let index = *self
+            .indexes
+            .get(name)
+            .ok_or_else(|| ArchiveError::NoEntry {
+                path: path(),
+                entry: name.to_owned(),
+            })?;
+        let entry = self.directory.entry(index).map_err(damaged)?;
         let size = entry.size();
         if entry.encrypted() {
             return Err(ArchiveError::Encrypted {
@@ -270,7 +273,7 @@ impl Archive {
     }
 }
 
-/// `name` when it is the relative path of a file and cannot leave the folder it is in.
+/// `name`, if it is the relative path of a file that stays below its folder.
 fn plain_relative(name: &str) -> Option<&str> {
     let name = name.strip_prefix("./").unwrap_or(name);
     let plain = !name.contains(['\\', '\0'])
@@ -278,7 +281,7 @@ fn plain_relative(name: &str) -> Option<&str> {
     plain.then_some(name)
 }
 
-/// A file without a name, kept in memory and gone when dropped.
+/// An unnamed file in memory; removed when dropped.
 #[derive(Debug)]
 pub struct MemoryFile {
     file: File,
@@ -297,20 +300,20 @@ impl MemoryFile {
         })
     }
 
-    /// Where this process can open it, for as long as this value lives. Each opening starts at the first byte.
+    /// Path at which this process can open it while this value lives. Each opening starts at the first byte.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes in it.
+    /// Size in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
     }
 }
 
-/// A reader of `file` with a position of its own, so that threads do not move each other's.
+/// A reader of `file` with its own position, so that threads can share the file.
 fn reader(file: &Arc<File>) -> BufReader<PositionedFile> {
     BufReader::with_capacity(
         CHUNK_BYTES,

@@ -1,7 +1,7 @@
-//! A video file as a [`FrameSource`]: one GStreamer pipeline a clip, from the first frame on, never seeking.
+//! A video file as a [`FrameSource`]: one GStreamer pipeline per clip, from the first frame, without seeking.
 //!
-//! The decoder hands over its planes as they are; conversion to RGB is ours ([`crate::color`]), because GStreamer's
-//! differs by up to 20 grey levels from what the notebook saw.
+//! The decoder's planes are converted to RGB by [`crate::color`]: GStreamer's own conversion differs from the notebook's by
+//! up to 20 grey levels.
 
 use super::container::{self, EditList, VideoTrack};
 use super::decoder::{self, StreamCodec};
@@ -24,15 +24,15 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// After an error upstream, frames that are still on their way get this long.
+/// Time for the frames that are still in the pipeline after an error upstream.
 const GRACE: Duration = gst_pipeline::GRACE;
 
-/// How to decode.
+/// Options of the decoder.
 #[derive(Clone, Debug)]
 pub struct VideoOptions {
-    /// Software, hardware or a decoder by name.
+    /// Which decoder is used.
     pub decoder: DecoderChoice,
-    /// Longest total time to wait for the decoder in one clip.
+    /// Longest total wait for the decoder in one clip.
     pub timeout: Duration,
 }
 
@@ -40,10 +40,10 @@ pub struct VideoOptions {
 pub struct VideoClip {
     pipeline: gst::Pipeline,
     items: Receiver<PipelineItem>,
-    link: Arc<PipelineShared>,
+    shared: Arc<PipelineShared>,
     budget: Duration,
     frames: u64,
-    /// By the container's table of times.
+    /// Frames per second by the container's time table.
     rate: Option<f64>,
     quarter_turns: u8,
     edits: EditList,
@@ -57,7 +57,7 @@ pub struct VideoClip {
     approximate: bool,
 }
 
-/// Starts GStreamer once a process.
+/// Starts GStreamer, once per process.
 ///
 /// # Errors
 /// When GStreamer cannot start.
@@ -74,11 +74,11 @@ impl VideoClip {
     /// Opens `path` and waits for its first frame.
     ///
     /// # Errors
-    /// With the decoder's reason, when no frame can be had.
+    /// When no frame can be decoded, with the decoder's reason.
     pub fn open(path: &Path, options: &VideoOptions) -> Result<Self, SourceError> {
         init()?;
         let text = |e: std::io::Error| SourceError(e.to_string());
-        // Opening a pipe would wait for its writer, and a device may never end.
+        // Opening a pipe waits for its writer, and a device may never end.
         if !std::fs::metadata(path).map_err(text)?.is_file() {
             return Err(SourceError("not a regular file".into()));
         }
@@ -106,13 +106,13 @@ impl VideoClip {
         let DecodePipeline {
             pipeline,
             items,
-            link,
+            shared,
         } = gst_pipeline::build(path, is_mp4, &options.decoder, patches)
             .map_err(|e| SourceError(e.to_string()))?;
         let mut clip = Self {
             pipeline,
             items,
-            link,
+            shared,
             budget: options.timeout,
             frames,
             rate,
@@ -128,14 +128,14 @@ impl VideoClip {
             approximate: false,
         };
         let starts = clip.pipeline.set_state(gst::State::Playing);
-        // Where the pipeline does not start, its message says why.
+        // A pipeline that does not start sends a message with the reason.
         if starts.is_err() {
             clip.budget = clip.budget.min(GRACE);
         }
         if !clip.advance()? {
             let reason = clip.late_error.take();
             return Err(SourceError(reason.unwrap_or_else(|| {
-                "the file holds no frame that can be decoded".into()
+                "the file has no frame that can be decoded".into()
             })));
         }
         clip.started = false;
@@ -145,21 +145,21 @@ impl VideoClip {
         Ok(clip)
     }
 
-    /// The GStreamer element that decodes.
+    /// Name of the GStreamer element that decodes.
     #[must_use]
     pub fn decoder(&self) -> Option<String> {
         self.stream().map(|s| s.decoder)
     }
 
-    /// When the current picture is shown, by the container; counts from anywhere.
+    /// Presentation time of the current picture, by the container; its origin is arbitrary.
     #[must_use]
     pub fn time(&self) -> Option<Duration> {
         let buffer = self.current.as_ref()?.buffer()?;
         Some(Duration::from_nanos(buffer.pts()?.nseconds()))
     }
 
-    /// Pictures a second: on the average where the container says when each is shown, else by the decoder's word about
-    /// the current one, which may be a guess from the first.
+    /// Frames per second: the average of the container's time table, else what the decoder reports with the current
+    /// picture, which may be a guess from the first.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
         self.rate.or_else(|| self.rate_of_current())
@@ -172,7 +172,7 @@ impl VideoClip {
             .then(|| f64::from(rate.numer()) / f64::from(rate.denom()))
     }
 
-    /// Width and height of the current picture as the viewer sees it.
+    /// Width and height of the current picture in pixels, after rotation.
     #[must_use]
     pub fn size(&self) -> Option<(usize, usize)> {
         let info = gst_video::VideoInfo::from_caps(self.current.as_ref()?.caps()?).ok()?;
@@ -185,7 +185,7 @@ impl VideoClip {
     }
 
     fn stream(&self) -> Option<StreamInfo> {
-        self.link.stream()
+        self.shared.stream()
     }
 
     /// Whether a picture was converted by a rule that is not proven equal to the notebook's.
@@ -200,7 +200,7 @@ impl VideoClip {
         self.late_error.as_deref()
     }
 
-    /// Where the container has no count, OpenCV takes duration × rate.
+    /// OpenCV's frame count for a container without one: duration × rate.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -219,7 +219,7 @@ impl VideoClip {
         }
     }
 
-    /// The next item, or an error when the clip's time is used up.
+    /// The next output, `None` after `at_most`, or an error when the clip's timeout is used up.
     fn wait(&mut self, at_most: Duration) -> Result<Option<PipelineItem>, SourceError> {
         let limit = at_most.min(self.budget);
         let from = Instant::now();
@@ -245,17 +245,17 @@ impl FrameSource for VideoClip {
             return Ok(false);
         }
         if !self.started && self.current.is_some() {
-            // Opening has already stepped to the first frame.
+            // `open` has already stepped to the first frame.
             self.started = true;
             return Ok(true);
         }
         loop {
-            let patience = if self.late_error.is_some() {
+            let timeout = if self.late_error.is_some() {
                 GRACE
             } else {
                 self.budget
             };
-            match self.wait(patience)? {
+            match self.wait(timeout)? {
                 Some(PipelineItem::Frame(sample)) => {
                     let time = sample
                         .buffer()
@@ -307,7 +307,7 @@ impl FrameSource for VideoClip {
 
 impl Drop for VideoClip {
     fn drop(&mut self) {
-        // Closing the channel first lets a streaming thread that waits to hand over a frame go.
+        // The closed channel releases a streaming thread that waits to send a frame.
         let (_, closed) = bounded(0);
         self.items = closed;
         gst_pipeline::stop(&self.pipeline);
@@ -358,34 +358,34 @@ fn convert(
     }
     let (width, height) = (info.width() as usize, info.height() as usize);
     let (coded_width, coded_height) = codec.coded_size(width, height);
-    // `VideoInfo` forgets the range where the colour matrix is not told.
+    // `VideoInfo` loses the range when the colour matrix is unknown.
     let tags = caps
         .structure(0)
         .and_then(|s| s.get::<&str>("colorimetry").ok());
     let is_full = info.colorimetry().range() == gst_video::VideoColorRange::Range0_255
         || tags.is_some_and(|t| t.starts_with("1:"));
-    let picture = color::YuvFrame {
+    let image = color::YuvFrame {
         width,
         height,
         coded_width,
         coded_height,
         layout,
         bit_depth,
-        full_range: is_full && codec.tells_range(),
+        full_range: is_full && codec.reports_range(),
         planes: data,
         strides,
     };
     converter
-        .to_rgb(&picture, out)
+        .to_rgb(&image, out)
         .map_err(|e| SourceError(e.to_string()))
 }
 
-/// The first and the second bytes of a plane of pairs: NV12's U and V.
+/// Splits NV12's plane of U and V pairs.
 fn split_pairs(plane: &[u8]) -> (Vec<u8>, Vec<u8>) {
     plane.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip()
 }
 
-/// GStreamer's version, for the record.
+/// GStreamer's version.
 #[must_use]
 pub fn version() -> String {
     let (major, minor, micro, _) = gst::version();

@@ -1,12 +1,11 @@
-//! What an MP4 file says of its first video track: frame count, rotation and edit, as FFmpeg's demuxer reads them
-//! for the notebook. GStreamer does not tell the count and cuts at the edit's end in rounded nanoseconds.
-//! Everything else about the file is GStreamer's business.
+//! The first video track of an MP4 file: frame count, rotation and edit list, as FFmpeg's demuxer reads them for the
+//! notebook. GStreamer gives no count and cuts at the edit's end in rounded nanoseconds. It reads everything else.
 
 use std::io::{Read, Seek, SeekFrom};
 
-/// Boxes of the top level that are looked at; a fragmented clip has two for each second or so.
+/// Number of top-level boxes that are read; a fragmented clip has about two per second.
 const BOXES_MAX: usize = 20_000;
-/// No index of a sign clip comes near this; a lying box size must not fill the memory.
+/// Largest index: a wrong box size must not exhaust the memory.
 const MOOV_BYTES_MAX: u64 = 64 << 20;
 
 /// The first video track.
@@ -14,22 +13,21 @@ const MOOV_BYTES_MAX: u64 = 64 << 20;
 pub struct VideoTrack {
     /// Sum of the sample counts of the time-to-sample table, else of the fragments.
     pub frames: u64,
-    /// How long these are shown, and ticks a second; `None` where there is no table.
+    /// Their total duration in ticks, and ticks per second; `None` without a time-to-sample table.
     pub length: Option<(u64, u32)>,
-    /// Clockwise quarter turns to show the picture upright, 0..=3.
+    /// Clockwise quarter turns that make the picture upright, 0..=3.
     pub quarter_turns: u8,
     /// The part of the track that is shown.
     pub edits: EditList,
-    /// Other bytes at places of the file: with them it has no edit list, no other track and no end of the media
-    /// but that of the samples.
+    /// File positions and replacement bytes that hide the edit list, other tracks and the declared end of the media.
     pub patches: Vec<(u64, [u8; 4])>,
-    /// Where in the file the media data begins that goes on behind the end of the file.
+    /// File position of media data that the end of the file cuts off.
     pub cut_off_from: Option<u64>,
     id: u32,
 }
 
 impl VideoTrack {
-    /// Pictures a second on the average; `None` where no table says how long they are shown.
+    /// Average frames per second; `None` without a time-to-sample table.
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
@@ -53,11 +51,11 @@ pub enum EditList {
 /// Frames whose time lies in `start..end` are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edit {
-    /// First time, ticks.
+    /// First time, in ticks.
     pub start: u64,
-    /// Time after the last, ticks.
+    /// Time after the last, in ticks.
     pub end: u64,
-    /// Ticks a second.
+    /// Ticks per second.
     pub timescale: u32,
 }
 
@@ -71,7 +69,7 @@ impl Edit {
     }
 }
 
-/// Reads the index of an MP4 or MOV file; `None` when this is no such file or has no video track.
+/// Reads the index of an MP4 or MOV file; `None` for another file or one without a video track.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -129,7 +127,7 @@ pub fn first_video_track(file: &mut (impl Read + Seek)) -> std::io::Result<Optio
     }))
 }
 
-/// How many samples a fragment holds for the track `id`.
+/// Number of samples of track `id` in a fragment.
 fn fragment_count(moof: &[u8], id: u32) -> u64 {
     let of_track = boxes(moof).filter(|(kind, traf)| {
         *kind == b"traf" && child(traf, b"tfhd").and_then(|t| be32(t, 4)) == Some(id)
@@ -140,7 +138,7 @@ fn fragment_count(moof: &[u8], id: u32) -> u64 {
         .sum()
 }
 
-/// Whether a file that begins with these bytes is an MP4 or MOV file, whole or not.
+/// Whether a file that begins with these bytes is an MP4 or MOV file, also an incomplete one.
 #[must_use]
 pub fn is_mp4(head: &[u8; 8]) -> bool {
     const KINDS: [&[u8]; 10] = [
@@ -204,8 +202,8 @@ fn video_track(moov: &[u8]) -> Option<VideoTrack> {
         })
 }
 
-/// What keeps the demuxer from the track's samples: its edit list, other tracks, and where `has_samples` (fragments
-/// are counted by the demuxer) the lengths in the headers.
+/// Patches that hide what keeps the demuxer from the track's samples: its edit list, other tracks, and with `has_samples`
+/// the durations in the headers (the demuxer counts fragments itself).
 fn patches(moov: &[u8], trak: &[u8], has_samples: bool) -> Vec<(u64, [u8; 4])> {
     let mut out = Vec::new();
     let mut put = |content: &[u8], offset: isize, bytes: [u8; 4]| {
@@ -236,7 +234,7 @@ fn patches(moov: &[u8], trak: &[u8], has_samples: bool) -> Vec<(u64, [u8; 4])> {
     out
 }
 
-/// How far pictures may be shown before they are decoded, ticks: GStreamer moves all times by that much.
+/// Largest time, in ticks, by which a picture is shown before it is decoded: GStreamer shifts all times by it.
 fn composition_lead(ctts: &[u8]) -> u64 {
     let entries = be32(ctts, 4).unwrap_or(0) as usize;
     let rows = ctts.get(8..).unwrap_or(&[]).chunks_exact(8).take(entries);
@@ -245,7 +243,7 @@ fn composition_lead(ctts: &[u8]) -> u64 {
     least.map_or(0, |v| u64::from(v.min(0).unsigned_abs()))
 }
 
-/// Ticks a second of a movie or media header.
+/// Ticks per second of a movie or media header.
 fn timescale(header: &[u8]) -> Option<u32> {
     be32(header, if *header.first()? == 1 { 20 } else { 12 }).filter(|t| *t > 0)
 }
@@ -286,7 +284,7 @@ fn edits(elst: &[u8], movie_timescale: u32, timescale: u32, lead: u64) -> EditLi
     }
 }
 
-/// Sums of the counts and of the ticks of a time-to-sample table, as far as the table really goes.
+/// Sums of the counts and of the ticks of a time-to-sample table, up to its actual end.
 fn sample_times(stts: &[u8]) -> (u64, u64) {
     let entries = be32(stts, 4).unwrap_or(0) as usize;
     let rows = stts.get(8..).unwrap_or(&[]).chunks_exact(8).take(entries);
@@ -297,7 +295,7 @@ fn sample_times(stts: &[u8]) -> (u64, u64) {
     })
 }
 
-/// Quarter turns of a track header's matrix; other angles are shown unturned, as by OpenCV.
+/// Quarter turns of a track header's matrix; other angles count as none, as for OpenCV.
 fn rotation(tkhd: &[u8]) -> Option<u8> {
     let matrix = if *tkhd.first()? == 1 { 52 } else { 40 };
     #[expect(clippy::cast_possible_wrap, reason = "16.16 fixed point is signed")]

@@ -1,6 +1,6 @@
-//! Where the parts of a dataset may be when they are not where they should.
+//! Searches a folder or an archive for the parts of a dataset that are not at their expected paths.
 //!
-//! A bounded look around, and the advice that comes of it. Decides nothing: the user does.
+//! The search is bounded. It finds candidates for an error message; the user decides.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt::{self, Write as _};
@@ -8,37 +8,37 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// How many folders deep the search goes.
+/// Number of folder levels that are searched.
 const SEARCH_DEPTH_MAX: usize = 4;
 
-/// How many files and folders it looks at.
+/// Number of files and folders that are searched.
 const SEARCH_ENTRIES_MAX: usize = 200_000;
 
-/// How many likely places an error lists.
+/// Number of candidates that an error lists.
 const SHOWN_MAX: usize = 8;
 
-/// Endings of what the notebook counts as a video, capitals excluded.
+/// File name endings that the notebook counts as videos; case matters.
 const VIDEO_SUFFIXES: [&str; 3] = [".mp4", ".avi", ".mov"];
 
-/// Likely places of what was not found.
+/// Paths where the missing parts may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatasetCandidates {
-    /// What was searched.
+    /// The searched folder or archive.
     pub searched: PathBuf,
-    /// JSON files and their bytes, the likeliest first.
+    /// JSON files and their size in bytes, the likeliest first.
     pub json_files: Vec<(PathBuf, u64)>,
     /// Folders and the number of videos directly in them, the fullest first.
     pub video_folders: Vec<(PathBuf, usize)>,
     /// Zip archives directly in the folder searched.
     pub archives: Vec<PathBuf>,
-    /// Folders that have both parts in their places.
+    /// Folders that have both parts.
     pub datasets: Vec<PathBuf>,
-    /// Whether something was not looked at: too deep, too much or not readable.
+    /// Whether something was not searched: too deep, too much or not readable.
     pub incomplete: bool,
 }
 
 impl DatasetCandidates {
-    /// Searches `root` for metadata files and videos; `json_name` and `videos_name` are what they should be called.
+    /// Searches `root` for metadata files and videos; `json_name` and `videos_name` are the expected names.
     pub(super) fn in_folder(root: &Path, json_name: &str, videos_name: &str) -> Self {
         let mut files = Vec::new();
         let incomplete = walk(root, &mut |path, bytes| files.push((path, bytes)));
@@ -55,7 +55,7 @@ impl DatasetCandidates {
         found
     }
 
-    /// What is likely among `files`, given with their bytes.
+    /// The candidates among `files`, given with their size in bytes.
     pub(super) fn among(
         searched: &Path,
         files: impl Iterator<Item = (PathBuf, u64)>,
@@ -82,7 +82,7 @@ impl DatasetCandidates {
             .map(Path::to_owned)
             .collect();
         datasets.sort_unstable();
-        // The right name first, then the largest: the metadata outweighs its companions ten to one.
+        // The expected name first, then the largest: the metadata is ten times larger than its companion files.
         json_files.sort_by(|(a, a_bytes), (b, b_bytes)| {
             (!is_named(a), b_bytes, a).cmp(&(!is_named(b), a_bytes, b))
         });
@@ -136,19 +136,19 @@ impl DatasetCandidates {
         }
         if count == 0 {
             line(format_args!(
-                "\n  and no {what} in {} either: is this the right place?",
+                "\n  and no {what} in {} either: is this the right path?",
                 self.searched.display()
             ));
         }
         for archive in self.archives.iter().take(SHOWN_MAX) {
             line(format_args!(
-                "\n  {} is an archive: give it in place of the folder if the dataset is in it",
+                "\n  {} is an archive: give it instead of the folder if the dataset is in it",
                 archive.display()
             ));
         }
         if self.incomplete {
             line(format_args!(
-                "\n  not everything was searched: at most {SEARCH_DEPTH_MAX} folders deep and {SEARCH_ENTRIES_MAX} files, and only what can be read"
+                "\n  not everything was searched: the search covers {SEARCH_DEPTH_MAX} folder levels, {SEARCH_ENTRIES_MAX} files and what can be read"
             ));
         }
         advice
@@ -160,7 +160,7 @@ pub(super) fn is_video(name: &str) -> bool {
     VIDEO_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
-/// Bytes as the notebook prints them.
+/// A size as the notebook prints it.
 pub(super) fn megabytes(bytes: u64) -> String {
     #[expect(
         clippy::cast_precision_loss,
@@ -170,8 +170,8 @@ pub(super) fn megabytes(bytes: u64) -> String {
     format!("{size:.2} MB")
 }
 
-/// The folder, with `/` at its end unless it is the top, of the `json_name` to use among an archive's `names`: the
-/// least deep, of these one with `videos_name/` beside it, of these the first by name.
+/// The folder of the `json_name` to use among an archive's `names`, with `/` at its end unless it is the top. Of several
+/// the least deep is used, of these one with `videos_name/` beside it, of these the first by name.
 pub(super) fn dataset_folder<'a>(
     names: impl Iterator<Item = &'a str> + Clone,
     json_name: &str,
@@ -194,13 +194,13 @@ pub(super) fn dataset_folder<'a>(
     })
 }
 
-/// Calls `found` with each file below `root` and its bytes; returns whether something was left out.
+/// Calls `found` with each file below `root` and its size in bytes; returns whether something was left out.
 ///
 /// Links to folders are followed, but no folder is entered twice.
 fn walk(root: &Path, found: &mut dyn FnMut(PathBuf, u64)) -> bool {
     let mut entered = HashSet::new();
     let mut folders = VecDeque::from([(root.to_owned(), 0)]);
-    let mut looked_at = 0;
+    let mut searched = 0;
     let mut incomplete = false;
     while let Some((folder, depth)) = folders.pop_front() {
         let Ok(items) = fs::metadata(&folder).and_then(|identity| {
@@ -211,15 +211,15 @@ fn walk(root: &Path, found: &mut dyn FnMut(PathBuf, u64)) -> bool {
             continue;
         };
         for item in items.into_iter().flatten() {
-            looked_at += 1;
-            if looked_at > SEARCH_ENTRIES_MAX {
+            searched += 1;
+            if searched > SEARCH_ENTRIES_MAX {
                 return true;
             }
             let Ok(item) = item else {
                 incomplete = true;
                 continue;
             };
-            // Follows links; what is broken or gone is nothing to advise.
+            // Follows links; a broken link is no candidate.
             let Ok(kind) = fs::metadata(item.path()) else {
                 continue;
             };

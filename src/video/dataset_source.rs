@@ -1,7 +1,7 @@
-//! A WLASL dataset where the user keeps it: a folder, or the archive of one.
+//! A WLASL dataset on disk: a folder, or a zip archive of one.
 //!
-//! Finds the metadata file and the clips, says which clips are there and hands them out as something that a decoder
-//! can open. When a part is not in its place the dataset is searched and the error names where it may be.
+//! Finds the metadata file and the clips, lists the clips and gives each as a path that a decoder can open. When a part is
+//! missing the dataset is searched, and the error names the candidates.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -19,19 +19,19 @@ mod locations;
 
 pub use error::{ClipError, DatasetError};
 
-/// The metadata file.
+/// Name of the metadata file.
 const JSON_NAME: &str = "WLASL_v0.3.json";
 
-/// What a clip's file name has after the video id.
+/// Ending of a clip's file name, after the video id.
 const CLIP_SUFFIX: &str = ".mp4";
 
-/// The folder of clips beside it.
+/// Name of the folder of clips beside it.
 const VIDEOS_NAME: &str = "videos";
 
-/// A metadata file larger than this is refused; the real one has 12 MB.
+/// Largest metadata file, in bytes; the real one has 12 MB.
 const JSON_BYTES_MAX: u64 = 1 << 30;
 
-/// A clip in an archive that unpacks to more than this is refused unless [`DatasetSource::with_clip_limit`] says otherwise.
+/// Largest unpacked clip of an archive, in bytes, unless [`DatasetSource::with_clip_limit`] sets another limit.
 const CLIP_BYTES_MAX: u64 = 512 << 20;
 
 /// A clip that a decoder can open.
@@ -39,12 +39,12 @@ const CLIP_BYTES_MAX: u64 = 512 << 20;
 pub enum ClipFile {
     /// A regular file on disk.
     Path(PathBuf),
-    /// Unpacked from an archive; gone when dropped.
+    /// Unpacked from an archive into memory; removed when dropped.
     Memory(MemoryFile),
 }
 
 impl ClipFile {
-    /// Where to open it, for as long as this value lives.
+    /// Path at which it can be opened while this value lives.
     #[must_use]
     pub fn path(&self) -> &Path {
         match self {
@@ -54,7 +54,7 @@ impl ClipFile {
     }
 }
 
-/// An open dataset. Shared by all workers: everything takes `&self`.
+/// An open dataset. All workers share it: every method takes `&self`.
 #[derive(Debug)]
 pub struct DatasetSource {
     json: PartLocation,
@@ -68,8 +68,8 @@ pub struct DatasetSource {
 impl DatasetSource {
     /// Opens the dataset at `path`, a folder or a zip archive, and lists its clips.
     ///
-    /// `json_override` and `videos_override` say where the metadata file and the folder of clips are instead: on disk,
-    /// or by their names in the archive.
+    /// `json_override` and `videos_override` replace the paths of the metadata file and the folder of clips: on disk, or
+    /// names in the archive.
     ///
     /// # Errors
     /// When a part is missing or cannot be read.
@@ -82,7 +82,7 @@ impl DatasetSource {
             path: path.to_owned(),
             source,
         })?;
-        // A pipe in place of an archive would block on opening.
+        // Opening a pipe would block.
         let (json, videos) = if kind.is_dir() {
             in_folder(path, json_override, videos_override)?
         } else if kind.is_file() {
@@ -116,7 +116,7 @@ impl DatasetSource {
         })
     }
 
-    /// The same with another limit, in bytes, for a clip unpacked from an archive.
+    /// Sets another limit, in bytes, for a clip that is unpacked from an archive.
     #[must_use]
     pub fn with_clip_limit(self, clip_bytes_max: u64) -> Self {
         Self {
@@ -125,31 +125,31 @@ impl DatasetSource {
         }
     }
 
-    /// The metadata file as a path for messages; behind the archive's path when it is in one.
+    /// Path of the metadata file for messages; for a file in an archive it begins with the archive's path.
     #[must_use]
     pub fn json_path(&self) -> PathBuf {
         self.json.shown()
     }
 
-    /// Bytes of the metadata file.
+    /// Size of the metadata file in bytes.
     #[must_use]
     pub fn json_bytes(&self) -> u64 {
         self.json_bytes
     }
 
-    /// The folder of clips as a path for messages.
+    /// Path of the folder of clips for messages.
     #[must_use]
     pub fn videos_path(&self) -> PathBuf {
         self.videos.shown()
     }
 
-    /// Files named `.mp4`, `.avi` or `.mov` in it, as the notebook counts them.
+    /// Number of `.mp4`, `.avi` and `.mov` files in it, as the notebook counts them.
     #[must_use]
     pub fn video_count(&self) -> usize {
         self.video_count
     }
 
-    /// What the notebook prints when it verifies the dataset's paths.
+    /// The text that the notebook prints when it verifies the dataset's paths.
     #[must_use]
     pub fn report(&self) -> String {
         format!(
@@ -161,7 +161,7 @@ impl DatasetSource {
         )
     }
 
-    /// The whole metadata file.
+    /// Reads the whole metadata file.
     ///
     /// # Errors
     /// When it cannot be read or has more than 1 GiB.
@@ -176,7 +176,7 @@ impl DatasetSource {
             PartLocation::Archive(archive, name) => Ok(archive.read(name, JSON_BYTES_MAX)?),
             PartLocation::Disk(path) => {
                 let mut bytes = Vec::new();
-                // The file may grow while it is read; the limit holds all the same.
+                // The limit holds also when the file grows while it is read.
                 File::open(path)
                     .and_then(|file| file.take(JSON_BYTES_MAX).read_to_end(&mut bytes))
                     .map_err(io_error(path))?;
@@ -185,13 +185,13 @@ impl DatasetSource {
         }
     }
 
-    /// Whether `ID.mp4` was there when the dataset was opened.
+    /// Whether `ID.mp4` was listed when the dataset was opened.
     #[must_use]
     pub fn exists(&self, video_id: &str) -> bool {
         self.video_ids.contains(video_id)
     }
 
-    /// Bytes of `ID.mp4`, unpacked; 0 where that cannot be told.
+    /// Unpacked size of `ID.mp4` in bytes; 0 when it is unknown.
     #[must_use]
     pub fn clip_bytes(&self, video_id: &str) -> u64 {
         let file_name = format!("{video_id}{CLIP_SUFFIX}");
@@ -204,27 +204,27 @@ impl DatasetSource {
         .unwrap_or(0)
     }
 
-    /// Whether the dataset itself can still be reached: tells a medium that went away from a clip that did.
+    /// Whether the dataset is still mounted: distinguishes a missing disk from a missing clip.
     #[must_use]
     pub fn is_there(&self) -> bool {
         match &self.videos {
             PartLocation::Archive(archive, _) => archive.path().is_file(),
-            // An unmounted medium leaves an empty folder behind.
+            // An unmounted disk leaves an empty folder.
             PartLocation::Disk(folder) => {
                 fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
             }
         }
     }
 
-    /// The clip `ID.mp4`, ready for a decoder.
+    /// The clip `ID.mp4`, as a file that a decoder can open.
     ///
     /// # Errors
-    /// When it is not there, is no regular file or cannot be unpacked.
+    /// When it is missing, not a regular file or cannot be unpacked.
     pub fn clip(&self, video_id: &str) -> Result<ClipFile, ClipError> {
         let missing = || ClipError::Missing {
             video_id: video_id.to_owned(),
         };
-        // Only names that the folder's listing gave are ever looked for.
+        // Only listed names are opened.
         if !self.exists(video_id) {
             return Err(missing());
         }
@@ -268,13 +268,13 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> (usize, HashSet<Box<str>>) 
     (count, ids)
 }
 
-/// The names in `folder`, less broken links, which are no clips although the notebook counts them as videos.
+/// Lists `folder` without broken links, which are no clips although the notebook counts them as videos.
 fn list_folder(folder: &Path) -> Result<(usize, HashSet<Box<str>>), DatasetError> {
     let mut names = Vec::new();
     let mut broken = 0;
     for item in fs::read_dir(folder).map_err(io_error(folder))? {
         let item = item.map_err(io_error(folder))?;
-        // A video id is text, so a name that is not text belongs to none.
+        // A video id is valid UTF-8, so another name belongs to none.
         let Ok(name) = item.file_name().into_string() else {
             continue;
         };

@@ -1,4 +1,4 @@
-//! Which GStreamer element decodes a stream.
+//! Chooses the GStreamer element that decodes a stream.
 
 use crate::color::ChromaLayout;
 use crate::frame::DecoderChoice;
@@ -7,7 +7,7 @@ use gstreamer::ElementFactory;
 use gstreamer::prelude::*;
 use gstreamer_video::VideoFormat;
 
-/// A stream's codec, as far as the colour room must know it.
+/// A stream's codec, as far as [`crate::color`] depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamCodec {
     /// H.264.
@@ -32,7 +32,7 @@ impl StreamCodec {
         }
     }
 
-    /// The size before cropping: OpenCV converts that many rows and columns, and its parity chooses the rule.
+    /// Width and height before cropping: OpenCV converts that many columns and rows, and their parity selects the rule.
     #[must_use]
     pub fn coded_size(self, width: usize, height: usize) -> (usize, usize) {
         let block = match self {
@@ -46,9 +46,9 @@ impl StreamCodec {
         )
     }
 
-    /// Whether FFmpeg names full-range pictures of this codec as such (`yuvj…`), which is all that OpenCV heeds.
+    /// Whether FFmpeg marks full-range pictures of this codec (`yuvj…`), the only mark that OpenCV heeds.
     #[must_use]
-    pub fn tells_range(self) -> bool {
+    pub fn reports_range(self) -> bool {
         self != Self::Other
     }
 }
@@ -64,7 +64,7 @@ pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, St
     let factory = match choice {
         DecoderChoice::Named(name) => ElementFactory::find(name)
             .ok_or_else(|| format!("the decoder {name} is not installed (see `gst-inspect-1.0 | grep -i dec`)"))?,
-        DecoderChoice::Software | DecoderChoice::Hardware => candidates(caps, *choice == DecoderChoice::Hardware)
+        DecoderChoice::Software | DecoderChoice::Hardware => best_decoder(caps, *choice == DecoderChoice::Hardware)
             .ok_or_else(|| format!("no decoder for {stream} is installed; on Debian: apt-get install gstreamer1.0-libav"))?,
     };
     let decoder = factory
@@ -78,7 +78,7 @@ pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, St
     {
         decoder.set_property("max-threads", 1_i32);
     }
-    // As OpenCV: the first packet that cannot be decoded ends the clip, and frames without their references are not shown.
+    // As OpenCV: the first packet that cannot be decoded ends the clip, and frames without their references are dropped.
     set_max_errors(&decoder, 0);
     if decoder.has_property("output-corrupt") {
         decoder.set_property("output-corrupt", false);
@@ -95,14 +95,14 @@ fn set_max_errors(decoder: &gst::Element, count: i32) {
     }
 }
 
-/// Lets a decoder go on after packets that it cannot decode.
+/// Makes a decoder continue after packets that it cannot decode.
 pub fn tolerate_errors(decoder: &gst::Element) {
     set_max_errors(decoder, -1);
 }
 
-/// Whether an H.264 packet (NAL units behind four-byte lengths) holds a picture that is no instantaneous refresh: a
-/// clip that was cut at an open group of pictures. GStreamer's wrapper of FFmpeg's decoder runs out of frames where
-/// FFmpeg fills in the missing references, and reports an error that OpenCV does not see.
+/// Whether an H.264 packet (NAL units after four-byte lengths) holds a picture that is not an IDR picture: as the first
+/// packet of a clip that was cut at an open group of pictures. FFmpeg fills in the missing references; GStreamer's wrapper
+/// of its decoder reports an error that OpenCV does not see.
 #[must_use]
 pub fn begins_open(mut packet: &[u8]) -> bool {
     let mut has_slice = false;
@@ -118,29 +118,29 @@ pub fn begins_open(mut packet: &[u8]) -> bool {
     has_slice
 }
 
-/// Why no clip at all can be decoded.
+/// Why no clip can be decoded on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecoderError {
-    /// Nothing takes an MP4 file apart.
+    /// No MP4 demuxer.
     #[error("GStreamer cannot read MP4; on Debian: apt-get install gstreamer1.0-plugins-good")]
     NoReader,
-    /// Nothing decodes what it holds.
+    /// No H.264 decoder.
     #[error("no H.264 decoder is installed; on Debian: apt-get install gstreamer1.0-libav")]
     NoDecoder,
-    /// No decoder of the name that was asked for.
+    /// No decoder with the requested name.
     #[error(
         "{name}: no such GStreamer decoder; give software, hardware or a name from `gst-inspect-1.0`"
     )]
     Unknown {
-        /// As asked for.
+        /// The requested name.
         name: String,
     },
 }
 
-/// Whether clips can be decoded at all with `choice` on this machine: asked once, before a job starts.
+/// Checks that this machine can decode clips with `choice`, once before a job starts.
 ///
 /// # Errors
-/// With what to install or to ask for instead.
+/// With what to install or to request instead.
 pub fn check(choice: &DecoderChoice) -> Result<(), DecoderError> {
     if ElementFactory::find("qtdemux").is_none() {
         return Err(DecoderError::NoReader);
@@ -152,14 +152,14 @@ pub fn check(choice: &DecoderChoice) -> Result<(), DecoderError> {
         },
         DecoderChoice::Software | DecoderChoice::Hardware => {
             let caps = gst::Caps::new_empty_simple("video/x-h264");
-            let found = candidates(&caps, *choice == DecoderChoice::Hardware);
+            let found = best_decoder(&caps, *choice == DecoderChoice::Hardware);
             found.map(|_| ()).ok_or(DecoderError::NoDecoder)
         }
     }
 }
 
 /// The best decoder: hardware before software if `hardware`, FFmpeg's before others, then by rank.
-fn candidates(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
+fn best_decoder(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
     let kind = gst::ElementFactoryType::DECODER
         | gst::ElementFactoryType::MEDIA_VIDEO
         | gst::ElementFactoryType::MEDIA_IMAGE;
@@ -170,7 +170,7 @@ fn candidates(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
         .max_by_key(|f| (is_hardware(f), f.name().starts_with("avdec_"), f.rank()))
 }
 
-/// The elements that decode a stream of `caps`, best first.
+/// All elements that decode a stream of `caps`, best first.
 #[must_use]
 pub fn installed(caps: &str) -> Vec<String> {
     let Ok(caps) = caps.parse::<gst::Caps>() else {
@@ -187,14 +187,14 @@ pub fn installed(caps: &str) -> Vec<String> {
     all.into_iter().map(|(_, _, name)| name).collect()
 }
 
-/// The element that decodes a stream of `caps` unless somebody says otherwise.
+/// The element that decodes a stream of `caps` by default.
 #[must_use]
 pub fn usual(caps: &str) -> Option<String> {
     let caps = caps.parse::<gst::Caps>().ok()?;
-    candidates(&caps, false).map(|factory| factory.name().to_string())
+    best_decoder(&caps, false).map(|factory| factory.name().to_string())
 }
 
-/// A parser that brings a stream into another decoder's form, as hardware decoders want it.
+/// A parser that converts a stream of `caps` for decoders of another stream format, such as hardware decoders.
 #[must_use]
 pub fn parser(caps: &gst::Caps) -> Option<gst::Element> {
     let all =
@@ -212,7 +212,7 @@ fn is_hardware(factory: &ElementFactory) -> bool {
         .is_some_and(|k| k.contains("Hardware"))
 }
 
-/// Plane layout and bits per sample of a format that the colour room knows.
+/// Plane layout and bits per sample of a format that [`crate::color`] supports.
 #[must_use]
 pub fn layout(format: VideoFormat) -> Option<(ChromaLayout, u8)> {
     Some(match format {
@@ -233,7 +233,7 @@ mod tests {
     use super::begins_open;
 
     #[test]
-    fn only_a_picture_without_refresh_begins_open() {
+    fn only_a_picture_that_is_not_idr_begins_open() {
         let packet = |kinds: &[u8]| {
             let units = kinds.iter().map(|kind| [0, 0, 0, 2, 0x60 | kind, 0x80]);
             units.flatten().collect::<Vec<u8>>()

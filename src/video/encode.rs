@@ -1,8 +1,8 @@
 //! Pictures → an MP4 file, through GStreamer: appsrc ! videoconvert ! encoder ! mp4mux ! filesink.
 //!
-//! Made for the demo and the tests, which need small clips of known content. The same pictures give the same
-//! bytes on the same machine: one encoder thread, fixed settings, no date in the file. Nothing waits for ever:
-//! a pipeline that stops taking pictures is given up after [`STALL_MAX_MS`]. A file is only left behind whole.
+//! For the demo and the tests, which need small clips of known content. The same pictures give the same bytes on the same
+//! machine: one encoder thread, fixed settings, no date in the file. A pipeline that takes no picture for
+//! [`STALL_MAX_MS`] is stopped. No incomplete file is left.
 
 use std::fs;
 use std::io;
@@ -18,10 +18,10 @@ mod pipeline;
 
 use pipeline::Encoder;
 
-/// How long the pipeline may take no picture, or need to finish the file, before it is given up.
+/// Longest time without progress of the pipeline, in milliseconds.
 pub const STALL_MAX_MS: u64 = 30_000;
 
-/// How the pictures are compressed.
+/// A codec to encode with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     /// H.264 by `x264enc`, 4:2:0; width and height must be even.
@@ -33,13 +33,13 @@ pub enum Codec {
 /// Why a clip was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
-    /// The library itself does not start.
+    /// GStreamer does not start.
     #[error("GStreamer does not start: {0}")]
     Start(#[source] gst::glib::Error),
     /// An element is not installed.
     #[error("GStreamer has no element {element}; on Debian: apt-get install {package}")]
     ElementMissing {
-        /// What was looked for.
+        /// The element.
         element: &'static str,
         /// The Debian package that has it.
         package: &'static str,
@@ -47,87 +47,86 @@ pub enum EncodeError {
     /// An element refused a setting or a link.
     #[error("the encoding pipeline cannot be built: {0}")]
     Build(#[source] gst::glib::BoolError),
-    /// There was nothing to encode.
+    /// There are no pictures.
     #[error("no pictures to encode")]
     NoFrames,
-    /// Frames per second that no clip has.
+    /// A frame rate outside 1 to 1000.
     #[error("{fps} frames per second are outside of 1 to 1000")]
     FrameRate {
-        /// What was asked for.
+        /// The requested value.
         fps: u32,
     },
-    /// Pictures that the codec cannot take.
+    /// A picture size that the codec cannot encode.
     #[error("{width}x{height} pictures cannot be encoded as {codec:?}: at least 16x16{}", even_note(*.codec))]
     Size {
         /// Pixels per row.
         width: usize,
         /// Rows.
         height: usize,
-        /// What was asked for.
+        /// The requested value.
         codec: Codec,
     },
-    /// A picture differs in size from the first.
+    /// A picture whose size differs from the first.
     #[error("picture {index} is {width}x{height}, unlike the first")]
     SizeChanged {
-        /// Which one, from 0.
+        /// Number of the picture, from 0.
         index: usize,
         /// Pixels per row.
         width: usize,
         /// Rows.
         height: usize,
     },
-    /// An element failed; the words are GStreamer's.
+    /// An element failed, with GStreamer's message.
     #[error("encoding failed in {element}: {message} ({detail})")]
     Pipeline {
         /// Name of the element.
         element: String,
-        /// What it said.
+        /// Its message.
         message: String,
-        /// What it said for developers.
+        /// Its message for developers.
         detail: String,
     },
-    /// The pipeline did not move on.
-    #[error("the encoder stood still for {STALL_MAX_MS} ms at picture {index}")]
+    /// The pipeline made no progress.
+    #[error("the encoder made no progress for {STALL_MAX_MS} ms at picture {index}")]
     Stalled {
-        /// How many pictures it had been given.
+        /// Number of pictures that it received.
         index: usize,
     },
-    /// Pictures got lost on the way into the file, without a word from any element.
+    /// Pictures are missing in the file, although no element failed.
     #[error("{wanted} pictures were encoded, but the file holds {written}")]
     Incomplete {
-        /// How many were handed over.
+        /// Number of encoded pictures.
         wanted: usize,
-        /// How many the file's index lists.
+        /// Number of pictures in the file's index.
         written: u64,
     },
-    /// The place for the file is taken by something else, or the finished file could not be read or changed.
+    /// The path is not a regular file, or the finished file cannot be read or changed.
     #[error("{}: {source}", path.display())]
     File {
         /// The file that was written.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The codec for a clip of which nothing but the pictures matters: H.264 where `x264enc` is installed, else MPEG-4, whose
-/// encoder comes with the decoders. Nothing is encoded.
+/// The best installed codec: H.264 where `x264enc` is installed, else MPEG-4, whose encoder comes with the decoders.
 ///
 /// # Errors
 /// [`EncodeError::Start`], and [`EncodeError::ElementMissing`] when not even MPEG-4 can be encoded.
 pub fn best_codec() -> Result<Codec, EncodeError> {
     gst::init().map_err(EncodeError::Start)?;
-    pipeline::look_for(Codec::Mpeg4)?;
-    let has_h264 = pipeline::look_for(Codec::H264).is_ok();
+    pipeline::find_encoder(Codec::Mpeg4)?;
+    let has_h264 = pipeline::find_encoder(Codec::H264).is_ok();
     Ok(if has_h264 { Codec::H264 } else { Codec::Mpeg4 })
 }
 
-/// Writes `frames`, all of one size, as the MP4 file `path` that plays at `fps` pictures a second.
+/// Writes `frames`, all of one size, as the MP4 file `path` at `fps` frames per second.
 ///
 /// An existing file is replaced. On an error no file is left.
 ///
 /// # Errors
-/// Every variant of [`EncodeError`]; those about sizes come before the file is opened, save for
+/// Every variant of [`EncodeError`]; errors about sizes come before the file is opened, except
 /// [`EncodeError::SizeChanged`].
 pub fn encode_mp4(
     path: &Path,
@@ -138,13 +137,13 @@ pub fn encode_mp4(
     if !(1..=1000).contains(&fps) {
         return Err(EncodeError::FrameRate { fps });
     }
-    // Even describing a picture needs the library to be up.
+    // A picture's description needs GStreamer, too.
     gst::init().map_err(EncodeError::Start)?;
     let mut frames = frames.peekable();
     let first = frames.peek().ok_or(EncodeError::NoFrames)?;
-    let info = picture_info(first, fps, codec)?;
+    let info = image_info(first, fps, codec)?;
     if path.exists() && !path.is_file() {
-        // Opening a pipe that nobody reads would wait for ever, and a device is not ours to replace.
+        // Opening a pipe that nobody reads waits for ever, and a device must not be replaced.
         let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
         let path = path.to_owned();
         return Err(EncodeError::File { path, source });
@@ -153,13 +152,13 @@ pub fn encode_mp4(
     let written =
         write_file(path, frames, fps, codec, &info).and_then(|count| complete_file(path, count));
     if written.is_err() && path.is_file() {
-        // Half a clip must not pass for a whole one; the first error is the one worth telling.
+        // An incomplete clip must not pass for a whole one; the first error is reported.
         fs::remove_file(path).ok();
     }
     written
 }
 
-/// Runs one pipeline from its start until it has closed the file; returns how many pictures went in.
+/// Runs one pipeline until it has closed the file; returns the number of pictures.
 fn write_file(
     path: &Path,
     frames: impl Iterator<Item = RgbFrame>,
@@ -173,7 +172,7 @@ fn write_file(
     Ok(count)
 }
 
-/// Checks that the index lists `wanted` pictures, and takes the dates out of it.
+/// Checks that the index lists `wanted` pictures, and clears its dates.
 fn complete_file(path: &Path, wanted: usize) -> Result<(), EncodeError> {
     let written = mp4_normalize::clear_dates(path).map_err(|source| EncodeError::File {
         path: path.to_owned(),
@@ -192,8 +191,8 @@ fn even_note(codec: Codec) -> &'static str {
     }
 }
 
-/// The layout of the pictures, if the codec takes them.
-fn picture_info(
+/// The format of the pictures, if the codec supports it.
+fn image_info(
     frame: &RgbFrame,
     fps: u32,
     codec: Codec,
@@ -205,7 +204,7 @@ fn picture_info(
         codec,
     };
     let odd = width % 2 + height % 2 > 0;
-    // mp4mux takes nothing below 16 pixels; x264 cannot halve the colour of odd sizes.
+    // mp4mux accepts no side below 16 pixels; x264 cannot halve the colour of odd sizes.
     if width < 16 || height < 16 || (codec == Codec::H264 && odd) {
         return Err(unfit());
     }
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_encoded_comes_back() {
+    fn an_encoded_clip_is_decoded_again() {
         for (codec, count, width, height) in [
             (Codec::H264, 1, 64, 48),
             (Codec::H264, 70, 62, 50),

@@ -1,7 +1,7 @@
-//! The GStreamer elements that decode one clip, and what their threads send to the worker.
+//! The GStreamer pipeline that decodes one clip, and what its threads send to the worker.
 //!
-//! MP4 files go `filesrc ! qtdemux ! decoder ! appsink`, packets as FFmpeg's own demuxer would give them; other
-//! containers go through `parsebin`. Nothing converts or scales.
+//! MP4 files use `filesrc ! qtdemux ! decoder ! appsink`, with the same packets as FFmpeg's demuxer gives. Other containers
+//! use `parsebin`. No element converts or scales.
 
 use super::container::EditList;
 use super::decoder::{self, StreamCodec};
@@ -15,42 +15,42 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-/// Decoded frames that wait for the worker; each holds a picture's memory.
+/// Decoded frames that wait for the worker; each holds the memory of a picture.
 const FRAMES_AHEAD: usize = 1;
 
-/// Larger pictures are refused: no sign language video comes near, and a lying header must not take the memory.
+/// Largest picture, in pixels: a wrong header must not exhaust the memory.
 const PIXELS_MAX: i64 = 8192 * 8192;
 
-/// A packet that claims more is not filled up at the end of the file.
+/// Largest packet, in bytes, that is filled up at the end of the file.
 const PACKET_BYTES_MAX: usize = 32 << 20;
 
 /// What the pipeline's threads send to the worker.
 pub(super) enum PipelineItem {
     /// A decoded frame.
     Frame(gst::Sample),
-    /// No frame will follow.
+    /// No further frame.
     End,
-    /// An element gave up.
+    /// An element failed.
     Error {
-        /// Its words.
+        /// Its message.
         reason: String,
-        /// It was the decoder: OpenCV stops at once then, and never sees the frames that wait for their turn.
+        /// Whether it is the decoder: OpenCV then stops at once and never sees the frames that wait.
         is_final: bool,
     },
 }
 
-/// Where the file is changed on its way to the demuxer, to be read as FFmpeg reads it.
+/// Changes of the file on its way to the demuxer, so that it is read as FFmpeg reads it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DemuxPatches {
-    /// File positions and what the demuxer sees there.
+    /// File positions and the bytes that the demuxer sees there.
     pub(super) patches: Vec<(u64, [u8; 4])>,
-    /// From this file position on, a packet that is cut off by the end of the file is decoded as far as it goes.
+    /// From this file position, a packet that the end of the file cuts off is decoded as far as it goes.
     pub(super) fills_from: Option<u64>,
-    /// What of the track is shown; the demuxer and the decoder only cut to it where there are several parts.
+    /// The shown part of the track; the demuxer and the decoder cut to it only when there are several parts.
     pub(super) edits: EditList,
 }
 
-/// What is decoded, and by what.
+/// The codec of the stream and the name of its decoder.
 #[derive(Clone, Debug)]
 pub(super) struct StreamInfo {
     pub(super) codec: StreamCodec,
@@ -61,10 +61,10 @@ pub(super) struct StreamInfo {
 pub(super) struct DecodePipeline {
     pub(super) pipeline: gst::Pipeline,
     pub(super) items: Receiver<PipelineItem>,
-    pub(super) link: Arc<PipelineShared>,
+    pub(super) shared: Arc<PipelineShared>,
 }
 
-/// What the callbacks in GStreamer's threads share.
+/// State shared by the callbacks in GStreamer's threads.
 pub(super) struct PipelineShared {
     choice: DecoderChoice,
     edits: EditList,
@@ -75,7 +75,7 @@ pub(super) struct PipelineShared {
 }
 
 impl PipelineShared {
-    /// What is decoded; `None` until a decoder was found.
+    /// The decoded stream; `None` until a decoder was chosen.
     pub(super) fn stream(&self) -> Option<StreamInfo> {
         self.stream.lock().ok().and_then(|s| s.clone())
     }
@@ -91,7 +91,7 @@ impl PipelineShared {
     }
 }
 
-/// After this long an element that does not stop is left behind.
+/// Time for an element to stop; after it the element is left behind.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// Stops a pipeline for good.
@@ -99,7 +99,7 @@ pub(crate) fn stop(pipeline: &gst::Pipeline) {
     if let Some(bus) = pipeline.bus() {
         bus.unset_sync_handler();
     }
-    // A decoder that hangs would hang this too: it is stopped in a thread of its own, which then never ends.
+    // Stopping a decoder that hangs never returns: a thread of its own does it.
     let (stopped, wait) = bounded(1);
     let pipeline = pipeline.clone();
     let stop = move || stopped.send(pipeline.set_state(gst::State::Null).is_ok());
@@ -109,7 +109,7 @@ pub(crate) fn stop(pipeline: &gst::Pipeline) {
         Err(_) => false,
     };
     if !is_clean {
-        tracing::warn!("a decoder does not stop; it is left behind");
+        tracing::warn!("a decoder does not stop and is left behind");
     }
 }
 
@@ -124,7 +124,7 @@ pub(super) fn build(
     patches: DemuxPatches,
 ) -> Result<DecodePipeline, gst::glib::BoolError> {
     let (send, items) = bounded(FRAMES_AHEAD);
-    let link = Arc::new(PipelineShared {
+    let shared = Arc::new(PipelineShared {
         choice: choice.clone(),
         edits: patches.edits,
         packet_bytes: AtomicUsize::new(usize::MAX),
@@ -136,7 +136,7 @@ pub(super) fn build(
         .property("location", path)
         .build()?;
     if let Some(output) = file.static_pad("src").filter(|_| is_mp4) {
-        mend(&output, patches, &link);
+        patch_file(&output, patches, &shared);
     }
     let demux = gst::ElementFactory::make(if is_mp4 { "qtdemux" } else { "parsebin" }).build()?;
     let sink = gst_app::AppSink::builder()
@@ -144,11 +144,11 @@ pub(super) fn build(
         .max_buffers(1)
         .caps(&gst::Caps::new_empty_simple("video/x-raw"))
         .build();
-    sink.set_callbacks(callbacks(&link));
+    sink.set_callbacks(callbacks(&shared));
     pipeline.add_many([&file, &demux, sink.upcast_ref()])?;
     file.link(&demux)?;
 
-    let (weak, on_pad) = (pipeline.downgrade(), Arc::clone(&link));
+    let (weak, on_pad) = (pipeline.downgrade(), Arc::clone(&shared));
     let sink_pad = sink.static_pad("sink");
     demux.connect_pad_added(move |_, pad| {
         let (Some(pipeline), Some(sink_pad)) = (weak.upgrade(), sink_pad.as_ref()) else {
@@ -165,13 +165,13 @@ pub(super) fn build(
             on_pad.fail(reason);
         }
     });
-    let on_all = Arc::clone(&link);
+    let on_all = Arc::clone(&shared);
     demux.connect_no_more_pads(move |_| {
         if on_all.stream().is_none() {
             on_all.fail("the file has no video stream".into());
         }
     });
-    let on_message = Arc::clone(&link);
+    let on_message = Arc::clone(&shared);
     if let Some(bus) = pipeline.bus() {
         bus.set_sync_handler(move |_, message| {
             if let gst::MessageView::Error(e) = message.view() {
@@ -183,12 +183,12 @@ pub(super) fn build(
     Ok(DecodePipeline {
         pipeline,
         items,
-        link,
+        shared,
     })
 }
 
-fn callbacks(link: &Arc<PipelineShared>) -> gst_app::AppSinkCallbacks {
-    let (frames, ends) = (Arc::clone(link), Arc::clone(link));
+fn callbacks(shared: &Arc<PipelineShared>) -> gst_app::AppSinkCallbacks {
+    let (frames, ends) = (Arc::clone(shared), Arc::clone(shared));
     gst_app::AppSinkCallbacks::builder()
         .new_sample(move |sink| {
             let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
@@ -204,19 +204,19 @@ fn callbacks(link: &Arc<PipelineShared>) -> gst_app::AppSinkCallbacks {
         .build()
 }
 
-/// Puts a decoder, and a parser where the decoder needs one, between `pad` and the sink.
+/// Links a decoder, and a parser if the decoder needs one, between `pad` and the sink.
 fn attach(
     pipeline: &gst::Pipeline,
     pad: &gst::Pad,
     caps: &gst::Caps,
     sink_pad: &gst::Pad,
-    link: &Arc<PipelineShared>,
+    shared: &Arc<PipelineShared>,
 ) -> Result<(), String> {
     if let Some(s) = caps.structure(0) {
         let side = |name| i64::from(s.get::<i32>(name).unwrap_or(0));
         check_size(side("width"), side("height"))?;
     }
-    let decoder = decoder::make(caps, &link.choice)?;
+    let decoder = decoder::make(caps, &shared.choice)?;
     pipeline.add(&decoder).map_err(|e| e.to_string())?;
     let input = decoder
         .static_pad("sink")
@@ -224,11 +224,11 @@ fn attach(
     let output = decoder
         .static_pad("src")
         .ok_or("the decoder has no output")?;
-    watch(&input, &decoder, link);
+    adjust_packets(&input, &decoder, shared);
     output
         .link(sink_pad)
         .map_err(|e| format!("decoder and sink do not fit: {e:?}"))?;
-    if let Ok(mut stream) = link.stream.lock() {
+    if let Ok(mut stream) = shared.stream.lock() {
         let name = decoder
             .factory()
             .map_or_else(String::new, |f| f.name().to_string());
@@ -262,11 +262,11 @@ fn attach(
     Ok(())
 }
 
-/// Mends what the demuxer reads. It would stop too early, or never start, at edits that begin inside the media, so it
-/// does not see them; and it would drop a packet that the end of the file cuts off, so that one is filled up here and
-/// cut to its length again before the decoder.
-fn mend(output: &gst::Pad, patches: DemuxPatches, link: &Arc<PipelineShared>) {
-    let link = Arc::clone(link);
+/// Changes what the demuxer reads. Edits that begin inside the media would make it stop too early or never start: they are
+/// hidden. It would drop a packet that the end of the file cuts off: the packet is filled up here and cut to its length
+/// again before the decoder.
+fn patch_file(output: &gst::Pad, patches: DemuxPatches, shared: &Arc<PipelineShared>) {
+    let shared = Arc::clone(shared);
     let kind = gst::PadProbeType::PULL | gst::PadProbeType::BUFFER;
     output.add_probe(kind, move |_, info| {
         let (at, wanted) = (info.offset, info.size as usize);
@@ -292,17 +292,18 @@ fn mend(output: &gst::Pad, patches: DemuxPatches, link: &Arc<PipelineShared>) {
             buffer.make_mut().append_memory(rest);
         }
         let bytes = if is_cut_off { have } else { usize::MAX };
-        link.packet_bytes.store(bytes, Ordering::Release);
+        shared.packet_bytes.store(bytes, Ordering::Release);
         gst::PadProbeReturn::Ok
     });
 }
 
-/// Mends what comes to the decoder: drops pictures that lead up to the first one and are not shown, as their
-/// references are missing after a cut; takes colour tags of the container away, since FFmpeg believes the stream itself;
-/// and opens the segment, which comes from the file's edit list: the decoder would cut frames to it in rounded
-/// nanoseconds, the clip does it in exact ticks.
-fn watch(input: &gst::Pad, decoder: &gst::Element, link: &Arc<PipelineShared>) {
-    let packets = Arc::clone(link);
+/// Changes what the decoder receives:
+/// * Pictures before the first one that are not shown are dropped: their references are missing after a cut.
+/// * The container's colour tags are removed: FFmpeg uses those of the stream.
+/// * The segment, which comes from the edit list, is opened: the decoder would cut frames to it in rounded nanoseconds, the
+///   clip does it in exact ticks.
+fn adjust_packets(input: &gst::Pad, decoder: &gst::Element, shared: &Arc<PipelineShared>) {
+    let packets = Arc::clone(shared);
     let decoder = decoder.downgrade();
     let start = OnceLock::new();
     input.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
@@ -333,12 +334,12 @@ fn watch(input: &gst::Pad, decoder: &gst::Element, link: &Arc<PipelineShared>) {
         }
         gst::PadProbeReturn::Ok
     });
-    let link = Arc::clone(link);
+    let shared = Arc::clone(shared);
     input.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         let Some(event) = info.event() else {
             return gst::PadProbeReturn::Ok;
         };
-        let mended = match event.view() {
+        let replacement = match event.view() {
             gst::EventView::Caps(c) => {
                 let mut caps = c.caps_owned();
                 caps.make_mut()
@@ -350,7 +351,7 @@ fn watch(input: &gst::Pad, decoder: &gst::Element, link: &Arc<PipelineShared>) {
                         .build(),
                 )
             }
-            gst::EventView::Segment(s) if link.edits != EditList::Several => {
+            gst::EventView::Segment(s) if shared.edits != EditList::Several => {
                 let mut segment = s.segment().clone();
                 segment.downcast_mut::<gst::ClockTime>().map(|time| {
                     time.set_start(gst::ClockTime::ZERO);
@@ -362,26 +363,26 @@ fn watch(input: &gst::Pad, decoder: &gst::Element, link: &Arc<PipelineShared>) {
             }
             _ => None,
         };
-        if let Some(event) = mended {
+        if let Some(event) = replacement {
             info.data = Some(gst::PadProbeData::Event(event));
         }
         gst::PadProbeReturn::Ok
     });
 }
 
-/// Refuses pictures that are too large to be meant.
+/// Refuses pictures with too many pixels.
 pub(crate) fn check_size(width: i64, height: i64) -> Result<(), String> {
     if width.saturating_mul(height) > PIXELS_MAX {
         return Err(format!(
-            "{width}x{height} pixels are more than the {PIXELS_MAX} that are taken"
+            "{width}x{height} pixels are more than the limit of {PIXELS_MAX}"
         ));
     }
     Ok(())
 }
 
-/// The element's own words; the last line of the debug detail names the cause more closely.
+/// The element's message; the last line of its debug detail names the cause more closely.
 fn describe(error: &gst::message::Error) -> PipelineItem {
-    // The kind of element, not its name, which is numbered and would differ from run to run.
+    // The kind of element: its name has a number that differs from run to run.
     let kind = error
         .src()
         .and_then(|s| s.downcast_ref::<gst::Element>())

@@ -1,5 +1,4 @@
-//! Where pictures come from: dataset folders, archives, video files, cameras. GStreamer and V4L2 are named here alone,
-//! and zip archives of clips.
+//! Video files: decoding and encoding with GStreamer, MP4 containers, zip archives, and where a dataset keeps its clips.
 
 pub mod archive;
 pub mod clip;

@@ -12,21 +12,19 @@
 )]
 
 use handloom::camera::{
-    Camera, CameraCounts, CameraError, CameraEvent, CameraOpener, Capture, CaptureStep,
-    CaptureTimeouts, DropPolicy, OpenedCamera, PixelFormat, RawFrame,
+    Camera, CameraCounts, CameraError, CameraOpener, Capture, CaptureStep, CaptureTimeouts,
+    DropPolicy, OpenedCamera, PixelFormat, RawFrame,
 };
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::{Detector, DetectorOptions};
-use handloom::inference::BackendEvent;
 use handloom::inference::{CpuLoadedModel, CpuModel, ModelFiles, ModelPaths};
 use handloom::recording::latency_stats::LatencyStats;
-use handloom::recording::session;
-use handloom::recording::session::{FrameView, SessionHost, SessionStatus};
+use handloom::recording::session::{RecordingSession, SessionEvent};
 use handloom::sequence::SequenceSpec;
 use handloom::sequence::recording_plan::RecordingPlan;
 use handloom::sequence::segmenter::SegmentRules;
-use handloom::sequence::sign_recorder::{Sign, SignConfig, SignRecorder};
+use handloom::sequence::sign_recorder::{SignConfig, SignRecorder};
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
@@ -97,13 +95,13 @@ impl Capture for Reel {
         &self.opened
     }
 
-    fn patience(&self) -> Duration {
+    fn frame_timeout(&self) -> Duration {
         Duration::from_mins(1)
     }
 
     fn next(
         &mut self,
-        _patience: Duration,
+        _timeout: Duration,
         frame: &mut RawFrame,
     ) -> Result<CaptureStep, CameraError> {
         if self.count == FRAMES {
@@ -125,28 +123,6 @@ impl Capture for Reel {
     }
 }
 
-struct Nobody;
-
-impl SessionHost for Nobody {
-    type Error = anyhow::Error;
-
-    fn news(&mut self, _: &CameraEvent) -> anyhow::Result<()> {
-        Ok(())
-    }
-
-    fn accelerator(&mut self, _: &BackendEvent<'_>) {}
-
-    fn look(&mut self, _: &FrameView<'_>) {}
-
-    fn sign(&mut self, _: Sign, _: &str, _: &mut SignRecorder) -> anyhow::Result<()> {
-        Ok(())
-    }
-
-    fn turn(&mut self, _: &SessionStatus<'_>, _: &mut SignRecorder) -> anyhow::Result<bool> {
-        Ok(true)
-    }
-}
-
 fn film(
     reel: Reel,
     pace: DropPolicy,
@@ -159,17 +135,18 @@ fn film(
         min: Duration::from_millis(300),
         max: Duration::from_secs(10),
     };
-    let shape = SequenceSpec {
+    let spec = SequenceSpec {
         length: 32,
         stride: NonZeroU64::MIN.saturating_add(1),
         tracking: true,
     };
-    let mut recorder = SignRecorder::new(SignConfig { rules, shape }, RecordingPlan::new(true));
+    let recorder = SignRecorder::new(SignConfig { rules, spec }, RecordingPlan::new(true));
     let start = Instant::now();
     let camera = Camera::start(Box::new(reel), pace, CaptureTimeouts::default()).expect("a thread");
-    let (counts, stats) =
-        session::run(&camera, detector, &mut recorder, &mut Nobody).expect("a run of the models");
-    (counts, stats, start.elapsed())
+    let mut session = RecordingSession::new(camera, detector, recorder);
+    while session.next_event().expect("a run of the models") != SessionEvent::Ended {}
+    let status = session.status();
+    (status.counts, status.stats.clone(), start.elapsed())
 }
 
 fn main() {

@@ -27,12 +27,12 @@ fn signs_are_cut_at_their_places() {
         at += sign + pause;
     }
     shoot(&path, &parts, 25);
-    let (witness, counts, _) = with_detector(2, Duration::ZERO, |detector| {
+    let (log, counts, _) = with_detector(2, Duration::ZERO, |detector| {
         let stand = FileCamera::new(path.clone(), 25.0).at_once();
         film(Box::new(stand), DropPolicy::WaitForReader, detector)
     });
     assert_eq!(counts.dropped, 0);
-    let (hits, cuts) = hits(&witness.signs, &places);
+    let (hits, cuts) = hits(&log.signs, &places);
     assert!(hits * 10 >= places.len() * 9);
     assert!(cuts <= places.len() + 1);
 }
@@ -124,12 +124,12 @@ fn real_signs_are_cut_where_mediapipe_sees_hands() {
     let dir = scratch();
     let path = dir.path().join("film.mp4");
     encode_mp4(&path, frames, 25, Codec::H264).unwrap();
-    let (witness, counts, _) = with_detector(2, Duration::ZERO, |detector| {
+    let (log, counts, _) = with_detector(2, Duration::ZERO, |detector| {
         let stand = FileCamera::new(path.clone(), 25.0).at_once();
         film(Box::new(stand), DropPolicy::WaitForReader, detector)
     });
     assert_eq!(counts.frames, u64::try_from(at).unwrap());
-    let (hits, cuts) = hits(&witness.signs, &places);
+    let (hits, cuts) = hits(&log.signs, &places);
     assert!(hits * 10 >= places.len() * 9);
     assert!(cuts <= places.len() + 1);
 }

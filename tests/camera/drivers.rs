@@ -8,12 +8,10 @@ use handloom::camera::{
     DropPolicy,
 };
 use handloom::frame::RgbFrame;
-use handloom::hand::{Hand, ModelError, Tracker};
-use handloom::inference::BackendEvent;
-use handloom::recording::session;
-use handloom::recording::session::{FrameView, HandSource, SessionHost, SessionStatus};
+use handloom::hand::{Hand, Tracker};
+use handloom::recording::session::{HandSource, RecordingSession, SessionEvent};
 use handloom::sequence::recording_plan::RecordingPlan;
-use handloom::sequence::sign_recorder::{Sign, SignRecorder};
+use handloom::sequence::sign_recorder::SignRecorder;
 use std::time::{Duration, Instant};
 
 /// A camera is back within this time, once it can be.
@@ -21,67 +19,42 @@ const BACK: Duration = Duration::from_secs(2);
 /// A busy machine may stop a thread for a good part of a second.
 const PATIENCE: Duration = Duration::from_secs(1);
 const WAITS: CaptureTimeouts = CaptureTimeouts {
-    min: Duration::from_millis(10),
-    max: Duration::from_millis(50),
-    well: Duration::from_mins(1),
-    silence: Duration::from_mins(1),
+    retry_min: Duration::from_millis(10),
+    retry_max: Duration::from_millis(50),
+    healthy_after: Duration::from_mins(1),
+    driver_timeout: Duration::from_mins(1),
 };
 /// For drivers that hang.
 const SHORT: CaptureTimeouts = CaptureTimeouts {
-    silence: Duration::from_secs(1),
+    driver_timeout: Duration::from_secs(1),
     ..WAITS
 };
-/// Longer than patience and silence together.
+/// Longer than the frame timeout and the driver timeout together.
 const STALL: Duration = Duration::from_secs(4);
 
 /// Sees no hands.
 struct Blind;
 
 impl HandSource for Blind {
-    type Error = ModelError;
+    type Error = CameraError;
 
-    fn find_hands(&mut self, _: &mut Tracker, _: &RgbFrame) -> Result<Vec<Hand>, ModelError> {
+    fn find_hands(&mut self, _: &mut Tracker, _: &RgbFrame) -> Result<Vec<Hand>, CameraError> {
         Ok(Vec::new())
     }
 
     fn backend(&self) -> &'static str {
         "none"
     }
-
-    fn backend_events(&mut self, _: &mut dyn FnMut(&BackendEvent<'_>)) {}
 }
 
-/// Hears what happens, and when.
+/// What happened to the camera, and when; the times of the frames.
 #[derive(Default)]
-struct Ear {
-    news: Vec<(Instant, CameraEvent)>,
+struct Log {
+    events: Vec<(Instant, CameraEvent)>,
     times: Vec<Duration>,
 }
 
-impl SessionHost for Ear {
-    type Error = anyhow::Error;
-
-    fn news(&mut self, news: &CameraEvent) -> anyhow::Result<()> {
-        self.news.push((Instant::now(), news.clone()));
-        Ok(())
-    }
-
-    fn accelerator(&mut self, _: &BackendEvent<'_>) {}
-
-    fn look(&mut self, look: &FrameView<'_>) {
-        self.times.push(look.at);
-    }
-
-    fn sign(&mut self, _: Sign, _: &str, _: &mut SignRecorder) -> anyhow::Result<()> {
-        Ok(())
-    }
-
-    fn turn(&mut self, _: &SessionStatus<'_>, _: &mut SignRecorder) -> anyhow::Result<bool> {
-        Ok(true)
-    }
-}
-
-impl Ear {
+impl Log {
     /// What was told, by name.
     fn names(&self) -> Vec<&'static str> {
         let name = |(_, news): &(Instant, CameraEvent)| match news {
@@ -90,20 +63,28 @@ impl Ear {
             CameraEvent::Relapse(_) => "relapse",
             CameraEvent::Ended => "ended",
         };
-        self.news.iter().map(name).collect()
+        self.events.iter().map(name).collect()
     }
 }
 
 fn run(
     opener: Box<dyn CameraOpener>,
-    pace: DropPolicy,
-    waits: CaptureTimeouts,
-) -> (Ear, anyhow::Result<CameraCounts>) {
-    let camera = Camera::start(opener, pace, waits).unwrap();
-    let mut recorder = SignRecorder::new(sign_config(), RecordingPlan::new(true));
-    let mut ear = Ear::default();
-    let ended = session::run(&camera, &mut Blind, &mut recorder, &mut ear);
-    (ear, ended.map(|(counts, _)| counts))
+    drop_policy: DropPolicy,
+    timeouts: CaptureTimeouts,
+) -> (Log, Result<CameraCounts, CameraError>) {
+    let camera = Camera::start(opener, drop_policy, timeouts).unwrap();
+    let recorder = SignRecorder::new(sign_config(), RecordingPlan::new(true));
+    let mut session = RecordingSession::new(camera, Blind, recorder);
+    let mut log = Log::default();
+    loop {
+        match session.next_event() {
+            Ok(SessionEvent::Camera(event)) => log.events.push((Instant::now(), event)),
+            Ok(SessionEvent::Frame) => log.times.push(session.view().at),
+            Ok(SessionEvent::Ended) => return (log, Ok(session.status().counts)),
+            Ok(_) => {}
+            Err(error) => return (log, Err(error)),
+        }
+    }
 }
 
 /// Plays `acts` between three frames and six; what must be told, and how many frames are no good.
@@ -114,24 +95,24 @@ fn check(
     damaged: std::ops::RangeInclusive<u64>,
 ) {
     let script = [
-        &[ScriptStep::Film(3)],
+        &[ScriptStep::Frames(3)],
         acts,
-        &[ScriptStep::Film(6), ScriptStep::End],
+        &[ScriptStep::Frames(6), ScriptStep::End],
     ]
     .concat();
     let script = CameraScript::new(script, Some(100.0), PATIENCE);
     let since = Instant::now();
     let hangs = acts.iter().any(|act| matches!(act, ScriptStep::Stall(_)));
     let waits = if hangs { SHORT } else { WAITS };
-    let (ear, counts) = run(Box::new(script), pace, waits);
+    let (log, counts) = run(Box::new(script), pace, waits);
     let (took, counts) = (since.elapsed(), counts.unwrap());
-    assert_eq!(ear.names(), expected, "{acts:?}");
+    assert_eq!(log.names(), expected, "{acts:?}");
     assert!(damaged.contains(&counts.damaged), "{acts:?}: {counts:?}");
     // What was looked at last came after all that, in the order of its time, and none of it in the future.
-    assert!(ear.times.windows(2).all(|w| w[0] < w[1]), "{:?}", ear.times);
-    assert!(ear.times.last().unwrap() <= &took, "{:?}", ear.times);
+    assert!(log.times.windows(2).all(|w| w[0] < w[1]), "{:?}", log.times);
+    assert!(log.times.last().unwrap() <= &took, "{:?}", log.times);
     let mut down = None;
-    for (at, news) in &ear.news {
+    for (at, news) in &log.events {
         match news {
             CameraEvent::Fault(error) => {
                 // A driver that hangs is told of while it does.
@@ -157,12 +138,12 @@ fn a_clock_that_jumps_stops_no_camera() {
         &["opened", "ended"],
         0..=0,
     );
-    let acts = [ScriptStep::Jump(-3600), ScriptStep::Film(30)];
+    let acts = [ScriptStep::Jump(-3600), ScriptStep::Frames(30)];
     check(&acts, DropPolicy::DropOldest, &back, 30..=30);
     // A wrong time in the future is none that the right ones would have to wait for.
     let acts = [
         ScriptStep::Jump(86_400),
-        ScriptStep::Film(3),
+        ScriptStep::Frames(3),
         ScriptStep::Jump(-86_400),
     ];
     check(&acts, DropPolicy::DropOldest, &["opened", "ended"], 0..=0);
@@ -170,14 +151,14 @@ fn a_clock_that_jumps_stops_no_camera() {
 
 #[test]
 fn pictures_that_cannot_be_developed_are_a_fault() {
-    let acts = [ScriptStep::Spoil(29)];
+    let acts = [ScriptStep::Unreadable(29)];
     check(
         &acts,
         DropPolicy::WaitForReader,
         &["opened", "ended"],
         29..=29,
     );
-    let acts = [ScriptStep::Spoil(40)];
+    let acts = [ScriptStep::Unreadable(40)];
     let back = ["opened", "damaged", "opened", "ended"];
     check(&acts, DropPolicy::WaitForReader, &back, 40..=40);
 }
@@ -220,10 +201,10 @@ fn a_driver_that_hangs_is_told_of_and_goes_on_when_it_answers() {
     let camera = Camera::start(Box::new(script), DropPolicy::DropOldest, SHORT).unwrap();
     let since = Instant::now();
     while !matches!(
-        camera.news().next(),
+        camera.events().next(),
         Some(CameraEvent::Fault(CameraError::Hangs { .. }))
     ) {
-        assert!(since.elapsed() < SHORT.silence + BACK);
+        assert!(since.elapsed() < SHORT.driver_timeout + BACK);
         std::thread::sleep(Duration::from_millis(5));
     }
     let since = Instant::now();
@@ -237,19 +218,22 @@ fn a_loose_cable_is_told_of_once_until_it_was_well() {
         device: "/dev/video0".into(),
         reason: "unplugged".into(),
     };
-    let play = |well| {
+    let play = |healthy_after| {
         let mut acts = Vec::new();
         for _ in 0..5 {
-            acts.extend([ScriptStep::Film(5), ScriptStep::Fail(gone.clone())]);
+            acts.extend([ScriptStep::Frames(5), ScriptStep::Fail(gone.clone())]);
         }
-        acts.extend([ScriptStep::Film(1), ScriptStep::End]);
+        acts.extend([ScriptStep::Frames(1), ScriptStep::End]);
         let script = CameraScript::new(acts, Some(100.0), PATIENCE);
-        let (ear, _) = run(
+        let (log, _) = run(
             Box::new(script),
             DropPolicy::WaitForReader,
-            CaptureTimeouts { well, ..WAITS },
+            CaptureTimeouts {
+                healthy_after,
+                ..WAITS
+            },
         );
-        let names = ear.names();
+        let names = log.names();
         let count = |wanted| names.iter().filter(|name| **name == wanted).count();
         // How it stands is told each time.
         assert_eq!(count("opened"), 6);
@@ -281,10 +265,5 @@ impl CameraOpener for Bomb {
 #[test]
 fn a_session_whose_camera_is_lost_ends_with_an_error() {
     let (_, ended) = run(Box::new(Bomb), DropPolicy::DropOldest, WAITS);
-    let error = ended.unwrap_err();
-    assert_eq!(
-        error.downcast_ref::<CameraError>(),
-        Some(&CameraError::Lost),
-        "{error}"
-    );
+    assert_eq!(ended, Err(CameraError::Lost));
 }

@@ -36,27 +36,27 @@ fn play(
     let camera = Camera::start(Box::new(script), pace, waits).unwrap();
     let (mut told, mut looked, since) = (Vec::new(), 0, Instant::now());
     loop {
-        let taken = camera.take(Duration::from_millis(20));
-        told.extend(camera.news().map(|n| (Instant::now(), n)));
+        let taken = camera.next_frame(Duration::from_millis(20));
+        told.extend(camera.events().map(|n| (Instant::now(), n)));
         match taken {
             NextFrame::Frame(frame) => {
                 looked += 1;
-                camera.give_back(frame);
+                camera.release(frame);
             }
-            NextFrame::Nothing => assert!(since.elapsed() < LIMIT, "{told:?}"),
+            NextFrame::Timeout => assert!(since.elapsed() < LIMIT, "{told:?}"),
             NextFrame::Closed => break,
         }
     }
-    told.extend(camera.news().map(|n| (Instant::now(), n)));
+    told.extend(camera.events().map(|n| (Instant::now(), n)));
     (told, camera.counts(), looked)
 }
 
 /// Plays `acts` between six frames; the names of the faults that are told.
 fn check(acts: Vec<ScriptStep>, expected: &[&str], last_path: &str) {
     let name = format!("{acts:?}");
-    let mut script = vec![ScriptStep::Film(3)];
+    let mut script = vec![ScriptStep::Frames(3)];
     script.extend(acts);
-    script.extend([ScriptStep::Film(3), ScriptStep::End]);
+    script.extend([ScriptStep::Frames(3), ScriptStep::End]);
     let script = CameraScript::new(script, Some(100.0), PATIENCE);
     let (told, counts, looked) = play(
         script,
@@ -139,8 +139,8 @@ fn a_camera_films_again_after_each_fault() {
     check(vec![ScriptStep::Fail(changed)], &["changed"], DEVICE);
     check(vec![ScriptStep::Fail(usb)], &["failed"], DEVICE);
     check(vec![ScriptStep::Hang], &["frozen"], DEVICE);
-    check(vec![ScriptStep::Damage(29)], &[], DEVICE);
-    check(vec![ScriptStep::Damage(30)], &["damaged"], DEVICE);
+    check(vec![ScriptStep::Damaged(29)], &[], DEVICE);
+    check(vec![ScriptStep::Damaged(30)], &["damaged"], DEVICE);
 }
 
 #[test]
@@ -148,12 +148,12 @@ fn a_camera_that_is_not_there_is_told_of_once_and_tried_again() {
     let missing = CameraError::NotFound { device: device() };
     let acts = [
         vec![ScriptStep::Refuse(missing); 4],
-        vec![ScriptStep::Film(1), ScriptStep::End],
+        vec![ScriptStep::Frames(1), ScriptStep::End],
     ]
     .concat();
     let waits = CaptureTimeouts {
-        min: Duration::from_millis(1),
-        max: Duration::from_millis(5),
+        retry_min: Duration::from_millis(1),
+        retry_max: Duration::from_millis(5),
         ..CaptureTimeouts::default()
     };
     let script = CameraScript::new(acts, None, Duration::from_secs(5));
@@ -173,7 +173,7 @@ fn a_camera_that_is_not_there_is_told_of_once_and_tried_again() {
 #[test]
 fn what_nobody_looks_at_is_dropped_and_counted() {
     let script = CameraScript::new(
-        [ScriptStep::Film(200)],
+        [ScriptStep::Frames(200)],
         Some(1000.0),
         Duration::from_secs(5),
     );
@@ -188,7 +188,7 @@ fn what_nobody_looks_at_is_dropped_and_counted() {
         assert!(since.elapsed() < LIMIT);
         std::thread::sleep(Duration::from_millis(5));
     }
-    let NextFrame::Frame(last) = camera.take(LIMIT) else {
+    let NextFrame::Frame(last) = camera.next_frame(LIMIT) else {
         panic!("the newest frame waits")
     };
     assert!(last.taken.elapsed() < since.elapsed());
@@ -228,13 +228,13 @@ fn nothing_is_left_after_five_hundred_unplugs() {
         return;
     }
     let waits = CaptureTimeouts {
-        min: Duration::from_millis(1),
-        max: Duration::from_millis(1),
+        retry_min: Duration::from_millis(1),
+        retry_max: Duration::from_millis(1),
         ..CaptureTimeouts::default()
     };
     let mut acts = Vec::new();
     for n in 0..500 {
-        acts.extend([ScriptStep::Film(1), ScriptStep::Fail(gone())]);
+        acts.extend([ScriptStep::Frames(1), ScriptStep::Fail(gone())]);
         if n % 5 == 0 {
             acts.push(ScriptStep::Refuse(CameraError::NotFound {
                 device: device(),
@@ -242,7 +242,7 @@ fn nothing_is_left_after_five_hundred_unplugs() {
             acts.push(ScriptStep::Move(format!("/dev/video{}", n % 7)));
         }
     }
-    acts.extend([ScriptStep::Film(1), ScriptStep::End]);
+    acts.extend([ScriptStep::Frames(1), ScriptStep::End]);
     let before = holdings();
     let script = CameraScript::new(acts, None, Duration::from_secs(5));
     let (_, counts, looked) = play(script, DropPolicy::WaitForReader, waits);
@@ -260,12 +260,12 @@ fn nothing_is_left_after_five_hundred_unplugs() {
         .unwrap();
         let mut looked = 0;
         loop {
-            match camera.take(LIMIT) {
+            match camera.next_frame(LIMIT) {
                 NextFrame::Frame(frame) => {
                     looked += 1;
-                    camera.give_back(frame);
+                    camera.release(frame);
                 }
-                NextFrame::Nothing => panic!("{:?}", camera.news().collect::<Vec<_>>()),
+                NextFrame::Timeout => panic!("{:?}", camera.events().collect::<Vec<_>>()),
                 NextFrame::Closed => return looked,
             }
         }

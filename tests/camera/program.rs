@@ -79,7 +79,7 @@ fn a_film_of_three_signs_becomes_two_takes_and_then_three() {
         &["--at-once", "--gloss", "cat", "--count", "5"],
     )
     .ends(65)
-    .says(&["film.mp4 is over after 3 of the 5 takes", "kept"]);
+    .says(&["film.mp4 ended after 3 of 5 takes", "kept"]);
     let done = run.event("done");
     let numbers = ["taken", "asked", "in_output"].map(|key| done[key].as_u64());
     assert_eq!(numbers, [Some(3), Some(5), Some(8)]);
@@ -100,7 +100,7 @@ fn what_cannot_be_filmed_is_named() {
         .says(&["/dev/video99 is not there", "--list"]);
     film("/dev/null", &out, &[])
         .ends(69)
-        .says(&["/dev/null cannot be filmed with"]);
+        .says(&["/dev/null cannot be used as a camera"]);
     film("gst:nosuchelement", &out, &[])
         .ends(69)
         .says(&["nosuchelement"]);
@@ -118,7 +118,7 @@ fn what_cannot_be_filmed_is_named() {
         .says(&["--at-once is for files"]);
     film("0", &out, &["--gloss", " "])
         .ends(64)
-        .says(&["is no gloss"]);
+        .says(&["is not valid"]);
     // No hand, no take.
     let black = dir.path().join("black.mp4");
     shoot(&black, &[Part::Pause(20)], 25);

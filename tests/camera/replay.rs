@@ -44,7 +44,7 @@ fn at_its_own_rate_a_clip_gives_what_its_file_gives() {
         loop {
             tries += 1;
             let stand = FileCamera::new(path.clone(), 25.0);
-            let (witness, counts, stats) = film(Box::new(stand), DropPolicy::DropOldest, detector);
+            let (log, counts, stats) = film(Box::new(stand), DropPolicy::DropOldest, detector);
             assert_eq!(counts.frames, 32);
             assert_eq!(counts.dropped + stats.seen, 32);
             if counts.dropped > 0 && tries < 5 {
@@ -55,23 +55,23 @@ fn at_its_own_rate_a_clip_gives_what_its_file_gives() {
                 continue;
             }
             assert_eq!(counts.dropped, 0);
-            let rates = witness.news.iter().filter_map(|news| match news {
+            let rates = log.camera.iter().filter_map(|news| match news {
                 CameraEvent::Opened(opened) => opened.rate,
                 _ => None,
             });
             assert_eq!(rates.collect::<Vec<_>>(), [f64::from(fps)]);
-            let found: Vec<_> = witness.looks.iter().map(|l| l.1.clone()).collect();
+            let found: Vec<_> = log.views.iter().map(|l| l.1.clone()).collect();
             assert_eq!(found, expected);
             let interval = Duration::from_secs(1) / fps;
-            for (n, pair) in witness.looks.windows(2).enumerate() {
+            for (n, pair) in log.views.windows(2).enumerate() {
                 let gap = pair[1].0.saturating_sub(pair[0].0);
                 assert!(
                     gap.abs_diff(interval) < Duration::from_millis(1),
                     "frame {n}: {gap:?}"
                 );
             }
-            assert!(matches!(witness.news.first(), Some(CameraEvent::Opened(_))));
-            assert_eq!(witness.news.last(), Some(&CameraEvent::Ended));
+            assert!(matches!(log.camera.first(), Some(CameraEvent::Opened(_))));
+            assert_eq!(log.camera.last(), Some(&CameraEvent::Ended));
             break;
         }
     });
@@ -89,18 +89,18 @@ fn at_once_no_frame_of_a_file_is_dropped() {
     with_detector(2, Duration::ZERO, |detector| {
         let expected = tracked(&path, detector);
         let stand = FileCamera::new(path.clone(), 25.0).at_once();
-        let (witness, counts, _) = film(Box::new(stand), DropPolicy::WaitForReader, detector);
+        let (log, counts, _) = film(Box::new(stand), DropPolicy::WaitForReader, detector);
         assert_eq!((counts.frames, counts.dropped), (90, 0));
-        let found: Vec<_> = witness.looks.iter().map(|l| l.1.clone()).collect();
+        let found: Vec<_> = log.views.iter().map(|l| l.1.clone()).collect();
         assert_eq!(found, expected);
         // The end of the file ends the second sign.
-        let spans: Vec<_> = witness.signs.iter().map(|s| (s.begin, s.end)).collect();
+        let spans: Vec<_> = log.signs.iter().map(|s| (s.begin, s.end)).collect();
         assert_eq!(
             spans,
             [(Duration::ZERO, FRAME * 39), (FRAME * 60, FRAME * 89)]
         );
         // A sign's sequence is that of a clip of its own: the frames that the notebook samples.
-        for (sign, first) in witness.signs.iter().zip([0, 60]) {
+        for (sign, first) in log.signs.iter().zip([0, 60]) {
             for (nth, frame) in sign.sequence.frames.iter().enumerate() {
                 let hands = &expected[first + nth * 2];
                 assert_eq!(usize::from(frame.hand_count), hands.len());

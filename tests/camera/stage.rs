@@ -1,4 +1,4 @@
-//! What the tests of cameras share: models, films of signs and pauses, a host that writes down what it sees.
+//! What the tests of cameras share: models, films of signs and pauses, a session that logs its events.
 
 use handloom::camera::{
     Camera, CameraCounts, CameraEvent, CameraOpener, CaptureTimeouts, DropPolicy,
@@ -7,11 +7,9 @@ use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::landmarks::LANDMARKS;
 use handloom::hand::{Detector, DetectorOptions, Model, ModelError};
-use handloom::inference::BackendEvent;
 use handloom::inference::{CpuLoadedModel, CpuModel, ModelFiles, ModelPaths};
 use handloom::recording::latency_stats::LatencyStats;
-use handloom::recording::session;
-use handloom::recording::session::{FrameView, SessionHost, SessionStatus};
+use handloom::recording::session::{RecordingSession, SessionEvent};
 use handloom::sequence::SequenceSpec;
 use handloom::sequence::recording_plan::RecordingPlan;
 use handloom::sequence::segmenter::SegmentRules;
@@ -111,7 +109,7 @@ pub(crate) fn sign_config() -> SignConfig {
             min: Duration::from_millis(300),
             max: Duration::from_secs(10),
         },
-        shape: SequenceSpec {
+        spec: SequenceSpec {
             length: 32,
             stride: NonZeroU64::MIN.saturating_add(1),
             tracking: true,
@@ -119,48 +117,38 @@ pub(crate) fn sign_config() -> SignConfig {
     }
 }
 
-/// Writes down what happens.
+/// What happened in a session.
 #[derive(Default)]
-pub(crate) struct Witness {
-    pub(crate) looks: Vec<(Duration, Vec<Points>)>,
+pub(crate) struct Log {
+    pub(crate) views: Vec<(Duration, Vec<Points>)>,
     pub(crate) signs: Vec<Sign>,
-    pub(crate) news: Vec<CameraEvent>,
+    pub(crate) camera: Vec<CameraEvent>,
 }
 
-impl SessionHost for Witness {
-    type Error = anyhow::Error;
-
-    fn news(&mut self, news: &CameraEvent) -> anyhow::Result<()> {
-        self.news.push(news.clone());
-        Ok(())
-    }
-
-    fn accelerator(&mut self, _: &BackendEvent<'_>) {}
-
-    fn look(&mut self, look: &FrameView<'_>) {
-        let points = look.hands.iter().map(|h| h.landmarks).collect();
-        self.looks.push((look.at, points));
-    }
-
-    fn sign(&mut self, sign: Sign, _: &str, _weaver: &mut SignRecorder) -> anyhow::Result<()> {
-        self.signs.push(sign);
-        Ok(())
-    }
-
-    fn turn(&mut self, _: &SessionStatus<'_>, _: &mut SignRecorder) -> anyhow::Result<bool> {
-        Ok(true)
-    }
-}
-
-/// Films to the end and keeps every sign.
+/// Records every sign until the camera ends.
 pub(crate) fn film<M: Model>(
     opener: Box<dyn CameraOpener>,
-    pace: DropPolicy,
+    drop_policy: DropPolicy,
     detector: &mut Detector<M>,
-) -> (Witness, CameraCounts, LatencyStats) {
-    let camera = Camera::start(opener, pace, CaptureTimeouts::default()).unwrap();
-    let mut recorder = SignRecorder::new(sign_config(), RecordingPlan::new(true));
-    let mut witness = Witness::default();
-    let (counts, stats) = session::run(&camera, detector, &mut recorder, &mut witness).unwrap();
-    (witness, counts, stats)
+) -> (Log, CameraCounts, LatencyStats) {
+    let camera = Camera::start(opener, drop_policy, CaptureTimeouts::default()).unwrap();
+    let recorder = SignRecorder::new(sign_config(), RecordingPlan::new(true));
+    let mut session = RecordingSession::new(camera, detector, recorder);
+    let mut log = Log::default();
+    loop {
+        match session.next_event().unwrap() {
+            SessionEvent::Camera(event) => log.camera.push(event),
+            SessionEvent::Frame => {
+                let view = session.view();
+                let points = view.hands.iter().map(|h| h.landmarks).collect();
+                log.views.push((view.at, points));
+            }
+            SessionEvent::Sign { sign, .. } => log.signs.push(*sign),
+            SessionEvent::Backend(_) | SessionEvent::Tick => {}
+            SessionEvent::Ended => {
+                let status = session.status();
+                return (log, status.counts, status.stats.clone());
+            }
+        }
+    }
 }

@@ -63,15 +63,15 @@ fn start(format: Option<PixelFormat>) -> Camera {
 fn film(camera: &Camera, mut enough: impl FnMut(Option<&handloom::camera::RawFrame>) -> bool) {
     let since = Instant::now();
     loop {
-        match camera.take(Duration::from_millis(50)) {
+        match camera.next_frame(Duration::from_millis(50)) {
             NextFrame::Frame(frame) => {
                 let is_enough = enough(Some(&frame));
-                camera.give_back(frame);
+                camera.release(frame);
                 if is_enough {
                     return;
                 }
             }
-            NextFrame::Nothing => {
+            NextFrame::Timeout => {
                 if enough(None) {
                     return;
                 }
@@ -82,7 +82,7 @@ fn film(camera: &Camera, mut enough: impl FnMut(Option<&handloom::camera::RawFra
             since.elapsed() < 5 * LIMIT,
             "{:?} {:?}",
             camera.counts(),
-            camera.news().collect::<Vec<_>>()
+            camera.events().collect::<Vec<_>>()
         );
     }
 }
@@ -255,7 +255,7 @@ fn b2_damaged_frames_are_counted_and_a_dead_stream_is_opened_again() {
     film(&camera, |frame| frame.is_some());
     press("Inject V4L2_BUF_FLAG_ERROR");
     film(&camera, |_| camera.counts().damaged >= 1);
-    let news: Vec<CameraEvent> = camera.news().collect();
+    let news: Vec<CameraEvent> = camera.events().collect();
     assert!(
         matches!(news.as_slice(), [CameraEvent::Opened(_)]),
         "{news:?}"
@@ -264,7 +264,7 @@ fn b2_damaged_frames_are_counted_and_a_dead_stream_is_opened_again() {
     let since = Instant::now();
     let mut news = Vec::new();
     film(&camera, |_| {
-        news.extend(camera.news());
+        news.extend(camera.events());
         matches!(
             news.as_slice(),
             [CameraEvent::Fault(_), CameraEvent::Opened(_)]
@@ -295,10 +295,10 @@ fn b3_unplugged_and_plugged_in_it_films_again_under_another_number() {
         )
         .unwrap();
     };
-    let mut news: Vec<CameraEvent> = camera.news().collect();
+    let mut news: Vec<CameraEvent> = camera.events().collect();
     driver("unbind");
     film(&camera, |_| {
-        news.extend(camera.news());
+        news.extend(camera.events());
         news.iter().any(|n| matches!(n, CameraEvent::Fault(_)))
     });
     // It stays away for a while.
@@ -313,7 +313,7 @@ fn b3_unplugged_and_plugged_in_it_films_again_under_another_number() {
     let frames = camera.counts().frames;
     film(&camera, |_| camera.counts().frames > frames);
     let time = since.elapsed();
-    news.extend(camera.news());
+    news.extend(camera.events());
     let Some(CameraEvent::Opened(opened)) = news.last() else {
         panic!("{news:?}")
     };

@@ -1,4 +1,4 @@
-//! Which cameras there are, and what each can do.
+//! Lists the cameras and their formats.
 
 use super::super::negotiate::{FormatOffer, FrameSizes};
 use super::super::{CameraError, FormatRequest};
@@ -11,22 +11,22 @@ use v4l::video::Capture as _;
 /// Sizes that are listed for a format.
 const SIZES_MAX: usize = 64;
 
-/// One device for `handloom camera --list`.
+/// A device in `handloom camera --list`.
 #[derive(Clone, Debug)]
 pub struct CameraListing {
-    /// Its node.
+    /// Its device node.
     pub path: PathBuf,
-    /// What tells it from others.
+    /// What identifies it across reconnects.
     pub identity: CameraIdentity,
-    /// Formats that it offers, also such as are not understood here: four letters, description, sizes.
+    /// All its formats, also unsupported ones: code of four letters, description, sizes.
     pub formats: Vec<(String, String, Vec<String>)>,
-    /// What it would be asked for.
+    /// Supported formats, each at the size nearest to the requested one.
     pub offers: Vec<FormatOffer>,
-    /// Its controls in words; empty when the driver's are not understood.
+    /// Its controls as text; empty when the driver's are not supported.
     pub controls: Vec<String>,
 }
 
-/// All cameras, and the nodes that could not be asked with the reason.
+/// All cameras, and the errors of nodes that cannot be queried.
 #[must_use]
 pub fn list(request: &FormatRequest) -> (Vec<CameraListing>, Vec<CameraError>) {
     let (mut found, mut failed) = (Vec::new(), Vec::new());
@@ -34,7 +34,7 @@ pub fn list(request: &FormatRequest) -> (Vec<CameraListing>, Vec<CameraError>) {
         let name = path.display().to_string();
         match guarded(&name, || describe(&path, request)) {
             Ok(listed) => found.push(listed),
-            // The second node of a camera, for its metadata, is no camera.
+            // A camera may have a second node for metadata, which captures nothing.
             Err(CameraError::NoCamera { .. }) => {}
             Err(error) => failed.push(error),
         }
@@ -67,7 +67,7 @@ fn describe(path: &Path, request: &FormatRequest) -> Result<CameraListing, Camer
             )
         })
         .collect();
-    // Controls that the crate does not know are no reason to hide the camera.
+    // A camera whose controls are not supported is listed all the same.
     let controls = guarded(&name, || {
         let controls = device.query_controls();
         controls.map_err(|e| CameraError::of(&name, &e))

@@ -1,20 +1,20 @@
-//! Streams that their driver does not stop. Closing one would panic, and as long as it is open the device is busy by our
-//! own hand: it is kept, and stopped before the device is opened again.
+//! Streams that their driver does not stop. Closing one would panic, and while it is open this process keeps the device
+//! busy: the stream is kept, and stopped before the device is opened again.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What must be stopped before it may be dropped.
+/// A stream that must be stopped before it is dropped.
 pub(super) trait Stoppable {
-    /// Stops it; `false` when it runs on.
+    /// Stops it; `false` when it continues.
     fn stop(&mut self) -> bool;
 }
 
-/// What runs on though nobody wants it to.
+/// Streams that could not be stopped.
 pub(super) struct StuckStreams<T>(Arc<Mutex<Left<T>>>);
 
-/// Left to itself with the last who knows of it.
+/// Leaks its streams when it is dropped: closing them would panic.
 struct Left<T>(Vec<T>);
 
 impl<T> Drop for Left<T> {
@@ -26,21 +26,21 @@ impl<T> Drop for Left<T> {
 }
 
 impl<T: Stoppable> StuckStreams<T> {
-    /// Closes `running`, or keeps it.
+    /// Closes the stream, or keeps it when it does not stop.
     pub(super) fn close(&self, mut running: T, device: &str) {
         if !running.stop() {
-            tracing::warn!(device, "a camera does not stop");
+            tracing::warn!(device, "a camera's stream does not stop");
             let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             left.0.push(running);
             return;
         }
         let close = AssertUnwindSafe(move || drop(running));
         if catch_unwind(close).is_err() {
-            tracing::warn!(device, "a camera was not closed cleanly");
+            tracing::warn!(device, "a camera's stream was not closed cleanly");
         }
     }
 
-    /// Closes what was kept, as far as it stops now.
+    /// Closes the kept streams that stop now.
     pub(super) fn retry(&self, device: &str) {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = std::mem::take(&mut left.0);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_stop_is_kept_until_it_does() {
+    fn a_stream_that_does_not_stop_is_kept_until_it_does() {
         let closed = || CLOSED.load(Ordering::Relaxed);
         let stuck = StuckStreams::default();
         stuck.close(Stream, "a camera");

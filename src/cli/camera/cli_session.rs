@@ -1,72 +1,69 @@
-//! Where a person sits who films: hears what they type, tells how it stands, and puts takes on the shelf.
+//! One camera session at a terminal or in a script: commands from stdin, a status line, takes into the store.
 
-use crate::camera::{CameraAddress, CameraCounts, CameraEvent};
+use crate::camera::{CameraAddress, CameraEvent};
 use crate::cli::camera::preview_encoder::PreviewEncoder;
 use crate::cli::camera::stdin_commands::{StdinCommand, StdinCommandError};
 use crate::cli::progress::Live;
 use crate::error::{CliError, Exit};
-use crate::hand::ModelError;
-use crate::inference::BackendEvent;
-use crate::inference::ShutdownFlag;
+use crate::inference::{BackendEvent, ShutdownFlag};
+use crate::recording::fallback_detector::FallbackDetector;
 use crate::recording::latency_stats::LatencyStats;
-use crate::recording::session::{FrameView, SessionHost, SessionStatus};
+use crate::recording::session::{RecordingSession, SessionEvent, SessionStatus};
 use crate::recording::take_store::{ACCEPTED, StoredTake, TOO_SHORT, TakeStore};
 use crate::sequence::recording_plan::RecordingPhase;
-use crate::sequence::sign_recorder::{Sign, SignRecorder};
+use crate::sequence::sign_recorder::Sign;
 use anyhow::anyhow;
 use serde_json::{Value, json};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-/// How it stands is told this often.
-const STATUS: Duration = Duration::from_millis(500);
+/// Time from one status line to the next.
+const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// State of a source that gives no more.
+/// State of a file that is over.
 const ENDED: &str = "ended";
 
-/// Runs one session from a terminal or a script.
-pub(super) struct CliSession {
-    live: Live,
-    store: Option<TakeStore>,
-    viewer: Option<PreviewEncoder>,
-    words: Receiver<Result<StdinCommand, StdinCommandError>>,
-    stop: ShutdownFlag,
-    /// End when the order is done.
-    pub(super) ends_with_order: bool,
-    /// End after so long.
-    pub(super) seconds: Option<Duration>,
+/// What a [`CliSession`] reads and writes, and when it ends.
+pub(super) struct SessionIo {
+    pub(super) live: Live,
+    /// `None` when no take is kept.
+    pub(super) store: Option<TakeStore>,
+    pub(super) preview: Option<PreviewEncoder>,
+    pub(super) commands: Receiver<Result<StdinCommand, StdinCommandError>>,
+    pub(super) stop: ShutdownFlag,
+    /// Whether the session ends when the request is complete.
+    pub(super) ends_with_request: bool,
+    /// The session ends after this time.
+    pub(super) time_limit: Option<Duration>,
+}
+
+/// Runs one session.
+pub(super) struct CliSession<'a> {
+    session: RecordingSession<FallbackDetector<'a>>,
+    io: SessionIo,
     device: String,
     state: &'static str,
-    has_filmed: bool,
-    phase: RecordingPhase,
-    began: Instant,
+    has_captured: bool,
+    started: Instant,
     last_status: Option<Instant>,
     signs: usize,
     taken: usize,
     too_short: u64,
 }
 
-impl CliSession {
+impl<'a> CliSession<'a> {
     pub(super) fn new(
-        live: Live,
-        store: Option<TakeStore>,
-        viewer: Option<PreviewEncoder>,
-        words: Receiver<Result<StdinCommand, StdinCommandError>>,
-        stop: ShutdownFlag,
+        session: RecordingSession<FallbackDetector<'a>>,
+        io: SessionIo,
+        device: &CameraAddress,
     ) -> Self {
         Self {
-            live,
-            store,
-            viewer,
-            words,
-            stop,
-            ends_with_order: false,
-            seconds: None,
-            device: String::new(),
+            session,
+            io,
+            device: device.to_string(),
             state: "opening",
-            has_filmed: false,
-            phase: RecordingPhase::Idle,
-            began: Instant::now(),
+            has_captured: false,
+            started: Instant::now(),
             last_status: None,
             signs: 0,
             taken: 0,
@@ -74,55 +71,98 @@ impl CliSession {
         }
     }
 
-    pub(super) fn introduce(&mut self, place: &CameraAddress) {
-        self.device = place.to_string();
-        if self.store.is_none() {
-            let text = "Nothing is kept: --out DIR keeps the takes";
-            self.live
-                .say(text, &json!({"event": "not_kept", "reason": text}));
-        }
-        if let Some(viewer) = &self.viewer {
-            let address = viewer.address();
-            let url = format!("http://{address}");
-            let beyond = if address.ip().is_loopback() {
-                ""
-            } else {
-                " (anybody in the network can look)"
-            };
-            let event =
-                json!({"event": "preview", "url": url, "loopback": address.ip().is_loopback()});
-            self.live.say(&format!("Preview: {url}{beyond}"), &event);
+    /// Runs the session to its end and closes the camera.
+    ///
+    /// # Errors
+    /// When the camera cannot be opened, a model fails or a take cannot be written.
+    pub(super) fn run(&mut self) -> Result<(), CliError> {
+        let ended = self.handle_events();
+        self.session.close_camera();
+        ended
+    }
+
+    fn handle_events(&mut self) -> Result<(), CliError> {
+        loop {
+            match self.session.next_event()? {
+                SessionEvent::Camera(event) => self.report_camera(event)?,
+                SessionEvent::Backend(event) => report_backend(&self.io.live, &event),
+                SessionEvent::Frame => {
+                    if let Some(preview) = &self.io.preview {
+                        preview.show(&self.session.view());
+                    }
+                }
+                SessionEvent::Sign { sign, backend } => self.store_sign(&sign, &backend)?,
+                SessionEvent::Tick => self.tick()?,
+                SessionEvent::Ended => return Ok(()),
+            }
         }
     }
 
+    /// Carries out commands, reports the status and ends the session when it is time to.
+    fn tick(&mut self) -> Result<(), CliError> {
+        while let Ok(command) = self.io.commands.try_recv() {
+            match command {
+                Ok(command) => self.execute(command)?,
+                Err(error) => {
+                    let text = error.to_string();
+                    let event = json!({"event": "refused", "reason": text});
+                    self.io.live.say(&text, &event);
+                }
+            }
+        }
+        let phase = self
+            .session
+            .recorder()
+            .plan()
+            .phase(self.session.status().at);
+        self.report_status(&phase);
+        let is_over = |limit| self.started.elapsed() >= limit;
+        if self.io.time_limit.is_some_and(is_over)
+            || (self.io.ends_with_request && phase == RecordingPhase::Idle)
+            || self.io.stop.is_set()
+        {
+            self.session.stop();
+        }
+        Ok(())
+    }
+
     /// Writes what the session leaves.
-    pub(super) fn close(&mut self, provenance: &Value) -> Result<(), CliError> {
-        self.live.end();
-        match &mut self.store {
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub(super) fn close_store(&mut self, provenance: &Value) -> Result<(), CliError> {
+        self.io.live.end();
+        match &mut self.io.store {
             Some(store) => Ok(store.close(provenance)?),
             None => Ok(()),
         }
     }
 
-    /// The closing words. A film that was over before it gave what was asked for is no success.
-    pub(super) fn conclude(
-        &self,
-        counts: &CameraCounts,
-        stats: &LatencyStats,
-        recorder: &SignRecorder,
-    ) -> Result<Exit, CliError> {
-        // Too short for the segmenter, or with too few hands for a sequence.
+    /// The camera's counters, and rate and latency.
+    pub(super) fn status(&self) -> SessionStatus<'_> {
+        self.session.status()
+    }
+
+    /// Reports the result.
+    ///
+    /// # Errors
+    /// When no take was kept, or a file is over before it gave the takes that were requested.
+    pub(super) fn conclude(&self) -> Result<Exit, CliError> {
+        let SessionStatus { counts, stats, .. } = self.session.status();
+        let recorder = self.session.recorder();
+        // Too short for the segmenter, or with hands in too few frames.
         let too_short = recorder.too_short() + self.too_short;
-        let in_output = self.store.as_ref().map(TakeStore::accepted);
-        let order = recorder.takes().tally().filter(|_| self.ends_with_order);
-        let asked = order.map(|(_, asked)| asked);
-        let missing = order.filter(|(taken, asked)| taken < asked);
+        let in_output = self.io.store.as_ref().map(TakeStore::accepted);
+        let progress = recorder.plan().progress();
+        let progress = progress.filter(|_| self.io.ends_with_request);
+        let asked = progress.map(|(_, asked)| asked);
+        let missing = progress.filter(|(taken, asked)| taken < asked);
         let taken = match missing {
-            Some((taken, asked)) => format!("{taken} of {asked} taken"),
-            None => format!("{} taken", self.taken),
+            Some((taken, asked)) => format!("{taken} of {asked} takes recorded"),
+            None => format!("{} takes recorded", self.taken),
         };
         let text = format!(
-            "{} signs, {taken}; {} frames, {} looked at, {} dropped, {} damaged, {} opened anew",
+            "{} signs, {taken}; {} frames, {} processed, {} dropped, {} damaged, {} reconnects",
             self.signs,
             counts.frames,
             stats.seen,
@@ -135,15 +175,15 @@ impl CliSession {
             "in_output": in_output, "frames": counts.frames, "looked_at": stats.seen, "dropped": counts.dropped, "damaged": counts.damaged,
             "opened": counts.opened, "refused": counts.refused, "latency_ms": latency(stats),
         });
-        self.live.say(&text, &event);
+        self.io.live.say(&text, &event);
         if in_output == Some(0) {
-            let why = "no take was kept: were hands in view? try --preview, or --min-frames and --min-seconds";
+            let why = "no take was kept; check with --preview that hands are in view, or lower --min-frames or --min-seconds";
             return Err(CliError::new(Exit::Nothing, anyhow!(why)));
         }
-        // Who stops it before knows.
+        // A user who stops the session knows that takes are missing.
         if let Some((taken, asked)) = missing.filter(|_| self.state == ENDED) {
             let why = format!(
-                "{} is over after {taken} of the {asked} takes; what was taken is kept",
+                "{} ended after {taken} of {asked} takes; the recorded takes are kept",
                 self.device
             );
             return Err(CliError::new(Exit::BadData, anyhow!(why)));
@@ -151,54 +191,49 @@ impl CliSession {
         Ok(Exit::Done)
     }
 
-    fn obey(
-        &mut self,
-        word: StdinCommand,
-        recorder: &mut SignRecorder,
-        at: Duration,
-    ) -> Result<(), CliError> {
-        match word {
-            StdinCommand::Record(order) => {
-                let (gloss, count) = (order.gloss.to_string(), order.count);
-                recorder.record(order, at);
+    fn execute(&mut self, command: StdinCommand) -> Result<(), CliError> {
+        match command {
+            StdinCommand::Record(request) => {
+                let (gloss, count) = (request.gloss.to_string(), request.count);
+                self.session.record(request);
                 let event = json!({"event": "record", "gloss": gloss, "count": count});
-                self.live
-                    .say(&format!("Recording {count} of {gloss}"), &event);
+                let text = format!("Recording {count} of {gloss}");
+                self.io.live.say(&text, &event);
             }
             StdinCommand::Cancel => {
-                recorder.takes_mut().cancel();
-                self.live.say("Cancelled", &json!({"event": "cancel"}));
+                self.session.cancel();
+                let event = json!({"event": "cancel"});
+                self.io.live.say("Cancelled", &event);
             }
-            StdinCommand::Undo => {
-                let undone = match &mut self.store {
-                    Some(store) => {
-                        let undone = store.undo()?;
-                        store.seal_due()?;
-                        undone
-                    }
-                    None => None,
-                };
-                match undone {
-                    Some(take) => {
-                        self.taken = self.taken.saturating_sub(1);
-                        recorder.takes_mut().again(&take.gloss, at);
-                        let text = format!("Discarded {} ({})", take.id, take.gloss);
-                        let event = json!({"event": "undo", "id": take.id, "gloss": take.gloss});
-                        self.live.say(&text, &event);
-                    }
-                    None => self.live.say(
-                        "There is no take to discard",
-                        &json!({"event": "undo", "id": null}),
-                    ),
-                }
-            }
-            StdinCommand::Quit => self.stop.set(),
+            StdinCommand::Undo => self.undo()?,
+            StdinCommand::Quit => self.io.stop.set(),
         }
         Ok(())
     }
 
-    fn status(&mut self, standing: &SessionStatus<'_>, recorder: &SignRecorder) {
-        let is_due = self.last_status.is_none_or(|last| last.elapsed() >= STATUS);
+    fn undo(&mut self) -> Result<(), CliError> {
+        let mut discarded = None;
+        if let Some(store) = &mut self.io.store {
+            discarded = store.undo()?;
+            store.seal_due()?;
+        }
+        let Some(take) = discarded else {
+            let event = json!({"event": "undo", "id": null});
+            self.io.live.say("There is no take to discard", &event);
+            return Ok(());
+        };
+        self.taken = self.taken.saturating_sub(1);
+        self.session.retry(&take.gloss, self.session.status().at);
+        let text = format!("Discarded {} ({})", take.id, take.gloss);
+        let event = json!({"event": "undo", "id": take.id, "gloss": take.gloss});
+        self.io.live.say(&text, &event);
+        Ok(())
+    }
+
+    fn report_status(&mut self, phase: &RecordingPhase) {
+        let is_due = self
+            .last_status
+            .is_none_or(|last| last.elapsed() >= STATUS_INTERVAL);
         if !is_due {
             return;
         }
@@ -208,12 +243,13 @@ impl CliSession {
             stats,
             hands,
             ..
-        } = standing;
-        let gloss = recorder.takes().order().map(|o| o.gloss.to_string());
+        } = self.session.status();
+        let recorder = self.session.recorder();
+        let gloss = recorder.plan().request().map(|r| r.gloss.to_string());
         let segment = if recorder.is_open() { "sign" } else { "pause" };
-        let fps = (stats.fps() * 10.0).round() / 10.0;
+        let fps = stats.rounded_fps();
         let latency = latency(stats);
-        let doing = match (&self.phase, &gloss) {
+        let doing = match (phase, &gloss) {
             (RecordingPhase::Countdown { left, take }, Some(gloss)) => {
                 format!("{gloss} {take} in {:.0} s", left.as_secs_f64().ceil())
             }
@@ -227,110 +263,52 @@ impl CliSession {
         let event = json!({
             "event": "status", "state": self.state, "fps": fps, "frames": counts.frames, "looked_at": stats.seen,
             "dropped": counts.dropped, "damaged": counts.damaged, "hands": hands, "segment": segment,
-            "phase": self.phase.name(), "gloss": gloss, "taken": self.taken, "latency_ms": latency,
+            "phase": phase.name(), "gloss": gloss, "taken": self.taken, "latency_ms": latency,
         });
-        self.live.status(text, &event);
+        self.io.live.status(text, &event);
     }
-}
 
-/// In milliseconds, with one digit.
-fn latency(stats: &LatencyStats) -> Value {
-    let of = |percent| (stats.latency(percent).as_secs_f64() * 1e4).round() / 10.0;
-    json!({"p50": of(50), "p95": of(95)})
-}
-
-impl From<ModelError> for CliError {
-    fn from(error: ModelError) -> Self {
-        Self::new(Exit::Bug, error)
-    }
-}
-
-impl SessionHost for CliSession {
-    type Error = CliError;
-
-    fn news(&mut self, news: &CameraEvent) -> Result<(), CliError> {
-        match news {
+    fn report_camera(&mut self, event: CameraEvent) -> Result<(), CliError> {
+        match event {
             CameraEvent::Opened(opened) => {
                 self.state = "capturing";
-                self.has_filmed = true;
+                self.has_captured = true;
+                let rate = opened
+                    .rate
+                    .map_or_else(String::new, |r| format!(" at {r:.0} fps"));
+                let (width, height) = (opened.width, opened.height);
+                let format = opened.format.name();
                 let text = format!(
-                    "Filming with {}: {} {}x{}{}",
-                    opened.name,
-                    opened.format.name(),
-                    opened.width,
-                    opened.height,
-                    opened
-                        .rate
-                        .map_or_else(String::new, |r| format!(" at {r:.0} fps"))
+                    "Recording with {}: {format} {width}x{height}{rate}",
+                    opened.name
                 );
                 let event = json!({
                     "event": "camera", "state": self.state, "name": opened.name, "path": opened.path,
-                    "format": opened.format.name(), "width": opened.width, "height": opened.height, "fps": opened.rate,
+                    "format": format, "width": width, "height": height, "fps": opened.rate,
                 });
-                self.live.say(&text, &event);
+                self.io.live.say(&text, &event);
             }
-            // A person who looks on sees each.
-            CameraEvent::Fault(error) | CameraEvent::Relapse(error) if self.has_filmed => {
+            // At a terminal each fault is shown.
+            CameraEvent::Fault(error) | CameraEvent::Relapse(error) if self.has_captured => {
                 self.state = "degraded";
                 let reason = error.to_string();
                 let event = json!({"event": "fault", "state": self.state, "fault": error.name(), "reason": reason});
-                self.live.say(&reason, &event);
+                self.io.live.say(&reason, &event);
             }
-            // What never filmed needs somebody to see to it.
-            CameraEvent::Fault(error) | CameraEvent::Relapse(error) => {
-                return Err(error.clone().into());
-            }
+            // A camera that never worked needs the user.
+            CameraEvent::Fault(error) | CameraEvent::Relapse(error) => return Err(error.into()),
             CameraEvent::Ended => self.state = ENDED,
         }
         Ok(())
     }
 
-    fn accelerator(&mut self, news: &BackendEvent<'_>) {
-        let (text, event) = match *news {
-            BackendEvent::Chosen {
-                name,
-                reason,
-                is_second_best,
-            } => (
-                format!("Running the models on {name}: {reason}"),
-                json!({"event": "backend", "name": name, "reason": reason, "is_second_best": is_second_best}),
-            ),
-            BackendEvent::Reopened {
-                name,
-                times,
-                reason,
-            } => (
-                format!("{name} failed and was opened again, {times} times so far: {reason}"),
-                json!({"event": "accelerator", "state": "reopened", "name": name, "times": times, "reason": reason}),
-            ),
-            BackendEvent::Lost { name, reason } => (
-                format!(
-                    "{name} is given up: {reason}; the CPU goes on, and the manifest says which takes are its"
-                ),
-                json!({"event": "accelerator", "state": "lost", "name": name, "reason": reason}),
-            ),
-        };
-        self.live.say(&text, &event);
-    }
-
-    fn look(&mut self, look: &FrameView<'_>) {
-        if let Some(viewer) = &self.viewer {
-            viewer.show(look.picture, look.hands);
-        }
-    }
-
-    fn sign(
-        &mut self,
-        sign: Sign,
-        backend: &str,
-        recorder: &mut SignRecorder,
-    ) -> Result<(), CliError> {
+    fn store_sign(&mut self, sign: &Sign, backend: &str) -> Result<(), CliError> {
         self.signs += 1;
-        let stored = match &mut self.store {
+        let take = match &mut self.io.store {
             Some(store) => {
-                let stored = store.add(&sign, &self.device, backend)?;
+                let take = store.add(sign, &self.device, backend)?;
                 store.seal_due()?;
-                stored
+                take
             }
             None => StoredTake {
                 id: format!("sign-{}", self.signs),
@@ -339,53 +317,63 @@ impl SessionHost for CliSession {
                 reason: None,
             },
         };
-        if stored.state == TOO_SHORT {
+        if take.state == TOO_SHORT {
             self.too_short += 1;
-            recorder.takes_mut().again(&stored.gloss, sign.end);
+            self.session.retry(&take.gloss, sign.end);
         } else {
             self.taken += 1;
         }
         let seconds = (sign.end.saturating_sub(sign.begin).as_secs_f64() * 100.0).round() / 100.0;
-        let reason = stored.reason.as_deref();
+        let reason = take.reason.as_deref();
         let text = format!(
             "{} {}: {seconds:.1} s, {} frames, {}{}",
-            stored.id,
-            stored.gloss,
+            take.id,
+            take.gloss,
             sign.seen,
-            stored.state,
+            take.state,
             reason.map_or_else(String::new, |r| format!(" ({r})"))
         );
         let event = json!({
-            "event": "sign", "id": stored.id, "gloss": stored.gloss, "state": stored.state, "reason": reason,
+            "event": "sign", "id": take.id, "gloss": take.gloss, "state": take.state, "reason": reason,
             "begin_s": sign.begin.as_secs_f64(), "end_s": sign.end.as_secs_f64(), "seconds": seconds,
             "seen": sign.seen, "sampled": sign.sequence.frames.len(), "with_hand": sign.sequence.frames_with_hand,
             "ended_by": sign.end_reason.name(),
         });
-        self.live.say(&text, &event);
+        self.io.live.say(&text, &event);
         Ok(())
     }
+}
 
-    fn turn(
-        &mut self,
-        standing: &SessionStatus<'_>,
-        recorder: &mut SignRecorder,
-    ) -> Result<bool, CliError> {
-        while let Ok(word) = self.words.try_recv() {
-            match word {
-                Ok(word) => self.obey(word, recorder, standing.at)?,
-                Err(error) => {
-                    let text = error.to_string();
-                    self.live
-                        .say(&text, &json!({"event": "refused", "reason": text}));
-                }
-            }
-        }
-        self.phase = recorder.takes().phase(standing.at);
-        self.status(standing, recorder);
-        let is_over = self
-            .seconds
-            .is_some_and(|limit| self.began.elapsed() >= limit);
-        let is_done = self.ends_with_order && self.phase == RecordingPhase::Idle;
-        Ok(!(is_over || is_done || self.stop.is_set()))
-    }
+/// Median and 95th percentile, in milliseconds.
+fn latency(stats: &LatencyStats) -> Value {
+    json!({"p50": stats.rounded_ms(50), "p95": stats.rounded_ms(95)})
+}
+
+/// Reports what happened to the backend.
+pub(super) fn report_backend(live: &Live, event: &BackendEvent) {
+    let (text, event) = match event {
+        BackendEvent::Chosen {
+            name,
+            reason,
+            is_second_best,
+        } => (
+            format!("Running the models on {name}: {reason}"),
+            json!({"event": "backend", "name": name, "reason": reason, "is_second_best": is_second_best}),
+        ),
+        BackendEvent::Reopened {
+            name,
+            times,
+            reason,
+        } => (
+            format!("{name} failed and was opened again, {times} times so far: {reason}"),
+            json!({"event": "accelerator", "state": "reopened", "name": name, "times": times, "reason": reason}),
+        ),
+        BackendEvent::Lost { name, reason } => (
+            format!(
+                "{name} is given up: {reason}; the CPU continues, and the manifest names the takes that it processed"
+            ),
+            json!({"event": "accelerator", "state": "lost", "name": name, "reason": reason}),
+        ),
+    };
+    live.say(&text, &event);
 }

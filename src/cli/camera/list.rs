@@ -9,7 +9,7 @@ use crate::error::Exit;
 use serde_json::json;
 use std::fmt::Write as _;
 
-/// Shows the cameras. None is no failure of ours, and no success either.
+/// Prints the cameras. Without any the exit code says so, but there is no error.
 pub(super) fn run(args: &CameraArgs, live: &Live) -> Exit {
     let want = args.capture_settings().want;
     let (found, failed) = device::list(&want);
@@ -23,7 +23,7 @@ pub(super) fn run(args: &CameraArgs, live: &Live) -> Exit {
         let formats: Vec<_> = camera
             .formats
             .iter()
-            .map(|(fourcc, words, sizes)| json!({"format": fourcc, "description": words, "sizes": sizes}))
+            .map(|(fourcc, description, sizes)| json!({"format": fourcc, "description": description, "sizes": sizes}))
             .collect();
         let chosen = negotiate::choose(&camera.offers, &want);
         let event = json!({
@@ -42,7 +42,7 @@ pub(super) fn run(args: &CameraArgs, live: &Live) -> Exit {
         live.say(&format!("{error}\n"), &event);
     }
     if found.is_empty() && failed.is_empty() {
-        let text = "no camera is there: plug one in; a CSI camera is gst:libcamerasrc";
+        let text = "no camera found: plug one in; for a CSI camera use --device gst:libcamerasrc";
         live.say(text, &json!({"event": "none", "reason": text}));
     }
     if found.is_empty() {
@@ -68,13 +68,13 @@ fn describe(camera: &CameraListing, chosen: Option<String>) -> String {
             writeln!(out, "  {what:<9} {}", link.display()).ok();
         }
     }
-    for (fourcc, words, sizes) in &camera.formats {
-        writeln!(out, "  {fourcc:<9} {words}: {}", sizes.join(" ")).ok();
+    for (fourcc, description, sizes) in &camera.formats {
+        writeln!(out, "  {fourcc:<9} {description}: {}", sizes.join(" ")).ok();
     }
     for control in &camera.controls {
         writeln!(out, "  control   {control}").ok();
     }
-    let chosen = chosen.unwrap_or_else(|| "nothing that is understood here".to_owned());
+    let chosen = chosen.unwrap_or_else(|| "no format that is supported".to_owned());
     writeln!(out, "  taken     {chosen}").ok();
     out
 }

@@ -1,11 +1,11 @@
-//! What browsers are shown: pictures with the hands drawn on, made in a thread of their own, so that looking at them
-//! costs no frame.
+//! Encodes pictures with the hands drawn on for the preview page, in a thread of its own, so that the session never
+//! waits for it.
 
 use crate::frame::RgbFrame;
-use crate::hand::Hand;
 use crate::hand::landmarks::LANDMARKS;
 use crate::http::{Preview, PreviewError};
 use crate::recording::jpeg::jpeg_with_hands;
+use crate::recording::session::FrameView;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -13,63 +13,68 @@ use std::thread::{Builder, JoinHandle};
 
 type PreviewFrame = (RgbFrame, Vec<[[f32; 3]; LANDMARKS]>);
 
-/// A preview with its painter; ends when dropped.
+/// A preview page and the thread that encodes its pictures; both end when dropped.
 pub(super) struct PreviewEncoder {
     preview: Arc<Preview>,
-    give: Option<SyncSender<PreviewFrame>>,
-    painter: Option<JoinHandle<()>>,
+    frames: Option<SyncSender<PreviewFrame>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl PreviewEncoder {
-    /// Serves on `address`.
+    /// Serves the page on `address`.
+    ///
+    /// # Errors
+    /// When the address cannot be used.
     pub(super) fn start(address: SocketAddr) -> Result<Self, PreviewError> {
         let preview = Arc::new(Preview::start(address)?);
-        let (give, take) = sync_channel(1);
-        let theirs = Arc::clone(&preview);
-        let painter = Builder::new()
-            .name("painter".into())
-            .spawn(move || paint(&take, &theirs));
-        // Without a thread there are no pictures; the camera goes on.
-        let painter = painter
-            .inspect_err(|error| tracing::warn!(%error, "no thread for the preview's pictures"))
+        let (frames, receiver) = sync_channel(1);
+        let page = Arc::clone(&preview);
+        let thread = Builder::new()
+            .name("preview".into())
+            .spawn(move || encode(&receiver, &page));
+        // Without a thread the page shows no picture; the session continues.
+        let thread = thread
+            .inspect_err(
+                |error| tracing::warn!(%error, "cannot start the thread that encodes the preview"),
+            )
             .ok();
         Ok(Self {
             preview,
-            give: Some(give),
-            painter,
+            frames: Some(frames),
+            thread,
         })
     }
 
-    /// Where it is served.
+    /// Address that the page is served on.
     pub(super) fn address(&self) -> SocketAddr {
         self.preview.address()
     }
 
-    /// Shows a picture, unless nobody looks or the one before is still being painted.
-    pub(super) fn show(&self, picture: &RgbFrame, hands: &[Hand]) {
-        if let Some(give) = self.give.as_ref().filter(|_| self.preview.is_watched()) {
-            let hands = hands.iter().map(|h| h.landmarks).collect();
-            give.try_send((picture.clone(), hands)).ok();
+    /// Shows a frame, unless nobody watches or the frame before is still being encoded.
+    pub(super) fn show(&self, view: &FrameView<'_>) {
+        if let Some(frames) = self.frames.as_ref().filter(|_| self.preview.is_watched()) {
+            let hands = view.hands.iter().map(|h| h.landmarks).collect();
+            frames.try_send((view.image.clone(), hands)).ok();
         }
     }
 }
 
-fn paint(take: &Receiver<PreviewFrame>, preview: &Preview) {
-    while let Ok((mut picture, hands)) = take.recv() {
-        match jpeg_with_hands(&mut picture, &hands) {
+fn encode(frames: &Receiver<PreviewFrame>, preview: &Preview) {
+    while let Ok((mut image, hands)) = frames.recv() {
+        match jpeg_with_hands(&mut image, &hands) {
             Ok(jpeg) => preview.show(jpeg),
-            Err(error) => tracing::debug!(error, "a picture could not be painted"),
+            Err(error) => tracing::debug!(error, "cannot encode a preview picture"),
         }
     }
 }
 
 impl Drop for PreviewEncoder {
     fn drop(&mut self) {
-        drop(self.give.take());
-        if let Some(painter) = self.painter.take()
-            && painter.join().is_err()
+        drop(self.frames.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
         {
-            tracing::error!("the painter's thread has panicked");
+            tracing::error!("the thread that encodes the preview panicked");
         }
     }
 }

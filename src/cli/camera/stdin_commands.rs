@@ -1,30 +1,32 @@
-//! What a person types while the camera films.
+//! Commands from stdin during a camera session.
 
 use crate::sequence::recording_plan::{RecordRequest, RecordRequestError};
 use std::time::Duration;
 
-/// A line of stdin.
+/// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StdinCommand {
     /// Record takes.
     Record(RecordRequest),
     /// Discard the last take.
     Undo,
-    /// Drop the order.
+    /// Drop the request.
     Cancel,
-    /// End.
+    /// End the session.
     Quit,
 }
 
-/// A line that means nothing.
+/// Why a line is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StdinCommandError {
-    /// Not one of the words.
-    #[error("{0:?} is no command; there are: record GLOSS [COUNT [COUNTDOWN]], undo, cancel, quit")]
+    /// The line is not a command.
+    #[error(
+        "{0:?} is not a command; the commands are: record GLOSS [COUNT [COUNTDOWN]], undo, cancel, quit"
+    )]
     Unknown(String),
-    /// What is to be recorded makes no sense.
+    /// The request is not valid.
     #[error(transparent)]
-    RecordRequest(#[from] RecordRequestError),
+    Request(#[from] RecordRequestError),
 }
 
 impl std::str::FromStr for StdinCommand {
@@ -40,7 +42,7 @@ impl std::str::FromStr for StdinCommand {
             Some(&("quit" | "q")) if words.len() == 1 => return Ok(Self::Quit),
             _ => return Err(unknown()),
         }
-        // A gloss may have several words; numbers at the end are not among them.
+        // A gloss may have several words; numbers at the end are count and countdown.
         let mut numbers: Vec<u32> = Vec::new();
         while words.len() > 2 && numbers.len() < 2 {
             let Some(number) = words.last().and_then(|word| word.parse().ok()) else {
@@ -51,12 +53,12 @@ impl std::str::FromStr for StdinCommand {
         }
         let count = numbers.first().copied().unwrap_or(1);
         let countdown = numbers.get(1).copied().unwrap_or(0);
-        let order = RecordRequest::new(
+        let request = RecordRequest::new(
             &words[1..].join(" "),
             count,
             Duration::from_secs(u64::from(countdown)),
         )?;
-        Ok(Self::Record(order))
+        Ok(Self::Record(request))
     }
 }
 
@@ -65,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_understood_or_refused() {
+    fn lines_are_parsed_or_refused() {
         let record = |gloss: &str, count, seconds| {
             Some(StdinCommand::Record(
                 RecordRequest::new(gloss, count, Duration::from_secs(seconds)).unwrap(),

@@ -1,160 +1,254 @@
-//! How takes get to the disk: at once where there is room, else when there is; then the mirror and the broker are told.
-//! Nothing here waits, so commands are heard and hands are followed meanwhile.
+//! Writes takes to the disk: at once where there is room, else when there is. Then the mirror and the broker are notified.
+//!
+//! No call waits, so that commands are carried out and hands are followed meanwhile.
 
-use super::CameraSession;
 use crate::daemon::ROOM_POLL_INTERVAL;
+use crate::daemon::camera_task::CameraContext;
 use crate::error::CliError;
 use crate::error::hints::Audience;
-use crate::recording::take_store::{StoredTake, TOO_SHORT, TakeStore};
-use crate::sequence::recording_plan::RecordingPhase;
-use crate::sequence::sign_recorder::{Sign, SignRecorder};
+use crate::recording::TakeProvenance;
+use crate::recording::take_store::{StoredTake, TakeStore};
+use crate::sequence::sign_recorder::Sign;
 use crate::storage::StoreError;
 use crate::storage::mirror::Listing;
-use crate::system::clock::uptime;
 use std::time::{Duration, Instant};
 
-/// Takes are joined when none came or went for so long: longer than between the recordings of a series.
-const QUIET: Duration = Duration::from_secs(10);
+/// Takes are merged when none came or went for this time: longer than between the recordings of a series.
+const MERGE_DELAY: Duration = Duration::from_secs(10);
 
 /// A write that found no room.
-pub(super) struct DiskFull {
+struct DiskFull {
     reason: String,
     at: Instant,
 }
 
-impl CameraSession<'_> {
-    /// Why takes wait, while they would: the disk's reserve is touched, or there was no room at all.
+/// What [`TakeWriter::write_next`] did.
+pub(super) enum Written {
+    /// Everything is on disk.
+    Nothing,
+    /// Something waits for room.
+    NoRoom,
+    /// A take was stored.
+    Take {
+        take: StoredTake,
+        /// Time of its last frame.
+        sign_end: Duration,
+    },
+    /// The files of full batches were written.
+    FullBatches,
+    /// The files of all batches were written.
+    AllBatches,
+    /// The takes were merged into the final file.
+    Merged,
+}
+
+/// The daemon's takes on their way to the disk.
+pub(in crate::daemon) struct TakeWriter<'a> {
+    daemon: &'a CameraContext,
+    store: TakeStore,
+    origin: &'a TakeProvenance<'a>,
+    device: String,
+    /// A take that is not stored yet, and its backend.
+    waiting: Option<(Sign, String)>,
+    /// Whether all batches are to be sealed, also the last.
+    is_seal_due: bool,
+    /// When takes came or went that are not merged yet.
+    unmerged: Option<Instant>,
+    /// Whether the takes are to be merged for the last time.
+    is_close_due: bool,
+    /// The last write found no room.
+    full: Option<DiskFull>,
+    /// Whether there will be no later try.
+    is_last: bool,
+}
+
+impl<'a> TakeWriter<'a> {
+    /// Takes over `store`, and publishes what an earlier process left in it.
+    pub(in crate::daemon) fn new(
+        daemon: &'a CameraContext,
+        store: TakeStore,
+        origin: &'a TakeProvenance<'a>,
+    ) -> Self {
+        let writer = Self {
+            daemon,
+            unmerged: store.is_behind().then(Instant::now),
+            store,
+            origin,
+            device: origin.device.to_string(),
+            waiting: None,
+            is_seal_due: false,
+            is_close_due: false,
+            full: None,
+            is_last: false,
+        };
+        writer.announce();
+        writer.publish_files(None);
+        writer
+    }
+
+    /// Number of takes in the output.
+    pub(super) fn accepted(&self) -> usize {
+        self.store.accepted()
+    }
+
+    /// Why takes wait: the disk's reserve is touched, or the last write found no room.
     pub(super) fn no_room(&self) -> Option<String> {
         let full = || self.full.as_ref().map(|full| full.reason.clone());
         self.daemon.resources.takes_disk_short().or_else(full)
     }
 
-    /// Whether a write is worth a try. At the end it is in any case.
-    fn may_write(&self) -> bool {
-        let was_full_now = || {
-            let full = self.full.as_ref();
-            full.is_some_and(|full| full.at.elapsed() < ROOM_POLL_INTERVAL)
-        };
-        self.is_last || (self.daemon.resources.takes_disk_short().is_none() && !was_full_now())
+    /// Whether a take waits for room.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.waiting.is_some()
     }
 
-    /// Whether the takes are to be joined now. Not while somebody signs: it grows with the folder, and the camera waits.
-    fn is_to_join(&self) -> bool {
-        let is_quiet = self.unjoined.is_some_and(|since| since.elapsed() >= QUIET);
-        self.is_unclosed || (is_quiet && self.running.is_none())
+    /// Has `sign` stored with the next write; `backend` looked at its frames. None may wait.
+    pub(super) fn put(&mut self, sign: Sign, backend: String) {
+        self.waiting = Some((sign, backend));
     }
 
-    /// Takes up a sign that is to be a take. While one waits for room no second one is taken, it is asked for again.
-    pub(super) fn take(
-        &mut self,
-        sign: Sign,
-        backend: &str,
-        recorder: &mut SignRecorder,
-    ) -> Result<(), CliError> {
-        self.flush(recorder)?;
-        if self.waiting.is_some() {
-            tracing::warn!(
-                gloss = &*sign.gloss,
-                "not taken: another take waits for room"
-            );
-            recorder.takes_mut().again(&sign.gloss, sign.end);
-            return Ok(());
+    /// Discards the last take: the one that waits for room, which has no name yet, or the last one in the store, for which
+    /// there mostly is room enough. Gives its name and gloss; the inner error says why there is nothing discarded.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(super) fn undo(&mut self) -> Result<Result<(Option<String>, String), String>, CliError> {
+        if let Some((sign, _)) = self.waiting.take() {
+            return Ok(Ok((None, sign.gloss.to_string())));
         }
-        self.waiting = Some((sign, backend.to_owned()));
-        self.flush(recorder)?;
-        if let (Some((sign, _)), Some(reason)) = (&self.waiting, self.no_room()) {
-            tracing::warn!(gloss = &*sign.gloss, reason, "a take waits for room");
-        }
-        Ok(())
+        Ok(match self.write(TakeStore::undo)? {
+            Some(Some(take)) => {
+                self.is_seal_due = true;
+                Ok((Some(take.id), take.gloss))
+            }
+            Some(None) => Err("there is no take to discard".to_owned()),
+            None => {
+                let reason = self.no_room().unwrap_or_default();
+                Err(format!(
+                    "there is no room to discard it: {reason}; make room and send it again with another id"
+                ))
+            }
+        })
     }
 
-    /// Writes what waits, as far as there is room; whether all is on disk. The last word on a `record` comes when its batches
-    /// are.
-    pub(super) fn flush(&mut self, recorder: &mut SignRecorder) -> Result<bool, CliError> {
-        if self.waiting.is_none() && !self.store.is_due() && !self.is_unsealed && !self.is_to_join()
-        {
-            return Ok(true);
+    /// Has all batches sealed with the next writes.
+    pub(super) fn seal_all(&mut self) {
+        self.is_seal_due = true;
+    }
+
+    /// Has all batches sealed and all takes merged with the next writes: the session is over.
+    pub(super) fn close_when_written(&mut self) {
+        self.is_seal_due = true;
+        self.is_close_due = true;
+    }
+
+    /// With `is_last` writes are tried whether there is room or not, and one that finds none is an error.
+    pub(super) fn set_last(&mut self, is_last: bool) {
+        self.is_last = is_last;
+    }
+
+    /// Does the next write that is due. A merge grows with the folder and holds up the camera: it waits while
+    /// `is_recording`.
+    ///
+    /// # Errors
+    /// When the store fails for another reason than room.
+    pub(super) fn write_next(&mut self, is_recording: bool) -> Result<Written, CliError> {
+        let is_quiet = self
+            .unmerged
+            .is_some_and(|since| since.elapsed() >= MERGE_DELAY);
+        let is_merge_due = self.is_close_due || (is_quiet && !is_recording);
+        let is_due =
+            self.waiting.is_some() || self.store.is_due() || self.is_seal_due || is_merge_due;
+        if !is_due {
+            return Ok(Written::Nothing);
         }
         if !self.may_write() {
-            return Ok(false);
+            return Ok(Written::NoRoom);
         }
-        if let Some((sign, backend)) = self.waiting.take() {
-            let device = self.device.clone();
-            match self.write(|store| store.add(&sign, &device, &backend)) {
-                Ok(Some(stored)) => self.kept(stored, &sign, recorder),
-                // Also of another failure: the end of the session tries it again.
-                unwritten => {
-                    self.waiting = Some((sign, backend));
-                    return unwritten.map(|_| false);
-                }
-            }
-        }
-        if self.store.is_due() && self.write(TakeStore::seal_due)?.is_none() {
-            return Ok(false);
-        }
-        if self.is_unsealed {
-            if self.write(TakeStore::seal_all)?.is_none() {
-                return Ok(false);
-            }
-            self.is_unsealed = false;
-            self.unjoined = Some(Instant::now());
-            if self.running.is_some() && is_complete(recorder) {
-                self.settle(Ok(()));
-            }
-        }
-        if self.is_to_join() {
-            let provenance = self.origin.provenance(None);
-            match self.write(|store| store.close(&provenance)) {
-                Ok(None) => return Ok(false),
-                // The next takes are kept all the same.
-                Err(failure) if !self.is_unclosed => {
-                    let action = "the takes are in batches/; joined again after the next record";
-                    let story = Audience::TakesKeys.story(&failure);
-                    self.daemon.outbox.fault("disk", story, action);
-                }
-                joined => {
-                    joined?;
-                    self.is_unclosed = false;
-                }
-            }
-            self.unjoined = None;
-        }
-        Ok(true)
+        let written = if let Some((sign, backend)) = self.waiting.take() {
+            self.write_take(sign, backend)?
+        } else if self.store.is_due() {
+            self.write_full_batches()?
+        } else if self.is_seal_due {
+            self.write_all_batches()?
+        } else {
+            self.merge()?
+        };
+        Ok(written.unwrap_or(Written::NoRoom))
     }
 
-    /// A sign is on the shelf.
-    fn kept(&mut self, stored: StoredTake, sign: &Sign, recorder: &mut SignRecorder) {
-        tracing::info!(
-            id = stored.id,
-            gloss = stored.gloss,
-            state = stored.state,
-            reason = stored.reason,
-            "take"
-        );
-        if stored.state == TOO_SHORT {
-            // Of one that waited for room the end is long past.
-            let at = self.at.max(sign.end);
-            recorder.takes_mut().again(&stored.gloss, at);
-        } else if self.running.is_some() {
-            self.taken.push(stored.id);
-        }
-        self.is_unsealed |= self.running.is_some() && is_complete(recorder);
+    /// Whether a write is worth a try.
+    fn may_write(&self) -> bool {
+        let is_full_now = |full: &DiskFull| full.at.elapsed() < ROOM_POLL_INTERVAL;
+        self.is_last
+            || (self.daemon.resources.takes_disk_short().is_none()
+                && !self.full.as_ref().is_some_and(is_full_now))
     }
 
-    /// Makes a change; `None` when there was no room for it.
-    pub(super) fn write<T>(
+    fn write_take(&mut self, sign: Sign, backend: String) -> Result<Option<Written>, CliError> {
+        let device = self.device.clone();
+        let stored = self.write(|store| store.add(&sign, &device, &backend));
+        if let Ok(Some(take)) = stored {
+            let sign_end = sign.end;
+            return Ok(Some(Written::Take { take, sign_end }));
+        }
+        // The end of the session tries it again, also after a failure.
+        self.waiting = Some((sign, backend));
+        stored.map(|_| None)
+    }
+
+    fn write_full_batches(&mut self) -> Result<Option<Written>, CliError> {
+        if self.write(TakeStore::seal_due)?.is_none() {
+            return Ok(None);
+        }
+        self.announce();
+        Ok(Some(Written::FullBatches))
+    }
+
+    fn write_all_batches(&mut self) -> Result<Option<Written>, CliError> {
+        if self.write(TakeStore::seal_all)?.is_none() {
+            return Ok(None);
+        }
+        self.is_seal_due = false;
+        self.unmerged = Some(Instant::now());
+        self.announce();
+        Ok(Some(Written::AllBatches))
+    }
+
+    fn merge(&mut self) -> Result<Option<Written>, CliError> {
+        let provenance = self.origin.provenance(None);
+        match self.write(|store| store.close(&provenance)) {
+            Ok(None) => return Ok(None),
+            // The next takes are stored all the same.
+            Err(failure) if !self.is_close_due => {
+                let action = "the takes are in batches/; they are merged after the next record";
+                let reason = Audience::TakesKeys.story(&failure);
+                self.daemon.outbox.fault("disk", reason, action);
+            }
+            merged => {
+                merged?;
+                self.is_close_due = false;
+            }
+        }
+        self.unmerged = None;
+        self.announce();
+        Ok(Some(Written::Merged))
+    }
+
+    /// Changes the store; `None` when there was no room for it.
+    fn write<T>(
         &mut self,
         change: impl FnOnce(&mut TakeStore) -> Result<T, StoreError>,
     ) -> Result<Option<T>, CliError> {
-        // Until it is published again the mirror believes no list.
+        // The mirror uses no listing until the next one is published.
         let before = self.daemon.camera.set_files(None);
         let done = change(&mut self.store);
-        self.publish(before.as_ref());
+        self.publish_files(before.as_ref());
         match done {
             Err(error) if error.is_full() && !self.is_last => {
                 let reason = Audience::TakesKeys.describe(&error);
                 if self.full.is_none() {
-                    let action = "takes wait until there is room; the job goes on";
+                    let action = "takes wait until there is room; the job continues";
                     self.daemon.outbox.fault("disk", reason.clone(), action);
                 }
                 let at = Instant::now();
@@ -171,44 +265,12 @@ impl CameraSession<'_> {
         }
     }
 
-    /// Writes what is left of a session, and has the last word on its `record`. With `may_wait` that has time until the
-    /// process ends, which leaves the last word to the next one.
-    pub(in super::super) fn finish(
-        &mut self,
-        recorder: &mut SignRecorder,
-        may_wait: bool,
-    ) -> Result<(), CliError> {
-        self.is_unsealed = true;
-        self.is_unclosed = true;
-        let written = self.write_rest(recorder, may_wait);
-        if !self.daemon.shutdown.is_requested() {
-            match &written {
-                Ok(()) => self.settle(Err("the camera films no more; see state")),
-                Err(failure) => self.settle(Err(&Audience::TakesKeys.story(failure))),
-            }
-        }
-        written
-    }
-
-    fn write_rest(&mut self, recorder: &mut SignRecorder, may_wait: bool) -> Result<(), CliError> {
-        loop {
-            self.is_last = !may_wait || self.daemon.shutdown.is_requested();
-            self.hear(recorder, Duration::ZERO)?;
-            if self.flush(recorder)? {
-                return Ok(());
-            }
-            self.tell();
-            self.stage.heartbeat(uptime());
-            self.daemon.shutdown.wait(ROOM_POLL_INTERVAL);
-        }
-    }
-
-    /// Tells the mirror what there is, unless that is as it was `before`.
-    pub(super) fn publish(&self, before: Option<&Listing>) {
+    /// Publishes the files that the mirror shall hold; wakes it unless they are the same as `before`.
+    fn publish_files(&self, before: Option<&Listing>) {
         let files = match self.store.files() {
             Ok(files) => files,
             Err(error) => {
-                tracing::warn!(%error, "takes are not mirrored until the next one");
+                tracing::warn!(%error, "takes are not mirrored until the next one is stored");
                 return;
             }
         };
@@ -218,9 +280,9 @@ impl CameraSession<'_> {
             self.daemon.mirror.notify_sealed();
         }
     }
-}
 
-/// Whether the order has all its takes. No take of it is under way then, whatever the time.
-fn is_complete(recorder: &SignRecorder) -> bool {
-    recorder.takes().phase(Duration::ZERO) == RecordingPhase::Idle
+    /// Has the outbox published what the store wrote into it.
+    fn announce(&self) {
+        self.daemon.outbox.notify();
+    }
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a dataset as a whole, and with one clip of it.
+//! Errors of a dataset as a whole, and of one clip.
 
 use super::{JSON_BYTES_MAX, JSON_NAME, VIDEOS_NAME};
 use crate::video::archive::ArchiveError;
@@ -10,7 +10,7 @@ use thiserror::Error;
 /// Why a dataset cannot be used.
 #[derive(Debug, Error)]
 pub enum DatasetError {
-    /// Nothing at the path given.
+    /// Nothing is at the given path.
     #[error(
         "no dataset at {path}: {source}; give a folder with {JSON_NAME} and {VIDEOS_NAME}/, or a zip archive of one"
     )]
@@ -28,34 +28,34 @@ pub enum DatasetError {
         /// As given.
         path: PathBuf,
     },
-    /// The metadata file is not where expected.
+    /// The metadata file is not at its expected path.
     #[error("no metadata file at {expected}{}", candidates.json_advice())]
     NoJson {
-        /// Where it should be.
+        /// The expected path.
         expected: PathBuf,
         /// Where it may be.
         candidates: Box<DatasetCandidates>,
     },
-    /// The folder of clips is not where expected.
+    /// The folder of clips is not at its expected path.
     #[error("no video folder at {expected}{}", candidates.videos_advice())]
     NoVideos {
-        /// Where it should be.
+        /// The expected path.
         expected: PathBuf,
         /// Where it may be.
         candidates: Box<DatasetCandidates>,
     },
-    /// The metadata file is too large to be one.
+    /// The metadata file is too large.
     #[error("{path} has {size} bytes, more than the {JSON_BYTES_MAX} allowed: is it {JSON_NAME}?")]
     JsonTooLarge {
         /// The file.
         path: PathBuf,
-        /// Bytes.
+        /// In bytes.
         size: u64,
     },
     /// The archive, or the metadata file in it, cannot be read.
     #[error(transparent)]
     BadArchive(#[from] ArchiveError),
-    /// The system refuses.
+    /// The system reports an error.
     #[error("cannot read {path}: {source}")]
     Io {
         /// The file or folder.
@@ -65,25 +65,25 @@ pub enum DatasetError {
     },
 }
 
-/// Why a clip cannot be handed out. Data, not a reason to stop.
+/// Why a clip cannot be opened. It is recorded; the job continues.
 #[derive(Debug, Error)]
 pub enum ClipError {
     /// Not in the dataset, or gone since it was opened.
     #[error("no file {video_id}.mp4")]
     Missing {
-        /// Which clip.
+        /// The clip's id.
         video_id: String,
     },
     /// A folder, pipe, socket or device.
     #[error("{path} is not a regular file")]
     NotRegular {
-        /// What was found.
+        /// The path.
         path: PathBuf,
     },
     /// The archive's entry cannot be read.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// The system refuses.
+    /// The system reports an error.
     #[error("cannot read {path}: {source}")]
     Io {
         /// The file.

@@ -1,4 +1,4 @@
-//! Where the parts of a dataset are: on disk or in an archive, in their own place or where the user says.
+//! Locates the parts of a dataset: on disk or in an archive, at their expected paths or where the user says.
 
 use super::{DatasetError, JSON_NAME, VIDEOS_NAME};
 use crate::video::archive::Archive;
@@ -7,7 +7,7 @@ use crate::video::dataset_search::DatasetCandidates;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Where one part of the dataset is.
+/// Location of one part of a dataset.
 #[derive(Debug)]
 pub(super) enum PartLocation {
     Disk(PathBuf),
@@ -16,7 +16,7 @@ pub(super) enum PartLocation {
 }
 
 impl PartLocation {
-    /// As a path for messages.
+    /// Its path for messages.
     pub(super) fn shown(&self) -> PathBuf {
         match self {
             Self::Disk(path) => path.clone(),
@@ -25,7 +25,7 @@ impl PartLocation {
     }
 }
 
-/// The metadata file and the folder of clips in the folder `root`, or where the user says.
+/// Locates the metadata file and the folder of clips in the folder `root`, or where the user says.
 pub(super) fn in_folder(
     root: &Path,
     json_override: Option<&Path>,
@@ -48,7 +48,7 @@ pub(super) fn in_folder(
     Ok((PartLocation::Disk(json), PartLocation::Disk(videos)))
 }
 
-/// The same in an archive.
+/// Locates them in an archive.
 pub(super) fn in_archive(
     archive: &Arc<Archive>,
     json_override: Option<&Path>,
@@ -85,8 +85,7 @@ pub(super) fn in_archive(
     Ok((json, videos))
 }
 
-/// The name in `archive` that a user means by `given`: as the archive has it, or with the archive's path before it,
-/// which is how errors show it.
+/// The entry of `archive` that a user means by `given`: its name, or its name after the archive's path, as errors show it.
 fn entry_name(archive: &Archive, given: &Path) -> Option<String> {
     let inside = given.strip_prefix(archive.path()).unwrap_or(given);
     Some(inside.to_str()?.trim_matches('/').to_owned())

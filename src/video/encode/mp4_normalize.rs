@@ -1,6 +1,6 @@
-//! The index (`moov`) of a finished MP4 file: takes the dates out and counts the pictures.
+//! Clears the dates in the index (`moov`) of a finished MP4 file and counts its pictures.
 //!
-//! Box names and layouts: ISO/IEC 14496-12. Knows only as much of them as files of our own need.
+//! Box names and layouts: ISO/IEC 14496-12, as far as files of [`super::encode_mp4`] need them.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,10 +12,10 @@ const CONTAINERS: [&[u8; 4]; 5] = [b"moov", b"trak", b"mdia", b"minf", b"stbl"];
 /// Boxes that begin with version, flags, time of creation and time of modification (ISO/IEC 14496-12).
 const DATED: [&[u8; 4]; 3] = [b"mvhd", b"tkhd", b"mdhd"];
 
-/// No `moov` of a clip is larger; a larger one is not read into memory.
+/// Largest `moov` that is read into memory.
 const MOOV_MAX_BYTES: u64 = 64 << 20;
 
-/// Sets all dates of an MP4 file to 0, "unknown": the muxer writes the time of day. Returns the count of pictures.
+/// Sets all dates of an MP4 file to 0, "unknown": the muxer writes the current time. Returns the number of pictures.
 pub(super) fn clear_dates(path: &Path) -> io::Result<u64> {
     let mut file = File::options().read(true).write(true).open(path)?;
     let (start, length) = find_moov(&mut file)?;
@@ -84,8 +84,8 @@ fn clear_dates_in(mut bytes: &mut [u8]) -> u64 {
             }
         } else if is(&b"stsz") {
             // After version, flags and the size that all pictures share (0: they have none).
-            if let Some(pictures) = body.get(8..12) {
-                count = big_endian(pictures).max(count);
+            if let Some(images) = body.get(8..12) {
+                count = big_endian(images).max(count);
             }
         }
         bytes = rest;

@@ -1,4 +1,4 @@
-//! The GStreamer pipeline behind [`super::encode_mp4`]: built, fed and waited for without ever hanging.
+//! The GStreamer pipeline of [`super::encode_mp4`]. No wait in it is without a limit.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,10 +11,10 @@ use gstreamer_video as gst_video;
 use super::{Codec, EncodeError, STALL_MAX_MS};
 use crate::frame::RgbFrame;
 
-/// How long one look at the bus lasts while the queue is full.
+/// Length of one wait for the bus while the queue is full, in milliseconds.
 const POLL_MS: u64 = 5;
 
-/// Pictures that wait for the encoder; one more would only cost memory.
+/// Pictures that wait for the encoder.
 const QUEUE_MAX: u64 = 8;
 
 /// An element and the Debian package that has it.
@@ -44,7 +44,7 @@ impl Encoder {
             .caps(&caps)
             .format(gst::Format::Time)
             .max_bytes(QUEUE_MAX * to_u64(info.size()))
-            // With `block` a push would wait for ever on a pipeline that has failed; `push_all` waits instead.
+            // With `block` a push waits for ever on a pipeline that failed; `push_all` waits instead.
             .block(false)
             .build();
         let convert = element(CONVERT)?;
@@ -76,14 +76,14 @@ impl Encoder {
             source,
         };
         if let Err(refused) = encoder.pipeline.set_state(gst::State::Playing) {
-            // The element that refused has left its reason on the bus.
+            // The element that refused sends its reason to the bus.
             encoder.wait(POLL_MS, &[gst::MessageType::Error])?;
             return Err(EncodeError::Build(gst::glib::bool_error!("{refused}")));
         }
         Ok(encoder)
     }
 
-    /// Hands over all pictures and the end of the stream; returns how many there were.
+    /// Sends all pictures and the end of the stream; returns the number of pictures.
     pub(super) fn push_all(
         &self,
         frames: impl Iterator<Item = RgbFrame>,
@@ -112,11 +112,11 @@ impl Encoder {
 
     /// Waits until fewer than `bytes_max` bytes of pictures are in the queue.
     fn wait_for_room(&self, index: usize, bytes_max: u64) -> Result<(), EncodeError> {
-        // Counted looks of fixed length instead of a clock.
+        // Counts waits of fixed length instead of reading a clock.
         for _ in 0..STALL_MAX_MS / POLL_MS {
             let full = self.source.current_level_bytes() >= bytes_max;
-            let patience = if full { POLL_MS } else { 0 };
-            self.wait(patience, &[gst::MessageType::Error])?;
+            let timeout = if full { POLL_MS } else { 0 };
+            self.wait(timeout, &[gst::MessageType::Error])?;
             if !full {
                 return Ok(());
             }
@@ -133,10 +133,10 @@ impl Encoder {
         Err(EncodeError::Stalled { index: count })
     }
 
-    /// Waits at most `patience_ms` for one of the messages: whether one came; an error message is an error.
-    fn wait(&self, patience_ms: u64, awaited: &[gst::MessageType]) -> Result<bool, EncodeError> {
-        let patience = gst::ClockTime::from_mseconds(patience_ms);
-        let Some(message) = self.bus.timed_pop_filtered(patience, awaited) else {
+    /// Waits at most `timeout_ms` for one of the messages: whether one came; an error message is an error.
+    fn wait(&self, timeout_ms: u64, awaited: &[gst::MessageType]) -> Result<bool, EncodeError> {
+        let timeout = gst::ClockTime::from_mseconds(timeout_ms);
+        let Some(message) = self.bus.timed_pop_filtered(timeout, awaited) else {
             return Ok(false);
         };
         let gst::MessageView::Error(error) = message.view() else {
@@ -168,7 +168,7 @@ impl Drop for Encoder {
 }
 
 /// Looks whether everything that encodes as `codec` is installed, and makes nothing of it.
-pub(super) fn look_for(codec: Codec) -> Result<(), EncodeError> {
+pub(super) fn find_encoder(codec: Codec) -> Result<(), EncodeError> {
     let parts = [CONVERT, PLANAR, encoder_part(codec), MUX, SINK];
     let missing = parts
         .into_iter()
@@ -281,7 +281,7 @@ fn to_buffer(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::video::encode::picture_info;
+    use crate::video::encode::image_info;
 
     #[test]
     fn a_missing_element_names_its_package() {
@@ -309,7 +309,7 @@ mod tests {
         for (index, value) in (0_u32..).zip(noise.pixels_mut()) {
             *value = index.wrapping_mul(2_654_435_761).to_be_bytes()[0];
         }
-        let info = picture_info(&noise, 25, Codec::Mpeg4).unwrap();
+        let info = image_info(&noise, 25, Codec::Mpeg4).unwrap();
         let started = Encoder::start(full, &info, 25, Codec::Mpeg4);
         let outcome = started.and_then(|e| {
             let e = encoder.insert(e);
