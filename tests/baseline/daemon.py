@@ -17,7 +17,7 @@ CONFIG = """
 [camera]
 device = "file:{still}"
 fps = 10
-max_seconds = 1.2
+max_seconds = 2
 [mqtt]
 url = "mqtt://127.0.0.1:{port}"
 home_assistant = true

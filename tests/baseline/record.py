@@ -161,7 +161,8 @@ def record_camera(program, places, still, record):
     with program.start(command, stdin=subprocess.PIPE) as child:
         for line in child.stdout:
             lines.append(json.loads(line))
-            if script and lines[-1]["event"] == script[0][0]:
+            # A busy machine drops frames, and signs with them.
+            if script and lines[-1]["event"] == script[0][0] and lines[-1].get("state") != "too_short":
                 if typed := script.pop(0)[1]:
                     print(typed, file=child.stdin, flush=True)
     if script:
@@ -194,7 +195,9 @@ def record_options(program, record):
         for short, name, text in re.findall(option, program.output(f"{command} --help"), re.M):
             default, variable = re.search(r"\[default: (\S+)\]", text), re.search(r"\[env: (\w+)", text)
             found[name] = {"short": short, "default": default and default[1], "env": variable and variable[1]}
-            found[name] |= {f"={value}": True for value in re.findall(r"^ +- ([\w-]+)(?::|$)", text, re.M)}
+            values = re.findall(r"^ +- ([\w-]+)(?::|$)", text, re.M)
+            values += re.findall(r"[\w-]+", "".join(re.findall(r"\[possible values: ([^]]*)\]", text)))
+            found[name] |= {f"={value}": True for value in values}
 
 
 def record_config(program, record):
@@ -222,8 +225,8 @@ def main():
     if not (public / METADATA).exists() or not still.exists():
         print(f"record: SKIPPED: the golden clips are not in {goldens}, so nothing is recorded", file=sys.stderr)
         return ABSENT
-    # What was started ends with us.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    # What was started ends, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("record: ended by SIGTERM"))
     record = {section: {} for section in ("npz", "schemas", "mqtt", "options", "exit", "config")}
     with tempfile.TemporaryDirectory() as folder:
         program = Program(args.binary.resolve(strict=True), pathlib.Path(folder))
