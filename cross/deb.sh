@@ -76,9 +76,12 @@ gzip -9n "$root"/usr/share/man/man1/*.1
 cross/licences.py "$target" | gzip -9n >"$root/usr/share/doc/handloom/third-party-licences.txt.gz"
 gzip -9nc cross/package/tflite-licences.txt >"$root/usr/share/doc/handloom/tflite-licences.txt.gz"
 gzip -9nc CHANGELOG.md >"$root/usr/share/doc/handloom/changelog.gz"
-# Both guides, naming the files that are beside them.
-sed -f cross/package/guides.sed README.md | gzip -9n >"$root/usr/share/doc/handloom/README.md.gz"
-sed -f cross/package/guides.sed cross/README.md | gzip -9n >"$root/usr/share/doc/handloom/guide.md.gz"
+# The guides, naming the files that are beside them.
+guide() { sed -f cross/package/guides.sed "$1" | gzip -9n >"$root/usr/share/doc/handloom/$2.md.gz"; }
+guide README.md README
+guide cross/README.md install
+guide systemd/README.md operate
+guide models/README.md accelerators
 cp cross/package/lintian-overrides "$root/usr/share/lintian/overrides/handloom"
 mkdir "$stage/scripts"
 cp cross/package/{postinst,prerm,postrm} "$stage/scripts/"

@@ -1,10 +1,17 @@
-# README and the guide to installation as a package carries them: they name each other and the config where they are.
-s|\[`cross/README.md`\](cross/README.md)|`guide.md.gz` beside this file|
-s|\[`systemd/handloom.toml`\](systemd/handloom.toml)|`/etc/handloom/handloom.toml`|
+# The pages as the package carries them: they name each other as the files beside them, and link to nothing else here.
+s|!\[[^]]*\]([^)]*)||g
+s|\[`systemd/handloom.toml`\](handloom.toml)|`/etc/handloom/handloom.toml`|g
+s|\[\([^]]*\)\](\(\.\./\)\{0,1\}cross/README\.md[^)]*)|\1 (`install.md.gz`)|g
+s|\[\([^]]*\)\](\(\.\./\)\{0,1\}systemd/README\.md[^)]*)|\1 (`operate.md.gz`)|g
+s|\[\([^]]*\)\](\(\.\./\)\{0,1\}models/README\.md[^)]*)|\1 (`accelerators.md.gz`)|g
+s|\[\([^]]*\)\](CHANGELOG\.md)|\1 (`changelog.gz`)|g
+s|\[\([^]]*\)\](tests/README\.md)|\1 (in the sources)|g
+s|\[\(`models/manifest.json`\)\](manifest\.json)|\1 (in the sources)|g
+s|\[\([^]]*\)\](#[^)]*)|\1|g
 /^# Handloom$/a\
 \
-From the package `handloom` is installed, with models, runtime and plugins: where this text says `make demo`, type `handloom demo\
---out demo-out`; for `target/release/handloom`, `handloom`. Every other `make` needs the sources.
+This is the package's copy. `handloom` is installed, with models, runtime and plugins. Where this text says `make demo`,\
+type `handloom demo --out demo-out`. Every other `make` needs the sources.
 /^## Build packages$/a\
 \
 In the sources:

@@ -57,7 +57,9 @@ usr/lib/tmpfiles.d/handloom.conf
 usr/lib/udev/rules.d/60-handloom.rules
 usr/share/bash-completion/completions/handloom
 usr/share/doc/handloom/examples/handloom.toml
-usr/share/doc/handloom/guide.md.gz
+usr/share/doc/handloom/accelerators.md.gz
+usr/share/doc/handloom/install.md.gz
+usr/share/doc/handloom/operate.md.gz
 usr/share/doc/handloom/tflite-licences.txt.gz
 usr/share/doc/handloom/README.md.gz
 usr/share/doc/handloom/changelog.Debian.gz
@@ -68,6 +70,7 @@ usr/share/fish/vendor_completions.d/handloom.fish
 usr/share/lintian/overrides/handloom
 usr/share/zsh/vendor-completions/_handloom
 """.split()
+WANTED_NAMES = {pathlib.Path(path).name for path in WANTED}
 
 
 def tell(text):
@@ -131,9 +134,18 @@ def contents(package, tree):
         page = unzipped("man/man1/%s.1.gz" % name)
         expect(re.search(r'^\.TH %s 1 +"%s"$' % (name, version), page, re.M), "%s.1 does not say that it is of %s" % (name, version))
         expect(".SH SYNOPSIS" in page, "no synopsis in %s.1" % name)
-    for guide, words in ("README", "`guide.md.gz`"), ("guide", "/etc/credstore/handloom.mqtt-password"):
+    guides = {
+        "README": "`install.md.gz`",
+        "install": "/etc/credstore/handloom.mqtt-password",
+        "operate": "`/etc/handloom/handloom.toml`",
+        "accelerators": "require:NAME",
+    }
+    for guide, words in guides.items():
         text = unzipped("doc/handloom/%s.md.gz" % guide)
-        expect(words in text and "](" not in re.sub(r"\]\(https://[^)]*\)", "", text), "%s.md.gz lacks %s, or links to what is not in the package" % (guide, words))
+        expect(words in text, "%s.md.gz lacks %s" % (guide, words))
+        expect("](" not in re.sub(r"\]\(https://[^)]*\)", "", text), "%s.md.gz links to what is not in the package" % guide)
+        for name in re.findall(r"`(\w+\.md\.gz|changelog\.gz)`", text):
+            expect(name in WANTED_NAMES, "%s.md.gz names %s, which is not in the package" % (guide, name))
     scripts = [(tree / path).read_text() for path in WANTED if "completions" in path]
     for name in commands:
         expect(all(name in script for script in scripts), "%s is not completed everywhere" % name)
