@@ -10,7 +10,7 @@ const SPARES: usize = 2;
 /// Result of a wait for the newest frame.
 #[derive(Debug)]
 pub enum NextFrame {
-    /// A frame; return it with [`LatestFrame::give_back`].
+    /// A frame; return it with [`LatestFrame::release`].
     Frame(RawFrame),
     /// No frame came within the time.
     Timeout,
@@ -52,9 +52,12 @@ impl LatestFrame {
         }
     }
 
-    /// Replaces the newest frame.
+    /// Replaces the newest frame. After [`LatestFrame::close`] nobody reads: the frame is discarded and not counted.
     pub(super) fn put(&self, frame: RawFrame) {
         let mut content = self.lock();
+        if content.is_closed {
+            return;
+        }
         if let Some(old) = content.newest.replace(frame) {
             content.dropped += 1;
             if content.spares.len() < SPARES {

@@ -81,7 +81,7 @@ mod tests {
     use super::super::child;
     use super::*;
 
-    const NAME: &str = "service::notify::tests::a_service_is_heard";
+    const NAME: &str = "system::notify::tests::a_service_is_heard";
 
     fn hear(socket: &UnixDatagram) -> String {
         socket
@@ -133,7 +133,7 @@ mod tests {
             assert_eq!(watchdog_interval(), None);
             return;
         }
-        let name = "service::notify::tests::without_a_service_manager_nothing_happens";
+        let name = "system::notify::tests::without_a_service_manager_nothing_happens";
         let check = |socket: Option<&str>, usec: Option<&str>, pid: Option<&str>| {
             let mut command = child::command(name);
             let all = [

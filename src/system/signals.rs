@@ -125,7 +125,7 @@ mod tests {
             return tell();
         }
         check(
-            "service::signals::tests::signals_become_calls",
+            "system::signals::tests::signals_become_calls",
             &[
                 ("-HUP", "Reload"),
                 ("-TERM", "Stop"),
@@ -143,7 +143,7 @@ mod tests {
             return runtime.unwrap().block_on(async { tell() });
         }
         check(
-            "service::signals::tests::a_runtime_around_it_does_not_matter",
+            "system::signals::tests::a_runtime_around_it_does_not_matter",
             &[("-INT", "Stop"), ("-TERM", "StopNow"), ("-INT", "StopNow")],
         );
     }

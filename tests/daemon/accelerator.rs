@@ -186,7 +186,7 @@ fn a_stop_is_heard_while_a_device_hangs_at_opening() {
         };
         let mut daemon = start();
         daemon.until("job and camera", |daemon| {
-            daemon.log().contains("clip recorded") && daemon.log().contains("filming")
+            daemon.log().contains("clip recorded") && daemon.log().contains("camera opened")
         });
         if is_first {
             assert_eq!(daemon.stop(), Some(75));
@@ -248,7 +248,9 @@ fn job_and_camera_share_one_device() {
     let stage = with_camera(&set.dataset, broker.port(), &["mode=right", &option]);
     let mut daemon = start(&stage, "require:custom", &[]);
     let one = json!({"id": "r1", "gloss": "book", "count": 2});
-    daemon.until("the camera", |daemon| daemon.log().contains("filming"));
+    daemon.until("the camera", |daemon| {
+        daemon.log().contains("camera opened")
+    });
     asks(&mut daemon, &ears, "record", &one, "succeeded");
     daemon.until("the job's end", |daemon| {
         daemon.log().contains("the job is done")
@@ -283,7 +285,7 @@ fn one_that_job_and_camera_share_is_lost_once() {
     let stage = with_camera(&set.dataset, broker.port(), &options);
     let mut daemon = start(&stage, "prefer:custom", &[]);
     daemon.until("job and camera", |daemon| {
-        daemon.log().contains("clip recorded") && daemon.log().contains("filming")
+        daemon.log().contains("clip recorded") && daemon.log().contains("camera opened")
     });
     fs::write(&trouble, "").unwrap();
     daemon.until("the CPU", |_| backend(&ears).0 == "cpu");
@@ -318,7 +320,7 @@ fn a_camera_goes_back_to_a_device_that_the_job_has_opened_again() {
     let stage = with_camera(&set.dataset, broker.port(), &options);
     let mut daemon = start(&stage, "prefer:custom", &[]);
     daemon.until("the job's end, and the camera", |daemon| {
-        daemon.log().contains("the job is done") && daemon.log().contains("filming")
+        daemon.log().contains("the job is done") && daemon.log().contains("camera opened")
     });
     fs::write(&trouble, "").unwrap();
     daemon.until("the CPU", |_| backend(&ears).0 == "cpu");
@@ -330,7 +332,7 @@ fn a_camera_goes_back_to_a_device_that_the_job_has_opened_again() {
     fs::remove_file(&trouble).unwrap();
     obeys(&mut daemon, &ears, "rescan", "again", "succeeded");
     daemon.until("the accelerator", |daemon| {
-        backend(&ears).0 == "custom" && daemon.log().contains("follows the hands again")
+        backend(&ears).0 == "custom" && daemon.log().contains("camera uses the accelerator again")
     });
     take(&mut daemon, "r2");
     assert_eq!(daemon.stop(), Some(0));
@@ -354,7 +356,8 @@ fn a_camera_without_its_required_accelerator_ends_the_daemon_aloud() {
         );
         assert_eq!(state(&ears).0, "error");
         let log = daemon.log();
-        assert_eq!(log.matches("accelerator does not work").count(), 1, "{log}");
+        let faults = log.matches("fault component=\"accelerator\"").count();
+        assert_eq!(faults, 1, "{log}");
     };
     check(Path::new(""));
     check(&set(SHORT).dataset);
@@ -371,7 +374,9 @@ fn a_camera_whose_required_accelerator_is_lost_ends_the_daemon_aloud() {
         let options = ["mode=right", "fail_from=1", &option];
         let stage = with_camera(dataset, broker.port(), &options);
         let mut daemon = start(&stage, "require:custom", &[]);
-        daemon.until("the camera", |daemon| daemon.log().contains("filming"));
+        daemon.until("the camera", |daemon| {
+            daemon.log().contains("camera opened")
+        });
         let many = json!({"id": "r1", "gloss": "book", "count": 100});
         ears.publish("handloom/box/cmd/record", false, many.to_string());
         daemon.until("a take", |daemon| daemon.log().contains("id=\"box-00000\""));

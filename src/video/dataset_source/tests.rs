@@ -202,7 +202,7 @@ fn what_is_misplaced_is_searched_and_named() {
          a whole dataset is at ROOT/sub: give that folder instead\n  \
          found ROOT/sub/WLASL_v0.3.json (1.00 MB)\n  \
          found ROOT/sub/nslt_100.json (0.00 MB)\n  \
-         ROOT/archive.zip is an archive: give it in place of the folder if the dataset is in it"
+         ROOT/archive.zip is an archive: give it instead of the folder if the dataset is in it"
     );
     let json = scratch.0.join("sub/WLASL_v0.3.json");
     assert_eq!(
@@ -211,7 +211,7 @@ fn what_is_misplaced_is_searched_and_named() {
          a whole dataset is at ROOT/sub: give that folder instead\n  \
          found 2 videos in ROOT/sub/videos\n  \
          found 1 videos in ROOT/more\n  \
-         ROOT/archive.zip is an archive: give it in place of the folder if the dataset is in it"
+         ROOT/archive.zip is an archive: give it instead of the folder if the dataset is in it"
     );
     let zip = scratch.zip(
         "b.zip",

@@ -266,7 +266,11 @@ fn settings_that_cannot_both_be_are_both_named() {
         ),
         (
             "[delegate]\npalm = \"p.tflite\"\n",
-            ["delegate.palm", "delegate.library, unset", "delegate.name"],
+            [
+                "delegate.palm",
+                "delegate.library, unset",
+                "set delegate.library",
+            ],
         ),
         (
             "[run]\naccelerator = \"require:custom\"\n",

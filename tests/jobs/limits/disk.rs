@@ -28,7 +28,7 @@ fn the_reserve_pauses_the_job_before_a_write_fails() {
     let state = rig.wait_state("paused");
     let reason = state["reason"].as_str().unwrap();
     assert!(
-        reason.contains("disk: ") && reason.contains("make room"),
+        reason.contains("disk: ") && reason.contains("free some space"),
         "{reason}"
     );
     assert_eq!(state["workers"], 0);

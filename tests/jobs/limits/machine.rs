@@ -22,7 +22,7 @@ fn want_of_memory_and_of_room_holds_the_job_until_the_marks_are_met() {
         "1000000 are needed",
         "work is paused",
         "disk: ",
-        "make room",
+        "free some space",
     ] {
         assert!(reason.contains(word), "{word}: {reason}");
     }

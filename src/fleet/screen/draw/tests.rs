@@ -98,9 +98,9 @@ fn frame(view: &FleetView, width: u16, height: u16) -> TestBackend {
     terminal.backend().clone()
 }
 
-/// Holds what is seen against tests/snapshots.
+/// Holds what is seen against tests/interface/snapshots.
 fn check(name: &str, view: &FleetView, width: u16, height: u16) {
-    insta::with_settings!({snapshot_path => "../../../tests/snapshots", prepend_module_to_snapshot => false}, {
+    insta::with_settings!({snapshot_path => "../../../../tests/interface/snapshots", prepend_module_to_snapshot => false}, {
         insta::assert_snapshot!(format!("watch__{name}_{width}x{height}"), frame(view, width, height));
     });
 }
