@@ -383,7 +383,7 @@ fn a_camera_whose_required_accelerator_is_lost_ends_the_daemon_aloud() {
         fs::write(&trouble, "").unwrap();
         assert_eq!(daemon.wait(), Some(69), "{}", daemon.log());
         let told = faults(&ears);
-        let lost = |f: &&Value| f["reason"].as_str().unwrap().contains("is given up");
+        let lost = |f: &&Value| f["reason"].as_str().unwrap().contains("failed for good");
         assert_eq!(told.iter().filter(lost).count(), 1, "{told:?}");
         assert_eq!(answers(&ears, "r1")[0], "accepted");
         assert!(!backends_of_takes(&stage).is_empty());

@@ -136,7 +136,10 @@ fn without_a_device_the_gpu_is_refused_in_words() {
     const CHILD: &str = "HANDLOOM_TEST_CHILD";
     if std::env::var_os(CHILD).is_none() {
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "without_a_device_the_gpu_is_refused_in_words"])
+            .args([
+                "--exact",
+                "litert::without_a_device_the_gpu_is_refused_in_words",
+            ])
             .env(CHILD, "1")
             .env("VK_DRIVER_FILES", "/nonexistent.json")
             .env("VK_ICD_FILENAMES", "/nonexistent.json")

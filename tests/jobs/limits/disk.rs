@@ -43,7 +43,7 @@ fn the_reserve_pauses_the_job_before_a_write_fails() {
     // A clip in hand is finished; then nothing moves. Between the marks that stays so.
     let count = |word| rig.daemon.log().matches(word).count();
     disk.leave(25 * MIB);
-    within(Duration::from_secs(30), "the clip in hand", || {
+    within(Duration::from_mins(2), "the clip in hand", || {
         count("clip begun") == count("clip recorded")
     });
     let recorded = count("clip recorded");
@@ -80,7 +80,7 @@ fn suffer(seed: u64) {
         // Room for a part of what is written next.
         disk.fill(dice.below(70) as u64 * PAGE);
         let before = rig.daemon.log().matches(full).count();
-        within(Duration::from_mins(1), "an end or a fault", || {
+        within(Duration::from_mins(2), "an end or a fault", || {
             !rig.daemon.is_running() || rig.daemon.log().matches(full).count() > before
         });
         let is_hit = rig.daemon.is_running();
@@ -147,7 +147,7 @@ fn a_command_on_a_full_disk_is_answered_when_there_is_room() {
         rig.command("pause", &id);
         sleep(Duration::from_millis(300));
         disk.clear();
-        within(Duration::from_secs(20), &id, || {
+        within(Duration::from_mins(2), &id, || {
             rig.replies(&id).last().is_some_and(|r| r == "succeeded")
         });
         assert_eq!(rig.replies(&id), ["accepted", "succeeded"], "{id}");
@@ -157,7 +157,7 @@ fn a_command_on_a_full_disk_is_answered_when_there_is_room() {
     rig.command("rescan", "again");
     sleep(Duration::from_millis(300));
     disk.clear();
-    within(Duration::from_secs(20), "the rescan", || {
+    within(Duration::from_mins(2), "the rescan", || {
         rig.replies("again") == ["accepted", "succeeded"]
     });
     assert_eq!(rig.state(), "paused");
@@ -186,7 +186,7 @@ fn the_last_files_wait_for_room() {
         let count = |rig: &Rig| [full, waits].map(|w| rig.daemon.log().matches(w).count());
         let before = count(&rig);
         rig.restart(&["--once"]);
-        within(Duration::from_secs(20), "an end or a fault", || {
+        within(Duration::from_mins(2), "an end or a fault", || {
             !rig.daemon.is_running() || count(&rig) != before
         });
         disk.clear();

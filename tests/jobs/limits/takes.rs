@@ -40,12 +40,12 @@ fn takes_wait_for_room_say_so_and_are_whole() {
             let reason = state["reason"].as_str().unwrap_or_default();
             state["state"] == "degraded" && reason.contains("takes wait for room")
         });
-        within(Duration::from_secs(20), "a fault", || {
+        within(Duration::from_mins(2), "a fault", || {
             rig.faults("disk").len() == n + 1
         });
         assert_eq!(rig.replies(&id), ["accepted"]);
         disk.clear();
-        within(Duration::from_secs(20), "the last word", || {
+        within(Duration::from_mins(2), "the last word", || {
             rig.replies(&id).len() == 2
         });
         assert_eq!(rig.replies(&id), ["accepted", "succeeded"]);

@@ -30,7 +30,7 @@ impl Drop for Guard {
 /// This test binary once more, doing `job` in its test `child`. Comes back when that is about to begin.
 fn start(job: &str) -> Guard {
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "processes::child", "--nocapture"])
+        .args(["--exact", "delegate::processes::child", "--nocapture"])
         .env(CHILD, job)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
