@@ -59,9 +59,10 @@ test-long: build ## slow sweeps: kills, power cuts, memory over thousands of cli
 	tests/long/soak.sh run 2000
 	@$(MAKE) --no-print-directory test-package-release
 
-lint: ## formatting, lints and the minimum Rust version
+lint: ## formatting, lints, documentation and the minimum Rust version
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
 	tests/minimum_rust.sh
 
 deny: ## licences, sources and advisories of all dependencies (needs cargo-deny, and github.com for the advisories)

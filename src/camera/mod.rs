@@ -1,7 +1,7 @@
 //! Live cameras: frames with their capture times.
 //!
 //! [`Camera`] captures in a thread of its own from what a [`CameraOpener`] opens: a V4L2 device ([`device`]), a GStreamer
-//! source ([`gst_source`]), a file ([`file`]) or a script of faults for tests ([`scripted`]). Only the newest frame is
+//! source ([`gst_source`]), a file ([`mod@file`]) or a script of faults for tests ([`scripted`]). Only the newest frame is
 //! kept; an older one that nobody took is dropped and counted. Every fault is a [`CameraError`], and the camera is opened
 //! again.
 

@@ -25,6 +25,10 @@ Examples:
 
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "brackets mark what may be left out in the help"
+)]
 pub struct WatchArgs {
     /// URL of the broker: mqtt://[user[:password]@]host[:port], or mqtts:// for TLS
     #[arg(long, value_name = "URL", default_value = "mqtt://localhost:1883")]

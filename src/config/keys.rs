@@ -76,7 +76,7 @@ impl SettingKey {
         format!("HANDLOOM_{}_{}", self.section, self.name).to_ascii_uppercase()
     }
 
-    /// Checks `value` and returns the texts that [`from_texts`] takes; none for a value that is unset.
+    /// Checks `value` and returns the texts that `from_texts` takes; none for a value that is unset.
     pub(super) fn read(&self, value: &RawValue) -> Result<Vec<String>, String> {
         let is_list = matches!(self.arg.get_action(), ArgAction::Append);
         let is_optional = !is_list && self.arg.get_default_values().is_empty();

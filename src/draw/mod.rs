@@ -8,7 +8,7 @@
 //! * [`hand`]: a hand with its forearm, good enough for the palm model to believe in;
 //! * [`scene`]: such hands moving over a soft background, one image per frame number;
 //! * [`skeleton`]: the 21 landmarks of a hand as bones and joints;
-//! * [`font`] and [`sheet`]: captions, and many images on one page.
+//! * [`font`] and [`contact_sheet`]: captions, and many images on one page.
 //!
 //! Space: image pixels, x right, y down, `(0, 0)` the outer corner of the top left pixel, so that pixel's
 //! center is `(0.5, 0.5)` and the image spans `0..width × 0..height`. Angles are radians and turn clockwise

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// Devices that are kept; what others say is counted in [`Fleet::passed_over`].
+/// Devices that are kept; what others say is counted in `ignored`.
 pub const DEVICES_MAX: usize = 1000;
 /// Faults that are kept of a device.
 pub const FAULTS_MAX: usize = 20;

@@ -251,7 +251,7 @@ pub fn table(fleet: &Fleet, now: Duration) -> String {
     out
 }
 
-/// What [`Fleet::passed_over`] counts.
+/// What `ignored` counts.
 #[must_use]
 pub fn ignored(fleet: &Fleet) -> String {
     format!(

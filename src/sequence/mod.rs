@@ -1,7 +1,8 @@
 //! From images to the notebook's sequences: which frames are looked at, and what numbers they become. Pure.
 //!
-//! A clip goes through [`extract()`]; a camera's frames through [`live`], which cuts them into signs ([`segmenter`]),
-//! names them ([`takes`]) and picks the frames that a clip at the dataset's rate would have had ([`resample`]).
+//! A clip goes through [`extract()`]. A camera's frames go through [`sign_recorder`], which cuts them into signs
+//! ([`segmenter`]), labels them ([`recording_plan`]) and picks the frames that a clip at the dataset's rate would have
+//! had ([`resample`]).
 
 pub mod extract;
 pub mod normalize;

@@ -173,7 +173,7 @@ pub(super) struct CallError {
 }
 
 impl CallError {
-    /// The error when [`Session::is_accelerated`] is false.
+    /// The error when `is_accelerated` is false.
     pub(super) const NOT_ACCELERATED: Self = Self {
         call: COMPILING,
         status: COMPILATION,
