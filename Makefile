@@ -29,7 +29,8 @@ test: setup ## formatting, lints, all tests, and then the package
 
 test-quick: setup ## the inner loop: unit tests, goldens, the `process` command
 	$(CARGO) test --locked --lib
-	$(CARGO) test --locked --test architecture --test models goldens
+	$(CARGO) test --locked --test architecture
+	$(CARGO) test --locked --test models goldens
 	$(CARGO) test --locked --test jobs process
 
 test-package: ## the .deb of this machine, with the tests' build of the program, unpacked and checked; Debian and its like alone

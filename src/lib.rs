@@ -49,7 +49,7 @@
 //! | [`storage`] | npz, batches, the SQLite ledger with its outbox, atomic files, output folder, lock, mirror |
 //! | [`mqtt`] | the broker connection: publishing the outbox, acknowledgements, TLS, subscribing |
 //! | [`http`] | the preview page of a camera |
-//! | [`system`] | systemd readiness and watchdog, signals, liveness, sensors, disk, clock, devices |
+//! | [`system`] | systemd readiness and watchdog, signals, liveness, sensors, disk, clock |
 //! | **applications** | |
 //! | [`job`] | one dataset job: scan, worker pool, recorder, rescan, resuming |
 //! | [`recording`] | one camera session: detection, latency, stored takes |
