@@ -74,7 +74,7 @@ impl Shift {
     }
 }
 
-/// Matrix of the portable code, which swscale uses for the last two rows of a image.
+/// Matrix of the portable code, which swscale uses for the last two rows of an image.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PortableMatrix {
     luma: i32,

@@ -17,8 +17,6 @@ const NEGLIGIBLE: i64 = 36_028_797_018_963;
 /// One row of weights per target sample, applied to the source from `position` on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Filter {
-    source: usize,
-    target: usize,
     taps: usize,
     positions: Vec<usize>,
     weights: Vec<i16>,
@@ -27,18 +25,10 @@ pub(super) struct Filter {
 impl Filter {
     /// The filter that takes `source` samples to `target` samples, `source <= target`, weights summing to `one`.
     pub(super) fn new(source: usize, target: usize, one: i64) -> Self {
-        let mut draft = Draft::bicubic(source, target);
-        draft.trim();
-        draft.fold_borders();
-        draft.round(one)
-    }
-
-    /// Keeps `slot` when it already holds this filter, else replaces it.
-    pub(super) fn cached(slot: &mut Option<Self>, source: usize, target: usize, one: i64) -> &Self {
-        let kept = slot
-            .take()
-            .filter(|filter| (filter.source, filter.target) == (source, target));
-        slot.insert(kept.unwrap_or_else(|| Self::new(source, target, one)))
+        let mut wide = WideFilter::bicubic(source, target);
+        wide.trim();
+        wide.fold_borders();
+        wide.round(one)
     }
 
     /// First source sample and weights for target sample `index`.
@@ -51,16 +41,16 @@ impl Filter {
     }
 }
 
-/// A filter under construction: `taps` weights per target sample, positions that may lie outside the source.
-struct Draft {
+/// A filter before rounding: weights in 54 fractional bits, positions that may lie outside the source.
+struct WideFilter {
+    /// Samples in a row of the source.
     source: i64,
-    target: i64,
     taps: usize,
     positions: Vec<i64>,
     weights: Vec<i64>,
 }
 
-impl Draft {
+impl WideFilter {
     #[allow(
         clippy::cast_possible_wrap,
         clippy::cast_possible_truncation,
@@ -85,7 +75,6 @@ impl Draft {
         }
         Self {
             source,
-            target,
             taps: taps as usize,
             positions,
             weights,
@@ -173,22 +162,17 @@ impl Draft {
         let mut weights = Vec::with_capacity(self.weights.len());
         for row in self.weights.chunks_exact(self.taps) {
             let sum = row.iter().sum::<i64>();
-            let unit = match (sum + one / 2) / one {
-                0 => 1,
-                unit => unit,
-            };
+            let unit = ((sum + one / 2) / one).max(1);
             let mut error = 0;
             for weight in row {
-                let wanted = weight + error;
-                let half = if wanted < 0 { -(unit >> 1) } else { unit >> 1 };
-                let rounded = (wanted + half) / unit;
-                error = wanted - rounded * unit;
+                let exact = weight + error;
+                let half = if exact < 0 { -(unit >> 1) } else { unit >> 1 };
+                let rounded = (exact + half) / unit;
+                error = exact - rounded * unit;
                 weights.push(rounded as i16);
             }
         }
         Filter {
-            source: self.source as usize,
-            target: self.target as usize,
             taps: self.taps,
             positions: self.positions.iter().map(|&p| p.max(0) as usize).collect(),
             weights,

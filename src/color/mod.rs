@@ -1,15 +1,15 @@
 //! Color: decoded planar YUV into the RGB bytes that OpenCV 4.8.1 would have given.
 //!
 //! OpenCV hands every decoded image to FFmpeg's swscale with the size unchanged and bicubic asked for.
-//! swscale then takes one of three ways, and each rounds differently; the size, subsampling and depth decide:
+//! The coded size, subsampling and depth then decide how chroma gets the size of luma:
 //!
-//! - `unscaled`: 8-bit 4:2:0 and 4:2:2 of even coded height, nearest chroma;
-//! - `general`, paired chroma: other images of even coded width, chroma filtered vertically;
-//! - `general`, full chroma: odd coded width and 4:4:4, chroma filtered both ways.
+//! - 8-bit 4:2:0 and 4:2:2 of even height: the nearest chroma sample;
+//! - other images of even width: chroma shared by two pixels in a row, filtered vertically;
+//! - odd width and 4:4:4: chroma filtered both ways.
 //!
 //! The rules were found by comparing with OpenCV's own swscale on random planes. They describe its x86-64
-//! build; the arithmetic here is plain integers and gives those bytes on every machine. Color tags of the
-//! clip have no say: it is always BT.601, as OpenCV never tells swscale otherwise.
+//! build; the arithmetic here is plain integers and gives those bytes on every machine. The color
+//! tags of a clip have no effect: OpenCV never passes them to swscale, which then takes BT.601.
 //!
 //! Does not decode, crop, or scale, and knows nothing of GStreamer.
 
@@ -24,14 +24,12 @@
 
 mod coefficients;
 mod filter;
-mod general;
 mod rotation;
-mod unscaled;
+mod scaler;
 
 use crate::frame::RgbFrame;
-use general::General;
 pub use rotation::rotate;
-use unscaled::Unscaled;
+use scaler::Scaler;
 
 /// How the chroma planes are subsampled against luma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +53,6 @@ impl ChromaLayout {
             Self::Yuv444 => (width, height),
             Self::Gray => (0, 0),
         }
-    }
-
-    /// Planes read: Y, U, V or Y alone.
-    fn plane_count(self) -> usize {
-        if self == Self::Gray { 1 } else { 3 }
     }
 }
 
@@ -98,60 +91,15 @@ pub enum Exactness {
     Exact,
     /// Exact but for an edge where OpenCV's bytes are undefined. It promises swscale the coded rows and hands
     /// over the visible ones, so the last three or so of a cropped 10-bit 4:2:0 image are never written:
-    /// uninitialised memory there, black in a fresh process and black here. (The right edge of a cropped
+    /// uninitialized memory there, black in a fresh process and black here. (The right edge of a cropped
     /// image of odd coded width, which no codec in use makes, repeats its last visible chroma instead.)
     Approximate,
 }
 
-/// Why a image cannot be converted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ColorError {
-    /// Width or height is zero.
-    #[error("the picture is empty: {width} × {height}")]
-    Empty {
-        /// Visible pixels per row.
-        width: usize,
-        /// Visible rows.
-        height: usize,
-    },
-    /// The coded size is smaller than the visible one, or too large to compute with.
-    #[error(
-        "the coded size {coded_width} × {coded_height} does not fit a picture of {width} × {height}"
-    )]
-    CodedSize {
-        /// Visible pixels per row.
-        width: usize,
-        /// Visible rows.
-        height: usize,
-        /// Pixels per row before cropping.
-        coded_width: usize,
-        /// Rows before cropping.
-        coded_height: usize,
-    },
-    /// Neither 8 nor 10 bits.
-    #[error("samples of {0} bits are not supported, only 8 and 10")]
-    BitDepth(u8),
-    /// Rows overlap: the stride is shorter than a row.
-    #[error("plane {plane}: a stride of {stride} bytes is shorter than a row of {row} bytes")]
-    Stride {
-        /// 0, 1, 2 for Y, U, V.
-        plane: usize,
-        /// Bytes from one row to the next.
-        stride: usize,
-        /// Bytes of visible samples in a row.
-        row: usize,
-    },
-    /// The slice ends before the last visible sample.
-    #[error("plane {plane} has {actual} bytes, its visible part needs {needed}")]
-    PlaneTooShort {
-        /// 0, 1, 2 for Y, U, V.
-        plane: usize,
-        /// Bytes given.
-        actual: usize,
-        /// Bytes up to the last visible sample.
-        needed: usize,
-    },
-}
+/// Why an image cannot be converted: its geometry is impossible or a plane is too short.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ColorError(String);
 
 /// Largest coded side: beyond it filter positions would leave 32 bits; swscale refuses far smaller images.
 const SIDE_MAX: usize = 1 << 15;
@@ -159,42 +107,45 @@ const SIDE_MAX: usize = 1 << 15;
 impl YuvFrame<'_> {
     /// Checks that every visible sample is inside its plane; all later indexing relies on it.
     fn validate(&self) -> Result<(), ColorError> {
-        let (width, height) = (self.width, self.height);
-        if width == 0 || height == 0 {
-            return Err(ColorError::Empty { width, height });
-        }
+        let (width, height, bits) = (self.width, self.height, self.bit_depth);
         let (coded_width, coded_height) = (self.coded_width, self.coded_height);
-        if coded_width < width
-            || coded_height < height
-            || coded_width > SIDE_MAX
-            || coded_height > SIDE_MAX
+        let fail = |reason| Err(ColorError(reason));
+        if width == 0 || height == 0 {
+            return fail(format!("the picture is empty: {width} × {height}"));
+        }
+        if !(width..=SIDE_MAX).contains(&coded_width)
+            || !(height..=SIDE_MAX).contains(&coded_height)
         {
-            return Err(ColorError::CodedSize {
-                width,
-                height,
-                coded_width,
-                coded_height,
-            });
+            return fail(format!(
+                "the coded size {coded_width} × {coded_height} does not fit a picture of {width} × {height}"
+            ));
         }
-        if self.bit_depth != 8 && self.bit_depth != 10 {
-            return Err(ColorError::BitDepth(self.bit_depth));
+        if bits != 8 && bits != 10 {
+            return fail(format!(
+                "samples of {bits} bits are not supported, only 8 and 10"
+            ));
         }
-        for plane in 0..self.layout.plane_count() {
+        let planes = if self.layout == ChromaLayout::Gray {
+            1
+        } else {
+            3
+        };
+        for plane in 0..planes {
             let (columns, rows) = self.plane_size(plane);
             let row = columns * self.sample_bytes();
             let stride = self.strides[plane];
             if stride < row && rows > 1 {
-                return Err(ColorError::Stride { plane, stride, row });
+                return fail(format!(
+                    "plane {plane}: a stride of {stride} bytes is shorter than a row of {row} bytes"
+                ));
             }
             // Saturation makes an absurd stride a plane that is too short.
             let needed = stride.saturating_mul(rows - 1).saturating_add(row);
             let actual = self.planes[plane].len();
             if actual < needed {
-                return Err(ColorError::PlaneTooShort {
-                    plane,
-                    actual,
-                    needed,
-                });
+                return fail(format!(
+                    "plane {plane} has {actual} bytes, its visible part needs {needed}"
+                ));
             }
         }
         Ok(())
@@ -222,11 +173,10 @@ impl YuvFrame<'_> {
     }
 }
 
-/// Turns images into RGB; keeps its working rows and filters from one image to the next.
+/// Turns images into RGB; keeps its working rows from one image to the next.
 #[derive(Debug, Default)]
 pub struct Converter {
-    unscaled: Unscaled,
-    general: General,
+    scaler: Scaler,
 }
 
 impl Converter {
@@ -268,19 +218,11 @@ impl Converter {
     ) -> Result<Exactness, ColorError> {
         frame.validate()?;
         out.resize(frame.width, frame.height);
-        let eight_bit = frame.bit_depth == 8;
-        let even = frame.coded_height.is_multiple_of(2);
-        match frame.layout {
-            ChromaLayout::Gray if eight_bit => {
-                copy_gray(frame, out);
-                Ok(Exactness::Exact)
-            }
-            ChromaLayout::Yuv420 | ChromaLayout::Yuv422 if eight_bit && even => {
-                self.unscaled.convert(frame, out);
-                Ok(Exactness::Exact)
-            }
-            _ => Ok(self.general.convert(frame, out)),
+        if frame.layout == ChromaLayout::Gray && frame.bit_depth == 8 {
+            copy_gray(frame, out);
+            return Ok(Exactness::Exact);
         }
+        Ok(self.scaler.convert(frame, out))
     }
 }
 

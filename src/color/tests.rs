@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A image that owns its planes.
+/// An image that owns its planes.
 pub(super) struct Owned {
     width: usize,
     height: usize,
@@ -73,7 +73,7 @@ impl Owned {
 pub(super) fn convert(frame: &YuvFrame<'_>) -> (RgbFrame, Exactness) {
     let mut out = RgbFrame::default();
     let exactness = Converter::new().to_rgb(frame, &mut out);
-    (out, exactness.expect("a valid picture"))
+    (out, exactness.expect("a valid image"))
 }
 
 /// NOTEBOOK.md's rule, one pixel at a time.
@@ -128,7 +128,7 @@ fn even_heights_follow_the_plain_rule() {
 }
 
 #[test]
-fn known_colours() {
+fn known_colors() {
     // Luma, U, V, full range, R, G, B.
     for (y, u, v, full_range, rgb) in [
         (16, 128, 128, false, [0, 0, 0]),
@@ -169,7 +169,7 @@ fn gray_is_copied() {
 }
 
 #[test]
-fn one_converter_serves_changing_pictures() {
+fn one_converter_serves_changing_images() {
     let mut converter = Converter::new();
     let mut out = RgbFrame::default();
     for (layout, bit_depth, size) in [
@@ -185,7 +185,7 @@ fn one_converter_serves_changing_pictures() {
         let owned = Owned::random(layout, bit_depth, false, size, 3);
         converter
             .to_rgb(&owned.frame(), &mut out)
-            .expect("a valid picture");
+            .expect("a valid image");
         assert_eq!(out, convert(&owned.frame()).0, "{layout:?} {size:?}");
     }
 }
@@ -209,15 +209,14 @@ fn planes_may_end_with_the_last_visible_sample() {
                 let mut short = cut;
                 short.planes[plane] = &cut.planes[plane][..cut.planes[plane].len() - 1];
                 let mut out = RgbFrame::new(1, 1);
-                let error = Converter::new().to_rgb(&short, &mut out);
+                let error = Converter::new().to_rgb(&short, &mut out).unwrap_err();
                 let actual = short.planes[plane].len();
                 assert_eq!(
-                    error,
-                    Err(ColorError::PlaneTooShort {
-                        plane,
-                        actual,
-                        needed: actual + 1
-                    })
+                    error.to_string(),
+                    format!(
+                        "plane {plane} has {actual} bytes, its visible part needs {}",
+                        actual + 1
+                    )
                 );
                 assert_eq!(out, RgbFrame::new(1, 1), "untouched on error");
             }

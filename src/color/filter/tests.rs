@@ -31,12 +31,3 @@ fn rows_keep_the_sum_and_stay_inside() {
         }
     }
 }
-
-#[test]
-fn a_cached_filter_is_the_fresh_one() {
-    let mut slot = None;
-    for (source, target) in [(5, 9), (5, 9), (6, 11), (5, 9)] {
-        let cached = Filter::cached(&mut slot, source, target, VERTICAL_ONE);
-        assert_eq!(*cached, Filter::new(source, target, VERTICAL_ONE));
-    }
-}

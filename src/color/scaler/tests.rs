@@ -4,7 +4,7 @@ use super::super::tests::{Owned, convert};
 use super::*;
 
 #[test]
-fn an_odd_picture_in_full() {
+fn an_odd_image_in_full() {
     // 9 × 5, 4:2:0, limited range: full chroma.
     #[rustfmt::skip]
     let expected: [[u8; 27]; 5] = [
@@ -173,7 +173,7 @@ fn cropped_10_bit_chroma_leaves_the_last_rows_black() {
 
 #[test]
 fn parity_is_that_of_the_coded_size() {
-    // 4:2:2 of 241 rows coded as 256 takes the short way: nearest chroma, as an even image would.
+    // 4:2:2 of 241 rows coded as 256 takes the nearest chroma, as an even image would.
     let odd = Owned::random(ChromaLayout::Yuv422, 8, false, (10, 7), 0);
     let coded = YuvFrame {
         coded_height: 16,

@@ -1,0 +1,211 @@
+//! swscale's scaler run at equal size: chroma is enlarged to the size of luma, then each row goes through a matrix.
+//!
+//! Samples become 15 bits; chroma is enlarged horizontally first where each pixel has its own, then vertically. The
+//! three matrices differ only in rounding ([`Method`]).
+
+mod rows;
+
+use super::filter::{Filter, HORIZONTAL_ONE, VERTICAL_ONE};
+use super::{ChromaLayout, Exactness, YuvFrame};
+use crate::frame::RgbFrame;
+use rows::{Method, NEAREST, Rows, applied_weights};
+
+/// Chroma without color in 15 bits.
+const NEUTRAL: i16 = 128 << 7;
+
+/// Working planes and rows, kept from image to image.
+#[derive(Debug, Default)]
+pub(super) struct Scaler {
+    /// U and V as 15-bit samples, of the width of the row that they are mixed into.
+    chroma: [Vec<i16>; 2],
+    /// One chroma row of 15-bit samples before enlarging.
+    line: Vec<i16>,
+    rows: Rows,
+}
+
+/// What swscale does with an image.
+#[derive(Debug)]
+struct Recipe {
+    /// Each pixel has its own chroma instead of sharing it with its neighbor.
+    full_chroma: bool,
+    full_range: bool,
+    /// Left shift that makes a sample 15 bits.
+    shift: u32,
+    /// Enlarges chroma horizontally, where that is done.
+    horizontal: Option<Filter>,
+    /// Enlarges chroma vertically; without it the nearest row is taken.
+    vertical: Option<Filter>,
+    /// Rows from here on are made by [`Method::PairedPortable`] unless chroma is full.
+    portable_from: usize,
+}
+
+impl Recipe {
+    fn of(frame: &YuvFrame<'_>) -> Self {
+        let (width, height) = (frame.coded_width, frame.coded_height);
+        let (chroma_width, chroma_height) = frame.layout.chroma_size(width, height);
+        let (is_gray, is_8_bit) = (frame.layout == ChromaLayout::Gray, frame.bit_depth == 8);
+        let is_halved = matches!(frame.layout, ChromaLayout::Yuv420 | ChromaLayout::Yuv422);
+        let is_unscaled = is_halved && is_8_bit && height.is_multiple_of(2);
+        let full_chroma = !is_unscaled && (!is_halved || !width.is_multiple_of(2));
+        let is_filtered = frame.layout == ChromaLayout::Yuv420 && !is_unscaled;
+        Self {
+            full_chroma,
+            // swscale always counts gray as full range; no 10-bit format is called yuvj.
+            full_range: is_gray || (frame.full_range && is_8_bit),
+            shift: u32::from(15 - frame.bit_depth),
+            horizontal: (full_chroma && is_halved)
+                .then(|| Filter::new(chroma_width, width, HORIZONTAL_ONE)),
+            vertical: is_filtered.then(|| Filter::new(chroma_height, height, VERTICAL_ONE)),
+            portable_from: if is_unscaled {
+                height
+            } else {
+                height.saturating_sub(2)
+            },
+        }
+    }
+}
+
+impl Scaler {
+    /// Converts a validated image; `out` has its visible size.
+    pub(super) fn convert(&mut self, frame: &YuvFrame<'_>, out: &mut RgbFrame) -> Exactness {
+        let recipe = Recipe::of(frame);
+        let chroma_width = if recipe.full_chroma {
+            frame.width
+        } else {
+            frame.width.div_ceil(2)
+        };
+        self.load_chroma(frame, &recipe, chroma_width);
+        self.rows.resize(frame.width, chroma_width);
+        // Safe run-time choice of AVX2; on aarch64 the baseline already has NEON.
+        let exactness = pulp::Arch::new().dispatch(AllRows {
+            scaler: self,
+            recipe: &recipe,
+            frame,
+            out,
+        });
+        if recipe.horizontal.is_some() && frame.coded_width != frame.width {
+            Exactness::Approximate
+        } else {
+            exactness
+        }
+    }
+
+    /// Brings both chroma planes to 15 bits and to rows of `width` samples.
+    fn load_chroma(&mut self, frame: &YuvFrame<'_>, recipe: &Recipe, width: usize) {
+        let (coded_columns, _) = frame.layout.chroma_size(frame.coded_width, 1);
+        self.line.resize(coded_columns, 0);
+        for (index, plane) in (1..).zip(&mut self.chroma) {
+            let (columns, rows) = frame.plane_size(index);
+            if columns == 0 {
+                plane.clear();
+                plane.resize(width, NEUTRAL);
+                continue;
+            }
+            plane.resize(width * rows, 0);
+            for (y, target) in plane.chunks_exact_mut(width).enumerate() {
+                let source = frame.row(index, y);
+                if let Some(filter) = &recipe.horizontal {
+                    let (visible, beyond) = self.line.split_at_mut(columns);
+                    widen(source, recipe.shift, visible);
+                    beyond.fill(visible[columns - 1]);
+                    enlarge(&self.line, filter, target);
+                } else {
+                    widen(source, recipe.shift, target);
+                }
+            }
+        }
+    }
+}
+
+/// One image's rows; a type of its own because a closure's call is not always inlined into the AVX2 code.
+struct AllRows<'a> {
+    scaler: &'a mut Scaler,
+    recipe: &'a Recipe,
+    frame: &'a YuvFrame<'a>,
+    out: &'a mut RgbFrame,
+}
+
+impl pulp::NullaryFnOnce for AllRows<'_> {
+    type Output = Exactness;
+
+    #[inline(always)]
+    fn call(self) -> Exactness {
+        let (frame, recipe) = (self.frame, self.recipe);
+        let Scaler { chroma, rows, .. } = self.scaler;
+        let chroma_rows = frame.plane_size(1).1.max(1);
+        let rows_per_chroma = frame.height.div_ceil(chroma_rows);
+        let mut exactness = Exactness::Exact;
+        let targets = self.out.pixels_mut().chunks_exact_mut(frame.width * 3);
+        for (y, target) in targets.enumerate() {
+            let (first, weights) = match &recipe.vertical {
+                Some(filter) => filter.row(y),
+                None => (y / rows_per_chroma, NEAREST),
+            };
+            if first + weights.len() > chroma_rows {
+                // swscale was promised more rows than it got: it stops here and leaves the rest unwritten.
+                target.fill(0);
+                exactness = Exactness::Approximate;
+                continue;
+            }
+            let method = if recipe.full_chroma {
+                Method::Full
+            } else if y < recipe.portable_from {
+                Method::PairedFast
+            } else {
+                Method::PairedPortable
+            };
+            widen(frame.row(0, y), recipe.shift, &mut rows.luma);
+            rows.mix(
+                chroma,
+                first,
+                applied_weights(weights),
+                method,
+                recipe.full_range,
+            );
+            let [red, green, blue] = &rows.channels;
+            let channels = red.iter().zip(green).zip(blue);
+            for (pixel, ((&r, &g), &b)) in target.as_chunks_mut::<3>().0.iter_mut().zip(channels) {
+                *pixel = [r, g, b];
+            }
+        }
+        exactness
+    }
+}
+
+/// Samples of one or two bytes to 15 bits; two when `shift` is that of 10-bit samples.
+#[inline(always)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "limited to 15 bits"
+)]
+fn widen(source: &[u8], shift: u32, target: &mut [i16]) {
+    if shift == 7 {
+        for (target, &sample) in target.iter_mut().zip(source) {
+            *target = i16::from(sample) << 7;
+        }
+    } else {
+        for (target, &sample) in target.iter_mut().zip(source.as_chunks::<2>().0) {
+            let sample = u32::from(u16::from_le_bytes(sample)) << shift;
+            *target = sample.min(i16::MAX as u32) as i16;
+        }
+    }
+}
+
+/// Enlarges a chroma row of 15-bit `samples`, as many as the filter's source.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "clamped to 16 bits")]
+fn enlarge(samples: &[i16], filter: &Filter, target: &mut [i16]) {
+    for (x, target) in target.iter_mut().enumerate() {
+        let (first, weights) = filter.row(x);
+        let taps = samples[first..first + weights.len()].iter().zip(weights);
+        let sum = taps.fold(0, |sum, (&sample, &weight)| {
+            sum + i32::from(sample) * i32::from(weight)
+        });
+        // Weights have 14 fractional bits.
+        *target = (sum >> 14).clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16;
+    }
+}
+
+#[cfg(test)]
+mod tests;
