@@ -40,9 +40,9 @@ impl Size {
 /// A rotated rectangle in fractions of the image: `cx` and `w` in image widths, `cy` and `h` in image heights.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ImageRect {
-    /// Centre, fraction of the image's width.
+    /// Center, fraction of the image's width.
     pub cx: f32,
-    /// Centre, fraction of the image's height.
+    /// Center, fraction of the image's height.
     pub cy: f32,
     /// Width before rotation, fraction of the image's width.
     pub w: f32,
@@ -70,9 +70,9 @@ impl ImageRect {
 /// A rotated rectangle in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PixelRect {
-    /// Centre, pixels from the left.
+    /// Center, pixels from the left.
     pub cx: f32,
-    /// Centre, pixels from the top.
+    /// Center, pixels from the top.
     pub cy: f32,
     /// Width before rotation, pixels.
     pub w: f32,

@@ -7,6 +7,7 @@ use super::warp::{Border, Warp};
 use super::{nms, palm, roi};
 use crate::frame::RgbFrame;
 use crate::geometry::{ImageRect, PixelRect, Size};
+use std::slice;
 
 /// A model run failed; the text is the runtime's.
 #[derive(Debug, thiserror::Error)]
@@ -111,12 +112,12 @@ impl<M: Model> Detector<M> {
         tracker: &mut Tracker,
         frame: &RgbFrame,
     ) -> Result<Vec<Hand>, ModelError> {
-        let rects = if tracker.is_full(self.options.num_hands) {
-            tracker.join(&[], &self.options)
+        let palms = if tracker.is_full(self.options.num_hands) {
+            Vec::new()
         } else {
-            let palms = self.palm_rects(frame)?;
-            tracker.join(&palms, &self.options)
+            self.palm_rects(frame)?
         };
+        let rects = tracker.join(&palms, &self.options);
         let hands = self.hands(frame, &rects)?;
         tracker.follow(&hands, Size::of(frame));
         Ok(hands)
@@ -170,18 +171,12 @@ impl<M: Model> Detector<M> {
                 self.hand_model.input(),
             );
             self.hand_model.invoke()?;
-            let (mut points, mut world) = ([0.0; 63], [0.0; 63]);
-            let (mut presence, mut right) = ([0.0], [0.0]);
-            self.hand_model.output(0, &mut points)?;
-            self.hand_model.output(1, &mut presence)?;
-            self.hand_model.output(2, &mut right)?;
-            self.hand_model.output(3, &mut world)?;
-            let outputs = HandOutputs {
-                landmarks: &points,
-                presence: presence[0],
-                right: right[0],
-                world: &world,
-            };
+            let mut outputs = HandOutputs::default();
+            let read = |index, out: &mut [f32]| self.hand_model.output(index, out);
+            read(0, outputs.landmarks.as_flattened_mut())?;
+            read(1, slice::from_mut(&mut outputs.presence))?;
+            read(2, slice::from_mut(&mut outputs.right))?;
+            read(3, outputs.world.as_flattened_mut())?;
             hands.extend(landmarks::decode(&outputs, rect, self.options.presence_min));
         }
         landmarks::deduplicate(&mut hands, size);

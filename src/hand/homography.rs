@@ -39,29 +39,9 @@ pub fn crop_to_image(rect: &PixelRect, side: usize) -> Matrix3 {
     let mut b = [0.0_f64; 8];
     for k in 0..4 {
         let ([x, y], [u, v]) = (source[k], target[k]);
-        let wide = f64::from;
-        a[k] = [
-            wide(x),
-            wide(y),
-            1.0,
-            0.0,
-            0.0,
-            0.0,
-            wide(-x * u),
-            wide(-y * u),
-        ];
-        a[k + 4] = [
-            0.0,
-            0.0,
-            0.0,
-            wide(x),
-            wide(y),
-            1.0,
-            wide(-x * v),
-            wide(-y * v),
-        ];
-        b[k] = wide(u);
-        b[k + 4] = wide(v);
+        a[k] = [x, y, 1.0, 0.0, 0.0, 0.0, -x * u, -y * u].map(f64::from);
+        a[k + 4] = [0.0, 0.0, 0.0, x, y, 1.0, -x * v, -y * v].map(f64::from);
+        (b[k], b[k + 4]) = (f64::from(u), f64::from(v));
     }
     solve(&mut a, &mut b);
     invert(&[b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7], 1.0])

@@ -43,21 +43,21 @@ pub struct Hand {
     pub handedness_score: f32,
     /// Probability that the crop held a hand.
     pub presence: f32,
-    /// The square that the hand model looked at.
+    /// The square that was the hand model's input.
     pub rect: ImageRect,
 }
 
-/// The outputs of one run of the hand model, borrowed from it.
-#[derive(Clone, Copy, Debug)]
-pub struct HandOutputs<'a> {
-    /// `[63]` f32: 21 × (x, y, z) in crop pixels.
-    pub landmarks: &'a [f32],
+/// The outputs of one run of the hand model.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HandOutputs {
+    /// x, y, z in crop pixels.
+    pub landmarks: [[f32; 3]; LANDMARKS],
     /// Presence, 0..=1.
     pub presence: f32,
     /// Probability of a right hand, 0..=1.
     pub right: f32,
-    /// `[63]` f32: 21 × (x, y, z) in metres, axes of the crop.
-    pub world: &'a [f32],
+    /// x, y, z in metres, axes of the crop.
+    pub world: [[f32; 3]; LANDMARKS],
 }
 
 /// The hand under `rect`, or `None` when its presence is not above `presence_min`.
@@ -66,7 +66,7 @@ pub struct HandOutputs<'a> {
     clippy::cast_possible_truncation,
     reason = "MediaPipe rounds 1 - p to f32 just so"
 )]
-pub fn decode(outputs: &HandOutputs<'_>, rect: &ImageRect, presence_min: f32) -> Option<Hand> {
+pub fn decode(outputs: &HandOutputs, rect: &ImageRect, presence_min: f32) -> Option<Hand> {
     if outputs.presence.is_nan() || outputs.presence <= presence_min {
         return None;
     }
@@ -88,13 +88,11 @@ pub fn decode(outputs: &HandOutputs<'_>, rect: &ImageRect, presence_min: f32) ->
 
 /// Crop pixels → image fractions.
 #[expect(clippy::cast_precision_loss, reason = "224")]
-fn project(raw: &[f32], rect: &ImageRect) -> [[f32; 3]; LANDMARKS] {
+fn project(raw: [[f32; 3]; LANDMARKS], rect: &ImageRect) -> [[f32; 3]; LANDMARKS] {
     let side = INPUT_SIDE as f32;
     let (c, s) = (rect.rotation_rad.cos(), rect.rotation_rad.sin());
-    std::array::from_fn(|i| {
-        let u = raw[3 * i] / side - 0.5;
-        let v = raw[3 * i + 1] / side - 0.5;
-        let z = raw[3 * i + 2] / side / Z_SCALE;
+    raw.map(|[x, y, z]| {
+        let (u, v, z) = (x / side - 0.5, y / side - 0.5, z / side / Z_SCALE);
         [
             (c * u - s * v) * rect.w + rect.cx,
             (s * u + c * v) * rect.h + rect.cy,
@@ -104,12 +102,9 @@ fn project(raw: &[f32], rect: &ImageRect) -> [[f32; 3]; LANDMARKS] {
 }
 
 /// Turns world landmarks from the crop's axes to the image's.
-fn turn(raw: &[f32], rotation_rad: f32) -> [[f32; 3]; LANDMARKS] {
+fn turn(raw: [[f32; 3]; LANDMARKS], rotation_rad: f32) -> [[f32; 3]; LANDMARKS] {
     let (c, s) = (rotation_rad.cos(), rotation_rad.sin());
-    std::array::from_fn(|i| {
-        let (x, y) = (raw[3 * i], raw[3 * i + 1]);
-        [c * x - s * y, s * x + c * y, raw[3 * i + 2]]
-    })
+    raw.map(|[x, y, z]| [c * x - s * y, s * x + c * y, z])
 }
 
 /// Drops every hand that repeats an earlier one; the order stays.
@@ -137,7 +132,7 @@ fn base_line(hand: &Hand, size: Size) -> f64 {
     d(0, 5).max(d(5, 17)).max(d(17, 0))
 }
 
-/// Distance in pixels; depth is not looked at.
+/// Distance in pixels, without depth.
 fn distance(a: [f32; 3], b: [f32; 3], size: Size) -> f64 {
     let dx = (f64::from(a[0]) - f64::from(b[0])) * f64::from(size.width_f32());
     let dy = (f64::from(a[1]) - f64::from(b[1])) * f64::from(size.height_f32());
@@ -173,20 +168,18 @@ mod tests {
         rotation_rad: 0.0,
     };
 
-    fn raw(shift: f32) -> Vec<f32> {
-        (0..LANDMARKS)
-            .flat_map(|i| [i as f32 * 10.0 + shift, (i % 5) as f32 * 40.0, 22.4])
-            .collect()
+    fn raw(shift: f32) -> [[f32; 3]; LANDMARKS] {
+        std::array::from_fn(|i| [i as f32 * 10.0 + shift, (i % 5) as f32 * 40.0, 22.4])
     }
 
     fn hand(shift: f32) -> Hand {
         let landmarks = raw(shift);
         decode(
             &HandOutputs {
-                landmarks: &landmarks,
+                landmarks,
                 presence: 0.9,
                 right: 0.8,
-                world: &landmarks,
+                world: landmarks,
             },
             &RECT,
             0.5,
@@ -196,14 +189,12 @@ mod tests {
 
     #[test]
     fn presence_is_exclusive_and_the_side_follows_the_probability() {
-        let zeros = vec![0.0; 63];
         let check = |presence, right, expected: Option<(Handedness, f32)>| {
             let got = decode(
                 &HandOutputs {
-                    landmarks: &zeros,
                     presence,
                     right,
-                    world: &zeros,
+                    ..HandOutputs::default()
                 },
                 &RECT,
                 0.5,

@@ -1,5 +1,5 @@
 //! MediaPipe's hand landmarker, from image to landmarks, in MediaPipe's own arithmetic. Pure: the models come in
-//! through the [`Model`] trait. In the order of a frame's way: [`warp`] cuts, [`palm`] decodes, [`nms`] merges,
+//! through the [`Model`] trait. In the order in which a frame passes them: [`warp`] cuts, [`palm`] decodes, [`nms`] merges,
 //! [`roi`] aims, [`landmarks`] reads the hand, [`tracker`] remembers, [`detector`] composes.
 
 pub mod detector;

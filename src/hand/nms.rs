@@ -39,7 +39,7 @@ pub fn weighted(mut palms: Vec<Palm>) -> Vec<Palm> {
         } else {
             mean(&top, &cluster)
         });
-        // A box without area overlaps not even itself: nothing more can be told apart.
+        // A box without area does not even overlap itself; the palms that follow cannot be compared with it.
         if rest.len() == before {
             break;
         }

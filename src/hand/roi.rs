@@ -1,4 +1,4 @@
-//! From a palm, or from the landmarks of the frame before, to the rotated square that the hand model looks at.
+//! From a palm, or from the landmarks of the frame before, to the rotated square that is the hand model's input.
 //! Source: `HAND_LANDMARKER` specification, sections 4.2, 4.3 and 7.
 
 use super::palm::{MIDDLE_MCP, Palm, WRIST};

@@ -1,8 +1,8 @@
-//! Cuts a rotated square out of a image, bit-equal to OpenCV 4.10's `warpPerspective` with bilinear
+//! Cuts a rotated square out of an image, bit-equal to OpenCV 4.10's `warpPerspective` with bilinear
 //! interpolation as MediaPipe calls it: positions in 1/32 pixel, integer weights, result rounded to 8 bits.
 //! Source: `HAND_LANDMARKER` specification, sections 1.3 to 1.6.
 //!
-//! Each row is done in three passes that the compiler vectorises (AVX2 where the processor has it, NEON on
+//! Each row is done in three passes that the compiler vectorizes (AVX2 where the processor has it, NEON on
 //! aarch64): positions in f64, a copy of the four neighbors of every pixel, an integer blend.
 
 #![expect(
@@ -32,35 +32,28 @@ pub enum Border {
     Replicate,
 }
 
-/// Reusable row buffers of the warp.
+/// Bytes of a row with its channels. The spare byte lets each pixel be copied as four bytes, of which the next
+/// overwrites the last.
+const ROW_BYTES: usize = SIDE_MAX * 3 + 1;
+
+/// Cuts crops; holds the working row: positions, and neighbors and weights for every channel.
 #[derive(Debug)]
 pub struct Warp {
-    arch: pulp::Arch,
-    row: Row,
-}
-
-/// One row of a crop: positions, neighbors and weights, the last two for every channel.
-/// The spare byte lets each pixel be copied as four bytes, of which the next overwrites the last.
-#[derive(Debug)]
-struct Row {
     x: [i32; SIDE_MAX],
     y: [i32; SIDE_MAX],
-    neighbors: [[u8; SIDE_MAX * 3 + 1]; 4],
-    weight_x: [u8; SIDE_MAX * 3 + 1],
-    weight_y: [u8; SIDE_MAX * 3 + 1],
+    neighbors: [[u8; ROW_BYTES]; 4],
+    weight_x: [u8; ROW_BYTES],
+    weight_y: [u8; ROW_BYTES],
 }
 
 impl Default for Warp {
     fn default() -> Self {
         Self {
-            arch: pulp::Arch::new(),
-            row: Row {
-                x: [0; SIDE_MAX],
-                y: [0; SIDE_MAX],
-                neighbors: [[0; SIDE_MAX * 3 + 1]; 4],
-                weight_x: [0; SIDE_MAX * 3 + 1],
-                weight_y: [0; SIDE_MAX * 3 + 1],
-            },
+            x: [0; SIDE_MAX],
+            y: [0; SIDE_MAX],
+            neighbors: [[0; ROW_BYTES]; 4],
+            weight_x: [0; ROW_BYTES],
+            weight_y: [0; ROW_BYTES],
         }
     }
 }
@@ -94,8 +87,9 @@ impl Warp {
             tensor.len()
         );
         let q = crop_to_image(rect, side);
-        self.arch.dispatch(Rows {
-            row: &mut self.row,
+        // Safe run-time choice of AVX2; on aarch64 the baseline already has NEON.
+        pulp::Arch::new().dispatch(Rows {
+            row: self,
             frame,
             q: &q,
             side,
@@ -108,7 +102,7 @@ impl Warp {
 /// All rows of a crop as one call that `pulp` compiles for each instruction set; a closure would not be inlined
 /// into it and stay with the baseline's.
 struct Rows<'a> {
-    row: &'a mut Row,
+    row: &'a mut Warp,
     frame: &'a RgbFrame,
     q: &'a Matrix3,
     side: usize,
@@ -132,7 +126,7 @@ impl pulp::NullaryFnOnce for Rows<'_> {
 /// Sampling positions of row `y` in 1/32 pixel.
 #[inline(always)]
 #[expect(clippy::cast_precision_loss, reason = "crop coordinates are below 224")]
-fn positions(row: &mut Row, q: &Matrix3, side: usize, y: usize) {
+fn positions(row: &mut Warp, q: &Matrix3, side: usize, y: usize) {
     let y = y as f64;
     for start in (0..side).step_by(BLOCK) {
         let end = (start + BLOCK).min(side);
@@ -168,9 +162,9 @@ fn round_half_even(v: f64) -> i32 {
     clippy::cast_sign_loss,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
-    reason = "signs are checked first, fractions are 5 bits wide, pictures are below 2^31 pixels a side"
+    reason = "signs are checked first, fractions are 5 bits wide, images are below 2^31 pixels a side"
 )]
-fn gather(row: &mut Row, frame: &RgbFrame, side: usize, border: Border) {
+fn gather(row: &mut Warp, frame: &RgbFrame, side: usize, border: Border) {
     let (width, height) = (frame.width(), frame.height());
     let pixels = frame.pixels();
     let stride = width * 3;
@@ -224,7 +218,7 @@ fn gather(row: &mut Row, frame: &RgbFrame, side: usize, border: Border) {
 
 /// `(S + 512) >> 10` with `S` the weighted sum of the neighbors, times f32(1/255).
 #[inline(always)]
-fn blend(row: &Row, out: &mut [f32]) {
+fn blend(row: &Warp, out: &mut [f32]) {
     const UNIT: f32 = 1.0 / 255.0;
     let n = out.len().min(SIDE_MAX * 3);
     let [p00, p01, p10, p11] = &row.neighbors;
@@ -243,11 +237,6 @@ fn blend(row: &Row, out: &mut [f32]) {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "small test values"
-)]
 mod tests {
     use super::*;
 
@@ -339,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crop_of_its_own_size_is_the_picture() {
+    fn a_crop_of_its_own_size_is_the_image() {
         let frame = noise(192, 192, 5);
         let rect = PixelRect {
             cx: 96.0,
