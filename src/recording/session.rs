@@ -216,13 +216,13 @@ where
 
     /// Drops the request.
     pub fn cancel(&mut self) {
-        self.recorder.cancel();
+        self.recorder.plan_mut().cancel();
     }
 
     /// Asks again for a take of `gloss` if the request did: the last one was discarded or too short. The countdown
     /// begins at `since`.
     pub fn retry(&mut self, gloss: &str, since: Duration) {
-        self.recorder.retry(gloss, since);
+        self.recorder.plan_mut().retry(gloss, since);
     }
 
     /// What is recorded.

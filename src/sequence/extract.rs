@@ -1,11 +1,11 @@
-//! A clip's images → one sequence: which frames are looked at, what was seen, the notebook's numbers.
+//! A clip's images → one sequence: which frames are sampled, the hands in them, the notebook's numbers.
 
 use super::sampling::{Window, sampled, window};
 use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::hand::landmarks::LANDMARKS;
 use crate::hand::{Detector, Hand, Handedness, Model, ModelError, Tracker};
 use crate::sequence::normalize::{FEATURES, SLOTS, features, has_hand};
-use ndarray::Array2;
+use ndarray::{Array2, aview1};
 use std::num::NonZeroU64;
 
 /// Length and sampling of a sequence.
@@ -70,7 +70,32 @@ pub struct Sequence {
     pub declared_frames: u64,
 }
 
-/// Sees each looked-at image with what was found in it; `false` gives the clip up.
+impl Sequence {
+    /// The sequence of `length` rows that `frames` make, which are at most as many.
+    pub(super) fn new(
+        frames: Vec<FrameRecord>,
+        length: usize,
+        window: Window,
+        declared_frames: u64,
+    ) -> Self {
+        let mut rows = Array2::zeros((length, FEATURES));
+        let mut frames_with_hand = 0;
+        for (mut row, frame) in rows.rows_mut().into_iter().zip(&frames) {
+            let numbers = features(&frame.landmarks[..usize::from(frame.hand_count)]);
+            frames_with_hand += usize::from(has_hand(&numbers));
+            row.assign(&aview1(&numbers));
+        }
+        Self {
+            features: rows,
+            frames,
+            frames_with_hand,
+            window,
+            declared_frames,
+        }
+    }
+}
+
+/// Gets each sampled image with the hands found in it; `false` gives the clip up.
 pub type FrameCallback<'a> = dyn FnMut(&RgbFrame, &FrameRecord) -> bool + 'a;
 
 /// Why a clip gave no sequence.
@@ -104,34 +129,25 @@ pub fn extract<M: Model>(
     let window = window(frame_start, frame_end, declared_frames);
     let mut tracker = Tracker::default();
     let mut frames = Vec::new();
-    let mut rows = Array2::zeros((shape.length, FEATURES));
-    let mut frames_with_hand = 0;
-    let samples = sampled(window, shape.stride, shape.length);
-    let mut index = 0;
-    while samples.last().is_some_and(|last| index <= last) && source.advance()? {
-        if samples.contains(index) {
-            let frame = source.frame()?;
-            let hands = if shape.tracking {
-                detector.track(&mut tracker, frame)?
-            } else {
-                detector.detect(frame)?
-            };
-            let record = FrameRecord::of(index, &hands);
-            if !on_frame(frame, &record) {
-                return Err(ExtractError::GivenUp);
+    let mut read = 0;
+    'clip: for index in sampled(window, shape.stride, shape.length) {
+        while read <= index {
+            if !source.advance()? {
+                break 'clip;
             }
-            let row = features(&record.landmarks[..usize::from(record.hand_count)]);
-            frames_with_hand += usize::from(has_hand(&row));
-            rows.row_mut(frames.len()).assign(&ndarray::aview1(&row));
-            frames.push(record);
+            read += 1;
         }
-        index += 1;
+        let frame = source.frame()?;
+        let hands = if shape.tracking {
+            detector.track(&mut tracker, frame)?
+        } else {
+            detector.detect(frame)?
+        };
+        let record = FrameRecord::of(index, &hands);
+        if !on_frame(frame, &record) {
+            return Err(ExtractError::GivenUp);
+        }
+        frames.push(record);
     }
-    Ok(Sequence {
-        features: rows,
-        frames,
-        frames_with_hand,
-        window,
-        declared_frames,
-    })
+    Ok(Sequence::new(frames, shape.length, window, declared_frames))
 }

@@ -1,4 +1,4 @@
-//! From images to the notebook's sequences: which frames are looked at, and what numbers they become. Pure.
+//! From images to the notebook's sequences: which frames are sampled, and what numbers they become. Pure.
 //!
 //! A clip goes through [`extract()`]. A camera's frames go through [`sign_recorder`], which cuts them into signs
 //! ([`segmenter`]), labels them ([`recording_plan`]) and picks the frames that a clip at the dataset's rate would have

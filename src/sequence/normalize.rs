@@ -1,4 +1,4 @@
-//! The notebook's normalisation: each hand about its wrist, scaled by wrist → middle knuckle. f32 throughout, no
+//! The notebook's normalization: each hand about its wrist, scaled by wrist → middle knuckle. f32 throughout, no
 //! fused multiply-add, so that the numbers are numpy's bit for bit.
 
 use crate::hand::landmarks::{LANDMARKS, MIDDLE_MCP, WRIST};
@@ -13,7 +13,7 @@ const ZERO_MAX: f32 = 1e-8;
 /// Hands smaller than this are shifted but not scaled.
 const SCALE_MIN: f64 = 1e-6;
 
-/// Normalises one hand in place: x and y relative to the wrist and in units of the wrist → middle knuckle
+/// Normalizes one hand in place: x and y relative to the wrist and in units of the wrist → middle knuckle
 /// distance; z stays as detected.
 pub fn normalize_hand(hand: &mut [[f32; 3]; LANDMARKS]) {
     if hand.iter().flatten().all(|v| v.abs() <= ZERO_MAX) {

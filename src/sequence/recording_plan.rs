@@ -1,11 +1,11 @@
 //! Which signs of a camera become takes, and under which label.
 //!
-//! A request asks for a number of takes of one gloss, with a countdown before each. Pure: the caller gives the time.
+//! A request is for a number of takes of one gloss, with a countdown before each. Pure: the caller gives the time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Label of signs that no request asked for.
+/// Label of signs without a request.
 pub const UNLABELLED: &str = "unlabelled";
 /// Longest gloss, in characters.
 const GLOSS_MAX: usize = 100;
@@ -27,17 +27,8 @@ pub struct RecordRequest {
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RecordRequestError {
-    /// An empty, too long or multi-line gloss.
-    #[error("gloss {0:?} is not valid: give 1 to 100 characters on one line")]
-    Gloss(String),
-    /// A number of takes outside 1 to 10,000.
-    #[error("{0} takes cannot be recorded: give 1 to 10000")]
-    Count(u32),
-    /// A countdown above one hour.
-    #[error("a countdown of {} s is too long: give at most 3600", .0.as_secs())]
-    Countdown(Duration),
-}
+#[error("{0}")]
+pub struct RecordRequestError(String);
 
 impl RecordRequest {
     /// Checks the parts of a request; blanks around the gloss are dropped.
@@ -50,13 +41,21 @@ impl RecordRequest {
             || gloss.chars().count() > GLOSS_MAX
             || gloss.chars().any(char::is_control)
         {
-            return Err(RecordRequestError::Gloss(gloss.to_owned()));
+            return Err(RecordRequestError(format!(
+                "gloss {gloss:?} is not valid: give 1 to {GLOSS_MAX} characters on one line"
+            )));
         }
         if count == 0 || count > COUNT_MAX {
-            return Err(RecordRequestError::Count(count));
+            return Err(RecordRequestError(format!(
+                "{count} takes cannot be recorded: give 1 to {COUNT_MAX}"
+            )));
         }
         if countdown > COUNTDOWN_MAX {
-            return Err(RecordRequestError::Countdown(countdown));
+            return Err(RecordRequestError(format!(
+                "a countdown of {} s is too long: give at most {}",
+                countdown.as_secs(),
+                COUNTDOWN_MAX.as_secs()
+            )));
         }
         Ok(Self {
             gloss: gloss.into(),
@@ -108,7 +107,7 @@ struct ActiveRequest {
 /// What is recorded.
 #[derive(Clone, Debug, Default)]
 pub struct RecordingPlan {
-    /// Whether signs that no request asked for are kept.
+    /// Whether signs are kept while there is no request.
     keeps_all: bool,
     running: Option<ActiveRequest>,
 }
@@ -195,8 +194,8 @@ impl RecordingPlan {
         }
     }
 
-    /// Requests one more take of `gloss` if the request asked for it: the last one was discarded or is too short. Its
-    /// countdown begins at `since`.
+    /// Counts the last take of `gloss` as not recorded, if it is the request's: it was discarded or is too short. The
+    /// countdown of the next begins at `since`.
     pub fn retry(&mut self, gloss: &str, since: Duration) {
         if let Some(running) = &mut self.running
             && *running.request.gloss == *gloss
@@ -232,7 +231,7 @@ mod tests {
         assert_eq!(plan.claim(S * 13).as_deref(), Some("book"));
         assert_eq!(plan.phase(S * 14), RecordingPhase::Idle);
         assert_eq!(plan.claim(S * 14), None);
-        // Undone after the last: asked for once more.
+        // Discarded after the last: recorded once more.
         plan.retry("deaf", S * 15);
         assert_eq!(plan.phase(S * 15), RecordingPhase::Idle);
         plan.retry("book", S * 15);

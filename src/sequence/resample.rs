@@ -102,10 +102,8 @@ mod tests {
                     start: 0,
                     end: count,
                 };
-                let expected: Vec<usize> = sampled(window, STRIDE, 32)
-                    .indexes()
-                    .map(|n| n as usize)
-                    .collect();
+                let samples = sampled(window, STRIDE, 32);
+                let expected: Vec<usize> = samples.map(|n| n as usize).collect();
                 assert_eq!(picked(grid(rate), &times(count, rate)), expected);
                 let points = grid(rate).points(&times(count, rate), 32);
                 assert!(points.iter().all(|m| Some(m.number as usize) == m.nearest));
@@ -117,7 +115,7 @@ mod tests {
     fn other_rates_span_the_same_time() {
         assert_eq!(picked(grid(25), &times(120, 50))[..4], [0, 4, 8, 12]);
         assert_eq!(picked(grid(25), &times(120, 30))[..5], [0, 2, 5, 7, 10]);
-        // A camera of half the sampled rate is held: each frame stands for two moments.
+        // A camera of half the sampled rate: each frame stands for two samples.
         assert_eq!(picked(grid(25), &times(20, 6))[..5], [0, 0, 1, 1, 2]);
         assert_eq!(picked(grid(25), &times(13, 12)).len(), 13);
     }

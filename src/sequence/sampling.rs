@@ -19,12 +19,6 @@ impl Window {
     pub fn is_empty(self) -> bool {
         self.start >= self.end
     }
-
-    /// Number of its frames.
-    #[must_use]
-    pub fn len(self) -> u64 {
-        self.end.saturating_sub(self.start)
-    }
 }
 
 /// The notebook's frame range for `frame_start` and `frame_end` of the metadata in a clip of `total` frames.
@@ -46,15 +40,7 @@ pub fn window(frame_start: i64, frame_end: i64, total: u64) -> Window {
     }
 }
 
-/// Every `stride`-th frame of a window, at most a sequence's length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Samples {
-    start: u64,
-    stride: NonZeroU64,
-    count: u64,
-}
-
-/// The frames that the notebook samples from `window`: every `stride`-th, the first `length` of them.
+/// Indexes of the frames that the notebook samples from `window`: every `stride`-th, the first `length` of them.
 ///
 /// ```
 /// use handloom::sequence::sampling::{sampled, window};
@@ -63,45 +49,15 @@ pub struct Samples {
 /// // A clip of 50 frames whose metadata say "from frame 10 to the end".
 /// let window = window(10, -1, 50);
 /// let samples = sampled(window, NonZeroU64::new(2).expect("not zero"), 4);
-/// assert_eq!(samples.indexes().collect::<Vec<_>>(), [10, 12, 14, 16]);
+/// assert_eq!(samples.collect::<Vec<_>>(), [10, 12, 14, 16]);
 /// ```
-#[must_use]
-pub fn sampled(window: Window, stride: NonZeroU64, length: usize) -> Samples {
-    let available = window.len().div_ceil(stride.get());
-    Samples {
-        start: window.start,
-        stride,
-        count: available.min(u64::try_from(length).unwrap_or(u64::MAX)),
-    }
-}
-
-impl Samples {
-    /// Number of sampled frames.
-    #[must_use]
-    pub fn count(self) -> u64 {
-        self.count
-    }
-
-    /// Their indexes, ascending.
-    pub fn indexes(self) -> impl Iterator<Item = u64> {
-        // Every product stays below the window's end, so nothing overflows.
-        (0..self.count).map(move |nth| self.start + nth * self.stride.get())
-    }
-
-    /// Whether frame `index` is sampled.
-    #[must_use]
-    pub fn contains(self, index: u64) -> bool {
-        index
-            .checked_sub(self.start)
-            .is_some_and(|offset| offset % self.stride == 0 && offset / self.stride < self.count)
-    }
-
-    /// Index of the last sampled frame; `None` when there is none.
-    #[must_use]
-    pub fn last(self) -> Option<u64> {
-        let nth = self.count.checked_sub(1)?;
-        Some(self.start + nth * self.stride.get())
-    }
+pub fn sampled(
+    window: Window,
+    stride: NonZeroU64,
+    length: usize,
+) -> impl Iterator<Item = u64> + use<> {
+    let step = usize::try_from(stride.get()).unwrap_or(usize::MAX);
+    (window.start..window.end).step_by(step).take(length)
 }
 
 #[cfg(test)]
@@ -151,13 +107,8 @@ mod tests {
                         );
                         let stride = NonZeroU64::new(stride.cast_unsigned()).unwrap();
                         let samples = sampled(window, stride, length);
-                        assert_eq!(samples.indexes().collect::<Vec<_>>(), indexes);
-                        assert_eq!(samples.last(), indexes.last().copied());
-                        assert_eq!(samples.count(), indexes.len() as u64);
+                        assert_eq!(samples.collect::<Vec<_>>(), indexes);
                         assert_eq!(window.is_empty(), indexes.is_empty());
-                        for index in 0..20 {
-                            assert_eq!(samples.contains(index), indexes.contains(&index));
-                        }
                     }
                 }
             }
@@ -172,15 +123,16 @@ mod tests {
                     for stride in [1, 2, u64::MAX] {
                         let window = window(frame_start, frame_end, total);
                         let samples = sampled(window, NonZeroU64::new(stride).unwrap(), 32);
-                        assert_eq!(samples.indexes().last(), samples.last());
-                        assert!(samples.count() <= 32);
+                        let samples: Vec<u64> = samples.collect();
+                        let expected = (0..32)
+                            .map_while(|n| window.start.checked_add(stride.checked_mul(n)?))
+                            .take_while(|index| *index < window.end);
+                        assert!(samples.iter().copied().eq(expected));
                     }
                 }
             }
         }
-        assert_eq!(
-            sampled(Window { start: 0, end: 9 }, NonZeroU64::MIN, 0).last(),
-            None
-        );
+        let nothing = sampled(Window { start: 0, end: 9 }, NonZeroU64::MIN, 0);
+        assert_eq!(nothing.count(), 0);
     }
 }

@@ -1,13 +1,13 @@
 //! A stream of frames → signs: one begins when hands are seen for a while, and ends when they are gone for a while.
 //!
-//! Driven by the frames' own times alone, so a slow device cuts where a fast one does. Knows no camera and no model:
-//! what a frame holds is the caller's.
+//! Only the times of the frames count, so a slow device cuts where a fast one does. The content of a frame is the
+//! caller's.
 
 use std::time::Duration;
 
-/// More frames are never held, whatever their rate: a camera that counts time wrongly must not take the memory.
+/// Most frames of a sign, whatever their rate: a camera that counts time wrongly must not take the memory.
 const FRAMES_MAX: usize = 10_000;
-/// A hole at least this long between two frames ends a sign: the camera was away.
+/// Shorter gaps between two frames never end a sign; after longer ones the camera was away.
 const FRAME_GAP_MIN: Duration = Duration::from_millis(500);
 
 /// When a sign begins and ends. Counts are frames at the dataset's rate, whatever the camera's.
@@ -15,13 +15,13 @@ const FRAME_GAP_MIN: Duration = Duration::from_millis(500);
 pub struct SegmentRules {
     /// Time from frame to frame at the dataset's rate; above zero.
     pub frame: Duration,
-    /// So many frames with a hand, one after the other, begin a sign; at least 1.
+    /// Consecutive frames with a hand that begin a sign; at least 1.
     pub start_frames: u32,
-    /// So many frames without one end it; at least 1.
+    /// Consecutive frames without a hand that end it; at least 1.
     pub end_frames: u32,
     /// Shorter signs are dropped and counted.
     pub min: Duration,
-    /// Longer ones are cut here, and the next begins at once.
+    /// Longer signs are cut here, and the next begins at once.
     pub max: Duration,
 }
 
@@ -55,9 +55,9 @@ pub enum EndReason {
     Pause,
     /// It was as long as a sign may be.
     Maximum,
-    /// No frame came for a while, or time did not go on.
+    /// No frame came for a while, or the time of a frame is not after that of the last.
     FrameGap,
-    /// The stream ended, or nobody listened any longer.
+    /// The stream ended, or recording stopped.
     Stopped,
 }
 
@@ -83,27 +83,27 @@ pub struct Segment<T> {
     pub end_reason: EndReason,
 }
 
-/// Holds the frames of the sign that may be under way.
+/// Cuts a stream of frames into signs.
 #[derive(Clone, Debug)]
 pub struct Segmenter<T> {
     rules: SegmentRules,
     /// From the first frame with a hand on; empty between signs.
-    held: Vec<(Duration, T)>,
-    /// How many of them belong to the sign: up to the last with a hand.
-    claimed: usize,
+    frames: Vec<(Duration, T)>,
+    /// Number of frames that belong to the sign: up to the last with a hand.
+    sign_length: usize,
     is_confirmed: bool,
     last: Option<Duration>,
     too_short: u64,
 }
 
 impl<T> Segmenter<T> {
-    /// One that has seen nothing.
+    /// A segmenter that has seen no frame.
     #[must_use]
     pub fn new(rules: SegmentRules) -> Self {
         Self {
             rules,
-            held: Vec::new(),
-            claimed: 0,
+            frames: Vec::new(),
+            sign_length: 0,
             is_confirmed: false,
             last: None,
             too_short: 0,
@@ -122,7 +122,7 @@ impl<T> Segmenter<T> {
         self.too_short
     }
 
-    /// Takes the next frame, seen at `at`; gives the sign that ends with it, which may be without it.
+    /// Adds the next frame, taken at `at`; returns the sign that ends with it or before it.
     ///
     /// ```
     /// use handloom::sequence::segmenter::{EndReason, SegmentRules, Segmenter};
@@ -136,11 +136,12 @@ impl<T> Segmenter<T> {
     ///     min: Duration::ZERO,
     ///     max: Duration::from_secs(5),
     /// });
-    /// // Hands in frames 1 to 4 of 8.
-    /// let segments = segmenter.extend((0..8).map(|n| (frame * n, (1..=4).contains(&n), n)));
-    /// assert_eq!(segments.len(), 1);
-    /// assert_eq!(segments[0].end_reason, EndReason::Pause);
-    /// assert_eq!(segments[0].frames.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    /// // Hands in frames 1 to 4; the third frame without any is the 7th.
+    /// let mut push = |n| segmenter.push(frame * n, (1..=4).contains(&n), n);
+    /// assert!((0..7).all(|n| push(n).is_none()));
+    /// let segment = push(7).expect("a sign");
+    /// assert_eq!(segment.end_reason, EndReason::Pause);
+    /// assert_eq!(segment.frames.iter().map(|(_, n)| *n).collect::<Vec<_>>(), [1, 2, 3, 4]);
     /// ```
     pub fn push(&mut self, at: Duration, has_hand: bool, frame: T) -> Option<Segment<T>> {
         let is_frame_gap = self.last.is_some_and(|last| {
@@ -155,9 +156,9 @@ impl<T> Segmenter<T> {
             segment = self.close(EndReason::Maximum);
         }
         if has_hand {
-            self.hold(at, frame);
+            self.push_hand(at, frame);
         } else if self.is_confirmed {
-            self.held.push((at, frame));
+            self.frames.push((at, frame));
             if self.is_over(at) {
                 segment = self.close(EndReason::Pause);
             }
@@ -168,51 +169,45 @@ impl<T> Segmenter<T> {
         segment
     }
 
-    /// Takes many frames; the same as one by one.
-    pub fn extend(
-        &mut self,
-        frames: impl IntoIterator<Item = (Duration, bool, T)>,
-    ) -> Vec<Segment<T>> {
-        let push = |(at, has_hand, frame)| self.push(at, has_hand, frame);
-        frames.into_iter().filter_map(push).collect()
-    }
-
-    /// Ends the sign that is under way, and forgets what was seen.
+    /// Ends the sign that is under way and resets the segmenter.
     pub fn finish(&mut self) -> Option<Segment<T>> {
         self.last = None;
         self.close(EndReason::Stopped)
     }
 
-    fn hold(&mut self, at: Duration, frame: T) {
-        self.held.push((at, frame));
-        self.claimed = self.held.len();
-        let begin = self.held.first().map_or(at, |first| first.0);
+    fn push_hand(&mut self, at: Duration, frame: T) {
+        self.frames.push((at, frame));
+        self.sign_length = self.frames.len();
+        let begin = self.frames.first().map_or(at, |first| first.0);
         self.is_confirmed |= at.saturating_sub(begin) >= self.rules.confirmed_after();
     }
 
     /// Whether a frame at `at` would make the sign too long.
     fn is_full(&self, at: Duration) -> bool {
-        let first = self.held.first();
+        let first = self.frames.first();
         first.is_some_and(|(begin, _)| self.rules.length(*begin, at) > self.rules.max)
-            || self.held.len() >= FRAMES_MAX
+            || self.frames.len() >= FRAMES_MAX
     }
 
     /// Whether the hands are gone for long enough.
     fn is_over(&self, at: Duration) -> bool {
-        let last_hand = self.claimed.checked_sub(1).and_then(|n| self.held.get(n));
+        let last_hand = self
+            .sign_length
+            .checked_sub(1)
+            .and_then(|n| self.frames.get(n));
         last_hand.is_some_and(|(seen, _)| at.saturating_sub(*seen) >= self.rules.pause())
-            || self.held.len() >= FRAMES_MAX
+            || self.frames.len() >= FRAMES_MAX
     }
 
     fn clear(&mut self) {
-        self.held.clear();
-        (self.claimed, self.is_confirmed) = (0, false);
+        self.frames.clear();
+        (self.sign_length, self.is_confirmed) = (0, false);
     }
 
     fn close(&mut self, end_reason: EndReason) -> Option<Segment<T>> {
         let is_sign = self.is_confirmed;
-        let mut frames = std::mem::take(&mut self.held);
-        frames.truncate(self.claimed);
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.truncate(self.sign_length);
         self.clear();
         let (first, last) = (frames.first()?.0, frames.last()?.0);
         if !is_sign {
@@ -233,6 +228,15 @@ mod tests {
 
     const FRAME: Duration = Duration::from_millis(40);
 
+    /// Pushes each of `frames`: time, whether it shows a hand, content.
+    fn push_all<T>(
+        segmenter: &mut Segmenter<T>,
+        frames: impl IntoIterator<Item = (Duration, bool, T)>,
+    ) -> Vec<Segment<T>> {
+        let push = |(at, has_hand, frame)| segmenter.push(at, has_hand, frame);
+        frames.into_iter().filter_map(push).collect()
+    }
+
     fn rules() -> SegmentRules {
         SegmentRules {
             frame: FRAME,
@@ -248,7 +252,7 @@ mod tests {
         let mut segmenter = Segmenter::new(rules());
         let frames = text.chars().enumerate().filter(|(_, c)| *c != '_');
         let at = |n: usize| FRAME * u32::try_from(n).unwrap();
-        let mut segments = segmenter.extend(frames.map(|(n, c)| (at(n), c == '#', n)));
+        let mut segments = push_all(&mut segmenter, frames.map(|(n, c)| (at(n), c == '#', n)));
         segments.extend(segmenter.finish());
         let found: Vec<_> = segments
             .iter()
@@ -275,7 +279,7 @@ mod tests {
             &[(2, 9, Pause), (15, 22, Pause)],
             0,
         );
-        // A frame that is missing changes nothing, a hole ends the sign.
+        // A frame that is missing changes nothing, a gap ends the sign.
         check("..#_##_#_##._...", &[(2, 10, Pause)], 0);
         let frame_gap = "_".repeat(14);
         check(
@@ -292,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_does_not_go_on_ends_a_sign() {
+    fn time_that_does_not_advance_ends_a_sign() {
         for back in [Duration::ZERO, FRAME * 9, FRAME * 10] {
             let mut segmenter = Segmenter::new(rules());
             for n in 10..20 {
@@ -315,12 +319,12 @@ mod tests {
             ..rules()
         });
         let frames = (0..25_000).map(|n| (Duration::from_micros(n), true, n));
-        let segments = segmenter.extend(frames);
+        let segments = push_all(&mut segmenter, frames);
         // None of these is even as long as the shortest sign.
         assert_eq!((segments.len(), segmenter.too_short()), (0, 0));
-        assert!(segmenter.held.len() <= FRAMES_MAX);
+        assert!(segmenter.frames.len() <= FRAMES_MAX);
         let frames = (0..25_000).map(|n| (Duration::from_micros(n * 50), true, n));
-        let segments = Segmenter::new(rules()).extend(frames);
+        let segments = push_all(&mut Segmenter::new(rules()), frames);
         let lengths: Vec<usize> = segments
             .iter()
             .map(|segment| segment.frames.len())
@@ -335,8 +339,10 @@ mod tests {
         for step_ms in [10, 17, 33, 40, 66, 80] {
             let mut segmenter = Segmenter::new(rules());
             let times = (0..5000).step_by(step_ms);
-            let segments =
-                segmenter.extend(times.map(|ms| (Duration::from_millis(ms), seen(ms), ())));
+            let segments = push_all(
+                &mut segmenter,
+                times.map(|ms| (Duration::from_millis(ms), seen(ms), ())),
+            );
             let bounds = |c: &Segment<()>| (c.frames[0].0, c.frames[c.frames.len() - 1].0);
             // The first is longer than the maximum of 800 ms.
             assert_eq!(segments.len(), 3, "{step_ms} ms");
@@ -384,7 +390,7 @@ mod tests {
         fn cuts_are_whole_apart_and_as_long_as_allowed(stream in stream()) {
             let frames = frames(&stream);
             let mut segmenter = Segmenter::new(rules());
-            let mut segments = segmenter.extend(frames.clone());
+            let mut segments = push_all(&mut segmenter, frames.clone());
             segments.extend(segmenter.finish());
             let mut free = 0;
             for segment in &segments {
@@ -392,13 +398,13 @@ mod tests {
                 // Never overlaps.
                 prop_assert!(first >= free);
                 free = last + 1;
-                // Never loses a frame that it claims.
+                // Never loses a frame.
                 let claimed: Vec<_> = frames[first..=last].iter().map(|(at, _, n)| (*at, *n)).collect();
                 prop_assert_eq!(&claimed, &segment.frames);
                 prop_assert!(frames[first].1 && frames[last].1);
                 let length = rules().length(segment.frames[0].0, segment.frames[segment.frames.len() - 1].0);
                 prop_assert!(length >= rules().min && length <= rules().max, "{:?}", length);
-                // No hole and no pause within.
+                // No gap and no pause within.
                 for pair in segment.frames.windows(2) {
                     prop_assert!(pair[1].0.saturating_sub(pair[0].0) <= rules().frame_gap());
                 }
@@ -409,7 +415,7 @@ mod tests {
         fn any_chunking_gives_the_same(stream in stream(), sizes in proptest::collection::vec(1_usize..40, 1..20)) {
             let frames = frames(&stream);
             let mut whole = Segmenter::new(rules());
-            let mut expected = whole.extend(frames.clone());
+            let mut expected = push_all(&mut whole, frames.clone());
             expected.extend(whole.finish());
             let mut parts = Segmenter::new(rules());
             let mut found = Vec::new();
@@ -419,7 +425,7 @@ mod tests {
                     break;
                 }
                 let (chunk, tail) = rest.split_at((*size).min(rest.len()));
-                found.extend(parts.extend(chunk.to_vec()));
+                found.extend(push_all(&mut parts, chunk.to_vec()));
                 rest = tail;
             }
             found.extend(parts.finish());

@@ -6,9 +6,7 @@ use super::sampling::Window;
 use super::segmenter::{EndReason, Segment, SegmentRules, Segmenter};
 use super::{Sequence, SequenceSpec};
 use crate::hand::Hand;
-use crate::sequence::normalize::{FEATURES, features, has_hand};
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
-use ndarray::{Array2, aview1};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,20 +67,16 @@ impl SignRecorder {
         &self.plan
     }
 
-    /// Replaces any request by `request` at time `at`. A sign that is under way began for something else: it is dropped.
+    /// To cancel a request or to retry one of its takes; [`SignRecorder::record`] starts one.
+    pub fn plan_mut(&mut self) -> &mut RecordingPlan {
+        &mut self.plan
+    }
+
+    /// Replaces any request by `request` at time `at`. Drops the sign that is under way: it began
+    /// for something else.
     pub fn record(&mut self, request: RecordRequest, at: Duration) {
         self.segmenter.finish();
         self.plan.record(request, at);
-    }
-
-    /// Drops the request.
-    pub fn cancel(&mut self) {
-        self.plan.cancel();
-    }
-
-    /// See [`RecordingPlan::retry`].
-    pub fn retry(&mut self, gloss: &str, since: Duration) {
-        self.plan.retry(gloss, since);
     }
 
     /// Whether a sign is under way.
@@ -101,16 +95,14 @@ impl SignRecorder {
     pub fn push(&mut self, at: Duration, hands: &[Hand]) -> Option<Sign> {
         let record = FrameRecord::of(self.count, hands);
         self.count += 1;
-        let is_listening = self.plan.is_listening(at);
-        if !is_listening {
+        let was_listening = std::mem::replace(&mut self.was_listening, self.plan.is_listening(at));
+        if !self.was_listening {
             // A sign that began before a countdown belongs to no take.
-            if self.was_listening {
+            if was_listening {
                 self.segmenter.finish();
             }
-            self.was_listening = false;
             return None;
         }
-        self.was_listening = true;
         let segment = self.segmenter.push(at, !hands.is_empty(), record)?;
         self.label(&segment, at)
     }
@@ -135,42 +127,27 @@ fn to_sign(config: &SignConfig, segment: &Segment<FrameRecord>, gloss: Arc<str>)
     };
     let times: Vec<Duration> = segment.frames.iter().map(|f| f.0).collect();
     let (&begin, &end) = (times.first()?, times.last()?);
-    let mut rows = Array2::zeros((spec.length, FEATURES));
     let mut frames = Vec::new();
     let mut frame_times = Vec::new();
-    let mut frames_with_hand = 0;
+    let mut due = begin;
     for point in grid.points(&times, spec.length) {
-        let number = i32::try_from(point.number).unwrap_or(i32::MAX);
-        let seen = point.nearest.and_then(|n| segment.frames.get(n));
-        let (at, record) = match seen {
+        let (at, mut record) = match point.nearest.and_then(|n| segment.frames.get(n)) {
             Some((at, record)) => (*at, record.clone()),
-            None => (
-                begin.saturating_add(grid.step() * u32::try_from(frames.len()).unwrap_or(0)),
-                FrameRecord::of(0, &[]),
-            ),
+            None => (due, FrameRecord::of(0, &[])),
         };
-        let row = features(&record.landmarks[..usize::from(record.hand_count)]);
-        frames_with_hand += usize::from(has_hand(&row));
-        rows.row_mut(frames.len()).assign(&aview1(&row));
+        record.frame_index = i32::try_from(point.number).unwrap_or(i32::MAX);
+        frames.push(record);
         frame_times.push(at.saturating_sub(begin));
-        frames.push(FrameRecord {
-            frame_index: number,
-            ..record
-        });
+        due = due.saturating_add(grid.step());
     }
     let total = grid.frames(&times);
+    let window = Window {
+        start: 0,
+        end: total,
+    };
     Some(Sign {
         gloss,
-        sequence: Sequence {
-            features: rows,
-            frames,
-            frames_with_hand,
-            window: Window {
-                start: 0,
-                end: total,
-            },
-            declared_frames: total,
-        },
+        sequence: Sequence::new(frames, spec.length, window, total),
         frame_times,
         begin,
         end,
@@ -184,6 +161,7 @@ mod tests {
     use super::*;
     use crate::geometry::ImageRect;
     use crate::hand::Handedness;
+    use crate::sequence::normalize::features;
     use crate::sequence::recording_plan::UNLABELLED;
     use std::num::NonZeroU64;
 
@@ -276,7 +254,7 @@ mod tests {
             Duration::ZERO,
         );
         let mut recorder = SignRecorder::new(sign_config(), takes);
-        // Hands are there before the countdown is over; another sign follows that nobody asked for.
+        // Hands are there before the countdown is over; another sign follows without a request.
         let text = format!("{}........{}........", "#".repeat(35), "#".repeat(20));
         let signs = run(&mut recorder, &text);
         let found: Vec<_> = signs.iter().map(|s| (&*s.gloss, s.begin, s.end)).collect();
