@@ -260,7 +260,7 @@ fn dataset(config: &Config) -> Vec<CheckResult> {
         "{}: {} of {} instances and {} glosses would be processed",
         dataset.json_path().display(),
         plan.jobs.len(),
-        plan.counts.instances,
+        plan.records.len(),
         plan.glosses.len(),
     );
     let mut findings = vec![if plan.jobs.is_empty() {

@@ -202,10 +202,9 @@ fn introduce(reporter: &Reporter, scan: &DatasetScan) {
     for warning in &plan.warnings {
         reporter.warn(&Audience::Flags.describe(warning));
     }
-    let c = &plan.counts;
     reporter.say(&plan.scan_report(), &json!({
-        "event": "plan", "entries": c.entries, "instances": c.instances, "glosses_seen": c.glosses_seen,
-        "glosses_kept": plan.glosses.len(), "glosses_dropped": c.glosses_dropped, "clips": plan.jobs.len(),
+        "event": "plan", "entries": plan.entries, "instances": plan.records.len(), "glosses_seen": plan.gloss_file_counts.len(),
+        "glosses_kept": plan.glosses.len(), "glosses_dropped": plan.glosses_dropped(), "clips": plan.jobs.len(),
     }));
 }
 
@@ -258,7 +257,7 @@ fn conclude(
     let per_gloss: serde_json::Map<String, Value> = report
         .judge
         .per_gloss()
-        .into_iter()
+        .iter()
         .map(|(g, n)| (g.to_string(), json!(n)))
         .collect();
     reporter.say(

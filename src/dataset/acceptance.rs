@@ -1,9 +1,7 @@
-//! What becomes of each planned clip: its state, in plan order, with the notebook's minimum of frames and its limit
-//! per gloss. Pure: results in, verdicts out.
+//! Decides the state of each planned clip, in plan order, by the notebook's minimum of frames and its limit per gloss.
 
 use crate::sequence::Sequence;
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Instances per state.
@@ -14,7 +12,7 @@ pub type StateCounts = BTreeMap<State, usize>;
 pub enum State {
     /// Its sequence is in the output.
     Accepted,
-    /// Fewer frames with a hand than asked for.
+    /// Fewer frames with a hand than needed.
     TooShort,
     /// No frame lies in its frame range.
     Empty,
@@ -68,9 +66,9 @@ pub enum Outcome {
     Read(Box<Reading>),
     /// It could not be read, for this reason.
     Unreadable(String),
-    /// It was not looked at: its gloss had enough before its turn came.
+    /// It was not opened: its gloss had enough before its turn came.
     Spared,
-    /// It was judged before, by this state and reason; its reading is kept elsewhere.
+    /// An earlier run gave it this state and reason; its reading is stored.
     Known(State, Option<String>),
 }
 
@@ -83,18 +81,18 @@ pub struct Reading {
     pub backend: Arc<str>,
     /// The element that decoded it; `None` when nothing had to be decoded.
     pub decoder: Option<String>,
-    /// Colors by a rule that is not proven equal to the notebook's.
+    /// Whether some colors are not proven equal to the notebook's.
     pub is_approximate: bool,
     /// Why decoding stopped before the end of the file, if it did.
     pub stopped_early: Option<String>,
 }
 
-/// A clip's state with what is known of it.
+/// The state of a clip, and its reading.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// The final state.
     pub state: State,
-    /// Why not accepted, in words.
+    /// Why it is not accepted.
     pub reason: Option<String>,
     /// The reading, unless there was none.
     pub reading: Option<Box<Reading>>,
@@ -105,17 +103,17 @@ pub struct Verdict {
 pub struct Judge {
     min_frames: usize,
     max_samples_per_gloss: Option<usize>,
-    accepted: HashMap<Arc<str>, usize>,
+    accepted: BTreeMap<Arc<str>, usize>,
 }
 
 impl Judge {
-    /// A judge that has seen nothing. `max_samples_per_gloss` of `None` or 0 is no limit.
+    /// A judge that has seen no clip. `max_samples_per_gloss` of `None` or 0 is no limit.
     #[must_use]
     pub fn new(min_frames: usize, max_samples_per_gloss: Option<usize>) -> Self {
         Self {
             min_frames,
             max_samples_per_gloss: max_samples_per_gloss.filter(|n| *n > 0),
-            accepted: HashMap::new(),
+            accepted: BTreeMap::new(),
         }
     }
 
@@ -132,91 +130,68 @@ impl Judge {
         self.accepted.get(gloss).copied().unwrap_or(0)
     }
 
-    /// Glosses with accepted clips and how many, by name.
+    /// Accepted clips per gloss, sorted by gloss.
     #[must_use]
-    pub fn per_gloss(&self) -> Vec<(Arc<str>, usize)> {
-        let mut all: Vec<_> = self
-            .accepted
-            .iter()
-            .map(|(g, n)| (Arc::clone(g), *n))
-            .collect();
-        all.sort();
-        all
+    pub fn per_gloss(&self) -> &BTreeMap<Arc<str>, usize> {
+        &self.accepted
     }
 
     /// The verdict on the next clip of the plan.
     pub fn judge(&mut self, gloss: &Arc<str>, outcome: Outcome) -> Verdict {
-        // Asked first: the notebook does not open a clip whose gloss is full.
-        if self.is_full(gloss) {
-            let reason = Some(format!(
-                "{gloss:?} already has {} accepted clips",
-                self.accepted(gloss)
-            ));
-            return Verdict {
-                state: State::OverLimit,
-                reason,
-                reading: None,
-            };
-        }
-        let reading = match outcome {
-            Outcome::Read(reading) => reading,
-            Outcome::Unreadable(reason) => {
-                return Verdict {
-                    state: State::Unreadable,
-                    reason: Some(reason),
-                    reading: None,
-                };
-            }
-            Outcome::Known(state, reason) => {
-                if state == State::Accepted {
-                    *self.accepted.entry(Arc::clone(gloss)).or_default() += 1;
-                }
-                return Verdict {
-                    state,
-                    reason,
-                    reading: None,
-                };
-            }
-            Outcome::Spared => {
-                let reason =
-                    Some("spared although its gloss was not full; please report this".to_owned());
-                return Verdict {
-                    state: State::Unreadable,
-                    reason,
-                    reading: None,
-                };
-            }
-        };
-        let sequence = &reading.sequence;
-        let (start, declared) = (sequence.window.start, sequence.declared_frames);
-        let (state, reason) = if sequence.frames.is_empty() && sequence.window.is_empty() {
-            let reason = format!("frame range starts at {start}, the clip has {declared} frames");
-            (State::Empty, Some(reason))
-        } else if sequence.frames.is_empty() {
-            let why = reading
-                .stopped_early
-                .as_deref()
-                .unwrap_or("the file ends there");
-            let reason = format!("decoding ended before frame {start} of {declared} ({why})");
-            (State::Unreadable, Some(reason))
-        } else if sequence.frames_with_hand < self.min_frames {
-            let (seen, sampled) = (sequence.frames_with_hand, sequence.frames.len());
-            (
-                State::TooShort,
-                Some(format!(
-                    "a hand in {seen} of {sampled} frames, {} are needed",
-                    self.min_frames
-                )),
-            )
-        } else {
-            *self.accepted.entry(Arc::clone(gloss)).or_default() += 1;
-            (State::Accepted, None)
-        };
-        Verdict {
+        let unread = |state, reason| Verdict {
             state,
             reason,
-            reading: Some(reading),
+            reading: None,
+        };
+        // Comes first: the notebook does not open a clip whose gloss is full.
+        if self.is_full(gloss) {
+            let accepted = self.accepted(gloss);
+            let reason = format!("{gloss:?} already has {accepted} accepted clips");
+            return unread(State::OverLimit, Some(reason));
         }
+        let verdict = match outcome {
+            Outcome::Read(reading) => {
+                let (state, reason) = self.assess(&reading);
+                Verdict {
+                    state,
+                    reason,
+                    reading: Some(reading),
+                }
+            }
+            Outcome::Unreadable(reason) => unread(State::Unreadable, Some(reason)),
+            Outcome::Known(state, reason) => unread(state, reason),
+            Outcome::Spared => {
+                let reason = "spared although its gloss was not full; please report this";
+                unread(State::Unreadable, Some(reason.to_owned()))
+            }
+        };
+        if verdict.state == State::Accepted {
+            *self.accepted.entry(Arc::clone(gloss)).or_default() += 1;
+        }
+        verdict
+    }
+
+    /// The state of a clip that was read, and why it is not accepted.
+    fn assess(&self, reading: &Reading) -> (State, Option<String>) {
+        let sequence = &reading.sequence;
+        let (start, declared) = (sequence.window.start, sequence.declared_frames);
+        let (seen, sampled) = (sequence.frames_with_hand, sequence.frames.len());
+        let needed = self.min_frames;
+        let (state, reason) = if sampled == 0 && sequence.window.is_empty() {
+            let reason = format!("frame range starts at {start}, the clip has {declared} frames");
+            (State::Empty, reason)
+        } else if sampled == 0 {
+            let stopped = reading.stopped_early.as_deref();
+            let why = stopped.unwrap_or("the file ends there");
+            let reason = format!("decoding ended before frame {start} of {declared} ({why})");
+            (State::Unreadable, reason)
+        } else if seen < needed {
+            let reason = format!("a hand in {seen} of {sampled} frames, {needed} are needed");
+            (State::TooShort, reason)
+        } else {
+            return (State::Accepted, None);
+        };
+        (state, Some(reason))
     }
 }
 
@@ -264,7 +239,7 @@ mod tests {
         check(read(32, 7), State::TooShort);
         check(read(8, 8), State::Accepted);
         check(Outcome::Unreadable("bad".into()), State::Unreadable);
-        assert_eq!(judge.per_gloss(), vec![(gloss, 1)]);
+        assert_eq!(judge.per_gloss(), &BTreeMap::from([(gloss, 1)]));
     }
 
     #[test]

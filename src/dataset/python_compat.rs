@@ -3,7 +3,7 @@
 //! The notebook is Python, and a dataset that it accepts must be accepted here with the same result: what counts as
 //! "nothing", what `int()` reads from text, and the bare `NaN` that Python's own JSON writer produces.
 
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 /// Key of the one-key object that stands for a bare `NaN` or `Infinity`, which JSON proper cannot say.
 const BARE_FLOAT: &str = "\u{0}bare float";
@@ -14,48 +14,20 @@ const DIGITS_MAX: usize = 4300;
 /// `CPython` cuts the offending text in `int()`'s message after this many characters (`%.200R`).
 const REPR_MAX_CHARS: usize = 200;
 
-/// A `NaN` or infinity that Python's JSON reader accepts although JSON has none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BareFloat {
-    /// `NaN`
-    Nan,
-    /// `Infinity`
-    Infinity,
-    /// `-Infinity`
-    MinusInfinity,
-}
+/// The floats that Python's JSON reader accepts although JSON has none: as they stand in the file, and as Python's
+/// `str()` writes them.
+const BARE_FLOATS: [(&str, &str); 3] = [("NaN", "nan"), ("Infinity", "inf"), ("-Infinity", "-inf")];
 
-impl BareFloat {
-    const ALL: [Self; 3] = [Self::Nan, Self::Infinity, Self::MinusInfinity];
-
-    /// As it stands in the file.
-    fn token(self) -> &'static str {
-        match self {
-            Self::Nan => "NaN",
-            Self::Infinity => "Infinity",
-            Self::MinusInfinity => "-Infinity",
-        }
-    }
-
-    /// As Python's `str()` writes it.
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Self::Nan => "nan",
-            Self::Infinity => "inf",
-            Self::MinusInfinity => "-inf",
-        }
-    }
-
-    /// The bare float that `value` stands for, if it does.
-    pub(crate) fn of(value: &Value) -> Option<Self> {
-        let token = value.as_object()?.get(BARE_FLOAT)?.as_str()?;
-        Self::ALL.into_iter().find(|float| float.token() == token)
-    }
+/// The bare float that `value` stands for, as Python's `str()` writes it; `None` for other values.
+pub(super) fn bare_float(value: &Value) -> Option<&'static str> {
+    let written = value.as_object()?.get(BARE_FLOAT)?.as_str()?;
+    let mut all = BARE_FLOATS.into_iter();
+    all.find_map(|(token, text)| (token == written).then_some(text))
 }
 
 /// `json` with each bare `NaN`, `Infinity` and `-Infinity` outside strings replaced by an object that
-/// [`BareFloat::of`] knows again; `None` when there is none.
-pub(crate) fn with_bare_floats_marked(json: &[u8]) -> Option<Vec<u8>> {
+/// [`bare_float`] recognizes; `None` when there is none.
+pub(super) fn with_bare_floats_marked(json: &[u8]) -> Option<Vec<u8>> {
     let mut marked = Vec::new();
     let mut copied_to = 0;
     let mut in_string = false;
@@ -66,15 +38,11 @@ pub(crate) fn with_bare_floats_marked(json: &[u8]) -> Option<Vec<u8>> {
             b'"' => in_string = !in_string,
             b'N' | b'I' | b'-' if !in_string => {
                 let rest = json.get(position..).unwrap_or_default();
-                let found = BareFloat::ALL
-                    .into_iter()
-                    .find(|float| rest.starts_with(float.token().as_bytes()));
-                if let Some(float) = found {
+                let mut tokens = BARE_FLOATS.iter().map(|(token, _)| *token);
+                if let Some(token) = tokens.find(|token| rest.starts_with(token.as_bytes())) {
                     marked.extend_from_slice(json.get(copied_to..position).unwrap_or_default());
-                    let mut object = Map::new();
-                    object.insert(BARE_FLOAT.to_owned(), Value::from(float.token()));
-                    marked.extend_from_slice(Value::Object(object).to_string().as_bytes());
-                    position += float.token().len();
+                    marked.extend_from_slice(json!({BARE_FLOAT: token}).to_string().as_bytes());
+                    position += token.len();
                     copied_to = position;
                     continue;
                 }
@@ -91,7 +59,7 @@ pub(crate) fn with_bare_floats_marked(json: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether Python's `if not value` holds.
-pub(crate) fn is_falsy(value: &Value) -> bool {
+pub(super) fn is_falsy(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(flag) => !flag,
@@ -103,16 +71,12 @@ pub(crate) fn is_falsy(value: &Value) -> bool {
 }
 
 /// The notebook's `int(value or 0)`; numbers beyond 64 bits saturate, `Err` is Python's message.
-pub(crate) fn int_or_zero(value: &Value) -> Result<i64, String> {
+pub(super) fn int_or_zero(value: &Value) -> Result<i64, String> {
     if is_falsy(value) {
         return Ok(0);
     }
-    if let Some(float) = BareFloat::of(value) {
-        let name = if float == BareFloat::Nan {
-            "NaN"
-        } else {
-            "infinity"
-        };
+    if let Some(float) = bare_float(value) {
+        let name = if float == "nan" { "NaN" } else { "infinity" };
         return Err(format!("cannot convert float {name} to integer"));
     }
     match value {
@@ -130,12 +94,9 @@ fn not_a_number(kind: &str) -> String {
 }
 
 /// A JSON number without its fraction, saturated to 64 bits.
-pub(crate) fn truncated(number: &serde_json::Number) -> i64 {
+pub(super) fn truncated(number: &serde_json::Number) -> i64 {
     if let Some(integer) = number.as_i64() {
         return integer;
-    }
-    if number.is_u64() {
-        return i64::MAX;
     }
     #[expect(
         clippy::cast_possible_truncation,
@@ -148,41 +109,28 @@ pub(crate) fn truncated(number: &serde_json::Number) -> i64 {
 ///
 /// Decimal digits outside ASCII, which Python also reads, are refused.
 fn int_of_text(text: &str) -> Result<i64, String> {
-    let invalid = || format!("invalid literal for int() with base 10: {}", repr(text));
     let trimmed = text.trim_matches(is_space);
     let (negative, digits) = match trimmed.strip_prefix(['+', '-']) {
         Some(rest) => (trimmed.starts_with('-'), rest),
         None => (false, trimmed),
     };
-    let mut value: i64 = 0;
-    let mut count = 0_usize;
-    let mut after_digit = false;
-    for byte in digits.bytes() {
-        match byte {
-            b'0'..=b'9' => {
-                let digit = i64::from(byte - b'0');
-                value = value.saturating_mul(10);
-                value = if negative {
-                    value.saturating_sub(digit)
-                } else {
-                    value.saturating_add(digit)
-                };
-                count += 1;
-                after_digit = true;
-            }
-            b'_' if after_digit => after_digit = false,
-            _ => return Err(invalid()),
-        }
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if !digits.split('_').all(is_number) {
+        return Err(format!(
+            "invalid literal for int() with base 10: {}",
+            repr(text)
+        ));
     }
-    if !after_digit {
-        return Err(invalid());
-    }
+    let digits = digits.replace('_', "");
+    let count = digits.len();
     if count > DIGITS_MAX {
         return Err(format!(
             "Exceeds the limit ({DIGITS_MAX} digits) for integer string conversion: value has {count} digits"
         ));
     }
-    Ok(value)
+    let saturated = if negative { i64::MIN } else { i64::MAX };
+    let sign = if negative { "-" } else { "" };
+    Ok(format!("{sign}{digits}").parse().unwrap_or(saturated))
 }
 
 /// What `int()` strips: C's `isspace` in ASCII, Unicode white space beyond it.
@@ -218,7 +166,6 @@ fn repr(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn int_or_zero_reads_what_python_reads() {
@@ -277,12 +224,8 @@ mod tests {
         let value: Vec<Value> = serde_json::from_slice(&marked).unwrap();
         assert_eq!(value[0], json!("NaN \" NaN"));
         assert_eq!(
-            value[1..4].iter().map(BareFloat::of).collect::<Vec<_>>(),
-            [
-                Some(BareFloat::Nan),
-                Some(BareFloat::MinusInfinity),
-                Some(BareFloat::Infinity)
-            ]
+            value[1..4].iter().map(bare_float).collect::<Vec<_>>(),
+            [Some("nan"), Some("-inf"), Some("inf")]
         );
         assert_eq!(value[4], json!(-1));
         assert!(int_or_zero(&value[1]).unwrap_err().contains("NaN"));

@@ -3,20 +3,16 @@
 //! Reads `WLASL_v0.3.json` as the notebook's Python does and knows nothing of clips on disk. A file of another shape
 //! is an error that names the place; an odd value inside one instance is data and stays with that instance.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use super::python_compat;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
-
-use crate::dataset::python_compat;
-use crate::dataset::python_compat::BareFloat;
 
 /// The file that a WLASL dataset describes itself with.
 pub const FILE_NAME: &str = "WLASL_v0.3.json";
 
-/// Stands for a signer or instance number that the metadata does not give.
-pub const UNKNOWN_ID: i64 = -1;
+/// Stands for a signer that the metadata does not give.
+const UNKNOWN_SIGNER: i64 = -1;
 
 /// Longest excerpt of a value in an error, in characters.
 const EXCERPT_MAX_CHARS: usize = 40;
@@ -25,7 +21,8 @@ const EXCERPT_MAX_CHARS: usize = 40;
 pub type FrameNumber = Result<i64, String>;
 
 /// A gloss (a sign's name in English) and the clips that show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Value")]
 pub struct Entry {
     /// As spelt in the file; `None` when missing or empty.
     pub gloss: Option<String>,
@@ -44,10 +41,8 @@ pub struct Instance {
     pub frame_end: FrameNumber,
     /// `train`, `val` or `test`; empty when missing.
     pub split: String,
-    /// Who signs, or [`UNKNOWN_ID`].
+    /// Who signs, −1 when unknown.
     pub signer_id: i64,
-    /// The file's own number for this instance, or [`UNKNOWN_ID`].
-    pub instance_id: i64,
 }
 
 /// Why a metadata file cannot be used. The caller adds the file's name.
@@ -59,17 +54,8 @@ pub enum MetadataError {
     )]
     Empty,
     /// Not JSON.
-    #[error(
-        "not valid JSON at line {line}, column {column}: {cause}; the file may be cut short or damaged: download it again"
-    )]
-    Syntax {
-        /// From 1.
-        line: usize,
-        /// From 1, in bytes.
-        column: usize,
-        /// The parser's words.
-        cause: String,
-    },
+    #[error("not valid JSON: {0}; the file may be cut short or damaged: download it again")]
+    Syntax(String),
     /// One of the `nslt_*.json` files.
     #[error(
         "a list of splits (\"{video_id}\": subset, action), as in nslt_2000.json, found where {FILE_NAME} is needed: \
@@ -103,7 +89,7 @@ pub fn parse(json: &[u8]) -> Result<Vec<Entry>, MetadataError> {
         return Err(MetadataError::Empty);
     }
     match parse_json(json) {
-        Err(syntax @ MetadataError::Syntax { .. }) => {
+        Err(syntax @ MetadataError::Syntax(_)) => {
             // Bare floats are rare: only a file that failed is searched for them.
             python_compat::with_bare_floats_marked(json)
                 .map_or(Err(syntax), |marked| parse_json(&marked))
@@ -113,178 +99,89 @@ pub fn parse(json: &[u8]) -> Result<Vec<Entry>, MetadataError> {
 }
 
 fn parse_json(json: &[u8]) -> Result<Vec<Entry>, MetadataError> {
-    let mut shape_error = None;
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let entries = EntryList {
-        shape_error: &mut shape_error,
-    }
-    .deserialize(&mut deserializer)
-    .and_then(|entries| deserializer.end().map(|()| entries));
-    entries.map_err(|error| {
-        shape_error.unwrap_or_else(|| MetadataError::Syntax {
-            line: error.line(),
-            column: error.column(),
-            cause: without_place(&error),
-        })
-    })
-}
-
-/// The parser's message without its " at line …", which the error carries as numbers.
-fn without_place(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(end) => text
-            .chars()
-            .take(text.get(..end).map_or(0, |head| head.chars().count()))
-            .collect(),
-        None => text,
+    let syntax = |error: serde_json::Error| MetadataError::Syntax(error.to_string());
+    match serde_json::from_slice(json) {
+        Ok(entries) => Ok(entries),
+        // Entries are made one at a time; only a file of another shape is held as a tree, to name the place.
+        Err(error) if error.is_data() => match serde_json::from_slice(json).map_err(syntax)? {
+            Value::Array(list) => (0..).zip(list).map(|(n, value)| entry(n, value)).collect(),
+            other => Err(not_a_list(&other)),
+        },
+        Err(error) => Err(syntax(error)),
     }
 }
 
-/// Reads the top-level list one entry at a time, so that the whole file is never held as a tree.
-struct EntryList<'a> {
-    /// What was wrong, when it was not the syntax.
-    shape_error: &'a mut Option<MetadataError>,
+fn not_a_list(value: &Value) -> MetadataError {
+    let first = value.as_object().and_then(|members| members.iter().next());
+    if let Some((video_id, split)) = first
+        && split.get("subset").is_some()
+        && split.get("action").is_some()
+    {
+        return MetadataError::SplitList {
+            video_id: excerpt(video_id),
+        };
+    }
+    let path = "top level".to_owned();
+    shape_error(
+        path,
+        value,
+        "a list of objects with \"gloss\" and \"instances\"",
+    )
 }
 
-impl<'de> DeserializeSeed<'de> for EntryList<'_> {
-    type Value = Vec<Entry>;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, input: D) -> Result<Self::Value, D::Error> {
-        input.deserialize_any(self)
-    }
-}
-
-impl EntryList<'_> {
-    fn refuse<E: serde::de::Error>(self, found: String) -> Result<Vec<Entry>, E> {
-        *self.shape_error = Some(MetadataError::Shape {
-            path: "top level".to_owned(),
-            found,
-            expected: "a list of objects with \"gloss\" and \"instances\"",
-        });
-        Err(E::custom("not a list"))
-    }
-}
-
-impl<'de> Visitor<'de> for EntryList<'_> {
-    type Value = Vec<Entry>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str("a list of objects")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(value) = list.next_element::<Value>()? {
-            match entry(entries.len(), value) {
-                Ok(entry) => entries.push(entry),
-                Err(error) => {
-                    *self.shape_error = Some(error);
-                    return Err(A::Error::custom("not an entry"));
-                }
-            }
-        }
-        Ok(entries)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let first = map.next_entry::<String, Value>()?;
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        match first {
-            Some((video_id, value))
-                if value.get("subset").is_some() && value.get("action").is_some() =>
-            {
-                *self.shape_error = Some(MetadataError::SplitList {
-                    video_id: excerpt(&video_id),
-                });
-                Err(A::Error::custom("a list of splits"))
-            }
-            Some((key, _)) => self.refuse(format!(
-                "an object that starts with key \"{}\"",
-                excerpt(&key)
-            )),
-            None => self.refuse("an empty object".to_owned()),
-        }
-    }
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
-        self.refuse(found(&Value::Null))
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Self::Value, E> {
-        self.refuse(found(&value.into()))
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Self::Value, E> {
-        self.refuse(found(&value.into()))
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Self::Value, E> {
-        self.refuse(found(&value.into()))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
-        self.refuse(found(&value.into()))
-    }
-
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Self::Value, E> {
-        self.refuse(found(&value.into()))
+fn shape_error(path: String, value: &Value, expected: &'static str) -> MetadataError {
+    MetadataError::Shape {
+        path,
+        found: found(value),
+        expected,
     }
 }
 
+impl TryFrom<Value> for Entry {
+    type Error = MetadataError;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        entry(0, value)
+    }
+}
+
+/// Reads entry number `index` of the file.
 fn entry(index: usize, value: Value) -> Result<Entry, MetadataError> {
     let Value::Object(mut members) = value else {
-        return Err(MetadataError::Shape {
-            path: format!("[{index}]"),
-            found: found(&value),
-            expected: "an object with \"gloss\" and \"instances\"",
-        });
+        let expected = "an object with \"gloss\" and \"instances\"";
+        return Err(shape_error(format!("[{index}]"), &value, expected));
     };
     let gloss = match members.remove("gloss") {
         Some(Value::String(gloss)) if !gloss.is_empty() => Some(gloss),
         Some(other) if !python_compat::is_falsy(&other) => {
-            return Err(MetadataError::Shape {
-                path: format!("[{index}].gloss"),
-                found: found(&other),
-                expected: "text",
-            });
+            return Err(shape_error(format!("[{index}].gloss"), &other, "text"));
         }
         _ => None,
     };
+    let path = format!("[{index}].instances");
     let list = match members.remove("instances") {
         Some(Value::Array(list)) => list,
-        Some(other) => {
-            return Err(MetadataError::Shape {
-                path: format!("[{index}].instances"),
-                found: found(&other),
-                expected: "a list of objects",
-            });
-        }
+        Some(other) => return Err(shape_error(path, &other, "a list of objects")),
         None => Vec::new(),
     };
-    let instances = list
-        .into_iter()
-        .enumerate()
-        .map(|(position, value)| match value {
-            Value::Object(members) => Ok(instance(members)),
-            other => Err(MetadataError::Shape {
-                path: format!("[{index}].instances[{position}]"),
-                found: found(&other),
-                expected: "an object with \"video_id\"",
-            }),
-        })
-        .collect::<Result<_, _>>()?;
+    let instances = list.into_iter().enumerate().map(|(n, value)| match value {
+        Value::Object(members) => Ok(instance(members)),
+        other => {
+            let expected = "an object with \"video_id\"";
+            Err(shape_error(format!("{path}[{n}]"), &other, expected))
+        }
+    });
+    let instances = instances.collect::<Result<_, _>>()?;
     Ok(Entry { gloss, instances })
 }
 
 fn instance(mut members: Map<String, Value>) -> Instance {
     let frame_number = |key: &str| members.get(key).map_or(Ok(0), python_compat::int_or_zero);
-    let number = |key: &str| match members.get(key) {
-        Some(Value::Number(number)) => python_compat::truncated(number),
-        _ => UNKNOWN_ID,
-    };
     let (frame_start, frame_end) = (frame_number("frame_start"), frame_number("frame_end"));
-    let (signer_id, instance_id) = (number("signer_id"), number("instance_id"));
+    let signer_id = match members.get("signer_id") {
+        Some(Value::Number(number)) => python_compat::truncated(number),
+        _ => UNKNOWN_SIGNER,
+    };
     Instance {
         video_id: members.remove("video_id").and_then(video_id),
         frame_start,
@@ -294,7 +191,6 @@ fn instance(mut members: Map<String, Value>) -> Instance {
             _ => String::new(),
         },
         signer_id,
-        instance_id,
     }
 }
 
@@ -303,8 +199,8 @@ fn video_id(value: Value) -> Option<String> {
     if python_compat::is_falsy(&value) {
         return None;
     }
-    if let Some(float) = BareFloat::of(&value) {
-        return Some(float.text().to_owned());
+    if let Some(float) = python_compat::bare_float(&value) {
+        return Some(float.to_owned());
     }
     Some(match value {
         Value::String(id) => id,
@@ -315,8 +211,8 @@ fn video_id(value: Value) -> Option<String> {
 
 /// A value's kind and a bit of it, for an error.
 fn found(value: &Value) -> String {
-    if let Some(float) = BareFloat::of(value) {
-        return float.text().to_owned();
+    if let Some(float) = python_compat::bare_float(value) {
+        return float.to_owned();
     }
     match value {
         Value::Null => "null".to_owned(),
@@ -369,16 +265,13 @@ mod tests {
         assert_eq!(ids, [Some("00335"), Some("335"), None, None, None]);
         let one = &entry.instances[0];
         assert_eq!((&one.frame_start, &one.frame_end), (&Ok(1), &Ok(-1)));
-        assert_eq!(
-            (one.split.as_str(), one.signer_id, one.instance_id),
-            ("train", 9, 2)
-        );
+        assert_eq!((one.split.as_str(), one.signer_id), ("train", 9));
         assert_eq!(entry.instances[1].frame_start, Ok(3));
         assert_eq!(
             entry.instances[1].frame_end,
             Err("invalid literal for int() with base 10: 'abc'".to_owned())
         );
-        assert_eq!(entry.instances[2].signer_id, UNKNOWN_ID);
+        assert_eq!(entry.instances[2].signer_id, UNKNOWN_SIGNER);
     }
 
     #[test]
@@ -416,7 +309,7 @@ mod tests {
             assert!(message.contains(expected), "{json}: {message}");
         };
         check("{}", "top level: found an empty object, expected a list");
-        check(r#"{"a": [1]}"#, "an object that starts with key \"a\"");
+        check(r#"{"a": [1]}"#, "an object with key \"a\"");
         check("null", "top level: found null");
         check("3", "top level: found the number 3");
         check("-1.5", "found the number -1.5");
@@ -441,11 +334,13 @@ mod tests {
         check(" \n", "the file is empty");
         check(
             "[{]",
-            "not valid JSON at line 1, column 3: key must be a string;",
+            "not valid JSON: key must be a string at line 1 column 3;",
         );
         check("[] x", "trailing characters");
         check("[{}", "EOF while parsing");
         check("[\"\u{7}\"]", "control character");
+        // A wrong shape before the end of a file that is cut short.
+        check("[7, {", "EOF while parsing");
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Audience {
             self.of_dataset(error)
         } else if let Some(MetadataError::SplitList { .. }) = error.downcast_ref() {
             format!(", with {}", self.json())
-        } else if let Some(Warning::TooFewVideos { .. }) = error.downcast_ref() {
+        } else if let Some(Warning::TooFewVideos(_)) = error.downcast_ref() {
             let name = self.name("--min-videos-per-gloss", "plan.min_videos_per_gloss");
             format!(": lower {name} to keep it")
         } else if error.is::<PreviewError>() {
@@ -243,11 +243,7 @@ mod tests {
             "with models.palm or models.path",
         ];
         check(&missing, [flags, flags, keys, keys]);
-        let few = Warning::TooFewVideos {
-            gloss: "book".to_owned(),
-            found: 1,
-            needed: 2,
-        };
+        let few = Warning::TooFewVideos("1 clips on disk, 2 are needed".to_owned());
         let [flags, keys] = [
             "2 are needed: lower --min-videos-per-gloss to keep it",
             "lower plan.min_videos_per_gloss to keep it",

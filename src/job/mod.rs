@@ -12,7 +12,7 @@ mod worker;
 pub mod worker_pool;
 
 use crate::dataset::acceptance::{Judge, State, StateCounts};
-use crate::dataset::plan::{Plan, PlanDecision, PlanOptions, PlanRecord, plan};
+use crate::dataset::plan::{Plan, PlanOptions, PlanRecord, plan};
 use crate::dataset::wlasl;
 use crate::digest::sha256_hex;
 use crate::error::{CliError, Exit};
@@ -347,10 +347,5 @@ pub fn tenths(time: Duration) -> f64 {
 /// The state and reason of a record that is not processed; `None` for one that is.
 #[must_use]
 pub fn skip_reason(record: &PlanRecord) -> Option<(State, String)> {
-    match &record.decision {
-        PlanDecision::Process { .. } => None,
-        PlanDecision::NotSelected { reason } => Some((State::NotSelected, reason.clone())),
-        PlanDecision::Missing { reason } => Some((State::Missing, reason.clone())),
-        PlanDecision::Unreadable { reason } => Some((State::Unreadable, reason.clone())),
-    }
+    record.skipped.clone()
 }

@@ -1,6 +1,6 @@
 //! Whatever the bytes of clips and metadata: no panic, no hang, every instance in exactly one state.
 
-use handloom::dataset::plan::{PlanDecision, PlanOptions, plan};
+use handloom::dataset::plan::{PlanOptions, plan};
 use handloom::dataset::wlasl::parse;
 use handloom::video::encode::Codec;
 use serde_json::Value;
@@ -284,9 +284,9 @@ fn damaged_metadata_files() {
                 let instances: usize = entries.iter().map(|e| e.instances.len()).sum();
                 let plan = plan(&entries, &plan_options, &|id| id == "00001");
                 assert_eq!(plan.records.len(), instances, "file {n}");
-                let fates = plan.records.iter().enumerate();
-                let jobs: Vec<usize> = fates
-                    .filter(|(_, r)| matches!(r.decision, PlanDecision::Process { .. }))
+                let records = plan.records.iter().enumerate();
+                let jobs: Vec<usize> = records
+                    .filter(|(_, record)| record.skipped.is_none())
                     .map(|(at, _)| at)
                     .collect();
                 let planned: Vec<usize> = plan.jobs.iter().map(|j| j.record).collect();

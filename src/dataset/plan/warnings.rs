@@ -1,95 +1,62 @@
-//! What the user should hear of a plan.
+//! What a user probably did not intend with a plan.
 
 use super::PlanOptions;
 use crate::dataset::wlasl::Entry;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// Something that the user probably did not intend. The job goes on.
+/// Something that the user probably did not intend. The job runs all the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub enum Warning {
-    /// Selected, but not in the metadata.
-    #[error("selected gloss \"{gloss}\" is not in the metadata{}", did_you_mean(.similar.as_deref()))]
-    UnknownGloss {
-        /// As the user wrote it.
-        gloss: String,
-        /// The same but for capitals.
-        similar: Option<String>,
-    },
-    /// Selected, but with too few clips on disk.
-    #[error("selected gloss \"{gloss}\" has {found} clips on disk, {needed} are needed")]
-    TooFewVideos {
-        /// As the user wrote it.
-        gloss: String,
-        /// Clips on disk.
-        found: usize,
-        /// Clips that it takes.
-        needed: usize,
-    },
-    /// Kept, but its lower-case twin is not, so the notebook's comparison drops all its clips.
-    #[error(
-        "gloss \"{gloss}\" is kept with {found} clips but, as in the notebook, none is processed, for \"{lower}\" is not kept"
-    )]
-    CapitalsDropped {
-        /// As spelt.
-        gloss: String,
-        /// What it is compared as.
-        lower: String,
-        /// Clips on disk.
-        found: usize,
-    },
+    /// A selected gloss is not in the metadata.
+    UnknownGloss(String),
+    /// A selected gloss has too few clips on disk.
+    TooFewVideos(String),
+    /// A gloss is kept but its lower-case twin is not, so the notebook's comparison drops all its clips.
+    CapitalsDropped(String),
 }
 
-fn did_you_mean(similar: Option<&str>) -> String {
-    similar.map_or_else(String::new, |gloss| format!("; did you mean \"{gloss}\"?"))
-}
-
-/// What is odd about the user's choice, given what was found and kept.
+/// Compares the user's choice with what was found and kept; `files` are the clips on disk per gloss.
 pub(super) fn warnings(
     entries: &[Entry],
     plan_options: &PlanOptions,
-    gloss_file_counts: &[(Arc<str>, usize)],
+    files: &HashMap<&str, usize>,
     glosses: &[Arc<str>],
 ) -> Vec<Warning> {
+    let kept: HashSet<&str> = glosses.iter().map(|gloss| &**gloss).collect();
+    let found = |gloss: &str| files.get(gloss).copied().unwrap_or(0);
     let mut warnings = Vec::new();
-    let mut seen = HashSet::new();
+    let mut seen = kept.clone();
     for gloss in &plan_options.selected_glosses {
-        if !seen.insert(gloss) || glosses.iter().any(|kept| kept.as_ref() == gloss) {
+        if !seen.insert(gloss) {
             continue;
         }
         let mut spelt = entries.iter().filter_map(|entry| entry.gloss.as_deref());
-        if spelt.clone().any(|known| known == gloss) {
-            warnings.push(Warning::TooFewVideos {
-                gloss: gloss.clone(),
-                found: files_of(gloss_file_counts, gloss),
-                needed: plan_options.min_videos_per_gloss,
-            });
+        warnings.push(if spelt.clone().any(|known| known == gloss) {
+            let (found, needed) = (found(gloss), plan_options.min_videos_per_gloss);
+            Warning::TooFewVideos(format!(
+                "selected gloss \"{gloss}\" has {found} clips on disk, {needed} are needed"
+            ))
         } else {
             let lower = gloss.to_lowercase();
-            warnings.push(Warning::UnknownGloss {
-                gloss: gloss.clone(),
-                similar: spelt
-                    .find(|known| known.to_lowercase() == lower)
-                    .map(ToOwned::to_owned),
-            });
-        }
+            let similar = spelt.find(|known| known.to_lowercase() == lower);
+            let hint = similar.map(|similar| format!("; did you mean \"{similar}\"?"));
+            Warning::UnknownGloss(format!(
+                "selected gloss \"{gloss}\" is not in the metadata{}",
+                hint.unwrap_or_default()
+            ))
+        });
     }
     for gloss in glosses {
         let lower = gloss.to_lowercase();
-        if lower != gloss.as_ref() && !glosses.iter().any(|kept| kept.as_ref() == lower) {
-            warnings.push(Warning::CapitalsDropped {
-                gloss: gloss.to_string(),
-                found: files_of(gloss_file_counts, gloss),
-                lower,
-            });
+        if lower != **gloss && !kept.contains(lower.as_str()) {
+            warnings.push(Warning::CapitalsDropped(format!(
+                "gloss \"{gloss}\" is kept with {} clips but, as in the notebook, none is processed, because \
+                 \"{lower}\" is not kept",
+                found(gloss)
+            )));
         }
     }
     warnings
-}
-
-fn files_of(gloss_file_counts: &[(Arc<str>, usize)], gloss: &str) -> usize {
-    let mut counts = gloss_file_counts.iter();
-    counts
-        .find(|(name, _)| name.as_ref() == gloss)
-        .map_or(0, |&(_, count)| count)
 }
