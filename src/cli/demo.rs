@@ -269,13 +269,10 @@ fn draw(videos: &Path, result: &Path, image: &Path) -> anyhow::Result<()> {
     .with_context(|| format!("cannot write {}", image.display()))
 }
 
-/// What the colours and the rows of the contact sheet mean.
+/// What the colors and the rows of the contact sheet mean.
 fn legend() -> [LegendEntry; 3] {
     let [first, second] = HAND_COLORS;
-    let entry = |color, text: &str| LegendEntry {
-        color,
-        text: text.to_owned(),
-    };
+    let entry = |color, text| LegendEntry { color, text };
     [
         entry(Some(first), "first hand: numbers 0 to 62 of a frame"),
         entry(Some(second), "second hand: numbers 63 to 125"),

@@ -11,15 +11,13 @@ const REACH_MAX_PX: f32 = 1.0e6;
 
 /// A segment with a radius at each end, in image pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Capsule {
-    /// First end, `[x, y]` in image pixels.
-    pub a: [f32; 2],
-    /// Second end, `[x, y]` in image pixels; may equal `a`.
-    pub b: [f32; 2],
-    /// Radius at `a` in pixels.
-    pub radius_a: f32,
-    /// Radius at `b` in pixels.
-    pub radius_b: f32,
+pub(super) struct Capsule {
+    /// First end, `[x, y]`.
+    pub(super) a: [f32; 2],
+    /// Second end, `[x, y]`; may equal `a`.
+    pub(super) b: [f32; 2],
+    pub(super) radius_a: f32,
+    pub(super) radius_b: f32,
 }
 
 /// One pixel as seen from a capsule.
@@ -35,39 +33,12 @@ pub(super) struct CapsuleSample {
     pub(super) radius: f32,
 }
 
-/// Fills a capsule with one color; `opacity` 0..=1 scales how much of the background it hides.
-pub fn fill_capsule(frame: &mut RgbFrame, capsule: &Capsule, color: [u8; 3], opacity: f32) {
-    let (width, height) = (frame.width(), frame.height());
-    let color = color.map(f32::from);
-    let pixels = frame.pixels_mut();
-    capsule.visit(width, height, |index, sample| {
-        let pixel = &mut pixels[index * 3..index * 3 + 3];
-        blend(pixel, color, sample.coverage * opacity);
-    });
-}
-
-/// Fills a disc: `center` `[x, y]` and `radius` in image pixels.
-pub fn fill_disc(
+/// Draws a line with round ends, `width` pixels wide; a disc where both ends are one point.
+///
+/// `opacity` 0..=1 scales how much of the background it hides.
+pub(super) fn fill_line(
     frame: &mut RgbFrame,
-    center: [f32; 2],
-    radius: f32,
-    color: [u8; 3],
-    opacity: f32,
-) {
-    let capsule = Capsule {
-        a: center,
-        b: center,
-        radius_a: radius,
-        radius_b: radius,
-    };
-    fill_capsule(frame, &capsule, color, opacity);
-}
-
-/// Draws a line with round ends from `a` to `b`, `width` pixels wide.
-pub fn fill_line(
-    frame: &mut RgbFrame,
-    a: [f32; 2],
-    b: [f32; 2],
+    [a, b]: [[f32; 2]; 2],
     width: f32,
     color: [u8; 3],
     opacity: f32,
@@ -78,7 +49,13 @@ pub fn fill_line(
         radius_a: width / 2.0,
         radius_b: width / 2.0,
     };
-    fill_capsule(frame, &capsule, color, opacity);
+    let (columns, rows) = (frame.width(), frame.height());
+    let color = color.map(f32::from);
+    let pixels = frame.pixels_mut();
+    capsule.visit(columns, rows, |index, sample| {
+        let pixel = &mut pixels[index * 3..index * 3 + 3];
+        blend(pixel, color, sample.coverage * opacity);
+    });
 }
 
 impl Capsule {
@@ -122,9 +99,9 @@ impl Capsule {
         }
     }
 
-    /// Left, top, right and bottom (the latter two exclusive) of the pixels it can touch, none if it cannot be
+    /// Left, top, right and bottom (the latter two exclusive) of the pixels it can touch; `None` if it cannot be
     /// drawn or lies outside.
-    pub(super) fn bounds(&self, width: usize, height: usize) -> Option<[usize; 4]> {
+    fn bounds(&self, width: usize, height: usize) -> Option<[usize; 4]> {
         let (a, b) = (self.a, self.b);
         let (radius_a, radius_b) = (self.radius_a, self.radius_b);
         let numbers = [a[0], a[1], b[0], b[1], radius_a, radius_b];
@@ -133,8 +110,13 @@ impl Capsule {
         if !drawable || radius_a.max(radius_b) <= 0.0 {
             return None;
         }
-        let (left, right) = span(a[0], b[0], radius_a, radius_b, width);
-        let (top, bottom) = span(a[1], b[1], radius_a, radius_b, height);
+        let span = |a: f32, b: f32, limit: usize| {
+            let low = (a - radius_a).min(b - radius_b) - 1.0;
+            let high = (a + radius_a).max(b + radius_b) + 2.0;
+            (to_index(low), to_index(high).min(limit))
+        };
+        let (left, right) = span(a[0], b[0], width);
+        let (top, bottom) = span(a[1], b[1], height);
         (left < right && top < bottom).then_some([left, top, right, bottom])
     }
 }
@@ -147,16 +129,19 @@ pub(super) fn blend(pixel: &mut [u8], color: [f32; 3], opacity: f32) {
     }
 }
 
-/// The half-open range of pixels, clipped to `0..limit`, that a capsule can touch along one axis.
-fn span(a: f32, b: f32, radius_a: f32, radius_b: f32, limit: usize) -> (usize, usize) {
-    let low = (a - radius_a).min(b - radius_b) - 1.0;
-    let high = (a + radius_a).max(b + radius_b) + 2.0;
-    (to_index(low), to_index(high).min(limit))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn fill_disc(
+        frame: &mut RgbFrame,
+        center: [f32; 2],
+        radius: f32,
+        color: [u8; 3],
+        opacity: f32,
+    ) {
+        fill_line(frame, [center; 2], 2.0 * radius, color, opacity);
+    }
 
     /// The summed coverage of everything drawn in white on black, in pixels.
     fn area(frame: &RgbFrame) -> f32 {
@@ -176,10 +161,10 @@ mod tests {
         ] {
             let mut frame = RgbFrame::new(64, 64);
             fill_disc(&mut frame, center, radius, [255; 3], 1.0);
-            let wanted = std::f32::consts::PI * radius * radius;
+            let expected = std::f32::consts::PI * radius * radius;
             assert!(
-                (area(&frame) / wanted - 1.0).abs() < 0.05,
-                "{radius}: {} / {wanted}",
+                (area(&frame) / expected - 1.0).abs() < 0.05,
+                "{radius}: {} / {expected}",
                 area(&frame)
             );
         }
@@ -189,10 +174,10 @@ mod tests {
     fn a_line_has_its_area_at_any_angle() {
         for end in [[70.0, 40.0], [60.0, 60.0], [40.0, 12.0]] {
             let mut frame = RgbFrame::new(80, 80);
-            fill_line(&mut frame, [40.0, 40.0], end, 4.0, [255; 3], 1.0);
+            fill_line(&mut frame, [[40.0, 40.0], end], 4.0, [255; 3], 1.0);
             let length = f32::hypot(end[0] - 40.0, end[1] - 40.0);
-            let wanted = length * 4.0 + std::f32::consts::PI * 4.0;
-            assert!((area(&frame) / wanted - 1.0).abs() < 0.03);
+            let expected = length * 4.0 + std::f32::consts::PI * 4.0;
+            assert!((area(&frame) / expected - 1.0).abs() < 0.03);
         }
     }
 
@@ -200,8 +185,8 @@ mod tests {
     fn a_disc_over_the_border_keeps_the_half_inside() {
         let mut frame = RgbFrame::new(64, 64);
         fill_disc(&mut frame, [0.0, 32.0], 20.0, [255; 3], 1.0);
-        let wanted = std::f32::consts::PI * 200.0;
-        assert!((area(&frame) / wanted - 1.0).abs() < 0.03);
+        let expected = std::f32::consts::PI * 200.0;
+        assert!((area(&frame) / expected - 1.0).abs() < 0.03);
     }
 
     #[test]
@@ -226,13 +211,18 @@ mod tests {
             assert!(frame.pixels().iter().all(|&v| v == 0));
             fill_line(
                 &mut frame,
-                [-1.0e5, -1.0e5],
-                [1.0e5, 1.0e5],
+                [[-1.0e5, -1.0e5], [1.0e5, 1.0e5]],
                 3.0,
                 [255; 3],
                 1.0,
             );
-            fill_line(&mut frame, [3.0, 3.0], [f32::NAN, 0.0], 3.0, [255; 3], 1.0);
+            fill_line(
+                &mut frame,
+                [[3.0, 3.0], [f32::NAN, 0.0]],
+                3.0,
+                [255; 3],
+                1.0,
+            );
         }
     }
 

@@ -1,4 +1,4 @@
-//! A hand with its forearm, modelled from capsules that merge into one lit surface.
+//! A hand with its forearm, modeled from capsules that merge into one lit surface.
 //!
 //! MediaPipe's palm model takes it for a real one as long as the forearm is there and no finger is curled by
 //! more than about 0.6: fists and pointing hands are not found. It sees the palm side, so that a hand that is
@@ -45,6 +45,9 @@ const FOREARM: [[f32; 3]; 2] = [[0.02, 1.0, 0.0], [0.05, 4.6, 0.0]];
 /// Half the width of a fold of the skin, hand space.
 const CREASE_RADIUS: f32 = 0.012;
 
+/// Share of the brightness that is lost in a fold.
+const CREASE_DEPTH: f32 = 0.22;
+
 /// How far two parts melt into each other: flesh of the palm, and phalanges of one finger. Hand space.
 const SOFT: f32 = 0.16;
 const CRISP: f32 = 0.03;
@@ -54,22 +57,22 @@ const RISE: f32 = 0.35;
 
 /// How a hand is held.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct HandPose {
+pub(super) struct HandPose {
     /// The middle of the upper palm, `[x, y]` in image pixels.
-    pub center: [f32; 2],
+    pub(super) center: [f32; 2],
     /// About the length of the middle finger in pixels; the open hand is twice as high without the forearm.
-    pub size: f32,
+    pub(super) size: f32,
     /// Turn about the center, clockwise; at 0 the fingers point up.
-    pub rotation_rad: f32,
+    pub(super) rotation_rad: f32,
     /// How far the fingers are fanned out: 0 parallel, 1 relaxed, 1.5 wide.
-    pub spread: f32,
+    pub(super) spread: f32,
     /// Bend of thumb, index, middle, ring and little finger: 0 straight, 1 fully curled.
-    pub curl: [f32; 5],
+    pub(super) curl: [f32; 5],
     /// Draws the mirror image, the other hand of the same person.
-    pub left: bool,
+    pub(super) left: bool,
 }
 
-/// From hand space to the relief of one image.
+/// Builds the surface of a hand from shapes in hand space.
 struct HandBuilder<'a> {
     height_field: HeightField,
     pose: &'a HandPose,
@@ -78,116 +81,105 @@ struct HandBuilder<'a> {
 /// Draws a hand over what is already in the image; parts outside of it are clipped.
 ///
 /// `skin`: R G B where the light falls straight on it.
-pub fn draw_hand(frame: &mut RgbFrame, pose: &HandPose, skin: [u8; 3]) {
+pub(super) fn draw_hand(frame: &mut RgbFrame, pose: &HandPose, skin: [u8; 3]) {
     let height_field = HeightField::new(frame.width(), frame.height());
     let mut builder = HandBuilder { height_field, pose };
     builder.body(FOREARM, [0.36, 0.46], SOFT);
-    model_palm(&mut builder);
+    builder.palm();
     for finger in 0..KNUCKLES.len() {
-        model_finger(&mut builder, finger);
+        builder.finger(finger);
     }
-    model_thumb(&mut builder);
+    builder.thumb();
     builder.height_field.paint(frame, skin.map(f32::from));
 }
 
-fn model_palm(builder: &mut HandBuilder) {
-    for [x, y] in KNUCKLES {
-        builder.body([[0.25 * x, 0.95, 0.0], [x, y, 0.0]], [0.30, 0.20], SOFT);
-    }
-    builder.body([[-0.22, 0.70, 0.0], [0.22, 0.68, 0.0]], [0.27, 0.24], SOFT);
-    for line in CREASES {
-        for ends in line.windows(2) {
-            let [[ax, ay], [bx, by]] = [ends[0], ends[1]];
-            builder.crease([ax, ay, 0.0], [bx, by, 0.0], 0.22);
+impl HandBuilder<'_> {
+    fn palm(&mut self) {
+        for [x, y] in KNUCKLES {
+            self.body([[0.25 * x, 0.95, 0.0], [x, y, 0.0]], [0.30, 0.20], SOFT);
+        }
+        self.body([[-0.22, 0.70, 0.0], [0.22, 0.68, 0.0]], [0.27, 0.24], SOFT);
+        for line in CREASES {
+            for ends in line.windows(2) {
+                self.crease([ends[0], ends[1]]);
+            }
         }
     }
-}
 
-/// `finger`: 0 index to 3 little finger.
-fn model_finger(builder: &mut HandBuilder, finger: usize) {
-    let (sin, cos) = (FINGER_ANGLES_RAD[finger] * builder.pose.spread).sin_cos();
-    let curl = builder.pose.curl[finger + 1];
-    // A finger that bends towards the viewer looks shorter, its outer phalanges most.
-    let near = 1.0 - 0.75 * curl;
-    let far = near * (1.0 - 0.3 * curl);
-    let scale = if finger == 3 {
-        LITTLE_FINGER_SCALE
-    } else {
-        1.0
-    };
+    /// `finger`: 0 index to 3 little finger.
+    fn finger(&mut self, finger: usize) {
+        let (sin, cos) = (FINGER_ANGLES_RAD[finger] * self.pose.spread).sin_cos();
+        let curl = self.pose.curl[finger + 1];
+        // A finger that bends towards the viewer looks shorter, its outer phalanges most.
+        let near = 1.0 - 0.75 * curl;
+        let far = near * (1.0 - 0.3 * curl);
+        let scale = if finger == 3 {
+            LITTLE_FINGER_SCALE
+        } else {
+            1.0
+        };
 
-    let [x, y] = KNUCKLES[finger];
-    let mut joint = [x, y, 0.0];
-    for (phalanx, seen) in [near, far, far].into_iter().enumerate() {
-        let length = FINGER_LENGTHS[finger] * PHALANX_SHARES[phalanx];
-        let rise = RISE * length * (1.0 - seen * seen).max(0.0).sqrt();
-        let next = [
-            joint[0] + sin * length * seen,
-            joint[1] - cos * length * seen,
-            joint[2] + rise,
+        let [x, y] = KNUCKLES[finger];
+        let mut joint = [x, y, 0.0];
+        for (phalanx, seen) in [near, far, far].into_iter().enumerate() {
+            let length = FINGER_LENGTHS[finger] * PHALANX_SHARES[phalanx];
+            let rise = RISE * length * (1.0 - seen * seen).max(0.0).sqrt();
+            let [x, y, z] = joint;
+            let next = [x + sin * length * seen, y - cos * length * seen, z + rise];
+            let radii = [FINGER_RADII[phalanx], FINGER_RADII[phalanx + 1]].map(|r| r * scale);
+            self.body([joint, next], radii, CRISP);
+            let across = [0.7 * radii[0] * cos, 0.7 * radii[0] * sin];
+            self.crease([-1.0, 1.0].map(|side| [x + side * across[0], y + side * across[1]]));
+            joint = next;
+        }
+    }
+
+    fn thumb(&mut self) {
+        let curl = self.pose.curl[0];
+        let joints = [
+            [-0.34, 0.62, 0.02],
+            [-0.66, 0.32, 0.05],
+            [-0.90 + 0.35 * curl, 0.02 + 0.05 * curl, 0.05 + 0.2 * curl],
+            [-1.02 + 0.75 * curl, -0.26 + 0.12 * curl, 0.05 + 0.3 * curl],
         ];
-        let radii = [FINGER_RADII[phalanx], FINGER_RADII[phalanx + 1]].map(|r| r * scale);
-        builder.body([joint, next], radii, CRISP);
-        let across = [0.7 * radii[0] * cos, 0.7 * radii[0] * sin];
-        let fold_start = [joint[0] - across[0], joint[1] - across[1], joint[2]];
-        let fold_end = [joint[0] + across[0], joint[1] + across[1], joint[2]];
-        builder.crease(fold_start, fold_end, 0.22);
-        joint = next;
+        let phalanges = joints.windows(2).zip(THUMB_RADII.windows(2));
+        for ((ends, radii), blend) in phalanges.zip([SOFT, CRISP, CRISP]) {
+            self.body([ends[0], ends[1]], [radii[0], radii[1]], blend);
+        }
     }
-}
 
-fn model_thumb(builder: &mut HandBuilder) {
-    let curl = builder.pose.curl[0];
-    let joints = [
-        [-0.34, 0.62, 0.02],
-        [-0.66, 0.32, 0.05],
-        [-0.90 + 0.35 * curl, 0.02 + 0.05 * curl, 0.05 + 0.2 * curl],
-        [-1.02 + 0.75 * curl, -0.26 + 0.12 * curl, 0.05 + 0.3 * curl],
-    ];
-    let softness = [SOFT, CRISP, CRISP];
-    for (phalanx, blend) in softness.into_iter().enumerate() {
-        let ends = [joints[phalanx], joints[phalanx + 1]];
-        builder.body(
-            ends,
-            [THUMB_RADII[phalanx], THUMB_RADII[phalanx + 1]],
-            blend,
-        );
-    }
-}
-
-impl HandBuilder<'_> {
     /// Adds a round limb between two points of hand space, merging it with what is there over `blend`.
     fn body(&mut self, ends: [[f32; 3]; 2], radii: [f32; 2], blend: f32) {
         let size = self.pose.size;
+        let capsule = self.capsule(ends.map(|[x, y, _]| [x, y]), radii);
         let lifts = ends.map(|[_, _, z]| z * size);
-        self.height_field
-            .add(&self.capsule(ends, radii), lifts, blend * size);
+        self.height_field.add(&capsule, lifts, blend * size);
     }
 
-    /// Marks a thin fold of the skin, hand space; `depth` 0..=1 is how dark it is.
-    fn crease(&mut self, a: [f32; 3], b: [f32; 3], depth: f32) {
-        let capsule = self.capsule([a, b], [CREASE_RADIUS; 2]);
-        self.height_field.darken(&capsule, depth);
-    }
-
-    fn capsule(&self, [a, b]: [[f32; 3]; 2], radii: [f32; 2]) -> Capsule {
-        Capsule {
-            a: self.place(a),
-            b: self.place(b),
-            radius_a: radii[0] * self.pose.size,
-            radius_b: radii[1] * self.pose.size,
-        }
+    /// Marks a thin fold of the skin, hand space.
+    fn crease(&mut self, ends: [[f32; 2]; 2]) {
+        let capsule = self.capsule(ends, [CREASE_RADIUS; 2]);
+        self.height_field.darken(&capsule, CREASE_DEPTH);
     }
 
     /// Hand space → image pixels: mirror, turn, scale, move.
-    fn place(&self, [x, y, _]: [f32; 3]) -> [f32; 2] {
+    fn capsule(&self, ends: [[f32; 2]; 2], radii: [f32; 2]) -> Capsule {
         let pose = self.pose;
-        let x = if pose.left { -x } else { x };
         let (sin, cos) = pose.rotation_rad.sin_cos();
-        [
-            pose.center[0] + pose.size * (cos * x - sin * y),
-            pose.center[1] + pose.size * (sin * x + cos * y),
-        ]
+        let [a, b] = ends.map(|[x, y]| {
+            let x = if pose.left { -x } else { x };
+            [
+                pose.center[0] + pose.size * (cos * x - sin * y),
+                pose.center[1] + pose.size * (sin * x + cos * y),
+            ]
+        });
+        let [radius_a, radius_b] = radii.map(|radius| radius * pose.size);
+        Capsule {
+            a,
+            b,
+            radius_a,
+            radius_b,
+        }
     }
 }
 
@@ -261,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn poses_outside_of_the_picture_and_odd_numbers_do_not_panic() {
+    fn poses_outside_of_the_image_and_odd_numbers_do_not_panic() {
         for odd in [f32::NAN, f32::INFINITY, 1.0e30, -5_000.0] {
             drawn(&HandPose {
                 center: [odd, 10.0],

@@ -20,14 +20,12 @@ const SLOPE_MAX: f32 = 1.6;
 /// Shadows on skin are warm: what a full shadow adds to R, G and B.
 const SHADOW_TINT: [f32; 3] = [14.0, 0.0, -8.0];
 
-/// The surface above each pixel of a image.
+/// The surface above each pixel of an image.
 pub(super) struct HeightField {
     width: usize,
     height: usize,
     /// `[height, width]`, row-major.
     cells: Vec<Cell>,
-    /// Left, top, right, bottom (the latter two exclusive) of all that was added.
-    extent: [usize; 4],
 }
 
 #[derive(Clone, Copy, Default)]
@@ -41,13 +39,12 @@ struct Cell {
 }
 
 impl HeightField {
-    /// An empty relief over a image of `width × height` pixels.
+    /// An empty field over an image of `width × height` pixels.
     pub(super) fn new(width: usize, height: usize) -> Self {
         Self {
             width,
             height,
             cells: vec![Cell::default(); width * height],
-            extent: [width, height, 0, 0],
         }
     }
 
@@ -55,16 +52,6 @@ impl HeightField {
     ///
     /// `lifts`: height of the axis at both ends, pixels. `soft`: levels that differ by less merge, pixels.
     pub(super) fn add(&mut self, capsule: &Capsule, lifts: [f32; 2], soft: f32) {
-        let Some([left, top, right, bottom]) = capsule.bounds(self.width, self.height) else {
-            return;
-        };
-        let [first_x, first_y, end_x, end_y] = self.extent;
-        self.extent = [
-            first_x.min(left),
-            first_y.min(top),
-            end_x.max(right),
-            end_y.max(bottom),
-        ];
         let cells = &mut self.cells;
         capsule.visit(self.width, self.height, |index, sample| {
             let round = (sample.radius * sample.radius - sample.squared)
@@ -97,37 +84,36 @@ impl HeightField {
 
     /// Lights the surface and paints it over the image it was made for; `skin` R G B, 0..=255.
     pub(super) fn paint(&self, frame: &mut RgbFrame, skin: [f32; 3]) {
-        let [left, top, right, bottom] = self.extent;
-        for y in top..bottom {
-            for x in left..right {
-                let index = y * self.width + x;
-                let cell = self.cells[index];
-                if cell.coverage <= 0.0 {
-                    continue;
-                }
-                let across = self.slope(
-                    cell,
-                    (x > 0).then(|| index - 1),
-                    (x + 1 < self.width).then_some(index + 1),
-                );
-                let down = self.slope(
-                    cell,
-                    index.checked_sub(self.width),
-                    (y + 1 < self.height).then_some(index + self.width),
-                );
-                let shade = brightness(across, down) * (1.0 - cell.fold);
-                let shadow = (1.0 - shade).max(0.0);
-                let color = [0, 1, 2].map(|c| skin[c] * shade + SHADOW_TINT[c] * shadow);
-                let pixel = &mut frame.pixels_mut()[index * 3..index * 3 + 3];
-                blend(pixel, color, cell.coverage);
+        let pixels = frame.pixels_mut().chunks_exact_mut(3);
+        for ((index, cell), pixel) in self.cells.iter().enumerate().zip(pixels) {
+            if cell.coverage <= 0.0 {
+                continue;
             }
+            let x = index % self.width;
+            let across = self.slope(
+                cell,
+                (x > 0).then(|| index - 1),
+                (x + 1 < self.width).then_some(index + 1),
+            );
+            let down = self.slope(
+                cell,
+                index.checked_sub(self.width),
+                Some(index + self.width),
+            );
+            let shade = brightness(across, down) * (1.0 - cell.fold);
+            let shadow = (1.0 - shade).max(0.0);
+            let color = [0, 1, 2].map(|c| skin[c] * shade + SHADOW_TINT[c] * shadow);
+            blend(pixel, color, cell.coverage);
         }
     }
 
     /// Rise per pixel from the cell `before` to the cell `after`; what is not covered lies in the image plane.
-    fn slope(&self, here: Cell, before: Option<usize>, after: Option<usize>) -> f32 {
-        // Beyond the image's edge the surface is taken to go on level.
-        let level = |neighbor: Option<usize>| neighbor.map_or(here.level, |i| self.cells[i].level);
+    fn slope(&self, here: &Cell, before: Option<usize>, after: Option<usize>) -> f32 {
+        // Beyond the image's edge the surface stays level.
+        let level = |neighbor: Option<usize>| {
+            let cell = neighbor.and_then(|index| self.cells.get(index));
+            cell.unwrap_or(here).level
+        };
         ((level(after) - level(before)) / 2.0).clamp(-SLOPE_MAX, SLOPE_MAX)
     }
 }

@@ -1,13 +1,13 @@
-//! Little films of signing hands: a image for every seed and frame number.
+//! Scenes of signing hands: an image for every seed and frame number, each drawn by itself.
 //!
-//! Any frame can be asked for by itself, in any order; nothing is remembered between calls. A seed chooses how
-//! many hands there are, their size and skin, how they move and the colors behind them.
+//! A seed chooses how many hands there are, their size and skin, how they move and the colors behind them.
 
 use super::hand::{HandPose, draw_hand};
 use super::{to_byte, to_f32};
 use crate::frame::RgbFrame;
+use std::f32::consts::TAU;
 
-/// The layout below is in pixels of a image this high; other sizes scale it.
+/// The layout below is in pixels of an image this high; other sizes scale it.
 const REFERENCE_HEIGHT: f32 = 240.0;
 
 /// The layout needs this much width for each pixel of height, or it is scaled down to fit.
@@ -33,12 +33,11 @@ const BACKDROPS: [[[f32; 3]; 2]; 5] = [
 ];
 
 /// How many hands [`signing_scene`] shows for a seed: two for odd seeds, else one.
-#[must_use]
-pub fn hands_in_scene(seed: u64) -> usize {
+fn hands_in_scene(seed: u64) -> usize {
     if seed % 2 == 1 { 2 } else { 1 }
 }
 
-/// Frame number `frame` of the film `seed`, `width × height` pixels; made for about 25 frames a second.
+/// Frame number `frame` of the scene `seed`, `width × height` pixels; made for about 25 frames a second.
 ///
 /// The same arguments give the same image. Images around 4:3 and at least 160 pixels high are best.
 #[must_use]
@@ -55,7 +54,7 @@ pub fn signing_scene(seed: u64, frame: usize, width: usize, height: usize) -> Rg
     let lone = hands_in_scene(seed) == 1;
     let time = to_f32(frame);
     for left in [false, true].into_iter().take(hands_in_scene(seed)) {
-        let motion = Motion::roll(&mut rng, lone, left);
+        let motion = Motion::random(&mut rng, lone, left);
         draw_hand(&mut image, &motion.at(time, unit, middle), skin);
     }
     image
@@ -76,43 +75,30 @@ struct Motion {
 }
 
 impl Motion {
-    fn roll(rng: &mut SceneRng, lone: bool, left: bool) -> Self {
-        let side = if left { 1.0 } else { -1.0 };
+    fn random(rng: &mut SceneRng, lone: bool, left: bool) -> Self {
+        // The right hand of a person who faces us is on the left of the image.
+        let side = if lone || left { 1.0 } else { -1.0 };
+        // A number within the range of a lone hand, or of the left one of two.
+        let mut choose = |alone: [f32; 2], paired: [f32; 2]| {
+            let [low, high] = if lone { alone } else { paired };
+            rng.between(low, high)
+        };
         Self {
-            home: if lone {
-                [rng.between(-30.0, 30.0), rng.between(8.0, 22.0)]
-            } else {
-                // The right hand of a person who faces us is on the left of the image.
-                [side * rng.between(68.0, 76.0), rng.between(6.0, 20.0)]
-            },
-            sway: if lone {
-                [rng.between(24.0, 44.0), rng.between(8.0, 16.0)]
-            } else {
-                [rng.between(6.0, 14.0), rng.between(8.0, 16.0)]
-            },
-            speeds: [
-                rng.between(0.08, 0.13),
-                rng.between(0.10, 0.17),
-                rng.between(0.06, 0.11),
-                rng.between(0.12, 0.20),
+            home: [
+                side * choose([-30.0, 30.0], [68.0, 76.0]),
+                choose([8.0, 22.0], [6.0, 20.0]),
             ],
-            phase_rad: rng.between(0.0, std::f32::consts::TAU),
-            size: if lone {
-                rng.between(50.0, 58.0)
-            } else {
-                rng.between(39.0, 44.0)
-            },
-            tilt_rad: if lone {
-                rng.between(-0.15, 0.15)
-            } else {
-                side * rng.between(-0.15, 0.05)
-            },
-            turn_rad: if lone {
-                rng.between(0.2, 0.4)
-            } else {
-                rng.between(0.1, 0.2)
-            },
-            curl_max: rng.between(0.3, 0.5),
+            sway: [
+                choose([24.0, 44.0], [6.0, 14.0]),
+                choose([8.0, 16.0], [8.0, 16.0]),
+            ],
+            speeds: [[0.08, 0.13], [0.10, 0.17], [0.06, 0.11], [0.12, 0.20]]
+                .map(|range| choose(range, range)),
+            phase_rad: choose([0.0, TAU], [0.0, TAU]),
+            size: choose([50.0, 58.0], [39.0, 44.0]),
+            tilt_rad: side * choose([-0.15, 0.15], [-0.15, 0.05]),
+            turn_rad: choose([0.2, 0.4], [0.1, 0.2]),
+            curl_max: choose([0.3, 0.5], [0.3, 0.5]),
             left,
         }
     }
@@ -221,12 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn hands_stay_in_the_picture() {
+    fn hands_stay_in_the_image() {
         for seed in 0..64 {
             let mut rng = SceneRng(seed);
             let lone = hands_in_scene(seed) == 1;
             for left in [false, true].into_iter().take(hands_in_scene(seed)) {
-                let motion = Motion::roll(&mut rng, lone, left);
+                let motion = Motion::random(&mut rng, lone, left);
                 for time in 0..64 {
                     let pose = motion.at(to_f32(time), 1.0, [160.0, 120.0]);
                     assert!((40.0..280.0).contains(&pose.center[0]), "{seed} {pose:?}");

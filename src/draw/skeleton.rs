@@ -1,6 +1,6 @@
 //! The 21 landmarks of a hand, drawn as bones and joints.
 
-use super::capsule::{fill_disc, fill_line};
+use super::capsule::fill_line;
 use super::to_f32;
 use crate::frame::RgbFrame;
 
@@ -9,33 +9,13 @@ use crate::frame::RgbFrame;
 pub const LANDMARKS: usize = 21;
 
 /// Pairs of landmark indices that are joined by a line, as MediaPipe's `HAND_CONNECTIONS` joins them.
-pub const BONES: [[usize; 2]; 21] = [
-    // Thumb.
-    [0, 1],
-    [1, 2],
-    [2, 3],
-    [3, 4],
-    // Index finger.
-    [0, 5],
-    [5, 6],
-    [6, 7],
-    [7, 8],
-    // Middle finger.
-    [5, 9],
-    [9, 10],
-    [10, 11],
-    [11, 12],
-    // Ring finger.
-    [9, 13],
-    [13, 14],
-    [14, 15],
-    [15, 16],
-    // Little finger and the outer edge of the palm.
-    [13, 17],
-    [0, 17],
-    [17, 18],
-    [18, 19],
-    [19, 20],
+#[rustfmt::skip]
+const BONES: [[usize; 2]; 21] = [
+    [0, 1], [1, 2], [2, 3], [3, 4], // Thumb.
+    [0, 5], [5, 6], [6, 7], [7, 8], // Index finger.
+    [5, 9], [9, 10], [10, 11], [11, 12], // Middle finger.
+    [9, 13], [13, 14], [14, 15], [15, 16], // Ring finger.
+    [13, 17], [0, 17], [17, 18], [18, 19], [19, 20], // Little finger and the outer edge of the palm.
 ];
 
 /// Width of a bone as a share of the image's shorter side.
@@ -50,44 +30,39 @@ const JOINT_RADIUS: f32 = 1.25;
 /// How far the dark rim reaches beyond a bone or joint, in bone widths; it keeps light colors visible on skin.
 const RIM: f32 = 0.45;
 
-const RIM_COLOUR: [u8; 3] = [20, 24, 32];
+const RIM_COLOR: [u8; 3] = [20, 24, 32];
 const RIM_OPACITY: f32 = 0.75;
 
 /// The heart of a joint, so that joints stand out from the bones.
-const HEART_COLOUR: [u8; 3] = [255; 3];
+const HEART_COLOR: [u8; 3] = [255; 3];
 
 /// Draws the skeleton of one hand over the image.
 ///
-/// `points`: `[21, 2]` x and y in normalised image coordinates, 0..=1 from the left and upper edge to the right
+/// `points`: `[21, 2]` x and y in normalized image coordinates, 0..=1 from the left and upper edge to the right
 /// and lower one. Points outside are clipped; those that are not finite are left out with their bones.
 /// `color`: R G B of bones and joints.
 pub fn draw_landmarks(frame: &mut RgbFrame, points: &[[f32; 2]; LANDMARKS], color: [u8; 3]) {
     let (width, height) = (to_f32(frame.width()), to_f32(frame.height()));
     let points = points.map(|[x, y]| [x * width, y * height]);
+    let bones = BONES.map(|[a, b]| [points[a], points[b]]);
     let bone = (BONE_WIDTH * width.min(height)).max(BONE_WIDTH_MIN_PX);
     let joint = JOINT_RADIUS * bone;
     let rim = RIM * bone;
 
     // All rims first, so that none of them cuts through a bone.
-    for [a, b] in BONES {
-        fill_line(
-            frame,
-            points[a],
-            points[b],
-            bone + 2.0 * rim,
-            RIM_COLOUR,
-            RIM_OPACITY,
-        );
+    for ends in bones {
+        fill_line(frame, ends, bone + 2.0 * rim, RIM_COLOR, RIM_OPACITY);
     }
     for point in points {
-        fill_disc(frame, point, joint + rim, RIM_COLOUR, RIM_OPACITY);
+        let width = 2.0 * (joint + rim);
+        fill_line(frame, [point; 2], width, RIM_COLOR, RIM_OPACITY);
     }
-    for [a, b] in BONES {
-        fill_line(frame, points[a], points[b], bone, color, 1.0);
+    for ends in bones {
+        fill_line(frame, ends, bone, color, 1.0);
     }
     for point in points {
-        fill_disc(frame, point, joint, color, 1.0);
-        fill_disc(frame, point, joint * 0.5, HEART_COLOUR, 1.0);
+        fill_line(frame, [point; 2], 2.0 * joint, color, 1.0);
+        fill_line(frame, [point; 2], joint, HEART_COLOR, 1.0);
     }
 }
 
@@ -120,14 +95,14 @@ mod tests {
         let points = upright();
         draw_landmarks(&mut frame, &points, GREEN);
         for point in points {
-            assert_eq!(pixel(&frame, point), HEART_COLOUR);
+            assert_eq!(pixel(&frame, point), HEART_COLOR);
         }
         assert_eq!(pixel(&frame, [0.4, 0.55]), GREEN);
         assert_eq!(pixel(&frame, [0.9, 0.1]), [0; 3]);
     }
 
     #[test]
-    fn sizes_follow_the_picture() {
+    fn sizes_follow_the_image() {
         let lit = |width, height| {
             let mut frame = RgbFrame::new(width, height);
             draw_landmarks(&mut frame, &upright(), GREEN);
