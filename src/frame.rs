@@ -1,7 +1,5 @@
-//! Images in memory and the way a clip hands them out.
-//!
-//! Knows nothing of files, decoders or clocks: a source is anything that steps from image to image. What users
-//! name as a source is plain data here: a camera, its pixel format, a decoder.
+//! Images in memory, and the trait of what steps from image to image. What users name as a source is plain data
+//! here: a camera, its pixel format, a decoder.
 
 use std::path::PathBuf;
 
@@ -34,7 +32,7 @@ impl RgbFrame {
         })
     }
 
-    /// Makes this a image of `width × height`, keeping its memory; the content is unspecified.
+    /// Makes this an image of `width × height`, keeping its memory; the content is unspecified.
     pub fn resize(&mut self, width: usize, height: usize) {
         self.width = width;
         self.height = height;
@@ -79,7 +77,7 @@ pub trait FrameSource {
     fn advance(&mut self) -> Result<bool, SourceError>;
 
     /// The image that [`FrameSource::advance`] stepped to, as the viewer sees it (rotation applied).
-    /// Converted only when asked for: skipped frames cost no conversion.
+    /// It is converted by this call: skipped frames cost no conversion.
     ///
     /// # Errors
     /// When there is no current image or its pixel format cannot be converted.
@@ -110,18 +108,6 @@ impl PixelFormat {
 
     /// V4L2's four letters.
     #[must_use]
-    pub fn fourcc(self) -> [u8; 4] {
-        match self {
-            Self::Yuyv => *b"YUYV",
-            Self::Nv12 => *b"NV12",
-            Self::Yu12 => *b"YU12",
-            Self::Rgb3 => *b"RGB3",
-            Self::Mjpg => *b"MJPG",
-        }
-    }
-
-    /// The name of those letters.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Yuyv => "YUYV",
@@ -130,6 +116,19 @@ impl PixelFormat {
             Self::Rgb3 => "RGB3",
             Self::Mjpg => "MJPG",
         }
+    }
+
+    /// The format of that name, in capitals or not.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+
+    /// The bytes of its name.
+    #[must_use]
+    pub fn fourcc(self) -> [u8; 4] {
+        std::array::from_fn(|n| self.name().as_bytes()[n])
     }
 
     /// The format of those four letters.
@@ -168,16 +167,6 @@ impl std::fmt::Display for PixelFormat {
     }
 }
 
-impl std::str::FromStr for PixelFormat {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let upper = text.to_ascii_uppercase();
-        let found = Self::ALL.into_iter().find(|f| f.name() == upper);
-        found.ok_or_else(|| "give YUYV, NV12, YU12, RGB3 or MJPG".to_owned())
-    }
-}
-
 /// What a user can name as a camera.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CameraAddress {
@@ -188,26 +177,6 @@ pub enum CameraAddress {
     /// GStreamer elements, ending in images.
     GStreamer(String),
 }
-
-impl std::str::FromStr for CameraAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let rest = |prefix| text.strip_prefix(prefix).map(str::trim);
-        match (rest("file:"), rest("gst:")) {
-            (Some(path), _) if !path.is_empty() => Ok(Self::File(path.into())),
-            (_, Some(elements)) if !elements.is_empty() => Ok(Self::GStreamer(elements.to_owned())),
-            (None, None) if text.starts_with('/') => Ok(Self::Device(text.into())),
-            (None, None) => match text.parse::<u16>() {
-                Ok(number) => Ok(Self::Device(format!("/dev/video{number}").into())),
-                Err(_) => Err(CAMERA_ADDRESSES.to_owned()),
-            },
-            _ => Err(CAMERA_ADDRESSES.to_owned()),
-        }
-    }
-}
-
-const CAMERA_ADDRESSES: &str = "give a device (/dev/v4l/by-id/..., /dev/video0 or 0), file:CLIP.mp4, file:STILL.png or gst:ELEMENTS";
 
 impl std::fmt::Display for CameraAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -220,6 +189,21 @@ impl std::fmt::Display for CameraAddress {
 }
 
 impl CameraAddress {
+    /// The camera that `text` names: a path, the number of a `/dev/video`, `file:PATH` or `gst:ELEMENTS`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("file:").map(str::trim) {
+            (!path.is_empty()).then(|| Self::File(path.into()))
+        } else if let Some(elements) = text.strip_prefix("gst:").map(str::trim) {
+            (!elements.is_empty()).then(|| Self::GStreamer(elements.to_owned()))
+        } else if text.starts_with('/') {
+            Some(Self::Device(text.into()))
+        } else {
+            let number: u16 = text.parse().ok()?;
+            Some(Self::Device(format!("/dev/video{number}").into()))
+        }
+    }
+
     /// Whether it waits for its reader, so that no frame needs to be dropped.
     #[must_use]
     pub fn is_file(&self) -> bool {
@@ -239,15 +223,13 @@ pub enum DecoderChoice {
     Named(String),
 }
 
-impl std::str::FromStr for DecoderChoice {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(match text {
+impl From<&str> for DecoderChoice {
+    fn from(text: &str) -> Self {
+        match text {
             "software" => Self::Software,
             "hardware" => Self::Hardware,
             name => Self::Named(name.to_owned()),
-        })
+        }
     }
 }
 
@@ -268,7 +250,7 @@ mod tests {
     #[test]
     fn cameras_have_names() {
         let check = |text: &str, expected: Option<CameraAddress>| {
-            assert_eq!(text.parse::<CameraAddress>().ok(), expected, "{text}");
+            assert_eq!(CameraAddress::parse(text), expected, "{text}");
         };
         check("0", Some(CameraAddress::Device("/dev/video0".into())));
         check(
@@ -284,7 +266,7 @@ mod tests {
             check(text, None);
         }
         for text in ["/dev/video3", "file:x.png", "gst:videotestsrc ! identity"] {
-            assert_eq!(text.parse::<CameraAddress>().unwrap().to_string(), text);
+            assert_eq!(CameraAddress::parse(text).unwrap().to_string(), text);
         }
     }
 }

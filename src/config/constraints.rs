@@ -116,7 +116,7 @@ pub(super) fn broker_url(text: &str) -> Result<BrokerUrl, String> {
 
 /// A camera. Whether it is there shows when it is opened.
 pub(crate) fn camera_address(text: &str) -> Result<CameraAddress, String> {
-    let address = line(text).ok().and_then(|text| text.parse().ok());
+    let address = line(text).ok().and_then(|text| CameraAddress::parse(&text));
     let what = "devices (/dev/v4l/by-id/..., /dev/video0 or 0), file:CLIP.mp4, file:STILL.png and gst:ELEMENTS";
     let hint = match text {
         "gpu" | "cuda" => "; the accelerator of the models is set with --accelerator",
@@ -128,7 +128,7 @@ pub(crate) fn camera_address(text: &str) -> Result<CameraAddress, String> {
 /// The layout of a camera's pixels.
 pub(super) fn pixel_format(text: &str) -> Result<PixelFormat, String> {
     let names = PixelFormat::ALL.map(PixelFormat::name).join(", ");
-    allowed(text.parse().ok(), names)
+    allowed(PixelFormat::from_name(text), names)
 }
 
 /// How numbers are made.
@@ -141,7 +141,7 @@ pub(super) fn profile() -> impl TypedValueParser<Value = Profile> {
 pub(super) fn decoder(text: &str) -> Result<DecoderChoice, String> {
     let is_name = |b: u8| b.is_ascii_alphanumeric() || b"_-+.".contains(&b);
     let is_good = (1..=256).contains(&text.len()) && text.bytes().all(is_name);
-    let choice = if is_good { text.parse().ok() } else { None };
+    let choice = is_good.then(|| DecoderChoice::from(text));
     allowed(
         choice,
         "software, hardware and names from `gst-inspect-1.0`",

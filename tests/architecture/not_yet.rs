@@ -15,13 +15,9 @@ pub(crate) const NOT_YET: &[&str] = &[
     "word: tell in cli",
     "word: told in cli",
     "word: way_out in cli",
-    // color
-    "word: Draft in color",
     // daemon
     "word: story in daemon",
     "word: tell in daemon",
-    // draw
-    "word: colour in draw",
     // error
     "word: story in error",
     // inference

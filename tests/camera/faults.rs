@@ -251,7 +251,7 @@ fn nothing_is_left_after_five_hundred_unplugs() {
     // Real pipelines as well: GStreamer keeps a pool of threads and files of its own after the first.
     let show = || {
         let launch = "gst:videotestsrc num-buffers=3 ! video/x-raw,width=64,height=48";
-        let place: handloom::camera::CameraAddress = launch.parse().unwrap();
+        let place = handloom::camera::CameraAddress::parse(launch).unwrap();
         let camera = Camera::start(
             place.opener(FormatRequest::default()),
             DropPolicy::WaitForReader,
