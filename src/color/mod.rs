@@ -23,13 +23,12 @@
 )]
 
 mod coefficients;
+mod converter;
 mod filter;
 mod rotation;
-mod scaler;
 
-use crate::frame::RgbFrame;
+pub use converter::Converter;
 pub use rotation::rotate;
-use scaler::Scaler;
 
 /// How the chroma planes are subsampled against luma.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,13 +110,13 @@ impl YuvFrame<'_> {
         let (coded_width, coded_height) = (self.coded_width, self.coded_height);
         let fail = |reason| Err(ColorError(reason));
         if width == 0 || height == 0 {
-            return fail(format!("the picture is empty: {width} × {height}"));
+            return fail(format!("the image is empty: {width} × {height}"));
         }
         if !(width..=SIDE_MAX).contains(&coded_width)
             || !(height..=SIDE_MAX).contains(&coded_height)
         {
             return fail(format!(
-                "the coded size {coded_width} × {coded_height} does not fit a picture of {width} × {height}"
+                "the coded size {coded_width} × {coded_height} does not fit an image of {width} × {height}"
             ));
         }
         if bits != 8 && bits != 10 {
@@ -170,70 +169,6 @@ impl YuvFrame<'_> {
         let bytes = self.plane_size(plane).0 * self.sample_bytes();
         let start = row * self.strides[plane];
         &self.planes[plane][start..start + bytes]
-    }
-}
-
-/// Turns images into RGB; keeps its working rows from one image to the next.
-#[derive(Debug, Default)]
-pub struct Converter {
-    scaler: Scaler,
-}
-
-impl Converter {
-    /// A converter without scratch; the first image allocates it.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Writes `frame` into `out`, which takes the visible size: `[height, width, 3]` u8, R G B.
-    ///
-    /// ```
-    /// use handloom::color::{ChromaLayout, Converter, Exactness, YuvFrame};
-    /// use handloom::frame::RgbFrame;
-    ///
-    /// let (luma, chroma) = ([235; 16 * 16], [128; 8 * 8]); // White, in limited range.
-    /// let frame = YuvFrame {
-    ///     width: 16,
-    ///     height: 16,
-    ///     coded_width: 16,
-    ///     coded_height: 16,
-    ///     layout: ChromaLayout::Yuv420,
-    ///     bit_depth: 8,
-    ///     full_range: false,
-    ///     planes: [&luma, &chroma, &chroma],
-    ///     strides: [16, 8, 8],
-    /// };
-    /// let mut rgb = RgbFrame::default();
-    /// assert_eq!(Converter::new().to_rgb(&frame, &mut rgb), Ok(Exactness::Exact));
-    /// assert_eq!(rgb.pixels()[..3], [255, 255, 255]);
-    /// ```
-    ///
-    /// # Errors
-    /// When the geometry is impossible or a plane is too short; `out` is then untouched.
-    pub fn to_rgb(
-        &mut self,
-        frame: &YuvFrame<'_>,
-        out: &mut RgbFrame,
-    ) -> Result<Exactness, ColorError> {
-        frame.validate()?;
-        out.resize(frame.width, frame.height);
-        if frame.layout == ChromaLayout::Gray && frame.bit_depth == 8 {
-            copy_gray(frame, out);
-            return Ok(Exactness::Exact);
-        }
-        Ok(self.scaler.convert(frame, out))
-    }
-}
-
-/// 8-bit gray goes through a palette whose entry `i` is `(i, i, i)`.
-fn copy_gray(frame: &YuvFrame<'_>, out: &mut RgbFrame) {
-    let rows = out.pixels_mut().chunks_exact_mut(frame.width * 3);
-    for (y, target) in rows.enumerate() {
-        let (pixels, _) = target.as_chunks_mut::<3>();
-        for (pixel, &luma) in pixels.iter_mut().zip(frame.row(0, y)) {
-            *pixel = [luma; 3];
-        }
     }
 }
 

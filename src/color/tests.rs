@@ -1,6 +1,7 @@
 //! The plain rule against the fast path, known colors, geometry; the planes that other tests use too.
 
 use super::*;
+use crate::frame::RgbFrame;
 
 /// An image that owns its planes.
 pub(super) struct Owned {

@@ -1,4 +1,4 @@
-//! One output row of the scaler: chroma filtered vertically, then mixed with luma by a matrix.
+//! One output row of the converter: chroma filtered vertically, then mixed with luma by a matrix.
 
 use super::super::coefficients::{Matrix, PortableMatrix};
 

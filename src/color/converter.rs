@@ -1,4 +1,4 @@
-//! swscale's scaler run at equal size: chroma is enlarged to the size of luma, then each row goes through a matrix.
+//! The work of swscale's scaler at equal size: chroma is enlarged to the size of luma, then each row goes through a matrix.
 //!
 //! Samples become 15 bits; chroma is enlarged horizontally first where each pixel has its own, then vertically. The
 //! three matrices differ only in rounding ([`Method`]).
@@ -6,16 +6,16 @@
 mod rows;
 
 use super::filter::{Filter, HORIZONTAL_ONE, VERTICAL_ONE};
-use super::{ChromaLayout, Exactness, YuvFrame};
+use super::{ChromaLayout, ColorError, Exactness, YuvFrame};
 use crate::frame::RgbFrame;
 use rows::{Method, NEAREST, Rows, applied_weights};
 
 /// Chroma without color in 15 bits.
 const NEUTRAL: i16 = 128 << 7;
 
-/// Working planes and rows, kept from image to image.
+/// Turns images into RGB; keeps its working planes and rows from one image to the next.
 #[derive(Debug, Default)]
-pub(super) struct Scaler {
+pub struct Converter {
     /// U and V as 15-bit samples, of the width of the row that they are mixed into.
     chroma: [Vec<i16>; 2],
     /// One chroma row of 15-bit samples before enlarging.
@@ -65,9 +65,49 @@ impl Recipe {
     }
 }
 
-impl Scaler {
-    /// Converts a validated image; `out` has its visible size.
-    pub(super) fn convert(&mut self, frame: &YuvFrame<'_>, out: &mut RgbFrame) -> Exactness {
+impl Converter {
+    /// A converter without working memory; the first image allocates it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Writes `frame` into `out`, which takes the visible size: `[height, width, 3]` u8, R G B.
+    ///
+    /// ```
+    /// use handloom::color::{ChromaLayout, Converter, Exactness, YuvFrame};
+    /// use handloom::frame::RgbFrame;
+    ///
+    /// let (luma, chroma) = ([235; 16 * 16], [128; 8 * 8]); // White, in limited range.
+    /// let frame = YuvFrame {
+    ///     width: 16,
+    ///     height: 16,
+    ///     coded_width: 16,
+    ///     coded_height: 16,
+    ///     layout: ChromaLayout::Yuv420,
+    ///     bit_depth: 8,
+    ///     full_range: false,
+    ///     planes: [&luma, &chroma, &chroma],
+    ///     strides: [16, 8, 8],
+    /// };
+    /// let mut rgb = RgbFrame::default();
+    /// assert_eq!(Converter::new().to_rgb(&frame, &mut rgb), Ok(Exactness::Exact));
+    /// assert_eq!(rgb.pixels()[..3], [255, 255, 255]);
+    /// ```
+    ///
+    /// # Errors
+    /// When the geometry is impossible or a plane is too short; `out` is then untouched.
+    pub fn to_rgb(
+        &mut self,
+        frame: &YuvFrame<'_>,
+        out: &mut RgbFrame,
+    ) -> Result<Exactness, ColorError> {
+        frame.validate()?;
+        out.resize(frame.width, frame.height);
+        if frame.layout == ChromaLayout::Gray && frame.bit_depth == 8 {
+            copy_gray(frame, out);
+            return Ok(Exactness::Exact);
+        }
         let recipe = Recipe::of(frame);
         let chroma_width = if recipe.full_chroma {
             frame.width
@@ -78,15 +118,15 @@ impl Scaler {
         self.rows.resize(frame.width, chroma_width);
         // Safe run-time choice of AVX2; on aarch64 the baseline already has NEON.
         let exactness = pulp::Arch::new().dispatch(AllRows {
-            scaler: self,
+            converter: self,
             recipe: &recipe,
             frame,
             out,
         });
         if recipe.horizontal.is_some() && frame.coded_width != frame.width {
-            Exactness::Approximate
+            Ok(Exactness::Approximate)
         } else {
-            exactness
+            Ok(exactness)
         }
     }
 
@@ -119,7 +159,7 @@ impl Scaler {
 
 /// One image's rows; a type of its own because a closure's call is not always inlined into the AVX2 code.
 struct AllRows<'a> {
-    scaler: &'a mut Scaler,
+    converter: &'a mut Converter,
     recipe: &'a Recipe,
     frame: &'a YuvFrame<'a>,
     out: &'a mut RgbFrame,
@@ -131,7 +171,7 @@ impl pulp::NullaryFnOnce for AllRows<'_> {
     #[inline(always)]
     fn call(self) -> Exactness {
         let (frame, recipe) = (self.frame, self.recipe);
-        let Scaler { chroma, rows, .. } = self.scaler;
+        let Converter { chroma, rows, .. } = self.converter;
         let chroma_rows = frame.plane_size(1).1.max(1);
         let rows_per_chroma = frame.height.div_ceil(chroma_rows);
         let mut exactness = Exactness::Exact;
@@ -169,6 +209,17 @@ impl pulp::NullaryFnOnce for AllRows<'_> {
             }
         }
         exactness
+    }
+}
+
+/// 8-bit gray goes through a palette whose entry `i` is `(i, i, i)`.
+fn copy_gray(frame: &YuvFrame<'_>, out: &mut RgbFrame) {
+    let rows = out.pixels_mut().chunks_exact_mut(frame.width * 3);
+    for (y, target) in rows.enumerate() {
+        let (pixels, _) = target.as_chunks_mut::<3>();
+        for (pixel, &luma) in pixels.iter_mut().zip(frame.row(0, y)) {
+            *pixel = [luma; 3];
+        }
     }
 }
 
