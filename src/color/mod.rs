@@ -14,10 +14,6 @@
 //! Does not decode, crop, or scale, and knows nothing of GStreamer.
 
 #![allow(
-    clippy::doc_markdown,
-    reason = "OpenCV and GStreamer are names, not code"
-)]
-#![allow(
     clippy::inline_always,
     reason = "loops must end up inside the function that was compiled for AVX2"
 )]

@@ -65,16 +65,9 @@ pub enum MetadataError {
         /// The first video id in it.
         video_id: String,
     },
-    /// JSON, but not shaped like WLASL's.
-    #[error("{path}: found {found}, expected {expected}; is this {FILE_NAME}?")]
-    Shape {
-        /// Where, as in `[12].instances[3]`.
-        path: String,
-        /// What stands there.
-        found: String,
-        /// What should.
-        expected: &'static str,
-    },
+    /// JSON, but not shaped like WLASL's: the place, what stands there and what should.
+    #[error("{0}; is this {FILE_NAME}?")]
+    Shape(String),
 }
 
 /// Reads the whole of a metadata file.
@@ -121,20 +114,13 @@ fn not_a_list(value: &Value) -> MetadataError {
             video_id: excerpt(video_id),
         };
     }
-    let path = "top level".to_owned();
-    shape_error(
-        path,
-        value,
-        "a list of objects with \"gloss\" and \"instances\"",
-    )
+    let expected = "a list of objects with \"gloss\" and \"instances\"";
+    shape_error("top level", value, expected)
 }
 
-fn shape_error(path: String, value: &Value, expected: &'static str) -> MetadataError {
-    MetadataError::Shape {
-        path,
-        found: found(value),
-        expected,
-    }
+fn shape_error(place: &str, value: &Value, expected: &str) -> MetadataError {
+    let found = found(value);
+    MetadataError::Shape(format!("{place}: found {found}, expected {expected}"))
 }
 
 impl TryFrom<Value> for Entry {
@@ -149,26 +135,26 @@ impl TryFrom<Value> for Entry {
 fn entry(index: usize, value: Value) -> Result<Entry, MetadataError> {
     let Value::Object(mut members) = value else {
         let expected = "an object with \"gloss\" and \"instances\"";
-        return Err(shape_error(format!("[{index}]"), &value, expected));
+        return Err(shape_error(&format!("[{index}]"), &value, expected));
     };
     let gloss = match members.remove("gloss") {
         Some(Value::String(gloss)) if !gloss.is_empty() => Some(gloss),
         Some(other) if !python_compat::is_falsy(&other) => {
-            return Err(shape_error(format!("[{index}].gloss"), &other, "text"));
+            return Err(shape_error(&format!("[{index}].gloss"), &other, "text"));
         }
         _ => None,
     };
     let path = format!("[{index}].instances");
     let list = match members.remove("instances") {
         Some(Value::Array(list)) => list,
-        Some(other) => return Err(shape_error(path, &other, "a list of objects")),
+        Some(other) => return Err(shape_error(&path, &other, "a list of objects")),
         None => Vec::new(),
     };
     let instances = list.into_iter().enumerate().map(|(n, value)| match value {
         Value::Object(members) => Ok(instance(members)),
         other => {
             let expected = "an object with \"video_id\"";
-            Err(shape_error(format!("{path}[{n}]"), &other, expected))
+            Err(shape_error(&format!("{path}[{n}]"), &other, expected))
         }
     });
     let instances = instances.collect::<Result<_, _>>()?;

@@ -17,7 +17,7 @@ use crate::geometry::PixelRect;
 /// Largest side of a crop; the hand model's 224 is the largest in use.
 pub const SIDE_MAX: usize = 224;
 
-/// `OpenCV` restarts its position arithmetic at every 64th column.
+/// OpenCV restarts its position arithmetic at every 64th column.
 const BLOCK: usize = 64;
 
 /// Adding 1.5 × 2^52 leaves the integer nearest to an f64, halves to even, in its low bits.

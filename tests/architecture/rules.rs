@@ -257,7 +257,7 @@ pub(crate) const WORDS: &[(&str, &str)] = &[
     ("eye", "fallback_detector"),
     ("eyes", "worker_monitor"),
     ("farewell", "Stopped"),
-    ("fate", "Disposition, skip_reason, PlanDecision"),
+    ("fate", "Disposition, skip_reason"),
     ("film", "camera_handle, video"),
     ("films", "videos, captures"),
     ("flaws", "BadFrameCounter"),

@@ -115,7 +115,9 @@ impl Rows {
                 }
             }
             if shift > 0 {
-                sums.iter_mut().for_each(|sum| *sum >>= shift);
+                for sum in sums {
+                    *sum >>= shift;
+                }
             }
         }
     }
