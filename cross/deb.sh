@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Packs a build as target/deb/handloom_VERSION_ARCH.deb and checks it.
 # usage: cross/deb.sh [TARGET]     after `cargo build --release [--target TARGET]`; default: this machine
-# DEB_PROFILE=debug packs the build of the tests instead, which is larger and for tests alone.
+# DEB_PROFILE=debug packs the larger build of the tests into target/deb-debug instead. Only tests use that package.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 host=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -100,8 +100,10 @@ END
 
 chmod -R u=rwX,go=rX "$root"
 # Not target/debian, which cargo-deb empties.
-package=target/deb/handloom_${version}_$debian.deb
-mkdir -p target/deb
+folder=target/deb
+[ "$profile" = release ] || folder=target/deb-$profile
+package=$folder/handloom_${version}_$debian.deb
+mkdir -p "$folder"
 target/tools/bin/cargo-deb --quiet --no-build --no-strip --locked --target "$target" --deb-version "$version" --output "$package" >/dev/null
 # Sums for `dpkg --verify`, which cargo-deb does not write; dpkg keeps those of conffiles itself.
 apart=$stage/apart
@@ -132,8 +134,8 @@ Description: LiteRT for Handloom: its models on a Vulkan GPU
  LiteRT's is asked for.
 END
   chmod -R u=rwX,go=rX "$lite"
-  dpkg-deb --root-owner-group -Zxz --build "$lite" "target/deb/handloom-litert_${version}_$debian.deb" >/dev/null
-  say "target/deb/handloom-litert_${version}_$debian.deb"
+  dpkg-deb --root-owner-group -Zxz --build "$lite" "$folder/handloom-litert_${version}_$debian.deb" >/dev/null
+  say "$folder/handloom-litert_${version}_$debian.deb"
 fi
 
 # What must hold of it.

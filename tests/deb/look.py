@@ -2,7 +2,7 @@
 """Unpacks a .deb and asks of it what a device will: all files there, units that systemd takes and finds tight, and the packed
 program at work with the packed config, models and library.
 
-usage: look.py PACKAGE [FOLDER]     FOLDER, by default target/deb/look, is emptied
+usage: look.py PACKAGE [FOLDER]     FOLDER, by default `look` beside the package, is emptied
 
 Nothing is installed; what happens on a system that runs is `make test-boot`.
 """
@@ -226,7 +226,7 @@ def work(package, tree, folder):
 
 def main():
     package = pathlib.Path(sys.argv[1]).resolve()
-    folder = pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else REPOSITORY / "target/deb/look").resolve()
+    folder = pathlib.Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else package.parent / "look"
     shutil.rmtree(folder, ignore_errors=True)
     tree = folder / "tree"
     tree.mkdir(parents=True)
