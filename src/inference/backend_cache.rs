@@ -2,8 +2,8 @@
 //! open twice, and two benchmarks never run at the same time.
 
 use super::choose::{SelectionContext, SelectionError};
-use super::{BackendHandle, BackendRequest, ModelPaths};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use super::{BackendHandle, BackendRequest, ModelPaths, lock};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
 /// How often a waiting caller checks whether it is stopped.
@@ -29,8 +29,8 @@ struct CacheState {
 }
 
 impl BackendCache {
-    /// The open backend, chosen and opened now if there is none, for `seats` detectors in parallel. A caller that arrives
-    /// while another opens it waits for that outcome. No lock is held meanwhile.
+    /// The open backend, chosen and opened now if there is none. A caller that arrives while another opens it waits for
+    /// that outcome. No lock is held meanwhile.
     ///
     /// # Errors
     /// See [`BackendHandle::open`].
@@ -38,7 +38,6 @@ impl BackendCache {
         &self,
         request: &BackendRequest,
         models: &ModelPaths,
-        seats: usize,
         context: &mut SelectionContext<'_>,
     ) -> Result<Arc<BackendHandle>, SelectionError> {
         let attempt = match self.wait(context)? {
@@ -47,10 +46,10 @@ impl BackendCache {
         };
         // Ends the attempt, also after a panic.
         let _guard = OpenGuard(self);
-        let opened = BackendHandle::open(request, models, seats, context).map(Arc::new);
+        let opened = BackendHandle::open(request, models, context).map(Arc::new);
         // Dropped without the lock: closing a device takes time.
         let mut outdated = None;
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         match &opened {
             Ok(backend) => {
                 // Users of the previous handle have lost its device and may switch to this one.
@@ -71,7 +70,7 @@ impl BackendCache {
 
     /// A working device that was opened after the caller lost its own, if there is one.
     pub fn reopened(&self) -> Option<Arc<BackendHandle>> {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let kept = state.reopened.take();
         let backend = kept.or_else(|| state.backend.upgrade());
         drop(state);
@@ -86,7 +85,7 @@ impl BackendCache {
             if (context.is_stopped)() {
                 return Err(SelectionError::Stopped);
             }
-            let mut state = self.state();
+            let mut state = lock(&self.state);
             if state.is_opening {
                 awaited = Some(state.attempt);
                 drop(self.changed.wait_timeout(state, POLL_INTERVAL));
@@ -106,11 +105,6 @@ impl BackendCache {
             return Ok(Turn::Open(state.attempt));
         }
     }
-
-    fn state(&self) -> MutexGuard<'_, CacheState> {
-        // Plain values, consistent at any time.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 enum Turn {
@@ -124,7 +118,7 @@ struct OpenGuard<'a>(&'a BackendCache);
 
 impl Drop for OpenGuard<'_> {
     fn drop(&mut self) {
-        self.0.state().is_opening = false;
+        lock(&self.0.state).is_opening = false;
         self.0.changed.notify_all();
     }
 }

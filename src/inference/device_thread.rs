@@ -1,12 +1,14 @@
 //! The thread that owns a shared device: it opens the device, runs requests, and opens it again after a failure.
 
 use super::backend::{BackendSpec, DelegateCoverage, LoadedModels, ModelPair};
-use super::model_files::{ModelFiles, ModelRole, ModelSpec};
-use super::shared_device::DeviceStatus;
+use super::lock;
+use super::model_files::{ModelFiles, ModelRole};
+use super::shared_device::DeviceState;
 use crate::hand::{Model, ModelError};
 use crate::selection::RetryBudget;
 use crossbeam_channel::{Receiver, Sender};
 use std::ops::Range;
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,56 +39,50 @@ pub(super) fn device_thread(
     spec: &BackendSpec,
     files: &ModelFiles,
     requests: &Receiver<InferenceRequest>,
-    status: &DeviceStatus,
+    state: &Mutex<DeviceState>,
     opened: &Sender<OpenOutcome>,
 ) {
-    let models = match LoadedModels::load(spec, files) {
-        Ok(models) => models,
-        Err(error) => {
-            opened.send(Err(error.to_string())).ok();
-            return;
-        }
-    };
-    let mut device = Device {
-        models: &models,
+    let device = LoadedModels::load(spec, files).map_err(|error| error.to_string());
+    let mut device = device.map(|models| Device {
+        models,
         files,
-        status,
+        state,
         budget: RetryBudget::default(),
         pair: None,
-    };
-    match device.open() {
-        Ok(coverage) => opened.send(Ok(coverage)).ok(),
-        Err(reason) => {
-            opened.send(Err(reason)).ok();
-            return;
-        }
+    });
+    let outcome = device.as_mut().map_err(|reason| reason.clone());
+    let outcome = outcome.and_then(Device::open);
+    let is_open = outcome.is_ok();
+    opened.send(outcome).ok();
+    let Some(mut device) = device.ok().filter(|_| is_open) else {
+        return;
     };
     for InferenceRequest { role, input, reply } in requests {
         let outputs = device.run(role, &input);
-        status.set_idle();
+        lock(state).busy = None;
         // The worker may have given up.
         reply.send(InferenceReply { input, outputs }).ok();
     }
 }
 
 struct Device<'a> {
-    models: &'a LoadedModels<'a>,
+    models: LoadedModels,
     files: &'a ModelFiles,
-    status: &'a DeviceStatus,
+    state: &'a Mutex<DeviceState>,
     budget: RetryBudget,
     /// The open models; `None` after a failure.
-    pair: Option<ModelPair<'a>>,
+    pair: Option<ModelPair>,
 }
 
 impl Device<'_> {
     /// Opens the models and runs each once, because some drivers compile them only then.
     fn open(&mut self) -> OpenOutcome {
         let mut pair = self.models.open().map_err(|error| error.to_string())?;
-        let coverage = pair.coverage();
+        let coverage = pair.coverage.clone();
         // A delegate that runs no node is refused by its coverage: running it would be in vain.
         if !coverage.as_ref().is_some_and(|coverage| coverage.is_empty) {
             for role in [ModelRole::Palm, ModelRole::Hand] {
-                let input = vec![0.0; self.files.spec(role).input.len()];
+                let input = vec![0.0; self.files.of(role).spec.input.elements()];
                 run_once(&mut pair, self.files, role, &input).map_err(|error| error.to_string())?;
             }
         }
@@ -98,13 +94,13 @@ impl Device<'_> {
     fn run(&mut self, role: ModelRole, input: &[f32]) -> Result<Vec<Vec<f32>>, ModelError> {
         let mut recovery: Option<Range<Instant>> = None;
         loop {
-            if let Some(reason) = self.status.state().lost.clone() {
+            if let Some(reason) = lock(self.state).lost.clone() {
                 self.pair = None;
                 return Err(ModelError(reason));
             }
             let failure = if let Some(pair) = &mut self.pair {
                 let time = recovery.clone().unwrap_or_else(|| from_now(RUN_TIMEOUT));
-                self.status.set_busy(time);
+                lock(self.state).busy = Some(time);
                 match run_once(pair, self.files, role, input) {
                     Ok(outputs) => {
                         self.budget.record_success();
@@ -115,7 +111,7 @@ impl Device<'_> {
             } else {
                 match self.open() {
                     Ok(_) => {
-                        self.status.state().reopened += 1;
+                        lock(self.state).reopened += 1;
                         continue;
                     }
                     Err(reason) => reason,
@@ -123,15 +119,15 @@ impl Device<'_> {
             };
             // A device that failed is closed before anything else.
             self.pair = None;
-            self.status.state().failure.clone_from(&failure);
+            lock(self.state).failure.clone_from(&failure);
             let Some(delay) = self.budget.record_failure() else {
                 let reason = format!("it failed repeatedly, the last failure: {failure}");
-                self.status.lose(&reason);
+                lock(self.state).lose(&reason);
                 continue;
             };
             tracing::warn!(reason = failure, "the accelerator failed; opening it again");
             let recovery = recovery.get_or_insert_with(|| from_now(RECOVERY_TIMEOUT));
-            self.status.set_busy(recovery.clone());
+            lock(self.state).busy = Some(recovery.clone());
             thread::sleep(delay);
         }
     }
@@ -143,26 +139,22 @@ fn from_now(timeout: Duration) -> Range<Instant> {
 }
 
 fn run_once(
-    pair: &mut ModelPair<'_>,
+    pair: &mut ModelPair,
     files: &ModelFiles,
     role: ModelRole,
     input: &[f32],
 ) -> Result<Vec<Vec<f32>>, ModelError> {
-    let model = match role {
-        ModelRole::Palm => &mut pair.palm.model,
-        ModelRole::Hand => &mut pair.hand.model,
-    };
-    let spec: &ModelSpec = files.spec(role);
+    let model = &mut pair.models[role as usize];
     let buffer = model.input();
     if buffer.len() != input.len() {
         return Err(ModelError("the size of the input changed".to_owned()));
     }
     buffer.copy_from_slice(input);
     model.invoke()?;
-    let outputs = spec.outputs.iter().enumerate();
+    let outputs = files.of(role).spec.outputs.iter().enumerate();
     outputs
         .map(|(index, output)| {
-            let mut values = vec![0.0; output.len()];
+            let mut values = vec![0.0; output.elements()];
             model.output(index, &mut values).map(|()| values)
         })
         .collect()

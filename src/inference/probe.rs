@@ -3,7 +3,7 @@
 //! The child is this program with the hidden subcommand [`COMMAND`]. It reads a [`ProbeRequest`] as JSON from stdin and
 //! writes the report as one line to stdout, behind a mark, because drivers write to stdout too.
 
-use super::benchmark::{self, BenchmarkOptions, BenchmarkReport, BenchmarkTask};
+use super::benchmark::{self, BenchmarkOptions, BenchmarkReport};
 use super::{BackendSpec, vulkan};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::de::DeserializeOwned;
@@ -42,7 +42,7 @@ pub struct ProbeRequest {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum ProbeKind {
-    Benchmark(Box<BenchmarkTask>),
+    Benchmark(BackendSpec, BenchmarkOptions),
     VulkanDevices,
 }
 
@@ -61,7 +61,9 @@ impl ProbeRequest {
     /// When the report cannot be serialized.
     pub fn run(&self) -> serde_json::Result<String> {
         let json = match &self.kind {
-            ProbeKind::Benchmark(task) => serde_json::to_string(&benchmark::run(task)),
+            ProbeKind::Benchmark(backend, options) => {
+                serde_json::to_string(&benchmark::run(backend, options))
+            }
             ProbeKind::VulkanDevices => serde_json::to_string(&vulkan::device_names()),
         }?;
         // A driver may have left an unfinished line.
@@ -98,17 +100,13 @@ impl ProbeError {
 ///
 /// # Errors
 /// The child's reason, or how it ended.
-pub fn benchmark(
+pub(super) fn benchmark(
     backend: &BackendSpec,
     options: &BenchmarkOptions,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<BenchmarkReport, ProbeError> {
     let timeout_s = options.timeout_s + 2.0 * options.seconds + BENCHMARK_MARGIN_S;
-    let task = BenchmarkTask {
-        backend: backend.clone(),
-        options: options.clone(),
-    };
-    let kind = ProbeKind::Benchmark(Box::new(task));
+    let kind = ProbeKind::Benchmark(backend.clone(), options.clone());
     request(kind, Duration::from_secs_f64(timeout_s), is_stopped)
 }
 

@@ -1,42 +1,38 @@
 //! The hand detector of one worker of a job or of a camera, on the shared device or on models of its own.
 
-use super::{BackendError, BackendHandle, LoadedModels, SharedDevice};
-use crate::hand::{Detector, DetectorOptions, Model};
+use super::{BackendError, BackendHandle, BoxedModel, SharedDevice};
+use crate::hand::{Detector, DetectorOptions};
 use crate::selection::CPU;
 use std::sync::Arc;
 
 /// A detector, and what runs its models.
 pub struct WorkerDetector<'a> {
     /// The detector.
-    pub detector: Detector<Box<dyn Model + Send + 'a>>,
+    pub detector: Detector<BoxedModel>,
     /// Name of the backend that runs the models.
     pub backend: Arc<str>,
     /// The shared device that runs them; `None` for models of its own.
     device: Option<Arc<SharedDevice>>,
-    fallback: &'a LoadedModels<'a>,
+    handle: &'a BackendHandle,
     options: DetectorOptions,
 }
 
 impl<'a> WorkerDetector<'a> {
-    /// A detector on `backend`; `models` are its [`BackendHandle::loaded_models`].
+    /// A detector on `handle`.
     ///
     /// # Errors
     /// When an interpreter cannot be made.
-    pub fn new(
-        backend: &BackendHandle,
-        models: &'a LoadedModels<'a>,
-        options: DetectorOptions,
-    ) -> Result<Self, BackendError> {
-        let device = backend.device().cloned();
+    pub fn new(handle: &'a BackendHandle, options: DetectorOptions) -> Result<Self, BackendError> {
+        let device = handle.device().cloned();
         let [palm, hand] = match &device {
-            Some(device) => boxed(device),
-            None => models.open()?.into_models(),
+            Some(device) => device.models(),
+            None => handle.own_models()?,
         };
         Ok(Self {
             detector: Detector::new(palm, hand, options),
-            backend: Arc::from(backend.name()),
+            backend: Arc::from(handle.name()),
             device,
-            fallback: models,
+            handle,
             options,
         })
     }
@@ -59,7 +55,7 @@ impl<'a> WorkerDetector<'a> {
     /// # Errors
     /// When an interpreter cannot be made.
     pub fn fall_back(&mut self) -> Result<(), BackendError> {
-        let [palm, hand] = self.fallback.open()?.into_models();
+        let [palm, hand] = self.handle.own_models()?;
         self.detector = Detector::new(palm, hand, self.options);
         self.backend = Arc::from(CPU);
         self.device = None;
@@ -69,15 +65,10 @@ impl<'a> WorkerDetector<'a> {
     /// Continues on the device of `backend`; changes nothing when it has none.
     pub fn switch_to(&mut self, backend: &BackendHandle) {
         if let Some(device) = backend.device() {
-            let [palm, hand] = boxed(device);
+            let [palm, hand] = device.models();
             self.detector = Detector::new(palm, hand, self.options);
             self.backend = Arc::from(backend.name());
             self.device = Some(Arc::clone(device));
         }
     }
-}
-
-fn boxed<'a>(device: &Arc<SharedDevice>) -> [Box<dyn Model + Send + 'a>; 2] {
-    let boxed = |model| Box::new(model) as Box<dyn Model + Send>;
-    device.models().map(boxed)
 }

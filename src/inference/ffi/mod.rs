@@ -7,6 +7,9 @@
 //!   them and freed after it.
 //! * An interpreter is changed through `&mut self` only, and slices into its tensors borrow it.
 
+// Links `libtensorflowlite_c.so`.
+use tflitec as _;
+
 mod c;
 mod delegate;
 mod error_messages;

@@ -12,35 +12,27 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct RawModel {
     pub(super) pointer: NonNull<c::TfLiteModel>,
-    /// The flatbuffer that the runtime reads as long as a model or interpreter lives. 16 bytes is the alignment that
-    /// the format gives its tensors.
-    bytes: Vec<u128>,
+    /// The flatbuffer, which the runtime reads as long as a model or an interpreter lives.
+    bytes: Arc<[u8]>,
     /// The runtime's model keeps a pointer to them.
     _messages: Arc<ErrorMessages>,
 }
 
-// SAFETY: the runtime's model is constant once made and is tied to no thread; interpreters of several threads read it.
+// SAFETY: the runtime's model never changes and is bound to no thread. Interpreters of several threads read it.
 unsafe impl Send for RawModel {}
 // SAFETY: as above; no method of ours changes it.
 unsafe impl Sync for RawModel {}
 
 impl RawModel {
     /// Parses a flatbuffer; the runtime verifies it.
-    pub(crate) fn new(flatbuffer: &[u8]) -> Result<Self, RuntimeError> {
-        let mut bytes = vec![0_u128; flatbuffer.len().div_ceil(16)];
-        for (to, from) in bytes.iter_mut().zip(flatbuffer.chunks(16)) {
-            let mut block = [0; 16];
-            block[..from.len()].copy_from_slice(from);
-            *to = u128::from_ne_bytes(block);
-        }
+    pub(crate) fn new(bytes: Arc<[u8]>) -> Result<Self, RuntimeError> {
         let messages = Arc::new(ErrorMessages::new());
-        // SAFETY: bytes holds at least that many initialised bytes, on the heap, where they stay when the Vec moves,
-        // and is never changed; it and the messages are freed only after the model (see Drop) and after every
-        // interpreter over it, each of which holds this model in an Arc.
+        // SAFETY: the bytes do not move and never change. They and the messages are freed after the model (see Drop)
+        // and after every interpreter over it, each of which holds this model in an Arc.
         let pointer = unsafe {
             c::TfLiteModelCreateWithErrorReporter(
                 bytes.as_ptr().cast(),
-                flatbuffer.len(),
+                bytes.len(),
                 report,
                 Arc::as_ptr(&messages).cast_mut().cast(),
             )
@@ -63,7 +55,7 @@ impl RawModel {
 
 impl Drop for RawModel {
     fn drop(&mut self) {
-        // SAFETY: made by TfLiteModelCreate…, deleted once; the fields it points to are dropped after this.
+        // SAFETY: made by `new`, deleted once. The fields that it points to are dropped after this.
         unsafe { c::TfLiteModelDelete(self.pointer.as_ptr()) }
     }
 }
@@ -75,7 +67,7 @@ mod tests {
     #[test]
     fn what_is_no_model_is_refused_in_the_runtimes_messages() {
         for bytes in [&b""[..], b"TFL3", &[7; 4096]] {
-            let messages = RawModel::new(bytes).unwrap_err().0;
+            let messages = RawModel::new(bytes.into()).unwrap_err().0;
             assert!(messages.contains("lat"), "{messages}");
         }
     }

@@ -8,17 +8,20 @@ mod ffi;
 mod runtime;
 mod session;
 
-pub use runtime::{LiteRt, LiteRtError};
+pub use runtime::LiteRt;
 
+use super::backend::BackendError;
+use super::model_files::{ModelFile, TensorSpec};
 use super::tensors::{Accepted, TensorMap, copy_output};
-use super::vulkan::{self, VulkanDevice, VulkanError};
+use super::vulkan::{self, VulkanDevice};
 use crate::hand::{Model, ModelError};
-use crate::inference::model_files::{ModelFile, TensorSpec};
+use crate::selection::{LITERT_CPU, LITERT_GPU};
 use ffi::CallError;
 use serde::{Deserialize, Serialize};
-use session::{Session, SessionOptions};
+use session::Session;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 /// Attempts of the first run on a GPU. LiteRT gives up after a driver has compiled for two minutes; a driver with a cache
 /// then continues.
@@ -34,19 +37,10 @@ pub enum LiteRtTarget {
     Gpu,
 }
 
-impl std::fmt::Display for LiteRtTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "litert:cpu",
-            Self::Gpu => "litert:gpu",
-        })
-    }
-}
-
 /// A model that LiteRT has compiled, with its buffers. One per worker.
 #[derive(Debug)]
-pub struct LiteRtModel<'a> {
-    session: Session<'a>,
+pub struct LiteRtModel {
+    session: Session,
     input: Vec<f32>,
     /// In the order of the manifest.
     outputs: Vec<Vec<f32>>,
@@ -57,25 +51,25 @@ pub struct LiteRtModel<'a> {
     device: Option<VulkanDevice>,
 }
 
-impl<'a> LiteRtModel<'a> {
+impl LiteRtModel {
     /// Compiles `file` for `target` and compares its tensors with the manifest. For the GPU also runs it once: the driver
     /// compiles its programs then, which takes up to a minute without a cache.
     ///
     /// # Errors
     /// When there is no device, the target cannot run the whole model, or a tensor has another type or shape.
     pub fn new(
-        runtime: &'a LiteRt,
-        file: &'a ModelFile,
+        runtime: &LiteRt,
+        file: &ModelFile,
         target: LiteRtTarget,
-    ) -> Result<Self, LiteRtError> {
-        let device = match target {
-            LiteRtTarget::Cpu => return Self::open(runtime, file, None),
-            LiteRtTarget::Gpu => {
-                runtime.check_accelerator()?;
-                let devices = vulkan::devices()?;
-                devices.into_iter().next().ok_or(VulkanError::NoDevice)?
-            }
-        };
+    ) -> Result<Self, BackendError> {
+        if target == LiteRtTarget::Cpu {
+            return Self::open(runtime, file, None);
+        }
+        runtime.check_accelerator()?;
+        let device = vulkan::devices().map(|mut devices| devices.swap_remove(0));
+        let device = device.map_err(|reason| {
+            BackendError::Device(format!("litert:gpu needs a Vulkan device: {reason}"))
+        })?;
         let mut attempts = FIRST_RUN_ATTEMPTS;
         loop {
             let mut model = Self::open(runtime, file, Some(device.clone()))?;
@@ -89,45 +83,32 @@ impl<'a> LiteRtModel<'a> {
                 Err(error) if attempts > 0 => {
                     tracing::warn!(%device, %error, "the first run on the GPU failed; trying again");
                 }
-                Err(ModelError(reason)) => {
-                    let device = device.to_string();
-                    return Err(LiteRtError::Device { device, reason });
-                }
+                Err(ModelError(reason)) => return Err(device_error(&device, &reason)),
             }
         }
     }
 
     /// Compiles `file` for `device`, or for the CPU, and compares its tensors with the manifest.
     fn open(
-        runtime: &'a LiteRt,
-        file: &'a ModelFile,
+        runtime: &LiteRt,
+        file: &ModelFile,
         device: Option<VulkanDevice>,
-    ) -> Result<Self, LiteRtError> {
+    ) -> Result<Self, BackendError> {
         let folder = CString::new(runtime.folder.as_os_str().as_bytes()).unwrap_or_default();
-        let (hardware, options) = match &device {
-            None => (ffi::CPU, (c"xnnpack", c"num_threads = 1\n".to_owned())),
-            Some(device) => (ffi::GPU, (c"gpu_options", gpu_options(&device.name))),
+        let (hardware, settings) = match &device {
+            None => (ffi::CPU, c"num_threads = 1\n".to_owned()),
+            Some(device) => (ffi::GPU, gpu_options(&device.name)),
         };
-        let plan = SessionOptions {
-            hardware,
-            folder,
-            options,
-        };
-        let failed = |failure: CallError| failed(file, device.as_ref(), failure);
-        let session = Session::new(&runtime.library, &file.bytes, plan).map_err(failed)?;
-        if !session.is_accelerated(hardware).map_err(failed)? {
-            return Err(failed(CallError::NOT_ACCELERATED));
-        }
-        let tensors = TensorMap::new(file, session.inputs(), session.outputs(), Accepted::Float)?;
-        let values = |spec: &TensorSpec| vec![0.0; spec.len()];
+        let bytes = Arc::clone(&file.bytes);
+        let (session, [inputs, outputs]) =
+            Session::new(runtime.api, bytes, folder, hardware, settings)
+                .map_err(|error| refused(file, device.as_ref(), error))?;
+        let tensors = TensorMap::new(file, &inputs, &outputs, Accepted::Float)?;
+        let values = |spec: &TensorSpec| vec![0.0; spec.elements()];
         Ok(Self {
             session,
             input: values(&file.spec.input),
-            numbers: tensors
-                .outputs
-                .into_iter()
-                .map(|(index, _)| index)
-                .collect(),
+            numbers: tensors.outputs.into_iter().map(|output| output.0).collect(),
             outputs: file.spec.outputs.iter().map(values).collect(),
             has_run: false,
             device,
@@ -151,7 +132,7 @@ impl<'a> LiteRtModel<'a> {
     }
 }
 
-impl Model for LiteRtModel<'_> {
+impl Model for LiteRtModel {
     fn input(&mut self) -> &mut [f32] {
         &mut self.input
     }
@@ -159,7 +140,7 @@ impl Model for LiteRtModel<'_> {
     fn invoke(&mut self) -> Result<(), ModelError> {
         let result = self.run();
         self.has_run = result.is_ok();
-        result.map_err(|failure| ModelError(failure.to_string()))
+        result.map_err(|error| ModelError(error.to_string()))
     }
 
     fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
@@ -172,22 +153,26 @@ impl Model for LiteRtModel<'_> {
 }
 
 /// The error for the user, from a failed call of LiteRT.
-fn failed(file: &ModelFile, device: Option<&VulkanDevice>, failure: CallError) -> LiteRtError {
-    let (role, path) = (file.spec.role, file.origin.clone());
-    let reason = failure.to_string();
+fn refused(file: &ModelFile, device: Option<&VulkanDevice>, error: CallError) -> BackendError {
+    let (role, path) = (file.spec.role, &file.origin);
     match device {
-        _ if failure.is_partial() => LiteRtError::Partial {
-            target: device.map_or(LiteRtTarget::Cpu, |_| LiteRtTarget::Gpu),
-            role,
-            path,
-            reason,
-        },
-        Some(device) if failure.is_device() => LiteRtError::Device {
-            device: device.to_string(),
-            reason,
-        },
-        _ => LiteRtError::Runtime { role, path, reason },
+        _ if error.is_partial() => {
+            let target = device.map_or(LITERT_CPU, |_| LITERT_GPU);
+            BackendError::Graph(format!(
+                "{target} cannot run the whole {role} model {path}: {error}; no part of it runs elsewhere: use another model file or the backend \"cpu\""
+            ))
+        }
+        Some(device) if error.is_device() => device_error(device, &error.to_string()),
+        _ => BackendError::Graph(format!(
+            "LiteRT cannot use {path} as the {role} model: {error}; the file is damaged or needs operators that LiteRT lacks"
+        )),
     }
+}
+
+fn device_error(device: &VulkanDevice, reason: &str) -> BackendError {
+    BackendError::Device(format!(
+        "LiteRT's GPU accelerator cannot use {device}: {reason}, details on stderr; install a newer driver (Mesa 25 works, Debian 12's 22.3 does not), use another GPU, or use the backend \"cpu\""
+    ))
 }
 
 /// Options for 32 bits on the device `name`.

@@ -1,10 +1,9 @@
-//! Finds, checks and loads LiteRT's library; the errors of the LiteRT backends.
+//! Finds, checks and loads LiteRT's library.
 
-use super::LiteRtTarget;
-use super::ffi::{self, LibraryError, LiteRtLibrary};
-use crate::inference::model_files;
-use crate::inference::model_files::{LibrarySpec, ModelFileError, ModelRole};
-use crate::inference::vulkan::VulkanError;
+use super::ffi::{self, Api};
+use crate::inference::backend::BackendError;
+use crate::inference::model_files::{LibrarySpec, find_near_program, manifest};
+use std::env::consts::ARCH;
 use std::path::{Path, PathBuf};
 
 const LIBRARY: &str = "libLiteRt.so";
@@ -12,113 +11,11 @@ const ACCELERATOR: &str = "libLiteRtWebGpuAccelerator.so";
 /// LiteRT searches for an accelerator of this name first.
 const OTHER_ACCELERATOR: &str = "libLiteRtGpuAccelerator.so";
 
-/// Why LiteRT cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LiteRtError {
-    /// No default folder has the library.
-    #[error(
-        "LiteRT is not installed: no libLiteRt.so in {searched}; run `make setup-litert` (a package: install handloom-litert)"
-    )]
-    NotFound {
-        /// The folders that were searched.
-        searched: String,
-    },
-    /// A library file does not exist.
-    #[error(
-        "{path} not found; run `make setup-litert`, or copy it from the wheel of the other library"
-    )]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A library cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Reason of the system.
-        source: std::io::Error,
-    },
-    /// The library has another hash than the pinned one: its functions may take other arguments.
-    #[error(
-        "{path} has SHA-256 {found}, which is not {what} for {arch} (pinned: {pinned}); another version's functions may take other arguments, so it is not loaded: run `make setup-litert`"
-    )]
-    Unknown {
-        /// The file.
-        path: PathBuf,
-        /// SHA-256 of the file.
-        found: String,
-        /// The pinned version.
-        what: String,
-        /// This machine's architecture.
-        arch: &'static str,
-        /// The pinned SHA-256.
-        pinned: String,
-    },
-    /// No library is pinned for this architecture.
-    #[error("no LiteRT is pinned for {arch}; use the backend \"cpu\"")]
-    Architecture {
-        /// This machine's architecture.
-        arch: &'static str,
-    },
-    /// The system's loader refused the library.
-    #[error("{path} cannot be loaded: {reason}; it needs glibc 2.34 or newer and libstdc++6")]
-    Load {
-        /// The file.
-        path: PathBuf,
-        /// Message of the loader.
-        reason: String,
-    },
-    /// There is no Vulkan device.
-    #[error("litert:gpu needs a Vulkan device: {0}")]
-    Vulkan(#[from] VulkanError),
-    /// LiteRT cannot use the Vulkan device.
-    #[error(
-        "LiteRT's GPU accelerator cannot use {device}: {reason}, details on stderr; install a newer driver (Mesa 25 works, Debian 12's 22.3 does not), use another GPU, or use the backend \"cpu\""
-    )]
-    Device {
-        /// The device.
-        device: String,
-        /// Message of LiteRT.
-        reason: String,
-    },
-    /// The target cannot run the whole model.
-    #[error(
-        "{target} cannot run the whole {role} model {path}: {reason}; no part of it runs elsewhere: use another model file or the backend \"cpu\""
-    )]
-    Partial {
-        /// The target.
-        target: LiteRtTarget,
-        /// Which model.
-        role: ModelRole,
-        /// The file.
-        path: String,
-        /// Message of LiteRT.
-        reason: String,
-    },
-    /// LiteRT refused the model.
-    #[error(
-        "LiteRT cannot use {path} as the {role} model: {reason}; the file is damaged or needs operators that LiteRT lacks"
-    )]
-    Runtime {
-        /// Which model.
-        role: ModelRole,
-        /// The file.
-        path: String,
-        /// Message of LiteRT.
-        reason: String,
-    },
-    /// The model file cannot be used.
-    #[error(transparent)]
-    Model(#[from] ModelFileError),
-}
-
 /// The library, loaded until the process ends; all workers make their models from it.
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct LiteRt {
-    pub(super) library: LiteRtLibrary,
+    pub(super) api: Api,
     pub(super) folder: PathBuf,
-    spec: LibrarySpec,
 }
 
 impl LiteRt {
@@ -126,26 +23,16 @@ impl LiteRt {
     /// installed (`../lib/handloom`) or in the source tree (`models/fetched/ARCH` in a folder above the program).
     ///
     /// # Errors
-    /// See [`LiteRtError`].
-    pub fn load(folder: Option<&Path>) -> Result<Self, LiteRtError> {
-        let spec = pinned(LIBRARY)?;
-        let path = match folder {
-            Some(folder) => folder.join(LIBRARY),
-            None => found_in(&default_folders(std::env::consts::ARCH))?.join(LIBRARY),
-        };
-        if !path.is_file() {
-            return Err(LiteRtError::Missing { path });
-        }
-        let path = path.canonicalize().map_err(|source| LiteRtError::Io {
-            path: path.clone(),
-            source,
-        })?;
-        let library =
-            LiteRtLibrary::open(&path, &spec.sha256).map_err(|e| refused(&path, &spec, e))?;
+    /// When it is not found, is not the pinned one, or cannot be loaded.
+    pub fn load(folder: Option<&Path>) -> Result<Self, BackendError> {
+        let pinned = pinned(LIBRARY)?;
+        let folder = folder.map_or_else(default_folder, |folder| Ok(folder.to_path_buf()))?;
+        let path = folder.join(LIBRARY);
+        // A link leads to the folder that also has the accelerators.
+        let path = path.canonicalize().unwrap_or(path);
         Ok(Self {
-            library,
-            folder: path.parent().map(Path::to_path_buf).unwrap_or_default(),
-            spec,
+            api: Api::open(&path, pinned)?,
+            folder: path.parent().unwrap_or(&folder).to_path_buf(),
         })
     }
 
@@ -153,94 +40,41 @@ impl LiteRt {
     ///
     /// # Errors
     /// When it is in none of the default folders.
-    pub fn locate() -> Result<(PathBuf, bool), LiteRtError> {
-        let folders = default_folders(std::env::consts::ARCH);
-        let folder = found_in(&folders)?;
+    pub fn locate() -> Result<(PathBuf, bool), BackendError> {
+        let folder = default_folder()?;
         Ok((folder.join(LIBRARY), folder.join(ACCELERATOR).is_file()))
     }
 
-    /// The library's file.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
-        self.folder.join(LIBRARY)
-    }
-
-    /// Name and version, from the manifest.
-    #[must_use]
-    pub fn what(&self) -> &str {
-        &self.spec.what
-    }
-
-    /// SHA-256 of the library, lower-case hex.
-    #[must_use]
-    pub fn sha256(&self) -> &str {
-        &self.spec.sha256
-    }
-
     /// Checks that the accelerator that LiteRT loads for the GPU is the pinned one.
-    pub(super) fn check_accelerator(&self) -> Result<(), LiteRtError> {
-        let (path, spec) = (self.folder.join(ACCELERATOR), pinned(ACCELERATOR)?);
-        if !path.is_file() {
-            return Err(LiteRtError::Missing { path });
-        }
-        ffi::check_sha256(&path, &spec.sha256).map_err(|e| refused(&path, &spec, e))?;
-        let path = self.folder.join(OTHER_ACCELERATOR);
-        if path.exists() {
-            ffi::check_sha256(&path, &spec.sha256).map_err(|e| refused(&path, &spec, e))?;
+    pub(super) fn check_accelerator(&self) -> Result<(), BackendError> {
+        let pinned = pinned(ACCELERATOR)?;
+        ffi::check_pinned(&self.folder.join(ACCELERATOR), pinned)?;
+        let other = self.folder.join(OTHER_ACCELERATOR);
+        if other.exists() {
+            ffi::check_pinned(&other, pinned)?;
         }
         Ok(())
     }
 }
 
 /// The pinned library `file` for this architecture.
-fn pinned(file: &str) -> Result<LibrarySpec, LiteRtError> {
-    let arch = std::env::consts::ARCH;
-    let name = format!("{arch}/{file}");
-    let found = model_files::pinned_litert()?
-        .into_iter()
-        .find(|l| l.file == name);
-    found.ok_or(LiteRtError::Architecture { arch })
+fn pinned(file: &str) -> Result<&'static LibrarySpec, BackendError> {
+    let name = format!("{ARCH}/{file}");
+    let pinned = manifest().litert.iter().find(|l| l.file == name);
+    pinned.ok_or_else(|| {
+        BackendError::Library(format!(
+            "no LiteRT is pinned for {ARCH}; use the backend \"cpu\""
+        ))
+    })
 }
 
-fn refused(path: &Path, spec: &LibrarySpec, error: LibraryError) -> LiteRtError {
-    let path = path.to_path_buf();
-    match error {
-        LibraryError::Io(source) => LiteRtError::Io { path, source },
-        LibraryError::Load(reason) => LiteRtError::Load { path, reason },
-        LibraryError::Unknown(found) => LiteRtError::Unknown {
-            path,
-            found,
-            what: spec.what.clone(),
-            arch: std::env::consts::ARCH,
-            pinned: spec.sha256.clone(),
-        },
-    }
-}
-
-/// The folder of an installation, then those of a source tree.
-fn default_folders(arch: &str) -> Vec<PathBuf> {
-    let exe = std::env::current_exe()
-        .and_then(|p| p.canonicalize())
-        .unwrap_or_default();
-    let installed = exe.ancestors().nth(2).map(|d| d.join("lib/handloom"));
-    let source = exe
-        .ancestors()
-        .skip(1)
-        .map(|d| d.join("models/fetched").join(arch));
-    installed.into_iter().chain(source).collect()
-}
-
-fn found_in(folders: &[PathBuf]) -> Result<&Path, LiteRtError> {
-    let found = folders.iter().find(|d| d.join(LIBRARY).is_file());
-    found.map(PathBuf::as_path).ok_or_else(|| {
-        let searched: Vec<String> = folders
-            .iter()
-            .take(4)
-            .map(|d| d.display().to_string())
-            .collect();
-        LiteRtError::NotFound {
-            searched: searched.join(", "),
-        }
+/// The folder near the program that has the library.
+fn default_folder() -> Result<PathBuf, BackendError> {
+    let fetched = format!("models/fetched/{ARCH}");
+    find_near_program(LIBRARY, "lib/handloom", &fetched).map_err(|searched| {
+        BackendError::NotInstalled(format!(
+            "LiteRT is not installed: no {LIBRARY} in {searched}; run `make setup-litert` (a package: install handloom-litert)"
+        ))
     })
 }
 
@@ -250,7 +84,7 @@ mod tests {
     use std::fs;
 
     fn load_error(folder: &Path) -> String {
-        LiteRt::load(Some(folder)).unwrap_err().to_string()
+        LiteRt::load(Some(folder)).err().unwrap().to_string()
     }
 
     #[test]
@@ -258,11 +92,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = load_error(dir.path());
         assert!(text.contains("libLiteRt.so not found"), "{text}");
-        assert!(text.contains("make setup-litert"), "{text}");
-        let text = found_in(&[dir.path().to_path_buf()])
-            .unwrap_err()
-            .to_string();
-        assert!(text.contains(&dir.path().display().to_string()), "{text}");
         assert!(text.contains("make setup-litert"), "{text}");
     }
 
@@ -285,7 +114,7 @@ mod tests {
 
     #[test]
     fn both_architectures_are_pinned() {
-        let pinned = model_files::pinned_litert().unwrap();
+        let pinned = &manifest().litert;
         for arch in ["x86_64", "aarch64"] {
             for file in [LIBRARY, ACCELERATOR] {
                 let name = format!("{arch}/{file}");
