@@ -36,15 +36,9 @@ pub enum BackendError {
     /// LiteRT is in none of the default folders.
     #[error("{0}")]
     NotInstalled(String),
-    /// A library cannot be loaded, or a delegate does not start.
+    /// Its library, its device or its runtime cannot be used.
     #[error("{0}")]
-    Library(String),
-    /// There is no device, or it cannot be used.
-    #[error("{0}")]
-    Device(String),
-    /// The backend cannot run the model.
-    #[error("{0}")]
-    Graph(String),
+    Unusable(String),
 }
 
 /// A model ready to run.

@@ -40,10 +40,9 @@ impl BackendCache {
         models: &ModelPaths,
         context: &mut SelectionContext<'_>,
     ) -> Result<Arc<BackendHandle>, SelectionError> {
-        let attempt = match self.wait(context)? {
-            Turn::Share(backend) => return Ok(backend),
-            Turn::Open(attempt) => attempt,
-        };
+        if let Some(backend) = self.wait(context)? {
+            return Ok(backend);
+        }
         // Ends the attempt, also after a panic.
         let _guard = OpenGuard(self);
         let opened = BackendHandle::open(request, models, context).map(Arc::new);
@@ -59,7 +58,7 @@ impl BackendCache {
                 state.backend = Arc::downgrade(backend);
             }
             Err(error) if error.is_unavailable() => {
-                state.failed = Some((attempt, error.to_string()));
+                state.failed = Some((state.attempt, error.to_string()));
             }
             Err(_) => {}
         }
@@ -77,8 +76,11 @@ impl BackendCache {
         backend.filter(|backend| backend.device().is_some() && backend.lost().is_none())
     }
 
-    /// Waits while another caller opens the backend, then returns its backend or the turn to open one.
-    fn wait(&self, context: &SelectionContext<'_>) -> Result<Turn, SelectionError> {
+    /// Waits while another caller opens the backend, then returns its backend. `None` when this caller opens one.
+    fn wait(
+        &self,
+        context: &SelectionContext<'_>,
+    ) -> Result<Option<Arc<BackendHandle>>, SelectionError> {
         let mut awaited = None;
         loop {
             // Without the lock: the callback may take other locks.
@@ -93,7 +95,7 @@ impl BackendCache {
             }
             // A lost device is opened again; the rest of its handle holds no device.
             if let Some(backend) = state.backend.upgrade().filter(|b| b.lost().is_none()) {
-                return Ok(Turn::Share(backend));
+                return Ok(Some(backend));
             }
             if let Some((failed, reason)) = &state.failed
                 && awaited == Some(*failed)
@@ -102,15 +104,9 @@ impl BackendCache {
             }
             state.is_opening = true;
             state.attempt += 1;
-            return Ok(Turn::Open(state.attempt));
+            return Ok(None);
         }
     }
-}
-
-enum Turn {
-    Share(Arc<BackendHandle>),
-    /// The caller opens the backend, as the attempt of this number.
-    Open(u64),
 }
 
 /// Ends an attempt when it is dropped, and wakes the waiting callers.

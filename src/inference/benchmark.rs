@@ -16,17 +16,8 @@ use std::time::{Duration, Instant};
 
 /// Maximum number of workers: one device serves no more in parallel.
 const WORKERS_MAX: usize = 16;
-/// The images: the seed of each synthetic scene with one or two hands, and the frame of it.
-const SCENES: [(u64, usize); 8] = [
-    (0, 10),
-    (1, 20),
-    (2, 30),
-    (3, 40),
-    (4, 15),
-    (5, 25),
-    (6, 35),
-    (7, 45),
-];
+/// The images: for each synthetic scene with one or two hands, whose seed is the index, the number of a frame.
+const SCENE_FRAMES: [usize; 8] = [10, 20, 30, 40, 15, 25, 35, 45];
 /// Width and height of the images, pixels.
 const SIZE: (usize, usize) = (480, 360);
 
@@ -96,7 +87,7 @@ pub(super) fn run(
     let shutdown = ShutdownFlag::default();
     let device = SharedDevice::open(backend, &files, options.workers, timeout, &shutdown)?;
     let device = Arc::new(device);
-    let coverage = device.coverage().cloned();
+    let coverage = device.coverage.clone();
     if coverage.as_ref().is_some_and(|coverage| coverage.is_empty) {
         return Err("it runs none of the models' nodes: the CPU would run all".to_owned());
     }
@@ -111,9 +102,9 @@ pub(super) fn run(
 
 fn measure(options: &BenchmarkOptions, open: OpenModels<'_>) -> Result<BenchmarkReport, String> {
     let failed = |error: ModelError| error.to_string();
-    let images: Vec<RgbFrame> = SCENES
-        .iter()
-        .map(|(seed, frame)| signing_scene(*seed, *frame, SIZE.0, SIZE.1))
+    let scenes = (0..).zip(SCENE_FRAMES);
+    let images: Vec<RgbFrame> = scenes
+        .map(|(seed, frame)| signing_scene(seed, frame, SIZE.0, SIZE.1))
         .collect();
     let (mut detector, times) = timed_detector(open)?;
     let mut hands = Vec::new();

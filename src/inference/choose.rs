@@ -12,7 +12,7 @@ use super::{
 use crate::digest::sha256_hex;
 use crate::selection::{
     Agreement, BackendChoice, BackendMetrics, BackendPreference, BenchmarkOutcome, CPU, CUSTOM,
-    choose,
+    RejectedBackend, choose,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -81,19 +81,25 @@ impl BackendRequest {
 
 /// The backend that runs the models.
 #[derive(Clone, Debug)]
-pub struct ChosenBackend {
+pub(super) struct ChosenBackend {
     /// Its name, and why it was chosen.
-    pub choice: BackendChoice,
+    pub(super) choice: BackendChoice,
     /// How it is opened.
-    pub spec: BackendSpec,
+    pub(super) spec: BackendSpec,
     /// SHA-256 of the libraries and models that the backend brings, by path.
-    pub files: BTreeMap<String, String>,
+    pub(super) files: BTreeMap<String, String>,
 }
 
 impl ChosenBackend {
+    /// The CPU, without a benchmark.
     pub(super) fn cpu(reason: &str) -> Self {
         Self {
-            choice: BackendChoice::cpu(reason),
+            choice: BackendChoice {
+                name: CPU.to_owned(),
+                reason: reason.to_owned(),
+                refused: Vec::new(),
+                is_second_best: false,
+            },
             spec: BackendSpec::Cpu,
             files: BTreeMap::new(),
         }
@@ -157,15 +163,6 @@ pub(super) fn choose_backend(
         let reason = "no accelerator was found; `handloom check` lists what is missing";
         return Ok(ChosenBackend::cpu(reason));
     }
-    let environment = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "hardware": hardware.name(),
-        "kernel": hardware.kernel(),
-        "runtime": model_files::loaded_runtime().map(|(_, sha256)| sha256),
-        "palm": files.palm.sha256,
-        "hand": files.hand.sha256,
-        "workers": context.workers,
-    });
     let options = BenchmarkOptions {
         models: models.clone(),
         workers: context.workers,
@@ -174,15 +171,7 @@ pub(super) fn choose_backend(
         // A user who names the backend accepts a software device.
         allow_software: named.is_some(),
     };
-    let mut cache = ProbeCache::open(&hardware.boot());
-    let outcomes = outcomes(
-        &tried,
-        &mut cache,
-        &environment,
-        &options,
-        named.is_some(),
-        context,
-    );
+    let outcomes = outcomes(&tried, named.is_some(), &hardware, files, &options, context);
     if (context.is_stopped)() {
         return Err(SelectionError::Stopped);
     }
@@ -190,12 +179,8 @@ pub(super) fn choose_backend(
         let missing = tried.iter().flat_map(|c| &c.missing);
         SelectionError::Unavailable(unavailable(preference, &reason, missing))
     })?;
-    for refused in &choice.refused {
-        tracing::info!(
-            name = refused.name,
-            reason = refused.reason,
-            "accelerator not chosen"
-        );
+    for RejectedBackend { name, reason } in &choice.refused {
+        tracing::info!(name, reason, "accelerator not chosen");
     }
     let chosen = tried.iter().find(|c| c.name == choice.name);
     Ok(ChosenBackend {
@@ -229,29 +214,40 @@ fn unavailable<'a>(
 /// The outcomes of the CPU and of `tried`: cached, or benchmarked now when one is missing.
 fn outcomes(
     tried: &[&BackendCandidate],
-    cache: &mut ProbeCache,
-    environment: &Value,
-    options: &BenchmarkOptions,
     is_named: bool,
+    hardware: &Hardware,
+    files: &ModelFiles,
+    options: &BenchmarkOptions,
     context: &mut SelectionContext<'_>,
 ) -> Vec<BenchmarkOutcome> {
+    let environment = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "hardware": hardware.name(),
+        "kernel": hardware.kernel(),
+        "runtime": model_files::loaded_runtime().map(|(_, sha256)| sha256),
+        "palm": files.palm.sha256,
+        "hand": files.hand.sha256,
+        "workers": context.workers,
+    });
+    let mut cache = ProbeCache::open(&hardware.boot());
     let cpu = BackendCandidate::cpu();
-    let keyed: Vec<(String, &BackendCandidate)> = std::iter::once(&cpu)
-        .chain(tried.iter().copied())
-        .map(|candidate| (cache_key(environment, options, candidate), candidate))
-        .collect();
+    let candidates: Vec<&BackendCandidate> =
+        std::iter::once(&cpu).chain(tried.iter().copied()).collect();
+    let keys = candidates
+        .iter()
+        .map(|c| cache_key(&environment, options, c));
+    let keys: Vec<String> = keys.collect();
     // A user who names a backend may just have repaired it: a cached failure does not count then.
     let cached = |key: &str| {
         cache
             .get(key)
             .filter(|outcome| outcome.result.is_ok() || !is_named)
     };
-    if let Some(cached) = keyed.iter().map(|(key, _)| cached(key)).collect() {
+    if let Some(cached) = keys.iter().map(|key| cached(key)).collect() {
         return cached;
     }
-    let candidates: Vec<&BackendCandidate> = keyed.iter().map(|(_, c)| *c).collect();
     let measurements = benchmark_all(&candidates, options, context);
-    for ((key, _), measurement) in keyed.iter().zip(&measurements) {
+    for (key, measurement) in keys.iter().zip(&measurements) {
         if measurement.is_lasting {
             cache.put(key, measurement.outcome.clone());
         }

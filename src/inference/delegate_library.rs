@@ -27,15 +27,6 @@ pub struct DelegateSpec {
     pub hand: Option<PathBuf>,
 }
 
-impl DelegateSpec {
-    pub(super) fn own_model(&self, role: ModelRole) -> Option<&Path> {
-        match role {
-            ModelRole::Palm => self.palm.as_deref(),
-            ModelRole::Hand => self.hand.as_deref(),
-        }
-    }
-}
-
 /// The options for the model `role`, as C strings.
 pub(super) fn options(
     options: &[(String, String)],
@@ -48,7 +39,7 @@ pub(super) fn options(
     let option = |option| {
         c_strings(option).map_err(|_| {
             let key = &option.0;
-            BackendError::Library(format!(
+            BackendError::Unusable(format!(
                 "the option {key:?} of the delegate contains a NUL byte; remove it"
             ))
         })
@@ -72,10 +63,10 @@ pub(super) fn load(library: &Path) -> Result<Plugin, BackendError> {
             Err(e) if e.kind() == ErrorKind::NotFound => Err(missing.clone()),
             Err(e) => Err(not_loaded(&e.to_string())),
         };
-        checked.map_err(BackendError::Library)?;
+        checked.map_err(BackendError::Unusable)?;
     }
     Plugin::load(library).map_err(|error| {
-        BackendError::Library(match error {
+        BackendError::Unusable(match error {
             PluginLoadError::Library(message) => {
                 let reason = message.strip_prefix(&format!("{name}: "));
                 // The loader does not find a plain name.

@@ -14,30 +14,28 @@ pub mod litert;
 pub mod model_files;
 pub mod probe;
 mod probe_cache;
-pub mod shared_device;
+mod shared_device;
 mod tensors;
 mod tflite;
 pub mod vulkan;
-mod worker_detector;
 
 pub use backend::{
     BackendError, BackendSpec, BoxedModel, DelegateCoverage, LoadedModels, ModelPair,
 };
 pub use backend_cache::BackendCache;
-pub use backend_handle::{BackendEvent, BackendHandle};
+pub use backend_handle::{BackendEvent, BackendHandle, WorkerDetector};
 pub use benchmark::BenchmarkOptions;
 pub use choose::{
-    BackendRequest, ChosenBackend, Measurement, SelectionContext, SelectionError, benchmark_all,
-    expected_identity,
+    BackendRequest, SelectionContext, SelectionError, benchmark_all, expected_identity,
 };
 pub use delegate_library::DelegateSpec;
-pub use hardware::{DeviceNode, Hardware};
+pub use hardware::Hardware;
 pub use litert::{LiteRt, LiteRtModel, LiteRtTarget};
 pub use model_files::{ModelFileError, ModelFiles, ModelPaths};
-pub use shared_device::{SharedDevice, ShutdownFlag};
+use shared_device::SharedDevice;
+pub use shared_device::ShutdownFlag;
 pub use tflite::{NodeCounts, TfliteLoadedModel, TfliteModel, load_xnnpack};
 pub use vulkan::VulkanDevice;
-pub use worker_detector::WorkerDetector;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

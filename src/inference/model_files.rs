@@ -192,16 +192,14 @@ impl ModelFiles {
                 role,
                 path: "manifest.json".into(),
             })?;
-            let path = match own.as_ref().or(paths.models.as_ref()) {
+            let mut path = match own.as_ref().or(paths.models.as_ref()) {
                 Some(path) => path.clone(),
                 None => find_near_program(&spec.file, "lib/handloom/models", "models/fetched")
                     .map_err(ModelFileError::NoModels)?,
             };
-            let path = if path.is_dir() {
-                path.join(&spec.file)
-            } else {
-                path
-            };
+            if path.is_dir() {
+                path.push(&spec.file);
+            }
             read_model(spec, &path, paths.trust)
         };
         Ok(Self {
@@ -240,7 +238,12 @@ pub(super) fn find_near_program(
     })
 }
 
-fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, ModelFileError> {
+/// Reads the model `spec` from `path`. With `trust`, any hash is accepted.
+pub(super) fn read_model(
+    spec: ModelSpec,
+    path: &Path,
+    trust: bool,
+) -> Result<ModelFile, ModelFileError> {
     let role = spec.role;
     if !path.exists() {
         return Err(ModelFileError::Missing {
@@ -276,11 +279,6 @@ fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, Mo
         sha256,
         bytes: bytes.into(),
     })
-}
-
-/// Reads the model that a delegate brings instead of `file`. Its tensors are checked when it is opened.
-pub(super) fn read_own(file: &ModelFile, path: &Path) -> Result<ModelFile, ModelFileError> {
-    read_model(file.spec.clone(), path, true)
 }
 
 fn bundle_member(bundle: Vec<u8>, name: &str) -> Result<Vec<u8>, String> {

@@ -32,7 +32,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum number of characters of a driver's message.
 const MESSAGE_CHARS_MAX: usize = 500;
 
-/// What the child process has to do.
+/// What the child process has to do; its stdin has it as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeRequest {
     /// Process ID of the parent: the child ends with it.
@@ -47,14 +47,6 @@ enum ProbeKind {
 }
 
 impl ProbeRequest {
-    /// Parses what the parent wrote to the child's stdin.
-    ///
-    /// # Errors
-    /// When the text is not a request.
-    pub fn parse(text: &str) -> serde_json::Result<Self> {
-        serde_json::from_str(text)
-    }
-
     /// Does the work in this process and returns the line to print to stdout.
     ///
     /// # Errors
@@ -194,33 +186,27 @@ fn read_lines(
 ) -> Receiver<Option<String>> {
     let (sender, receiver) = sync_channel(2);
     let read = move || {
-        let mut last = None;
-        let mut from = from.map(BufReader::new);
-        while let Some(from) = &mut from {
-            let mut line = Vec::new();
-            let mut limited = from.by_ref().take(LINE_BYTES_MAX);
-            match limited.read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-            let line = String::from_utf8_lossy(&line);
-            let line = line.trim();
-            match mark {
-                Some(mark) => {
-                    if let Some(report) = line.strip_prefix(mark) {
-                        // The first report counts; the receiver may be gone.
-                        sender.try_send(Some(report.to_owned())).ok();
-                    }
-                }
-                None if line.is_empty() => {}
-                None => {
-                    tracing::debug!(line, "probe");
-                    let printable = line.chars().filter(|c| !c.is_control());
+        let mut from = BufReader::new(from?);
+        let (mut last, mut line) = (None, Vec::new());
+        while let Ok(1..) = (&mut from)
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)
+        {
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim();
+            match mark.map(|mark| text.strip_prefix(mark)) {
+                // The first report counts; the receiver may be gone.
+                Some(Some(report)) => _ = sender.try_send(Some(report.to_owned())),
+                None if !text.is_empty() => {
+                    tracing::debug!(line = text, "probe");
+                    let printable = text.chars().filter(|c| !c.is_control());
                     last = Some(printable.take(MESSAGE_CHARS_MAX).collect());
                 }
+                _ => {}
             }
+            line.clear();
         }
-        sender.try_send(last).ok();
+        sender.try_send(last).ok()
     };
     // Without a thread the channel closes, and the child counts as one that reported nothing.
     if let Err(error) = thread::Builder::new().name("probe".to_owned()).spawn(read) {
@@ -252,16 +238,17 @@ fn reap(child: &mut Child, timeout: Duration) -> Option<ExitStatus> {
 fn exit_error(status: Option<ExitStatus>, message: &str) -> ProbeError {
     // HUP, INT, KILL and TERM come from the user, the service manager or the kernel's out-of-memory killer.
     const FROM_OUTSIDE: [i32; 4] = [1, 2, 9, 15];
-    match status.map(|status| (status.signal(), status.code())) {
-        Some((Some(signal), _)) if FROM_OUTSIDE.contains(&signal) => ProbeError::passing(format!(
-            "it was killed from outside (signal {signal}){message}"
-        )),
-        Some((Some(signal), _)) => {
-            ProbeError::lasting(format!("it crashed (signal {signal}){message}"))
-        }
-        Some((_, Some(code))) => {
-            ProbeError::lasting(format!("it ended the process with code {code}{message}"))
-        }
-        _ => ProbeError::lasting(format!("it hung at its exit{message}")),
+    let (is_lasting, text) = match status.map(|status| (status.signal(), status.code())) {
+        Some((Some(signal), _)) if FROM_OUTSIDE.contains(&signal) => (
+            false,
+            format!("it was killed from outside (signal {signal})"),
+        ),
+        Some((Some(signal), _)) => (true, format!("it crashed (signal {signal})")),
+        Some((_, Some(code))) => (true, format!("it ended the process with code {code}")),
+        _ => (true, "it hung at its exit".to_owned()),
+    };
+    ProbeError {
+        reason: text + message,
+        is_lasting,
     }
 }

@@ -58,18 +58,15 @@ impl ProbeCache {
 
     /// The outcome cached under `key`, if it is still valid.
     pub(super) fn get(&self, key: &str) -> Option<BenchmarkOutcome> {
-        let entry = self.cached.get(key)?;
-        let mut outcome = entry.outcome.clone();
+        let CachedProbe { boot, mut outcome } = self.cached.get(key)?.clone();
         if let Err(reason) = &mut outcome.result {
             // Without a boot identifier a failure is never valid.
-            if entry.boot != self.boot || self.boot.is_empty() {
+            if boot.is_empty() || boot != self.boot {
                 return None;
             }
             if let Some(path) = &self.path {
-                *reason = format!(
-                    "{reason} (cached until the next boot; remove {} to try again)",
-                    path.display()
-                );
+                let path = path.display();
+                *reason += &format!(" (cached until the next boot; remove {path} to try again)");
             }
         }
         Some(outcome)

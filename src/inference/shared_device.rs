@@ -48,13 +48,14 @@ impl ShutdownFlag {
 
 /// An open device with both models, and the thread that runs it.
 #[derive(Debug)]
-pub struct SharedDevice {
+pub(super) struct SharedDevice {
     queue: Option<Sender<InferenceRequest>>,
     state: Arc<Mutex<DeviceState>>,
     shutdown: ShutdownFlag,
     closed: Receiver<()>,
     specs: [ModelSpec; 2],
-    coverage: Option<DelegateCoverage>,
+    /// How much of the models a delegate runs; `None` for other backends.
+    pub(super) coverage: Option<DelegateCoverage>,
 }
 
 /// What device thread and workers share.
@@ -85,7 +86,7 @@ impl SharedDevice {
     ///
     /// # Errors
     /// A human-readable reason, when the device does not open within `timeout` or the process shuts down.
-    pub fn open(
+    pub(super) fn open(
         spec: &BackendSpec,
         files: &ModelFiles,
         workers: usize,
@@ -142,34 +143,24 @@ impl SharedDevice {
         })
     }
 
-    /// How much of the models a delegate runs; `None` for other backends.
-    #[must_use]
-    pub fn coverage(&self) -> Option<&DelegateCoverage> {
-        self.coverage.as_ref()
-    }
-
     /// Why the device is lost, once it is.
-    #[must_use]
-    pub fn lost(&self) -> Option<String> {
+    pub(super) fn lost(&self) -> Option<String> {
         lock(&self.state).lost.clone()
     }
 
     /// Whether the process shuts down and did not wait for the device.
-    #[must_use]
-    pub fn is_abandoned(&self) -> bool {
+    pub(super) fn is_abandoned(&self) -> bool {
         lock(&self.state).is_abandoned
     }
 
     /// How often the device failed and was opened again, and the last failure.
-    #[must_use]
-    pub fn reopened(&self) -> (usize, String) {
+    pub(super) fn reopened(&self) -> (usize, String) {
         let state = lock(&self.state);
         (state.reopened, state.failure.clone())
     }
 
     /// The palm and the hand model, for one worker.
-    #[must_use]
-    pub fn models(self: &Arc<Self>) -> [BoxedModel; 2] {
+    pub(super) fn models(self: &Arc<Self>) -> [BoxedModel; 2] {
         [ModelRole::Palm, ModelRole::Hand].map(|role| -> BoxedModel {
             Box::new(SharedModel {
                 input: vec![0.0; self.specs[role as usize].input.elements()],

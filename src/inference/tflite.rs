@@ -4,7 +4,7 @@
 use super::backend::BackendError;
 use super::delegate_library::{self, DelegateSpec};
 use super::ffi::{self, Delegate, Plugin, RawInterpreter, RawModel, RuntimeError};
-use super::model_files::{ModelFile, read_own};
+use super::model_files::{ModelFile, ModelRole, read_model};
 use super::tensors::{Accepted, Encoding, TensorMap, output_error};
 use crate::hand::{Model, ModelError};
 use std::ffi::CString;
@@ -74,8 +74,13 @@ impl TfliteLoadedModel {
             plugin: delegate_library::load(&spec.library)?,
             library: spec.library.clone(),
         };
-        let file = match spec.own_model(role) {
-            Some(path) => read_own(file, path)?,
+        let own = match role {
+            ModelRole::Palm => &spec.palm,
+            ModelRole::Hand => &spec.hand,
+        };
+        let file = match own {
+            // Its tensors are checked when it is opened.
+            Some(path) => read_model(file.spec.clone(), path, true)?,
             None => file.clone(),
         };
         Self::parse(file, Some(plugin))
@@ -95,7 +100,7 @@ impl TfliteLoadedModel {
         let Some(plugin) = &self.plugin else {
             return self.file.runtime_error(error.0).into();
         };
-        BackendError::Graph(format!(
+        BackendError::Unusable(format!(
             "the delegate {} cannot run the {} model {}: {}; use a model made for it or another accelerator",
             plugin.library.display(),
             self.file.spec.role,
@@ -175,7 +180,7 @@ impl DelegatePlugin {
         let before = interpreter.execution_plan().map_err(refused)?;
         let delegate = self.plugin.create(&self.options).map_err(|message| {
             let no_reason = Some("it gave no reason").filter(|_| message.is_empty());
-            BackendError::Library(format!(
+            BackendError::Unusable(format!(
                 "the delegate {} did not start: {}; check that the device is present, that this user may open it, and that the plugin knows the options",
                 self.library.display(),
                 no_reason.unwrap_or(&message)

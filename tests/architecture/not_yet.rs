@@ -24,9 +24,6 @@ pub(crate) const NOT_YET: &[&str] = &[
     "word: colour in draw",
     // error
     "word: story in error",
-    // inference
-    "size: inference/litert/session.rs",
-    "word: quantised in inference",
     // recording
     "word: looked in recording",
     // video

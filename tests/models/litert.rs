@@ -156,7 +156,7 @@ fn without_a_device_the_gpu_is_refused_in_words() {
     };
     let bundle = bundle();
     let error = LiteRtModel::new(&runtime, &bundle.hand, LiteRtTarget::Gpu).unwrap_err();
-    assert!(matches!(error, BackendError::Device(_)), "{error}");
+    assert!(matches!(error, BackendError::Unusable(_)), "{error}");
     let said = error.to_string();
     for word in ["litert:gpu needs a Vulkan device", "Debian:"] {
         assert!(said.contains(word), "no \"{word}\" in {said}");

@@ -1,11 +1,10 @@
-//! Interpreters and their tensors.
+//! Parsed models, interpreters and their tensors.
 
 #![allow(unsafe_code, reason = "the TFLite library speaks C")]
 
 use super::c;
 use super::delegate::Delegate;
 use super::error_messages::{ErrorMessages, RuntimeError, report, runtime_error};
-use super::model::RawModel;
 use crate::inference::lock;
 use crate::inference::tensors::{TensorInfo, TensorType};
 use std::ffi::{CStr, c_int, c_void};
@@ -13,6 +12,58 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
+
+/// A parsed model with its bytes; shared by all interpreters over it.
+#[derive(Debug)]
+pub(crate) struct RawModel {
+    pointer: NonNull<c::TfLiteModel>,
+    /// The flatbuffer, which the runtime reads as long as a model or an interpreter lives.
+    bytes: Arc<[u8]>,
+    /// The runtime's model keeps a pointer to them.
+    _messages: Arc<ErrorMessages>,
+}
+
+// SAFETY: the runtime's model never changes and is bound to no thread. Interpreters of several threads read it.
+unsafe impl Send for RawModel {}
+// SAFETY: as above; no method of ours changes it.
+unsafe impl Sync for RawModel {}
+
+impl RawModel {
+    /// Parses a flatbuffer; the runtime verifies it.
+    pub(crate) fn new(bytes: Arc<[u8]>) -> Result<Self, RuntimeError> {
+        let messages = Arc::new(ErrorMessages::new());
+        // SAFETY: the bytes do not move and never change. They and the messages are freed after the model (see Drop)
+        // and after every interpreter over it, each of which holds this model in an Arc.
+        let pointer = unsafe {
+            c::TfLiteModelCreateWithErrorReporter(
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                report,
+                Arc::as_ptr(&messages).cast_mut().cast(),
+            )
+        };
+        match NonNull::new(pointer) {
+            Some(pointer) => Ok(Self {
+                pointer,
+                bytes,
+                _messages: messages,
+            }),
+            None => Err(runtime_error(&messages, "reading the model")),
+        }
+    }
+
+    /// Whether `data` points into the flatbuffer, which nobody may write.
+    fn holds(&self, data: *const c_void) -> bool {
+        self.bytes.as_ptr_range().contains(&data.cast())
+    }
+}
+
+impl Drop for RawModel {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, deleted once. The fields that it points to are dropped after this.
+        unsafe { c::TfLiteModelDelete(self.pointer.as_ptr()) }
+    }
+}
 
 /// An interpreter with the delegates that were applied to it.
 #[derive(Debug)]
@@ -136,15 +187,13 @@ impl RawInterpreter {
     }
 
     fn count(&self, side: Side) -> usize {
-        let count = match side {
-            // SAFETY: live.
-            Side::Input => unsafe {
-                c::TfLiteInterpreterGetInputTensorCount(self.pointer.as_ptr())
-            },
-            // SAFETY: live.
-            Side::Output => unsafe {
-                c::TfLiteInterpreterGetOutputTensorCount(self.pointer.as_ptr())
-            },
+        let interpreter = self.pointer.as_ptr();
+        // SAFETY: live.
+        let count = unsafe {
+            match side {
+                Side::Input => c::TfLiteInterpreterGetInputTensorCount(interpreter),
+                Side::Output => c::TfLiteInterpreterGetOutputTensorCount(interpreter),
+            }
         };
         usize::try_from(count).unwrap_or(0)
     }
@@ -163,13 +212,14 @@ impl RawInterpreter {
         let pointer = i32::try_from(index)
             .ok()
             .filter(|_| index < self.count(side))
-            .map(|index| match side {
-                // SAFETY: live; the index is in range.
-                Side::Input => unsafe { c::TfLiteInterpreterGetInputTensor(interpreter, index) },
-                // SAFETY: live; the index is in range.
-                Side::Output => unsafe {
-                    c::TfLiteInterpreterGetOutputTensor(interpreter, index).cast_mut()
-                },
+            // SAFETY: live; the index is in range.
+            .map(|index| unsafe {
+                match side {
+                    Side::Input => c::TfLiteInterpreterGetInputTensor(interpreter, index),
+                    Side::Output => {
+                        c::TfLiteInterpreterGetOutputTensor(interpreter, index).cast_mut()
+                    }
+                }
             });
         match pointer.and_then(NonNull::new) {
             Some(pointer) => Ok(TensorRef(pointer, PhantomData)),
@@ -211,16 +261,6 @@ enum Side {
 struct TensorRef<'a>(NonNull<c::TfLiteTensor>, PhantomData<&'a RawInterpreter>);
 
 impl TensorRef<'_> {
-    fn dtype(self) -> TensorType {
-        // SAFETY: alive.
-        match unsafe { c::TfLiteTensorType(self.0.as_ptr()) } {
-            1 => TensorType::F32,
-            3 => TensorType::U8,
-            9 => TensorType::I8,
-            other => TensorType::Other(other),
-        }
-    }
-
     fn info(self) -> TensorInfo {
         let tensor = self.0.as_ptr();
         // SAFETY: alive; the index is below the number of dimensions.
@@ -240,7 +280,13 @@ impl TensorRef<'_> {
         let quantization = unsafe { c::TfLiteTensorQuantizationParams(tensor) };
         TensorInfo {
             name,
-            dtype: self.dtype(),
+            // SAFETY: alive.
+            dtype: match unsafe { c::TfLiteTensorType(tensor) } {
+                1 => TensorType::F32,
+                3 => TensorType::U8,
+                9 => TensorType::I8,
+                other => TensorType::Other(other),
+            },
             shape: (0..dimensions).map(dimension).collect(),
             scale: quantization.scale,
             zero_point: quantization.zero_point,
@@ -256,6 +302,19 @@ impl TensorRef<'_> {
         match NonNull::new(data) {
             Some(data) => Ok((data, bytes)),
             None => Err(RuntimeError("a tensor has no memory".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_model_is_refused_in_the_runtimes_messages() {
+        for bytes in [&b""[..], b"TFL3", &[7; 4096]] {
+            let messages = RawModel::new(bytes.into()).unwrap_err().0;
+            assert!(messages.contains("lat"), "{messages}");
         }
     }
 }

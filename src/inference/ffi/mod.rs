@@ -14,11 +14,9 @@ mod c;
 mod delegate;
 mod error_messages;
 mod interpreter;
-mod model;
 mod plugin;
 
 pub(crate) use delegate::Delegate;
 pub(crate) use error_messages::RuntimeError;
-pub(crate) use interpreter::RawInterpreter;
-pub(crate) use model::RawModel;
+pub(crate) use interpreter::{RawInterpreter, RawModel};
 pub(crate) use plugin::{Plugin, PluginLoadError, plugin_messages};

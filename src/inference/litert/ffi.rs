@@ -260,7 +260,7 @@ impl Api {
     pub(super) fn open(path: &Path, pinned: &LibrarySpec) -> Result<Self, BackendError> {
         check_pinned(path, pinned)?;
         Self::load(path).map_err(|error| {
-            BackendError::Library(format!(
+            BackendError::Unusable(format!(
                 "{} cannot be loaded: {error}; it needs glibc 2.34 or newer and libstdc++6",
                 path.display()
             ))
@@ -290,13 +290,13 @@ pub(super) fn check_pinned(path: &Path, pinned: &LibrarySpec) -> Result<(), Back
             "{name} not found; run `make setup-litert`, or copy it from the wheel of the other library"
         ))
     };
-    let found = found.map_err(BackendError::Library)?;
+    let found = found.map_err(BackendError::Unusable)?;
     let LibrarySpec { what, sha256, .. } = pinned;
     if found == *sha256 {
         return Ok(());
     }
     let arch = std::env::consts::ARCH;
-    Err(BackendError::Library(format!(
+    Err(BackendError::Unusable(format!(
         "{name} has SHA-256 {found}, which is not {what} for {arch} (pinned: {sha256}); another version's functions may take other arguments, so it is not loaded: run `make setup-litert`"
     )))
 }

@@ -5,23 +5,27 @@
 //! 32 bits: in 16 bits, LiteRT's default, landmarks move by a tenth of a pixel.
 
 mod ffi;
-mod runtime;
 mod session;
 
-pub use runtime::LiteRt;
-
 use super::backend::BackendError;
-use super::model_files::{ModelFile, TensorSpec};
+use super::model_files::{LibrarySpec, ModelFile, TensorSpec, find_near_program, manifest};
 use super::tensors::{Accepted, TensorMap, copy_output};
 use super::vulkan::{self, VulkanDevice};
 use crate::hand::{Model, ModelError};
 use crate::selection::{LITERT_CPU, LITERT_GPU};
-use ffi::CallError;
+use ffi::{Api, CallError};
 use serde::{Deserialize, Serialize};
 use session::Session;
+use std::env::consts::ARCH;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+const LIBRARY: &str = "libLiteRt.so";
+const ACCELERATOR: &str = "libLiteRtWebGpuAccelerator.so";
+/// LiteRT searches for an accelerator of this name first.
+const OTHER_ACCELERATOR: &str = "libLiteRtGpuAccelerator.so";
 
 /// Attempts of the first run on a GPU. LiteRT gives up after a driver has compiled for two minutes; a driver with a cache
 /// then continues.
@@ -35,6 +39,73 @@ pub enum LiteRtTarget {
     Cpu,
     /// The best Vulkan device, in 32 bits.
     Gpu,
+}
+
+/// The library, loaded until the process ends; all workers make their models from it.
+#[derive(Clone)]
+pub struct LiteRt {
+    api: Api,
+    folder: PathBuf,
+}
+
+impl LiteRt {
+    /// Finds, checks and loads the library: from `folder`, or from the first of the default folders that has it,
+    /// installed (`../lib/handloom`) or in the source tree (`models/fetched/ARCH` in a folder above the program).
+    ///
+    /// # Errors
+    /// When it is not found, is not the pinned one, or cannot be loaded.
+    pub fn load(folder: Option<&Path>) -> Result<Self, BackendError> {
+        let pinned = pinned(LIBRARY)?;
+        let folder = folder.map_or_else(default_folder, |folder| Ok(folder.to_path_buf()))?;
+        let path = folder.join(LIBRARY);
+        // A link leads to the folder that also has the accelerators.
+        let path = path.canonicalize().unwrap_or(path);
+        Ok(Self {
+            api: Api::open(&path, pinned)?,
+            folder: path.parent().unwrap_or(&folder).to_path_buf(),
+        })
+    }
+
+    /// Where [`LiteRt::load`] would find the library, and whether its accelerator for GPUs lies beside it.
+    ///
+    /// # Errors
+    /// When it is in none of the default folders.
+    pub fn locate() -> Result<(PathBuf, bool), BackendError> {
+        let folder = default_folder()?;
+        Ok((folder.join(LIBRARY), folder.join(ACCELERATOR).is_file()))
+    }
+
+    /// Checks that the accelerator that LiteRT loads for the GPU is the pinned one.
+    fn check_accelerator(&self) -> Result<(), BackendError> {
+        let pinned = pinned(ACCELERATOR)?;
+        ffi::check_pinned(&self.folder.join(ACCELERATOR), pinned)?;
+        let other = self.folder.join(OTHER_ACCELERATOR);
+        if other.exists() {
+            ffi::check_pinned(&other, pinned)?;
+        }
+        Ok(())
+    }
+}
+
+/// The pinned library `file` for this architecture.
+fn pinned(file: &str) -> Result<&'static LibrarySpec, BackendError> {
+    let name = format!("{ARCH}/{file}");
+    let pinned = manifest().litert.iter().find(|l| l.file == name);
+    pinned.ok_or_else(|| {
+        BackendError::Unusable(format!(
+            "no LiteRT is pinned for {ARCH}; use the backend \"cpu\""
+        ))
+    })
+}
+
+/// The folder near the program that has the library.
+fn default_folder() -> Result<PathBuf, BackendError> {
+    let fetched = format!("models/fetched/{ARCH}");
+    find_near_program(LIBRARY, "lib/handloom", &fetched).map_err(|searched| {
+        BackendError::NotInstalled(format!(
+            "LiteRT is not installed: no {LIBRARY} in {searched}; run `make setup-litert` (a package: install handloom-litert)"
+        ))
+    })
 }
 
 /// A model that LiteRT has compiled, with its buffers. One per worker.
@@ -68,7 +139,7 @@ impl LiteRtModel {
         runtime.check_accelerator()?;
         let device = vulkan::devices().map(|mut devices| devices.swap_remove(0));
         let device = device.map_err(|reason| {
-            BackendError::Device(format!("litert:gpu needs a Vulkan device: {reason}"))
+            BackendError::Unusable(format!("litert:gpu needs a Vulkan device: {reason}"))
         })?;
         let mut attempts = FIRST_RUN_ATTEMPTS;
         loop {
@@ -158,19 +229,19 @@ fn refused(file: &ModelFile, device: Option<&VulkanDevice>, error: CallError) ->
     match device {
         _ if error.is_partial() => {
             let target = device.map_or(LITERT_CPU, |_| LITERT_GPU);
-            BackendError::Graph(format!(
+            BackendError::Unusable(format!(
                 "{target} cannot run the whole {role} model {path}: {error}; no part of it runs elsewhere: use another model file or the backend \"cpu\""
             ))
         }
         Some(device) if error.is_device() => device_error(device, &error.to_string()),
-        _ => BackendError::Graph(format!(
+        _ => BackendError::Unusable(format!(
             "LiteRT cannot use {path} as the {role} model: {error}; the file is damaged or needs operators that LiteRT lacks"
         )),
     }
 }
 
 fn device_error(device: &VulkanDevice, reason: &str) -> BackendError {
-    BackendError::Device(format!(
+    BackendError::Unusable(format!(
         "LiteRT's GPU accelerator cannot use {device}: {reason}, details on stderr; install a newer driver (Mesa 25 works, Debian 12's 22.3 does not), use another GPU, or use the backend \"cpu\""
     ))
 }
@@ -190,6 +261,7 @@ fn gpu_options(name: &str) -> CString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn gpu_options_name_the_device_and_32_bits() {
@@ -202,6 +274,46 @@ mod tests {
         );
         for odd in ["a \"b\"", "a\\b", "a\nprecision = 1", "a\0b"] {
             check(odd, "precision = 2\n");
+        }
+    }
+
+    fn load_error(folder: &Path) -> String {
+        LiteRt::load(Some(folder)).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn a_missing_library_comes_with_a_fix() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = load_error(dir.path());
+        assert!(text.contains("libLiteRt.so not found"), "{text}");
+        assert!(text.contains("make setup-litert"), "{text}");
+    }
+
+    #[test]
+    fn another_file_or_version_is_not_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        // A real library would run its initialisers; these bytes would not even load.
+        for bytes in [&b"just text"[..], b"\x7fELF of another LiteRT", b""] {
+            fs::write(dir.path().join(LIBRARY), bytes).unwrap();
+            let text = load_error(dir.path());
+            assert!(text.contains(&crate::digest::sha256_hex(bytes)), "{text}");
+            assert!(text.contains("is not LiteRT 2.3.0"), "{text}");
+            assert!(text.contains("make setup-litert"), "{text}");
+        }
+        // A folder of that name is no library.
+        fs::remove_file(dir.path().join(LIBRARY)).unwrap();
+        fs::create_dir(dir.path().join(LIBRARY)).unwrap();
+        assert!(load_error(dir.path()).contains("not found"));
+    }
+
+    #[test]
+    fn both_architectures_are_pinned() {
+        let pinned = &manifest().litert;
+        for arch in ["x86_64", "aarch64"] {
+            for file in [LIBRARY, ACCELERATOR] {
+                let name = format!("{arch}/{file}");
+                assert!(pinned.iter().any(|l| l.file == name), "{name}");
+            }
         }
     }
 }

@@ -91,9 +91,19 @@ impl Session {
         if !all {
             return Err(CallError::NOT_ACCELERATED);
         }
+        let input_functions = TensorFunctions {
+            count_tensors: api.LiteRtGetNumSignatureInputs,
+            find_tensor: api.LiteRtGetSignatureInputTensorByIndex,
+            buffer_requirements: api.LiteRtGetCompiledModelInputBufferRequirements,
+        };
+        let output_functions = TensorFunctions {
+            count_tensors: api.LiteRtGetNumSignatureOutputs,
+            find_tensor: api.LiteRtGetSignatureOutputTensorByIndex,
+            buffer_requirements: api.LiteRtGetCompiledModelOutputBufferRequirements,
+        };
         let open = |tensors: TensorFunctions| tensors.open(api, &environment, &model, &compiled);
-        let (input_infos, inputs) = open(TensorFunctions::inputs(api))?;
-        let (output_infos, outputs) = open(TensorFunctions::outputs(api))?;
+        let (input_infos, inputs) = open(input_functions)?;
+        let (output_infos, outputs) = open(output_functions)?;
         let session = Self {
             api,
             inputs,
@@ -270,22 +280,6 @@ struct TensorFunctions {
 }
 
 impl TensorFunctions {
-    fn inputs(api: Api) -> Self {
-        Self {
-            count_tensors: api.LiteRtGetNumSignatureInputs,
-            find_tensor: api.LiteRtGetSignatureInputTensorByIndex,
-            buffer_requirements: api.LiteRtGetCompiledModelInputBufferRequirements,
-        }
-    }
-
-    fn outputs(api: Api) -> Self {
-        Self {
-            count_tensors: api.LiteRtGetNumSignatureOutputs,
-            find_tensor: api.LiteRtGetSignatureOutputTensorByIndex,
-            buffer_requirements: api.LiteRtGetCompiledModelOutputBufferRequirements,
-        }
-    }
-
     /// Describes the tensors and makes a buffer for each of them.
     fn open(
         &self,

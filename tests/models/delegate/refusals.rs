@@ -82,7 +82,7 @@ fn what_the_plugin_refuses_is_told_in_its_words() {
         ..spec(&[])
     };
     let error = open(&BUNDLE.hand, &other).unwrap_err();
-    assert!(matches!(error, BackendError::Graph(_)), "{error}");
+    assert!(matches!(error, BackendError::Unusable(_)), "{error}");
     let error = error.to_string();
     assert!(
         error.contains("cannot run the hand model") && error.contains("the sizes of the graph"),

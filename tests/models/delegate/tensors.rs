@@ -134,7 +134,7 @@ fn a_compiled_model_runs_on_its_plugin_alone() {
     assert_eq!(out, [-1.5; 12]);
 
     let error = open(&compiled, &spec(&["mode=none"])).unwrap_err();
-    assert!(matches!(error, BackendError::Graph(_)), "{error}");
+    assert!(matches!(error, BackendError::Unusable(_)), "{error}");
     let error = error.to_string();
     assert!(
         error.contains("unresolved custom op: edgetpu-custom-op"),
