@@ -49,7 +49,7 @@ pub enum LoadedModels {
     /// The palm and the hand model on TFLite.
     Tflite(Box<[TfliteLoadedModel; 2]>),
     /// The models on LiteRT.
-    LiteRt(LiteRt, LiteRtTarget, ModelFiles),
+    LiteRt(Box<(LiteRt, LiteRtTarget, ModelFiles)>),
 }
 
 /// Both models, ready to run.
@@ -72,7 +72,7 @@ impl LoadedModels {
         };
         Ok(match spec {
             BackendSpec::LiteRt(target) => {
-                Self::LiteRt(LiteRt::load(None)?, *target, files.clone())
+                Self::LiteRt(Box::new((LiteRt::load(None)?, *target, files.clone())))
             }
             _ => Self::Tflite(Box::new([load(&files.palm)?, load(&files.hand)?])),
         })
@@ -92,7 +92,8 @@ impl LoadedModels {
                     models: [Box::new(palm), Box::new(hand)],
                 }
             }
-            Self::LiteRt(runtime, target, files) => {
+            Self::LiteRt(loaded) => {
+                let (runtime, target, files) = &**loaded;
                 let open = |file| LiteRtModel::new(runtime, file, *target);
                 ModelPair {
                     models: [Box::new(open(&files.palm)?), Box::new(open(&files.hand)?)],

@@ -233,17 +233,12 @@ fn outcomes(
     let cpu = BackendCandidate::cpu();
     let candidates: Vec<&BackendCandidate> =
         std::iter::once(&cpu).chain(tried.iter().copied()).collect();
-    let keys = candidates
-        .iter()
-        .map(|c| cache_key(&environment, options, c));
-    let keys: Vec<String> = keys.collect();
+    let key = |candidate: &&BackendCandidate| cache_key(&environment, options, candidate);
+    let keys: Vec<String> = candidates.iter().map(key).collect();
     // A user who names a backend may just have repaired it: a cached failure does not count then.
-    let cached = |key: &str| {
-        cache
-            .get(key)
-            .filter(|outcome| outcome.result.is_ok() || !is_named)
-    };
-    if let Some(cached) = keys.iter().map(|key| cached(key)).collect() {
+    let is_valid = |outcome: &BenchmarkOutcome| outcome.result.is_ok() || !is_named;
+    let cached = keys.iter().map(|key| cache.get(key).filter(is_valid));
+    if let Some(cached) = cached.collect() {
         return cached;
     }
     let measurements = benchmark_all(&candidates, options, context);

@@ -42,7 +42,7 @@ pub struct ProbeRequest {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum ProbeKind {
-    Benchmark(BackendSpec, BenchmarkOptions),
+    Benchmark(Box<(BackendSpec, BenchmarkOptions)>),
     VulkanDevices,
 }
 
@@ -53,7 +53,8 @@ impl ProbeRequest {
     /// When the report cannot be serialized.
     pub fn run(&self) -> serde_json::Result<String> {
         let json = match &self.kind {
-            ProbeKind::Benchmark(backend, options) => {
+            ProbeKind::Benchmark(task) => {
+                let (backend, options) = &**task;
                 serde_json::to_string(&benchmark::run(backend, options))
             }
             ProbeKind::VulkanDevices => serde_json::to_string(&vulkan::device_names()),
@@ -98,7 +99,7 @@ pub(super) fn benchmark(
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<BenchmarkReport, ProbeError> {
     let timeout_s = options.timeout_s + 2.0 * options.seconds + BENCHMARK_MARGIN_S;
-    let kind = ProbeKind::Benchmark(backend.clone(), options.clone());
+    let kind = ProbeKind::Benchmark(Box::new((backend.clone(), options.clone())));
     request(kind, Duration::from_secs_f64(timeout_s), is_stopped)
 }
 

@@ -172,7 +172,7 @@ impl LiteRtModel {
         };
         let bytes = Arc::clone(&file.bytes);
         let (session, [inputs, outputs]) =
-            Session::new(runtime.api, bytes, folder, hardware, settings)
+            Session::new(&runtime.api, bytes, folder, hardware, settings)
                 .map_err(|error| refused(file, device.as_ref(), error))?;
         let tensors = TensorMap::new(file, &inputs, &outputs, Accepted::Float)?;
         let values = |spec: &TensorSpec| vec![0.0; spec.elements()];

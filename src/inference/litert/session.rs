@@ -56,7 +56,7 @@ impl Session {
     /// `folder` has the libraries of the accelerators; `settings` are options of that processor. Returns the inputs and
     /// the outputs too, in the order of the model file.
     pub(super) fn new(
-        api: Api,
+        api: &Api,
         bytes: Arc<[u8]>,
         folder: CString,
         hardware: c_int,
@@ -105,7 +105,7 @@ impl Session {
         let (input_infos, inputs) = open(input_functions)?;
         let (output_infos, outputs) = open(output_functions)?;
         let session = Self {
-            api,
+            api: *api,
             inputs,
             outputs,
             compiled,
@@ -144,7 +144,7 @@ impl Session {
         bytes: usize,
         copy: impl FnOnce(*mut u8),
     ) -> Result<(), CallError> {
-        let api = self.api;
+        let api = &self.api;
         let unusable = |call| Err(CallError { call, status: 0 });
         // SAFETY: a live buffer.
         let packed = unsafe { call!(api, LiteRtGetTensorBufferPackedSize(buffer.raw()) -> 0) }?;
@@ -193,7 +193,7 @@ impl Session {
 }
 
 /// An environment with only the accelerators for `hardware`, from the libraries in `folder`.
-fn environment(api: Api, hardware: c_int, folder: &CStr) -> Result<LiteRtObject, CallError> {
+fn environment(api: &Api, hardware: c_int, folder: &CStr) -> Result<LiteRtObject, CallError> {
     let option = |tag, kind, value| EnvOption {
         tag,
         value: Any { kind, value },
@@ -232,7 +232,7 @@ fn environment(api: Api, hardware: c_int, folder: &CStr) -> Result<LiteRtObject,
 }
 
 /// Options that let only `hardware` run the model; `settings` are its own options.
-fn options(api: Api, hardware: c_int, settings: &CStr) -> Result<LiteRtObject, CallError> {
+fn options(api: &Api, hardware: c_int, settings: &CStr) -> Result<LiteRtObject, CallError> {
     let name = match hardware {
         GPU => c"gpu_options",
         _ => c"xnnpack",
@@ -283,7 +283,7 @@ impl TensorFunctions {
     /// Describes the tensors and makes a buffer for each of them.
     fn open(
         &self,
-        api: Api,
+        api: &Api,
         environment: &LiteRtObject,
         model: &LiteRtObject,
         compiled: &LiteRtObject,
