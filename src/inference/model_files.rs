@@ -165,7 +165,7 @@ impl ModelFile {
         ))
     }
 
-    pub(super) fn runtime_error(&self, reason: String) -> ModelFileError {
+    pub(super) fn runtime_error(&self, reason: &str) -> ModelFileError {
         ModelFileError::Unusable(format!(
             "the TFLite runtime cannot use {} as the {} model: {reason}; the file is damaged or needs operators that this runtime lacks",
             self.origin, self.spec.role

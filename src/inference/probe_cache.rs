@@ -66,7 +66,8 @@ impl ProbeCache {
             }
             if let Some(path) = &self.path {
                 let path = path.display();
-                *reason += &format!(" (cached until the next boot; remove {path} to try again)");
+                *reason =
+                    format!("{reason} (cached until the next boot; remove {path} to try again)");
             }
         }
         Some(outcome)

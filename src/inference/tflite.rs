@@ -88,7 +88,7 @@ impl TfliteLoadedModel {
 
     fn parse(file: ModelFile, plugin: Option<DelegatePlugin>) -> Result<Self, BackendError> {
         let model = RawModel::new(Arc::clone(&file.bytes));
-        let model = model.map_err(|error| file.runtime_error(error.0))?;
+        let model = model.map_err(|error| file.runtime_error(&error.0))?;
         Ok(Self {
             model: Arc::new(model),
             file,
@@ -98,7 +98,7 @@ impl TfliteLoadedModel {
 
     fn error(&self, error: RuntimeError) -> BackendError {
         let Some(plugin) = &self.plugin else {
-            return self.file.runtime_error(error.0).into();
+            return self.file.runtime_error(&error.0).into();
         };
         BackendError::Unusable(format!(
             "the delegate {} cannot run the {} model {}: {}; use a model made for it or another accelerator",
