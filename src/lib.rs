@@ -38,7 +38,7 @@
 //! | [`hand`] | MediaPipe's hand landmarker: palm decoding, non-maximum suppression, region of interest, warp, landmarks, tracking |
 //! | [`sequence`] | frame sampling, normalization, sign segmentation, resampling, the recording plan of takes |
 //! | [`dataset`] | WLASL metadata, the plan, the rules for accepting clips (too short, empty, over the limit) |
-//! | [`selection`] | which backend runs the models: preference, agreement with the CPU, choice, retry budget |
+//! | [`selection`] | which backend runs the models: preference, agreement with the CPU, choice |
 //! | [`limits`] | how many workers temperature, memory and disk allow; back-off |
 //! | [`messages`] | MQTT topics, payloads, commands, Home Assistant discovery |
 //! | [`draw`] | drawn hands for demo and tests, skeletons, the contact sheet |

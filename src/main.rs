@@ -2,7 +2,7 @@
 
 use handloom::cli::Command;
 use handloom::error::Exit;
-use handloom::inference::cpu;
+use handloom::inference::load_xnnpack;
 use handloom::logging::print_fatal;
 use handloom::system::malloc;
 use handloom::system::process;
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
     if cli.command.runs_models() {
         // XNNPACK prints a line when it is first used. A failure to hide it does no harm.
-        process::without_stderr(cpu::load_xnnpack).ok();
+        process::without_stderr(load_xnnpack).ok();
     }
     match cli::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),

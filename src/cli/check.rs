@@ -13,7 +13,7 @@ use crate::dataset::{plan, wlasl};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::frame::DecoderChoice;
-use crate::inference::{CpuLoadedModel, CpuModel, ModelFiles, model_files};
+use crate::inference::{BackendSpec, LoadedModels, ModelFiles, model_files};
 use crate::video::dataset_source::DatasetSource;
 use crate::video::{clip, decoder};
 use serde_json::json;
@@ -288,10 +288,8 @@ fn models(config: &Config) -> Vec<CheckResult> {
         Ok(bundle) => bundle,
         Err(error) => return vec![CheckResult::failed("models", error)],
     };
-    let built = [&bundle.palm, &bundle.hand]
-        .into_iter()
-        .try_for_each(|file| CpuModel::new(&CpuLoadedModel::new(file)?).map(drop));
-    if let Err(error) = built {
+    let opened = LoadedModels::load(&BackendSpec::Cpu, &bundle).and_then(|models| models.open());
+    if let Err(error) = opened {
         return vec![CheckResult::failed("models", error)];
     }
     let origins = format!("{}, {}", bundle.palm.origin, bundle.hand.origin);
@@ -309,12 +307,8 @@ fn models(config: &Config) -> Vec<CheckResult> {
 }
 
 fn runtime() -> CheckResult {
-    let pinned = match model_files::pinned_runtimes() {
-        Ok(pinned) => pinned,
-        Err(error) => return CheckResult::failed("runtime", error),
-    };
     match model_files::loaded_runtime() {
-        Some((path, sha256)) if pinned.contains(&sha256) => {
+        Some((path, sha256)) if model_files::is_pinned_runtime(&sha256) => {
             CheckResult::fine("runtime", path.display().to_string())
         }
         Some((path, sha256)) => CheckResult::doubtful(

@@ -15,7 +15,7 @@ pub(super) fn run() -> Result<Exit, CliError> {
     let io = |error: io::Error| CliError::new(Exit::InOut, error);
     let mut text = String::new();
     io::stdin().read_to_string(&mut text).map_err(io)?;
-    let request = ProbeRequest::parse(&text).map_err(|error| {
+    let request = serde_json::from_str::<ProbeRequest>(&text).map_err(|error| {
         let text = format!("this command is internal; use `handloom bench`: {error}");
         CliError::new(Exit::Usage, anyhow!(text))
     })?;

@@ -67,12 +67,7 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
         is_stopped: &|| ending.is_set(),
         shutdown: &ending,
     };
-    let backend = BackendHandle::open(
-        &job_config.accelerator,
-        &job_config.models,
-        workers,
-        context,
-    )?;
+    let backend = BackendHandle::open(&job_config.accelerator, &job_config.models, context)?;
     if ending.is_set() {
         // Before earlier results could be removed.
         return Err(SelectionError::Stopped.into());

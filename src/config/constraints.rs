@@ -150,7 +150,7 @@ pub(super) fn decoder(text: &str) -> Result<DecoderChoice, String> {
 
 /// What runs the models.
 pub(super) fn backend(text: &str) -> Result<BackendPreference, String> {
-    BackendPreference::parse(text, |name| BACKENDS.contains(&name)).map_err(|_| {
+    BackendPreference::parse(text).map_err(|_| {
         let name = text.rsplit(':').next().unwrap_or_default();
         let name = match name.to_ascii_lowercase().as_str() {
             "cuda" | "nvidia" | "vulkan" | "opencl" | "metal" => "gpu".to_owned(),

@@ -67,9 +67,7 @@ impl Backends {
             shutdown: self.shutdown.device_flag(),
         };
         let (request, models) = (config.backend_request(), config.model_paths());
-        let backend = self
-            .cache
-            .backend(&request, &models, workers + 1, &mut context)?;
+        let backend = self.cache.backend(&request, &models, &mut context)?;
         Ok(backend)
     }
 

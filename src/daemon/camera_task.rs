@@ -273,9 +273,8 @@ fn run_session(
         daemon.telemetry.camera(None);
     }
     daemon.backends.report(&backend.choice());
-    let models = backend.loaded_models()?;
     let renewed = || daemon.backends.replacement();
-    let detector = FallbackDetector::new(&backend, &models, capture.detector, &renewed)?;
+    let detector = FallbackDetector::new(&backend, capture.detector, &renewed)?;
     let settings = capture.settings(&backend);
     let options = TakeOptions::of(capture, -1, "train");
     let (mut store, _) = TakeStore::open(&config.takes_path(), settings.clone(), options)?;

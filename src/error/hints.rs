@@ -138,10 +138,10 @@ impl Audience {
                 };
                 format!(", or name a .tflite or hand_landmarker.task file with {file} or {models}")
             }
-            ModelFileError::NoModels { .. } => {
+            ModelFileError::NoModels(_) => {
                 format!(", or name the folder or hand_landmarker.task file with {models}")
             }
-            ModelFileError::Hash { .. } => {
+            ModelFileError::Hash(_) => {
                 let trust = self.name("--trust-models", "models.trust = true");
                 format!(", or say {trust} if you mean it")
             }

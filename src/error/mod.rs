@@ -105,10 +105,9 @@ impl From<ModelFileError> for CliError {
     fn from(error: ModelFileError) -> Self {
         let exit = match error {
             ModelFileError::Missing { .. }
-            | ModelFileError::NoModels { .. }
-            | ModelFileError::Io { .. } => Exit::NoInput,
-            ModelFileError::Manifest(_) => Exit::Bug,
-            _ => Exit::BadData,
+            | ModelFileError::NoModels(_)
+            | ModelFileError::Io(..) => Exit::NoInput,
+            ModelFileError::Hash(_) | ModelFileError::Unusable(_) => Exit::BadData,
         };
         Self::new(exit, error)
     }
@@ -126,7 +125,6 @@ impl From<BackendError> for CliError {
 impl From<SelectionError> for CliError {
     fn from(error: SelectionError) -> Self {
         match error {
-            SelectionError::Model(error) => error.into(),
             SelectionError::Backend(error) => error.into(),
             SelectionError::Unavailable(_) => Self::new(Exit::Unavailable, error),
             SelectionError::Stopped => Self::new(Exit::Stopped, error),

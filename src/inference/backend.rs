@@ -1,13 +1,11 @@
 //! One way to load and to open the models, for all backends.
 
-use super::cpu::{CpuLoadedModel, CpuModel};
-use super::delegate::{DelegateLoadedModel, DelegateModel, NodeCounts};
-use super::delegate_library::{DelegateError, DelegateSpec};
-use super::litert::{LiteRt, LiteRtError, LiteRtModel, LiteRtTarget};
+use super::delegate_library::DelegateSpec;
+use super::litert::{LiteRt, LiteRtModel, LiteRtTarget};
+use super::model_files::{ModelFileError, ModelFiles};
+use super::tflite::{NodeCounts, TfliteLoadedModel, TfliteModel};
 use crate::hand::Model;
-use crate::inference::model_files::{ModelFile, ModelFileError, ModelFiles};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// How a backend is opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,160 +27,79 @@ impl BackendSpec {
     }
 }
 
-/// Why a backend cannot run a model.
+/// Why a backend cannot run a model. Each text names a fix.
 #[derive(Debug, thiserror::Error)]
 pub enum BackendError {
     /// A model file cannot be used.
     #[error(transparent)]
-    Model(ModelFileError),
-    /// The delegate cannot be used.
-    #[error(transparent)]
-    Delegate(DelegateError),
-    /// LiteRT cannot be used.
-    #[error(transparent)]
-    LiteRt(LiteRtError),
-}
-
-impl From<ModelFileError> for BackendError {
-    fn from(error: ModelFileError) -> Self {
-        Self::Model(error)
-    }
-}
-
-impl From<DelegateError> for BackendError {
-    fn from(error: DelegateError) -> Self {
-        match error {
-            DelegateError::Model(error) => Self::Model(error),
-            error => Self::Delegate(error),
-        }
-    }
-}
-
-impl From<LiteRtError> for BackendError {
-    fn from(error: LiteRtError) -> Self {
-        match error {
-            LiteRtError::Model(error) => Self::Model(error),
-            error => Self::LiteRt(error),
-        }
-    }
-}
-
-/// A model loaded for a backend, shared by all workers; each opens an interpreter of its own.
-pub enum LoadedModel<'a> {
-    /// See [`BackendSpec::Cpu`].
-    Cpu(CpuLoadedModel<'a>),
-    /// See [`BackendSpec::LiteRt`].
-    LiteRt {
-        /// The library.
-        runtime: Arc<LiteRt>,
-        /// The model file.
-        file: &'a ModelFile,
-        /// Processor that runs the model.
-        target: LiteRtTarget,
-    },
-    /// See [`BackendSpec::Delegate`].
-    Delegate(Box<DelegateLoadedModel>),
+    Model(#[from] ModelFileError),
+    /// LiteRT is in none of the default folders.
+    #[error("{0}")]
+    NotInstalled(String),
+    /// Its library, its device or its runtime cannot be used.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// A model ready to run.
-pub struct OpenModel<'a> {
-    /// The interpreter.
-    pub model: Box<dyn Model + Send + 'a>,
-    /// Number of nodes that a delegate runs; `None` for other backends.
-    pub nodes: Option<NodeCounts>,
-}
+pub type BoxedModel = Box<dyn Model + Send>;
 
-impl<'a> LoadedModel<'a> {
-    /// Loads `file`, or the model that the delegate of `spec` brings instead.
-    ///
-    /// # Errors
-    /// When the model cannot be read or parsed, or a library cannot be loaded.
-    pub fn load(spec: &BackendSpec, file: &'a ModelFile) -> Result<Self, BackendError> {
-        Ok(match spec {
-            BackendSpec::Cpu => Self::Cpu(CpuLoadedModel::new(file)?),
-            BackendSpec::LiteRt(target) => Self::LiteRt {
-                runtime: Arc::new(LiteRt::load(None)?),
-                file,
-                target: *target,
-            },
-            BackendSpec::Delegate(spec) => {
-                Self::Delegate(Box::new(DelegateLoadedModel::load(spec, file)?))
-            }
-        })
-    }
-
-    /// Makes an interpreter. Some delegates must be opened on the thread that runs them.
-    ///
-    /// # Errors
-    /// When runtime or delegate refuse the model, or its tensors differ from the manifest.
-    pub fn open(&'a self) -> Result<OpenModel<'a>, BackendError> {
-        Ok(match self {
-            Self::Cpu(graph) => OpenModel {
-                model: Box::new(CpuModel::new(graph)?),
-                nodes: None,
-            },
-            Self::LiteRt {
-                runtime,
-                file,
-                target,
-            } => OpenModel {
-                model: Box::new(LiteRtModel::new(runtime, file, *target)?),
-                nodes: None,
-            },
-            Self::Delegate(graph) => {
-                let model = DelegateModel::open(graph)?;
-                OpenModel {
-                    nodes: Some(model.nodes()),
-                    model: Box::new(model),
-                }
-            }
-        })
-    }
-}
-
-/// Both models, loaded for one backend.
-pub struct LoadedModels<'a> {
-    palm: LoadedModel<'a>,
-    hand: LoadedModel<'a>,
+/// Both models, loaded for one backend and shared by all workers; each worker opens interpreters of its own.
+pub enum LoadedModels {
+    /// The palm and the hand model on TFLite.
+    Tflite(Box<[TfliteLoadedModel; 2]>),
+    /// The models on LiteRT.
+    LiteRt(Box<(LiteRt, LiteRtTarget, ModelFiles)>),
 }
 
 /// Both models, ready to run.
-pub struct ModelPair<'a> {
-    /// The palm model.
-    pub palm: OpenModel<'a>,
-    /// The hand model.
-    pub hand: OpenModel<'a>,
+pub struct ModelPair {
+    /// The palm and the hand model.
+    pub models: [BoxedModel; 2],
+    /// How much of them a delegate runs; `None` for other backends.
+    pub coverage: Option<DelegateCoverage>,
 }
 
-impl<'a> LoadedModels<'a> {
-    /// Loads both models.
+impl LoadedModels {
+    /// Loads both models, or those that the delegate of `spec` brings instead.
     ///
     /// # Errors
-    /// See [`LoadedModel::load`].
-    pub fn load(spec: &BackendSpec, bundle: &'a ModelFiles) -> Result<Self, BackendError> {
-        let palm = LoadedModel::load(spec, &bundle.palm)?;
-        let hand = match &palm {
-            // One library for both.
-            LoadedModel::LiteRt {
-                runtime, target, ..
-            } => LoadedModel::LiteRt {
-                runtime: Arc::clone(runtime),
-                file: &bundle.hand,
-                target: *target,
-            },
-            _ => LoadedModel::load(spec, &bundle.hand)?,
+    /// When a model cannot be read or parsed, or a library cannot be loaded.
+    pub fn load(spec: &BackendSpec, files: &ModelFiles) -> Result<Self, BackendError> {
+        let load = |file| match spec {
+            BackendSpec::Delegate(spec) => TfliteLoadedModel::delegate(spec, file),
+            _ => TfliteLoadedModel::cpu(file),
         };
-        Ok(Self { palm, hand })
+        Ok(match spec {
+            BackendSpec::LiteRt(target) => {
+                Self::LiteRt(Box::new((LiteRt::load(None)?, *target, files.clone())))
+            }
+            _ => Self::Tflite(Box::new([load(&files.palm)?, load(&files.hand)?])),
+        })
     }
 
-    /// Opens both models.
+    /// Makes an interpreter of each model. Some delegates must be opened on the thread that runs them.
     ///
     /// # Errors
-    /// See [`LoadedModel::open`].
-    pub fn open(&'a self) -> Result<ModelPair<'a>, BackendError> {
-        Ok(ModelPair {
-            palm: self.palm.open()?,
-            hand: self.hand.open()?,
+    /// When runtime or delegate refuse a model, or its tensors differ from the manifest.
+    pub fn open(&self) -> Result<ModelPair, BackendError> {
+        Ok(match self {
+            Self::Tflite(loaded) => {
+                let [palm, hand] = &**loaded;
+                let (palm, hand) = (TfliteModel::open(palm)?, TfliteModel::open(hand)?);
+                ModelPair {
+                    coverage: DelegateCoverage::of(palm.nodes(), hand.nodes()),
+                    models: [Box::new(palm), Box::new(hand)],
+                }
+            }
+            Self::LiteRt(loaded) => {
+                let (runtime, target, files) = &**loaded;
+                let open = |file| LiteRtModel::new(runtime, file, *target);
+                ModelPair {
+                    models: [Box::new(open(&files.palm)?), Box::new(open(&files.hand)?)],
+                    coverage: None,
+                }
+            }
         })
     }
 }
@@ -198,18 +115,10 @@ pub struct DelegateCoverage {
     pub is_empty: bool,
 }
 
-impl<'a> ModelPair<'a> {
-    /// The palm and the hand model.
-    #[must_use]
-    pub fn into_models(self) -> [Box<dyn Model + Send + 'a>; 2] {
-        [self.palm.model, self.hand.model]
-    }
-
-    /// How much a delegate runs; `None` for other backends.
-    #[must_use]
-    pub fn coverage(&self) -> Option<DelegateCoverage> {
-        let (palm, hand) = (self.palm.nodes?, self.hand.nodes?);
-        Some(DelegateCoverage {
+impl DelegateCoverage {
+    fn of(palm: Option<NodeCounts>, hand: Option<NodeCounts>) -> Option<Self> {
+        let (palm, hand) = (palm?, hand?);
+        Some(Self {
             text: format!("{palm} of the palm model and {hand} of the hand model"),
             is_partial: palm.taken < palm.total || hand.taken < hand.total,
             is_empty: palm.taken + hand.taken == 0,

@@ -2,8 +2,8 @@
 //! open twice, and two benchmarks never run at the same time.
 
 use super::choose::{SelectionContext, SelectionError};
-use super::{BackendHandle, BackendRequest, ModelPaths};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use super::{BackendHandle, BackendRequest, ModelPaths, lock};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::time::Duration;
 
 /// How often a waiting caller checks whether it is stopped.
@@ -29,8 +29,8 @@ struct CacheState {
 }
 
 impl BackendCache {
-    /// The open backend, chosen and opened now if there is none, for `seats` detectors in parallel. A caller that arrives
-    /// while another opens it waits for that outcome. No lock is held meanwhile.
+    /// The open backend, chosen and opened now if there is none. A caller that arrives while another opens it waits for
+    /// that outcome. No lock is held meanwhile.
     ///
     /// # Errors
     /// See [`BackendHandle::open`].
@@ -38,19 +38,17 @@ impl BackendCache {
         &self,
         request: &BackendRequest,
         models: &ModelPaths,
-        seats: usize,
         context: &mut SelectionContext<'_>,
     ) -> Result<Arc<BackendHandle>, SelectionError> {
-        let attempt = match self.wait(context)? {
-            Turn::Share(backend) => return Ok(backend),
-            Turn::Open(attempt) => attempt,
-        };
+        if let Some(backend) = self.wait(context)? {
+            return Ok(backend);
+        }
         // Ends the attempt, also after a panic.
         let _guard = OpenGuard(self);
-        let opened = BackendHandle::open(request, models, seats, context).map(Arc::new);
+        let opened = BackendHandle::open(request, models, context).map(Arc::new);
         // Dropped without the lock: closing a device takes time.
         let mut outdated = None;
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         match &opened {
             Ok(backend) => {
                 // Users of the previous handle have lost its device and may switch to this one.
@@ -60,7 +58,7 @@ impl BackendCache {
                 state.backend = Arc::downgrade(backend);
             }
             Err(error) if error.is_unavailable() => {
-                state.failed = Some((attempt, error.to_string()));
+                state.failed = Some((state.attempt, error.to_string()));
             }
             Err(_) => {}
         }
@@ -71,22 +69,25 @@ impl BackendCache {
 
     /// A working device that was opened after the caller lost its own, if there is one.
     pub fn reopened(&self) -> Option<Arc<BackendHandle>> {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let kept = state.reopened.take();
         let backend = kept.or_else(|| state.backend.upgrade());
         drop(state);
         backend.filter(|backend| backend.device().is_some() && backend.lost().is_none())
     }
 
-    /// Waits while another caller opens the backend, then returns its backend or the turn to open one.
-    fn wait(&self, context: &SelectionContext<'_>) -> Result<Turn, SelectionError> {
+    /// Waits while another caller opens the backend, then returns its backend. `None` when this caller opens one.
+    fn wait(
+        &self,
+        context: &SelectionContext<'_>,
+    ) -> Result<Option<Arc<BackendHandle>>, SelectionError> {
         let mut awaited = None;
         loop {
             // Without the lock: the callback may take other locks.
             if (context.is_stopped)() {
                 return Err(SelectionError::Stopped);
             }
-            let mut state = self.state();
+            let mut state = lock(&self.state);
             if state.is_opening {
                 awaited = Some(state.attempt);
                 drop(self.changed.wait_timeout(state, POLL_INTERVAL));
@@ -94,7 +95,7 @@ impl BackendCache {
             }
             // A lost device is opened again; the rest of its handle holds no device.
             if let Some(backend) = state.backend.upgrade().filter(|b| b.lost().is_none()) {
-                return Ok(Turn::Share(backend));
+                return Ok(Some(backend));
             }
             if let Some((failed, reason)) = &state.failed
                 && awaited == Some(*failed)
@@ -103,20 +104,9 @@ impl BackendCache {
             }
             state.is_opening = true;
             state.attempt += 1;
-            return Ok(Turn::Open(state.attempt));
+            return Ok(None);
         }
     }
-
-    fn state(&self) -> MutexGuard<'_, CacheState> {
-        // Plain values, consistent at any time.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-enum Turn {
-    Share(Arc<BackendHandle>),
-    /// The caller opens the backend, as the attempt of this number.
-    Open(u64),
 }
 
 /// Ends an attempt when it is dropped, and wakes the waiting callers.
@@ -124,7 +114,7 @@ struct OpenGuard<'a>(&'a BackendCache);
 
 impl Drop for OpenGuard<'_> {
     fn drop(&mut self) {
-        self.0.state().is_opening = false;
+        lock(&self.0.state).is_opening = false;
         self.0.changed.notify_all();
     }
 }

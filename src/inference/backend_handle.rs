@@ -1,13 +1,14 @@
-//! The open backend: the model files, and what runs them for all detectors.
+//! The open backend: the model files, what runs them for all detectors, and the detectors.
 
 use super::choose::{ChosenBackend, SelectionContext, SelectionError, choose_backend, identity};
 use super::{
-    BackendError, BackendRequest, BackendSpec, LoadedModels, ModelFiles, ModelPaths, SharedDevice,
-    model_files,
+    BackendError, BackendRequest, BackendSpec, BoxedModel, LoadedModels, ModelFiles, ModelPaths,
+    SharedDevice, lock, model_files,
 };
+use crate::hand::{Detector, DetectorOptions};
 use crate::selection::{BackendPreference, CPU};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What happens to the backend that runs the models.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +42,11 @@ pub enum BackendEvent {
 
 /// The model files, and the backend that runs them.
 pub struct BackendHandle {
-    files: Arc<ModelFiles>,
+    files: ModelFiles,
     request: BackendRequest,
     chosen: ChosenBackend,
+    /// The models that each detector opens for itself: those of a CPU backend, or the fallback for a shared device.
+    own: LoadedModels,
     /// The accelerator that all detectors share; `None` for backends on the CPU.
     device: Option<Arc<SharedDevice>>,
     reported: Mutex<ReportedEvents>,
@@ -57,30 +60,33 @@ struct ReportedEvents {
 }
 
 impl BackendHandle {
-    /// Reads the models, chooses a backend and opens it for `seats` detectors in parallel. When the chosen backend does
-    /// not open, the CPU runs the models, unless the backend is required.
+    /// Reads the models, chooses a backend and opens it. When the chosen backend does not open, the CPU runs the models,
+    /// unless the backend is required.
     ///
     /// # Errors
     /// When a model or a required accelerator cannot be used, or the context says that the caller stopped.
     pub fn open(
         request: &BackendRequest,
         models: &ModelPaths,
-        seats: usize,
         context: &mut SelectionContext<'_>,
     ) -> Result<Self, SelectionError> {
-        let files = Arc::new(ModelFiles::load(models)?);
+        let files = ModelFiles::load(models).map_err(BackendError::from)?;
         // The CPU is the fallback of every backend: check it first.
-        LoadedModels::load(&BackendSpec::Cpu, &files)?.open()?;
+        let mut own = LoadedModels::load(&BackendSpec::Cpu, &files)?;
+        own.open()?;
         let mut chosen = choose_backend(request, models, &files, context)?;
         let spec = &chosen.spec;
         let opened = if spec.is_shared() {
+            // A camera works beside the workers.
+            let seats = context.workers + 1;
             SharedDevice::open(spec, &files, seats, request.timeout, context.shutdown)
                 .map(|device| Some(Arc::new(device)))
         } else if *spec == BackendSpec::Cpu {
             Ok(None)
         } else {
             LoadedModels::load(spec, &files)
-                .and_then(|models| models.open().map(|_| None))
+                .and_then(|models| models.open().map(|_| own = models))
+                .map(|()| None)
                 .map_err(|error| error.to_string())
         };
         let device = match opened {
@@ -92,7 +98,9 @@ impl BackendHandle {
                 if matches!(request.preference, BackendPreference::Require(_)) {
                     return Err(SelectionError::Unavailable(reason));
                 }
-                chosen.fall_back(reason);
+                let refused = std::mem::take(&mut chosen.choice.refused);
+                chosen = ChosenBackend::cpu(&reason);
+                (chosen.choice.refused, chosen.choice.is_second_best) = (refused, true);
                 None
             }
         };
@@ -100,6 +108,7 @@ impl BackendHandle {
             files,
             request: request.clone(),
             chosen,
+            own,
             device,
             reported: Mutex::default(),
         })
@@ -133,16 +142,9 @@ impl BackendHandle {
         self.device.as_ref().and_then(|device| device.lost())
     }
 
-    /// The models that each detector opens for itself: those of a CPU backend, or the fallback for a shared device.
-    ///
-    /// # Errors
-    /// When they cannot be loaded any more.
-    pub fn loaded_models(&self) -> Result<LoadedModels<'_>, BackendError> {
-        let spec = match &self.device {
-            Some(_) => &BackendSpec::Cpu,
-            None => &self.chosen.spec,
-        };
-        LoadedModels::load(spec, &self.files)
+    /// Opens the models that a detector has for itself: those of a CPU backend, or the fallback for a shared device.
+    pub(super) fn own_models(&self) -> Result<[BoxedModel; 2], BackendError> {
+        Ok(self.own.open()?.models)
     }
 
     /// The event that says what was chosen, and why.
@@ -159,33 +161,27 @@ impl BackendHandle {
     /// ends the work names it.
     #[must_use]
     pub fn events(&self) -> Vec<BackendEvent> {
-        let mut events = Vec::new();
         let Some(device) = &self.device else {
-            return events;
+            return Vec::new();
         };
-        let (times, failure) = device.reopened();
+        let (times, reason) = device.reopened();
         let lost = device.lost().filter(|_| !self.is_required());
-        let (is_reopened, is_lost) = {
-            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = (
-                times > reported.reopened,
-                lost.is_some() && !std::mem::replace(&mut reported.is_lost, lost.is_some()),
-            );
-            reported.reopened = times;
-            new
-        };
-        let name = self.name().to_owned();
-        if is_reopened {
-            events.push(BackendEvent::Reopened {
-                name: name.clone(),
-                times,
-                reason: failure,
-            });
-        }
-        if let Some(reason) = lost.filter(|_| is_lost) {
-            events.push(BackendEvent::Lost { name, reason });
-        }
-        events
+        let mut reported = lock(&self.reported);
+        let is_reopened = times > std::mem::replace(&mut reported.reopened, times);
+        let was_lost = std::mem::replace(&mut reported.is_lost, lost.is_some());
+        drop(reported);
+        let name = || self.name().to_owned();
+        let reopened = is_reopened.then(|| BackendEvent::Reopened {
+            name: name(),
+            times,
+            reason,
+        });
+        let lost = lost.filter(|_| !was_lost);
+        let lost = lost.map(|reason| BackendEvent::Lost {
+            name: name(),
+            reason,
+        });
+        reopened.into_iter().chain(lost).collect()
     }
 
     /// What of the backend decides the numbers of the results, for comparison between runs.
@@ -203,10 +199,9 @@ impl BackendHandle {
             files,
         } = &self.chosen;
         let runtime = model_files::loaded_runtime();
-        let pinned = model_files::pinned_runtimes().unwrap_or_default();
         let is_pinned = runtime
             .as_ref()
-            .is_some_and(|(_, sha256)| pinned.contains(sha256));
+            .is_some_and(|(_, sha256)| model_files::is_pinned_runtime(sha256));
         if !is_pinned {
             tracing::warn!(
                 ?runtime,
@@ -227,13 +222,70 @@ impl BackendHandle {
     }
 }
 
-impl ChosenBackend {
-    /// Replaces the backend with the CPU.
-    fn fall_back(&mut self, reason: String) {
-        self.spec = BackendSpec::Cpu;
-        self.files.clear();
-        CPU.clone_into(&mut self.choice.name);
-        self.choice.reason = reason;
-        self.choice.is_second_best = true;
+/// The hand detector of one worker of a job or of a camera, and what runs its models.
+pub struct WorkerDetector<'a> {
+    /// The detector.
+    pub detector: Detector<BoxedModel>,
+    /// Name of the backend that runs the models.
+    pub backend: Arc<str>,
+    /// The shared device that runs them; `None` for models of its own.
+    device: Option<Arc<SharedDevice>>,
+    handle: &'a BackendHandle,
+    options: DetectorOptions,
+}
+
+impl<'a> WorkerDetector<'a> {
+    /// A detector on `handle`.
+    ///
+    /// # Errors
+    /// When an interpreter cannot be made.
+    pub fn new(handle: &'a BackendHandle, options: DetectorOptions) -> Result<Self, BackendError> {
+        let device = handle.device().cloned();
+        let [palm, hand] = match &device {
+            Some(device) => device.models(),
+            None => handle.own_models()?,
+        };
+        Ok(Self {
+            detector: Detector::new(palm, hand, options),
+            backend: Arc::from(handle.name()),
+            device,
+            handle,
+            options,
+        })
+    }
+
+    /// Why the device failed for good, once it has.
+    #[must_use]
+    pub fn lost(&self) -> Option<String> {
+        self.device.as_ref().and_then(|device| device.lost())
+    }
+
+    /// Whether the process shuts down and the device was not waited for.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        let device = self.device.as_ref();
+        device.is_some_and(|device| device.is_abandoned())
+    }
+
+    /// Continues on the CPU.
+    ///
+    /// # Errors
+    /// When an interpreter cannot be made.
+    pub fn fall_back(&mut self) -> Result<(), BackendError> {
+        let [palm, hand] = self.handle.own_models()?;
+        self.detector = Detector::new(palm, hand, self.options);
+        self.backend = Arc::from(CPU);
+        self.device = None;
+        Ok(())
+    }
+
+    /// Continues on the device of `backend`; changes nothing when it has none.
+    pub fn switch_to(&mut self, backend: &BackendHandle) {
+        if let Some(device) = backend.device() {
+            let [palm, hand] = device.models();
+            self.detector = Detector::new(palm, hand, self.options);
+            self.backend = Arc::from(backend.name());
+            self.device = Some(Arc::clone(device));
+        }
     }
 }

@@ -2,31 +2,22 @@
 
 use super::vulkan;
 use super::{
-    BackendSpec, DelegateCoverage, LiteRtTarget, LoadedModels, ModelFiles, ModelPaths,
-    SharedDevice, ShutdownFlag,
+    BackendSpec, BoxedModel, LiteRtTarget, LoadedModels, ModelFiles, ModelPaths, SharedDevice,
+    ShutdownFlag, lock,
 };
 use crate::draw::scene::signing_scene;
 use crate::frame::RgbFrame;
 use crate::hand::{Detector, DetectorOptions, Handedness, Model, ModelError};
-use crate::selection::DetectedHand;
+use crate::selection::{Agreement, BackendMetrics, DetectedHand};
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// Maximum number of workers: one device serves no more in parallel.
 const WORKERS_MAX: usize = 16;
-/// The images: the seed of each synthetic scene with one or two hands, and the frame of it.
-const SCENES: [(u64, usize); 8] = [
-    (0, 10),
-    (1, 20),
-    (2, 30),
-    (3, 40),
-    (4, 15),
-    (5, 25),
-    (6, 35),
-    (7, 45),
-];
+/// The images: for each synthetic scene with one or two hands, whose seed is the index, the number of a frame.
+const SCENE_FRAMES: [usize; 8] = [10, 20, 30, 40, 15, 25, 35, 45];
 /// Width and height of the images, pixels.
 const SIZE: (usize, usize) = (480, 360);
 
@@ -45,64 +36,39 @@ pub struct BenchmarkOptions {
     pub allow_software: bool,
 }
 
-/// A backend to benchmark.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct BenchmarkTask {
-    pub(super) backend: BackendSpec,
-    pub(super) options: BenchmarkOptions,
-}
-
 /// What a benchmark measured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct BenchmarkReport {
+pub(super) struct BenchmarkReport {
     /// The hands in each of the synthetic images.
-    pub hands: Vec<Vec<DetectedHand>>,
-    /// Median run time of the palm model with one worker, milliseconds.
-    pub palm_ms: f64,
-    /// Median run time of the hand model with one worker, milliseconds.
-    pub hand_ms: f64,
-    /// Images per second with all workers.
-    pub images_per_s: f64,
-    /// Number of workers.
-    pub workers: usize,
-    /// How much of the models a delegate runs; `None` for backends that run all of them.
-    pub coverage: Option<DelegateCoverage>,
+    pub(super) hands: Vec<Vec<DetectedHand>>,
+    /// The results. Their agreement is that of no image: the caller has the hands of the CPU.
+    pub(super) metrics: BackendMetrics,
 }
 
-/// Where workers get their models.
-enum ModelSource<'a> {
-    Own(&'a LoadedModels<'a>),
-    Shared(&'a Arc<SharedDevice>),
+/// Opens the palm and the hand model for one more worker.
+type OpenModels<'a> = &'a dyn Fn() -> Result<[BoxedModel; 2], String>;
+
+type TimedDetector = Detector<TimedModel>;
+
+/// A detector, and the run times of its palm and hand model.
+fn timed_detector(open: OpenModels<'_>) -> Result<(TimedDetector, [RunTimes; 2]), String> {
+    let [palm, hand] = open()?.map(|model| TimedModel {
+        model,
+        times: RunTimes::default(),
+    });
+    let times = [Arc::clone(&palm.times), Arc::clone(&hand.times)];
+    Ok((Detector::new(palm, hand, DetectorOptions::default()), times))
 }
 
-type TimedDetector<'a> = Detector<TimedModel<Box<dyn Model + Send + 'a>>>;
-
-impl<'a> ModelSource<'a> {
-    /// A detector, and the run times of its palm and hand model.
-    fn detector(&self) -> Result<(TimedDetector<'a>, [RunTimes; 2]), String> {
-        let [palm, hand]: [Box<dyn Model + Send + 'a>; 2] = match self {
-            Self::Own(models) => {
-                let pair = models.open().map_err(|error| error.to_string())?;
-                pair.into_models()
-            }
-            Self::Shared(device) => device
-                .models()
-                .map(|m| Box::new(m) as Box<dyn Model + Send>),
-        };
-        let (palm, hand) = (TimedModel::new(palm), TimedModel::new(hand));
-        let times = [Arc::clone(&palm.times), Arc::clone(&hand.times)];
-        Ok((Detector::new(palm, hand, DetectorOptions::default()), times))
-    }
-}
-
-/// Benchmarks the backend of `task`.
+/// Benchmarks `backend`.
 ///
 /// # Errors
 /// A human-readable reason, when it does not work.
-pub(super) fn run(task: &BenchmarkTask) -> Result<BenchmarkReport, String> {
-    let BenchmarkTask { backend, options } = task;
+pub(super) fn run(
+    backend: &BackendSpec,
+    options: &BenchmarkOptions,
+) -> Result<BenchmarkReport, String> {
     let files = ModelFiles::load(&options.models).map_err(|error| error.to_string())?;
-    let files = Arc::new(files);
     if *backend == BackendSpec::LiteRt(LiteRtTarget::Gpu) && !options.allow_software {
         let (devices, is_hardware) = vulkan::device_names()?;
         if !is_hardware {
@@ -111,34 +77,36 @@ pub(super) fn run(task: &BenchmarkTask) -> Result<BenchmarkReport, String> {
     }
     if !backend.is_shared() {
         let models = LoadedModels::load(backend, &files).map_err(|error| error.to_string())?;
-        return measure(options, &ModelSource::Own(&models));
+        return measure(options, &|| {
+            let pair = models.open().map_err(|error| error.to_string())?;
+            Ok(pair.models)
+        });
     }
     let timeout = Duration::from_secs_f64(options.timeout_s);
     // The parent kills this process when it no longer waits.
     let shutdown = ShutdownFlag::default();
     let device = SharedDevice::open(backend, &files, options.workers, timeout, &shutdown)?;
     let device = Arc::new(device);
-    let coverage = device.coverage().cloned();
+    let coverage = device.coverage.clone();
     if coverage.as_ref().is_some_and(|coverage| coverage.is_empty) {
         return Err("it runs none of the models' nodes: the CPU would run all".to_owned());
     }
-    let report = measure(options, &ModelSource::Shared(&device))?;
+    let mut report = measure(options, &|| Ok(device.models()))?;
     if let (times @ 1.., failure) = device.reopened() {
         return Err(format!("it failed {times} times within seconds: {failure}"));
     }
-    Ok(BenchmarkReport { coverage, ..report })
+    report.metrics.is_partial = coverage.as_ref().is_some_and(|c| c.is_partial);
+    report.metrics.nodes = coverage.map(|coverage| coverage.text);
+    Ok(report)
 }
 
-fn measure(
-    options: &BenchmarkOptions,
-    source: &ModelSource<'_>,
-) -> Result<BenchmarkReport, String> {
+fn measure(options: &BenchmarkOptions, open: OpenModels<'_>) -> Result<BenchmarkReport, String> {
     let failed = |error: ModelError| error.to_string();
-    let images: Vec<RgbFrame> = SCENES
-        .iter()
-        .map(|(seed, frame)| signing_scene(*seed, *frame, SIZE.0, SIZE.1))
+    let scenes = (0..).zip(SCENE_FRAMES);
+    let images: Vec<RgbFrame> = scenes
+        .map(|(seed, frame)| signing_scene(seed, frame, SIZE.0, SIZE.1))
         .collect();
-    let (mut detector, times) = source.detector()?;
+    let (mut detector, times) = timed_detector(open)?;
     let mut hands = Vec::new();
     for image in &images {
         let detected = detector.detect(image).map_err(failed)?;
@@ -153,73 +121,63 @@ fn measure(
         lock(times).clear();
     }
     let duration = Duration::from_secs_f64(options.seconds);
-    let alone = images_per_s(&mut detector, &images, duration).map_err(failed)?;
+    let mut detectors = vec![detector];
+    let alone = images_per_s(&mut detectors, &images, duration)?;
     let [palm_ms, hand_ms] = times.map(|times| median_ms(&mut lock(&times)));
     let workers = options.workers.min(WORKERS_MAX);
+    for _ in 1..workers {
+        detectors.push(timed_detector(open)?.0);
+    }
     let images_per_s = if workers > 1 {
-        images_per_s_of(workers, source, detector, &images, duration)?
+        images_per_s(&mut detectors, &images, duration)?
     } else {
         alone
     };
     Ok(BenchmarkReport {
         hands,
-        palm_ms,
-        hand_ms,
-        images_per_s,
-        workers,
-        coverage: None,
+        metrics: BackendMetrics {
+            palm_ms,
+            hand_ms,
+            images_per_s,
+            workers,
+            nodes: None,
+            is_partial: false,
+            agreement: Agreement::default(),
+        },
     })
 }
 
-/// Images per second of one detector.
+/// Images per second of `detectors` in parallel.
 fn images_per_s(
-    detector: &mut TimedDetector<'_>,
-    images: &[RgbFrame],
-    duration: Duration,
-) -> Result<f64, ModelError> {
-    let since = Instant::now();
-    let mut count = 0.0;
-    loop {
-        // Whole rounds only: the images differ in their number of hands.
-        for image in images {
-            detector.detect(image)?;
-            count += 1.0;
-        }
-        if since.elapsed() >= duration {
-            return Ok(count / since.elapsed().as_secs_f64());
-        }
-    }
-}
-
-/// Images per second of `workers` detectors in parallel, of which `first` is one.
-fn images_per_s_of<'a>(
-    workers: usize,
-    source: &ModelSource<'a>,
-    first: TimedDetector<'a>,
+    detectors: &mut [TimedDetector],
     images: &[RgbFrame],
     duration: Duration,
 ) -> Result<f64, String> {
-    let mut detectors = vec![first];
-    for _ in 1..workers {
-        detectors.push(source.detector()?.0);
-    }
+    // One detector runs whole rounds, because the images differ in their number of hands. Of several, each starts at
+    // another image, and all stop by the clock, so that no time is spent waiting for the others.
+    let round = if detectors.len() == 1 {
+        images.len()
+    } else {
+        1
+    };
     let since = Instant::now();
-    // Each starts at another image, and all stop by the clock, so that no time is spent waiting for the others.
-    let work = |n: usize, mut detector: TimedDetector<'a>| {
+    let work = |n: usize, detector: &mut TimedDetector| {
+        let mut images = images.iter().cycle().skip(n);
         let mut count = 0.0;
-        for image in images.iter().cycle().skip(n) {
-            detector.detect(image)?;
-            count += 1.0;
+        loop {
+            for image in images.by_ref().take(round) {
+                detector.detect(image)?;
+                count += 1.0;
+            }
             if since.elapsed() >= duration {
-                break;
+                return Ok::<f64, ModelError>(count);
             }
         }
-        Ok::<f64, ModelError>(count)
     };
     let work = &work;
     thread::scope(|scope| {
         let threads: Vec<_> = detectors
-            .into_iter()
+            .iter_mut()
             .enumerate()
             .map(|(n, detector)| scope.spawn(move || work(n, detector)))
             .collect();
@@ -235,10 +193,6 @@ fn images_per_s_of<'a>(
 /// Run times of one model.
 type RunTimes = Arc<Mutex<Vec<Duration>>>;
 
-fn lock(times: &RunTimes) -> MutexGuard<'_, Vec<Duration>> {
-    times.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn median_ms(times: &mut [Duration]) -> f64 {
     times.sort_unstable();
     times
@@ -247,21 +201,12 @@ fn median_ms(times: &mut [Duration]) -> f64 {
 }
 
 /// A model that records its run times.
-struct TimedModel<M> {
-    model: M,
+struct TimedModel {
+    model: BoxedModel,
     times: RunTimes,
 }
 
-impl<M> TimedModel<M> {
-    fn new(model: M) -> Self {
-        Self {
-            model,
-            times: RunTimes::default(),
-        }
-    }
-}
-
-impl<M: Model> Model for TimedModel<M> {
+impl Model for TimedModel {
     fn input(&mut self) -> &mut [f32] {
         self.model.input()
     }

@@ -97,8 +97,7 @@ fn litert(target: LiteRtTarget, hardware: &Hardware) -> BackendCandidate {
         }
         let nodes: Vec<DeviceNode> = GPU_NODES.iter().flat_map(|p| hardware.nodes(p)).collect();
         missing.extend(missing_gpu(&nodes));
-        let names = nodes.iter().map(|node| node.path.display().to_string());
-        devices = names.collect();
+        devices.extend(nodes.iter().map(|node| node.path.display().to_string()));
     }
     let (name, what) = match target {
         LiteRtTarget::Cpu => (LITERT_CPU, "LiteRT's CPU kernels, the same as MediaPipe's"),

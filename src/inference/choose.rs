@@ -1,23 +1,24 @@
 //! Chooses the backend that runs the models: lists the candidates of this machine, benchmarks each in a process of its
 //! own or takes the cached result, and applies the rules of [`crate::selection`].
 
-use super::candidates::{self, BackendCandidate};
+use super::candidates::{self, BackendCandidate, MissingRequirement};
 use super::hardware::Hardware;
 use super::probe::{self, ProbeError};
 use super::probe_cache::ProbeCache;
 use super::{
-    BackendError, BackendRequest, BackendSpec, BenchmarkOptions, BenchmarkReport, LiteRt,
-    LiteRtTarget, ModelFileError, ModelFiles, ModelPaths, ShutdownFlag, delegate_library,
-    model_files,
+    BackendError, BackendSpec, BenchmarkOptions, DelegateSpec, LiteRt, LiteRtTarget, ModelFiles,
+    ModelPaths, ShutdownFlag, delegate_library, model_files,
 };
 use crate::digest::sha256_hex;
 use crate::selection::{
-    Agreement, BackendChoice, BackendMetrics, BackendPreference, BenchmarkOutcome, CPU, choose,
+    Agreement, BackendChoice, BackendMetrics, BackendPreference, BenchmarkOutcome, CPU, CUSTOM,
+    RejectedBackend, choose,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Duration of each of the two measurements of a backend, seconds.
 const BENCHMARK_S: f64 = 1.0;
@@ -25,10 +26,7 @@ const BENCHMARK_S: f64 = 1.0;
 /// Why no backend runs the models.
 #[derive(Debug, thiserror::Error)]
 pub enum SelectionError {
-    /// A model file cannot be used.
-    #[error(transparent)]
-    Model(#[from] ModelFileError),
-    /// A backend cannot load or open the models.
+    /// A model file cannot be used, or a backend cannot load or open the models.
     #[error(transparent)]
     Backend(#[from] BackendError),
     /// The required accelerator cannot be used; the text has the reason and the fix.
@@ -46,7 +44,7 @@ impl SelectionError {
         match self {
             Self::Unavailable(_) => true,
             Self::Backend(error) => !matches!(error, BackendError::Model(_)),
-            Self::Model(_) | Self::Stopped => false,
+            Self::Stopped => false,
         }
     }
 
@@ -59,21 +57,49 @@ impl SelectionError {
     }
 }
 
+/// Which backend the user requests, with its settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackendRequest {
+    /// The backend.
+    pub preference: BackendPreference,
+    /// The delegate plugin that [`CUSTOM`] runs; without a library there is none.
+    pub delegate: DelegateSpec,
+    /// Largest allowed difference of a landmark to the CPU's, in fractions of the image size.
+    pub tolerance: f32,
+    /// How long opening the backend may take.
+    pub timeout: Duration,
+}
+
+impl BackendRequest {
+    /// Whether [`CUSTOM`] is requested without a library.
+    #[must_use]
+    pub fn lacks_library(&self) -> bool {
+        let is_custom = self.preference.name() == Some(CUSTOM);
+        is_custom && self.delegate.library.as_os_str().is_empty()
+    }
+}
+
 /// The backend that runs the models.
 #[derive(Clone, Debug)]
-pub struct ChosenBackend {
+pub(super) struct ChosenBackend {
     /// Its name, and why it was chosen.
-    pub choice: BackendChoice,
+    pub(super) choice: BackendChoice,
     /// How it is opened.
-    pub spec: BackendSpec,
+    pub(super) spec: BackendSpec,
     /// SHA-256 of the libraries and models that the backend brings, by path.
-    pub files: BTreeMap<String, String>,
+    pub(super) files: BTreeMap<String, String>,
 }
 
 impl ChosenBackend {
+    /// The CPU, without a benchmark.
     pub(super) fn cpu(reason: &str) -> Self {
         Self {
-            choice: BackendChoice::cpu(reason),
+            choice: BackendChoice {
+                name: CPU.to_owned(),
+                reason: reason.to_owned(),
+                refused: Vec::new(),
+                is_second_best: false,
+            },
             spec: BackendSpec::Cpu,
             files: BTreeMap::new(),
         }
@@ -137,15 +163,6 @@ pub(super) fn choose_backend(
         let reason = "no accelerator was found; `handloom check` lists what is missing";
         return Ok(ChosenBackend::cpu(reason));
     }
-    let environment = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "hardware": hardware.name(),
-        "kernel": hardware.kernel(),
-        "runtime": model_files::loaded_runtime().map(|(_, sha256)| sha256),
-        "palm": files.palm.sha256,
-        "hand": files.hand.sha256,
-        "workers": context.workers,
-    });
     let options = BenchmarkOptions {
         models: models.clone(),
         workers: context.workers,
@@ -154,34 +171,16 @@ pub(super) fn choose_backend(
         // A user who names the backend accepts a software device.
         allow_software: named.is_some(),
     };
-    let mut cache = ProbeCache::open(&hardware.boot());
-    let outcomes = outcomes(
-        &tried,
-        &mut cache,
-        &environment,
-        &options,
-        named.is_some(),
-        context,
-    );
+    let outcomes = outcomes(&tried, named.is_some(), &hardware, files, &options, context);
     if (context.is_stopped)() {
         return Err(SelectionError::Stopped);
     }
     let choice = choose(preference, &outcomes, request.tolerance).map_err(|reason| {
         let missing = tried.iter().flat_map(|c| &c.missing);
-        let missing: Vec<String> = missing
-            .map(|requirement| format!("\n  {}: {}", requirement.what, requirement.fix))
-            .collect();
-        let missing = missing.concat();
-        SelectionError::Unavailable(format!(
-            "the accelerator of {preference} cannot be used: {reason}; fix it, or use prefer: to continue without it{missing}"
-        ))
+        SelectionError::Unavailable(unavailable(preference, &reason, missing))
     })?;
-    for refused in &choice.refused {
-        tracing::info!(
-            name = refused.name,
-            reason = refused.reason,
-            "accelerator not chosen"
-        );
+    for RejectedBackend { name, reason } in &choice.refused {
+        tracing::info!(name, reason, "accelerator not chosen");
     }
     let chosen = tried.iter().find(|c| c.name == choice.name);
     Ok(ChosenBackend {
@@ -191,32 +190,59 @@ pub(super) fn choose_backend(
     })
 }
 
+/// Why a required backend cannot be used, and what it lacks. A requirement that names a path of the text before it is left
+/// out: the reason has a fix for it.
+fn unavailable<'a>(
+    preference: &BackendPreference,
+    reason: &str,
+    missing: impl Iterator<Item = &'a MissingRequirement>,
+) -> String {
+    let mut text = format!(
+        "the accelerator of {preference} cannot be used: {reason}; fix it, or use prefer: to continue without it"
+    );
+    for MissingRequirement { what, fix } in missing {
+        let line = format!("\n  {what}: {fix}");
+        let is_separator = |c: char| c.is_whitespace() || ",;:()`".contains(c);
+        let mut paths = line.split(is_separator).filter(|w| w.starts_with('/'));
+        if !paths.any(|path| text.contains(path)) {
+            text.push_str(&line);
+        }
+    }
+    text
+}
+
 /// The outcomes of the CPU and of `tried`: cached, or benchmarked now when one is missing.
 fn outcomes(
     tried: &[&BackendCandidate],
-    cache: &mut ProbeCache,
-    environment: &Value,
-    options: &BenchmarkOptions,
     is_named: bool,
+    hardware: &Hardware,
+    files: &ModelFiles,
+    options: &BenchmarkOptions,
     context: &mut SelectionContext<'_>,
 ) -> Vec<BenchmarkOutcome> {
+    let environment = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "hardware": hardware.name(),
+        "kernel": hardware.kernel(),
+        "runtime": model_files::loaded_runtime().map(|(_, sha256)| sha256),
+        "palm": files.palm.sha256,
+        "hand": files.hand.sha256,
+        "workers": context.workers,
+    });
+    let mut cache = ProbeCache::open(&hardware.boot());
     let cpu = BackendCandidate::cpu();
-    let keyed: Vec<(String, &BackendCandidate)> = std::iter::once(&cpu)
-        .chain(tried.iter().copied())
-        .map(|candidate| (cache_key(environment, options, candidate), candidate))
-        .collect();
+    let candidates: Vec<&BackendCandidate> =
+        std::iter::once(&cpu).chain(tried.iter().copied()).collect();
+    let key = |candidate: &&BackendCandidate| cache_key(&environment, options, candidate);
+    let keys: Vec<String> = candidates.iter().map(key).collect();
     // A user who names a backend may just have repaired it: a cached failure does not count then.
-    let cached = |key: &str| {
-        cache
-            .get(key)
-            .filter(|outcome| outcome.result.is_ok() || !is_named)
-    };
-    if let Some(cached) = keyed.iter().map(|(key, _)| cached(key)).collect() {
+    let is_valid = |outcome: &BenchmarkOutcome| outcome.result.is_ok() || !is_named;
+    let cached = keys.iter().map(|key| cache.get(key).filter(is_valid));
+    if let Some(cached) = cached.collect() {
         return cached;
     }
-    let candidates: Vec<&BackendCandidate> = keyed.iter().map(|(_, c)| *c).collect();
     let measurements = benchmark_all(&candidates, options, context);
-    for ((key, _), measurement) in keyed.iter().zip(&measurements) {
+    for (key, measurement) in keys.iter().zip(&measurements) {
         if measurement.is_lasting {
             cache.put(key, measurement.outcome.clone());
         }
@@ -249,7 +275,10 @@ pub fn benchmark_all(
             reference.clone_from(&report);
         }
         let result = report.and_then(|report| match &reference {
-            Ok(reference) => Ok(metrics(reference, report)),
+            Ok(reference) => Ok(BackendMetrics {
+                agreement: Agreement::of(&reference.hands, &report.hands),
+                ..report.metrics
+            }),
             Err(ProbeError { reason, .. }) => Err(ProbeError::passing(format!(
                 "the CPU could not be benchmarked: {reason}"
             ))),
@@ -274,18 +303,6 @@ pub fn benchmark_all(
         });
     }
     measurements
-}
-
-fn metrics(reference: &BenchmarkReport, report: BenchmarkReport) -> BackendMetrics {
-    BackendMetrics {
-        palm_ms: report.palm_ms,
-        hand_ms: report.hand_ms,
-        images_per_s: report.images_per_s,
-        workers: report.workers,
-        is_partial: report.coverage.as_ref().is_some_and(|c| c.is_partial),
-        nodes: report.coverage.map(|coverage| coverage.text),
-        agreement: Agreement::of(&reference.hands, &report.hands),
-    }
 }
 
 /// A key of everything that the benchmark of `candidate` depends on.
@@ -331,4 +348,42 @@ fn own_files(candidate: &BackendCandidate) -> BTreeMap<String, String> {
         (path.display().to_string(), sha256.unwrap_or_default())
     };
     paths.into_iter().map(hash).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unavailable_backend_names_each_path_once() {
+        let missing = [
+            ("its library", "no libLiteRt.so in /opt/a, /opt/b; run x"),
+            ("its library /opt/c.so", "install it"),
+            ("permission to use /dev/dri/renderD128", "join a group"),
+        ];
+        let missing = missing.map(|(what, fix)| MissingRequirement {
+            what: what.to_owned(),
+            fix: fix.to_owned(),
+        });
+        let check = |reason: &str, is_listed: [bool; 3]| {
+            let preference = BackendPreference::Require("litert:gpu".to_owned());
+            let text = unavailable(&preference, reason, missing.iter());
+            assert!(text.contains(reason), "{text}");
+            for ((path, is_listed), missing) in ["/opt/b", "/opt/c.so", "/dev/dri/renderD128"]
+                .iter()
+                .zip(is_listed)
+                .zip(&missing)
+            {
+                assert_eq!(text.matches(path).count(), 1, "{text}");
+                let line = format!("\n  {}: ", missing.what);
+                assert_eq!(text.contains(&line), is_listed, "{text}");
+            }
+        };
+        check("it hung", [true, true, true]);
+        check(
+            "no libLiteRt.so in /opt/a, /opt/b; run x",
+            [false, true, true],
+        );
+        check("delegate library /opt/c.so not found", [true, false, true]);
+    }
 }

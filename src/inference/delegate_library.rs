@@ -1,11 +1,12 @@
 //! A delegate as the user configures it, and its library: found, checked and loaded. Each error names a fix.
 
+use super::backend::BackendError;
 use super::ffi::{Plugin, PluginLoadError};
-use crate::inference::model_files::{ModelFileError, ModelRole};
+use super::model_files::ModelRole;
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 /// Placeholder in the value of an option for the model's name, so that the two models do not share a cache file.
@@ -26,200 +27,109 @@ pub struct DelegateSpec {
     pub hand: Option<PathBuf>,
 }
 
-impl DelegateSpec {
-    pub(super) fn own_model(&self, role: ModelRole) -> Option<&Path> {
-        match role {
-            ModelRole::Palm => self.palm.as_deref(),
-            ModelRole::Hand => self.hand.as_deref(),
-        }
-    }
-}
-
-/// Why a delegate cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DelegateError {
-    /// The library does not exist.
-    #[error(
-        "delegate library {library} not found; install the accelerator's runtime, or set `library` to the full path of the file"
-    )]
-    Missing {
-        /// As configured.
-        library: PathBuf,
-    },
-    /// The file is not a shared library.
-    #[error("{library} is not a shared library; set `library` to the accelerator's .so file")]
-    NoLibrary {
-        /// The file.
-        library: PathBuf,
-    },
-    /// The library is for another architecture.
-    #[error(
-        "{library} is for {found}, this machine is {here}; install the accelerator's runtime for this machine"
-    )]
-    Architecture {
-        /// The file.
-        library: PathBuf,
-        /// Architecture of the library.
-        found: String,
-        /// Architecture of this machine.
-        here: &'static str,
-    },
-    /// The system's loader refuses the library.
-    #[error("cannot load {library}: {reason}; `ldd {library}` lists what it lacks")]
-    Load {
-        /// As configured.
-        library: PathBuf,
-        /// Message of the loader.
-        reason: String,
-    },
-    /// The library does not have the plugin protocol.
-    #[error(
-        "{library} is not a TFLite delegate plugin: it lacks {function}; use the library for TFLite's external delegate from the accelerator's maker"
-    )]
-    Protocol {
-        /// As configured.
-        library: PathBuf,
-        /// The missing function.
-        function: &'static str,
-    },
-    /// An option contains a NUL byte.
-    #[error("the option {key:?} of the delegate contains a NUL byte; remove it")]
-    Option {
-        /// Name of the option.
-        key: String,
-    },
-    /// The plugin did not make a delegate.
-    #[error(
-        "the delegate {library} did not start: {reason}; check that the device is present, that this user may open it, and that the plugin knows the options"
-    )]
-    Refused {
-        /// As configured.
-        library: PathBuf,
-        /// Message of the plugin.
-        reason: String,
-    },
-    /// The delegate cannot run the model.
-    #[error(
-        "the delegate {library} cannot run the {role} model {path}: {reason}; use a model made for it or another accelerator"
-    )]
-    Graph {
-        /// As configured.
-        library: PathBuf,
-        /// Which model.
-        role: ModelRole,
-        /// The model's file.
-        path: String,
-        /// Messages of runtime and plugin.
-        reason: String,
-    },
-    /// The model file cannot be used.
-    #[error(transparent)]
-    Model(#[from] ModelFileError),
-}
-
 /// The options for the model `role`, as C strings.
 pub(super) fn options(
     options: &[(String, String)],
     role: ModelRole,
-) -> Result<Vec<(CString, CString)>, DelegateError> {
-    let model = role.to_string();
-    options
-        .iter()
-        .map(|(key, value)| {
-            let value = value.replace(MODEL_PLACEHOLDER, &model);
-            match (CString::new(key.as_str()), CString::new(value)) {
-                (Ok(key), Ok(value)) => Ok((key, value)),
-                _ => Err(DelegateError::Option { key: key.clone() }),
-            }
+) -> Result<Vec<(CString, CString)>, BackendError> {
+    let c_strings = |(key, value): &(String, String)| {
+        let value = value.replace(MODEL_PLACEHOLDER, &role.to_string());
+        CString::new(key.as_str()).and_then(|key| Ok((key, CString::new(value)?)))
+    };
+    let option = |option| {
+        c_strings(option).map_err(|_| {
+            let key = &option.0;
+            BackendError::Unusable(format!(
+                "the option {key:?} of the delegate contains a NUL byte; remove it"
+            ))
         })
-        .collect()
+    };
+    options.iter().map(option).collect()
 }
 
 /// Loads a plugin. Checks the file first, because the messages of the system's loader are unclear.
-pub(super) fn load(library: &Path) -> Result<Plugin, DelegateError> {
-    let owned = library.to_path_buf();
-    if library.as_os_str().as_encoded_bytes().contains(&b'/') {
+pub(super) fn load(library: &Path) -> Result<Plugin, BackendError> {
+    let name = library.display();
+    let missing = format!(
+        "delegate library {name} not found; install the accelerator's runtime, or set `library` to the full path of the file"
+    );
+    let not_loaded =
+        |reason: &str| format!("cannot load {name}: {reason}; `ldd {name}` lists what it lacks");
+    if is_path(library) {
         let mut head = Vec::new();
-        match File::open(library).and_then(|f| f.take(ELF_HEAD as u64).read_to_end(&mut head)) {
-            Ok(_) => check_elf(&head, library)?,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(DelegateError::Missing { library: owned });
-            }
-            Err(e) => {
-                return Err(DelegateError::Load {
-                    library: owned,
-                    reason: e.to_string(),
-                });
-            }
-        }
+        let read = File::open(library).and_then(|f| f.take(ELF_HEAD as u64).read_to_end(&mut head));
+        let checked = match read {
+            Ok(_) => check_elf(&head, library),
+            Err(e) if e.kind() == ErrorKind::NotFound => Err(missing.clone()),
+            Err(e) => Err(not_loaded(&e.to_string())),
+        };
+        checked.map_err(BackendError::Unusable)?;
     }
-    Plugin::load(library).map_err(|error| match error {
-        PluginLoadError::Library(message) => {
-            let reason = message.strip_prefix(&format!("{}: ", library.display()));
-            // The loader does not find a plain name.
-            if reason.is_some_and(|reason| reason.starts_with("cannot open")) {
-                return DelegateError::Missing { library: owned };
+    Plugin::load(library).map_err(|error| {
+        BackendError::Unusable(match error {
+            PluginLoadError::Library(message) => {
+                let reason = message.strip_prefix(&format!("{name}: "));
+                // The loader does not find a plain name.
+                if reason.is_some_and(|reason| reason.starts_with("cannot open")) {
+                    missing
+                } else {
+                    not_loaded(reason.unwrap_or(&message))
+                }
             }
-            DelegateError::Load {
-                reason: reason.unwrap_or(&message).to_owned(),
-                library: owned,
-            }
-        }
-        PluginLoadError::Function(function) => DelegateError::Protocol {
-            library: owned,
-            function,
-        },
+            PluginLoadError::Function(function) => format!(
+                "{name} is not a TFLite delegate plugin: it lacks {function}; use the library for TFLite's external delegate from the accelerator's maker"
+            ),
+        })
     })
+}
+
+/// Whether `library` is a file; the system's loader searches for a name without a slash.
+fn is_path(library: &Path) -> bool {
+    library.as_os_str().as_encoded_bytes().contains(&b'/')
 }
 
 /// Where the system's loader would find `library`, as far as that can be determined without loading it.
 #[must_use]
 pub fn locate(library: &Path) -> Option<PathBuf> {
-    if library.as_os_str().as_encoded_bytes().contains(&b'/') {
+    if is_path(library) {
         return library.is_file().then(|| library.to_path_buf());
     }
     let requested = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
-    let requested: Vec<PathBuf> = std::env::split_paths(&requested).collect();
-    let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
+    let arch = std::env::consts::ARCH;
     let standard = [
-        format!("/lib/{triplet}"),
-        format!("/usr/lib/{triplet}"),
+        format!("/lib/{arch}-linux-gnu"),
+        format!("/usr/lib/{arch}-linux-gnu"),
         "/lib".to_owned(),
         "/usr/lib".to_owned(),
         "/usr/local/lib".to_owned(),
     ];
-    let folders = requested
-        .into_iter()
-        .chain(configured(Path::new("/etc/ld.so.conf.d")))
-        .chain(standard.into_iter().map(PathBuf::from));
-    folders
+    std::env::split_paths(&requested)
+        .chain(configured_folders())
+        .chain(standard.into_iter().map(PathBuf::from))
         .map(|folder| folder.join(library))
-        .find(|p| p.is_file())
+        .find(|path| path.is_file())
 }
 
-/// The folders in the configuration of the loader.
-fn configured(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten();
-    let texts = entries
-        .filter_map(Result::ok)
-        .filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
-    let mut folders: Vec<PathBuf> = texts
-        .flat_map(|text| {
-            let lines = text.lines().map(str::trim);
-            let named = lines.filter(|line| line.starts_with('/'));
-            named.map(PathBuf::from).collect::<Vec<_>>()
-        })
-        .collect();
+/// The folders in the configuration of the loader, sorted.
+fn configured_folders() -> Vec<PathBuf> {
+    let entries = fs::read_dir("/etc/ld.so.conf.d").into_iter().flatten();
+    let files = entries.flatten().map(|entry| entry.path());
+    let texts: Vec<String> = files.flat_map(fs::read_to_string).collect();
+    let lines = texts.iter().flat_map(|text| text.lines().map(str::trim));
+    let folders = lines.filter(|line| line.starts_with('/'));
+    let mut folders: Vec<PathBuf> = folders.map(PathBuf::from).collect();
     folders.sort();
     folders
 }
 
 /// Checks that the head of a file is that of a library for this machine. The loader reports "No such file" for a library
 /// of another architecture.
-fn check_elf(head: &[u8], library: &Path) -> Result<(), DelegateError> {
-    let library = library.to_path_buf();
+fn check_elf(head: &[u8], library: &Path) -> Result<(), String> {
+    let library = library.display();
     let (true, Some(machine)) = (head.starts_with(b"\x7fELF"), head.get(18..ELF_HEAD)) else {
-        return Err(DelegateError::NoLibrary { library });
+        return Err(format!(
+            "{library} is not a shared library; set `library` to the accelerator's .so file"
+        ));
     };
     // Byte 5 is the byte order of the file: 1 is little-endian.
     let machine = [machine[0], machine[1]];
@@ -228,24 +138,21 @@ fn check_elf(head: &[u8], library: &Path) -> Result<(), DelegateError> {
     } else {
         u16::from_le_bytes(machine)
     };
-    let name = match machine {
-        3 => "x86".to_owned(),
-        40 => "arm (32 bit)".to_owned(),
-        62 => "x86_64".to_owned(),
-        183 => "aarch64".to_owned(),
-        243 => "riscv64".to_owned(),
-        other => format!("the ELF machine {other}"),
+    let found = match machine {
+        3 => "x86",
+        40 => "arm (32 bit)",
+        62 => "x86_64",
+        183 => "aarch64",
+        243 => "riscv64",
+        other => &format!("the ELF machine {other}"),
     };
     let here = std::env::consts::ARCH;
-    if name == here {
-        Ok(())
-    } else {
-        Err(DelegateError::Architecture {
-            library,
-            found: name,
-            here,
-        })
+    if found == here {
+        return Ok(());
     }
+    Err(format!(
+        "{library} is for {found}, this machine is {here}; install the accelerator's runtime for this machine"
+    ))
 }
 
 #[cfg(test)]
@@ -272,10 +179,7 @@ mod tests {
             head
         };
         let check = |head: &[u8], expected: &str| {
-            let found = match check_elf(head, Path::new("/lib.so")) {
-                Ok(()) => String::new(),
-                Err(e) => e.to_string(),
-            };
+            let found = check_elf(head, Path::new("/lib.so")).unwrap_err();
             assert!(found.contains(expected), "{found}");
         };
         check(b"", "/lib.so is not a shared library");

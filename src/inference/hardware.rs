@@ -40,11 +40,7 @@ impl Hardware {
     /// The device nodes that match the absolute path `pattern`, sorted. One `*` in the last component matches any text.
     #[must_use]
     pub fn nodes(&self, pattern: &str) -> Vec<DeviceNode> {
-        let pattern = Path::new(pattern);
-        let (Some(folder), Some(name)) = (pattern.parent(), pattern.file_name()) else {
-            return Vec::new();
-        };
-        let name = name.to_string_lossy();
+        let (folder, name) = pattern.rsplit_once('/').unwrap_or_default();
         let matches = |found: &str| match name.split_once('*') {
             Some((start, end)) => {
                 found.len() >= start.len() + end.len()
@@ -53,54 +49,50 @@ impl Hardware {
             }
             None => found == name,
         };
-        let Ok(entries) = fs::read_dir(self.below(folder)) else {
-            return Vec::new();
-        };
+        let entries = fs::read_dir(self.below(folder)).into_iter().flatten();
         let mut paths: Vec<PathBuf> = entries
-            .filter_map(Result::ok)
+            .flatten()
             .filter(|entry| entry.file_name().to_str().is_some_and(matches))
             .map(|entry| entry.path())
             .collect();
         paths.sort();
-        paths.iter().filter_map(|path| self.node(path)).collect()
-    }
-
-    fn node(&self, path: &Path) -> Option<DeviceNode> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(DeviceNode {
-            is_open: access(path, Access::READ_OK | Access::WRITE_OK).is_ok(),
-            group: self.group(metadata.gid()),
-            path: path.to_path_buf(),
-        })
+        let node = |path: PathBuf| {
+            let metadata = fs::metadata(&path).ok()?;
+            Some(DeviceNode {
+                is_open: access(&path, Access::READ_OK | Access::WRITE_OK).is_ok(),
+                group: self.group(metadata.gid()),
+                path,
+            })
+        };
+        paths.into_iter().filter_map(node).collect()
     }
 
     /// Name of the board, or of the processor where the board has no name.
     #[must_use]
     pub fn name(&self) -> String {
-        let board = read_line(&self.below(Path::new("/proc/device-tree/model")));
-        board.or_else(|| self.processor()).unwrap_or_default()
-    }
-
-    fn processor(&self) -> Option<String> {
-        let text = fs::read_to_string(self.below(Path::new("/proc/cpuinfo"))).ok()?;
-        let line = text.lines().find(|line| line.starts_with("model name"))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
+        let board = read_line(&self.below("/proc/device-tree/model"));
+        let processor = || {
+            let text = fs::read_to_string(self.below("/proc/cpuinfo")).ok()?;
+            let line = text.lines().find(|line| line.starts_with("model name"))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        };
+        board.or_else(processor).unwrap_or_default()
     }
 
     /// Release of the kernel, which brings the drivers.
     #[must_use]
     pub fn kernel(&self) -> String {
-        read_line(&self.below(Path::new("/proc/sys/kernel/osrelease"))).unwrap_or_default()
+        read_line(&self.below("/proc/sys/kernel/osrelease")).unwrap_or_default()
     }
 
     /// Identifies this boot of the machine.
     #[must_use]
     pub fn boot(&self) -> String {
-        read_line(&self.below(Path::new("/proc/sys/kernel/random/boot_id"))).unwrap_or_default()
+        read_line(&self.below("/proc/sys/kernel/random/boot_id")).unwrap_or_default()
     }
 
     fn group(&self, gid: u32) -> String {
-        let groups = fs::read_to_string(self.below(Path::new("/etc/group"))).unwrap_or_default();
+        let groups = fs::read_to_string(self.below("/etc/group")).unwrap_or_default();
         let name = groups.lines().find_map(|line| {
             let mut fields = line.split(':');
             let name = fields.next()?;
@@ -109,8 +101,8 @@ impl Hardware {
         name.map_or_else(|| gid.to_string(), str::to_owned)
     }
 
-    fn below(&self, path: &Path) -> PathBuf {
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    fn below(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
     }
 }
 

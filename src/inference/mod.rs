@@ -3,12 +3,9 @@
 pub mod backend;
 mod backend_cache;
 mod backend_handle;
-mod backend_request;
 mod benchmark;
 pub mod candidates;
 mod choose;
-pub mod cpu;
-pub mod delegate;
 pub mod delegate_library;
 mod device_thread;
 mod ffi;
@@ -17,29 +14,32 @@ pub mod litert;
 pub mod model_files;
 pub mod probe;
 mod probe_cache;
-pub mod shared_device;
-mod shutdown_flag;
+mod shared_device;
 mod tensors;
+mod tflite;
 pub mod vulkan;
-mod worker_detector;
 
 pub use backend::{
-    BackendError, BackendSpec, DelegateCoverage, LoadedModel, LoadedModels, ModelPair, OpenModel,
+    BackendError, BackendSpec, BoxedModel, DelegateCoverage, LoadedModels, ModelPair,
 };
 pub use backend_cache::BackendCache;
-pub use backend_handle::{BackendEvent, BackendHandle};
-pub use backend_request::BackendRequest;
-pub use benchmark::{BenchmarkOptions, BenchmarkReport};
+pub use backend_handle::{BackendEvent, BackendHandle, WorkerDetector};
+pub use benchmark::BenchmarkOptions;
 pub use choose::{
-    ChosenBackend, Measurement, SelectionContext, SelectionError, benchmark_all, expected_identity,
+    BackendRequest, SelectionContext, SelectionError, benchmark_all, expected_identity,
 };
-pub use cpu::{CpuLoadedModel, CpuModel};
-pub use delegate::{DelegateLoadedModel, DelegateModel, NodeCounts};
-pub use delegate_library::{DelegateError, DelegateSpec};
-pub use hardware::{DeviceNode, Hardware};
-pub use litert::{LiteRt, LiteRtError, LiteRtModel, LiteRtTarget};
+pub use delegate_library::DelegateSpec;
+pub use hardware::Hardware;
+pub use litert::{LiteRt, LiteRtModel, LiteRtTarget};
 pub use model_files::{ModelFileError, ModelFiles, ModelPaths};
-pub use shared_device::{SharedDevice, SharedModel};
-pub use shutdown_flag::ShutdownFlag;
+use shared_device::SharedDevice;
+pub use shared_device::ShutdownFlag;
+pub use tflite::{NodeCounts, TfliteLoadedModel, TfliteModel, load_xnnpack};
 pub use vulkan::VulkanDevice;
-pub use worker_detector::WorkerDetector;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks `mutex`, also after a panic in another thread: all that this module locks is consistent at any time.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -4,16 +4,14 @@
 use crate::digest::sha256_hex;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
-
-/// The manifest of all fetched files.
-const MANIFEST: &str = include_str!("../../models/manifest.json");
+use std::sync::{Arc, LazyLock};
 
 /// Maximum size of a model file, bytes. Real models are far smaller.
 const MODEL_BYTES_MAX: u64 = 256 << 20;
 
-/// One of the two models.
+/// One of the two models; as a number, its place in arrays of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelRole {
@@ -43,75 +41,20 @@ pub enum ModelFileError {
         /// The expected path.
         path: PathBuf,
     },
-    /// No default folder has the models.
+    /// None of the default folders, which are listed, has the models.
     #[error(
-        "no models found beside the program ({searched}); run `make setup` (a package: install it again)"
+        "no models found beside the program ({0}); run `make setup` (a package: install it again)"
     )]
-    NoModels {
-        /// The folders that were searched.
-        searched: String,
-    },
+    NoModels(String),
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Reason of the system.
-        source: std::io::Error,
-    },
+    #[error("cannot read {0}: {1}")]
+    Io(PathBuf, #[source] std::io::Error),
     /// The file has another hash than the pinned one.
-    #[error(
-        "{path} has SHA-256 {found}, which is not the {role} model (pinned: {pinned}); the file is damaged, truncated or another model: run `make setup` again (a package: install it again)"
-    )]
-    Hash {
-        /// Which model.
-        role: ModelRole,
-        /// The file, with the member of a bundle.
-        path: String,
-        /// SHA-256 of the file.
-        found: String,
-        /// The pinned SHA-256.
-        pinned: String,
-    },
-    /// A `.task` file that is not a bundle of hand models.
-    #[error(
-        "{path} is not a usable hand_landmarker.task bundle: {reason}; fetch it again or use the two .tflite files"
-    )]
-    Bundle {
-        /// The file.
-        path: PathBuf,
-        /// Human-readable reason.
-        reason: String,
-    },
-    /// Another number, type or shape of tensors than in the manifest.
-    #[error("{path} is not a {role} model: {what}; expected {expected}, found {found}")]
-    Shape {
-        /// Which model.
-        role: ModelRole,
-        /// The file.
-        path: String,
-        /// Which tensor.
-        what: String,
-        /// From the manifest.
-        expected: String,
-        /// From the file.
-        found: String,
-    },
-    /// The runtime refused the file.
-    #[error(
-        "the TFLite runtime cannot use {path} as the {role} model: {reason}; the file is damaged or needs operators that this runtime lacks"
-    )]
-    Runtime {
-        /// Which model.
-        role: ModelRole,
-        /// The file.
-        path: String,
-        /// Message of the runtime.
-        reason: String,
-    },
-    /// The compiled-in manifest cannot be parsed: a bug.
-    #[error("models/manifest.json as compiled in is broken: {0}")]
-    Manifest(serde_json::Error),
+    #[error("{0}")]
+    Hash(String),
+    /// The file is no bundle of hand models, its tensors differ from the manifest, or the runtime refuses it.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// Name, type and shape of a tensor.
@@ -144,29 +87,31 @@ pub struct ModelSpec {
     pub outputs: Vec<TensorSpec>,
 }
 
-/// A pinned TFLite library.
+/// A pinned library.
 #[derive(Clone, Debug, Deserialize)]
-pub struct RuntimeSpec {
-    /// Pinned hash.
-    pub sha256: String,
-}
-
-/// A pinned library of LiteRT.
-#[derive(Clone, Debug, Deserialize)]
-pub struct LibrarySpec {
+pub(super) struct LibrarySpec {
     /// `ARCH/NAME`.
-    pub file: String,
+    pub(super) file: String,
     /// Name and version.
-    pub what: String,
+    pub(super) what: String,
     /// Pinned hash.
-    pub sha256: String,
+    pub(super) sha256: String,
 }
 
-#[derive(Deserialize)]
-struct Manifest {
+/// The manifest of all fetched files.
+#[derive(Default, Deserialize)]
+pub(super) struct Manifest {
     models: Vec<ModelSpec>,
-    runtimes: Vec<RuntimeSpec>,
-    litert: Vec<LibrarySpec>,
+    runtimes: Vec<LibrarySpec>,
+    pub(super) litert: Vec<LibrarySpec>,
+}
+
+/// The manifest, which is compiled in. A broken one would pin nothing, so that no file is accepted.
+pub(super) fn manifest() -> &'static Manifest {
+    static MANIFEST: LazyLock<Manifest> = LazyLock::new(|| {
+        serde_json::from_str(include_str!("../../models/manifest.json")).unwrap_or_default()
+    });
+    &MANIFEST
 }
 
 /// A model that was read from a file.
@@ -179,7 +124,7 @@ pub struct ModelFile {
     /// SHA-256 of the bytes, lower-case hex.
     pub sha256: String,
     /// The flatbuffer.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<[u8]>,
 }
 
 /// Both models.
@@ -207,58 +152,32 @@ pub struct ModelPaths {
 impl TensorSpec {
     /// Number of elements.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn elements(&self) -> usize {
         self.shape.iter().product()
-    }
-
-    /// Whether the tensor has no element.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
 impl ModelFile {
-    /// The same file without its bytes, for messages.
-    pub(super) fn without_bytes(&self) -> Self {
-        Self {
-            spec: self.spec.clone(),
-            origin: self.origin.clone(),
-            sha256: self.sha256.clone(),
-            bytes: Vec::new(),
-        }
+    pub(super) fn shape_error(&self, what: &str, expected: &str, found: &str) -> ModelFileError {
+        ModelFileError::Unusable(format!(
+            "{} is not a {} model: {what}; expected {expected}, found {found}",
+            self.origin, self.spec.role
+        ))
     }
 
-    pub(super) fn shape_error(
-        &self,
-        what: &str,
-        expected: String,
-        found: String,
-    ) -> ModelFileError {
-        ModelFileError::Shape {
-            role: self.spec.role,
-            path: self.origin.clone(),
-            what: what.to_owned(),
-            expected,
-            found,
-        }
-    }
-
-    pub(super) fn runtime_error(&self, reason: String) -> ModelFileError {
-        ModelFileError::Runtime {
-            role: self.spec.role,
-            path: self.origin.clone(),
-            reason,
-        }
+    pub(super) fn runtime_error(&self, reason: &str) -> ModelFileError {
+        ModelFileError::Unusable(format!(
+            "the TFLite runtime cannot use {} as the {} model: {reason}; the file is damaged or needs operators that this runtime lacks",
+            self.origin, self.spec.role
+        ))
     }
 }
 
 impl ModelFiles {
-    /// The model in the manifest.
-    pub(super) fn spec(&self, role: ModelRole) -> &ModelSpec {
+    pub(super) fn of(&self, role: ModelRole) -> &ModelFile {
         match role {
-            ModelRole::Palm => &self.palm.spec,
-            ModelRole::Hand => &self.hand.spec,
+            ModelRole::Palm => &self.palm,
+            ModelRole::Hand => &self.hand,
         }
     }
 
@@ -267,23 +186,20 @@ impl ModelFiles {
     /// # Errors
     /// See [`ModelFileError`].
     pub fn load(paths: &ModelPaths) -> Result<Self, ModelFileError> {
-        let manifest: Manifest =
-            serde_json::from_str(MANIFEST).map_err(ModelFileError::Manifest)?;
         let read = |role: ModelRole, own: &Option<PathBuf>| {
-            let spec = manifest.models.iter().find(|m| m.role == role).cloned();
-            let spec = spec.ok_or_else(|| ModelFileError::Missing {
+            let spec = manifest().models.iter().find(|m| m.role == role);
+            let spec = spec.cloned().ok_or_else(|| ModelFileError::Missing {
                 role,
                 path: "manifest.json".into(),
             })?;
-            let path = match own.as_ref().or(paths.models.as_ref()) {
+            let mut path = match own.as_ref().or(paths.models.as_ref()) {
                 Some(path) => path.clone(),
-                None => default_folder(&spec)?,
+                None => find_near_program(&spec.file, "lib/handloom/models", "models/fetched")
+                    .map_err(ModelFileError::NoModels)?,
             };
-            let path = if path.is_dir() {
-                path.join(&spec.file)
-            } else {
-                path
-            };
+            if path.is_dir() {
+                path.push(&spec.file);
+            }
             read_model(spec, &path, paths.trust)
         };
         Ok(Self {
@@ -293,51 +209,41 @@ impl ModelFiles {
     }
 }
 
-/// SHA-256 of the pinned TFLite libraries, all architectures.
-///
-/// # Errors
-/// When the compiled-in manifest is broken.
-pub fn pinned_runtimes() -> Result<Vec<String>, ModelFileError> {
-    let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(ModelFileError::Manifest)?;
-    Ok(manifest.runtimes.into_iter().map(|r| r.sha256).collect())
+/// Whether a pinned TFLite library of any architecture has this SHA-256.
+#[must_use]
+pub fn is_pinned_runtime(sha256: &str) -> bool {
+    manifest().runtimes.iter().any(|r| r.sha256 == sha256)
 }
 
-/// The pinned libraries of LiteRT, all architectures.
+/// The folder near the program that holds `file`: `installed` beside the program's folder, or `fetched` in any folder
+/// above the program, which is a source tree.
 ///
 /// # Errors
-/// When the compiled-in manifest is broken.
-pub fn pinned_litert() -> Result<Vec<LibrarySpec>, ModelFileError> {
-    let manifest: Manifest = serde_json::from_str(MANIFEST).map_err(ModelFileError::Manifest)?;
-    Ok(manifest.litert)
-}
-
-/// The first folder near the program that holds the models: installed (`../lib/handloom/models`) or in the source
-/// tree (`models/fetched` in a folder above).
-fn default_folder(spec: &ModelSpec) -> Result<PathBuf, ModelFileError> {
+/// The folders that were searched first.
+pub(super) fn find_near_program(
+    file: &str,
+    installed: &str,
+    fetched: &str,
+) -> Result<PathBuf, String> {
     let exe = std::env::current_exe()
         .and_then(|p| p.canonicalize())
         .unwrap_or_default();
-    let installed = exe
-        .ancestors()
-        .nth(2)
-        .map(|d| d.join("lib/handloom/models"));
-    let source = exe.ancestors().skip(1).map(|d| d.join("models/fetched"));
+    let installed = exe.ancestors().nth(2).map(|d| d.join(installed));
+    let source = exe.ancestors().skip(1).map(|d| d.join(fetched));
     let folders: Vec<PathBuf> = installed.into_iter().chain(source).collect();
-    folders
-        .iter()
-        .find(|d| d.join(&spec.file).is_file())
-        .cloned()
-        .ok_or_else(|| ModelFileError::NoModels {
-            searched: folders
-                .iter()
-                .take(4)
-                .map(|d| d.display().to_string())
-                .collect::<Vec<_>>()
-                .join(", "),
-        })
+    let found = folders.iter().find(|d| d.join(file).is_file());
+    found.cloned().ok_or_else(|| {
+        let searched = folders.iter().take(4).map(|d| d.display().to_string());
+        searched.collect::<Vec<_>>().join(", ")
+    })
 }
 
-fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, ModelFileError> {
+/// Reads the model `spec` from `path`. With `trust`, any hash is accepted.
+pub(super) fn read_model(
+    spec: ModelSpec,
+    path: &Path,
+    trust: bool,
+) -> Result<ModelFile, ModelFileError> {
     let role = spec.role;
     if !path.exists() {
         return Err(ModelFileError::Missing {
@@ -345,65 +251,44 @@ fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, Mo
             path: path.to_path_buf(),
         });
     }
-    let io = |source| ModelFileError::Io {
-        path: path.to_path_buf(),
-        source,
-    };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(io)?;
-    file.take(MODEL_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .map_err(io)?;
-    let (bytes, origin, pinned) =
-        if bytes.starts_with(b"PK") || path.extension().is_some_and(|e| e == "task") {
-            let member = bundle_member(path, bytes, &spec.bundle_member)?;
-            (
-                member,
-                format!("{} ({})", path.display(), spec.bundle_member),
-                &spec.bundle_sha256,
-            )
-        } else {
-            (bytes, path.display().to_string(), &spec.sha256)
-        };
+    File::open(path)
+        .and_then(|file| file.take(MODEL_BYTES_MAX).read_to_end(&mut bytes))
+        .map_err(|error| ModelFileError::Io(path.to_path_buf(), error))?;
+    let mut origin = path.display().to_string();
+    let mut pinned = &spec.sha256;
+    if bytes.starts_with(b"PK") || path.extension().is_some_and(|e| e == "task") {
+        bytes = bundle_member(bytes, &spec.bundle_member).map_err(|reason| {
+            ModelFileError::Unusable(format!(
+                "{origin} is not a usable hand_landmarker.task bundle: {reason}; fetch it again or use the two .tflite files"
+            ))
+        })?;
+        origin = format!("{origin} ({})", spec.bundle_member);
+        pinned = &spec.bundle_sha256;
+    }
     let sha256 = sha256_hex(&bytes);
     // A member that was unpacked from the bundle is accepted too.
     if !trust && sha256 != spec.sha256 && sha256 != spec.bundle_sha256 {
-        return Err(ModelFileError::Hash {
-            role,
-            path: origin,
-            found: sha256,
-            pinned: pinned.clone(),
-        });
+        return Err(ModelFileError::Hash(format!(
+            "{origin} has SHA-256 {sha256}, which is not the {role} model (pinned: {pinned}); the file is damaged, truncated or another model: run `make setup` again (a package: install it again)"
+        )));
     }
     Ok(ModelFile {
         spec,
         origin,
         sha256,
-        bytes,
+        bytes: bytes.into(),
     })
 }
 
-/// Reads the model that a delegate brings instead of `file`. Its tensors are checked when it is opened.
-pub(super) fn read_own(file: &ModelFile, path: &Path) -> Result<ModelFile, ModelFileError> {
-    read_model(file.spec.clone(), path, true)
-}
-
-fn bundle_member(path: &Path, bytes: Vec<u8>, name: &str) -> Result<Vec<u8>, ModelFileError> {
-    let broken = |reason: String| ModelFileError::Bundle {
-        path: path.to_path_buf(),
-        reason,
-    };
-    let mut archive =
-        zip::ZipArchive::new(std::io::Cursor::new(bytes)).map_err(|e| broken(e.to_string()))?;
-    let member = archive
-        .by_name(name)
-        .map_err(|e| broken(format!("{name}: {e}")))?;
-    let mut out = Vec::new();
-    member
-        .take(MODEL_BYTES_MAX)
-        .read_to_end(&mut out)
-        .map_err(|e| broken(format!("{name}: {e}")))?;
-    Ok(out)
+fn bundle_member(bundle: Vec<u8>, name: &str) -> Result<Vec<u8>, String> {
+    let archive = zip::ZipArchive::new(Cursor::new(bundle));
+    let mut archive = archive.map_err(|error| error.to_string())?;
+    let member = archive.by_name(name).map_err(|e| format!("{name}: {e}"))?;
+    let mut bytes = Vec::new();
+    let read = member.take(MODEL_BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(|e| format!("{name}: {e}"))?;
+    Ok(bytes)
 }
 
 /// Path and SHA-256 of the TFLite library of this process; `None` where they cannot be determined.
@@ -440,9 +325,9 @@ mod tests {
         assert_eq!(bundle.palm.sha256, bundle.palm.spec.sha256);
         assert_eq!(bundle.hand.spec.input.shape, [1, 224, 224, 3]);
         // The linker leaves out a library that nothing calls.
-        crate::inference::CpuLoadedModel::new(&bundle.palm).unwrap();
+        crate::inference::TfliteLoadedModel::cpu(&bundle.palm).unwrap();
         let (_, runtime) = loaded_runtime().expect("tflite is linked");
-        assert!(pinned_runtimes().unwrap().contains(&runtime));
+        assert!(is_pinned_runtime(&runtime));
     }
 
     #[test]
@@ -479,7 +364,7 @@ mod tests {
         fs::write(&task, b"PK but no zip").unwrap();
         assert!(matches!(
             load(&task, false),
-            Err(ModelFileError::Bundle { .. })
+            Err(ModelFileError::Unusable(text)) if text.contains("bundle")
         ));
     }
 

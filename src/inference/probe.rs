@@ -3,7 +3,7 @@
 //! The child is this program with the hidden subcommand [`COMMAND`]. It reads a [`ProbeRequest`] as JSON from stdin and
 //! writes the report as one line to stdout, behind a mark, because drivers write to stdout too.
 
-use super::benchmark::{self, BenchmarkOptions, BenchmarkReport, BenchmarkTask};
+use super::benchmark::{self, BenchmarkOptions, BenchmarkReport};
 use super::{BackendSpec, vulkan};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::de::DeserializeOwned;
@@ -32,7 +32,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum number of characters of a driver's message.
 const MESSAGE_CHARS_MAX: usize = 500;
 
-/// What the child process has to do.
+/// What the child process has to do; its stdin has it as JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeRequest {
     /// Process ID of the parent: the child ends with it.
@@ -42,26 +42,21 @@ pub struct ProbeRequest {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum ProbeKind {
-    Benchmark(Box<BenchmarkTask>),
+    Benchmark(Box<(BackendSpec, BenchmarkOptions)>),
     VulkanDevices,
 }
 
 impl ProbeRequest {
-    /// Parses what the parent wrote to the child's stdin.
-    ///
-    /// # Errors
-    /// When the text is not a request.
-    pub fn parse(text: &str) -> serde_json::Result<Self> {
-        serde_json::from_str(text)
-    }
-
     /// Does the work in this process and returns the line to print to stdout.
     ///
     /// # Errors
     /// When the report cannot be serialized.
     pub fn run(&self) -> serde_json::Result<String> {
         let json = match &self.kind {
-            ProbeKind::Benchmark(task) => serde_json::to_string(&benchmark::run(task)),
+            ProbeKind::Benchmark(task) => {
+                let (backend, options) = &**task;
+                serde_json::to_string(&benchmark::run(backend, options))
+            }
             ProbeKind::VulkanDevices => serde_json::to_string(&vulkan::device_names()),
         }?;
         // A driver may have left an unfinished line.
@@ -98,17 +93,13 @@ impl ProbeError {
 ///
 /// # Errors
 /// The child's reason, or how it ended.
-pub fn benchmark(
+pub(super) fn benchmark(
     backend: &BackendSpec,
     options: &BenchmarkOptions,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<BenchmarkReport, ProbeError> {
     let timeout_s = options.timeout_s + 2.0 * options.seconds + BENCHMARK_MARGIN_S;
-    let task = BenchmarkTask {
-        backend: backend.clone(),
-        options: options.clone(),
-    };
-    let kind = ProbeKind::Benchmark(Box::new(task));
+    let kind = ProbeKind::Benchmark(Box::new((backend.clone(), options.clone())));
     request(kind, Duration::from_secs_f64(timeout_s), is_stopped)
 }
 
@@ -196,33 +187,27 @@ fn read_lines(
 ) -> Receiver<Option<String>> {
     let (sender, receiver) = sync_channel(2);
     let read = move || {
-        let mut last = None;
-        let mut from = from.map(BufReader::new);
-        while let Some(from) = &mut from {
-            let mut line = Vec::new();
-            let mut limited = from.by_ref().take(LINE_BYTES_MAX);
-            match limited.read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-            let line = String::from_utf8_lossy(&line);
-            let line = line.trim();
-            match mark {
-                Some(mark) => {
-                    if let Some(report) = line.strip_prefix(mark) {
-                        // The first report counts; the receiver may be gone.
-                        sender.try_send(Some(report.to_owned())).ok();
-                    }
-                }
-                None if line.is_empty() => {}
-                None => {
-                    tracing::debug!(line, "probe");
-                    let printable = line.chars().filter(|c| !c.is_control());
+        let mut from = BufReader::new(from?);
+        let (mut last, mut line) = (None, Vec::new());
+        while let Ok(1..) = (&mut from)
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)
+        {
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim();
+            match mark.map(|mark| text.strip_prefix(mark)) {
+                // The first report counts; the receiver may be gone.
+                Some(Some(report)) => _ = sender.try_send(Some(report.to_owned())),
+                None if !text.is_empty() => {
+                    tracing::debug!(line = text, "probe");
+                    let printable = text.chars().filter(|c| !c.is_control());
                     last = Some(printable.take(MESSAGE_CHARS_MAX).collect());
                 }
+                _ => {}
             }
+            line.clear();
         }
-        sender.try_send(last).ok();
+        sender.try_send(last).ok()
     };
     // Without a thread the channel closes, and the child counts as one that reported nothing.
     if let Err(error) = thread::Builder::new().name("probe".to_owned()).spawn(read) {
@@ -254,16 +239,17 @@ fn reap(child: &mut Child, timeout: Duration) -> Option<ExitStatus> {
 fn exit_error(status: Option<ExitStatus>, message: &str) -> ProbeError {
     // HUP, INT, KILL and TERM come from the user, the service manager or the kernel's out-of-memory killer.
     const FROM_OUTSIDE: [i32; 4] = [1, 2, 9, 15];
-    match status.map(|status| (status.signal(), status.code())) {
-        Some((Some(signal), _)) if FROM_OUTSIDE.contains(&signal) => ProbeError::passing(format!(
-            "it was killed from outside (signal {signal}){message}"
-        )),
-        Some((Some(signal), _)) => {
-            ProbeError::lasting(format!("it crashed (signal {signal}){message}"))
-        }
-        Some((_, Some(code))) => {
-            ProbeError::lasting(format!("it ended the process with code {code}{message}"))
-        }
-        _ => ProbeError::lasting(format!("it hung at its exit{message}")),
+    let (is_lasting, text) = match status.map(|status| (status.signal(), status.code())) {
+        Some((Some(signal), _)) if FROM_OUTSIDE.contains(&signal) => (
+            false,
+            format!("it was killed from outside (signal {signal})"),
+        ),
+        Some((Some(signal), _)) => (true, format!("it crashed (signal {signal})")),
+        Some((_, Some(code))) => (true, format!("it ended the process with code {code}")),
+        _ => (true, "it hung at its exit".to_owned()),
+    };
+    ProbeError {
+        reason: text + message,
+        is_lasting,
     }
 }

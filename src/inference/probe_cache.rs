@@ -1,5 +1,6 @@
 //! Caches benchmark outcomes on disk, so that a backend is benchmarked once per machine, driver and model.
 
+use super::lock;
 use crate::selection::BenchmarkOutcome;
 use crate::storage::atomic_file::{make_folder, write_shared};
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use std::env;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Maximum number of cached outcomes; when it is exceeded the older ones are dropped.
 const OUTCOMES_MAX: usize = 64;
@@ -24,8 +25,8 @@ pub(super) struct ProbeCache {
     path: Option<PathBuf>,
     boot: String,
     cached: BTreeMap<String, CachedProbe>,
-    /// Keys of the outcomes that were added since.
-    new: Vec<String>,
+    /// The outcomes that were added since.
+    new: BTreeMap<String, CachedProbe>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,60 +46,53 @@ impl ProbeCache {
     fn open_in(folder: Option<PathBuf>, boot: &str) -> Self {
         let path = folder.map(|folder| folder.join("accelerators.json"));
         let mut cached = path.as_deref().map(read).unwrap_or_default();
-        let memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = lock(&MEMORY);
         cached.extend(memory.clone());
         Self {
             path,
             boot: boot.to_owned(),
             cached,
-            new: Vec::new(),
+            new: BTreeMap::new(),
         }
     }
 
     /// The outcome cached under `key`, if it is still valid.
     pub(super) fn get(&self, key: &str) -> Option<BenchmarkOutcome> {
-        let entry = self.cached.get(key)?;
-        let mut outcome = entry.outcome.clone();
+        let CachedProbe { boot, mut outcome } = self.cached.get(key)?.clone();
         if let Err(reason) = &mut outcome.result {
             // Without a boot identifier a failure is never valid.
-            if entry.boot != self.boot || self.boot.is_empty() {
+            if boot.is_empty() || boot != self.boot {
                 return None;
             }
             if let Some(path) = &self.path {
-                *reason = format!(
-                    "{reason} (cached until the next boot; remove {} to try again)",
-                    path.display()
-                );
+                let path = path.display();
+                *reason =
+                    format!("{reason} (cached until the next boot; remove {path} to try again)");
             }
         }
         Some(outcome)
     }
 
-    /// Adds an outcome.
+    /// Adds an outcome, for the file.
     pub(super) fn put(&mut self, key: &str, outcome: BenchmarkOutcome) {
         let boot = self.boot.clone();
-        self.cached
-            .insert(key.to_owned(), CachedProbe { boot, outcome });
-        self.new.push(key.to_owned());
+        let probe = CachedProbe { boot, outcome };
+        self.new.insert(key.to_owned(), probe);
     }
 
     /// Writes the added outcomes to the file, together with those that other processes wrote meanwhile. When that fails,
     /// the backends are benchmarked again at the next start.
     pub(super) fn save(&self) {
-        let new = self.cached.iter().filter(|(key, _)| self.new.contains(key));
-        let new: BTreeMap<String, CachedProbe> = new.map(|(k, v)| (k.clone(), v.clone())).collect();
-        let mut memory = MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.extend(new.clone());
-        drop(memory);
+        lock(&MEMORY).extend(self.new.clone());
         let Some(path) = &self.path else {
             tracing::info!("no cache folder; accelerators are benchmarked at every start");
             return;
         };
         let mut all = read(path);
-        if all.len() + new.len() > OUTCOMES_MAX {
+        if all.len() + self.new.len() > OUTCOMES_MAX {
             all.clear();
         }
-        all.extend(new);
+        all.extend(self.new.clone());
         let written = path.parent().map_or(Ok(()), make_folder).and_then(|()| {
             write_shared(path, |file| {
                 file.write_all(serde_json::to_string_pretty(&all)?.as_bytes())

@@ -6,16 +6,16 @@
 //!   device.
 //! * When the process shuts down, nobody waits for a device that is being opened.
 
-use super::backend::{BackendSpec, DelegateCoverage};
+use super::backend::{BackendSpec, BoxedModel, DelegateCoverage};
 use super::device_thread::{InferenceRequest, device_thread};
+use super::lock;
 use super::model_files::{ModelFiles, ModelRole, ModelSpec};
-use super::shutdown_flag::ShutdownFlag;
 use super::tensors::copy_output;
 use crate::hand::{Model, ModelError};
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -29,27 +29,40 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Whether a driver hangs in this process. What it holds may never be released.
 static IS_HUNG: AtomicBool = AtomicBool::new(false);
 
+/// Set once the process shuts down. A device that is being opened is then abandoned. Clones share one flag.
+#[derive(Clone, Debug, Default)]
+pub struct ShutdownFlag(Arc<AtomicBool>);
+
+impl ShutdownFlag {
+    /// Sets the flag for all clones.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the flag is set.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// An open device with both models, and the thread that runs it.
 #[derive(Debug)]
-pub struct SharedDevice {
+pub(super) struct SharedDevice {
     queue: Option<Sender<InferenceRequest>>,
-    status: Arc<DeviceStatus>,
+    state: Arc<Mutex<DeviceState>>,
     shutdown: ShutdownFlag,
     closed: Receiver<()>,
     specs: [ModelSpec; 2],
-    coverage: Option<DelegateCoverage>,
+    /// How much of the models a delegate runs; `None` for other backends.
+    pub(super) coverage: Option<DelegateCoverage>,
 }
 
 /// What device thread and workers share.
 #[derive(Debug, Default)]
-pub(super) struct DeviceStatus {
-    state: Mutex<DeviceState>,
-}
-
-#[derive(Debug, Default)]
 pub(super) struct DeviceState {
     /// When the current run started, and when it counts as hung.
-    busy: Option<Range<Instant>>,
+    pub(super) busy: Option<Range<Instant>>,
     /// Why the device is lost.
     pub(super) lost: Option<String>,
     /// Whether the process shuts down and did not wait for the device.
@@ -60,24 +73,10 @@ pub(super) struct DeviceState {
     pub(super) failure: String,
 }
 
-impl DeviceStatus {
-    pub(super) fn state(&self) -> MutexGuard<'_, DeviceState> {
-        // Plain values, consistent at any time.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn set_busy(&self, time: Range<Instant>) {
-        self.state().busy = Some(time);
-    }
-
-    pub(super) fn set_idle(&self) {
-        self.state().busy = None;
-    }
-
+impl DeviceState {
     /// Marks the device as lost. Returns the reason: the first one is kept.
-    pub(super) fn lose(&self, reason: &str) -> String {
-        let mut state = self.state();
-        state.lost.get_or_insert_with(|| reason.to_owned()).clone()
+    pub(super) fn lose(&mut self, reason: &str) -> String {
+        self.lost.get_or_insert_with(|| reason.to_owned()).clone()
     }
 }
 
@@ -87,9 +86,9 @@ impl SharedDevice {
     ///
     /// # Errors
     /// A human-readable reason, when the device does not open within `timeout` or the process shuts down.
-    pub fn open(
+    pub(super) fn open(
         spec: &BackendSpec,
-        files: &Arc<ModelFiles>,
+        files: &ModelFiles,
         workers: usize,
         timeout: Duration,
         shutdown: &ShutdownFlag,
@@ -102,12 +101,11 @@ impl SharedDevice {
         let (queue, requests) = bounded(workers.max(1));
         let (close_sender, closed) = bounded(1);
         let (open_sender, opened) = bounded(1);
-        let status = Arc::new(DeviceStatus::default());
+        let state = Arc::new(Mutex::default());
         let thread = {
-            let (spec, files) = (spec.clone(), Arc::clone(files));
-            let status = Arc::clone(&status);
+            let (spec, files, state) = (spec.clone(), files.clone(), Arc::clone(&state));
             move || {
-                device_thread(&spec, &files, &requests, &status, &open_sender);
+                device_thread(&spec, &files, &requests, &state, &open_sender);
                 // The owner of the device may be gone.
                 close_sender.send(()).ok();
             }
@@ -137,7 +135,7 @@ impl SharedDevice {
         };
         Ok(Self {
             queue: Some(queue),
-            status,
+            state,
             shutdown: shutdown.clone(),
             closed,
             specs: [files.palm.spec.clone(), files.hand.spec.clone()],
@@ -145,35 +143,32 @@ impl SharedDevice {
         })
     }
 
-    /// How much of the models a delegate runs; `None` for other backends.
-    #[must_use]
-    pub fn coverage(&self) -> Option<&DelegateCoverage> {
-        self.coverage.as_ref()
-    }
-
     /// Why the device is lost, once it is.
-    #[must_use]
-    pub fn lost(&self) -> Option<String> {
-        self.status.state().lost.clone()
+    pub(super) fn lost(&self) -> Option<String> {
+        lock(&self.state).lost.clone()
     }
 
     /// Whether the process shuts down and did not wait for the device.
-    #[must_use]
-    pub fn is_abandoned(&self) -> bool {
-        self.status.state().is_abandoned
+    pub(super) fn is_abandoned(&self) -> bool {
+        lock(&self.state).is_abandoned
     }
 
     /// How often the device failed and was opened again, and the last failure.
-    #[must_use]
-    pub fn reopened(&self) -> (usize, String) {
-        let state = self.status.state();
+    pub(super) fn reopened(&self) -> (usize, String) {
+        let state = lock(&self.state);
         (state.reopened, state.failure.clone())
     }
 
     /// The palm and the hand model, for one worker.
-    #[must_use]
-    pub fn models(self: &Arc<Self>) -> [SharedModel; 2] {
-        [ModelRole::Palm, ModelRole::Hand].map(|role| SharedModel::new(self, role))
+    pub(super) fn models(self: &Arc<Self>) -> [BoxedModel; 2] {
+        [ModelRole::Palm, ModelRole::Hand].map(|role| -> BoxedModel {
+            Box::new(SharedModel {
+                input: vec![0.0; self.specs[role as usize].input.elements()],
+                outputs: Vec::new(),
+                device: Arc::clone(self),
+                role,
+            })
+        })
     }
 }
 
@@ -190,8 +185,7 @@ impl Drop for SharedDevice {
 }
 
 /// One model of the device, for one worker.
-#[derive(Debug)]
-pub struct SharedModel {
+struct SharedModel {
     device: Arc<SharedDevice>,
     role: ModelRole,
     input: Vec<f32>,
@@ -199,43 +193,30 @@ pub struct SharedModel {
 }
 
 impl SharedModel {
-    fn new(device: &Arc<SharedDevice>, role: ModelRole) -> Self {
-        let spec = &device.specs[usize::from(role == ModelRole::Hand)];
-        Self {
-            input: vec![0.0; spec.input.len()],
-            outputs: Vec::new(),
-            device: Arc::clone(device),
-            role,
-        }
-    }
-
     /// Fails when the device is lost, when its current run takes too long, or when the process shuts down meanwhile.
     fn check_device(&self) -> Result<(), ModelError> {
-        let status = &self.device.status;
-        let state = status.state();
-        let (lost, busy) = (state.lost.clone(), state.busy.clone());
-        drop(state);
+        let mut state = lock(&self.device.state);
+        if let Some(reason) = &state.lost {
+            return Err(ModelError(reason.clone()));
+        }
         let now = Instant::now();
-        match (lost, busy) {
-            (Some(reason), _) => Err(ModelError(reason)),
-            (None, Some(busy)) if busy.end < now => {
+        match state.busy.clone() {
+            Some(busy) if busy.end < now => {
                 IS_HUNG.store(true, Ordering::Relaxed);
-                let reason = status.lose("it hung: a run exceeded its time limit");
+                let reason = state.lose("it hung: a run exceeded its time limit");
                 Err(ModelError(reason))
             }
-            (None, Some(busy))
-                if self.device.shutdown.is_set() && busy.start + SHUTDOWN_GRACE < now =>
-            {
-                status.state().is_abandoned = true;
+            Some(busy) if self.device.shutdown.is_set() && busy.start + SHUTDOWN_GRACE < now => {
+                state.is_abandoned = true;
                 Err(ModelError("abandoned: the process shuts down".to_owned()))
             }
-            (None, _) => Ok(()),
+            _ => Ok(()),
         }
     }
 
     fn thread_panicked(&self) -> ModelError {
         let reason = "its thread panicked; please report this";
-        ModelError(self.device.status.lose(reason))
+        ModelError(lock(&self.device.state).lose(reason))
     }
 
     /// Puts a request into the queue, or takes its input back.

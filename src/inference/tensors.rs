@@ -38,10 +38,15 @@ pub(super) struct TensorInfo {
 
 /// How the elements of a tensor encode values.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Encoding {
-    dtype: TensorType,
-    scale: f32,
-    zero_point: i32,
+pub(super) enum Encoding {
+    /// As they are.
+    F32,
+    /// In 8 bits: `value = scale * (number - zero_point)`.
+    Quantized {
+        is_signed: bool,
+        scale: f32,
+        zero_point: i32,
+    },
 }
 
 /// How to fill the input and read the outputs of a model.
@@ -76,7 +81,7 @@ impl TensorMap {
         let ([input], true) = (inputs, outputs.len() == spec.outputs.len()) else {
             let expected = format!("(1, {})", spec.outputs.len());
             let what = "numbers of inputs and outputs";
-            return Err(file.shape_error(what, expected, format!("{counts:?}")));
+            return Err(file.shape_error(what, &expected, &format!("{counts:?}")));
         };
         let input = encoding(file, "input", &spec.input, input, accepted)?;
         let outputs = order(&spec.outputs, outputs)
@@ -101,44 +106,32 @@ fn encoding(
     tensor: &TensorInfo,
     accepted: Accepted,
 ) -> Result<Encoding, ModelFileError> {
-    let TensorInfo {
-        dtype,
-        shape,
-        scale,
-        zero_point,
-        ..
-    } = tensor;
-    let found = format!("{dtype} {shape:?}");
-    let error = |found: String, suffix: &str| {
-        let types = match accepted {
-            Accepted::Float => spec.dtype.as_str(),
-            Accepted::FloatOrQuantized => "f32, int8 or uint8",
-        };
-        let expected = format!("{types} {:?}{suffix}", spec.shape);
-        Err(file.shape_error(what, expected, found))
-    };
-    let range = match dtype {
-        _ if *shape != spec.shape => return error(found, ""),
-        TensorType::F32 => {
-            return Ok(Encoding {
-                dtype: *dtype,
-                scale: 1.0,
-                zero_point: 0,
-            });
+    let TensorInfo { dtype, shape, .. } = tensor;
+    let (scale, zero_point) = (tensor.scale, tensor.zero_point);
+    let is_quantized = matches!(dtype, TensorType::U8 | TensorType::I8);
+    let is_signed = *dtype == TensorType::I8;
+    let range = if is_signed { -128..=127 } else { 0..=255 };
+    let (found, suffix) = match accepted {
+        _ if *shape == spec.shape && *dtype == TensorType::F32 => return Ok(Encoding::F32),
+        Accepted::FloatOrQuantized if *shape == spec.shape && is_quantized => {
+            if scale.is_normal() && scale > 0.0 && range.contains(&zero_point) {
+                return Ok(Encoding::Quantized {
+                    is_signed,
+                    scale,
+                    zero_point,
+                });
+            }
+            let found = format!("with scale {scale} and zero point {zero_point}");
+            (format!("{dtype} {shape:?} {found}"), ", with a scale")
         }
-        TensorType::U8 if accepted == Accepted::FloatOrQuantized => 0..=255,
-        TensorType::I8 if accepted == Accepted::FloatOrQuantized => -128..=127,
-        _ => return error(found, ""),
+        _ => (format!("{dtype} {shape:?}"), ""),
     };
-    if !(scale.is_normal() && *scale > 0.0 && range.contains(zero_point)) {
-        let found = format!("{found} with scale {scale} and zero point {zero_point}");
-        return error(found, ", with a scale");
-    }
-    Ok(Encoding {
-        dtype: *dtype,
-        scale: *scale,
-        zero_point: *zero_point,
-    })
+    let types = match accepted {
+        Accepted::Float => spec.dtype.as_str(),
+        Accepted::FloatOrQuantized => "f32, int8 or uint8",
+    };
+    let expected = format!("{types} {:?}{suffix}", spec.shape);
+    Err(file.shape_error(what, &expected, &found))
 }
 
 /// For each output of the manifest its number in the file.
@@ -153,83 +146,76 @@ fn order(specs: &[TensorSpec], found: &[TensorInfo]) -> Vec<usize> {
 impl Encoding {
     /// Size of an element, bytes.
     fn size(self) -> usize {
-        match self.dtype {
-            TensorType::F32 => size_of::<f32>(),
-            _ => 1,
+        match self {
+            Self::F32 => size_of::<f32>(),
+            Self::Quantized { .. } => 1,
         }
     }
 
     /// Encodes `values` into the memory of a tensor; `false` when the sizes differ. Numbers round half away from zero, as
     /// TFLite's QUANTIZE does, and saturate. NaN becomes the zero point.
     #[must_use]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "casts of floats saturate; the last byte of a clamped number is the number"
+    )]
     pub(super) fn write(self, values: &[f32], to: &mut [u8]) -> bool {
         if to.len() != values.len() * self.size() {
             return false;
         }
-        let number = |value: &f32| self.number(*value);
-        match self.dtype {
-            TensorType::F32 => {
+        match self {
+            Self::F32 => {
                 for (to, value) in to.chunks_exact_mut(size_of::<f32>()).zip(values) {
                     to.copy_from_slice(&value.to_ne_bytes());
                 }
             }
-            TensorType::U8 => {
-                for (to, number) in to.iter_mut().zip(values.iter().map(number)) {
-                    *to = u8::try_from(number.clamp(0, 255)).unwrap_or_default();
+            Self::Quantized {
+                is_signed,
+                scale,
+                zero_point,
+            } => {
+                let (least, most) = if is_signed { (-128, 127) } else { (0, 255) };
+                for (to, value) in to.iter_mut().zip(values) {
+                    let number = ((value / scale).round() as i32).saturating_add(zero_point);
+                    [*to, ..] = number.clamp(least, most).to_le_bytes();
                 }
             }
-            TensorType::I8 => {
-                for (to, number) in to.iter_mut().zip(values.iter().map(number)) {
-                    let number = i8::try_from(number.clamp(-128, 127)).unwrap_or_default();
-                    *to = number.to_ne_bytes()[0];
-                }
-            }
-            TensorType::Other(_) => return false,
         }
         true
     }
 
     /// Decodes the memory of a tensor into `values`; `false` when the sizes differ.
     #[must_use]
-    pub(super) fn read(self, from: &[u8], values: &mut [f32]) -> bool {
-        if from.len() != values.len() * self.size() {
-            return false;
-        }
-        match self.dtype {
-            TensorType::F32 => {
-                for (value, from) in values.iter_mut().zip(from.chunks_exact(size_of::<f32>())) {
-                    *value = f32::from_ne_bytes([from[0], from[1], from[2], from[3]]);
-                }
-            }
-            TensorType::U8 => {
-                for (value, number) in values.iter_mut().zip(from) {
-                    *value = self.value(i32::from(*number));
-                }
-            }
-            TensorType::I8 => {
-                for (value, number) in values.iter_mut().zip(from) {
-                    *value = self.value(i32::from(i8::from_ne_bytes([*number])));
-                }
-            }
-            TensorType::Other(_) => return false,
-        }
-        true
-    }
-
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "Rust's casts saturate, and the caller clamps"
-    )]
-    fn number(self, value: f32) -> i32 {
-        ((value / self.scale).round() as i32).saturating_add(self.zero_point)
-    }
-
     #[allow(
         clippy::cast_precision_loss,
         reason = "the difference of two small numbers is exact"
     )]
-    fn value(self, number: i32) -> f32 {
-        self.scale * (number - self.zero_point) as f32
+    pub(super) fn read(self, from: &[u8], values: &mut [f32]) -> bool {
+        if from.len() != values.len() * self.size() {
+            return false;
+        }
+        match self {
+            Self::F32 => {
+                for (value, from) in values.iter_mut().zip(from.chunks_exact(size_of::<f32>())) {
+                    *value = f32::from_ne_bytes([from[0], from[1], from[2], from[3]]);
+                }
+            }
+            Self::Quantized {
+                is_signed,
+                scale,
+                zero_point,
+            } => {
+                for (value, byte) in values.iter_mut().zip(from) {
+                    let number = if is_signed {
+                        i32::from(byte.cast_signed())
+                    } else {
+                        i32::from(*byte)
+                    };
+                    *value = scale * (number - zero_point) as f32;
+                }
+            }
+        }
+        true
     }
 }
 
@@ -286,7 +272,7 @@ mod tests {
             },
             origin: "palm.tflite".to_owned(),
             sha256: String::new(),
-            bytes: Vec::new(),
+            bytes: [].into(),
         }
     }
 
@@ -344,9 +330,9 @@ mod tests {
         check(TensorType::Other(7), 1.0, 0, false);
     }
 
-    fn quantized(dtype: TensorType, scale: f32, zero_point: i32) -> Encoding {
-        Encoding {
-            dtype,
+    fn quantized(is_signed: bool, scale: f32, zero_point: i32) -> Encoding {
+        Encoding::Quantized {
+            is_signed,
             scale,
             zero_point,
         }
@@ -356,8 +342,8 @@ mod tests {
     fn numbers_by_hand() {
         let check = |zero_point, value: f32, as_u8: u8, as_i8: i8| {
             let (mut u8s, mut i8s) = ([0], [0]);
-            assert!(quantized(TensorType::U8, 0.5, zero_point).write(&[value], &mut u8s));
-            assert!(quantized(TensorType::I8, 0.5, zero_point).write(&[value], &mut i8s));
+            assert!(quantized(false, 0.5, zero_point).write(&[value], &mut u8s));
+            assert!(quantized(true, 0.5, zero_point).write(&[value], &mut i8s));
             let found = (u8s[0], i8::from_ne_bytes(i8s));
             assert_eq!(found, (as_u8, as_i8), "{value} about {zero_point}");
         };
@@ -382,12 +368,12 @@ mod tests {
     fn values_by_hand() {
         let mut values = [0.0; 3];
         let i8s = [-128_i8, -1, 127].map(|number| number.to_ne_bytes()[0]);
-        assert!(quantized(TensorType::I8, 0.25, -1).read(&i8s, &mut values));
+        assert!(quantized(true, 0.25, -1).read(&i8s, &mut values));
         assert_eq!(values, [-31.75, 0.0, 32.0]);
-        assert!(quantized(TensorType::U8, 0.25, -1).read(&[0, 1, 255], &mut values));
+        assert!(quantized(false, 0.25, -1).read(&[0, 1, 255], &mut values));
         assert_eq!(values, [0.25, 0.5, 64.0]);
         let mut bytes = [0; 12];
-        let float = quantized(TensorType::F32, 1.0, 0);
+        let float = Encoding::F32;
         assert!(float.write(&[1.5, -0.0, f32::MIN], &mut bytes));
         assert!(float.read(&bytes, &mut values));
         assert_eq!(values, [1.5, -0.0, f32::MIN]);
@@ -395,11 +381,11 @@ mod tests {
 
     #[test]
     fn other_sizes_change_nothing() {
-        let encoding = quantized(TensorType::U8, 1.0, 0);
+        let encoding = quantized(false, 1.0, 0);
         let (mut bytes, mut values) = ([9; 2], [9.0; 3]);
         assert!(!encoding.write(&values, &mut bytes));
         assert!(!encoding.read(&bytes, &mut values));
-        assert!(!quantized(TensorType::F32, 1.0, 0).read(&bytes, &mut values));
+        assert!(!Encoding::F32.read(&bytes, &mut values));
         assert_eq!((bytes, values), ([9; 2], [9.0; 3]));
     }
 
@@ -410,8 +396,10 @@ mod tests {
             zero_point in -128..=127_i32,
             part in 0.0_f32..=1.0,
         ) {
-            let encoding = quantized(TensorType::I8, scale, zero_point);
-            let (least, most) = (encoding.value(-128), encoding.value(127));
+            let encoding = quantized(true, scale, zero_point);
+            let mut ends = [0.0; 2];
+            prop_assert!(encoding.read(&[0x80, 0x7f], &mut ends));
+            let [least, most] = ends;
             let value = least + part * (most - least);
             let (mut number, mut back) = ([0], [0.0]);
             prop_assert!(encoding.write(&[value], &mut number));
@@ -427,7 +415,7 @@ mod tests {
             zero_point in 0..=255_i32,
             number: u8,
         ) {
-            let encoding = quantized(TensorType::U8, scale, zero_point);
+            let encoding = quantized(false, scale, zero_point);
             let (mut value, mut back) = ([0.0], [0]);
             prop_assert!(encoding.read(&[number], &mut value));
             prop_assert!(encoding.write(&value, &mut back));

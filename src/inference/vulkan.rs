@@ -14,53 +14,38 @@
 use ash::{Entry, vk};
 use std::mem::ManuallyDrop;
 
-/// Kind of a device, best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum VulkanDeviceKind {
-    /// A GPU with its own memory.
-    Discrete,
-    /// A GPU that shares the memory of the machine.
-    Integrated,
-    /// A part of a GPU that the host of a virtual machine provides.
-    Virtual,
-    /// An unknown kind.
-    Other,
-    /// The CPU emulates a GPU.
-    Software,
-}
-
-impl From<vk::PhysicalDeviceType> for VulkanDeviceKind {
-    fn from(kind: vk::PhysicalDeviceType) -> Self {
-        match kind {
-            vk::PhysicalDeviceType::DISCRETE_GPU => Self::Discrete,
-            vk::PhysicalDeviceType::INTEGRATED_GPU => Self::Integrated,
-            vk::PhysicalDeviceType::VIRTUAL_GPU => Self::Virtual,
-            vk::PhysicalDeviceType::CPU => Self::Software,
-            _ => Self::Other,
-        }
-    }
-}
+/// The kinds of Vulkan devices, best first, with their names for users. A virtual GPU is a part of the host's GPU in a
+/// virtual machine; a CPU emulates a GPU.
+const KINDS: [(vk::PhysicalDeviceType, &str); 5] = [
+    (vk::PhysicalDeviceType::DISCRETE_GPU, "GPU"),
+    (vk::PhysicalDeviceType::INTEGRATED_GPU, "GPU"),
+    (vk::PhysicalDeviceType::VIRTUAL_GPU, "virtual GPU"),
+    (vk::PhysicalDeviceType::OTHER, "device"),
+    (vk::PhysicalDeviceType::CPU, "software, no GPU"),
+];
+/// The index in [`KINDS`] of kinds that it does not list.
+const OTHER: usize = 3;
 
 /// A Vulkan device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VulkanDevice {
     /// Name, as its driver reports it.
     pub name: String,
-    /// Kind of device.
-    pub kind: VulkanDeviceKind,
+    /// Index in [`KINDS`].
+    kind: usize,
     /// Major and minor version of Vulkan that it supports.
     pub api: (u32, u32),
 }
 
+impl VulkanDevice {
+    fn is_hardware(&self) -> bool {
+        KINDS[self.kind].0 != vk::PhysicalDeviceType::CPU
+    }
+}
+
 impl std::fmt::Display for VulkanDevice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match self.kind {
-            VulkanDeviceKind::Discrete | VulkanDeviceKind::Integrated => "GPU",
-            VulkanDeviceKind::Virtual => "virtual GPU",
-            VulkanDeviceKind::Other => "device",
-            VulkanDeviceKind::Software => "software, no GPU",
-        };
-        let (major, minor) = self.api;
+        let ((_, kind), (major, minor)) = (KINDS[self.kind], self.api);
         write!(f, "{} ({kind}, Vulkan {major}.{minor})", self.name)
     }
 }
@@ -69,35 +54,13 @@ impl From<&vk::PhysicalDeviceProperties> for VulkanDevice {
     fn from(properties: &vk::PhysicalDeviceProperties) -> Self {
         let name = properties.device_name_as_c_str().unwrap_or_default();
         let api = properties.api_version;
+        let kind = KINDS.iter().position(|k| k.0 == properties.device_type);
         Self {
             name: name.to_string_lossy().into_owned(),
-            kind: properties.device_type.into(),
+            kind: kind.unwrap_or(OTHER),
             api: (vk::api_version_major(api), vk::api_version_minor(api)),
         }
     }
-}
-
-/// Why the devices cannot be listed.
-#[derive(Debug, thiserror::Error)]
-pub enum VulkanError {
-    /// There is no loader.
-    #[error(
-        "cannot load the Vulkan loader ({0}); install it (Debian: libvulkan1) and the GPU's driver"
-    )]
-    Loader(String),
-    /// There is a loader, but no device.
-    #[error(
-        "the Vulkan loader finds no device; install the GPU's driver (Debian: mesa-vulkan-drivers, Jetson: part of JetPack) and let this user open /dev/dri/renderD* (group render)"
-    )]
-    NoDevice,
-    /// A call failed.
-    #[error("{call} failed with {result}; `vulkaninfo` (Debian: vulkan-tools) may say more")]
-    Call {
-        /// Name of the function.
-        call: &'static str,
-        /// The `VkResult`.
-        result: i32,
-    },
 }
 
 /// The Vulkan devices of this machine, best first; at least one.
@@ -105,20 +68,25 @@ pub enum VulkanError {
 /// Loads every installed driver into this process: a broken driver may crash it.
 ///
 /// # Errors
-/// See [`VulkanError`].
-pub fn devices() -> Result<Vec<VulkanDevice>, VulkanError> {
+/// A human-readable reason with its fix, when there is no loader or no device, or a call fails.
+pub fn devices() -> Result<Vec<VulkanDevice>, String> {
+    const NO_DEVICE: &str = "the Vulkan loader finds no device; install the GPU's driver (Debian: mesa-vulkan-drivers, Jetson: part of JetPack) and let this user open /dev/dri/renderD* (group render)";
     // SAFETY: loads the system's loader, whose initializers any Vulkan program runs.
     let entry = unsafe { Entry::load() };
-    let entry = entry.map_err(|error| VulkanError::Loader(error.to_string()))?;
+    let entry = entry.map_err(|error| {
+        format!(
+            "cannot load the Vulkan loader ({error}); install it (Debian: libvulkan1) and the GPU's driver"
+        )
+    })?;
     let entry = ManuallyDrop::new(entry);
-    let failed = |call, result: vk::Result| VulkanError::Call {
-        call,
-        result: result.as_raw(),
+    let failed = |call: &str, result: vk::Result| {
+        let result = result.as_raw();
+        format!("{call} failed with {result}; `vulkaninfo` (Debian: vulkan-tools) may say more")
     };
     // SAFETY: a default create info without layers, extensions and allocator; the loader stays loaded.
     let instance = unsafe { entry.create_instance(&vk::InstanceCreateInfo::default(), None) };
     let instance = instance.map_err(|result| match result {
-        vk::Result::ERROR_INCOMPATIBLE_DRIVER => VulkanError::NoDevice,
+        vk::Result::ERROR_INCOMPATIBLE_DRIVER => NO_DEVICE.to_owned(),
         result => failed("vkCreateInstance", result),
     })?;
     // SAFETY: a live instance.
@@ -134,7 +102,7 @@ pub fn devices() -> Result<Vec<VulkanDevice>, VulkanError> {
     unsafe { instance.destroy_instance(None) };
     let mut devices = devices.map_err(|result| failed("vkEnumeratePhysicalDevices", result))?;
     if devices.is_empty() {
-        return Err(VulkanError::NoDevice);
+        return Err(NO_DEVICE.to_owned());
     }
     devices.sort_by_key(|device| device.kind);
     Ok(devices)
@@ -142,10 +110,8 @@ pub fn devices() -> Result<Vec<VulkanDevice>, VulkanError> {
 
 /// The names of [`devices`], and whether the first is hardware.
 pub(super) fn device_names() -> Result<(Vec<String>, bool), String> {
-    let devices = devices().map_err(|error| error.to_string())?;
-    let is_hardware = devices
-        .first()
-        .is_some_and(|device| device.kind != VulkanDeviceKind::Software);
+    let devices = devices()?;
+    let is_hardware = devices[0].is_hardware();
     let names = devices.iter().map(ToString::to_string);
     Ok((names.collect(), is_hardware))
 }
@@ -156,12 +122,21 @@ mod tests {
 
     #[test]
     fn hardware_comes_before_software() {
-        let mut kinds: Vec<VulkanDeviceKind> = (0..5)
-            .map(|kind| vk::PhysicalDeviceType::from_raw(kind).into())
-            .collect();
-        kinds.sort();
-        assert_eq!(kinds.first(), Some(&VulkanDeviceKind::Discrete));
-        assert_eq!(kinds.last(), Some(&VulkanDeviceKind::Software));
+        let device = |device_type| {
+            VulkanDevice::from(&vk::PhysicalDeviceProperties {
+                device_type,
+                ..Default::default()
+            })
+        };
+        let kinds = (0..6).map(vk::PhysicalDeviceType::from_raw);
+        let mut devices: Vec<VulkanDevice> = kinds.map(device).collect();
+        devices.sort_by_key(|device| device.kind);
+        assert!(devices[0].to_string().contains("GPU"));
+        let hardware = devices.iter().map(VulkanDevice::is_hardware);
+        assert_eq!(
+            hardware.collect::<Vec<_>>(),
+            [true, true, true, true, true, false]
+        );
     }
 
     #[test]
@@ -183,7 +158,7 @@ mod tests {
     fn the_devices_of_this_machine_are_listed() {
         match devices() {
             Ok(devices) => assert!(!devices.is_empty()),
-            Err(error) => assert!(error.to_string().contains("Debian"), "{error}"),
+            Err(error) => assert!(error.contains("Debian"), "{error}"),
         }
     }
 }

@@ -233,7 +233,6 @@ impl<'a> Job<'a> {
         let began = Instant::now();
         let (config, scan, backend) = (self.config, self.scan, self.backend);
         observer.backend_event(&backend.choice());
-        let graphs = backend.loaded_models()?;
         self.discard_damaged_batches(observer)?;
         let run = self.recorder.ledger().job()?.map(|job| job.run);
         let run = run.unwrap_or_default();
@@ -255,7 +254,6 @@ impl<'a> Job<'a> {
             config,
             scan,
             backend,
-            graphs: &graphs,
             context,
         };
         let ran = worker_pool::run(

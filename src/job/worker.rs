@@ -4,7 +4,6 @@ use super::{DatasetScan, JobConfig, JobContext};
 use crate::dataset::acceptance::{Outcome, Reading};
 use crate::dataset::plan::PlannedClip;
 use crate::frame::RgbFrame;
-use crate::inference::LoadedModels;
 use crate::inference::{BackendHandle, SelectionError, WorkerDetector};
 use crate::job::error::JobError;
 use crate::sequence::{ExtractError, FrameRecord, extract};
@@ -17,7 +16,6 @@ pub(super) struct WorkerFactory<'a> {
     pub(super) config: &'a JobConfig,
     pub(super) scan: &'a DatasetScan,
     pub(super) backend: &'a BackendHandle,
-    pub(super) graphs: &'a LoadedModels<'a>,
     pub(super) context: &'a JobContext<'a>,
 }
 
@@ -27,7 +25,7 @@ impl<'a> WorkerFactory<'a> {
         &'a self,
         n: usize,
     ) -> Result<impl FnMut(usize) -> Result<Option<Outcome>, JobError> + 'a, JobError> {
-        let tools = WorkerDetector::new(self.backend, self.graphs, self.config.detector);
+        let tools = WorkerDetector::new(self.backend, self.config.detector);
         let mut tools = tools.map_err(JobError::Backend)?;
         Ok(move |position: usize| {
             let clip = &self.scan.plan.jobs[position];

@@ -5,9 +5,7 @@ use super::session::HandSource;
 use crate::error::{CliError, Exit};
 use crate::frame::RgbFrame;
 use crate::hand::{DetectorOptions, Hand, ModelError, Tracker};
-use crate::inference::{
-    BackendError, BackendEvent, BackendHandle, LoadedModels, SelectionError, WorkerDetector,
-};
+use crate::inference::{BackendError, BackendEvent, BackendHandle, SelectionError, WorkerDetector};
 use std::sync::Arc;
 
 /// The hand detector of one camera.
@@ -22,18 +20,17 @@ pub struct FallbackDetector<'a> {
 }
 
 impl<'a> FallbackDetector<'a> {
-    /// A detector on `backend`; `models` are its loaded models. After the device is lost, `reopened` is called before each
-    /// frame and may return a backend that was opened since.
+    /// A detector on `backend`. After the device is lost, `reopened` is called before each frame and may return a backend
+    /// that was opened since.
     ///
     /// # Errors
     /// When an interpreter cannot be made.
     pub fn new(
         backend: &'a BackendHandle,
-        models: &'a LoadedModels<'a>,
         options: DetectorOptions,
         reopened: &'a dyn Fn() -> Option<Arc<BackendHandle>>,
     ) -> Result<Self, BackendError> {
-        let worker = WorkerDetector::new(backend, models, options)?;
+        let worker = WorkerDetector::new(backend, options)?;
         Ok(Self {
             backend,
             worker,

@@ -53,26 +53,18 @@ impl Agreement {
             for (reference, found) in reference.iter().zip(found) {
                 agreement.sides_differ += usize::from(reference.is_left != found.is_left);
                 for i in 0..LANDMARKS {
-                    let distance_along = |axis: usize| {
-                        let (a, b) = (reference.points.get(i)?, found.points.get(i)?);
-                        Some((a[axis] - b[axis]).abs())
-                    };
+                    let points = reference.points.get(i).zip(found.points.get(i));
                     // A missing or NaN landmark counts as infinitely far away.
                     distances.extend([0, 1, 2].map(|axis| {
-                        let distance = distance_along(axis);
+                        let distance = points.map(|(a, b)| (a[axis] - b[axis]).abs());
                         distance.filter(|d| !d.is_nan()).unwrap_or(f32::INFINITY)
                     }));
                 }
             }
         }
         distances.sort_by(f32::total_cmp);
-        let at = |hundredths: usize| {
-            let last = distances.len().saturating_sub(1);
-            distances
-                .get(last * hundredths / 100)
-                .copied()
-                .unwrap_or(0.0)
-        };
+        let last = distances.len().saturating_sub(1);
+        let at = |percent: usize| distances.get(last * percent / 100).copied().unwrap_or(0.0);
         agreement.landmarks = distances.len() / 3;
         (agreement.median, agreement.p99, agreement.max) = (at(50), at(99), at(100));
         agreement
@@ -82,29 +74,24 @@ impl Agreement {
     /// landmark, in fractions of the image size.
     #[must_use]
     pub fn mismatch(&self, tolerance: f32) -> Option<String> {
-        let Self {
-            images,
-            counts_differ,
-            sides_differ,
-            landmarks,
-            max,
-            ..
-        } = self;
-        if *counts_differ > 0 {
+        if self.counts_differ > 0 {
             return Some(format!(
-                "the number of hands differs from the CPU's in {counts_differ} of {images} images"
+                "the number of hands differs from the CPU's in {} of {} images",
+                self.counts_differ, self.images
             ));
         }
-        if *landmarks == 0 {
+        if self.landmarks == 0 {
             return Some("no hand was detected, so agreement with the CPU is unknown".to_owned());
         }
-        if *sides_differ > 0 {
+        if self.sides_differ > 0 {
             return Some(format!(
-                "handedness differs from the CPU's for {sides_differ} of {} hands",
-                landmarks / LANDMARKS
+                "handedness differs from the CPU's for {} of {} hands",
+                self.sides_differ,
+                self.landmarks / LANDMARKS
             ));
         }
-        (*max > tolerance || max.is_nan()).then(|| {
+        let max = self.max;
+        (max > tolerance || max.is_nan()).then(|| {
             format!("landmarks differ from the CPU's by up to {max:.1e} of the image size, {tolerance:.1e} is allowed")
         })
     }

@@ -1,9 +1,6 @@
 //! Which backend the user requests.
 
-use super::CPU;
-
-/// Maximum length of a backend name.
-const NAME_BYTES_MAX: usize = 64;
+use super::{BACKENDS, CPU};
 
 /// Which backend the user requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,13 +17,13 @@ pub enum BackendPreference {
 }
 
 impl BackendPreference {
-    /// Parses `auto`, `cpu`, `require:NAME` or `prefer:NAME`, where `is_known` accepts NAME.
+    /// Parses `auto`, `cpu`, `require:NAME` or `prefer:NAME`, where NAME is one of [`BACKENDS`].
     ///
     /// # Errors
     /// Describes the allowed values.
-    pub fn parse(text: &str, is_known: impl Fn(&str) -> bool) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let named = |name: &str| {
-            if name.len() <= NAME_BYTES_MAX && is_known(name) {
+            if BACKENDS.contains(&name) {
                 Ok(name.to_owned())
             } else {
                 Err(format!("there is no backend {name:?}"))
@@ -79,9 +76,8 @@ mod tests {
 
     #[test]
     fn preferences_are_parsed_and_displayed() {
-        let is_known = |name: &str| ["custom", "litert:gpu"].contains(&name);
         let check = |text: &str, expected: Result<BackendPreference, &str>| match (
-            BackendPreference::parse(text, is_known),
+            BackendPreference::parse(text),
             expected,
         ) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{text}"),
@@ -105,12 +101,7 @@ mod tests {
         check("AUTO", Err("allowed values are"));
         check("", Err("allowed values are"));
         for text in ["auto", "cpu", "require:custom", "prefer:litert:gpu"] {
-            assert_eq!(
-                BackendPreference::parse(text, is_known)
-                    .unwrap()
-                    .to_string(),
-                text
-            );
+            assert_eq!(BackendPreference::parse(text).unwrap().to_string(), text);
         }
     }
 }

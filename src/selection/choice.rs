@@ -57,19 +57,6 @@ pub struct BackendChoice {
     pub is_second_best: bool,
 }
 
-impl BackendChoice {
-    /// The CPU, without a benchmark.
-    #[must_use]
-    pub fn cpu(reason: &str) -> Self {
-        Self {
-            name: CPU.to_owned(),
-            reason: reason.to_owned(),
-            refused: Vec::new(),
-            is_second_best: false,
-        }
-    }
-}
-
 /// Chooses one of `outcomes`, which include the CPU. `tolerance` is the largest allowed difference of a landmark to the
 /// CPU's, in fractions of the image size.
 ///
@@ -88,13 +75,16 @@ pub fn choose(
     let (name, reason) = match preference {
         BackendPreference::Cpu => (CPU, "requested".to_owned()),
         BackendPreference::Require(name) | BackendPreference::Prefer(name) => {
-            match (result_of(name), preference) {
-                (Some(Ok(metrics)), _) => (name.as_str(), format!("requested{}", partial(metrics))),
-                (result, BackendPreference::Require(_)) => return Err(why_not(result)),
-                (result, _) => (
-                    CPU,
-                    format!("{name} was requested, but {}", why_not(result)),
-                ),
+            match result_of(name) {
+                Some(Ok(metrics)) => (name.as_str(), format!("requested{}", partial(metrics))),
+                result => {
+                    let error = result.and_then(|result| result.as_ref().err());
+                    let reason = error.map_or("it is not available on this machine", |e| e);
+                    if matches!(preference, BackendPreference::Require(_)) {
+                        return Err(reason.to_owned());
+                    }
+                    (CPU, format!("{name} was requested, but {reason}"))
+                }
             }
         }
         BackendPreference::Auto => fastest(&results),
@@ -124,13 +114,6 @@ fn usable(outcome: &BenchmarkOutcome, tolerance: f32) -> Result<&BackendMetrics,
     match metrics.agreement.mismatch(tolerance) {
         Some(mismatch) if outcome.name != CPU => Err(mismatch),
         _ => Ok(metrics),
-    }
-}
-
-fn why_not(result: Option<&Result<&BackendMetrics, String>>) -> String {
-    match result {
-        Some(Err(reason)) => reason.clone(),
-        _ => "it is not available on this machine".to_owned(),
     }
 }
 

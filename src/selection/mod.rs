@@ -3,16 +3,13 @@
 //! * [`BackendPreference`]: what the user requests.
 //! * [`Agreement`]: how far the hands that a backend detects are from the CPU's.
 //! * [`choose`]: takes the fastest backend that agrees with the CPU.
-//! * [`RetryBudget`]: how often a failing device is opened again.
 
 pub mod agreement;
 pub mod backend_preference;
 pub mod choice;
-pub mod retry_budget;
 
-pub use crate::selection::backend_preference::BackendPreference;
-pub use crate::selection::retry_budget::RetryBudget;
 pub use agreement::{Agreement, DetectedHand};
+pub use backend_preference::BackendPreference;
 pub use choice::{BackendChoice, BackendMetrics, BenchmarkOutcome, RejectedBackend, choose};
 
 /// TensorFlow Lite on the CPU: always available, and the reference for every other backend.

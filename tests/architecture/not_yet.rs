@@ -20,9 +20,6 @@ pub(crate) const NOT_YET: &[&str] = &[
     "word: tell in daemon",
     // error
     "word: story in error",
-    // inference
-    "size: inference/litert/session.rs",
-    "word: quantised in inference",
     // recording
     "word: looked in recording",
     // video

@@ -18,7 +18,7 @@ use handloom::camera::{
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::{Detector, DetectorOptions};
-use handloom::inference::{CpuLoadedModel, CpuModel, ModelFiles, ModelPaths};
+use handloom::inference::{BackendSpec, BoxedModel, LoadedModels, ModelFiles, ModelPaths};
 use handloom::recording::latency_stats::LatencyStats;
 use handloom::recording::session::{RecordingSession, SessionEvent};
 use handloom::sequence::SequenceSpec;
@@ -126,7 +126,7 @@ impl Capture for Reel {
 fn film(
     reel: Reel,
     pace: DropPolicy,
-    detector: &mut Detector<CpuModel<'_>>,
+    detector: &mut Detector<BoxedModel>,
 ) -> (CameraCounts, LatencyStats, Duration) {
     let rules = SegmentRules {
         frame: Duration::from_millis(40),
@@ -156,16 +156,15 @@ fn main() {
         ..ModelPaths::default()
     };
     let bundle = ModelFiles::load(&selection).expect("the models, as `make setup` fetches them");
-    let palm = CpuLoadedModel::new(&bundle.palm).expect("a graph");
-    let hand = CpuLoadedModel::new(&bundle.hand).expect("a graph");
+    let models = LoadedModels::load(&BackendSpec::Cpu, &bundle).expect("both models");
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for (hands, seed) in [(1, 2), (2, 1)] {
-        let model = |graph| CpuModel::new(graph).expect("a model");
+        let [palm, hand] = models.open().expect("both models").models;
         let options = DetectorOptions {
             num_hands: hands,
             ..DetectorOptions::default()
         };
-        let mut detector = Detector::new(model(&palm), model(&hand), options);
+        let mut detector = Detector::new(palm, hand, options);
         let (_, _, time) = film(
             Reel::new(seed, false),
             DropPolicy::WaitForReader,

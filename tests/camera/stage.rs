@@ -7,7 +7,7 @@ use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::landmarks::LANDMARKS;
 use handloom::hand::{Detector, DetectorOptions, Model, ModelError};
-use handloom::inference::{CpuLoadedModel, CpuModel, ModelFiles, ModelPaths};
+use handloom::inference::{BackendSpec, BoxedModel, LoadedModels, ModelFiles, ModelPaths};
 use handloom::recording::latency_stats::LatencyStats;
 use handloom::recording::session::{RecordingSession, SessionEvent};
 use handloom::sequence::SequenceSpec;
@@ -52,26 +52,21 @@ impl<M: Model> Model for Slow<M> {
 pub(crate) fn with_detector<T>(
     num_hands: usize,
     delay: Duration,
-    work: impl FnOnce(&mut Detector<Slow<CpuModel<'_>>>) -> T,
+    work: impl FnOnce(&mut Detector<Slow<BoxedModel>>) -> T,
 ) -> T {
     let selection = ModelPaths {
         models: Some(models()),
         ..ModelPaths::default()
     };
     let bundle = ModelFiles::load(&selection).unwrap();
-    let (palm, hand) = (
-        CpuLoadedModel::new(&bundle.palm).unwrap(),
-        CpuLoadedModel::new(&bundle.hand).unwrap(),
-    );
-    let slow = |graph, delay| Slow {
-        model: CpuModel::new(graph).unwrap(),
-        delay,
-    };
+    let models = LoadedModels::load(&BackendSpec::Cpu, &bundle).unwrap();
+    let [palm, hand] = models.open().unwrap().models;
+    let slow = |model, delay| Slow { model, delay };
     let options = DetectorOptions {
         num_hands,
         ..DetectorOptions::default()
     };
-    let (palm, hand) = (slow(&palm, Duration::ZERO), slow(&hand, delay));
+    let (palm, hand) = (slow(palm, Duration::ZERO), slow(hand, delay));
     work(&mut Detector::new(palm, hand, options))
 }
 

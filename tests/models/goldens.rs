@@ -7,9 +7,9 @@ use handloom::dataset::wlasl;
 use handloom::frame::DecoderChoice;
 use handloom::frame::{FrameSource, RgbFrame, SourceError};
 use handloom::geometry::{ImageRect, Size};
-use handloom::hand::{Detector, DetectorOptions, Hand, Handedness, Model, ModelError, Tracker};
+use handloom::hand::{Detector, DetectorOptions, Hand, Handedness, Tracker};
 use handloom::inference::{
-    CpuLoadedModel, CpuModel, LiteRtModel, LiteRtTarget, ModelFiles, ModelPaths,
+    BackendSpec, BoxedModel, LiteRtTarget, LoadedModels, ModelFiles, ModelPaths,
 };
 use handloom::sequence::{SequenceSpec, extract};
 use handloom::storage::npz::NpzReader;
@@ -99,49 +99,23 @@ impl Backend {
     }
 }
 
-/// A model of either backend.
-struct AnyModel<'a>(Box<dyn Model + 'a>);
-
-impl Model for AnyModel<'_> {
-    fn input(&mut self) -> &mut [f32] {
-        self.0.input()
-    }
-
-    fn invoke(&mut self) -> Result<(), ModelError> {
-        self.0.invoke()
-    }
-
-    fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        self.0.output(index, out)
-    }
-}
-
 /// Calls `run` with a detector, or says that its library is not there.
-fn with_detector(backend: Backend, run: impl FnOnce(&mut Detector<AnyModel<'_>>)) -> Option<()> {
+fn with_detector(backend: Backend, run: impl FnOnce(&mut Detector<BoxedModel>)) -> Option<()> {
     let models = Some(test_support::models());
     let bundle = ModelFiles::load(&ModelPaths {
         models,
         ..ModelPaths::default()
     })
     .unwrap();
-    let files = [&bundle.palm, &bundle.hand];
-    let (graphs, runtime);
-    let [palm, hand] = match backend {
-        Backend::Cpu => {
-            graphs = files.map(|file| CpuLoadedModel::new(file).unwrap());
-            [&graphs[0], &graphs[1]].map(|graph| {
-                let model: Box<dyn Model> = Box::new(CpuModel::new(graph).unwrap());
-                AnyModel(model)
-            })
-        }
+    let spec = match backend {
+        Backend::Cpu => BackendSpec::Cpu,
         Backend::LiteRt => {
-            runtime = test_support::litert()?;
-            files.map(|file| {
-                let model = LiteRtModel::new(&runtime, file, LiteRtTarget::Cpu).unwrap();
-                AnyModel(Box::new(model))
-            })
+            test_support::litert()?;
+            BackendSpec::LiteRt(LiteRtTarget::Cpu)
         }
     };
+    let models = LoadedModels::load(&spec, &bundle).unwrap();
+    let [palm, hand] = models.open().unwrap().models;
     run(&mut Detector::new(palm, hand, DetectorOptions::default()));
     Some(())
 }

@@ -7,7 +7,7 @@ use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::{Detector, DetectorOptions, Hand, Model};
 use handloom::inference::{
-    CpuLoadedModel, CpuModel, LiteRt, LiteRtModel, LiteRtTarget, ModelFiles, ModelPaths, vulkan,
+    BackendSpec, LiteRt, LiteRtModel, LiteRtTarget, LoadedModels, ModelFiles, ModelPaths, vulkan,
 };
 use std::fs;
 use std::thread;
@@ -66,15 +66,9 @@ fn the_gpu_agrees_with_the_cpu() {
         ..ModelPaths::default()
     })
     .unwrap();
-    let (palm, hand) = (
-        CpuLoadedModel::new(&bundle.palm).unwrap(),
-        CpuLoadedModel::new(&bundle.hand).unwrap(),
-    );
-    let mut cpu = Detector::new(
-        CpuModel::new(&palm).unwrap(),
-        CpuModel::new(&hand).unwrap(),
-        DetectorOptions::default(),
-    );
+    let models = LoadedModels::load(&BackendSpec::Cpu, &bundle).unwrap();
+    let [palm, hand] = models.open().unwrap().models;
+    let mut cpu = Detector::new(palm, hand, DetectorOptions::default());
     let open = |file| {
         let start = Instant::now();
         let mut model =

@@ -17,7 +17,7 @@ pub mod stub_broker;
 pub mod tiny_model;
 
 use handloom::draw::scene::signing_scene;
-use handloom::inference::{LiteRt, LiteRtError};
+use handloom::inference::{BackendError, LiteRt};
 use handloom::storage::batches::FINAL_NAME;
 use handloom::storage::npz::NpzReader;
 use handloom::video::encode::{Codec, encode_mp4};
@@ -189,7 +189,7 @@ pub fn say(text: &str) {
 pub fn litert() -> Option<LiteRt> {
     match LiteRt::load(None) {
         Ok(runtime) => Some(runtime),
-        Err(error @ LiteRtError::NotFound { .. }) => {
+        Err(error @ BackendError::NotInstalled(_)) => {
             say(&format!("SKIPPED: {error}"));
             None
         }

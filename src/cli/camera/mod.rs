@@ -78,8 +78,7 @@ pub fn run(args: &CameraArgs) -> Result<Exit, CliError> {
         is_stopped: &|| stop.is_set(),
         shutdown: &stop,
     };
-    let backend =
-        BackendHandle::open(&config.backend_request(), &config.model_paths(), 1, context)?;
+    let backend = BackendHandle::open(&config.backend_request(), &config.model_paths(), context)?;
     if stop.is_set() {
         return Err(SelectionError::Stopped.into());
     }
@@ -106,9 +105,8 @@ fn record(
     stop: ShutdownFlag,
 ) -> Result<Exit, CliError> {
     let capture = args.capture_settings();
-    let models = backend.loaded_models()?;
     // No other thread opens a lost device again here.
-    let detector = FallbackDetector::new(backend, &models, capture.detector, &|| None)?;
+    let detector = FallbackDetector::new(backend, capture.detector, &|| None)?;
     let settings = capture.settings(backend);
     let store = args.out.as_deref().map(|out| {
         let options = TakeOptions::of(&capture, args.takes.signer, &args.takes.split);

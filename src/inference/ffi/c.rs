@@ -8,10 +8,10 @@ use std::mem::MaybeUninit;
 /// `kTfLiteOk`, `kTfLiteError`.
 pub(crate) const OK: c_int = 0;
 pub(crate) const ERROR: c_int = 1;
-/// `kTfLiteDelegateFlagsAllowDynamicTensors`: the delegate asks nothing of the graph.
+/// `kTfLiteDelegateFlagsAllowDynamicTensors`: the delegate requires nothing of the graph.
 pub(crate) const ALLOW_DYNAMIC_TENSORS: i64 = 1;
-/// `TFLITE_XNNPACK_DELEGATE_FLAG_QS8 | _QU8`: quantised nodes too.
-pub(crate) const XNNPACK_QUANTISED: u32 = 3;
+/// `TFLITE_XNNPACK_DELEGATE_FLAG_QS8 | _QU8`: quantized nodes too.
+pub(crate) const XNNPACK_QUANTIZED: u32 = 3;
 
 pub(crate) enum TfLiteModel {}
 pub(crate) enum TfLiteInterpreterOptions {}
@@ -20,7 +20,7 @@ pub(crate) enum TfLiteTensor {}
 pub(crate) enum TfLiteDelegate {}
 pub(crate) enum OpaqueContext {}
 
-/// `va_list` as a parameter: on x86-64 and ARM64 Linux a pointer, which is only handed on.
+/// `va_list` as a parameter: a pointer on x86-64 and ARM64 Linux.
 pub(crate) type VaList = *mut c_void;
 pub(crate) type TfLiteErrorReporter = unsafe extern "C" fn(*mut c_void, *const c_char, VaList);
 pub(crate) type Prepare =
@@ -49,7 +49,7 @@ pub(crate) struct DelegateBuilder {
     pub(crate) flags: i64,
 }
 
-/// Returned by value: 32 bytes in 2.17, more in newer libraries, hence the room, which may stay unwritten.
+/// Returned by value: 32 bytes in 2.17, more in newer libraries. `room` is for those and may stay unwritten.
 #[repr(C)]
 pub(crate) struct XnnpackOptions {
     pub(crate) num_threads: i32,
@@ -131,7 +131,7 @@ unsafe extern "C" {
         plan: *mut *mut IntArray,
     ) -> c_int;
 
-    /// The C library's own, which the crate `libc` declares without `va_list`.
+    /// Of the C library. The crate `libc` declares no function that takes a `va_list`.
     pub(crate) fn vsnprintf(
         to: *mut c_char,
         size: usize,

@@ -4,10 +4,11 @@
 
 use super::c;
 use super::error_messages::RuntimeError;
+use crate::inference::lock;
 use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// A delegate with the function that destroys it. [`super::RawInterpreter::apply`] takes it, so that it outlives the
 /// interpreter.
@@ -16,12 +17,12 @@ pub(crate) struct Delegate {
     pub(super) pointer: NonNull<c::TfLiteDelegate>,
     destroy: unsafe extern "C" fn(*mut c::TfLiteDelegate),
     /// What its callbacks point to.
-    _plan: Option<Arc<ExecutionPlan>>,
+    _plan: Option<ExecutionPlan>,
 }
 
-// SAFETY: a delegate is called from whichever thread uses its interpreter, one at a time: it is owned by the
-// interpreter, whose methods that reach it take `&mut self`. Delegates that want one and the same thread are opened on
-// the thread that runs them (see `DelegateModel`).
+// SAFETY: the thread that uses the interpreter calls the delegate, one thread at a time: the interpreter owns it, and
+// the methods that reach it take `&mut self`. A delegate that needs one and the same thread is opened on the thread that
+// runs it (see `TfliteModel`).
 unsafe impl Send for Delegate {}
 
 impl Delegate {
@@ -40,22 +41,21 @@ impl Delegate {
 
     /// XNNPACK's kernels on one thread.
     pub(crate) fn xnnpack() -> Result<Self, RuntimeError> {
-        // SAFETY: takes nothing; returns a struct that is not larger than the one declared, in memory of ours. All
-        // fields but the room are set by every version.
+        // SAFETY: returns a struct that is not larger than the one declared. Every version sets all fields but the room.
         let mut options = unsafe { c::TfLiteXNNPackDelegateOptionsDefault() };
         options.num_threads = 1;
-        options.flags |= c::XNNPACK_QUANTISED;
-        // SAFETY: options is as the library made it, room included, and is read during the call alone.
+        options.flags |= c::XNNPACK_QUANTIZED;
+        // SAFETY: the library made the options, room included, and reads them during the call only.
         let pointer = unsafe { c::TfLiteXNNPackDelegateCreate(&raw const options) };
         let pointer = NonNull::new(pointer)
             .ok_or_else(|| RuntimeError("cannot make the XNNPACK delegate".to_owned()))?;
-        // SAFETY: just made for us, and this is the library's function to destroy it; the library is linked.
+        // SAFETY: made above, owned by nobody else; the linked library's own function destroys it.
         Ok(unsafe { Self::from_raw(pointer, c::TfLiteXNNPackDelegateDelete) })
     }
 
     /// A delegate that takes no node and records which nodes the interpreter would execute.
-    pub(super) fn plan_reader() -> Result<(Self, Arc<ExecutionPlan>), RuntimeError> {
-        let plan = Arc::new(ExecutionPlan(Mutex::new(Vec::new())));
+    pub(super) fn plan_reader() -> Result<(Self, ExecutionPlan), RuntimeError> {
+        let plan = ExecutionPlan::default();
         let builder = c::DelegateBuilder {
             data: Arc::as_ptr(&plan).cast_mut().cast(),
             prepare: Some(read_plan),
@@ -64,7 +64,7 @@ impl Delegate {
             free_buffer_handle: ptr::null(),
             flags: c::ALLOW_DYNAMIC_TENSORS,
         };
-        // SAFETY: the builder is copied by the call; its data lives in the Arc that the Delegate keeps.
+        // SAFETY: the call copies the builder; its data lives in the Arc that the Delegate keeps.
         let pointer = unsafe { c::TfLiteOpaqueDelegateCreate(&raw const builder) };
         let pointer = NonNull::new(pointer)
             .ok_or_else(|| RuntimeError("cannot make a delegate that counts nodes".to_owned()))?;
@@ -79,21 +79,14 @@ impl Delegate {
 
 impl Drop for Delegate {
     fn drop(&mut self) {
-        // SAFETY: live, ours alone, destroyed once. Where an interpreter used it, that is deleted already: it holds
-        // its delegates in a field, and fields are dropped after its Drop.
+        // SAFETY: live, ours alone, destroyed once. An interpreter that used it is deleted already: it holds its
+        // delegates in a field, and fields are dropped after its Drop.
         unsafe { (self.destroy)(self.pointer.as_ptr()) }
     }
 }
 
 /// Numbers of the nodes to execute.
-#[derive(Debug)]
-pub(super) struct ExecutionPlan(Mutex<Vec<c_int>>);
-
-impl ExecutionPlan {
-    pub(super) fn take(&self) -> Vec<c_int> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
+pub(super) type ExecutionPlan = Arc<Mutex<Vec<c_int>>>;
 
 unsafe extern "C" fn read_plan(
     context: *mut c::OpaqueContext,
@@ -101,19 +94,19 @@ unsafe extern "C" fn read_plan(
     data: *mut c_void,
 ) -> c_int {
     let mut plan = ptr::null_mut();
-    // SAFETY: the context is the runtime's for this call, and plan a place of ours for one pointer.
+    // SAFETY: the runtime's context, valid for this call, and a variable of ours to write to.
     if unsafe { c::TfLiteOpaqueContextGetExecutionPlan(context, &raw mut plan) } != c::OK
         || plan.is_null()
     {
         return c::ERROR;
     }
-    // SAFETY: the runtime's array, of `size` numbers behind its head, unchanged during this call; 0 where negative.
+    // SAFETY: the runtime's array of `size` numbers behind its head, which does not change during this call.
     let nodes = unsafe {
         let count = usize::try_from((*plan).size).unwrap_or(0);
         slice::from_raw_parts((&raw const (*plan).data).cast::<c_int>(), count)
     };
-    // SAFETY: data is the Plan in the Arc of the Delegate that is being applied, which its interpreter keeps.
-    let recorded = unsafe { &*data.cast::<ExecutionPlan>() };
-    *recorded.0.lock().unwrap_or_else(PoisonError::into_inner) = nodes.to_vec();
+    // SAFETY: data is the plan in the Arc of the delegate that is being applied, which its interpreter keeps.
+    let recorded = unsafe { &*data.cast::<Mutex<Vec<c_int>>>() };
+    *lock(recorded) = nodes.to_vec();
     c::OK
 }

@@ -3,8 +3,9 @@
 #![allow(unsafe_code, reason = "the TFLite library speaks C")]
 
 use super::c;
+use crate::inference::lock;
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Maximum size of the collected messages, bytes.
 const MESSAGES_MAX: usize = 2048;
@@ -20,7 +21,7 @@ impl ErrorMessages {
 
     /// Adds a message; what exceeds the limit is dropped.
     pub(crate) fn add(&self, message: &str) {
-        let mut messages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut messages = lock(&self.0);
         let separator = if messages.is_empty() { "" } else { "; " };
         let left = MESSAGES_MAX.saturating_sub(messages.len() + separator.len());
         // The text becomes one line of a log.
@@ -34,18 +35,18 @@ impl ErrorMessages {
 
     /// All messages since the last call.
     pub(crate) fn take(&self) -> String {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.0))
     }
 }
 
 /// TFLite's error reporter: `user` is the [`ErrorMessages`] given with it.
 pub(super) unsafe extern "C" fn report(user: *mut c_void, format: *const c_char, args: c::VaList) {
     let mut line = [0_u8; 512];
-    // SAFETY: the buffer is ours and its length is given, so longer messages are cut and end in NUL all the same;
-    // format and arguments are TFLite's and valid for this call.
+    // SAFETY: the buffer is ours, and its length is given: a longer message is cut and ends in NUL too. Format and
+    // arguments are TFLite's and valid for this call.
     unsafe { c::vsnprintf(line.as_mut_ptr().cast(), line.len(), format, args) };
-    // SAFETY: user points into the Arc of a model's or interpreter's Words, held until the runtime's object is
-    // deleted; Words may be shared between threads.
+    // SAFETY: user points into the Arc of a model's or an interpreter's messages, held until the runtime's object is
+    // deleted. Messages may be shared between threads.
     let messages = unsafe { &*user.cast::<ErrorMessages>() };
     if let Ok(text) = CStr::from_bytes_until_nul(&line) {
         messages.add(&text.to_string_lossy());
@@ -55,12 +56,6 @@ pub(super) unsafe extern "C" fn report(user: *mut c_void, format: *const c_char,
 /// A failure of the runtime: its messages, or the action that failed.
 #[derive(Debug)]
 pub(crate) struct RuntimeError(pub(crate) String);
-
-impl std::fmt::Display for RuntimeError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// The collected messages, or a text that names the failed `action` when there are none.
 pub(super) fn runtime_error(messages: &ErrorMessages, action: &str) -> RuntimeError {

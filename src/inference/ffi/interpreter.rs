@@ -1,17 +1,69 @@
-//! Interpreters and their tensors.
+//! Parsed models, interpreters and their tensors.
 
 #![allow(unsafe_code, reason = "the TFLite library speaks C")]
 
 use super::c;
 use super::delegate::Delegate;
 use super::error_messages::{ErrorMessages, RuntimeError, report, runtime_error};
-use super::model::RawModel;
+use crate::inference::lock;
 use crate::inference::tensors::{TensorInfo, TensorType};
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
+
+/// A parsed model with its bytes; shared by all interpreters over it.
+#[derive(Debug)]
+pub(crate) struct RawModel {
+    pointer: NonNull<c::TfLiteModel>,
+    /// The flatbuffer, which the runtime reads as long as a model or an interpreter lives.
+    bytes: Arc<[u8]>,
+    /// The runtime's model keeps a pointer to them.
+    _messages: Arc<ErrorMessages>,
+}
+
+// SAFETY: the runtime's model never changes and is bound to no thread. Interpreters of several threads read it.
+unsafe impl Send for RawModel {}
+// SAFETY: as above; no method of ours changes it.
+unsafe impl Sync for RawModel {}
+
+impl RawModel {
+    /// Parses a flatbuffer; the runtime verifies it.
+    pub(crate) fn new(bytes: Arc<[u8]>) -> Result<Self, RuntimeError> {
+        let messages = Arc::new(ErrorMessages::new());
+        // SAFETY: the bytes do not move and never change. They and the messages are freed after the model (see Drop)
+        // and after every interpreter over it, each of which holds this model in an Arc.
+        let pointer = unsafe {
+            c::TfLiteModelCreateWithErrorReporter(
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                report,
+                Arc::as_ptr(&messages).cast_mut().cast(),
+            )
+        };
+        match NonNull::new(pointer) {
+            Some(pointer) => Ok(Self {
+                pointer,
+                bytes,
+                _messages: messages,
+            }),
+            None => Err(runtime_error(&messages, "reading the model")),
+        }
+    }
+
+    /// Whether `data` points into the flatbuffer, which nobody may write.
+    fn holds(&self, data: *const c_void) -> bool {
+        self.bytes.as_ptr_range().contains(&data.cast())
+    }
+}
+
+impl Drop for RawModel {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, deleted once. The fields that it points to are dropped after this.
+        unsafe { c::TfLiteModelDelete(self.pointer.as_ptr()) }
+    }
+}
 
 /// An interpreter with the delegates that were applied to it.
 #[derive(Debug)]
@@ -25,17 +77,17 @@ pub(crate) struct RawInterpreter {
     model: Arc<RawModel>,
 }
 
-// SAFETY: an interpreter is tied to no thread, only not to be used by two at once: it is owned, not Sync, and what
-// changes it takes `&mut self`. All that it points to is owned with it or, the model, shareable.
+// SAFETY: an interpreter is bound to no thread, but two threads must not use it at once: it is owned, not Sync, and what
+// changes it takes `&mut self`. It owns all that it points to, except the model, which may be shared.
 unsafe impl Send for RawInterpreter {}
 
 impl RawInterpreter {
     /// An interpreter with the runtime's plain kernels, single-threaded.
     pub(crate) fn new(model: &Arc<RawModel>) -> Result<Self, RuntimeError> {
         let messages = Arc::new(ErrorMessages::new());
-        // SAFETY: the options are made, used and deleted here, null included (deleting null is allowed, and the
-        // setters are skipped). The interpreter keeps pointers to the model's bytes and to the messages: both are fields
-        // of what is returned and outlive it.
+        // SAFETY: the options are made, used and deleted here. Where they are null, the setters are skipped, and
+        // deleting null is allowed. The interpreter points to the model's bytes and to the messages, which the returned
+        // value owns and drops after it.
         let pointer = unsafe {
             let options = c::TfLiteInterpreterOptionsCreate();
             if !options.is_null() {
@@ -69,8 +121,8 @@ impl RawInterpreter {
         let pointer = delegate.pointer;
         // Kept also after an error: the runtime may refer to it until the interpreter is deleted.
         self.delegates.push(delegate);
-        // SAFETY: both are live; the delegate stays so for as long as the interpreter. No slice into tensors is out,
-        // since those borrow the interpreter.
+        // SAFETY: both are live, and the delegate lives as long as the interpreter. No slice into tensors exists, because
+        // slices borrow the interpreter.
         let status = unsafe {
             c::TfLiteInterpreterModifyGraphWithDelegate(self.pointer.as_ptr(), pointer.as_ptr())
         };
@@ -81,19 +133,19 @@ impl RawInterpreter {
     pub(crate) fn execution_plan(&mut self) -> Result<Vec<i32>, RuntimeError> {
         let (reader, plan) = Delegate::plan_reader()?;
         self.apply(reader)?;
-        Ok(plan.take())
+        Ok(std::mem::take(&mut *lock(&plan)))
     }
 
     /// Allocates the memory of the tensors and zeroes the inputs.
     pub(crate) fn allocate(&mut self) -> Result<(), RuntimeError> {
         self.has_run = false;
-        // SAFETY: live, and no slice into tensors is out.
+        // SAFETY: live, and no slice into tensors exists.
         let status = unsafe { c::TfLiteInterpreterAllocateTensors(self.pointer.as_ptr()) };
         self.check(status, "allocating the tensors")?;
-        for index in 0..self.input_count() {
-            let tensor = self.input_tensor(index)?;
+        for index in 0..self.count(Side::Input) {
+            let tensor = self.tensor(Side::Input, index)?;
             let (data, bytes) = self.writable(tensor)?;
-            // SAFETY: the tensor's memory, that many bytes, ours to write; it comes uninitialised from the runtime.
+            // SAFETY: the tensor's memory of that many bytes, which may be written. The runtime leaves it uninitialised.
             unsafe { data.as_ptr().cast::<u8>().write_bytes(0, bytes) };
         }
         Ok(())
@@ -102,8 +154,8 @@ impl RawInterpreter {
     /// Runs the graph.
     pub(crate) fn invoke(&mut self) -> Result<(), RuntimeError> {
         self.has_run = false;
-        // SAFETY: live, used by this thread alone (`&mut`), and no slice into tensors is out. It returns when all is
-        // computed.
+        // SAFETY: live, used by this thread alone (`&mut`), and no slice into tensors exists. The call returns when
+        // everything is computed.
         let status = unsafe { c::TfLiteInterpreterInvoke(self.pointer.as_ptr()) };
         self.check(status, "the run")?;
         self.has_run = true;
@@ -112,17 +164,12 @@ impl RawInterpreter {
 
     /// Descriptions of the inputs and outputs.
     pub(crate) fn tensors(&self) -> Result<(Vec<TensorInfo>, Vec<TensorInfo>), RuntimeError> {
-        let inputs = (0..self.input_count()).map(|i| self.input_tensor(i).map(TensorRef::info));
-        let outputs = (0..self.output_count()).map(|i| self.output_tensor(i).map(TensorRef::info));
-        Ok((
-            inputs.collect::<Result<_, _>>()?,
-            outputs.collect::<Result<_, _>>()?,
-        ))
+        Ok((self.infos(Side::Input)?, self.infos(Side::Output)?))
     }
 
     /// The memory of an input, to be filled.
     pub(crate) fn input(&mut self, index: usize) -> Result<&mut [u8], RuntimeError> {
-        let (data, bytes) = self.writable(self.input_tensor(index)?)?;
+        let (data, bytes) = self.writable(self.tensor(Side::Input, index)?)?;
         // SAFETY: the tensor's own memory of that many bytes, zeroed by `allocate` and only written since; nobody else
         // uses it while the interpreter is borrowed mutably.
         Ok(unsafe { slice::from_raw_parts_mut(data.as_ptr().cast(), bytes) })
@@ -133,21 +180,21 @@ impl RawInterpreter {
         if !self.has_run {
             return Err(RuntimeError("there was no successful run".to_owned()));
         }
-        let (data, bytes) = self.output_tensor(index)?.memory()?;
+        let (data, bytes) = self.tensor(Side::Output, index)?.memory()?;
         // SAFETY: the tensor's own memory of that many bytes, written by the last run; nobody writes it while the
         // interpreter is borrowed.
         Ok(unsafe { slice::from_raw_parts(data.as_ptr().cast(), bytes) })
     }
 
-    fn input_count(&self) -> usize {
+    fn count(&self, side: Side) -> usize {
+        let interpreter = self.pointer.as_ptr();
         // SAFETY: live.
-        let count = unsafe { c::TfLiteInterpreterGetInputTensorCount(self.pointer.as_ptr()) };
-        usize::try_from(count).unwrap_or(0)
-    }
-
-    fn output_count(&self) -> usize {
-        // SAFETY: live.
-        let count = unsafe { c::TfLiteInterpreterGetOutputTensorCount(self.pointer.as_ptr()) };
+        let count = unsafe {
+            match side {
+                Side::Input => c::TfLiteInterpreterGetInputTensorCount(interpreter),
+                Side::Output => c::TfLiteInterpreterGetOutputTensorCount(interpreter),
+            }
+        };
         usize::try_from(count).unwrap_or(0)
     }
 
@@ -160,28 +207,29 @@ impl RawInterpreter {
         Err(runtime_error(&self.messages, action))
     }
 
-    fn input_tensor(&self, index: usize) -> Result<TensorRef<'_>, RuntimeError> {
+    fn tensor(&self, side: Side, index: usize) -> Result<TensorRef<'_>, RuntimeError> {
+        let interpreter = self.pointer.as_ptr();
         let pointer = i32::try_from(index)
             .ok()
-            .filter(|_| index < self.input_count())
+            .filter(|_| index < self.count(side))
             // SAFETY: live; the index is in range.
-            .map(|i| unsafe { c::TfLiteInterpreterGetInputTensor(self.pointer.as_ptr(), i) });
+            .map(|index| unsafe {
+                match side {
+                    Side::Input => c::TfLiteInterpreterGetInputTensor(interpreter, index),
+                    Side::Output => {
+                        c::TfLiteInterpreterGetOutputTensor(interpreter, index).cast_mut()
+                    }
+                }
+            });
         match pointer.and_then(NonNull::new) {
             Some(pointer) => Ok(TensorRef(pointer, PhantomData)),
-            None => Err(RuntimeError(format!("there is no input {index}"))),
+            None => Err(RuntimeError(format!("{side:?} {index} does not exist"))),
         }
     }
 
-    fn output_tensor(&self, index: usize) -> Result<TensorRef<'_>, RuntimeError> {
-        let pointer = i32::try_from(index)
-            .ok()
-            .filter(|_| index < self.output_count())
-            // SAFETY: live; the index is in range.
-            .map(|i| unsafe { c::TfLiteInterpreterGetOutputTensor(self.pointer.as_ptr(), i) });
-        match pointer.and_then(|pointer| NonNull::new(pointer.cast_mut())) {
-            Some(pointer) => Ok(TensorRef(pointer, PhantomData)),
-            None => Err(RuntimeError(format!("there is no output {index}"))),
-        }
+    fn infos(&self, side: Side) -> Result<Vec<TensorInfo>, RuntimeError> {
+        let infos = (0..self.count(side)).map(|i| self.tensor(side, i).map(TensorRef::info));
+        infos.collect()
     }
 
     /// The memory of an input, unless it is a part of the model file.
@@ -196,29 +244,26 @@ impl RawInterpreter {
 
 impl Drop for RawInterpreter {
     fn drop(&mut self) {
-        // SAFETY: live, ours, deleted once. Delegates, messages and model, which it refers to, are dropped after this.
+        // SAFETY: live, ours, deleted once. Delegates, messages and model, to which it points, are dropped after this.
         unsafe { c::TfLiteInterpreterDelete(self.pointer.as_ptr()) }
     }
 }
 
-/// A tensor of a borrowed interpreter, thus alive and not in use. Only read; never null.
+/// The two lists of tensors of an interpreter.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Input,
+    Output,
+}
+
+/// A tensor of a borrowed interpreter: alive and not in use. Only read; never null.
 #[derive(Clone, Copy)]
 struct TensorRef<'a>(NonNull<c::TfLiteTensor>, PhantomData<&'a RawInterpreter>);
 
 impl TensorRef<'_> {
-    fn dtype(self) -> TensorType {
-        // SAFETY: alive.
-        match unsafe { c::TfLiteTensorType(self.0.as_ptr()) } {
-            1 => TensorType::F32,
-            3 => TensorType::U8,
-            9 => TensorType::I8,
-            other => TensorType::Other(other),
-        }
-    }
-
     fn info(self) -> TensorInfo {
         let tensor = self.0.as_ptr();
-        // SAFETY: alive; dimensions are action for within their number.
+        // SAFETY: alive; the index is below the number of dimensions.
         let dimension = |i| usize::try_from(unsafe { c::TfLiteTensorDim(tensor, i) }).unwrap_or(0);
         // SAFETY: alive.
         let dimensions = unsafe { c::TfLiteTensorNumDims(tensor) };
@@ -235,7 +280,13 @@ impl TensorRef<'_> {
         let quantization = unsafe { c::TfLiteTensorQuantizationParams(tensor) };
         TensorInfo {
             name,
-            dtype: self.dtype(),
+            // SAFETY: alive.
+            dtype: match unsafe { c::TfLiteTensorType(tensor) } {
+                1 => TensorType::F32,
+                3 => TensorType::U8,
+                9 => TensorType::I8,
+                other => TensorType::Other(other),
+            },
             shape: (0..dimensions).map(dimension).collect(),
             scale: quantization.scale,
             zero_point: quantization.zero_point,
@@ -251,6 +302,19 @@ impl TensorRef<'_> {
         match NonNull::new(data) {
             Some(data) => Ok((data, bytes)),
             None => Err(RuntimeError("a tensor has no memory".to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_model_is_refused_in_the_runtimes_messages() {
+        for bytes in [&b""[..], b"TFL3", &[7; 4096]] {
+            let messages = RawModel::new(bytes.into()).unwrap_err().0;
+            assert!(messages.contains("lat"), "{messages}");
         }
     }
 }

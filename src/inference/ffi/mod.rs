@@ -1,21 +1,22 @@
 //! A safe interface to the TFLite C library and to delegate plugins: the only unsafe code for TFLite.
 //!
-//! tflitec applies no delegates and does not export its bindings. Therefore [`c`] declares the needed functions of the
-//! same `libtensorflowlite_c.so`. Soundness:
+//! The crate tflitec links `libtensorflowlite_c.so`, but applies no delegates and does not export its bindings.
+//! Therefore [`c`] declares the needed functions. Soundness:
 //!
 //! * A model's bytes, the messages of its error reporter and the delegates of an interpreter are owned by what uses
 //!   them and freed after it.
 //! * An interpreter is changed through `&mut self` only, and slices into its tensors borrow it.
 
+// For its build script, which links the library.
+use tflitec as _;
+
 mod c;
 mod delegate;
 mod error_messages;
 mod interpreter;
-mod model;
 mod plugin;
 
 pub(crate) use delegate::Delegate;
 pub(crate) use error_messages::RuntimeError;
-pub(crate) use interpreter::RawInterpreter;
-pub(crate) use model::RawModel;
+pub(crate) use interpreter::{RawInterpreter, RawModel};
 pub(crate) use plugin::{Plugin, PluginLoadError, plugin_messages};

@@ -9,12 +9,13 @@
 use super::c::TfLiteDelegate as RawDelegate;
 use super::delegate::Delegate;
 use super::error_messages::ErrorMessages;
+use crate::inference::lock;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::{CStr, CString, c_char};
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 const CREATE: &str = "tflite_plugin_create_delegate";
 const DESTROY: &str = "tflite_plugin_destroy_delegate";
@@ -74,10 +75,10 @@ impl Plugin {
     pub(crate) fn create(&self, options: &[(CString, CString)]) -> Result<Delegate, String> {
         let keys: Vec<_> = options.iter().map(|(key, _)| key.as_ptr()).collect();
         let values: Vec<_> = options.iter().map(|(_, value)| value.as_ptr()).collect();
-        let _guard = CREATION.lock().unwrap_or_else(PoisonError::into_inner);
+        let _guard = lock(&CREATION);
         PLUGIN_MESSAGES.take();
-        // SAFETY: two arrays of that many NUL-terminated strings, all alive during the call, and the protocol lets no
-        // plugin keep them; the callback stays valid.
+        // SAFETY: two arrays of that many NUL-terminated strings, all alive during the call. By the protocol no plugin
+        // keeps them; the callback stays valid.
         let delegate = unsafe {
             (self.create)(
                 keys.as_ptr(),
@@ -87,7 +88,7 @@ impl Plugin {
             )
         };
         match NonNull::new(delegate) {
-            // SAFETY: made for us just now; the plugin's own function destroys it, and its code stays loaded.
+            // SAFETY: made above; the plugin's own function destroys it, and its code stays loaded.
             Some(delegate) => Ok(unsafe { Delegate::from_raw(delegate, self.destroy) }),
             None => Err(PLUGIN_MESSAGES.take()),
         }

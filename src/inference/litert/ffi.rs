@@ -7,22 +7,27 @@
 //!
 //! # Why this is sound
 //!
-//! * The declarations are those of LiteRT 2.3.0; [`LiteRtLibrary::open`] loads nothing else. It is never closed, so a
-//!   function pointer is good for the rest of the process, whichever threads the library has started.
-//! * An object of LiteRT is a [`LiteRtObject`]: made once, destroyed once, not copied, not null. Making and destroying, which
-//!   LiteRT does not say to be safe in parallel, takes turns.
+//! * The declarations are those of LiteRT 2.3.0; [`Api::open`] loads nothing else. The library is never closed, so a
+//!   function pointer is valid for the rest of the process, whichever threads the library has started.
+//! * An object of LiteRT is a [`LiteRtObject`]: made once, destroyed once, not copied, not null. LiteRT does not promise
+//!   that objects may be made and destroyed in parallel, so a lock serializes it.
 
 #![allow(
     unsafe_code,
     reason = "the C API of a library that is loaded at run time"
 )]
 
+use crate::digest::sha256_hex;
+use crate::inference::backend::BackendError;
+use crate::inference::lock;
+use crate::inference::model_files::LibrarySpec;
 use libloading::os::unix::{Library as Module, RTLD_LOCAL, RTLD_NOW};
 use std::ffi::{c_char, c_int, c_void};
+use std::fs;
 use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::ptr::{self, NonNull};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// `LiteRtHwAccelerators`.
 pub(super) const CPU: c_int = 1;
@@ -42,6 +47,8 @@ pub(super) const LOCK_WRITE: c_int = 1;
 pub(super) const MAX_RANK: usize = 8;
 /// `kLiteRtStatusErrorCompilation`: operators are left that no accelerator takes.
 pub(super) const COMPILATION: c_int = 504;
+/// `kLiteRtStatusErrorNotFound`.
+pub(super) const NOT_FOUND: c_int = 6;
 pub(super) const COMPILING: &str = "LiteRtCreateCompiledModel";
 pub(super) const REGISTERING: &str = "registering the accelerator";
 /// Models have one signature, a default one when the file names none.
@@ -106,6 +113,8 @@ const _: () = assert!(size_of::<RankedTensorType>() == 72 && size_of::<EnvOption
 /// Declares the functions and looks all of them up.
 macro_rules! api {
     ($($name:ident($($argument:ty),*) $(-> $result:ty)?;)*) => {
+        /// The functions of LiteRT, which stays loaded.
+        #[derive(Clone, Copy)]
         #[allow(non_snake_case, reason = "the names are LiteRT's")]
         pub(super) struct Api {
             $(pub(super) $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
@@ -116,7 +125,7 @@ macro_rules! api {
             /// `module` must be the LiteRT for which the functions were declared.
             unsafe fn of(module: &Module) -> Result<Self, libloading::Error> {
                 Ok(Self {
-                    // SAFETY: of this library, says the caller, the symbol is a function of the declared type.
+                    // SAFETY: in the declared library, the symbol is a function of the declared type.
                     $($name: unsafe {
                         *module.get(concat!(stringify!($name), "\0").as_bytes())?
                     },)*
@@ -199,7 +208,7 @@ fn status_text(status: LiteRtStatus) -> &'static str {
         3 => "runtime failure",
         4 => "missing input tensor",
         5 => "unsupported",
-        6 => "not found",
+        NOT_FOUND => "not found",
         7 => "time-out",
         8 => "wrong version",
         10 => "already exists",
@@ -207,7 +216,7 @@ fn status_text(status: LiteRtStatus) -> &'static str {
         500 => "file error",
         501 => "invalid flatbuffer",
         502 => "dynamic loading failed",
-        503 => "serialisation failed",
+        503 => "serialization failed",
         COMPILATION => "operators are not supported",
         1000 => "index out of bounds",
         4000 => "unsupported runtime version",
@@ -223,64 +232,73 @@ pub(super) fn check(call: &'static str, status: LiteRtStatus) -> Result<(), Call
     }
 }
 
-/// Calls `$name` of `$api` and checks its status.
+/// Calls `$name` of `$api` and checks its status. With `-> $start` the function writes a value through one more argument;
+/// the value is `$start` before and is returned.
 macro_rules! call {
     ($api:expr, $name:ident($($argument:expr),*)) => {
         check(stringify!($name), ($api.$name)($($argument),*))
     };
+    ($api:expr, $name:ident($($argument:expr),*) -> $start:expr) => {{
+        let mut value = $start;
+        check(stringify!($name), ($api.$name)($($argument,)* &raw mut value)).map(|()| value)
+    }};
 }
 pub(super) use call;
 
-/// LiteRT, loaded for the rest of the process.
-pub(super) struct LiteRtLibrary {
-    pub(super) api: Api,
+/// Makes the [`LiteRtObject`] that `$name` of `$api` writes through one more argument, and that `$destroy` destroys.
+macro_rules! object {
+    ($api:expr, $name:ident($($argument:expr),*), $destroy:ident) => {
+        LiteRtObject::new(stringify!($name), $api.$destroy, |object| {
+            ($api.$name)($($argument,)* object)
+        })
+    };
 }
+pub(super) use object;
 
-impl std::fmt::Debug for LiteRtLibrary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Library").finish_non_exhaustive()
+impl Api {
+    /// Loads the library at `path` for the rest of the process, if it is the pinned one.
+    pub(super) fn open(path: &Path, pinned: &LibrarySpec) -> Result<Self, BackendError> {
+        check_pinned(path, pinned)?;
+        Self::load(path).map_err(|error| {
+            BackendError::Unusable(format!(
+                "{} cannot be loaded: {error}; it needs glibc 2.34 or newer and libstdc++6",
+                path.display()
+            ))
+        })
+    }
+
+    /// Loads a file that is known to be LiteRT.
+    fn load(path: &Path) -> Result<Self, libloading::Error> {
+        // SAFETY: loading runs the initializers of the pinned library, as the caller has checked. Who can replace the
+        // file meanwhile can also replace this program.
+        let module = unsafe { Module::open(Some(path), RTLD_NOW | RTLD_LOCAL) }?;
+        // Not closed: LiteRT and its accelerator start threads and leave thread-local destructors behind.
+        let module = ManuallyDrop::new(module);
+        // SAFETY: the module is the LiteRT that was declared, for the same reason.
+        unsafe { Self::of(&module) }
     }
 }
 
-/// Why a library is not loaded.
-#[derive(Debug)]
-pub(super) enum LibraryError {
-    /// It cannot be read.
-    Io(std::io::Error),
-    /// It has another SHA-256, which is given.
-    Unknown(String),
-    /// Message of the system's loader.
-    Load(String),
-}
-
-impl LiteRtLibrary {
-    /// Loads the file at `path` if its SHA-256 is `pinned`.
-    pub(super) fn open(path: &Path, pinned: &str) -> Result<Self, LibraryError> {
-        check_sha256(path, pinned)?;
-        load(path).map_err(|e| LibraryError::Load(e.to_string()))
-    }
-}
-
-/// Checks that the SHA-256 of the file at `path` is `pinned`.
-pub(super) fn check_sha256(path: &Path, pinned: &str) -> Result<(), LibraryError> {
-    let found = crate::digest::sha256_hex(&std::fs::read(path).map_err(LibraryError::Io)?);
-    if found == pinned {
-        Ok(())
+/// Checks that the file at `path` exists and has the SHA-256 of the pinned library.
+pub(super) fn check_pinned(path: &Path, pinned: &LibrarySpec) -> Result<(), BackendError> {
+    let name = path.display();
+    let found = if path.is_file() {
+        let bytes = fs::read(path).map_err(|error| format!("cannot read {name}: {error}"));
+        bytes.map(|bytes| sha256_hex(&bytes))
     } else {
-        Err(LibraryError::Unknown(found))
+        Err(format!(
+            "{name} not found; run `make setup-litert`, or copy it from the wheel of the other library"
+        ))
+    };
+    let found = found.map_err(BackendError::Unusable)?;
+    let LibrarySpec { what, sha256, .. } = pinned;
+    if found == *sha256 {
+        return Ok(());
     }
-}
-
-/// Loads a file that is known to be LiteRT.
-fn load(path: &Path) -> Result<LiteRtLibrary, libloading::Error> {
-    // SAFETY: loading runs the file's initialisers; they are those of the pinned library, as the caller has checked.
-    // Another file, put in its place meanwhile, could as well have replaced this program.
-    let module = unsafe { Module::open(Some(path), RTLD_NOW | RTLD_LOCAL) }?;
-    // Not closed: LiteRT and its accelerator start threads and leave thread-local destructors behind.
-    let module = ManuallyDrop::new(module);
-    // SAFETY: the module is the LiteRT that was declared, for the same reason.
-    let api = unsafe { Api::of(&module) }?;
-    Ok(LiteRtLibrary { api })
+    let arch = std::env::consts::ARCH;
+    Err(BackendError::Unusable(format!(
+        "{name} has SHA-256 {found}, which is not {what} for {arch} (pinned: {sha256}); another version's functions may take other arguments, so it is not loaded: run `make setup-litert`"
+    )))
 }
 
 /// Serializes creation and destruction of objects.
@@ -302,7 +320,7 @@ impl LiteRtObject {
         destroy: Destroy,
         create: impl FnOnce(*mut Raw) -> LiteRtStatus,
     ) -> Result<Self, CallError> {
-        let guard = LIFECYCLE.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = lock(&LIFECYCLE);
         let mut raw = ptr::null_mut();
         let status = create(&raw mut raw);
         drop(guard);
@@ -319,8 +337,8 @@ impl LiteRtObject {
 
 impl Drop for LiteRtObject {
     fn drop(&mut self) {
-        let _guard = LIFECYCLE.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: who made the handle promised that this is the object's destructor; it runs here and nowhere else.
+        let _guard = lock(&LIFECYCLE);
+        // SAFETY: by the contract of `new` this is the object's destructor; it runs here and nowhere else.
         unsafe { (self.destroy)(self.raw.as_ptr()) }
     }
 }
@@ -336,27 +354,30 @@ mod tests {
     fn only_the_pinned_bytes_are_loaded() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("libLiteRt.so");
-        assert!(matches!(
-            LiteRtLibrary::open(&path, ""),
-            Err(LibraryError::Io(_))
-        ));
+        let check = |sha256: &str, expected: &str| {
+            let pinned = LibrarySpec {
+                file: String::new(),
+                what: "LiteRT 9".to_owned(),
+                sha256: sha256.to_owned(),
+            };
+            let text = Api::open(&path, &pinned).err().unwrap().to_string();
+            assert!(
+                text.contains("libLiteRt.so") && text.contains(expected),
+                "{text}"
+            );
+        };
+        check("", "not found");
         std::fs::write(&path, b"no library").unwrap();
-        let sha256 = crate::digest::sha256_hex(b"no library");
-        let Err(LibraryError::Unknown(found)) = LiteRtLibrary::open(&path, "0000") else {
-            panic!("was loaded");
-        };
-        assert_eq!(found, sha256);
+        let sha256 = sha256_hex(b"no library");
+        check("0000", &format!("{sha256}, which is not LiteRT 9"));
         // With the right hash, the loader refuses it.
-        let Err(LibraryError::Load(reason)) = LiteRtLibrary::open(&path, &sha256) else {
-            panic!("was loaded");
-        };
-        assert!(reason.contains("libLiteRt.so"), "{reason}");
+        check(&sha256, "cannot be loaded");
     }
 
     #[test]
     fn a_library_without_the_functions_is_refused() {
         // Any shared library that is no LiteRT; the C library is always there.
-        let reason = load(Path::new("libc.so.6")).unwrap_err().to_string();
+        let reason = Api::load(Path::new("libc.so.6")).err().unwrap().to_string();
         assert!(reason.contains("LiteRtCreateEnvironment"), "{reason}");
     }
 }

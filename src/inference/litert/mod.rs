@@ -5,20 +5,27 @@
 //! 32 bits: in 16 bits, LiteRT's default, landmarks move by a tenth of a pixel.
 
 mod ffi;
-mod runtime;
 mod session;
 
-pub use runtime::{LiteRt, LiteRtError};
-
+use super::backend::BackendError;
+use super::model_files::{LibrarySpec, ModelFile, TensorSpec, find_near_program, manifest};
 use super::tensors::{Accepted, TensorMap, copy_output};
-use super::vulkan::{self, VulkanDevice, VulkanError};
+use super::vulkan::{self, VulkanDevice};
 use crate::hand::{Model, ModelError};
-use crate::inference::model_files::{ModelFile, TensorSpec};
-use ffi::CallError;
+use crate::selection::{LITERT_CPU, LITERT_GPU};
+use ffi::{Api, CallError};
 use serde::{Deserialize, Serialize};
-use session::{Session, SessionOptions};
+use session::Session;
+use std::env::consts::ARCH;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const LIBRARY: &str = "libLiteRt.so";
+const ACCELERATOR: &str = "libLiteRtWebGpuAccelerator.so";
+/// LiteRT searches for an accelerator of this name first.
+const OTHER_ACCELERATOR: &str = "libLiteRtGpuAccelerator.so";
 
 /// Attempts of the first run on a GPU. LiteRT gives up after a driver has compiled for two minutes; a driver with a cache
 /// then continues.
@@ -34,19 +41,77 @@ pub enum LiteRtTarget {
     Gpu,
 }
 
-impl std::fmt::Display for LiteRtTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "litert:cpu",
-            Self::Gpu => "litert:gpu",
+/// The library, loaded until the process ends; all workers make their models from it.
+#[derive(Clone)]
+pub struct LiteRt {
+    api: Api,
+    folder: PathBuf,
+}
+
+impl LiteRt {
+    /// Finds, checks and loads the library: from `folder`, or from the first of the default folders that has it,
+    /// installed (`../lib/handloom`) or in the source tree (`models/fetched/ARCH` in a folder above the program).
+    ///
+    /// # Errors
+    /// When it is not found, is not the pinned one, or cannot be loaded.
+    pub fn load(folder: Option<&Path>) -> Result<Self, BackendError> {
+        let pinned = pinned(LIBRARY)?;
+        let folder = folder.map_or_else(default_folder, |folder| Ok(folder.to_path_buf()))?;
+        let path = folder.join(LIBRARY);
+        // A link leads to the folder that also has the accelerators.
+        let path = path.canonicalize().unwrap_or(path);
+        Ok(Self {
+            api: Api::open(&path, pinned)?,
+            folder: path.parent().unwrap_or(&folder).to_path_buf(),
         })
     }
+
+    /// Where [`LiteRt::load`] would find the library, and whether its accelerator for GPUs lies beside it.
+    ///
+    /// # Errors
+    /// When it is in none of the default folders.
+    pub fn locate() -> Result<(PathBuf, bool), BackendError> {
+        let folder = default_folder()?;
+        Ok((folder.join(LIBRARY), folder.join(ACCELERATOR).is_file()))
+    }
+
+    /// Checks that the accelerator that LiteRT loads for the GPU is the pinned one.
+    fn check_accelerator(&self) -> Result<(), BackendError> {
+        let pinned = pinned(ACCELERATOR)?;
+        ffi::check_pinned(&self.folder.join(ACCELERATOR), pinned)?;
+        let other = self.folder.join(OTHER_ACCELERATOR);
+        if other.exists() {
+            ffi::check_pinned(&other, pinned)?;
+        }
+        Ok(())
+    }
+}
+
+/// The pinned library `file` for this architecture.
+fn pinned(file: &str) -> Result<&'static LibrarySpec, BackendError> {
+    let name = format!("{ARCH}/{file}");
+    let pinned = manifest().litert.iter().find(|l| l.file == name);
+    pinned.ok_or_else(|| {
+        BackendError::Unusable(format!(
+            "no LiteRT is pinned for {ARCH}; use the backend \"cpu\""
+        ))
+    })
+}
+
+/// The folder near the program that has the library.
+fn default_folder() -> Result<PathBuf, BackendError> {
+    let fetched = format!("models/fetched/{ARCH}");
+    find_near_program(LIBRARY, "lib/handloom", &fetched).map_err(|searched| {
+        BackendError::NotInstalled(format!(
+            "LiteRT is not installed: no {LIBRARY} in {searched}; run `make setup-litert` (a package: install handloom-litert)"
+        ))
+    })
 }
 
 /// A model that LiteRT has compiled, with its buffers. One per worker.
 #[derive(Debug)]
-pub struct LiteRtModel<'a> {
-    session: Session<'a>,
+pub struct LiteRtModel {
+    session: Session,
     input: Vec<f32>,
     /// In the order of the manifest.
     outputs: Vec<Vec<f32>>,
@@ -57,25 +122,25 @@ pub struct LiteRtModel<'a> {
     device: Option<VulkanDevice>,
 }
 
-impl<'a> LiteRtModel<'a> {
+impl LiteRtModel {
     /// Compiles `file` for `target` and compares its tensors with the manifest. For the GPU also runs it once: the driver
     /// compiles its programs then, which takes up to a minute without a cache.
     ///
     /// # Errors
     /// When there is no device, the target cannot run the whole model, or a tensor has another type or shape.
     pub fn new(
-        runtime: &'a LiteRt,
-        file: &'a ModelFile,
+        runtime: &LiteRt,
+        file: &ModelFile,
         target: LiteRtTarget,
-    ) -> Result<Self, LiteRtError> {
-        let device = match target {
-            LiteRtTarget::Cpu => return Self::open(runtime, file, None),
-            LiteRtTarget::Gpu => {
-                runtime.check_accelerator()?;
-                let devices = vulkan::devices()?;
-                devices.into_iter().next().ok_or(VulkanError::NoDevice)?
-            }
-        };
+    ) -> Result<Self, BackendError> {
+        if target == LiteRtTarget::Cpu {
+            return Self::open(runtime, file, None);
+        }
+        runtime.check_accelerator()?;
+        let device = vulkan::devices().map(|mut devices| devices.swap_remove(0));
+        let device = device.map_err(|reason| {
+            BackendError::Unusable(format!("litert:gpu needs a Vulkan device: {reason}"))
+        })?;
         let mut attempts = FIRST_RUN_ATTEMPTS;
         loop {
             let mut model = Self::open(runtime, file, Some(device.clone()))?;
@@ -89,45 +154,32 @@ impl<'a> LiteRtModel<'a> {
                 Err(error) if attempts > 0 => {
                     tracing::warn!(%device, %error, "the first run on the GPU failed; trying again");
                 }
-                Err(ModelError(reason)) => {
-                    let device = device.to_string();
-                    return Err(LiteRtError::Device { device, reason });
-                }
+                Err(ModelError(reason)) => return Err(device_error(&device, &reason)),
             }
         }
     }
 
     /// Compiles `file` for `device`, or for the CPU, and compares its tensors with the manifest.
     fn open(
-        runtime: &'a LiteRt,
-        file: &'a ModelFile,
+        runtime: &LiteRt,
+        file: &ModelFile,
         device: Option<VulkanDevice>,
-    ) -> Result<Self, LiteRtError> {
+    ) -> Result<Self, BackendError> {
         let folder = CString::new(runtime.folder.as_os_str().as_bytes()).unwrap_or_default();
-        let (hardware, options) = match &device {
-            None => (ffi::CPU, (c"xnnpack", c"num_threads = 1\n".to_owned())),
-            Some(device) => (ffi::GPU, (c"gpu_options", gpu_options(&device.name))),
+        let (hardware, settings) = match &device {
+            None => (ffi::CPU, c"num_threads = 1\n".to_owned()),
+            Some(device) => (ffi::GPU, gpu_options(&device.name)),
         };
-        let plan = SessionOptions {
-            hardware,
-            folder,
-            options,
-        };
-        let failed = |failure: CallError| failed(file, device.as_ref(), failure);
-        let session = Session::new(&runtime.library, &file.bytes, plan).map_err(failed)?;
-        if !session.is_accelerated(hardware).map_err(failed)? {
-            return Err(failed(CallError::NOT_ACCELERATED));
-        }
-        let tensors = TensorMap::new(file, session.inputs(), session.outputs(), Accepted::Float)?;
-        let values = |spec: &TensorSpec| vec![0.0; spec.len()];
+        let bytes = Arc::clone(&file.bytes);
+        let (session, [inputs, outputs]) =
+            Session::new(&runtime.api, bytes, folder, hardware, settings)
+                .map_err(|error| refused(file, device.as_ref(), error))?;
+        let tensors = TensorMap::new(file, &inputs, &outputs, Accepted::Float)?;
+        let values = |spec: &TensorSpec| vec![0.0; spec.elements()];
         Ok(Self {
             session,
             input: values(&file.spec.input),
-            numbers: tensors
-                .outputs
-                .into_iter()
-                .map(|(index, _)| index)
-                .collect(),
+            numbers: tensors.outputs.into_iter().map(|output| output.0).collect(),
             outputs: file.spec.outputs.iter().map(values).collect(),
             has_run: false,
             device,
@@ -151,7 +203,7 @@ impl<'a> LiteRtModel<'a> {
     }
 }
 
-impl Model for LiteRtModel<'_> {
+impl Model for LiteRtModel {
     fn input(&mut self) -> &mut [f32] {
         &mut self.input
     }
@@ -159,7 +211,7 @@ impl Model for LiteRtModel<'_> {
     fn invoke(&mut self) -> Result<(), ModelError> {
         let result = self.run();
         self.has_run = result.is_ok();
-        result.map_err(|failure| ModelError(failure.to_string()))
+        result.map_err(|error| ModelError(error.to_string()))
     }
 
     fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
@@ -172,22 +224,26 @@ impl Model for LiteRtModel<'_> {
 }
 
 /// The error for the user, from a failed call of LiteRT.
-fn failed(file: &ModelFile, device: Option<&VulkanDevice>, failure: CallError) -> LiteRtError {
-    let (role, path) = (file.spec.role, file.origin.clone());
-    let reason = failure.to_string();
+fn refused(file: &ModelFile, device: Option<&VulkanDevice>, error: CallError) -> BackendError {
+    let (role, path) = (file.spec.role, &file.origin);
     match device {
-        _ if failure.is_partial() => LiteRtError::Partial {
-            target: device.map_or(LiteRtTarget::Cpu, |_| LiteRtTarget::Gpu),
-            role,
-            path,
-            reason,
-        },
-        Some(device) if failure.is_device() => LiteRtError::Device {
-            device: device.to_string(),
-            reason,
-        },
-        _ => LiteRtError::Runtime { role, path, reason },
+        _ if error.is_partial() => {
+            let target = device.map_or(LITERT_CPU, |_| LITERT_GPU);
+            BackendError::Unusable(format!(
+                "{target} cannot run the whole {role} model {path}: {error}; no part of it runs elsewhere: use another model file or the backend \"cpu\""
+            ))
+        }
+        Some(device) if error.is_device() => device_error(device, &error.to_string()),
+        _ => BackendError::Unusable(format!(
+            "LiteRT cannot use {path} as the {role} model: {error}; the file is damaged or needs operators that LiteRT lacks"
+        )),
     }
+}
+
+fn device_error(device: &VulkanDevice, reason: &str) -> BackendError {
+    BackendError::Unusable(format!(
+        "LiteRT's GPU accelerator cannot use {device}: {reason}, details on stderr; install a newer driver (Mesa 25 works, Debian 12's 22.3 does not), use another GPU, or use the backend \"cpu\""
+    ))
 }
 
 /// Options for 32 bits on the device `name`.
@@ -205,6 +261,7 @@ fn gpu_options(name: &str) -> CString {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn gpu_options_name_the_device_and_32_bits() {
@@ -217,6 +274,46 @@ mod tests {
         );
         for odd in ["a \"b\"", "a\\b", "a\nprecision = 1", "a\0b"] {
             check(odd, "precision = 2\n");
+        }
+    }
+
+    fn load_error(folder: &Path) -> String {
+        LiteRt::load(Some(folder)).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn a_missing_library_comes_with_a_fix() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = load_error(dir.path());
+        assert!(text.contains("libLiteRt.so not found"), "{text}");
+        assert!(text.contains("make setup-litert"), "{text}");
+    }
+
+    #[test]
+    fn another_file_or_version_is_not_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        // A real library would run its initialisers; these bytes would not even load.
+        for bytes in [&b"just text"[..], b"\x7fELF of another LiteRT", b""] {
+            fs::write(dir.path().join(LIBRARY), bytes).unwrap();
+            let text = load_error(dir.path());
+            assert!(text.contains(&crate::digest::sha256_hex(bytes)), "{text}");
+            assert!(text.contains("is not LiteRT 2.3.0"), "{text}");
+            assert!(text.contains("make setup-litert"), "{text}");
+        }
+        // A folder of that name is no library.
+        fs::remove_file(dir.path().join(LIBRARY)).unwrap();
+        fs::create_dir(dir.path().join(LIBRARY)).unwrap();
+        assert!(load_error(dir.path()).contains("not found"));
+    }
+
+    #[test]
+    fn both_architectures_are_pinned() {
+        let pinned = &manifest().litert;
+        for arch in ["x86_64", "aarch64"] {
+            for file in [LIBRARY, ACCELERATOR] {
+                let name = format!("{arch}/{file}");
+                assert!(pinned.iter().any(|l| l.file == name), "{name}");
+            }
         }
     }
 }

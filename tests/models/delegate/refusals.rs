@@ -3,10 +3,7 @@
 use super::{BUNDLE, open};
 use handloom::hand::Model;
 use handloom::inference::model_files::ModelFile;
-use handloom::inference::{
-    BackendError, BackendSpec, DelegateError, DelegateLoadedModel, DelegateModel, DelegateSpec,
-    LoadedModel,
-};
+use handloom::inference::{BackendError, DelegateSpec};
 use std::fs;
 use std::path::Path;
 use test_support::plugin::{library, spec};
@@ -85,7 +82,7 @@ fn what_the_plugin_refuses_is_told_in_its_words() {
         ..spec(&[])
     };
     let error = open(&BUNDLE.hand, &other).unwrap_err();
-    assert!(matches!(error, DelegateError::Graph { .. }), "{error}");
+    assert!(matches!(error, BackendError::Unusable(_)), "{error}");
     let error = error.to_string();
     assert!(
         error.contains("cannot run the hand model") && error.contains("the sizes of the graph"),
@@ -106,19 +103,13 @@ fn models_of_ones_own_are_held_against_the_manifest() {
             hand: Some(hand.to_path_buf()),
             ..spec(&["mode=none"])
         };
-        let backend = BackendSpec::Delegate(spec);
-        let error = LoadedModel::load(&backend, &BUNDLE.hand)
-            .and_then(|graph| graph.open().map(drop))
-            .unwrap_err();
+        let error = open(&BUNDLE.hand, &spec).unwrap_err();
         assert!(matches!(error, BackendError::Model(_)), "{error}");
         for word in expected {
             assert!(error.to_string().contains(word), "no {word:?} in {error}");
         }
         // The other model has none of its own.
-        LoadedModel::load(&backend, &BUNDLE.palm)
-            .unwrap()
-            .open()
-            .unwrap();
+        open(&BUNDLE.palm, &spec).unwrap();
     };
     check(
         &models().join("palm_detection_full.tflite"),
@@ -142,7 +133,5 @@ fn models_of_ones_own_are_held_against_the_manifest() {
         hand: Some(own),
         ..spec(&["mode=right"])
     };
-    let graph = DelegateLoadedModel::load(&spec, &BUNDLE.hand).unwrap();
-    assert_eq!(graph.sha256(), BUNDLE.hand.sha256);
-    DelegateModel::open(&graph).unwrap().invoke().unwrap();
+    open(&BUNDLE.hand, &spec).unwrap().invoke().unwrap();
 }

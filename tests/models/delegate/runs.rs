@@ -2,7 +2,7 @@
 
 use super::{BUNDLE, PICTURES, open};
 use handloom::hand::{Detector, DetectorOptions, Model};
-use handloom::inference::{BackendSpec, LoadedModel};
+use handloom::inference::{TfliteLoadedModel, TfliteModel};
 use std::time::{Duration, Instant};
 use test_support::plugin::spec;
 use test_support::scratch;
@@ -58,11 +58,9 @@ fn a_device_that_stays_away_and_one_that_comes_back() {
 
 #[test]
 fn a_detector_gives_the_failure_on() {
-    let backend = BackendSpec::Delegate(spec(&["mode=right", "fail_at=1"]));
-    let palm = LoadedModel::load(&BackendSpec::Cpu, &BUNDLE.palm).unwrap();
-    let hand = LoadedModel::load(&backend, &BUNDLE.hand).unwrap();
-    let (palm, hand) = (palm.open().unwrap(), hand.open().unwrap());
-    let mut detector = Detector::new(palm.model, hand.model, DetectorOptions::default());
+    let palm = TfliteModel::open(&TfliteLoadedModel::cpu(&BUNDLE.palm).unwrap()).unwrap();
+    let hand = open(&BUNDLE.hand, &spec(&["mode=right", "fail_at=1"])).unwrap();
+    let mut detector = Detector::new(palm, hand, DetectorOptions::default());
     let error = detector.detect(&PICTURES[0]).unwrap_err().to_string();
     assert!(error.contains("went away"), "{error}");
 }

@@ -1,20 +1,22 @@
-//! Models on a TFLite delegate plugin, which drives an NPU or a GPU. XNNPACK's CPU kernels run the nodes that it leaves.
+//! Models on TensorFlow Lite: XNNPACK's CPU kernels on one thread, or a delegate plugin, which drives an NPU or a GPU.
+//! XNNPACK runs the nodes that a plugin leaves.
 
-use super::delegate_library::{self, DelegateError, DelegateSpec};
+use super::backend::BackendError;
+use super::delegate_library::{self, DelegateSpec};
 use super::ffi::{self, Delegate, Plugin, RawInterpreter, RawModel, RuntimeError};
-use super::model_files::{ModelFile, read_own};
+use super::model_files::{ModelFile, ModelRole, read_model};
 use super::tensors::{Accepted, Encoding, TensorMap, output_error};
 use crate::hand::{Model, ModelError};
 use std::ffi::CString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// How many nodes of a graph a delegate runs.
+/// How many nodes of a model a delegate runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeCounts {
-    /// Nodes that the delegate took; 0 for a delegate without use.
+    /// Nodes that the delegate took.
     pub taken: usize,
-    /// Nodes of the graph.
+    /// Nodes of the model.
     pub total: usize,
     /// Pieces in which the delegate took them; each costs a transfer to the device and back.
     pub pieces: usize,
@@ -30,12 +32,18 @@ impl std::fmt::Display for NodeCounts {
     }
 }
 
-/// A parsed model and a loaded plugin, shared by all that open a [`DelegateModel`] of it.
+/// Makes XNNPACK print the line that it prints to stderr once in a process.
+pub fn load_xnnpack() {
+    // A failure shows again when the first model is opened.
+    Delegate::xnnpack().ok();
+}
+
+/// A parsed model with the plugin that runs it, shared by all that open a [`TfliteModel`] of it.
 #[derive(Debug)]
-pub struct DelegateLoadedModel {
+pub struct TfliteLoadedModel {
     model: Arc<RawModel>,
-    /// The model's file; `model` has the bytes.
     file: ModelFile,
+    /// `None` for the CPU.
     plugin: Option<DelegatePlugin>,
 }
 
@@ -46,106 +54,99 @@ struct DelegatePlugin {
     options: Vec<(CString, CString)>,
 }
 
-impl DelegateLoadedModel {
+impl TfliteLoadedModel {
+    /// Parses `file` for the CPU.
+    ///
+    /// # Errors
+    /// When it is not a TFLite model.
+    pub fn cpu(file: &ModelFile) -> Result<Self, BackendError> {
+        Self::parse(file.clone(), None)
+    }
+
     /// Loads the plugin, and the model that the delegate brings or else `file`.
     ///
     /// # Errors
-    /// See [`DelegateError`].
-    pub fn load(spec: &DelegateSpec, file: &ModelFile) -> Result<Self, DelegateError> {
+    /// When the plugin or the model cannot be loaded.
+    pub fn delegate(spec: &DelegateSpec, file: &ModelFile) -> Result<Self, BackendError> {
         let role = file.spec.role;
         let plugin = DelegatePlugin {
             options: delegate_library::options(&spec.options, role)?,
             plugin: delegate_library::load(&spec.library)?,
             library: spec.library.clone(),
         };
-        match spec.own_model(role) {
-            Some(path) => Self::parse(&read_own(file, path)?, Some(plugin)),
-            None => Self::parse(file, Some(plugin)),
-        }
+        let own = match role {
+            ModelRole::Palm => &spec.palm,
+            ModelRole::Hand => &spec.hand,
+        };
+        let file = match own {
+            // Its tensors are checked when it is opened.
+            Some(path) => read_model(file.spec.clone(), path, true)?,
+            None => file.clone(),
+        };
+        Self::parse(file, Some(plugin))
     }
 
-    /// `file` on XNNPACK alone, with the same tensor types as with a delegate.
-    ///
-    /// # Errors
-    /// When it is not a TFLite model.
-    pub fn without_plugin(file: &ModelFile) -> Result<Self, DelegateError> {
-        Self::parse(file, None)
-    }
-
-    /// SHA-256 of the model that runs.
-    #[must_use]
-    pub fn sha256(&self) -> &str {
-        &self.file.sha256
-    }
-
-    fn parse(file: &ModelFile, plugin: Option<DelegatePlugin>) -> Result<Self, DelegateError> {
-        let model = RawModel::new(&file.bytes).map_err(|error| file.runtime_error(error.0))?;
+    fn parse(file: ModelFile, plugin: Option<DelegatePlugin>) -> Result<Self, BackendError> {
+        let model = RawModel::new(Arc::clone(&file.bytes));
+        let model = model.map_err(|error| file.runtime_error(&error.0))?;
         Ok(Self {
             model: Arc::new(model),
-            file: file.without_bytes(),
+            file,
             plugin,
         })
     }
 
-    fn error(&self, error: RuntimeError) -> DelegateError {
-        match &self.plugin {
-            Some(plugin) => DelegateError::Graph {
-                library: plugin.library.clone(),
-                role: self.file.spec.role,
-                path: self.file.origin.clone(),
-                reason: with_plugin_messages(error.0),
-            },
-            None => DelegateError::Model(self.file.runtime_error(error.0)),
-        }
+    fn error(&self, error: RuntimeError) -> BackendError {
+        let Some(plugin) = &self.plugin else {
+            return self.file.runtime_error(&error.0).into();
+        };
+        BackendError::Unusable(format!(
+            "the delegate {} cannot run the {} model {}: {}; use a model made for it or another accelerator",
+            plugin.library.display(),
+            self.file.spec.role,
+            self.file.origin,
+            with_plugin_messages(error.0)
+        ))
     }
 
-    fn tensors(&self, interpreter: &RawInterpreter) -> Result<TensorMap, DelegateError> {
+    fn tensors(&self, interpreter: &RawInterpreter) -> Result<TensorMap, BackendError> {
         let (inputs, outputs) = interpreter.tensors().map_err(|error| self.error(error))?;
-        let accepted = Accepted::FloatOrQuantized;
+        let accepted = match self.plugin {
+            Some(_) => Accepted::FloatOrQuantized,
+            None => Accepted::Float,
+        };
         Ok(TensorMap::new(&self.file, &inputs, &outputs, accepted)?)
     }
 }
 
-/// An interpreter with a delegate. Some devices, such as GPUs under OpenGL, want every call from one thread: open it on
-/// the thread that runs it.
+/// An interpreter of one worker. Some devices, such as GPUs under OpenGL, want every call from one thread: open it on the
+/// thread that runs it.
 #[derive(Debug)]
-pub struct DelegateModel {
+pub struct TfliteModel {
     interpreter: RawInterpreter,
     input: Vec<f32>,
     input_encoding: Encoding,
     /// Number in the model file and encoding of each output of the manifest.
     outputs: Vec<(usize, Encoding)>,
-    nodes: NodeCounts,
+    nodes: Option<NodeCounts>,
 }
 
-impl DelegateModel {
-    /// Makes the delegate, lets it take its nodes, gives the others to XNNPACK, and compares the tensors with the
+impl TfliteModel {
+    /// Lets the delegate of the plugin take its nodes, gives the others to XNNPACK, and compares the tensors with the
     /// manifest.
     ///
     /// # Errors
-    /// When plugin or runtime refuse, or a tensor has another shape or an unknown type.
-    pub fn open(loaded: &DelegateLoadedModel) -> Result<Self, DelegateError> {
+    /// When plugin or runtime refuse, or a tensor has another shape or type.
+    pub fn open(loaded: &TfliteLoadedModel) -> Result<Self, BackendError> {
         let refused = |error| loaded.error(error);
         let mut interpreter = RawInterpreter::new(&loaded.model).map_err(refused)?;
         // XNNPACK crashes on some invalid tensors: check them first.
         loaded.tensors(&interpreter)?;
-        let before = interpreter.execution_plan().map_err(refused)?;
-        let mut after = before.clone();
-        if let Some(plugin) = &loaded.plugin {
-            let delegate = plugin.plugin.create(&plugin.options);
-            let delegate = delegate.map_err(|message| DelegateError::Refused {
-                library: plugin.library.clone(),
-                reason: if message.is_empty() {
-                    "it gave no reason".to_owned()
-                } else {
-                    message
-                },
-            })?;
-            interpreter.apply(delegate).map_err(refused)?;
-            after = interpreter.execution_plan().map_err(refused)?;
-        }
-        let nodes = taken_nodes(&before, &after);
-        if nodes.taken < nodes.total {
+        let nodes = match &loaded.plugin {
+            Some(plugin) => Some(plugin.apply(&mut interpreter, &refused)?),
+            None => None,
+        };
+        if nodes.is_none_or(|nodes| nodes.taken < nodes.total) {
             let xnnpack = Delegate::xnnpack().map_err(refused)?;
             interpreter.apply(xnnpack).map_err(refused)?;
         }
@@ -155,21 +156,43 @@ impl DelegateModel {
         interpreter.input(0).map_err(refused)?;
         Ok(Self {
             interpreter,
-            input: vec![0.0; loaded.file.spec.input.len()],
+            input: vec![0.0; loaded.file.spec.input.elements()],
             input_encoding: tensors.input,
             outputs: tensors.outputs,
             nodes,
         })
     }
 
-    /// How many nodes the delegate runs.
+    /// How many nodes the delegate runs; `None` on the CPU.
     #[must_use]
-    pub fn nodes(&self) -> NodeCounts {
+    pub fn nodes(&self) -> Option<NodeCounts> {
         self.nodes
     }
 }
 
-impl Model for DelegateModel {
+impl DelegatePlugin {
+    /// Makes a delegate and lets it take nodes of `interpreter`.
+    fn apply(
+        &self,
+        interpreter: &mut RawInterpreter,
+        refused: &dyn Fn(RuntimeError) -> BackendError,
+    ) -> Result<NodeCounts, BackendError> {
+        let before = interpreter.execution_plan().map_err(refused)?;
+        let delegate = self.plugin.create(&self.options).map_err(|message| {
+            let no_reason = Some("it gave no reason").filter(|_| message.is_empty());
+            BackendError::Unusable(format!(
+                "the delegate {} did not start: {}; check that the device is present, that this user may open it, and that the plugin knows the options",
+                self.library.display(),
+                no_reason.unwrap_or(&message)
+            ))
+        })?;
+        interpreter.apply(delegate).map_err(refused)?;
+        let after = interpreter.execution_plan().map_err(refused)?;
+        Ok(taken_nodes(&before, &after))
+    }
+}
+
+impl Model for TfliteModel {
     fn input(&mut self) -> &mut [f32] {
         &mut self.input
     }
@@ -184,15 +207,14 @@ impl Model for DelegateModel {
     }
 
     fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        let length = out.len();
         let output = self.outputs.get(index);
-        let (number, encoding) = output.ok_or_else(|| output_error(index, length))?;
+        let (number, encoding) = output.ok_or_else(|| output_error(index, out.len()))?;
         let memory = self.interpreter.output(*number);
         let memory = memory.map_err(|error| ModelError(error.0))?;
         if encoding.read(memory, out) {
             Ok(())
         } else {
-            Err(output_error(index, length))
+            Err(output_error(index, out.len()))
         }
     }
 }
