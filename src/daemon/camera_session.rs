@@ -5,10 +5,12 @@ mod take_writer;
 pub(super) use take_writer::TakeWriter;
 
 use crate::camera::CameraEvent;
+use crate::daemon::Daemon;
 use crate::daemon::ROOM_POLL_INTERVAL;
 use crate::daemon::camera_session::take_writer::Written;
-use crate::daemon::camera_task::{CameraContext, CameraRequest};
+use crate::daemon::camera_task::CameraRequest;
 use crate::daemon::job_queue::PendingCommand;
+use crate::daemon::telemetry_state::CameraPhase;
 use crate::error::CliError;
 use crate::error::hints::Audience;
 use crate::messages::payloads::{CameraHealth, JobPhase};
@@ -22,25 +24,22 @@ use crate::system::clock::uptime;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What the camera does, and why it does not capture.
-type CameraState = Option<(JobPhase, Option<String>)>;
-
 /// Runs one session of the daemon's camera.
 pub(super) struct CameraSession<'a> {
-    daemon: &'a CameraContext,
+    daemon: &'a Daemon,
     stage: &'a Stage,
     session: RecordingSession<FallbackDetector<'a>>,
     writer: TakeWriter<'a>,
     device: String,
     /// The `record` command that has no answer yet, and the names of its takes.
     running: Option<(PendingCommand, Vec<String>)>,
-    state: CameraState,
-    reported_state: CameraState,
+    state: CameraPhase,
+    reported_state: CameraPhase,
 }
 
 impl<'a> CameraSession<'a> {
     pub(super) fn new(
-        daemon: &'a CameraContext,
+        daemon: &'a Daemon,
         stage: &'a Stage,
         session: RecordingSession<FallbackDetector<'a>>,
         writer: TakeWriter<'a>,
@@ -72,7 +71,7 @@ impl<'a> CameraSession<'a> {
         loop {
             match self.session.next_event()? {
                 SessionEvent::Camera(event) => self.note_camera(event),
-                SessionEvent::Backend(event) => self.daemon.backends.report(&event),
+                SessionEvent::Backend(event) => self.daemon.report_backend(&event),
                 SessionEvent::Frame => {
                     let view = self.session.view();
                     self.daemon
@@ -116,7 +115,9 @@ impl<'a> CameraSession<'a> {
         if !self.daemon.shutdown.is_requested() {
             match &written {
                 Ok(()) => self.answer_record(Err("the camera stopped; see state")),
-                Err(failure) => self.answer_record(Err(&Audience::TakesKeys.story(failure))),
+                Err(failure) => {
+                    self.answer_record(Err(&Audience::TakesKeys.display_chain(failure)))
+                }
             }
         }
         written
@@ -145,7 +146,7 @@ impl<'a> CameraSession<'a> {
                 Written::NoRoom => return Ok(false),
                 Written::Take { take, sign_end } => self.note_take(take, sign_end),
                 Written::AllBatches if self.is_record_complete() => self.answer_record(Ok(())),
-                Written::AllBatches | Written::FullBatches | Written::Merged => {}
+                Written::AllBatches | Written::Files => {}
             }
         }
     }
@@ -231,7 +232,7 @@ impl<'a> CameraSession<'a> {
                     let undone = self.undo();
                     let result = match &undone {
                         Ok(result) => result.clone(),
-                        Err(failure) => Err(Audience::TakesKeys.story(failure)),
+                        Err(failure) => Err(Audience::TakesKeys.display_chain(failure)),
                     };
                     self.daemon.outbox.reply(&task, result, &[]);
                     undone?.ok();

@@ -4,34 +4,29 @@
 //! thread, the others by the supervisor between two runs of the job. A command that comes again is not carried out
 //! again: its reply is repeated.
 
-use crate::daemon::camera_task::{CameraHandle, CameraRequest};
-use crate::daemon::job_gate::JobGate;
-use crate::daemon::job_queue::{JobQueue, PendingCommand};
-use crate::daemon::live_config::LiveConfig;
-use crate::daemon::outbox_writer::OutboxWriter;
-use crate::daemon::snapshot::SnapshotPublisher;
+use crate::daemon::Daemon;
+use crate::daemon::camera_task::CameraRequest;
+use crate::daemon::job_queue::PendingCommand;
+use crate::digest::sha256_hex;
 use crate::messages::payloads::{Reply, ReplyState};
 use crate::messages::request::{CommandName, RecordArguments, parse};
 use crate::messages::topics;
-use crate::mqtt::Inbox;
+use crate::mqtt::{Inbox, QoS};
 use crate::sequence::recording_plan::RecordRequest;
-use crate::storage::SharedLedger;
 use crate::storage::StoreError;
 use crate::storage::ledger::commands::CommandReceipt;
 use crate::storage::ledger::{CANCELLED, Message, PAUSED};
 use crate::system::clock::timestamp;
+use serde_json::{Value, json};
 use std::sync::Arc;
+use std::thread::Builder;
+use std::time::Duration;
+
+/// How long a snapshot waits for a frame.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Receives the connection's commands.
-pub(super) struct CommandHandler {
-    pub(super) config: LiveConfig,
-    pub(super) ledger: SharedLedger,
-    pub(super) outbox: Arc<OutboxWriter>,
-    pub(super) gate: Arc<JobGate>,
-    pub(super) queue: Arc<JobQueue>,
-    pub(super) camera: Arc<CameraHandle>,
-    pub(super) snapshots: SnapshotPublisher,
-}
+pub(super) struct CommandHandler(pub(super) Arc<Daemon>);
 
 impl Inbox for CommandHandler {
     fn receive(&self, name: &str, payload: &[u8], retained: bool) -> Result<(), String> {
@@ -49,11 +44,11 @@ impl CommandHandler {
         let (id, command) = (request.id, request.command);
         // A broker does not mark a retained command that it delivers at once. Such a command has arrived, and its reply
         // is repeated with every later delivery; any other would be carried out at an arbitrary later connection.
-        if retained && !self.ledger.lock().knows_command(&id)? {
+        if retained && !self.0.ledger.lock().knows_command(&id)? {
             let reason = "retained commands are not carried out: publish it without the retain flag, and clear the topic with an empty retained message";
             return self.refuse(Some(id), name, reason.to_owned());
         }
-        let allowed = &self.config.get().mqtt.commands;
+        let allowed = &self.0.config().mqtt.commands;
         if !allowed.iter().any(|a| a == command.name()) {
             let all = if allowed.is_empty() {
                 "none".to_owned()
@@ -67,10 +62,11 @@ impl CommandHandler {
             return self.refuse(Some(id), name, reason);
         }
         let receipt = self
+            .0
             .ledger
             .lock()
             .record_command(&id, command.name(), &timestamp())?;
-        self.outbox.notify();
+        self.0.outbox.notify();
         match receipt {
             CommandReceipt::New => self.carry_out(PendingCommand { id, command }, request.takes),
             CommandReceipt::UnderWay | CommandReceipt::Answered => {}
@@ -89,8 +85,8 @@ impl CommandHandler {
             result: None,
         };
         let message = Message::new(topics::REPLY, &reply);
-        self.ledger.lock().post(&[message], &timestamp())?;
-        self.outbox.notify();
+        self.0.ledger.lock().post(&[message], &timestamp())?;
+        self.0.outbox.notify();
         Ok(())
     }
 
@@ -98,41 +94,70 @@ impl CommandHandler {
     fn carry_out(&self, command: PendingCommand, arguments: Option<RecordArguments>) {
         match command.command {
             CommandName::Pause => {
-                self.outbox
+                self.0
+                    .outbox
                     .reply(&command, Ok(None), &[(PAUSED, Some("1"))]);
-                self.gate.set_paused(true);
+                self.0.gate.set_paused(true);
             }
             CommandName::Resume => {
                 let changes = [(PAUSED, None), (CANCELLED, None)];
-                self.outbox.reply(&command, Ok(None), &changes);
-                self.gate.set_paused(false);
-                self.queue.resume();
+                self.0.outbox.reply(&command, Ok(None), &changes);
+                self.0.gate.set_paused(false);
+                self.0.queue.resume();
             }
             CommandName::Cancel => {
-                self.queue.cancel(command);
+                self.0.queue.cancel(command);
                 // Without a camera there is no recording to cancel.
-                self.camera.request(CameraRequest::Cancel).ok();
+                self.0.camera.request(CameraRequest::Cancel).ok();
             }
-            CommandName::Rescan | CommandName::RetryFailed => self.queue.submit(command),
+            CommandName::Rescan | CommandName::RetryFailed => self.0.queue.submit(command),
             CommandName::Record => {
                 let request = arguments.map(|a| RecordRequest::new(&a.gloss, a.count, a.countdown));
                 match request {
                     Some(Ok(request)) => self.pass_on(CameraRequest::Record(command, request)),
-                    Some(Err(error)) => self.outbox.refuse([command], &error.to_string()),
-                    None => self.outbox.refuse([command], "the gloss is missing"),
+                    Some(Err(error)) => self.0.outbox.refuse([command], &error.to_string()),
+                    None => self.0.outbox.refuse([command], "the gloss is missing"),
                 }
             }
             CommandName::Undo => self.pass_on(CameraRequest::Undo(command)),
-            CommandName::Snapshot => self.snapshots.start(command),
+            CommandName::Snapshot => self.start_snapshot(command),
         }
     }
 
     /// Hands a command to the camera's thread, or replies why that is not possible.
     fn pass_on(&self, request: CameraRequest) {
         if let Err((CameraRequest::Record(command, _) | CameraRequest::Undo(command), reason)) =
-            self.camera.request(request)
+            self.0.camera.request(request)
         {
-            self.outbox.refuse([command], reason);
+            self.0.outbox.refuse([command], reason);
         }
+    }
+    /// Publishes one processed frame as a JPEG, from a thread of its own; the reply describes it.
+    fn start_snapshot(&self, command: PendingCommand) {
+        let daemon = Arc::clone(&self.0);
+        let publish = move || {
+            let result = daemon.publish_snapshot();
+            daemon.outbox.reply(&command, result, &[]);
+        };
+        if let Err(error) = Builder::new().name("snapshot".into()).spawn(publish) {
+            tracing::error!(%error, "no thread for a snapshot; it is answered after a restart");
+        }
+    }
+}
+
+impl Daemon {
+    fn publish_snapshot(&self) -> Result<Option<Value>, String> {
+        let mut snapshot = self.monitor.snapshot(SNAPSHOT_TIMEOUT)?;
+        let jpeg = snapshot.jpeg()?;
+        let result = json!({
+            "topic": topics::topic(&self.config().device.id, topics::SNAPSHOT),
+            "bytes": jpeg.len(), "sha256": sha256_hex(&jpeg),
+            "width": snapshot.frame.width(), "height": snapshot.frame.height(),
+            "gloss": snapshot.gloss, "video_id": snapshot.video_id,
+            "frame": snapshot.found.frame_index, "hands": snapshot.found.hand_count,
+        });
+        self.telemetry
+            .send(topics::SNAPSHOT, jpeg, QoS::AtLeastOnce);
+        Ok(Some(result))
     }
 }

@@ -158,7 +158,7 @@ mod tests {
     fn gate() -> (JobGate, Arc<WorkerControl>, Liveness) {
         let (control, liveness) = (Arc::new(WorkerControl::new(0)), Liveness::new());
         let stage = liveness.stage("recording", Duration::ZERO);
-        let telemetry = Arc::new(TelemetryPublisher::new().0);
+        let (telemetry, _) = TelemetryPublisher::new(Arc::default());
         let gate = JobGate::new(Arc::clone(&control), telemetry, stage, 4, false);
         (gate, control, liveness)
     }

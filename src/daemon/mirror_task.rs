@@ -1,11 +1,8 @@
 //! The mirror's thread: copies sealed files to a second directory and never holds up the job.
 
 use crate::config::TAKES;
-use crate::daemon::camera_task::CameraHandle;
-use crate::daemon::live_config::LiveConfig;
-use crate::daemon::outbox_writer::OutboxWriter;
+use crate::daemon::Daemon;
 use crate::daemon::shutdown::{Shutdown, WakeSignal};
-use crate::storage::SharedLedger;
 use crate::storage::StoreError;
 use crate::storage::mirror::{Listing, Mirror, MirrorError};
 use crate::storage::output_dir;
@@ -97,16 +94,6 @@ impl MirrorHandle {
     }
 }
 
-/// The thread.
-pub(super) struct MirrorTask {
-    pub(super) handle: Arc<MirrorHandle>,
-    pub(super) config: LiveConfig,
-    pub(super) ledger: SharedLedger,
-    pub(super) camera: Arc<CameraHandle>,
-    pub(super) outbox: Arc<OutboxWriter>,
-    pub(super) shutdown: Shutdown,
-}
-
 /// Why a mirror is incomplete, and what is done about it.
 #[derive(Clone, PartialEq)]
 struct MirrorFault {
@@ -114,27 +101,28 @@ struct MirrorFault {
     action: &'static str,
 }
 
-impl MirrorTask {
-    /// Starts the thread. It ends with the daemon, even in the middle of a file: the next start continues there.
-    pub(super) fn start(self) -> io::Result<JoinHandle<()>> {
-        let thread = Builder::new().name("mirror".to_owned());
-        thread.spawn(move || self.run())
-    }
+/// Starts the thread. It ends with the daemon, even in the middle of a file: the next start continues there.
+pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
+    let daemon = Arc::clone(daemon);
+    let thread = Builder::new().name("mirror".to_owned());
+    thread.spawn(move || daemon.run_mirror())
+}
 
-    fn run(&self) {
+impl Daemon {
+    fn run_mirror(&self) {
         let mut reported: Vec<MirrorFault> = Vec::new();
         loop {
             select! {
-                recv(self.handle.work.channel()) -> _ => {}
+                recv(self.mirror.work.channel()) -> _ => {}
                 recv(self.shutdown.channel()) -> _ => return,
                 default(RETRY_INTERVAL) => {}
             }
             if self.shutdown.is_requested() {
                 return;
             }
-            self.handle.begin_pass();
-            if let Some(to) = self.config.get().output.mirror.clone() {
-                let faults = self.copy(&to);
+            self.mirror.begin_pass();
+            if let Some(to) = self.config().output.mirror.clone() {
+                let faults = self.copy_to_mirror(&to);
                 for MirrorFault { reason, action } in
                     faults.iter().filter(|fault| !reported.contains(fault))
                 {
@@ -145,13 +133,13 @@ impl MirrorTask {
                 }
                 reported = faults;
             }
-            self.handle.end_pass();
+            self.mirror.end_pass();
         }
     }
 
     /// Copies what is missing of the job's results and of the takes. Returns what prevented it, each fault once.
-    fn copy(&self, to: &Path) -> Vec<MirrorFault> {
-        let config = self.config.get();
+    fn copy_to_mirror(&self, to: &Path) -> Vec<MirrorFault> {
+        let config = self.config();
         let out = &config.output.path;
         let results = || output_dir::mirrored(out, &self.ledger.lock()).map(Some);
         let takes = || Ok(self.camera.files());
@@ -166,7 +154,7 @@ impl MirrorTask {
             },
         ];
         let waiting = || -> usize { targets.iter().map(MirrorTarget::waiting).sum() };
-        self.handle.set_waiting(waiting());
+        self.mirror.set_waiting(waiting());
         let mut faults: Vec<MirrorFault> = Vec::new();
         for target in &targets {
             // One target may fail and the other succeed, but nothing is written into a directory of somebody else.
@@ -175,11 +163,11 @@ impl MirrorTask {
             }
             match target.copy(&self.shutdown) {
                 Ok(CopyOutcome::Complete) => {}
-                Ok(CopyOutcome::Outdated) => self.handle.notify_sealed(),
+                Ok(CopyOutcome::Outdated) => self.mirror.notify_sealed(),
                 Err(fault) => faults.push(fault),
             }
         }
-        self.handle.set_waiting(waiting());
+        self.mirror.set_waiting(waiting());
         faults.dedup();
         faults
     }

@@ -2,10 +2,7 @@
 //! and ends.
 
 use crate::config::Config;
-use crate::daemon::job_gate::JobGate;
-use crate::daemon::live_config::LiveConfig;
-use crate::daemon::outbox_writer::OutboxWriter;
-use crate::daemon::shutdown::Shutdown;
+use crate::daemon::Daemon;
 use crate::limits::{Decision, ResourceLimiter, ResourceLimits, Sample, Throttle};
 use crate::system::clock::uptime;
 use crate::system::{Liveness, SensorReadings, Sensors, disk, lock_ignoring_poison};
@@ -61,40 +58,30 @@ impl ResourceStatus {
     }
 }
 
-/// The thread.
-pub(super) struct ResourceMonitor {
-    pub(super) status: Arc<ResourceStatus>,
-    pub(super) config: LiveConfig,
-    /// Worker threads that the job has at most.
-    pub(super) threads: usize,
-    pub(super) gate: Arc<JobGate>,
-    pub(super) outbox: Arc<OutboxWriter>,
-    pub(super) shutdown: Shutdown,
+/// Takes the first sample, so that a full disk is noticed before the first write, and starts the thread; it ends with
+/// the daemon.
+pub(super) fn start(daemon: &Arc<Daemon>, liveness: &Liveness) -> io::Result<JoinHandle<()>> {
+    let daemon = Arc::clone(daemon);
+    let mut sensors = Sensors::find();
+    let limits = || ResourceLimiter::new(daemon.limits(&daemon.config()));
+    let (mut machine, mut takes_disk) = (limits(), limits());
+    daemon.sample_machine(&mut sensors, &mut machine);
+    daemon.sample_takes_disk(&mut takes_disk);
+    let stage = liveness.stage("the resource monitor", STALL_LIMIT);
+    let thread = Builder::new().name("resources".to_owned());
+    thread.spawn(move || {
+        let interval = || Duration::from_secs_f64(daemon.config().limits.interval_s);
+        while !daemon.shutdown.wait(interval()) {
+            stage.busy(uptime());
+            daemon.sample_machine(&mut sensors, &mut machine);
+            daemon.sample_takes_disk(&mut takes_disk);
+            daemon.outbox.flush();
+            stage.idle();
+        }
+    })
 }
 
-impl ResourceMonitor {
-    /// Takes the first sample, so that a full disk is noticed before the first write, and starts the thread; it ends
-    /// with the daemon.
-    pub(super) fn start(self, liveness: &Liveness) -> io::Result<JoinHandle<()>> {
-        let mut sensors = Sensors::find();
-        let limits = || ResourceLimiter::new(self.limits(&self.config.get()));
-        let (mut machine, mut takes_disk) = (limits(), limits());
-        self.sample_machine(&mut sensors, &mut machine);
-        self.sample_takes_disk(&mut takes_disk);
-        let stage = liveness.stage("the resource monitor", STALL_LIMIT);
-        let thread = Builder::new().name("resources".to_owned());
-        thread.spawn(move || {
-            let interval = || Duration::from_secs_f64(self.config.get().limits.interval_s);
-            while !self.shutdown.wait(interval()) {
-                stage.busy(uptime());
-                self.sample_machine(&mut sensors, &mut machine);
-                self.sample_takes_disk(&mut takes_disk);
-                self.outbox.flush();
-                stage.idle();
-            }
-        })
-    }
-
+impl Daemon {
     fn limits(&self, config: &Config) -> ResourceLimits {
         let limits = &config.limits;
         ResourceLimits {
@@ -109,7 +96,7 @@ impl ResourceMonitor {
     }
 
     fn sample_machine(&self, sensors: &mut Sensors, limiter: &mut ResourceLimiter) {
-        let config = self.config.get();
+        let config = self.config();
         let readings = sensors.read();
         let disk_free_mib = match disk::free_mib(&config.output.path) {
             Ok(free) => Some(free),
@@ -125,7 +112,7 @@ impl ResourceMonitor {
             disk_free_mib,
         };
         let decision = limiter.step(uptime(), &sample);
-        let mut status = lock_ignoring_poison(&self.status.0);
+        let mut status = lock_ignoring_poison(&self.resources.0);
         status.sensors = readings;
         status.disk_free_mib = disk_free_mib;
         status.output_disk_short = disk_short(&decision);
@@ -148,14 +135,14 @@ impl ResourceMonitor {
 
     /// Watches the reserve of the takes' disk where that is not the output's.
     fn sample_takes_disk(&self, limiter: &mut ResourceLimiter) {
-        let config = self.config.get();
+        let config = self.config();
         let takes = config.takes_path();
         let is_same = disk::is_same(&config.output.path, &takes).unwrap_or_else(|error| {
             tracing::debug!(%error, "the disk of the takes is unknown");
             true
         });
         if config.camera.device.is_none() || is_same {
-            lock_ignoring_poison(&self.status.0).takes_disk = TakesDisk::Outputs;
+            lock_ignoring_poison(&self.resources.0).takes_disk = TakesDisk::Outputs;
             return;
         }
         limiter.set_limits(self.limits(&config));
@@ -164,7 +151,7 @@ impl ResourceMonitor {
             ..Sample::default()
         };
         let decision = limiter.step(uptime(), &sample);
-        lock_ignoring_poison(&self.status.0).takes_disk = TakesDisk::Own(disk_short(&decision));
+        lock_ignoring_poison(&self.resources.0).takes_disk = TakesDisk::Own(disk_short(&decision));
         for throttle in decision.change.began {
             let reason = format!("{throttle}; it is the disk of {}", takes.display());
             let action = "takes wait until that is better; the job continues";

@@ -1,56 +1,25 @@
-//! Runs the job on the main thread, again and again until nothing is left to do, and carries out between two runs
-//! what was requested.
+//! Runs the job on the main thread until nothing is left to do, and carries out commands between two runs.
 
-use crate::daemon::backend::Backends;
-use crate::daemon::camera_task::CameraHandle;
-use crate::daemon::job_failure::{FATAL_ACTION, action, component, is_changed_dataset, reason};
-use crate::daemon::job_gate::JobGate;
+use crate::daemon::Daemon;
+use crate::daemon::job_failure::{action, component, is_changed_dataset, reason};
 use crate::daemon::job_observer::DaemonJobObserver;
-use crate::daemon::job_queue::{JobQueue, JobRequests, PendingCommand};
-use crate::daemon::live_config::LiveConfig;
-use crate::daemon::mirror_task::MirrorHandle;
-use crate::daemon::outbox_writer::OutboxWriter;
-use crate::daemon::resource_monitor::ResourceStatus;
-use crate::daemon::shutdown::Shutdown;
-use crate::daemon::telemetry_publisher::TelemetryPublisher;
-use crate::daemon::worker_monitor::WorkerMonitor;
+use crate::daemon::job_queue::{JobRequests, PendingCommand};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
-use crate::job::worker_pool::{RunOutcome, WorkerControl};
+use crate::job::worker_pool::RunOutcome;
 use crate::job::{Job, JobContext, JobReport, retry_while_full};
 use crate::limits::backoff::Backoff;
 use crate::messages::payloads::JobPhase;
 use crate::messages::request::CommandName;
-use crate::storage::SharedLedger;
 use crate::storage::ledger::CANCELLED;
 use crate::storage::output_dir::OpenMode;
 use serde_json::json;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// First and longest delay before a job that failed for want of its input is tried again.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(2), Duration::from_mins(1)];
 /// Longest wait without a request.
 const IDLE_INTERVAL: Duration = Duration::from_mins(10);
-
-/// What the job's thread works with.
-pub(super) struct Supervisor {
-    pub(super) config: LiveConfig,
-    pub(super) ledger: SharedLedger,
-    /// Worker threads that a job has at most.
-    pub(super) threads: usize,
-    pub(super) control: Arc<WorkerControl>,
-    pub(super) gate: Arc<JobGate>,
-    pub(super) queue: Arc<JobQueue>,
-    pub(super) backends: Arc<Backends>,
-    pub(super) monitor: Arc<WorkerMonitor>,
-    pub(super) camera: Arc<CameraHandle>,
-    pub(super) mirror: Arc<MirrorHandle>,
-    pub(super) resources: Arc<ResourceStatus>,
-    pub(super) telemetry: Arc<TelemetryPublisher>,
-    pub(super) outbox: Arc<OutboxWriter>,
-    pub(super) shutdown: Shutdown,
-}
 
 /// How an attempt at the job ended.
 enum Attempt {
@@ -68,7 +37,7 @@ enum Attempt {
     Fatal(CliError),
 }
 
-/// What the first run is asked to do; later runs resume.
+/// The options of the first run; later runs resume.
 #[derive(Clone, Copy)]
 pub(super) struct FirstRun {
     pub(super) mode: OpenMode,
@@ -94,7 +63,7 @@ impl Progress {
     }
 }
 
-impl Supervisor {
+impl Daemon {
     /// Runs the job until the process ends, or until it is done when `once`.
     ///
     /// # Errors
@@ -122,7 +91,7 @@ impl Supervisor {
                     return ended;
                 }
             } else {
-                self.queue.wait(IDLE_INTERVAL, JobRequests::is_due);
+                self.wait_for_requests(IDLE_INTERVAL, JobRequests::is_due);
             }
         }
     }
@@ -146,7 +115,7 @@ impl Supervisor {
         self.telemetry.phase(JobPhase::Idle, Some(reason));
         let refusal = "the job is cancelled; send resume first";
         self.outbox.refuse(progress.commands.drain(..), refusal);
-        self.queue.wait(IDLE_INTERVAL, |requests| {
+        self.wait_for_requests(IDLE_INTERVAL, |requests| {
             !requests.is_cancelled || !requests.commands.is_empty()
         });
     }
@@ -178,17 +147,13 @@ impl Supervisor {
             }
             Attempt::Interrupted => progress.outcome = Exit::Stopped,
             Attempt::Fatal(failure) => {
-                let reason = Audience::Keys.story(&failure);
-                self.outbox.refuse(progress.commands.drain(..), &reason);
-                if self.shutdown.claim_reason() {
-                    self.outbox.fault(component(&failure), reason, FATAL_ACTION);
-                }
+                self.refuse_for(progress, &failure);
+                self.report_fatal(component(&failure), &failure);
                 return Some(Err(failure));
             }
             // Whoever started it knows better when to try again.
             Attempt::Retry { failure, .. } if once => {
-                let reason = Audience::Keys.story(&failure);
-                self.outbox.refuse(progress.commands.drain(..), &reason);
+                self.refuse_for(progress, &failure);
                 return Some(Err(failure));
             }
             Attempt::Retry {
@@ -205,6 +170,11 @@ impl Supervisor {
         None
     }
 
+    fn refuse_for(&self, progress: &mut Progress, failure: &CliError) {
+        let reason = Audience::Keys.display_chain(failure);
+        self.outbox.refuse(progress.commands.drain(..), &reason);
+    }
+
     fn wait_for_retry(&self, progress: &mut Progress, failure: &CliError) {
         let reason = reason(failure);
         self.outbox.refuse(progress.commands.drain(..), &reason);
@@ -214,8 +184,7 @@ impl Supervisor {
         }
         self.telemetry.phase(JobPhase::Error, Some(reason.clone()));
         progress.reported = Some(reason);
-        self.queue
-            .wait(progress.backoff.next_delay(0.0), JobRequests::is_due);
+        self.wait_for_requests(progress.backoff.next_delay(0.0), JobRequests::is_due);
     }
 
     /// Runs the job as far as it goes. Commands that got their reply leave `progress`.
@@ -267,13 +236,13 @@ impl Supervisor {
         };
         let is_retry = progress.first_run.is_some_and(|first| first.retry_failed)
             || is_requested(CommandName::RetryFailed);
-        let config = self.config.get().job();
+        let config = self.config().job();
         let scan = config.scan()?;
         for warning in &scan.plan.warnings {
             tracing::warn!("{}", Audience::Keys.describe(warning));
         }
         config.check_decoder()?;
-        let backend = self.backends.open(
+        let backend = self.open_backend(
             &mut |name| {
                 let reason = format!("measuring whether {name} could run the models");
                 self.telemetry.phase(JobPhase::Scanning, Some(reason));
@@ -304,7 +273,7 @@ impl Supervisor {
         let context = JobContext {
             workers: self.threads,
             control: &self.control,
-            frames: &*self.monitor,
+            frames: &self.monitor,
         };
         self.gate.set_running(true);
         let report = job.run(&context, observer);
@@ -325,9 +294,16 @@ impl Supervisor {
             }
             let refusal = "no dataset is configured: there is no job";
             self.outbox.refuse(commands, refusal);
-            self.queue
-                .wait(IDLE_INTERVAL, |requests| !requests.commands.is_empty());
+            self.wait_for_requests(IDLE_INTERVAL, |requests| !requests.commands.is_empty());
         }
         Exit::Done
+    }
+    /// Waits until a request `is_due`, until the process ends, or for `timeout`.
+    pub(super) fn wait_for_requests(
+        &self,
+        timeout: Duration,
+        is_due: impl Fn(&JobRequests) -> bool,
+    ) {
+        self.queue.wait(&self.shutdown, timeout, is_due);
     }
 }

@@ -1,20 +1,21 @@
 //! Telemetry: every thread reports here what it knows of job, camera and workers; the control thread makes messages of
 //! it, at most one a second on each channel.
 
+use crate::daemon::control::PROGRESS_INTERVAL;
 use crate::daemon::telemetry_state::{CameraPhase, TelemetryState};
 use crate::dataset::acceptance::StateCounts;
 use crate::messages::payloads::{
     ClipName, Envelope, JobPhase, Progress, StateReport, Status, StatusName, VERSION,
 };
 use crate::messages::topics;
-use crate::mqtt::{Delivery, TransientMessage};
-use crate::system::clock::timestamp;
-use crate::system::clock::uptime;
+use crate::mqtt::{Counters, PublisherInputs, QoS, Retained, TransientMessage};
+use crate::system::clock::{timestamp, uptime};
 use crate::system::lock_ignoring_poison;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
 /// Transient messages that wait for the connection at most; the next one is dropped.
@@ -29,18 +30,11 @@ pub(super) struct TelemetryPublisher {
     state: watch::Sender<Option<Vec<u8>>>,
     progress: watch::Sender<Option<Vec<u8>>>,
     transient: mpsc::Sender<TransientMessage>,
-    dropped: AtomicU64,
+    counters: Arc<Counters>,
     /// Last number of each channel.
     seqs: Mutex<BTreeMap<&'static str, u64>>,
     known: Mutex<TelemetryState>,
     published: Mutex<Published>,
-}
-
-/// The receiving ends, for the connection.
-pub(super) struct TelemetryReceivers {
-    pub(super) state: watch::Receiver<Option<Vec<u8>>>,
-    pub(super) progress: watch::Receiver<Option<Vec<u8>>>,
-    pub(super) transient: mpsc::Receiver<TransientMessage>,
 }
 
 /// The last contents: what has not changed is not published again.
@@ -51,28 +45,38 @@ struct Published {
 }
 
 impl TelemetryPublisher {
-    /// Both ends; nothing is known yet.
-    pub(super) fn new() -> (Self, TelemetryReceivers) {
-        let (state, state_receiver) = watch::channel(None);
-        let (progress, progress_receiver) = watch::channel(None);
-        let (transient, transient_receiver) = mpsc::channel(TRANSIENT_MAX);
-        let publisher = Self {
+    /// Both ends: the receiving one is for the connection. `counters` counts the messages that are dropped.
+    pub(super) fn new(counters: Arc<Counters>) -> (Arc<Self>, PublisherInputs) {
+        let (state, latest_state) = watch::channel(None);
+        let (progress, latest_progress) = watch::channel(None);
+        let (transient, receiver) = mpsc::channel(TRANSIENT_MAX);
+        let publisher = Arc::new(Self {
             wake: Arc::default(),
             changed: Notify::new(),
             state,
             progress,
             transient,
-            dropped: AtomicU64::new(0),
+            counters,
             seqs: Mutex::default(),
             known: Mutex::default(),
             published: Mutex::default(),
+        });
+        let retained = |channel, value, min_interval| Retained {
+            channel,
+            value,
+            min_interval,
         };
-        let receivers = TelemetryReceivers {
-            state: state_receiver,
-            progress: progress_receiver,
-            transient: transient_receiver,
+        let status = Arc::clone(&publisher);
+        let inputs = PublisherInputs {
+            retained: vec![
+                retained(topics::STATE, latest_state, Duration::ZERO),
+                retained(topics::PROGRESS, latest_progress, PROGRESS_INTERVAL),
+            ],
+            transient: receiver,
+            wake: Arc::clone(&publisher.wake),
+            status: Arc::new(move |name| status.status(name)),
         };
-        (publisher, receivers)
+        (publisher, inputs)
     }
 
     /// The job enters another phase.
@@ -156,11 +160,11 @@ impl TelemetryPublisher {
     }
 
     /// Publishes a message that is kept nowhere: without a connection it is dropped and counted.
-    pub(super) fn send(&self, channel: &'static str, payload: Vec<u8>, delivery: Delivery) {
+    pub(super) fn send(&self, channel: &'static str, payload: Vec<u8>, qos: QoS) {
         let message = TransientMessage {
             channel,
             payload,
-            delivery,
+            qos,
         };
         if self.transient.try_send(message).is_err() {
             self.count_dropped();
@@ -169,12 +173,7 @@ impl TelemetryPublisher {
 
     /// Counts a message that was dropped on its way to the connection.
     pub(super) fn count_dropped(&self) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Messages that were dropped on their way to the connection.
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.counters.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A message of a channel that is not kept in the ledger, with the channel's next number.
@@ -200,7 +199,7 @@ impl TelemetryPublisher {
     }
 
     /// A message of `status`.
-    pub(super) fn status(&self, status: StatusName) -> Vec<u8> {
+    fn status(&self, status: StatusName) -> Vec<u8> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         self.message(topics::STATUS, &Status { status, version })
     }

@@ -28,8 +28,8 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::{Instant, sleep_until};
 
-pub(super) use crate::mqtt::connection::shutdown::ConnectionEnd;
-use crate::mqtt::connection::shutdown::{CloseReason, ConnectionPhase};
+pub(super) use crate::mqtt::connection::shutdown::{CloseReason, ConnectionEnd};
+use crate::mqtt::connection::shutdown::{Closing, ClosingStep};
 pub(super) use sending::OUTGOING_BYTES_MAX;
 
 /// `online` is published again after this time: the broker may have sent the previous connection's will after the first
@@ -42,7 +42,7 @@ const PUBACK_TIMEOUT_FACTOR: u32 = 3;
 enum LoopEvent {
     Polled(Result<Event, ConnectionError>),
     CloseRequested(CloseReason),
-    RetainedChanged(usize, bool),
+    RetainedChanged(usize),
     Transient(TransientMessage),
     OutboxNotified,
     Outbox(CallResult),
@@ -56,7 +56,8 @@ pub(super) struct Connection<'a> {
     settings: &'a Settings,
     client: AsyncClient,
     since: Instant,
-    phase: ConnectionPhase,
+    /// How far its shutdown is; `None` while it serves.
+    closing: Option<Closing>,
     in_flight: InFlight,
     outbox: OutboxPublisher,
     commands: CommandReceiver,
@@ -85,7 +86,7 @@ impl<'a> Connection<'a> {
             settings,
             client,
             since: now,
-            phase: ConnectionPhase::Serving,
+            closing: None,
             in_flight: InFlight::default(),
             puback_due_since: None,
             reassert_online_at: Some(now + REASSERT_ONLINE_AFTER),
@@ -105,7 +106,7 @@ impl<'a> Connection<'a> {
         if self.settings.discovery {
             let device = &self.settings.device;
             let topic = discovery::config_topic(device);
-            let config = discovery::config(device, &self.settings.version).to_string();
+            let config = discovery::config(device, env!("CARGO_PKG_VERSION")).to_string();
             let kind = MessageKind::Announcement;
             self.publish(kind, topic, QoS::AtLeastOnce, true, config.into())?;
         }
@@ -155,14 +156,14 @@ impl<'a> Connection<'a> {
         polling: &mut (impl Future<Output = Result<Event, ConnectionError>> + Unpin),
     ) -> LoopEvent {
         let due = self.due();
-        let serving = matches!(self.phase, ConnectionPhase::Serving);
+        let serving = self.closing.is_none();
         let settings = self.settings;
         let state = &mut *self.state;
         select! {
             polled = polling => LoopEvent::Polled(polled),
-            () = stopping(&mut state.stop), if serving => LoopEvent::CloseRequested(CloseReason::Stop),
-            () = changing(&mut state.settings, settings), if serving => LoopEvent::CloseRequested(CloseReason::Change),
-            (at, more) = any_changed(&mut state.channels) => LoopEvent::RetainedChanged(at, more),
+            () = stopping(&mut state.stop), if serving => LoopEvent::CloseRequested(CloseReason::Stopped),
+            () = changing(&mut state.settings, settings), if serving => LoopEvent::CloseRequested(CloseReason::Changed),
+            at = any_changed(&mut state.channels) => LoopEvent::RetainedChanged(at),
             transient = next_transient(&mut state.transient) => LoopEvent::Transient(transient),
             () = state.wake.notified() => LoopEvent::OutboxNotified,
             done = self.outbox.done() => LoopEvent::Outbox(done),
@@ -173,23 +174,16 @@ impl<'a> Connection<'a> {
 
     /// When [`Self::start_due_work`] is due next without another event.
     fn due(&self) -> Option<Instant> {
-        let phase = match self.phase {
-            ConnectionPhase::Serving => None,
-            ConnectionPhase::Flushing(at, _)
-            | ConnectionPhase::AwaitStoppedAck(at, _)
-            | ConnectionPhase::Disconnecting(at, _) => Some(at),
-        };
         let channels = self.state.channels.iter();
         let values = channels.filter(|c| c.dirty && !c.waiting).map(|c| c.next);
         let sending = self.is_sending().then(|| {
             let messages = self.outbox.due(self.in_flight.outbox_messages());
             values.chain(messages).min()
         });
-        let owed = self.puback_deadline();
         [
-            phase,
+            self.closing.map(|closing| closing.until),
             sending.flatten(),
-            owed,
+            self.puback_deadline(),
             self.reassert_online_at,
             self.reconnect_at,
         ]
@@ -229,22 +223,18 @@ impl<'a> Connection<'a> {
                 self.outbox.notify();
                 Ok(())
             }
-            LoopEvent::CloseRequested(end) => {
-                self.begin_shutdown(end);
+            LoopEvent::CloseRequested(reason) => {
+                self.begin_shutdown(reason);
                 Ok(())
             }
-            LoopEvent::RetainedChanged(at, more) => {
-                let channel = &mut self.state.channels[at];
-                channel.open = more;
-                channel.dirty |= more;
+            LoopEvent::RetainedChanged(at) => {
+                self.state.channels[at].dirty = true;
                 Ok(())
             }
             LoopEvent::Transient(transient) => self.send_transient(transient),
             LoopEvent::Outbox(done) => {
-                let messages = self.outbox.handle(done);
-                messages
-                    .into_iter()
-                    .try_for_each(|l| self.send_outbox_message(l))
+                let mut messages = self.outbox.handle(done).into_iter();
+                messages.try_for_each(|message| self.send_outbox_message(message))
             }
             LoopEvent::Inbox(done) => {
                 let Some(command) = self.commands.handle(done) else {
@@ -288,14 +278,18 @@ impl<'a> Connection<'a> {
     }
 
     fn acknowledged(&mut self, kind: Option<MessageKind>) -> Result<(), ConnectionEnd> {
-        match (kind, &self.phase) {
-            (Some(MessageKind::OutboxMessage(id)), _) => {
+        match kind {
+            Some(MessageKind::OutboxMessage(id)) => {
                 Counters::add(&self.state.counters.delivered);
                 self.outbox.delivered(id);
             }
-            (Some(MessageKind::Channel(at)), _) => self.state.channels[at].waiting = false,
-            (Some(MessageKind::Stopped), ConnectionPhase::AwaitStoppedAck(_, end)) => {
-                self.disconnect(*end)?;
+            Some(MessageKind::Channel(at)) => self.state.channels[at].waiting = false,
+            Some(MessageKind::Stopped) => {
+                if let Some(closing) = self.closing
+                    && closing.step == ClosingStep::AwaitingStoppedAck
+                {
+                    self.disconnect(closing.reason)?;
+                }
             }
             _ => {}
         }
@@ -319,7 +313,7 @@ impl<'a> Connection<'a> {
 
     /// Plans to connect again: only then the broker repeats messages that were not acknowledged.
     fn request_reconnect(&mut self) {
-        if matches!(self.phase, ConnectionPhase::Serving) {
+        if self.closing.is_none() {
             let at = later(Instant::now(), self.settings.reconnect_max);
             self.reconnect_at.get_or_insert(at);
         }

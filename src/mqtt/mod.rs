@@ -31,9 +31,8 @@ pub mod subscriber;
 pub mod tls;
 
 pub use crate::messages::broker_address::{BrokerAddress, UrlError};
-pub use client::{
-    Counters, Delivery, PublisherInputs, Retained, StatusEncoder, TransientMessage, run,
-};
+pub use client::{Counters, PublisherInputs, Retained, StatusEncoder, TransientMessage, run};
 pub use outbox::{Inbox, Outbox, OutboxMessage};
+pub use rumqttc::QoS;
 pub use settings::Settings;
 pub use tls::{Tls, TlsError, check_tls};

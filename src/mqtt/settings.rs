@@ -32,8 +32,6 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Whether to introduce the device to Home Assistant.
     pub discovery: bool,
-    /// Handloom's version, for [`Self::discovery`].
-    pub version: String,
 }
 
 impl Settings {
@@ -53,7 +51,6 @@ impl Settings {
             reconnect_max: Duration::from_mins(1),
             connect_timeout: Duration::from_secs(10),
             discovery: false,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! No call waits, so that commands are carried out and hands are followed meanwhile.
 
+use crate::daemon::Daemon;
 use crate::daemon::ROOM_POLL_INTERVAL;
-use crate::daemon::camera_task::CameraContext;
 use crate::error::CliError;
 use crate::error::hints::Audience;
 use crate::recording::TakeProvenance;
@@ -34,17 +34,15 @@ pub(super) enum Written {
         /// Time of its last frame.
         sign_end: Duration,
     },
-    /// The files of full batches were written.
-    FullBatches,
+    /// The files of full batches were written, or the takes were merged.
+    Files,
     /// The files of all batches were written.
     AllBatches,
-    /// The takes were merged into the final file.
-    Merged,
 }
 
 /// The daemon's takes on their way to the disk.
 pub(in crate::daemon) struct TakeWriter<'a> {
-    daemon: &'a CameraContext,
+    daemon: &'a Daemon,
     store: TakeStore,
     origin: &'a TakeProvenance<'a>,
     device: String,
@@ -65,7 +63,7 @@ pub(in crate::daemon) struct TakeWriter<'a> {
 impl<'a> TakeWriter<'a> {
     /// Takes over `store`, and publishes what an earlier process left in it.
     pub(in crate::daemon) fn new(
-        daemon: &'a CameraContext,
+        daemon: &'a Daemon,
         store: TakeStore,
         origin: &'a TakeProvenance<'a>,
     ) -> Self {
@@ -81,7 +79,6 @@ impl<'a> TakeWriter<'a> {
             full: None,
             is_last: false,
         };
-        writer.announce();
         writer.publish_files(None);
         writer
     }
@@ -201,8 +198,7 @@ impl<'a> TakeWriter<'a> {
         if self.write(TakeStore::seal_due)?.is_none() {
             return Ok(None);
         }
-        self.announce();
-        Ok(Some(Written::FullBatches))
+        Ok(Some(Written::Files))
     }
 
     fn write_all_batches(&mut self) -> Result<Option<Written>, CliError> {
@@ -211,7 +207,6 @@ impl<'a> TakeWriter<'a> {
         }
         self.is_seal_due = false;
         self.unmerged = Some(Instant::now());
-        self.announce();
         Ok(Some(Written::AllBatches))
     }
 
@@ -222,7 +217,7 @@ impl<'a> TakeWriter<'a> {
             // The next takes are stored all the same.
             Err(failure) if !self.is_close_due => {
                 let action = "the takes are in batches/; they are merged after the next record";
-                let reason = Audience::TakesKeys.story(&failure);
+                let reason = Audience::TakesKeys.display_chain(&failure);
                 self.daemon.outbox.fault("disk", reason, action);
             }
             merged => {
@@ -231,8 +226,7 @@ impl<'a> TakeWriter<'a> {
             }
         }
         self.unmerged = None;
-        self.announce();
-        Ok(Some(Written::Merged))
+        Ok(Some(Written::Files))
     }
 
     /// Changes the store; `None` when there was no room for it.
@@ -258,7 +252,7 @@ impl<'a> TakeWriter<'a> {
             done => {
                 let value = done?;
                 self.full = None;
-                // A batch may have been announced.
+                // The ledger may have a message about a batch.
                 self.daemon.outbox.notify();
                 Ok(Some(value))
             }
@@ -279,10 +273,5 @@ impl<'a> TakeWriter<'a> {
         if is_new {
             self.daemon.mirror.notify_sealed();
         }
-    }
-
-    /// Has the outbox published what the store wrote into it.
-    fn announce(&self) {
-        self.daemon.outbox.notify();
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Connection, ConnectionEnd, later};
 use crate::messages::{StatusName, topics};
-use crate::mqtt::client::{Counters, Delivery, TransientMessage};
+use crate::mqtt::client::{Counters, TransientMessage};
 use crate::mqtt::error::MqttError;
 use crate::mqtt::inflight::MessageKind;
 use crate::mqtt::outbox::OutboxMessage;
@@ -24,19 +24,14 @@ impl Connection<'_> {
                 continue;
             }
             channel.dirty = false;
-            let Some(payload) = channel.value.borrow_and_update().clone() else {
+            let Some(payload) = channel.retained.value.borrow_and_update().clone() else {
                 continue;
             };
             channel.waiting = true;
-            channel.next = later(now, channel.min_interval);
-            let topic = topics::topic(&self.settings.device, channel.name);
-            self.publish(
-                MessageKind::Channel(at),
-                topic,
-                QoS::AtLeastOnce,
-                true,
-                payload,
-            )?;
+            channel.next = later(now, channel.retained.min_interval);
+            let topic = topics::topic(&self.settings.device, channel.retained.channel);
+            let kind = MessageKind::Channel(at);
+            self.publish(kind, topic, QoS::AtLeastOnce, true, payload)?;
         }
         Ok(())
     }
@@ -66,18 +61,9 @@ impl Connection<'_> {
             Counters::add(&self.state.counters.dropped);
             return Ok(());
         }
-        let qos = match transient.delivery {
-            Delivery::AtMostOnce => QoS::AtMostOnce,
-            Delivery::AtLeastOnce => QoS::AtLeastOnce,
-        };
         let topic = topics::topic(&self.settings.device, transient.channel);
-        self.publish(
-            MessageKind::TransientMessage,
-            topic,
-            qos,
-            false,
-            transient.payload,
-        )
+        let kind = MessageKind::TransientMessage;
+        self.publish(kind, topic, transient.qos, false, transient.payload)
     }
 
     pub(super) fn ack(&mut self, message: &Publish) -> Result<(), ConnectionEnd> {

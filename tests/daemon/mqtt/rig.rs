@@ -3,7 +3,7 @@
 use handloom::messages::payloads::VERSION;
 use handloom::messages::{Envelope, Status, topics};
 use handloom::mqtt::{
-    Counters, Delivery, Inbox, Outbox, OutboxMessage, PublisherInputs, Retained, Settings,
+    Counters, Inbox, Outbox, OutboxMessage, PublisherInputs, QoS, Retained, Settings,
     TransientMessage, run,
 };
 use std::collections::BTreeMap;
@@ -209,15 +209,15 @@ impl Rig {
     }
 
     /// `health` at `QoS` 0 or `snapshot` at `QoS` 1; whether there was room for it.
-    pub(crate) fn drop_in(&self, delivery: Delivery, payload: &[u8]) -> bool {
-        let channel = match delivery {
-            Delivery::AtMostOnce => topics::HEALTH,
-            Delivery::AtLeastOnce => topics::SNAPSHOT,
+    pub(crate) fn drop_in(&self, qos: QoS, payload: &[u8]) -> bool {
+        let channel = match qos {
+            QoS::AtMostOnce => topics::HEALTH,
+            _ => topics::SNAPSHOT,
         };
         let transient = TransientMessage {
             channel,
             payload: payload.to_vec(),
-            delivery,
+            qos,
         };
         self.transient.try_send(transient).is_ok()
     }
