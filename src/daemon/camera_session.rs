@@ -10,7 +10,7 @@ use crate::daemon::ROOM_POLL_INTERVAL;
 use crate::daemon::camera_session::take_writer::Written;
 use crate::daemon::camera_task::CameraRequest;
 use crate::daemon::job_queue::PendingCommand;
-use crate::daemon::telemetry_state::CameraPhase;
+use crate::daemon::telemetry::CameraPhase;
 use crate::error::CliError;
 use crate::error::hints::Audience;
 use crate::messages::payloads::{CameraHealth, JobPhase};

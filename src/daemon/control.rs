@@ -143,11 +143,7 @@ impl Daemon {
         let has_mirror = self.config().output.mirror.is_some();
         Health {
             uptime_s: uptime().as_secs(),
-            temperature_c: sensors.temperature_c,
-            throttled: sensors.throttled,
-            load_1min: sensors.load_1min,
-            memory_available_mib: sensors.memory_available_mib,
-            memory_resident_mib: sensors.memory_resident_mib,
+            sensors,
             disk_free_mib,
             workers: self.control.workers(),
             frames_per_s,

@@ -1,7 +1,7 @@
 //! How many workers may work now: the configured number, less what holds them back. Every change is put into force and
 //! published on `state`.
 
-use crate::daemon::telemetry_publisher::TelemetryPublisher;
+use crate::daemon::telemetry::TelemetryPublisher;
 use crate::job::worker_pool::WorkerControl;
 use crate::limits::Decision;
 use crate::system::clock::uptime;

@@ -7,7 +7,7 @@
 //! | [`shutdown`] | the flag that ends every thread, and the failure that raised it |
 //! | [`options`] | the settings as the options of the modules below |
 //! | [`reload`] | the replacement of the config on SIGHUP |
-//! | [`telemetry_publisher`], [`telemetry_state`] | what `state` and `progress` publish |
+//! | [`telemetry`] | what `state` and `progress` publish |
 //! | [`outbox_writer`] | faults and replies on their way into the ledger's outbox |
 //! | [`job_gate`] | how many workers may work, and why not more |
 //! | [`job_queue`] | what the supervisor does next |
@@ -39,8 +39,7 @@ mod reload;
 mod resource_monitor;
 mod shutdown;
 mod supervisor;
-mod telemetry_publisher;
-mod telemetry_state;
+mod telemetry;
 mod worker_monitor;
 
 use crate::config::{self, Config, LoadedConfig, Sources};
@@ -52,8 +51,7 @@ use crate::daemon::mirror_task::MirrorHandle;
 use crate::daemon::outbox_writer::OutboxWriter;
 use crate::daemon::resource_monitor::ResourceStatus;
 use crate::daemon::shutdown::Shutdown;
-use crate::daemon::supervisor::FirstRun;
-use crate::daemon::telemetry_publisher::TelemetryPublisher;
+use crate::daemon::telemetry::TelemetryPublisher;
 use crate::daemon::worker_monitor::WorkerMonitor;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
@@ -205,8 +203,8 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
     let mirror_thread = mirror_task::start(&daemon).map_err(cannot_start("the mirror"))?;
     let camera_thread =
         camera_task::start(&daemon, &liveness).map_err(cannot_start("the camera's thread"))?;
-    let signals =
-        listen_to_signals(&daemon, options.sources).map_err(cannot_start("the signal thread"))?;
+    let signals = listen_to_signals(&daemon, options.sources.clone())
+        .map_err(cannot_start("the signal thread"))?;
     let watchdog = start_watchdog(liveness).map_err(cannot_start("the watchdog"))?;
     let limit_thread = options
         .time_limit
@@ -217,11 +215,7 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
     tracing::info!(device = %daemon.config().device.id, "ready");
 
     let ended = if daemon.config().has_dataset() {
-        let first_run = FirstRun {
-            mode: options.mode,
-            retry_failed: options.retry_failed,
-        };
-        daemon.supervise(first_run, options.once)
+        daemon.supervise(&options)
     } else {
         Ok(daemon.stand_by())
     };

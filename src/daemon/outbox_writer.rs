@@ -4,11 +4,11 @@
 
 use crate::daemon::Daemon;
 use crate::daemon::job_queue::PendingCommand;
-use crate::daemon::telemetry_publisher::TelemetryPublisher;
+use crate::daemon::telemetry::TelemetryPublisher;
 use crate::messages::payloads::{Fault, Reply, ReplyState, Timestamp};
 use crate::messages::request::CommandName;
 use crate::messages::topics;
-use crate::mqtt::{Outbox, OutboxMessage};
+use crate::mqtt::{Outbox, PendingMessage};
 use crate::storage::ledger::Message;
 use crate::storage::{SharedLedger, StoreError};
 use crate::system::clock::timestamp;
@@ -165,16 +165,9 @@ impl OutboxWriter {
 }
 
 impl Outbox for Daemon {
-    fn after(&self, id: i64, limit: usize) -> Result<Vec<OutboxMessage>, String> {
-        let waiting = self.ledger.lock().pending_messages(id, limit);
-        let messages = waiting.map_err(|e| e.to_string())?.into_iter();
-        Ok(messages
-            .map(|w| OutboxMessage {
-                id: w.id,
-                channel: w.channel,
-                payload: w.payload,
-            })
-            .collect())
+    fn after(&self, id: i64, limit: usize) -> Result<Vec<PendingMessage>, String> {
+        let messages = self.ledger.lock().pending_messages(id, limit);
+        messages.map_err(|e| e.to_string())
     }
 
     fn delivered(&self, ids: &[i64]) -> Result<(), String> {

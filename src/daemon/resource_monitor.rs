@@ -4,8 +4,9 @@
 use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::limits::{Decision, ResourceLimiter, ResourceLimits, Sample, Throttle};
+use crate::messages::payloads::SensorReadings;
 use crate::system::clock::uptime;
-use crate::system::{Liveness, SensorReadings, Sensors, disk, lock_ignoring_poison};
+use crate::system::{Liveness, Sensors, disk, lock_ignoring_poison};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};

@@ -1,9 +1,9 @@
 //! Runs the job on the main thread until nothing is left to do, and carries out commands between two runs.
 
-use crate::daemon::Daemon;
 use crate::daemon::job_failure::{action, component, is_changed_dataset, reason};
 use crate::daemon::job_observer::DaemonJobObserver;
 use crate::daemon::job_queue::{JobRequests, PendingCommand};
+use crate::daemon::{Daemon, RunOptions};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::job::worker_pool::RunOutcome;
@@ -21,32 +21,14 @@ const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(2), Duration::from_mins
 /// Longest wait without a request.
 const IDLE_INTERVAL: Duration = Duration::from_mins(10);
 
-/// How an attempt at the job ended.
-enum Attempt {
-    Done(JobReport),
-    Stopped,
-    /// Stopped before the job began: what prevented it may still do so.
-    Interrupted,
-    /// It may succeed later.
-    Retry {
-        failure: CliError,
-        /// Whether a clip was recorded before.
-        has_progressed: bool,
-    },
-    /// It will not.
-    Fatal(CliError),
-}
-
-/// The options of the first run; later runs resume.
-#[derive(Clone, Copy)]
-pub(super) struct FirstRun {
-    pub(super) mode: OpenMode,
-    pub(super) retry_failed: bool,
-}
-
 /// The state between two runs.
 struct Progress {
-    first_run: Option<FirstRun>,
+    /// What the next run does with results in the output directory; only the first one does not resume.
+    mode: OpenMode,
+    /// Whether the next run processes the clips again that failed before.
+    retry_failed: bool,
+    /// Whether no run has begun yet.
+    is_first: bool,
     /// Accepted commands without a final reply.
     commands: Vec<PendingCommand>,
     is_run_wanted: bool,
@@ -68,10 +50,12 @@ impl Daemon {
     ///
     /// # Errors
     /// When the job cannot run and will not later; with `once` also when it might.
-    pub(super) fn supervise(&self, first_run: FirstRun, once: bool) -> Result<Exit, CliError> {
+    pub(super) fn supervise(&self, options: &RunOptions) -> Result<Exit, CliError> {
         let [first_delay, max_delay] = RETRY_DELAYS;
         let mut progress = Progress {
-            first_run: Some(first_run),
+            mode: options.mode,
+            retry_failed: options.retry_failed,
+            is_first: true,
             commands: Vec::new(),
             is_run_wanted: true,
             backoff: Backoff::new(first_delay, max_delay),
@@ -87,7 +71,7 @@ impl Daemon {
             if is_cancelled {
                 self.wait_for_resume(&mut progress);
             } else if progress.is_run_wanted {
-                if let Some(ended) = self.run_once(&mut progress, once) {
+                if let Some(ended) = self.run_once(&mut progress, options.once) {
                     return ended;
                 }
             } else {
@@ -120,59 +104,74 @@ impl Daemon {
         });
     }
 
-    /// One attempt and what follows from it; how the daemon ends, when it does.
+    /// One attempt and what follows from it; how the daemon ends, when it does. Commands that got their reply leave
+    /// `progress`.
     fn run_once(&self, progress: &mut Progress, once: bool) -> Option<Result<Exit, CliError>> {
         if progress.reported.is_none() || !progress.commands.is_empty() {
             self.telemetry.phase(JobPhase::Scanning, None);
         }
-        match self.attempt(progress) {
-            Attempt::Done(report) => {
+        let is_first = progress.is_first;
+        let mut observer = DaemonJobObserver::new(self);
+        let run = self.run(progress, &mut observer);
+        progress.outcome = Exit::Stopped;
+        let failure = match run {
+            Ok(report) if report.outcome == RunOutcome::Done => {
+                self.telemetry.counts(&report.counts);
                 progress.forget_failure();
                 (progress.is_run_wanted, progress.outcome) = (false, Exit::Done);
-                let accepted = report.accepted();
-                let reason = format!("the job is done: {accepted} sequences");
-                self.telemetry.phase(JobPhase::Idle, Some(reason));
-                if once {
-                    self.mirror.wait_until_idle(&self.shutdown);
-                    return Some(Ok(if accepted == 0 {
-                        Exit::Nothing
-                    } else {
-                        Exit::Done
-                    }));
-                }
+                return self.finish(report.accepted(), once).map(Ok);
             }
-            Attempt::Stopped => {
+            Ok(_) => {
                 progress.forget_failure();
-                progress.outcome = Exit::Stopped;
+                return None;
             }
-            Attempt::Interrupted => progress.outcome = Exit::Stopped,
-            Attempt::Fatal(failure) => {
-                self.refuse_for(progress, &failure);
+            Err(failure) if failure.is_full() && self.control.is_stopped() => {
+                progress.forget_failure();
+                return None;
+            }
+            Err(failure) => failure,
+        };
+        let may_pass = match failure.exit {
+            Exit::Bug => false,
+            // While accelerators were measured.
+            Exit::Stopped => return None,
+            // The camera's thread has reported it.
+            Exit::Unavailable if self.shutdown.is_requested() => return None,
+            // The camera needs the accelerator as well.
+            Exit::Unavailable if self.camera.is_open() => false,
+            // The disk may come back, or the dataset.
+            Exit::NoInput | Exit::InOut => true,
+            _ => is_changed_dataset(&failure) || !is_first,
+        };
+        // With `once`, whoever started the daemon knows better when to try again.
+        if !may_pass || once {
+            let reason = Audience::Keys.display_chain(&failure);
+            self.outbox.refuse(progress.commands.drain(..), &reason);
+            if !may_pass {
                 self.report_fatal(component(&failure), &failure);
-                return Some(Err(failure));
             }
-            // Whoever started it knows better when to try again.
-            Attempt::Retry { failure, .. } if once => {
-                self.refuse_for(progress, &failure);
-                return Some(Err(failure));
-            }
-            Attempt::Retry {
-                failure,
-                has_progressed,
-            } => {
-                if has_progressed {
-                    progress.forget_failure();
-                }
-                progress.outcome = Exit::Stopped;
-                self.wait_for_retry(progress, &failure);
-            }
+            return Some(Err(failure));
         }
+        if observer.has_progressed {
+            progress.forget_failure();
+        }
+        self.wait_for_retry(progress, &failure);
         None
     }
 
-    fn refuse_for(&self, progress: &mut Progress, failure: &CliError) {
-        let reason = Audience::Keys.display_chain(failure);
-        self.outbox.refuse(progress.commands.drain(..), &reason);
+    /// The job is done with `accepted` sequences; how the daemon ends, with `once`.
+    fn finish(&self, accepted: usize, once: bool) -> Option<Exit> {
+        let reason = format!("the job is done: {accepted} sequences");
+        self.telemetry.phase(JobPhase::Idle, Some(reason));
+        if !once {
+            return None;
+        }
+        self.mirror.wait_until_idle(&self.shutdown);
+        Some(if accepted == 0 {
+            Exit::Nothing
+        } else {
+            Exit::Done
+        })
     }
 
     fn wait_for_retry(&self, progress: &mut Progress, failure: &CliError) {
@@ -187,55 +186,17 @@ impl Daemon {
         self.wait_for_requests(progress.backoff.next_delay(0.0), JobRequests::is_due);
     }
 
-    /// Runs the job as far as it goes. Commands that got their reply leave `progress`.
-    fn attempt(&self, progress: &mut Progress) -> Attempt {
-        let is_first = progress.first_run.is_some();
-        let mut observer = DaemonJobObserver::new(self);
-        let failure = match self.run(progress, &mut observer) {
-            Ok(report) if report.outcome == RunOutcome::Stopped => return Attempt::Stopped,
-            Ok(report) => {
-                self.telemetry.counts(&report.counts);
-                return Attempt::Done(report);
-            }
-            Err(failure) => failure,
-        };
-        if failure.is_full() && self.control.is_stopped() {
-            return Attempt::Stopped;
-        }
-        let is_retried = match failure.exit {
-            Exit::Bug => false,
-            // While accelerators were measured.
-            Exit::Stopped => return Attempt::Interrupted,
-            // The camera's thread has reported it.
-            Exit::Unavailable if self.shutdown.is_requested() => return Attempt::Interrupted,
-            // The camera needs the accelerator as well.
-            Exit::Unavailable if self.camera.is_open() => false,
-            // The disk may come back, or the dataset.
-            Exit::NoInput | Exit::InOut => true,
-            _ => is_changed_dataset(&failure) || !is_first,
-        };
-        if is_retried {
-            Attempt::Retry {
-                failure,
-                has_progressed: observer.has_progressed,
-            }
-        } else {
-            Attempt::Fatal(failure)
-        }
-    }
-
     fn run(
         &self,
         progress: &mut Progress,
         observer: &mut DaemonJobObserver<'_>,
     ) -> Result<JobReport, CliError> {
         let is_requested = |command| progress.commands.iter().any(|c| c.command == command);
-        let mode = match progress.first_run.map(|first| first.mode) {
-            None | Some(OpenMode::Resume) if is_requested(CommandName::Rescan) => OpenMode::Rescan,
-            mode => mode.unwrap_or(OpenMode::Resume),
+        let mode = match progress.mode {
+            OpenMode::Resume if is_requested(CommandName::Rescan) => OpenMode::Rescan,
+            mode => mode,
         };
-        let is_retry = progress.first_run.is_some_and(|first| first.retry_failed)
-            || is_requested(CommandName::RetryFailed);
+        let is_retry = progress.retry_failed || is_requested(CommandName::RetryFailed);
         let config = self.config().job();
         let scan = config.scan()?;
         for warning in &scan.plan.warnings {
@@ -251,16 +212,14 @@ impl Daemon {
         )?;
         let mut job = Job::new(&config, &scan, &backend, self.ledger.clone());
         retry_while_full(observer, || job.claim(mode))?;
-        if let Some(first) = &mut progress.first_run {
-            // A second time it would discard what comes now.
-            first.mode = OpenMode::Resume;
-        }
+        // A second time it would discard what comes now.
+        progress.mode = OpenMode::Resume;
         let retried = if is_retry {
             retry_while_full(observer, || job.retry_failed())?
         } else {
             0
         };
-        progress.first_run = None;
+        (progress.retry_failed, progress.is_first) = (false, false);
         let kept = self.ledger.lock().clips()?.len();
         for command in progress.commands.drain(..) {
             let result = match command.command {

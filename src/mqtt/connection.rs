@@ -16,7 +16,8 @@ use crate::messages::{StatusName, discovery, topics};
 use crate::mqtt::command_receiver::{CommandReceiver, Disposition};
 use crate::mqtt::error::MqttError;
 use crate::mqtt::inflight::{InFlight, MessageKind};
-use crate::mqtt::outbox_publisher::{CallResult, OutboxPublisher};
+use crate::mqtt::outbox::PendingMessage;
+use crate::mqtt::outbox_publisher::OutboxPublisher;
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, Outgoing, Publish, QoS,
     SubscribeReasonCode,
@@ -45,8 +46,9 @@ enum LoopEvent {
     RetainedChanged(usize),
     Transient(TransientMessage),
     OutboxNotified,
-    Outbox(CallResult),
-    Inbox(Result<(), String>),
+    Fetched(Vec<PendingMessage>),
+    /// The inbox has accepted this command; `None`: it failed.
+    Accepted(Option<Publish>),
     Due,
 }
 
@@ -166,8 +168,8 @@ impl<'a> Connection<'a> {
             at = any_changed(&mut state.channels) => LoopEvent::RetainedChanged(at),
             transient = next_transient(&mut state.transient) => LoopEvent::Transient(transient),
             () = state.wake.notified() => LoopEvent::OutboxNotified,
-            done = self.outbox.done() => LoopEvent::Outbox(done),
-            done = self.commands.done() => LoopEvent::Inbox(done),
+            messages = self.outbox.next_messages() => LoopEvent::Fetched(messages),
+            command = self.commands.next_accepted() => LoopEvent::Accepted(command),
             () = until(due) => LoopEvent::Due,
         }
     }
@@ -232,17 +234,16 @@ impl<'a> Connection<'a> {
                 Ok(())
             }
             LoopEvent::Transient(transient) => self.send_transient(transient),
-            LoopEvent::Outbox(done) => {
-                let mut messages = self.outbox.handle(done).into_iter();
-                messages.try_for_each(|message| self.send_outbox_message(message))
-            }
-            LoopEvent::Inbox(done) => {
-                let Some(command) = self.commands.handle(done) else {
-                    self.request_reconnect();
-                    return Ok(());
-                };
+            LoopEvent::Fetched(messages) => messages
+                .into_iter()
+                .try_for_each(|message| self.send_outbox_message(message)),
+            LoopEvent::Accepted(Some(command)) => {
                 Counters::add(&self.state.counters.received);
                 self.ack(&command)
+            }
+            LoopEvent::Accepted(None) => {
+                self.request_reconnect();
+                Ok(())
             }
         }
     }

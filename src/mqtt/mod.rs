@@ -32,7 +32,7 @@ pub mod tls;
 
 pub use crate::messages::broker_address::{BrokerAddress, UrlError};
 pub use client::{Counters, PublisherInputs, Retained, StatusEncoder, TransientMessage, run};
-pub use outbox::{Inbox, Outbox, OutboxMessage};
+pub use outbox::{Inbox, Outbox, PendingMessage};
 pub use rumqttc::QoS;
 pub use settings::Settings;
 pub use tls::{Tls, TlsError, check_tls};

@@ -1,15 +1,6 @@
 //! What the caller implements: where outbox messages are kept, and where commands go.
 
-/// A message that is kept until the broker has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutboxMessage {
-    /// Grows with every message and is never used twice.
-    pub id: i64,
-    /// Last level of its topic.
-    pub channel: String,
-    /// The bytes that are published.
-    pub payload: Vec<u8>,
-}
+pub use crate::messages::payloads::PendingMessage;
 
 /// Where messages wait for the broker. Calls may block: they are made on a thread of their own. The two may overlap.
 pub trait Outbox: Send + Sync + 'static {
@@ -17,7 +8,7 @@ pub trait Outbox: Send + Sync + 'static {
     ///
     /// # Errors
     /// When they cannot be read; the call is repeated seconds later.
-    fn after(&self, id: i64, limit: usize) -> Result<Vec<OutboxMessage>, String>;
+    fn after(&self, id: i64, limit: usize) -> Result<Vec<PendingMessage>, String>;
 
     /// Deletes messages that the broker has acknowledged.
     ///

@@ -1,6 +1,7 @@
 //! Temperature, throttling, load and memory, from the kernel's files. What a machine does not have is `None`.
 
 use super::throttle::FirmwareThrottle;
+use crate::messages::payloads::SensorReadings;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
@@ -11,21 +12,6 @@ use std::path::{Component, Path, PathBuf};
 const PLAUSIBLE_C: RangeInclusive<f64> = -40.0..=150.0;
 /// Longest part of a file that is read, bytes.
 const LONGEST_FILE: u64 = 1 << 16;
-
-/// One sample of all sensors.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct SensorReadings {
-    /// The hottest sensor, °C.
-    pub temperature_c: Option<f64>,
-    /// Whether the firmware throttles the machine or has done so since boot, for heat or for a weak power supply.
-    pub throttled: Option<bool>,
-    /// Load average over one minute.
-    pub load_1min: Option<f64>,
-    /// Available memory within the limits of the own control group, MiB.
-    pub memory_available_mib: Option<u64>,
-    /// Resident memory of this process, MiB.
-    pub memory_resident_mib: Option<u64>,
-}
 
 /// The sensors that this machine has.
 pub struct Sensors {

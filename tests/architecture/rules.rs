@@ -277,7 +277,7 @@ pub(crate) const WORDS: &[(&str, &str)] = &[
     ("ladder", "StepHysteresis"),
     ("last_words", "print_fatal"),
     ("leaving", "shutdown"),
-    ("letter", "OutboxMessage"),
+    ("letter", "PendingMessage"),
     ("letters", "outbox messages"),
     ("life", "process, run, heartbeat"),
     ("look", "poll, inspect, FrameView"),

@@ -5,7 +5,7 @@ use crate::messages::{StatusName, topics};
 use crate::mqtt::client::{Counters, TransientMessage};
 use crate::mqtt::error::MqttError;
 use crate::mqtt::inflight::MessageKind;
-use crate::mqtt::outbox::OutboxMessage;
+use crate::mqtt::outbox::PendingMessage;
 use rumqttc::{Publish, QoS};
 use tokio::time::Instant;
 
@@ -38,7 +38,7 @@ impl Connection<'_> {
 
     pub(super) fn send_outbox_message(
         &mut self,
-        message: OutboxMessage,
+        message: PendingMessage,
     ) -> Result<(), ConnectionEnd> {
         let topic = topics::topic(&self.settings.device, &message.channel);
         let bytes = message.payload.len();

@@ -3,7 +3,7 @@
 use handloom::messages::payloads::VERSION;
 use handloom::messages::{Envelope, Status, topics};
 use handloom::mqtt::{
-    Counters, Inbox, Outbox, OutboxMessage, PublisherInputs, QoS, Retained, Settings,
+    Counters, Inbox, Outbox, PendingMessage, PublisherInputs, QoS, Retained, Settings,
     TransientMessage, run,
 };
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub(crate) fn topic(channel: &str) -> String {
 /// An outbox in memory.
 #[derive(Default)]
 pub(crate) struct Shelf {
-    letters: Mutex<BTreeMap<i64, OutboxMessage>>,
+    letters: Mutex<BTreeMap<i64, PendingMessage>>,
     /// Ids in the order in which they were removed.
     pub(crate) removed: Mutex<Vec<i64>>,
     /// Calls fail while this is set.
@@ -42,7 +42,7 @@ pub(crate) struct Shelf {
 impl Shelf {
     pub(crate) fn put(&self, ids: impl IntoIterator<Item = i64>) {
         for id in ids {
-            let letter = OutboxMessage {
+            let letter = PendingMessage {
                 id,
                 channel: topics::BATCH.to_owned(),
                 payload: id.to_string().into(),
@@ -64,7 +64,7 @@ impl Shelf {
 }
 
 impl Outbox for Shelf {
-    fn after(&self, id: i64, limit: usize) -> Result<Vec<OutboxMessage>, String> {
+    fn after(&self, id: i64, limit: usize) -> Result<Vec<PendingMessage>, String> {
         self.jam()?;
         let letters = self.letters.lock().unwrap();
         let after = letters.range(id.saturating_add(1)..);
