@@ -88,7 +88,7 @@ impl<'a> CameraSession<'a> {
     fn tick(&mut self) -> Result<(), CliError> {
         self.stage.heartbeat(uptime());
         let is_stopping = self.daemon.shutdown.is_requested();
-        self.writer.set_last(is_stopping);
+        self.writer.is_last = is_stopping;
         self.carry_out_requests()?;
         self.flush()?;
         self.report_state();
@@ -110,7 +110,7 @@ impl<'a> CameraSession<'a> {
     /// # Errors
     /// When a take cannot be written.
     pub(super) fn finish(&mut self, may_wait: bool) -> Result<(), CliError> {
-        self.writer.close_when_written();
+        (self.writer.is_seal_due, self.writer.is_close_due) = (true, true);
         let written = self.write_rest(may_wait);
         if !self.daemon.shutdown.is_requested() {
             match &written {
@@ -125,8 +125,7 @@ impl<'a> CameraSession<'a> {
 
     fn write_rest(&mut self, may_wait: bool) -> Result<(), CliError> {
         loop {
-            self.writer
-                .set_last(!may_wait || self.daemon.shutdown.is_requested());
+            self.writer.is_last = !may_wait || self.daemon.shutdown.is_requested();
             self.carry_out_requests()?;
             if self.flush()? {
                 return Ok(());
@@ -155,7 +154,7 @@ impl<'a> CameraSession<'a> {
     fn store_sign(&mut self, sign: Sign, backend: String) -> Result<(), CliError> {
         self.flush()?;
         let gloss = sign.gloss.clone();
-        if self.writer.has_waiting() {
+        if self.writer.waiting.is_some() {
             tracing::warn!(
                 gloss = &*gloss,
                 "sign not recorded: another take waits for room"
@@ -163,10 +162,10 @@ impl<'a> CameraSession<'a> {
             self.session.retry(&gloss, sign.end);
             return Ok(());
         }
-        self.writer.put(sign, backend);
+        self.writer.waiting = Some((sign, backend));
         self.flush()?;
         if let Some(reason) = self.writer.no_room()
-            && self.writer.has_waiting()
+            && self.writer.waiting.is_some()
         {
             tracing::warn!(gloss = &*gloss, reason, "a take waits for room");
         }
@@ -189,7 +188,7 @@ impl<'a> CameraSession<'a> {
             takes.push(take.id);
         }
         if self.is_record_complete() {
-            self.writer.seal_all();
+            self.writer.is_seal_due = true;
         }
     }
 
@@ -207,9 +206,9 @@ impl<'a> CameraSession<'a> {
             Err(reason) => {
                 // The takes of a request that ends early are sealed like those of a complete one.
                 if !takes.is_empty() {
-                    self.writer.seal_all();
+                    self.writer.is_seal_due = true;
                 }
-                let waits = if self.writer.has_waiting() {
+                let waits = if self.writer.waiting.is_some() {
                     ", one waits for room"
                 } else {
                     ""
@@ -246,7 +245,7 @@ impl<'a> CameraSession<'a> {
     fn record(&mut self, task: PendingCommand, request: RecordRequest) {
         let is_writing = || {
             let reason = "one is being written".to_owned();
-            self.writer.has_waiting().then_some(reason)
+            self.writer.waiting.is_some().then_some(reason)
         };
         if let Some(reason) = self.writer.no_room().or_else(is_writing) {
             let reason = format!(

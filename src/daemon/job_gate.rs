@@ -156,7 +156,7 @@ mod tests {
     use std::time::Duration;
 
     fn gate() -> (JobGate, Arc<WorkerControl>, Liveness) {
-        let (control, liveness) = (Arc::new(WorkerControl::new(0)), Liveness::new());
+        let (control, liveness) = (Arc::new(WorkerControl::new(0)), Liveness::default());
         let stage = liveness.stage("recording", Duration::ZERO);
         let (telemetry, _) = TelemetryPublisher::new(Arc::default());
         let gate = JobGate::new(Arc::clone(&control), telemetry, stage, 4, false);

@@ -24,12 +24,14 @@ const NOT_RETRIED: &str =
     "job and camera continue without a copy; nothing in the mirror is changed";
 
 /// What the other threads share with the mirror's.
+#[derive(Default)]
 pub(super) struct MirrorHandle {
     status: Mutex<MirrorStatus>,
     work: WakeSignal,
     idle: WakeSignal,
 }
 
+#[derive(Default)]
 struct MirrorStatus {
     /// Files were sealed that no pass has seen.
     is_pending: bool,
@@ -41,16 +43,8 @@ struct MirrorStatus {
 impl MirrorHandle {
     /// With a first pass pending: a previous process may have sealed files.
     pub(super) fn new() -> Self {
-        let handle = Self {
-            status: Mutex::new(MirrorStatus {
-                is_pending: true,
-                is_copying: false,
-                waiting: None,
-            }),
-            work: WakeSignal::default(),
-            idle: WakeSignal::default(),
-        };
-        handle.work.notify();
+        let handle = Self::default();
+        handle.notify_sealed();
         handle
     }
 
@@ -77,20 +71,6 @@ impl MirrorHandle {
                 recv(shutdown.channel()) -> _ => return,
             }
         }
-    }
-
-    fn begin_pass(&self) {
-        let mut status = lock_ignoring_poison(&self.status);
-        (status.is_pending, status.is_copying) = (false, true);
-    }
-
-    fn end_pass(&self) {
-        lock_ignoring_poison(&self.status).is_copying = false;
-        self.idle.notify();
-    }
-
-    fn set_waiting(&self, files: usize) {
-        lock_ignoring_poison(&self.status).waiting = Some(files);
     }
 }
 
@@ -120,7 +100,9 @@ impl Daemon {
             if self.shutdown.is_requested() {
                 return;
             }
-            self.mirror.begin_pass();
+            let mut status = lock_ignoring_poison(&self.mirror.status);
+            (status.is_pending, status.is_copying) = (false, true);
+            drop(status);
             if let Some(to) = self.config().output.mirror.clone() {
                 let faults = self.copy_to_mirror(&to);
                 for MirrorFault { reason, action } in
@@ -133,7 +115,8 @@ impl Daemon {
                 }
                 reported = faults;
             }
-            self.mirror.end_pass();
+            lock_ignoring_poison(&self.mirror.status).is_copying = false;
+            self.mirror.idle.notify();
         }
     }
 
@@ -153,8 +136,11 @@ impl Daemon {
                 list: &takes,
             },
         ];
-        let waiting = || -> usize { targets.iter().map(MirrorTarget::waiting).sum() };
-        self.mirror.set_waiting(waiting());
+        let count_waiting = || {
+            let waiting = targets.iter().map(MirrorTarget::waiting).sum();
+            lock_ignoring_poison(&self.mirror.status).waiting = Some(waiting);
+        };
+        count_waiting();
         let mut faults: Vec<MirrorFault> = Vec::new();
         for target in &targets {
             // One target may fail and the other succeed, but nothing is written into a directory of somebody else.
@@ -162,12 +148,12 @@ impl Daemon {
                 break;
             }
             match target.copy(&self.shutdown) {
-                Ok(CopyOutcome::Complete) => {}
-                Ok(CopyOutcome::Outdated) => self.mirror.notify_sealed(),
+                Ok(is_outdated) if is_outdated => self.mirror.notify_sealed(),
+                Ok(_) => {}
                 Err(fault) => faults.push(fault),
             }
         }
-        self.mirror.set_waiting(waiting());
+        count_waiting();
         faults.dedup();
         faults
     }
@@ -182,13 +168,6 @@ struct MirrorTarget<'a> {
     list: &'a ListFiles<'a>,
 }
 
-/// How a pass over one target ended.
-enum CopyOutcome {
-    Complete,
-    /// Files were replaced during the pass: another one is due.
-    Outdated,
-}
-
 impl MirrorTarget<'_> {
     /// Files that are not in place, as far as that is known.
     fn waiting(&self) -> usize {
@@ -196,20 +175,21 @@ impl MirrorTarget<'_> {
         known.map_or(0, |listing| self.mirror.waiting(&listing))
     }
 
-    fn copy(&self, shutdown: &Shutdown) -> Result<CopyOutcome, MirrorFault> {
+    /// Returns whether files were replaced during the pass, so that another one is due.
+    fn copy(&self, shutdown: &Shutdown) -> Result<bool, MirrorFault> {
         let fault = |error: &dyn Display, action| MirrorFault {
             reason: error.to_string(),
             action,
         };
         let Some(listing) = (self.list)().map_err(|error| fault(&error, RETRIED))? else {
-            return Ok(CopyOutcome::Complete);
+            return Ok(false);
         };
         let report = match self.mirror.pass(&listing, &|| shutdown.is_requested()) {
             Err(MirrorError::Source { .. } | MirrorError::Changed { .. })
                 if (self.list)()
                     .is_ok_and(|now| now.is_none_or(|now| now.files != listing.files)) =>
             {
-                return Ok(CopyOutcome::Outdated);
+                return Ok(true);
             }
             Err(error @ MirrorError::Foreign { .. }) => return Err(fault(&error, NOT_RETRIED)),
             report => report.map_err(|error| fault(&error, RETRIED))?,
@@ -217,6 +197,6 @@ impl MirrorTarget<'_> {
         if report.copied > 0 {
             tracing::info!(files = report.copied, "copied to the mirror");
         }
-        Ok(CopyOutcome::Complete)
+        Ok(false)
     }
 }

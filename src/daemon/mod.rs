@@ -192,7 +192,7 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
     }
     let opened = open_output(&config.output.path, options.mode);
     let (lock, ledger) = opened.map_err(|error| Audience::Keys.with_hint(error.into()))?;
-    let liveness = Liveness::new();
+    let liveness = Liveness::default();
     let (daemon, inputs) = Daemon::new(config, ledger, &liveness)?;
     daemon.outbox.refuse_interrupted()?;
 

@@ -124,12 +124,13 @@ async fn keep_up(state: &mut ClientState, settings: &Settings) -> CloseReason {
     let mut reported = HashSet::new();
     let mut subscription = SubscriptionMode::Open;
     loop {
-        let (error, connected_for) = match connect_and_serve(state, settings, subscription).await {
+        let Err(end) = connect_and_serve(state, settings, subscription).await;
+        let (error, connected_for) = match end {
+            ConnectionEnd::Closed(reason) => return reason,
             ConnectionEnd::Lost {
                 error,
                 connected_for,
             } => (error, connected_for),
-            ConnectionEnd::Closed(reason) => return reason,
         };
         if connected_for >= STABLE_AFTER {
             reported.clear();

@@ -10,6 +10,7 @@ use rumqttc::{
     AsyncClient, Event, EventLoop, Incoming, LastWill, MqttOptions, QoS, TlsConfiguration,
     Transport,
 };
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -60,18 +61,15 @@ pub(super) async fn connect_and_serve(
     state: &mut ClientState,
     settings: &Settings,
     subscription: SubscriptionMode,
-) -> ConnectionEnd {
-    let (client, mut line) = match connect(state, settings, subscription).await {
-        Ok(connected) => connected,
-        Err(end) => return end,
-    };
+) -> Result<Infallible, ConnectionEnd> {
+    let (client, mut line) = connect(state, settings, subscription).await?;
     let counters = Arc::clone(&state.counters);
     Counters::add(&counters.connects);
     counters.connected.store(true, Ordering::Relaxed);
     let mut connection = Connection::new(state, settings, client);
     let end = match connection.announce(subscription != SubscriptionMode::Disabled) {
         Ok(()) => connection.serve(&mut line).await,
-        Err(end) => end,
+        Err(end) => Err(end),
     };
     counters.connected.store(false, Ordering::Relaxed);
     // The connection is closed before the wait for the outbox.

@@ -22,6 +22,7 @@ use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, Outgoing, Publish, QoS,
     SubscribeReasonCode,
 };
+use std::convert::Infallible;
 use std::future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -110,36 +111,30 @@ impl<'a> Connection<'a> {
             let topic = discovery::config_topic(device);
             let config = discovery::config(device, env!("CARGO_PKG_VERSION")).to_string();
             let kind = MessageKind::Announcement;
-            self.publish(kind, topic, QoS::AtLeastOnce, true, config.into())?;
+            self.publish(kind, topic, QoS::AtLeastOnce, config.into())?;
         }
         Ok(())
     }
 
     /// Serves the connection until it ends.
-    pub(super) async fn serve(&mut self, line: &mut EventLoop) -> ConnectionEnd {
+    pub(super) async fn serve(
+        &mut self,
+        line: &mut EventLoop,
+    ) -> Result<Infallible, ConnectionEnd> {
         loop {
             let polled = {
                 let mut polling = pin!(line.poll());
                 loop {
-                    if let Err(end) = self.start_due_work() {
-                        return end;
-                    }
+                    self.start_due_work()?;
                     match self.next_event(&mut polling).await {
                         LoopEvent::Polled(polled) => break polled,
-                        other => {
-                            if let Err(end) = self.handle(other) {
-                                return end;
-                            }
-                        }
+                        other => self.handle(other)?,
                     }
                 }
             };
-            let end = match polled {
-                Ok(event) => self.handle_mqtt_event(event),
-                Err(error) => Err(self.lost(error.into())),
-            };
-            if let Err(end) = end {
-                return end;
+            match polled {
+                Ok(event) => self.handle_mqtt_event(event)?,
+                Err(error) => return Err(self.lost(error.into())),
             }
         }
     }
@@ -220,62 +215,51 @@ impl<'a> Connection<'a> {
     /// Handles an event that is not the library's.
     fn handle(&mut self, event: LoopEvent) -> Result<(), ConnectionEnd> {
         match event {
-            LoopEvent::Polled(_) | LoopEvent::Due => Ok(()),
-            LoopEvent::OutboxNotified => {
-                self.outbox.notify();
-                Ok(())
+            LoopEvent::Polled(_) | LoopEvent::Due => {}
+            LoopEvent::OutboxNotified => self.outbox.notify(),
+            LoopEvent::CloseRequested(reason) => self.begin_shutdown(reason),
+            LoopEvent::RetainedChanged(at) => self.state.channels[at].dirty = true,
+            LoopEvent::Transient(transient) => self.send_transient(transient)?,
+            LoopEvent::Fetched(messages) => {
+                for message in messages {
+                    self.send_outbox_message(message)?;
+                }
             }
-            LoopEvent::CloseRequested(reason) => {
-                self.begin_shutdown(reason);
-                Ok(())
-            }
-            LoopEvent::RetainedChanged(at) => {
-                self.state.channels[at].dirty = true;
-                Ok(())
-            }
-            LoopEvent::Transient(transient) => self.send_transient(transient),
-            LoopEvent::Fetched(messages) => messages
-                .into_iter()
-                .try_for_each(|message| self.send_outbox_message(message)),
             LoopEvent::Accepted(Some(command)) => {
                 Counters::add(&self.state.counters.received);
-                self.ack(&command)
+                self.ack(&command)?;
             }
-            LoopEvent::Accepted(None) => {
-                self.request_reconnect();
-                Ok(())
-            }
+            LoopEvent::Accepted(None) => self.request_reconnect(),
         }
+        Ok(())
     }
 
     /// Handles an event of the library.
     fn handle_mqtt_event(&mut self, event: Event) -> Result<(), ConnectionEnd> {
         match event {
             Event::Outgoing(Outgoing::Publish(packet)) => {
-                let is_owed = self.in_flight.written(packet);
-                if is_owed && self.puback_due_since.is_none() {
-                    self.puback_due_since = Some(Instant::now());
+                if self.in_flight.written(packet) {
+                    self.puback_due_since.get_or_insert_with(Instant::now);
                 }
-                Ok(())
             }
             Event::Incoming(Incoming::PubAck(ack)) => {
                 let kind = self.in_flight.acknowledged(ack.pkid);
                 self.puback_due_since = self.in_flight.is_puback_due().then(Instant::now);
-                self.acknowledged(kind)
+                self.acknowledged(kind)?;
             }
-            Event::Incoming(Incoming::Publish(message)) => self.on_publish(&message),
-            Event::Incoming(Incoming::SubAck(ack)) => {
-                if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
-                    let filter = topics::command_filter(&self.settings.device);
-                    tracing::warn!(
-                        filter,
-                        "the broker refuses the subscription to commands; allow this device to read the filter there"
-                    );
-                }
-                Ok(())
+            Event::Incoming(Incoming::Publish(message)) => self.on_publish(&message)?,
+            Event::Incoming(Incoming::SubAck(ack))
+                if ack.return_codes.contains(&SubscribeReasonCode::Failure) =>
+            {
+                let filter = topics::command_filter(&self.settings.device);
+                tracing::warn!(
+                    filter,
+                    "the broker refuses the subscription to commands; allow this device to read the filter there"
+                );
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(())
     }
 
     fn acknowledged(&mut self, kind: Option<MessageKind>) -> Result<(), ConnectionEnd> {

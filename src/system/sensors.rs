@@ -30,12 +30,7 @@ impl Sensors {
         Self::find_with(Path::new("/sys"), Path::new("/proc"), commands.as_deref())
     }
 
-    /// As [`Sensors::find`], with other roots than `/sys` and `/proc`, and without running a command.
-    #[must_use]
-    pub fn find_in(sys: &Path, proc: &Path) -> Self {
-        Self::find_with(sys, proc, None)
-    }
-
+    /// Finds the sensors below `sys` and `proc`; `commands` is a list of directories like `$PATH`.
     fn find_with(sys: &Path, proc: &Path, commands: Option<&OsStr>) -> Self {
         let zones = entries(&sys.join("class/thermal"), |n| {
             n.starts_with("thermal_zone")
@@ -160,7 +155,7 @@ mod tests {
 
     fn read(files: &[(&str, &str)]) -> SensorReadings {
         let dir = tree(files);
-        Sensors::find_in(&dir.path().join("sys"), &dir.path().join("proc")).read()
+        Sensors::find_with(&dir.path().join("sys"), &dir.path().join("proc"), None).read()
     }
 
     #[test]

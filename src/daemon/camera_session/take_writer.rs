@@ -46,18 +46,19 @@ pub(in crate::daemon) struct TakeWriter<'a> {
     store: TakeStore,
     origin: &'a TakeProvenance<'a>,
     device: String,
-    /// A take that is not stored yet, and its backend.
-    waiting: Option<(Sign, String)>,
+    /// A take that is to be stored with the next write, and the backend that found its hands.
+    pub(super) waiting: Option<(Sign, String)>,
     /// Whether all batches are to be sealed, also the last.
-    is_seal_due: bool,
+    pub(super) is_seal_due: bool,
     /// When takes came or went that are not merged yet.
     unmerged: Option<Instant>,
     /// Whether the takes are to be merged for the last time.
-    is_close_due: bool,
+    pub(super) is_close_due: bool,
     /// The last write found no room.
     full: Option<DiskFull>,
-    /// Whether there will be no later try.
-    is_last: bool,
+    /// Whether there will be no later try: a write is tried whether there is room or not, and one that finds none is an
+    /// error.
+    pub(super) is_last: bool,
 }
 
 impl<'a> TakeWriter<'a> {
@@ -94,16 +95,6 @@ impl<'a> TakeWriter<'a> {
         self.daemon.resources.takes_disk_short().or_else(full)
     }
 
-    /// Whether a take waits for room.
-    pub(super) fn has_waiting(&self) -> bool {
-        self.waiting.is_some()
-    }
-
-    /// Has `sign` stored with the next write; `backend` looked at its frames. None may wait.
-    pub(super) fn put(&mut self, sign: Sign, backend: String) {
-        self.waiting = Some((sign, backend));
-    }
-
     /// Discards the last take: the one that waits for room, which has no name yet, or the last one in the store, for which
     /// there mostly is room enough. Gives its name and gloss; the inner error says why there is nothing discarded.
     ///
@@ -128,22 +119,6 @@ impl<'a> TakeWriter<'a> {
         })
     }
 
-    /// Has all batches sealed with the next writes.
-    pub(super) fn seal_all(&mut self) {
-        self.is_seal_due = true;
-    }
-
-    /// Has all batches sealed and all takes merged with the next writes: the session is over.
-    pub(super) fn close_when_written(&mut self) {
-        self.is_seal_due = true;
-        self.is_close_due = true;
-    }
-
-    /// With `is_last` writes are tried whether there is room or not, and one that finds none is an error.
-    pub(super) fn set_last(&mut self, is_last: bool) {
-        self.is_last = is_last;
-    }
-
     /// Does the next write that is due. A merge grows with the folder and holds up the camera: it waits while
     /// `is_recording`.
     ///
@@ -154,9 +129,8 @@ impl<'a> TakeWriter<'a> {
             .unmerged
             .is_some_and(|since| since.elapsed() >= MERGE_DELAY);
         let is_merge_due = self.is_close_due || (is_quiet && !is_recording);
-        let is_due =
-            self.waiting.is_some() || self.store.is_due() || self.is_seal_due || is_merge_due;
-        if !is_due {
+        let is_batch_due = self.store.is_due();
+        if self.waiting.is_none() && !is_batch_due && !self.is_seal_due && !is_merge_due {
             return Ok(Written::Nothing);
         }
         if !self.may_write() {
@@ -164,10 +138,16 @@ impl<'a> TakeWriter<'a> {
         }
         let written = if let Some((sign, backend)) = self.waiting.take() {
             self.write_take(sign, backend)?
-        } else if self.store.is_due() {
-            self.write_full_batches()?
+        } else if is_batch_due {
+            let sealed = self.write(TakeStore::seal_due)?;
+            sealed.map(|_| Written::Files)
         } else if self.is_seal_due {
-            self.write_all_batches()?
+            let sealed = self.write(TakeStore::seal_all)?;
+            if sealed.is_some() {
+                self.is_seal_due = false;
+                self.unmerged = Some(Instant::now());
+            }
+            sealed.map(|_| Written::AllBatches)
         } else {
             self.merge()?
         };
@@ -192,22 +172,6 @@ impl<'a> TakeWriter<'a> {
         // The end of the session tries it again, also after a failure.
         self.waiting = Some((sign, backend));
         stored.map(|_| None)
-    }
-
-    fn write_full_batches(&mut self) -> Result<Option<Written>, CliError> {
-        if self.write(TakeStore::seal_due)?.is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Written::Files))
-    }
-
-    fn write_all_batches(&mut self) -> Result<Option<Written>, CliError> {
-        if self.write(TakeStore::seal_all)?.is_none() {
-            return Ok(None);
-        }
-        self.is_seal_due = false;
-        self.unmerged = Some(Instant::now());
-        Ok(Some(Written::AllBatches))
     }
 
     fn merge(&mut self) -> Result<Option<Written>, CliError> {

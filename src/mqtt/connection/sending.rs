@@ -31,7 +31,7 @@ impl Connection<'_> {
             channel.next = later(now, channel.retained.min_interval);
             let topic = topics::topic(&self.settings.device, channel.retained.channel);
             let kind = MessageKind::Channel(at);
-            self.publish(kind, topic, QoS::AtLeastOnce, true, payload)?;
+            self.publish(kind, topic, QoS::AtLeastOnce, payload)?;
         }
         Ok(())
     }
@@ -49,7 +49,7 @@ impl Connection<'_> {
             return Ok(());
         }
         let kind = MessageKind::OutboxMessage(message.id);
-        self.publish(kind, topic, QoS::AtLeastOnce, false, message.payload)
+        self.publish(kind, topic, QoS::AtLeastOnce, message.payload)
     }
 
     pub(super) fn send_transient(
@@ -63,7 +63,7 @@ impl Connection<'_> {
         }
         let topic = topics::topic(&self.settings.device, transient.channel);
         let kind = MessageKind::TransientMessage;
-        self.publish(kind, topic, transient.qos, false, transient.payload)
+        self.publish(kind, topic, transient.qos, transient.payload)
     }
 
     pub(super) fn ack(&mut self, message: &Publish) -> Result<(), ConnectionEnd> {
@@ -78,7 +78,7 @@ impl Connection<'_> {
     ) -> Result<(), ConnectionEnd> {
         let topic = topics::topic(&self.settings.device, topics::STATUS);
         let payload = (self.state.status)(status);
-        self.publish(kind, topic, QoS::AtLeastOnce, true, payload)
+        self.publish(kind, topic, QoS::AtLeastOnce, payload)
     }
 
     pub(super) fn publish(
@@ -86,9 +86,12 @@ impl Connection<'_> {
         kind: MessageKind,
         topic: String,
         qos: QoS,
-        retain: bool,
         payload: Vec<u8>,
     ) -> Result<(), ConnectionEnd> {
+        let retain = !matches!(
+            kind,
+            MessageKind::OutboxMessage(_) | MessageKind::TransientMessage
+        );
         let handed = self.client.try_publish(topic, qos, retain, payload);
         handed.map_err(|_| self.lost(MqttError::QueueFull))?;
         self.in_flight.queue(kind);
