@@ -57,14 +57,27 @@ impl<'a> CameraSession<'a> {
         }
     }
 
-    /// Runs until the daemon stops or a file that stands in for the camera is over; closes the camera.
+    /// Runs until the daemon stops or a file that stands in for the camera is over; then writes the last takes.
     ///
     /// # Errors
     /// When a model fails, a take cannot be written or the camera's thread is lost.
-    pub(super) fn run(&mut self) -> Result<(), CliError> {
+    pub(super) fn run(mut self) -> Result<(), CliError> {
         let ended = self.handle_events();
         self.session.close_camera();
-        ended
+        let closed = self.finish(ended.is_ok());
+        if let (Err(_), Err(error)) = (&ended, &closed) {
+            let error = error.display_chain();
+            tracing::error!(error, "the last takes were not written");
+        }
+        ended.and(closed)?;
+        let SessionStatus { counts, stats, .. } = self.session.status();
+        tracing::info!(
+            frames = counts.frames,
+            dropped = counts.dropped,
+            processed = stats.seen,
+            "camera closed"
+        );
+        Ok(())
     }
 
     fn handle_events(&mut self) -> Result<(), CliError> {
@@ -99,17 +112,9 @@ impl<'a> CameraSession<'a> {
         Ok(())
     }
 
-    /// Counters and rates of the session.
-    pub(super) fn status(&self) -> SessionStatus<'_> {
-        self.session.status()
-    }
-
     /// Writes what is left and answers the `record` command. With `may_wait` it waits for room until the daemon stops, and
     /// then leaves the answer to the next process.
-    ///
-    /// # Errors
-    /// When a take cannot be written.
-    pub(super) fn finish(&mut self, may_wait: bool) -> Result<(), CliError> {
+    fn finish(&mut self, may_wait: bool) -> Result<(), CliError> {
         (self.writer.is_seal_due, self.writer.is_close_due) = (true, true);
         let written = self.write_rest(may_wait);
         if !self.daemon.shutdown.is_requested() {
@@ -322,7 +327,7 @@ impl<'a> CameraSession<'a> {
             ..
         } = self.session.status();
         let is_capturing = matches!(self.state, Some((JobPhase::Capturing, _)));
-        self.daemon.camera.set_health(CameraHealth {
+        let health = CameraHealth {
             fps: if is_capturing {
                 stats.rounded_fps()
             } else {
@@ -336,6 +341,7 @@ impl<'a> CameraSession<'a> {
             takes: self.writer.accepted(),
             latency_p50_ms: stats.rounded_ms(50),
             latency_p95_ms: stats.rounded_ms(95),
-        });
+        };
+        self.daemon.camera.lock().health = Some(health);
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{CliError, Exit};
 use crate::inference::SelectionError;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::fallback_detector::FallbackDetector;
-use crate::recording::session::{RecordingSession, SessionStatus};
+use crate::recording::session::RecordingSession;
 use crate::recording::take_store::{TakeOptions, TakeStore};
 use crate::recording::{CaptureSettings, TakeProvenance};
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
@@ -50,18 +50,19 @@ pub(super) enum CameraRequest {
 pub(super) struct CameraHandle(Mutex<CameraStatus>);
 
 #[derive(Default)]
-struct CameraStatus {
+pub(super) struct CameraStatus {
     /// Requests that wait for the camera's thread; `None` without one.
-    requests: Option<VecDeque<CameraRequest>>,
+    pub(super) requests: Option<VecDeque<CameraRequest>>,
     /// Whether a file that stands in for the camera is over.
     is_over: bool,
-    health: Option<CameraHealth>,
-    /// Files of the takes that the mirror shall hold.
-    files: Option<Listing>,
+    /// Counters for `health`; `None` without a camera.
+    pub(super) health: Option<CameraHealth>,
+    /// Files of the takes that the mirror shall hold; `None` while they are written.
+    pub(super) files: Option<Listing>,
 }
 
 impl CameraHandle {
-    fn lock(&self) -> MutexGuard<'_, CameraStatus> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, CameraStatus> {
         lock_ignoring_poison(&self.0)
     }
 
@@ -110,34 +111,9 @@ impl CameraHandle {
         status.requests.as_mut().map(mem::take).unwrap_or_default()
     }
 
-    /// Whether there is a camera, even if it is unplugged now.
-    pub(super) fn is_open(&self) -> bool {
-        self.lock().requests.is_some()
-    }
-
     /// Removes and returns the oldest request.
     pub(super) fn next_request(&self) -> Option<CameraRequest> {
         self.lock().requests.as_mut()?.pop_front()
-    }
-
-    /// Files of the takes that the mirror shall hold; `None` while they are written.
-    pub(super) fn files(&self) -> Option<Listing> {
-        self.lock().files.clone()
-    }
-
-    /// Sets them; returns the value before.
-    pub(super) fn set_files(&self, files: Option<Listing>) -> Option<Listing> {
-        mem::replace(&mut self.lock().files, files)
-    }
-
-    /// Sets the counters for `health`.
-    pub(super) fn set_health(&self, health: CameraHealth) {
-        self.lock().health = Some(health);
-    }
-
-    /// Counters for `health`; `None` without a camera.
-    pub(super) fn health(&self) -> Option<CameraHealth> {
-        self.lock().health.clone()
     }
 }
 
@@ -265,23 +241,5 @@ fn run_session(
     let opener = address.opener(capture.want);
     let camera = Camera::start(opener, DropPolicy::DropOldest, CaptureTimeouts::default())?;
     let session = RecordingSession::new(camera, detector, recorder);
-    let mut session = CameraSession::new(daemon, stage, session, writer, address.to_string());
-    let ended = session.run();
-    let closed = session.finish(ended.is_ok());
-    if let (Err(_), Err(error)) = (&ended, &closed) {
-        tracing::error!(
-            error = error.display_chain(),
-            "the last takes were not written"
-        );
-    }
-    ended?;
-    closed?;
-    let SessionStatus { counts, stats, .. } = session.status();
-    tracing::info!(
-        frames = counts.frames,
-        dropped = counts.dropped,
-        processed = stats.seen,
-        "camera closed"
-    );
-    Ok(())
+    CameraSession::new(daemon, stage, session, writer, address.to_string()).run()
 }

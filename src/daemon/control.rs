@@ -137,7 +137,9 @@ async fn run_ticks(daemon: &Arc<Daemon>, stage: &Stage, mut stop: watch::Receive
 impl Daemon {
     /// The content of `health`. Waits for the ledger, so it may block.
     fn health(&self, frames_per_s: f64) -> Health {
-        let (sensors, disk_free_mib) = self.resources.sensors();
+        let status = self.resources();
+        let (sensors, disk_free_mib) = (status.sensors, status.disk_free_mib);
+        drop(status);
         let ledger = self.ledger.lock();
         let count = |n: Result<u64, StoreError>| n.unwrap_or_default();
         let has_mirror = self.config().output.mirror.is_some();
@@ -153,7 +155,7 @@ impl Daemon {
             telemetry_dropped: self.counters.dropped.load(Ordering::Relaxed),
             connects: self.counters.connects.load(Ordering::Relaxed),
             mirror_waiting: self.mirror.waiting().filter(|_| has_mirror),
-            camera: self.camera.health(),
+            camera: self.camera.lock().health.clone(),
         }
     }
 }

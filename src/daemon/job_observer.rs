@@ -78,7 +78,7 @@ impl JobObserver for DaemonJobObserver<'_> {
                 return false;
             }
             if (free() > free_then || since.elapsed() >= BLIND_RETRY_INTERVAL)
-                && daemon.resources.output_disk_short().is_none()
+                && daemon.resources().output_disk_short.is_none()
             {
                 return true;
             }

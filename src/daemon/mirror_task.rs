@@ -125,7 +125,7 @@ impl Daemon {
         let config = self.config();
         let out = &config.output.path;
         let results = || output_dir::mirrored(out, &self.ledger.lock()).map(Some);
-        let takes = || Ok(self.camera.files());
+        let takes = || Ok(self.camera.lock().files.clone());
         let targets = [
             MirrorTarget {
                 mirror: Mirror::new(out, to),

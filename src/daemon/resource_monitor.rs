@@ -8,7 +8,7 @@ use crate::messages::payloads::SensorReadings;
 use crate::system::clock::uptime;
 use crate::system::{Liveness, Sensors, disk, lock_ignoring_poison};
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, MutexGuard};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -17,46 +17,14 @@ const STALL_LIMIT: Duration = Duration::from_mins(2);
 
 /// The newest sample, for the other threads.
 #[derive(Default)]
-pub(super) struct ResourceStatus(Mutex<Newest>);
-
-#[derive(Default)]
-struct Newest {
-    sensors: SensorReadings,
-    disk_free_mib: Option<u64>,
-    /// Why the reserve of the output's disk forbids writing, while it does.
-    output_disk_short: Option<String>,
-    takes_disk: TakesDisk,
-}
-
-/// The disk that takes are written to.
-#[derive(Default)]
-enum TakesDisk {
-    #[default]
-    Outputs,
-    /// Another one, and why its reserve forbids writing, while it does.
-    Own(Option<String>),
-}
-
-impl ResourceStatus {
-    /// The sensors, and MiB free for the output.
-    pub(super) fn sensors(&self) -> (SensorReadings, Option<u64>) {
-        let newest = lock_ignoring_poison(&self.0);
-        (newest.sensors, newest.disk_free_mib)
-    }
-
+pub(super) struct ResourceStatus {
+    pub(super) sensors: SensorReadings,
+    /// Free on the output's disk.
+    pub(super) disk_free_mib: Option<u64>,
     /// Why nothing may be written to the output's disk: its reserve is touched.
-    pub(super) fn output_disk_short(&self) -> Option<String> {
-        lock_ignoring_poison(&self.0).output_disk_short.clone()
-    }
-
-    /// Why no take may be written: the reserve of its disk is touched.
-    pub(super) fn takes_disk_short(&self) -> Option<String> {
-        let newest = lock_ignoring_poison(&self.0);
-        match &newest.takes_disk {
-            TakesDisk::Own(short) => short.clone(),
-            TakesDisk::Outputs => newest.output_disk_short.clone(),
-        }
-    }
+    pub(super) output_disk_short: Option<String>,
+    /// Why no take may be written: the reserve of the takes' disk is touched.
+    pub(super) takes_disk_short: Option<String>,
 }
 
 /// Takes the first sample, so that a full disk is noticed before the first write, and starts the thread; it ends with
@@ -83,6 +51,11 @@ pub(super) fn start(daemon: &Arc<Daemon>, liveness: &Liveness) -> io::Result<Joi
 }
 
 impl Daemon {
+    /// The newest sample.
+    pub(super) fn resources(&self) -> MutexGuard<'_, ResourceStatus> {
+        lock_ignoring_poison(&self.resources)
+    }
+
     fn limits(&self, config: &Config) -> ResourceLimits {
         let limits = &config.limits;
         ResourceLimits {
@@ -113,7 +86,7 @@ impl Daemon {
             disk_free_mib,
         };
         let decision = limiter.step(uptime(), &sample);
-        let mut status = lock_ignoring_poison(&self.resources.0);
+        let mut status = self.resources();
         status.sensors = readings;
         status.disk_free_mib = disk_free_mib;
         status.output_disk_short = disk_short(&decision);
@@ -143,7 +116,8 @@ impl Daemon {
             true
         });
         if config.camera.device.is_none() || is_same {
-            lock_ignoring_poison(&self.resources.0).takes_disk = TakesDisk::Outputs;
+            let mut status = self.resources();
+            status.takes_disk_short = status.output_disk_short.clone();
             return;
         }
         limiter.set_limits(self.limits(&config));
@@ -152,7 +126,7 @@ impl Daemon {
             ..Sample::default()
         };
         let decision = limiter.step(uptime(), &sample);
-        lock_ignoring_poison(&self.resources.0).takes_disk = TakesDisk::Own(disk_short(&decision));
+        self.resources().takes_disk_short = disk_short(&decision);
         for throttle in decision.change.began {
             let reason = format!("{throttle}; it is the disk of {}", takes.display());
             let action = "takes wait until that is better; the job continues";

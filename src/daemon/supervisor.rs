@@ -137,8 +137,8 @@ impl Daemon {
             Exit::Stopped => return None,
             // The camera's thread has reported it.
             Exit::Unavailable if self.shutdown.is_requested() => return None,
-            // The camera needs the accelerator as well.
-            Exit::Unavailable if self.camera.is_open() => false,
+            // The camera, even an unplugged one, needs the accelerator as well.
+            Exit::Unavailable if self.camera.lock().requests.is_some() => false,
             // The disk may come back, or the dataset.
             Exit::NoInput | Exit::InOut => true,
             _ => is_changed_dataset(&failure) || !is_first,

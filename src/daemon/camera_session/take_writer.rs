@@ -92,7 +92,8 @@ impl<'a> TakeWriter<'a> {
     /// Why takes wait: the disk's reserve is touched, or the last write found no room.
     pub(super) fn no_room(&self) -> Option<String> {
         let full = || self.full.as_ref().map(|full| full.reason.clone());
-        self.daemon.resources.takes_disk_short().or_else(full)
+        let short = self.daemon.resources().takes_disk_short.clone();
+        short.or_else(full)
     }
 
     /// Discards the last take: the one that waits for room, which has no name yet, or the last one in the store, for which
@@ -158,7 +159,7 @@ impl<'a> TakeWriter<'a> {
     fn may_write(&self) -> bool {
         let is_full_now = |full: &DiskFull| full.at.elapsed() < ROOM_POLL_INTERVAL;
         self.is_last
-            || (self.daemon.resources.takes_disk_short().is_none()
+            || (self.daemon.resources().takes_disk_short.is_none()
                 && !self.full.as_ref().is_some_and(is_full_now))
     }
 
@@ -199,7 +200,7 @@ impl<'a> TakeWriter<'a> {
         change: impl FnOnce(&mut TakeStore) -> Result<T, StoreError>,
     ) -> Result<Option<T>, CliError> {
         // The mirror uses no listing until the next one is published.
-        let before = self.daemon.camera.set_files(None);
+        let before = self.daemon.camera.lock().files.take();
         let done = change(&mut self.store);
         self.publish_files(before.as_ref());
         match done {
@@ -233,7 +234,7 @@ impl<'a> TakeWriter<'a> {
             }
         };
         let is_new = before != Some(&files);
-        self.daemon.camera.set_files(Some(files));
+        self.daemon.camera.lock().files = Some(files);
         if is_new {
             self.daemon.mirror.notify_sealed();
         }
