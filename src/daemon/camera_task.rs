@@ -2,9 +2,9 @@
 //! for a missing camera.
 
 use crate::camera::{Camera, CameraAddress, CaptureTimeouts, DropPolicy};
-use crate::daemon::Daemon;
 use crate::daemon::camera_session::{CameraSession, TakeWriter};
 use crate::daemon::job_queue::PendingCommand;
+use crate::daemon::{Daemon, spawn};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::inference::SelectionError;
@@ -20,11 +20,10 @@ use crate::system::clock::{now_utc, uptime};
 use crate::system::{Liveness, Stage, lock_ignoring_poison};
 use anyhow::anyhow;
 use std::collections::VecDeque;
-use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Requests that wait for the camera's thread.
@@ -124,7 +123,7 @@ impl CameraHandle {
 pub(super) fn start(
     daemon: &Arc<Daemon>,
     liveness: &Liveness,
-) -> io::Result<Option<JoinHandle<()>>> {
+) -> Result<Option<JoinHandle<()>>, CliError> {
     let Some((address, capture)) = daemon.config().capture() else {
         return Ok(None);
     };
@@ -136,10 +135,7 @@ pub(super) fn start(
         refuse(&daemon, daemon.camera.close());
         daemon.telemetry.camera(None);
     };
-    Builder::new()
-        .name("camera-task".to_owned())
-        .spawn(run)
-        .map(Some)
+    spawn("camera-task", run).map(Some)
 }
 
 /// Runs one session after another until the daemon stops, the file is over or the accelerator is required and lost.

@@ -1,8 +1,8 @@
 //! The control thread: a small tokio runtime for the MQTT connection and the ticks of telemetry. It neither decodes
 //! nor infers, and makes no call that may block.
 
-use crate::daemon::Daemon;
 use crate::daemon::command_handler::CommandHandler;
+use crate::daemon::{Daemon, cannot_start, spawn};
 use crate::error::CliError;
 use crate::messages::payloads::{Health, JobPhase};
 use crate::messages::topics;
@@ -10,10 +10,9 @@ use crate::mqtt::{self, PublisherInputs, QoS};
 use crate::storage::StoreError;
 use crate::system::clock::uptime;
 use crate::system::{Liveness, Stage, notify};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::{self, Builder};
+use std::thread;
 use std::time::Duration;
 use tokio::select;
 use tokio::sync::watch;
@@ -42,14 +41,15 @@ impl ControlThread {
         daemon: &Arc<Daemon>,
         inputs: PublisherInputs,
         liveness: &Liveness,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, CliError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .build()?;
+            .build()
+            .map_err(cannot_start("control"))?;
         let (stop, stopped) = watch::channel(false);
         let stage = liveness.stage("the control thread", STALL_LIMIT);
         let shared = Arc::clone(daemon);
-        let thread = Builder::new().name("control".to_owned()).spawn(move || {
+        let thread = spawn("control", move || {
             let ticks = run_ticks(&shared, &stage, stopped.clone());
             let connection = async {
                 if let Some(settings) = &shared.broker {

@@ -1,18 +1,18 @@
 //! The mirror's thread: copies sealed files to a second directory and never holds up the job.
 
 use crate::config::TAKES;
-use crate::daemon::Daemon;
 use crate::daemon::shutdown::{Shutdown, WakeSignal};
+use crate::daemon::{Daemon, spawn};
+use crate::error::CliError;
 use crate::storage::StoreError;
 use crate::storage::mirror::{Listing, Mirror, MirrorError};
 use crate::storage::output_dir;
 use crate::system::lock_ignoring_poison;
 use crossbeam_channel::select;
 use std::fmt::Display;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often a missing mirror is looked for.
@@ -82,10 +82,9 @@ struct MirrorFault {
 }
 
 /// Starts the thread. It ends with the daemon, even in the middle of a file: the next start continues there.
-pub(super) fn start(daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
+pub(super) fn start(daemon: &Arc<Daemon>) -> Result<JoinHandle<()>, CliError> {
     let daemon = Arc::clone(daemon);
-    let thread = Builder::new().name("mirror".to_owned());
-    thread.spawn(move || daemon.run_mirror())
+    spawn("mirror", move || daemon.run_mirror())
 }
 
 impl Daemon {

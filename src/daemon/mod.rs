@@ -196,21 +196,17 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
     let (daemon, inputs) = Daemon::new(config, ledger, &liveness)?;
     daemon.outbox.refuse_interrupted()?;
 
-    let control_thread = ControlThread::start(&daemon, inputs, &liveness)
-        .map_err(cannot_start("the control thread"))?;
-    let resource_thread = resource_monitor::start(&daemon, &liveness)
-        .map_err(cannot_start("the resource monitor"))?;
-    let mirror_thread = mirror_task::start(&daemon).map_err(cannot_start("the mirror"))?;
-    let camera_thread =
-        camera_task::start(&daemon, &liveness).map_err(cannot_start("the camera's thread"))?;
-    let signals = listen_to_signals(&daemon, options.sources.clone())
-        .map_err(cannot_start("the signal thread"))?;
-    let watchdog = start_watchdog(liveness).map_err(cannot_start("the watchdog"))?;
+    let control_thread = ControlThread::start(&daemon, inputs, &liveness)?;
+    let resource_thread = resource_monitor::start(&daemon, &liveness)?;
+    let mirror_thread = mirror_task::start(&daemon)?;
+    let camera_thread = camera_task::start(&daemon, &liveness)?;
+    let signals =
+        listen_to_signals(&daemon, options.sources.clone()).map_err(cannot_start("signals"))?;
+    let watchdog = start_watchdog(liveness).map_err(cannot_start("watchdog"))?;
     let limit_thread = options
         .time_limit
         .map(|limit| start_time_limit(limit, &daemon))
-        .transpose()
-        .map_err(cannot_start("the run time limit"))?;
+        .transpose()?;
     notify::ready();
     tracing::info!(device = %daemon.config().device.id, "ready");
 
@@ -239,8 +235,19 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
     ended
 }
 
-fn cannot_start(what: &'static str) -> impl FnOnce(io::Error) -> CliError {
-    move |error| CliError::new(Exit::InOut, anyhow!("cannot start {what}: {error}"))
+/// Starts a thread of the daemon.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, CliError> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map_err(cannot_start(name))
+}
+
+fn cannot_start(thread: &str) -> impl FnOnce(io::Error) -> CliError {
+    move |error| {
+        CliError::new(
+            Exit::InOut,
+            anyhow!("cannot start the thread {thread}: {error}"),
+        )
+    }
 }
 
 /// Opens the output directory, and waits while there is no room for its ledger. After [`START_ROOM_TIMEOUT`] the process
@@ -288,10 +295,9 @@ fn start_watchdog(liveness: Liveness) -> io::Result<Option<Watchdog>> {
 }
 
 /// Ends the process in good order after `limit`, unless it ends before.
-fn start_time_limit(limit: Duration, daemon: &Arc<Daemon>) -> io::Result<JoinHandle<()>> {
+fn start_time_limit(limit: Duration, daemon: &Arc<Daemon>) -> Result<JoinHandle<()>, CliError> {
     let daemon = Arc::clone(daemon);
-    let thread = thread::Builder::new().name("time limit".to_owned());
-    thread.spawn(move || {
+    spawn("time limit", move || {
         if !daemon.shutdown.wait(limit) {
             tracing::info!(?limit, "run time limit reached, stopping");
             daemon.shutdown.request();

@@ -2,14 +2,14 @@
 //! and ends.
 
 use crate::config::Config;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, spawn};
+use crate::error::CliError;
 use crate::limits::{Decision, ResourceLimiter, ResourceLimits, Sample, Throttle};
 use crate::messages::payloads::SensorReadings;
 use crate::system::clock::uptime;
 use crate::system::{Liveness, Sensors, disk, lock_ignoring_poison};
-use std::io;
 use std::sync::{Arc, MutexGuard};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Longest time that sampling may take before the watchdog counts it as stuck.
@@ -29,7 +29,7 @@ pub(super) struct ResourceStatus {
 
 /// Takes the first sample, so that a full disk is noticed before the first write, and starts the thread; it ends with
 /// the daemon.
-pub(super) fn start(daemon: &Arc<Daemon>, liveness: &Liveness) -> io::Result<JoinHandle<()>> {
+pub(super) fn start(daemon: &Arc<Daemon>, liveness: &Liveness) -> Result<JoinHandle<()>, CliError> {
     let daemon = Arc::clone(daemon);
     let mut sensors = Sensors::find();
     let limits = || ResourceLimiter::new(daemon.limits(&daemon.config()));
@@ -37,8 +37,7 @@ pub(super) fn start(daemon: &Arc<Daemon>, liveness: &Liveness) -> io::Result<Joi
     daemon.sample_machine(&mut sensors, &mut machine);
     daemon.sample_takes_disk(&mut takes_disk);
     let stage = liveness.stage("the resource monitor", STALL_LIMIT);
-    let thread = Builder::new().name("resources".to_owned());
-    thread.spawn(move || {
+    spawn("resources", move || {
         let interval = || Duration::from_secs_f64(daemon.config().limits.interval_s);
         while !daemon.shutdown.wait(interval()) {
             stage.busy(uptime());
