@@ -184,13 +184,13 @@ fn run_sessions(
 
 /// Answers the requests that are not carried out.
 fn refuse(daemon: &Daemon, requests: VecDeque<CameraRequest>) {
-    for request in requests {
-        if let CameraRequest::Record(task, _) | CameraRequest::Undo(task) = request
-            && !daemon.shutdown.is_requested()
-        {
-            let reason = "the camera cannot be used; see state".to_owned();
-            daemon.outbox.reply(&task, Err(reason), &[]);
-        }
+    if !daemon.shutdown.is_requested() {
+        let commands = requests.into_iter().filter_map(|request| match request {
+            CameraRequest::Record(command, _) | CameraRequest::Undo(command) => Some(command),
+            CameraRequest::Cancel => None,
+        });
+        let refusal = "the camera cannot be used; see state";
+        daemon.outbox.refuse(commands, refusal);
     }
 }
 

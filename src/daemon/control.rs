@@ -28,68 +28,31 @@ const STATUS_TICKS: u64 = 5;
 /// Longest time without a tick before the watchdog counts the thread as stuck.
 const STALL_LIMIT: Duration = Duration::from_mins(1);
 
-/// The running control thread.
-pub(super) struct ControlThread {
-    thread: thread::JoinHandle<()>,
-    stop: watch::Sender<bool>,
-    daemon: Arc<Daemon>,
-}
-
-impl ControlThread {
-    /// Starts the thread. The connection, if the config names a broker, publishes `inputs`.
-    pub(super) fn start(
-        daemon: &Arc<Daemon>,
-        inputs: PublisherInputs,
-        liveness: &Liveness,
-    ) -> Result<Self, CliError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(cannot_start("control"))?;
-        let (stop, stopped) = watch::channel(false);
-        let stage = liveness.stage("the control thread", STALL_LIMIT);
-        let shared = Arc::clone(daemon);
-        let thread = spawn("control", move || {
-            let ticks = run_ticks(&shared, &stage, stopped.clone());
-            let connection = async {
-                if let Some(settings) = &shared.broker {
-                    let settings = settings.subscribe();
-                    let commands = Arc::new(CommandHandler(Arc::clone(&shared)));
-                    let counters = Arc::clone(&shared.counters);
-                    mqtt::run(
-                        settings,
-                        inputs,
-                        shared.clone(),
-                        commands,
-                        counters,
-                        stopped,
-                    )
-                    .await;
-                }
-            };
-            runtime.block_on(async { tokio::join!(connection, ticks) });
-        })?;
-        Ok(Self {
-            thread,
-            stop,
-            daemon: Arc::clone(daemon),
-        })
-    }
-
-    /// Publishes the final state and what still waits, as far as the broker takes it, and ends the thread.
-    pub(super) fn end(self, failure: Option<&CliError>) {
-        let (phase, reason) = match failure {
-            Some(failure) => (JobPhase::Error, failure.display_chain()),
-            None => (JobPhase::Idle, "stopped".to_owned()),
+/// Starts the thread. The connection, if the config names a broker, publishes `inputs`.
+pub(super) fn start(
+    daemon: &Arc<Daemon>,
+    inputs: PublisherInputs,
+    liveness: &Liveness,
+) -> Result<thread::JoinHandle<()>, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(cannot_start("control"))?;
+    let stage = liveness.stage("the control thread", STALL_LIMIT);
+    let daemon = Arc::clone(daemon);
+    spawn("control", move || {
+        let stop = daemon.control_stop.subscribe();
+        let ticks = run_ticks(&daemon, &stage, stop.clone());
+        let connection = async {
+            if let Some(settings) = &daemon.broker {
+                let settings = settings.subscribe();
+                let commands = Arc::new(CommandHandler(Arc::clone(&daemon)));
+                let counters = Arc::clone(&daemon.counters);
+                mqtt::run(settings, inputs, daemon.clone(), commands, counters, stop).await;
+            }
         };
-        self.daemon.telemetry.phase(phase, Some(reason));
-        self.daemon.telemetry.publish();
-        self.daemon.outbox.flush();
-        self.stop.send_replace(true);
-        if self.thread.join().is_err() {
-            tracing::error!("the control thread has panicked");
-        }
-    }
+        runtime.block_on(async { tokio::join!(connection, ticks) });
+    })
 }
 
 /// Publishes what has changed, every second.
@@ -135,6 +98,18 @@ async fn run_ticks(daemon: &Arc<Daemon>, stage: &Stage, mut stop: watch::Receive
 }
 
 impl Daemon {
+    /// Publishes the final state and what still waits, as far as the broker takes it, and ends the thread.
+    pub(super) fn end_control(&self, failure: Option<&CliError>) {
+        let (phase, reason) = match failure {
+            Some(failure) => (JobPhase::Error, failure.display_chain()),
+            None => (JobPhase::Idle, "stopped".to_owned()),
+        };
+        self.telemetry.phase(phase, Some(reason));
+        self.telemetry.publish();
+        self.outbox.flush();
+        self.control_stop.send_replace(true);
+    }
+
     /// The content of `health`. Waits for the ledger, so it may block.
     fn health(&self, frames_per_s: f64) -> Health {
         let status = self.resources();

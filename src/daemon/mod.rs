@@ -44,7 +44,6 @@ mod worker_monitor;
 
 use crate::config::{self, Config, LoadedConfig, Sources};
 use crate::daemon::camera_task::CameraHandle;
-use crate::daemon::control::ControlThread;
 use crate::daemon::job_gate::JobGate;
 use crate::daemon::job_queue::JobQueue;
 use crate::daemon::mirror_task::MirrorHandle;
@@ -123,6 +122,8 @@ struct Daemon {
     mirror: MirrorHandle,
     camera: CameraHandle,
     shutdown: Shutdown,
+    /// Ends the control thread, which is the last one: it publishes what the others leave.
+    control_stop: watch::Sender<bool>,
 }
 
 impl Daemon {
@@ -152,7 +153,7 @@ impl Daemon {
             is_paused,
         );
         let daemon = Self {
-            broker: config.broker().map(|settings| watch::Sender::new(settings)),
+            broker: config.broker().map(watch::Sender::new),
             config: Mutex::new(Arc::new(config)),
             threads,
             counters,
@@ -165,6 +166,7 @@ impl Daemon {
             mirror: MirrorHandle::new(),
             camera: CameraHandle::default(),
             shutdown: Shutdown::new(Arc::clone(&control)),
+            control_stop: watch::Sender::new(false),
             ledger,
             control,
             telemetry,
@@ -196,7 +198,7 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
     let (daemon, inputs) = Daemon::new(config, ledger, &liveness)?;
     daemon.outbox.refuse_interrupted()?;
 
-    let control_thread = ControlThread::start(&daemon, inputs, &liveness)?;
+    let control_thread = control::start(&daemon, inputs, &liveness)?;
     let resource_thread = resource_monitor::start(&daemon, &liveness)?;
     let mirror_thread = mirror_task::start(&daemon)?;
     let camera_thread = camera_task::start(&daemon, &liveness)?;
@@ -221,7 +223,8 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
     daemon.shutdown.request();
     // What the camera writes at the end is published as well; if it hangs, the rest is.
     let camera_thread = join_within(CAMERA_END_TIMEOUT, camera_thread);
-    control_thread.end(ended.as_ref().err());
+    daemon.end_control(ended.as_ref().err());
+    join([control_thread]);
     join(camera_thread);
     join([resource_thread, mirror_thread]);
     join(limit_thread);

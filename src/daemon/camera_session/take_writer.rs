@@ -62,7 +62,7 @@ pub(in crate::daemon) struct TakeWriter<'a> {
 }
 
 impl<'a> TakeWriter<'a> {
-    /// Takes over `store`, and publishes what an earlier process left in it.
+    /// Takes over `store`; the mirror gets what an earlier process left in it.
     pub(in crate::daemon) fn new(
         daemon: &'a Daemon,
         store: TakeStore,
