@@ -16,18 +16,9 @@ const BLIND_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Observes one attempt at the job.
 pub(super) struct DaemonJobObserver<'a> {
-    daemon: &'a Daemon,
+    pub(super) daemon: &'a Daemon,
     /// Whether a clip was recorded.
     pub(super) has_progressed: bool,
-}
-
-impl<'a> DaemonJobObserver<'a> {
-    pub(super) fn new(daemon: &'a Daemon) -> Self {
-        Self {
-            daemon,
-            has_progressed: false,
-        }
-    }
 }
 
 impl JobObserver for DaemonJobObserver<'_> {

@@ -111,7 +111,10 @@ impl Daemon {
             self.telemetry.phase(JobPhase::Scanning, None);
         }
         let is_first = progress.is_first;
-        let mut observer = DaemonJobObserver::new(self);
+        let mut observer = DaemonJobObserver {
+            daemon: self,
+            has_progressed: false,
+        };
         let run = self.run(progress, &mut observer);
         progress.outcome = Exit::Stopped;
         let failure = match run {

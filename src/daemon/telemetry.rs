@@ -61,16 +61,11 @@ impl TelemetryPublisher {
             known: Mutex::default(),
             published: Mutex::default(),
         });
-        let retained = |channel, value, min_interval| Retained {
-            channel,
-            value,
-            min_interval,
-        };
         let status = Arc::clone(&publisher);
         let inputs = PublisherInputs {
             retained: vec![
-                retained(topics::STATE, latest_state, Duration::ZERO),
-                retained(topics::PROGRESS, latest_progress, PROGRESS_INTERVAL),
+                Retained::new(topics::STATE, latest_state, Duration::ZERO),
+                Retained::new(topics::PROGRESS, latest_progress, PROGRESS_INTERVAL),
             ],
             transient: receiver,
             wake: Arc::clone(&publisher.wake),

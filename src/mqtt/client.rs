@@ -44,11 +44,36 @@ pub struct PublisherInputs {
 /// A channel whose latest message the broker retains for later subscribers.
 pub struct Retained {
     /// Last level of its topic.
-    pub channel: &'static str,
+    pub(super) channel: &'static str,
     /// The latest payload; `None` before the first.
-    pub value: watch::Receiver<Option<Vec<u8>>>,
+    pub(super) value: watch::Receiver<Option<Vec<u8>>>,
     /// Shortest time between two messages.
-    pub min_interval: Duration,
+    pub(super) min_interval: Duration,
+    /// The latest value is not published yet in this connection.
+    pub(super) dirty: bool,
+    /// A value is published and not acknowledged yet.
+    pub(super) waiting: bool,
+    /// Earliest time of the next message.
+    pub(super) next: Instant,
+}
+
+impl Retained {
+    /// Publishes the payloads of `value` on `channel`, at most one each `min_interval`.
+    #[must_use]
+    pub fn new(
+        channel: &'static str,
+        value: watch::Receiver<Option<Vec<u8>>>,
+        min_interval: Duration,
+    ) -> Self {
+        Self {
+            channel,
+            value,
+            min_interval,
+            dirty: true,
+            waiting: false,
+            next: Instant::now(),
+        }
+    }
 }
 
 /// A message that may be lost.
@@ -98,10 +123,7 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) {
     let mut state = ClientState {
-        channels: inputs.retained.into_iter().map(Channel::new).collect(),
-        transient: inputs.transient,
-        wake: inputs.wake,
-        status: inputs.status,
+        inputs,
         outbox,
         inbox,
         counters,
@@ -164,10 +186,7 @@ fn log_lost(
 
 /// What outlives a connection.
 pub(super) struct ClientState {
-    pub(super) channels: Vec<Channel>,
-    pub(super) transient: mpsc::Receiver<TransientMessage>,
-    pub(super) wake: Arc<Notify>,
-    pub(super) status: StatusEncoder,
+    pub(super) inputs: PublisherInputs,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) inbox: Arc<dyn Inbox>,
     pub(super) counters: Arc<Counters>,
@@ -189,30 +208,8 @@ impl ClientState {
                 () = stopping(&mut self.stop) => return Err(CloseReason::Stopped),
                 () = changing(&mut self.settings, settings) => return Err(CloseReason::Changed),
                 done = &mut work => return Ok(done),
-                _ = next_transient(&mut self.transient) => Counters::add(&self.counters.dropped),
+                _ = next_transient(&mut self.inputs.transient) => Counters::add(&self.counters.dropped),
             }
-        }
-    }
-}
-
-/// A retained channel and the state of its publication.
-pub(super) struct Channel {
-    pub(super) retained: Retained,
-    /// The latest value is not published yet in this connection.
-    pub(super) dirty: bool,
-    /// A value is published and not acknowledged yet.
-    pub(super) waiting: bool,
-    /// Earliest time of the next message.
-    pub(super) next: Instant,
-}
-
-impl Channel {
-    fn new(retained: Retained) -> Self {
-        Self {
-            retained,
-            dirty: true,
-            waiting: false,
-            next: Instant::now(),
         }
     }
 }
@@ -244,12 +241,12 @@ pub(super) async fn next_transient(
 }
 
 /// Returns the position of a channel that has a new value.
-pub(super) async fn any_changed(channels: &mut [Channel]) -> usize {
+pub(super) async fn any_changed(channels: &mut [Retained]) -> usize {
     let mut waits: Vec<_> = channels
         .iter_mut()
         .map(|channel| {
             Box::pin(async {
-                if channel.retained.value.changed().await.is_err() {
+                if channel.value.changed().await.is_err() {
                     // The sender is dropped: no value follows.
                     future::pending::<()>().await;
                 }

@@ -88,7 +88,7 @@ async fn connect(
     let transport = state
         .while_disconnected(settings, transport(settings))
         .await??;
-    let will = (state.status)(StatusName::Offline);
+    let will = (state.inputs.status)(StatusName::Offline);
     let options = options(settings, will, transport, subscription);
     let (client, mut line) = open_client(settings, options, QUEUE);
     let first = {

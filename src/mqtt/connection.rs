@@ -78,7 +78,7 @@ impl<'a> Connection<'a> {
         client: AsyncClient,
     ) -> Self {
         let now = Instant::now();
-        for channel in &mut state.channels {
+        for channel in &mut state.inputs.retained {
             channel.dirty = true;
             channel.waiting = false;
         }
@@ -160,9 +160,9 @@ impl<'a> Connection<'a> {
             polled = polling => LoopEvent::Polled(polled),
             () = stopping(&mut state.stop), if serving => LoopEvent::CloseRequested(CloseReason::Stopped),
             () = changing(&mut state.settings, settings), if serving => LoopEvent::CloseRequested(CloseReason::Changed),
-            at = any_changed(&mut state.channels) => LoopEvent::RetainedChanged(at),
-            transient = next_transient(&mut state.transient) => LoopEvent::Transient(transient),
-            () = state.wake.notified() => LoopEvent::OutboxNotified,
+            at = any_changed(&mut state.inputs.retained) => LoopEvent::RetainedChanged(at),
+            transient = next_transient(&mut state.inputs.transient) => LoopEvent::Transient(transient),
+            () = state.inputs.wake.notified() => LoopEvent::OutboxNotified,
             messages = self.outbox.next_messages() => LoopEvent::Fetched(messages),
             command = self.commands.next_accepted() => LoopEvent::Accepted(command),
             () = until(due) => LoopEvent::Due,
@@ -171,7 +171,7 @@ impl<'a> Connection<'a> {
 
     /// When [`Self::start_due_work`] is due next without another event.
     fn due(&self) -> Option<Instant> {
-        let channels = self.state.channels.iter();
+        let channels = self.state.inputs.retained.iter();
         let values = channels.filter(|c| c.dirty && !c.waiting).map(|c| c.next);
         let sending = self.is_sending().then(|| {
             let messages = self.outbox.due(self.in_flight.outbox_messages());
@@ -218,7 +218,7 @@ impl<'a> Connection<'a> {
             LoopEvent::Polled(_) | LoopEvent::Due => {}
             LoopEvent::OutboxNotified => self.outbox.notify(),
             LoopEvent::CloseRequested(reason) => self.begin_shutdown(reason),
-            LoopEvent::RetainedChanged(at) => self.state.channels[at].dirty = true,
+            LoopEvent::RetainedChanged(at) => self.state.inputs.retained[at].dirty = true,
             LoopEvent::Transient(transient) => self.send_transient(transient)?,
             LoopEvent::Fetched(messages) => {
                 for message in messages {
@@ -268,7 +268,7 @@ impl<'a> Connection<'a> {
                 Counters::add(&self.state.counters.delivered);
                 self.outbox.delivered(id);
             }
-            Some(MessageKind::Channel(at)) => self.state.channels[at].waiting = false,
+            Some(MessageKind::Channel(at)) => self.state.inputs.retained[at].waiting = false,
             Some(MessageKind::Stopped) => {
                 if let Some(closing) = self.closing
                     && closing.step == ClosingStep::AwaitingStoppedAck

@@ -16,12 +16,6 @@ use std::time::{Duration, Instant};
 /// Takes are merged when none came or went for this time: longer than between the recordings of a series.
 const MERGE_DELAY: Duration = Duration::from_secs(10);
 
-/// A write that found no room.
-struct DiskFull {
-    reason: String,
-    at: Instant,
-}
-
 /// What [`TakeWriter::write_next`] did.
 pub(super) enum Written {
     /// Everything is on disk.
@@ -54,8 +48,8 @@ pub(in crate::daemon) struct TakeWriter<'a> {
     unmerged: Option<Instant>,
     /// Whether the takes are to be merged for the last time.
     pub(super) is_close_due: bool,
-    /// The last write found no room.
-    full: Option<DiskFull>,
+    /// Reason and time of the last write, if it found no room.
+    full: Option<(String, Instant)>,
     /// Whether there will be no later try: a write is tried whether there is room or not, and one that finds none is an
     /// error.
     pub(super) is_last: bool,
@@ -91,7 +85,7 @@ impl<'a> TakeWriter<'a> {
 
     /// Why takes wait: the disk's reserve is touched, or the last write found no room.
     pub(super) fn no_room(&self) -> Option<String> {
-        let full = || self.full.as_ref().map(|full| full.reason.clone());
+        let full = || self.full.as_ref().map(|(reason, _)| reason.clone());
         let short = self.daemon.resources().takes_disk_short.clone();
         short.or_else(full)
     }
@@ -157,7 +151,7 @@ impl<'a> TakeWriter<'a> {
 
     /// Whether a write is worth a try.
     fn may_write(&self) -> bool {
-        let is_full_now = |full: &DiskFull| full.at.elapsed() < ROOM_POLL_INTERVAL;
+        let is_full_now = |(_, at): &(String, Instant)| at.elapsed() < ROOM_POLL_INTERVAL;
         self.is_last
             || (self.daemon.resources().takes_disk_short.is_none()
                 && !self.full.as_ref().is_some_and(is_full_now))
@@ -210,8 +204,7 @@ impl<'a> TakeWriter<'a> {
                     let action = "takes wait until there is room; the job continues";
                     self.daemon.outbox.fault("disk", reason.clone(), action);
                 }
-                let at = Instant::now();
-                self.full = Some(DiskFull { reason, at });
+                self.full = Some((reason, Instant::now()));
                 Ok(None)
             }
             done => {

@@ -18,18 +18,18 @@ const HEADER_BYTES_MAX: usize = 1024;
 
 impl Connection<'_> {
     pub(super) fn send_values(&mut self, now: Instant) -> Result<(), ConnectionEnd> {
-        for at in 0..self.state.channels.len() {
-            let channel = &mut self.state.channels[at];
+        for at in 0..self.state.inputs.retained.len() {
+            let channel = &mut self.state.inputs.retained[at];
             if !channel.dirty || channel.waiting || channel.next > now {
                 continue;
             }
             channel.dirty = false;
-            let Some(payload) = channel.retained.value.borrow_and_update().clone() else {
+            let Some(payload) = channel.value.borrow_and_update().clone() else {
                 continue;
             };
             channel.waiting = true;
-            channel.next = later(now, channel.retained.min_interval);
-            let topic = topics::topic(&self.settings.device, channel.retained.channel);
+            channel.next = later(now, channel.min_interval);
+            let topic = topics::topic(&self.settings.device, channel.channel);
             let kind = MessageKind::Channel(at);
             self.publish(kind, topic, QoS::AtLeastOnce, payload)?;
         }
@@ -77,7 +77,7 @@ impl Connection<'_> {
         kind: MessageKind,
     ) -> Result<(), ConnectionEnd> {
         let topic = topics::topic(&self.settings.device, topics::STATUS);
-        let payload = (self.state.status)(status);
+        let payload = (self.state.inputs.status)(status);
         self.publish(kind, topic, QoS::AtLeastOnce, payload)
     }
 

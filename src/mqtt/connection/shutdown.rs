@@ -74,9 +74,9 @@ impl Connection<'_> {
         self.outbox.notify();
         self.reassert_online_at = None;
         self.reconnect_at = None;
-        for channel in &mut self.state.channels {
+        for channel in &mut self.state.inputs.retained {
             // The latest value, perhaps not noticed yet, does not wait for its interval.
-            channel.dirty |= channel.retained.value.has_changed().unwrap_or(true);
+            channel.dirty |= channel.value.has_changed().unwrap_or(true);
             channel.next = now;
         }
         self.close_by(ClosingStep::Flushing, now + FLUSH, reason);
@@ -95,7 +95,7 @@ impl Connection<'_> {
             self.outbox.is_idle()
                 && self.commands.is_idle()
                 && self.in_flight.is_empty()
-                && !self.state.channels.iter().any(|c| c.dirty)
+                && !self.state.inputs.retained.iter().any(|c| c.dirty)
         };
         match step {
             ClosingStep::Flushing if until <= now || is_flushed() => {

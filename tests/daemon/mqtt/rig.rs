@@ -142,16 +142,8 @@ impl Rig {
         let seq = AtomicU64::new(0);
         let inputs = PublisherInputs {
             retained: vec![
-                Retained {
-                    channel: topics::STATE,
-                    value: state_out,
-                    min_interval: Duration::ZERO,
-                },
-                Retained {
-                    channel: topics::PROGRESS,
-                    value: progress_out,
-                    min_interval: Duration::from_millis(300),
-                },
+                Retained::new(topics::STATE, state_out, Duration::ZERO),
+                Retained::new(topics::PROGRESS, progress_out, Duration::from_millis(300)),
             ],
             transient: transient_out,
             wake: wake.clone(),
