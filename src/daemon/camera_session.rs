@@ -246,7 +246,7 @@ impl<'a> CameraSession<'a> {
         Ok(())
     }
 
-    /// Starts a request. It is refused while takes wait for room: nobody would know when to sign.
+    /// Starts a request. It is refused while takes wait for room, because the signer would not know when to begin.
     fn record(&mut self, task: PendingCommand, request: RecordRequest) {
         let is_writing = || {
             let reason = "one is being written".to_owned();

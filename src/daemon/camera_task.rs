@@ -40,7 +40,7 @@ pub(super) enum CameraRequest {
     Record(PendingCommand, RecordRequest),
     /// Discard the last take.
     Undo(PendingCommand),
-    /// Record no more.
+    /// Stop recording.
     Cancel,
 }
 
@@ -81,7 +81,7 @@ impl CameraHandle {
             return Err((request, why));
         };
         if matches!(request, CameraRequest::Cancel) {
-            // There is always room for it: one cancel stands for all.
+            // One cancel replaces another, so there is always room for it.
             requests.retain(|request| !matches!(request, CameraRequest::Cancel));
         } else if requests.len() >= REQUESTS_MAX {
             return Err((request, "too many commands wait for the camera; try again"));

@@ -1,4 +1,4 @@
-//! How many workers may work now: the configured number, less what holds them back. Every change is put into force and
+//! How many workers may work now: the configured number, less what limits them. Every change is put into force and
 //! published on `state`.
 
 use crate::daemon::telemetry::TelemetryPublisher;
@@ -8,7 +8,7 @@ use crate::system::clock::uptime;
 use crate::system::{Stage, lock_ignoring_poison};
 use std::sync::{Arc, Mutex};
 
-/// Shared by whoever holds the workers back and by the thread that runs the job.
+/// Shared by the threads that limit the workers and the one that runs the job.
 pub(super) struct JobGate {
     state: Mutex<GateState>,
     control: Arc<WorkerControl>,
@@ -17,7 +17,7 @@ pub(super) struct JobGate {
     telemetry: Arc<TelemetryPublisher>,
 }
 
-/// What holds the workers back.
+/// What limits the workers.
 #[derive(Default)]
 struct GateState {
     workers_max: usize,

@@ -142,7 +142,7 @@ impl Daemon {
         count_waiting();
         let mut faults: Vec<MirrorFault> = Vec::new();
         for target in &targets {
-            // One target may fail and the other succeed, but nothing is written into a directory of somebody else.
+            // One target may fail and the other succeed. But a foreign directory gets no file at all.
             if faults.iter().any(|fault| fault.action == NOT_RETRIED) {
                 break;
             }

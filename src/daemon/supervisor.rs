@@ -136,7 +136,7 @@ impl Daemon {
         };
         let may_pass = match failure.exit {
             Exit::Bug => false,
-            // While accelerators were measured.
+            // Stopped while accelerators were measured.
             Exit::Stopped => return None,
             // The camera's thread has reported it.
             Exit::Unavailable if self.shutdown.is_requested() => return None,
@@ -146,7 +146,7 @@ impl Daemon {
             Exit::NoInput | Exit::InOut => true,
             _ => is_changed_dataset(&failure) || !is_first,
         };
-        // With `once`, whoever started the daemon knows better when to try again.
+        // With `once` the daemon does not wait: its caller decides when to try again.
         if !may_pass || once {
             let reason = Audience::Keys.display_chain(&failure);
             self.outbox.refuse(progress.commands.drain(..), &reason);

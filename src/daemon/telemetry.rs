@@ -1,5 +1,5 @@
-//! Telemetry: every thread reports here what it knows of job, camera and workers; the control thread makes messages of
-//! it, at most one a second on each channel.
+//! Telemetry: every thread reports the state of job, camera and workers here. The control thread makes messages of it, at
+//! most one a second on each channel.
 
 use crate::daemon::control::PROGRESS_INTERVAL;
 use crate::dataset::acceptance::StateCounts;
@@ -218,7 +218,7 @@ impl TelemetryPublisher {
 /// What the camera does, and why; `None` without a camera.
 pub(super) type CameraPhase = Option<(JobPhase, Option<String>)>;
 
-/// Filled by whoever knows something new.
+/// What the threads have reported.
 #[derive(Default)]
 struct TelemetryState {
     phase: Option<JobPhase>,

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Shared by the workers, the camera's thread and whoever wants to see what they do.
+/// Shared by the workers, the camera's thread and the readers of heartbeats and snapshots.
 pub(super) struct WorkerMonitor {
     stages: Vec<Stage>,
     frames: AtomicU64,

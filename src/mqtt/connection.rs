@@ -104,7 +104,7 @@ impl<'a> Connection<'a> {
             let subscribed = self.client.try_subscribe(filter, QoS::AtLeastOnce);
             subscribed.map_err(|_| self.lost(MqttError::QueueFull))?;
         }
-        // After the subscription: whoever reads `online` may send commands.
+        // After the subscription: a reader of `online` may send commands at once.
         self.publish_status(StatusName::Online, MessageKind::Announcement)?;
         if self.settings.discovery {
             let device = &self.settings.device;

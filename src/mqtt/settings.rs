@@ -15,7 +15,7 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Names the session at the broker, which keeps commands under it; no two devices may share one.
     pub client_id: String,
-    /// For brokers that ask who this is.
+    /// For brokers that require a login.
     pub username: Option<String>,
     /// Sent with a user name only.
     pub password: Option<String>,
@@ -34,7 +34,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Plain TCP, nobody's name, no discovery.
+    /// Plain TCP, no login, no discovery.
     #[must_use]
     pub fn new(device: &str, host: &str, port: u16) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Settings {
         }
     }
 
-    /// What a URL says, with the files of `tls` if it asks for TLS; the rest as [`Self::new`] has it.
+    /// The broker of a URL, with the files of `tls` where the URL requires TLS; the rest as in [`Self::new`].
     #[must_use]
     pub fn at(device: &str, address: BrokerAddress, tls: Tls) -> Self {
         Self {

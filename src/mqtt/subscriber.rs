@@ -104,7 +104,7 @@ impl Drop for Subscriber {
     }
 }
 
-/// Connects, passes messages on, waits, connects again; ends when nobody reads.
+/// Connects, passes messages on, waits, connects again; ends when the receiver is dropped.
 async fn listen(role: &str, settings: &Settings, topics: &[String], sender: &Sender<Event>) {
     let mut backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX).with_jitter(RECONNECT_JITTER);
     loop {
@@ -125,7 +125,7 @@ async fn listen(role: &str, settings: &Settings, topics: &[String], sender: &Sen
     }
 }
 
-/// Serves one connection to its end. Returns why it ended and whether it was one; `None` when nobody reads.
+/// Serves one connection to its end. Returns why it ended and whether it was one; `None` when the receiver is dropped.
 async fn session(
     role: &str,
     settings: &Settings,

@@ -86,7 +86,7 @@ fn is_temperature(name: &str) -> bool {
     number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// What a small file says; `None` when it cannot be read.
+/// The content of a small file; `None` when it cannot be read.
 pub(super) fn text(path: &Path) -> Option<String> {
     let mut text = String::new();
     let file = File::open(path).ok()?;

@@ -90,8 +90,8 @@ impl<'a> TakeWriter<'a> {
         short.or_else(full)
     }
 
-    /// Discards the last take: the one that waits for room, which has no name yet, or the last one in the store, for which
-    /// there mostly is room enough. Gives its name and gloss; the inner error says why there is nothing discarded.
+    /// Discards the last take: the one that waits for room, which has no name yet, or else the last one in the store.
+    /// Returns its name and gloss; the inner error is the reason why nothing was discarded.
     ///
     /// # Errors
     /// When the store fails.
