@@ -338,7 +338,7 @@ impl<'a> CameraSession<'a> {
             damaged: counts.damaged,
             opened: counts.opened,
             hands,
-            takes: self.writer.accepted(),
+            takes: self.writer.store.accepted(),
             latency_p50_ms: stats.rounded_ms(50),
             latency_p95_ms: stats.rounded_ms(95),
         };

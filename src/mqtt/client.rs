@@ -2,8 +2,8 @@
 
 use super::connect::{SubscriptionMode, connect_and_serve};
 use super::connection::{CloseReason, ConnectionEnd};
-use super::outbox::{Inbox, Outbox};
 use super::settings::Settings;
+use super::{Inbox, Outbox};
 use crate::limits::backoff::Backoff;
 use crate::messages::StatusName;
 use crate::mqtt::error::MqttError;

@@ -1,6 +1,6 @@
 //! Commands in one connection: received, passed to the inbox one after the other, acknowledged.
 
-use super::outbox::Inbox;
+use super::Inbox;
 use crate::messages::topics;
 use crate::mqtt::outbox_publisher::{BlockingCall, finished};
 use rumqttc::{Publish, QoS};

@@ -13,10 +13,10 @@ use super::client::{
 };
 use super::settings::Settings;
 use crate::messages::{StatusName, discovery, topics};
+use crate::mqtt::PendingMessage;
 use crate::mqtt::command_receiver::{CommandReceiver, Disposition};
 use crate::mqtt::error::MqttError;
 use crate::mqtt::inflight::{InFlight, MessageKind};
-use crate::mqtt::outbox::PendingMessage;
 use crate::mqtt::outbox_publisher::OutboxPublisher;
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, Outgoing, Publish, QoS,

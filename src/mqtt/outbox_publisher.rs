@@ -2,7 +2,7 @@
 //!
 //! Calls to the outbox run on a thread of their own; the task that serves the connection does not wait for them.
 
-use super::outbox::{Outbox, PendingMessage};
+use super::{Outbox, PendingMessage};
 use std::future;
 use std::mem;
 use std::sync::Arc;

@@ -269,7 +269,7 @@ pub(crate) const WORDS: &[(&str, &str)] = &[
     ("heard", "received"),
     ("hears", "receives"),
     ("house", "architecture"),
-    ("hub", "telemetry_publisher"),
+    ("hub", "telemetry"),
     ("in_words", "error chain, reason"),
     ("keeper", "resource_monitor"),
     ("knobs", "options"),

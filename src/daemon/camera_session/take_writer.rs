@@ -37,9 +37,8 @@ pub(super) enum Written {
 /// The daemon's takes on their way to the disk.
 pub(in crate::daemon) struct TakeWriter<'a> {
     daemon: &'a Daemon,
-    store: TakeStore,
+    pub(super) store: TakeStore,
     origin: &'a TakeProvenance<'a>,
-    device: String,
     /// A take that is to be stored with the next write, and the backend that found its hands.
     pub(super) waiting: Option<(Sign, String)>,
     /// Whether all batches are to be sealed, also the last.
@@ -67,7 +66,6 @@ impl<'a> TakeWriter<'a> {
             unmerged: store.is_behind().then(Instant::now),
             store,
             origin,
-            device: origin.device.to_string(),
             waiting: None,
             is_seal_due: false,
             is_close_due: false,
@@ -76,11 +74,6 @@ impl<'a> TakeWriter<'a> {
         };
         writer.publish_files(None);
         writer
-    }
-
-    /// Number of takes in the output.
-    pub(super) fn accepted(&self) -> usize {
-        self.store.accepted()
     }
 
     /// Why takes wait: the disk's reserve is touched, or the last write found no room.
@@ -158,7 +151,7 @@ impl<'a> TakeWriter<'a> {
     }
 
     fn write_take(&mut self, sign: Sign, backend: String) -> Result<Option<Written>, CliError> {
-        let device = self.device.clone();
+        let device = self.origin.device.to_string();
         let stored = self.write(|store| store.add(&sign, &device, &backend));
         if let Ok(Some(take)) = stored {
             let sign_end = sign.end;

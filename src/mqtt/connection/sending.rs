@@ -2,10 +2,10 @@
 
 use super::{Connection, ConnectionEnd, later};
 use crate::messages::{StatusName, topics};
+use crate::mqtt::PendingMessage;
 use crate::mqtt::client::{Counters, TransientMessage};
 use crate::mqtt::error::MqttError;
 use crate::mqtt::inflight::MessageKind;
-use crate::mqtt::outbox::PendingMessage;
 use rumqttc::{Publish, QoS};
 use tokio::time::Instant;
 
