@@ -184,7 +184,7 @@ impl Daemon {
 ///
 /// # Errors
 /// With the exit code and the message for the user.
-pub fn run(options: RunOptions) -> Result<Exit, CliError> {
+pub fn run(options: &RunOptions) -> Result<Exit, CliError> {
     let LoadedConfig {
         config, warnings, ..
     } = config::load(&options.sources)?;
@@ -213,7 +213,7 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
     tracing::info!(device = %daemon.config().device.id, "ready");
 
     let ended = if daemon.config().has_dataset() {
-        daemon.supervise(&options)
+        daemon.supervise(options)
     } else {
         Ok(daemon.stand_by())
     };

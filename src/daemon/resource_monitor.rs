@@ -115,8 +115,10 @@ impl Daemon {
             true
         });
         if config.camera.device.is_none() || is_same {
-            let mut status = self.resources();
-            status.takes_disk_short = status.output_disk_short.clone();
+            let status = &mut *self.resources();
+            status
+                .takes_disk_short
+                .clone_from(&status.output_disk_short);
             return;
         }
         limiter.set_limits(self.limits(&config));

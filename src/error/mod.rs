@@ -180,7 +180,7 @@ impl From<TlsError> for CliError {
     fn from(error: TlsError) -> Self {
         let exit = match error {
             TlsError::Read { .. } => Exit::NoInput,
-            _ => Exit::BadData,
+            TlsError::Unusable(_) => Exit::BadData,
         };
         Self::new(exit, error)
     }

@@ -238,7 +238,8 @@ impl<'a> Connection<'a> {
     fn handle_mqtt_event(&mut self, event: Event) -> Result<(), ConnectionEnd> {
         match event {
             Event::Outgoing(Outgoing::Publish(packet)) => {
-                if self.in_flight.written(packet) {
+                let is_owed = self.in_flight.written(packet);
+                if is_owed {
                     self.puback_due_since.get_or_insert_with(Instant::now);
                 }
             }

@@ -128,14 +128,14 @@ impl<'a> TakeWriter<'a> {
             self.write_take(sign, backend)?
         } else if is_batch_due {
             let sealed = self.write(TakeStore::seal_due)?;
-            sealed.map(|_| Written::Files)
+            sealed.map(|()| Written::Files)
         } else if self.is_seal_due {
             let sealed = self.write(TakeStore::seal_all)?;
             if sealed.is_some() {
                 self.is_seal_due = false;
                 self.unmerged = Some(Instant::now());
             }
-            sealed.map(|_| Written::AllBatches)
+            sealed.map(|()| Written::AllBatches)
         } else {
             self.merge()?
         };
