@@ -25,30 +25,32 @@ use std::time::Duration;
 /// How long a snapshot waits for a frame.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Receives the connection's commands.
-pub(super) struct CommandHandler(pub(super) Arc<Daemon>);
-
-impl Inbox for CommandHandler {
+impl Inbox for Arc<Daemon> {
     fn receive(&self, name: &str, payload: &[u8], retained: bool) -> Result<(), String> {
-        self.handle(name, payload, retained)
+        self.handle_command(name, payload, retained)
             .map_err(|e| e.to_string())
     }
 }
 
-impl CommandHandler {
-    fn handle(&self, name: &str, payload: &[u8], retained: bool) -> Result<(), StoreError> {
+impl Daemon {
+    fn handle_command(
+        self: &Arc<Self>,
+        name: &str,
+        payload: &[u8],
+        retained: bool,
+    ) -> Result<(), StoreError> {
         let request = match parse(name, payload) {
             Ok(request) => request,
-            Err(invalid) => return self.refuse(invalid.id, name, invalid.reason),
+            Err(invalid) => return self.refuse_request(invalid.id, name, invalid.reason),
         };
         let (id, command) = (request.id, request.command);
         // A broker does not mark a retained command that it delivers at once. Such a command has arrived, and its reply
         // is repeated with every later delivery; any other would be carried out at an arbitrary later connection.
-        if retained && !self.0.ledger.lock().knows_command(&id)? {
+        if retained && !self.ledger.lock().knows_command(&id)? {
             let reason = "retained commands are not carried out: publish it without the retain flag, and clear the topic with an empty retained message";
-            return self.refuse(Some(id), name, reason.to_owned());
+            return self.refuse_request(Some(id), name, reason.to_owned());
         }
-        let allowed = &self.0.config().mqtt.commands;
+        let allowed = &self.config().mqtt.commands;
         if !allowed.iter().any(|a| a == command.name()) {
             let all = if allowed.is_empty() {
                 "none".to_owned()
@@ -59,14 +61,12 @@ impl CommandHandler {
                 "{} is not allowed here; allowed are {all}; see [mqtt] commands in the config",
                 command.name()
             );
-            return self.refuse(Some(id), name, reason);
+            return self.refuse_request(Some(id), name, reason);
         }
-        let receipt = self
-            .0
-            .ledger
-            .lock()
-            .record_command(&id, command.name(), &timestamp())?;
-        self.0.outbox.notify();
+        let mut ledger = self.ledger.lock();
+        let receipt = ledger.record_command(&id, command.name(), &timestamp())?;
+        drop(ledger);
+        self.outbox.notify();
         match receipt {
             CommandReceipt::New => self.carry_out(PendingCommand { id, command }, request.takes),
             CommandReceipt::UnderWay | CommandReceipt::Answered => {}
@@ -74,7 +74,12 @@ impl CommandHandler {
         Ok(())
     }
 
-    fn refuse(&self, id: Option<String>, name: &str, reason: String) -> Result<(), StoreError> {
+    fn refuse_request(
+        &self,
+        id: Option<String>,
+        name: &str,
+        reason: String,
+    ) -> Result<(), StoreError> {
         tracing::warn!(id, command = name, reason, "command refused");
         let reply = Reply {
             id,
@@ -85,56 +90,58 @@ impl CommandHandler {
             result: None,
         };
         let message = Message::new(topics::REPLY, &reply);
-        self.0.ledger.lock().post(&[message], &timestamp())?;
-        self.0.outbox.notify();
+        self.ledger.lock().post(&[message], &timestamp())?;
+        self.outbox.notify();
         Ok(())
     }
 
     /// Nothing fails from here on: the broker would send the command again, but the ledger has it already.
-    fn carry_out(&self, command: PendingCommand, arguments: Option<RecordArguments>) {
+    fn carry_out(self: &Arc<Self>, command: PendingCommand, arguments: Option<RecordArguments>) {
         match command.command {
             CommandName::Pause => {
-                self.0
-                    .outbox
+                self.outbox
                     .reply(&command, Ok(None), &[(PAUSED, Some("1"))]);
-                self.0.gate.set_paused(true);
+                self.gate.set_paused(true);
             }
             CommandName::Resume => {
                 let changes = [(PAUSED, None), (CANCELLED, None)];
-                self.0.outbox.reply(&command, Ok(None), &changes);
-                self.0.gate.set_paused(false);
-                self.0.queue.resume();
+                self.outbox.reply(&command, Ok(None), &changes);
+                self.gate.set_paused(false);
+                self.queue.resume();
             }
             CommandName::Cancel => {
-                self.0.queue.cancel(command);
+                self.queue.cancel(command);
                 // Without a camera there is no recording to cancel.
-                self.0.camera.request(CameraRequest::Cancel).ok();
+                self.camera.request(CameraRequest::Cancel).ok();
             }
-            CommandName::Rescan | CommandName::RetryFailed => self.0.queue.submit(command),
+            CommandName::Rescan | CommandName::RetryFailed => self.queue.submit(command),
             CommandName::Record => {
                 let request = arguments.map(|a| RecordRequest::new(&a.gloss, a.count, a.countdown));
                 match request {
-                    Some(Ok(request)) => self.pass_on(CameraRequest::Record(command, request)),
-                    Some(Err(error)) => self.0.outbox.refuse([command], &error.to_string()),
-                    None => self.0.outbox.refuse([command], "the gloss is missing"),
+                    Some(Ok(request)) => {
+                        self.request_camera(CameraRequest::Record(command, request))
+                    }
+                    Some(Err(error)) => self.outbox.refuse([command], &error.to_string()),
+                    None => self.outbox.refuse([command], "the gloss is missing"),
                 }
             }
-            CommandName::Undo => self.pass_on(CameraRequest::Undo(command)),
+            CommandName::Undo => self.request_camera(CameraRequest::Undo(command)),
             CommandName::Snapshot => self.start_snapshot(command),
         }
     }
 
     /// Hands a command to the camera's thread, or replies why that is not possible.
-    fn pass_on(&self, request: CameraRequest) {
+    fn request_camera(&self, request: CameraRequest) {
         if let Err((CameraRequest::Record(command, _) | CameraRequest::Undo(command), reason)) =
-            self.0.camera.request(request)
+            self.camera.request(request)
         {
-            self.0.outbox.refuse([command], reason);
+            self.outbox.refuse([command], reason);
         }
     }
+
     /// Publishes one processed frame as a JPEG, from a thread of its own; the reply describes it.
-    fn start_snapshot(&self, command: PendingCommand) {
-        let daemon = Arc::clone(&self.0);
+    fn start_snapshot(self: &Arc<Self>, command: PendingCommand) {
+        let daemon = Arc::clone(self);
         let publish = move || {
             let result = daemon.publish_snapshot();
             daemon.outbox.reply(&command, result, &[]);
@@ -143,9 +150,7 @@ impl CommandHandler {
             tracing::error!(%error, "no thread for a snapshot; it is answered after a restart");
         }
     }
-}
 
-impl Daemon {
     fn publish_snapshot(&self) -> Result<Option<Value>, String> {
         let mut snapshot = self.monitor.snapshot(SNAPSHOT_TIMEOUT)?;
         let jpeg = snapshot.jpeg()?;

@@ -1,7 +1,6 @@
 //! The control thread: a small tokio runtime for the MQTT connection and the ticks of telemetry. It neither decodes
 //! nor infers, and makes no call that may block.
 
-use crate::daemon::command_handler::CommandHandler;
 use crate::daemon::{Daemon, cannot_start, spawn};
 use crate::error::CliError;
 use crate::messages::payloads::{Health, JobPhase};
@@ -46,9 +45,9 @@ pub(super) fn start(
         let connection = async {
             if let Some(settings) = &daemon.broker {
                 let settings = settings.subscribe();
-                let commands = Arc::new(CommandHandler(Arc::clone(&daemon)));
+                let inbox = Arc::new(Arc::clone(&daemon));
                 let counters = Arc::clone(&daemon.counters);
-                mqtt::run(settings, inputs, daemon.clone(), commands, counters, stop).await;
+                mqtt::run(settings, inputs, daemon.clone(), inbox, counters, stop).await;
             }
         };
         runtime.block_on(async { tokio::join!(connection, ticks) });

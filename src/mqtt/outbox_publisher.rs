@@ -122,12 +122,9 @@ impl OutboxPublisher {
 
     /// Waits for the calls under way, so that none overlaps with the next connection, and deletes what is acknowledged.
     pub(super) async fn close(mut self) {
-        if self.fetch.is_some() {
-            // The next connection fetches them again.
-            drop(finished(&mut self.fetch).await);
-        }
-        if self.deletion.is_some() && finished(&mut self.deletion).await.is_err() {
-            self.acked.append(&mut self.deleting);
+        while self.fetch.is_some() || self.deletion.is_some() {
+            // The next connection fetches these messages again.
+            self.next_messages().await;
         }
         if self.acked.is_empty() {
             return;
