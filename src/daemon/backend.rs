@@ -35,8 +35,8 @@ impl Daemon {
         Ok(backends.backend(&request, &models, workers + 1, &mut context)?)
     }
 
-    /// Reports an event on log, `state` and `fault`. Job and camera both report what was chosen; that it is not what the
-    /// config prefers is one fault.
+    /// Reports an event on log, `state` and `fault`. Job and camera both report the chosen backend; one that the config
+    /// does not prefer is one fault.
     pub(super) fn report_backend(&self, event: &BackendEvent) {
         match event {
             BackendEvent::Chosen {

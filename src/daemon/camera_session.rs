@@ -1,4 +1,4 @@
-//! The daemon's side of a camera session: carries out commands, has takes written and reports the camera's state.
+//! The daemon's side of a camera session: carries out commands, stores takes and reports the camera's state.
 
 mod take_writer;
 

@@ -30,8 +30,7 @@ use std::time::Duration;
 const REQUESTS_MAX: usize = 16;
 /// A session that failed is started again after this time.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
-/// Longest time from one sign of life of the thread to the next. One frame takes no longer, an accelerator that is opened
-/// again for it included.
+/// Longest time between two heartbeats of the thread: enough for one frame, even if an accelerator is opened again for it.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// A request to the camera's thread.
@@ -44,7 +43,7 @@ pub(super) enum CameraRequest {
     Cancel,
 }
 
-/// What the other threads share with the camera's.
+/// Shared by the camera's thread and the others.
 #[derive(Default)]
 pub(super) struct CameraHandle(Mutex<CameraStatus>);
 

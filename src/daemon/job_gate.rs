@@ -21,7 +21,7 @@ pub(super) struct JobGate {
 #[derive(Default)]
 struct GateState {
     workers_max: usize,
-    /// By command.
+    /// Paused by a command.
     is_paused: bool,
     /// Why nothing can be written.
     no_room: Option<String>,

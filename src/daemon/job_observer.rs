@@ -64,7 +64,7 @@ impl JobObserver for DaemonJobObserver<'_> {
         loop {
             daemon.wait_for_requests(ROOM_POLL_INTERVAL, |requests| requests.is_cancelled);
             if daemon.control.is_stopped() {
-                // The next run finds out for itself.
+                // The next run checks again.
                 daemon.gate.open_for_room();
                 return false;
             }

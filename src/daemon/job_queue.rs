@@ -52,13 +52,13 @@ impl JobQueue {
         }
     }
 
-    /// Has `command` carried out between two runs; the run under way ends at its next clip.
+    /// Queues `command`, which is carried out between two runs; the current run ends at its next clip.
     pub(super) fn submit(&self, command: PendingCommand) {
         self.change(|requests| requests.commands.push(command));
         self.control.stop();
     }
 
-    /// Ends the job; the clips in hand are given up.
+    /// Ends the job and abandons the clips in progress.
     pub(super) fn cancel(&self, command: PendingCommand) {
         self.change(|requests| {
             requests.is_cancelled = true;
@@ -67,7 +67,7 @@ impl JobQueue {
         self.control.abandon();
     }
 
-    /// Takes a cancellation back.
+    /// Revokes a cancellation.
     pub(super) fn resume(&self) {
         self.change(|requests| {
             requests.is_run_wanted |= std::mem::take(&mut requests.is_cancelled);

@@ -1,4 +1,4 @@
-//! The mirror's thread: copies sealed files to a second directory and never holds up the job.
+//! The mirror's thread: copies sealed files to a second directory. The job never waits for it.
 
 use crate::config::TAKES;
 use crate::daemon::shutdown::{Shutdown, WakeSignal};
@@ -23,7 +23,7 @@ const RETRIED: &str = "job and camera continue; what is missing is copied when t
 const NOT_RETRIED: &str =
     "job and camera continue without a copy; nothing in the mirror is changed";
 
-/// What the other threads share with the mirror's.
+/// Shared by the mirror's thread and the others.
 #[derive(Default)]
 pub(super) struct MirrorHandle {
     status: Mutex<MirrorStatus>,

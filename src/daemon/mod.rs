@@ -75,7 +75,7 @@ use tokio::sync::watch;
 
 /// How often a full disk is checked for room.
 const ROOM_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the end of a thread is checked for.
+/// How often a thread that is to end is polled.
 const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the end waits for the camera's last takes.
 const CAMERA_END_TIMEOUT: Duration = Duration::from_secs(3);
@@ -221,7 +221,7 @@ pub fn run(options: &RunOptions) -> Result<Exit, CliError> {
     let ended = ended.map_err(|failure| Audience::Keys.with_hint(failure));
 
     daemon.shutdown.request();
-    // What the camera writes at the end is published as well; if it hangs, the rest is.
+    // The camera's last takes are published as well, unless its thread hangs.
     let camera_thread = join_within(CAMERA_END_TIMEOUT, camera_thread);
     daemon.end_control(ended.as_ref().err());
     join([control_thread]);

@@ -24,7 +24,7 @@ const FAULTS_MAX: usize = 100;
 /// A key of the ledger's metadata and its new value; `None` removes it.
 type MetadataChange = (&'static str, Option<&'static str>);
 
-/// Something to be written.
+/// A message that waits for the ledger.
 enum DeferredWrite {
     /// A message, and when it was made.
     Fault(Message, Timestamp),
@@ -117,7 +117,7 @@ impl OutboxWriter {
         Ok(())
     }
 
-    /// Writes what the ledger takes of all that waits, in order.
+    /// Writes the waiting messages in order, until the ledger cannot be written.
     pub(super) fn flush(&self) {
         // Held throughout: two writers would write the same.
         let mut deferred = lock_ignoring_poison(&self.deferred);
@@ -152,7 +152,7 @@ impl OutboxWriter {
         self.flush();
     }
 
-    /// Has `write` wait; `false` when too many faults do.
+    /// Appends `write`; returns `false` when too many faults wait.
     fn push(&self, write: DeferredWrite) -> bool {
         let mut deferred = lock_ignoring_poison(&self.deferred);
         let is_fault = |write: &&DeferredWrite| matches!(write, DeferredWrite::Fault(..));

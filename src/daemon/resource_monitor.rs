@@ -1,5 +1,4 @@
-//! The resource monitor's thread: samples the sensors and the disks, puts the limits into force, reports what begins
-//! and ends.
+//! The resource monitor's thread: samples sensors and disks, applies the limits and reports when one begins or ends.
 
 use crate::config::Config;
 use crate::daemon::{Daemon, spawn};

@@ -47,7 +47,7 @@ impl Shutdown {
         }
     }
 
-    /// As [`Self::request`], because of `error`, which the process ends with.
+    /// As [`Self::request`]; the process ends with `error`.
     pub(super) fn request_after(&self, error: CliError) {
         *lock_ignoring_poison(&self.error) = Some(error);
         self.request();
@@ -84,7 +84,7 @@ impl Shutdown {
     }
 }
 
-/// Wakes one thread that waits, or the next one that will: a notification is kept, several are one.
+/// Wakes one waiting thread, or the next one that waits. A notification is kept; several count as one.
 pub(super) struct WakeSignal {
     sender: Sender<()>,
     receiver: Receiver<()>,

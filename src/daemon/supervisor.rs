@@ -16,7 +16,7 @@ use crate::storage::output_dir::OpenMode;
 use serde_json::json;
 use std::time::Duration;
 
-/// First and longest delay before a job that failed for want of its input is tried again.
+/// First and longest delay before a job whose input is missing is tried again.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(2), Duration::from_mins(1)];
 /// Longest wait without a request.
 const IDLE_INTERVAL: Duration = Duration::from_mins(10);
@@ -86,7 +86,7 @@ impl Daemon {
         progress.commands.extend(requests.commands);
         let is_cancel = |c: &mut PendingCommand| c.command == CommandName::Cancel;
         for command in progress.commands.extract_if(.., is_cancel) {
-            // A resume may have followed it at once.
+            // A resume command may have followed at once.
             let change = (CANCELLED, requests.is_cancelled.then_some("1"));
             self.outbox.reply(&command, Ok(None), &[change]);
         }
@@ -104,8 +104,7 @@ impl Daemon {
         });
     }
 
-    /// One attempt and what follows from it; how the daemon ends, when it does. Commands that got their reply leave
-    /// `progress`.
+    /// Runs the job once. Returns how the daemon ends, if it does. Answered commands are removed from `progress`.
     fn run_once(&self, progress: &mut Progress, once: bool) -> Option<Result<Exit, CliError>> {
         if progress.reported.is_none() || !progress.commands.is_empty() {
             self.telemetry.phase(JobPhase::Scanning, None);
@@ -142,7 +141,7 @@ impl Daemon {
             Exit::Unavailable if self.shutdown.is_requested() => return None,
             // The camera, even an unplugged one, needs the accelerator as well.
             Exit::Unavailable if self.camera.lock().requests.is_some() => false,
-            // The disk may come back, or the dataset.
+            // Disk or dataset may be available again.
             Exit::NoInput | Exit::InOut => true,
             _ => is_changed_dataset(&failure) || !is_first,
         };
@@ -162,7 +161,7 @@ impl Daemon {
         None
     }
 
-    /// The job is done with `accepted` sequences; how the daemon ends, with `once`.
+    /// Publishes that the job is done with `accepted` sequences. With `once` it returns how the daemon ends.
     fn finish(&self, accepted: usize, once: bool) -> Option<Exit> {
         let reason = format!("the job is done: {accepted} sequences");
         self.telemetry.phase(JobPhase::Idle, Some(reason));
@@ -215,7 +214,7 @@ impl Daemon {
         )?;
         let mut job = Job::new(&config, &scan, &backend, self.ledger.clone());
         retry_while_full(observer, || job.claim(mode))?;
-        // A second time it would discard what comes now.
+        // Another fresh start would discard what this run adds.
         progress.mode = OpenMode::Resume;
         let retried = if is_retry {
             retry_while_full(observer, || job.retry_failed())?

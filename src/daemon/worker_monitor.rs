@@ -1,4 +1,4 @@
-//! What the workers do: their heartbeats, how many frames they have processed, and on request one of these frames.
+//! The workers' heartbeats, the number of processed frames, and on request one of these frames.
 
 use crate::dataset::plan::PlannedClip;
 use crate::frame::RgbFrame;

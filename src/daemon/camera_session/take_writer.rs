@@ -1,6 +1,6 @@
-//! Writes takes to the disk: at once where there is room, else when there is. Then the mirror and the broker are notified.
+//! Writes takes to the disk as soon as there is room, then notifies the mirror and the broker.
 //!
-//! No call waits, so that commands are carried out and hands are followed meanwhile.
+//! No call waits: commands are carried out and hands are tracked meanwhile.
 
 use crate::daemon::Daemon;
 use crate::daemon::ROOM_POLL_INTERVAL;
