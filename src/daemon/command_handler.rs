@@ -119,7 +119,7 @@ impl Daemon {
                 let request = arguments.map(|a| RecordRequest::new(&a.gloss, a.count, a.countdown));
                 match request {
                     Some(Ok(request)) => {
-                        self.request_camera(CameraRequest::Record(command, request))
+                        self.request_camera(CameraRequest::Record(command, request));
                     }
                     Some(Err(error)) => self.outbox.refuse([command], &error.to_string()),
                     None => self.outbox.refuse([command], "the gloss is missing"),
