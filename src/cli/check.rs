@@ -62,7 +62,11 @@ impl CheckResult {
     /// Of an error of another room.
     fn failed(subject: &'static str, failure: impl Into<CliError>) -> Self {
         let failure = failure.into();
-        Self::bad(failure.exit, subject, Audience::Keys.story(&failure))
+        Self::bad(
+            failure.exit,
+            subject,
+            Audience::Keys.display_chain(&failure),
+        )
     }
 
     fn new(verdict: CheckStatus, subject: &'static str, detail: impl Into<String>) -> Self {

@@ -199,7 +199,7 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
 
 /// `handloom run`.
 fn run_daemon(args: DaemonArgs) -> Result<Exit, CliError> {
-    daemon::run(RunOptions {
+    daemon::run(&RunOptions {
         sources: Sources::of_process(args.config.config, args.config.set)?,
         mode: args.resume.open_mode(),
         retry_failed: args.resume.retry_failed,

@@ -1,61 +1,25 @@
 //! The inference backend that job and camera share: opened once, and every event of it reported once.
 
-use crate::config::Config;
-use crate::daemon::job_gate::JobGate;
-use crate::daemon::live_config::LiveConfig;
-use crate::daemon::outbox_writer::OutboxWriter;
-use crate::daemon::shutdown::Shutdown;
-use crate::daemon::telemetry_publisher::TelemetryPublisher;
+use crate::daemon::Daemon;
 use crate::error::CliError;
-use crate::inference::{BackendCache, BackendEvent, BackendHandle, SelectionContext};
+use crate::inference::{BackendEvent, BackendHandle, SelectionContext};
 use crate::selection::CPU;
 use std::sync::Arc;
 
-/// Shared by the supervisor and the camera's thread.
-pub(super) struct Backends {
-    cache: BackendCache,
-    config: LiveConfig,
-    /// Worker threads that the job has at most.
-    threads: usize,
-    gate: Arc<JobGate>,
-    outbox: Arc<OutboxWriter>,
-    telemetry: Arc<TelemetryPublisher>,
-    shutdown: Shutdown,
-}
-
-impl Backends {
-    pub(super) fn new(
-        config: LiveConfig,
-        threads: usize,
-        gate: Arc<JobGate>,
-        outbox: Arc<OutboxWriter>,
-        telemetry: Arc<TelemetryPublisher>,
-        shutdown: Shutdown,
-    ) -> Self {
-        Self {
-            cache: BackendCache::default(),
-            config,
-            threads,
-            gate,
-            outbox,
-            telemetry,
-            shutdown,
-        }
-    }
-
+impl Daemon {
     /// The backend, selected and opened now unless it is open. `on_probe` gets the name of every accelerator that is
     /// measured.
     ///
     /// # Errors
     /// When a required accelerator cannot be used, and when `is_stopped` ends the selection.
-    pub(super) fn open(
+    pub(super) fn open_backend(
         &self,
         on_probe: &mut dyn FnMut(&str),
         is_stopped: &dyn Fn() -> bool,
     ) -> Result<Arc<BackendHandle>, CliError> {
-        let config = self.config.get();
+        let config = self.config();
         // The camera works alone, or beside the workers.
-        let workers = if has_dataset(&config) {
+        let workers = if config.has_dataset() {
             self.threads
         } else {
             1
@@ -67,18 +31,13 @@ impl Backends {
             shutdown: self.shutdown.device_flag(),
         };
         let (request, models) = (config.backend_request(), config.model_paths());
-        let backend = self.cache.backend(&request, &models, &mut context)?;
+        let backend = self.backends.backend(&request, &models, &mut context)?;
         Ok(backend)
     }
 
-    /// What was opened after the caller's device was lost, if anything was.
-    pub(super) fn replacement(&self) -> Option<Arc<BackendHandle>> {
-        self.cache.reopened()
-    }
-
-    /// Reports an event on log, `state` and `fault`. Job and camera both report what was chosen; that it is not what the
-    /// config prefers is one fault.
-    pub(super) fn report(&self, event: &BackendEvent) {
+    /// Reports an event on log, `state` and `fault`. Job and camera both report the chosen backend; one that the config
+    /// does not prefer is one fault.
+    pub(super) fn report_backend(&self, event: &BackendEvent) {
         match event {
             BackendEvent::Chosen {
                 name,
@@ -112,9 +71,4 @@ impl Backends {
             }
         }
     }
-}
-
-/// Whether the config names a dataset; without one there is a camera only.
-pub(super) fn has_dataset(config: &Config) -> bool {
-    !config.dataset.path.as_os_str().is_empty()
 }

@@ -1,14 +1,16 @@
-//! The daemon's side of a camera session: carries out commands, has takes written and reports the camera's state.
+//! The daemon's side of a camera session: carries out commands, stores takes and reports the camera's state.
 
 mod take_writer;
 
 pub(super) use take_writer::TakeWriter;
 
 use crate::camera::CameraEvent;
+use crate::daemon::Daemon;
 use crate::daemon::ROOM_POLL_INTERVAL;
 use crate::daemon::camera_session::take_writer::Written;
-use crate::daemon::camera_task::{CameraContext, CameraRequest};
+use crate::daemon::camera_task::CameraRequest;
 use crate::daemon::job_queue::PendingCommand;
+use crate::daemon::telemetry::CameraPhase;
 use crate::error::CliError;
 use crate::error::hints::Audience;
 use crate::messages::payloads::{CameraHealth, JobPhase};
@@ -22,25 +24,22 @@ use crate::system::clock::uptime;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// What the camera does, and why it does not capture.
-type CameraState = Option<(JobPhase, Option<String>)>;
-
 /// Runs one session of the daemon's camera.
 pub(super) struct CameraSession<'a> {
-    daemon: &'a CameraContext,
+    daemon: &'a Daemon,
     stage: &'a Stage,
     session: RecordingSession<FallbackDetector<'a>>,
     writer: TakeWriter<'a>,
     device: String,
     /// The `record` command that has no answer yet, and the names of its takes.
     running: Option<(PendingCommand, Vec<String>)>,
-    state: CameraState,
-    reported_state: CameraState,
+    state: CameraPhase,
+    reported_state: CameraPhase,
 }
 
 impl<'a> CameraSession<'a> {
     pub(super) fn new(
-        daemon: &'a CameraContext,
+        daemon: &'a Daemon,
         stage: &'a Stage,
         session: RecordingSession<FallbackDetector<'a>>,
         writer: TakeWriter<'a>,
@@ -58,21 +57,34 @@ impl<'a> CameraSession<'a> {
         }
     }
 
-    /// Runs until the daemon stops or a file that stands in for the camera is over; closes the camera.
+    /// Runs until the daemon stops or a file that stands in for the camera is over; then writes the last takes.
     ///
     /// # Errors
     /// When a model fails, a take cannot be written or the camera's thread is lost.
-    pub(super) fn run(&mut self) -> Result<(), CliError> {
+    pub(super) fn run(mut self) -> Result<(), CliError> {
         let ended = self.handle_events();
         self.session.close_camera();
-        ended
+        let closed = self.finish(ended.is_ok());
+        if let (Err(_), Err(error)) = (&ended, &closed) {
+            let error = error.display_chain();
+            tracing::error!(error, "the last takes were not written");
+        }
+        ended.and(closed)?;
+        let SessionStatus { counts, stats, .. } = self.session.status();
+        tracing::info!(
+            frames = counts.frames,
+            dropped = counts.dropped,
+            processed = stats.seen,
+            "camera closed"
+        );
+        Ok(())
     }
 
     fn handle_events(&mut self) -> Result<(), CliError> {
         loop {
             match self.session.next_event()? {
                 SessionEvent::Camera(event) => self.note_camera(event),
-                SessionEvent::Backend(event) => self.daemon.backends.report(&event),
+                SessionEvent::Backend(event) => self.daemon.report_backend(&event),
                 SessionEvent::Frame => {
                     let view = self.session.view();
                     self.daemon
@@ -89,7 +101,7 @@ impl<'a> CameraSession<'a> {
     fn tick(&mut self) -> Result<(), CliError> {
         self.stage.heartbeat(uptime());
         let is_stopping = self.daemon.shutdown.is_requested();
-        self.writer.set_last(is_stopping);
+        self.writer.is_last = is_stopping;
         self.carry_out_requests()?;
         self.flush()?;
         self.report_state();
@@ -100,23 +112,17 @@ impl<'a> CameraSession<'a> {
         Ok(())
     }
 
-    /// Counters and rates of the session.
-    pub(super) fn status(&self) -> SessionStatus<'_> {
-        self.session.status()
-    }
-
     /// Writes what is left and answers the `record` command. With `may_wait` it waits for room until the daemon stops, and
     /// then leaves the answer to the next process.
-    ///
-    /// # Errors
-    /// When a take cannot be written.
-    pub(super) fn finish(&mut self, may_wait: bool) -> Result<(), CliError> {
-        self.writer.close_when_written();
+    fn finish(&mut self, may_wait: bool) -> Result<(), CliError> {
+        (self.writer.is_seal_due, self.writer.is_close_due) = (true, true);
         let written = self.write_rest(may_wait);
         if !self.daemon.shutdown.is_requested() {
             match &written {
                 Ok(()) => self.answer_record(Err("the camera stopped; see state")),
-                Err(failure) => self.answer_record(Err(&Audience::TakesKeys.story(failure))),
+                Err(failure) => {
+                    self.answer_record(Err(&Audience::TakesKeys.display_chain(failure)));
+                }
             }
         }
         written
@@ -124,8 +130,7 @@ impl<'a> CameraSession<'a> {
 
     fn write_rest(&mut self, may_wait: bool) -> Result<(), CliError> {
         loop {
-            self.writer
-                .set_last(!may_wait || self.daemon.shutdown.is_requested());
+            self.writer.is_last = !may_wait || self.daemon.shutdown.is_requested();
             self.carry_out_requests()?;
             if self.flush()? {
                 return Ok(());
@@ -145,7 +150,7 @@ impl<'a> CameraSession<'a> {
                 Written::NoRoom => return Ok(false),
                 Written::Take { take, sign_end } => self.note_take(take, sign_end),
                 Written::AllBatches if self.is_record_complete() => self.answer_record(Ok(())),
-                Written::AllBatches | Written::FullBatches | Written::Merged => {}
+                Written::AllBatches | Written::Files => {}
             }
         }
     }
@@ -154,7 +159,7 @@ impl<'a> CameraSession<'a> {
     fn store_sign(&mut self, sign: Sign, backend: String) -> Result<(), CliError> {
         self.flush()?;
         let gloss = sign.gloss.clone();
-        if self.writer.has_waiting() {
+        if self.writer.waiting.is_some() {
             tracing::warn!(
                 gloss = &*gloss,
                 "sign not recorded: another take waits for room"
@@ -162,10 +167,10 @@ impl<'a> CameraSession<'a> {
             self.session.retry(&gloss, sign.end);
             return Ok(());
         }
-        self.writer.put(sign, backend);
+        self.writer.waiting = Some((sign, backend));
         self.flush()?;
         if let Some(reason) = self.writer.no_room()
-            && self.writer.has_waiting()
+            && self.writer.waiting.is_some()
         {
             tracing::warn!(gloss = &*gloss, reason, "a take waits for room");
         }
@@ -188,7 +193,7 @@ impl<'a> CameraSession<'a> {
             takes.push(take.id);
         }
         if self.is_record_complete() {
-            self.writer.seal_all();
+            self.writer.is_seal_due = true;
         }
     }
 
@@ -206,9 +211,9 @@ impl<'a> CameraSession<'a> {
             Err(reason) => {
                 // The takes of a request that ends early are sealed like those of a complete one.
                 if !takes.is_empty() {
-                    self.writer.seal_all();
+                    self.writer.is_seal_due = true;
                 }
-                let waits = if self.writer.has_waiting() {
+                let waits = if self.writer.waiting.is_some() {
                     ", one waits for room"
                 } else {
                     ""
@@ -231,7 +236,7 @@ impl<'a> CameraSession<'a> {
                     let undone = self.undo();
                     let result = match &undone {
                         Ok(result) => result.clone(),
-                        Err(failure) => Err(Audience::TakesKeys.story(failure)),
+                        Err(failure) => Err(Audience::TakesKeys.display_chain(failure)),
                     };
                     self.daemon.outbox.reply(&task, result, &[]);
                     undone?.ok();
@@ -241,11 +246,11 @@ impl<'a> CameraSession<'a> {
         Ok(())
     }
 
-    /// Starts a request. It is refused while takes wait for room: nobody would know when to sign.
+    /// Starts a request. It is refused while takes wait for room, because the signer would not know when to begin.
     fn record(&mut self, task: PendingCommand, request: RecordRequest) {
         let is_writing = || {
             let reason = "one is being written".to_owned();
-            self.writer.has_waiting().then_some(reason)
+            self.writer.waiting.is_some().then_some(reason)
         };
         if let Some(reason) = self.writer.no_room().or_else(is_writing) {
             let reason = format!(
@@ -322,7 +327,7 @@ impl<'a> CameraSession<'a> {
             ..
         } = self.session.status();
         let is_capturing = matches!(self.state, Some((JobPhase::Capturing, _)));
-        self.daemon.camera.set_health(CameraHealth {
+        let health = CameraHealth {
             fps: if is_capturing {
                 stats.rounded_fps()
             } else {
@@ -333,9 +338,10 @@ impl<'a> CameraSession<'a> {
             damaged: counts.damaged,
             opened: counts.opened,
             hands,
-            takes: self.writer.accepted(),
+            takes: self.writer.store.accepted(),
             latency_p50_ms: stats.rounded_ms(50),
             latency_p95_ms: stats.rounded_ms(95),
-        });
+        };
+        self.daemon.camera.lock().health = Some(health);
     }
 }

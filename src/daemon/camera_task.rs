@@ -1,47 +1,36 @@
-//! The thread of the daemon's camera, and what the other threads know of it. The job runs beside it; a camera that is
-//! not there holds up nothing.
+//! The thread of the daemon's camera, and what the other threads share with it. The job runs beside it and does not wait
+//! for a missing camera.
 
 use crate::camera::{Camera, CameraAddress, CaptureTimeouts, DropPolicy};
-use crate::daemon::backend::Backends;
 use crate::daemon::camera_session::{CameraSession, TakeWriter};
-use crate::daemon::job_failure::FATAL_ACTION;
 use crate::daemon::job_queue::PendingCommand;
-use crate::daemon::live_config::LiveConfig;
-use crate::daemon::mirror_task::MirrorHandle;
-use crate::daemon::outbox_writer::OutboxWriter;
-use crate::daemon::resource_monitor::ResourceStatus;
-use crate::daemon::shutdown::Shutdown;
-use crate::daemon::telemetry_publisher::TelemetryPublisher;
-use crate::daemon::worker_monitor::WorkerMonitor;
+use crate::daemon::{Daemon, spawn};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::inference::SelectionError;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::fallback_detector::FallbackDetector;
-use crate::recording::session::{RecordingSession, SessionStatus};
+use crate::recording::session::RecordingSession;
 use crate::recording::take_store::{TakeOptions, TakeStore};
 use crate::recording::{CaptureSettings, TakeProvenance};
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use crate::sequence::sign_recorder::SignRecorder;
-use crate::storage::SharedLedger;
 use crate::storage::mirror::Listing;
 use crate::system::clock::{now_utc, uptime};
 use crate::system::{Liveness, Stage, lock_ignoring_poison};
 use anyhow::anyhow;
 use std::collections::VecDeque;
-use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{Builder, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Requests that wait for the camera's thread.
 const REQUESTS_MAX: usize = 16;
 /// A session that failed is started again after this time.
 const RETRY_DELAY: Duration = Duration::from_secs(30);
-/// Longest time from one sign of life of the thread to the next. One frame takes no longer, an accelerator that is opened
-/// again for it included.
+/// Longest time between two heartbeats of the thread: enough for one frame, even if an accelerator is opened again for it.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// A request to the camera's thread.
@@ -50,32 +39,40 @@ pub(super) enum CameraRequest {
     Record(PendingCommand, RecordRequest),
     /// Discard the last take.
     Undo(PendingCommand),
-    /// Record no more.
+    /// Stop recording.
     Cancel,
 }
 
-/// What the other threads know of the camera.
+/// Shared by the camera's thread and the others.
 #[derive(Default)]
-pub(super) struct CameraHandle {
+pub(super) struct CameraHandle(Mutex<CameraStatus>);
+
+#[derive(Default)]
+pub(super) struct CameraStatus {
     /// Requests that wait for the camera's thread; `None` without one.
-    requests: Mutex<Option<VecDeque<CameraRequest>>>,
+    pub(super) requests: Option<VecDeque<CameraRequest>>,
     /// Whether a file that stands in for the camera is over.
-    is_over: AtomicBool,
-    health: Mutex<Option<CameraHealth>>,
-    /// Files of the takes that the mirror shall hold.
-    files: Mutex<Option<Listing>>,
+    is_over: bool,
+    /// Counters for `health`; `None` without a camera.
+    pub(super) health: Option<CameraHealth>,
+    /// Files of the takes that the mirror shall hold; `None` while they are written.
+    pub(super) files: Option<Listing>,
 }
 
 impl CameraHandle {
-    /// Hands `request` to the camera's thread. Gives it back with the reason when there is no camera or too many requests
+    pub(super) fn lock(&self) -> MutexGuard<'_, CameraStatus> {
+        lock_ignoring_poison(&self.0)
+    }
+
+    /// Hands `request` to the camera's thread. Returns it with the reason when there is no camera or too many requests
     /// wait.
     pub(super) fn request(
         &self,
         request: CameraRequest,
     ) -> Result<(), (CameraRequest, &'static str)> {
-        let mut requests = lock_ignoring_poison(&self.requests);
-        let Some(requests) = &mut *requests else {
-            let why = if self.is_over.load(Ordering::Acquire) {
+        let status = &mut *self.lock();
+        let Some(requests) = &mut status.requests else {
+            let why = if status.is_over {
                 "the file that stands in for a camera is over; restart the daemon to play it again"
             } else {
                 "this device has no camera; see [camera] device in the config"
@@ -83,7 +80,7 @@ impl CameraHandle {
             return Err((request, why));
         };
         if matches!(request, CameraRequest::Cancel) {
-            // There is always room for it: one cancel stands for all.
+            // One cancel replaces another, so there is always room for it.
             requests.retain(|request| !matches!(request, CameraRequest::Cancel));
         } else if requests.len() >= REQUESTS_MAX {
             return Err((request, "too many commands wait for the camera; try again"));
@@ -94,79 +91,27 @@ impl CameraHandle {
 
     /// Accepts requests from here on.
     fn open(&self) {
-        *lock_ignoring_poison(&self.requests) = Some(VecDeque::new());
+        let mut status = self.lock();
+        status.requests = Some(VecDeque::new());
+        status.health = Some(CameraHealth::default());
     }
 
     /// Accepts no request from here on; returns those that wait.
     fn close(&self) -> VecDeque<CameraRequest> {
-        self.is_over.store(true, Ordering::Release);
-        *lock_ignoring_poison(&self.health) = None;
-        lock_ignoring_poison(&self.requests)
-            .take()
-            .unwrap_or_default()
+        let mut status = self.lock();
+        (status.is_over, status.health) = (true, None);
+        status.requests.take().unwrap_or_default()
     }
 
     /// Removes and returns the requests that wait.
     fn drain(&self) -> VecDeque<CameraRequest> {
-        lock_ignoring_poison(&self.requests)
-            .as_mut()
-            .map(std::mem::take)
-            .unwrap_or_default()
-    }
-
-    /// Whether there is a camera, even if it is unplugged now.
-    pub(super) fn is_open(&self) -> bool {
-        lock_ignoring_poison(&self.requests).is_some()
+        let mut status = self.lock();
+        status.requests.as_mut().map(mem::take).unwrap_or_default()
     }
 
     /// Removes and returns the oldest request.
     pub(super) fn next_request(&self) -> Option<CameraRequest> {
-        lock_ignoring_poison(&self.requests).as_mut()?.pop_front()
-    }
-
-    /// Files of the takes that the mirror shall hold; `None` while they are written.
-    pub(super) fn files(&self) -> Option<Listing> {
-        lock_ignoring_poison(&self.files).clone()
-    }
-
-    /// Sets them; returns the value before.
-    pub(super) fn set_files(&self, files: Option<Listing>) -> Option<Listing> {
-        std::mem::replace(&mut *lock_ignoring_poison(&self.files), files)
-    }
-
-    /// Sets the counters for `health`.
-    pub(super) fn set_health(&self, health: CameraHealth) {
-        *lock_ignoring_poison(&self.health) = Some(health);
-    }
-
-    /// Counters for `health`; `None` without a camera.
-    pub(super) fn health(&self) -> Option<CameraHealth> {
-        lock_ignoring_poison(&self.health).clone()
-    }
-}
-
-/// What the camera's thread works with.
-pub(super) struct CameraContext {
-    pub(super) config: LiveConfig,
-    pub(super) ledger: SharedLedger,
-    pub(super) backends: Arc<Backends>,
-    pub(super) monitor: Arc<WorkerMonitor>,
-    pub(super) camera: Arc<CameraHandle>,
-    pub(super) mirror: Arc<MirrorHandle>,
-    pub(super) resources: Arc<ResourceStatus>,
-    pub(super) telemetry: Arc<TelemetryPublisher>,
-    pub(super) outbox: Arc<OutboxWriter>,
-    pub(super) shutdown: Shutdown,
-}
-
-impl CameraContext {
-    /// Ends the daemon because of `failure`, which is published once.
-    fn fail(&self, failure: CliError) {
-        if self.shutdown.claim_reason() {
-            let reason = Audience::Keys.story(&failure);
-            self.outbox.fault("accelerator", reason, FATAL_ACTION);
-        }
-        self.shutdown.request_after(failure);
+        self.lock().requests.as_mut()?.pop_front()
     }
 }
 
@@ -175,29 +120,26 @@ impl CameraContext {
 /// # Errors
 /// When the thread cannot be started.
 pub(super) fn start(
-    daemon: CameraContext,
+    daemon: &Arc<Daemon>,
     liveness: &Liveness,
-) -> io::Result<Option<JoinHandle<()>>> {
-    let Some((address, capture)) = daemon.config.get().capture() else {
+) -> Result<Option<JoinHandle<()>>, CliError> {
+    let Some((address, capture)) = daemon.config().capture() else {
         return Ok(None);
     };
     daemon.camera.open();
-    daemon.camera.set_health(CameraHealth::default());
+    let daemon = Arc::clone(daemon);
     let stage = liveness.stage("the camera", HEARTBEAT_TIMEOUT);
     let run = move || {
         run_sessions(&daemon, &address, &capture, &stage);
         refuse(&daemon, daemon.camera.close());
         daemon.telemetry.camera(None);
     };
-    Builder::new()
-        .name("camera-task".to_owned())
-        .spawn(run)
-        .map(Some)
+    spawn("camera-task", run).map(Some)
 }
 
 /// Runs one session after another until the daemon stops, the file is over or the accelerator is required and lost.
 fn run_sessions(
-    daemon: &CameraContext,
+    daemon: &Daemon,
     address: &CameraAddress,
     capture: &CaptureSettings,
     stage: &Stage,
@@ -221,8 +163,11 @@ fn run_sessions(
             Ok(()) => return,
             // The daemon stops while accelerators are probed.
             Err(failure) if failure.exit == Exit::Stopped => return,
-            Err(failure) if failure.error.is::<SelectionError>() => return daemon.fail(failure),
-            Err(failure) => Audience::TakesKeys.story(&failure),
+            Err(failure) if failure.error.is::<SelectionError>() => {
+                daemon.report_fatal("accelerator", &failure);
+                return daemon.shutdown.request_after(failure);
+            }
+            Err(failure) => Audience::TakesKeys.display_chain(&failure),
         };
         if reported.as_ref() != Some(&reason) {
             let action = "the camera is tried again until it works; the job continues";
@@ -237,43 +182,41 @@ fn run_sessions(
 }
 
 /// Answers the requests that are not carried out.
-fn refuse(daemon: &CameraContext, requests: VecDeque<CameraRequest>) {
-    for request in requests {
-        if let CameraRequest::Record(task, _) | CameraRequest::Undo(task) = request
-            && !daemon.shutdown.is_requested()
-        {
-            let reason = "the camera cannot be used; see state".to_owned();
-            daemon.outbox.reply(&task, Err(reason), &[]);
-        }
+fn refuse(daemon: &Daemon, requests: VecDeque<CameraRequest>) {
+    if !daemon.shutdown.is_requested() {
+        let commands = requests.into_iter().filter_map(|request| match request {
+            CameraRequest::Record(command, _) | CameraRequest::Undo(command) => Some(command),
+            CameraRequest::Cancel => None,
+        });
+        let refusal = "the camera cannot be used; see state";
+        daemon.outbox.refuse(commands, refusal);
     }
 }
 
 /// One session, from the choice of the backend to the last take.
 fn run_session(
-    daemon: &CameraContext,
+    daemon: &Daemon,
     address: &CameraAddress,
     capture: &CaptureSettings,
     stage: &Stage,
 ) -> Result<(), CliError> {
-    let config = daemon.config.get();
+    let config = daemon.config();
     // Probing has time limits of its own.
     stage.idle();
     let mut has_probed = false;
-    let tell = &mut |name: &str| {
+    let on_probe = &mut |name: &str| {
         has_probed = true;
         let reason = format!("measuring whether {name} could run the models");
         let state = (JobPhase::Scanning, Some(reason));
         daemon.telemetry.camera(Some(state));
     };
-    let backend = daemon
-        .backends
-        .open(tell, &|| daemon.shutdown.is_requested())?;
+    let backend = daemon.open_backend(on_probe, &|| daemon.shutdown.is_requested())?;
     stage.busy(uptime());
     if has_probed {
         daemon.telemetry.camera(None);
     }
-    daemon.backends.report(&backend.choice());
-    let renewed = || daemon.backends.replacement();
+    daemon.report_backend(&backend.choice());
+    let renewed = || daemon.backends.reopened();
     let detector = FallbackDetector::new(&backend, capture.detector, &renewed)?;
     let settings = capture.settings(&backend);
     let options = TakeOptions::of(capture, -1, "train");
@@ -292,23 +235,5 @@ fn run_session(
     let opener = address.opener(capture.want);
     let camera = Camera::start(opener, DropPolicy::DropOldest, CaptureTimeouts::default())?;
     let session = RecordingSession::new(camera, detector, recorder);
-    let mut session = CameraSession::new(daemon, stage, session, writer, address.to_string());
-    let ended = session.run();
-    let closed = session.finish(ended.is_ok());
-    if let (Err(_), Err(error)) = (&ended, &closed) {
-        tracing::error!(
-            error = error.display_chain(),
-            "the last takes were not written"
-        );
-    }
-    ended?;
-    closed?;
-    let SessionStatus { counts, stats, .. } = session.status();
-    tracing::info!(
-        frames = counts.frames,
-        dropped = counts.dropped,
-        processed = stats.seen,
-        "camera closed"
-    );
-    Ok(())
+    CameraSession::new(daemon, stage, session, writer, address.to_string()).run()
 }

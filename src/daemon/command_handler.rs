@@ -4,56 +4,53 @@
 //! thread, the others by the supervisor between two runs of the job. A command that comes again is not carried out
 //! again: its reply is repeated.
 
-use crate::daemon::camera_task::{CameraHandle, CameraRequest};
-use crate::daemon::job_gate::JobGate;
-use crate::daemon::job_queue::{JobQueue, PendingCommand};
-use crate::daemon::live_config::LiveConfig;
-use crate::daemon::outbox_writer::OutboxWriter;
-use crate::daemon::snapshot::SnapshotPublisher;
+use crate::daemon::Daemon;
+use crate::daemon::camera_task::CameraRequest;
+use crate::daemon::job_queue::PendingCommand;
+use crate::digest::sha256_hex;
 use crate::messages::payloads::{Reply, ReplyState};
 use crate::messages::request::{CommandName, RecordArguments, parse};
 use crate::messages::topics;
-use crate::mqtt::Inbox;
+use crate::mqtt::{Inbox, QoS};
 use crate::sequence::recording_plan::RecordRequest;
-use crate::storage::SharedLedger;
 use crate::storage::StoreError;
 use crate::storage::ledger::commands::CommandReceipt;
 use crate::storage::ledger::{CANCELLED, Message, PAUSED};
 use crate::system::clock::timestamp;
+use serde_json::{Value, json};
 use std::sync::Arc;
+use std::thread::Builder;
+use std::time::Duration;
 
-/// Receives the connection's commands.
-pub(super) struct CommandHandler {
-    pub(super) config: LiveConfig,
-    pub(super) ledger: SharedLedger,
-    pub(super) outbox: Arc<OutboxWriter>,
-    pub(super) gate: Arc<JobGate>,
-    pub(super) queue: Arc<JobQueue>,
-    pub(super) camera: Arc<CameraHandle>,
-    pub(super) snapshots: SnapshotPublisher,
-}
+/// How long a snapshot waits for a frame.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(10);
 
-impl Inbox for CommandHandler {
+impl Inbox for Arc<Daemon> {
     fn receive(&self, name: &str, payload: &[u8], retained: bool) -> Result<(), String> {
-        self.handle(name, payload, retained)
+        self.handle_command(name, payload, retained)
             .map_err(|e| e.to_string())
     }
 }
 
-impl CommandHandler {
-    fn handle(&self, name: &str, payload: &[u8], retained: bool) -> Result<(), StoreError> {
+impl Daemon {
+    fn handle_command(
+        self: &Arc<Self>,
+        name: &str,
+        payload: &[u8],
+        retained: bool,
+    ) -> Result<(), StoreError> {
         let request = match parse(name, payload) {
             Ok(request) => request,
-            Err(invalid) => return self.refuse(invalid.id, name, invalid.reason),
+            Err(invalid) => return self.refuse_request(invalid.id, name, invalid.reason),
         };
         let (id, command) = (request.id, request.command);
         // A broker does not mark a retained command that it delivers at once. Such a command has arrived, and its reply
         // is repeated with every later delivery; any other would be carried out at an arbitrary later connection.
         if retained && !self.ledger.lock().knows_command(&id)? {
             let reason = "retained commands are not carried out: publish it without the retain flag, and clear the topic with an empty retained message";
-            return self.refuse(Some(id), name, reason.to_owned());
+            return self.refuse_request(Some(id), name, reason.to_owned());
         }
-        let allowed = &self.config.get().mqtt.commands;
+        let allowed = &self.config().mqtt.commands;
         if !allowed.iter().any(|a| a == command.name()) {
             let all = if allowed.is_empty() {
                 "none".to_owned()
@@ -64,12 +61,11 @@ impl CommandHandler {
                 "{} is not allowed here; allowed are {all}; see [mqtt] commands in the config",
                 command.name()
             );
-            return self.refuse(Some(id), name, reason);
+            return self.refuse_request(Some(id), name, reason);
         }
-        let receipt = self
-            .ledger
-            .lock()
-            .record_command(&id, command.name(), &timestamp())?;
+        let mut ledger = self.ledger.lock();
+        let receipt = ledger.record_command(&id, command.name(), &timestamp())?;
+        drop(ledger);
         self.outbox.notify();
         match receipt {
             CommandReceipt::New => self.carry_out(PendingCommand { id, command }, request.takes),
@@ -78,7 +74,12 @@ impl CommandHandler {
         Ok(())
     }
 
-    fn refuse(&self, id: Option<String>, name: &str, reason: String) -> Result<(), StoreError> {
+    fn refuse_request(
+        &self,
+        id: Option<String>,
+        name: &str,
+        reason: String,
+    ) -> Result<(), StoreError> {
         tracing::warn!(id, command = name, reason, "command refused");
         let reply = Reply {
             id,
@@ -95,7 +96,7 @@ impl CommandHandler {
     }
 
     /// Nothing fails from here on: the broker would send the command again, but the ledger has it already.
-    fn carry_out(&self, command: PendingCommand, arguments: Option<RecordArguments>) {
+    fn carry_out(self: &Arc<Self>, command: PendingCommand, arguments: Option<RecordArguments>) {
         match command.command {
             CommandName::Pause => {
                 self.outbox
@@ -117,22 +118,51 @@ impl CommandHandler {
             CommandName::Record => {
                 let request = arguments.map(|a| RecordRequest::new(&a.gloss, a.count, a.countdown));
                 match request {
-                    Some(Ok(request)) => self.pass_on(CameraRequest::Record(command, request)),
+                    Some(Ok(request)) => {
+                        self.request_camera(CameraRequest::Record(command, request));
+                    }
                     Some(Err(error)) => self.outbox.refuse([command], &error.to_string()),
                     None => self.outbox.refuse([command], "the gloss is missing"),
                 }
             }
-            CommandName::Undo => self.pass_on(CameraRequest::Undo(command)),
-            CommandName::Snapshot => self.snapshots.start(command),
+            CommandName::Undo => self.request_camera(CameraRequest::Undo(command)),
+            CommandName::Snapshot => self.start_snapshot(command),
         }
     }
 
     /// Hands a command to the camera's thread, or replies why that is not possible.
-    fn pass_on(&self, request: CameraRequest) {
+    fn request_camera(&self, request: CameraRequest) {
         if let Err((CameraRequest::Record(command, _) | CameraRequest::Undo(command), reason)) =
             self.camera.request(request)
         {
             self.outbox.refuse([command], reason);
         }
+    }
+
+    /// Publishes one processed frame as a JPEG, from a thread of its own; the reply describes it.
+    fn start_snapshot(self: &Arc<Self>, command: PendingCommand) {
+        let daemon = Arc::clone(self);
+        let publish = move || {
+            let result = daemon.publish_snapshot();
+            daemon.outbox.reply(&command, result, &[]);
+        };
+        if let Err(error) = Builder::new().name("snapshot".into()).spawn(publish) {
+            tracing::error!(%error, "no thread for a snapshot; it is answered after a restart");
+        }
+    }
+
+    fn publish_snapshot(&self) -> Result<Option<Value>, String> {
+        let mut snapshot = self.monitor.snapshot(SNAPSHOT_TIMEOUT)?;
+        let jpeg = snapshot.jpeg()?;
+        let result = json!({
+            "topic": topics::topic(&self.config().device.id, topics::SNAPSHOT),
+            "bytes": jpeg.len(), "sha256": sha256_hex(&jpeg),
+            "width": snapshot.frame.width(), "height": snapshot.frame.height(),
+            "gloss": snapshot.gloss, "video_id": snapshot.video_id,
+            "frame": snapshot.found.frame_index, "hands": snapshot.found.hand_count,
+        });
+        self.telemetry
+            .send(topics::SNAPSHOT, jpeg, QoS::AtLeastOnce);
+        Ok(Some(result))
     }
 }

@@ -1,12 +1,23 @@
 //! What a failed run of the job means to the daemon's user: which component it concerns, why, and what is done about it.
 
+use crate::daemon::Daemon;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::inference::ModelFileError;
 use crate::storage::StoreError;
 
 /// What is done about a failure that ends the daemon.
-pub(super) const FATAL_ACTION: &str = "the daemon ends; fix it and start the daemon again";
+const FATAL_ACTION: &str = "the daemon ends; fix it and start the daemon again";
+
+impl Daemon {
+    /// Publishes the failure that ends the daemon; only the first one is.
+    pub(super) fn report_fatal(&self, component: &str, failure: &CliError) {
+        if self.shutdown.claim_reason() {
+            let reason = Audience::Keys.display_chain(failure);
+            self.outbox.fault(component, reason, FATAL_ACTION);
+        }
+    }
+}
 
 /// Whether the output directory holds the same job over other content of the dataset.
 pub(super) fn is_changed_dataset(failure: &CliError) -> bool {
@@ -29,7 +40,7 @@ pub(super) fn reason(failure: &CliError) -> String {
         }) => format!(
             "the dataset has changed since the job began ({difference}): send the command rescan, or restore the dataset"
         ),
-        _ => Audience::Keys.story(failure),
+        _ => Audience::Keys.display_chain(failure),
     }
 }
 

@@ -1,14 +1,14 @@
-//! How many workers may work now: the configured number, less what holds them back. Every change is put into force and
+//! How many workers may work now: the configured number, less what limits them. Every change is put into force and
 //! published on `state`.
 
-use crate::daemon::telemetry_publisher::TelemetryPublisher;
+use crate::daemon::telemetry::TelemetryPublisher;
 use crate::job::worker_pool::WorkerControl;
 use crate::limits::Decision;
 use crate::system::clock::uptime;
 use crate::system::{Stage, lock_ignoring_poison};
 use std::sync::{Arc, Mutex};
 
-/// Shared by whoever holds the workers back and by the thread that runs the job.
+/// Shared by the threads that limit the workers and the one that runs the job.
 pub(super) struct JobGate {
     state: Mutex<GateState>,
     control: Arc<WorkerControl>,
@@ -17,11 +17,11 @@ pub(super) struct JobGate {
     telemetry: Arc<TelemetryPublisher>,
 }
 
-/// What holds the workers back.
+/// What limits the workers.
 #[derive(Default)]
 struct GateState {
     workers_max: usize,
-    /// By command.
+    /// Paused by a command.
     is_paused: bool,
     /// Why nothing can be written.
     no_room: Option<String>,
@@ -156,9 +156,9 @@ mod tests {
     use std::time::Duration;
 
     fn gate() -> (JobGate, Arc<WorkerControl>, Liveness) {
-        let (control, liveness) = (Arc::new(WorkerControl::new(0)), Liveness::new());
+        let (control, liveness) = (Arc::new(WorkerControl::new(0)), Liveness::default());
         let stage = liveness.stage("recording", Duration::ZERO);
-        let telemetry = Arc::new(TelemetryPublisher::new().0);
+        let (telemetry, _) = TelemetryPublisher::new(Arc::default());
         let gate = JobGate::new(Arc::clone(&control), telemetry, stage, 4, false);
         (gate, control, liveness)
     }

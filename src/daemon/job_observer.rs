@@ -1,7 +1,7 @@
-//! What happens in a run of the job, passed on to telemetry, outbox and mirror; and the wait for room on the disk.
+//! Reports the events of a run of the job to telemetry, outbox and mirror, and waits for room on the disk.
 
 use super::ROOM_POLL_INTERVAL;
-use crate::daemon::supervisor::Supervisor;
+use crate::daemon::Daemon;
 use crate::dataset::acceptance::State;
 use crate::error::hints::Audience;
 use crate::inference::BackendEvent;
@@ -16,27 +16,14 @@ const BLIND_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Observes one attempt at the job.
 pub(super) struct DaemonJobObserver<'a> {
-    supervisor: &'a Supervisor,
+    pub(super) daemon: &'a Daemon,
     /// Whether a clip was recorded.
     pub(super) has_progressed: bool,
 }
 
-impl<'a> DaemonJobObserver<'a> {
-    pub(super) fn new(supervisor: &'a Supervisor) -> Self {
-        Self {
-            supervisor,
-            has_progressed: false,
-        }
-    }
-
-    fn note_recorded(&self) {
-        self.supervisor.gate.note_recorded();
-    }
-}
-
 impl JobObserver for DaemonJobObserver<'_> {
     fn job_started(&mut self, run: &str, total: usize, known: usize) {
-        self.supervisor.telemetry.begin(run, total, known);
+        self.daemon.telemetry.begin(run, total, known);
     }
 
     fn clip_recorded(&mut self, event: &ClipEvent<'_>) {
@@ -52,45 +39,37 @@ impl JobObserver for DaemonJobObserver<'_> {
                 reason = event.reason,
                 "clip unreadable"
             );
-            self.supervisor.outbox.notify();
+            self.daemon.outbox.notify();
         }
-        self.supervisor.telemetry.clip(clip, event.counts);
-        self.note_recorded();
+        self.daemon.telemetry.clip(clip, event.counts);
+        self.daemon.gate.note_recorded();
         self.has_progressed = true;
     }
 
     fn file_written(&mut self) {
-        self.supervisor.mirror.notify_sealed();
-        self.note_recorded();
-        self.supervisor.outbox.notify();
+        self.daemon.mirror.notify_sealed();
+        self.daemon.gate.note_recorded();
+        self.daemon.outbox.notify();
     }
 
     fn wait_for_room(&mut self, error: &StoreError) -> bool {
-        let Supervisor {
-            config,
-            gate,
-            queue,
-            outbox,
-            control,
-            resources,
-            ..
-        } = self.supervisor;
-        let free = || disk::free_mib(&config.get().output.path).ok();
+        let daemon = self.daemon;
+        let free = || disk::free_mib(&daemon.config().output.path).ok();
         let (free_then, since) = (free(), Instant::now());
         let reason = format!("disk: {}", Audience::Keys.describe(error));
-        if gate.close_for_room(reason.clone()) {
+        if daemon.gate.close_for_room(reason.clone()) {
             let action = "the job is paused and tried again until there is room";
-            outbox.fault("disk", reason, action);
+            daemon.outbox.fault("disk", reason, action);
         }
         loop {
-            queue.wait(ROOM_POLL_INTERVAL, |requests| requests.is_cancelled);
-            if control.is_stopped() {
-                // The next run finds out for itself.
-                gate.open_for_room();
+            daemon.wait_for_requests(ROOM_POLL_INTERVAL, |requests| requests.is_cancelled);
+            if daemon.control.is_stopped() {
+                // The next run checks again.
+                daemon.gate.open_for_room();
                 return false;
             }
             if (free() > free_then || since.elapsed() >= BLIND_RETRY_INTERVAL)
-                && resources.output_disk_short().is_none()
+                && daemon.resources().output_disk_short.is_none()
             {
                 return true;
             }
@@ -98,12 +77,12 @@ impl JobObserver for DaemonJobObserver<'_> {
     }
 
     fn room_found(&mut self) {
-        self.supervisor.gate.open_for_room();
+        self.daemon.gate.open_for_room();
         tracing::info!("there is room again");
-        self.supervisor.outbox.flush();
+        self.daemon.outbox.flush();
     }
 
     fn backend_event(&mut self, event: &BackendEvent) {
-        self.supervisor.backends.report(event);
+        self.daemon.report_backend(event);
     }
 }

@@ -20,7 +20,6 @@ pub(super) struct JobQueue {
     requests: Mutex<JobRequests>,
     changed: WakeSignal,
     control: Arc<WorkerControl>,
-    shutdown: Shutdown,
 }
 
 /// What is to be done.
@@ -42,7 +41,7 @@ impl JobRequests {
 }
 
 impl JobQueue {
-    pub(super) fn new(control: Arc<WorkerControl>, shutdown: Shutdown, is_cancelled: bool) -> Self {
+    pub(super) fn new(control: Arc<WorkerControl>, is_cancelled: bool) -> Self {
         Self {
             requests: Mutex::new(JobRequests {
                 is_cancelled,
@@ -50,17 +49,16 @@ impl JobQueue {
             }),
             changed: WakeSignal::default(),
             control,
-            shutdown,
         }
     }
 
-    /// Has `command` carried out between two runs; the run under way ends at its next clip.
+    /// Queues `command`, which is carried out between two runs; the current run ends at its next clip.
     pub(super) fn submit(&self, command: PendingCommand) {
         self.change(|requests| requests.commands.push(command));
         self.control.stop();
     }
 
-    /// Ends the job; the clips in hand are given up.
+    /// Ends the job and abandons the clips in progress.
     pub(super) fn cancel(&self, command: PendingCommand) {
         self.change(|requests| {
             requests.is_cancelled = true;
@@ -69,14 +67,14 @@ impl JobQueue {
         self.control.abandon();
     }
 
-    /// Takes a cancellation back.
+    /// Revokes a cancellation.
     pub(super) fn resume(&self) {
         self.change(|requests| {
             requests.is_run_wanted |= std::mem::take(&mut requests.is_cancelled);
         });
     }
 
-    /// What is to be done now. Whoever asks for something later stops the next run.
+    /// What is to be done now. A later request stops the next run.
     pub(super) fn take(&self) -> JobRequests {
         self.control.reset();
         let mut requests = lock_ignoring_poison(&self.requests);
@@ -88,12 +86,17 @@ impl JobQueue {
     }
 
     /// Waits until `is_due`, until the process ends, or for `timeout`.
-    pub(super) fn wait(&self, timeout: Duration, is_due: impl Fn(&JobRequests) -> bool) {
+    pub(super) fn wait(
+        &self,
+        shutdown: &Shutdown,
+        timeout: Duration,
+        is_due: impl Fn(&JobRequests) -> bool,
+    ) {
         let timer = after(timeout);
         while !is_due(&lock_ignoring_poison(&self.requests)) {
             select! {
                 recv(self.changed.channel()) -> _ => {}
-                recv(self.shutdown.channel()) -> _ => return,
+                recv(shutdown.channel()) -> _ => return,
                 recv(timer) -> _ => return,
             }
         }
@@ -111,8 +114,7 @@ mod tests {
 
     fn queue() -> (Arc<JobQueue>, Arc<WorkerControl>) {
         let control = Arc::new(WorkerControl::new(1));
-        let shutdown = Shutdown::new(Arc::clone(&control));
-        let queue = JobQueue::new(Arc::clone(&control), shutdown, false);
+        let queue = JobQueue::new(Arc::clone(&control), false);
         (Arc::new(queue), control)
     }
 
@@ -144,11 +146,12 @@ mod tests {
 
     #[test]
     fn a_command_ends_the_wait_and_a_timeout_too() {
-        let (queue, _) = queue();
-        queue.wait(Duration::from_millis(1), JobRequests::is_due);
+        let (queue, control) = queue();
+        let shutdown = Shutdown::new(control);
+        queue.wait(&shutdown, Duration::from_millis(1), JobRequests::is_due);
         let theirs = Arc::clone(&queue);
         let thread = std::thread::spawn(move || theirs.submit(command(CommandName::Rescan)));
-        queue.wait(Duration::MAX, JobRequests::is_due);
+        queue.wait(&shutdown, Duration::MAX, JobRequests::is_due);
         assert_eq!(queue.take().commands.len(), 1);
         thread.join().unwrap();
     }

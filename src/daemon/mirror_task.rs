@@ -1,21 +1,18 @@
-//! The mirror's thread: copies sealed files to a second directory and never holds up the job.
+//! The mirror's thread: copies sealed files to a second directory. The job never waits for it.
 
 use crate::config::TAKES;
-use crate::daemon::camera_task::CameraHandle;
-use crate::daemon::live_config::LiveConfig;
-use crate::daemon::outbox_writer::OutboxWriter;
 use crate::daemon::shutdown::{Shutdown, WakeSignal};
-use crate::storage::SharedLedger;
+use crate::daemon::{Daemon, spawn};
+use crate::error::CliError;
 use crate::storage::StoreError;
 use crate::storage::mirror::{Listing, Mirror, MirrorError};
 use crate::storage::output_dir;
 use crate::system::lock_ignoring_poison;
 use crossbeam_channel::select;
 use std::fmt::Display;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How often a missing mirror is looked for.
@@ -26,13 +23,15 @@ const RETRIED: &str = "job and camera continue; what is missing is copied when t
 const NOT_RETRIED: &str =
     "job and camera continue without a copy; nothing in the mirror is changed";
 
-/// What the other threads share with the mirror's.
+/// Shared by the mirror's thread and the others.
+#[derive(Default)]
 pub(super) struct MirrorHandle {
     status: Mutex<MirrorStatus>,
     work: WakeSignal,
     idle: WakeSignal,
 }
 
+#[derive(Default)]
 struct MirrorStatus {
     /// Files were sealed that no pass has seen.
     is_pending: bool,
@@ -44,16 +43,8 @@ struct MirrorStatus {
 impl MirrorHandle {
     /// With a first pass pending: a previous process may have sealed files.
     pub(super) fn new() -> Self {
-        let handle = Self {
-            status: Mutex::new(MirrorStatus {
-                is_pending: true,
-                is_copying: false,
-                waiting: None,
-            }),
-            work: WakeSignal::default(),
-            idle: WakeSignal::default(),
-        };
-        handle.work.notify();
+        let handle = Self::default();
+        handle.notify_sealed();
         handle
     }
 
@@ -81,30 +72,6 @@ impl MirrorHandle {
             }
         }
     }
-
-    fn begin_pass(&self) {
-        let mut status = lock_ignoring_poison(&self.status);
-        (status.is_pending, status.is_copying) = (false, true);
-    }
-
-    fn end_pass(&self) {
-        lock_ignoring_poison(&self.status).is_copying = false;
-        self.idle.notify();
-    }
-
-    fn set_waiting(&self, files: usize) {
-        lock_ignoring_poison(&self.status).waiting = Some(files);
-    }
-}
-
-/// The thread.
-pub(super) struct MirrorTask {
-    pub(super) handle: Arc<MirrorHandle>,
-    pub(super) config: LiveConfig,
-    pub(super) ledger: SharedLedger,
-    pub(super) camera: Arc<CameraHandle>,
-    pub(super) outbox: Arc<OutboxWriter>,
-    pub(super) shutdown: Shutdown,
 }
 
 /// Why a mirror is incomplete, and what is done about it.
@@ -114,27 +81,29 @@ struct MirrorFault {
     action: &'static str,
 }
 
-impl MirrorTask {
-    /// Starts the thread. It ends with the daemon, even in the middle of a file: the next start continues there.
-    pub(super) fn start(self) -> io::Result<JoinHandle<()>> {
-        let thread = Builder::new().name("mirror".to_owned());
-        thread.spawn(move || self.run())
-    }
+/// Starts the thread. It ends with the daemon, even in the middle of a file: the next start continues there.
+pub(super) fn start(daemon: &Arc<Daemon>) -> Result<JoinHandle<()>, CliError> {
+    let daemon = Arc::clone(daemon);
+    spawn("mirror", move || daemon.run_mirror())
+}
 
-    fn run(&self) {
+impl Daemon {
+    fn run_mirror(&self) {
         let mut reported: Vec<MirrorFault> = Vec::new();
         loop {
             select! {
-                recv(self.handle.work.channel()) -> _ => {}
+                recv(self.mirror.work.channel()) -> _ => {}
                 recv(self.shutdown.channel()) -> _ => return,
                 default(RETRY_INTERVAL) => {}
             }
             if self.shutdown.is_requested() {
                 return;
             }
-            self.handle.begin_pass();
-            if let Some(to) = self.config.get().output.mirror.clone() {
-                let faults = self.copy(&to);
+            let mut status = lock_ignoring_poison(&self.mirror.status);
+            (status.is_pending, status.is_copying) = (false, true);
+            drop(status);
+            if let Some(to) = self.config().output.mirror.clone() {
+                let faults = self.copy_to_mirror(&to);
                 for MirrorFault { reason, action } in
                     faults.iter().filter(|fault| !reported.contains(fault))
                 {
@@ -145,16 +114,17 @@ impl MirrorTask {
                 }
                 reported = faults;
             }
-            self.handle.end_pass();
+            lock_ignoring_poison(&self.mirror.status).is_copying = false;
+            self.mirror.idle.notify();
         }
     }
 
     /// Copies what is missing of the job's results and of the takes. Returns what prevented it, each fault once.
-    fn copy(&self, to: &Path) -> Vec<MirrorFault> {
-        let config = self.config.get();
+    fn copy_to_mirror(&self, to: &Path) -> Vec<MirrorFault> {
+        let config = self.config();
         let out = &config.output.path;
         let results = || output_dir::mirrored(out, &self.ledger.lock()).map(Some);
-        let takes = || Ok(self.camera.files());
+        let takes = || Ok(self.camera.lock().files.clone());
         let targets = [
             MirrorTarget {
                 mirror: Mirror::new(out, to),
@@ -165,21 +135,24 @@ impl MirrorTask {
                 list: &takes,
             },
         ];
-        let waiting = || -> usize { targets.iter().map(MirrorTarget::waiting).sum() };
-        self.handle.set_waiting(waiting());
+        let count_waiting = || {
+            let waiting = targets.iter().map(MirrorTarget::waiting).sum();
+            lock_ignoring_poison(&self.mirror.status).waiting = Some(waiting);
+        };
+        count_waiting();
         let mut faults: Vec<MirrorFault> = Vec::new();
         for target in &targets {
-            // One target may fail and the other succeed, but nothing is written into a directory of somebody else.
+            // One target may fail and the other succeed. But a foreign directory gets no file at all.
             if faults.iter().any(|fault| fault.action == NOT_RETRIED) {
                 break;
             }
             match target.copy(&self.shutdown) {
-                Ok(CopyOutcome::Complete) => {}
-                Ok(CopyOutcome::Outdated) => self.handle.notify_sealed(),
+                Ok(is_outdated) if is_outdated => self.mirror.notify_sealed(),
+                Ok(_) => {}
                 Err(fault) => faults.push(fault),
             }
         }
-        self.handle.set_waiting(waiting());
+        count_waiting();
         faults.dedup();
         faults
     }
@@ -194,13 +167,6 @@ struct MirrorTarget<'a> {
     list: &'a ListFiles<'a>,
 }
 
-/// How a pass over one target ended.
-enum CopyOutcome {
-    Complete,
-    /// Files were replaced during the pass: another one is due.
-    Outdated,
-}
-
 impl MirrorTarget<'_> {
     /// Files that are not in place, as far as that is known.
     fn waiting(&self) -> usize {
@@ -208,20 +174,21 @@ impl MirrorTarget<'_> {
         known.map_or(0, |listing| self.mirror.waiting(&listing))
     }
 
-    fn copy(&self, shutdown: &Shutdown) -> Result<CopyOutcome, MirrorFault> {
+    /// Returns whether files were replaced during the pass, so that another one is due.
+    fn copy(&self, shutdown: &Shutdown) -> Result<bool, MirrorFault> {
         let fault = |error: &dyn Display, action| MirrorFault {
             reason: error.to_string(),
             action,
         };
         let Some(listing) = (self.list)().map_err(|error| fault(&error, RETRIED))? else {
-            return Ok(CopyOutcome::Complete);
+            return Ok(false);
         };
         let report = match self.mirror.pass(&listing, &|| shutdown.is_requested()) {
             Err(MirrorError::Source { .. } | MirrorError::Changed { .. })
                 if (self.list)()
                     .is_ok_and(|now| now.is_none_or(|now| now.files != listing.files)) =>
             {
-                return Ok(CopyOutcome::Outdated);
+                return Ok(true);
             }
             Err(error @ MirrorError::Foreign { .. }) => return Err(fault(&error, NOT_RETRIED)),
             report => report.map_err(|error| fault(&error, RETRIED))?,
@@ -229,6 +196,6 @@ impl MirrorTarget<'_> {
         if report.copied > 0 {
             tracing::info!(files = report.copied, "copied to the mirror");
         }
-        Ok(CopyOutcome::Complete)
+        Ok(false)
     }
 }

@@ -1,21 +1,22 @@
-//! `handloom run`: the daemon. [`run`] builds its components and starts its threads, in the order of the list there.
+//! `handloom run`: the daemon. [`run`] opens the output, makes the [`Daemon`] and starts its threads.
 //!
-//! | component | owns |
+//! [`Daemon`] holds what the threads share; the modules add its methods:
+//!
+//! | part | owns |
 //! |---|---|
 //! | [`shutdown`] | the flag that ends every thread, and the failure that raised it |
 //! | [`options`] | the settings as the options of the modules below |
-//! | [`live_config`], [`reload`] | the config in force, and its replacement on SIGHUP |
-//! | [`telemetry_publisher`], [`telemetry_state`] | what `state` and `progress` publish |
-//! | [`outbox_writer`], [`deferred_writes`] | faults and replies on their way into the ledger's outbox |
+//! | [`reload`] | the replacement of the config on SIGHUP |
+//! | [`telemetry`] | what `state` and `progress` publish |
+//! | [`outbox_writer`] | faults and replies on their way into the ledger's outbox |
 //! | [`job_gate`] | how many workers may work, and why not more |
 //! | [`job_queue`] | what the supervisor does next |
 //! | [`backend`] | the inference backend that job and camera share |
-//! | [`worker_monitor`], [`snapshot`] | heartbeats of the workers, frames for `snapshot` |
-//! | [`health`] | the content of `health` |
+//! | [`worker_monitor`] | heartbeats of the workers, frames for `snapshot` |
 //!
 //! | thread | does |
 //! |---|---|
-//! | main | [`supervisor`] runs the job; [`job_observer`] passes on what happens, [`job_failure`] explains what fails |
+//! | main | [`supervisor`] runs the job; [`job_observer`] reports its events, [`job_failure`] explains its failures |
 //! | control | [`control`]: MQTT and telemetry; [`command_handler`] receives commands |
 //! | resources | [`resource_monitor`]: sensors, disks and limits |
 //! | mirror | [`mirror_task`]: copies sealed files |
@@ -27,65 +28,54 @@ mod camera_session;
 mod camera_task;
 mod command_handler;
 mod control;
-mod deferred_writes;
-mod health;
 mod job_failure;
 mod job_gate;
 mod job_observer;
 mod job_queue;
-mod live_config;
 mod mirror_task;
 mod options;
 mod outbox_writer;
 mod reload;
 mod resource_monitor;
 mod shutdown;
-mod snapshot;
 mod supervisor;
-mod telemetry_publisher;
-mod telemetry_state;
+mod telemetry;
 mod worker_monitor;
 
-use super::job;
 use crate::config::{self, Config, LoadedConfig, Sources};
-use crate::daemon::backend::{Backends, has_dataset};
-use crate::daemon::camera_task::{CameraContext, CameraHandle};
-use crate::daemon::command_handler::CommandHandler;
-use crate::daemon::control::{ControlInputs, ControlThread};
-use crate::daemon::health::HealthSources;
+use crate::daemon::camera_task::CameraHandle;
 use crate::daemon::job_gate::JobGate;
 use crate::daemon::job_queue::JobQueue;
-use crate::daemon::live_config::LiveConfig;
-use crate::daemon::mirror_task::{MirrorHandle, MirrorTask};
-use crate::daemon::outbox_writer::{LedgerOutbox, OutboxWriter};
-use crate::daemon::reload::ConfigReloader;
-use crate::daemon::resource_monitor::{ResourceMonitor, ResourceStatus};
+use crate::daemon::mirror_task::MirrorHandle;
+use crate::daemon::outbox_writer::OutboxWriter;
+use crate::daemon::resource_monitor::ResourceStatus;
 use crate::daemon::shutdown::Shutdown;
-use crate::daemon::snapshot::SnapshotPublisher;
-use crate::daemon::supervisor::{FirstRun, Supervisor};
-use crate::daemon::telemetry_publisher::TelemetryPublisher;
+use crate::daemon::telemetry::TelemetryPublisher;
 use crate::daemon::worker_monitor::WorkerMonitor;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
+use crate::inference::BackendCache;
+use crate::job;
 use crate::job::worker_pool::WorkerControl;
 use crate::logging;
-use crate::storage::SharedLedger;
+use crate::mqtt::{Counters, PublisherInputs, Settings};
 use crate::storage::ledger::{CANCELLED, OutboxLimits, PAUSED};
 use crate::storage::lock::FolderLock;
 use crate::storage::output_dir::{self, OpenMode};
-use crate::storage::{Ledger, StoreError};
+use crate::storage::{Ledger, SharedLedger, StoreError};
 use crate::system::clock::uptime;
-use crate::system::{Liveness, Signal, Signals, Watchdog, notify};
+use crate::system::{Liveness, Signal, Signals, Watchdog, lock_ignoring_poison, notify};
 use anyhow::anyhow;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// How often a full disk is checked for room.
 const ROOM_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the end of a thread is checked for.
+/// How often a thread that is to end is polled.
 const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long the end waits for the camera's last takes.
 const CAMERA_END_TIMEOUT: Duration = Duration::from_secs(3);
@@ -96,7 +86,7 @@ const WORKER_STALL_MARGIN: Duration = Duration::from_mins(2);
 /// A recorded clip may wait for this much longer for the clips before it.
 const RECORDING_STALL_MARGIN: Duration = Duration::from_mins(10);
 
-/// What the command line asks for.
+/// The options of the command line.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// Where the config comes from.
@@ -111,15 +101,90 @@ pub struct RunOptions {
     pub time_limit: Option<Duration>,
 }
 
+/// What the threads of the daemon share.
+struct Daemon {
+    /// The config in force; a reload replaces it.
+    config: Mutex<Arc<Config>>,
+    /// The broker's settings, which a reload changes; `None` without a broker.
+    broker: Option<watch::Sender<Settings>>,
+    ledger: SharedLedger,
+    /// Worker threads that the job has at most.
+    threads: usize,
+    control: Arc<WorkerControl>,
+    counters: Arc<Counters>,
+    telemetry: Arc<TelemetryPublisher>,
+    outbox: OutboxWriter,
+    gate: JobGate,
+    queue: JobQueue,
+    backends: BackendCache,
+    monitor: WorkerMonitor,
+    resources: Mutex<ResourceStatus>,
+    mirror: MirrorHandle,
+    camera: CameraHandle,
+    shutdown: Shutdown,
+    /// Ends the control thread, which is the last one: it publishes what the others leave.
+    control_stop: watch::Sender<bool>,
+}
+
+impl Daemon {
+    /// The daemon's parts, and what the connection to the broker publishes of them.
+    fn new(
+        config: Config,
+        mut ledger: Ledger,
+        liveness: &Liveness,
+    ) -> Result<(Arc<Self>, PublisherInputs), StoreError> {
+        ledger.set_outbox_limits(outbox_limits(&config));
+        let is_paused = ledger.metadata(PAUSED)?.is_some();
+        let is_cancelled = ledger.metadata(CANCELLED)?.is_some();
+        let workers_max = config.workers();
+        let threads = workers_max.max(job::cores());
+        let worker_limit = config.video_options().timeout + WORKER_STALL_MARGIN;
+        let recording_limit = worker_limit + RECORDING_STALL_MARGIN;
+        let recording = liveness.stage("the recording of clips", recording_limit);
+        let ledger = SharedLedger::new(ledger);
+        let control = Arc::new(WorkerControl::new(0));
+        let counters = Arc::new(Counters::default());
+        let (telemetry, inputs) = TelemetryPublisher::new(Arc::clone(&counters));
+        let gate = JobGate::new(
+            Arc::clone(&control),
+            Arc::clone(&telemetry),
+            recording,
+            workers_max,
+            is_paused,
+        );
+        let daemon = Self {
+            broker: config.broker().map(watch::Sender::new),
+            config: Mutex::new(Arc::new(config)),
+            threads,
+            counters,
+            outbox: OutboxWriter::new(ledger.clone(), Arc::clone(&telemetry)),
+            gate,
+            queue: JobQueue::new(Arc::clone(&control), is_cancelled),
+            backends: BackendCache::default(),
+            monitor: WorkerMonitor::new(liveness, threads, worker_limit),
+            resources: Mutex::default(),
+            mirror: MirrorHandle::new(),
+            camera: CameraHandle::default(),
+            shutdown: Shutdown::new(Arc::clone(&control)),
+            control_stop: watch::Sender::new(false),
+            ledger,
+            control,
+            telemetry,
+        };
+        Ok((Arc::new(daemon), inputs))
+    }
+
+    /// The config as it is now.
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&lock_ignoring_poison(&self.config))
+    }
+}
+
 /// Runs the daemon until a signal, until the time limit, or with `once` until the job is done.
 ///
 /// # Errors
 /// With the exit code and the message for the user.
-#[expect(
-    clippy::too_many_lines,
-    reason = "a list: components, threads, the job, the end"
-)]
-pub fn run(options: RunOptions) -> Result<Exit, CliError> {
+pub fn run(options: &RunOptions) -> Result<Exit, CliError> {
     let LoadedConfig {
         config, warnings, ..
     } = config::load(&options.sources)?;
@@ -128,189 +193,64 @@ pub fn run(options: RunOptions) -> Result<Exit, CliError> {
         tracing::warn!("{warning}");
     }
     let opened = open_output(&config.output.path, options.mode);
-    let (lock, mut ledger) = opened.map_err(|error| Audience::Keys.with_hint(error.into()))?;
-    ledger.set_outbox_limits(outbox_limits(&config));
-    let (is_paused, is_cancelled) = (
-        ledger.metadata(PAUSED)?.is_some(),
-        ledger.metadata(CANCELLED)?.is_some(),
-    );
-    let workers_max = config.workers();
-    let threads = workers_max.max(job::cores());
-    let worker_limit = config.video_options().timeout + WORKER_STALL_MARGIN;
-    let broker = config.broker();
+    let (lock, ledger) = opened.map_err(|error| Audience::Keys.with_hint(error.into()))?;
+    let liveness = Liveness::default();
+    let (daemon, inputs) = Daemon::new(config, ledger, &liveness)?;
+    daemon.outbox.refuse_interrupted()?;
 
-    let liveness = Liveness::new();
-    let config = LiveConfig::new(config);
-    let ledger = SharedLedger::new(ledger);
-    let control = Arc::new(WorkerControl::new(0));
-    let shutdown = Shutdown::new(Arc::clone(&control));
-    let (telemetry, receivers) = TelemetryPublisher::new();
-    let telemetry = Arc::new(telemetry);
-    let outbox = Arc::new(OutboxWriter::new(ledger.clone(), Arc::clone(&telemetry)));
-    let gate = Arc::new(JobGate::new(
-        Arc::clone(&control),
-        Arc::clone(&telemetry),
-        liveness.stage(
-            "the recording of clips",
-            worker_limit + RECORDING_STALL_MARGIN,
-        ),
-        workers_max,
-        is_paused,
-    ));
-    let queue = Arc::new(JobQueue::new(
-        Arc::clone(&control),
-        shutdown.clone(),
-        is_cancelled,
-    ));
-    let monitor = Arc::new(WorkerMonitor::new(&liveness, threads, worker_limit));
-    let backends = Arc::new(Backends::new(
-        config.clone(),
-        threads,
-        Arc::clone(&gate),
-        Arc::clone(&outbox),
-        Arc::clone(&telemetry),
-        shutdown.clone(),
-    ));
-    let resources = Arc::new(ResourceStatus::default());
-    let mirror = Arc::new(MirrorHandle::new());
-    let camera = Arc::new(CameraHandle::default());
-    outbox.refuse_interrupted()?;
-
-    let control_thread = ControlThread::start(
-        ControlInputs {
-            broker,
-            receivers,
-            telemetry: Arc::clone(&telemetry),
-            outbox: LedgerOutbox(ledger.clone()),
-            commands: CommandHandler {
-                config: config.clone(),
-                ledger: ledger.clone(),
-                outbox: Arc::clone(&outbox),
-                gate: Arc::clone(&gate),
-                queue: Arc::clone(&queue),
-                camera: Arc::clone(&camera),
-                snapshots: SnapshotPublisher {
-                    config: config.clone(),
-                    monitor: Arc::clone(&monitor),
-                    telemetry: Arc::clone(&telemetry),
-                    outbox: Arc::clone(&outbox),
-                },
-            },
-            health: HealthSources {
-                config: config.clone(),
-                ledger: ledger.clone(),
-                control: Arc::clone(&control),
-                monitor: Arc::clone(&monitor),
-                resources: Arc::clone(&resources),
-                mirror: Arc::clone(&mirror),
-                camera: Arc::clone(&camera),
-                telemetry: Arc::clone(&telemetry),
-            },
-        },
-        &liveness,
-    )
-    .map_err(cannot_start("the control thread"))?;
-    let resource_thread = ResourceMonitor {
-        status: Arc::clone(&resources),
-        config: config.clone(),
-        threads,
-        gate: Arc::clone(&gate),
-        outbox: Arc::clone(&outbox),
-        shutdown: shutdown.clone(),
-    }
-    .start(&liveness)
-    .map_err(cannot_start("the resource monitor"))?;
-    let mirror_thread = MirrorTask {
-        handle: Arc::clone(&mirror),
-        config: config.clone(),
-        ledger: ledger.clone(),
-        camera: Arc::clone(&camera),
-        outbox: Arc::clone(&outbox),
-        shutdown: shutdown.clone(),
-    }
-    .start()
-    .map_err(cannot_start("the mirror"))?;
-    let camera_thread = camera_task::start(
-        CameraContext {
-            config: config.clone(),
-            ledger: ledger.clone(),
-            backends: Arc::clone(&backends),
-            monitor: Arc::clone(&monitor),
-            camera: Arc::clone(&camera),
-            mirror: Arc::clone(&mirror),
-            resources: Arc::clone(&resources),
-            telemetry: Arc::clone(&telemetry),
-            outbox: Arc::clone(&outbox),
-            shutdown: shutdown.clone(),
-        },
-        &liveness,
-    )
-    .map_err(cannot_start("the camera's thread"))?;
-    let reloader = ConfigReloader {
-        sources: options.sources,
-        config: config.clone(),
-        threads,
-        gate: Arc::clone(&gate),
-        outbox: Arc::clone(&outbox),
-        broker: control_thread.broker_settings(),
-    };
-    let signals = listen_to_signals(shutdown.clone(), reloader)?;
-    let watchdog = start_watchdog(liveness).map_err(cannot_start("the watchdog"))?;
+    let control_thread = control::start(&daemon, inputs, &liveness)?;
+    let resource_thread = resource_monitor::start(&daemon, &liveness)?;
+    let mirror_thread = mirror_task::start(&daemon)?;
+    let camera_thread = camera_task::start(&daemon, &liveness)?;
+    let signals =
+        listen_to_signals(&daemon, options.sources.clone()).map_err(cannot_start("signals"))?;
+    let watchdog = start_watchdog(liveness).map_err(cannot_start("watchdog"))?;
     let limit_thread = options
         .time_limit
-        .map(|limit| start_time_limit(limit, shutdown.clone()))
-        .transpose()
-        .map_err(cannot_start("the run time limit"))?;
+        .map(|limit| start_time_limit(limit, &daemon))
+        .transpose()?;
     notify::ready();
-    tracing::info!(device = %config.get().device.id, "ready");
+    tracing::info!(device = %daemon.config().device.id, "ready");
 
-    let has_job = has_dataset(&config.get());
-    let supervisor = Supervisor {
-        config,
-        ledger,
-        threads,
-        control,
-        gate,
-        queue,
-        backends,
-        monitor,
-        camera,
-        mirror,
-        resources,
-        telemetry: Arc::clone(&telemetry),
-        outbox: Arc::clone(&outbox),
-        shutdown: shutdown.clone(),
-    };
-    let ended = if has_job {
-        let first_run = FirstRun {
-            mode: options.mode,
-            retry_failed: options.retry_failed,
-        };
-        supervisor.supervise(first_run, options.once)
+    let ended = if daemon.config().has_dataset() {
+        daemon.supervise(options)
     } else {
-        Ok(supervisor.stand_by())
+        Ok(daemon.stand_by())
     };
-    let ended = shutdown.take_error().map_or(ended, Err);
+    let ended = daemon.shutdown.take_error().map_or(ended, Err);
     let ended = ended.map_err(|failure| Audience::Keys.with_hint(failure));
 
-    shutdown.request();
-    // What the camera writes at the end is published as well; if it hangs, the rest is.
+    daemon.shutdown.request();
+    // The camera's last takes are published as well, unless its thread hangs.
     let camera_thread = join_within(CAMERA_END_TIMEOUT, camera_thread);
-    control_thread.end(&outbox, ended.as_ref().err());
+    daemon.end_control(ended.as_ref().err());
+    join([control_thread]);
     join(camera_thread);
     join([resource_thread, mirror_thread]);
     join(limit_thread);
+    let summary = daemon.telemetry.summary();
     notify::status(&match &ended {
-        Ok(Exit::Done) => format!("ended; {}", telemetry.summary()),
-        Ok(_) => format!("stopped with work left; {}", telemetry.summary()),
+        Ok(Exit::Done) => format!("ended; {summary}"),
+        Ok(_) => format!("stopped with work left; {summary}"),
         Err(failure) => format!("ended: {}", failure.display_chain()),
     });
     drop((watchdog, signals, lock));
     ended
 }
 
-fn cannot_start(what: &'static str) -> impl FnOnce(io::Error) -> CliError {
-    move |error| CliError::new(Exit::InOut, anyhow!("cannot start {what}: {error}"))
+/// Starts a thread of the daemon.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, CliError> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+    thread.map_err(cannot_start(name))
+}
+
+fn cannot_start(thread: &str) -> impl FnOnce(io::Error) -> CliError {
+    move |error| {
+        CliError::new(
+            Exit::InOut,
+            anyhow!("cannot start the thread {thread}: {error}"),
+        )
+    }
 }
 
 /// Opens the output directory, and waits while there is no room for its ledger. After [`START_ROOM_TIMEOUT`] the process
@@ -333,13 +273,13 @@ fn open_output(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), Store
     }
 }
 
-fn listen_to_signals(shutdown: Shutdown, reloader: ConfigReloader) -> Result<Signals, CliError> {
-    let on_signal = move |signal| match signal {
-        Signal::Stop => shutdown.request(),
+fn listen_to_signals(daemon: &Arc<Daemon>, sources: Sources) -> io::Result<Signals> {
+    let daemon = Arc::clone(daemon);
+    Signals::listen(move |signal| match signal {
+        Signal::Stop => daemon.shutdown.request(),
         Signal::StopNow => std::process::exit(Exit::Stopped as i32),
-        Signal::Reload => reloader.reload(),
-    };
-    Signals::listen(on_signal).map_err(cannot_start("the signal thread"))
+        Signal::Reload => daemon.reload(&sources),
+    })
 }
 
 /// Pings systemd while no stage is stuck; `None` when systemd does not watch.
@@ -358,12 +298,12 @@ fn start_watchdog(liveness: Liveness) -> io::Result<Option<Watchdog>> {
 }
 
 /// Ends the process in good order after `limit`, unless it ends before.
-fn start_time_limit(limit: Duration, shutdown: Shutdown) -> io::Result<JoinHandle<()>> {
-    let thread = thread::Builder::new().name("time limit".to_owned());
-    thread.spawn(move || {
-        if !shutdown.wait(limit) {
+fn start_time_limit(limit: Duration, daemon: &Arc<Daemon>) -> Result<JoinHandle<()>, CliError> {
+    let daemon = Arc::clone(daemon);
+    spawn("time limit", move || {
+        if !daemon.shutdown.wait(limit) {
             tracing::info!(?limit, "run time limit reached, stopping");
-            shutdown.request();
+            daemon.shutdown.request();
         }
     })
 }

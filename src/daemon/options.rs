@@ -15,6 +15,12 @@ use crate::video::clip::VideoOptions;
 use std::time::Duration;
 
 impl Config {
+    /// Whether there is a dataset job; without one there is a camera only.
+    #[must_use]
+    pub fn has_dataset(&self) -> bool {
+        !self.dataset.path.as_os_str().is_empty()
+    }
+
     /// The dataset job.
     #[must_use]
     pub fn job(&self) -> JobConfig {

@@ -1,24 +1,41 @@
 //! Faults and replies on their way to the broker: written into the ledger's outbox, from which the connection takes
-//! them. Where the disk has no room they wait in memory.
+//! them. Where the disk has no room they wait in memory, in order. A power cut loses what waits; the commands are then
+//! answered at the next start.
 
-use crate::daemon::deferred_writes::{DeferredWrite, DeferredWrites, MetadataChange};
+use crate::daemon::Daemon;
 use crate::daemon::job_queue::PendingCommand;
-use crate::daemon::telemetry_publisher::TelemetryPublisher;
-use crate::messages::payloads::{Fault, Reply, ReplyState};
+use crate::daemon::telemetry::TelemetryPublisher;
+use crate::messages::payloads::{Fault, Reply, ReplyState, Timestamp};
 use crate::messages::request::CommandName;
 use crate::messages::topics;
-use crate::mqtt::{Outbox, OutboxMessage};
-use crate::storage::SharedLedger;
-use crate::storage::StoreError;
-use crate::storage::ledger::{Message, OutboxLimits};
+use crate::mqtt::{Outbox, PendingMessage};
+use crate::storage::ledger::Message;
+use crate::storage::{SharedLedger, StoreError};
 use crate::system::clock::timestamp;
+use crate::system::lock_ignoring_poison;
 use serde_json::Value;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::slice;
+use std::sync::{Arc, Mutex};
+
+/// Faults that wait at most; more are dropped. Replies have no limit of their own: each answers a command in the ledger.
+const FAULTS_MAX: usize = 100;
+
+/// A key of the ledger's metadata and its new value; `None` removes it.
+type MetadataChange = (&'static str, Option<&'static str>);
+
+/// A message that waits for the ledger.
+enum DeferredWrite {
+    /// A message, and when it was made.
+    Fault(Message, Timestamp),
+    /// The final reply to a command, and what it changed.
+    Reply(Reply, Vec<MetadataChange>),
+}
 
 /// Shared by every thread that has something to report.
 pub(super) struct OutboxWriter {
     ledger: SharedLedger,
-    deferred: DeferredWrites,
+    deferred: Mutex<VecDeque<DeferredWrite>>,
     telemetry: Arc<TelemetryPublisher>,
 }
 
@@ -26,14 +43,9 @@ impl OutboxWriter {
     pub(super) fn new(ledger: SharedLedger, telemetry: Arc<TelemetryPublisher>) -> Self {
         Self {
             ledger,
-            deferred: DeferredWrites::default(),
+            deferred: Mutex::default(),
             telemetry,
         }
-    }
-
-    /// How many messages the ledger's outbox may hold; none without a broker.
-    pub(super) fn set_limits(&self, limits: Option<OutboxLimits>) {
-        self.ledger.lock().set_outbox_limits(limits);
     }
 
     /// Logs and publishes what is wrong.
@@ -105,9 +117,25 @@ impl OutboxWriter {
         Ok(())
     }
 
-    /// Writes what waits for a disk with room.
+    /// Writes the waiting messages in order, until the ledger cannot be written.
     pub(super) fn flush(&self) {
-        if self.deferred.write(&self.ledger) {
+        // Held throughout: two writers would write the same.
+        let mut deferred = lock_ignoring_poison(&self.deferred);
+        while let Some(next) = deferred.front() {
+            let mut ledger = self.ledger.lock();
+            let written = match next {
+                DeferredWrite::Fault(fault, made) => ledger.post(slice::from_ref(fault), made),
+                DeferredWrite::Reply(reply, changes) => {
+                    ledger.answer_command(reply, changes, &timestamp())
+                }
+            };
+            drop(ledger);
+            if let Err(error) = written {
+                let waiting = deferred.len();
+                tracing::debug!(%error, waiting, "the ledger cannot be written; faults and replies wait");
+                break;
+            }
+            deferred.pop_front();
             self.notify();
         }
     }
@@ -118,31 +146,80 @@ impl OutboxWriter {
     }
 
     fn write(&self, write: DeferredWrite) {
-        if !self.deferred.push(write) {
+        if !self.push(write) {
             self.telemetry.count_dropped();
         }
         self.flush();
     }
+
+    /// Appends `write`; returns `false` when too many faults wait.
+    fn push(&self, write: DeferredWrite) -> bool {
+        let mut deferred = lock_ignoring_poison(&self.deferred);
+        let is_fault = |write: &&DeferredWrite| matches!(write, DeferredWrite::Fault(..));
+        let has_room = !is_fault(&&write) || deferred.iter().filter(is_fault).count() < FAULTS_MAX;
+        if has_room {
+            deferred.push_back(write);
+        }
+        has_room
+    }
 }
 
-/// The ledger's messages, as the connection takes them.
-pub(super) struct LedgerOutbox(pub(super) SharedLedger);
-
-impl Outbox for LedgerOutbox {
-    fn after(&self, id: i64, limit: usize) -> Result<Vec<OutboxMessage>, String> {
-        let waiting = self.0.lock().pending_messages(id, limit);
-        let messages = waiting.map_err(|e| e.to_string())?.into_iter();
-        Ok(messages
-            .map(|w| OutboxMessage {
-                id: w.id,
-                channel: w.channel,
-                payload: w.payload,
-            })
-            .collect())
+impl Outbox for Daemon {
+    fn after(&self, id: i64, limit: usize) -> Result<Vec<PendingMessage>, String> {
+        let messages = self.ledger.lock().pending_messages(id, limit);
+        messages.map_err(|e| e.to_string())
     }
 
     fn delivered(&self, ids: &[i64]) -> Result<(), String> {
-        let deleted = self.0.lock().mark_delivered(ids);
+        let deleted = self.ledger.lock().mark_delivered(ids);
         deleted.map_err(|e| e.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::Ledger;
+    use crate::storage::ledger::OutboxLimits;
+    use serde_json::json;
+
+    #[test]
+    fn what_waits_is_bounded_and_written_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        ledger.set_outbox_limits(Some(OutboxLimits {
+            messages: 1000,
+            age_s: 1,
+        }));
+        let ledger = SharedLedger::new(ledger);
+        let (telemetry, _) = TelemetryPublisher::new(Arc::default());
+        let outbox = OutboxWriter::new(ledger.clone(), telemetry);
+        let fault = |n: usize| {
+            let message = Message::new(topics::FAULT, &json!({"n": n}));
+            DeferredWrite::Fault(message, Timestamp::default())
+        };
+        let reply = Reply {
+            id: Some("a".into()),
+            command: "pause".into(),
+            state: ReplyState::Succeeded,
+            reason: None,
+            result: None,
+        };
+        for n in 0..FAULTS_MAX {
+            assert!(outbox.push(fault(n)));
+        }
+        assert!(!outbox.push(fault(FAULTS_MAX)), "one too many");
+        assert!(outbox.push(DeferredWrite::Reply(reply, vec![("paused", Some("1"))])));
+        outbox.flush();
+        assert!(outbox.push(fault(0)), "room again");
+        let waiting = ledger.lock().pending_messages(0, 1000).unwrap();
+        let channels: Vec<&str> = waiting.iter().map(|w| &*w.channel).collect();
+        assert_eq!(channels.len(), FAULTS_MAX + 1);
+        assert_eq!(channels[FAULTS_MAX], topics::REPLY);
+        assert_eq!(
+            ledger.lock().metadata("paused").unwrap().as_deref(),
+            Some("1"),
+            "the note of the answer"
+        );
     }
 }

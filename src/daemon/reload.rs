@@ -2,29 +2,15 @@
 //! named, and a config with errors changes nothing.
 
 use crate::config::{self, Sources};
-use crate::daemon::control::BrokerSettings;
-use crate::daemon::job_gate::JobGate;
-use crate::daemon::live_config::LiveConfig;
-use crate::daemon::outbox_writer::OutboxWriter;
+use crate::daemon::Daemon;
 use crate::logging;
-use crate::system::notify;
+use crate::system::{lock_ignoring_poison, notify};
 use std::sync::Arc;
 
-/// What a reload reads and changes.
-pub(super) struct ConfigReloader {
-    pub(super) sources: Sources,
-    pub(super) config: LiveConfig,
-    /// Worker threads that the job has at most; more need a restart.
-    pub(super) threads: usize,
-    pub(super) gate: Arc<JobGate>,
-    pub(super) outbox: Arc<OutboxWriter>,
-    pub(super) broker: BrokerSettings,
-}
-
-impl ConfigReloader {
-    pub(super) fn reload(&self) {
+impl Daemon {
+    pub(super) fn reload(&self, sources: &Sources) {
         notify::reloading();
-        match config::load(&self.sources) {
+        match config::load(sources) {
             Err(error) => self.outbox.fault(
                 "config",
                 error.to_string(),
@@ -34,14 +20,14 @@ impl ConfigReloader {
                 for warning in &loaded.warnings {
                     tracing::warn!("{warning}");
                 }
-                self.apply(loaded.config);
+                self.apply_config(loaded.config);
             }
         }
         notify::ready();
     }
 
-    fn apply(&self, mut new: config::Config) {
-        let old = self.config.get();
+    fn apply_config(&self, mut new: config::Config) {
+        let old = self.config();
         let changes = old.changes(&new);
         let (mut restart, mut live) = (changes.restart, changes.live);
         // A daemon that began without a broker has no connection to change, and the other way round.
@@ -51,10 +37,14 @@ impl ConfigReloader {
         }
         logging::set_level(&new.log.level);
         let new = old.with_live_of(&new);
-        self.outbox.set_limits(super::outbox_limits(&new));
+        let limits = super::outbox_limits(&new);
+        self.ledger.lock().set_outbox_limits(limits);
         self.gate.set_workers_max(new.workers().min(self.threads));
-        self.broker.change(new.broker());
-        self.config.set(new);
+        if let (Some(sender), Some(settings)) = (&self.broker, new.broker()) {
+            // The connection is made again where the settings differ.
+            sender.send_replace(settings);
+        }
+        *lock_ignoring_poison(&self.config) = Arc::new(new);
         tracing::info!(changed = live.join(", "), "config reloaded");
         if !restart.is_empty() {
             let reason = format!(

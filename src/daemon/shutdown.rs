@@ -11,11 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Clones share one flag.
-#[derive(Clone)]
-pub(super) struct Shutdown(Arc<Inner>);
-
-struct Inner {
+/// The flag and the failure.
+pub(super) struct Shutdown {
     /// The request drops it, which disconnects every receiver at once.
     open: Mutex<Option<Sender<Infallible>>>,
     closed: Receiver<Infallible>,
@@ -30,64 +27,64 @@ impl Shutdown {
     /// A request winds down the run of the job that `control` steers.
     pub(super) fn new(control: Arc<WorkerControl>) -> Self {
         let (open, closed) = bounded(0);
-        Self(Arc::new(Inner {
+        Self {
             open: Mutex::new(Some(open)),
             closed,
             control,
             devices: ShutdownFlag::default(),
             error: Mutex::default(),
             is_reason_reported: AtomicBool::new(false),
-        }))
+        }
     }
 
     /// Ends the process in good order: the job winds down, then every thread.
     pub(super) fn request(&self) {
-        if lock_ignoring_poison(&self.0.open).take().is_some() {
+        if lock_ignoring_poison(&self.open).take().is_some() {
             notify::stopping();
             tracing::info!("stopping");
-            job::shutdown_with_deadline(&self.0.control);
-            self.0.devices.set();
+            job::shutdown_with_deadline(&self.control);
+            self.devices.set();
         }
     }
 
-    /// As [`Self::request`], because of `error`, which the process ends with.
+    /// As [`Self::request`]; the process ends with `error`.
     pub(super) fn request_after(&self, error: CliError) {
-        *lock_ignoring_poison(&self.0.error) = Some(error);
+        *lock_ignoring_poison(&self.error) = Some(error);
         self.request();
     }
 
     /// The error of [`Self::request_after`].
     pub(super) fn take_error(&self) -> Option<CliError> {
-        lock_ignoring_poison(&self.0.error).take()
+        lock_ignoring_poison(&self.error).take()
     }
 
     /// Whether the process ends.
     pub(super) fn is_requested(&self) -> bool {
-        self.0.closed.try_recv() == Err(TryRecvError::Disconnected)
+        self.closed.try_recv() == Err(TryRecvError::Disconnected)
     }
 
     /// Returns `true` for the first caller only, so that the reason is published once.
     pub(super) fn claim_reason(&self) -> bool {
-        !self.0.is_reason_reported.swap(true, Ordering::AcqRel)
+        !self.is_reason_reported.swap(true, Ordering::AcqRel)
     }
 
     /// Waits for `timeout`, or until the process ends; returns whether it does.
     pub(super) fn wait(&self, timeout: Duration) -> bool {
-        self.0.closed.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
+        self.closed.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected)
     }
 
     /// A channel that never carries a message and is disconnected when the process ends.
     pub(super) fn channel(&self) -> &Receiver<Infallible> {
-        &self.0.closed
+        &self.closed
     }
 
     /// The same flag, for threads that wait for a device.
     pub(super) fn device_flag(&self) -> &ShutdownFlag {
-        &self.0.devices
+        &self.devices
     }
 }
 
-/// Wakes one thread that waits, or the next one that will: a notification is kept, several are one.
+/// Wakes one waiting thread, or the next one that waits. A notification is kept; several count as one.
 pub(super) struct WakeSignal {
     sender: Sender<()>,
     receiver: Receiver<()>,
@@ -127,7 +124,7 @@ mod tests {
                 .map(|_| scope.spawn(|| shutdown.wait(Duration::MAX)))
                 .collect();
             // As `request` does, without the deadline that would end the tests' process.
-            drop(lock_ignoring_poison(&shutdown.0.open).take());
+            drop(lock_ignoring_poison(&shutdown.open).take());
             assert!(waiting.into_iter().all(|thread| thread.join().unwrap()));
         });
         assert!(shutdown.is_requested() && shutdown.wait(Duration::MAX));

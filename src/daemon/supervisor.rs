@@ -1,83 +1,34 @@
-//! Runs the job on the main thread, again and again until nothing is left to do, and carries out between two runs
-//! what was requested.
+//! Runs the job on the main thread until nothing is left to do, and carries out commands between two runs.
 
-use crate::daemon::backend::Backends;
-use crate::daemon::camera_task::CameraHandle;
-use crate::daemon::job_failure::{FATAL_ACTION, action, component, is_changed_dataset, reason};
-use crate::daemon::job_gate::JobGate;
+use crate::daemon::job_failure::{action, component, is_changed_dataset, reason};
 use crate::daemon::job_observer::DaemonJobObserver;
-use crate::daemon::job_queue::{JobQueue, JobRequests, PendingCommand};
-use crate::daemon::live_config::LiveConfig;
-use crate::daemon::mirror_task::MirrorHandle;
-use crate::daemon::outbox_writer::OutboxWriter;
-use crate::daemon::resource_monitor::ResourceStatus;
-use crate::daemon::shutdown::Shutdown;
-use crate::daemon::telemetry_publisher::TelemetryPublisher;
-use crate::daemon::worker_monitor::WorkerMonitor;
+use crate::daemon::job_queue::{JobRequests, PendingCommand};
+use crate::daemon::{Daemon, RunOptions};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
-use crate::job::worker_pool::{RunOutcome, WorkerControl};
+use crate::job::worker_pool::RunOutcome;
 use crate::job::{Job, JobContext, JobReport, retry_while_full};
 use crate::limits::backoff::Backoff;
 use crate::messages::payloads::JobPhase;
 use crate::messages::request::CommandName;
-use crate::storage::SharedLedger;
 use crate::storage::ledger::CANCELLED;
 use crate::storage::output_dir::OpenMode;
 use serde_json::json;
-use std::sync::Arc;
 use std::time::Duration;
 
-/// First and longest delay before a job that failed for want of its input is tried again.
+/// First and longest delay before a job whose input is missing is tried again.
 const RETRY_DELAYS: [Duration; 2] = [Duration::from_secs(2), Duration::from_mins(1)];
 /// Longest wait without a request.
 const IDLE_INTERVAL: Duration = Duration::from_mins(10);
 
-/// What the job's thread works with.
-pub(super) struct Supervisor {
-    pub(super) config: LiveConfig,
-    pub(super) ledger: SharedLedger,
-    /// Worker threads that a job has at most.
-    pub(super) threads: usize,
-    pub(super) control: Arc<WorkerControl>,
-    pub(super) gate: Arc<JobGate>,
-    pub(super) queue: Arc<JobQueue>,
-    pub(super) backends: Arc<Backends>,
-    pub(super) monitor: Arc<WorkerMonitor>,
-    pub(super) camera: Arc<CameraHandle>,
-    pub(super) mirror: Arc<MirrorHandle>,
-    pub(super) resources: Arc<ResourceStatus>,
-    pub(super) telemetry: Arc<TelemetryPublisher>,
-    pub(super) outbox: Arc<OutboxWriter>,
-    pub(super) shutdown: Shutdown,
-}
-
-/// How an attempt at the job ended.
-enum Attempt {
-    Done(JobReport),
-    Stopped,
-    /// Stopped before the job began: what prevented it may still do so.
-    Interrupted,
-    /// It may succeed later.
-    Retry {
-        failure: CliError,
-        /// Whether a clip was recorded before.
-        has_progressed: bool,
-    },
-    /// It will not.
-    Fatal(CliError),
-}
-
-/// What the first run is asked to do; later runs resume.
-#[derive(Clone, Copy)]
-pub(super) struct FirstRun {
-    pub(super) mode: OpenMode,
-    pub(super) retry_failed: bool,
-}
-
 /// The state between two runs.
 struct Progress {
-    first_run: Option<FirstRun>,
+    /// What the next run does with results in the output directory; only the first one does not resume.
+    mode: OpenMode,
+    /// Whether the next run processes the clips again that failed before.
+    retry_failed: bool,
+    /// Whether no run has begun yet.
+    is_first: bool,
     /// Accepted commands without a final reply.
     commands: Vec<PendingCommand>,
     is_run_wanted: bool,
@@ -94,15 +45,17 @@ impl Progress {
     }
 }
 
-impl Supervisor {
+impl Daemon {
     /// Runs the job until the process ends, or until it is done when `once`.
     ///
     /// # Errors
     /// When the job cannot run and will not later; with `once` also when it might.
-    pub(super) fn supervise(&self, first_run: FirstRun, once: bool) -> Result<Exit, CliError> {
+    pub(super) fn supervise(&self, options: &RunOptions) -> Result<Exit, CliError> {
         let [first_delay, max_delay] = RETRY_DELAYS;
         let mut progress = Progress {
-            first_run: Some(first_run),
+            mode: options.mode,
+            retry_failed: options.retry_failed,
+            is_first: true,
             commands: Vec::new(),
             is_run_wanted: true,
             backoff: Backoff::new(first_delay, max_delay),
@@ -118,11 +71,11 @@ impl Supervisor {
             if is_cancelled {
                 self.wait_for_resume(&mut progress);
             } else if progress.is_run_wanted {
-                if let Some(ended) = self.run_once(&mut progress, once) {
+                if let Some(ended) = self.run_once(&mut progress, options.once) {
                     return ended;
                 }
             } else {
-                self.queue.wait(IDLE_INTERVAL, JobRequests::is_due);
+                self.wait_for_requests(IDLE_INTERVAL, JobRequests::is_due);
             }
         }
     }
@@ -133,7 +86,7 @@ impl Supervisor {
         progress.commands.extend(requests.commands);
         let is_cancel = |c: &mut PendingCommand| c.command == CommandName::Cancel;
         for command in progress.commands.extract_if(.., is_cancel) {
-            // A resume may have followed it at once.
+            // A resume command may have followed at once.
             let change = (CANCELLED, requests.is_cancelled.then_some("1"));
             self.outbox.reply(&command, Ok(None), &[change]);
         }
@@ -146,63 +99,81 @@ impl Supervisor {
         self.telemetry.phase(JobPhase::Idle, Some(reason));
         let refusal = "the job is cancelled; send resume first";
         self.outbox.refuse(progress.commands.drain(..), refusal);
-        self.queue.wait(IDLE_INTERVAL, |requests| {
+        self.wait_for_requests(IDLE_INTERVAL, |requests| {
             !requests.is_cancelled || !requests.commands.is_empty()
         });
     }
 
-    /// One attempt and what follows from it; how the daemon ends, when it does.
+    /// Runs the job once. Returns how the daemon ends, if it does. Answered commands are removed from `progress`.
     fn run_once(&self, progress: &mut Progress, once: bool) -> Option<Result<Exit, CliError>> {
         if progress.reported.is_none() || !progress.commands.is_empty() {
             self.telemetry.phase(JobPhase::Scanning, None);
         }
-        match self.attempt(progress) {
-            Attempt::Done(report) => {
+        let is_first = progress.is_first;
+        let mut observer = DaemonJobObserver {
+            daemon: self,
+            has_progressed: false,
+        };
+        let run = self.run(progress, &mut observer);
+        progress.outcome = Exit::Stopped;
+        let failure = match run {
+            Ok(report) if report.outcome == RunOutcome::Done => {
+                self.telemetry.counts(&report.counts);
                 progress.forget_failure();
                 (progress.is_run_wanted, progress.outcome) = (false, Exit::Done);
-                let accepted = report.accepted();
-                let reason = format!("the job is done: {accepted} sequences");
-                self.telemetry.phase(JobPhase::Idle, Some(reason));
-                if once {
-                    self.mirror.wait_until_idle(&self.shutdown);
-                    return Some(Ok(if accepted == 0 {
-                        Exit::Nothing
-                    } else {
-                        Exit::Done
-                    }));
-                }
+                return self.finish(report.accepted(), once).map(Ok);
             }
-            Attempt::Stopped => {
+            Ok(_) => {
                 progress.forget_failure();
-                progress.outcome = Exit::Stopped;
+                return None;
             }
-            Attempt::Interrupted => progress.outcome = Exit::Stopped,
-            Attempt::Fatal(failure) => {
-                let reason = Audience::Keys.story(&failure);
-                self.outbox.refuse(progress.commands.drain(..), &reason);
-                if self.shutdown.claim_reason() {
-                    self.outbox.fault(component(&failure), reason, FATAL_ACTION);
-                }
-                return Some(Err(failure));
+            Err(failure) if failure.is_full() && self.control.is_stopped() => {
+                progress.forget_failure();
+                return None;
             }
-            // Whoever started it knows better when to try again.
-            Attempt::Retry { failure, .. } if once => {
-                let reason = Audience::Keys.story(&failure);
-                self.outbox.refuse(progress.commands.drain(..), &reason);
-                return Some(Err(failure));
+            Err(failure) => failure,
+        };
+        let may_pass = match failure.exit {
+            Exit::Bug => false,
+            // Stopped while accelerators were measured.
+            Exit::Stopped => return None,
+            // The camera's thread has reported it.
+            Exit::Unavailable if self.shutdown.is_requested() => return None,
+            // The camera, even an unplugged one, needs the accelerator as well.
+            Exit::Unavailable if self.camera.lock().requests.is_some() => false,
+            // Disk or dataset may be available again.
+            Exit::NoInput | Exit::InOut => true,
+            _ => is_changed_dataset(&failure) || !is_first,
+        };
+        // With `once` the daemon does not wait: its caller decides when to try again.
+        if !may_pass || once {
+            let reason = Audience::Keys.display_chain(&failure);
+            self.outbox.refuse(progress.commands.drain(..), &reason);
+            if !may_pass {
+                self.report_fatal(component(&failure), &failure);
             }
-            Attempt::Retry {
-                failure,
-                has_progressed,
-            } => {
-                if has_progressed {
-                    progress.forget_failure();
-                }
-                progress.outcome = Exit::Stopped;
-                self.wait_for_retry(progress, &failure);
-            }
+            return Some(Err(failure));
         }
+        if observer.has_progressed {
+            progress.forget_failure();
+        }
+        self.wait_for_retry(progress, &failure);
         None
+    }
+
+    /// Publishes that the job is done with `accepted` sequences. With `once` it returns how the daemon ends.
+    fn finish(&self, accepted: usize, once: bool) -> Option<Exit> {
+        let reason = format!("the job is done: {accepted} sequences");
+        self.telemetry.phase(JobPhase::Idle, Some(reason));
+        if !once {
+            return None;
+        }
+        self.mirror.wait_until_idle(&self.shutdown);
+        Some(if accepted == 0 {
+            Exit::Nothing
+        } else {
+            Exit::Done
+        })
     }
 
     fn wait_for_retry(&self, progress: &mut Progress, failure: &CliError) {
@@ -214,45 +185,7 @@ impl Supervisor {
         }
         self.telemetry.phase(JobPhase::Error, Some(reason.clone()));
         progress.reported = Some(reason);
-        self.queue
-            .wait(progress.backoff.next_delay(0.0), JobRequests::is_due);
-    }
-
-    /// Runs the job as far as it goes. Commands that got their reply leave `progress`.
-    fn attempt(&self, progress: &mut Progress) -> Attempt {
-        let is_first = progress.first_run.is_some();
-        let mut observer = DaemonJobObserver::new(self);
-        let failure = match self.run(progress, &mut observer) {
-            Ok(report) if report.outcome == RunOutcome::Stopped => return Attempt::Stopped,
-            Ok(report) => {
-                self.telemetry.counts(&report.counts);
-                return Attempt::Done(report);
-            }
-            Err(failure) => failure,
-        };
-        if failure.is_full() && self.control.is_stopped() {
-            return Attempt::Stopped;
-        }
-        let is_retried = match failure.exit {
-            Exit::Bug => false,
-            // While accelerators were measured.
-            Exit::Stopped => return Attempt::Interrupted,
-            // The camera's thread has reported it.
-            Exit::Unavailable if self.shutdown.is_requested() => return Attempt::Interrupted,
-            // The camera needs the accelerator as well.
-            Exit::Unavailable if self.camera.is_open() => false,
-            // The disk may come back, or the dataset.
-            Exit::NoInput | Exit::InOut => true,
-            _ => is_changed_dataset(&failure) || !is_first,
-        };
-        if is_retried {
-            Attempt::Retry {
-                failure,
-                has_progressed: observer.has_progressed,
-            }
-        } else {
-            Attempt::Fatal(failure)
-        }
+        self.wait_for_requests(progress.backoff.next_delay(0.0), JobRequests::is_due);
     }
 
     fn run(
@@ -261,19 +194,18 @@ impl Supervisor {
         observer: &mut DaemonJobObserver<'_>,
     ) -> Result<JobReport, CliError> {
         let is_requested = |command| progress.commands.iter().any(|c| c.command == command);
-        let mode = match progress.first_run.map(|first| first.mode) {
-            None | Some(OpenMode::Resume) if is_requested(CommandName::Rescan) => OpenMode::Rescan,
-            mode => mode.unwrap_or(OpenMode::Resume),
+        let mode = match progress.mode {
+            OpenMode::Resume if is_requested(CommandName::Rescan) => OpenMode::Rescan,
+            mode => mode,
         };
-        let is_retry = progress.first_run.is_some_and(|first| first.retry_failed)
-            || is_requested(CommandName::RetryFailed);
-        let config = self.config.get().job();
+        let is_retry = progress.retry_failed || is_requested(CommandName::RetryFailed);
+        let config = self.config().job();
         let scan = config.scan()?;
         for warning in &scan.plan.warnings {
             tracing::warn!("{}", Audience::Keys.describe(warning));
         }
         config.check_decoder()?;
-        let backend = self.backends.open(
+        let backend = self.open_backend(
             &mut |name| {
                 let reason = format!("measuring whether {name} could run the models");
                 self.telemetry.phase(JobPhase::Scanning, Some(reason));
@@ -282,16 +214,14 @@ impl Supervisor {
         )?;
         let mut job = Job::new(&config, &scan, &backend, self.ledger.clone());
         retry_while_full(observer, || job.claim(mode))?;
-        if let Some(first) = &mut progress.first_run {
-            // A second time it would discard what comes now.
-            first.mode = OpenMode::Resume;
-        }
+        // Another fresh start would discard what this run adds.
+        progress.mode = OpenMode::Resume;
         let retried = if is_retry {
             retry_while_full(observer, || job.retry_failed())?
         } else {
             0
         };
-        progress.first_run = None;
+        (progress.retry_failed, progress.is_first) = (false, false);
         let kept = self.ledger.lock().clips()?.len();
         for command in progress.commands.drain(..) {
             let result = match command.command {
@@ -304,7 +234,7 @@ impl Supervisor {
         let context = JobContext {
             workers: self.threads,
             control: &self.control,
-            frames: &*self.monitor,
+            frames: &self.monitor,
         };
         self.gate.set_running(true);
         let report = job.run(&context, observer);
@@ -325,9 +255,16 @@ impl Supervisor {
             }
             let refusal = "no dataset is configured: there is no job";
             self.outbox.refuse(commands, refusal);
-            self.queue
-                .wait(IDLE_INTERVAL, |requests| !requests.commands.is_empty());
+            self.wait_for_requests(IDLE_INTERVAL, |requests| !requests.commands.is_empty());
         }
         Exit::Done
+    }
+    /// Waits until a request `is_due`, until the process ends, or for `timeout`.
+    pub(super) fn wait_for_requests(
+        &self,
+        timeout: Duration,
+        is_due: impl Fn(&JobRequests) -> bool,
+    ) {
+        self.queue.wait(&self.shutdown, timeout, is_due);
     }
 }

@@ -1,4 +1,4 @@
-//! What the workers do: their heartbeats, how many frames they have processed, and on request one of these frames.
+//! The workers' heartbeats, the number of processed frames, and on request one of these frames.
 
 use crate::dataset::plan::PlannedClip;
 use crate::frame::RgbFrame;
@@ -9,15 +9,15 @@ use crate::sequence::FrameRecord;
 use crate::system::clock::uptime;
 use crate::system::{Liveness, Stage, lock_ignoring_poison};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Shared by the workers, the camera's thread and whoever wants to see what they do.
+/// Shared by the workers, the camera's thread and the readers of heartbeats and snapshots.
 pub(super) struct WorkerMonitor {
     stages: Vec<Stage>,
     frames: AtomicU64,
-    is_requested: AtomicBool,
+    /// Where the next frame goes, while one is requested.
     receiver: Mutex<Option<SyncSender<Snapshot>>>,
     /// Held during a request: one at a time.
     request: Mutex<()>,
@@ -39,7 +39,6 @@ impl WorkerMonitor {
                 .map(|n| liveness.stage(&format!("worker {n}"), limit))
                 .collect(),
             frames: AtomicU64::new(0),
-            is_requested: AtomicBool::new(false),
             receiver: Mutex::new(None),
             request: Mutex::new(()),
         }
@@ -60,9 +59,7 @@ impl WorkerMonitor {
         };
         let (sender, receiver) = sync_channel(1);
         *lock_ignoring_poison(&self.receiver) = Some(sender);
-        self.is_requested.store(true, Ordering::Release);
         let snapshot = receiver.recv_timeout(timeout);
-        self.is_requested.store(false, Ordering::Release);
         *lock_ignoring_poison(&self.receiver) = None;
         snapshot.map_err(|_| {
             format!(
@@ -84,9 +81,8 @@ impl WorkerMonitor {
     }
 
     fn offer(&self, snapshot: impl FnOnce() -> Snapshot) {
-        if self.is_requested.swap(false, Ordering::AcqRel)
-            && let Some(sender) = lock_ignoring_poison(&self.receiver).take()
-        {
+        let sender = lock_ignoring_poison(&self.receiver).take();
+        if let Some(sender) = sender {
             // The request may have timed out.
             sender.try_send(snapshot()).ok();
         }

@@ -66,16 +66,16 @@ impl CliError {
             .is_some_and(StoreError::is_full)
     }
 
-    /// The error and its causes, each said once: our messages mostly name their cause themselves.
+    /// The error and its causes. A cause that the text names already is not repeated.
     #[must_use]
     pub fn display_chain(&self) -> String {
-        let mut story = self.error.to_string();
+        let mut text = self.error.to_string();
         for cause in self.error.chain().skip(1).map(ToString::to_string) {
-            if !story.contains(&cause) {
-                story = format!("{story}: {cause}");
+            if !text.contains(&cause) {
+                text = format!("{text}: {cause}");
             }
         }
-        story
+        text
     }
 }
 
@@ -178,7 +178,7 @@ impl From<TlsError> for CliError {
     fn from(error: TlsError) -> Self {
         let exit = match error {
             TlsError::Read { .. } => Exit::NoInput,
-            _ => Exit::BadData,
+            TlsError::Unusable(_) => Exit::BadData,
         };
         Self::new(exit, error)
     }

@@ -62,7 +62,7 @@ impl DeviceRow {
             done: or_unknown(progress.map(|p| format!("{}/{}", p.done, p.total))),
             clips_per_min: or_unknown(running.and_then(|p| p.clips_per_min).map(rate)),
             eta: or_unknown(running.and_then(|p| p.eta_s).map(seconds)),
-            temperature: or_unknown(health.and_then(|h| h.temperature_c).map(celsius)),
+            temperature: or_unknown(health.and_then(|h| h.sensors.temperature_c).map(celsius)),
             outbox: or_unknown(health.map(|h| h.outbox.to_string())),
             age: or_unknown(device.age(now).map(|a| seconds(a.as_secs_f64()))),
         }
@@ -116,7 +116,7 @@ pub fn attention(device: &FleetDevice, now: Duration) -> (Attention, String) {
     if device.is_newer {
         let what = "speaks a newer version: update this handloom";
         (Attention::Warning, what.to_owned())
-    } else if health.throttled == Some(true) {
+    } else if health.sensors.throttled == Some(true) {
         let what = "throttled by its firmware: check its cooling and its power supply";
         (Attention::Warning, what.to_owned())
     } else if health.outbox_dropped > 0 {
@@ -339,22 +339,22 @@ fn seconds(seconds: f64) -> String {
 
 fn machine(health: &Health) -> String {
     let mut parts = Vec::new();
-    if let Some(t) = health.temperature_c {
+    if let Some(t) = health.sensors.temperature_c {
         parts.push(celsius(t));
     }
-    if health.throttled == Some(true) {
+    if health.sensors.throttled == Some(true) {
         parts.push("throttled".to_owned());
     }
-    if let Some(load) = health.load_1min {
+    if let Some(load) = health.sensors.load_1min {
         parts.push(format!("load {}", rate(load)));
     }
     if let Some(mib) = health.disk_free_mib {
         parts.push(format!("{mib} MiB disk free"));
     }
-    if let Some(mib) = health.memory_available_mib {
+    if let Some(mib) = health.sensors.memory_available_mib {
         parts.push(format!("{mib} MiB memory free"));
     }
-    if let Some(mib) = health.memory_resident_mib {
+    if let Some(mib) = health.sensors.memory_resident_mib {
         parts.push(format!("uses {mib} MiB"));
     }
     parts.push(format!("{} frames/s", rate(health.frames_per_s)));

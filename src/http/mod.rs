@@ -10,7 +10,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Viewers at a time; a further one gets status 503.
 pub const VIEWERS_MAX: usize = 4;
@@ -158,13 +158,12 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<PreviewShared>, address: Soc
         let is_full = viewers.len() >= VIEWERS_MAX;
         let serve = move || {
             theirs.viewers.fetch_add(1, Ordering::Relaxed);
-            // A viewer that disconnects is no error.
-            if let Err(error) = serve(&stream, &theirs, address, is_full) {
-                tracing::debug!(%error, "a viewer disconnected");
-            }
+            let served = serve(&stream, &theirs, address, is_full);
             // The other copy of the connection must not keep it open.
-            if let Err(error) = stream.shutdown(Shutdown::Both) {
-                tracing::debug!(%error, "a viewer disconnected before");
+            let closed = stream.shutdown(Shutdown::Both);
+            // A viewer that disconnects is no error.
+            if let Err(error) = served.and(closed) {
+                tracing::debug!(%error, "a viewer disconnected");
             }
             theirs.viewers.fetch_sub(1, Ordering::Relaxed);
         };
@@ -179,9 +178,7 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<PreviewShared>, address: Soc
     }
     for (thread, stream) in viewers {
         // Ends whatever the thread waits for; the viewer may have disconnected already.
-        if let Err(error) = stream.shutdown(Shutdown::Both) {
-            tracing::debug!(%error, "a viewer disconnected");
-        }
+        stream.shutdown(Shutdown::Both).ok();
         if thread.join().is_err() {
             tracing::error!("a viewer's thread has panicked");
         }
@@ -195,35 +192,32 @@ fn serve(
     is_full: bool,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let request = request::read(&mut request::DeadlineStream::new(stream, IO_TIMEOUT))?;
-    let answer = |status: &str, kind: &str, body: &[u8]| {
-        let out = &mut request::DeadlineStream::new(stream, IO_TIMEOUT);
-        request::answer(out, status, kind, body)
-    };
+    let timed = || request::DeadlineStream::new(stream, IO_TIMEOUT);
+    let answer =
+        |status: &str, kind: &str, body: &[u8]| request::answer(&mut timed(), status, kind, body);
+    let unavailable = |body: &[u8]| answer("503 Service Unavailable", "text/plain", body);
+    let request = request::read(&mut timed())?;
     if is_full {
-        let words = b"too many viewers\n";
-        return answer("503 Service Unavailable", "text/plain", words);
+        return unavailable(b"too many viewers\n");
     }
     match request::route(&request, address) {
         request::Route::Page => answer("200 OK", "text/html; charset=utf-8", request::PAGE),
         request::Route::Frame => {
-            let mut waited = Duration::ZERO;
-            while waited < IO_TIMEOUT && !shared.is_stopped() {
+            let since = Instant::now();
+            while since.elapsed() < IO_TIMEOUT && !shared.is_stopped() {
                 if let Some((_, jpeg)) = shared.next(0) {
                     return answer("200 OK", "image/jpeg", &jpeg);
                 }
-                waited += POLL_INTERVAL;
             }
-            let words = b"no picture yet\n";
-            answer("503 Service Unavailable", "text/plain", words)
+            unavailable(b"no picture yet\n")
         }
         request::Route::Stream => {
-            request::DeadlineStream::new(stream, IO_TIMEOUT).write_all(request::STREAM_HEAD)?;
+            timed().write_all(request::STREAM_HEAD)?;
             let mut last = 0;
             while !shared.is_stopped() {
                 if let Some((number, jpeg)) = shared.next(last) {
                     last = number;
-                    request::part(&mut request::DeadlineStream::new(stream, IO_TIMEOUT), &jpeg)?;
+                    request::part(&mut timed(), &jpeg)?;
                 }
             }
             Ok(())
@@ -239,7 +233,6 @@ mod tests {
     use super::*;
     use std::io::Read;
     use std::net::Ipv4Addr;
-    use std::time::Instant;
 
     fn start() -> Preview {
         Preview::start((Ipv4Addr::LOCALHOST, 0).into()).unwrap()

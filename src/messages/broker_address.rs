@@ -5,7 +5,13 @@ use std::fmt;
 /// Longest URL that is accepted: room for any host name, user and password.
 const URL_BYTES_MAX: usize = 4_096;
 
-/// What the URL of a broker says.
+const NO_SCHEME: &str =
+    "the broker's URL has no scheme; write mqtt://HOST or, for TLS, mqtts://HOST";
+const CONTROL_CHARACTER: &str = "the broker's URL holds a control character; write it on one line, such a character in user name or password as %0A";
+const NO_USER: &str = "the broker's URL has no user name before its @; write mqtt://USER@HOST, and keep the password in a file";
+const BAD_ESCAPE: &str = "user name or password in the broker's URL has a % that begins no escape of UTF-8; write %25 for a percent sign, %40 for @, %3A for :";
+
+/// The parts of a broker's URL.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrokerAddress {
     /// Name or address, without brackets.
@@ -20,6 +26,17 @@ pub struct BrokerAddress {
     pub password: Option<String>,
 }
 
+/// A URL that names no broker: why, and what to write instead. Nothing that stands before an `@` is repeated.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct UrlError(String);
+
+impl From<&str> for UrlError {
+    fn from(reason: &str) -> Self {
+        Self(reason.to_owned())
+    }
+}
+
 impl BrokerAddress {
     /// Takes apart what users write: `mqtt://host`, `mqtts://user:password@host:port`; `tcp` and `ssl` mean the same.
     ///
@@ -27,21 +44,23 @@ impl BrokerAddress {
     /// When it is no such URL.
     pub fn parse(url: &str) -> Result<Self, UrlError> {
         if url.len() > URL_BYTES_MAX {
-            return Err(UrlError::TooLong);
+            return Err(UrlError(format!(
+                "the broker's URL is too long; allowed are up to {URL_BYTES_MAX} bytes"
+            )));
         }
         if url.contains(char::is_control) {
-            return Err(UrlError::Control);
+            return Err(CONTROL_CHARACTER.into());
         }
         // What holds an @ may be a login.
         let scheme = url.split_once("://").filter(|(s, _)| !s.contains('@'));
-        let (scheme, rest) = scheme.ok_or(UrlError::NoScheme)?;
+        let (scheme, rest) = scheme.ok_or(NO_SCHEME)?;
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "mqtt" | "tcp" => false,
             "mqtts" | "ssl" => true,
             _ => {
-                return Err(UrlError::Scheme {
-                    scheme: scheme.to_owned(),
-                });
+                return Err(UrlError(format!(
+                    "the broker's URL begins with {scheme}://; allowed are mqtt:// and tcp:// (port 1883), mqtts:// and ssl:// (TLS, port 8883)"
+                )));
             }
         };
         // The last one: a password may hold another.
@@ -51,26 +70,23 @@ impl BrokerAddress {
         };
         let (place, tail) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         if !matches!(tail, "" | "/") {
-            return Err(UrlError::Tail {
-                tail: tail.to_owned(),
-            });
+            return Err(UrlError(format!(
+                "the broker's URL ends with {tail:?}; nothing may follow host and port"
+            )));
         }
         let (host, port) = host_and_port(place)?;
         let port = match port {
             None if tls => 8883,
             None => 1883,
-            Some(port) => match port.parse() {
-                Ok(number) if number > 0 => number,
-                _ => {
-                    return Err(UrlError::Port {
-                        port: port.to_owned(),
-                    });
-                }
-            },
+            Some(port) => port.parse().ok().filter(|n| *n > 0).ok_or_else(|| {
+                UrlError(format!(
+                    "the port {port:?} in the broker's URL is no number from 1 to 65535"
+                ))
+            })?,
         };
         let (username, password) = match user.map(|u| u.split_once(':').unwrap_or((u, ""))) {
             None => (None, None),
-            Some(("", _)) => return Err(UrlError::NoUser),
+            Some(("", _)) => return Err(NO_USER.into()),
             Some((name, "")) => (Some(unescape(name)?), None),
             Some((name, password)) => (Some(unescape(name)?), Some(unescape(password)?)),
         };
@@ -91,69 +107,11 @@ impl fmt::Debug for BrokerAddress {
     }
 }
 
-/// A URL that names no broker. No message repeats what stands before an `@`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UrlError {
-    /// Longer than any that is meant.
-    #[error("the broker's URL is too long; allowed are up to {URL_BYTES_MAX} bytes")]
-    TooLong,
-    /// A line's end or worse.
-    #[error(
-        "the broker's URL holds a control character; write it on one line, such a character in user name or password as %0A"
-    )]
-    Control,
-    /// No `://`.
-    #[error("the broker's URL has no scheme; write mqtt://HOST or, for TLS, mqtts://HOST")]
-    NoScheme,
-    /// Another protocol.
-    #[error(
-        "the broker's URL begins with {scheme}://; allowed are mqtt:// and tcp:// (port 1883), mqtts:// and ssl:// (TLS, port 8883)"
-    )]
-    Scheme {
-        /// As written.
-        scheme: String,
-    },
-    /// Nothing where the host should be, or nothing that can be one.
-    #[error("the broker's URL names no host but {host:?}; write mqtt://HOST or mqtt://HOST:PORT")]
-    Host {
-        /// As written.
-        host: String,
-    },
-    /// An IPv6 address without brackets, or with half of them.
-    #[error(
-        "{host:?} in the broker's URL is ambiguous; an IPv6 address stands in brackets: mqtt://[::1]:1883"
-    )]
-    Brackets {
-        /// As written.
-        host: String,
-    },
-    /// No port number.
-    #[error("the port {port:?} in the broker's URL is no number from 1 to 65535")]
-    Port {
-        /// As written.
-        port: String,
-    },
-    /// A path or query.
-    #[error("the broker's URL ends with {tail:?}; nothing may follow host and port")]
-    Tail {
-        /// As written.
-        tail: String,
-    },
-    /// A password without a name, or neither.
-    #[error(
-        "the broker's URL has no user name before its @; write mqtt://USER@HOST, and keep the password in a file"
-    )]
-    NoUser,
-    /// A percent sign that begins no escape.
-    #[error(
-        "user name or password in the broker's URL has a % that begins no escape of UTF-8; write %25 for a percent sign, %40 for @, %3A for :"
-    )]
-    Escape,
-}
-
 fn host_and_port(place: &str) -> Result<(&str, Option<&str>), UrlError> {
-    let ambiguous = || UrlError::Brackets {
-        host: place.to_owned(),
+    let ambiguous = || {
+        UrlError(format!(
+            "{place:?} in the broker's URL is ambiguous; an IPv6 address stands in brackets: mqtt://[::1]:1883"
+        ))
     };
     if let Some(rest) = place.strip_prefix('[') {
         let (host, rest) = rest.split_once(']').ok_or_else(ambiguous)?;
@@ -173,9 +131,9 @@ fn host_and_port(place: &str) -> Result<(&str, Option<&str>), UrlError> {
     };
     let odd = |c: char| c.is_whitespace() || c.is_control() || "[]%\\".contains(c);
     if host.is_empty() || host.contains(odd) {
-        return Err(UrlError::Host {
-            host: host.to_owned(),
-        });
+        return Err(UrlError(format!(
+            "the broker's URL names no host but {host:?}; write mqtt://HOST or mqtt://HOST:PORT"
+        )));
     }
     Ok((host, port))
 }
@@ -191,13 +149,11 @@ fn unescape(text: &str) -> Result<String, UrlError> {
         }
         let mut digit = || {
             let digit = bytes.next().and_then(|b| char::from(b).to_digit(16));
-            digit
-                .and_then(|d| u8::try_from(d).ok())
-                .ok_or(UrlError::Escape)
+            digit.and_then(|d| u8::try_from(d).ok()).ok_or(BAD_ESCAPE)
         };
         out.push(digit()? * 16 + digit()?);
     }
-    String::from_utf8(out).map_err(|_| UrlError::Escape)
+    String::from_utf8(out).map_err(|_| BAD_ESCAPE.into())
 }
 
 #[cfg(test)]
@@ -271,7 +227,8 @@ mod tests {
     #[test]
     fn a_long_url_is_refused() {
         let long = format!("mqtt://{}", "b".repeat(URL_BYTES_MAX));
-        assert_eq!(BrokerAddress::parse(&long), Err(UrlError::TooLong));
+        let refused = BrokerAddress::parse(&long).unwrap_err().to_string();
+        assert!(refused.contains("too long"), "{refused}");
     }
 
     proptest! {

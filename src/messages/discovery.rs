@@ -16,95 +16,65 @@ pub fn config_topic(device: &str) -> String {
 /// The message: `device` as in the topics, `version` of Handloom.
 #[must_use]
 pub fn config(device: &str, version: &str) -> Value {
+    let id = |key: &str| format!("handloom_{device}_{key}");
+    let [status, state, progress, health] =
+        [STATUS, STATE, PROGRESS, HEALTH].map(|channel| topic(device, channel));
     json!({
         "dev": {
-            "ids": format!("handloom_{device}"),
-            "name": format!("Handloom {device}"),
-            "mf": "Handloom",
-            "sw": version,
+            "ids": format!("handloom_{device}"), "name": format!("Handloom {device}"),
+            "mf": "Handloom", "sw": version,
         },
         "o": { "name": "handloom", "sw": version },
-        "avty_t": topic(device, STATUS),
+        "avty_t": status,
         // `stopped` is unavailable as well.
         "avty_tpl": "{{ 'online' if value_json.status == 'online' else 'offline' }}",
         "qos": 1,
         "cmps": {
-            "status": sensor(device, "status", STATUS, "Status", "{{ value_json.status }}", json!({
+            "status": {
+                "p": "sensor", "uniq_id": id("status"), "name": "Status",
+                "stat_t": status, "val_tpl": "{{ value_json.status }}",
                 // It explains why the others are unavailable, so it is always available.
-                "avty_t": topic(device, STATUS),
-                "avty_tpl": "online",
-                "dev_cla": "enum",
-                "ops": ["online", "stopped", "offline"],
+                "avty_t": status, "avty_tpl": "online",
+                "dev_cla": "enum", "ops": ["online", "stopped", "offline"], "ent_cat": "diagnostic",
+            },
+            "state": {
+                "p": "sensor", "uniq_id": id("state"), "name": "State",
+                "stat_t": state, "val_tpl": "{{ value_json.state }}",
+                "dev_cla": "enum", "ops": PHASES.map(JobPhase::name), "json_attr_t": state,
+            },
+            "progress": {
+                "p": "sensor", "uniq_id": id("progress"), "name": "Progress",
+                "stat_t": progress,
+                "val_tpl": "{{ (100 * value_json.done / value_json.total) | round(1) if value_json.total else 0 }}",
+                "unit_of_meas": "%", "stat_cla": "measurement", "json_attr_t": progress,
+            },
+            "clips_per_min": {
+                "p": "sensor", "uniq_id": id("clips_per_min"), "name": "Speed",
+                "stat_t": progress, "val_tpl": "{{ value_json.clips_per_min }}",
+                "unit_of_meas": "clips/min", "stat_cla": "measurement", "sug_dsp_prc": 1,
+            },
+            "eta": {
+                "p": "sensor", "uniq_id": id("eta"), "name": "Time left",
+                "stat_t": progress, "val_tpl": "{{ value_json.eta_s }}",
+                "unit_of_meas": "s", "dev_cla": "duration", "sug_dsp_prc": 0,
+            },
+            "temperature": {
+                "p": "sensor", "uniq_id": id("temperature"), "name": "Temperature",
+                "stat_t": health, "val_tpl": "{{ value_json.temperature_c }}",
+                "unit_of_meas": "°C", "dev_cla": "temperature", "stat_cla": "measurement",
                 "ent_cat": "diagnostic",
-            })),
-            "state": sensor(device, "state", STATE, "State", "{{ value_json.state }}", json!({
-                "dev_cla": "enum",
-                "ops": PHASES.map(JobPhase::name),
-                "json_attr_t": topic(device, STATE),
-            })),
-            "progress": sensor(
-                device,
-                "progress",
-                PROGRESS,
-                "Progress",
-                "{{ (100 * value_json.done / value_json.total) | round(1) if value_json.total else 0 }}",
-                json!({
-                    "unit_of_meas": "%",
-                    "stat_cla": "measurement",
-                    "json_attr_t": topic(device, PROGRESS),
-                }),
-            ),
-            "clips_per_min": sensor(
-                device,
-                "clips_per_min",
-                PROGRESS,
-                "Speed",
-                "{{ value_json.clips_per_min }}",
-                json!({ "unit_of_meas": "clips/min", "stat_cla": "measurement", "sug_dsp_prc": 1 }),
-            ),
-            "eta": sensor(device, "eta", PROGRESS, "Time left", "{{ value_json.eta_s }}", json!({
-                "unit_of_meas": "s",
-                "dev_cla": "duration",
-                "sug_dsp_prc": 0,
-            })),
-            "temperature": sensor(
-                device,
-                "temperature",
-                HEALTH,
-                "Temperature",
-                "{{ value_json.temperature_c }}",
-                json!({
-                    "unit_of_meas": "°C",
-                    "dev_cla": "temperature",
-                    "stat_cla": "measurement",
-                    "ent_cat": "diagnostic",
-                }),
-            ),
-            "disk_free": sensor(
-                device,
-                "disk_free",
-                HEALTH,
-                "Disk free",
-                "{{ value_json.disk_free_mib }}",
-                json!({
-                    "unit_of_meas": "MiB",
-                    "dev_cla": "data_size",
-                    "stat_cla": "measurement",
-                    "ent_cat": "diagnostic",
-                }),
-            ),
-            "outbox": sensor(
-                device,
-                "outbox",
-                HEALTH,
-                "Messages waiting",
-                "{{ value_json.outbox }}",
-                json!({
-                    "unit_of_meas": "messages",
-                    "stat_cla": "measurement",
-                    "ent_cat": "diagnostic",
-                }),
-            ),
+            },
+            "disk_free": {
+                "p": "sensor", "uniq_id": id("disk_free"), "name": "Disk free",
+                "stat_t": health, "val_tpl": "{{ value_json.disk_free_mib }}",
+                "unit_of_meas": "MiB", "dev_cla": "data_size", "stat_cla": "measurement",
+                "ent_cat": "diagnostic",
+            },
+            "outbox": {
+                "p": "sensor", "uniq_id": id("outbox"), "name": "Messages waiting",
+                "stat_t": health, "val_tpl": "{{ value_json.outbox }}",
+                "unit_of_meas": "messages", "stat_cla": "measurement", "ent_cat": "diagnostic",
+            },
         },
     })
 }
@@ -119,27 +89,6 @@ const PHASES: [JobPhase; 7] = [
     JobPhase::Degraded,
     JobPhase::Error,
 ];
-
-fn sensor(
-    device: &str,
-    key: &str,
-    channel: &str,
-    name: &str,
-    template: &str,
-    more: Value,
-) -> Value {
-    let mut sensor = json!({
-        "p": "sensor",
-        "uniq_id": format!("handloom_{device}_{key}"),
-        "name": name,
-        "stat_t": topic(device, channel),
-        "val_tpl": template,
-    });
-    if let (Some(sensor), Value::Object(more)) = (sensor.as_object_mut(), more) {
-        sensor.extend(more);
-    }
-    sensor
-}
 
 #[cfg(test)]
 mod tests {

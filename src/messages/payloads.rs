@@ -27,6 +27,17 @@ pub struct Envelope<T> {
     pub body: T,
 }
 
+/// A message of the outbox, kept until the broker has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingMessage {
+    /// Grows with every message and is never used twice.
+    pub id: i64,
+    /// Last level of its topic.
+    pub channel: String,
+    /// The JSON that is published.
+    pub payload: Vec<u8>,
+}
+
 /// The time by the wall clock, for records and messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Timestamp {
@@ -125,7 +136,7 @@ pub struct Progress {
     pub done: usize,
     /// Instances of the metadata per state, so far.
     pub states: BTreeMap<String, usize>,
-    /// Over the last minutes; `null` while too few clips are known.
+    /// Over the last minutes; `null` while too few clips, or too short a time, are known.
     pub clips_per_min: Option<f64>,
     /// Seconds left at that rate.
     pub eta_s: Option<f64>,
@@ -181,16 +192,9 @@ pub struct Fault {
 pub struct Health {
     /// Seconds since the daemon started.
     pub uptime_s: u64,
-    /// The hottest sensor, °C.
-    pub temperature_c: Option<f64>,
-    /// Whether the firmware throttles, or has done so since boot.
-    pub throttled: Option<bool>,
-    /// Load average over one minute.
-    pub load_1min: Option<f64>,
-    /// Available memory, MiB.
-    pub memory_available_mib: Option<u64>,
-    /// Resident memory of the daemon, MiB.
-    pub memory_resident_mib: Option<u64>,
+    /// The machine's sensors.
+    #[serde(flatten)]
+    pub sensors: SensorReadings,
     /// Free on the file system of the output folder, MiB.
     pub disk_free_mib: Option<u64>,
     /// Workers that may work now; fewer than `workers_max` of `state` when heat, memory or disk limit them.
@@ -213,6 +217,21 @@ pub struct Health {
     /// The camera; absent without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub camera: Option<CameraHealth>,
+}
+
+/// One sample of the machine's sensors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SensorReadings {
+    /// The hottest sensor, °C.
+    pub temperature_c: Option<f64>,
+    /// Whether the firmware throttles the machine or has done so since boot, for heat or for a weak power supply.
+    pub throttled: Option<bool>,
+    /// Load average over one minute.
+    pub load_1min: Option<f64>,
+    /// Available memory within the limits of the own control group, MiB.
+    pub memory_available_mib: Option<u64>,
+    /// Resident memory of this process, MiB.
+    pub memory_resident_mib: Option<u64>,
 }
 
 /// How the camera is doing.

@@ -7,6 +7,8 @@ use std::time::Duration;
 const WINDOW: Duration = Duration::from_mins(5);
 /// Fewer clips give no rate.
 const CLIPS_MIN: usize = 3;
+/// A shorter time gives no rate: the first clips of a run may be recorded at the same moment.
+const ELAPSED_MIN: Duration = Duration::from_secs(10);
 /// Clips that are kept at most.
 const CLIPS_MAX: usize = 1000;
 
@@ -30,25 +32,36 @@ impl Rate {
         }
     }
 
-    /// Clips a minute; `None` while too few clips are known.
+    /// Clips a minute; `None` while too few clips or too short a time are known.
     #[must_use]
     pub fn per_min(&self, now: Duration) -> Option<f64> {
         let recent = |t: &&Duration| now.saturating_sub(**t) <= WINDOW;
         let first = self.times.iter().find(recent)?;
         let clips = self.times.iter().filter(recent).count();
         // The first clip starts the measurement.
-        let elapsed_s = now.saturating_sub(*first).as_secs_f64();
-        if clips < CLIPS_MIN || elapsed_s <= 0.0 {
+        let elapsed = now.saturating_sub(*first);
+        if clips < CLIPS_MIN || elapsed < ELAPSED_MIN {
             return None;
         }
         #[expect(clippy::cast_precision_loss, reason = "at most a thousand")]
-        Some((clips - 1) as f64 / elapsed_s * 60.0)
+        Some((clips - 1) as f64 / elapsed.as_secs_f64() * 60.0)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clips_that_come_at_once_give_no_rate() {
+        let mut rate = Rate::default();
+        for n in 0..10 {
+            rate.note(Duration::from_millis(n));
+        }
+        assert_eq!(rate.per_min(Duration::from_millis(9)), None);
+        assert_eq!(rate.per_min(Duration::from_millis(9_999)), None);
+        assert_eq!(rate.per_min(Duration::from_secs(10)), Some(54.0));
+    }
 
     #[test]
     fn the_pace_is_that_of_the_last_minutes() {
@@ -64,7 +77,7 @@ mod tests {
         }
         let one_a_second = rate.per_min(second(999)).unwrap();
         assert!((one_a_second - 60.0).abs() < 1e-9, "{one_a_second}");
-        // Without news it sinks, and is then unknown.
+        // Without a clip it sinks, and is then unknown.
         assert!(rate.per_min(second(1200)).unwrap() < 30.0);
         assert_eq!(rate.per_min(second(1400)), None);
         for n in 0..5000 {

@@ -21,8 +21,8 @@ const ADVICE: &str = r#"send {"id": "something-unique"}"#;
 const ADVICE_RECORD: &str =
     r#"send {"id": "something-unique", "gloss": "book", "count": 5, "countdown": 3}"#;
 
-/// The fields of [`CommandName::Record`] beside the id.
-const TAKE_FIELDS: [&str; 3] = ["gloss", "count", "countdown"];
+/// All fields that a command may have; all but the id are for [`CommandName::Record`].
+const FIELDS: [&str; 4] = ["id", "gloss", "count", "countdown"];
 
 /// Longest quotation of received text in a refusal, characters.
 const QUOTE_CHARS_MAX: usize = 40;
@@ -131,76 +131,71 @@ pub struct InvalidRequest {
 /// When there is no such command, or the payload is anything but an object with a proper `id` and what the command
 /// takes.
 pub fn parse(name: &str, payload: &[u8]) -> Result<Request, InvalidRequest> {
-    let mut seen = RawRequest::default();
+    let mut raw = RawRequest::default();
     let mut json = serde_json::Deserializer::from_slice(payload);
-    let read = json
-        .deserialize_map(Fields(&mut seen))
-        .and_then(|()| json.end());
-    let refuse = |reason: String| {
-        let id = seen.id.as_ref().and_then(legible);
-        Err(InvalidRequest { id, reason })
-    };
-    let Some(command) = CommandName::from_name(name) else {
-        let names = CommandName::NAMES.join(", ");
-        return refuse(format!(
-            "there is no command {}; there are {names}",
-            quoted(name)
-        ));
-    };
-    let advice = if command == CommandName::Record {
-        ADVICE_RECORD
-    } else {
-        ADVICE
-    };
-    if payload.trim_ascii().is_empty() {
-        return refuse(format!("the payload is empty; {advice}"));
-    }
-    if let Err(error) = read {
-        let reason = if error.is_data() {
+    let read = json.deserialize_map(&mut raw).and_then(|()| json.end());
+    let read = read.map_err(|error| {
+        if payload.trim_ascii().is_empty() {
+            "the payload is empty".to_owned()
+        } else if error.is_data() {
             "the payload is not a JSON object".to_owned()
         } else {
             format!("the payload is not JSON ({error})")
-        };
-        return refuse(format!("{reason}; {advice}"));
-    }
-    let no_take = || seen.fields.keys().find(|_| command != CommandName::Record);
-    let foreign = seen.foreign.as_deref();
-    if let Some(key) = foreign.or_else(|| no_take().copied()) {
-        let only = if command == CommandName::Record {
+        }
+    });
+    let request = match CommandName::from_name(name) {
+        None => {
+            let (name, names) = (quoted(name), CommandName::NAMES.join(", "));
+            Err(format!("there is no command {name}; there are {names}"))
+        }
+        Some(command) => read
+            .and_then(|()| raw.request(command))
+            .map_err(|reason| match command {
+                CommandName::Record => format!("{reason}; {ADVICE_RECORD}"),
+                _ => format!("{reason}; {ADVICE}"),
+            }),
+    };
+    request.map_err(|reason| InvalidRequest {
+        id: raw.fields.get("id").and_then(legible),
+        reason,
+    })
+}
+
+impl RawRequest {
+    /// Checks the fields of a `command`.
+    fn request(&self, command: CommandName) -> Result<Request, String> {
+        let is_record = command == CommandName::Record;
+        let only = if is_record {
             "only an id, a gloss, a count and a countdown"
         } else {
             "only an id"
         };
-        return refuse(format!("{name} takes no {}, {only}; {advice}", quoted(key)));
+        let mut others = self.fields.keys().filter(|key| **key != "id");
+        let other = others.next().filter(|_| !is_record);
+        if let Some(key) = self.unknown.as_deref().or(other.copied()) {
+            let (name, key) = (command.name(), quoted(key));
+            return Err(format!("{name} takes no {key}, {only}"));
+        }
+        if let Some(key) = self.twice {
+            return Err(format!("the {key} is given twice"));
+        }
+        let id = match self.fields.get("id") {
+            None => return Err("the id is missing".to_owned()),
+            Some(Value::String(id)) if is_id(id) => id.clone(),
+            Some(Value::String(id)) => {
+                let id = quoted(id);
+                return Err(format!(
+                    "the id {id} is not 1 to {ID_CHARS_MAX} printable characters"
+                ));
+            }
+            Some(other) => {
+                let id = quoted(&other.to_string());
+                return Err(format!("the id {id} is not a string"));
+            }
+        };
+        let takes = is_record.then(|| takes(&self.fields)).transpose()?;
+        Ok(Request { id, command, takes })
     }
-    if let Some(key) = &seen.twice {
-        return refuse(format!("the {key} is given twice; {advice}"));
-    }
-    let id = match &seen.id {
-        None => return refuse(format!("the id is missing; {advice}")),
-        Some(Value::String(id)) if is_id(id) => id.clone(),
-        Some(Value::String(id)) => {
-            return refuse(format!(
-                "the id {} is not 1 to {ID_CHARS_MAX} printable characters; {advice}",
-                quoted(id)
-            ));
-        }
-        Some(other) => {
-            return refuse(format!(
-                "the id {} is not a string; {advice}",
-                quoted(&other.to_string())
-            ));
-        }
-    };
-    let takes = if command == CommandName::Record {
-        match takes(&seen.fields) {
-            Ok(takes) => Some(takes),
-            Err(reason) => return refuse(format!("{reason}; {advice}")),
-        }
-    } else {
-        None
-    };
-    Ok(Request { id, command, takes })
 }
 
 /// The arguments of `record`.
@@ -237,15 +232,14 @@ fn takes(fields: &BTreeMap<&'static str, Value>) -> Result<RecordArguments, Stri
 /// What was read of an object, also when the reading ended in an error.
 #[derive(Default)]
 struct RawRequest {
-    id: Option<Value>,
     fields: BTreeMap<&'static str, Value>,
+    /// A field that is there more than once; the last value counts.
     twice: Option<&'static str>,
-    foreign: Option<String>,
+    /// A key that no command has.
+    unknown: Option<String>,
 }
 
-struct Fields<'a>(&'a mut RawRequest);
-
-impl<'de> Visitor<'de> for Fields<'_> {
+impl<'de> Visitor<'de> for &mut RawRequest {
     type Value = ();
 
     fn expecting(&self, out: &mut fmt::Formatter) -> fmt::Result {
@@ -254,17 +248,12 @@ impl<'de> Visitor<'de> for Fields<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
-            if key == "id" {
-                if self.0.id.is_some() {
-                    self.0.twice = Some("id");
-                }
-                self.0.id = Some(map.next_value()?);
-            } else if let Some(field) = TAKE_FIELDS.into_iter().find(|f| *f == key) {
-                if self.0.fields.insert(field, map.next_value()?).is_some() {
-                    self.0.twice.get_or_insert(field);
+            if let Some(field) = FIELDS.into_iter().find(|field| *field == key) {
+                if self.fields.insert(field, map.next_value()?).is_some() {
+                    self.twice.get_or_insert(field);
                 }
             } else {
-                self.0.foreign.get_or_insert(key);
+                self.unknown.get_or_insert(key);
                 map.next_value::<IgnoredAny>()?;
             }
         }

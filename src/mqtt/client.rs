@@ -1,12 +1,13 @@
 //! Keeps a connection: connect, serve until it is lost, wait, connect again. `connect` makes one attempt.
 
 use super::connect::{SubscriptionMode, connect_and_serve};
-use super::connection::ConnectionEnd;
-use super::outbox::{Inbox, Outbox};
+use super::connection::{CloseReason, ConnectionEnd};
 use super::settings::Settings;
+use super::{Inbox, Outbox};
 use crate::limits::backoff::Backoff;
 use crate::messages::StatusName;
 use crate::mqtt::error::MqttError;
+use rumqttc::QoS;
 use std::collections::HashSet;
 use std::future::{self, Future, poll_fn};
 use std::pin::pin;
@@ -43,11 +44,36 @@ pub struct PublisherInputs {
 /// A channel whose latest message the broker retains for later subscribers.
 pub struct Retained {
     /// Last level of its topic.
-    pub channel: &'static str,
+    pub(super) channel: &'static str,
     /// The latest payload; `None` before the first.
-    pub value: watch::Receiver<Option<Vec<u8>>>,
+    pub(super) value: watch::Receiver<Option<Vec<u8>>>,
     /// Shortest time between two messages.
-    pub min_interval: Duration,
+    pub(super) min_interval: Duration,
+    /// The latest value is not published yet in this connection.
+    pub(super) dirty: bool,
+    /// A value is published and not acknowledged yet.
+    pub(super) waiting: bool,
+    /// Earliest time of the next message.
+    pub(super) next: Instant,
+}
+
+impl Retained {
+    /// Publishes the payloads of `value` on `channel`, at most one each `min_interval`.
+    #[must_use]
+    pub fn new(
+        channel: &'static str,
+        value: watch::Receiver<Option<Vec<u8>>>,
+        min_interval: Duration,
+    ) -> Self {
+        Self {
+            channel,
+            value,
+            min_interval,
+            dirty: true,
+            waiting: false,
+            next: Instant::now(),
+        }
+    }
 }
 
 /// A message that may be lost.
@@ -57,17 +83,8 @@ pub struct TransientMessage {
     pub channel: &'static str,
     /// The bytes that are published.
     pub payload: Vec<u8>,
-    /// Quality of service.
-    pub delivery: Delivery,
-}
-
-/// MQTT's quality of service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// `QoS` 0.
-    AtMostOnce,
-    /// `QoS` 1.
-    AtLeastOnce,
+    /// Whether the broker acknowledges it.
+    pub qos: QoS,
 }
 
 /// Counts since the start, for `health`.
@@ -106,10 +123,7 @@ pub async fn run(
     stop: watch::Receiver<bool>,
 ) {
     let mut state = ClientState {
-        channels: inputs.retained.into_iter().map(Channel::new).collect(),
-        transient: Some(inputs.transient),
-        wake: inputs.wake,
-        status: inputs.status,
+        inputs,
         outbox,
         inbox,
         counters,
@@ -118,27 +132,27 @@ pub async fn run(
     };
     loop {
         let settings = state.settings.borrow_and_update().clone();
-        match keep_up(&mut state, &settings).await {
-            ConnectionEnd::Stopped => return,
-            // Without a delay: the connection ended cleanly.
-            ConnectionEnd::Changed | ConnectionEnd::Lost { .. } => {}
+        // Changed settings are used without a delay: the connection ended cleanly.
+        if let CloseReason::Stopped = keep_up(&mut state, &settings).await {
+            return;
         }
     }
 }
 
 /// Connects again and again with the same settings, until the client stops or the settings change.
-async fn keep_up(state: &mut ClientState, settings: &Settings) -> ConnectionEnd {
+async fn keep_up(state: &mut ClientState, settings: &Settings) -> CloseReason {
     let mut backoff =
         Backoff::new(settings.reconnect_min, settings.reconnect_max).with_jitter(RECONNECT_JITTER);
     let mut reported = HashSet::new();
     let mut subscription = SubscriptionMode::Open;
     loop {
-        let (error, connected_for) = match connect_and_serve(state, settings, subscription).await {
+        let Err(end) = connect_and_serve(state, settings, subscription).await;
+        let (error, connected_for) = match end {
+            ConnectionEnd::Closed(reason) => return reason,
             ConnectionEnd::Lost {
                 error,
                 connected_for,
             } => (error, connected_for),
-            end => return end,
         };
         if connected_for >= STABLE_AFTER {
             reported.clear();
@@ -147,8 +161,8 @@ async fn keep_up(state: &mut ClientState, settings: &Settings) -> ConnectionEnd 
         subscription = subscription.after(&error, connected_for);
         let pause = backoff.next_delay(fastrand::f64());
         log_lost(settings, &error, pause, &mut reported);
-        if let Err(end) = state.while_disconnected(settings, sleep(pause)).await {
-            return end;
+        if let Err(reason) = state.while_disconnected(settings, sleep(pause)).await {
+            return reason;
         }
     }
 }
@@ -172,11 +186,7 @@ fn log_lost(
 
 /// What outlives a connection.
 pub(super) struct ClientState {
-    pub(super) channels: Vec<Channel>,
-    /// `None`: the sender is gone.
-    pub(super) transient: Option<mpsc::Receiver<TransientMessage>>,
-    pub(super) wake: Arc<Notify>,
-    pub(super) status: StatusEncoder,
+    pub(super) inputs: PublisherInputs,
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) inbox: Arc<dyn Inbox>,
     pub(super) counters: Arc<Counters>,
@@ -190,45 +200,16 @@ impl ClientState {
         &mut self,
         settings: &Settings,
         work: impl Future<Output = T>,
-    ) -> Result<T, ConnectionEnd> {
+    ) -> Result<T, CloseReason> {
         let mut work = pin!(work);
         loop {
             select! {
                 biased;
-                () = stopping(&mut self.stop) => return Err(ConnectionEnd::Stopped),
-                () = changing(&mut self.settings, settings) => return Err(ConnectionEnd::Changed),
+                () = stopping(&mut self.stop) => return Err(CloseReason::Stopped),
+                () = changing(&mut self.settings, settings) => return Err(CloseReason::Changed),
                 done = &mut work => return Ok(done),
-                _ = next_transient(&mut self.transient) => Counters::add(&self.counters.dropped),
+                _ = next_transient(&mut self.inputs.transient) => Counters::add(&self.counters.dropped),
             }
-        }
-    }
-}
-
-/// A retained channel and the state of its publication.
-pub(super) struct Channel {
-    pub(super) name: &'static str,
-    pub(super) value: watch::Receiver<Option<Vec<u8>>>,
-    pub(super) min_interval: Duration,
-    /// Whether the value's sender still exists.
-    pub(super) open: bool,
-    /// The latest value is not published yet in this connection.
-    pub(super) dirty: bool,
-    /// A value is published and not acknowledged yet.
-    pub(super) waiting: bool,
-    /// Earliest time of the next message.
-    pub(super) next: Instant,
-}
-
-impl Channel {
-    fn new(retained: Retained) -> Self {
-        Self {
-            name: retained.channel,
-            value: retained.value,
-            min_interval: retained.min_interval,
-            open: true,
-            dirty: true,
-            waiting: false,
-            next: Instant::now(),
         }
     }
 }
@@ -251,32 +232,31 @@ pub(super) async fn changing(settings: &mut watch::Receiver<Settings>, current: 
 
 /// The next transient message; never returns once the sender is dropped.
 pub(super) async fn next_transient(
-    transient: &mut Option<mpsc::Receiver<TransientMessage>>,
+    transient: &mut mpsc::Receiver<TransientMessage>,
 ) -> TransientMessage {
-    if let Some(receiver) = transient {
-        if let Some(message) = receiver.recv().await {
-            return message;
-        }
-        *transient = None;
+    match transient.recv().await {
+        Some(message) => message,
+        None => future::pending().await,
     }
-    future::pending().await
 }
 
-/// Returns when a channel has a new value or lost its sender: its position, and whether there is a value.
-pub(super) async fn any_changed(channels: &mut [Channel]) -> (usize, bool) {
+/// Returns the position of a channel that has a new value.
+pub(super) async fn any_changed(channels: &mut [Retained]) -> usize {
     let mut waits: Vec<_> = channels
         .iter_mut()
-        .enumerate()
-        .filter(|(_, channel)| channel.open)
-        .map(|(at, channel)| (at, Box::pin(channel.value.changed())))
+        .map(|channel| {
+            Box::pin(async {
+                if channel.value.changed().await.is_err() {
+                    // The sender is dropped: no value follows.
+                    future::pending::<()>().await;
+                }
+            })
+        })
         .collect();
     poll_fn(|context| {
-        for (at, wait) in &mut waits {
-            if let Poll::Ready(changed) = wait.as_mut().poll(context) {
-                return Poll::Ready((*at, changed.is_ok()));
-            }
-        }
-        Poll::Pending
+        let mut waits = waits.iter_mut();
+        let at = waits.position(|wait| wait.as_mut().poll(context).is_ready());
+        at.map_or(Poll::Pending, Poll::Ready)
     })
     .await
 }

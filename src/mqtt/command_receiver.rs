@@ -1,6 +1,6 @@
 //! Commands in one connection: received, passed to the inbox one after the other, acknowledged.
 
-use super::outbox::Inbox;
+use super::Inbox;
 use crate::messages::topics;
 use crate::mqtt::outbox_publisher::{BlockingCall, finished};
 use rumqttc::{Publish, QoS};
@@ -88,21 +88,16 @@ impl CommandReceiver {
         }));
     }
 
-    /// The result of the call to the inbox; never returns while none is under way. Cancel-safe.
-    pub(super) async fn done(&mut self) -> Result<(), String> {
-        finished(&mut self.receive).await
-    }
-
-    /// Handles the result of a call. Returns the command to acknowledge, unless the inbox failed.
-    pub(super) fn handle(&mut self, done: Result<(), String>) -> Option<Publish> {
+    /// The command to acknowledge after a call to the inbox has ended, `None` when the call failed. Never returns while
+    /// none is under way. Cancel-safe.
+    pub(super) async fn next_accepted(&mut self) -> Option<Publish> {
+        let done = finished(&mut self.receive).await;
         let command = self.current.take()?;
-        match done {
-            Ok(()) => Some(command),
-            Err(reason) => {
-                tracing::error!(topic = command.topic, reason, "cannot accept a command");
-                None
-            }
+        if let Err(reason) = done {
+            tracing::error!(topic = command.topic, reason, "cannot accept a command");
+            return None;
         }
+        Some(command)
     }
 
     /// Whether no command waits.
@@ -112,10 +107,9 @@ impl CommandReceiver {
 
     /// Waits for the call under way. Returns how many waiting commands are lost because the broker does not keep them.
     pub(super) async fn close(mut self) -> usize {
-        if self.receive.is_some()
-            && let Err(reason) = finished(&mut self.receive).await
-        {
-            tracing::error!(reason, "cannot accept a command");
+        if self.receive.is_some() {
+            // Not acknowledged: the broker sends it again in the next connection.
+            self.next_accepted().await;
         }
         let waiting = self.waiting.iter();
         waiting.filter(|c| c.qos == QoS::AtMostOnce).count()

@@ -1,14 +1,16 @@
 //! From settings to a connection: CONNECT, its will, TLS, and the CONNACK.
 
 use super::client::{ClientState, Counters, STABLE_AFTER};
-use super::connection::{Connection, ConnectionEnd, OUTGOING_BYTES_MAX};
+use super::connection::{CloseReason, Connection, ConnectionEnd, OUTGOING_BYTES_MAX};
 use super::settings::Settings;
 use super::tls;
 use crate::messages::{StatusName, topics};
 use crate::mqtt::error::MqttError;
 use rumqttc::{
-    AsyncClient, Event, Incoming, LastWill, MqttOptions, QoS, TlsConfiguration, Transport,
+    AsyncClient, Event, EventLoop, Incoming, LastWill, MqttOptions, QoS, TlsConfiguration,
+    Transport,
 };
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -59,63 +61,61 @@ pub(super) async fn connect_and_serve(
     state: &mut ClientState,
     settings: &Settings,
     subscription: SubscriptionMode,
-) -> ConnectionEnd {
-    Counters::add(&state.counters.attempts);
-    let lost = |error| ConnectionEnd::Lost {
-        error,
-        connected_for: Duration::ZERO,
-    };
-    let transport = match state
-        .while_disconnected(settings, transport(settings))
-        .await
-    {
-        Ok(Ok(transport)) => transport,
-        Ok(Err(error)) => return lost(error),
-        Err(end) => return end,
-    };
-    let will = (state.status)(StatusName::Offline);
-    let (client, mut line) =
-        AsyncClient::new(options(settings, will, transport, subscription), QUEUE);
-    line.network_options
-        .set_connection_timeout(settings.connect_timeout.as_secs().max(1));
-    let first = {
-        let mut polling = pin!(line.poll());
-        match state.while_disconnected(settings, polling.as_mut()).await {
-            // Nearly connected: the last messages and `stopped` are worth a moment.
-            Err(ConnectionEnd::Stopped) => timeout(LAST_ATTEMPT, polling).await.ok(),
-            Err(end) => return end,
-            Ok(polled) => Some(polled),
-        }
-    };
-    match first {
-        Some(Ok(Event::Incoming(Incoming::ConnAck(connack)))) => tracing::info!(
-            broker = settings.broker(),
-            session = connack.session_present,
-            "connected to the broker"
-        ),
-        Some(Ok(other)) => return lost(MqttError::Protocol(format!("{other:?} came first"))),
-        Some(Err(error)) => {
-            let error = MqttError::from(error);
-            if matches!(error, MqttError::Refused(_)) {
-                Counters::add(&state.counters.refused);
-            }
-            return lost(error);
-        }
-        None => return ConnectionEnd::Stopped,
-    }
+) -> Result<Infallible, ConnectionEnd> {
+    let (client, mut line) = connect(state, settings, subscription).await?;
     let counters = Arc::clone(&state.counters);
     Counters::add(&counters.connects);
     counters.connected.store(true, Ordering::Relaxed);
     let mut connection = Connection::new(state, settings, client);
     let end = match connection.announce(subscription != SubscriptionMode::Disabled) {
         Ok(()) => connection.serve(&mut line).await,
-        Err(end) => end,
+        Err(end) => Err(end),
     };
     counters.connected.store(false, Ordering::Relaxed);
     // The connection is closed before the wait for the outbox.
     drop(line);
     connection.close().await;
     end
+}
+
+/// Makes one attempt to connect, up to the CONNACK.
+async fn connect(
+    state: &mut ClientState,
+    settings: &Settings,
+    subscription: SubscriptionMode,
+) -> Result<(AsyncClient, EventLoop), ConnectionEnd> {
+    Counters::add(&state.counters.attempts);
+    let transport = state
+        .while_disconnected(settings, transport(settings))
+        .await??;
+    let will = (state.inputs.status)(StatusName::Offline);
+    let options = options(settings, will, transport, subscription);
+    let (client, mut line) = open_client(settings, options, QUEUE);
+    let first = {
+        let mut polling = pin!(line.poll());
+        match state.while_disconnected(settings, polling.as_mut()).await {
+            // Nearly connected: the last messages and `stopped` are worth a moment.
+            Err(CloseReason::Stopped) => timeout(LAST_ATTEMPT, polling)
+                .await
+                .map_err(|_| CloseReason::Stopped)?,
+            polled => polled?,
+        }
+    };
+    match first.map_err(MqttError::from) {
+        Ok(Event::Incoming(Incoming::ConnAck(connack))) => tracing::info!(
+            broker = settings.broker(),
+            session = connack.session_present,
+            "connected to the broker"
+        ),
+        Ok(other) => return Err(MqttError::Protocol(format!("{other:?} came first")).into()),
+        Err(error) => {
+            if matches!(error, MqttError::Refused(_)) {
+                Counters::add(&state.counters.refused);
+            }
+            return Err(error.into());
+        }
+    }
+    Ok((client, line))
 }
 
 /// TCP, or TLS with the certificates that the settings name.
@@ -150,6 +150,18 @@ fn options(
         .set_max_packet_size(INCOMING_BYTES_MAX, OUTGOING_BYTES_MAX)
         .set_last_will(LastWill::new(status, will, QoS::AtLeastOnce, true));
     options
+}
+
+/// The library's client, not connected yet; `queue` messages may wait for it.
+pub(super) fn open_client(
+    settings: &Settings,
+    options: MqttOptions,
+    queue: usize,
+) -> (AsyncClient, EventLoop) {
+    let (client, mut line) = AsyncClient::new(options, queue);
+    line.network_options
+        .set_connection_timeout(settings.connect_timeout.as_secs().max(1));
+    (client, line)
 }
 
 /// Host, port, client id, keep-alive and credentials.

@@ -13,14 +13,16 @@ use super::client::{
 };
 use super::settings::Settings;
 use crate::messages::{StatusName, discovery, topics};
+use crate::mqtt::PendingMessage;
 use crate::mqtt::command_receiver::{CommandReceiver, Disposition};
 use crate::mqtt::error::MqttError;
 use crate::mqtt::inflight::{InFlight, MessageKind};
-use crate::mqtt::outbox_publisher::{CallResult, OutboxPublisher};
+use crate::mqtt::outbox_publisher::OutboxPublisher;
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, Outgoing, Publish, QoS,
     SubscribeReasonCode,
 };
+use std::convert::Infallible;
 use std::future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,8 +30,8 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::{Instant, sleep_until};
 
-pub(super) use crate::mqtt::connection::shutdown::ConnectionEnd;
-use crate::mqtt::connection::shutdown::{CloseReason, ConnectionPhase};
+pub(super) use crate::mqtt::connection::shutdown::{CloseReason, ConnectionEnd};
+use crate::mqtt::connection::shutdown::{Closing, ClosingStep};
 pub(super) use sending::OUTGOING_BYTES_MAX;
 
 /// `online` is published again after this time: the broker may have sent the previous connection's will after the first
@@ -42,11 +44,12 @@ const PUBACK_TIMEOUT_FACTOR: u32 = 3;
 enum LoopEvent {
     Polled(Result<Event, ConnectionError>),
     CloseRequested(CloseReason),
-    RetainedChanged(usize, bool),
+    RetainedChanged(usize),
     Transient(TransientMessage),
     OutboxNotified,
-    Outbox(CallResult),
-    Inbox(Result<(), String>),
+    Fetched(Vec<PendingMessage>),
+    /// The inbox has accepted this command; `None`: it failed.
+    Accepted(Option<Publish>),
     Due,
 }
 
@@ -56,7 +59,8 @@ pub(super) struct Connection<'a> {
     settings: &'a Settings,
     client: AsyncClient,
     since: Instant,
-    phase: ConnectionPhase,
+    /// How far its shutdown is; `None` while it serves.
+    closing: Option<Closing>,
     in_flight: InFlight,
     outbox: OutboxPublisher,
     commands: CommandReceiver,
@@ -74,7 +78,7 @@ impl<'a> Connection<'a> {
         client: AsyncClient,
     ) -> Self {
         let now = Instant::now();
-        for channel in &mut state.channels {
+        for channel in &mut state.inputs.retained {
             channel.dirty = true;
             channel.waiting = false;
         }
@@ -85,7 +89,7 @@ impl<'a> Connection<'a> {
             settings,
             client,
             since: now,
-            phase: ConnectionPhase::Serving,
+            closing: None,
             in_flight: InFlight::default(),
             puback_due_since: None,
             reassert_online_at: Some(now + REASSERT_ONLINE_AFTER),
@@ -100,43 +104,37 @@ impl<'a> Connection<'a> {
             let subscribed = self.client.try_subscribe(filter, QoS::AtLeastOnce);
             subscribed.map_err(|_| self.lost(MqttError::QueueFull))?;
         }
-        // After the subscription: whoever reads `online` may send commands.
+        // After the subscription: a reader of `online` may send commands at once.
         self.publish_status(StatusName::Online, MessageKind::Announcement)?;
         if self.settings.discovery {
             let device = &self.settings.device;
             let topic = discovery::config_topic(device);
-            let config = discovery::config(device, &self.settings.version).to_string();
+            let config = discovery::config(device, env!("CARGO_PKG_VERSION")).to_string();
             let kind = MessageKind::Announcement;
-            self.publish(kind, topic, QoS::AtLeastOnce, true, config.into())?;
+            self.publish(kind, topic, QoS::AtLeastOnce, config.into())?;
         }
         Ok(())
     }
 
     /// Serves the connection until it ends.
-    pub(super) async fn serve(&mut self, line: &mut EventLoop) -> ConnectionEnd {
+    pub(super) async fn serve(
+        &mut self,
+        line: &mut EventLoop,
+    ) -> Result<Infallible, ConnectionEnd> {
         loop {
             let polled = {
                 let mut polling = pin!(line.poll());
                 loop {
-                    if let Err(end) = self.start_due_work() {
-                        return end;
-                    }
+                    self.start_due_work()?;
                     match self.next_event(&mut polling).await {
                         LoopEvent::Polled(polled) => break polled,
-                        other => {
-                            if let Err(end) = self.handle(other) {
-                                return end;
-                            }
-                        }
+                        other => self.handle(other)?,
                     }
                 }
             };
-            let end = match polled {
-                Ok(event) => self.handle_mqtt_event(event),
-                Err(error) => Err(self.lost(error.into())),
-            };
-            if let Err(end) = end {
-                return end;
+            match polled {
+                Ok(event) => self.handle_mqtt_event(event)?,
+                Err(error) => return Err(self.lost(error.into())),
             }
         }
     }
@@ -155,41 +153,34 @@ impl<'a> Connection<'a> {
         polling: &mut (impl Future<Output = Result<Event, ConnectionError>> + Unpin),
     ) -> LoopEvent {
         let due = self.due();
-        let serving = matches!(self.phase, ConnectionPhase::Serving);
+        let serving = self.closing.is_none();
         let settings = self.settings;
         let state = &mut *self.state;
         select! {
             polled = polling => LoopEvent::Polled(polled),
-            () = stopping(&mut state.stop), if serving => LoopEvent::CloseRequested(CloseReason::Stop),
-            () = changing(&mut state.settings, settings), if serving => LoopEvent::CloseRequested(CloseReason::Change),
-            (at, more) = any_changed(&mut state.channels) => LoopEvent::RetainedChanged(at, more),
-            transient = next_transient(&mut state.transient) => LoopEvent::Transient(transient),
-            () = state.wake.notified() => LoopEvent::OutboxNotified,
-            done = self.outbox.done() => LoopEvent::Outbox(done),
-            done = self.commands.done() => LoopEvent::Inbox(done),
+            () = stopping(&mut state.stop), if serving => LoopEvent::CloseRequested(CloseReason::Stopped),
+            () = changing(&mut state.settings, settings), if serving => LoopEvent::CloseRequested(CloseReason::Changed),
+            at = any_changed(&mut state.inputs.retained) => LoopEvent::RetainedChanged(at),
+            transient = next_transient(&mut state.inputs.transient) => LoopEvent::Transient(transient),
+            () = state.inputs.wake.notified() => LoopEvent::OutboxNotified,
+            messages = self.outbox.next_messages() => LoopEvent::Fetched(messages),
+            command = self.commands.next_accepted() => LoopEvent::Accepted(command),
             () = until(due) => LoopEvent::Due,
         }
     }
 
     /// When [`Self::start_due_work`] is due next without another event.
     fn due(&self) -> Option<Instant> {
-        let phase = match self.phase {
-            ConnectionPhase::Serving => None,
-            ConnectionPhase::Flushing(at, _)
-            | ConnectionPhase::AwaitStoppedAck(at, _)
-            | ConnectionPhase::Disconnecting(at, _) => Some(at),
-        };
-        let channels = self.state.channels.iter();
+        let channels = self.state.inputs.retained.iter();
         let values = channels.filter(|c| c.dirty && !c.waiting).map(|c| c.next);
         let sending = self.is_sending().then(|| {
             let messages = self.outbox.due(self.in_flight.outbox_messages());
             values.chain(messages).min()
         });
-        let owed = self.puback_deadline();
         [
-            phase,
+            self.closing.map(|closing| closing.until),
             sending.flatten(),
-            owed,
+            self.puback_deadline(),
             self.reassert_online_at,
             self.reconnect_at,
         ]
@@ -224,37 +215,23 @@ impl<'a> Connection<'a> {
     /// Handles an event that is not the library's.
     fn handle(&mut self, event: LoopEvent) -> Result<(), ConnectionEnd> {
         match event {
-            LoopEvent::Polled(_) | LoopEvent::Due => Ok(()),
-            LoopEvent::OutboxNotified => {
-                self.outbox.notify();
-                Ok(())
+            LoopEvent::Polled(_) | LoopEvent::Due => {}
+            LoopEvent::OutboxNotified => self.outbox.notify(),
+            LoopEvent::CloseRequested(reason) => self.begin_shutdown(reason),
+            LoopEvent::RetainedChanged(at) => self.state.inputs.retained[at].dirty = true,
+            LoopEvent::Transient(transient) => self.send_transient(transient)?,
+            LoopEvent::Fetched(messages) => {
+                for message in messages {
+                    self.send_outbox_message(message)?;
+                }
             }
-            LoopEvent::CloseRequested(end) => {
-                self.begin_shutdown(end);
-                Ok(())
-            }
-            LoopEvent::RetainedChanged(at, more) => {
-                let channel = &mut self.state.channels[at];
-                channel.open = more;
-                channel.dirty |= more;
-                Ok(())
-            }
-            LoopEvent::Transient(transient) => self.send_transient(transient),
-            LoopEvent::Outbox(done) => {
-                let messages = self.outbox.handle(done);
-                messages
-                    .into_iter()
-                    .try_for_each(|l| self.send_outbox_message(l))
-            }
-            LoopEvent::Inbox(done) => {
-                let Some(command) = self.commands.handle(done) else {
-                    self.request_reconnect();
-                    return Ok(());
-                };
+            LoopEvent::Accepted(Some(command)) => {
                 Counters::add(&self.state.counters.received);
-                self.ack(&command)
+                self.ack(&command)?;
             }
+            LoopEvent::Accepted(None) => self.request_reconnect(),
         }
+        Ok(())
     }
 
     /// Handles an event of the library.
@@ -262,40 +239,43 @@ impl<'a> Connection<'a> {
         match event {
             Event::Outgoing(Outgoing::Publish(packet)) => {
                 let is_owed = self.in_flight.written(packet);
-                if is_owed && self.puback_due_since.is_none() {
-                    self.puback_due_since = Some(Instant::now());
+                if is_owed {
+                    self.puback_due_since.get_or_insert_with(Instant::now);
                 }
-                Ok(())
             }
             Event::Incoming(Incoming::PubAck(ack)) => {
                 let kind = self.in_flight.acknowledged(ack.pkid);
                 self.puback_due_since = self.in_flight.is_puback_due().then(Instant::now);
-                self.acknowledged(kind)
+                self.acknowledged(kind)?;
             }
-            Event::Incoming(Incoming::Publish(message)) => self.on_publish(&message),
-            Event::Incoming(Incoming::SubAck(ack)) => {
-                if ack.return_codes.contains(&SubscribeReasonCode::Failure) {
-                    let filter = topics::command_filter(&self.settings.device);
-                    tracing::warn!(
-                        filter,
-                        "the broker refuses the subscription to commands; allow this device to read the filter there"
-                    );
-                }
-                Ok(())
+            Event::Incoming(Incoming::Publish(message)) => self.on_publish(&message)?,
+            Event::Incoming(Incoming::SubAck(ack))
+                if ack.return_codes.contains(&SubscribeReasonCode::Failure) =>
+            {
+                let filter = topics::command_filter(&self.settings.device);
+                tracing::warn!(
+                    filter,
+                    "the broker refuses the subscription to commands; allow this device to read the filter there"
+                );
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(())
     }
 
     fn acknowledged(&mut self, kind: Option<MessageKind>) -> Result<(), ConnectionEnd> {
-        match (kind, &self.phase) {
-            (Some(MessageKind::OutboxMessage(id)), _) => {
+        match kind {
+            Some(MessageKind::OutboxMessage(id)) => {
                 Counters::add(&self.state.counters.delivered);
                 self.outbox.delivered(id);
             }
-            (Some(MessageKind::Channel(at)), _) => self.state.channels[at].waiting = false,
-            (Some(MessageKind::Stopped), ConnectionPhase::AwaitStoppedAck(_, end)) => {
-                self.disconnect(*end)?;
+            Some(MessageKind::Channel(at)) => self.state.inputs.retained[at].waiting = false,
+            Some(MessageKind::Stopped) => {
+                if let Some(closing) = self.closing
+                    && closing.step == ClosingStep::AwaitingStoppedAck
+                {
+                    self.disconnect(closing.reason)?;
+                }
             }
             _ => {}
         }
@@ -319,7 +299,7 @@ impl<'a> Connection<'a> {
 
     /// Plans to connect again: only then the broker repeats messages that were not acknowledged.
     fn request_reconnect(&mut self) {
-        if matches!(self.phase, ConnectionPhase::Serving) {
+        if self.closing.is_none() {
             let at = later(Instant::now(), self.settings.reconnect_max);
             self.reconnect_at.get_or_insert(at);
         }

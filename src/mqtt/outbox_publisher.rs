@@ -2,7 +2,7 @@
 //!
 //! Calls to the outbox run on a thread of their own; the task that serves the connection does not wait for them.
 
-use super::outbox::{Outbox, OutboxMessage};
+use super::{Outbox, PendingMessage};
 use std::future;
 use std::mem;
 use std::sync::Arc;
@@ -29,18 +29,12 @@ pub(super) struct OutboxPublisher {
     may_have_more: bool,
     fetch_at: Instant,
     requested: usize,
-    fetch: Option<BlockingCall<Vec<OutboxMessage>>>,
+    fetch: Option<BlockingCall<Vec<PendingMessage>>>,
     /// Acknowledged messages that are still in the outbox.
     acked: Vec<i64>,
     delete_at: Instant,
     deleting: Vec<i64>,
     deletion: Option<BlockingCall<()>>,
-}
-
-/// The result of a call.
-pub(super) enum CallResult {
-    Fetched(Result<Vec<OutboxMessage>, String>),
-    Deleted(Result<(), String>),
 }
 
 impl OutboxPublisher {
@@ -94,36 +88,29 @@ impl OutboxPublisher {
         fetch.into_iter().chain(deletion).min()
     }
 
-    /// The result of a call; never returns while none is under way. Cancel-safe.
-    pub(super) async fn done(&mut self) -> CallResult {
+    /// The messages to publish now, after a call has ended; never returns while none is under way. Cancel-safe.
+    pub(super) async fn next_messages(&mut self) -> Vec<PendingMessage> {
         tokio::select! {
-            done = finished(&mut self.fetch) => CallResult::Fetched(done),
-            done = finished(&mut self.deletion) => CallResult::Deleted(done),
-        }
-    }
-
-    /// Handles the result of a call. Returns the messages to publish now.
-    pub(super) fn handle(&mut self, done: CallResult) -> Vec<OutboxMessage> {
-        match done {
-            CallResult::Fetched(Ok(messages)) => {
-                self.may_have_more |= messages.len() >= self.requested;
-                self.cursor = messages.last().map_or(self.cursor, |l| l.id);
-                return messages;
-            }
-            CallResult::Fetched(Err(reason)) => {
-                tracing::error!(reason, "cannot read the outbox; it is tried again");
-                self.may_have_more = true;
-                self.fetch_at = Instant::now() + RETRY_DELAY;
-            }
-            CallResult::Deleted(Ok(())) => self.deleting.clear(),
-            CallResult::Deleted(Err(reason)) => {
-                tracing::error!(
-                    reason,
-                    "cannot delete messages from the outbox; it is tried again"
-                );
-                self.acked.append(&mut self.deleting);
-                self.delete_at = Instant::now() + RETRY_DELAY;
-            }
+            fetched = finished(&mut self.fetch) => match fetched {
+                Ok(messages) => {
+                    self.may_have_more |= messages.len() >= self.requested;
+                    self.cursor = messages.last().map_or(self.cursor, |l| l.id);
+                    return messages;
+                }
+                Err(reason) => {
+                    tracing::error!(reason, "cannot read the outbox; it is tried again");
+                    self.may_have_more = true;
+                    self.fetch_at = Instant::now() + RETRY_DELAY;
+                }
+            },
+            deleted = finished(&mut self.deletion) => match deleted {
+                Ok(()) => self.deleting.clear(),
+                Err(reason) => {
+                    tracing::error!(reason, "cannot delete messages from the outbox; it is tried again");
+                    self.acked.append(&mut self.deleting);
+                    self.delete_at = Instant::now() + RETRY_DELAY;
+                }
+            },
         }
         Vec::new()
     }
@@ -135,12 +122,9 @@ impl OutboxPublisher {
 
     /// Waits for the calls under way, so that none overlaps with the next connection, and deletes what is acknowledged.
     pub(super) async fn close(mut self) {
-        if self.fetch.is_some() {
-            // The next connection fetches them again.
-            drop(finished(&mut self.fetch).await);
-        }
-        if self.deletion.is_some() && finished(&mut self.deletion).await.is_err() {
-            self.acked.append(&mut self.deleting);
+        while self.fetch.is_some() || self.deletion.is_some() {
+            // The next connection fetches these messages again.
+            self.next_messages().await;
         }
         if self.acked.is_empty() {
             return;

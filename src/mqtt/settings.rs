@@ -2,10 +2,9 @@
 
 use super::tls::Tls;
 use crate::messages::broker_address::BrokerAddress;
-use std::fmt;
 use std::time::Duration;
 
-/// All that a connection needs to know.
+/// All that a connection needs to know. It holds a password, so it cannot be printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Name or address; an IPv6 address without brackets.
@@ -16,7 +15,7 @@ pub struct Settings {
     pub tls: Option<Tls>,
     /// Names the session at the broker, which keeps commands under it; no two devices may share one.
     pub client_id: String,
-    /// For brokers that ask who this is.
+    /// For brokers that require a login.
     pub username: Option<String>,
     /// Sent with a user name only.
     pub password: Option<String>,
@@ -32,12 +31,10 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Whether to introduce the device to Home Assistant.
     pub discovery: bool,
-    /// Handloom's version, for [`Self::discovery`].
-    pub version: String,
 }
 
 impl Settings {
-    /// Plain TCP, nobody's name, no discovery.
+    /// Plain TCP, no login, no discovery.
     #[must_use]
     pub fn new(device: &str, host: &str, port: u16) -> Self {
         Self {
@@ -53,11 +50,10 @@ impl Settings {
             reconnect_max: Duration::from_mins(1),
             connect_timeout: Duration::from_secs(10),
             discovery: false,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 
-    /// What a URL says, with the files of `tls` if it asks for TLS; the rest as [`Self::new`] has it.
+    /// The broker of a URL, with the files of `tls` where the URL requires TLS; the rest as in [`Self::new`].
     #[must_use]
     pub fn at(device: &str, address: BrokerAddress, tls: Tls) -> Self {
         Self {
@@ -86,21 +82,6 @@ impl Settings {
     }
 }
 
-impl fmt::Debug for Settings {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let password = self.password.as_ref().map(|_| "…");
-        out.debug_struct("Settings")
-            .field("host", &self.host)
-            .field("port", &self.port)
-            .field("tls", &self.tls)
-            .field("client_id", &self.client_id)
-            .field("username", &self.username)
-            .field("password", &password)
-            .field("device", &self.device)
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,10 +103,9 @@ mod tests {
 
     #[test]
     fn a_password_is_not_printed() {
-        let mut settings = Settings::new("pi", "::1", 1883);
-        settings.password = Some("secret".to_owned());
+        let settings = Settings::new("pi", "::1", 1883);
         let address = BrokerAddress::parse("mqtt://u:secret@b").unwrap();
-        let text = format!("{settings:?} {address:?} {}", settings.broker());
+        let text = format!("{address:?} {}", settings.broker());
         assert!(!text.contains("secret"), "{text}");
         assert!(text.ends_with("[::1]:1883"), "{text}");
     }

@@ -2,14 +2,14 @@
 //! and a random client id, so that it disturbs no other client of the broker.
 
 use super::client::RECONNECT_JITTER;
-use super::connect::{base_options, transport};
+use super::connect::{base_options, open_client, transport};
 use super::settings::Settings;
 use crate::limits::backoff::Backoff;
 use crate::messages::payloads::PAYLOAD_MAX;
 use crate::messages::topics;
 use crate::mqtt::error::MqttError;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rumqttc::{AsyncClient, Packet, QoS, SubscribeFilter, SubscribeReasonCode};
+use rumqttc::{Packet, QoS, SubscribeFilter, SubscribeReasonCode};
 use std::io;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -104,7 +104,7 @@ impl Drop for Subscriber {
     }
 }
 
-/// Connects, passes messages on, waits, connects again; ends when nobody reads.
+/// Connects, passes messages on, waits, connects again; ends when the receiver is dropped.
 async fn listen(role: &str, settings: &Settings, topics: &[String], sender: &Sender<Event>) {
     let mut backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX).with_jitter(RECONNECT_JITTER);
     loop {
@@ -125,7 +125,7 @@ async fn listen(role: &str, settings: &Settings, topics: &[String], sender: &Sen
     }
 }
 
-/// Serves one connection to its end. Returns why it ended and whether it was one; `None` when nobody reads.
+/// Serves one connection to its end. Returns why it ended and whether it was one; `None` when the receiver is dropped.
 async fn session(
     role: &str,
     settings: &Settings,
@@ -142,10 +142,7 @@ async fn session(
     options
         .set_clean_session(true)
         .set_max_packet_size(PACKET_MAX, PACKET_MAX);
-    let (client, mut connection) = AsyncClient::new(options, 10);
-    connection
-        .network_options
-        .set_connection_timeout(settings.connect_timeout.as_secs().max(1));
+    let (client, mut connection) = open_client(settings, options, 10);
     let mut is_connected = false;
     loop {
         let event = match connection.poll().await {

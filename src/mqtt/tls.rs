@@ -31,56 +31,9 @@ pub enum TlsError {
         /// The system's error.
         source: io::Error,
     },
-    /// A file is larger than any certificate.
-    #[error("{path} is larger than 1 MiB, so it holds no certificates; name a PEM file")]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file holds no certificate, or a broken one.
-    #[error(
-        "{path} holds no certificate in PEM form ({reason}); it should have -----BEGIN CERTIFICATE----- lines"
-    )]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// The library's reason.
-        reason: String,
-    },
-    /// The key has another format.
-    #[error(
-        "{path} is not an unencrypted PKCS#8 key in PEM form; convert it: openssl pkcs8 -topk8 -nocrypt -in {path} -out NEW"
-    )]
-    KeyForm {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Certificate or key are broken.
-    #[error("cannot use {cert} with the key {key}: {reason}; both must be whole PEM files")]
-    Identity {
-        /// The certificate's file.
-        cert: PathBuf,
-        /// The key's file.
-        key: PathBuf,
-        /// The library's reason.
-        reason: String,
-    },
-    /// Only one of certificate and key is given.
-    #[error(
-        "{given} is given without its {missing}; a client certificate needs both certificate and key"
-    )]
-    Half {
-        /// The file that is given.
-        given: PathBuf,
-        /// What is missing.
-        missing: &'static str,
-    },
-    /// The library refuses their combination.
-    #[error("TLS cannot be set up: {reason}; check that the key belongs to the certificate")]
-    Setup {
-        /// The library's reason.
-        reason: String,
-    },
+    /// The content of a file, or their combination, cannot be used: why, and what to do about it.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 /// Checks whether TLS can be set up with these files, which it reads.
@@ -95,40 +48,40 @@ pub fn check_tls(tls: &Tls) -> Result<(), TlsError> {
 pub(super) fn connector(tls: &Tls) -> Result<TlsConnector, TlsError> {
     let mut builder = TlsConnector::builder();
     if let Some(path) = &tls.ca_file {
-        let broken = |reason: String| TlsError::Certificate {
-            path: path.clone(),
-            reason,
+        let broken = |reason: &str| {
+            TlsError::Unusable(format!(
+                "{} holds no certificate in PEM form ({reason}); it should have -----BEGIN CERTIFICATE----- lines",
+                path.display()
+            ))
         };
         let authorities =
-            Certificate::stack_from_pem(&read(path)?).map_err(|e| broken(e.to_string()))?;
+            Certificate::stack_from_pem(&read(path)?).map_err(|e| broken(&e.to_string()))?;
         if authorities.is_empty() {
-            return Err(broken("there is none".to_owned()));
+            return Err(broken("there is none"));
         }
         builder.disable_built_in_roots(true);
         for authority in authorities {
             builder.add_root_certificate(authority);
         }
     }
+    let half = |given: &Path, missing: &str| {
+        TlsError::Unusable(format!(
+            "{} is given without its {missing}; a client certificate needs both certificate and key",
+            given.display()
+        ))
+    };
     match (&tls.cert_file, &tls.key_file) {
         (None, None) => {}
-        (Some(given), None) => {
-            return Err(TlsError::Half {
-                given: given.clone(),
-                missing: "key",
-            });
-        }
-        (None, Some(given)) => {
-            return Err(TlsError::Half {
-                given: given.clone(),
-                missing: "certificate",
-            });
-        }
+        (Some(given), None) => return Err(half(given, "key")),
+        (None, Some(given)) => return Err(half(given, "certificate")),
         (Some(cert), Some(key)) => {
             builder.identity(identity(cert, key)?);
         }
     }
-    builder.build().map_err(|e| TlsError::Setup {
-        reason: e.to_string(),
+    builder.build().map_err(|error| {
+        TlsError::Unusable(format!(
+            "TLS cannot be set up: {error}; check that the key belongs to the certificate"
+        ))
     })
 }
 
@@ -137,14 +90,16 @@ fn identity(cert: &Path, key: &Path) -> Result<Identity, TlsError> {
     // Some tools write text before the key; the library would take it for another format.
     let begin = b"-----BEGIN PRIVATE KEY-----";
     let Some(at) = key_pem.windows(begin.len()).position(|w| w == begin) else {
-        return Err(TlsError::KeyForm {
-            path: key.to_owned(),
-        });
+        let key = key.display();
+        return Err(TlsError::Unusable(format!(
+            "{key} is not an unencrypted PKCS#8 key in PEM form; convert it: openssl pkcs8 -topk8 -nocrypt -in {key} -out NEW"
+        )));
     };
-    Identity::from_pkcs8(&cert_pem, &key_pem[at..]).map_err(|e| TlsError::Identity {
-        cert: cert.to_owned(),
-        key: key.to_owned(),
-        reason: e.to_string(),
+    Identity::from_pkcs8(&cert_pem, &key_pem[at..]).map_err(|error| {
+        let (cert, key) = (cert.display(), key.display());
+        TlsError::Unusable(format!(
+            "cannot use {cert} with the key {key}: {error}; both must be whole PEM files"
+        ))
     })
 }
 
@@ -157,9 +112,10 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
             source,
         })?;
     if content.len() as u64 > FILE_BYTES_MAX {
-        return Err(TlsError::TooLarge {
-            path: path.to_owned(),
-        });
+        return Err(TlsError::Unusable(format!(
+            "{} is larger than 1 MiB, so it holds no certificates; name a PEM file",
+            path.display()
+        )));
     }
     Ok(content)
 }

@@ -56,8 +56,8 @@ pub fn clock_synced() -> bool {
 fn kernel_reports_synced() -> Option<bool> {
     // SAFETY: timex is a plain C struct of integers, for which all zeros is a valid value.
     let mut state: libc::timex = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointer is to a live timex of ours, alone held by this thread, and adjtimex keeps it no longer than
-    // the call. modes is 0, so it only reads the kernel's state, which needs no privilege.
+    // SAFETY: the pointer is to a live timex of ours, which only this thread uses, and adjtimex does not keep it
+    // after the call. modes is 0, so it only reads the kernel's state, which needs no privilege.
     let answer = unsafe { libc::adjtimex(&raw mut state) };
     is_synced(answer, state.status)
 }

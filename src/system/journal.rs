@@ -1,35 +1,31 @@
 //! Whether the log goes to the journal, which adds time and level by itself.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 
 /// Whether stderr is connected to the journal: `$JOURNAL_STREAM` names its device and inode. The variable alone is not
 /// enough, because a service that redirects its stderr still has it.
 #[must_use]
 pub fn is_journal() -> bool {
-    std::env::var_os("JOURNAL_STREAM").is_some_and(|stream| names(&stream, &io::stderr()))
+    std::env::var_os("JOURNAL_STREAM").is_some_and(|stream| names(&stream, io::stderr()))
 }
 
 /// Whether `stream`, `device:inode` in decimal, is this open file.
-fn names(stream: &OsStr, file: &impl AsFd) -> bool {
-    // A closed stderr is not the journal.
-    let Ok(found) = file.as_fd().try_clone_to_owned() else {
-        return false;
-    };
+fn names(stream: &OsStr, file: impl AsFd) -> bool {
     let named = stream.to_str().and_then(|text| {
         let (device, inode) = text.split_once(':')?;
-        Some((device.parse::<u64>().ok()?, inode.parse::<u64>().ok()?))
+        Some((device.parse().ok()?, inode.parse().ok()?))
     });
-    let found = File::from(found).metadata();
-    found.is_ok_and(|found| named == Some((found.dev(), found.ino())))
+    // A closed stderr is not the journal.
+    rustix::fs::fstat(file).is_ok_and(|found| named == Some((found.st_dev, found.st_ino)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt;
     use std::os::unix::net::UnixStream;
 
     #[test]

@@ -30,12 +30,6 @@ struct StageState {
 }
 
 impl Liveness {
-    /// No stage yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// A new, idle stage that may be busy for `limit` without a heartbeat.
     #[must_use]
     pub fn stage(&self, name: &str, limit: Duration) -> Stage {
@@ -108,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_busy_stage_must_beat() {
-        let liveness = Liveness::new();
+        let liveness = Liveness::default();
         assert_eq!(liveness.stuck(s(1_000)), None);
         let stage = liveness.stage("worker 1", s(10));
         assert_eq!(liveness.stuck(s(1_000)), None, "idle from the start");
@@ -137,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_longest_over_its_limit_is_named() {
-        let liveness = Liveness::new();
+        let liveness = Liveness::default();
         let clip = liveness.stage("clip", s(100));
         let mirror = liveness.clone().stage("mirror", s(10));
         clip.busy(s(0));
@@ -152,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_limit_without_end_is_never_passed() {
-        let liveness = Liveness::new();
+        let liveness = Liveness::default();
         let stage = liveness.stage("patient", Duration::MAX);
         stage.busy(s(0));
         assert_eq!(liveness.stuck(Duration::MAX), None);
@@ -160,7 +154,7 @@ mod tests {
 
     #[test]
     fn stages_beat_from_their_threads() {
-        let liveness = Liveness::new();
+        let liveness = Liveness::default();
         std::thread::scope(|scope| {
             for worker in 0..4 {
                 let liveness = liveness.clone();
@@ -198,7 +192,7 @@ mod tests {
             limits in proptest::collection::vec(0..20_u64, 1..5),
             acts in proptest::collection::vec((0..5_usize, 0..3_u8, 0..10_u64), 0..40),
         ) {
-            let liveness = Liveness::new();
+            let liveness = Liveness::default();
             let name = |n: usize| format!("stage {n}");
             let stages: Vec<Stage> =
                 (0..limits.len()).map(|n| liveness.stage(&name(n), s(limits[n]))).collect();

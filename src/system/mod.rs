@@ -15,7 +15,7 @@ mod throttle;
 pub mod watchdog;
 
 pub use liveness::{Liveness, Stage};
-pub use sensors::{SensorReadings, Sensors};
+pub use sensors::Sensors;
 pub use signals::{Signal, Signals};
 pub use watchdog::Watchdog;
 

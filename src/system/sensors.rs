@@ -1,6 +1,7 @@
 //! Temperature, throttling, load and memory, from the kernel's files. What a machine does not have is `None`.
 
 use super::throttle::FirmwareThrottle;
+use crate::messages::payloads::SensorReadings;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
@@ -11,21 +12,6 @@ use std::path::{Component, Path, PathBuf};
 const PLAUSIBLE_C: RangeInclusive<f64> = -40.0..=150.0;
 /// Longest part of a file that is read, bytes.
 const LONGEST_FILE: u64 = 1 << 16;
-
-/// One sample of all sensors.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct SensorReadings {
-    /// The hottest sensor, °C.
-    pub temperature_c: Option<f64>,
-    /// Whether the firmware throttles the machine or has done so since boot, for heat or for a weak power supply.
-    pub throttled: Option<bool>,
-    /// Load average over one minute.
-    pub load_1min: Option<f64>,
-    /// Available memory within the limits of the own control group, MiB.
-    pub memory_available_mib: Option<u64>,
-    /// Resident memory of this process, MiB.
-    pub memory_resident_mib: Option<u64>,
-}
 
 /// The sensors that this machine has.
 pub struct Sensors {
@@ -44,12 +30,7 @@ impl Sensors {
         Self::find_with(Path::new("/sys"), Path::new("/proc"), commands.as_deref())
     }
 
-    /// As [`Sensors::find`], with other roots than `/sys` and `/proc`, and without running a command.
-    #[must_use]
-    pub fn find_in(sys: &Path, proc: &Path) -> Self {
-        Self::find_with(sys, proc, None)
-    }
-
+    /// Finds the sensors below `sys` and `proc`; `commands` is a list of directories like `$PATH`.
     fn find_with(sys: &Path, proc: &Path, commands: Option<&OsStr>) -> Self {
         let zones = entries(&sys.join("class/thermal"), |n| {
             n.starts_with("thermal_zone")
@@ -105,7 +86,7 @@ fn is_temperature(name: &str) -> bool {
     number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// What a small file says; `None` when it cannot be read.
+/// The content of a small file; `None` when it cannot be read.
 pub(super) fn text(path: &Path) -> Option<String> {
     let mut text = String::new();
     let file = File::open(path).ok()?;
@@ -174,7 +155,7 @@ mod tests {
 
     fn read(files: &[(&str, &str)]) -> SensorReadings {
         let dir = tree(files);
-        Sensors::find_in(&dir.path().join("sys"), &dir.path().join("proc")).read()
+        Sensors::find_with(&dir.path().join("sys"), &dir.path().join("proc"), None).read()
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl FirmwareCommand {
         loop {
             match child.try_wait() {
                 Ok(Some(status)) => {
-                    // One read: what it said is in the pipe, whose end a child of its own might hold open.
+                    // One read: the output is in the pipe, which a child of the command might keep open.
                     let mut output = [0; 64];
                     let bytes = child.stdout.take()?.read(&mut output).ok()?;
                     let output = str::from_utf8(&output[..bytes]).ok()?;
@@ -112,16 +112,7 @@ impl FirmwareCommand {
     }
 }
 
-impl Drop for FirmwareCommand {
-    fn drop(&mut self) {
-        // Already ended; this only takes its remains away.
-        if let Some(Err(error)) = self.stuck.as_mut().map(Child::try_wait) {
-            tracing::debug!(command = %self.path.display(), %error, "cannot wait for it");
-        }
-    }
-}
-
-/// The register as text. Its low bits say what is, its high bits what was: weak supply, capped, throttled, hot.
+/// Parses the register. Low bits are set now, high bits were set since boot: weak supply, capped, throttled, hot.
 fn is_throttled(text: &str) -> Option<bool> {
     let hex = text.trim().trim_start_matches("throttled=");
     u32::from_str_radix(hex.trim_start_matches("0x"), 16)

@@ -24,19 +24,24 @@ impl Watchdog {
     ) -> io::Result<Self> {
         let (end, ended) = sync_channel::<()>(0);
         let thread = Builder::new().name("watchdog".to_owned()).spawn(move || {
-            let mut watch = Watch::default();
+            let mut is_stuck = false;
             loop {
-                match watch.judge(healthy()) {
-                    Health::Well => ping(),
-                    Health::Recovered => {
-                        tracing::info!("all stages make progress again");
+                match healthy() {
+                    Ok(()) => {
+                        if is_stuck {
+                            tracing::info!("all stages make progress again");
+                        }
+                        is_stuck = false;
                         ping();
                     }
-                    Health::Fell(reason) => tracing::error!(
-                        reason,
-                        "no progress: the service manager will restart this service"
-                    ),
-                    Health::Unwell => {}
+                    Err(reason) if !is_stuck => {
+                        is_stuck = true;
+                        tracing::error!(
+                            reason,
+                            "no progress: the service manager will restart this service"
+                        );
+                    }
+                    Err(_) => {}
                 }
                 if ended.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
                     break;
@@ -49,52 +54,9 @@ impl Watchdog {
     }
 }
 
-/// Whether the last check failed.
-#[derive(Default)]
-struct Watch {
-    is_down: bool,
-}
-
-#[derive(Debug, PartialEq)]
-enum Health {
-    Well,
-    Recovered,
-    Fell(String),
-    Unwell,
-}
-
-impl Watch {
-    fn judge(&mut self, health: Result<(), String>) -> Health {
-        let was_down = std::mem::replace(&mut self.is_down, health.is_err());
-        match (health, was_down) {
-            (Ok(()), false) => Health::Well,
-            (Ok(()), true) => Health::Recovered,
-            (Err(reason), false) => Health::Fell(reason),
-            (Err(_), true) => Health::Unwell,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_turn_is_told_once() {
-        let mut watch = Watch::default();
-        let steps = [
-            (Ok(()), Health::Well),
-            (Err("a"), Health::Fell("a".to_owned())),
-            (Err("a"), Health::Unwell),
-            (Err("b"), Health::Unwell),
-            (Ok(()), Health::Recovered),
-            (Ok(()), Health::Well),
-            (Err("c"), Health::Fell("c".to_owned())),
-        ];
-        for (health, expected) in steps {
-            assert_eq!(watch.judge(health.map_err(str::to_owned)), expected);
-        }
-    }
 
     #[test]
     fn it_pings_while_all_is_well_and_ends_with_its_guard() {

@@ -11,13 +11,9 @@ pub(crate) const NOT_YET: &[&str] = &[
     "word: look in cli",
     "word: patience in cli",
     "word: say in cli",
-    "word: story in cli",
     "word: tell in cli",
     "word: told in cli",
     "word: way_out in cli",
-    // daemon
-    "word: story in daemon",
-    "word: tell in daemon",
     // error
     "word: story in error",
     // recording

@@ -97,7 +97,7 @@ fn held(
             vec![CheckResult::bad(
                 failure.exit,
                 subject,
-                reader.story(&failure),
+                reader.display_chain(&failure),
             )]
         }
     }

@@ -1,9 +1,9 @@
-//! Writes takes to the disk: at once where there is room, else when there is. Then the mirror and the broker are notified.
+//! Writes takes to the disk as soon as there is room, then notifies the mirror and the broker.
 //!
-//! No call waits, so that commands are carried out and hands are followed meanwhile.
+//! No call waits: commands are carried out and hands are tracked meanwhile.
 
+use crate::daemon::Daemon;
 use crate::daemon::ROOM_POLL_INTERVAL;
-use crate::daemon::camera_task::CameraContext;
 use crate::error::CliError;
 use crate::error::hints::Audience;
 use crate::recording::TakeProvenance;
@@ -15,12 +15,6 @@ use std::time::{Duration, Instant};
 
 /// Takes are merged when none came or went for this time: longer than between the recordings of a series.
 const MERGE_DELAY: Duration = Duration::from_secs(10);
-
-/// A write that found no room.
-struct DiskFull {
-    reason: String,
-    at: Instant,
-}
 
 /// What [`TakeWriter::write_next`] did.
 pub(super) enum Written {
@@ -34,38 +28,36 @@ pub(super) enum Written {
         /// Time of its last frame.
         sign_end: Duration,
     },
-    /// The files of full batches were written.
-    FullBatches,
+    /// The files of full batches were written, or the takes were merged.
+    Files,
     /// The files of all batches were written.
     AllBatches,
-    /// The takes were merged into the final file.
-    Merged,
 }
 
 /// The daemon's takes on their way to the disk.
 pub(in crate::daemon) struct TakeWriter<'a> {
-    daemon: &'a CameraContext,
-    store: TakeStore,
+    daemon: &'a Daemon,
+    pub(super) store: TakeStore,
     origin: &'a TakeProvenance<'a>,
-    device: String,
-    /// A take that is not stored yet, and its backend.
-    waiting: Option<(Sign, String)>,
+    /// A take that is to be stored with the next write, and the backend that found its hands.
+    pub(super) waiting: Option<(Sign, String)>,
     /// Whether all batches are to be sealed, also the last.
-    is_seal_due: bool,
+    pub(super) is_seal_due: bool,
     /// When takes came or went that are not merged yet.
     unmerged: Option<Instant>,
     /// Whether the takes are to be merged for the last time.
-    is_close_due: bool,
-    /// The last write found no room.
-    full: Option<DiskFull>,
-    /// Whether there will be no later try.
-    is_last: bool,
+    pub(super) is_close_due: bool,
+    /// Reason and time of the last write, if it found no room.
+    full: Option<(String, Instant)>,
+    /// Whether there will be no later try: a write is tried whether there is room or not, and one that finds none is an
+    /// error.
+    pub(super) is_last: bool,
 }
 
 impl<'a> TakeWriter<'a> {
-    /// Takes over `store`, and publishes what an earlier process left in it.
+    /// Takes over `store`; the mirror gets what an earlier process left in it.
     pub(in crate::daemon) fn new(
-        daemon: &'a CameraContext,
+        daemon: &'a Daemon,
         store: TakeStore,
         origin: &'a TakeProvenance<'a>,
     ) -> Self {
@@ -74,41 +66,25 @@ impl<'a> TakeWriter<'a> {
             unmerged: store.is_behind().then(Instant::now),
             store,
             origin,
-            device: origin.device.to_string(),
             waiting: None,
             is_seal_due: false,
             is_close_due: false,
             full: None,
             is_last: false,
         };
-        writer.announce();
         writer.publish_files(None);
         writer
     }
 
-    /// Number of takes in the output.
-    pub(super) fn accepted(&self) -> usize {
-        self.store.accepted()
-    }
-
     /// Why takes wait: the disk's reserve is touched, or the last write found no room.
     pub(super) fn no_room(&self) -> Option<String> {
-        let full = || self.full.as_ref().map(|full| full.reason.clone());
-        self.daemon.resources.takes_disk_short().or_else(full)
+        let full = || self.full.as_ref().map(|(reason, _)| reason.clone());
+        let short = self.daemon.resources().takes_disk_short.clone();
+        short.or_else(full)
     }
 
-    /// Whether a take waits for room.
-    pub(super) fn has_waiting(&self) -> bool {
-        self.waiting.is_some()
-    }
-
-    /// Has `sign` stored with the next write; `backend` looked at its frames. None may wait.
-    pub(super) fn put(&mut self, sign: Sign, backend: String) {
-        self.waiting = Some((sign, backend));
-    }
-
-    /// Discards the last take: the one that waits for room, which has no name yet, or the last one in the store, for which
-    /// there mostly is room enough. Gives its name and gloss; the inner error says why there is nothing discarded.
+    /// Discards the last take: the one that waits for room, which has no name yet, or else the last one in the store.
+    /// Returns its name and gloss; the inner error is the reason why nothing was discarded.
     ///
     /// # Errors
     /// When the store fails.
@@ -131,22 +107,6 @@ impl<'a> TakeWriter<'a> {
         })
     }
 
-    /// Has all batches sealed with the next writes.
-    pub(super) fn seal_all(&mut self) {
-        self.is_seal_due = true;
-    }
-
-    /// Has all batches sealed and all takes merged with the next writes: the session is over.
-    pub(super) fn close_when_written(&mut self) {
-        self.is_seal_due = true;
-        self.is_close_due = true;
-    }
-
-    /// With `is_last` writes are tried whether there is room or not, and one that finds none is an error.
-    pub(super) fn set_last(&mut self, is_last: bool) {
-        self.is_last = is_last;
-    }
-
     /// Does the next write that is due. A merge grows with the folder and holds up the camera: it waits while
     /// `is_recording`.
     ///
@@ -157,9 +117,8 @@ impl<'a> TakeWriter<'a> {
             .unmerged
             .is_some_and(|since| since.elapsed() >= MERGE_DELAY);
         let is_merge_due = self.is_close_due || (is_quiet && !is_recording);
-        let is_due =
-            self.waiting.is_some() || self.store.is_due() || self.is_seal_due || is_merge_due;
-        if !is_due {
+        let is_batch_due = self.store.is_due();
+        if self.waiting.is_none() && !is_batch_due && !self.is_seal_due && !is_merge_due {
             return Ok(Written::Nothing);
         }
         if !self.may_write() {
@@ -167,10 +126,16 @@ impl<'a> TakeWriter<'a> {
         }
         let written = if let Some((sign, backend)) = self.waiting.take() {
             self.write_take(sign, backend)?
-        } else if self.store.is_due() {
-            self.write_full_batches()?
+        } else if is_batch_due {
+            let sealed = self.write(TakeStore::seal_due)?;
+            sealed.map(|()| Written::Files)
         } else if self.is_seal_due {
-            self.write_all_batches()?
+            let sealed = self.write(TakeStore::seal_all)?;
+            if sealed.is_some() {
+                self.is_seal_due = false;
+                self.unmerged = Some(Instant::now());
+            }
+            sealed.map(|()| Written::AllBatches)
         } else {
             self.merge()?
         };
@@ -179,14 +144,14 @@ impl<'a> TakeWriter<'a> {
 
     /// Whether a write is worth a try.
     fn may_write(&self) -> bool {
-        let is_full_now = |full: &DiskFull| full.at.elapsed() < ROOM_POLL_INTERVAL;
+        let is_full_now = |(_, at): &(String, Instant)| at.elapsed() < ROOM_POLL_INTERVAL;
         self.is_last
-            || (self.daemon.resources.takes_disk_short().is_none()
+            || (self.daemon.resources().takes_disk_short.is_none()
                 && !self.full.as_ref().is_some_and(is_full_now))
     }
 
     fn write_take(&mut self, sign: Sign, backend: String) -> Result<Option<Written>, CliError> {
-        let device = self.device.clone();
+        let device = self.origin.device.to_string();
         let stored = self.write(|store| store.add(&sign, &device, &backend));
         if let Ok(Some(take)) = stored {
             let sign_end = sign.end;
@@ -197,24 +162,6 @@ impl<'a> TakeWriter<'a> {
         stored.map(|_| None)
     }
 
-    fn write_full_batches(&mut self) -> Result<Option<Written>, CliError> {
-        if self.write(TakeStore::seal_due)?.is_none() {
-            return Ok(None);
-        }
-        self.announce();
-        Ok(Some(Written::FullBatches))
-    }
-
-    fn write_all_batches(&mut self) -> Result<Option<Written>, CliError> {
-        if self.write(TakeStore::seal_all)?.is_none() {
-            return Ok(None);
-        }
-        self.is_seal_due = false;
-        self.unmerged = Some(Instant::now());
-        self.announce();
-        Ok(Some(Written::AllBatches))
-    }
-
     fn merge(&mut self) -> Result<Option<Written>, CliError> {
         let provenance = self.origin.provenance(None);
         match self.write(|store| store.close(&provenance)) {
@@ -222,7 +169,7 @@ impl<'a> TakeWriter<'a> {
             // The next takes are stored all the same.
             Err(failure) if !self.is_close_due => {
                 let action = "the takes are in batches/; they are merged after the next record";
-                let reason = Audience::TakesKeys.story(&failure);
+                let reason = Audience::TakesKeys.display_chain(&failure);
                 self.daemon.outbox.fault("disk", reason, action);
             }
             merged => {
@@ -231,8 +178,7 @@ impl<'a> TakeWriter<'a> {
             }
         }
         self.unmerged = None;
-        self.announce();
-        Ok(Some(Written::Merged))
+        Ok(Some(Written::Files))
     }
 
     /// Changes the store; `None` when there was no room for it.
@@ -241,7 +187,7 @@ impl<'a> TakeWriter<'a> {
         change: impl FnOnce(&mut TakeStore) -> Result<T, StoreError>,
     ) -> Result<Option<T>, CliError> {
         // The mirror uses no listing until the next one is published.
-        let before = self.daemon.camera.set_files(None);
+        let before = self.daemon.camera.lock().files.take();
         let done = change(&mut self.store);
         self.publish_files(before.as_ref());
         match done {
@@ -251,14 +197,13 @@ impl<'a> TakeWriter<'a> {
                     let action = "takes wait until there is room; the job continues";
                     self.daemon.outbox.fault("disk", reason.clone(), action);
                 }
-                let at = Instant::now();
-                self.full = Some(DiskFull { reason, at });
+                self.full = Some((reason, Instant::now()));
                 Ok(None)
             }
             done => {
                 let value = done?;
                 self.full = None;
-                // A batch may have been announced.
+                // The ledger may have a message about a batch.
                 self.daemon.outbox.notify();
                 Ok(Some(value))
             }
@@ -275,14 +220,9 @@ impl<'a> TakeWriter<'a> {
             }
         };
         let is_new = before != Some(&files);
-        self.daemon.camera.set_files(Some(files));
+        self.daemon.camera.lock().files = Some(files);
         if is_new {
             self.daemon.mirror.notify_sealed();
         }
-    }
-
-    /// Has the outbox published what the store wrote into it.
-    fn announce(&self) {
-        self.daemon.outbox.notify();
     }
 }

@@ -2,10 +2,10 @@
 
 use super::{Connection, ConnectionEnd, later};
 use crate::messages::{StatusName, topics};
-use crate::mqtt::client::{Counters, Delivery, TransientMessage};
+use crate::mqtt::PendingMessage;
+use crate::mqtt::client::{Counters, TransientMessage};
 use crate::mqtt::error::MqttError;
 use crate::mqtt::inflight::MessageKind;
-use crate::mqtt::outbox::OutboxMessage;
 use rumqttc::{Publish, QoS};
 use tokio::time::Instant;
 
@@ -18,8 +18,8 @@ const HEADER_BYTES_MAX: usize = 1024;
 
 impl Connection<'_> {
     pub(super) fn send_values(&mut self, now: Instant) -> Result<(), ConnectionEnd> {
-        for at in 0..self.state.channels.len() {
-            let channel = &mut self.state.channels[at];
+        for at in 0..self.state.inputs.retained.len() {
+            let channel = &mut self.state.inputs.retained[at];
             if !channel.dirty || channel.waiting || channel.next > now {
                 continue;
             }
@@ -29,21 +29,16 @@ impl Connection<'_> {
             };
             channel.waiting = true;
             channel.next = later(now, channel.min_interval);
-            let topic = topics::topic(&self.settings.device, channel.name);
-            self.publish(
-                MessageKind::Channel(at),
-                topic,
-                QoS::AtLeastOnce,
-                true,
-                payload,
-            )?;
+            let topic = topics::topic(&self.settings.device, channel.channel);
+            let kind = MessageKind::Channel(at);
+            self.publish(kind, topic, QoS::AtLeastOnce, payload)?;
         }
         Ok(())
     }
 
     pub(super) fn send_outbox_message(
         &mut self,
-        message: OutboxMessage,
+        message: PendingMessage,
     ) -> Result<(), ConnectionEnd> {
         let topic = topics::topic(&self.settings.device, &message.channel);
         let bytes = message.payload.len();
@@ -54,7 +49,7 @@ impl Connection<'_> {
             return Ok(());
         }
         let kind = MessageKind::OutboxMessage(message.id);
-        self.publish(kind, topic, QoS::AtLeastOnce, false, message.payload)
+        self.publish(kind, topic, QoS::AtLeastOnce, message.payload)
     }
 
     pub(super) fn send_transient(
@@ -66,18 +61,9 @@ impl Connection<'_> {
             Counters::add(&self.state.counters.dropped);
             return Ok(());
         }
-        let qos = match transient.delivery {
-            Delivery::AtMostOnce => QoS::AtMostOnce,
-            Delivery::AtLeastOnce => QoS::AtLeastOnce,
-        };
         let topic = topics::topic(&self.settings.device, transient.channel);
-        self.publish(
-            MessageKind::TransientMessage,
-            topic,
-            qos,
-            false,
-            transient.payload,
-        )
+        let kind = MessageKind::TransientMessage;
+        self.publish(kind, topic, transient.qos, transient.payload)
     }
 
     pub(super) fn ack(&mut self, message: &Publish) -> Result<(), ConnectionEnd> {
@@ -91,8 +77,8 @@ impl Connection<'_> {
         kind: MessageKind,
     ) -> Result<(), ConnectionEnd> {
         let topic = topics::topic(&self.settings.device, topics::STATUS);
-        let payload = (self.state.status)(status);
-        self.publish(kind, topic, QoS::AtLeastOnce, true, payload)
+        let payload = (self.state.inputs.status)(status);
+        self.publish(kind, topic, QoS::AtLeastOnce, payload)
     }
 
     pub(super) fn publish(
@@ -100,9 +86,12 @@ impl Connection<'_> {
         kind: MessageKind,
         topic: String,
         qos: QoS,
-        retain: bool,
         payload: Vec<u8>,
     ) -> Result<(), ConnectionEnd> {
+        let retain = !matches!(
+            kind,
+            MessageKind::OutboxMessage(_) | MessageKind::TransientMessage
+        );
         let handed = self.client.try_publish(topic, qos, retain, payload);
         handed.map_err(|_| self.lost(MqttError::QueueFull))?;
         self.in_flight.queue(kind);

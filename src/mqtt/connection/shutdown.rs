@@ -14,10 +14,7 @@ const DISCONNECT: Duration = Duration::from_secs(1);
 
 /// How a connection ended.
 pub(in crate::mqtt) enum ConnectionEnd {
-    /// The client was stopped.
-    Stopped,
-    /// The settings have changed.
-    Changed,
+    Closed(CloseReason),
     /// It was lost.
     Lost {
         /// The reason.
@@ -27,88 +24,118 @@ pub(in crate::mqtt) enum ConnectionEnd {
     },
 }
 
-/// Serving, or how far the shutdown is. The shutdown's phases hold their deadline and the reason.
-pub(super) enum ConnectionPhase {
-    Serving,
-    /// Outbox messages and latest values are published.
-    Flushing(Instant, CloseReason),
-    /// `stopped` is published and not acknowledged yet.
-    AwaitStoppedAck(Instant, CloseReason),
-    /// DISCONNECT is sent.
-    Disconnecting(Instant, CloseReason),
-}
-
 /// Why a connection is closed.
 #[derive(Clone, Copy)]
-pub(super) enum CloseReason {
-    Stop,
-    Change,
+pub(in crate::mqtt) enum CloseReason {
+    /// The client was stopped.
+    Stopped,
+    /// The settings have changed.
+    Changed,
 }
 
 impl From<CloseReason> for ConnectionEnd {
-    fn from(end: CloseReason) -> Self {
-        match end {
-            CloseReason::Stop => Self::Stopped,
-            CloseReason::Change => Self::Changed,
+    fn from(reason: CloseReason) -> Self {
+        Self::Closed(reason)
+    }
+}
+
+/// An attempt that led to no connection.
+impl From<MqttError> for ConnectionEnd {
+    fn from(error: MqttError) -> Self {
+        Self::Lost {
+            error,
+            connected_for: Duration::ZERO,
         }
     }
 }
 
+/// A connection that is being closed.
+#[derive(Clone, Copy)]
+pub(super) struct Closing {
+    pub(super) step: ClosingStep,
+    /// When the next step follows in any case.
+    pub(super) until: Instant,
+    pub(super) reason: CloseReason,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClosingStep {
+    /// Outbox messages and latest values are published.
+    Flushing,
+    /// `stopped` is published and not acknowledged yet.
+    AwaitingStoppedAck,
+    /// DISCONNECT is sent.
+    Disconnecting,
+}
+
 impl Connection<'_> {
-    pub(super) fn begin_shutdown(&mut self, end: CloseReason) {
+    pub(super) fn begin_shutdown(&mut self, reason: CloseReason) {
         let now = Instant::now();
         self.outbox.notify();
         self.reassert_online_at = None;
         self.reconnect_at = None;
-        for channel in &mut self.state.channels {
+        for channel in &mut self.state.inputs.retained {
             // The latest value, perhaps not noticed yet, does not wait for its interval.
             channel.dirty |= channel.value.has_changed().unwrap_or(true);
             channel.next = now;
         }
-        self.phase = ConnectionPhase::Flushing(now + FLUSH, end);
+        self.close_by(ClosingStep::Flushing, now + FLUSH, reason);
     }
 
     pub(super) fn advance_shutdown(&mut self, now: Instant) -> Result<(), ConnectionEnd> {
-        match self.phase {
-            ConnectionPhase::Flushing(until, end) => {
-                let idle = self.outbox.is_idle()
-                    && self.commands.is_idle()
-                    && self.in_flight.is_empty()
-                    && !self.state.channels.iter().any(|c| c.dirty);
-                if idle || until <= now {
-                    self.publish_status(StatusName::Stopped, MessageKind::Stopped)?;
-                    self.phase = ConnectionPhase::AwaitStoppedAck(now + STOPPED_ACK, end);
-                }
+        let Some(Closing {
+            step,
+            until,
+            reason,
+        }) = self.closing
+        else {
+            return Ok(());
+        };
+        let is_flushed = || {
+            self.outbox.is_idle()
+                && self.commands.is_idle()
+                && self.in_flight.is_empty()
+                && !self.state.inputs.retained.iter().any(|c| c.dirty)
+        };
+        match step {
+            ClosingStep::Flushing if until <= now || is_flushed() => {
+                self.publish_status(StatusName::Stopped, MessageKind::Stopped)?;
+                self.close_by(ClosingStep::AwaitingStoppedAck, now + STOPPED_ACK, reason);
             }
-            ConnectionPhase::AwaitStoppedAck(until, end) if until <= now => self.disconnect(end)?,
-            ConnectionPhase::Disconnecting(until, end) if until <= now => return Err(end.into()),
+            ClosingStep::AwaitingStoppedAck if until <= now => self.disconnect(reason)?,
+            ClosingStep::Disconnecting if until <= now => return Err(reason.into()),
             _ => {}
         }
         Ok(())
     }
 
-    pub(super) fn disconnect(&mut self, end: CloseReason) -> Result<(), ConnectionEnd> {
-        self.phase = ConnectionPhase::Disconnecting(Instant::now() + DISCONNECT, end);
-        self.client.try_disconnect().map_err(|_| end.into())
+    pub(super) fn disconnect(&mut self, reason: CloseReason) -> Result<(), ConnectionEnd> {
+        let until = Instant::now() + DISCONNECT;
+        self.close_by(ClosingStep::Disconnecting, until, reason);
+        self.client.try_disconnect().map_err(|_| reason.into())
+    }
+
+    fn close_by(&mut self, step: ClosingStep, until: Instant, reason: CloseReason) {
+        self.closing = Some(Closing {
+            step,
+            until,
+            reason,
+        });
     }
 
     pub(super) fn is_sending(&self) -> bool {
-        matches!(
-            self.phase,
-            ConnectionPhase::Serving | ConnectionPhase::Flushing(..)
-        )
+        self.closing
+            .is_none_or(|closing| closing.step == ClosingStep::Flushing)
     }
 
     /// The end of a connection with `error`. During the shutdown a lost connection counts as a closed one.
     pub(super) fn lost(&self, error: MqttError) -> ConnectionEnd {
-        match self.phase {
-            ConnectionPhase::Serving => ConnectionEnd::Lost {
+        match self.closing {
+            Some(closing) => closing.reason.into(),
+            None => ConnectionEnd::Lost {
                 error,
                 connected_for: self.since.elapsed(),
             },
-            ConnectionPhase::Flushing(_, end)
-            | ConnectionPhase::AwaitStoppedAck(_, end)
-            | ConnectionPhase::Disconnecting(_, end) => end.into(),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! acknowledged, bounded by number and age with the drops counted.
 
 use super::{Ledger, params};
+pub use crate::messages::payloads::PendingMessage;
 use crate::messages::payloads::{Envelope, Timestamp, VERSION};
 use crate::messages::topics;
 use crate::storage::StoreError;
@@ -35,17 +36,6 @@ impl Message {
         let body = serde_json::to_value(body).unwrap_or(Value::Null);
         Self { channel, body }
     }
-}
-
-/// A message that waits for the broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PendingMessage {
-    /// Unique for ever.
-    pub id: i64,
-    /// From [`topics`].
-    pub channel: String,
-    /// The JSON that is sent.
-    pub payload: Vec<u8>,
 }
 
 /// Adds `messages` with the next numbers of their channels, then keeps within the bounds.

@@ -3,7 +3,7 @@
 use handloom::messages::payloads::VERSION;
 use handloom::messages::{Envelope, Status, topics};
 use handloom::mqtt::{
-    Counters, Delivery, Inbox, Outbox, OutboxMessage, PublisherInputs, Retained, Settings,
+    Counters, Inbox, Outbox, PendingMessage, PublisherInputs, QoS, Retained, Settings,
     TransientMessage, run,
 };
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub(crate) fn topic(channel: &str) -> String {
 /// An outbox in memory.
 #[derive(Default)]
 pub(crate) struct Shelf {
-    letters: Mutex<BTreeMap<i64, OutboxMessage>>,
+    letters: Mutex<BTreeMap<i64, PendingMessage>>,
     /// Ids in the order in which they were removed.
     pub(crate) removed: Mutex<Vec<i64>>,
     /// Calls fail while this is set.
@@ -42,7 +42,7 @@ pub(crate) struct Shelf {
 impl Shelf {
     pub(crate) fn put(&self, ids: impl IntoIterator<Item = i64>) {
         for id in ids {
-            let letter = OutboxMessage {
+            let letter = PendingMessage {
                 id,
                 channel: topics::BATCH.to_owned(),
                 payload: id.to_string().into(),
@@ -64,7 +64,7 @@ impl Shelf {
 }
 
 impl Outbox for Shelf {
-    fn after(&self, id: i64, limit: usize) -> Result<Vec<OutboxMessage>, String> {
+    fn after(&self, id: i64, limit: usize) -> Result<Vec<PendingMessage>, String> {
         self.jam()?;
         let letters = self.letters.lock().unwrap();
         let after = letters.range(id.saturating_add(1)..);
@@ -142,16 +142,8 @@ impl Rig {
         let seq = AtomicU64::new(0);
         let inputs = PublisherInputs {
             retained: vec![
-                Retained {
-                    channel: topics::STATE,
-                    value: state_out,
-                    min_interval: Duration::ZERO,
-                },
-                Retained {
-                    channel: topics::PROGRESS,
-                    value: progress_out,
-                    min_interval: Duration::from_millis(300),
-                },
+                Retained::new(topics::STATE, state_out, Duration::ZERO),
+                Retained::new(topics::PROGRESS, progress_out, Duration::from_millis(300)),
             ],
             transient: transient_out,
             wake: wake.clone(),
@@ -209,15 +201,15 @@ impl Rig {
     }
 
     /// `health` at `QoS` 0 or `snapshot` at `QoS` 1; whether there was room for it.
-    pub(crate) fn drop_in(&self, delivery: Delivery, payload: &[u8]) -> bool {
-        let channel = match delivery {
-            Delivery::AtMostOnce => topics::HEALTH,
-            Delivery::AtLeastOnce => topics::SNAPSHOT,
+    pub(crate) fn drop_in(&self, qos: QoS, payload: &[u8]) -> bool {
+        let channel = match qos {
+            QoS::AtMostOnce => topics::HEALTH,
+            _ => topics::SNAPSHOT,
         };
         let transient = TransientMessage {
             channel,
             payload: payload.to_vec(),
-            delivery,
+            qos,
         };
         self.transient.try_send(transient).is_ok()
     }

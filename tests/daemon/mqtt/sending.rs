@@ -2,7 +2,7 @@
 
 use super::rig::{Rig, settings, topic};
 use handloom::messages::topics;
-use handloom::mqtt::Delivery;
+use handloom::mqtt::QoS;
 use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -159,7 +159,7 @@ fn a_letter_leaves_at_its_puback_only() {
     assert!(rig.shelf.removed.lock().unwrap().is_empty());
     allowed.store(true, Ordering::SeqCst);
     // Something to wake the stub with.
-    assert!(rig.drop_in(Delivery::AtMostOnce, b"health"));
+    assert!(rig.drop_in(QoS::AtMostOnce, b"health"));
     eventually("an empty shelf", || rig.shelf.is_empty());
     assert_eq!(rig.counters.delivered.load(Ordering::SeqCst), 5);
     assert_eq!(letters(&stub, 0), [1, 2, 3, 4, 5]);
@@ -192,7 +192,7 @@ fn a_broker_that_acknowledges_nothing_blocks_nothing_else() {
         stub.packets(0).contains(&Packet::PubAck(7))
     });
     rig.state.send_replace(Some(b"state 1".to_vec()));
-    assert!(rig.drop_in(Delivery::AtLeastOnce, b"picture"));
+    assert!(rig.drop_in(QoS::AtLeastOnce, b"picture"));
     eventually("state and snapshot", || {
         on(&stub, topics::STATE).contains(&(0, "state 1".to_owned()))
             && on(&stub, topics::SNAPSHOT) == [(0, "picture".to_owned())]
@@ -272,19 +272,19 @@ fn loose_messages_are_dropped_and_counted_without_a_broker() {
     let rig = Rig::start(settings(stub.port()));
     let mut sent = 0;
     while rig.connects() == 0 {
-        sent += u64::from(rig.drop_in(Delivery::AtMostOnce, b"away"));
+        sent += u64::from(rig.drop_in(QoS::AtMostOnce, b"away"));
         thread::sleep(Duration::from_millis(5));
     }
     let here = |n: u64| format!("here {n}").into_bytes();
     for n in 0..20 {
-        eventually("room", || rig.drop_in(Delivery::AtMostOnce, &here(n)));
+        eventually("room", || rig.drop_in(QoS::AtMostOnce, &here(n)));
         eventually("its arrival", || {
             on(&stub, topics::HEALTH)
                 .iter()
                 .any(|h| h.1.as_bytes() == here(n))
         });
     }
-    assert!(rig.drop_in(Delivery::AtLeastOnce, b"picture"));
+    assert!(rig.drop_in(QoS::AtLeastOnce, b"picture"));
     eventually("a picture", || on(&stub, topics::SNAPSHOT).len() == 1);
     let arrived = on(&stub, topics::HEALTH).len() as u64;
     assert_eq!(rig.dropped(), sent + 20 - arrived);
@@ -317,8 +317,8 @@ fn a_slow_broker_under_a_flood_is_no_deadlock() {
     while !rig.shelf.is_empty() {
         rig.state
             .send_replace(Some(format!("{:?}", since.elapsed()).into()));
-        rig.drop_in(Delivery::AtMostOnce, b"health");
-        rig.drop_in(Delivery::AtLeastOnce, &picture);
+        rig.drop_in(QoS::AtMostOnce, b"health");
+        rig.drop_in(QoS::AtLeastOnce, &picture);
         thread::sleep(Duration::from_millis(1));
         assert!(since.elapsed() < Duration::from_secs(20), "no end");
     }
