@@ -1,9 +1,8 @@
 //! Live cameras: frames with their capture times.
 //!
 //! [`Camera`] captures in a thread of its own from what a [`CameraOpener`] opens: a V4L2 device ([`device`]), a GStreamer
-//! source ([`gst_source`]), a file ([`mod@file`]) or a script of faults for tests ([`scripted`]). Only the newest frame is
-//! kept; an older one that nobody took is dropped and counted. Every fault is a [`CameraError`], and the camera is opened
-//! again.
+//! source ([`gst_source`]) or a file ([`mod@file`]). Only the newest frame is kept; an older one that nobody took is
+//! dropped and counted. Every fault is a [`CameraError`], and the camera is opened again.
 
 mod camera_handle;
 mod capture_thread;
@@ -16,7 +15,6 @@ mod latest_frame;
 pub mod negotiate;
 pub mod pixels;
 pub mod reconnect;
-pub mod scripted;
 
 pub use crate::camera::camera_handle::{Camera, CameraCounts, CaptureTimeouts, DropPolicy};
 pub use crate::camera::events::CameraEvent;

@@ -1,6 +1,6 @@
 //! What happens to cameras, by script: every fault is told once, and the camera films again by itself.
 
-use handloom::camera::scripted::{CameraScript, ScriptStep};
+use crate::scripted::{CameraScript, ScriptStep};
 use handloom::camera::{
     Camera, CameraCounts, CameraError, CameraEvent, CaptureTimeouts, DropPolicy, FormatRequest,
     NextFrame,
