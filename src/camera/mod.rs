@@ -5,20 +5,20 @@
 //! dropped and counted. Every fault is a [`CameraError`], and the camera is opened again.
 
 mod camera_handle;
+mod capture_state;
 mod capture_thread;
 pub mod device;
 pub mod error;
 mod events;
 pub mod file;
 pub mod gst_source;
-mod latest_frame;
 pub mod negotiate;
 pub mod pixels;
 pub mod reconnect;
 
-pub use crate::camera::camera_handle::{Camera, CameraCounts, CaptureTimeouts, DropPolicy};
+pub use crate::camera::camera_handle::{Camera, CaptureTimeouts, DropPolicy};
+pub use crate::camera::capture_state::{CameraCounts, NextFrame};
 pub use crate::camera::events::CameraEvent;
-pub use crate::camera::latest_frame::NextFrame;
 pub use crate::frame::{CameraAddress, PixelFormat};
 pub use error::CameraError;
 pub use pixels::PixelConverter;

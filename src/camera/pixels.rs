@@ -122,14 +122,13 @@ fn unpack_yuyv(frame: &RawFrame, [luma, u, v]: [&mut Vec<u8>; 3]) {
 
 /// Bytes up to the last visible one.
 fn last_byte(frame: &RawFrame) -> usize {
-    let row = frame.format.row_bytes(frame.width);
-    if frame.format == PixelFormat::Mjpg {
-        return 1;
-    }
     let whole = frame.format.frame_bytes(frame.stride, frame.height);
     match frame.format {
-        PixelFormat::Yuyv | PixelFormat::Rgb3 => whole - (frame.stride - row),
-        _ => whole,
+        PixelFormat::Mjpg => 1,
+        PixelFormat::Yuyv | PixelFormat::Rgb3 => {
+            whole - (frame.stride - frame.format.row_bytes(frame.width))
+        }
+        PixelFormat::Nv12 | PixelFormat::Yu12 => whole,
     }
 }
 
@@ -165,8 +164,7 @@ fn decode_jpeg(frame: &RawFrame, out: &mut RgbFrame) -> Result<(), PixelError> {
     let image = image::load_from_memory_with_format(bytes, ImageFormat::Jpeg)
         .map_err(|e| PixelError(e.to_string()))?
         .into_rgb8();
-    let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-    let (width, height) = (size(image.width()), size(image.height()));
+    let (width, height) = (image.width() as usize, image.height() as usize);
     if (width, height) != (frame.width, frame.height) {
         let (w, h) = (frame.width, frame.height);
         return Err(PixelError(format!(
