@@ -1,8 +1,8 @@
-//! Errors of a dataset as a whole, and of one clip.
+//! Errors of a dataset as a whole.
 
-use super::{JSON_BYTES_MAX, JSON_NAME, VIDEOS_NAME};
+use super::JSON_BYTES_MAX;
 use crate::video::archive::ArchiveError;
-use crate::video::dataset_search::DatasetCandidates;
+use crate::video::dataset_search::{DatasetCandidates, JSON_NAME, VIDEOS_NAME};
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -10,7 +10,7 @@ use thiserror::Error;
 /// Why a dataset cannot be used.
 #[derive(Debug, Error)]
 pub enum DatasetError {
-    /// Nothing is at the given path.
+    /// Neither a folder nor a file is at the given path.
     #[error(
         "no dataset at {path}: {source}; give a folder with {JSON_NAME} and {VIDEOS_NAME}/, or a zip archive of one"
     )]
@@ -19,14 +19,6 @@ pub enum DatasetError {
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
-    },
-    /// Neither a folder nor a file.
-    #[error(
-        "{path} is neither a folder nor a file; give a folder with {JSON_NAME} and {VIDEOS_NAME}/, or a zip archive of one"
-    )]
-    NotADataset {
-        /// As given.
-        path: PathBuf,
     },
     /// The metadata file is not at its expected path.
     #[error("no metadata file at {expected}{}", candidates.json_advice())]
@@ -59,34 +51,6 @@ pub enum DatasetError {
     #[error("cannot read {path}: {source}")]
     Io {
         /// The file or folder.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-}
-
-/// Why a clip cannot be opened. It is recorded; the job continues.
-#[derive(Debug, Error)]
-pub enum ClipError {
-    /// Not in the dataset, or gone since it was opened.
-    #[error("no file {video_id}.mp4")]
-    Missing {
-        /// The clip's id.
-        video_id: String,
-    },
-    /// A folder, pipe, socket or device.
-    #[error("{path} is not a regular file")]
-    NotRegular {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The archive's entry cannot be read.
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    /// The system reports an error.
-    #[error("cannot read {path}: {source}")]
-    Io {
-        /// The file.
         path: PathBuf,
         /// The system's reason.
         source: io::Error,
