@@ -59,8 +59,8 @@ impl CaptureState {
         }
     }
 
-    /// Replaces the newest frame. Returns memory for the next one. After the end nobody reads: the frame is discarded and
-    /// not counted.
+    /// Replaces the newest frame. Returns memory for the next one. When capture is over the frame is discarded and not
+    /// counted.
     pub(super) fn put(&mut self, frame: RawFrame) -> RawFrame {
         if !self.is_closed
             && let Some(old) = self.newest.replace(frame)

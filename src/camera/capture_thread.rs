@@ -175,7 +175,7 @@ impl CaptureThread {
                     }
                 }
                 Ok(CaptureStep::End) => {
-                    // The last frame is read, too.
+                    // The reader gets the last frame as well.
                     self.wait_until_read(frame_timeout);
                     return CaptureEnd::Ended;
                 }

@@ -70,11 +70,8 @@ impl CameraOpener for V4l2Camera {
             None => self.path.clone(),
             Some(known) => {
                 let query = |path: &Path| card(path).ok();
-                reconnect::find_again(dev, &self.path, known, &query).ok_or_else(|| {
-                    CameraError::NotFound {
-                        device: self.name(),
-                    }
-                })?
+                reconnect::find_again(dev, &self.path, known, &query)
+                    .ok_or_else(|| CameraError::NotFound(self.name()))?
             }
         };
         let name = path.display().to_string();
@@ -141,7 +138,7 @@ fn open(path: &Path) -> Result<(v4l::Device, DeviceCard), CameraError> {
 }
 
 fn sizes(device: &v4l::Device, fourcc: FourCC) -> Vec<FrameSizes> {
-    // A driver that lists no sizes is asked for the requested one.
+    // A driver may list no sizes; then the requested one is tried.
     let sizes = device.enum_framesizes(fourcc).unwrap_or_default();
     let size = |size| match size {
         FrameSizeEnum::Discrete(d) => FrameSizes::One(d.width, d.height),

@@ -104,7 +104,7 @@ mod tests {
 
     fn busy() -> CameraError {
         let device = "/dev/video0".into();
-        CameraError::Busy { device }
+        CameraError::Busy(device)
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// Rates that a file may declare; for others 25 is used.
 const RATES: std::ops::RangeInclusive<f64> = 1.0..=240.0;
-/// Longest total wait for the decoder: one that hangs must not block the end for ever.
+/// Longest total wait for the decoder: one that hangs must not block the shutdown forever.
 const DECODE_TIMEOUT: Duration = Duration::from_mins(10);
 /// Largest still image, in bytes.
 const STILL_BYTES_MAX: u64 = 64 << 20;
@@ -35,7 +35,7 @@ impl FileCamera {
         }
     }
 
-    /// Gives the frames as fast as they are taken, with the same times.
+    /// Gives the frames as fast as they are read, with the same times.
     #[must_use]
     pub fn at_once(mut self) -> Self {
         self.is_paced = false;

@@ -1,8 +1,8 @@
 //! Live cameras: frames with their capture times.
 //!
 //! [`Camera`] captures in a thread of its own from what a [`CameraOpener`] opens: a V4L2 device ([`device`]), a GStreamer
-//! source ([`gst_source`]) or a file ([`mod@file`]). Only the newest frame is kept; an older one that nobody took is
-//! dropped and counted. Every fault is a [`CameraError`], and the camera is opened again.
+//! source ([`gst_source`]) or a file ([`mod@file`]). Only the newest frame is kept; an older one that was not
+//! read is dropped and counted. Every fault is a [`CameraError`], and the camera is opened again.
 
 mod camera_handle;
 mod capture_state;
@@ -61,7 +61,7 @@ impl Default for RawFrame {
     }
 }
 
-/// The format that a camera is asked for; it may choose a similar one.
+/// The requested format; the camera may choose a similar one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FormatRequest {
     /// Pixels per row.

@@ -48,8 +48,8 @@ fn start_gstreamer() -> Result<(), EncodeError> {
 /// When GStreamer does not start or not even MPEG-4 can be encoded.
 pub fn best_codec() -> Result<Codec, EncodeError> {
     start_gstreamer()?;
-    pipeline::find_encoder(Codec::Mpeg4)?;
-    let has_h264 = pipeline::find_encoder(Codec::H264).is_ok();
+    pipeline::find_elements(Codec::Mpeg4)?;
+    let has_h264 = pipeline::find_elements(Codec::H264).is_ok();
     Ok(if has_h264 { Codec::H264 } else { Codec::Mpeg4 })
 }
 
@@ -66,13 +66,13 @@ pub fn encode_mp4(
     fps: u32,
     codec: Codec,
 ) -> Result<(), EncodeError> {
-    // A frame's description needs GStreamer, too.
+    // The description of a frame needs GStreamer as well.
     start_gstreamer()?;
     let mut frames = frames.peekable();
     let no_frames = || EncodeError("no pictures to encode".to_owned());
     let info = image_info(frames.peek().ok_or_else(no_frames)?, fps, codec)?;
     if path.exists() && !path.is_file() {
-        // Opening a pipe that nobody reads waits for ever, and a device must not be replaced.
+        // Opening a pipe that nobody reads waits forever, and a device must not be replaced.
         let text = format!("{}: not a regular file", path.display());
         return Err(EncodeError(text));
     }
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
     use std::path::PathBuf;
 
-    /// A file name of this test's own, gone when dropped.
+    /// A file of one test, removed when dropped.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -170,8 +170,8 @@ mod tests {
         }
     }
 
-    /// A light square that moves over a dark ground.
-    fn film(count: usize, width: usize, height: usize) -> impl Iterator<Item = RgbFrame> {
+    /// A light square that moves over a dark background.
+    fn moving_square(count: usize, width: usize, height: usize) -> impl Iterator<Item = RgbFrame> {
         (0..count).map(move |index| {
             let mut frame = RgbFrame::new(width, height);
             for (i, pixel) in frame.pixels_mut().chunks_exact_mut(3).enumerate() {
@@ -186,7 +186,7 @@ mod tests {
         })
     }
 
-    /// What a decoder makes of the file: the pictures' count, and red of the first one's first pixel.
+    /// Decodes the file: number of frames, and red of the first pixel.
     fn decode(path: &Path) -> (usize, u8) {
         gst::init().unwrap();
         let text = "filesrc name=f ! decodebin ! videoconvert ! video/x-raw,format=RGB ! appsink name=s sync=false";
@@ -225,7 +225,7 @@ mod tests {
             (Codec::Mpeg4, 3, 63, 49),
         ] {
             let file = Scratch::new(&format!("back-{codec:?}-{count}"));
-            encode_mp4(&file.0, film(count, width, height), 25, codec).unwrap();
+            encode_mp4(&file.0, moving_square(count, width, height), 25, codec).unwrap();
             let (decoded, red) = decode(&file.0);
             assert_eq!(decoded, count, "{codec:?}");
             assert!((210..=250).contains(&red), "{codec:?} {red}");
@@ -237,7 +237,7 @@ mod tests {
         for codec in [Codec::H264, Codec::Mpeg4] {
             let file = Scratch::new(&format!("same-{codec:?}"));
             let encode = || {
-                encode_mp4(&file.0, film(20, 64, 48), 25, codec).unwrap();
+                encode_mp4(&file.0, moving_square(20, 64, 48), 25, codec).unwrap();
                 fs::read(&file.0).unwrap()
             };
             assert!(encode() == encode(), "{codec:?}");
@@ -248,7 +248,7 @@ mod tests {
     fn a_file_has_no_dates() {
         for codec in [Codec::H264, Codec::Mpeg4] {
             let file = Scratch::new(&format!("dates-{codec:?}"));
-            encode_mp4(&file.0, film(3, 64, 48), 25, codec).unwrap();
+            encode_mp4(&file.0, moving_square(3, 64, 48), 25, codec).unwrap();
             let bytes = fs::read(&file.0).unwrap();
             for kind in [b"mvhd", b"tkhd", b"mdhd"] {
                 let at = bytes.windows(4).position(|w| w == kind).unwrap() + 4;
@@ -284,16 +284,16 @@ mod tests {
     #[test]
     fn devices_and_folders_are_left_alone() {
         for path in [Path::new("/dev/null"), &std::env::temp_dir()] {
-            let error = encode_mp4(path, film(2, 64, 48), 25, Codec::H264).unwrap_err();
+            let error = encode_mp4(path, moving_square(2, 64, 48), 25, Codec::H264).unwrap_err();
             assert!(error.to_string().contains("not a regular file"), "{error}");
             assert!(path.exists());
         }
     }
 
     #[test]
-    fn a_place_that_cannot_be_written_is_an_error_in_gstreamers_words() {
+    fn an_unwritable_path_is_an_error_with_gstreamers_reason() {
         let path = Path::new("/nonexistent-folder/clip.mp4");
-        let error = encode_mp4(path, film(40, 64, 48), 25, Codec::H264).unwrap_err();
+        let error = encode_mp4(path, moving_square(40, 64, 48), 25, Codec::H264).unwrap_err();
         assert!(
             error.to_string().starts_with("encoding failed in"),
             "{error}"

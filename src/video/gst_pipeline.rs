@@ -241,22 +241,22 @@ fn attach(
             .map_err(|e| format!("{} does not start: {e}", element.name()))
     };
     start(&decoder)?;
-    if caps.is_fixed() && pad.can_link(&input) && input.query_accept_caps(caps) {
-        pad.link(&input)
-            .map_err(|e| format!("demuxer and decoder do not fit: {e:?}"))?;
-        return Ok(());
-    }
-    let parser = decoder::parser(caps).ok_or_else(|| {
-        format!(
-            "no parser for {caps} is installed; on Debian: apt-get install gstreamer1.0-plugins-bad"
-        )
-    })?;
-    pipeline.add(&parser).map_err(|e| e.to_string())?;
-    parser.link(&decoder).map_err(|e| e.to_string())?;
-    start(&parser)?;
-    let parser_input = parser.static_pad("sink").ok_or("the parser has no input")?;
-    pad.link(&parser_input)
-        .map_err(|e| format!("demuxer and parser do not fit: {e:?}"))?;
+    let fits = caps.is_fixed() && pad.can_link(&input) && input.query_accept_caps(caps);
+    let input = if fits {
+        input
+    } else {
+        let parser = decoder::parser(caps).ok_or_else(|| {
+            format!(
+                "no parser for {caps} is installed; on Debian: apt-get install gstreamer1.0-plugins-bad"
+            )
+        })?;
+        pipeline.add(&parser).map_err(|e| e.to_string())?;
+        parser.link(&decoder).map_err(|e| e.to_string())?;
+        start(&parser)?;
+        parser.static_pad("sink").ok_or("the parser has no input")?
+    };
+    pad.link(&input)
+        .map_err(|e| format!("demuxer and decoder do not fit: {e:?}"))?;
     Ok(())
 }
 

@@ -1,5 +1,4 @@
 use super::*;
-use crate::video::dataset_search::JSON_NAME;
 use std::os::unix::fs::symlink;
 use zip::write::{SimpleFileOptions, ZipWriter};
 

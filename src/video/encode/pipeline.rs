@@ -20,14 +20,6 @@ const POLL_MS: u64 = 5;
 /// Frames that wait for the encoder.
 const QUEUE_MAX: u64 = 8;
 
-/// An element and the Debian package that has it.
-type Part = (&'static str, &'static str);
-
-const CONVERT: Part = ("videoconvert", "gstreamer1.0-plugins-base");
-const PLANAR: Part = ("capsfilter", "libgstreamer1.0-0");
-const MUX: Part = ("mp4mux", "gstreamer1.0-plugins-good");
-const SINK: Part = ("filesink", "libgstreamer1.0-0");
-
 /// A running pipeline; dropping it stops it.
 pub(super) struct Encoder {
     pipeline: gst::Pipeline,
@@ -44,34 +36,28 @@ impl Encoder {
         fps: u32,
         codec: Codec,
     ) -> Result<Self, EncodeError> {
-        let caps = info.to_caps().map_err(EncodeError::build)?;
-        let source = gst_app::AppSrc::builder()
-            .caps(&caps)
-            .format(gst::Format::Time)
-            .max_bytes(QUEUE_MAX * info.size() as u64)
-            // With `block` a push waits for ever on a pipeline that failed; `push_all` waits instead.
-            .block(false)
-            .build();
-        let convert = element(CONVERT)?;
-        let planar = element(PLANAR)?;
-        let planar_caps = gst::Caps::builder("video/x-raw")
-            .field("format", "I420")
-            .field("colorimetry", "bt601")
-            .build();
-        planar.set_property("caps", planar_caps);
-        let encode = encoder_element(codec)?;
+        find_elements(codec)?;
+        // With `block` a push waits forever on a pipeline that failed; `push_all` waits instead.
+        let elements = format!(
+            "appsrc name=source format=time block=false ! videoconvert ! \
+             video/x-raw,format=I420,colorimetry=bt601 ! {} ! mp4mux ! filesink name=file sync=false",
+            encoder(codec)
+        );
+        let pipeline = gst::parse::launch(&elements).map_err(EncodeError::build)?;
+        let no_pipeline = |_| EncodeError::build("not a pipeline");
+        let pipeline: gst::Pipeline = pipeline.downcast().map_err(no_pipeline)?;
+        let element = |name: &str| {
+            let missing = || EncodeError::build(format_args!("it has no {name}"));
+            pipeline.by_name(name).ok_or_else(missing)
+        };
+        element("file")?.set_property("location", path);
         if codec == Codec::Mpeg4 {
-            number_frames(&encode, fps);
+            number_frames(&element("encoder")?, fps);
         }
-        let mux = element(MUX)?;
-        let sink = element(SINK)?;
-        sink.set_property("location", path);
-        sink.set_property("sync", false);
-
-        let pipeline = gst::Pipeline::new();
-        let chain = [source.upcast_ref(), &convert, &planar, &encode, &mux, &sink];
-        pipeline.add_many(chain).map_err(EncodeError::build)?;
-        gst::Element::link_many(chain).map_err(EncodeError::build)?;
+        let no_source = |_| EncodeError::build("its source takes no frames");
+        let source: gst_app::AppSrc = element("source")?.downcast().map_err(no_source)?;
+        source.set_caps(Some(&info.to_caps().map_err(EncodeError::build)?));
+        source.set_max_bytes(QUEUE_MAX * info.size() as u64);
         let bus = pipeline.bus();
         let encoder = Self {
             bus: bus.ok_or_else(|| EncodeError::build("a pipeline without a bus"))?,
@@ -188,53 +174,36 @@ fn stalled(index: u64) -> EncodeError {
 }
 
 /// Checks that everything that encodes as `codec` is installed.
-pub(super) fn find_encoder(codec: Codec) -> Result<(), EncodeError> {
-    let parts = [CONVERT, PLANAR, encoder_part(codec), MUX, SINK];
-    let missing = parts
-        .into_iter()
-        .find(|(name, _)| gst::ElementFactory::find(name).is_none());
-    missing.map_or(Ok(()), |part| Err(missing_part(part)))
-}
-
-fn missing_part((element, package): Part) -> EncodeError {
-    EncodeError(format!(
-        "GStreamer has no element {element}; on Debian: apt-get install {package}"
-    ))
-}
-
-fn element(part: Part) -> Result<gst::Element, EncodeError> {
-    let made = gst::ElementFactory::make(part.0).build();
-    made.map_err(|_| missing_part(part))
-}
-
-fn encoder_part(codec: Codec) -> Part {
-    match codec {
+pub(super) fn find_elements(codec: Codec) -> Result<(), EncodeError> {
+    let encoder = match codec {
         Codec::H264 => ("x264enc", "gstreamer1.0-plugins-ugly"),
         Codec::Mpeg4 => ("avenc_mpeg4", "gstreamer1.0-libav"),
-    }
+    };
+    find_element(encoder)?;
+    find_element(("videoconvert", "gstreamer1.0-plugins-base"))?;
+    find_element(("mp4mux", "gstreamer1.0-plugins-good"))
 }
 
-/// The encoder with settings that depend on nothing but this file.
-fn encoder_element(codec: Codec) -> Result<gst::Element, EncodeError> {
-    let encoder = element(encoder_part(codec))?;
+/// Checks that an element is installed, given with the Debian package that has it.
+fn find_element((element, package): (&str, &str)) -> Result<(), EncodeError> {
+    gst::ElementFactory::find(element)
+        .map(|_| ())
+        .ok_or_else(|| {
+            EncodeError(format!(
+                "GStreamer has no element {element}; on Debian: apt-get install {package}"
+            ))
+        })
+}
+
+/// The encoder with settings that depend on nothing but this file. Frames are shown in the order in which they are decoded,
+/// so that times start at 0 without an edit list.
+fn encoder(codec: Codec) -> &'static str {
     match codec {
         Codec::H264 => {
-            encoder.set_property("threads", 1_u32);
-            encoder.set_property_from_str("speed-preset", "fast");
-            encoder.set_property_from_str("pass", "quant");
-            encoder.set_property("quantizer", 20_u32);
-            encoder.set_property("key-int-max", 30_u32);
-            // Decoding order is showing order, so that timestamps start at 0 without an edit list.
-            encoder.set_property("bframes", 0_u32);
+            "x264enc name=encoder threads=1 speed-preset=fast pass=quant quantizer=20 key-int-max=30 bframes=0"
         }
-        Codec::Mpeg4 => {
-            encoder.set_property_from_str("pass", "quant");
-            encoder.set_property("quantizer", 3.0_f32);
-            encoder.set_property("gop-size", 30_i32);
-            encoder.set_property("max-bframes", 0_i32);
-        }
+        Codec::Mpeg4 => "avenc_mpeg4 name=encoder pass=quant quantizer=3 gop-size=30 max-bframes=0",
     }
-    Ok(encoder)
 }
 
 /// Sets the times of what leaves an encoder without B-frames.
@@ -278,7 +247,7 @@ mod tests {
     #[test]
     fn a_missing_element_names_its_package() {
         gst::init().unwrap();
-        let error = element(("nosuchenc", "gstreamer1.0-plugins-ugly")).unwrap_err();
+        let error = find_element(("nosuchenc", "gstreamer1.0-plugins-ugly")).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -290,7 +259,7 @@ mod tests {
     fn a_full_disk_ends_with_an_error() {
         let full = Path::new("/dev/full");
         if !full.exists() {
-            // Said aloud through the test's output, since a skipped check must not look like a passed one.
+            // A skipped check must not look like a passed one.
             std::io::Write::write_all(&mut std::io::stderr(), b"skipped: no /dev/full here\n").ok();
             return;
         }
