@@ -69,20 +69,17 @@ impl CameraOpener for FileCamera {
     }
 
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
-        let (media, size, rate) = match self.still()? {
-            Some(still) => {
-                let size = (still.width(), still.height());
-                (Media::Still(still), size, Some(self.still_rate))
-            }
-            None => {
-                let options = VideoOptions {
-                    decoder: DecoderChoice::Software,
-                    timeout: DECODE_TIMEOUT,
-                };
-                let clip = VideoClip::open(&self.path, &options).map_err(|e| self.fail(&e.0))?;
-                let (size, rate) = (clip.size().unwrap_or_default(), clip.rate());
-                (Media::Clip(Box::new(clip)), size, rate)
-            }
+        let (media, size, rate) = if let Some(still) = self.still()? {
+            let size = (still.width(), still.height());
+            (Media::Still(still), size, Some(self.still_rate))
+        } else {
+            let options = VideoOptions {
+                decoder: DecoderChoice::Software,
+                timeout: DECODE_TIMEOUT,
+            };
+            let clip = VideoClip::open(&self.path, &options).map_err(|e| self.fail(&e.0))?;
+            let (size, rate) = (clip.size().unwrap_or_default(), clip.rate());
+            (Media::Clip(Box::new(clip)), size, rate)
         };
         let rate = rate.filter(|rate| RATES.contains(rate)).unwrap_or(25.0);
         Ok(Box::new(FileCapture {

@@ -144,12 +144,10 @@ impl DatasetCandidates {
                 "not everything was searched: the search covers {SEARCH_DEPTH_MAX} folder levels, {SEARCH_ENTRIES_MAX} files and what can be read"
             )
         });
-        let lines = datasets
-            .chain(found)
-            .chain(rest)
-            .chain(archives)
-            .chain(limits);
-        lines.map(|line| format!("\n  {line}")).collect()
+        // The first, empty line is the end of the error's own line.
+        let lines = std::iter::once(String::new()).chain(datasets);
+        let lines = lines.chain(found).chain(rest).chain(archives).chain(limits);
+        lines.collect::<Vec<_>>().join("\n  ")
     }
 }
 

@@ -145,8 +145,8 @@ impl Location {
     }
 
     /// Where the parts of the dataset in this folder may be.
-    fn search(&self) -> Box<DatasetCandidates> {
-        Box::new(match self {
+    fn search(&self) -> DatasetCandidates {
+        match self {
             Self::Disk(root) => DatasetCandidates::in_folder(root),
             Self::Archive(archive, _) => {
                 let size = |name| archive.size(name).unwrap_or(0);
@@ -155,7 +155,7 @@ impl Location {
                     .map(|name| (archive.path().join(name), size(name)));
                 DatasetCandidates::among(archive.path(), files)
             }
-        })
+        }
     }
 }
 
@@ -179,7 +179,7 @@ pub(super) fn locate(
     if !json.is_file() {
         return Err(DatasetError::NoJson {
             expected: json_override.map_or_else(|| json.shown(), Path::to_owned),
-            candidates: root.search(),
+            candidates: Box::new(root.search()),
         });
     }
     let videos = videos_override.map_or_else(
@@ -189,7 +189,7 @@ pub(super) fn locate(
     if !videos.is_folder() {
         return Err(DatasetError::NoVideos {
             expected: videos_override.map_or_else(|| videos.shown(), Path::to_owned),
-            candidates: root.search(),
+            candidates: Box::new(root.search()),
         });
     }
     Ok((json, videos))

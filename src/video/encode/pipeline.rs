@@ -131,10 +131,8 @@ impl Encoder {
     /// Waits until the file is complete.
     pub(super) fn finish(&self, count: u64) -> Result<(), EncodeError> {
         let awaited = [gst::MessageType::Eos, gst::MessageType::Error];
-        match self.wait(STALL_MAX_MS, &awaited)? {
-            true => Ok(()),
-            false => Err(stalled(count)),
-        }
+        let is_finished = self.wait(STALL_MAX_MS, &awaited)?;
+        is_finished.then_some(()).ok_or_else(|| stalled(count))
     }
 
     /// Waits at most `timeout_ms` for one of the messages: whether one came; an error message is an error.
