@@ -1,11 +1,10 @@
 //! The reader's side of a camera whose frames come from a thread of its own.
 
 use super::{CameraError, CameraOpener, RawFrame};
+use crate::camera::capture_state::{CameraCounts, NextFrame, SharedCapture};
 use crate::camera::capture_thread::CaptureThread;
-use crate::camera::events::{CameraEvent, EventDeduper};
-use crate::camera::latest_frame::{LatestFrame, NextFrame};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::camera::events::CameraEvent;
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -49,85 +48,10 @@ impl Default for CaptureTimeouts {
     }
 }
 
-/// Counters since the camera was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CameraCounts {
-    /// Frames captured.
-    pub frames: u64,
-    /// Frames that a newer one replaced before they were read.
-    pub dropped: u64,
-    /// Damaged frames.
-    pub damaged: u64,
-    /// Times that the camera was opened.
-    pub opened: u64,
-    /// Failed attempts to open it.
-    pub refused: u64,
-}
-
-/// Counts damaged frames in a row, as the reader reports them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct BadFrameCounter {
-    pub(super) count: u32,
-    /// What is wrong with the last one.
-    pub(super) reason: String,
-}
-
-/// State shared by the thread and the reader.
-#[derive(Debug, Default)]
-pub(super) struct CaptureShared {
-    pub(super) latest: LatestFrame,
-    pub(super) events: EventDeduper,
-    pub(super) is_stopped: AtomicBool,
-    pub(super) frames: AtomicU64,
-    pub(super) damaged: AtomicU64,
-    pub(super) opened: AtomicU64,
-    pub(super) refused: AtomicU64,
-    bad_frames: Mutex<BadFrameCounter>,
-    /// Time of the thread's last heartbeat and the longest time to the next; `None` when it has ended.
-    heartbeat: Mutex<Option<(Instant, Duration)>>,
-}
-
-impl CaptureShared {
-    /// Notes that the thread is alive; the next heartbeat comes within `allowed`.
-    pub(super) fn heartbeat(&self, allowed: Option<Duration>) {
-        let heartbeat = allowed.map(|allowed| (Instant::now(), allowed));
-        *self
-            .heartbeat
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = heartbeat;
-    }
-
-    /// Time since the last heartbeat, if it is overdue.
-    fn overdue(&self) -> Option<Duration> {
-        let heartbeat = *self
-            .heartbeat
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let (since, allowed) = heartbeat?;
-        Some(since.elapsed()).filter(|elapsed| *elapsed > allowed)
-    }
-
-    pub(super) fn bad_frames(&self) -> std::sync::MutexGuard<'_, BadFrameCounter> {
-        self.bad_frames
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Ends the wait of the reader, however the thread ends.
-struct CloseGuard(Arc<CaptureShared>);
-
-impl Drop for CloseGuard {
-    fn drop(&mut self) {
-        self.0.heartbeat(None);
-        self.0.latest.close();
-    }
-}
-
 /// A camera whose thread captures; stops when dropped.
 #[derive(Debug)]
 pub struct Camera {
-    shared: Arc<CaptureShared>,
+    shared: Arc<SharedCapture>,
     thread: Option<JoinHandle<()>>,
     device: String,
     shutdown_grace: Duration,
@@ -143,15 +67,13 @@ impl Camera {
         drop_policy: DropPolicy,
         timeouts: CaptureTimeouts,
     ) -> Result<Self, CameraError> {
-        let shared = Arc::new(CaptureShared::default());
+        let shared = Arc::new(SharedCapture::default());
         let device = opener.name();
-        let closing = CloseGuard(Arc::clone(&shared));
         let mut capture =
             CaptureThread::new(Arc::clone(&shared), device.clone(), drop_policy, timeouts);
-        let thread = Builder::new().name("camera".into()).spawn(move || {
-            let _closing = closing;
-            capture.run(opener.as_mut());
-        });
+        let thread = Builder::new()
+            .name("camera".into())
+            .spawn(move || capture.run(opener.as_mut()));
         let thread = thread.map_err(|e| CameraError::Thread(e.to_string()))?;
         Ok(Self {
             shared,
@@ -164,56 +86,50 @@ impl Camera {
     /// The newest frame, or the next one within `timeout`.
     #[must_use]
     pub fn next_frame(&self, timeout: Duration) -> NextFrame {
-        self.shared.latest.take(timeout)
+        self.shared.take(timeout)
     }
 
     /// Returns a frame so that its memory is used again.
     pub fn release(&self, frame: RawFrame) {
-        self.shared.latest.release(frame);
+        self.shared.lock().release(frame);
     }
 
     /// Events since the last call. It also checks whether the driver hangs: call it often.
     pub fn events(&self) -> impl Iterator<Item = CameraEvent> {
-        if let Some(after) = self.shared.overdue() {
-            let device = self.device.clone();
-            self.shared
+        let mut state = self.shared.lock();
+        if let Some((since, allowed)) = state.heartbeat
+            && since.elapsed() > allowed
+        {
+            let (device, after) = (self.device.clone(), since.elapsed());
+            state
                 .events
                 .note_fault(CameraError::Hangs { device, after });
         }
-        self.shared.events.drain().into_iter()
+        state.events.drain().into_iter()
     }
 
     /// Counters up to now.
     #[must_use]
     pub fn counts(&self) -> CameraCounts {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let shared = &self.shared;
-        CameraCounts {
-            frames: of(&shared.frames),
-            dropped: shared.latest.dropped(),
-            damaged: of(&shared.damaged),
-            opened: of(&shared.opened),
-            refused: of(&shared.refused),
-        }
+        self.shared.lock().counts
     }
 
     /// Reports that the last frame could be converted.
     pub fn note_good(&self) {
-        self.shared.bad_frames().count = 0;
+        self.shared.lock().bad_frames = 0;
     }
 
     /// Counts a frame that could not be converted, for `reason`. Too many in a row are a fault.
     pub fn note_damaged(&self, reason: String) {
-        self.shared.damaged.fetch_add(1, Ordering::Relaxed);
-        let mut bad_frames = self.shared.bad_frames();
-        bad_frames.count = bad_frames.count.saturating_add(1);
-        bad_frames.reason = reason;
+        let mut state = self.shared.lock();
+        state.counts.damaged += 1;
+        state.bad_frames = state.bad_frames.saturating_add(1);
+        state.bad_frame_reason = reason;
     }
 
     /// Stops capture and waits for the thread. A thread whose driver does not return is left behind. Counters stay.
     pub fn stop(&mut self) {
-        self.shared.is_stopped.store(true, Ordering::Release);
-        self.shared.latest.close();
+        self.shared.close();
         let Some(thread) = self.thread.take() else {
             return;
         };

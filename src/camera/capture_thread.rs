@@ -1,11 +1,11 @@
 //! The camera's thread: opens the camera, captures, and opens it again after a fault.
 
 use super::{CameraError, CameraOpener, Capture, CaptureStep, RawFrame};
-use crate::camera::camera_handle::{BadFrameCounter, CaptureShared, CaptureTimeouts, DropPolicy};
+use crate::camera::camera_handle::{CaptureTimeouts, DropPolicy};
+use crate::camera::capture_state::SharedCapture;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Longest time until a stop is noticed.
@@ -24,7 +24,7 @@ enum CaptureEnd {
 
 /// State of the thread.
 pub(super) struct CaptureThread {
-    shared: Arc<CaptureShared>,
+    shared: Arc<SharedCapture>,
     device: String,
     drop_policy: DropPolicy,
     timeouts: CaptureTimeouts,
@@ -37,7 +37,7 @@ pub(super) struct CaptureThread {
 
 impl CaptureThread {
     pub(super) fn new(
-        shared: Arc<CaptureShared>,
+        shared: Arc<SharedCapture>,
         device: String,
         drop_policy: DropPolicy,
         timeouts: CaptureTimeouts,
@@ -68,17 +68,17 @@ impl CaptureThread {
             });
             match end {
                 CaptureEnd::Stopped => return,
-                CaptureEnd::Ended => return self.shared.events.note_end(),
-                CaptureEnd::Fault(error) => self.shared.events.note_fault(error),
+                CaptureEnd::Ended => return self.shared.lock().events.note_end(),
+                CaptureEnd::Fault(error) => self.shared.lock().events.note_fault(error),
             }
             if self.was_healthy {
                 failures = 0;
             }
-            let wait = self
-                .timeouts
-                .retry_min
-                .saturating_mul(2_u32.saturating_pow(failures));
-            self.pause(wait.min(self.timeouts.retry_max));
+            let longer = 2_u32.saturating_pow(failures);
+            let pause = self.timeouts.retry_min.saturating_mul(longer);
+            let pause = pause.min(self.timeouts.retry_max);
+            self.heartbeat(pause);
+            self.shared.pause(pause);
             failures = failures.saturating_add(1);
         }
     }
@@ -86,17 +86,17 @@ impl CaptureThread {
     /// Opens the camera and captures until something ends it.
     fn open_and_capture(&mut self, opener: &mut dyn CameraOpener) -> CaptureEnd {
         self.heartbeat(Duration::ZERO);
-        *self.shared.bad_frames() = BadFrameCounter::default();
+        self.shared.lock().bad_frames = 0;
         let opening = opener.open(self.start);
         // The driver has returned: no hang is reported from here on.
         self.heartbeat(Duration::ZERO);
         match opening {
             Ok(mut capture) => {
-                self.shared.opened.fetch_add(1, Ordering::Relaxed);
+                self.shared.lock().counts.opened += 1;
                 self.capture(capture.as_mut())
             }
             Err(error) => {
-                self.shared.refused.fetch_add(1, Ordering::Relaxed);
+                self.shared.lock().counts.refused += 1;
                 CaptureEnd::Fault(error)
             }
         }
@@ -113,15 +113,15 @@ impl CaptureThread {
                 reason,
             })
         };
-        let mut frame = self.shared.latest.spare();
+        let mut frame = RawFrame::default();
         let (mut first, mut last_seen) = (None, Instant::now());
         let mut damaged = 0_u32;
         let mut uses_own_clock = false;
         while !self.is_stopped() {
             self.heartbeat(frame_timeout);
-            let bad_frames = self.shared.bad_frames().count;
+            let bad_frames = self.shared.lock().bad_frames;
             if bad_frames >= DAMAGED_MAX {
-                return too_many(bad_frames, self.shared.bad_frames().reason.clone());
+                return too_many(bad_frames, self.shared.lock().bad_frame_reason.clone());
             }
             let mut step = capture.next(POLL, &mut frame);
             self.heartbeat(frame_timeout);
@@ -136,7 +136,7 @@ impl CaptureThread {
                 Ok(CaptureStep::Frame) => {
                     damaged = 0;
                     last_seen = Instant::now();
-                    if self.shared.events.note_capture(capture.opened()) {
+                    if self.shared.lock().events.note_capture(capture.opened()) {
                         // Also after a driver that hung: normal capture counts from here.
                         first = None;
                         self.was_healthy = false;
@@ -147,19 +147,18 @@ impl CaptureThread {
                         && !self.was_healthy
                     {
                         self.was_healthy = true;
-                        self.shared.events.note_healthy();
+                        self.shared.lock().events.note_healthy();
                     }
-                    self.shared.frames.fetch_add(1, Ordering::Relaxed);
+                    self.shared.lock().counts.frames += 1;
                     if self.drop_policy == DropPolicy::WaitForReader {
-                        self.wait_empty(frame_timeout);
+                        self.wait_until_read(frame_timeout);
                         frame.taken = Instant::now();
                         last_seen = frame.taken;
                     }
-                    self.shared.latest.put(frame);
-                    frame = self.shared.latest.spare();
+                    frame = self.shared.put(frame);
                 }
                 Ok(CaptureStep::Damaged(reason)) => {
-                    self.shared.damaged.fetch_add(1, Ordering::Relaxed);
+                    self.shared.lock().counts.damaged += 1;
                     last_seen = Instant::now();
                     // A file that was opened again is skipped up to its last frame.
                     let is_skipped =
@@ -176,8 +175,8 @@ impl CaptureThread {
                     }
                 }
                 Ok(CaptureStep::End) => {
-                    // The last frame is read, too.
-                    self.wait_empty(frame_timeout);
+                    // The reader gets the last frame as well.
+                    self.wait_until_read(frame_timeout);
                     return CaptureEnd::Ended;
                 }
                 Err(error) => return CaptureEnd::Fault(error),
@@ -210,33 +209,28 @@ impl CaptureThread {
     }
 
     fn is_stopped(&self) -> bool {
-        self.shared.is_stopped.load(Ordering::Acquire)
+        self.shared.lock().is_closed
     }
 
-    /// The next heartbeat comes within `frame_timeout` and the driver's timeout.
-    fn heartbeat(&self, frame_timeout: Duration) {
-        self.shared
-            .heartbeat(Some(frame_timeout + self.timeouts.driver_timeout));
+    /// Notes that the thread is alive: the next heartbeat comes within `time` and the driver's timeout.
+    fn heartbeat(&self, time: Duration) {
+        let allowed = time + self.timeouts.driver_timeout;
+        self.shared.lock().heartbeat = Some((Instant::now(), allowed));
     }
 
     /// Waits for the reader; the camera does not count as hanging meanwhile.
-    fn wait_empty(&self, frame_timeout: Duration) {
-        while !self.shared.latest.wait_empty(POLL) && !self.is_stopped() {
+    fn wait_until_read(&self, frame_timeout: Duration) {
+        while !self.shared.wait_until_read(POLL) {
             self.heartbeat(frame_timeout);
         }
     }
+}
 
-    /// Waits for `time` or until the stop.
-    fn pause(&self, time: Duration) {
-        let until = Instant::now() + time;
-        while !self.is_stopped() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            self.heartbeat(Duration::ZERO);
-            std::thread::sleep(left.min(POLL / 4));
-        }
+impl Drop for CaptureThread {
+    /// Ends the wait of the reader, however the thread ends.
+    fn drop(&mut self) {
+        self.shared.lock().heartbeat = None;
+        self.shared.close();
     }
 }
 

@@ -13,12 +13,12 @@ use super::{
     CameraError, CameraOpener, Capture, CaptureStep, FormatRequest, OpenedCamera, PixelFormat,
     RawFrame,
 };
-use crate::camera::reconnect;
-use crate::camera::reconnect::{CameraIdentity, DeviceCard};
+use crate::camera::reconnect::{self, CameraIdentity, DeviceCard};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stuck::{Stoppable, StuckStreams};
 use v4l::buffer::{Flags as BufferFlags, Type};
@@ -42,7 +42,7 @@ pub struct V4l2Camera {
     path: PathBuf,
     request: FormatRequest,
     identity: Option<CameraIdentity>,
-    stuck: StuckStreams<OpenStream>,
+    stuck: Arc<StuckStreams<OpenStream>>,
 }
 
 impl V4l2Camera {
@@ -53,7 +53,7 @@ impl V4l2Camera {
             path,
             request,
             identity: None,
-            stuck: StuckStreams::default(),
+            stuck: Arc::default(),
         }
     }
 }
@@ -70,11 +70,8 @@ impl CameraOpener for V4l2Camera {
             None => self.path.clone(),
             Some(known) => {
                 let query = |path: &Path| card(path).ok();
-                reconnect::find_again(dev, &self.path, known, &query).ok_or_else(|| {
-                    CameraError::NotFound {
-                        device: self.name(),
-                    }
-                })?
+                reconnect::find_again(dev, &self.path, known, &query)
+                    .ok_or_else(|| CameraError::NotFound(self.name()))?
             }
         };
         let name = path.display().to_string();
@@ -141,7 +138,7 @@ fn open(path: &Path) -> Result<(v4l::Device, DeviceCard), CameraError> {
 }
 
 fn sizes(device: &v4l::Device, fourcc: FourCC) -> Vec<FrameSizes> {
-    // A driver that lists no sizes is asked for the requested one.
+    // A driver may list no sizes; then the requested one is tried.
     let sizes = device.enum_framesizes(fourcc).unwrap_or_default();
     let size = |size| match size {
         FrameSizeEnum::Discrete(d) => FrameSizes::One(d.width, d.height),
@@ -154,6 +151,12 @@ fn sizes(device: &v4l::Device, fourcc: FourCC) -> Vec<FrameSizes> {
     sizes.into_iter().map(|s| size(s.size)).collect()
 }
 
+/// The rate of frames that are this many seconds apart.
+fn frames_per_second(interval: v4l::Fraction) -> Option<f64> {
+    let (seconds, parts) = (interval.numerator, interval.denominator);
+    (seconds > 0).then(|| f64::from(parts) / f64::from(seconds))
+}
+
 /// Highest frames per second at this size.
 fn rate(device: &v4l::Device, fourcc: FourCC, width: u32, height: u32) -> Option<f64> {
     let intervals = device.enum_frameintervals(fourcc, width, height).ok()?;
@@ -161,12 +164,9 @@ fn rate(device: &v4l::Device, fourcc: FourCC, width: u32, height: u32) -> Option
         FrameIntervalEnum::Discrete(d) => d,
         FrameIntervalEnum::Stepwise(s) => s.min,
     };
-    let rate = |f: v4l::Fraction| {
-        (f.numerator > 0).then(|| f64::from(f.denominator) / f64::from(f.numerator))
-    };
     let rates = intervals
         .into_iter()
-        .filter_map(|i| rate(shortest(i.interval)));
+        .filter_map(|i| frames_per_second(shortest(i.interval)));
     rates.max_by(f64::total_cmp)
 }
 
@@ -209,7 +209,7 @@ struct V4l2Capture {
     opened: OpenedCamera,
     /// `None` after the drop.
     parts: Option<OpenStream>,
-    stuck: StuckStreams<OpenStream>,
+    stuck: Arc<StuckStreams<OpenStream>>,
     stride: usize,
     full_range: bool,
     needed: usize,
@@ -221,11 +221,9 @@ struct V4l2Capture {
 
 /// The clock of the drivers' time stamps.
 fn monotonic() -> Duration {
-    let now = clock_gettime(ClockId::Monotonic);
-    Duration::new(
-        u64::try_from(now.tv_sec).unwrap_or(0),
-        u32::try_from(now.tv_nsec).unwrap_or(0),
-    )
+    clock_gettime(ClockId::Monotonic)
+        .try_into()
+        .unwrap_or_default()
 }
 
 impl V4l2Capture {
@@ -233,25 +231,19 @@ impl V4l2Capture {
         path: &Path,
         request: &FormatRequest,
         start: Instant,
-        stuck: StuckStreams<OpenStream>,
+        stuck: Arc<StuckStreams<OpenStream>>,
     ) -> Result<(Self, DeviceCard), CameraError> {
         let name = path.display().to_string();
         let of = |e: io::Error| CameraError::of(&name, &e);
         let (device, card) = open(path)?;
         let offers = offers(&device, &name, request)?;
-        let no_format = |wanted: String| CameraError::NoFormat {
+        let no_format = |wanted: &str| CameraError::NoFormat {
             device: name.clone(),
-            wanted,
+            wanted: wanted.to_owned(),
             offered: negotiate::describe(&offers),
         };
-        let chosen = negotiate::choose(&offers, request).ok_or_else(|| {
-            no_format(
-                request
-                    .format
-                    .map_or("pictures", PixelFormat::name)
-                    .to_owned(),
-            )
-        })?;
+        let requested = request.format.map_or("pictures", PixelFormat::name);
+        let chosen = negotiate::choose(&offers, request).ok_or_else(|| no_format(requested))?;
         // The new format leaves stride and size open: drivers would keep those of the one before.
         let requested = Format::new(
             chosen.width,
@@ -261,14 +253,13 @@ impl V4l2Capture {
         let got = device.set_format(&requested).map_err(of)?;
         // A driver that does not have the format sets another one and reports it only here.
         if got.fourcc != requested.fourcc {
-            return Err(no_format(chosen.format.name().to_owned()));
+            return Err(no_format(chosen.format.name()));
         }
         let rate = set_rate(&device, request.rate);
         let mut stream = Stream::with_buffers(&device, Type::VideoCapture, BUFFERS).map_err(of)?;
         stream.set_timeout(FIRST_FRAME_TIMEOUT);
-        let size = |n: u32| usize::try_from(n).unwrap_or(0);
-        let (width, height) = (size(got.width), size(got.height));
-        let stride = size(got.stride).max(chosen.format.row_bytes(width));
+        let (width, height) = (got.width as usize, got.height as usize);
+        let stride = (got.stride as usize).max(chosen.format.row_bytes(width));
         let capture = Self {
             opened: OpenedCamera {
                 name: format!("{} ({})", card.card, card.bus),
@@ -297,19 +288,13 @@ fn short_frame(
     now: Option<&Format>,
     reason: String,
 ) -> Result<CaptureStep, CameraError> {
-    let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-    let was = (opened.width, opened.height, opened.format.fourcc());
+    let was = format!("{} {}x{}", opened.format, opened.width, opened.height);
+    let now = now.map(|now| format!("{} {}x{}", now.fourcc, now.width, now.height));
     match now {
-        Some(now) if (size(now.width), size(now.height), now.fourcc.repr) != was => {
-            let (format, width, height) = (opened.format.name(), was.0, was.1);
-            Err(CameraError::Changed {
-                device: opened.path.clone(),
-                what: format!(
-                    "{format} {width}x{height} to {} {}x{}",
-                    now.fourcc, now.width, now.height
-                ),
-            })
-        }
+        Some(now) if now != was => Err(CameraError::Changed {
+            device: opened.path.clone(),
+            what: format!("{was} to {now}"),
+        }),
         _ => Ok(CaptureStep::Damaged(reason)),
     }
 }
@@ -323,8 +308,7 @@ fn set_rate(device: &v4l::Device, rate: f64) -> Option<f64> {
     )]
     let milli = (rate * 1000.0).round() as u32;
     let requested = Parameters::new(v4l::Fraction::new(1000, milli.max(1)));
-    let got = device.set_params(&requested).ok()?.interval;
-    (got.numerator > 0).then(|| f64::from(got.denominator) / f64::from(got.numerator))
+    frames_per_second(device.set_params(&requested).ok()?.interval)
 }
 
 impl Capture for V4l2Capture {
@@ -344,13 +328,12 @@ impl Capture for V4l2Capture {
         if self.is_started {
             // The crate's own wait loses its place in the queue when it times out, so the wait comes before.
             let timeout = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-            match stream.handle().poll(libc::POLLIN, timeout) {
-                Ok(0) => return Ok(CaptureStep::NoFrame),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {
-                    return Ok(CaptureStep::NoFrame);
-                }
-                Err(e) => return Err(CameraError::of(&device, &e)),
-                Ok(_) => {}
+            let ready = match stream.handle().poll(libc::POLLIN, timeout) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
+                polled => polled.map_err(|e| CameraError::of(&device, &e))?,
+            };
+            if ready == 0 {
+                return Ok(CaptureStep::NoFrame);
             }
         }
         let (bytes, meta) = stream.next().map_err(|e| match e.kind() {
@@ -366,9 +349,7 @@ impl Capture for V4l2Capture {
                 "the driver marks it as damaged".to_owned(),
             ));
         }
-        let used = usize::try_from(meta.bytesused)
-            .unwrap_or(0)
-            .min(bytes.len());
+        let used = bytes.len().min(meta.bytesused as usize);
         let is_monotonic =
             (meta.flags & BufferFlags::TIMESTAMP_MASK) == BufferFlags::TIMESTAMP_MONOTONIC;
         frame.bytes.clear();

@@ -7,29 +7,20 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CameraError {
     /// No device at this path, or not now.
-    #[error("{device} is not there; plug it in, or see `handloom camera --list`")]
-    NotFound {
-        /// As named.
-        device: String,
-    },
+    #[error("{0} is not there; plug it in, or see `handloom camera --list`")]
+    NotFound(String),
     /// The system denies access.
     #[error(
-        "no permission to open {device}; add the user to the group video, or name the device in DeviceAllow of the unit"
+        "no permission to open {0}; add the user to the group video, or name the device in DeviceAllow of the unit"
     )]
-    Denied {
-        /// As named.
-        device: String,
-    },
+    Denied(String),
     /// Another program uses the camera.
-    #[error("{device} is in use by another program; end that one (`fuser {device}` names it)")]
-    Busy {
-        /// As named.
-        device: String,
-    },
+    #[error("{0} is in use by another program; end that one (`fuser {0}` names it)")]
+    Busy(String),
     /// The device cannot be used as a camera.
     #[error("{device} cannot be used as a camera: {reason}; see `handloom camera --list`")]
     NoCamera {
-        /// As named.
+        /// The device, as the user named it.
         device: String,
         /// What it lacks.
         reason: String,
@@ -37,7 +28,7 @@ pub enum CameraError {
     /// The camera does not have the requested format.
     #[error("{device} does not offer {wanted}; it offers {offered}")]
     NoFormat {
-        /// As named.
+        /// The device, as the user named it.
         device: String,
         /// The requested format.
         wanted: String,
@@ -47,7 +38,7 @@ pub enum CameraError {
     /// The device was unplugged.
     #[error("{device} is gone ({reason}); plug it in again, it is found automatically")]
     Gone {
-        /// As named.
+        /// The device, as the user named it.
         device: String,
         /// The system's message.
         reason: String,
@@ -57,7 +48,7 @@ pub enum CameraError {
         "{device} gave no frame for {:.1} s; it is opened again, unplug it and plug it in if that does not help", .after.as_secs_f64()
     )]
     Frozen {
-        /// As named.
+        /// The device, as the user named it.
         device: String,
         /// Time without a frame.
         after: Duration,
@@ -67,7 +58,7 @@ pub enum CameraError {
         "{device} did not answer for {:.1} s: its driver hangs; unplug it and plug it in, capture continues when it answers", .after.as_secs_f64()
     )]
     Hangs {
-        /// As named.
+        /// The device, as the user named it.
         device: String,
         /// Time in the call so far.
         after: Duration,
@@ -75,7 +66,7 @@ pub enum CameraError {
     /// The format changed during capture.
     #[error("{device} changed its format: {what}; it is opened again")]
     Changed {
-        /// As named.
+        /// The device, as the user named it.
         device: String,
         /// The old and the new format.
         what: String,
@@ -85,7 +76,7 @@ pub enum CameraError {
         "{device} gave {count} damaged frames in a row ({reason}); it is opened again, try another cable or port"
     )]
     Damaged {
-        /// As named.
+        /// The device, as the user named it.
         device: String,
         /// Number of frames.
         count: u32,
@@ -95,7 +86,7 @@ pub enum CameraError {
     /// Another failure of a driver or a library.
     #[error("{device} failed: {reason}; it is opened again")]
     Failed {
-        /// As named.
+        /// The device, as the user named it.
         device: String,
         /// The system's message.
         reason: String,
@@ -103,7 +94,7 @@ pub enum CameraError {
     /// A file cannot be used as a camera.
     #[error("{path} cannot be used as a camera: {reason}; give a clip or a PNG or JPEG image")]
     File {
-        /// As named.
+        /// The file, as the user named it.
         path: String,
         /// The decoder's message.
         reason: String,
@@ -122,9 +113,9 @@ impl CameraError {
     pub fn of(device: &str, error: &io::Error) -> Self {
         let device = device.to_owned();
         match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENXIO) => Self::NotFound { device },
-            Some(libc::EACCES | libc::EPERM) => Self::Denied { device },
-            Some(libc::EBUSY) => Self::Busy { device },
+            Some(libc::ENOENT | libc::ENXIO) => Self::NotFound(device),
+            Some(libc::EACCES | libc::EPERM) => Self::Denied(device),
+            Some(libc::EBUSY) => Self::Busy(device),
             Some(libc::ENODEV) => Self::Gone {
                 device,
                 reason: error.to_string(),
@@ -140,9 +131,9 @@ impl CameraError {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::NotFound { .. } => "not_found",
-            Self::Denied { .. } => "denied",
-            Self::Busy { .. } => "busy",
+            Self::NotFound(_) => "not_found",
+            Self::Denied(_) => "denied",
+            Self::Busy(_) => "busy",
             Self::NoCamera { .. } => "no_camera",
             Self::NoFormat { .. } => "no_format",
             Self::Gone { .. } => "gone",

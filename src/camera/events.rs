@@ -2,7 +2,6 @@
 
 use super::{CameraError, OpenedCamera};
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Events that wait to be read; beyond this number the oldest is dropped.
 const EVENTS_MAX: usize = 64;
@@ -30,65 +29,53 @@ enum ReportedState {
     Down(&'static str),
 }
 
+/// Turns what the camera's thread and its reader notice into events, each fault once.
 #[derive(Debug, Default)]
-struct DeduperState {
+pub(super) struct EventDeduper {
     state: ReportedState,
     /// Names of the faults since capture was last normal.
     faults: Vec<&'static str>,
     unread: VecDeque<CameraEvent>,
 }
 
-/// Turns what the camera's thread and its reader notice into events, each fault once.
-#[derive(Debug, Default)]
-pub(super) struct EventDeduper(Mutex<DeduperState>);
-
 impl EventDeduper {
-    /// A panic elsewhere leaves the state whole: each change is a single one.
-    fn lock(&self) -> MutexGuard<'_, DeduperState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A frame came. Returns whether capture begins with it.
-    pub(super) fn note_capture(&self, opened: &OpenedCamera) -> bool {
-        let mut inner = self.lock();
-        let is_new = inner.state != ReportedState::Capturing;
+    pub(super) fn note_capture(&mut self, opened: &OpenedCamera) -> bool {
+        let is_new = self.state != ReportedState::Capturing;
         if is_new {
-            inner.state = ReportedState::Capturing;
-            inner.push(CameraEvent::Opened(opened.clone()));
+            self.state = ReportedState::Capturing;
+            self.push(CameraEvent::Opened(opened.clone()));
         }
         is_new
     }
 
     /// Capture was normal for a while: the next fault is reported again.
-    pub(super) fn note_healthy(&self) {
-        self.lock().faults.clear();
+    pub(super) fn note_healthy(&mut self) {
+        self.faults.clear();
     }
 
     /// The camera failed.
-    pub(super) fn note_fault(&self, error: CameraError) {
-        let mut inner = self.lock();
+    pub(super) fn note_fault(&mut self, error: CameraError) {
         let name = error.name();
-        let was = std::mem::replace(&mut inner.state, ReportedState::Down(name));
-        if !inner.faults.contains(&name) {
-            inner.faults.push(name);
-            inner.push(CameraEvent::Fault(error));
+        let was = std::mem::replace(&mut self.state, ReportedState::Down(name));
+        if !self.faults.contains(&name) {
+            self.faults.push(name);
+            self.push(CameraEvent::Fault(error));
         } else if was != ReportedState::Down(name) {
-            inner.push(CameraEvent::Relapse(error));
+            self.push(CameraEvent::Relapse(error));
         }
     }
 
     /// A file is over.
-    pub(super) fn note_end(&self) {
-        self.lock().push(CameraEvent::Ended);
+    pub(super) fn note_end(&mut self) {
+        self.push(CameraEvent::Ended);
     }
 
     /// Removes and returns the events that wait.
-    pub(super) fn drain(&self) -> VecDeque<CameraEvent> {
-        std::mem::take(&mut self.lock().unread)
+    pub(super) fn drain(&mut self) -> VecDeque<CameraEvent> {
+        std::mem::take(&mut self.unread)
     }
-}
 
-impl DeduperState {
     fn push(&mut self, event: CameraEvent) {
         if self.unread.len() >= EVENTS_MAX
             && let Some(event) = self.unread.pop_front()
@@ -117,12 +104,12 @@ mod tests {
 
     fn busy() -> CameraError {
         let device = "/dev/video0".into();
-        CameraError::Busy { device }
+        CameraError::Busy(device)
     }
 
     #[test]
     fn events_that_are_not_read_are_dropped_from_the_oldest() {
-        let deduper = EventDeduper::default();
+        let mut deduper = EventDeduper::default();
         for _ in 0..EVENTS_MAX {
             deduper.note_fault(busy());
             deduper.note_capture(&opened());

@@ -6,12 +6,12 @@ use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::video::clip::{VideoClip, VideoOptions};
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Rates that a file may declare; for others 25 is used.
 const RATES: std::ops::RangeInclusive<f64> = 1.0..=240.0;
-/// Longest total wait for the decoder: one that hangs must not block the end for ever.
+/// Longest total wait for the decoder: one that hangs must not block the shutdown forever.
 const DECODE_TIMEOUT: Duration = Duration::from_mins(10);
 /// Largest still image, in bytes.
 const STILL_BYTES_MAX: u64 = 64 << 20;
@@ -35,7 +35,7 @@ impl FileCamera {
         }
     }
 
-    /// Gives the frames as fast as they are taken, with the same times.
+    /// Gives the frames as fast as they are read, with the same times.
     #[must_use]
     pub fn at_once(mut self) -> Self {
         self.is_paced = false;
@@ -51,7 +51,6 @@ enum Media {
 struct FileCapture {
     media: Media,
     opened: OpenedCamera,
-    path: String,
     interval: Duration,
     /// Time from the camera's start to the first frame.
     offset: Duration,
@@ -70,43 +69,35 @@ impl CameraOpener for FileCamera {
     }
 
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
-        let fail = |e: SourceError| self.fail(&e.0);
-        let media = if let Some(still) = self.still()? {
-            Media::Still(still)
+        let (media, size, rate) = if let Some(still) = self.still()? {
+            let size = (still.width(), still.height());
+            (Media::Still(still), size, Some(self.still_rate))
         } else {
             let options = VideoOptions {
                 decoder: DecoderChoice::Software,
                 timeout: DECODE_TIMEOUT,
             };
-            let clip = VideoClip::open(&self.path, &options).map_err(fail)?;
-            Media::Clip(Box::new(clip))
+            let clip = VideoClip::open(&self.path, &options).map_err(|e| self.fail(&e.0))?;
+            let (size, rate) = (clip.size().unwrap_or_default(), clip.rate());
+            (Media::Clip(Box::new(clip)), size, rate)
         };
-        let (width, height, rate) = match &media {
-            Media::Still(still) => (still.width(), still.height(), self.still_rate),
-            Media::Clip(clip) => {
-                let (width, height) = clip.size().unwrap_or_default();
-                (width, height, 25.0)
-            }
-        };
-        let rate = if RATES.contains(&rate) { rate } else { 25.0 };
-        let offset = if self.is_paced {
-            start.elapsed()
-        } else {
-            Duration::ZERO
-        };
+        let rate = rate.filter(|rate| RATES.contains(rate)).unwrap_or(25.0);
         Ok(Box::new(FileCapture {
             media,
             opened: OpenedCamera {
                 name: self.name(),
                 path: self.path.display().to_string(),
                 format: PixelFormat::Rgb3,
-                width,
-                height,
+                width: size.0,
+                height: size.1,
                 rate: Some(rate),
             },
-            path: self.path.display().to_string(),
             interval: Duration::from_secs_f64(1.0 / rate),
-            offset,
+            offset: if self.is_paced {
+                start.elapsed()
+            } else {
+                Duration::ZERO
+            },
             start,
             is_paced: self.is_paced,
             count: 0,
@@ -128,22 +119,17 @@ impl FileCamera {
     /// The image, if the file begins like a PNG or JPEG image.
     fn still(&self) -> Result<Option<RgbFrame>, CameraError> {
         let read = |e: std::io::Error| self.fail(&e.to_string());
-        let is_file = |path: &Path| path.metadata().map(|m| m.is_file());
-        if !is_file(&self.path).map_err(read)? {
+        if !self.path.metadata().map_err(read)?.is_file() {
             return Err(self.fail("not a regular file"));
         }
         let mut file = File::open(&self.path).map_err(read)?;
-        let mut head = Vec::new();
-        (&mut file).take(8).read_to_end(&mut head).map_err(read)?;
-        let is_image = head.starts_with(&[0xff, 0xd8, 0xff]) || head == *b"\x89PNG\r\n\x1a\n";
-        if !is_image {
+        let mut bytes = Vec::new();
+        (&mut file).take(8).read_to_end(&mut bytes).map_err(read)?;
+        if !bytes.starts_with(&[0xff, 0xd8, 0xff]) && bytes != b"\x89PNG\r\n\x1a\n" {
             return Ok(None);
         }
-        let mut bytes = head;
-        (&mut file)
-            .take(STILL_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .map_err(read)?;
+        let mut rest = file.take(STILL_BYTES_MAX);
+        rest.read_to_end(&mut bytes).map_err(read)?;
         let image = image::load_from_memory(&bytes).map_err(|e| self.fail(&e.to_string()))?;
         let image = image.into_rgb8();
         let (width, height) = (image.width() as usize, image.height() as usize);
@@ -152,14 +138,14 @@ impl FileCamera {
 }
 
 impl FileCapture {
-    /// Steps to the next picture; returns its time since the camera's start, or `None` at the end.
+    /// Steps to the next frame; returns its time since the camera's start, or `None` at the end.
     fn step(&mut self) -> Result<Option<Duration>, CameraError> {
         let nominal = self.interval * self.count;
         let time = match &mut self.media {
             Media::Still(_) => nominal,
             Media::Clip(clip) => {
                 let fail = |e: SourceError| CameraError::File {
-                    path: self.path.clone(),
+                    path: self.opened.path.clone(),
                     reason: e.0,
                 };
                 if !clip.advance().map_err(fail)? {
@@ -173,14 +159,6 @@ impl FileCapture {
                     .unwrap_or_else(|| nominal.max(self.last + self.interval / 2))
             }
         };
-        if self.count == 0
-            && let Media::Clip(clip) = &self.media
-            && let Some(rate) = clip.rate().filter(|rate| RATES.contains(rate))
-        {
-            // The rate is known with the first picture.
-            self.opened.rate = Some(rate);
-            self.interval = Duration::from_secs_f64(1.0 / rate);
-        }
         self.count += 1;
         self.last = time;
         Ok(Some(self.offset + time))
@@ -202,21 +180,20 @@ impl Capture for FileCapture {
         timeout: Duration,
         frame: &mut RawFrame,
     ) -> Result<CaptureStep, CameraError> {
-        let due = match self.ready.take() {
-            Some(due) => due,
-            None => match self.step()? {
-                Some(due) => due,
-                None => return Ok(CaptureStep::End),
-            },
+        if self.ready.is_none() {
+            self.ready = self.step()?;
+        }
+        let Some(due) = self.ready else {
+            return Ok(CaptureStep::End);
         };
         if self.is_paced {
             let left = due.saturating_sub(self.start.elapsed());
             std::thread::sleep(left.min(timeout));
             if left > timeout {
-                self.ready = Some(due);
                 return Ok(CaptureStep::NoFrame);
             }
         }
+        self.ready = None;
         let image = match &mut self.media {
             Media::Still(still) => &*still,
             Media::Clip(clip) => match clip.frame() {

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 /// Appended to the elements; converts only what is none of these formats.
 const TAIL: &str = "videoconvert ! video/x-raw,format=(string){YUY2,NV12,I420,RGB} ! appsink name=handloom_out sync=false max-buffers=1 drop=true";
-/// Time for the elements to start, and then for their first picture.
-const START_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time for the elements to start, and then for their first frame.
+const START_TIMEOUT: gst::ClockTime = gst::ClockTime::from_seconds(5);
 
 const NO_START: &str = "the elements do not start";
-const NO_PICTURE: &str = "the elements give no picture";
+const NO_FRAME: &str = "the elements give no picture";
 
 /// Opens elements in the syntax of `gst-launch-1.0`.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct GstCamera {
 }
 
 impl GstCamera {
-    /// Elements whose last one gives pictures.
+    /// Elements whose last one gives frames.
     #[must_use]
     pub fn new(elements: String) -> Self {
         Self { elements }
@@ -73,35 +73,15 @@ impl CameraOpener for GstCamera {
             anchor: None,
             waiting: None,
         };
-        let fail = |capture: &GstCapture, else_: &str| {
-            self.fail(&capture.last_error().unwrap_or(else_.into()))
-        };
-        let is_live = match capture.preroll() {
-            Ok(Some(is_live)) => is_live,
-            Ok(None) => return Err(fail(&capture, NO_PICTURE)),
-            Err(_) => return Err(fail(&capture, NO_START)),
-        };
-        // A live source gives its newest picture at once; a recording plays at its own rate, not as fast as it is read.
-        capture
-            .sink
-            .set_property("sync", !is_live && capture.is_recording());
-        if capture.pipeline.set_state(gst::State::Playing).is_err() {
-            return Err(fail(&capture, NO_START));
-        }
-        let first = capture.sink.try_pull_sample(clock_time(START_TIMEOUT));
-        let Some(first) = first else {
-            return Err(fail(&capture, NO_PICTURE));
-        };
+        let first = capture
+            .first_frame()
+            .map_err(|reason| self.fail(&capture.last_error().unwrap_or(reason.to_owned())))?;
         capture
             .read_format(&first)
             .map_err(|reason| self.fail(&reason))?;
         capture.waiting = Some(first);
         Ok(Box::new(capture))
     }
-}
-
-fn clock_time(time: Duration) -> gst::ClockTime {
-    gst::ClockTime::from_nseconds(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2))
 }
 
 struct GstCapture {
@@ -115,18 +95,25 @@ struct GstCapture {
 }
 
 impl GstCapture {
-    /// Pauses the pipeline. Returns whether it is live, which gives its first picture only when it plays; `None` when no
-    /// picture comes.
-    fn preroll(&self) -> Result<Option<bool>, gst::StateChangeError> {
-        let paused = match self.pipeline.set_state(gst::State::Paused)? {
-            gst::StateChangeSuccess::Async => self.pipeline.state(clock_time(START_TIMEOUT)).0?,
-            paused => paused,
+    /// Starts the pipeline and waits for its first frame.
+    fn first_frame(&self) -> Result<gst::Sample, &'static str> {
+        let paused = self.pipeline.set_state(gst::State::Paused);
+        let mut paused = paused.map_err(|_| NO_START)?;
+        if paused == gst::StateChangeSuccess::Async {
+            paused = self.pipeline.state(START_TIMEOUT).0.map_err(|_| NO_START)?;
+        }
+        let is_live = match paused {
+            // A live source gives its first frame only when it plays.
+            gst::StateChangeSuccess::NoPreroll => true,
+            gst::StateChangeSuccess::Success => false,
+            gst::StateChangeSuccess::Async => return Err(NO_FRAME),
         };
-        Ok(match paused {
-            gst::StateChangeSuccess::NoPreroll => Some(true),
-            gst::StateChangeSuccess::Success => Some(false),
-            gst::StateChangeSuccess::Async => None,
-        })
+        // A live source gives its newest frame at once; a recording plays at its own rate, not as fast as it is read.
+        self.sink
+            .set_property("sync", !is_live && self.is_recording());
+        let playing = self.pipeline.set_state(gst::State::Playing);
+        playing.map_err(|_| NO_START)?;
+        self.sink.try_pull_sample(START_TIMEOUT).ok_or(NO_FRAME)
     }
 
     /// Whether the source can seek, as recordings can.
@@ -220,7 +207,10 @@ impl Capture for GstCapture {
         frame: &mut RawFrame,
     ) -> Result<CaptureStep, CameraError> {
         let waiting = self.waiting.take();
-        let sample = waiting.or_else(|| self.sink.try_pull_sample(clock_time(timeout)));
+        let sample = waiting.or_else(|| {
+            self.sink
+                .try_pull_sample(gst::ClockTime::try_from(timeout).ok())
+        });
         let failed = |reason: String| CameraError::Failed {
             device: self.opened.path.clone(),
             reason,
@@ -269,7 +259,7 @@ mod tests {
             let mut capture = GstCamera::new(elements).open(Instant::now()).unwrap();
             assert_eq!(capture.opened().rate, Some(10.0));
             let (mut frame, mut times) = (RawFrame::default(), Vec::new());
-            while capture.next(START_TIMEOUT, &mut frame).unwrap() == CaptureStep::Frame {
+            while capture.next(START_TIMEOUT.into(), &mut frame).unwrap() == CaptureStep::Frame {
                 times.push(frame.at);
                 if format != "BGRx" {
                     assert_eq!(frame.format, expected, "{format}");
@@ -302,7 +292,7 @@ mod tests {
             let since = Instant::now();
             let mut capture = GstCamera::new(elements).open(since).unwrap();
             let (mut frame, mut count) = (RawFrame::default(), 0);
-            while capture.next(START_TIMEOUT, &mut frame).unwrap() == CaptureStep::Frame {
+            while capture.next(START_TIMEOUT.into(), &mut frame).unwrap() == CaptureStep::Frame {
                 count += 1;
             }
             // A busy machine may miss some.

@@ -1,26 +1,24 @@
 //! Live cameras: frames with their capture times.
 //!
 //! [`Camera`] captures in a thread of its own from what a [`CameraOpener`] opens: a V4L2 device ([`device`]), a GStreamer
-//! source ([`gst_source`]), a file ([`mod@file`]) or a script of faults for tests ([`scripted`]). Only the newest frame is
-//! kept; an older one that nobody took is dropped and counted. Every fault is a [`CameraError`], and the camera is opened
-//! again.
+//! source ([`gst_source`]) or a file ([`mod@file`]). Only the newest frame is kept; an older one that was not
+//! read is dropped and counted. Every fault is a [`CameraError`], and the camera is opened again.
 
 mod camera_handle;
+mod capture_state;
 mod capture_thread;
 pub mod device;
 pub mod error;
 mod events;
 pub mod file;
 pub mod gst_source;
-mod latest_frame;
 pub mod negotiate;
 pub mod pixels;
 pub mod reconnect;
-pub mod scripted;
 
-pub use crate::camera::camera_handle::{Camera, CameraCounts, CaptureTimeouts, DropPolicy};
+pub use crate::camera::camera_handle::{Camera, CaptureTimeouts, DropPolicy};
+pub use crate::camera::capture_state::{CameraCounts, NextFrame};
 pub use crate::camera::events::CameraEvent;
-pub use crate::camera::latest_frame::NextFrame;
 pub use crate::frame::{CameraAddress, PixelFormat};
 pub use error::CameraError;
 pub use pixels::PixelConverter;
@@ -63,7 +61,7 @@ impl Default for RawFrame {
     }
 }
 
-/// The format that a camera is asked for; it may choose a similar one.
+/// The requested format; the camera may choose a similar one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FormatRequest {
     /// Pixels per row.

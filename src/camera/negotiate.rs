@@ -1,7 +1,7 @@
 //! Chooses one of a camera's formats, sizes and rates. Pure.
 
 use super::{FormatRequest, PixelFormat};
-use std::fmt::Write as _;
+use std::fmt;
 
 /// A rate of at least this share of the requested one is fast enough.
 const RATE_SLACK: f64 = 0.9;
@@ -17,6 +17,14 @@ pub struct FormatOffer {
     pub height: u32,
     /// Highest frames per second; `None` when the driver gives none.
     pub rate: Option<f64>,
+}
+
+impl fmt::Display for FormatOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}x{}", self.format, self.width, self.height)?;
+        self.rate
+            .map_or(Ok(()), |rate| write!(f, " at {rate:.0} fps"))
+    }
 }
 
 /// Frame sizes of one format, as drivers list them.
@@ -81,21 +89,11 @@ pub fn choose(offers: &[FormatOffer], request: &FormatRequest) -> Option<FormatO
 /// Offers as text for messages.
 #[must_use]
 pub fn describe(offers: &[FormatOffer]) -> String {
-    let mut text = String::new();
-    for offer in offers {
-        let comma = if text.is_empty() { "" } else { ", " };
-        let (format, width, height) = (offer.format.name(), offer.width, offer.height);
-        // Writing to a String cannot fail.
-        write!(text, "{comma}{format} {width}x{height}").ok();
-        if let Some(rate) = offer.rate {
-            write!(text, " at {rate:.0} fps").ok();
-        }
+    if offers.is_empty() {
+        return "no format that is supported".to_owned();
     }
-    if text.is_empty() {
-        "no format that is supported".to_owned()
-    } else {
-        text
-    }
+    let offers: Vec<String> = offers.iter().map(ToString::to_string).collect();
+    offers.join(", ")
 }
 
 #[cfg(test)]

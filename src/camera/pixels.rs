@@ -8,11 +8,6 @@ use image::ImageFormat;
 /// Largest frame, in pixels: a wrong header must not exhaust the memory.
 const PIXELS_MAX: usize = 8192 * 8192;
 
-/// Why a frame cannot be converted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct PixelError(pub String);
-
 /// Converts frames to RGB; reuses its memory.
 #[derive(Debug, Default)]
 pub struct PixelConverter {
@@ -25,22 +20,20 @@ impl PixelConverter {
     ///
     /// # Errors
     /// When the bytes are too few for the size, or not a JPEG image.
-    pub fn to_rgb(&mut self, frame: &RawFrame, out: &mut RgbFrame) -> Result<(), PixelError> {
+    pub fn to_rgb(&mut self, frame: &RawFrame, out: &mut RgbFrame) -> Result<(), String> {
         let (width, height) = (frame.width, frame.height);
         let too_large = width.checked_mul(height).is_none_or(|n| n > PIXELS_MAX);
         if width == 0 || height == 0 || too_large {
-            return Err(PixelError(format!("a frame of {width} x {height} pixels")));
+            return Err(format!("a frame of {width} x {height} pixels"));
         }
         if frame.stride < frame.format.row_bytes(width) {
             let stride = frame.stride;
-            return Err(PixelError(format!(
-                "rows of {width} pixels in {stride} bytes"
-            )));
+            return Err(format!("rows of {width} pixels in {stride} bytes"));
         }
         let needed = last_byte(frame);
         if frame.bytes.len() < needed {
             let got = frame.bytes.len();
-            return Err(PixelError(format!("{got} of {needed} bytes are there")));
+            return Err(format!("{got} of {needed} bytes are there"));
         }
         let [luma, u, v] = &mut self.planes;
         let (planes, strides, layout): ([&[u8]; 3], _, _) = match frame.format {
@@ -100,7 +93,7 @@ impl PixelConverter {
             strides,
         };
         let converted = self.converter.to_rgb(&planar, out);
-        converted.map(|_| ()).map_err(|e| PixelError(e.to_string()))
+        converted.map(|_| ()).map_err(|e| e.to_string())
     }
 }
 
@@ -122,14 +115,13 @@ fn unpack_yuyv(frame: &RawFrame, [luma, u, v]: [&mut Vec<u8>; 3]) {
 
 /// Bytes up to the last visible one.
 fn last_byte(frame: &RawFrame) -> usize {
-    let row = frame.format.row_bytes(frame.width);
-    if frame.format == PixelFormat::Mjpg {
-        return 1;
-    }
     let whole = frame.format.frame_bytes(frame.stride, frame.height);
     match frame.format {
-        PixelFormat::Yuyv | PixelFormat::Rgb3 => whole - (frame.stride - row),
-        _ => whole,
+        PixelFormat::Mjpg => 1,
+        PixelFormat::Yuyv | PixelFormat::Rgb3 => {
+            whole - (frame.stride - frame.format.row_bytes(frame.width))
+        }
+        PixelFormat::Nv12 | PixelFormat::Yu12 => whole,
     }
 }
 
@@ -153,7 +145,7 @@ fn lacks_tables(jpeg: &[u8]) -> bool {
     false
 }
 
-fn decode_jpeg(frame: &RawFrame, out: &mut RgbFrame) -> Result<(), PixelError> {
+fn decode_jpeg(frame: &RawFrame, out: &mut RgbFrame) -> Result<(), String> {
     // Most cameras leave out the tables that all MJPEG shares; this mark lets the decoder fill them in.
     let marked;
     let bytes = if lacks_tables(&frame.bytes) {
@@ -163,15 +155,12 @@ fn decode_jpeg(frame: &RawFrame, out: &mut RgbFrame) -> Result<(), PixelError> {
         &frame.bytes
     };
     let image = image::load_from_memory_with_format(bytes, ImageFormat::Jpeg)
-        .map_err(|e| PixelError(e.to_string()))?
+        .map_err(|e| e.to_string())?
         .into_rgb8();
-    let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-    let (width, height) = (size(image.width()), size(image.height()));
+    let (width, height) = (image.width() as usize, image.height() as usize);
     if (width, height) != (frame.width, frame.height) {
         let (w, h) = (frame.width, frame.height);
-        return Err(PixelError(format!(
-            "a JPEG of {width} x {height} instead of {w} x {h}"
-        )));
+        return Err(format!("a JPEG of {width} x {height} instead of {w} x {h}"));
     }
     out.resize(width, height);
     out.pixels_mut().copy_from_slice(image.as_raw());
@@ -198,13 +187,13 @@ mod tests {
         }
     }
 
-    fn developed(frame: &RawFrame) -> RgbFrame {
+    fn rgb(frame: &RawFrame) -> RgbFrame {
         let mut out = RgbFrame::default();
         PixelConverter::default().to_rgb(frame, &mut out).unwrap();
         out
     }
 
-    /// The colour room's answer for planes that are laid out plainly.
+    /// What [`crate::color`] makes of planes without padding.
     fn expected(planes: &[Vec<u8>; 3], size: (usize, usize), layout: ChromaLayout) -> RgbFrame {
         let mut out = RgbFrame::default();
         let half = size.0.div_ceil(2);
@@ -235,10 +224,7 @@ mod tests {
                     .collect()
             };
             let planes = [every(0, 2), every(1, 4), every(3, 4)];
-            assert_eq!(
-                developed(&frame),
-                expected(&planes, size, ChromaLayout::Yuv422)
-            );
+            assert_eq!(rgb(&frame), expected(&planes, size, ChromaLayout::Yuv422));
 
             let frame = raw(PixelFormat::Nv12, size, pad);
             let rows: Vec<&[u8]> = frame.bytes.chunks(frame.stride).map(|r| &r[..16]).collect();
@@ -249,10 +235,7 @@ mod tests {
                     .collect()
             };
             let planes = [rows[..6].concat(), chroma(0), chroma(1)];
-            assert_eq!(
-                developed(&frame),
-                expected(&planes, size, ChromaLayout::Yuv420)
-            );
+            assert_eq!(rgb(&frame), expected(&planes, size, ChromaLayout::Yuv420));
 
             let frame = raw(PixelFormat::Yu12, size, pad);
             let (luma, rest) = frame.bytes.split_at(frame.stride * 6);
@@ -260,14 +243,11 @@ mod tests {
             let luma: Vec<u8> = luma.chunks(frame.stride).flat_map(|r| cut(r, 16)).collect();
             let rows: Vec<Vec<u8>> = rest.chunks(half).map(|r| cut(r, 8)).collect();
             let planes = [luma, rows[..3].concat(), rows[3..].concat()];
-            assert_eq!(
-                developed(&frame),
-                expected(&planes, size, ChromaLayout::Yuv420)
-            );
+            assert_eq!(rgb(&frame), expected(&planes, size, ChromaLayout::Yuv420));
 
             let frame = raw(PixelFormat::Rgb3, size, pad);
             let rows: Vec<&[u8]> = frame.bytes.chunks(frame.stride).map(|r| &r[..48]).collect();
-            assert_eq!(developed(&frame).pixels(), rows.concat());
+            assert_eq!(rgb(&frame).pixels(), rows.concat());
         }
     }
 
@@ -279,7 +259,7 @@ mod tests {
         encoder
             .encode(scene.pixels(), 160, 120, image::ExtendedColorType::Rgb8)
             .unwrap();
-        let out = developed(&frame);
+        let out = rgb(&frame);
         let off: u64 = scene
             .pixels()
             .iter()
@@ -300,10 +280,10 @@ mod tests {
             }
         }
         assert!(bare.bytes.len() < frame.bytes.len());
-        assert_eq!(developed(&bare), out);
+        assert_eq!(rgb(&bare), out);
         frame.width = 320;
         let error = PixelConverter::default().to_rgb(&frame, &mut RgbFrame::default());
-        assert!(error.unwrap_err().0.contains("160 x 120 instead of 320"));
+        assert!(error.unwrap_err().contains("160 x 120 instead of 320"));
     }
 
     proptest! {

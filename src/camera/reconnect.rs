@@ -46,13 +46,11 @@ pub fn nodes(dev: &Path) -> Vec<PathBuf> {
 /// The link to `node` in `folder`, if there is one.
 fn link(folder: &Path, node: &Path) -> Option<PathBuf> {
     let node = node.canonicalize().ok()?;
-    let mut links: Vec<PathBuf> = fs::read_dir(folder)
+    fs::read_dir(folder)
         .ok()?
         .filter_map(|entry| entry.ok().map(|e| e.path()))
         .filter(|path| path.canonicalize().is_ok_and(|to| to == node))
-        .collect();
-    links.sort();
-    links.into_iter().next()
+        .min()
 }
 
 /// Identifies the device at `node`.
@@ -106,7 +104,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use tempfile::TempDir;
 
-    /// A folder of devices: files `video<N>` that hold what the kernel would say, and links.
+    /// A folder of devices: files `video<N>` that hold the kernel's answers, and links.
     struct FakeDev(TempDir);
 
     impl FakeDev {
@@ -138,7 +136,9 @@ mod tests {
         }
 
         fn find_again(&self, place: &str, identity: &CameraIdentity) -> Option<String> {
-            let found = find_again(self.0.path(), &self.path(place), identity, &|p| ask(p));
+            let found = find_again(self.0.path(), &self.path(place), identity, &|p| {
+                read_card(p)
+            });
             found.map(|p| p.file_name().unwrap().to_str().unwrap().to_owned())
         }
     }
@@ -151,7 +151,7 @@ mod tests {
         }
     }
 
-    fn ask(path: &Path) -> Option<DeviceCard> {
+    fn read_card(path: &Path) -> Option<DeviceCard> {
         fs::read_to_string(path).ok().map(|bus| card(&bus))
     }
 

@@ -154,7 +154,7 @@ impl From<StoreError> for CliError {
 impl From<CameraError> for CliError {
     fn from(error: CameraError) -> Self {
         let exit = match error {
-            CameraError::NotFound { .. } | CameraError::File { .. } => Exit::NoInput,
+            CameraError::NotFound(_) | CameraError::File { .. } => Exit::NoInput,
             CameraError::NoFormat { .. } => Exit::Usage,
             _ => Exit::Unavailable,
         };

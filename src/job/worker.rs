@@ -3,7 +3,7 @@
 use super::{DatasetScan, JobConfig, JobContext};
 use crate::dataset::acceptance::{Outcome, Reading};
 use crate::dataset::plan::PlannedClip;
-use crate::frame::RgbFrame;
+use crate::frame::{RgbFrame, SourceError};
 use crate::inference::{BackendHandle, SelectionError, WorkerDetector};
 use crate::job::error::JobError;
 use crate::sequence::{ExtractError, FrameRecord, extract};
@@ -66,7 +66,7 @@ impl<'a> WorkerFactory<'a> {
     ) -> Result<Option<Outcome>, JobError> {
         let (mut clip, _file) = match self.open(planned) {
             Ok(opened) => opened,
-            Err(reason) => return self.unreadable(reason),
+            Err(reason) => return self.unreadable(reason.0),
         };
         let mut on_frame = |frame: &RgbFrame, found: &FrameRecord| {
             self.context
@@ -106,13 +106,9 @@ impl<'a> WorkerFactory<'a> {
     }
 
     /// Opens a clip. Its file must live as long as the clip is read.
-    fn open(&self, planned: &PlannedClip) -> Result<(VideoClip, ClipFile), String> {
-        let file = self
-            .scan
-            .dataset
-            .clip(&planned.video_id)
-            .map_err(|e| e.to_string())?;
-        let clip = VideoClip::open(file.path(), &self.config.video).map_err(|e| e.to_string())?;
+    fn open(&self, planned: &PlannedClip) -> Result<(VideoClip, ClipFile), SourceError> {
+        let file = self.scan.dataset.clip(&planned.video_id)?;
+        let clip = VideoClip::open(file.path(), &self.config.video)?;
         Ok((clip, file))
     }
 }

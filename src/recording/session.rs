@@ -304,7 +304,7 @@ where
             }
             Err(error) => {
                 tracing::debug!(%error, "damaged frame");
-                self.camera.note_damaged(error.to_string());
+                self.camera.note_damaged(error);
             }
         }
         self.camera.release(frame);

@@ -4,10 +4,10 @@
 //! directory is read once. Any number of threads read entries at the same time.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,67 +41,15 @@ pub enum ArchiveError {
         /// The zip reader's message.
         cause: ZipError,
     },
-    /// No such entry.
-    #[error("{path} has no entry {entry}")]
-    NoEntry {
+    /// An entry is missing, encrypted, damaged or too large.
+    #[error("{entry} in {path} {problem}")]
+    Entry {
         /// The archive.
         path: PathBuf,
         /// The requested name.
         entry: String,
-    },
-    /// The entry needs a password.
-    #[error("{entry} in {path} is encrypted: pack the archive again without a password")]
-    Encrypted {
-        /// The archive.
-        path: PathBuf,
-        /// The entry.
-        entry: String,
-    },
-    /// The entry is larger than the caller allows.
-    #[error("{entry} in {path} unpacks to {size} bytes, more than the {limit} allowed")]
-    TooLarge {
-        /// The archive.
-        path: PathBuf,
-        /// The entry.
-        entry: String,
-        /// Unpacked size that the archive states, in bytes.
-        size: u64,
-        /// In bytes.
-        limit: u64,
-    },
-    /// The entry holds more than the archive states, as zip bombs do.
-    #[error(
-        "{entry} in {path} is damaged: it unpacks to more than the {size} bytes that the archive states"
-    )]
-    LongerThanStated {
-        /// The archive.
-        path: PathBuf,
-        /// The entry.
-        entry: String,
-        /// Unpacked size that the archive states, in bytes.
-        size: u64,
-    },
-    /// Damaged: a wrong checksum, data that ends early, an unknown compression.
-    #[error("{entry} in {path} is damaged: {cause}")]
-    Damaged {
-        /// The archive.
-        path: PathBuf,
-        /// The entry.
-        entry: String,
-        /// The zip reader's message.
-        cause: ZipError,
-    },
-    /// No memory for the unpacked entry.
-    #[error("no memory for {entry} of {path}, {size} bytes: {source}")]
-    NoMemory {
-        /// The archive.
-        path: PathBuf,
-        /// The entry.
-        entry: String,
-        /// In bytes.
-        size: u64,
-        /// The system's reason.
-        source: io::Error,
+        /// What is wrong with it.
+        problem: String,
     },
 }
 
@@ -109,7 +57,7 @@ pub enum ArchiveError {
 #[derive(Debug)]
 pub struct Archive {
     path: PathBuf,
-    file: Arc<File>,
+    file: File,
     directory: Arc<ZipArchiveMetadata>,
     /// Index in `directory` of each file whose name is a plain relative path.
     indexes: HashMap<Box<str>, usize>,
@@ -128,8 +76,8 @@ impl Archive {
             path: path.to_owned(),
             source,
         };
-        let file = Arc::new(File::open(path).map_err(io_error)?);
-        let directory = ZipArchive::new(reader(&file))
+        let file = File::open(path).map_err(io_error)?;
+        let directory = ZipArchive::new(reader(&file).map_err(io_error)?)
             .map_err(|cause| match cause {
                 ZipError::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
                     io_error(source)
@@ -186,53 +134,35 @@ impl Archive {
         Ok(bytes)
     }
 
-    /// The content of the file `name`, of `limit` bytes at most, as a file in memory.
+    /// The content of the file `name`, of `limit` bytes at most, as an unnamed file in memory. It is gone when it is closed.
     ///
     /// # Errors
     /// As [`Archive::read`], and when there is no memory for it.
-    pub fn memory_file(&self, name: &str, limit: u64) -> Result<MemoryFile, ArchiveError> {
-        let mut file = MemoryFile::create().map_err(|source| ArchiveError::NoMemory {
-            path: self.path.clone(),
-            entry: name.to_owned(),
-            size: self.size(name).unwrap_or(0),
-            source,
-        })?;
-        file.size = self.unpack(name, limit, &mut file.file)?;
+    pub fn memory_file(&self, name: &str, limit: u64) -> Result<File, ArchiveError> {
+        let file = memfd_create("handloom-clip", MemfdFlags::CLOEXEC);
+        let mut file = File::from(file.map_err(|e| self.no_memory(name, &e))?);
+        self.unpack(name, limit, &mut file)?;
         Ok(file)
     }
 
-    /// Unpacks `name` into `sink`; returns the bytes written.
-    fn unpack(&self, name: &str, limit: u64, sink: &mut impl Write) -> Result<u64, ArchiveError> {
-        let path = || self.path.clone();
-        let damaged = |cause| ArchiveError::Damaged {
-            path: path(),
-            entry: name.to_owned(),
-            cause,
-        };
-        let index = *self
-            .indexes
-            .get(name)
-            .ok_or_else(|| ArchiveError::NoEntry {
-                path: path(),
-                entry: name.to_owned(),
-            })?;
+    /// Unpacks `name` into `sink`.
+    fn unpack(&self, name: &str, limit: u64, sink: &mut impl Write) -> Result<(), ArchiveError> {
+        let fail = |problem: &dyn Display| self.entry_error(name, problem);
+        let damaged = |cause: ZipError| fail(&format_args!("is damaged: {cause}"));
+        let index = self.indexes.get(name);
+        let index = *index.ok_or_else(|| fail(&"does not exist"))?;
         let entry = self.directory.entry(index).map_err(damaged)?;
         let size = entry.size();
         if entry.encrypted() {
-            return Err(ArchiveError::Encrypted {
-                path: path(),
-                entry: name.to_owned(),
-            });
+            let hint = "is encrypted: pack the archive again without a password";
+            return Err(fail(&hint));
         }
         if size > limit {
-            return Err(ArchiveError::TooLarge {
-                path: path(),
-                entry: name.to_owned(),
-                size,
-                limit,
-            });
+            return Err(fail(&format_args!(
+                "unpacks to {size} bytes, more than the {limit} allowed"
+            )));
         }
-        let mut input = reader(&self.file);
+        let mut input = reader(&self.file).map_err(|e| damaged(e.into()))?;
         let mut content = entry
             .with_reader(&mut input, ZipReadOptions::new())
             .map_err(damaged)?;
@@ -240,36 +170,41 @@ impl Archive {
         let mut written = 0_u64;
         loop {
             let count = match content.read(&mut chunk) {
+                Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(damaged(ZipError::Io(error))),
+                Err(error) => return Err(damaged(error.into())),
             };
-            if count == 0 {
-                break;
-            }
-            written = written.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+            written += count as u64;
+            // As zip bombs do.
             if written > size {
-                return Err(ArchiveError::LongerThanStated {
-                    path: path(),
-                    entry: name.to_owned(),
-                    size,
-                });
+                return Err(fail(&format_args!(
+                    "is damaged: it unpacks to more than the {size} bytes that the archive states"
+                )));
             }
-            sink.write_all(chunk.get(..count).unwrap_or_default())
-                .map_err(|source| ArchiveError::NoMemory {
-                    path: path(),
-                    entry: name.to_owned(),
-                    size,
-                    source,
-                })?;
+            sink.write_all(&chunk[..count])
+                .map_err(|e| self.no_memory(name, &e))?;
         }
         if written < size {
-            return Err(damaged(ZipError::Io(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                format!("{written} of {size} bytes are there"),
-            ))));
+            let text = format!("{written} of {size} bytes are there");
+            let error = io::Error::new(io::ErrorKind::UnexpectedEof, text);
+            return Err(damaged(error.into()));
         }
-        Ok(written)
+        Ok(())
+    }
+
+    fn entry_error(&self, name: &str, problem: &dyn Display) -> ArchiveError {
+        ArchiveError::Entry {
+            path: self.path.clone(),
+            entry: name.to_owned(),
+            problem: problem.to_string(),
+        }
+    }
+
+    fn no_memory(&self, name: &str, cause: &dyn Display) -> ArchiveError {
+        let size = self.size(name).unwrap_or(0);
+        let problem = format_args!("has {size} bytes, for which there is no memory: {cause}");
+        self.entry_error(name, &problem)
     }
 }
 
@@ -281,74 +216,15 @@ fn plain_relative(name: &str) -> Option<&str> {
     plain.then_some(name)
 }
 
-/// An unnamed file in memory; removed when dropped.
-#[derive(Debug)]
-pub struct MemoryFile {
-    file: File,
-    path: PathBuf,
-    size: u64,
-}
-
-impl MemoryFile {
-    fn create() -> io::Result<Self> {
-        let file = File::from(memfd_create("handloom-clip", MemfdFlags::CLOEXEC)?);
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        Ok(Self {
-            file,
-            path,
-            size: 0,
-        })
-    }
-
-    /// Path at which this process can open it while this value lives. Each opening starts at the first byte.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Size in bytes.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
-    }
+/// Path at which this process can open `file` again while it is open. Each opening starts at the first byte.
+pub(super) fn path_of(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 
 /// A reader of `file` with its own position, so that threads can share the file.
-fn reader(file: &Arc<File>) -> BufReader<PositionedFile> {
-    BufReader::with_capacity(
-        CHUNK_BYTES,
-        PositionedFile {
-            file: Arc::clone(file),
-            position: 0,
-        },
-    )
-}
-
-struct PositionedFile {
-    file: Arc<File>,
-    position: u64,
-}
-
-impl Read for PositionedFile {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.position)?;
-        self.position = self
-            .position
-            .saturating_add(u64::try_from(count).unwrap_or(0));
-        Ok(count)
-    }
-}
-
-impl Seek for PositionedFile {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let position = match to {
-            SeekFrom::Start(position) => Some(position),
-            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
-            SeekFrom::End(offset) => self.file.metadata()?.len().checked_add_signed(offset),
-        };
-        self.position = position.ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(self.position)
-    }
+fn reader(file: &File) -> io::Result<BufReader<File>> {
+    let file = File::open(path_of(file))?;
+    Ok(BufReader::with_capacity(CHUNK_BYTES, file))
 }
 
 #[cfg(test)]

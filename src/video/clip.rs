@@ -5,15 +5,10 @@
 
 use super::container::{self, EditList, VideoTrack};
 use super::decoder::{self, StreamCodec};
-use crate::color;
-use crate::color::{Converter, Exactness};
-use crate::frame::DecoderChoice;
-use crate::frame::{FrameSource, RgbFrame, SourceError};
-use crate::video::gst_pipeline;
-use crate::video::gst_pipeline::{
-    DecodePipeline, DemuxPatches, PipelineItem, PipelineShared, StreamInfo,
-};
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crate::color::{self, Converter, Exactness};
+use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
+use crate::video::gst_pipeline::{self, DecodePipeline, GRACE, PipelineItem};
+use crossbeam_channel::RecvTimeoutError;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
@@ -21,11 +16,8 @@ use gstreamer_video::prelude::*;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-
-/// Time for the frames that are still in the pipeline after an error upstream.
-const GRACE: Duration = gst_pipeline::GRACE;
 
 /// Options of the decoder.
 #[derive(Clone, Debug)]
@@ -38,16 +30,13 @@ pub struct VideoOptions {
 
 /// An open clip.
 pub struct VideoClip {
-    pipeline: gst::Pipeline,
-    items: Receiver<PipelineItem>,
-    shared: Arc<PipelineShared>,
+    pipeline: DecodePipeline,
+    track: VideoTrack,
+    /// What is left of the clip's timeout.
     budget: Duration,
     frames: u64,
-    /// Frames per second by the container's time table.
-    rate: Option<f64>,
-    quarter_turns: u8,
-    edits: EditList,
-    started: bool,
+    /// Whether the current frame is the one that `open` waited for.
+    is_at_start: bool,
     ended: bool,
     late_error: Option<String>,
     current: Option<gst::Sample>,
@@ -90,35 +79,16 @@ impl VideoClip {
         }
         let track = container::first_video_track(&mut file).map_err(text)?;
         drop(file);
-        let edits = track.as_ref().map_or(EditList::None, |t| t.edits);
         let is_mp4 = track.is_some() || container::is_mp4(&head);
-        let frames = track.as_ref().map_or(0, |t| t.frames);
-        let rate = track.as_ref().and_then(VideoTrack::rate);
-        let quarter_turns = track.as_ref().map_or(0, |t| t.quarter_turns);
-        let mut patches = DemuxPatches {
-            fills_from: track.as_ref().and_then(|t| t.cut_off_from),
-            edits,
-            ..DemuxPatches::default()
-        };
-        if edits != EditList::Several {
-            patches.patches = track.map_or_else(Vec::new, |t| t.patches);
-        }
-        let DecodePipeline {
-            pipeline,
-            items,
-            shared,
-        } = gst_pipeline::build(path, is_mp4, &options.decoder, patches)
+        let track = track.unwrap_or_default();
+        let pipeline = gst_pipeline::build(path, is_mp4, &options.decoder, &track)
             .map_err(|e| SourceError(e.to_string()))?;
         let mut clip = Self {
             pipeline,
-            items,
-            shared,
             budget: options.timeout,
-            frames,
-            rate,
-            quarter_turns,
-            edits,
-            started: false,
+            frames: track.frames,
+            track,
+            is_at_start: false,
             ended: false,
             late_error: None,
             current: None,
@@ -127,7 +97,7 @@ impl VideoClip {
             turned: RgbFrame::default(),
             approximate: false,
         };
-        let starts = clip.pipeline.set_state(gst::State::Playing);
+        let starts = clip.pipeline.pipeline.set_state(gst::State::Playing);
         // A pipeline that does not start sends a message with the reason.
         if starts.is_err() {
             clip.budget = clip.budget.min(GRACE);
@@ -138,7 +108,7 @@ impl VideoClip {
                 "the file has no frame that can be decoded".into()
             })));
         }
-        clip.started = false;
+        clip.is_at_start = true;
         if clip.frames == 0 {
             clip.frames = clip.frames_by_duration();
         }
@@ -148,10 +118,10 @@ impl VideoClip {
     /// Name of the GStreamer element that decodes.
     #[must_use]
     pub fn decoder(&self) -> Option<String> {
-        self.stream().map(|s| s.decoder)
+        self.pipeline.stream().map(|s| s.decoder.clone())
     }
 
-    /// Presentation time of the current picture, by the container; its origin is arbitrary.
+    /// Presentation time of the current frame, by the container; its origin is arbitrary.
     #[must_use]
     pub fn time(&self) -> Option<Duration> {
         let buffer = self.current.as_ref()?.buffer()?;
@@ -159,10 +129,10 @@ impl VideoClip {
     }
 
     /// Frames per second: the average of the container's time table, else what the decoder reports with the current
-    /// picture, which may be a guess from the first.
+    /// frame, which may be a guess from the first.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
-        self.rate.or_else(|| self.rate_of_current())
+        self.track.rate().or_else(|| self.rate_of_current())
     }
 
     fn rate_of_current(&self) -> Option<f64> {
@@ -172,23 +142,19 @@ impl VideoClip {
             .then(|| f64::from(rate.numer()) / f64::from(rate.denom()))
     }
 
-    /// Width and height of the current picture in pixels, after rotation.
+    /// Width and height of the current frame in pixels, after rotation.
     #[must_use]
     pub fn size(&self) -> Option<(usize, usize)> {
         let info = gst_video::VideoInfo::from_caps(self.current.as_ref()?.caps()?).ok()?;
         let (width, height) = (info.width() as usize, info.height() as usize);
-        Some(if self.quarter_turns.is_multiple_of(2) {
+        Some(if self.track.quarter_turns.is_multiple_of(2) {
             (width, height)
         } else {
             (height, width)
         })
     }
 
-    fn stream(&self) -> Option<StreamInfo> {
-        self.shared.stream()
-    }
-
-    /// Whether a picture was converted by a rule that is not proven equal to the notebook's.
+    /// Whether a frame was converted by a rule that is not proven equal to the notebook's.
     #[must_use]
     pub fn is_approximate(&self) -> bool {
         self.approximate
@@ -208,12 +174,8 @@ impl VideoClip {
         reason = "as OpenCV"
     )]
     fn frames_by_duration(&self) -> u64 {
-        let rate = self.current.as_ref().and_then(|s| s.caps()).and_then(|c| {
-            let f = c.structure(0)?.get::<gst::Fraction>("framerate").ok()?;
-            (f.denom() > 0).then(|| f64::from(f.numer()) / f64::from(f.denom()))
-        });
-        let duration = self.pipeline.query_duration::<gst::ClockTime>();
-        match (duration, rate) {
+        let duration = self.pipeline.pipeline.query_duration::<gst::ClockTime>();
+        match (duration, self.rate_of_current()) {
             (Some(d), Some(r)) => (d.nseconds() as f64 / 1e9 * r + 0.5) as u64,
             _ => 0,
         }
@@ -223,7 +185,7 @@ impl VideoClip {
     fn wait(&mut self, at_most: Duration) -> Result<Option<PipelineItem>, SourceError> {
         let limit = at_most.min(self.budget);
         let from = Instant::now();
-        let got = self.items.recv_timeout(limit);
+        let got = self.pipeline.items.recv_timeout(limit);
         self.budget = self.budget.saturating_sub(from.elapsed());
         match got {
             Ok(item) => Ok(Some(item)),
@@ -244,12 +206,11 @@ impl FrameSource for VideoClip {
         if self.ended {
             return Ok(false);
         }
-        if !self.started && self.current.is_some() {
-            // `open` has already stepped to the first frame.
-            self.started = true;
+        if std::mem::take(&mut self.is_at_start) {
             return Ok(true);
         }
         loop {
+            // After an error upstream, frames that are still in the pipeline follow at once.
             let timeout = if self.late_error.is_some() {
                 GRACE
             } else {
@@ -261,17 +222,16 @@ impl FrameSource for VideoClip {
                         .buffer()
                         .and_then(gst::BufferRef::pts)
                         .map(gst::ClockTime::nseconds);
-                    if let (EditList::One(edit), Some(time)) = (self.edits, time)
+                    if let (EditList::One(edit), Some(time)) = (self.track.edits, time)
                         && !edit.shows(time)
                     {
                         continue;
                     }
                     self.current = Some(sample);
-                    self.started = true;
                     return Ok(true);
                 }
                 Some(PipelineItem::Error { reason, is_final }) => {
-                    let reachable = self.stream().is_some();
+                    let reachable = self.pipeline.stream().is_some();
                     self.late_error.get_or_insert(reason);
                     if reachable && !is_final {
                         continue;
@@ -290,13 +250,17 @@ impl FrameSource for VideoClip {
             .current
             .as_ref()
             .ok_or_else(|| SourceError("no current frame".into()))?;
-        let codec = self.stream().map_or(StreamCodec::Other, |s| s.codec);
-        let exactness = convert(sample, codec, &mut self.converter, &mut self.upright)?;
+        let codec = self
+            .pipeline
+            .stream()
+            .map_or(StreamCodec::Other, |s| s.codec);
+        let exactness =
+            convert(sample, codec, &mut self.converter, &mut self.upright).map_err(SourceError)?;
         self.approximate |= matches!(exactness, Exactness::Approximate);
-        if self.quarter_turns == 0 {
+        if self.track.quarter_turns == 0 {
             return Ok(&self.upright);
         }
-        color::rotate(&self.upright, self.quarter_turns, &mut self.turned);
+        color::rotate(&self.upright, self.track.quarter_turns, &mut self.turned);
         Ok(&self.turned)
     }
 
@@ -305,48 +269,30 @@ impl FrameSource for VideoClip {
     }
 }
 
-impl Drop for VideoClip {
-    fn drop(&mut self) {
-        // The closed channel releases a streaming thread that waits to send a frame.
-        let (_, closed) = bounded(0);
-        self.items = closed;
-        gst_pipeline::stop(&self.pipeline);
-    }
-}
-
 fn convert(
     sample: &gst::Sample,
     codec: StreamCodec,
     converter: &mut Converter,
     out: &mut RgbFrame,
-) -> Result<Exactness, SourceError> {
-    let fail = |what: &str| SourceError(what.to_owned());
-    let caps = sample
-        .caps()
-        .ok_or_else(|| fail("a frame without format"))?;
-    let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| SourceError(e.to_string()))?;
-    gst_pipeline::check_size(i64::from(info.width()), i64::from(info.height()))
-        .map_err(SourceError)?;
-    let buffer = sample
-        .buffer()
-        .ok_or_else(|| fail("a frame without data"))?;
+) -> Result<Exactness, String> {
+    let caps = sample.caps().ok_or("a frame without format")?;
+    let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| e.to_string())?;
+    gst_pipeline::check_size(i64::from(info.width()), i64::from(info.height()))?;
+    let buffer = sample.buffer().ok_or("a frame without data")?;
     let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
-        .map_err(|e| SourceError(e.to_string()))?;
+        .map_err(|e| e.to_string())?;
     let (layout, bit_depth) = decoder::layout(info.format()).ok_or_else(|| {
-        SourceError(format!(
+        format!(
             "pixel format {} is not supported; re-encode the clip as yuv420p",
             info.format()
-        ))
+        )
     })?;
-    let planes = usize::min(frame.n_planes() as usize, 3);
     let mut data: [&[u8]; 3] = [&[]; 3];
     let mut strides = [0_usize; 3];
-    for (i, plane) in (0_u32..).zip(0..planes) {
-        data[plane] = frame
-            .plane_data(i)
-            .map_err(|e| SourceError(e.to_string()))?;
-        strides[plane] =
-            usize::try_from(frame.plane_stride()[plane]).map_err(|e| SourceError(e.to_string()))?;
+    for (plane, &stride) in (0_u32..3).zip(frame.plane_stride()) {
+        let at = plane as usize;
+        data[at] = frame.plane_data(plane).map_err(|e| e.to_string())?;
+        strides[at] = usize::try_from(stride).map_err(|e| e.to_string())?;
     }
     let split;
     if info.format() == gst_video::VideoFormat::Nv12 {
@@ -375,9 +321,7 @@ fn convert(
         planes: data,
         strides,
     };
-    converter
-        .to_rgb(&image, out)
-        .map_err(|e| SourceError(e.to_string()))
+    converter.to_rgb(&image, out).map_err(|e| e.to_string())
 }
 
 /// Splits NV12's plane of U and V pairs.

@@ -1,7 +1,9 @@
 //! The first video track of an MP4 file: frame count, rotation and edit list, as FFmpeg's demuxer reads them for the
 //! notebook. GStreamer gives no count and cuts at the edit's end in rounded nanoseconds. It reads everything else.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 
 /// Number of top-level boxes that are read; a fragmented clip has about two per second.
 const BOXES_MAX: usize = 20_000;
@@ -9,7 +11,7 @@ const BOXES_MAX: usize = 20_000;
 const MOOV_BYTES_MAX: u64 = 64 << 20;
 
 /// The first video track.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VideoTrack {
     /// Sum of the sample counts of the time-to-sample table, else of the fragments.
     pub frames: u64,
@@ -19,7 +21,8 @@ pub struct VideoTrack {
     pub quarter_turns: u8,
     /// The part of the track that is shown.
     pub edits: EditList,
-    /// File positions and replacement bytes that hide the edit list, other tracks and the declared end of the media.
+    /// File positions and replacement bytes that hide the edit list, other tracks and the declared end of the media; none
+    /// for a track of several edits.
     pub patches: Vec<(u64, [u8; 4])>,
     /// File position of media data that the end of the file cuts off.
     pub cut_off_from: Option<u64>,
@@ -69,62 +72,118 @@ impl Edit {
     }
 }
 
-/// Reads the index of an MP4 or MOV file; `None` for another file or one without a video track.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn first_video_track(file: &mut (impl Read + Seek)) -> std::io::Result<Option<VideoTrack>> {
-    let length = file.seek(SeekFrom::End(0))?;
+/// A top-level box of a file.
+struct FileBox {
+    kind: [u8; 4],
+    /// Position of its content.
+    at: u64,
+    /// Bytes of its content as declared, also those behind the end of the file.
+    size: u64,
+}
+
+impl FileBox {
+    fn read(&self, file: &mut (impl Read + Seek)) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(self.at))?;
+        file.take(self.size.min(MOOV_BYTES_MAX))
+            .read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// The top-level boxes of a file of `length` bytes; ends at the first that does not fit.
+fn file_boxes(file: &mut (impl Read + Seek), length: u64) -> io::Result<Vec<FileBox>> {
+    let mut found = Vec::new();
     let mut at = 0_u64;
-    let mut cut_off_from = None;
-    let mut track: Option<VideoTrack> = None;
-    let mut in_fragments = 0;
-    for _ in 0..BOXES_MAX {
-        if at.saturating_add(8) > length {
-            break;
-        }
+    while found.len() < BOXES_MAX && at.saturating_add(8) <= length {
         file.seek(SeekFrom::Start(at))?;
         let mut header = [0; 16];
         let have = if length - at >= 16 { 16 } else { 8 };
         file.read_exact(&mut header[..have])?;
-        let (size, skip) = match be32(&header, 0) {
-            Some(1) => (be64(&header, 8).unwrap_or(0), 16),
-            Some(0) => (length - at, 8),
-            Some(n) => (u64::from(n), 8),
-            None => break,
+        let (size, skip) = match be32(&header, 0).map_or(0, u64::from) {
+            0 => (length - at, 8),
+            1 => (be64(&header, 8).unwrap_or(0), 16),
+            size => (size, 8),
         };
-        if size < skip {
+        let Some(content) = size.checked_sub(skip) else {
             break;
-        }
-        let mut content = || {
-            let mut bytes = Vec::new();
-            file.seek(SeekFrom::Start(at + skip))?;
-            file.take((size - skip).min(MOOV_BYTES_MAX))
-                .read_to_end(&mut bytes)?;
-            Ok::<_, std::io::Error>(bytes)
         };
-        match (&header[4..8], &track) {
-            (b"mdat", _) if size > length - at => cut_off_from = Some(at + skip),
-            (b"moov", None) => {
-                track = video_track(&content()?);
-                for (from, _) in track.iter_mut().flat_map(|t| &mut t.patches) {
-                    *from += at + skip;
-                }
-            }
-            (b"moof", Some(track)) => in_fragments += fragment_count(&content()?, track.id),
-            _ => {}
-        }
+        found.push(FileBox {
+            kind: [header[4], header[5], header[6], header[7]],
+            at: at + skip,
+            size: content,
+        });
         at = at.saturating_add(size);
     }
-    Ok(track.map(|t| VideoTrack {
-        frames: if t.frames == 0 {
-            in_fragments
-        } else {
-            t.frames
-        },
-        cut_off_from,
-        ..t
-    }))
+    Ok(found)
+}
+
+/// Reads the index of an MP4 or MOV file; `None` for another file or one without a video track.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn first_video_track(file: &mut (impl Read + Seek)) -> io::Result<Option<VideoTrack>> {
+    let length = file.seek(SeekFrom::End(0))?;
+    let mut cut_off_from = None;
+    let mut track: Option<VideoTrack> = None;
+    let mut in_fragments = 0;
+    for found in file_boxes(file, length)? {
+        match (&found.kind, &mut track) {
+            (b"mdat", _) if found.size > length - found.at => cut_off_from = Some(found.at),
+            (b"moov", track @ None) => {
+                *track = video_track(&found.read(file)?);
+                for (from, _) in track.iter_mut().flat_map(|t| &mut t.patches) {
+                    *from += found.at;
+                }
+            }
+            (b"moof", Some(track)) => {
+                in_fragments += fragment_count(&found.read(file)?, track.id);
+            }
+            _ => {}
+        }
+    }
+    if let Some(track) = &mut track {
+        track.cut_off_from = cut_off_from;
+        if track.frames == 0 {
+            track.frames = in_fragments;
+        }
+    }
+    Ok(track)
+}
+
+/// Sets the dates of a whole MP4 file to 0, which means unknown.
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub(super) fn clear_dates(file: &mut File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let indexes = file_boxes(file, length)?;
+    for index in indexes.iter().filter(|found| found.kind == *b"moov") {
+        let moov = index.read(file)?;
+        for header in headers(&moov) {
+            // After version and flags; two dates of 8 bytes in version 1, of 4 in version 0.
+            let dates = if header.first() == Some(&1) { 16 } else { 8 };
+            let at = index.at + position(&moov, header) + 4;
+            file.write_all_at(&[0; 16][..dates], at)?;
+        }
+    }
+    Ok(())
+}
+
+/// The contents of all boxes of an index that begin with version, flags, time of creation and time of modification.
+fn headers(moov: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let tracks = boxes(moov).filter(|(kind, _)| *kind == b"trak");
+    let in_tracks = tracks.flat_map(|(_, trak)| {
+        let mdhd = child(trak, b"mdia").and_then(|mdia| child(mdia, b"mdhd"));
+        [child(trak, b"tkhd"), mdhd]
+    });
+    in_tracks.chain([child(moov, b"mvhd")]).flatten()
+}
+
+/// Position of `part` in `whole`, which it borrows from.
+fn position(whole: &[u8], part: &[u8]) -> u64 {
+    let from = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
+    from as u64
 }
 
 /// Number of samples of track `id` in a fragment.
@@ -195,7 +254,11 @@ fn video_track(moov: &[u8]) -> Option<VideoTrack> {
                 length: timescale.filter(|_| ticks > 0).map(|t| (ticks, t)),
                 quarter_turns: rotation(tkhd).unwrap_or(0),
                 edits,
-                patches: patches(moov, trak, frames > 0),
+                patches: if edits == EditList::Several {
+                    Vec::new()
+                } else {
+                    patches(moov, trak, frames > 0)
+                },
                 cut_off_from: None,
                 id: be32(tkhd, if tkhd.first() == Some(&1) { 20 } else { 12 }).unwrap_or(0),
             })
@@ -206,11 +269,8 @@ fn video_track(moov: &[u8]) -> Option<VideoTrack> {
 /// the durations in the headers (the demuxer counts fragments itself).
 fn patches(moov: &[u8], trak: &[u8], has_samples: bool) -> Vec<(u64, [u8; 4])> {
     let mut out = Vec::new();
-    let mut put = |content: &[u8], offset: isize, bytes: [u8; 4]| {
-        let from = content.as_ptr().addr().wrapping_sub(moov.as_ptr().addr());
-        if let Ok(at) = u64::try_from(from.wrapping_add_signed(offset)) {
-            out.push((at, bytes));
-        }
+    let mut put = |content: &[u8], offset: i64, bytes: [u8; 4]| {
+        out.push((position(moov, content).saturating_add_signed(offset), bytes));
     };
     // A box's type stands right before its content.
     for (kind, content) in boxes(moov) {

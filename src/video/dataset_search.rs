@@ -3,10 +3,15 @@
 //! The search is bounded. It finds candidates for an error message; the user decides.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::fmt::{self, Write as _};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// Name of the metadata file.
+pub(super) const JSON_NAME: &str = "WLASL_v0.3.json";
+
+/// Name of the folder of clips beside it.
+pub(super) const VIDEOS_NAME: &str = "videos";
 
 /// Number of folder levels that are searched.
 const SEARCH_DEPTH_MAX: usize = 4;
@@ -38,30 +43,25 @@ pub struct DatasetCandidates {
 }
 
 impl DatasetCandidates {
-    /// Searches `root` for metadata files and videos; `json_name` and `videos_name` are the expected names.
-    pub(super) fn in_folder(root: &Path, json_name: &str, videos_name: &str) -> Self {
+    /// Searches `root` for metadata files and videos.
+    pub(super) fn in_folder(root: &Path) -> Self {
         let mut files = Vec::new();
         let incomplete = walk(root, &mut |path, bytes| files.push((path, bytes)));
-        let archives: Vec<_> = files
-            .iter()
-            .map(|(path, _)| path)
+        let paths = files.iter().map(|(path, _)| path);
+        let mut archives: Vec<_> = paths
             .filter(|path| path.parent() == Some(root) && has_suffix(path, &[".zip"]))
             .cloned()
             .collect();
-        let mut found = Self::among(root, files.into_iter(), json_name, videos_name);
-        found.archives = archives;
-        found.archives.sort_unstable();
-        found.incomplete = incomplete;
-        found
+        archives.sort_unstable();
+        Self {
+            archives,
+            incomplete,
+            ..Self::among(root, files.into_iter())
+        }
     }
 
     /// The candidates among `files`, given with their size in bytes.
-    pub(super) fn among(
-        searched: &Path,
-        files: impl Iterator<Item = (PathBuf, u64)>,
-        json_name: &str,
-        videos_name: &str,
-    ) -> Self {
+    pub(super) fn among(searched: &Path, files: impl Iterator<Item = (PathBuf, u64)>) -> Self {
         let mut json_files = Vec::new();
         let mut folders: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for (path, bytes) in files {
@@ -73,12 +73,12 @@ impl DatasetCandidates {
                 json_files.push((path, bytes));
             }
         }
-        let is_named = |path: &Path| path.file_name().is_some_and(|name| name == json_name);
+        let is_named = |path: &Path| path.file_name().is_some_and(|name| name == JSON_NAME);
         let mut datasets: Vec<PathBuf> = json_files
             .iter()
             .filter(|(path, _)| is_named(path))
             .filter_map(|(path, _)| path.parent())
-            .filter(|folder| folders.contains_key(&folder.join(videos_name)))
+            .filter(|folder| folders.contains_key(&folder.join(VIDEOS_NAME)))
             .map(Path::to_owned)
             .collect();
         datasets.sort_unstable();
@@ -92,9 +92,8 @@ impl DatasetCandidates {
             searched: searched.to_owned(),
             json_files,
             video_folders,
-            archives: Vec::new(),
             datasets,
-            incomplete: false,
+            ..Self::default()
         }
     }
 
@@ -117,41 +116,38 @@ impl DatasetCandidates {
     }
 
     fn advice(&self, found: impl ExactSizeIterator<Item = String>, what: &str) -> String {
-        let mut advice = String::new();
-        // A `String` takes every write.
-        let mut line = |text: fmt::Arguments| advice.write_fmt(text).unwrap_or_default();
-        // In an archive the dataset's own folder would be this very archive.
-        for folder in self.datasets.iter().take(SHOWN_MAX) {
-            line(format_args!(
-                "\n  a whole dataset is at {}: give that folder instead",
-                folder.display()
-            ));
-        }
         let count = found.len();
-        for place in found.take(SHOWN_MAX) {
-            line(format_args!("\n  found {place}"));
-        }
-        if count > SHOWN_MAX {
-            line(format_args!("\n  and {} more", count - SHOWN_MAX));
-        }
-        if count == 0 {
-            line(format_args!(
-                "\n  and no {what} in {} either: is this the right path?",
-                self.searched.display()
-            ));
-        }
-        for archive in self.archives.iter().take(SHOWN_MAX) {
-            line(format_args!(
-                "\n  {} is an archive: give it instead of the folder if the dataset is in it",
-                archive.display()
-            ));
-        }
-        if self.incomplete {
-            line(format_args!(
-                "\n  not everything was searched: the search covers {SEARCH_DEPTH_MAX} folder levels, {SEARCH_ENTRIES_MAX} files and what can be read"
-            ));
-        }
-        advice
+        // In an archive the dataset's own folder would be this very archive.
+        let datasets = self.datasets.iter().take(SHOWN_MAX).map(|folder| {
+            let folder = folder.display();
+            format!("a whole dataset is at {folder}: give that folder instead")
+        });
+        let found = found.take(SHOWN_MAX).map(|place| format!("found {place}"));
+        let rest = match count {
+            0 => {
+                let searched = self.searched.display();
+                Some(format!(
+                    "and no {what} in {searched} either: is this the right path?"
+                ))
+            }
+            _ if count > SHOWN_MAX => Some(format!("and {} more", count - SHOWN_MAX)),
+            _ => None,
+        };
+        let archives = self.archives.iter().take(SHOWN_MAX).map(|archive| {
+            let archive = archive.display();
+            format!(
+                "{archive} is an archive: give it instead of the folder if the dataset is in it"
+            )
+        });
+        let limits = self.incomplete.then(|| {
+            format!(
+                "not everything was searched: the search covers {SEARCH_DEPTH_MAX} folder levels, {SEARCH_ENTRIES_MAX} files and what can be read"
+            )
+        });
+        // The first, empty line is the end of the error's own line.
+        let lines = std::iter::once(String::new()).chain(datasets);
+        let lines = lines.chain(found).chain(rest).chain(archives).chain(limits);
+        lines.collect::<Vec<_>>().join("\n  ")
     }
 }
 
@@ -170,19 +166,15 @@ pub(super) fn megabytes(bytes: u64) -> String {
     format!("{size:.2} MB")
 }
 
-/// The folder of the `json_name` to use among an archive's `names`, with `/` at its end unless it is the top. Of several
-/// the least deep is used, of these one with `videos_name/` beside it, of these the first by name.
-pub(super) fn dataset_folder<'a>(
-    names: impl Iterator<Item = &'a str> + Clone,
-    json_name: &str,
-    videos_name: &str,
-) -> Option<&'a str> {
+/// The folder of the metadata file to use among an archive's `names`, with `/` at its end unless it is the top. Of several
+/// the least deep is used, of these one with the folder of clips beside it, of these the first by name.
+pub(super) fn dataset_folder<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     let with_videos: HashSet<&str> = names
         .clone()
-        .filter_map(|name| name.rsplit_once('/')?.0.strip_suffix(videos_name))
+        .filter_map(|name| name.rsplit_once('/')?.0.strip_suffix(VIDEOS_NAME))
         .collect();
     let tops = names.filter_map(|name| {
-        let folder = name.strip_suffix(json_name)?;
+        let folder = name.strip_suffix(JSON_NAME)?;
         (folder.is_empty() || folder.ends_with('/')).then_some(folder)
     });
     tops.min_by_key(|folder| {
@@ -247,15 +239,21 @@ mod tests {
     #[test]
     fn the_least_deep_json_with_videos_beside_it_is_the_dataset() {
         let check = |names: &[&str], expected: Option<&str>| {
-            let found = dataset_folder(names.iter().copied(), "m.json", "videos");
+            let found = dataset_folder(names.iter().copied());
             assert_eq!(found, expected, "{names:?}");
         };
         check(&[], None);
-        check(&["xm.json", "a/xm.json"], None);
-        check(&["a/m.json", "m.json", "a/videos/1.mp4"], Some(""));
-        check(&["a/m.json", "b/m.json", "b/videos/1.mp4"], Some("b/"));
-        check(&["b/m.json", "a/m.json"], Some("a/"));
-        check(&["a/b/c/m.json"], Some("a/b/c/"));
+        check(&["xWLASL_v0.3.json", "a/xWLASL_v0.3.json"], None);
+        check(
+            &["a/WLASL_v0.3.json", "WLASL_v0.3.json", "a/videos/1.mp4"],
+            Some(""),
+        );
+        check(
+            &["a/WLASL_v0.3.json", "b/WLASL_v0.3.json", "b/videos/1.mp4"],
+            Some("b/"),
+        );
+        check(&["b/WLASL_v0.3.json", "a/WLASL_v0.3.json"], Some("a/"));
+        check(&["a/b/c/WLASL_v0.3.json"], Some("a/b/c/"));
     }
 
     #[test]
@@ -266,7 +264,7 @@ mod tests {
         fs::write(root.join("1/2/3/4/yes.json"), "{}").unwrap();
         fs::write(root.join("1/2/3/4/5/no.json"), "{}").unwrap();
         std::os::unix::fs::symlink(&root, root.join("1/up")).unwrap();
-        let found = DatasetCandidates::in_folder(&root, "m.json", "videos");
+        let found = DatasetCandidates::in_folder(&root);
         fs::remove_dir_all(&root).unwrap();
         assert_eq!(found.json_files, [(root.join("1/2/3/4/yes.json"), 2)]);
         assert!(found.incomplete);

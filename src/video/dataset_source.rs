@@ -5,28 +5,16 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::archive::{Archive, MemoryFile};
-use crate::video::dataset_search;
-use crate::video::dataset_search::megabytes;
-use crate::video::dataset_source::locations::{PartLocation, in_archive, in_folder};
+use super::archive::{self, ArchiveError};
+use super::dataset_search::{DatasetCandidates, JSON_NAME, VIDEOS_NAME, megabytes};
+use crate::frame::SourceError;
+use crate::video::dataset_source::locations::{CLIP_SUFFIX, Location};
+use thiserror::Error;
 
-mod error;
 mod locations;
-
-pub use error::{ClipError, DatasetError};
-
-/// Name of the metadata file.
-const JSON_NAME: &str = "WLASL_v0.3.json";
-
-/// Ending of a clip's file name, after the video id.
-const CLIP_SUFFIX: &str = ".mp4";
-
-/// Name of the folder of clips beside it.
-const VIDEOS_NAME: &str = "videos";
 
 /// Largest metadata file, in bytes; the real one has 12 MB.
 const JSON_BYTES_MAX: u64 = 1 << 30;
@@ -34,32 +22,78 @@ const JSON_BYTES_MAX: u64 = 1 << 30;
 /// Largest unpacked clip of an archive, in bytes, unless [`DatasetSource::with_clip_limit`] sets another limit.
 const CLIP_BYTES_MAX: u64 = 512 << 20;
 
+/// Why a dataset cannot be used.
+#[derive(Debug, Error)]
+pub enum DatasetError {
+    /// Neither a folder nor a file is at the given path.
+    #[error(
+        "no dataset at {path}: {source}; give a folder with {JSON_NAME} and {VIDEOS_NAME}/, or a zip archive of one"
+    )]
+    NotFound {
+        /// As given.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The metadata file is not at its expected path.
+    #[error("no metadata file at {expected}{}", candidates.json_advice())]
+    NoJson {
+        /// The expected path.
+        expected: PathBuf,
+        /// Where it may be.
+        candidates: Box<DatasetCandidates>,
+    },
+    /// The folder of clips is not at its expected path.
+    #[error("no video folder at {expected}{}", candidates.videos_advice())]
+    NoVideos {
+        /// The expected path.
+        expected: PathBuf,
+        /// Where it may be.
+        candidates: Box<DatasetCandidates>,
+    },
+    /// The metadata file is too large.
+    #[error("{path} has {size} bytes, more than the {JSON_BYTES_MAX} allowed: is it {JSON_NAME}?")]
+    JsonTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// In bytes.
+        size: u64,
+    },
+    /// The archive, or the metadata file in it, cannot be read.
+    #[error(transparent)]
+    BadArchive(#[from] ArchiveError),
+    /// The system reports an error.
+    #[error("cannot read {path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
 /// A clip that a decoder can open.
 #[derive(Debug)]
-pub enum ClipFile {
-    /// A regular file on disk.
-    Path(PathBuf),
-    /// Unpacked from an archive into memory; removed when dropped.
-    Memory(MemoryFile),
+pub struct ClipFile {
+    path: PathBuf,
+    /// A clip of an archive, unpacked into memory, which `path` names; removed when dropped.
+    _memory: Option<File>,
 }
 
 impl ClipFile {
     /// Path at which it can be opened while this value lives.
     #[must_use]
     pub fn path(&self) -> &Path {
-        match self {
-            Self::Path(path) => path,
-            Self::Memory(file) => file.path(),
-        }
+        &self.path
     }
 }
 
 /// An open dataset. All workers share it: every method takes `&self`.
 #[derive(Debug)]
 pub struct DatasetSource {
-    json: PartLocation,
+    json: Location,
     json_bytes: u64,
-    videos: PartLocation,
+    videos: Location,
     video_count: usize,
     video_ids: HashSet<Box<str>>,
     clip_bytes_max: u64,
@@ -78,37 +112,11 @@ impl DatasetSource {
         json_override: Option<&Path>,
         videos_override: Option<&Path>,
     ) -> Result<Self, DatasetError> {
-        let kind = fs::metadata(path).map_err(|source| DatasetError::NotFound {
-            path: path.to_owned(),
-            source,
-        })?;
-        // Opening a pipe would block.
-        let (json, videos) = if kind.is_dir() {
-            in_folder(path, json_override, videos_override)?
-        } else if kind.is_file() {
-            let archive = Arc::new(Archive::open(path)?);
-            in_archive(&archive, json_override, videos_override)?
-        } else {
-            return Err(DatasetError::NotADataset {
-                path: path.to_owned(),
-            });
-        };
-        let json_bytes = match &json {
-            PartLocation::Disk(file) => fs::metadata(file).map_err(io_error(file))?.len(),
-            PartLocation::Archive(archive, name) => archive.size(name).unwrap_or(0),
-        };
-        let (video_count, video_ids) = match &videos {
-            PartLocation::Disk(folder) => list_folder(folder)?,
-            PartLocation::Archive(archive, folder) => {
-                let inside = archive
-                    .names()
-                    .filter_map(|name| name.strip_prefix(folder.as_str()));
-                list(inside.filter(|name| !name.contains('/')))
-            }
-        };
+        let (json, videos) = locations::locate(path, json_override, videos_override)?;
+        let (video_count, video_ids) = videos.list()?;
         Ok(Self {
+            json_bytes: json.bytes(),
             json,
-            json_bytes,
             videos,
             video_count,
             video_ids,
@@ -172,17 +180,7 @@ impl DatasetSource {
                 size: self.json_bytes,
             });
         }
-        match &self.json {
-            PartLocation::Archive(archive, name) => Ok(archive.read(name, JSON_BYTES_MAX)?),
-            PartLocation::Disk(path) => {
-                let mut bytes = Vec::new();
-                // The limit holds also when the file grows while it is read.
-                File::open(path)
-                    .and_then(|file| file.take(JSON_BYTES_MAX).read_to_end(&mut bytes))
-                    .map_err(io_error(path))?;
-                Ok(bytes)
-            }
-        }
+        self.json.read(JSON_BYTES_MAX)
     }
 
     /// Whether `ID.mp4` was listed when the dataset was opened.
@@ -194,23 +192,20 @@ impl DatasetSource {
     /// Unpacked size of `ID.mp4` in bytes; 0 when it is unknown.
     #[must_use]
     pub fn clip_bytes(&self, video_id: &str) -> u64 {
-        let file_name = format!("{video_id}{CLIP_SUFFIX}");
-        match &self.videos {
-            PartLocation::Archive(archive, folder) => archive.size(&format!("{folder}{file_name}")),
-            PartLocation::Disk(folder) => {
-                fs::metadata(folder.join(file_name)).ok().map(|m| m.len())
-            }
-        }
-        .unwrap_or(0)
+        self.clip_location(video_id).bytes()
+    }
+
+    fn clip_location(&self, video_id: &str) -> Location {
+        self.videos.child(&format!("{video_id}{CLIP_SUFFIX}"))
     }
 
     /// Whether the dataset is still mounted: distinguishes a missing disk from a missing clip.
     #[must_use]
     pub fn is_there(&self) -> bool {
         match &self.videos {
-            PartLocation::Archive(archive, _) => archive.path().is_file(),
+            Location::Archive(archive, _) => archive.path().is_file(),
             // An unmounted disk leaves an empty folder.
-            PartLocation::Disk(folder) => {
+            Location::Disk(folder) => {
                 fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
             }
         }
@@ -220,73 +215,37 @@ impl DatasetSource {
     ///
     /// # Errors
     /// When it is missing, not a regular file or cannot be unpacked.
-    pub fn clip(&self, video_id: &str) -> Result<ClipFile, ClipError> {
-        let missing = || ClipError::Missing {
-            video_id: video_id.to_owned(),
-        };
+    pub fn clip(&self, video_id: &str) -> Result<ClipFile, SourceError> {
+        let missing = || SourceError(format!("no file {video_id}{CLIP_SUFFIX}"));
         // Only listed names are opened.
         if !self.exists(video_id) {
             return Err(missing());
         }
-        let file_name = format!("{video_id}{CLIP_SUFFIX}");
-        match &self.videos {
-            PartLocation::Archive(archive, folder) => {
-                let name = format!("{folder}{file_name}");
-                let file = archive.memory_file(&name, self.clip_bytes_max)?;
-                Ok(ClipFile::Memory(file))
+        match self.clip_location(video_id) {
+            Location::Archive(archive, name) => {
+                let file = archive.memory_file(&name, self.clip_bytes_max);
+                let file = file.map_err(|e| SourceError(e.to_string()))?;
+                Ok(ClipFile {
+                    path: archive::path_of(&file),
+                    _memory: Some(file),
+                })
             }
-            PartLocation::Disk(folder) => {
-                let path = folder.join(file_name);
-                match fs::metadata(&path) {
-                    Ok(kind) if kind.is_file() => Ok(ClipFile::Path(path)),
-                    Ok(_) => Err(ClipError::NotRegular { path }),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
-                    Err(source) => Err(ClipError::Io { path, source }),
+            Location::Disk(path) => match fs::metadata(&path) {
+                Ok(kind) if kind.is_file() => Ok(ClipFile {
+                    path,
+                    _memory: None,
+                }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
+                other => {
+                    let path = path.display();
+                    Err(SourceError(other.map_or_else(
+                        |error| format!("cannot read {path}: {error}"),
+                        |_| format!("{path} is not a regular file"),
+                    )))
                 }
-            }
+            },
         }
     }
-}
-
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DatasetError + '_ {
-    move |source| DatasetError::Io {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-/// Counts the videos among `names` and collects the ids of those that the metadata can name.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> (usize, HashSet<Box<str>>) {
-    let mut ids = HashSet::new();
-    let mut count = 0;
-    for name in names {
-        count += usize::from(dataset_search::is_video(name));
-        if let Some(id) = name.strip_suffix(CLIP_SUFFIX) {
-            ids.insert(id.into());
-        }
-    }
-    (count, ids)
-}
-
-/// Lists `folder` without broken links, which are no clips although the notebook counts them as videos.
-fn list_folder(folder: &Path) -> Result<(usize, HashSet<Box<str>>), DatasetError> {
-    let mut names = Vec::new();
-    let mut broken = 0;
-    for item in fs::read_dir(folder).map_err(io_error(folder))? {
-        let item = item.map_err(io_error(folder))?;
-        // A video id is valid UTF-8, so another name belongs to none.
-        let Ok(name) = item.file_name().into_string() else {
-            continue;
-        };
-        let is_link = item.file_type().is_ok_and(|kind| kind.is_symlink());
-        if is_link && !item.path().exists() {
-            broken += usize::from(dataset_search::is_video(&name));
-        } else {
-            names.push(name);
-        }
-    }
-    let (count, ids) = list(names.iter().map(String::as_str));
-    Ok((count + broken, ids))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::color::ChromaLayout;
 use crate::frame::DecoderChoice;
 use gstreamer as gst;
 use gstreamer::ElementFactory;
+use gstreamer::glib::Value;
 use gstreamer::prelude::*;
 use gstreamer_video::VideoFormat;
 
@@ -14,7 +15,7 @@ pub enum StreamCodec {
     H264,
     /// H.265.
     H265,
-    /// JPEG pictures.
+    /// JPEG images.
     Jpeg,
     /// Anything else.
     Other,
@@ -46,7 +47,7 @@ impl StreamCodec {
         )
     }
 
-    /// Whether FFmpeg marks full-range pictures of this codec (`yuvj…`), the only mark that OpenCV heeds.
+    /// Whether FFmpeg marks full-range frames of this codec (`yuvj…`), the only mark that OpenCV uses.
     #[must_use]
     pub fn reports_range(self) -> bool {
         self != Self::Other
@@ -56,48 +57,41 @@ impl StreamCodec {
 /// A decoder for a stream of `caps`, not yet in a pipeline.
 ///
 /// # Errors
-/// In words for the user, when there is none.
+/// A message for the user when there is no such decoder.
 pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, String> {
-    let stream = caps
-        .structure(0)
-        .map_or_else(String::new, |s| s.name().to_string());
-    let factory = match choice {
-        DecoderChoice::Named(name) => ElementFactory::find(name)
-            .ok_or_else(|| format!("the decoder {name} is not installed (see `gst-inspect-1.0 | grep -i dec`)"))?,
-        DecoderChoice::Software | DecoderChoice::Hardware => best_decoder(caps, *choice == DecoderChoice::Hardware)
-            .ok_or_else(|| format!("no decoder for {stream} is installed; on Debian: apt-get install gstreamer1.0-libav"))?,
-    };
+    let factory = find(caps, choice).ok_or_else(|| match choice {
+        DecoderChoice::Named(name) => {
+            format!("the decoder {name} is not installed (see `gst-inspect-1.0 | grep -i dec`)")
+        }
+        DecoderChoice::Software | DecoderChoice::Hardware => {
+            let stream = caps.structure(0).map_or("", |s| s.name().as_str());
+            format!("no decoder for {stream} is installed; on Debian: apt-get install gstreamer1.0-libav")
+        }
+    })?;
     let decoder = factory
         .create()
         .build()
         .map_err(|e| format!("the decoder {} cannot be made: {e}", factory.name()))?;
     // Clips run in parallel; threads within one only add memory and delay.
-    if decoder
-        .find_property("max-threads")
-        .is_some_and(|p| p.value_type() == i32::static_type())
-    {
-        decoder.set_property("max-threads", 1_i32);
-    }
+    set_if_present(&decoder, "max-threads", 1_i32);
     // As OpenCV: the first packet that cannot be decoded ends the clip, and frames without their references are dropped.
-    set_max_errors(&decoder, 0);
-    if decoder.has_property("output-corrupt") {
-        decoder.set_property("output-corrupt", false);
-    }
-    if decoder.has_property("qos") {
-        decoder.set_property("qos", false);
-    }
+    set_if_present(&decoder, "max-errors", 0_i32);
+    set_if_present(&decoder, "output-corrupt", false);
+    set_if_present(&decoder, "qos", false);
     Ok(decoder)
 }
 
-fn set_max_errors(decoder: &gst::Element, count: i32) {
-    if decoder.has_property("max-errors") {
-        decoder.set_property("max-errors", count);
+/// Sets a property that some decoders have with this type.
+fn set_if_present<T: Into<Value> + StaticType>(decoder: &gst::Element, name: &str, value: T) {
+    let property = decoder.find_property(name);
+    if property.is_some_and(|p| p.value_type() == T::static_type()) {
+        decoder.set_property(name, value);
     }
 }
 
 /// Makes a decoder continue after packets that it cannot decode.
 pub fn tolerate_errors(decoder: &gst::Element) {
-    set_max_errors(decoder, -1);
+    set_if_present(decoder, "max-errors", -1_i32);
 }
 
 /// Whether an H.264 packet (NAL units after four-byte lengths) holds a picture that is not an IDR picture: as the first
@@ -145,16 +139,25 @@ pub fn check(choice: &DecoderChoice) -> Result<(), DecoderError> {
     if ElementFactory::find("qtdemux").is_none() {
         return Err(DecoderError::NoReader);
     }
+    let caps = gst::Caps::new_empty_simple("video/x-h264");
+    let found = find(&caps, choice);
     match choice {
-        DecoderChoice::Named(name) => match ElementFactory::find(name) {
-            Some(f) if f.has_type(gst::ElementFactoryType::DECODER) => Ok(()),
-            _ => Err(DecoderError::Unknown { name: name.clone() }),
-        },
+        DecoderChoice::Named(name) => found
+            .filter(|f| f.has_type(gst::ElementFactoryType::DECODER))
+            .map(|_| ())
+            .ok_or_else(|| DecoderError::Unknown { name: name.clone() }),
         DecoderChoice::Software | DecoderChoice::Hardware => {
-            let caps = gst::Caps::new_empty_simple("video/x-h264");
-            let found = best_decoder(&caps, *choice == DecoderChoice::Hardware);
             found.map(|_| ()).ok_or(DecoderError::NoDecoder)
         }
+    }
+}
+
+/// The decoder that `choice` names, or the best for a stream of `caps`.
+fn find(caps: &gst::Caps, choice: &DecoderChoice) -> Option<ElementFactory> {
+    match choice {
+        DecoderChoice::Named(name) => ElementFactory::find(name),
+        DecoderChoice::Software => best_decoder(caps, false),
+        DecoderChoice::Hardware => best_decoder(caps, true),
     }
 }
 

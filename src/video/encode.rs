@@ -1,25 +1,22 @@
-//! Pictures → an MP4 file, through GStreamer: appsrc ! videoconvert ! encoder ! mp4mux ! filesink.
+//! Frames → an MP4 file, through GStreamer: appsrc ! videoconvert ! encoder ! mp4mux ! filesink.
 //!
-//! For the demo and the tests, which need small clips of known content. The same pictures give the same bytes on the same
-//! machine: one encoder thread, fixed settings, no date in the file. A pipeline that takes no picture for
-//! [`STALL_MAX_MS`] is stopped. No incomplete file is left.
+//! For the demo and the tests, which need small clips of known content. The same frames give the same bytes on the same
+//! machine: one encoder thread, fixed settings, no date in the file. A pipeline that takes no frame for 30 s is stopped. No
+//! incomplete file is left.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gstreamer as gst;
 use gstreamer_video as gst_video;
 
 use crate::frame::RgbFrame;
+use crate::video::container;
 
-mod mp4_normalize;
 mod pipeline;
 
 use pipeline::Encoder;
-
-/// Longest time without progress of the pipeline, in milliseconds.
-pub const STALL_MAX_MS: u64 = 30_000;
 
 /// A codec to encode with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,92 +29,27 @@ pub enum Codec {
 
 /// Why a clip was not written.
 #[derive(Debug, thiserror::Error)]
-pub enum EncodeError {
-    /// GStreamer does not start.
-    #[error("GStreamer does not start: {0}")]
-    Start(#[source] gst::glib::Error),
-    /// An element is not installed.
-    #[error("GStreamer has no element {element}; on Debian: apt-get install {package}")]
-    ElementMissing {
-        /// The element.
-        element: &'static str,
-        /// The Debian package that has it.
-        package: &'static str,
-    },
-    /// An element refused a setting or a link.
-    #[error("the encoding pipeline cannot be built: {0}")]
-    Build(#[source] gst::glib::BoolError),
-    /// There are no pictures.
-    #[error("no pictures to encode")]
-    NoFrames,
-    /// A frame rate outside 1 to 1000.
-    #[error("{fps} frames per second are outside of 1 to 1000")]
-    FrameRate {
-        /// The requested value.
-        fps: u32,
-    },
-    /// A picture size that the codec cannot encode.
-    #[error("{width}x{height} pictures cannot be encoded as {codec:?}: at least 16x16{}", even_note(*.codec))]
-    Size {
-        /// Pixels per row.
-        width: usize,
-        /// Rows.
-        height: usize,
-        /// The requested value.
-        codec: Codec,
-    },
-    /// A picture whose size differs from the first.
-    #[error("picture {index} is {width}x{height}, unlike the first")]
-    SizeChanged {
-        /// Number of the picture, from 0.
-        index: usize,
-        /// Pixels per row.
-        width: usize,
-        /// Rows.
-        height: usize,
-    },
-    /// An element failed, with GStreamer's message.
-    #[error("encoding failed in {element}: {message} ({detail})")]
-    Pipeline {
-        /// Name of the element.
-        element: String,
-        /// Its message.
-        message: String,
-        /// Its message for developers.
-        detail: String,
-    },
-    /// The pipeline made no progress.
-    #[error("the encoder made no progress for {STALL_MAX_MS} ms at picture {index}")]
-    Stalled {
-        /// Number of pictures that it received.
-        index: usize,
-    },
-    /// Pictures are missing in the file, although no element failed.
-    #[error("{wanted} pictures were encoded, but the file holds {written}")]
-    Incomplete {
-        /// Number of encoded pictures.
-        wanted: usize,
-        /// Number of pictures in the file's index.
-        written: u64,
-    },
-    /// The path is not a regular file, or the finished file cannot be read or changed.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// The file that was written.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
+#[error("{0}")]
+pub struct EncodeError(String);
+
+impl EncodeError {
+    fn build(error: impl std::fmt::Display) -> Self {
+        Self(format!("the encoding pipeline cannot be built: {error}"))
+    }
+}
+
+fn start_gstreamer() -> Result<(), EncodeError> {
+    crate::video::clip::init().map_err(|e| EncodeError(e.0))
 }
 
 /// The best installed codec: H.264 where `x264enc` is installed, else MPEG-4, whose encoder comes with the decoders.
 ///
 /// # Errors
-/// [`EncodeError::Start`], and [`EncodeError::ElementMissing`] when not even MPEG-4 can be encoded.
+/// When GStreamer does not start or not even MPEG-4 can be encoded.
 pub fn best_codec() -> Result<Codec, EncodeError> {
-    gst::init().map_err(EncodeError::Start)?;
-    pipeline::find_encoder(Codec::Mpeg4)?;
-    let has_h264 = pipeline::find_encoder(Codec::H264).is_ok();
+    start_gstreamer()?;
+    pipeline::find_elements(Codec::Mpeg4)?;
+    let has_h264 = pipeline::find_elements(Codec::H264).is_ok();
     Ok(if has_h264 { Codec::H264 } else { Codec::Mpeg4 })
 }
 
@@ -126,31 +58,25 @@ pub fn best_codec() -> Result<Codec, EncodeError> {
 /// An existing file is replaced. On an error no file is left.
 ///
 /// # Errors
-/// Every variant of [`EncodeError`]; errors about sizes come before the file is opened, except
-/// [`EncodeError::SizeChanged`].
+/// When there are no frames, their size or rate is not supported, an element is not installed or fails, or the file cannot
+/// be written. An unsupported size or rate is reported before the file is opened.
 pub fn encode_mp4(
     path: &Path,
     frames: impl Iterator<Item = RgbFrame>,
     fps: u32,
     codec: Codec,
 ) -> Result<(), EncodeError> {
-    if !(1..=1000).contains(&fps) {
-        return Err(EncodeError::FrameRate { fps });
-    }
-    // A picture's description needs GStreamer, too.
-    gst::init().map_err(EncodeError::Start)?;
+    // The description of a frame needs GStreamer as well.
+    start_gstreamer()?;
     let mut frames = frames.peekable();
-    let first = frames.peek().ok_or(EncodeError::NoFrames)?;
-    let info = image_info(first, fps, codec)?;
+    let no_frames = || EncodeError("no pictures to encode".to_owned());
+    let info = image_info(frames.peek().ok_or_else(no_frames)?, fps, codec)?;
     if path.exists() && !path.is_file() {
-        // Opening a pipe that nobody reads waits for ever, and a device must not be replaced.
-        let source = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
-        let path = path.to_owned();
-        return Err(EncodeError::File { path, source });
+        // Opening a pipe that nobody reads waits forever, and a device must not be replaced.
+        let text = format!("{}: not a regular file", path.display());
+        return Err(EncodeError(text));
     }
-
-    let written =
-        write_file(path, frames, fps, codec, &info).and_then(|count| complete_file(path, count));
+    let written = write_file(path, frames, fps, codec, &info);
     if written.is_err() && path.is_file() {
         // An incomplete clip must not pass for a whole one; the first error is reported.
         fs::remove_file(path).ok();
@@ -158,63 +84,66 @@ pub fn encode_mp4(
     written
 }
 
-/// Runs one pipeline until it has closed the file; returns the number of pictures.
+/// Runs one pipeline until it has closed the file. Checks that the file lists all frames, and clears its dates.
 fn write_file(
     path: &Path,
     frames: impl Iterator<Item = RgbFrame>,
     fps: u32,
     codec: Codec,
     info: &gst_video::VideoInfo,
-) -> Result<usize, EncodeError> {
+) -> Result<(), EncodeError> {
     let encoder = Encoder::start(path, info, fps, codec)?;
-    let count = encoder.push_all(frames, fps, info)?;
-    encoder.finish(count)?;
-    Ok(count)
-}
-
-/// Checks that the index lists `wanted` pictures, and clears its dates.
-fn complete_file(path: &Path, wanted: usize) -> Result<(), EncodeError> {
-    let written = mp4_normalize::clear_dates(path).map_err(|source| EncodeError::File {
-        path: path.to_owned(),
-        source,
-    })?;
-    if usize::try_from(written) == Ok(wanted) {
-        return Ok(());
+    let wanted = encoder.push_all(frames)?;
+    encoder.finish(wanted)?;
+    let finished = complete_file(path);
+    let written = finished.map_err(|e| EncodeError(format!("{}: {e}", path.display())))?;
+    if written != wanted {
+        return Err(EncodeError(format!(
+            "{wanted} pictures were encoded, but the file holds {written}"
+        )));
     }
-    Err(EncodeError::Incomplete { wanted, written })
+    Ok(())
 }
 
-fn even_note(codec: Codec) -> &'static str {
-    match codec {
-        Codec::H264 => ", even width and height",
-        Codec::Mpeg4 => "",
-    }
+/// Clears the dates of a file: the muxer writes the current time. Returns the number of its frames.
+fn complete_file(path: &Path) -> io::Result<u64> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    container::clear_dates(&mut file)?;
+    let track = container::first_video_track(&mut file)?;
+    Ok(track.map_or(0, |track| track.frames))
 }
 
-/// The format of the pictures, if the codec supports it.
+/// The format of the frames, if the codec supports it.
 fn image_info(
     frame: &RgbFrame,
     fps: u32,
     codec: Codec,
 ) -> Result<gst_video::VideoInfo, EncodeError> {
     let (width, height) = (frame.width(), frame.height());
-    let unfit = || EncodeError::Size {
-        width,
-        height,
-        codec,
+    let even = match codec {
+        Codec::H264 => ", even width and height",
+        Codec::Mpeg4 => "",
+    };
+    let unfit = || {
+        let what = format!("{width}x{height} pictures cannot be encoded as {codec:?}");
+        EncodeError(format!("{what}: at least 16x16{even}"))
     };
     let odd = width % 2 + height % 2 > 0;
-    // mp4mux accepts no side below 16 pixels; x264 cannot halve the colour of odd sizes.
+    // mp4mux accepts no side below 16 pixels; x264 cannot halve the chroma planes of odd sizes.
     if width < 16 || height < 16 || (codec == Codec::H264 && odd) {
         return Err(unfit());
     }
     let wide = u32::try_from(width).map_err(|_| unfit())?;
     let high = u32::try_from(height).map_err(|_| unfit())?;
-    let rate = i32::try_from(fps).map_err(|_| EncodeError::FrameRate { fps })?;
+    let rate = i32::try_from(fps)
+        .ok()
+        .filter(|rate| (1..=1000).contains(rate));
+    let rate = rate
+        .ok_or_else(|| EncodeError(format!("{fps} frames per second are outside of 1 to 1000")))?;
     gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, wide, high)
         .fps(gst::Fraction::new(rate, 1))
         .build()
-        .map_err(EncodeError::Build)
+        .map_err(EncodeError::build)
 }
 
 #[cfg(test)]
@@ -223,8 +152,9 @@ mod tests {
     use gstreamer_app as gst_app;
 
     use super::*;
+    use std::path::PathBuf;
 
-    /// A file name of this test's own, gone when dropped.
+    /// A file of one test, removed when dropped.
     struct Scratch(PathBuf);
 
     impl Scratch {
@@ -240,8 +170,8 @@ mod tests {
         }
     }
 
-    /// A light square that moves over a dark ground.
-    fn film(count: usize, width: usize, height: usize) -> impl Iterator<Item = RgbFrame> {
+    /// A light square that moves over a dark background.
+    fn moving_square(count: usize, width: usize, height: usize) -> impl Iterator<Item = RgbFrame> {
         (0..count).map(move |index| {
             let mut frame = RgbFrame::new(width, height);
             for (i, pixel) in frame.pixels_mut().chunks_exact_mut(3).enumerate() {
@@ -256,7 +186,7 @@ mod tests {
         })
     }
 
-    /// What a decoder makes of the file: the pictures' count, and red of the first one's first pixel.
+    /// Decodes the file: number of frames, and red of the first pixel.
     fn decode(path: &Path) -> (usize, u8) {
         gst::init().unwrap();
         let text = "filesrc name=f ! decodebin ! videoconvert ! video/x-raw,format=RGB ! appsink name=s sync=false";
@@ -295,7 +225,7 @@ mod tests {
             (Codec::Mpeg4, 3, 63, 49),
         ] {
             let file = Scratch::new(&format!("back-{codec:?}-{count}"));
-            encode_mp4(&file.0, film(count, width, height), 25, codec).unwrap();
+            encode_mp4(&file.0, moving_square(count, width, height), 25, codec).unwrap();
             let (decoded, red) = decode(&file.0);
             assert_eq!(decoded, count, "{codec:?}");
             assert!((210..=250).contains(&red), "{codec:?} {red}");
@@ -307,10 +237,30 @@ mod tests {
         for codec in [Codec::H264, Codec::Mpeg4] {
             let file = Scratch::new(&format!("same-{codec:?}"));
             let encode = || {
-                encode_mp4(&file.0, film(20, 64, 48), 25, codec).unwrap();
+                encode_mp4(&file.0, moving_square(20, 64, 48), 25, codec).unwrap();
                 fs::read(&file.0).unwrap()
             };
             assert!(encode() == encode(), "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_has_no_dates() {
+        for codec in [Codec::H264, Codec::Mpeg4] {
+            let file = Scratch::new(&format!("dates-{codec:?}"));
+            encode_mp4(&file.0, moving_square(3, 64, 48), 25, codec).unwrap();
+            let bytes = fs::read(&file.0).unwrap();
+            for kind in [b"mvhd", b"tkhd", b"mdhd"] {
+                let at = bytes.windows(4).position(|w| w == kind).unwrap() + 4;
+                let version = bytes[at];
+                let dates = if version == 1 { 16 } else { 8 };
+                assert!(
+                    bytes[at + 4..][..dates].iter().all(|b| *b == 0),
+                    "{codec:?}"
+                );
+                // What follows the dates is kept: a time scale or a track number.
+                assert!(bytes[at + 4 + dates..][..4] != [0; 4], "{codec:?}");
+            }
         }
     }
 
@@ -334,17 +284,20 @@ mod tests {
     #[test]
     fn devices_and_folders_are_left_alone() {
         for path in [Path::new("/dev/null"), &std::env::temp_dir()] {
-            let error = encode_mp4(path, film(2, 64, 48), 25, Codec::H264).unwrap_err();
+            let error = encode_mp4(path, moving_square(2, 64, 48), 25, Codec::H264).unwrap_err();
             assert!(error.to_string().contains("not a regular file"), "{error}");
             assert!(path.exists());
         }
     }
 
     #[test]
-    fn a_place_that_cannot_be_written_is_an_error_in_gstreamers_words() {
+    fn an_unwritable_path_is_an_error_with_gstreamers_reason() {
         let path = Path::new("/nonexistent-folder/clip.mp4");
-        let error = encode_mp4(path, film(40, 64, 48), 25, Codec::H264).unwrap_err();
-        assert!(matches!(error, EncodeError::Pipeline { .. }), "{error:?}");
+        let error = encode_mp4(path, moving_square(40, 64, 48), 25, Codec::H264).unwrap_err();
+        assert!(
+            error.to_string().starts_with("encoding failed in"),
+            "{error}"
+        );
         assert!(error.to_string().contains("nonexistent-folder"), "{error}");
     }
 }

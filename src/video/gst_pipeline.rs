@@ -3,7 +3,7 @@
 //! MP4 files use `filesrc ! qtdemux ! decoder ! appsink`, with the same packets as FFmpeg's demuxer gives. Other containers
 //! use `parsebin`. No element converts or scales.
 
-use super::container::EditList;
+use super::container::{EditList, VideoTrack};
 use super::decoder::{self, StreamCodec};
 use crate::frame::DecoderChoice;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -12,13 +12,13 @@ use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// Decoded frames that wait for the worker; each holds the memory of a picture.
+/// Decoded frames that wait for the worker; each holds the memory of a whole frame.
 const FRAMES_AHEAD: usize = 1;
 
-/// Largest picture, in pixels: a wrong header must not exhaust the memory.
+/// Largest frame, in pixels: a wrong header must not exhaust the memory.
 const PIXELS_MAX: i64 = 8192 * 8192;
 
 /// Largest packet, in bytes, that is filled up at the end of the file.
@@ -39,17 +39,6 @@ pub(super) enum PipelineItem {
     },
 }
 
-/// Changes of the file on its way to the demuxer, so that it is read as FFmpeg reads it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct DemuxPatches {
-    /// File positions and the bytes that the demuxer sees there.
-    pub(super) patches: Vec<(u64, [u8; 4])>,
-    /// From this file position, a packet that the end of the file cuts off is decoded as far as it goes.
-    pub(super) fills_from: Option<u64>,
-    /// The shown part of the track; the demuxer and the decoder cut to it only when there are several parts.
-    pub(super) edits: EditList,
-}
-
 /// The codec of the stream and the name of its decoder.
 #[derive(Clone, Debug)]
 pub(super) struct StreamInfo {
@@ -57,29 +46,40 @@ pub(super) struct StreamInfo {
     pub(super) decoder: String,
 }
 
-/// A pipeline that is not yet playing.
+/// The pipeline of one clip; it stops when dropped.
 pub(super) struct DecodePipeline {
     pub(super) pipeline: gst::Pipeline,
     pub(super) items: Receiver<PipelineItem>,
-    pub(super) shared: Arc<PipelineShared>,
+    shared: Arc<PipelineShared>,
+}
+
+impl DecodePipeline {
+    /// The decoded stream; `None` until a decoder was chosen.
+    pub(super) fn stream(&self) -> Option<&StreamInfo> {
+        self.shared.stream.get()
+    }
+}
+
+impl Drop for DecodePipeline {
+    fn drop(&mut self) {
+        // The closed channel releases a streaming thread that waits to send a frame.
+        self.items = crossbeam_channel::never();
+        stop(&self.pipeline);
+    }
 }
 
 /// State shared by the callbacks in GStreamer's threads.
-pub(super) struct PipelineShared {
+struct PipelineShared {
     choice: DecoderChoice,
+    /// The shown part of the track; the demuxer and the decoder cut to it only when there are several parts.
     edits: EditList,
     /// Bytes that the file holds of the packet just read, if it is cut off; else `usize::MAX`.
     packet_bytes: AtomicUsize,
-    stream: Mutex<Option<StreamInfo>>,
+    stream: OnceLock<StreamInfo>,
     send: Sender<PipelineItem>,
 }
 
 impl PipelineShared {
-    /// The decoded stream; `None` until a decoder was chosen.
-    pub(super) fn stream(&self) -> Option<StreamInfo> {
-        self.stream.lock().ok().and_then(|s| s.clone())
-    }
-
     fn fail(&self, reason: String) -> bool {
         let is_final = false;
         self.send(PipelineItem::Error { reason, is_final })
@@ -113,7 +113,8 @@ pub(crate) fn stop(pipeline: &gst::Pipeline) {
     }
 }
 
-/// Builds the elements for `path`.
+/// Builds the elements for `path`; they do not play yet. An MP4 file is patched as `track` says, so that it is read as
+/// FFmpeg reads it.
 ///
 /// # Errors
 /// When an element is not installed.
@@ -121,14 +122,14 @@ pub(super) fn build(
     path: &Path,
     is_mp4: bool,
     choice: &DecoderChoice,
-    patches: DemuxPatches,
+    track: &VideoTrack,
 ) -> Result<DecodePipeline, gst::glib::BoolError> {
     let (send, items) = bounded(FRAMES_AHEAD);
     let shared = Arc::new(PipelineShared {
         choice: choice.clone(),
-        edits: patches.edits,
+        edits: track.edits,
         packet_bytes: AtomicUsize::new(usize::MAX),
-        stream: Mutex::new(None),
+        stream: OnceLock::new(),
         send,
     });
     let pipeline = gst::Pipeline::new();
@@ -136,7 +137,7 @@ pub(super) fn build(
         .property("location", path)
         .build()?;
     if let Some(output) = file.static_pad("src").filter(|_| is_mp4) {
-        patch_file(&output, patches, &shared);
+        patch_file(&output, track.clone(), &shared);
     }
     let demux = gst::ElementFactory::make(if is_mp4 { "qtdemux" } else { "parsebin" }).build()?;
     let sink = gst_app::AppSink::builder()
@@ -167,7 +168,7 @@ pub(super) fn build(
     });
     let on_all = Arc::clone(&shared);
     demux.connect_no_more_pads(move |_| {
-        if on_all.stream().is_none() {
+        if on_all.stream.get().is_none() {
             on_all.fail("the file has no video stream".into());
         }
     });
@@ -228,44 +229,41 @@ fn attach(
     output
         .link(sink_pad)
         .map_err(|e| format!("decoder and sink do not fit: {e:?}"))?;
-    if let Ok(mut stream) = shared.stream.lock() {
-        let name = decoder
+    shared.stream.get_or_init(|| StreamInfo {
+        codec: StreamCodec::of(caps),
+        decoder: decoder
             .factory()
-            .map_or_else(String::new, |f| f.name().to_string());
-        *stream = Some(StreamInfo {
-            codec: StreamCodec::of(caps),
-            decoder: name,
-        });
-    }
+            .map_or_else(String::new, |f| f.name().to_string()),
+    });
     let start = |element: &gst::Element| {
         element
             .sync_state_with_parent()
             .map_err(|e| format!("{} does not start: {e}", element.name()))
     };
     start(&decoder)?;
-    if caps.is_fixed() && pad.can_link(&input) && input.query_accept_caps(caps) {
-        pad.link(&input)
-            .map_err(|e| format!("demuxer and decoder do not fit: {e:?}"))?;
-        return Ok(());
-    }
-    let parser = decoder::parser(caps).ok_or_else(|| {
-        format!(
-            "no parser for {caps} is installed; on Debian: apt-get install gstreamer1.0-plugins-bad"
-        )
-    })?;
-    pipeline.add(&parser).map_err(|e| e.to_string())?;
-    parser.link(&decoder).map_err(|e| e.to_string())?;
-    start(&parser)?;
-    let parser_input = parser.static_pad("sink").ok_or("the parser has no input")?;
-    pad.link(&parser_input)
-        .map_err(|e| format!("demuxer and parser do not fit: {e:?}"))?;
+    let fits = caps.is_fixed() && pad.can_link(&input) && input.query_accept_caps(caps);
+    let input = if fits {
+        input
+    } else {
+        let parser = decoder::parser(caps).ok_or_else(|| {
+            format!(
+                "no parser for {caps} is installed; on Debian: apt-get install gstreamer1.0-plugins-bad"
+            )
+        })?;
+        pipeline.add(&parser).map_err(|e| e.to_string())?;
+        parser.link(&decoder).map_err(|e| e.to_string())?;
+        start(&parser)?;
+        parser.static_pad("sink").ok_or("the parser has no input")?
+    };
+    pad.link(&input)
+        .map_err(|e| format!("demuxer and decoder do not fit: {e:?}"))?;
     Ok(())
 }
 
 /// Changes what the demuxer reads. Edits that begin inside the media would make it stop too early or never start: they are
 /// hidden. It would drop a packet that the end of the file cuts off: the packet is filled up here and cut to its length
 /// again before the decoder.
-fn patch_file(output: &gst::Pad, patches: DemuxPatches, shared: &Arc<PipelineShared>) {
+fn patch_file(output: &gst::Pad, track: VideoTrack, shared: &Arc<PipelineShared>) {
     let shared = Arc::clone(shared);
     let kind = gst::PadProbeType::PULL | gst::PadProbeType::BUFFER;
     output.add_probe(kind, move |_, info| {
@@ -274,7 +272,7 @@ fn patch_file(output: &gst::Pad, patches: DemuxPatches, shared: &Arc<PipelineSha
             return gst::PadProbeReturn::Ok;
         };
         let have = buffer.size();
-        for (place, bytes) in &patches.patches {
+        for (place, bytes) in &track.patches {
             if let Some(from) = place
                 .checked_sub(at)
                 .and_then(|from| usize::try_from(from).ok())
@@ -286,7 +284,7 @@ fn patch_file(output: &gst::Pad, patches: DemuxPatches, shared: &Arc<PipelineSha
         }
         let is_cut_off = have < wanted
             && wanted <= PACKET_BYTES_MAX
-            && patches.fills_from.is_some_and(|from| at >= from);
+            && track.cut_off_from.is_some_and(|from| at >= from);
         if is_cut_off {
             let rest = gst::Memory::from_slice(vec![0_u8; wanted - have]);
             buffer.make_mut().append_memory(rest);
@@ -298,7 +296,7 @@ fn patch_file(output: &gst::Pad, patches: DemuxPatches, shared: &Arc<PipelineSha
 }
 
 /// Changes what the decoder receives:
-/// * Pictures before the first one that are not shown are dropped: their references are missing after a cut.
+/// * Frames before the first one that are not shown are dropped: their references are missing after a cut.
 /// * The container's colour tags are removed: FFmpeg uses those of the stream.
 /// * The segment, which comes from the edit list, is opened: the decoder would cut frames to it in rounded nanoseconds, the
 ///   clip does it in exact ticks.
@@ -316,7 +314,8 @@ fn adjust_packets(input: &gst::Pad, decoder: &gst::Element, shared: &Arc<Pipelin
         }
         if start.get().is_none()
             && packets
-                .stream()
+                .stream
+                .get()
                 .is_some_and(|s| s.codec == StreamCodec::H264)
             && buffer
                 .map_readable()
@@ -370,7 +369,7 @@ fn adjust_packets(input: &gst::Pad, decoder: &gst::Element, shared: &Arc<Pipelin
     });
 }
 
-/// Refuses pictures with too many pixels.
+/// Refuses frames with too many pixels.
 pub(crate) fn check_size(width: i64, height: i64) -> Result<(), String> {
     if width.saturating_mul(height) > PIXELS_MAX {
         return Err(format!(

@@ -1,8 +1,8 @@
 //! What drivers do that they should not: clocks that jump, pictures that are none, panics, calls that do not return.
 //! Each is told, and the session goes on by itself.
 
+use crate::scripted::{CameraScript, ScriptStep};
 use crate::stage::sign_config;
-use handloom::camera::scripted::{CameraScript, ScriptStep};
 use handloom::camera::{
     Camera, CameraCounts, CameraError, CameraEvent, CameraOpener, Capture, CaptureTimeouts,
     DropPolicy,

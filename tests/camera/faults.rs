@@ -1,6 +1,6 @@
 //! What happens to cameras, by script: every fault is told once, and the camera films again by itself.
 
-use handloom::camera::scripted::{CameraScript, ScriptStep};
+use crate::scripted::{CameraScript, ScriptStep};
 use handloom::camera::{
     Camera, CameraCounts, CameraError, CameraEvent, CaptureTimeouts, DropPolicy, FormatRequest,
     NextFrame,
@@ -98,9 +98,9 @@ fn check(acts: Vec<ScriptStep>, expected: &[&str], last_path: &str) {
 #[test]
 fn a_camera_films_again_after_each_fault() {
     let (busy, denied, missing) = (
-        CameraError::Busy { device: device() },
-        CameraError::Denied { device: device() },
-        CameraError::NotFound { device: device() },
+        CameraError::Busy(device()),
+        CameraError::Denied(device()),
+        CameraError::NotFound(device()),
     );
     let changed = CameraError::Changed {
         device: device(),
@@ -145,7 +145,7 @@ fn a_camera_films_again_after_each_fault() {
 
 #[test]
 fn a_camera_that_is_not_there_is_told_of_once_and_tried_again() {
-    let missing = CameraError::NotFound { device: device() };
+    let missing = CameraError::NotFound(device());
     let acts = [
         vec![ScriptStep::Refuse(missing); 4],
         vec![ScriptStep::Frames(1), ScriptStep::End],
@@ -162,7 +162,7 @@ fn a_camera_that_is_not_there_is_told_of_once_and_tried_again() {
     assert!(matches!(
         told.as_slice(),
         [
-            CameraEvent::Fault(CameraError::NotFound { .. }),
+            CameraEvent::Fault(CameraError::NotFound(_)),
             CameraEvent::Opened(_),
             CameraEvent::Ended
         ]
@@ -236,9 +236,7 @@ fn nothing_is_left_after_five_hundred_unplugs() {
     for n in 0..500 {
         acts.extend([ScriptStep::Frames(1), ScriptStep::Fail(gone())]);
         if n % 5 == 0 {
-            acts.push(ScriptStep::Refuse(CameraError::NotFound {
-                device: device(),
-            }));
+            acts.push(ScriptStep::Refuse(CameraError::NotFound(device())));
             acts.push(ScriptStep::Move(format!("/dev/video{}", n % 7)));
         }
     }

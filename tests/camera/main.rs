@@ -14,5 +14,6 @@ mod drivers;
 mod faults;
 mod program;
 mod replay;
+mod scripted;
 mod stage;
 mod vm;

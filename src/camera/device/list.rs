@@ -3,8 +3,7 @@
 use super::super::negotiate::{FormatOffer, FrameSizes};
 use super::super::{CameraError, FormatRequest};
 use super::{DEV, guarded, offers, open, rate, sizes};
-use crate::camera::reconnect;
-use crate::camera::reconnect::CameraIdentity;
+use crate::camera::reconnect::{self, CameraIdentity};
 use std::path::{Path, PathBuf};
 use v4l::video::Capture as _;
 

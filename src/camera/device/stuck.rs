@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// A stream that must be stopped before it is dropped.
 pub(super) trait Stoppable {
@@ -11,17 +11,18 @@ pub(super) trait Stoppable {
     fn stop(&mut self) -> bool;
 }
 
-/// Streams that could not be stopped.
-pub(super) struct StuckStreams<T>(Arc<Mutex<Left<T>>>);
+/// Streams that could not be stopped. They are leaked when this is dropped: closing them would panic.
+pub(super) struct StuckStreams<T>(Mutex<Vec<T>>);
 
-/// Leaks its streams when it is dropped: closing them would panic.
-struct Left<T>(Vec<T>);
-
-impl<T> Drop for Left<T> {
+impl<T> Drop for StuckStreams<T> {
     fn drop(&mut self) {
-        for running in self.0.drain(..) {
-            std::mem::forget(running);
-        }
+        std::mem::forget(self.take());
+    }
+}
+
+impl<T> StuckStreams<T> {
+    fn take(&self) -> Vec<T> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -30,8 +31,8 @@ impl<T: Stoppable> StuckStreams<T> {
     pub(super) fn close(&self, mut running: T, device: &str) {
         if !running.stop() {
             tracing::warn!(device, "a camera's stream does not stop");
-            let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            left.0.push(running);
+            let mut stuck = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            stuck.push(running);
             return;
         }
         let close = AssertUnwindSafe(move || drop(running));
@@ -42,10 +43,7 @@ impl<T: Stoppable> StuckStreams<T> {
 
     /// Closes the kept streams that stop now.
     pub(super) fn retry(&self, device: &str) {
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = std::mem::take(&mut left.0);
-        drop(left);
-        for running in kept {
+        for running in self.take() {
             self.close(running, device);
         }
     }
@@ -53,19 +51,13 @@ impl<T: Stoppable> StuckStreams<T> {
 
 impl<T> Default for StuckStreams<T> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Left(Vec::new()))))
-    }
-}
-
-impl<T> Clone for StuckStreams<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self(Mutex::default())
     }
 }
 
 impl<T> fmt::Debug for StuckStreams<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Stuck")
+        f.write_str("StuckStreams")
     }
 }
 
@@ -97,7 +89,7 @@ mod tests {
         let closed = || CLOSED.load(Ordering::Relaxed);
         let stuck = StuckStreams::default();
         stuck.close(Stream, "a camera");
-        stuck.clone().close(Stream, "a camera");
+        stuck.close(Stream, "a camera");
         stuck.retry("a camera");
         assert_eq!(closed(), 0);
         STOPS.store(true, Ordering::Relaxed);

@@ -68,9 +68,8 @@ fn reads_entries_stored_and_deflated_from_many_threads() {
                     for (name, content) in files.iter().cycle().skip(turn * 5).take(40) {
                         assert_eq!(&archive.read(name, LIMIT).unwrap(), content);
                         let file = archive.memory_file(name, LIMIT).unwrap();
-                        assert_eq!(file.size(), content.len() as u64);
                         for _ in 0..2 {
-                            assert_eq!(&fs::read(file.path()).unwrap(), content);
+                            assert_eq!(&fs::read(path_of(&file)).unwrap(), content);
                         }
                     }
                 });
@@ -86,7 +85,7 @@ fn a_memory_file_is_gone_when_dropped() {
         .unwrap()
         .memory_file("a", LIMIT)
         .unwrap();
-    let path = file.path().to_owned();
+    let path = path_of(&file);
     let identity = |path: &Path| fs::metadata(path).ok().map(|file| file.ino());
     let before = identity(&path);
     assert!(before.is_some());
@@ -115,7 +114,7 @@ fn names_that_lead_out_are_not_there() {
     assert_eq!(found, ["ok", "x/y.mp4"]);
     assert_eq!(archive.read("ok", LIMIT).unwrap(), b"x");
     let error = archive.read("../a", LIMIT).unwrap_err();
-    assert!(matches!(error, ArchiveError::NoEntry { .. }), "{error}");
+    assert!(error.to_string().contains("does not exist"), "{error}");
 }
 
 #[test]
@@ -164,7 +163,7 @@ fn encryption_is_named() {
         .unwrap()
         .read("secret", LIMIT)
         .unwrap_err();
-    assert!(matches!(error, ArchiveError::Encrypted { .. }), "{error}");
+    assert!(error.to_string().contains("is encrypted"), "{error}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
-//! A camera that follows a script, for tests: frames on demand, and every fault without a device.
+//! A camera that follows a script: frames on demand, and every fault without a device.
 
-use super::{CameraError, CameraOpener, Capture, CaptureStep, OpenedCamera, PixelFormat, RawFrame};
+use handloom::camera::{
+    CameraError, CameraOpener, Capture, CaptureStep, OpenedCamera, PixelFormat, RawFrame,
+};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// One step of a script.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ScriptStep {
+pub(crate) enum ScriptStep {
     /// This number of frames, at the script's rate or as fast as they are taken.
     Frames(u32),
     /// This number of frames that the driver marks as damaged.
@@ -35,7 +37,7 @@ pub enum ScriptStep {
 
 /// A script, and the path of its camera.
 #[derive(Clone, Debug)]
-pub struct CameraScript {
+pub(crate) struct CameraScript {
     steps: Arc<Mutex<VecDeque<ScriptStep>>>,
     /// Shift of the frames' times, in seconds.
     off: Arc<AtomicI64>,
@@ -46,8 +48,7 @@ pub struct CameraScript {
 
 impl CameraScript {
     /// Follows `steps`, then hangs. Frames come `rate` times per second, or at once.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         steps: impl IntoIterator<Item = ScriptStep>,
         rate: Option<f64>,
         timeout: Duration,
@@ -59,12 +60,6 @@ impl CameraScript {
             rate,
             timeout,
         }
-    }
-
-    /// Number of steps that are left.
-    #[must_use]
-    pub fn left(&self) -> usize {
-        self.steps().len()
     }
 
     /// Does a step that may happen in any call of the camera.
