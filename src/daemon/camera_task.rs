@@ -19,7 +19,7 @@ use crate::inference::SelectionError;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::fallback_detector::FallbackDetector;
 use crate::recording::session::{RecordingSession, SessionStatus};
-use crate::recording::take_store::{TakeOptions, TakeStore};
+use crate::recording::take_store::TakeStore;
 use crate::recording::{CaptureSettings, TakeProvenance};
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use crate::sequence::sign_recorder::SignRecorder;
@@ -276,9 +276,9 @@ fn run_session(
     let models = backend.loaded_models()?;
     let renewed = || daemon.backends.replacement();
     let detector = FallbackDetector::new(&backend, &models, capture.detector, &renewed)?;
-    let settings = capture.settings(&backend);
-    let options = TakeOptions::of(capture, -1, "train");
-    let (mut store, _) = TakeStore::open(&config.takes_path(), settings.clone(), options)?;
+    let settings = capture.settings(backend.files(), &backend.identity());
+    let out = config.takes_path();
+    let mut store = TakeStore::open(&out, settings.clone(), capture, -1, "train")?;
     store.publish_to(daemon.ledger.clone());
     daemon.outbox.notify();
     let origin = TakeProvenance {

@@ -2,10 +2,10 @@
 //! and clips that could not be read the first time.
 //!
 //! The outcome of a clip depends on its key and the settings alone. `over_limit` is the exception: it depends on the
-//! clips ahead of it and is judged anew. A batch file that would change is unsealed first, so that its rows are staged
+//! clips ahead of it and is judged again. A batch file that would change is unsealed first, so that its rows are staged
 //! in the ledger again. Each step is a transaction and leaves a job that can be resumed.
 
-use super::{Job, provenance};
+use super::Job;
 use crate::dataset::acceptance::State;
 use crate::storage::StoreError;
 use crate::system::clock::timestamp;
@@ -17,10 +17,9 @@ impl Job<'_> {
     pub(super) fn rescan(&self, settings: &Value) -> Result<(), StoreError> {
         let plan = &self.scan.plan;
         let mut wanted: HashMap<String, VecDeque<usize>> = HashMap::new();
-        for job in &plan.jobs {
-            let bytes = self.scan.dataset.clip_bytes(&job.video_id);
-            let key = provenance::clip_key(&plan.records[job.record], bytes);
-            wanted.entry(key).or_default().push_back(job.position);
+        for position in 0..plan.jobs.len() {
+            let key = self.scan.clip_key(position);
+            wanted.entry(key).or_default().push_back(position);
         }
         let clips = self.recorder.ledger().clips()?;
         let mut moves = BTreeMap::new();
@@ -54,10 +53,7 @@ impl Job<'_> {
 
     /// Forgets the clips that could not be read, so that the next run reads them again, and those whose turn may come or
     /// go with them. Returns how many could not be read.
-    ///
-    /// # Errors
-    /// When the ledger or a batch file fails.
-    pub fn retry_failed(&self) -> Result<usize, StoreError> {
+    pub(crate) fn retry_failed(&self) -> Result<usize, StoreError> {
         let failed = State::Unreadable.name();
         let clips = self.recorder.ledger().clips()?;
         let Some((first, _)) = clips.iter().find(|(_, c)| c.state == failed) else {
