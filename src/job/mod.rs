@@ -147,9 +147,13 @@ impl JobConfig {
         bundle: &ModelFiles,
         ledger: Option<&Ledger>,
     ) -> Result<Option<StoreError>, StoreError> {
-        output_dir::other_job(&self.out, ledger, |known| {
+        let other = output_dir::other_job(&self.out, ledger, |known| {
             let accelerator = expected_identity(&self.accelerator, &known["accelerator"]);
             provenance::settings(self, scan, bundle, &accelerator)
+        })?;
+        Ok(match (other, ledger) {
+            (Some(error), Some(ledger)) => Some(rescan::explain_change(error, scan, ledger)),
+            (other, _) => other,
         })
     }
 }
@@ -196,7 +200,11 @@ impl<'a> Job<'a> {
             settings,
             run: run[..8].to_owned(),
         };
-        let claim = output_dir::claim(&self.config.out, &mut self.recorder.ledger(), &job, mode)?;
+        let claim = {
+            let mut ledger = self.recorder.ledger();
+            output_dir::claim(&self.config.out, &mut ledger, &job, mode)
+                .map_err(|error| rescan::explain_change(error, self.scan, &ledger))?
+        };
         if claim == ClaimOutcome::Rescan {
             self.rescan(&job.settings)?;
         }
