@@ -1,13 +1,13 @@
-//! SHA-256 in lower-case hex, the form in which files of ours and the pinned ones are named. Pure.
+//! SHA-256 in lower-case hex.
 
 use sha2::{Digest, Sha256};
 
-/// Hashes what is given piece by piece.
+/// Hashes data piece by piece.
 #[derive(Clone, Debug, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// Takes the next piece.
+    /// Adds the next piece.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
@@ -15,13 +15,9 @@ impl Hasher {
     /// Lower-case hex, 64 digits.
     #[must_use]
     pub fn hex(self) -> String {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let bytes = self.0.finalize();
-        let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-        bytes
-            .iter()
-            .flat_map(|b| [digit(b >> 4), digit(b & 15)])
-            .collect()
+        let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        digits.concat()
     }
 }
 

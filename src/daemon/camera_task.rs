@@ -10,8 +10,8 @@ use crate::error::{CliError, Exit};
 use crate::inference::SelectionError;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::fallback_detector::FallbackDetector;
-use crate::recording::session::RecordingSession;
-use crate::recording::take_store::{TakeOptions, TakeStore};
+use crate::recording::session::{RecordingSession, SessionStatus};
+use crate::recording::take_store::TakeStore;
 use crate::recording::{CaptureSettings, TakeProvenance};
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use crate::sequence::sign_recorder::SignRecorder;
@@ -218,9 +218,9 @@ fn run_session(
     daemon.report_backend(&backend.choice());
     let renewed = || daemon.backends.reopened();
     let detector = FallbackDetector::new(&backend, capture.detector, &renewed)?;
-    let settings = capture.settings(&backend);
-    let options = TakeOptions::of(capture, -1, "train");
-    let (mut store, _) = TakeStore::open(&config.takes_path(), settings.clone(), options)?;
+    let settings = capture.settings(backend.files(), &backend.identity());
+    let out = config.takes_path();
+    let mut store = TakeStore::open(&out, settings.clone(), capture, -1, "train")?;
     store.publish_to(daemon.ledger.clone());
     daemon.outbox.notify();
     let origin = TakeProvenance {

@@ -151,7 +151,7 @@ impl JobGate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::Throttle;
+    use crate::limits::{Resource, Throttle};
     use crate::system::Liveness;
     use std::time::Duration;
 
@@ -167,10 +167,12 @@ mod tests {
     fn the_strictest_cause_decides() {
         let (gate, control, _) = gate();
         assert_eq!(control.workers(), 4);
-        let throttle = Throttle::Disk {
-            free_mib: 1,
-            reserve_mib: 2,
-            resume_mib: 3,
+        let throttle = Throttle {
+            resource: Resource::Disk,
+            value: 1.0,
+            limit: 2.0,
+            resume: 3.0,
+            workers: 0,
         };
         gate.set_decision(Decision {
             workers: 2,

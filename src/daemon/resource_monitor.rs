@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::daemon::{Daemon, spawn};
 use crate::error::CliError;
-use crate::limits::{Decision, ResourceLimiter, ResourceLimits, Sample, Throttle};
+use crate::limits::{Decision, Resource, ResourceLimiter, ResourceLimits, Sample, Throttle};
 use crate::messages::payloads::SensorReadings;
 use crate::system::clock::uptime;
 use crate::system::{Liveness, Sensors, disk, lock_ignoring_poison};
@@ -89,18 +89,18 @@ impl Daemon {
         status.disk_free_mib = disk_free_mib;
         status.output_disk_short = disk_short(&decision);
         drop(status);
-        let (change, workers) = (decision.change.clone(), decision.workers);
-        self.gate.set_decision(decision);
+        let workers = decision.workers;
+        self.gate.set_decision(decision.clone());
         let action = if workers == 0 {
             "the job is paused until that is better"
         } else {
             "the job continues with fewer workers"
         };
-        for throttle in change.began {
+        for throttle in decision.began {
             self.outbox
                 .fault(throttle.component(), throttle.to_string(), action);
         }
-        for throttle in change.ended {
+        for throttle in decision.ended {
             tracing::info!(component = throttle.component(), "no longer limits the job");
         }
     }
@@ -127,19 +127,19 @@ impl Daemon {
         };
         let decision = limiter.step(uptime(), &sample);
         self.resources().takes_disk_short = disk_short(&decision);
-        for throttle in decision.change.began {
+        for throttle in decision.began {
             let reason = format!("{throttle}; it is the disk of {}", takes.display());
             let action = "takes wait until that is better; the job continues";
             self.outbox.fault(throttle.component(), reason, action);
         }
-        if !decision.change.ended.is_empty() {
+        if !decision.ended.is_empty() {
             tracing::info!("the takes' disk has room again");
         }
     }
 }
 
 fn disk_short(decision: &Decision) -> Option<String> {
-    let is_disk = |throttle: &&Throttle| matches!(throttle, Throttle::Disk { .. });
+    let is_disk = |throttle: &&Throttle| throttle.resource == Resource::Disk;
     let throttle = decision.throttles.iter().find(is_disk);
     throttle.map(ToString::to_string)
 }

@@ -1,9 +1,9 @@
 //! Judges the results of the workers in plan order, records each, seals the batches.
 
 use super::observer::{ClipEvent, JobObserver, retry_while_full};
-use super::{Job, manifest, provenance, skip_reason};
+use super::{Job, manifest, skip_reason};
 use crate::dataset::acceptance::{Judge, Outcome, Reading, State, StateCounts, Verdict};
-use crate::job::error::JobError;
+use crate::error::CliError;
 use crate::job::worker_pool::ResultSink;
 use crate::messages::payloads::{ClipName, Fault};
 use crate::messages::topics;
@@ -63,7 +63,7 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
     }
 
     /// Writes the batch of `position` and marks it sealed.
-    fn seal(&mut self, position: usize) -> Result<(), JobError> {
+    fn seal(&mut self, position: usize) -> Result<(), CliError> {
         let scan = self.job.scan;
         let plan = &scan.plan;
         let recorder = &mut self.job.recorder;
@@ -84,15 +84,15 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
         state: State,
         reason: Option<&str>,
         reading: Option<Reading>,
-    ) -> Result<(), JobError> {
+    ) -> Result<(), CliError> {
         let scan = self.job.scan;
         let job = &scan.plan.jobs[position];
         let record = &scan.plan.records[job.record];
         let clip = ClipRecord {
-            key: provenance::clip_key(record, scan.dataset.clip_bytes(&job.video_id)),
+            key: scan.clip_key(position),
             state: state.name().to_owned(),
             reason: reason.map(str::to_owned),
-            clip: reading.as_ref().map(manifest::clip_json).transpose()?,
+            clip: reading.as_ref().map(manifest::clip_json),
         };
         let reading = reading.filter(|_| state == State::Accepted);
         let row = reading.map(|reading| BatchRow {
@@ -104,30 +104,29 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
             frames: reading.sequence.frames,
             frame_times: Vec::new(),
         });
-        let fault = (state == State::Unreadable).then(|| Fault {
-            run: Some(self.run.clone()),
-            component: "clip".to_owned(),
-            clip: Some(ClipName {
-                gloss: job.gloss.to_string(),
-                video_id: job.video_id.to_string(),
-            }),
-            reason: reason.unwrap_or_default().to_owned(),
-            action: "recorded as unreadable, the job goes on; retry-failed reads it again"
-                .to_owned(),
+        let fault = (state == State::Unreadable).then(|| {
+            let fault = Fault {
+                run: Some(self.run.clone()),
+                component: "clip".to_owned(),
+                clip: Some(ClipName {
+                    gloss: job.gloss.to_string(),
+                    video_id: job.video_id.to_string(),
+                }),
+                reason: reason.unwrap_or_default().to_owned(),
+                action: "recorded as unreadable, the job goes on; retry-failed reads it again"
+                    .to_owned(),
+            };
+            Message::new(topics::FAULT, &fault)
         });
-        let messages: Vec<Message> = fault
-            .iter()
-            .map(|fault| Message::new(topics::FAULT, fault))
-            .collect();
-        let recorder = &self.job.recorder;
-        let write = || recorder.record(position, &clip, row.as_ref(), &messages, &timestamp());
+        let (recorder, messages) = (&self.job.recorder, fault.as_slice());
+        let write = || recorder.record(position, &clip, row.as_ref(), messages, &timestamp());
         retry_while_full(self.observer, write)?;
         tracing::debug!(position, video_id = %job.video_id, state = state.name(), reason, "clip recorded");
         Ok(())
     }
 }
 
-impl ResultSink<Outcome, JobError> for ResultCollector<'_, '_> {
+impl ResultSink<Outcome, CliError> for ResultCollector<'_, '_> {
     fn cached_result(&mut self, position: usize) -> Option<Outcome> {
         if let Some(clip) = self.known.get(&position) {
             let state = State::from_name(&clip.state)?;
@@ -138,7 +137,7 @@ impl ResultSink<Outcome, JobError> for ResultCollector<'_, '_> {
             .then_some(Outcome::Spared)
     }
 
-    fn deliver(&mut self, position: usize, outcome: Outcome) -> Result<(), JobError> {
+    fn deliver(&mut self, position: usize, outcome: Outcome) -> Result<(), CliError> {
         let (scan, backend) = (self.job.scan, self.job.backend);
         for event in backend.events() {
             self.observer.backend_event(&event);

@@ -4,7 +4,7 @@ use super::skip_reason;
 use crate::dataset::acceptance::{Reading, State};
 use crate::dataset::plan::{Plan, PlanRecord};
 use crate::storage::ledger::{ClipRecord, LEDGER_NAME};
-use crate::storage::manifest::{ManifestClip, ManifestLine};
+use crate::storage::manifest::ManifestLine;
 use crate::storage::{Recorder, StoreError};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ pub(super) fn manifest(
         reason,
     };
     let mut clips = recorder.ledger().clips()?;
-    let mut rows = recorder.row_counter();
+    let mut place = recorder.row_counter();
     let mut position = 0;
     let mut lines = Vec::with_capacity(plan.records.len());
     for record in &plan.records {
@@ -45,7 +45,7 @@ pub(super) fn manifest(
         let mut line = line(record, state, reason);
         let clip = clip.map(|json| serde_json::from_str(&json)).transpose();
         line.clip = clip.map_err(|e| broken(e.to_string()))?;
-        line.stored = (state == State::Accepted).then(|| rows.place(position));
+        line.stored = (state == State::Accepted).then(|| place(position));
         lines.push(line);
         position += 1;
     }
@@ -68,27 +68,27 @@ fn line(record: &PlanRecord, state: State, reason: Option<String>) -> ManifestLi
     }
 }
 
-/// What the ledger keeps of a clip that was read, as JSON.
-pub(super) fn clip_json(reading: &Reading) -> Result<String, StoreError> {
+/// What the ledger keeps of a clip that was read, as JSON, for the manifest.
+pub(super) fn clip_json(reading: &Reading) -> String {
     let sequence = &reading.sequence;
-    let clip = ManifestClip {
-        declared_frames: sequence.declared_frames,
-        sampled: sequence.frames.len(),
-        with_hand: sequence.frames_with_hand,
-        with_two_hands: sequence.frames.iter().filter(|f| f.hand_count == 2).count(),
-        backend: reading.backend.to_string(),
-        decoder: reading.decoder.clone(),
-        color: if reading.is_approximate {
-            "approximate"
-        } else {
-            "exact"
-        },
-        stopped_early: reading.stopped_early.clone(),
-    };
-    serde_json::to_string(&clip).map_err(|e| StoreError::Write {
-        path: "the ledger".into(),
-        source: e.into(),
-    })
+    let mut clip = json!({
+        // By the container.
+        "declared_frames": sequence.declared_frames,
+        // Frames that the detector processed.
+        "sampled": sequence.frames.len(),
+        // Of these, frames with one hand or more, and with two.
+        "with_hand": sequence.frames_with_hand,
+        "with_two_hands": sequence.frames.iter().filter(|f| f.hand_count == 2).count(),
+        "backend": *reading.backend,
+        "decoder": reading.decoder,
+        // Approximate where the color rule is not proven equal to the notebook's.
+        "colour": if reading.is_approximate { "approximate" } else { "exact" },
+    });
+    // Why decoding stopped before the end of the file.
+    if let Some(reason) = &reading.stopped_early {
+        clip["stopped_early"] = json!(reason);
+    }
+    clip.to_string()
 }
 
 /// How many clips each backend has read.

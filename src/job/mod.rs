@@ -2,12 +2,10 @@
 //! It resumes where a previous process ended.
 
 mod collector;
-mod error;
 mod manifest;
 pub mod observer;
 mod provenance;
 mod rescan;
-mod shutdown;
 mod worker;
 pub mod worker_pool;
 
@@ -32,16 +30,16 @@ use crate::video::dataset_source::DatasetSource;
 use crate::video::decoder;
 use anyhow::anyhow;
 use collector::ResultCollector;
-use error::job_error_to_cli;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use worker::WorkerFactory;
-use worker_pool::{RunOutcome, WorkerControl};
+use worker_pool::{RunOutcome, WorkerControl, WorkerPoolError};
 
-pub use observer::{ClipEvent, FrameObserver, JobObserver, retry_while_full};
-pub use provenance::states;
-pub use shutdown::shutdown_with_deadline;
+pub(crate) use observer::retry_while_full;
+pub use observer::{ClipEvent, FrameObserver, JobObserver};
+pub(crate) use provenance::states;
+pub(crate) use worker_pool::shutdown_with_deadline;
 
 /// Everything that defines a job.
 #[derive(Clone, Debug)]
@@ -86,7 +84,7 @@ pub struct DatasetScan {
 /// What a run of a job works with.
 #[derive(Clone, Copy)]
 pub struct JobContext<'a> {
-    /// Worker threads, of which `control` says how many may work.
+    /// Number of worker threads. `control` limits how many of them work.
     pub workers: usize,
     /// Pauses and stops the run.
     pub control: &'a WorkerControl,
@@ -110,18 +108,14 @@ pub struct JobReport {
 
 impl JobReport {
     /// Sequences in the joined file.
-    #[must_use]
-    pub fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.counts.get(&State::Accepted).copied().unwrap_or(0)
     }
 }
 
 impl JobConfig {
     /// Reads the dataset and makes the plan.
-    ///
-    /// # Errors
-    /// When a part of it is missing or unreadable.
-    pub fn scan(&self) -> Result<DatasetScan, CliError> {
+    pub(crate) fn scan(&self) -> Result<DatasetScan, CliError> {
         let dataset =
             DatasetSource::open(&self.dataset, self.json.as_deref(), self.videos.as_deref())?;
         let json_bytes = dataset.metadata_bytes()?;
@@ -140,28 +134,26 @@ impl JobConfig {
     }
 
     /// Checks GStreamer and the decoder, without which every clip would fail.
-    ///
-    /// # Errors
-    /// When the decoder or GStreamer cannot be used.
-    pub fn check_decoder(&self) -> Result<(), CliError> {
+    pub(crate) fn check_decoder(&self) -> Result<(), CliError> {
         clip::init().map_err(|e| CliError::new(Exit::Bug, e))?;
         decoder::check(&self.video.decoder).map_err(|e| CliError::new(Exit::Usage, e))
     }
 
     /// The results of another job that are in the output folder. The files of a required accelerator are not read: they
     /// are assumed to be unchanged.
-    ///
-    /// # Errors
-    /// When the folder or its ledger cannot be read.
-    pub fn other_job(
+    pub(crate) fn other_job(
         &self,
         scan: &DatasetScan,
         bundle: &ModelFiles,
         ledger: Option<&Ledger>,
     ) -> Result<Option<StoreError>, StoreError> {
-        output_dir::other_job(&self.out, ledger, |known| {
+        let other = output_dir::other_job(&self.out, ledger, |known| {
             let accelerator = expected_identity(&self.accelerator, &known["accelerator"]);
             provenance::settings(self, scan, bundle, &accelerator)
+        })?;
+        Ok(match (other, ledger) {
+            (Some(error), Some(ledger)) => Some(rescan::explain_change(error, scan, ledger)),
+            (other, _) => other,
         })
     }
 }
@@ -176,8 +168,7 @@ pub struct Job<'a> {
 
 impl<'a> Job<'a> {
     /// The job of `config` over `scan`, with the `ledger` of its output folder.
-    #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         config: &'a JobConfig,
         scan: &'a DatasetScan,
         backend: &'a BackendHandle,
@@ -201,7 +192,7 @@ impl<'a> Job<'a> {
     ///
     /// # Errors
     /// When it holds the results of another job or cannot be written.
-    pub fn claim(&self, mode: OpenMode) -> Result<ClaimOutcome, StoreError> {
+    pub(crate) fn claim(&self, mode: OpenMode) -> Result<ClaimOutcome, StoreError> {
         let now = timestamp();
         let settings = self.settings();
         let run = sha256_hex(format!("{settings} {now:?} {}", std::process::id()).as_bytes());
@@ -209,7 +200,11 @@ impl<'a> Job<'a> {
             settings,
             run: run[..8].to_owned(),
         };
-        let claim = output_dir::claim(&self.config.out, &mut self.recorder.ledger(), &job, mode)?;
+        let claim = {
+            let mut ledger = self.recorder.ledger();
+            output_dir::claim(&self.config.out, &mut ledger, &job, mode)
+                .map_err(|error| rescan::explain_change(error, self.scan, &ledger))?
+        };
         if claim == ClaimOutcome::Rescan {
             self.rescan(&job.settings)?;
         }
@@ -225,7 +220,7 @@ impl<'a> Job<'a> {
     ///
     /// # Errors
     /// When it cannot continue; what was recorded stays.
-    pub fn run(
+    pub(crate) fn run(
         &mut self,
         context: &JobContext<'_>,
         observer: &mut dyn JobObserver,
@@ -263,7 +258,7 @@ impl<'a> Job<'a> {
             |n| workers.worker(n),
             &mut collector,
         );
-        let outcome = match ran.map_err(job_error_to_cli) {
+        let outcome = match ran {
             // Stopped while it waited for room: what was recorded stays, as at any stop.
             Err(error) if error.is_full() && context.control.is_stopped() => RunOutcome::Stopped,
             outcome => outcome?,
@@ -325,25 +320,32 @@ impl<'a> Job<'a> {
     }
 }
 
+impl From<WorkerPoolError> for CliError {
+    fn from(error: WorkerPoolError) -> Self {
+        let exit = match error {
+            WorkerPoolError::Died => Exit::Bug,
+            WorkerPoolError::Spawn(_) => Exit::InOut,
+        };
+        Self::new(exit, error)
+    }
+}
+
 /// A time for `run.json`, with whether the clock was synchronized.
 fn moment(at: &Timestamp) -> Value {
     json!({"at_unix": at.unix_s, "clock_synced": at.clock_synced})
 }
 
 /// Worker threads by default: as many as cores.
-#[must_use]
-pub fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Seconds, rounded to one digit.
-#[must_use]
-pub fn tenths(time: Duration) -> f64 {
+pub(crate) fn tenths(time: Duration) -> f64 {
     (time.as_secs_f64() * 10.0).round() / 10.0
 }
 
 /// The state and reason of a record that is not processed; `None` for one that is.
-#[must_use]
-pub fn skip_reason(record: &PlanRecord) -> Option<(State, String)> {
+pub(crate) fn skip_reason(record: &PlanRecord) -> Option<(State, String)> {
     record.skipped.clone()
 }

@@ -76,8 +76,8 @@ impl FrameObserver for () {}
 /// Repeats `write` for as long as it finds no room and `observer` waits for some.
 ///
 /// # Errors
-/// Those of `write`, also for want of room when the observer gives up.
-pub fn retry_while_full<T>(
+/// Those of `write`; that there is no room only when the observer gives up.
+pub(crate) fn retry_while_full<T>(
     observer: &mut dyn JobObserver,
     mut write: impl FnMut() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {

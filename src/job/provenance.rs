@@ -2,7 +2,6 @@
 
 use super::{DatasetScan, Job, JobConfig};
 use crate::dataset::acceptance::{State, StateCounts};
-use crate::dataset::plan::PlanRecord;
 use crate::digest::sha256_hex;
 use crate::inference::ModelFiles;
 use crate::storage::{StoreError, manifest};
@@ -50,18 +49,22 @@ fn clips_sha256(scan: &DatasetScan) -> String {
     sha256_hex(lines.join("\n").as_bytes())
 }
 
-/// Everything beside the settings that decides the row of a clip.
-pub(super) fn clip_key(record: &PlanRecord, bytes: u64) -> String {
-    json!([
-        &*record.gloss,
-        record.video_id.as_deref(),
-        bytes,
-        record.frame_start.as_ref().ok(),
-        record.frame_end.as_ref().ok(),
-        record.split,
-        record.signer_id,
-    ])
-    .to_string()
+impl DatasetScan {
+    /// Everything beside the settings that decides the row of the clip at `position`.
+    pub(super) fn clip_key(&self, position: usize) -> String {
+        let clip = &self.plan.jobs[position];
+        let record = &self.plan.records[clip.record];
+        json!([
+            &*record.gloss,
+            record.video_id.as_deref(),
+            self.dataset.clip_bytes(&clip.video_id),
+            record.frame_start.as_ref().ok(),
+            record.frame_end.as_ref().ok(),
+            record.split,
+            record.signer_id,
+        ])
+        .to_string()
+    }
 }
 
 /// The provenance of the run named `run`. `finished` is filled in at its end.
@@ -86,16 +89,9 @@ pub(super) fn provenance(job: &Job<'_>, run: &str) -> Result<Value, StoreError> 
 }
 
 /// Instances per state, zeros included.
-#[must_use]
-pub fn states(counts: &StateCounts) -> Value {
-    State::ALL
-        .iter()
-        .map(|s| {
-            (
-                s.name().to_owned(),
-                json!(counts.get(s).copied().unwrap_or(0)),
-            )
-        })
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+pub(crate) fn states(counts: &StateCounts) -> Value {
+    let states = State::ALL.iter();
+    states
+        .map(|s| (s.name(), counts.get(s).copied().unwrap_or(0)))
+        .collect()
 }

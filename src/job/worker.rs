@@ -3,12 +3,13 @@
 use super::{DatasetScan, JobConfig, JobContext};
 use crate::dataset::acceptance::{Outcome, Reading};
 use crate::dataset::plan::PlannedClip;
+use crate::error::{CliError, Exit};
 use crate::frame::{RgbFrame, SourceError};
 use crate::inference::{BackendHandle, SelectionError, WorkerDetector};
-use crate::job::error::JobError;
 use crate::sequence::{ExtractError, FrameRecord, extract};
 use crate::video::clip::VideoClip;
 use crate::video::dataset_source::ClipFile;
+use anyhow::anyhow;
 use std::sync::Arc;
 
 /// Makes the workers of a job, and holds what they share.
@@ -24,47 +25,27 @@ impl<'a> WorkerFactory<'a> {
     pub(super) fn worker(
         &'a self,
         n: usize,
-    ) -> Result<impl FnMut(usize) -> Result<Option<Outcome>, JobError> + 'a, JobError> {
-        let tools = WorkerDetector::new(self.backend, self.config.detector);
-        let mut tools = tools.map_err(JobError::Backend)?;
+    ) -> Result<impl FnMut(usize) -> Result<Option<Outcome>, CliError> + 'a, CliError> {
+        let mut tools = WorkerDetector::new(self.backend, self.config.detector)?;
         Ok(move |position: usize| {
             let clip = &self.scan.plan.jobs[position];
             tracing::debug!(position, video_id = %clip.video_id, worker = n, "clip begun");
             self.context.frames.clip_started(n, clip);
-            let outcome = self.read_or_fall_back(n, clip, &mut tools);
+            let outcome = self.read(n, clip, &mut tools);
             self.context.frames.clip_finished(n);
             outcome
         })
     }
 
     /// Reads a clip; again on the CPU, from its start, when the accelerator is lost: a clip is the work of one backend.
-    fn read_or_fall_back(
-        &self,
-        n: usize,
-        clip: &PlannedClip,
-        tools: &mut WorkerDetector<'_>,
-    ) -> Result<Option<Outcome>, JobError> {
-        match (self.read(n, clip, tools), tools.lost()) {
-            (Err(JobError::Model(_)), _) if tools.is_abandoned() => Ok(None),
-            (Err(JobError::Model(_)), Some(reason)) if self.backend.is_required() => {
-                Err(JobError::Lost(SelectionError::lost(&reason)))
-            }
-            (Err(JobError::Model(_)), Some(_)) => {
-                tools.fall_back().map_err(JobError::Backend)?;
-                self.read(n, clip, tools)
-            }
-            (outcome, _) => outcome,
-        }
-    }
-
-    /// `None` when the clip was given up because the clip ends.
+    /// `None` when the clip was abandoned because the process ends.
     fn read(
         &self,
         n: usize,
         planned: &PlannedClip,
         tools: &mut WorkerDetector<'_>,
-    ) -> Result<Option<Outcome>, JobError> {
-        let (mut clip, _file) = match self.open(planned) {
+    ) -> Result<Option<Outcome>, CliError> {
+        let (mut clip, file) = match self.open(planned) {
             Ok(opened) => opened,
             Err(reason) => return self.unreadable(reason.0),
         };
@@ -92,16 +73,32 @@ impl<'a> WorkerFactory<'a> {
             })))),
             Err(ExtractError::GivenUp) => Ok(None),
             Err(ExtractError::Source(e)) => self.unreadable(e.to_string()),
-            Err(ExtractError::Model(e)) => Err(JobError::Model(e)),
+            Err(ExtractError::Model(_)) if tools.is_abandoned() => Ok(None),
+            Err(ExtractError::Model(error)) => match tools.lost() {
+                None => Err(error.into()),
+                Some(reason) if self.backend.is_required() => {
+                    Err(SelectionError::lost(&reason).into())
+                }
+                Some(_) => {
+                    drop((clip, file));
+                    tools.fall_back()?;
+                    self.read(n, planned, tools)
+                }
+            },
         }
     }
 
     /// The clip is unreadable, unless the whole dataset cannot be reached.
-    fn unreadable(&self, reason: String) -> Result<Option<Outcome>, JobError> {
+    fn unreadable(&self, reason: String) -> Result<Option<Outcome>, CliError> {
         if self.scan.dataset.is_there() {
             Ok(Some(Outcome::Unreadable(reason)))
         } else {
-            Err(JobError::Gone(self.scan.dataset.videos_path()))
+            let gone = anyhow!(
+                "the clips of the dataset in {} can no longer be reached. Check that the medium is mounted and run the \
+                 command again: the job resumes",
+                self.scan.dataset.videos_path().display()
+            );
+            Err(CliError::new(Exit::NoInput, gone))
         }
     }
 

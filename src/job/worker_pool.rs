@@ -4,29 +4,30 @@
 //! it is paused. A [`WorkerControl`] pauses and stops workers. The channel of results is bounded, and a job is handed out
 //! only while it lies within a window from the oldest unfinished one, so that results cannot pile up behind a slow clip.
 
+use crate::error::Exit;
 use crossbeam_channel::bounded;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::process::exit;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 /// Size of the window, in jobs per worker. Large enough that no worker waits for the slowest job.
 const WINDOW_PER_WORKER: usize = 8;
+/// Clips in progress may finish for this long after a stop. Then they are abandoned.
+const FINISH_GRACE: Duration = Duration::from_secs(5);
+/// The process exits this long after a stop, whatever still runs: what is recorded is on disk.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(9);
 
-/// Why a run ended before its last job.
+/// A fault of the pool itself, which ends the run.
 #[derive(Debug, thiserror::Error)]
-pub enum WorkerPoolError<E> {
-    /// A worker could not start, or had an error that every job would have.
-    #[error("{0}")]
-    Worker(E),
-    /// The receiver of the results failed.
-    #[error("{0}")]
-    Consumer(E),
+pub enum WorkerPoolError {
     /// A worker thread panicked, which is a bug. Its message is on stderr.
     #[error("a worker thread died; please report this with the message above")]
     Died,
     /// The system cannot start a thread.
-    #[error("cannot start a worker thread: {0}")]
+    #[error("cannot start a worker thread: {0}; try fewer workers")]
     Spawn(std::io::Error),
 }
 
@@ -69,59 +70,54 @@ enum WorkerStep {
 
 impl WorkerControl {
     /// Lets `workers` of the workers run; 0 pauses all of them.
-    #[must_use]
-    pub fn new(workers: usize) -> Self {
+    pub(crate) fn new(workers: usize) -> Self {
         let control = Self::default();
         control.set_workers(workers);
         control
     }
 
     /// Lets `workers` of the workers run from their next job on; 0 pauses all of them.
-    pub fn set_workers(&self, workers: usize) {
+    pub(crate) fn set_workers(&self, workers: usize) {
         self.lock_state().workers = workers;
         self.changed.notify_all();
     }
 
     /// How many workers may run.
-    #[must_use]
-    pub fn workers(&self) -> usize {
+    pub(crate) fn workers(&self) -> usize {
         self.lock_state().workers
     }
 
     /// Ends the run after the jobs in progress.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.lock_state().stop = true;
         self.changed.notify_all();
     }
 
     /// Ends the run as soon as its workers check [`WorkerControl::is_abandoned`].
-    pub fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         self.lock_state().abandon = true;
         self.stop();
     }
 
     /// Whether the run was stopped.
-    #[must_use]
-    pub fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         self.lock_state().stop
     }
 
     /// Whether jobs in progress are abandoned.
-    #[must_use]
-    pub fn is_abandoned(&self) -> bool {
+    pub(crate) fn is_abandoned(&self) -> bool {
         self.lock_state().abandon
     }
 
     /// Results that wait for an earlier one.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.lock_state().waiting
     }
 
     /// Undoes [`WorkerControl::stop`] and [`WorkerControl::abandon`], so that another run may follow.
-    pub fn reset(&self) {
-        let mut lock_state = self.lock_state();
-        (lock_state.stop, lock_state.abandon) = (false, false);
+    pub(crate) fn reset(&self) {
+        let mut state = self.lock_state();
+        (state.stop, state.abandon) = (false, false);
     }
 
     fn lock_state(&self) -> MutexGuard<'_, ControlState> {
@@ -129,10 +125,12 @@ impl WorkerControl {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn begin(&self) {
-        let mut lock_state = self.lock_state();
-        lock_state.queue.clear();
-        (lock_state.is_over, lock_state.waiting) = (false, 0);
+    /// Empties the queue. `is_over`: no more jobs follow.
+    fn clear(&self, is_over: bool) {
+        let mut state = self.lock_state();
+        state.queue.clear();
+        (state.is_over, state.waiting) = (is_over, 0);
+        self.changed.notify_all();
     }
 
     fn offer(&self, job: usize) {
@@ -140,34 +138,29 @@ impl WorkerControl {
         self.changed.notify_all();
     }
 
-    fn end(&self) {
-        self.lock_state().is_over = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits for the next step of worker `n`. `has_tools` says whether its decoder and interpreters are open.
+    /// Waits for the next step of worker `n`. `has_tools`: its decoder and interpreters are open.
     fn next(&self, n: usize, has_tools: bool) -> WorkerStep {
-        let mut lock_state = self.lock_state();
+        let mut state = self.lock_state();
         loop {
-            if lock_state.stop || (lock_state.is_over && lock_state.queue.is_empty()) {
+            if state.stop || (state.is_over && state.queue.is_empty()) {
                 return WorkerStep::End;
             }
-            if n >= lock_state.workers {
+            if n >= state.workers {
                 if has_tools {
                     return WorkerStep::Rest;
                 }
-            } else if let Some(job) = lock_state.queue.pop_front() {
+            } else if let Some(job) = state.queue.pop_front() {
                 return WorkerStep::Job(job);
             }
-            lock_state = self
+            state = self
                 .changed
-                .wait(lock_state)
+                .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-/// Runs jobs `0..jobs` on at most `workers` threads, of which `control` says how many may work.
+/// Runs jobs `0..jobs` on at most `workers` threads. `control` limits how many of them work.
 ///
 /// `start(n)` runs in thread `n` before its first job and after each pause. It returns the function that does the jobs.
 /// That function returns `None` for a job that it abandons because of [`WorkerControl::is_abandoned`].
@@ -175,24 +168,24 @@ impl WorkerControl {
 ///
 /// # Errors
 /// The first error ends the run. Jobs in progress finish first and their results are dropped.
-pub fn run<R, E, W, Start, Consumer>(
+pub(crate) fn run<R, E, W, Start, Consumer>(
     jobs: usize,
     workers: usize,
     control: &WorkerControl,
     start: Start,
     consumer: &mut Consumer,
-) -> Result<RunOutcome, WorkerPoolError<E>>
+) -> Result<RunOutcome, E>
 where
     R: Send,
-    E: Send,
+    E: Send + From<WorkerPoolError>,
     W: FnMut(usize) -> Result<Option<R>, E>,
     Start: Fn(usize) -> Result<W, E> + Sync,
     Consumer: ResultSink<R, E>,
 {
     let workers = workers.clamp(1, jobs.max(1));
     let window = workers * WINDOW_PER_WORKER;
-    let (results, collect) = bounded::<Result<(usize, R), WorkerPoolError<E>>>(window + workers);
-    control.begin();
+    let (results, collect) = bounded::<Result<(usize, R), E>>(window + workers);
+    control.clear(false);
     thread::scope(|scope| {
         // Releases the workers, however this ends.
         let _over = QueueCloseGuard(control);
@@ -213,17 +206,16 @@ where
                         };
                         let worker = match &mut tools {
                             Some(worker) => worker,
-                            None => tools.insert(start(n).map_err(WorkerPoolError::Worker)?),
+                            None => tools.insert(start(n)?),
                         };
-                        let result = worker(position).map_err(WorkerPoolError::Worker)?;
-                        let given = result.map(|r| results.send(Ok((position, r))));
+                        let given = worker(position)?.map(|r| results.send(Ok((position, r))));
                         // Abandoned, or the run has ended.
                         if given.is_none_or(|sent| sent.is_err()) {
                             return Ok(());
                         }
                     }
                 });
-                if let Err(error) = catch_unwind(job).unwrap_or(Err(WorkerPoolError::Died)) {
+                if let Err(error) = catch_unwind(job).unwrap_or(Err(WorkerPoolError::Died.into())) {
                     // The receiver is gone when the error of another worker came first.
                     results.send(Err(error)).ok();
                 }
@@ -252,7 +244,7 @@ where
                     return if control.is_stopped() {
                         Ok(RunOutcome::Stopped)
                     } else {
-                        Err(WorkerPoolError::Died)
+                        Err(WorkerPoolError::Died.into())
                     };
                 };
                 let (position, result) = result?;
@@ -260,9 +252,7 @@ where
                 in_hand -= 1;
             }
             while let Some(result) = waiting.remove(&done) {
-                consumer
-                    .deliver(done, result)
-                    .map_err(WorkerPoolError::Consumer)?;
+                consumer.deliver(done, result)?;
                 done += 1;
             }
             control.lock_state().waiting = waiting.len();
@@ -276,11 +266,7 @@ struct QueueCloseGuard<'a>(&'a WorkerControl);
 
 impl Drop for QueueCloseGuard<'_> {
     fn drop(&mut self) {
-        let mut lock_state = self.0.lock_state();
-        lock_state.queue.clear();
-        lock_state.waiting = 0;
-        drop(lock_state);
-        self.0.end();
+        self.0.clear(true);
     }
 }
 
@@ -295,6 +281,25 @@ pub trait ResultSink<R, E> {
     /// # Errors
     /// Ends the run.
     fn deliver(&mut self, position: usize, result: R) -> Result<(), E>;
+}
+
+/// Stops the run of `control`: lets clips in progress finish, then abandons them, then exits the process with
+/// [`Exit::Stopped`]. Returns at once.
+pub(crate) fn shutdown_with_deadline(control: &Arc<WorkerControl>) {
+    control.stop();
+    let control = Arc::clone(control);
+    let wait = move || {
+        thread::sleep(FINISH_GRACE);
+        control.abandon();
+        thread::sleep(SHUTDOWN_GRACE.saturating_sub(FINISH_GRACE));
+        tracing::warn!("a clip did not end in time; exiting without it");
+        exit(Exit::Stopped as i32);
+    };
+    let thread = thread::Builder::new().name("deadline".into());
+    if let Err(error) = thread.spawn(wait) {
+        tracing::warn!(%error, "cannot wait for the clips in progress");
+        exit(Exit::Stopped as i32);
+    }
 }
 
 #[cfg(test)]

@@ -47,87 +47,63 @@ pub struct Sample {
     pub disk_free_mib: Option<u64>,
 }
 
+/// What may limit the workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resource {
+    /// The temperature, °C.
+    #[default]
+    Heat,
+    /// Available memory, MiB.
+    Memory,
+    /// Free space, MiB.
+    Disk,
+}
+
 /// Why fewer workers may work than could. Its [`Display`] gives the reason and what to do about it.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Throttle {
-    /// Too hot.
-    Heat {
-        /// The newest value, °C.
-        temperature_c: f64,
-        /// The threshold, °C.
-        max_c: f64,
-        /// Where workers come back, °C.
-        resume_c: f64,
-        /// Workers that the heat allows.
-        workers: usize,
-    },
-    /// Too little memory.
-    Memory {
-        /// The newest value, MiB.
-        available_mib: u64,
-        /// The threshold, MiB.
-        min_mib: u64,
-        /// Where work comes back, MiB.
-        resume_mib: u64,
-        /// Workers that the memory allows.
-        workers: usize,
-    },
-    /// Too little room on the disk.
-    Disk {
-        /// The newest value, MiB.
-        free_mib: u64,
-        /// The threshold, MiB.
-        reserve_mib: u64,
-        /// Where work comes back, MiB.
-        resume_mib: u64,
-    },
+pub struct Throttle {
+    /// What limits the workers.
+    pub resource: Resource,
+    /// The newest value.
+    pub value: f64,
+    /// The threshold.
+    pub limit: f64,
+    /// Where workers come back.
+    pub resume: f64,
+    /// Workers that the resource allows.
+    pub workers: usize,
 }
 
 impl Throttle {
     /// The component in a fault.
-    #[must_use]
-    pub fn component(&self) -> &'static str {
-        match self {
-            Self::Heat { .. } => "heat",
-            Self::Memory { .. } => "memory",
-            Self::Disk { .. } => "disk",
+    pub(crate) fn component(&self) -> &'static str {
+        match self.resource {
+            Resource::Heat => "heat",
+            Resource::Memory => "memory",
+            Resource::Disk => "disk",
         }
     }
 }
 
 impl Display for Throttle {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.component())?;
-        match self {
-            Self::Heat {
-                temperature_c,
-                max_c,
-                resume_c,
-                workers,
-            } => write!(
+        let (component, allowed) = (self.component(), allowed(self.workers));
+        let (value, limit, resume) = (self.value, self.limit, self.resume);
+        match self.resource {
+            Resource::Heat => write!(
                 f,
-                "{temperature_c:.1} °C, {max_c:.1} are allowed, so {}; cool the device, workers come back below \
-                 {resume_c:.1} °C",
-                allowed(*workers)
+                "{component}: {value:.1} °C, {limit:.1} are allowed, so {allowed}; cool the device, workers come back \
+                 below {resume:.1} °C"
             ),
-            Self::Memory {
-                available_mib,
-                min_mib,
-                resume_mib,
-                workers,
-            } => write!(
+            Resource::Memory => write!(
                 f,
-                "{available_mib} MiB available, {min_mib} are needed, so {}; stop other programs or set fewer workers, \
-                 workers come back above {resume_mib} MiB",
-                allowed(*workers)
+                "{component}: {value} MiB available, {limit} are needed, so {allowed}; stop other programs or set fewer \
+                 workers, workers come back above {resume} MiB"
             ),
-            Self::Disk {
-                free_mib,
-                reserve_mib,
-                resume_mib,
-            } => write!(
+            Resource::Disk => write!(
                 f,
-                "{free_mib} MiB free, {reserve_mib} are kept in reserve; free some space, work continues above {resume_mib} MiB"
+                "{component}: {value} MiB free, {limit} are kept in reserve; free some space, work continues above \
+                 {resume} MiB"
             ),
         }
     }
@@ -141,15 +117,6 @@ fn allowed(workers: usize) -> String {
     }
 }
 
-/// Throttles that began or ended with a step.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ThrottleChange {
-    /// Began with this step.
-    pub began: Vec<Throttle>,
-    /// Ended with this step, with the values that ended them.
-    pub ended: Vec<Throttle>,
-}
-
 /// The result of a step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
@@ -157,133 +124,102 @@ pub struct Decision {
     pub workers: usize,
     /// All throttles in force.
     pub throttles: Vec<Throttle>,
-    /// What this step changed.
-    pub change: ThrottleChange,
+    /// Throttles that began with this step.
+    pub began: Vec<Throttle>,
+    /// Throttles that ended with this step, with the values that ended them.
+    pub ended: Vec<Throttle>,
 }
 
 /// Turns samples into a number of workers.
 #[derive(Clone, Debug)]
 pub struct ResourceLimiter {
     limits: ResourceLimits,
-    /// The newest known value of each sensor.
-    known: Sample,
-    heat: StepHysteresis,
-    memory: StepHysteresis,
-    is_disk_short: bool,
+    gauges: [Gauge; 3],
     throttles: Vec<Throttle>,
 }
 
 impl ResourceLimiter {
     /// With nothing throttled.
-    #[must_use]
-    pub fn new(limits: ResourceLimits) -> Self {
+    pub(crate) fn new(limits: ResourceLimits) -> Self {
         Self {
             limits,
-            known: Sample::default(),
-            heat: StepHysteresis::default(),
-            memory: StepHysteresis::default(),
-            is_disk_short: false,
+            gauges: [Resource::Heat, Resource::Memory, Resource::Disk].map(|resource| Gauge {
+                resource,
+                ..Gauge::default()
+            }),
             throttles: Vec::new(),
         }
     }
 
     /// Sets other limits for the next step. What is throttled stays so until its second threshold is reached.
-    pub fn set_limits(&mut self, limits: ResourceLimits) {
+    pub(crate) fn set_limits(&mut self, limits: ResourceLimits) {
         self.limits = limits;
     }
 
-    /// Processes `reading`, taken at `now` by a monotonic clock.
-    pub fn step(&mut self, now: Duration, reading: &Sample) -> Decision {
-        let limits = &self.limits;
-        let max = limits.workers_max;
-        // NaN and infinity are no values.
-        if let Some(t) = reading.temperature_c.filter(|t| t.is_finite()) {
-            self.known.temperature_c = Some(t);
-            self.heat.step(now, heat_zone(t, limits), max);
-        }
-        if let Some(mib) = reading.memory_available_mib {
-            self.known.memory_available_mib = Some(mib);
-            self.memory.step(now, memory_zone(mib, limits), max);
-        }
-        if let Some(mib) = reading.disk_free_mib {
-            self.known.disk_free_mib = Some(mib);
-            if mib < limits.disk_reserve_mib {
-                self.is_disk_short = true;
-            } else if mib >= limits.disk_resume_mib {
-                self.is_disk_short = false;
+    /// Processes `sample`, taken at `now` by a monotonic clock.
+    pub(crate) fn step(&mut self, now: Duration, sample: &Sample) -> Decision {
+        let max = self.limits.workers_max;
+        let mut decision = Decision {
+            workers: max,
+            ..Decision::default()
+        };
+        let values = [
+            // NaN and infinity are no values.
+            sample.temperature_c.filter(|t| t.is_finite()),
+            sample.memory_available_mib.map(float),
+            sample.disk_free_mib.map(float),
+        ];
+        for (gauge, value) in self.gauges.iter_mut().zip(values) {
+            let resource = gauge.resource;
+            let (limit, resume) = self.limits.thresholds(resource);
+            if let Some(value) = value {
+                gauge.value = Some(value);
+                gauge.step(now, zone(resource, value, limit, resume), max);
+            }
+            // A disabled limit throttles nothing, whatever it did before.
+            let is_disabled = resource != Resource::Heat && limit == 0.0;
+            let limits = |cap: &usize| !is_disabled && (*cap == 0 || *cap < max);
+            gauge.cap = gauge.cap.filter(limits);
+            let Some(value) = gauge.value else {
+                continue;
+            };
+            let throttle = Throttle {
+                resource,
+                value,
+                limit,
+                resume,
+                workers: gauge.cap.unwrap_or(max),
+            };
+            let was_throttled = self.throttles.iter().any(|t| t.resource == resource);
+            if let Some(cap) = gauge.cap {
+                decision.workers = decision.workers.min(cap);
+                decision.throttles.push(throttle.clone());
+            }
+            match (was_throttled, gauge.cap) {
+                (false, Some(_)) => decision.began.push(throttle),
+                (true, None) => decision.ended.push(throttle),
+                _ => {}
             }
         }
-        // A disabled limit throttles nothing, whatever it did before.
-        if limits.memory_min_mib == 0 {
-            self.memory.cap = None;
-        }
-        self.is_disk_short &= limits.disk_reserve_mib > 0;
-        self.heat.fit(max);
-        self.memory.fit(max);
-        self.decide()
+        self.throttles.clone_from(&decision.throttles);
+        decision
     }
+}
 
-    fn decide(&mut self) -> Decision {
-        let seen = self.seen();
-        let is_held = |hold: &Throttle| match hold {
-            Throttle::Heat { .. } => self.heat.cap.is_some(),
-            Throttle::Memory { .. } => self.memory.cap.is_some(),
-            Throttle::Disk { .. } => self.is_disk_short,
-        };
-        let (throttles, free): (Vec<Throttle>, Vec<Throttle>) = seen.into_iter().partition(is_held);
-        let is_in = |list: &[Throttle], hold: &Throttle| {
-            let component = hold.component();
-            list.iter().any(|h| h.component() == component)
-        };
-        let began = throttles
-            .iter()
-            .filter(|h| !is_in(&self.throttles, h))
-            .cloned();
-        let change = ThrottleChange {
-            began: began.collect(),
-            ended: free
-                .into_iter()
-                .filter(|h| is_in(&self.throttles, h))
-                .collect(),
-        };
-        self.throttles.clone_from(&throttles);
-        let disk_cap = self.is_disk_short.then_some(0);
-        let caps = [self.heat.cap, self.memory.cap, disk_cap];
-        let workers = caps.into_iter().flatten().min();
-        Decision {
-            workers: workers.map_or(self.limits.workers_max, |w| w.min(self.limits.workers_max)),
-            throttles,
-            change,
+impl ResourceLimits {
+    /// Beyond the first the workers become fewer, beyond the second they come back.
+    fn thresholds(&self, resource: Resource) -> (f64, f64) {
+        match resource {
+            Resource::Heat => (self.temperature_max_c, self.temperature_resume_c),
+            Resource::Memory => (float(self.memory_min_mib), float(self.memory_resume_mib)),
+            Resource::Disk => (float(self.disk_reserve_mib), float(self.disk_resume_mib)),
         }
     }
+}
 
-    /// Each cause with a known value as the throttle that it would be.
-    fn seen(&self) -> Vec<Throttle> {
-        let limits = &self.limits;
-        let max = limits.workers_max;
-        let heat = self
-            .known
-            .temperature_c
-            .map(|temperature_c| Throttle::Heat {
-                temperature_c,
-                max_c: limits.temperature_max_c,
-                resume_c: limits.temperature_resume_c,
-                workers: self.heat.cap.unwrap_or(max),
-            });
-        let memory = self.known.memory_available_mib;
-        let memory = memory.map(|available_mib| Throttle::Memory {
-            available_mib,
-            min_mib: limits.memory_min_mib,
-            resume_mib: limits.memory_resume_mib,
-            workers: self.memory.cap.unwrap_or(max),
-        });
-        let disk = self.known.disk_free_mib.map(|free_mib| Throttle::Disk {
-            free_mib,
-            reserve_mib: limits.disk_reserve_mib,
-            resume_mib: limits.disk_resume_mib,
-        });
-        [heat, memory, disk].into_iter().flatten().collect()
-    }
+#[expect(clippy::cast_precision_loss, reason = "far fewer MiB than 2^53")]
+fn float(mib: u64) -> f64 {
+    mib as f64
 }
 
 /// Where a value lies between its thresholds.
@@ -297,35 +233,30 @@ enum Zone {
     Good,
 }
 
-fn heat_zone(t: f64, limits: &ResourceLimits) -> Zone {
-    if t >= limits.temperature_max_c + PAUSE_ABOVE_C {
-        Zone::Worst
-    } else if t > limits.temperature_max_c {
-        Zone::Bad
-    } else if t < limits.temperature_resume_c {
-        Zone::Good
-    } else {
-        Zone::Between
+fn zone(resource: Resource, value: f64, limit: f64, resume: f64) -> Zone {
+    let (is_bad, is_worst, is_good) = match resource {
+        Resource::Heat => (
+            value > limit,
+            value >= limit + PAUSE_ABOVE_C,
+            value < resume,
+        ),
+        Resource::Memory => (value < limit, value <= limit / 2.0, value >= resume),
+        Resource::Disk => (value < limit, true, value >= resume),
+    };
+    match (is_bad, is_worst, is_good) {
+        (true, true, _) => Zone::Worst,
+        (true, false, _) => Zone::Bad,
+        (false, _, true) => Zone::Good,
+        (false, _, false) => Zone::Between,
     }
 }
 
-fn memory_zone(mib: u64, limits: &ResourceLimits) -> Zone {
-    if mib < limits.memory_min_mib {
-        if mib <= limits.memory_min_mib / 2 {
-            Zone::Worst
-        } else {
-            Zone::Bad
-        }
-    } else if mib >= limits.memory_resume_mib {
-        Zone::Good
-    } else {
-        Zone::Between
-    }
-}
-
-/// A cap on the workers that moves down and up by one.
+/// A resource with its cap on the workers, which moves down and up by one.
 #[derive(Clone, Debug, Default)]
-struct StepHysteresis {
+struct Gauge {
+    resource: Resource,
+    /// The newest known value.
+    value: Option<f64>,
     /// `None`: no cap.
     cap: Option<usize>,
     zone: Zone,
@@ -335,39 +266,27 @@ struct StepHysteresis {
     down_at: Option<Duration>,
 }
 
-impl StepHysteresis {
+impl Gauge {
     fn step(&mut self, now: Duration, zone: Zone, max: usize) {
         if zone != self.zone {
             self.zone = zone;
             self.since = now;
         }
-        let now_cap = self.cap.unwrap_or(max).min(max);
+        let cap = self.cap.unwrap_or(max).min(max);
+        let elapsed = |at: Duration| now.saturating_sub(at);
+        let is_down_due = self.down_at.is_none_or(|at| elapsed(at) >= DOWN_EVERY);
         match zone {
-            Zone::Worst => self.down(now, 0),
-            Zone::Bad => {
-                let rested = self.down_at.map(|at| now.saturating_sub(at));
-                if rested.is_none_or(|r| r >= DOWN_EVERY) && now_cap > 1 {
-                    self.down(now, now_cap - 1);
-                }
+            Zone::Worst => (self.cap, self.down_at) = (Some(0), Some(now)),
+            Zone::Bad if is_down_due && cap > 1 => {
+                (self.cap, self.down_at) = (Some(cap - 1), Some(now));
             }
-            Zone::Between => {}
-            Zone::Good => {
-                if self.cap.is_some() && now.saturating_sub(self.since) >= UP_EVERY {
-                    self.cap = Some(now_cap + 1);
-                    self.since = now;
-                }
+            // Room on the disk is there at once.
+            Zone::Good if self.resource == Resource::Disk => self.cap = None,
+            Zone::Good if self.cap.is_some() && elapsed(self.since) >= UP_EVERY => {
+                (self.cap, self.since) = (Some(cap + 1), now);
             }
+            _ => {}
         }
-    }
-
-    fn down(&mut self, now: Duration, cap: usize) {
-        self.cap = Some(cap);
-        self.down_at = Some(now);
-    }
-
-    /// Drops a cap that does not limit `max`.
-    fn fit(&mut self, max: usize) {
-        self.cap = self.cap.filter(|cap| *cap < max);
     }
 }
 

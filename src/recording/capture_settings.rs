@@ -1,12 +1,17 @@
-//! The settings of a recording session that decide the numbers of its takes.
+//! The settings of a recording session that decide the numbers of its takes, and the provenance of its takes in
+//! `run.json`.
 
-use crate::camera::FormatRequest;
+use super::latency_stats::LatencyStats;
+use crate::camera::{CameraAddress, CameraCounts, FormatRequest};
+use crate::digest::sha256_hex;
 use crate::hand;
-use crate::inference::BackendHandle;
-use crate::inference::ModelFiles;
+use crate::inference::{BackendHandle, ModelFiles};
 use crate::sequence::segmenter::SegmentRules;
 use crate::sequence::sign_recorder::SignConfig;
 use crate::sequence::{Profile, SequenceSpec};
+use crate::storage::manifest;
+use crate::system::clock;
+use crate::video::clip;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -41,8 +46,7 @@ pub struct CaptureSettings {
 
 impl CaptureSettings {
     /// The settings of the sign recorder.
-    #[must_use]
-    pub fn sign_config(&self) -> SignConfig {
+    pub(crate) fn sign_config(&self) -> SignConfig {
         SignConfig {
             rules: SegmentRules {
                 frame: Duration::from_secs_f64(1.0 / self.dataset_fps),
@@ -55,18 +59,11 @@ impl CaptureSettings {
         }
     }
 
-    /// Everything that decides the numbers. All takes of a folder share it.
-    #[must_use]
-    pub fn settings(&self, backend: &BackendHandle) -> Value {
-        self.settings_on(backend.files(), Some(backend.identity()))
-    }
-
-    /// [`CaptureSettings::settings`] with the identity `accelerator` of what runs the models. Takes of the first versions
-    /// have none.
-    #[must_use]
-    pub fn settings_on(&self, bundle: &ModelFiles, accelerator: Option<Value>) -> Value {
+    /// Everything that decides the numbers. All takes of a folder share it. `accelerator` is the identity of what runs
+    /// `models`.
+    pub(crate) fn settings(&self, models: &ModelFiles, accelerator: &Value) -> Value {
         let detector = &self.detector;
-        let mut settings = json!({
+        json!({
             "source": "camera",
             "profile": self.profile.name(),
             "sequence_length": self.shape.length,
@@ -84,12 +81,46 @@ impl CaptureSettings {
             "max_seconds": self.max_seconds,
             "prefix": self.prefix,
             "batch_size": self.batch_size,
-            "palm_model_sha256": bundle.palm.sha256,
-            "hand_model_sha256": bundle.hand.sha256,
+            "palm_model_sha256": models.palm.sha256,
+            "hand_model_sha256": models.hand.sha256,
+            "accelerator": accelerator,
+        })
+    }
+}
+
+/// Where the takes of a session come from.
+pub struct TakeProvenance<'a> {
+    /// See [`CaptureSettings::settings`].
+    pub settings: &'a Value,
+    /// Runs the models.
+    pub backend: &'a BackendHandle,
+    /// The camera.
+    pub device: &'a CameraAddress,
+    /// When the session began, RFC 3339.
+    pub started: &'a str,
+}
+
+impl TakeProvenance<'_> {
+    /// The contents of `run.json`. `measured` is given at the end of the session.
+    pub(crate) fn provenance(&self, measured: Option<(&CameraCounts, &LatencyStats)>) -> Value {
+        let (settings, started) = (self.settings, self.started);
+        let run = sha256_hex(format!("{settings} {started} {}", std::process::id()).as_bytes());
+        let finished = measured.map(|(counts, meter)| {
+            json!({
+                "at": clock::now_utc(), "clock_synced": clock::clock_synced(),
+                "frames": counts.frames, "dropped": counts.dropped, "damaged": counts.damaged,
+                "looked_at": meter.seen, "opened": counts.opened, "backend_lost": self.backend.lost(),
+            })
         });
-        if let Some(accelerator) = accelerator {
-            settings["accelerator"] = accelerator;
-        }
-        settings
+        let mut record = manifest::provenance(
+            &run[..8],
+            settings,
+            ("device", &json!(self.device.to_string())),
+            &self.backend.record(),
+            &clip::version(),
+            &json!(started),
+        );
+        record["finished"] = json!(finished);
+        record
     }
 }

@@ -22,10 +22,7 @@ pub struct FallbackDetector<'a> {
 impl<'a> FallbackDetector<'a> {
     /// A detector on `backend`. After the device is lost, `reopened` is called before each frame and may return a backend
     /// that was opened since.
-    ///
-    /// # Errors
-    /// When an interpreter cannot be made.
-    pub fn new(
+    pub(crate) fn new(
         backend: &'a BackendHandle,
         options: DetectorOptions,
         reopened: &'a dyn Fn() -> Option<Arc<BackendHandle>>,

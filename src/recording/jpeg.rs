@@ -12,7 +12,7 @@ pub const HAND_COLORS: [[u8; 3]; 2] = [[255, 96, 64], [64, 160, 255]];
 const JPEG_QUALITY: u8 = 85;
 
 /// Draws `hands`, as detected, over `frame`.
-pub fn draw_hands(frame: &mut RgbFrame, hands: &[[[f32; 3]; LANDMARKS]]) {
+pub(crate) fn draw_hands(frame: &mut RgbFrame, hands: &[[[f32; 3]; LANDMARKS]]) {
     for (hand, color) in hands.iter().zip(HAND_COLORS) {
         let points = std::array::from_fn(|i| [hand[i][0], hand[i][1]]);
         draw_landmarks(frame, &points, color);
@@ -23,7 +23,7 @@ pub fn draw_hands(frame: &mut RgbFrame, hands: &[[[f32; 3]; LANDMARKS]]) {
 ///
 /// # Errors
 /// With the encoder's message.
-pub fn jpeg_with_hands(
+pub(crate) fn jpeg_with_hands(
     frame: &mut RgbFrame,
     hands: &[[[f32; 3]; LANDMARKS]],
 ) -> Result<Vec<u8>, String> {

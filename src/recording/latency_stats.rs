@@ -47,14 +47,12 @@ impl LatencyStats {
     }
 
     /// [`Self::fps`], rounded to a tenth for messages.
-    #[must_use]
-    pub fn rounded_fps(&self) -> f64 {
+    pub(crate) fn rounded_fps(&self) -> f64 {
         (self.fps() * 10.0).round() / 10.0
     }
 
     /// [`Self::latency`] in milliseconds, rounded to a tenth for messages.
-    #[must_use]
-    pub fn rounded_ms(&self, percent: usize) -> f64 {
+    pub(crate) fn rounded_ms(&self, percent: usize) -> f64 {
         (self.latency(percent).as_secs_f64() * 1e4).round() / 10.0
     }
 }

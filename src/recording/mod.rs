@@ -4,9 +4,7 @@ pub mod capture_settings;
 pub mod fallback_detector;
 pub mod jpeg;
 pub mod latency_stats;
-pub mod provenance;
 pub mod session;
 pub mod take_store;
 
-pub use capture_settings::CaptureSettings;
-pub use provenance::TakeProvenance;
+pub use capture_settings::{CaptureSettings, TakeProvenance};

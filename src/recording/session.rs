@@ -1,16 +1,15 @@
 //! A camera session: newest frame → RGB → hands → signs.
 //!
-//! A [`RecordingSession`] owns its camera, its hand source and its recorder. Whoever runs it asks for the next [`SessionEvent`]
-//! in a loop, and requests what shall be recorded through its methods.
+//! A [`RecordingSession`] owns its camera, its hand source and its recorder. Its caller fetches the next [`SessionEvent`] in
+//! a loop and requests recordings through its methods.
 
 use crate::camera::{
     Camera, CameraCounts, CameraError, CameraEvent, NextFrame, PixelConverter, RawFrame,
 };
 use crate::frame::RgbFrame;
-use crate::hand::{Detector, Hand, Model, ModelError, Tracker};
+use crate::hand::{Hand, Tracker};
 use crate::inference::BackendEvent;
 use crate::recording::latency_stats::LatencyStats;
-use crate::selection::CPU;
 use crate::sequence::recording_plan::RecordRequest;
 use crate::sequence::sign_recorder::{Sign, SignRecorder};
 use std::collections::VecDeque;
@@ -45,34 +44,6 @@ pub trait HandSource {
     /// What happened to the backend since the last call.
     fn backend_events(&mut self) -> Vec<BackendEvent> {
         Vec::new()
-    }
-}
-
-/// Why a session with a plain detector failed.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The camera's thread is lost.
-    #[error(transparent)]
-    Camera(#[from] CameraError),
-    /// A model failed.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-}
-
-/// A detector on the CPU; it is borrowed, so that one session after another can use it.
-impl<M: Model> HandSource for &mut Detector<M> {
-    type Error = SessionError;
-
-    fn find_hands(
-        &mut self,
-        tracker: &mut Tracker,
-        image: &RgbFrame,
-    ) -> Result<Vec<Hand>, SessionError> {
-        Ok(self.track(tracker, image)?)
-    }
-
-    fn backend(&self) -> &str {
-        CPU
     }
 }
 
@@ -179,7 +150,7 @@ where
         }
     }
 
-    /// Waits for the next event. After an error the session gives no further event of use.
+    /// Waits for the next event. After an error no useful event follows.
     ///
     /// # Errors
     /// When a model fails or the camera's thread is lost.
@@ -191,7 +162,7 @@ where
             match (self.stage, self.waiting.take()) {
                 (Stage::Running, Some(frame)) => self.process(frame),
                 (Stage::Running, None) => self.wait(),
-                (Stage::Closing { is_lost }, _) => self.hand_out_rest(is_lost),
+                (Stage::Closing { is_lost }, _) => self.finish(is_lost),
                 (Stage::Ended, _) => return Ok(SessionEvent::Ended),
             }
         }
@@ -209,7 +180,7 @@ where
         self.camera.stop();
     }
 
-    /// Records what `request` asks for, in the place of any request before it.
+    /// Carries out `request`, which replaces any earlier request.
     pub fn record(&mut self, request: RecordRequest) {
         self.recorder.record(request, self.at);
     }
@@ -219,8 +190,8 @@ where
         self.recorder.plan_mut().cancel();
     }
 
-    /// Asks again for a take of `gloss` if the request did: the last one was discarded or too short. The countdown
-    /// begins at `since`.
+    /// Records a take of `gloss` again if the request wants that gloss: the last one was discarded or too short. The
+    /// countdown begins at `since`.
     pub fn retry(&mut self, gloss: &str, since: Duration) {
         self.recorder.plan_mut().retry(gloss, since);
     }
@@ -296,7 +267,11 @@ where
                     Ok(hands) => {
                         self.hands = hands;
                         self.stats.note(frame.at, frame.taken.elapsed());
-                        self.take_up_hands();
+                        self.backends.note(self.hand_source.backend(), self.at);
+                        self.emit(SessionEvent::Frame);
+                        if let Some(sign) = self.recorder.push(self.at, &self.hands) {
+                            self.emit_sign(sign);
+                        }
                     }
                     Err(_) if self.hand_source.is_abandoned() => {}
                     Err(error) => self.pending.push_back(Err(error)),
@@ -311,22 +286,13 @@ where
         self.emit(SessionEvent::Tick);
     }
 
-    /// The hands of the frame at `at` were found.
-    fn take_up_hands(&mut self) {
-        self.backends.note(self.hand_source.backend(), self.at);
-        self.emit(SessionEvent::Frame);
-        if let Some(sign) = self.recorder.push(self.at, &self.hands) {
-            self.emit_sign(sign);
-        }
-    }
-
     fn emit_sign(&mut self, sign: Sign) {
         let backend = self.backends.between(sign.begin, sign.end);
         let sign = Box::new(sign);
         self.emit(SessionEvent::Sign { sign, backend });
     }
 
-    fn hand_out_rest(&mut self, is_lost: bool) {
+    fn finish(&mut self, is_lost: bool) {
         self.emit_camera_events();
         if let Some(sign) = self.recorder.finish(self.at) {
             self.emit_sign(sign);
@@ -367,11 +333,11 @@ impl BackendHistory {
 
     /// Names of all backends that processed frames from `begin` to `end`, in their order, separated by commas.
     fn between(&self, begin: Duration, end: Duration) -> String {
-        let ends = self.backends.iter().skip(1).map(|(since, _)| Some(*since));
-        let spans = self.backends.iter().zip(ends.chain([None]));
-        let overlapping = spans
-            .filter(|((since, _), until)| *since <= end && until.is_none_or(|until| until > begin));
-        let names: Vec<&str> = overlapping.map(|((_, name), _)| name.as_str()).collect();
+        let starts_before = |(since, _): &(Duration, String)| *since <= begin;
+        let first = self.backends.partition_point(starts_before);
+        let backends = self.backends[first.saturating_sub(1)..].iter();
+        let backends = backends.take_while(|(since, _)| *since <= end);
+        let names: Vec<&str> = backends.map(|(_, name)| name.as_str()).collect();
         names.join(", ")
     }
 }
@@ -381,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sign_names_all_backends_that_looked_at_it() {
+    fn a_sign_names_all_backends_that_processed_it() {
         let at = Duration::from_secs;
         let mut history = BackendHistory::new("npu");
         assert_eq!(history.between(at(0), at(1)), "npu");

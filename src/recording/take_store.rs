@@ -1,17 +1,16 @@
-//! The takes of one output folder. A take is in the ledger when [`TakeStore::add`] returns and in a batch file when its
-//! batch is full or the session ends. Until then and after it can be discarded.
+//! The takes of one output folder. A take is in the ledger when [`TakeStore::add`] returns, and in a batch file when its
+//! batch is full or the session ends. It can be discarded before and after that.
 
 use crate::messages::payloads::Timestamp;
 use crate::recording::capture_settings::CaptureSettings;
-use crate::selection::CPU;
 use crate::sequence::sign_recorder::Sign;
 use crate::storage::batches::BatchRow;
 use crate::storage::ledger::{ClipRecord, JobIdentity};
 use crate::storage::lock::FolderLock;
 use crate::storage::manifest::ManifestLine;
 use crate::storage::mirror::Listing;
-use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
-use crate::storage::{Ledger, Recorder, SharedLedger, StoreError};
+use crate::storage::output_dir::{self, OpenMode};
+use crate::storage::{Recorder, SharedLedger, StoreError};
 use crate::system::clock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -29,38 +28,6 @@ pub const DISCARDED: &str = "discarded";
 
 /// Metadata of the ledger: takes came or went since the last join.
 const BEHIND: &str = "behind";
-
-/// What all takes of a session have in common.
-#[derive(Clone, Debug)]
-pub struct TakeOptions {
-    /// First part of the takes' names.
-    pub prefix: String,
-    /// Who signs; -1 when unknown.
-    pub signer_id: i64,
-    /// Part of the dataset: `train`, `val` or `test`.
-    pub split: String,
-    /// Takes in a batch file.
-    pub batch_size: usize,
-    /// Frames in a sequence.
-    pub length: usize,
-    /// Takes with a hand in fewer frames are too short.
-    pub min_frames: usize,
-}
-
-impl TakeOptions {
-    /// The part of `settings` that concerns takes.
-    #[must_use]
-    pub fn of(settings: &CaptureSettings, signer_id: i64, split: &str) -> Self {
-        Self {
-            prefix: settings.prefix.clone(),
-            signer_id,
-            split: split.to_owned(),
-            batch_size: settings.batch_size,
-            length: settings.shape.length,
-            min_frames: settings.min_frames,
-        }
-    }
-}
 
 /// A take after it was stored or discarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +62,9 @@ impl TakeRecord {
 /// The takes of one output folder.
 pub struct TakeStore {
     out: PathBuf,
-    options: TakeOptions,
+    capture: CaptureSettings,
+    signer_id: i64,
+    split: String,
     recorder: Recorder,
     _lock: FolderLock,
     /// Position of the next take.
@@ -109,31 +78,36 @@ pub struct TakeStore {
 }
 
 impl TakeStore {
-    /// Opens `out` for takes made with `settings`, which all takes of a folder share.
+    /// Opens `out` for takes made with `settings`, the value of [`CaptureSettings::settings`], which all takes of a folder
+    /// share. `signer_id` is -1 when unknown; `split` is the part of the dataset: `train`, `val` or `test`.
     ///
     /// # Errors
     /// When it cannot be written, another process uses it or it holds something else.
-    pub fn open(
+    pub(crate) fn open(
         out: &Path,
         settings: Value,
-        options: TakeOptions,
-    ) -> Result<(Self, ClaimOutcome), StoreError> {
+        capture: &CaptureSettings,
+        signer_id: i64,
+        split: &str,
+    ) -> Result<Self, StoreError> {
         let (lock, mut ledger) = output_dir::open(out, OpenMode::Resume)?;
         // Takes cannot be made again: none is replaced, whatever its settings.
         output_dir::refuse_unknown(out, Some(&ledger))?;
-        add_missing_accelerator(&mut ledger, &settings)?;
         let job = JobIdentity {
             settings,
             run: "camera".to_owned(),
         };
-        let claim = output_dir::claim(out, &mut ledger, &job, OpenMode::Resume)?;
+        output_dir::claim(out, &mut ledger, &job, OpenMode::Resume)?;
         let clips = ledger.clips()?;
         let is_behind = ledger.metadata(BEHIND)?.is_some();
         let ledger = SharedLedger::new(ledger);
-        let recorder = Recorder::new(out, ledger, options.batch_size, options.length).open_ended();
+        let length = capture.shape.length;
+        let recorder = Recorder::new(out, ledger, capture.batch_size, length).open_ended();
         let mut store = Self {
             out: out.to_path_buf(),
-            options,
+            capture: capture.clone(),
+            signer_id,
+            split: split.to_owned(),
             recorder,
             _lock: lock,
             next: clips.last_key_value().map_or(0, |(last, _)| last + 1),
@@ -146,36 +120,24 @@ impl TakeStore {
             store.accepted += 1;
             store.add_gloss(&TakeRecord::of(clip).gloss.into());
         }
-        Ok((store, claim))
+        Ok(store)
     }
 
-    /// From now on the message of each sealed batch goes into the outbox of `outbox`. So do those that a previous version
-    /// left in the ledger of the takes.
-    pub fn publish_to(&mut self, outbox: SharedLedger) {
-        let moved = self
-            .recorder
-            .ledger()
-            .move_batch_messages(&outbox, &clock::timestamp());
-        if let Err(error) = moved {
-            tracing::warn!(%error, "earlier batches of takes are announced by the next session");
-        }
+    /// From now on the message of each sealed batch goes into the outbox of `outbox`.
+    pub(crate) fn publish_to(&mut self, outbox: SharedLedger) {
         self.recorder.publish_to(outbox);
     }
 
     /// Takes that are in the output.
-    #[must_use]
-    pub fn accepted(&self) -> usize {
+    pub(crate) fn accepted(&self) -> usize {
         self.accepted
     }
 
-    /// Stores a sign as the next take. `device` is its camera, `backend` ran the models.
+    /// Stores a sign as the next take. `device` names its camera, `backend` what ran the models.
     ///
     /// The take is in the ledger when this returns. [`TakeStore::seal_due`] or [`TakeStore::close`] writes its file. What
     /// failed has changed nothing and can be repeated.
-    ///
-    /// # Errors
-    /// When the ledger cannot be written.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         sign: &Sign,
         device: &str,
@@ -186,19 +148,19 @@ impl TakeStore {
         // A batch that was closed half full grows.
         self.recorder
             .unseal(self.recorder.batch_of(position), position)?;
-        let id = format!("{}-{position:05}", self.options.prefix);
+        let id = format!("{}-{position:05}", self.capture.prefix);
         let sequence = &sign.sequence;
-        let (seen, looked) = (sequence.frames_with_hand, sequence.frames.len());
-        let min = self.options.min_frames;
-        let is_accepted = seen >= min;
-        let reason = (!is_accepted)
-            .then(|| format!("a hand in {seen} of {looked} frames, {min} are needed"));
+        let (with_hand, frames) = (sequence.frames_with_hand, sequence.frames.len());
+        let min = self.capture.min_frames;
+        let reason = (with_hand < min)
+            .then(|| format!("a hand in {with_hand} of {frames} frames, {min} are needed"));
+        let is_accepted = reason.is_none();
         let state = if is_accepted { ACCEPTED } else { TOO_SHORT };
         let record = TakeRecord {
             id: id.clone(),
             gloss: sign.gloss.to_string(),
-            split: self.options.split.clone(),
-            signer_id: self.options.signer_id,
+            split: self.split.clone(),
+            signer_id: self.signer_id,
             clip: describe(sign, device, backend),
         };
         let row = is_accepted.then(|| BatchRow {
@@ -223,7 +185,7 @@ impl TakeStore {
             self.accepted += 1;
             self.add_gloss(&sign.gloss);
         }
-        if self.next.is_multiple_of(self.options.batch_size) {
+        if self.next.is_multiple_of(self.capture.batch_size) {
             self.due.insert(self.recorder.batch_of(position));
         }
         Ok(StoredTake {
@@ -236,10 +198,7 @@ impl TakeStore {
 
     /// Discards the last take that is in the output; `None` when there is none. Its batch file has it until
     /// [`TakeStore::seal_due`] or [`TakeStore::close`]. What failed has discarded nothing and can be repeated.
-    ///
-    /// # Errors
-    /// When the ledger cannot be changed.
-    pub fn undo(&mut self) -> Result<Option<StoredTake>, StoreError> {
+    pub(crate) fn undo(&mut self) -> Result<Option<StoredTake>, StoreError> {
         let clips = self.recorder.ledger().clips()?;
         let last = clips.iter().rev().find(|(_, c)| c.state == ACCEPTED);
         let Some((&position, clip)) = last else {
@@ -265,22 +224,17 @@ impl TakeStore {
     }
 
     /// Whether batch files must be written.
-    #[must_use]
-    pub fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         !self.due.is_empty()
     }
 
     /// Whether takes came or went since the last [`TakeStore::close`], in this process or a previous one.
-    #[must_use]
-    pub fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.is_behind
     }
 
     /// Writes the files of the batches that are full or lost a take. Can be repeated.
-    ///
-    /// # Errors
-    /// When one cannot be written.
-    pub fn seal_due(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn seal_due(&mut self) -> Result<(), StoreError> {
         while let Some(&batch) = self.due.first() {
             self.seal(batch)?;
         }
@@ -288,10 +242,7 @@ impl TakeStore {
     }
 
     /// Writes the files of all batches that have none, also of the last one, which keeps growing. Can be repeated.
-    ///
-    /// # Errors
-    /// When one cannot be written.
-    pub fn seal_all(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn seal_all(&mut self) -> Result<(), StoreError> {
         let sealed = self.recorder.ledger().sealed()?;
         for batch in (0..self.recorder.batches(self.next)).filter(|b| !sealed.contains_key(b)) {
             self.seal(batch)?;
@@ -308,10 +259,7 @@ impl TakeStore {
 
     /// Writes what a session leaves: the last batch, the joined file, manifest and provenance. The time it takes grows with
     /// the number of takes. Can be repeated; the next session continues.
-    ///
-    /// # Errors
-    /// When something cannot be written.
-    pub fn close(&mut self, provenance: &Value) -> Result<(), StoreError> {
+    pub(crate) fn close(&mut self, provenance: &Value) -> Result<(), StoreError> {
         self.seal_all()?;
         // Also where nothing came: a power cut before the end of this must be known.
         self.set_behind()?;
@@ -331,7 +279,7 @@ impl TakeStore {
     }
 
     fn manifest(&self, clips: &BTreeMap<usize, ClipRecord>) -> Vec<ManifestLine> {
-        let mut rows = self.recorder.row_counter();
+        let mut place = self.recorder.row_counter();
         let line = |(&position, clip): (&usize, &ClipRecord)| {
             let states = [ACCEPTED, TOO_SHORT, DISCARDED];
             let state = states.into_iter().find(|state| *state == clip.state);
@@ -345,18 +293,15 @@ impl TakeStore {
                 split: record.split,
                 signer_id: record.signer_id,
                 clip: Some(record.clip),
-                stored: (state == Some(ACCEPTED)).then(|| rows.place(position)),
+                stored: (state == Some(ACCEPTED)).then(|| place(position)),
                 ..ManifestLine::default()
             }
         };
         clips.iter().map(line).collect()
     }
 
-    /// What a mirror shall hold. That is not everything while takes are in the ledger alone or not joined.
-    ///
-    /// # Errors
-    /// When the ledger fails or a file cannot be read.
-    pub fn files(&self) -> Result<Listing, StoreError> {
+    /// The files for a mirror. They are not all while takes are only in the ledger or not joined.
+    pub(crate) fn files(&self) -> Result<Listing, StoreError> {
         let ledger = self.recorder.ledger();
         let mut listing = output_dir::mirrored(&self.out, &ledger)?;
         let batches = self.recorder.batches(self.next);
@@ -364,7 +309,7 @@ impl TakeStore {
         Ok(listing)
     }
 
-    /// Notes in the ledger that takes come or go, which are not joined yet.
+    /// Notes in the ledger that takes come or go that are not joined yet.
     fn set_behind(&mut self) -> Result<(), StoreError> {
         if !self.is_behind {
             self.recorder.ledger().set_metadata(BEHIND, Some("yes"))?;
@@ -380,7 +325,7 @@ impl TakeStore {
     }
 }
 
-/// What the manifest says of a take.
+/// The part of the manifest about a take.
 fn describe(sign: &Sign, device: &str, backend: &str) -> Value {
     let sequence = &sign.sequence;
     let millis = |time: &Duration| (time.as_secs_f64() * 1e4).round() / 10.0;
@@ -404,29 +349,6 @@ fn describe(sign: &Sign, device: &str, backend: &str) -> Value {
         "with_two_hands": sequence.frames.iter().filter(|f| f.hand_count == 2).count(),
         "frame_times_ms": times,
     })
-}
-
-/// Adds the accelerator to the settings of takes from versions that had the CPU alone. Takes of the CPU are as good as
-/// those of any accelerator that agrees with it, so they get its name; the name of another one they do not get.
-fn add_missing_accelerator(ledger: &mut Ledger, settings: &Value) -> Result<(), StoreError> {
-    const KEY: &str = "accelerator";
-    let (Some(job), Some(wanted)) = (ledger.job()?, settings.get(KEY)) else {
-        return Ok(());
-    };
-    if job.settings.get(KEY).is_some() || job.settings.get("source") != settings.get("source") {
-        return Ok(());
-    }
-    let with = |value: Value| {
-        let mut settings = job.settings.clone();
-        settings[KEY] = value;
-        settings
-    };
-    let admitted = with(wanted.clone());
-    if wanted.is_string() && admitted == *settings {
-        ledger.set_settings(&admitted)
-    } else {
-        ledger.set_settings(&with(CPU.into()))
-    }
 }
 
 #[cfg(test)]

@@ -8,45 +8,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Something could not be written or read back.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "most fields are what their names say")]
 pub enum StoreError {
     /// A file or folder cannot be written.
     #[error("cannot write {path}: {source}; check free space (`df -h`) and permissions")]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
     /// The output folder cannot be made.
     #[error("cannot make the folder {path}: {source}")]
-    Create {
-        /// The folder.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    Create { path: PathBuf, source: io::Error },
     /// A file could not be read.
     #[error("cannot read {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     /// A file has other contents than it should.
     #[error("{path} is not a readable npz file: {reason}")]
-    Broken {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    Broken { path: PathBuf, reason: String },
     /// The output folder holds the results of another job.
-    #[error("{path} holds the results of another job ({difference})")]
+    #[error(
+        "{path} holds the results of another job ({}{difference})",
+        .is_dataset.then_some("the dataset has changed: ").unwrap_or_default()
+    )]
     Occupied {
-        /// The folder.
         path: PathBuf,
-        /// What differs.
+        /// What differs, for people.
         difference: String,
         /// Whether only the content of the dataset differs.
         is_dataset: bool,
@@ -56,14 +39,10 @@ pub enum StoreError {
         "{path} holds results that its ledger does not know, as a copy of a mirror does; nothing in it is changed: move \
          them to a folder of their own"
     )]
-    Unknown {
-        /// The folder.
-        path: PathBuf,
-    },
+    Unknown { path: PathBuf },
     /// Another process works in the output folder.
     #[error("another handloom{holder} works in {path}; stop it first")]
     Locked {
-        /// The folder.
         path: PathBuf,
         /// ` (pid N)` where it is known.
         holder: String,
@@ -73,19 +52,12 @@ pub enum StoreError {
         "the ledger {path}: {source}; check the disk (`df -h`, `dmesg`), then run again: the job resumes"
     )]
     Ledger {
-        /// The database file.
         path: PathBuf,
-        /// SQLite's reason.
         source: rusqlite::Error,
     },
     /// The database is damaged or no ledger.
     #[error("the ledger {path} cannot be used: {reason}")]
-    BadLedger {
-        /// The database file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
+    BadLedger { path: PathBuf, reason: String },
 }
 
 impl StoreError {
@@ -124,18 +96,15 @@ impl StoreError {
 ///
 /// # Errors
 /// When a step fails; the partial file is then removed.
-pub fn write_file(
+pub(crate) fn write_file(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
-    write_checked(path, fill, |_| Ok(())).map_err(StoreError::write(path))
+    write_checked(&partial_path(path), path, fill, |_| Ok(())).map_err(StoreError::write(path))
 }
 
 /// As [`write_file`], for a file that several processes may write. The last one to finish wins.
-///
-/// # Errors
-/// As [`write_file`].
-pub fn write_shared(
+pub(crate) fn write_shared(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
@@ -143,22 +112,14 @@ pub fn write_shared(
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let partial = path.with_file_name(format!(".{name}.{process}-{count}.part"));
-    write_by(&partial, path, fill, |_| Ok(())).map_err(StoreError::write(path))
+    write_checked(&partial, path, fill, |_| Ok(())).map_err(StoreError::write(path))
 }
 
-/// As [`write_file`]. `check` reads the synced file before it is renamed.
+/// As [`write_file`], by way of the file `partial`. `check` reads it, synced, before it is renamed.
 ///
 /// # Errors
 /// Those of the closures, and the system's; the partial file is then removed.
 pub(super) fn write_checked<E: From<io::Error>>(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
-    check: impl FnOnce(&Path) -> Result<(), E>,
-) -> Result<(), E> {
-    write_by(&partial_path(path), path, fill, check)
-}
-
-fn write_by<E: From<io::Error>>(
     partial: &Path,
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
@@ -190,10 +151,7 @@ pub(super) fn partial_path(path: &Path) -> PathBuf {
 }
 
 /// SHA-256 of the file at `path`, lower-case hex.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn file_sha256(path: &Path) -> Result<String, StoreError> {
+pub(crate) fn file_sha256(path: &Path) -> Result<String, StoreError> {
     let mut file = File::open(path).map_err(StoreError::read(path))?;
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; 1 << 16];
@@ -206,10 +164,7 @@ pub fn file_sha256(path: &Path) -> Result<String, StoreError> {
 }
 
 /// Creates the folder `path` and its missing parents durably.
-///
-/// # Errors
-/// When it cannot be made or is something else.
-pub fn make_folder(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_folder(path: &Path) -> Result<(), StoreError> {
     let create = |source| StoreError::Create {
         path: path.to_path_buf(),
         source,

@@ -6,6 +6,7 @@ use crate::sequence::FrameRecord;
 use crate::sequence::normalize::{FEATURES, SLOTS};
 use crate::storage::atomic_file::{StoreError, file_sha256, write_file};
 use ndarray::Array2;
+use npyz::AutoSerialize;
 use std::io::{self, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,8 +48,7 @@ pub struct SealedBatch {
 }
 
 /// Where batch `number` lies, relative to the output folder.
-#[must_use]
-pub fn batch_name(number: usize) -> String {
+pub(crate) fn batch_name(number: usize) -> String {
     format!("{BATCH_FOLDER}/{number:05}.npz")
 }
 
@@ -58,7 +58,7 @@ pub fn batch_path(out: &Path, number: usize) -> PathBuf {
     out.join(batch_name(number))
 }
 
-/// Writes batch `number`: the notebook's keys for `rows`, and per frame what the detector said.
+/// Writes batch `number`: the notebook's keys for `rows`, and for each frame the results of the detector.
 ///
 /// `sequences` f32 `[n, length, 126]`; `labels`, `video_ids`, `glosses`, `split` strings; `landmarks` f32
 /// `[n, length, 2, 21, 3]` as detected; `handedness` i8 and `handedness_score` f32 `[n, length, 2]`; `hand_count` u8
@@ -86,7 +86,7 @@ pub fn write_batch(
 ///
 /// # Errors
 /// When `row` does not hold `length` frames of numbers: a bug.
-pub fn row_bytes(row: &BatchRow, length: usize) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn row_bytes(row: &BatchRow, length: usize) -> Result<Vec<u8>, StoreError> {
     let mut bytes = Cursor::new(Vec::new());
     put(&mut bytes, std::slice::from_ref(row), &[], length)
         .map_err(StoreError::write(Path::new("a row in memory")))?;
@@ -110,7 +110,7 @@ pub fn row_from_bytes(bytes: &[u8]) -> Result<BatchRow, StoreError> {
     }
 }
 
-/// All rows of batch `number`.
+/// The rows of batch `number`.
 ///
 /// # Errors
 /// When it cannot be read or is no batch file.
@@ -137,11 +137,9 @@ fn put<W: Write + Seek>(
         &[n, length, FEATURES],
         rows.iter().flat_map(|r| r.features.iter().copied()),
     )?;
-    npz.strings("labels", &rows.iter().map(|r| &r.gloss).collect::<Vec<_>>())?;
-    npz.strings(
-        "video_ids",
-        &rows.iter().map(|r| &r.video_id).collect::<Vec<_>>(),
-    )?;
+    let column = |of: fn(&BatchRow) -> &str| rows.iter().map(of).collect::<Vec<_>>();
+    npz.strings("labels", &column(|r| &r.gloss))?;
+    npz.strings("video_ids", &column(|r| &r.video_id))?;
     npz.strings("glosses", glosses)?;
     let landmarks = padded(rows, length, [[[0.0; 3]; LANDMARKS]; SLOTS], |f| {
         f.landmarks
@@ -171,7 +169,7 @@ fn put<W: Write + Seek>(
         &[n, length],
         padded(rows, length, -1_i32, |f| f.frame_index),
     )?;
-    npz.strings("split", &rows.iter().map(|r| &r.split).collect::<Vec<_>>())?;
+    npz.strings("split", &column(|r| &r.split))?;
     npz.numbers("signer_id", &[n], rows.iter().map(|r| r.signer_id))?;
     if rows.iter().any(|r| !r.frame_times.is_empty()) {
         let padding = std::iter::repeat(&-1.0_f32);
@@ -269,11 +267,8 @@ fn padded<'a, T: Clone + 'a>(
 }
 
 /// Writes the notebook's file from batches `0..batches`: `sequences`, `labels`, `video_ids`, `glosses`. The sequences
-/// are copied from file to file, so memory does not grow with the dataset. Returns the number of sequences.
-///
-/// # Errors
-/// When a batch cannot be read or the file cannot be written.
-pub fn write_final(
+/// are copied batch by batch, so memory does not grow with the dataset. Returns the number of sequences.
+pub(crate) fn write_final(
     out: &Path,
     batches: usize,
     glosses: &[Arc<str>],
@@ -288,22 +283,14 @@ pub fn write_final(
     let n = labels.len();
     write_file(&out.join(FINAL_NAME), |file| {
         let mut npz = NpzWriter::new(file);
-        npz.raw("sequences", "<f4", &[n, length, FEATURES], |to| {
-            let mut copied = 0;
-            for number in 0..batches {
-                let mut batch =
-                    NpzReader::open(&batch_path(out, number)).map_err(std::io::Error::other)?;
-                copied += batch.copy_data("sequences", to)?;
-            }
-            let expected = (n * length * FEATURES * size_of::<f32>()) as u64;
-            if copied == expected {
-                Ok(())
-            } else {
-                Err(std::io::Error::other(format!(
-                    "batches hold {copied} bytes of sequences, expected {expected}"
-                )))
-            }
-        })?;
+        let shape = [n, length, FEATURES];
+        let mut sequences = npz.array::<f32>("sequences", f32::default_dtype(), &shape)?;
+        for number in 0..batches {
+            let batch = NpzReader::open(&batch_path(out, number));
+            let values = batch.and_then(|mut batch| batch.numbers("sequences"));
+            sequences.extend(values.map_err(io::Error::other)?.0)?;
+        }
+        sequences.finish()?;
         npz.strings("labels", &labels)?;
         npz.strings("video_ids", &video_ids)?;
         npz.strings("glosses", glosses)?;

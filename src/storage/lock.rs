@@ -1,8 +1,8 @@
 //! One process at a time in an output folder.
 
 use super::StoreError;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::path::Path;
 
 /// The lock file in the output folder. It stays there and means nothing while no process holds it.
@@ -22,32 +22,27 @@ impl FolderLock {
     pub fn take(out: &Path) -> Result<Self, StoreError> {
         let path = out.join(LOCK_NAME);
         let mut file = OpenOptions::new()
-            .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
             .map_err(StoreError::write(&path))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                // The process id helps people only.
-                let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
-                return Err(StoreError::Locked {
-                    path: out.to_path_buf(),
-                    holder: if known {
-                        format!(" (pid {})", pid.trim())
-                    } else {
-                        String::new()
-                    },
-                });
-            }
-            Err(TryLockError::Error(source)) => return Err(StoreError::write(&path)(source)),
+        if let Err(error) = file.try_lock() {
+            return Err(match error {
+                TryLockError::Error(source) => StoreError::write(&path)(source),
+                TryLockError::WouldBlock => {
+                    // The process id helps people only.
+                    let pid = fs::read_to_string(&path).unwrap_or_default();
+                    let pid = Some(pid.trim()).filter(|pid| !pid.is_empty());
+                    StoreError::Locked {
+                        path: out.to_path_buf(),
+                        holder: pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
+                    }
+                }
+            });
         }
         let note = (|| {
             file.set_len(0)?;
-            file.rewind()?;
             writeln!(file, "{}", std::process::id())
         })();
         if let Err(error) = note {

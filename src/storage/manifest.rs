@@ -33,35 +33,12 @@ pub struct ManifestLine {
     pub frame_start: Option<i64>,
     /// Last frame of the sign, as in the metadata.
     pub frame_end: Option<i64>,
-    /// What was read of the clip, unless nothing was: a [`ManifestClip`], or what is known of a take.
+    /// What was read of the clip, unless nothing was, or what is known of a take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<Value>,
     /// Where its sequence is, when accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stored: Option<ManifestPlace>,
-}
-
-/// What was read of a clip.
-#[derive(Clone, Debug, Serialize)]
-pub struct ManifestClip {
-    /// Number of frames that the container states.
-    pub declared_frames: u64,
-    /// Frames that the detector processed.
-    pub sampled: usize,
-    /// Of these, frames with one hand or more.
-    pub with_hand: usize,
-    /// Of these, frames with two hands.
-    pub with_two_hands: usize,
-    /// What ran the models.
-    pub backend: String,
-    /// The GStreamer element that decoded.
-    pub decoder: Option<String>,
-    /// `exact`, or `approximate` where the color rule is not proven equal to the notebook's.
-    #[serde(rename = "colour")]
-    pub color: &'static str,
-    /// Why decoding stopped before the end of the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stopped_early: Option<String>,
 }
 
 /// A row of a batch file.
@@ -73,37 +50,8 @@ pub struct ManifestPlace {
     pub row: usize,
 }
 
-/// Numbers the rows of accepted clips within their batches, position by position.
-#[derive(Clone, Debug)]
-pub struct RowCounter {
-    batch_size: usize,
-    /// The row that comes next.
-    next: ManifestPlace,
-}
-
-impl RowCounter {
-    pub(super) fn new(batch_size: usize) -> Self {
-        let next = ManifestPlace { batch: 0, row: 0 };
-        Self { batch_size, next }
-    }
-
-    /// Where the accepted clip at `position` is stored. Positions must come in order.
-    pub fn place(&mut self, position: usize) -> ManifestPlace {
-        let batch = position / self.batch_size;
-        if batch != self.next.batch {
-            self.next = ManifestPlace { batch, row: 0 };
-        }
-        let place = self.next;
-        self.next.row += 1;
-        place
-    }
-}
-
 /// Writes `manifest.jsonl`.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn write_manifest(out: &Path, lines: &[ManifestLine]) -> Result<(), StoreError> {
+pub(crate) fn write_manifest(out: &Path, lines: &[ManifestLine]) -> Result<(), StoreError> {
     write_file(&out.join(MANIFEST_NAME), |file| {
         for line in lines {
             serde_json::to_writer(&mut *file, line)?;
@@ -117,8 +65,7 @@ pub fn write_manifest(out: &Path, lines: &[ManifestLine]) -> Result<(), StoreErr
 ///
 /// `source` is the key and value that say where the frames come from: `dataset` or `device`. `backend` is the record of
 /// what runs the models, `gstreamer` its version.
-#[must_use]
-pub fn provenance(
+pub(crate) fn provenance(
     run: &str,
     settings: &Value,
     source: (&str, &Value),
@@ -141,10 +88,7 @@ pub fn provenance(
 }
 
 /// Writes `run.json`.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn write_run(out: &Path, run: &Value) -> Result<(), StoreError> {
+pub(crate) fn write_run(out: &Path, run: &Value) -> Result<(), StoreError> {
     write_file(&out.join(RUN_NAME), |file| {
         serde_json::to_writer_pretty(&mut *file, run)?;
         file.write_all(b"\n")

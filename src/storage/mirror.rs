@@ -7,26 +7,28 @@
 
 mod error;
 mod owner;
-mod sums;
 
-use super::batches::{BATCH_FOLDER, FINAL_NAME};
 use crate::digest::Hasher;
 use crate::storage::atomic_file::{
     StoreError, partial_path, sync_folder, write_checked, write_file,
 };
-use crate::storage::output_dir::is_batch_name;
+use crate::storage::output_dir::{is_result, leftovers};
 use rustix::fs::{Advice, fadvise};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use error::medium;
-use sums::{is_plain, parse, render};
 
-pub use error::MirrorError;
+pub(crate) use error::MirrorError;
 pub use owner::OWNER_NAME;
-pub use sums::{Listed, SUMS_NAME};
+
+/// The list of the files of a mirror, in the format of `sha256sum -c`.
+pub const SUMS_NAME: &str = "SHA256SUMS";
+
+/// Name relative to both folders, with `/`, and SHA-256 in lower-case hex.
+pub type Listed = (String, String);
 
 /// Bytes between two checks whether to stop.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -36,7 +38,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 pub struct SyncReport {
     /// Files that were copied and read back.
     pub copied: usize,
-    /// Batches of an earlier job that were removed.
+    /// Results of an earlier job that were removed.
     pub removed: usize,
     /// Files in place now.
     pub in_place: usize,
@@ -66,8 +68,7 @@ pub struct Listing {
 
 impl Mirror {
     /// The mirror `to` of the output folder `from`.
-    #[must_use]
-    pub fn new(from: &Path, to: &Path) -> Self {
+    pub(crate) fn new(from: &Path, to: &Path) -> Self {
         Self {
             from: from.to_path_buf(),
             to: to.to_path_buf(),
@@ -76,8 +77,7 @@ impl Mirror {
     }
 
     /// The folder `name` in the mirror `root` as a mirror of `from`. It is created when it is missing; `root` never is.
-    #[must_use]
-    pub fn within(from: &Path, root: &Path, name: &str) -> Self {
+    pub(crate) fn within(from: &Path, root: &Path, name: &str) -> Self {
         Self {
             from: from.to_path_buf(),
             to: root.join(name),
@@ -87,12 +87,11 @@ impl Mirror {
 
     /// Number of files that are not in place. That is all of them when the mirror cannot be read or is not that of this
     /// output folder yet.
-    #[must_use]
-    pub fn waiting(&self, listing: &Listing) -> usize {
+    pub(crate) fn waiting(&self, listing: &Listing) -> usize {
         let files = &listing.files;
         let is_ours = || Ok(self.owner()?.as_ref() == Some(&listing.identity));
         match self.present().and_then(|()| is_ours()) {
-            Ok(true) => self.sums().map_or(files.len(), |text| {
+            Ok(true) => self.read(SUMS_NAME).map_or(files.len(), |text| {
                 let listed = parse(&text);
                 files.iter().filter(|f| !self.has(&listed, f)).count()
             }),
@@ -109,7 +108,7 @@ impl Mirror {
     ///
     /// # Errors
     /// The first error. The files that were copied before it are in place and listed.
-    pub fn pass(
+    pub(crate) fn pass(
         &self,
         listing: &Listing,
         stop: &dyn Fn() -> bool,
@@ -124,8 +123,7 @@ impl Mirror {
         }
         let passed = match self.belongs(listing, stop) {
             Ok(true) => self
-                .make_own()
-                .and_then(|()| self.own(listing))
+                .own(listing)
                 .and_then(|()| self.follow(files, listing.is_all, stop)),
             Ok(false) => Ok(SyncReport {
                 waiting: files.len(),
@@ -150,36 +148,33 @@ impl Mirror {
         }
     }
 
-    /// Creates the folder within the mirror, if this is one.
-    fn make_own(&self) -> Result<(), MirrorError> {
-        if self.to == self.root {
-            return Ok(());
-        }
-        make_one(&self.to).map_err(medium(&self.to))
-    }
-
     fn follow(
         &self,
         files: &[Listed],
         is_all: bool,
         stop: &dyn Fn() -> bool,
     ) -> Result<SyncReport, MirrorError> {
-        let text = self.sums()?;
+        let text = self.read(SUMS_NAME)?;
         let listed = parse(&text);
-        self.remove_partial(files)?;
-        // Files go before their lines: without its line a batch could not be recognized again.
-        let stale = self.stale(files, &listed);
-        let (removed, kept) = if is_all {
-            (self.remove_results(&stale)?, Vec::new())
-        } else {
-            (0, stale)
-        };
+        self.remove_partial()?;
+        // What is listed and there, but not of `files`.
+        let mut kept = listed.clone();
+        kept.retain(|name, _| self.to.join(name).is_file());
+        for (name, _) in files {
+            kept.remove(name);
+        }
+        let mut removed = 0;
+        if is_all {
+            // Files go before their lines: without its line a batch could not be recognized again.
+            removed = self.remove_results(&kept)?;
+            kept.clear();
+        }
         let render = |in_place: &[bool]| render(files, in_place, &kept);
         let mut in_place: Vec<bool> = files.iter().map(|f| self.has(&listed, f)).collect();
         // Lines go before their files are replaced: no line may ever state another hash than that of its file.
         let lines = render(&in_place);
         if lines.as_bytes() != text {
-            self.write_sums(&lines)?;
+            self.write(SUMS_NAME, &lines)?;
         }
         let mut copied = 0;
         let mut first_error = None;
@@ -191,7 +186,7 @@ impl Mirror {
                 Ok(()) => {
                     in_place[n] = true;
                     copied += 1;
-                    self.write_sums(&render(&in_place))?;
+                    self.write(SUMS_NAME, &render(&in_place))?;
                 }
                 Err(CopyInterrupt::Stopped) => break,
                 Err(CopyInterrupt::Medium(source)) => {
@@ -217,15 +212,6 @@ impl Mirror {
         )
     }
 
-    /// The current list; empty when there is none.
-    fn sums(&self) -> Result<Vec<u8>, MirrorError> {
-        self.read(SUMS_NAME)
-    }
-
-    fn write_sums(&self, lines: &str) -> Result<(), MirrorError> {
-        self.write(SUMS_NAME, lines)
-    }
-
     /// A small file of the mirror; empty when there is none.
     fn read(&self, name: &str) -> Result<Vec<u8>, MirrorError> {
         let path = self.to.join(name);
@@ -236,11 +222,17 @@ impl Mirror {
     }
 
     fn write(&self, name: &str, lines: &str) -> Result<(), MirrorError> {
-        let written = write_file(&self.to.join(name), |out| out.write_all(lines.as_bytes()));
-        written.map_err(|error| match error {
-            StoreError::Write { path, source } => MirrorError::Medium { path, source },
+        write_file(&self.to.join(name), |out| out.write_all(lines.as_bytes()))
+            .map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: StoreError) -> MirrorError {
+        match error {
+            StoreError::Write { path, source } | StoreError::Read { path, source } => {
+                MirrorError::Medium { path, source }
+            }
             other => medium(&self.to)(io::Error::other(other)),
-        })
+        }
     }
 
     /// Whether the file is listed with its hash and present with its size. Its size is not compared when the output folder
@@ -256,53 +248,28 @@ impl Mirror {
     }
 
     /// Removes the partial files of interrupted copies.
-    fn remove_partial(&self, files: &[Listed]) -> Result<(), MirrorError> {
-        let targets = files.iter().map(|(name, _)| self.to.join(name));
-        let ours: BTreeSet<PathBuf> = targets
-            .chain([SUMS_NAME, OWNER_NAME].map(|name| self.to.join(name)))
-            .map(|path| partial_path(&path))
-            .collect();
-        let batches = self.to.join(BATCH_FOLDER);
-        let mut folders: BTreeSet<&Path> = ours.iter().filter_map(|path| path.parent()).collect();
-        folders.insert(&batches);
-        for folder in folders {
-            let entries = match fs::read_dir(folder) {
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                entries => entries.map_err(medium(folder))?,
-            };
-            for entry in entries {
-                let path = entry.map_err(medium(folder))?.path();
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                let is_batch = folder == batches && name.starts_with('.') && is_batch_name(&name);
-                if is_batch || ours.contains(&path) {
-                    remove(&path)?;
-                }
-            }
-        }
-        Ok(())
+    fn remove_partial(&self) -> Result<(), MirrorError> {
+        let mut partial = leftovers(&self.to).map_err(|error| self.failed(error))?;
+        partial.retain(|path| !is_result(path));
+        partial.extend([SUMS_NAME, OWNER_NAME].map(|name| partial_path(&self.to.join(name))));
+        partial.iter().try_for_each(|path| remove(path).map(|_| ()))
     }
 
-    /// What is listed and there, but not of `files`.
-    fn stale(&self, files: &[Listed], listed: &BTreeMap<String, String>) -> Vec<Listed> {
-        let wanted: BTreeSet<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
-        let stale = listed
-            .iter()
-            .filter(|(name, _)| !wanted.contains(name.as_str()) && self.to.join(name).is_file());
-        stale
-            .map(|(name, sha)| (name.clone(), sha.clone()))
-            .collect()
+    /// Names of all results in the mirror.
+    fn results(&self) -> Result<Vec<String>, MirrorError> {
+        let found = leftovers(&self.to).map_err(|error| self.failed(error))?;
+        let results = found.iter().filter(|path| is_result(path));
+        let names = results.filter_map(|path| path.strip_prefix(&self.to).ok());
+        Ok(names
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect())
     }
 
-    /// Removes the batches among `stale`, and the joined file where no row is left. Returns how many there were.
-    fn remove_results(&self, stale: &[Listed]) -> Result<usize, MirrorError> {
-        let is_batch = |name: &str| {
-            let batch = name.strip_prefix(BATCH_FOLDER);
-            let batch = batch.and_then(|rest| rest.strip_prefix('/'));
-            batch.is_some_and(|b| !b.starts_with('.') && is_batch_name(b))
-        };
+    /// Removes the results among `stale` and returns their number.
+    fn remove_results(&self, stale: &BTreeMap<String, String>) -> Result<usize, MirrorError> {
+        let results = self.results()?;
         let mut removed = 0;
-        let is_result = |name: &str| name == FINAL_NAME || is_batch(name);
-        for (name, _) in stale.iter().filter(|(name, _)| is_result(name)) {
+        for name in results.iter().filter(|name| stale.contains_key(*name)) {
             let path = self.to.join(name);
             if remove(&path)? {
                 sync_folder(&path).map_err(medium(&path))?;
@@ -347,7 +314,7 @@ impl Mirror {
                 path: to.clone(),
             }))
         };
-        write_checked(&to, fill, check)
+        write_checked(&partial_path(&to), &to, fill, check)
     }
 
     /// Makes the folders between the mirror's and the file, never the mirror's own.
@@ -399,6 +366,33 @@ fn stream(
         }
     }
     Ok(hasher.hex())
+}
+
+/// Whether `name` stays below its folder and on one line of the list.
+fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    !name.is_empty()
+        && !name.contains(['\n', '\r', '\\'])
+        && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Names and hashes of a list. Other lines are ignored.
+fn parse(sums: &[u8]) -> BTreeMap<String, String> {
+    let text = String::from_utf8_lossy(sums);
+    let lines = text.lines().filter_map(|line| {
+        let (sha256, name) = line.split_once("  ").or_else(|| line.split_once(" *"))?;
+        let is_hex = sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
+        (is_hex && is_plain(name)).then(|| (name.to_owned(), sha256.to_owned()))
+    });
+    lines.collect()
+}
+
+/// The list of the `files` that are in place and of those that are `kept`.
+fn render(files: &[Listed], in_place: &[bool], kept: &BTreeMap<String, String>) -> String {
+    let there = files.iter().zip(in_place).filter(|(_, is)| **is);
+    let lines = there.map(|((name, sha256), _)| (name, sha256)).chain(kept);
+    let lines = lines.map(|(name, sha256)| format!("{sha256}  {name}\n"));
+    lines.collect::<Vec<_>>().concat()
 }
 
 /// Creates a folder durably, unless it exists.

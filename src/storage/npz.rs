@@ -2,9 +2,10 @@
 //! entry times and order are fixed, and all entries are zip64.
 
 use crate::storage::atomic_file::StoreError;
-use npyz::{DType, NpyFile, NpyHeader, WriterBuilder};
+use npyz::{AutoSerialize, DType, NpyFile, NpyWriter, Serialize, WriterBuilder};
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
@@ -14,99 +15,61 @@ pub struct NpzWriter<W: Write + Seek> {
     zip: ZipWriter<Muted<W>>,
 }
 
-/// After the first error it takes everything and keeps nothing: the container's writer, dropped half-way, would try to
-/// end its file and say on stderr that it cannot.
+/// After its first error it accepts and drops everything. Without it a [`ZipWriter`] that is dropped half-way would try to
+/// end its file and print on stderr that it cannot.
 struct Muted<W> {
     to: W,
     has_failed: bool,
-    /// Position and end, real or pretended.
-    at: u64,
+    position: u64,
     end: u64,
 }
 
 impl<W> Muted<W> {
-    fn new(to: W) -> Self {
-        Self {
-            to,
-            has_failed: false,
-            at: 0,
-            end: 0,
-        }
-    }
-
-    /// What `work` gives, or from the first error on what is `pretended`; then stands where that leads.
-    fn stand<T>(
-        &mut self,
-        pretended: T,
-        work: impl FnOnce(&mut W) -> io::Result<T>,
-        leads: impl FnOnce(&T) -> u64,
-    ) -> io::Result<T> {
-        let done = if self.has_failed {
-            Ok(pretended)
-        } else {
-            work(&mut self.to)
-        };
-        match &done {
-            Ok(value) => {
-                self.at = leads(value);
-                self.end = self.end.max(self.at);
-            }
-            Err(error) => self.has_failed = error.kind() != io::ErrorKind::Interrupted,
-        }
+    fn note<T>(&mut self, done: io::Result<T>) -> io::Result<T> {
+        let has_failed = |e: &io::Error| e.kind() != io::ErrorKind::Interrupted;
+        self.has_failed |= done.as_ref().err().is_some_and(has_failed);
         done
     }
 }
 
 impl<W: Write> Write for Muted<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let at = self.at;
-        let leads = |n: &usize| at + *n as u64;
-        self.stand(bytes.len(), |to| to.write(bytes), leads)
+        let mut written = bytes.len();
+        if !self.has_failed {
+            let done = self.to.write(bytes);
+            written = self.note(done)?;
+        }
+        self.position += written as u64;
+        self.end = self.end.max(self.position);
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let at = self.at;
-        self.stand((), Write::flush, |()| at)
+        if self.has_failed {
+            return Ok(());
+        }
+        let done = self.to.flush();
+        self.note(done)
     }
 }
 
 impl<W: Seek> Seek for Muted<W> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let pretended = match to {
-            SeekFrom::Start(at) => at,
-            SeekFrom::Current(by) => self.at.saturating_add_signed(by),
+        self.position = match to {
+            SeekFrom::Start(position) => position,
+            SeekFrom::Current(by) => self.position.saturating_add_signed(by),
             SeekFrom::End(by) => self.end.saturating_add_signed(by),
         };
-        self.stand(pretended, |file| file.seek(to), |at| *at)
+        if self.has_failed {
+            return Ok(self.position);
+        }
+        let done = self.to.seek(SeekFrom::Start(self.position));
+        self.note(done)
     }
 }
 
-/// A number type of numpy, little-endian.
-pub trait Element: Copy {
-    /// numpy's type string.
-    const DESCR: &'static str;
-    /// Appends the little-endian bytes.
-    fn put(self, to: &mut Vec<u8>);
-}
-
-macro_rules! element {
-    ($type:ty, $descr:literal) => {
-        impl Element for $type {
-            const DESCR: &'static str = $descr;
-            fn put(self, to: &mut Vec<u8>) {
-                to.extend_from_slice(&self.to_le_bytes());
-            }
-        }
-    };
-}
-element!(f32, "<f4");
-element!(i32, "<i4");
-element!(i64, "<i8");
-element!(i8, "|i1");
-element!(u8, "|u1");
-
 impl<W: Write + Seek> NpzWriter<W> {
-    /// An empty archive in `to`.
+    /// An empty archive in `to`, which must be empty.
     ///
     /// ```
     /// use handloom::storage::npz::{NpzReader, NpzWriter};
@@ -123,7 +86,12 @@ impl<W: Write + Seek> NpzWriter<W> {
     /// ```
     pub fn new(to: W) -> Self {
         Self {
-            zip: ZipWriter::new(Muted::new(to)),
+            zip: ZipWriter::new(Muted {
+                to,
+                has_failed: false,
+                position: 0,
+                end: 0,
+            }),
         }
     }
 
@@ -131,31 +99,15 @@ impl<W: Write + Seek> NpzWriter<W> {
     ///
     /// # Errors
     /// When writing fails or the number of `values` differs from `shape`.
-    pub fn numbers<T: Element>(
+    pub fn numbers<T: AutoSerialize>(
         &mut self,
         name: &str,
         shape: &[usize],
         values: impl IntoIterator<Item = T>,
     ) -> io::Result<()> {
-        self.begin(name, T::DESCR, shape)?;
-        let mut left: usize = shape.iter().product();
-        let mut buffer = Vec::with_capacity(1 << 16);
-        for value in values {
-            value.put(&mut buffer);
-            left = left.checked_sub(1).ok_or_else(|| {
-                io::Error::other(format!("{name}: more values than its shape {shape:?}"))
-            })?;
-            if buffer.len() >= (1 << 16) - 8 {
-                self.zip.write_all(&buffer)?;
-                buffer.clear();
-            }
-        }
-        if left > 0 {
-            return Err(io::Error::other(format!(
-                "{name}: {left} values fewer than its shape {shape:?}"
-            )));
-        }
-        self.zip.write_all(&buffer)
+        let mut array = self.array(name, T::default_dtype(), shape)?;
+        array.extend(values)?;
+        array.finish()
     }
 
     /// Adds a one-dimensional array of strings, as wide as the longest.
@@ -163,40 +115,34 @@ impl<W: Write + Seek> NpzWriter<W> {
     /// # Errors
     /// When writing fails.
     pub fn strings<S: AsRef<str>>(&mut self, name: &str, values: &[S]) -> io::Result<()> {
-        let width = values
-            .iter()
-            .map(|s| s.as_ref().chars().count())
-            .max()
-            .unwrap_or(0)
-            .max(1);
-        self.begin(name, &format!("<U{width}"), &[values.len()])?;
-        let mut buffer = Vec::new();
-        for value in values {
-            let end = buffer.len() + width * 4;
-            buffer.extend(
-                value
-                    .as_ref()
-                    .chars()
-                    .flat_map(|c| u32::from(c).to_le_bytes()),
-            );
-            buffer.resize(end, 0);
-        }
-        self.zip.write_all(&buffer)
+        let lengths = values.iter().map(|s| s.as_ref().chars().count());
+        let dtype = format!("<U{}", lengths.max().unwrap_or(0).max(1));
+        let dtype = DType::Plain(dtype.parse().map_err(io::Error::other)?);
+        let mut array = self.array::<str>(name, dtype, &[values.len()])?;
+        values.iter().try_for_each(|s| array.push(s.as_ref()))?;
+        array.finish()
     }
 
-    /// Adds an array whose bytes `fill` writes: for arrays that are not to be held in memory.
-    ///
-    /// # Errors
-    /// When writing fails.
-    pub fn raw(
-        &mut self,
+    /// Begins an array whose values are pushed one after another: for arrays that are not to be held in memory.
+    pub(super) fn array<'a, T: Serialize + ?Sized>(
+        &'a mut self,
         name: &str,
-        descr: &str,
+        dtype: DType,
         shape: &[usize],
-        fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<()> {
-        self.begin(name, descr, shape)?;
-        fill(&mut self.zip)
+    ) -> io::Result<NpyWriter<T, impl Write + use<'a, T, W>>> {
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .last_modified_time(DateTime::DEFAULT)
+            .unix_permissions(0o644)
+            .large_file(true);
+        self.zip
+            .start_file(npyz::npz::file_name_from_array_name(name), options)?;
+        let shape: Vec<u64> = shape.iter().map(|n| *n as u64).collect();
+        npyz::WriteOptions::new()
+            .dtype(dtype)
+            .shape(&shape)
+            .writer(BufWriter::with_capacity(1 << 16, &mut self.zip))
+            .begin_nd()
     }
 
     /// Ends the archive.
@@ -209,28 +155,6 @@ impl<W: Write + Seek> NpzWriter<W> {
             return Err(io::Error::other("an earlier write failed"));
         }
         Ok(muted.to)
-    }
-
-    fn begin(&mut self, name: &str, descr: &str, shape: &[usize]) -> io::Result<()> {
-        let options = SimpleFileOptions::default()
-            .compression_method(CompressionMethod::Stored)
-            .last_modified_time(DateTime::DEFAULT)
-            .unix_permissions(0o644)
-            .large_file(true);
-        self.zip
-            .start_file(npyz::npz::file_name_from_array_name(name), options)?;
-        let shape: Vec<u64> = shape.iter().map(|n| *n as u64).collect();
-        let dtype = DType::Plain(
-            descr
-                .parse()
-                .map_err(|e| io::Error::other(format!("{descr}: {e}")))?,
-        );
-        npyz::WriteOptions::new_header_only()
-            .dtype(dtype)
-            .shape(&shape)
-            .writer(&mut self.zip)
-            .write_header_only()?;
-        Ok(())
     }
 }
 
@@ -265,7 +189,7 @@ impl<R: Read + Seek> NpzReader<R> {
     }
 
     /// The error that this file is not what it should be.
-    pub(super) fn broken(&self, reason: &dyn std::fmt::Display) -> StoreError {
+    pub(super) fn broken(&self, reason: &dyn Display) -> StoreError {
         broken(&self.path, reason)
     }
 
@@ -283,12 +207,9 @@ impl<R: Read + Seek> NpzReader<R> {
     /// # Errors
     /// When there is no such array or its header is broken.
     pub fn header(&mut self, name: &str) -> Result<(String, Vec<usize>), StoreError> {
-        self.with_array(name, |_, header| {
-            Ok((
-                header.dtype().descr().trim_matches('\'').to_owned(),
-                shape_of(&header),
-            ))
-        })
+        let array = self.array(name)?;
+        let dtype = array.dtype().descr().trim_matches('\'').to_owned();
+        Ok((dtype, shape_of(&array)))
     }
 
     /// Numbers of an array in C order, with its shape.
@@ -299,11 +220,11 @@ impl<R: Read + Seek> NpzReader<R> {
         &mut self,
         name: &str,
     ) -> Result<(Vec<T>, Vec<usize>), StoreError> {
-        self.with_array(name, |mut from, header| {
-            let shape = shape_of(&header);
-            let file = NpyFile::with_header(header, &mut from);
-            Ok((file.into_vec::<T>()?, shape))
-        })
+        let array = self.array(name)?;
+        let shape = shape_of(&array);
+        let values = array.into_vec();
+        let values = values.map_err(|e| self.broken(&format!("array {name}: {e}")))?;
+        Ok((values, shape))
     }
 
     /// Strings of a one-dimensional array.
@@ -314,64 +235,33 @@ impl<R: Read + Seek> NpzReader<R> {
         self.numbers::<String>(name).map(|(values, _)| values)
     }
 
-    /// Copies the bytes of an array, without its header.
-    ///
-    /// # Errors
-    /// When there is no such array or it cannot be read, a [`StoreError`]; when writing fails, what `to` said.
-    pub fn copy_data(&mut self, name: &str, to: &mut dyn Write) -> io::Result<u64> {
-        let mut refused = None;
-        let copied = self.with_array(name, |from, _| {
-            let mut buffer = vec![0; 1 << 16];
-            let mut copied = 0;
-            loop {
-                let bytes = from.read(&mut buffer)?;
-                // This file is not the cause and is not named in the error.
-                refused = to.write_all(&buffer[..bytes]).err();
-                if bytes == 0 || refused.is_some() {
-                    return Ok(copied);
-                }
-                copied += bytes as u64;
-            }
-        });
-        refused.map_or(copied.map_err(io::Error::other), Err)
-    }
-
-    fn with_array<T>(
-        &mut self,
-        name: &str,
-        read: impl FnOnce(&mut dyn Read, NpyHeader) -> io::Result<T>,
-    ) -> Result<T, StoreError> {
-        let path = self.path.clone();
-        let mut member = self
-            .zip
-            .by_name(&npyz::npz::file_name_from_array_name(name))
-            .map_err(|e| broken(&path, &format!("array {name}: {e}")))?;
-        let header = NpyHeader::from_reader(&mut member)
-            .map_err(|e| broken(&path, &format!("array {name}: {e}")))?;
+    fn array(&mut self, name: &str) -> Result<NpyFile<impl Read>, StoreError> {
+        let path = &self.path;
+        let broken = |reason: &dyn Display| broken(path, &format!("array {name}: {reason}"));
+        let file_name = npyz::npz::file_name_from_array_name(name);
+        let member = self.zip.by_name(&file_name).map_err(|e| broken(&e))?;
+        let size = member.size();
+        let array = NpyFile::new(BufReader::new(member)).map_err(|e| broken(&e))?;
         // A wrong header must not reserve memory that the file cannot fill.
-        let item: usize = header.dtype().num_bytes().unwrap_or(1).max(1);
-        if header.len().saturating_mul(item as u64) > member.size() {
-            return Err(broken(
-                &path,
-                &format!(
-                    "array {name}: the header promises {} values, the file ends before",
-                    header.len()
-                ),
-            ));
+        let item: usize = array.dtype().num_bytes().unwrap_or(1).max(1);
+        if array.len().saturating_mul(item as u64) > size {
+            return Err(broken(&format!(
+                "the header promises {} values, the file ends before",
+                array.len()
+            )));
         }
-        read(&mut member, header).map_err(|e| broken(&path, &format!("array {name}: {e}")))
+        Ok(array)
     }
 }
 
-fn shape_of(header: &NpyHeader) -> Vec<usize> {
-    header
-        .shape()
-        .iter()
+fn shape_of(array: &NpyFile<impl Read>) -> Vec<usize> {
+    let shape = array.shape().iter();
+    shape
         .map(|n| usize::try_from(*n).unwrap_or(usize::MAX))
         .collect()
 }
 
-fn broken(path: &Path, reason: &dyn std::fmt::Display) -> StoreError {
+fn broken(path: &Path, reason: &dyn Display) -> StoreError {
     StoreError::Broken {
         path: path.to_path_buf(),
         reason: reason.to_string(),
@@ -446,17 +336,16 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_wherever_it_strikes() {
+    fn a_full_disk_is_reported_wherever_it_occurs() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.npz");
         std::fs::write(&path, sample()).unwrap();
         let copy = |room: usize| -> io::Result<()> {
             let mut from = NpzReader::open(&path).unwrap();
             let mut to = NpzWriter::new(Small(io::Cursor::default(), room));
-            to.raw("a", "<f4", &[2, 3], |to| {
-                from.copy_data("a", to)
-                    .map(|bytes| assert_eq!(bytes, 2 * 3 * 4))
-            })?;
+            let mut array = to.array::<f32>("a", f32::default_dtype(), &[2, 3])?;
+            array.extend(from.numbers("a").unwrap().0)?;
+            array.finish()?;
             to.strings("s", &["x"])?;
             to.finish().map(drop)
         };

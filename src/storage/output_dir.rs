@@ -7,9 +7,9 @@ use super::manifest::{MANIFEST_NAME, RUN_NAME};
 use super::mirror::{Listed, Listing};
 use crate::storage::atomic_file::{StoreError, file_sha256, make_folder, sync_folder};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 /// How an output folder that already holds results is opened.
@@ -39,7 +39,7 @@ pub enum ClaimOutcome {
 /// # Errors
 /// When it cannot be made, another process works in it or its ledger cannot be used. A damaged ledger is replaced when
 /// `mode` is [`OpenMode::Fresh`].
-pub fn open(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), StoreError> {
+pub(crate) fn open(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), StoreError> {
     make_folder(&out.join(BATCH_FOLDER)).map_err(|error| match error {
         StoreError::Create { source, .. } => StoreError::Create {
             path: out.to_path_buf(),
@@ -79,38 +79,27 @@ const DATASET_KEYS: [&str; 3] = ["metadata_sha256", "clips_sha256", "glosses_sha
 ///
 /// # Errors
 /// When the folder holds the results of another job and `mode` refuses them, or when it cannot be written.
-pub fn claim(
+pub(crate) fn claim(
     out: &Path,
     ledger: &mut Ledger,
     job: &JobIdentity,
     mode: OpenMode,
 ) -> Result<ClaimOutcome, StoreError> {
-    let known = match ledger.job()? {
-        Some(known) => Some(known.settings),
-        None => settings_of_run(out)?,
-    };
-    let is_ours = ledger.job()?.is_some();
-    let is_same = known.as_ref() == Some(&job.settings);
-    if is_ours && is_same && mode != OpenMode::Fresh {
-        let mut partial = leftovers(out)?;
-        partial.retain(|p| p.extension().is_some_and(|e| e == "part"));
-        remove(&partial)?;
-        return Ok(ClaimOutcome::Resumed);
-    }
-    let is_occupied = known.is_some() || leftovers(out)?.iter().any(|p| is_result(p));
-    if is_occupied && !is_same && mode != OpenMode::Fresh {
-        let occupied = occupied(out, is_ours, known.as_ref(), &job.settings);
-        if matches!(
-            occupied,
-            StoreError::Occupied {
-                is_dataset: true,
-                ..
+    let other = other_job(out, Some(ledger), |_| job.settings.clone())?;
+    if mode != OpenMode::Fresh {
+        match other {
+            Some(StoreError::Occupied {
+                is_dataset: true, ..
+            }) if mode == OpenMode::Rescan => return Ok(ClaimOutcome::Rescan),
+            Some(error) => return Err(error),
+            None if ledger.job()?.is_some() => {
+                let mut partial = leftovers(out)?;
+                partial.retain(|path| !is_result(path));
+                remove(&partial)?;
+                return Ok(ClaimOutcome::Resumed);
             }
-        ) && mode == OpenMode::Rescan
-        {
-            return Ok(ClaimOutcome::Rescan);
+            None => {}
         }
-        return Err(occupied);
     }
     ledger.begin_job(job)?;
     remove(&leftovers(out)?)?;
@@ -119,38 +108,32 @@ pub fn claim(
 
 /// The results that [`claim`] would refuse: those of other settings than `settings` makes of theirs, or of unknown
 /// settings.
-///
-/// # Errors
-/// When the folder or the ledger cannot be read.
-pub fn other_job(
+pub(crate) fn other_job(
     out: &Path,
     ledger: Option<&Ledger>,
     settings: impl FnOnce(&Value) -> Value,
 ) -> Result<Option<StoreError>, StoreError> {
     let job = ledger.map_or(Ok(None), Ledger::job)?;
     let is_ours = job.is_some();
-    let known = match job {
-        Some(job) => Some(job.settings),
-        None => settings_of_run(out)?,
+    let known = job.map_or_else(|| settings_of_run(out), |job| Ok(Some(job.settings)))?;
+    let (difference, is_dataset) = match known {
+        Some(known) => {
+            let settings = settings(&known);
+            if known == settings {
+                return Ok(None);
+            }
+            let (difference, is_dataset) = difference(&known, &settings);
+            (difference, is_dataset && is_ours)
+        }
+        None if has_results(out)? => (format!("{RUN_NAME} is missing or unreadable"), false),
+        None => return Ok(None),
     };
-    let Some(known) = known else {
-        let is_occupied = leftovers(out)?.iter().any(|p| is_result(p));
-        return Ok(is_occupied.then(|| occupied(out, false, None, &Value::Null)));
-    };
-    let settings = settings(&known);
-    Ok((known != settings).then(|| occupied(out, is_ours, Some(&known), &settings)))
-}
-
-/// The error that the results of another job, with the settings `known`, block one with `settings`.
-fn occupied(out: &Path, is_ours: bool, known: Option<&Value>, settings: &Value) -> StoreError {
-    StoreError::Occupied {
-        path: out.to_path_buf(),
-        difference: known.map_or_else(
-            || format!("{RUN_NAME} is missing or unreadable"),
-            |known| difference(known, settings),
-        ),
-        is_dataset: is_ours && known.is_some_and(|known| is_same_but_dataset(known, settings)),
-    }
+    let path = out.to_path_buf();
+    Ok(Some(StoreError::Occupied {
+        path,
+        difference,
+        is_dataset,
+    }))
 }
 
 /// The settings in `run.json`, for a folder whose ledger has none.
@@ -165,42 +148,21 @@ fn settings_of_run(out: &Path) -> Result<Option<Value>, StoreError> {
     }
 }
 
-fn is_same_but_dataset(old: &Value, new: &Value) -> bool {
-    let strip = |v: &Value| {
-        let mut v = v.clone();
-        if let Some(map) = v.as_object_mut() {
-            map.retain(|key, _| !DATASET_KEYS.contains(&key.as_str()));
-        }
-        v
-    };
-    strip(old) == strip(new)
-}
-
 /// Removes the files that an earlier job over more clips left: batch files from number `batches` on, and the joined
 /// file unless this job `has_final`.
-///
-/// # Errors
-/// When a file cannot be removed.
-pub fn prune(out: &Path, batches: usize, has_final: bool) -> Result<(), StoreError> {
+pub(crate) fn prune(out: &Path, batches: usize, has_final: bool) -> Result<(), StoreError> {
+    let names = [MANIFEST_NAME, RUN_NAME].into_iter();
+    let names = names.chain(has_final.then_some(FINAL_NAME));
+    let names = names.map(str::to_owned).chain((0..batches).map(batch_name));
+    let kept: BTreeSet<PathBuf> = names.map(|name| out.join(name)).collect();
     let mut old = leftovers(out)?;
-    old.retain(|path| {
-        let number = path
-            .file_stem()
-            .and_then(|s| s.to_str())
-            .and_then(|s| s.parse::<usize>().ok());
-        let is_batch = path.parent().is_some_and(|p| p.ends_with(BATCH_FOLDER));
-        let is_final = path.file_name().is_some_and(|n| n == FINAL_NAME);
-        (is_batch && number.is_some_and(|n| n >= batches)) || (is_final && !has_final)
-    });
+    old.retain(|path| !kept.contains(path));
     remove(&old)
 }
 
 /// The files that a mirror of `out` holds: the sealed batches, and after a close the joined file, manifest and
 /// provenance. After a close that is everything.
-///
-/// # Errors
-/// When the ledger fails or a file cannot be read.
-pub fn mirrored(out: &Path, ledger: &Ledger) -> Result<Listing, StoreError> {
+pub(crate) fn mirrored(out: &Path, ledger: &Ledger) -> Result<Listing, StoreError> {
     let sealed = ledger.sealed()?.into_iter();
     let mut files: Vec<Listed> = sealed
         .map(|(number, sealed)| (batch_name(number), sealed.sha256))
@@ -236,62 +198,60 @@ fn remove(files: &[PathBuf]) -> Result<(), StoreError> {
 }
 
 /// Refuses `out` when it has results that the ledger does not know: a copy of a mirror, or a folder that lost its ledger.
-///
-/// # Errors
-/// [`StoreError::Unknown`] then; when the folder or the ledger cannot be read.
-pub fn refuse_unknown(out: &Path, ledger: Option<&Ledger>) -> Result<(), StoreError> {
+pub(crate) fn refuse_unknown(out: &Path, ledger: Option<&Ledger>) -> Result<(), StoreError> {
     let job = ledger.map_or(Ok(None), Ledger::job)?;
-    if job.is_none() && leftovers(out)?.iter().any(|p| is_result(p)) {
+    if job.is_none() && has_results(out)? {
         let path = out.to_path_buf();
         return Err(StoreError::Unknown { path });
     }
     Ok(())
 }
 
-/// The first setting that differs, for people.
-fn difference(old: &Value, new: &Value) -> String {
-    let empty = serde_json::Map::new();
-    let (old, new) = (
-        old.as_object().unwrap_or(&empty),
-        new.as_object().unwrap_or(&empty),
-    );
-    let is_other = |k: &&String| old.get(*k) != new.get(*k);
-    let keys = || new.keys().chain(old.keys()).filter(is_other);
+/// The first setting that differs, for people, and whether only the content of the dataset does.
+fn difference(old: &Value, new: &Value) -> (String, bool) {
+    let keys = [new, old].into_iter().filter_map(Value::as_object);
+    let mut keys = keys.flat_map(|map| map.keys().map(String::as_str));
     // A changed option selects other clips: the option is the cause.
-    let key = keys().find(|k| !DATASET_KEYS.contains(&k.as_str()));
-    let key = key.or_else(|| keys().next());
-    key.map_or_else(String::new, |k| {
-        let show = |v: Option<&Value>| v.map_or_else(|| "unset".to_owned(), Value::to_string);
-        format!("{k} was {}, now {}", show(old.get(k)), show(new.get(k)))
-    })
+    let key = keys.find(|k| old.get(k) != new.get(k) && !DATASET_KEYS.contains(k));
+    let Some(key) = key else {
+        let change = "the dataset has changed; how is not known, because the ledger is missing";
+        return (change.to_owned(), true);
+    };
+    let show = |v: Option<&Value>| v.map_or_else(|| "unset".to_owned(), Value::to_string);
+    let (old, new) = (show(old.get(key)), show(new.get(key)));
+    (format!("{key} was {old}, now {new}"), false)
 }
 
 /// Whether `name` in the batch folder is a batch file, or a partial one.
-pub(super) fn is_batch_name(name: &str) -> bool {
+fn is_batch_name(name: &str) -> bool {
     let partial = name.strip_prefix('.').and_then(|n| n.strip_suffix(".part"));
     let number = partial.unwrap_or(name).strip_suffix(".npz");
     number.is_some_and(|n| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether `path` is a complete file.
-fn is_result(path: &Path) -> bool {
+pub(super) fn is_result(path: &Path) -> bool {
     path.extension().is_some_and(|e| e != "part")
 }
 
-/// The results in `out`, by exact names. `run.json`, which says whose they are, comes last.
-fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let mut found = Vec::new();
+fn has_results(out: &Path) -> Result<bool, StoreError> {
+    Ok(leftovers(out)?.iter().any(|path| is_result(path)))
+}
+
+/// The results in `out`, by exact names. `run.json`, which names their job, comes last.
+pub(super) fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let batches = out.join(BATCH_FOLDER);
     let entries = match fs::read_dir(&batches) {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         entries => Some(entries.map_err(StoreError::read(&batches))?),
     };
-    for entry in entries.into_iter().flatten() {
-        let entry = entry.map_err(StoreError::read(&batches))?;
-        if is_batch_name(&entry.file_name().to_string_lossy()) {
-            found.push(entry.path());
-        }
-    }
+    let paths = entries.into_iter().flatten().map(|entry| Ok(entry?.path()));
+    let paths: io::Result<Vec<PathBuf>> = paths.collect();
+    let mut found = paths.map_err(StoreError::read(&batches))?;
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default();
+        is_batch_name(&name.to_string_lossy())
+    });
     for name in [FINAL_NAME, MANIFEST_NAME, RUN_NAME] {
         found.push(out.join(format!(".{name}.part")));
         found.push(out.join(name));

@@ -6,7 +6,7 @@
 
 use super::batches::{self, BatchRow, FINAL_NAME, SealedBatch};
 use super::ledger::{ClipRecord, Ledger, Message};
-use super::manifest::{ManifestLine, RowCounter, write_manifest, write_run};
+use super::manifest::{ManifestLine, ManifestPlace, write_manifest, write_run};
 use super::output_dir;
 use crate::messages::payloads::{Batch, Timestamp};
 use crate::messages::topics;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Metadata: SHA-256 of the joined file while the results are closed; empty when nothing was accepted.
-const FINAL: &str = "final";
+pub(crate) const FINAL: &str = "final";
 /// State of the records that have a row.
 const ACCEPTED: &str = "accepted";
 
@@ -27,18 +27,17 @@ pub struct SharedLedger(Arc<Mutex<Ledger>>);
 
 impl SharedLedger {
     /// Shares `ledger`.
-    #[must_use]
-    pub fn new(ledger: Ledger) -> Self {
+    pub(crate) fn new(ledger: Ledger) -> Self {
         Self(Arc::new(Mutex::new(ledger)))
     }
 
     /// Waits for the ledger. A thread that panicked leaves it whole, because its changes are transactions.
-    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes the results of one output folder.
+/// Writes the results of one output folder. Its methods fail when the ledger does.
 #[derive(Debug)]
 pub struct Recorder {
     out: PathBuf,
@@ -55,8 +54,7 @@ pub struct Recorder {
 impl Recorder {
     /// For the output folder `out` with its `ledger`. A batch covers `batch_size` positions, a sequence has `length`
     /// frames.
-    #[must_use]
-    pub fn new(out: &Path, ledger: SharedLedger, batch_size: usize, length: usize) -> Self {
+    pub(crate) fn new(out: &Path, ledger: SharedLedger, batch_size: usize, length: usize) -> Self {
         Self {
             out: out.to_path_buf(),
             batch_size,
@@ -69,52 +67,57 @@ impl Recorder {
     }
 
     /// More positions may always follow: no batch is the last one, and the rows of a batch stay staged until it is full.
-    #[must_use]
-    pub fn open_ended(mut self) -> Self {
+    pub(crate) fn open_ended(mut self) -> Self {
         self.is_open_ended = true;
         self
     }
 
     /// From now on the messages of sealed batches go into the outbox of `outbox`.
-    pub fn publish_to(&mut self, outbox: SharedLedger) {
+    pub(crate) fn publish_to(&mut self, outbox: SharedLedger) {
         self.outbox = Some(outbox);
     }
 
     /// Waits for the ledger.
-    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock()
     }
 
     /// The batch of `position`.
-    #[must_use]
-    pub fn batch_of(&self, position: usize) -> usize {
+    pub(crate) fn batch_of(&self, position: usize) -> usize {
         position / self.batch_size
     }
 
     /// How many batches `count` positions fill, the last one perhaps in part.
-    #[must_use]
-    pub fn batches(&self, count: usize) -> usize {
+    pub(crate) fn batches(&self, count: usize) -> usize {
         count.div_ceil(self.batch_size)
     }
 
     /// The positions of `batch` when there are `count` positions in all.
-    #[must_use]
-    pub fn positions(&self, batch: usize, count: usize) -> Range<usize> {
+    pub(crate) fn positions(&self, batch: usize, count: usize) -> Range<usize> {
         let start = (batch * self.batch_size).min(count);
         start..(start + self.batch_size).min(count)
     }
 
-    /// Numbers the stored rows of a manifest.
-    #[must_use]
-    pub fn row_counter(&self) -> RowCounter {
-        RowCounter::new(self.batch_size)
+    /// Returns where the accepted clip at a position is stored. It is called for all accepted positions, in order.
+    pub(crate) fn row_counter(&self) -> impl FnMut(usize) -> ManifestPlace + use<> {
+        let batch_size = self.batch_size;
+        let mut next = ManifestPlace { batch: 0, row: 0 };
+        move |position| {
+            let batch = position / batch_size;
+            if batch != next.batch {
+                next = ManifestPlace { batch, row: 0 };
+            }
+            let place = next;
+            next.row += 1;
+            place
+        }
     }
 
     /// Records a clip or take with its row, if it was accepted, and the messages about it: one transaction.
     ///
     /// # Errors
     /// When the ledger cannot be written; nothing is then recorded.
-    pub fn record(
+    pub(crate) fn record(
         &self,
         position: usize,
         clip: &ClipRecord,
@@ -135,7 +138,7 @@ impl Recorder {
     ///
     /// # Errors
     /// When the file or a ledger cannot be written; the batch is then not sealed.
-    pub fn seal(
+    pub(crate) fn seal(
         &mut self,
         batch: usize,
         count: usize,
@@ -183,12 +186,12 @@ impl Recorder {
     /// # Errors
     /// [`StoreError::Read`] or [`StoreError::Broken`] when the rows are in its file alone and cannot be read from there;
     /// when the ledger fails.
-    pub fn unseal(&self, batch: usize, count: usize) -> Result<bool, StoreError> {
+    pub(crate) fn unseal(&self, batch: usize, count: usize) -> Result<bool, StoreError> {
         let range = self.positions(batch, count);
         let Some(sealed) = self.ledger().sealed()?.remove(&batch) else {
             return Ok(false);
         };
-        let rows = if self.ledger().staged_count(range.clone())? == sealed.rows {
+        let rows = if self.ledger().staged(range.clone())?.len() == sealed.rows {
             Vec::new()
         } else {
             self.rows_of_file(batch, range)?
@@ -219,10 +222,7 @@ impl Recorder {
     }
 
     /// The batches that are marked sealed and whose files are missing or have other bytes.
-    ///
-    /// # Errors
-    /// When the ledger fails.
-    pub fn damaged_batches(&self) -> Result<Vec<usize>, StoreError> {
+    pub(crate) fn damaged_batches(&self) -> Result<Vec<usize>, StoreError> {
         let sealed = self.ledger().sealed()?.into_iter();
         let is_damaged = |(batch, file): &(usize, SealedBatch)| {
             !batches::is_intact(&self.out, *batch, &file.sha256)
@@ -231,10 +231,7 @@ impl Recorder {
     }
 
     /// Takes the mark off `batch`, whose file is lost, and forgets its accepted clips, which are then read again.
-    ///
-    /// # Errors
-    /// When the ledger fails.
-    pub fn discard_batch(
+    pub(crate) fn discard_batch(
         &self,
         batch: usize,
         count: usize,
@@ -246,11 +243,8 @@ impl Recorder {
         self.ledger().discard_batch(batch, range, messages, at)
     }
 
-    /// Results may come or go: until the next [`Recorder::close`] the joined file is not the last word.
-    ///
-    /// # Errors
-    /// When the ledger fails.
-    pub fn reopen(&self) -> Result<(), StoreError> {
+    /// Notes that results may change: the joined file is out of date until the next [`Recorder::close`].
+    pub(crate) fn reopen(&self) -> Result<(), StoreError> {
         let mut ledger = self.ledger();
         if ledger.metadata(FINAL)?.is_some() {
             ledger.set_metadata(FINAL, None)?;
@@ -263,7 +257,7 @@ impl Recorder {
     ///
     /// # Errors
     /// When a file or the ledger cannot be written.
-    pub fn close(
+    pub(crate) fn close(
         &self,
         batches: usize,
         glosses: &[Arc<str>],
@@ -285,10 +279,7 @@ impl Recorder {
     }
 
     /// Whether the results were closed and the joined file is as it was then.
-    ///
-    /// # Errors
-    /// When the ledger fails.
-    pub fn is_closed(&self) -> Result<bool, StoreError> {
+    pub(crate) fn is_closed(&self) -> Result<bool, StoreError> {
         Ok(match self.ledger().metadata(FINAL)? {
             Some(sha256) if sha256.is_empty() => true,
             Some(sha256) => file_sha256(&self.out.join(FINAL_NAME)).is_ok_and(|s| s == sha256),

@@ -17,10 +17,10 @@ use handloom::camera::{
 };
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
-use handloom::hand::{Detector, DetectorOptions};
+use handloom::hand::{Detector, DetectorOptions, Hand, Tracker};
 use handloom::inference::{BackendSpec, BoxedModel, LoadedModels, ModelFiles, ModelPaths};
 use handloom::recording::latency_stats::LatencyStats;
-use handloom::recording::session::{RecordingSession, SessionEvent};
+use handloom::recording::session::{HandSource, RecordingSession, SessionEvent};
 use handloom::sequence::SequenceSpec;
 use handloom::sequence::recording_plan::RecordingPlan;
 use handloom::sequence::segmenter::SegmentRules;
@@ -123,6 +123,21 @@ impl Capture for Reel {
     }
 }
 
+/// Finds hands with a plain detector.
+struct Plain<'a, 'm>(&'a mut Detector<CpuModel<'m>>);
+
+impl HandSource for Plain<'_, '_> {
+    type Error = anyhow::Error;
+
+    fn find_hands(&mut self, tracker: &mut Tracker, image: &RgbFrame) -> anyhow::Result<Vec<Hand>> {
+        Ok(self.0.track(tracker, image)?)
+    }
+
+    fn backend(&self) -> &'static str {
+        "cpu"
+    }
+}
+
 fn film(
     reel: Reel,
     pace: DropPolicy,
@@ -143,7 +158,7 @@ fn film(
     let recorder = SignRecorder::new(SignConfig { rules, spec }, RecordingPlan::new(true));
     let start = Instant::now();
     let camera = Camera::start(Box::new(reel), pace, CaptureTimeouts::default()).expect("a thread");
-    let mut session = RecordingSession::new(camera, detector, recorder);
+    let mut session = RecordingSession::new(camera, Plain(detector), recorder);
     while session.next_event().expect("a run of the models") != SessionEvent::Ended {}
     let status = session.status();
     (status.counts, status.stats.clone(), start.elapsed())

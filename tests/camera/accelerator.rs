@@ -1,8 +1,7 @@
 //! A camera on an accelerator: a TFLite delegate plugin of our own (tests/plugin) stands in for the hardware.
 
 use super::stage::{Part, shoot};
-use handloom::storage::Ledger;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -210,32 +209,4 @@ fn a_stop_is_heard_while_a_device_hangs_at_opening() {
     let done = events.find(|event| event["event"] == "done").unwrap();
     assert_eq!(done["in_output"], rows(&machine.out()).len());
     assert_eq!(machine.backends()[0], "custom");
-}
-
-/// Folders from before a camera could have an accelerator are the CPU's.
-#[test]
-fn takes_of_earlier_versions_are_gone_on_with() {
-    let check = |wish: &str, options: &[&str], code: i32, now: Value| {
-        let machine = Machine::new();
-        machine.film("cpu", &[]).ends(0);
-        let mut ledger = Ledger::open(&machine.out()).unwrap();
-        let mut settings = ledger.job().unwrap().unwrap().settings;
-        let before = settings.as_object_mut().unwrap().remove("accelerator");
-        assert_eq!(before, Some(json!("cpu")));
-        ledger.set_settings(&settings).unwrap();
-        drop(ledger);
-        let run = machine.film(wish, options).ends(code);
-        if code == 73 {
-            run.says(&["accelerator was \"cpu\""]);
-        } else {
-            assert_eq!(run.event("done")["in_output"], 6);
-        }
-        let ledger = Ledger::open(&machine.out()).unwrap();
-        let settings = ledger.job().unwrap().unwrap().settings;
-        assert_eq!(settings["accelerator"], now);
-    };
-    check("cpu", &[], 0, json!("cpu"));
-    let slow = ["mode=right", "delay_ms=20"];
-    check("auto", &slow, 0, json!("any within 0.0005 of cpu"));
-    check("require:custom", &["mode=right"], 73, json!("cpu"));
 }

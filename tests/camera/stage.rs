@@ -6,10 +6,10 @@ use handloom::camera::{
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::hand::landmarks::LANDMARKS;
-use handloom::hand::{Detector, DetectorOptions, Model, ModelError};
+use handloom::hand::{Detector, DetectorOptions, Hand, Model, ModelError, Tracker};
 use handloom::inference::{BackendSpec, BoxedModel, LoadedModels, ModelFiles, ModelPaths};
 use handloom::recording::latency_stats::LatencyStats;
-use handloom::recording::session::{RecordingSession, SessionEvent};
+use handloom::recording::session::{HandSource, RecordingSession, SessionEvent};
 use handloom::sequence::SequenceSpec;
 use handloom::sequence::recording_plan::RecordingPlan;
 use handloom::sequence::segmenter::SegmentRules;
@@ -112,6 +112,21 @@ pub(crate) fn sign_config() -> SignConfig {
     }
 }
 
+/// Finds hands with a plain detector.
+struct Plain<'a, M>(&'a mut Detector<M>);
+
+impl<M: Model> HandSource for Plain<'_, M> {
+    type Error = anyhow::Error;
+
+    fn find_hands(&mut self, tracker: &mut Tracker, image: &RgbFrame) -> anyhow::Result<Vec<Hand>> {
+        Ok(self.0.track(tracker, image)?)
+    }
+
+    fn backend(&self) -> &'static str {
+        "cpu"
+    }
+}
+
 /// What happened in a session.
 #[derive(Default)]
 pub(crate) struct Log {
@@ -128,7 +143,7 @@ pub(crate) fn film<M: Model>(
 ) -> (Log, CameraCounts, LatencyStats) {
     let camera = Camera::start(opener, drop_policy, CaptureTimeouts::default()).unwrap();
     let recorder = SignRecorder::new(sign_config(), RecordingPlan::new(true));
-    let mut session = RecordingSession::new(camera, detector, recorder);
+    let mut session = RecordingSession::new(camera, Plain(detector), recorder);
     let mut log = Log::default();
     loop {
         match session.next_event().unwrap() {

@@ -4,11 +4,8 @@ use crate::stage::{
     SHORT, SIZE, Stage, answers, broker, is_done, obeys, replies, said, set, state,
 };
 use handloom::draw::scene::signing_scene;
-use handloom::messages::payloads::Timestamp;
 use handloom::messages::topics;
-use handloom::storage::Ledger;
 use handloom::storage::batches::{FINAL_NAME, batch_path};
-use handloom::storage::ledger::{Message, OutboxLimits};
 use handloom::storage::npz::NpzReader;
 use handloom::system::disk;
 use handloom::video::encode::Codec;
@@ -147,57 +144,6 @@ fn takes_are_recorded_and_discarded_on_command() {
     );
     let lines = manifest(&takes(&stage));
     assert_eq!(lines[1]["state"], "discarded");
-}
-
-/// A cut between the sealing of a batch and its announcement: the next life makes up for it.
-#[test]
-fn a_batch_that_was_sealed_and_not_announced_is_announced_by_the_next_life() {
-    let (broker, ears) = broker();
-    let stage = camera_alone(broker.port(), "");
-    let mut daemon = stage.start(&[]);
-    daemon.until("the camera", |_| state(&ears).0 == "capturing");
-    let one = json!({"id": "r1", "gloss": "book"});
-    asks(&mut daemon, &ears, "record", &one, "succeeded");
-    daemon.until("word of the batch", |_| {
-        !said(&ears, topics::BATCH).is_empty()
-    });
-    assert_eq!(daemon.stop(), Some(0));
-    let before = said(&ears, topics::BATCH);
-
-    // What the cut leaves.
-    let mut ledger = Ledger::open(&takes(&stage)).unwrap();
-    assert_eq!(ledger.pending_message_count().unwrap(), 0);
-    ledger.set_outbox_limits(Some(OutboxLimits {
-        messages: 10,
-        age_s: 3600,
-    }));
-    let mut batch = before[0].clone();
-    batch
-        .as_object_mut()
-        .unwrap()
-        .retain(|key, _| !["v", "ts", "clock_synced", "seq"].contains(&key.as_str()));
-    let stamp = Timestamp {
-        ts: "2026-01-31T12:00:00.000Z".to_owned(),
-        ..Timestamp::default()
-    };
-    ledger
-        .post(&[Message::new(topics::BATCH, &batch)], &stamp)
-        .unwrap();
-    drop(ledger);
-
-    let mut daemon = stage.start(&[]);
-    daemon.until("word of the batch", |_| {
-        said(&ears, topics::BATCH).len() > before.len()
-    });
-    let told = said(&ears, topics::BATCH).remove(before.len());
-    assert_eq!(
-        (&told["ts"], &told["sha256"]),
-        (&stamp.ts.into(), &batch["sha256"])
-    );
-    assert!(told["seq"].as_u64() > before.last().unwrap()["seq"].as_u64());
-    assert_eq!(daemon.stop(), Some(0));
-    let ledger = Ledger::open(&takes(&stage)).unwrap();
-    assert_eq!(ledger.pending_message_count().unwrap(), 0);
 }
 
 /// The mirror has what the folder of takes has, and its list is true by the tool that users have.

@@ -159,7 +159,10 @@ fn a_changed_dataset_is_taken_up_by_command_alone() {
     let mut daemon = stage.start(&[]);
     daemon.until("an error", |_| state(&ears).0 == "error");
     let (_, reason) = state(&ears);
-    assert!(reason.contains("metadata_sha256"), "{reason}");
+    assert!(
+        reason.contains("1 clip added, 1 removed, metadata changed"),
+        "{reason}"
+    );
     daemon.until("the fault", |_| !faults(&ears, "dataset").is_empty());
     assert_says(
         &faults(&ears, "dataset")[0]["action"],

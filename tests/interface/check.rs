@@ -488,7 +488,7 @@ fn results_of_another_job_are_told() {
     world.finds(&[], 73, "FAIL", "job", &other);
     let clip = dataset.join("videos/00001.mp4");
     render_clip(&clip, 1, 5, (64, 48), Codec::H264);
-    world.finds(&[cpu], 0, "warn", "job", &["clips_sha256", "rescan"]);
+    world.finds(&[cpu], 0, "warn", "job", &["1 clip changed", "rescan"]);
 
     let takes = world.at("takes");
     let device = format!("file:{}", clip.display());

@@ -167,16 +167,32 @@ fn clips_that_failed_are_read_again_on_demand() {
 fn a_changed_dataset_is_refused_and_taken_up_on_demand() {
     let folder = out("changed");
     let (dataset, whole) = (folder.join("dataset"), folder.join("whole"));
-    let states: &[(&[&str], &[&str], &[&str])] = &[
+    let states: &[(&[&str], &[&str], &[&str], &str)] = &[
         // A clip more in the middle, one less at the front, another order, all gone but one, back again.
-        (&["1", "2", "9", "3", "4"], &["5", "6", "7", "8"], &["9"]),
-        (&["2", "9", "3", "4"], &["5", "6", "7", "8"], &[]),
-        (&["2", "9", "3", "4"], &["8", "7", "6", "5"], &[]),
-        (&["3"], &["8"], &[]),
+        (
+            &["1", "2", "9", "3", "4"],
+            &["5", "6", "7", "8"],
+            &["9"],
+            "1 clip added, metadata changed",
+        ),
+        (
+            &["2", "9", "3", "4"],
+            &["5", "6", "7", "8"],
+            &[],
+            "1 clip removed, metadata changed",
+        ),
+        (
+            &["2", "9", "3", "4"],
+            &["8", "7", "6", "5"],
+            &[],
+            "the dataset has changed: metadata changed",
+        ),
+        (&["3"], &["8"], &[], "6 clips removed, metadata changed"),
         (
             &["1", "2", "3", "4"],
             &["5", "6", "7", "8"],
             &["1", "2", "4", "5", "6", "7"],
+            "6 clips added, metadata changed",
         ),
     ];
     for more in [vec![], vec!["--max-samples-per-gloss", "2"]] {
@@ -184,14 +200,12 @@ fn a_changed_dataset_is_refused_and_taken_up_on_demand() {
         fs::remove_dir_all(&dataset).ok();
         copy_dataset(&fixture().dataset, &dataset);
         process(&dataset, &out, &with(&more)).ends(0);
-        for (hello, book, new) in states {
+        for (hello, book, new, change) in states {
             let before = digests(&out);
             make_dataset(&dataset, hello, book);
-            process(&dataset, &out, &with(&more)).ends(73).says(&[
-                "--rescan",
-                "--fresh",
-                "_sha256 was",
-            ]);
+            process(&dataset, &out, &with(&more))
+                .ends(73)
+                .says(&["--rescan", "--fresh", change]);
             assert_eq!(digests(&out), before);
             let run = process(&dataset, &out, &with(&[&more[..], &["--rescan"]].concat())).ends(0);
             process(&dataset, &whole, &with(&[&more[..], &["--fresh"]].concat())).ends(0);

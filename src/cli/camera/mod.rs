@@ -21,7 +21,7 @@ use crate::recording::TakeProvenance;
 pub use crate::recording::capture_settings::CaptureSettings;
 use crate::recording::fallback_detector::FallbackDetector;
 use crate::recording::session::RecordingSession;
-use crate::recording::take_store::{TakeOptions, TakeStore};
+use crate::recording::take_store::TakeStore;
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use crate::sequence::sign_recorder::SignRecorder;
 use crate::system::clock;
@@ -107,12 +107,12 @@ fn record(
     let capture = args.capture_settings();
     // No other thread opens a lost device again here.
     let detector = FallbackDetector::new(backend, capture.detector, &|| None)?;
-    let settings = capture.settings(backend);
+    let settings = capture.settings(backend.files(), &backend.identity());
     let store = args.out.as_deref().map(|out| {
-        let options = TakeOptions::of(&capture, args.takes.signer, &args.takes.split);
-        TakeStore::open(out, settings.clone(), options)
+        let takes = &args.takes;
+        TakeStore::open(out, settings.clone(), &capture, takes.signer, &takes.split)
     });
-    let store = store.transpose()?.map(|(store, _)| store);
+    let store = store.transpose()?;
     let preview = args.preview.map(PreviewEncoder::start).transpose()?;
     let mut plan = RecordingPlan::new(request.is_none());
     if let Some(request) = request {

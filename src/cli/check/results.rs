@@ -7,7 +7,6 @@ use crate::error::hints::Audience;
 use crate::inference::ModelFiles;
 use crate::inference::expected_identity;
 use crate::storage::{Ledger, StoreError, output_dir};
-use serde_json::Value;
 use std::path::Path;
 
 /// The job's, where there are any. What else is in its way has lines of its own.
@@ -45,12 +44,8 @@ pub(super) fn takes(config: &Config) -> Vec<CheckResult> {
             known => known?,
         }
         output_dir::other_job(&path, ledger, |known| {
-            // Takes of the first versions are the CPU's, without a word: no other one's that is required.
-            let known = known.get("accelerator");
-            let beside =
-                expected_identity(&config.backend_request(), known.unwrap_or(&Value::Null));
-            let is_told = known.is_some() || beside.is_object();
-            recipe.settings_on(&bundle, is_told.then_some(beside))
+            let accelerator = expected_identity(&config.backend_request(), &known["accelerator"]);
+            recipe.settings(&bundle, &accelerator)
         })
     })
 }

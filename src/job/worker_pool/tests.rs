@@ -10,6 +10,12 @@ impl Drop for Tools<'_> {
     }
 }
 
+impl From<WorkerPoolError> for String {
+    fn from(error: WorkerPoolError) -> Self {
+        error.to_string()
+    }
+}
+
 struct List {
     got: Vec<(usize, usize)>,
     spared: Vec<usize>,
@@ -77,7 +83,7 @@ fn a_panic_ends_the_run() {
         let control = WorkerControl::new(workers);
         let ended = run(100, workers, &control, start, &mut list(usize::MAX));
         assert!(
-            matches!(ended, Err(WorkerPoolError::Died)),
+            matches!(ended, Err(e) if e.contains("died")),
             "{workers} workers"
         );
     }
@@ -95,18 +101,14 @@ fn errors_end_the_run() {
             }
         })
     };
-    assert!(
-        matches!(run(100, 3, &control, start, &mut list(usize::MAX)), Err(WorkerPoolError::Worker(e)) if e == "broken")
-    );
+    assert!(matches!(run(100, 3, &control, start, &mut list(usize::MAX)), Err(e) if e == "broken"));
     let mut to = list(20);
     let start = |_| Ok(|p| Ok::<_, String>(Some(p)));
-    assert!(
-        matches!(run(100, 3, &control, start, &mut to), Err(WorkerPoolError::Consumer(e)) if e == "full")
-    );
+    assert!(matches!(run(100, 3, &control, start, &mut to), Err(e) if e == "full"));
     assert_eq!(to.got.len(), 21);
     let start = |_| Err::<fn(usize) -> Result<Option<usize>, String>, _>("no model".to_owned());
     assert!(
-        matches!(run(100, 3, &control, start, &mut list(usize::MAX)), Err(WorkerPoolError::Worker(e)) if e == "no model")
+        matches!(run(100, 3, &control, start, &mut list(usize::MAX)), Err(e) if e == "no model")
     );
 }
 

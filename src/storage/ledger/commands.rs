@@ -1,8 +1,8 @@
 //! The commands that the daemon received. Each is recorded before it is answered, so that none is executed twice and
 //! each gets a final reply, also after a restart.
 
+use super::Ledger;
 use super::outbox::{Message, insert_messages};
-use super::{Ledger, params};
 use crate::messages::payloads::{Reply, ReplyState, Timestamp};
 use crate::messages::topics;
 use crate::storage::StoreError;
@@ -24,10 +24,7 @@ pub enum CommandReceipt {
 
 impl Ledger {
     /// Records a command that arrives and replies `accepted`, or repeats the reply that it got before.
-    ///
-    /// # Errors
-    /// When SQLite fails; nothing is then recorded.
-    pub fn record_command(
+    pub(crate) fn record_command(
         &mut self,
         id: &str,
         name: &str,
@@ -40,6 +37,13 @@ impl Ledger {
                     r.get(0)
                 })
                 .optional()?;
+            let accepted = Reply {
+                id: Some(id.to_owned()),
+                command: name.to_owned(),
+                state: ReplyState::Accepted,
+                reason: None,
+                result: None,
+            };
             let (arrival, body) = match known {
                 None => {
                     tx.execute(
@@ -51,9 +55,9 @@ impl Ledger {
                          AND arrived <= (SELECT max(arrived) FROM command) - ?1",
                         [REMEMBERED],
                     )?;
-                    (CommandReceipt::New, accepted(id, name))
+                    (CommandReceipt::New, accepted)
                 }
-                Some(None) => (CommandReceipt::UnderWay, accepted(id, name)),
+                Some(None) => (CommandReceipt::UnderWay, accepted),
                 Some(Some(reply)) => {
                     let body = serde_json::from_str(&reply)
                         .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
@@ -66,10 +70,7 @@ impl Ledger {
     }
 
     /// Whether the command `id` arrived before.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn knows_command(&self, id: &str) -> Result<bool, StoreError> {
+    pub(crate) fn knows_command(&self, id: &str) -> Result<bool, StoreError> {
         self.read(|db| {
             db.prepare_cached("SELECT 1 FROM command WHERE id = ?1")?
                 .exists([id])
@@ -77,36 +78,25 @@ impl Ledger {
     }
 
     /// Stores the final reply to a command. The `metadata` changes in the same transaction; `None` removes a value.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn answer_command(
+    pub(crate) fn answer_command(
         &mut self,
         reply: &Reply,
         metadata: &[(&str, Option<&str>)],
         stamp: &Timestamp,
     ) -> Result<(), StoreError> {
-        let limits = self.limits;
         let message = Message::new(topics::REPLY, reply);
-        self.write(|tx| {
+        let body = message.body.to_string();
+        self.write_and_post(&[message], stamp, |tx| {
             if let Some(id) = &reply.id {
-                tx.execute(
-                    "UPDATE command SET reply = ?2 WHERE id = ?1",
-                    params![id, message.body.to_string()],
-                )?;
+                tx.execute("UPDATE command SET reply = ?2 WHERE id = ?1", [id, &body])?;
             }
-            for (key, value) in metadata {
-                super::put_metadata(tx, key, *value)?;
-            }
-            insert_messages(tx, limits, &[message], stamp)
+            let mut metadata = metadata.iter();
+            metadata.try_for_each(|(key, value)| super::set_metadata(tx, key, *value))
         })
     }
 
     /// Commands without a final reply: id and name, in order of arrival.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn open_commands(&self) -> Result<Vec<(String, String)>, StoreError> {
+    pub(crate) fn open_commands(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.read(|db| {
             let mut query =
                 db.prepare("SELECT id, name FROM command WHERE reply IS NULL ORDER BY arrived")?;
@@ -117,20 +107,20 @@ impl Ledger {
     }
 }
 
-fn accepted(id: &str, name: &str) -> Reply {
-    Reply {
-        id: Some(id.to_owned()),
-        command: name.to_owned(),
-        state: ReplyState::Accepted,
-        reason: None,
-        result: None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::storage::ledger::OutboxLimits;
+
+    fn accepted(id: &str, name: &str) -> Reply {
+        Reply {
+            id: Some(id.to_owned()),
+            command: name.to_owned(),
+            state: ReplyState::Accepted,
+            reason: None,
+            result: None,
+        }
+    }
 
     #[test]
     fn a_command_is_answered_once_and_repeated_on_demand() {

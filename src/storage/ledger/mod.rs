@@ -6,12 +6,17 @@
 //! * [`commands`]: the commands that the daemon received.
 //!
 //! The ledger reads no clock and knows no plan: callers pass timestamps, and a clip is a position with a key.
+//! Where SQLite fails, a method returns [`StoreError::Ledger`] and has changed nothing.
+
+#![expect(clippy::missing_errors_doc, reason = "stated above for all methods")]
 
 pub mod clips;
 pub mod commands;
 pub mod outbox;
 
 use super::StoreError;
+use crate::messages::payloads::Timestamp;
+use outbox::insert_messages;
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
 };
@@ -150,18 +155,12 @@ impl Ledger {
     }
 
     /// The identity of this output folder: 32 hex digits. Empty until [`Ledger::ensure_identity`] creates it.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn identity(&self) -> Result<String, StoreError> {
+    pub(crate) fn identity(&self) -> Result<String, StoreError> {
         self.metadata(IDENTITY).map(Option::unwrap_or_default)
     }
 
     /// Gives the output folder its identity, if it has none.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn ensure_identity(&mut self) -> Result<(), StoreError> {
+    pub(super) fn ensure_identity(&mut self) -> Result<(), StoreError> {
         // A full disk is not written to without need.
         if !self.identity()?.is_empty() {
             return Ok(());
@@ -172,33 +171,19 @@ impl Ledger {
 
     /// Makes the ledger belong to `job`. Keeps the identity, the messages with their numbers, the commands, [`PAUSED`] and
     /// [`CANCELLED`], and forgets everything else.
-    ///
-    /// # Errors
-    /// When SQLite fails; nothing is then changed.
-    pub fn begin_job(&mut self, job: &JobIdentity) -> Result<(), StoreError> {
+    pub(super) fn begin_job(&mut self, job: &JobIdentity) -> Result<(), StoreError> {
         self.write(|tx| {
             tx.execute_batch("DELETE FROM clip; DELETE FROM staged; DELETE FROM batch;")?;
             tx.execute(
                 "DELETE FROM meta WHERE key NOT IN (?1, ?2, ?3)",
                 [PAUSED, CANCELLED, IDENTITY],
             )?;
-            set_metadata(tx, "settings", &job.settings.to_string())?;
-            set_metadata(tx, "run", &job.run)
+            set_metadata(tx, "settings", Some(&job.settings.to_string()))?;
+            set_metadata(tx, "run", Some(&job.run))
         })
     }
 
-    /// Replaces the settings of its job and keeps its contents.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn set_settings(&mut self, settings: &Value) -> Result<(), StoreError> {
-        self.write(|tx| set_metadata(tx, "settings", &settings.to_string()))
-    }
-
     /// The metadata value of `key`.
-    ///
-    /// # Errors
-    /// When SQLite fails.
     pub fn metadata(&self, key: &str) -> Result<Option<String>, StoreError> {
         self.read(|db| {
             db.prepare_cached("SELECT value FROM meta WHERE key = ?1")?
@@ -208,11 +193,12 @@ impl Ledger {
     }
 
     /// Sets a metadata value. `None` removes it.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn set_metadata(&mut self, key: &str, value: Option<&str>) -> Result<(), StoreError> {
-        self.write(|tx| put_metadata(tx, key, value))
+    pub(crate) fn set_metadata(
+        &mut self,
+        key: &str,
+        value: Option<&str>,
+    ) -> Result<(), StoreError> {
+        self.write(|tx| set_metadata(tx, key, value))
     }
 
     fn read<T>(
@@ -238,6 +224,20 @@ impl Ledger {
         done.map_err(|source| self.error(source))
     }
 
+    /// As [`Self::write`], with `messages` in the same transaction.
+    fn write_and_post(
+        &mut self,
+        messages: &[Message],
+        stamp: &Timestamp,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
+        let limits = self.limits;
+        self.write(|tx| {
+            change(tx)?;
+            insert_messages(tx, limits, messages, stamp)
+        })
+    }
+
     fn error(&self, source: rusqlite::Error) -> StoreError {
         StoreError::Ledger {
             path: self.path.clone(),
@@ -246,19 +246,13 @@ impl Ledger {
     }
 }
 
-fn set_metadata(tx: &Transaction<'_>, key: &str, value: &str) -> rusqlite::Result<()> {
-    tx.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value])
-        .map(|_| ())
-}
-
 /// Sets a metadata value. `None` removes it.
-fn put_metadata(tx: &Transaction<'_>, key: &str, value: Option<&str>) -> rusqlite::Result<()> {
+fn set_metadata(tx: &Transaction<'_>, key: &str, value: Option<&str>) -> rusqlite::Result<()> {
     match value {
-        Some(value) => set_metadata(tx, key, value),
-        None => tx
-            .execute("DELETE FROM meta WHERE key = ?1", [key])
-            .map(|_| ()),
-    }
+        Some(value) => tx.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value])?,
+        None => tx.execute("DELETE FROM meta WHERE key = ?1", [key])?,
+    };
+    Ok(())
 }
 
 fn version(db: &Connection) -> rusqlite::Result<i64> {
@@ -307,9 +301,8 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "journal_size_limit", 8 << 20)?;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: i64 = tx.query_row("PRAGMA user_version", [], |r| r.get(0))?;
     let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
-    if version == 0 && tables == 0 {
+    if version(&tx)? == 0 && tables == 0 {
         tx.execute_batch(SCHEMA)?;
         tx.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION}"))?;
     }

@@ -6,7 +6,6 @@ pub use crate::messages::payloads::PendingMessage;
 use crate::messages::payloads::{Envelope, Timestamp, VERSION};
 use crate::messages::topics;
 use crate::storage::StoreError;
-use crate::storage::recorder::SharedLedger;
 use rusqlite::Transaction;
 use serde::Serialize;
 use serde_json::Value;
@@ -49,7 +48,7 @@ pub(super) fn insert_messages(
         return Ok(());
     };
     for message in messages {
-        let seq: i64 = tx
+        let seq = tx
             .prepare_cached(
                 "INSERT INTO sequence VALUES (?1, 1) ON CONFLICT DO UPDATE SET last = last + 1 RETURNING last",
             )?
@@ -58,7 +57,7 @@ pub(super) fn insert_messages(
             v: VERSION,
             ts: stamp.ts.clone(),
             clock_synced: stamp.clock_synced,
-            seq: seq.unsigned_abs(),
+            seq,
             body: &message.body,
         };
         let payload = serde_json::to_vec(&envelope)
@@ -66,33 +65,23 @@ pub(super) fn insert_messages(
         // Only a synchronized clock gives an age.
         let unix_s = stamp.clock_synced.then_some(stamp.unix_s);
         tx.prepare_cached("INSERT INTO outbox (channel, unix_s, payload) VALUES (?1, ?2, ?3)")?
-            .execute(params![
-                message.channel,
-                unix_s.and_then(|s| i64::try_from(s).ok()),
-                payload
-            ])?;
+            .execute(params![message.channel, unix_s, payload])?;
     }
     let mut dropped = tx
         .prepare_cached(
             "DELETE FROM outbox WHERE id IN (SELECT id FROM outbox WHERE channel <> ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2)",
         )?
-        .execute(params![
-            topics::REPLY,
-            i64::try_from(limits.messages).unwrap_or(i64::MAX)
-        ])?;
+        .execute(params![topics::REPLY, limits.messages])?;
     if stamp.clock_synced {
         let oldest = stamp.unix_s.saturating_sub(limits.age_s);
         dropped += tx
             .prepare_cached("DELETE FROM outbox WHERE channel <> ?1 AND unix_s < ?2")?
-            .execute(params![
-                topics::REPLY,
-                i64::try_from(oldest).unwrap_or(i64::MAX)
-            ])?;
+            .execute(params![topics::REPLY, oldest])?;
     }
     if dropped > 0 {
         tx.execute(
             "INSERT INTO meta VALUES ('outbox_dropped', ?1) ON CONFLICT DO UPDATE SET value = value + ?1",
-            [i64::try_from(dropped).unwrap_or(i64::MAX)],
+            [dropped],
         )?;
     }
     Ok(())
@@ -100,52 +89,16 @@ pub(super) fn insert_messages(
 
 impl Ledger {
     /// Adds messages that belong to no other change.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn post(&mut self, messages: &[Message], stamp: &Timestamp) -> Result<(), StoreError> {
-        let limits = self.limits;
-        self.write(|tx| insert_messages(tx, limits, messages, stamp))
-    }
-
-    /// Moves the `batch` messages that wait here to the outbox of `to`, where each gets the next number. Earlier versions
-    /// kept those of takes in the takes' own ledger. A power cut on the way sends one twice and loses none.
-    ///
-    /// # Errors
-    /// When a ledger fails; the rest waits for the next call.
-    pub fn move_batch_messages(
+    pub(crate) fn post(
         &mut self,
-        to: &SharedLedger,
-        now: &Timestamp,
+        messages: &[Message],
+        stamp: &Timestamp,
     ) -> Result<(), StoreError> {
-        for message in self.pending_messages(0, usize::MAX)? {
-            match serde_json::from_slice::<Envelope<Value>>(&message.payload) {
-                Ok(envelope) => {
-                    let at = Timestamp {
-                        ts: envelope.ts,
-                        clock_synced: envelope.clock_synced,
-                        unix_s: now.unix_s,
-                    };
-                    let moved = Message {
-                        channel: topics::BATCH,
-                        body: envelope.body,
-                    };
-                    to.lock().post(&[moved], &at)?;
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a message in the ledger is damaged; dropped");
-                }
-            }
-            self.mark_delivered(&[message.id])?;
-        }
-        Ok(())
+        self.write_and_post(messages, stamp, |_| Ok(()))
     }
 
     /// Up to `limit` messages after the one with `id`, oldest first.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn pending_messages(
+    pub(crate) fn pending_messages(
         &self,
         id: i64,
         limit: usize,
@@ -161,16 +114,12 @@ impl Ledger {
                     payload: r.get(2)?,
                 })
             };
-            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-            query.query_map([id, limit], row)?.collect()
+            query.query_map(params![id, limit], row)?.collect()
         })
     }
 
     /// Removes messages that the broker has acknowledged.
-    ///
-    /// # Errors
-    /// When SQLite fails; they are then sent again.
-    pub fn mark_delivered(&mut self, ids: &[i64]) -> Result<(), StoreError> {
+    pub(crate) fn mark_delivered(&mut self, ids: &[i64]) -> Result<(), StoreError> {
         self.write(|tx| {
             ids.iter().try_for_each(|id| {
                 tx.prepare_cached("DELETE FROM outbox WHERE id = ?1")?
@@ -181,22 +130,15 @@ impl Ledger {
     }
 
     /// How many messages wait.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn pending_message_count(&self) -> Result<u64, StoreError> {
+    pub(crate) fn pending_message_count(&self) -> Result<u64, StoreError> {
         self.read(|db| {
             db.prepare_cached("SELECT count(*) FROM outbox")?
-                .query_row([], |r| r.get::<_, i64>(0))
+                .query_row([], |r| r.get(0))
         })
-        .map(i64::unsigned_abs)
     }
 
     /// How many messages the bounds have dropped since the job began.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn dropped_count(&self) -> Result<u64, StoreError> {
+    pub(crate) fn dropped_count(&self) -> Result<u64, StoreError> {
         Ok(self
             .metadata("outbox_dropped")?
             .and_then(|n| n.parse().ok())

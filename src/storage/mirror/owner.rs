@@ -1,12 +1,11 @@
 //! The output folder that a mirror belongs to. A file in the mirror states its identity and is written before the first
 //! copy. The mirror of another output folder may be its only copy and is never changed.
 
-use super::{CopyInterrupt, Listing, Mirror, MirrorError, SUMS_NAME, medium, parse, stream};
-use crate::storage::batches::{BATCH_FOLDER, FINAL_NAME};
-use crate::storage::manifest::{MANIFEST_NAME, RUN_NAME};
-use crate::storage::output_dir::is_batch_name;
+use super::{
+    CopyInterrupt, Listing, Mirror, MirrorError, SUMS_NAME, make_one, medium, parse, stream,
+};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 
 /// The file that states the identity of the output folder on its first line.
@@ -29,7 +28,11 @@ impl Mirror {
     ///
     /// # Errors
     /// [`MirrorError::Foreign`] when it belongs to another one; also when it cannot be read.
-    pub fn belongs(&self, listing: &Listing, stop: &dyn Fn() -> bool) -> Result<bool, MirrorError> {
+    pub(crate) fn belongs(
+        &self,
+        listing: &Listing,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<bool, MirrorError> {
         match self.owner()? {
             Some(owner) if owner == listing.identity => Ok(true),
             Some(owner) => {
@@ -39,8 +42,12 @@ impl Mirror {
         }
     }
 
-    /// Writes the identity of the output folder durably, unless there is nothing to copy.
+    /// Creates the folder within the mirror, if this is one, and writes the identity of the output folder durably, unless
+    /// there is nothing to copy.
     pub(super) fn own(&self, listing: &Listing) -> Result<(), MirrorError> {
+        if self.to != self.root {
+            make_one(&self.to).map_err(medium(&self.to))?;
+        }
         if listing.files.is_empty() || self.owner()?.as_ref() == Some(&listing.identity) {
             return Ok(());
         }
@@ -51,7 +58,7 @@ impl Mirror {
     fn is_equal(&self, listing: &Listing, stop: &dyn Fn() -> bool) -> Result<bool, MirrorError> {
         let files = listing.files.iter();
         let wanted: BTreeMap<_, _> = files.map(|(name, sha256)| (name, sha256)).collect();
-        let text = self.sums()?;
+        let text = self.read(SUMS_NAME)?;
         let listed = parse(&text);
         let lines = String::from_utf8_lossy(&text).lines().count();
         let mut is_ours = listed
@@ -80,29 +87,6 @@ impl Mirror {
             }
         }
         Ok(true)
-    }
-
-    /// Names of all results in the mirror.
-    fn results(&self) -> Result<Vec<String>, MirrorError> {
-        let files = [RUN_NAME, MANIFEST_NAME, FINAL_NAME].into_iter();
-        let mut there: Vec<String> = files
-            .filter(|name| self.to.join(name).exists())
-            .map(str::to_owned)
-            .collect();
-        let batches = self.to.join(BATCH_FOLDER);
-        let entries = match fs::read_dir(&batches) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(there),
-            entries => entries.map_err(medium(&batches))?,
-        };
-        for entry in entries {
-            let name = entry.map_err(medium(&batches))?.file_name();
-            let name = name.to_string_lossy();
-            // A partial copy is no result.
-            if is_batch_name(&name) && !name.starts_with('.') {
-                there.push(format!("{BATCH_FOLDER}/{name}"));
-            }
-        }
-        Ok(there)
     }
 
     fn unequal(&self, name: &str) -> MirrorError {

@@ -36,7 +36,7 @@ impl Place {
         let sizes = [("batches/00000.npz", 600_000), ("batches/00001.npz", 1_000)];
         for (name, size) in sizes
             .into_iter()
-            .chain([("batches/00002.npz", 0), ("final.npz", 70_000)])
+            .chain([("batches/00002.npz", 0), ("manifest.jsonl", 70_000)])
         {
             let bytes: Vec<u8> = (0..size)
                 .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
@@ -341,9 +341,9 @@ fn batches_of_an_earlier_job_go_and_nothing_else() {
     place.check_sums();
     // No files at all: an empty list stays.
     place.files.clear();
-    assert_eq!(place.pass().unwrap().removed, 2);
+    assert_eq!(place.pass().unwrap().removed, 3);
     assert_eq!(fs::read(to.join(SUMS_NAME)).unwrap(), b"");
-    assert!(to.join("final.npz").exists());
+    assert!(to.join("notes.txt").exists());
 }
 
 #[test]
@@ -380,7 +380,7 @@ fn a_file_that_was_made_anew_replaces_its_copy() {
     let mut place = Place::new();
     place.pass().unwrap();
     let anew = vec![9; 70_000];
-    fs::write(place.from().join("final.npz"), &anew).unwrap();
+    fs::write(place.from().join("manifest.jsonl"), &anew).unwrap();
     place.files[3].1 = sha256(&anew);
     // Stopped before the copy: the list says nothing of the old one any more.
     let pass = place.mirror().pass(&place.listing(), &|| true).unwrap();
@@ -388,10 +388,10 @@ fn a_file_that_was_made_anew_replaces_its_copy() {
     assert!(
         !fs::read_to_string(place.to().join(SUMS_NAME))
             .unwrap()
-            .contains("final.npz")
+            .contains("manifest.jsonl")
     );
     assert_eq!(place.pass().unwrap().copied, 1);
-    assert_eq!(place.tree()["final.npz"], anew);
+    assert_eq!(place.tree()["manifest.jsonl"], anew);
     place.check_sums();
 }
 
@@ -500,7 +500,7 @@ fn a_full_medium_is_told_and_goes_on_when_there_is_room() {
     fs::write(&filler, vec![0; 300_000]).unwrap();
     says(
         pass(),
-        &["batches/00000.npz", "No space left", "goes on by itself"],
+        &["batches/00000.npz", "No space left", "resumes by itself"],
     );
     let left = tree(&to.join("out"));
     assert!(

@@ -1,5 +1,8 @@
 use super::*;
 use crate::digest::Hasher;
+use crate::storage::batches::{BATCH_FOLDER, FINAL_NAME};
+use crate::storage::manifest::{MANIFEST_NAME, RUN_NAME};
+use std::fs;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
