@@ -10,7 +10,7 @@ use crate::error::{CliError, Exit};
 use crate::inference::SelectionError;
 use crate::messages::payloads::{CameraHealth, JobPhase};
 use crate::recording::fallback_detector::FallbackDetector;
-use crate::recording::session::{RecordingSession, SessionStatus};
+use crate::recording::session::RecordingSession;
 use crate::recording::take_store::TakeStore;
 use crate::recording::{CaptureSettings, TakeProvenance};
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};

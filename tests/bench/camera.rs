@@ -124,9 +124,9 @@ impl Capture for Reel {
 }
 
 /// Finds hands with a plain detector.
-struct Plain<'a, 'm>(&'a mut Detector<CpuModel<'m>>);
+struct Plain<'a>(&'a mut Detector<BoxedModel>);
 
-impl HandSource for Plain<'_, '_> {
+impl HandSource for Plain<'_> {
     type Error = anyhow::Error;
 
     fn find_hands(&mut self, tracker: &mut Tracker, image: &RgbFrame) -> anyhow::Result<Vec<Hand>> {
