@@ -1,16 +1,24 @@
-//! `handloom docs`: the man pages and shell completions that a package carries, made from the command line itself, so
-//! that they cannot say something else than `--help`.
+//! `handloom docs`: the man pages and shell completions of a package, generated from the command line itself, so that
+//! they equal `--help`.
 
-use crate::cli::{Cli, DocsArgs};
+use crate::cli::Cli;
 use crate::error::{CliError, Exit};
 use anyhow::anyhow;
-use clap::{Command, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Bash, fish and zsh look for them under these names below `/usr/share`.
+/// Arguments of `docs`.
+#[derive(Debug, Args)]
+pub struct DocsArgs {
+    /// Folder for the pages and completions; created when missing
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// Where bash, fish and zsh search for completions, below `/usr/share`.
 const COMPLETIONS: [(Shell, &str); 3] = [
     (Shell::Bash, "bash-completion/completions/handloom"),
     (Shell::Fish, "fish/vendor_completions.d/handloom.fish"),
@@ -53,7 +61,7 @@ fn write(out: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The command line as people are to see it: completions would name what is hidden, too.
+/// The command line without hidden subcommands, which completions would offer too.
 fn without_hidden() -> Command {
     let all = Cli::command();
     let shown = all
@@ -65,7 +73,7 @@ fn without_hidden() -> Command {
         .subcommands(shown.cloned())
 }
 
-/// Every page says in its footer which program it is of; of subcommands the footer names none.
+/// Adds program and version to the footer of a page, which those of subcommands lack.
 fn with_version(page: &str) -> String {
     let footer = concat!("\"handloom ", env!("CARGO_PKG_VERSION"), "\"");
     let title = page.lines().find(|line| line.starts_with(".TH "));
@@ -76,7 +84,7 @@ fn with_version(page: &str) -> String {
     )
 }
 
-/// Indented lines of a page are examples: not to be filled or broken.
+/// Indented lines of a page are examples, which must not be filled or broken.
 fn with_examples_as_they_stand(page: &str) -> String {
     let mut out = String::with_capacity(page.len() + 64);
     let mut was_example = false;

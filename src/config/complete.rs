@@ -1,7 +1,7 @@
 //! Completes a config: defaults that follow from other settings or the machine, and secrets from their files.
 
 use super::errors::{Origin, Problem};
-use super::keys::SettingKey;
+use super::keys::variable;
 use super::loader::ConfigBuilder;
 use super::settings::Config;
 use super::sources::{DEFAULT_FILE, Sources};
@@ -28,35 +28,29 @@ pub(super) fn complete(builder: &mut ConfigBuilder, sources: &Sources) {
 
 /// Settings that only the user can know.
 fn required(builder: &mut ConfigBuilder, sources: &Sources) {
-    let file = sources.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
-    for (key, why) in [
-        (
-            "dataset.path",
-            "the daemon needs a dataset to read, or a camera in camera.device",
-        ),
-        ("output.path", "the daemon needs a folder to write to"),
-    ] {
-        // A daemon with a camera needs no dataset.
-        let is_needed = key != "dataset.path" || !builder.origins.contains_key("camera.device");
-        if let Some(known) = SettingKey::find(key)
-            && is_needed
-            && !builder.origins.contains_key(key)
-            && builder.are_valid(&[key])
-            && !builder.has_syntax_error
-        {
-            let missing = if sources.file.is_some() {
-                ""
-            } else {
-                " (does not exist)"
-            };
-            let (file, variable) = (file.display(), known.variable());
-            let message = format!(
-                "{file}{missing}: {key} is not set: {why}; write it there, or set {variable} or --set {key}=…"
-            );
-            let problem = Problem::new(message).about(known.dotted);
-            builder.problems.push(problem);
-        }
+    // A daemon with a camera needs no dataset.
+    if !builder.origins.contains_key("camera.device") {
+        let why = "the daemon needs a dataset to read, or a camera in camera.device";
+        require(builder, sources, "dataset.path", why);
     }
+    let why = "the daemon needs a folder to write to";
+    require(builder, sources, "output.path", why);
+}
+
+/// Records that `key` is not set, unless the file may set it in a way that cannot be read.
+fn require(builder: &mut ConfigBuilder, sources: &Sources, key: &'static str, why: &str) {
+    if builder.origins.contains_key(key) || builder.has_syntax_error || !builder.are_valid(&[key]) {
+        return;
+    }
+    let (file, missing) = match &sources.file {
+        Some(file) => (file.as_path(), ""),
+        None => (Path::new(DEFAULT_FILE), " (does not exist)"),
+    };
+    let (file, variable) = (file.display(), variable(key));
+    let message = format!(
+        "{file}{missing}: {key} is not set: {why}; write it there, or set {variable} or --set {key}=…"
+    );
+    builder.problems.push(Problem::new(message).about(key));
 }
 
 /// Defaults that follow from other settings or the machine.

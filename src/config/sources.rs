@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The file that is read when none is named and it is there.
+/// The file that is read if none is named and it exists.
 pub const DEFAULT_FILE: &str = "/etc/handloom/handloom.toml";
 
 /// Prefix of all our variables.
@@ -66,7 +66,7 @@ impl Sources {
         environment.sort();
         let default = || {
             let path = PathBuf::from(DEFAULT_FILE);
-            // What cannot be looked at is reported when it is read.
+            // A file that cannot be accessed is reported when it is read.
             path.try_exists().unwrap_or(true).then_some(path)
         };
         Ok(Self {

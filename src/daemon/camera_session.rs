@@ -116,7 +116,9 @@ impl<'a> CameraSession<'a> {
         if !self.daemon.shutdown.is_requested() {
             match &written {
                 Ok(()) => self.answer_record(Err("the camera stopped; see state")),
-                Err(failure) => self.answer_record(Err(&Audience::TakesKeys.story(failure))),
+                Err(failure) => {
+                    self.answer_record(Err(&Audience::TakesKeys.display_chain(failure)))
+                }
             }
         }
         written
@@ -231,7 +233,7 @@ impl<'a> CameraSession<'a> {
                     let undone = self.undo();
                     let result = match &undone {
                         Ok(result) => result.clone(),
-                        Err(failure) => Err(Audience::TakesKeys.story(failure)),
+                        Err(failure) => Err(Audience::TakesKeys.display_chain(failure)),
                     };
                     self.daemon.outbox.reply(&task, result, &[]);
                     undone?.ok();

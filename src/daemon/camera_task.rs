@@ -163,7 +163,7 @@ impl CameraContext {
     /// Ends the daemon because of `failure`, which is published once.
     fn fail(&self, failure: CliError) {
         if self.shutdown.claim_reason() {
-            let reason = Audience::Keys.story(&failure);
+            let reason = Audience::Keys.display_chain(&failure);
             self.outbox.fault("accelerator", reason, FATAL_ACTION);
         }
         self.shutdown.request_after(failure);
@@ -222,7 +222,7 @@ fn run_sessions(
             // The daemon stops while accelerators are probed.
             Err(failure) if failure.exit == Exit::Stopped => return,
             Err(failure) if failure.error.is::<SelectionError>() => return daemon.fail(failure),
-            Err(failure) => Audience::TakesKeys.story(&failure),
+            Err(failure) => Audience::TakesKeys.display_chain(&failure),
         };
         if reported.as_ref() != Some(&reason) {
             let action = "the camera is tried again until it works; the job continues";

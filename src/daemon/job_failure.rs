@@ -29,7 +29,7 @@ pub(super) fn reason(failure: &CliError) -> String {
         }) => format!(
             "the dataset has changed since the job began ({difference}): send the command rescan, or restore the dataset"
         ),
-        _ => Audience::Keys.story(failure),
+        _ => Audience::Keys.display_chain(failure),
     }
 }
 

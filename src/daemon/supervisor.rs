@@ -178,7 +178,7 @@ impl Supervisor {
             }
             Attempt::Interrupted => progress.outcome = Exit::Stopped,
             Attempt::Fatal(failure) => {
-                let reason = Audience::Keys.story(&failure);
+                let reason = Audience::Keys.display_chain(&failure);
                 self.outbox.refuse(progress.commands.drain(..), &reason);
                 if self.shutdown.claim_reason() {
                     self.outbox.fault(component(&failure), reason, FATAL_ACTION);
@@ -187,7 +187,7 @@ impl Supervisor {
             }
             // Whoever started it knows better when to try again.
             Attempt::Retry { failure, .. } if once => {
-                let reason = Audience::Keys.story(&failure);
+                let reason = Audience::Keys.display_chain(&failure);
                 self.outbox.refuse(progress.commands.drain(..), &reason);
                 return Some(Err(failure));
             }

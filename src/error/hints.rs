@@ -1,5 +1,5 @@
 //! Hints how to fix an error, in the terms of its audience: a command line has flags, a config has keys. The modules know
-//! neither: their errors give the reason, and a fix where it is the same for everybody.
+//! neither: their errors give the reason, and a fix where it does not depend on the audience.
 
 use crate::dataset::plan::Warning;
 use crate::dataset::wlasl::MetadataError;
@@ -31,14 +31,14 @@ impl Audience {
         format!("{}{error}{}", self.before(error), self.after(error))
     }
 
-    /// `failure`'s story and the way out.
+    /// `failure` and its causes, with their hints.
     #[must_use]
-    pub fn story(self, failure: &CliError) -> String {
-        let mut story = failure.display_chain();
+    pub fn display_chain(self, failure: &CliError) -> String {
+        let mut text = failure.display_chain();
         for cause in failure.error.chain() {
-            story = format!("{}{story}{}", self.before(cause), self.after(cause));
+            text = format!("{}{text}{}", self.before(cause), self.after(cause));
         }
-        story
+        text
     }
 
     /// `failure` with its hints, as it is reported to the user. A usage error in a config gets the exit code of a config
@@ -49,8 +49,8 @@ impl Audience {
             Exit::Usage if self.has_config() => Exit::Config,
             exit => exit,
         };
-        let story = self.story(&failure);
-        CliError::new(exit, failure.error.context(story))
+        let text = self.display_chain(&failure);
+        CliError::new(exit, failure.error.context(text))
     }
 
     fn has_config(self) -> bool {
@@ -143,7 +143,7 @@ impl Audience {
             }
             ModelFileError::Hash { .. } => {
                 let trust = self.name("--trust-models", "models.trust = true");
-                format!(", or say {trust} if you mean it")
+                format!(", or set {trust} to accept it")
             }
             _ => String::new(),
         }

@@ -5,25 +5,12 @@
 pub(crate) const NOT_YET: &[&str] = &[
     // camera
     "word: picture in camera",
-    // cli
-    "word: ask in cli",
-    "word: asked in cli",
-    "word: look in cli",
-    "word: patience in cli",
-    "word: say in cli",
-    "word: story in cli",
-    "word: tell in cli",
-    "word: told in cli",
-    "word: way_out in cli",
     // color
     "word: Draft in color",
     // daemon
-    "word: story in daemon",
     "word: tell in daemon",
     // draw
     "word: colour in draw",
-    // error
-    "word: story in error",
     // inference
     "size: inference/litert/session.rs",
     "word: quantised in inference",

@@ -1,5 +1,4 @@
-//! Encodes pictures with the hands drawn on for the preview page, in a thread of its own, so that the session never
-//! waits for it.
+//! Encodes frames with drawn hands for the preview page, in a thread of its own, so that the session never waits for it.
 
 use crate::frame::RgbFrame;
 use crate::hand::landmarks::LANDMARKS;
@@ -13,7 +12,7 @@ use std::thread::{Builder, JoinHandle};
 
 type PreviewFrame = (RgbFrame, Vec<[[f32; 3]; LANDMARKS]>);
 
-/// A preview page and the thread that encodes its pictures; both end when dropped.
+/// A preview page and the thread that encodes its frames; both end when dropped.
 pub(super) struct PreviewEncoder {
     preview: Arc<Preview>,
     frames: Option<SyncSender<PreviewFrame>>,
@@ -32,7 +31,7 @@ impl PreviewEncoder {
         let thread = Builder::new()
             .name("preview".into())
             .spawn(move || encode(&receiver, &page));
-        // Without a thread the page shows no picture; the session continues.
+        // Without a thread the page shows no frame; the session continues.
         let thread = thread
             .inspect_err(
                 |error| tracing::warn!(%error, "cannot start the thread that encodes the preview"),
@@ -50,7 +49,7 @@ impl PreviewEncoder {
         self.preview.address()
     }
 
-    /// Shows a frame, unless nobody watches or the frame before is still being encoded.
+    /// Shows a frame, unless no browser is connected or the previous frame is still being encoded.
     pub(super) fn show(&self, view: &FrameView<'_>) {
         if let Some(frames) = self.frames.as_ref().filter(|_| self.preview.is_watched()) {
             let hands = view.hands.iter().map(|h| h.landmarks).collect();
@@ -63,7 +62,7 @@ fn encode(frames: &Receiver<PreviewFrame>, preview: &Preview) {
     while let Ok((mut image, hands)) = frames.recv() {
         match jpeg_with_hands(&mut image, &hands) {
             Ok(jpeg) => preview.show(jpeg),
-            Err(error) => tracing::debug!(error, "cannot encode a preview picture"),
+            Err(error) => tracing::debug!(error, "cannot encode a preview frame"),
         }
     }
 }

@@ -222,7 +222,7 @@ impl<'a> TakeWriter<'a> {
             // The next takes are stored all the same.
             Err(failure) if !self.is_close_due => {
                 let action = "the takes are in batches/; they are merged after the next record";
-                let reason = Audience::TakesKeys.story(&failure);
+                let reason = Audience::TakesKeys.display_chain(&failure);
                 self.daemon.outbox.fault("disk", reason, action);
             }
             merged => {
