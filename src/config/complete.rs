@@ -5,7 +5,7 @@ use super::keys::variable;
 use super::loader::ConfigBuilder;
 use super::settings::Config;
 use super::sources::{DEFAULT_FILE, Sources};
-use super::values::Secret;
+use super::values::{BrokerUrl, Secret};
 use crate::messages::request::CommandName;
 use crate::messages::topics;
 use std::fs;
@@ -117,32 +117,24 @@ fn secrets(builder: &mut ConfigBuilder, sources: &Sources) {
         let beside = || folder.map_or_else(|| file.clone(), |f| f.join(&*file));
         *file = credential.unwrap_or_else(beside);
     }
-    let (has_password, in_url) = (
-        mqtt.password.is_some(),
-        mqtt.url
-            .as_ref()
-            .is_some_and(|url| url.address().password.is_some()),
-    );
-    if has_password {
-        warn_of_readers(builder, "mqtt.password");
+    if mqtt.password.is_some() {
+        return warn_of_readers(builder, "mqtt.password");
     }
-    if in_url {
-        warn_of_readers(builder, "mqtt.url");
-    }
-    let mqtt = &builder.config.mqtt;
-    let credential = credentials
-        .map(|c| c.join(PASSWORD_CREDENTIAL))
-        .filter(|p| p.is_file());
-    let (path, origin) = match (&mqtt.password_file, credential) {
-        _ if has_password => return,
-        (Some(path), _) => match builder.origins.get("mqtt.password_file") {
-            Some(origin) => (path.clone(), origin.clone()),
-            None => return,
-        },
-        (None, Some(path)) if mqtt.url.is_some() && !in_url => {
-            (path.clone(), Origin::Credential(path))
-        }
-        _ => return,
+    let url = mqtt.url.as_ref().map(BrokerUrl::address);
+    let in_url = url.is_some_and(|address| address.password.is_some());
+    let credential = credentials.map(|folder| folder.join(PASSWORD_CREDENTIAL));
+    let (path, origin) = if let Some(path) = &mqtt.password_file
+        && let Some(origin) = builder.origins.get("mqtt.password_file")
+    {
+        (path.clone(), origin.clone())
+    } else if in_url {
+        return warn_of_readers(builder, "mqtt.url");
+    } else if let Some(path) = credential.filter(|path| path.is_file())
+        && url.is_some()
+    {
+        (path.clone(), Origin::Credential(path))
+    } else {
+        return;
     };
     match password(&path) {
         Ok(password) => {

@@ -87,3 +87,25 @@ pub(super) fn counts_text(counts: &StateCounts) -> String {
         .map(|(state, n)| format!("{n} {}", state.name()));
     parts.collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_number_that_is_none_is_called_that() {
+        let meaning = explain(State::Unreadable);
+        assert!(
+            meaning.contains("a frame number is not a number"),
+            "{meaning}"
+        );
+    }
+
+    #[test]
+    fn counts_are_listed_with_their_states() {
+        let counts = StateCounts::from([(State::Accepted, 3), (State::TooShort, 1)]);
+        assert_eq!(counts_text(&counts), "3 accepted, 1 too_short");
+        assert_eq!(clips_per_min(5, Duration::from_millis(999)), None);
+        assert_eq!(clips_per_min(5, Duration::from_secs(10)), Some(30.0));
+    }
+}
