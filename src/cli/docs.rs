@@ -6,6 +6,7 @@ use crate::error::{CliError, Exit};
 use anyhow::anyhow;
 use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
+use clap_mangen::Man;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,11 +44,16 @@ pub fn run(args: &DocsArgs) -> Result<Exit, CliError> {
 fn write(out: &Path) -> io::Result<()> {
     let pages = out.join("man/man1");
     fs::create_dir_all(&pages)?;
-    clap_mangen::generate_to(Cli::command(), &pages)?;
-    for page in fs::read_dir(&pages)? {
-        let path = page?.path();
-        let page = fs::read_to_string(&path)?;
-        fs::write(path, with_version(&with_examples_as_they_stand(&page)))?;
+    let mut all = Cli::command().disable_help_subcommand(true);
+    all.build();
+    let shown = all.get_subcommands().filter(|c| !c.is_hide_set());
+    for command in std::iter::once(&all).chain(shown) {
+        let source = concat!("handloom ", env!("CARGO_PKG_VERSION"));
+        let man = Man::new(command.clone()).source(source);
+        let mut page = Vec::new();
+        man.render(&mut page)?;
+        let page = with_examples_as_they_stand(&String::from_utf8_lossy(&page));
+        fs::write(pages.join(man.get_filename()), page)?;
     }
     for (shell, place) in COMPLETIONS {
         let path = out.join(place);
@@ -73,17 +79,6 @@ fn without_hidden() -> Command {
         .subcommands(shown.cloned())
 }
 
-/// Adds program and version to the footer of a page, which those of subcommands lack.
-fn with_version(page: &str) -> String {
-    let footer = concat!("\"handloom ", env!("CARGO_PKG_VERSION"), "\"");
-    let title = page.lines().find(|line| line.starts_with(".TH "));
-    let title = title.and_then(|line| Some((line, line.split_once('"')?.0)));
-    title.map_or_else(
-        || page.to_owned(),
-        |(line, head)| page.replacen(line, &format!("{head}{footer}"), 1),
-    )
-}
-
 /// Indented lines of a page are examples, which must not be filled or broken.
 fn with_examples_as_they_stand(page: &str) -> String {
     let mut out = String::with_capacity(page.len() + 64);
@@ -94,7 +89,7 @@ fn with_examples_as_they_stand(page: &str) -> String {
             out.push_str(if is_example { ".nf\n" } else { ".fi\n" });
         }
         was_example = is_example;
-        out.push_str(line);
+        out.push_str(line.trim_end());
         out.push('\n');
     }
     out
@@ -112,17 +107,6 @@ mod tests {
         check("", "");
         check("a\nb\n", "a\nb\n");
         check("a\n  b\n  c\nd\n", "a\n.nf\n  b\n  c\n.fi\nd\n");
-    }
-
-    #[test]
-    fn every_page_is_of_this_version() {
-        let check = |page: &str, expected: &str| assert_eq!(with_version(page), expected);
-        let footer = format!("\"handloom {}\"", env!("CARGO_PKG_VERSION"));
-        check(".SH NAME\n", ".SH NAME\n");
-        check(
-            "a\n.TH x-run 1  \"run \" \nb\n",
-            &format!("a\n.TH x-run 1  {footer}\nb\n"),
-        );
     }
 
     #[test]

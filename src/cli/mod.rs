@@ -18,6 +18,7 @@ pub mod progress;
 pub mod run;
 pub mod watch;
 
+use crate::cli::progress::Console;
 use crate::config::Config;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
@@ -26,7 +27,6 @@ use crate::system::{Signal, Signals};
 use anyhow::anyhow;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
-use progress::Console;
 use serde_json::json;
 
 /// Weaves sign-language video into training sequences at the edge.
@@ -169,24 +169,10 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
 /// # Errors
 /// When two flags exclude each other; names both.
 fn check_flags(config: &Config) -> Result<(), CliError> {
-    let (hands, segments) = (&config.sequence.hands, &config.camera.segments);
-    let (frames, length) = (hands.min_frames, hands.sequence_length);
-    let (min, max) = (segments.min_seconds, segments.max_seconds);
-    let reason = if frames > length {
-        format!(
-            "--min-frames ({frames}) must not exceed --sequence-length ({length}), or no clip would be accepted"
-        )
-    } else if min > max {
-        format!("--min-seconds ({min}) must not exceed --max-seconds ({max})")
-    } else if config.backend_request().lacks_library() {
-        let preference = &config.run.accelerator.preference;
-        format!(
-            "--accelerator {preference} needs a plugin: name its library with --delegate-library"
-        )
-    } else {
-        return Ok(());
-    };
-    Err(CliError::new(Exit::Usage, anyhow!(reason)))
+    let conflict = config.flag_conflict();
+    conflict.map_or(Ok(()), |conflict| {
+        Err(CliError::new(Exit::Usage, anyhow!(conflict)))
+    })
 }
 
 /// Calls `stop` on the first SIGINT or SIGTERM. The second ends the process.
@@ -255,6 +241,28 @@ mod tests {
         assert_eq!(
             (shape.length, shape.stride.get(), job.min_frames),
             (32, 2, 8)
+        );
+    }
+
+    #[test]
+    fn flags_that_exclude_each_other_are_named() {
+        let check = |flags: &[&str], expected: &str| {
+            let line = ["handloom", "process", "d", "--out", "o"];
+            let cli = Cli::try_parse_from(line.iter().chain(flags)).unwrap();
+            let Command::Process(args) = cli.command else {
+                panic!("process")
+            };
+            let error = check_flags(&args.config()).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage);
+            assert_eq!(error.error.to_string(), expected);
+        };
+        check(
+            &["--min-frames", "33"],
+            "--min-frames 33 and --sequence-length 32: the first must not exceed the second, or no clip would be accepted",
+        );
+        check(
+            &["--accelerator", "require:custom"],
+            "--accelerator \"require:custom\" and --delegate-library: a delegate needs its library; set the second",
         );
     }
 
