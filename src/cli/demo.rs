@@ -4,7 +4,7 @@
 use crate::cli::process::{self, ResumeArgs};
 use crate::cli::progress::{Console, ProgressKind, print_line};
 use crate::config::constraints::whole;
-use crate::config::{Config, ModelsConfig};
+use crate::config::{AcceleratorConfig, Config, ModelsConfig};
 use crate::draw::contact_sheet::{LegendEntry, Tile, contact_sheet};
 use crate::draw::scene::signing_scene;
 use crate::error::{CliError, Exit};
@@ -16,7 +16,7 @@ use crate::storage::batches::{FINAL_NAME, batch_path, read_batch};
 use crate::video::clip::{VideoClip, VideoOptions};
 use crate::video::encode::{Codec, best_codec, encode_mp4};
 use anyhow::{Context, anyhow};
-use clap::Args;
+use clap::{Args, Command, FromArgMatches};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -105,6 +105,7 @@ pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
     config.dataset.path.clone_from(&dataset);
     config.output.path.clone_from(&result);
     config.run.workers = args.workers;
+    config.run.accelerator = accelerator_of_environment()?;
     ModelFiles::load(&config.model_paths())?;
     // Checked before anything is written.
     let best = best_codec().map_err(|error| CliError::new(Exit::InOut, anyhow!(error)))?;
@@ -140,6 +141,14 @@ pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
         batch_path(&result, 0).display(),
     ));
     Ok(Exit::Done)
+}
+
+/// The settings of the accelerator. There are no flags for them, but the environment counts as it does for `process`.
+fn accelerator_of_environment() -> Result<AcceleratorConfig, CliError> {
+    let command = AcceleratorConfig::augment_args(Command::new("demo").no_binary_name(true));
+    let matches = command.try_get_matches_from([""; 0]);
+    let read = matches.and_then(|matches| AcceleratorConfig::from_arg_matches(&matches));
+    read.map_err(|error| CliError::new(Exit::Usage, error))
 }
 
 /// Marks a folder of the demo.

@@ -139,8 +139,8 @@ pub fn attention(device: &FleetDevice, now: Duration) -> (Attention, String) {
 pub fn details(device: &FleetDevice) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(state) = &device.state {
-        let reason = state.reason.as_deref().map(|r| format!(": {r}"));
-        let reason = reason.unwrap_or_default();
+        let reason = state.reason.as_deref();
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
         lines.push(format!("state    {}{reason}", state.state.name()));
         let (workers, all) = (state.workers, state.workers_max);
         let (backend, why) = (&state.backend, &state.backend_reason);
@@ -152,8 +152,9 @@ pub fn details(device: &FleetDevice) -> Vec<String> {
         let states = progress.states.iter();
         let states: Vec<String> = states.map(|(s, n)| format!("{s} {n}")).collect();
         let clip = progress.clip.as_ref();
-        let clip = clip.map(|c| format!(", last {} {}", c.gloss, c.video_id));
-        let clip = clip.unwrap_or_default();
+        let clip = clip.map_or_else(String::new, |c| {
+            format!(", last {} {}", c.gloss, c.video_id)
+        });
         lines.push(format!("clips    {}{clip}", states.join(", ")));
         lines.push(format!("run      {}", progress.run));
     }
@@ -179,15 +180,10 @@ pub fn fault(seen: &SeenFault) -> (String, String) {
     let when: String = seen.message.ts.chars().take(19).collect();
     let doubt = if seen.message.clock_synced { "" } else { "?" };
     let fault = &seen.message.body;
+    let (when, component, reason) = (when.replace('T', " "), &fault.component, &fault.reason);
     let clip = fault.clip.as_ref();
-    let clip = clip.map(|c| format!(" {} {}", c.gloss, c.video_id));
-    let what = format!(
-        "{}{doubt} {}{}: {}",
-        when.replace('T', " "),
-        fault.component,
-        clip.unwrap_or_default(),
-        fault.reason
-    );
+    let clip = clip.map_or_else(String::new, |c| format!(" {} {}", c.gloss, c.video_id));
+    let what = format!("{when}{doubt} {component}{clip}: {reason}");
     (what, fault.action.clone())
 }
 
@@ -333,35 +329,26 @@ fn seconds(seconds: f64) -> String {
 }
 
 fn machine(health: &Health) -> String {
-    let mut parts = Vec::new();
-    if let Some(t) = health.temperature_c {
-        parts.push(celsius(t));
-    }
-    if health.throttled == Some(true) {
-        parts.push("throttled".to_owned());
-    }
-    if let Some(load) = health.load_1min {
-        parts.push(format!("load {}", rate(load)));
-    }
-    if let Some(mib) = health.disk_free_mib {
-        parts.push(format!("{mib} MiB disk free"));
-    }
-    if let Some(mib) = health.memory_available_mib {
-        parts.push(format!("{mib} MiB memory free"));
-    }
-    if let Some(mib) = health.memory_resident_mib {
-        parts.push(format!("uses {mib} MiB"));
-    }
-    parts.push(format!("{} frames/s", rate(health.frames_per_s)));
     #[expect(clippy::cast_precision_loss, reason = "shown in days")]
     let uptime = health.uptime_s as f64;
-    parts.push(format!("up {}", seconds(uptime)));
-    parts.join(", ")
+    let free = |mib: Option<u64>, what: &str| mib.map(|mib| format!("{mib} MiB {what} free"));
+    let parts = [
+        health.temperature_c.map(celsius),
+        (health.throttled == Some(true)).then(|| "throttled".to_owned()),
+        health.load_1min.map(|load| format!("load {}", rate(load))),
+        free(health.disk_free_mib, "disk"),
+        free(health.memory_available_mib, "memory"),
+        health
+            .memory_resident_mib
+            .map(|mib| format!("uses {mib} MiB")),
+        Some(format!("{} frames/s", rate(health.frames_per_s))),
+        Some(format!("up {}", seconds(uptime))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn queues(health: &Health) -> String {
     let mirror = health.mirror_waiting;
-    let mirror = mirror.map(|n| format!(", {n} batches for the mirror"));
     format!(
         "{} clips, outbox {} ({} dropped), telemetry {} dropped, {} connections{}",
         health.queue,
@@ -369,7 +356,7 @@ fn queues(health: &Health) -> String {
         health.outbox_dropped,
         health.telemetry_dropped,
         health.connects,
-        mirror.unwrap_or_default()
+        mirror.map_or_else(String::new, |n| format!(", {n} batches for the mirror"))
     )
 }
 

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 /// Time from one status line to the next.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 
+/// State of a camera that has not worked yet.
+pub(super) const OPENING: &str = "opening";
 /// State of a file that is over.
 const ENDED: &str = "ended";
 
@@ -46,7 +48,6 @@ pub(super) struct CliSession<'a> {
 /// What happened in a session so far.
 #[derive(Default)]
 pub(super) struct SessionProgress {
-    has_captured: bool,
     last_status: Option<Instant>,
     signs: usize,
     taken: usize,
@@ -255,7 +256,6 @@ impl CliSession<'_> {
         match event {
             CameraEvent::Opened(opened) => {
                 self.state = "capturing";
-                self.progress.has_captured = true;
                 let rate = opened
                     .rate
                     .map_or_else(String::new, |r| format!(" at {r:.0} fps"));
@@ -272,9 +272,7 @@ impl CliSession<'_> {
                 self.console.report(&text, &event);
             }
             // At a terminal each fault is shown.
-            CameraEvent::Fault(error) | CameraEvent::Relapse(error)
-                if self.progress.has_captured =>
-            {
+            CameraEvent::Fault(error) | CameraEvent::Relapse(error) if self.state != OPENING => {
                 self.state = "degraded";
                 let reason = error.to_string();
                 let event = json!({"event": "fault", "state": self.state, "fault": error.name(), "reason": reason});

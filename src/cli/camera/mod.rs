@@ -9,7 +9,7 @@ use crate::camera::file::FileCamera;
 use crate::camera::{
     Camera, CameraAddress, CameraOpener, CaptureTimeouts, DropPolicy, FormatRequest,
 };
-use crate::cli::camera::cli_session::{CliSession, SessionProgress, report_backend};
+use crate::cli::camera::cli_session::{CliSession, OPENING, SessionProgress, report_backend};
 use crate::cli::camera::preview_encoder::PreviewEncoder;
 use crate::cli::camera::stdin_commands::StdinCommand;
 use crate::cli::progress::{Console, ProgressKind};
@@ -263,7 +263,7 @@ fn record(
         started: Instant::now(),
         time_limit: args.seconds.map(Duration::from_secs_f64),
         ends_with_request: args.takes.count.is_some(),
-        state: "opening",
+        state: OPENING,
         progress: SessionProgress::default(),
     };
     let ended = session.run();
