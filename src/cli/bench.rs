@@ -191,27 +191,28 @@ impl BenchReport<'_> {
     }
 
     fn json(&self) -> Value {
-        let backends = self.outcomes.iter().map(|outcome| {
+        let backends = self.outcomes.iter();
+        let backends: Value = backends.map(|outcome| {
             let (measured, reason) = (outcome.result.as_ref().ok(), outcome.result.as_ref().err());
             json!({"name": outcome.name, "measured": measured, "reason": reason, "clips_per_min": self.clips_per_min(outcome)})
-        });
-        let not_tried = self.not_tried.iter().map(|candidate| {
-            let missing: Vec<&String> = candidate.missing.iter().map(|m| &m.what).collect();
-            json!({"name": candidate.name, "lacks": missing})
-        });
+        }).collect();
+        let not_tried = self.not_tried.iter();
+        let not_tried: Value = not_tried
+            .map(|candidate| {
+                let missing: Vec<&String> = candidate.missing.iter().map(|m| &m.what).collect();
+                json!({"name": candidate.name, "lacks": missing})
+            })
+            .collect();
         let codec = codec_name(self.codec);
-        let decoders = self
-            .decoders
-            .iter()
-            .map(|DecoderResult { name, frames_per_s }| {
-                let (rate, reason) = (frames_per_s.as_ref().ok(), frames_per_s.as_ref().err());
-                json!({"name": name, "codec": codec, "frames_per_s": rate, "reason": reason})
-            });
+        let decoders = self.decoders.iter();
+        let decoders: Value = decoders.map(|decoder| {
+            let (rate, reason) = (decoder.frames_per_s.as_ref().ok(), decoder.frames_per_s.as_ref().err());
+            json!({"name": decoder.name, "codec": codec, "frames_per_s": rate, "reason": reason})
+        }).collect();
         let [before, after] = self.temperatures;
         json!({
             "hardware": self.hardware, "workers": self.workers, "seconds": self.seconds,
-            "backends": Value::from_iter(backends), "not_tried": Value::from_iter(not_tried),
-            "decoders": Value::from_iter(decoders),
+            "backends": backends, "not_tried": not_tried, "decoders": decoders,
             "choice": self.choice.as_ref().ok(), "refusal": self.choice.as_ref().err(),
             "temperature_c": {"before": before, "after": after},
         })

@@ -122,8 +122,10 @@ impl CheckResult {
 /// The results of a subject, none if the config does not name it. An error is a failure.
 type CheckResults = Result<Vec<CheckResult>, CliError>;
 
+type Check = fn(&Config) -> CheckResults;
+
 /// Each subject, who reads its errors, and its check.
-const CHECKS: [(&str, Audience, fn(&Config) -> CheckResults); 12] = [
+const CHECKS: [(&str, Audience, Check); 12] = [
     ("dataset", Audience::Keys, dataset),
     ("camera", Audience::Keys, camera),
     ("models", Audience::Keys, models::models),
@@ -199,13 +201,13 @@ fn settings(loaded: &LoadedConfig, sources: &Sources) -> String {
         || format!("no file; {} does not exist", config::DEFAULT_FILE),
         |path| path.display().to_string(),
     );
-    let is_variable = |origin: &Origin| matches!(origin, Origin::Environment(_));
-    let is_flag = |origin: &Origin| matches!(origin, Origin::Flag(_));
-    let layers: [(fn(&Origin) -> bool, &str); 2] =
-        [(is_variable, "the environment"), (is_flag, "--set")];
-    for (is_of_layer, layer) in layers {
+    let count = |is_of_layer: fn(&Origin) -> bool| {
         let origins = loaded.origins.values();
-        let n = origins.filter(|origin| is_of_layer(origin)).count();
+        origins.filter(|origin| is_of_layer(origin)).count()
+    };
+    let variables = count(|origin| matches!(origin, Origin::Environment(_)));
+    let flags = count(|origin| matches!(origin, Origin::Flag(_)));
+    for (n, layer) in [(variables, "the environment"), (flags, "--set")] {
         let s = if n == 1 { "" } else { "s" };
         if n > 0 {
             // Writing to a String cannot fail.

@@ -205,9 +205,9 @@ fn render(dataset: &Path, best: Codec) -> anyhow::Result<()> {
         let instances = clips.iter().map(|(_, id, frame_start, _)| {
             json!({"video_id": id, "frame_start": frame_start, "frame_end": -1, "split": "train", "signer_id": 1, "instance_id": 0})
         });
-        json!({"gloss": clips[0].0, "instances": Value::from_iter(instances)})
+        json!({"gloss": clips[0].0, "instances": instances.collect::<Value>()})
     });
-    let metadata = serde_json::to_vec_pretty(&Value::from_iter(glosses))?;
+    let metadata = serde_json::to_vec_pretty(&glosses.collect::<Value>())?;
     Ok(fs::write(dataset.join("WLASL_v0.3.json"), metadata)?)
 }
 

@@ -152,7 +152,7 @@ fn secrets(builder: &mut ConfigBuilder, sources: &Sources) {
             let problem = format!(
                 "mqtt.password_file = {path}: {reason}; write the password into it as one line, readable by the service's user"
             );
-            builder.problems.push(Problem::at(origin, problem));
+            builder.problems.push(Problem::at(&origin, problem));
         }
     }
 }

@@ -50,8 +50,7 @@ pub fn load(sources: &Sources) -> Result<LoadedConfig, ConfigError> {
     if let Some(path) = &sources.file {
         let text = read(path)?;
         builder.add_file(path, &text);
-        let position = |problem: &Problem| problem.origin.as_ref().map(Origin::position);
-        builder.problems.sort_by_key(position);
+        builder.problems.sort_by_key(|problem| problem.position);
     }
     builder.add_environment(&sources.environment);
     builder.add_flags(&sources.set);
@@ -132,13 +131,13 @@ impl ConfigBuilder {
                     clipped(&value.shown(without_password))
                 };
                 let message = format!("{} = {value}: {allowed}", key.dotted);
-                let problem = Problem::at(origin, message).about(key.dotted);
+                let problem = Problem::at(&origin, message).about(key.dotted);
                 self.problems.push(problem);
             }
         }
     }
 
-    fn add_unknown(&mut self, origin: Origin, name: &str, advice: &str) {
+    fn add_unknown(&mut self, origin: &Origin, name: &str, advice: &str) {
         let message = format!("{} is not known; {advice}", clipped(name));
         self.problems.push(Problem::at(origin, message));
     }
@@ -150,7 +149,7 @@ impl ConfigBuilder {
             Err(error) => {
                 let at = error.span().map_or(text.len(), |span| span.start);
                 let origin = Origin::File(place(at));
-                let problem = Problem::at(origin, clipped(error.message()));
+                let problem = Problem::at(&origin, clipped(error.message()));
                 self.problems.push(problem);
                 self.has_syntax_error = true;
                 return;
@@ -167,7 +166,7 @@ impl ConfigBuilder {
                 format!("write it as a section: [{name}]")
             };
             let origin = Origin::File(place(section.span().start).without_value());
-            self.add_unknown(origin, name, &advice);
+            self.add_unknown(&origin, name, &advice);
         }
     }
 
@@ -185,7 +184,7 @@ impl ConfigBuilder {
             } else {
                 let origin = Origin::File(place(name.span().start).without_value());
                 let advice = advice::on_key(section, name.get_ref());
-                self.add_unknown(origin, &dotted, &advice);
+                self.add_unknown(&origin, &dotted, &advice);
             }
         }
     }
@@ -206,7 +205,7 @@ impl ConfigBuilder {
                     |near| format!("did you mean {near}?"),
                 );
                 let origin = Origin::Environment(clipped(name));
-                self.add_unknown(origin, "this variable", &advice);
+                self.add_unknown(&origin, "this variable", &advice);
                 continue;
             };
             if let Some(first) = seen.insert(key.dotted, name) {
@@ -239,7 +238,7 @@ impl ConfigBuilder {
                 }
                 self.set(key, &RawValue::Bare(value), origin);
             } else {
-                self.add_unknown(origin, dotted, &advice::on_flag(dotted));
+                self.add_unknown(&origin, dotted, &advice::on_flag(dotted));
             }
         }
     }

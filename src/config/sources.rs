@@ -55,7 +55,7 @@ impl Sources {
                     };
                     let origin = Origin::Environment(name);
                     let message = format!("{value}: the value is not UTF-8; write it in UTF-8");
-                    problems.push(Problem::at(origin, message));
+                    problems.push(Problem::at(&origin, message));
                 }
             }
         }
@@ -119,6 +119,6 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
         let text = String::from_utf8_lossy(error.as_bytes());
         let place = FileLocation::of(path.to_owned(), &text, good);
         let message = "this is not UTF-8; save the file as UTF-8";
-        ConfigError::from(Problem::at(Origin::File(place), message))
+        ConfigError::from(Problem::at(&Origin::File(place), message))
     })
 }

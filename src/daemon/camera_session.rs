@@ -117,7 +117,7 @@ impl<'a> CameraSession<'a> {
             match &written {
                 Ok(()) => self.answer_record(Err("the camera stopped; see state")),
                 Err(failure) => {
-                    self.answer_record(Err(&Audience::TakesKeys.display_chain(failure)))
+                    self.answer_record(Err(&Audience::TakesKeys.display_chain(failure)));
                 }
             }
         }

@@ -21,11 +21,12 @@ pub(super) fn run(args: &CameraArgs, console: &Console) -> Exit {
         let formats = camera.formats.iter().map(|(fourcc, description, sizes)| {
             json!({"format": fourcc, "description": description, "sizes": sizes})
         });
+        let (offers, formats): (Value, Value) = (offers.collect(), formats.collect());
         let chosen = negotiate::choose(&camera.offers, &want);
         let event = json!({
             "event": "device", "path": camera.path, "card": identity.card.card, "driver": identity.card.driver,
             "bus": identity.card.bus, "by_id": identity.by_id, "by_path": identity.by_path,
-            "formats": Value::from_iter(formats), "offers": Value::from_iter(offers), "chosen": chosen.map(|o| o.format.name()),
+            "formats": formats, "offers": offers, "chosen": chosen.map(|o| o.format.name()),
             "controls": camera.controls,
         });
         let chosen = chosen.map(|offer| negotiate::describe(&[offer]));

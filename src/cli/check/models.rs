@@ -45,6 +45,7 @@ pub(super) fn runtime(_config: &Config) -> CheckResults {
 }
 
 /// Checks all backends. A missing requirement is a failure only for a required backend.
+#[expect(clippy::unnecessary_wraps, reason = "as every check")]
 pub(super) fn accelerators(config: &Config) -> CheckResults {
     let request = config.backend_request();
     let all = candidates::all(&request.delegate, &Hardware::here());

@@ -31,11 +31,11 @@ impl Screen {
         let signals = Signals::listen(move |_| flag.store(true, Ordering::Relaxed));
         Ok(Self {
             is_terminated,
-            _signals: signals.map_err(unusable)?,
+            _signals: signals.map_err(|e| unusable(&e))?,
             // After a failure raw mode may be on already; the first error is reported.
             terminal: ratatui::try_init().map_err(|error| {
                 ratatui::try_restore().ok();
-                unusable(error)
+                unusable(&error)
             })?,
         })
     }
@@ -46,7 +46,7 @@ impl Screen {
     /// When the terminal is gone.
     pub fn show(&mut self, view: &FleetView, now: Duration) -> Result<(), CliError> {
         let drawn = self.terminal.draw(|frame| draw(frame, view, now));
-        drawn.map(drop).map_err(unusable)
+        drawn.map(drop).map_err(|e| unusable(&e))
     }
 
     /// The key that is pressed within `wait`, if it has a meaning. A changed size also ends the wait. A signal is `Quit`.
@@ -54,21 +54,21 @@ impl Screen {
     /// # Errors
     /// When the terminal is gone.
     pub fn key(&mut self, wait: Duration) -> Result<Option<KeyAction>, CliError> {
-        let has_event = event::poll(wait).map_err(unusable)?;
+        let has_event = event::poll(wait).map_err(|e| unusable(&e))?;
         if self.is_terminated.load(Ordering::Relaxed) {
             return Ok(Some(KeyAction::Quit));
         }
         if !has_event {
             return Ok(None);
         }
-        Ok(match event::read().map_err(unusable)? {
+        Ok(match event::read().map_err(|e| unusable(&e))? {
             Event::Key(key) if key.kind != KeyEventKind::Release => meaning(key),
             _ => None,
         })
     }
 }
 
-fn unusable(error: io::Error) -> CliError {
+fn unusable(error: &io::Error) -> CliError {
     let text = format!("cannot use the terminal: {error}; `handloom watch --once` needs none");
     CliError::new(Exit::InOut, anyhow!(text))
 }
