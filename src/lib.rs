@@ -30,11 +30,11 @@
 //! | module | purpose |
 //! |---|---|
 //! | `main.rs`, [`error`], [`logging`] | start-up, exit codes, the top-level error and its hints, log set-up |
-//! | [`cli`] | one file a subcommand: arguments and a short `run`; the progress bar and JSON lines |
+//! | [`cli`] | one file a subcommand: its arguments and its `run`; the progress bar and JSON lines |
 //! | [`config`] | the daemon's settings: file, environment, flags; their constraints and errors. A leaf: it imports pure modules |
 //! | **pure** | *no file, socket, clock, environment, thread* |
 //! | [`frame`], [`geometry`], [`digest`] | an RGB picture and a source of them; points, sizes, rectangles; SHA-256 |
-//! | [`color`] | decoded YUV planes to the RGB that OpenCV gives the notebook; rotation of pictures |
+//! | [`color`] | decoded YUV planes to the RGB that OpenCV gives the notebook; rotation |
 //! | [`hand`] | MediaPipe's hand landmarker: palm decoding, non-maximum suppression, region of interest, warp, landmarks, tracking |
 //! | [`sequence`] | frame sampling, normalization, sign segmentation, resampling, the recording plan of takes |
 //! | [`dataset`] | WLASL metadata, the plan, the rules for accepting clips (too short, empty, over the limit) |
@@ -79,7 +79,7 @@
 //! | state | what became of an instance: accepted, `too_short`, empty, missing, unreadable, `over_limit`, `not_selected` |
 //! | sequence | `[L, 126]` f32: L sampled frames (32 by default), two hands × 21 landmarks × x, y, z |
 //! | slot | the place of a hand in the 126 numbers: 0 for the first detected hand, 1 for the second |
-//! | landmark | one of 21 points of a hand; x and y in pictures' fractions, z relative to the wrist |
+//! | landmark | one of 21 points of a hand; x and y in fractions of the image, z relative to the wrist |
 //! | palm, ROI, anchor | MediaPipe's first stage: palm boxes from anchors; the rotated square cut out for the hand model |
 //! | handedness, presence, score | left or right; whether the crop holds a hand; the model's confidence |
 //! | profile | named defaults of the sequence options; `notebook` reproduces the notebook exactly |
@@ -88,12 +88,12 @@
 //! | ledger | `ledger.sqlite`: what a restart needs; one transaction a finished clip |
 //! | outbox | the ledger's table of messages that the broker has not acknowledged |
 //! | manifest | `manifest.jsonl`: one line an instance, with its state and numbers |
-//! | provenance | `run.json`: settings, models, backend, decoder and versions that made an output folder |
+//! | provenance | `run.json`: settings, models, backend, decoder and versions of an output folder |
 //! | take | one recorded sign of a camera; stored like a clip |
 //! | segmenter | the rules that find where a sign begins and ends in a camera's frames |
 //! | backend | what runs the models: `cpu`, `litert:cpu`, `litert:gpu`, a delegate |
 //! | accelerator | a backend other than the CPU |
-//! | agreement check | the comparison of a backend's landmarks with the CPU's on built-in pictures |
+//! | agreement check | the comparison of a backend's landmarks with the CPU's on built-in images |
 //! | mirror | a second folder, on another disk, that gets a copy of every sealed file |
 //! | fault | a problem that an operator should see: a message on the channel `fault` |
 //! | worker | a thread with its own decoder and models that processes one clip at a time |

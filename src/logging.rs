@@ -5,6 +5,7 @@ use crate::system::journal;
 use std::io::{IsTerminal, Write as _};
 use std::sync::OnceLock;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -15,14 +16,14 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 static LEVEL: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Sets up the log at `level`: `error`, `warn`, `info`, `debug`, `trace`, or a filter of `tracing`. With `has_times` each
-/// line begins with the time (UTC), except in the journal, which adds it. Call it once.
+/// Sets up the log at `level`: `error`, `warn`, `info`, `debug`, `trace`, or a filter of `tracing`. A level is Handloom's
+/// own: of libraries it shows warnings and errors only. With `has_times` each line begins with the time (UTC), except in
+/// the journal, which adds it. Call it once.
 ///
 /// # Errors
 /// When `level` is not a level or filter.
 pub fn init(level: &str, has_times: bool) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|e| e.to_string())?;
-    let (filter, handle) = reload::Layer::new(filter);
+    let (filter, handle) = reload::Layer::new(filter(level)?);
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
@@ -42,6 +43,19 @@ pub fn init(level: &str, has_times: bool) -> Result<(), String> {
     // A second call has failed above.
     LEVEL.set(handle).ok();
     Ok(())
+}
+
+/// The filter of a level, or the given filter.
+fn filter(level: &str) -> Result<EnvFilter, String> {
+    let is_above_warn = level
+        .parse()
+        .is_ok_and(|level: LevelFilter| level > LevelFilter::WARN);
+    let filter = if is_above_warn {
+        EnvFilter::try_new(format!("warn,handloom={level}"))
+    } else {
+        EnvFilter::try_new(level)
+    };
+    filter.map_err(|e| e.to_string())
 }
 
 /// The priority of an error in sd-daemon(3).
@@ -94,9 +108,7 @@ pub fn set_level(level: &str) {
     let Some(handle) = LEVEL.get() else {
         return;
     };
-    let changed = EnvFilter::try_new(level)
-        .map_err(|e| e.to_string())
-        .and_then(|filter| handle.reload(filter).map_err(|e| e.to_string()));
+    let changed = filter(level).and_then(|filter| handle.reload(filter).map_err(|e| e.to_string()));
     if let Err(error) = changed {
         tracing::warn!(level, error, "invalid log level; it is not changed");
     }
@@ -128,21 +140,48 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_line_for_the_journal_says_all_on_one_line() {
+    /// The lines that `log` writes under the filter of `level`.
+    fn logged(level: &str, log: impl FnOnce()) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
         let lines = fmt::layer()
             .with_ansi(false)
             .event_format(JournalLine)
             .with_writer(move || writer.clone());
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+        let lines = lines.with_filter(filter(level).unwrap());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), log);
+        let bytes = kept.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_level_shows_only_warnings_of_libraries() {
+        let check = |level: &str, expected: &str| {
+            let found = logged(level, || {
+                tracing::debug!(target: "rumqttc::state", "ping");
+                tracing::warn!(target: "rumqttc::state", "lost");
+                tracing::debug!(target: "handloom::mqtt", "sent");
+                tracing::trace!("step");
+            });
+            assert_eq!(found, expected, "{level}");
+        };
+        check("debug", "<4>lost\n<7>sent\n");
+        check("TRACE", "<4>lost\n<7>sent\n<7>step\n");
+        check("info", "<4>lost\n");
+        check("error", "");
+        check("warn,rumqttc=debug", "<7>ping\n<4>lost\n");
+        check("off", "");
+        assert!(filter("x=loud").is_err());
+    }
+
+    #[test]
+    fn a_line_for_the_journal_says_all_on_one_line() {
+        let text = logged("debug", || {
             tracing::error!(reason = "no\nroom", "fault");
             tracing::warn!(clips = 3, "late");
             tracing::info!("ready");
             tracing::debug!("begun");
         });
-        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
         let expected = "<3>fault reason=\"no\\nroom\"\n<4>late clips=3\n<6>ready\n<7>begun\n";
         assert_eq!(text, expected);
     }

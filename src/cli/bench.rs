@@ -1,7 +1,9 @@
 //! `handloom bench`: how fast each backend runs the models here, how well it agrees with the CPU, how fast the decoders
 //! are, and the clips per minute to expect from both.
 
-use crate::cli::{BenchArgs, progress};
+use crate::cli::progress::print_line;
+use crate::config::constraints::{seconds, whole};
+use crate::config::{AcceleratorConfig, Config, DelegateConfig, ModelsConfig};
 use crate::draw::scene::signing_scene;
 use crate::error::{CliError, Exit};
 use crate::frame::FrameSource;
@@ -15,10 +17,62 @@ use crate::video::clip::{VideoClip, VideoOptions};
 use crate::video::decoder;
 use crate::video::encode::{Codec, best_codec, encode_mp4};
 use anyhow::anyhow;
+use clap::Args;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+pub(super) const BENCH_ABOUT: &str = "\
+Measure the backends that could run the models here, and the decoders.
+
+Every usable backend runs both models on built-in images in a process of its own, first with one
+worker, then with all. Its landmarks are compared with the CPU's; `auto` never chooses a backend
+that disagrees. Backends that cannot be used are listed; `handloom check` says how to fix them.
+Let nothing else run meanwhile, and let the device be as warm as it will be at work.
+
+Examples:
+  handloom bench                                         some seconds for each backend
+  handloom bench --seconds 30 --json                     for a record
+  handloom bench --delegate-library /opt/npu/libnpu_delegate.so --delegate-palm palm_int8.tflite";
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Seconds that each backend runs with one worker, and again with all
+    #[arg(long, value_name = "N", default_value = "5", value_parser = seconds)]
+    pub seconds: Duration,
+    /// Clips processed at the same time [default: the number of cores]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1, 256))]
+    pub workers: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// `[models]`
+    #[command(flatten, next_help_heading = "Which models")]
+    pub models: ModelsConfig,
+    /// The part of `[run]` that says what runs the models.
+    #[command(flatten, next_help_heading = "What runs the models")]
+    pub accelerator: AcceleratorConfig,
+    /// `[delegate]`
+    #[command(flatten)]
+    pub delegate: DelegateConfig,
+}
+
+impl BenchArgs {
+    /// The settings as a config.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let mut config = Config {
+            models: self.models.clone(),
+            delegate: self.delegate.clone(),
+            ..Config::default()
+        };
+        config.run.workers = self.workers;
+        config.run.accelerator = self.accelerator.clone();
+        config
+    }
+}
 
 /// Average number of sampled frames of a WLASL clip, and of the frames decoded for them.
 const SAMPLED_FRAMES: f64 = 26.7;
@@ -29,35 +83,13 @@ const SIZE: (usize, usize) = (640, 480);
 /// Minimum number of measured passes over the clip; the median counts.
 const ROUNDS: usize = 5;
 
-/// A decoder, and its frames per second or why it does not work.
+/// Frames per second of the decoder `name`, or why it does not work.
 struct DecoderResult {
     name: String,
-    codec: Codec,
     frames_per_s: Result<f64, String>,
 }
 
-impl DecoderResult {
-    fn text(&self) -> String {
-        let Self { name, codec, .. } = self;
-        match &self.frames_per_s {
-            Ok(rate) => {
-                let ((width, height), codec) = (SIZE, codec_name(*codec));
-                format!("decoder  {name:<14} {rate:7.0} frames/s of {codec}, {width} x {height}")
-            }
-            Err(reason) => format!("decoder  {name:<14} does not work: {reason}"),
-        }
-    }
-
-    fn json(&self) -> Value {
-        let (rate, reason) = (
-            self.frames_per_s.as_ref().ok(),
-            self.frames_per_s.as_ref().err(),
-        );
-        json!({"name": self.name, "codec": codec_name(self.codec), "frames_per_s": rate, "reason": reason})
-    }
-}
-
-/// All that is printed.
+/// Everything that is printed.
 struct BenchReport<'a> {
     hardware: String,
     workers: usize,
@@ -67,6 +99,8 @@ struct BenchReport<'a> {
     outcomes: Vec<BenchmarkOutcome>,
     tried: Vec<&'a BackendCandidate>,
     not_tried: Vec<&'a BackendCandidate>,
+    /// The stream format that the decoders were measured with.
+    codec: Codec,
     decoders: Vec<DecoderResult>,
     /// Frames per second of the decoder that jobs use.
     default_decoder_rate: Option<f64>,
@@ -127,23 +161,21 @@ pub fn run(args: &BenchArgs) -> Result<Exit, CliError> {
         outcomes,
         tried,
         not_tried,
+        codec,
         default_decoder_rate: default_decoder.and_then(|d| d.frames_per_s.as_ref().ok().copied()),
         decoders,
         temperatures: [before, after],
     };
-    if args.json {
-        progress::line(&report.json().to_string());
+    print_line(&if args.json {
+        report.json().to_string()
     } else {
-        progress::line(&report.text());
-    }
-    match report.choice {
-        Ok(_) => Ok(Exit::Done),
-        Err(reason) => {
-            let preference = report.preference;
-            let text = format!("the accelerator of {preference} cannot be used: {reason}");
-            Err(CliError::new(Exit::Unavailable, anyhow!(text)))
-        }
-    }
+        report.text()
+    });
+    let preference = report.preference;
+    report.choice.map(|_| Exit::Done).map_err(|reason| {
+        let text = format!("the accelerator of {preference} cannot be used: {reason}");
+        CliError::new(Exit::Unavailable, anyhow!(text))
+    })
 }
 
 impl BenchReport<'_> {
@@ -159,23 +191,24 @@ impl BenchReport<'_> {
     }
 
     fn json(&self) -> Value {
-        let backends: Vec<Value> = self
-            .outcomes
-            .iter()
-            .map(|outcome| {
-                let (measured, reason) = (outcome.result.as_ref().ok(), outcome.result.as_ref().err());
-                json!({"name": outcome.name, "measured": measured, "reason": reason, "clips_per_min": self.clips_per_min(outcome)})
+        let backends = self.outcomes.iter();
+        let backends: Value = backends.map(|outcome| {
+            let (measured, reason) = (outcome.result.as_ref().ok(), outcome.result.as_ref().err());
+            json!({"name": outcome.name, "measured": measured, "reason": reason, "clips_per_min": self.clips_per_min(outcome)})
+        }).collect();
+        let not_tried = self.not_tried.iter();
+        let not_tried: Value = not_tried
+            .map(|candidate| {
+                let missing: Vec<&String> = candidate.missing.iter().map(|m| &m.what).collect();
+                json!({"name": candidate.name, "lacks": missing})
             })
             .collect();
-        let not_tried: Vec<Value> = self
-            .not_tried
-            .iter()
-            .map(|c| {
-                let missing: Vec<&String> = c.missing.iter().map(|m| &m.what).collect();
-                json!({"name": c.name, "lacks": missing})
-            })
-            .collect();
-        let decoders: Vec<Value> = self.decoders.iter().map(DecoderResult::json).collect();
+        let codec = codec_name(self.codec);
+        let decoders = self.decoders.iter();
+        let decoders: Value = decoders.map(|decoder| {
+            let (rate, reason) = (decoder.frames_per_s.as_ref().ok(), decoder.frames_per_s.as_ref().err());
+            json!({"name": decoder.name, "codec": codec, "frames_per_s": rate, "reason": reason})
+        }).collect();
         let [before, after] = self.temperatures;
         json!({
             "hardware": self.hardware, "workers": self.workers, "seconds": self.seconds,
@@ -192,24 +225,31 @@ impl BenchReport<'_> {
         )];
         lines.extend(self.outcomes.iter().map(|outcome| self.row(outcome)));
         lines.push(String::new());
-        lines.extend(self.decoders.iter().map(DecoderResult::text));
+        let ((width, height), codec) = (SIZE, codec_name(self.codec));
+        lines.extend(
+            self.decoders
+                .iter()
+                .map(|DecoderResult { name, frames_per_s }| match frames_per_s {
+                    Ok(rate) => format!(
+                        "decoder  {name:<14} {rate:7.0} frames/s of {codec}, {width} x {height}"
+                    ),
+                    Err(reason) => format!("decoder  {name:<14} does not work: {reason}"),
+                }),
+        );
         if let [Some(before), Some(after)] = self.temperatures {
-            lines.push(String::new());
             lines.push(format!(
-                "temperature  {before:.0} C before, {after:.0} C after"
+                "\ntemperature  {before:.0} C before, {after:.0} C after"
             ));
         }
         if !self.not_tried.is_empty() {
             let names: Vec<&str> = self.not_tried.iter().map(|c| c.name.as_str()).collect();
-            lines.push(String::new());
             lines.push(format!(
-                "not available (`handloom check` says what each one needs): {}",
+                "\nnot available (`handloom check` says what each one needs): {}",
                 names.join(", ")
             ));
         }
         if let Ok(BackendChoice { name, reason, .. }) = &self.choice {
-            lines.push(String::new());
-            lines.push(format!("{} chooses {name}: {reason}", self.preference));
+            lines.push(format!("\n{} chooses {name}: {reason}", self.preference));
         }
         lines.join("\n")
     }
@@ -293,7 +333,6 @@ fn decoders(codec: Codec, duration: Duration) -> Vec<DecoderResult> {
         .map(|name| DecoderResult {
             frames_per_s: clip.clone().and_then(|clip| decode(&clip, &name, duration)),
             name,
-            codec,
         })
         .collect()
 }
@@ -380,6 +419,7 @@ mod tests {
             outcomes: vec![outcome(CPU, 0.0), outcome("custom", 2e-4)],
             tried: Vec::new(),
             not_tried: Vec::new(),
+            codec: Codec::H264,
             decoders: Vec::new(),
             default_decoder_rate: None,
             choice: Err(String::new()),

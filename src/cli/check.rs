@@ -1,354 +1,330 @@
-//! `handloom check`: the config and the world around it, a line each.
+//! `handloom check`: checks the config and everything that it names, a line each.
 
-mod accelerators;
-mod broker;
-mod folders;
-mod results;
+mod models;
+mod output;
 
 use crate::camera::{CaptureStep, RawFrame};
-use crate::cli::CheckArgs;
-use crate::cli::progress;
+use crate::cli::progress::print_line;
+use crate::cli::run::ConfigArgs;
 use crate::config::{self, Config, LoadedConfig, Origin, Sources};
 use crate::dataset::{plan, wlasl};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::frame::DecoderChoice;
-use crate::inference::{BackendSpec, LoadedModels, ModelFiles, model_files};
+use crate::messages::topics;
+use crate::mqtt::check_tls;
+use crate::mqtt::subscriber::{Event, Subscriber};
 use crate::video::dataset_source::DatasetSource;
 use crate::video::{clip, decoder};
+use CheckStatus::{Absent, Bad, Doubtful, Fine};
+use anyhow::anyhow;
+use clap::Args;
 use serde_json::json;
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Warnings of one subject that are shown; more are counted.
+/// Warnings of the dataset that are shown; more are counted.
 const WARNINGS_MAX: usize = 5;
+/// Longest wait for the connection to the broker: name, TCP, TLS and login.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for the broker in all.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How something is.
+pub(super) const CHECK_ABOUT: &str = "\
+Check the daemon's config and everything that it names.
+
+Prints a line for each of: config, device, dataset, camera, models, runtime, accelerators, decoder,
+output, mirror and broker. A dataset or camera that the config does not name has no line. Each line
+has a status, what was found and the fix:
+  ok      in order, or not used by the config
+  -       an accelerator that is not here and not required
+  warn    usable, but probably not as intended
+  FAIL    not usable
+
+Nothing is changed. But a small file is written to the output folders and removed again, the camera
+is opened for one frame, and check logs in to the broker under a name of its own.
+
+Check sees what its user may see: run it as the service's user, `sudo -u handloom handloom check`.
+It cannot see what the service's sandbox forbids, nor a password that only systemd gives to the
+service.
+
+Settings come from the file, then from the environment (HANDLOOM_SECTION_KEY, as in
+HANDLOOM_MQTT_URL; also HANDLOOM_LOG for log.level and HANDLOOM_MODELS for models.path), then from
+--set. The last one wins. Empty text unsets an optional setting. The example handloom.toml has every
+key with its meaning and default.
+
+Examples:
+  handloom check                                         the config of the service
+  handloom check --config my.toml --set mqtt.url=        as if no broker were set
+  handloom check --print > effective.toml                secrets are hidden
+
+Exit codes: 0 all in order, 78 bad config, 69 a required accelerator or only the broker fails, else
+the code of the first failure.";
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The config.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print one JSON object a line
+    #[arg(long, conflicts_with = "print")]
+    pub json: bool,
+    /// Print all settings as a config file, with the origin of each, and stop
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// The status of a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CheckStatus {
     Fine,
-    /// Not there, and need not be.
+    /// Not here and not required.
     Absent,
     Doubtful,
-    /// With what the program ends with if this is the first.
+    /// The program ends with this code, if it is the first.
     Bad(Exit),
 }
 
-/// One thing that was looked at.
+/// The status of a subject, and what was found.
 #[derive(Debug)]
 struct CheckResult {
-    verdict: CheckStatus,
-    subject: &'static str,
+    status: CheckStatus,
     detail: String,
 }
 
-impl CheckResult {
-    fn fine(subject: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(CheckStatus::Fine, subject, detail)
-    }
-
-    fn absent(subject: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(CheckStatus::Absent, subject, detail)
-    }
-
-    fn doubtful(subject: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(CheckStatus::Doubtful, subject, detail)
-    }
-
-    fn bad(exit: Exit, subject: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(CheckStatus::Bad(exit), subject, detail)
-    }
-
-    /// Of an error of another room.
-    fn failed(subject: &'static str, failure: impl Into<CliError>) -> Self {
-        let failure = failure.into();
-        Self::bad(
-            failure.exit,
-            subject,
-            Audience::Keys.display_chain(&failure),
-        )
-    }
-
-    fn new(verdict: CheckStatus, subject: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            verdict,
-            subject,
+impl CheckStatus {
+    fn with(self, detail: impl Into<String>) -> CheckResult {
+        CheckResult {
+            status: self,
             detail: detail.into(),
         }
     }
+}
 
-    /// One line for people; more where the detail has more.
-    fn text(&self) -> String {
-        let word = match self.verdict {
-            CheckStatus::Fine => "ok",
-            CheckStatus::Absent => "-",
-            CheckStatus::Doubtful => "warn",
-            CheckStatus::Bad(_) => "FAIL",
+impl CheckResult {
+    /// One line for people, more if the detail has more; or one JSON object for programs.
+    fn line(&self, subject: &str, is_json: bool) -> String {
+        let (word, name) = match self.status {
+            Fine => ("ok", "ok"),
+            Absent => ("-", "absent"),
+            Doubtful => ("warn", "warn"),
+            Bad(_) => ("FAIL", "fail"),
         };
+        if is_json {
+            return json!({"verdict": name, "subject": subject, "detail": self.detail}).to_string();
+        }
         let detail = self.detail.replace('\n', &format!("\n{:20}", ""));
-        format!("{word:<8} {:<10} {detail}", self.subject)
-    }
-
-    /// One line for programs.
-    fn json(&self) -> String {
-        let verdict = match self.verdict {
-            CheckStatus::Fine => "ok",
-            CheckStatus::Absent => "absent",
-            CheckStatus::Doubtful => "warn",
-            CheckStatus::Bad(_) => "fail",
-        };
-        json!({"verdict": verdict, "subject": self.subject, "detail": self.detail}).to_string()
+        format!("{word:<8} {subject:<10} {detail}")
     }
 }
 
-/// Checks everything and says so.
+/// The results of a subject, none if the config does not name it. An error is a failure.
+type CheckResults = Result<Vec<CheckResult>, CliError>;
+
+type Check = fn(&Config) -> CheckResults;
+
+/// Each subject, who reads its errors, and its check.
+const CHECKS: [(&str, Audience, Check); 12] = [
+    ("dataset", Audience::Keys, dataset),
+    ("camera", Audience::Keys, camera),
+    ("models", Audience::Keys, models::models),
+    ("runtime", Audience::Keys, models::runtime),
+    ("accel", Audience::Keys, models::accelerators),
+    ("decoder", Audience::Keys, decoder),
+    ("output", Audience::Keys, output::output),
+    ("job", Audience::Keys, output::job),
+    ("takes", Audience::TakesKeys, output::takes_folder),
+    ("takes", Audience::TakesKeys, output::takes),
+    ("mirror", Audience::Keys, output::mirror),
+    // Last: a job runs without the broker, so its exit code counts only if all else is in order.
+    ("broker", Audience::Keys, broker),
+];
+
+/// Prints the results, and keeps the exit code of the first failure.
+struct CheckReport {
+    is_json: bool,
+    exit: Exit,
+}
+
+impl CheckReport {
+    fn print(&mut self, subject: &str, result: &CheckResult) {
+        print_line(&result.line(subject, self.is_json));
+        if let (Bad(exit), Exit::Done) = (result.status, self.exit) {
+            self.exit = exit;
+        }
+    }
+}
+
+/// Checks everything and prints the results.
 ///
 /// # Errors
-/// When the config cannot be printed because it is wrong.
+/// When the config is to be printed and is wrong.
 pub fn run(args: &CheckArgs) -> Result<Exit, CliError> {
-    let loaded = Sources::of_process(args.config.config.clone(), args.config.set.clone())
-        .and_then(|sources| Ok((config::load(&sources)?, sources)));
+    let sources = args.config.sources();
+    let loaded = sources.and_then(|sources| Ok((config::load(&sources)?, sources)));
     if args.print {
-        progress::line(&loaded?.0.to_toml());
+        print_line(&loaded?.0.to_toml());
         return Ok(Exit::Done);
     }
-    let mut exits = Vec::new();
-    let mut tell = |findings: Vec<CheckResult>| {
-        for finding in findings {
-            if let CheckStatus::Bad(exit) = finding.verdict {
-                exits.push(exit);
-            }
-            progress::line(&if args.json {
-                finding.json()
-            } else {
-                finding.text()
-            });
-        }
+    let mut report = CheckReport {
+        is_json: args.json,
+        exit: Exit::Done,
     };
     let (loaded, sources) = match loaded {
         Ok(loaded) => loaded,
         Err(error) => {
-            let bad = |problem: &config::Problem| {
-                CheckResult::bad(Exit::Config, "config", problem.to_string())
-            };
-            tell(error.problems.iter().map(bad).collect());
+            for problem in &error.problems {
+                let result = Bad(Exit::Config).with(problem.to_string());
+                report.print("config", &result);
+            }
             return Ok(Exit::Config);
         }
     };
-    tell(settings(&loaded, &sources));
-    tell(device(&loaded));
-    let config = &loaded.config;
-    for look in [
-        dataset,
-        camera,
-        models,
-        accelerators::accelerators,
-        decoding,
-        folders::output,
-        results::job,
-        folders::takes,
-        results::takes,
-        folders::mirror,
-    ] {
-        tell(look(config));
+    report.print("config", &Fine.with(settings(&loaded, &sources)));
+    for warning in &loaded.warnings {
+        report.print("config", &Doubtful.with(warning));
     }
-    // Last, for a broker that is away stops no job: its exit code counts only where all else is in order.
-    tell(broker::broker(config));
-    Ok(exits.first().copied().unwrap_or(Exit::Done))
+    report.print("device", &Fine.with(device(&loaded)));
+    for (subject, audience, check) in CHECKS {
+        let failed = |error: CliError| vec![Bad(error.exit).with(audience.display_chain(&error))];
+        for result in check(&loaded.config).unwrap_or_else(failed) {
+            report.print(subject, &result);
+        }
+    }
+    Ok(report.exit)
 }
 
-/// Where the settings come from.
-fn settings(loaded: &LoadedConfig, sources: &Sources) -> Vec<CheckResult> {
-    let file = sources.file.as_ref().map_or_else(
-        || format!("no file; {} is not there", config::DEFAULT_FILE),
+/// The sources of the settings.
+fn settings(loaded: &LoadedConfig, sources: &Sources) -> String {
+    let mut detail = sources.file.as_ref().map_or_else(
+        || format!("no file; {} does not exist", config::DEFAULT_FILE),
         |path| path.display().to_string(),
     );
-    let count = |wanted: fn(&Origin) -> bool| {
-        let origins = loaded.origins.iter();
-        origins.filter(|(_, origin)| wanted(origin)).count()
+    let count = |is_of_layer: fn(&Origin) -> bool| {
+        let origins = loaded.origins.values();
+        origins.filter(|origin| is_of_layer(origin)).count()
     };
-    let mut detail = file;
-    for (n, layer) in [
-        (
-            count(|o| matches!(o, Origin::Environment(_))),
-            "the environment",
-        ),
-        (count(|o| matches!(o, Origin::Flag(_))), "--set"),
-    ] {
+    let variables = count(|origin| matches!(origin, Origin::Environment(_)));
+    let flags = count(|origin| matches!(origin, Origin::Flag(_)));
+    for (n, layer) in [(variables, "the environment"), (flags, "--set")] {
         let s = if n == 1 { "" } else { "s" };
         if n > 0 {
             // Writing to a String cannot fail.
             write!(detail, "; {n} setting{s} from {layer}").ok();
         }
     }
-    let warnings = loaded.warnings.iter();
-    [CheckResult::fine("config", detail)]
-        .into_iter()
-        .chain(warnings.map(|warning| CheckResult::doubtful("config", warning)))
-        .collect()
+    detail
 }
 
-fn device(loaded: &LoadedConfig) -> Vec<CheckResult> {
+fn device(loaded: &LoadedConfig) -> String {
     let id = &loaded.config.device.id;
-    let detail = match loaded.origin("device.id") {
+    match loaded.origin("device.id") {
         Some(_) => id.clone(),
-        None => format!("{id}, after the host name; device.id sets another"),
-    };
-    vec![CheckResult::fine("device", detail)]
+        None => format!("{id}, from the host name; device.id sets another"),
+    }
 }
 
 /// The camera, opened for one frame.
-fn camera(config: &Config) -> Vec<CheckResult> {
-    let Some((place, recipe)) = config.capture() else {
-        return Vec::new();
+fn camera(config: &Config) -> CheckResults {
+    let Some((address, settings)) = config.capture() else {
+        return Ok(Vec::new());
     };
-    let mut frame = RawFrame::default();
-    let filmed = place
-        .opener(recipe.want)
-        .open(Instant::now())
-        .and_then(|mut capture| {
-            let patience = capture.frame_timeout();
-            let step = capture.next(patience, &mut frame)?;
-            Ok((capture.opened().clone(), step))
-        });
-    vec![match filmed {
-        Ok((opened, step)) => {
-            let rate = opened
-                .rate
-                .map_or_else(String::new, |r| format!(" at {r:.0} fps"));
-            let what = format!(
-                "{}: {} {}x{}{rate}",
-                opened.name,
-                opened.format.name(),
-                opened.width,
-                opened.height
-            );
-            if step == CaptureStep::Frame {
-                CheckResult::fine("camera", what)
-            } else {
-                CheckResult::doubtful(
-                    "camera",
-                    format!("{what}, but no frame came; plug it out and in"),
-                )
-            }
-        }
-        Err(error) => CheckResult::failed("camera", error),
-    }]
+    let mut capture = address.opener(settings.want).open(Instant::now())?;
+    let timeout = capture.frame_timeout();
+    let step = capture.next(timeout, &mut RawFrame::default())?;
+    let opened = capture.opened();
+    let rate = opened
+        .rate
+        .map_or_else(String::new, |r| format!(" at {r:.0} fps"));
+    let (format, width, height) = (opened.format.name(), opened.width, opened.height);
+    let detail = format!("{}: {format} {width}x{height}{rate}", opened.name);
+    Ok(vec![if step == CaptureStep::Frame {
+        Fine.with(detail)
+    } else {
+        Doubtful.with(format!(
+            "{detail}, but no frame came; unplug it and plug it in again"
+        ))
+    }])
 }
 
-/// The dataset and what of it would be processed.
-fn dataset(config: &Config) -> Vec<CheckResult> {
-    if config.dataset.path.as_os_str().is_empty() {
-        return Vec::new();
+/// The dataset, and how much of it would be processed.
+fn dataset(config: &Config) -> CheckResults {
+    let settings = &config.dataset;
+    if settings.path.as_os_str().is_empty() {
+        return Ok(Vec::new());
     }
-    let places = &config.dataset;
-    let planned = || -> Result<_, CliError> {
-        let dataset = DatasetSource::open(
-            &places.path,
-            places.files.json.as_deref(),
-            places.files.videos.as_deref(),
-        )?;
-        let entries = wlasl::parse(&dataset.metadata_bytes()?).map_err(|error| {
-            let CliError { exit, error } = error.into();
-            let path = dataset.json_path();
-            CliError::new(exit, error.context(path.display().to_string()))
-        })?;
-        let plan = plan::plan(&entries, &config.plan_options(), &|id| dataset.exists(id));
-        Ok((dataset, plan))
-    };
-    let (dataset, plan) = match planned() {
-        Ok(planned) => planned,
-        Err(failure) => return vec![CheckResult::failed("dataset", failure)],
-    };
+    let (json, videos) = (&settings.files.json, &settings.files.videos);
+    let dataset = DatasetSource::open(&settings.path, json.as_deref(), videos.as_deref())?;
+    let path = dataset.json_path().display().to_string();
+    let entries = wlasl::parse(&dataset.metadata_bytes()?).map_err(|error| {
+        let CliError { exit, error } = error.into();
+        CliError::new(exit, error.context(path.clone()))
+    })?;
+    let plan = plan::plan(&entries, &config.plan_options(), &|id| dataset.exists(id));
+    let (clips, instances, glosses) = (plan.jobs.len(), plan.records.len(), plan.glosses.len());
     let counts = format!(
-        "{}: {} of {} instances and {} glosses would be processed",
-        dataset.json_path().display(),
-        plan.jobs.len(),
-        plan.records.len(),
-        plan.glosses.len(),
+        "{path}: {clips} of {instances} instances and {glosses} glosses would be processed"
     );
-    let mut findings = vec![if plan.jobs.is_empty() {
-        let advice = "see `handloom process DATASET --list`, and plan.min_videos_per_gloss";
-        CheckResult::doubtful("dataset", format!("{counts}; {advice}"))
+    let mut results = vec![if clips == 0 {
+        let hint = "see `handloom process DATASET --list`, and plan.min_videos_per_gloss";
+        Doubtful.with(format!("{counts}; {hint}"))
     } else {
-        CheckResult::fine("dataset", counts)
+        Fine.with(counts)
     }];
     let warnings = plan.warnings.iter().take(WARNINGS_MAX);
-    findings.extend(
-        warnings.map(|warning| CheckResult::doubtful("dataset", Audience::Keys.describe(warning))),
-    );
+    results.extend(warnings.map(|warning| Doubtful.with(Audience::Keys.describe(warning))));
     if let Some(more @ 1..) = plan.warnings.len().checked_sub(WARNINGS_MAX) {
-        findings.push(CheckResult::doubtful(
-            "dataset",
-            format!("and {more} more warnings"),
-        ));
+        results.push(Doubtful.with(format!("and {more} more warnings")));
     }
-    findings
+    Ok(results)
 }
 
-/// The models and the library that runs them.
-fn models(config: &Config) -> Vec<CheckResult> {
-    let bundle = match ModelFiles::load(&config.model_paths()) {
-        Ok(bundle) => bundle,
-        Err(error) => return vec![CheckResult::failed("models", error)],
-    };
-    let opened = LoadedModels::load(&BackendSpec::Cpu, &bundle).and_then(|models| models.open());
-    if let Err(error) = opened {
-        return vec![CheckResult::failed("models", error)];
-    }
-    let origins = format!("{}, {}", bundle.palm.origin, bundle.hand.origin);
-    let is_pinned = [&bundle.palm, &bundle.hand]
-        .iter()
-        .all(|file| [&file.spec.sha256, &file.spec.bundle_sha256].contains(&&file.sha256));
-    let models = if is_pinned {
-        CheckResult::fine("models", origins)
-    } else {
-        let doubt =
-            "not the pinned files, taken because of models.trust; the numbers are another model's";
-        CheckResult::doubtful("models", format!("{origins}: {doubt}"))
-    };
-    vec![models, runtime()]
-}
-
-fn runtime() -> CheckResult {
-    match model_files::loaded_runtime() {
-        Some((path, sha256)) if model_files::is_pinned_runtime(&sha256) => {
-            CheckResult::fine("runtime", path.display().to_string())
-        }
-        Some((path, sha256)) => CheckResult::doubtful(
-            "runtime",
-            format!(
-                "{} has SHA-256 {sha256}, which is not pinned; landmarks may differ in the last digits: run `make setup` (a package: install it again)",
-                path.display()
-            ),
-        ),
-        None => CheckResult::doubtful(
-            "runtime",
-            "which TFLite library runs cannot be told; landmarks may differ in the last digits",
-        ),
-    }
-}
-
-fn decoding(config: &Config) -> Vec<CheckResult> {
+fn decoder(config: &Config) -> CheckResults {
     let choice = &config.run.decoder;
-    if let Err(error) = clip::init() {
-        return vec![CheckResult::bad(Exit::Bug, "decoder", error.to_string())];
-    }
-    if let Err(error) = decoder::check(choice) {
-        let exit = match choice {
-            DecoderChoice::Named(_) => Exit::Config,
-            _ => Exit::Bug,
-        };
-        return vec![CheckResult::bad(
-            exit,
-            "decoder",
-            Audience::Keys.describe(&error),
-        )];
-    }
+    clip::init().map_err(|error| CliError::new(Exit::Bug, error))?;
+    decoder::check(choice).map_err(|error| {
+        let is_named = matches!(choice, DecoderChoice::Named(_));
+        CliError::new(if is_named { Exit::Config } else { Exit::Bug }, error)
+    })?;
     let found = format!("{choice}, GStreamer {}", clip::version());
-    vec![if *choice == DecoderChoice::Software {
-        CheckResult::fine("decoder", found)
+    Ok(vec![if *choice == DecoderChoice::Software {
+        Fine.with(found)
     } else {
-        CheckResult::doubtful("decoder", format!("{found}; only software is proven exact"))
-    }]
+        Doubtful.with(format!("{found}; only software is proven exact"))
+    }])
+}
+
+/// The broker: logs in and subscribes to the commands, as the daemon does.
+fn broker(config: &Config) -> CheckResults {
+    let (Some(url), Some(mut settings)) = (&config.mqtt.url, config.broker()) else {
+        return Ok(vec![Fine.with("none: mqtt.url is not set")]);
+    };
+    if let Some(tls) = &settings.tls {
+        check_tls(tls).map_err(|error| {
+            let CliError { exit, error } = error.into();
+            let keys = "mqtt.ca_file, mqtt.cert_file and mqtt.key_file name the files";
+            CliError::new(exit, anyhow!("{error} ({keys})"))
+        })?;
+    }
+    settings.connect_timeout = CONNECT_TIMEOUT;
+    let end = Instant::now() + BROKER_TIMEOUT;
+    let commands = vec![topics::command_filter(&settings.device)];
+    let subscriber = Subscriber::start("check", &settings, commands)
+        .map_err(|error| CliError::new(Exit::Bug, error))?;
+    let reason = match subscriber.events().recv_deadline(end) {
+        Ok(Event::Connected | Event::Message { .. }) => {
+            let detail = format!("{url} accepts the login and the subscription to commands");
+            return Ok(vec![Fine.with(detail)]);
+        }
+        Ok(Event::SubscriptionDenied(reason)) => {
+            let detail = format!("{url} accepts the login, but: {reason} (no command is received)");
+            return Ok(vec![Doubtful.with(detail)]);
+        }
+        Ok(Event::Disconnected(reason)) => reason,
+        Err(_) => format!("no answer within {} s", BROKER_TIMEOUT.as_secs()),
+    };
+    let hint = "see [mqtt]; the job runs without the broker, and messages wait";
+    let error = anyhow!("{url}: {reason} ({hint})");
+    Err(CliError::new(Exit::Unavailable, error))
 }

@@ -1,15 +1,33 @@
 //! `handloom inspect`: summarizes npz files.
 
-use crate::cli::InspectArgs;
-use crate::cli::progress;
+use crate::cli::progress::print_line;
 use crate::error::{CliError, Exit};
 use crate::sequence::normalize::FEATURES;
 use crate::storage::StoreError;
 use crate::storage::npz::NpzReader;
+use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+pub(super) const INSPECT_ABOUT: &str = "\
+Show the content of npz files: shapes, labels, how often hands were found.
+
+Examples:
+  handloom inspect out/wlasl_landmarks.npz
+  handloom inspect out/batches/*.npz --json              one JSON object a file";
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// npz files: wlasl_landmarks.npz or batches
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print one JSON object a file
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Labels in the text summary; the JSON summary has all.
 const LABELS_SHOWN: usize = 15;
@@ -21,11 +39,11 @@ const LABELS_SHOWN: usize = 15;
 pub fn run(args: &InspectArgs) -> Result<Exit, CliError> {
     for path in &args.files {
         let summary = inspect(path)?;
-        if args.json {
-            progress::line(&summary.to_string());
+        print_line(&if args.json {
+            summary.to_string()
         } else {
-            progress::line(&table(&summary));
-        }
+            table(&summary)
+        });
     }
     Ok(Exit::Done)
 }
@@ -47,32 +65,33 @@ fn inspect(path: &Path) -> Result<Value, StoreError> {
         }
         summary["labels"] = json!(counts);
     }
+    // Without and with one and two hands; the rest is padding.
+    let mut frames = [0_usize; 4];
     if has("hand_count") && has("frame_index") {
         let (counts, _) = npz.numbers::<u8>("hand_count")?;
-        let (index, _) = npz.numbers::<i32>("frame_index")?;
-        let mut frames = [0_usize; 4];
-        for (count, index) in counts.iter().zip(&index) {
-            frames[if *index < 0 {
+        let (indexes, _) = npz.numbers::<i32>("frame_index")?;
+        for (count, index) in counts.iter().zip(&indexes) {
+            let is_padding = *index < 0;
+            frames[if is_padding {
                 3
             } else {
                 usize::from(*count).min(2)
             }] += 1;
         }
-        summary["frames"] = json!({"no_hand": frames[0], "one_hand": frames[1], "two_hands": frames[2], "padding": frames[3]});
+        let [none, one, two, padding] = frames;
+        summary["frames"] =
+            json!({"no_hand": none, "one_hand": one, "two_hands": two, "padding": padding});
     } else if has("sequences") {
-        // Without frame numbers padding cannot be told from a frame without a hand.
+        // Without frame numbers padding looks like a frame without hands.
         let (values, shape) = npz.numbers::<f32>("sequences")?;
         let width = shape.last().copied().unwrap_or(FEATURES).max(1);
-        let mut frames = [0_usize; 3];
         for row in values.chunks_exact(width) {
-            frames[row
-                .chunks(width.div_ceil(2))
-                .filter(|hand| hand.iter().any(|v| *v != 0.0))
-                .count()
-                .min(2)] += 1;
+            let hands = row.chunks(width.div_ceil(2));
+            let hands = hands.filter(|hand| hand.iter().any(|v| *v != 0.0)).count();
+            frames[hands.min(2)] += 1;
         }
-        summary["frames"] =
-            json!({"no_hand_or_padding": frames[0], "one_hand": frames[1], "two_hands": frames[2]});
+        let [none, one, two, _] = frames;
+        summary["frames"] = json!({"no_hand_or_padding": none, "one_hand": one, "two_hands": two});
     }
     Ok(summary)
 }
@@ -82,51 +101,30 @@ fn table(summary: &Value) -> String {
     let mut out = format!("{}\n", summary["file"].as_str().unwrap_or_default());
     // Writing to a String cannot fail.
     for (name, array) in summary["arrays"].as_object().into_iter().flatten() {
-        let shape: Vec<String> = array["shape"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(Value::to_string)
-            .collect();
-        writeln!(
-            out,
-            "  {name:<17} {:<6} [{}]",
-            array["dtype"].as_str().unwrap_or_default(),
-            shape.join(", ")
-        )
-        .ok();
+        let dtype = array["dtype"].as_str().unwrap_or_default();
+        let sizes = array["shape"].as_array().into_iter().flatten();
+        let shape: Vec<String> = sizes.map(Value::to_string).collect();
+        writeln!(out, "  {name:<17} {dtype:<6} [{}]", shape.join(", ")).ok();
     }
     if let Some(labels) = summary["labels"].as_object() {
-        let mut sorted: Vec<(&String, u64)> = labels
-            .iter()
-            .map(|(l, n)| (l, n.as_u64().unwrap_or(0)))
-            .collect();
+        let counts = labels.iter().map(|(l, n)| (l, n.as_u64().unwrap_or(0)));
+        let mut sorted: Vec<(&String, u64)> = counts.collect();
         sorted.sort_by_key(|(label, n)| (std::cmp::Reverse(*n), *label));
         writeln!(out, "  {} labels:", sorted.len()).ok();
         for (label, n) in sorted.iter().take(LABELS_SHOWN) {
             writeln!(out, "    {label:<20} {n:>6}").ok();
         }
-        if sorted.len() > LABELS_SHOWN {
-            writeln!(
-                out,
-                "    … and {} more (--json shows all)",
-                sorted.len() - LABELS_SHOWN
-            )
-            .ok();
+        if let Some(more @ 1..) = sorted.len().checked_sub(LABELS_SHOWN) {
+            writeln!(out, "    … and {more} more (--json shows all)").ok();
         }
     }
     if let Some(frames) = summary["frames"].as_object() {
         let total: u64 = frames.values().filter_map(Value::as_u64).sum();
         for (what, n) in frames {
-            let n = n.as_u64().unwrap_or(0);
+            let (what, n) = (what.replace('_', " "), n.as_u64().unwrap_or(0));
             #[expect(clippy::cast_precision_loss, reason = "a percentage")]
             let share = n as f64 * 100.0 / total.max(1) as f64;
-            writeln!(
-                out,
-                "  {:<20} {n:>8} frames  {share:>5.1} %",
-                what.replace('_', " ")
-            )
-            .ok();
+            writeln!(out, "  {what:<20} {n:>8} frames  {share:>5.1} %").ok();
         }
     }
     out

@@ -1,5 +1,5 @@
-//! The command line: one file of arguments and one `run` a subcommand. Settings that the config file has too are
-//! declared in [`crate::config`]; a command takes the sections that it needs and makes a `Config` of them.
+//! The command line: one file a subcommand, with its arguments and its `run`. Settings that the config file also has are
+//! declared in [`crate::config`]; a command flattens the sections that it needs and builds a `Config` of them.
 
 #![allow(
     clippy::doc_markdown,
@@ -7,36 +7,27 @@
 )]
 
 pub mod bench;
-mod bench_args;
 pub mod camera;
-mod camera_args;
 pub mod check;
-mod daemon_args;
 pub mod demo;
 pub mod docs;
-mod flag_checks;
 pub mod inspect;
 mod probe;
 pub mod process;
-mod process_args;
 pub mod progress;
+pub mod run;
 pub mod watch;
-mod watch_args;
 
-pub use bench_args::BenchArgs;
-pub use camera_args::{CameraArgs, RecordingArgs};
-pub use daemon_args::{CheckArgs, ConfigArgs, DaemonArgs};
-pub use process_args::{ProcessArgs, ProgressKind, ResumeArgs};
-pub use watch_args::WatchArgs;
-
-use crate::config::constraints::whole;
-use crate::config::{ModelsConfig, Sources};
-use crate::daemon::{self, RunOptions};
+use crate::cli::progress::Console;
+use crate::config::Config;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
+use crate::inference::{BackendHandle, SelectionContext, SelectionError, ShutdownFlag};
+use crate::system::{Signal, Signals};
+use anyhow::anyhow;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
+use serde_json::json;
 
 /// Weaves sign-language video into training sequences at the edge.
 #[derive(Debug, Parser)]
@@ -71,35 +62,35 @@ Log level: HANDLOOM_LOG=debug (default: warn), on stderr.";
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Turn a WLASL dataset into wlasl_landmarks.npz
-    #[command(long_about = process_args::PROCESS_ABOUT)]
-    Process(Box<ProcessArgs>),
+    #[command(long_about = process::PROCESS_ABOUT)]
+    Process(Box<process::ProcessArgs>),
     /// Show the content of npz files: shapes, labels, how often hands were found
-    #[command(long_about = INSPECT_ABOUT)]
-    Inspect(InspectArgs),
+    #[command(long_about = inspect::INSPECT_ABOUT)]
+    Inspect(inspect::InspectArgs),
     /// Draw moving hands, make a small dataset of them, process it and show the result
-    #[command(long_about = DEMO_ABOUT)]
-    Demo(DemoArgs),
+    #[command(long_about = demo::DEMO_ABOUT)]
+    Demo(demo::DemoArgs),
     /// Record signs with a camera into the same npz as clips
-    #[command(long_about = camera_args::CAMERA_ABOUT)]
-    Camera(Box<CameraArgs>),
+    #[command(long_about = camera::CAMERA_ABOUT)]
+    Camera(Box<camera::CameraArgs>),
     /// Run as a service: process the config's dataset or record with its camera, and report over MQTT
-    #[command(long_about = daemon_args::RUN_ABOUT)]
-    Run(DaemonArgs),
+    #[command(long_about = run::RUN_ABOUT)]
+    Run(run::DaemonArgs),
     /// Watch a fleet of devices in the terminal, through the MQTT broker
-    #[command(long_about = watch_args::WATCH_ABOUT)]
-    Watch(WatchArgs),
+    #[command(long_about = watch::WATCH_ABOUT)]
+    Watch(watch::WatchArgs),
     /// Check the daemon's config and everything that it names
-    #[command(long_about = daemon_args::CHECK_ABOUT)]
-    Check(CheckArgs),
+    #[command(long_about = check::CHECK_ABOUT)]
+    Check(check::CheckArgs),
     /// Measure the backends that could run the models here, and the decoders
-    #[command(long_about = bench_args::BENCH_ABOUT)]
-    Bench(BenchArgs),
+    #[command(long_about = bench::BENCH_ABOUT)]
+    Bench(bench::BenchArgs),
     /// Measure one backend, in a process of its own
     #[command(hide = true)]
     ProbeAccelerator,
     /// Write man pages and shell completions, for packages
     #[command(hide = true, alias = "papers")]
-    Docs(DocsArgs),
+    Docs(docs::DocsArgs),
 }
 
 impl Command {
@@ -108,55 +99,6 @@ impl Command {
     pub fn runs_models(&self) -> bool {
         !matches!(self, Self::Inspect(_) | Self::Watch(_) | Self::Docs(_))
     }
-}
-
-const INSPECT_ABOUT: &str = "\
-Show the content of npz files: shapes, labels, how often hands were found.
-
-Examples:
-  handloom inspect out/wlasl_landmarks.npz
-  handloom inspect out/batches/*.npz --json              one JSON object a file";
-
-const DEMO_ABOUT: &str = "\
-Draw moving hands, make a small dataset of them, process it and show the result.
-
-Needs neither a dataset nor a camera. --out gets dataset/, result/ and contact-sheet.png.
-
-Examples:
-  handloom demo
-  handloom demo --out /tmp/demo --workers 2";
-
-/// Arguments of `inspect`.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// npz files: wlasl_landmarks.npz or batches
-    #[arg(required = true)]
-    pub files: Vec<PathBuf>,
-    /// Print one JSON object a file
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `docs`.
-#[derive(Debug, Args)]
-pub struct DocsArgs {
-    /// Folder for the pages and completions; created when missing
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-}
-
-/// Arguments of `demo`.
-#[derive(Debug, Args)]
-pub struct DemoArgs {
-    /// Folder for the dataset, the results and the contact sheet
-    #[arg(long, value_name = "DIR", default_value = "handloom-demo")]
-    pub out: PathBuf,
-    /// Clips processed at the same time [default: the number of cores]
-    #[arg(long, value_name = "N", value_parser = whole::<usize>(1, 256))]
-    pub workers: Option<usize>,
-    /// `[models]`
-    #[command(flatten, next_help_heading = "Which models")]
-    pub models: ModelsConfig,
 }
 
 /// Flags that other programs have, and what to write instead.
@@ -197,29 +139,18 @@ fn with_hint(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// `handloom run`.
-fn run_daemon(args: DaemonArgs) -> Result<Exit, CliError> {
-    daemon::run(&RunOptions {
-        sources: Sources::of_process(args.config.config, args.config.set)?,
-        mode: args.resume.open_mode(),
-        retry_failed: args.resume.retry_failed,
-        once: args.once,
-        time_limit: args.span,
-    })
-}
-
 /// Runs the chosen subcommand.
 ///
 /// # Errors
-/// With the exit code and what to tell the user.
+/// With the exit code and the message for the user.
 pub fn run(cli: Cli) -> Result<Exit, CliError> {
-    let reader = match cli.command {
+    let audience = match cli.command {
         Command::Camera(_) => Audience::TakesFlags,
         _ => Audience::Flags,
     };
-    let ended = match cli.command {
-        // Tells it to more than its stderr, in its own words.
-        Command::Run(args) => return run_daemon(args),
+    let outcome = match cli.command {
+        // The daemon reports its errors over MQTT too, and adds the hints itself.
+        Command::Run(args) => return run::run(&args),
         Command::Process(args) => process::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Demo(args) => demo::run(&args),
@@ -230,7 +161,59 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::ProbeAccelerator => probe::run(),
         Command::Docs(args) => docs::run(&args),
     };
-    ended.map_err(|failure| reader.with_hint(failure))
+    outcome.map_err(|error| audience.with_hint(error))
+}
+
+/// Checks the flags that depend on each other.
+///
+/// # Errors
+/// When two flags exclude each other; names both.
+fn check_flags(config: &Config) -> Result<(), CliError> {
+    let conflict = config.flag_conflict();
+    conflict.map_or(Ok(()), |conflict| {
+        Err(CliError::new(Exit::Usage, anyhow!(conflict)))
+    })
+}
+
+/// Calls `stop` on the first SIGINT or SIGTERM. The second ends the process.
+///
+/// # Errors
+/// When the system provides no signal handler.
+fn on_stop(mut stop: impl FnMut() + Send + 'static) -> Result<Signals, CliError> {
+    let listening = Signals::listen(move |signal| match signal {
+        Signal::Stop => stop(),
+        // Every recorded clip and take is on disk, so the process may end at any instruction.
+        Signal::StopNow => std::process::exit(Exit::Stopped as i32),
+        Signal::Reload => {}
+    });
+    listening.map_err(|e| CliError::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))
+}
+
+/// Opens the backend of `config` for `seats` detectors, and reports each accelerator that is measured.
+///
+/// # Errors
+/// When a model or a required accelerator cannot be used, or `stop` is set.
+fn open_backend(
+    config: &Config,
+    workers: usize,
+    console: &Console,
+    stop: &ShutdownFlag,
+) -> Result<BackendHandle, CliError> {
+    let context = &mut SelectionContext {
+        workers,
+        on_probe: &mut |name| {
+            let event = json!({"event": "measure", "backend": name});
+            console.report(&format!("Measuring {name} ..."), &event);
+        },
+        is_stopped: &|| stop.is_set(),
+        shutdown: stop,
+    };
+    let (request, models) = (config.backend_request(), config.model_paths());
+    let backend = BackendHandle::open(&request, &models, context)?;
+    if stop.is_set() {
+        return Err(SelectionError::Stopped.into());
+    }
+    Ok(backend)
 }
 
 #[cfg(test)]
@@ -258,6 +241,28 @@ mod tests {
         assert_eq!(
             (shape.length, shape.stride.get(), job.min_frames),
             (32, 2, 8)
+        );
+    }
+
+    #[test]
+    fn flags_that_exclude_each_other_are_named() {
+        let check = |flags: &[&str], expected: &str| {
+            let line = ["handloom", "process", "d", "--out", "o"];
+            let cli = Cli::try_parse_from(line.iter().chain(flags)).unwrap();
+            let Command::Process(args) = cli.command else {
+                panic!("process")
+            };
+            let error = check_flags(&args.config()).unwrap_err();
+            assert_eq!(error.exit, Exit::Usage);
+            assert_eq!(error.error.to_string(), expected);
+        };
+        check(
+            &["--min-frames", "33"],
+            "--min-frames 33 and --sequence-length 32: the first must not exceed the second, or no clip would be accepted",
+        );
+        check(
+            &["--accelerator", "require:custom"],
+            "--accelerator \"require:custom\" and --delegate-library: a delegate needs its library; set the second",
         );
     }
 

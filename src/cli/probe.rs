@@ -1,6 +1,6 @@
 //! The hidden subcommand that benchmarks a backend on behalf of another handloom process.
 
-use crate::cli::progress;
+use crate::cli::progress::print_line;
 use crate::error::{CliError, Exit};
 use crate::inference::probe::ProbeRequest;
 use crate::system::process::end_with_parent;
@@ -21,7 +21,7 @@ pub(super) fn run() -> Result<Exit, CliError> {
     })?;
     end_with_parent(request.parent).map_err(io)?;
     let report = request.run();
-    progress::line(&report.map_err(|error| CliError::new(Exit::Bug, error))?);
+    print_line(&report.map_err(|error| CliError::new(Exit::Bug, error))?);
     // Some drivers crash in their exit handlers: the report counts.
     std::process::exit(Exit::Done as i32)
 }

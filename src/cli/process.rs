@@ -1,91 +1,203 @@
 //! `handloom process`: runs one job to its end, with a bar or JSON lines. Ctrl-C stops it, the same command resumes it.
 
-use crate::cli::flag_checks;
-use crate::cli::progress;
-use crate::cli::progress::Reporter;
-use crate::cli::{ProcessArgs, ProgressKind};
-use crate::dataset::acceptance::{State, StateCounts};
+mod tables;
+
+use crate::cli::progress::{Console, ProgressKind, print_line};
+use crate::config::{
+    BatchConfig, Config, DatasetConfig, DatasetFiles, DelegateConfig, ModelsConfig, OutputConfig,
+    PlanConfig, RunConfig, SequenceConfig,
+};
 use crate::dataset::plan::Plan;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
-use crate::inference::ShutdownFlag;
-use crate::inference::{BackendEvent, BackendHandle, SelectionContext, SelectionError};
-use crate::job;
+use crate::inference::{BackendEvent, ShutdownFlag};
 use crate::job::worker_pool::{RunOutcome, WorkerControl};
 use crate::job::{
-    ClipEvent, DatasetScan, Job, JobConfig, JobContext, JobObserver, JobReport, skip_reason,
+    self, ClipEvent, DatasetScan, Job, JobConfig, JobContext, JobObserver, JobReport, skip_reason,
     states, tenths,
 };
 use crate::storage::SharedLedger;
 use crate::storage::batches::FINAL_NAME;
 use crate::storage::manifest::MANIFEST_NAME;
-use crate::storage::output_dir::{self, ClaimOutcome};
-use crate::system::{Signal, Signals};
+use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
 use anyhow::anyhow;
-use serde_json::{Value, json};
+use clap::Args;
+use serde_json::{Map, Value, json};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
-/// Runs the job.
+pub(super) const PROCESS_ABOUT: &str = "\
+Turn a WLASL dataset into wlasl_landmarks.npz.
+
+DATASET is a folder with WLASL_v0.3.json and videos/ID.mp4, or a zip archive of one, which is read
+in place. --out gets:
+  wlasl_landmarks.npz    sequences, labels, video_ids, glosses
+  batches/NNNNN.npz      the same with raw landmarks, handedness and frame numbers
+  manifest.jsonl         a line for every instance of the metadata: state and reason
+  run.json               settings, models, versions
+Equal input and settings give equal bytes, whatever --workers is.
+
+A clip that cannot be used is recorded, and the job continues. After an interruption (Ctrl-C, power
+cut, full disk) the same command resumes the job. Progress is a bar on a terminal and JSON lines on
+stdout elsewhere.
+
+Examples:
+  handloom process wlasl/ --list                         what would be done
+  handloom process wlasl/ --out out/                     all glosses with at least 5 clips
+  handloom process archive.zip --out out/ --selected-glosses book,drink,computer
+  handloom process wlasl/ --out out/ --max-samples-per-gloss 20 --workers 2";
+
+/// Arguments of `process`.
+#[derive(Debug, Args)]
+pub struct ProcessArgs {
+    /// Folder with WLASL_v0.3.json and videos/, or a zip archive of it
+    pub dataset: PathBuf,
+    /// Folder for the results; created when missing
+    #[arg(long, value_name = "DIR", required_unless_present = "list")]
+    pub out: Option<PathBuf>,
+    /// Print the plan and stop: what would be processed, what would not, and why
+    #[arg(long)]
+    pub list: bool,
+    /// Files that lie elsewhere.
+    #[command(flatten)]
+    pub files: DatasetFiles,
+    /// What happens to earlier results.
+    #[command(flatten, next_help_heading = "Earlier results")]
+    pub resume: ResumeArgs,
+    /// `[plan]`
+    #[command(flatten, next_help_heading = "Which clips")]
+    pub plan: PlanConfig,
+    /// `[sequence]`
+    #[command(flatten, next_help_heading = "Which numbers")]
+    pub sequence: SequenceConfig,
+    /// `[models]`
+    #[command(flatten, next_help_heading = "Which models")]
+    pub models: ModelsConfig,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = ProgressKind::Auto, help_heading = RUN_HEADING)]
+    pub progress: ProgressKind,
+    /// Size of the batch files.
+    #[command(flatten, next_help_heading = RUN_HEADING)]
+    pub batches: BatchConfig,
+    /// `[run]`, which ends with what runs the models.
+    #[command(flatten)]
+    pub run: RunConfig,
+    /// `[delegate]`
+    #[command(flatten)]
+    pub delegate: DelegateConfig,
+}
+
+const RUN_HEADING: &str = "How to run";
+
+impl ProcessArgs {
+    /// The settings as a config.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        Config {
+            dataset: DatasetConfig {
+                path: self.dataset.clone(),
+                files: self.files.clone(),
+            },
+            output: OutputConfig {
+                path: self.out.clone().unwrap_or_default(),
+                batches: self.batches.clone(),
+                mirror: None,
+            },
+            plan: self.plan.clone(),
+            sequence: self.sequence.clone(),
+            models: self.models.clone(),
+            run: self.run.clone(),
+            delegate: self.delegate.clone(),
+            ..Config::default()
+        }
+    }
+}
+
+/// What happens to earlier results.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ResumeArgs {
+    /// Start over; this also replaces the results of another job
+    #[arg(long, conflicts_with_all = ["rescan", "retry_failed"])]
+    pub fresh: bool,
+    /// Accept a dataset whose clips or metadata have changed; results that are still valid are kept
+    #[arg(long)]
+    pub rescan: bool,
+    /// Process unreadable clips again
+    #[arg(long)]
+    pub retry_failed: bool,
+}
+
+impl ResumeArgs {
+    /// How the output folder is opened.
+    #[must_use]
+    pub fn open_mode(self) -> OpenMode {
+        match self {
+            Self { fresh: true, .. } => OpenMode::Fresh,
+            Self { rescan: true, .. } => OpenMode::Rescan,
+            _ => OpenMode::Resume,
+        }
+    }
+}
+
+/// Runs the job, or lists its plan.
 ///
 /// # Errors
-/// The message for the user, with the exit code.
+/// With the exit code and the message for the user.
 pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
-    let human = match args.progress {
-        ProgressKind::Auto => None,
-        ProgressKind::Bar => Some(true),
-        ProgressKind::Json => Some(false),
-    };
-    let mut reporter = Reporter::new(human);
+    let console = Console::new(args.progress);
     let config = args.config();
+    if !args.list {
+        return run_job(&config, console, args.resume);
+    }
+    let scan = config.job().scan()?;
+    introduce(&console, &scan);
+    list(&console, &scan.plan);
+    Ok(Exit::Done)
+}
+
+/// Runs the job of `config` to its end.
+///
+/// # Errors
+/// With the exit code and the message for the user.
+pub(super) fn run_job(
+    config: &Config,
+    console: Console,
+    resume: ResumeArgs,
+) -> Result<Exit, CliError> {
     let job_config = config.job();
     let scan = job_config.scan()?;
-    introduce(&reporter, &scan);
-    if args.list {
-        list(&reporter, &scan.plan);
-        return Ok(Exit::Done);
-    }
-    if args.out.is_none() {
-        return Err(CliError::new(Exit::Usage, anyhow!("--out DIR is needed")));
-    }
-    flag_checks::check(&config)?;
+    introduce(&console, &scan);
+    super::check_flags(config)?;
     job_config.check_decoder()?;
     let workers = config.workers();
-    let (control, ending) = (
-        Arc::new(WorkerControl::new(workers)),
-        ShutdownFlag::default(),
-    );
-    let _signals = Signals::listen(on_signal(Arc::clone(&control), ending.clone()))
-        .map_err(|e| CliError::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
-    let context = &mut SelectionContext {
-        workers,
-        on_probe: &mut |name| {
-            reporter.say(
-                &format!("Measuring {name} ..."),
-                &json!({"event": "measure", "backend": name}),
-            );
-        },
-        is_stopped: &|| ending.is_set(),
-        shutdown: &ending,
-    };
-    let backend = BackendHandle::open(&job_config.accelerator, &job_config.models, context)?;
-    if ending.is_set() {
-        // Before earlier results could be removed.
-        return Err(SelectionError::Stopped.into());
-    }
-    let mode = args.resume.open_mode();
+    let control = Arc::new(WorkerControl::new(workers));
+    let stop = ShutdownFlag::default();
+    let (to_stop, is_stopping) = (Arc::clone(&control), stop.clone());
+    let _signals = super::on_stop(move || {
+        job::shutdown_with_deadline(&to_stop);
+        is_stopping.set();
+    })?;
+    // A stop until here ends the command before earlier results could be removed.
+    let backend = super::open_backend(config, workers, &console, &stop)?;
+    let mode = resume.open_mode();
     let (_lock, ledger) = output_dir::open(&job_config.out, mode)?;
     let mut job = Job::new(&job_config, &scan, &backend, SharedLedger::new(ledger));
     let claim = job.claim(mode)?;
-    if args.resume.retry_failed {
+    if resume.retry_failed {
         let count = job.retry_failed()?;
-        reporter.say(
+        console.report(
             &format!("{count} unreadable clips are read again"),
             &json!({"event": "retry", "clips": count}),
         );
     }
     let mut observer = ConsoleObserver {
-        reporter: &mut reporter,
+        console,
         is_resumed: claim != ClaimOutcome::New,
+        started: Instant::now(),
+        total: 0,
+        known: 0,
+        done: 0,
     };
     let context = JobContext {
         workers,
@@ -93,101 +205,98 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
         frames: &(),
     };
     let report = job.run(&context, &mut observer)?;
-    reporter.end();
+    observer.console.clear();
     if report.outcome == RunOutcome::Stopped {
         let done: usize = report.counts.values().sum();
         let text = format!(
             "stopped: {} of {} planned clips are done, {done} of {} instances have their state; the same command resumes",
-            reporter.done(),
+            observer.done,
             scan.plan.jobs.len(),
             scan.plan.records.len()
         );
-        reporter.say(&text, &json!({"event": "stopped", "instances": done}));
+        let event = json!({"event": "stopped", "instances": done});
+        observer.console.report(&text, &event);
         return Ok(Exit::Stopped);
     }
-    conclude(&reporter, &job_config, &report)
-}
-
-/// Stops the job at the first signal and the process at the second, or when the job takes too long to stop.
-fn on_signal(
-    control: Arc<WorkerControl>,
-    ending: ShutdownFlag,
-) -> impl FnMut(Signal) + Send + 'static {
-    move |signal| match signal {
-        Signal::Stop => {
-            job::shutdown_with_deadline(&control);
-            ending.set();
-        }
-        // Every recorded clip is on disk, so the process may end at any instruction.
-        Signal::StopNow => std::process::exit(Exit::Stopped as i32),
-        Signal::Reload => {}
-    }
+    conclude(&observer, &job_config, &report)
 }
 
 /// Reports the job on the terminal, or as JSON lines on stdout.
-struct ConsoleObserver<'a> {
-    reporter: &'a mut Reporter,
+struct ConsoleObserver {
+    console: Console,
     is_resumed: bool,
+    started: Instant,
+    /// Planned clips.
+    total: usize,
+    /// Planned clips with a result of an earlier process.
+    known: usize,
+    /// Planned clips with a result, the known ones included.
+    done: usize,
 }
 
-impl JobObserver for ConsoleObserver<'_> {
+impl ConsoleObserver {
+    /// Clips that this process has processed.
+    fn processed(&self) -> usize {
+        self.done - self.known
+    }
+}
+
+impl JobObserver for ConsoleObserver {
     fn job_started(&mut self, _run: &str, total: usize, known: usize) {
         if self.is_resumed && known > 0 {
-            self.reporter.say(
+            self.console.report(
                 &format!("Resuming: {known} of {total} planned clips were done before"),
                 &json!({"event": "resume", "done": known, "of": total}),
             );
         }
-        self.reporter.begin(total, known);
+        (self.total, self.known, self.done) = (total, known, known);
+        self.started = Instant::now();
+        self.console.start_bar(total, known);
     }
 
     fn clip_recorded(&mut self, event: &ClipEvent<'_>) {
-        self.reporter.clip(
-            event.gloss,
-            event.video_id,
-            event.state,
-            event.reason,
-            event.counts,
-        );
+        self.done += 1;
+        if self.console.is_human() {
+            let counts = tables::counts_text(event.counts);
+            return self.console.update_bar(self.done, counts);
+        }
+        let rate = tables::clips_per_min(self.processed(), self.started.elapsed());
+        #[expect(clippy::cast_precision_loss, reason = "counts of clips")]
+        let left = self.total.saturating_sub(self.done) as f64;
+        let round = |v: f64| (v * 10.0).round() / 10.0;
+        let event = json!({
+            "event": "clip", "gloss": event.gloss, "video_id": event.video_id, "state": event.state.name(),
+            "reason": event.reason, "done": self.done, "of": self.total,
+            "clips_per_min": rate.map(round), "eta_s": rate.map(|rate| round(left / rate * 60.0)),
+        });
+        print_line(&event.to_string());
     }
 
     fn backend_event(&mut self, event: &BackendEvent) {
-        match event {
-            BackendEvent::Chosen {
-                name,
-                reason,
-                is_second_best,
-            } => {
-                self.reporter.say(
-                    &format!("Running the models on {name}: {reason}"),
-                    &json!({"event": "backend", "name": name, "reason": reason}),
-                );
-                if *is_second_best {
-                    self.reporter.warn(&format!("{reason}; {name} runs instead"));
-                }
-            }
-            BackendEvent::Reopened {
-                name,
-                times,
-                reason,
-            } => self.reporter.warn(&format!(
-                "{name} failed and was opened again, {times} times so far; nothing is lost: {reason}"
-            )),
-            BackendEvent::Lost { name, reason } => self.reporter.warn(&format!(
-                "{name} is given up: {reason}; the CPU goes on, and the manifest says which clips are its"
-            )),
+        let BackendEvent::Chosen {
+            name,
+            reason,
+            is_second_best,
+        } = event
+        else {
+            return self.console.warn(&format!("{event}; {}", event.action()));
+        };
+        let json = json!({"event": "backend", "name": name, "reason": reason});
+        self.console.report(&event.to_string(), &json);
+        if *is_second_best {
+            self.console.warn(&format!("{reason}; {name} runs instead"));
         }
     }
 
     fn warn(&mut self, text: &str) {
-        self.reporter.warn(text);
+        self.console.warn(text);
     }
 }
 
 /// Prints what the dataset contains, in the wording of the notebook.
-fn introduce(reporter: &Reporter, scan: &DatasetScan) {
+fn introduce(console: &Console, scan: &DatasetScan) {
     let (dataset, plan) = (&scan.dataset, &scan.plan);
-    reporter.say(
+    console.report(
         &dataset.report(),
         &json!({
             "event": "dataset", "json": dataset.json_path(), "json_bytes": dataset.json_bytes(),
@@ -195,21 +304,18 @@ fn introduce(reporter: &Reporter, scan: &DatasetScan) {
         }),
     );
     for warning in &plan.warnings {
-        reporter.warn(&Audience::Flags.describe(warning));
+        console.warn(&Audience::Flags.describe(warning));
     }
-    reporter.say(&plan.scan_report(), &json!({
+    console.report(&plan.scan_report(), &json!({
         "event": "plan", "entries": plan.entries, "instances": plan.records.len(), "glosses_seen": plan.gloss_file_counts.len(),
         "glosses_kept": plan.glosses.len(), "glosses_dropped": plan.glosses_dropped(), "clips": plan.jobs.len(),
     }));
 }
 
 /// Lists the plan: a table for people, one line an instance for programs.
-fn list(reporter: &Reporter, plan: &Plan) {
-    if reporter.is_human() {
-        progress::line(&progress::plan_table(plan, |record| {
-            skip_reason(record).unwrap_or((State::Accepted, String::new()))
-        }));
-        return;
+fn list(console: &Console, plan: &Plan) {
+    if console.is_human() {
+        return print_line(&tables::plan_table(plan));
     }
     for record in &plan.records {
         let (state, reason) = skip_reason(record).map_or(("process", None), |(state, reason)| {
@@ -219,68 +325,47 @@ fn list(reporter: &Reporter, plan: &Plan) {
             "event": "list", "gloss": &*record.gloss, "video_id": record.video_id.as_deref(),
             "instance": record.instance, "state": state, "reason": reason,
         });
-        progress::line(&event.to_string());
+        print_line(&event.to_string());
     }
 }
 
 /// Prints the results of a finished job.
 fn conclude(
-    reporter: &Reporter,
+    observer: &ConsoleObserver,
     job_config: &JobConfig,
     report: &JobReport,
 ) -> Result<Exit, CliError> {
     let accepted = report.accepted();
-    let mut text = progress::closing_table(
-        &report.counts,
-        &report.judge,
-        reporter.clips_done(),
-        report.elapsed,
-    );
+    let mut text = tables::closing_table(report, observer.processed());
     if report.was_complete {
         text.push_str("\nNothing was left to do; --fresh starts over\n");
     }
     if accepted > 0 {
-        let path = job_config.out.join(FINAL_NAME);
+        let (path, length) = (job_config.out.join(FINAL_NAME), job_config.shape.length);
         text.extend([
             format!("\nSaved {accepted} samples to {}\n", path.display()),
-            format!(
-                "  Sequence shape: ({accepted}, {}, 126)\n",
-                job_config.shape.length
-            ),
+            format!("  Sequence shape: ({accepted}, {length}, 126)\n"),
         ]);
     }
-    let per_gloss: serde_json::Map<String, Value> = report
-        .judge
-        .per_gloss()
-        .iter()
-        .map(|(g, n)| (g.to_string(), json!(n)))
-        .collect();
-    reporter.say(
-        &text,
-        &json!({
-            "event": "done", "accepted": accepted, "states": states(&report.counts), "per_gloss": per_gloss,
-            "seconds": tenths(report.elapsed), "out": job_config.out,
-        }),
-    );
-    if accepted == 0 {
-        let error = anyhow!(
-            "no sequences were extracted: {}; see {}",
-            why_nothing(&report.counts),
-            job_config.out.join(MANIFEST_NAME).display()
-        );
-        return Err(CliError::new(Exit::Nothing, error));
+    let per_gloss = report.judge.per_gloss().into_iter();
+    let per_gloss: Map<String, Value> = per_gloss.map(|(g, n)| (g.to_string(), json!(n))).collect();
+    let event = json!({
+        "event": "done", "accepted": accepted, "states": states(&report.counts), "per_gloss": per_gloss,
+        "seconds": tenths(report.elapsed), "out": job_config.out,
+    });
+    observer.console.report(&text, &event);
+    if accepted > 0 {
+        return Ok(Exit::Done);
     }
-    Ok(Exit::Done)
-}
-
-fn why_nothing(tally: &StateCounts) -> String {
-    let parts: Vec<String> = tally
-        .iter()
-        .map(|(s, n)| format!("{n} {}", s.name()))
-        .collect();
-    if parts.is_empty() {
+    let why = if report.counts.is_empty() {
         "the metadata lists no instance".to_owned()
     } else {
-        parts.join(", ")
-    }
+        tables::counts_text(&report.counts)
+    };
+    let manifest = job_config.out.join(MANIFEST_NAME);
+    let text = format!(
+        "no sequences were extracted: {why}; see {}",
+        manifest.display()
+    );
+    Err(CliError::new(Exit::Nothing, anyhow!(text)))
 }

@@ -1,8 +1,8 @@
-//! `handloom watch`: a fleet in the terminal, from the broker alone.
+//! `handloom watch`: shows a fleet in the terminal, by the broker's messages alone.
 
-use crate::cli::WatchArgs;
-use crate::cli::progress;
+use crate::cli::progress::print_line;
 use crate::config::Secret;
+use crate::config::constraints::{device_id, seconds};
 use crate::error::{CliError, Exit};
 use crate::fleet::devices::Fleet;
 use crate::fleet::fleet_table;
@@ -10,17 +10,81 @@ use crate::fleet::screen::{FleetView, KeyAction, Screen};
 use crate::mqtt::subscriber::{self, Event, Subscriber};
 use crate::mqtt::{BrokerAddress, Settings, Tls, check_tls};
 use anyhow::anyhow;
+use clap::Args;
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// For one attempt to connect.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at the broker's messages.
+pub(super) const WATCH_ABOUT: &str = "\
+Watch a fleet of devices in the terminal, through the MQTT broker.
+
+Shows every device that publishes below handloom/: its state, its progress and its faults. Devices
+with a fault are marked with !! (critical) or ! (warning) and named in the second line. Where stdout
+is not a terminal, or with --once, it listens for some seconds, prints one table and the faults that
+it received, and ends. The broker does not retain faults and batches: only those since the start
+are seen.
+
+To forget a device that no longer exists, remove its retained messages:
+  mosquitto_pub -r -n -t handloom/ID/status    and the same for state and progress
+
+Examples:
+  handloom watch --broker mqtt://broker.local
+  handloom watch --broker mqtts://broker.local --username viewer --password-file pw --ca-file ca.pem
+  handloom watch --broker mqtt://broker.local --once --seconds 12 | grep -w help";
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "brackets mark what may be left out in the help"
+)]
+pub struct WatchArgs {
+    /// URL of the broker: mqtt://[user[:password]@]host[:port], or mqtts:// for TLS
+    #[arg(long, value_name = "URL", default_value = "mqtt://localhost:1883")]
+    pub broker: String,
+    /// Only this device [default: all]
+    #[arg(long, value_name = "ID", value_parser = device_id)]
+    pub device: Option<String>,
+    /// Print one table and stop
+    #[arg(long)]
+    pub once: bool,
+    /// Seconds to listen before the table is printed; a device publishes at least every 10 s
+    #[arg(long, value_name = "N", default_value = "2", value_parser = seconds)]
+    pub seconds: Duration,
+    /// User name at the broker
+    #[arg(long, value_name = "U")]
+    pub username: Option<String>,
+    /// File whose first line is the password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Certificates to trust instead of the system's, PEM
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Certificate of this client, PEM
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// Key of this client: PEM, PKCS#8, not encrypted
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
+}
+
+impl WatchArgs {
+    /// Whether the terminal shows a live view.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        !self.once && std::io::stdout().is_terminal()
+    }
+}
+
+/// Longest time for one attempt to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a key before the messages are read again.
 const TICK: Duration = Duration::from_millis(200);
-/// Messages taken in before a key is looked for.
+/// Messages that are processed before keys are read again.
 const MESSAGES_A_TICK: usize = 5000;
 
-/// Shows the fleet until a person ends it, or once.
+/// Shows the fleet live until the user ends it, or prints it once.
 ///
 /// # Errors
 /// When the broker's address or login cannot be used; with `--once` also when the broker cannot be reached.
@@ -36,7 +100,7 @@ pub fn run(args: &WatchArgs) -> Result<Exit, CliError> {
     }
 }
 
-/// Where the broker is and who we are there; flags come before what the URL says.
+/// The connection to the broker; flags override the login in the URL.
 fn broker(args: &WatchArgs) -> Result<Settings, CliError> {
     let usage = |text| CliError::new(Exit::Usage, anyhow!("{text}"));
     let tls = Tls {
@@ -54,7 +118,7 @@ fn broker(args: &WatchArgs) -> Result<Settings, CliError> {
     if let Some(tls) = &settings.tls {
         check_tls(tls)?;
     }
-    settings.connect_timeout = PATIENCE;
+    settings.connect_timeout = CONNECT_TIMEOUT;
     settings.username = args.username.clone().or(settings.username);
     if let Some(path) = &args.password_file {
         if settings.username.is_none() {
@@ -69,10 +133,10 @@ fn broker(args: &WatchArgs) -> Result<Settings, CliError> {
     Ok(settings)
 }
 
-/// Collects for so long after the connection and prints what came.
+/// Collects messages for `collect` after the connection and prints the fleet.
 fn once(broker: &str, subscriber: &Subscriber, collect: Duration) -> Result<Exit, CliError> {
     let begun = Instant::now();
-    let mut fleet = Fleet::new();
+    let mut fleet = Fleet::default();
     let mut end = None;
     loop {
         // The subscriber's own deadline ends the wait for the connection.
@@ -85,26 +149,30 @@ fn once(broker: &str, subscriber: &Subscriber, collect: Duration) -> Result<Exit
                 let error = anyhow!("cannot listen to {broker}: {reason}");
                 return Err(CliError::new(Exit::Unavailable, error));
             }
-            Ok(message) => take(&mut fleet, begun.elapsed(), message),
+            Ok(Event::Message {
+                topic,
+                payload,
+                is_retained,
+            }) => fleet.take(begun.elapsed(), &topic, &payload, is_retained),
             Err(RecvTimeoutError::Timeout) => break,
             Err(RecvTimeoutError::Disconnected) => return Err(ended()),
         }
-        // Also where messages never stop.
+        // Messages may never stop.
         if end.is_some_and(|end| begun.elapsed() >= end) {
             break;
         }
     }
     if fleet.devices().len() == 0 {
-        progress::line(&format!(
-            "no device said anything on {broker}; is a daemon connected to it, and may this user read handloom/#?"
+        print_line(&format!(
+            "no device published anything on {broker}; is a daemon connected to it, and may this user read handloom/#?"
         ));
     } else {
-        progress::line(fleet_table::table(&fleet, begun.elapsed()).trim_end());
+        print_line(fleet_table::table(&fleet, begun.elapsed()).trim_end());
     }
     Ok(Exit::Done)
 }
 
-/// Draws until a person ends it.
+/// Draws the fleet until the user ends it.
 fn live(mut view: FleetView, subscriber: &Subscriber) -> Result<Exit, CliError> {
     let begun = Instant::now();
     let mut screen = Screen::open()?;
@@ -115,7 +183,14 @@ fn live(mut view: FleetView, subscriber: &Subscriber) -> Result<Exit, CliError> 
                 Ok(Event::Disconnected(reason) | Event::SubscriptionDenied(reason)) => {
                     view.lose(reason, begun.elapsed());
                 }
-                Ok(message) => take(&mut view.fleet, begun.elapsed(), message),
+                Ok(Event::Message {
+                    topic,
+                    payload,
+                    is_retained,
+                }) => {
+                    let fleet = &mut view.fleet;
+                    fleet.take(begun.elapsed(), &topic, &payload, is_retained);
+                }
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return Err(ended()),
             }
@@ -129,18 +204,9 @@ fn live(mut view: FleetView, subscriber: &Subscriber) -> Result<Exit, CliError> 
     }
 }
 
-fn take(fleet: &mut Fleet, now: Duration, event: Event) {
-    match event {
-        Event::Message {
-            topic,
-            payload,
-            is_retained: true,
-        } => fleet.take_retained(now, &topic, &payload),
-        Event::Message { topic, payload, .. } => fleet.take(now, &topic, &payload),
-        Event::Connected | Event::Disconnected(_) | Event::SubscriptionDenied(_) => {}
-    }
-}
-
 fn ended() -> CliError {
-    CliError::new(Exit::Bug, anyhow!("the subscriber ended by itself"))
+    CliError::new(
+        Exit::Bug,
+        anyhow!("the connection to the broker ended unexpectedly"),
+    )
 }

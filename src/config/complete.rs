@@ -1,11 +1,11 @@
 //! Completes a config: defaults that follow from other settings or the machine, and secrets from their files.
 
 use super::errors::{Origin, Problem};
-use super::keys::SettingKey;
+use super::keys::variable;
 use super::loader::ConfigBuilder;
 use super::settings::Config;
 use super::sources::{DEFAULT_FILE, Sources};
-use super::values::Secret;
+use super::values::{BrokerUrl, Secret};
 use crate::messages::request::CommandName;
 use crate::messages::topics;
 use std::fs;
@@ -28,35 +28,29 @@ pub(super) fn complete(builder: &mut ConfigBuilder, sources: &Sources) {
 
 /// Settings that only the user can know.
 fn required(builder: &mut ConfigBuilder, sources: &Sources) {
-    let file = sources.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE));
-    for (key, why) in [
-        (
-            "dataset.path",
-            "the daemon needs a dataset to read, or a camera in camera.device",
-        ),
-        ("output.path", "the daemon needs a folder to write to"),
-    ] {
-        // A daemon with a camera needs no dataset.
-        let is_needed = key != "dataset.path" || !builder.origins.contains_key("camera.device");
-        if let Some(known) = SettingKey::find(key)
-            && is_needed
-            && !builder.origins.contains_key(key)
-            && builder.are_valid(&[key])
-            && !builder.has_syntax_error
-        {
-            let missing = if sources.file.is_some() {
-                ""
-            } else {
-                " (does not exist)"
-            };
-            let (file, variable) = (file.display(), known.variable());
-            let message = format!(
-                "{file}{missing}: {key} is not set: {why}; write it there, or set {variable} or --set {key}=…"
-            );
-            let problem = Problem::new(message).about(known.dotted);
-            builder.problems.push(problem);
-        }
+    // A daemon with a camera needs no dataset.
+    if !builder.origins.contains_key("camera.device") {
+        let why = "the daemon needs a dataset to read, or a camera in camera.device";
+        require(builder, sources, "dataset.path", why);
     }
+    let why = "the daemon needs a folder to write to";
+    require(builder, sources, "output.path", why);
+}
+
+/// Records that `key` is not set, unless the file may set it in a way that cannot be read.
+fn require(builder: &mut ConfigBuilder, sources: &Sources, key: &'static str, why: &str) {
+    if builder.origins.contains_key(key) || builder.has_syntax_error || !builder.are_valid(&[key]) {
+        return;
+    }
+    let (file, missing) = match &sources.file {
+        Some(file) => (file.as_path(), ""),
+        None => (Path::new(DEFAULT_FILE), " (does not exist)"),
+    };
+    let (file, variable) = (file.display(), variable(key));
+    let message = format!(
+        "{file}{missing}: {key} is not set: {why}; write it there, or set {variable} or --set {key}=…"
+    );
+    builder.problems.push(Problem::new(message).about(key));
 }
 
 /// Defaults that follow from other settings or the machine.
@@ -123,32 +117,24 @@ fn secrets(builder: &mut ConfigBuilder, sources: &Sources) {
         let beside = || folder.map_or_else(|| file.clone(), |f| f.join(&*file));
         *file = credential.unwrap_or_else(beside);
     }
-    let (has_password, in_url) = (
-        mqtt.password.is_some(),
-        mqtt.url
-            .as_ref()
-            .is_some_and(|url| url.address().password.is_some()),
-    );
-    if has_password {
-        warn_of_readers(builder, "mqtt.password");
+    if mqtt.password.is_some() {
+        return warn_of_readers(builder, "mqtt.password");
     }
-    if in_url {
-        warn_of_readers(builder, "mqtt.url");
-    }
-    let mqtt = &builder.config.mqtt;
-    let credential = credentials
-        .map(|c| c.join(PASSWORD_CREDENTIAL))
-        .filter(|p| p.is_file());
-    let (path, origin) = match (&mqtt.password_file, credential) {
-        _ if has_password => return,
-        (Some(path), _) => match builder.origins.get("mqtt.password_file") {
-            Some(origin) => (path.clone(), origin.clone()),
-            None => return,
-        },
-        (None, Some(path)) if mqtt.url.is_some() && !in_url => {
-            (path.clone(), Origin::Credential(path))
-        }
-        _ => return,
+    let url = mqtt.url.as_ref().map(BrokerUrl::address);
+    let in_url = url.is_some_and(|address| address.password.is_some());
+    let credential = credentials.map(|folder| folder.join(PASSWORD_CREDENTIAL));
+    let (path, origin) = if let Some(path) = &mqtt.password_file
+        && let Some(origin) = builder.origins.get("mqtt.password_file")
+    {
+        (path.clone(), origin.clone())
+    } else if in_url {
+        return warn_of_readers(builder, "mqtt.url");
+    } else if let Some(path) = credential.filter(|path| path.is_file())
+        && url.is_some()
+    {
+        (path.clone(), Origin::Credential(path))
+    } else {
+        return;
     };
     match password(&path) {
         Ok(password) => {
@@ -166,7 +152,7 @@ fn secrets(builder: &mut ConfigBuilder, sources: &Sources) {
             let problem = format!(
                 "mqtt.password_file = {path}: {reason}; write the password into it as one line, readable by the service's user"
             );
-            builder.problems.push(Problem::at(origin, problem));
+            builder.problems.push(Problem::at(&origin, problem));
         }
     }
 }

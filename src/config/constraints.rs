@@ -1,5 +1,5 @@
-//! What a value may be: one function a kind of value. It reads the text that a config file, the environment or a flag
-//! gives, or returns what is allowed. clap calls it for flags, [`super::keys`] for all else.
+//! The constraints of values: one function a kind of value. It parses the text of a config file, a variable or a flag, or
+//! returns what is allowed. clap calls it for flags, [`super::keys`] for everything else.
 
 use super::values::{BrokerUrl, Secret};
 use crate::frame::{CameraAddress, DecoderChoice, PixelFormat};
@@ -21,20 +21,12 @@ fn allowed<T>(value: Option<T>, what: impl Display) -> Result<T, String> {
     value.ok_or_else(|| format!("allowed are {what}"))
 }
 
-/// A number from `min` to `max`, both included.
-fn within<T: FromStr + PartialOrd>(text: &str, min: &T, max: &T) -> Option<T> {
-    text.parse().ok().filter(|n| min <= n && n <= max)
-}
-
 /// Whole numbers from `min` to `max`.
 pub(crate) fn whole<T>(min: T, max: T) -> impl Fn(&str) -> Result<T, String> + Clone
 where
     T: Clone + Display + FromStr + PartialOrd,
 {
-    move |text| {
-        let what = format!("whole numbers from {min} to {max}");
-        allowed(within(text, &min, &max), what)
-    }
+    number("whole numbers", min, max)
 }
 
 /// Numbers from `min` to `max`.
@@ -42,9 +34,16 @@ pub(crate) fn real<T>(min: T, max: T) -> impl Fn(&str) -> Result<T, String> + Cl
 where
     T: Clone + Display + FromStr + PartialOrd,
 {
+    number("numbers", min, max)
+}
+
+fn number<T>(kind: &'static str, min: T, max: T) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: Clone + Display + FromStr + PartialOrd,
+{
     move |text| {
-        let what = format!("numbers from {min} to {max}");
-        allowed(within(text, &min, &max), what)
+        let number = text.parse().ok().filter(|n| min <= *n && *n <= max);
+        allowed(number, format!("{kind} from {min} to {max}"))
     }
 }
 
@@ -131,7 +130,7 @@ pub(super) fn pixel_format(text: &str) -> Result<PixelFormat, String> {
     allowed(PixelFormat::from_name(text), names)
 }
 
-/// How numbers are made.
+/// A profile of the sequence options.
 pub(super) fn profile() -> impl TypedValueParser<Value = Profile> {
     PossibleValuesParser::new(Profile::ALL.map(Profile::name))
         .try_map(|name| name.parse::<Profile>())

@@ -130,50 +130,35 @@ impl Display for Origin {
     }
 }
 
-impl Origin {
-    /// The line and column in the file, for sorting.
-    pub(super) fn position(&self) -> (usize, usize) {
-        match self {
-            Self::File(place) => (place.line, place.column),
-            _ => (0, 0),
-        }
-    }
-
-    /// The line of the file.
-    fn excerpt(&self) -> String {
-        match self {
-            Self::File(FileLocation { line, text, .. }) => format!("\n  {line:>4} | {text}"),
-            _ => String::new(),
-        }
-    }
-}
-
-/// One problem.
+/// One problem. Its text names the place, what is wrong, and the fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it is; `None` when the message names the place itself.
-    pub origin: Option<Origin>,
+    text: String,
+    /// Line and column in the file, for sorting.
+    pub(super) position: (usize, usize),
     /// The key whose value is missing or not allowed.
-    pub key: Option<&'static str>,
-    /// What is wrong, and the fix.
-    pub message: String,
+    pub(super) key: Option<&'static str>,
 }
 
 impl Problem {
-    /// A problem at `origin`.
-    pub(super) fn at(origin: Origin, message: impl Into<String>) -> Self {
+    /// A problem at `origin`, with the line of the file.
+    pub(super) fn at(origin: &Origin, message: impl Display) -> Self {
+        let Origin::File(place) = origin else {
+            return Self::new(format!("{origin}: {message}"));
+        };
+        let FileLocation { line, text, .. } = place;
         Self {
-            origin: Some(origin),
-            ..Self::new(message)
+            position: (*line, place.column),
+            ..Self::new(format!("{origin}: {message}\n  {line:>4} | {text}"))
         }
     }
 
-    /// A problem whose message names the place itself.
-    pub(super) fn new(message: impl Into<String>) -> Self {
+    /// A problem whose text names the place itself.
+    pub(super) fn new(text: impl Into<String>) -> Self {
         Self {
-            origin: None,
+            text: text.into(),
+            position: (0, 0),
             key: None,
-            message: message.into(),
         }
     }
 
@@ -186,10 +171,7 @@ impl Problem {
 
 impl Display for Problem {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        match &self.origin {
-            Some(origin) => write!(f, "{origin}: {}{}", self.message, origin.excerpt()),
-            None => f.write_str(&self.message),
-        }
+        f.write_str(&self.text)
     }
 }
 

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::num::NonZeroU64;
 use std::sync::LazyLock;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeValue;
 
 /// The arguments of [`Config`], each under its key.
 static SCHEMA: LazyLock<Command> = LazyLock::new(|| {
@@ -43,7 +43,7 @@ pub struct SettingKey {
     pub section: &'static str,
     /// The name within the section.
     pub name: &'static str,
-    /// Whether a running daemon takes up a change on reload. All else decides numbers, or what is open.
+    /// Whether a running daemon applies a change on reload. A change of any other key needs a restart.
     pub is_live: bool,
     /// Whether the value must not be shown.
     pub is_secret: bool,
@@ -73,84 +73,89 @@ impl SettingKey {
     /// The environment variable that sets it.
     #[must_use]
     pub fn variable(&self) -> String {
-        format!("HANDLOOM_{}_{}", self.section, self.name).to_ascii_uppercase()
+        variable(self.dotted)
     }
 
-    /// Checks `value` and returns the texts that `from_texts` takes; none for a value that is unset.
-    pub(super) fn read(&self, value: &RawValue) -> Result<Vec<String>, String> {
+    /// Checks `value` and returns the texts that `from_assignments` takes; none for a value that is unset.
+    pub(super) fn read(&self, value: &RawValue<'_>) -> Result<Vec<String>, String> {
         let is_list = matches!(self.arg.get_action(), ArgAction::Append);
-        let is_optional = !is_list && self.arg.get_default_values().is_empty();
         let items = match value {
-            RawValue::Bare(text) if text.is_empty() && (is_list || is_optional) => Vec::new(),
-            RawValue::Bare(text) if is_list => match RawValue::list(text) {
-                Some(list) => return self.read(&list),
-                None => text.split(',').map(|t| t.trim().to_owned()).collect(),
-            },
-            RawValue::Typed(ValueType::Text, text) if is_list => {
-                let items = text.split(',').map(|t| quoted(t.trim()));
-                let list = items.collect::<Vec<_>>().join(", ");
+            RawValue::Bare(text) => {
+                let is_optional = is_list || self.arg.get_default_values().is_empty();
+                return if text.is_empty() && is_optional {
+                    Ok(Vec::new())
+                } else if !is_list {
+                    self.check(vec![(*text).to_owned()])
+                } else if text.trim_start().starts_with('[')
+                    && let Ok(list) = DeValue::parse(text.trim())
+                {
+                    // As a file spells a list.
+                    self.read(&RawValue::Typed(list.get_ref()))
+                } else {
+                    self.check(text.split(',').map(|t| t.trim().to_owned()).collect())
+                };
+            }
+            RawValue::Typed(DeValue::Array(items)) if is_list => {
+                items.iter().map(Spanned::get_ref).collect()
+            }
+            RawValue::Typed(DeValue::String(text)) if is_list => {
+                let items: Vec<String> = text.split(',').map(|t| quoted(t.trim())).collect();
+                let list = items.join(", ");
                 return Err(format!("write it as a list: {} = [{list}]", self.name));
             }
-            RawValue::Typed(..) if is_list => {
+            RawValue::Typed(_) if is_list => {
                 return Err(format!("write it as a list: {} = [\"...\"]", self.name));
             }
-            RawValue::List(items) if is_list => items.iter().map(RawValue::text).collect(),
-            one => vec![one.text()],
+            RawValue::Typed(one) => vec![*one],
         };
-        self.check(&items)?;
-        match value {
-            RawValue::List(values) if is_list => {
-                values.iter().try_for_each(|v| self.check_type(v))?;
-            }
-            RawValue::List(_) => return Err("write one value, without brackets".to_owned()),
-            one => self.check_type(one)?,
-        }
-        Ok(items)
+        let texts = self.check(items.iter().map(|item| text(item)).collect())?;
+        items.iter().try_for_each(|item| self.check_type(item))?;
+        Ok(texts)
     }
 
     /// Checks each of `texts` against the constraint.
-    fn check(&self, texts: &[String]) -> Result<(), String> {
+    fn check(&self, texts: Vec<String>) -> Result<Vec<String>, String> {
         let command = Command::new("value").no_binary_name(true);
-        let texts = texts.iter().map(|text| self.assignment(text));
-        let read = command.arg(self.arg.clone()).try_get_matches_from(texts);
-        read.map(drop).map_err(|error| {
-            let reason = error.source().map(ToString::to_string);
-            reason.unwrap_or_else(|| {
+        let assignments = texts.iter().map(|text| self.assignment(text));
+        let read = command
+            .arg(self.arg.clone())
+            .try_get_matches_from(assignments);
+        read.map_or_else(
+            |error| {
                 let names = self.arg.get_possible_values();
                 let names: Vec<&str> = names.iter().map(PossibleValue::get_name).collect();
-                format!("allowed are {}", names.join(", "))
-            })
-        })
+                let reason = error.source().map(ToString::to_string);
+                Err(reason.unwrap_or_else(|| format!("allowed are {}", names.join(", "))))
+            },
+            |_| Ok(texts),
+        )
     }
 
     /// Whether a file may spell the value with this type: text needs quotes, numbers and true or false have none.
-    fn check_type(&self, value: &RawValue) -> Result<(), String> {
-        let RawValue::Typed(found, text) = value else {
-            return Ok(());
-        };
+    fn check_type(&self, value: &DeValue<'_>) -> Result<(), String> {
         let parsed = self.arg.get_value_parser().type_id();
         let is = |types: &[TypeId]| types.iter().any(|t| parsed == *t);
-        let whole = [
+        let is_whole = is(&[
             TypeId::of::<u32>(),
             TypeId::of::<u64>(),
             TypeId::of::<usize>(),
             TypeId::of::<NonZeroU64>(),
-        ];
-        let wanted: &[ValueType] = if is(&[TypeId::of::<bool>()]) {
-            &[ValueType::Bool]
-        } else if is(&whole) {
-            &[ValueType::Whole]
-        } else if is(&[TypeId::of::<f32>(), TypeId::of::<f64>()]) {
-            &[ValueType::Whole, ValueType::Real]
-        } else {
-            &[ValueType::Text]
+        ]);
+        let is_real = is(&[TypeId::of::<f32>(), TypeId::of::<f64>()]);
+        let is_switch = is(&[TypeId::of::<bool>()]);
+        let is_text = !(is_whole || is_real || is_switch);
+        let is_right = match value {
+            DeValue::Array(_) => return Err("write one value, without brackets".to_owned()),
+            DeValue::Boolean(_) => is_switch,
+            DeValue::Integer(_) => is_whole || is_real,
+            DeValue::Float(_) => is_real,
+            DeValue::String(_) => is_text,
+            DeValue::Datetime(_) | DeValue::Table(_) => false,
         };
-        if wanted.contains(found) {
-            Ok(())
-        } else if wanted == [ValueType::Text] {
-            Err(format!("write it in quotes: {}", quoted(text)))
-        } else {
-            Err(format!("write it without quotes: {text}"))
+        match (is_right, is_text) {
+            (true, _) => Ok(()),
+            (false, true) => Err(format!("write it in quotes: {}", quoted(&text(value)))),
+            (false, false) => Err(format!("write it without quotes: {}", text(value))),
         }
     }
 
@@ -158,6 +163,11 @@ impl SettingKey {
     pub(super) fn assignment(&self, text: &str) -> String {
         format!("--{}={text}", self.dotted)
     }
+}
+
+/// The environment variable that sets the key called `dotted`.
+pub(super) fn variable(dotted: &str) -> String {
+    format!("HANDLOOM_{}", dotted.replace('.', "_")).to_ascii_uppercase()
 }
 
 /// `text` as a TOML string.
@@ -181,84 +191,47 @@ impl Default for Config {
 }
 
 /// What a layer gives for a setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum RawValue {
+#[derive(Debug)]
+pub(super) enum RawValue<'a> {
     /// Text without a type: from the environment or a flag.
-    Bare(String),
-    /// A value of a file, in its own spelling.
-    Typed(ValueType, String),
-    /// A list of a file.
-    List(Vec<Self>),
+    Bare(&'a str),
+    /// A value of a file.
+    Typed(&'a DeValue<'a>),
 }
 
-/// Types that a file distinguishes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ValueType {
-    /// In quotes.
-    Text,
-    /// Digits.
-    Whole,
-    /// With a point or an exponent, `inf` and `nan`.
-    Real,
-    /// `true` or `false`.
-    Bool,
-    /// A date or a table, which no setting takes.
-    Other,
-}
-
-impl From<&Spanned<DeValue<'_>>> for RawValue {
-    fn from(value: &Spanned<DeValue<'_>>) -> Self {
-        let typed = |kind, text: &str| Self::Typed(kind, text.to_owned());
-        match value.get_ref() {
-            DeValue::String(text) => typed(ValueType::Text, text),
-            DeValue::Integer(number) => {
-                // Also hexadecimal and the like; what does not fit stays as written and is out of every range.
-                let number = i128::from_str_radix(number.as_str(), number.radix())
-                    .map_or_else(|_| number.to_string(), |n| n.to_string());
-                Self::Typed(ValueType::Whole, number)
-            }
-            DeValue::Float(number) => typed(ValueType::Real, number.as_str()),
-            DeValue::Boolean(is_on) => typed(ValueType::Bool, &is_on.to_string()),
-            DeValue::Datetime(date) => typed(ValueType::Other, &date.to_string()),
-            DeValue::Table(_) => typed(ValueType::Other, "{…}"),
-            DeValue::Array(items) => Self::List(items.iter().map(Self::from).collect()),
-        }
-    }
-}
-
-impl RawValue {
-    /// The list that `text` spells as a file would, if it does.
-    fn list(text: &str) -> Option<Self> {
-        if !text.trim_start().starts_with('[') {
-            return None;
-        }
-        let line = format!("list = {text}");
-        let table = DeTable::parse(&line).ok()?;
-        table.get_ref().get("list").map(Self::from)
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Bare(text) | Self::Typed(_, text) => text.clone(),
-            Self::List(items) => {
-                let items: Vec<String> = items.iter().map(Self::text).collect();
-                format!("[{}]", items.join(", "))
-            }
-        }
-    }
-
+impl RawValue<'_> {
     /// As a message shows it, with `hide` over all text.
     pub(super) fn shown(&self, hide: impl Fn(&str) -> String + Copy) -> String {
         match self {
             Self::Bare(text) => hide(text),
-            Self::Typed(ValueType::Text, text) => format!("\"{}\"", hide(text)),
-            Self::Typed(_, text) => text.clone(),
-            Self::List(items) => {
-                let items: Vec<String> = items.iter().map(|item| item.shown(hide)).collect();
-                format!("[{}]", items.join(", "))
-            }
+            Self::Typed(DeValue::String(text)) => format!("\"{}\"", hide(text)),
+            Self::Typed(DeValue::Array(items)) => in_brackets(
+                items
+                    .iter()
+                    .map(|item| Self::Typed(item.get_ref()).shown(hide)),
+            ),
+            Self::Typed(other) => text(other),
         }
     }
+}
+
+/// A value as an argument spells it.
+fn text(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => text.clone().into_owned(),
+        // Also hexadecimal and the like; a number that does not fit stays as written and is out of every range.
+        DeValue::Integer(number) => i128::from_str_radix(number.as_str(), number.radix())
+            .map_or_else(|_| number.to_string(), |n| n.to_string()),
+        DeValue::Float(number) => number.as_str().to_owned(),
+        DeValue::Boolean(is_on) => is_on.to_string(),
+        DeValue::Datetime(date) => date.to_string(),
+        DeValue::Table(_) => "{…}".to_owned(),
+        DeValue::Array(items) => in_brackets(items.iter().map(|item| text(item.get_ref()))),
+    }
+}
+
+fn in_brackets(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
 }
 
 /// The differences between two configs, by key.
@@ -292,7 +265,7 @@ impl Config {
         }
     }
 
-    /// This config with what a running daemon can take up of `new`.
+    /// This config with the live settings of `new`.
     #[must_use]
     pub fn with_live_of(&self, new: &Self) -> Self {
         let new = new.clone();
@@ -376,33 +349,35 @@ mod tests {
 
     #[test]
     fn types_of_a_file_are_checked_against_the_setting() {
-        let typed = |kind, text: &str| RawValue::Typed(kind, text.to_owned());
-        let read = |key: &str, value: &RawValue| SettingKey::find(key).unwrap().read(value);
-        let hands = |value: &RawValue| read("sequence.num_hands", value);
-        assert_eq!(hands(&typed(ValueType::Whole, "2")).unwrap(), ["2"]);
-        let refused = hands(&typed(ValueType::Text, "2")).unwrap_err();
-        assert_eq!(refused, "write it without quotes: 2");
-        let refused = read("device.id", &typed(ValueType::Whole, "5")).unwrap_err();
+        let read = |key: &str, text: &str| {
+            let value = DeValue::parse(text).unwrap();
+            let key = SettingKey::find(key).unwrap();
+            key.read(&RawValue::Typed(value.get_ref()))
+        };
+        let hands = |text: &str| read("sequence.num_hands", text);
+        assert_eq!(hands("2").unwrap(), ["2"]);
+        assert_eq!(hands("0x2").unwrap(), ["2"]);
+        assert_eq!(hands("\"2\"").unwrap_err(), "write it without quotes: 2");
+        let refused = read("device.id", "5").unwrap_err();
         assert_eq!(refused, "write it in quotes: \"5\"");
-        let one = typed(ValueType::Whole, "1");
-        assert_eq!(
-            read("sequence.min_tracking_confidence", &one).unwrap(),
-            ["1"]
-        );
-        assert!(read("sequence.tracking", &typed(ValueType::Text, "true")).is_err());
-        assert!(read("mqtt.username", &typed(ValueType::Text, "")).is_err());
-        let empty = RawValue::Bare(String::new());
-        assert_eq!(read("mqtt.username", &empty).unwrap(), [""; 0]);
-        let glosses = |value: &RawValue| read("plan.selected_glosses", value);
-        let bare = |text: &str| glosses(&RawValue::Bare(text.to_owned())).unwrap();
-        assert_eq!(bare(r#"["a,b", 'c']"#), ["a,b", "c"]);
-        assert_eq!(bare("a, b"), ["a", "b"]);
-        assert_eq!(bare("[]"), [""; 0]);
-        assert_eq!(bare("[a"), ["[a"]);
-        let list = |kind| RawValue::List(vec![typed(kind, "pause")]);
-        assert_eq!(glosses(&list(ValueType::Text)).unwrap(), ["pause"]);
-        assert!(glosses(&list(ValueType::Bool)).is_err());
-        assert!(read("mqtt.commands", &RawValue::Bare("[1]".to_owned())).is_err());
+        let confidence = read("sequence.min_tracking_confidence", "1");
+        assert_eq!(confidence.unwrap(), ["1"]);
+        assert!(read("sequence.tracking", "\"true\"").is_err());
+        assert!(read("mqtt.username", "\"\"").is_err());
+        let bare =
+            |key: &str, text: &str| SettingKey::find(key).unwrap().read(&RawValue::Bare(text));
+        assert_eq!(bare("mqtt.username", "").unwrap(), [""; 0]);
+        let glosses = |text: &str| bare("plan.selected_glosses", text).unwrap();
+        assert_eq!(glosses(r#"["a,b", 'c']"#), ["a,b", "c"]);
+        assert_eq!(glosses("a, b"), ["a", "b"]);
+        assert_eq!(glosses("[]"), [""; 0]);
+        assert_eq!(glosses("[a"), ["[a"]);
+        let pause = read("plan.selected_glosses", "[\"pause\"]");
+        assert_eq!(pause.unwrap(), ["pause"]);
+        for wrong in ["[true]", "[[\"a\"]]", "\"a\""] {
+            assert!(read("plan.selected_glosses", wrong).is_err(), "{wrong}");
+        }
+        assert!(bare("mqtt.commands", "[1]").is_err());
     }
 
     #[test]

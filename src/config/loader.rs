@@ -22,8 +22,8 @@ pub struct LoadedConfig {
     pub config: Config,
     /// Settings that are probably a mistake, a sentence each.
     pub warnings: Vec<String>,
-    /// The origin of each key that is not a default, in the order of [`KEYS`].
-    pub origins: Vec<(&'static str, Origin)>,
+    /// The origin of each key that is not a default.
+    pub origins: BTreeMap<&'static str, Origin>,
 }
 
 impl LoadedConfig {
@@ -37,8 +37,7 @@ impl LoadedConfig {
     /// The origin of `key`; `None` for a default.
     #[must_use]
     pub fn origin(&self, key: &str) -> Option<&Origin> {
-        let found = self.origins.iter().find(|(name, _)| *name == key);
-        found.map(|(_, origin)| origin)
+        self.origins.get(key)
     }
 }
 
@@ -51,8 +50,7 @@ pub fn load(sources: &Sources) -> Result<LoadedConfig, ConfigError> {
     if let Some(path) = &sources.file {
         let text = read(path)?;
         builder.add_file(path, &text);
-        let position = |problem: &Problem| problem.origin.as_ref().map(Origin::position);
-        builder.problems.sort_by_key(position);
+        builder.problems.sort_by_key(|problem| problem.position);
     }
     builder.add_environment(&sources.environment);
     builder.add_flags(&sources.set);
@@ -64,9 +62,8 @@ pub fn load(sources: &Sources) -> Result<LoadedConfig, ConfigError> {
             problems: builder.problems,
         });
     }
-    let origin = |key: &SettingKey| Some((key.dotted, builder.origins.get(key.dotted)?.clone()));
     Ok(LoadedConfig {
-        origins: KEYS.iter().filter_map(origin).collect(),
+        origins: builder.origins,
         config: builder.config,
         warnings: builder.warnings,
     })
@@ -76,7 +73,7 @@ pub fn load(sources: &Sources) -> Result<LoadedConfig, ConfigError> {
 #[derive(Debug, Default)]
 pub(super) struct ConfigBuilder {
     pub(super) config: Config,
-    /// Whether the file is not TOML, so that nobody knows what it sets.
+    /// Whether the file is not TOML, so that its settings are unknown.
     pub(super) has_syntax_error: bool,
     /// The origin of each key that is set.
     pub(super) origins: BTreeMap<&'static str, Origin>,
@@ -121,7 +118,7 @@ impl ConfigBuilder {
     }
 
     /// Sets `key`, or records why `value` is not allowed.
-    fn set(&mut self, key: &'static SettingKey, value: &RawValue, origin: Origin) {
+    fn set(&mut self, key: &'static SettingKey, value: &RawValue<'_>, origin: Origin) {
         match key.read(value) {
             Ok(texts) => {
                 self.texts.insert(key.dotted, texts);
@@ -134,13 +131,13 @@ impl ConfigBuilder {
                     clipped(&value.shown(without_password))
                 };
                 let message = format!("{} = {value}: {allowed}", key.dotted);
-                let problem = Problem::at(origin, message).about(key.dotted);
+                let problem = Problem::at(&origin, message).about(key.dotted);
                 self.problems.push(problem);
             }
         }
     }
 
-    fn add_unknown(&mut self, origin: Origin, name: &str, advice: &str) {
+    fn add_unknown(&mut self, origin: &Origin, name: &str, advice: &str) {
         let message = format!("{} is not known; {advice}", clipped(name));
         self.problems.push(Problem::at(origin, message));
     }
@@ -152,7 +149,7 @@ impl ConfigBuilder {
             Err(error) => {
                 let at = error.span().map_or(text.len(), |span| span.start);
                 let origin = Origin::File(place(at));
-                let problem = Problem::at(origin, clipped(error.message()));
+                let problem = Problem::at(&origin, clipped(error.message()));
                 self.problems.push(problem);
                 self.has_syntax_error = true;
                 return;
@@ -169,7 +166,7 @@ impl ConfigBuilder {
                 format!("write it as a section: [{name}]")
             };
             let origin = Origin::File(place(section.span().start).without_value());
-            self.add_unknown(origin, name, &advice);
+            self.add_unknown(&origin, name, &advice);
         }
     }
 
@@ -183,11 +180,11 @@ impl ConfigBuilder {
             let dotted = format!("{section}.{}", name.get_ref());
             if let Some(key) = SettingKey::find(&dotted) {
                 let origin = Origin::File(place(value.span().start));
-                self.set(key, &RawValue::from(value), origin);
+                self.set(key, &RawValue::Typed(value.get_ref()), origin);
             } else {
                 let origin = Origin::File(place(name.span().start).without_value());
                 let advice = advice::on_key(section, name.get_ref());
-                self.add_unknown(origin, &dotted, &advice);
+                self.add_unknown(&origin, &dotted, &advice);
             }
         }
     }
@@ -208,7 +205,7 @@ impl ConfigBuilder {
                     |near| format!("did you mean {near}?"),
                 );
                 let origin = Origin::Environment(clipped(name));
-                self.add_unknown(origin, "this variable", &advice);
+                self.add_unknown(&origin, "this variable", &advice);
                 continue;
             };
             if let Some(first) = seen.insert(key.dotted, name) {
@@ -218,7 +215,7 @@ impl ConfigBuilder {
                 )));
             }
             let origin = Origin::Environment(name.clone());
-            self.set(key, &RawValue::Bare(value.clone()), origin);
+            self.set(key, &RawValue::Bare(value), origin);
         }
     }
 
@@ -239,9 +236,9 @@ impl ConfigBuilder {
                         "--set {dotted} can be read by everybody on this machine with `ps`; use mqtt.password_file"
                     ));
                 }
-                self.set(key, &RawValue::Bare(value.to_owned()), origin);
+                self.set(key, &RawValue::Bare(value), origin);
             } else {
-                self.add_unknown(origin, dotted, &advice::on_flag(dotted));
+                self.add_unknown(&origin, dotted, &advice::on_flag(dotted));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The file that is read when none is named and it is there.
+/// The file that is read if none is named and it exists.
 pub const DEFAULT_FILE: &str = "/etc/handloom/handloom.toml";
 
 /// Prefix of all our variables.
@@ -55,7 +55,7 @@ impl Sources {
                     };
                     let origin = Origin::Environment(name);
                     let message = format!("{value}: the value is not UTF-8; write it in UTF-8");
-                    problems.push(Problem::at(origin, message));
+                    problems.push(Problem::at(&origin, message));
                 }
             }
         }
@@ -66,7 +66,7 @@ impl Sources {
         environment.sort();
         let default = || {
             let path = PathBuf::from(DEFAULT_FILE);
-            // What cannot be looked at is reported when it is read.
+            // A file that cannot be accessed is reported when it is read.
             path.try_exists().unwrap_or(true).then_some(path)
         };
         Ok(Self {
@@ -119,6 +119,6 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
         let text = String::from_utf8_lossy(error.as_bytes());
         let place = FileLocation::of(path.to_owned(), &text, good);
         let message = "this is not UTF-8; save the file as UTF-8";
-        ConfigError::from(Problem::at(Origin::File(place), message))
+        ConfigError::from(Problem::at(&Origin::File(place), message))
     })
 }

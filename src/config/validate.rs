@@ -4,6 +4,7 @@ use super::errors::Problem;
 use super::loader::ConfigBuilder;
 use super::settings::{Config, TAKES};
 use crate::selection::CUSTOM;
+use clap::{Arg, CommandFactory};
 use std::path::{Component, Path, PathBuf};
 
 /// Whether a rule is broken, its two keys, and the message.
@@ -38,6 +39,27 @@ pub(super) fn validate(builder: &mut ConfigBuilder) {
         builder.warnings.push(format!(
             "mqtt.url is not set, so these have no effect: {idle}"
         ));
+    }
+}
+
+impl Config {
+    /// The first two flags of a command that exclude each other, with their values, and why.
+    #[must_use]
+    pub fn flag_conflict(&self) -> Option<String> {
+        let mut rules = numbers(self).into_iter().chain([preferred_delegate(self)]);
+        let (_, first, second, why) = rules.find(|(is_broken, ..)| *is_broken)?;
+        let (command, literals) = (Self::command(), self.literals());
+        let describe = |key: &str| {
+            let arg = command.get_arguments().find(|arg| arg.get_id() == key);
+            let flag = arg.and_then(Arg::get_long).unwrap_or(key);
+            let value = literals.get(key).map(|value| format!(" {value}"));
+            format!("--{flag}{}", value.unwrap_or_default())
+        };
+        Some(format!(
+            "{} and {}: {why}",
+            describe(first),
+            describe(second)
+        ))
     }
 }
 
@@ -79,15 +101,25 @@ fn numbers(config: &Config) -> Vec<Rule> {
     ]
 }
 
-/// A delegate needs its library.
-fn delegate(config: &Config) -> Vec<Rule> {
-    let delegate = &config.delegate;
-    let has_no_library = delegate.library.is_none();
+/// A preferred delegate needs its library.
+fn preferred_delegate(config: &Config) -> Rule {
     let is_preferred = config.run.accelerator.preference.name() == Some(CUSTOM);
-    let why = "a delegate needs its library; set delegate.library";
-    let rule = |is_set, key| (has_no_library && is_set, key, "delegate.library", why);
-    vec![
-        rule(is_preferred, "run.accelerator"),
+    needs_library(config, is_preferred, "run.accelerator")
+}
+
+fn needs_library(config: &Config, is_set: bool, key: &'static str) -> Rule {
+    let why = "a delegate needs its library; set the second";
+    let has_no_library = config.delegate.library.is_none();
+    (has_no_library && is_set, key, "delegate.library", why)
+}
+
+/// A delegate needs its library.
+fn delegate(config: &Config) -> [Rule; 4] {
+    let (delegate, rule) = (&config.delegate, |is_set, key| {
+        needs_library(config, is_set, key)
+    });
+    [
+        preferred_delegate(config),
         rule(!delegate.options.is_empty(), "delegate.options"),
         rule(delegate.palm.is_some(), "delegate.palm"),
         rule(delegate.hand.is_some(), "delegate.hand"),

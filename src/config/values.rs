@@ -97,7 +97,7 @@ impl Debug for BrokerUrl {
     }
 }
 
-/// `url` with its password hidden; of what is no URL, nothing that stands before an `@`.
+/// `url` with its password hidden, also if it is not a valid URL.
 #[must_use]
 pub(super) fn without_password(url: &str) -> String {
     let Some((before, after)) = url.rsplit_once('@') else {

@@ -48,24 +48,18 @@ impl Daemon {
                 self.telemetry.backend(name, reason);
                 let fallback = is_second_best.then(|| format!("accelerator: {reason}"));
                 if self.gate.set_fallback(fallback) {
-                    let action = "the CPU runs the models";
-                    self.outbox.fault("accelerator", reason.clone(), action);
+                    self.outbox
+                        .fault("accelerator", reason.clone(), event.action());
                 }
             }
-            BackendEvent::Reopened {
-                name,
-                times,
-                reason,
-            } => self.outbox.fault(
-                "accelerator",
-                format!("{name} failed {times} times since it was opened: {reason}"),
-                "the accelerator was opened again and the frames in hand were processed again; nothing is lost",
-            ),
-            BackendEvent::Lost { name, reason } => {
-                let lost = format!("{name} is given up: {reason}");
-                self.telemetry.backend(CPU, &lost);
-                let action = "the CPU runs the models until the next job, after a hang until the next start; the manifest lists the clips and takes that it processed";
-                self.outbox.fault("accelerator", lost, action);
+            BackendEvent::Reopened { .. } => {
+                self.outbox
+                    .fault("accelerator", event.to_string(), event.action());
+            }
+            BackendEvent::Lost { name, .. } => {
+                self.telemetry.backend(CPU, &event.to_string());
+                self.outbox
+                    .fault("accelerator", event.to_string(), event.action());
                 let fallback = format!("accelerator: {name} is given up, the CPU runs the models");
                 self.gate.set_fallback(Some(fallback));
             }

@@ -1,5 +1,5 @@
 //! Hints how to fix an error, in the terms of its audience: a command line has flags, a config has keys. The modules know
-//! neither: their errors give the reason, and a fix where it is the same for everybody.
+//! neither: their errors give the reason, and a fix where it does not depend on the audience.
 
 use crate::dataset::plan::Warning;
 use crate::dataset::wlasl::MetadataError;
@@ -143,7 +143,7 @@ impl Audience {
             }
             ModelFileError::Hash(_) => {
                 let trust = self.name("--trust-models", "models.trust = true");
-                format!(", or say {trust} if you mean it")
+                format!(", or set {trust} to accept it")
             }
             _ => String::new(),
         }
@@ -160,8 +160,8 @@ impl Audience {
             }
             _ => return String::new(),
         };
-        let what = if is_found { "which" } else { "where" };
-        format!("\nsay {what} with {name}")
+        let hint = if is_found { "choose one" } else { "name it" };
+        format!("\n{hint} with {name}")
     }
 
     fn json(self) -> &'static str {
@@ -184,9 +184,9 @@ mod tests {
 
     /// Checks how the description for each of [`ALL`] ends.
     fn check(error: &(dyn Error + 'static), ends: [&str; 4]) {
-        for (reader, end) in ALL.into_iter().zip(ends) {
-            let told = reader.describe(error);
-            assert!(told.ends_with(end), "{reader:?}: {told}");
+        for (audience, end) in ALL.into_iter().zip(ends) {
+            let text = audience.describe(error);
+            assert!(text.ends_with(end), "{audience:?}: {text}");
         }
     }
 
@@ -252,24 +252,24 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_once_and_stays_what_it_is() {
+    fn an_error_gets_its_hint_once_and_keeps_its_type() {
         let unknown = DecoderError::Unknown {
             name: "x".to_owned(),
         };
-        let told = Audience::Keys.with_hint(CliError::new(Exit::Usage, unknown));
-        assert_eq!(told.exit, Exit::Config);
-        assert!(told.error.is::<DecoderError>());
-        let story = told.display_chain();
-        assert!(story.starts_with("run.decoder = x: no such"), "{story}");
-        assert_eq!(story.matches("no such").count(), 1, "{story}");
+        let hinted = Audience::Keys.with_hint(CliError::new(Exit::Usage, unknown));
+        assert_eq!(hinted.exit, Exit::Config);
+        assert!(hinted.error.is::<DecoderError>());
+        let text = hinted.display_chain();
+        assert!(text.starts_with("run.decoder = x: no such"), "{text}");
+        assert_eq!(text.matches("no such").count(), 1, "{text}");
         let split = MetadataError::SplitList {
             video_id: "1".to_owned(),
         };
         let inner = anyhow::Error::new(split).context("a.json");
-        let told = Audience::Flags.with_hint(CliError::new(Exit::Usage, inner));
-        assert_eq!(told.exit, Exit::Usage);
-        let story = told.display_chain();
-        assert!(story.starts_with("a.json: a list"), "{story}");
-        assert!(story.ends_with("instead, with --metadata FILE"), "{story}");
+        let hinted = Audience::Flags.with_hint(CliError::new(Exit::Usage, inner));
+        assert_eq!(hinted.exit, Exit::Usage);
+        let text = hinted.display_chain();
+        assert!(text.starts_with("a.json: a list"), "{text}");
+        assert!(text.ends_with("instead, with --metadata FILE"), "{text}");
     }
 }

@@ -22,7 +22,7 @@ pub enum Exit {
     Nothing = 1,
     /// The command line is wrong.
     Usage = 64,
-    /// A data or model file is bad, or a film holds less than was asked for.
+    /// A data or model file is bad, or a video holds fewer takes than were requested.
     BadData = 65,
     /// An input is missing.
     NoInput = 66,
@@ -32,11 +32,11 @@ pub enum Exit {
     Bug = 70,
     /// The output cannot be created.
     CannotCreate = 73,
-    /// Reading or writing failed on the way.
+    /// Reading or writing failed while the program ran.
     InOut = 74,
-    /// Stopped early; the same command goes on.
+    /// Stopped early; the same command resumes.
     Stopped = 75,
-    /// The config is wrong: systemd must not try again.
+    /// The config is wrong; systemd does not start the service again.
     Config = 78,
 }
 
@@ -45,7 +45,7 @@ pub enum Exit {
 pub struct CliError {
     /// The exit code.
     pub exit: Exit,
-    /// What to tell the user.
+    /// The error; its chain is the message for the user.
     pub error: anyhow::Error,
 }
 
@@ -58,7 +58,7 @@ impl CliError {
         }
     }
 
-    /// Whether there was no room to write: the same may go well later.
+    /// Whether the disk was full; another attempt may succeed later.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.error
@@ -79,38 +79,51 @@ impl CliError {
     }
 }
 
-impl From<ConfigError> for CliError {
-    fn from(error: ConfigError) -> Self {
-        Self::new(Exit::Config, error)
-    }
+/// Gives every error of a module the exit code that fits it.
+macro_rules! exit_codes {
+    ($($error:ty: $exit:expr;)*) => {$(
+        impl From<$error> for CliError {
+            fn from(error: $error) -> Self {
+                let exit: fn(&$error) -> Exit = $exit;
+                Self::new(exit(&error), error)
+            }
+        }
+    )*};
 }
 
-impl From<DatasetError> for CliError {
-    fn from(error: DatasetError) -> Self {
-        let exit = match error {
-            DatasetError::JsonTooLarge { .. } | DatasetError::BadArchive { .. } => Exit::BadData,
-            _ => Exit::NoInput,
-        };
-        Self::new(exit, error)
-    }
-}
-
-impl From<MetadataError> for CliError {
-    fn from(error: MetadataError) -> Self {
-        Self::new(Exit::BadData, error)
-    }
-}
-
-impl From<ModelFileError> for CliError {
-    fn from(error: ModelFileError) -> Self {
-        let exit = match error {
-            ModelFileError::Missing { .. }
-            | ModelFileError::NoModels(_)
-            | ModelFileError::Io(..) => Exit::NoInput,
-            ModelFileError::Hash(_) | ModelFileError::Unusable(_) => Exit::BadData,
-        };
-        Self::new(exit, error)
-    }
+exit_codes! {
+    ConfigError: |_| Exit::Config;
+    MetadataError: |_| Exit::BadData;
+    PreviewError: |_| Exit::CannotCreate;
+    UrlError: |_| Exit::Usage;
+    DatasetError: |error| match error {
+        DatasetError::JsonTooLarge { .. } | DatasetError::BadArchive { .. } => Exit::BadData,
+        _ => Exit::NoInput,
+    };
+    ModelFileError: |error| match error {
+        ModelFileError::Missing { .. } | ModelFileError::NoModels(_) | ModelFileError::Io(..) => {
+            Exit::NoInput
+        }
+        _ => Exit::BadData,
+    };
+    StoreError: |error| match error {
+        StoreError::Occupied { .. }
+        | StoreError::Unknown { .. }
+        | StoreError::Locked { .. }
+        | StoreError::Create { .. } => Exit::CannotCreate,
+        StoreError::Read { source, .. } if source.kind() == ErrorKind::NotFound => Exit::NoInput,
+        StoreError::Broken { .. } | StoreError::BadLedger { .. } => Exit::BadData,
+        StoreError::Write { .. } | StoreError::Read { .. } | StoreError::Ledger { .. } => Exit::InOut,
+    };
+    CameraError: |error| match error {
+        CameraError::NotFound(_) | CameraError::File { .. } => Exit::NoInput,
+        CameraError::NoFormat { .. } => Exit::Usage,
+        _ => Exit::Unavailable,
+    };
+    TlsError: |error| match error {
+        TlsError::Read { .. } => Exit::NoInput,
+        _ => Exit::BadData,
+    };
 }
 
 impl From<BackendError> for CliError {
@@ -129,57 +142,5 @@ impl From<SelectionError> for CliError {
             SelectionError::Unavailable(_) => Self::new(Exit::Unavailable, error),
             SelectionError::Stopped => Self::new(Exit::Stopped, error),
         }
-    }
-}
-
-impl From<StoreError> for CliError {
-    fn from(error: StoreError) -> Self {
-        let exit = match &error {
-            StoreError::Occupied { .. }
-            | StoreError::Unknown { .. }
-            | StoreError::Locked { .. }
-            | StoreError::Create { .. } => Exit::CannotCreate,
-            StoreError::Read { source, .. } if source.kind() == ErrorKind::NotFound => {
-                Exit::NoInput
-            }
-            StoreError::Broken { .. } | StoreError::BadLedger { .. } => Exit::BadData,
-            StoreError::Write { .. } | StoreError::Read { .. } | StoreError::Ledger { .. } => {
-                Exit::InOut
-            }
-        };
-        Self::new(exit, error)
-    }
-}
-
-impl From<CameraError> for CliError {
-    fn from(error: CameraError) -> Self {
-        let exit = match error {
-            CameraError::NotFound(_) | CameraError::File { .. } => Exit::NoInput,
-            CameraError::NoFormat { .. } => Exit::Usage,
-            _ => Exit::Unavailable,
-        };
-        Self::new(exit, error)
-    }
-}
-
-impl From<PreviewError> for CliError {
-    fn from(error: PreviewError) -> Self {
-        Self::new(Exit::CannotCreate, error)
-    }
-}
-
-impl From<UrlError> for CliError {
-    fn from(error: UrlError) -> Self {
-        Self::new(Exit::Usage, error)
-    }
-}
-
-impl From<TlsError> for CliError {
-    fn from(error: TlsError) -> Self {
-        let exit = match error {
-            TlsError::Read { .. } => Exit::NoInput,
-            TlsError::Unusable(_) => Exit::BadData,
-        };
-        Self::new(exit, error)
     }
 }

@@ -1,18 +1,18 @@
 //! The model of a fleet, from the broker's messages alone, with bounded memory. Anybody who can publish can send anything,
-//! so nothing is trusted: neither the size of a message nor its form, its order or its characters.
+//! so no message is trusted: its size, form, order and characters are checked.
 
 use crate::fleet::sequence_gaps::{Numbering, SequenceGaps, SequenceStatus};
 use crate::messages::payloads::{
-    Batch, ClipName, Envelope, Fault, Health, PAYLOAD_MAX, Progress, Reply, StateReport, Status,
-    StatusName, VERSION,
+    Batch, Envelope, Fault, Health, PAYLOAD_MAX, Progress, Reply, StateReport, Status, StatusName,
+    VERSION,
 };
 use crate::messages::topics;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// Devices that are kept; what others say is counted in `ignored`.
+/// Devices that are kept; messages of others are counted in `ignored`.
 pub const DEVICES_MAX: usize = 1000;
 /// Faults that are kept of a device.
 pub const FAULTS_MAX: usize = 20;
@@ -32,7 +32,7 @@ pub struct Fleet {
 }
 
 /// What is known of a device.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct FleetDevice {
     /// Its last `status`.
     pub status: Option<Status>,
@@ -55,17 +55,12 @@ pub struct FleetDevice {
     channels: BTreeMap<&'static str, SequenceGaps>,
 }
 
-/// A fault with what its envelope says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A fault of a device.
+#[derive(Clone, Debug, PartialEq)]
 pub struct SeenFault {
-    /// Its number, within the ledger that it comes from.
-    pub seq: u64,
-    /// When it happened, by the device's clock.
-    pub ts: String,
-    /// Whether that clock was synchronised.
-    pub clock_synced: bool,
-    /// The fault.
-    pub fault: Fault,
+    /// The message.
+    pub message: Envelope<Fault>,
+    /// The ledger that numbers it, as [`SequenceGaps::generation`].
     generation: u32,
 }
 
@@ -76,22 +71,6 @@ enum PayloadError {
 }
 
 impl Fleet {
-    /// No device.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Processes a live message. `now` is monotonic, from any origin.
-    pub fn take(&mut self, now: Duration, topic: &str, payload: &[u8]) {
-        self.fold(now, topic, payload, true);
-    }
-
-    /// Processes a retained message: it may be of any age, so it does not show that the device is alive.
-    pub fn take_retained(&mut self, now: Duration, topic: &str, payload: &[u8]) {
-        self.fold(now, topic, payload, false);
-    }
-
     /// The connection was lost until now: messages of that time do not count as missing, and its silence not as the
     /// devices'.
     pub fn rejoin(&mut self, now: Duration) {
@@ -109,12 +88,6 @@ impl Fleet {
             .map(|(id, device)| (id.as_str(), device))
     }
 
-    /// The device `id`.
-    #[must_use]
-    pub fn device(&self, id: &str) -> Option<&FleetDevice> {
-        self.devices.get(id)
-    }
-
     /// Devices that are online and not silent.
     #[must_use]
     pub fn online(&self, now: Duration) -> usize {
@@ -130,7 +103,9 @@ impl Fleet {
         self.ignored
     }
 
-    fn fold(&mut self, now: Duration, topic: &str, payload: &[u8], is_live: bool) {
+    /// Processes a message. `now` is monotonic, from any origin. A retained message may be of any age, so it does not
+    /// show that the device is alive.
+    pub fn take(&mut self, now: Duration, topic: &str, payload: &[u8], is_retained: bool) {
         // Commands, and foreign messages below the root topic.
         let Some((id, channel)) = topics::split(topic) else {
             return;
@@ -147,7 +122,10 @@ impl Fleet {
         let device = self
             .devices
             .entry(id.to_owned())
-            .or_insert_with(|| FleetDevice::new(now));
+            .or_insert_with(|| FleetDevice {
+                since: now,
+                ..FleetDevice::default()
+            });
         if payload.is_empty() {
             device.forget(channel);
             if device.is_blank() {
@@ -166,29 +144,13 @@ impl Fleet {
                 false
             }
         };
-        if is_live && is_sign {
+        if is_sign && !is_retained {
             device.last_seen = device.last_seen.max(Some(now));
         }
     }
 }
 
 impl FleetDevice {
-    fn new(now: Duration) -> Self {
-        Self {
-            status: None,
-            state: None,
-            progress: None,
-            health: None,
-            faults: VecDeque::new(),
-            batches: 0,
-            unreadable: 0,
-            is_newer: false,
-            since: now,
-            last_seen: None,
-            channels: BTreeMap::new(),
-        }
-    }
-
     /// Whether its last `status` is online.
     #[must_use]
     pub fn is_online(&self) -> bool {
@@ -225,34 +187,18 @@ impl FleetDevice {
 
     fn fold(&mut self, channel: &str, payload: &[u8]) -> Result<SequenceStatus, PayloadError> {
         match channel {
-            topics::STATUS => Ok(self.fold_status(read(payload)?)),
-            topics::STATE => {
-                let (arrival, _, body) = self.number(topics::STATE, read::<StateReport>(payload)?);
-                if arrival == SequenceStatus::New {
-                    self.state = Some(sanitize_state(body));
-                }
-                Ok(arrival)
-            }
+            topics::STATUS => Ok(self.fold_status(read(payload)?.body)),
+            topics::STATE => self.fold_last(topics::STATE, payload, |device| &mut device.state),
             topics::PROGRESS => {
-                let (arrival, _, body) = self.number(topics::PROGRESS, read::<Progress>(payload)?);
-                if arrival == SequenceStatus::New {
-                    self.progress = Some(sanitize_progress(body));
-                }
-                Ok(arrival)
+                self.fold_last(topics::PROGRESS, payload, |device| &mut device.progress)
             }
-            topics::HEALTH => {
-                let (arrival, _, body) = self.number(topics::HEALTH, read::<Health>(payload)?);
-                if arrival == SequenceStatus::New {
-                    self.health = Some(body);
-                }
-                Ok(arrival)
-            }
+            topics::HEALTH => self.fold_last(topics::HEALTH, payload, |device| &mut device.health),
             topics::BATCH => {
-                let (arrival, ..) = self.number(topics::BATCH, read::<Batch>(payload)?);
-                self.batches += u64::from(arrival == SequenceStatus::New);
-                Ok(arrival)
+                let status = self.number(topics::BATCH, &read::<Batch>(payload)?);
+                self.batches += u64::from(status == SequenceStatus::New);
+                Ok(status)
             }
-            topics::REPLY => Ok(self.number(topics::REPLY, read::<Reply>(payload)?).0),
+            topics::REPLY => Ok(self.number(topics::REPLY, &read::<Reply>(payload)?)),
             topics::FAULT => Ok(self.fold_fault(read(payload)?)),
             // An image: it shows that the device is alive, and is not kept.
             topics::SNAPSHOT => Ok(SequenceStatus::New),
@@ -262,9 +208,7 @@ impl FleetDevice {
 
     /// The last `status` counts, whatever its number: that of a last will was assigned when the connection began. The
     /// broker publishes the will, so it does not show that the device is alive.
-    fn fold_status(&mut self, message: Envelope<Status>) -> SequenceStatus {
-        let mut status = message.body;
-        status.version = sanitize(&status.version, NAME_MAX);
+    fn fold_status(&mut self, status: Status) -> SequenceStatus {
         let is_sign = status.status != StatusName::Offline && self.status.as_ref() != Some(&status);
         self.status = Some(status);
         if is_sign {
@@ -274,48 +218,49 @@ impl FleetDevice {
         }
     }
 
+    /// Keeps the message in `slot` if it is new.
+    fn fold_last<T: DeserializeOwned>(
+        &mut self,
+        channel: &'static str,
+        payload: &[u8],
+        slot: fn(&mut Self) -> &mut Option<T>,
+    ) -> Result<SequenceStatus, PayloadError> {
+        let message = read(payload)?;
+        let status = self.number(channel, &message);
+        if status == SequenceStatus::New {
+            *slot(self) = Some(message.body);
+        }
+        Ok(status)
+    }
+
     fn fold_fault(&mut self, message: Envelope<Fault>) -> SequenceStatus {
-        let (seq, clock_synced) = (message.seq, message.clock_synced);
-        let (arrival, ts, body) = self.number(topics::FAULT, message);
+        let status = self.number(topics::FAULT, &message);
         let generation = self.channels.get(topics::FAULT).map_or(0, |g| g.generation);
         // A late fault is inserted at its position.
-        let key = (generation, seq);
-        let place = self
-            .faults
-            .iter()
-            .position(|f| (f.generation, f.seq) <= key)
-            .unwrap_or(self.faults.len());
-        let there = self.faults.get(place);
-        if there.is_none_or(|f| (f.generation, f.seq) != key) {
-            let seen = SeenFault {
-                seq,
-                ts,
-                clock_synced,
-                fault: sanitize_fault(body),
+        let key = (generation, message.seq);
+        let key_of = |fault: &SeenFault| (fault.generation, fault.message.seq);
+        let place = self.faults.iter().position(|fault| key_of(fault) <= key);
+        let place = place.unwrap_or(self.faults.len());
+        if self.faults.get(place).map(key_of) != Some(key) {
+            let fault = SeenFault {
+                message,
                 generation,
             };
-            self.faults.insert(place, seen);
+            self.faults.insert(place, fault);
             self.faults.truncate(FAULTS_MAX);
         }
-        arrival
+        status
     }
 
     /// Notes the message's number on its channel.
-    fn number<T>(
-        &mut self,
-        channel: &'static str,
-        message: Envelope<T>,
-    ) -> (SequenceStatus, String, T) {
+    fn number<T>(&mut self, channel: &'static str, message: &Envelope<T>) -> SequenceStatus {
         let numbering = match channel {
             topics::BATCH | topics::FAULT | topics::REPLY => Numbering::Durable,
             _ => Numbering::PerStart,
         };
-        let ts = sanitize(&message.ts, NAME_MAX);
-        let gaps = self
-            .channels
-            .entry(channel)
-            .or_insert_with(|| SequenceGaps::new(numbering));
-        (gaps.note(message.seq, &ts), ts, message.body)
+        let gaps = self.channels.entry(channel);
+        let gaps = gaps.or_insert_with(|| SequenceGaps::new(numbering));
+        gaps.note(message.seq, &message.ts)
     }
 
     /// The retained message of this channel was cleared.
@@ -339,20 +284,37 @@ impl FleetDevice {
     }
 }
 
-/// The message in `payload`.
+/// The message in `payload`, its texts sanitized.
 fn read<T: DeserializeOwned>(payload: &[u8]) -> Result<Envelope<T>, PayloadError> {
-    #[derive(Deserialize)]
-    struct Version {
-        v: u32,
-    }
     if payload.len() > PAYLOAD_MAX {
         return Err(PayloadError::Garbage);
     }
-    let version: Version = serde_json::from_slice(payload).map_err(|_| PayloadError::Garbage)?;
-    match version.v {
-        0 => Err(PayloadError::Garbage),
-        v if v > VERSION => Err(PayloadError::Newer),
-        _ => serde_json::from_slice(payload).map_err(|_| PayloadError::Garbage),
+    let mut message: Value = serde_json::from_slice(payload).map_err(|_| PayloadError::Garbage)?;
+    match message["v"].as_u64() {
+        None | Some(0) => return Err(PayloadError::Garbage),
+        Some(version) if version > u64::from(VERSION) => return Err(PayloadError::Newer),
+        Some(_) => {}
+    }
+    sanitize_texts(&mut message, NAME_MAX);
+    serde_json::from_value(message).map_err(|_| PayloadError::Garbage)
+}
+
+/// Sanitizes every text in `value`. It keeps `max` characters of a text without a key.
+fn sanitize_texts(value: &mut Value, max: usize) {
+    match value {
+        Value::String(text) => *text = sanitize(text, max),
+        Value::Object(members) => {
+            if let Some(Value::Object(states)) = members.get_mut("states") {
+                let kept = std::mem::take(states).into_iter().take(STATES_MAX);
+                *states = kept.map(|(s, n)| (sanitize(&s, NAME_MAX), n)).collect();
+            }
+            for (key, member) in members {
+                let is_sentence = ["reason", "backend_reason", "action"].contains(&key.as_str());
+                sanitize_texts(member, if is_sentence { TEXT_MAX } else { NAME_MAX });
+            }
+        }
+        // No array of texts is kept.
+        _ => {}
     }
 }
 
@@ -364,39 +326,6 @@ fn sanitize(text: &str, max: usize) -> String {
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(max)
         .collect()
-}
-
-fn sanitize_state(mut state: StateReport) -> StateReport {
-    state.reason = state.reason.map(|t| sanitize(&t, TEXT_MAX));
-    state.run = state.run.map(|t| sanitize(&t, NAME_MAX));
-    state.backend = sanitize(&state.backend, NAME_MAX);
-    state.backend_reason = sanitize(&state.backend_reason, TEXT_MAX);
-    state
-}
-
-fn sanitize_progress(mut progress: Progress) -> Progress {
-    let states = std::mem::take(&mut progress.states).into_iter();
-    let states = states.take(STATES_MAX);
-    progress.states = states.map(|(s, n)| (sanitize(&s, NAME_MAX), n)).collect();
-    progress.run = sanitize(&progress.run, NAME_MAX);
-    progress.clip = progress.clip.as_ref().map(sanitize_clip);
-    progress
-}
-
-fn sanitize_fault(mut fault: Fault) -> Fault {
-    fault.run = fault.run.map(|t| sanitize(&t, NAME_MAX));
-    fault.component = sanitize(&fault.component, NAME_MAX);
-    fault.clip = fault.clip.as_ref().map(sanitize_clip);
-    fault.reason = sanitize(&fault.reason, TEXT_MAX);
-    fault.action = sanitize(&fault.action, TEXT_MAX);
-    fault
-}
-
-fn sanitize_clip(clip: &ClipName) -> ClipName {
-    ClipName {
-        gloss: sanitize(&clip.gloss, NAME_MAX),
-        video_id: sanitize(&clip.video_id, NAME_MAX),
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The texts of a fleet, for the live view and the plain table. No cell of the table contains a blank, so that scripts can
 //! split it.
 
-use crate::fleet::devices::{Fleet, FleetDevice, SeenFault};
+use crate::fleet::devices::{DEVICES_MAX, Fleet, FleetDevice, SeenFault};
 use crate::messages::payloads::{Health, JobPhase, StatusName};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub enum Attention {
 /// A device's row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRow {
+    /// Name of the device.
+    pub id: String,
     /// `online`, `silent`, `stopped`, `offline` or `unknown`.
     pub status: &'static str,
     /// The job's phase.
@@ -43,12 +45,14 @@ pub struct DeviceRow {
     pub outbox: String,
     /// Since its last message.
     pub age: String,
+    /// Whether it needs a person.
+    pub attention: Attention,
 }
 
 impl DeviceRow {
-    /// The row of `device`.
+    /// The row of `device`, which is called `id`.
     #[must_use]
-    pub fn of(device: &FleetDevice, now: Duration) -> Self {
+    pub fn of(id: &str, device: &FleetDevice, now: Duration) -> Self {
         let progress = device.progress.as_ref();
         let status = status(device, now);
         // Rate, time left and temperature of an offline device are outdated.
@@ -56,6 +60,7 @@ impl DeviceRow {
         let running = progress.filter(|_| is_there);
         let health = device.health.as_ref().filter(|_| is_there);
         Self {
+            id: id.to_owned(),
             status,
             state: device.state.as_ref().map_or(UNKNOWN, |s| s.state.name()),
             percent: progress.map(|p| percent(p.done, p.total)),
@@ -65,6 +70,7 @@ impl DeviceRow {
             temperature: or_unknown(health.and_then(|h| h.sensors.temperature_c).map(celsius)),
             outbox: or_unknown(health.map(|h| h.outbox.to_string())),
             age: or_unknown(device.age(now).map(|a| seconds(a.as_secs_f64()))),
+            attention: attention(device, now).0,
         }
     }
 
@@ -78,58 +84,53 @@ impl DeviceRow {
 /// Whether the device needs a person, and why.
 #[must_use]
 pub fn attention(device: &FleetDevice, now: Duration) -> (Attention, String) {
-    let because = |what: &str, reason: Option<&String>| match reason {
+    use Attention::{Critical, Warning};
+    let status = device.status.as_ref().map(|s| s.status);
+    let phase = device.state.as_ref().map(|s| s.state);
+    let reason = device.state.as_ref().and_then(|s| s.reason.as_ref());
+    let because = |what: &str| match reason {
         Some(reason) => format!("{what}: {reason}"),
         None => what.to_owned(),
     };
-    match device.status.as_ref().map(|s| s.status) {
-        Some(StatusName::Offline) => {
-            let what = "offline: gone without a word; check its power, its network and the service";
-            return (Attention::Critical, what.to_owned());
-        }
-        // It ended in good order; its last state tells whether with an error.
-        Some(StatusName::Stopped) => {
-            let state = device.state.as_ref().filter(|s| s.state == JobPhase::Error);
-            return state.map_or((Attention::None, String::new()), |state| {
-                let what = because("ended with an error", state.reason.as_ref());
-                (Attention::Critical, what)
-            });
-        }
-        _ => {}
-    }
-    if device.is_stale(now) {
-        let silence = seconds(device.silence(now).as_secs_f64());
-        return (
-            Attention::Critical,
-            format!("silent for {silence}, though online"),
-        );
-    }
-    let state = device.state.as_ref();
-    let reason = state.and_then(|s| s.reason.as_ref());
-    match state.map(|s| s.state) {
-        Some(JobPhase::Error) => return (Attention::Critical, because("error", reason)),
-        Some(JobPhase::Degraded) => return (Attention::Warning, because("degraded", reason)),
-        Some(JobPhase::Paused) => return (Attention::Warning, because("paused", reason)),
-        _ => {}
-    }
     let health = device.health.clone().unwrap_or_default();
-    if device.is_newer {
-        let what = "speaks a newer version: update this handloom";
-        (Attention::Warning, what.to_owned())
-    } else if health.sensors.throttled == Some(true) {
-        let what = "throttled by its firmware: check its cooling and its power supply";
-        (Attention::Warning, what.to_owned())
-    } else if health.outbox_dropped > 0 {
-        let what = format!(
-            "{} messages lost: its outbox was full",
-            health.outbox_dropped
-        );
-        (Attention::Warning, what)
-    } else if device.unreadable > 0 {
-        let what = format!("{} messages cannot be read", device.unreadable);
-        (Attention::Warning, what)
-    } else {
-        (Attention::None, String::new())
+    match (status, phase) {
+        (Some(StatusName::Offline), _) => {
+            let why =
+                "offline: the connection was lost; check its power, its network and the service";
+            (Critical, why.to_owned())
+        }
+        (Some(StatusName::Stopped), Some(JobPhase::Error)) => {
+            (Critical, because("ended with an error"))
+        }
+        // It ended in good order.
+        (Some(StatusName::Stopped), _) => (Attention::None, String::new()),
+        _ if device.is_stale(now) => {
+            let silence = seconds(device.silence(now).as_secs_f64());
+            (Critical, format!("silent for {silence}, though online"))
+        }
+        (_, Some(JobPhase::Error)) => (Critical, because("error")),
+        (_, Some(JobPhase::Degraded)) => (Warning, because("degraded")),
+        (_, Some(JobPhase::Paused)) => (Warning, because("paused")),
+        _ if device.is_newer => {
+            let why = "speaks a newer version: update this handloom";
+            (Warning, why.to_owned())
+        }
+        _ if health.sensors.throttled == Some(true) => {
+            let why = "throttled by its firmware: check its cooling and its power supply";
+            (Warning, why.to_owned())
+        }
+        _ if health.outbox_dropped > 0 => {
+            let lost = health.outbox_dropped;
+            (
+                Warning,
+                format!("{lost} messages lost: its outbox was full"),
+            )
+        }
+        _ if device.unreadable > 0 => {
+            let why = format!("{} messages cannot be read", device.unreadable);
+            (Warning, why)
+        }
+        _ => (Attention::None, String::new()),
     }
 }
 
@@ -138,8 +139,8 @@ pub fn attention(device: &FleetDevice, now: Duration) -> (Attention, String) {
 pub fn details(device: &FleetDevice) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(state) = &device.state {
-        let reason = state.reason.as_deref().map(|r| format!(": {r}"));
-        let reason = reason.unwrap_or_default();
+        let reason = state.reason.as_deref();
+        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
         lines.push(format!("state    {}{reason}", state.state.name()));
         let (workers, all) = (state.workers, state.workers_max);
         let (backend, why) = (&state.backend, &state.backend_reason);
@@ -151,8 +152,9 @@ pub fn details(device: &FleetDevice) -> Vec<String> {
         let states = progress.states.iter();
         let states: Vec<String> = states.map(|(s, n)| format!("{s} {n}")).collect();
         let clip = progress.clip.as_ref();
-        let clip = clip.map(|c| format!(", last {} {}", c.gloss, c.video_id));
-        let clip = clip.unwrap_or_default();
+        let clip = clip.map_or_else(String::new, |c| {
+            format!(", last {} {}", c.gloss, c.video_id)
+        });
         lines.push(format!("clips    {}{clip}", states.join(", ")));
         lines.push(format!("run      {}", progress.run));
     }
@@ -162,7 +164,7 @@ pub fn details(device: &FleetDevice) -> Vec<String> {
     }
     let version = device.status.as_ref().map(|s| s.version.as_str());
     lines.push(format!(
-        "heard    version {}, {} batches, {} messages missing, {} unreadable",
+        "seen     version {}, {} batches, {} messages missing, {} unreadable",
         version.unwrap_or(UNKNOWN),
         device.batches,
         device.missing(),
@@ -175,60 +177,49 @@ pub fn details(device: &FleetDevice) -> Vec<String> {
 #[must_use]
 pub fn fault(seen: &SeenFault) -> (String, String) {
     // 2026-01-31T12:00:00.000Z without the fractions.
-    let when: String = seen.ts.chars().take(19).collect();
-    let doubt = if seen.clock_synced { "" } else { "?" };
-    let fault = &seen.fault;
+    let when: String = seen.message.ts.chars().take(19).collect();
+    let doubt = if seen.message.clock_synced { "" } else { "?" };
+    let fault = &seen.message.body;
+    let (when, component, reason) = (when.replace('T', " "), &fault.component, &fault.reason);
     let clip = fault.clip.as_ref();
-    let clip = clip.map(|c| format!(" {} {}", c.gloss, c.video_id));
-    let what = format!(
-        "{}{doubt} {}{}: {}",
-        when.replace('T', " "),
-        fault.component,
-        clip.unwrap_or_default(),
-        fault.reason
-    );
+    let clip = clip.map_or_else(String::new, |c| format!(" {} {}", c.gloss, c.video_id));
+    let what = format!("{when}{doubt} {component}{clip}: {reason}");
     (what, fault.action.clone())
 }
 
 /// The fleet as a plain table, for scripts and logs.
 #[must_use]
 pub fn table(fleet: &Fleet, now: Duration) -> String {
-    const HEADS: [&str; 11] = [
-        "DEVICE",
-        "STATUS",
-        "STATE",
-        "PERCENT",
-        "DONE",
-        "CLIPS/MIN",
-        "ETA",
-        "TEMP",
-        "OUTBOX",
-        "AGE",
-        "NEEDS",
-    ];
-    let mut rows = vec![HEADS.map(str::to_owned)];
+    let heads = "DEVICE STATUS STATE PERCENT DONE CLIPS/MIN ETA TEMP OUTBOX AGE NEEDS";
+    let heads: Vec<String> = heads.split(' ').map(str::to_owned).collect();
+    let mut widths: Vec<usize> = heads.iter().map(String::len).collect();
+    let mut rows = vec![heads];
     for (id, device) in fleet.devices() {
-        let cells = DeviceRow::of(device, now);
-        rows.push([
-            id.to_owned(),
-            cells.status.to_owned(),
-            cells.state.to_owned(),
-            cells.percent_text(),
-            cells.done,
-            cells.clips_per_min,
-            cells.eta,
-            cells.temperature,
-            cells.outbox,
-            cells.age,
-            attention(device, now).0.name().to_owned(),
-        ]);
+        let row = DeviceRow::of(id, device, now);
+        let (status, state) = (row.status.to_owned(), row.state.to_owned());
+        let (percent, needs) = (row.percent_text(), row.attention.name().to_owned());
+        let cells = [
+            row.id,
+            status,
+            state,
+            percent,
+            row.done,
+            row.clips_per_min,
+            row.eta,
+        ];
+        let cells = cells
+            .into_iter()
+            .chain([row.temperature, row.outbox, row.age, needs]);
+        let cells: Vec<String> = cells.collect();
+        for (width, cell) in widths.iter_mut().zip(&cells) {
+            *width = cell.chars().count().max(*width);
+        }
+        rows.push(cells);
     }
-    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max();
-    let widths: [usize; HEADS.len()] = std::array::from_fn(|c| width(c).unwrap_or(0));
     let mut out = String::new();
     for row in &rows {
-        let cells = row.iter().zip(widths);
-        let line: Vec<String> = cells.map(|(cell, w)| format!("{cell:<w$}")).collect();
+        let cells = row.iter().zip(&widths);
+        let line: Vec<String> = cells.map(|(cell, &w)| format!("{cell:<w$}")).collect();
         out.push_str(line.join("  ").trim_end());
         out.push('\n');
     }
@@ -255,9 +246,9 @@ pub fn table(fleet: &Fleet, now: Duration) -> String {
 #[must_use]
 pub fn ignored(fleet: &Fleet) -> String {
     format!(
-        "{} messages passed over: from more than {} devices, or of names that no device has",
+        "{} messages ignored: of devices beyond the first {}, or with an invalid device name",
         fleet.ignored(),
-        crate::fleet::devices::DEVICES_MAX
+        DEVICES_MAX
     )
 }
 
@@ -338,35 +329,30 @@ fn seconds(seconds: f64) -> String {
 }
 
 fn machine(health: &Health) -> String {
-    let mut parts = Vec::new();
-    if let Some(t) = health.sensors.temperature_c {
-        parts.push(celsius(t));
-    }
-    if health.sensors.throttled == Some(true) {
-        parts.push("throttled".to_owned());
-    }
-    if let Some(load) = health.sensors.load_1min {
-        parts.push(format!("load {}", rate(load)));
-    }
-    if let Some(mib) = health.disk_free_mib {
-        parts.push(format!("{mib} MiB disk free"));
-    }
-    if let Some(mib) = health.sensors.memory_available_mib {
-        parts.push(format!("{mib} MiB memory free"));
-    }
-    if let Some(mib) = health.sensors.memory_resident_mib {
-        parts.push(format!("uses {mib} MiB"));
-    }
-    parts.push(format!("{} frames/s", rate(health.frames_per_s)));
     #[expect(clippy::cast_precision_loss, reason = "shown in days")]
     let uptime = health.uptime_s as f64;
-    parts.push(format!("up {}", seconds(uptime)));
-    parts.join(", ")
+    let free = |mib: Option<u64>, what: &str| mib.map(|mib| format!("{mib} MiB {what} free"));
+    let parts = [
+        health.sensors.temperature_c.map(celsius),
+        (health.sensors.throttled == Some(true)).then(|| "throttled".to_owned()),
+        health
+            .sensors
+            .load_1min
+            .map(|load| format!("load {}", rate(load))),
+        free(health.disk_free_mib, "disk"),
+        free(health.sensors.memory_available_mib, "memory"),
+        health
+            .sensors
+            .memory_resident_mib
+            .map(|mib| format!("uses {mib} MiB")),
+        Some(format!("{} frames/s", rate(health.frames_per_s))),
+        Some(format!("up {}", seconds(uptime))),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn queues(health: &Health) -> String {
     let mirror = health.mirror_waiting;
-    let mirror = mirror.map(|n| format!(", {n} batches for the mirror"));
     format!(
         "{} clips, outbox {} ({} dropped), telemetry {} dropped, {} connections{}",
         health.queue,
@@ -374,7 +360,7 @@ fn queues(health: &Health) -> String {
         health.outbox_dropped,
         health.telemetry_dropped,
         health.connects,
-        mirror.unwrap_or_default()
+        mirror.map_or_else(String::new, |n| format!(", {n} batches for the mirror"))
     )
 }
 

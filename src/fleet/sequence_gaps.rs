@@ -1,4 +1,4 @@
-//! The numbers of a channel's messages: which messages are new, which are repeated, how many never arrived.
+//! The numbers of a channel's messages: which messages are new, which are repeated, how many are missing.
 
 use std::collections::VecDeque;
 
@@ -173,7 +173,7 @@ mod tests {
             check(numbering, "rejoin 3@a 5@b", "nn", 1);
             check(numbering, "0@a 18446744073709551615@b", "nn", u64::MAX - 1);
         }
-        // A restarted daemon, also when its first message was not heard.
+        // A restarted daemon, also when its first message was not received.
         check(PerStart, "7@a 8@b 1@c 2@d", "nnnn", 0);
         check(PerStart, "7@a 8@b 3@c 4@d", "nnnn", 0);
         check(PerStart, "1@a 1@b 2@c 2@d", "nnnn", 0);

@@ -8,6 +8,7 @@ use super::{
 use crate::hand::{Detector, DetectorOptions};
 use crate::selection::{BackendPreference, CPU};
 use serde_json::{Value, json};
+use std::fmt::{Display, Formatter};
 use std::sync::{Arc, Mutex};
 
 /// What happens to the backend that runs the models.
@@ -38,6 +39,40 @@ pub enum BackendEvent {
         /// Human-readable reason.
         reason: String,
     },
+}
+
+impl BackendEvent {
+    /// What was done about it, for a user or operator.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Chosen { .. } => "the CPU runs the models",
+            Self::Reopened { .. } => "the frames in hand were processed again; nothing is lost",
+            Self::Lost { .. } => {
+                "the CPU runs the models until the next job, after a hang until the next start; \
+                 the manifest lists the clips and takes that it processed"
+            }
+        }
+    }
+}
+
+impl Display for BackendEvent {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Chosen { name, reason, .. } => {
+                write!(f, "Running the models on {name}: {reason}")
+            }
+            Self::Reopened {
+                name,
+                times,
+                reason,
+            } => write!(
+                f,
+                "{name} failed and was opened again, {times} times so far: {reason}"
+            ),
+            Self::Lost { name, reason } => write!(f, "{name} is given up: {reason}"),
+        }
+    }
 }
 
 /// The model files, and the backend that runs them.

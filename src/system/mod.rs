@@ -29,18 +29,25 @@ pub fn lock_ignoring_poison<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A thread that ends with this value.
-struct OwnedThread<E> {
+pub struct OwnedThread<E> {
     thread: Option<JoinHandle<()>>,
     /// Ends the thread by being dropped.
     end: Option<E>,
 }
 
 impl<E> OwnedThread<E> {
-    fn new(thread: JoinHandle<()>, end: E) -> Self {
+    /// Owns `thread`, which ends when `end` is dropped.
+    pub fn new(thread: JoinHandle<()>, end: E) -> Self {
         Self {
             thread: Some(thread),
             end: Some(end),
         }
+    }
+
+    /// What the thread waits for.
+    #[must_use]
+    pub fn end(&self) -> Option<&E> {
+        self.end.as_ref()
     }
 }
 

@@ -113,7 +113,7 @@ fn a_world_in_order_is_said_to_be() {
     for words in [
         &format!("ok       config     {}\n", world.config.display()),
         "1 of 2 instances and 1 glosses would be processed",
-        "out/deep (will be made), ",
+        "out/deep (will be created), ",
         "none: mqtt.url is not set",
     ] {
         assert!(run.stdout.contains(words), "no {words} in {}", run.stdout);
@@ -197,7 +197,7 @@ fn folders_that_cannot_be_used_are_told() {
     check(&["limits.disk_reserve_mib=1048575"], 73, "FAIL", o, &full);
 
     let m = "mirror";
-    let missing = ["gone", "never made"];
+    let missing = ["gone", "never creates it"];
     check(&[&set("output.mirror", &gone)], 73, "FAIL", m, &missing);
     assert!(!gone.exists());
     let here = set("output.mirror", world.folder.path());
@@ -245,7 +245,12 @@ fn a_broker_is_tried() {
     });
     let at = |login: &str| format!("mqtt.url=tcp://{login}localhost:{}", broker.port());
     let right = at("u:ge%20heim@");
-    check(&[&right], 0, "ok", &["tcp://u:***@localhost", "lets us in"]);
+    check(
+        &[&right],
+        0,
+        "ok",
+        &["tcp://u:***@localhost", "accepts the login"],
+    );
     let refused = ["user name", "password", "messages wait"];
     check(&[&at("u:wrong@")], 69, "FAIL", &refused);
     check(&[&at("")], 69, "FAIL", &refused);
@@ -282,7 +287,7 @@ fn a_broker_is_tried_with_the_certificates_of_the_config() {
         &[ca, cert, "mqtt.key_file=device.key"],
         0,
         "ok",
-        &["lets us in"],
+        &["accepts the login"],
     );
     let stranger = "mqtt.ca_file=other.pem";
     check(&[stranger], 69, "FAIL", &["no TLS", "CA file"]);
@@ -301,7 +306,7 @@ fn a_daemon_keeps_its_place_at_the_broker() {
         }
     });
     let url = format!("mqtt.url=mqtt://127.0.0.1:{}", stub.port());
-    world.finds(&[&url], 0, "ok", "broker", &["lets us in"]);
+    world.finds(&[&url], 0, "ok", "broker", &["accepts the login"]);
     let [
         Packet::Connect {
             client,
@@ -331,7 +336,7 @@ fn a_broker_that_says_little_is_told_of() {
         peer.serve();
     });
     let words = [
-        "lets us in, but",
+        "accepts the login, but",
         "does not let this user read handloom/pi/cmd/+",
     ];
     check(&deaf, 0, "warn", &words);
@@ -458,7 +463,7 @@ fn the_camera_is_opened_for_a_frame() {
     // Its takes are in the output folder, unless they have one of their own.
     assert!(!world.check(&["--set", &device]).stdout.contains("takes"));
     let takes = format!("camera.path={}", world.at("takes").display());
-    world.finds(&[&device, &takes], 0, "ok", "takes", &["(will be made)"]);
+    world.finds(&[&device, &takes], 0, "ok", "takes", &["(will be created)"]);
     let file = format!("camera.path={}/takes", still.display());
     world.finds(&[&device, &file], 73, "FAIL", "takes", &["hand.png"]);
     world.finds(
@@ -479,7 +484,7 @@ fn results_of_another_job_are_told() {
     // Four frames are too few for a sequence; the job is done all the same.
     test_support::process(&dataset, &out, &args).ends(1);
     let cpu = "run.accelerator=cpu";
-    let own = ["goes on after 1 planned clips"];
+    let own = ["resumes after 1 planned clips"];
     world.finds(&[cpu], 0, "ok", "job", &own);
     let other = ["frame_stride was 2, now 3", "choose another output.path"];
     let settings = [cpu, "sequence.frame_stride=3"];
@@ -499,7 +504,7 @@ fn results_of_another_job_are_told() {
     let path = set("camera.path", &takes);
     // By hand takes are called so.
     let settings = [device.as_str(), &path, "device.id=take", cpu];
-    world.finds(&settings, 0, "ok", "takes", &["goes on after 0 takes"]);
+    world.finds(&settings, 0, "ok", "takes", &["resumes after 0 takes"]);
     let settings = [&settings[..], &["camera.dataset_fps=30"]].concat();
     let other = [
         "dataset_fps was 25.0, now 30.0",

@@ -105,7 +105,7 @@ fn once_prints_the_fleet_and_its_faults() {
     let once = ["watch", "--once", "--seconds", "1", "--broker", &url];
     let nobody = handloom(once).ends(0);
     assert!(
-        nobody.stdout.contains("no device said"),
+        nobody.stdout.contains("no device published"),
         "{}",
         nobody.stdout
     );

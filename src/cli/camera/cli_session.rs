@@ -2,8 +2,8 @@
 
 use crate::camera::{CameraAddress, CameraEvent};
 use crate::cli::camera::preview_encoder::PreviewEncoder;
-use crate::cli::camera::stdin_commands::{StdinCommand, StdinCommandError};
-use crate::cli::progress::Live;
+use crate::cli::camera::stdin_commands::StdinCommand;
+use crate::cli::progress::Console;
 use crate::error::{CliError, Exit};
 use crate::inference::{BackendEvent, ShutdownFlag};
 use crate::recording::fallback_detector::FallbackDetector;
@@ -20,57 +20,41 @@ use std::time::{Duration, Instant};
 /// Time from one status line to the next.
 const STATUS_INTERVAL: Duration = Duration::from_millis(500);
 
+/// State of a camera that has not worked yet.
+pub(super) const OPENING: &str = "opening";
 /// State of a file that is over.
 const ENDED: &str = "ended";
 
-/// What a [`CliSession`] reads and writes, and when it ends.
-pub(super) struct SessionIo {
-    pub(super) live: Live,
+/// Runs one session.
+pub(super) struct CliSession<'a> {
+    pub(super) session: RecordingSession<FallbackDetector<'a>>,
+    pub(super) console: Console,
     /// `None` when no take is kept.
     pub(super) store: Option<TakeStore>,
     pub(super) preview: Option<PreviewEncoder>,
-    pub(super) commands: Receiver<Result<StdinCommand, StdinCommandError>>,
+    pub(super) commands: Receiver<Result<StdinCommand, String>>,
+    pub(super) device: &'a CameraAddress,
     pub(super) stop: ShutdownFlag,
-    /// Whether the session ends when the request is complete.
-    pub(super) ends_with_request: bool,
+    pub(super) started: Instant,
     /// The session ends after this time.
     pub(super) time_limit: Option<Duration>,
+    /// Whether the session ends when the request is complete.
+    pub(super) ends_with_request: bool,
+    /// The camera's state, as it is reported.
+    pub(super) state: &'static str,
+    pub(super) progress: SessionProgress,
 }
 
-/// Runs one session.
-pub(super) struct CliSession<'a> {
-    session: RecordingSession<FallbackDetector<'a>>,
-    io: SessionIo,
-    device: String,
-    state: &'static str,
-    has_captured: bool,
-    started: Instant,
+/// What happened in a session so far.
+#[derive(Default)]
+pub(super) struct SessionProgress {
     last_status: Option<Instant>,
     signs: usize,
     taken: usize,
     too_short: u64,
 }
 
-impl<'a> CliSession<'a> {
-    pub(super) fn new(
-        session: RecordingSession<FallbackDetector<'a>>,
-        io: SessionIo,
-        device: &CameraAddress,
-    ) -> Self {
-        Self {
-            session,
-            io,
-            device: device.to_string(),
-            state: "opening",
-            has_captured: false,
-            started: Instant::now(),
-            last_status: None,
-            signs: 0,
-            taken: 0,
-            too_short: 0,
-        }
-    }
-
+impl CliSession<'_> {
     /// Runs the session to its end and closes the camera.
     ///
     /// # Errors
@@ -85,9 +69,9 @@ impl<'a> CliSession<'a> {
         loop {
             match self.session.next_event()? {
                 SessionEvent::Camera(event) => self.report_camera(event)?,
-                SessionEvent::Backend(event) => report_backend(&self.io.live, &event),
+                SessionEvent::Backend(event) => report_backend(&self.console, &event),
                 SessionEvent::Frame => {
-                    if let Some(preview) = &self.io.preview {
+                    if let Some(preview) = &self.preview {
                         preview.show(&self.session.view());
                     }
                 }
@@ -100,13 +84,12 @@ impl<'a> CliSession<'a> {
 
     /// Carries out commands, reports the status and ends the session when it is time to.
     fn tick(&mut self) -> Result<(), CliError> {
-        while let Ok(command) = self.io.commands.try_recv() {
+        while let Ok(command) = self.commands.try_recv() {
             match command {
                 Ok(command) => self.execute(command)?,
-                Err(error) => {
-                    let text = error.to_string();
-                    let event = json!({"event": "refused", "reason": text});
-                    self.io.live.say(&text, &event);
+                Err(reason) => {
+                    let event = json!({"event": "refused", "reason": reason});
+                    self.console.report(&reason, &event);
                 }
             }
         }
@@ -117,9 +100,9 @@ impl<'a> CliSession<'a> {
             .phase(self.session.status().at);
         self.report_status(&phase);
         let is_over = |limit| self.started.elapsed() >= limit;
-        if self.io.time_limit.is_some_and(is_over)
-            || (self.io.ends_with_request && phase == RecordingPhase::Idle)
-            || self.io.stop.is_set()
+        if self.time_limit.is_some_and(is_over)
+            || (self.ends_with_request && phase == RecordingPhase::Idle)
+            || self.stop.is_set()
         {
             self.session.stop();
         }
@@ -131,8 +114,8 @@ impl<'a> CliSession<'a> {
     /// # Errors
     /// When a file cannot be written.
     pub(super) fn close_store(&mut self, provenance: &Value) -> Result<(), CliError> {
-        self.io.live.end();
-        match &mut self.io.store {
+        self.console.clear();
+        match &mut self.store {
             Some(store) => Ok(store.close(provenance)?),
             None => Ok(()),
         }
@@ -151,19 +134,19 @@ impl<'a> CliSession<'a> {
         let SessionStatus { counts, stats, .. } = self.session.status();
         let recorder = self.session.recorder();
         // Too short for the segmenter, or with hands in too few frames.
-        let too_short = recorder.too_short() + self.too_short;
-        let in_output = self.io.store.as_ref().map(TakeStore::accepted);
+        let too_short = recorder.too_short() + self.progress.too_short;
+        let in_output = self.store.as_ref().map(TakeStore::accepted);
         let progress = recorder.plan().progress();
-        let progress = progress.filter(|_| self.io.ends_with_request);
-        let asked = progress.map(|(_, asked)| asked);
-        let missing = progress.filter(|(taken, asked)| taken < asked);
+        let progress = progress.filter(|_| self.ends_with_request);
+        let requested = progress.map(|(_, requested)| requested);
+        let missing = progress.filter(|(taken, requested)| taken < requested);
         let taken = match missing {
-            Some((taken, asked)) => format!("{taken} of {asked} takes recorded"),
-            None => format!("{} takes recorded", self.taken),
+            Some((taken, requested)) => format!("{taken} of {requested} takes recorded"),
+            None => format!("{} takes recorded", self.progress.taken),
         };
         let text = format!(
             "{} signs, {taken}; {} frames, {} processed, {} dropped, {} damaged, {} reconnects",
-            self.signs,
+            self.progress.signs,
             counts.frames,
             stats.seen,
             counts.dropped,
@@ -171,19 +154,19 @@ impl<'a> CliSession<'a> {
             counts.opened.saturating_sub(1)
         );
         let event = json!({
-            "event": "done", "signs": self.signs, "taken": self.taken, "asked": asked, "too_short": too_short,
+            "event": "done", "signs": self.progress.signs, "taken": self.progress.taken, "asked": requested, "too_short": too_short,
             "in_output": in_output, "frames": counts.frames, "looked_at": stats.seen, "dropped": counts.dropped, "damaged": counts.damaged,
             "opened": counts.opened, "refused": counts.refused, "latency_ms": latency(stats),
         });
-        self.io.live.say(&text, &event);
+        self.console.report(&text, &event);
         if in_output == Some(0) {
             let why = "no take was kept; check with --preview that hands are in view, or lower --min-frames or --min-seconds";
             return Err(CliError::new(Exit::Nothing, anyhow!(why)));
         }
         // A user who stops the session knows that takes are missing.
-        if let Some((taken, asked)) = missing.filter(|_| self.state == ENDED) {
+        if let Some((taken, requested)) = missing.filter(|_| self.state == ENDED) {
             let why = format!(
-                "{} ended after {taken} of {asked} takes; the recorded takes are kept",
+                "{} ended after {taken} of {requested} takes; the recorded takes are kept",
                 self.device
             );
             return Err(CliError::new(Exit::BadData, anyhow!(why)));
@@ -198,46 +181,47 @@ impl<'a> CliSession<'a> {
                 self.session.record(request);
                 let event = json!({"event": "record", "gloss": gloss, "count": count});
                 let text = format!("Recording {count} of {gloss}");
-                self.io.live.say(&text, &event);
+                self.console.report(&text, &event);
             }
             StdinCommand::Cancel => {
                 self.session.cancel();
                 let event = json!({"event": "cancel"});
-                self.io.live.say("Cancelled", &event);
+                self.console.report("Cancelled", &event);
             }
             StdinCommand::Undo => self.undo()?,
-            StdinCommand::Quit => self.io.stop.set(),
+            StdinCommand::Quit => self.stop.set(),
         }
         Ok(())
     }
 
     fn undo(&mut self) -> Result<(), CliError> {
         let mut discarded = None;
-        if let Some(store) = &mut self.io.store {
+        if let Some(store) = &mut self.store {
             discarded = store.undo()?;
             store.seal_due()?;
         }
         let Some(take) = discarded else {
             let event = json!({"event": "undo", "id": null});
-            self.io.live.say("There is no take to discard", &event);
+            self.console.report("There is no take to discard", &event);
             return Ok(());
         };
-        self.taken = self.taken.saturating_sub(1);
+        self.progress.taken = self.progress.taken.saturating_sub(1);
         self.session.retry(&take.gloss, self.session.status().at);
         let text = format!("Discarded {} ({})", take.id, take.gloss);
         let event = json!({"event": "undo", "id": take.id, "gloss": take.gloss});
-        self.io.live.say(&text, &event);
+        self.console.report(&text, &event);
         Ok(())
     }
 
     fn report_status(&mut self, phase: &RecordingPhase) {
         let is_due = self
+            .progress
             .last_status
             .is_none_or(|last| last.elapsed() >= STATUS_INTERVAL);
         if !is_due {
             return;
         }
-        self.last_status = Some(Instant::now());
+        self.progress.last_status = Some(Instant::now());
         let SessionStatus {
             counts,
             stats,
@@ -258,21 +242,20 @@ impl<'a> CliSession<'a> {
         };
         let text = format!(
             "{}  {fps:.1} fps  {} ms  hands {hands}  {doing}  taken {}  dropped {}",
-            self.state, latency["p50"], self.taken, counts.dropped
+            self.state, latency["p50"], self.progress.taken, counts.dropped
         );
         let event = json!({
             "event": "status", "state": self.state, "fps": fps, "frames": counts.frames, "looked_at": stats.seen,
             "dropped": counts.dropped, "damaged": counts.damaged, "hands": hands, "segment": segment,
-            "phase": phase.name(), "gloss": gloss, "taken": self.taken, "latency_ms": latency,
+            "phase": phase.name(), "gloss": gloss, "taken": self.progress.taken, "latency_ms": latency,
         });
-        self.io.live.status(text, &event);
+        self.console.show_status(text, &event);
     }
 
     fn report_camera(&mut self, event: CameraEvent) -> Result<(), CliError> {
         match event {
             CameraEvent::Opened(opened) => {
                 self.state = "capturing";
-                self.has_captured = true;
                 let rate = opened
                     .rate
                     .map_or_else(String::new, |r| format!(" at {r:.0} fps"));
@@ -286,14 +269,14 @@ impl<'a> CliSession<'a> {
                     "event": "camera", "state": self.state, "name": opened.name, "path": opened.path,
                     "format": format, "width": width, "height": height, "fps": opened.rate,
                 });
-                self.io.live.say(&text, &event);
+                self.console.report(&text, &event);
             }
             // At a terminal each fault is shown.
-            CameraEvent::Fault(error) | CameraEvent::Relapse(error) if self.has_captured => {
+            CameraEvent::Fault(error) | CameraEvent::Relapse(error) if self.state != OPENING => {
                 self.state = "degraded";
                 let reason = error.to_string();
                 let event = json!({"event": "fault", "state": self.state, "fault": error.name(), "reason": reason});
-                self.io.live.say(&reason, &event);
+                self.console.report(&reason, &event);
             }
             // A camera that never worked needs the user.
             CameraEvent::Fault(error) | CameraEvent::Relapse(error) => return Err(error.into()),
@@ -303,25 +286,25 @@ impl<'a> CliSession<'a> {
     }
 
     fn store_sign(&mut self, sign: &Sign, backend: &str) -> Result<(), CliError> {
-        self.signs += 1;
-        let take = match &mut self.io.store {
+        self.progress.signs += 1;
+        let take = match &mut self.store {
             Some(store) => {
-                let take = store.add(sign, &self.device, backend)?;
+                let take = store.add(sign, &self.device.to_string(), backend)?;
                 store.seal_due()?;
                 take
             }
             None => StoredTake {
-                id: format!("sign-{}", self.signs),
+                id: format!("sign-{}", self.progress.signs),
                 gloss: sign.gloss.to_string(),
                 state: ACCEPTED,
                 reason: None,
             },
         };
         if take.state == TOO_SHORT {
-            self.too_short += 1;
+            self.progress.too_short += 1;
             self.session.retry(&take.gloss, sign.end);
         } else {
-            self.taken += 1;
+            self.progress.taken += 1;
         }
         let seconds = (sign.end.saturating_sub(sign.begin).as_secs_f64() * 100.0).round() / 100.0;
         let reason = take.reason.as_deref();
@@ -339,7 +322,7 @@ impl<'a> CliSession<'a> {
             "seen": sign.seen, "sampled": sign.sequence.frames.len(), "with_hand": sign.sequence.frames_with_hand,
             "ended_by": sign.end_reason.name(),
         });
-        self.io.live.say(&text, &event);
+        self.console.report(&text, &event);
         Ok(())
     }
 }
@@ -350,14 +333,14 @@ fn latency(stats: &LatencyStats) -> Value {
 }
 
 /// Reports what happened to the backend.
-pub(super) fn report_backend(live: &Live, event: &BackendEvent) {
-    let (text, event) = match event {
+pub(super) fn report_backend(console: &Console, event: &BackendEvent) {
+    let (text, json) = match event {
         BackendEvent::Chosen {
             name,
             reason,
             is_second_best,
         } => (
-            format!("Running the models on {name}: {reason}"),
+            event.to_string(),
             json!({"event": "backend", "name": name, "reason": reason, "is_second_best": is_second_best}),
         ),
         BackendEvent::Reopened {
@@ -365,15 +348,13 @@ pub(super) fn report_backend(live: &Live, event: &BackendEvent) {
             times,
             reason,
         } => (
-            format!("{name} failed and was opened again, {times} times so far: {reason}"),
+            format!("{event}; {}", event.action()),
             json!({"event": "accelerator", "state": "reopened", "name": name, "times": times, "reason": reason}),
         ),
         BackendEvent::Lost { name, reason } => (
-            format!(
-                "{name} is given up: {reason}; the CPU continues, and the manifest names the takes that it processed"
-            ),
+            format!("{event}; {}", event.action()),
             json!({"event": "accelerator", "state": "lost", "name": name, "reason": reason}),
         ),
     };
-    live.say(&text, &event);
+    console.report(&text, &json);
 }

@@ -9,48 +9,189 @@ use crate::camera::file::FileCamera;
 use crate::camera::{
     Camera, CameraAddress, CameraOpener, CaptureTimeouts, DropPolicy, FormatRequest,
 };
-use crate::cli::camera::cli_session::{CliSession, SessionIo, report_backend};
+use crate::cli::camera::cli_session::{CliSession, OPENING, SessionProgress, report_backend};
 use crate::cli::camera::preview_encoder::PreviewEncoder;
-use crate::cli::camera::stdin_commands::{StdinCommand, StdinCommandError};
-use crate::cli::flag_checks;
-use crate::cli::progress::Live;
-use crate::cli::{CameraArgs, ProgressKind};
+use crate::cli::camera::stdin_commands::StdinCommand;
+use crate::cli::progress::{Console, ProgressKind};
+use crate::config::constraints::{camera_address, device_id, real};
+use crate::config::{
+    AcceleratorConfig, BatchConfig, CaptureConfig, Config, DelegateConfig, HandsConfig,
+    ModelsConfig, SegmentConfig,
+};
 use crate::error::{CliError, Exit};
-use crate::inference::{BackendHandle, SelectionContext, SelectionError, ShutdownFlag};
+use crate::inference::{BackendHandle, ShutdownFlag};
 use crate::recording::TakeProvenance;
-pub use crate::recording::capture_settings::CaptureSettings;
+use crate::recording::capture_settings::CaptureSettings;
 use crate::recording::fallback_detector::FallbackDetector;
 use crate::recording::session::RecordingSession;
 use crate::recording::take_store::TakeStore;
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use crate::sequence::sign_recorder::SignRecorder;
 use crate::system::clock;
-use crate::system::{Signal, Signals};
 use anyhow::anyhow;
+use clap::Args;
 use serde_json::json;
 use std::io::BufRead;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Builder;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Number of takes without --count: the user stops the session.
 const TAKES_MAX: u32 = 10_000;
 /// Lines of stdin that wait to be carried out.
 const LINES_MAX: usize = 16;
 
+pub(super) const CAMERA_ABOUT: &str = "\
+Record signs with a camera into the same npz as clips.
+
+Tracks the hands in the camera's frames, cuts signs out where hands appear and disappear, and makes
+each the sequence that a clip of the dataset would give: 32 frames at the dataset's spacing in time,
+whatever the camera's rate is. With --out the signs are stored as takes: batches/NNNNN.npz with raw
+landmarks, handedness and frame times; wlasl_landmarks.npz, manifest.jsonl and run.json at the end.
+The same folder can be continued later.
+
+With --gloss the signs are takes of that gloss, --count of them, each after --countdown seconds.
+Lines on stdin are commands:
+  record GLOSS [COUNT [COUNTDOWN]]    undo (the last take)    cancel    quit
+
+When frames come faster than hands can be tracked, the oldest frame is dropped and counted. A camera
+that is unplugged, busy or hangs is reopened automatically, also under another /dev/videoN. A clip
+(file:CLIP.mp4), an image (file:STILL.png) or GStreamer elements (gst:libcamerasrc) can replace it.
+
+Examples:
+  handloom camera --list                                 which cameras exist
+  handloom camera --preview                              what it sees: http://127.0.0.1:8088
+  handloom camera --out takes/ --gloss book --count 20 --countdown 3
+  handloom camera --device file:clip.mp4 --at-once --out takes/ --gloss book";
+
+/// Arguments of `camera`.
+#[derive(Debug, Args)]
+pub struct CameraArgs {
+    /// Show the cameras with their formats and controls, and stop
+    #[arg(long)]
+    pub list: bool,
+    /// The camera: /dev/v4l/by-id/..., /dev/video0 or 0, file:PATH, gst:ELEMENTS
+    #[arg(long, value_name = "WHICH", default_value = "0", value_parser = camera_address)]
+    pub device: CameraAddress,
+    /// Requested size, 16 to 8192 pixels each way
+    #[arg(long, value_name = "WxH", default_value = "640x480", value_parser = size)]
+    pub size: (u32, u32),
+    /// Rate and pixels.
+    #[command(flatten)]
+    pub capture: CaptureConfig,
+    /// Folder for the takes; created when missing
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Serve the camera's frames, with hands drawn on them, to browsers [default address: 127.0.0.1:8088, which only
+    /// this machine reaches]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "127.0.0.1:8088", value_parser = address)]
+    pub preview: Option<SocketAddr>,
+    /// Stop after N seconds
+    #[arg(long, value_name = "N", value_parser = real::<f64>(0.1, 86_400.0))]
+    pub seconds: Option<f64>,
+    /// Read a file as fast as hands can be tracked, and drop no frame
+    #[arg(long)]
+    pub at_once: bool,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t = ProgressKind::Auto)]
+    pub progress: ProgressKind,
+    /// What is recorded.
+    #[command(flatten, next_help_heading = "Takes")]
+    pub takes: RecordingArgs,
+    /// Size of the batch files.
+    #[command(flatten)]
+    pub batches: BatchConfig,
+    /// Where signs begin and end.
+    #[command(flatten, next_help_heading = "Where signs begin and end")]
+    pub segments: SegmentConfig,
+    /// The part of `[sequence]` that takes have.
+    #[command(flatten, next_help_heading = "Which numbers")]
+    pub hands: HandsConfig,
+    /// `[models]`
+    #[command(flatten, next_help_heading = "Which models")]
+    pub models: ModelsConfig,
+    /// The part of `[run]` that says what runs the models.
+    #[command(flatten, next_help_heading = "What runs the models")]
+    pub accelerator: AcceleratorConfig,
+    /// `[delegate]`
+    #[command(flatten)]
+    pub delegate: DelegateConfig,
+}
+
+impl CameraArgs {
+    /// How signs become takes.
+    #[must_use]
+    pub fn capture_settings(&self) -> CaptureSettings {
+        self.config().capture_settings()
+    }
+
+    /// The settings as a config; the prefix of the takes' names stands for the device's id, as in the daemon.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let mut config = Config {
+            models: self.models.clone(),
+            delegate: self.delegate.clone(),
+            ..Config::default()
+        };
+        config.device.id.clone_from(&self.takes.prefix);
+        config.output.batches = self.batches.clone();
+        config.camera.device = Some(self.device.clone());
+        config.camera.path.clone_from(&self.out);
+        (config.camera.width, config.camera.height) = self.size;
+        config.camera.capture = self.capture.clone();
+        config.camera.segments = self.segments.clone();
+        config.sequence.hands = self.hands.clone();
+        config.run.accelerator = self.accelerator.clone();
+        config
+    }
+}
+
+/// A numeric address or a name, with a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+    found.ok_or_else(|| "give HOST:PORT, such as 127.0.0.1:8088 or 0.0.0.0:8088".to_owned())
+}
+
+/// What is recorded.
+#[derive(Debug, Args)]
+pub struct RecordingArgs {
+    /// The gloss that is signed; without it every sign is stored as "unlabelled"
+    #[arg(long, value_name = "NAME")]
+    pub gloss: Option<String>,
+    /// Stop after N takes of --gloss [default: when interrupted]
+    #[arg(long, value_name = "N", requires = "gloss")]
+    pub count: Option<u32>,
+    /// Seconds before each take
+    #[arg(long, value_name = "N", default_value = "0", value_parser = real::<f64>(0.0, 3600.0))]
+    pub countdown: f64,
+    /// Number of the signer; -1 for none in particular
+    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    pub signer: i64,
+    /// Part of the dataset
+    #[arg(long, value_name = "NAME", default_value = "train")]
+    pub split: String,
+    /// First part of the takes' names, for folders that will be joined
+    #[arg(long, value_name = "NAME", default_value = "take", value_parser = device_id)]
+    pub prefix: String,
+}
+
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let side = |text: &str| text.parse().ok().filter(|n| (16..=8192).contains(n));
+    text.split_once('x')
+        .and_then(|(width, height)| Some((side(width)?, side(height)?)))
+        .ok_or_else(|| "give WIDTHxHEIGHT, such as 640x480, with 16 to 8192 each".to_owned())
+}
+
 /// Lists the cameras, or records until the session is over.
 ///
 /// # Errors
 /// With the exit code and the message for the user.
 pub fn run(args: &CameraArgs) -> Result<Exit, CliError> {
-    let live = Live::new(match args.progress {
-        ProgressKind::Auto => None,
-        ProgressKind::Bar => Some(true),
-        ProgressKind::Json => Some(false),
-    });
+    let console = Console::new(args.progress);
     if args.list {
-        return Ok(list::run(args, &live));
+        return Ok(list::run(args, &console));
     }
     let usage = |text: String| CliError::new(Exit::Usage, anyhow!(text));
     if args.at_once && !args.device.is_file() {
@@ -58,31 +199,13 @@ pub fn run(args: &CameraArgs) -> Result<Exit, CliError> {
         return Err(usage(text));
     }
     let config = args.config();
-    flag_checks::check(&config)?;
+    super::check_flags(&config)?;
     let request = request(args).map_err(usage)?;
     let stop = ShutdownFlag::default();
-    let signalled = stop.clone();
-    let _signals = Signals::listen(move |signal| match signal {
-        Signal::Stop => signalled.set(),
-        // Every take is on disk: the process may end at any instruction.
-        Signal::StopNow => std::process::exit(Exit::Stopped as i32),
-        Signal::Reload => {}
-    })
-    .map_err(|e| CliError::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))?;
-    let context = &mut SelectionContext {
-        workers: 1,
-        on_probe: &mut |name| {
-            let event = json!({"event": "measure", "backend": name});
-            live.say(&format!("Measuring {name} ..."), &event);
-        },
-        is_stopped: &|| stop.is_set(),
-        shutdown: &stop,
-    };
-    let backend = BackendHandle::open(&config.backend_request(), &config.model_paths(), context)?;
-    if stop.is_set() {
-        return Err(SelectionError::Stopped.into());
-    }
-    record(args, live, request, &backend, stop)
+    let is_stopping = stop.clone();
+    let _signals = super::on_stop(move || is_stopping.set())?;
+    let backend = super::open_backend(&config, 1, &console, &stop)?;
+    record(args, console, request, &backend, stop)
 }
 
 /// The request of `--gloss`, if there is one.
@@ -99,7 +222,7 @@ fn request(args: &CameraArgs) -> Result<Option<RecordRequest>, String> {
 /// Runs a session and writes what it leaves, also after a failure.
 fn record(
     args: &CameraArgs,
-    live: Live,
+    console: Console,
     request: Option<RecordRequest>,
     backend: &BackendHandle,
     stop: ShutdownFlag,
@@ -121,24 +244,27 @@ fn record(
     let recorder = SignRecorder::new(capture.sign_config(), plan);
     let started = clock::now_utc();
     report_start(
-        &live,
+        &console,
         store.is_some(),
         preview.as_ref().map(PreviewEncoder::address),
     );
-    report_backend(&live, &backend.choice());
+    report_backend(&console, &backend.choice());
     let (opener, drop_policy) = opener(args, capture.want);
     let camera = Camera::start(opener, drop_policy, CaptureTimeouts::default())?;
-    let io = SessionIo {
-        live,
+    let mut session = CliSession {
+        session: RecordingSession::new(camera, detector, recorder),
+        console,
         store,
         preview,
         commands: listen(),
+        device: &args.device,
         stop,
-        ends_with_request: args.takes.count.is_some(),
+        started: Instant::now(),
         time_limit: args.seconds.map(Duration::from_secs_f64),
+        ends_with_request: args.takes.count.is_some(),
+        state: OPENING,
+        progress: SessionProgress::default(),
     };
-    let session = RecordingSession::new(camera, detector, recorder);
-    let mut session = CliSession::new(session, io, &args.device);
     let ended = session.run();
     let origin = TakeProvenance {
         settings: &settings,
@@ -156,11 +282,11 @@ fn record(
     session.conclude()
 }
 
-/// Reports where takes and pictures go.
-fn report_start(live: &Live, keeps_takes: bool, preview: Option<SocketAddr>) {
+/// Reports where takes and frames go.
+fn report_start(console: &Console, keeps_takes: bool, preview: Option<SocketAddr>) {
     if !keeps_takes {
         let text = "No take is kept; give --out DIR to keep them";
-        live.say(text, &json!({"event": "not_kept", "reason": text}));
+        console.report(text, &json!({"event": "not_kept", "reason": text}));
     }
     if let Some(address) = preview {
         let url = format!("http://{address}");
@@ -171,7 +297,7 @@ fn report_start(live: &Live, keeps_takes: bool, preview: Option<SocketAddr>) {
             " (visible to everyone in the network)"
         };
         let event = json!({"event": "preview", "url": url, "loopback": is_loopback});
-        live.say(&format!("Preview: {url}{warning}"), &event);
+        console.report(&format!("Preview: {url}{warning}"), &event);
     }
 }
 
@@ -186,7 +312,7 @@ fn opener(args: &CameraArgs, format: FormatRequest) -> (Box<dyn CameraOpener>, D
 }
 
 /// Reads commands from stdin in a thread of its own, until its end.
-fn listen() -> Receiver<Result<StdinCommand, StdinCommandError>> {
+fn listen() -> Receiver<Result<StdinCommand, String>> {
     let (sender, commands) = sync_channel(LINES_MAX);
     let read = move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {

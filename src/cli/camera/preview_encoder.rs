@@ -1,23 +1,22 @@
-//! Encodes pictures with the hands drawn on for the preview page, in a thread of its own, so that the session never
-//! waits for it.
+//! Encodes frames with drawn hands for the preview page, in a thread of its own, so that the session never waits for it.
 
 use crate::frame::RgbFrame;
 use crate::hand::landmarks::LANDMARKS;
 use crate::http::{Preview, PreviewError};
 use crate::recording::jpeg::jpeg_with_hands;
 use crate::recording::session::FrameView;
+use crate::system::OwnedThread;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::Builder;
 
 type PreviewFrame = (RgbFrame, Vec<[[f32; 3]; LANDMARKS]>);
 
-/// A preview page and the thread that encodes its pictures; both end when dropped.
+/// A preview page and the thread that encodes its frames; both end when dropped.
 pub(super) struct PreviewEncoder {
     preview: Arc<Preview>,
-    frames: Option<SyncSender<PreviewFrame>>,
-    thread: Option<JoinHandle<()>>,
+    worker: Option<OwnedThread<SyncSender<PreviewFrame>>>,
 }
 
 impl PreviewEncoder {
@@ -29,20 +28,16 @@ impl PreviewEncoder {
         let preview = Arc::new(Preview::start(address)?);
         let (frames, receiver) = sync_channel(1);
         let page = Arc::clone(&preview);
-        let thread = Builder::new()
-            .name("preview".into())
-            .spawn(move || encode(&receiver, &page));
-        // Without a thread the page shows no picture; the session continues.
-        let thread = thread
-            .inspect_err(
-                |error| tracing::warn!(%error, "cannot start the thread that encodes the preview"),
-            )
-            .ok();
-        Ok(Self {
-            preview,
-            frames: Some(frames),
-            thread,
-        })
+        let thread = Builder::new().name("preview".into());
+        let worker = match thread.spawn(move || encode(&receiver, &page)) {
+            Ok(thread) => Some(OwnedThread::new(thread, frames)),
+            Err(error) => {
+                // The page shows no frame; the session continues.
+                tracing::warn!(%error, "cannot start the thread that encodes the preview");
+                None
+            }
+        };
+        Ok(Self { preview, worker })
     }
 
     /// Address that the page is served on.
@@ -50,9 +45,10 @@ impl PreviewEncoder {
         self.preview.address()
     }
 
-    /// Shows a frame, unless nobody watches or the frame before is still being encoded.
+    /// Shows a frame, unless no browser is connected or the previous frame is still being encoded.
     pub(super) fn show(&self, view: &FrameView<'_>) {
-        if let Some(frames) = self.frames.as_ref().filter(|_| self.preview.is_watched()) {
+        let frames = self.worker.as_ref().and_then(OwnedThread::end);
+        if let Some(frames) = frames.filter(|_| self.preview.is_watched()) {
             let hands = view.hands.iter().map(|h| h.landmarks).collect();
             frames.try_send((view.image.clone(), hands)).ok();
         }
@@ -63,18 +59,7 @@ fn encode(frames: &Receiver<PreviewFrame>, preview: &Preview) {
     while let Ok((mut image, hands)) = frames.recv() {
         match jpeg_with_hands(&mut image, &hands) {
             Ok(jpeg) => preview.show(jpeg),
-            Err(error) => tracing::debug!(error, "cannot encode a preview picture"),
-        }
-    }
-}
-
-impl Drop for PreviewEncoder {
-    fn drop(&mut self) {
-        drop(self.frames.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that encodes the preview panicked");
+            Err(error) => tracing::debug!(error, "cannot encode a preview frame"),
         }
     }
 }

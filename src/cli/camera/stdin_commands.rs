@@ -1,6 +1,6 @@
 //! Commands from stdin during a camera session.
 
-use crate::sequence::recording_plan::{RecordRequest, RecordRequestError};
+use crate::sequence::recording_plan::RecordRequest;
 use std::time::Duration;
 
 /// A command.
@@ -16,25 +16,19 @@ pub enum StdinCommand {
     Quit,
 }
 
-/// Why a line is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StdinCommandError {
-    /// The line is not a command.
-    #[error(
-        "{0:?} is not a command; the commands are: record GLOSS [COUNT [COUNTDOWN]], undo, cancel, quit"
-    )]
-    Unknown(String),
-    /// The request is not valid.
-    #[error(transparent)]
-    Request(#[from] RecordRequestError),
-}
-
 impl std::str::FromStr for StdinCommand {
-    type Err = StdinCommandError;
+    /// Why the line is refused.
+    type Err = String;
 
     fn from_str(line: &str) -> Result<Self, Self::Err> {
         let mut words: Vec<&str> = line.split_whitespace().collect();
-        let unknown = || StdinCommandError::Unknown(line.trim().to_owned());
+        let unknown = || {
+            let commands = "record GLOSS [COUNT [COUNTDOWN]], undo, cancel, quit";
+            format!(
+                "{:?} is not a command; the commands are: {commands}",
+                line.trim()
+            )
+        };
         match words.first() {
             Some(&"record") if words.len() > 1 => {}
             Some(&"undo") if words.len() == 1 => return Ok(Self::Undo),
@@ -57,8 +51,8 @@ impl std::str::FromStr for StdinCommand {
             &words[1..].join(" "),
             count,
             Duration::from_secs(u64::from(countdown)),
-        )?;
-        Ok(Self::Record(request))
+        );
+        request.map(Self::Record).map_err(|error| error.to_string())
     }
 }
 

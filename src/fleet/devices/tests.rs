@@ -54,15 +54,15 @@ fn batch(number: usize) -> Value {
 
 /// A fleet of one, `pi`, that took `messages` at the start.
 fn fleet(messages: &[(&str, Vec<u8>)]) -> Fleet {
-    let mut fleet = Fleet::new();
+    let mut fleet = Fleet::default();
     for (channel, payload) in messages {
-        fleet.take(START, &format!("handloom/pi/{channel}"), payload);
+        fleet.take(START, &format!("handloom/pi/{channel}"), payload, false);
     }
     fleet
 }
 
 fn pi(fleet: &Fleet) -> &FleetDevice {
-    fleet.device("pi").unwrap()
+    &fleet.devices["pi"]
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn each_channel_finds_its_place() {
         (0, 0, 1)
     );
     assert_eq!((device.faults.len(), fleet.online(START)), (1, 1));
-    let cells = fleet_table::DeviceRow::of(device, START + Duration::from_secs(3));
+    let cells = fleet_table::DeviceRow::of("pi", device, START + Duration::from_secs(3));
     let shown = [
         cells.status,
         cells.state,
@@ -128,7 +128,7 @@ fn who_needs_help_is_told_and_why() {
         let fleet = fleet(messages);
         let now = START + Duration::from_secs(after);
         let (found, words) = fleet_table::attention(pi(&fleet), now);
-        let shown = fleet_table::DeviceRow::of(pi(&fleet), now).status;
+        let shown = fleet_table::DeviceRow::of("pi", pi(&fleet), now).status;
         assert_eq!((found, shown), (attention, status), "{words}");
         assert!(words.contains(why), "{words}");
     };
@@ -235,18 +235,33 @@ fn who_ended_in_error_needs_help() {
 
 #[test]
 fn what_the_broker_kept_is_no_sign_of_life() {
-    let mut fleet = Fleet::new();
-    fleet.take_retained(START, "handloom/pi/status", &message(1, status("online")));
-    fleet.take_retained(START, "handloom/pi/progress", &message(1, progress(1)));
+    let mut fleet = Fleet::default();
+    fleet.take(
+        START,
+        "handloom/pi/status",
+        &message(1, status("online")),
+        true,
+    );
+    fleet.take(
+        START,
+        "handloom/pi/progress",
+        &message(1, progress(1)),
+        true,
+    );
     let later = START + Duration::from_secs(61);
     assert_eq!(pi(&fleet).age(later), None);
     assert!(pi(&fleet).is_stale(later));
-    fleet.take(later, "handloom/pi/health", &message(1, health()));
+    fleet.take(later, "handloom/pi/health", &message(1, health()), false);
     assert!(!pi(&fleet).is_stale(later));
     // Neither are a repetition and the last will.
     let latest = later + Duration::from_secs(5);
-    fleet.take(latest, "handloom/pi/health", &message(1, health()));
-    fleet.take(latest, "handloom/pi/status", &message(1, status("offline")));
+    fleet.take(latest, "handloom/pi/health", &message(1, health()), false);
+    fleet.take(
+        latest,
+        "handloom/pi/status",
+        &message(1, status("offline")),
+        false,
+    );
     assert_eq!(pi(&fleet).age(latest), Some(Duration::from_secs(5)));
 }
 
@@ -267,7 +282,7 @@ fn a_gone_device_promises_nothing() {
         ("progress", message(1, progress(50))),
         ("status", message(1, status("offline"))),
     ]);
-    let cells = fleet_table::DeviceRow::of(pi(&fleet), START);
+    let cells = fleet_table::DeviceRow::of("pi", pi(&fleet), START);
     assert_eq!(
         (
             cells.eta.as_str(),
@@ -291,8 +306,8 @@ fn gaps_are_counted_per_channel_and_not_while_we_were_away() {
     ]);
     assert_eq!(pi(&fleet).missing(), 2);
     fleet.rejoin(START);
-    fleet.take(START, "handloom/pi/health", &message(50, health()));
-    fleet.take(START, "handloom/pi/fault", &message(50, fault("c")));
+    fleet.take(START, "handloom/pi/health", &message(50, health()), false);
+    fleet.take(START, "handloom/pi/fault", &message(50, fault("c")), false);
     assert_eq!(pi(&fleet).missing(), 2);
 }
 
@@ -306,25 +321,30 @@ fn faults_are_kept_newest_first_each_once() {
         ("fault", message(20, fault("again"))),
     ]);
     let fleet = fleet(&messages);
-    let seqs: Vec<u64> = pi(&fleet).faults.iter().map(|f| f.seq).collect();
+    let seqs: Vec<u64> = pi(&fleet).faults.iter().map(|f| f.message.seq).collect();
     assert_eq!(seqs, (11..=30).rev().collect::<Vec<_>>());
-    assert!(pi(&fleet).faults.iter().all(|f| f.fault.reason == "x"));
+    assert!(
+        pi(&fleet)
+            .faults
+            .iter()
+            .all(|f| f.message.body.reason == "x")
+    );
 }
 
 #[test]
 fn texts_cannot_steer_the_terminal() {
     let text = format!("\u{1b}[2J\n\u{202e}{}", "ü".repeat(9000));
     let fleet = fleet(&[("fault", message(1, fault(&text)))]);
-    let reason = &pi(&fleet).faults[0].fault.reason;
+    let reason = &pi(&fleet).faults[0].message.body.reason;
     assert!(reason.starts_with(" [2J ü"), "{reason}");
     assert_eq!(reason.chars().count(), TEXT_MAX);
 }
 
 #[test]
 fn strangers_and_crowds_are_passed_over_and_counted() {
-    let mut fleet = Fleet::new();
+    let mut fleet = Fleet::default();
     for topic in ["handloom/a b/status", "handloom/\u{1b}[2J/status"] {
-        fleet.take(START, topic, &message(1, status("online")));
+        fleet.take(START, topic, &message(1, status("online")), false);
     }
     assert_eq!((fleet.ignored(), fleet.devices().len()), (2, 0));
     for n in 0..DEVICES_MAX + 5 {
@@ -332,18 +352,16 @@ fn strangers_and_crowds_are_passed_over_and_counted() {
             START,
             &format!("handloom/d{n}/status"),
             &message(1, status("online")),
+            false,
         );
     }
     assert_eq!((fleet.ignored(), fleet.devices().len()), (7, DEVICES_MAX));
     let names: Vec<&str> = fleet.devices().map(|(id, _)| id).collect();
     assert!(names.is_sorted());
     // Not a device's channel at all.
-    fleet.take(START, "handloom/d1/cmd/pause", b"{}");
-    fleet.take(START, "other/d1/status", b"{}");
-    assert_eq!(
-        (fleet.ignored(), fleet.device("d1").unwrap().unreadable),
-        (7, 0)
-    );
+    fleet.take(START, "handloom/d1/cmd/pause", b"{}", false);
+    fleet.take(START, "other/d1/status", b"{}", false);
+    assert_eq!((fleet.ignored(), fleet.devices["d1"].unreadable), (7, 0));
 }
 
 #[test]
@@ -352,10 +370,10 @@ fn a_device_whose_retained_messages_are_taken_away_is_forgotten() {
         ("status", message(1, status("offline"))),
         ("state", message(1, state("idle", None))),
     ]);
-    fleet.take(START, "handloom/pi/status", b"");
+    fleet.take(START, "handloom/pi/status", b"", false);
     assert!(pi(&fleet).status.is_none() && pi(&fleet).state.is_some());
-    fleet.take(START, "handloom/pi/state", b"");
-    fleet.take(START, "handloom/other/state", b"");
+    fleet.take(START, "handloom/pi/state", b"", false);
+    fleet.take(START, "handloom/other/state", b"", false);
     assert_eq!(fleet.devices().len(), 0);
 }
 
@@ -371,6 +389,7 @@ fn the_plain_table_has_as_many_cells_as_heads() {
         START,
         "handloom/other/status",
         &message(1, status("offline")),
+        false,
     );
     let table = fleet_table::table(&fleet, START);
     let (rows, rest) = table.split_once("\n\n").unwrap();
@@ -422,10 +441,10 @@ proptest! {
     fn nothing_that_comes_breaks_the_model(
         messages in prop::collection::vec((prop_oneof![any_message(), any_bytes()], 0_u64..200, any::<bool>()), 0..60)
     ) {
-        let mut fleet = Fleet::new();
+        let mut fleet = Fleet::default();
         for ((topic, payload), at, live) in &messages {
             let now = Duration::from_secs(*at);
-            if *live { fleet.take(now, topic, payload) } else { fleet.take_retained(now, topic, payload) }
+            fleet.take(now, topic, payload, !live);
         }
         for (_, device) in fleet.devices() {
             prop_assert!(device.faults.len() <= FAULTS_MAX);
@@ -437,11 +456,11 @@ proptest! {
 
     #[test]
     fn a_message_that_comes_twice_says_nothing_more(messages in prop::collection::vec(any_message(), 0..40)) {
-        let (mut once, mut twice) = (Fleet::new(), Fleet::new());
+        let (mut once, mut twice) = (Fleet::default(), Fleet::default());
         for (topic, payload) in &messages {
-            once.take(START, topic, payload);
-            twice.take(START, topic, payload);
-            twice.take(START, topic, payload);
+            once.take(START, topic, payload, false);
+            twice.take(START, topic, payload, false);
+            twice.take(START, topic, payload, false);
         }
         prop_assert_eq!(once, twice);
     }
@@ -452,11 +471,11 @@ proptest! {
     ) {
         // The first one of all fixes the ledger; equal times leave no doubt which it is.
         let take = |seqs: &[u64]| {
-            let mut fleet = Fleet::new();
+            let mut fleet = Fleet::default();
             for seq in [1].iter().chain(seqs) {
                 let mut body = fault(&seq.to_string());
                 body["ts"] = json!("2026-01-31T12:00:00.000Z");
-                fleet.take(START, "handloom/pi/fault", &message(*seq, body));
+                fleet.take(START, "handloom/pi/fault", &message(*seq, body), false);
             }
             (pi(&fleet).faults.clone(), pi(&fleet).missing())
         };

@@ -1,85 +1,89 @@
-//! Draws a fleet into a frame of any size. Colours only repeat what the text says.
+//! Draws a fleet into a frame of any size. Colours only repeat the text.
 
 use super::view::{BrokerLink, FleetView};
-use crate::fleet::devices::FleetDevice;
 use crate::fleet::fleet_table;
 use crate::fleet::fleet_table::{Attention, DeviceRow};
 use ratatui::Frame;
-use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::layout::HorizontalAlignment::{self, Left, Right};
+use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{
-    Block, Borders, Cell, HighlightSpacing, Paragraph, Row, Table, TableState, Wrap,
-};
+use ratatui::widgets::{Block, Borders, HighlightSpacing, Paragraph, Row, Table, TableState, Wrap};
 use std::time::Duration;
 
-/// Of the bar beside the percents; a shorter one does not tell a half from a third.
+/// Width of the bar beside the percents. A shorter bar does not distinguish a half from a third.
 const BAR_MIN: usize = 5;
 const BAR_MAX: usize = 20;
-/// Of a device's name, in the table.
+/// Longest shown name of a device in the table.
 const NAME_MAX: usize = 20;
 const KEYS: &str = " q quit   up/down select   enter details";
 
 /// A column of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Column {
-    Attention,
-    Device,
-    Status,
-    State,
-    Progress,
-    Done,
-    Rate,
-    Eta,
-    Temperature,
-    Outbox,
-    Age,
+struct Column {
+    head: &'static str,
+    /// Characters, without the bar; longer names of devices widen theirs.
+    width: usize,
+    alignment: HorizontalAlignment,
+    /// Without room for all columns the one with the lowest rank is left out; those with rank [`KEPT`] stay.
+    rank: u8,
+    /// Text of a row, given the width of the bar.
+    cell: fn(&DeviceRow, usize) -> Span<'static>,
 }
 
-use Column::{
-    Age, Attention as Mark, Done, Eta, Outbox, Progress, Rate, State, Status, Temperature,
-};
+/// Columns up to this rank are left out before the bar is.
+const RANK_BELOW_BAR: u8 = 4;
+const KEPT: u8 = 10;
+const DEVICE: &str = "DEVICE";
+const PROGRESS: &str = "DONE";
+
+const fn column(
+    head: &'static str,
+    width: usize,
+    alignment: HorizontalAlignment,
+    rank: u8,
+    cell: fn(&DeviceRow, usize) -> Span<'static>,
+) -> Column {
+    Column {
+        head,
+        width,
+        alignment,
+        rank,
+        cell,
+    }
+}
 
 /// From left to right.
-const ORDER: [Column; 11] = [
-    Mark,
-    Column::Device,
-    Status,
-    State,
-    Progress,
-    Done,
-    Rate,
-    Eta,
-    Temperature,
-    Outbox,
-    Age,
+static COLUMNS: [Column; 11] = [
+    column("", 2, Left, KEPT, |row, _| mark(row.attention)),
+    column(DEVICE, 6, Left, KEPT, |row, _| shortened(&row.id).into()),
+    column("STATUS", 7, Left, 9, |row, _| {
+        Span::styled(row.status, status_style(row))
+    }),
+    column("STATE", 10, Left, 8, |row, _| {
+        Span::styled(row.state, state_style(row.state))
+    }),
+    column(PROGRESS, 4, Right, 7, |row, bar| progress(row, bar).into()),
+    column("CLIPS", 11, Right, 3, |row, _| row.done.clone().into()),
+    column("CLIPS/MIN", 9, Right, 4, |row, _| {
+        row.clips_per_min.clone().into()
+    }),
+    column("ETA", 6, Right, 5, |row, _| row.eta.clone().into()),
+    column("TEMP", 5, Right, 2, |row, _| row.temperature.clone().into()),
+    column("OUTBOX", 6, Right, 1, |row, _| row.outbox.clone().into()),
+    column("AGE", 4, Right, 6, |row, _| row.age.clone().into()),
 ];
-/// Which go first where there is no room for all; the others stay.
-const EXPENDABLE: [Column; 9] = [
-    Outbox,
-    Temperature,
-    Done,
-    Rate,
-    Eta,
-    Age,
-    Progress,
-    State,
-    Status,
-];
-/// Of these, what is worth less than a bar.
-const LESS_THAN_A_BAR: [Column; 4] = [Outbox, Temperature, Done, Rate];
 
-/// Draws all.
+/// Draws the whole view.
 pub fn draw(frame: &mut Frame, view: &FleetView, now: Duration) {
     let now = view.clock(now);
     let area = frame.area();
     let first = first_line(view);
     // The reason why there is no connection may need more than a line.
-    let first_height = u16::try_from(first.width() / usize::from(area.width.max(1))).unwrap_or(2);
-    let first_height = if area.height < 8 {
-        1
-    } else {
-        1 + first_height.min(2)
+    let more_lines = first.width() / usize::from(area.width.max(1));
+    let first_height = match more_lines {
+        1 if area.height >= 8 => 2,
+        2.. if area.height >= 8 => 3,
+        _ => 1,
     };
     let second_height = u16::from(area.height >= 5);
     let footer_height = u16::from(area.height >= 8);
@@ -103,7 +107,7 @@ pub fn draw(frame: &mut Frame, view: &FleetView, now: Duration) {
     frame.render_widget(Paragraph::new(first).wrap(Wrap { trim: false }), first_area);
     frame.render_widget(second_line(view, now), second);
     if view.fleet.devices().len() == 0 {
-        frame.render_widget(Line::from("   no device has said anything yet"), table);
+        frame.render_widget(Line::from("   no device has published anything yet"), table);
     } else {
         draw_table(frame, table, view, now);
         draw_device(frame, pane, view, now);
@@ -111,7 +115,7 @@ pub fn draw(frame: &mut Frame, view: &FleetView, now: Duration) {
     frame.render_widget(Line::from(KEYS).dim(), footer);
 }
 
-/// Where we listen.
+/// The broker and the connection to it.
 fn first_line(view: &FleetView) -> Line<'_> {
     let link = match &view.link {
         BrokerLink::Connecting => Span::from("connecting").yellow(),
@@ -124,20 +128,20 @@ fn first_line(view: &FleetView) -> Line<'_> {
     Line::from(vec![" ".into(), broker, "  ".into(), link])
 }
 
-/// How many there are, and who needs a person.
+/// The number of devices, and which of them need a person.
 fn second_line(view: &FleetView, now: Duration) -> Line<'_> {
     let fleet = &view.fleet;
     let count = fleet.devices().len();
     let plural = if count == 1 { "" } else { "s" };
     let counts = format!(" {count} device{plural}, {} online", fleet.online(now));
     let mut spans = vec![Span::from(counts)];
-    let needing_attention = view.needing_attention(now);
     for (attention, words) in [
         (Attention::Critical, "needs help"),
         (Attention::Warning, "wants a look"),
     ] {
-        let who = needing_attention.iter().filter(|(_, n)| *n == attention);
-        let who: Vec<&str> = who.map(|(id, _)| *id).collect();
+        let is_one = |device| fleet_table::attention(device, now).0 == attention;
+        let who = fleet.devices().filter(|(_, device)| is_one(device));
+        let who: Vec<&str> = who.map(|(id, _)| id).collect();
         if !who.is_empty() {
             let text = format!("{words}: {}", who.join(", "));
             spans.extend(["; ".into(), Span::styled(text, attention_style(attention))]);
@@ -152,20 +156,24 @@ fn second_line(view: &FleetView, now: Duration) -> Line<'_> {
 fn draw_table(frame: &mut Frame, area: Rect, view: &FleetView, now: Duration) {
     let fleet = &view.fleet;
     let longest = fleet.devices().map(|(id, _)| id.len()).max().unwrap_or(0);
-    let (columns, bar) = columns(usize::from(area.width), longest.clamp(6, NAME_MAX));
+    let (columns, bar) = columns(usize::from(area.width), longest);
     let selected = view.selected(now);
-    // Only the lines that can be seen are made; the selected one is among them.
+    // Only visible rows are built; the selected one is among them.
     let height = usize::from(area.height.saturating_sub(1));
     let skip = selected.map_or(0, |at| (at + 1).saturating_sub(height));
     let shown = fleet.devices().skip(skip).take(height);
-    let rows = shown.map(|(id, device)| row(&columns, bar, id, device, now));
+    let rows = shown.map(|(id, device)| {
+        let row = DeviceRow::of(id, device, now);
+        let aligned =
+            |column: &Column| Line::from((column.cell)(&row, bar)).alignment(column.alignment);
+        Row::new(columns.iter().map(|(column, _)| aligned(column)))
+    });
     let widths = columns
         .iter()
         .map(|(_, width)| Constraint::Length(u16::try_from(*width).unwrap_or(u16::MAX)));
-    let heads = columns.iter().map(|(column, _)| {
-        let text = Line::from(head(*column));
-        Cell::from(text.alignment(alignment(*column)))
-    });
+    let heads = columns
+        .iter()
+        .map(|(column, _)| Line::from(column.head).alignment(column.alignment));
     let table = Table::new(rows, widths)
         .header(Row::new(heads).style(Style::new().add_modifier(Modifier::UNDERLINED)))
         .column_spacing(1)
@@ -177,104 +185,39 @@ fn draw_table(frame: &mut Frame, area: Rect, view: &FleetView, now: Duration) {
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-/// The columns that fit with their widths, and the width of the bar.
-fn columns(room: usize, name: usize) -> (Vec<(Column, usize)>, usize) {
-    let width = |column: Column| match column {
-        Mark => 2,
-        Column::Device => name,
-        Progress | Age => 4,
-        Temperature => 5,
-        Eta | Outbox => 6,
-        Status => 7,
-        Rate => 9,
-        State => 10,
-        Done => 11,
+/// The columns that fit with their widths, and the width of the bar; `name` is the longest name of a device.
+fn columns(room: usize, name: usize) -> (Vec<(&'static Column, usize)>, usize) {
+    let width = |column: &Column| match column.head {
+        DEVICE => name.clamp(column.width, NAME_MAX),
+        _ => column.width,
     };
+    let mut kept: Vec<(&Column, usize)> = COLUMNS.iter().map(|c| (c, width(c))).collect();
     // A blank between two, and the selection's mark.
-    let taken = |kept: &[Column]| kept.iter().map(|c| width(*c) + 1).sum::<usize>();
-    let mut kept = ORDER.to_vec();
-    for column in EXPENDABLE {
-        // Rather a bar than the first of these; rather the others than a bar.
-        let bar = if LESS_THAN_A_BAR.contains(&column) {
+    let used = |kept: &[(&Column, usize)]| kept.iter().map(|(_, width)| width + 1).sum::<usize>();
+    for rank in 1..KEPT {
+        let bar = if rank <= RANK_BELOW_BAR {
             BAR_MIN + 1
         } else {
             0
         };
-        if taken(&kept) + bar > room {
-            kept.retain(|c| *c != column);
+        if used(&kept) + bar > room {
+            kept.retain(|(column, _)| column.rank != rank);
         }
     }
-    let left = room.saturating_sub(taken(&kept) + 1).min(BAR_MAX);
-    let bar = if left >= BAR_MIN && kept.contains(&Progress) {
-        left
-    } else {
-        0
-    };
-    let columns = kept.into_iter().map(|c| {
-        let more = if c == Progress && bar > 0 { bar + 1 } else { 0 };
-        (c, width(c) + more)
-    });
-    (columns.collect(), bar)
-}
-
-fn head(column: Column) -> &'static str {
-    match column {
-        Mark => "",
-        Column::Device => "DEVICE",
-        Status => "STATUS",
-        State => "STATE",
-        Progress => "DONE",
-        Done => "CLIPS",
-        Rate => "CLIPS/MIN",
-        Eta => "ETA",
-        Temperature => "TEMP",
-        Outbox => "OUTBOX",
-        Age => "AGE",
+    let left = room.saturating_sub(used(&kept) + 1).min(BAR_MAX);
+    match kept.iter_mut().find(|(column, _)| column.head == PROGRESS) {
+        Some((_, width)) if left >= BAR_MIN => {
+            *width += left + 1;
+            (kept, left)
+        }
+        _ => (kept, 0),
     }
-}
-
-fn alignment(column: Column) -> Alignment {
-    match column {
-        Mark | Column::Device | Status | State => Alignment::Left,
-        _ => Alignment::Right,
-    }
-}
-
-fn row(
-    columns: &[(Column, usize)],
-    bar: usize,
-    id: &str,
-    device: &FleetDevice,
-    now: Duration,
-) -> Row<'static> {
-    let cells = DeviceRow::of(device, now);
-    let attention = fleet_table::attention(device, now).0;
-    let made = columns.iter().map(|(column, width)| {
-        let (text, style) = match column {
-            Mark => (mark(attention).to_owned(), attention_style(attention)),
-            Column::Device => (shortened(id, *width), Style::new()),
-            Status => (
-                cells.status.to_owned(),
-                status_style(cells.status, attention),
-            ),
-            State => (cells.state.to_owned(), state_style(cells.state)),
-            Progress => (progress(&cells, bar), Style::new()),
-            Done => (cells.done.clone(), Style::new()),
-            Rate => (cells.clips_per_min.clone(), Style::new()),
-            Eta => (cells.eta.clone(), Style::new()),
-            Temperature => (cells.temperature.clone(), Style::new()),
-            Outbox => (cells.outbox.clone(), Style::new()),
-            Age => (cells.age.clone(), Style::new()),
-        };
-        Cell::from(Line::from(Span::styled(text, style)).alignment(alignment(*column)))
-    });
-    Row::new(made.collect::<Vec<_>>())
 }
 
 /// `████░░░░  42%`.
-fn progress(cells: &DeviceRow, bar: usize) -> String {
-    let text = cells.percent_text();
-    match cells.percent {
+fn progress(row: &DeviceRow, bar: usize) -> String {
+    let text = row.percent_text();
+    match row.percent {
         Some(percent) if bar > 0 => {
             let full = bar * usize::from(percent.min(100)) / 100;
             format!("{}{} {text:>4}", "█".repeat(full), "░".repeat(bar - full))
@@ -283,13 +226,12 @@ fn progress(cells: &DeviceRow, bar: usize) -> String {
     }
 }
 
-/// At most `width` characters, the last a sign that there are more.
-fn shortened(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
+/// At most [`NAME_MAX`] characters of a device's name, which is ASCII; an ellipsis shows that it is longer.
+fn shortened(id: &str) -> String {
+    match id.get(..NAME_MAX - 1) {
+        Some(kept) if id.len() > NAME_MAX => format!("{kept}…"),
+        _ => id.to_owned(),
     }
-    let kept = text.chars().take(width.saturating_sub(1));
-    kept.chain(std::iter::once('…')).collect()
 }
 
 /// The selected device: why it needs a person, and its faults.
@@ -312,7 +254,7 @@ fn draw_device(frame: &mut Frame, area: Rect, view: &FleetView, now: Duration) {
     }
     lines.extend(details.into_iter().map(Line::from));
     if device.faults.is_empty() {
-        lines.push(Line::from("no faults heard since this view began").dim());
+        lines.push(Line::from("no faults received since this view began").dim());
     }
     for seen in &device.faults {
         let (what, action) = fleet_table::fault(seen);
@@ -328,12 +270,13 @@ fn draw_device(frame: &mut Frame, area: Rect, view: &FleetView, now: Duration) {
     frame.render_widget(pane, area);
 }
 
-fn mark(attention: Attention) -> &'static str {
-    match attention {
+fn mark(attention: Attention) -> Span<'static> {
+    let text = match attention {
         Attention::None => "",
         Attention::Warning => "!",
         Attention::Critical => "!!",
-    }
+    };
+    Span::styled(text, attention_style(attention))
 }
 
 fn attention_style(attention: Attention) -> Style {
@@ -344,10 +287,10 @@ fn attention_style(attention: Attention) -> Style {
     }
 }
 
-fn status_style(status: &str, attention: Attention) -> Style {
-    match status {
+fn status_style(row: &DeviceRow) -> Style {
+    match row.status {
         "online" => Style::new().fg(Color::Green),
-        "offline" | "silent" => attention_style(attention),
+        "offline" | "silent" => attention_style(row.attention),
         _ => Style::new().add_modifier(Modifier::DIM),
     }
 }

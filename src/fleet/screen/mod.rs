@@ -5,5 +5,5 @@ pub mod draw;
 pub mod terminal;
 pub mod view;
 
-pub use terminal::{ConsoleError, Screen};
+pub use terminal::Screen;
 pub use view::{BrokerLink, FleetView, KeyAction};

@@ -1,32 +1,23 @@
-//! The terminal: raw mode and the alternate screen, restored on every way out.
+//! The terminal: raw mode and the alternate screen, restored however the program ends.
 
 use super::draw::draw;
 use super::view::{FleetView, KeyAction};
 use crate::error::{CliError, Exit};
+use crate::system::Signals;
+use anyhow::anyhow;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-/// The terminal cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot use the terminal: {0}; `handloom watch --once` needs none")]
-pub struct ConsoleError(#[from] io::Error);
-
-impl From<ConsoleError> for CliError {
-    fn from(error: ConsoleError) -> Self {
-        Self::new(Exit::InOut, error)
-    }
-}
 
 /// The terminal in raw mode, until this value is dropped.
 pub struct Screen {
     terminal: DefaultTerminal,
-    /// SIGTERM, which would not restore the terminal, and the runtime that receives it.
-    termination: Signal,
-    runtime: Runtime,
+    /// Set by a signal, which would otherwise end the process without restoring the terminal.
+    is_terminated: Arc<AtomicBool>,
+    _signals: Signals,
 }
 
 impl Screen {
@@ -34,66 +25,52 @@ impl Screen {
     ///
     /// # Errors
     /// When there is no terminal.
-    pub fn open() -> Result<Self, ConsoleError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let termination = {
-            let _inside = runtime.enter();
-            signal(SignalKind::terminate())?
-        };
-        match ratatui::try_init() {
-            Ok(terminal) => Ok(Self {
-                terminal,
-                termination,
-                runtime,
-            }),
-            Err(error) => {
-                // Raw mode may be on already; the first error is reported.
+    pub fn open() -> Result<Self, CliError> {
+        let is_terminated = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&is_terminated);
+        let signals = Signals::listen(move |_| flag.store(true, Ordering::Relaxed));
+        Ok(Self {
+            is_terminated,
+            _signals: signals.map_err(|e| unusable(&e))?,
+            // After a failure raw mode may be on already; the first error is reported.
+            terminal: ratatui::try_init().map_err(|error| {
                 ratatui::try_restore().ok();
-                Err(error.into())
-            }
-        }
+                unusable(&error)
+            })?,
+        })
     }
 
     /// Draws `view`.
     ///
     /// # Errors
     /// When the terminal is gone.
-    pub fn show(&mut self, view: &FleetView, now: Duration) -> Result<(), ConsoleError> {
-        self.terminal.draw(|frame| draw(frame, view, now))?;
-        Ok(())
+    pub fn show(&mut self, view: &FleetView, now: Duration) -> Result<(), CliError> {
+        let drawn = self.terminal.draw(|frame| draw(frame, view, now));
+        drawn.map(drop).map_err(|e| unusable(&e))
     }
 
-    /// The key that is pressed within `wait`, if it has a meaning. A changed size ends the wait, too. SIGTERM is `Quit`.
+    /// The key that is pressed within `wait`, if it has a meaning. A changed size also ends the wait. A signal is `Quit`.
     ///
     /// # Errors
     /// When the terminal is gone.
-    pub fn key(&mut self, wait: Duration) -> Result<Option<KeyAction>, ConsoleError> {
-        let has_event = event::poll(wait)?;
-        if self.is_terminated() {
+    pub fn key(&mut self, wait: Duration) -> Result<Option<KeyAction>, CliError> {
+        let has_event = event::poll(wait).map_err(|e| unusable(&e))?;
+        if self.is_terminated.load(Ordering::Relaxed) {
             return Ok(Some(KeyAction::Quit));
         }
         if !has_event {
             return Ok(None);
         }
-        Ok(match event::read()? {
+        Ok(match event::read().map_err(|e| unusable(&e))? {
             Event::Key(key) if key.kind != KeyEventKind::Release => meaning(key),
             _ => None,
         })
     }
+}
 
-    fn is_terminated(&mut self) -> bool {
-        let termination = &mut self.termination;
-        self.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                _ = termination.recv() => true,
-                // Long enough for the runtime to look for signals.
-                () = tokio::time::sleep(Duration::from_millis(1)) => false,
-            }
-        })
-    }
+fn unusable(error: &io::Error) -> CliError {
+    let text = format!("cannot use the terminal: {error}; `handloom watch --once` needs none");
+    CliError::new(Exit::InOut, anyhow!(text))
 }
 
 impl Drop for Screen {

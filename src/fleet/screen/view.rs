@@ -2,7 +2,6 @@
 
 use crate::fleet::devices::Fleet;
 use crate::fleet::fleet_table;
-use crate::fleet::fleet_table::Attention;
 use std::time::Duration;
 
 /// The meaning of a key.
@@ -56,7 +55,7 @@ impl FleetView {
         Self {
             broker,
             link: BrokerLink::Connecting,
-            fleet: Fleet::new(),
+            fleet: Fleet::default(),
             chosen: None,
             has_details: false,
         }
@@ -74,7 +73,7 @@ impl FleetView {
         self.link = BrokerLink::Lost { reason, since };
     }
 
-    /// The time for silence and age: it stands still while the connection is lost.
+    /// The time for silence and age: it stops while the connection is lost.
     #[must_use]
     pub fn clock(&self, now: Duration) -> Duration {
         match &self.link {
@@ -116,18 +115,5 @@ impl FleetView {
         if let Some((id, _)) = to.and_then(|at| self.fleet.devices().nth(at)) {
             self.chosen = Some(id.to_owned());
         }
-    }
-
-    /// The devices that need a person, the most urgent first.
-    #[must_use]
-    pub fn needing_attention(&self, now: Duration) -> Vec<(&str, Attention)> {
-        let now = self.clock(now);
-        let devices = self.fleet.devices();
-        let needs = devices.map(|(id, device)| (id, fleet_table::attention(device, now).0));
-        let mut needing_attention: Vec<_> = needs
-            .filter(|(_, attention)| *attention > Attention::None)
-            .collect();
-        needing_attention.sort_by_key(|(_, attention)| std::cmp::Reverse(*attention));
-        needing_attention
     }
 }

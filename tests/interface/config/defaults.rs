@@ -32,10 +32,10 @@ const UNSET: [&str; 20] = [
 fn the_example_is_taken_as_it_stands() {
     let loaded = Case::new(EXAMPLE).good();
     assert_eq!(loaded.warnings, [""; 0]);
-    let set: Vec<&str> = loaded.origins.iter().map(|(key, _)| *key).collect();
+    let set: Vec<&str> = loaded.origins.keys().copied().collect();
     assert_eq!(
         set,
-        ["device.id", "dataset.path", "output.path", "mqtt.url"]
+        ["dataset.path", "device.id", "mqtt.url", "output.path"]
     );
 }
 

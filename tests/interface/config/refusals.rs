@@ -266,11 +266,7 @@ fn settings_that_cannot_both_be_are_both_named() {
         ),
         (
             "[delegate]\npalm = \"p.tflite\"\n",
-            [
-                "delegate.palm",
-                "delegate.library, unset",
-                "set delegate.library",
-            ],
+            ["delegate.palm", "delegate.library, unset", "set the second"],
         ),
         (
             "[run]\naccelerator = \"require:custom\"\n",

@@ -1,16 +1,48 @@
-//! Which backends this machine can use, and what the others need.
+//! The models, the library that runs them, and the accelerators.
 
-use super::CheckResult;
+use super::CheckStatus::{Absent, Bad, Doubtful, Fine};
+use super::{CheckResult, CheckResults};
 use crate::config::Config;
 use crate::error::Exit;
 use crate::inference::candidates::{self, BackendCandidate};
-use crate::inference::{Hardware, probe};
+use crate::inference::{BackendSpec, Hardware, LoadedModels, ModelFiles, model_files, probe};
 use crate::selection::{BackendPreference, LITERT_GPU};
 
-const SUBJECT: &str = "accel";
+/// The model files.
+pub(super) fn models(config: &Config) -> CheckResults {
+    let files = ModelFiles::load(&config.model_paths())?;
+    LoadedModels::load(&BackendSpec::Cpu, &files)?.open()?;
+    let origins = format!("{}, {}", files.palm.origin, files.hand.origin);
+    let is_pinned = [&files.palm, &files.hand]
+        .iter()
+        .all(|file| [&file.spec.sha256, &file.spec.bundle_sha256].contains(&&file.sha256));
+    Ok(vec![if is_pinned {
+        Fine.with(origins)
+    } else {
+        let doubt = "not the pinned files, accepted because of models.trust; the landmarks are another model's";
+        Doubtful.with(format!("{origins}: {doubt}"))
+    }])
+}
+
+/// The TFLite library.
+pub(super) fn runtime(_config: &Config) -> CheckResults {
+    Ok(vec![match model_files::loaded_runtime() {
+        Some((path, sha256)) if model_files::is_pinned_runtime(&sha256) => {
+            Fine.with(path.display().to_string())
+        }
+        Some((path, sha256)) => Doubtful.with(format!(
+            "{} has SHA-256 {sha256}, which is not pinned; landmarks may differ in the last digits: run `make setup` (a package: install it again)",
+            path.display()
+        )),
+        None => Doubtful.with(
+            "the file of the TFLite library is unknown; landmarks may differ in the last digits",
+        ),
+    }])
+}
 
 /// Checks all backends. A missing requirement is a failure only for a required backend.
-pub(super) fn accelerators(config: &Config) -> Vec<CheckResult> {
+#[expect(clippy::unnecessary_wraps, reason = "as every check")]
+pub(super) fn accelerators(config: &Config) -> CheckResults {
     let request = config.backend_request();
     let all = candidates::all(&request.delegate, &Hardware::here());
     let preference = &request.preference;
@@ -26,7 +58,7 @@ pub(super) fn accelerators(config: &Config) -> Vec<CheckResult> {
         ),
         (preference, _) => preference.to_string(),
     };
-    let mut results = vec![CheckResult::fine(SUBJECT, choice)];
+    let mut results = vec![Fine.with(choice)];
     let named = preference.name();
     let (shown, absent): (Vec<&BackendCandidate>, Vec<&BackendCandidate>) = all
         .iter()
@@ -37,9 +69,9 @@ pub(super) fn accelerators(config: &Config) -> Vec<CheckResult> {
         let names: Vec<String> = names.collect();
         let hint = "`handloom check --set run.accelerator=prefer:NAME` says what a backend needs";
         let detail = format!("no device and no library for: {}\n{hint}", names.join(", "));
-        results.push(CheckResult::absent(SUBJECT, detail));
+        results.push(Absent.with(detail));
     }
-    results
+    Ok(results)
 }
 
 fn result(candidate: &BackendCandidate, preference: &BackendPreference) -> CheckResult {
@@ -60,12 +92,8 @@ fn result(candidate: &BackendCandidate, preference: &BackendPreference) -> Check
         } else {
             (String::new(), true)
         };
-        let status = if is_usable {
-            CheckResult::fine
-        } else {
-            CheckResult::doubtful
-        };
-        return status(SUBJECT, format!("{detail}{vulkan}"));
+        let status = if is_usable { Fine } else { Doubtful };
+        return status.with(format!("{detail}{vulkan}"));
     }
     for requirement in missing {
         let (what, fix) = (&requirement.what, &requirement.fix);
@@ -73,12 +101,10 @@ fn result(candidate: &BackendCandidate, preference: &BackendPreference) -> Check
     }
     match preference {
         BackendPreference::Require(required) if required == name => {
-            CheckResult::bad(Exit::Unavailable, SUBJECT, detail)
+            Bad(Exit::Unavailable).with(detail)
         }
-        BackendPreference::Prefer(preferred) if preferred == name => {
-            CheckResult::doubtful(SUBJECT, detail)
-        }
-        _ => CheckResult::absent(SUBJECT, detail),
+        BackendPreference::Prefer(preferred) if preferred == name => Doubtful.with(detail),
+        _ => Absent.with(detail),
     }
 }
 

@@ -1,6 +1,9 @@
-//! The command lines of `run` and `check`, which share the config's arguments.
+//! `handloom run`: the daemon. `check` shares its config arguments.
 
-use super::ResumeArgs;
+use crate::cli::process::ResumeArgs;
+use crate::config::{ConfigError, Sources};
+use crate::daemon::{self, RunOptions};
+use crate::error::{CliError, Exit};
 use clap::Args;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,51 +55,6 @@ pub struct DaemonArgs {
     pub resume: ResumeArgs,
 }
 
-pub(super) const CHECK_ABOUT: &str = "\
-Check the daemon's config and everything that it names.
-
-Prints a line for each of: config, device, dataset, camera, models, runtime, accelerators, decoder,
-output, mirror and broker. A dataset or camera that the config does not name has no line. Each line
-has a status, what was found and the fix:
-  ok      in order, or not used by the config
-  -       an accelerator that is not here and not required
-  warn    usable, but probably not as intended
-  FAIL    not usable
-
-Nothing is changed. But a small file is written to the output folders and removed again, the camera
-is opened for one frame, and check logs in to the broker under a name of its own.
-
-Check sees what its user may see: run it as the service's user, `sudo -u handloom handloom check`.
-It cannot see what the service's sandbox forbids, nor a password that only systemd gives to the
-service.
-
-Settings come from the file, then from the environment (HANDLOOM_SECTION_KEY, as in
-HANDLOOM_MQTT_URL; also HANDLOOM_LOG for log.level and HANDLOOM_MODELS for models.path), then from
---set. The last one wins. Empty text unsets an optional setting. The example handloom.toml has every
-key with its meaning and default.
-
-Examples:
-  handloom check                                         the config of the service
-  handloom check --config my.toml --set mqtt.url=        as if no broker were set
-  handloom check --print > effective.toml                secrets are hidden
-
-Exit codes: 0 all in order, 78 bad config, 69 a required accelerator or only the broker fails, else
-the code of the first failure.";
-
-/// Arguments of `check`.
-#[derive(Debug, Args)]
-pub struct CheckArgs {
-    /// The config.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-    /// Print one JSON object a line
-    #[arg(long, conflicts_with = "print")]
-    pub json: bool,
-    /// Print all settings as a config file, with the origin of each, and stop
-    #[arg(long)]
-    pub print: bool,
-}
-
 /// The config.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
@@ -111,6 +69,27 @@ pub struct ConfigArgs {
     /// A setting that overrides file and environment, such as run.workers=2; can be repeated
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
+}
+
+impl ConfigArgs {
+    /// The sources of the settings.
+    pub(super) fn sources(&self) -> Result<Sources, ConfigError> {
+        Sources::of_process(self.config.clone(), self.set.clone())
+    }
+}
+
+/// Runs the daemon until it ends.
+///
+/// # Errors
+/// With the exit code and the message for the user.
+pub fn run(args: &DaemonArgs) -> Result<Exit, CliError> {
+    daemon::run(&RunOptions {
+        sources: args.config.sources()?,
+        mode: args.resume.open_mode(),
+        retry_failed: args.resume.retry_failed,
+        once: args.once,
+        time_limit: args.span,
+    })
 }
 
 /// A time with its unit, such as `8h` or `1h 30min`.
