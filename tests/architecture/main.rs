@@ -35,13 +35,11 @@ mod checks;
 mod graph;
 mod index;
 mod lexer;
-mod not_yet;
 mod rules;
 mod scanner;
 
 use checks::violations;
 use index::Index;
-use not_yet::NOT_YET;
 use rules::{EXCEPTIONS, UNSAFE, WORDS, WRAPPED};
 use scanner::Source;
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,9 +62,6 @@ fn the_source_keeps_to_its_architecture() {
     let found = violations(&sources);
     let mut message = String::new();
     for (key, places) in &found {
-        if NOT_YET.contains(&key.as_str()) {
-            continue;
-        }
         let word = key
             .strip_prefix("word: ")
             .and_then(|key| key.split(' ').next());
@@ -78,13 +73,6 @@ fn the_source_keeps_to_its_architecture() {
         for place in places {
             writeln!(message, "    {place}").unwrap();
         }
-    }
-    for key in NOT_YET.iter().filter(|key| !found.contains_key(**key)) {
-        writeln!(
-            message,
-            "{key}\n    is gone: delete its line in tests/architecture/not_yet.rs"
-        )
-        .unwrap();
     }
     assert!(message.is_empty(), "\n{message}");
 }
