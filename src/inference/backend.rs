@@ -1,9 +1,10 @@
 //! One way to load and to open the models, for all backends.
 
+use super::cpu::{CpuLoadedModel, CpuModel};
+use super::delegate::{DelegateLoadedModel, DelegateModel, NodeCounts};
 use super::delegate_library::DelegateSpec;
 use super::litert::{LiteRt, LiteRtModel, LiteRtTarget};
 use super::model_files::{ModelFileError, ModelFiles};
-use super::tflite::{NodeCounts, TfliteLoadedModel, TfliteModel};
 use crate::hand::Model;
 use serde::{Deserialize, Serialize};
 
@@ -46,8 +47,10 @@ pub type BoxedModel = Box<dyn Model + Send>;
 
 /// Both models, loaded for one backend and shared by all workers; each worker opens interpreters of its own.
 pub enum LoadedModels {
-    /// The palm and the hand model on TFLite.
-    Tflite(Box<[TfliteLoadedModel; 2]>),
+    /// The palm and the hand model on the CPU.
+    Cpu([CpuLoadedModel; 2]),
+    /// The palm and the hand model on a delegate.
+    Delegate(Box<[DelegateLoadedModel; 2]>),
     /// The models on LiteRT.
     LiteRt(Box<(LiteRt, LiteRtTarget, ModelFiles)>),
 }
@@ -66,15 +69,19 @@ impl LoadedModels {
     /// # Errors
     /// When a model cannot be read or parsed, or a library cannot be loaded.
     pub fn load(spec: &BackendSpec, files: &ModelFiles) -> Result<Self, BackendError> {
-        let load = |file| match spec {
-            BackendSpec::Delegate(spec) => TfliteLoadedModel::delegate(spec, file),
-            _ => TfliteLoadedModel::cpu(file),
-        };
+        let both = [&files.palm, &files.hand];
         Ok(match spec {
+            BackendSpec::Cpu => {
+                let [palm, hand] = both.map(CpuLoadedModel::new);
+                Self::Cpu([palm?, hand?])
+            }
             BackendSpec::LiteRt(target) => {
                 Self::LiteRt(Box::new((LiteRt::load(None)?, *target, files.clone())))
             }
-            _ => Self::Tflite(Box::new([load(&files.palm)?, load(&files.hand)?])),
+            BackendSpec::Delegate(spec) => {
+                let [palm, hand] = both.map(|file| DelegateLoadedModel::load(spec, file));
+                Self::Delegate(Box::new([palm?, hand?]))
+            }
         })
     }
 
@@ -84,11 +91,18 @@ impl LoadedModels {
     /// When runtime or delegate refuse a model, or its tensors differ from the manifest.
     pub fn open(&self) -> Result<ModelPair, BackendError> {
         Ok(match self {
-            Self::Tflite(loaded) => {
+            Self::Cpu([palm, hand]) => ModelPair {
+                models: [
+                    Box::new(CpuModel::open(palm)?),
+                    Box::new(CpuModel::open(hand)?),
+                ],
+                coverage: None,
+            },
+            Self::Delegate(loaded) => {
                 let [palm, hand] = &**loaded;
-                let (palm, hand) = (TfliteModel::open(palm)?, TfliteModel::open(hand)?);
+                let (palm, hand) = (DelegateModel::open(palm)?, DelegateModel::open(hand)?);
                 ModelPair {
-                    coverage: DelegateCoverage::of(palm.nodes(), hand.nodes()),
+                    coverage: Some(DelegateCoverage::of(palm.nodes(), hand.nodes())),
                     models: [Box::new(palm), Box::new(hand)],
                 }
             }
@@ -116,12 +130,11 @@ pub struct DelegateCoverage {
 }
 
 impl DelegateCoverage {
-    fn of(palm: Option<NodeCounts>, hand: Option<NodeCounts>) -> Option<Self> {
-        let (palm, hand) = (palm?, hand?);
-        Some(Self {
+    fn of(palm: NodeCounts, hand: NodeCounts) -> Self {
+        Self {
             text: format!("{palm} of the palm model and {hand} of the hand model"),
             is_partial: palm.taken < palm.total || hand.taken < hand.total,
             is_empty: palm.taken + hand.taken == 0,
-        })
+        }
     }
 }

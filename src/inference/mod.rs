@@ -6,6 +6,8 @@ mod backend_handle;
 mod benchmark;
 pub mod candidates;
 mod choose;
+mod cpu;
+mod delegate;
 pub mod delegate_library;
 mod device_thread;
 mod ffi;
@@ -16,7 +18,6 @@ pub mod probe;
 mod probe_cache;
 mod shared_device;
 mod tensors;
-mod tflite;
 pub mod vulkan;
 
 pub use backend::{
@@ -28,13 +29,14 @@ pub use benchmark::BenchmarkOptions;
 pub use choose::{
     BackendRequest, SelectionContext, SelectionError, benchmark_all, expected_identity,
 };
+pub use cpu::{CpuLoadedModel, CpuModel, load_xnnpack};
+pub use delegate::{DelegateLoadedModel, DelegateModel, NodeCounts};
 pub use delegate_library::DelegateSpec;
 pub use hardware::Hardware;
 pub use litert::{LiteRt, LiteRtModel, LiteRtTarget};
 pub use model_files::{ModelFileError, ModelFiles, ModelPaths};
 use shared_device::SharedDevice;
 pub use shared_device::ShutdownFlag;
-pub use tflite::{NodeCounts, TfliteLoadedModel, TfliteModel, load_xnnpack};
 pub use vulkan::VulkanDevice;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(bundle.palm.sha256, bundle.palm.spec.sha256);
         assert_eq!(bundle.hand.spec.input.shape, [1, 224, 224, 3]);
         // The linker leaves out a library that nothing calls.
-        crate::inference::TfliteLoadedModel::cpu(&bundle.palm).unwrap();
+        crate::inference::CpuLoadedModel::new(&bundle.palm).unwrap();
         let (_, runtime) = loaded_runtime().expect("tflite is linked");
         assert!(is_pinned_runtime(&runtime));
     }

@@ -22,7 +22,7 @@ pub(crate) struct Delegate {
 
 // SAFETY: the thread that uses the interpreter calls the delegate, one thread at a time: the interpreter owns it, and
 // the methods that reach it take `&mut self`. A delegate that needs one and the same thread is opened on the thread that
-// runs it (see `TfliteModel`).
+// runs it (see `DelegateModel`).
 unsafe impl Send for Delegate {}
 
 impl Delegate {

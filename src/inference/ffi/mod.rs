@@ -1,14 +1,11 @@
 //! A safe interface to the TFLite C library and to delegate plugins: the only unsafe code for TFLite.
 //!
-//! The crate tflitec links `libtensorflowlite_c.so`, but applies no delegates and does not export its bindings.
-//! Therefore [`c`] declares the needed functions. Soundness:
+//! The crate tflitec, which runs the models on the CPU, applies no delegates and does not export its bindings to
+//! `libtensorflowlite_c.so`. Therefore [`c`] declares the needed functions. Soundness:
 //!
 //! * A model's bytes, the messages of its error reporter and the delegates of an interpreter are owned by what uses
 //!   them and freed after it.
 //! * An interpreter is changed through `&mut self` only, and slices into its tensors borrow it.
-
-// For its build script, which links the library.
-use tflitec as _;
 
 mod c;
 mod delegate;

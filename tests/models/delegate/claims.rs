@@ -3,7 +3,7 @@
 use super::{BUNDLE, PICTURES, open};
 use handloom::hand::{Detector, DetectorOptions, Hand, Model};
 use handloom::inference::model_files::ModelFile;
-use handloom::inference::{NodeCounts, TfliteLoadedModel, TfliteModel};
+use handloom::inference::{CpuLoadedModel, CpuModel, NodeCounts};
 use std::fs;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -23,23 +23,16 @@ fn detect(detector: &mut Detector<impl Model>) -> Vec<Hand> {
         .collect()
 }
 
-fn cpu_model(file: &ModelFile) -> TfliteModel {
-    TfliteModel::open(&TfliteLoadedModel::cpu(file).unwrap()).unwrap()
-}
-
-/// The hands in the pictures as the models of `open` see them, and how much of each a delegate took.
-fn hands(open: impl Fn(&ModelFile) -> TfliteModel) -> (Vec<Hand>, Vec<Option<NodeCounts>>) {
-    let [palm, hand] = [&BUNDLE.palm, &BUNDLE.hand].map(open);
-    let nodes = vec![palm.nodes(), hand.nodes()];
-    let mut detector = Detector::new(palm, hand, DetectorOptions::default());
-    (detect(&mut detector), nodes)
+fn cpu_model(file: &ModelFile) -> CpuModel {
+    CpuModel::open(&CpuLoadedModel::new(file).unwrap()).unwrap()
 }
 
 fn cpu_hands() -> &'static [Hand] {
     static HANDS: LazyLock<Vec<Hand>> = LazyLock::new(|| {
-        let (hands, nodes) = hands(cpu_model);
+        let [palm, hand] = [&BUNDLE.palm, &BUNDLE.hand].map(cpu_model);
+        let mut detector = Detector::new(palm, hand, DetectorOptions::default());
+        let hands = detect(&mut detector);
         assert!(hands.len() >= PICTURES.len(), "{} hands", hands.len());
-        assert_eq!(nodes, [None, None]);
         hands
     });
     &HANDS
@@ -62,10 +55,13 @@ fn distance(a: &[Hand], b: &[Hand]) -> f32 {
         .fold(0.0, f32::max)
 }
 
+/// How far the hands of a plugin are from the CPU's, and how much of each model it took.
 fn plugin_hands(options: &[&str]) -> (f32, Vec<NodeCounts>) {
-    let (hands, nodes) = hands(|file| open(file, &spec(options)).unwrap());
-    let nodes = nodes.into_iter().flatten().collect();
-    (distance(&hands, cpu_hands()), nodes)
+    let open_model = |file| open(file, &spec(options)).unwrap();
+    let [palm, hand] = [&BUNDLE.palm, &BUNDLE.hand].map(open_model);
+    let nodes = vec![palm.nodes(), hand.nodes()];
+    let mut detector = Detector::new(palm, hand, DetectorOptions::default());
+    (distance(&detect(&mut detector), cpu_hands()), nodes)
 }
 
 #[test]
@@ -122,45 +118,42 @@ fn on_cpu() -> Duration {
 }
 
 #[test]
-fn the_cpu_gives_the_bits_of_tflitec() {
+fn the_same_kernels_give_the_same_bits() {
     for file in [&BUNDLE.palm, &BUNDLE.hand] {
-        let graph = tflitec::model::Model::from_bytes(&file.bytes).unwrap();
-        let options = tflitec::interpreter::Options {
-            thread_count: 1,
-            is_xnnpack_enabled: true,
-        };
-        let cpu = tflitec::interpreter::Interpreter::new(&graph, Some(options)).unwrap();
-        cpu.allocate_tensors().unwrap();
-        let mut ours = cpu_model(file);
-        let mut times = [Vec::new(), Vec::new()];
-        for round in 0..ROUNDS {
-            for (at, value) in ours.input().iter_mut().enumerate() {
+        let mut cpu = cpu_model(file);
+        let mut ours = open(file, &spec(&["mode=none"])).unwrap();
+        let total = ours.nodes().total;
+        assert_eq!(ours.nodes().taken, 0);
+        let fill = |to: &mut [f32], round: usize| {
+            for (at, value) in to.iter_mut().enumerate() {
                 *value = ((at + 7 * round) % 251) as f32 / 250.0;
             }
-            let start = on_cpu();
-            cpu.copy(ours.input(), 0).unwrap();
-            cpu.invoke().unwrap();
-            times[0].push(on_cpu().saturating_sub(start).as_secs_f64() * 1e3);
-            let start = on_cpu();
-            ours.invoke().unwrap();
-            times[1].push(on_cpu().saturating_sub(start).as_secs_f64() * 1e3);
+        };
+        let mut times = [Vec::new(), Vec::new()];
+        for round in 0..ROUNDS {
+            for (model, times) in [&mut cpu as &mut dyn Model, &mut ours]
+                .into_iter()
+                .zip(&mut times)
+            {
+                let start = on_cpu();
+                fill(model.input(), round);
+                model.invoke().unwrap();
+                times.push(on_cpu().saturating_sub(start).as_secs_f64() * 1e3);
+            }
             for (i, output) in file.spec.outputs.iter().enumerate() {
-                let mut out = vec![0.0_f32; output.shape.iter().product()];
-                ours.output(i, &mut out).unwrap();
-                let tensors = (0..cpu.output_tensor_count()).map(|i| cpu.output(i).unwrap());
-                let names: Vec<String> = tensors.map(|t| t.name().to_owned()).collect();
-                let at = names.iter().position(|n| *n == output.name).unwrap_or(i);
-                assert_eq!(cpu.output(at).unwrap().data::<f32>(), out.as_slice());
+                let mut outs = [(); 2].map(|()| vec![0.0; output.shape.iter().product()]);
+                cpu.output(i, &mut outs[0]).unwrap();
+                ours.output(i, &mut outs[1]).unwrap();
+                assert_eq!(outs[0], outs[1], "{} output {i}", file.spec.role);
             }
         }
-        for times in &mut times {
+        let middle = times.map(|mut times| {
             times.sort_by(f64::total_cmp);
-        }
+            times[times.len() / 2]
+        });
         say(&format!(
-            "{}: tflitec {:.2} ours {:.2}",
-            file.spec.role,
-            times[0][ROUNDS / 2],
-            times[1][ROUNDS / 2]
+            "{}: {total} nodes; median ms on the CPU with the input's filling: tflitec {:.2}, ours {:.2}",
+            file.spec.role, middle[0], middle[1]
         ));
     }
 }

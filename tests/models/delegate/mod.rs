@@ -11,7 +11,7 @@ use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
 use handloom::inference::model_files::ModelFile;
 use handloom::inference::{
-    BackendError, DelegateSpec, ModelFiles, ModelPaths, TfliteLoadedModel, TfliteModel,
+    BackendError, DelegateLoadedModel, DelegateModel, DelegateSpec, ModelFiles, ModelPaths,
 };
 use std::sync::LazyLock;
 
@@ -27,6 +27,6 @@ static BUNDLE: LazyLock<ModelFiles> = LazyLock::new(|| {
 static PICTURES: LazyLock<Vec<RgbFrame>> =
     LazyLock::new(|| (0..4).map(|i| signing_scene(3, 9 * i, 320, 240)).collect());
 
-fn open(file: &ModelFile, spec: &DelegateSpec) -> Result<TfliteModel, BackendError> {
-    TfliteModel::open(&TfliteLoadedModel::delegate(spec, file)?)
+fn open(file: &ModelFile, spec: &DelegateSpec) -> Result<DelegateModel, BackendError> {
+    DelegateModel::open(&DelegateLoadedModel::load(spec, file)?)
 }

@@ -1,5 +1,5 @@
-//! Models on TensorFlow Lite: XNNPACK's CPU kernels on one thread, or a delegate plugin, which drives an NPU or a GPU.
-//! XNNPACK runs the nodes that a plugin leaves.
+//! Models on a delegate plugin of TensorFlow Lite, which drives an NPU or a GPU. XNNPACK's CPU kernels run the nodes that
+//! the plugin leaves.
 
 use super::backend::BackendError;
 use super::delegate_library::{self, DelegateSpec};
@@ -32,19 +32,12 @@ impl std::fmt::Display for NodeCounts {
     }
 }
 
-/// Makes XNNPACK print the line that it prints to stderr once in a process.
-pub fn load_xnnpack() {
-    // A failure shows again when the first model is opened.
-    Delegate::xnnpack().ok();
-}
-
-/// A parsed model with the plugin that runs it, shared by all that open a [`TfliteModel`] of it.
+/// A parsed model with the plugin that runs it, shared by all that open a [`DelegateModel`] of it.
 #[derive(Debug)]
-pub struct TfliteLoadedModel {
+pub struct DelegateLoadedModel {
     model: Arc<RawModel>,
     file: ModelFile,
-    /// `None` for the CPU.
-    plugin: Option<DelegatePlugin>,
+    plugin: DelegatePlugin,
 }
 
 #[derive(Debug)]
@@ -54,20 +47,12 @@ struct DelegatePlugin {
     options: Vec<(CString, CString)>,
 }
 
-impl TfliteLoadedModel {
-    /// Parses `file` for the CPU.
-    ///
-    /// # Errors
-    /// When it is not a TFLite model.
-    pub fn cpu(file: &ModelFile) -> Result<Self, BackendError> {
-        Self::parse(file.clone(), None)
-    }
-
+impl DelegateLoadedModel {
     /// Loads the plugin, and the model that the delegate brings or else `file`.
     ///
     /// # Errors
     /// When the plugin or the model cannot be loaded.
-    pub fn delegate(spec: &DelegateSpec, file: &ModelFile) -> Result<Self, BackendError> {
+    pub fn load(spec: &DelegateSpec, file: &ModelFile) -> Result<Self, BackendError> {
         let role = file.spec.role;
         let plugin = DelegatePlugin {
             options: delegate_library::options(&spec.options, role)?,
@@ -83,10 +68,6 @@ impl TfliteLoadedModel {
             Some(path) => read_model(file.spec.clone(), path, true)?,
             None => file.clone(),
         };
-        Self::parse(file, Some(plugin))
-    }
-
-    fn parse(file: ModelFile, plugin: Option<DelegatePlugin>) -> Result<Self, BackendError> {
         let model = RawModel::new(Arc::clone(&file.bytes));
         let model = model.map_err(|error| file.runtime_error(&error.0))?;
         Ok(Self {
@@ -97,12 +78,9 @@ impl TfliteLoadedModel {
     }
 
     fn error(&self, error: RuntimeError) -> BackendError {
-        let Some(plugin) = &self.plugin else {
-            return self.file.runtime_error(&error.0).into();
-        };
         BackendError::Unusable(format!(
             "the delegate {} cannot run the {} model {}: {}; use a model made for it or another accelerator",
-            plugin.library.display(),
+            self.plugin.library.display(),
             self.file.spec.role,
             self.file.origin,
             with_plugin_messages(error.0)
@@ -111,10 +89,7 @@ impl TfliteLoadedModel {
 
     fn tensors(&self, interpreter: &RawInterpreter) -> Result<TensorMap, BackendError> {
         let (inputs, outputs) = interpreter.tensors().map_err(|error| self.error(error))?;
-        let accepted = match self.plugin {
-            Some(_) => Accepted::FloatOrQuantized,
-            None => Accepted::Float,
-        };
+        let accepted = Accepted::FloatOrQuantized;
         Ok(TensorMap::new(&self.file, &inputs, &outputs, accepted)?)
     }
 }
@@ -122,31 +97,28 @@ impl TfliteLoadedModel {
 /// An interpreter of one worker. Some devices, such as GPUs under OpenGL, want every call from one thread: open it on the
 /// thread that runs it.
 #[derive(Debug)]
-pub struct TfliteModel {
+pub struct DelegateModel {
     interpreter: RawInterpreter,
     input: Vec<f32>,
     input_encoding: Encoding,
     /// Number in the model file and encoding of each output of the manifest.
     outputs: Vec<(usize, Encoding)>,
-    nodes: Option<NodeCounts>,
+    nodes: NodeCounts,
 }
 
-impl TfliteModel {
+impl DelegateModel {
     /// Lets the delegate of the plugin take its nodes, gives the others to XNNPACK, and compares the tensors with the
     /// manifest.
     ///
     /// # Errors
     /// When plugin or runtime refuse, or a tensor has another shape or type.
-    pub fn open(loaded: &TfliteLoadedModel) -> Result<Self, BackendError> {
+    pub fn open(loaded: &DelegateLoadedModel) -> Result<Self, BackendError> {
         let refused = |error| loaded.error(error);
         let mut interpreter = RawInterpreter::new(&loaded.model).map_err(refused)?;
         // XNNPACK crashes on some invalid tensors: check them first.
         loaded.tensors(&interpreter)?;
-        let nodes = match &loaded.plugin {
-            Some(plugin) => Some(plugin.apply(&mut interpreter, &refused)?),
-            None => None,
-        };
-        if nodes.is_none_or(|nodes| nodes.taken < nodes.total) {
+        let nodes = loaded.plugin.apply(&mut interpreter, &refused)?;
+        if nodes.taken < nodes.total {
             let xnnpack = Delegate::xnnpack().map_err(refused)?;
             interpreter.apply(xnnpack).map_err(refused)?;
         }
@@ -163,9 +135,9 @@ impl TfliteModel {
         })
     }
 
-    /// How many nodes the delegate runs; `None` on the CPU.
+    /// How many nodes the delegate runs.
     #[must_use]
-    pub fn nodes(&self) -> Option<NodeCounts> {
+    pub fn nodes(&self) -> NodeCounts {
         self.nodes
     }
 }
@@ -192,7 +164,7 @@ impl DelegatePlugin {
     }
 }
 
-impl Model for TfliteModel {
+impl Model for DelegateModel {
     fn input(&mut self) -> &mut [f32] {
         &mut self.input
     }
