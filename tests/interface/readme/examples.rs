@@ -3,6 +3,7 @@
 use super::pages::{MODELS, README, SYSTEMD};
 use test_support::broker::Broker;
 use test_support::daemon::Daemon;
+use test_support::listener::{Listener, eventually};
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -85,10 +86,12 @@ fn the_examples_with_a_broker_run() {
     // As the example before it ran.
     let auto = [("HANDLOOM_RUN_ACCELERATOR", "auto")];
     let mut daemon = Daemon::start_with(&folder.join("daemon.toml"), &config, &[], &auto);
-    shell(
-        folder,
-        &here("mosquitto_sub -h broker.local -p 1883 -t 'handloom/pi-1/state' -C 1 -W 60"),
-    );
+    // The broker still has the last messages of the example before.
+    let listener = Listener::start(port, &["handloom/pi-1/status"]);
+    eventually("the daemon is online", || {
+        let messages = listener.on("handloom/pi-1/status");
+        messages.iter().any(|m| m.json()["status"] == "online")
+    });
     let stdout = shell(folder, &here(monitor[0]));
     for text in [
         "handloom/pi-1/status",
