@@ -20,7 +20,8 @@
 //! * A take: [`camera`] keeps the newest frame, [`recording::session`] detects hands in it, [`sequence::segmenter`] finds
 //!   where a sign begins and ends, [`sequence::resample`] picks the frames that a clip would have had.
 //! * A command: [`mqtt`] receives it, [`messages::request`] validates it, [`storage::ledger`] remembers it, [`daemon`]
-//!   carries it out and publishes the reply through the ledger's outbox.
+//!   carries it out ([`daemon`]'s `command_handler`; `record` and `undo` through [`recording::take_store`]) and publishes the
+//!   reply through the ledger's outbox.
 //!
 //! # Modules
 //!
@@ -29,7 +30,8 @@
 //!
 //! | module | purpose |
 //! |---|---|
-//! | `main.rs`, [`error`], [`logging`] | start-up, exit codes, the top-level error and its hints, log set-up |
+//! | `main.rs` | start-up: arguments, log, command, exit code |
+//! | [`error`], [`logging`] | exit codes, the top-level error and its hints; log set-up |
 //! | [`cli`] | one file a subcommand: its arguments and its `run`; the progress bar and JSON lines |
 //! | [`config`] | the daemon's settings: file, environment, flags; their constraints and errors. A leaf: it imports pure modules |
 //! | **pure** | *no file, socket, clock, environment, thread* |
@@ -38,20 +40,20 @@
 //! | [`hand`] | MediaPipe's hand landmarker: palm decoding, non-maximum suppression, region of interest, warp, landmarks, tracking |
 //! | [`sequence`] | frame sampling, normalization, sign segmentation, resampling, the recording plan of takes |
 //! | [`dataset`] | WLASL metadata, the plan, the rules for accepting clips (too short, empty, over the limit) |
-//! | [`selection`] | which backend runs the models: preference, agreement with the CPU, choice |
+//! | [`selection`] | the rules by which a backend is chosen: preference, agreement with the CPU, choice among measured ones |
 //! | [`limits`] | how many workers temperature, memory and disk allow; back-off |
 //! | [`messages`] | MQTT topics, payloads, commands, Home Assistant discovery |
 //! | [`draw`] | drawn hands for demo and tests, skeletons, the contact sheet |
 //! | **wrapping** | *each wraps one library or device* |
-//! | [`inference`] | TFLite on CPU, LiteRT, delegates; probing, benchmarking, choosing and sharing of accelerators |
+//! | [`inference`] | TFLite on CPU, LiteRT, delegates; probes and benchmarks accelerators, chooses by those rules, shares the device |
 //! | [`video`] | GStreamer decoding of clips, MP4 facts (frame count, rotation, edits), dataset folders, zip archives |
 //! | [`camera`] | V4L2 devices, GStreamer sources and files as cameras; reconnecting; pixel formats |
-//! | [`storage`] | npz, batches, the SQLite ledger with its outbox, atomic files, output folder, lock, mirror |
+//! | [`storage`] | npz, batches, the recorder of clips and takes, the SQLite ledger with its outbox, atomic files, output folder, lock, mirror |
 //! | [`mqtt`] | the broker connection: publishing the outbox, acknowledgements, TLS, subscribing |
 //! | [`http`] | the preview page of a camera |
 //! | [`system`] | systemd readiness and watchdog, signals, liveness, sensors, disk, clock |
 //! | **applications** | |
-//! | [`job`] | one dataset job: scan, worker pool, recorder, rescan, resuming |
+//! | [`job`] | one dataset job: scan, worker pool, rescan; resumes what an earlier process recorded |
 //! | [`recording`] | one camera session: detection, latency, stored takes |
 //! | [`daemon`] | the service: job, camera, MQTT, resource limits, mirror, reload |
 //! | [`fleet`] | what a broker's listener knows of all devices; the table and the terminal screen of `watch` |
