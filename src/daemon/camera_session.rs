@@ -259,6 +259,7 @@ impl<'a> CameraSession<'a> {
             return self.daemon.outbox.reply(&task, Err(reason), &[]);
         }
         self.answer_record(Err("replaced by another record"));
+        tracing::info!(gloss = %request.gloss, count = request.count, "recording requested");
         self.running = Some((task, Vec::new()));
         self.session.record(request);
     }

@@ -22,8 +22,16 @@ pub(super) struct ResourceStatus {
     pub(super) disk_free_mib: Option<u64>,
     /// Why nothing may be written to the output's disk: its reserve is touched.
     pub(super) output_disk_short: Option<String>,
+    /// The same for the takes' disk where that is another; `None` where it is the output's.
+    takes_disk_short: Option<Option<String>>,
+}
+
+impl ResourceStatus {
     /// Why no take may be written: the reserve of the takes' disk is touched.
-    pub(super) takes_disk_short: Option<String>,
+    pub(super) fn takes_disk_short(&self) -> Option<&str> {
+        let takes = self.takes_disk_short.as_ref();
+        takes.unwrap_or(&self.output_disk_short).as_deref()
+    }
 }
 
 /// Takes the first sample, so that a full disk is noticed before the first write, and starts the thread; it ends with
@@ -114,10 +122,7 @@ impl Daemon {
             true
         });
         if config.camera.device.is_none() || is_same {
-            let status = &mut *self.resources();
-            status
-                .takes_disk_short
-                .clone_from(&status.output_disk_short);
+            self.resources().takes_disk_short = None;
             return;
         }
         limiter.set_limits(self.limits(&config));
@@ -126,7 +131,7 @@ impl Daemon {
             ..Sample::default()
         };
         let decision = limiter.step(uptime(), &sample);
-        self.resources().takes_disk_short = disk_short(&decision);
+        self.resources().takes_disk_short = Some(disk_short(&decision));
         for throttle in decision.began {
             let reason = format!("{throttle}; it is the disk of {}", takes.display());
             let action = "takes wait until that is better; the job continues";

@@ -5,8 +5,9 @@ use crate::storage::atomic_file::StoreError;
 use npyz::{AutoSerialize, DType, NpyFile, NpyWriter, Serialize, WriterBuilder};
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Take, Write};
 use std::path::{Path, PathBuf};
+use zip::read::ZipFile;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
 
@@ -207,24 +208,31 @@ impl<R: Read + Seek> NpzReader<R> {
     /// # Errors
     /// When there is no such array or its header is broken.
     pub fn header(&mut self, name: &str) -> Result<(String, Vec<usize>), StoreError> {
-        let array = self.array(name)?;
-        let dtype = array.dtype().descr().trim_matches('\'').to_owned();
-        Ok((dtype, shape_of(&array)))
+        self.read(name, |member| {
+            let array = array(member)?;
+            let dtype = array.dtype().descr().trim_matches('\'').to_owned();
+            Ok((dtype, shape_of(&array)))
+        })
     }
 
     /// Numbers of an array in C order, with its shape.
     ///
     /// # Errors
-    /// When there is no such array, or of another type.
+    /// When there is no such array, or of another type, or its checksum is another.
     pub fn numbers<T: npyz::Deserialize>(
         &mut self,
         name: &str,
     ) -> Result<(Vec<T>, Vec<usize>), StoreError> {
-        let array = self.array(name)?;
-        let shape = shape_of(&array);
-        let values = array.into_vec();
-        let values = values.map_err(|e| self.broken(&format!("array {name}: {e}")))?;
-        Ok((values, shape))
+        self.read(name, |member| {
+            let array = array(member)?;
+            let shape = shape_of(&array);
+            let values = array.into_vec()?;
+            // The checksum is compared at the end of the member.
+            match io::copy(member.by_ref(), &mut io::sink())? {
+                0 => Ok((values, shape)),
+                more => Err(invalid(format!("{more} bytes follow its values"))),
+            }
+        })
     }
 
     /// Strings of a one-dimensional array.
@@ -235,23 +243,39 @@ impl<R: Read + Seek> NpzReader<R> {
         self.numbers::<String>(name).map(|(values, _)| values)
     }
 
-    fn array(&mut self, name: &str) -> Result<NpyFile<impl Read>, StoreError> {
-        let path = &self.path;
-        let broken = |reason: &dyn Display| broken(path, &format!("array {name}: {reason}"));
+    /// Gives `read` the member with the array `name`, limited to its own size.
+    fn read<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Take<BufReader<ZipFile<'_, R>>>) -> io::Result<T>,
+    ) -> Result<T, StoreError> {
+        let broken = |reason: &dyn Display| broken(&self.path, &format!("array {name}: {reason}"));
         let file_name = npyz::npz::file_name_from_array_name(name);
         let member = self.zip.by_name(&file_name).map_err(|e| broken(&e))?;
         let size = member.size();
-        let array = NpyFile::new(BufReader::new(member)).map_err(|e| broken(&e))?;
-        // A wrong header must not reserve memory that the file cannot fill.
-        let item: usize = array.dtype().num_bytes().unwrap_or(1).max(1);
-        if array.len().saturating_mul(item as u64) > size {
-            return Err(broken(&format!(
-                "the header promises {} values, the file ends before",
-                array.len()
-            )));
-        }
-        Ok(array)
+        // One byte more, so that the end is read.
+        let member = &mut BufReader::new(member).take(size + 1);
+        read(member).map_err(|e| broken(&e))
     }
+}
+
+/// Reads the header of an array.
+fn array<R: Read>(member: &mut Take<R>) -> io::Result<NpyFile<&mut Take<R>>> {
+    let size = member.limit();
+    let array = NpyFile::new(member)?;
+    // A wrong header must not reserve memory that the file cannot fill.
+    let item: usize = array.dtype().num_bytes().unwrap_or(1).max(1);
+    if array.len().saturating_mul(item as u64) > size {
+        return Err(invalid(format!(
+            "the header promises {} values, the file ends before",
+            array.len()
+        )));
+    }
+    Ok(array)
+}
+
+fn invalid(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }
 
 fn shape_of(array: &NpyFile<impl Read>) -> Vec<usize> {
@@ -304,6 +328,27 @@ mod tests {
                 .to_string()
                 .contains("array b")
         );
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found() {
+        let all = |bytes: &[u8]| -> Result<(), StoreError> {
+            let mut npz = NpzReader::new(Path::new("x.npz"), io::Cursor::new(bytes))?;
+            npz.numbers::<f32>("a")?;
+            npz.strings("s")?;
+            npz.numbers::<i8>("i")?;
+            npz.strings("none").map(drop)
+        };
+        let good = sample();
+        all(&good).unwrap();
+        // The values of `a` follow its header of 128 bytes.
+        let header = good.windows(6).position(|w| w == b"\x93NUMPY").unwrap();
+        for at in header + 128..header + 128 + 24 {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            let error = all(&bad).unwrap_err().to_string();
+            assert!(error.contains("array a"), "{at}: {error}");
+        }
     }
 
     #[test]

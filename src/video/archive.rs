@@ -162,7 +162,10 @@ impl Archive {
                 "unpacks to {size} bytes, more than the {limit} allowed"
             )));
         }
-        let mut input = reader(&self.file).map_err(|e| damaged(e.into()))?;
+        let mut input = reader(&self.file).map_err(|source| ArchiveError::Io {
+            path: self.path.clone(),
+            source,
+        })?;
         let mut content = entry
             .with_reader(&mut input, ZipReadOptions::new())
             .map_err(damaged)?;

@@ -164,7 +164,9 @@ pub(super) fn clear_dates(file: &mut File) -> io::Result<()> {
             // After version and flags; two dates of 8 bytes in version 1, of 4 in version 0.
             let dates = if header.first() == Some(&1) { 16 } else { 8 };
             let at = index.at + position(&moov, header) + 4;
-            file.write_all_at(&[0; 16][..dates], at)?;
+            if header.len() >= 4 + dates {
+                file.write_all_at(&[0; 16][..dates], at)?;
+            }
         }
     }
     Ok(())

@@ -95,6 +95,7 @@ fn write_file(
     let encoder = Encoder::start(path, info, fps, codec)?;
     let wanted = encoder.push_all(frames)?;
     encoder.finish(wanted)?;
+    drop(encoder);
     let finished = complete_file(path);
     let written = finished.map_err(|e| EncodeError(format!("{}: {e}", path.display())))?;
     if written != wanted {

@@ -79,7 +79,8 @@ impl<'a> TakeWriter<'a> {
     /// Why takes wait: the disk's reserve is touched, or the last write found no room.
     pub(super) fn no_room(&self) -> Option<String> {
         let full = || self.full.as_ref().map(|(reason, _)| reason.clone());
-        let short = self.daemon.resources().takes_disk_short.clone();
+        let resources = self.daemon.resources();
+        let short = resources.takes_disk_short().map(str::to_owned);
         short.or_else(full)
     }
 
@@ -146,7 +147,7 @@ impl<'a> TakeWriter<'a> {
     fn may_write(&self) -> bool {
         let is_full_now = |(_, at): &(String, Instant)| at.elapsed() < ROOM_POLL_INTERVAL;
         self.is_last
-            || (self.daemon.resources().takes_disk_short.is_none()
+            || (self.daemon.resources().takes_disk_short().is_none()
                 && !self.full.as_ref().is_some_and(is_full_now))
     }
 
