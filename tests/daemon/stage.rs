@@ -236,10 +236,11 @@ pub(crate) fn command(ears: &Listener, name: &str, id: &str) {
     ears.publish(&format!("handloom/box/cmd/{name}"), false, payload);
 }
 
-/// The replies to a command.
+/// The replies to a command, each once: after a kill the last may be published again, with the same `seq`.
 pub(crate) fn replies(ears: &Listener, id: &str) -> Vec<Value> {
     let mut replies = said(ears, topics::REPLY);
     replies.retain(|r| r["id"] == id);
+    replies.dedup_by(|next, before| next["seq"] == before["seq"]);
     replies
 }
 
