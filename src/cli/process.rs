@@ -347,7 +347,7 @@ fn conclude(
             format!("  Sequence shape: ({accepted}, {length}, 126)\n"),
         ]);
     }
-    let per_gloss = report.judge.per_gloss().into_iter();
+    let per_gloss = report.judge.per_gloss().iter();
     let per_gloss: Map<String, Value> = per_gloss.map(|(g, n)| (g.to_string(), json!(n))).collect();
     let event = json!({
         "event": "done", "accepted": accepted, "states": states(&report.counts), "per_gloss": per_gloss,

@@ -22,15 +22,20 @@ pub(super) struct ResourceStatus {
     pub(super) disk_free_mib: Option<u64>,
     /// Why nothing may be written to the output's disk: its reserve is touched.
     pub(super) output_disk_short: Option<String>,
-    /// The same for the takes' disk where that is another; `None` where it is the output's.
-    takes_disk_short: Option<Option<String>>,
+    /// Whether takes lie on another disk than the output.
+    has_takes_disk: bool,
+    /// The same for that disk.
+    takes_disk_short: Option<String>,
 }
 
 impl ResourceStatus {
     /// Why no take may be written: the reserve of the takes' disk is touched.
     pub(super) fn takes_disk_short(&self) -> Option<&str> {
-        let takes = self.takes_disk_short.as_ref();
-        takes.unwrap_or(&self.output_disk_short).as_deref()
+        if self.has_takes_disk {
+            self.takes_disk_short.as_deref()
+        } else {
+            self.output_disk_short.as_deref()
+        }
     }
 }
 
@@ -122,7 +127,7 @@ impl Daemon {
             true
         });
         if config.camera.device.is_none() || is_same {
-            self.resources().takes_disk_short = None;
+            self.resources().has_takes_disk = false;
             return;
         }
         limiter.set_limits(self.limits(&config));
@@ -131,7 +136,10 @@ impl Daemon {
             ..Sample::default()
         };
         let decision = limiter.step(uptime(), &sample);
-        self.resources().takes_disk_short = Some(disk_short(&decision));
+        let mut status = self.resources();
+        status.has_takes_disk = true;
+        status.takes_disk_short = disk_short(&decision);
+        drop(status);
         for throttle in decision.began {
             let reason = format!("{throttle}; it is the disk of {}", takes.display());
             let action = "takes wait until that is better; the job continues";

@@ -122,7 +122,7 @@ exit_codes! {
     };
     TlsError: |error| match error {
         TlsError::Read { .. } => Exit::NoInput,
-        _ => Exit::BadData,
+        TlsError::Unusable(_) => Exit::BadData,
     };
 }
 

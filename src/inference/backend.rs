@@ -48,7 +48,7 @@ pub type BoxedModel = Box<dyn Model + Send>;
 /// Both models, loaded for one backend and shared by all workers; each worker opens interpreters of its own.
 pub enum LoadedModels {
     /// The palm and the hand model on the CPU.
-    Cpu([CpuLoadedModel; 2]),
+    Cpu(Box<[CpuLoadedModel; 2]>),
     /// The palm and the hand model on a delegate.
     Delegate(Box<[DelegateLoadedModel; 2]>),
     /// The models on LiteRT.
@@ -73,7 +73,7 @@ impl LoadedModels {
         Ok(match spec {
             BackendSpec::Cpu => {
                 let [palm, hand] = both.map(CpuLoadedModel::new);
-                Self::Cpu([palm?, hand?])
+                Self::Cpu(Box::new([palm?, hand?]))
             }
             BackendSpec::LiteRt(target) => {
                 Self::LiteRt(Box::new((LiteRt::load(None)?, *target, files.clone())))
@@ -91,13 +91,14 @@ impl LoadedModels {
     /// When runtime or delegate refuse a model, or its tensors differ from the manifest.
     pub fn open(&self) -> Result<ModelPair, BackendError> {
         Ok(match self {
-            Self::Cpu([palm, hand]) => ModelPair {
-                models: [
-                    Box::new(CpuModel::open(palm)?),
-                    Box::new(CpuModel::open(hand)?),
-                ],
-                coverage: None,
-            },
+            Self::Cpu(loaded) => {
+                let [palm, hand] = &**loaded;
+                let (palm, hand) = (CpuModel::open(palm)?, CpuModel::open(hand)?);
+                ModelPair {
+                    models: [Box::new(palm), Box::new(hand)],
+                    coverage: None,
+                }
+            }
             Self::Delegate(loaded) => {
                 let [palm, hand] = &**loaded;
                 let (palm, hand) = (DelegateModel::open(palm)?, DelegateModel::open(hand)?);

@@ -69,7 +69,7 @@ impl TensorMap {
     /// there, else by position.
     ///
     /// # Errors
-    /// [`ModelFileError::Shape`] for another number, type or shape of tensors.
+    /// [`ModelFileError::Unusable`] for another number, type or shape of tensors.
     pub(super) fn new(
         file: &ModelFile,
         inputs: &[TensorInfo],

@@ -163,11 +163,14 @@ fn clips_that_failed_are_read_again_on_demand() {
     }
 }
 
+/// Ids of clips.
+type Ids = &'static [&'static str];
+
 #[test]
 fn a_changed_dataset_is_refused_and_taken_up_on_demand() {
     let folder = out("changed");
     let (dataset, whole) = (folder.join("dataset"), folder.join("whole"));
-    let states: &[(&[&str], &[&str], &[&str], &str)] = &[
+    let states: &[(Ids, Ids, Ids, &str)] = &[
         // A clip more in the middle, one less at the front, another order, all gone but one, back again.
         (
             &["1", "2", "9", "3", "4"],

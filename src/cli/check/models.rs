@@ -25,6 +25,7 @@ pub(super) fn models(config: &Config) -> CheckResults {
 }
 
 /// The TFLite library.
+#[expect(clippy::unnecessary_wraps, reason = "as every check")]
 pub(super) fn runtime(_config: &Config) -> CheckResults {
     Ok(vec![match model_files::loaded_runtime() {
         Some((path, sha256)) if model_files::is_pinned_runtime(&sha256) => {
