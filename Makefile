@@ -35,7 +35,7 @@ test-quick: setup ## the inner loop: unit tests, goldens, the `process` command
 
 test-package: ## the .deb of this machine, with the tests' build of the program, unpacked and checked; Debian and its like alone
 	@if command -v dpkg-deb >/dev/null; then \
-	  $(MAKE) --no-print-directory setup-package && $(CARGO) build --locked && DEB_PROFILE=debug cross/deb.sh && \
+	  $(MAKE) --no-print-directory setup-package && $(CARGO) test --locked --no-run --quiet && DEB_PROFILE=debug cross/deb.sh && \
 	  DEB_PROFILE=debug python3 tests/deb/look.py "$$(ls -t target/deb-debug/handloom_*.deb | head -1)"; \
 	elif [ -n "$$CI" ]; then \
 	  echo "test-package: no dpkg-deb here, so no .deb can be built or judged; CI runs on Debian or its like" >&2; exit 1; \
