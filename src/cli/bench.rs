@@ -11,7 +11,9 @@ use crate::inference::candidates::{self, BackendCandidate};
 use crate::inference::{
     BenchmarkOptions, Hardware, ModelFiles, SelectionContext, ShutdownFlag, benchmark_all,
 };
-use crate::selection::{BackendChoice, BackendMetrics, BenchmarkOutcome, CPU, choose};
+use crate::selection::{
+    BackendChoice, BackendMetrics, BackendPreference, BenchmarkOutcome, CPU, choose,
+};
 use crate::system::Sensors;
 use crate::video::clip::{VideoClip, VideoOptions};
 use crate::video::decoder;
@@ -27,7 +29,7 @@ pub(super) const BENCH_ABOUT: &str = "\
 Measure the backends that could run the models here, and the decoders.
 
 Every usable backend runs both models on built-in images in a process of its own, first with one
-worker, then with all. Its landmarks are compared with the CPU's; `auto` never chooses a backend
+worker, then with all. Its landmarks are compared with the CPU's; `auto` and `fastest` never choose a backend
 that disagrees. Backends that cannot be used are listed; `handloom check` says how to fix them.
 Let nothing else run meanwhile, and let the device be as warm as it will be at work.
 
@@ -105,6 +107,7 @@ struct BenchReport<'a> {
     /// Frames per second of the decoder that jobs use.
     default_decoder_rate: Option<f64>,
     choice: Result<BackendChoice, String>,
+    fastest: Result<BackendChoice, String>,
     /// Before and after, degrees Celsius.
     temperatures: [Option<f64>; 2],
 }
@@ -157,7 +160,13 @@ pub fn run(args: &BenchArgs) -> Result<Exit, CliError> {
         seconds: options.seconds,
         tolerance: request.tolerance,
         preference: request.preference.to_string(),
-        choice: choose(&request.preference, &outcomes, request.tolerance),
+        fastest: choose(
+            &BackendPreference::Fastest,
+            &outcomes,
+            request.tolerance,
+            None,
+        ),
+        choice: choose(&request.preference, &outcomes, request.tolerance, None),
         outcomes,
         tried,
         not_tried,
@@ -213,7 +222,7 @@ impl BenchReport<'_> {
         json!({
             "hardware": self.hardware, "workers": self.workers, "seconds": self.seconds,
             "backends": backends, "not_tried": not_tried, "decoders": decoders,
-            "choice": self.choice.as_ref().ok(), "refusal": self.choice.as_ref().err(),
+            "choice": self.choice.as_ref().ok(), "fastest": self.fastest.as_ref().ok(), "refusal": self.choice.as_ref().err(),
             "temperature_c": {"before": before, "after": after},
         })
     }
@@ -250,6 +259,12 @@ impl BenchReport<'_> {
         }
         if let Ok(BackendChoice { name, reason, .. }) = &self.choice {
             lines.push(format!("\n{} chooses {name}: {reason}", self.preference));
+        }
+        if let (true, Ok(choice)) = (self.preference != "fastest", &self.fastest) {
+            lines.push(format!(
+                "fastest chooses {}: {}",
+                choice.name, choice.reason
+            ));
         }
         lines.join("\n")
     }
@@ -423,6 +438,7 @@ mod tests {
             decoders: Vec::new(),
             default_decoder_rate: None,
             choice: Err(String::new()),
+            fastest: Err(String::new()),
             temperatures: [None; 2],
         };
         let text = report.text();

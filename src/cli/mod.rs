@@ -27,7 +27,7 @@ use crate::system::{Signal, Signals};
 use anyhow::anyhow;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Weaves sign-language video into training sequences at the edge.
 #[derive(Debug, Parser)]
@@ -189,12 +189,14 @@ fn on_stop(mut stop: impl FnMut() + Send + 'static) -> Result<Signals, CliError>
     listening.map_err(|e| CliError::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))
 }
 
-/// Opens the backend of `config` for `seats` detectors, and reports each accelerator that is measured.
+/// Opens the backend of `config` for `workers` detectors, and reports each accelerator that is measured. `known` are the
+/// settings of the results to which more will be added.
 ///
 /// # Errors
 /// When a model or a required accelerator cannot be used, or `stop` is set.
 fn open_backend(
     config: &Config,
+    known: Option<&Value>,
     workers: usize,
     console: &Console,
     stop: &ShutdownFlag,
@@ -208,7 +210,8 @@ fn open_backend(
         is_stopped: &|| stop.is_set(),
         shutdown: stop,
     };
-    let (request, models) = (config.backend_request(), config.model_paths());
+    let request = config.backend_request().resuming(known);
+    let models = config.model_paths();
     let backend = BackendHandle::open(&request, &models, context)?;
     if stop.is_set() {
         return Err(SelectionError::Stopped.into());

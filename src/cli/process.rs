@@ -178,9 +178,13 @@ pub(super) fn run_job(
         job::shutdown_with_deadline(&to_stop);
         is_stopping.set();
     })?;
-    // A stop until here ends the command before earlier results could be removed.
-    let backend = super::open_backend(config, workers, &console, &stop)?;
     let mode = resume.open_mode();
+    let known = match mode {
+        OpenMode::Fresh => None,
+        OpenMode::Resume | OpenMode::Rescan => output_dir::recorded_settings(&job_config.out)?,
+    };
+    // A stop until here ends the command before earlier results could be removed.
+    let backend = super::open_backend(config, known.as_ref(), workers, &console, &stop)?;
     let (_lock, ledger) = output_dir::open(&job_config.out, mode)?;
     let mut job = Job::new(&job_config, &scan, &backend, SharedLedger::new(ledger));
     let claim = job.claim(mode)?;

@@ -162,7 +162,7 @@ pub(super) fn backend(text: &str) -> Result<BackendPreference, String> {
         let hint = BACKENDS.iter().find(is_meant);
         let hint = hint.map_or_else(String::new, |n| format!("; did you mean require:{n}?"));
         let names = BACKENDS.join(", ");
-        format!("allowed are auto, cpu, require:NAME and prefer:NAME, where NAME is one of {names}{hint}")
+        format!("allowed are auto, cpu, fastest, require:NAME and prefer:NAME, where NAME is one of {names}{hint}")
     })
 }
 
@@ -255,6 +255,7 @@ mod tests {
     fn only_known_backends_are_accepted_and_others_get_the_nearest() {
         let good = [
             "auto",
+            "fastest",
             "cpu",
             "require:litert:gpu",
             "prefer:litert:cpu",

@@ -1,10 +1,14 @@
 //! The inference backend that job and camera share: opened once, and every event of it reported once.
 
+use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::error::CliError;
 use crate::inference::{BackendEvent, BackendHandle, SelectionContext};
 use crate::selection::CPU;
+use crate::storage::{StoreError, output_dir};
+use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Daemon {
     /// The backend, selected and opened now unless it is open. `on_probe` gets the name of every accelerator that is
@@ -30,9 +34,24 @@ impl Daemon {
             is_stopped,
             shutdown: self.shutdown.device_flag(),
         };
-        let (request, models) = (config.backend_request(), config.model_paths());
+        let known = self.recorded_settings(&config)?;
+        let request = config.backend_request().resuming(known.as_ref());
+        let models = config.model_paths();
         let backend = self.backends.backend(&request, &models, &mut context)?;
         Ok(backend)
+    }
+
+    /// The settings of the earlier results: those of the job, unless it starts over, else those of the takes.
+    fn recorded_settings(&self, config: &Config) -> Result<Option<Value>, StoreError> {
+        if !self.starts_over.load(Ordering::Relaxed)
+            && let Some(job) = self.ledger.lock().job()?
+        {
+            return Ok(Some(job.settings));
+        }
+        match config.camera.device {
+            Some(_) => output_dir::recorded_settings(&config.takes_path()),
+            None => Ok(None),
+        }
     }
 
     /// Reports an event on log, `state` and `fault`. Job and camera both report the chosen backend; one that the config

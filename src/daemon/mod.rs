@@ -68,6 +68,7 @@ use crate::system::{Liveness, Signal, Signals, Watchdog, lock_ignoring_poison, n
 use anyhow::anyhow;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -117,6 +118,8 @@ struct Daemon {
     gate: JobGate,
     queue: JobQueue,
     backends: BackendCache,
+    /// Whether the job will replace the results in the ledger.
+    starts_over: AtomicBool,
     monitor: WorkerMonitor,
     resources: Mutex<ResourceStatus>,
     mirror: MirrorHandle,
@@ -161,6 +164,7 @@ impl Daemon {
             gate,
             queue: JobQueue::new(Arc::clone(&control), is_cancelled),
             backends: BackendCache::default(),
+            starts_over: AtomicBool::new(false),
             monitor: WorkerMonitor::new(liveness, threads, worker_limit),
             resources: Mutex::default(),
             mirror: MirrorHandle::new(),
@@ -196,6 +200,8 @@ pub fn run(options: &RunOptions) -> Result<Exit, CliError> {
     let (lock, ledger) = opened.map_err(|error| Audience::Keys.with_hint(error.into()))?;
     let liveness = Liveness::default();
     let (daemon, inputs) = Daemon::new(config, ledger, &liveness)?;
+    let starts_over = options.mode == OpenMode::Fresh;
+    daemon.starts_over.store(starts_over, Ordering::Relaxed);
     daemon.outbox.refuse_interrupted()?;
 
     let control_thread = control::start(&daemon, inputs, &liveness)?;

@@ -101,6 +101,7 @@ impl Config {
             },
             tolerance: run.tolerance,
             timeout: Duration::from_secs_f64(run.timeout_s),
+            recorded: None,
         }
     }
 

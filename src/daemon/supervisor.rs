@@ -14,6 +14,7 @@ use crate::messages::request::CommandName;
 use crate::storage::ledger::CANCELLED;
 use crate::storage::output_dir::OpenMode;
 use serde_json::json;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// First and longest delay before a job whose input is missing is tried again.
@@ -216,6 +217,7 @@ impl Daemon {
         retry_while_full(observer, || job.claim(mode))?;
         // Another fresh start would discard what this run adds.
         progress.mode = OpenMode::Resume;
+        self.starts_over.store(false, Ordering::Relaxed);
         let retried = if is_retry {
             retry_while_full(observer, || job.retry_failed())?
         } else {

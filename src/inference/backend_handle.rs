@@ -1,6 +1,7 @@
 //! The open backend: the model files, what runs them for all detectors, and the detectors.
 
-use super::choose::{ChosenBackend, SelectionContext, SelectionError, choose_backend, identity};
+use super::backend_request::{ChosenBackend, identity};
+use super::choose::{SelectionContext, SelectionError, choose_backend, unavailable};
 use super::{
     BackendError, BackendRequest, BackendSpec, BoxedModel, LoadedModels, ModelFiles, ModelPaths,
     SharedDevice, lock, model_files,
@@ -130,8 +131,10 @@ impl BackendHandle {
             Err(reason) => {
                 let name = &chosen.choice.name;
                 let reason = format!("{name} was chosen, but does not open any more: {reason}");
-                if matches!(request.preference, BackendPreference::Require(_)) {
-                    return Err(SelectionError::Unavailable(reason));
+                let preference = request.in_force();
+                if matches!(preference, BackendPreference::Require(_)) {
+                    let text = unavailable(&preference, request.is_resumed(), &reason, [].iter());
+                    return Err(SelectionError::Unavailable(text));
                 }
                 let refused = std::mem::take(&mut chosen.choice.refused);
                 chosen = ChosenBackend::cpu(&reason);
@@ -161,10 +164,10 @@ impl BackendHandle {
         &self.chosen.choice.name
     }
 
-    /// Whether no other backend may run the models.
+    /// Whether no other backend may run the models once this one does: results of several backends are mixed on request only.
     #[must_use]
     pub fn is_required(&self) -> bool {
-        matches!(self.request.preference, BackendPreference::Require(_))
+        !matches!(self.request.preference, BackendPreference::Prefer(_))
     }
 
     pub(super) fn device(&self) -> Option<&Arc<SharedDevice>> {

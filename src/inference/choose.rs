@@ -1,24 +1,25 @@
 //! Chooses the backend that runs the models: lists the candidates of this machine, benchmarks each in a process of its
 //! own or takes the cached result, and applies the rules of [`crate::selection`].
 
+use super::backend_request::ChosenBackend;
 use super::candidates::{self, BackendCandidate, MissingRequirement};
 use super::hardware::Hardware;
 use super::probe::{self, ProbeError};
 use super::probe_cache::ProbeCache;
 use super::{
-    BackendError, BackendSpec, BenchmarkOptions, DelegateSpec, LiteRt, LiteRtTarget, ModelFiles,
+    BackendError, BackendRequest, BackendSpec, BenchmarkOptions, LiteRt, LiteRtTarget, ModelFiles,
     ModelPaths, ShutdownFlag, delegate_library, model_files,
 };
 use crate::digest::sha256_hex;
 use crate::selection::{
-    Agreement, BackendChoice, BackendMetrics, BackendPreference, BenchmarkOutcome, CPU, CUSTOM,
+    Agreement, BackendMetrics, BackendPreference, BenchmarkOutcome, CPU, DEFAULT_ORDER,
     RejectedBackend, choose,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
 
 /// Duration of each of the two measurements of a backend, seconds.
 const BENCHMARK_S: f64 = 1.0;
@@ -52,83 +53,14 @@ impl SelectionError {
     #[must_use]
     pub fn lost(reason: &str) -> Self {
         Self::Unavailable(format!(
-            "the required accelerator failed for good: {reason}; recorded results are kept, run the same command again when it works"
+            "the accelerator of these results failed for good: {reason}; recorded results are kept, run the same command again when it works"
         ))
-    }
-}
-
-/// Which backend the user requests, with its settings.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BackendRequest {
-    /// The backend.
-    pub preference: BackendPreference,
-    /// The delegate plugin that [`CUSTOM`] runs; without a library there is none.
-    pub delegate: DelegateSpec,
-    /// Largest allowed difference of a landmark to the CPU's, in fractions of the image size.
-    pub tolerance: f32,
-    /// How long opening the backend may take.
-    pub timeout: Duration,
-}
-
-impl BackendRequest {
-    /// Whether [`CUSTOM`] is requested without a library.
-    #[must_use]
-    pub fn lacks_library(&self) -> bool {
-        let is_custom = self.preference.name() == Some(CUSTOM);
-        is_custom && self.delegate.library.as_os_str().is_empty()
-    }
-}
-
-/// The backend that runs the models.
-#[derive(Clone, Debug)]
-pub(super) struct ChosenBackend {
-    /// Its name, and why it was chosen.
-    pub(super) choice: BackendChoice,
-    /// How it is opened.
-    pub(super) spec: BackendSpec,
-    /// SHA-256 of the libraries and models that the backend brings, by path.
-    pub(super) files: BTreeMap<String, String>,
-}
-
-impl ChosenBackend {
-    /// The CPU, without a benchmark.
-    pub(super) fn cpu(reason: &str) -> Self {
-        Self {
-            choice: BackendChoice {
-                name: CPU.to_owned(),
-                reason: reason.to_owned(),
-                refused: Vec::new(),
-                is_second_best: false,
-            },
-            spec: BackendSpec::Cpu,
-            files: BTreeMap::new(),
-        }
-    }
-}
-
-/// What decides the numbers of the results: one backend with its files, or any backend within the tolerance.
-pub(super) fn identity(request: &BackendRequest, chosen: &ChosenBackend) -> Value {
-    match request.preference.fixed() {
-        None => json!(format!("any within {} of cpu", request.tolerance)),
-        Some(CPU) => json!(CPU),
-        Some(name) => json!({name: chosen.spec, "files": chosen.files}),
-    }
-}
-
-/// The expected identity before a backend is opened, to compare with `known`, the identity of earlier results. The files
-/// of a named backend are assumed to be unchanged.
-#[must_use]
-pub fn expected_identity(request: &BackendRequest, known: &Value) -> Value {
-    match request.preference.fixed() {
-        Some(name) if name != CPU && known.get(name).is_some() => known.clone(),
-        Some(name) if name != CPU => json!({name: null}),
-        _ => identity(request, &ChosenBackend::cpu("")),
     }
 }
 
 /// What a caller adds to a [`BackendRequest`].
 pub struct SelectionContext<'a> {
-    /// Number of clips that are processed in parallel.
+    /// Number of clips that are processed in parallel. It decides nothing.
     pub workers: usize,
     /// Called with the name of each backend before it is benchmarked, which takes seconds.
     pub on_probe: &'a mut dyn FnMut(&str),
@@ -138,7 +70,11 @@ pub struct SelectionContext<'a> {
     pub shutdown: &'a ShutdownFlag,
 }
 
-/// Chooses a backend from cached results where they are still valid, else from benchmarks run now.
+/// The reason for a backend that earlier results decide.
+const RESUMED: &str = "the results in the output folder began on it";
+
+/// Chooses a backend. One that must agree with the CPU or be fast is judged by cached results where they are still valid,
+/// else by benchmarks run now.
 ///
 /// # Errors
 /// [`SelectionError::Unavailable`] when the required backend cannot be used, [`SelectionError::Stopped`].
@@ -148,37 +84,66 @@ pub(super) fn choose_backend(
     files: &ModelFiles,
     context: &mut SelectionContext<'_>,
 ) -> Result<ChosenBackend, SelectionError> {
-    let preference = &request.preference;
+    let preference = &request.in_force();
+    let is_resumed = request.is_resumed();
     if *preference == BackendPreference::Cpu {
-        return Ok(ChosenBackend::cpu("requested"));
+        let reason = if is_resumed { RESUMED } else { "requested" };
+        return Ok(ChosenBackend::cpu(reason));
     }
     let hardware = Hardware::here();
     let all = candidates::all(&request.delegate, &hardware);
     let named = preference.name();
-    let tried: Vec<&BackendCandidate> = match named {
-        Some(name) => all.iter().filter(|c| c.name == name).collect(),
-        None => all.iter().filter(|c| c.missing.is_empty()).collect(),
+    let is_tried = |candidate: &&BackendCandidate| match preference {
+        BackendPreference::Auto => {
+            candidate.missing.is_empty() && DEFAULT_ORDER.contains(&candidate.name.as_str())
+        }
+        BackendPreference::Fastest => candidate.missing.is_empty(),
+        _ => named == Some(candidate.name.as_str()),
     };
-    if tried.is_empty() && *preference == BackendPreference::Auto {
-        let reason = "no accelerator was found; `handloom check` lists what is missing";
+    let tried: Vec<&BackendCandidate> = all.iter().filter(is_tried).collect();
+    if tried.is_empty() && request.preference.is_open() && !is_resumed {
+        let reason = match preference {
+            BackendPreference::Auto => "LiteRT is not installed",
+            _ => "no accelerator was found; `handloom check` lists what is missing",
+        };
         return Ok(ChosenBackend::cpu(reason));
     }
     let options = BenchmarkOptions {
         models: models.clone(),
-        workers: context.workers,
+        workers: thread::available_parallelism().map_or(1, usize::from),
         seconds: BENCHMARK_S,
         timeout_s: request.timeout.as_secs_f64(),
         // A user who names the backend accepts a software device.
         allow_software: named.is_some(),
     };
-    let outcomes = outcomes(&tried, named.is_some(), &hardware, files, &options, context);
+    let mut cache = ProbeCache::open(&hardware.boot());
+    let is_named = named.is_some();
+    let outcomes = outcomes(
+        &tried, is_named, &hardware, files, &options, context, &mut cache,
+    );
     if (context.is_stopped)() {
+        cache.save();
         return Err(SelectionError::Stopped);
     }
-    let choice = choose(preference, &outcomes, request.tolerance).map_err(|reason| {
+    let hardware = hardware.name();
+    let incumbent = cache.fastest(&hardware).map(str::to_owned);
+    let choice = choose(
+        preference,
+        &outcomes,
+        request.tolerance,
+        incumbent.as_deref(),
+    );
+    if let (BackendPreference::Fastest, Ok(choice)) = (preference, &choice) {
+        cache.set_fastest(&hardware, &choice.name);
+    }
+    cache.save();
+    let mut choice = choice.map_err(|reason| {
         let missing = tried.iter().flat_map(|c| &c.missing);
-        SelectionError::Unavailable(unavailable(preference, &reason, missing))
+        SelectionError::Unavailable(unavailable(preference, is_resumed, &reason, missing))
     })?;
+    if is_resumed {
+        RESUMED.clone_into(&mut choice.reason);
+    }
     for RejectedBackend { name, reason } in &choice.refused {
         tracing::info!(name, reason, "accelerator not chosen");
     }
@@ -192,14 +157,22 @@ pub(super) fn choose_backend(
 
 /// Why a required backend cannot be used, and what it lacks. A requirement that names a path of the text before it is left
 /// out: the reason has a fix for it.
-fn unavailable<'a>(
+pub(super) fn unavailable<'a>(
     preference: &BackendPreference,
+    is_resumed: bool,
     reason: &str,
     missing: impl Iterator<Item = &'a MissingRequirement>,
 ) -> String {
-    let mut text = format!(
-        "the accelerator of {preference} cannot be used: {reason}; fix it, or use prefer: to continue without it"
-    );
+    let mut text = if is_resumed {
+        let name = preference.name().unwrap_or(CPU);
+        format!(
+            "the results in the output folder began on {name}, which cannot be used: {reason}; fix it, or start over with --fresh"
+        )
+    } else {
+        format!(
+            "the accelerator of {preference} cannot be used: {reason}; fix it, or use prefer: to continue without it"
+        )
+    };
     for MissingRequirement { what, fix } in missing {
         let line = format!("\n  {what}: {fix}");
         let is_separator = |c: char| c.is_whitespace() || ",;:()`".contains(c);
@@ -219,6 +192,7 @@ fn outcomes(
     files: &ModelFiles,
     options: &BenchmarkOptions,
     context: &mut SelectionContext<'_>,
+    cache: &mut ProbeCache,
 ) -> Vec<BenchmarkOutcome> {
     let environment = json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -227,9 +201,7 @@ fn outcomes(
         "runtime": model_files::loaded_runtime().map(|(_, sha256)| sha256),
         "palm": files.palm.sha256,
         "hand": files.hand.sha256,
-        "workers": context.workers,
     });
-    let mut cache = ProbeCache::open(&hardware.boot());
     let cpu = BackendCandidate::cpu();
     let candidates: Vec<&BackendCandidate> =
         std::iter::once(&cpu).chain(tried.iter().copied()).collect();
@@ -247,7 +219,6 @@ fn outcomes(
             cache.put(key, measurement.outcome.clone());
         }
     }
-    cache.save();
     measurements.into_iter().map(|m| m.outcome).collect()
 }
 
@@ -367,7 +338,7 @@ mod tests {
         });
         let check = |reason: &str, is_listed: [bool; 3]| {
             let preference = BackendPreference::Require("litert:gpu".to_owned());
-            let text = unavailable(&preference, reason, missing.iter());
+            let text = unavailable(&preference, false, reason, missing.iter());
             assert!(text.contains(reason), "{text}");
             for ((path, is_listed), missing) in ["/opt/b", "/opt/c.so", "/dev/dri/renderD128"]
                 .iter()

@@ -3,6 +3,7 @@
 pub mod backend;
 mod backend_cache;
 mod backend_handle;
+mod backend_request;
 mod benchmark;
 pub mod candidates;
 mod choose;
@@ -25,10 +26,9 @@ pub use backend::{
 };
 pub use backend_cache::BackendCache;
 pub use backend_handle::{BackendEvent, BackendHandle, WorkerDetector};
+pub use backend_request::{BackendRequest, expected_identity};
 pub use benchmark::BenchmarkOptions;
-pub use choose::{
-    BackendRequest, SelectionContext, SelectionError, benchmark_all, expected_identity,
-};
+pub use choose::{SelectionContext, SelectionError, benchmark_all};
 pub use cpu::{CpuLoadedModel, CpuModel, load_xnnpack};
 pub use delegate::{DelegateLoadedModel, DelegateModel, NodeCounts};
 pub use delegate_library::DelegateSpec;

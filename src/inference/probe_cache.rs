@@ -1,4 +1,5 @@
-//! Caches benchmark outcomes on disk, so that a backend is benchmarked once per machine, driver and model.
+//! Caches benchmark outcomes on disk, so that a backend is benchmarked once per machine, driver and model, and which
+//! backend was the fastest.
 
 use super::lock;
 use crate::selection::BenchmarkOutcome;
@@ -17,16 +18,41 @@ const OUTCOMES_MAX: usize = 64;
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Outcomes of this process, for machines where no cache file can be written.
-static MEMORY: Mutex<BTreeMap<String, CachedProbe>> = Mutex::new(BTreeMap::new());
+static MEMORY: Mutex<CacheFile> = Mutex::new(CacheFile {
+    outcomes: BTreeMap::new(),
+    fastest: BTreeMap::new(),
+});
 
 /// The cache, as read when it was opened.
 pub(super) struct ProbeCache {
     /// `None` when there is no cache folder.
     path: Option<PathBuf>,
     boot: String,
-    cached: BTreeMap<String, CachedProbe>,
-    /// The outcomes that were added since.
-    new: BTreeMap<String, CachedProbe>,
+    cached: CacheFile,
+    /// What was added since.
+    new: CacheFile,
+}
+
+/// The contents of the cache file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct CacheFile {
+    /// Outcomes by a hash of all that they depend on.
+    #[serde(default)]
+    outcomes: BTreeMap<String, CachedProbe>,
+    /// The backend that was chosen as the fastest, by the name of the hardware.
+    #[serde(default)]
+    fastest: BTreeMap<String, String>,
+}
+
+impl CacheFile {
+    /// Adds what `other` has; the older outcomes are dropped when there are too many.
+    fn extend(&mut self, other: &Self) {
+        if self.outcomes.len() + other.outcomes.len() > OUTCOMES_MAX {
+            self.outcomes.clear();
+        }
+        self.outcomes.extend(other.outcomes.clone());
+        self.fastest.extend(other.fastest.clone());
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,18 +73,18 @@ impl ProbeCache {
         let path = folder.map(|folder| folder.join("accelerators.json"));
         let mut cached = path.as_deref().map(read).unwrap_or_default();
         let memory = lock(&MEMORY);
-        cached.extend(memory.clone());
+        cached.extend(&memory);
         Self {
             path,
             boot: boot.to_owned(),
             cached,
-            new: BTreeMap::new(),
+            new: CacheFile::default(),
         }
     }
 
     /// The outcome cached under `key`, if it is still valid.
     pub(super) fn get(&self, key: &str) -> Option<BenchmarkOutcome> {
-        let CachedProbe { boot, mut outcome } = self.cached.get(key)?.clone();
+        let CachedProbe { boot, mut outcome } = self.cached.outcomes.get(key)?.clone();
         if let Err(reason) = &mut outcome.result {
             // Without a boot identifier a failure is never valid.
             if boot.is_empty() || boot != self.boot {
@@ -77,22 +103,35 @@ impl ProbeCache {
     pub(super) fn put(&mut self, key: &str, outcome: BenchmarkOutcome) {
         let boot = self.boot.clone();
         let probe = CachedProbe { boot, outcome };
-        self.new.insert(key.to_owned(), probe);
+        self.new.outcomes.insert(key.to_owned(), probe);
     }
 
-    /// Writes the added outcomes to the file, together with those that other processes wrote meanwhile. When that fails,
-    /// the backends are benchmarked again at the next start.
+    /// The backend that was chosen as the fastest of `hardware` before.
+    pub(super) fn fastest(&self, hardware: &str) -> Option<&str> {
+        self.cached.fastest.get(hardware).map(String::as_str)
+    }
+
+    /// Adds which backend was chosen as the fastest of `hardware`, for the file.
+    pub(super) fn set_fastest(&mut self, hardware: &str, name: &str) {
+        if self.fastest(hardware) != Some(name) {
+            let fastest = &mut self.new.fastest;
+            fastest.insert(hardware.to_owned(), name.to_owned());
+        }
+    }
+
+    /// Writes what was added to the file, together with what other processes wrote meanwhile. When that fails, the
+    /// backends are benchmarked again at the next start.
     pub(super) fn save(&self) {
-        lock(&MEMORY).extend(self.new.clone());
+        if self.new.outcomes.is_empty() && self.new.fastest.is_empty() {
+            return;
+        }
+        lock(&MEMORY).extend(&self.new);
         let Some(path) = &self.path else {
             tracing::info!("no cache folder; accelerators are benchmarked at every start");
             return;
         };
         let mut all = read(path);
-        if all.len() + self.new.len() > OUTCOMES_MAX {
-            all.clear();
-        }
-        all.extend(self.new.clone());
+        all.extend(&self.new);
         let written = path.parent().map_or(Ok(()), make_folder).and_then(|()| {
             write_shared(path, |file| {
                 file.write_all(serde_json::to_string_pretty(&all)?.as_bytes())
@@ -105,12 +144,12 @@ impl ProbeCache {
 }
 
 /// Reads a cache file; empty when it does not exist or cannot be parsed.
-fn read(path: &Path) -> BTreeMap<String, CachedProbe> {
+fn read(path: &Path) -> CacheFile {
     let mut text = String::new();
     let done =
         File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
     let reason = match done {
-        Err(error) if error.kind() == ErrorKind::NotFound => return BTreeMap::new(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return CacheFile::default(),
         Err(error) => error.to_string(),
         Ok(_) => match serde_json::from_str(&text) {
             Ok(cached) => return cached,
@@ -118,7 +157,7 @@ fn read(path: &Path) -> BTreeMap<String, CachedProbe> {
         },
     };
     tracing::warn!(path = %path.display(), reason, "cannot read the cache; accelerators are benchmarked again");
-    BTreeMap::new()
+    CacheFile::default()
 }
 
 /// The cache folder of the service, else of the user.
@@ -212,6 +251,18 @@ mod tests {
         many.save();
         let cached = open(dir.path(), "b");
         assert!(cached.get("writers 1").is_none() && cached.get("writers many 0").is_some());
+    }
+
+    #[test]
+    fn the_fastest_is_kept_by_hardware() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cache = open(dir.path(), "b");
+        assert_eq!(cache.fastest("kept board"), None);
+        cache.set_fastest("kept board", "custom");
+        cache.save();
+        let cache = open(dir.path(), "b");
+        assert_eq!(cache.fastest("kept board"), Some("custom"));
+        assert_eq!(cache.fastest("other board"), None);
     }
 
     #[test]

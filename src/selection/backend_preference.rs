@@ -5,11 +5,13 @@ use super::{BACKENDS, CPU};
 /// Which backend the user requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum BackendPreference {
-    /// The fastest backend that agrees with the CPU.
+    /// The first of [`super::DEFAULT_ORDER`] that is installed; no speed is measured.
     #[default]
     Auto,
     /// The CPU; nothing is benchmarked.
     Cpu,
+    /// The fastest backend that agrees with the CPU, measured once per machine.
+    Fastest,
     /// This backend only: if it cannot be used, nothing runs.
     Require(String),
     /// This backend if it works and agrees, even when it is slower; else the CPU, with a warning.
@@ -17,7 +19,7 @@ pub enum BackendPreference {
 }
 
 impl BackendPreference {
-    /// Parses `auto`, `cpu`, `require:NAME` or `prefer:NAME`, where NAME is one of [`BACKENDS`].
+    /// Parses `auto`, `cpu`, `fastest`, `require:NAME` or `prefer:NAME`, where NAME is one of [`BACKENDS`].
     ///
     /// # Errors
     /// Describes the allowed values.
@@ -32,29 +34,39 @@ impl BackendPreference {
         match text.split_once(':') {
             None if text == "auto" => Ok(Self::Auto),
             None if text == CPU => Ok(Self::Cpu),
+            None if text == "fastest" => Ok(Self::Fastest),
             Some(("require" | "prefer", CPU)) => Ok(Self::Cpu),
             Some(("require", name)) => named(name).map(Self::Require),
             Some(("prefer", name)) => named(name).map(Self::Prefer),
-            _ => Err("allowed values are auto, cpu, require:NAME and prefer:NAME".to_owned()),
+            _ => Err(
+                "allowed values are auto, cpu, fastest, require:NAME and prefer:NAME".to_owned(),
+            ),
         }
     }
 
-    /// The name of the requested backend; `None` for `auto` and `cpu`.
+    /// The name of the requested backend; `None` for `auto`, `cpu` and `fastest`.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
-            Self::Auto | Self::Cpu => None,
+            Self::Auto | Self::Cpu | Self::Fastest => None,
             Self::Require(name) | Self::Prefer(name) => Some(name),
         }
     }
 
-    /// The only backend that may run; `None` where several may.
+    /// Whether Handloom chooses the backend.
     #[must_use]
-    pub fn fixed(&self) -> Option<&str> {
-        match self {
-            Self::Cpu => Some(CPU),
-            Self::Require(name) => Some(name),
-            Self::Auto | Self::Prefer(_) => None,
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Auto | Self::Fastest)
+    }
+
+    /// The preference for more results of a job that began on the backend `recorded`: where Handloom chooses, that backend
+    /// and no other.
+    #[must_use]
+    pub fn resumed_on(&self, recorded: Option<&str>) -> Self {
+        match recorded {
+            Some(CPU) if self.is_open() => Self::Cpu,
+            Some(name) if self.is_open() => Self::Require(name.to_owned()),
+            _ => self.clone(),
         }
     }
 }
@@ -64,6 +76,7 @@ impl std::fmt::Display for BackendPreference {
         match self {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str(CPU),
+            Self::Fastest => f.write_str("fastest"),
             Self::Require(name) => write!(f, "require:{name}"),
             Self::Prefer(name) => write!(f, "prefer:{name}"),
         }
@@ -86,6 +99,7 @@ mod tests {
         };
         check("auto", Ok(BackendPreference::Auto));
         check("cpu", Ok(BackendPreference::Cpu));
+        check("fastest", Ok(BackendPreference::Fastest));
         check("require:cpu", Ok(BackendPreference::Cpu));
         check(
             "require:custom",
@@ -100,8 +114,30 @@ mod tests {
         check("custom", Err("require:NAME"));
         check("AUTO", Err("allowed values are"));
         check("", Err("allowed values are"));
-        for text in ["auto", "cpu", "require:custom", "prefer:litert:gpu"] {
+        for text in [
+            "auto",
+            "cpu",
+            "fastest",
+            "require:custom",
+            "prefer:litert:gpu",
+        ] {
             assert_eq!(BackendPreference::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_job_keeps_the_backend_that_it_began_on() {
+        let resumed = |preference: &str, recorded: Option<&str>| {
+            let preference = BackendPreference::parse(preference).unwrap();
+            preference.resumed_on(recorded).to_string()
+        };
+        for open in ["auto", "fastest"] {
+            assert_eq!(resumed(open, None), open);
+            assert_eq!(resumed(open, Some("cpu")), "cpu");
+            assert_eq!(resumed(open, Some("litert:cpu")), "require:litert:cpu");
+        }
+        for named in ["cpu", "require:custom", "prefer:custom"] {
+            assert_eq!(resumed(named, Some("litert:cpu")), named);
         }
     }
 }

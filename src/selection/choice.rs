@@ -1,10 +1,10 @@
 //! Chooses the backend that runs from the benchmark outcomes.
 
-use super::{Agreement, BackendPreference, CPU};
+use super::{Agreement, BackendPreference, CPU, DEFAULT_ORDER};
 use serde::{Deserialize, Serialize};
 
-/// Minimum speed-up over the CPU: two benchmarks of the same backend differ by less.
-const SPEEDUP_MIN: f64 = 1.1;
+/// Minimum speed-up over the backend in place. Two benchmarks of the same backend beside a busy neighbour differ by less.
+const SPEEDUP_MIN: f64 = 1.25;
 
 /// Benchmark results of a backend that works.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ pub struct BackendChoice {
 }
 
 /// Chooses one of `outcomes`, which include the CPU. `tolerance` is the largest allowed difference of a landmark to the
-/// CPU's, in fractions of the image size.
+/// CPU's, in fractions of the image size. `incumbent` is the backend that was the fastest of this machine before.
 ///
 /// # Errors
 /// The reason, when the required backend cannot be used.
@@ -66,6 +66,7 @@ pub fn choose(
     preference: &BackendPreference,
     outcomes: &[BenchmarkOutcome],
     tolerance: f32,
+    incumbent: Option<&str>,
 ) -> Result<BackendChoice, String> {
     let results: Vec<(&str, Result<&BackendMetrics, String>)> = outcomes
         .iter()
@@ -87,7 +88,13 @@ pub fn choose(
                 }
             }
         }
-        BackendPreference::Auto => fastest(&results),
+        BackendPreference::Auto => in_order(&results),
+        BackendPreference::Fastest => fastest(&results, incumbent),
+    };
+    let is_second_best = match preference {
+        BackendPreference::Auto => (DEFAULT_ORDER.iter().take_while(|other| **other != name))
+            .any(|other| result_of(other).is_some()),
+        _ => preference.name().is_some_and(|other| other != name),
     };
     let refused = results
         .iter()
@@ -95,7 +102,10 @@ pub fn choose(
         .map(|(other, result)| RejectedBackend {
             name: (*other).to_owned(),
             reason: match result {
-                Ok(metrics) => format!("slower: {}", rate(metrics)),
+                Ok(metrics) => match preference {
+                    BackendPreference::Fastest => format!("not clearly faster: {}", rate(metrics)),
+                    _ => format!("{preference} does not take it"),
+                },
                 Err(reason) => reason.clone(),
             },
         })
@@ -104,7 +114,7 @@ pub fn choose(
         name: name.to_owned(),
         reason,
         refused,
-        is_second_best: preference.name().is_some_and(|other| other != name),
+        is_second_best,
     })
 }
 
@@ -117,32 +127,55 @@ fn usable(outcome: &BenchmarkOutcome, tolerance: f32) -> Result<&BackendMetrics,
     }
 }
 
-fn fastest<'a>(results: &[(&'a str, Result<&BackendMetrics, String>)]) -> (&'a str, String) {
-    let cpu = results.iter().find(|(name, _)| *name == CPU);
-    let cpu = cpu.and_then(|(_, result)| result.as_ref().ok());
-    let others = results.iter().filter(|(name, _)| *name != CPU);
-    let best = others
+type Results<'a> = [(&'a str, Result<&'a BackendMetrics, String>)];
+
+/// The first of [`DEFAULT_ORDER`] that works.
+fn in_order(results: &Results<'_>) -> (&'static str, String) {
+    let mut failed = None;
+    for name in DEFAULT_ORDER.into_iter().filter(|name| *name != CPU) {
+        match results.iter().find(|(other, _)| *other == name) {
+            Some((_, Ok(_))) => return (name, "the first in the default order".to_owned()),
+            Some((_, Err(reason))) => {
+                failed.get_or_insert(format!("{name} is installed, but {reason}"));
+            }
+            None => {}
+        }
+    }
+    let reason = failed.unwrap_or_else(|| "LiteRT is not installed".to_owned());
+    (CPU, reason)
+}
+
+/// The fastest that works, if it is clearly faster than the one in place: `incumbent`, else the default.
+fn fastest<'a>(results: &Results<'a>, incumbent: Option<&str>) -> (&'a str, String) {
+    let usable: Vec<(&str, &BackendMetrics)> = results
+        .iter()
         .filter_map(|(name, result)| Some((*name, *result.as_ref().ok()?)))
-        .max_by(|(_, a), (_, b)| a.images_per_s.total_cmp(&b.images_per_s));
-    match (best, cpu) {
-        (Some((name, best)), Some(cpu)) if best.images_per_s >= cpu.images_per_s * SPEEDUP_MIN => {
+        .collect();
+    let measured = |name: &str| usable.iter().find(|(other, _)| *other == name).copied();
+    // Without results of the CPU there is no reference.
+    let in_place = measured(CPU).and_then(|cpu| {
+        let default = DEFAULT_ORDER.into_iter().find_map(measured);
+        incumbent.and_then(measured).or(default).or(Some(cpu))
+    });
+    let Some((name, metrics)) = in_place else {
+        return (CPU, "the CPU could not be measured".to_owned());
+    };
+    let best = (usable.iter()).max_by(|(_, a), (_, b)| a.images_per_s.total_cmp(&b.images_per_s));
+    match best {
+        Some((best, faster)) if faster.images_per_s >= metrics.images_per_s * SPEEDUP_MIN => {
             let text = format!(
-                "fastest backend that agrees with the CPU: {}, the CPU {}{}",
-                rate(best),
-                rate(cpu),
-                partial(best)
+                "fastest backend that agrees with the CPU: {}, {name} {}{}",
+                rate(faster),
+                rate(metrics),
+                partial(faster)
             );
-            (name, text)
+            (best, text)
         }
-        // Without results of the CPU there is no reference.
-        (Some(_), Some(cpu)) => (CPU, format!("no accelerator is much faster: {}", rate(cpu))),
-        _ if results.iter().all(|(name, _)| *name == CPU) => {
-            (CPU, "no other backend is available".to_owned())
+        _ if usable.len() == 1 => (name, "no other backend works and agrees with it".to_owned()),
+        _ => {
+            let text = format!("no other backend is clearly faster: {}", rate(metrics));
+            (name, text + &partial(metrics))
         }
-        _ => (
-            CPU,
-            "no accelerator works and agrees with the CPU".to_owned(),
-        ),
     }
 }
 
@@ -160,6 +193,7 @@ fn partial(metrics: &BackendMetrics) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::selection::LITERT_CPU;
 
     fn outcome(name: &str, images_per_s: f64, max: f32) -> BenchmarkOutcome {
         BenchmarkOutcome {
@@ -193,50 +227,64 @@ mod tests {
     }
 
     #[test]
-    fn the_fastest_that_agrees_is_taken() {
-        let check = |outcomes: &[BenchmarkOutcome], expected: &str, reason: &str| {
-            let choice = choose(&BackendPreference::Auto, outcomes, 1e-3).unwrap();
+    fn the_default_depends_on_what_is_installed_and_on_no_speed() {
+        let check = |others: &[BenchmarkOutcome], expected: &str, reason: &str, is_second_best| {
+            let outcomes = [&[outcome(CPU, 40.0, 0.0)], others].concat();
+            for incumbent in [None, Some("a"), Some(CPU)] {
+                let choice = choose(&BackendPreference::Auto, &outcomes, 1e-3, incumbent).unwrap();
+                assert_eq!(choice.name, expected, "{choice:?}");
+                assert!(choice.reason.contains(reason), "{choice:?}");
+                assert_eq!(choice.is_second_best, is_second_best, "{choice:?}");
+            }
+        };
+        check(&[], CPU, "not installed", false);
+        check(&[outcome("a", 400.0, 0.0)], CPU, "not installed", false);
+        for images_per_s in [1.0, 40.0, 400.0] {
+            let litert = outcome(LITERT_CPU, images_per_s, 1e-6);
+            let others = [litert, outcome("a", 900.0, 0.0)];
+            check(&others, LITERT_CPU, "default order", false);
+        }
+        check(&[broken(LITERT_CPU)], CPU, "but it hung", true);
+        check(&[outcome(LITERT_CPU, 90.0, 0.1)], CPU, "landmarks", true);
+    }
+
+    #[test]
+    fn the_fastest_must_be_clearly_faster_than_the_one_in_place() {
+        let check = |outcomes: &[BenchmarkOutcome], incumbent, expected: &str, reason: &str| {
+            let choice = choose(&BackendPreference::Fastest, outcomes, 1e-3, incumbent).unwrap();
             assert_eq!(choice.name, expected, "{choice:?}");
             assert!(choice.reason.contains(reason), "{choice:?}");
-            assert_eq!(
-                choice.refused.len(),
-                outcomes.len() - 1 - usize::from(expected != CPU)
-            );
             assert!(!choice.is_second_best);
         };
         let cpu = outcome(CPU, 40.0, 0.0);
-        check(std::slice::from_ref(&cpu), CPU, "no other");
-        check(
-            &[cpu.clone(), outcome("a", 80.0, 1e-4)],
-            "a",
-            "80.0 images/s, the CPU 40.0",
-        );
-        check(
-            &[
-                cpu.clone(),
-                outcome("a", 80.0, 1e-4),
-                outcome("b", 90.0, 1e-4),
-            ],
-            "b",
-            "90.0",
-        );
-        check(
-            &[
-                cpu.clone(),
-                outcome("a", 80.0, 1e-4),
-                outcome("b", 90.0, 2e-3),
-            ],
-            "a",
-            "80.0",
-        );
-        check(&[cpu.clone(), outcome("a", 41.0, 0.0)], CPU, "much faster");
-        check(&[cpu.clone(), outcome("a", 20.0, 0.0)], CPU, "much faster");
-        check(&[cpu.clone(), broken("a")], CPU, "no accelerator");
+        let with = |name: &str, images_per_s: f64, max: f32| {
+            [cpu.clone(), outcome(name, images_per_s, max)]
+        };
+        check(std::slice::from_ref(&cpu), None, CPU, "no other");
+        check(&with("a", 80.0, 1e-4), None, "a", "80.0 images/s, cpu 40.0");
+        check(&with("a", 80.0, 2e-3), None, CPU, "no other");
+        check(&with("a", 49.0, 0.0), None, CPU, "clearly faster");
+        check(&with("a", 51.0, 0.0), None, "a", "fastest");
+        check(&[cpu.clone(), broken("a")], None, CPU, "no other");
         check(
             &[broken(CPU), outcome("a", 80.0, 0.0)],
+            None,
             CPU,
-            "no accelerator",
+            "could not",
         );
+        // The one in place stays until another is clearly faster than it.
+        check(&with("a", 33.0, 0.0), Some("a"), "a", "clearly faster");
+        check(
+            &with("a", 31.0, 0.0),
+            Some("a"),
+            CPU,
+            "40.0 images/s, a 31.0",
+        );
+        check(&with("a", 33.0, 0.1), Some("a"), CPU, "no other");
+        check(&with("a", 49.0, 0.0), Some("gone"), CPU, "clearly faster");
+        // Of those that are installed, the default is in place.
+        check(&with(LITERT_CPU, 33.0, 0.0), None, LITERT_CPU, "clearly");
+        check(&with(LITERT_CPU, 31.0, 0.0), None, CPU, "fastest");
     }
 
     #[test]
@@ -252,10 +300,12 @@ mod tests {
                 &BackendPreference::Require(name.to_owned()),
                 &outcomes,
                 1e-3,
+                None,
             )
         };
         let prefer = |name: &str| {
-            choose(&BackendPreference::Prefer(name.to_owned()), &outcomes, 1e-3).unwrap()
+            let preference = BackendPreference::Prefer(name.to_owned());
+            choose(&preference, &outcomes, 1e-3, None).unwrap()
         };
         let choice = require("slow").unwrap();
         assert_eq!(
@@ -278,7 +328,7 @@ mod tests {
             );
         }
         assert_eq!(
-            choose(&BackendPreference::Cpu, &outcomes, 0.0)
+            choose(&BackendPreference::Cpu, &outcomes, 0.0, None)
                 .unwrap()
                 .name,
             CPU
@@ -293,13 +343,14 @@ mod tests {
             metrics.is_partial = true;
         }
         for preference in [
-            BackendPreference::Auto,
+            BackendPreference::Fastest,
             BackendPreference::Require("a".to_owned()),
         ] {
             let choice = choose(
                 &preference,
                 &[outcome(CPU, 40.0, 0.0), partial.clone()],
                 1e-3,
+                None,
             )
             .unwrap();
             assert!(choice.reason.contains("only 3 of 9 nodes"), "{choice:?}");

@@ -113,9 +113,7 @@ pub(crate) fn other_job(
     ledger: Option<&Ledger>,
     settings: impl FnOnce(&Value) -> Value,
 ) -> Result<Option<StoreError>, StoreError> {
-    let job = ledger.map_or(Ok(None), Ledger::job)?;
-    let is_ours = job.is_some();
-    let known = job.map_or_else(|| settings_of_run(out), |job| Ok(Some(job.settings)))?;
+    let (known, is_ours) = known_settings(out, ledger)?;
     let (difference, is_dataset) = match known {
         Some(known) => {
             let settings = settings(&known);
@@ -134,6 +132,23 @@ pub(crate) fn other_job(
         difference,
         is_dataset,
     }))
+}
+
+/// The settings of the results in `out`; `None` when there are none. Reads alone, also while another process works there.
+pub(crate) fn recorded_settings(out: &Path) -> Result<Option<Value>, StoreError> {
+    let ledger = Ledger::open_read_only(out)?;
+    Ok(known_settings(out, ledger.as_ref())?.0)
+}
+
+/// The settings in the ledger or in `run.json`, and whether they are in the ledger.
+fn known_settings(
+    out: &Path,
+    ledger: Option<&Ledger>,
+) -> Result<(Option<Value>, bool), StoreError> {
+    Ok(match ledger.map_or(Ok(None), Ledger::job)? {
+        Some(job) => (Some(job.settings), true),
+        None => (settings_of_run(out)?, false),
+    })
 }
 
 /// The settings in `run.json`, for a folder whose ledger has none.

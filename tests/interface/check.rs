@@ -489,8 +489,13 @@ fn results_of_another_job_are_told() {
     let other = ["frame_stride was 2, now 3", "choose another output.path"];
     let settings = [cpu, "sequence.frame_stride=3"];
     world.finds(&settings, 73, "FAIL", "job", &other);
-    let other = ["accelerator was \"cpu\", now \"any within"];
-    world.finds(&[], 73, "FAIL", "job", &other);
+    let other = ["accelerator was \"cpu\", now", "custom"];
+    let custom = ["run.accelerator=require:custom", "delegate.library=x.so"];
+    world.finds(&custom, 73, "FAIL", "job", &other);
+    // Where Handloom chooses, the results keep their backend.
+    for open in ["run.accelerator=auto", "run.accelerator=fastest"] {
+        world.finds(&[open], 0, "ok", "job", &own);
+    }
     let clip = dataset.join("videos/00001.mp4");
     render_clip(&clip, 1, 5, (64, 48), Codec::H264);
     world.finds(&[cpu], 0, "warn", "job", &["1 clip changed", "rescan"]);

@@ -17,7 +17,7 @@ const FRAMES: usize = 24;
 const CLIPS: [&str; 3] = ["00001", "00002", "00003"];
 
 /// Three good clips, and what the CPU makes of them.
-fn fixture() -> &'static (TempDir, PathBuf, PathBuf) {
+pub(crate) fn fixture() -> &'static (TempDir, PathBuf, PathBuf) {
     static MADE: OnceLock<(TempDir, PathBuf, PathBuf)> = OnceLock::new();
     MADE.get_or_init(|| {
         let folder = scratch();
@@ -115,10 +115,12 @@ fn the_right_one_is_taken_when_it_is_asked_for() {
 }
 
 #[test]
-fn the_fastest_that_agrees_is_taken_and_remembered() {
+fn the_fastest_that_agrees_is_taken_when_it_is_asked_for_and_remembered() {
     let machine = Machine::new();
     let quick = ["mode=right", "memo=yes"];
-    let run = machine.process("auto", &quick, &["--workers", "1"]).ends(0);
+    let run = machine
+        .process("fastest", &quick, &["--workers", "1"])
+        .ends(0);
     let measured: Vec<Value> = run
         .events()
         .into_iter()
@@ -139,9 +141,11 @@ fn the_fastest_that_agrees_is_taken_and_remembered() {
 
     // Nothing is measured again, until something is different.
     let known = |run: Run| !run.stdout.contains("\"measure\"");
-    assert!(known(
-        machine.process("auto", &quick, &["--workers", "1"]).ends(0)
-    ));
+    for workers in ["1", "2", "5"] {
+        let run = machine.process("fastest", &quick, &["--workers", workers]);
+        assert!(known(run.ends(0)), "measured again for {workers} workers");
+        assert_eq!(machine.backend()["name"], "custom");
+    }
     assert!(known(
         machine
             .process("prefer:custom", &quick, &["--workers", "1"])
@@ -149,13 +153,13 @@ fn the_fastest_that_agrees_is_taken_and_remembered() {
     ));
     assert!(!known(
         machine
-            .process("auto", &["mode=right"], &["--workers", "1"])
+            .process("fastest", &["mode=right"], &["--workers", "1"])
             .ends(0)
     ));
     let kept = machine.file("cache/handloom/accelerators.json");
     fs::write(&kept, "{ not json").unwrap();
     let run = machine
-        .process("auto", &quick, &["--workers", "1"])
+        .process("fastest", &quick, &["--workers", "1"])
         .ends(0)
         .says(&["benchmarked again"]);
     assert!(!known(run));
@@ -166,14 +170,18 @@ fn the_fastest_that_agrees_is_taken_and_remembered() {
 fn one_that_is_not_faster_is_not_taken() {
     let machine = Machine::new();
     let run = machine
-        .process("auto", &["mode=right", "delay_ms=20"], &["--workers", "2"])
+        .process(
+            "fastest",
+            &["mode=right", "delay_ms=20"],
+            &["--workers", "2"],
+        )
         .ends(0);
     assert_ne!(run.event("backend")["name"], "custom");
     let backend = machine.backend();
     let refused = backend["refused"].as_array().unwrap();
     let refused = refused.iter().find(|r| r["name"] == "custom").unwrap();
     assert!(
-        refused["reason"].as_str().unwrap().contains("slower"),
+        refused["reason"].as_str().unwrap().contains("faster"),
         "{refused}"
     );
     // Who asks for it gets it.
@@ -285,12 +293,12 @@ fn a_failure_is_remembered() {
         let refused = refused.iter().find(|r| r["name"] == "custom").unwrap();
         refused["reason"].as_str().unwrap().to_owned()
     };
-    let said = refusal(machine.process("auto", &options, &[]));
+    let said = refusal(machine.process("fastest", &options, &[]));
     assert!(
         said.contains("crashed") && !said.contains("cached"),
         "{said}"
     );
-    let run = machine.process("auto", &options, &[]);
+    let run = machine.process("fastest", &options, &[]);
     assert!(!run.stdout.contains("\"measure\""), "{}", run.stdout);
     let said = refusal(run);
     assert!(
@@ -460,22 +468,103 @@ fn partial_delegation_is_reported() {
     );
 }
 
-/// A change of what may run the models is another job, a change of the reason for the same is none.
+/// The named backend is one of a job's settings. Where Handloom chooses, the job keeps the one that it began on.
 #[test]
 fn another_backend_is_another_job() {
     let machine = Machine::new();
     let (_, dataset, _) = fixture();
     let out = machine.out();
-    let process = |wish: &str| {
-        test_support::process(
-            dataset,
-            &out,
-            &["--min-videos-per-gloss", "1", "--accelerator", wish],
-        )
+    let process = |wish: &str, more: &[&str]| {
+        let fixed = ["--min-videos-per-gloss", "1", "--accelerator", wish];
+        test_support::process(dataset, &out, &[&fixed, more].concat())
     };
-    process("cpu").ends(0);
-    process("require:cpu").ends(0);
-    process("auto").ends(73).says(&["accelerator", "--fresh"]);
+    process("cpu", &[]).ends(0);
+    for wish in ["require:cpu", "auto", "fastest"] {
+        process(wish, &[]).ends(0);
+    }
+    let custom = plugin::flags(&["mode=right"]);
+    let custom: Vec<&str> = custom.iter().map(String::as_str).collect();
+    process("require:custom", &custom).ends(73).says(&[
+        "accelerator was \"cpu\"",
+        "custom",
+        "--fresh",
+    ]);
+}
+
+/// A job keeps its backend when it resumes, with any number of workers, or says why it cannot.
+#[test]
+fn a_job_keeps_the_backend_that_it_began_on() {
+    let machine = Machine::new();
+    let (trouble, option) = troubled(&machine);
+    // Slightly other numbers, so that it shows who made them.
+    let options = [
+        "mode=wrong",
+        "off=0.0002",
+        "memo=yes",
+        "abort=create",
+        &option,
+    ];
+    let resume = |wish: &str, options: &[&str], more: &[&str]| {
+        let args = machine.arguments(wish, options, more);
+        handloom_with(args, &[("XDG_CACHE_HOME", machine.file("cache").as_ref())])
+    };
+    machine.process("fastest", &options, &[]).ends(0);
+    assert_eq!(machine.backends(), ["custom"; 3]);
+    let whole = digests(&machine.out());
+    assert_ne!(whole, digests(&fixture().2));
+    for (wish, workers) in [("fastest", "1"), ("auto", "2"), ("fastest", "5")] {
+        // Its clips are read again: the batch file is gone.
+        fs::remove_file(machine.out().join("batches/00000.npz")).unwrap();
+        let run = resume(wish, &options, &["--workers", workers]).ends(0);
+        let backend = run.event("backend");
+        assert_eq!(backend["name"], "custom");
+        assert!(backend["reason"].as_str().unwrap().contains("began on it"));
+        assert_eq!(digests(&machine.out()), whole);
+    }
+    // Without it nothing is added, and the reason names the backend and the fix.
+    let refused = |run: Run, reason: &str| {
+        let says = ["began on custom", reason, "--fresh"];
+        run.ends(69).says(&says);
+        assert_eq!(digests(&machine.out()), whole);
+    };
+    fs::write(&trouble, "").unwrap();
+    fs::remove_file(machine.file("cache/handloom/accelerators.json")).unwrap();
+    refused(resume("fastest", &options, &[]), "crashed (signal 6)");
+    let out = machine.out();
+    let process = |wish: &str| {
+        let args = ["--min-videos-per-gloss", "1", "--accelerator", wish];
+        test_support::process(&fixture().1, &out, &args)
+    };
+    refused(process("auto"), "not available");
+    process("cpu")
+        .ends(73)
+        .says(&["accelerator was", "custom", "now \"cpu\""]);
+    // Starting over is free to choose.
+    machine
+        .process("auto", &options, &["--workers", "1"])
+        .ends(0);
+    assert_ne!(machine.backends(), ["custom"; 3]);
+}
+
+/// The measured choice is bound to one backend: when that is lost at work, no other's numbers are mixed in.
+#[test]
+fn a_measured_choice_that_is_lost_stops_the_job() {
+    let machine = Machine::new();
+    let (trouble, option) = troubled(&machine);
+    let options = ["mode=right", "memo=yes", "fail_from=8", &option];
+    machine.process("fastest", &options, &[]).ends(0);
+    fs::write(&trouble, "").unwrap();
+    let run = machine.process("fastest", &options, &["--workers", "1"]);
+    run.ends(69).says(&[
+        "failed for good",
+        "the device went away",
+        "run the same command again",
+    ]);
+    fs::remove_file(&trouble).unwrap();
+    let args = machine.arguments("fastest", &options, &["--workers", "1"]);
+    handloom_with(args, &[("XDG_CACHE_HOME", machine.file("cache").as_ref())]).ends(0);
+    assert_eq!(machine.backends(), ["custom"; 3]);
+    machine.is_as_the_cpus();
 }
 
 #[test]

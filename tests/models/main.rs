@@ -9,6 +9,7 @@
 )]
 
 mod accelerator;
+mod default_backend;
 mod delegate;
 mod goldens;
 mod gpu;

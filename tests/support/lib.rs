@@ -86,7 +86,16 @@ pub fn handloom_with<S: AsRef<OsStr>>(
     args: impl IntoIterator<Item = S>,
     environment: &[(&str, &OsStr)],
 ) -> Run {
-    let mut command = assert_cmd::Command::new(binary());
+    handloom_at(&binary(), args, environment)
+}
+
+/// The same with a copy of the program.
+pub fn handloom_at<S: AsRef<OsStr>>(
+    program: &Path,
+    args: impl IntoIterator<Item = S>,
+    environment: &[(&str, &OsStr)],
+) -> Run {
+    let mut command = assert_cmd::Command::new(program);
     command.timeout(DEADLINE);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("HANDLOOM_") {

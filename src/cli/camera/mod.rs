@@ -27,6 +27,7 @@ use crate::recording::session::RecordingSession;
 use crate::recording::take_store::TakeStore;
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use crate::sequence::sign_recorder::SignRecorder;
+use crate::storage::output_dir;
 use crate::system::clock;
 use anyhow::anyhow;
 use clap::Args;
@@ -204,7 +205,9 @@ pub fn run(args: &CameraArgs) -> Result<Exit, CliError> {
     let stop = ShutdownFlag::default();
     let is_stopping = stop.clone();
     let _signals = super::on_stop(move || is_stopping.set())?;
-    let backend = super::open_backend(&config, 1, &console, &stop)?;
+    let known = args.out.as_deref().map(output_dir::recorded_settings);
+    let known = known.transpose()?.flatten();
+    let backend = super::open_backend(&config, known.as_ref(), 1, &console, &stop)?;
     record(args, console, request, &backend, stop)
 }
 

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::error::Exit;
 use crate::inference::candidates::{self, BackendCandidate};
 use crate::inference::{BackendSpec, Hardware, LoadedModels, ModelFiles, model_files, probe};
-use crate::selection::{BackendPreference, LITERT_GPU};
+use crate::selection::{BackendPreference, LITERT_CPU, LITERT_GPU};
 
 /// The model files.
 pub(super) fn models(config: &Config) -> CheckResults {
@@ -50,11 +50,15 @@ pub(super) fn accelerators(config: &Config) -> CheckResults {
     let usable = all.iter().filter(|c| c.missing.is_empty());
     let usable: Vec<&str> = usable.map(|c| c.name.as_str()).collect();
     let choice = match (preference, usable.as_slice()) {
-        (BackendPreference::Auto, []) => {
-            "auto: the CPU, because no other backend is available".to_owned()
+        (BackendPreference::Auto, usable) if usable.contains(&LITERT_CPU) => {
+            format!("auto: {LITERT_CPU}, whose kernels are MediaPipe's")
         }
-        (BackendPreference::Auto, usable) => format!(
-            "auto: the fastest of the CPU and {} that agrees with the CPU; `handloom bench` compares them",
+        (BackendPreference::Auto, _) => "auto: the CPU, because LiteRT is not installed".to_owned(),
+        (BackendPreference::Fastest, []) => {
+            "fastest: the CPU, because no other backend is available".to_owned()
+        }
+        (BackendPreference::Fastest, usable) => format!(
+            "fastest: the fastest of the CPU and {} that agrees with the CPU; `handloom bench` compares them",
             usable.join(", ")
         ),
         (preference, _) => preference.to_string(),

@@ -1,0 +1,187 @@
+//! Which backend is requested, which one was chosen, and how results identify it.
+
+use super::{BackendSpec, DelegateSpec};
+use crate::selection::{BACKENDS, BackendChoice, BackendPreference, CPU, CUSTOM};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// Which backend the user requests, with its settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackendRequest {
+    /// The backend.
+    pub preference: BackendPreference,
+    /// The delegate plugin that [`CUSTOM`] runs; without a library there is none.
+    pub delegate: DelegateSpec,
+    /// Largest allowed difference of a landmark to the CPU's, in fractions of the image size.
+    pub tolerance: f32,
+    /// How long opening the backend may take.
+    pub timeout: Duration,
+    /// The identity of the backend that the results in the output folder come from; `None` without results.
+    pub recorded: Option<Value>,
+}
+
+impl BackendRequest {
+    /// Whether [`CUSTOM`] is requested without a library.
+    #[must_use]
+    pub fn lacks_library(&self) -> bool {
+        let is_custom = self.preference.name() == Some(CUSTOM);
+        is_custom && self.delegate.library.as_os_str().is_empty()
+    }
+
+    /// The request for more results in an output folder whose settings are `known`.
+    #[must_use]
+    pub fn resuming(mut self, known: Option<&Value>) -> Self {
+        self.recorded = known.map(|known| known["accelerator"].clone());
+        self
+    }
+
+    /// The preference, as far as the backend of earlier results leaves a choice.
+    pub(super) fn in_force(&self) -> BackendPreference {
+        let recorded = self.recorded.as_ref().and_then(backend_of);
+        self.preference.resumed_on(recorded)
+    }
+
+    /// Whether the backend of earlier results decides.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.in_force() != self.preference
+    }
+}
+
+/// The name of the one backend that an identity allows; `None` when it allows several.
+fn backend_of(identity: &Value) -> Option<&str> {
+    let names = BACKENDS.iter().copied();
+    identity
+        .as_str()
+        .filter(|name| *name == CPU)
+        .or_else(|| names.into_iter().find(|name| identity.get(name).is_some()))
+}
+
+/// The backend that runs the models.
+#[derive(Clone, Debug)]
+pub(super) struct ChosenBackend {
+    /// Its name, and why it was chosen.
+    pub(super) choice: BackendChoice,
+    /// How it is opened.
+    pub(super) spec: BackendSpec,
+    /// SHA-256 of the libraries and models that the backend brings, by path.
+    pub(super) files: BTreeMap<String, String>,
+}
+
+impl ChosenBackend {
+    /// The CPU, without a benchmark.
+    pub(super) fn cpu(reason: &str) -> Self {
+        Self {
+            choice: BackendChoice {
+                name: CPU.to_owned(),
+                reason: reason.to_owned(),
+                refused: Vec::new(),
+                is_second_best: false,
+            },
+            spec: BackendSpec::Cpu,
+            files: BTreeMap::new(),
+        }
+    }
+}
+
+/// What decides the numbers of the results: one backend with its files, or any backend within the tolerance.
+pub(super) fn identity(request: &BackendRequest, chosen: &ChosenBackend) -> Value {
+    match (&request.preference, &request.recorded) {
+        (BackendPreference::Prefer(_), _) => {
+            return json!(format!("any within {} of {CPU}", request.tolerance));
+        }
+        // The earlier results allow any backend; the manifest names that of each clip.
+        (preference, Some(known)) if preference.is_open() && backend_of(known).is_none() => {
+            return known.clone();
+        }
+        _ => {}
+    }
+    let name = chosen.choice.name.as_str();
+    match &chosen.spec {
+        BackendSpec::Cpu => json!(CPU),
+        // Where the pinned library lies decides no number.
+        BackendSpec::LiteRt(_) => {
+            let names = (chosen.files.iter()).map(|(path, sha256)| {
+                let name = Path::new(path).file_name().unwrap_or_default();
+                (name.to_string_lossy().into_owned(), sha256)
+            });
+            json!({name: chosen.spec, "files": names.collect::<BTreeMap<_, _>>()})
+        }
+        BackendSpec::Delegate(_) => json!({name: chosen.spec, "files": chosen.files}),
+    }
+}
+
+/// The expected identity before a backend is opened, to compare with `known`, the identity of earlier results. The files
+/// of a named backend are assumed to be unchanged. Where Handloom chooses, earlier results keep their backend.
+#[must_use]
+pub fn expected_identity(request: &BackendRequest, known: &Value) -> Value {
+    match &request.preference {
+        preference if preference.is_open() && !known.is_null() => known.clone(),
+        BackendPreference::Require(name) if known.get(name).is_some() => known.clone(),
+        BackendPreference::Require(name) => json!({name: null}),
+        _ => identity(request, &ChosenBackend::cpu("")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::LiteRtTarget;
+    use crate::selection::LITERT_CPU;
+
+    fn request(preference: &str, recorded: Option<&Value>) -> BackendRequest {
+        BackendRequest {
+            preference: BackendPreference::parse(preference).unwrap(),
+            delegate: DelegateSpec::default(),
+            tolerance: 0.0005,
+            timeout: Duration::from_secs(1),
+            recorded: recorded.cloned(),
+        }
+    }
+
+    fn litert(folder: &str) -> ChosenBackend {
+        let mut chosen = ChosenBackend::cpu("");
+        LITERT_CPU.clone_into(&mut chosen.choice.name);
+        chosen.spec = BackendSpec::LiteRt(LiteRtTarget::Cpu);
+        chosen.files = [(format!("{folder}/libLiteRt.so"), "c0".to_owned())].into();
+        chosen
+    }
+
+    #[test]
+    fn results_record_the_backend_that_was_chosen() {
+        let cpu = ChosenBackend::cpu("");
+        let recorded = json!({LITERT_CPU: {"litert": "cpu"}, "files": {"libLiteRt.so": "c0"}});
+        for preference in ["auto", "fastest", "require:litert:cpu"] {
+            let request = request(preference, None);
+            assert_eq!(identity(&request, &litert("/a")), recorded);
+            assert_eq!(identity(&request, &litert("/b")), recorded);
+        }
+        assert_eq!(identity(&request("auto", None), &cpu), json!(CPU));
+        let any = json!("any within 0.0005 of cpu");
+        assert_eq!(identity(&request("prefer:custom", None), &cpu), any);
+    }
+
+    #[test]
+    fn the_recorded_backend_decides_where_handloom_chooses() {
+        let [cpu, any] = [json!(CPU), json!("any within 0.0005 of cpu")];
+        let litert_cpu = identity(&request("auto", None), &litert("/a"));
+        for preference in ["auto", "fastest"] {
+            for (known, in_force) in [
+                (&cpu, CPU),
+                (&litert_cpu, "require:litert:cpu"),
+                // Results that may come from any backend.
+                (&any, preference),
+            ] {
+                let request = request(preference, Some(known));
+                assert_eq!(request.in_force().to_string(), in_force);
+                assert_eq!(expected_identity(&request, known), *known);
+            }
+            let request = request(preference, Some(&any));
+            assert_eq!(identity(&request, &litert("/a")), any);
+        }
+        let named = request("cpu", Some(&litert_cpu));
+        assert_eq!(named.in_force(), BackendPreference::Cpu);
+        assert_eq!(expected_identity(&named, &litert_cpu), cpu);
+    }
+}
