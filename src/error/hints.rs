@@ -5,7 +5,7 @@ use crate::dataset::plan::Warning;
 use crate::dataset::wlasl::MetadataError;
 use crate::error::{CliError, Exit};
 use crate::http::PreviewError;
-use crate::inference::ModelFileError;
+use crate::inference::{ModelFileError, SelectionError};
 use crate::storage::StoreError;
 use crate::video::dataset_source::DatasetError;
 use crate::video::decoder::DecoderError;
@@ -57,6 +57,10 @@ impl Audience {
         matches!(self, Self::Keys | Self::TakesKeys)
     }
 
+    fn is_of_takes(self) -> bool {
+        matches!(self, Self::TakesFlags | Self::TakesKeys)
+    }
+
     /// The name of a setting.
     fn name(self, flag: &'static str, key: &'static str) -> &'static str {
         if self.has_config() { key } else { flag }
@@ -89,6 +93,13 @@ impl Audience {
         } else if let Some(Warning::TooFewVideos(_)) = error.downcast_ref() {
             let name = self.name("--min-videos-per-gloss", "plan.min_videos_per_gloss");
             format!(": lower {name} to keep it")
+        } else if let Some(SelectionError::Gone(_)) = error.downcast_ref() {
+            let output = self.output();
+            if self.is_of_takes() {
+                format!("\nmake it work again, or choose another {output}")
+            } else {
+                format!("\nmake it work again, choose another {output}, or start over with --fresh")
+            }
         } else if error.is::<PreviewError>() {
             "; choose another --preview HOST:PORT".to_owned()
         } else {
@@ -98,7 +109,7 @@ impl Audience {
 
     fn of_store(self, error: &StoreError) -> String {
         let output = self.output();
-        let is_of_takes = matches!(self, Self::TakesFlags | Self::TakesKeys);
+        let is_of_takes = self.is_of_takes();
         match error {
             StoreError::Write { .. } | StoreError::Unknown { .. } | StoreError::Locked { .. } => {
                 format!(", or choose another {output}")
@@ -188,6 +199,13 @@ mod tests {
             let text = audience.describe(error);
             assert!(text.ends_with(end), "{audience:?}: {text}");
         }
+    }
+
+    #[test]
+    fn a_backend_of_earlier_results_that_is_gone_has_a_hint() {
+        let fresh = "or start over with --fresh";
+        let ends = [fresh, "another --out", fresh, "another camera.path"];
+        check(&SelectionError::Gone("gone".to_owned()), ends);
     }
 
     #[test]

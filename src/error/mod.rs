@@ -139,7 +139,9 @@ impl From<SelectionError> for CliError {
     fn from(error: SelectionError) -> Self {
         match error {
             SelectionError::Backend(error) => error.into(),
-            SelectionError::Unavailable(_) => Self::new(Exit::Unavailable, error),
+            SelectionError::Unavailable(_) | SelectionError::Gone(_) => {
+                Self::new(Exit::Unavailable, error)
+            }
             SelectionError::Stopped => Self::new(Exit::Stopped, error),
         }
     }

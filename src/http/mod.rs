@@ -228,6 +228,14 @@ fn serve(
     }
 }
 
+/// Reads a request's head as the preview does, for `tests/fuzz`.
+#[cfg(fuzzing)]
+pub fn fuzz_head(mut bytes: &[u8]) {
+    if let Ok(head) = request::read(&mut bytes) {
+        request::route(&head, SocketAddr::from(([127, 0, 0, 1], 8088)));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

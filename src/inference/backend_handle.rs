@@ -133,8 +133,8 @@ impl BackendHandle {
                 let reason = format!("{name} was chosen, but does not open any more: {reason}");
                 let preference = request.in_force();
                 if matches!(preference, BackendPreference::Require(_)) {
-                    let text = unavailable(&preference, request.is_resumed(), &reason, [].iter());
-                    return Err(SelectionError::Unavailable(text));
+                    let is_resumed = request.is_resumed();
+                    return Err(unavailable(&preference, is_resumed, &reason, [].iter()));
                 }
                 let refused = std::mem::take(&mut chosen.choice.refused);
                 chosen = ChosenBackend::cpu(&reason);

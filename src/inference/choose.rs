@@ -33,6 +33,9 @@ pub enum SelectionError {
     /// The required accelerator cannot be used; the text has the reason and the fix.
     #[error("{0}")]
     Unavailable(String),
+    /// The backend that the earlier results come from cannot be used; the text has the reason.
+    #[error("{0}")]
+    Gone(String),
     /// The process shuts down.
     #[error("stopped before a backend was ready to run the models")]
     Stopped,
@@ -43,7 +46,7 @@ impl SelectionError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Unavailable(_) => true,
+            Self::Unavailable(_) | Self::Gone(_) => true,
             Self::Backend(error) => !matches!(error, BackendError::Model(_)),
             Self::Stopped => false,
         }
@@ -139,7 +142,7 @@ pub(super) fn choose_backend(
     cache.save();
     let mut choice = choice.map_err(|reason| {
         let missing = tried.iter().flat_map(|c| &c.missing);
-        SelectionError::Unavailable(unavailable(preference, is_resumed, &reason, missing))
+        unavailable(preference, is_resumed, &reason, missing)
     })?;
     if is_resumed {
         RESUMED.clone_into(&mut choice.reason);
@@ -155,19 +158,17 @@ pub(super) fn choose_backend(
     })
 }
 
-/// Why a required backend cannot be used, and what it lacks. A requirement that names a path of the text before it is left
-/// out: the reason has a fix for it.
+/// Why a required backend, or that of earlier results, cannot be used, and what it lacks. A requirement that names a path
+/// of the text before it is left out: the reason has a fix for it.
 pub(super) fn unavailable<'a>(
     preference: &BackendPreference,
     is_resumed: bool,
     reason: &str,
     missing: impl Iterator<Item = &'a MissingRequirement>,
-) -> String {
+) -> SelectionError {
     let mut text = if is_resumed {
         let name = preference.name().unwrap_or(CPU);
-        format!(
-            "the results in the output folder began on {name}, which cannot be used: {reason}; fix it, or start over with --fresh"
-        )
+        format!("the results in the output folder began on {name}, which cannot be used: {reason}")
     } else {
         format!(
             "the accelerator of {preference} cannot be used: {reason}; fix it, or use prefer: to continue without it"
@@ -181,7 +182,11 @@ pub(super) fn unavailable<'a>(
             text.push_str(&line);
         }
     }
-    text
+    if is_resumed {
+        SelectionError::Gone(text)
+    } else {
+        SelectionError::Unavailable(text)
+    }
 }
 
 /// The outcomes of the CPU and of `tried`: cached, or benchmarked now when one is missing.
@@ -338,7 +343,7 @@ mod tests {
         });
         let check = |reason: &str, is_listed: [bool; 3]| {
             let preference = BackendPreference::Require("litert:gpu".to_owned());
-            let text = unavailable(&preference, false, reason, missing.iter());
+            let text = unavailable(&preference, false, reason, missing.iter()).to_string();
             assert!(text.contains(reason), "{text}");
             for ((path, is_listed), missing) in ["/opt/b", "/opt/c.so", "/dev/dri/renderD128"]
                 .iter()

@@ -95,6 +95,9 @@ def control(package, tree):
     depends = field("Depends").split(", ")
     for name in ("libc6", "libssl3", "libstdc++6", "libglib2.0-0", "libgstreamer1.0-0", "gstreamer1.0-libav", "gstreamer1.0-plugins-good"):
         expect(any(one.startswith(name) for one in depends), "no %s in Depends: %s" % (name, depends))
+    for name in ("base", "good", "bad"):
+        fixed = r"gstreamer1\.0-plugins-%s \(>= 1\.22\.0-\d\+deb12u\d\) \|" % name
+        expect(any(re.match(fixed, one) for one in depends), "plugins-%s may be a version with known faults: %s" % (name, depends))
     expect(said("dpkg-deb", "-I", package, "conffiles").strip() == "/etc/handloom/handloom.toml", "conffiles are not the config alone")
     sums = dict(reversed(line.split("  ", 1)) for line in said("dpkg-deb", "-I", package, "md5sums").splitlines())
     files = {str(p.relative_to(tree)): p for p in (tree / "usr").rglob("*") if p.is_file()}

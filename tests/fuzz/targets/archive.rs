@@ -1,0 +1,20 @@
+//! A dataset's zip archive: its directory, and every member up to 1 MiB.
+#![no_main]
+
+use handloom::video::archive::Archive;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    handloom_fuzz::with_file(bytes, |path| {
+        let Ok(archive) = Archive::open(path) else {
+            return;
+        };
+        let names: Vec<&str> = archive.names().take(8).collect();
+        for name in names {
+            archive.size(name);
+            if let Ok(content) = archive.read(name, 1 << 20) {
+                assert!(content.len() <= 1 << 20);
+            }
+        }
+    });
+});

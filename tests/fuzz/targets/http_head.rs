@@ -1,0 +1,8 @@
+//! The head of a request to the preview.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    handloom::http::fuzz_head(bytes);
+});
