@@ -53,11 +53,12 @@ test-gpu: setup-litert ## both models on a Vulkan device against the CPU; softwa
 test-vm: setup ## cameras against a kernel driver, in a QEMU guest: minutes
 	tests/vm/run.sh
 
-test-long: build ## slow sweeps: kills, power cuts, memory over thousands of clips, the release package
+test-long: build ## slow sweeps: kills, power cuts, memory over thousands of clips, mutated clips, the release package
 	tests/long/kill_sweep.sh
 	tests/long/power_sweep.sh
 	tests/long/soak.sh process 1000
 	tests/long/soak.sh run 2000
+	tests/long/mutated_clips.py target/release/handloom
 	@$(MAKE) --no-print-directory test-package-release
 
 lint: ## formatting, lints, documentation, the minimum Rust version, licences and sources of all dependencies
