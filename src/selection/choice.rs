@@ -3,8 +3,9 @@
 use super::{Agreement, BackendPreference, CPU, DEFAULT_ORDER};
 use serde::{Deserialize, Serialize};
 
-/// Minimum speed-up over the backend in place. Two benchmarks of the same backend beside a busy neighbour differ by less.
-const SPEEDUP_MIN: f64 = 1.25;
+/// Minimum speed-up over the backend in place. Of two backends that are equally fast within a tenth, one appeared up to 1.42
+/// times as fast as the other on two cores at a load of nine.
+const SPEEDUP_MIN: f64 = 1.5;
 
 /// Benchmark results of a backend that works.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -263,8 +264,8 @@ mod tests {
         check(std::slice::from_ref(&cpu), None, CPU, "no other");
         check(&with("a", 80.0, 1e-4), None, "a", "80.0 images/s, cpu 40.0");
         check(&with("a", 80.0, 2e-3), None, CPU, "no other");
-        check(&with("a", 49.0, 0.0), None, CPU, "clearly faster");
-        check(&with("a", 51.0, 0.0), None, "a", "fastest");
+        check(&with("a", 59.0, 0.0), None, CPU, "clearly faster");
+        check(&with("a", 61.0, 0.0), None, "a", "fastest");
         check(&[cpu.clone(), broken("a")], None, CPU, "no other");
         check(
             &[broken(CPU), outcome("a", 80.0, 0.0)],
@@ -273,18 +274,18 @@ mod tests {
             "could not",
         );
         // The one in place stays until another is clearly faster than it.
-        check(&with("a", 33.0, 0.0), Some("a"), "a", "clearly faster");
+        check(&with("a", 27.0, 0.0), Some("a"), "a", "clearly faster");
         check(
-            &with("a", 31.0, 0.0),
+            &with("a", 26.0, 0.0),
             Some("a"),
             CPU,
-            "40.0 images/s, a 31.0",
+            "40.0 images/s, a 26.0",
         );
-        check(&with("a", 33.0, 0.1), Some("a"), CPU, "no other");
-        check(&with("a", 49.0, 0.0), Some("gone"), CPU, "clearly faster");
+        check(&with("a", 27.0, 0.1), Some("a"), CPU, "no other");
+        check(&with("a", 59.0, 0.0), Some("gone"), CPU, "clearly faster");
         // Of those that are installed, the default is in place.
-        check(&with(LITERT_CPU, 33.0, 0.0), None, LITERT_CPU, "clearly");
-        check(&with(LITERT_CPU, 31.0, 0.0), None, CPU, "fastest");
+        check(&with(LITERT_CPU, 27.0, 0.0), None, LITERT_CPU, "clearly");
+        check(&with(LITERT_CPU, 26.0, 0.0), None, CPU, "fastest");
     }
 
     #[test]
