@@ -33,7 +33,8 @@ impl BackendRequest {
     /// The request for more results in an output folder whose settings are `known`.
     #[must_use]
     pub fn resuming(mut self, known: Option<&Value>) -> Self {
-        self.recorded = known.map(|known| known["accelerator"].clone());
+        let recorded = known.and_then(|known| known.get("accelerator"));
+        self.recorded = recorded.cloned();
         self
     }
 
