@@ -21,7 +21,7 @@ fn bad_values_are_refused_with_place_key_and_range() {
             6,
             "run",
             "accelerator = \"gpu\"",
-            "run.accelerator = \"gpu\": allowed are auto, cpu, require:NAME",
+            "run.accelerator = \"gpu\": allowed are auto, cpu, fastest, require:NAME",
         ),
         (
             6,
