@@ -4,6 +4,7 @@
 use handloom::dataset::plan::{PlanOptions, plan};
 use handloom::dataset::wlasl;
 use libfuzzer_sys::fuzz_target;
+use std::hint::black_box;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(entries) = wlasl::parse(bytes) {
@@ -11,6 +12,6 @@ fuzz_target!(|bytes: &[u8]| {
             min_videos_per_gloss: 1,
             ..PlanOptions::default()
         };
-        plan(&entries, &options, &|_| true);
+        black_box(plan(&entries, &options, &|_| true));
     }
 });
