@@ -189,8 +189,8 @@ fn on_stop(mut stop: impl FnMut() + Send + 'static) -> Result<Signals, CliError>
     listening.map_err(|e| CliError::new(Exit::InOut, anyhow!("cannot listen for Ctrl-C: {e}")))
 }
 
-/// Opens the backend of `config` for `workers` detectors, and reports each accelerator that is measured. `known` are the
-/// settings of the results to which more will be added.
+/// Opens the backend of `config` for `workers` detectors, and reports each accelerator that is measured. `known` are
+/// the settings of the results to which more will be added.
 ///
 /// # Errors
 /// When a model or a required accelerator cannot be used, or `stop` is set.

@@ -329,8 +329,9 @@ pub struct RunConfig {
 /// The part of `[run]` that says what runs the models.
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct AcceleratorConfig {
-    /// auto: litert:cpu where LiteRT is installed, else cpu; cpu: TensorFlow Lite; fastest: the fastest that agrees with
-    /// the CPU, measured once; require:NAME or prefer:NAME. `handloom check` lists the names and what each one needs
+    /// auto: litert:cpu where LiteRT is installed, else cpu; cpu: TensorFlow Lite; fastest: the fastest that agrees
+    /// with the CPU, measured once; require:NAME or prefer:NAME. `handloom check` lists the names and what each one
+    /// needs
     #[arg(id = "run.accelerator", long = "accelerator", overrides_with = "run.accelerator", value_name = "WHICH", default_value = "auto", env = "HANDLOOM_RUN_ACCELERATOR", hide_env_values = true, value_parser = backend)]
     #[serde(rename = "accelerator")]
     pub preference: BackendPreference,

@@ -164,7 +164,8 @@ impl BackendHandle {
         &self.chosen.choice.name
     }
 
-    /// Whether no other backend may run the models once this one does: results of several backends are mixed on request only.
+    /// Whether no other backend may run the models once this one does: results of several backends are mixed on
+    /// request only.
     #[must_use]
     pub fn is_required(&self) -> bool {
         !matches!(self.request.preference, BackendPreference::Prefer(_))

@@ -113,8 +113,8 @@ pub(super) fn identity(request: &BackendRequest, chosen: &ChosenBackend) -> Valu
     }
 }
 
-/// The expected identity before a backend is opened, to compare with `known`, the identity of earlier results. The files
-/// of a named backend are assumed to be unchanged. Where Handloom chooses, earlier results keep their backend.
+/// The expected identity before a backend is opened, to compare with `known`, the identity of earlier results. The
+/// files of a named backend are assumed to be unchanged. Where Handloom chooses, earlier results keep their backend.
 #[must_use]
 pub fn expected_identity(request: &BackendRequest, known: &Value) -> Value {
     match &request.preference {

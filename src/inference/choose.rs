@@ -76,8 +76,8 @@ pub struct SelectionContext<'a> {
 /// The reason for a backend that earlier results decide.
 const RESUMED: &str = "the results in the output folder began on it";
 
-/// Chooses a backend. One that must agree with the CPU or be fast is judged by cached results where they are still valid,
-/// else by benchmarks run now.
+/// Chooses a backend. One that must agree with the CPU or be fast is judged by cached results where they are still
+/// valid, else by benchmarks run now.
 ///
 /// # Errors
 /// [`SelectionError::Unavailable`] when the required backend cannot be used, [`SelectionError::Stopped`].
@@ -158,8 +158,8 @@ pub(super) fn choose_backend(
     })
 }
 
-/// Why a required backend, or that of earlier results, cannot be used, and what it lacks. A requirement that names a path
-/// of the text before it is left out: the reason has a fix for it.
+/// Why a required backend, or that of earlier results, cannot be used, and what it lacks. A requirement that names a
+/// path of the text before it is left out: the reason has a fix for it.
 pub(super) fn unavailable<'a>(
     preference: &BackendPreference,
     is_resumed: bool,

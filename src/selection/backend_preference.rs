@@ -59,8 +59,8 @@ impl BackendPreference {
         matches!(self, Self::Auto | Self::Fastest)
     }
 
-    /// The preference for more results of a job that began on the backend `recorded`: where Handloom chooses, that backend
-    /// and no other.
+    /// The preference for more results of a job that began on the backend `recorded`: where Handloom chooses, that
+    /// backend and no other.
     #[must_use]
     pub fn resumed_on(&self, recorded: Option<&str>) -> Self {
         match recorded {

@@ -3,8 +3,8 @@
 use super::{Agreement, BackendPreference, CPU, DEFAULT_ORDER};
 use serde::{Deserialize, Serialize};
 
-/// Minimum speed-up over the backend in place. Of two backends that are equally fast within a tenth, one appeared up to 1.42
-/// times as fast as the other on two cores at a load of nine.
+/// Minimum speed-up over the backend in place. Of two backends that are equally fast within a tenth, one appeared up
+/// to 1.42 times as fast as the other on two cores at a load of nine.
 const SPEEDUP_MIN: f64 = 1.5;
 
 /// Benchmark results of a backend that works.

@@ -134,7 +134,8 @@ pub(crate) fn other_job(
     }))
 }
 
-/// The settings of the results in `out`; `None` when there are none. Reads alone, also while another process works there.
+/// The settings of the results in `out`; `None` when there are none. Reads alone, also while another process works
+/// there.
 pub(crate) fn recorded_settings(out: &Path) -> Result<Option<Value>, StoreError> {
     let ledger = Ledger::open_read_only(out)?;
     Ok(known_settings(out, ledger.as_ref())?.0)
