@@ -65,6 +65,7 @@ lint: ## formatting, lints, documentation, the minimum Rust version, licences an
 	tests/tools.sh
 	target/tools/bin/cargo-deny --log-level error check bans licenses sources
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path tests/fuzz/Cargo.toml
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --quiet
 	tests/minimum_rust.sh
