@@ -145,9 +145,9 @@ fn below_the_reserve_a_refused_command_gets_no_reply() {
     let stage = Stage::with_own(1, Some(broker.port()), "");
     let most = [
         "--set",
-        "limits.disk_reserve_mib=1000000000",
+        "limits.disk_reserve_mib=1048575",
         "--set",
-        "limits.disk_resume_mib=1000000001",
+        "limits.disk_resume_mib=1048576",
     ];
     let mut daemon = stage.start(&most);
     daemon.until("the pause", |_| state(&ears).0 == "paused");
