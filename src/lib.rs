@@ -43,6 +43,7 @@
 //! | [`selection`] | the rules by which a backend is chosen: preference, agreement with the CPU, choice among measured ones |
 //! | [`limits`] | how many workers temperature, memory and disk allow; back-off |
 //! | [`messages`] | MQTT topics, payloads, commands, Home Assistant discovery |
+//! | [`untrusted`] | text that outsiders write, without what a terminal would obey |
 //! | [`draw`] | drawn hands for demo and tests, skeletons, the contact sheet |
 //! | **wrapping** | *each wraps one library or device* |
 //! | [`inference`] | TFLite on CPU, LiteRT, delegates; probes and benchmarks accelerators, chooses by those rules, shares the device |
@@ -137,4 +138,5 @@ pub mod selection;
 pub mod sequence;
 pub mod storage;
 pub mod system;
+pub mod untrusted;
 pub mod video;

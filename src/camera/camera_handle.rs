@@ -54,6 +54,7 @@ pub struct Camera {
     shared: Arc<SharedCapture>,
     thread: Option<JoinHandle<()>>,
     device: String,
+    is_file: bool,
     shutdown_grace: Duration,
 }
 
@@ -68,7 +69,7 @@ impl Camera {
         timeouts: CaptureTimeouts,
     ) -> Result<Self, CameraError> {
         let shared = Arc::new(SharedCapture::default());
-        let device = opener.name();
+        let (device, is_file) = (opener.name(), opener.is_file());
         let mut capture =
             CaptureThread::new(Arc::clone(&shared), device.clone(), drop_policy, timeouts);
         let thread = Builder::new()
@@ -79,6 +80,7 @@ impl Camera {
             shared,
             thread: Some(thread),
             device,
+            is_file,
             shutdown_grace: timeouts.driver_timeout.min(SHUTDOWN_GRACE),
         })
     }
@@ -101,9 +103,12 @@ impl Camera {
             && since.elapsed() > allowed
         {
             let (device, after) = (self.device.clone(), since.elapsed());
-            state
-                .events
-                .note_fault(CameraError::Hangs { device, after });
+            state.events.note_fault(if self.is_file {
+                let path = device;
+                CameraError::FileHangs { path, after }
+            } else {
+                CameraError::Hangs { device, after }
+            });
         }
         state.events.drain().into_iter()
     }

@@ -20,6 +20,18 @@ enum CaptureEnd {
     Stopped,
     Ended,
     Fault(CameraError),
+    /// A file cannot be used, or not to its end.
+    Broken(CameraError),
+}
+
+impl CaptureEnd {
+    fn of(error: CameraError) -> Self {
+        if error.is_final() {
+            Self::Broken(error)
+        } else {
+            Self::Fault(error)
+        }
+    }
 }
 
 /// State of the thread.
@@ -69,6 +81,11 @@ impl CaptureThread {
             match end {
                 CaptureEnd::Stopped => return,
                 CaptureEnd::Ended => return self.shared.lock().events.note_end(),
+                CaptureEnd::Broken(error) => {
+                    let events = &mut self.shared.lock().events;
+                    events.note_fault(error);
+                    return events.note_end();
+                }
                 CaptureEnd::Fault(error) => self.shared.lock().events.note_fault(error),
             }
             if self.was_healthy {
@@ -97,7 +114,7 @@ impl CaptureThread {
             }
             Err(error) => {
                 self.shared.lock().counts.refused += 1;
-                CaptureEnd::Fault(error)
+                CaptureEnd::of(error)
             }
         }
     }
@@ -168,6 +185,7 @@ impl CaptureThread {
                         return too_many(damaged, reason);
                     }
                 }
+                Ok(CaptureStep::NotDue) => last_seen = Instant::now(),
                 Ok(CaptureStep::NoFrame) => {
                     let after = last_seen.elapsed();
                     if after > frame_timeout {
@@ -179,7 +197,13 @@ impl CaptureThread {
                     self.wait_until_read(frame_timeout);
                     return CaptureEnd::Ended;
                 }
-                Err(error) => return CaptureEnd::Fault(error),
+                Err(error) => {
+                    // The reader gets the last frame of a file as well.
+                    if error.is_final() {
+                        self.wait_until_read(frame_timeout);
+                    }
+                    return CaptureEnd::of(error);
+                }
             }
         }
         CaptureEnd::Stopped

@@ -91,13 +91,31 @@ pub enum CameraError {
         /// The system's message.
         reason: String,
     },
-    /// A file cannot be used as a camera.
+    /// A file cannot be read.
+    #[error(
+        "{path} cannot be read as a camera: {reason}; give the path of a clip or of a PNG or JPEG image"
+    )]
+    NoFile {
+        /// The file, as the user named it.
+        path: String,
+        /// The system's message.
+        reason: String,
+    },
+    /// The content of a file cannot be used, or not to its end. It is not opened again.
     #[error("{path} cannot be used as a camera: {reason}; give a clip or a PNG or JPEG image")]
     File {
         /// The file, as the user named it.
         path: String,
         /// The decoder's message.
         reason: String,
+    },
+    /// The decoder of a file does not return from a call.
+    #[error("{path} cannot be used as a camera: its decoder hangs, for {:.1} s so far; give another clip", .after.as_secs_f64())]
+    FileHangs {
+        /// The file, as the user named it.
+        path: String,
+        /// Time in the call so far.
+        after: Duration,
     },
     /// The thread cannot be started.
     #[error("cannot start the camera's thread: {0}; end other programs")]
@@ -127,6 +145,12 @@ impl CameraError {
         }
     }
 
+    /// Whether the camera is a file that cannot be used, which another attempt does not change.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::FileHangs { .. })
+    }
+
     /// The name in messages.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -142,7 +166,9 @@ impl CameraError {
             Self::Changed { .. } => "changed",
             Self::Damaged { .. } => "damaged",
             Self::Failed { .. } => "failed",
+            Self::NoFile { .. } => "no_file",
             Self::File { .. } => "file",
+            Self::FileHangs { .. } => "file_hangs",
             Self::Thread(_) => "thread",
             Self::Lost => "lost",
         }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 /// Rates that a file may declare; for others 25 is used.
 const RATES: std::ops::RangeInclusive<f64> = 1.0..=240.0;
-/// Longest total wait for the decoder: one that hangs must not block the shutdown forever.
-const DECODE_TIMEOUT: Duration = Duration::from_mins(10);
+/// Longest wait for a frame: a decoder on a busy machine is slow, one that is stuck must not be waited for.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest still image, in bytes.
 const STILL_BYTES_MAX: u64 = 64 << 20;
 
@@ -68,6 +68,10 @@ impl CameraOpener for FileCamera {
         format!("file:{}", self.path.display())
     }
 
+    fn is_file(&self) -> bool {
+        true
+    }
+
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
         let (media, size, rate) = if let Some(still) = self.still()? {
             let size = (still.width(), still.height());
@@ -75,7 +79,7 @@ impl CameraOpener for FileCamera {
         } else {
             let options = VideoOptions {
                 decoder: DecoderChoice::Software,
-                timeout: DECODE_TIMEOUT,
+                timeout: FRAME_TIMEOUT,
             };
             let clip = VideoClip::open(&self.path, &options).map_err(|e| self.fail(&e.0))?;
             let (size, rate) = (clip.size().unwrap_or_default(), clip.rate());
@@ -110,22 +114,39 @@ impl CameraOpener for FileCamera {
 
 impl FileCamera {
     fn fail(&self, reason: &str) -> CameraError {
-        CameraError::File {
-            path: self.path.display().to_string(),
-            reason: reason.to_owned(),
-        }
+        unusable(&self.path.display().to_string(), reason)
     }
 
     /// The image, if the file begins like a PNG or JPEG image.
     fn still(&self) -> Result<Option<RgbFrame>, CameraError> {
-        let read = |e: std::io::Error| self.fail(&e.to_string());
-        if !self.path.metadata().map_err(read)?.is_file() {
-            return Err(self.fail("not a regular file"));
+        let unreadable = |reason: String| CameraError::NoFile {
+            path: self.path.display().to_string(),
+            reason,
+        };
+        let read = |e: std::io::Error| unreadable(e.to_string());
+        // Opening a pipe would wait for its writer.
+        let kind = self.path.metadata().map_err(read)?;
+        if kind.is_dir() {
+            return Err(unreadable("it is a folder".to_owned()));
+        }
+        if !kind.is_file() {
+            return Err(unreadable(
+                "it is a pipe or a device, not a file".to_owned(),
+            ));
+        }
+        if kind.len() == 0 {
+            return Err(self.fail("the file is empty (0 bytes)"));
         }
         let mut file = File::open(&self.path).map_err(read)?;
         let mut bytes = Vec::new();
-        (&mut file).take(8).read_to_end(&mut bytes).map_err(read)?;
-        if !bytes.starts_with(&[0xff, 0xd8, 0xff]) && bytes != b"\x89PNG\r\n\x1a\n" {
+        (&mut file)
+            .take(HEAD)
+            .read_to_end(&mut bytes)
+            .map_err(read)?;
+        if let Some(reason) = foreign_image(&bytes) {
+            return Err(self.fail(reason));
+        }
+        if !bytes.starts_with(&[0xff, 0xd8, 0xff]) && !bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
             return Ok(None);
         }
         let mut rest = file.take(STILL_BYTES_MAX);
@@ -137,6 +158,26 @@ impl FileCamera {
     }
 }
 
+/// Bytes by which an image is recognised.
+const HEAD: u64 = 16;
+
+/// Why the image that begins with `head` cannot be filmed; `None` for PNG, JPEG and what is no image.
+fn foreign_image(head: &[u8]) -> Option<&'static str> {
+    let at = |place: usize, magic: &[u8]| head.get(place..).is_some_and(|h| h.starts_with(magic));
+    let brands = [&b"avif"[..], b"avis", b"heic", b"heix", b"mif1", b"msf1"];
+    if at(0, b"GIF8") {
+        return Some(
+            "a GIF is not a video that can be filmed; convert it: ffmpeg -i IN.gif -pix_fmt yuv420p OUT.mp4",
+        );
+    }
+    let is_other = at(0, b"RIFF") && at(8, b"WEBP")
+        || at(0, b"II*\0")
+        || at(0, b"MM\0*")
+        || at(0, b"BM") && at(6, &[0; 4])
+        || at(4, b"ftyp") && brands.iter().any(|brand| at(8, brand));
+    is_other.then_some("it is an image of a kind that cannot be filmed (WebP, TIFF, BMP, AVIF or HEIC); convert it to PNG or JPEG")
+}
+
 impl FileCapture {
     /// Steps to the next frame; returns its time since the camera's start, or `None` at the end.
     fn step(&mut self) -> Result<Option<Duration>, CameraError> {
@@ -144,12 +185,13 @@ impl FileCapture {
         let time = match &mut self.media {
             Media::Still(_) => nominal,
             Media::Clip(clip) => {
-                let fail = |e: SourceError| CameraError::File {
-                    path: self.opened.path.clone(),
-                    reason: e.0,
-                };
-                if !clip.advance().map_err(fail)? {
-                    return Ok(None);
+                match advance(clip) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(None),
+                    Err(reason) => {
+                        let reason = format!("it broke off after {} frames: {reason}", self.count);
+                        return Err(unusable(&self.opened.path, &reason));
+                    }
                 }
                 // The file's own times, unless they are missing or do not ascend.
                 let own = clip.time();
@@ -165,14 +207,36 @@ impl FileCapture {
     }
 }
 
+/// Steps to the clip's next frame; `false` at its end.
+fn advance(clip: &mut VideoClip) -> Result<bool, String> {
+    clip.renew_timeout(FRAME_TIMEOUT);
+    let since = Instant::now();
+    match clip.advance() {
+        Ok(true) => Ok(true),
+        Ok(false) => clip
+            .stopped_early()
+            .map_or(Ok(false), |r| Err(r.to_owned())),
+        Err(_) if since.elapsed() >= FRAME_TIMEOUT => {
+            Err(format!("no frame came for {} s", FRAME_TIMEOUT.as_secs()))
+        }
+        Err(SourceError(reason)) => Err(reason),
+    }
+}
+
+fn unusable(path: &str, reason: &str) -> CameraError {
+    CameraError::File {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
 impl Capture for FileCapture {
     fn opened(&self) -> &OpenedCamera {
         &self.opened
     }
 
     fn frame_timeout(&self) -> Duration {
-        // A decoder on a busy machine is slow, not frozen.
-        Duration::from_mins(1)
+        FRAME_TIMEOUT
     }
 
     fn next(
@@ -190,7 +254,7 @@ impl Capture for FileCapture {
             let left = due.saturating_sub(self.start.elapsed());
             std::thread::sleep(left.min(timeout));
             if left > timeout {
-                return Ok(CaptureStep::NoFrame);
+                return Ok(CaptureStep::NotDue);
             }
         }
         self.ready = None;
@@ -198,7 +262,8 @@ impl Capture for FileCapture {
             Media::Still(still) => &*still,
             Media::Clip(clip) => match clip.frame() {
                 Ok(image) => image,
-                Err(error) => return Ok(CaptureStep::Damaged(error.0)),
+                // Its pixel format stays what it is.
+                Err(SourceError(reason)) => return Err(unusable(&self.opened.path, &reason)),
             },
         };
         frame.at = due;

@@ -111,6 +111,8 @@ pub enum CaptureStep {
     Damaged(String),
     /// No frame came within the time.
     NoFrame,
+    /// The next frame of a file is decoded, and its time has not come.
+    NotDue,
     /// No further frame comes: a file is over.
     End,
 }
@@ -138,6 +140,11 @@ pub trait Capture {
 pub trait CameraOpener: Send {
     /// The camera as the user named it, for messages.
     fn name(&self) -> String;
+
+    /// Whether it is a file: what cannot be decoded once is not opened again.
+    fn is_file(&self) -> bool {
+        false
+    }
 
     /// Opens the camera. Times count from `start`.
     ///

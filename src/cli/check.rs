@@ -239,13 +239,15 @@ fn camera(config: &Config) -> CheckResults {
         .map_or_else(String::new, |r| format!(" at {r:.0} fps"));
     let (format, width, height) = (opened.format.name(), opened.width, opened.height);
     let detail = format!("{}: {format} {width}x{height}{rate}", opened.name);
-    Ok(vec![if step == CaptureStep::Frame {
-        Fine.with(detail)
-    } else {
-        Doubtful.with(format!(
-            "{detail}, but no frame came; unplug it and plug it in again"
-        ))
-    }])
+    Ok(vec![
+        if matches!(step, CaptureStep::Frame | CaptureStep::NotDue) {
+            Fine.with(detail)
+        } else {
+            Doubtful.with(format!(
+                "{detail}, but no frame came; unplug it and plug it in again"
+            ))
+        },
+    ])
 }
 
 /// The dataset, and how much of it would be processed.

@@ -1,5 +1,6 @@
 //! The output of a command: text with a progress bar or a status line on a terminal, JSON lines elsewhere.
 
+use crate::untrusted;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::Value;
@@ -89,7 +90,7 @@ impl Console {
     /// Moves the bar to `done` clips.
     pub fn update_bar(&self, done: usize, message: String) {
         if let Some(bar) = &self.bar {
-            bar.set_message(message);
+            bar.set_message(untrusted::escape(&message).into_owned());
             bar.set_position(done as u64);
         }
     }
@@ -104,7 +105,7 @@ impl Console {
             let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
             ProgressBar::new_spinner().with_style(style)
         });
-        bar.set_message(text);
+        bar.set_message(untrusted::escape(&text).into_owned());
         bar.tick();
     }
 
@@ -123,7 +124,8 @@ impl Drop for Console {
     }
 }
 
-/// Prints to stdout. A closed stdout must not end a job.
+/// Prints to stdout, with what a terminal would obey escaped. A closed stdout must not end a job.
 pub fn print_line(text: &str) {
-    writeln!(std::io::stdout().lock(), "{}", text.trim_end_matches('\n')).ok();
+    let shown = untrusted::escape(text.trim_end_matches('\n'));
+    writeln!(std::io::stdout().lock(), "{shown}").ok();
 }

@@ -114,6 +114,7 @@ fn broker(args: &WatchArgs) -> Result<Settings, CliError> {
             "certificates are for TLS: give mqtts:// with them, or leave them out",
         ));
     }
+    let warning = address.plain_password_warning();
     let mut settings = Settings::at("", address, tls);
     if let Some(tls) = &settings.tls {
         check_tls(tls)?;
@@ -129,6 +130,9 @@ fn broker(args: &WatchArgs) -> Result<Settings, CliError> {
             CliError::new(Exit::NoInput, anyhow!("cannot read {path}: {error}"))
         })?;
         settings.password = Some(password.reveal().to_owned());
+    }
+    if let Some(warning) = warning.filter(|_| settings.password.is_some()) {
+        tracing::warn!("{warning}");
     }
     Ok(settings)
 }

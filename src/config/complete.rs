@@ -24,6 +24,13 @@ pub(super) fn complete(builder: &mut ConfigBuilder, sources: &Sources) {
     let set: Vec<&str> = builder.origins.keys().copied().collect();
     derived(&mut builder.config, &set, sources);
     secrets(builder, sources);
+    let mqtt = &builder.config.mqtt;
+    if let Some(address) = mqtt.url.as_ref().map(BrokerUrl::address)
+        && (mqtt.password.is_some() || address.password.is_some())
+        && let Some(warning) = address.plain_password_warning()
+    {
+        builder.warnings.push(format!("mqtt.url: {warning}"));
+    }
 }
 
 /// Settings that only the user can know.

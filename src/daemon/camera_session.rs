@@ -293,7 +293,11 @@ impl<'a> CameraSession<'a> {
             }
             CameraEvent::Fault(error) => {
                 let reason = error.to_string();
-                let action = "the camera is opened again until it works; the job continues";
+                let action = if error.is_final() {
+                    "the camera is off until the daemon is started again; the job continues"
+                } else {
+                    "the camera is opened again until it works; the job continues"
+                };
                 self.daemon.outbox.fault("camera", reason.clone(), action);
                 self.state = Some((JobPhase::Degraded, Some(reason)));
             }

@@ -17,8 +17,10 @@ use crate::storage::StoreError;
 use crate::storage::ledger::commands::CommandReceipt;
 use crate::storage::ledger::{CANCELLED, Message, PAUSED};
 use crate::system::clock::timestamp;
+use crate::untrusted::LOG_TARGET;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -80,7 +82,13 @@ impl Daemon {
         name: &str,
         reason: String,
     ) -> Result<(), StoreError> {
-        tracing::warn!(id, command = name, reason, "command refused");
+        tracing::warn!(target: LOG_TARGET, id, command = name, reason, "command refused");
+        if let Some(short) = self.resources().output_disk_short.clone() {
+            // The reserve is not for what anybody may write.
+            tracing::warn!(target: LOG_TARGET, short, "no reply to a refused command");
+            self.telemetry.count_dropped();
+            return Ok(());
+        }
         let reply = Reply {
             id,
             // Anybody may publish there; a name is never long.
@@ -154,6 +162,13 @@ impl Daemon {
     fn publish_snapshot(&self) -> Result<Option<Value>, String> {
         let mut snapshot = self.monitor.snapshot(SNAPSHOT_TIMEOUT)?;
         let jpeg = snapshot.jpeg()?;
+        let limit = self.counters.packet_limit.load(Ordering::Relaxed);
+        if limit > 0 && jpeg.len() as u64 >= limit {
+            let bytes = jpeg.len();
+            return Err(format!(
+                "the snapshot has {bytes} bytes, and the broker refuses messages of {limit} bytes; raise its limit (mosquitto: max_packet_size)"
+            ));
+        }
         let result = json!({
             "topic": topics::topic(&self.config().device.id, topics::SNAPSHOT),
             "bytes": jpeg.len(), "sha256": sha256_hex(&jpeg),

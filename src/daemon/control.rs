@@ -127,6 +127,7 @@ impl Daemon {
             outbox: count(ledger.pending_message_count()),
             outbox_dropped: count(ledger.dropped_count()),
             telemetry_dropped: self.counters.dropped.load(Ordering::Relaxed),
+            set_aside: self.counters.set_aside.load(Ordering::Relaxed),
             connects: self.counters.connects.load(Ordering::Relaxed),
             mirror_waiting: self.mirror.waiting().filter(|_| has_mirror),
             camera: self.camera.lock().health.clone(),

@@ -8,7 +8,7 @@ use crate::daemon::telemetry::TelemetryPublisher;
 use crate::messages::payloads::{Fault, Reply, ReplyState, Timestamp};
 use crate::messages::request::CommandName;
 use crate::messages::topics;
-use crate::mqtt::{Outbox, PendingMessage};
+use crate::mqtt::{ConnectionNotice, Outbox, PendingMessage};
 use crate::storage::ledger::Message;
 use crate::storage::{SharedLedger, StoreError};
 use crate::system::clock::timestamp;
@@ -18,7 +18,8 @@ use std::collections::VecDeque;
 use std::slice;
 use std::sync::{Arc, Mutex};
 
-/// Faults that wait at most; more are dropped. Replies have no limit of their own: each answers a command in the ledger.
+/// Faults that wait at most; more are dropped. Replies need no limit here: each answers a command in the ledger, and
+/// without room in the ledger no command is accepted.
 const FAULTS_MAX: usize = 100;
 
 /// A key of the ledger's metadata and its new value; `None` removes it.
@@ -173,6 +174,21 @@ impl Outbox for Daemon {
     fn delivered(&self, ids: &[i64]) -> Result<(), String> {
         let deleted = self.ledger.lock().mark_delivered(ids);
         deleted.map_err(|e| e.to_string())
+    }
+
+    fn report(&self, notice: ConnectionNotice) {
+        match notice {
+            ConnectionNotice::Problem { reason, action } => {
+                self.outbox.fault("mqtt", reason, &action);
+            }
+            ConnectionNotice::CommandsOff(reason) => {
+                let reason = format!("no command is received: {reason}");
+                let action = "the subscription to commands is tried again every 10 minutes; all else is published";
+                self.outbox.fault("mqtt", reason.clone(), action);
+                self.telemetry.broker(Some(reason));
+            }
+            ConnectionNotice::CommandsOn => self.telemetry.broker(None),
+        }
     }
 }
 

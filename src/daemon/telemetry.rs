@@ -85,6 +85,11 @@ impl TelemetryPublisher {
         self.change(|known| known.camera = camera);
     }
 
+    /// What is wrong with the connection to the broker, if anything.
+    pub(super) fn broker(&self, issue: Option<String>) {
+        self.change(|known| known.broker = issue);
+    }
+
     /// Another number of workers may work.
     pub(super) fn set_workers(&self, workers: usize, workers_max: usize, throttles: Vec<String>) {
         self.change(|known| {
@@ -231,6 +236,8 @@ struct TelemetryState {
     /// Why fewer workers work than could.
     throttles: Vec<String>,
     camera: CameraPhase,
+    /// What is wrong with the connection to the broker.
+    broker: Option<String>,
     total: usize,
     done: usize,
     counts: StateCounts,
@@ -268,6 +275,10 @@ impl TelemetryState {
             other => (other, self.reason.clone()),
         };
         let (state, reason) = self.with_camera(state, reason);
+        let (state, reason) = match &self.broker {
+            Some(issue) => (degraded(state), join(reason, Some(issue.clone()))),
+            None => (state, reason),
+        };
         StateReport {
             state,
             reason,
@@ -284,11 +295,7 @@ impl TelemetryState {
         match &self.camera {
             Some((JobPhase::Degraded, why)) => {
                 let why = why.as_ref().map(|why| format!("camera: {why}"));
-                let state = match state {
-                    JobPhase::Error | JobPhase::Paused => state,
-                    _ => JobPhase::Degraded,
-                };
-                (state, join(reason, why))
+                (degraded(state), join(reason, why))
             }
             Some((phase, why)) if state == JobPhase::Idle => (*phase, why.clone().or(reason)),
             _ => (state, reason),
@@ -336,6 +343,14 @@ impl TelemetryState {
             line = format!("{line}: {reason}");
         }
         line
+    }
+}
+
+/// `state` with a restriction.
+fn degraded(state: JobPhase) -> JobPhase {
+    match state {
+        JobPhase::Error | JobPhase::Paused => state,
+        _ => JobPhase::Degraded,
     }
 }
 

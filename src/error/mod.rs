@@ -116,7 +116,8 @@ exit_codes! {
         StoreError::Write { .. } | StoreError::Read { .. } | StoreError::Ledger { .. } => Exit::InOut,
     };
     CameraError: |error| match error {
-        CameraError::NotFound(_) | CameraError::File { .. } => Exit::NoInput,
+        CameraError::NotFound(_) | CameraError::NoFile { .. } => Exit::NoInput,
+        CameraError::File { .. } | CameraError::FileHangs { .. } => Exit::BadData,
         CameraError::NoFormat { .. } => Exit::Usage,
         _ => Exit::Unavailable,
     };

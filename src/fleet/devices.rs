@@ -7,6 +7,7 @@ use crate::messages::payloads::{
     VERSION,
 };
 use crate::messages::topics;
+use crate::untrusted::steers_terminal;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
@@ -320,8 +321,11 @@ fn sanitize_texts(value: &mut Value, max: usize) {
 
 /// At most `max` characters of `text`, without control characters and characters that change the text's direction.
 fn sanitize(text: &str, max: usize) -> String {
-    let steers = |c: &char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-    let plain = text.chars().filter(|c| !steers(c));
+    let is_hidden = |c: &char| {
+        steers_terminal(*c) && !c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let plain = text.chars().filter(|c| !is_hidden(c));
     plain
         .map(|c| if c.is_control() { ' ' } else { c })
         .take(max)

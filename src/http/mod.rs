@@ -5,6 +5,7 @@
 
 mod request;
 
+use crate::untrusted::LOG_TARGET;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -149,7 +150,7 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<PreviewShared>, address: Soc
         let (stream, ours) = match accepted {
             Ok(both) => both,
             Err(error) => {
-                tracing::debug!(%error, "cannot accept a viewer");
+                tracing::debug!(target: LOG_TARGET, %error, "cannot accept a viewer");
                 std::thread::sleep(RETRY_DELAY);
                 continue;
             }
@@ -163,7 +164,7 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<PreviewShared>, address: Soc
             let closed = stream.shutdown(Shutdown::Both);
             // A viewer that disconnects is no error.
             if let Err(error) = served.and(closed) {
-                tracing::debug!(%error, "a viewer disconnected");
+                tracing::debug!(target: LOG_TARGET, %error, "a viewer disconnected");
             }
             theirs.viewers.fetch_sub(1, Ordering::Relaxed);
         };
@@ -173,7 +174,7 @@ fn accept_loop(listener: &TcpListener, shared: &Arc<PreviewShared>, address: Soc
         }
         match Builder::new().name("viewer".into()).spawn(serve) {
             Ok(thread) => viewers.push((thread, ours)),
-            Err(error) => tracing::warn!(%error, "no thread for a viewer"),
+            Err(error) => tracing::warn!(target: LOG_TARGET, %error, "no thread for a viewer"),
         }
     }
     for (thread, stream) in viewers {

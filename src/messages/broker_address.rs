@@ -100,6 +100,28 @@ impl BrokerAddress {
     }
 }
 
+impl BrokerAddress {
+    /// The warning that a password would be readable on its way: there is no TLS, and the host is not this machine.
+    #[must_use]
+    pub fn plain_password_warning(&self) -> Option<String> {
+        let host = self.host.to_ascii_lowercase();
+        let is_name = host == "localhost" || host.ends_with(".localhost");
+        let is_v4 = host
+            .parse()
+            .is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback());
+        let is_v6 = host
+            .parse()
+            .is_ok_and(|ip: std::net::Ipv6Addr| ip.is_loopback());
+        let is_here = is_name || is_v4 || is_v6;
+        (!self.tls && !is_here).then(|| {
+            format!(
+                "the password goes to {} as plain text, which others in the network can read; use mqtts://",
+                self.host
+            )
+        })
+    }
+}
+
 impl fmt::Debug for BrokerAddress {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "mqtts" } else { "mqtt" };
@@ -171,6 +193,30 @@ mod tests {
         );
         let name = got.username.as_deref();
         assert_eq!(name.map(|n| (n, got.password.as_deref())), user, "{url}");
+    }
+
+    #[test]
+    fn a_password_is_plain_only_on_the_way_to_another_machine() {
+        let warns = |url: &str| {
+            let address = BrokerAddress::parse(url).unwrap();
+            address.plain_password_warning().is_some()
+        };
+        for url in [
+            "mqtt://u:p@broker.local",
+            "mqtt://u:p@10.0.0.1",
+            "tcp://u:p@[fe80::1]",
+        ] {
+            assert!(warns(url), "{url}");
+        }
+        for url in [
+            "mqtts://u:p@b",
+            "mqtt://u:p@localhost",
+            "mqtt://u:p@127.9.9.9",
+            "mqtt://u:p@[::1]",
+            "mqtt://LOCALHOST",
+        ] {
+            assert!(!warns(url), "{url}");
+        }
     }
 
     #[test]

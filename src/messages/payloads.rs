@@ -210,6 +210,9 @@ pub struct Health {
     pub outbox_dropped: u64,
     /// Other messages that were dropped since start.
     pub telemetry_dropped: u64,
+    /// Messages left out since start because they are larger than the broker accepts.
+    #[serde(default)]
+    pub set_aside: u64,
     /// Connections to the broker since start.
     pub connects: u64,
     /// Files that the mirror lacks; `null` without a mirror.

@@ -2,11 +2,14 @@
 
 use super::connect::{SubscriptionMode, connect_and_serve};
 use super::connection::{CloseReason, ConnectionEnd};
+use super::packet_limit::PacketLimit;
+use super::port_probe;
 use super::settings::Settings;
-use super::{Inbox, Outbox};
+use super::{ConnectionNotice, Inbox, Outbox};
 use crate::limits::backoff::Backoff;
 use crate::messages::StatusName;
 use crate::mqtt::error::MqttError;
+use crate::untrusted;
 use rumqttc::QoS;
 use std::collections::HashSet;
 use std::future::{self, Future, poll_fn};
@@ -17,6 +20,7 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::select;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 /// A connection that lasted this long was a success; a shorter one counts as a failed attempt.
@@ -25,6 +29,10 @@ pub(super) const STABLE_AFTER: Duration = Duration::from_secs(5);
 pub(super) const RECONNECT_JITTER: f64 = 0.5;
 /// Distinct errors that are remembered as reported.
 const REPORTED_MAX: usize = 16;
+/// Connections in a row that the broker ended in good order, and within how long, after which another client is suspected
+/// to use the same client id.
+const TAKEOVERS_MIN: u32 = 3;
+const TAKEOVER_WITHIN: Duration = Duration::from_mins(2);
 
 /// Makes the payload of `status`. The caller has the clock and the message counter.
 pub type StatusEncoder = Arc<dyn Fn(StatusName) -> Vec<u8> + Send + Sync>;
@@ -102,6 +110,10 @@ pub struct Counters {
     pub delivered: AtomicU64,
     /// Dropped messages: transient ones without a connection or with too many in flight, and messages that are too large.
     pub dropped: AtomicU64,
+    /// Messages that were left out because they are larger than the broker accepts.
+    pub set_aside: AtomicU64,
+    /// The smallest size of a message, in bytes, that the broker is known to refuse; 0 while none is known.
+    pub packet_limit: AtomicU64,
     /// Commands that the inbox accepted.
     pub received: AtomicU64,
 }
@@ -129,9 +141,13 @@ pub async fn run(
         counters,
         settings,
         stop,
+        limit: PacketLimit::default(),
+        are_commands_off: false,
     };
     loop {
         let settings = state.settings.borrow_and_update().clone();
+        state.limit = PacketLimit::default();
+        state.counters.packet_limit.store(0, Ordering::Relaxed);
         // Changed settings are used without a delay: the connection ended cleanly.
         if let CloseReason::Stopped = keep_up(&mut state, &settings).await {
             return;
@@ -145,26 +161,90 @@ async fn keep_up(state: &mut ClientState, settings: &Settings) -> CloseReason {
         Backoff::new(settings.reconnect_min, settings.reconnect_max).with_jitter(RECONNECT_JITTER);
     let mut reported = HashSet::new();
     let mut subscription = SubscriptionMode::Open;
+    let mut takeovers = TakeoverCounter::default();
     loop {
         let Err(end) = connect_and_serve(state, settings, subscription).await;
-        let (error, connected_for) = match end {
+        let (mut error, connected_for, is_settled) = match end {
             ConnectionEnd::Closed(reason) => return reason,
             ConnectionEnd::Lost {
                 error,
                 connected_for,
-            } => (error, connected_for),
+                is_settled,
+            } => (error, connected_for, is_settled),
         };
         if connected_for >= STABLE_AFTER {
             reported.clear();
             backoff.reset();
         }
+        let before = subscription;
         subscription = subscription.after(&error, connected_for);
-        let pause = backoff.next_delay(fastrand::f64());
+        if subscription == SubscriptionMode::Disabled && before != subscription {
+            state.are_commands_off = true;
+            state.report(ConnectionNotice::CommandsOff(error.to_string()));
+        }
+        if let Some(count) = takeovers.note(&error, connected_for, is_settled) {
+            let client_id = settings.client_id.clone();
+            error = MqttError::TakenOver { client_id, count };
+            if count == TAKEOVERS_MIN {
+                state.report(ConnectionNotice::Problem {
+                    reason: error.to_string(),
+                    action: "the connection is made again, and takes the session back".to_owned(),
+                });
+            }
+        }
+        let mut pause = backoff.next_delay(fastrand::f64());
+        if error.is_unexplained() && connected_for.is_zero() && is_unreported(&error, &reported) {
+            // The question takes the place of an attempt.
+            let probe = async {
+                sleep(pause).await;
+                port_probe::identify(settings).await
+            };
+            match state.while_disconnected(settings, probe).await {
+                Err(reason) => return reason,
+                Ok(Some(protocol)) => {
+                    reported.insert(error.to_string());
+                    error = MqttError::WrongPort(protocol);
+                }
+                Ok(None) => {}
+            }
+            pause = backoff.next_delay(fastrand::f64());
+        }
         log_lost(settings, &error, pause, &mut reported);
         if let Err(reason) = state.while_disconnected(settings, sleep(pause)).await {
             return reason;
         }
     }
+}
+
+/// Counts connections that the broker ended although all was acknowledged and nothing was wrong.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct TakeoverCounter(u32);
+
+impl TakeoverCounter {
+    /// Notes the end of a connection. Returns how many were ended like this, when there are enough to name the cause.
+    fn note(
+        &mut self,
+        error: &MqttError,
+        connected_for: Duration,
+        is_settled: bool,
+    ) -> Option<u32> {
+        let is_lost = matches!(error, MqttError::ConnectionLost(_));
+        // A broker that is restarted refuses attempts meanwhile, and one that lasted was nobody's.
+        if !is_lost || connected_for.is_zero() || connected_for >= TAKEOVER_WITHIN {
+            self.0 = 0;
+            return None;
+        }
+        // What was under way when the other came says neither.
+        if !is_settled {
+            return None;
+        }
+        self.0 += 1;
+        (self.0 >= TAKEOVERS_MIN).then_some(self.0)
+    }
+}
+
+fn is_unreported(error: &MqttError, reported: &HashSet<String>) -> bool {
+    reported.len() < REPORTED_MAX && !reported.contains(&error.to_string())
 }
 
 /// Logs each distinct error once as a warning, until a connection was stable.
@@ -176,9 +256,15 @@ fn log_lost(
 ) {
     let (broker, reason) = (settings.broker(), error.to_string());
     let pause_s = pause.as_secs_f64();
-    let is_new = reported.len() < REPORTED_MAX && reported.insert(reason.clone());
+    let is_new = is_unreported(error, reported) && reported.insert(reason.clone());
     if is_new && !matches!(error, MqttError::Reconnecting) {
-        tracing::warn!(broker, reason, pause_s, "no connection to the broker");
+        tracing::warn!(
+            target: untrusted::LOG_TARGET,
+            broker,
+            reason,
+            pause_s,
+            "no connection to the broker"
+        );
     } else {
         tracing::debug!(broker, reason, pause_s, "no connection to the broker");
     }
@@ -192,9 +278,18 @@ pub(super) struct ClientState {
     pub(super) counters: Arc<Counters>,
     pub(super) settings: watch::Receiver<Settings>,
     pub(super) stop: watch::Receiver<bool>,
+    pub(super) limit: PacketLimit,
+    /// Whether [`ConnectionNotice::CommandsOff`] was reported last.
+    pub(super) are_commands_off: bool,
 }
 
 impl ClientState {
+    /// Reports to the outbox, on another thread.
+    pub(super) fn report(&self, notice: ConnectionNotice) {
+        let outbox = Arc::clone(&self.outbox);
+        drop(spawn_blocking(move || outbox.report(notice)));
+    }
+
     /// Does `work` without a connection: transient messages are dropped; a stop or changed settings end it.
     pub(super) async fn while_disconnected<T>(
         &mut self,
@@ -282,5 +377,25 @@ mod tests {
             );
         }
         assert_eq!(reported.len(), REPORTED_MAX);
+    }
+
+    #[test]
+    fn a_session_that_changes_hands_is_told_from_a_broker_that_ends() {
+        let lost = MqttError::ConnectionLost("closed".into());
+        let (short, long) = (Duration::from_secs(3), TAKEOVER_WITHIN);
+        let mut counter = TakeoverCounter::default();
+        assert_eq!(counter.note(&lost, short, true), None);
+        assert_eq!(counter.note(&lost, short, true), None);
+        assert_eq!(counter.note(&lost, short, false), None);
+        assert_eq!(counter.note(&lost, short, true), Some(TAKEOVERS_MIN));
+        let refused = MqttError::Unreachable("refused".into());
+        for (error, connected_for) in [
+            (&refused, Duration::ZERO),
+            (&lost, long),
+            (&MqttError::Silent, short),
+        ] {
+            assert_eq!(counter.note(error, connected_for, true), None);
+            assert_eq!(counter, TakeoverCounter::default());
+        }
     }
 }

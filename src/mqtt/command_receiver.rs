@@ -3,6 +3,7 @@
 use super::Inbox;
 use crate::messages::topics;
 use crate::mqtt::outbox_publisher::{BlockingCall, finished};
+use crate::untrusted::LOG_TARGET;
 use rumqttc::{Publish, QoS};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -50,18 +51,18 @@ impl CommandReceiver {
     pub(super) fn arrived(&mut self, message: &Publish) -> Disposition {
         let (topic, bytes) = (message.topic.as_str(), message.payload.len());
         if topics::command_name(&self.device, topic).is_none() {
-            tracing::debug!(topic, "message ignored: it is no command");
+            tracing::debug!(target: LOG_TARGET, topic, "message ignored: it is no command");
             return Disposition::Ignored;
         }
         if bytes > BYTES_MAX {
-            tracing::warn!(topic, bytes, "command ignored: it is larger than 64 KiB");
+            tracing::warn!(target: LOG_TARGET, topic, bytes, "command ignored: it is larger than 64 KiB");
             return Disposition::Ignored;
         }
         if self.waiting.len() < WAITING_MAX {
             self.waiting.push_back(message.clone());
             return Disposition::Queued;
         }
-        tracing::warn!(topic, "command not accepted: too many are waiting");
+        tracing::warn!(target: LOG_TARGET, topic, "command not accepted: too many are waiting");
         if message.qos == QoS::AtMostOnce {
             Disposition::Dropped
         } else {

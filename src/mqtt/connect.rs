@@ -35,7 +35,7 @@ pub(super) enum SubscriptionMode {
     Open,
     /// With a clean session, once.
     CleanSession,
-    /// Not at all, until the settings change.
+    /// Not at all, for some minutes or until the settings change.
     Disabled,
 }
 
@@ -44,12 +44,9 @@ impl SubscriptionMode {
     pub(super) fn after(self, error: &MqttError, connected_for: Duration) -> Self {
         match (self, error) {
             (Self::Open, MqttError::TooLarge { .. }) => Self::CleanSession,
-            (Self::CleanSession, MqttError::TooLarge { .. }) => {
-                tracing::error!(
-                    "commands are off until a restart: a retained command is too large"
-                );
-                Self::Disabled
-            }
+            (Self::CleanSession, MqttError::TooLarge { .. }) => Self::Disabled,
+            // Somebody may have removed it.
+            (Self::Disabled, MqttError::Reconnecting) => Self::CleanSession,
             (Self::CleanSession, _) if connected_for >= STABLE_AFTER => Self::Open,
             _ => self,
         }
@@ -101,7 +98,7 @@ async fn connect(
             polled => polled?,
         }
     };
-    match first.map_err(MqttError::from) {
+    match first.map_err(|error| MqttError::of_attempt(error, settings)) {
         Ok(Event::Incoming(Incoming::ConnAck(connack))) => tracing::info!(
             broker = settings.broker(),
             session = connack.session_present,
@@ -125,7 +122,7 @@ pub(super) async fn transport(settings: &Settings) -> Result<Transport, MqttErro
     };
     let connector = spawn_blocking(move || tls::connector(&files))
         .await
-        .map_err(|error| MqttError::TlsHandshake(format!("a bug: {error}")))??;
+        .map_err(|error| MqttError::TlsSetup(error.to_string()))??;
     let config = TlsConfiguration::NativeConnector(connector);
     Ok(Transport::tls_with_config(config))
 }

@@ -13,11 +13,11 @@ use super::client::{
 };
 use super::settings::Settings;
 use crate::messages::{StatusName, discovery, topics};
-use crate::mqtt::PendingMessage;
 use crate::mqtt::command_receiver::{CommandReceiver, Disposition};
 use crate::mqtt::error::MqttError;
 use crate::mqtt::inflight::{InFlight, MessageKind};
 use crate::mqtt::outbox_publisher::OutboxPublisher;
+use crate::mqtt::{ConnectionNotice, PendingMessage};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, Outgoing, Publish, QoS,
     SubscribeReasonCode,
@@ -26,17 +26,22 @@ use std::convert::Infallible;
 use std::future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::select;
 use tokio::time::{Instant, sleep_until};
 
 pub(super) use crate::mqtt::connection::shutdown::{CloseReason, ConnectionEnd};
 use crate::mqtt::connection::shutdown::{Closing, ClosingStep};
+use sending::HeldMessage;
 pub(super) use sending::OUTGOING_BYTES_MAX;
+use std::collections::VecDeque;
 
 /// `online` is published again after this time: the broker may have sent the previous connection's will after the first
 /// one.
 const REASSERT_ONLINE_AFTER: Duration = STABLE_AFTER;
+/// Commands that were switched off are subscribed to again after this time.
+const COMMANDS_RETRY: Duration = Duration::from_mins(10);
 /// A PUBACK may take this many times the settings' connect timeout.
 const PUBACK_TIMEOUT_FACTOR: u32 = 3;
 
@@ -62,6 +67,11 @@ pub(super) struct Connection<'a> {
     /// How far its shutdown is; `None` while it serves.
     closing: Option<Closing>,
     in_flight: InFlight,
+    /// Messages that wait until nothing is in flight.
+    held: VecDeque<HeldMessage>,
+    is_online_acknowledged: bool,
+    /// Whether commands are subscribed to.
+    is_listening: bool,
     outbox: OutboxPublisher,
     commands: CommandReceiver,
     /// Since when a PUBACK is due and none has come.
@@ -91,6 +101,9 @@ impl<'a> Connection<'a> {
             since: now,
             closing: None,
             in_flight: InFlight::default(),
+            held: VecDeque::new(),
+            is_online_acknowledged: false,
+            is_listening: false,
             puback_due_since: None,
             reassert_online_at: Some(now + REASSERT_ONLINE_AFTER),
             reconnect_at: None,
@@ -98,19 +111,22 @@ impl<'a> Connection<'a> {
     }
 
     /// Publishes after every CONNACK what the broker may have forgotten.
-    pub(super) fn announce(&mut self, listening: bool) -> Result<(), ConnectionEnd> {
-        if listening {
+    pub(super) fn announce(&mut self, is_listening: bool) -> Result<(), ConnectionEnd> {
+        self.is_listening = is_listening;
+        if is_listening {
             let filter = topics::command_filter(&self.settings.device);
             let subscribed = self.client.try_subscribe(filter, QoS::AtLeastOnce);
             subscribed.map_err(|_| self.lost(MqttError::QueueFull))?;
+        } else {
+            self.reconnect_at = Some(later(self.since, COMMANDS_RETRY));
         }
         // After the subscription: a reader of `online` may send commands at once.
-        self.publish_status(StatusName::Online, MessageKind::Announcement)?;
+        self.publish_status(StatusName::Online, MessageKind::Online)?;
         if self.settings.discovery {
             let device = &self.settings.device;
             let topic = discovery::config_topic(device);
             let config = discovery::config(device, env!("CARGO_PKG_VERSION")).to_string();
-            let kind = MessageKind::Announcement;
+            let kind = MessageKind::Discovery;
             self.publish(kind, topic, QoS::AtLeastOnce, config.into())?;
         }
         Ok(())
@@ -134,7 +150,18 @@ impl<'a> Connection<'a> {
             };
             match polled {
                 Ok(event) => self.handle_mqtt_event(event)?,
-                Err(error) => return Err(self.lost(error.into())),
+                Err(error) => {
+                    let error = MqttError::from(error);
+                    if matches!(error, MqttError::ConnectionLost(_)) {
+                        self.state.limit.note_closed(self.in_flight.sizes());
+                        let refused = self.state.limit.refused().unwrap_or_default();
+                        let counters = &self.state.counters;
+                        counters
+                            .packet_limit
+                            .store(refused as u64, Ordering::Relaxed);
+                    }
+                    return Err(self.lost(error));
+                }
             }
         }
     }
@@ -174,7 +201,7 @@ impl<'a> Connection<'a> {
         let channels = self.state.inputs.retained.iter();
         let values = channels.filter(|c| c.dirty && !c.waiting).map(|c| c.next);
         let sending = self.is_sending().then(|| {
-            let messages = self.outbox.due(self.in_flight.outbox_messages());
+            let messages = self.outbox.due(self.outbox_messages());
             values.chain(messages).min()
         });
         [
@@ -201,12 +228,21 @@ impl<'a> Connection<'a> {
         }
         if is_over(self.reassert_online_at) {
             self.reassert_online_at = None;
-            self.publish_status(StatusName::Online, MessageKind::Announcement)?;
+            self.publish_status(StatusName::Online, MessageKind::Online)?;
+            if self.is_listening && std::mem::take(&mut self.state.are_commands_off) {
+                self.state.report(ConnectionNotice::CommandsOn);
+            }
+        }
+        if self.is_sending() {
+            self.send_held()?;
+        }
+        let is_idle = self.held.is_empty() && self.in_flight.is_empty() && self.outbox.is_idle();
+        if is_idle && self.since.elapsed() >= STABLE_AFTER {
+            self.state.limit.end_care();
         }
         if self.is_sending() {
             self.send_values(now)?;
-            self.outbox
-                .start_due_work(now, self.in_flight.outbox_messages());
+            self.outbox.start_due_work(now, self.outbox_messages());
             self.commands.start_next();
         }
         self.advance_shutdown(now)
@@ -244,9 +280,12 @@ impl<'a> Connection<'a> {
                 }
             }
             Event::Incoming(Incoming::PubAck(ack)) => {
-                let kind = self.in_flight.acknowledged(ack.pkid);
+                let message = self.in_flight.acknowledged(ack.pkid);
                 self.puback_due_since = self.in_flight.is_puback_due().then(Instant::now);
-                self.acknowledged(kind)?;
+                if let Some(message) = &message {
+                    self.state.limit.note_taken(message.size.bytes);
+                }
+                self.acknowledged(message.map(|message| message.kind))?;
             }
             Event::Incoming(Incoming::Publish(message)) => self.on_publish(&message)?,
             Event::Incoming(Incoming::SubAck(ack))
@@ -270,6 +309,7 @@ impl<'a> Connection<'a> {
                 self.outbox.delivered(id);
             }
             Some(MessageKind::Channel(at)) => self.state.inputs.retained[at].waiting = false,
+            Some(MessageKind::Online) => self.is_online_acknowledged = true,
             Some(MessageKind::Stopped) => {
                 if let Some(closing) = self.closing
                     && closing.step == ClosingStep::AwaitingStoppedAck
@@ -303,6 +343,18 @@ impl<'a> Connection<'a> {
             let at = later(Instant::now(), self.settings.reconnect_max);
             self.reconnect_at.get_or_insert(at);
         }
+    }
+
+    /// Outbox messages that are fetched and not acknowledged.
+    fn outbox_messages(&self) -> usize {
+        let is_of_outbox = |held: &&HeldMessage| matches!(held.kind, MessageKind::OutboxMessage(_));
+        self.in_flight.outbox_messages() + self.held.iter().filter(is_of_outbox).count()
+    }
+
+    /// Transient messages that are not acknowledged.
+    fn transient(&self) -> usize {
+        let is_transient = |held: &&HeldMessage| held.kind == MessageKind::TransientMessage;
+        self.in_flight.transient() + self.held.iter().filter(is_transient).count()
     }
 
     fn puback_timeout(&self) -> Duration {

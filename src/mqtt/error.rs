@@ -1,6 +1,9 @@
 //! Why there is no connection, with what to do about it.
 
+use super::port_probe::PortProtocol;
+use super::settings::Settings;
 use super::tls::TlsError;
+use super::tls_failure::TlsFailure;
 use rumqttc::mqttbytes::Error as PacketError;
 use rumqttc::{ConnectReturnCode, ConnectionError, StateError};
 use std::error::Error;
@@ -27,11 +30,35 @@ pub(super) enum MqttError {
     /// Reading or writing failed.
     #[error("the connection to the broker is lost: {0}; check network, host and port")]
     ConnectionLost(String),
-    /// The TLS handshake failed.
+    /// The connection was closed before the CONNACK.
     #[error(
-        "no TLS with the broker: {0}; check the CA file, that the host is named as in the broker's certificate, and that its port speaks TLS"
+        "the broker closes the connection at once; check that its port speaks MQTT, and the broker's log"
     )]
-    TlsHandshake(String),
+    ClosedAtOnce,
+    /// The same after a TLS handshake without a client certificate.
+    #[error(
+        "the broker closes the connection after the TLS handshake; if it requires a client certificate, give certificate and key; else check the broker's log"
+    )]
+    ClosedAfterHandshake,
+    /// Something else than the settings say speaks at the port.
+    #[error("{0}")]
+    WrongPort(PortProtocol),
+    /// Another client has taken the session over, again and again.
+    #[error(
+        "the broker has ended {count} connections in a row that were in order, as it does when another client connects with the same client id, here {client_id:?}; give each device an id and a client id of its own"
+    )]
+    TakenOver {
+        /// The client id.
+        client_id: String,
+        /// Connections that ended like this.
+        count: u32,
+    },
+    /// The TLS handshake failed.
+    #[error("{0}")]
+    TlsHandshake(#[from] TlsFailure),
+    /// The task that reads the TLS files failed.
+    #[error("cannot set up TLS: a bug: {0}")]
+    TlsSetup(String),
     /// The TLS files cannot be used.
     #[error("{0}")]
     TlsFiles(#[from] TlsError),
@@ -61,12 +88,36 @@ pub(super) enum MqttError {
     QueueFull,
 }
 
+impl MqttError {
+    /// The error of an attempt to connect with `settings`.
+    pub(super) fn of_attempt(error: ConnectionError, settings: &Settings) -> Self {
+        let tls = settings.tls.as_ref();
+        match Self::from(error) {
+            Self::ConnectionLost(_) if tls.is_some_and(|tls| tls.cert_file.is_none()) => {
+                Self::ClosedAfterHandshake
+            }
+            Self::ConnectionLost(_) => Self::ClosedAtOnce,
+            other => other,
+        }
+    }
+
+    /// Whether it is open what speaks at the port.
+    pub(super) fn is_unexplained(&self) -> bool {
+        match self {
+            Self::ClosedAtOnce | Self::NoAnswer | Self::Protocol(_) => true,
+            Self::TlsHandshake(failure) => failure.is_unexplained(),
+            _ => false,
+        }
+    }
+}
+
 impl From<ConnectionError> for MqttError {
     fn from(error: ConnectionError) -> Self {
         match error {
             ConnectionError::ConnectionRefused(code) => Self::Refused(code),
             ConnectionError::NetworkTimeout | ConnectionError::FlushTimeout => Self::NoAnswer,
-            ConnectionError::Tls(error) => Self::TlsHandshake(root(&error)),
+            // The library's text names the result of the verification; the innermost cause does not.
+            ConnectionError::Tls(error) => TlsFailure::of(&error.to_string()).into(),
             ConnectionError::MqttState(StateError::Deserialization(
                 PacketError::PayloadSizeLimitExceeded(bytes),
             )) => Self::TooLarge { bytes },
@@ -79,8 +130,19 @@ impl From<ConnectionError> for MqttError {
             ConnectionError::Io(error) => Self::Unreachable(error.to_string()),
             ConnectionError::MqttState(
                 StateError::Io(error) | StateError::Deserialization(PacketError::Io(error)),
-            ) => Self::ConnectionLost(error.to_string()),
+            ) => Self::lost(&error),
             other => Self::Protocol(root(&other)),
+        }
+    }
+}
+
+impl MqttError {
+    /// A connection that failed with `error`; a broker that refuses a client certificate may say so after the handshake.
+    fn lost(error: &std::io::Error) -> Self {
+        let text = error.to_string();
+        match TlsFailure::of_alert(&text) {
+            Some(failure) => failure.into(),
+            None => Self::ConnectionLost(text),
         }
     }
 }

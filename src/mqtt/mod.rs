@@ -6,7 +6,8 @@
 //! * [`Outbox`], [`Inbox`]: what the caller implements.
 //! * [`client`]: keeps a connection. `connect` makes one, up to its CONNACK; `connection` serves it to its end, with
 //!   `outbox_publisher` for messages, `command_receiver` for commands and `inflight` for what is not acknowledged.
-//! * `error`: why a connection ended.
+//! * `packet_limit`: which messages are larger than the broker accepts.
+//! * `error`: why a connection ended. `tls_failure`: why TLS failed. `port_probe`: what else speaks at the port.
 //! * [`subscriber`]: only listens; for `watch` and `check`.
 //!
 //! # Invariants, each with a test
@@ -16,7 +17,7 @@
 //! * A command is acknowledged after the inbox has accepted it and not before.
 //! * Subscription, status, retained channels and discovery are sent after every CONNACK.
 //! * A refused CONNACK is no connection. On average there is at most one attempt to connect a second.
-//! * Dropped messages are counted.
+//! * Dropped messages are counted. A message that is larger than the broker accepts holds up no other.
 
 pub mod client;
 mod command_receiver;
@@ -25,9 +26,12 @@ mod connection;
 mod error;
 mod inflight;
 mod outbox_publisher;
+mod packet_limit;
+mod port_probe;
 pub mod settings;
 pub mod subscriber;
 pub mod tls;
+mod tls_failure;
 
 pub use crate::messages::broker_address::{BrokerAddress, UrlError};
 pub use crate::messages::payloads::PendingMessage;
@@ -50,6 +54,25 @@ pub trait Outbox: Send + Sync + 'static {
     /// When they cannot be deleted; the call is repeated seconds later, and the messages are sent again in the next
     /// connection.
     fn delivered(&self, ids: &[i64]) -> Result<(), String>;
+
+    /// Reports what an operator should know of the connection.
+    fn report(&self, notice: ConnectionNotice);
+}
+
+/// What an operator should know of the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectionNotice {
+    /// A problem, reported once.
+    Problem {
+        /// What is wrong.
+        reason: String,
+        /// What was done about it, and what a person can do.
+        action: String,
+    },
+    /// Commands are not received, and why.
+    CommandsOff(String),
+    /// Commands are received again.
+    CommandsOn,
 }
 
 /// Where commands go. Calls may block: they are made on a thread of their own, one after the other.

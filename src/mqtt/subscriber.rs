@@ -3,6 +3,7 @@
 
 use super::client::RECONNECT_JITTER;
 use super::connect::{base_options, open_client, transport};
+use super::port_probe;
 use super::settings::Settings;
 use crate::limits::backoff::Backoff;
 use crate::messages::payloads::PAYLOAD_MAX;
@@ -108,9 +109,15 @@ impl Drop for Subscriber {
 async fn listen(role: &str, settings: &Settings, topics: &[String], sender: &Sender<Event>) {
     let mut backoff = Backoff::new(RECONNECT_MIN, RECONNECT_MAX).with_jitter(RECONNECT_JITTER);
     loop {
-        let Some((error, was_connected)) = session(role, settings, topics, sender).await else {
+        let Some((mut error, was_connected)) = session(role, settings, topics, sender).await else {
             return;
         };
+        if !was_connected
+            && error.is_unexplained()
+            && let Some(protocol) = port_probe::identify(settings).await
+        {
+            error = MqttError::WrongPort(protocol);
+        }
         let event = match error {
             MqttError::SubscriptionDenied(_) => Event::SubscriptionDenied(error.to_string()),
             error => Event::Disconnected(error.to_string()),
@@ -143,10 +150,11 @@ async fn session(
         .set_clean_session(true)
         .set_max_packet_size(PACKET_MAX, PACKET_MAX);
     let (client, mut connection) = open_client(settings, options, 10);
-    let mut is_connected = false;
+    let (mut is_accepted, mut is_connected) = (false, false);
     loop {
         let event = match connection.poll().await {
             Ok(rumqttc::Event::Incoming(Packet::ConnAck(_))) => {
+                is_accepted = true;
                 let filter = |topic: &String| SubscribeFilter::new(topic.clone(), QoS::AtLeastOnce);
                 if client
                     .try_subscribe_many(topics.iter().map(filter))
@@ -176,7 +184,8 @@ async fn session(
                 }
             }
             Ok(_) => continue,
-            Err(error) => return Some((error.into(), is_connected)),
+            Err(error) if is_accepted => return Some((error.into(), is_connected)),
+            Err(error) => return Some((MqttError::of_attempt(error, settings), false)),
         };
         sender.send(event).ok()?;
     }

@@ -78,10 +78,18 @@ pub(super) fn connector(tls: &Tls) -> Result<TlsConnector, TlsError> {
             builder.identity(identity(cert, key)?);
         }
     }
+    let files = || {
+        let all = [&tls.cert_file, &tls.key_file].into_iter().flatten();
+        all.map(|path| path.display().to_string())
+            .collect::<Vec<_>>()
+            .join(" and ")
+    };
     builder.build().map_err(|error| {
-        TlsError::Unusable(format!(
-            "TLS cannot be set up: {error}; check that the key belongs to the certificate"
-        ))
+        TlsError::Unusable(if error.to_string().contains("key values mismatch") {
+            format!("{}: the key does not belong to the certificate; give the key with which the certificate was requested", files())
+        } else {
+            format!("TLS cannot be set up: {error}; check that the key belongs to the certificate")
+        })
     })
 }
 

@@ -160,6 +160,11 @@ impl VideoClip {
         self.approximate
     }
 
+    /// Allows the decoder `timeout` from here on, whatever it has used before.
+    pub fn renew_timeout(&mut self, timeout: Duration) {
+        self.budget = timeout;
+    }
+
     /// Why decoding stopped before the end of the file, if it did.
     #[must_use]
     pub fn stopped_early(&self) -> Option<&str> {

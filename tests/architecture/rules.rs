@@ -106,6 +106,7 @@ const PURE: &[&str] = &[
     "dataset",
     "messages",
     "draw",
+    "untrusted",
 ];
 
 /// Imports between modules of one layer: from, to, and why.

@@ -105,7 +105,7 @@ fn what_cannot_be_filmed_is_named() {
         .ends(69)
         .says(&["nosuchelement"]);
     film(&format!("file:{}", text.display()), &out, &[])
-        .ends(66)
+        .ends(65)
         .says(&["notes.txt", "give a clip"]);
     film("file:/nowhere.mp4", &out, &[])
         .ends(66)
@@ -128,6 +128,41 @@ fn what_cannot_be_filmed_is_named() {
     let list = handloom(["camera", "--list", "--progress", "json"]);
     assert!(matches!(list.code, Some(0 | 1)), "{}", list.stderr);
     assert!(!list.events().is_empty());
+}
+
+/// Each ends by itself, says why, and blames no cable.
+#[test]
+fn a_file_that_is_no_film_ends_and_says_so() {
+    let dir = scratch();
+    let path = |name: &str| dir.path().join(name);
+    let named = |name: &str| format!("file:{}", path(name).display());
+    let frame = [
+        &b"GIF89a\x02\x00\x02\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff"[..],
+        b",\x00\x00\x00\x00\x02\x00\x02\x00\x00\x02\x02\x84\x51\x00;",
+    ];
+    std::fs::write(path("gif.mp4"), frame.concat()).unwrap();
+    std::fs::write(path("webp.mp4"), b"RIFF\x1a\x00\x00\x00WEBPVP8L").unwrap();
+    std::fs::write(path("empty.mp4"), b"").unwrap();
+    std::fs::create_dir(path("folder.mp4")).unwrap();
+    let pipe = Command::new("mkfifo").arg(path("pipe.mp4")).status();
+    assert!(pipe.unwrap().success());
+    let out = path("takes");
+    for (name, code, words) in [
+        ("gif.mp4", 65, "a GIF is not a video"),
+        ("webp.mp4", 65, "convert it to PNG or JPEG"),
+        ("empty.mp4", 65, "empty"),
+        ("folder.mp4", 66, "a folder"),
+        ("pipe.mp4", 66, "a pipe"),
+    ] {
+        let run = film(&named(name), &out, &[])
+            .ends(code)
+            .says(&[name, words]);
+        assert!(!run.stderr.contains("plug"), "{}", run.stderr);
+    }
+    // A short film, and one that breaks off: what was there is filmed.
+    shoot(&path("short.mp4"), &[Part::Sign(1, 3)], 25);
+    let run = film(&named("short.mp4"), &out, &["--at-once"]).ends(1);
+    assert_eq!(run.event("ended")["frames"], 3);
 }
 
 /// The program at work; ended with the test.

@@ -1,10 +1,11 @@
 //! Whatever is sent as a command is answered, and nothing of it ends the daemon.
 
-use crate::stage::{Stage, assert_no_gap, broker, is_done, obeys, said};
+use crate::stage::{Stage, assert_no_gap, broker, is_done, obeys, said, state};
 use handloom::messages::request::{CommandName, parse};
 use handloom::messages::topics;
 use serde_json::{Value, json};
 use test_support::Dice;
+use test_support::stub_broker::{Packet, Stub};
 
 /// Commands that are sent before their answers are waited for; the daemon keeps 64 in hand.
 const BURST: usize = 20;
@@ -135,4 +136,62 @@ fn a_hundred_malformed_commands_get_an_answer_each() {
     assert!(!daemon.log().contains("panicked"), "{}", daemon.log());
     assert!(beside > 0);
     assert_eq!(daemon.stop(), Some(0));
+}
+
+/// The reserve of the disk is not for what anybody may write.
+#[test]
+fn below_the_reserve_a_refused_command_gets_no_reply() {
+    let (broker, ears) = broker();
+    let stage = Stage::with_own(1, Some(broker.port()), "");
+    let most = [
+        "--set",
+        "limits.disk_reserve_mib=1048575",
+        "--set",
+        "limits.disk_resume_mib=1048576",
+    ];
+    let mut daemon = stage.start(&most);
+    daemon.until("the pause", |_| state(&ears).0 == "paused");
+    ears.publish(
+        "handloom/box/cmd/nonsense\u{202e}",
+        false,
+        "{\"id\": \"n\"}",
+    );
+    daemon.until("a line in the log", |daemon| {
+        daemon.log().contains("no reply to a refused command")
+    });
+    assert!(said(&ears, topics::REPLY).is_empty());
+    assert!(!daemon.log().contains('\u{202e}'));
+    obeys(&mut daemon, &ears, "pause", "a good one", "succeeded");
+    daemon.kill();
+}
+
+/// It cannot be read, so it can only be said: in a fault, and in `state` for as long as no command comes through.
+#[test]
+fn a_retained_command_that_is_too_large_is_said_to_be_there() {
+    let stub = Stub::start(|peer| {
+        if !peer.accept(false, 0) {
+            return;
+        }
+        while let Some(packet) = peer.read() {
+            peer.answer(&packet, true);
+            if matches!(packet, Packet::Subscribe { .. }) {
+                peer.publish("handloom/box/cmd/pause", &vec![b'x'; 2 << 20], 1, true);
+            }
+        }
+    });
+    let stage = Stage::with_own(1, Some(stub.port()), "");
+    let mut daemon = stage.start(&[]);
+    for channel in [topics::STATE, topics::FAULT] {
+        daemon.until(channel, |_| {
+            stub.seen().iter().any(|seen| match &seen.packet {
+                Packet::Publish { topic, payload, .. } => {
+                    let payload = String::from_utf8_lossy(payload);
+                    *topic == crate::stage::topic(channel)
+                        && payload.contains("no command is received")
+                }
+                _ => false,
+            })
+        });
+    }
+    daemon.kill();
 }

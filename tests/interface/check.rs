@@ -290,7 +290,7 @@ fn a_broker_is_tried_with_the_certificates_of_the_config() {
         &["accepts the login"],
     );
     let stranger = "mqtt.ca_file=other.pem";
-    check(&[stranger], 69, "FAIL", &["no TLS", "CA file"]);
+    check(&[stranger], 69, "FAIL", &["authority", "CA file"]);
     // Without its certificate.
     check(&[ca], 69, "FAIL", &["messages wait"]);
     let old = [ca, cert, "mqtt.key_file=old.key"];
@@ -449,7 +449,7 @@ fn the_camera_is_opened_for_a_frame() {
         66,
         "FAIL",
         "camera",
-        &["hand.png", "give a clip"],
+        &["hand.png", "path of a clip"],
     );
     image::save_buffer(
         &still,

@@ -13,4 +13,5 @@ mod config;
 mod help;
 mod package;
 mod readme;
+mod terminal;
 mod watch;

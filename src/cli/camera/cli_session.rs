@@ -1,6 +1,6 @@
 //! One camera session at a terminal or in a script: commands from stdin, a status line, takes into the store.
 
-use crate::camera::{CameraAddress, CameraEvent};
+use crate::camera::{CameraAddress, CameraError, CameraEvent};
 use crate::cli::camera::preview_encoder::PreviewEncoder;
 use crate::cli::camera::stdin_commands::StdinCommand;
 use crate::cli::progress::Console;
@@ -271,6 +271,8 @@ impl CliSession<'_> {
                 });
                 self.console.report(&text, &event);
             }
+            // The decoder of a file hangs: no end follows.
+            CameraEvent::Fault(error @ CameraError::FileHangs { .. }) => return Err(error.into()),
             // At a terminal each fault is shown.
             CameraEvent::Fault(error) | CameraEvent::Relapse(error) if self.state != OPENING => {
                 self.state = "degraded";
@@ -280,7 +282,13 @@ impl CliSession<'_> {
             }
             // A camera that never worked needs the user.
             CameraEvent::Fault(error) | CameraEvent::Relapse(error) => return Err(error.into()),
-            CameraEvent::Ended => self.state = ENDED,
+            CameraEvent::Ended => {
+                self.state = ENDED;
+                let frames = self.session.status().counts.frames;
+                let text = format!("{} ended after {frames} frames", self.device);
+                let event = json!({"event": "ended", "state": self.state, "frames": frames});
+                self.console.report(&text, &event);
+            }
         }
         Ok(())
     }

@@ -2,10 +2,12 @@
 
 use super::{Connection, ConnectionEnd, later};
 use crate::messages::{StatusName, topics};
+use crate::mqtt::ConnectionNotice;
 use crate::mqtt::PendingMessage;
 use crate::mqtt::client::{Counters, TransientMessage};
 use crate::mqtt::error::MqttError;
 use crate::mqtt::inflight::MessageKind;
+use crate::mqtt::packet_limit::PacketSize;
 use rumqttc::{Publish, QoS};
 use tokio::time::Instant;
 
@@ -15,6 +17,14 @@ const TRANSIENT_MAX: usize = 16;
 pub(in crate::mqtt) const OUTGOING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The part of it that topic and header may take.
 const HEADER_BYTES_MAX: usize = 1024;
+
+/// A message that is not handed over yet.
+pub(super) struct HeldMessage {
+    pub(super) kind: MessageKind,
+    size: PacketSize,
+    qos: QoS,
+    payload: Vec<u8>,
+}
 
 impl Connection<'_> {
     pub(super) fn send_values(&mut self, now: Instant) -> Result<(), ConnectionEnd> {
@@ -57,13 +67,19 @@ impl Connection<'_> {
         transient: TransientMessage,
     ) -> Result<(), ConnectionEnd> {
         let fits = transient.payload.len() + HEADER_BYTES_MAX <= OUTGOING_BYTES_MAX;
-        if !fits || self.in_flight.transient() >= TRANSIENT_MAX || !self.is_sending() {
+        if !fits || self.transient() >= TRANSIENT_MAX || !self.is_sending() {
             Counters::add(&self.state.counters.dropped);
             return Ok(());
         }
         let topic = topics::topic(&self.settings.device, transient.channel);
         let kind = MessageKind::TransientMessage;
-        self.publish(kind, topic, transient.qos, transient.payload)
+        // What is not acknowledged could not be told from what closes the connection.
+        let qos = if self.state.limit.is_careful() {
+            QoS::AtLeastOnce
+        } else {
+            transient.qos
+        };
+        self.publish(kind, topic, qos, transient.payload)
     }
 
     pub(super) fn ack(&mut self, message: &Publish) -> Result<(), ConnectionEnd> {
@@ -88,13 +104,78 @@ impl Connection<'_> {
         qos: QoS,
         payload: Vec<u8>,
     ) -> Result<(), ConnectionEnd> {
+        let message = HeldMessage {
+            kind,
+            size: PacketSize::of(&topic, &payload),
+            qos,
+            payload,
+        };
+        // The smallest message, and the one that ends the connection.
+        if matches!(kind, MessageKind::Online | MessageKind::Stopped) {
+            return self.hand_over(message);
+        }
+        if self.state.limit.refuses(message.size.bytes) {
+            self.set_aside(&message);
+            return Ok(());
+        }
+        let is_first = self.in_flight.is_empty() && self.held.is_empty();
+        if self.state.limit.is_careful() && !is_first {
+            self.held.push_back(message);
+            return Ok(());
+        }
+        self.hand_over(message)
+    }
+
+    /// Hands over the next message that was held back, once nothing is in flight.
+    pub(super) fn send_held(&mut self) -> Result<(), ConnectionEnd> {
+        if !self.in_flight.is_empty() {
+            return Ok(());
+        }
+        match self.held.pop_front() {
+            Some(message) => self.hand_over(message),
+            None => Ok(()),
+        }
+    }
+
+    fn hand_over(&mut self, message: HeldMessage) -> Result<(), ConnectionEnd> {
+        let HeldMessage {
+            kind,
+            size,
+            qos,
+            payload,
+        } = message;
         let retain = !matches!(
             kind,
             MessageKind::OutboxMessage(_) | MessageKind::TransientMessage
         );
-        let handed = self.client.try_publish(topic, qos, retain, payload);
+        let handed = self.client.try_publish(&size.topic, qos, retain, payload);
         handed.map_err(|_| self.lost(MqttError::QueueFull))?;
-        self.in_flight.queue(kind);
+        self.in_flight.queue(kind, size);
         Ok(())
+    }
+
+    /// Leaves out a message that is larger than the broker accepts. One of the outbox stays there: the next process tries
+    /// it again.
+    fn set_aside(&mut self, message: &HeldMessage) {
+        let PacketSize { topic, bytes } = &message.size;
+        let is_counted = match message.kind {
+            MessageKind::OutboxMessage(id) => self.state.limit.is_uncounted(id),
+            MessageKind::Channel(at) => {
+                self.state.inputs.retained[at].waiting = false;
+                true
+            }
+            _ => true,
+        };
+        if is_counted {
+            Counters::add(&self.state.counters.set_aside);
+        }
+        if self.state.limit.is_first_of(topic) {
+            self.state.report(ConnectionNotice::Problem {
+                reason: format!(
+                    "the broker closes the connection at a message of {bytes} bytes on {topic}: it is larger than the broker accepts, or this device may not write there"
+                ),
+                action: "messages of this size are set aside until the daemon starts again, the others are sent; raise the broker's limit (mosquitto: max_packet_size), or allow the topic".to_owned(),
+            });
+        }
     }
 }

@@ -19,8 +19,10 @@ pub(in crate::mqtt) enum ConnectionEnd {
     Lost {
         /// The reason.
         error: MqttError,
-        /// How long it lasted.
+        /// How long it lasted; zero for an attempt that led to none.
         connected_for: Duration,
+        /// Whether the broker had acknowledged all that was sent.
+        is_settled: bool,
     },
 }
 
@@ -45,6 +47,7 @@ impl From<MqttError> for ConnectionEnd {
         Self::Lost {
             error,
             connected_for: Duration::ZERO,
+            is_settled: false,
         }
     }
 }
@@ -95,6 +98,7 @@ impl Connection<'_> {
             self.outbox.is_idle()
                 && self.commands.is_idle()
                 && self.in_flight.is_empty()
+                && self.held.is_empty()
                 && !self.state.inputs.retained.iter().any(|c| c.dirty)
         };
         match step {
@@ -135,6 +139,7 @@ impl Connection<'_> {
             None => ConnectionEnd::Lost {
                 error,
                 connected_for: self.since.elapsed(),
+                is_settled: self.is_online_acknowledged && self.in_flight.is_empty(),
             },
         }
     }

@@ -10,7 +10,12 @@ use rusqlite::Transaction;
 use serde::Serialize;
 use serde_json::Value;
 
-/// How many messages may wait. Replies to commands do not count: there are no more of them than commands that arrived.
+/// Replies that may wait, and their bytes together; the oldest go first. They have bounds of their own, so that neither a
+/// flood of commands drops batches and faults nor the other way round.
+const REPLIES_MAX: u32 = 1000;
+const REPLIES_BYTES_MAX: u32 = 4 << 20;
+
+/// How many messages may wait. Replies to commands do not count here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxLimits {
     /// Maximum number of waiting messages.
@@ -77,6 +82,15 @@ pub(super) fn insert_messages(
         dropped += tx
             .prepare_cached("DELETE FROM outbox WHERE channel <> ?1 AND unix_s < ?2")?
             .execute(params![topics::REPLY, oldest])?;
+    }
+    if messages.iter().any(|m| m.channel == topics::REPLY) {
+        dropped += tx
+            .prepare_cached(
+                "DELETE FROM outbox WHERE id IN (SELECT id FROM (
+                 SELECT id, row_number() OVER newest AS number, sum(length(payload)) OVER newest AS bytes
+                 FROM outbox WHERE channel = ?1 WINDOW newest AS (ORDER BY id DESC)) WHERE number > ?2 OR bytes > ?3)",
+            )?
+            .execute(params![topics::REPLY, REPLIES_MAX, REPLIES_BYTES_MAX])?;
     }
     if dropped > 0 {
         tx.execute(
@@ -214,5 +228,46 @@ mod tests {
         assert_eq!(seqs(&ledger), ["reply 1", "fault 2"]);
         assert_eq!(ledger.dropped_count().unwrap(), 4);
         assert_eq!(ledger.pending_message_count().unwrap(), 2);
+    }
+
+    #[test]
+    fn a_flood_of_commands_does_not_grow_the_outbox() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(dir.path()).unwrap();
+        ledger.set_outbox_limits(Some(OutboxLimits {
+            messages: 3,
+            age_s: 100,
+        }));
+        ledger
+            .post(&[Message::new("batch", &json!({}))], &stamp(0))
+            .unwrap();
+        let flood = |count: u32, bytes: usize| -> Vec<Message> {
+            let reason = "x".repeat(bytes);
+            (0..count)
+                .map(|_| Message::new("reply", &json!({"reason": reason})))
+                .collect()
+        };
+        ledger
+            .post(&flood(REPLIES_MAX + 500, 10), &stamp(0))
+            .unwrap();
+        let waiting = ledger.pending_messages(0, usize::MAX >> 1).unwrap();
+        assert_eq!(
+            waiting.len(),
+            REPLIES_MAX as usize + 1,
+            "the batch and the newest replies"
+        );
+        assert_eq!(waiting[0].channel, "batch");
+        assert_eq!(ledger.dropped_count().unwrap(), 500);
+        ledger.post(&flood(100, 60_000), &stamp(0)).unwrap();
+        let waiting = ledger.pending_messages(0, usize::MAX >> 1).unwrap();
+        let bytes: usize = waiting.iter().map(|m| m.payload.len()).sum();
+        assert!(
+            (4_000_000..REPLIES_BYTES_MAX as usize).contains(&bytes),
+            "{bytes}"
+        );
+        assert!(
+            waiting.last().unwrap().payload.len() > 60_000,
+            "the newest stay"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What comes in: each command reaches the inbox before the broker may forget it.
 
 use super::rig::{Rig, settings};
+use handloom::mqtt::ConnectionNotice;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -174,4 +175,9 @@ fn a_huge_command_costs_listening_and_not_reporting() {
         [(false, true), (true, true), (true, false)]
     );
     assert_eq!(rig.connects(), 3);
+    let notices = rig.shelf.notices.lock().unwrap();
+    let [ConnectionNotice::CommandsOff(reason)] = notices.as_slice() else {
+        panic!("{notices:?}");
+    };
+    assert!(reason.contains("too large"), "{reason}");
 }

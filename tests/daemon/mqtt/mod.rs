@@ -3,5 +3,7 @@
 mod commands;
 mod faults;
 mod mosquitto;
+mod refused;
 mod rig;
 mod sending;
+mod tls;

@@ -267,7 +267,7 @@ fn tls_trusts_the_given_authority_and_shows_the_given_certificate() {
     };
     let message = check_tls(&mixed).unwrap_err().to_string();
     assert!(
-        message.contains("key belongs to the certificate"),
+        message.contains("does not belong to the certificate"),
         "{message}"
     );
     let old = Tls {

@@ -3,8 +3,8 @@
 use handloom::messages::payloads::VERSION;
 use handloom::messages::{Envelope, Status, topics};
 use handloom::mqtt::{
-    Counters, Inbox, Outbox, PendingMessage, PublisherInputs, QoS, Retained, Settings,
-    TransientMessage, run,
+    ConnectionNotice, Counters, Inbox, Outbox, PendingMessage, PublisherInputs, QoS, Retained,
+    Settings, TransientMessage, run,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,6 +35,8 @@ pub(crate) struct Shelf {
     letters: Mutex<BTreeMap<i64, PendingMessage>>,
     /// Ids in the order in which they were removed.
     pub(crate) removed: Mutex<Vec<i64>>,
+    /// What an operator was told.
+    pub(crate) notices: Mutex<Vec<ConnectionNotice>>,
     /// Calls fail while this is set.
     pub(crate) jammed: AtomicBool,
 }
@@ -49,6 +51,14 @@ impl Shelf {
             };
             self.letters.lock().unwrap().insert(id, letter);
         }
+    }
+
+    pub(crate) fn insert(&self, message: PendingMessage) {
+        self.letters.lock().unwrap().insert(message.id, message);
+    }
+
+    pub(crate) fn ids(&self) -> Vec<i64> {
+        self.letters.lock().unwrap().keys().copied().collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -77,6 +87,10 @@ impl Outbox for Shelf {
         letters.retain(|id, _| !ids.contains(id));
         self.removed.lock().unwrap().extend(ids);
         Ok(())
+    }
+
+    fn report(&self, notice: ConnectionNotice) {
+        self.notices.lock().unwrap().push(notice);
     }
 }
 

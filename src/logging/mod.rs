@@ -1,7 +1,11 @@
 //! The log on stderr: for a terminal, with time for a file, with priority prefixes for the journal. The level can change
-//! while the program runs.
+//! while the program runs. A line holds nothing that a terminal would obey, and lines that outsiders cause are limited.
 
+mod outsider_limit;
+
+use crate::logging::outsider_limit::{LineWriter, OutsiderLimit};
 use crate::system::journal;
+use crate::untrusted;
 use std::io::{IsTerminal, Write as _};
 use std::sync::OnceLock;
 use tracing::{Event, Level, Subscriber};
@@ -24,10 +28,16 @@ static LEVEL: OnceLock<Handle<EnvFilter, Registry>> = OnceLock::new();
 /// When `level` is not a level or filter.
 pub fn init(level: &str, has_times: bool) -> Result<(), String> {
     let (filter, handle) = reload::Layer::new(filter(level)?);
+    let has_colors = std::io::stderr().is_terminal();
+    let limit = OutsiderLimit::default();
     let lines = fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(LineWriter {
+            inner: std::io::stderr,
+            limit: limit.clone(),
+            has_colors,
+        })
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(has_colors);
     let lines = if journal::is_journal() {
         lines.event_format(JournalLine).boxed()
     } else if has_times {
@@ -37,7 +47,7 @@ pub fn init(level: &str, has_times: bool) -> Result<(), String> {
     };
     tracing_subscriber::registry()
         .with(filter)
-        .with(lines)
+        .with(lines.with_filter(limit))
         .try_init()
         .map_err(|e| e.to_string())?;
     // A second call has failed above.
@@ -64,8 +74,9 @@ const ERROR: u8 = 3;
 /// Prints the error that the program ends with on stderr, for the journal with the priority of an error. It is no event of
 /// the log, so no level hides it. A failing stderr is ignored.
 pub fn print_fatal(text: &str) {
+    let text = untrusted::escape(text);
     let words = if journal::is_journal() {
-        for_journal(text)
+        for_journal(&text)
     } else {
         format!("{text}\n")
     };
@@ -144,12 +155,19 @@ mod tests {
     fn logged(level: &str, log: impl FnOnce()) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
+        let limit = OutsiderLimit::default();
         let lines = fmt::layer()
             .with_ansi(false)
             .event_format(JournalLine)
-            .with_writer(move || writer.clone());
-        let lines = lines.with_filter(filter(level).unwrap());
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), log);
+            .with_writer(LineWriter {
+                inner: move || writer.clone(),
+                limit: limit.clone(),
+                has_colors: false,
+            });
+        let lines = tracing_subscriber::registry()
+            .with(filter(level).unwrap())
+            .with(lines.with_filter(limit));
+        tracing::subscriber::with_default(lines, log);
         let bytes = kept.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -184,5 +202,26 @@ mod tests {
         });
         let expected = "<3>fault reason=\"no\\nroom\"\n<4>late clips=3\n<6>ready\n<7>begun\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_outsiders_write_neither_steers_nor_floods_the_log() {
+        let evil = "\u{1b}[2J\u{9b}31m\u{202e}\n<0>forged\r";
+        let text = logged("info", || {
+            tracing::warn!("a {evil} b");
+            tracing::warn!(reason = evil, shown = %evil, "c");
+            for n in 0..50 {
+                tracing::warn!(target: untrusted::LOG_TARGET, n, "flood");
+            }
+            tracing::warn!("last");
+        });
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(
+            !text.replace('\n', "").contains(untrusted::steers_terminal),
+            "{text:?}"
+        );
+        assert!(lines.iter().all(|line| line.starts_with("<4>")), "{text}");
+        let flood = lines.iter().filter(|line| line.contains("flood")).count();
+        assert_eq!((flood, lines.len()), (20, 23), "{text}");
     }
 }
