@@ -56,6 +56,7 @@ test-vm: setup ## cameras against a kernel driver, in a QEMU guest: minutes
 test-long: build ## slow sweeps: kills, power cuts, memory over thousands of clips, mutated clips, the release package
 	tests/long/kill_sweep.sh
 	tests/long/power_sweep.sh
+	tests/long/flip_sweep.sh
 	tests/long/soak.sh process 1000
 	tests/long/soak.sh run 2000
 	tests/long/mutated_clips.py target/release/handloom

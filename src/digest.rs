@@ -19,6 +19,13 @@ impl Hasher {
         let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         digits.concat()
     }
+
+    /// The first 8 bytes as a number.
+    #[must_use]
+    pub fn first_8_bytes(self) -> i64 {
+        let bytes = self.0.finalize();
+        i64::from_be_bytes(std::array::from_fn(|n| bytes[n]))
+    }
 }
 
 /// Lower-case hex SHA-256 of `bytes`.
@@ -45,6 +52,10 @@ mod tests {
         let mut pieces = Hasher::default();
         pieces.update(b"a");
         pieces.update(b"bc");
+        assert_eq!(
+            pieces.clone().first_8_bytes(),
+            i64::from_str_radix("-45878d40fe30e816", 16).unwrap()
+        );
         assert_eq!(pieces.hex(), sha256_hex(b"abc"));
         assert_eq!(&sha256_hex(b"abc")[..8], "ba7816bf");
     }

@@ -12,11 +12,14 @@ use crate::frame::DecoderChoice;
 use crate::frame::{FrameSource, RgbFrame};
 use crate::inference::ModelFiles;
 use crate::recording::jpeg::{HAND_COLORS, draw_hands};
+use crate::storage::atomic_file::{refuse_link, write_whole};
 use crate::storage::batches::{FINAL_NAME, batch_path, read_batch};
 use crate::video::clip::{VideoClip, VideoOptions};
 use crate::video::encode::{Codec, best_codec, encode_mp4};
 use anyhow::{Context, anyhow};
 use clap::{Args, Command, FromArgMatches};
+use image::ImageEncoder;
+use image::codecs::png::PngEncoder;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -120,7 +123,7 @@ pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
         );
     }
     fs::create_dir_all(&args.out)
-        .and_then(|()| fs::write(args.out.join(MARKER), "made by handloom demo\n"))
+        .and_then(|()| write_whole(&args.out, MARKER, b"made by handloom demo\n"))
         .map_err(|error| cannot_use(&args.out, error))?;
     render(&dataset, best).map_err(|e| CliError::new(Exit::InOut, e))?;
 
@@ -131,8 +134,8 @@ pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
     };
     process::run_job(&config, Console::new(ProgressKind::Bar), fresh)?;
 
-    let image = args.out.join("contact-sheet.png");
-    draw(&dataset.join("videos"), &result, &image).map_err(|e| CliError::new(Exit::InOut, e))?;
+    let image = args.out.join(SHEET_NAME);
+    draw(&dataset.join("videos"), &result, &args.out).map_err(|e| CliError::new(Exit::InOut, e))?;
     print_line(&format!(
         "\nSequences:      {}\nContact sheet:  {} (the detected hands)\nManifest:       {} (the state of each instance)\n\nNext, inspect a batch file:     handloom inspect {}\nThen process your own dataset: handloom process --out RESULT DATASET",
         result.join(FINAL_NAME).display(),
@@ -151,6 +154,8 @@ fn accelerator_of_environment() -> Result<AcceleratorConfig, CliError> {
     read.map_err(|error| CliError::new(Exit::Usage, error))
 }
 
+/// The picture of the demo.
+const SHEET_NAME: &str = "contact-sheet.png";
 /// Marks a folder of the demo.
 const MARKER: &str = ".handloom-demo";
 
@@ -180,8 +185,11 @@ fn cannot_use(out: &Path, error: io::Error) -> CliError {
 fn render(dataset: &Path, best: Codec) -> anyhow::Result<()> {
     let videos = dataset.join("videos");
     fs::create_dir_all(&videos).with_context(|| format!("cannot create {}", videos.display()))?;
+    refuse_link(dataset)?;
+    refuse_link(&videos)?;
     for (_, id, _, clip) in &DATASET {
-        let path = videos.join(format!("{id}.mp4"));
+        let name = format!("videos/{id}.mp4");
+        let path = dataset.join(&name);
         let scene = |seed: u64| (0..FRAMES).map(move |i| signing_scene(seed, i, SIZE.0, SIZE.1));
         match clip {
             DemoClip::Hands { seed, codec } => {
@@ -195,9 +203,9 @@ fn render(dataset: &Path, best: Codec) -> anyhow::Result<()> {
             DemoClip::CutOff { seed } => {
                 encode_mp4(&path, scene(*seed), 25, best)?;
                 let bytes = fs::read(&path)?;
-                fs::write(&path, &bytes[..bytes.len() / 3])?;
+                write_whole(dataset, &name, &bytes[..bytes.len() / 3])?;
             }
-            DemoClip::Text(text) => fs::write(&path, text)?,
+            DemoClip::Text(text) => write_whole(dataset, &name, text.as_bytes())?,
             DemoClip::Missing => {}
         }
     }
@@ -208,11 +216,11 @@ fn render(dataset: &Path, best: Codec) -> anyhow::Result<()> {
         json!({"gloss": clips[0].0, "instances": instances.collect::<Value>()})
     });
     let metadata = serde_json::to_vec_pretty(&glosses.collect::<Value>())?;
-    Ok(fs::write(dataset.join("WLASL_v0.3.json"), metadata)?)
+    Ok(write_whole(dataset, "WLASL_v0.3.json", &metadata)?)
 }
 
 /// Draws the landmarks of the first batch over the frames in which they were detected.
-fn draw(videos: &Path, result: &Path, image: &Path) -> anyhow::Result<()> {
+fn draw(videos: &Path, result: &Path, out: &Path) -> anyhow::Result<()> {
     let options = VideoOptions {
         decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(1),
@@ -240,14 +248,14 @@ fn draw(videos: &Path, result: &Path, image: &Path) -> anyhow::Result<()> {
         u32::try_from(sheet.width())?,
         u32::try_from(sheet.height())?,
     );
-    image::save_buffer(
-        image,
+    let mut png = Vec::new();
+    PngEncoder::new(&mut png).write_image(
         sheet.pixels(),
         width,
         height,
         image::ExtendedColorType::Rgb8,
-    )
-    .with_context(|| format!("cannot write {}", image.display()))
+    )?;
+    Ok(write_whole(out, SHEET_NAME, &png)?)
 }
 
 /// The meaning of colours and rows of the contact sheet.

@@ -3,6 +3,7 @@
 
 use crate::cli::Cli;
 use crate::error::{CliError, Exit};
+use crate::storage::atomic_file::write_whole;
 use anyhow::anyhow;
 use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
@@ -42,8 +43,7 @@ pub fn run(args: &DocsArgs) -> Result<Exit, CliError> {
 }
 
 fn write(out: &Path) -> io::Result<()> {
-    let pages = out.join("man/man1");
-    fs::create_dir_all(&pages)?;
+    fs::create_dir_all(out.join(MAN_FOLDER))?;
     let mut all = Cli::command().disable_help_subcommand(true);
     all.build();
     let shown = all.get_subcommands().filter(|c| !c.is_hide_set());
@@ -53,7 +53,11 @@ fn write(out: &Path) -> io::Result<()> {
         let mut page = Vec::new();
         man.render(&mut page)?;
         let page = with_examples_as_they_stand(&String::from_utf8_lossy(&page));
-        fs::write(pages.join(man.get_filename()), page)?;
+        write_whole(
+            out,
+            &format!("{MAN_FOLDER}/{}", man.get_filename()),
+            page.as_bytes(),
+        )?;
     }
     for (shell, place) in COMPLETIONS {
         let path = out.join(place);
@@ -62,10 +66,13 @@ fn write(out: &Path) -> io::Result<()> {
         }
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut without_hidden(), "handloom", &mut script);
-        fs::write(path, script)?;
+        write_whole(out, place, &script)?;
     }
     Ok(())
 }
+
+/// Folder of the man pages.
+const MAN_FOLDER: &str = "man/man1";
 
 /// The command line without hidden subcommands, which completions would offer too.
 fn without_hidden() -> Command {

@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 pub(super) const INSPECT_ABOUT: &str = "\
@@ -31,6 +32,11 @@ pub struct InspectArgs {
 
 /// Labels in the text summary; the JSON summary has all.
 const LABELS_SHOWN: usize = 15;
+
+/// Maximum memory for different labels, in bytes.
+const LABELS_BYTES_MAX: usize = 32 << 20;
+/// Memory of a counted label beside its text, in bytes.
+const LABEL_OVERHEAD_BYTES: usize = 64;
 
 /// Prints a summary of each file.
 ///
@@ -56,20 +62,17 @@ fn inspect(path: &Path) -> Result<Value, StoreError> {
         let (descr, shape) = npz.header(&name)?;
         arrays.insert(name, json!({"dtype": descr, "shape": shape}));
     }
-    let mut summary = json!({"file": path, "arrays": arrays});
+    // A path that is no UTF-8 is shown with replacement characters.
+    let mut summary = json!({"file": path.to_string_lossy(), "arrays": arrays});
     let has = |name: &str| arrays.contains_key(name);
     if has("labels") {
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        for label in npz.strings("labels")? {
-            *counts.entry(label).or_default() += 1;
-        }
-        summary["labels"] = json!(counts);
+        summary["labels"] = json!(count_labels(&mut npz)?);
     }
-    // Without and with one and two hands; the rest is padding.
-    let mut frames = [0_usize; 4];
     if has("hand_count") && has("frame_index") {
         let (counts, _) = npz.numbers::<u8>("hand_count")?;
         let (indexes, _) = npz.numbers::<i32>("frame_index")?;
+        // Without and with one and two hands; the rest is padding.
+        let mut frames = [0_usize; 4];
         for (count, index) in counts.iter().zip(&indexes) {
             let is_padding = *index < 0;
             frames[if is_padding {
@@ -82,18 +85,54 @@ fn inspect(path: &Path) -> Result<Value, StoreError> {
         summary["frames"] =
             json!({"no_hand": none, "one_hand": one, "two_hands": two, "padding": padding});
     } else if has("sequences") {
-        // Without frame numbers padding looks like a frame without hands.
-        let (values, shape) = npz.numbers::<f32>("sequences")?;
-        let width = shape.last().copied().unwrap_or(FEATURES).max(1);
-        for row in values.chunks_exact(width) {
-            let hands = row.chunks(width.div_ceil(2));
-            let hands = hands.filter(|hand| hand.iter().any(|v| *v != 0.0)).count();
-            frames[hands.min(2)] += 1;
-        }
-        let [none, one, two, _] = frames;
+        let [none, one, two] = count_hands(&mut npz)?;
         summary["frames"] = json!({"no_hand_or_padding": none, "one_hand": one, "two_hands": two});
     }
     Ok(summary)
+}
+
+/// How often each label occurs.
+fn count_labels(npz: &mut NpzReader) -> Result<BTreeMap<String, usize>, StoreError> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut bytes = 0;
+    npz.pieces::<String>("labels", |labels| {
+        for label in labels.drain(..) {
+            let count = counts.entry(label).or_insert_with_key(|label| {
+                bytes += label.len() + LABEL_OVERHEAD_BYTES;
+                0
+            });
+            *count += 1;
+        }
+        if bytes > LABELS_BYTES_MAX {
+            return Err(io::Error::other(
+                "it has too many different labels to count",
+            ));
+        }
+        Ok(())
+    })?;
+    Ok(counts)
+}
+
+/// The numbers of frames without, with one and with two hands. Without frame numbers padding looks like a frame without
+/// hands.
+fn count_hands(npz: &mut NpzReader) -> Result<[usize; 3], StoreError> {
+    let (_, shape) = npz.header("sequences")?;
+    let width = shape.last().copied().unwrap_or(FEATURES).max(1);
+    let per_hand = width.div_ceil(2);
+    let mut frames = [0; 3];
+    let (mut column, mut hands) = (0, [false; 2]);
+    npz.pieces::<f32>("sequences", |values| {
+        for value in values.drain(..) {
+            hands[column / per_hand] |= value != 0.0;
+            column += 1;
+            if column == width {
+                frames[hands.into_iter().filter(|is_there| *is_there).count()] += 1;
+                (column, hands) = (0, [false; 2]);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(frames)
 }
 
 /// The summary as text.

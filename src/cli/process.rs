@@ -303,8 +303,8 @@ fn introduce(console: &Console, scan: &DatasetScan) {
     console.report(
         &dataset.report(),
         &json!({
-            "event": "dataset", "json": dataset.json_path(), "json_bytes": dataset.json_bytes(),
-            "videos": dataset.videos_path(), "video_files": dataset.video_count(),
+            "event": "dataset", "json": dataset.json_path().to_string_lossy(), "json_bytes": dataset.json_bytes(),
+            "videos": dataset.videos_path().to_string_lossy(), "video_files": dataset.video_count(),
         }),
     );
     for warning in &plan.warnings {
@@ -355,7 +355,7 @@ fn conclude(
     let per_gloss: Map<String, Value> = per_gloss.map(|(g, n)| (g.to_string(), json!(n))).collect();
     let event = json!({
         "event": "done", "accepted": accepted, "states": states(&report.counts), "per_gloss": per_gloss,
-        "seconds": tenths(report.elapsed), "out": job_config.out,
+        "seconds": tenths(report.elapsed), "out": job_config.out.to_string_lossy(),
     });
     observer.console.report(&text, &event);
     if accepted > 0 {

@@ -9,6 +9,7 @@ use crate::storage::mirror::{Listing, Mirror, MirrorError};
 use crate::storage::output_dir;
 use crate::system::lock_ignoring_poison;
 use crossbeam_channel::select;
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -22,6 +23,9 @@ const RETRIED: &str = "job and camera continue; what is missing is copied when t
 /// What is done about a mirror that belongs to another output directory.
 const NOT_RETRIED: &str =
     "job and camera continue without a copy; nothing in the mirror is changed";
+
+/// What is done about copies that have changed.
+const COPIED_AGAIN: &str = "they are copied again; check the medium, which may be failing";
 
 /// Shared by the mirror's thread and the others.
 #[derive(Default)]
@@ -90,6 +94,7 @@ pub(super) fn start(daemon: &Arc<Daemon>) -> Result<JoinHandle<()>, CliError> {
 impl Daemon {
     fn run_mirror(&self) {
         let mut reported: Vec<MirrorFault> = Vec::new();
+        let mut verified = Verified::default();
         loop {
             select! {
                 recv(self.mirror.work.channel()) -> _ => {}
@@ -103,7 +108,7 @@ impl Daemon {
             (status.is_pending, status.is_copying) = (false, true);
             drop(status);
             if let Some(to) = self.config().output.mirror.clone() {
-                let faults = self.copy_to_mirror(&to);
+                let faults = self.copy_to_mirror(&to, &mut verified);
                 for MirrorFault { reason, action } in
                     faults.iter().filter(|fault| !reported.contains(fault))
                 {
@@ -120,10 +125,10 @@ impl Daemon {
     }
 
     /// Copies what is missing of the job's results and of the takes. Returns what prevented it, each fault once.
-    fn copy_to_mirror(&self, to: &Path) -> Vec<MirrorFault> {
+    fn copy_to_mirror(&self, to: &Path, verified: &mut Verified) -> Vec<MirrorFault> {
         let config = self.config();
         let out = &config.output.path;
-        let results = || output_dir::mirrored(out, &self.ledger.lock()).map(Some);
+        let results = || output_dir::mirrored(&self.ledger.lock()).map(Some);
         let takes = || Ok(self.camera.lock().files.clone());
         let targets = [
             MirrorTarget {
@@ -146,6 +151,13 @@ impl Daemon {
             if faults.iter().any(|fault| fault.action == NOT_RETRIED) {
                 break;
             }
+            match self.verify_mirror(target, verified) {
+                Ok(()) => {}
+                Err(fault) => {
+                    faults.push(fault);
+                    continue;
+                }
+            }
             match target.copy(&self.shutdown) {
                 Ok(is_outdated) if is_outdated => self.mirror.notify_sealed(),
                 Ok(_) => {}
@@ -156,7 +168,40 @@ impl Daemon {
         faults.dedup();
         faults
     }
+
+    /// Reads the copies of `target` at the start of the process and when its last file is finished.
+    fn verify_mirror(
+        &self,
+        target: &MirrorTarget<'_>,
+        verified: &mut Verified,
+    ) -> Result<(), MirrorFault> {
+        let fault = |error: &dyn Display| MirrorFault {
+            reason: error.to_string(),
+            action: RETRIED,
+        };
+        let Some(listing) = (target.list)().map_err(|error| fault(&error))? else {
+            return Ok(());
+        };
+        if verified.get(&listing.identity) == Some(&listing.is_all) {
+            return Ok(());
+        }
+        let stop = || self.shutdown.is_requested();
+        let changed = target
+            .mirror
+            .verify(&listing, &stop)
+            .map_err(|error| fault(&error))?;
+        if !changed.is_empty() {
+            let names = changed.join(", ");
+            let reason = format!("copies in the mirror have changed since they were made: {names}");
+            self.outbox.fault("mirror", reason, COPIED_AGAIN);
+        }
+        verified.insert(listing.identity, listing.is_all);
+        Ok(())
+    }
 }
+
+/// The output folders whose copies were read in this process, and whether they were complete then.
+type Verified = BTreeMap<String, bool>;
 
 /// Lists what the mirror should hold of a directory; `None` while its files are being written.
 type ListFiles<'a> = dyn Fn() -> Result<Option<Listing>, StoreError> + 'a;

@@ -114,6 +114,7 @@ impl Audience {
             StoreError::Write { .. } | StoreError::Unknown { .. } | StoreError::Locked { .. } => {
                 format!(", or choose another {output}")
             }
+            StoreError::TooLong { .. } | StoreError::NoLocks { .. } => format!(" with {output}"),
             StoreError::Create { .. } => format!("; choose another {output}"),
             StoreError::Occupied { .. } if is_of_takes => {
                 format!("; choose another {output}, or move the folder away")
@@ -132,9 +133,11 @@ impl Audience {
             StoreError::BadLedger { .. } => {
                 "; --fresh starts over, or move the file away to keep it".to_owned()
             }
-            StoreError::Read { .. } | StoreError::Broken { .. } | StoreError::Ledger { .. } => {
-                String::new()
-            }
+            StoreError::Read { .. }
+            | StoreError::Broken { .. }
+            | StoreError::Ledger { .. }
+            | StoreError::Link { .. }
+            | StoreError::Lost { .. } => String::new(),
         }
     }
 
@@ -218,7 +221,7 @@ mod tests {
         let ends = ["--out", "--out", "output.path", "camera.path"];
         check(
             &full,
-            ends.map(|name| format!("permissions, or choose another {name}"))
+            ends.map(|name| format!("(`df -h`, `df -i`), or choose another {name}"))
                 .each_ref()
                 .map(String::as_str),
         );

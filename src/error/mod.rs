@@ -110,10 +110,16 @@ exit_codes! {
         StoreError::Occupied { .. }
         | StoreError::Unknown { .. }
         | StoreError::Locked { .. }
-        | StoreError::Create { .. } => Exit::CannotCreate,
+        | StoreError::Create { .. }
+        | StoreError::Link { .. }
+        | StoreError::TooLong { .. }
+        | StoreError::NoLocks { .. } => Exit::CannotCreate,
         StoreError::Read { source, .. } if source.kind() == ErrorKind::NotFound => Exit::NoInput,
         StoreError::Broken { .. } | StoreError::BadLedger { .. } => Exit::BadData,
-        StoreError::Write { .. } | StoreError::Read { .. } | StoreError::Ledger { .. } => Exit::InOut,
+        StoreError::Write { .. }
+        | StoreError::Read { .. }
+        | StoreError::Ledger { .. }
+        | StoreError::Lost { .. } => Exit::InOut,
     };
     CameraError: |error| match error {
         CameraError::NotFound(_) | CameraError::NoFile { .. } => Exit::NoInput,

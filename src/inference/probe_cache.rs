@@ -3,7 +3,7 @@
 
 use super::lock;
 use crate::selection::BenchmarkOutcome;
-use crate::storage::atomic_file::{make_folder, write_shared};
+use crate::storage::atomic_file::{make_folder, write_file};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::env;
@@ -132,8 +132,10 @@ impl ProbeCache {
         };
         let mut all = read(path);
         all.extend(&self.new);
-        let written = path.parent().map_or(Ok(()), make_folder).and_then(|()| {
-            write_shared(path, |file| {
+        let (folder, name) = (path.parent(), path.file_name().unwrap_or_default());
+        let folder = folder.unwrap_or(Path::new("."));
+        let written = make_folder(folder).and_then(|()| {
+            write_file(folder, &name.to_string_lossy(), |file| {
                 file.write_all(serde_json::to_string_pretty(&all)?.as_bytes())
             })
         });

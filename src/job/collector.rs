@@ -7,6 +7,7 @@ use crate::error::CliError;
 use crate::job::worker_pool::ResultSink;
 use crate::messages::payloads::{ClipName, Fault};
 use crate::messages::topics;
+use crate::storage::StoreError;
 use crate::storage::batches::{BatchRow, SealedBatch};
 use crate::storage::ledger::{ClipRecord, Message};
 use crate::system::clock::timestamp;
@@ -25,6 +26,8 @@ pub(super) struct ResultCollector<'a, 'j> {
     known: BTreeMap<usize, ClipRecord>,
     sealed: BTreeMap<usize, SealedBatch>,
     next_record: usize,
+    /// Whether results were lost, so that another pass must read their clips again.
+    pub(super) has_lost: bool,
 }
 
 impl<'a, 'j> ResultCollector<'a, 'j> {
@@ -49,6 +52,7 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
             known,
             sealed,
             next_record: 0,
+            has_lost: false,
         }
     }
 
@@ -72,7 +76,14 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
             return Ok(());
         }
         let seal = || recorder.seal(batch, plan.jobs.len(), &plan.glosses, &timestamp());
-        retry_while_full(self.observer, seal)?;
+        match retry_while_full(self.observer, seal) {
+            Err(StoreError::Lost { positions, .. }) => {
+                self.has_lost = true;
+                self.job.forget_clips(&positions, self.observer)?;
+                return Ok(());
+            }
+            sealed => sealed?,
+        }
         self.observer.file_written();
         Ok(())
     }

@@ -37,9 +37,10 @@ pub(super) fn manifest(
             reason,
             clip,
             ..
-        } = clips
-            .remove(&position)
-            .ok_or_else(|| broken(format!("clip {position} is not in it")))?;
+        } = clips.remove(&position).ok_or_else(|| StoreError::Lost {
+            path: out.join(LEDGER_NAME),
+            positions: vec![position],
+        })?;
         let state = State::from_name(&state)
             .ok_or_else(|| broken(format!("clip {position} has the state {state:?}")))?;
         let mut line = line(record, state, reason);

@@ -5,6 +5,7 @@ mod collector;
 mod manifest;
 pub mod observer;
 mod provenance;
+mod recovery;
 mod rescan;
 mod worker;
 pub mod worker_pool;
@@ -17,13 +18,12 @@ use crate::error::{CliError, Exit};
 use crate::hand;
 use crate::inference::{BackendHandle, expected_identity};
 use crate::inference::{BackendRequest, ModelFiles, ModelPaths};
-use crate::messages::payloads::{Fault, Timestamp};
-use crate::messages::topics;
+use crate::messages::payloads::Timestamp;
 use crate::sequence::{Profile, SequenceSpec};
-use crate::storage::ledger::{JobIdentity, Message};
+use crate::storage::ledger::{JobIdentity, LEDGER_NAME};
 use crate::storage::manifest::write_run;
 use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
-use crate::storage::{Ledger, Recorder, SharedLedger, StoreError, batches};
+use crate::storage::{Ledger, Recorder, SharedLedger, StoreError};
 use crate::system::clock::timestamp;
 use crate::video::clip::{self, VideoOptions};
 use crate::video::dataset_source::DatasetSource;
@@ -158,6 +158,9 @@ impl JobConfig {
     }
 }
 
+/// Attempts to get all results onto the disk. Each repeats what was lost in the one before.
+const PASSES_MAX: usize = 4;
+
 /// One dataset job over its output folder.
 pub struct Job<'a> {
     config: &'a JobConfig,
@@ -226,9 +229,29 @@ impl<'a> Job<'a> {
         observer: &mut dyn JobObserver,
     ) -> Result<JobReport, CliError> {
         let began = Instant::now();
+        observer.backend_event(&self.backend.choice());
+        for _ in 0..PASSES_MAX {
+            if let Some(report) = self.pass(context, observer, began)? {
+                return Ok(report);
+            }
+        }
+        Err(StoreError::BadLedger {
+            path: self.config.out.join(LEDGER_NAME),
+            reason: "its rows or the batch files change again and again after they were written; check disk and memory"
+                .to_owned(),
+        }
+        .into())
+    }
+
+    /// Processes the clips that have no result yet, and closes the results. `None` when results were lost meanwhile.
+    fn pass(
+        &mut self,
+        context: &JobContext<'_>,
+        observer: &mut dyn JobObserver,
+        began: Instant,
+    ) -> Result<Option<JobReport>, CliError> {
         let (config, scan, backend) = (self.config, self.scan, self.backend);
-        observer.backend_event(&backend.choice());
-        self.discard_damaged_batches(observer)?;
+        self.forget_damaged(observer)?;
         let run = self.recorder.ledger().job()?.map(|job| job.run);
         let run = run.unwrap_or_default();
         let mut record = provenance::provenance(self, &run)?;
@@ -264,6 +287,7 @@ impl<'a> Job<'a> {
             outcome => outcome?,
         };
         collector.count_skipped(scan.plan.records.len());
+        let has_lost = collector.has_lost;
         let report = JobReport {
             outcome,
             was_complete,
@@ -271,38 +295,30 @@ impl<'a> Job<'a> {
             judge: collector.judge,
             elapsed: began.elapsed(),
         };
+        if outcome == RunOutcome::Done && has_lost {
+            return Ok(None);
+        }
         if outcome == RunOutcome::Done && !was_complete {
             let mut finished = moment(&timestamp());
             finished["seconds"] = json!(tenths(report.elapsed));
             finished["workers"] = json!(context.workers);
             finished["states"] = states(&report.counts);
             record["finished"] = finished;
-            retry_while_full(observer, || self.close(&mut record))?;
+            match retry_while_full(observer, || self.close(&mut record)) {
+                Err(StoreError::Lost { positions, .. }) => {
+                    self.forget_clips(&positions, observer)?;
+                    return Ok(None);
+                }
+                // The next pass finds out which batch it is.
+                Err(StoreError::Broken { path, reason }) => {
+                    observer.warn(&format!("{}: {reason}", path.display()));
+                    return Ok(None);
+                }
+                closed => closed?,
+            }
             observer.file_written();
         }
-        Ok(report)
-    }
-
-    /// Makes the ledger forget the clips of batches whose files are missing or damaged, so that they are read again.
-    fn discard_damaged_batches(&self, observer: &mut dyn JobObserver) -> Result<(), StoreError> {
-        for batch in self.recorder.damaged_batches()? {
-            let path = batches::batch_path(&self.config.out, batch);
-            let reason = format!("{} is missing or was changed", path.display());
-            let action = "its clips are read again".to_owned();
-            observer.warn(&format!("{reason}; {action}"));
-            let fault = Fault {
-                run: None,
-                component: "job".to_owned(),
-                clip: None,
-                reason,
-                action,
-            };
-            let messages = [Message::new(topics::FAULT, &fault)];
-            let count = self.scan.plan.jobs.len();
-            let discard = || (self.recorder).discard_batch(batch, count, &messages, &timestamp());
-            retry_while_full(observer, discard)?;
-        }
-        Ok(())
+        Ok(Some(report))
     }
 
     /// Writes what a finished job leaves: manifest, joined file, provenance. Can be repeated.

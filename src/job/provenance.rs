@@ -7,6 +7,7 @@ use crate::inference::ModelFiles;
 use crate::storage::{StoreError, manifest};
 use crate::video::clip;
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// Everything that decides the bytes of the npz files. `accelerator` is the identity of what runs the models.
 pub(super) fn settings(
@@ -74,8 +75,11 @@ pub(super) fn provenance(job: &Job<'_>, run: &str) -> Result<Value, StoreError> 
     let started: Value = started
         .and_then(|s| serde_json::from_str(&s).ok())
         .unwrap_or_default();
+    // A path that is no UTF-8 is shown with replacement characters.
+    let shown = |path: &Path| path.to_string_lossy().into_owned();
     let source = json!({
-        "path": job.config.dataset, "json": dataset.json_path(), "videos": dataset.videos_path(),
+        "path": shown(&job.config.dataset), "json": shown(&dataset.json_path()),
+        "videos": shown(&dataset.videos_path()),
         "video_files": dataset.video_count(),
     });
     Ok(manifest::provenance(

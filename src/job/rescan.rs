@@ -7,7 +7,7 @@
 
 use super::{DatasetScan, Job};
 use crate::dataset::acceptance::State;
-use crate::storage::recorder::FINAL;
+use crate::storage::ledger::CLOSED;
 use crate::storage::{Ledger, StoreError};
 use crate::system::clock::timestamp;
 use serde_json::Value;
@@ -125,7 +125,7 @@ fn dataset_change(scan: &DatasetScan, ledger: &Ledger) -> Result<String, StoreEr
         .job()?
         .map(|job| job.settings["metadata_sha256"].clone());
     let has_other_metadata = metadata.is_none_or(|sha256| sha256 != scan.json_sha256);
-    let is_whole = ledger.metadata(FINAL)?.is_some();
+    let is_whole = ledger.metadata(CLOSED)?.is_some();
     Ok(describe_change(&old, &new, is_whole, has_other_metadata))
 }
 

@@ -15,7 +15,7 @@ use crate::system::clock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ pub const ACCEPTED: &str = "accepted";
 pub const TOO_SHORT: &str = "too_short";
 /// State of a take that was discarded by hand.
 pub const DISCARDED: &str = "discarded";
+
+/// Why a take was discarded whose numbers are lost.
+const LOST: &str = "its numbers in the ledger had changed on the disk";
 
 /// Metadata of the ledger: takes came or went since the last join.
 const BEHIND: &str = "behind";
@@ -61,7 +64,6 @@ impl TakeRecord {
 
 /// The takes of one output folder.
 pub struct TakeStore {
-    out: PathBuf,
     capture: CaptureSettings,
     signer_id: i64,
     split: String,
@@ -104,7 +106,6 @@ impl TakeStore {
         let length = capture.shape.length;
         let recorder = Recorder::new(out, ledger, capture.batch_size, length).open_ended();
         let mut store = Self {
-            out: out.to_path_buf(),
             capture: capture.clone(),
             signer_id,
             split: split.to_owned(),
@@ -252,8 +253,26 @@ impl TakeStore {
 
     fn seal(&mut self, batch: usize) -> Result<(), StoreError> {
         let at = clock::timestamp();
-        self.recorder.seal(batch, self.next, &self.glosses, &at)?;
+        let seal = |store: &mut Self| store.recorder.seal(batch, store.next, &store.glosses, &at);
+        match seal(self) {
+            Err(StoreError::Lost { positions, .. }) => {
+                self.discard_lost(&positions)?;
+                seal(self)?;
+            }
+            sealed => sealed?,
+        }
         self.due.remove(&batch);
+        Ok(())
+    }
+
+    /// Discards the takes at `positions`, whose numbers the ledger has lost: they cannot be made again.
+    fn discard_lost(&mut self, positions: &[usize]) -> Result<(), StoreError> {
+        for &position in positions {
+            tracing::warn!(position, LOST, "a take is lost");
+            let mut ledger = self.recorder.ledger();
+            ledger.set_state(position, DISCARDED, Some(LOST))?;
+            self.accepted = self.accepted.saturating_sub(1);
+        }
         Ok(())
     }
 
@@ -303,7 +322,7 @@ impl TakeStore {
     /// The files for a mirror. They are not all while takes are only in the ledger or not joined.
     pub(crate) fn files(&self) -> Result<Listing, StoreError> {
         let ledger = self.recorder.ledger();
-        let mut listing = output_dir::mirrored(&self.out, &ledger)?;
+        let mut listing = output_dir::mirrored(&ledger)?;
         let batches = self.recorder.batches(self.next);
         listing.is_all &= ledger.sealed()?.len() == batches && !self.is_behind;
         Ok(listing)

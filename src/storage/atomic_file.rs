@@ -1,162 +1,241 @@
 //! Files that are either complete or absent: written beside their place, synced, renamed, then the folder is synced.
+//!
+//! All files of ours are made here. A partial file has a random name and is created exclusively, so that nobody can lay a
+//! link in its place. The folder that a caller names may be a link; a folder within it may not.
 
 use crate::digest::Hasher;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use crate::storage::StoreError;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind, Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Something could not be written or read back.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "most fields are what their names say")]
-pub enum StoreError {
-    /// A file or folder cannot be written.
-    #[error("cannot write {path}: {source}; check free space (`df -h`) and permissions")]
-    Write { path: PathBuf, source: io::Error },
-    /// The output folder cannot be made.
-    #[error("cannot make the folder {path}: {source}")]
-    Create { path: PathBuf, source: io::Error },
-    /// A file could not be read.
-    #[error("cannot read {path}: {source}")]
-    Read { path: PathBuf, source: io::Error },
-    /// A file has other contents than it should.
-    #[error("{path} is not a readable npz file: {reason}")]
-    Broken { path: PathBuf, reason: String },
-    /// The output folder holds the results of another job.
-    #[error(
-        "{path} holds the results of another job ({}{difference})",
-        .is_dataset.then_some("the dataset has changed: ").unwrap_or_default()
-    )]
-    Occupied {
-        path: PathBuf,
-        /// What differs, for people.
-        difference: String,
-        /// Whether only the content of the dataset differs.
-        is_dataset: bool,
-    },
-    /// The output folder holds results that cannot be made again and that its ledger does not know.
-    #[error(
-        "{path} holds results that its ledger does not know, as a copy of a mirror does; nothing in it is changed: move \
-         them to a folder of their own"
-    )]
-    Unknown { path: PathBuf },
-    /// Another process works in the output folder.
-    #[error("another handloom{holder} works in {path}; stop it first")]
-    Locked {
-        path: PathBuf,
-        /// ` (pid N)` where it is known.
-        holder: String,
-    },
-    /// SQLite failed.
-    #[error(
-        "the ledger {path}: {source}; check the disk (`df -h`, `dmesg`), then run again: the job resumes"
-    )]
-    Ledger {
-        path: PathBuf,
-        source: rusqlite::Error,
-    },
-    /// The database is damaged or no ledger.
-    #[error("the ledger {path} cannot be used: {reason}")]
-    BadLedger { path: PathBuf, reason: String },
+/// Attempts to find a free name for a partial file.
+const NAME_ATTEMPTS: usize = 16;
+/// Hex digits in the name of a partial file.
+const RANDOM_DIGITS: usize = 16;
+
+/// An open folder, whatever is renamed or laid in its place meanwhile.
+pub(super) struct Folder {
+    file: File,
+    path: PathBuf,
 }
 
-impl StoreError {
-    pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::Write { path, source }
+impl Folder {
+    /// Opens the folder `root`, which may be a link, and in it the folder of `name`, which may not. `name` is relative.
+    pub(super) fn open(root: &Path, name: &str) -> io::Result<Self> {
+        let open = |path: &Path, flags| {
+            let flags = flags | libc::O_DIRECTORY;
+            OpenOptions::new().read(true).custom_flags(flags).open(path)
+        };
+        let mut folder = Self {
+            file: open(root, 0)?,
+            path: root.to_path_buf(),
+        };
+        for part in Path::new(name).parent().into_iter().flatten() {
+            let file = open(&folder.place(part), libc::O_NOFOLLOW);
+            let path = folder.path.join(part);
+            folder = Self {
+                file: file.map_err(|error| not_through(&path, error))?,
+                path,
+            };
+        }
+        Ok(folder)
     }
 
-    pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::Read { path, source }
+    /// A path of the file `name` in this folder.
+    fn place(&self, name: &OsStr) -> PathBuf {
+        Path::new("/proc/self/fd")
+            .join(self.file.as_raw_fd().to_string())
+            .join(name)
     }
 
-    /// Whether there was no room. The same write may succeed later.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        use rusqlite::ErrorCode::DiskFull;
-        match self {
-            Self::Write { source, .. } | Self::Create { source, .. } => matches!(
-                source.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ),
-            Self::Ledger { source, .. } => {
-                source.sqlite_error_code() == Some(DiskFull)
-                    // Its shared-memory file could not grow.
-                    || source.sqlite_error().is_some_and(|e| {
-                        e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
-                    })
-            }
-            _ => false,
+    /// Makes the names in this folder durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match self.file.sync_all() {
+            // A file system without such a call for folders, as some network ones are.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
+            synced => synced,
         }
     }
+
+    /// Creates a partial file for `name`. Returns its name too.
+    fn create_partial(&self, name: &str) -> io::Result<(File, String)> {
+        let mut random = fastrand::Rng::new();
+        let mut attempt = || {
+            let partial = format!(".{name}.{:0RANDOM_DIGITS$x}.part", random.u64(..));
+            let path = self.place(partial.as_ref());
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(path)?;
+            Ok((file, partial))
+        };
+        let is_taken = |made: &io::Result<_>| {
+            made.as_ref()
+                .is_err_and(|e: &io::Error| e.kind() == ErrorKind::AlreadyExists)
+        };
+        let mut made = attempt();
+        for _ in 1..NAME_ATTEMPTS {
+            if !is_taken(&made) {
+                break;
+            }
+            made = attempt();
+        }
+        made
+    }
+
+    /// Opens the file `name` of ours, or creates it. It is not emptied.
+    ///
+    /// # Errors
+    /// When it is a link or no plain file.
+    pub(super) fn open_own(&self, name: &str) -> io::Result<File> {
+        let path = self.path.join(name);
+        // Opening a pipe that nobody reads would wait.
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(self.place(name.as_ref()));
+        let file = opened.map_err(|error| not_through(&path, error))?;
+        if file.metadata()?.is_file() {
+            return Ok(file);
+        }
+        Err(io::Error::other(StoreError::Link { path }))
+    }
 }
 
-/// Replaces the contents of `path` with what `fill` writes, or leaves them as they were.
+/// `error`, or the reason that a link lies at `path`.
+fn not_through(path: &Path, error: io::Error) -> io::Error {
+    if path.is_symlink() {
+        return io::Error::other(StoreError::Link {
+            path: path.to_path_buf(),
+        });
+    }
+    error
+}
+
+/// Refuses `path`, where a file or folder of ours lies, if it is a link.
+pub(crate) fn refuse_link(path: &Path) -> Result<(), StoreError> {
+    if path.is_symlink() {
+        return Err(StoreError::Link {
+            path: path.to_path_buf(),
+        });
+    }
+    Ok(())
+}
+
+/// Replaces the contents of the file `name` below the folder `root` with what `fill` writes, or leaves them as they were.
+/// Returns their SHA-256, lower-case hex. Several processes may write it: the last one to finish wins.
 ///
 /// # Errors
 /// When a step fails; the partial file is then removed.
 pub(crate) fn write_file(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> Result<(), StoreError> {
-    write_checked(&partial_path(path), path, fill, |_| Ok(())).map_err(StoreError::write(path))
+    root: &Path,
+    name: &str,
+    fill: impl FnOnce(&mut HashingWriter<'_>) -> io::Result<()>,
+) -> Result<String, StoreError> {
+    let mut sha256 = String::new();
+    let hash = |out: &mut BufWriter<File>| {
+        let mut out = HashingWriter {
+            to: out,
+            hasher: Hasher::default(),
+        };
+        fill(&mut out)?;
+        sha256 = out.hasher.hex();
+        Ok(())
+    };
+    write_checked(root, name, hash, |_| Ok(())).map_err(StoreError::write(&root.join(name)))?;
+    Ok(sha256)
 }
 
-/// As [`write_file`], for a file that several processes may write. The last one to finish wins.
-pub(crate) fn write_shared(
-    path: &Path,
-    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> Result<(), StoreError> {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let partial = path.with_file_name(format!(".{name}.{process}-{count}.part"));
-    write_checked(&partial, path, fill, |_| Ok(())).map_err(StoreError::write(path))
+/// As [`write_file`], with `bytes`.
+pub(crate) fn write_whole(root: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let written = write_file(root, name, |out| out.write_all(bytes));
+    written.map(|_| ()).map_err(io::Error::other)
 }
 
-/// As [`write_file`], by way of the file `partial`. `check` reads it, synced, before it is renamed.
+/// Hashes what it writes.
+pub(crate) struct HashingWriter<'a> {
+    to: &'a mut BufWriter<File>,
+    hasher: Hasher,
+}
+
+impl Write for HashingWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// As [`write_file`]. `check` reads the partial file from its beginning, synced, before it is renamed.
 ///
 /// # Errors
 /// Those of the closures, and the system's; the partial file is then removed.
-pub(super) fn write_checked<E: From<io::Error>>(
-    partial: &Path,
-    path: &Path,
+pub(super) fn write_checked<T, E: From<io::Error>>(
+    root: &Path,
+    name: &str,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
-    check: impl FnOnce(&Path) -> Result<(), E>,
-) -> Result<(), E> {
+    check: impl FnOnce(&mut File) -> Result<T, E>,
+) -> Result<T, E> {
+    let folder = Folder::open(root, name)?;
+    let name = Path::new(name).file_name().unwrap_or_default();
+    let (file, partial) = folder.create_partial(&name.to_string_lossy())?;
+    let partial = folder.place(partial.as_ref());
     let written = (|| {
-        let mut out = BufWriter::new(File::create(partial)?);
+        let mut out = BufWriter::new(file);
         fill(&mut out)?;
-        out.flush()?;
-        out.get_ref().sync_all()?;
-        drop(out);
-        check(partial)?;
-        fs::rename(partial, path)?;
-        Ok(sync_folder(path)?)
+        let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        file.rewind()?;
+        let checked = check(&mut file)?;
+        drop(file);
+        fs::rename(&partial, folder.place(name))?;
+        folder.sync()?;
+        Ok(checked)
     })();
     if written.is_err()
-        && let Err(error) = fs::remove_file(partial)
-        && error.kind() != io::ErrorKind::NotFound
+        && let Err(error) = fs::remove_file(&partial)
+        && error.kind() != ErrorKind::NotFound
     {
         tracing::warn!(file = %partial.display(), %error, "cannot remove a partial file");
     }
     written
 }
 
-/// The path to which a file is written before it is renamed.
-pub(super) fn partial_path(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.part"))
+/// The file whose partial file has the name `name`; `None` when it is no such name. Also for names of earlier versions.
+pub(super) fn file_of_partial(name: &str) -> Option<&str> {
+    let name = name.strip_prefix('.')?.strip_suffix(".part")?;
+    let is_random =
+        |end: &str| end.len() == RANDOM_DIGITS && end.bytes().all(|b| b.is_ascii_hexdigit());
+    match name.rsplit_once('.') {
+        Some((file, end)) if is_random(end) => Some(file),
+        _ => Some(name),
+    }
 }
 
 /// SHA-256 of the file at `path`, lower-case hex.
 pub(crate) fn file_sha256(path: &Path) -> Result<String, StoreError> {
-    let mut file = File::open(path).map_err(StoreError::read(path))?;
+    let file = File::open(path).map_err(StoreError::read(path))?;
+    sha256(file).map_err(StoreError::read(path))
+}
+
+/// SHA-256 of all of `from`, lower-case hex.
+pub(super) fn sha256(mut from: impl Read) -> io::Result<String> {
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        match file.read(&mut buffer).map_err(StoreError::read(path))? {
+        match from.read(&mut buffer)? {
             0 => return Ok(hasher.hex()),
             n => hasher.update(&buffer[..n]),
         }
@@ -181,7 +260,7 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists || !path.is_dir() => {
             Err(create(error))
         }
         _ => sync_folder(path).map_err(create),
@@ -190,15 +269,8 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), StoreError> {
 
 /// Makes the names in the folder of `path` durable.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    match File::open(folder)?.sync_all() {
-        // A file system without such a call for folders, as some network ones are.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
-        synced => synced,
-    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    Folder::open(folder.unwrap_or(Path::new(".")), "")?.sync()
 }
 
 #[cfg(test)]
@@ -223,12 +295,14 @@ mod tests {
     fn who_shares_a_file_writes_it_whole() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("shared.json");
+        let folder = dir.path();
         std::thread::scope(|scope| {
             for byte in b'a'..=b'd' {
                 let path = &path;
                 scope.spawn(move || {
                     for _ in 0..50 {
-                        write_shared(path, |out| out.write_all(&[byte; 5000])).unwrap();
+                        write_file(folder, "shared.json", |out| out.write_all(&[byte; 5000]))
+                            .unwrap();
                         let found = fs::read(path).unwrap();
                         assert!(found.len() == 5000 && found.iter().all(|b| *b == found[0]));
                     }
@@ -242,8 +316,9 @@ mod tests {
     fn a_failed_write_leaves_the_old_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.txt");
-        write_file(&path, |out| out.write_all(b"old")).unwrap();
-        let failed = write_file(&path, |out| {
+        let sha256 = write_file(dir.path(), "a.txt", |out| out.write_all(b"old")).unwrap();
+        assert_eq!(sha256, file_sha256(&path).unwrap());
+        let failed = write_file(dir.path(), "a.txt", |out| {
             out.write_all(b"new")?;
             Err(io::Error::other("power"))
         });
@@ -251,8 +326,53 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(matches!(
-            write_file(Path::new("/proc/nothing/x"), |_| Ok(())),
+            write_file(Path::new("/proc/nothing"), "x", |_| Ok(())),
             Err(StoreError::Write { .. })
         ));
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let [dir, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let (victim, root) = (other.path().join("victim"), dir.path());
+        let write = |name: &str| write_file(root, name, |out| out.write_all(b"ours"));
+        fs::write(&victim, "theirs").unwrap();
+        let link = std::os::unix::fs::symlink::<&Path, PathBuf>;
+        for name in [".run.json.part", "run.json"] {
+            link(&victim, root.join(name)).unwrap();
+        }
+        write("run.json").unwrap();
+        assert_eq!(fs::read(root.join("run.json")).unwrap(), b"ours");
+        assert!(!root.join("run.json").is_symlink());
+        link(other.path(), root.join("batches")).unwrap();
+        let error = write("batches/00000.npz").unwrap_err().to_string();
+        let batches = root.join("batches").display().to_string();
+        assert!(error.contains(&format!("{batches} is a link")), "{error}");
+        link(&victim, root.join(".lock")).unwrap();
+        let folder = Folder::open(root, "").unwrap();
+        let error = folder.open_own(".lock").unwrap_err().to_string();
+        assert!(
+            error.contains(".lock is a link") && error.contains("rm "),
+            "{error}"
+        );
+        // A folder that the user names may be one.
+        let named = other.path().join("named");
+        link(root, named.clone()).unwrap();
+        write_file(&named, "x", |out| out.write_all(b"ours")).unwrap();
+        assert_eq!(fs::read(root.join("x")).unwrap(), b"ours");
+        assert_eq!(fs::read(&victim).unwrap(), b"theirs");
+        assert_eq!(fs::read_dir(other.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn partial_files_are_known_by_their_names() {
+        for (name, file) in [
+            (".a.npz.0123456789abcdef.part", Some("a.npz")),
+            (".a.npz.part", Some("a.npz")),
+            ("a.npz.part", None),
+            (".a.npz", None),
+        ] {
+            assert_eq!(file_of_partial(name), file, "{name}");
+        }
     }
 }

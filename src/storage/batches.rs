@@ -4,10 +4,12 @@ use super::npz::{NpzReader, NpzWriter};
 use crate::hand::landmarks::LANDMARKS;
 use crate::sequence::FrameRecord;
 use crate::sequence::normalize::{FEATURES, SLOTS};
-use crate::storage::atomic_file::{StoreError, file_sha256, write_file};
+use crate::storage::StoreError;
+use crate::storage::atomic_file::{file_sha256, sha256, write_checked};
 use ndarray::Array2;
 use npyz::AutoSerialize;
-use std::io::{self, Cursor, Read, Seek, Write};
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,12 +76,31 @@ pub fn write_batch(
     glosses: &[Arc<str>],
     length: usize,
 ) -> Result<SealedBatch, StoreError> {
-    let path = batch_path(out, number);
-    write_file(&path, |file| put(file, rows, glosses, length))?;
+    let sha256 = write_npz(out, &batch_name(number), |file| {
+        put(file, rows, glosses, length)
+    })?;
     Ok(SealedBatch {
         rows: rows.len(),
-        sha256: file_sha256(&path)?,
+        sha256,
     })
+}
+
+/// Writes the npz file `name` of the output folder `out`, reads it back and returns its SHA-256. The checksums in the
+/// archive are those of the values before they were written, so that a file with other values is not called written.
+fn write_npz(
+    out: &Path,
+    name: &str,
+    fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<String, StoreError> {
+    let path = out.join(name);
+    let check = |file: &mut File| {
+        let sha256 = sha256(&mut *file)?;
+        file.rewind()?;
+        let mut npz = NpzReader::new(&path, BufReader::new(file)).map_err(io::Error::other)?;
+        npz.verify().map_err(io::Error::other)?;
+        Ok(sha256)
+    };
+    write_checked(out, name, fill, check).map_err(StoreError::write(&path))
 }
 
 /// One row in the form of a batch file: how the ledger keeps it until its batch is sealed.
@@ -267,25 +288,34 @@ fn padded<'a, T: Clone + 'a>(
 }
 
 /// Writes the notebook's file from batches `0..batches`: `sequences`, `labels`, `video_ids`, `glosses`. The sequences
-/// are copied batch by batch, so memory does not grow with the dataset. Returns the number of sequences.
+/// are copied batch by batch, so memory does not grow with the dataset. Returns the SHA-256 of the file.
+///
+/// # Errors
+/// [`StoreError::Broken`] when a batch file has changed since it was sealed; when the file cannot be written.
 pub(crate) fn write_final(
     out: &Path,
-    batches: usize,
+    batches: &[SealedBatch],
     glosses: &[Arc<str>],
     length: usize,
-) -> Result<usize, StoreError> {
+) -> Result<String, StoreError> {
     let (mut labels, mut video_ids) = (Vec::new(), Vec::new());
-    for number in 0..batches {
+    for (number, sealed) in batches.iter().enumerate() {
+        if !is_intact(out, number, &sealed.sha256) {
+            return Err(StoreError::Broken {
+                path: batch_path(out, number),
+                reason: "it has changed since it was sealed".to_owned(),
+            });
+        }
         let mut batch = NpzReader::open(&batch_path(out, number))?;
         labels.extend(batch.strings("labels")?);
         video_ids.extend(batch.strings("video_ids")?);
     }
     let n = labels.len();
-    write_file(&out.join(FINAL_NAME), |file| {
+    write_npz(out, FINAL_NAME, |file| {
         let mut npz = NpzWriter::new(file);
         let shape = [n, length, FEATURES];
         let mut sequences = npz.array::<f32>("sequences", f32::default_dtype(), &shape)?;
-        for number in 0..batches {
+        for number in 0..batches.len() {
             let batch = NpzReader::open(&batch_path(out, number));
             let values = batch.and_then(|mut batch| batch.numbers("sequences"));
             sequences.extend(values.map_err(io::Error::other)?.0)?;
@@ -295,8 +325,7 @@ pub(crate) fn write_final(
         npz.strings("video_ids", &video_ids)?;
         npz.strings("glosses", glosses)?;
         npz.finish().map(|_| ())
-    })?;
-    Ok(n)
+    })
 }
 
 #[cfg(test)]
@@ -353,10 +382,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(BATCH_FOLDER)).unwrap();
         let glosses: Vec<Arc<str>> = vec!["book".into(), "deaf".into()];
-        write_batch(dir.path(), 0, &[row("1", 32), row("2", 9)], &glosses, 32).unwrap();
-        write_batch(dir.path(), 1, &[], &glosses, 32).unwrap();
-        write_batch(dir.path(), 2, &[row("00003", 8)], &glosses, 32).unwrap();
-        assert_eq!(write_final(dir.path(), 3, &glosses, 32).unwrap(), 3);
+        let all = [
+            vec![row("1", 32), row("2", 9)],
+            vec![],
+            vec![row("00003", 8)],
+        ];
+        let sealed: Vec<SealedBatch> = (0..)
+            .zip(&all)
+            .map(|(number, rows)| write_batch(dir.path(), number, rows, &glosses, 32).unwrap())
+            .collect();
+        let sha256 = write_final(dir.path(), &sealed, &glosses, 32).unwrap();
+        assert_eq!(sha256, file_sha256(&dir.path().join(FINAL_NAME)).unwrap());
 
         let mut batch = NpzReader::open(&batch_path(dir.path(), 0)).unwrap();
         let (index, shape) = batch.numbers::<i32>("frame_index").unwrap();

@@ -1,12 +1,17 @@
 //! One process at a time in an output folder.
 
 use super::StoreError;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use crate::storage::atomic_file::Folder;
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The lock file in the output folder. It stays there and means nothing while no process holds it.
 pub const LOCK_NAME: &str = ".lock";
+
+/// Longest text of a process id that is read.
+const PID_BYTES_MAX: u64 = 16;
 
 /// The lock of an output folder, until it is dropped. The system releases it however the process ends.
 #[derive(Debug)]
@@ -18,22 +23,22 @@ impl FolderLock {
     /// Locks the folder `out`, which must exist.
     ///
     /// # Errors
-    /// When another process holds it or the file cannot be made.
+    /// When another process holds it, the file cannot be made or is a link, or the file system has no locks.
     pub fn take(out: &Path) -> Result<Self, StoreError> {
         let path = out.join(LOCK_NAME);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(StoreError::write(&path))?;
+        let open = || Folder::open(out, "")?.open_own(LOCK_NAME);
+        let mut file = open().map_err(StoreError::write(&path))?;
         if let Err(error) = file.try_lock() {
             return Err(match error {
-                TryLockError::Error(source) => StoreError::write(&path)(source),
+                TryLockError::Error(source) => cannot_lock(&path, source),
                 TryLockError::WouldBlock => {
                     // The process id helps people only.
-                    let pid = fs::read_to_string(&path).unwrap_or_default();
-                    let pid = Some(pid.trim()).filter(|pid| !pid.is_empty());
+                    let mut pid = String::new();
+                    let pid = file
+                        .take(PID_BYTES_MAX)
+                        .read_to_string(&mut pid)
+                        .map(|_| pid);
+                    let pid = pid.unwrap_or_default().trim().parse::<u32>();
                     StoreError::Locked {
                         path: out.to_path_buf(),
                         holder: pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
@@ -42,6 +47,10 @@ impl FolderLock {
             });
         }
         let note = (|| {
+            // A file with a second name may be somebody else's.
+            if file.metadata()?.nlink() > 1 {
+                return Ok(());
+            }
             file.set_len(0)?;
             writeln!(file, "{}", std::process::id())
         })();
@@ -53,9 +62,54 @@ impl FolderLock {
     }
 }
 
+fn cannot_lock(path: &Path, source: io::Error) -> StoreError {
+    match source.raw_os_error() {
+        Some(libc::ENOLCK | libc::EOPNOTSUPP | libc::ENOSYS) => StoreError::NoLocks {
+            path: path.to_path_buf(),
+            source,
+        },
+        _ => StoreError::write(path)(source),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_file_system_without_locks_is_named() {
+        let no_locks = io::Error::from_raw_os_error(libc::ENOLCK);
+        let error = cannot_lock(Path::new("out/.lock"), no_locks).to_string();
+        assert!(
+            error.contains("offers no locks") && error.contains("local disk"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_of_someone_else_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, other) = (dir.path().join("out"), dir.path().join("other"));
+        fs::create_dir(&out).unwrap();
+        fs::write(&other, "theirs").unwrap();
+        fs::hard_link(&other, out.join(LOCK_NAME)).unwrap();
+        drop(FolderLock::take(&out).unwrap());
+        assert_eq!(fs::read(&other).unwrap(), b"theirs");
+        fs::remove_file(out.join(LOCK_NAME)).unwrap();
+        std::os::unix::fs::symlink(&other, out.join(LOCK_NAME)).unwrap();
+        let error = FolderLock::take(&out).unwrap_err();
+        assert!(matches!(error, StoreError::Link { .. }), "{error}");
+        assert_eq!(fs::read(&other).unwrap(), b"theirs");
+        // A pipe that nobody reads is refused and not waited for.
+        fs::remove_file(out.join(LOCK_NAME)).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(out.join(LOCK_NAME))
+            .status();
+        assert!(made.unwrap().success());
+        let error = FolderLock::take(&out).unwrap_err();
+        assert!(matches!(error, StoreError::Link { .. }), "{error}");
+    }
 
     #[test]
     fn a_second_taker_is_told_who_holds_it() {

@@ -50,9 +50,9 @@ pub struct ManifestPlace {
     pub row: usize,
 }
 
-/// Writes `manifest.jsonl`.
-pub(crate) fn write_manifest(out: &Path, lines: &[ManifestLine]) -> Result<(), StoreError> {
-    write_file(&out.join(MANIFEST_NAME), |file| {
+/// Writes `manifest.jsonl` and returns its SHA-256.
+pub(crate) fn write_manifest(out: &Path, lines: &[ManifestLine]) -> Result<String, StoreError> {
+    write_file(out, MANIFEST_NAME, |file| {
         for line in lines {
             serde_json::to_writer(&mut *file, line)?;
             file.write_all(b"\n")?;
@@ -87,9 +87,9 @@ pub(crate) fn provenance(
     })
 }
 
-/// Writes `run.json`.
-pub(crate) fn write_run(out: &Path, run: &Value) -> Result<(), StoreError> {
-    write_file(&out.join(RUN_NAME), |file| {
+/// Writes `run.json` and returns its SHA-256.
+pub(crate) fn write_run(out: &Path, run: &Value) -> Result<String, StoreError> {
+    write_file(out, RUN_NAME, |file| {
         serde_json::to_writer_pretty(&mut *file, run)?;
         file.write_all(b"\n")
     })

@@ -2,24 +2,24 @@
 //! The list of files can be checked with `sha256sum -c SHA256SUMS`.
 //!
 //! A synchronization may end at any instruction, also by a power cut. The next one continues from the list and the file
-//! sizes. It does not read existing copies again, which `sha256sum` does. Foreign files stay untouched, and so does a
+//! sizes. Existing copies are read again by [`Mirror::verify`]. Foreign files stay untouched, and so does a
 //! whole mirror that belongs to another output folder ([`owner`]).
 
 mod error;
 mod owner;
+mod verify;
 
 use crate::digest::Hasher;
-use crate::storage::atomic_file::{
-    StoreError, partial_path, sync_folder, write_checked, write_file,
-};
-use crate::storage::output_dir::{is_result, leftovers};
-use rustix::fs::{Advice, fadvise};
+use crate::storage::StoreError;
+use crate::storage::atomic_file::{sync_folder, write_checked, write_file};
+use crate::storage::output_dir::{files_of, is_result, leftovers};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
 use error::medium;
+use verify::read_back;
 
 pub(crate) use error::MirrorError;
 pub use owner::OWNER_NAME;
@@ -139,6 +139,10 @@ impl Mirror {
     }
 
     fn present(&self) -> Result<(), MirrorError> {
+        if self.to != self.root && self.to.is_symlink() {
+            let path = self.to.clone();
+            return Err(MirrorError::Link { path });
+        }
         let path = self.root.clone();
         match fs::metadata(&path) {
             Ok(found) if found.is_dir() => Ok(()),
@@ -222,7 +226,8 @@ impl Mirror {
     }
 
     fn write(&self, name: &str, lines: &str) -> Result<(), MirrorError> {
-        write_file(&self.to.join(name), |out| out.write_all(lines.as_bytes()))
+        write_file(&self.to, name, |out| out.write_all(lines.as_bytes()))
+            .map(|_| ())
             .map_err(|error| self.failed(error))
     }
 
@@ -231,6 +236,7 @@ impl Mirror {
             StoreError::Write { path, source } | StoreError::Read { path, source } => {
                 MirrorError::Medium { path, source }
             }
+            StoreError::Link { path } => MirrorError::Link { path },
             other => medium(&self.to)(io::Error::other(other)),
         }
     }
@@ -249,9 +255,13 @@ impl Mirror {
 
     /// Removes the partial files of interrupted copies.
     fn remove_partial(&self) -> Result<(), MirrorError> {
-        let mut partial = leftovers(&self.to).map_err(|error| self.failed(error))?;
-        partial.retain(|path| !is_result(path));
-        partial.extend([SUMS_NAME, OWNER_NAME].map(|name| partial_path(&self.to.join(name))));
+        let found = leftovers(&self.to).and_then(|mut found| {
+            let ours = |name: &str| [SUMS_NAME, OWNER_NAME].contains(&name);
+            found.extend(files_of(&self.to, ours)?);
+            Ok(found)
+        });
+        let mut partial = found.map_err(|error| self.failed(error))?;
+        partial.retain(|path| path.extension().is_some_and(|e| e == "part"));
         partial.iter().try_for_each(|path| remove(path).map(|_| ()))
     }
 
@@ -300,13 +310,8 @@ impl Mirror {
                 found,
             }))
         };
-        let check = |partial: &Path| {
-            let mut written = File::open(partial)?;
-            // Or memory would answer, not the medium. Where that cannot be had, memory's answer still finds bad memory.
-            if let Err(error) = fadvise(&written, 0, None, Advice::DontNeed) {
-                tracing::debug!(file = %partial.display(), %error, "cannot drop it from memory");
-            }
-            let found = stream(&mut written, &mut io::sink(), stop, CopyInterrupt::Medium)?;
+        let check = |written: &mut File| {
+            let found = read_back(written, stop)?;
             if found == sha256 {
                 return Ok(());
             }
@@ -314,7 +319,7 @@ impl Mirror {
                 path: to.clone(),
             }))
         };
-        write_checked(&partial_path(&to), &to, fill, check)
+        write_checked(&self.to, name, fill, check)
     }
 
     /// Makes the folders between the mirror's and the file, never the mirror's own.

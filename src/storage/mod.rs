@@ -3,6 +3,7 @@
 
 pub mod atomic_file;
 pub mod batches;
+mod error;
 pub mod ledger;
 pub mod lock;
 pub mod manifest;
@@ -11,6 +12,6 @@ pub mod npz;
 pub mod output_dir;
 pub mod recorder;
 
-pub use crate::storage::atomic_file::StoreError;
+pub use error::StoreError;
 pub use ledger::Ledger;
 pub use recorder::{Recorder, SharedLedger};

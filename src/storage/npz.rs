@@ -1,15 +1,15 @@
 //! numpy's `.npz`: an uncompressed zip of `.npy` arrays that numpy reads without pickle. Equal contents give equal bytes:
 //! entry times and order are fixed, and all entries are zip64.
 
-use crate::storage::atomic_file::StoreError;
-use npyz::{AutoSerialize, DType, NpyFile, NpyWriter, Serialize, WriterBuilder};
-use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Take, Write};
-use std::path::{Path, PathBuf};
-use zip::read::ZipFile;
+mod header;
+mod reader;
+
+pub use reader::{Element, NpzReader};
+
+use npyz::{AutoSerialize, DType, NpyWriter, Serialize, WriterBuilder};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter};
+use zip::{CompressionMethod, DateTime, ZipWriter};
 
 /// Writes arrays one after another.
 pub struct NpzWriter<W: Write + Seek> {
@@ -159,142 +159,11 @@ impl<W: Write + Seek> NpzWriter<W> {
     }
 }
 
-/// Reads arrays by name.
-pub struct NpzReader<R = BufReader<File>> {
-    path: PathBuf,
-    zip: ZipArchive<R>,
-}
-
-impl NpzReader {
-    /// Opens `path`.
-    ///
-    /// # Errors
-    /// When it cannot be read or is no zip archive.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = File::open(path).map_err(StoreError::read(path))?;
-        Self::new(path, BufReader::new(file))
-    }
-}
-
-impl<R: Read + Seek> NpzReader<R> {
-    /// Reads from `from`; errors call it `path`.
-    ///
-    /// # Errors
-    /// When it is no zip archive.
-    pub fn new(path: &Path, from: R) -> Result<Self, StoreError> {
-        let zip = ZipArchive::new(from).map_err(|e| broken(path, &e))?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            zip,
-        })
-    }
-
-    /// The error that this file is not what it should be.
-    pub(super) fn broken(&self, reason: &dyn Display) -> StoreError {
-        broken(&self.path, reason)
-    }
-
-    /// Names of the arrays, in file order.
-    #[must_use]
-    pub fn names(&self) -> Vec<String> {
-        let files = self.zip.file_names().flatten();
-        files
-            .filter_map(|f| npyz::npz::array_name_from_file_name(&f).map(str::to_owned))
-            .collect()
-    }
-
-    /// Type string and shape of an array.
-    ///
-    /// # Errors
-    /// When there is no such array or its header is broken.
-    pub fn header(&mut self, name: &str) -> Result<(String, Vec<usize>), StoreError> {
-        self.read(name, |member| {
-            let array = array(member)?;
-            let dtype = array.dtype().descr().trim_matches('\'').to_owned();
-            Ok((dtype, shape_of(&array)))
-        })
-    }
-
-    /// Numbers of an array in C order, with its shape.
-    ///
-    /// # Errors
-    /// When there is no such array, or of another type, or its checksum is another.
-    pub fn numbers<T: npyz::Deserialize>(
-        &mut self,
-        name: &str,
-    ) -> Result<(Vec<T>, Vec<usize>), StoreError> {
-        self.read(name, |member| {
-            let array = array(member)?;
-            let shape = shape_of(&array);
-            let values = array.into_vec()?;
-            // The checksum is compared at the end of the member.
-            match io::copy(member.by_ref(), &mut io::sink())? {
-                0 => Ok((values, shape)),
-                more => Err(invalid(format!("{more} bytes follow its values"))),
-            }
-        })
-    }
-
-    /// Strings of a one-dimensional array.
-    ///
-    /// # Errors
-    /// When there is no such array, or of another type.
-    pub fn strings(&mut self, name: &str) -> Result<Vec<String>, StoreError> {
-        self.numbers::<String>(name).map(|(values, _)| values)
-    }
-
-    /// Gives `read` the member with the array `name`, limited to its own size.
-    fn read<T>(
-        &mut self,
-        name: &str,
-        read: impl FnOnce(&mut Take<BufReader<ZipFile<'_, R>>>) -> io::Result<T>,
-    ) -> Result<T, StoreError> {
-        let broken = |reason: &dyn Display| broken(&self.path, &format!("array {name}: {reason}"));
-        let file_name = npyz::npz::file_name_from_array_name(name);
-        let member = self.zip.by_name(&file_name).map_err(|e| broken(&e))?;
-        let size = member.size();
-        // One byte more, so that the end is read.
-        let member = &mut BufReader::new(member).take(size + 1);
-        read(member).map_err(|e| broken(&e))
-    }
-}
-
-/// Reads the header of an array.
-fn array<R: Read>(member: &mut Take<R>) -> io::Result<NpyFile<&mut Take<R>>> {
-    let size = member.limit();
-    let array = NpyFile::new(member)?;
-    // A wrong header must not reserve memory that the file cannot fill.
-    let item: usize = array.dtype().num_bytes().unwrap_or(1).max(1);
-    if array.len().saturating_mul(item as u64) > size {
-        return Err(invalid(format!(
-            "the header promises {} values, the file ends before",
-            array.len()
-        )));
-    }
-    Ok(array)
-}
-
-fn invalid(reason: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason)
-}
-
-fn shape_of(array: &NpyFile<impl Read>) -> Vec<usize> {
-    let shape = array.shape().iter();
-    shape
-        .map(|n| usize::try_from(*n).unwrap_or(usize::MAX))
-        .collect()
-}
-
-fn broken(path: &Path, reason: &dyn Display) -> StoreError {
-    StoreError::Broken {
-        path: path.to_path_buf(),
-        reason: reason.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::StoreError;
+    use std::path::Path;
 
     fn sample() -> Vec<u8> {
         let mut npz = NpzWriter::new(io::Cursor::new(Vec::new()));

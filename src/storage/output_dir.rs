@@ -1,11 +1,12 @@
 //! The output folder: which job may write into it, and what a mirror of it holds.
 
 use super::batches::{BATCH_FOLDER, FINAL_NAME, batch_name};
-use super::ledger::{JobIdentity, LEDGER_NAME, Ledger};
+use super::ledger::{JobIdentity, LEDGER_ENDINGS, LEDGER_NAME, Ledger};
 use super::lock::FolderLock;
 use super::manifest::{MANIFEST_NAME, RUN_NAME};
 use super::mirror::{Listed, Listing};
-use crate::storage::atomic_file::{StoreError, file_sha256, make_folder, sync_folder};
+use crate::storage::StoreError;
+use crate::storage::atomic_file::{file_of_partial, make_folder, refuse_link, sync_folder};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -40,6 +41,7 @@ pub enum ClaimOutcome {
 /// When it cannot be made, another process works in it or its ledger cannot be used. A damaged ledger is replaced when
 /// `mode` is [`OpenMode::Fresh`].
 pub(crate) fn open(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), StoreError> {
+    refuse_link(&out.join(BATCH_FOLDER))?;
     make_folder(&out.join(BATCH_FOLDER)).map_err(|error| match error {
         StoreError::Create { source, .. } => StoreError::Create {
             path: out.to_path_buf(),
@@ -50,8 +52,8 @@ pub(crate) fn open(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), S
     let lock = FolderLock::take(out)?;
     let mut ledger = match Ledger::open(out) {
         Err(StoreError::BadLedger { .. }) if mode == OpenMode::Fresh => {
-            for suffix in ["-wal", "-shm", ""] {
-                let path = out.join(format!("{LEDGER_NAME}{suffix}"));
+            for ending in LEDGER_ENDINGS {
+                let path = out.join(format!("{LEDGER_NAME}{ending}"));
                 match fs::remove_file(&path) {
                     Err(error) if error.kind() != ErrorKind::NotFound => {
                         return Err(StoreError::write(&path)(error));
@@ -176,23 +178,18 @@ pub(crate) fn prune(out: &Path, batches: usize, has_final: bool) -> Result<(), S
     remove(&old)
 }
 
-/// The files that a mirror of `out` holds: the sealed batches, and after a close the joined file, manifest and
+/// The files that a mirror of the output folder of `ledger` holds: the sealed batches, and after a close the joined file, manifest and
 /// provenance. After a close that is everything.
-pub(crate) fn mirrored(out: &Path, ledger: &Ledger) -> Result<Listing, StoreError> {
+pub(crate) fn mirrored(ledger: &Ledger) -> Result<Listing, StoreError> {
     let sealed = ledger.sealed()?.into_iter();
     let mut files: Vec<Listed> = sealed
         .map(|(number, sealed)| (batch_name(number), sealed.sha256))
         .collect();
-    let last = ledger.metadata("final")?;
-    let is_all = last.is_some();
-    if let Some(sha256) = last {
-        if !sha256.is_empty() {
-            files.push((FINAL_NAME.to_owned(), sha256));
-        }
-        for name in [MANIFEST_NAME, RUN_NAME] {
-            files.push((name.to_owned(), file_sha256(&out.join(name))?));
-        }
-    }
+    let closed = ledger.closed()?;
+    let is_all = closed.is_some();
+    let mut closed = closed.unwrap_or_default();
+    let closed = [FINAL_NAME, MANIFEST_NAME, RUN_NAME].map(|name| closed.remove_entry(name));
+    files.extend(closed.into_iter().flatten());
     let identity = ledger.identity()?;
     Ok(Listing {
         identity,
@@ -238,10 +235,9 @@ fn difference(old: &Value, new: &Value) -> (String, bool) {
     (format!("{key} was {old}, now {new}"), false)
 }
 
-/// Whether `name` in the batch folder is a batch file, or a partial one.
+/// Whether `name` is that of a batch file.
 fn is_batch_name(name: &str) -> bool {
-    let partial = name.strip_prefix('.').and_then(|n| n.strip_suffix(".part"));
-    let number = partial.unwrap_or(name).strip_suffix(".npz");
+    let number = name.strip_suffix(".npz");
     number.is_some_and(|n| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -254,25 +250,35 @@ fn has_results(out: &Path) -> Result<bool, StoreError> {
     Ok(leftovers(out)?.iter().any(|path| is_result(path)))
 }
 
-/// The results in `out`, by exact names. `run.json`, which names their job, comes last.
+/// The results in `out` and their partial files, by exact names. `run.json`, which names their job, comes last.
 pub(super) fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let batches = out.join(BATCH_FOLDER);
-    let entries = match fs::read_dir(&batches) {
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        entries => Some(entries.map_err(StoreError::read(&batches))?),
-    };
-    let paths = entries.into_iter().flatten().map(|entry| Ok(entry?.path()));
-    let paths: io::Result<Vec<PathBuf>> = paths.collect();
-    let mut found = paths.map_err(StoreError::read(&batches))?;
-    found.retain(|path| {
-        let name = path.file_name().unwrap_or_default();
-        is_batch_name(&name.to_string_lossy())
-    });
+    // What lies behind a link is not ours to remove.
+    refuse_link(&batches)?;
+    let mut found = files_of(&batches, is_batch_name)?;
     for name in [FINAL_NAME, MANIFEST_NAME, RUN_NAME] {
-        found.push(out.join(format!(".{name}.part")));
-        found.push(out.join(name));
+        let mut files = files_of(out, |found| found == name)?;
+        files.sort();
+        found.extend(files);
     }
-    found.retain(|path| path.is_file());
+    Ok(found)
+}
+
+/// The files in `folder` whose names `is_ours`, and the partial files of such.
+pub(super) fn files_of(
+    folder: &Path,
+    is_ours: impl Fn(&str) -> bool,
+) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(StoreError::read(folder))?,
+    };
+    let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
+    let mut found = paths.map_err(StoreError::read(folder))?;
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        is_ours(file_of_partial(&name).unwrap_or(&name)) && path.is_file()
+    });
     Ok(found)
 }
 

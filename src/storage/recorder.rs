@@ -5,19 +5,21 @@
 //! repeated.
 
 use super::batches::{self, BatchRow, FINAL_NAME, SealedBatch};
-use super::ledger::{ClipRecord, Ledger, Message};
-use super::manifest::{ManifestLine, ManifestPlace, write_manifest, write_run};
+use super::ledger::{CLOSED, ClipRecord, Ledger, Message};
+use super::manifest::{
+    MANIFEST_NAME, ManifestLine, ManifestPlace, RUN_NAME, write_manifest, write_run,
+};
 use super::output_dir;
 use crate::messages::payloads::{Batch, Timestamp};
 use crate::messages::topics;
-use crate::storage::atomic_file::{StoreError, file_sha256};
+use crate::storage::StoreError;
+use crate::storage::atomic_file::file_sha256;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Metadata: SHA-256 of the joined file while the results are closed; empty when nothing was accepted.
-pub(crate) const FINAL: &str = "final";
 /// State of the records that have a row.
 const ACCEPTED: &str = "accepted";
 
@@ -137,7 +139,8 @@ impl Recorder {
     /// announces the batch again and never loses its message.
     ///
     /// # Errors
-    /// When the file or a ledger cannot be written; the batch is then not sealed.
+    /// [`StoreError::Lost`] when the ledger has lost clips of the batch; when the file or a ledger cannot be written. The
+    /// batch is then not sealed.
     pub(crate) fn seal(
         &mut self,
         batch: usize,
@@ -146,14 +149,8 @@ impl Recorder {
         at: &Timestamp,
     ) -> Result<(), StoreError> {
         let range = self.positions(batch, count);
-        let (job, staged) = {
-            let ledger = self.ledger();
-            (ledger.job()?, ledger.staged(range.clone())?)
-        };
-        let rows = staged
-            .iter()
-            .map(|bytes| batches::row_from_bytes(bytes))
-            .collect::<Result<Vec<BatchRow>, _>>()?;
+        let job = self.ledger().job()?;
+        let rows = self.staged_rows(range.clone())?;
         let sealed = batches::write_batch(&self.out, batch, &rows, glosses, self.length)?;
         let event = Batch {
             run: job.map(|job| job.run).unwrap_or_default(),
@@ -181,6 +178,65 @@ impl Recorder {
         Ok(())
     }
 
+    /// The staged rows of the accepted clips in `range`, all of which are known.
+    fn staged_rows(&self, range: Range<usize>) -> Result<Vec<BatchRow>, StoreError> {
+        let ledger = self.ledger();
+        // In this order: a row that is dropped on reading is missed below.
+        let mut staged = ledger.staged(range.clone())?;
+        let clips = ledger.clips_in(range.clone())?;
+        let (mut rows, mut lost) = (Vec::new(), Vec::new());
+        for position in range {
+            match (clips.get(&position), staged.remove(&position)) {
+                (Some(clip), Some(bytes)) if clip.state == ACCEPTED => {
+                    rows.push(batches::row_from_bytes(&bytes)?);
+                }
+                (Some(clip), _) if clip.state != ACCEPTED => {}
+                // A take that was dropped cannot be made again; its place stays empty.
+                (None, _) if self.is_open_ended => {}
+                _ => lost.push(position),
+            }
+        }
+        if lost.is_empty() {
+            return Ok(rows);
+        }
+        let path = ledger.path().to_path_buf();
+        Err(StoreError::Lost {
+            path,
+            positions: lost,
+        })
+    }
+
+    /// The clips of the first `count` positions that are in no file any more: the ledger has lost their numbers, or the
+    /// file of their batch is missing, has changed or lacks a record. For each the reason and the batch, or the position.
+    pub(crate) fn damage(&self, count: usize) -> Result<Vec<Damage>, StoreError> {
+        let ledger = self.ledger();
+        let (clips, sealed) = (ledger.clips()?, ledger.sealed()?);
+        let staged = ledger.staged_positions()?;
+        drop(ledger);
+        let mut damage = Vec::new();
+        for batch in 0..self.batches(count) {
+            let range = self.positions(batch, count);
+            let accepted = clips.range(range.clone());
+            let accepted = accepted.filter(|(_, clip)| clip.state == ACCEPTED);
+            if let Some(file) = sealed.get(&batch) {
+                let path = batches::batch_path(&self.out, batch);
+                if !batches::is_intact(&self.out, batch, &file.sha256) {
+                    let reason = format!("{} is missing or was changed", path.display());
+                    damage.push(Damage::Batch { batch, reason });
+                } else if accepted.count() != file.rows
+                    || !range.clone().all(|p| clips.contains_key(&p))
+                {
+                    let reason = format!("the ledger has lost a clip of {}", path.display());
+                    damage.push(Damage::Batch { batch, reason });
+                }
+            } else {
+                let lost = accepted.map(|(position, _)| *position);
+                damage.extend(lost.filter(|p| !staged.contains(p)).map(Damage::Clip));
+            }
+        }
+        Ok(damage)
+    }
+
     /// Takes the mark off `batch` and stages its rows again. Returns `false` when it was not sealed.
     ///
     /// # Errors
@@ -194,7 +250,7 @@ impl Recorder {
         let rows = if self.ledger().staged(range.clone())?.len() == sealed.rows {
             Vec::new()
         } else {
-            self.rows_of_file(batch, range)?
+            self.rows_of_file(batch, range, &sealed)?
         };
         self.ledger().unseal(batch, &rows)?;
         Ok(true)
@@ -205,29 +261,26 @@ impl Recorder {
         &self,
         batch: usize,
         range: Range<usize>,
+        sealed: &SealedBatch,
     ) -> Result<Vec<(usize, Vec<u8>)>, StoreError> {
         let clips = self.ledger().clips()?;
         let accepted = clips.range(range).filter(|(_, c)| c.state == ACCEPTED);
         let accepted: Vec<usize> = accepted.map(|(position, _)| *position).collect();
+        let broken = |reason| StoreError::Broken {
+            path: batches::batch_path(&self.out, batch),
+            reason,
+        };
+        if !batches::is_intact(&self.out, batch, &sealed.sha256) {
+            return Err(broken("it has changed since it was sealed".to_owned()));
+        }
         let rows = batches::read_batch(&self.out, batch)?;
         if rows.len() != accepted.len() {
-            return Err(StoreError::Broken {
-                path: batches::batch_path(&self.out, batch),
-                reason: format!("it has {} rows, not {}", rows.len(), accepted.len()),
-            });
+            let reason = format!("it has {} rows, not {}", rows.len(), accepted.len());
+            return Err(broken(reason));
         }
         let rows = accepted.into_iter().zip(&rows);
         rows.map(|(position, row)| Ok((position, batches::row_bytes(row, self.length)?)))
             .collect()
-    }
-
-    /// The batches that are marked sealed and whose files are missing or have other bytes.
-    pub(crate) fn damaged_batches(&self) -> Result<Vec<usize>, StoreError> {
-        let sealed = self.ledger().sealed()?.into_iter();
-        let is_damaged = |(batch, file): &(usize, SealedBatch)| {
-            !batches::is_intact(&self.out, *batch, &file.sha256)
-        };
-        Ok(sealed.filter(is_damaged).map(|(batch, _)| batch).collect())
     }
 
     /// Takes the mark off `batch`, whose file is lost, and forgets its accepted clips, which are then read again.
@@ -246,8 +299,8 @@ impl Recorder {
     /// Notes that results may change: the joined file is out of date until the next [`Recorder::close`].
     pub(crate) fn reopen(&self) -> Result<(), StoreError> {
         let mut ledger = self.ledger();
-        if ledger.metadata(FINAL)?.is_some() {
-            ledger.set_metadata(FINAL, None)?;
+        if ledger.metadata(CLOSED)?.is_some() {
+            ledger.set_metadata(CLOSED, None)?;
         }
         Ok(())
     }
@@ -256,7 +309,8 @@ impl Recorder {
     /// over more clips.
     ///
     /// # Errors
-    /// When a file or the ledger cannot be written.
+    /// [`StoreError::Broken`] when a batch file has changed since it was sealed; when a file or the ledger cannot be
+    /// written.
     pub(crate) fn close(
         &self,
         batches: usize,
@@ -266,24 +320,44 @@ impl Recorder {
     ) -> Result<(), StoreError> {
         // From here to the end the files are not those of the last close.
         self.reopen()?;
-        write_manifest(&self.out, manifest)?;
+        let sealed = self.ledger().sealed()?;
+        let mut files = BTreeMap::new();
+        let mut note = |name: &str, sha256| files.insert(name.to_owned(), sha256);
+        note(MANIFEST_NAME, write_manifest(&self.out, manifest)?);
         let has_final = manifest.iter().any(|line| line.stored.is_some());
-        let mut sha256 = String::new();
         if has_final {
-            batches::write_final(&self.out, batches, glosses, self.length)?;
-            sha256 = file_sha256(&self.out.join(FINAL_NAME))?;
+            let joined: Vec<SealedBatch> = sealed.into_values().take(batches).collect();
+            let sha256 = batches::write_final(&self.out, &joined, glosses, self.length)?;
+            note(FINAL_NAME, sha256);
         }
         output_dir::prune(&self.out, batches, has_final)?;
-        write_run(&self.out, run)?;
-        self.ledger().set_metadata(FINAL, Some(&sha256))
+        note(RUN_NAME, write_run(&self.out, run)?);
+        self.ledger().set_closed(&files)
     }
 
-    /// Whether the results were closed and the joined file is as it was then.
+    /// Whether the results were closed and their files are as they were then.
     pub(crate) fn is_closed(&self) -> Result<bool, StoreError> {
-        Ok(match self.ledger().metadata(FINAL)? {
-            Some(sha256) if sha256.is_empty() => true,
-            Some(sha256) => file_sha256(&self.out.join(FINAL_NAME)).is_ok_and(|s| s == sha256),
-            None => false,
-        })
+        let files = self.ledger().closed()?;
+        let is_intact = |(name, sha256): (String, String)| {
+            file_sha256(&self.out.join(name)).is_ok_and(|found| found == sha256)
+        };
+        Ok(files.is_some_and(|files| files.into_iter().all(is_intact)))
     }
 }
+
+/// What the results of a job lack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// The clips of a sealed batch.
+    Batch {
+        /// Its number.
+        batch: usize,
+        /// Why.
+        reason: String,
+    },
+    /// The numbers of the clip at this position.
+    Clip(usize),
+}
+
+#[cfg(test)]
+mod tests;

@@ -71,8 +71,8 @@ pub fn encode_mp4(
     let mut frames = frames.peekable();
     let no_frames = || EncodeError("no pictures to encode".to_owned());
     let info = image_info(frames.peek().ok_or_else(no_frames)?, fps, codec)?;
-    if path.exists() && !path.is_file() {
-        // Opening a pipe that nobody reads waits forever, and a device must not be replaced.
+    if path.is_symlink() || (path.exists() && !path.is_file()) {
+        // Opening a pipe that nobody reads waits forever, and neither a device nor what a link names may be replaced.
         let text = format!("{}: not a regular file", path.display());
         return Err(EncodeError(text));
     }

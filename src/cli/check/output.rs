@@ -146,7 +146,7 @@ fn check_owner(folder: &Path, mirror: &Mirror) -> Result<(), CliError> {
         // A folder that does not exist yet has no files.
         let listing = ledger.map_or_else(
             || Ok(Listing::default()),
-            |ledger| output_dir::mirrored(folder, &ledger),
+            |ledger| output_dir::mirrored(&ledger),
         )?;
         mirror.belongs(&listing, &|| false)?;
         Ok(())

@@ -3,13 +3,14 @@
 //! The sequence of a clip is staged in the transaction that records the clip. The transaction that marks its batch sealed
 //! removes it. That one comes after the batch file is durable.
 
+use super::checksum::{BATCH, CLIP, STAGED};
 use super::outbox::Message;
 use super::{Ledger, params};
 use crate::messages::payloads::Timestamp;
 use crate::storage::StoreError;
 use crate::storage::batches::SealedBatch;
 use rusqlite::Transaction;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// A finished clip or take.
@@ -28,9 +29,15 @@ pub struct ClipRecord {
 impl Ledger {
     /// All finished clips, by position.
     pub fn clips(&self) -> Result<BTreeMap<usize, ClipRecord>, StoreError> {
+        self.clips_in(0..usize::MAX)
+    }
+
+    /// The finished clips in `positions`.
+    pub(crate) fn clips_in(
+        &self,
+        positions: Range<usize>,
+    ) -> Result<BTreeMap<usize, ClipRecord>, StoreError> {
         self.read(|db| {
-            let mut query =
-                db.prepare("SELECT position, key, state, reason, clip FROM clip ORDER BY 1")?;
             let row = |r: &rusqlite::Row<'_>| {
                 let clip = ClipRecord {
                     key: r.get(1)?,
@@ -40,7 +47,8 @@ impl Ledger {
                 };
                 Ok((r.get(0)?, clip))
             };
-            query.query_map([], row)?.collect()
+            let clips = CLIP.select(db, IN_RANGE, limits(&positions), row)?;
+            Ok(clips.into_iter().collect())
         })
     }
 
@@ -54,14 +62,7 @@ impl Ledger {
         stamp: &Timestamp,
     ) -> Result<(), StoreError> {
         self.write_and_post(messages, stamp, |tx| {
-            tx.prepare_cached("INSERT INTO clip VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![
-                    position,
-                    clip.key,
-                    clip.state,
-                    clip.reason,
-                    clip.clip
-                ])?;
+            put(tx, &CLIP.insert(), position, clip)?;
             staged.map_or(Ok(()), |row| stage(tx, position, row))
         })
     }
@@ -74,30 +75,42 @@ impl Ledger {
         reason: Option<&str>,
     ) -> Result<(), StoreError> {
         self.write(|tx| {
-            tx.execute(
-                "UPDATE clip SET state = ?2, reason = ?3 WHERE position = ?1",
-                params![position, state, reason],
-            )?;
+            let clip = CLIP.select(tx, "WHERE position = ?1", [position], |r| {
+                Ok(ClipRecord {
+                    key: r.get(1)?,
+                    state: state.to_owned(),
+                    reason: reason.map(str::to_owned),
+                    clip: r.get(4)?,
+                })
+            })?;
+            for clip in &clip {
+                put(tx, &CLIP.replace(), position, clip)?;
+            }
             tx.execute("DELETE FROM staged WHERE position = ?1", [position])
                 .map(|_| ())
         })
     }
 
-    /// The staged sequences of the clips in `positions`, in order.
-    pub fn staged(&self, positions: Range<usize>) -> Result<Vec<Vec<u8>>, StoreError> {
+    /// The staged sequences of the clips in `positions`.
+    pub fn staged(&self, positions: Range<usize>) -> Result<BTreeMap<usize, Vec<u8>>, StoreError> {
         self.read(|db| {
-            let mut query = db.prepare_cached(
-                "SELECT row FROM staged WHERE position >= ?1 AND position < ?2 ORDER BY position",
-            )?;
-            let range = [positions.start, positions.end];
-            query.query_map(range, |r| r.get(0))?.collect()
+            let row = |r: &rusqlite::Row<'_>| Ok((r.get(0)?, r.get(1)?));
+            let rows = STAGED.select(db, IN_RANGE, limits(&positions), row)?;
+            Ok(rows.into_iter().collect())
+        })
+    }
+
+    /// The positions of all staged sequences.
+    pub(crate) fn staged_positions(&self) -> Result<BTreeSet<usize>, StoreError> {
+        self.read(|db| {
+            let mut query = db.prepare_cached("SELECT position FROM staged")?;
+            query.query_map([], |r| r.get(0))?.collect()
         })
     }
 
     /// The sealed batches, by number.
     pub fn sealed(&self) -> Result<BTreeMap<usize, SealedBatch>, StoreError> {
         self.read(|db| {
-            let mut query = db.prepare("SELECT number, rows, sha256 FROM batch ORDER BY 1")?;
             let row = |r: &rusqlite::Row<'_>| {
                 let sealed = SealedBatch {
                     rows: r.get(1)?,
@@ -105,7 +118,7 @@ impl Ledger {
                 };
                 Ok((r.get(0)?, sealed))
             };
-            query.query_map([], row)?.collect()
+            Ok(BATCH.select(db, "", [], row)?.into_iter().collect())
         })
     }
 
@@ -119,10 +132,11 @@ impl Ledger {
         stamp: &Timestamp,
     ) -> Result<(), StoreError> {
         self.write_and_post(messages, stamp, |tx| {
-            tx.execute(
-                "INSERT OR REPLACE INTO batch VALUES (?1, ?2, ?3)",
-                params![batch, sealed.rows, sealed.sha256],
-            )?;
+            tx.prepare_cached(&BATCH.replace())?.execute(params![
+                batch,
+                sealed.rows,
+                sealed.sha256
+            ])?;
             tx.execute(
                 "DELETE FROM staged WHERE position >= ?1 AND position < ?2",
                 [positions.start, positions.end],
@@ -162,6 +176,22 @@ impl Ledger {
         })
     }
 
+    /// Forgets the clips at `positions`, which are then read again.
+    pub(crate) fn forget_positions(
+        &mut self,
+        positions: &[usize],
+        messages: &[Message],
+        stamp: &Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write_and_post(messages, stamp, |tx| {
+            positions.iter().try_for_each(|position| {
+                tx.execute("DELETE FROM clip WHERE position = ?1", [position])?;
+                tx.execute("DELETE FROM staged WHERE position = ?1", [position])
+                    .map(|_| ())
+            })
+        })
+    }
+
     /// Forgets the clips in one of `states` from position `from` on and returns their number. No batch that holds one may
     /// be sealed.
     pub(crate) fn forget_clips(
@@ -187,23 +217,49 @@ impl Ledger {
         settings: &serde_json::Value,
     ) -> Result<(), StoreError> {
         self.write(|tx| {
-            for table in ["clip", "staged"] {
+            for (name, table) in [("clip", &CLIP), ("staged", &STAGED)] {
                 // By way of negative numbers, so that no clip meets one that has not moved yet.
-                let set = format!("UPDATE {table} SET position = -1 - ?2 WHERE position = ?1");
+                let away = table.move_rows("-1 - ?2", "position = ?1");
                 for (from, to) in moves {
-                    tx.prepare_cached(&set)?.execute([from, to])?;
+                    tx.prepare_cached(&away)?.execute([from, to])?;
                 }
-                tx.execute_batch(&format!(
-                    "DELETE FROM {table} WHERE position >= 0; UPDATE {table} SET position = -1 - position"
-                ))?;
+                let forget = format!("DELETE FROM {name} WHERE position >= 0");
+                tx.execute(&forget, [])?;
+                tx.execute(&table.move_rows("-1 - position", "position < 0"), [])?;
             }
             super::set_metadata(tx, "settings", Some(&settings.to_string()))
         })
     }
 }
 
+/// SQL that selects a range of positions.
+const IN_RANGE: &str = "WHERE position >= ?1 AND position < ?2 ORDER BY position";
+
+/// The parameters of [`IN_RANGE`].
+fn limits(positions: &Range<usize>) -> [i64; 2] {
+    let limit = |position: usize| i64::try_from(position).unwrap_or(i64::MAX);
+    [limit(positions.start), limit(positions.end)]
+}
+
+fn put(
+    tx: &Transaction<'_>,
+    sql: &str,
+    position: usize,
+    clip: &ClipRecord,
+) -> rusqlite::Result<()> {
+    let ClipRecord {
+        key,
+        state,
+        reason,
+        clip,
+    } = clip;
+    tx.prepare_cached(sql)?
+        .execute(params![position, key, state, reason, clip])
+        .map(|_| ())
+}
+
 fn stage(tx: &Transaction<'_>, position: usize, row: &[u8]) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT OR REPLACE INTO staged VALUES (?1, ?2)")?
+    tx.prepare_cached(&STAGED.replace())?
         .execute(params![position, row])
         .map(|_| ())
 }
@@ -264,7 +320,7 @@ mod tests {
         assert_eq!(ledger.pending_message_count().unwrap(), 1);
         let rows = |ledger: &Ledger, range| -> Vec<String> {
             let rows = ledger.staged(range).unwrap();
-            rows.into_iter()
+            rows.into_values()
                 .map(|r| String::from_utf8(r).unwrap())
                 .collect()
         };

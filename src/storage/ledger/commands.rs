@@ -1,12 +1,12 @@
 //! The commands that the daemon received. Each is recorded before it is answered, so that none is executed twice and
 //! each gets a final reply, also after a restart.
 
-use super::Ledger;
+use super::checksum::COMMAND;
 use super::outbox::{Message, insert_messages};
+use super::{Ledger, params};
 use crate::messages::payloads::{Reply, ReplyState, Timestamp};
 use crate::messages::topics;
 use crate::storage::StoreError;
-use rusqlite::OptionalExtension;
 
 /// Number of commands whose replies are kept.
 const REMEMBERED: i64 = 1000;
@@ -32,11 +32,9 @@ impl Ledger {
     ) -> Result<CommandReceipt, StoreError> {
         let limits = self.limits;
         self.write(|tx| {
-            let known: Option<Option<String>> = tx
-                .query_row("SELECT reply FROM command WHERE id = ?1", [id], |r| {
-                    r.get(0)
-                })
-                .optional()?;
+            let known: Option<Option<String>> = COMMAND
+                .select(tx, "WHERE id = ?1", [id], |r| r.get(3))?
+                .pop();
             let accepted = Reply {
                 id: Some(id.to_owned()),
                 command: name.to_owned(),
@@ -46,14 +44,14 @@ impl Ledger {
             };
             let (arrival, body) = match known {
                 None => {
+                    let last: Option<i64> = COMMAND
+                        .select(tx, "ORDER BY arrived DESC LIMIT 1", [], |r| r.get(2))?
+                        .pop();
+                    let arrived = last.unwrap_or(0) + 1;
+                    tx.execute(&COMMAND.insert(), params![id, name, arrived, None::<&str>])?;
                     tx.execute(
-                        "INSERT INTO command VALUES (?1, ?2, (SELECT ifnull(max(arrived), 0) + 1 FROM command), NULL)",
-                        [id, name],
-                    )?;
-                    tx.execute(
-                        "DELETE FROM command WHERE reply IS NOT NULL
-                         AND arrived <= (SELECT max(arrived) FROM command) - ?1",
-                        [REMEMBERED],
+                        "DELETE FROM command WHERE reply IS NOT NULL AND arrived <= ?1",
+                        [arrived - REMEMBERED],
                     )?;
                     (CommandReceipt::New, accepted)
                 }
@@ -72,8 +70,8 @@ impl Ledger {
     /// Whether the command `id` arrived before.
     pub(crate) fn knows_command(&self, id: &str) -> Result<bool, StoreError> {
         self.read(|db| {
-            db.prepare_cached("SELECT 1 FROM command WHERE id = ?1")?
-                .exists([id])
+            let known = COMMAND.select(db, "WHERE id = ?1", [id], |_| Ok(()))?;
+            Ok(!known.is_empty())
         })
     }
 
@@ -88,7 +86,12 @@ impl Ledger {
         let body = message.body.to_string();
         self.write_and_post(&[message], stamp, |tx| {
             if let Some(id) = &reply.id {
-                tx.execute("UPDATE command SET reply = ?2 WHERE id = ?1", [id, &body])?;
+                let known = COMMAND.select(tx, "WHERE id = ?1", [id], |r| {
+                    Ok((r.get::<_, String>(1)?, r.get::<_, i64>(2)?))
+                })?;
+                for (name, arrived) in known {
+                    tx.execute(&COMMAND.replace(), params![id, name, arrived, body])?;
+                }
             }
             let mut metadata = metadata.iter();
             metadata.try_for_each(|(key, value)| super::set_metadata(tx, key, *value))
@@ -98,11 +101,8 @@ impl Ledger {
     /// Commands without a final reply: id and name, in order of arrival.
     pub(crate) fn open_commands(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.read(|db| {
-            let mut query =
-                db.prepare("SELECT id, name FROM command WHERE reply IS NULL ORDER BY arrived")?;
-            query
-                .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?
-                .collect()
+            let open = "WHERE reply IS NULL ORDER BY arrived";
+            COMMAND.select(db, open, [], |r| Ok((r.get(0)?, r.get(1)?)))
         })
     }
 }

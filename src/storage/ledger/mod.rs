@@ -5,22 +5,30 @@
 //! * [`outbox`]: the messages that must reach the broker.
 //! * [`commands`]: the commands that the daemon received.
 //!
+//! A row that has changed since it was written is dropped, logged, and reported as a fault (`checksum`, `damage`): then it is as if
+//! it had never been written.
+//!
 //! The ledger reads no clock and knows no plan: callers pass timestamps, and a clip is a position with a key.
 //! Where SQLite fails, a method returns [`StoreError::Ledger`] and has changed nothing.
 
 #![expect(clippy::missing_errors_doc, reason = "stated above for all methods")]
 
+mod checksum;
 pub mod clips;
 pub mod commands;
+mod damage;
 pub mod outbox;
 
 use super::StoreError;
+use super::atomic_file::refuse_link;
+use super::error::LEDGER_PATH_MAX;
 use crate::messages::payloads::Timestamp;
+use checksum::META;
 use outbox::insert_messages;
-use rusqlite::{
-    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
-};
-use serde_json::Value;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
+use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -34,32 +42,41 @@ pub const PAUSED: &str = "paused";
 /// Metadata: an operator cancelled the job.
 pub const CANCELLED: &str = "cancelled";
 
+/// Metadata: the files of the results and their SHA-256, as JSON, while the results are closed.
+pub(crate) const CLOSED: &str = "final";
+
 /// Metadata: identifies this output folder, whatever its job.
 const IDENTITY: &str = "identity";
 
 /// File name in the output folder.
 pub const LEDGER_NAME: &str = "ledger.sqlite";
 
+/// What the names of its files end in: the file itself comes last.
+pub(super) const LEDGER_ENDINGS: [&str; 4] = ["-wal", "-shm", "-journal", ""];
+
 /// Maximum wait for another process that uses the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Version of the tables below. A ledger of another version is refused.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 const SCHEMA: &str = "
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE clip (
     position INTEGER PRIMARY KEY, key TEXT NOT NULL,
-    state TEXT NOT NULL, reason TEXT, clip TEXT
+    state TEXT NOT NULL, reason TEXT, clip TEXT, sum INTEGER NOT NULL
 );
-CREATE TABLE staged (position INTEGER PRIMARY KEY, row BLOB NOT NULL);
-CREATE TABLE batch (number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, sha256 TEXT NOT NULL);
-CREATE TABLE sequence (channel TEXT PRIMARY KEY, last INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE staged (position INTEGER PRIMARY KEY, row BLOB NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE batch (
+    number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, sha256 TEXT NOT NULL, sum INTEGER NOT NULL
+);
+CREATE TABLE sequence (channel TEXT PRIMARY KEY, last INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE outbox (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, unix_s INTEGER, payload BLOB NOT NULL
+    id INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, unix_s INTEGER, payload BLOB NOT NULL,
+    sum INTEGER NOT NULL
 );
 CREATE TABLE command (
-    id TEXT PRIMARY KEY, name TEXT NOT NULL, arrived INTEGER NOT NULL, reply TEXT
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, arrived INTEGER NOT NULL, reply TEXT, sum INTEGER NOT NULL
 ) WITHOUT ROWID;
 ";
 
@@ -69,6 +86,8 @@ pub struct Ledger {
     path: PathBuf,
     db: Connection,
     limits: Option<OutboxLimits>,
+    /// The rows that were dropped and not reported as faults yet.
+    dropped: RefCell<Vec<String>>,
 }
 
 /// The job that a ledger belongs to.
@@ -86,7 +105,7 @@ impl Ledger {
     /// # Errors
     /// When the file cannot be used, is damaged or comes from another version.
     pub fn open(out: &Path) -> Result<Self, StoreError> {
-        let path = out.join(LEDGER_NAME);
+        let path = ledger_path(out)?;
         let wrap = |source| unusable(&path, source);
         sync_log(&path)?;
         let mut db = Connection::open(&path).map_err(wrap)?;
@@ -101,10 +120,18 @@ impl Ledger {
         if version != SCHEMA_VERSION {
             return Err(foreign(&path, version));
         }
+        let ledger = Self::new(path, db)?;
+        ledger.drop_damaged()?;
+        Ok(ledger)
+    }
+
+    fn new(path: PathBuf, db: Connection) -> Result<Self, StoreError> {
+        checksum::add_row_sum(&db).map_err(|source| unusable(&path, source))?;
         Ok(Self {
             path,
             db,
             limits: None,
+            dropped: RefCell::default(),
         })
     }
 
@@ -113,7 +140,7 @@ impl Ledger {
     /// # Errors
     /// When the file cannot be read, is no ledger or comes from another version.
     pub fn open_read_only(out: &Path) -> Result<Option<Self>, StoreError> {
-        let path = out.join(LEDGER_NAME);
+        let path = ledger_path(out)?;
         if !path.exists() {
             return Ok(None);
         }
@@ -126,14 +153,15 @@ impl Ledger {
         match opened {
             // The power failed before its first table.
             Ok((_, 0)) => Ok(None),
-            Ok((db, SCHEMA_VERSION)) => Ok(Some(Self {
-                path,
-                db,
-                limits: None,
-            })),
+            Ok((db, SCHEMA_VERSION)) => Self::new(path, db).map(Some),
             Ok((_, version)) => Err(foreign(&path, version)),
             Err(source) => Err(unusable(&path, source)),
         }
+    }
+
+    /// Where its file is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Keeps messages for the broker within `limits`. `None` keeps none.
@@ -165,8 +193,11 @@ impl Ledger {
         if !self.identity()?.is_empty() {
             return Ok(());
         }
-        let make = "INSERT OR IGNORE INTO meta VALUES (?1, lower(hex(randomblob(16))))";
-        self.write(|tx| tx.execute(make, [IDENTITY]).map(|_| ()))
+        self.write(|tx| {
+            let make = "SELECT lower(hex(randomblob(16)))";
+            let random: String = tx.query_row(make, [], |r| r.get(0))?;
+            set_metadata(tx, IDENTITY, Some(&random))
+        })
     }
 
     /// Makes the ledger belong to `job`. Keeps the identity, the messages with their numbers, the commands, [`PAUSED`] and
@@ -185,11 +216,22 @@ impl Ledger {
 
     /// The metadata value of `key`.
     pub fn metadata(&self, key: &str) -> Result<Option<String>, StoreError> {
-        self.read(|db| {
-            db.prepare_cached("SELECT value FROM meta WHERE key = ?1")?
-                .query_row([key], |r| r.get(0))
-                .optional()
-        })
+        self.read(|db| metadata(db, key))
+    }
+
+    /// The files of the results with their SHA-256, if the results are closed.
+    pub(super) fn closed(&self) -> Result<Option<BTreeMap<String, String>>, StoreError> {
+        let files = self.metadata(CLOSED)?;
+        let files = files.map(|files| serde_json::from_str(&files)).transpose();
+        files.map_err(|e| bad(&self.path, &e))
+    }
+
+    /// Notes that the results are closed and consist of `files`.
+    pub(super) fn set_closed(
+        &mut self,
+        files: &BTreeMap<String, String>,
+    ) -> Result<(), StoreError> {
+        self.set_metadata(CLOSED, Some(&json!(files).to_string()))
     }
 
     /// Sets a metadata value. `None` removes it.
@@ -201,41 +243,45 @@ impl Ledger {
         self.write(|tx| set_metadata(tx, key, value))
     }
 
-    fn read<T>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
-        query(&self.db).map_err(|source| self.error(source))
-    }
-
-    /// Makes `change` in one transaction. All of it is on disk when this returns, or nothing.
-    fn write<T>(
-        &mut self,
-        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
-        let done = (|| {
-            let tx = self
-                .db
-                .transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let value = change(&tx)?;
-            tx.commit()?;
-            Ok(value)
-        })();
+    /// Reads with `query`. Repeats it once without the rows that have changed since they were written.
+    fn read<T>(&self, query: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let done = match query(&self.db) {
+            Err(error) if self.drops(&error)? => query(&self.db),
+            done => done,
+        };
         done.map_err(|source| self.error(source))
     }
 
-    /// As [`Self::write`], with `messages` in the same transaction.
+    /// Makes `change` in one transaction. All of it is on disk when this returns, or nothing. Repeats it once without the
+    /// rows that have changed since they were written.
+    fn write<T>(
+        &mut self,
+        change: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let done = match in_transaction(&mut self.db, &change) {
+            Err(error) if self.drops(&error)? => in_transaction(&mut self.db, &change),
+            done => done,
+        };
+        done.map_err(|source| self.error(source))
+    }
+
+    /// As [`Self::write`], with `messages` in the same transaction, and a fault about each row that was dropped.
     fn write_and_post(
         &mut self,
         messages: &[Message],
         stamp: &Timestamp,
-        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+        change: impl Fn(&Transaction<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), StoreError> {
         let limits = self.limits;
+        let dropped = self.dropped.borrow().clone();
+        let faults = dropped.iter().map(|what| self.damage_fault(what));
+        let messages: Vec<Message> = faults.chain(messages.iter().cloned()).collect();
         self.write(|tx| {
             change(tx)?;
-            insert_messages(tx, limits, messages, stamp)
-        })
+            insert_messages(tx, limits, &messages, stamp)
+        })?;
+        self.dropped.borrow_mut().drain(..dropped.len());
+        Ok(())
     }
 
     fn error(&self, source: rusqlite::Error) -> StoreError {
@@ -246,10 +292,25 @@ impl Ledger {
     }
 }
 
+fn in_transaction<T>(
+    db: &mut Connection,
+    change: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = change(&tx)?;
+    tx.commit()?;
+    Ok(value)
+}
+
+fn metadata(db: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
+    let mut values = META.select(db, "WHERE key = ?1", [key], |r| r.get(1))?;
+    Ok(values.pop())
+}
+
 /// Sets a metadata value. `None` removes it.
 fn set_metadata(tx: &Transaction<'_>, key: &str, value: Option<&str>) -> rusqlite::Result<()> {
     match value {
-        Some(value) => tx.execute("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", [key, value])?,
+        Some(value) => tx.prepare_cached(&META.replace())?.execute([key, value])?,
         None => tx.execute("DELETE FROM meta WHERE key = ?1", [key])?,
     };
     Ok(())
@@ -260,7 +321,10 @@ fn version(db: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn foreign(path: &Path, version: i64) -> StoreError {
-    let reason = format!("its schema is version {version}, this program writes {SCHEMA_VERSION}");
+    let reason = format!(
+        "its schema is version {version}, this program writes {SCHEMA_VERSION}: finish with the program that began it, or \
+         start over"
+    );
     bad(path, &reason)
 }
 
@@ -283,6 +347,21 @@ fn bad(path: &Path, reason: &dyn std::fmt::Display) -> StoreError {
     }
 }
 
+/// Where the ledger of the output folder `out` is. None of its files may be a link.
+fn ledger_path(out: &Path) -> Result<PathBuf, StoreError> {
+    let path = out.join(LEDGER_NAME);
+    // SQLite resolves links and makes the path absolute.
+    let whole = out.canonicalize().or_else(|_| std::path::absolute(out));
+    let length = whole.map_or(0, |out| out.join(LEDGER_NAME).as_os_str().len());
+    if length > LEDGER_PATH_MAX {
+        return Err(StoreError::TooLong { path, length });
+    }
+    for ending in LEDGER_ENDINGS {
+        refuse_link(&out.join(format!("{LEDGER_NAME}{ending}")))?;
+    }
+    Ok(path)
+}
+
 /// Makes the end of the write-ahead log durable. A process that is killed during a commit may leave a log that is
 /// complete and not synced. Its transaction counts as committed from here on and must survive a power cut.
 fn sync_log(path: &Path) -> Result<(), StoreError> {
@@ -300,6 +379,8 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
     // A commit returns when the log is on the medium.
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "journal_size_limit", 8 << 20)?;
+    // A page with a bad structure is an error, not another value.
+    db.pragma_update(None, "cell_size_check", true)?;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
     if version(&tx)? == 0 && tables == 0 {
@@ -312,7 +393,6 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_job_is_remembered_and_replaced() {
@@ -335,12 +415,12 @@ mod tests {
             settings: json!({}),
             run: "b2".into(),
         };
-        for note in ["final", PAUSED, CANCELLED] {
+        for note in [CLOSED, PAUSED, CANCELLED] {
             ledger.set_metadata(note, Some("x")).unwrap();
         }
         ledger.begin_job(&other).unwrap();
         assert_eq!(ledger.job().unwrap(), Some(other));
-        assert_eq!(ledger.metadata("final").unwrap(), None);
+        assert_eq!(ledger.metadata(CLOSED).unwrap(), None);
         // An operator's decision outlives the job.
         for note in [PAUSED, CANCELLED] {
             assert_eq!(ledger.metadata(note).unwrap().as_deref(), Some("x"));

@@ -1,6 +1,7 @@
 //! Messages that must reach the broker: written in the transaction of what they report, kept until they are
 //! acknowledged, bounded by number and age with the drops counted.
 
+use super::checksum::{OUTBOX, SEQUENCE};
 use super::{Ledger, params};
 pub use crate::messages::payloads::PendingMessage;
 use crate::messages::payloads::{Envelope, Timestamp, VERSION};
@@ -9,6 +10,9 @@ use crate::storage::StoreError;
 use rusqlite::Transaction;
 use serde::Serialize;
 use serde_json::Value;
+
+/// Metadata: how many messages the bounds have dropped.
+const OUTBOX_DROPPED: &str = "outbox_dropped";
 
 /// Replies that may wait, and their bytes together; the oldest go first. They have bounds of their own, so that neither a
 /// flood of commands drops batches and faults nor the other way round.
@@ -53,11 +57,13 @@ pub(super) fn insert_messages(
         return Ok(());
     };
     for message in messages {
-        let seq = tx
-            .prepare_cached(
-                "INSERT INTO sequence VALUES (?1, 1) ON CONFLICT DO UPDATE SET last = last + 1 RETURNING last",
-            )?
-            .query_row([message.channel], |r| r.get(0))?;
+        let channel = message.channel;
+        let last: Option<u64> = SEQUENCE
+            .select(tx, "WHERE channel = ?1", [channel], |r| r.get(1))?
+            .pop();
+        let seq = last.unwrap_or(0) + 1;
+        tx.prepare_cached(&SEQUENCE.replace())?
+            .execute(params![channel, seq])?;
         let envelope = Envelope {
             v: VERSION,
             ts: stamp.ts.clone(),
@@ -69,8 +75,8 @@ pub(super) fn insert_messages(
             .map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
         // Only a synchronized clock gives an age.
         let unix_s = stamp.clock_synced.then_some(stamp.unix_s);
-        tx.prepare_cached("INSERT INTO outbox (channel, unix_s, payload) VALUES (?1, ?2, ?3)")?
-            .execute(params![message.channel, unix_s, payload])?;
+        tx.prepare_cached(&OUTBOX.insert())?
+            .execute(params![channel, unix_s, payload])?;
     }
     let mut dropped = tx
         .prepare_cached(
@@ -93,10 +99,9 @@ pub(super) fn insert_messages(
             .execute(params![topics::REPLY, REPLIES_MAX, REPLIES_BYTES_MAX])?;
     }
     if dropped > 0 {
-        tx.execute(
-            "INSERT INTO meta VALUES ('outbox_dropped', ?1) ON CONFLICT DO UPDATE SET value = value + ?1",
-            [dropped],
-        )?;
+        let before = super::metadata(tx, OUTBOX_DROPPED)?.and_then(|n| n.parse().ok());
+        let all = before.unwrap_or(0_usize) + dropped;
+        super::set_metadata(tx, OUTBOX_DROPPED, Some(&all.to_string()))?;
     }
     Ok(())
 }
@@ -118,17 +123,15 @@ impl Ledger {
         limit: usize,
     ) -> Result<Vec<PendingMessage>, StoreError> {
         self.read(|db| {
-            let mut query = db.prepare_cached(
-                "SELECT id, channel, payload FROM outbox WHERE id > ?1 ORDER BY id LIMIT ?2",
-            )?;
             let row = |r: &rusqlite::Row<'_>| {
                 Ok(PendingMessage {
                     id: r.get(0)?,
                     channel: r.get(1)?,
-                    payload: r.get(2)?,
+                    payload: r.get(3)?,
                 })
             };
-            query.query_map(params![id, limit], row)?.collect()
+            let after = "WHERE id > ?1 ORDER BY id LIMIT ?2";
+            OUTBOX.select(db, after, params![id, limit], row)
         })
     }
 
@@ -154,7 +157,7 @@ impl Ledger {
     /// How many messages the bounds have dropped since the job began.
     pub(crate) fn dropped_count(&self) -> Result<u64, StoreError> {
         Ok(self
-            .metadata("outbox_dropped")?
+            .metadata(OUTBOX_DROPPED)?
             .and_then(|n| n.parse().ok())
             .unwrap_or(0))
     }

@@ -1,5 +1,6 @@
 //! Why a mirror is not complete.
 
+use crate::storage::StoreError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,11 @@ pub(crate) enum MirrorError {
          itself"
     )]
     Medium { path: PathBuf, source: io::Error },
+    /// A link lies where a folder of ours should.
+    #[error(
+        "{path} is a link, and nothing is written through it: remove it (`rm {path}`); copying then resumes by itself"
+    )]
+    Link { path: PathBuf },
     /// A file read back differs from what was written.
     #[error("{path} reads back other than it was written; the medium is failing, replace it")]
     Damaged { path: PathBuf },
@@ -49,5 +55,12 @@ pub(crate) enum MirrorError {
 /// An error of the medium at `path`.
 pub(super) fn medium(path: &Path) -> impl FnOnce(io::Error) -> MirrorError {
     let path = path.to_path_buf();
-    move |source| MirrorError::Medium { path, source }
+    move |source| match source.downcast() {
+        Ok(StoreError::Link { path }) => MirrorError::Link { path },
+        Ok(other) => MirrorError::Medium {
+            path,
+            source: io::Error::other(other),
+        },
+        Err(source) => MirrorError::Medium { path, source },
+    }
 }

@@ -398,11 +398,18 @@ fn a_file_that_was_made_anew_replaces_its_copy() {
 #[test]
 fn a_medium_that_gives_back_something_else_is_failing() {
     let place = Place::new();
-    let partial = place.to().join("batches/.00000.npz.part");
+    let partial = || {
+        let entries = fs::read_dir(place.to().join("batches")).ok()?;
+        let mut paths = entries.map(|entry| entry.unwrap().path());
+        paths.find(|path| path.extension().is_some_and(|e| e == "part"))
+    };
     let is_flipped = Cell::new(false);
     let flip_once = || {
         // At the first look after all was written.
-        if !is_flipped.get() && fs::metadata(&partial).is_ok_and(|m| m.len() == 600_000) {
+        if !is_flipped.get()
+            && let Some(partial) = partial()
+            && fs::metadata(&partial).is_ok_and(|m| m.len() == 600_000)
+        {
             let mut bytes = fs::read(&partial).unwrap();
             bytes[300_000] ^= 1;
             fs::write(&partial, &bytes).unwrap();
@@ -416,6 +423,58 @@ fn a_medium_that_gives_back_something_else_is_failing() {
     );
     assert!(place.tree().into_keys().eq([OWNER_NAME]));
     assert_eq!(place.pass().unwrap().copied, 4);
+}
+
+#[test]
+fn a_copy_that_changed_is_found_and_copied_again() {
+    let place = Place::new();
+    let (mirror, listing) = (place.mirror(), place.listing());
+    let verify = || mirror.verify(&listing, &|| false).unwrap();
+    assert!(verify().is_empty(), "not ours yet");
+    place.pass().unwrap();
+    assert!(verify().is_empty());
+    let copy = place.to().join("batches/00001.npz");
+    let mut bytes = fs::read(&copy).unwrap();
+    bytes[500] ^= 4;
+    fs::write(&copy, bytes).unwrap();
+    assert!(
+        mirror.verify(&listing, &|| true).unwrap().is_empty(),
+        "stopped"
+    );
+    assert_eq!(verify(), ["batches/00001.npz"]);
+    assert_eq!(mirror.waiting(&listing), 1);
+    assert_eq!(place.pass().unwrap().copied, 1);
+    assert_eq!(&place.tree(), Place::canonical());
+    assert!(verify().is_empty());
+}
+
+#[test]
+fn nothing_is_written_or_removed_through_a_link() {
+    let place = Place::new();
+    let elsewhere = place.dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    for name in ["00000.npz", ".00000.npz.part"] {
+        fs::write(elsewhere.join(name), "theirs").unwrap();
+    }
+    let link =
+        |name: &str, to: &Path| std::os::unix::fs::symlink(to, place.to().join(name)).unwrap();
+    link("batches", &elsewhere);
+    let linked = place.to().join("batches").display().to_string();
+    says(
+        place.pass(),
+        &[&format!("{linked} is a link"), "rm ", "resumes by itself"],
+    );
+    fs::remove_file(place.to().join("batches")).unwrap();
+    let victim = elsewhere.join("00000.npz");
+    for name in [".MIRROR_OF.part", ".SHA256SUMS.part"] {
+        link(name, &victim);
+    }
+    place.pass().unwrap();
+    assert_eq!(&place.tree(), Place::canonical());
+    assert_eq!(
+        tree(&elsewhere).into_values().collect::<Vec<_>>(),
+        [b"theirs", b"theirs"]
+    );
 }
 
 #[test]
@@ -541,7 +600,10 @@ proptest! {
                 1 => fs::write(&path, &bytes[..bytes.len() / 2]).unwrap(),
                 2 => fs::write(&path, [&bytes[..], b"more"].concat()).unwrap(),
                 3 if listed[n] < 2 => fs::write(&path, vec![3; bytes.len()]).unwrap(),
-                4 => fs::write(partial_path(&path), &bytes).unwrap(),
+                4 => {
+                    let partial = format!(".{}.00000000000000ff.part", path.file_name().unwrap().display());
+                    fs::write(path.with_file_name(partial), &bytes).unwrap();
+                }
                 _ => fs::write(&path, &bytes).unwrap(),
             }
             // An empty file cannot be cut short; its other states are all right ones.

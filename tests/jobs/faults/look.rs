@@ -91,10 +91,9 @@ fn ledger(wanted: &Wanted, cut: &Cut, out: &Path) -> Result<Known, Box<dyn std::
         let id = key[1].as_str().unwrap_or_default().to_owned();
         if clip.state == "accepted" && !sealed.contains_key(&(position / batch_size)) {
             let staged = ledger.staged(position..position + 1)?;
-            ensure(staged.len() == 1, || {
-                format!("clip {id} is accepted, its row is lost")
-            })?;
-            row_from_bytes(&staged[0])?;
+            let row = staged.get(&position);
+            let lost = || format!("clip {id} is accepted, its row is lost");
+            row_from_bytes(row.ok_or_else(lost)?)?;
         }
         let before = known.insert(id.clone(), clip.state);
         ensure(before.is_none(), || format!("clip {id} is recorded twice"))?;

@@ -2,6 +2,7 @@
 
 mod dataset;
 mod inputs;
+mod paths;
 mod results;
 mod show;
 

@@ -1,0 +1,166 @@
+//! Why something could not be written or read back.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Something could not be written or read back.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "most fields are what their names say")]
+pub enum StoreError {
+    /// A file or folder cannot be written.
+    #[error("cannot write {path}: {source}; {}", fix_of(source))]
+    Write { path: PathBuf, source: io::Error },
+    /// The output folder cannot be made.
+    #[error("cannot make the folder {path}: {source}; {}", fix_of(source))]
+    Create { path: PathBuf, source: io::Error },
+    /// A file could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    /// A file has other contents than it should.
+    #[error("{path} is not a readable npz file: {reason}")]
+    Broken { path: PathBuf, reason: String },
+    /// Something lies where a file or folder of ours should, and writing would follow it to elsewhere.
+    #[error(
+        "{path} is a link or no plain file, and nothing is written through it: remove it (`rm {path}`); to keep the \
+         results elsewhere, name that folder itself"
+    )]
+    Link { path: PathBuf },
+    /// The ledger has lost clips: their rows had changed and were dropped.
+    #[error(
+        "the ledger {path} has lost the numbers of the clips {positions:?}, whose rows had changed since they were \
+         written; check disk and memory, then run again: the job reads these clips again"
+    )]
+    Lost {
+        path: PathBuf,
+        positions: Vec<usize>,
+    },
+    /// SQLite takes no longer path.
+    #[error(
+        "the path {path} has {length} bytes, and that of a ledger can have {LEDGER_PATH_MAX} (SQLite's limit): use a \
+         shorter path"
+    )]
+    TooLong { path: PathBuf, length: usize },
+    /// The file system has no locks.
+    #[error(
+        "cannot lock {path}: {source}; its file system offers no locks, as a network share without a lock service does: \
+         use a folder on a local disk, or start the lock service of the share"
+    )]
+    NoLocks { path: PathBuf, source: io::Error },
+    /// The output folder holds the results of another job.
+    #[error(
+        "{path} holds the results of another job ({}{difference})",
+        .is_dataset.then_some("the dataset has changed: ").unwrap_or_default()
+    )]
+    Occupied {
+        path: PathBuf,
+        /// What differs, for people.
+        difference: String,
+        /// Whether only the content of the dataset differs.
+        is_dataset: bool,
+    },
+    /// The output folder holds results that cannot be made again and that its ledger does not know.
+    #[error(
+        "{path} holds results that its ledger does not know, as a copy of a mirror does; nothing in it is changed: move \
+         them to a folder of their own"
+    )]
+    Unknown { path: PathBuf },
+    /// Another process works in the output folder.
+    #[error("another handloom{holder} works in {path}; stop it first")]
+    Locked {
+        path: PathBuf,
+        /// ` (pid N)` where it is known.
+        holder: String,
+    },
+    /// SQLite failed.
+    #[error(
+        "the ledger {path}: {source}; check the disk (`df -h`, `dmesg`), then run again: the job resumes"
+    )]
+    Ledger {
+        path: PathBuf,
+        source: rusqlite::Error,
+    },
+    /// The database is damaged or no ledger.
+    #[error("the ledger {path} cannot be used: {reason}")]
+    BadLedger { path: PathBuf, reason: String },
+}
+
+/// Maximum length of the absolute path of a ledger in bytes: SQLite's 512, less the ending of its log.
+pub(super) const LEDGER_PATH_MAX: usize = 504;
+
+/// How to fix `error` of a file system.
+fn fix_of(error: &io::Error) -> &'static str {
+    use io::ErrorKind::{
+        InvalidFilename, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem,
+        StorageFull,
+    };
+    match error.kind() {
+        StorageFull => "free some space (`df -h`, `df -i`)",
+        QuotaExceeded => "remove files or raise the quota (`quota`)",
+        ReadOnlyFilesystem => {
+            "mount the file system for writing (`mount`; a failing disk is in `dmesg`)"
+        }
+        PermissionDenied => "check owner and permissions (`ls -ld`)",
+        InvalidFilename => "use a shorter path",
+        NotADirectory => "a part of the path is a file",
+        _ => "check the disk (`df -h`, `dmesg`)",
+    }
+}
+
+impl StoreError {
+    /// The error that `path` cannot be written; an error of this kind stays what it is.
+    pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| match source.downcast() {
+            Ok(error) => error,
+            Err(source) => Self::Write { path, source },
+        }
+    }
+
+    pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Read { path, source }
+    }
+
+    /// Whether there was no room. The same write may succeed later.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        use rusqlite::ErrorCode::DiskFull;
+        match self {
+            Self::Write { source, .. } | Self::Create { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
+            Self::Ledger { source, .. } => {
+                source.sqlite_error_code() == Some(DiskFull)
+                    // Its shared-memory file could not grow.
+                    || source.sqlite_error().is_some_and(|e| {
+                        e.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+                    })
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_its_own_fix() {
+        for (errno, fix) in [
+            (libc::ENOSPC, "free some space"),
+            (libc::EDQUOT, "raise the quota"),
+            (libc::EROFS, "mount the file system for writing"),
+            (libc::EACCES, "owner and permissions"),
+            (libc::ENAMETOOLONG, "shorter path"),
+            (libc::ENOTDIR, "is a file"),
+            (libc::EIO, "check the disk"),
+        ] {
+            let path = Path::new("out/run.json");
+            let error = StoreError::write(path)(io::Error::from_raw_os_error(errno)).to_string();
+            assert!(error.starts_with("cannot write out/run.json: "), "{error}");
+            assert!(error.contains(fix), "{error}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! One flipped bit in the ledger, its log, a batch or the joined file, before a job is resumed or while it runs: the
+//! results are right, or the program says what is damaged.
+//!
+//! `HANDLOOM_SWEEP=full` flips 500 bits, otherwise a share.
+
+use handloom::video::encode::Codec;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use test_support::{Dice, fates, npz_files, render_clip, say, scratch};
+
+const CLIPS: [&str; 5] = ["1", "2", "3", "4", "5"];
+const SETTINGS: [&str; 8] = [
+    "--min-videos-per-gloss",
+    "1",
+    "--min-frames",
+    "1",
+    "--workers",
+    "1",
+    "--batch-size",
+    "2",
+];
+/// Bits of the full sweep, and of the share.
+const FULL: usize = 500;
+const SHARE: usize = 24;
+/// One of so many bits is flipped while the job runs.
+const RUNNING: usize = 3;
+/// A run that takes longer hangs.
+const HUNG: Duration = Duration::from_mins(2);
+
+/// Ended with the test, however it ends.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+impl Guard {
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill")
+            .args([signal, &self.0.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits until the log has `word` so many times; `false` when the program ended before.
+    fn reaches(&mut self, log: &Path, word: &str, times: usize) -> bool {
+        let began = Instant::now();
+        loop {
+            let has_ended = self.0.try_wait().unwrap().is_some();
+            if fs::read_to_string(log).unwrap().matches(word).count() >= times {
+                return true;
+            }
+            if has_ended {
+                return false;
+            }
+            assert!(
+                began.elapsed() < HUNG,
+                "{}",
+                fs::read_to_string(log).unwrap()
+            );
+            sleep(Duration::from_millis(3));
+        }
+    }
+}
+
+fn start(dataset: &Path, out: &Path, log: &Path) -> Guard {
+    let child = Command::new(test_support::binary())
+        .arg("process")
+        .arg(dataset)
+        .arg("--out")
+        .arg(out)
+        .args(SETTINGS)
+        .env("HANDLOOM_LOG", "debug")
+        .env_remove("HANDLOOM_MODELS")
+        .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
+        .stdout(Stdio::null())
+        .stderr(File::create(log).unwrap())
+        .spawn();
+    Guard(child.unwrap())
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// All that users get of a job, except its times.
+fn results(out: &Path) -> (BTreeMap<String, Vec<u8>>, Vec<String>, Vec<u8>) {
+    let manifest = fs::read(out.join("manifest.jsonl")).unwrap();
+    (npz_files(out), fates(out), manifest)
+}
+
+/// Flips a bit of a file of `out`: half of them in the ledger and its log.
+fn flip(out: &Path, dice: &mut Dice) -> String {
+    let batches = fs::read_dir(out.join("batches")).unwrap();
+    let mut files: Vec<PathBuf> = batches.map(|entry| entry.unwrap().path()).collect();
+    files.extend(["wlasl_landmarks.npz", "manifest.jsonl"].map(|name| out.join(name)));
+    files.retain(|path| fs::metadata(path).is_ok_and(|m| m.len() > 0));
+    files.sort();
+    let ledger = ["ledger.sqlite", "ledger.sqlite-wal"].map(|name| out.join(name));
+    let ledger = ledger
+        .into_iter()
+        .filter(|path| fs::metadata(path).is_ok_and(|m| m.len() > 0));
+    let ledger: Vec<PathBuf> = ledger.collect();
+    let all = if files.is_empty() || dice.below(2) == 0 {
+        &ledger
+    } else {
+        &files
+    };
+    let path = &all[dice.below(all.len())];
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let at = dice.below(usize::try_from(file.metadata().unwrap().len()).unwrap());
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at as u64).unwrap();
+    byte[0] ^= 1 << dice.below(8);
+    file.write_all_at(&byte, at as u64).unwrap();
+    format!("{} at {at}", path.file_name().unwrap().display())
+}
+
+#[test]
+fn a_flipped_bit_makes_no_wrong_number() {
+    let place = scratch();
+    let dataset = place.path().join("dataset");
+    let instances: Vec<(&str, i64)> = CLIPS.iter().map(|id| (*id, 1)).collect();
+    test_support::write_metadata(&dataset, &test_support::metadata(&[("hello", &instances)]));
+    for id in CLIPS {
+        let path = dataset.join(format!("videos/{id}.mp4"));
+        render_clip(&path, id.parse().unwrap(), 6, (320, 240), Codec::H264);
+    }
+    // The job after each of its clips, as a kill leaves it, and at its end.
+    let log = place.path().join("log");
+    let mut states = Vec::new();
+    for clips in 1..=CLIPS.len() + 1 {
+        let out = place.path().join(format!("state-{clips}"));
+        let mut child = start(&dataset, &out, &log);
+        if child.reaches(&log, "clip recorded", clips) {
+            drop(child);
+        } else {
+            assert!(
+                child.0.wait().unwrap().success(),
+                "{}",
+                fs::read_to_string(&log).unwrap()
+            );
+        }
+        states.push(out);
+    }
+    let wanted = results(&states[CLIPS.len()]);
+    let is_full = std::env::var("HANDLOOM_SWEEP").is_ok_and(|sweep| sweep == "full");
+    let bits = if is_full { FULL } else { SHARE };
+    let mut dice = Dice::new(5);
+    let mut outcomes = BTreeMap::<String, usize>::new();
+    for n in 0..bits {
+        let out = place.path().join("out");
+        if out.exists() {
+            fs::remove_dir_all(&out).unwrap();
+        }
+        let state = &states[dice.below(states.len())];
+        copy_folder(state, &out);
+        let is_running = n % RUNNING == 0;
+        let mut place = (!is_running).then(|| flip(&out, &mut dice));
+        let mut child = start(&dataset, &out, &log);
+        if is_running {
+            let clips = 1 + dice.below(3);
+            if child.reaches(&log, "clip recorded", clips) && child.0.try_wait().unwrap().is_none()
+            {
+                child.signal("-STOP");
+                place = Some(flip(&out, &mut dice));
+                child.signal("-CONT");
+            }
+        }
+        let ended = child.0.wait().unwrap();
+        let said = fs::read_to_string(&log).unwrap();
+        let is_said = said.lines().any(|line| {
+            let is_loud =
+                line.contains("WARN") || line.contains("error:") || line.contains("ERROR");
+            is_loud && line.contains(&*out.to_string_lossy())
+        });
+        assert!(!said.contains("panicked"), "{place:?}: {said}");
+        let kind = if ended.success() {
+            // What flips after it was read last is found by the next run.
+            let is_right = results(&out) == wanted;
+            assert!(
+                is_right || is_said,
+                "bit {n}, {place:?}: wrong results without a word: {said}"
+            );
+            assert!(is_right, "bit {n}, {place:?}: wrong results: {said}");
+            if is_said {
+                "read again and said"
+            } else {
+                "without effect"
+            }
+        } else {
+            assert!(
+                is_said,
+                "bit {n}, {place:?}: {ended} without a word: {said}"
+            );
+            "refused and said"
+        };
+        let file = place
+            .as_deref()
+            .and_then(|p| p.split(' ').next())
+            .unwrap_or("none");
+        *outcomes.entry(format!("{file}: {kind}")).or_default() += 1;
+    }
+    for (outcome, count) in outcomes {
+        say(&format!("{count:>4} {outcome}"));
+    }
+}
