@@ -54,7 +54,7 @@ mod tests {
         pieces.update(b"bc");
         assert_eq!(
             pieces.clone().first_8_bytes(),
-            i64::from_str_radix("-45878d40fe30e816", 16).unwrap()
+            0xba78_16bf_8f01_cfea_u64.cast_signed()
         );
         assert_eq!(pieces.hex(), sha256_hex(b"abc"));
         assert_eq!(&sha256_hex(b"abc")[..8], "ba7816bf");
