@@ -77,7 +77,8 @@ impl CameraOpener for FileCamera {
                 decoder: DecoderChoice::Software,
                 timeout: DECODE_TIMEOUT,
             };
-            let clip = VideoClip::open(&self.path, &options).map_err(|e| self.fail(&e.0))?;
+            let clip = VideoClip::open_path(&self.path, &options)
+                .map_err(|e| self.fail(&e.to_string()))?;
             let (size, rate) = (clip.size().unwrap_or_default(), clip.rate());
             (Media::Clip(Box::new(clip)), size, rate)
         };
@@ -146,7 +147,7 @@ impl FileCapture {
             Media::Clip(clip) => {
                 let fail = |e: SourceError| CameraError::File {
                     path: self.opened.path.clone(),
-                    reason: e.0,
+                    reason: e.to_string(),
                 };
                 if !clip.advance().map_err(fail)? {
                     return Ok(None);
@@ -198,7 +199,7 @@ impl Capture for FileCapture {
             Media::Still(still) => &*still,
             Media::Clip(clip) => match clip.frame() {
                 Ok(image) => image,
-                Err(error) => return Ok(CaptureStep::Damaged(error.0)),
+                Err(error) => return Ok(CaptureStep::Damaged(error.to_string())),
             },
         };
         frame.at = due;

@@ -45,7 +45,7 @@ impl CameraOpener for GstCamera {
     }
 
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
-        clip::init().map_err(|e| self.fail(&e.0))?;
+        clip::init().map_err(|e| self.fail(&e.to_string()))?;
         let no_camera = |reason: String| CameraError::NoCamera {
             device: self.name(),
             reason,

@@ -220,7 +220,7 @@ fn draw(videos: &Path, result: &Path, image: &Path) -> anyhow::Result<()> {
     let mut tiles = Vec::new();
     for row in read_batch(result, 0)? {
         let (id, gloss) = (&row.video_id, &row.gloss);
-        let mut clip = VideoClip::open(&videos.join(format!("{id}.mp4")), &options)?;
+        let mut clip = VideoClip::open_path(&videos.join(format!("{id}.mp4")), &options)?;
         let mut at = -1;
         for tile in 0..TILES {
             let record = &row.frames[(2 * tile + 1) * row.frames.len() / (2 * TILES)];

@@ -26,6 +26,7 @@ use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
 use crate::storage::{Ledger, Recorder, SharedLedger, StoreError, batches};
 use crate::system::clock::timestamp;
 use crate::video::clip::{self, VideoOptions};
+use crate::video::clip_decoder::DecodePlace;
 use crate::video::dataset_source::DatasetSource;
 use crate::video::decoder;
 use anyhow::anyhow;
@@ -68,6 +69,8 @@ pub struct JobConfig {
     pub accelerator: BackendRequest,
     /// Which decoder reads the clips, and its timeout.
     pub video: VideoOptions,
+    /// Which process decodes the clips.
+    pub decode_place: DecodePlace,
     /// Planned clips in a batch file.
     pub batch_size: usize,
 }

@@ -3,6 +3,7 @@
 //! The decoder's planes are converted to RGB by [`crate::color`]: GStreamer's own conversion differs from the notebook's by
 //! up to 20 grey levels.
 
+use super::clip_file::{io_error, open_file};
 use super::container::{self, EditList, VideoTrack};
 use super::decoder::{self, StreamCodec};
 use crate::color::{self, Converter, Exactness};
@@ -13,14 +14,15 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Options of the decoder.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VideoOptions {
     /// Which decoder is used.
     pub decoder: DecoderChoice,
@@ -28,11 +30,25 @@ pub struct VideoOptions {
     pub timeout: Duration,
 }
 
+/// What a clip's decoder reports beside its frames.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClipFacts {
+    /// How many frames the container says there are; may lie.
+    pub declared_frames: u64,
+    /// Name of the GStreamer element that decodes.
+    pub decoder: Option<String>,
+    /// Whether a frame was converted by a rule that is not proven equal to the notebook's.
+    pub is_approximate: bool,
+    /// Why decoding stopped before the end of the file, if it did.
+    pub stopped_early: Option<String>,
+}
+
 /// An open clip.
 pub struct VideoClip {
     pipeline: DecodePipeline,
     track: VideoTrack,
-    /// What is left of the clip's timeout.
+    timeout: Duration,
+    /// What is left of the timeout.
     budget: Duration,
     frames: u64,
     /// Whether the current frame is the one that `open` waited for.
@@ -41,8 +57,10 @@ pub struct VideoClip {
     late_error: Option<String>,
     current: Option<gst::Sample>,
     converter: Converter,
-    upright: RgbFrame,
-    turned: RgbFrame,
+    /// The frame that [`FrameSource::frame`] lends.
+    shown: RgbFrame,
+    /// A frame before it is turned upright.
+    stored: RgbFrame,
     approximate: bool,
 }
 
@@ -54,37 +72,40 @@ pub fn init() -> Result<(), SourceError> {
     static STARTED: OnceLock<Result<(), SourceError>> = OnceLock::new();
     STARTED
         .get_or_init(|| {
-            gst::init().map_err(|e| SourceError(format!("GStreamer does not start: {e}")))
+            gst::init().map_err(|e| SourceError::Machine(format!("GStreamer does not start: {e}")))
         })
         .clone()
 }
 
 impl VideoClip {
-    /// Opens `path` and waits for its first frame.
+    /// Opens the clip at `path` and waits for its first frame.
+    ///
+    /// # Errors
+    /// As [`VideoClip::open`], and when there is no regular file.
+    pub fn open_path(path: &Path, options: &VideoOptions) -> Result<Self, SourceError> {
+        Self::open(open_file(path)?, options)
+    }
+
+    /// Opens the clip in `file`, wherever its position is, and waits for its first frame.
     ///
     /// # Errors
     /// When no frame can be decoded, with the decoder's reason.
-    pub fn open(path: &Path, options: &VideoOptions) -> Result<Self, SourceError> {
+    pub fn open(mut file: File, options: &VideoOptions) -> Result<Self, SourceError> {
         init()?;
-        let text = |e: std::io::Error| SourceError(e.to_string());
-        // Opening a pipe waits for its writer, and a device may never end.
-        if !std::fs::metadata(path).map_err(text)?.is_file() {
-            return Err(SourceError("not a regular file".into()));
-        }
-        let mut file = File::open(path).map_err(text)?;
+        file.rewind().map_err(|e| io_error(&e))?;
         let mut head = [0; 8];
-        let length = (&mut file).take(8).read(&mut head).map_err(text)?;
-        if length == 0 {
-            return Err(SourceError("the file is empty (0 bytes)".into()));
+        let length = (&mut file).take(8).read(&mut head);
+        if length.map_err(|e| io_error(&e))? == 0 {
+            return Err(SourceError::Clip("the file is empty (0 bytes)".into()));
         }
-        let track = container::first_video_track(&mut file).map_err(text)?;
-        drop(file);
+        let track = container::first_video_track(&mut file).map_err(|e| io_error(&e))?;
         let is_mp4 = track.is_some() || container::is_mp4(&head);
         let track = track.unwrap_or_default();
-        let pipeline = gst_pipeline::build(path, is_mp4, &options.decoder, &track)
-            .map_err(|e| SourceError(e.to_string()))?;
+        let pipeline = gst_pipeline::build(file, is_mp4, &options.decoder, &track)
+            .map_err(|e| SourceError::Machine(e.to_string()))?;
         let mut clip = Self {
             pipeline,
+            timeout: options.timeout,
             budget: options.timeout,
             frames: track.frames,
             track,
@@ -93,8 +114,8 @@ impl VideoClip {
             late_error: None,
             current: None,
             converter: Converter::default(),
-            upright: RgbFrame::default(),
-            turned: RgbFrame::default(),
+            shown: RgbFrame::default(),
+            stored: RgbFrame::default(),
             approximate: false,
         };
         let starts = clip.pipeline.pipeline.set_state(gst::State::Playing);
@@ -104,7 +125,7 @@ impl VideoClip {
         }
         if !clip.advance()? {
             let reason = clip.late_error.take();
-            return Err(SourceError(reason.unwrap_or_else(|| {
+            return Err(SourceError::Clip(reason.unwrap_or_else(|| {
                 "the file has no frame that can be decoded".into()
             })));
         }
@@ -115,10 +136,15 @@ impl VideoClip {
         Ok(clip)
     }
 
-    /// Name of the GStreamer element that decodes.
+    /// What the decoder has reported so far.
     #[must_use]
-    pub fn decoder(&self) -> Option<String> {
-        self.pipeline.stream().map(|s| s.decoder.clone())
+    pub fn facts(&self) -> ClipFacts {
+        ClipFacts {
+            declared_frames: self.frames,
+            decoder: self.pipeline.stream().map(|s| s.decoder.clone()),
+            is_approximate: self.approximate,
+            stopped_early: self.late_error.clone(),
+        }
     }
 
     /// Presentation time of the current frame, by the container; its origin is arbitrary.
@@ -154,16 +180,32 @@ impl VideoClip {
         })
     }
 
-    /// Whether a frame was converted by a rule that is not proven equal to the notebook's.
-    #[must_use]
-    pub fn is_approximate(&self) -> bool {
-        self.approximate
-    }
-
-    /// Why decoding stopped before the end of the file, if it did.
-    #[must_use]
-    pub fn stopped_early(&self) -> Option<&str> {
-        self.late_error.as_deref()
+    /// Converts the current frame into `out`, as the viewer sees it (rotation applied).
+    ///
+    /// # Errors
+    /// When there is no current frame or its pixel format cannot be converted.
+    pub fn frame_into(&mut self, out: &mut RgbFrame) -> Result<(), SourceError> {
+        let sample = self
+            .current
+            .as_ref()
+            .ok_or_else(|| SourceError::Clip("no current frame".into()))?;
+        let codec = self
+            .pipeline
+            .stream()
+            .map_or(StreamCodec::Other, |s| s.codec);
+        let turns = self.track.quarter_turns;
+        let target = if turns == 0 {
+            &mut *out
+        } else {
+            &mut self.stored
+        };
+        let exactness =
+            convert(sample, codec, &mut self.converter, target).map_err(SourceError::Clip)?;
+        self.approximate |= matches!(exactness, Exactness::Approximate);
+        if turns != 0 {
+            color::rotate(&self.stored, turns, out);
+        }
+        Ok(())
     }
 
     /// OpenCV's frame count for a container without one: duration × rate.
@@ -192,9 +234,7 @@ impl VideoClip {
             Err(RecvTimeoutError::Disconnected) => Ok(Some(PipelineItem::End)),
             Err(RecvTimeoutError::Timeout) if self.budget.is_zero() => {
                 self.ended = true;
-                Err(SourceError(
-                    "the decoder gave no frame within the clip timeout".into(),
-                ))
+                Err(timed_out(self.timeout))
             }
             Err(RecvTimeoutError::Timeout) => Ok(None),
         }
@@ -230,7 +270,11 @@ impl FrameSource for VideoClip {
                     self.current = Some(sample);
                     return Ok(true);
                 }
-                Some(PipelineItem::Error { reason, is_final }) => {
+                Some(PipelineItem::Error { error, is_final }) => {
+                    let SourceError::Clip(reason) = error else {
+                        self.ended = true;
+                        return Err(error);
+                    };
                     let reachable = self.pipeline.stream().is_some();
                     self.late_error.get_or_insert(reason);
                     if reachable && !is_final {
@@ -246,27 +290,23 @@ impl FrameSource for VideoClip {
     }
 
     fn frame(&mut self) -> Result<&RgbFrame, SourceError> {
-        let sample = self
-            .current
-            .as_ref()
-            .ok_or_else(|| SourceError("no current frame".into()))?;
-        let codec = self
-            .pipeline
-            .stream()
-            .map_or(StreamCodec::Other, |s| s.codec);
-        let exactness =
-            convert(sample, codec, &mut self.converter, &mut self.upright).map_err(SourceError)?;
-        self.approximate |= matches!(exactness, Exactness::Approximate);
-        if self.track.quarter_turns == 0 {
-            return Ok(&self.upright);
-        }
-        color::rotate(&self.upright, self.track.quarter_turns, &mut self.turned);
-        Ok(&self.turned)
+        let mut shown = std::mem::take(&mut self.shown);
+        let converted = self.frame_into(&mut shown);
+        self.shown = shown;
+        converted.map(|()| &self.shown)
     }
 
     fn declared_frames(&self) -> u64 {
         self.frames
     }
+}
+
+/// The reason of a clip whose decoder took longer than `timeout`.
+pub(super) fn timed_out(timeout: Duration) -> SourceError {
+    let seconds = timeout.as_secs_f64();
+    SourceError::Clip(format!(
+        "the decoder gave no frame within the clip timeout of {seconds} s"
+    ))
 }
 
 fn convert(

@@ -1,7 +1,7 @@
 //! Chooses the GStreamer element that decodes a stream.
 
 use crate::color::ChromaLayout;
-use crate::frame::DecoderChoice;
+use crate::frame::{DecoderChoice, SourceError};
 use gstreamer as gst;
 use gstreamer::ElementFactory;
 use gstreamer::glib::Value;
@@ -58,7 +58,7 @@ impl StreamCodec {
 ///
 /// # Errors
 /// A message for the user when there is no such decoder.
-pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, String> {
+pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, SourceError> {
     let factory = find(caps, choice).ok_or_else(|| match choice {
         DecoderChoice::Named(name) => {
             format!("the decoder {name} is not installed (see `gst-inspect-1.0 | grep -i dec`)")
@@ -68,10 +68,10 @@ pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, St
             format!("no decoder for {stream} is installed; on Debian: apt-get install gstreamer1.0-libav")
         }
     })?;
-    let decoder = factory
-        .create()
-        .build()
-        .map_err(|e| format!("the decoder {} cannot be made: {e}", factory.name()))?;
+    // An installed plugin that does not load would fail for every clip.
+    let decoder = factory.create().build().map_err(|e| {
+        SourceError::Machine(format!("the decoder {} does not load: {e}", factory.name()))
+    })?;
     // Clips run in parallel; threads within one only add memory and delay.
     set_if_present(&decoder, "max-threads", 1_i32);
     // As OpenCV: the first packet that cannot be decoded ends the clip, and frames without their references are dropped.

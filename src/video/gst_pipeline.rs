@@ -1,17 +1,18 @@
 //! The GStreamer pipeline that decodes one clip, and what its threads send to the worker.
 //!
-//! MP4 files use `filesrc ! qtdemux ! decoder ! appsink`, with the same packets as FFmpeg's demuxer gives. Other containers
+//! MP4 files use `FileSource ! qtdemux ! decoder ! appsink`, with the same packets as FFmpeg's demuxer gives. Other containers
 //! use `parsebin`. No element converts or scales.
 
 use super::container::{EditList, VideoTrack};
 use super::decoder::{self, StreamCodec};
-use crate::frame::DecoderChoice;
+use super::file_source::FileSource;
+use crate::frame::{DecoderChoice, SourceError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use std::time::Duration;
 const FRAMES_AHEAD: usize = 1;
 
 /// Largest frame, in pixels: a wrong header must not exhaust the memory.
-const PIXELS_MAX: i64 = 8192 * 8192;
+pub(super) const PIXELS_MAX: i64 = 8192 * 8192;
 
 /// Largest packet, in bytes, that is filled up at the end of the file.
 const PACKET_BYTES_MAX: usize = 32 << 20;
@@ -33,7 +34,7 @@ pub(super) enum PipelineItem {
     /// An element failed.
     Error {
         /// Its message.
-        reason: String,
+        error: SourceError,
         /// Whether it is the decoder: OpenCV then stops at once and never sees the frames that wait.
         is_final: bool,
     },
@@ -80,9 +81,9 @@ struct PipelineShared {
 }
 
 impl PipelineShared {
-    fn fail(&self, reason: String) -> bool {
+    fn fail(&self, error: SourceError) -> bool {
         let is_final = false;
-        self.send(PipelineItem::Error { reason, is_final })
+        self.send(PipelineItem::Error { error, is_final })
     }
 
     /// Waits until the worker takes the item; `false` when the worker has left.
@@ -93,6 +94,13 @@ impl PipelineShared {
 
 /// Time for an element to stop; after it the element is left behind.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
+
+static LEFT_DECODERS: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process has decoders that did not stop.
+pub(super) fn has_left_decoders() -> bool {
+    LEFT_DECODERS.load(Ordering::Acquire)
+}
 
 /// Stops a pipeline for good.
 pub(crate) fn stop(pipeline: &gst::Pipeline) {
@@ -109,17 +117,18 @@ pub(crate) fn stop(pipeline: &gst::Pipeline) {
         Err(_) => false,
     };
     if !is_clean {
+        LEFT_DECODERS.store(true, Ordering::Release);
         tracing::warn!("a decoder does not stop and is left behind");
     }
 }
 
-/// Builds the elements for `path`; they do not play yet. An MP4 file is patched as `track` says, so that it is read as
+/// Builds the elements for `file`; they do not play yet. An MP4 file is patched as `track` says, so that it is read as
 /// FFmpeg reads it.
 ///
 /// # Errors
 /// When an element is not installed.
 pub(super) fn build(
-    path: &Path,
+    file: File,
     is_mp4: bool,
     choice: &DecoderChoice,
     track: &VideoTrack,
@@ -133,9 +142,7 @@ pub(super) fn build(
         send,
     });
     let pipeline = gst::Pipeline::new();
-    let file = gst::ElementFactory::make("filesrc")
-        .property("location", path)
-        .build()?;
+    let file: gst::Element = FileSource::new(file).upcast();
     if let Some(output) = file.static_pad("src").filter(|_| is_mp4) {
         patch_file(&output, track.clone(), &shared);
     }
@@ -161,9 +168,9 @@ pub(super) fn build(
         // The first video stream is the one, as for OpenCV.
         if is_video
             && !sink_pad.is_linked()
-            && let Err(reason) = attach(&pipeline, pad, &caps, sink_pad, &on_pad)
+            && let Err(error) = attach(&pipeline, pad, &caps, sink_pad, &on_pad)
         {
-            on_pad.fail(reason);
+            on_pad.fail(error);
         }
     });
     let on_all = Arc::clone(&shared);
@@ -212,7 +219,7 @@ fn attach(
     caps: &gst::Caps,
     sink_pad: &gst::Pad,
     shared: &Arc<PipelineShared>,
-) -> Result<(), String> {
+) -> Result<(), SourceError> {
     if let Some(s) = caps.structure(0) {
         let side = |name| i64::from(s.get::<i32>(name).unwrap_or(0));
         check_size(side("width"), side("height"))?;
@@ -396,5 +403,8 @@ fn describe(error: &gst::message::Error) -> PipelineItem {
         .and_then(|d| d.lines().skip(1).last())
         .map_or_else(String::new, |l| format!(" ({})", l.trim()));
     let reason = format!("{from}{}{detail}", error.error());
-    PipelineItem::Error { reason, is_final }
+    PipelineItem::Error {
+        error: SourceError::Clip(reason),
+        is_final,
+    }
 }

@@ -191,10 +191,13 @@ pub(crate) const WRAPPED: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli/docs.rs"]),
     ("gstreamer", &["video/", "camera/"]),
     ("gstreamer_app", &["video/", "camera/"]),
+    ("gstreamer_base", &["video/file_source.rs"]),
     ("gstreamer_video", &["video/", "camera/"]),
     ("image", &["http/", "recording/", "camera/", "cli/demo.rs"]),
     ("indicatif", &["cli/progress.rs"]),
+    ("landlock", &["video/decoder_process/sandbox.rs"]),
     ("libloading", &["inference/"]),
+    ("memmap2", &["video/decoder_process/shared_frame.rs"]),
     ("native_tls", &["mqtt/"]),
     ("npyz", &["storage/"]),
     ("ratatui", &["fleet/"]),
@@ -204,6 +207,7 @@ pub(crate) const WRAPPED: &[(&str, &[&str])] = &[
         "rustix",
         &[
             "video/archive.rs",
+            "video/decoder_process/",
             "camera/",
             "inference/hardware.rs",
             "inference/probe.rs",
@@ -212,6 +216,7 @@ pub(crate) const WRAPPED: &[(&str, &[&str])] = &[
         ],
     ),
     ("sd_notify", &["system/"]),
+    ("seccompiler", &["video/decoder_process/sandbox.rs"]),
     ("tflitec", &["inference/"]),
     ("v4l", &["camera/"]),
     (
@@ -226,6 +231,7 @@ pub(crate) const UNSAFE: &[&str] = &[
     "inference/litert/ffi.rs",
     "inference/litert/session.rs",
     "inference/vulkan.rs",
+    "video/decoder_process/shared_frame.rs",
     "system/clock.rs",
     "system/malloc.rs",
 ];

@@ -66,7 +66,7 @@ fn open(path: &Path) -> VideoClip {
         decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(2),
     };
-    VideoClip::open(path, &options).unwrap()
+    VideoClip::open_path(path, &options).unwrap()
 }
 
 /// As large as `size` lets it be, in the middle of black.

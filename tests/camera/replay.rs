@@ -17,7 +17,7 @@ fn tracked<M: Model>(path: &Path, detector: &mut Detector<M>) -> Vec<Vec<Points>
         decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(1),
     };
-    let mut clip = VideoClip::open(path, &options).unwrap();
+    let mut clip = VideoClip::open_path(path, &options).unwrap();
     let mut tracker = Tracker::default();
     let mut found = Vec::new();
     while clip.advance().unwrap() {

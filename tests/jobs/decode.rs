@@ -32,7 +32,7 @@ fn open(path: &Path) -> Result<VideoClip, String> {
         decoder: DecoderChoice::Software,
         timeout: Duration::from_secs(10),
     };
-    VideoClip::open(path, &options).map_err(|e| e.to_string())
+    VideoClip::open_path(path, &options).map_err(|e| e.to_string())
 }
 
 /// What a clip gives: size and CRC-32 of each picture; the reason when it does not open.
@@ -106,7 +106,7 @@ fn every_picture_comes_once_and_in_order() {
             assert!(distance(i) < distance(far), "{codec:?} {i}");
         }
         assert!(!clip.advance().unwrap());
-        assert!(!clip.is_approximate());
+        assert!(!clip.facts().is_approximate);
     }
 }
 

@@ -125,7 +125,7 @@ fn open(path: &Path) -> VideoClip {
         decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(2),
     };
-    VideoClip::open(path, &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    VideoClip::open_path(path, &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// XNNPACK's kernels for x86-64 with FMA, with or without AVX-512, add up in one order.
