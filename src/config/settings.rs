@@ -320,8 +320,8 @@ pub struct RunConfig {
     /// Longest total time to wait for the decoder in one clip, seconds
     #[arg(id = "run.clip_timeout_s", long = "clip-timeout", value_name = "SECONDS", default_value = "60", value_parser = real::<f64>(0.1, 86_400.0))]
     pub clip_timeout_s: f64,
-    /// Most memory of a worker's decoder process, MiB; a clip that needs more is unreadable
-    #[arg(id = "run.decoder_memory_mib", long = "decoder-memory", value_name = "MIB", default_value = "192", value_parser = whole::<u64>(64, 65_536))]
+    /// Most memory that decoding a clip may take, MiB; above 192, no other clip is decoded meanwhile
+    #[arg(id = "run.decoder_memory_mib", long = "decoder-memory", value_name = "MIB", default_value = "320", value_parser = whole::<u64>(64, 65_536))]
     pub decoder_memory_mib: u64,
     /// Decode clips in Handloom's own process: no sandbox, no limit of memory, and a clip that crashes its decoder ends
     /// Handloom

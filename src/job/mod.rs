@@ -1,6 +1,7 @@
 //! One dataset job, from its folder to the notebook's file: scan → plan → workers → recorder → batches → joined file.
 //! It resumes where a previous process ended.
 
+mod begun;
 mod collector;
 mod manifest;
 pub mod observer;
@@ -29,7 +30,9 @@ use crate::video::clip::{self, VideoOptions};
 use crate::video::clip_decoder::DecodePlace;
 use crate::video::dataset_source::DatasetSource;
 use crate::video::decoder;
+use crate::video::turns::DecodeTurns;
 use anyhow::anyhow;
+use begun::BegunClips;
 use collector::ResultCollector;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -166,6 +169,7 @@ pub struct Job<'a> {
     config: &'a JobConfig,
     scan: &'a DatasetScan,
     backend: &'a BackendHandle,
+    ledger: SharedLedger,
     recorder: Recorder,
 }
 
@@ -182,7 +186,8 @@ impl<'a> Job<'a> {
             config,
             scan,
             backend,
-            recorder: Recorder::new(&config.out, ledger, config.batch_size, length),
+            recorder: Recorder::new(&config.out, ledger.clone(), config.batch_size, length),
+            ledger,
         }
     }
 
@@ -247,12 +252,18 @@ impl<'a> Job<'a> {
         if !was_complete {
             retry_while_full(observer, || write_run(&config.out, &record))?;
         }
+        let begun = match config.decode_place {
+            DecodePlace::ThisProcess => Some(BegunClips::load(self.ledger.clone())?),
+            DecodePlace::ChildProcess { .. } => None,
+        };
         let mut collector = ResultCollector::new(self, observer, run, known, sealed);
         let workers = WorkerFactory {
             config,
             scan,
             backend,
             context,
+            begun,
+            turns: DecodeTurns::default(),
         };
         let ran = worker_pool::run(
             clips,

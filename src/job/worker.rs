@@ -1,5 +1,6 @@
 //! What one worker thread does with one clip.
 
+use super::begun::{BegunClip, BegunClips, ENDED_TWICE};
 use super::{DatasetScan, JobConfig, JobContext};
 use crate::dataset::acceptance::{Outcome, Reading};
 use crate::dataset::plan::PlannedClip;
@@ -9,13 +10,14 @@ use crate::inference::{BackendHandle, SelectionError, WorkerDetector};
 use crate::sequence::{ExtractError, FrameRecord, extract};
 use crate::video::clip_decoder::ClipDecoder;
 use crate::video::clip_file::open_file;
+use crate::video::turns::DecodeTurns;
 use anyhow::anyhow;
 use std::sync::Arc;
 
 /// What a worker works with.
 struct WorkerTools<'a> {
     detector: WorkerDetector<'a>,
-    decoder: ClipDecoder,
+    decoder: ClipDecoder<'a>,
 }
 
 /// Makes the workers of a job, and holds what they share.
@@ -24,6 +26,10 @@ pub(super) struct WorkerFactory<'a> {
     pub(super) scan: &'a DatasetScan,
     pub(super) backend: &'a BackendHandle,
     pub(super) context: &'a JobContext<'a>,
+    /// Records each clip before it is decoded, where that can end the process.
+    pub(super) begun: Option<BegunClips>,
+    /// Which worker may decode.
+    pub(super) turns: DecodeTurns,
 }
 
 impl<'a> WorkerFactory<'a> {
@@ -32,7 +38,7 @@ impl<'a> WorkerFactory<'a> {
         &'a self,
         n: usize,
     ) -> Result<impl FnMut(usize) -> Result<Option<Outcome>, CliError> + 'a, CliError> {
-        let decoder = ClipDecoder::new(&self.config.video, self.config.decode_place);
+        let decoder = ClipDecoder::new(&self.config.video, self.config.decode_place, &self.turns);
         let mut tools = WorkerTools {
             decoder: decoder.map_err(|error| machine_fault(&error))?,
             detector: WorkerDetector::new(self.backend, self.config.detector)?,
@@ -41,11 +47,30 @@ impl<'a> WorkerFactory<'a> {
             let clip = &self.scan.plan.jobs[position];
             tracing::debug!(position, video_id = %clip.video_id, worker = n, "clip begun");
             self.context.frames.clip_started(n, clip);
-            let outcome = self.read(n, clip, &mut tools);
-            tools.decoder.close();
+            let outcome = self.read_recorded(n, clip, &mut tools);
             self.context.frames.clip_finished(n);
             outcome
         })
+    }
+
+    /// Reads a clip and closes it, unless it has ended the process too often.
+    fn read_recorded(
+        &self,
+        n: usize,
+        planned: &PlannedClip,
+        tools: &mut WorkerTools<'_>,
+    ) -> Result<Option<Outcome>, CliError> {
+        let begun = match &self.begun {
+            None => None,
+            Some(clips) => match clips.begin(&planned.video_id)? {
+                None => return Ok(Some(Outcome::Unreadable(ENDED_TWICE.to_owned()))),
+                begun => begun,
+            },
+        };
+        let outcome = self.read(n, planned, tools);
+        tools.decoder.close();
+        begun.map_or(Ok(()), BegunClip::end)?;
+        outcome
     }
 
     /// Reads a clip; again on the CPU, from its start, when the accelerator is lost: a clip is the work of one backend.

@@ -2,6 +2,7 @@
 
 use super::clip::{ClipFacts, VideoClip, VideoOptions};
 use super::decoder_process::DecoderProcess;
+use super::turns::DecodeTurns;
 use crate::frame::{FrameSource, SourceError};
 use std::fs::File;
 
@@ -18,27 +19,32 @@ pub enum DecodePlace {
 }
 
 /// Decodes one clip after another.
-pub struct ClipDecoder {
+pub struct ClipDecoder<'a> {
     options: VideoOptions,
-    decoder: Decoder,
+    decoder: Decoder<'a>,
 }
 
-enum Decoder {
-    Child(Box<DecoderProcess>),
+enum Decoder<'a> {
+    Child(Box<DecoderProcess<'a>>),
     Here(Option<Box<VideoClip>>),
 }
 
-impl ClipDecoder {
-    /// A decoder with these options.
+impl<'a> ClipDecoder<'a> {
+    /// A decoder with these options. All workers share `turns`.
     ///
     /// # Errors
     /// When the machine has no memory for it.
-    pub fn new(options: &VideoOptions, place: DecodePlace) -> Result<Self, SourceError> {
+    pub fn new(
+        options: &VideoOptions,
+        place: DecodePlace,
+        turns: &'a DecodeTurns,
+    ) -> Result<Self, SourceError> {
         Ok(Self {
             options: options.clone(),
             decoder: match place {
                 DecodePlace::ChildProcess { memory_bytes } => {
-                    let process = DecoderProcess::new(options.decoder.clone(), memory_bytes)?;
+                    let decoder = options.decoder.clone();
+                    let process = DecoderProcess::new(decoder, memory_bytes, turns)?;
                     Decoder::Child(Box::new(process))
                 }
                 DecodePlace::ThisProcess => Decoder::Here(None),

@@ -15,7 +15,7 @@ use std::fs::File;
 
 glib::wrapper! {
     /// The element.
-    pub struct FileSource(ObjectSubclass<element::FileSource>)
+    pub struct FileSource(ObjectSubclass<element::FileReader>)
         @extends gst_base::BaseSrc, gst::Element, gst::Object;
 }
 
@@ -25,7 +25,7 @@ impl FileSource {
     pub fn new(file: File) -> Self {
         let source: Self = glib::Object::new();
         source.set_format(gst::Format::Bytes);
-        element::FileSource::from_obj(&source).set_file(file);
+        element::FileReader::from_obj(&source).set_file(file);
         source
     }
 }
@@ -44,33 +44,33 @@ mod element {
     });
 
     #[derive(Default)]
-    pub struct FileSource {
+    pub struct FileReader {
         file: OnceLock<File>,
     }
 
-    impl FileSource {
+    impl FileReader {
         pub(super) fn set_file(&self, file: File) {
             self.file.get_or_init(|| file);
         }
     }
 
     #[glib::object_subclass]
-    impl ObjectSubclass for FileSource {
+    impl ObjectSubclass for FileReader {
         const NAME: &'static str = "HandloomFileSource";
         type Type = super::FileSource;
         type ParentType = gst_base::BaseSrc;
     }
 
-    impl ObjectImpl for FileSource {}
-    impl GstObjectImpl for FileSource {}
+    impl ObjectImpl for FileReader {}
+    impl GstObjectImpl for FileReader {}
 
-    impl ElementImpl for FileSource {
+    impl ElementImpl for FileReader {
         fn pad_templates() -> &'static [gst::PadTemplate] {
             &PADS
         }
     }
 
-    impl BaseSrcImpl for FileSource {
+    impl BaseSrcImpl for FileReader {
         fn is_seekable(&self) -> bool {
             true
         }

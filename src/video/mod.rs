@@ -12,3 +12,4 @@ pub mod decoder_process;
 pub mod encode;
 pub mod file_source;
 pub(crate) mod gst_pipeline;
+pub mod turns;

@@ -10,6 +10,7 @@
 
 mod bad_input;
 mod decode;
+mod decoder_process;
 mod faults;
 mod kill;
 mod limits;

@@ -1,7 +1,7 @@
 //! The decoder process: it opens clips on behalf of its parent and puts their frames into shared memory.
 
 use super::memory_limit::MemoryLimit;
-use super::protocol::{Channel, ChannelError, Reply, Request};
+use super::protocol::{Channel, ChannelError, DecoderReply, DecoderRequest};
 use super::{sandbox, shared_frame};
 use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::video::clip::{self, VideoClip, VideoOptions};
@@ -37,7 +37,7 @@ impl From<ChannelError> for DecoderProcessError {
 pub fn serve(socket: OwnedFd) -> Result<(), DecoderProcessError> {
     let channel = Channel::new(socket);
     let (request, memory) = channel.receive(None)?;
-    let Request::Start {
+    let DecoderRequest::Start {
         memory_bytes,
         needs_devices,
     } = request
@@ -47,7 +47,7 @@ pub fn serve(socket: OwnedFd) -> Result<(), DecoderProcessError> {
     let mut server = match Server::start(&channel, memory, memory_bytes, needs_devices) {
         Ok(server) => server,
         Err(error) => {
-            channel.send(&Reply::Failed(error), None)?;
+            channel.send(&DecoderReply::Failed(error), None)?;
             return Ok(());
         }
     };
@@ -64,9 +64,9 @@ pub fn serve(socket: OwnedFd) -> Result<(), DecoderProcessError> {
     }
 }
 
-fn failed(error: SourceError) -> Reply {
+fn failed(error: SourceError) -> DecoderReply {
     let cut = |reason: String| reason.chars().take(REASON_CHARS_MAX).collect();
-    Reply::Failed(match error {
+    DecoderReply::Failed(match error {
         SourceError::Clip(reason) => SourceError::Clip(cut(reason)),
         SourceError::Machine(reason) => SourceError::Machine(cut(reason)),
     })
@@ -101,7 +101,7 @@ impl Server {
         let report = sandbox::enter(needs_devices);
         let listener = channel.try_clone().map_err(machine)?;
         limit.watch(listener).map_err(machine)?;
-        let sent = channel.send(&Reply::Started(report), None);
+        let sent = channel.send(&DecoderReply::Started(report), None);
         sent.map_err(|error| SourceError::Machine(error.to_string()))?;
         Ok(Self {
             limit,
@@ -110,37 +110,45 @@ impl Server {
         })
     }
 
-    fn answer(&mut self, request: Request, file: Option<File>) -> Result<Reply, SourceError> {
+    fn answer(
+        &mut self,
+        request: DecoderRequest,
+        file: Option<File>,
+    ) -> Result<DecoderReply, SourceError> {
         match request {
-            Request::Open(options) => self.open(file, &options),
-            Request::Advance => Ok(Reply::Advanced(self.clip()?.advance()?)),
-            Request::Frame => {
+            DecoderRequest::Open(options) => self.open(file, &options),
+            DecoderRequest::Advance => Ok(DecoderReply::Advanced(self.clip()?.advance()?)),
+            DecoderRequest::Frame => {
                 let clip = self.clip.as_mut().ok_or_else(no_clip)?;
                 clip.frame_into(&mut self.frame)?;
                 if !self.frame.is_external() {
                     return Err(SourceError::Clip("its frames are too large".into()));
                 }
-                Ok(Reply::Frame {
+                Ok(DecoderReply::Frame {
                     width: self.frame.width(),
                     height: self.frame.height(),
                     is_approximate: clip.facts().is_approximate,
                 })
             }
-            Request::Facts => Ok(Reply::Facts(self.clip()?.facts())),
-            Request::Close => {
+            DecoderRequest::Facts => Ok(DecoderReply::Facts(self.clip()?.facts())),
+            DecoderRequest::Close => {
                 self.clip = None;
-                Ok(Reply::Closed(!gst_pipeline::has_left_decoders()))
+                Ok(DecoderReply::Closed(!gst_pipeline::has_left_decoders()))
             }
-            Request::Start { .. } => Err(SourceError::Machine("it has started".into())),
+            DecoderRequest::Start { .. } => Err(SourceError::Machine("it has started".into())),
         }
     }
 
-    fn open(&mut self, file: Option<File>, options: &VideoOptions) -> Result<Reply, SourceError> {
+    fn open(
+        &mut self,
+        file: Option<File>,
+        options: &VideoOptions,
+    ) -> Result<DecoderReply, SourceError> {
         let file = file.ok_or_else(|| SourceError::Machine("the clip's file is missing".into()))?;
         let clip = VideoClip::open(file, options)?;
         let facts = clip.facts();
         self.clip = Some(clip);
-        Ok(Reply::Facts(facts))
+        Ok(DecoderReply::Facts(facts))
     }
 
     fn clip(&mut self) -> Result<&mut VideoClip, SourceError> {

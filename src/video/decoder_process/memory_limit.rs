@@ -2,7 +2,7 @@
 //! fast the limit is noticed. A decoder that gets no memory may drop frames without a word, so the system's limit of
 //! allocations lies far above.
 
-use super::protocol::{Channel, Reply};
+use super::protocol::{Channel, DecoderReply};
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use std::fs::File;
 use std::io;
@@ -66,7 +66,7 @@ impl MemoryLimit {
             .is_some_and(|peak| peak > self.limit_bytes)
         {
             // Without a listener there is nothing to report.
-            channel.send(&Reply::TooMuchMemory, None).ok();
+            channel.send(&DecoderReply::TooMuchMemory, None).ok();
             kill_process(getpid(), Signal::KILL).ok();
         }
     }

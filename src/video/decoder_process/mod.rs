@@ -4,6 +4,9 @@
 //! child gets each clip as an open file and writes the requested frames into memory that both processes share. It has no
 //! network, opens no other file ([`sandbox`]) and has a limit of memory ([`memory_limit`]). Every request has a deadline.
 //!
+//! The limit of memory leaves room for the other workers. A clip that needs more is decoded while no other is, with a higher
+//! limit; only above that one it is at fault.
+//!
 //! A process that ends in a clip is replaced, and the clip is read once more from its start: the clip is at fault only if the
 //! new process ends too. A decoder that hangs is at fault at once.
 
@@ -19,9 +22,10 @@ pub use sandbox::SandboxReport;
 
 use super::clip::{ClipFacts, VideoOptions, timed_out};
 use super::gst_pipeline::{GRACE, PIXELS_MAX};
+use super::turns::{DecodeTurn, DecodeTurns};
 use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
-use protocol::{Reply, Request};
-use running_child::{CallError, RunningChild};
+use protocol::{DecoderReply, DecoderRequest};
+use running_child::{ChildError, RunningChild};
 use std::fs::File;
 use std::io;
 use std::sync::Once;
@@ -34,10 +38,17 @@ const START_TIMEOUT: Duration = Duration::from_mins(2);
 /// Time for a reply beyond what is left of the clip's timeout: the child's own timeout gives the closer reason.
 const REPLY_GRACE: Duration = GRACE.saturating_mul(2);
 
+/// Most memory of a child while others decode, bytes: enough for 2560 x 1440 pixels.
+const SHARED_MEMORY_BYTES: u64 = 192 << 20;
+
 /// A decoder in a child process. It is a [`FrameSource`] while a clip is open.
-pub struct DecoderProcess {
+pub struct DecoderProcess<'a> {
     decoder: DecoderChoice,
+    /// Most memory for a clip.
     memory_bytes: u64,
+    turns: &'a DecodeTurns,
+    /// Held while a clip is open.
+    turn: Option<DecodeTurn<'a>>,
     /// The memory that each child gets.
     shared: File,
     /// The same memory here.
@@ -64,6 +75,7 @@ struct OpenClip {
 enum RequestError {
     /// The child has ended, for this reason.
     Ended(String),
+    TooMuchMemory,
     Source(SourceError),
 }
 
@@ -73,12 +85,17 @@ impl From<SourceError> for RequestError {
     }
 }
 
-impl DecoderProcess {
-    /// A decoder whose child starts with the first clip and may use `memory_bytes`. Its decoders are those of `decoder`.
+impl<'a> DecoderProcess<'a> {
+    /// A decoder whose child starts with the first clip. A clip may use `memory_bytes`. Its decoders are those of `decoder`.
+    /// All workers share `turns`.
     ///
     /// # Errors
     /// When the system provides no memory for frames.
-    pub fn new(decoder: DecoderChoice, memory_bytes: u64) -> Result<Self, SourceError> {
+    pub fn new(
+        decoder: DecoderChoice,
+        memory_bytes: u64,
+        turns: &'a DecodeTurns,
+    ) -> Result<Self, SourceError> {
         let machine = |error: io::Error| {
             SourceError::Machine(format!(
                 "no memory for the frames of a decoder process: {error}"
@@ -89,6 +106,8 @@ impl DecoderProcess {
         Ok(Self {
             decoder,
             memory_bytes,
+            turns,
+            turn: None,
             shared,
             frame,
             child: None,
@@ -107,14 +126,19 @@ impl DecoderProcess {
         let fails = |reason: &str| {
             SourceError::Machine(format!("a decoder process does not start: {reason}"))
         };
-        let mut child = RunningChild::spawn(self.memory_bytes)?;
-        let request = Request::Start {
-            memory_bytes: self.memory_bytes,
+        let mut child = RunningChild::spawn()?;
+        let is_alone = matches!(self.turn, Some(DecodeTurn::Alone(_)));
+        let request = DecoderRequest::Start {
+            memory_bytes: if is_alone {
+                self.memory_bytes
+            } else {
+                self.memory_bytes.min(SHARED_MEMORY_BYTES)
+            },
             needs_devices: self.decoder != DecoderChoice::Software,
         };
         let deadline = Instant::now() + START_TIMEOUT;
         match child.call(&request, Some(&self.shared), deadline) {
-            Ok(Reply::Started(report)) => {
+            Ok(DecoderReply::Started(report)) => {
                 static LOGGED: Once = Once::new();
                 LOGGED
                     .call_once(|| tracing::info!("clips are decoded in child processes, {report}"));
@@ -122,10 +146,11 @@ impl DecoderProcess {
                 self.child = Some(child);
                 Ok(Some(report))
             }
-            Ok(Reply::Failed(error)) => Err(fails(&error.to_string())),
+            Ok(DecoderReply::Failed(error)) => Err(fails(&error.to_string())),
             Ok(_) => Err(fails("it does not follow the protocol")),
-            Err(CallError::Ended(reason)) => Err(fails(&reason.replace(" in this clip", ""))),
-            Err(CallError::TimedOut) => {
+            Err(ChildError::Ended(reason)) => Err(fails(&reason.replace(" in this clip", ""))),
+            Err(ChildError::TooMuchMemory) => Err(fails("the limit of its memory is too low")),
+            Err(ChildError::TimedOut) => {
                 let seconds = START_TIMEOUT.as_secs();
                 Err(fails(&format!("it is not ready within {seconds} s")))
             }
@@ -138,6 +163,7 @@ impl DecoderProcess {
     /// When no frame can be decoded, with the decoder's reason or what happened to it.
     pub fn open(&mut self, file: File, options: &VideoOptions) -> Result<(), SourceError> {
         self.close();
+        self.turn = Some(self.turns.shared());
         self.clip = Some(OpenClip {
             file,
             options: options.clone(),
@@ -161,10 +187,14 @@ impl DecoderProcess {
         }
         let deadline = Instant::now() + REPLY_GRACE;
         if let Some(child) = &mut self.child {
-            let closed = child.call(&Request::Close, None, deadline);
-            if !matches!(closed, Ok(Reply::Closed(true))) {
+            let closed = child.call(&DecoderRequest::Close, None, deadline);
+            if !matches!(closed, Ok(DecoderReply::Closed(true))) {
                 self.child = None;
             }
+        }
+        // The next clip has the lower limit again.
+        if let Some(DecodeTurn::Alone(_)) = self.turn.take() {
+            self.child = None;
         }
     }
 
@@ -173,8 +203,8 @@ impl DecoderProcess {
     /// # Errors
     /// When the child ends or does not answer.
     pub fn facts(&mut self) -> Result<ClipFacts, SourceError> {
-        self.retrying(|this| match this.request(&Request::Facts)? {
-            Reply::Facts(facts) => {
+        self.retrying(|this| match this.request(&DecoderRequest::Facts)? {
+            DecoderReply::Facts(facts) => {
                 let is_approximate = this.clip()?.is_approximate;
                 Ok(ClipFacts {
                     is_approximate: facts.is_approximate || is_approximate,
@@ -185,13 +215,14 @@ impl DecoderProcess {
         })
     }
 
-    /// Calls `action`; once more in a new child, which has read the clip up to here, when the child ends.
+    /// Calls `action`; again in a new child, which has read the clip up to here, when the child ends.
     fn retrying<T>(
         &mut self,
         mut action: impl FnMut(&mut Self) -> Result<T, RequestError>,
     ) -> Result<T, SourceError> {
+        let mut outcome = action(self);
         loop {
-            match action(self) {
+            match outcome {
                 Ok(done) => return Ok(done),
                 Err(RequestError::Source(error)) => return Err(error),
                 Err(RequestError::Ended(reason)) => {
@@ -199,16 +230,25 @@ impl DecoderProcess {
                     if clip.is_retried {
                         return Err(SourceError::Clip(reason));
                     }
-                    tracing::info!(reason, "the clip is read again by a new decoder process");
                     clip.is_retried = true;
-                    clip.left = clip.options.timeout;
-                    match self.read_again() {
-                        Ok(()) => {}
-                        Err(RequestError::Source(error)) => return Err(error),
-                        Err(RequestError::Ended(reason)) => return Err(SourceError::Clip(reason)),
+                    tracing::info!(reason, "the clip is read again by a new decoder process");
+                }
+                Err(RequestError::TooMuchMemory) => {
+                    if matches!(self.turn, Some(DecodeTurn::Alone(_))) {
+                        let mib = self.memory_bytes >> 20;
+                        let reason =
+                            format!("decoding this clip needs more than {mib} MiB of memory");
+                        return Err(SourceError::Clip(reason));
                     }
+                    // The old turn ends first.
+                    self.turn = None;
+                    self.turn = Some(self.turns.alone());
+                    tracing::info!("the clip needs much memory and is read again alone");
                 }
             }
+            let clip = self.clip()?;
+            clip.left = clip.options.timeout;
+            outcome = self.read_again().and_then(|()| action(self));
         }
     }
 
@@ -225,9 +265,9 @@ impl DecoderProcess {
     }
 
     fn open_in_child(&mut self) -> Result<(), RequestError> {
-        let request = Request::Open(self.clip()?.options.clone());
+        let request = DecoderRequest::Open(self.clip()?.options.clone());
         match self.request(&request)? {
-            Reply::Facts(facts) => {
+            DecoderReply::Facts(facts) => {
                 self.clip()?.declared_frames = facts.declared_frames;
                 Ok(())
             }
@@ -236,8 +276,8 @@ impl DecoderProcess {
     }
 
     fn advance_in_child(&mut self) -> Result<bool, RequestError> {
-        match self.request(&Request::Advance)? {
-            Reply::Advanced(has_frame) => Ok(has_frame),
+        match self.request(&DecoderRequest::Advance)? {
+            DecoderReply::Advanced(has_frame) => Ok(has_frame),
             reply => Err(self.unexpected(&reply)),
         }
     }
@@ -248,38 +288,39 @@ impl DecoderProcess {
     }
 
     /// Sends `request` and waits for the reply within the clip's timeout.
-    fn request(&mut self, request: &Request) -> Result<Reply, RequestError> {
+    fn request(&mut self, request: &DecoderRequest) -> Result<DecoderReply, RequestError> {
         self.start()?;
         let no_clip = || SourceError::Machine("no clip is open".into());
         let clip = self.clip.as_mut().ok_or_else(no_clip)?;
         let no_child = || SourceError::Machine("no decoder process runs".into());
         let child = self.child.as_mut().ok_or_else(no_child)?;
         let since = Instant::now();
-        let file = matches!(request, Request::Open(_)).then_some(&clip.file);
+        let file = matches!(request, DecoderRequest::Open(_)).then_some(&clip.file);
         let reply = child.call(request, file, since + clip.left + REPLY_GRACE);
         clip.left = clip.left.saturating_sub(since.elapsed());
         match reply {
-            Ok(Reply::Failed(error)) => Err(error.into()),
+            Ok(DecoderReply::Failed(error)) => Err(error.into()),
             Ok(reply) => Ok(reply),
             Err(error) => {
                 self.child = None;
                 Err(match error {
-                    CallError::Ended(reason) => RequestError::Ended(reason),
-                    CallError::TimedOut => timed_out(clip.options.timeout).into(),
+                    ChildError::Ended(reason) => RequestError::Ended(reason),
+                    ChildError::TooMuchMemory => RequestError::TooMuchMemory,
+                    ChildError::TimedOut => timed_out(clip.options.timeout).into(),
                 })
             }
         }
     }
 
     /// A child that breaks the protocol is not trusted further.
-    fn unexpected(&mut self, reply: &Reply) -> RequestError {
+    fn unexpected(&mut self, reply: &DecoderReply) -> RequestError {
         tracing::debug!(?reply, "unexpected reply");
         self.child = None;
         RequestError::Ended("the decoder process broke its protocol in this clip".into())
     }
 }
 
-impl FrameSource for DecoderProcess {
+impl FrameSource for DecoderProcess<'_> {
     fn advance(&mut self) -> Result<bool, SourceError> {
         let has_frame = self.retrying(Self::advance_in_child)?;
         self.clip()?.frames += u64::from(has_frame);
@@ -287,17 +328,18 @@ impl FrameSource for DecoderProcess {
     }
 
     fn frame(&mut self) -> Result<&RgbFrame, SourceError> {
-        let (width, height) = self.retrying(|this| match this.request(&Request::Frame)? {
-            Reply::Frame {
-                width,
-                height,
-                is_approximate,
-            } if fits(width, height) => {
-                this.clip()?.is_approximate |= is_approximate;
-                Ok((width, height))
-            }
-            reply => Err(this.unexpected(&reply)),
-        })?;
+        let (width, height) =
+            self.retrying(|this| match this.request(&DecoderRequest::Frame)? {
+                DecoderReply::Frame {
+                    width,
+                    height,
+                    is_approximate,
+                } if fits(width, height) => {
+                    this.clip()?.is_approximate |= is_approximate;
+                    Ok((width, height))
+                }
+                reply => Err(this.unexpected(&reply)),
+            })?;
         self.frame.resize(width, height);
         Ok(&self.frame)
     }

@@ -24,7 +24,7 @@ const PACKET_BYTES_MAX: usize = 64 << 10;
 
 /// What the decoder process has to do.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Request {
+pub(super) enum DecoderRequest {
     /// Restrict yourself. Comes first and once, with the memory of the frames.
     Start {
         /// Most resident memory of the decoder process, bytes.
@@ -44,23 +44,23 @@ pub(super) enum Request {
     Close,
 }
 
-/// The answer to a [`Request`].
+/// The answer to a [`DecoderRequest`].
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Reply {
-    /// To [`Request::Start`].
+pub(super) enum DecoderReply {
+    /// To [`DecoderRequest::Start`].
     Started(SandboxReport),
-    /// To [`Request::Open`] and [`Request::Facts`].
+    /// To [`DecoderRequest::Open`] and [`DecoderRequest::Facts`].
     Facts(ClipFacts),
-    /// To [`Request::Advance`]: whether there is a frame.
+    /// To [`DecoderRequest::Advance`]: whether there is a frame.
     Advanced(bool),
-    /// To [`Request::Frame`]: the frame is in the shared memory.
+    /// To [`DecoderRequest::Frame`]: the frame is in the shared memory.
     Frame {
         width: usize,
         height: usize,
         /// Whether a frame of the clip was converted by a rule that is not proven equal to the notebook's.
         is_approximate: bool,
     },
-    /// To [`Request::Close`]: whether the decoder has stopped.
+    /// To [`DecoderRequest::Close`]: whether the decoder has stopped.
     Closed(bool),
     /// To any of them.
     Failed(SourceError),
@@ -202,19 +202,19 @@ mod tests {
         let theirs = Channel::new(theirs);
         let path = std::env::current_exe().unwrap();
         let file = File::open(path).unwrap();
-        let sent = Request::Start {
+        let sent = DecoderRequest::Start {
             memory_bytes: 5,
             needs_devices: true,
         };
         ours.send(&sent, Some(file.as_fd())).unwrap();
-        ours.send(&Request::Advance, None).unwrap();
-        let (received, file) = theirs.receive::<Request>(None).unwrap();
+        ours.send(&DecoderRequest::Advance, None).unwrap();
+        let (received, file) = theirs.receive::<DecoderRequest>(None).unwrap();
         assert_eq!(format!("{received:?}"), format!("{sent:?}"));
         let mut head = [0; 4];
         file.unwrap().read_exact(&mut head).unwrap();
         assert_eq!(&head, b"\x7fELF");
-        let (received, file) = theirs.receive::<Request>(None).unwrap();
-        assert!(matches!(received, Request::Advance) && file.is_none());
+        let (received, file) = theirs.receive::<DecoderRequest>(None).unwrap();
+        assert!(matches!(received, DecoderRequest::Advance) && file.is_none());
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         let (ours, theirs) = Channel::pair().unwrap();
         let theirs = Channel::new(theirs);
         let soon = || Some(Instant::now() + Duration::from_millis(20));
-        let fails = || theirs.receive::<Request>(soon()).unwrap_err();
+        let fails = || theirs.receive::<DecoderRequest>(soon()).unwrap_err();
         assert!(matches!(fails(), ChannelError::Timeout));
         ours.send(&"Dance", None).unwrap();
         assert!(matches!(fails(), ChannelError::Malformed(_)));
@@ -230,7 +230,7 @@ mod tests {
         assert!(ours.send(&long, None).is_err());
         drop(ours);
         assert!(matches!(fails(), ChannelError::Closed));
-        let refused = theirs.send(&Request::Facts, None).unwrap_err();
+        let refused = theirs.send(&DecoderRequest::Facts, None).unwrap_err();
         assert!(matches!(refused, ChannelError::Closed));
     }
 }

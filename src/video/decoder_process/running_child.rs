@@ -1,8 +1,9 @@
 //! A decoder process while it runs, from the side of the process that started it.
 
 use super::COMMAND;
-use super::protocol::{Channel, ChannelError, Reply, Request};
+use super::protocol::{Channel, ChannelError, DecoderReply, DecoderRequest};
 use crate::frame::SourceError;
+use crossbeam_channel::{Receiver, bounded};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsFd;
@@ -24,9 +25,11 @@ const LINES_MAX: u32 = 20;
 
 /// Why a request has no reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CallError {
+pub(super) enum ChildError {
     /// The process has ended, for this reason; the clip may be the cause or not.
     Ended(String),
+    /// It has ended, because it needed more memory than it may; the clip or an earlier one may be the cause.
+    TooMuchMemory,
     /// There was no reply until the deadline; the process is killed.
     TimedOut,
 }
@@ -35,13 +38,14 @@ pub(super) enum CallError {
 pub(super) struct RunningChild {
     process: Child,
     channel: Channel,
-    memory_bytes: u64,
     is_out_of_memory: Arc<AtomicBool>,
+    /// Closed when all its messages are read.
+    messages_end: Receiver<()>,
 }
 
 impl RunningChild {
     /// Starts a process of this program.
-    pub(super) fn spawn(memory_bytes: u64) -> Result<Self, SourceError> {
+    pub(super) fn spawn() -> Result<Self, SourceError> {
         let machine = |error: std::io::Error| {
             SourceError::Machine(format!("cannot start a decoder process: {error}"))
         };
@@ -59,14 +63,18 @@ impl RunningChild {
             .map_err(machine)?;
         let is_out_of_memory = Arc::new(AtomicBool::new(false));
         let messages = process.stderr.take();
+        let (read_all, messages_end) = bounded(0);
         let child = Self {
             process,
             channel,
-            memory_bytes,
             is_out_of_memory: Arc::clone(&is_out_of_memory),
+            messages_end,
         };
         if let Some(messages) = messages {
-            let read = move || log_messages(messages, &is_out_of_memory);
+            let read = move || {
+                log_messages(messages, &is_out_of_memory);
+                drop(read_all);
+            };
             let thread = thread::Builder::new().name("decoder-log".into());
             thread.spawn(read).map_err(machine)?;
         }
@@ -81,46 +89,43 @@ impl RunningChild {
     /// Sends `request`, with `file`, and waits for the reply until `deadline`.
     pub(super) fn call(
         &mut self,
-        request: &Request,
+        request: &DecoderRequest,
         file: Option<&File>,
         deadline: Instant,
-    ) -> Result<Reply, CallError> {
+    ) -> Result<DecoderReply, ChildError> {
         let reply = self
             .channel
             .send(request, file.map(AsFd::as_fd))
             .and_then(|()| self.channel.receive(Some(deadline)));
         match reply {
-            Ok((Reply::TooMuchMemory, _)) => {
+            Ok((DecoderReply::TooMuchMemory, _)) => {
                 self.kill();
-                Err(CallError::Ended(self.too_much_memory()))
+                Err(ChildError::TooMuchMemory)
             }
             Ok((reply, _)) => Ok(reply),
             Err(ChannelError::Timeout) => {
                 self.kill();
-                Err(CallError::TimedOut)
+                Err(ChildError::TimedOut)
             }
             Err(ChannelError::Closed) => {
                 let status = self.wait();
-                Err(CallError::Ended(self.reason(status)))
+                Err(self.end(status))
             }
             Err(error) => {
                 self.kill();
-                Err(CallError::Ended(format!(
+                Err(ChildError::Ended(format!(
                     "the decoder process failed: {error}"
                 )))
             }
         }
     }
 
-    fn too_much_memory(&self) -> String {
-        let mib = self.memory_bytes >> 20;
-        format!("decoding this clip needs more than {mib} MiB of memory")
-    }
-
     /// Why the process ended by itself.
-    fn reason(&self, status: Option<ExitStatus>) -> String {
+    fn end(&self, status: Option<ExitStatus>) -> ChildError {
+        // Its last message is read after its end. Nothing is ever sent: the channel closes.
+        self.messages_end.recv_timeout(EXIT_TIMEOUT).ok();
         if self.is_out_of_memory.load(Ordering::Acquire) {
-            return self.too_much_memory();
+            return ChildError::TooMuchMemory;
         }
         let ended = match status.map(|status| (status.signal(), status.code())) {
             Some((
@@ -133,7 +138,7 @@ impl RunningChild {
             Some((_, Some(code))) => format!("ended its process (exit code {code})"),
             _ => "hung at its end".to_owned(),
         };
-        format!("the decoder {ended} in this clip")
+        ChildError::Ended(format!("the decoder {ended} in this clip"))
     }
 
     /// Waits until the process has ended; kills one that does not.
@@ -233,15 +238,16 @@ mod tests {
             let mut child = RunningChild {
                 process: program(script),
                 channel: Channel::pair().unwrap().0,
-                memory_bytes: 3 << 20,
                 is_out_of_memory: Arc::default(),
+                messages_end: bounded(0).1,
             };
             let deadline = Instant::now() + Duration::from_mins(1);
-            let error = child.call(&Request::Facts, None, deadline).unwrap_err();
-            assert_eq!(error, CallError::Ended(expected.to_owned()), "{script}");
+            let error = child
+                .call(&DecoderRequest::Facts, None, deadline)
+                .unwrap_err();
+            assert_eq!(error, ChildError::Ended(expected.to_owned()), "{script}");
             child.is_out_of_memory.store(true, Ordering::Release);
-            let text = "decoding this clip needs more than 3 MiB of memory";
-            assert_eq!(child.reason(None), text);
+            assert_eq!(child.end(None), ChildError::TooMuchMemory);
         };
         check(
             "kill -SEGV $$",

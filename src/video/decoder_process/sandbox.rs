@@ -57,9 +57,9 @@ impl Display for SandboxReport {
         let gaps = [&self.landlock_gap, &self.seccomp_gap];
         let gaps: Vec<&str> = gaps.into_iter().flatten().map(String::as_str).collect();
         if gaps.is_empty() {
-            return f.write_str("without network or files");
+            return f.write_str("without network and files");
         }
-        write!(f, "not fully restricted: {}", gaps.join("; "))
+        write!(f, "that the kernel restricts in part ({})", gaps.join("; "))
     }
 }
 
@@ -68,8 +68,8 @@ impl Display for SandboxReport {
 pub(super) fn enter(needs_devices: bool) -> SandboxReport {
     let landlock_gap = match restrict_files(needs_devices) {
         Ok(RulesetStatus::FullyEnforced) => None,
-        Ok(RulesetStatus::PartiallyEnforced) => Some("this kernel has an old Landlock".to_owned()),
-        Ok(RulesetStatus::NotEnforced) => Some("this kernel has no Landlock".to_owned()),
+        Ok(RulesetStatus::PartiallyEnforced) => Some("an old Landlock".to_owned()),
+        Ok(RulesetStatus::NotEnforced) => Some("no Landlock".to_owned()),
         Err(error) => Some(format!("Landlock: {error}")),
     };
     let seccomp = restrict_calls(needs_devices);
@@ -239,8 +239,8 @@ mod tests {
             landlock_gap: None,
             seccomp_gap: None,
         };
-        assert_eq!(report.to_string(), "without network or files");
-        report.landlock_gap = Some("this kernel has no Landlock".into());
-        assert!(report.to_string().ends_with("no Landlock"));
+        assert_eq!(report.to_string(), "without network and files");
+        report.landlock_gap = Some("no Landlock".into());
+        assert!(report.to_string().contains("(no Landlock)"));
     }
 }
