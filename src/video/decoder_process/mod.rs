@@ -192,9 +192,12 @@ impl<'a> DecoderProcess<'a> {
                 self.child = None;
             }
         }
-        // The next clip has the lower limit again.
+        // The next clip has the lower limit again, and the large frame goes.
         if let Some(DecodeTurn::Alone(_)) = self.turn.take() {
             self.child = None;
+            if let Err(error) = shared_frame::release(&self.shared) {
+                tracing::debug!(%error, "the memory of a frame stays in use");
+            }
         }
     }
 

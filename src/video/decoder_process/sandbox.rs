@@ -46,6 +46,8 @@ const READABLE_BY_DRIVERS: [&str; 3] = ["/etc", "/run/udev", "/sys"];
 /// How far the kernel restricts the decoder process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxReport {
+    /// Whether decoders may open devices and talk to local services.
+    pub has_devices: bool,
     /// What Landlock does not restrict, if anything.
     pub landlock_gap: Option<String>,
     /// Why seccomp restricts nothing, if so.
@@ -57,7 +59,11 @@ impl Display for SandboxReport {
         let gaps = [&self.landlock_gap, &self.seccomp_gap];
         let gaps: Vec<&str> = gaps.into_iter().flatten().map(String::as_str).collect();
         if gaps.is_empty() {
-            return f.write_str("without network and files");
+            return f.write_str(if self.has_devices {
+                "without network, with devices"
+            } else {
+                "without network and files"
+            });
         }
         write!(f, "that the kernel restricts in part ({})", gaps.join("; "))
     }
@@ -74,6 +80,7 @@ pub(super) fn enter(needs_devices: bool) -> SandboxReport {
     };
     let seccomp = restrict_calls(needs_devices);
     SandboxReport {
+        has_devices: needs_devices,
         landlock_gap,
         seccomp_gap: seccomp.err().map(|error| format!("seccomp: {error}")),
     }
@@ -236,6 +243,7 @@ mod tests {
     #[test]
     fn a_gap_is_named() {
         let mut report = SandboxReport {
+            has_devices: false,
             landlock_gap: None,
             seccomp_gap: None,
         };

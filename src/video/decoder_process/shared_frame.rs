@@ -2,7 +2,7 @@
 
 use crate::frame::{PixelMemory, RgbFrame};
 use memmap2::MmapMut;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, memfd_create};
 use std::fs::File;
 use std::io;
 
@@ -14,6 +14,12 @@ pub(super) fn create(bytes: u64) -> io::Result<File> {
     file.set_len(bytes)?;
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(file)
+}
+
+/// Gives the memory of the last frame back to the system.
+pub(super) fn release(file: &File) -> io::Result<()> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(fallocate(file, flags, 0, file.metadata()?.len())?)
 }
 
 /// An image whose pixels lie in `file`, made by [`create`].
@@ -55,6 +61,8 @@ mod tests {
         reader.resize(4, 2);
         writer.pixels_mut().fill(9);
         assert_eq!(reader.pixels(), [9; 24]);
+        release(&file).unwrap();
+        assert_eq!(reader.pixels(), [0; 24]);
         assert!(file.set_len(1).is_err() && file.set_len(2 << 30).is_err());
     }
 }
