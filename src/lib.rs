@@ -15,8 +15,9 @@
 //!
 //! * A clip: [`dataset::wlasl`] parses the metadata, [`dataset::plan`] decides which clips are processed in which order,
 //!   [`job::worker_pool`] hands them to workers. A worker opens the clip in its decoder process
-//!   ([`video::decoder_process`], which runs [`video::clip`]), [`sequence::sampling`] chooses frames, [`color`] converts decoded planes to RGB, [`hand::detector`] finds hands, [`sequence::normalize`] makes 126
-//!   numbers a frame. [`dataset::acceptance`] gives each clip its final state in plan order, [`storage`] writes the files.
+//!   ([`video::decoder_process`], which runs [`video::clip`]), [`sequence::sampling`] chooses frames, [`color`] converts
+//!   decoded planes to RGB, [`hand::detector`] finds hands, [`sequence::normalize`] makes 126 numbers a frame.
+//!   [`dataset::acceptance`] gives each clip its final state in plan order, [`storage`] writes the files.
 //! * A take: [`camera`] keeps the newest frame, [`recording::session`] detects hands in it, [`sequence::segmenter`] finds
 //!   where a sign begins and ends, [`sequence::resample`] picks the frames that a clip would have had.
 //! * A command: [`mqtt`] receives it, [`messages::request`] validates it, [`storage::ledger`] remembers it, [`daemon`]

@@ -185,7 +185,9 @@ fn clips_that_end_their_decoder_are_recorded_with_what_they_did() {
     let environment = [("GST_PLUGIN_PATH", plugins.as_os_str())];
     let alone = scene.dataset("alone", 4, &[]);
     scene.process(&alone, &scene.out("alone-out"), &[], &environment);
-    let codecs = ["abrt", "segv", "gerr", "quit", "leak", "huge", "hang"];
+    let codecs = [
+        "abrt", "segv", "gerr", "quit", "leak", "huge", "hang", "blck",
+    ];
     let mixed = scene.dataset("mixed", 4, &codecs);
     let more = ["--clip-timeout", "6", "--workers", "2"];
     let out = scene.out("mixed-out");
@@ -193,6 +195,10 @@ fn clips_that_end_their_decoder_are_recorded_with_what_they_did() {
     assert!(!stderr.contains("of a decoder"), "{stderr}");
     let expected = [
         ("abrt", "the decoder crashed (SIGABRT) in this clip"),
+        (
+            "blck",
+            "the decoder gave no frame within the clip timeout of 6 s",
+        ),
         ("gerr", "the decoder crashed (SIGTRAP) in this clip"),
         (
             "hang",

@@ -133,11 +133,44 @@ test_decoder_class_init (TestDecoderClass * class)
       "Codec/Decoder/Video", "Fails in a chosen way", "Handloom");
 }
 
+/* A decoder that never starts. */
+typedef TestDecoder TestBlocker;
+typedef TestDecoderClass TestBlockerClass;
+
+G_DEFINE_TYPE (TestBlocker, test_blocker, test_decoder_get_type ())
+
+static GstStaticPadTemplate blocker_template = GST_STATIC_PAD_TEMPLATE ("sink",
+    GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS ("video/x-gst-fourcc-blck"));
+
+static GstStateChangeReturn
+change_state (GstElement * element, GstStateChange change)
+{
+  while (change == GST_STATE_CHANGE_NULL_TO_READY)
+    sleep (1000);
+  return GST_ELEMENT_CLASS (test_blocker_parent_class)->change_state (element,
+      change);
+}
+
+static void
+test_blocker_init (TestBlocker * self)
+{
+}
+
+static void
+test_blocker_class_init (TestBlockerClass * class)
+{
+  GstElementClass *element = GST_ELEMENT_CLASS (class);
+  gst_element_class_add_static_pad_template (element, &blocker_template);
+  element->change_state = change_state;
+}
+
 static gboolean
 init (GstPlugin * plugin)
 {
   return gst_element_register (plugin, "handloomtestdec", GST_RANK_PRIMARY,
-      test_decoder_get_type ());
+      test_decoder_get_type ())
+      && gst_element_register (plugin, "handloomtestblock", GST_RANK_PRIMARY,
+      test_blocker_get_type ());
 }
 
 GST_PLUGIN_DEFINE (GST_VERSION_MAJOR, GST_VERSION_MINOR, handloomtest,
