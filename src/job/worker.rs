@@ -7,10 +7,13 @@ use crate::error::{CliError, Exit};
 use crate::frame::{RgbFrame, SourceError};
 use crate::inference::{BackendHandle, SelectionError, WorkerDetector};
 use crate::sequence::{ExtractError, FrameRecord, extract};
-use crate::video::clip::VideoClip;
+use crate::video::clip::{VideoClip, stuck_decoders};
 use crate::video::dataset_source::ClipFile;
 use anyhow::anyhow;
 use std::sync::Arc;
+
+/// Decoders that hang, at most, before the job ends: each of them keeps a thread and its memory.
+const STUCK_DECODERS_MAX: usize = 8;
 
 /// Makes the workers of a job, and holds what they share.
 pub(super) struct WorkerFactory<'a> {
@@ -45,6 +48,14 @@ impl<'a> WorkerFactory<'a> {
         planned: &PlannedClip,
         tools: &mut WorkerDetector<'_>,
     ) -> Result<Option<Outcome>, CliError> {
+        let stuck = stuck_decoders();
+        if stuck >= STUCK_DECODERS_MAX {
+            let hang = anyhow!(
+                "{stuck} decoders hang and do not stop; the manifest names their clips. Run the command again: the job \
+                 resumes, with free memory"
+            );
+            return Err(CliError::new(Exit::Bug, hang));
+        }
         let (mut clip, file) = match self.open(planned) {
             Ok(opened) => opened,
             Err(reason) => return self.unreadable(reason.0),

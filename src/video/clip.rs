@@ -5,6 +5,7 @@
 
 use super::container::{self, EditList, VideoTrack};
 use super::decoder::{self, StreamCodec};
+use super::{avi_header, file_format};
 use crate::color::{self, Converter, Exactness};
 use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
 use crate::video::gst_pipeline::{self, DecodePipeline, GRACE, PipelineItem};
@@ -14,10 +15,12 @@ use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+/// Time between two looks at whether a pipeline still runs.
+const IDLE_CHECK: Duration = Duration::from_millis(500);
 
 /// Options of the decoder.
 #[derive(Clone, Debug)]
@@ -26,6 +29,21 @@ pub struct VideoOptions {
     pub decoder: DecoderChoice,
     /// Longest total wait for the decoder in one clip.
     pub timeout: Duration,
+    /// Most pixels of a frame; a clip with larger ones is not decoded.
+    pub pixels_max: u64,
+}
+
+/// Most pixels of a frame unless something else is set: 4096 × 2304.
+pub const PIXELS_MAX: u64 = 4096 * 2304;
+
+impl Default for VideoOptions {
+    fn default() -> Self {
+        Self {
+            decoder: DecoderChoice::Software,
+            timeout: Duration::from_mins(1),
+            pixels_max: PIXELS_MAX,
+        }
+    }
 }
 
 /// An open clip.
@@ -34,7 +52,7 @@ pub struct VideoClip {
     track: VideoTrack,
     /// What is left of the clip's timeout.
     budget: Duration,
-    frames: u64,
+    frames: Option<u64>,
     /// Whether the current frame is the one that `open` waited for.
     is_at_start: bool,
     ended: bool,
@@ -72,21 +90,19 @@ impl VideoClip {
             return Err(SourceError("not a regular file".into()));
         }
         let mut file = File::open(path).map_err(text)?;
-        let mut head = [0; 8];
-        let length = (&mut file).take(8).read(&mut head).map_err(text)?;
-        if length == 0 {
-            return Err(SourceError("the file is empty (0 bytes)".into()));
-        }
+        let found = file_format::identify(&file)?;
         let track = container::first_video_track(&mut file).map_err(text)?;
+        let counted = match &track {
+            Some(track) => Some(track.frames),
+            None => avi_header::frame_count(&file).map_err(text)?,
+        };
         drop(file);
-        let is_mp4 = track.is_some() || container::is_mp4(&head);
         let track = track.unwrap_or_default();
-        let pipeline = gst_pipeline::build(path, is_mp4, &options.decoder, &track)
-            .map_err(|e| SourceError(e.to_string()))?;
+        let pipeline = gst_pipeline::build(path, &found, options, &track).map_err(SourceError)?;
         let mut clip = Self {
             pipeline,
             budget: options.timeout,
-            frames: track.frames,
+            frames: counted.filter(|frames| *frames > 0),
             track,
             is_at_start: false,
             ended: false,
@@ -104,14 +120,11 @@ impl VideoClip {
         }
         if !clip.advance()? {
             let reason = clip.late_error.take();
-            return Err(SourceError(reason.unwrap_or_else(|| {
-                "the file has no frame that can be decoded".into()
-            })));
+            return Err(SourceError(
+                reason.unwrap_or_else(|| clip.pipeline.no_frame()),
+            ));
         }
         clip.is_at_start = true;
-        if clip.frames == 0 {
-            clip.frames = clip.frames_by_duration();
-        }
         Ok(clip)
     }
 
@@ -166,37 +179,30 @@ impl VideoClip {
         self.late_error.as_deref()
     }
 
-    /// OpenCV's frame count for a container without one: duration × rate.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "as OpenCV"
-    )]
-    fn frames_by_duration(&self) -> u64 {
-        let duration = self.pipeline.pipeline.query_duration::<gst::ClockTime>();
-        match (duration, self.rate_of_current()) {
-            (Some(d), Some(r)) => (d.nseconds() as f64 / 1e9 * r + 0.5) as u64,
-            _ => 0,
-        }
-    }
-
     /// The next output, `None` after `at_most`, or an error when the clip's timeout is used up.
     fn wait(&mut self, at_most: Duration) -> Result<Option<PipelineItem>, SourceError> {
-        let limit = at_most.min(self.budget);
-        let from = Instant::now();
-        let got = self.pipeline.items.recv_timeout(limit);
-        self.budget = self.budget.saturating_sub(from.elapsed());
-        match got {
-            Ok(item) => Ok(Some(item)),
-            Err(RecvTimeoutError::Disconnected) => Ok(Some(PipelineItem::End)),
-            Err(RecvTimeoutError::Timeout) if self.budget.is_zero() => {
-                self.ended = true;
-                Err(SourceError(
-                    "the decoder gave no frame within the clip timeout".into(),
-                ))
+        let mut rest = at_most.min(self.budget);
+        let mut was_idle = false;
+        loop {
+            let slice = rest.min(IDLE_CHECK);
+            let from = Instant::now();
+            let got = self.pipeline.items.recv_timeout(slice);
+            self.budget = self.budget.saturating_sub(from.elapsed());
+            rest = rest.saturating_sub(from.elapsed().max(slice));
+            match got {
+                Ok(item) => return Ok(Some(item)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Some(PipelineItem::End)),
+                Err(RecvTimeoutError::Timeout) if self.budget.is_zero() => {
+                    self.ended = true;
+                    return Err(SourceError(
+                        "the decoder gave no frame within the clip timeout".into(),
+                    ));
+                }
+                // An element that ends without a message leaves nothing to wait for. What it sent last is read first.
+                Err(RecvTimeoutError::Timeout) if was_idle => return Ok(Some(PipelineItem::End)),
+                Err(RecvTimeoutError::Timeout) if rest.is_zero() => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => was_idle = self.pipeline.is_idle(),
             }
-            Err(RecvTimeoutError::Timeout) => Ok(None),
         }
     }
 }
@@ -237,6 +243,11 @@ impl FrameSource for VideoClip {
                         continue;
                     }
                 }
+                Some(PipelineItem::Refused(reason)) => {
+                    self.ended = true;
+                    self.current = None;
+                    return Err(SourceError(reason));
+                }
                 Some(PipelineItem::End) | None => {}
             }
             self.ended = true;
@@ -264,7 +275,7 @@ impl FrameSource for VideoClip {
         Ok(&self.turned)
     }
 
-    fn declared_frames(&self) -> u64 {
+    fn declared_frames(&self) -> Option<u64> {
         self.frames
     }
 }
@@ -277,7 +288,6 @@ fn convert(
 ) -> Result<Exactness, String> {
     let caps = sample.caps().ok_or("a frame without format")?;
     let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| e.to_string())?;
-    gst_pipeline::check_size(i64::from(info.width()), i64::from(info.height()))?;
     let buffer = sample.buffer().ok_or("a frame without data")?;
     let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
         .map_err(|e| e.to_string())?;
@@ -327,6 +337,12 @@ fn convert(
 /// Splits NV12's plane of U and V pairs.
 fn split_pairs(plane: &[u8]) -> (Vec<u8>, Vec<u8>) {
     plane.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip()
+}
+
+/// Number of decoders that were left behind because they did not stop. Each keeps a thread and memory.
+#[must_use]
+pub fn stuck_decoders() -> usize {
+    gst_pipeline::stuck_decoders()
 }
 
 /// GStreamer's version.
