@@ -88,7 +88,6 @@ const FORMATS: &[(&str, FileFormat)] = &[
     ("video/ogg", framed("Ogg", "oggdemux", BASE)),
     ("audio/ogg", framed("Ogg", "oggdemux", BASE)),
     ("application/ogg", framed("Ogg", "oggdemux", BASE)),
-    ("application/mxf", framed("MXF", "mxfdemux", BAD)),
     ("video/x-ivf", framed("IVF", "ivfparse", BAD)),
     ("application/x-yuv4mpeg", framed("YUV4MPEG", "y4mdec", BAD)),
     ("video/x-dv", framed("DV", "dvdemux", GOOD)),
