@@ -158,8 +158,8 @@ pub trait FrameSource {
     /// When there is no current image or its pixel format cannot be converted.
     fn frame(&mut self) -> Result<&RgbFrame, SourceError>;
 
-    /// How many frames the container says there are; may lie.
-    fn declared_frames(&self) -> u64;
+    /// How many frames the container says there are, which may be wrong; `None` where it does not say.
+    fn declared_frames(&self) -> Option<u64>;
 }
 
 /// How a camera lays out its pixels; the names are V4L2's.

@@ -1,7 +1,6 @@
 //! A file as a camera: a clip at its own rate, or a still image that repeats. The one use of [`crate::video`] here.
 
 use super::{CameraError, CameraOpener, Capture, CaptureStep, OpenedCamera, PixelFormat, RawFrame};
-use crate::frame::DecoderChoice;
 use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::video::clip::{VideoClip, VideoOptions};
 use std::fs::File;
@@ -74,8 +73,8 @@ impl CameraOpener for FileCamera {
             (Media::Still(still), size, Some(self.still_rate))
         } else {
             let options = VideoOptions {
-                decoder: DecoderChoice::Software,
                 timeout: DECODE_TIMEOUT,
+                ..VideoOptions::default()
             };
             let clip = VideoClip::open_path(&self.path, &options)
                 .map_err(|e| self.fail(&e.to_string()))?;

@@ -6,7 +6,7 @@ use crate::frame::{PixelFormat, RgbFrame};
 use image::ImageFormat;
 
 /// Largest frame, in pixels: a wrong header must not exhaust the memory.
-const PIXELS_MAX: usize = 8192 * 8192;
+pub(super) const PIXELS_MAX: usize = 8192 * 8192;
 
 /// Converts frames to RGB; reuses its memory.
 #[derive(Debug, Default)]

@@ -342,6 +342,7 @@ fn decode(clip: &Path, name: &str, duration: Duration) -> Result<f64, String> {
     let options = VideoOptions {
         decoder: name.into(),
         timeout: Duration::from_secs(20),
+        ..VideoOptions::default()
     };
     let mut rates = Vec::new();
     let begun = Instant::now();

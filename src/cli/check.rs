@@ -294,7 +294,8 @@ fn decoder(config: &Config) -> CheckResults {
         DecodePlace::ThisProcess => "in this process".to_owned(),
         DecodePlace::ChildProcess { memory_bytes } => {
             let turns = DecodeTurns::default();
-            let process = DecoderProcess::new(choice.clone(), memory_bytes, &turns);
+            let options = config.video_options();
+            let process = DecoderProcess::new(&options, memory_bytes, &turns);
             let report = process
                 .and_then(|mut process| process.start())
                 .map_err(|error| CliError::new(Exit::InOut, error))?;

@@ -146,6 +146,7 @@ impl Config {
         VideoOptions {
             decoder: self.run.decoder.clone(),
             timeout: Duration::from_secs_f64(self.run.clip_timeout_s),
+            pixels_max: self.run.max_pixels,
         }
     }
 

@@ -8,11 +8,15 @@ use crate::error::{CliError, Exit};
 use crate::frame::{RgbFrame, SourceError};
 use crate::inference::{BackendHandle, SelectionError, WorkerDetector};
 use crate::sequence::{ExtractError, FrameRecord, extract};
+use crate::video::clip::stuck_decoders;
 use crate::video::clip_decoder::ClipDecoder;
 use crate::video::clip_file::open_file;
 use crate::video::turns::DecodeTurns;
 use anyhow::anyhow;
 use std::sync::Arc;
+
+/// Decoders that hang in this process, at most, before the job ends: each of them keeps a thread and its memory.
+const STUCK_DECODERS_MAX: usize = 8;
 
 /// What a worker works with.
 struct WorkerTools<'a> {
@@ -81,6 +85,14 @@ impl<'a> WorkerFactory<'a> {
         planned: &PlannedClip,
         tools: &mut WorkerTools<'_>,
     ) -> Result<Option<Outcome>, CliError> {
+        let stuck = stuck_decoders();
+        if stuck >= STUCK_DECODERS_MAX {
+            let hang = anyhow!(
+                "{stuck} decoders hang and do not stop; the manifest names their clips. Run the command again: the job \
+                 resumes, with free memory"
+            );
+            return Err(CliError::new(Exit::Bug, hang));
+        }
         let WorkerTools { detector, decoder } = tools;
         let file = self.scan.dataset.clip(&planned.video_id);
         let opened = file

@@ -6,6 +6,7 @@
 use super::clip_file::{io_error, open_file};
 use super::container::{self, EditList, VideoTrack};
 use super::decoder::{self, StreamCodec};
+use super::{avi_header, file_format};
 use crate::color::{self, Converter, Exactness};
 use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
 use crate::video::gst_pipeline::{self, DecodePipeline, GRACE, PipelineItem};
@@ -16,10 +17,12 @@ use gstreamer_video as gst_video;
 use gstreamer_video::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{Read, Seek};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+/// Time between two looks at whether a pipeline still runs.
+const IDLE_CHECK: Duration = Duration::from_millis(500);
 
 /// Options of the decoder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,13 +31,28 @@ pub struct VideoOptions {
     pub decoder: DecoderChoice,
     /// Longest total wait for the decoder in one clip.
     pub timeout: Duration,
+    /// Most pixels of a frame; a clip with larger ones is not decoded.
+    pub pixels_max: u64,
+}
+
+/// Most pixels of a frame unless something else is set: 4096 × 2304.
+pub const PIXELS_MAX: u64 = 4096 * 2304;
+
+impl Default for VideoOptions {
+    fn default() -> Self {
+        Self {
+            decoder: DecoderChoice::Software,
+            timeout: Duration::from_mins(1),
+            pixels_max: PIXELS_MAX,
+        }
+    }
 }
 
 /// What a clip's decoder reports beside its frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClipFacts {
-    /// How many frames the container says there are; may lie.
-    pub declared_frames: u64,
+    /// How many frames the container says there are; may lie. `None` when it says nothing.
+    pub declared_frames: Option<u64>,
     /// Name of the GStreamer element that decodes.
     pub decoder: Option<String>,
     /// Whether a frame was converted by a rule that is not proven equal to the notebook's.
@@ -50,7 +68,7 @@ pub struct VideoClip {
     timeout: Duration,
     /// What is left of the timeout.
     budget: Duration,
-    frames: u64,
+    frames: Option<u64>,
     /// Whether the current frame is the one that `open` waited for.
     is_at_start: bool,
     ended: bool,
@@ -92,22 +110,19 @@ impl VideoClip {
     /// When no frame can be decoded, with the decoder's reason.
     pub fn open(mut file: File, options: &VideoOptions) -> Result<Self, SourceError> {
         init()?;
-        file.rewind().map_err(|e| io_error(&e))?;
-        let mut head = [0; 8];
-        let length = (&mut file).take(8).read(&mut head);
-        if length.map_err(|e| io_error(&e))? == 0 {
-            return Err(SourceError::Clip("the file is empty (0 bytes)".into()));
-        }
+        let found = file_format::identify(&file)?;
         let track = container::first_video_track(&mut file).map_err(|e| io_error(&e))?;
-        let is_mp4 = track.is_some() || container::is_mp4(&head);
+        let counted = match &track {
+            Some(track) => Some(track.frames),
+            None => avi_header::frame_count(&file).map_err(|e| io_error(&e))?,
+        };
         let track = track.unwrap_or_default();
-        let pipeline = gst_pipeline::build(file, is_mp4, &options.decoder, &track)
-            .map_err(|e| SourceError::Machine(e.to_string()))?;
+        let pipeline = gst_pipeline::build(file, &found, options, &track)?;
         let mut clip = Self {
             pipeline,
             timeout: options.timeout,
             budget: options.timeout,
-            frames: track.frames,
+            frames: counted.filter(|frames| *frames > 0),
             track,
             is_at_start: false,
             ended: false,
@@ -125,14 +140,11 @@ impl VideoClip {
         }
         if !clip.advance()? {
             let reason = clip.late_error.take();
-            return Err(SourceError::Clip(reason.unwrap_or_else(|| {
-                "the file has no frame that can be decoded".into()
-            })));
+            return Err(SourceError::Clip(
+                reason.unwrap_or_else(|| clip.pipeline.no_frame()),
+            ));
         }
         clip.is_at_start = true;
-        if clip.frames == 0 {
-            clip.frames = clip.frames_by_duration();
-        }
         Ok(clip)
     }
 
@@ -208,35 +220,28 @@ impl VideoClip {
         Ok(())
     }
 
-    /// OpenCV's frame count for a container without one: duration × rate.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "as OpenCV"
-    )]
-    fn frames_by_duration(&self) -> u64 {
-        let duration = self.pipeline.pipeline.query_duration::<gst::ClockTime>();
-        match (duration, self.rate_of_current()) {
-            (Some(d), Some(r)) => (d.nseconds() as f64 / 1e9 * r + 0.5) as u64,
-            _ => 0,
-        }
-    }
-
     /// The next output, `None` after `at_most`, or an error when the clip's timeout is used up.
     fn wait(&mut self, at_most: Duration) -> Result<Option<PipelineItem>, SourceError> {
-        let limit = at_most.min(self.budget);
-        let from = Instant::now();
-        let got = self.pipeline.items.recv_timeout(limit);
-        self.budget = self.budget.saturating_sub(from.elapsed());
-        match got {
-            Ok(item) => Ok(Some(item)),
-            Err(RecvTimeoutError::Disconnected) => Ok(Some(PipelineItem::End)),
-            Err(RecvTimeoutError::Timeout) if self.budget.is_zero() => {
-                self.ended = true;
-                Err(timed_out(self.timeout))
+        let mut rest = at_most.min(self.budget);
+        let mut was_idle = false;
+        loop {
+            let slice = rest.min(IDLE_CHECK);
+            let from = Instant::now();
+            let got = self.pipeline.items.recv_timeout(slice);
+            self.budget = self.budget.saturating_sub(from.elapsed());
+            rest = rest.saturating_sub(from.elapsed().max(slice));
+            match got {
+                Ok(item) => return Ok(Some(item)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Some(PipelineItem::End)),
+                Err(RecvTimeoutError::Timeout) if self.budget.is_zero() => {
+                    self.ended = true;
+                    return Err(timed_out(self.timeout));
+                }
+                // An element that ends without a message leaves nothing to wait for. What it sent last is read first.
+                Err(RecvTimeoutError::Timeout) if was_idle => return Ok(Some(PipelineItem::End)),
+                Err(RecvTimeoutError::Timeout) if rest.is_zero() => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => was_idle = self.pipeline.is_idle(),
             }
-            Err(RecvTimeoutError::Timeout) => Ok(None),
         }
     }
 }
@@ -281,6 +286,11 @@ impl FrameSource for VideoClip {
                         continue;
                     }
                 }
+                Some(PipelineItem::Refused(reason)) => {
+                    self.ended = true;
+                    self.current = None;
+                    return Err(SourceError::Clip(reason));
+                }
                 Some(PipelineItem::End) | None => {}
             }
             self.ended = true;
@@ -296,7 +306,7 @@ impl FrameSource for VideoClip {
         converted.map(|()| &self.shown)
     }
 
-    fn declared_frames(&self) -> u64 {
+    fn declared_frames(&self) -> Option<u64> {
         self.frames
     }
 }
@@ -317,7 +327,6 @@ fn convert(
 ) -> Result<Exactness, String> {
     let caps = sample.caps().ok_or("a frame without format")?;
     let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| e.to_string())?;
-    gst_pipeline::check_size(i64::from(info.width()), i64::from(info.height()))?;
     let buffer = sample.buffer().ok_or("a frame without data")?;
     let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
         .map_err(|e| e.to_string())?;
@@ -367,6 +376,12 @@ fn convert(
 /// Splits NV12's plane of U and V pairs.
 fn split_pairs(plane: &[u8]) -> (Vec<u8>, Vec<u8>) {
     plane.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip()
+}
+
+/// Number of decoders that were left behind because they did not stop. Each keeps a thread and memory.
+#[must_use]
+pub fn stuck_decoders() -> usize {
+    gst_pipeline::stuck_decoders()
 }
 
 /// GStreamer's version.

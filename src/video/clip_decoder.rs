@@ -43,8 +43,7 @@ impl<'a> ClipDecoder<'a> {
             options: options.clone(),
             decoder: match place {
                 DecodePlace::ChildProcess { memory_bytes } => {
-                    let decoder = options.decoder.clone();
-                    let process = DecoderProcess::new(decoder, memory_bytes, turns)?;
+                    let process = DecoderProcess::new(options, memory_bytes, turns)?;
                     Decoder::Child(Box::new(process))
                 }
                 DecodePlace::ThisProcess => Decoder::Here(None),

@@ -63,10 +63,7 @@ pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, So
         DecoderChoice::Named(name) => {
             format!("the decoder {name} is not installed (see `gst-inspect-1.0 | grep -i dec`)")
         }
-        DecoderChoice::Software | DecoderChoice::Hardware => {
-            let stream = caps.structure(0).map_or("", |s| s.name().as_str());
-            format!("no decoder for {stream} is installed; on Debian: apt-get install gstreamer1.0-libav")
-        }
+        DecoderChoice::Software | DecoderChoice::Hardware => no_decoder(caps),
     })?;
     // An installed plugin that does not load would fail for every clip.
     let decoder = factory.create().build().map_err(|e| {
@@ -79,6 +76,30 @@ pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, So
     set_if_present(&decoder, "output-corrupt", false);
     set_if_present(&decoder, "qos", false);
     Ok(decoder)
+}
+
+/// Why no decoder takes a stream of `caps`. A package is named only where it has one that is not installed.
+fn no_decoder(caps: &gst::Caps) -> String {
+    let Some(fields) = caps.structure(0) else {
+        return "the video stream has no format".to_owned();
+    };
+    let name = fields.name().as_str();
+    let stream = name.strip_prefix("video/x-gst-fourcc-").unwrap_or(name);
+    let package = match name {
+        "video/x-av1" => Some(("dav1ddec", "gstreamer1.0-plugins-bad")),
+        "video/x-vp8" => Some(("vp8dec", "gstreamer1.0-plugins-good")),
+        "video/x-vp9" => Some(("vp9dec", "gstreamer1.0-plugins-good")),
+        "video/x-theora" => Some(("theoradec", "gstreamer1.0-plugins-base")),
+        _ => Some(("avdec_h264", "gstreamer1.0-libav")),
+    };
+    match package.filter(|(element, _)| ElementFactory::find(element).is_none()) {
+        Some((_, package)) => {
+            format!("no decoder for {stream} is installed; on Debian: apt-get install {package}")
+        }
+        None => {
+            format!("GStreamer has no decoder for the codec {stream}; re-encode the clip as H.264")
+        }
+    }
 }
 
 /// Sets a property that some decoders have with this type.
@@ -162,7 +183,11 @@ fn find(caps: &gst::Caps, choice: &DecoderChoice) -> Option<ElementFactory> {
 }
 
 /// The best decoder: hardware before software if `hardware`, FFmpeg's before others, then by rank.
+///
+/// Only what the stream is counts, not how its packets are laid out: a parser changes that. Of FFmpeg's decoders one that
+/// takes every such stream comes before one that needs a variant.
 fn best_decoder(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
+    let caps = &codec_of(caps);
     let kind = gst::ElementFactoryType::DECODER
         | gst::ElementFactoryType::MEDIA_VIDEO
         | gst::ElementFactoryType::MEDIA_IMAGE;
@@ -170,7 +195,33 @@ fn best_decoder(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
     all.into_iter()
         .filter(|f| f.can_sink_any_caps(caps))
         .filter(|f| hardware || !is_hardware(f))
-        .max_by_key(|f| (is_hardware(f), f.name().starts_with("avdec_"), f.rank()))
+        .max_by_key(|f| {
+            let takes_all = f.can_sink_all_caps(caps);
+            (
+                is_hardware(f),
+                f.name().starts_with("avdec_"),
+                takes_all,
+                f.rank(),
+            )
+        })
+}
+
+/// `caps` without the fields that a parser changes.
+fn codec_of(caps: &gst::Caps) -> gst::Caps {
+    let mut caps = caps.clone();
+    for fields in caps.make_mut().iter_mut() {
+        for field in [
+            "stream-format",
+            "alignment",
+            "parsed",
+            "framed",
+            "header-format",
+            "codec_data",
+        ] {
+            fields.remove_field(field);
+        }
+    }
+    caps
 }
 
 /// All elements that decode a stream of `caps`, best first.
@@ -197,16 +248,38 @@ pub fn usual(caps: &str) -> Option<String> {
     best_decoder(&caps, false).map(|factory| factory.name().to_string())
 }
 
-/// A parser that converts a stream of `caps` for decoders of another stream format, such as hardware decoders.
+/// The parsers that are plugged, by what they read.
+const PARSERS: &[(&str, &str)] = &[
+    ("video/x-h264", "h264parse"),
+    ("video/x-h265", "h265parse"),
+    (
+        "video/mpeg, mpegversion=(int)[1,2], systemstream=(boolean)false",
+        "mpegvideoparse",
+    ),
+    (
+        "video/mpeg, mpegversion=(int)4, systemstream=(boolean)false",
+        "mpeg4videoparse",
+    ),
+    ("video/x-divx", "mpeg4videoparse"),
+    ("video/x-h263, variant=(string)itu", "h263parse"),
+    ("video/x-wmv, format=(string)WVC1", "vc1parse"),
+    ("video/x-vp9", "vp9parse"),
+    ("video/x-av1", "av1parse"),
+    ("image/jpeg", "jpegparse"),
+    ("image/png", "pngparse"),
+    ("image/x-jpc", "jpeg2000parse"),
+];
+
+/// A parser that finds the pictures of a stream of `caps`, and converts them for decoders of another stream format. `None`
+/// where none is listed or installed.
 #[must_use]
 pub fn parser(caps: &gst::Caps) -> Option<gst::Element> {
-    let all =
-        ElementFactory::factories_with_type(gst::ElementFactoryType::PARSER, gst::Rank::MARGINAL);
-    let best = all
-        .into_iter()
-        .filter(|f| f.can_sink_any_caps(caps))
-        .max_by_key(ElementFactory::rank)?;
-    best.create().build().ok()
+    let is_of = |listed: &str| {
+        let listed = listed.parse::<gst::Caps>();
+        listed.is_ok_and(|listed| listed.can_intersect(caps))
+    };
+    let (_, name) = PARSERS.iter().find(|(listed, _)| is_of(listed))?;
+    ElementFactory::make(name).build().ok()
 }
 
 fn is_hardware(factory: &ElementFactory) -> bool {

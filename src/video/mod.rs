@@ -1,6 +1,7 @@
 //! Video files: decoding with GStreamer, in this process or a child; encoding; MP4 containers, zip archives, and where a dataset keeps its clips.
 
 pub mod archive;
+mod avi_header;
 pub mod clip;
 pub mod clip_decoder;
 pub mod clip_file;
@@ -10,6 +11,8 @@ pub mod dataset_source;
 pub mod decoder;
 pub mod decoder_process;
 pub mod encode;
+mod file_format;
 pub mod file_source;
 pub(crate) mod gst_pipeline;
+mod picture_size;
 pub mod turns;

@@ -10,7 +10,6 @@
 use divan::{Bencher, black_box};
 use handloom::color::{ChromaLayout, Converter, YuvFrame};
 use handloom::draw::scene::signing_scene;
-use handloom::frame::DecoderChoice;
 use handloom::frame::{FrameSource, RgbFrame};
 use handloom::geometry::PixelRect;
 use handloom::hand::warp::{Border, Warp};
@@ -123,8 +122,8 @@ fn decode(bencher: Bencher, (width, height): (usize, usize)) {
     )
     .expect("a clip");
     let options = VideoOptions {
-        decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(1),
+        ..VideoOptions::default()
     };
     bencher.bench_local(|| {
         let mut clip = VideoClip::open_path(&path, &options).expect("a readable clip");

@@ -133,7 +133,7 @@ impl Server {
             DecoderRequest::Facts => Ok(DecoderReply::Facts(self.clip()?.facts())),
             DecoderRequest::Close => {
                 self.clip = None;
-                Ok(DecoderReply::Closed(!gst_pipeline::has_left_decoders()))
+                Ok(DecoderReply::Closed(gst_pipeline::stuck_decoders() == 0))
             }
             DecoderRequest::Start { .. } => Err(SourceError::Machine("it has started".into())),
         }

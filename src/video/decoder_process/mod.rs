@@ -21,7 +21,7 @@ pub use child::{DecoderProcessError, serve};
 pub use sandbox::SandboxReport;
 
 use super::clip::{ClipFacts, VideoOptions, timed_out};
-use super::gst_pipeline::{GRACE, PIXELS_MAX};
+use super::gst_pipeline::GRACE;
 use super::turns::{DecodeTurn, DecodeTurns};
 use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
 use protocol::{DecoderReply, DecoderRequest};
@@ -44,6 +44,8 @@ const SHARED_MEMORY_BYTES: u64 = 192 << 20;
 /// A decoder in a child process. It is a [`FrameSource`] while a clip is open.
 pub struct DecoderProcess<'a> {
     decoder: DecoderChoice,
+    /// Most pixels of a frame.
+    pixels_max: u64,
     /// Most memory for a clip.
     memory_bytes: u64,
     turns: &'a DecodeTurns,
@@ -65,7 +67,7 @@ struct OpenClip {
     left: Duration,
     /// Frames that were stepped to.
     frames: u64,
-    declared_frames: u64,
+    declared_frames: Option<u64>,
     is_approximate: bool,
     /// Whether a child has ended in it.
     is_retried: bool,
@@ -86,13 +88,13 @@ impl From<SourceError> for RequestError {
 }
 
 impl<'a> DecoderProcess<'a> {
-    /// A decoder whose child starts with the first clip. A clip may use `memory_bytes`. Its decoders are those of `decoder`.
+    /// A decoder whose child starts with the first clip. A clip may use `memory_bytes`. Its frames fit `options`.
     /// All workers share `turns`.
     ///
     /// # Errors
     /// When the system provides no memory for frames.
     pub fn new(
-        decoder: DecoderChoice,
+        options: &VideoOptions,
         memory_bytes: u64,
         turns: &'a DecodeTurns,
     ) -> Result<Self, SourceError> {
@@ -101,10 +103,11 @@ impl<'a> DecoderProcess<'a> {
                 "no memory for the frames of a decoder process: {error}"
             ))
         };
-        let shared = shared_frame::create(PIXELS_MAX.unsigned_abs() * 3).map_err(machine)?;
+        let shared = shared_frame::create(options.pixels_max.saturating_mul(3)).map_err(machine)?;
         let frame = shared_frame::map(&shared).map_err(machine)?;
         Ok(Self {
-            decoder,
+            decoder: options.decoder.clone(),
+            pixels_max: options.pixels_max,
             memory_bytes,
             turns,
             turn: None,
@@ -169,7 +172,7 @@ impl<'a> DecoderProcess<'a> {
             options: options.clone(),
             left: options.timeout,
             frames: 0,
-            declared_frames: 0,
+            declared_frames: None,
             is_approximate: false,
             is_retried: false,
         });
@@ -337,7 +340,10 @@ impl FrameSource for DecoderProcess<'_> {
                     width,
                     height,
                     is_approximate,
-                } if fits(width, height) => {
+                } if width
+                    .checked_mul(height)
+                    .is_some_and(|pixels| pixels as u64 <= this.pixels_max) =>
+                {
                     this.clip()?.is_approximate |= is_approximate;
                     Ok((width, height))
                 }
@@ -347,15 +353,7 @@ impl FrameSource for DecoderProcess<'_> {
         Ok(&self.frame)
     }
 
-    fn declared_frames(&self) -> u64 {
-        self.clip.as_ref().map_or(0, |clip| clip.declared_frames)
+    fn declared_frames(&self) -> Option<u64> {
+        self.clip.as_ref()?.declared_frames
     }
-}
-
-/// Whether a frame of this size lies in the shared memory.
-fn fits(width: usize, height: usize) -> bool {
-    let pixels = width
-        .checked_mul(height)
-        .and_then(|n| i64::try_from(n).ok());
-    pixels.is_some_and(|pixels| pixels <= PIXELS_MAX)
 }
