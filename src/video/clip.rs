@@ -3,8 +3,9 @@
 //! The decoder's planes are converted to RGB by [`crate::color`]: GStreamer's own conversion differs from the notebook's by
 //! up to 20 grey levels.
 
-use super::container::{self, EditList, VideoTrack};
+use super::container::{self, VideoTrack};
 use super::decoder::{self, StreamCodec};
+use super::packet_order;
 use crate::color::{self, Converter, Exactness};
 use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
 use crate::video::gst_pipeline::{self, DecodePipeline, GRACE, PipelineItem};
@@ -35,6 +36,8 @@ pub struct VideoClip {
     /// What is left of the clip's timeout.
     budget: Duration,
     frames: u64,
+    /// Number of frames that were shown.
+    taken: u64,
     /// Whether the current frame is the one that `open` waited for.
     is_at_start: bool,
     ended: bool,
@@ -87,7 +90,9 @@ impl VideoClip {
             pipeline,
             budget: options.timeout,
             frames: track.frames,
+            approximate: track.is_approximate,
             track,
+            taken: 0,
             is_at_start: false,
             ended: false,
             late_error: None,
@@ -95,7 +100,6 @@ impl VideoClip {
             converter: Converter::default(),
             upright: RgbFrame::default(),
             turned: RgbFrame::default(),
-            approximate: false,
         };
         let starts = clip.pipeline.pipeline.set_state(gst::State::Playing);
         // A pipeline that does not start sends a message with the reason.
@@ -119,6 +123,11 @@ impl VideoClip {
     #[must_use]
     pub fn decoder(&self) -> Option<String> {
         self.pipeline.stream().map(|s| s.decoder.clone())
+    }
+
+    fn codec(&self) -> StreamCodec {
+        let stream = self.pipeline.stream();
+        stream.map_or(StreamCodec::Other, |s| s.codec)
     }
 
     /// Presentation time of the current frame, by the container; its origin is arbitrary.
@@ -218,14 +227,16 @@ impl FrameSource for VideoClip {
             };
             match self.wait(timeout)? {
                 Some(PipelineItem::Frame(sample)) => {
-                    let time = sample
-                        .buffer()
-                        .and_then(gst::BufferRef::pts)
-                        .map(gst::ClockTime::nseconds);
-                    if let (EditList::One(edit), Some(time)) = (self.track.edits, time)
-                        && !edit.shows(time)
+                    if self.codec().hides() && sample.buffer().is_some_and(packet_order::is_hidden)
                     {
                         continue;
+                    }
+                    self.taken += 1;
+                    // As OpenCV: one more than the container's count is read, where edits repeat pictures.
+                    if self.track.frames > 0 && self.taken > self.track.frames + 1 {
+                        self.ended = true;
+                        self.current = None;
+                        return Ok(false);
                     }
                     self.current = Some(sample);
                     return Ok(true);
@@ -250,10 +261,7 @@ impl FrameSource for VideoClip {
             .current
             .as_ref()
             .ok_or_else(|| SourceError("no current frame".into()))?;
-        let codec = self
-            .pipeline
-            .stream()
-            .map_or(StreamCodec::Other, |s| s.codec);
+        let codec = self.codec();
         let exactness =
             convert(sample, codec, &mut self.converter, &mut self.upright).map_err(SourceError)?;
         self.approximate |= matches!(exactness, Exactness::Approximate);

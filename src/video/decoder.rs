@@ -47,6 +47,12 @@ impl StreamCodec {
         )
     }
 
+    /// Whether FFmpeg hides pictures outside of an edit: its JPEG decoder shows all that it decodes.
+    #[must_use]
+    pub fn hides(self) -> bool {
+        self != Self::Jpeg
+    }
+
     /// Whether FFmpeg marks full-range frames of this codec (`yuvj…`), the only mark that OpenCV uses.
     #[must_use]
     pub fn reports_range(self) -> bool {

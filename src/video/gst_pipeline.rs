@@ -3,8 +3,9 @@
 //! MP4 files use `filesrc ! qtdemux ! decoder ! appsink`, with the same packets as FFmpeg's demuxer gives. Other containers
 //! use `parsebin`. No element converts or scales.
 
-use super::container::{EditList, VideoTrack};
+use super::container::{Packet, VideoTrack};
 use super::decoder::{self, StreamCodec};
+use super::packet_order;
 use crate::frame::DecoderChoice;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use gstreamer as gst;
@@ -71,8 +72,8 @@ impl Drop for DecodePipeline {
 /// State shared by the callbacks in GStreamer's threads.
 struct PipelineShared {
     choice: DecoderChoice,
-    /// The shown part of the track; the demuxer and the decoder cut to it only when there are several parts.
-    edits: EditList,
+    /// What the track's edit list sends to the decoder.
+    packets: Option<Arc<[Packet]>>,
     /// Bytes that the file holds of the packet just read, if it is cut off; else `usize::MAX`.
     packet_bytes: AtomicUsize,
     stream: OnceLock<StreamInfo>,
@@ -127,7 +128,7 @@ pub(super) fn build(
     let (send, items) = bounded(FRAMES_AHEAD);
     let shared = Arc::new(PipelineShared {
         choice: choice.clone(),
-        edits: track.edits,
+        packets: track.packets.clone(),
         packet_bytes: AtomicUsize::new(usize::MAX),
         stream: OnceLock::new(),
         send,
@@ -225,6 +226,10 @@ fn attach(
     let output = decoder
         .static_pad("src")
         .ok_or("the decoder has no output")?;
+    cut_packets(pad, shared);
+    if let Some(packets) = &shared.packets {
+        packet_order::follow(pad, Arc::clone(packets));
+    }
     adjust_packets(&input, &decoder, shared);
     output
         .link(sink_pad)
@@ -295,28 +300,35 @@ fn patch_file(output: &gst::Pad, track: VideoTrack, shared: &Arc<PipelineShared>
     });
 }
 
+/// Cuts a packet that was filled up to the bytes that the file has of it.
+fn cut_packets(output: &gst::Pad, shared: &Arc<PipelineShared>) {
+    let shared = Arc::clone(shared);
+    output.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let bytes = shared.packet_bytes.load(Ordering::Acquire);
+        if let Some(buffer) = info.buffer_mut()
+            && buffer.size() > bytes
+        {
+            buffer.make_mut().set_size(bytes);
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
 /// Changes what the decoder receives:
-/// * Frames before the first one that are not shown are dropped: their references are missing after a cut.
+/// * A stream that begins with a picture whose references are missing may have errors.
 /// * The container's colour tags are removed: FFmpeg uses those of the stream.
-/// * The segment, which comes from the edit list, is opened: the decoder would cut frames to it in rounded nanoseconds, the
-///   clip does it in exact ticks.
+/// * The segment is opened: the decoder would cut frames to it in rounded nanoseconds.
 fn adjust_packets(input: &gst::Pad, decoder: &gst::Element, shared: &Arc<PipelineShared>) {
     let packets = Arc::clone(shared);
     let decoder = decoder.downgrade();
-    let start = OnceLock::new();
+    let first = OnceLock::new();
     input.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        let bytes = packets.packet_bytes.load(Ordering::Acquire);
-        let Some(buffer) = info.buffer_mut() else {
-            return gst::PadProbeReturn::Ok;
-        };
-        if buffer.size() > bytes {
-            buffer.make_mut().set_size(bytes);
-        }
-        if start.get().is_none()
-            && packets
-                .stream
-                .get()
-                .is_some_and(|s| s.codec == StreamCodec::H264)
+        if packets
+            .stream
+            .get()
+            .is_some_and(|s| s.codec == StreamCodec::H264)
+            && let Some(buffer) = info.buffer()
+            && (first.set(()).is_ok() || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT))
             && buffer
                 .map_readable()
                 .is_ok_and(|b| decoder::begins_open(&b))
@@ -324,16 +336,13 @@ fn adjust_packets(input: &gst::Pad, decoder: &gst::Element, shared: &Arc<Pipelin
         {
             decoder::tolerate_errors(&decoder);
         }
-        let Some(time) = buffer.pts().map(gst::ClockTime::nseconds) else {
-            return gst::PadProbeReturn::Ok;
-        };
-        let leads = time < *start.get_or_init(|| time);
-        if leads && matches!(packets.edits, EditList::One(edit) if !edit.shows(time)) {
-            return gst::PadProbeReturn::Drop;
+        // Only the first packet tells, unless later ones begin another part.
+        if packets.packets.is_some() {
+            gst::PadProbeReturn::Ok
+        } else {
+            gst::PadProbeReturn::Remove
         }
-        gst::PadProbeReturn::Ok
     });
-    let shared = Arc::clone(shared);
     input.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
         let Some(event) = info.event() else {
             return gst::PadProbeReturn::Ok;
@@ -350,7 +359,7 @@ fn adjust_packets(input: &gst::Pad, decoder: &gst::Element, shared: &Arc<Pipelin
                         .build(),
                 )
             }
-            gst::EventView::Segment(s) if shared.edits != EditList::Several => {
+            gst::EventView::Segment(s) => {
                 let mut segment = s.segment().clone();
                 segment.downcast_mut::<gst::ClockTime>().map(|time| {
                     time.set_start(gst::ClockTime::ZERO);

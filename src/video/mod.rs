@@ -8,3 +8,4 @@ pub mod dataset_source;
 pub mod decoder;
 pub mod encode;
 pub(crate) mod gst_pipeline;
+mod packet_order;

@@ -1,0 +1,108 @@
+//! Sends a demuxer's packets to the decoder as an edit list orders them: parts left out, repeated or exchanged, and pictures
+//! that are decoded without being shown.
+
+use super::container::Packet;
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most bytes of packets that are kept for later parts.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+
+/// Marks a packet, and the picture decoded from it, as not shown: decoders copy it from one to the other.
+const HIDDEN: &str = "timestamp/x-handloom-hidden";
+
+/// Whether a decoded picture is not shown.
+pub(super) fn is_hidden(picture: &gst::BufferRef) -> bool {
+    let marks = picture.iter_meta::<gst::ReferenceTimestampMeta>();
+    marks
+        .filter_map(|mark| mark.reference().structure(0).map(|s| s.name() == HIDDEN))
+        .any(|is_hidden| is_hidden)
+}
+
+/// Packets that wait for their turn.
+struct PacketOrder {
+    packets: Arc<[Packet]>,
+    /// Index of the next packet to be sent.
+    next: usize,
+    /// Number of packets that the demuxer has given.
+    arrived: u32,
+    /// For each sample the index after its last use.
+    uses: HashMap<u32, usize>,
+    kept: HashMap<u32, gst::Buffer>,
+    kept_bytes: usize,
+    hidden: gst::Caps,
+}
+
+impl PacketOrder {
+    fn new(packets: Arc<[Packet]>) -> Self {
+        let uses = (1..)
+            .zip(packets.iter())
+            .map(|(n, packet)| (packet.sample, n));
+        Self {
+            next: 0,
+            arrived: 0,
+            uses: uses.collect(),
+            kept: HashMap::new(),
+            kept_bytes: 0,
+            hidden: gst::Caps::new_empty_simple(HIDDEN),
+            packets,
+        }
+    }
+
+    /// Takes the demuxer's next packet and sends what can be sent by now.
+    fn arrive(
+        &mut self,
+        packet: gst::Buffer,
+        send: impl Fn(gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError>,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let number = self.arrived;
+        self.arrived = number.saturating_add(1);
+        if self.uses.contains_key(&number) {
+            self.kept_bytes += packet.size();
+            self.kept.insert(number, packet);
+        }
+        while let Some(&Packet { sample, is_shown }) = self.packets.get(self.next) {
+            let Some(kept) = self.kept.get(&sample) else {
+                break;
+            };
+            let mut packet = kept.clone();
+            self.next += 1;
+            if self
+                .uses
+                .get(&sample)
+                .is_some_and(|last| *last <= self.next)
+            {
+                self.kept_bytes = self.kept_bytes.saturating_sub(packet.size());
+                self.kept.remove(&sample);
+            }
+            if !is_shown {
+                let (mark, time) = (&self.hidden, gst::ClockTime::ZERO);
+                gst::ReferenceTimestampMeta::add(packet.make_mut(), mark, time, None);
+            }
+            send(packet)?;
+        }
+        if self.next >= self.packets.len() {
+            return Err(gst::FlowError::Eos);
+        }
+        if self.kept_bytes > KEPT_BYTES_MAX {
+            return Err(gst::FlowError::NotSupported);
+        }
+        Ok(gst::FlowSuccess::Ok)
+    }
+}
+
+/// Makes what leaves `output` follow `packets`.
+pub(super) fn follow(output: &gst::Pad, packets: Arc<[Packet]>) {
+    let order = Mutex::new(PacketOrder::new(packets));
+    output.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let (Some(gst::PadProbeData::Buffer(packet)), Some(next)) = (info.data.take(), pad.peer())
+        else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
+        info.flow_res = order.arrive(packet, |packet| next.chain(packet));
+        gst::PadProbeReturn::Handled
+    });
+}
