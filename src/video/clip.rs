@@ -4,16 +4,16 @@
 //! up to 20 grey levels.
 
 use super::container::{self, VideoTrack};
-use super::decoder::{self, StreamCodec};
+use super::decoder::StreamCodec;
+use super::frame_converter::FrameConverter;
 use super::packet_order;
-use crate::color::{self, Converter, Exactness};
+use crate::color::{self, Exactness};
 use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
 use crate::video::gst_pipeline::{self, DecodePipeline, GRACE, PipelineItem};
 use crossbeam_channel::RecvTimeoutError;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
-use gstreamer_video::prelude::*;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -43,7 +43,7 @@ pub struct VideoClip {
     ended: bool,
     late_error: Option<String>,
     current: Option<gst::Sample>,
-    converter: Converter,
+    converter: FrameConverter,
     upright: RgbFrame,
     turned: RgbFrame,
     approximate: bool,
@@ -83,7 +83,7 @@ impl VideoClip {
         let track = container::first_video_track(&mut file).map_err(text)?;
         drop(file);
         let is_mp4 = track.is_some() || container::is_mp4(&head);
-        let track = track.unwrap_or_default();
+        let track = track.unwrap_or_else(|| container::other_track(&head));
         let pipeline = gst_pipeline::build(path, is_mp4, &options.decoder, &track)
             .map_err(|e| SourceError(e.to_string()))?;
         let mut clip = Self {
@@ -97,7 +97,7 @@ impl VideoClip {
             ended: false,
             late_error: None,
             current: None,
-            converter: Converter::default(),
+            converter: FrameConverter::default(),
             upright: RgbFrame::default(),
             turned: RgbFrame::default(),
         };
@@ -163,10 +163,11 @@ impl VideoClip {
         })
     }
 
-    /// Whether a frame was converted by a rule that is not proven equal to the notebook's.
+    /// Whether a frame was converted by a rule that is not proven equal to the notebook's, or an edit list shows parts that
+    /// are not: see [`VideoTrack::is_approximate`].
     #[must_use]
     pub fn is_approximate(&self) -> bool {
-        self.approximate
+        self.approximate || self.pipeline.is_made_up()
     }
 
     /// Why decoding stopped before the end of the file, if it did.
@@ -232,7 +233,7 @@ impl FrameSource for VideoClip {
                         continue;
                     }
                     self.taken += 1;
-                    // As OpenCV: one more than the container's count is read, where edits repeat pictures.
+                    // As OpenCV: one more than the container's count is read, where edits repeat frames.
                     if self.track.frames > 0 && self.taken > self.track.frames + 1 {
                         self.ended = true;
                         self.current = None;
@@ -262,9 +263,11 @@ impl FrameSource for VideoClip {
             .as_ref()
             .ok_or_else(|| SourceError("no current frame".into()))?;
         let codec = self.codec();
-        let exactness =
-            convert(sample, codec, &mut self.converter, &mut self.upright).map_err(SourceError)?;
-        self.approximate |= matches!(exactness, Exactness::Approximate);
+        let exactness = self
+            .converter
+            .convert(sample, codec, &mut self.upright)
+            .map_err(SourceError)?;
+        self.approximate |= matches!(exactness, Exactness::Approximate) || !codec.is_exact();
         if self.track.quarter_turns == 0 {
             return Ok(&self.upright);
         }
@@ -277,103 +280,9 @@ impl FrameSource for VideoClip {
     }
 }
 
-fn convert(
-    sample: &gst::Sample,
-    codec: StreamCodec,
-    converter: &mut Converter,
-    out: &mut RgbFrame,
-) -> Result<Exactness, String> {
-    let caps = sample.caps().ok_or("a frame without format")?;
-    let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| e.to_string())?;
-    gst_pipeline::check_size(i64::from(info.width()), i64::from(info.height()))?;
-    let buffer = sample.buffer().ok_or("a frame without data")?;
-    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
-        .map_err(|e| e.to_string())?;
-    let (layout, bit_depth) = decoder::layout(info.format()).ok_or_else(|| {
-        format!(
-            "pixel format {} is not supported; re-encode the clip as yuv420p",
-            info.format()
-        )
-    })?;
-    let mut data: [&[u8]; 3] = [&[]; 3];
-    let mut strides = [0_usize; 3];
-    for (plane, &stride) in (0_u32..3).zip(frame.plane_stride()) {
-        let at = plane as usize;
-        data[at] = frame.plane_data(plane).map_err(|e| e.to_string())?;
-        strides[at] = usize::try_from(stride).map_err(|e| e.to_string())?;
-    }
-    let split;
-    if info.format() == gst_video::VideoFormat::Nv12 {
-        split = split_pairs(data[1]);
-        data[1] = &split.0;
-        data[2] = &split.1;
-        strides[1] /= 2;
-        strides[2] = strides[1];
-    }
-    let (width, height) = (info.width() as usize, info.height() as usize);
-    let (coded_width, coded_height) = codec.coded_size(width, height);
-    // `VideoInfo` loses the range when the colour matrix is unknown.
-    let tags = caps
-        .structure(0)
-        .and_then(|s| s.get::<&str>("colorimetry").ok());
-    let is_full = info.colorimetry().range() == gst_video::VideoColorRange::Range0_255
-        || tags.is_some_and(|t| t.starts_with("1:"));
-    let image = color::YuvFrame {
-        width,
-        height,
-        coded_width,
-        coded_height,
-        layout,
-        bit_depth,
-        full_range: is_full && codec.reports_range(),
-        planes: data,
-        strides,
-    };
-    converter.to_rgb(&image, out).map_err(|e| e.to_string())
-}
-
-/// Splits NV12's plane of U and V pairs.
-fn split_pairs(plane: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    plane.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip()
-}
-
 /// GStreamer's version.
 #[must_use]
 pub fn version() -> String {
     let (major, minor, micro, _) = gst::version();
     format!("{major}.{minor}.{micro}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nv12_is_i420_with_its_chroma_in_pairs() {
-        init().unwrap();
-        let (width, height) = (64_u32, 48_u32);
-        let sample = |format: gst_video::VideoFormat, bytes: Vec<u8>| {
-            let info = gst_video::VideoInfo::builder(format, width, height)
-                .build()
-                .unwrap();
-            assert_eq!(info.size(), bytes.len());
-            let buffer = gst::Buffer::from_mut_slice(bytes);
-            gst::Sample::builder()
-                .buffer(&buffer)
-                .caps(&info.to_caps().unwrap())
-                .build()
-        };
-        let luma: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
-        let u: Vec<u8> = (0..32 * 24).map(|i| (i * 5 % 253) as u8).collect();
-        let v: Vec<u8> = (0..32 * 24).map(|i| (i * 3 % 241) as u8).collect();
-        let pairs: Vec<u8> = u.iter().zip(&v).flat_map(|(u, v)| [*u, *v]).collect();
-        let planar = sample(gst_video::VideoFormat::I420, [luma.clone(), u, v].concat());
-        let paired = sample(gst_video::VideoFormat::Nv12, [luma, pairs].concat());
-        let (mut a, mut b) = (RgbFrame::default(), RgbFrame::default());
-        let mut converter = Converter::default();
-        convert(&planar, StreamCodec::H264, &mut converter, &mut a).unwrap();
-        convert(&paired, StreamCodec::H264, &mut converter, &mut b).unwrap();
-        assert_eq!(a.pixels().len(), 64 * 48 * 3);
-        assert!(a == b);
-    }
 }

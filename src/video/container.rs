@@ -33,8 +33,12 @@ pub struct VideoTrack {
     pub is_approximate: bool,
     /// File positions and replacement bytes that hide the edit list, other tracks and the declared end of the media.
     pub patches: Vec<(u64, [u8; 4])>,
-    /// File position of media data that the end of the file cuts off.
+    /// File position of media data that the end of the file may cut off.
     pub cut_off_from: Option<u64>,
+    /// Bytes that the container has behind each packet.
+    pub trailer: usize,
+    /// The element that reads the container, where packets may be cut off; `None`: any that fits.
+    pub demuxer: Option<&'static str>,
     id: u32,
 }
 
@@ -169,6 +173,23 @@ fn fragment_count(moof: &[u8], id: u32) -> u64 {
         .sum()
 }
 
+/// What is known of the track of another file that begins with these bytes: whether its last packet may be cut off.
+#[must_use]
+pub fn other_track(head: &[u8; 8]) -> VideoTrack {
+    let (cut_off_from, trailer, demuxer) = match head {
+        [b'R', b'I', b'F', b'F', ..] => (Some(12), 0, Some("avidemux")),
+        // The size of each tag follows it.
+        [b'F', b'L', b'V', ..] => (Some(9), 4, Some("flvdemux")),
+        _ => (None, 0, None),
+    };
+    VideoTrack {
+        cut_off_from,
+        trailer,
+        demuxer,
+        ..VideoTrack::default()
+    }
+}
+
 /// Whether a file that begins with these bytes is an MP4 or MOV file, also an incomplete one.
 #[must_use]
 pub fn is_mp4(head: &[u8; 8]) -> bool {
@@ -211,6 +232,8 @@ fn video_track(moov: &[u8]) -> Option<VideoTrack> {
             packets: packets.unwrap_or_default().map(Arc::from),
             patches: patches(moov, trak, frames > 0),
             cut_off_from: None,
+            trailer: 0,
+            demuxer: Some("qtdemux"),
             id: be32(tkhd, if tkhd.first() == Some(&1) { 20 } else { 12 }).unwrap_or(0),
         })
     })

@@ -3,16 +3,17 @@
 //! MP4 files use `filesrc ! qtdemux ! decoder ! appsink`, with the same packets as FFmpeg's demuxer gives. Other containers
 //! use `parsebin`. No element converts or scales.
 
+mod packets;
+
 use super::container::{Packet, VideoTrack};
 use super::decoder::{self, StreamCodec};
-use super::packet_order;
 use crate::frame::DecoderChoice;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,9 +22,6 @@ const FRAMES_AHEAD: usize = 1;
 
 /// Largest frame, in pixels: a wrong header must not exhaust the memory.
 const PIXELS_MAX: i64 = 8192 * 8192;
-
-/// Largest packet, in bytes, that is filled up at the end of the file.
-const PACKET_BYTES_MAX: usize = 32 << 20;
 
 /// What the pipeline's threads send to the worker.
 pub(super) enum PipelineItem {
@@ -55,6 +53,11 @@ pub(super) struct DecodePipeline {
 }
 
 impl DecodePipeline {
+    /// Whether the decoder makes pictures up that FFmpeg makes up in another way.
+    pub(super) fn is_made_up(&self) -> bool {
+        self.shared.is_made_up.load(Ordering::Acquire)
+    }
+
     /// The decoded stream; `None` until a decoder was chosen.
     pub(super) fn stream(&self) -> Option<&StreamInfo> {
         self.shared.stream.get()
@@ -74,8 +77,12 @@ struct PipelineShared {
     choice: DecoderChoice,
     /// What the track's edit list sends to the decoder.
     packets: Option<Arc<[Packet]>>,
-    /// Bytes that the file holds of the packet just read, if it is cut off; else `usize::MAX`.
-    packet_bytes: AtomicUsize,
+    /// Whether an edit begins with a picture whose references are missing.
+    is_made_up: AtomicBool,
+    /// Bytes by which the end of the file cuts off what was just read.
+    missing: AtomicUsize,
+    /// Bytes that the container has behind each packet and reads with it.
+    trailer: usize,
     stream: OnceLock<StreamInfo>,
     send: Sender<PipelineItem>,
 }
@@ -129,7 +136,9 @@ pub(super) fn build(
     let shared = Arc::new(PipelineShared {
         choice: choice.clone(),
         packets: track.packets.clone(),
-        packet_bytes: AtomicUsize::new(usize::MAX),
+        is_made_up: AtomicBool::new(false),
+        missing: AtomicUsize::new(0),
+        trailer: track.trailer,
         stream: OnceLock::new(),
         send,
     });
@@ -137,10 +146,13 @@ pub(super) fn build(
     let file = gst::ElementFactory::make("filesrc")
         .property("location", path)
         .build()?;
-    if let Some(output) = file.static_pad("src").filter(|_| is_mp4) {
-        patch_file(&output, track.clone(), &shared);
+    if let Some(output) = file.static_pad("src") {
+        packets::patch_file(&output, track.clone(), &shared);
     }
-    let demux = gst::ElementFactory::make(if is_mp4 { "qtdemux" } else { "parsebin" }).build()?;
+    let kind = track
+        .demuxer
+        .unwrap_or(if is_mp4 { "qtdemux" } else { "parsebin" });
+    let demux = gst::ElementFactory::make(kind).build()?;
     let sink = gst_app::AppSink::builder()
         .sync(false)
         .max_buffers(1)
@@ -226,11 +238,9 @@ fn attach(
     let output = decoder
         .static_pad("src")
         .ok_or("the decoder has no output")?;
-    cut_packets(pad, shared);
-    if let Some(packets) = &shared.packets {
-        packet_order::follow(pad, Arc::clone(packets));
-    }
-    adjust_packets(&input, &decoder, shared);
+    packets::cut_packets(pad, shared);
+    packets::follow_edits(pad, caps, &decoder, shared);
+    packets::adjust_packets(&input, &decoder, shared);
     output
         .link(sink_pad)
         .map_err(|e| format!("decoder and sink do not fit: {e:?}"))?;
@@ -265,119 +275,6 @@ fn attach(
     Ok(())
 }
 
-/// Changes what the demuxer reads. Edits that begin inside the media would make it stop too early or never start: they are
-/// hidden. It would drop a packet that the end of the file cuts off: the packet is filled up here and cut to its length
-/// again before the decoder.
-fn patch_file(output: &gst::Pad, track: VideoTrack, shared: &Arc<PipelineShared>) {
-    let shared = Arc::clone(shared);
-    let kind = gst::PadProbeType::PULL | gst::PadProbeType::BUFFER;
-    output.add_probe(kind, move |_, info| {
-        let (at, wanted) = (info.offset, info.size as usize);
-        let Some(buffer) = info.buffer_mut() else {
-            return gst::PadProbeReturn::Ok;
-        };
-        let have = buffer.size();
-        for (place, bytes) in &track.patches {
-            if let Some(from) = place
-                .checked_sub(at)
-                .and_then(|from| usize::try_from(from).ok())
-                && from.saturating_add(bytes.len()) <= have
-                && let Ok(mut map) = buffer.make_mut().map_writable()
-            {
-                map[from..from + bytes.len()].copy_from_slice(bytes);
-            }
-        }
-        let is_cut_off = have < wanted
-            && wanted <= PACKET_BYTES_MAX
-            && track.cut_off_from.is_some_and(|from| at >= from);
-        if is_cut_off {
-            let rest = gst::Memory::from_slice(vec![0_u8; wanted - have]);
-            buffer.make_mut().append_memory(rest);
-        }
-        let bytes = if is_cut_off { have } else { usize::MAX };
-        shared.packet_bytes.store(bytes, Ordering::Release);
-        gst::PadProbeReturn::Ok
-    });
-}
-
-/// Cuts a packet that was filled up to the bytes that the file has of it.
-fn cut_packets(output: &gst::Pad, shared: &Arc<PipelineShared>) {
-    let shared = Arc::clone(shared);
-    output.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        let bytes = shared.packet_bytes.load(Ordering::Acquire);
-        if let Some(buffer) = info.buffer_mut()
-            && buffer.size() > bytes
-        {
-            buffer.make_mut().set_size(bytes);
-        }
-        gst::PadProbeReturn::Ok
-    });
-}
-
-/// Changes what the decoder receives:
-/// * A stream that begins with a picture whose references are missing may have errors.
-/// * The container's colour tags are removed: FFmpeg uses those of the stream.
-/// * The segment is opened: the decoder would cut frames to it in rounded nanoseconds.
-fn adjust_packets(input: &gst::Pad, decoder: &gst::Element, shared: &Arc<PipelineShared>) {
-    let packets = Arc::clone(shared);
-    let decoder = decoder.downgrade();
-    let first = OnceLock::new();
-    input.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        if packets
-            .stream
-            .get()
-            .is_some_and(|s| s.codec == StreamCodec::H264)
-            && let Some(buffer) = info.buffer()
-            && (first.set(()).is_ok() || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT))
-            && buffer
-                .map_readable()
-                .is_ok_and(|b| decoder::begins_open(&b))
-            && let Some(decoder) = decoder.upgrade()
-        {
-            decoder::tolerate_errors(&decoder);
-        }
-        // Only the first packet tells, unless later ones begin another part.
-        if packets.packets.is_some() {
-            gst::PadProbeReturn::Ok
-        } else {
-            gst::PadProbeReturn::Remove
-        }
-    });
-    input.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-        let Some(event) = info.event() else {
-            return gst::PadProbeReturn::Ok;
-        };
-        let replacement = match event.view() {
-            gst::EventView::Caps(c) => {
-                let mut caps = c.caps_owned();
-                caps.make_mut()
-                    .iter_mut()
-                    .for_each(|s| s.remove_field("colorimetry"));
-                Some(
-                    gst::event::Caps::builder(&caps)
-                        .seqnum(event.seqnum())
-                        .build(),
-                )
-            }
-            gst::EventView::Segment(s) => {
-                let mut segment = s.segment().clone();
-                segment.downcast_mut::<gst::ClockTime>().map(|time| {
-                    time.set_start(gst::ClockTime::ZERO);
-                    time.set_stop(gst::ClockTime::NONE);
-                    gst::event::Segment::builder(time)
-                        .seqnum(event.seqnum())
-                        .build()
-                })
-            }
-            _ => None,
-        };
-        if let Some(event) = replacement {
-            info.data = Some(gst::PadProbeData::Event(event));
-        }
-        gst::PadProbeReturn::Ok
-    });
-}
-
 /// Refuses frames with too many pixels.
 pub(crate) fn check_size(width: i64, height: i64) -> Result<(), String> {
     if width.saturating_mul(height) > PIXELS_MAX {
@@ -398,6 +295,17 @@ fn describe(error: &gst::message::Error) -> PipelineItem {
     let is_final = kind
         .as_ref()
         .is_some_and(|f| f.has_type(gst::ElementFactoryType::DECODER));
+    // It has decoded before it asks for memory, and its output is still without a format.
+    let has_no_format = error
+        .src()
+        .and_then(|s| s.downcast_ref::<gst::Element>())
+        .and_then(|decoder| decoder.static_pad("src"))
+        .is_some_and(|output| output.current_caps().is_none());
+    if is_final && has_no_format && error.error().matches(gst::ResourceError::Failed) {
+        let reason =
+            "GStreamer does not know the pixel format; re-encode the clip as yuv420p".into();
+        return PipelineItem::Error { reason, is_final };
+    }
     let from = kind.map_or_else(String::new, |f| format!("{}: ", f.name()));
     let text = error.debug();
     let detail = text

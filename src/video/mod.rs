@@ -7,5 +7,6 @@ pub mod dataset_search;
 pub mod dataset_source;
 pub mod decoder;
 pub mod encode;
+mod frame_converter;
 pub(crate) mod gst_pipeline;
 mod packet_order;

@@ -1,4 +1,4 @@
-//! Sends a demuxer's packets to the decoder as an edit list orders them: parts left out, repeated or exchanged, and pictures
+//! Sends a demuxer's packets to the decoder as an edit list orders them: parts left out, repeated or exchanged, and frames
 //! that are decoded without being shown.
 
 use super::container::Packet;
@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Most bytes of packets that are kept for later parts.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
-/// Marks a packet, and the picture decoded from it, as not shown: decoders copy it from one to the other.
+/// Marks a packet, and the frame decoded from it, as not shown: decoders copy it from one to the other.
 const HIDDEN: &str = "timestamp/x-handloom-hidden";
 
-/// Whether a decoded picture is not shown.
-pub(super) fn is_hidden(picture: &gst::BufferRef) -> bool {
-    let marks = picture.iter_meta::<gst::ReferenceTimestampMeta>();
+/// Whether a decoded frame is not shown.
+pub(super) fn is_hidden(frame: &gst::BufferRef) -> bool {
+    let marks = frame.iter_meta::<gst::ReferenceTimestampMeta>();
     marks
         .filter_map(|mark| mark.reference().structure(0).map(|s| s.name() == HIDDEN))
         .any(|is_hidden| is_hidden)
@@ -55,6 +55,7 @@ impl PacketOrder {
     fn arrive(
         &mut self,
         packet: gst::Buffer,
+        on_jump: impl Fn(&gst::BufferRef),
         send: impl Fn(gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let number = self.arrived;
@@ -68,6 +69,10 @@ impl PacketOrder {
                 break;
             };
             let mut packet = kept.clone();
+            let before = self.next.checked_sub(1).map(|n| self.packets[n].sample);
+            if sample != before.map_or(0, |n| n.saturating_add(1)) {
+                on_jump(&packet);
+            }
             self.next += 1;
             if self
                 .uses
@@ -93,8 +98,12 @@ impl PacketOrder {
     }
 }
 
-/// Makes what leaves `output` follow `packets`.
-pub(super) fn follow(output: &gst::Pad, packets: Arc<[Packet]>) {
+/// Makes what leaves `output` follow `packets`. `on_jump` sees each packet that does not follow the one before in the file.
+pub(super) fn follow(
+    output: &gst::Pad,
+    packets: Arc<[Packet]>,
+    on_jump: impl Fn(&gst::BufferRef) + Send + Sync + 'static,
+) {
     let order = Mutex::new(PacketOrder::new(packets));
     output.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let (Some(gst::PadProbeData::Buffer(packet)), Some(next)) = (info.data.take(), pad.peer())
@@ -102,7 +111,7 @@ pub(super) fn follow(output: &gst::Pad, packets: Arc<[Packet]>) {
             return gst::PadProbeReturn::Ok;
         };
         let mut order = order.lock().unwrap_or_else(PoisonError::into_inner);
-        info.flow_res = order.arrive(packet, |packet| next.chain(packet));
+        info.flow_res = order.arrive(packet, &on_jump, |packet| next.chain(packet));
         gst::PadProbeReturn::Handled
     });
 }
