@@ -6,7 +6,7 @@
 use super::container::{self, VideoTrack};
 use super::decoder::StreamCodec;
 use super::frame_converter::FrameConverter;
-use super::packet_order;
+use super::packet_order::Mark;
 use crate::color::{self, Exactness};
 use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
 use crate::video::gst_pipeline::{self, DecodePipeline, GRACE, PipelineItem};
@@ -228,7 +228,8 @@ impl FrameSource for VideoClip {
             };
             match self.wait(timeout)? {
                 Some(PipelineItem::Frame(sample)) => {
-                    if self.codec().hides() && sample.buffer().is_some_and(packet_order::is_hidden)
+                    if self.codec().hides()
+                        && sample.buffer().is_some_and(|b| Mark::Hidden.is_on(b))
                     {
                         continue;
                     }
@@ -267,7 +268,11 @@ impl FrameSource for VideoClip {
             .converter
             .convert(sample, codec, &mut self.upright)
             .map_err(SourceError)?;
-        self.approximate |= matches!(exactness, Exactness::Approximate) || !codec.is_exact();
+        // What is missing of a JPEG image keeps what its memory held before.
+        let is_undefined =
+            codec == StreamCodec::Jpeg && sample.buffer().is_some_and(|b| Mark::CutOff.is_on(b));
+        self.approximate |=
+            exactness == Exactness::Approximate || !codec.is_exact() || is_undefined;
         if self.track.quarter_turns == 0 {
             return Ok(&self.upright);
         }

@@ -10,15 +10,38 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Most bytes of packets that are kept for later parts.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
-/// Marks a packet, and the frame decoded from it, as not shown: decoders copy it from one to the other.
-const HIDDEN: &str = "timestamp/x-handloom-hidden";
+/// Something that is said of a packet. Decoders copy it to the frame that they make of the packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mark {
+    /// The frame is not shown.
+    Hidden,
+    /// The end of the file cuts the packet off.
+    CutOff,
+}
 
-/// Whether a decoded frame is not shown.
-pub(super) fn is_hidden(frame: &gst::BufferRef) -> bool {
-    let marks = frame.iter_meta::<gst::ReferenceTimestampMeta>();
-    marks
-        .filter_map(|mark| mark.reference().structure(0).map(|s| s.name() == HIDDEN))
-        .any(|is_hidden| is_hidden)
+impl Mark {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hidden => "timestamp/x-handloom-hidden",
+            Self::CutOff => "timestamp/x-handloom-cut-off",
+        }
+    }
+
+    /// Marks a packet.
+    pub(super) fn put(self, packet: &mut gst::Buffer) {
+        let mark = gst::Caps::new_empty_simple(self.name());
+        let packet = packet.make_mut();
+        gst::ReferenceTimestampMeta::add(packet, &mark, gst::ClockTime::ZERO, None);
+    }
+
+    /// Whether a frame comes from a marked packet.
+    pub(super) fn is_on(self, frame: &gst::BufferRef) -> bool {
+        let mut marks = frame.iter_meta::<gst::ReferenceTimestampMeta>();
+        marks.any(|mark| {
+            let mark = mark.reference().structure(0);
+            mark.is_some_and(|mark| mark.name() == self.name())
+        })
+    }
 }
 
 /// Packets that wait for their turn.
@@ -32,7 +55,6 @@ struct PacketOrder {
     uses: HashMap<u32, usize>,
     kept: HashMap<u32, gst::Buffer>,
     kept_bytes: usize,
-    hidden: gst::Caps,
 }
 
 impl PacketOrder {
@@ -46,7 +68,6 @@ impl PacketOrder {
             uses: uses.collect(),
             kept: HashMap::new(),
             kept_bytes: 0,
-            hidden: gst::Caps::new_empty_simple(HIDDEN),
             packets,
         }
     }
@@ -83,8 +104,7 @@ impl PacketOrder {
                 self.kept.remove(&sample);
             }
             if !is_shown {
-                let (mark, time) = (&self.hidden, gst::ClockTime::ZERO);
-                gst::ReferenceTimestampMeta::add(packet.make_mut(), mark, time, None);
+                Mark::Hidden.put(&mut packet);
             }
             send(packet)?;
         }

@@ -189,18 +189,19 @@ fn the_last_packet_of_a_cut_off_avi_is_shown_as_far_as_it_goes() {
     }
 }
 
-/// Clip, number of frames, size, and CRC-32 of the RGB bytes of all frames as `cv2.VideoCapture.read` of
-/// opencv-python-headless 4.8.1.78 gives them, from BGR turned into RGB.
+/// Clip, number of frames, of compared frames, size, and CRC-32 of the RGB bytes of the compared frames as
+/// `cv2.VideoCapture.read` of opencv-python-headless 4.8.1.78 gives them, from BGR turned into RGB. The lower part of a JPEG
+/// image that is cut off is not compared: it keeps what the decoder's memory held before.
 #[rustfmt::skip]
-const TRIALS: [(&str, usize, (usize, usize), u32); 8] = [
-    ("rotation-in-mvhd/mvhd-rot90", 50, (192, 256), 0xa609_4be8),
-    ("several-edits/ed-two", 35, (256, 192), 0x7745_c57c),
-    ("several-edits/ed-emptymid", 44, (256, 192), 0x70f5_1306),
-    ("all-times-equal/stts0", 24, (256, 192), 0x63aa_a575),
-    ("cut-off-avi-flv/cut-avi-mjpeg", 30, (256, 192), 0xc74d_e116),
-    ("pixel-formats/rgb264", 50, (256, 192), 0xa21f_ff69),
-    ("pixel-formats/qtrle", 24, (128, 96), 0x7514_bed8),
-    ("pixel-formats/pngmov", 24, (128, 96), 0x7514_bed8),
+const TRIALS: [(&str, usize, usize, (usize, usize), u32); 8] = [
+    ("rotation-in-mvhd/mvhd-rot90", 50, 50, (192, 256), 0xa609_4be8),
+    ("several-edits/ed-two", 35, 35, (256, 192), 0x7745_c57c),
+    ("several-edits/ed-emptymid", 44, 44, (256, 192), 0x70f5_1306),
+    ("all-times-equal/stts0", 24, 24, (256, 192), 0x63aa_a575),
+    ("cut-off-avi-flv/cut-avi-mjpeg", 30, 29, (256, 192), 0x22fe_18cf),
+    ("pixel-formats/rgb264", 50, 50, (256, 192), 0xa21f_ff69),
+    ("pixel-formats/qtrle", 24, 24, (128, 96), 0x7514_bed8),
+    ("pixel-formats/pngmov", 24, 24, (128, 96), 0x7514_bed8),
 ];
 
 #[test]
@@ -208,16 +209,18 @@ fn trials_give_the_frames_of_opencv() {
     let Some(trials) = test_support::shared("trials") else {
         return;
     };
-    for (name, count, size, expected) in TRIALS {
+    for (name, count, compared, size, expected) in TRIALS {
         let mut clip = open(&trials.join(name).with_extension("mp4")).unwrap();
         let (mut sizes, mut crc) = (Vec::new(), crc32fast::Hasher::new());
         while clip.advance().unwrap() {
             let picture = clip.frame().unwrap();
             sizes.push((picture.width(), picture.height()));
-            crc.update(picture.pixels());
+            if sizes.len() <= compared {
+                crc.update(picture.pixels());
+            }
         }
         assert_eq!(sizes, vec![size; count], "{name}");
         assert_eq!(crc.finalize(), expected, "{name}");
-        assert!(!clip.is_approximate(), "{name}");
+        assert_eq!(clip.is_approximate(), compared < count, "{name}");
     }
 }

@@ -101,7 +101,7 @@ fn part(samples: &Samples, edit: Edit, out: &mut Vec<Packet>) -> Result<(), TooL
     let first = key_before(samples, edit.start, true)
         .or_else(|| key_before(samples, edit.start, false))
         .unwrap_or(0);
-    let mut is_behind = false;
+    let (mut is_behind, mut leads) = (false, false);
     for (index, &time) in samples.times.iter().enumerate().skip(first) {
         let next = samples.times.get(index + 1);
         let duration = next.map_or(edit.length, |next| next - time);
@@ -110,8 +110,10 @@ fn part(samples: &Samples, edit: Edit, out: &mut Vec<Packet>) -> Result<(), TooL
             return Err(TooLong);
         }
         let is_shown = shown_at >= edit.start && shown_at < end;
-        // The references of a picture before the first are missing: FFmpeg decodes it and shows no part of it.
-        if is_shown || shown_at >= samples.shown_at(first) {
+        // Right behind the key frame may come pictures that are shown before it: their references are missing. FFmpeg decodes
+        // such a picture and shows no part of it.
+        leads = index == first || (leads && shown_at < samples.shown_at(first));
+        if is_shown || index == first || !leads {
             let sample = u32::try_from(index).map_err(|_| TooLong)?;
             out.push(Packet { sample, is_shown });
         }

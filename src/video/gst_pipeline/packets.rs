@@ -3,7 +3,7 @@
 use super::PipelineShared;
 use crate::video::container::VideoTrack;
 use crate::video::decoder::{self, StreamCodec};
-use crate::video::packet_order;
+use crate::video::packet_order::{self, Mark};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use std::sync::Arc;
@@ -64,6 +64,7 @@ pub(super) fn cut_packets(output: &gst::Pad, shared: &Arc<PipelineShared>) {
                 return gst::PadProbeReturn::Drop;
             }
             buffer.make_mut().set_size(have);
+            Mark::CutOff.put(buffer);
         }
         gst::PadProbeReturn::Ok
     });
