@@ -81,9 +81,12 @@ impl VideoClip {
             return Err(SourceError("the file is empty (0 bytes)".into()));
         }
         let track = container::first_video_track(&mut file).map_err(text)?;
-        drop(file);
         let is_mp4 = track.is_some() || container::is_mp4(&head);
-        let track = track.unwrap_or_else(|| container::other_track(&head));
+        let track = match track {
+            Some(track) => track,
+            None => container::other_track(&mut file).map_err(text)?,
+        };
+        drop(file);
         let pipeline = gst_pipeline::build(path, is_mp4, &options.decoder, &track)
             .map_err(|e| SourceError(e.to_string()))?;
         let mut clip = Self {

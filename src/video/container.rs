@@ -2,11 +2,13 @@
 //! notebook. GStreamer gives no count and cuts at the edit's end in rounded nanoseconds. It reads everything else.
 
 mod boxes;
+mod cut_off;
 mod edit_list;
 mod rotation;
 mod samples;
 
 use boxes::{be32, be64, boxes, child, position, rows};
+pub use cut_off::other_track;
 pub use edit_list::Packet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -171,23 +173,6 @@ fn fragment_count(moof: &[u8], id: u32) -> u64 {
     runs.filter_map(|(_, trun)| be32(trun, 4))
         .map(u64::from)
         .sum()
-}
-
-/// What is known of the track of another file that begins with these bytes: whether its last packet may be cut off.
-#[must_use]
-pub fn other_track(head: &[u8; 8]) -> VideoTrack {
-    let (cut_off_from, trailer, demuxer) = match head {
-        [b'R', b'I', b'F', b'F', ..] => (Some(12), 0, Some("avidemux")),
-        // The size of each tag follows it.
-        [b'F', b'L', b'V', ..] => (Some(9), 4, Some("flvdemux")),
-        _ => (None, 0, None),
-    };
-    VideoTrack {
-        cut_off_from,
-        trailer,
-        demuxer,
-        ..VideoTrack::default()
-    }
 }
 
 /// Whether a file that begins with these bytes is an MP4 or MOV file, also an incomplete one.

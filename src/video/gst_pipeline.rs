@@ -77,7 +77,7 @@ struct PipelineShared {
     choice: DecoderChoice,
     /// What the track's edit list sends to the decoder.
     packets: Option<Arc<[Packet]>>,
-    /// Whether an edit begins with a picture whose references are missing.
+    /// Whether an edit begins with a picture whose references are missing, or a parser saw a packet that is cut off.
     is_made_up: AtomicBool,
     /// Bytes by which the end of the file cuts off what was just read.
     missing: AtomicUsize,
@@ -238,7 +238,7 @@ fn attach(
     let output = decoder
         .static_pad("src")
         .ok_or("the decoder has no output")?;
-    packets::cut_packets(pad, shared);
+    packets::cut_packets(pad, caps, shared);
     packets::follow_edits(pad, caps, &decoder, shared);
     packets::adjust_packets(&input, &decoder, shared);
     output

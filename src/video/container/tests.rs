@@ -160,10 +160,3 @@ fn the_movie_turns_the_track() {
     assert_eq!(turns(across, Some(down)), 2);
     assert_eq!(turns(across, Some(across)), 0);
 }
-
-#[test]
-fn the_last_packet_of_avi_and_flv_may_be_cut_off() {
-    assert_eq!(other_track(b"RIFF\0\0\0\0").cut_off_from, Some(12));
-    assert_eq!(other_track(b"FLV\x01\x05\0\0\0").cut_off_from, Some(9));
-    assert_eq!(other_track(b"\x1aE\xdf\xa3\0\0\0\0"), VideoTrack::default());
-}

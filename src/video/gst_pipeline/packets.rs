@@ -51,8 +51,12 @@ pub(super) fn patch_file(output: &gst::Pad, track: VideoTrack, shared: &Arc<Pipe
 }
 
 /// Cuts a packet that was filled up to the bytes that the file has of it.
-pub(super) fn cut_packets(output: &gst::Pad, shared: &Arc<PipelineShared>) {
+pub(super) fn cut_packets(output: &gst::Pad, caps: &gst::Caps, shared: &Arc<PipelineShared>) {
     let shared = Arc::clone(shared);
+    // A parser stands before the decoder then, which changes a packet without an end.
+    let is_parsed = caps
+        .structure(0)
+        .is_some_and(|s| s.name() == "video/x-h264" && !s.has_field("codec_data"));
     output.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let missing = shared.missing.load(Ordering::Acquire);
         let missing = missing.saturating_sub(shared.trailer);
@@ -65,6 +69,7 @@ pub(super) fn cut_packets(output: &gst::Pad, shared: &Arc<PipelineShared>) {
             }
             buffer.make_mut().set_size(have);
             Mark::CutOff.put(buffer);
+            shared.is_made_up.fetch_or(is_parsed, Ordering::AcqRel);
         }
         gst::PadProbeReturn::Ok
     });
