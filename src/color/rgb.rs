@@ -82,7 +82,7 @@ impl<'a> RgbPlanes<'a> {
         } = self.layout
             && bit_depth > 8
         {
-            self.to_yuv(bit_depth, is_big_endian, scratch)?;
+            self.fill_yuv(bit_depth, is_big_endian, scratch)?;
             let frame = YuvFrame {
                 width,
                 height: self.height,
@@ -138,7 +138,7 @@ impl<'a> RgbPlanes<'a> {
         clippy::cast_sign_loss,
         reason = "at most 14 bits, above 0 by the offset"
     )]
-    fn to_yuv(
+    fn fill_yuv(
         &self,
         bits: u8,
         is_big_endian: bool,
