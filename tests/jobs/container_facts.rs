@@ -90,9 +90,9 @@ fn the_movies_matrix_turns_as_the_tracks_does() {
     let quarter = [0, 1, -1, 0];
     let turned = |headers: &[[u8; 4]]| {
         let mut bytes = whole.clone();
-        headers
-            .iter()
-            .for_each(|header| turn(&mut bytes, *header, quarter));
+        for header in headers {
+            turn(&mut bytes, *header, quarter);
+        }
         decode(&save(&dir, &bytes)).unwrap()
     };
     let by_track = turned(&[*b"tkhd"]);
@@ -189,11 +189,13 @@ fn the_last_packet_of_a_cut_off_avi_is_shown_as_far_as_it_goes() {
     }
 }
 
+type Trial = (&'static str, usize, usize, (usize, usize), u32);
+
 /// Clip, number of frames, of compared frames, size, and CRC-32 of the RGB bytes of the compared frames as
 /// `cv2.VideoCapture.read` of opencv-python-headless 4.8.1.78 gives them, from BGR turned into RGB. The lower part of a JPEG
 /// image that is cut off is not compared: it keeps what the decoder's memory held before.
 #[rustfmt::skip]
-const TRIALS: [(&str, usize, usize, (usize, usize), u32); 8] = [
+const TRIALS: [Trial; 8] = [
     ("rotation-in-mvhd/mvhd-rot90", 50, 50, (192, 256), 0xa609_4be8),
     ("several-edits/ed-two", 35, 35, (256, 192), 0x7745_c57c),
     ("several-edits/ed-emptymid", 44, 44, (256, 192), 0x70f5_1306),
