@@ -4,17 +4,18 @@
 //! up to 20 grey levels.
 
 use super::clip_file::{io_error, open_file};
-use super::container::{self, EditList, VideoTrack};
-use super::decoder::{self, StreamCodec};
+use super::container::{self, VideoTrack};
+use super::decoder::StreamCodec;
+use super::frame_converter::FrameConverter;
+use super::packet_order::Mark;
 use super::{avi_header, file_format};
-use crate::color::{self, Converter, Exactness};
+use crate::color::{self, Exactness};
 use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
 use crate::video::gst_pipeline::{self, DecodePipeline, GRACE, PipelineItem};
 use crossbeam_channel::RecvTimeoutError;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
-use gstreamer_video::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::path::Path;
@@ -69,12 +70,14 @@ pub struct VideoClip {
     /// What is left of the timeout.
     budget: Duration,
     frames: Option<u64>,
+    /// Number of frames that were shown.
+    taken: u64,
     /// Whether the current frame is the one that `open` waited for.
     is_at_start: bool,
     ended: bool,
     late_error: Option<String>,
     current: Option<gst::Sample>,
-    converter: Converter,
+    converter: FrameConverter,
     /// The frame that [`FrameSource::frame`] lends.
     shown: RgbFrame,
     /// A frame before it is turned upright.
@@ -116,22 +119,26 @@ impl VideoClip {
             Some(track) => Some(track.frames),
             None => avi_header::frame_count(&file).map_err(|e| io_error(&e))?,
         };
-        let track = track.unwrap_or_default();
+        let track = match track {
+            Some(track) => track,
+            None => container::other_track(&mut file).map_err(|e| io_error(&e))?,
+        };
         let pipeline = gst_pipeline::build(file, &found, options, &track)?;
         let mut clip = Self {
             pipeline,
             timeout: options.timeout,
             budget: options.timeout,
             frames: counted.filter(|frames| *frames > 0),
+            approximate: track.is_approximate,
             track,
+            taken: 0,
             is_at_start: false,
             ended: false,
             late_error: None,
             current: None,
-            converter: Converter::default(),
+            converter: FrameConverter::default(),
             shown: RgbFrame::default(),
             stored: RgbFrame::default(),
-            approximate: false,
         };
         let starts = clip.pipeline.pipeline.set_state(gst::State::Playing);
         // A pipeline that does not start sends a message with the reason.
@@ -154,9 +161,14 @@ impl VideoClip {
         ClipFacts {
             declared_frames: self.frames,
             decoder: self.pipeline.stream().map(|s| s.decoder.clone()),
-            is_approximate: self.approximate,
+            is_approximate: self.approximate || self.pipeline.is_made_up(),
             stopped_early: self.late_error.clone(),
         }
+    }
+
+    fn codec(&self) -> StreamCodec {
+        let stream = self.pipeline.stream();
+        stream.map_or(StreamCodec::Other, |s| s.codec)
     }
 
     /// Presentation time of the current frame, by the container; its origin is arbitrary.
@@ -197,23 +209,26 @@ impl VideoClip {
     /// # Errors
     /// When there is no current frame or its pixel format cannot be converted.
     pub fn frame_into(&mut self, out: &mut RgbFrame) -> Result<(), SourceError> {
+        let codec = self.codec();
         let sample = self
             .current
             .as_ref()
             .ok_or_else(|| SourceError::Clip("no current frame".into()))?;
-        let codec = self
-            .pipeline
-            .stream()
-            .map_or(StreamCodec::Other, |s| s.codec);
         let turns = self.track.quarter_turns;
         let target = if turns == 0 {
             &mut *out
         } else {
             &mut self.stored
         };
-        let exactness =
-            convert(sample, codec, &mut self.converter, target).map_err(SourceError::Clip)?;
-        self.approximate |= matches!(exactness, Exactness::Approximate);
+        let exactness = self
+            .converter
+            .convert(sample, codec, target)
+            .map_err(SourceError::Clip)?;
+        // What is missing of a JPEG image keeps what its memory held before.
+        let is_undefined =
+            codec == StreamCodec::Jpeg && sample.buffer().is_some_and(|b| Mark::CutOff.is_on(b));
+        self.approximate |=
+            exactness == Exactness::Approximate || !codec.is_exact() || is_undefined;
         if turns != 0 {
             color::rotate(&self.stored, turns, out);
         }
@@ -263,14 +278,17 @@ impl FrameSource for VideoClip {
             };
             match self.wait(timeout)? {
                 Some(PipelineItem::Frame(sample)) => {
-                    let time = sample
-                        .buffer()
-                        .and_then(gst::BufferRef::pts)
-                        .map(gst::ClockTime::nseconds);
-                    if let (EditList::One(edit), Some(time)) = (self.track.edits, time)
-                        && !edit.shows(time)
+                    if self.codec().hides()
+                        && sample.buffer().is_some_and(|b| Mark::Hidden.is_on(b))
                     {
                         continue;
+                    }
+                    self.taken += 1;
+                    // As OpenCV: one more than the container's count is read, where edits repeat frames.
+                    if self.frames.is_some_and(|count| self.taken > count + 1) {
+                        self.ended = true;
+                        self.current = None;
+                        return Ok(false);
                     }
                     self.current = Some(sample);
                     return Ok(true);
@@ -319,65 +337,6 @@ pub(super) fn timed_out(timeout: Duration) -> SourceError {
     ))
 }
 
-fn convert(
-    sample: &gst::Sample,
-    codec: StreamCodec,
-    converter: &mut Converter,
-    out: &mut RgbFrame,
-) -> Result<Exactness, String> {
-    let caps = sample.caps().ok_or("a frame without format")?;
-    let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| e.to_string())?;
-    let buffer = sample.buffer().ok_or("a frame without data")?;
-    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
-        .map_err(|e| e.to_string())?;
-    let (layout, bit_depth) = decoder::layout(info.format()).ok_or_else(|| {
-        format!(
-            "pixel format {} is not supported; re-encode the clip as yuv420p",
-            info.format()
-        )
-    })?;
-    let mut data: [&[u8]; 3] = [&[]; 3];
-    let mut strides = [0_usize; 3];
-    for (plane, &stride) in (0_u32..3).zip(frame.plane_stride()) {
-        let at = plane as usize;
-        data[at] = frame.plane_data(plane).map_err(|e| e.to_string())?;
-        strides[at] = usize::try_from(stride).map_err(|e| e.to_string())?;
-    }
-    let split;
-    if info.format() == gst_video::VideoFormat::Nv12 {
-        split = split_pairs(data[1]);
-        data[1] = &split.0;
-        data[2] = &split.1;
-        strides[1] /= 2;
-        strides[2] = strides[1];
-    }
-    let (width, height) = (info.width() as usize, info.height() as usize);
-    let (coded_width, coded_height) = codec.coded_size(width, height);
-    // `VideoInfo` loses the range when the colour matrix is unknown.
-    let tags = caps
-        .structure(0)
-        .and_then(|s| s.get::<&str>("colorimetry").ok());
-    let is_full = info.colorimetry().range() == gst_video::VideoColorRange::Range0_255
-        || tags.is_some_and(|t| t.starts_with("1:"));
-    let image = color::YuvFrame {
-        width,
-        height,
-        coded_width,
-        coded_height,
-        layout,
-        bit_depth,
-        full_range: is_full && codec.reports_range(),
-        planes: data,
-        strides,
-    };
-    converter.to_rgb(&image, out).map_err(|e| e.to_string())
-}
-
-/// Splits NV12's plane of U and V pairs.
-fn split_pairs(plane: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    plane.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip()
-}
-
 /// Number of decoders that were left behind because they did not stop. Each keeps a thread and memory.
 #[must_use]
 pub fn stuck_decoders() -> usize {
@@ -389,38 +348,4 @@ pub fn stuck_decoders() -> usize {
 pub fn version() -> String {
     let (major, minor, micro, _) = gst::version();
     format!("{major}.{minor}.{micro}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nv12_is_i420_with_its_chroma_in_pairs() {
-        init().unwrap();
-        let (width, height) = (64_u32, 48_u32);
-        let sample = |format: gst_video::VideoFormat, bytes: Vec<u8>| {
-            let info = gst_video::VideoInfo::builder(format, width, height)
-                .build()
-                .unwrap();
-            assert_eq!(info.size(), bytes.len());
-            let buffer = gst::Buffer::from_mut_slice(bytes);
-            gst::Sample::builder()
-                .buffer(&buffer)
-                .caps(&info.to_caps().unwrap())
-                .build()
-        };
-        let luma: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
-        let u: Vec<u8> = (0..32 * 24).map(|i| (i * 5 % 253) as u8).collect();
-        let v: Vec<u8> = (0..32 * 24).map(|i| (i * 3 % 241) as u8).collect();
-        let pairs: Vec<u8> = u.iter().zip(&v).flat_map(|(u, v)| [*u, *v]).collect();
-        let planar = sample(gst_video::VideoFormat::I420, [luma.clone(), u, v].concat());
-        let paired = sample(gst_video::VideoFormat::Nv12, [luma, pairs].concat());
-        let (mut a, mut b) = (RgbFrame::default(), RgbFrame::default());
-        let mut converter = Converter::default();
-        convert(&planar, StreamCodec::H264, &mut converter, &mut a).unwrap();
-        convert(&paired, StreamCodec::H264, &mut converter, &mut b).unwrap();
-        assert_eq!(a.pixels().len(), 64 * 48 * 3);
-        assert!(a == b);
-    }
 }

@@ -1,6 +1,6 @@
 //! Chooses the GStreamer element that decodes a stream.
 
-use crate::color::ChromaLayout;
+use crate::color::{ChromaLayout, Packing, RgbLayout};
 use crate::frame::{DecoderChoice, SourceError};
 use gstreamer as gst;
 use gstreamer::ElementFactory;
@@ -17,6 +17,12 @@ pub enum StreamCodec {
     H265,
     /// JPEG images.
     Jpeg,
+    /// DNxHD and DNxHR.
+    Dnxhd,
+    /// Apple ProRes 4444.
+    ProRes4444,
+    /// Images without compression.
+    Raw,
     /// Anything else.
     Other,
 }
@@ -25,10 +31,17 @@ impl StreamCodec {
     /// The codec of a stream of `caps`.
     #[must_use]
     pub fn of(caps: &gst::CapsRef) -> Self {
-        match caps.structure(0).map(|s| s.name().as_str()) {
+        let structure = caps.structure(0);
+        let variant = structure.and_then(|s| s.get::<&str>("variant").ok());
+        match structure.map(|s| s.name().as_str()) {
             Some("video/x-h264") => Self::H264,
             Some("video/x-h265") => Self::H265,
             Some("image/jpeg") => Self::Jpeg,
+            Some("video/x-dnxhd") => Self::Dnxhd,
+            Some("video/x-prores") if variant.is_some_and(|v| v.starts_with("4444")) => {
+                Self::ProRes4444
+            }
+            Some("video/x-raw") => Self::Raw,
             _ => Self::Other,
         }
     }
@@ -37,9 +50,9 @@ impl StreamCodec {
     #[must_use]
     pub fn coded_size(self, width: usize, height: usize) -> (usize, usize) {
         let block = match self {
-            Self::H264 => 16,
+            Self::H264 | Self::Dnxhd => 16,
             Self::H265 => 8,
-            Self::Jpeg | Self::Other => 1,
+            Self::Jpeg | Self::ProRes4444 | Self::Raw | Self::Other => 1,
         };
         (
             width.next_multiple_of(block),
@@ -47,10 +60,23 @@ impl StreamCodec {
         )
     }
 
+    /// Whether GStreamer's decoders give what FFmpeg gives OpenCV: ProRes 4444 is decoded to 10 bits in place of 12, which
+    /// changes levels by up to 1.
+    #[must_use]
+    pub fn is_exact(self) -> bool {
+        self != Self::ProRes4444
+    }
+
+    /// Whether FFmpeg hides pictures outside of an edit: its JPEG decoder shows all that it decodes.
+    #[must_use]
+    pub fn hides(self) -> bool {
+        self != Self::Jpeg
+    }
+
     /// Whether FFmpeg marks full-range frames of this codec (`yuvj…`), the only mark that OpenCV uses.
     #[must_use]
     pub fn reports_range(self) -> bool {
-        self != Self::Other
+        matches!(self, Self::H264 | Self::H265 | Self::Jpeg)
     }
 }
 
@@ -197,13 +223,14 @@ fn best_decoder(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
         .filter(|f| hardware || !is_hardware(f))
         .max_by_key(|f| {
             let takes_all = f.can_sink_all_caps(caps);
-            (
-                is_hardware(f),
-                f.name().starts_with("avdec_"),
-                takes_all,
-                f.rank(),
-            )
+            (is_hardware(f), is_ffmpegs(f), takes_all, f.rank())
         })
+}
+
+/// Whether a decoder is FFmpeg's and gives what it gives OpenCV: its wrapper marks no packet as a key frame, and the decoder
+/// of PNG adds such an image to the one before.
+fn is_ffmpegs(factory: &ElementFactory) -> bool {
+    factory.name().starts_with("avdec_") && factory.name() != "avdec_png"
 }
 
 /// `caps` without the fields that a parser changes.
@@ -288,20 +315,75 @@ fn is_hardware(factory: &ElementFactory) -> bool {
         .is_some_and(|k| k.contains("Hardware"))
 }
 
-/// Plane layout and bits per sample of a format that [`crate::color`] supports.
+/// How a decoded picture lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PixelLayout {
+    /// Luma and chroma: subsampling, bits per sample, and where the samples are.
+    Yuv(ChromaLayout, u8, Packing),
+    /// Red, green and blue.
+    Rgb(RgbLayout),
+}
+
+/// The layout of a format that [`crate::color`] supports, from a decoder of `codec`.
 #[must_use]
-pub fn layout(format: VideoFormat) -> Option<(ChromaLayout, u8)> {
-    Some(match format {
-        // Hardware decoders give NV12; the clip splits its chroma plane.
-        VideoFormat::I420 | VideoFormat::Nv12 => (ChromaLayout::Yuv420, 8),
-        VideoFormat::Y42b => (ChromaLayout::Yuv422, 8),
-        VideoFormat::Y444 => (ChromaLayout::Yuv444, 8),
-        VideoFormat::Gray8 => (ChromaLayout::Gray, 8),
-        VideoFormat::I42010le => (ChromaLayout::Yuv420, 10),
-        VideoFormat::I42210le => (ChromaLayout::Yuv422, 10),
-        VideoFormat::Y44410le => (ChromaLayout::Yuv444, 10),
+pub fn layout(format: VideoFormat, codec: StreamCodec) -> Option<PixelLayout> {
+    use ChromaLayout::{Gray, Yuv410, Yuv411, Yuv420, Yuv422, Yuv444};
+    use Packing::{BigEndian, Planar, Quads};
+    let pairs = |is_v_first| Packing::Pairs {
+        is_v_first,
+        // Hardware decoders give pairs where FFmpeg gives planes.
+        is_raw: codec == StreamCodec::Raw,
+    };
+    let bytes = |size, places| PixelLayout::Rgb(RgbLayout::Bytes { size, places });
+    let planes = |bit_depth, is_big_endian| {
+        PixelLayout::Rgb(RgbLayout::Planes {
+            bit_depth,
+            is_big_endian,
+        })
+    };
+    let (chroma, bits, packing) = match format {
+        VideoFormat::I420 | VideoFormat::Yv12 | VideoFormat::A420 => (Yuv420, 8, Planar),
+        VideoFormat::Nv12 => (Yuv420, 8, pairs(false)),
+        VideoFormat::Nv21 => (Yuv420, 8, pairs(true)),
+        VideoFormat::Y42b => (Yuv422, 8, Planar),
+        VideoFormat::Yuy2 => (Yuv422, 8, Quads([0, 1, 2, 3])),
+        VideoFormat::Uyvy => (Yuv422, 8, Quads([1, 0, 3, 2])),
+        VideoFormat::Yvyu => (Yuv422, 8, Quads([0, 3, 2, 1])),
+        VideoFormat::Y444 => (Yuv444, 8, Planar),
+        VideoFormat::Y41b => (Yuv411, 8, Planar),
+        VideoFormat::Yuv9 | VideoFormat::Yvu9 => (Yuv410, 8, Planar),
+        VideoFormat::Gray8 => (Gray, 8, Planar),
+        VideoFormat::Gray16Le => (Gray, 16, Planar),
+        VideoFormat::Gray16Be => (Gray, 16, BigEndian),
+        VideoFormat::I42010le | VideoFormat::A42010le => (Yuv420, 10, Planar),
+        VideoFormat::I42010be | VideoFormat::A42010be => (Yuv420, 10, BigEndian),
+        VideoFormat::I42210le | VideoFormat::A42210le => (Yuv422, 10, Planar),
+        VideoFormat::I42210be | VideoFormat::A42210be => (Yuv422, 10, BigEndian),
+        VideoFormat::Y44410le | VideoFormat::A44410le => (Yuv444, 10, Planar),
+        VideoFormat::Y44410be | VideoFormat::A44410be => (Yuv444, 10, BigEndian),
+        VideoFormat::I42012le => (Yuv420, 12, Planar),
+        VideoFormat::I42012be => (Yuv420, 12, BigEndian),
+        VideoFormat::I42212le => (Yuv422, 12, Planar),
+        VideoFormat::I42212be => (Yuv422, 12, BigEndian),
+        VideoFormat::Y44412le => (Yuv444, 12, Planar),
+        VideoFormat::Y44412be => (Yuv444, 12, BigEndian),
+        VideoFormat::Rgb => return Some(bytes(3, [0, 1, 2])),
+        VideoFormat::Bgr => return Some(bytes(3, [2, 1, 0])),
+        VideoFormat::Rgba | VideoFormat::Rgbx => return Some(bytes(4, [0, 1, 2])),
+        VideoFormat::Bgra | VideoFormat::Bgrx => return Some(bytes(4, [2, 1, 0])),
+        VideoFormat::Argb | VideoFormat::Xrgb => return Some(bytes(4, [1, 2, 3])),
+        VideoFormat::Abgr | VideoFormat::Xbgr => return Some(bytes(4, [3, 2, 1])),
+        VideoFormat::Rgb15 => return Some(PixelLayout::Rgb(RgbLayout::Packed { green_bits: 5 })),
+        VideoFormat::Rgb16 => return Some(PixelLayout::Rgb(RgbLayout::Packed { green_bits: 6 })),
+        VideoFormat::Rgb8p => return Some(PixelLayout::Rgb(RgbLayout::Palette)),
+        VideoFormat::Gbr | VideoFormat::Gbra => return Some(planes(8, false)),
+        VideoFormat::Gbr10le | VideoFormat::Gbra10le => return Some(planes(10, false)),
+        VideoFormat::Gbr10be | VideoFormat::Gbra10be => return Some(planes(10, true)),
+        VideoFormat::Gbr12le | VideoFormat::Gbra12le => return Some(planes(12, false)),
+        VideoFormat::Gbr12be | VideoFormat::Gbra12be => return Some(planes(12, true)),
         _ => return None,
-    })
+    };
+    Some(PixelLayout::Yuv(chroma, bits, packing))
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@
 //! one that [`super::file_format`] lists: nothing is plugged that a file could choose. No element converts or scales.
 
 mod attach;
+mod packets;
 mod size_limit;
 mod stop;
 
 use super::clip::VideoOptions;
-use super::container::{EditList, VideoTrack};
-use super::decoder::{self, StreamCodec};
-use super::file_format::{FileFormat, FoundFormat, MP4};
+use super::container::{Packet, VideoTrack};
+use super::decoder::StreamCodec;
+use super::file_format::{FileFormat, FoundFormat};
 use super::file_source::FileSource;
 use crate::frame::{DecoderChoice, SourceError};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -18,16 +19,13 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
 use std::fs::File;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub(crate) use stop::{GRACE, stop, stuck_decoders};
 
 /// Decoded frames that wait for the worker; each holds the memory of a whole frame.
 const FRAMES_AHEAD: usize = 1;
-
-/// Largest packet, in bytes, that is filled up at the end of the file.
-const PACKET_BYTES_MAX: usize = 32 << 20;
 
 /// What the pipeline's threads send to the worker.
 pub(super) enum PipelineItem {
@@ -64,6 +62,11 @@ pub(super) struct DecodePipeline {
 }
 
 impl DecodePipeline {
+    /// Whether the decoder makes pictures up that FFmpeg makes up in another way.
+    pub(super) fn is_made_up(&self) -> bool {
+        self.shared.is_made_up.load(Ordering::Acquire)
+    }
+
     /// The decoded stream; `None` until a decoder was chosen.
     pub(super) fn stream(&self) -> Option<&StreamInfo> {
         self.shared.stream.get()
@@ -96,10 +99,14 @@ impl Drop for DecodePipeline {
 /// State shared by the callbacks in GStreamer's threads.
 struct PipelineShared {
     choice: DecoderChoice,
-    /// The shown part of the track; the demuxer and the decoder cut to it only when there are several parts.
-    edits: EditList,
-    /// Bytes that the file holds of the packet just read, if it is cut off; else `usize::MAX`.
-    packet_bytes: AtomicUsize,
+    /// What the track's edit list sends to the decoder.
+    packets: Option<Arc<[Packet]>>,
+    /// Whether an edit begins with a picture whose references are missing, or a parser saw a packet that is cut off.
+    is_made_up: AtomicBool,
+    /// Bytes by which the end of the file cuts off what was just read.
+    missing: AtomicUsize,
+    /// Bytes that the container has behind each packet and reads with it.
+    trailer: usize,
     stream: OnceLock<StreamInfo>,
     /// Names of the streams that are no video.
     other_streams: Mutex<Vec<String>>,
@@ -161,8 +168,10 @@ pub(super) fn build(
     let (send, items) = bounded(FRAMES_AHEAD);
     let shared = Arc::new(PipelineShared {
         choice: options.decoder.clone(),
-        edits: track.edits,
-        packet_bytes: AtomicUsize::new(usize::MAX),
+        packets: track.packets.clone(),
+        is_made_up: AtomicBool::new(false),
+        missing: AtomicUsize::new(0),
+        trailer: track.trailer,
         stream: OnceLock::new(),
         other_streams: Mutex::default(),
         format,
@@ -171,8 +180,8 @@ pub(super) fn build(
     });
     let pipeline = gst::Pipeline::new();
     let file: gst::Element = FileSource::new(file).upcast();
-    if let Some(output) = file.static_pad("src").filter(|_| format == MP4) {
-        patch_file(&output, track.clone(), &shared);
+    if let Some(output) = file.static_pad("src") {
+        packets::patch_file(&output, track.clone(), &shared);
     }
     let reader = gst::ElementFactory::make(format.element).build();
     let reader = reader.map_err(|_| {
@@ -228,115 +237,6 @@ fn callbacks(shared: &Arc<PipelineShared>) -> gst_app::AppSinkCallbacks {
         .build()
 }
 
-/// Changes what the demuxer reads. Edits that begin inside the media would make it stop too early or never start: they are
-/// hidden. It would drop a packet that the end of the file cuts off: the packet is filled up here and cut to its length
-/// again before the decoder.
-fn patch_file(output: &gst::Pad, track: VideoTrack, shared: &Arc<PipelineShared>) {
-    let shared = Arc::clone(shared);
-    let kind = gst::PadProbeType::PULL | gst::PadProbeType::BUFFER;
-    output.add_probe(kind, move |_, info| {
-        let (at, wanted) = (info.offset, info.size as usize);
-        let Some(buffer) = info.buffer_mut() else {
-            return gst::PadProbeReturn::Ok;
-        };
-        let have = buffer.size();
-        for (place, bytes) in &track.patches {
-            if let Some(from) = place
-                .checked_sub(at)
-                .and_then(|from| usize::try_from(from).ok())
-                && from.saturating_add(bytes.len()) <= have
-                && let Ok(mut map) = buffer.make_mut().map_writable()
-            {
-                map[from..from + bytes.len()].copy_from_slice(bytes);
-            }
-        }
-        let is_cut_off = have < wanted
-            && wanted <= PACKET_BYTES_MAX
-            && track.cut_off_from.is_some_and(|from| at >= from);
-        if is_cut_off {
-            let rest = gst::Memory::from_slice(vec![0_u8; wanted - have]);
-            buffer.make_mut().append_memory(rest);
-        }
-        let bytes = if is_cut_off { have } else { usize::MAX };
-        shared.packet_bytes.store(bytes, Ordering::Release);
-        gst::PadProbeReturn::Ok
-    });
-}
-
-/// Changes what the decoder receives:
-/// * Frames before the first one that are not shown are dropped: their references are missing after a cut.
-/// * The container's colour tags are removed: FFmpeg uses those of the stream.
-/// * The segment, which comes from the edit list, is opened: the decoder would cut frames to it in rounded nanoseconds, the
-///   clip does it in exact ticks.
-fn adjust_packets(input: &gst::Pad, decoder: &gst::Element, shared: &Arc<PipelineShared>) {
-    let packets = Arc::clone(shared);
-    let decoder = decoder.downgrade();
-    let start = OnceLock::new();
-    input.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        let bytes = packets.packet_bytes.load(Ordering::Acquire);
-        let Some(buffer) = info.buffer_mut() else {
-            return gst::PadProbeReturn::Ok;
-        };
-        if buffer.size() > bytes {
-            buffer.make_mut().set_size(bytes);
-        }
-        if start.get().is_none()
-            && packets
-                .stream
-                .get()
-                .is_some_and(|s| s.codec == StreamCodec::H264)
-            && buffer
-                .map_readable()
-                .is_ok_and(|b| decoder::begins_open(&b))
-            && let Some(decoder) = decoder.upgrade()
-        {
-            decoder::tolerate_errors(&decoder);
-        }
-        let Some(time) = buffer.pts().map(gst::ClockTime::nseconds) else {
-            return gst::PadProbeReturn::Ok;
-        };
-        let leads = time < *start.get_or_init(|| time);
-        if leads && matches!(packets.edits, EditList::One(edit) if !edit.shows(time)) {
-            return gst::PadProbeReturn::Drop;
-        }
-        gst::PadProbeReturn::Ok
-    });
-    let shared = Arc::clone(shared);
-    input.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-        let Some(event) = info.event() else {
-            return gst::PadProbeReturn::Ok;
-        };
-        let replacement = match event.view() {
-            gst::EventView::Caps(c) => {
-                let mut caps = c.caps_owned();
-                caps.make_mut()
-                    .iter_mut()
-                    .for_each(|s| s.remove_field("colorimetry"));
-                Some(
-                    gst::event::Caps::builder(&caps)
-                        .seqnum(event.seqnum())
-                        .build(),
-                )
-            }
-            gst::EventView::Segment(s) if shared.edits != EditList::Several => {
-                let mut segment = s.segment().clone();
-                segment.downcast_mut::<gst::ClockTime>().map(|time| {
-                    time.set_start(gst::ClockTime::ZERO);
-                    time.set_stop(gst::ClockTime::NONE);
-                    gst::event::Segment::builder(time)
-                        .seqnum(event.seqnum())
-                        .build()
-                })
-            }
-            _ => None,
-        };
-        if let Some(event) = replacement {
-            info.data = Some(gst::PadProbeData::Event(event));
-        }
-        gst::PadProbeReturn::Ok
-    });
-}
-
 /// The element's message; the last line of its debug detail names the cause more closely.
 fn describe(error: &gst::message::Error, shared: &PipelineShared) -> PipelineItem {
     // The kind of element: its name has a number that differs from run to run.
@@ -347,6 +247,20 @@ fn describe(error: &gst::message::Error, shared: &PipelineShared) -> PipelineIte
     let is_final = kind
         .as_ref()
         .is_some_and(|f| f.has_type(gst::ElementFactoryType::DECODER));
+    // It has decoded before it asks for memory, and its output is still without a format.
+    let has_no_format = error
+        .src()
+        .and_then(|s| s.downcast_ref::<gst::Element>())
+        .and_then(|decoder| decoder.static_pad("src"))
+        .is_some_and(|output| output.current_caps().is_none());
+    if is_final && has_no_format && error.error().matches(gst::ResourceError::Failed) {
+        let reason =
+            "GStreamer does not know the pixel format; re-encode the clip as yuv420p".into();
+        return PipelineItem::Error {
+            error: SourceError::Clip(reason),
+            is_final,
+        };
+    }
     let from = kind.map_or_else(String::new, |f| format!("{}: ", f.name()));
     let text = error.debug();
     let detail = text

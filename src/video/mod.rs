@@ -13,6 +13,8 @@ pub mod decoder_process;
 pub mod encode;
 mod file_format;
 pub mod file_source;
+mod frame_converter;
 pub(crate) mod gst_pipeline;
+mod packet_order;
 mod picture_size;
 pub mod turns;

@@ -77,6 +77,7 @@ fn colour(bencher: Bencher, (width, height): (usize, usize)) {
         coded_width: width,
         coded_height: height,
         layout: ChromaLayout::Yuv420,
+        is_planar: true,
         bit_depth: 8,
         full_range: false,
         planes: [&luma, chroma, chroma],

@@ -1,6 +1,6 @@
 //! Chooses the video stream of a file and links a decoder to it.
 
-use super::{PipelineShared, StreamInfo, adjust_packets, size_limit};
+use super::{PipelineShared, StreamInfo, packets, size_limit};
 use crate::frame::SourceError;
 use crate::video::decoder::{self, StreamCodec};
 use gstreamer as gst;
@@ -74,7 +74,7 @@ fn link(
     size_limit::check_caps(caps, shared.pixels_max)?;
     if caps.structure(0).is_some_and(|s| s.name() == "video/x-raw") {
         shared.stream.get_or_init(|| StreamInfo {
-            codec: StreamCodec::Other,
+            codec: StreamCodec::of(caps),
             decoder: "none (raw video)".to_owned(),
         });
         size_limit::guard_output(pad, shared);
@@ -89,7 +89,9 @@ fn link(
         .static_pad("src")
         .ok_or("the decoder has no output")?;
     size_limit::guard_input(&input, shared);
-    adjust_packets(&input, &decoder, shared);
+    packets::cut_packets(pad, caps, shared);
+    packets::follow_edits(pad, caps, &decoder, shared);
+    packets::adjust_packets(&input, &decoder, shared);
     size_limit::guard_output(&output, shared);
     join(&output, sink_pad)?;
     shared.stream.get_or_init(|| StreamInfo {
