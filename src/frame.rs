@@ -1,42 +1,73 @@
 //! Images in memory, and the trait of what steps from image to image. What users name as a source is plain data
 //! here: a camera, its pixel format, a decoder.
 
+use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
 
-/// An RGB image: `height × width × 3` bytes, row-major, R G B, no padding between rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Memory outside the image that holds its pixels: a mapping that two processes share.
+pub trait PixelMemory: AsRef<[u8]> + AsMut<[u8]> + std::fmt::Debug + Send + Sync {}
+
+#[derive(Debug)]
+enum Pixels {
+    Owned(Vec<u8>),
+    External(Box<dyn PixelMemory>),
+}
+
+/// An RGB image: `height × width × 3` bytes, row-major, R G B, no padding between rows. A clone owns its pixels.
+#[derive(Debug)]
 pub struct RgbFrame {
     width: usize,
     height: usize,
-    pixels: Vec<u8>,
+    pixels: Pixels,
 }
 
 impl RgbFrame {
     /// A black image of `width × height` pixels.
     #[must_use]
     pub fn new(width: usize, height: usize) -> Self {
-        Self {
-            width,
-            height,
-            pixels: vec![0; width * height * 3],
-        }
+        Self::owned(width, height, vec![0; width * height * 3])
     }
 
     /// Wraps `pixels`; `None` when their number is not `width * height * 3`.
     #[must_use]
     pub fn from_pixels(width: usize, height: usize, pixels: Vec<u8>) -> Option<Self> {
-        (pixels.len() == width * height * 3).then_some(Self {
+        (pixels.len() == width * height * 3).then(|| Self::owned(width, height, pixels))
+    }
+
+    /// An image without pixels, which will lie in `memory` for as long as it fits.
+    #[must_use]
+    pub fn in_memory(memory: Box<dyn PixelMemory>) -> Self {
+        Self {
+            width: 0,
+            height: 0,
+            pixels: Pixels::External(memory),
+        }
+    }
+
+    fn owned(width: usize, height: usize, pixels: Vec<u8>) -> Self {
+        Self {
             width,
             height,
-            pixels,
-        })
+            pixels: Pixels::Owned(pixels),
+        }
     }
 
     /// Makes this an image of `width × height`, keeping its memory; the content is unspecified.
     pub fn resize(&mut self, width: usize, height: usize) {
+        let length = width * height * 3;
         self.width = width;
         self.height = height;
-        self.pixels.resize(width * height * 3, 0);
+        match &mut self.pixels {
+            Pixels::External(memory) if (**memory).as_ref().len() >= length => {}
+            Pixels::External(_) => self.pixels = Pixels::Owned(vec![0; length]),
+            Pixels::Owned(pixels) => pixels.resize(length, 0),
+        }
+    }
+
+    /// Whether the pixels lie in the memory of [`RgbFrame::in_memory`].
+    #[must_use]
+    pub fn is_external(&self) -> bool {
+        matches!(self.pixels, Pixels::External(_))
     }
 
     /// Pixels per row.
@@ -54,19 +85,63 @@ impl RgbFrame {
     /// `[height, width, 3]` u8, row-major.
     #[must_use]
     pub fn pixels(&self) -> &[u8] {
-        &self.pixels
+        match &self.pixels {
+            Pixels::Owned(pixels) => pixels,
+            Pixels::External(memory) => &(**memory).as_ref()[..self.width * self.height * 3],
+        }
     }
 
     /// `[height, width, 3]` u8, row-major.
     pub fn pixels_mut(&mut self) -> &mut [u8] {
-        &mut self.pixels
+        match &mut self.pixels {
+            Pixels::Owned(pixels) => pixels,
+            Pixels::External(memory) => &mut (**memory).as_mut()[..self.width * self.height * 3],
+        }
     }
 }
 
+impl Default for RgbFrame {
+    fn default() -> Self {
+        Self::new(0, 0)
+    }
+}
+
+impl Clone for RgbFrame {
+    fn clone(&self) -> Self {
+        Self::owned(self.width, self.height, self.pixels().to_vec())
+    }
+}
+
+impl PartialEq for RgbFrame {
+    fn eq(&self, other: &Self) -> bool {
+        (self.width, self.height) == (other.width, other.height) && self.pixels() == other.pixels()
+    }
+}
+
+impl Eq for RgbFrame {}
+
 /// A clip could not be read, or not further; the text is the decoder's or the system's reason.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SourceError(pub String);
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum SourceError {
+    /// The clip is at fault: it would fail again.
+    #[error("{0}")]
+    Clip(String),
+    /// The machine is at fault: no clip can be read until that is over.
+    #[error("{0}")]
+    Machine(String),
+}
+
+impl From<String> for SourceError {
+    fn from(reason: String) -> Self {
+        Self::Clip(reason)
+    }
+}
+
+impl From<&str> for SourceError {
+    fn from(reason: &str) -> Self {
+        Self::Clip(reason.to_owned())
+    }
+}
 
 /// Images in display order, one at a time, never backwards.
 pub trait FrameSource {
@@ -83,8 +158,8 @@ pub trait FrameSource {
     /// When there is no current image or its pixel format cannot be converted.
     fn frame(&mut self) -> Result<&RgbFrame, SourceError>;
 
-    /// How many frames the container says there are; may lie.
-    fn declared_frames(&self) -> u64;
+    /// How many frames the container says there are, which may be wrong; `None` where it does not say.
+    fn declared_frames(&self) -> Option<u64>;
 }
 
 /// How a camera lays out its pixels; the names are V4L2's.
@@ -233,6 +308,12 @@ impl From<&str> for DecoderChoice {
     }
 }
 
+impl<'de> Deserialize<'de> for DecoderChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self::from(&*text))
+    }
+}
+
 impl std::fmt::Display for DecoderChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -246,6 +327,40 @@ impl std::fmt::Display for DecoderChoice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug)]
+    struct Block(Vec<u8>);
+
+    impl AsRef<[u8]> for Block {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl AsMut<[u8]> for Block {
+        fn as_mut(&mut self) -> &mut [u8] {
+            &mut self.0
+        }
+    }
+
+    impl PixelMemory for Block {}
+
+    #[test]
+    fn an_image_lies_in_external_memory_while_it_fits() {
+        let mut frame = RgbFrame::in_memory(Box::new(Block(vec![7; 20])));
+        assert_eq!((frame.width(), frame.pixels().len()), (0, 0));
+        frame.resize(2, 3);
+        frame.pixels_mut()[17] = 9;
+        let copy = frame.clone();
+        frame.pixels_mut()[0] = 1;
+        assert!(frame.is_external() && !copy.is_external());
+        assert_eq!(copy.pixels()[..1], [7]);
+        assert_eq!(copy.pixels()[17..], [9]);
+        assert_ne!(frame, copy);
+        frame.resize(3, 3);
+        assert!(!frame.is_external());
+        assert_eq!(frame, RgbFrame::new(3, 3));
+    }
 
     #[test]
     fn cameras_have_names() {

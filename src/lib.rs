@@ -7,16 +7,17 @@
 //!
 //! ```text
 //! dataset file ─► plan ─► worker: open clip ─► decode ─► RGB ─► palm ─► hand ─► normalize ─► sequence ─┐
-//!                         (one thread per worker, its own decoder and models)                         ├─► recorder ─► ledger
+//!                         (one thread per worker, its own models and decoder process)                 ├─► recorder ─► ledger
 //! camera ─► newest frame ─► RGB ─► tracked hands ─► segmenter ─► resample ─► normalize ─► take ───────┘      │
 //!                                                                  batches/*.npz, joined .npz, manifest ◄────┤
 //!                                                                                outbox ─► MQTT broker ◄─────┘
 //! ```
 //!
 //! * A clip: [`dataset::wlasl`] parses the metadata, [`dataset::plan`] decides which clips are processed in which order,
-//!   [`job::worker_pool`] hands them to workers. A worker opens the clip ([`video::clip`]), [`sequence::sampling`] chooses
-//!   frames, [`color`] converts decoded planes to RGB, [`hand::detector`] finds hands, [`sequence::normalize`] makes 126
-//!   numbers a frame. [`dataset::acceptance`] gives each clip its final state in plan order, [`storage`] writes the files.
+//!   [`job::worker_pool`] hands them to workers. A worker opens the clip in its decoder process
+//!   ([`video::decoder_process`], which runs [`video::clip`]), [`sequence::sampling`] chooses frames, [`color`] converts
+//!   decoded planes to RGB, [`hand::detector`] finds hands, [`sequence::normalize`] makes 126 numbers a frame.
+//!   [`dataset::acceptance`] gives each clip its final state in plan order, [`storage`] writes the files.
 //! * A take: [`camera`] keeps the newest frame, [`recording::session`] detects hands in it, [`sequence::segmenter`] finds
 //!   where a sign begins and ends, [`sequence::resample`] picks the frames that a clip would have had.
 //! * A command: [`mqtt`] receives it, [`messages::request`] validates it, [`storage::ledger`] remembers it, [`daemon`]
@@ -47,7 +48,7 @@
 //! | [`draw`] | drawn hands for demo and tests, skeletons, the contact sheet |
 //! | **wrapping** | *each wraps one library or device* |
 //! | [`inference`] | TFLite on CPU, LiteRT, delegates; probes and benchmarks accelerators, chooses by those rules, shares the device |
-//! | [`video`] | GStreamer decoding of clips, MP4 facts (frame count, rotation, edits), dataset folders, zip archives |
+//! | [`video`] | GStreamer decoding of clips, in a restricted child process; MP4 facts (frame count, rotation, edits), dataset folders, zip archives |
 //! | [`camera`] | V4L2 devices, GStreamer sources and files as cameras; reconnecting; pixel formats |
 //! | [`storage`] | npz, batches, the recorder of clips and takes, the SQLite ledger with its outbox, atomic files, output folder, lock, mirror |
 //! | [`mqtt`] | the broker connection: publishing the outbox, acknowledgements, TLS, subscribing |
@@ -66,6 +67,7 @@
 //! * Pure modules reach no file, socket, clock, environment or thread; modules import one way (`tests/architecture`).
 //! * Equal input, settings, models and backend give equal bytes, whatever the workers (`tests/jobs/process`).
 //! * A job that is killed or loses power resumes and gives the bytes of an undisturbed run (`tests/jobs/{kill,power}.rs`).
+//! * A clip that ends, blocks or bloats its decoder changes no other clip (`tests/jobs/decoder_process.rs`).
 //! * A batch that the ledger calls sealed is a whole file on disk ([`storage::batches`], `tests/jobs/power.rs`).
 //! * Every instance of the metadata ends in exactly one state (`tests/jobs/bad_input.rs`).
 //! * A dataset never drops a frame. A camera drops the oldest frame and counts it (`tests/camera`).
@@ -99,7 +101,8 @@
 //! | agreement check | the comparison of a backend's landmarks with the CPU's on built-in images |
 //! | mirror | a second folder, on another disk, that gets a copy of every sealed file |
 //! | fault | a problem that an operator should see: a message on the channel `fault` |
-//! | worker | a thread with its own decoder and models that processes one clip at a time |
+//! | worker | a thread with its own decoder process and models that processes one clip at a time |
+//! | decoder process | a child process that decodes a worker's clips, without network, other files and much memory |
 
 #![cfg_attr(
     test,

@@ -1,8 +1,7 @@
 //! A file as a camera: a clip at its own rate, or a still image that repeats. The one use of [`crate::video`] here.
 
 use super::{CameraError, CameraOpener, Capture, CaptureStep, OpenedCamera, PixelFormat, RawFrame};
-use crate::frame::DecoderChoice;
-use crate::frame::{FrameSource, RgbFrame, SourceError};
+use crate::frame::{FrameSource, RgbFrame};
 use crate::video::clip::{VideoClip, VideoOptions};
 use std::fs::File;
 use std::io::Read;
@@ -78,10 +77,11 @@ impl CameraOpener for FileCamera {
             (Media::Still(still), size, Some(self.still_rate))
         } else {
             let options = VideoOptions {
-                decoder: DecoderChoice::Software,
                 timeout: FRAME_TIMEOUT,
+                ..VideoOptions::default()
             };
-            let clip = VideoClip::open(&self.path, &options).map_err(|e| self.fail(&e.0))?;
+            let clip = VideoClip::open_path(&self.path, &options)
+                .map_err(|e| self.fail(&e.to_string()))?;
             let (size, rate) = (clip.size().unwrap_or_default(), clip.rate());
             (Media::Clip(Box::new(clip)), size, rate)
         };
@@ -213,13 +213,11 @@ fn advance(clip: &mut VideoClip) -> Result<bool, String> {
     let since = Instant::now();
     match clip.advance() {
         Ok(true) => Ok(true),
-        Ok(false) => clip
-            .stopped_early()
-            .map_or(Ok(false), |r| Err(r.to_owned())),
+        Ok(false) => clip.facts().stopped_early.map_or(Ok(false), Err),
         Err(_) if since.elapsed() >= FRAME_TIMEOUT => {
             Err(format!("no frame came for {} s", FRAME_TIMEOUT.as_secs()))
         }
-        Err(SourceError(reason)) => Err(reason),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -263,7 +261,7 @@ impl Capture for FileCapture {
             Media::Clip(clip) => match clip.frame() {
                 Ok(image) => image,
                 // Its pixel format stays what it is.
-                Err(SourceError(reason)) => return Err(unusable(&self.opened.path, &reason)),
+                Err(error) => return Err(unusable(&self.opened.path, &error.to_string())),
             },
         };
         frame.at = due;

@@ -1,6 +1,7 @@
 //! A camera behind GStreamer elements: CSI cameras (`libcamerasrc`, `nvarguscamerasrc ! nvvidconv`), network cameras,
 //! test patterns.
 
+use super::pixels::PIXELS_MAX;
 use super::{CameraError, CameraOpener, Capture, CaptureStep, OpenedCamera, PixelFormat, RawFrame};
 use crate::video::{clip, gst_pipeline};
 use gstreamer as gst;
@@ -45,7 +46,7 @@ impl CameraOpener for GstCamera {
     }
 
     fn open(&mut self, start: Instant) -> Result<Box<dyn Capture>, CameraError> {
-        clip::init().map_err(|e| self.fail(&e.0))?;
+        clip::init().map_err(|e| self.fail(&e.to_string()))?;
         let no_camera = |reason: String| CameraError::NoCamera {
             device: self.name(),
             reason,
@@ -135,7 +136,10 @@ impl GstCapture {
     fn read_format(&mut self, sample: &gst::Sample) -> Result<(), String> {
         let caps = sample.caps().ok_or("a picture without format")?;
         let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| e.to_string())?;
-        gst_pipeline::check_size(i64::from(info.width()), i64::from(info.height()))?;
+        let (width, height) = (u64::from(info.width()), u64::from(info.height()));
+        if width.saturating_mul(height) > PIXELS_MAX as u64 {
+            return Err(format!("a picture of {width} x {height} pixels"));
+        }
         let rate = info.fps();
         self.opened.format = format(info.format())?;
         (self.opened.width, self.opened.height) = (info.width() as usize, info.height() as usize);

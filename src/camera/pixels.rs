@@ -6,7 +6,7 @@ use crate::frame::{PixelFormat, RgbFrame};
 use image::ImageFormat;
 
 /// Largest frame, in pixels: a wrong header must not exhaust the memory.
-const PIXELS_MAX: usize = 8192 * 8192;
+pub(super) const PIXELS_MAX: usize = 8192 * 8192;
 
 /// Converts frames to RGB; reuses its memory.
 #[derive(Debug, Default)]
@@ -87,6 +87,7 @@ impl PixelConverter {
             coded_width: width,
             coded_height: height,
             layout,
+            is_planar: true,
             bit_depth: 8,
             full_range: frame.full_range,
             planes,
@@ -203,6 +204,7 @@ mod tests {
             coded_width: size.0,
             coded_height: size.1,
             layout,
+            is_planar: true,
             bit_depth: 8,
             full_range: false,
             planes: [&planes[0], &planes[1], &planes[2]],

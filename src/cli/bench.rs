@@ -358,12 +358,13 @@ fn decode(clip: &Path, name: &str, duration: Duration) -> Result<f64, String> {
     let options = VideoOptions {
         decoder: name.into(),
         timeout: Duration::from_secs(20),
+        ..VideoOptions::default()
     };
     let mut rates = Vec::new();
     let begun = Instant::now();
     while rates.len() <= ROUNDS || begun.elapsed() < duration {
         let since = Instant::now();
-        let mut clip = VideoClip::open(clip, &options).map_err(|e| e.to_string())?;
+        let mut clip = VideoClip::open_path(clip, &options).map_err(|e| e.to_string())?;
         let mut frames = 0.0;
         while clip.advance().map_err(|e| e.to_string())? {
             frames += 1.0;

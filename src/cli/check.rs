@@ -14,7 +14,10 @@ use crate::frame::DecoderChoice;
 use crate::messages::topics;
 use crate::mqtt::check_tls;
 use crate::mqtt::subscriber::{Event, Subscriber};
+use crate::video::clip_decoder::DecodePlace;
 use crate::video::dataset_source::DatasetSource;
+use crate::video::decoder_process::DecoderProcess;
+use crate::video::turns::DecodeTurns;
 use crate::video::{clip, decoder};
 use CheckStatus::{Absent, Bad, Doubtful, Fine};
 use anyhow::anyhow;
@@ -289,7 +292,19 @@ fn decoder(config: &Config) -> CheckResults {
         let is_named = matches!(choice, DecoderChoice::Named(_));
         CliError::new(if is_named { Exit::Config } else { Exit::Bug }, error)
     })?;
-    let found = format!("{choice}, GStreamer {}", clip::version());
+    let place = match config.decode_place() {
+        DecodePlace::ThisProcess => "in this process".to_owned(),
+        DecodePlace::ChildProcess { memory_bytes } => {
+            let turns = DecodeTurns::default();
+            let options = config.video_options();
+            let process = DecoderProcess::new(&options, memory_bytes, &turns);
+            let report = process
+                .and_then(|mut process| process.start())
+                .map_err(|error| CliError::new(Exit::InOut, error))?;
+            report.map_or_else(String::new, |r| format!("in processes {r}"))
+        }
+    };
+    let found = format!("{choice}, GStreamer {}, {place}", clip::version());
     Ok(vec![if *choice == DecoderChoice::Software {
         Fine.with(found)
     } else {

@@ -8,7 +8,6 @@ use crate::config::{AcceleratorConfig, Config, ModelsConfig};
 use crate::draw::contact_sheet::{LegendEntry, Tile, contact_sheet};
 use crate::draw::scene::signing_scene;
 use crate::error::{CliError, Exit};
-use crate::frame::DecoderChoice;
 use crate::frame::{FrameSource, RgbFrame};
 use crate::inference::ModelFiles;
 use crate::recording::jpeg::{HAND_COLORS, draw_hands};
@@ -222,13 +221,13 @@ fn render(dataset: &Path, best: Codec) -> anyhow::Result<()> {
 /// Draws the landmarks of the first batch over the frames in which they were detected.
 fn draw(videos: &Path, result: &Path, out: &Path) -> anyhow::Result<()> {
     let options = VideoOptions {
-        decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(1),
+        ..VideoOptions::default()
     };
     let mut tiles = Vec::new();
     for row in read_batch(result, 0)? {
         let (id, gloss) = (&row.video_id, &row.gloss);
-        let mut clip = VideoClip::open(&videos.join(format!("{id}.mp4")), &options)?;
+        let mut clip = VideoClip::open_path(&videos.join(format!("{id}.mp4")), &options)?;
         let mut at = -1;
         for tile in 0..TILES {
             let record = &row.frames[(2 * tile + 1) * row.frames.len() / (2 * TILES)];

@@ -9,6 +9,7 @@
 pub mod bench;
 pub mod camera;
 pub mod check;
+mod decode;
 pub mod demo;
 pub mod docs;
 pub mod inspect;
@@ -88,6 +89,9 @@ pub enum Command {
     /// Measure one backend, in a process of its own
     #[command(hide = true)]
     ProbeAccelerator,
+    /// Decode clips on behalf of another handloom process
+    #[command(hide = true)]
+    DecodeClips(decode::DecodeArgs),
     /// Write man pages and shell completions, for packages
     #[command(hide = true, alias = "papers")]
     Docs(docs::DocsArgs),
@@ -97,7 +101,10 @@ impl Command {
     /// Whether it may run the models.
     #[must_use]
     pub fn runs_models(&self) -> bool {
-        !matches!(self, Self::Inspect(_) | Self::Watch(_) | Self::Docs(_))
+        !matches!(
+            self,
+            Self::Inspect(_) | Self::Watch(_) | Self::DecodeClips(_) | Self::Docs(_)
+        )
     }
 }
 
@@ -159,6 +166,7 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::ProbeAccelerator => probe::run(),
+        Command::DecodeClips(args) => decode::run(&args),
         Command::Docs(args) => docs::run(&args),
     };
     outcome.map_err(|error| audience.with_hint(error))

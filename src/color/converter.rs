@@ -21,6 +21,18 @@ pub struct Converter {
     /// One chroma row of 15-bit samples before enlarging.
     line: Vec<i16>,
     rows: Rows,
+    /// The recipe of the last image and what it was made for.
+    known: Option<(Format, Recipe)>,
+}
+
+/// What a recipe depends on: images of a clip share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Format {
+    coded: (usize, usize),
+    layout: ChromaLayout,
+    is_planar: bool,
+    bit_depth: u8,
+    full_range: bool,
 }
 
 /// What swscale does with an image.
@@ -29,8 +41,6 @@ struct Recipe {
     /// Each pixel has its own chroma instead of sharing it with its neighbor.
     full_chroma: bool,
     full_range: bool,
-    /// Left shift that makes a sample 15 bits.
-    shift: u32,
     /// Enlarges chroma horizontally, where that is done.
     horizontal: Option<Filter>,
     /// Enlarges chroma vertically; without it the nearest row is taken.
@@ -40,22 +50,27 @@ struct Recipe {
 }
 
 impl Recipe {
-    fn of(frame: &YuvFrame<'_>) -> Self {
-        let (width, height) = (frame.coded_width, frame.coded_height);
-        let (chroma_width, chroma_height) = frame.layout.chroma_size(width, height);
-        let (is_gray, is_8_bit) = (frame.layout == ChromaLayout::Gray, frame.bit_depth == 8);
-        let is_halved = matches!(frame.layout, ChromaLayout::Yuv420 | ChromaLayout::Yuv422);
-        let is_unscaled = is_halved && is_8_bit && height.is_multiple_of(2);
-        let full_chroma = !is_unscaled && (!is_halved || !width.is_multiple_of(2));
-        let is_filtered = frame.layout == ChromaLayout::Yuv420 && !is_unscaled;
+    fn of(format: Format) -> Self {
+        let (width, height) = format.coded;
+        let (chroma_width, chroma_height) = format.layout.chroma_size(width, height);
+        let (is_gray, is_8_bit) = (format.layout == ChromaLayout::Gray, format.bit_depth == 8);
+        let is_full_size = is_gray || (chroma_width, chroma_height) == format.coded;
+        let is_halved = matches!(format.layout, ChromaLayout::Yuv420 | ChromaLayout::Yuv422);
+        let is_unscaled = is_halved && is_8_bit && format.is_planar && height.is_multiple_of(2);
+        let full_chroma = !is_unscaled && (is_full_size || !width.is_multiple_of(2));
+        let row_width = if full_chroma {
+            width
+        } else {
+            width.div_ceil(2)
+        };
+        let is_widened = !is_gray && chroma_width < row_width;
+        let is_heightened = !is_gray && chroma_height < height && !is_unscaled;
         Self {
             full_chroma,
-            // swscale always counts gray as full range; no 10-bit format is called yuvj.
-            full_range: is_gray || (frame.full_range && is_8_bit),
-            shift: u32::from(15 - frame.bit_depth),
-            horizontal: (full_chroma && is_halved)
-                .then(|| Filter::new(chroma_width, width, HORIZONTAL_ONE)),
-            vertical: is_filtered.then(|| Filter::new(chroma_height, height, VERTICAL_ONE)),
+            // swscale always counts gray as full range; no format of more bits is called yuvj.
+            full_range: is_gray || (format.full_range && is_8_bit),
+            horizontal: is_widened.then(|| Filter::new(chroma_width, row_width, HORIZONTAL_ONE)),
+            vertical: is_heightened.then(|| Filter::new(chroma_height, height, VERTICAL_ONE)),
             portable_from: if is_unscaled {
                 height
             } else {
@@ -85,6 +100,7 @@ impl Converter {
     ///     coded_width: 16,
     ///     coded_height: 16,
     ///     layout: ChromaLayout::Yuv420,
+    ///     is_planar: true,
     ///     bit_depth: 8,
     ///     full_range: false,
     ///     planes: [&luma, &chroma, &chroma],
@@ -108,7 +124,15 @@ impl Converter {
             copy_gray(frame, out);
             return Ok(Exactness::Exact);
         }
-        let recipe = Recipe::of(frame);
+        let format = Format {
+            coded: (frame.coded_width, frame.coded_height),
+            layout: frame.layout,
+            is_planar: frame.is_planar,
+            bit_depth: frame.bit_depth,
+            full_range: frame.full_range,
+        };
+        let known = self.known.take().filter(|(of, _)| *of == format);
+        let (_, recipe) = known.unwrap_or_else(|| (format, Recipe::of(format)));
         let chroma_width = if recipe.full_chroma {
             frame.width
         } else {
@@ -123,11 +147,13 @@ impl Converter {
             frame,
             out,
         });
-        if recipe.horizontal.is_some() && frame.coded_width != frame.width {
-            Ok(Exactness::Approximate)
+        let is_cropped = recipe.horizontal.is_some() && frame.coded_width != frame.width;
+        self.known = Some((format, recipe));
+        Ok(if is_cropped {
+            Exactness::Approximate
         } else {
-            Ok(exactness)
-        }
+            exactness
+        })
     }
 
     /// Brings both chroma planes to 15 bits and to rows of `width` samples.
@@ -146,11 +172,11 @@ impl Converter {
                 let source = frame.row(index, y);
                 if let Some(filter) = &recipe.horizontal {
                     let (visible, beyond) = self.line.split_at_mut(columns);
-                    widen(source, recipe.shift, visible);
+                    widen(source, frame.bit_depth, visible);
                     beyond.fill(visible[columns - 1]);
                     enlarge(&self.line, filter, target);
                 } else {
-                    widen(source, recipe.shift, target);
+                    widen(source, frame.bit_depth, target);
                 }
             }
         }
@@ -194,7 +220,7 @@ impl pulp::NullaryFnOnce for AllRows<'_> {
             } else {
                 Method::PairedPortable
             };
-            widen(frame.row(0, y), recipe.shift, &mut rows.luma);
+            widen(frame.row(0, y), frame.bit_depth, &mut rows.luma);
             rows.mix(
                 chroma,
                 first,
@@ -223,23 +249,25 @@ fn copy_gray(frame: &YuvFrame<'_>, out: &mut RgbFrame) {
     }
 }
 
-/// Samples of one or two bytes to 15 bits; two when `shift` is that of 10-bit samples.
+/// Samples of `bits` bits, in one byte or two, to 15 bits.
 #[inline(always)]
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     reason = "limited to 15 bits"
 )]
-fn widen(source: &[u8], shift: u32, target: &mut [i16]) {
-    if shift == 7 {
+fn widen(source: &[u8], bits: u8, target: &mut [i16]) {
+    if bits == 8 {
         for (target, &sample) in target.iter_mut().zip(source) {
             *target = i16::from(sample) << 7;
         }
-    } else {
-        for (target, &sample) in target.iter_mut().zip(source.as_chunks::<2>().0) {
-            let sample = u32::from(u16::from_le_bytes(sample)) << shift;
-            *target = sample.min(i16::MAX as u32) as i16;
-        }
+        return;
+    }
+    // 16 bits lose one.
+    let (left, right) = (15_u8.saturating_sub(bits), bits.saturating_sub(15));
+    for (target, &sample) in target.iter_mut().zip(source.as_chunks::<2>().0) {
+        let sample = (u32::from(u16::from_le_bytes(sample)) << left) >> right;
+        *target = sample.min(i16::MAX as u32) as i16;
     }
 }
 

@@ -3,9 +3,11 @@
 //! OpenCV hands every decoded image to FFmpeg's swscale with the size unchanged and bicubic asked for.
 //! The coded size, subsampling and depth then decide how chroma gets the size of luma:
 //!
-//! - 8-bit 4:2:0 and 4:2:2 of even height: the nearest chroma sample;
+//! - 8-bit 4:2:0 and 4:2:2 of even height in three planes: the nearest chroma sample;
 //! - other images of even width: chroma shared by two pixels in a row, filtered vertically;
 //! - odd width and 4:4:4: chroma filtered both ways.
+//!
+//! 8-bit RGB and palettes are copied. RGB of more bits goes through YUV and back, as in swscale.
 //!
 //! The rules were found by comparing with OpenCV's own swscale on random planes. They describe its x86-64
 //! build; the arithmetic here is plain integers and gives those bytes on every machine. The color
@@ -21,9 +23,13 @@
 mod coefficients;
 mod converter;
 mod filter;
+mod planes;
+mod rgb;
 mod rotation;
 
 pub use converter::Converter;
+pub use planes::{Packing, Planes};
+pub use rgb::{RgbLayout, RgbPlanes};
 pub use rotation::rotate;
 
 /// How the chroma planes are subsampled against luma.
@@ -35,6 +41,10 @@ pub enum ChromaLayout {
     Yuv422,
     /// Chroma of full size.
     Yuv444,
+    /// Chroma of a quarter of the width, rounded up, and full height.
+    Yuv411,
+    /// Chroma of a quarter of the width and a quarter of the height, rounded up.
+    Yuv410,
     /// No chroma; only plane 0 is read.
     Gray,
 }
@@ -46,6 +56,8 @@ impl ChromaLayout {
             Self::Yuv420 => (width.div_ceil(2), height.div_ceil(2)),
             Self::Yuv422 => (width.div_ceil(2), height),
             Self::Yuv444 => (width, height),
+            Self::Yuv411 => (width.div_ceil(4), height),
+            Self::Yuv410 => (width.div_ceil(4), height.div_ceil(4)),
             Self::Gray => (0, 0),
         }
     }
@@ -68,10 +80,12 @@ pub struct YuvFrame<'a> {
     pub coded_height: usize,
     /// Subsampling of planes 1 and 2.
     pub layout: ChromaLayout,
-    /// 8 (one byte a sample) or 10 (two bytes little-endian a sample, 0 to 1023).
+    /// Whether the decoder gives three planes: for these alone swscale has code without filters.
+    pub is_planar: bool,
+    /// 8 (one byte a sample) to 16 (two bytes little-endian a sample, the bits at its lower end).
     pub bit_depth: u8,
     /// True only where libavcodec names the format `yuvj420p`, `yuvj422p` or `yuvj444p`: 8-bit H.264, HEVC
-    /// and MJPEG flagged full range. Ignored for 10-bit (always limited) and gray (always full), as OpenCV does.
+    /// and MJPEG flagged full range. Ignored for more bits (always limited) and gray (always full), as OpenCV does.
     pub full_range: bool,
     /// Y, U, V bytes; planes 1 and 2 are not read for gray.
     pub planes: [&'a [u8]; 3],
@@ -115,9 +129,9 @@ impl YuvFrame<'_> {
                 "the coded size {coded_width} × {coded_height} does not fit an image of {width} × {height}"
             ));
         }
-        if bits != 8 && bits != 10 {
+        if !(8..=16).contains(&bits) {
             return fail(format!(
-                "samples of {bits} bits are not supported, only 8 and 10"
+                "samples of {bits} bits are not supported, only 8 to 16"
             ));
         }
         let planes = if self.layout == ChromaLayout::Gray {

@@ -3,6 +3,35 @@
 use super::*;
 use crate::frame::RgbFrame;
 
+/// One linear congruential generator started at 1, the top bits of each state being a sample.
+pub(super) struct Random(u32);
+
+impl Default for Random {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl Random {
+    /// `count` samples of `bits` bits: bytes, or two bytes little-endian each.
+    pub(super) fn samples(&mut self, count: usize, bits: u8) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let sample = u16::try_from(self.0 >> (32 - bits)).expect("16 bits");
+            let length = if bits == 8 { 1 } else { 2 };
+            bytes.extend_from_slice(&sample.to_le_bytes()[..length]);
+        }
+        bytes
+    }
+}
+
+pub(super) fn fnv_1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 /// An image that owns its planes.
 pub(super) struct Owned {
     width: usize,
@@ -15,8 +44,7 @@ pub(super) struct Owned {
 }
 
 impl Owned {
-    /// Planes Y, U, V filled in reading order by one linear congruential generator started at 1, the top bits
-    /// of each state being a sample; `padding` bytes of 0xA5 after each row.
+    /// Planes Y, U, V filled in reading order by [`Random`]; `padding` bytes of 0xA5 after each row.
     pub(super) fn random(
         layout: ChromaLayout,
         bit_depth: u8,
@@ -24,7 +52,7 @@ impl Owned {
         (width, height): (usize, usize),
         padding: usize,
     ) -> Self {
-        let mut state = 1_u32;
+        let mut random = Random::default();
         let mut strides = [0; 3];
         let planes = std::array::from_fn(|plane| {
             let (columns, rows) = if plane == 0 {
@@ -34,12 +62,7 @@ impl Owned {
             };
             let mut bytes = Vec::new();
             for _ in 0..rows {
-                for _ in 0..columns {
-                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                    let sample = u16::try_from(state >> (32 - bit_depth)).expect("10 bits");
-                    let length = if bit_depth == 8 { 1 } else { 2 };
-                    bytes.extend_from_slice(&sample.to_le_bytes()[..length]);
-                }
+                bytes.extend(random.samples(columns, bit_depth));
                 bytes.resize(bytes.len() + padding, 0xA5);
             }
             strides[plane] = bytes.len().checked_div(rows).unwrap_or(0);
@@ -63,6 +86,7 @@ impl Owned {
             coded_width: self.width,
             coded_height: self.height,
             layout: self.layout,
+            is_planar: true,
             bit_depth: self.bit_depth,
             full_range: self.full_range,
             planes: [&self.planes[0], &self.planes[1], &self.planes[2]],
@@ -146,6 +170,7 @@ fn known_colors() {
             coded_width: 2,
             coded_height: 2,
             layout: ChromaLayout::Yuv420,
+            is_planar: true,
             bit_depth: 8,
             full_range,
             planes: [&luma, &u, &v],
@@ -233,9 +258,9 @@ fn impossible_geometry_is_an_error() {
         ("no columns", YuvFrame { width: 0, ..good }),
         ("no rows", YuvFrame { height: 0, ..good }),
         (
-            "12 bits",
+            "17 bits",
             YuvFrame {
-                bit_depth: 12,
+                bit_depth: 17,
                 ..good
             },
         ),

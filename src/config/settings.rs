@@ -320,6 +320,16 @@ pub struct RunConfig {
     /// Longest total time to wait for the decoder in one clip, seconds
     #[arg(id = "run.clip_timeout_s", long = "clip-timeout", value_name = "SECONDS", default_value = "60", value_parser = real::<f64>(0.1, 86_400.0))]
     pub clip_timeout_s: f64,
+    /// Most pixels of a frame, width times height; a clip with larger frames is not decoded
+    #[arg(id = "run.max_pixels", long = "max-pixels", value_name = "N", default_value = "9437184", value_parser = whole::<u64>(1, 268_435_456))]
+    pub max_pixels: u64,
+    /// Most memory that decoding a clip may take, MiB; above 192, no other clip is decoded meanwhile
+    #[arg(id = "run.decoder_memory_mib", long = "decoder-memory", value_name = "MIB", default_value = "320", value_parser = whole::<u64>(64, 65_536))]
+    pub decoder_memory_mib: u64,
+    /// Decode clips in Handloom's own process: no sandbox, no limit of memory, and a clip that crashes its decoder ends
+    /// Handloom
+    #[arg(id = "run.decode_in_process", long = "decode-in-process")]
+    pub decode_in_process: bool,
     /// What runs the models.
     #[command(flatten, next_help_heading = "What runs the models")]
     #[serde(flatten)]

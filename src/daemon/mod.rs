@@ -82,7 +82,7 @@ const JOIN_POLL_INTERVAL: Duration = Duration::from_millis(20);
 const CAMERA_END_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a start waits for room on the disk: less than systemd allows it.
 const START_ROOM_TIMEOUT: Duration = Duration::from_secs(45);
-/// A worker may be busy for this much longer than its decoder.
+/// A worker may be busy for this much longer than its decoder, which reads a clip three times at most.
 const WORKER_STALL_MARGIN: Duration = Duration::from_mins(2);
 /// A recorded clip may wait for this much longer for the clips before it.
 const RECORDING_STALL_MARGIN: Duration = Duration::from_mins(10);
@@ -141,7 +141,7 @@ impl Daemon {
         let is_cancelled = ledger.metadata(CANCELLED)?.is_some();
         let workers_max = config.workers();
         let threads = workers_max.max(job::cores());
-        let worker_limit = config.video_options().timeout + WORKER_STALL_MARGIN;
+        let worker_limit = config.video_options().timeout * 3 + WORKER_STALL_MARGIN;
         let recording_limit = worker_limit + RECORDING_STALL_MARGIN;
         let recording = liveness.stage("the recording of clips", recording_limit);
         let ledger = SharedLedger::new(ledger);

@@ -12,6 +12,7 @@ use crate::mqtt::{Settings, Tls};
 use crate::recording::capture_settings::CaptureSettings;
 use crate::sequence::SequenceSpec;
 use crate::video::clip::VideoOptions;
+use crate::video::clip_decoder::DecodePlace;
 use std::time::Duration;
 
 impl Config {
@@ -37,6 +38,7 @@ impl Config {
             models: self.model_paths(),
             accelerator: self.backend_request(),
             video: self.video_options(),
+            decode_place: self.decode_place(),
             batch_size: self.output.batches.batch_size,
         }
     }
@@ -145,6 +147,18 @@ impl Config {
         VideoOptions {
             decoder: self.run.decoder.clone(),
             timeout: Duration::from_secs_f64(self.run.clip_timeout_s),
+            pixels_max: self.run.max_pixels,
+        }
+    }
+
+    /// Which process decodes the clips.
+    #[must_use]
+    pub fn decode_place(&self) -> DecodePlace {
+        if self.run.decode_in_process {
+            return DecodePlace::ThisProcess;
+        }
+        DecodePlace::ChildProcess {
+            memory_bytes: self.run.decoder_memory_mib << 20,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Decides the state of each planned clip, in plan order, by the notebook's minimum of frames and its limit per gloss.
 
-use crate::sequence::Sequence;
+use crate::sequence::{FrameTotal, Sequence};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -174,16 +174,24 @@ impl Judge {
     /// The state of a clip that was read, and why it is not accepted.
     fn assess(&self, reading: &Reading) -> (State, Option<String>) {
         let sequence = &reading.sequence;
-        let (start, declared) = (sequence.window.start, sequence.declared_frames);
+        let start = sequence.window.start;
+        let total = sequence.total_frames.map_or(0, FrameTotal::count);
+        // A count that an error ended is not the clip's.
+        let is_known = matches!(sequence.total_frames, Some(FrameTotal::Declared(_)))
+            || reading.stopped_early.is_none();
         let (seen, sampled) = (sequence.frames_with_hand, sequence.frames.len());
         let needed = self.min_frames;
-        let (state, reason) = if sampled == 0 && sequence.window.is_empty() {
-            let reason = format!("frame range starts at {start}, the clip has {declared} frames");
+        let (state, reason) = if sampled == 0 && sequence.window.is_empty() && is_known {
+            let reason = format!("frame range starts at {start}, the clip has {total} frames");
             (State::Empty, reason)
         } else if sampled == 0 {
             let stopped = reading.stopped_early.as_deref();
             let why = stopped.unwrap_or("the file ends there");
-            let reason = format!("decoding ended before frame {start} of {declared} ({why})");
+            let reason = if is_known {
+                format!("decoding ended before frame {start} of {total} ({why})")
+            } else {
+                format!("decoding ended after {total} frames, before frame {start} ({why})")
+            };
             (State::Unreadable, reason)
         } else if seen < needed {
             let reason = format!("a hand in {seen} of {sampled} frames, {needed} are needed");
@@ -220,7 +228,7 @@ mod tests {
                 frames: (0..).take(frames).map(frame).collect(),
                 frames_with_hand: with_hand,
                 window: sampling::window(start, 0, 40),
-                declared_frames: 40,
+                total_frames: Some(FrameTotal::Declared(40)),
             },
             decoder: None,
             is_approximate: false,

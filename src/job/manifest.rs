@@ -3,6 +3,7 @@
 use super::skip_reason;
 use crate::dataset::acceptance::{Reading, State};
 use crate::dataset::plan::{Plan, PlanRecord};
+use crate::sequence::FrameTotal;
 use crate::storage::ledger::{ClipRecord, LEDGER_NAME};
 use crate::storage::manifest::ManifestLine;
 use crate::storage::{Recorder, StoreError};
@@ -73,8 +74,8 @@ fn line(record: &PlanRecord, state: State, reason: Option<String>) -> ManifestLi
 pub(super) fn clip_json(reading: &Reading) -> String {
     let sequence = &reading.sequence;
     let mut clip = json!({
-        // By the container.
-        "declared_frames": sequence.declared_frames,
+        // Frames of the clip; null where neither its container nor its end told them.
+        "declared_frames": sequence.total_frames.map(FrameTotal::count),
         // Frames that the detector processed.
         "sampled": sequence.frames.len(),
         // Of these, frames with one hand or more, and with two.
@@ -85,6 +86,12 @@ pub(super) fn clip_json(reading: &Reading) -> String {
         // Approximate where the color rule is not proven equal to the notebook's.
         "colour": if reading.is_approximate { "approximate" } else { "exact" },
     });
+    // Where the container does not declare them, OpenCV's count is a guess. Here the clip is read to its end.
+    match sequence.total_frames {
+        Some(FrameTotal::Declared(_)) => {}
+        Some(FrameTotal::Counted(_)) => clip["frame_count"] = json!("counted"),
+        None => clip["frame_count"] = json!("unknown"),
+    }
     // Why decoding stopped before the end of the file.
     if let Some(reason) = &reading.stopped_early {
         clip["stopped_early"] = json!(reason);

@@ -1,6 +1,7 @@
 //! One dataset job, from its folder to the notebook's file: scan → plan → workers → recorder → batches → joined file.
 //! It resumes where a previous process ended.
 
+mod begun;
 mod collector;
 mod manifest;
 pub mod observer;
@@ -26,9 +27,12 @@ use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
 use crate::storage::{Ledger, Recorder, SharedLedger, StoreError};
 use crate::system::clock::timestamp;
 use crate::video::clip::{self, VideoOptions};
+use crate::video::clip_decoder::DecodePlace;
 use crate::video::dataset_source::DatasetSource;
 use crate::video::decoder;
+use crate::video::turns::DecodeTurns;
 use anyhow::anyhow;
+use begun::BegunClips;
 use collector::ResultCollector;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -68,6 +72,8 @@ pub struct JobConfig {
     pub accelerator: BackendRequest,
     /// Which decoder reads the clips, and its timeout.
     pub video: VideoOptions,
+    /// Which process decodes the clips.
+    pub decode_place: DecodePlace,
     /// Planned clips in a batch file.
     pub batch_size: usize,
 }
@@ -166,6 +172,7 @@ pub struct Job<'a> {
     config: &'a JobConfig,
     scan: &'a DatasetScan,
     backend: &'a BackendHandle,
+    ledger: SharedLedger,
     recorder: Recorder,
 }
 
@@ -182,7 +189,8 @@ impl<'a> Job<'a> {
             config,
             scan,
             backend,
-            recorder: Recorder::new(&config.out, ledger, config.batch_size, length),
+            recorder: Recorder::new(&config.out, ledger.clone(), config.batch_size, length),
+            ledger,
         }
     }
 
@@ -267,12 +275,18 @@ impl<'a> Job<'a> {
         if !was_complete {
             retry_while_full(observer, || write_run(&config.out, &record))?;
         }
+        let begun = match config.decode_place {
+            DecodePlace::ThisProcess => Some(BegunClips::load(self.ledger.clone())?),
+            DecodePlace::ChildProcess { .. } => None,
+        };
         let mut collector = ResultCollector::new(self, observer, run, known, sealed);
         let workers = WorkerFactory {
             config,
             scan,
             backend,
             context,
+            begun,
+            turns: DecodeTurns::default(),
         };
         let ran = worker_pool::run(
             clips,

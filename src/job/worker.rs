@@ -1,5 +1,6 @@
 //! What one worker thread does with one clip.
 
+use super::begun::{BegunClip, BegunClips, ENDED_TWICE};
 use super::{DatasetScan, JobConfig, JobContext};
 use crate::dataset::acceptance::{Outcome, Reading};
 use crate::dataset::plan::PlannedClip;
@@ -7,10 +8,21 @@ use crate::error::{CliError, Exit};
 use crate::frame::{RgbFrame, SourceError};
 use crate::inference::{BackendHandle, SelectionError, WorkerDetector};
 use crate::sequence::{ExtractError, FrameRecord, extract};
-use crate::video::clip::VideoClip;
-use crate::video::dataset_source::ClipFile;
+use crate::video::clip::stuck_decoders;
+use crate::video::clip_decoder::ClipDecoder;
+use crate::video::clip_file::open_file;
+use crate::video::turns::DecodeTurns;
 use anyhow::anyhow;
 use std::sync::Arc;
+
+/// Decoders that hang in this process, at most, before the job ends: each of them keeps a thread and its memory.
+const STUCK_DECODERS_MAX: usize = 8;
+
+/// What a worker works with.
+struct WorkerTools<'a> {
+    detector: WorkerDetector<'a>,
+    decoder: ClipDecoder<'a>,
+}
 
 /// Makes the workers of a job, and holds what they share.
 pub(super) struct WorkerFactory<'a> {
@@ -18,6 +30,10 @@ pub(super) struct WorkerFactory<'a> {
     pub(super) scan: &'a DatasetScan,
     pub(super) backend: &'a BackendHandle,
     pub(super) context: &'a JobContext<'a>,
+    /// Records each clip before it is decoded, where that can end the process.
+    pub(super) begun: Option<BegunClips>,
+    /// Which worker may decode.
+    pub(super) turns: DecodeTurns,
 }
 
 impl<'a> WorkerFactory<'a> {
@@ -26,15 +42,39 @@ impl<'a> WorkerFactory<'a> {
         &'a self,
         n: usize,
     ) -> Result<impl FnMut(usize) -> Result<Option<Outcome>, CliError> + 'a, CliError> {
-        let mut tools = WorkerDetector::new(self.backend, self.config.detector)?;
+        let decoder = ClipDecoder::new(&self.config.video, self.config.decode_place, &self.turns);
+        let mut tools = WorkerTools {
+            decoder: decoder.map_err(|error| machine_fault(&error))?,
+            detector: WorkerDetector::new(self.backend, self.config.detector)?,
+        };
         Ok(move |position: usize| {
             let clip = &self.scan.plan.jobs[position];
             tracing::debug!(position, video_id = %clip.video_id, worker = n, "clip begun");
             self.context.frames.clip_started(n, clip);
-            let outcome = self.read(n, clip, &mut tools);
+            let outcome = self.read_recorded(n, clip, &mut tools);
             self.context.frames.clip_finished(n);
             outcome
         })
+    }
+
+    /// Reads a clip and closes it, unless it has ended the process too often.
+    fn read_recorded(
+        &self,
+        n: usize,
+        planned: &PlannedClip,
+        tools: &mut WorkerTools<'_>,
+    ) -> Result<Option<Outcome>, CliError> {
+        let begun = match &self.begun {
+            None => None,
+            Some(clips) => match clips.begin(&planned.video_id)? {
+                None => return Ok(Some(Outcome::Unreadable(ENDED_TWICE.to_owned()))),
+                begun => begun,
+            },
+        };
+        let outcome = self.read(n, planned, tools);
+        tools.decoder.close();
+        begun.map_or(Ok(()), BegunClip::end)?;
+        outcome
     }
 
     /// Reads a clip; again on the CPU, from its start, when the accelerator is lost: a clip is the work of one backend.
@@ -43,11 +83,24 @@ impl<'a> WorkerFactory<'a> {
         &self,
         n: usize,
         planned: &PlannedClip,
-        tools: &mut WorkerDetector<'_>,
+        tools: &mut WorkerTools<'_>,
     ) -> Result<Option<Outcome>, CliError> {
-        let (mut clip, file) = match self.open(planned) {
-            Ok(opened) => opened,
-            Err(reason) => return self.unreadable(reason.0),
+        let stuck = stuck_decoders();
+        if stuck >= STUCK_DECODERS_MAX {
+            let hang = anyhow!(
+                "{stuck} decoders hang and do not stop; the manifest names their clips. Run the command again: the job \
+                 resumes, with free memory"
+            );
+            return Err(CliError::new(Exit::Bug, hang));
+        }
+        let WorkerTools { detector, decoder } = tools;
+        let file = self.scan.dataset.clip(&planned.video_id);
+        let opened = file
+            .and_then(|file| open_file(file.path()))
+            .and_then(|file| decoder.open(file));
+        let clip = match opened {
+            Ok(clip) => clip,
+            Err(error) => return self.unreadable(error),
         };
         let mut on_frame = |frame: &RgbFrame, found: &FrameRecord| {
             self.context
@@ -56,40 +109,50 @@ impl<'a> WorkerFactory<'a> {
             !self.context.control.is_abandoned()
         };
         let sequence = extract(
-            &mut clip,
-            &mut tools.detector,
+            clip,
+            &mut detector.detector,
             self.config.shape,
             planned.frame_start,
             planned.frame_end,
             &mut on_frame,
         );
-        match sequence {
-            Ok(sequence) => Ok(Some(Outcome::Read(Box::new(Reading {
-                sequence,
-                backend: Arc::clone(&tools.backend),
-                decoder: clip.decoder(),
-                is_approximate: clip.is_approximate(),
-                stopped_early: clip.stopped_early().map(str::to_owned),
-            })))),
-            Err(ExtractError::GivenUp) => Ok(None),
-            Err(ExtractError::Source(e)) => self.unreadable(e.to_string()),
-            Err(ExtractError::Model(_)) if tools.is_abandoned() => Ok(None),
-            Err(ExtractError::Model(error)) => match tools.lost() {
-                None => Err(error.into()),
-                Some(reason) if self.backend.is_required() => {
-                    Err(SelectionError::lost(&reason).into())
-                }
-                Some(_) => {
-                    drop((clip, file));
-                    tools.fall_back()?;
-                    self.read(n, planned, tools)
-                }
-            },
-        }
+        let sequence = match sequence {
+            Ok(sequence) => sequence,
+            Err(ExtractError::GivenUp) => return Ok(None),
+            Err(ExtractError::Source(error)) => return self.unreadable(error),
+            Err(ExtractError::Model(_)) if detector.is_abandoned() => return Ok(None),
+            Err(ExtractError::Model(error)) => {
+                return match detector.lost() {
+                    None => Err(error.into()),
+                    Some(reason) if self.backend.is_required() => {
+                        Err(SelectionError::lost(&reason).into())
+                    }
+                    Some(_) => {
+                        decoder.close();
+                        detector.fall_back()?;
+                        self.read(n, planned, tools)
+                    }
+                };
+            }
+        };
+        let facts = match decoder.facts() {
+            Ok(facts) => facts,
+            Err(error) => return self.unreadable(error),
+        };
+        Ok(Some(Outcome::Read(Box::new(Reading {
+            sequence,
+            backend: Arc::clone(&detector.backend),
+            decoder: facts.decoder,
+            is_approximate: facts.is_approximate,
+            stopped_early: facts.stopped_early,
+        }))))
     }
 
-    /// The clip is unreadable, unless the whole dataset cannot be reached.
-    fn unreadable(&self, reason: String) -> Result<Option<Outcome>, CliError> {
+    /// The clip is unreadable, unless the machine is at fault or the whole dataset cannot be reached.
+    fn unreadable(&self, error: SourceError) -> Result<Option<Outcome>, CliError> {
+        let SourceError::Clip(reason) = error else {
+            return Err(machine_fault(&error));
+        };
         if self.scan.dataset.is_there() {
             Ok(Some(Outcome::Unreadable(reason)))
         } else {
@@ -101,11 +164,10 @@ impl<'a> WorkerFactory<'a> {
             Err(CliError::new(Exit::NoInput, gone))
         }
     }
+}
 
-    /// Opens a clip. Its file must live as long as the clip is read.
-    fn open(&self, planned: &PlannedClip) -> Result<(VideoClip, ClipFile), SourceError> {
-        let file = self.scan.dataset.clip(&planned.video_id)?;
-        let clip = VideoClip::open(file.path(), &self.config.video)?;
-        Ok((clip, file))
-    }
+/// The job stops: each of the following clips would fail for the same reason.
+fn machine_fault(error: &SourceError) -> CliError {
+    let text = "the job stops, no clip is recorded for it; run the command again: the job resumes";
+    CliError::new(Exit::InOut, anyhow!("{error}; {text}"))
 }

@@ -1,6 +1,6 @@
 //! Runs jobs on many worker threads and returns their results in order.
 //!
-//! A worker is a thread with its own decoder and interpreters. It creates them before its first job and drops them while
+//! A worker is a thread with its own decoder process and interpreters. It creates them before its first job and drops them while
 //! it is paused. A [`WorkerControl`] pauses and stops workers. The channel of results is bounded, and a job is handed out
 //! only while it lies within a window from the oldest unfinished one, so that results cannot pile up behind a slow clip.
 

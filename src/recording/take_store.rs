@@ -3,6 +3,7 @@
 
 use crate::messages::payloads::Timestamp;
 use crate::recording::capture_settings::CaptureSettings;
+use crate::sequence::FrameTotal;
 use crate::sequence::sign_recorder::Sign;
 use crate::storage::batches::BatchRow;
 use crate::storage::ledger::{ClipRecord, JobIdentity};
@@ -362,7 +363,7 @@ fn describe(sign: &Sign, device: &str, backend: &str) -> Value {
         "end_ms": millis(&sign.end),
         "ended_by": sign.end_reason.name(),
         "seen": sign.seen,
-        "declared_frames": sequence.declared_frames,
+        "declared_frames": sequence.total_frames.map(FrameTotal::count),
         "sampled": sequence.frames.len(),
         "with_hand": sequence.frames_with_hand,
         "with_two_hands": sequence.frames.iter().filter(|f| f.hand_count == 2).count(),

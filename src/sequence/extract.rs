@@ -66,8 +66,27 @@ pub struct Sequence {
     pub frames_with_hand: usize,
     /// The part of the clip that was sampled.
     pub window: Window,
-    /// Number of frames that the container declares.
-    pub declared_frames: u64,
+    /// Number of frames of the clip; `None` where neither its container nor its end told it.
+    pub total_frames: Option<FrameTotal>,
+}
+
+/// The number of frames of a clip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameTotal {
+    /// As its container declares.
+    Declared(u64),
+    /// As counted to its end, because the container does not declare it.
+    Counted(u64),
+}
+
+impl FrameTotal {
+    /// The number.
+    #[must_use]
+    pub fn count(self) -> u64 {
+        match self {
+            Self::Declared(count) | Self::Counted(count) => count,
+        }
+    }
 }
 
 impl Sequence {
@@ -76,7 +95,7 @@ impl Sequence {
         frames: Vec<FrameRecord>,
         length: usize,
         window: Window,
-        declared_frames: u64,
+        total_frames: Option<FrameTotal>,
     ) -> Self {
         let mut rows = Array2::zeros((length, FEATURES));
         let mut frames_with_hand = 0;
@@ -90,7 +109,7 @@ impl Sequence {
             frames,
             frames_with_hand,
             window,
-            declared_frames,
+            total_frames,
         }
     }
 }
@@ -113,7 +132,8 @@ pub enum ExtractError {
 }
 
 /// Reads `source` from its first frame and makes the sequence of its frames `frame_start..frame_end` (as in the
-/// metadata: 0-based here, 0 and below meaning "from the start" and "to the end").
+/// metadata: 0-based here, 0 and below meaning "from the start" and "to the end"). A source that does not declare its
+/// number of frames is read to its end or to the last sampled frame.
 ///
 /// # Errors
 /// When the first image cannot be had, a model fails or `on_frame` gives up. A source that ends early is no error.
@@ -125,14 +145,22 @@ pub fn extract<M: Model>(
     frame_end: i64,
     on_frame: &mut FrameCallback<'_>,
 ) -> Result<Sequence, ExtractError> {
-    let declared_frames = source.declared_frames();
-    let window = window(frame_start, frame_end, declared_frames);
+    let mut total = source.declared_frames().map(FrameTotal::Declared);
+    let mut range = window(
+        frame_start,
+        frame_end,
+        total.map_or(u64::MAX, FrameTotal::count),
+    );
     let mut tracker = Tracker::default();
     let mut frames = Vec::new();
     let mut read = 0;
-    'clip: for index in sampled(window, shape.stride, shape.length) {
+    'clip: for index in sampled(range, shape.stride, shape.length) {
         while read <= index {
             if !source.advance()? {
+                if total.is_none() {
+                    total = Some(FrameTotal::Counted(read));
+                    range = window(frame_start, frame_end, read);
+                }
                 break 'clip;
             }
             read += 1;
@@ -149,5 +177,5 @@ pub fn extract<M: Model>(
         }
         frames.push(record);
     }
-    Ok(Sequence::new(frames, shape.length, window, declared_frames))
+    Ok(Sequence::new(frames, shape.length, range, total))
 }

@@ -12,7 +12,9 @@ pub mod sampling;
 pub mod segmenter;
 pub mod sign_recorder;
 
-pub use extract::{ExtractError, FrameCallback, FrameRecord, Sequence, SequenceSpec, extract};
+pub use extract::{
+    ExtractError, FrameCallback, FrameRecord, FrameTotal, Sequence, SequenceSpec, extract,
+};
 
 /// How the numbers of a sequence are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! A camera's frames, with the hands found in them → labelled signs with the notebook's numbers.
 
-use super::extract::FrameRecord;
+use super::extract::{FrameRecord, FrameTotal};
 use super::resample::ResampleGrid;
 use super::sampling::Window;
 use super::segmenter::{EndReason, Segment, SegmentRules, Segmenter};
@@ -147,7 +147,12 @@ fn to_sign(config: &SignConfig, segment: &Segment<FrameRecord>, gloss: Arc<str>)
     };
     Some(Sign {
         gloss,
-        sequence: Sequence::new(frames, spec.length, window, total),
+        sequence: Sequence::new(
+            frames,
+            spec.length,
+            window,
+            Some(FrameTotal::Declared(total)),
+        ),
         frame_times,
         begin,
         end,
@@ -233,7 +238,7 @@ mod tests {
             (FRAME * 4, FRAME * 75, 72)
         );
         let sequence = &sign.sequence;
-        assert_eq!(sequence.declared_frames, 72);
+        assert_eq!(sequence.total_frames, Some(FrameTotal::Declared(72)));
         assert_eq!((sequence.frames.len(), sequence.frames_with_hand), (32, 31));
         for (nth, frame) in (0..).zip(&sequence.frames) {
             assert_eq!(frame.frame_index, nth * 2);

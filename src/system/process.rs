@@ -1,4 +1,4 @@
-//! Process control: end with the parent, redirect stderr.
+//! Process control: end with the parent, end before others, redirect stderr.
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::stdio::dup2_stderr;
@@ -20,6 +20,14 @@ pub fn end_with_parent(parent: u32) -> io::Result<()> {
             "the process that started this one has ended",
         ))
     }
+}
+
+/// Has the kernel end this process before others when there is no memory left.
+///
+/// # Errors
+/// When the system refuses.
+pub fn end_first_without_memory() -> io::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", "1000")
 }
 
 /// Calls `chatter` with stderr redirected to /dev/null. Only for the start: what other threads write meanwhile is lost,

@@ -3,46 +3,85 @@
 //! The decoder's planes are converted to RGB by [`crate::color`]: GStreamer's own conversion differs from the notebook's by
 //! up to 20 grey levels.
 
-use super::container::{self, EditList, VideoTrack};
-use super::decoder::{self, StreamCodec};
-use crate::color::{self, Converter, Exactness};
+use super::clip_file::{io_error, open_file};
+use super::container::{self, VideoTrack};
+use super::decoder::StreamCodec;
+use super::frame_converter::FrameConverter;
+use super::packet_order::Mark;
+use super::{avi_header, file_format};
+use crate::color::{self, Exactness};
 use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
 use crate::video::gst_pipeline::{self, DecodePipeline, GRACE, PipelineItem};
 use crossbeam_channel::RecvTimeoutError;
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
-use gstreamer_video::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+/// Time between two looks at whether a pipeline still runs.
+const IDLE_CHECK: Duration = Duration::from_millis(500);
+
 /// Options of the decoder.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VideoOptions {
     /// Which decoder is used.
     pub decoder: DecoderChoice,
     /// Longest total wait for the decoder in one clip.
     pub timeout: Duration,
+    /// Most pixels of a frame; a clip with larger ones is not decoded.
+    pub pixels_max: u64,
+}
+
+/// Most pixels of a frame unless something else is set: 4096 × 2304.
+pub const PIXELS_MAX: u64 = 4096 * 2304;
+
+impl Default for VideoOptions {
+    fn default() -> Self {
+        Self {
+            decoder: DecoderChoice::Software,
+            timeout: Duration::from_mins(1),
+            pixels_max: PIXELS_MAX,
+        }
+    }
+}
+
+/// What a clip's decoder reports beside its frames.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClipFacts {
+    /// How many frames the container says there are; may lie. `None` when it says nothing.
+    pub declared_frames: Option<u64>,
+    /// Name of the GStreamer element that decodes.
+    pub decoder: Option<String>,
+    /// Whether a frame was converted by a rule that is not proven equal to the notebook's.
+    pub is_approximate: bool,
+    /// Why decoding stopped before the end of the file, if it did.
+    pub stopped_early: Option<String>,
 }
 
 /// An open clip.
 pub struct VideoClip {
     pipeline: DecodePipeline,
     track: VideoTrack,
-    /// What is left of the clip's timeout.
+    timeout: Duration,
+    /// What is left of the timeout.
     budget: Duration,
-    frames: u64,
+    frames: Option<u64>,
+    /// Number of frames that were shown.
+    taken: u64,
     /// Whether the current frame is the one that `open` waited for.
     is_at_start: bool,
     ended: bool,
     late_error: Option<String>,
     current: Option<gst::Sample>,
-    converter: Converter,
-    upright: RgbFrame,
-    turned: RgbFrame,
+    converter: FrameConverter,
+    /// The frame that [`FrameSource::frame`] lends.
+    shown: RgbFrame,
+    /// A frame before it is turned upright.
+    stored: RgbFrame,
     approximate: bool,
 }
 
@@ -54,48 +93,52 @@ pub fn init() -> Result<(), SourceError> {
     static STARTED: OnceLock<Result<(), SourceError>> = OnceLock::new();
     STARTED
         .get_or_init(|| {
-            gst::init().map_err(|e| SourceError(format!("GStreamer does not start: {e}")))
+            gst::init().map_err(|e| SourceError::Machine(format!("GStreamer does not start: {e}")))
         })
         .clone()
 }
 
 impl VideoClip {
-    /// Opens `path` and waits for its first frame.
+    /// Opens the clip at `path` and waits for its first frame.
+    ///
+    /// # Errors
+    /// As [`VideoClip::open`], and when there is no regular file.
+    pub fn open_path(path: &Path, options: &VideoOptions) -> Result<Self, SourceError> {
+        Self::open(open_file(path)?, options)
+    }
+
+    /// Opens the clip in `file`, wherever its position is, and waits for its first frame.
     ///
     /// # Errors
     /// When no frame can be decoded, with the decoder's reason.
-    pub fn open(path: &Path, options: &VideoOptions) -> Result<Self, SourceError> {
+    pub fn open(mut file: File, options: &VideoOptions) -> Result<Self, SourceError> {
         init()?;
-        let text = |e: std::io::Error| SourceError(e.to_string());
-        // Opening a pipe waits for its writer, and a device may never end.
-        if !std::fs::metadata(path).map_err(text)?.is_file() {
-            return Err(SourceError("not a regular file".into()));
-        }
-        let mut file = File::open(path).map_err(text)?;
-        let mut head = [0; 8];
-        let length = (&mut file).take(8).read(&mut head).map_err(text)?;
-        if length == 0 {
-            return Err(SourceError("the file is empty (0 bytes)".into()));
-        }
-        let track = container::first_video_track(&mut file).map_err(text)?;
-        drop(file);
-        let is_mp4 = track.is_some() || container::is_mp4(&head);
-        let track = track.unwrap_or_default();
-        let pipeline = gst_pipeline::build(path, is_mp4, &options.decoder, &track)
-            .map_err(|e| SourceError(e.to_string()))?;
+        let found = file_format::identify(&file)?;
+        let track = container::first_video_track(&mut file).map_err(|e| io_error(&e))?;
+        let counted = match &track {
+            Some(track) => Some(track.frames),
+            None => avi_header::frame_count(&file).map_err(|e| io_error(&e))?,
+        };
+        let track = match track {
+            Some(track) => track,
+            None => container::other_track(&mut file).map_err(|e| io_error(&e))?,
+        };
+        let pipeline = gst_pipeline::build(file, &found, options, &track)?;
         let mut clip = Self {
             pipeline,
+            timeout: options.timeout,
             budget: options.timeout,
-            frames: track.frames,
+            frames: counted.filter(|frames| *frames > 0),
+            approximate: track.is_approximate,
             track,
+            taken: 0,
             is_at_start: false,
             ended: false,
             late_error: None,
             current: None,
-            converter: Converter::default(),
-            upright: RgbFrame::default(),
-            turned: RgbFrame::default(),
-            approximate: false,
+            converter: FrameConverter::default(),
+            shown: RgbFrame::default(),
+            stored: RgbFrame::default(),
         };
         let starts = clip.pipeline.pipeline.set_state(gst::State::Playing);
         // A pipeline that does not start sends a message with the reason.
@@ -104,21 +147,28 @@ impl VideoClip {
         }
         if !clip.advance()? {
             let reason = clip.late_error.take();
-            return Err(SourceError(reason.unwrap_or_else(|| {
-                "the file has no frame that can be decoded".into()
-            })));
+            return Err(SourceError::Clip(
+                reason.unwrap_or_else(|| clip.pipeline.no_frame()),
+            ));
         }
         clip.is_at_start = true;
-        if clip.frames == 0 {
-            clip.frames = clip.frames_by_duration();
-        }
         Ok(clip)
     }
 
-    /// Name of the GStreamer element that decodes.
+    /// What the decoder has reported so far.
     #[must_use]
-    pub fn decoder(&self) -> Option<String> {
-        self.pipeline.stream().map(|s| s.decoder.clone())
+    pub fn facts(&self) -> ClipFacts {
+        ClipFacts {
+            declared_frames: self.frames,
+            decoder: self.pipeline.stream().map(|s| s.decoder.clone()),
+            is_approximate: self.approximate || self.pipeline.is_made_up(),
+            stopped_early: self.late_error.clone(),
+        }
+    }
+
+    fn codec(&self) -> StreamCodec {
+        let stream = self.pipeline.stream();
+        stream.map_or(StreamCodec::Other, |s| s.codec)
     }
 
     /// Presentation time of the current frame, by the container; its origin is arbitrary.
@@ -154,54 +204,64 @@ impl VideoClip {
         })
     }
 
-    /// Whether a frame was converted by a rule that is not proven equal to the notebook's.
-    #[must_use]
-    pub fn is_approximate(&self) -> bool {
-        self.approximate
-    }
-
     /// Allows the decoder `timeout` from here on, whatever it has used before.
     pub fn renew_timeout(&mut self, timeout: Duration) {
         self.budget = timeout;
     }
 
-    /// Why decoding stopped before the end of the file, if it did.
-    #[must_use]
-    pub fn stopped_early(&self) -> Option<&str> {
-        self.late_error.as_deref()
-    }
-
-    /// OpenCV's frame count for a container without one: duration × rate.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "as OpenCV"
-    )]
-    fn frames_by_duration(&self) -> u64 {
-        let duration = self.pipeline.pipeline.query_duration::<gst::ClockTime>();
-        match (duration, self.rate_of_current()) {
-            (Some(d), Some(r)) => (d.nseconds() as f64 / 1e9 * r + 0.5) as u64,
-            _ => 0,
+    /// Converts the current frame into `out`, as the viewer sees it (rotation applied).
+    ///
+    /// # Errors
+    /// When there is no current frame or its pixel format cannot be converted.
+    pub fn frame_into(&mut self, out: &mut RgbFrame) -> Result<(), SourceError> {
+        let codec = self.codec();
+        let sample = self
+            .current
+            .as_ref()
+            .ok_or_else(|| SourceError::Clip("no current frame".into()))?;
+        let turns = self.track.quarter_turns;
+        let target = if turns == 0 {
+            &mut *out
+        } else {
+            &mut self.stored
+        };
+        let exactness = self
+            .converter
+            .convert(sample, codec, target)
+            .map_err(SourceError::Clip)?;
+        // What is missing of a JPEG image keeps what its memory held before.
+        let is_undefined =
+            codec == StreamCodec::Jpeg && sample.buffer().is_some_and(|b| Mark::CutOff.is_on(b));
+        self.approximate |=
+            exactness == Exactness::Approximate || !codec.is_exact() || is_undefined;
+        if turns != 0 {
+            color::rotate(&self.stored, turns, out);
         }
+        Ok(())
     }
 
     /// The next output, `None` after `at_most`, or an error when the clip's timeout is used up.
     fn wait(&mut self, at_most: Duration) -> Result<Option<PipelineItem>, SourceError> {
-        let limit = at_most.min(self.budget);
-        let from = Instant::now();
-        let got = self.pipeline.items.recv_timeout(limit);
-        self.budget = self.budget.saturating_sub(from.elapsed());
-        match got {
-            Ok(item) => Ok(Some(item)),
-            Err(RecvTimeoutError::Disconnected) => Ok(Some(PipelineItem::End)),
-            Err(RecvTimeoutError::Timeout) if self.budget.is_zero() => {
-                self.ended = true;
-                Err(SourceError(
-                    "the decoder gave no frame within the clip timeout".into(),
-                ))
+        let mut rest = at_most.min(self.budget);
+        let mut was_idle = false;
+        loop {
+            let slice = rest.min(IDLE_CHECK);
+            let from = Instant::now();
+            let got = self.pipeline.items.recv_timeout(slice);
+            self.budget = self.budget.saturating_sub(from.elapsed());
+            rest = rest.saturating_sub(from.elapsed().max(slice));
+            match got {
+                Ok(item) => return Ok(Some(item)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Some(PipelineItem::End)),
+                Err(RecvTimeoutError::Timeout) if self.budget.is_zero() => {
+                    self.ended = true;
+                    return Err(timed_out(self.timeout));
+                }
+                // An element that ends without a message leaves nothing to wait for. What it sent last is read first.
+                Err(RecvTimeoutError::Timeout) if was_idle => return Ok(Some(PipelineItem::End)),
+                Err(RecvTimeoutError::Timeout) if rest.is_zero() => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => was_idle = self.pipeline.is_idle(),
             }
-            Err(RecvTimeoutError::Timeout) => Ok(None),
         }
     }
 }
@@ -223,24 +283,36 @@ impl FrameSource for VideoClip {
             };
             match self.wait(timeout)? {
                 Some(PipelineItem::Frame(sample)) => {
-                    let time = sample
-                        .buffer()
-                        .and_then(gst::BufferRef::pts)
-                        .map(gst::ClockTime::nseconds);
-                    if let (EditList::One(edit), Some(time)) = (self.track.edits, time)
-                        && !edit.shows(time)
+                    if self.codec().hides()
+                        && sample.buffer().is_some_and(|b| Mark::Hidden.is_on(b))
                     {
                         continue;
+                    }
+                    self.taken += 1;
+                    // As OpenCV: one more than the container's count is read, where edits repeat frames.
+                    if self.frames.is_some_and(|count| self.taken > count + 1) {
+                        self.ended = true;
+                        self.current = None;
+                        return Ok(false);
                     }
                     self.current = Some(sample);
                     return Ok(true);
                 }
-                Some(PipelineItem::Error { reason, is_final }) => {
+                Some(PipelineItem::Error { error, is_final }) => {
+                    let SourceError::Clip(reason) = error else {
+                        self.ended = true;
+                        return Err(error);
+                    };
                     let reachable = self.pipeline.stream().is_some();
                     self.late_error.get_or_insert(reason);
                     if reachable && !is_final {
                         continue;
                     }
+                }
+                Some(PipelineItem::Refused(reason)) => {
+                    self.ended = true;
+                    self.current = None;
+                    return Err(SourceError::Clip(reason));
                 }
                 Some(PipelineItem::End) | None => {}
             }
@@ -251,87 +323,29 @@ impl FrameSource for VideoClip {
     }
 
     fn frame(&mut self) -> Result<&RgbFrame, SourceError> {
-        let sample = self
-            .current
-            .as_ref()
-            .ok_or_else(|| SourceError("no current frame".into()))?;
-        let codec = self
-            .pipeline
-            .stream()
-            .map_or(StreamCodec::Other, |s| s.codec);
-        let exactness =
-            convert(sample, codec, &mut self.converter, &mut self.upright).map_err(SourceError)?;
-        self.approximate |= matches!(exactness, Exactness::Approximate);
-        if self.track.quarter_turns == 0 {
-            return Ok(&self.upright);
-        }
-        color::rotate(&self.upright, self.track.quarter_turns, &mut self.turned);
-        Ok(&self.turned)
+        let mut shown = std::mem::take(&mut self.shown);
+        let converted = self.frame_into(&mut shown);
+        self.shown = shown;
+        converted.map(|()| &self.shown)
     }
 
-    fn declared_frames(&self) -> u64 {
+    fn declared_frames(&self) -> Option<u64> {
         self.frames
     }
 }
 
-fn convert(
-    sample: &gst::Sample,
-    codec: StreamCodec,
-    converter: &mut Converter,
-    out: &mut RgbFrame,
-) -> Result<Exactness, String> {
-    let caps = sample.caps().ok_or("a frame without format")?;
-    let info = gst_video::VideoInfo::from_caps(caps).map_err(|e| e.to_string())?;
-    gst_pipeline::check_size(i64::from(info.width()), i64::from(info.height()))?;
-    let buffer = sample.buffer().ok_or("a frame without data")?;
-    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
-        .map_err(|e| e.to_string())?;
-    let (layout, bit_depth) = decoder::layout(info.format()).ok_or_else(|| {
-        format!(
-            "pixel format {} is not supported; re-encode the clip as yuv420p",
-            info.format()
-        )
-    })?;
-    let mut data: [&[u8]; 3] = [&[]; 3];
-    let mut strides = [0_usize; 3];
-    for (plane, &stride) in (0_u32..3).zip(frame.plane_stride()) {
-        let at = plane as usize;
-        data[at] = frame.plane_data(plane).map_err(|e| e.to_string())?;
-        strides[at] = usize::try_from(stride).map_err(|e| e.to_string())?;
-    }
-    let split;
-    if info.format() == gst_video::VideoFormat::Nv12 {
-        split = split_pairs(data[1]);
-        data[1] = &split.0;
-        data[2] = &split.1;
-        strides[1] /= 2;
-        strides[2] = strides[1];
-    }
-    let (width, height) = (info.width() as usize, info.height() as usize);
-    let (coded_width, coded_height) = codec.coded_size(width, height);
-    // `VideoInfo` loses the range when the colour matrix is unknown.
-    let tags = caps
-        .structure(0)
-        .and_then(|s| s.get::<&str>("colorimetry").ok());
-    let is_full = info.colorimetry().range() == gst_video::VideoColorRange::Range0_255
-        || tags.is_some_and(|t| t.starts_with("1:"));
-    let image = color::YuvFrame {
-        width,
-        height,
-        coded_width,
-        coded_height,
-        layout,
-        bit_depth,
-        full_range: is_full && codec.reports_range(),
-        planes: data,
-        strides,
-    };
-    converter.to_rgb(&image, out).map_err(|e| e.to_string())
+/// The reason of a clip whose decoder took longer than `timeout`.
+pub(super) fn timed_out(timeout: Duration) -> SourceError {
+    let seconds = timeout.as_secs_f64();
+    SourceError::Clip(format!(
+        "the decoder gave no frame within the clip timeout of {seconds} s"
+    ))
 }
 
-/// Splits NV12's plane of U and V pairs.
-fn split_pairs(plane: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    plane.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip()
+/// Number of decoders that were left behind because they did not stop. Each keeps a thread and memory.
+#[must_use]
+pub fn stuck_decoders() -> usize {
+    gst_pipeline::stuck_decoders()
 }
 
 /// GStreamer's version.
@@ -339,38 +353,4 @@ fn split_pairs(plane: &[u8]) -> (Vec<u8>, Vec<u8>) {
 pub fn version() -> String {
     let (major, minor, micro, _) = gst::version();
     format!("{major}.{minor}.{micro}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nv12_is_i420_with_its_chroma_in_pairs() {
-        init().unwrap();
-        let (width, height) = (64_u32, 48_u32);
-        let sample = |format: gst_video::VideoFormat, bytes: Vec<u8>| {
-            let info = gst_video::VideoInfo::builder(format, width, height)
-                .build()
-                .unwrap();
-            assert_eq!(info.size(), bytes.len());
-            let buffer = gst::Buffer::from_mut_slice(bytes);
-            gst::Sample::builder()
-                .buffer(&buffer)
-                .caps(&info.to_caps().unwrap())
-                .build()
-        };
-        let luma: Vec<u8> = (0..64 * 48).map(|i| (i * 7 % 251) as u8).collect();
-        let u: Vec<u8> = (0..32 * 24).map(|i| (i * 5 % 253) as u8).collect();
-        let v: Vec<u8> = (0..32 * 24).map(|i| (i * 3 % 241) as u8).collect();
-        let pairs: Vec<u8> = u.iter().zip(&v).flat_map(|(u, v)| [*u, *v]).collect();
-        let planar = sample(gst_video::VideoFormat::I420, [luma.clone(), u, v].concat());
-        let paired = sample(gst_video::VideoFormat::Nv12, [luma, pairs].concat());
-        let (mut a, mut b) = (RgbFrame::default(), RgbFrame::default());
-        let mut converter = Converter::default();
-        convert(&planar, StreamCodec::H264, &mut converter, &mut a).unwrap();
-        convert(&paired, StreamCodec::H264, &mut converter, &mut b).unwrap();
-        assert_eq!(a.pixels().len(), 64 * 48 * 3);
-        assert!(a == b);
-    }
 }

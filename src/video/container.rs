@@ -1,9 +1,19 @@
 //! The first video track of an MP4 file: frame count, rotation and edit list, as FFmpeg's demuxer reads them for the
 //! notebook. GStreamer gives no count and cuts at the edit's end in rounded nanoseconds. It reads everything else.
 
+mod boxes;
+mod cut_off;
+mod edit_list;
+mod rotation;
+mod samples;
+
+use boxes::{be32, be64, boxes, child, position, rows};
+pub use cut_off::other_track;
+pub use edit_list::Packet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 /// Number of top-level boxes that are read; a fragmented clip has about two per second.
 const BOXES_MAX: usize = 20_000;
@@ -19,13 +29,16 @@ pub struct VideoTrack {
     pub length: Option<(u64, u32)>,
     /// Clockwise quarter turns that make the picture upright, 0..=3.
     pub quarter_turns: u8,
-    /// The part of the track that is shown.
-    pub edits: EditList,
-    /// File positions and replacement bytes that hide the edit list, other tracks and the declared end of the media; none
-    /// for a track of several edits.
+    /// What the edit list sends to the decoder; `None` when each sample is decoded and shown once, in order.
+    pub packets: Option<Arc<[Packet]>>,
+    /// Whether the edit list is longer than what is followed: the whole track is shown instead.
+    pub is_approximate: bool,
+    /// File positions and replacement bytes that hide the edit list, other tracks and the declared end of the media.
     pub patches: Vec<(u64, [u8; 4])>,
-    /// File position of media data that the end of the file cuts off.
+    /// File position of media data that the end of the file may cut off.
     pub cut_off_from: Option<u64>,
+    /// Bytes that the container has behind each packet.
+    pub trailer: usize,
     id: u32,
 }
 
@@ -36,39 +49,6 @@ impl VideoTrack {
     pub fn rate(&self) -> Option<f64> {
         let (ticks, timescale) = self.length?;
         Some(self.frames as f64 * f64::from(timescale) / ticks as f64)
-    }
-}
-
-/// A track's edit list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EditList {
-    /// The whole track is shown.
-    #[default]
-    None,
-    /// One part is shown.
-    One(Edit),
-    /// Several parts, one after another; left to GStreamer.
-    Several,
-}
-
-/// Frames whose time lies in `start..end` are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Edit {
-    /// First time, in ticks.
-    pub start: u64,
-    /// Time after the last, in ticks.
-    pub end: u64,
-    /// Ticks per second.
-    pub timescale: u32,
-}
-
-impl Edit {
-    /// Whether a frame at `nanoseconds` of media time is shown.
-    #[must_use]
-    pub fn shows(&self, nanoseconds: u64) -> bool {
-        let ticks =
-            (u128::from(nanoseconds) * u128::from(self.timescale) + 500_000_000) / 1_000_000_000;
-        ticks >= u128::from(self.start) && ticks < u128::from(self.end)
     }
 }
 
@@ -182,12 +162,6 @@ fn headers(moov: &[u8]) -> impl Iterator<Item = &[u8]> {
     in_tracks.chain([child(moov, b"mvhd")]).flatten()
 }
 
-/// Position of `part` in `whole`, which it borrows from.
-fn position(whole: &[u8], part: &[u8]) -> u64 {
-    let from = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
-    from as u64
-}
-
 /// Number of samples of track `id` in a fragment.
 fn fragment_count(moof: &[u8], id: u32) -> u64 {
     let of_track = boxes(moof).filter(|(kind, traf)| {
@@ -208,63 +182,43 @@ pub fn is_mp4(head: &[u8; 8]) -> bool {
     KINDS.contains(&&head[4..8])
 }
 
-/// Boxes of one level: type and content; ends at the first box that does not fit.
-fn boxes(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    std::iter::from_fn(move || {
-        let (size, skip) = match be32(bytes, 0)? {
-            0 => (bytes.len(), 8),
-            1 => (usize::try_from(be64(bytes, 8)?).ok()?, 16),
-            n => (n as usize, 8),
-        };
-        let kind = bytes.get(4..8)?;
-        // A box that is cut off still counts as far as it goes.
-        let content = bytes.get(skip..size.min(bytes.len()))?;
-        bytes = bytes.get(size..).unwrap_or(&[]);
-        Some((kind, content))
-    })
-}
-
-fn child<'a>(bytes: &'a [u8], kind: &[u8]) -> Option<&'a [u8]> {
-    boxes(bytes)
-        .find(|(k, _)| *k == kind)
-        .map(|(_, content)| content)
-}
-
 fn video_track(moov: &[u8]) -> Option<VideoTrack> {
     let movie_timescale = child(moov, b"mvhd").and_then(timescale);
-    boxes(moov)
-        .filter(|(kind, _)| *kind == b"trak")
-        .find_map(|(_, trak)| {
-            let mdia = child(trak, b"mdia")?;
-            if child(mdia, b"hdlr")?.get(8..12)? != b"vide" {
-                return None;
-            }
-            let stbl = child(child(mdia, b"minf")?, b"stbl")?;
-            let (frames, ticks) = child(stbl, b"stts").map_or((0, 0), sample_times);
-            let timescale = child(mdia, b"mdhd").and_then(timescale);
-            let tkhd = child(trak, b"tkhd").unwrap_or(&[]);
-            let edts = child(trak, b"edts");
-            let elst = edts.and_then(|edts| child(edts, b"elst"));
-            let lead = child(stbl, b"ctts").map_or(0, composition_lead);
-            let edits = elst
-                .zip(movie_timescale.zip(timescale))
-                .map_or(EditList::None, |(elst, (movie, media))| {
-                    edits(elst, movie, media, lead)
-                });
-            Some(VideoTrack {
-                frames,
-                length: timescale.filter(|_| ticks > 0).map(|t| (ticks, t)),
-                quarter_turns: rotation(tkhd).unwrap_or(0),
-                edits,
-                patches: if edits == EditList::Several {
-                    Vec::new()
-                } else {
-                    patches(moov, trak, frames > 0)
-                },
-                cut_off_from: None,
-                id: be32(tkhd, if tkhd.first() == Some(&1) { 20 } else { 12 }).unwrap_or(0),
-            })
+    // FFmpeg knows of the movie header only what stands before the track.
+    let mut mvhd: &[u8] = &[];
+    boxes(moov).find_map(|(kind, trak)| {
+        if kind == b"mvhd" {
+            mvhd = trak;
+        }
+        if kind != b"trak" {
+            return None;
+        }
+        let mdia = child(trak, b"mdia")?;
+        if child(mdia, b"hdlr")?.get(8..12)? != b"vide" {
+            return None;
+        }
+        let stbl = child(child(mdia, b"minf")?, b"stbl")?;
+        let (frames, ticks) = child(stbl, b"stts").map_or((0, 0), sample_times);
+        let timescale = child(mdia, b"mdhd").and_then(timescale);
+        let tkhd = child(trak, b"tkhd").unwrap_or(&[]);
+        let elst = child(trak, b"edts").and_then(|edts| child(edts, b"elst"));
+        let packets = elst
+            .zip(movie_timescale.zip(timescale))
+            .map_or(Ok(None), |(elst, scales)| {
+                edit_list::packets(elst, stbl, scales)
+            });
+        Some(VideoTrack {
+            frames,
+            length: timescale.filter(|_| ticks > 0).map(|t| (ticks, t)),
+            quarter_turns: rotation::quarter_turns(tkhd, mvhd),
+            is_approximate: packets.is_err(),
+            packets: packets.unwrap_or_default().map(Arc::from),
+            patches: patches(moov, trak, frames > 0),
+            cut_off_from: None,
+            trailer: 0,
+            id: be32(tkhd, if tkhd.first() == Some(&1) { 20 } else { 12 }).unwrap_or(0),
         })
+    })
 }
 
 /// Patches that hide what keeps the demuxer from the track's samples: its edit list, other tracks, and with `has_samples`
@@ -296,97 +250,18 @@ fn patches(moov: &[u8], trak: &[u8], has_samples: bool) -> Vec<(u64, [u8; 4])> {
     out
 }
 
-/// Largest time, in ticks, by which a picture is shown before it is decoded: GStreamer shifts all times by it.
-fn composition_lead(ctts: &[u8]) -> u64 {
-    let entries = be32(ctts, 4).unwrap_or(0) as usize;
-    let rows = ctts.get(8..).unwrap_or(&[]).chunks_exact(8).take(entries);
-    #[expect(clippy::cast_possible_wrap, reason = "offsets are signed")]
-    let least = rows.filter_map(|row| be32(row, 4)).map(|v| v as i32).min();
-    least.map_or(0, |v| u64::from(v.min(0).unsigned_abs()))
-}
-
 /// Ticks per second of a movie or media header.
 fn timescale(header: &[u8]) -> Option<u32> {
     be32(header, if *header.first()? == 1 { 20 } else { 12 }).filter(|t| *t > 0)
 }
 
-/// The edits that show media, in media ticks from `lead` on; a length is given in movie ticks and rounded to the
-/// nearest.
-fn edits(elst: &[u8], movie_timescale: u32, timescale: u32, lead: u64) -> EditList {
-    let is_wide = elst.first() == Some(&1);
-    let count = be32(elst, 4).unwrap_or(0) as usize;
-    let rows = elst
-        .get(8..)
-        .unwrap_or(&[])
-        .chunks_exact(if is_wide { 20 } else { 12 })
-        .take(count);
-    let mut shown = rows.filter_map(|row| {
-        #[expect(
-            clippy::cast_possible_wrap,
-            reason = "-1 marks an edit that shows nothing"
-        )]
-        let (length, start) = if is_wide {
-            (be64(row, 0)?, be64(row, 8)? as i64)
-        } else {
-            (u64::from(be32(row, 0)?), i64::from(be32(row, 4)? as i32))
-        };
-        let (movie, media) = (u128::from(movie_timescale), u128::from(timescale));
-        let ticks = u64::try_from((u128::from(length) * media + movie / 2) / movie).ok()?;
-        let start = u64::try_from(start).ok()?.checked_add(lead)?;
-        (length > 0).then_some(Edit {
-            start,
-            end: start.checked_add(ticks)?,
-            timescale,
-        })
-    });
-    match (shown.next(), shown.next()) {
-        (None, _) => EditList::None,
-        (Some(edit), None) => EditList::One(edit),
-        _ => EditList::Several,
-    }
-}
-
 /// Sums of the counts and of the ticks of a time-to-sample table, up to its actual end.
 fn sample_times(stts: &[u8]) -> (u64, u64) {
-    let entries = be32(stts, 4).unwrap_or(0) as usize;
-    let rows = stts.get(8..).unwrap_or(&[]).chunks_exact(8).take(entries);
-    let rows = rows.filter_map(|row| be32(row, 0).zip(be32(row, 4)));
+    let rows = rows(stts, 8).filter_map(|row| be32(row, 0).zip(be32(row, 4)));
     rows.fold((0, 0), |(frames, ticks), (count, delta)| {
         let (count, delta) = (u64::from(count), u64::from(delta));
         (frames + count, ticks.saturating_add(count * delta))
     })
-}
-
-/// Quarter turns of a track header's matrix; other angles count as none, as for OpenCV.
-fn rotation(tkhd: &[u8]) -> Option<u8> {
-    let matrix = if *tkhd.first()? == 1 { 52 } else { 40 };
-    #[expect(clippy::cast_possible_wrap, reason = "16.16 fixed point is signed")]
-    let cell = |i: usize| be32(tkhd, matrix + 4 * i).map(|v| f64::from(v as i32));
-    let (a, b, c, d) = (cell(0)?, cell(1)?, cell(3)?, cell(4)?);
-    let length = |x: f64, y: f64| (x * x + y * y).sqrt();
-    let (scale_x, scale_y) = (length(a, c), length(b, d));
-    if scale_x == 0.0 || scale_y == 0.0 {
-        return Some(0);
-    }
-    let degrees = (b / scale_y).atan2(a / scale_x).to_degrees().round();
-    Some(match degrees.rem_euclid(360.0) {
-        90.0 => 1,
-        180.0 => 2,
-        270.0 => 3,
-        _ => 0,
-    })
-}
-
-fn be32(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(
-        bytes.get(at..at.checked_add(4)?)?.try_into().ok()?,
-    ))
-}
-
-fn be64(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_be_bytes(
-        bytes.get(at..at.checked_add(8)?)?.try_into().ok()?,
-    ))
 }
 
 #[cfg(test)]

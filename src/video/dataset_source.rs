@@ -216,7 +216,7 @@ impl DatasetSource {
     /// # Errors
     /// When it is missing, not a regular file or cannot be unpacked.
     pub fn clip(&self, video_id: &str) -> Result<ClipFile, SourceError> {
-        let missing = || SourceError(format!("no file {video_id}{CLIP_SUFFIX}"));
+        let missing = || SourceError::Clip(format!("no file {video_id}{CLIP_SUFFIX}"));
         // Only listed names are opened.
         if !self.exists(video_id) {
             return Err(missing());
@@ -224,7 +224,7 @@ impl DatasetSource {
         match self.clip_location(video_id) {
             Location::Archive(archive, name) => {
                 let file = archive.memory_file(&name, self.clip_bytes_max);
-                let file = file.map_err(|e| SourceError(e.to_string()))?;
+                let file = file.map_err(|e| SourceError::Clip(e.to_string()))?;
                 Ok(ClipFile {
                     path: archive::path_of(&file),
                     _memory: Some(file),
@@ -238,7 +238,7 @@ impl DatasetSource {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
                 other => {
                     let path = path.display();
-                    Err(SourceError(other.map_or_else(
+                    Err(SourceError::Clip(other.map_or_else(
                         |error| format!("cannot read {path}: {error}"),
                         |_| format!("{path} is not a regular file"),
                     )))

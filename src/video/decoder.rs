@@ -1,7 +1,7 @@
 //! Chooses the GStreamer element that decodes a stream.
 
-use crate::color::ChromaLayout;
-use crate::frame::DecoderChoice;
+use crate::color::{ChromaLayout, Packing, RgbLayout};
+use crate::frame::{DecoderChoice, SourceError};
 use gstreamer as gst;
 use gstreamer::ElementFactory;
 use gstreamer::glib::Value;
@@ -17,6 +17,12 @@ pub enum StreamCodec {
     H265,
     /// JPEG images.
     Jpeg,
+    /// DNxHD and DNxHR.
+    Dnxhd,
+    /// Apple ProRes 4444.
+    ProRes4444,
+    /// Images without compression.
+    Raw,
     /// Anything else.
     Other,
 }
@@ -25,10 +31,17 @@ impl StreamCodec {
     /// The codec of a stream of `caps`.
     #[must_use]
     pub fn of(caps: &gst::CapsRef) -> Self {
-        match caps.structure(0).map(|s| s.name().as_str()) {
+        let structure = caps.structure(0);
+        let variant = structure.and_then(|s| s.get::<&str>("variant").ok());
+        match structure.map(|s| s.name().as_str()) {
             Some("video/x-h264") => Self::H264,
             Some("video/x-h265") => Self::H265,
             Some("image/jpeg") => Self::Jpeg,
+            Some("video/x-dnxhd") => Self::Dnxhd,
+            Some("video/x-prores") if variant.is_some_and(|v| v.starts_with("4444")) => {
+                Self::ProRes4444
+            }
+            Some("video/x-raw") => Self::Raw,
             _ => Self::Other,
         }
     }
@@ -37,9 +50,9 @@ impl StreamCodec {
     #[must_use]
     pub fn coded_size(self, width: usize, height: usize) -> (usize, usize) {
         let block = match self {
-            Self::H264 => 16,
+            Self::H264 | Self::Dnxhd => 16,
             Self::H265 => 8,
-            Self::Jpeg | Self::Other => 1,
+            Self::Jpeg | Self::ProRes4444 | Self::Raw | Self::Other => 1,
         };
         (
             width.next_multiple_of(block),
@@ -47,10 +60,23 @@ impl StreamCodec {
         )
     }
 
+    /// Whether GStreamer's decoders give what FFmpeg gives OpenCV: ProRes 4444 is decoded to 10 bits in place of 12, which
+    /// changes levels by up to 1.
+    #[must_use]
+    pub fn is_exact(self) -> bool {
+        self != Self::ProRes4444
+    }
+
+    /// Whether FFmpeg hides pictures outside of an edit: its JPEG decoder shows all that it decodes.
+    #[must_use]
+    pub fn hides(self) -> bool {
+        self != Self::Jpeg
+    }
+
     /// Whether FFmpeg marks full-range frames of this codec (`yuvj…`), the only mark that OpenCV uses.
     #[must_use]
     pub fn reports_range(self) -> bool {
-        self != Self::Other
+        matches!(self, Self::H264 | Self::H265 | Self::Jpeg)
     }
 }
 
@@ -58,20 +84,17 @@ impl StreamCodec {
 ///
 /// # Errors
 /// A message for the user when there is no such decoder.
-pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, String> {
+pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, SourceError> {
     let factory = find(caps, choice).ok_or_else(|| match choice {
         DecoderChoice::Named(name) => {
             format!("the decoder {name} is not installed (see `gst-inspect-1.0 | grep -i dec`)")
         }
-        DecoderChoice::Software | DecoderChoice::Hardware => {
-            let stream = caps.structure(0).map_or("", |s| s.name().as_str());
-            format!("no decoder for {stream} is installed; on Debian: apt-get install gstreamer1.0-libav")
-        }
+        DecoderChoice::Software | DecoderChoice::Hardware => no_decoder(caps),
     })?;
-    let decoder = factory
-        .create()
-        .build()
-        .map_err(|e| format!("the decoder {} cannot be made: {e}", factory.name()))?;
+    // An installed plugin that does not load would fail for every clip.
+    let decoder = factory.create().build().map_err(|e| {
+        SourceError::Machine(format!("the decoder {} does not load: {e}", factory.name()))
+    })?;
     // Clips run in parallel; threads within one only add memory and delay.
     set_if_present(&decoder, "max-threads", 1_i32);
     // As OpenCV: the first packet that cannot be decoded ends the clip, and frames without their references are dropped.
@@ -79,6 +102,30 @@ pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, St
     set_if_present(&decoder, "output-corrupt", false);
     set_if_present(&decoder, "qos", false);
     Ok(decoder)
+}
+
+/// Why no decoder takes a stream of `caps`. A package is named only where it has one that is not installed.
+fn no_decoder(caps: &gst::Caps) -> String {
+    let Some(fields) = caps.structure(0) else {
+        return "the video stream has no format".to_owned();
+    };
+    let name = fields.name().as_str();
+    let stream = name.strip_prefix("video/x-gst-fourcc-").unwrap_or(name);
+    let package = match name {
+        "video/x-av1" => Some(("dav1ddec", "gstreamer1.0-plugins-bad")),
+        "video/x-vp8" => Some(("vp8dec", "gstreamer1.0-plugins-good")),
+        "video/x-vp9" => Some(("vp9dec", "gstreamer1.0-plugins-good")),
+        "video/x-theora" => Some(("theoradec", "gstreamer1.0-plugins-base")),
+        _ => Some(("avdec_h264", "gstreamer1.0-libav")),
+    };
+    match package.filter(|(element, _)| ElementFactory::find(element).is_none()) {
+        Some((_, package)) => {
+            format!("no decoder for {stream} is installed; on Debian: apt-get install {package}")
+        }
+        None => {
+            format!("GStreamer has no decoder for the codec {stream}; re-encode the clip as H.264")
+        }
+    }
 }
 
 /// Sets a property that some decoders have with this type.
@@ -162,7 +209,11 @@ fn find(caps: &gst::Caps, choice: &DecoderChoice) -> Option<ElementFactory> {
 }
 
 /// The best decoder: hardware before software if `hardware`, FFmpeg's before others, then by rank.
+///
+/// Only what the stream is counts, not how its packets are laid out: a parser changes that. Of FFmpeg's decoders one that
+/// takes every such stream comes before one that needs a variant.
 fn best_decoder(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
+    let caps = &codec_of(caps);
     let kind = gst::ElementFactoryType::DECODER
         | gst::ElementFactoryType::MEDIA_VIDEO
         | gst::ElementFactoryType::MEDIA_IMAGE;
@@ -170,7 +221,34 @@ fn best_decoder(caps: &gst::Caps, hardware: bool) -> Option<ElementFactory> {
     all.into_iter()
         .filter(|f| f.can_sink_any_caps(caps))
         .filter(|f| hardware || !is_hardware(f))
-        .max_by_key(|f| (is_hardware(f), f.name().starts_with("avdec_"), f.rank()))
+        .max_by_key(|f| {
+            let takes_all = f.can_sink_all_caps(caps);
+            (is_hardware(f), is_ffmpegs(f), takes_all, f.rank())
+        })
+}
+
+/// Whether a decoder is FFmpeg's and gives what it gives OpenCV: its wrapper marks no packet as a key frame, and the decoder
+/// of PNG adds such an image to the one before.
+fn is_ffmpegs(factory: &ElementFactory) -> bool {
+    factory.name().starts_with("avdec_") && factory.name() != "avdec_png"
+}
+
+/// `caps` without the fields that a parser changes.
+fn codec_of(caps: &gst::Caps) -> gst::Caps {
+    let mut caps = caps.clone();
+    for fields in caps.make_mut().iter_mut() {
+        for field in [
+            "stream-format",
+            "alignment",
+            "parsed",
+            "framed",
+            "header-format",
+            "codec_data",
+        ] {
+            fields.remove_field(field);
+        }
+    }
+    caps
 }
 
 /// All elements that decode a stream of `caps`, best first.
@@ -197,16 +275,38 @@ pub fn usual(caps: &str) -> Option<String> {
     best_decoder(&caps, false).map(|factory| factory.name().to_string())
 }
 
-/// A parser that converts a stream of `caps` for decoders of another stream format, such as hardware decoders.
+/// The parsers that are plugged, by what they read.
+const PARSERS: &[(&str, &str)] = &[
+    ("video/x-h264", "h264parse"),
+    ("video/x-h265", "h265parse"),
+    (
+        "video/mpeg, mpegversion=(int)[1,2], systemstream=(boolean)false",
+        "mpegvideoparse",
+    ),
+    (
+        "video/mpeg, mpegversion=(int)4, systemstream=(boolean)false",
+        "mpeg4videoparse",
+    ),
+    ("video/x-divx", "mpeg4videoparse"),
+    ("video/x-h263, variant=(string)itu", "h263parse"),
+    ("video/x-wmv, format=(string)WVC1", "vc1parse"),
+    ("video/x-vp9", "vp9parse"),
+    ("video/x-av1", "av1parse"),
+    ("image/jpeg", "jpegparse"),
+    ("image/png", "pngparse"),
+    ("image/x-jpc", "jpeg2000parse"),
+];
+
+/// A parser that finds the pictures of a stream of `caps`, and converts them for decoders of another stream format. `None`
+/// where none is listed or installed.
 #[must_use]
 pub fn parser(caps: &gst::Caps) -> Option<gst::Element> {
-    let all =
-        ElementFactory::factories_with_type(gst::ElementFactoryType::PARSER, gst::Rank::MARGINAL);
-    let best = all
-        .into_iter()
-        .filter(|f| f.can_sink_any_caps(caps))
-        .max_by_key(ElementFactory::rank)?;
-    best.create().build().ok()
+    let is_of = |listed: &str| {
+        let listed = listed.parse::<gst::Caps>();
+        listed.is_ok_and(|listed| listed.can_intersect(caps))
+    };
+    let (_, name) = PARSERS.iter().find(|(listed, _)| is_of(listed))?;
+    ElementFactory::make(name).build().ok()
 }
 
 fn is_hardware(factory: &ElementFactory) -> bool {
@@ -215,20 +315,75 @@ fn is_hardware(factory: &ElementFactory) -> bool {
         .is_some_and(|k| k.contains("Hardware"))
 }
 
-/// Plane layout and bits per sample of a format that [`crate::color`] supports.
+/// How a decoded picture lies in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PixelLayout {
+    /// Luma and chroma: subsampling, bits per sample, and where the samples are.
+    Yuv(ChromaLayout, u8, Packing),
+    /// Red, green and blue.
+    Rgb(RgbLayout),
+}
+
+/// The layout of a format that [`crate::color`] supports, from a decoder of `codec`.
 #[must_use]
-pub fn layout(format: VideoFormat) -> Option<(ChromaLayout, u8)> {
-    Some(match format {
-        // Hardware decoders give NV12; the clip splits its chroma plane.
-        VideoFormat::I420 | VideoFormat::Nv12 => (ChromaLayout::Yuv420, 8),
-        VideoFormat::Y42b => (ChromaLayout::Yuv422, 8),
-        VideoFormat::Y444 => (ChromaLayout::Yuv444, 8),
-        VideoFormat::Gray8 => (ChromaLayout::Gray, 8),
-        VideoFormat::I42010le => (ChromaLayout::Yuv420, 10),
-        VideoFormat::I42210le => (ChromaLayout::Yuv422, 10),
-        VideoFormat::Y44410le => (ChromaLayout::Yuv444, 10),
+pub fn layout(format: VideoFormat, codec: StreamCodec) -> Option<PixelLayout> {
+    use ChromaLayout::{Gray, Yuv410, Yuv411, Yuv420, Yuv422, Yuv444};
+    use Packing::{BigEndian, Planar, Quads};
+    let pairs = |is_v_first| Packing::Pairs {
+        is_v_first,
+        // Hardware decoders give pairs where FFmpeg gives planes.
+        is_raw: codec == StreamCodec::Raw,
+    };
+    let bytes = |size, places| PixelLayout::Rgb(RgbLayout::Bytes { size, places });
+    let planes = |bit_depth, is_big_endian| {
+        PixelLayout::Rgb(RgbLayout::Planes {
+            bit_depth,
+            is_big_endian,
+        })
+    };
+    let (chroma, bits, packing) = match format {
+        VideoFormat::I420 | VideoFormat::Yv12 | VideoFormat::A420 => (Yuv420, 8, Planar),
+        VideoFormat::Nv12 => (Yuv420, 8, pairs(false)),
+        VideoFormat::Nv21 => (Yuv420, 8, pairs(true)),
+        VideoFormat::Y42b => (Yuv422, 8, Planar),
+        VideoFormat::Yuy2 => (Yuv422, 8, Quads([0, 1, 2, 3])),
+        VideoFormat::Uyvy => (Yuv422, 8, Quads([1, 0, 3, 2])),
+        VideoFormat::Yvyu => (Yuv422, 8, Quads([0, 3, 2, 1])),
+        VideoFormat::Y444 => (Yuv444, 8, Planar),
+        VideoFormat::Y41b => (Yuv411, 8, Planar),
+        VideoFormat::Yuv9 | VideoFormat::Yvu9 => (Yuv410, 8, Planar),
+        VideoFormat::Gray8 => (Gray, 8, Planar),
+        VideoFormat::Gray16Le => (Gray, 16, Planar),
+        VideoFormat::Gray16Be => (Gray, 16, BigEndian),
+        VideoFormat::I42010le | VideoFormat::A42010le => (Yuv420, 10, Planar),
+        VideoFormat::I42010be | VideoFormat::A42010be => (Yuv420, 10, BigEndian),
+        VideoFormat::I42210le | VideoFormat::A42210le => (Yuv422, 10, Planar),
+        VideoFormat::I42210be | VideoFormat::A42210be => (Yuv422, 10, BigEndian),
+        VideoFormat::Y44410le | VideoFormat::A44410le => (Yuv444, 10, Planar),
+        VideoFormat::Y44410be | VideoFormat::A44410be => (Yuv444, 10, BigEndian),
+        VideoFormat::I42012le => (Yuv420, 12, Planar),
+        VideoFormat::I42012be => (Yuv420, 12, BigEndian),
+        VideoFormat::I42212le => (Yuv422, 12, Planar),
+        VideoFormat::I42212be => (Yuv422, 12, BigEndian),
+        VideoFormat::Y44412le => (Yuv444, 12, Planar),
+        VideoFormat::Y44412be => (Yuv444, 12, BigEndian),
+        VideoFormat::Rgb => return Some(bytes(3, [0, 1, 2])),
+        VideoFormat::Bgr => return Some(bytes(3, [2, 1, 0])),
+        VideoFormat::Rgba | VideoFormat::Rgbx => return Some(bytes(4, [0, 1, 2])),
+        VideoFormat::Bgra | VideoFormat::Bgrx => return Some(bytes(4, [2, 1, 0])),
+        VideoFormat::Argb | VideoFormat::Xrgb => return Some(bytes(4, [1, 2, 3])),
+        VideoFormat::Abgr | VideoFormat::Xbgr => return Some(bytes(4, [3, 2, 1])),
+        VideoFormat::Rgb15 => return Some(PixelLayout::Rgb(RgbLayout::Packed { green_bits: 5 })),
+        VideoFormat::Rgb16 => return Some(PixelLayout::Rgb(RgbLayout::Packed { green_bits: 6 })),
+        VideoFormat::Rgb8p => return Some(PixelLayout::Rgb(RgbLayout::Palette)),
+        VideoFormat::Gbr | VideoFormat::Gbra => return Some(planes(8, false)),
+        VideoFormat::Gbr10le | VideoFormat::Gbra10le => return Some(planes(10, false)),
+        VideoFormat::Gbr10be | VideoFormat::Gbra10be => return Some(planes(10, true)),
+        VideoFormat::Gbr12le | VideoFormat::Gbra12le => return Some(planes(12, false)),
+        VideoFormat::Gbr12be | VideoFormat::Gbra12be => return Some(planes(12, true)),
         _ => return None,
-    })
+    };
+    Some(PixelLayout::Yuv(chroma, bits, packing))
 }
 
 #[cfg(test)]

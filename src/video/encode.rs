@@ -39,7 +39,7 @@ impl EncodeError {
 }
 
 fn start_gstreamer() -> Result<(), EncodeError> {
-    crate::video::clip::init().map_err(|e| EncodeError(e.0))
+    crate::video::clip::init().map_err(|e| EncodeError(e.to_string()))
 }
 
 /// The best installed codec: H.264 where `x264enc` is installed, else MPEG-4, whose encoder comes with the decoders.

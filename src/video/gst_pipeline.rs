@@ -1,28 +1,31 @@
 //! The GStreamer pipeline that decodes one clip, and what its threads send to the worker.
 //!
-//! MP4 files use `filesrc ! qtdemux ! decoder ! appsink`, with the same packets as FFmpeg's demuxer gives. Other containers
-//! use `parsebin`. No element converts or scales.
+//! `FileSource ! demuxer ! decoder ! appsink`, with a parser before the decoder where the packets need one. The demuxer is the
+//! one that [`super::file_format`] lists: nothing is plugged that a file could choose. No element converts or scales.
 
-use super::container::{EditList, VideoTrack};
-use super::decoder::{self, StreamCodec};
-use crate::frame::DecoderChoice;
+mod attach;
+mod packets;
+mod size_limit;
+mod stop;
+
+use super::clip::VideoOptions;
+use super::container::{Packet, VideoTrack};
+use super::decoder::StreamCodec;
+use super::file_format::{FileFormat, FoundFormat};
+use super::file_source::FileSource;
+use crate::frame::{DecoderChoice, SourceError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+pub(crate) use stop::{GRACE, stop, stuck_decoders};
 
 /// Decoded frames that wait for the worker; each holds the memory of a whole frame.
 const FRAMES_AHEAD: usize = 1;
-
-/// Largest frame, in pixels: a wrong header must not exhaust the memory.
-const PIXELS_MAX: i64 = 8192 * 8192;
-
-/// Largest packet, in bytes, that is filled up at the end of the file.
-const PACKET_BYTES_MAX: usize = 32 << 20;
 
 /// What the pipeline's threads send to the worker.
 pub(super) enum PipelineItem {
@@ -33,10 +36,12 @@ pub(super) enum PipelineItem {
     /// An element failed.
     Error {
         /// Its message.
-        reason: String,
+        error: SourceError,
         /// Whether it is the decoder: OpenCV then stops at once and never sees the frames that wait.
         is_final: bool,
     },
+    /// The clip is not decoded, also not in part.
+    Refused(String),
 }
 
 /// The codec of the stream and the name of its decoder.
@@ -50,13 +55,36 @@ pub(super) struct StreamInfo {
 pub(super) struct DecodePipeline {
     pub(super) pipeline: gst::Pipeline,
     pub(super) items: Receiver<PipelineItem>,
+    /// The pads whose threads drive the pipeline.
+    drivers: Vec<gst::Pad>,
+    format: FileFormat,
     shared: Arc<PipelineShared>,
 }
 
 impl DecodePipeline {
+    /// Whether the decoder makes pictures up that FFmpeg makes up in another way.
+    pub(super) fn is_made_up(&self) -> bool {
+        self.shared.is_made_up.load(Ordering::Acquire)
+    }
+
     /// The decoded stream; `None` until a decoder was chosen.
     pub(super) fn stream(&self) -> Option<&StreamInfo> {
         self.shared.stream.get()
+    }
+
+    /// Whether no thread runs that could send a further item.
+    pub(super) fn is_idle(&self) -> bool {
+        let mut states = self.drivers.iter().map(PadExt::task_state);
+        states.all(|state| state != gst::TaskState::Started)
+    }
+
+    /// Why the file gives no frame although no element failed.
+    pub(super) fn no_frame(&self) -> String {
+        let name = self.format.name;
+        match self.stream() {
+            Some(_) => format!("no frame of the {name} file can be decoded; it may be damaged"),
+            None => self.shared.no_video(),
+        }
     }
 }
 
@@ -71,18 +99,51 @@ impl Drop for DecodePipeline {
 /// State shared by the callbacks in GStreamer's threads.
 struct PipelineShared {
     choice: DecoderChoice,
-    /// The shown part of the track; the demuxer and the decoder cut to it only when there are several parts.
-    edits: EditList,
-    /// Bytes that the file holds of the packet just read, if it is cut off; else `usize::MAX`.
-    packet_bytes: AtomicUsize,
+    /// What the track's edit list sends to the decoder.
+    packets: Option<Arc<[Packet]>>,
+    /// Whether an edit begins with a picture whose references are missing, or a parser saw a packet that is cut off.
+    is_made_up: AtomicBool,
+    /// Bytes by which the end of the file cuts off what was just read.
+    missing: AtomicUsize,
+    /// Bytes that the container has behind each packet and reads with it.
+    trailer: usize,
     stream: OnceLock<StreamInfo>,
+    /// Names of the streams that are no video.
+    other_streams: Mutex<Vec<String>>,
+    format: FileFormat,
+    pixels_max: u64,
     send: Sender<PipelineItem>,
 }
 
 impl PipelineShared {
-    fn fail(&self, reason: String) -> bool {
+    /// Notes a stream that is no video.
+    fn pass_over(&self, name: &str) {
+        let mut others = self
+            .other_streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        others.push(name.to_owned());
+    }
+
+    /// Why nothing is decoded: what the file has instead of a video.
+    fn no_video(&self) -> String {
+        let others = self
+            .other_streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let name = self.format.name;
+        if others.iter().any(|stream| stream.starts_with("audio/")) {
+            format!("the {name} file has sound alone, no video")
+        } else if others.is_empty() {
+            format!("the {name} file has no stream that can be found; it may be damaged")
+        } else {
+            format!("the {name} file has no video, only {}", others.join(", "))
+        }
+    }
+
+    fn fail(&self, error: SourceError) -> bool {
         let is_final = false;
-        self.send(PipelineItem::Error { reason, is_final })
+        self.send(PipelineItem::Error { error, is_final })
     }
 
     /// Waits until the worker takes the item; `false` when the worker has left.
@@ -91,92 +152,61 @@ impl PipelineShared {
     }
 }
 
-/// Time for an element to stop; after it the element is left behind.
-pub(super) const GRACE: Duration = Duration::from_secs(2);
-
-/// Stops a pipeline for good.
-pub(crate) fn stop(pipeline: &gst::Pipeline) {
-    if let Some(bus) = pipeline.bus() {
-        bus.unset_sync_handler();
-    }
-    // Stopping a decoder that hangs never returns: a thread of its own does it.
-    let (stopped, wait) = bounded(1);
-    let pipeline = pipeline.clone();
-    let stop = move || stopped.send(pipeline.set_state(gst::State::Null).is_ok());
-    let thread = std::thread::Builder::new().name("stop-decoder".into());
-    let is_clean = match thread.spawn(stop) {
-        Ok(_) => wait.recv_timeout(GRACE).unwrap_or(false),
-        Err(_) => false,
-    };
-    if !is_clean {
-        tracing::warn!("a decoder does not stop and is left behind");
-    }
-}
-
-/// Builds the elements for `path`; they do not play yet. An MP4 file is patched as `track` says, so that it is read as
+/// Builds the elements for `file`; they do not play yet. An MP4 file is patched as `track` says, so that it is read as
 /// FFmpeg reads it.
 ///
 /// # Errors
 /// When an element is not installed.
 pub(super) fn build(
-    path: &Path,
-    is_mp4: bool,
-    choice: &DecoderChoice,
+    file: File,
+    found: &FoundFormat,
+    options: &VideoOptions,
     track: &VideoTrack,
-) -> Result<DecodePipeline, gst::glib::BoolError> {
+) -> Result<DecodePipeline, SourceError> {
+    let machine = |e: gst::glib::BoolError| SourceError::Machine(e.to_string());
+    let format = found.format;
     let (send, items) = bounded(FRAMES_AHEAD);
     let shared = Arc::new(PipelineShared {
-        choice: choice.clone(),
-        edits: track.edits,
-        packet_bytes: AtomicUsize::new(usize::MAX),
+        choice: options.decoder.clone(),
+        packets: track.packets.clone(),
+        is_made_up: AtomicBool::new(false),
+        missing: AtomicUsize::new(0),
+        trailer: track.trailer,
         stream: OnceLock::new(),
+        other_streams: Mutex::default(),
+        format,
+        pixels_max: options.pixels_max,
         send,
     });
     let pipeline = gst::Pipeline::new();
-    let file = gst::ElementFactory::make("filesrc")
-        .property("location", path)
-        .build()?;
-    if let Some(output) = file.static_pad("src").filter(|_| is_mp4) {
-        patch_file(&output, track.clone(), &shared);
+    let file: gst::Element = FileSource::new(file).upcast();
+    if let Some(output) = file.static_pad("src") {
+        packets::patch_file(&output, track.clone(), &shared);
     }
-    let demux = gst::ElementFactory::make(if is_mp4 { "qtdemux" } else { "parsebin" }).build()?;
+    let reader = gst::ElementFactory::make(format.element).build();
+    let reader = reader.map_err(|_| {
+        format!(
+            "GStreamer cannot read {}: {} is not installed; on Debian: apt-get install {}",
+            format.name, format.element, format.package
+        )
+    })?;
     let sink = gst_app::AppSink::builder()
         .sync(false)
         .max_buffers(1)
         .caps(&gst::Caps::new_empty_simple("video/x-raw"))
         .build();
     sink.set_callbacks(callbacks(&shared));
-    pipeline.add_many([&file, &demux, sink.upcast_ref()])?;
-    file.link(&demux)?;
-
-    let (weak, on_pad) = (pipeline.downgrade(), Arc::clone(&shared));
-    let sink_pad = sink.static_pad("sink");
-    demux.connect_pad_added(move |_, pad| {
-        let (Some(pipeline), Some(sink_pad)) = (weak.upgrade(), sink_pad.as_ref()) else {
-            return;
-        };
-        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-        let name = caps.structure(0).map_or("", |s| s.name().as_str());
-        let is_video = name.starts_with("video/") || name.starts_with("image/");
-        // The first video stream is the one, as for OpenCV.
-        if is_video
-            && !sink_pad.is_linked()
-            && let Err(reason) = attach(&pipeline, pad, &caps, sink_pad, &on_pad)
-        {
-            on_pad.fail(reason);
-        }
-    });
-    let on_all = Arc::clone(&shared);
-    demux.connect_no_more_pads(move |_| {
-        if on_all.stream.get().is_none() {
-            on_all.fail("the file has no video stream".into());
-        }
-    });
+    let elements = [&file, &reader, sink.upcast_ref()];
+    pipeline.add_many(elements).map_err(machine)?;
+    file.link(&reader).map_err(machine)?;
+    let pads = [file.static_pad("src"), reader.static_pad("sink")];
+    let drivers = pads.into_iter().flatten().collect();
+    attach::connect(&pipeline, &reader, &sink, found.stream.as_ref(), &shared)?;
     let on_message = Arc::clone(&shared);
     if let Some(bus) = pipeline.bus() {
         bus.set_sync_handler(move |_, message| {
             if let gst::MessageView::Error(e) = message.view() {
-                on_message.send(describe(e));
+                on_message.send(describe(e, &on_message));
             }
             gst::BusSyncReply::Drop
         });
@@ -184,6 +214,8 @@ pub(super) fn build(
     Ok(DecodePipeline {
         pipeline,
         items,
+        drivers,
+        format,
         shared,
     })
 }
@@ -205,182 +237,8 @@ fn callbacks(shared: &Arc<PipelineShared>) -> gst_app::AppSinkCallbacks {
         .build()
 }
 
-/// Links a decoder, and a parser if the decoder needs one, between `pad` and the sink.
-fn attach(
-    pipeline: &gst::Pipeline,
-    pad: &gst::Pad,
-    caps: &gst::Caps,
-    sink_pad: &gst::Pad,
-    shared: &Arc<PipelineShared>,
-) -> Result<(), String> {
-    if let Some(s) = caps.structure(0) {
-        let side = |name| i64::from(s.get::<i32>(name).unwrap_or(0));
-        check_size(side("width"), side("height"))?;
-    }
-    let decoder = decoder::make(caps, &shared.choice)?;
-    pipeline.add(&decoder).map_err(|e| e.to_string())?;
-    let input = decoder
-        .static_pad("sink")
-        .ok_or("the decoder has no input")?;
-    let output = decoder
-        .static_pad("src")
-        .ok_or("the decoder has no output")?;
-    adjust_packets(&input, &decoder, shared);
-    output
-        .link(sink_pad)
-        .map_err(|e| format!("decoder and sink do not fit: {e:?}"))?;
-    shared.stream.get_or_init(|| StreamInfo {
-        codec: StreamCodec::of(caps),
-        decoder: decoder
-            .factory()
-            .map_or_else(String::new, |f| f.name().to_string()),
-    });
-    let start = |element: &gst::Element| {
-        element
-            .sync_state_with_parent()
-            .map_err(|e| format!("{} does not start: {e}", element.name()))
-    };
-    start(&decoder)?;
-    let fits = caps.is_fixed() && pad.can_link(&input) && input.query_accept_caps(caps);
-    let input = if fits {
-        input
-    } else {
-        let parser = decoder::parser(caps).ok_or_else(|| {
-            format!(
-                "no parser for {caps} is installed; on Debian: apt-get install gstreamer1.0-plugins-bad"
-            )
-        })?;
-        pipeline.add(&parser).map_err(|e| e.to_string())?;
-        parser.link(&decoder).map_err(|e| e.to_string())?;
-        start(&parser)?;
-        parser.static_pad("sink").ok_or("the parser has no input")?
-    };
-    pad.link(&input)
-        .map_err(|e| format!("demuxer and decoder do not fit: {e:?}"))?;
-    Ok(())
-}
-
-/// Changes what the demuxer reads. Edits that begin inside the media would make it stop too early or never start: they are
-/// hidden. It would drop a packet that the end of the file cuts off: the packet is filled up here and cut to its length
-/// again before the decoder.
-fn patch_file(output: &gst::Pad, track: VideoTrack, shared: &Arc<PipelineShared>) {
-    let shared = Arc::clone(shared);
-    let kind = gst::PadProbeType::PULL | gst::PadProbeType::BUFFER;
-    output.add_probe(kind, move |_, info| {
-        let (at, wanted) = (info.offset, info.size as usize);
-        let Some(buffer) = info.buffer_mut() else {
-            return gst::PadProbeReturn::Ok;
-        };
-        let have = buffer.size();
-        for (place, bytes) in &track.patches {
-            if let Some(from) = place
-                .checked_sub(at)
-                .and_then(|from| usize::try_from(from).ok())
-                && from.saturating_add(bytes.len()) <= have
-                && let Ok(mut map) = buffer.make_mut().map_writable()
-            {
-                map[from..from + bytes.len()].copy_from_slice(bytes);
-            }
-        }
-        let is_cut_off = have < wanted
-            && wanted <= PACKET_BYTES_MAX
-            && track.cut_off_from.is_some_and(|from| at >= from);
-        if is_cut_off {
-            let rest = gst::Memory::from_slice(vec![0_u8; wanted - have]);
-            buffer.make_mut().append_memory(rest);
-        }
-        let bytes = if is_cut_off { have } else { usize::MAX };
-        shared.packet_bytes.store(bytes, Ordering::Release);
-        gst::PadProbeReturn::Ok
-    });
-}
-
-/// Changes what the decoder receives:
-/// * Frames before the first one that are not shown are dropped: their references are missing after a cut.
-/// * The container's colour tags are removed: FFmpeg uses those of the stream.
-/// * The segment, which comes from the edit list, is opened: the decoder would cut frames to it in rounded nanoseconds, the
-///   clip does it in exact ticks.
-fn adjust_packets(input: &gst::Pad, decoder: &gst::Element, shared: &Arc<PipelineShared>) {
-    let packets = Arc::clone(shared);
-    let decoder = decoder.downgrade();
-    let start = OnceLock::new();
-    input.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        let bytes = packets.packet_bytes.load(Ordering::Acquire);
-        let Some(buffer) = info.buffer_mut() else {
-            return gst::PadProbeReturn::Ok;
-        };
-        if buffer.size() > bytes {
-            buffer.make_mut().set_size(bytes);
-        }
-        if start.get().is_none()
-            && packets
-                .stream
-                .get()
-                .is_some_and(|s| s.codec == StreamCodec::H264)
-            && buffer
-                .map_readable()
-                .is_ok_and(|b| decoder::begins_open(&b))
-            && let Some(decoder) = decoder.upgrade()
-        {
-            decoder::tolerate_errors(&decoder);
-        }
-        let Some(time) = buffer.pts().map(gst::ClockTime::nseconds) else {
-            return gst::PadProbeReturn::Ok;
-        };
-        let leads = time < *start.get_or_init(|| time);
-        if leads && matches!(packets.edits, EditList::One(edit) if !edit.shows(time)) {
-            return gst::PadProbeReturn::Drop;
-        }
-        gst::PadProbeReturn::Ok
-    });
-    let shared = Arc::clone(shared);
-    input.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
-        let Some(event) = info.event() else {
-            return gst::PadProbeReturn::Ok;
-        };
-        let replacement = match event.view() {
-            gst::EventView::Caps(c) => {
-                let mut caps = c.caps_owned();
-                caps.make_mut()
-                    .iter_mut()
-                    .for_each(|s| s.remove_field("colorimetry"));
-                Some(
-                    gst::event::Caps::builder(&caps)
-                        .seqnum(event.seqnum())
-                        .build(),
-                )
-            }
-            gst::EventView::Segment(s) if shared.edits != EditList::Several => {
-                let mut segment = s.segment().clone();
-                segment.downcast_mut::<gst::ClockTime>().map(|time| {
-                    time.set_start(gst::ClockTime::ZERO);
-                    time.set_stop(gst::ClockTime::NONE);
-                    gst::event::Segment::builder(time)
-                        .seqnum(event.seqnum())
-                        .build()
-                })
-            }
-            _ => None,
-        };
-        if let Some(event) = replacement {
-            info.data = Some(gst::PadProbeData::Event(event));
-        }
-        gst::PadProbeReturn::Ok
-    });
-}
-
-/// Refuses frames with too many pixels.
-pub(crate) fn check_size(width: i64, height: i64) -> Result<(), String> {
-    if width.saturating_mul(height) > PIXELS_MAX {
-        return Err(format!(
-            "{width}x{height} pixels are more than the limit of {PIXELS_MAX}"
-        ));
-    }
-    Ok(())
-}
-
 /// The element's message; the last line of its debug detail names the cause more closely.
-fn describe(error: &gst::message::Error) -> PipelineItem {
+fn describe(error: &gst::message::Error, shared: &PipelineShared) -> PipelineItem {
     // The kind of element: its name has a number that differs from run to run.
     let kind = error
         .src()
@@ -389,12 +247,34 @@ fn describe(error: &gst::message::Error) -> PipelineItem {
     let is_final = kind
         .as_ref()
         .is_some_and(|f| f.has_type(gst::ElementFactoryType::DECODER));
+    // It has decoded before it asks for memory, and its output is still without a format.
+    let has_no_format = error
+        .src()
+        .and_then(|s| s.downcast_ref::<gst::Element>())
+        .and_then(|decoder| decoder.static_pad("src"))
+        .is_some_and(|output| output.current_caps().is_none());
+    if is_final && has_no_format && error.error().matches(gst::ResourceError::Failed) {
+        let reason =
+            "GStreamer does not know the pixel format; re-encode the clip as yuv420p".into();
+        return PipelineItem::Error {
+            error: SourceError::Clip(reason),
+            is_final,
+        };
+    }
     let from = kind.map_or_else(String::new, |f| format!("{}: ", f.name()));
     let text = error.debug();
     let detail = text
         .as_deref()
         .and_then(|d| d.lines().skip(1).last())
         .map_or_else(String::new, |l| format!(" ({})", l.trim()));
-    let reason = format!("{from}{}{detail}", error.error());
-    PipelineItem::Error { reason, is_final }
+    // A demuxer without a decoder behind it fails with this flow, whatever is in the file.
+    let reason = if shared.stream.get().is_none() && detail.contains("not-linked") {
+        shared.no_video()
+    } else {
+        format!("{from}{}{detail}", error.error())
+    };
+    PipelineItem::Error {
+        error: SourceError::Clip(reason),
+        is_final,
+    }
 }

@@ -10,7 +10,6 @@
 use divan::{Bencher, black_box};
 use handloom::color::{ChromaLayout, Converter, YuvFrame};
 use handloom::draw::scene::signing_scene;
-use handloom::frame::DecoderChoice;
 use handloom::frame::{FrameSource, RgbFrame};
 use handloom::geometry::PixelRect;
 use handloom::hand::warp::{Border, Warp};
@@ -78,6 +77,7 @@ fn colour(bencher: Bencher, (width, height): (usize, usize)) {
         coded_width: width,
         coded_height: height,
         layout: ChromaLayout::Yuv420,
+        is_planar: true,
         bit_depth: 8,
         full_range: false,
         planes: [&luma, chroma, chroma],
@@ -123,11 +123,11 @@ fn decode(bencher: Bencher, (width, height): (usize, usize)) {
     )
     .expect("a clip");
     let options = VideoOptions {
-        decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(1),
+        ..VideoOptions::default()
     };
     bencher.bench_local(|| {
-        let mut clip = VideoClip::open(&path, &options).expect("a readable clip");
+        let mut clip = VideoClip::open_path(&path, &options).expect("a readable clip");
         let mut frames = 0;
         while clip.advance().expect("a frame") {
             frames += 1;

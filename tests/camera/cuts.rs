@@ -4,7 +4,6 @@ use super::stage::{FRAME, Part, film, shoot, with_detector};
 use handloom::camera::DropPolicy;
 use handloom::camera::file::FileCamera;
 use handloom::draw::contact_sheet::scale_image;
-use handloom::frame::DecoderChoice;
 use handloom::frame::{FrameSource, RgbFrame};
 use handloom::sequence::sign_recorder::Sign;
 use handloom::storage::npz::NpzReader;
@@ -63,10 +62,10 @@ const WEBCAM: (usize, usize) = (640, 480);
 
 fn open(path: &Path) -> VideoClip {
     let options = VideoOptions {
-        decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(2),
+        ..VideoOptions::default()
     };
-    VideoClip::open(path, &options).unwrap()
+    VideoClip::open_path(path, &options).unwrap()
 }
 
 /// As large as `size` lets it be, in the middle of black.

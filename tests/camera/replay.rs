@@ -3,7 +3,6 @@
 use super::stage::{FRAME, Part, Points, film, shoot, with_detector};
 use handloom::camera::file::FileCamera;
 use handloom::camera::{CameraEvent, DropPolicy};
-use handloom::frame::DecoderChoice;
 use handloom::frame::FrameSource;
 use handloom::hand::{Detector, Model, Tracker};
 use handloom::video::clip::{VideoClip, VideoOptions};
@@ -14,10 +13,10 @@ use test_support::{say, scratch};
 /// VIDEO mode on every frame of the file.
 fn tracked<M: Model>(path: &Path, detector: &mut Detector<M>) -> Vec<Vec<Points>> {
     let options = VideoOptions {
-        decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(1),
+        ..VideoOptions::default()
     };
-    let mut clip = VideoClip::open(path, &options).unwrap();
+    let mut clip = VideoClip::open_path(path, &options).unwrap();
     let mut tracker = Tracker::default();
     let mut found = Vec::new();
     while clip.advance().unwrap() {

@@ -9,7 +9,9 @@
 )]
 
 mod bad_input;
+mod container_facts;
 mod decode;
+mod decoder_process;
 mod faults;
 mod flip;
 mod kill;

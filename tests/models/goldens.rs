@@ -4,7 +4,6 @@
 //! `litert:cpu` where `make setup-litert` has fetched its library.
 
 use handloom::dataset::wlasl;
-use handloom::frame::DecoderChoice;
 use handloom::frame::{FrameSource, RgbFrame, SourceError};
 use handloom::geometry::{ImageRect, Size};
 use handloom::hand::{Detector, DetectorOptions, Hand, Handedness, Tracker};
@@ -122,10 +121,10 @@ fn with_detector(backend: Backend, run: impl FnOnce(&mut Detector<BoxedModel>)) 
 
 fn open(path: &Path) -> VideoClip {
     let options = VideoOptions {
-        decoder: DecoderChoice::Software,
         timeout: Duration::from_mins(2),
+        ..VideoOptions::default()
     };
-    VideoClip::open(path, &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    VideoClip::open_path(path, &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// XNNPACK's kernels for x86-64 with FMA, with or without AVX-512, add up in one order.
@@ -348,7 +347,7 @@ impl FrameSource for Witness {
         Ok(picture)
     }
 
-    fn declared_frames(&self) -> u64 {
+    fn declared_frames(&self) -> Option<u64> {
         self.clip.declared_frames()
     }
 }

@@ -1,6 +1,6 @@
 //! Expectations from OpenCV 4.8.1's own swscale, fed with [`Owned::random`] planes.
 
-use super::super::tests::{Owned, convert};
+use super::super::tests::{Owned, convert, fnv_1a};
 use super::*;
 
 #[test]
@@ -37,7 +37,7 @@ fn an_odd_height_in_full() {
 
 /// Layout, bits, full range, width, height, FNV-1a of swscale's RGB bytes.
 #[rustfmt::skip]
-const SWSCALE: [(ChromaLayout, u8, bool, usize, usize, u64); 88] = [
+const SWSCALE: [(ChromaLayout, u8, bool, usize, usize, u64); 142] = [
     (ChromaLayout::Yuv420, 8, false, 1, 1, 0x243f_7b18_05c0_15f0),
     (ChromaLayout::Yuv420, 8, false, 2, 3, 0x0235_5f82_c7ee_227e),
     (ChromaLayout::Yuv420, 8, false, 9, 5, 0x3069_c4a7_289b_c0fe),
@@ -126,13 +126,61 @@ const SWSCALE: [(ChromaLayout, u8, bool, usize, usize, u64); 88] = [
     (ChromaLayout::Gray, 10, false, 34, 19, 0x2965_76ec_8a3f_c375),
     (ChromaLayout::Gray, 10, false, 101, 61, 0xb033_007c_0431_203c),
     (ChromaLayout::Gray, 10, false, 64, 122, 0x8f63_363c_b238_3176),
+    (ChromaLayout::Yuv420, 12, false, 1, 1, 0x3c88_ec18_1306_7d71),
+    (ChromaLayout::Yuv420, 12, false, 2, 3, 0xfbe8_91ee_a3a6_4080),
+    (ChromaLayout::Yuv420, 12, false, 9, 5, 0x5f85_fb02_6504_594b),
+    (ChromaLayout::Yuv420, 12, false, 8, 7, 0xfa97_60a0_273e_b5b4),
+    (ChromaLayout::Yuv420, 12, false, 33, 18, 0xb59b_d702_4352_d02c),
+    (ChromaLayout::Yuv420, 12, false, 34, 19, 0xfe48_28d4_fe36_0773),
+    (ChromaLayout::Yuv420, 12, false, 101, 61, 0xd612_89b3_3e45_b2e2),
+    (ChromaLayout::Yuv420, 12, false, 64, 122, 0xf77c_77da_f544_bffc),
+    (ChromaLayout::Yuv422, 12, false, 1, 1, 0x3c88_ec18_1306_7d71),
+    (ChromaLayout::Yuv422, 12, false, 2, 3, 0x3194_9008_e5c0_138b),
+    (ChromaLayout::Yuv422, 12, false, 9, 5, 0x9989_44bc_75ee_2379),
+    (ChromaLayout::Yuv422, 12, false, 8, 7, 0xc0b7_13ff_e639_a7f4),
+    (ChromaLayout::Yuv422, 12, false, 33, 18, 0x52ac_270c_8ead_caf1),
+    (ChromaLayout::Yuv422, 12, false, 34, 19, 0xdba0_42b6_4bb2_62e9),
+    (ChromaLayout::Yuv422, 12, false, 101, 61, 0x3566_141d_df8c_11f6),
+    (ChromaLayout::Yuv422, 12, false, 64, 122, 0x937d_b5f3_7c33_f492),
+    (ChromaLayout::Yuv444, 12, false, 1, 1, 0x3c88_ec18_1306_7d71),
+    (ChromaLayout::Yuv444, 12, false, 2, 3, 0x9d3c_b80f_2892_bcd4),
+    (ChromaLayout::Yuv444, 12, false, 9, 5, 0xfc3c_a7b0_f67b_e24f),
+    (ChromaLayout::Yuv444, 12, false, 8, 7, 0x961d_7cfa_6a3b_dab9),
+    (ChromaLayout::Yuv444, 12, false, 33, 18, 0x79b0_c66c_e137_99d3),
+    (ChromaLayout::Yuv444, 12, false, 34, 19, 0xe88b_e4d1_38ae_cc1d),
+    (ChromaLayout::Yuv444, 12, false, 101, 61, 0x30f6_f3a5_3871_dbe4),
+    (ChromaLayout::Yuv444, 12, false, 64, 122, 0xefef_88b8_bdb2_a4d6),
+    (ChromaLayout::Yuv411, 8, false, 1, 1, 0x243f_7b18_05c0_15f0),
+    (ChromaLayout::Yuv411, 8, false, 2, 3, 0xd912_7e0b_d863_0a2d),
+    (ChromaLayout::Yuv411, 8, false, 9, 5, 0x4777_8e2b_3366_6eaf),
+    (ChromaLayout::Yuv411, 8, false, 8, 7, 0xef23_5e4e_4650_837f),
+    (ChromaLayout::Yuv411, 8, false, 33, 18, 0x62da_9d08_6ca2_d97c),
+    (ChromaLayout::Yuv411, 8, false, 34, 19, 0xfe7d_d2ab_77c9_d7be),
+    (ChromaLayout::Yuv411, 8, false, 101, 61, 0xca1f_201a_c29d_6aa1),
+    (ChromaLayout::Yuv411, 8, false, 64, 122, 0x4f10_36d6_281e_5515),
+    (ChromaLayout::Yuv411, 8, false, 35, 21, 0xec3a_49fe_ca92_436d),
+    (ChromaLayout::Yuv411, 8, false, 36, 20, 0x8143_78ee_3193_aeac),
+    (ChromaLayout::Yuv411, 8, false, 38, 23, 0xdd47_7d4c_e535_90d4),
+    (ChromaLayout::Yuv410, 8, false, 1, 1, 0x243f_7b18_05c0_15f0),
+    (ChromaLayout::Yuv410, 8, false, 2, 3, 0x848d_5e53_5f86_a464),
+    (ChromaLayout::Yuv410, 8, false, 9, 5, 0x4dfb_3501_34e0_951d),
+    (ChromaLayout::Yuv410, 8, false, 8, 7, 0xf479_51c1_222f_d649),
+    (ChromaLayout::Yuv410, 8, false, 33, 18, 0x9732_aaea_9723_ce7b),
+    (ChromaLayout::Yuv410, 8, false, 34, 19, 0xe970_3c46_41e4_f447),
+    (ChromaLayout::Yuv410, 8, false, 101, 61, 0x305b_a7ff_b4be_b7b6),
+    (ChromaLayout::Yuv410, 8, false, 64, 122, 0x4e65_8e73_e5f5_0343),
+    (ChromaLayout::Yuv410, 8, false, 35, 21, 0x6885_fd3f_48d3_d8f4),
+    (ChromaLayout::Yuv410, 8, false, 36, 20, 0xb174_b157_ba14_c525),
+    (ChromaLayout::Yuv410, 8, false, 38, 23, 0x9b88_9a0f_1130_932d),
+    (ChromaLayout::Gray, 16, false, 1, 1, 0x694a_e418_2cc9_6ab6),
+    (ChromaLayout::Gray, 16, false, 2, 3, 0x4d97_62df_dbb0_9c3a),
+    (ChromaLayout::Gray, 16, false, 9, 5, 0x922a_fdff_5342_7f86),
+    (ChromaLayout::Gray, 16, false, 8, 7, 0xc436_8209_096b_5694),
+    (ChromaLayout::Gray, 16, false, 33, 18, 0x6744_d76a_cff0_93bf),
+    (ChromaLayout::Gray, 16, false, 34, 19, 0x2965_76ec_8a3f_c375),
+    (ChromaLayout::Gray, 16, false, 101, 61, 0xb033_007c_0431_203c),
+    (ChromaLayout::Gray, 16, false, 64, 122, 0x8f63_363c_b238_3176),
 ];
-
-fn fnv_1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
 
 #[test]
 fn every_format_equals_swscale() {
@@ -210,6 +258,7 @@ fn samples_beyond_10_bits_do_not_overflow() {
                     coded_width: width,
                     coded_height: height,
                     layout,
+                    is_planar: true,
                     bit_depth: 10,
                     full_range: false,
                     planes: [&luma, &chroma, &chroma],

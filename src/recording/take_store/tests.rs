@@ -2,7 +2,7 @@ use super::*;
 use crate::camera::FormatRequest;
 use crate::hand::DetectorOptions;
 use crate::sequence::segmenter::EndReason;
-use crate::sequence::{FrameRecord, Sequence, sampling::Window};
+use crate::sequence::{FrameRecord, FrameTotal, Sequence, sampling::Window};
 use crate::sequence::{Profile, SequenceSpec};
 use crate::storage::atomic_file::file_sha256;
 use crate::storage::batches::{self, FINAL_NAME};
@@ -26,7 +26,7 @@ fn sign(gloss: &str, with_hand: usize) -> Sign {
             frames: frames.collect(),
             frames_with_hand: with_hand,
             window: Window { start: 0, end: 40 },
-            declared_frames: 40,
+            total_frames: Some(FrameTotal::Declared(40)),
         },
         frame_times: (0..20).map(|n| Duration::from_millis(80) * n).collect(),
         begin: Duration::from_secs(3),

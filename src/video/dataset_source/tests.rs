@@ -82,14 +82,17 @@ fn a_folder_lists_its_clips_as_the_notebook_sees_them() {
         b"clip"
     );
     for id in ["folder", "pipe"] {
-        let error = dataset.clip(id).unwrap_err().0;
+        let error = dataset.clip(id).unwrap_err().to_string();
         assert!(error.ends_with("is not a regular file"), "{error}");
     }
     for id in ["broken", "2", "../videos/1"] {
-        assert_eq!(dataset.clip(id).unwrap_err().0, format!("no file {id}.mp4"));
+        assert_eq!(
+            dataset.clip(id).unwrap_err().to_string(),
+            format!("no file {id}.mp4")
+        );
     }
     fs::remove_file(&clip).unwrap();
-    assert_eq!(dataset.clip("1").unwrap_err().0, "no file 1.mp4");
+    assert_eq!(dataset.clip("1").unwrap_err().to_string(), "no file 1.mp4");
     assert!(
         dataset.report().contains("  Size: 0.00 MB\n"),
         "{}",

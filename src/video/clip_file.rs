@@ -1,0 +1,54 @@
+//! Opens the files of clips, and tells the clip's errors from the machine's.
+
+use crate::frame::SourceError;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Opens the regular file at `path` for reading.
+///
+/// # Errors
+/// When it cannot be opened or is no regular file.
+pub fn open_file(path: &Path) -> Result<File, SourceError> {
+    // Opening a pipe would wait for its writer, and a device may never end.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|e| io_error(&e))?;
+    if !file.metadata().map_err(|e| io_error(&e))?.is_file() {
+        return Err(SourceError::Clip("not a regular file".into()));
+    }
+    Ok(file)
+}
+
+/// The fault that `error` reports: the machine's when it has no memory, file handles or processes left, else the clip's.
+#[must_use]
+pub fn io_error(error: &io::Error) -> SourceError {
+    const OF_THE_MACHINE: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN];
+    let is_the_machine = error
+        .raw_os_error()
+        .is_some_and(|code| OF_THE_MACHINE.contains(&code));
+    if is_the_machine {
+        SourceError::Machine(error.to_string())
+    } else {
+        SourceError::Clip(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_is_the_clips_or_the_machines() {
+        let of = |code| io_error(&io::Error::from_raw_os_error(code));
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
+            assert!(matches!(of(code), SourceError::Machine(_)), "{code}");
+        }
+        for code in [libc::EIO, libc::ENOENT, libc::EACCES] {
+            assert!(matches!(of(code), SourceError::Clip(_)), "{code}");
+        }
+    }
+}

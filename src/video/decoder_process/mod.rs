@@ -1,0 +1,359 @@
+//! Decodes clips in a child process, so that a clip that crashes, blocks or bloats its decoder harms nothing else.
+//!
+//! The child is this program with the hidden subcommand [`COMMAND`]. A worker owns one and uses it for all its clips. The
+//! child gets each clip as an open file and writes the requested frames into memory that both processes share. It has no
+//! network, opens no other file ([`sandbox`]) and has a limit of memory ([`memory_limit`]). Every request has a deadline.
+//!
+//! The limit of memory leaves room for the other workers. A clip that needs more is decoded while no other is, with a higher
+//! limit; only above that one it is at fault.
+//!
+//! A process that ends in a clip is replaced, and the clip is read once more from its start: the clip is at fault only if the
+//! new process ends too. A decoder that hangs is at fault at once.
+
+mod child;
+mod memory_limit;
+mod protocol;
+mod running_child;
+mod sandbox;
+mod shared_frame;
+
+pub use child::{DecoderProcessError, serve};
+pub use sandbox::SandboxReport;
+
+use super::clip::{ClipFacts, VideoOptions, timed_out};
+use super::gst_pipeline::GRACE;
+use super::turns::{DecodeTurn, DecodeTurns};
+use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
+use protocol::{DecoderReply, DecoderRequest};
+use running_child::{ChildError, RunningChild};
+use std::fs::File;
+use std::io;
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+/// The hidden subcommand.
+pub const COMMAND: &str = "decode-clips";
+/// A child is ready within this time: it may have to look at all of GStreamer's plugins first.
+const START_TIMEOUT: Duration = Duration::from_mins(2);
+/// Time for a reply beyond what is left of the clip's timeout: the child's own timeout gives the closer reason.
+const REPLY_GRACE: Duration = GRACE.saturating_mul(2);
+
+/// Most memory of a child while others decode, bytes: enough for 2560 x 1440 pixels.
+const SHARED_MEMORY_BYTES: u64 = 192 << 20;
+
+/// A decoder in a child process. It is a [`FrameSource`] while a clip is open.
+pub struct DecoderProcess<'a> {
+    decoder: DecoderChoice,
+    /// Most pixels of a frame.
+    pixels_max: u64,
+    /// Most memory for a clip.
+    memory_bytes: u64,
+    turns: &'a DecodeTurns,
+    /// Held while a clip is open.
+    turn: Option<DecodeTurn<'a>>,
+    /// The memory that each child gets.
+    shared: File,
+    /// The same memory here.
+    frame: RgbFrame,
+    child: Option<RunningChild>,
+    clip: Option<OpenClip>,
+}
+
+/// What a new child needs to read a clip again.
+struct OpenClip {
+    file: File,
+    options: VideoOptions,
+    /// What is left of the timeout.
+    left: Duration,
+    /// Frames that were stepped to.
+    frames: u64,
+    declared_frames: Option<u64>,
+    is_approximate: bool,
+    /// Whether a child has ended in it.
+    is_retried: bool,
+}
+
+/// Why a request failed.
+enum RequestError {
+    /// The child has ended, for this reason.
+    Ended(String),
+    TooMuchMemory,
+    Source(SourceError),
+}
+
+impl From<SourceError> for RequestError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl<'a> DecoderProcess<'a> {
+    /// A decoder whose child starts with the first clip. A clip may use `memory_bytes`. Its frames fit `options`.
+    /// All workers share `turns`.
+    ///
+    /// # Errors
+    /// When the system provides no memory for frames.
+    pub fn new(
+        options: &VideoOptions,
+        memory_bytes: u64,
+        turns: &'a DecodeTurns,
+    ) -> Result<Self, SourceError> {
+        let machine = |error: io::Error| {
+            SourceError::Machine(format!(
+                "no memory for the frames of a decoder process: {error}"
+            ))
+        };
+        let shared = shared_frame::create(options.pixels_max.saturating_mul(3)).map_err(machine)?;
+        let frame = shared_frame::map(&shared).map_err(machine)?;
+        Ok(Self {
+            decoder: options.decoder.clone(),
+            pixels_max: options.pixels_max,
+            memory_bytes,
+            turns,
+            turn: None,
+            shared,
+            frame,
+            child: None,
+            clip: None,
+        })
+    }
+
+    /// Starts the child unless it runs. Returns how far it is restricted, if it was started.
+    ///
+    /// # Errors
+    /// When it cannot be started: the machine's fault.
+    pub fn start(&mut self) -> Result<Option<SandboxReport>, SourceError> {
+        if self.child.is_some() {
+            return Ok(None);
+        }
+        let fails = |reason: &str| {
+            SourceError::Machine(format!("a decoder process does not start: {reason}"))
+        };
+        let mut child = RunningChild::spawn()?;
+        let is_alone = matches!(self.turn, Some(DecodeTurn::Alone(_)));
+        let request = DecoderRequest::Start {
+            memory_bytes: if is_alone {
+                self.memory_bytes
+            } else {
+                self.memory_bytes.min(SHARED_MEMORY_BYTES)
+            },
+            needs_devices: self.decoder != DecoderChoice::Software,
+        };
+        let deadline = Instant::now() + START_TIMEOUT;
+        match child.call(&request, Some(&self.shared), deadline) {
+            Ok(DecoderReply::Started(report)) => {
+                static LOGGED: Once = Once::new();
+                LOGGED
+                    .call_once(|| tracing::info!("clips are decoded in child processes, {report}"));
+                tracing::debug!(pid = child.id(), "decoder process started");
+                self.child = Some(child);
+                Ok(Some(report))
+            }
+            Ok(DecoderReply::Failed(error)) => Err(fails(&error.to_string())),
+            Ok(_) => Err(fails("it does not follow the protocol")),
+            Err(ChildError::Ended(reason)) => Err(fails(&reason.replace(" in this clip", ""))),
+            Err(ChildError::TooMuchMemory) => Err(fails("the limit of its memory is too low")),
+            Err(ChildError::TimedOut) => {
+                let seconds = START_TIMEOUT.as_secs();
+                Err(fails(&format!("it is not ready within {seconds} s")))
+            }
+        }
+    }
+
+    /// Opens the clip in `file` and waits for its first frame.
+    ///
+    /// # Errors
+    /// When no frame can be decoded, with the decoder's reason or what happened to it.
+    pub fn open(&mut self, file: File, options: &VideoOptions) -> Result<(), SourceError> {
+        self.close();
+        self.turn = Some(self.turns.shared());
+        self.clip = Some(OpenClip {
+            file,
+            options: options.clone(),
+            left: options.timeout,
+            frames: 0,
+            declared_frames: None,
+            is_approximate: false,
+            is_retried: false,
+        });
+        let opened = self.retrying(Self::open_in_child);
+        if opened.is_err() {
+            self.close();
+        }
+        opened
+    }
+
+    /// Closes the clip. A child that cannot stop its decoder is replaced.
+    pub fn close(&mut self) {
+        if self.clip.take().is_none() {
+            return;
+        }
+        let deadline = Instant::now() + REPLY_GRACE;
+        if let Some(child) = &mut self.child {
+            let closed = child.call(&DecoderRequest::Close, None, deadline);
+            if !matches!(closed, Ok(DecoderReply::Closed(true))) {
+                self.child = None;
+            }
+        }
+        // The next clip has the lower limit again, and the large frame goes.
+        if let Some(DecodeTurn::Alone(_)) = self.turn.take() {
+            self.child = None;
+            if let Err(error) = shared_frame::release(&self.shared) {
+                tracing::debug!(%error, "the memory of a frame stays in use");
+            }
+        }
+    }
+
+    /// What the clip's decoder has reported so far.
+    ///
+    /// # Errors
+    /// When the child ends or does not answer.
+    pub fn facts(&mut self) -> Result<ClipFacts, SourceError> {
+        self.retrying(|this| match this.request(&DecoderRequest::Facts)? {
+            DecoderReply::Facts(facts) => {
+                let is_approximate = this.clip()?.is_approximate;
+                Ok(ClipFacts {
+                    is_approximate: facts.is_approximate || is_approximate,
+                    ..facts
+                })
+            }
+            reply => Err(this.unexpected(&reply)),
+        })
+    }
+
+    /// Calls `action`; again in a new child, which has read the clip up to here, when the child ends.
+    fn retrying<T>(
+        &mut self,
+        mut action: impl FnMut(&mut Self) -> Result<T, RequestError>,
+    ) -> Result<T, SourceError> {
+        let mut outcome = action(self);
+        loop {
+            match outcome {
+                Ok(done) => return Ok(done),
+                Err(RequestError::Source(error)) => return Err(error),
+                Err(RequestError::Ended(reason)) => {
+                    let clip = self.clip()?;
+                    if clip.is_retried {
+                        return Err(SourceError::Clip(reason));
+                    }
+                    clip.is_retried = true;
+                    tracing::info!(reason, "the clip is read again by a new decoder process");
+                }
+                Err(RequestError::TooMuchMemory) => {
+                    if matches!(self.turn, Some(DecodeTurn::Alone(_))) {
+                        let mib = self.memory_bytes >> 20;
+                        let reason =
+                            format!("decoding this clip needs more than {mib} MiB of memory");
+                        return Err(SourceError::Clip(reason));
+                    }
+                    // The old turn ends first.
+                    self.turn = None;
+                    self.turn = Some(self.turns.alone());
+                    tracing::info!("the clip needs much memory and is read again alone");
+                }
+            }
+            let clip = self.clip()?;
+            clip.left = clip.options.timeout;
+            outcome = self.read_again().and_then(|()| action(self));
+        }
+    }
+
+    /// Brings a new child to where the last one ended.
+    fn read_again(&mut self) -> Result<(), RequestError> {
+        let frames = self.clip()?.frames;
+        if frames > 0 {
+            self.open_in_child()?;
+        }
+        for _ in 0..frames {
+            self.advance_in_child()?;
+        }
+        Ok(())
+    }
+
+    fn open_in_child(&mut self) -> Result<(), RequestError> {
+        let request = DecoderRequest::Open(self.clip()?.options.clone());
+        match self.request(&request)? {
+            DecoderReply::Facts(facts) => {
+                self.clip()?.declared_frames = facts.declared_frames;
+                Ok(())
+            }
+            reply => Err(self.unexpected(&reply)),
+        }
+    }
+
+    fn advance_in_child(&mut self) -> Result<bool, RequestError> {
+        match self.request(&DecoderRequest::Advance)? {
+            DecoderReply::Advanced(has_frame) => Ok(has_frame),
+            reply => Err(self.unexpected(&reply)),
+        }
+    }
+
+    fn clip(&mut self) -> Result<&mut OpenClip, SourceError> {
+        let no_clip = || SourceError::Machine("no clip is open".into());
+        self.clip.as_mut().ok_or_else(no_clip)
+    }
+
+    /// Sends `request` and waits for the reply within the clip's timeout.
+    fn request(&mut self, request: &DecoderRequest) -> Result<DecoderReply, RequestError> {
+        self.start()?;
+        let no_clip = || SourceError::Machine("no clip is open".into());
+        let clip = self.clip.as_mut().ok_or_else(no_clip)?;
+        let no_child = || SourceError::Machine("no decoder process runs".into());
+        let child = self.child.as_mut().ok_or_else(no_child)?;
+        let since = Instant::now();
+        let file = matches!(request, DecoderRequest::Open(_)).then_some(&clip.file);
+        let reply = child.call(request, file, since + clip.left + REPLY_GRACE);
+        clip.left = clip.left.saturating_sub(since.elapsed());
+        match reply {
+            Ok(DecoderReply::Failed(error)) => Err(error.into()),
+            Ok(reply) => Ok(reply),
+            Err(error) => {
+                self.child = None;
+                Err(match error {
+                    ChildError::Ended(reason) => RequestError::Ended(reason),
+                    ChildError::TooMuchMemory => RequestError::TooMuchMemory,
+                    ChildError::TimedOut => timed_out(clip.options.timeout).into(),
+                })
+            }
+        }
+    }
+
+    /// A child that breaks the protocol is not trusted further.
+    fn unexpected(&mut self, reply: &DecoderReply) -> RequestError {
+        tracing::debug!(?reply, "unexpected reply");
+        self.child = None;
+        RequestError::Ended("the decoder process broke its protocol in this clip".into())
+    }
+}
+
+impl FrameSource for DecoderProcess<'_> {
+    fn advance(&mut self) -> Result<bool, SourceError> {
+        let has_frame = self.retrying(Self::advance_in_child)?;
+        self.clip()?.frames += u64::from(has_frame);
+        Ok(has_frame)
+    }
+
+    fn frame(&mut self) -> Result<&RgbFrame, SourceError> {
+        let (width, height) =
+            self.retrying(|this| match this.request(&DecoderRequest::Frame)? {
+                DecoderReply::Frame {
+                    width,
+                    height,
+                    is_approximate,
+                } if width
+                    .checked_mul(height)
+                    .is_some_and(|pixels| pixels as u64 <= this.pixels_max) =>
+                {
+                    this.clip()?.is_approximate |= is_approximate;
+                    Ok((width, height))
+                }
+                reply => Err(this.unexpected(&reply)),
+            })?;
+        self.frame.resize(width, height);
+        Ok(&self.frame)
+    }
+
+    fn declared_frames(&self) -> Option<u64> {
+        self.clip.as_ref()?.declared_frames
+    }
+}

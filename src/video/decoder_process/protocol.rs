@@ -1,0 +1,236 @@
+//! What the worker's process and its decoder process send each other: one request, then one reply, as JSON in one packet of
+//! a Unix socket. A file travels with a packet as a descriptor.
+
+use super::sandbox::SandboxReport;
+use crate::frame::SourceError;
+use crate::video::clip::{ClipFacts, VideoOptions};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Largest packet, in bytes.
+const PACKET_BYTES_MAX: usize = 64 << 10;
+
+/// What the decoder process has to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum DecoderRequest {
+    /// Restrict yourself. Comes first and once, with the memory of the frames.
+    Start {
+        /// Most resident memory of the decoder process, bytes.
+        memory_bytes: u64,
+        /// Whether decoders may open devices.
+        needs_devices: bool,
+    },
+    /// Open the clip in the file that comes along.
+    Open(VideoOptions),
+    /// Step to the next frame.
+    Advance,
+    /// Convert the current frame into the shared memory.
+    Frame,
+    /// Report what is known of the clip.
+    Facts,
+    /// Close the clip.
+    Close,
+}
+
+/// The answer to a [`DecoderRequest`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum DecoderReply {
+    /// To [`DecoderRequest::Start`].
+    Started(SandboxReport),
+    /// To [`DecoderRequest::Open`] and [`DecoderRequest::Facts`].
+    Facts(ClipFacts),
+    /// To [`DecoderRequest::Advance`]: whether there is a frame.
+    Advanced(bool),
+    /// To [`DecoderRequest::Frame`]: the frame is in the shared memory.
+    Frame {
+        width: usize,
+        height: usize,
+        /// Whether a frame of the clip was converted by a rule that is not proven equal to the notebook's.
+        is_approximate: bool,
+    },
+    /// To [`DecoderRequest::Close`]: whether the decoder has stopped.
+    Closed(bool),
+    /// To any of them.
+    Failed(SourceError),
+    /// The process ends, because it needs more memory than it may.
+    TooMuchMemory,
+}
+
+/// Why there is no message.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ChannelError {
+    /// The other process has ended.
+    #[error("it has ended")]
+    Closed,
+    /// The deadline has passed.
+    #[error("it does not answer")]
+    Timeout,
+    /// The message is none of the protocol's.
+    #[error("it sent what is no message: {0}")]
+    Malformed(String),
+    /// The system reports an error.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<Errno> for ChannelError {
+    fn from(error: Errno) -> Self {
+        match error {
+            Errno::PIPE | Errno::CONNRESET => Self::Closed,
+            error => Self::Io(error.into()),
+        }
+    }
+}
+
+/// One end of the connection.
+#[derive(Debug)]
+pub(super) struct Channel(OwnedFd);
+
+impl Channel {
+    /// Both ends of a new connection.
+    pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None)?;
+        Ok((Self(ours), theirs))
+    }
+
+    /// The end that `socket` is.
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// The same end for another thread.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
+    /// Sends `message`, with `file`.
+    pub(super) fn send(
+        &self,
+        message: &impl Serialize,
+        file: Option<BorrowedFd<'_>>,
+    ) -> Result<(), ChannelError> {
+        let packet = serde_json::to_vec(message).map_err(io::Error::from)?;
+        if packet.len() > PACKET_BYTES_MAX {
+            return Err(ChannelError::Malformed("it is too long".into()));
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let files = file.as_slice();
+        if !files.is_empty() {
+            control.push(SendAncillaryMessage::ScmRights(files));
+        }
+        let packet = [IoSlice::new(&packet)];
+        sendmsg(&self.0, &packet, &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// Waits for a message until `deadline`.
+    pub(super) fn receive<T: DeserializeOwned>(
+        &self,
+        deadline: Option<Instant>,
+    ) -> Result<(T, Option<File>), ChannelError> {
+        self.wait(deadline)?;
+        let mut bytes = vec![0; PACKET_BYTES_MAX];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = recvmsg(
+            &self.0,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        )?;
+        if received.bytes == 0 {
+            return Err(ChannelError::Closed);
+        }
+        if received.flags.contains(ReturnFlags::TRUNC) {
+            return Err(ChannelError::Malformed("it is too long".into()));
+        }
+        let mut file = None;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(files) = message {
+                file = files.map(File::from).next();
+            }
+        }
+        let message = serde_json::from_slice(&bytes[..received.bytes])
+            .map_err(|error| ChannelError::Malformed(error.to_string()))?;
+        Ok((message, file))
+    }
+
+    /// Waits until there is a message, or the other end is closed.
+    fn wait(&self, deadline: Option<Instant>) -> Result<(), ChannelError> {
+        let Some(deadline) = deadline else {
+            return Ok(());
+        };
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = Timespec::try_from(left.min(Duration::from_hours(1)));
+            let timeout = timeout.map_err(io::Error::other)?;
+            match poll(
+                &mut [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN)],
+                Some(&timeout),
+            ) {
+                Ok(0) if Instant::now() >= deadline => return Err(ChannelError::Timeout),
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn messages_arrive_whole_with_their_file() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let theirs = Channel::new(theirs);
+        let path = std::env::current_exe().unwrap();
+        let file = File::open(path).unwrap();
+        let sent = DecoderRequest::Start {
+            memory_bytes: 5,
+            needs_devices: true,
+        };
+        ours.send(&sent, Some(file.as_fd())).unwrap();
+        ours.send(&DecoderRequest::Advance, None).unwrap();
+        let (received, file) = theirs.receive::<DecoderRequest>(None).unwrap();
+        assert_eq!(format!("{received:?}"), format!("{sent:?}"));
+        let mut head = [0; 4];
+        file.unwrap().read_exact(&mut head).unwrap();
+        assert_eq!(&head, b"\x7fELF");
+        let (received, file) = theirs.receive::<DecoderRequest>(None).unwrap();
+        assert!(matches!(received, DecoderRequest::Advance) && file.is_none());
+    }
+
+    #[test]
+    fn what_is_no_message_is_an_error() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let theirs = Channel::new(theirs);
+        let soon = || Some(Instant::now() + Duration::from_millis(20));
+        let fails = || theirs.receive::<DecoderRequest>(soon()).unwrap_err();
+        assert!(matches!(fails(), ChannelError::Timeout));
+        ours.send(&"Dance", None).unwrap();
+        assert!(matches!(fails(), ChannelError::Malformed(_)));
+        let long = "x".repeat(PACKET_BYTES_MAX);
+        assert!(ours.send(&long, None).is_err());
+        drop(ours);
+        assert!(matches!(fails(), ChannelError::Closed));
+        let refused = theirs.send(&DecoderRequest::Facts, None).unwrap_err();
+        assert!(matches!(refused, ChannelError::Closed));
+    }
+}

@@ -1,0 +1,230 @@
+//! Which format a file has, before any element reads it.
+//!
+//! Only listed formats are opened, each by the element named here. What GStreamer would plug by itself is not asked: some
+//! of its elements follow addresses that a file names.
+
+mod signatures;
+
+use super::clip_file::io_error;
+use super::container;
+use crate::frame::SourceError;
+use gstreamer as gst;
+use gstreamer_base::functions::type_find_helper_for_data;
+use signatures::NotVideo;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+/// Bytes that the format is found by.
+const HEAD_BYTES: u64 = 256 << 10;
+/// Bytes of a JPEG image, which may be the first of many.
+const JPEG_BYTES_MAX: u64 = 8 << 20;
+
+/// A format whose files are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileFormat {
+    /// Its name, for users.
+    pub name: &'static str,
+    /// The element that reads the file: a demuxer, or a parser of a format without a container.
+    pub element: &'static str,
+    /// The Debian package of that element.
+    pub package: &'static str,
+    /// Whether the container keeps pictures apart, so that no parser needs to find them.
+    pub is_framed: bool,
+}
+
+const GOOD: &str = "gstreamer1.0-plugins-good";
+const BAD: &str = "gstreamer1.0-plugins-bad";
+const BASE: &str = "gstreamer1.0-plugins-base";
+const UGLY: &str = "gstreamer1.0-plugins-ugly";
+
+const fn framed(name: &'static str, element: &'static str, package: &'static str) -> FileFormat {
+    FileFormat {
+        name,
+        element,
+        package,
+        is_framed: true,
+    }
+}
+
+const fn loose(name: &'static str, element: &'static str, package: &'static str) -> FileFormat {
+    FileFormat {
+        name,
+        element,
+        package,
+        is_framed: false,
+    }
+}
+
+/// MP4, MOV and 3GP.
+pub(super) const MP4: FileFormat = framed("MP4", "qtdemux", GOOD);
+
+/// GStreamer's names of the formats. The first that fits is taken.
+const FORMATS: &[(&str, FileFormat)] = &[
+    ("video/quicktime", MP4),
+    ("application/x-3gp", MP4),
+    ("audio/x-m4a", MP4),
+    ("video/mj2", MP4),
+    (
+        "video/x-matroska",
+        framed("Matroska", "matroskademux", GOOD),
+    ),
+    (
+        "video/x-matroska-3d",
+        framed("Matroska", "matroskademux", GOOD),
+    ),
+    (
+        "audio/x-matroska",
+        framed("Matroska", "matroskademux", GOOD),
+    ),
+    ("video/webm", framed("WebM", "matroskademux", GOOD)),
+    ("audio/webm", framed("WebM", "matroskademux", GOOD)),
+    ("video/x-msvideo", framed("AVI", "avidemux", GOOD)),
+    ("video/x-flv", framed("FLV", "flvdemux", GOOD)),
+    ("video/x-ms-asf", framed("ASF", "asfdemux", UGLY)),
+    (
+        "application/vnd.rn-realmedia",
+        framed("RealMedia", "rmdemux", UGLY),
+    ),
+    ("video/ogg", framed("Ogg", "oggdemux", BASE)),
+    ("audio/ogg", framed("Ogg", "oggdemux", BASE)),
+    ("application/ogg", framed("Ogg", "oggdemux", BASE)),
+    ("video/x-ivf", framed("IVF", "ivfparse", BAD)),
+    ("application/x-yuv4mpeg", framed("YUV4MPEG", "y4mdec", BAD)),
+    ("video/x-dv", framed("DV", "dvdemux", GOOD)),
+    ("video/mpegts", loose("MPEG-TS", "tsdemux", BAD)),
+    (
+        "video/mpeg, systemstream=(boolean)true",
+        loose("MPEG program stream", "mpegpsdemux", BAD),
+    ),
+    (
+        "video/mpeg, mpegversion=(int)4",
+        loose("MPEG-4 video", "mpeg4videoparse", BAD),
+    ),
+    ("video/mpeg", loose("MPEG video", "mpegvideoparse", BAD)),
+    ("video/x-h263", loose("H.263 video", "h263parse", BAD)),
+    ("video/x-h264", loose("H.264 video", "h264parse", BAD)),
+    ("video/x-h265", loose("H.265 video", "h265parse", BAD)),
+    ("image/jpeg", loose("Motion JPEG", "jpegparse", BAD)),
+];
+
+/// The format of a file.
+#[derive(Clone, Debug)]
+pub(super) struct FoundFormat {
+    /// The format.
+    pub format: FileFormat,
+    /// The stream that the element gives, where the element is a parser and has no list of streams.
+    pub stream: Option<gst::Caps>,
+}
+
+/// Finds the format of `file` by its first bytes.
+///
+/// # Errors
+/// What the file is instead, or why it cannot be read.
+pub(super) fn identify(file: &File) -> Result<FoundFormat, SourceError> {
+    let unreadable = |e: io::Error| io_error(&e);
+    let mut head = read_head(file, HEAD_BYTES).map_err(unreadable)?;
+    if head.is_empty() {
+        return Err(SourceError::Clip("the file is empty (0 bytes)".into()));
+    }
+    if head.iter().all(|byte| *byte == 0) {
+        let count = head.len();
+        return Err(SourceError::Clip(format!(
+            "the file begins with {count} zero bytes: its content was never written; download the clip again"
+        )));
+    }
+    if head.starts_with(b"\xff\xd8\xff") {
+        head = read_head(file, JPEG_BYTES_MAX).map_err(unreadable)?;
+    }
+    if let Some(NotVideo { what, fix }) = signatures::recognize(&head) {
+        return Err(SourceError::Clip(format!(
+            "the file is {what}, not a video: {fix}"
+        )));
+    }
+    if let Some(first) = head.first_chunk()
+        && container::is_mp4(first)
+    {
+        return Ok(FoundFormat {
+            format: MP4,
+            stream: None,
+        });
+    }
+    let caps = type_find_helper_for_data(None::<&gst::Object>, &head)
+        .map(|(caps, _)| caps)
+        .map_err(|_| SourceError::Clip(unknown(&head)))?;
+    let listed = FORMATS.iter().find(|(name, _)| {
+        name.parse::<gst::Caps>()
+            .is_ok_and(|listed| caps.can_intersect(&listed))
+    });
+    let Some((_, format)) = listed else {
+        return Err(SourceError::Clip(refusal(&caps, &head)));
+    };
+    Ok(FoundFormat {
+        format: *format,
+        stream: stream(format, caps, &head),
+    })
+}
+
+/// The first `bytes` of a file, fewer when it ends before.
+fn read_head(file: &File, bytes: u64) -> io::Result<Vec<u8>> {
+    let size = file.metadata()?.len().min(bytes);
+    let mut head = vec![0; usize::try_from(size).unwrap_or(0)];
+    let mut filled = 0;
+    while filled < head.len() {
+        match file.read_at(&mut head[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    head.truncate(filled);
+    Ok(head)
+}
+
+/// The stream of a file that a parser reads.
+fn stream(format: &FileFormat, caps: gst::Caps, head: &[u8]) -> Option<gst::Caps> {
+    match (format.element, head.get(8..12)) {
+        ("ivfparse", Some(b"VP80")) => Some(gst::Caps::new_empty_simple("video/x-vp8")),
+        ("ivfparse", Some(b"VP90")) => Some(gst::Caps::new_empty_simple("video/x-vp9")),
+        ("ivfparse", _) => Some(gst::Caps::new_empty_simple("video/x-av1")),
+        ("y4mdec", _) => Some(gst::Caps::new_empty_simple("video/x-raw")),
+        (element, _) => element.ends_with("parse").then_some(caps),
+    }
+}
+
+/// Why a file is not opened whose format is known but not listed.
+fn refusal(caps: &gst::CapsRef, head: &[u8]) -> String {
+    let name = caps.structure(0).map_or("", |s| s.name().as_str());
+    match name.split_once('/') {
+        Some(("audio", _)) => {
+            format!("the file has sound alone, no video ({name}): download the clip with its video")
+        }
+        Some(("image", _)) => {
+            format!("the file is an image ({name}), not a video: download the video itself")
+        }
+        Some(("text" | "subtitle", _)) => {
+            format!("the file is a text ({name}), not a video: download the clip again")
+        }
+        Some(_) => {
+            format!("files of the format {name} are not opened: convert the clip to MP4")
+        }
+        None => unknown(head),
+    }
+}
+
+fn unknown(head: &[u8]) -> String {
+    let first: Vec<String> = head
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!(
+        "the file has no known video format (it begins with the bytes {}): it is damaged or no video; download the clip \
+         again",
+        first.join(" ")
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! A GStreamer source that reads an open file, at any position: demuxers that pull read it as they read `filesrc`.
+//! `fdsrc` only pushes, and `filesrc` needs a path, which a process without access to the file system cannot open.
+
+#![allow(
+    unsafe_code,
+    reason = "the macros of GObject subclasses expand to it; none is written here"
+)]
+
+use gstreamer as gst;
+use gstreamer::glib;
+use gstreamer::subclass::prelude::ObjectSubclassExt;
+use gstreamer_base as gst_base;
+use gstreamer_base::prelude::BaseSrcExt;
+use std::fs::File;
+
+glib::wrapper! {
+    /// The element.
+    pub struct FileSource(ObjectSubclass<element::FileReader>)
+        @extends gst_base::BaseSrc, gst::Element, gst::Object;
+}
+
+impl FileSource {
+    /// A source of `file`, from its first byte, wherever the file's own position is.
+    #[must_use]
+    pub fn new(file: File) -> Self {
+        let source: Self = glib::Object::new();
+        source.set_format(gst::Format::Bytes);
+        element::FileReader::from_obj(&source).set_file(file);
+        source
+    }
+}
+
+mod element {
+    use super::{File, glib, gst, gst_base};
+    use gst_base::subclass::prelude::*;
+    use std::io::ErrorKind;
+    use std::os::unix::fs::FileExt;
+    use std::sync::{LazyLock, OnceLock};
+
+    static PADS: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+        let (direction, presence) = (gst::PadDirection::Src, gst::PadPresence::Always);
+        let pad = gst::PadTemplate::new("src", direction, presence, &gst::Caps::new_any());
+        pad.into_iter().collect()
+    });
+
+    #[derive(Default)]
+    pub struct FileReader {
+        file: OnceLock<File>,
+    }
+
+    impl FileReader {
+        pub(super) fn set_file(&self, file: File) {
+            self.file.get_or_init(|| file);
+        }
+    }
+
+    #[glib::object_subclass]
+    impl ObjectSubclass for FileReader {
+        const NAME: &'static str = "HandloomFileSource";
+        type Type = super::FileSource;
+        type ParentType = gst_base::BaseSrc;
+    }
+
+    impl ObjectImpl for FileReader {}
+    impl GstObjectImpl for FileReader {}
+
+    impl ElementImpl for FileReader {
+        fn pad_templates() -> &'static [gst::PadTemplate] {
+            &PADS
+        }
+    }
+
+    impl BaseSrcImpl for FileReader {
+        fn is_seekable(&self) -> bool {
+            true
+        }
+
+        fn size(&self) -> Option<u64> {
+            Some(self.file.get()?.metadata().ok()?.len())
+        }
+
+        fn start(&self) -> Result<(), gst::ErrorMessage> {
+            Ok(())
+        }
+
+        fn stop(&self) -> Result<(), gst::ErrorMessage> {
+            Ok(())
+        }
+
+        fn fill(
+            &self,
+            offset: u64,
+            length: u32,
+            buffer: &mut gst::BufferRef,
+        ) -> Result<gst::FlowSuccess, gst::FlowError> {
+            let file = self.file.get().ok_or(gst::FlowError::Error)?;
+            let wanted = length as usize;
+            let mut map = buffer.map_writable().map_err(|_| gst::FlowError::Error)?;
+            let mut read = 0;
+            while read < wanted {
+                match file.read_at(&mut map[read..wanted], offset + read as u64) {
+                    Ok(0) => break,
+                    Ok(count) => read += count,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        gst::element_imp_error!(
+                            self,
+                            gst::ResourceError::Read,
+                            ("cannot read the file: {error}")
+                        );
+                        return Err(gst::FlowError::Error);
+                    }
+                }
+            }
+            drop(map);
+            if read == 0 && wanted > 0 {
+                return Err(gst::FlowError::Eos);
+            }
+            buffer.set_size(read);
+            buffer.set_offset(offset);
+            buffer.set_offset_end(offset + read as u64);
+            Ok(gst::FlowSuccess::Ok)
+        }
+    }
+}
