@@ -82,6 +82,12 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
                 self.job.forget_clips(&positions, self.observer)?;
                 return Ok(());
             }
+            // The file was not what was written; its rows are still staged.
+            Err(error @ StoreError::Broken { .. }) => {
+                self.has_lost = true;
+                self.observer.warn(&format!("{error}; it is written again"));
+                return Ok(());
+            }
             sealed => sealed?,
         }
         self.observer.file_written();
