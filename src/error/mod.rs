@@ -97,7 +97,9 @@ exit_codes! {
     PreviewError: |_| Exit::CannotCreate;
     UrlError: |_| Exit::Usage;
     DatasetError: |error| match error {
-        DatasetError::JsonTooLarge { .. } | DatasetError::BadArchive { .. } => Exit::BadData,
+        DatasetError::JsonTooLarge { .. }
+        | DatasetError::Metadata { .. }
+        | DatasetError::BadArchive { .. } => Exit::BadData,
         _ => Exit::NoInput,
     };
     ModelFileError: |error| match error {

@@ -11,7 +11,6 @@ pub mod worker_pool;
 
 use crate::dataset::acceptance::{Judge, State, StateCounts};
 use crate::dataset::plan::{Plan, PlanOptions, PlanRecord, plan};
-use crate::dataset::wlasl;
 use crate::digest::sha256_hex;
 use crate::error::{CliError, Exit};
 use crate::hand;
@@ -28,7 +27,6 @@ use crate::system::clock::timestamp;
 use crate::video::clip::{self, VideoOptions};
 use crate::video::dataset_source::DatasetSource;
 use crate::video::decoder;
-use anyhow::anyhow;
 use collector::ResultCollector;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -118,18 +116,14 @@ impl JobConfig {
     pub(crate) fn scan(&self) -> Result<DatasetScan, CliError> {
         let dataset =
             DatasetSource::open(&self.dataset, self.json.as_deref(), self.videos.as_deref())?;
-        let json_bytes = dataset.metadata_bytes()?;
-        let entries = wlasl::parse(&json_bytes).map_err(|e| {
-            CliError::new(
-                Exit::BadData,
-                anyhow!(e).context(format!("{}", dataset.json_path().display())),
-            )
-        })?;
-        let plan = plan(&entries, &self.plan_options, &|id| dataset.exists(id));
+        let metadata = dataset.metadata()?;
+        let exists = |id: &str| dataset.exists(id);
+        let mut plan = plan(&metadata.entries, &self.plan_options, &exists);
+        plan.explain_missing(&|id| dataset.elsewhere(id));
         Ok(DatasetScan {
             dataset,
             plan,
-            json_sha256: sha256_hex(&json_bytes),
+            json_sha256: metadata.sha256,
         })
     }
 

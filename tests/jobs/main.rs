@@ -13,6 +13,7 @@ mod decode;
 mod faults;
 mod kill;
 mod limits;
+mod odd_datasets;
 mod power;
 mod process;
 mod resume;
