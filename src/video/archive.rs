@@ -74,7 +74,7 @@ pub struct Archive {
     path: PathBuf,
     file: File,
     directory: Arc<ZipArchiveMetadata>,
-    /// Index in `directory` of each file whose name is a plain relative path.
+    /// Index in `directory` of each file, by its path below the archive's top.
     indexes: HashMap<Box<str>, usize>,
     memory: Arc<MemoryBudget>,
 }
@@ -103,8 +103,9 @@ impl Drop for MemoryFile {
 impl Archive {
     /// Opens `path` and reads its directory.
     ///
-    /// A backslash in a name divides folders, as some programs of Windows write it. Folders and entries with absolute names,
-    /// `..` or NUL are left out. Of two entries with one name the later is used, as when unpacking.
+    /// A backslash in a name divides folders, as some programs of Windows write it, and an absolute name begins at the
+    /// archive's top. Folders and entries with `..` or NUL are left out. Of two entries with one name the later is used. So
+    /// do programs that unpack.
     ///
     /// # Errors
     /// When the file cannot be read, is no zip archive or has too many entries.
@@ -146,9 +147,9 @@ impl Archive {
             // An entry whose name cannot be decoded cannot be requested.
             if let Ok(entry) = directory.entry(index)
                 && let Ok(name) = entry.name()
-                && let Some(name) = plain_relative(&name.replace('\\', "/"))
+                && let Some(path) = path_below(&name)
             {
-                indexes.insert(name.into(), index);
+                indexes.insert(path, index);
             }
         }
         Ok(Self {
@@ -356,12 +357,17 @@ impl Seek for LimitedReader {
     }
 }
 
-/// `name`, if it is the relative path of a file that stays below its folder.
-fn plain_relative(name: &str) -> Option<&str> {
-    let name = name.strip_prefix("./").unwrap_or(name);
-    let plain =
-        !name.contains('\0') && name.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    plain.then_some(name)
+/// The path of the file `name` below the archive's top, with `/` between folders, as unpacking it would give; `None` for a
+/// folder and for a file that is not below.
+fn path_below(name: &str) -> Option<Box<str>> {
+    let is_divider = |c: char| matches!(c, '/' | '\\');
+    if name.contains('\0') || name.ends_with(is_divider) {
+        return None;
+    }
+    let parts = name.split(is_divider);
+    let parts: Vec<_> = parts.filter(|part| !matches!(*part, "" | ".")).collect();
+    let is_below = !parts.is_empty() && !parts.contains(&"..");
+    is_below.then(|| parts.join("/").into())
 }
 
 /// Path at which this process can open `file` again while it is open. Each opening starts at the first byte.
