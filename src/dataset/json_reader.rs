@@ -1,19 +1,21 @@
-//! Reads JSON value by value, without a tree of it in memory, and as Python's `json` does.
+//! Reads JSON value by value, without a tree of it in memory.
 //!
-//! Python takes what JSON does not have: `NaN`, numbers of any size, half characters such as `"\ud800"`, hundreds of levels.
-//! What Python refuses inside a value, such as a control character in a text, is noted as a fault and reading continues, so
-//! that the caller can give up the item with that value and keep the rest. Only a broken structure ends the reading.
+//! What is wrong inside a value, such as a control character in a text or a number that no float holds, is noted as a fault
+//! and reading continues, so that the caller can give up the item with that value and keep the rest. Only a broken structure
+//! ends the reading.
 
-use super::json_text::{self, excerpt};
+use super::json_text::excerpt;
 use super::text_encoding::{FillBytes, Utf8Text};
 
-/// Longest text or number that is kept, in bytes.
+mod scalars;
+
+/// Longest text or number that is kept, in bytes. The rest of a longer text is passed over.
 const KEPT_BYTES_MAX: usize = 8192;
 
-/// Longest integer that Python reads, in digits (`sys.get_int_max_str_digits`).
-pub(super) const DIGITS_MAX: usize = 4300;
+/// Most levels of lists and objects in a value.
+pub(super) const LEVELS_MAX: usize = 128;
 
-/// Most levels of nesting.
+/// Most levels that are passed over, each of which takes a byte of memory.
 const NESTING_MAX: usize = 1_000_000;
 
 /// Bytes of the file's start that are kept to recognize a file that is no JSON.
@@ -33,14 +35,14 @@ pub(super) enum JsonError {
 /// A value as far as the caller needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum JsonValue {
-    /// `null`, or a word that is noted as a fault.
+    /// `null`, or a word with a fault.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// As written, also `NaN`, `Infinity` and `-Infinity`.
+    /// As written. A float holds it, rounded.
     Number(String),
-    /// `Err` says why it is no text of Unicode, or that it is too long.
-    Text(Result<String, String>),
+    /// Cut after [`KEPT_BYTES_MAX`]; with U+FFFD for what has a fault.
+    Text(String),
     /// A list; whether it is empty.
     List(bool),
     /// An object; whether it is empty.
@@ -57,9 +59,9 @@ pub(super) struct JsonReader<'a> {
     line: usize,
     /// Bytes of the line before `piece`, less those of `piece` before the line: column = this + `at`.
     column: i64,
-    /// The text or word that was read last.
+    /// The text or word that was read last, cut.
     kept: Vec<u8>,
-    /// Its length, which may be more than what is kept.
+    /// Its length in bytes before the cut.
     length: usize,
     fault: Option<String>,
 }
@@ -85,7 +87,7 @@ impl<'a> JsonReader<'a> {
         &self.head
     }
 
-    /// The first value since the last call that Python refuses.
+    /// What is wrong with the first bad value since the last call, and where it is.
     pub(super) fn take_fault(&mut self) -> Option<String> {
         self.fault.take()
     }
@@ -111,12 +113,7 @@ impl<'a> JsonReader<'a> {
         match self.peek_inside()? {
             b'"' => {
                 self.text()?;
-                let is_whole = self.length == self.kept.len();
-                Ok(JsonValue::Text(if is_whole {
-                    json_text::decode(&self.kept)
-                } else {
-                    Err(format!("a text of {} bytes", self.length))
-                }))
+                Ok(JsonValue::Text(self.kept_text()))
             }
             b'[' => Ok(JsonValue::List(self.skip()?)),
             b'{' => Ok(JsonValue::Object(self.skip()?)),
@@ -132,8 +129,16 @@ impl<'a> JsonReader<'a> {
         loop {
             match self.peek_inside()? {
                 bracket @ (b'[' | b'{') => {
-                    if open.len() == NESTING_MAX {
-                        return Err(self.syntax(&format!("more than {NESTING_MAX} levels")));
+                    match open.len() {
+                        LEVELS_MAX => {
+                            self.note(&format!(
+                                "more than {LEVELS_MAX} levels of lists and objects"
+                            ));
+                        }
+                        NESTING_MAX => {
+                            return Err(self.syntax(&format!("more than {NESTING_MAX} levels")));
+                        }
+                        _ => {}
                     }
                     self.at += 1;
                     open.push(bracket);
@@ -151,7 +156,7 @@ impl<'a> JsonReader<'a> {
                 let has_more = if *bracket == b'[' {
                     self.next_item(&mut is_first)?
                 } else {
-                    self.next_key(&mut is_first)?.is_some()
+                    self.next_member(&mut is_first)?
                 };
                 if has_more {
                     break;
@@ -173,10 +178,16 @@ impl<'a> JsonReader<'a> {
         self.next_part(b']', is_first)
     }
 
-    /// Goes to the next value of an object and returns its key, or goes behind the object. `is_first` is true at first.
-    pub(super) fn next_key(&mut self, is_first: &mut bool) -> Result<Option<&[u8]>, JsonError> {
+    /// Goes to the next value of an object and returns its key as an excerpt, or goes behind the object. `is_first` is true at
+    /// first.
+    pub(super) fn next_key(&mut self, is_first: &mut bool) -> Result<Option<String>, JsonError> {
+        let has_more = self.next_member(is_first)?;
+        Ok(has_more.then(|| excerpt(&self.kept_text())))
+    }
+
+    fn next_member(&mut self, is_first: &mut bool) -> Result<bool, JsonError> {
         if !self.next_part(b'}', is_first)? {
-            return Ok(None);
+            return Ok(false);
         }
         if self.peek_inside()? != b'"' {
             return Err(self.unexpected("a key in quotes"));
@@ -186,7 +197,7 @@ impl<'a> JsonReader<'a> {
             return Err(self.unexpected("`:`"));
         }
         self.at += 1;
-        Ok(Some(&self.kept))
+        Ok(true)
     }
 
     fn next_part(&mut self, closing: u8, is_first: &mut bool) -> Result<bool, JsonError> {
@@ -265,174 +276,5 @@ impl<'a> JsonReader<'a> {
         let more = self.piece.get(..missing).unwrap_or(&self.piece);
         self.head.extend_from_slice(more);
         Ok(!self.piece.is_empty())
-    }
-
-    fn keep_none(&mut self) {
-        self.kept.clear();
-        self.length = 0;
-    }
-
-    /// Keeps the next `count` bytes.
-    fn keep(&mut self, count: usize) {
-        let bytes = &self.piece[self.at..self.at + count];
-        let room = KEPT_BYTES_MAX - self.kept.len();
-        self.kept
-            .extend_from_slice(bytes.get(..room).unwrap_or(bytes));
-        self.length += count;
-        self.at += count;
-    }
-
-    fn keep_bytes(&mut self, bytes: &[u8]) {
-        if self.kept.len() + bytes.len() <= KEPT_BYTES_MAX {
-            self.kept.extend_from_slice(bytes);
-        }
-        self.length += bytes.len();
-    }
-
-    /// Reads a text, whose quote is the next byte. Half characters are kept as three bytes each, which UTF-8 does not have.
-    fn text(&mut self) -> Result<(), JsonError> {
-        self.at += 1;
-        self.keep_none();
-        loop {
-            let rest = self.piece.get(self.at..).unwrap_or_default();
-            let is_plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | ..0x20);
-            let Some(count) = rest.iter().position(|byte| !is_plain(byte)) else {
-                self.keep(rest.len());
-                self.byte()?;
-                continue;
-            };
-            let byte = rest[count];
-            self.keep(count);
-            match byte {
-                b'"' => break,
-                b'\\' => {
-                    self.at += 1;
-                    self.escape()?;
-                }
-                control => {
-                    self.note(&format!("the control character 0x{control:02X} in a text"));
-                    if control == b'\n' {
-                        self.end_line();
-                    } else {
-                        self.at += 1;
-                    }
-                    self.keep_bytes(&[control]);
-                }
-            }
-        }
-        self.at += 1;
-        if self.length == self.kept.len()
-            && let Some(byte) = json_text::first_byte_of_no_character(&self.kept)
-        {
-            self.note(&format!(
-                "the byte 0x{byte:02X} in a text, which is not UTF-8: is the file in Latin-1?"
-            ));
-        }
-        Ok(())
-    }
-
-    /// Reads an escape, behind its backslash.
-    fn escape(&mut self) -> Result<(), JsonError> {
-        let code = self.byte()?;
-        let byte = match code {
-            b'"' | b'\\' | b'/' => code,
-            b'b' => 0x08,
-            b'f' => 0x0C,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => {
-                self.at += 1;
-                return self.unit();
-            }
-            other => {
-                // The character is read as if it had no backslash.
-                self.note(&format!(
-                    "the escape \\{} in a text",
-                    char::from(other).escape_debug()
-                ));
-                return Ok(());
-            }
-        };
-        self.at += 1;
-        self.keep_bytes(&[byte]);
-        Ok(())
-    }
-
-    /// Reads the four digits of an escape, a character or half of one.
-    fn unit(&mut self) -> Result<(), JsonError> {
-        let mut unit = 0_u32;
-        for _ in 0..4 {
-            let Some(digit) = char::from(self.byte()?).to_digit(16) else {
-                self.note("an escape \\u without four hexadecimal digits in a text");
-                return Ok(());
-            };
-            unit = unit << 4 | digit;
-            self.at += 1;
-        }
-        let first_half = self.kept.last_chunk().copied().and_then(json_text::half);
-        let is_second = matches!(unit, 0xDC00..0xE000);
-        if let Some(first @ 0xD800..0xDC00) = first_half
-            && is_second
-        {
-            self.kept.truncate(self.kept.len() - 3);
-            self.length -= 3;
-            unit = 0x10000 + ((first - 0xD800) << 10) + (unit - 0xDC00);
-        }
-        if let Some(character) = char::from_u32(unit) {
-            self.keep_bytes(character.encode_utf8(&mut [0; 4]).as_bytes());
-        } else {
-            self.keep_bytes(&json_text::half_bytes(unit));
-        }
-        Ok(())
-    }
-
-    /// Reads a word: a number, `null`, `true` or `false`.
-    fn word(&mut self) -> Result<JsonValue, JsonError> {
-        self.keep_none();
-        loop {
-            let rest = self.piece.get(self.at..).unwrap_or_default();
-            let is_end = |byte: &u8| {
-                byte.is_ascii_whitespace()
-                    || matches!(byte, b',' | b':' | b'[' | b']' | b'{' | b'}' | b'"')
-            };
-            match rest.iter().position(is_end) {
-                Some(count) => {
-                    self.keep(count);
-                    break;
-                }
-                None => {
-                    self.keep(rest.len());
-                    if !self.refill()? {
-                        break;
-                    }
-                }
-            }
-        }
-        if self.kept.is_empty() {
-            return Err(self.unexpected("a value"));
-        }
-        let value = match self.kept.as_slice() {
-            b"null" => JsonValue::Null,
-            b"true" => JsonValue::Bool(true),
-            b"false" => JsonValue::Bool(false),
-            word => {
-                let word = String::from_utf8_lossy(word).into_owned();
-                let digits = word.trim_start_matches('-').len();
-                let is_integer = !word.contains(['.', 'e', 'E']);
-                let fault = if self.length > word.len() {
-                    format!("a value of {} bytes", self.length)
-                } else if !json_text::is_number(&word) {
-                    format!("`{}`, which is no value in JSON", excerpt(&word))
-                } else if is_integer && digits > DIGITS_MAX {
-                    format!("a number of {digits} digits")
-                } else {
-                    return Ok(JsonValue::Number(word));
-                };
-                self.note(&fault);
-                JsonValue::Null
-            }
-        };
-        Ok(value)
     }
 }

@@ -112,7 +112,9 @@ pub fn parse(json: &[u8]) -> Result<Vec<Entry>, MetadataError> {
 
 /// Reads the metadata file behind `fill`, to its end.
 ///
-/// UTF-8, UTF-16 and UTF-32 are read, with a byte order mark or without. What Python's `json` takes beyond JSON is taken.
+/// UTF-8, UTF-16 and UTF-32 are read, with a byte order mark or without. A number that no float holds (`1e999`, `NaN`, more
+/// than 309 digits), half a character (`"\ud800"`), more than 128 levels in a value, and what is not JSON in a value refuse
+/// their instance, or outside of one their entry, in whatever field they are.
 ///
 /// # Errors
 /// When the file cannot be read, is larger than [`BYTES_MAX`], is not JSON or has another layout than a list of objects with
@@ -157,11 +159,11 @@ fn read_list(reader: &mut JsonReader<'_>) -> Result<Vec<Entry>, ReadError> {
     let mut is_first = true;
     while reader.next_item(&mut is_first)? {
         let entry = match entry(reader, &mut items)? {
-            Parsed::Entry(entry) => {
+            Ok(entry) => {
                 has_entry = true;
                 entry
             }
-            Parsed::Other(found) => {
+            Err(found) => {
                 let place = format!("[{}]: found {found}", entries.len());
                 let problem =
                     format!("{place}, expected an object with \"gloss\" and \"instances\"");
@@ -192,7 +194,6 @@ fn not_a_list(reader: &mut JsonReader<'_>, first: u8) -> Result<MetadataError, R
         match reader.next_key(&mut true)? {
             None => "an empty object".to_owned(),
             Some(key) => {
-                let key = excerpt(&String::from_utf8_lossy(key));
                 if is_split(reader)? {
                     return Ok(MetadataError::SplitList { video_id: key });
                 }
@@ -224,77 +225,57 @@ fn is_split(reader: &mut JsonReader<'_>) -> Result<bool, JsonError> {
     let (mut has_subset, mut has_action) = (false, false);
     let mut is_first = true;
     while let Some(key) = reader.next_key(&mut is_first)? {
-        has_subset |= key == b"subset";
-        has_action |= key == b"action";
+        has_subset |= key == "subset";
+        has_action |= key == "action";
         reader.skip()?;
     }
     Ok(has_subset && has_action)
 }
 
-/// An item of the top level.
-enum Parsed {
-    Entry(Entry),
-    /// None of WLASL: what it is instead.
-    Other(String),
-}
-
-/// A key of an entry.
-enum EntryKey {
-    Gloss,
-    Instances,
-    Other,
-}
-
-/// Reads an item of the top level. `items` counts glosses and instances.
-fn entry(reader: &mut JsonReader<'_>, items: &mut usize) -> Result<Parsed, ReadError> {
+/// Reads an item of the top level; `Err` says what stands there instead of an entry. `items` counts glosses and instances.
+fn entry(
+    reader: &mut JsonReader<'_>,
+    items: &mut usize,
+) -> Result<Result<Entry, String>, ReadError> {
     count(items)?;
-    reader.take_fault();
     if reader.peek()? != Some(b'{') {
         let value = reader.value()?;
-        return Ok(Parsed::Other(
-            reader.take_fault().unwrap_or_else(|| found(&value)),
-        ));
+        return Ok(Err(reader.take_fault().unwrap_or_else(|| found(&value))));
     }
     reader.enter();
     let mut entry = Entry::default();
-    let (mut is_first, mut first_key, mut has_entry_key) = (true, None, false);
-    let mut gloss = JsonValue::Null;
-    let (mut fault, mut wrong_list) = (None, None);
-    loop {
-        let key = match reader.next_key(&mut is_first)? {
-            None => break,
-            Some(b"gloss") => EntryKey::Gloss,
-            Some(b"instances") => EntryKey::Instances,
-            Some(key) => {
-                first_key.get_or_insert_with(|| excerpt(&String::from_utf8_lossy(key)));
-                EntryKey::Other
-            }
-        };
-        has_entry_key |= !matches!(key, EntryKey::Other);
-        // As in Python the last of several equal keys counts.
-        match key {
-            EntryKey::Gloss => gloss = reader.value()?,
-            EntryKey::Instances if reader.peek()? == Some(b'[') => {
-                fault = fault.or(reader.take_fault());
+    let (mut is_first, mut first_key, mut is_entry) = (true, None, false);
+    let (mut fault, mut wrong_gloss, mut wrong_list) = (None, None, None);
+    // As in Python the last of several equal keys counts.
+    while let Some(key) = reader.next_key(&mut is_first)? {
+        match key.as_str() {
+            "gloss" => (entry.gloss, wrong_gloss) = name(&key, reader.value()?),
+            "instances" if reader.peek()? == Some(b'[') => {
                 (entry.instances, wrong_list) = (instances(reader, items)?, None);
             }
-            EntryKey::Instances => {
+            "instances" => {
                 entry.instances.clear();
                 let found = found(&reader.value()?);
                 wrong_list = Some(format!("instances is {found}, a list of objects is needed"));
             }
-            EntryKey::Other => _ = reader.skip()?,
+            _ => _ = reader.skip()?,
         }
+        fault = fault.or_else(|| fault_of(reader, &key));
+        is_entry |= matches!(key.as_str(), "gloss" | "instances");
+        first_key.get_or_insert(key);
     }
     if let Some(key) = first_key
-        && !has_entry_key
+        && !is_entry
     {
-        return Ok(Parsed::Other(format!("an object with key \"{key}\"")));
+        return Ok(Err(format!("an object with key \"{key}\"")));
     }
-    let wrong_gloss;
-    (entry.gloss, wrong_gloss) = name("gloss", gloss);
-    entry.refused = fault.or(reader.take_fault()).or(wrong_gloss).or(wrong_list);
-    Ok(Parsed::Entry(entry))
+    entry.refused = fault.or(wrong_gloss).or(wrong_list);
+    Ok(Ok(entry))
+}
+
+/// What is wrong with the value of `key`, which was read last.
+fn fault_of(reader: &mut JsonReader<'_>, key: &str) -> Option<String> {
+    reader.take_fault().map(|fault| format!("{key}: {fault}"))
 }
 
 fn count(items: &mut usize) -> Result<(), ReadError> {
@@ -312,9 +293,7 @@ fn instances(reader: &mut JsonReader<'_>, items: &mut usize) -> Result<Vec<Insta
     let mut is_first = true;
     while reader.next_item(&mut is_first)? {
         count(items)?;
-        let mut instance = instance(reader)?;
-        instance.refused = reader.take_fault().or(instance.refused);
-        instances.push(instance);
+        instances.push(instance(reader)?);
     }
     Ok(instances)
 }
@@ -329,7 +308,8 @@ fn instance(reader: &mut JsonReader<'_>) -> Result<Instance, JsonError> {
         refused: None,
     };
     if reader.peek()? != Some(b'{') {
-        let found = found(&reader.value()?);
+        let value = reader.value()?;
+        let found = reader.take_fault().unwrap_or_else(|| found(&value));
         instance.refused = Some(format!(
             "found {found}, expected an object with \"video_id\""
         ));
@@ -337,28 +317,21 @@ fn instance(reader: &mut JsonReader<'_>) -> Result<Instance, JsonError> {
     }
     reader.enter();
     let mut is_first = true;
+    let (mut fault, mut wrong_id) = (None, None);
     // As in Python the last of several equal keys counts.
-    loop {
-        let field: fn(&mut Instance, JsonValue) = match reader.next_key(&mut is_first)? {
-            None => return Ok(instance),
-            Some(b"video_id") => |instance, value| {
-                (instance.video_id, instance.refused) = name("video_id", value);
-            },
-            Some(b"frame_start") => |instance, value| {
-                instance.frame_start = python_compat::int_or_zero(&value);
-            },
-            Some(b"frame_end") => |instance, value| {
-                instance.frame_end = python_compat::int_or_zero(&value);
-            },
-            Some(b"split") => |instance, value| instance.split = short_text(value),
-            Some(b"signer_id") => |instance, value| instance.signer_id = signer(&value),
-            Some(_) => {
-                reader.skip()?;
-                continue;
-            }
-        };
-        field(&mut instance, reader.value()?);
+    while let Some(key) = reader.next_key(&mut is_first)? {
+        match key.as_str() {
+            "video_id" => (instance.video_id, wrong_id) = name(&key, reader.value()?),
+            "frame_start" => instance.frame_start = python_compat::int_or_zero(&reader.value()?),
+            "frame_end" => instance.frame_end = python_compat::int_or_zero(&reader.value()?),
+            "split" => instance.split = short_text(reader.value()?),
+            "signer_id" => instance.signer_id = signer(&reader.value()?),
+            _ => _ = reader.skip()?,
+        }
+        fault = fault.or_else(|| fault_of(reader, &key));
     }
+    instance.refused = fault.or(wrong_id);
+    Ok(instance)
 }
 
 /// A gloss or a video id, `None` when the notebook takes `value` for nothing, and why it cannot be used.
@@ -368,15 +341,14 @@ fn name(key: &str, value: JsonValue) -> (Option<String>, Option<String>) {
     }
     let is_id = key == "video_id";
     let wrong = match value {
-        JsonValue::Text(Ok(text)) if text.len() <= NAME_BYTES_MAX => return (Some(text), None),
+        JsonValue::Text(text) if text.len() <= NAME_BYTES_MAX => return (Some(text), None),
         // The notebook puts a video id into a file name, whatever its type.
         JsonValue::Number(token) if is_id && token.len() <= NAME_BYTES_MAX => {
             return (Some(python_compat::str_of_number(&token)), None);
         }
         JsonValue::Bool(_) if is_id => return (Some("True".to_owned()), None),
-        JsonValue::Text(Ok(text)) => format!(
-            "is a text of {} bytes, more than the {NAME_BYTES_MAX} allowed: \"{}\"",
-            text.len(),
+        JsonValue::Text(text) => format!(
+            "is a text of more than the {NAME_BYTES_MAX} bytes allowed: \"{}\"",
             excerpt(&text)
         ),
         other => format!("is {}, a text is needed", found(&other)),
@@ -387,17 +359,16 @@ fn name(key: &str, value: JsonValue) -> (Option<String>, Option<String>) {
 /// The text `value`; empty when it is something else.
 fn short_text(value: JsonValue) -> String {
     match value {
-        JsonValue::Text(Ok(text)) if text.len() <= NAME_BYTES_MAX => text,
+        JsonValue::Text(text) if text.len() <= NAME_BYTES_MAX => text,
         _ => String::new(),
     }
 }
 
 fn signer(value: &JsonValue) -> i64 {
-    let number = match value {
+    match value {
         JsonValue::Number(token) => python_compat::PythonNumber::of(token).truncated(),
-        _ => None,
-    };
-    number.unwrap_or(UNKNOWN_SIGNER)
+        _ => UNKNOWN_SIGNER,
+    }
 }
 
 /// A value's kind and a bit of it, for an error.
@@ -406,8 +377,7 @@ fn found(value: &JsonValue) -> String {
         JsonValue::Null => "null".to_owned(),
         JsonValue::Bool(flag) => flag.to_string(),
         JsonValue::Number(token) => format!("the number {}", excerpt(token)),
-        JsonValue::Text(Ok(text)) => format!("the text \"{}\"", excerpt(text)),
-        JsonValue::Text(Err(what)) => what.clone(),
+        JsonValue::Text(text) => format!("the text \"{}\"", excerpt(text)),
         JsonValue::List(true) => "an empty list".to_owned(),
         JsonValue::List(false) => "a list".to_owned(),
         JsonValue::Object(true) => "an empty object".to_owned(),

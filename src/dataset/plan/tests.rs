@@ -198,11 +198,11 @@ fn odd_values_are_listed_and_take_nothing_with_them() {
     assert_eq!(plan.records.len(), 7);
     let reasons = (1..7).map(|record| skipped(&plan, record).unwrap());
     let expected = [
-        "video_id is a text with half a character",
-        "`nul`, which is no value in JSON",
+        "video_id: half a character, \\ud800",
+        "x: `nul`, which is no value in JSON",
         "found the number 7",
-        "gloss is a text with half a character",
-        "gloss is a text with half a character",
+        "gloss: half a character, \\ud800",
+        "gloss: half a character, \\ud800",
         "video_id is a list",
     ];
     for ((state, reason), expected) in reasons.zip(expected) {
@@ -213,7 +213,7 @@ fn odd_values_are_listed_and_take_nothing_with_them() {
         panic!("{:?}", plan.warnings);
     };
     let expected = "6 glosses or instances of the metadata have values that cannot be used and are not processed; the first, \
-                    [0].instances[1]: video_id is";
+                    [0].instances[1]: video_id: half a character";
     assert!(text.starts_with(expected), "{text}");
 }
 
