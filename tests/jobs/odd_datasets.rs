@@ -300,7 +300,7 @@ fn bombs_take_little_memory() {
     };
     let long_name = "n".repeat(250);
     let long_id = format!("{{\"video_id\":\"{long_name}\"}}");
-    let long_split = format!("{{\"split\":\"{long_name}\"}}");
+    let long_id_and_split = format!("{{\"video_id\":\"{long_name}\",\"split\":\"{long_name}\"}}");
     let long_frame = format!("{{\"video_id\":1,\"frame_end\":\"{long_name}\"}}");
     let odd = "{\"video_id\":\"1\",\"0123456789012345678901234567890123456789\":1e999}";
     let mut seen = BTreeMap::new();
@@ -327,7 +327,7 @@ fn bombs_take_little_memory() {
         ),
         ("most", most("a", "{\"video_id\":\"1\"}"), 0),
         ("long-ids", most("a", &long_id), 0),
-        ("long-splits", most("a", &long_split), 0),
+        ("long-ids-and-splits", most("a", &long_id_and_split), 0),
         ("long-frames", most("a", &long_frame), 0),
         ("long-gloss", most(&long_name, "{}"), 0),
         ("refused", most("a", odd), 0),
