@@ -68,6 +68,12 @@ impl<'a> Utf8Text<'a> {
         }
     }
 
+    /// Whether the file is not in UTF-8.
+    pub(super) fn is_converted(&self) -> bool {
+        self.encoding
+            .is_some_and(|encoding| encoding != Encoding::Utf8)
+    }
+
     /// Puts the next piece into `text`, which stays empty at the end only. What is no character becomes a byte that UTF-8
     /// does not have; the bytes of an UTF-8 file are not changed.
     ///

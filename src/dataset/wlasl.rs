@@ -261,7 +261,8 @@ fn entry(
             }
             _ => _ = reader.skip()?,
         }
-        fault = fault.or_else(|| fault_of(reader, &key));
+        // Taken also when it is not the first, so that it is not the next instance's.
+        fault = fault.or(fault_of(reader, &key));
         is_entry |= matches!(key.as_str(), "gloss" | "instances");
         first_key.get_or_insert(key);
     }
@@ -329,7 +330,8 @@ fn instance(reader: &mut JsonReader<'_>) -> Result<Instance, JsonError> {
             "signer_id" => instance.signer_id = signer(&reader.value()?),
             _ => _ = reader.skip()?,
         }
-        fault = fault.or_else(|| fault_of(reader, &key));
+        // Taken also when it is not the first, so that it is not the next instance's.
+        fault = fault.or(fault_of(reader, &key));
     }
     instance.refused = fault.or(wrong_id);
     Ok(instance)

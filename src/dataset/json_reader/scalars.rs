@@ -69,9 +69,13 @@ impl JsonReader<'_> {
             && (error.error_len().is_some() || self.length == self.kept.len())
         {
             let byte = self.kept[error.valid_up_to()];
-            self.note(&format!(
-                "the byte 0x{byte:02X} in a text, which is not UTF-8: is the file in Latin-1?"
-            ));
+            self.note(&if self.source.is_converted() {
+                "what is no character, such as half of one, in a text".to_owned()
+            } else {
+                format!(
+                    "the byte 0x{byte:02X} in a text, which is not UTF-8: is the file in Latin-1?"
+                )
+            });
         }
         Ok(())
     }
