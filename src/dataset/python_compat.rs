@@ -11,38 +11,18 @@ const DIGITS_MAX: usize = 4300;
 /// `CPython` cuts the offending text in `int()`'s message after this many characters (`%.200R`).
 const REPR_MAX_CHARS: usize = 200;
 
-/// A number of a JSON file.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum PythonNumber {
-    /// Saturated to 64 bits.
-    Int(i64),
-    /// Finite.
-    Float(f64),
+/// The number that is written as `token`, rounded. The reader gives only numbers that a float holds.
+fn float(token: &str) -> f64 {
+    token.parse().unwrap_or(0.0)
 }
 
-impl PythonNumber {
-    /// The number that is written as `token`: with a point or an exponent it is a float.
-    pub(super) fn of(token: &str) -> Self {
-        let sign = token.strip_prefix('-').unwrap_or(token);
-        if !sign.bytes().all(|byte| byte.is_ascii_digit()) {
-            // The reader gives only numbers that a float holds.
-            return Self::Float(token.parse().unwrap_or(0.0));
-        }
-        let saturated = if sign == token { i64::MAX } else { i64::MIN };
-        Self::Int(token.parse().unwrap_or(saturated))
-    }
-
-    /// Without the fraction, saturated to 64 bits.
-    pub(super) fn truncated(self) -> i64 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "truncation toward zero is what int() does; the cast saturates and never traps"
-        )]
-        match self {
-            Self::Int(integer) => integer,
-            Self::Float(float) => float as i64,
-        }
-    }
+/// The number that is written as `token` without its fraction, saturated to 64 bits.
+pub(super) fn truncated(token: &str) -> i64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "truncation toward zero is what int() does; the cast saturates and never traps"
+    )]
+    token.parse().unwrap_or_else(|_| float(token) as i64)
 }
 
 /// Whether Python's `if not value` holds.
@@ -50,10 +30,7 @@ pub(super) fn is_falsy(value: &JsonValue) -> bool {
     match value {
         JsonValue::Null => true,
         JsonValue::Bool(flag) => !flag,
-        JsonValue::Number(token) => match PythonNumber::of(token) {
-            PythonNumber::Int(integer) => integer == 0,
-            PythonNumber::Float(float) => float == 0.0,
-        },
+        JsonValue::Number(token) => float(token) == 0.0,
         JsonValue::Text(text) => text.is_empty(),
         JsonValue::List(is_empty) | JsonValue::Object(is_empty) => *is_empty,
     }
@@ -67,7 +44,7 @@ pub(super) fn int_or_zero(value: &JsonValue) -> Result<i64, String> {
     match value {
         JsonValue::Null => Ok(0),
         JsonValue::Bool(flag) => Ok(i64::from(*flag)),
-        JsonValue::Number(token) => Ok(PythonNumber::of(token).truncated()),
+        JsonValue::Number(token) => Ok(truncated(token)),
         JsonValue::Text(text) => int_of_text(text),
         JsonValue::List(_) => Err(not_a_number("list")),
         JsonValue::Object(_) => Err(not_a_number("dict")),
@@ -80,9 +57,10 @@ fn not_a_number(kind: &str) -> String {
 
 /// Python's `str()` of a number. A float is written as JSON writes it, which differs from Python in its exponent.
 pub(super) fn str_of_number(token: &str) -> String {
-    match PythonNumber::of(token) {
-        PythonNumber::Int(_) => token.to_owned(),
-        PythonNumber::Float(float) => serde_json::Value::from(float).to_string(),
+    if token.contains(['.', 'e', 'E']) {
+        serde_json::Value::from(float(token)).to_string()
+    } else {
+        token.to_owned()
     }
 }
 

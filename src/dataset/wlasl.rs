@@ -369,7 +369,7 @@ fn short_text(value: JsonValue) -> String {
 
 fn signer(value: &JsonValue) -> i64 {
     match value {
-        JsonValue::Number(token) => python_compat::PythonNumber::of(token).truncated(),
+        JsonValue::Number(token) => python_compat::truncated(token),
         _ => UNKNOWN_SIGNER,
     }
 }

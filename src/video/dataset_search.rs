@@ -26,7 +26,9 @@ const SHOWN_MAX: usize = 8;
 const VIDEO_SUFFIXES: [&str; 3] = [".mp4", ".avi", ".mov"];
 
 /// Endings of files that may be clips or archives of a dataset, in lower case.
-const CLIP_SUFFIXES: [&str; 6] = [".mp4", ".avi", ".mov", ".webm", ".mkv", ".m4v"];
+const CLIP_SUFFIXES: [&str; 9] = [
+    ".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".flv", ".mpg", ".mpeg",
+];
 const ARCHIVE_SUFFIXES: [&str; 12] = [
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz",
     ".xz", ".z01",
@@ -66,7 +68,7 @@ impl DatasetCandidates {
         let mut archives = Vec::new();
         let mut folders: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for (path, bytes) in files {
-            if has_suffix(&path, &CLIP_SUFFIXES)
+            if may_be_clip(&path)
                 && let Some(folder) = path.parent()
             {
                 *folders.entry(folder.to_owned()).or_default() += 1;
@@ -236,6 +238,11 @@ pub(super) fn walk(root: &Path, found: &mut dyn FnMut(PathBuf, u64)) -> bool {
         }
     }
     incomplete
+}
+
+/// Whether the file at `path` may be a clip, by its name.
+pub(super) fn may_be_clip(path: &Path) -> bool {
+    has_suffix(path, &CLIP_SUFFIXES)
 }
 
 /// Whether the file's name has one of the endings, in whatever letters.

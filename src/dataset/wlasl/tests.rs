@@ -395,7 +395,7 @@ fn any_encoding_of_unicode_is_read() {
         }
     }
     let mut half: Vec<u8> = json.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    // The first half of the hand.
+    // Without the second half of the hand.
     half.drain(half.len() - 12..half.len() - 10);
     let reason = parse(&half).unwrap()[0].instances[0]
         .refused

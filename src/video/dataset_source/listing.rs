@@ -1,13 +1,8 @@
 //! The files of a folder of clips: those that the notebook finds, and those that it would find under another name.
 
 use super::locations::CLIP_SUFFIX;
-use crate::video::dataset_search::is_video;
+use crate::video::dataset_search::{is_video, may_be_clip};
 use std::collections::{HashMap, HashSet};
-
-/// Endings of files that may be clips, in lower case.
-const CLIP_ENDINGS: [&str; 9] = [
-    "mp4", "m4v", "mov", "avi", "webm", "mkv", "flv", "mpg", "mpeg",
-];
 
 /// What is in a folder of clips.
 #[derive(Debug, Default)]
@@ -38,12 +33,10 @@ impl ClipListing {
     /// first by name is kept.
     pub(super) fn add_other(&mut self, path: &str) {
         let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-        let Some((stem, ending)) = name.rsplit_once('.') else {
+        let parts = name.rsplit_once('.');
+        let Some((stem, _)) = parts.filter(|_| may_be_clip(name.as_ref())) else {
             return;
         };
-        if !CLIP_ENDINGS.contains(&ending.to_ascii_lowercase().as_str()) {
-            return;
-        }
         let kept = self.others.entry(stem.to_lowercase().into());
         let kept = kept.or_insert_with(|| path.into());
         if path < &**kept {
