@@ -7,7 +7,7 @@ use crate::camera::{CaptureStep, RawFrame};
 use crate::cli::progress::print_line;
 use crate::cli::run::ConfigArgs;
 use crate::config::{self, Config, LoadedConfig, Origin, Sources};
-use crate::dataset::{plan, wlasl};
+use crate::dataset::plan;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::frame::DecoderChoice;
@@ -262,11 +262,9 @@ fn dataset(config: &Config) -> CheckResults {
     let (json, videos) = (&settings.files.json, &settings.files.videos);
     let dataset = DatasetSource::open(&settings.path, json.as_deref(), videos.as_deref())?;
     let path = dataset.json_path().display().to_string();
-    let entries = wlasl::parse(&dataset.metadata_bytes()?).map_err(|error| {
-        let CliError { exit, error } = error.into();
-        CliError::new(exit, error.context(path.clone()))
-    })?;
-    let plan = plan::plan(&entries, &config.plan_options(), &|id| dataset.exists(id));
+    let entries = dataset.metadata()?.entries;
+    let mut plan = plan::plan(&entries, &config.plan_options(), &|id| dataset.exists(id));
+    plan.explain_missing(&|id| dataset.elsewhere(id));
     let (clips, instances, glosses) = (plan.jobs.len(), plan.records.len(), plan.glosses.len());
     let counts = format!(
         "{path}: {clips} of {instances} instances and {glosses} glosses would be processed"

@@ -3,6 +3,10 @@
 //! Pure: bytes and a "does this clip exist" question in, values out.
 
 pub mod acceptance;
+pub mod file_kind;
+mod json_reader;
+mod json_text;
 pub mod plan;
 mod python_compat;
+pub mod text_encoding;
 pub mod wlasl;

@@ -136,12 +136,17 @@ pub fn plan(entries: &[Entry], plan_options: &PlanOptions, exists: &dyn Fn(&str)
     let (mut records, mut jobs) = (Vec::new(), Vec::new());
     for entry in entries {
         let gloss: Arc<str> = entry.gloss.as_deref().unwrap_or_default().into();
-        let refusal = refusal(&gloss, &kept, &files, needed);
+        // An entry that cannot be used says so, whether its gloss would be processed or not.
+        let refusal = match &entry.refused {
+            Some(reason) => Some((State::Unreadable, reason.clone())),
+            None => refusal(&gloss, &kept, &files, needed).map(|r| (State::NotSelected, r)),
+        };
         for (index, instance) in entry.instances.iter().enumerate() {
             let video_id = instance.video_id.as_deref().map(Arc::<str>::from);
-            let planned = match &refusal {
-                Some(reason) => Err((State::NotSelected, reason.clone())),
-                None => check_clip(instance, video_id.as_ref(), &present),
+            let planned = match (&instance.refused, &refusal) {
+                (Some(reason), _) => Err((State::Unreadable, reason.clone())),
+                (None, Some(skipped)) => Err(skipped.clone()),
+                (None, None) => check_clip(instance, video_id.as_ref(), &present),
             };
             let skipped = match planned {
                 Ok((video_id, frame_start, frame_end)) => {
@@ -186,6 +191,28 @@ impl Plan {
     #[must_use]
     pub fn glosses_dropped(&self) -> usize {
         self.gloss_file_counts.len() - self.glosses_with_enough
+    }
+
+    /// Adds to the reason of each missing clip where it is, as `elsewhere` tells for its id: under another name or in another
+    /// folder. The notebook does not find it there, so it is not read.
+    pub fn explain_missing(&mut self, elsewhere: &dyn Fn(&str) -> Option<String>) {
+        let mut count = 0;
+        let mut first = None;
+        for record in &mut self.records {
+            if let (Some((State::Missing, reason)), Some(id)) =
+                (&mut record.skipped, &record.video_id)
+                && let Some(found) = elsewhere(id)
+            {
+                reason.push_str("; ");
+                reason.push_str(&found);
+                count += 1;
+                first.get_or_insert(found);
+            }
+        }
+        if let Some(first) = first {
+            let text = format!("{count} missing clips are there under another name: {first}");
+            self.warnings.push(Warning::OtherNames(text));
+        }
     }
 
     /// The text that the notebook prints around its scan, with a line about the choice of glosses when there was one.
@@ -283,7 +310,7 @@ fn count_by_gloss(
 ) -> Vec<(Arc<str>, usize)> {
     let mut counts: Vec<(Arc<str>, usize)> = Vec::new();
     let mut indexes: HashMap<&str, usize> = HashMap::new();
-    for entry in entries {
+    for entry in entries.iter().filter(|entry| entry.refused.is_none()) {
         if let (Some(gloss), Some(count)) = (entry.gloss.as_deref(), count(entry)) {
             let index = *indexes.entry(gloss).or_insert(counts.len());
             if index == counts.len() {

@@ -1,33 +1,44 @@
 //! The WLASL metadata file: a list of glosses, each with its instances.
 //!
-//! Reads `WLASL_v0.3.json` as the notebook's Python does and knows nothing of clips on disk. A file of another shape
-//! is an error that names the place; an odd value inside one instance is data and stays with that instance.
+//! Reads `WLASL_v0.3.json` as the notebook's Python does, piece by piece and with bounded memory, and knows nothing of
+//! clips on disk. A broken structure or another layout is an error. An odd value is data: it refuses the instance or the
+//! entry that holds it, and the rest is read.
 
+use super::file_kind::FileKind;
+use super::json_reader::{JsonError, JsonReader, JsonValue};
+use super::json_text::excerpt;
 use super::python_compat;
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use super::text_encoding::FillBytes;
 use thiserror::Error;
 
 /// The file that a WLASL dataset describes itself with.
 pub const FILE_NAME: &str = "WLASL_v0.3.json";
 
+/// Largest metadata file, in bytes; the real one has 12 MB.
+pub const BYTES_MAX: u64 = 64 << 20;
+
+/// Most glosses and instances together in a file; the real one has 2,000 and 21,083. With the longest values they take less
+/// than 200 MB of memory.
+pub const ITEMS_MAX: usize = 100_000;
+
+/// Longest gloss and video id, in bytes: no file name is longer, and labels take the length of the longest in each row.
+const NAME_BYTES_MAX: usize = 255;
+
 /// Stands for a signer that the metadata does not give.
 const UNKNOWN_SIGNER: i64 = -1;
-
-/// Longest excerpt of a value in an error, in characters.
-const EXCERPT_MAX_CHARS: usize = 40;
 
 /// A frame number as the notebook's `int(value or 0)` reads it; `Err` says why it cannot be read.
 pub type FrameNumber = Result<i64, String>;
 
 /// A gloss (a sign's name in English) and the clips that show it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Value")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     /// As spelt in the file; `None` when missing or empty.
     pub gloss: Option<String>,
     /// In file order.
     pub instances: Vec<Instance>,
+    /// Why none of its instances is processed, if there is a reason.
+    pub refused: Option<String>,
 }
 
 /// One clip, or a stretch of one, that shows the entry's gloss.
@@ -43,19 +54,32 @@ pub struct Instance {
     pub split: String,
     /// Who signs, −1 when unknown.
     pub signer_id: i64,
+    /// Why it is not processed, if a value of it is the reason.
+    pub refused: Option<String>,
 }
 
 /// Why a metadata file cannot be used. The caller adds the file's name.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum MetadataError {
     /// Nothing but white space.
     #[error(
         "the file is empty; {FILE_NAME} is a JSON list of glosses, about 12 MB: download it again"
     )]
     Empty,
-    /// Not JSON.
-    #[error("not valid JSON: {0}; the file may be cut short or damaged: download it again")]
+    /// It cannot be read to its end.
+    #[error("cannot be read: {0}")]
+    Read(String),
+    /// It ends within a value.
+    #[error(
+        "not valid JSON: the file ends within a value, so it is cut short: compare its size with the original and copy it again"
+    )]
+    CutShort,
+    /// Not JSON: what is wrong and where.
+    #[error("not valid JSON: {0}; correct that place, or download the file again")]
     Syntax(String),
+    /// Another kind of file.
+    #[error("{} where {FILE_NAME} is needed, which is JSON: {}", .0.name, .0.advice)]
+    OtherKind(FileKind),
     /// One of the `nslt_*.json` files.
     #[error(
         "a list of splits (\"{video_id}\": subset, action), as in nslt_2000.json, found where {FILE_NAME} is needed: \
@@ -68,274 +92,301 @@ pub enum MetadataError {
     /// JSON, but not shaped like WLASL's: the place, what stands there and what should.
     #[error("{0}; is this {FILE_NAME}?")]
     Shape(String),
+    /// Too many glosses and instances.
+    #[error("more than {ITEMS_MAX} glosses and instances; is this {FILE_NAME}, which has 23,083?")]
+    TooMany,
 }
 
-/// Reads the whole of a metadata file.
-///
-/// A byte order mark is skipped, and Python's bare `NaN` is understood, both beyond what JSON allows.
+/// Reads a metadata file from memory, as [`read`] does.
 ///
 /// # Errors
-/// When `json` is not JSON or not a list of objects with text glosses and lists of instances.
+/// As [`read`].
 pub fn parse(json: &[u8]) -> Result<Vec<Entry>, MetadataError> {
-    let json = json.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(json);
-    if json.iter().all(u8::is_ascii_whitespace) {
-        return Err(MetadataError::Empty);
-    }
-    match parse_json(json) {
-        Err(syntax @ MetadataError::Syntax(_)) => {
-            // Bare floats are rare: only a file that failed is searched for them.
-            python_compat::with_bare_floats_marked(json)
-                .map_or(Err(syntax), |marked| parse_json(&marked))
-        }
-        result => result,
-    }
-}
-
-fn parse_json(json: &[u8]) -> Result<Vec<Entry>, MetadataError> {
-    let syntax = |error: serde_json::Error| MetadataError::Syntax(error.to_string());
-    match serde_json::from_slice(json) {
-        Ok(entries) => Ok(entries),
-        // Entries are made one at a time; only a file of another shape is held as a tree, to name the place.
-        Err(error) if error.is_data() => match serde_json::from_slice(json).map_err(syntax)? {
-            Value::Array(list) => (0..).zip(list).map(|(n, value)| entry(n, value)).collect(),
-            other => Err(not_a_list(&other)),
-        },
-        Err(error) => Err(syntax(error)),
-    }
-}
-
-fn not_a_list(value: &Value) -> MetadataError {
-    let first = value.as_object().and_then(|members| members.iter().next());
-    if let Some((video_id, split)) = first
-        && split.get("subset").is_some()
-        && split.get("action").is_some()
-    {
-        return MetadataError::SplitList {
-            video_id: excerpt(video_id),
-        };
-    }
-    let expected = "a list of objects with \"gloss\" and \"instances\"";
-    shape_error("top level", value, expected)
-}
-
-fn shape_error(place: &str, value: &Value, expected: &str) -> MetadataError {
-    let found = found(value);
-    MetadataError::Shape(format!("{place}: found {found}, expected {expected}"))
-}
-
-impl TryFrom<Value> for Entry {
-    type Error = MetadataError;
-
-    fn try_from(value: Value) -> Result<Self, Self::Error> {
-        entry(0, value)
-    }
-}
-
-/// Reads entry number `index` of the file.
-fn entry(index: usize, value: Value) -> Result<Entry, MetadataError> {
-    let Value::Object(mut members) = value else {
-        let expected = "an object with \"gloss\" and \"instances\"";
-        return Err(shape_error(&format!("[{index}]"), &value, expected));
-    };
-    let gloss = match members.remove("gloss") {
-        Some(Value::String(gloss)) if !gloss.is_empty() => Some(gloss),
-        Some(other) if !python_compat::is_falsy(&other) => {
-            return Err(shape_error(&format!("[{index}].gloss"), &other, "text"));
-        }
-        _ => None,
-    };
-    let path = format!("[{index}].instances");
-    let list = match members.remove("instances") {
-        Some(Value::Array(list)) => list,
-        Some(other) => return Err(shape_error(&path, &other, "a list of objects")),
-        None => Vec::new(),
-    };
-    let instances = list.into_iter().enumerate().map(|(n, value)| match value {
-        Value::Object(members) => Ok(instance(members)),
-        other => {
-            let expected = "an object with \"video_id\"";
-            Err(shape_error(&format!("{path}[{n}]"), &other, expected))
-        }
-    });
-    let instances = instances.collect::<Result<_, _>>()?;
-    Ok(Entry { gloss, instances })
-}
-
-fn instance(mut members: Map<String, Value>) -> Instance {
-    let frame_number = |key: &str| members.get(key).map_or(Ok(0), python_compat::int_or_zero);
-    let (frame_start, frame_end) = (frame_number("frame_start"), frame_number("frame_end"));
-    let signer_id = match members.get("signer_id") {
-        Some(Value::Number(number)) => python_compat::truncated(number),
-        _ => UNKNOWN_SIGNER,
-    };
-    Instance {
-        video_id: members.remove("video_id").and_then(video_id),
-        frame_start,
-        frame_end,
-        split: match members.remove("split") {
-            Some(Value::String(split)) => split,
-            _ => String::new(),
-        },
-        signer_id,
-    }
-}
-
-/// The text that the notebook puts before `.mp4`. Values that name no file become text too: their clip is missing.
-fn video_id(value: Value) -> Option<String> {
-    if python_compat::is_falsy(&value) {
-        return None;
-    }
-    if let Some(float) = python_compat::bare_float(&value) {
-        return Some(float.to_owned());
-    }
-    Some(match value {
-        Value::String(id) => id,
-        Value::Bool(_) => "True".to_owned(),
-        other => other.to_string(),
+    let mut rest = json;
+    read(&mut |buffer: &mut [u8]| {
+        let (piece, others) = rest.split_at(rest.len().min(buffer.len()));
+        buffer[..piece.len()].copy_from_slice(piece);
+        rest = others;
+        Ok(piece.len())
     })
 }
 
-/// A value's kind and a bit of it, for an error.
-fn found(value: &Value) -> String {
-    if let Some(float) = python_compat::bare_float(value) {
-        return float.to_owned();
-    }
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::Bool(flag) => flag.to_string(),
-        Value::Number(number) => format!("the number {number}"),
-        Value::String(text) => format!("the text \"{}\"", excerpt(text)),
-        Value::Array(items) => format!("a list of {} items", items.len()),
-        Value::Object(members) => match members.keys().next() {
-            Some(key) => format!("an object with key \"{}\"", excerpt(key)),
-            None => "an empty object".to_owned(),
+/// Reads the metadata file behind `fill`, to its end.
+///
+/// UTF-8, UTF-16 and UTF-32 are read, with a byte order mark or without. A number that no float holds (`1e999`, `NaN`, more
+/// than 309 digits), half a character (`"\ud800"`), more than 128 levels in a value, and what is not JSON in a value refuse
+/// their instance, or outside of one their entry, in whatever field they are.
+///
+/// # Errors
+/// When the file cannot be read, is larger than [`BYTES_MAX`], is not JSON or has another layout than a list of objects with
+/// glosses and lists of instances.
+pub fn read(fill: &mut FillBytes<'_>) -> Result<Vec<Entry>, MetadataError> {
+    let mut reader = JsonReader::new(fill, BYTES_MAX);
+    read_list(&mut reader).map_err(|error| match error {
+        ReadError::Layout(error) => error,
+        // Where the reading ends says less than what the file is.
+        ReadError::Json(JsonError::Read(reason)) => MetadataError::Read(reason),
+        ReadError::Json(error) => match (FileKind::of(reader.head()), error) {
+            (Some(kind), _) => MetadataError::OtherKind(kind),
+            (None, JsonError::Syntax(problem)) => MetadataError::Syntax(problem),
+            (None, _) => MetadataError::CutShort,
         },
+    })
+}
+
+/// Why reading ended.
+enum ReadError {
+    Json(JsonError),
+    Layout(MetadataError),
+}
+
+impl From<JsonError> for ReadError {
+    fn from(error: JsonError) -> Self {
+        Self::Json(error)
     }
 }
 
-/// The start of `text`, fit for one line of a terminal.
-fn excerpt(text: &str) -> String {
-    let mut shown: String = text
-        .chars()
-        .take(EXCERPT_MAX_CHARS)
-        .flat_map(char::escape_debug)
-        .collect();
-    if text.chars().nth(EXCERPT_MAX_CHARS).is_some() {
-        shown.push('…');
+fn read_list(reader: &mut JsonReader<'_>) -> Result<Vec<Entry>, ReadError> {
+    match reader.peek()? {
+        None => return Err(ReadError::Layout(MetadataError::Empty)),
+        Some(b'[') => reader.enter(),
+        Some(first) => return not_a_list(reader, first).and_then(|e| Err(ReadError::Layout(e))),
     }
-    shown
+    let mut entries = Vec::new();
+    let mut items = 0;
+    // Of a list of other things, the first one.
+    let mut other_layout = None;
+    let mut has_entry = false;
+    let mut is_first = true;
+    while reader.next_item(&mut is_first)? {
+        let entry = match entry(reader, &mut items)? {
+            Ok(entry) => {
+                has_entry = true;
+                entry
+            }
+            Err(found) => {
+                let place = format!("[{}]: found {found}", entries.len());
+                let problem =
+                    format!("{place}, expected an object with \"gloss\" and \"instances\"");
+                let refused = Some(problem.clone());
+                other_layout = other_layout.or(Some(problem));
+                Entry {
+                    refused,
+                    ..Entry::default()
+                }
+            }
+        };
+        entries.push(entry);
+    }
+    reader.end()?;
+    match other_layout {
+        Some(problem) if !has_entry => Err(ReadError::Layout(MetadataError::Shape(problem))),
+        _ => Ok(entries),
+    }
+}
+
+/// What is wrong with a file whose top level begins with the byte `first`.
+fn not_a_list(reader: &mut JsonReader<'_>, first: u8) -> Result<MetadataError, ReadError> {
+    if let Some(kind) = FileKind::of(reader.head()) {
+        return Ok(MetadataError::OtherKind(kind));
+    }
+    let found = if first == b'{' {
+        reader.enter();
+        match reader.next_key(&mut true)? {
+            None => "an empty object".to_owned(),
+            Some(key) => {
+                if is_split(reader)? {
+                    return Ok(MetadataError::SplitList { video_id: key });
+                }
+                format!("an object with key \"{key}\"")
+            }
+        }
+    } else {
+        let value = reader.value()?;
+        match reader.take_fault() {
+            Some(fault) => {
+                return Ok(MetadataError::Syntax(format!(
+                    "the file begins with {fault}"
+                )));
+            }
+            None => found(&value),
+        }
+    };
+    Ok(MetadataError::Shape(format!(
+        "top level: found {found}, expected a list of objects with \"gloss\" and \"instances\""
+    )))
+}
+
+/// Whether the next value is an object with `subset` and `action`.
+fn is_split(reader: &mut JsonReader<'_>) -> Result<bool, JsonError> {
+    if reader.peek()? != Some(b'{') {
+        return Ok(false);
+    }
+    reader.enter();
+    let (mut has_subset, mut has_action) = (false, false);
+    let mut is_first = true;
+    while let Some(key) = reader.next_key(&mut is_first)? {
+        has_subset |= key == "subset";
+        has_action |= key == "action";
+        reader.skip()?;
+    }
+    Ok(has_subset && has_action)
+}
+
+/// Reads an item of the top level; `Err` says what stands there instead of an entry. `items` counts glosses and instances.
+fn entry(
+    reader: &mut JsonReader<'_>,
+    items: &mut usize,
+) -> Result<Result<Entry, String>, ReadError> {
+    count(items)?;
+    if reader.peek()? != Some(b'{') {
+        let value = reader.value()?;
+        return Ok(Err(reader.take_fault().unwrap_or_else(|| found(&value))));
+    }
+    reader.enter();
+    let mut entry = Entry::default();
+    let (mut is_first, mut first_key, mut is_entry) = (true, None, false);
+    let (mut fault, mut wrong_gloss, mut wrong_list) = (None, None, None);
+    // As in Python the last of several equal keys counts.
+    while let Some(key) = reader.next_key(&mut is_first)? {
+        match key.as_str() {
+            "gloss" => (entry.gloss, wrong_gloss) = name(&key, reader.value()?),
+            "instances" if reader.peek()? == Some(b'[') => {
+                (entry.instances, wrong_list) = (instances(reader, items)?, None);
+            }
+            "instances" => {
+                entry.instances.clear();
+                let found = found(&reader.value()?);
+                wrong_list = Some(format!("instances is {found}, a list of objects is needed"));
+            }
+            _ => _ = reader.skip()?,
+        }
+        // Taken also when it is not the first, so that it is not the next instance's.
+        fault = fault.or(fault_of(reader, &key));
+        is_entry |= matches!(key.as_str(), "gloss" | "instances");
+        first_key.get_or_insert(key);
+    }
+    if let Some(key) = first_key
+        && !is_entry
+    {
+        return Ok(Err(format!("an object with key \"{key}\"")));
+    }
+    entry.refused = fault.or(wrong_gloss).or(wrong_list);
+    Ok(Ok(entry))
+}
+
+/// What is wrong with the value of `key`, which was read last.
+fn fault_of(reader: &mut JsonReader<'_>, key: &str) -> Option<String> {
+    reader.take_fault().map(|fault| format!("{key}: {fault}"))
+}
+
+fn count(items: &mut usize) -> Result<(), ReadError> {
+    *items += 1;
+    if *items > ITEMS_MAX {
+        return Err(ReadError::Layout(MetadataError::TooMany));
+    }
+    Ok(())
+}
+
+/// Reads the list of an entry's instances.
+fn instances(reader: &mut JsonReader<'_>, items: &mut usize) -> Result<Vec<Instance>, ReadError> {
+    reader.enter();
+    let mut instances = Vec::new();
+    let mut is_first = true;
+    while reader.next_item(&mut is_first)? {
+        count(items)?;
+        instances.push(instance(reader)?);
+    }
+    Ok(instances)
+}
+
+fn instance(reader: &mut JsonReader<'_>) -> Result<Instance, JsonError> {
+    let mut instance = Instance {
+        video_id: None,
+        frame_start: Ok(0),
+        frame_end: Ok(0),
+        split: String::new(),
+        signer_id: UNKNOWN_SIGNER,
+        refused: None,
+    };
+    if reader.peek()? != Some(b'{') {
+        let value = reader.value()?;
+        let found = reader.take_fault().unwrap_or_else(|| found(&value));
+        instance.refused = Some(format!(
+            "found {found}, expected an object with \"video_id\""
+        ));
+        return Ok(instance);
+    }
+    reader.enter();
+    let mut is_first = true;
+    let (mut fault, mut wrong_id) = (None, None);
+    // As in Python the last of several equal keys counts.
+    while let Some(key) = reader.next_key(&mut is_first)? {
+        match key.as_str() {
+            "video_id" => (instance.video_id, wrong_id) = name(&key, reader.value()?),
+            "frame_start" => instance.frame_start = python_compat::int_or_zero(&reader.value()?),
+            "frame_end" => instance.frame_end = python_compat::int_or_zero(&reader.value()?),
+            "split" => instance.split = short_text(reader.value()?),
+            "signer_id" => instance.signer_id = signer(&reader.value()?),
+            _ => _ = reader.skip()?,
+        }
+        // Taken also when it is not the first, so that it is not the next instance's.
+        fault = fault.or(fault_of(reader, &key));
+    }
+    instance.refused = fault.or(wrong_id);
+    Ok(instance)
+}
+
+/// A gloss or a video id, `None` when the notebook takes `value` for nothing, and why it cannot be used.
+fn name(key: &str, value: JsonValue) -> (Option<String>, Option<String>) {
+    if python_compat::is_falsy(&value) {
+        return (None, None);
+    }
+    let is_id = key == "video_id";
+    let wrong = match value {
+        JsonValue::Text(text) if text.len() <= NAME_BYTES_MAX => return (Some(text), None),
+        // The notebook puts a video id into a file name, whatever its type.
+        JsonValue::Number(token) if is_id && token.len() <= NAME_BYTES_MAX => {
+            return (Some(python_compat::str_of_number(&token)), None);
+        }
+        JsonValue::Bool(_) if is_id => return (Some("True".to_owned()), None),
+        JsonValue::Text(text) => format!(
+            "is a text of more than the {NAME_BYTES_MAX} bytes allowed: \"{}\"",
+            excerpt(&text)
+        ),
+        other => format!("is {}, a text is needed", found(&other)),
+    };
+    (None, Some(format!("{key} {wrong}")))
+}
+
+/// The text `value`; empty when it is something else.
+fn short_text(value: JsonValue) -> String {
+    match value {
+        JsonValue::Text(text) if text.len() <= NAME_BYTES_MAX => text,
+        _ => String::new(),
+    }
+}
+
+fn signer(value: &JsonValue) -> i64 {
+    match value {
+        JsonValue::Number(token) => python_compat::truncated(token),
+        _ => UNKNOWN_SIGNER,
+    }
+}
+
+/// A value's kind and a bit of it, for an error.
+fn found(value: &JsonValue) -> String {
+    match value {
+        JsonValue::Null => "null".to_owned(),
+        JsonValue::Bool(flag) => flag.to_string(),
+        JsonValue::Number(token) => format!("the number {}", excerpt(token)),
+        JsonValue::Text(text) => format!("the text \"{}\"", excerpt(text)),
+        JsonValue::List(true) => "an empty list".to_owned(),
+        JsonValue::List(false) => "a list".to_owned(),
+        JsonValue::Object(true) => "an empty object".to_owned(),
+        JsonValue::Object(false) => "an object".to_owned(),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn first(json: &str) -> Entry {
-        parse(json.as_bytes()).unwrap().remove(0)
-    }
-
-    #[test]
-    fn reads_an_entry_as_the_notebook_does() {
-        let entry = first(
-            r#"[{"gloss": "book", "instances": [
-                {"video_id": "00335", "frame_start": 1, "frame_end": -1, "split": "train", "signer_id": 9, "instance_id": 2},
-                {"video_id": 335, "frame_start": "3", "frame_end": "abc"},
-                {"video_id": null, "frame_start": null, "split": 3, "signer_id": "x"}, {"video_id": ""}, {}]}]"#,
-        );
-        assert_eq!(entry.gloss.as_deref(), Some("book"));
-        let ids: Vec<_> = entry
-            .instances
-            .iter()
-            .map(|i| i.video_id.as_deref())
-            .collect();
-        assert_eq!(ids, [Some("00335"), Some("335"), None, None, None]);
-        let one = &entry.instances[0];
-        assert_eq!((&one.frame_start, &one.frame_end), (&Ok(1), &Ok(-1)));
-        assert_eq!((one.split.as_str(), one.signer_id), ("train", 9));
-        assert_eq!(entry.instances[1].frame_start, Ok(3));
-        assert_eq!(
-            entry.instances[1].frame_end,
-            Err("invalid literal for int() with base 10: 'abc'".to_owned())
-        );
-        assert_eq!(entry.instances[2].signer_id, UNKNOWN_SIGNER);
-    }
-
-    #[test]
-    fn falsy_glosses_and_missing_instances_are_nothing() {
-        for gloss in ["null", "\"\"", "0", "false", "[]", "{}"] {
-            assert_eq!(first(&format!("[{{\"gloss\": {gloss}}}]")).gloss, None);
-        }
-        assert!(first("[{}]").instances.is_empty());
-        assert_eq!(parse(b"[]"), Ok(vec![]));
-        // As in Python the last of several equal keys counts.
-        assert_eq!(
-            first(r#"[{"gloss": 5, "gloss": "a"}]"#).gloss.as_deref(),
-            Some("a")
-        );
-        assert_eq!(parse(b"\xEF\xBB\xBF[]"), Ok(vec![]));
-    }
-
-    #[test]
-    fn bare_nan_spoils_one_instance_only() {
-        let entry = first(
-            r#"[{"gloss": "NaN", "instances": [{"video_id": NaN, "frame_end": NaN, "signer_id": -Infinity}]}]"#,
-        );
-        assert_eq!(entry.gloss.as_deref(), Some("NaN"));
-        assert_eq!(entry.instances[0].video_id.as_deref(), Some("nan"));
-        assert_eq!(
-            entry.instances[0].frame_end,
-            Err("cannot convert float NaN to integer".to_owned())
-        );
-    }
-
-    #[test]
-    fn a_wrong_shape_names_its_place() {
-        let check = |json: &str, expected: &str| {
-            let message = parse(json.as_bytes()).unwrap_err().to_string();
-            assert!(message.contains(expected), "{json}: {message}");
-        };
-        check("{}", "top level: found an empty object, expected a list");
-        check(r#"{"a": [1]}"#, "an object with key \"a\"");
-        check("null", "top level: found null");
-        check("3", "top level: found the number 3");
-        check("-1.5", "found the number -1.5");
-        check("NaN", "found");
-        check("true", "found true");
-        check("\"x\"", "found the text \"x\"");
-        check("[{}, 7]", "[1]: found the number 7");
-        check(
-            r#"[{"gloss": 5}]"#,
-            "[0].gloss: found the number 5, expected text",
-        );
-        check(r#"[{"instances": null}]"#, "[0].instances: found null");
-        check(
-            r#"[{}, {"instances": [{}, {}, ["a", 2]]}]"#,
-            "[1].instances[2]: found a list of 2 items, expected an object",
-        );
-        check(
-            r#"{"65097": {"subset": "train", "action": [481, 1, 74]}, "1": 2}"#,
-            "nslt_2000.json",
-        );
-        check("", "the file is empty");
-        check(" \n", "the file is empty");
-        check(
-            "[{]",
-            "not valid JSON: key must be a string at line 1 column 3;",
-        );
-        check("[] x", "trailing characters");
-        check("[{}", "EOF while parsing");
-        check("[\"\u{7}\"]", "control character");
-        // A wrong shape before the end of a file that is cut short.
-        check("[7, {", "EOF while parsing");
-    }
-
-    #[test]
-    fn deep_nesting_is_an_error_not_an_overflow() {
-        for open in ["[", "{\"a\":", "[{\"instances\":"] {
-            let message = parse(open.repeat(200_000).as_bytes())
-                .unwrap_err()
-                .to_string();
-            assert!(message.contains("recursion limit"), "{message}");
-        }
-    }
-}
+mod tests;

@@ -88,8 +88,6 @@ impl Audience {
             self.of_models(error)
         } else if let Some(error) = error.downcast_ref::<DatasetError>() {
             self.of_dataset(error)
-        } else if let Some(MetadataError::SplitList { .. }) = error.downcast_ref() {
-            format!(", with {}", self.json())
         } else if let Some(Warning::TooFewVideos(_)) = error.downcast_ref() {
             let name = self.name("--min-videos-per-gloss", "plan.min_videos_per_gloss");
             format!(": lower {name} to keep it")
@@ -172,6 +170,10 @@ impl Audience {
                 let name = self.name("--videos DIR", "dataset.videos");
                 (!candidates.video_folders.is_empty(), name)
             }
+            DatasetError::Metadata {
+                source: MetadataError::SplitList { .. },
+                ..
+            } => return format!(", with {}", self.json()),
             _ => return String::new(),
         };
         let hint = if is_found { "choose one" } else { "name it" };
@@ -283,14 +285,17 @@ mod tests {
         let text = hinted.display_chain();
         assert!(text.starts_with("run.decoder = x: no such"), "{text}");
         assert_eq!(text.matches("no such").count(), 1, "{text}");
-        let split = MetadataError::SplitList {
-            video_id: "1".to_owned(),
+        let split = DatasetError::Metadata {
+            path: "a.json".into(),
+            source: MetadataError::SplitList {
+                video_id: "1".to_owned(),
+            },
         };
-        let inner = anyhow::Error::new(split).context("a.json");
+        let inner = anyhow::Error::new(split).context("scan");
         let hinted = Audience::Flags.with_hint(CliError::new(Exit::Usage, inner));
         assert_eq!(hinted.exit, Exit::Usage);
         let text = hinted.display_chain();
-        assert!(text.starts_with("a.json: a list"), "{text}");
+        assert!(text.starts_with("scan: a.json: a list"), "{text}");
         assert!(text.ends_with("instead, with --metadata FILE"), "{text}");
     }
 }

@@ -4,7 +4,6 @@ pub mod hints;
 
 use crate::camera::CameraError;
 use crate::config::ConfigError;
-use crate::dataset::wlasl::MetadataError;
 use crate::http::PreviewError;
 use crate::inference::{BackendError, ModelFileError, SelectionError};
 use crate::mqtt::{TlsError, UrlError};
@@ -93,11 +92,12 @@ macro_rules! exit_codes {
 
 exit_codes! {
     ConfigError: |_| Exit::Config;
-    MetadataError: |_| Exit::BadData;
     PreviewError: |_| Exit::CannotCreate;
     UrlError: |_| Exit::Usage;
     DatasetError: |error| match error {
-        DatasetError::JsonTooLarge { .. } | DatasetError::BadArchive { .. } => Exit::BadData,
+        DatasetError::JsonTooLarge { .. }
+        | DatasetError::Metadata { .. }
+        | DatasetError::BadArchive { .. } => Exit::BadData,
         _ => Exit::NoInput,
     };
     ModelFileError: |error| match error {

@@ -13,7 +13,6 @@ pub mod worker_pool;
 
 use crate::dataset::acceptance::{Judge, State, StateCounts};
 use crate::dataset::plan::{Plan, PlanOptions, PlanRecord, plan};
-use crate::dataset::wlasl;
 use crate::digest::sha256_hex;
 use crate::error::{CliError, Exit};
 use crate::hand;
@@ -124,18 +123,14 @@ impl JobConfig {
     pub(crate) fn scan(&self) -> Result<DatasetScan, CliError> {
         let dataset =
             DatasetSource::open(&self.dataset, self.json.as_deref(), self.videos.as_deref())?;
-        let json_bytes = dataset.metadata_bytes()?;
-        let entries = wlasl::parse(&json_bytes).map_err(|e| {
-            CliError::new(
-                Exit::BadData,
-                anyhow!(e).context(format!("{}", dataset.json_path().display())),
-            )
-        })?;
-        let plan = plan(&entries, &self.plan_options, &|id| dataset.exists(id));
+        let metadata = dataset.metadata()?;
+        let exists = |id: &str| dataset.exists(id);
+        let mut plan = plan(&metadata.entries, &self.plan_options, &exists);
+        plan.explain_missing(&|id| dataset.elsewhere(id));
         Ok(DatasetScan {
             dataset,
             plan,
-            json_sha256: sha256_hex(&json_bytes),
+            json_sha256: metadata.sha256,
         })
     }
 

@@ -1,24 +1,41 @@
 //! A zip archive that is read in place. Wraps the `zip` crate.
 //!
-//! Nothing is unpacked to a path: an entry becomes bytes, or a file in memory that a decoder can open. The archive's
-//! directory is read once. Any number of threads read entries at the same time.
+//! Nothing is unpacked to a path: an entry is read as a stream, or becomes a file in memory that a decoder can open. The
+//! archive's directory is read once. Any number of threads read entries at the same time; the memory of their files is
+//! bounded for all of them together.
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use diagnosis::Ends;
+use memory::MemoryBudget;
 use rustix::fs::{MemfdFlags, memfd_create};
 use thiserror::Error;
-use zip::ZipArchive;
-use zip::read::{ZipArchiveMetadata, ZipReadOptions};
+use zip::read::{ZipArchiveMetadata, ZipFile, ZipReadOptions};
 use zip::result::ZipError;
+use zip::{CompressionMethod, ZipArchive};
+
+mod diagnosis;
+mod memory;
 
 /// Bytes copied at a time from the decompressor.
 const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Most files and folders of an archive; the real one has 12,000. Each takes some 500 bytes of memory.
+const ENTRIES_MAX: u64 = 100_000;
+
+/// Most bytes of an archive's directory, in which names and comments may be long.
+const DIRECTORY_BYTES_MAX: u64 = 32 << 20;
+
+/// Memory of all unpacked files that are open at the same time, in bytes, and so the largest file. Whoever finds too little
+/// waits: a result must not depend on how many threads unpack. A clip has a few MB. The alternative, files on the output
+/// disk, would wear it out and fail when it is full.
+pub(super) const MEMORY_BYTES_MAX: u64 = 128 << 20;
 
 /// Why an archive or one of its entries cannot be read.
 #[derive(Debug, Error)]
@@ -31,15 +48,13 @@ pub enum ArchiveError {
         /// The system's reason.
         source: io::Error,
     },
-    /// Not a zip file, or its directory at the end is missing.
-    #[error(
-        "{path} is not a readable zip archive: {cause}; it may be cut short: compare its size with the original and copy it again"
-    )]
+    /// Not a zip file, not a whole one, or one with too many entries.
+    #[error("{path} is not a readable zip archive: {reason}")]
     NotZip {
         /// The archive.
         path: PathBuf,
-        /// The zip reader's message.
-        cause: ZipError,
+        /// What it is instead, or what is wrong with it, and what to do.
+        reason: String,
     },
     /// An entry is missing, encrypted, damaged or too large.
     #[error("{entry} in {path} {problem}")]
@@ -59,33 +74,72 @@ pub struct Archive {
     path: PathBuf,
     file: File,
     directory: Arc<ZipArchiveMetadata>,
-    /// Index in `directory` of each file whose name is a plain relative path.
+    /// Index in `directory` of each file, by its path below the archive's top.
     indexes: HashMap<Box<str>, usize>,
+    memory: Arc<MemoryBudget>,
+}
+
+/// An unpacked file in memory, without a name. It is gone when this value is dropped.
+#[derive(Debug)]
+pub(super) struct MemoryFile {
+    file: File,
+    taken: u64,
+    memory: Arc<MemoryBudget>,
+}
+
+impl MemoryFile {
+    /// Path at which this process can open it.
+    pub(super) fn path(&self) -> PathBuf {
+        path_of(&self.file)
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        self.memory.give(self.taken);
+    }
 }
 
 impl Archive {
     /// Opens `path` and reads its directory.
     ///
-    /// Folders and entries with absolute names, `..`, backslashes or NUL are left out. Of two entries with one name the
-    /// later is used, as when unpacking.
+    /// A backslash in a name divides folders, as some programs of Windows write it, and an absolute name begins at the
+    /// archive's top. Folders and entries with `..` or NUL are left out. Of two entries with one name the later is used. So
+    /// do programs that unpack.
     ///
     /// # Errors
-    /// When the file cannot be read or is no zip archive.
+    /// When the file cannot be read, is no zip archive or has too many entries.
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
         let io_error = |source| ArchiveError::Io {
             path: path.to_owned(),
             source,
         };
+        let not_zip = |reason| ArchiveError::NotZip {
+            path: path.to_owned(),
+            reason,
+        };
         let file = File::open(path).map_err(io_error)?;
-        let directory = ZipArchive::new(reader(&file).map_err(io_error)?)
+        let ends = Ends::of(&file).map_err(io_error)?;
+        // Before the zip reader makes room for as many.
+        let entries = ends.entries();
+        if entries > ENTRIES_MAX {
+            return Err(not_zip(format!(
+                "it states {entries} files, more than the {ENTRIES_MAX} allowed: unpack it and give the folder"
+            )));
+        }
+        let input = LimitedReader {
+            input: reader(&file).map_err(io_error)?,
+            left: DIRECTORY_BYTES_MAX,
+        };
+        let directory = ZipArchive::new(input)
             .map_err(|cause| match cause {
+                ZipError::Io(source) if source.kind() == io::ErrorKind::FileTooLarge => {
+                    not_zip(source.to_string())
+                }
                 ZipError::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
                     io_error(source)
                 }
-                cause => ArchiveError::NotZip {
-                    path: path.to_owned(),
-                    cause,
-                },
+                cause => not_zip(ends.explain(path, &cause)),
             })?
             .metadata();
         let mut indexes = HashMap::new();
@@ -93,9 +147,9 @@ impl Archive {
             // An entry whose name cannot be decoded cannot be requested.
             if let Ok(entry) = directory.entry(index)
                 && let Ok(name) = entry.name()
-                && let Some(name) = plain_relative(&name)
+                && let Some(path) = path_below(&name)
             {
-                indexes.insert(name.into(), index);
+                indexes.insert(path, index);
             }
         }
         Ok(Self {
@@ -103,6 +157,7 @@ impl Archive {
             file,
             directory,
             indexes,
+            memory: Arc::new(MemoryBudget::new(MEMORY_BYTES_MAX)),
         })
     }
 
@@ -124,76 +179,89 @@ impl Archive {
         Some(self.directory.entry(index).ok()?.size())
     }
 
-    /// The content of the file `name`, of `limit` bytes at most.
+    /// Lets `consume` read the content of the file `name`, of `limit` bytes at most, and returns its result.
     ///
     /// # Errors
-    /// When there is no such file, it is encrypted, damaged or larger than `limit`.
-    pub fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>, ArchiveError> {
-        let mut bytes = Vec::new();
-        self.unpack(name, limit, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// The content of the file `name`, of `limit` bytes at most, as an unnamed file in memory. It is gone when it is closed.
-    ///
-    /// # Errors
-    /// As [`Archive::read`], and when there is no memory for it.
-    pub fn memory_file(&self, name: &str, limit: u64) -> Result<File, ArchiveError> {
-        let file = memfd_create("handloom-clip", MemfdFlags::CLOEXEC);
-        let mut file = File::from(file.map_err(|e| self.no_memory(name, &e))?);
-        self.unpack(name, limit, &mut file)?;
-        Ok(file)
-    }
-
-    /// Unpacks `name` into `sink`.
-    fn unpack(&self, name: &str, limit: u64, sink: &mut impl Write) -> Result<(), ArchiveError> {
+    /// When there is no such file, it is encrypted, packed with an unknown method, damaged or larger than `limit`; then what
+    /// `consume` made of it is dropped. Damage that its checksum alone shows is found at the file's end only.
+    pub fn read<T>(
+        &self,
+        name: &str,
+        limit: u64,
+        consume: impl FnOnce(&mut dyn Read) -> T,
+    ) -> Result<T, ArchiveError> {
         let fail = |problem: &dyn Display| self.entry_error(name, problem);
-        let damaged = |cause: ZipError| fail(&format_args!("is damaged: {cause}"));
         let index = self.indexes.get(name);
         let index = *index.ok_or_else(|| fail(&"does not exist"))?;
+        let damaged = |cause: ZipError| fail(&format_args!("is damaged: {cause}"));
         let entry = self.directory.entry(index).map_err(damaged)?;
         let size = entry.size();
         if entry.encrypted() {
             let hint = "is encrypted: pack the archive again without a password";
             return Err(fail(&hint));
         }
+        if entry.is_symlink() {
+            let hint = "is a symbolic link: pack the archive again with the files themselves";
+            return Err(fail(&hint));
+        }
         if size > limit {
             return Err(fail(&format_args!(
-                "unpacks to {size} bytes, more than the {limit} allowed"
+                "unpacks to {size} bytes, more than the {limit} allowed: unpack the archive and give the folder"
             )));
         }
         let mut input = reader(&self.file).map_err(|source| ArchiveError::Io {
             path: self.path.clone(),
             source,
         })?;
-        let mut content = entry
+        let content = entry
             .with_reader(&mut input, ZipReadOptions::new())
             .map_err(damaged)?;
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let mut written = 0_u64;
-        loop {
-            let count = match content.read(&mut chunk) {
-                Ok(0) => break,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(damaged(error.into())),
-            };
-            written += count as u64;
-            // As zip bombs do.
-            if written > size {
-                return Err(fail(&format_args!(
-                    "is damaged: it unpacks to more than the {size} bytes that the archive states"
-                )));
+        let mut content = EntryReader {
+            content,
+            left: size,
+            problem: None,
+        };
+        let result = consume(&mut content);
+        match content.problem {
+            Some(problem) => Err(fail(&problem)),
+            None => Ok(result),
+        }
+    }
+
+    /// The content of the file `name`, of `limit` bytes at most, as a file in memory. Waits while too much memory is in use.
+    ///
+    /// # Errors
+    /// As [`Archive::read`], and when there is no memory for it.
+    pub(super) fn memory_file(&self, name: &str, limit: u64) -> Result<MemoryFile, ArchiveError> {
+        let file = memfd_create("handloom-clip", MemfdFlags::CLOEXEC);
+        let file = File::from(file.map_err(|e| self.no_memory(name, &e))?);
+        // LZMA keeps up to as much beside the file.
+        let copies = if self.is_lzma(name) { 2 } else { 1 };
+        let size = self.size(name).unwrap_or(0).min(limit);
+        let mut unpacked = MemoryFile {
+            file,
+            taken: self.memory.take(size.saturating_mul(copies)),
+            memory: Arc::clone(&self.memory),
+        };
+        let written = self.read(name, limit, |content| {
+            let mut chunk = vec![0; CHUNK_BYTES];
+            loop {
+                match content.read(&mut chunk) {
+                    Ok(0) => return Ok(()),
+                    Ok(count) => unpacked.file.write_all(&chunk[..count])?,
+                    // The entry's reader keeps the reason.
+                    Err(_) => return Ok(()),
+                }
             }
-            sink.write_all(&chunk[..count])
-                .map_err(|e| self.no_memory(name, &e))?;
-        }
-        if written < size {
-            let text = format!("{written} of {size} bytes are there");
-            let error = io::Error::new(io::ErrorKind::UnexpectedEof, text);
-            return Err(damaged(error.into()));
-        }
-        Ok(())
+        })?;
+        written.map_err(|e: io::Error| self.no_memory(name, &e))?;
+        Ok(unpacked)
+    }
+
+    fn is_lzma(&self, name: &str) -> bool {
+        let index = self.indexes.get(name);
+        let entry = index.and_then(|index| self.directory.entry(*index).ok());
+        entry.is_some_and(|entry| entry.compression() == CompressionMethod::LZMA)
     }
 
     fn entry_error(&self, name: &str, problem: &dyn Display) -> ArchiveError {
@@ -211,16 +279,99 @@ impl Archive {
     }
 }
 
-/// `name`, if it is the relative path of a file that stays below its folder.
-fn plain_relative(name: &str) -> Option<&str> {
-    let name = name.strip_prefix("./").unwrap_or(name);
-    let plain = !name.contains(['\\', '\0'])
-        && name.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    plain.then_some(name)
+/// Unpacks an entry, and keeps the reason when that fails.
+struct EntryReader<'a> {
+    content: ZipFile<'a, BufReader<File>>,
+    /// Bytes to come, as the archive states.
+    left: u64,
+    problem: Option<String>,
+}
+
+impl Read for EntryReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = loop {
+            match self.content.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.fail(describe(&error))),
+                Ok(count) => break count,
+            }
+        };
+        if count == 0 && self.left > 0 && !buffer.is_empty() {
+            let left = self.left;
+            return Err(self.fail(format!("is damaged: its last {left} bytes are not there")));
+        }
+        // As zip bombs do.
+        let Some(left) = self.left.checked_sub(count as u64) else {
+            let text = "is damaged: it unpacks to more bytes than the archive states";
+            return Err(self.fail(text.to_owned()));
+        };
+        self.left = left;
+        Ok(count)
+    }
+}
+
+impl EntryReader<'_> {
+    fn fail(&mut self, problem: String) -> io::Error {
+        let error = io::Error::other(problem.clone());
+        self.problem = Some(problem);
+        error
+    }
+}
+
+/// Why an entry cannot be unpacked.
+fn describe(error: &io::Error) -> String {
+    let cause = error.get_ref().and_then(|e| e.downcast_ref::<ZipError>());
+    match cause {
+        Some(ZipError::CompressionMethodNotSupported(method)) => {
+            let name = CompressionMethod::name_from_u16(*method);
+            format!(
+                "is packed with {name} (method {method}), which is not read: pack the archive again with Deflate, as `zip -r` does"
+            )
+        }
+        _ => format!("is damaged: {error}"),
+    }
+}
+
+/// Reads no more than it may, so that a directory is no larger than it may be.
+struct LimitedReader {
+    input: BufReader<File>,
+    left: u64,
+}
+
+impl Read for LimitedReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            let text = format!(
+                "its directory has more than the {DIRECTORY_BYTES_MAX} bytes allowed: unpack it and give the folder"
+            );
+            io::Error::new(io::ErrorKind::FileTooLarge, text)
+        })?;
+        Ok(count)
+    }
+}
+
+impl Seek for LimitedReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.input.seek(to)
+    }
+}
+
+/// The path of the file `name` below the archive's top, with `/` between folders, as unpacking it would give; `None` for a
+/// folder and for a file that is not below.
+fn path_below(name: &str) -> Option<Box<str>> {
+    let is_divider = |c: char| matches!(c, '/' | '\\');
+    if name.contains('\0') || name.ends_with(is_divider) {
+        return None;
+    }
+    let parts = name.split(is_divider);
+    let parts: Vec<_> = parts.filter(|part| !matches!(*part, "" | ".")).collect();
+    let is_below = !parts.is_empty() && !parts.contains(&"..");
+    is_below.then(|| parts.join("/").into())
 }
 
 /// Path at which this process can open `file` again while it is open. Each opening starts at the first byte.
-pub(super) fn path_of(file: &File) -> PathBuf {
+fn path_of(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
 

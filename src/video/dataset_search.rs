@@ -25,6 +25,15 @@ const SHOWN_MAX: usize = 8;
 /// File name endings that the notebook counts as videos; case matters.
 const VIDEO_SUFFIXES: [&str; 3] = [".mp4", ".avi", ".mov"];
 
+/// Endings of files that may be clips or archives of a dataset, in lower case.
+const CLIP_SUFFIXES: [&str; 9] = [
+    ".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".flv", ".mpg", ".mpeg",
+];
+const ARCHIVE_SUFFIXES: [&str; 12] = [
+    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz",
+    ".xz", ".z01",
+];
+
 /// Paths where the missing parts may be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatasetCandidates {
@@ -34,7 +43,7 @@ pub struct DatasetCandidates {
     pub json_files: Vec<(PathBuf, u64)>,
     /// Folders and the number of videos directly in them, the fullest first.
     pub video_folders: Vec<(PathBuf, usize)>,
-    /// Zip archives directly in the folder searched.
+    /// Archives of any kind directly in the folder or archive that was searched.
     pub archives: Vec<PathBuf>,
     /// Folders that have both parts.
     pub datasets: Vec<PathBuf>,
@@ -47,14 +56,7 @@ impl DatasetCandidates {
     pub(super) fn in_folder(root: &Path) -> Self {
         let mut files = Vec::new();
         let incomplete = walk(root, &mut |path, bytes| files.push((path, bytes)));
-        let paths = files.iter().map(|(path, _)| path);
-        let mut archives: Vec<_> = paths
-            .filter(|path| path.parent() == Some(root) && has_suffix(path, &[".zip"]))
-            .cloned()
-            .collect();
-        archives.sort_unstable();
         Self {
-            archives,
             incomplete,
             ..Self::among(root, files.into_iter())
         }
@@ -63,14 +65,17 @@ impl DatasetCandidates {
     /// The candidates among `files`, given with their size in bytes.
     pub(super) fn among(searched: &Path, files: impl Iterator<Item = (PathBuf, u64)>) -> Self {
         let mut json_files = Vec::new();
+        let mut archives = Vec::new();
         let mut folders: BTreeMap<PathBuf, usize> = BTreeMap::new();
         for (path, bytes) in files {
-            if has_suffix(&path, &VIDEO_SUFFIXES)
+            if may_be_clip(&path)
                 && let Some(folder) = path.parent()
             {
                 *folders.entry(folder.to_owned()).or_default() += 1;
             } else if has_suffix(&path, &[".json"]) {
                 json_files.push((path, bytes));
+            } else if path.parent() == Some(searched) && has_suffix(&path, &ARCHIVE_SUFFIXES) {
+                archives.push(path);
             }
         }
         let is_named = |path: &Path| path.file_name().is_some_and(|name| name == JSON_NAME);
@@ -82,6 +87,7 @@ impl DatasetCandidates {
             .map(Path::to_owned)
             .collect();
         datasets.sort_unstable();
+        archives.sort_unstable();
         // The expected name first, then the largest: the metadata is ten times larger than its companion files.
         json_files.sort_by(|(a, a_bytes), (b, b_bytes)| {
             (!is_named(a), b_bytes, a).cmp(&(!is_named(b), a_bytes, b))
@@ -90,6 +96,7 @@ impl DatasetCandidates {
         video_folders.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
         Self {
             searched: searched.to_owned(),
+            archives,
             json_files,
             video_folders,
             datasets,
@@ -133,11 +140,17 @@ impl DatasetCandidates {
             _ if count > SHOWN_MAX => Some(format!("and {} more", count - SHOWN_MAX)),
             _ => None,
         };
-        let archives = self.archives.iter().take(SHOWN_MAX).map(|archive| {
-            let archive = archive.display();
-            format!(
-                "{archive} is an archive: give it instead of the folder if the dataset is in it"
-            )
+        let archives = self.archives.iter().take(SHOWN_MAX).map(|path| {
+            let archive = path.display();
+            // One within an archive has no path of its own.
+            let advice = if !path.is_file() {
+                "within the archive: unpack it and give what is in it"
+            } else if has_suffix(path, &[".zip"]) {
+                "an archive: give it instead of the folder if the dataset is in it"
+            } else {
+                "an archive of a kind that is not read: unpack it if the dataset is in it, and give the folder"
+            };
+            format!("{archive} is {advice}")
         });
         let limits = self.incomplete.then(|| {
             format!(
@@ -189,7 +202,7 @@ pub(super) fn dataset_folder<'a>(names: impl Iterator<Item = &'a str> + Clone) -
 /// Calls `found` with each file below `root` and its size in bytes; returns whether something was left out.
 ///
 /// Links to folders are followed, but no folder is entered twice.
-fn walk(root: &Path, found: &mut dyn FnMut(PathBuf, u64)) -> bool {
+pub(super) fn walk(root: &Path, found: &mut dyn FnMut(PathBuf, u64)) -> bool {
     let mut entered = HashSet::new();
     let mut folders = VecDeque::from([(root.to_owned(), 0)]);
     let mut searched = 0;
@@ -227,8 +240,15 @@ fn walk(root: &Path, found: &mut dyn FnMut(PathBuf, u64)) -> bool {
     incomplete
 }
 
+/// Whether the file at `path` may be a clip, by its name.
+pub(super) fn may_be_clip(path: &Path) -> bool {
+    has_suffix(path, &CLIP_SUFFIXES)
+}
+
+/// Whether the file's name has one of the endings, in whatever letters.
 fn has_suffix(path: &Path, suffixes: &[&str]) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy());
+    let name = name.map(|name| name.to_ascii_lowercase());
     name.is_some_and(|name| suffixes.iter().any(|suffix| name.ends_with(suffix)))
 }
 

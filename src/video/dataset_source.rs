@@ -3,24 +3,21 @@
 //! Finds the metadata file and the clips, lists the clips and gives each as a path that a decoder can open. When a part is
 //! missing the dataset is searched, and the error names the candidates.
 
-use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::archive::{self, ArchiveError};
+use super::archive::{ArchiveError, MEMORY_BYTES_MAX, MemoryFile};
 use super::dataset_search::{DatasetCandidates, JSON_NAME, VIDEOS_NAME, megabytes};
+use crate::dataset::wlasl::{self, Entry, MetadataError};
+use crate::digest::Hasher;
 use crate::frame::SourceError;
+use crate::video::dataset_source::listing::ClipListing;
 use crate::video::dataset_source::locations::{CLIP_SUFFIX, Location};
 use thiserror::Error;
 
+mod listing;
 mod locations;
-
-/// Largest metadata file, in bytes; the real one has 12 MB.
-const JSON_BYTES_MAX: u64 = 1 << 30;
-
-/// Largest unpacked clip of an archive, in bytes, unless [`DatasetSource::with_clip_limit`] sets another limit.
-const CLIP_BYTES_MAX: u64 = 512 << 20;
 
 /// Why a dataset cannot be used.
 #[derive(Debug, Error)]
@@ -52,12 +49,23 @@ pub enum DatasetError {
         candidates: Box<DatasetCandidates>,
     },
     /// The metadata file is too large.
-    #[error("{path} has {size} bytes, more than the {JSON_BYTES_MAX} allowed: is it {JSON_NAME}?")]
+    #[error(
+        "{path} has {size} bytes, more than the {} allowed: is it {JSON_NAME}?",
+        wlasl::BYTES_MAX
+    )]
     JsonTooLarge {
         /// The file.
         path: PathBuf,
         /// In bytes.
         size: u64,
+    },
+    /// The metadata file cannot be used.
+    #[error("{path}: {source}")]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: MetadataError,
     },
     /// The archive, or the metadata file in it, cannot be read.
     #[error(transparent)]
@@ -77,7 +85,7 @@ pub enum DatasetError {
 pub struct ClipFile {
     path: PathBuf,
     /// A clip of an archive, unpacked into memory, which `path` names; removed when dropped.
-    _memory: Option<File>,
+    _memory: Option<MemoryFile>,
 }
 
 impl ClipFile {
@@ -88,14 +96,22 @@ impl ClipFile {
     }
 }
 
+/// The content of a metadata file.
+#[derive(Debug)]
+pub struct Metadata {
+    /// Its glosses, in file order.
+    pub entries: Vec<Entry>,
+    /// Lower-case hex SHA-256 of the file.
+    pub sha256: String,
+}
+
 /// An open dataset. All workers share it: every method takes `&self`.
 #[derive(Debug)]
 pub struct DatasetSource {
     json: Location,
     json_bytes: u64,
     videos: Location,
-    video_count: usize,
-    video_ids: HashSet<Box<str>>,
+    clips: ClipListing,
     clip_bytes_max: u64,
 }
 
@@ -113,14 +129,13 @@ impl DatasetSource {
         videos_override: Option<&Path>,
     ) -> Result<Self, DatasetError> {
         let (json, videos) = locations::locate(path, json_override, videos_override)?;
-        let (video_count, video_ids) = videos.list()?;
+        let clips = videos.list()?;
         Ok(Self {
             json_bytes: json.bytes(),
             json,
             videos,
-            video_count,
-            video_ids,
-            clip_bytes_max: CLIP_BYTES_MAX,
+            clips,
+            clip_bytes_max: MEMORY_BYTES_MAX,
         })
     }
 
@@ -154,7 +169,7 @@ impl DatasetSource {
     /// Number of `.mp4`, `.avi` and `.mov` files in it, as the notebook counts them.
     #[must_use]
     pub fn video_count(&self) -> usize {
-        self.video_count
+        self.clips.video_count
     }
 
     /// The text that the notebook prints when it verifies the dataset's paths.
@@ -165,28 +180,49 @@ impl DatasetSource {
             self.json_path().display(),
             megabytes(self.json_bytes),
             self.videos_path().display(),
-            self.video_count,
+            self.clips.video_count,
         )
     }
 
-    /// Reads the whole metadata file.
+    /// Reads the metadata file, piece by piece.
     ///
     /// # Errors
-    /// When it cannot be read or has more than 1 GiB.
-    pub fn metadata_bytes(&self) -> Result<Vec<u8>, DatasetError> {
-        if self.json_bytes > JSON_BYTES_MAX {
+    /// When it cannot be read, is too large or cannot be used.
+    pub fn metadata(&self) -> Result<Metadata, DatasetError> {
+        if self.json_bytes > wlasl::BYTES_MAX {
             return Err(DatasetError::JsonTooLarge {
                 path: self.json_path(),
                 size: self.json_bytes,
             });
         }
-        self.json.read(JSON_BYTES_MAX)
+        let mut sha256 = Hasher::default();
+        let entries = self.json.read(wlasl::BYTES_MAX, |content| {
+            wlasl::read(&mut |buffer: &mut [u8]| {
+                let count = content.read(buffer).map_err(|error| error.to_string())?;
+                sha256.update(&buffer[..count]);
+                Ok(count)
+            })
+        })?;
+        Ok(Metadata {
+            entries: entries.map_err(|source| DatasetError::Metadata {
+                path: self.json_path(),
+                source,
+            })?,
+            sha256: sha256.hex(),
+        })
     }
 
     /// Whether `ID.mp4` was listed when the dataset was opened.
     #[must_use]
     pub fn exists(&self, video_id: &str) -> bool {
-        self.video_ids.contains(video_id)
+        self.clips.video_ids.contains(video_id)
+    }
+
+    /// Where the clip of `video_id` may be under another name or in a folder below, and what to do. The notebook does not
+    /// find it there.
+    #[must_use]
+    pub fn elsewhere(&self, video_id: &str) -> Option<String> {
+        self.clips.elsewhere(video_id)
     }
 
     /// Unpacked size of `ID.mp4` in bytes; 0 when it is unknown.
@@ -226,7 +262,7 @@ impl DatasetSource {
                 let file = archive.memory_file(&name, self.clip_bytes_max);
                 let file = file.map_err(|e| SourceError::Clip(e.to_string()))?;
                 Ok(ClipFile {
-                    path: archive::path_of(&file),
+                    path: file.path(),
                     _memory: Some(file),
                 })
             }

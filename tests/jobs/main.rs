@@ -16,6 +16,7 @@ mod faults;
 mod flip;
 mod kill;
 mod limits;
+mod odd_datasets;
 mod power;
 mod process;
 mod resume;

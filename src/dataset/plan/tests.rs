@@ -185,3 +185,47 @@ fn nothing_in_nothing_out() {
     let plan = plan(&[], &PlanOptions::default(), &|_| true);
     assert!(plan.records.is_empty() && plan.jobs.is_empty() && plan.glosses.is_empty());
 }
+
+#[test]
+fn odd_values_are_listed_and_take_nothing_with_them() {
+    let json = br#"[{"gloss": "a", "instances": [{"video_id": "1"}, {"video_id": "\ud800"}, {"video_id": "2", "x": nul}, 7]},
+        {"gloss": "b\ud800", "instances": [{"video_id": "3"}, {"video_id": "4"}]}, "x",
+        {"gloss": "rare", "instances": [{"video_id": ["5"]}]}]"#;
+    let entries = wlasl::parse(json).unwrap();
+    // The clip of the refused instance is there, so the gloss has as many clips as the metadata says.
+    let plan = plan(&entries, &at_least(2), &all_but_x);
+    assert_eq!(labels(&plan), [("a", "1")]);
+    assert_eq!(plan.records.len(), 7);
+    let reasons = (1..7).map(|record| skipped(&plan, record).unwrap());
+    let expected = [
+        "video_id: half a character, \\ud800",
+        "x: `nul`, which is no value in JSON",
+        "found the number 7",
+        "gloss: half a character, \\ud800",
+        "gloss: half a character, \\ud800",
+        "video_id is a list",
+    ];
+    for ((state, reason), expected) in reasons.zip(expected) {
+        assert_eq!(state, State::Unreadable);
+        assert!(reason.starts_with(expected), "{reason}");
+    }
+    let [Warning::OddValues(text)] = plan.warnings.as_slice() else {
+        panic!("{:?}", plan.warnings);
+    };
+    let expected = "6 glosses or instances of the metadata have values that cannot be used and are not processed; the first, \
+                    [0].instances[1]: video_id: half a character";
+    assert!(text.starts_with(expected), "{text}");
+}
+
+#[test]
+fn a_missing_clip_that_is_elsewhere_says_so() {
+    let entries = entries(&[("a", &["1", "x2", "x3"])]);
+    let mut plan = plan(&entries, &at_least(1), &all_but_x);
+    plan.explain_missing(&|id| (id != "x3").then(|| format!("found {id}.MP4: rename it")));
+    let reason = "no file x2.mp4; found x2.MP4: rename it";
+    assert_eq!(skipped(&plan, 1), Some((State::Missing, reason)));
+    assert_eq!(skipped(&plan, 2), Some((State::Missing, "no file x3.mp4")));
+    assert_eq!(skipped(&plan, 0), None);
+    let text = "1 missing clips are there under another name: found x2.MP4: rename it";
+    assert_eq!(plan.warnings, [Warning::OtherNames(text.to_owned())]);
+}

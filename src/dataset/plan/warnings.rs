@@ -15,6 +15,10 @@ pub enum Warning {
     TooFewVideos(String),
     /// A gloss is kept but its lower-case twin is not, so the notebook's comparison drops all its clips.
     CapitalsDropped(String),
+    /// Values of the metadata cannot be used, and what holds them is not processed.
+    OddValues(String),
+    /// Clips are there under other names than the notebook expects.
+    OtherNames(String),
 }
 
 /// Compares the user's choice with what was found and kept; `files` are the clips on disk per gloss.
@@ -26,7 +30,7 @@ pub(super) fn warnings(
 ) -> Vec<Warning> {
     let kept: HashSet<&str> = glosses.iter().map(|gloss| &**gloss).collect();
     let found = |gloss: &str| files.get(gloss).copied().unwrap_or(0);
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<Warning> = odd_values(entries).into_iter().collect();
     let mut seen = kept.clone();
     for gloss in &plan_options.selected_glosses {
         if !seen.insert(gloss) {
@@ -59,4 +63,24 @@ pub(super) fn warnings(
         }
     }
     warnings
+}
+
+/// Counts the entries and instances that are refused, and describes the first.
+fn odd_values(entries: &[Entry]) -> Option<Warning> {
+    let all = entries.iter().enumerate().flat_map(|(index, entry)| {
+        let of_entry = entry.refused.as_ref();
+        let of_entry = of_entry.map(|reason| (format!("[{index}]"), reason));
+        let of_instances = entry.instances.iter().enumerate();
+        let of_instances = of_instances.filter_map(move |(n, instance)| {
+            let place = || format!("[{index}].instances[{n}]");
+            instance.refused.as_ref().map(|reason| (place(), reason))
+        });
+        of_entry.into_iter().chain(of_instances)
+    });
+    let count = all.clone().count();
+    let (place, reason) = { all }.next()?;
+    Some(Warning::OddValues(format!(
+        "{count} glosses or instances of the metadata have values that cannot be used and are not processed; the first, \
+         {place}: {reason}"
+    )))
 }

@@ -24,6 +24,45 @@ impl Drop for Scratch {
     }
 }
 
+/// The content of the file `name`.
+fn read(archive: &Archive, name: &str) -> Result<Vec<u8>, ArchiveError> {
+    let mut bytes = Vec::new();
+    archive.read(name, LIMIT, |content| content.read_to_end(&mut bytes).ok())?;
+    Ok(bytes)
+}
+
+/// An archive with the one file "a", which is packed to `packed` by `method`.
+fn zip_by_hand(method: u16, packed: &[u8], content: &[u8]) -> Vec<u8> {
+    let number = |n: usize| u32::try_from(n).unwrap().to_le_bytes();
+    let mut common = vec![63, 0, 2, 0];
+    common.extend(method.to_le_bytes());
+    common.extend([0; 4]);
+    common.extend(crc32fast::hash(content).to_le_bytes());
+    common.extend(number(packed.len()));
+    common.extend(number(content.len()));
+    common.extend([1, 0, 0, 0]);
+    let mut zip = [b"PK\x03\x04".as_slice(), &common, b"a", packed].concat();
+    let start = zip.len();
+    zip.extend(b"PK\x01\x02\x3F\0");
+    zip.extend(&common);
+    zip.extend([0; 14]);
+    zip.extend(b"a");
+    let size = zip.len() - start;
+    zip.extend(b"PK\x05\x06\0\0\0\0\x01\0\x01\0");
+    zip.extend(number(size));
+    zip.extend(number(start));
+    zip.extend([0; 2]);
+    zip
+}
+
+/// What `unhex` reads is what Python's `zipfile` writes.
+fn unhex(text: &str) -> Vec<u8> {
+    let digits = text.as_bytes().chunks(2);
+    digits
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
 fn zip_of(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
     let mut writer = ZipWriter::new(io::Cursor::new(Vec::new()));
     for (name, content) in files {
@@ -50,7 +89,7 @@ fn noise(count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn reads_entries_stored_and_deflated_from_many_threads() {
+fn reads_entries_from_many_threads() {
     let contents: Vec<_> = (1..20).map(|n| noise(n * 10_007)).collect();
     let names: Vec<_> = (1..20).map(|n| format!("videos/{n}.mp4")).collect();
     let files: Vec<_> = names
@@ -58,7 +97,11 @@ fn reads_entries_stored_and_deflated_from_many_threads() {
         .map(String::as_str)
         .zip(contents.iter().map(Vec::as_slice))
         .collect();
-    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+    for method in [
+        CompressionMethod::Stored,
+        CompressionMethod::Deflated,
+        CompressionMethod::Bzip2,
+    ] {
         let scratch = Scratch::new(&format!("threads-{method}"), &zip_of(&files, method));
         let archive = Archive::open(&scratch.0).unwrap();
         std::thread::scope(|scope| {
@@ -66,10 +109,10 @@ fn reads_entries_stored_and_deflated_from_many_threads() {
                 let (archive, files) = (&archive, &files);
                 scope.spawn(move || {
                     for (name, content) in files.iter().cycle().skip(turn * 5).take(40) {
-                        assert_eq!(&archive.read(name, LIMIT).unwrap(), content);
+                        assert_eq!(&read(archive, name).unwrap(), content);
                         let file = archive.memory_file(name, LIMIT).unwrap();
                         for _ in 0..2 {
-                            assert_eq!(&fs::read(path_of(&file)).unwrap(), content);
+                            assert_eq!(&fs::read(file.path()).unwrap(), content);
                         }
                     }
                 });
@@ -85,7 +128,7 @@ fn a_memory_file_is_gone_when_dropped() {
         .unwrap()
         .memory_file("a", LIMIT)
         .unwrap();
-    let path = path_of(&file);
+    let path = file.path();
     let identity = |path: &Path| fs::metadata(path).ok().map(|file| file.ino());
     let before = identity(&path);
     assert!(before.is_some());
@@ -105,15 +148,38 @@ fn names_that_lead_out_are_not_there() {
         "./ok",
         "x/y.mp4",
         "../../x/y.mp4",
+        "w\\z.mp4",
+        "w\\..\\..\\v",
+        "\\root",
+        "C:\\q.mp4",
+        ".\\r\\.\\s.mp4",
+        "folder\\",
+        "//t",
+        "..",
+        "u/..",
     ];
     let files: Vec<_> = names.iter().map(|name| (*name, b"x".as_slice())).collect();
     let scratch = Scratch::new("slip", &zip_of(&files, CompressionMethod::Stored));
     let archive = Archive::open(&scratch.0).unwrap();
     let mut found: Vec<_> = archive.names().collect();
     found.sort_unstable();
-    assert_eq!(found, ["ok", "x/y.mp4"]);
-    assert_eq!(archive.read("ok", LIMIT).unwrap(), b"x");
-    let error = archive.read("../a", LIMIT).unwrap_err();
+    assert_eq!(
+        found,
+        [
+            "C:/q.mp4",
+            "etc/passwd",
+            "f/g",
+            "ok",
+            "r/s.mp4",
+            "root",
+            "t",
+            "w/z.mp4",
+            "x/y.mp4"
+        ]
+    );
+    assert_eq!(read(&archive, "w/z.mp4").unwrap(), b"x");
+    assert_eq!(read(&archive, "ok").unwrap(), b"x");
+    let error = read(&archive, "../a").unwrap_err();
     assert!(error.to_string().contains("does not exist"), "{error}");
 }
 
@@ -160,23 +226,27 @@ fn encryption_is_named() {
     bytes[6] |= 1;
     let scratch = Scratch::new("secret", &bytes);
     let error = Archive::open(&scratch.0)
+        .map(|archive| read(&archive, "secret"))
         .unwrap()
-        .read("secret", LIMIT)
         .unwrap_err();
     assert!(error.to_string().contains("is encrypted"), "{error}");
 }
 
 #[test]
 fn damage_is_an_error_that_names_archive_and_entry() {
-    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+    for method in [
+        CompressionMethod::Stored,
+        CompressionMethod::Deflated,
+        CompressionMethod::Bzip2,
+    ] {
         let content = noise(50_000);
         let whole = zip_of(&[("clip.mp4", &content)], method);
         let mut flipped = whole.clone();
         flipped[20_000] ^= 0x10;
         let scratch = Scratch::new(&format!("crc-{method}"), &flipped);
         let message = Archive::open(&scratch.0)
+            .map(|archive| read(&archive, "clip.mp4"))
             .unwrap()
-            .read("clip.mp4", LIMIT)
             .unwrap_err()
             .to_string();
         assert!(
@@ -219,11 +289,255 @@ fn cut_and_mutated_archives_never_panic() {
         if let Ok(archive) = Archive::open(&scratch.0) {
             opened += 1;
             for name in archive.names() {
-                if let Ok(content) = archive.read(name, LIMIT) {
+                if let Ok(content) = read(&archive, name) {
                     assert_eq!(Some(content.len() as u64), archive.size(name));
                 }
             }
         }
     }
     assert!(opened > 100, "{opened}");
+}
+
+/// A text and what Python's `zipfile` makes of it with LZMA.
+fn lzma() -> (Vec<u8>, Vec<u8>) {
+    let content = format!("{}and its end", "one clip, ".repeat(30));
+    let packed =
+        "090405005d0000800000379b88ce7649a214e470dd2e595c9d413753795cc088b1b48c00e0d843fff5d4c000";
+    (content.into_bytes(), unhex(packed))
+}
+
+#[test]
+fn lzma_and_deflate64_are_read_and_checked() {
+    let (content, packed) = lzma();
+    let check = |name: &str, zip: &[u8], content: &[u8]| {
+        let scratch = Scratch::new(name, zip);
+        let archive = Archive::open(&scratch.0).unwrap();
+        assert_eq!(read(&archive, "a").unwrap(), content);
+        let file = archive.memory_file("a", LIMIT).unwrap();
+        assert_eq!(fs::read(file.path()).unwrap(), content);
+    };
+    let whole = zip_by_hand(14, &packed, &content);
+    check("lzma", &whole, &content);
+    // A dictionary of 3 GiB takes no more memory than the content.
+    let mut greedy = packed.clone();
+    greedy[8] = 0xC0;
+    check("dictionary", &zip_by_hand(14, &greedy, &content), &content);
+    // Without copies of 258 bytes, Deflate is Deflate64.
+    let letters: Vec<u8> = noise(3000).iter().map(|byte| b'a' + byte % 7).collect();
+    let mut deflated = zip_of(&[("a", &letters)], CompressionMethod::Deflated);
+    let central = find_last(&deflated, b"PK\x01\x02");
+    deflated[8] = 9;
+    deflated[central + 10] = 9;
+    check("deflate64", &deflated, &letters);
+    for zip in [whole, deflated] {
+        // Damage anywhere in the content is noticed at its end at the latest.
+        for at in [45, 50, 60] {
+            let mut flipped = zip.clone();
+            flipped[at] ^= 4;
+            let scratch = Scratch::new("flipped", &flipped);
+            let error = read(&Archive::open(&scratch.0).unwrap(), "a").unwrap_err();
+            assert!(error.to_string().contains("is damaged"), "{error}");
+        }
+    }
+}
+
+fn find_last(bytes: &[u8], magic: &[u8]) -> usize {
+    let mut windows = bytes.windows(magic.len());
+    windows.rposition(|window| window == magic).unwrap()
+}
+
+#[test]
+fn methods_that_are_not_read_are_named() {
+    for (method, name) in [
+        (1, "Shrink"),
+        (6, "Implode"),
+        (93, "Zstd"),
+        (95, "Xz"),
+        (98, "Ppmd"),
+        (77, "Unknown"),
+    ] {
+        let scratch = Scratch::new(
+            &format!("method-{method}"),
+            &zip_by_hand(method, b"xyz", b"abcd"),
+        );
+        let archive = Archive::open(&scratch.0).unwrap();
+        let expected = format!(
+            "is packed with {name} (method {method}), which is not read: pack the archive again with Deflate"
+        );
+        for error in [
+            read(&archive, "a").unwrap_err(),
+            archive.memory_file("a", LIMIT).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_no_zip_archive_is_named() {
+    let check = |name: &str, bytes: &[u8], expected: &str| {
+        let scratch = Scratch::new(name, bytes);
+        let error = Archive::open(&scratch.0).unwrap_err().to_string();
+        assert!(error.contains(expected), "{name}: {error}");
+        assert_eq!(
+            error.contains("cut short"),
+            expected.contains("cut short"),
+            "{error}"
+        );
+    };
+    let zip = zip_of(
+        &[("a", &noise(500)), ("b", b"x")],
+        CompressionMethod::Deflated,
+    );
+    let end = find_last(&zip, b"PK\x05\x06");
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut changed = zip.clone();
+        change(&mut changed);
+        changed
+    };
+    check("empty", b"", "the file is empty");
+    check(
+        "cut",
+        &zip[..zip.len() - 30],
+        "its end is missing, so it is cut short",
+    );
+    check(
+        "half",
+        &zip[..200],
+        "its end is missing, so it is cut short",
+    );
+    let central = find_last(&zip, b"PK\x01\x02");
+    check(
+        "directory",
+        &with(&|zip| zip[central] = 0),
+        "its directory is damaged",
+    );
+    check(
+        "last-part",
+        &with(&|zip| zip[end + 4] = 2),
+        "one part of a split archive",
+    );
+    let marked = [b"PK\x07\x08".as_slice(), &zip[..300]].concat();
+    check("x.z01", &marked, "one part of a split archive");
+    check(
+        "x.zip.001",
+        &zip[..300],
+        "cut into several: join them with `cat",
+    );
+    check(
+        "x.tar.gz",
+        b"\x1F\x8B\x08\0\0\0\0\0",
+        "it is a gzip file: unpack it, with `tar xf FILE`",
+    );
+    check("x.bz2", b"BZh91AY&SY", "it is a bzip2 file");
+    check("x.xz", b"\xFD7zXZ\0\0\x04", "it is an xz file");
+    check("x.7z", b"7z\xBC\xAF\x27\x1C\0\x04", "it is a 7z archive");
+    check("x.rar", b"Rar!\x1A\x07\x01\0", "it is a RAR archive");
+    let mut tar = vec![0; 1024];
+    tar[257..262].copy_from_slice(b"ustar");
+    check(
+        "x.tar",
+        &tar,
+        "it is a tar archive: unpack it with `tar xf FILE`",
+    );
+    check(
+        "html.zip",
+        b"<!doctype html><title>Sign in",
+        "it is a web page (HTML): download",
+    );
+    check(
+        "lfs.zip",
+        b"version https://git-lfs.github.com/spec/v1\n",
+        "`git lfs pull`",
+    );
+    check("zeros.zip", &[0; 4096], "filled with zero bytes");
+    check(
+        "clip.mp4",
+        b"\0\0\0\x18ftypmp42",
+        "it is a single video (MP4): give the folder",
+    );
+    check(
+        "x.json",
+        b"[{\"gloss\": 1}]",
+        "it is a JSON file: give a folder",
+    );
+    check(
+        "x.csv",
+        b"path,gloss\n1.mp4,book\n",
+        "it is a text or a table: give a folder",
+    );
+    check(
+        "noise",
+        &noise(300),
+        "it is a file of another kind: give a folder",
+    );
+}
+
+#[test]
+fn a_zip_archive_behind_other_bytes_is_read() {
+    let zip = zip_of(&[("a", b"clip")], CompressionMethod::Deflated);
+    for before in [b"#!/bin/sh\nexit\n".to_vec(), noise(100_000)] {
+        let scratch = Scratch::new("behind", &[before, zip.clone()].concat());
+        let archive = Archive::open(&scratch.0).unwrap();
+        assert_eq!(read(&archive, "a").unwrap(), b"clip");
+    }
+    let mut writer = ZipWriter::new(io::Cursor::new(Vec::new()));
+    let large = SimpleFileOptions::default().large_file(true);
+    writer.start_file("a", large).unwrap();
+    writer.write_all(b"clip").unwrap();
+    let zip = writer.finish().unwrap().into_inner();
+    let scratch = Scratch::new("zip64", &zip);
+    let archive = Archive::open(&scratch.0).unwrap();
+    assert_eq!(read(&archive, "a").unwrap(), b"clip");
+}
+
+#[test]
+fn directories_are_bounded() {
+    // Many entries with the same few bytes; only the directory is of interest.
+    let entry = |name: &str, comment: usize| {
+        let mut entry = b"PK\x01\x02\x3F\0\x14\0\0\0\0\0\0\0\0\0".to_vec();
+        entry.extend([0; 12]);
+        entry.extend(u16::try_from(name.len()).unwrap().to_le_bytes());
+        entry.extend([0; 2]);
+        entry.extend(u16::try_from(comment).unwrap().to_le_bytes());
+        entry.extend([0; 12]);
+        entry.extend(name.as_bytes());
+        entry.extend(vec![b'x'; comment]);
+        entry
+    };
+    // As 64-bit archives state it: 70,000 does not fit into the older record.
+    let zip = |stated: u64, entries: &mut dyn Iterator<Item = Vec<u8>>| {
+        let mut zip = b"PK\x03\x04".to_vec();
+        zip.extend([0; 26]);
+        let start = zip.len() as u64;
+        entries.for_each(|entry| zip.extend(entry));
+        let end = zip.len() as u64;
+        zip.extend(b"PK\x06\x06\x2C\0\0\0\0\0\0\0\x3F\0\x3F\0\0\0\0\0\0\0\0\0");
+        for number in [stated, stated, end - start, start] {
+            zip.extend(number.to_le_bytes());
+        }
+        zip.extend(b"PK\x06\x07\0\0\0\0");
+        zip.extend(end.to_le_bytes());
+        zip.extend(
+            b"\x01\0\0\0PK\x05\x06\0\0\0\0\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\0\0",
+        );
+        zip
+    };
+    let names = |count: usize| (0..count).map(|n| entry(&format!("videos/{n}.mp4"), 0));
+    let scratch = Scratch::new("many", &zip(70_000, &mut names(70_000)));
+    let archive = Archive::open(&scratch.0).unwrap();
+    assert_eq!(archive.names().count(), 70_000);
+    for (stated, given) in [(100_001, 100_001), (u64::MAX / 64, 3)] {
+        let scratch = Scratch::new("more", &zip(stated, &mut names(given)));
+        let error = Archive::open(&scratch.0).unwrap_err().to_string();
+        let expected = format!("it states {stated} files, more than the 100000 allowed");
+        assert!(error.contains(&expected), "{error}");
+    }
+    let comments = &mut (0..600).map(|n| entry(&n.to_string(), 65_535));
+    let scratch = Scratch::new("comments", &zip(600, comments));
+    let error = Archive::open(&scratch.0).unwrap_err().to_string();
+    assert!(
+        error.contains("its directory has more than the 33554432 bytes"),
+        "{error}"
+    );
 }

@@ -1,10 +1,10 @@
 //! Locations of the parts of a dataset: on disk or in an archive, at their expected paths or where the user says.
 
 use super::DatasetError;
+use super::listing::ClipListing;
 use crate::video::archive::Archive;
 use crate::video::dataset_search::{self, DatasetCandidates, JSON_NAME, VIDEOS_NAME};
-use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs::{self, File, FileType};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -97,51 +97,58 @@ impl Location {
         bytes.unwrap_or(0)
     }
 
-    /// The content of a file, of `limit` bytes at most.
-    pub(super) fn read(&self, limit: u64) -> Result<Vec<u8>, DatasetError> {
+    /// Lets `consume` read the content of a file, of `limit` bytes at most, and returns its result.
+    pub(super) fn read<T>(
+        &self,
+        limit: u64,
+        consume: impl FnOnce(&mut dyn Read) -> T,
+    ) -> Result<T, DatasetError> {
         match self {
-            Self::Archive(archive, name) => Ok(archive.read(name, limit)?),
+            Self::Archive(archive, name) => Ok(archive.read(name, limit, consume)?),
             Self::Disk(path) => {
-                let mut bytes = Vec::new();
+                let file = File::open(path).map_err(io_error(path))?;
                 // The limit holds also when the file grows while it is read.
-                File::open(path)
-                    .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-                    .map_err(io_error(path))?;
-                Ok(bytes)
+                Ok(consume(&mut file.take(limit + 1)))
             }
         }
     }
 
-    /// Number of videos in a folder, and the ids of those that the metadata can name.
-    pub(super) fn list(&self) -> Result<(usize, HashSet<Box<str>>), DatasetError> {
-        let mut count = 0;
-        let mut ids = HashSet::new();
-        let mut note = |name: &str, is_broken: bool| {
-            count += usize::from(dataset_search::is_video(name));
-            if let Some(id) = name.strip_suffix(CLIP_SUFFIX).filter(|_| !is_broken) {
-                ids.insert(id.into());
-            }
-        };
+    /// The clips in a folder.
+    pub(super) fn list(&self) -> Result<ClipListing, DatasetError> {
+        let mut listing = ClipListing::default();
         match self {
-            Self::Archive(archive, folder) => archive
-                .names()
-                .filter(|name| is_below(name, folder))
-                .map(|name| &name[folder.len() + 1..])
-                .filter(|name| !name.contains('/'))
-                .for_each(|name| note(name, false)),
+            Self::Archive(archive, folder) => {
+                let names = archive.names().filter(|name| is_below(name, folder));
+                for name in names.map(|name| &name[folder.len() + 1..]) {
+                    if name.contains('/') {
+                        listing.add_other(name);
+                    } else {
+                        listing.add(name, false);
+                    }
+                }
+            }
             Self::Disk(folder) => {
                 for item in fs::read_dir(folder).map_err(io_error(folder))? {
                     let item = item.map_err(io_error(folder))?;
+                    let kind = item.file_type();
                     // A video id is valid UTF-8, so another name belongs to none.
                     if let Some(name) = item.file_name().to_str() {
-                        let is_link = item.file_type().is_ok_and(|kind| kind.is_symlink());
-                        // A broken link is no clip, although the notebook counts it as a video.
-                        note(name, is_link && !item.path().exists());
+                        let is_link = kind.as_ref().is_ok_and(FileType::is_symlink);
+                        listing.add(name, is_link && !item.path().exists());
+                    }
+                    if kind.is_ok_and(|kind| kind.is_dir()) {
+                        dataset_search::walk(&item.path(), &mut |path, _| {
+                            if let Some(path) =
+                                path.strip_prefix(folder).ok().and_then(Path::to_str)
+                            {
+                                listing.add_other(path);
+                            }
+                        });
                     }
                 }
             }
         }
-        Ok((count, ids))
+        Ok(listing)
     }
 
     /// Where the parts of the dataset in this folder may be.

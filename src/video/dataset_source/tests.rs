@@ -1,4 +1,6 @@
 use super::*;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
@@ -41,6 +43,14 @@ impl Drop for Scratch {
     }
 }
 
+/// The bytes of the metadata file.
+fn json_of(dataset: &DatasetSource) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let read = |content: &mut dyn Read| content.read_to_end(&mut bytes).unwrap();
+    dataset.json.read(wlasl::BYTES_MAX, read).unwrap();
+    bytes
+}
+
 fn open(path: &Path) -> Result<DatasetSource, DatasetError> {
     DatasetSource::open(path, None, None)
 }
@@ -76,7 +86,7 @@ fn a_folder_lists_its_clips_as_the_notebook_sees_them() {
         assert_eq!(dataset.exists(id), expected, "{id}");
     }
     assert_eq!(dataset.video_count(), 6);
-    assert_eq!(dataset.metadata_bytes().unwrap(), b"[]");
+    assert_eq!(json_of(&dataset), b"[]");
     assert_eq!(
         fs::read(dataset.clip("link").unwrap().path()).unwrap(),
         b"clip"
@@ -119,7 +129,7 @@ fn an_archive_is_read_in_place_with_or_without_a_leading_folder() {
             .collect();
         let path = scratch.zip("archive.zip", &files);
         let dataset = open(&path).unwrap();
-        assert_eq!(dataset.metadata_bytes().unwrap(), names[0].as_bytes());
+        assert_eq!(json_of(&dataset), names[0].as_bytes());
         assert!(dataset.exists("1") && !dataset.exists("2") && !dataset.exists("3"));
         assert_eq!(dataset.video_count(), 2);
         let clip = dataset.clip("1").unwrap();
@@ -145,7 +155,7 @@ fn overrides_name_files_on_disk_or_in_the_archive() {
         .to_owned();
     let dataset = DatasetSource::open(&scratch.0, Some(&json), Some(&clips)).unwrap();
     assert!(dataset.exists("7"));
-    assert_eq!(dataset.metadata_bytes().unwrap(), b"[1]");
+    assert_eq!(json_of(&dataset), b"[1]");
     let zip = scratch.zip(
         "a.zip",
         &[("x/meta.json", "[2]"), ("x/clips/8.mp4", "eight")],
@@ -158,9 +168,9 @@ fn overrides_name_files_on_disk_or_in_the_archive() {
     )
     .unwrap();
     assert!(inside.exists("8"));
-    assert_eq!(inside.metadata_bytes().unwrap(), b"[2]");
+    assert_eq!(json_of(&inside), b"[2]");
     let mixed = DatasetSource::open(&zip, Some(&json), Some(&zip.join("x/clips"))).unwrap();
-    assert_eq!(mixed.metadata_bytes().unwrap(), b"[1]");
+    assert_eq!(json_of(&mixed), b"[1]");
     assert_eq!(fs::read(mixed.clip("8").unwrap().path()).unwrap(), b"eight");
     let on_disk = DatasetSource::open(&zip, Some(Path::new("x/meta.json")), Some(&clips)).unwrap();
     assert_eq!(
@@ -238,12 +248,127 @@ fn what_is_no_dataset_is_refused_without_blocking() {
         .write(true)
         .open(&huge)
         .unwrap()
-        .set_len(JSON_BYTES_MAX + 1)
+        .set_len(wlasl::BYTES_MAX + 1)
         .unwrap();
     scratch.file("videos/1.mp4", "");
-    let error = open(&scratch.0).unwrap().metadata_bytes().unwrap_err();
+    let error = open(&scratch.0).unwrap().metadata().unwrap_err();
     assert!(
         matches!(error, DatasetError::JsonTooLarge { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn metadata_is_read_from_a_folder_and_an_archive_alike() {
+    let scratch = Scratch::new("metadata");
+    let json = r#"[{"gloss": "a", "instances": [{"video_id": "1"}]}]"#;
+    scratch.file(JSON_NAME, json);
+    scratch.file("videos/1.mp4", "");
+    let zip = scratch.zip("a.zip", &[(JSON_NAME, json), ("videos/1.mp4", "")]);
+    for path in [&scratch.0, &zip] {
+        let metadata = open(path).unwrap().metadata().unwrap();
+        assert_eq!(metadata.entries, wlasl::parse(json.as_bytes()).unwrap());
+        assert_eq!(metadata.sha256, crate::digest::sha256_hex(json.as_bytes()));
+    }
+    scratch.file(JSON_NAME, "<html>");
+    let error = open(&scratch.0).unwrap().metadata().unwrap_err();
+    assert!(matches!(error, DatasetError::Metadata { .. }), "{error}");
+    let error = error.to_string();
+    assert!(
+        error.contains("WLASL_v0.3.json: a web page (HTML)"),
+        "{error}"
+    );
+    // The checksum in the archive no longer fits.
+    let mut bytes = fs::read(&zip).unwrap();
+    let at = bytes.windows(4).position(|window| window == b"PK\x01\x02");
+    bytes[at.unwrap() + 16] ^= 1;
+    fs::write(&zip, bytes).unwrap();
+    let error = open(&zip).unwrap().metadata().unwrap_err();
+    assert!(matches!(error, DatasetError::BadArchive(_)), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("Invalid checksum"), "{error}");
+}
+
+#[test]
+fn a_metadata_bomb_is_refused_without_unpacking_it() {
+    let scratch = Scratch::new("bomb");
+    let path = scratch.0.join("bomb.zip");
+    let mut writer = ZipWriter::new(File::create(&path).unwrap());
+    let options = SimpleFileOptions::default();
+    writer.start_file("videos/1.mp4", options).unwrap();
+    writer.start_file(JSON_NAME, options).unwrap();
+    let piece = vec![b' '; 1 << 20];
+    for _ in 0..=64 {
+        io::Write::write_all(&mut writer, &piece).unwrap();
+    }
+    writer.finish().unwrap();
+    let error = open(&path).unwrap().metadata().unwrap_err();
+    assert!(
+        matches!(error, DatasetError::JsonTooLarge { .. }),
+        "{error}"
+    );
+    // The same with a directory that claims 5 bytes.
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(4).rposition(|window| window == b"PK\x01\x02");
+    let size = at.unwrap() + 24;
+    bytes[size..size + 4].copy_from_slice(&5_u32.to_le_bytes());
+    fs::write(&path, bytes).unwrap();
+    let error = open(&path).unwrap().metadata().unwrap_err();
+    assert!(matches!(error, DatasetError::BadArchive(_)), "{error}");
+}
+
+#[test]
+fn names_with_backslashes_are_folders() {
+    let scratch = Scratch::new("backslash");
+    let files = [
+        ("wlasl\\WLASL_v0.3.json", "[]"),
+        ("wlasl\\videos\\1.mp4", "one"),
+        ("wlasl\\videos\\more\\2.mp4", "two"),
+    ];
+    let dataset = open(&scratch.zip("a.zip", &files)).unwrap();
+    assert_eq!(json_of(&dataset), b"[]");
+    assert_eq!(fs::read(dataset.clip("1").unwrap().path()).unwrap(), b"one");
+    let expected = "found more/2.mp4: move it to 2.mp4 in the folder of clips";
+    assert_eq!(dataset.elsewhere("2").as_deref(), Some(expected));
+}
+
+#[test]
+fn clips_under_other_names_are_found_on_disk_but_not_read() {
+    let scratch = Scratch::new("elsewhere");
+    scratch.file(JSON_NAME, "[]");
+    scratch.file("videos/1.mp4", "");
+    scratch.file("videos/2.MP4", "");
+    scratch.file("videos/train/3.mp4", "");
+    scratch.file("videos/a/b/4.webm", "");
+    let dataset = open(&scratch.0).unwrap();
+    let found = |id| dataset.elsewhere(id).unwrap_or_default();
+    assert_eq!(found("1"), "");
+    assert!(found("2").starts_with("found 2.MP4: rename it"));
+    assert!(found("3").starts_with("found train/3.mp4: move it"));
+    assert!(found("4").starts_with("found a/b/4.webm: move it"));
+    for id in ["2", "3", "4"] {
+        assert!(!dataset.exists(id));
+    }
+}
+
+#[test]
+fn archives_in_place_of_a_dataset_are_named() {
+    let scratch = Scratch::new("archives");
+    let zip = scratch.zip("outer.zip", &[("inner.zip", "PK"), ("readme.txt", "")]);
+    let error = open(&zip).unwrap_err().to_string();
+    assert!(
+        error.contains("inner.zip is within the archive: unpack it and give what is in it"),
+        "{error}"
+    );
+    scratch.file("WLASL.tar.gz", "");
+    scratch.file("Parts.Z01", "");
+    let error = open(&scratch.0).unwrap_err().to_string();
+    for name in ["WLASL.tar.gz", "Parts.Z01"] {
+        let expected = format!("{name} is an archive of a kind that is not read: unpack it");
+        assert!(error.contains(&expected), "{error}");
+    }
+    assert!(
+        error.contains("outer.zip is an archive: give it"),
         "{error}"
     );
 }

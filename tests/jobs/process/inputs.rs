@@ -120,16 +120,15 @@ fn a_missing_or_bad_dataset_is_named() {
         "cut",
         Some("[{\"gloss\": \"a\", \"inst"),
         65,
-        &["WLASL_v0.3.json", "line 1"],
+        &["WLASL_v0.3.json", "it is cut short"],
     );
     check("blank", Some(" \n"), 65, &["the file is empty"]);
     check(
         "shape",
-        Some("[{\"gloss\": \"a\", \"instances\": [{}, 7]}]"),
+        Some("[7, {\"id\": 1}]"),
         65,
-        &["[0].instances[1]", "the number 7"],
+        &["[0]: found the number 7", "is this WLASL_v0.3.json?"],
     );
-    check("text", Some("[{\"gloss\": 5}]"), 65, &["[0].gloss"]);
     check(
         "nslt",
         Some("{\"05237\": {\"subset\": \"train\", \"action\": [77, 1, 55]}}"),

@@ -1,0 +1,254 @@
+//! The encoding of a JSON file, and its text as UTF-8 piece by piece.
+
+/// Fills a buffer with the next bytes of a file and returns their number, 0 at the end; `Err` is the reason why they cannot
+/// be read.
+pub type FillBytes<'a> = dyn FnMut(&mut [u8]) -> Result<usize, String> + 'a;
+
+/// Bytes that are requested at a time.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Stands for what the encoding does not allow: never part of UTF-8.
+const NO_CHARACTER: u8 = 0xFF;
+
+/// The encodings of JSON files. All but UTF-8 are beyond what the notebook reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Utf8,
+    /// Two bytes a unit.
+    Utf16 {
+        is_big_endian: bool,
+    },
+    /// Four bytes a character.
+    Utf32 {
+        is_big_endian: bool,
+    },
+}
+
+impl Encoding {
+    /// The encoding of a text that starts with `head`, and the length of its byte order mark. Without a mark the zero bytes of
+    /// the first characters decide, which are ASCII in JSON.
+    fn of(head: &[u8]) -> (Self, usize) {
+        let utf16 = |is_big_endian| Self::Utf16 { is_big_endian };
+        let utf32 = |is_big_endian| Self::Utf32 { is_big_endian };
+        match head {
+            [0xEF, 0xBB, 0xBF, ..] => (Self::Utf8, 3),
+            [0xFF, 0xFE, 0, 0, ..] => (utf32(false), 4),
+            [0, 0, 0xFE, 0xFF, ..] => (utf32(true), 4),
+            [0xFF, 0xFE, ..] => (utf16(false), 2),
+            [0xFE, 0xFF, ..] => (utf16(true), 2),
+            [0, 0, 0, 1..=255, ..] => (utf32(true), 0),
+            [1..=255, 0, 0, 0, ..] => (utf32(false), 0),
+            [0, 1..=255, ..] => (utf16(true), 0),
+            [1..=255, 0, ..] => (utf16(false), 0),
+            _ => (Self::Utf8, 0),
+        }
+    }
+}
+
+/// A file's text as UTF-8, whatever Unicode encoding the file has.
+pub(super) struct Utf8Text<'a> {
+    fill: &'a mut FillBytes<'a>,
+    encoding: Option<Encoding>,
+    /// Bytes that are not converted yet.
+    bytes: Vec<u8>,
+    /// Bytes that were read.
+    total: u64,
+    bytes_max: u64,
+}
+
+impl<'a> Utf8Text<'a> {
+    /// The text of the file behind `fill`, which may have `bytes_max` bytes.
+    pub(super) fn new(fill: &'a mut FillBytes<'a>, bytes_max: u64) -> Self {
+        Self {
+            fill,
+            encoding: None,
+            bytes: Vec::new(),
+            total: 0,
+            bytes_max,
+        }
+    }
+
+    /// Whether the file is not in UTF-8.
+    pub(super) fn is_converted(&self) -> bool {
+        self.encoding
+            .is_some_and(|encoding| encoding != Encoding::Utf8)
+    }
+
+    /// Puts the next piece into `text`, which stays empty at the end only. What is no character becomes a byte that UTF-8
+    /// does not have; the bytes of an UTF-8 file are not changed.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is too large.
+    pub(super) fn next(&mut self, text: &mut Vec<u8>) -> Result<(), String> {
+        text.clear();
+        loop {
+            let is_end = !self.read()?;
+            let encoding = match self.encoding {
+                Some(encoding) => encoding,
+                // The longest mark has four bytes.
+                None if self.bytes.len() < 4 && !is_end => continue,
+                None => {
+                    let (encoding, mark) = Encoding::of(&self.bytes);
+                    self.bytes.drain(..mark);
+                    *self.encoding.insert(encoding)
+                }
+            };
+            self.convert(encoding, is_end, text);
+            if is_end || !text.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Appends to the bytes; returns whether there were any more.
+    fn read(&mut self) -> Result<bool, String> {
+        let start = self.bytes.len();
+        self.bytes.resize(start + PIECE_BYTES, 0);
+        let count = (self.fill)(&mut self.bytes[start..])?;
+        self.bytes.truncate(start + count);
+        self.total += count as u64;
+        if self.total > self.bytes_max {
+            return Err(format!(
+                "it has more than the {} bytes allowed",
+                self.bytes_max
+            ));
+        }
+        Ok(count > 0)
+    }
+
+    /// Moves whole characters from the bytes to `text`, at the end of the file also what is left.
+    fn convert(&mut self, encoding: Encoding, is_end: bool, text: &mut Vec<u8>) {
+        let mut push = |character: Option<char>| match character {
+            Some(character) => {
+                text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            None => text.push(NO_CHARACTER),
+        };
+        let used = match encoding {
+            Encoding::Utf8 => {
+                std::mem::swap(text, &mut self.bytes);
+                self.bytes.clear();
+                return;
+            }
+            Encoding::Utf16 { is_big_endian } => {
+                let unit = |pair: &[u8]| {
+                    let pair = [pair[0], pair[1]];
+                    if is_big_endian {
+                        u16::from_be_bytes(pair)
+                    } else {
+                        u16::from_le_bytes(pair)
+                    }
+                };
+                let mut units: Vec<u16> = self.bytes.chunks_exact(2).map(unit).collect();
+                // The other half of the last character may follow.
+                if !is_end && units.last().is_some_and(|unit| is_high_surrogate(*unit)) {
+                    units.pop();
+                }
+                let count = units.len();
+                char::decode_utf16(units).for_each(|character| push(character.ok()));
+                count * 2
+            }
+            Encoding::Utf32 { is_big_endian } => {
+                let quads = self.bytes.chunks_exact(4);
+                let count = quads.len();
+                for quad in quads {
+                    let quad = [quad[0], quad[1], quad[2], quad[3]];
+                    push(char::from_u32(if is_big_endian {
+                        u32::from_be_bytes(quad)
+                    } else {
+                        u32::from_le_bytes(quad)
+                    }));
+                }
+                count * 4
+            }
+        };
+        self.bytes.drain(..used);
+        if is_end && !self.bytes.is_empty() {
+            self.bytes.clear();
+            text.push(NO_CHARACTER);
+        }
+    }
+}
+
+fn is_high_surrogate(unit: u16) -> bool {
+    matches!(unit, 0xD800..0xDC00)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The text of `bytes`, which come in pieces of `piece` bytes.
+    fn read(bytes: &[u8], piece: usize) -> Result<Vec<u8>, String> {
+        let mut rest = bytes;
+        let mut fill = |buffer: &mut [u8]| {
+            let count = rest.len().min(piece).min(buffer.len());
+            let (first, others) = rest.split_at(count);
+            buffer[..count].copy_from_slice(first);
+            rest = others;
+            Ok(count)
+        };
+        let mut text = Utf8Text::new(&mut fill, 1 << 20);
+        let (mut all, mut next) = (Vec::new(), Vec::new());
+        loop {
+            text.next(&mut next)?;
+            if next.is_empty() {
+                return Ok(all);
+            }
+            all.extend_from_slice(&next);
+        }
+    }
+
+    /// `text` in all encodings, with and without a byte order mark.
+    fn encoded(text: &str) -> Vec<Vec<u8>> {
+        let with_mark = format!("\u{feff}{text}");
+        let mut all = Vec::new();
+        for text in [text, &with_mark] {
+            all.push(text.as_bytes().to_vec());
+            all.push(text.encode_utf16().flat_map(u16::to_le_bytes).collect());
+            all.push(text.encode_utf16().flat_map(u16::to_be_bytes).collect());
+            let characters = || text.chars().map(u32::from);
+            all.push(characters().flat_map(u32::to_le_bytes).collect());
+            all.push(characters().flat_map(u32::to_be_bytes).collect());
+        }
+        all
+    }
+
+    #[test]
+    fn each_encoding_gives_the_same_text() {
+        let text = "[\"caf\u{e9}\", \"\u{1f44b}\u{10ffff}\u{20ac}\"]";
+        for bytes in encoded(text) {
+            for piece in [1, 2, 3, 5, 1000] {
+                let read = read(&bytes, piece).unwrap();
+                assert_eq!(String::from_utf8(read).unwrap(), text, "{bytes:?}");
+            }
+        }
+        for short in ["", "1", "[]"] {
+            for bytes in encoded(short) {
+                assert_eq!(read(&bytes, 9).unwrap(), short.as_bytes(), "{bytes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_character_is_marked_and_a_large_file_refused() {
+        let half = [b'[', 0, 0x00, 0xD8, b']', 0];
+        assert_eq!(read(&half, 1).unwrap(), b"[\xFF]");
+        assert_eq!(read(&[b'[', 0, b']'], 2).unwrap(), b"[\xFF");
+        assert_eq!(read(&[0xFF, 0xFE, 0, 0, 1, 2, 3, 4], 3).unwrap(), b"\xFF");
+        assert_eq!(read(b"\xE9", 1).unwrap(), b"\xE9");
+        let error = read(&vec![b' '; (1 << 20) + 1], 70_000).unwrap_err();
+        assert_eq!(error, "it has more than the 1048576 bytes allowed");
+    }
+
+    proptest! {
+        #[test]
+        fn all_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..300), piece in 1_usize..70) {
+            let text = read(&bytes, piece).unwrap();
+            // One byte becomes no more than one and a half, rounded up to a character.
+            prop_assert!(text.len() <= bytes.len() * 2);
+            prop_assert_eq!(text, read(&bytes, 1000).unwrap());
+        }
+    }
+}
