@@ -4,6 +4,7 @@
 //! one that [`super::file_format`] lists: nothing is plugged that a file could choose. No element converts or scales.
 
 mod attach;
+mod raw;
 mod size_limit;
 mod stop;
 

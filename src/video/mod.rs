@@ -9,5 +9,5 @@ pub mod dataset_source;
 pub mod decoder;
 pub mod encode;
 mod file_format;
+mod frame_size;
 pub(crate) mod gst_pipeline;
-mod picture_size;

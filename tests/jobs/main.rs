@@ -11,6 +11,7 @@
 mod bad_input;
 mod decode;
 mod faults;
+mod formats;
 mod kill;
 mod limits;
 mod power;

@@ -15,7 +15,7 @@ pub(in crate::video) enum Framing {
 const HIGH_PROFILES: [u64; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
 
 /// The units of a packet. Where the lengths do not add up they are found by start codes, as FFmpeg does.
-fn units(packet: &[u8], framing: Framing) -> Vec<&[u8]> {
+pub(in crate::video) fn units(packet: &[u8], framing: Framing) -> Vec<&[u8]> {
     if let Framing::Lengths(bytes) = framing
         && let Some(units) = by_length(packet, usize::from(bytes))
     {
