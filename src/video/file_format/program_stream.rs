@@ -48,7 +48,8 @@ fn content(packet: &[u8]) -> Option<&[u8]> {
     match rest.first()? >> 4 {
         2 => rest.get(5..),
         3 => rest.get(10..),
-        _ => rest.get(1..),
+        0 => rest.get(1..),
+        _ => None,
     }
 }
 

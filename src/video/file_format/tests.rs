@@ -14,21 +14,17 @@ fn identify_bytes(bytes: &[u8]) -> Result<&'static str, String> {
 fn listed_formats_have_their_element() {
     let ebml = |kind: &[u8]| {
         let size = u8::try_from(kind.len()).unwrap();
-        [
-            &[
-                0x1a,
-                0x45,
-                0xdf,
-                0xa3,
-                0x80 + size + 3,
-                0x42,
-                0x82,
-                0x80 + size,
-            ][..],
-            kind,
-            &[0; 40],
-        ]
-        .concat()
+        let start = [
+            0x1a,
+            0x45,
+            0xdf,
+            0xa3,
+            0x80 + size + 7,
+            0x42,
+            0x82,
+            0x80 + size,
+        ];
+        [&start[..], kind, &[0x42, 0x87, 0x81, 2], &[0; 40]].concat()
     };
     let packets = |bytes: usize| {
         let mut stream = vec![0; bytes * 20];

@@ -245,12 +245,10 @@ fn other_codecs_tell_their_size() {
         .bytes();
     check(PacketFormat::Vp9, &resized, (1000, 20_000));
     // Two frames in one packet, with an index at its end.
-    let sizes = [
-        u8::try_from(resized.len()).unwrap(),
-        u8::try_from(key.len()).unwrap(),
-    ];
-    let both = [&resized[..], &key, &[0xc1], &sizes, &[0xc1]].concat();
-    check(PacketFormat::Vp9, &both, (65_536, 10));
+    let size = |frame: &[u8]| u8::try_from(frame.len()).unwrap();
+    let index = [0xc1, size(&key), size(&resized), 0xc1];
+    let both = [&key[..], &resized, &index].concat();
+    check(PacketFormat::Vp9, &both, (1000, 20_000));
     let av1 = Bits::default()
         .put(3, 0)
         .put(2, 0)
