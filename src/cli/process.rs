@@ -262,7 +262,7 @@ impl JobObserver for ConsoleObserver {
         self.done += 1;
         if self.console.is_human() {
             let counts = tables::counts_text(event.counts);
-            return self.console.update_bar(self.done, counts);
+            return self.console.update_bar(self.done, &counts);
         }
         let rate = tables::clips_per_min(self.processed(), self.started.elapsed());
         #[expect(clippy::cast_precision_loss, reason = "counts of clips")]

@@ -88,15 +88,15 @@ impl Console {
     }
 
     /// Moves the bar to `done` clips.
-    pub fn update_bar(&self, done: usize, message: String) {
+    pub fn update_bar(&self, done: usize, message: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_message(untrusted::escape(&message).into_owned());
+            bar.set_message(untrusted::escape(message).into_owned());
             bar.set_position(done as u64);
         }
     }
 
     /// Replaces the status line of a terminal; programs get `event`.
-    pub fn show_status(&mut self, text: String, event: &Value) {
+    pub fn show_status(&mut self, text: &str, event: &Value) {
         if !self.is_human {
             return print_line(&event.to_string());
         }
@@ -105,7 +105,7 @@ impl Console {
             let style = style.unwrap_or_else(|_| ProgressStyle::default_spinner());
             ProgressBar::new_spinner().with_style(style)
         });
-        bar.set_message(untrusted::escape(&text).into_owned());
+        bar.set_message(untrusted::escape(text).into_owned());
         bar.tick();
     }
 

@@ -30,7 +30,6 @@ use crate::video::clip_decoder::DecodePlace;
 use crate::video::dataset_source::DatasetSource;
 use crate::video::decoder;
 use crate::video::turns::DecodeTurns;
-use anyhow::anyhow;
 use begun::BegunClips;
 use collector::ResultCollector;
 use serde_json::{Value, json};

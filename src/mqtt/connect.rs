@@ -43,10 +43,10 @@ impl SubscriptionMode {
     /// The mode of the connection after one that lasted `connected_for` and ended with `error`.
     pub(super) fn after(self, error: &MqttError, connected_for: Duration) -> Self {
         match (self, error) {
-            (Self::Open, MqttError::TooLarge { .. }) => Self::CleanSession,
+            // Reconnecting: somebody may have removed the message.
+            (Self::Open, MqttError::TooLarge { .. })
+            | (Self::Disabled, MqttError::Reconnecting) => Self::CleanSession,
             (Self::CleanSession, MqttError::TooLarge { .. }) => Self::Disabled,
-            // Somebody may have removed it.
-            (Self::Disabled, MqttError::Reconnecting) => Self::CleanSession,
             (Self::CleanSession, _) if connected_for >= STABLE_AFTER => Self::Open,
             _ => self,
         }

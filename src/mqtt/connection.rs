@@ -127,7 +127,7 @@ impl<'a> Connection<'a> {
             let topic = discovery::config_topic(device);
             let config = discovery::config(device, env!("CARGO_PKG_VERSION")).to_string();
             let kind = MessageKind::Discovery;
-            self.publish(kind, topic, QoS::AtLeastOnce, config.into())?;
+            self.publish(kind, &topic, QoS::AtLeastOnce, config.into())?;
         }
         Ok(())
     }

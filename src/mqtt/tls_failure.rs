@@ -1,5 +1,5 @@
 //! Why a TLS handshake failed, from the text of the TLS library: its errors reach a caller as text only. The texts are
-//! those of OpenSSL's X509_verify_cert_error_string and of its alerts.
+//! those of OpenSSL's `X509_verify_cert_error_string` and of its alerts.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,6 @@
 //! Chooses the GStreamer element that decodes a stream.
 
+use super::frame_size::{self, Framing};
 use crate::color::{ChromaLayout, Packing, RgbLayout};
 use crate::frame::{DecoderChoice, SourceError};
 use gstreamer as gst;
@@ -110,7 +111,11 @@ fn no_decoder(caps: &gst::Caps) -> String {
         return "the video stream has no format".to_owned();
     };
     let name = fields.name().as_str();
-    let stream = name.strip_prefix("video/x-gst-fourcc-").unwrap_or(name);
+    let fourcc = fields.get::<i32>("fourcc").map(i32::to_le_bytes).ok();
+    let fourcc = fourcc
+        .as_ref()
+        .and_then(|fourcc| str::from_utf8(fourcc).ok());
+    let stream = fourcc.or_else(|| name.strip_prefix(FOURCC)).unwrap_or(name);
     let package = match name {
         "video/x-av1" => Some(("dav1ddec", "gstreamer1.0-plugins-bad")),
         "video/x-vp8" => Some(("vp8dec", "gstreamer1.0-plugins-good")),
@@ -128,6 +133,30 @@ fn no_decoder(caps: &gst::Caps) -> String {
     }
 }
 
+/// How GStreamer's MP4 demuxer names a codec that it does not know: this and the four characters of the file.
+const FOURCC: &str = "video/x-gst-fourcc-";
+
+/// The name that decoders have for a stream that GStreamer's demuxer does not know; `None` for all others.
+#[must_use]
+pub fn renamed(caps: &gst::Caps) -> Option<gst::Caps> {
+    let mut caps = caps.clone();
+    let fields = caps.make_mut().structure_mut(0)?;
+    let fourcc = fields.name().as_str().strip_prefix(FOURCC)?.to_owned();
+    match &*fourcc {
+        "AVdh" => fields.set_name("video/x-dnxhd"),
+        "FFV1" => {
+            fields.set_name("video/x-ffv");
+            fields.set("ffvversion", 1_i32);
+        }
+        "yuvs" => {
+            fields.set_name("video/x-raw");
+            fields.set("format", "YUY2");
+        }
+        _ => return None,
+    }
+    Some(caps)
+}
+
 /// Sets a property that some decoders have with this type.
 fn set_if_present<T: Into<Value> + StaticType>(decoder: &gst::Element, name: &str, value: T) {
     let property = decoder.find_property(name);
@@ -141,22 +170,22 @@ pub fn tolerate_errors(decoder: &gst::Element) {
     set_if_present(decoder, "max-errors", -1_i32);
 }
 
-/// Whether an H.264 packet (NAL units after four-byte lengths) holds a picture that is not an IDR picture: as the first
-/// packet of a clip that was cut at an open group of pictures. FFmpeg fills in the missing references; GStreamer's wrapper
-/// of its decoder reports an error that OpenCV does not see.
+/// Whether an H.264 packet (NAL units after four-byte lengths or start codes) holds a picture that is not an IDR picture: as
+/// the first packet of a clip that was cut at an open group of pictures. FFmpeg fills in the missing references; GStreamer's
+/// wrapper of its decoder reports an error that OpenCV does not see.
 #[must_use]
-pub fn begins_open(mut packet: &[u8]) -> bool {
-    let mut has_slice = false;
-    while let [a, b, c, d, rest @ ..] = packet {
-        match rest.first().map(|header| header & 0x1f) {
-            Some(5) => return false,
-            Some(1) => has_slice = true,
-            _ => {}
-        }
-        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
-        packet = rest.get(length..).unwrap_or(&[]);
-    }
-    has_slice
+pub fn begins_open(packet: &[u8]) -> bool {
+    let is_start_coded = packet.starts_with(&[0, 0, 1]) || packet.starts_with(&[0, 0, 0, 1]);
+    let framing = if is_start_coded {
+        Framing::StartCodes
+    } else {
+        Framing::Lengths(4)
+    };
+    let kinds = frame_size::units(packet, framing).into_iter();
+    let kinds: Vec<u8> = kinds
+        .filter_map(|unit| Some(unit.first()? & 0x1f))
+        .collect();
+    kinds.contains(&1) && !kinds.contains(&5)
 }
 
 /// Why no clip can be decoded on this machine.
@@ -289,7 +318,6 @@ const PARSERS: &[(&str, &str)] = &[
     ),
     ("video/x-divx", "mpeg4videoparse"),
     ("video/x-h263, variant=(string)itu", "h263parse"),
-    ("video/x-wmv, format=(string)WVC1", "vc1parse"),
     ("video/x-vp9", "vp9parse"),
     ("video/x-av1", "av1parse"),
     ("image/jpeg", "jpegparse"),
@@ -400,6 +428,7 @@ mod tests {
         assert!(!begins_open(&packet(&[7, 8, 5, 5])));
         assert!(!begins_open(&packet(&[9, 6])));
         assert!(!begins_open(&[0xff; 3]));
-        assert!(begins_open(&[0xff, 0xff, 0xff, 0xff, 0x61]));
+        assert!(begins_open(&[0, 0, 0, 1, 0x67, 1, 0, 0, 1, 0x41, 1]));
+        assert!(!begins_open(&[0, 0, 1, 0x67, 1, 0, 0, 1, 0x65, 1]));
     }
 }

@@ -3,6 +3,7 @@
 //! Only listed formats are opened, each by the element named here. What GStreamer would plug by itself is not asked: some
 //! of its elements follow addresses that a file names.
 
+mod program_stream;
 mod signatures;
 
 use super::clip_file::io_error;
@@ -47,7 +48,7 @@ const fn framed(name: &'static str, element: &'static str, package: &'static str
     }
 }
 
-const fn loose(name: &'static str, element: &'static str, package: &'static str) -> FileFormat {
+const fn unframed(name: &'static str, element: &'static str, package: &'static str) -> FileFormat {
     FileFormat {
         name,
         element,
@@ -92,20 +93,20 @@ const FORMATS: &[(&str, FileFormat)] = &[
     ("video/x-ivf", framed("IVF", "ivfparse", BAD)),
     ("application/x-yuv4mpeg", framed("YUV4MPEG", "y4mdec", BAD)),
     ("video/x-dv", framed("DV", "dvdemux", GOOD)),
-    ("video/mpegts", loose("MPEG-TS", "tsdemux", BAD)),
+    ("video/mpegts", unframed("MPEG-TS", "tsdemux", BAD)),
     (
         "video/mpeg, systemstream=(boolean)true",
-        loose("MPEG program stream", "mpegpsdemux", BAD),
+        unframed("MPEG program stream", "mpegpsdemux", BAD),
     ),
     (
         "video/mpeg, mpegversion=(int)4",
-        loose("MPEG-4 video", "mpeg4videoparse", BAD),
+        unframed("MPEG-4 video", "mpeg4videoparse", BAD),
     ),
-    ("video/mpeg", loose("MPEG video", "mpegvideoparse", BAD)),
-    ("video/x-h263", loose("H.263 video", "h263parse", BAD)),
-    ("video/x-h264", loose("H.264 video", "h264parse", BAD)),
-    ("video/x-h265", loose("H.265 video", "h265parse", BAD)),
-    ("image/jpeg", loose("Motion JPEG", "jpegparse", BAD)),
+    ("video/mpeg", unframed("MPEG video", "mpegvideoparse", BAD)),
+    ("video/x-h263", unframed("H.263 video", "h263parse", BAD)),
+    ("video/x-h264", unframed("H.264 video", "h264parse", BAD)),
+    ("video/x-h265", unframed("H.265 video", "h265parse", BAD)),
+    ("image/jpeg", unframed("Motion JPEG", "jpegparse", BAD)),
 ];
 
 /// The format of a file.
@@ -113,7 +114,8 @@ const FORMATS: &[(&str, FileFormat)] = &[
 pub(super) struct FoundFormat {
     /// The format.
     pub format: FileFormat,
-    /// The stream that the element gives, where the element is a parser and has no list of streams.
+    /// The stream, where the element does not tell it: a parser has no list of streams, and a program stream may say
+    /// nothing of its codec.
     pub stream: Option<gst::Caps>,
 }
 
@@ -189,6 +191,7 @@ fn stream(format: &FileFormat, caps: gst::Caps, head: &[u8]) -> Option<gst::Caps
         ("ivfparse", Some(b"VP90")) => Some(gst::Caps::new_empty_simple("video/x-vp9")),
         ("ivfparse", _) => Some(gst::Caps::new_empty_simple("video/x-av1")),
         ("y4mdec", _) => Some(gst::Caps::new_empty_simple("video/x-raw")),
+        ("mpegpsdemux", _) => program_stream::video(head),
         (element, _) => element.ends_with("parse").then_some(caps),
     }
 }

@@ -5,6 +5,7 @@
 
 mod attach;
 mod packets;
+mod raw;
 mod size_limit;
 mod stop;
 

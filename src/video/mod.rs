@@ -14,7 +14,7 @@ pub mod encode;
 mod file_format;
 pub mod file_source;
 mod frame_converter;
+mod frame_size;
 pub(crate) mod gst_pipeline;
 mod packet_order;
-mod picture_size;
 pub mod turns;

@@ -14,6 +14,7 @@ mod decode;
 mod decoder_process;
 mod faults;
 mod flip;
+mod formats;
 mod kill;
 mod limits;
 mod odd_datasets;

@@ -249,7 +249,7 @@ impl CliSession<'_> {
             "dropped": counts.dropped, "damaged": counts.damaged, "hands": hands, "segment": segment,
             "phase": phase.name(), "gloss": gloss, "taken": self.progress.taken, "latency_ms": latency,
         });
-        self.console.show_status(text, &event);
+        self.console.show_status(&text, &event);
     }
 
     fn report_camera(&mut self, event: CameraEvent) -> Result<(), CliError> {

@@ -41,7 +41,7 @@ impl Connection<'_> {
             channel.next = later(now, channel.min_interval);
             let topic = topics::topic(&self.settings.device, channel.channel);
             let kind = MessageKind::Channel(at);
-            self.publish(kind, topic, QoS::AtLeastOnce, payload)?;
+            self.publish(kind, &topic, QoS::AtLeastOnce, payload)?;
         }
         Ok(())
     }
@@ -59,7 +59,7 @@ impl Connection<'_> {
             return Ok(());
         }
         let kind = MessageKind::OutboxMessage(message.id);
-        self.publish(kind, topic, QoS::AtLeastOnce, message.payload)
+        self.publish(kind, &topic, QoS::AtLeastOnce, message.payload)
     }
 
     pub(super) fn send_transient(
@@ -79,7 +79,7 @@ impl Connection<'_> {
         } else {
             transient.qos
         };
-        self.publish(kind, topic, qos, transient.payload)
+        self.publish(kind, &topic, qos, transient.payload)
     }
 
     pub(super) fn ack(&mut self, message: &Publish) -> Result<(), ConnectionEnd> {
@@ -94,19 +94,19 @@ impl Connection<'_> {
     ) -> Result<(), ConnectionEnd> {
         let topic = topics::topic(&self.settings.device, topics::STATUS);
         let payload = (self.state.inputs.status)(status);
-        self.publish(kind, topic, QoS::AtLeastOnce, payload)
+        self.publish(kind, &topic, QoS::AtLeastOnce, payload)
     }
 
     pub(super) fn publish(
         &mut self,
         kind: MessageKind,
-        topic: String,
+        topic: &str,
         qos: QoS,
         payload: Vec<u8>,
     ) -> Result<(), ConnectionEnd> {
         let message = HeldMessage {
             kind,
-            size: PacketSize::of(&topic, &payload),
+            size: PacketSize::of(topic, &payload),
             qos,
             payload,
         };

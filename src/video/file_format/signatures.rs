@@ -170,6 +170,10 @@ pub(in crate::video) fn recognize(head: &[u8]) -> Option<NotVideo> {
     if head.get(257..262) == Some(b"ustar") {
         return Some(new("a tar archive", UNPACK));
     }
+    // A video that begins like a text.
+    if head.starts_with(b"YUV4MPEG2 ") {
+        return None;
+    }
     let text = text(head)?;
     let text = text.trim_start().to_ascii_lowercase();
     if text.starts_with("#extm3u") {

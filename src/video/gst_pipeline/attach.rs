@@ -1,6 +1,6 @@
 //! Chooses the video stream of a file and links a decoder to it.
 
-use super::{PipelineShared, StreamInfo, packets, size_limit};
+use super::{PipelineShared, StreamInfo, packets, raw, size_limit};
 use crate::frame::SourceError;
 use crate::video::decoder::{self, StreamCodec};
 use gstreamer as gst;
@@ -22,22 +22,35 @@ pub(super) fn connect(
 ) -> Result<(), SourceError> {
     let sink_pad = sink.static_pad("sink").ok_or("the sink has no input")?;
     if let (Some(caps), Some(output)) = (stream, reader.static_pad("src")) {
-        return link(pipeline, &output, caps, &sink_pad, shared, None);
+        let connection = Connection {
+            caps,
+            is_renamed: false,
+            parser: None,
+        };
+        return connection.make(pipeline, &output, &sink_pad, shared);
     }
-    let (weak, on_pad) = (pipeline.downgrade(), Arc::clone(shared));
+    let (weak, on_pad, stream) = (pipeline.downgrade(), Arc::clone(shared), stream.cloned());
     reader.connect_pad_added(move |_, pad| {
         let Some(pipeline) = weak.upgrade() else {
             return;
         };
         let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let name = caps.structure(0).map_or("", |s| s.name().as_str());
-        let is_video = name.starts_with("video/") || name.starts_with("image/");
-        if !is_video {
+        if !name.starts_with("video/") && !name.starts_with("image/") {
             on_pad.pass_over(name);
-        } else if !sink_pad.is_linked()
-            // The first video stream is the one, as for OpenCV.
-            && let Err(error) = attach(&pipeline, pad, &caps, &sink_pad, &on_pad)
-        {
+            return;
+        }
+        // The first video stream is the one, as for OpenCV.
+        if sink_pad.is_linked() {
+            return;
+        }
+        let renamed = stream.clone().or_else(|| decoder::renamed(&caps));
+        let connection = Connection {
+            caps: renamed.as_ref().unwrap_or(&caps),
+            is_renamed: renamed.is_some(),
+            parser: decoder::parser(renamed.as_ref().unwrap_or(&caps)),
+        };
+        if let Err(error) = connection.make(&pipeline, pad, &sink_pad, &on_pad) {
             on_pad.fail(error);
         }
     });
@@ -50,74 +63,95 @@ pub(super) fn connect(
     Ok(())
 }
 
-/// Links a demuxer's stream with the sink, with a parser where the packets need one.
-fn attach(
-    pipeline: &gst::Pipeline,
-    pad: &gst::Pad,
-    caps: &gst::Caps,
-    sink_pad: &gst::Pad,
-    shared: &Arc<PipelineShared>,
-) -> Result<(), SourceError> {
-    let parser = decoder::parser(caps);
-    link(pipeline, pad, caps, sink_pad, shared, parser)
+/// What is between a reader's output and the sink.
+struct Connection<'a> {
+    /// The stream.
+    caps: &'a gst::Caps,
+    /// Whether the demuxer has another name for the stream.
+    is_renamed: bool,
+    /// Finds the pictures, where the packets are not what the decoder takes.
+    parser: Option<gst::Element>,
 }
 
-/// Links `pad`, `parser` where there is one and it is needed, a decoder, and the sink.
-fn link(
-    pipeline: &gst::Pipeline,
-    pad: &gst::Pad,
-    caps: &gst::Caps,
-    sink_pad: &gst::Pad,
-    shared: &Arc<PipelineShared>,
-    parser: Option<gst::Element>,
-) -> Result<(), SourceError> {
-    size_limit::check_caps(caps, shared.pixels_max)?;
-    if caps.structure(0).is_some_and(|s| s.name() == "video/x-raw") {
+impl Connection<'_> {
+    /// Links `pad`, the parser where it is needed, a decoder, and the sink. Raw video needs no decoder.
+    fn make(
+        self,
+        pipeline: &gst::Pipeline,
+        pad: &gst::Pad,
+        sink_pad: &gst::Pad,
+        shared: &Arc<PipelineShared>,
+    ) -> Result<(), SourceError> {
+        let caps = self.caps;
+        size_limit::check_caps(caps, shared.pixels_max)?;
+        let mut checks = gst::PadLinkCheck::DEFAULT;
+        if self.is_renamed {
+            rename(pad, caps);
+            // The demuxer's own name of the stream fits nothing.
+            checks = gst::PadLinkCheck::HIERARCHY;
+        }
+        let fields = caps.structure(0).ok_or("a stream without format")?;
+        if fields.name() == "video/x-raw" {
+            shared.stream.get_or_init(|| StreamInfo {
+                codec: StreamCodec::of(caps),
+                decoder: "none (raw video)".to_owned(),
+            });
+            raw::describe_packed(pad);
+            size_limit::guard_output(pad, shared);
+            return join(pad, sink_pad, checks);
+        }
+        let decoder = decoder::make(caps, &shared.choice)?;
+        pipeline.add(&decoder).map_err(|e| e.to_string())?;
+        let input = decoder.static_pad("sink");
+        let input = input.ok_or("the decoder has no input")?;
+        let output = decoder.static_pad("src");
+        let output = output.ok_or("the decoder has no output")?;
+        size_limit::guard_input(&input, shared);
+        packets::cut_packets(pad, caps, shared);
+        packets::follow_edits(pad, caps, &decoder, shared);
+        packets::adjust_packets(&input, &decoder, shared);
+        size_limit::guard_output(&output, shared);
+        join(&output, sink_pad, gst::PadLinkCheck::DEFAULT)?;
         shared.stream.get_or_init(|| StreamInfo {
             codec: StreamCodec::of(caps),
-            decoder: "none (raw video)".to_owned(),
+            decoder: decoder
+                .factory()
+                .map_or_else(String::new, |f| f.name().to_string()),
         });
-        size_limit::guard_output(pad, shared);
-        return join(pad, sink_pad);
-    }
-    let decoder = decoder::make(caps, &shared.choice)?;
-    pipeline.add(&decoder).map_err(|e| e.to_string())?;
-    let input = decoder
-        .static_pad("sink")
-        .ok_or("the decoder has no input")?;
-    let output = decoder
-        .static_pad("src")
-        .ok_or("the decoder has no output")?;
-    size_limit::guard_input(&input, shared);
-    packets::cut_packets(pad, caps, shared);
-    packets::follow_edits(pad, caps, &decoder, shared);
-    packets::adjust_packets(&input, &decoder, shared);
-    size_limit::guard_output(&output, shared);
-    join(&output, sink_pad)?;
-    shared.stream.get_or_init(|| StreamInfo {
-        codec: StreamCodec::of(caps),
-        decoder: decoder
-            .factory()
-            .map_or_else(String::new, |f| f.name().to_string()),
-    });
-    start(&decoder)?;
-    let fits = caps.is_fixed() && pad.can_link(&input) && input.query_accept_caps(caps);
-    match parser {
-        Some(parser) if !(fits && shared.format.is_framed) => {
-            pipeline.add(&parser).map_err(|e| e.to_string())?;
-            parser.link(&decoder).map_err(|e| e.to_string())?;
-            start(&parser)?;
-            join(
-                pad,
-                &parser.static_pad("sink").ok_or("the parser has no input")?,
-            )
+        start(&decoder)?;
+        // Units between start codes need not be whole pictures.
+        let is_framed =
+            shared.format.is_framed && fields.get::<&str>("stream-format") != Ok("byte-stream");
+        match self.parser {
+            Some(parser) if !(is_framed && caps.is_fixed() && input.query_accept_caps(caps)) => {
+                pipeline.add(&parser).map_err(|e| e.to_string())?;
+                parser.link(&decoder).map_err(|e| e.to_string())?;
+                start(&parser)?;
+                let input = parser.static_pad("sink");
+                join(pad, &input.ok_or("the parser has no input")?, checks)
+            }
+            _ => join(pad, &input, checks),
         }
-        _ => join(pad, &input),
     }
 }
 
-fn join(output: &gst::Pad, input: &gst::Pad) -> Result<(), SourceError> {
-    output.link(input).map(|_| ()).map_err(|e| {
+/// Gives the stream that leaves a demuxer another name.
+fn rename(pad: &gst::Pad, caps: &gst::Caps) {
+    let caps = caps.clone();
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::PadProbeData::Event(event)) = &mut info.data
+            && event.type_() == gst::EventType::Caps
+        {
+            let seqnum = event.seqnum();
+            *event = gst::event::Caps::builder(&caps).seqnum(seqnum).build();
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+fn join(output: &gst::Pad, input: &gst::Pad, checks: gst::PadLinkCheck) -> Result<(), SourceError> {
+    let linked = output.link_full(input, checks);
+    linked.map(|_| ()).map_err(|e| {
         let name = |pad: &gst::Pad| {
             let element = pad.parent_element().and_then(|e| e.factory());
             element.map_or_else(String::new, |factory| factory.name().to_string())

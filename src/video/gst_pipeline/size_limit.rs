@@ -1,7 +1,7 @@
 //! Refuses pictures with too many pixels before their decoder gets memory for them.
 
 use super::{PipelineItem, PipelineShared};
-use crate::video::picture_size::{Framing, PacketFormat};
+use crate::video::frame_size::{Framing, PacketFormat};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +36,10 @@ pub(super) fn guard_input(input: &gst::Pad, shared: &Arc<PipelineShared>) {
         let mut format = format.lock().unwrap_or_else(PoisonError::into_inner);
         let limit = shared.pixels_max;
         let sized = |size: Option<(u64, u64)>| {
-            size.map_or(Ok(()), |(width, height)| check_size(width, height, limit))
+            let (width, height) = size.unwrap_or((0, 0));
+            // A stream declares whole blocks: up to 15 columns and, with fields, 31 rows more than are shown.
+            check_size(width.saturating_sub(15), height.saturating_sub(31), limit)
+                .or_else(|_| check_size(width, height, limit))
         };
         let checked = match &info.data {
             Some(gst::PadProbeData::Event(event)) => match event.view() {
@@ -55,6 +58,10 @@ pub(super) fn guard_input(input: &gst::Pad, shared: &Arc<PipelineShared>) {
                 _ => Ok(()),
             },
             Some(gst::PadProbeData::Buffer(_)) if is_refused.load(Ordering::Acquire) => {
+                return gst::PadProbeReturn::Drop;
+            }
+            // A packet without data repeats a picture; FFmpeg gives none for it.
+            Some(gst::PadProbeData::Buffer(buffer)) if buffer.size() == 0 => {
                 return gst::PadProbeReturn::Drop;
             }
             Some(gst::PadProbeData::Buffer(buffer)) => match buffer.map_readable() {

@@ -82,10 +82,10 @@ fn vp9_frame(frame: &[u8]) -> Option<(u64, u64)> {
 
 fn skip_vp9_colors(bits: &mut BitReader<'_>, profile: u64) -> Option<()> {
     const RGB: u64 = 7;
-    bits.skip(if profile >= 2 { 1 } else { 0 });
+    bits.skip(usize::from(profile >= 2));
     let has_layout = profile & 1 == 1;
     if bits.read(3)? == RGB {
-        bits.skip(if has_layout { 1 } else { 0 });
+        bits.skip(usize::from(has_layout));
     } else {
         bits.skip(if has_layout { 4 } else { 1 });
     }

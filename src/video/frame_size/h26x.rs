@@ -15,7 +15,7 @@ pub(in crate::video) enum Framing {
 const HIGH_PROFILES: [u64; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
 
 /// The units of a packet. Where the lengths do not add up they are found by start codes, as FFmpeg does.
-fn units(packet: &[u8], framing: Framing) -> Vec<&[u8]> {
+pub(in crate::video) fn units(packet: &[u8], framing: Framing) -> Vec<&[u8]> {
     if let Framing::Lengths(bytes) = framing
         && let Some(units) = by_length(packet, usize::from(bytes))
     {
@@ -100,7 +100,8 @@ fn h264_set(set: &[u8]) -> Option<(u64, u64)> {
         if chroma == 3 {
             bits.skip(1);
         }
-        (bits.golomb()?, bits.golomb()?);
+        bits.golomb()?;
+        bits.golomb()?;
         bits.skip(1);
         if bits.flag()? {
             for list in 0..if chroma == 3 { 12 } else { 8 } {
@@ -115,7 +116,8 @@ fn h264_set(set: &[u8]) -> Option<(u64, u64)> {
         0 => _ = bits.golomb()?,
         1 => {
             bits.skip(1);
-            (bits.golomb()?, bits.golomb()?);
+            bits.golomb()?;
+            bits.golomb()?;
             for _ in 0..bits.golomb()? {
                 bits.golomb()?;
             }

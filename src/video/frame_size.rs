@@ -8,7 +8,7 @@ mod h26x;
 mod vpx;
 
 use bits::BitReader;
-pub(super) use h26x::Framing;
+pub(super) use h26x::{Framing, units};
 
 /// How the packets of a stream are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
