@@ -509,7 +509,7 @@ proptest! {
         }).collect();
         for json in [json, ascii] {
             let entry = first(&json);
-            prop_assert_eq!(entry.gloss.as_ref(), Some(&gloss));
+            prop_assert_eq!(entry.gloss.as_deref(), Some(gloss.as_str()));
             let expected = Some(id.as_str()).filter(|id| !id.is_empty() && id.len() <= 255);
             prop_assert_eq!(entry.instances[0].video_id.as_deref(), expected);
         }
