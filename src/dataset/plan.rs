@@ -135,14 +135,14 @@ pub fn plan(entries: &[Entry], plan_options: &PlanOptions, exists: &dyn Fn(&str)
 
     let (mut records, mut jobs) = (Vec::new(), Vec::new());
     for entry in entries {
-        let gloss: Arc<str> = entry.gloss.as_deref().unwrap_or_default().into();
+        let gloss = entry.gloss.clone().unwrap_or_default();
         // An entry that cannot be used says so, whether its gloss would be processed or not.
         let refusal = match &entry.refused {
             Some(reason) => Some((State::Unreadable, reason.clone())),
             None => refusal(&gloss, &kept, &files, needed).map(|r| (State::NotSelected, r)),
         };
         for (index, instance) in entry.instances.iter().enumerate() {
-            let video_id = instance.video_id.as_deref().map(Arc::<str>::from);
+            let video_id = instance.video_id.clone();
             let planned = match (&instance.refused, &refusal) {
                 (Some(reason), _) => Err((State::Unreadable, reason.clone())),
                 (None, Some(skipped)) => Err(skipped.clone()),

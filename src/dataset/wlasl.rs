@@ -9,6 +9,7 @@ use super::json_reader::{JsonError, JsonReader, JsonValue};
 use super::json_text::excerpt;
 use super::python_compat;
 use super::text_encoding::FillBytes;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The file that a WLASL dataset describes itself with.
@@ -34,7 +35,7 @@ pub type FrameNumber = Result<i64, String>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     /// As spelt in the file; `None` when missing or empty.
-    pub gloss: Option<String>,
+    pub gloss: Option<Arc<str>>,
     /// In file order.
     pub instances: Vec<Instance>,
     /// Why none of its instances is processed, if there is a reason.
@@ -45,7 +46,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// Name of the clip's file without `.mp4`; `None` when missing or empty.
-    pub video_id: Option<String>,
+    pub video_id: Option<Arc<str>>,
     /// First frame as written; 0 when missing. The notebook uses it 0-based.
     pub frame_start: FrameNumber,
     /// Frame after the last as written; 0 and −1 mean the end of the clip.
@@ -338,18 +339,18 @@ fn instance(reader: &mut JsonReader<'_>) -> Result<Instance, JsonError> {
 }
 
 /// A gloss or a video id, `None` when the notebook takes `value` for nothing, and why it cannot be used.
-fn name(key: &str, value: JsonValue) -> (Option<String>, Option<String>) {
+fn name(key: &str, value: JsonValue) -> (Option<Arc<str>>, Option<String>) {
     if python_compat::is_falsy(&value) {
         return (None, None);
     }
     let is_id = key == "video_id";
     let wrong = match value {
-        JsonValue::Text(text) if text.len() <= NAME_BYTES_MAX => return (Some(text), None),
+        JsonValue::Text(text) if text.len() <= NAME_BYTES_MAX => return (Some(text.into()), None),
         // The notebook puts a video id into a file name, whatever its type.
         JsonValue::Number(token) if is_id && token.len() <= NAME_BYTES_MAX => {
-            return (Some(python_compat::str_of_number(&token)), None);
+            return (Some(python_compat::str_of_number(&token).into()), None);
         }
-        JsonValue::Bool(_) if is_id => return (Some("True".to_owned()), None),
+        JsonValue::Bool(_) if is_id => return (Some("True".into()), None),
         JsonValue::Text(text) => format!(
             "is a text of more than the {NAME_BYTES_MAX} bytes allowed: \"{}\"",
             excerpt(&text)

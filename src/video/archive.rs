@@ -247,10 +247,9 @@ impl Archive {
             let mut chunk = vec![0; CHUNK_BYTES];
             loop {
                 match content.read(&mut chunk) {
-                    Ok(0) => return Ok(()),
-                    Ok(count) => unpacked.file.write_all(&chunk[..count])?,
-                    // The entry's reader keeps the reason.
-                    Err(_) => return Ok(()),
+                    Ok(count @ 1..) => unpacked.file.write_all(&chunk[..count])?,
+                    // Of an error the entry's reader keeps the reason.
+                    Ok(0) | Err(_) => return Ok(()),
                 }
             }
         })?;

@@ -162,17 +162,10 @@ impl JsonReader<'_> {
                 byte.is_ascii_whitespace()
                     || matches!(byte, b',' | b':' | b'[' | b']' | b'{' | b'}' | b'"')
             };
-            match rest.iter().position(is_end) {
-                Some(count) => {
-                    self.keep(count);
-                    break;
-                }
-                None => {
-                    self.keep(rest.len());
-                    if !self.refill()? {
-                        break;
-                    }
-                }
+            let end = rest.iter().position(is_end);
+            self.keep(end.unwrap_or(rest.len()));
+            if end.is_some() || !self.refill()? {
+                break;
             }
         }
         if self.kept.is_empty() {
