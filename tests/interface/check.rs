@@ -491,7 +491,7 @@ fn results_of_another_job_are_told() {
     world.finds(&settings, 73, "FAIL", "job", &other);
     let other = ["accelerator was \"cpu\", now", "custom"];
     let custom = ["run.accelerator=require:custom", "delegate.library=x.so"];
-    world.finds(&custom, 73, "FAIL", "job", &other);
+    world.finds(&custom, 69, "FAIL", "job", &other);
     // Where Handloom chooses, the results keep their backend.
     for open in ["run.accelerator=auto", "run.accelerator=fastest"] {
         world.finds(&[open], 0, "ok", "job", &own);

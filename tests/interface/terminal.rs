@@ -68,5 +68,5 @@ fn text_of_a_dataset_reaches_the_terminal_escaped() {
     assert!(run.stdout.contains("book\\u001b[2j"), "{}", run.stdout);
     is_plain(&handloom(["inspect", &format!("{EVIL}.npz")]).ends(66));
     let camera = format!("file:/nowhere{EVIL}.mp4");
-    is_plain(&handloom(["camera", "--device", &camera]).ends(66));
+    is_plain(&handloom(["camera", "--device", &camera]).ends(64));
 }
