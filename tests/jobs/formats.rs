@@ -175,7 +175,7 @@ fn decoders_take_what_a_parser_makes_of_the_stream() {
     bytes[entry..entry + 4].copy_from_slice(b"avc3");
     fs::write(&path, bytes).unwrap();
     assert!(decode(&path).unwrap().1 == frames);
-    let size = "video/x-raw,format=I420,width=176,height=144";
+    let size = "video/x-raw,format=I420,width=176,height=144,framerate=25/1";
     let source = format!("videotestsrc num-buffers={FRAMES} ! {size}");
     for (coder, decoder) in [
         ("avenc_h263 ! qtmux", "avdec_h263"),
@@ -183,7 +183,6 @@ fn decoders_take_what_a_parser_makes_of_the_stream() {
         ("jpegenc ! qtmux", "avdec_mjpeg"),
         ("jpegenc ! avimux", "avdec_mjpeg"),
         ("jpegenc", "avdec_mjpeg"),
-        ("avenc_mpeg2video ! mpegtsmux", "avdec_mpegvideo"),
         ("avenc_flv ! flvmux", "avdec_flv"),
         ("theoraenc ! oggmux", "theoradec"),
         ("vp8enc deadline=1 ! webmmux streamable=true", "avdec_vp8"),
@@ -195,13 +194,6 @@ fn decoders_take_what_a_parser_makes_of_the_stream() {
             assert_eq!(clip.facts().decoder.as_deref(), Some(decoder), "{coder}");
             assert_eq!(decode(&path).unwrap().1.len(), FRAMES, "{coder}");
         }
-    }
-    // Rows without padding, of a width that GStreamer pads.
-    let narrow = source.replace("176", "150");
-    if make(&format!("{narrow} ! y4menc"), &path) {
-        let padded = decode(&path).unwrap();
-        assert!(make(&format!("{narrow} ! matroskamux"), &path));
-        assert!(decode(&path).unwrap().1 == padded.1);
     }
 }
 

@@ -24,7 +24,10 @@ fn listed_formats_have_their_element() {
             0x82,
             0x80 + size,
         ];
-        [&start[..], kind, &[0x42, 0x87, 0x81, 2], &[0; 40]].concat()
+        let segment = [
+            0x18, 0x53, 0x80, 0x67, 0x01, 255, 255, 255, 255, 255, 255, 255,
+        ];
+        [&start[..], kind, &[0x42, 0x87, 0x81, 2], &segment, &[0; 40]].concat()
     };
     let packets = |bytes: usize| {
         let mut stream = vec![0; bytes * 20];

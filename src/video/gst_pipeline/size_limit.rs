@@ -58,11 +58,11 @@ pub(super) fn guard_input(input: &gst::Pad, shared: &Arc<PipelineShared>) {
                 _ => Ok(()),
             },
             Some(gst::PadProbeData::Buffer(_)) if is_refused.load(Ordering::Acquire) => {
-                return gst::PadProbeReturn::Drop;
+                return gst::PadProbeReturn::Handled;
             }
             // A packet without data repeats a picture; FFmpeg gives none for it.
             Some(gst::PadProbeData::Buffer(buffer)) if buffer.size() == 0 => {
-                return gst::PadProbeReturn::Drop;
+                return gst::PadProbeReturn::Handled;
             }
             Some(gst::PadProbeData::Buffer(buffer)) => match buffer.map_readable() {
                 Ok(bytes) => sized(format.size_of_packet(&bytes)),
@@ -70,7 +70,7 @@ pub(super) fn guard_input(input: &gst::Pad, shared: &Arc<PipelineShared>) {
             },
             _ => Ok(()),
         };
-        refuse(checked, &is_refused, &shared)
+        refuse(checked, info, &is_refused, &shared)
     });
 }
 
@@ -83,13 +83,15 @@ pub(super) fn guard_output(output: &gst::Pad, shared: &Arc<PipelineShared>) {
             Some(gst::EventView::Caps(caps)) => check_caps(caps.caps(), shared.pixels_max),
             _ => Ok(()),
         };
-        refuse(checked, &is_refused, &shared)
+        refuse(checked, info, &is_refused, &shared)
     });
 }
 
-/// Reports a refusal once and drops what was checked.
+/// Reports a refusal once. What was checked does not reach the decoder: a dropped object makes GStreamer complain on stderr,
+/// so a packet is taken and a format becomes an event without meaning.
 fn refuse(
     checked: Result<(), String>,
+    info: &mut gst::PadProbeInfo<'_>,
     is_refused: &AtomicBool,
     shared: &PipelineShared,
 ) -> gst::PadProbeReturn {
@@ -99,7 +101,12 @@ fn refuse(
     if !is_refused.swap(true, Ordering::AcqRel) {
         shared.send(PipelineItem::Refused(reason));
     }
-    gst::PadProbeReturn::Drop
+    if let Some(gst::PadProbeData::Event(event)) = &mut info.data {
+        let nothing = gst::Structure::new_empty("refused");
+        *event = gst::event::CustomDownstream::new(nothing);
+        return gst::PadProbeReturn::Ok;
+    }
+    gst::PadProbeReturn::Handled
 }
 
 /// How the packets of a stream of `caps` are written.
