@@ -107,6 +107,12 @@ fn fix_of(error: &io::Error) -> &'static str {
 }
 
 impl StoreError {
+    /// Whether the ledger has changes that a process left half done, which reading alone cannot undo.
+    pub(super) fn needs_recovery(&self) -> bool {
+        matches!(self, Self::Ledger { source, .. }
+            if source.sqlite_error_code() == Some(rusqlite::ErrorCode::ReadOnly))
+    }
+
     /// The error that `path` cannot be written; an error of this kind stays what it is.
     pub(super) fn write(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();

@@ -137,9 +137,13 @@ pub(crate) fn other_job(
 }
 
 /// The settings of the results in `out`; `None` when there are none. Reads alone, also while another process works
-/// there.
+/// there, unless a process that worked there was cut off.
 pub(crate) fn recorded_settings(out: &Path) -> Result<Option<Value>, StoreError> {
-    let ledger = Ledger::open_read_only(out)?;
+    let ledger = match Ledger::open_read_only(out) {
+        // What the process left half done is undone by writing.
+        Err(error) if error.needs_recovery() => Some(open(out, OpenMode::Resume)?.1),
+        opened => opened?,
+    };
     Ok(known_settings(out, ledger.as_ref())?.0)
 }
 
@@ -161,7 +165,15 @@ fn settings_of_run(out: &Path) -> Result<Option<Value>, StoreError> {
         Ok(bytes) => Ok(serde_json::from_slice::<Value>(&bytes)
             .ok()
             .and_then(|v| v.get("settings").cloned())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        // Where there can be no such file. What is wrong with the path is reported when the folder is made.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename
+            ) =>
+        {
+            Ok(None)
+        }
         Err(error) => Err(StoreError::read(&run)(error)),
     }
 }

@@ -129,7 +129,7 @@ impl Scene {
     }
 }
 
-fn find(bytes: &[u8], word: &[u8; 4]) -> usize {
+fn find(bytes: &[u8], word: &[u8]) -> usize {
     bytes.windows(4).position(|w| w == word).unwrap()
 }
 

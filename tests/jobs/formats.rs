@@ -289,6 +289,7 @@ fn large_set() -> Vec<u8> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one format after another")]
 fn no_file_makes_a_connection() {
     let folder = scratch();
     let dataset = folder.path().join("dataset");

@@ -98,7 +98,7 @@ impl Fixture {
                 let at = Timestamp::default();
                 match damage {
                     Damage::Batch { batch, .. } => {
-                        recorder.discard_batch(batch, CLIPS, &[], &at)?
+                        recorder.discard_batch(batch, CLIPS, &[], &at)?;
                     }
                     Damage::Clip(at_position) => {
                         recorder

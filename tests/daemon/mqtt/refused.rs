@@ -77,11 +77,14 @@ fn a_snapshot_above_the_brokers_limit_is_set_aside_the_third_time() {
     eventually("a letter", || rig.shelf.is_empty());
     for losses in 1..=2 {
         let connects = rig.connects();
-        assert!(rig.drop_in(QoS::AtLeastOnce, &[b'x'; 30_000]), "{losses}");
+        assert!(
+            rig.drop_in(QoS::AtLeastOnce, &vec![b'x'; 30_000]),
+            "{losses}"
+        );
         eventually("a connection", || rig.connects() > connects);
     }
     let connects = rig.connects();
-    assert!(rig.drop_in(QoS::AtLeastOnce, &[b'x'; 30_000]));
+    assert!(rig.drop_in(QoS::AtLeastOnce, &vec![b'x'; 30_000]));
     eventually("one set aside", || {
         rig.counters.set_aside.load(Ordering::SeqCst) == 1
     });
