@@ -130,10 +130,9 @@ pub(super) fn identify(file: &File) -> Result<FoundFormat, SourceError> {
         return Err(SourceError::Clip("the file is empty (0 bytes)".into()));
     }
     if head.iter().all(|byte| *byte == 0) {
-        let count = head.len();
-        return Err(SourceError::Clip(format!(
-            "the file begins with {count} zero bytes: its content was never written; download the clip again"
-        )));
+        return Err(SourceError::Clip(
+            "the file begins with zero bytes alone: its content was never written; download the clip again".into(),
+        ));
     }
     if head.starts_with(b"\xff\xd8\xff") {
         head = read_head(file, JPEG_BYTES_MAX).map_err(unreadable)?;
