@@ -17,7 +17,9 @@ pub(super) fn quarter_turns(tkhd: &[u8], mvhd: &[u8]) -> u8 {
     let product = multiply(&track, &movie);
     let cell = |row: usize, column: usize| f64::from(product[row][column]);
     let (a, b, c, d) = (cell(0, 0), cell(0, 1), cell(1, 0), cell(1, 1));
-    let (scale_x, scale_y) = (a.hypot(c), b.hypot(d));
+    // Not `hypot`: it needs glibc 2.35.
+    let length = |x: f64, y: f64| (x * x + y * y).sqrt();
+    let (scale_x, scale_y) = (length(a, c), length(b, d));
     if scale_x == 0.0 || scale_y == 0.0 {
         return 0;
     }
