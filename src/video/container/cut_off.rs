@@ -33,7 +33,7 @@ pub fn other_track(file: &mut (impl Read + Seek)) -> io::Result<VideoTrack> {
     })
 }
 
-/// Position of the list of packets that goes on behind the end of an AVI file; an index that is cut off is none.
+/// Position of the list of packets that the end of an AVI file cuts off. `None` when the index alone is cut off.
 fn media_behind(file: &mut (impl Read + Seek), length: u64) -> io::Result<Option<u64>> {
     let mut at = 12;
     for _ in 0..CHUNKS_MAX {

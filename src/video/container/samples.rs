@@ -94,7 +94,7 @@ fn times(stts: &[u8], count: usize, lead: i64) -> Vec<i64> {
         };
         time = time.saturating_add(step);
         done += 1;
-        // The last row goes on for as many samples as there are.
+        // The last row holds for all samples that are left.
         if row + 1 < steps.len() && done == repeats {
             (row, done) = (row + 1, 0);
         }
