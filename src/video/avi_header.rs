@@ -1,28 +1,21 @@
 //! The frame count of an AVI file, from the header of its first video stream, as FFmpeg's demuxer reads it.
 
+use super::file_format::read_head;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 /// Bytes of the file that its headers lie in.
-const HEADER_BYTES: usize = 64 << 10;
+const HEADER_BYTES: u64 = 64 << 10;
 
 /// The number of frames that an AVI file declares; `None` for another file or one that declares none.
 ///
 /// # Errors
 /// When the file cannot be read.
 pub(super) fn frame_count(file: &File) -> io::Result<Option<u64>> {
-    let mut head = vec![0; HEADER_BYTES];
-    let mut filled = 0;
-    while filled < head.len() {
-        match file.read_at(&mut head[filled..], filled as u64)? {
-            0 => break,
-            count => filled += count,
-        }
-    }
+    let head = read_head(file, HEADER_BYTES)?;
     // Each frame has a chunk, if only an empty one of eight bytes: a count beyond that was never filled in.
     let possible = file.metadata()?.len() / 8;
-    Ok(declared(&head[..filled]).filter(|count| *count <= possible))
+    Ok(declared(&head).filter(|count| *count <= possible))
 }
 
 /// The count in the first bytes of a file.

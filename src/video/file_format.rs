@@ -167,7 +167,7 @@ pub(super) fn identify(file: &File) -> Result<FoundFormat, SourceError> {
 }
 
 /// The first `bytes` of a file, fewer when it ends before.
-fn read_head(file: &File, bytes: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_head(file: &File, bytes: u64) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len().min(bytes);
     let mut head = vec![0; usize::try_from(size).unwrap_or(0)];
     let mut filled = 0;
