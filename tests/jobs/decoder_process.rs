@@ -96,7 +96,7 @@ impl Scene {
     }
 
     /// Starts a job without waiting for its end.
-    fn start(&self, dataset: &Path, out: &Path, more: &[&str]) -> Child {
+    fn start(&self, dataset: &Path, out: &Path, more: &[&str], stdout: Stdio) -> Child {
         Command::new(binary())
             .arg("process")
             .arg(dataset)
@@ -107,7 +107,7 @@ impl Scene {
             .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
             .env("XDG_CACHE_HOME", cache())
             .env("GST_REGISTRY", &self.registry)
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .spawn()
             .unwrap()
     }
@@ -272,23 +272,32 @@ fn a_decoder_reaches_neither_network_nor_files_nor_processes() {
 #[test]
 fn a_decoder_process_that_is_killed_from_outside_changes_nothing() {
     let scene = Scene::new();
-    let dataset = scene.dataset("killed", 12, &[]);
+    let dataset = scene.dataset("killed", 36, &[]);
     let undisturbed = scene.out("undisturbed");
     scene.process(&dataset, &undisturbed, &["--workers", "1"], &[]);
     let out = scene.out("killed-out");
-    let mut job = scene.start(&dataset, &out, &["--workers", "1"]);
-    let (mut done, mut kills) = (0, 0);
-    for line in BufReader::new(job.stdout.take().unwrap()).lines() {
-        if line.unwrap().contains(r#""event":"clip""#) {
-            done += 1;
-            // A clip is tried twice: the next kill comes in another one.
-            if done % 3 == 1 {
-                for pid in decoders(job.id()) {
-                    signal("-KILL", pid);
-                    kills += 1;
-                }
-            }
+    // A file has each line at once; a pipe may hold lines that this test has not seen.
+    let events = scene.out("killed-events");
+    let stdout = fs::File::create(&events).unwrap().into();
+    let mut job = scene.start(&dataset, &out, &["--workers", "1"], stdout);
+    let clips = || {
+        let lines = fs::read_to_string(&events).unwrap();
+        lines.matches(r#""event":"clip""#).count()
+    };
+    let (mut next, mut kills) = (1, 0);
+    while job.try_wait().unwrap().is_none() {
+        if clips() < next {
+            sleep(Duration::from_millis(1));
+            continue;
         }
+        // Each kill comes at another instant of its clip.
+        sleep(Duration::from_millis(kills * 2));
+        for pid in decoders(job.id()) {
+            signal("-KILL", pid);
+            kills += 1;
+        }
+        // A clip is tried twice: the next kill comes in another one.
+        next = clips() + 3;
     }
     assert!(job.wait().unwrap().success());
     assert!(kills > 0);
@@ -301,7 +310,7 @@ fn a_decoder_process_that_stands_still_is_ended_at_the_deadline() {
     let dataset = scene.dataset("still", 20, &[]);
     let out = scene.out("still-out");
     let more = ["--workers", "1", "--clip-timeout", "5"];
-    let mut job = scene.start(&dataset, &out, &more);
+    let mut job = scene.start(&dataset, &out, &more, Stdio::piped());
     // Before its first clip, in whatever call it is.
     wait_for("decoder process", || !decoders(job.id()).is_empty());
     let mut lines = BufReader::new(job.stdout.take().unwrap()).lines();
@@ -322,7 +331,12 @@ fn a_decoder_process_that_stands_still_is_ended_at_the_deadline() {
 fn a_decoder_process_ends_with_its_parent() {
     let scene = Scene::new();
     let dataset = scene.dataset("orphan", 50, &[]);
-    let mut job = scene.start(&dataset, &scene.out("orphan-out"), &["--workers", "2"]);
+    let mut job = scene.start(
+        &dataset,
+        &scene.out("orphan-out"),
+        &["--workers", "2"],
+        Stdio::piped(),
+    );
     let mut children = Vec::new();
     wait_for("decoder process", || {
         children = decoders(job.id());

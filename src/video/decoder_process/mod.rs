@@ -65,8 +65,10 @@ struct OpenClip {
     options: VideoOptions,
     /// What is left of the timeout.
     left: Duration,
-    /// Frames that were stepped to.
-    frames: u64,
+    /// Whether a child has opened it.
+    is_open: bool,
+    /// Steps that a child has taken in it, the one beyond its last frame included.
+    steps: u64,
     declared_frames: Option<u64>,
     is_approximate: bool,
     /// Whether a child has ended in it.
@@ -171,7 +173,8 @@ impl<'a> DecoderProcess<'a> {
             file,
             options: options.clone(),
             left: options.timeout,
-            frames: 0,
+            is_open: false,
+            steps: 0,
             declared_frames: None,
             is_approximate: false,
             is_retried: false,
@@ -260,11 +263,12 @@ impl<'a> DecoderProcess<'a> {
 
     /// Brings a new child to where the last one ended.
     fn read_again(&mut self) -> Result<(), RequestError> {
-        let frames = self.clip()?.frames;
-        if frames > 0 {
+        let clip = self.clip()?;
+        let steps = clip.steps;
+        if clip.is_open {
             self.open_in_child()?;
         }
-        for _ in 0..frames {
+        for _ in 0..steps {
             self.advance_in_child()?;
         }
         Ok(())
@@ -274,7 +278,9 @@ impl<'a> DecoderProcess<'a> {
         let request = DecoderRequest::Open(self.clip()?.options.clone());
         match self.request(&request)? {
             DecoderReply::Facts(facts) => {
-                self.clip()?.declared_frames = facts.declared_frames;
+                let clip = self.clip()?;
+                clip.declared_frames = facts.declared_frames;
+                clip.is_open = true;
                 Ok(())
             }
             reply => Err(self.unexpected(&reply)),
@@ -329,7 +335,7 @@ impl<'a> DecoderProcess<'a> {
 impl FrameSource for DecoderProcess<'_> {
     fn advance(&mut self) -> Result<bool, SourceError> {
         let has_frame = self.retrying(Self::advance_in_child)?;
-        self.clip()?.frames += u64::from(has_frame);
+        self.clip()?.steps += 1;
         Ok(has_frame)
     }
 
