@@ -13,7 +13,7 @@ setup: ## system packages, TFLite library and models: pinned, checked by hash, s
 setup-litert: setup ## LiteRT as well: its CPU kernels give MediaPipe's numbers, its accelerator drives a Vulkan GPU
 	@python3 models/fetch.py --litert
 
-setup-package: setup ## what `make deb` and `make test-package` need besides: lintian, dpkg-dev, cargo-deb in target/tools
+setup-package: setup ## what `make deb` and `make test-package` need besides: lintian and dpkg-dev
 	@bash models/setup.sh package
 
 build: setup ## target/release/handloom, runnable in place from any folder

@@ -92,7 +92,7 @@ if command -v dpkg-query >/dev/null; then
   # Fetching; the sysroot; packing and judging the .deb. qemu: the program writes its own man pages, in deb.sh.
   tools=(python3 debian-archive-keyring qemu-user-static binutils-aarch64-linux-gnu dpkg-dev lintian)
   python3 -m pip --version >/dev/null 2>&1 || tools+=(python3-pip)
-  # Building: for this machine the build scripts and cargo-deb, for the other the linker; bindgen.
+  # Building: for this machine the build scripts, for the other the linker; bindgen.
   [ "$way" = cross ] || tools+=(gcc libc6-dev pkg-config libclang-dev gcc-aarch64-linux-gnu)
   # The image of cross/Dockerfile has a sysroot of its own; without this one the .deb is less well judged.
   if ! { need "${tools[@]}" && cross/sysroot.sh arm64 "$sysroot"; }; then

@@ -38,7 +38,6 @@ prefix=
 command -v "${prefix}strip" >/dev/null || prefix=llvm-
 command -v "${prefix}strip" >/dev/null || fail "nothing strips $arch here: apt-get install binutils-$arch-linux-gnu, or llvm"
 
-cross/tools.sh
 stage=target/package
 root=$stage/root
 rm -rf "$stage"
@@ -83,14 +82,13 @@ guide cross/README.md install
 guide systemd/README.md operate
 guide models/README.md accelerators
 cp cross/package/lintian-overrides "$root/usr/share/lintian/overrides/handloom"
-mkdir "$stage/scripts"
-cp cross/package/{postinst,prerm,postrm} "$stage/scripts/"
+cp cross/package/copyright "$root/usr/share/doc/handloom/"
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)-${DEB_REVISION:-1}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 export SOURCE_DATE_EPOCH
-maintainer=$(sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)
-cat >"$stage/changelog" <<END
+maintainer="Handloom maintainers <maintainers@handloom.example>"
+gzip -9n >"$root/usr/share/doc/handloom/changelog.Debian.gz" <<END
 handloom ($version) stable; urgency=medium
 
   * See changelog.gz.
@@ -99,17 +97,41 @@ handloom ($version) stable; urgency=medium
 END
 
 chmod -R u=rwX,go=rX "$root"
-# Not target/debian, which cargo-deb empties.
+find "$root" -type f ! -path "$root/usr/bin/*" -exec chmod 644 {} +
+declared=$(grep -v '^#' cross/package/depends)
+# Packs it with these dependencies, one a line.
+pack() {
+  cat >"$root/DEBIAN/control" <<END
+Package: handloom
+Version: $version
+Architecture: $debian
+Maintainer: $maintainer
+Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f1)
+Depends: $(paste -sd , <<<"$1" | sed 's/,/, /g')
+Recommends: ca-certificates
+Suggests: mosquitto, mosquitto-clients, gstreamer1.0-tools, gstreamer1.0-plugins-ugly, gstreamer1.0-libcamera
+Section: video
+Priority: optional
+Description: $(sed -n 's/^description = "\(.*\)"/\1/p' Cargo.toml | head -1)
+ Runs MediaPipe's two hand models over the clips of a WLASL dataset and writes
+ each as a normalised sequence of 32 frames with 126 numbers, as a service that
+ resumes after power cuts, reports over MQTT and spares a hot device.
+ .
+ The models and the TensorFlow Lite library are in the package.
+END
+  dpkg-deb --root-owner-group -Zxz -z"$level" --build "$root" "$package" >/dev/null
+}
+mkdir "$root/DEBIAN"
+install -m 755 cross/package/{postinst,prerm,postrm} "$root/DEBIAN/"
+echo /etc/handloom/handloom.toml >"$root/DEBIAN/conffiles"
+# Sums for `dpkg --verify`; dpkg keeps those of conffiles itself.
+(cd "$root" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum >DEBIAN/md5sums)
 folder=target/deb
-[ "$profile" = release ] || folder=target/deb-$profile
+level=6
+[ "$profile" = release ] || folder=target/deb-$profile level=1
 package=$folder/handloom_${version}_$debian.deb
 mkdir -p "$folder"
-target/tools/bin/cargo-deb --quiet --no-build --no-strip --locked --target "$target" --deb-version "$version" --output "$package" >/dev/null
-# Sums for `dpkg --verify`, which cargo-deb does not write; dpkg keeps those of conffiles itself.
-apart=$stage/apart
-dpkg-deb --raw-extract "$package" "$apart"
-(cd "$apart" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum >DEBIAN/md5sums)
-dpkg-deb --root-owner-group -Zxz --build "$apart" "$package" >/dev/null
+pack "$declared"
 
 # LiteRT apart, where it is fetched (`make setup-litert`, or models/fetch.py --litert --arch ARCH): large, for Vulkan GPUs.
 if [ -f "models/fetched/$arch/libLiteRt.so" ]; then
@@ -165,7 +187,6 @@ if [ "$debian" = "$native" ] || [ ${#places[@]} -gt 0 ] && command -v dpkg-shlib
     sed 's/^shlibs:Depends=//; s/, /\n/g')
   unset DPKG_ADMINDIR
   grep -q '^libssl' <<<"$needed" || fail "dpkg-shlibdeps finds no libraries: $(cat "$stage/shlibdeps.log")"
-  declared=$(dpkg-deb -f "$package" Depends | sed 's/, /\n/g')
   while read -r name relation; do
     is_declared "$name" "$relation" || foreign+=("$name${relation:+ $relation}")
   done <<<"$needed"
@@ -175,14 +196,12 @@ for_whom="glibc $glibc or newer"
 if [ "$is_old_enough" = no ] || [ ${#foreign[@]} -gt 0 ]; then
   if [ "$system" = "debian 12" ] || [ "$target" != "$host" ]; then
     [ "$is_old_enough" = yes ] || fail "needs glibc $glibc, more than 2.34: $(readelf -W --dyn-syms "$binary" "$library" | grep -o "[^ ]*@GLIBC_$glibc" | tr '\n' ' ')"
-    fail "dpkg-shlibdeps wants $(printf "'%s' " "${foreign[@]}")which depends of Cargo.toml has not"
+    fail "dpkg-shlibdeps wants $(printf "'%s' " "${foreign[@]}")which cross/package/depends has not"
   fi
   [ -n "${needed:-}" ] || fail "needs glibc $glibc, and no dpkg-shlibdeps says what else here: apt-get install dpkg-dev, or build on Debian 12"
   say "this is $system, not Debian 12: depends are what dpkg-shlibdeps finds here"
-  # Of those of Cargo.toml the ones that are no libraries stay.
-  depends=$(printf '%s\n' "$declared" | grep -v '^lib'; printf '%s\n' "$needed")
-  sed -i "s/^Depends: .*/Depends: $(paste -sd , <<<"$depends" | sed 's/,/, /g; s/[&/]/\\&/g')/" "$apart/DEBIAN/control"
-  dpkg-deb --root-owner-group -Zxz --build "$apart" "$package" >/dev/null
+  # Of those declared the ones that are no libraries stay.
+  pack "$(printf '%s\n' "$declared" | grep -v '^lib'; printf '%s\n' "$needed")"
   for_whom="for $system and newer alone, glibc $glibc"
 fi
 if command -v lintian >/dev/null; then

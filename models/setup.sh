@@ -57,4 +57,3 @@ else
 fi
 
 python3 models/fetch.py
-[ "${1:-}" != package ] || cross/tools.sh

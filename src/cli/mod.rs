@@ -30,7 +30,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
-/// Weaves sign-language video into training sequences at the edge.
+/// Turns sign-language video into training sequences at the edge.
 #[derive(Debug, Parser)]
 #[command(name = "handloom", version, about, long_about = LONG_ABOUT, max_term_width = 110)]
 pub struct Cli {
@@ -40,7 +40,7 @@ pub struct Cli {
 }
 
 const LONG_ABOUT: &str = "\
-Weaves sign-language video into training sequences at the edge.
+Turns sign-language video into training sequences at the edge.
 
 Runs MediaPipe's two hand models over the clips of a WLASL dataset and writes each clip as a
 normalised sequence of 32 frames x 126 numbers, equal to what the Colab notebook with MediaPipe
