@@ -3,6 +3,10 @@
 CARGO ?= cargo
 SHARED ?= ../shared
 BASELINE ?= target/baseline.json
+# What is compiled once needs no records for the next time.
+ifdef CI
+export CARGO_INCREMENTAL = 0
+endif
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21

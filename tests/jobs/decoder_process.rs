@@ -40,7 +40,7 @@ impl Scene {
     fn new() -> Self {
         let folder = scratch();
         let path = folder.path().join("good.mp4");
-        render_clip(&path, 3, 24, (160, 120), Codec::Mpeg4);
+        render_clip(&path, 3, 16, (160, 120), Codec::Mpeg4);
         Self {
             good: fs::read(path).unwrap(),
             registry: folder.path().join("registry.bin"),
@@ -272,7 +272,7 @@ fn a_decoder_reaches_neither_network_nor_files_nor_processes() {
 #[test]
 fn a_decoder_process_that_is_killed_from_outside_changes_nothing() {
     let scene = Scene::new();
-    let dataset = scene.dataset("killed", 36, &[]);
+    let dataset = scene.dataset("killed", 24, &[]);
     let undisturbed = scene.out("undisturbed");
     scene.process(&dataset, &undisturbed, &["--workers", "1"], &[]);
     let out = scene.out("killed-out");

@@ -59,7 +59,7 @@ fn make_dataset(dataset: &Path, hello: &[&str], book: &[&str]) {
         match *id {
             "4" => fs::write(path, "not a video").unwrap(),
             "6" => render_clip(&path, 6, 6, (320, 240), Codec::H264),
-            id => render_clip(&path, id.parse().unwrap(), 24, (320, 240), Codec::H264),
+            id => render_clip(&path, id.parse().unwrap(), 16, (320, 240), Codec::H264),
         }
     }
 }
