@@ -1,9 +1,10 @@
 //! `handloom bench`: how fast each backend runs the models here, how well it agrees with the CPU, how fast the decoders
 //! are, and the clips per minute to expect from both.
 
+use crate::cli::BackendArgs;
 use crate::cli::progress::print_line;
+use crate::config::Config;
 use crate::config::constraints::{seconds, whole};
-use crate::config::{AcceleratorConfig, Config, DelegateConfig, ModelsConfig};
 use crate::draw::scene::signing_scene;
 use crate::error::{CliError, Exit};
 use crate::frame::FrameSource;
@@ -51,28 +52,17 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
-    /// `[models]`
-    #[command(flatten, next_help_heading = "Which models")]
-    pub models: ModelsConfig,
-    /// The part of `[run]` that says what runs the models.
-    #[command(flatten, next_help_heading = "What runs the models")]
-    pub accelerator: AcceleratorConfig,
-    /// `[delegate]`
+    /// The models, and what runs them.
     #[command(flatten)]
-    pub delegate: DelegateConfig,
+    pub backend: BackendArgs,
 }
 
 impl BenchArgs {
     /// The settings as a config.
     #[must_use]
     pub fn config(&self) -> Config {
-        let mut config = Config {
-            models: self.models.clone(),
-            delegate: self.delegate.clone(),
-            ..Config::default()
-        };
+        let mut config = self.backend.config();
         config.run.workers = self.workers;
-        config.run.accelerator = self.accelerator.clone();
         config
     }
 }

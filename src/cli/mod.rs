@@ -20,14 +20,14 @@ pub mod run;
 pub mod watch;
 
 use crate::cli::progress::Console;
-use crate::config::Config;
+use crate::config::{AcceleratorConfig, Config, DelegateConfig, ModelsConfig};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::inference::{BackendHandle, SelectionContext, SelectionError, ShutdownFlag};
 use crate::system::{Signal, Signals};
 use anyhow::anyhow;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 
 /// Turns sign-language video into training sequences at the edge.
@@ -95,6 +95,33 @@ pub enum Command {
     /// Write man pages and shell completions, for packages
     #[command(hide = true, alias = "papers")]
     Docs(docs::DocsArgs),
+}
+
+/// The models, and what runs them, for commands that take both from flags.
+#[derive(Debug, Args)]
+pub struct BackendArgs {
+    /// `[models]`
+    #[command(flatten, next_help_heading = "Which models")]
+    pub models: ModelsConfig,
+    /// The part of `[run]` that says what runs the models.
+    #[command(flatten, next_help_heading = "What runs the models")]
+    pub accelerator: AcceleratorConfig,
+    /// `[delegate]`
+    #[command(flatten)]
+    pub delegate: DelegateConfig,
+}
+
+impl BackendArgs {
+    /// A config with these settings.
+    fn config(&self) -> Config {
+        let mut config = Config {
+            models: self.models.clone(),
+            delegate: self.delegate.clone(),
+            ..Config::default()
+        };
+        config.run.accelerator = self.accelerator.clone();
+        config
+    }
 }
 
 impl Command {

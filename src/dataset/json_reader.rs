@@ -4,7 +4,6 @@
 //! and reading continues, so that the caller can give up the item with that value and keep the rest. Only a broken structure
 //! ends the reading.
 
-use super::json_text::excerpt;
 use super::text_encoding::{FillBytes, Utf8Text};
 
 mod scalars;
@@ -20,6 +19,9 @@ const NESTING_MAX: usize = 1_000_000;
 
 /// Bytes of the file's start that are kept to recognize a file that is no JSON.
 const HEAD_BYTES: usize = 512;
+
+/// Longest excerpt of a value in an error, in characters.
+const EXCERPT_MAX_CHARS: usize = 40;
 
 /// Why reading ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -277,4 +279,17 @@ impl<'a> JsonReader<'a> {
         self.head.extend_from_slice(more);
         Ok(!self.piece.is_empty())
     }
+}
+
+/// The start of `text`, fit for one line of a terminal.
+pub(super) fn excerpt(text: &str) -> String {
+    let mut shown: String = text
+        .chars()
+        .take(EXCERPT_MAX_CHARS)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(EXCERPT_MAX_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
 }

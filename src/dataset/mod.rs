@@ -5,7 +5,6 @@
 pub mod acceptance;
 pub mod file_kind;
 mod json_reader;
-mod json_text;
 pub mod plan;
 mod python_compat;
 pub mod text_encoding;

@@ -10,37 +10,44 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// Stands for what the encoding does not allow: never part of UTF-8.
 const NO_CHARACTER: u8 = 0xFF;
 
-/// The encodings of JSON files. All but UTF-8 are beyond what the notebook reads.
+/// An encoding of JSON files: UTF-8, UTF-16 or UTF-32. All but UTF-8 are beyond what the notebook reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Encoding {
-    Utf8,
-    /// Two bytes a unit.
-    Utf16 {
-        is_big_endian: bool,
-    },
-    /// Four bytes a character.
-    Utf32 {
-        is_big_endian: bool,
-    },
+struct Encoding {
+    /// Bytes of a unit: 1, 2 or 4.
+    unit: usize,
+    is_big_endian: bool,
 }
 
 impl Encoding {
     /// The encoding of a text that starts with `head`, and the length of its byte order mark. Without a mark the zero bytes of
     /// the first characters decide, which are ASCII in JSON.
     fn of(head: &[u8]) -> (Self, usize) {
-        let utf16 = |is_big_endian| Self::Utf16 { is_big_endian };
-        let utf32 = |is_big_endian| Self::Utf32 { is_big_endian };
-        match head {
-            [0xEF, 0xBB, 0xBF, ..] => (Self::Utf8, 3),
-            [0xFF, 0xFE, 0, 0, ..] => (utf32(false), 4),
-            [0, 0, 0xFE, 0xFF, ..] => (utf32(true), 4),
-            [0xFF, 0xFE, ..] => (utf16(false), 2),
-            [0xFE, 0xFF, ..] => (utf16(true), 2),
-            [0, 0, 0, 1..=255, ..] => (utf32(true), 0),
-            [1..=255, 0, 0, 0, ..] => (utf32(false), 0),
-            [0, 1..=255, ..] => (utf16(true), 0),
-            [1..=255, 0, ..] => (utf16(false), 0),
-            _ => (Self::Utf8, 0),
+        let (unit, is_big_endian, mark) = match head {
+            [0xEF, 0xBB, 0xBF, ..] => (1, false, 3),
+            [0xFF, 0xFE, 0, 0, ..] => (4, false, 4),
+            [0, 0, 0xFE, 0xFF, ..] => (4, true, 4),
+            [0xFF, 0xFE, ..] => (2, false, 2),
+            [0xFE, 0xFF, ..] => (2, true, 2),
+            [0, 0, 0, 1..=255, ..] => (4, true, 0),
+            [1..=255, 0, 0, 0, ..] => (4, false, 0),
+            [0, 1..=255, ..] => (2, true, 0),
+            [1..=255, 0, ..] => (2, false, 0),
+            _ => (1, false, 0),
+        };
+        let encoding = Self {
+            unit,
+            is_big_endian,
+        };
+        (encoding, mark)
+    }
+
+    /// The number that the bytes of a unit make.
+    fn number(self, unit: &[u8]) -> u32 {
+        let join = |number, byte: &u8| number << 8 | u32::from(*byte);
+        if self.is_big_endian {
+            unit.iter().fold(0, join)
+        } else {
+            unit.iter().rev().fold(0, join)
         }
     }
 }
@@ -70,8 +77,7 @@ impl<'a> Utf8Text<'a> {
 
     /// Whether the file is not in UTF-8.
     pub(super) fn is_converted(&self) -> bool {
-        self.encoding
-            .is_some_and(|encoding| encoding != Encoding::Utf8)
+        self.encoding.is_some_and(|encoding| encoding.unit > 1)
     }
 
     /// Puts the next piece into `text`, which stays empty at the end only. What is no character becomes a byte that UTF-8
@@ -118,60 +124,37 @@ impl<'a> Utf8Text<'a> {
 
     /// Moves whole characters from the bytes to `text`, at the end of the file also what is left.
     fn convert(&mut self, encoding: Encoding, is_end: bool, text: &mut Vec<u8>) {
+        if encoding.unit == 1 {
+            std::mem::swap(text, &mut self.bytes);
+            return self.bytes.clear();
+        }
         let mut push = |character: Option<char>| match character {
             Some(character) => {
                 text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
             }
             None => text.push(NO_CHARACTER),
         };
-        let used = match encoding {
-            Encoding::Utf8 => {
-                std::mem::swap(text, &mut self.bytes);
-                self.bytes.clear();
-                return;
-            }
-            Encoding::Utf16 { is_big_endian } => {
-                let unit = |pair: &[u8]| {
-                    let pair = [pair[0], pair[1]];
-                    if is_big_endian {
-                        u16::from_be_bytes(pair)
-                    } else {
-                        u16::from_le_bytes(pair)
-                    }
-                };
-                let mut units: Vec<u16> = self.bytes.chunks_exact(2).map(unit).collect();
-                // The other half of the last character may follow.
-                if !is_end && units.last().is_some_and(|unit| is_high_surrogate(*unit)) {
-                    units.pop();
-                }
-                let count = units.len();
-                char::decode_utf16(units).for_each(|character| push(character.ok()));
-                count * 2
-            }
-            Encoding::Utf32 { is_big_endian } => {
-                let quads = self.bytes.chunks_exact(4);
-                let count = quads.len();
-                for quad in quads {
-                    let quad = [quad[0], quad[1], quad[2], quad[3]];
-                    push(char::from_u32(if is_big_endian {
-                        u32::from_be_bytes(quad)
-                    } else {
-                        u32::from_le_bytes(quad)
-                    }));
-                }
-                count * 4
-            }
-        };
+        let units = self.bytes.chunks_exact(encoding.unit);
+        let mut units: Vec<u32> = units.map(|unit| encoding.number(unit)).collect();
+        // The other half of the last character may follow.
+        if encoding.unit == 2 && !is_end && matches!(units.last(), Some(0xD800..0xDC00)) {
+            units.pop();
+        }
+        let used = units.len() * encoding.unit;
+        if encoding.unit == 2 {
+            let units = units
+                .into_iter()
+                .filter_map(|unit| u16::try_from(unit).ok());
+            char::decode_utf16(units).for_each(|character| push(character.ok()));
+        } else {
+            units.into_iter().map(char::from_u32).for_each(push);
+        }
         self.bytes.drain(..used);
         if is_end && !self.bytes.is_empty() {
             self.bytes.clear();
             text.push(NO_CHARACTER);
         }
     }
-}
-
-fn is_high_surrogate(unit: u16) -> bool {
-    matches!(unit, 0xD800..0xDC00)
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@
 //! entry that holds it, and the rest is read.
 
 use super::file_kind::FileKind;
-use super::json_reader::{JsonError, JsonReader, JsonValue};
-use super::json_text::excerpt;
+use super::json_reader::{JsonError, JsonReader, JsonValue, excerpt};
 use super::python_compat;
 use super::text_encoding::FillBytes;
 use std::sync::Arc;
@@ -79,7 +78,7 @@ pub enum MetadataError {
     #[error("not valid JSON: {0}; correct that place, or download the file again")]
     Syntax(String),
     /// Another kind of file.
-    #[error("{} where {FILE_NAME} is needed, which is JSON: {}", .0.name, .0.advice)]
+    #[error("{} where {FILE_NAME} is needed, which is JSON: {}", .0.name, .0.dataset_advice())]
     OtherKind(FileKind),
     /// One of the `nslt_*.json` files.
     #[error(
@@ -219,19 +218,35 @@ fn not_a_list(reader: &mut JsonReader<'_>, first: u8) -> Result<MetadataError, R
 }
 
 /// Whether the next value is an object with `subset` and `action`.
-fn is_split(reader: &mut JsonReader<'_>) -> Result<bool, JsonError> {
+fn is_split(reader: &mut JsonReader<'_>) -> Result<bool, ReadError> {
     if reader.peek()? != Some(b'{') {
         return Ok(false);
     }
-    reader.enter();
     let (mut has_subset, mut has_action) = (false, false);
-    let mut is_first = true;
-    while let Some(key) = reader.next_key(&mut is_first)? {
+    members(reader, |reader, key| {
         has_subset |= key == "subset";
         has_action |= key == "action";
         reader.skip()?;
-    }
+        Ok(())
+    })?;
     Ok(has_subset && has_action)
+}
+
+/// Gives `member` each key of the object that is the next value, to read its value. Returns the first fault in a value, with
+/// its key. As in Python the last of several equal keys counts.
+fn members<'a>(
+    reader: &mut JsonReader<'a>,
+    mut member: impl FnMut(&mut JsonReader<'a>, &str) -> Result<(), ReadError>,
+) -> Result<Option<String>, ReadError> {
+    reader.enter();
+    let (mut is_first, mut fault) = (true, None);
+    while let Some(key) = reader.next_key(&mut is_first)? {
+        member(reader, &key)?;
+        // Taken also when it is not the first, so that it is not the next object's.
+        let found = reader.take_fault();
+        fault = fault.or(found.map(|fault| format!("{key}: {fault}")));
+    }
+    Ok(fault)
 }
 
 /// Reads an item of the top level; `Err` says what stands there instead of an entry. `items` counts glosses and instances.
@@ -244,14 +259,12 @@ fn entry(
         let value = reader.value()?;
         return Ok(Err(reader.take_fault().unwrap_or_else(|| found(&value))));
     }
-    reader.enter();
     let mut entry = Entry::default();
-    let (mut is_first, mut first_key, mut is_entry) = (true, None, false);
-    let (mut fault, mut wrong_gloss, mut wrong_list) = (None, None, None);
-    // As in Python the last of several equal keys counts.
-    while let Some(key) = reader.next_key(&mut is_first)? {
-        match key.as_str() {
-            "gloss" => (entry.gloss, wrong_gloss) = name(&key, reader.value()?),
+    let (mut first_key, mut is_entry) = (None, false);
+    let (mut wrong_gloss, mut wrong_list) = (None, None);
+    let fault = members(reader, |reader, key| {
+        match key {
+            "gloss" => (entry.gloss, wrong_gloss) = name(key, reader.value()?),
             "instances" if reader.peek()? == Some(b'[') => {
                 (entry.instances, wrong_list) = (instances(reader, items)?, None);
             }
@@ -262,11 +275,10 @@ fn entry(
             }
             _ => _ = reader.skip()?,
         }
-        // Taken also when it is not the first, so that it is not the next instance's.
-        fault = fault.or(fault_of(reader, &key));
-        is_entry |= matches!(key.as_str(), "gloss" | "instances");
-        first_key.get_or_insert(key);
-    }
+        is_entry |= matches!(key, "gloss" | "instances");
+        first_key.get_or_insert_with(|| key.to_owned());
+        Ok(())
+    })?;
     if let Some(key) = first_key
         && !is_entry
     {
@@ -274,11 +286,6 @@ fn entry(
     }
     entry.refused = fault.or(wrong_gloss).or(wrong_list);
     Ok(Ok(entry))
-}
-
-/// What is wrong with the value of `key`, which was read last.
-fn fault_of(reader: &mut JsonReader<'_>, key: &str) -> Option<String> {
-    reader.take_fault().map(|fault| format!("{key}: {fault}"))
 }
 
 fn count(items: &mut usize) -> Result<(), ReadError> {
@@ -301,7 +308,7 @@ fn instances(reader: &mut JsonReader<'_>, items: &mut usize) -> Result<Vec<Insta
     Ok(instances)
 }
 
-fn instance(reader: &mut JsonReader<'_>) -> Result<Instance, JsonError> {
+fn instance(reader: &mut JsonReader<'_>) -> Result<Instance, ReadError> {
     let mut instance = Instance {
         video_id: None,
         frame_start: Ok(0),
@@ -318,22 +325,18 @@ fn instance(reader: &mut JsonReader<'_>) -> Result<Instance, JsonError> {
         ));
         return Ok(instance);
     }
-    reader.enter();
-    let mut is_first = true;
-    let (mut fault, mut wrong_id) = (None, None);
-    // As in Python the last of several equal keys counts.
-    while let Some(key) = reader.next_key(&mut is_first)? {
-        match key.as_str() {
-            "video_id" => (instance.video_id, wrong_id) = name(&key, reader.value()?),
+    let mut wrong_id = None;
+    let fault = members(reader, |reader, key| {
+        match key {
+            "video_id" => (instance.video_id, wrong_id) = name(key, reader.value()?),
             "frame_start" => instance.frame_start = python_compat::int_or_zero(&reader.value()?),
             "frame_end" => instance.frame_end = python_compat::int_or_zero(&reader.value()?),
             "split" => instance.split = short_text(reader.value()?),
             "signer_id" => instance.signer_id = signer(&reader.value()?),
             _ => _ = reader.skip()?,
         }
-        // Taken also when it is not the first, so that it is not the next instance's.
-        fault = fault.or(fault_of(reader, &key));
-    }
+        Ok(())
+    })?;
     instance.refused = fault.or(wrong_id);
     Ok(instance)
 }

@@ -1,7 +1,7 @@
 //! Which backend is requested, which one was chosen, and how results identify it.
 
 use super::{BackendSpec, DelegateSpec};
-use crate::selection::{BACKENDS, BackendChoice, BackendPreference, CPU, CUSTOM};
+use crate::selection::{BACKENDS, BackendChoice, BackendPreference, CPU};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct BackendRequest {
     /// The backend.
     pub preference: BackendPreference,
-    /// The delegate plugin that [`CUSTOM`] runs; without a library there is none.
+    /// The delegate plugin that [`CUSTOM`](crate::selection::CUSTOM) runs; without a library there is none.
     pub delegate: DelegateSpec,
     /// Largest allowed difference of a landmark to the CPU's, in fractions of the image size.
     pub tolerance: f32,
@@ -23,13 +23,6 @@ pub struct BackendRequest {
 }
 
 impl BackendRequest {
-    /// Whether [`CUSTOM`] is requested without a library.
-    #[must_use]
-    pub fn lacks_library(&self) -> bool {
-        let is_custom = self.preference.name() == Some(CUSTOM);
-        is_custom && self.delegate.library.as_os_str().is_empty()
-    }
-
     /// The request for more results in an output folder whose settings are `known`.
     #[must_use]
     pub fn resuming(mut self, known: Option<&Value>) -> Self {

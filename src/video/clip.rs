@@ -6,9 +6,9 @@
 use super::clip_file::{io_error, open_file};
 use super::container::{self, VideoTrack};
 use super::decoder::StreamCodec;
+use super::file_format;
 use super::frame_converter::FrameConverter;
 use super::packet_order::Mark;
-use super::{avi_header, file_format};
 use crate::color::{self, Exactness};
 use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
 use crate::video::gst_pipeline::{self, DecodePipeline, GRACE, PipelineItem};
@@ -114,12 +114,7 @@ impl VideoClip {
     pub fn open(mut file: File, options: &VideoOptions) -> Result<Self, SourceError> {
         init()?;
         let found = file_format::identify(&file)?;
-        let track = container::first_video_track(&mut file).map_err(|e| io_error(&e))?;
-        let counted = match &track {
-            Some(track) => Some(track.frames),
-            None => avi_header::frame_count(&file).map_err(|e| io_error(&e))?,
-        };
-        let track = match track {
+        let track = match container::first_video_track(&mut file).map_err(|e| io_error(&e))? {
             Some(track) => track,
             None => container::other_track(&mut file).map_err(|e| io_error(&e))?,
         };
@@ -128,7 +123,7 @@ impl VideoClip {
             pipeline,
             timeout: options.timeout,
             budget: options.timeout,
-            frames: counted.filter(|frames| *frames > 0),
+            frames: Some(track.frames).filter(|frames| *frames > 0),
             approximate: track.is_approximate,
             track,
             taken: 0,
@@ -340,12 +335,6 @@ pub(super) fn timed_out(timeout: Duration) -> SourceError {
     SourceError::Clip(format!(
         "the decoder gave no frame within the clip timeout of {seconds} s"
     ))
-}
-
-/// Number of decoders that were left behind because they did not stop. Each keeps a thread and memory.
-#[must_use]
-pub fn stuck_decoders() -> usize {
-    gst_pipeline::stuck_decoders()
 }
 
 /// GStreamer's version.

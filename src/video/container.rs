@@ -2,14 +2,14 @@
 //! notebook. GStreamer gives no count and cuts at the edit's end in rounded nanoseconds. It reads everything else.
 
 mod boxes;
-mod cut_off;
 mod edit_list;
+mod other;
 mod rotation;
 mod samples;
 
 use boxes::{be32, be64, boxes, child, position, rows};
-pub use cut_off::other_track;
 pub use edit_list::Packet;
+pub use other::other_track;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -23,7 +23,8 @@ const MOOV_BYTES_MAX: u64 = 64 << 20;
 /// The first video track.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VideoTrack {
-    /// Sum of the sample counts of the time-to-sample table, else of the fragments.
+    /// Sum of the sample counts of the time-to-sample table, else of the fragments; what the header of an AVI file declares.
+    /// 0 when it is unknown.
     pub frames: u64,
     /// Their total duration in ticks, and ticks per second; `None` without a time-to-sample table.
     pub length: Option<(u64, u32)>,

@@ -2,13 +2,11 @@
 //!
 //! The search is bounded. It finds candidates for an error message; the user decides.
 
+use crate::dataset::wlasl::FILE_NAME;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// Name of the metadata file.
-pub(super) const JSON_NAME: &str = "WLASL_v0.3.json";
 
 /// Name of the folder of clips beside it.
 pub(super) const VIDEOS_NAME: &str = "videos";
@@ -78,7 +76,7 @@ impl DatasetCandidates {
                 archives.push(path);
             }
         }
-        let is_named = |path: &Path| path.file_name().is_some_and(|name| name == JSON_NAME);
+        let is_named = |path: &Path| path.file_name().is_some_and(|name| name == FILE_NAME);
         let mut datasets: Vec<PathBuf> = json_files
             .iter()
             .filter(|(path, _)| is_named(path))
@@ -187,7 +185,7 @@ pub(super) fn dataset_folder<'a>(names: impl Iterator<Item = &'a str> + Clone) -
         .filter_map(|name| name.rsplit_once('/')?.0.strip_suffix(VIDEOS_NAME))
         .collect();
     let tops = names.filter_map(|name| {
-        let folder = name.strip_suffix(JSON_NAME)?;
+        let folder = name.strip_suffix(FILE_NAME)?;
         (folder.is_empty() || folder.ends_with('/')).then_some(folder)
     });
     tops.min_by_key(|folder| {

@@ -8,8 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::archive::{ArchiveError, MEMORY_BYTES_MAX, MemoryFile};
-use super::dataset_search::{DatasetCandidates, JSON_NAME, VIDEOS_NAME, megabytes};
-use crate::dataset::wlasl::{self, Entry, MetadataError};
+use super::dataset_search::{DatasetCandidates, VIDEOS_NAME, megabytes};
+use crate::dataset::wlasl::{self, Entry, FILE_NAME, MetadataError};
 use crate::digest::Hasher;
 use crate::frame::SourceError;
 use crate::video::dataset_source::listing::ClipListing;
@@ -24,7 +24,7 @@ mod locations;
 pub enum DatasetError {
     /// Neither a folder nor a file is at the given path.
     #[error(
-        "no dataset at {path}: {source}; give a folder with {JSON_NAME} and {VIDEOS_NAME}/, or a zip archive of one"
+        "no dataset at {path}: {source}; give a folder with {FILE_NAME} and {VIDEOS_NAME}/, or a zip archive of one"
     )]
     NotFound {
         /// As given.
@@ -50,7 +50,7 @@ pub enum DatasetError {
     },
     /// The metadata file is too large.
     #[error(
-        "{path} has {size} bytes, more than the {} allowed: is it {JSON_NAME}?",
+        "{path} has {size} bytes, more than the {} allowed: is it {FILE_NAME}?",
         wlasl::BYTES_MAX
     )]
     JsonTooLarge {
@@ -137,15 +137,6 @@ impl DatasetSource {
             clips,
             clip_bytes_max: MEMORY_BYTES_MAX,
         })
-    }
-
-    /// Sets another limit, in bytes, for a clip that is unpacked from an archive.
-    #[must_use]
-    pub fn with_clip_limit(self, clip_bytes_max: u64) -> Self {
-        Self {
-            clip_bytes_max,
-            ..self
-        }
     }
 
     /// Path of the metadata file for messages; for a file in an archive it begins with the archive's path.

@@ -4,14 +4,13 @@
 //! of its elements follow addresses that a file names.
 
 mod program_stream;
-mod signatures;
 
 use super::clip_file::io_error;
 use super::container;
+use crate::dataset::file_kind::{FileCategory, FileKind};
 use crate::frame::SourceError;
 use gstreamer as gst;
 use gstreamer_base::functions::type_find_helper_for_data;
-use signatures::NotVideo;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -48,65 +47,52 @@ const fn framed(name: &'static str, element: &'static str, package: &'static str
     }
 }
 
-const fn unframed(name: &'static str, element: &'static str, package: &'static str) -> FileFormat {
+/// A format whose reader is in the package [`BAD`].
+const fn unframed(name: &'static str, element: &'static str) -> FileFormat {
     FileFormat {
-        name,
-        element,
-        package,
         is_framed: false,
+        ..framed(name, element, BAD)
     }
 }
 
 /// MP4, MOV and 3GP.
 pub(super) const MP4: FileFormat = framed("MP4", "qtdemux", GOOD);
+const MATROSKA: FileFormat = framed("Matroska", "matroskademux", GOOD);
+const WEBM: FileFormat = framed("WebM", "matroskademux", GOOD);
+const OGG: FileFormat = framed("Ogg", "oggdemux", BASE);
+const REAL_MEDIA: FileFormat = framed("RealMedia", "rmdemux", UGLY);
+const PROGRAM_STREAM: FileFormat = unframed("MPEG program stream", "mpegpsdemux");
 
 /// GStreamer's names of the formats. The first that fits is taken.
 const FORMATS: &[(&str, FileFormat)] = &[
-    ("video/quicktime", MP4),
-    ("application/x-3gp", MP4),
-    ("audio/x-m4a", MP4),
-    ("video/mj2", MP4),
     (
-        "video/x-matroska",
-        framed("Matroska", "matroskademux", GOOD),
+        "video/quicktime; application/x-3gp; audio/x-m4a; video/mj2",
+        MP4,
     ),
     (
-        "video/x-matroska-3d",
-        framed("Matroska", "matroskademux", GOOD),
+        "video/x-matroska; video/x-matroska-3d; audio/x-matroska",
+        MATROSKA,
     ),
-    (
-        "audio/x-matroska",
-        framed("Matroska", "matroskademux", GOOD),
-    ),
-    ("video/webm", framed("WebM", "matroskademux", GOOD)),
-    ("audio/webm", framed("WebM", "matroskademux", GOOD)),
+    ("video/webm; audio/webm", WEBM),
     ("video/x-msvideo", framed("AVI", "avidemux", GOOD)),
     ("video/x-flv", framed("FLV", "flvdemux", GOOD)),
     ("video/x-ms-asf", framed("ASF", "asfdemux", UGLY)),
-    (
-        "application/vnd.rn-realmedia",
-        framed("RealMedia", "rmdemux", UGLY),
-    ),
-    ("video/ogg", framed("Ogg", "oggdemux", BASE)),
-    ("audio/ogg", framed("Ogg", "oggdemux", BASE)),
-    ("application/ogg", framed("Ogg", "oggdemux", BASE)),
+    ("application/vnd.rn-realmedia", REAL_MEDIA),
+    ("video/ogg; audio/ogg; application/ogg", OGG),
     ("video/x-ivf", framed("IVF", "ivfparse", BAD)),
     ("application/x-yuv4mpeg", framed("YUV4MPEG", "y4mdec", BAD)),
     ("video/x-dv", framed("DV", "dvdemux", GOOD)),
-    ("video/mpegts", unframed("MPEG-TS", "tsdemux", BAD)),
-    (
-        "video/mpeg, systemstream=(boolean)true",
-        unframed("MPEG program stream", "mpegpsdemux", BAD),
-    ),
+    ("video/mpegts", unframed("MPEG-TS", "tsdemux")),
+    ("video/mpeg, systemstream=(boolean)true", PROGRAM_STREAM),
     (
         "video/mpeg, mpegversion=(int)4",
-        unframed("MPEG-4 video", "mpeg4videoparse", BAD),
+        unframed("MPEG-4 video", "mpeg4videoparse"),
     ),
-    ("video/mpeg", unframed("MPEG video", "mpegvideoparse", BAD)),
-    ("video/x-h263", unframed("H.263 video", "h263parse", BAD)),
-    ("video/x-h264", unframed("H.264 video", "h264parse", BAD)),
-    ("video/x-h265", unframed("H.265 video", "h265parse", BAD)),
-    ("image/jpeg", unframed("Motion JPEG", "jpegparse", BAD)),
+    ("video/mpeg", unframed("MPEG video", "mpegvideoparse")),
+    ("video/x-h263", unframed("H.263 video", "h263parse")),
+    ("video/x-h264", unframed("H.264 video", "h264parse")),
+    ("video/x-h265", unframed("H.265 video", "h265parse")),
+    ("image/jpeg", unframed("Motion JPEG", "jpegparse")),
 ];
 
 /// The format of a file.
@@ -129,17 +115,14 @@ pub(super) fn identify(file: &File) -> Result<FoundFormat, SourceError> {
     if head.is_empty() {
         return Err(SourceError::Clip("the file is empty (0 bytes)".into()));
     }
-    if head.iter().all(|byte| *byte == 0) {
-        return Err(SourceError::Clip(
-            "the file begins with zero bytes alone: its content was never written; download the clip again".into(),
-        ));
-    }
     if head.starts_with(b"\xff\xd8\xff") {
         head = read_head(file, JPEG_BYTES_MAX).map_err(unreadable)?;
     }
-    if let Some(NotVideo { what, fix }) = signatures::recognize(&head) {
+    let kind = FileKind::of(&head).or_else(|| FileKind::of_text(&head));
+    if let Some(kind) = kind.filter(|kind| kind.category != FileCategory::Video) {
+        let (name, advice) = (kind.name, kind.clip_advice());
         return Err(SourceError::Clip(format!(
-            "the file is {what}, not a video: {fix}"
+            "the file is {name}, not a video: {advice}"
         )));
     }
     if let Some(first) = head.first_chunk()
@@ -167,7 +150,7 @@ pub(super) fn identify(file: &File) -> Result<FoundFormat, SourceError> {
 }
 
 /// The first `bytes` of a file, fewer when it ends before.
-pub(super) fn read_head(file: &File, bytes: u64) -> io::Result<Vec<u8>> {
+fn read_head(file: &File, bytes: u64) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len().min(bytes);
     let mut head = vec![0; usize::try_from(size).unwrap_or(0)];
     let mut filled = 0;

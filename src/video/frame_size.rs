@@ -8,6 +8,7 @@ mod h26x;
 mod vpx;
 
 use bits::BitReader;
+use h26x::UnitSyntax;
 pub(super) use h26x::{Framing, units};
 
 /// How the packets of a stream are written.
@@ -41,8 +42,8 @@ impl PacketFormat {
     /// none.
     pub(super) fn size_of_packet(self, packet: &[u8]) -> Option<(u64, u64)> {
         match self {
-            Self::H264(framing) => h26x::size_of_h264(packet, framing),
-            Self::H265(framing) => h26x::size_of_h265(packet, framing),
+            Self::H264(framing) => UnitSyntax::H264.size_of_packet(packet, framing),
+            Self::H265(framing) => UnitSyntax::H265.size_of_packet(packet, framing),
             Self::Mpeg2 => largest(start_codes(packet).filter_map(|unit| mpeg2(unit, packet))),
             Self::Mpeg4 => largest(start_codes(packet).filter_map(mpeg4)),
             Self::Sorenson => sorenson(packet),
@@ -66,8 +67,8 @@ impl PacketFormat {
     pub(super) fn size_of_header(&mut self, header: &[u8]) -> Option<(u64, u64)> {
         let size;
         match self {
-            Self::H264(framing) => (size, *framing) = h26x::avc_header(header),
-            Self::H265(framing) => (size, *framing) = h26x::hevc_header(header),
+            Self::H264(framing) => (size, *framing) = UnitSyntax::H264.size_of_header(header),
+            Self::H265(framing) => (size, *framing) = UnitSyntax::H265.size_of_header(header),
             Self::Av1 => size = vpx::size_of_av1(header.get(4..)?),
             Self::Mpeg2 | Self::Mpeg4 | Self::Vc1 => size = self.size_of_packet(header),
             _ => size = None,

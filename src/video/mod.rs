@@ -1,7 +1,6 @@
 //! Video files: decoding with GStreamer, in this process or a child; encoding; MP4 containers, zip archives, and where a dataset keeps its clips.
 
 pub mod archive;
-mod avi_header;
 pub mod clip;
 pub mod clip_decoder;
 pub mod clip_file;

@@ -9,15 +9,13 @@ use crate::camera::file::FileCamera;
 use crate::camera::{
     Camera, CameraAddress, CameraOpener, CaptureTimeouts, DropPolicy, FormatRequest,
 };
+use crate::cli::BackendArgs;
 use crate::cli::camera::cli_session::{CliSession, OPENING, SessionProgress, report_backend};
 use crate::cli::camera::preview_encoder::PreviewEncoder;
 use crate::cli::camera::stdin_commands::StdinCommand;
 use crate::cli::progress::{Console, ProgressKind};
 use crate::config::constraints::{camera_address, device_id, real};
-use crate::config::{
-    AcceleratorConfig, BatchConfig, CaptureConfig, Config, DelegateConfig, HandsConfig,
-    ModelsConfig, SegmentConfig,
-};
+use crate::config::{BatchConfig, CaptureConfig, Config, HandsConfig, SegmentConfig};
 use crate::error::{CliError, Exit};
 use crate::inference::{BackendHandle, ShutdownFlag};
 use crate::recording::TakeProvenance;
@@ -110,15 +108,9 @@ pub struct CameraArgs {
     /// The part of `[sequence]` that takes have.
     #[command(flatten, next_help_heading = "Which numbers")]
     pub hands: HandsConfig,
-    /// `[models]`
-    #[command(flatten, next_help_heading = "Which models")]
-    pub models: ModelsConfig,
-    /// The part of `[run]` that says what runs the models.
-    #[command(flatten, next_help_heading = "What runs the models")]
-    pub accelerator: AcceleratorConfig,
-    /// `[delegate]`
+    /// The models, and what runs them.
     #[command(flatten)]
-    pub delegate: DelegateConfig,
+    pub backend: BackendArgs,
 }
 
 impl CameraArgs {
@@ -131,11 +123,7 @@ impl CameraArgs {
     /// The settings as a config; the prefix of the takes' names stands for the device's id, as in the daemon.
     #[must_use]
     pub fn config(&self) -> Config {
-        let mut config = Config {
-            models: self.models.clone(),
-            delegate: self.delegate.clone(),
-            ..Config::default()
-        };
+        let mut config = self.backend.config();
         config.device.id.clone_from(&self.takes.prefix);
         config.output.batches = self.batches.clone();
         config.camera.device = Some(self.device.clone());
@@ -144,7 +132,6 @@ impl CameraArgs {
         config.camera.capture = self.capture.clone();
         config.camera.segments = self.segments.clone();
         config.sequence.hands = self.hands.clone();
-        config.run.accelerator = self.accelerator.clone();
         config
     }
 }

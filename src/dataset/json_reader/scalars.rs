@@ -1,7 +1,7 @@
 //! Texts, numbers and words.
 
-use super::{JsonError, JsonReader, JsonValue, KEPT_BYTES_MAX};
-use crate::dataset::json_text::{self, excerpt};
+use super::{JsonError, JsonReader, JsonValue, KEPT_BYTES_MAX, excerpt};
+use serde::de::IgnoredAny;
 
 impl JsonReader<'_> {
     pub(super) fn kept_text(&self) -> String {
@@ -179,7 +179,7 @@ impl JsonReader<'_> {
                 let word = self.kept_text();
                 let fault = if self.length > word.len() {
                     format!("a value of {} bytes", self.length)
-                } else if !json_text::is_number(&word) {
+                } else if !is_number(&word) {
                     format!("`{}`, which is no value in JSON", excerpt(&word))
                 } else if !word.parse().is_ok_and(f64::is_finite) {
                     format!("the number {}, which is too large", excerpt(&word))
@@ -192,4 +192,10 @@ impl JsonReader<'_> {
         };
         Ok(value)
     }
+}
+
+/// Whether `word` is written as a number, whatever its size.
+fn is_number(word: &str) -> bool {
+    word.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+        && serde_json::from_str::<IgnoredAny>(word).is_ok()
 }

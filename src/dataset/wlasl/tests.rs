@@ -5,6 +5,11 @@ fn first(json: &str) -> Entry {
     parse(json.as_bytes()).unwrap().remove(0)
 }
 
+#[track_caller]
+fn assert_begins(text: &str, begin: &str) {
+    assert!(text.starts_with(begin), "{text}");
+}
+
 /// An instance whose `fps` is `odd`, between two sound ones.
 fn with_odd_value(odd: &[u8]) -> Vec<u8> {
     let sound = r#"{"video_id": "1", "frame_end": -1, "split": "train", "signer_id": 3}"#;
@@ -92,6 +97,7 @@ fn an_odd_value_in_any_field_refuses_its_instance_alone() {
     let levels = |count: usize, open: &str, close: &str| {
         format!("{}0{}", open.repeat(count), close.repeat(count))
     };
+    let half_text = "half a character, \\ud83d, in a text";
     let no_more = "more than 128 levels of lists and objects";
     let long = format!("\"{}\u{1}\"", "x".repeat(20_000));
     let late_half = format!("\"{}\\udfff\"", "x".repeat(20_000));
@@ -141,15 +147,9 @@ fn an_odd_value_in_any_field_refuses_its_instance_alone() {
             b"\"\\udc00 \\ud83d\"",
             "half a character, \\udc00, in a text",
         ),
-        (b"\"\\ud83d\\n\"", "half a character, \\ud83d, in a text"),
-        (
-            b"\"\\ud83d\\ud83d\\ude00\"",
-            "half a character, \\ud83d, in a text",
-        ),
-        (
-            b"\"\\ud83d\\u0041\"",
-            "half a character, \\ud83d, in a text",
-        ),
+        (b"\"\\ud83d\\n\"", half_text),
+        (b"\"\\ud83d\\ud83d\\ude00\"", half_text),
+        (b"\"\\ud83d\\u0041\"", half_text),
         (b"{\"\\ud800\": 1}", "half a character, \\ud800, in a text"),
         (late_half.as_bytes(), "half a character, \\udfff, in a text"),
         (levels(129, "[", "]").as_bytes(), no_more),
@@ -190,17 +190,11 @@ fn a_name_that_cannot_be_used_refuses_its_instance_or_entry() {
         let entries = parse(json.as_bytes()).unwrap();
         let instances = &entries[0].instances;
         let reason = instances[0].refused.as_deref().unwrap();
-        assert!(
-            reason.starts_with(&format!("video_id is {expected}")),
-            "{reason}"
-        );
+        assert_begins(reason, &format!("video_id is {expected}"));
         assert_eq!(instances[0].video_id, None);
         assert_eq!((&instances[1].refused, &entries[0].refused), (&None, &None));
         let reason = entries[1].refused.as_deref().unwrap();
-        assert!(
-            reason.starts_with(&format!("gloss is {expected}")),
-            "{reason}"
-        );
+        assert_begins(reason, &format!("gloss is {expected}"));
         assert_eq!(entries[1].instances.len(), 1);
     }
     let number = first(r#"[{"gloss": 5, "instances": [{"video_id": 5}]}]"#);
@@ -238,10 +232,9 @@ fn an_odd_value_outside_of_instances_refuses_its_entry() {
     let deep = format!("\"n\": {}{}", "[".repeat(200), "]".repeat(200));
     check(&deep, "n: more than 128 levels");
     let wrong = first(r#"[{"gloss": "a", "instances": 1e999}]"#);
-    let reason = wrong.refused.unwrap();
-    assert!(
-        reason.starts_with("instances: the number 1e999, which"),
-        "{reason}"
+    assert_begins(
+        &wrong.refused.unwrap(),
+        "instances: the number 1e999, which",
     );
 }
 
@@ -257,8 +250,7 @@ fn odd_frame_numbers_and_companions_stay_with_their_instance() {
     let [nan, list, huge, text] = entry.instances.as_slice() else {
         panic!("{entry:?}");
     };
-    let reason = nan.refused.as_deref().unwrap();
-    assert!(reason.starts_with("video_id: `NaN`, which"), "{reason}");
+    assert_begins(nan.refused.as_deref().unwrap(), "video_id: `NaN`, which");
     assert_eq!(list.frame_start, Ok(0));
     assert!(list.frame_end.as_ref().unwrap_err().contains("'list'"));
     assert_eq!((list.split.as_str(), list.signer_id), ("", -1));
@@ -266,10 +258,7 @@ fn odd_frame_numbers_and_companions_stay_with_their_instance() {
     assert_eq!(huge.signer_id, i64::MAX);
     assert!(text.frame_end.as_ref().unwrap_err().contains("'dict'"));
     let reason = text.refused.as_deref().unwrap();
-    assert!(
-        reason.starts_with("frame_start: half a character, \\udc00"),
-        "{reason}"
-    );
+    assert_begins(reason, "frame_start: half a character, \\udc00");
     assert!(list.refused.is_none() && huge.refused.is_none());
 }
 
@@ -397,14 +386,9 @@ fn any_encoding_of_unicode_is_read() {
     let mut half: Vec<u8> = json.encode_utf16().flat_map(u16::to_le_bytes).collect();
     // Without the second half of the hand.
     half.drain(half.len() - 12..half.len() - 10);
-    let reason = parse(&half).unwrap()[0].instances[0]
-        .refused
-        .clone()
-        .unwrap();
-    assert!(
-        reason.starts_with("video_id: what is no character"),
-        "{reason}"
-    );
+    let entries = parse(&half).unwrap();
+    let reason = entries[0].instances[0].refused.as_deref().unwrap();
+    assert_begins(reason, "video_id: what is no character");
 }
 
 #[test]
@@ -524,7 +508,7 @@ proptest! {
     fn mutations_never_panic(at in any::<prop::sample::Index>(), new in proptest::collection::vec(any::<u8>(), 0..6), cut in 0_usize..9) {
         let mut json = with_odd_value(b"[{\"x\": -1.5e3}, \"\\u00e9\\ud83d\\ude00\"]");
         let at = at.index(json.len());
-        json.splice(at..(at + cut).min(with_odd_value(b"[{\"x\": -1.5e3}, \"\\u00e9\\ud83d\\ude00\"]").len()), new);
+        json.splice(at..(at + cut).min(json.len()), new);
         if let Err(error) = parse(&json) {
             prop_assert!(!error.to_string().is_empty());
         }

@@ -52,11 +52,16 @@ fn batch(number: usize) -> Value {
     json!({"run": "r1", "batch": number, "path": "b", "rows": 9, "sha256": "00", "clips": [0, 9], "last": false})
 }
 
+/// Takes one message of the device and channel `topic`, which the broker did not keep.
+fn hear(fleet: &mut Fleet, now: Duration, topic: &str, payload: &[u8]) {
+    fleet.take(now, &format!("handloom/{topic}"), payload, false);
+}
+
 /// A fleet of one, `pi`, that took `messages` at the start.
 fn fleet(messages: &[(&str, Vec<u8>)]) -> Fleet {
     let mut fleet = Fleet::default();
     for (channel, payload) in messages {
-        fleet.take(START, &format!("handloom/pi/{channel}"), payload, false);
+        hear(&mut fleet, START, &format!("pi/{channel}"), payload);
     }
     fleet
 }
@@ -133,7 +138,6 @@ fn who_needs_help_is_told_and_why() {
         assert!(words.contains(why), "{words}");
     };
     let online = ("status", message(1, status("online")));
-    let with = |channel, body| [online.clone(), (channel, message(1, body))];
     let alone = std::slice::from_ref(&online);
     check(alone, 60, "online", Attention::None, "");
     check(alone, 61, "silent", Attention::Critical, "silent for 1m");
@@ -158,58 +162,28 @@ fn who_needs_help_is_told_and_why() {
         Attention::None,
         "",
     );
+    let warned = |channel, payload: Vec<u8>, why: &str| {
+        let messages = [online.clone(), (channel, payload)];
+        check(&messages, 0, "online", Attention::Warning, why);
+    };
+    let paused = state("paused", Some("disk full"));
+    warned("state", message(1, paused), "paused: disk full");
+    warned("state", message(1, state("degraded", None)), "degraded");
+    warned("health", b"{}".to_vec(), "1 messages cannot");
+    warned("health", br#"{"v":2}"#.to_vec(), "newer");
+    let mut sick = health();
+    sick["throttled"] = json!(true);
+    warned("health", message(1, sick.clone()), "cooling");
+    sick["throttled"] = json!(null);
+    sick["outbox_dropped"] = json!(5);
+    warned("health", message(1, sick), "5 messages lost");
+    let error = message(1, state("error", Some("dataset gone")));
     check(
-        &with("state", state("error", Some("dataset gone"))),
+        &[online, ("state", error)],
         0,
         "online",
         Attention::Critical,
         "error: dataset gone",
-    );
-    check(
-        &with("state", state("paused", Some("disk full"))),
-        0,
-        "online",
-        Attention::Warning,
-        "paused: disk full",
-    );
-    check(
-        &with("state", state("degraded", None)),
-        0,
-        "online",
-        Attention::Warning,
-        "degraded",
-    );
-    check(
-        &[online.clone(), ("health", b"{}".to_vec())],
-        0,
-        "online",
-        Attention::Warning,
-        "1 messages cannot",
-    );
-    check(
-        &[online.clone(), ("health", br#"{"v":2}"#.to_vec())],
-        0,
-        "online",
-        Attention::Warning,
-        "newer",
-    );
-    let mut sick = health();
-    sick["throttled"] = json!(true);
-    check(
-        &with("health", sick.clone()),
-        0,
-        "online",
-        Attention::Warning,
-        "cooling",
-    );
-    sick["throttled"] = json!(null);
-    sick["outbox_dropped"] = json!(5);
-    check(
-        &with("health", sick),
-        0,
-        "online",
-        Attention::Warning,
-        "5 messages lost",
     );
 }
 
@@ -236,32 +210,24 @@ fn who_ended_in_error_needs_help() {
 #[test]
 fn what_the_broker_kept_is_no_sign_of_life() {
     let mut fleet = Fleet::default();
-    fleet.take(
-        START,
-        "handloom/pi/status",
-        &message(1, status("online")),
-        true,
-    );
-    fleet.take(
-        START,
-        "handloom/pi/progress",
-        &message(1, progress(1)),
-        true,
-    );
+    for (channel, body) in [("status", status("online")), ("progress", progress(1))] {
+        fleet.take(
+            START,
+            &format!("handloom/pi/{channel}"),
+            &message(1, body),
+            true,
+        );
+    }
     let later = START + Duration::from_secs(61);
     assert_eq!(pi(&fleet).age(later), None);
     assert!(pi(&fleet).is_stale(later));
-    fleet.take(later, "handloom/pi/health", &message(1, health()), false);
+    hear(&mut fleet, later, "pi/health", &message(1, health()));
     assert!(!pi(&fleet).is_stale(later));
     // Neither are a repetition and the last will.
     let latest = later + Duration::from_secs(5);
-    fleet.take(latest, "handloom/pi/health", &message(1, health()), false);
-    fleet.take(
-        latest,
-        "handloom/pi/status",
-        &message(1, status("offline")),
-        false,
-    );
+    hear(&mut fleet, latest, "pi/health", &message(1, health()));
+    let will = message(1, status("offline"));
+    hear(&mut fleet, latest, "pi/status", &will);
     assert_eq!(pi(&fleet).age(latest), Some(Duration::from_secs(5)));
 }
 
@@ -306,8 +272,8 @@ fn gaps_are_counted_per_channel_and_not_while_we_were_away() {
     ]);
     assert_eq!(pi(&fleet).missing(), 2);
     fleet.rejoin(START);
-    fleet.take(START, "handloom/pi/health", &message(50, health()), false);
-    fleet.take(START, "handloom/pi/fault", &message(50, fault("c")), false);
+    hear(&mut fleet, START, "pi/health", &message(50, health()));
+    hear(&mut fleet, START, "pi/fault", &message(50, fault("c")));
     assert_eq!(pi(&fleet).missing(), 2);
 }
 
@@ -343,23 +309,19 @@ fn texts_cannot_steer_the_terminal() {
 #[test]
 fn strangers_and_crowds_are_passed_over_and_counted() {
     let mut fleet = Fleet::default();
-    for topic in ["handloom/a b/status", "handloom/\u{1b}[2J/status"] {
-        fleet.take(START, topic, &message(1, status("online")), false);
+    let online = message(1, status("online"));
+    for topic in ["a b/status", "\u{1b}[2J/status"] {
+        hear(&mut fleet, START, topic, &online);
     }
     assert_eq!((fleet.ignored(), fleet.devices().len()), (2, 0));
     for n in 0..DEVICES_MAX + 5 {
-        fleet.take(
-            START,
-            &format!("handloom/d{n}/status"),
-            &message(1, status("online")),
-            false,
-        );
+        hear(&mut fleet, START, &format!("d{n}/status"), &online);
     }
     assert_eq!((fleet.ignored(), fleet.devices().len()), (7, DEVICES_MAX));
     let names: Vec<&str> = fleet.devices().map(|(id, _)| id).collect();
     assert!(names.is_sorted());
     // Not a device's channel at all.
-    fleet.take(START, "handloom/d1/cmd/pause", b"{}", false);
+    hear(&mut fleet, START, "d1/cmd/pause", b"{}");
     fleet.take(START, "other/d1/status", b"{}", false);
     assert_eq!((fleet.ignored(), fleet.devices["d1"].unreadable), (7, 0));
 }
@@ -370,10 +332,10 @@ fn a_device_whose_retained_messages_are_taken_away_is_forgotten() {
         ("status", message(1, status("offline"))),
         ("state", message(1, state("idle", None))),
     ]);
-    fleet.take(START, "handloom/pi/status", b"", false);
+    hear(&mut fleet, START, "pi/status", b"");
     assert!(pi(&fleet).status.is_none() && pi(&fleet).state.is_some());
-    fleet.take(START, "handloom/pi/state", b"", false);
-    fleet.take(START, "handloom/other/state", b"", false);
+    hear(&mut fleet, START, "pi/state", b"");
+    hear(&mut fleet, START, "other/state", b"");
     assert_eq!(fleet.devices().len(), 0);
 }
 
@@ -385,12 +347,8 @@ fn the_plain_table_has_as_many_cells_as_heads() {
         ("health", message(1, health())),
         ("fault", message(1, fault("no frame"))),
     ]);
-    fleet.take(
-        START,
-        "handloom/other/status",
-        &message(1, status("offline")),
-        false,
-    );
+    let offline = message(1, status("offline"));
+    hear(&mut fleet, START, "other/status", &offline);
     let table = fleet_table::table(&fleet, START);
     let (rows, rest) = table.split_once("\n\n").unwrap();
     for row in rows.lines() {
@@ -475,7 +433,7 @@ proptest! {
             for seq in [1].iter().chain(seqs) {
                 let mut body = fault(&seq.to_string());
                 body["ts"] = json!("2026-01-31T12:00:00.000Z");
-                fleet.take(START, "handloom/pi/fault", &message(*seq, body), false);
+                hear(&mut fleet, START, "pi/fault", &message(*seq, body));
             }
             (pi(&fleet).faults.clone(), pi(&fleet).missing())
         };

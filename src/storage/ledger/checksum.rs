@@ -19,42 +19,26 @@ pub(super) struct Table {
     pub(super) content: &'static str,
 }
 
-pub(super) const META: Table = Table {
-    name: "meta",
-    columns: "key, value",
-    content: "the value of",
-};
-pub(super) const CLIP: Table = Table {
-    name: "clip",
-    columns: "position, key, state, reason, clip",
-    content: "the record of clip",
-};
-pub(super) const STAGED: Table = Table {
-    name: "staged",
-    columns: "position, row",
-    content: "the sequence of clip",
-};
-pub(super) const BATCH: Table = Table {
-    name: "batch",
-    columns: "number, rows, sha256",
-    content: "the mark of batch",
-};
-pub(super) const SEQUENCE: Table = Table {
-    name: "sequence",
-    columns: "channel, last",
-    content: "the last message number of",
-};
-pub(super) const OUTBOX: Table = Table {
-    name: "outbox",
-    // Without `id`, which SQLite chooses.
-    columns: "channel, unix_s, payload",
-    content: "a message on",
-};
-pub(super) const COMMAND: Table = Table {
-    name: "command",
-    columns: "id, name, arrived, reply",
-    content: "the command",
-};
+const fn table(name: &'static str, columns: &'static str, content: &'static str) -> Table {
+    Table {
+        name,
+        columns,
+        content,
+    }
+}
+
+pub(super) const META: Table = table("meta", "key, value", "the value of");
+pub(super) const CLIP: Table = table(
+    "clip",
+    "position, key, state, reason, clip",
+    "the record of clip",
+);
+pub(super) const STAGED: Table = table("staged", "position, row", "the sequence of clip");
+pub(super) const BATCH: Table = table("batch", "number, rows, sha256", "the mark of batch");
+pub(super) const SEQUENCE: Table = table("sequence", "channel, last", "the last message number of");
+// Without `id`, which SQLite chooses.
+pub(super) const OUTBOX: Table = table("outbox", "channel, unix_s, payload", "a message on");
+pub(super) const COMMAND: Table = table("command", "id, name, arrived, reply", "the command");
 pub(super) const TABLES: [Table; 7] = [META, CLIP, STAGED, BATCH, SEQUENCE, OUTBOX, COMMAND];
 
 /// A row has other values than were written.

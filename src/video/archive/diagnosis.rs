@@ -96,7 +96,7 @@ impl Ends {
             "it is one part of a file that was cut into several: join them with `cat NAME.0* > WHOLE`, and give that file"
                 .to_owned()
         } else if let Some(kind) = FileKind::of(&self.head).filter(|_| !is_zip) {
-            format!("it is {}: {}", kind.name, kind.advice)
+            format!("it is {}: {}", kind.name, kind.dataset_advice())
         } else if end.is_some() {
             format!(
                 "its directory is damaged ({cause}): copy it again, or repair it with `zip -FF NAME.zip --out REPAIRED.zip`"

@@ -6,22 +6,18 @@ use zip::write::{SimpleFileOptions, ZipWriter};
 
 const LIMIT: u64 = 1 << 20;
 
-/// A file of its own for each test, removed at its end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str, bytes: &[u8]) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("handloom-archive-{}-{name}", std::process::id()));
-        fs::write(&path, bytes).unwrap();
-        Self(path)
-    }
+/// Opens an archive of these bytes. Its file is removed at once: the archive keeps it open.
+fn open(name: &str, bytes: &[u8]) -> Result<Archive, ArchiveError> {
+    let path = std::env::temp_dir().join(format!("handloom-archive-{}-{name}", std::process::id()));
+    fs::write(&path, bytes).unwrap();
+    let archive = Archive::open(&path);
+    fs::remove_file(&path).unwrap();
+    archive
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        fs::remove_file(&self.0).ok();
-    }
+/// Why no archive is opened.
+fn refused(name: &str, bytes: &[u8]) -> String {
+    open(name, bytes).unwrap_err().to_string()
 }
 
 /// The content of the file `name`.
@@ -77,6 +73,11 @@ fn zip_of(files: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
+fn find_last(bytes: &[u8], magic: &[u8]) -> usize {
+    let mut windows = bytes.windows(magic.len());
+    windows.rposition(|window| window == magic).unwrap()
+}
+
 fn noise(count: usize) -> Vec<u8> {
     let mut state = 0x2545_f491_u32;
     let step = |_| {
@@ -102,8 +103,7 @@ fn reads_entries_from_many_threads() {
         CompressionMethod::Deflated,
         CompressionMethod::Bzip2,
     ] {
-        let scratch = Scratch::new(&format!("threads-{method}"), &zip_of(&files, method));
-        let archive = Archive::open(&scratch.0).unwrap();
+        let archive = open(&format!("threads-{method}"), &zip_of(&files, method)).unwrap();
         std::thread::scope(|scope| {
             for turn in 0..4 {
                 let (archive, files) = (&archive, &files);
@@ -123,11 +123,8 @@ fn reads_entries_from_many_threads() {
 
 #[test]
 fn a_memory_file_is_gone_when_dropped() {
-    let scratch = Scratch::new("gone", &zip_of(&[("a", b"x")], CompressionMethod::Stored));
-    let file = Archive::open(&scratch.0)
-        .unwrap()
-        .memory_file("a", LIMIT)
-        .unwrap();
+    let archive = open("gone", &zip_of(&[("a", b"x")], CompressionMethod::Stored)).unwrap();
+    let file = archive.memory_file("a", LIMIT).unwrap();
     let path = file.path();
     let identity = |path: &Path| fs::metadata(path).ok().map(|file| file.ino());
     let before = identity(&path);
@@ -159,8 +156,7 @@ fn names_that_lead_out_are_not_there() {
         "u/..",
     ];
     let files: Vec<_> = names.iter().map(|name| (*name, b"x".as_slice())).collect();
-    let scratch = Scratch::new("slip", &zip_of(&files, CompressionMethod::Stored));
-    let archive = Archive::open(&scratch.0).unwrap();
+    let archive = open("slip", &zip_of(&files, CompressionMethod::Stored)).unwrap();
     let mut found: Vec<_> = archive.names().collect();
     found.sort_unstable();
     assert_eq!(
@@ -187,28 +183,19 @@ fn names_that_lead_out_are_not_there() {
 fn bombs_are_refused_with_their_size() {
     let zeros = vec![0; 3 << 20];
     let mut bytes = zip_of(&[("bomb", &zeros)], CompressionMethod::Deflated);
-    let scratch = Scratch::new("bomb", &bytes);
-    let message = Archive::open(&scratch.0)
-        .unwrap()
-        .memory_file("bomb", LIMIT)
-        .unwrap_err()
-        .to_string();
+    let unpacked = |name: &str, bytes: &[u8]| {
+        let archive = open(name, bytes).unwrap();
+        archive.memory_file("bomb", LIMIT).unwrap_err().to_string()
+    };
+    let message = unpacked("bomb", &bytes);
     assert!(
         message.contains("3145728 bytes, more than the 1048576"),
         "{message}"
     );
     // The same with a directory that claims 5 bytes.
-    let central = bytes
-        .windows(4)
-        .rposition(|window| window == b"PK\x01\x02")
-        .unwrap();
+    let central = find_last(&bytes, b"PK\x01\x02");
     bytes[central + 24..central + 28].copy_from_slice(&5_u32.to_le_bytes());
-    let scratch = Scratch::new("liar", &bytes);
-    let error = Archive::open(&scratch.0)
-        .unwrap()
-        .memory_file("bomb", LIMIT)
-        .unwrap_err();
-    let message = error.to_string();
+    let message = unpacked("liar", &bytes);
     assert!(
         message.contains("bomb in") && message.contains("damaged"),
         "{message}"
@@ -218,17 +205,10 @@ fn bombs_are_refused_with_their_size() {
 #[test]
 fn encryption_is_named() {
     let mut bytes = zip_of(&[("secret", b"x")], CompressionMethod::Stored);
-    let central = bytes
-        .windows(4)
-        .rposition(|window| window == b"PK\x01\x02")
-        .unwrap();
+    let central = find_last(&bytes, b"PK\x01\x02");
     bytes[central + 8] |= 1;
     bytes[6] |= 1;
-    let scratch = Scratch::new("secret", &bytes);
-    let error = Archive::open(&scratch.0)
-        .map(|archive| read(&archive, "secret"))
-        .unwrap()
-        .unwrap_err();
+    let error = read(&open("secret", &bytes).unwrap(), "secret").unwrap_err();
     assert!(error.to_string().contains("is encrypted"), "{error}");
 }
 
@@ -239,24 +219,17 @@ fn damage_is_an_error_that_names_archive_and_entry() {
         CompressionMethod::Deflated,
         CompressionMethod::Bzip2,
     ] {
-        let content = noise(50_000);
-        let whole = zip_of(&[("clip.mp4", &content)], method);
-        let mut flipped = whole.clone();
+        let mut flipped = zip_of(&[("clip.mp4", &noise(50_000))], method);
         flipped[20_000] ^= 0x10;
-        let scratch = Scratch::new(&format!("crc-{method}"), &flipped);
-        let message = Archive::open(&scratch.0)
-            .map(|archive| read(&archive, "clip.mp4"))
-            .unwrap()
-            .unwrap_err()
-            .to_string();
+        let archive = open(&format!("crc-{method}"), &flipped).unwrap();
+        let message = read(&archive, "clip.mp4").unwrap_err().to_string();
         assert!(
             message.contains("clip.mp4 in /") && message.contains("damaged"),
             "{message}"
         );
     }
     for bytes in [b"".as_slice(), b"PK", b"not a zip at all"] {
-        let scratch = Scratch::new("not", bytes);
-        let error = Archive::open(&scratch.0).unwrap_err();
+        let error = open("not", bytes).unwrap_err();
         assert!(matches!(error, ArchiveError::NotZip { .. }), "{error}");
     }
     let missing = Archive::open(Path::new("/nowhere.zip")).unwrap_err();
@@ -285,8 +258,7 @@ fn cut_and_mutated_archives_never_panic() {
                 bytes[place] ^= 1 << below(8);
             }
         }
-        let scratch = Scratch::new("mutated", &bytes);
-        if let Ok(archive) = Archive::open(&scratch.0) {
+        if let Ok(archive) = open("mutated", &bytes) {
             opened += 1;
             for name in archive.names() {
                 if let Ok(content) = read(&archive, name) {
@@ -310,8 +282,7 @@ fn lzma() -> (Vec<u8>, Vec<u8>) {
 fn lzma_and_deflate64_are_read_and_checked() {
     let (content, packed) = lzma();
     let check = |name: &str, zip: &[u8], content: &[u8]| {
-        let scratch = Scratch::new(name, zip);
-        let archive = Archive::open(&scratch.0).unwrap();
+        let archive = open(name, zip).unwrap();
         assert_eq!(read(&archive, "a").unwrap(), content);
         let file = archive.memory_file("a", LIMIT).unwrap();
         assert_eq!(fs::read(file.path()).unwrap(), content);
@@ -334,16 +305,10 @@ fn lzma_and_deflate64_are_read_and_checked() {
         for at in [45, 50, 60] {
             let mut flipped = zip.clone();
             flipped[at] ^= 4;
-            let scratch = Scratch::new("flipped", &flipped);
-            let error = read(&Archive::open(&scratch.0).unwrap(), "a").unwrap_err();
+            let error = read(&open("flipped", &flipped).unwrap(), "a").unwrap_err();
             assert!(error.to_string().contains("is damaged"), "{error}");
         }
     }
-}
-
-fn find_last(bytes: &[u8], magic: &[u8]) -> usize {
-    let mut windows = bytes.windows(magic.len());
-    windows.rposition(|window| window == magic).unwrap()
 }
 
 #[test]
@@ -356,11 +321,8 @@ fn methods_that_are_not_read_are_named() {
         (98, "Ppmd"),
         (77, "Unknown"),
     ] {
-        let scratch = Scratch::new(
-            &format!("method-{method}"),
-            &zip_by_hand(method, b"xyz", b"abcd"),
-        );
-        let archive = Archive::open(&scratch.0).unwrap();
+        let zip = zip_by_hand(method, b"xyz", b"abcd");
+        let archive = open(&format!("method-{method}"), &zip).unwrap();
         let expected = format!(
             "is packed with {name} (method {method}), which is not read: pack the archive again with Deflate"
         );
@@ -376,8 +338,7 @@ fn methods_that_are_not_read_are_named() {
 #[test]
 fn a_file_that_is_no_zip_archive_is_named() {
     let check = |name: &str, bytes: &[u8], expected: &str| {
-        let scratch = Scratch::new(name, bytes);
-        let error = Archive::open(&scratch.0).unwrap_err().to_string();
+        let error = refused(name, bytes);
         assert!(error.contains(expected), "{name}: {error}");
         assert_eq!(
             error.contains("cut short"),
@@ -390,35 +351,21 @@ fn a_file_that_is_no_zip_archive_is_named() {
         CompressionMethod::Deflated,
     );
     let end = find_last(&zip, b"PK\x05\x06");
-    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+    let with = |place: usize, byte: u8| {
         let mut changed = zip.clone();
-        change(&mut changed);
+        changed[place] = byte;
         changed
     };
     check("empty", b"", "the file is empty");
-    check(
-        "cut",
-        &zip[..zip.len() - 30],
-        "its end is missing, so it is cut short",
-    );
-    check(
-        "half",
-        &zip[..200],
-        "its end is missing, so it is cut short",
-    );
+    for bytes in [&zip[..zip.len() - 30], &zip[..200]] {
+        check("cut", bytes, "its end is missing, so it is cut short");
+    }
     let central = find_last(&zip, b"PK\x01\x02");
-    check(
-        "directory",
-        &with(&|zip| zip[central] = 0),
-        "its directory is damaged",
-    );
-    check(
-        "last-part",
-        &with(&|zip| zip[end + 4] = 2),
-        "one part of a split archive",
-    );
+    check("directory", &with(central, 0), "its directory is damaged");
+    let part = "one part of a split archive";
+    check("last-part", &with(end + 4, 2), part);
     let marked = [b"PK\x07\x08".as_slice(), &zip[..300]].concat();
-    check("x.z01", &marked, "one part of a split archive");
+    check("x.z01", &marked, part);
     check(
         "x.zip.001",
         &zip[..300],
@@ -477,8 +424,7 @@ fn a_file_that_is_no_zip_archive_is_named() {
 fn a_zip_archive_behind_other_bytes_is_read() {
     let zip = zip_of(&[("a", b"clip")], CompressionMethod::Deflated);
     for before in [b"#!/bin/sh\nexit\n".to_vec(), noise(100_000)] {
-        let scratch = Scratch::new("behind", &[before, zip.clone()].concat());
-        let archive = Archive::open(&scratch.0).unwrap();
+        let archive = open("behind", &[before, zip.clone()].concat()).unwrap();
         assert_eq!(read(&archive, "a").unwrap(), b"clip");
     }
     let mut writer = ZipWriter::new(io::Cursor::new(Vec::new()));
@@ -486,8 +432,7 @@ fn a_zip_archive_behind_other_bytes_is_read() {
     writer.start_file("a", large).unwrap();
     writer.write_all(b"clip").unwrap();
     let zip = writer.finish().unwrap().into_inner();
-    let scratch = Scratch::new("zip64", &zip);
-    let archive = Archive::open(&scratch.0).unwrap();
+    let archive = open("zip64", &zip).unwrap();
     assert_eq!(read(&archive, "a").unwrap(), b"clip");
 }
 
@@ -524,18 +469,15 @@ fn directories_are_bounded() {
         zip
     };
     let names = |count: usize| (0..count).map(|n| entry(&format!("videos/{n}.mp4"), 0));
-    let scratch = Scratch::new("many", &zip(70_000, &mut names(70_000)));
-    let archive = Archive::open(&scratch.0).unwrap();
+    let archive = open("many", &zip(70_000, &mut names(70_000))).unwrap();
     assert_eq!(archive.names().count(), 70_000);
     for (stated, given) in [(100_001, 100_001), (u64::MAX / 64, 3)] {
-        let scratch = Scratch::new("more", &zip(stated, &mut names(given)));
-        let error = Archive::open(&scratch.0).unwrap_err().to_string();
+        let error = refused("more", &zip(stated, &mut names(given)));
         let expected = format!("it states {stated} files, more than the 100000 allowed");
         assert!(error.contains(&expected), "{error}");
     }
     let comments = &mut (0..600).map(|n| entry(&n.to_string(), 65_535));
-    let scratch = Scratch::new("comments", &zip(600, comments));
-    let error = Archive::open(&scratch.0).unwrap_err().to_string();
+    let error = refused("comments", &zip(600, comments));
     assert!(
         error.contains("its directory has more than the 33554432 bytes"),
         "{error}"

@@ -2,8 +2,9 @@
 
 use super::DatasetError;
 use super::listing::ClipListing;
+use crate::dataset::wlasl::FILE_NAME;
 use crate::video::archive::Archive;
-use crate::video::dataset_search::{self, DatasetCandidates, JSON_NAME, VIDEOS_NAME};
+use crate::video::dataset_search::{self, DatasetCandidates, VIDEOS_NAME};
 use std::fs::{self, File, FileType};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -180,7 +181,7 @@ pub(super) fn locate(
 ) -> Result<(Location, Location), DatasetError> {
     let root = Location::of_dataset(path)?;
     let json = json_override.map_or_else(
-        || root.child(JSON_NAME),
+        || root.child(FILE_NAME),
         |given| root.part(given, given.is_file()),
     );
     if !json.is_file() {

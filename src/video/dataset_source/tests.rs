@@ -58,7 +58,7 @@ fn open(path: &Path) -> Result<DatasetSource, DatasetError> {
 #[test]
 fn a_folder_lists_its_clips_as_the_notebook_sees_them() {
     let scratch = Scratch::new("folder");
-    scratch.file(JSON_NAME, "[]");
+    scratch.file(FILE_NAME, "[]");
     let clip = scratch.file("videos/1.mp4", "clip");
     scratch.file("videos/2.avi", "");
     scratch.file("videos/3.MP4", "");
@@ -116,7 +116,7 @@ fn an_archive_is_read_in_place_with_or_without_a_leading_folder() {
     let scratch = Scratch::new("archive");
     for top in ["", "wlasl/", "a/b/"] {
         let names = [
-            JSON_NAME,
+            FILE_NAME,
             "videos/1.mp4",
             "videos/2.mov",
             "videos/sub/3.mp4",
@@ -128,18 +128,15 @@ fn an_archive_is_read_in_place_with_or_without_a_leading_folder() {
             .map(|name| (name.as_str(), name.as_str()))
             .collect();
         let path = scratch.zip("archive.zip", &files);
-        let dataset = open(&path).unwrap();
+        let mut dataset = open(&path).unwrap();
         assert_eq!(json_of(&dataset), names[0].as_bytes());
         assert!(dataset.exists("1") && !dataset.exists("2") && !dataset.exists("3"));
         assert_eq!(dataset.video_count(), 2);
         let clip = dataset.clip("1").unwrap();
         assert_eq!(fs::read(clip.path()).unwrap(), names[1].as_bytes());
         assert_eq!(dataset.json_path(), path.join(&names[0]));
-        let small = dataset
-            .with_clip_limit(3)
-            .clip("1")
-            .unwrap_err()
-            .to_string();
+        dataset.clip_bytes_max = 3;
+        let small = dataset.clip("1").unwrap_err().to_string();
         assert!(small.contains("more than the 3 allowed"), "{small}");
     }
 }
@@ -262,15 +259,15 @@ fn what_is_no_dataset_is_refused_without_blocking() {
 fn metadata_is_read_from_a_folder_and_an_archive_alike() {
     let scratch = Scratch::new("metadata");
     let json = r#"[{"gloss": "a", "instances": [{"video_id": "1"}]}]"#;
-    scratch.file(JSON_NAME, json);
+    scratch.file(FILE_NAME, json);
     scratch.file("videos/1.mp4", "");
-    let zip = scratch.zip("a.zip", &[(JSON_NAME, json), ("videos/1.mp4", "")]);
+    let zip = scratch.zip("a.zip", &[(FILE_NAME, json), ("videos/1.mp4", "")]);
     for path in [&scratch.0, &zip] {
         let metadata = open(path).unwrap().metadata().unwrap();
         assert_eq!(metadata.entries, wlasl::parse(json.as_bytes()).unwrap());
         assert_eq!(metadata.sha256, crate::digest::sha256_hex(json.as_bytes()));
     }
-    scratch.file(JSON_NAME, "<html>");
+    scratch.file(FILE_NAME, "<html>");
     let error = open(&scratch.0).unwrap().metadata().unwrap_err();
     assert!(matches!(error, DatasetError::Metadata { .. }), "{error}");
     let error = error.to_string();
@@ -296,7 +293,7 @@ fn a_metadata_bomb_is_refused_without_unpacking_it() {
     let mut writer = ZipWriter::new(File::create(&path).unwrap());
     let options = SimpleFileOptions::default();
     writer.start_file("videos/1.mp4", options).unwrap();
-    writer.start_file(JSON_NAME, options).unwrap();
+    writer.start_file(FILE_NAME, options).unwrap();
     let piece = vec![b' '; 1 << 20];
     for _ in 0..=64 {
         io::Write::write_all(&mut writer, &piece).unwrap();
@@ -335,7 +332,7 @@ fn names_with_backslashes_are_folders() {
 #[test]
 fn clips_under_other_names_are_found_on_disk_but_not_read() {
     let scratch = Scratch::new("elsewhere");
-    scratch.file(JSON_NAME, "[]");
+    scratch.file(FILE_NAME, "[]");
     scratch.file("videos/1.mp4", "");
     scratch.file("videos/2.MP4", "");
     scratch.file("videos/train/3.mp4", "");

@@ -51,43 +51,69 @@ fn unescape(unit: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The largest picture that a packet of H.264 declares.
-pub(super) fn size_of_h264(packet: &[u8], framing: Framing) -> Option<(u64, u64)> {
-    super::largest(units(packet, framing).into_iter().filter_map(h264_unit))
+/// The codec whose units are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnitSyntax {
+    H264,
+    H265,
 }
 
-fn h264_unit(unit: &[u8]) -> Option<(u64, u64)> {
-    (unit.first()? & 0x1f == 7).then(|| h264_set(&unescape(&unit[1..])))?
-}
-
-/// The largest picture of an `avcC` box, and the framing of its packets.
-pub(super) fn avc_header(header: &[u8]) -> (Option<(u64, u64)>, Framing) {
-    if header.first() != Some(&1) {
-        return (
-            size_of_h264(header, Framing::StartCodes),
-            Framing::StartCodes,
-        );
+impl UnitSyntax {
+    /// The largest picture that a packet declares.
+    pub(super) fn size_of_packet(self, packet: &[u8], framing: Framing) -> Option<(u64, u64)> {
+        let units = units(packet, framing).into_iter();
+        super::largest(units.filter_map(|unit| self.size_of_unit(unit)))
     }
-    let byte = |at: usize| header.get(at).copied().unwrap_or(0);
-    let mut rest = header.get(6..).unwrap_or(&[]);
-    let mut sizes = Vec::new();
-    for _ in 0..byte(5) & 0x1f {
-        let Some((unit, behind)) = prefixed(rest) else {
-            break;
+
+    fn size_of_unit(self, unit: &[u8]) -> Option<(u64, u64)> {
+        let first = *unit.first()?;
+        match self {
+            Self::H264 if first & 0x1f == 7 => h264_set(&unescape(&unit[1..])),
+            Self::H265 if first >> 1 & 0x3f == 33 => h265_set(&unescape(unit.get(2..)?)),
+            _ => None,
+        }
+    }
+
+    /// The largest picture of an `avcC` or `hvcC` box, and the framing of the stream's packets.
+    pub(super) fn size_of_header(self, header: &[u8]) -> (Option<(u64, u64)>, Framing) {
+        let is_start_coded = match self {
+            Self::H264 => header.first() != Some(&1),
+            // Some writers leave the version at 0. Three bytes 0, 0, 1 cannot begin a box.
+            Self::H265 => header.starts_with(&[0, 0, 1]) || header.starts_with(&[0, 0, 0, 1]),
         };
-        sizes.extend(h264_unit(unit));
-        rest = behind;
+        if is_start_coded {
+            let size = self.size_of_packet(header, Framing::StartCodes);
+            return (size, Framing::StartCodes);
+        }
+        let byte = |at: usize| header.get(at).copied().unwrap_or(0);
+        let (length, lists, from) = match self {
+            Self::H264 => (byte(4), 1, 6),
+            Self::H265 => (byte(21), byte(22), 23),
+        };
+        let mut sizes = Vec::new();
+        let mut rest = header.get(from..).unwrap_or(&[]);
+        let mut read = || -> Option<()> {
+            for _ in 0..lists {
+                let mut count = u16::from(byte(5) & 0x1f);
+                if self == Self::H265 {
+                    let ([_, high, low], behind) = rest.split_first_chunk()?;
+                    (count, rest) = (u16::from_be_bytes([*high, *low]), behind);
+                }
+                for _ in 0..count {
+                    let (bytes, behind) = rest.split_first_chunk()?;
+                    let bytes = usize::from(u16::from_be_bytes(*bytes));
+                    let (unit, behind) = behind.split_at_checked(bytes)?;
+                    sizes.extend(self.size_of_unit(unit));
+                    rest = behind;
+                }
+            }
+            Some(())
+        };
+        // What is cut off counts as far as it goes.
+        _ = read();
+        let framing = Framing::Lengths((length & 3) + 1);
+        (super::largest(sizes.into_iter()), framing)
     }
-    (
-        super::largest(sizes.into_iter()),
-        Framing::Lengths((byte(4) & 3) + 1),
-    )
-}
-
-/// What follows a length of two bytes, and what is behind it.
-fn prefixed(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = bytes.split_first_chunk()?;
-    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
 }
 
 fn h264_set(set: &[u8]) -> Option<(u64, u64)> {
@@ -147,46 +173,6 @@ fn skip_scaling_list(bits: &mut BitReader<'_>, length: usize) -> Option<()> {
         last = if next == 0 { last } else { next };
     }
     Some(())
-}
-
-/// The largest picture that a packet of H.265 declares.
-pub(super) fn size_of_h265(packet: &[u8], framing: Framing) -> Option<(u64, u64)> {
-    super::largest(units(packet, framing).into_iter().filter_map(h265_unit))
-}
-
-fn h265_unit(unit: &[u8]) -> Option<(u64, u64)> {
-    (unit.first()? >> 1 & 0x3f == 33).then(|| h265_set(&unescape(unit.get(2..)?)))?
-}
-
-/// The largest picture of an `hvcC` box, and the framing of its packets.
-pub(super) fn hevc_header(header: &[u8]) -> (Option<(u64, u64)>, Framing) {
-    // Some writers leave the version at 0. Three bytes 0, 0, 1 cannot begin a box.
-    if header.starts_with(&[0, 0, 1]) || header.starts_with(&[0, 0, 0, 1]) {
-        return (
-            size_of_h265(header, Framing::StartCodes),
-            Framing::StartCodes,
-        );
-    }
-    let byte = |at: usize| header.get(at).copied().unwrap_or(0);
-    let mut rest = header.get(23..).unwrap_or(&[]);
-    let mut sizes = Vec::new();
-    'arrays: for _ in 0..byte(22) {
-        let Some(([_, high, low], behind)) = rest.split_first_chunk() else {
-            break;
-        };
-        rest = behind;
-        for _ in 0..u16::from_be_bytes([*high, *low]) {
-            let Some((unit, behind)) = prefixed(rest) else {
-                break 'arrays;
-            };
-            sizes.extend(h265_unit(unit));
-            rest = behind;
-        }
-    }
-    (
-        super::largest(sizes.into_iter()),
-        Framing::Lengths((byte(21) & 3) + 1),
-    )
 }
 
 fn h265_set(set: &[u8]) -> Option<(u64, u64)> {

@@ -1,50 +1,39 @@
 use super::*;
 
-/// A writer of headers, most significant bit first.
-#[derive(Default)]
-struct Bits(Vec<bool>);
-
-impl Bits {
-    fn put(mut self, count: usize, value: u64) -> Self {
-        self.0
-            .extend((0..count).rev().map(|bit| value >> bit & 1 == 1));
-        self
+/// The bytes of a header: `COUNT:VALUE` are the lowest bits of a number, `gVALUE` is an Exp-Golomb number.
+fn bits(fields: &str) -> Vec<u8> {
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).unwrap(),
+        None => text.parse().unwrap(),
+    };
+    let mut bits: Vec<bool> = Vec::new();
+    let mut put = |count: u32, value: u64| {
+        bits.extend((0..count).rev().map(|bit| value >> bit & 1 == 1));
+    };
+    for field in fields.split_whitespace() {
+        if let Some((count, value)) = field.split_once(':') {
+            put(count.parse().unwrap(), number(value));
+        } else {
+            let value = number(field.strip_prefix('g').unwrap()) + 1;
+            put(value.ilog2(), 0);
+            put(value.ilog2() + 1, value);
+        }
     }
-
-    fn golomb(self, value: u64) -> Self {
-        let bits = (value + 1).ilog2() as usize;
-        self.put(bits, 0).put(bits + 1, value + 1)
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let byte =
-            |bits: &[bool]| (0..8).fold(0, |n, at| n << 1 | u8::from(bits.get(at) == Some(&true)));
-        self.0.chunks(8).map(byte).collect()
-    }
+    let byte =
+        |bits: &[bool]| (0..8).fold(0, |n, at| n << 1 | u8::from(bits.get(at) == Some(&true)));
+    bits.chunks(8).map(byte).collect()
 }
 
 /// H.264's parameter set of `columns × rows` blocks of 16 pixels, with its first byte.
 fn h264_set(profile: u64, columns: u64, rows: u64, has_fields: bool) -> Vec<u8> {
-    let mut bits = Bits::default()
-        .put(8, 0x67)
-        .put(8, profile)
-        .put(16, 10)
-        .golomb(0);
-    if profile == 100 {
-        // 4:2:0, 8 bits, one scaling list of 16 deltas of 0 and one that ends at once.
-        bits = bits.golomb(1).golomb(0).golomb(0).put(1, 0).put(1, 1);
-        bits = (0..16).fold(bits.put(1, 1), |bits, _| bits.golomb(0));
-        // -8 in the code of signed numbers.
-        bits = bits.put(1, 1).golomb(16).put(6, 0);
-    }
-    bits = bits.golomb(0).golomb(0).golomb(4).golomb(3).put(1, 0);
-    let rows = if has_fields { rows / 2 } else { rows };
-    let bits = bits
-        .golomb(columns - 1)
-        .golomb(rows - 1)
-        .put(1, u64::from(!has_fields))
-        .put(9, 0x1ff);
-    bits.bytes()
+    // 4:2:0, 8 bits, one scaling list of 16 deltas of 0 and one that ends at once with -8, in the code of signed numbers.
+    let high = format!("g1 g0 g0 1:0 1:1 1:1 {} 1:1 g16 6:0", "g0 ".repeat(16));
+    let high = if profile == 100 { high } else { String::new() };
+    let (columns, rows) = (columns - 1, if has_fields { rows / 2 } else { rows } - 1);
+    let is_whole = u8::from(!has_fields);
+    bits(&format!(
+        "8:0x67 8:{profile} 16:10 g0 {high} g0 g0 g4 g3 1:0 g{columns} g{rows} 1:{is_whole} 9:0x1ff"
+    ))
 }
 
 fn with_length(unit: &[u8]) -> Vec<u8> {
@@ -109,32 +98,10 @@ fn bytes_that_keep_start_codes_out_are_left_out() {
 
 #[test]
 fn h265_tells_its_size() {
-    for layers in [0, 2] {
-        let mut bits = Bits::default()
-            .put(16, 0x4201)
-            .put(4, 0)
-            .put(3, layers)
-            .put(1, 1)
-            .put(64, 0)
-            .put(32, 0);
-        if layers > 0 {
-            // The first layer has a profile and a level, the second a level.
-            bits = bits
-                .put(2, 3)
-                .put(2, 1)
-                .put(12, 0)
-                .put(64, 0)
-                .put(24, 0)
-                .put(8, 0)
-                .put(8, 0);
-        }
-        let set = bits
-            .golomb(0)
-            .golomb(3)
-            .put(1, 0)
-            .golomb(16000)
-            .golomb(9000)
-            .bytes();
+    // The first of two layers has a profile and a level, the second a level.
+    for (layers, more) in [(0, ""), (2, "2:3 2:1 12:0 64:0 24:0 8:0 8:0")] {
+        let start = format!("16:0x4201 4:0 3:{layers} 1:1 64:0 32:0");
+        let set = bits(&format!("{start} {more} g0 g3 1:0 g16000 g9000"));
         let expected = Some((16000, 9000));
         let framing = Framing::Lengths(4);
         assert_eq!(
@@ -153,7 +120,6 @@ fn h265_tells_its_size() {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one header after another")]
 fn other_codecs_tell_their_size() {
     let check = |format: PacketFormat, packet: &[u8], expected: (u64, u64)| {
         assert_eq!(format.size_of_packet(packet), Some(expected), "{format:?}");
@@ -161,112 +127,30 @@ fn other_codecs_tell_their_size() {
             format.size_of_packet(&packet[..end]);
         }
     };
-    let sequence = Bits::default()
-        .put(32, 0x1b3)
-        .put(12, 0x001)
-        .put(12, 0x002)
-        .put(40, 0);
-    let extension = sequence
-        .put(32, 0x1b5)
-        .put(4, 1)
-        .put(11, 0)
-        .put(2, 3)
-        .put(2, 1)
-        .put(24, 0);
-    check(PacketFormat::Mpeg2, &extension.bytes(), (0x3001, 0x1002));
-    let layer = Bits::default()
-        .put(32, 0x120)
-        .put(9, 0)
-        .put(1, 1)
-        .put(4, 2)
-        .put(3, 1)
-        .put(4, 15)
-        .put(16, 0);
-    let layer = layer
-        .put(1, 1)
-        .put(3, 0)
-        .put(1, 1)
-        .put(64, 0)
-        .put(15, 0)
-        .put(2, 0)
-        .put(1, 1);
-    let layer = layer
-        .put(16, 25)
-        .put(1, 1)
-        .put(1, 1)
-        .put(5, 1)
-        .put(1, 1)
-        .put(13, 8000)
-        .put(1, 1);
-    check(
-        PacketFormat::Mpeg4,
-        &layer.put(13, 7000).bytes(),
-        (8000, 7000),
-    );
-    let sorenson = Bits::default()
-        .put(17, 1)
-        .put(5, 0)
-        .put(8, 0)
-        .put(3, 1)
-        .put(16, 60_000)
-        .put(16, 50_000);
-    check(PacketFormat::Sorenson, &sorenson.bytes(), (60_000, 50_000));
-    let vc1 = Bits::default()
-        .put(32, 0x10f)
-        .put(2, 3)
-        .put(14, 0)
-        .put(12, 4095)
-        .put(12, 2047);
-    check(PacketFormat::Vc1, &vc1.bytes(), (8192, 4096));
+    let extended = bits("32:0x1b3 12:1 12:2 40:0 32:0x1b5 4:1 11:0 2:3 2:1 24:0");
+    check(PacketFormat::Mpeg2, &extended, (0x3001, 0x1002));
+    let layer = "32:0x120 9:0 1:1 4:2 3:1 4:15 16:0 1:1 3:0 1:1 64:0 15:0 2:0 1:1";
+    let layer = bits(&format!(
+        "{layer} 16:25 1:1 1:1 5:1 1:1 13:8000 1:1 13:7000"
+    ));
+    check(PacketFormat::Mpeg4, &layer, (8000, 7000));
+    let sorenson = bits("17:1 5:0 8:0 3:1 16:60000 16:50000");
+    check(PacketFormat::Sorenson, &sorenson, (60_000, 50_000));
+    let vc1 = bits("32:0x10f 2:3 14:0 12:4095 12:2047");
+    check(PacketFormat::Vc1, &vc1, (8192, 4096));
     let vp8 = [0x10, 0, 0, 0x9d, 0x01, 0x2a, 0xff, 0x7f, 0x00, 0x10];
     check(PacketFormat::Vp8, &vp8, (16383, 4096));
-    let key = Bits::default()
-        .put(2, 2)
-        .put(2, 0)
-        .put(1, 0)
-        .put(1, 0)
-        .put(2, 0)
-        .put(24, 0x49_83_42)
-        .put(4, 0);
-    let key = key.put(16, 65_535).put(16, 9).bytes();
+    let key = bits("2:2 2:0 1:0 1:0 2:0 24:0x498342 4:0 16:65535 16:9");
     check(PacketFormat::Vp9, &key, (65_536, 10));
-    let resized = Bits::default()
-        .put(2, 2)
-        .put(2, 0)
-        .put(1, 0)
-        .put(1, 1)
-        .put(1, 1)
-        .put(1, 0)
-        .put(2, 0);
-    let resized = resized
-        .put(20, 0)
-        .put(3, 0)
-        .put(16, 999)
-        .put(16, 19_999)
-        .bytes();
+    let resized = bits("2:2 2:0 1:0 1:1 1:1 1:0 2:0 20:0 3:0 16:999 16:19999");
     check(PacketFormat::Vp9, &resized, (1000, 20_000));
     // Two frames in one packet, with an index at its end.
     let size = |frame: &[u8]| u8::try_from(frame.len()).unwrap();
     let index = [0xc1, size(&key), size(&resized), 0xc1];
     let both = [&key[..], &resized, &index].concat();
     check(PacketFormat::Vp9, &both, (1000, 20_000));
-    let av1 = Bits::default()
-        .put(3, 0)
-        .put(2, 0)
-        .put(3, 0)
-        .put(4, 0)
-        .put(12, 0)
-        .put(5, 9)
-        .put(1, 0);
-    let av1 = av1
-        .put(4, 15)
-        .put(4, 14)
-        .put(16, 40_000)
-        .put(15, 30_000)
-        .put(8, 0)
-        .bytes();
-    let size = u8::try_from(av1.len()).unwrap();
-    let units = [&[0x12, 0, 0x0a, size][..], &av1].concat();
+    let av1 = bits("3:0 2:0 3:0 4:0 12:0 5:9 1:0 4:15 4:14 16:40000 15:30000 8:0");
+    let units = [&[0x12, 0, 0x0a, size(&av1)][..], &av1].concat();
     check(PacketFormat::Av1, &units, (40_001, 30_001));
     assert_eq!(
         PacketFormat::Av1.size_of_header(&[&[0x81; 4][..], &units].concat()),
