@@ -1,6 +1,7 @@
 //! Whether the end of an AVI or FLV file cuts its last packet off. FFmpeg decodes what there is of it.
 
 use super::VideoTrack;
+use crate::dataset::clip_note::ClipNote;
 use std::io::{self, Read, Seek, SeekFrom};
 
 /// Most top-level chunks of an AVI file that are read.
@@ -26,9 +27,14 @@ pub fn other_track(file: &mut (impl Read + Seek)) -> io::Result<VideoTrack> {
         [b'F', b'L', b'V', ..] => (Some(9), 4),
         _ => (None, 0),
     };
+    let is_cut_off = cut_off_from.is_some() && trailer == 0;
     Ok(VideoTrack {
         cut_off_from,
         trailer,
+        notes: is_cut_off
+            .then_some(ClipNote::CutOffFile)
+            .into_iter()
+            .collect(),
         ..VideoTrack::default()
     })
 }
