@@ -151,8 +151,21 @@ pub trait FrameSource {
     /// When the source can give nothing at all, or not within its time.
     fn advance(&mut self) -> Result<bool, SourceError>;
 
-    /// The image that [`FrameSource::advance`] stepped to, as the viewer sees it (rotation applied).
-    /// It is converted by this call: skipped frames cost no conversion.
+    /// Steps `count` images on. Returns how many of them there are: fewer than `count` at the end.
+    ///
+    /// # Errors
+    /// As [`FrameSource::advance`]; a source that converts the last image at once also fails as [`FrameSource::frame`].
+    fn advance_by(&mut self, count: u64) -> Result<u64, SourceError> {
+        for done in 0..count {
+            if !self.advance()? {
+                return Ok(done);
+            }
+        }
+        Ok(count)
+    }
+
+    /// The image that was stepped to last, as the viewer sees it (rotation applied). Images that are stepped over are not
+    /// converted.
     ///
     /// # Errors
     /// When there is no current image or its pixel format cannot be converted.

@@ -67,7 +67,7 @@
 //! * Pure modules reach no file, socket, clock, environment or thread; modules import one way (`tests/architecture`).
 //! * Equal input, settings, models and backend give equal bytes, whatever the workers (`tests/jobs/process`).
 //! * A job that is killed or loses power resumes and gives the bytes of an undisturbed run (`tests/jobs/{kill,power}.rs`).
-//! * A clip that ends, blocks or bloats its decoder changes no other clip (`tests/jobs/decoder_process.rs`).
+//! * A clip that ends, blocks or bloats its decoder changes no other clip (`tests/jobs/{decoder_process,hostile_job}.rs`).
 //! * A batch that the ledger calls sealed is a whole file on disk ([`storage::batches`], `tests/jobs/power.rs`).
 //! * Every instance of the metadata ends in exactly one state (`tests/jobs/bad_input.rs`).
 //! * A dataset never drops a frame. A camera drops the oldest frame and counts it (`tests/camera`).

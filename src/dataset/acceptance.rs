@@ -1,7 +1,8 @@
 //! Decides the state of each planned clip, in plan order, by the notebook's minimum of frames and its limit per gloss.
 
+use super::clip_note::ClipNote;
 use crate::sequence::{FrameTotal, Sequence};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Instances per state.
@@ -81,8 +82,8 @@ pub struct Reading {
     pub backend: Arc<str>,
     /// The element that decoded it; `None` when nothing had to be decoded.
     pub decoder: Option<String>,
-    /// Whether some colors are not proven equal to the notebook's.
-    pub is_approximate: bool,
+    /// For which causes frames or pixels may differ from the notebook's.
+    pub notes: BTreeSet<ClipNote>,
     /// Why decoding stopped before the end of the file, if it did.
     pub stopped_early: Option<String>,
 }
@@ -231,7 +232,7 @@ mod tests {
                 total_frames: Some(FrameTotal::Declared(40)),
             },
             decoder: None,
-            is_approximate: false,
+            notes: BTreeSet::new(),
             stopped_early: None,
         }))
     }

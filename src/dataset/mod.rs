@@ -3,6 +3,7 @@
 //! Pure: bytes and a "does this clip exist" question in, values out.
 
 pub mod acceptance;
+pub mod clip_note;
 pub mod file_kind;
 mod json_reader;
 pub mod plan;

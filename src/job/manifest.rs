@@ -2,6 +2,7 @@
 
 use super::skip_reason;
 use crate::dataset::acceptance::{Reading, State};
+use crate::dataset::clip_note::ClipNote;
 use crate::dataset::plan::{Plan, PlanRecord};
 use crate::sequence::FrameTotal;
 use crate::storage::ledger::{ClipRecord, LEDGER_NAME};
@@ -83,14 +84,27 @@ pub(super) fn clip_json(reading: &Reading) -> String {
         "with_two_hands": sequence.frames.iter().filter(|f| f.hand_count == 2).count(),
         "backend": *reading.backend,
         "decoder": reading.decoder,
-        // Approximate where the color rule is not proven equal to the notebook's.
-        "colour": if reading.is_approximate { "approximate" } else { "exact" },
+        // Approximate where pixels are not proven equal to the notebook's.
+        "colour": if reading.notes.iter().any(|note| note.is_approximate()) { "approximate" } else { "exact" },
     });
     // Where the container does not declare them, OpenCV's count is a guess. Here the clip is read to its end.
-    match sequence.total_frames {
-        Some(FrameTotal::Declared(_)) => {}
-        Some(FrameTotal::Counted(_)) => clip["frame_count"] = json!("counted"),
-        None => clip["frame_count"] = json!("unknown"),
+    let mut notes = reading.notes.clone();
+    let frame_count = match sequence.total_frames {
+        Some(FrameTotal::Declared(_)) => None,
+        Some(FrameTotal::Counted(_)) => Some("counted"),
+        None => Some("unknown"),
+    };
+    if let Some(frame_count) = frame_count {
+        clip["frame_count"] = json!(frame_count);
+        notes.insert(ClipNote::NoFrameCount);
+    }
+    // For which causes frames or pixels may differ from the notebook's.
+    if !notes.is_empty() {
+        let notes: BTreeMap<_, _> = notes
+            .iter()
+            .map(|note| (note.name(), note.text()))
+            .collect();
+        clip["notes"] = json!(notes);
     }
     // Why decoding stopped before the end of the file.
     if let Some(reason) = &reading.stopped_early {

@@ -143,7 +143,7 @@ impl<'a> WorkerFactory<'a> {
             sequence,
             backend: Arc::clone(&detector.backend),
             decoder: facts.decoder,
-            is_approximate: facts.is_approximate,
+            notes: facts.notes,
             stopped_early: facts.stopped_early,
         }))))
     }

@@ -154,16 +154,14 @@ pub fn extract<M: Model>(
     let mut tracker = Tracker::default();
     let mut frames = Vec::new();
     let mut read = 0;
-    'clip: for index in sampled(range, shape.stride, shape.length) {
-        while read <= index {
-            if !source.advance()? {
-                if total.is_none() {
-                    total = Some(FrameTotal::Counted(read));
-                    range = window(frame_start, frame_end, read);
-                }
-                break 'clip;
+    for index in sampled(range, shape.stride, shape.length) {
+        read += source.advance_by(index + 1 - read)?;
+        if read <= index {
+            if total.is_none() {
+                total = Some(FrameTotal::Counted(read));
+                range = window(frame_start, frame_end, read);
             }
-            read += 1;
+            break;
         }
         let frame = source.frame()?;
         let hands = if shape.tracking {

@@ -10,6 +10,7 @@ use super::file_format;
 use super::frame_converter::FrameConverter;
 use super::packet_order::Mark;
 use crate::color::{self, Exactness};
+use crate::dataset::clip_note::ClipNote;
 use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
 use crate::video::gst_pipeline::{self, DecodePipeline, GRACE, PipelineItem};
 use crossbeam_channel::RecvTimeoutError;
@@ -17,6 +18,7 @@ use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_video as gst_video;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -56,8 +58,8 @@ pub struct ClipFacts {
     pub declared_frames: Option<u64>,
     /// Name of the GStreamer element that decodes.
     pub decoder: Option<String>,
-    /// Whether a frame was converted by a rule that is not proven equal to the notebook's.
-    pub is_approximate: bool,
+    /// For which causes frames or pixels may differ from the notebook's.
+    pub notes: BTreeSet<ClipNote>,
     /// Why decoding stopped before the end of the file, if it did.
     pub stopped_early: Option<String>,
 }
@@ -82,7 +84,8 @@ pub struct VideoClip {
     shown: RgbFrame,
     /// A frame before it is turned upright.
     stored: RgbFrame,
-    approximate: bool,
+    /// What the frames that were converted say.
+    notes: BTreeSet<ClipNote>,
 }
 
 /// Starts GStreamer, once per process.
@@ -124,7 +127,6 @@ impl VideoClip {
             timeout: options.timeout,
             budget: options.timeout,
             frames: Some(track.frames).filter(|frames| *frames > 0),
-            approximate: track.is_approximate,
             track,
             taken: 0,
             is_at_start: false,
@@ -134,6 +136,7 @@ impl VideoClip {
             converter: FrameConverter::default(),
             shown: RgbFrame::default(),
             stored: RgbFrame::default(),
+            notes: BTreeSet::new(),
         };
         let starts = clip.pipeline.pipeline.set_state(gst::State::Playing);
         // A pipeline that does not start sends a message with the reason.
@@ -156,9 +159,17 @@ impl VideoClip {
         ClipFacts {
             declared_frames: self.frames,
             decoder: self.pipeline.stream().map(|s| s.decoder.clone()),
-            is_approximate: self.approximate || self.pipeline.is_made_up(),
+            notes: self.notes(),
             stopped_early: self.late_error.clone(),
         }
+    }
+
+    /// For which causes frames or pixels so far may differ from the notebook's.
+    #[must_use]
+    pub fn notes(&self) -> BTreeSet<ClipNote> {
+        let mut notes = self.pipeline.notes();
+        notes.extend(self.track.notes.iter().chain(&self.notes));
+        notes
     }
 
     fn codec(&self) -> StreamCodec {
@@ -224,11 +235,15 @@ impl VideoClip {
             .converter
             .convert(sample, codec, target)
             .map_err(SourceError::Clip)?;
-        // What is missing of a JPEG image keeps what its memory held before.
-        let is_undefined =
-            codec == StreamCodec::Jpeg && sample.buffer().is_some_and(|b| Mark::CutOff.is_on(b));
-        self.approximate |=
-            exactness == Exactness::Approximate || !codec.is_exact() || is_undefined;
+        let is_cut_off = sample.buffer().is_some_and(|b| Mark::CutOff.is_on(b));
+        let found = [
+            (exactness == Exactness::Approximate).then_some(ClipNote::CroppedEdge),
+            (codec == StreamCodec::ProRes4444).then_some(ClipNote::Prores4444),
+            is_cut_off.then_some(ClipNote::CutOffFile),
+            // What is missing of a JPEG image keeps what its memory held before.
+            (is_cut_off && codec == StreamCodec::Jpeg).then_some(ClipNote::CutOffJpeg),
+        ];
+        self.notes.extend(found.into_iter().flatten());
         if turns != 0 {
             color::rotate(&self.stored, turns, out);
         }

@@ -7,9 +7,11 @@ mod other;
 mod rotation;
 mod samples;
 
+use crate::dataset::clip_note::ClipNote;
 use boxes::{be32, be64, boxes, child, position, rows};
 pub use edit_list::Packet;
 pub use other::other_track;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -32,8 +34,8 @@ pub struct VideoTrack {
     pub quarter_turns: u8,
     /// What the edit list sends to the decoder; `None` when each sample is decoded and shown once, in order.
     pub packets: Option<Arc<[Packet]>>,
-    /// Whether the edit list is longer than what is followed: the whole track is shown instead.
-    pub is_approximate: bool,
+    /// What the container says of how its frames are read.
+    pub notes: BTreeSet<ClipNote>,
     /// File positions and replacement bytes that hide the edit list, other tracks and the declared end of the media.
     pub patches: Vec<(u64, [u8; 4])>,
     /// File position of media data that the end of the file may cut off.
@@ -125,6 +127,9 @@ pub fn first_video_track(file: &mut (impl Read + Seek)) -> io::Result<Option<Vid
     }
     if let Some(track) = &mut track {
         track.cut_off_from = cut_off_from;
+        if cut_off_from.is_some() {
+            track.notes.insert(ClipNote::CutOffFile);
+        }
         if track.frames == 0 {
             track.frames = in_fragments;
         }
@@ -208,11 +213,16 @@ fn video_track(moov: &[u8]) -> Option<VideoTrack> {
             .map_or(Ok(None), |(elst, scales)| {
                 edit_list::packets(elst, stbl, scales)
             });
+        let note = match &packets {
+            Err(_) => Some(ClipNote::LongEditList),
+            Ok(Some(_)) if elst.is_some_and(edit_list::is_several) => Some(ClipNote::SeveralEdits),
+            Ok(_) => None,
+        };
         Some(VideoTrack {
             frames,
             length: timescale.filter(|_| ticks > 0).map(|t| (ticks, t)),
             quarter_turns: rotation::quarter_turns(tkhd, mvhd),
-            is_approximate: packets.is_err(),
+            notes: note.into_iter().collect(),
             packets: packets.unwrap_or_default().map(Arc::from),
             patches: patches(moov, trak, frames > 0),
             cut_off_from: None,

@@ -20,7 +20,7 @@ pub enum StreamCodec {
     Jpeg,
     /// DNxHD and DNxHR.
     Dnxhd,
-    /// Apple ProRes 4444.
+    /// Apple ProRes 4444: GStreamer decodes it to 10 bits, FFmpeg for OpenCV to 12.
     ProRes4444,
     /// Images without compression.
     Raw,
@@ -59,13 +59,6 @@ impl StreamCodec {
             width.next_multiple_of(block),
             height.next_multiple_of(block),
         )
-    }
-
-    /// Whether GStreamer's decoders give what FFmpeg gives OpenCV: ProRes 4444 is decoded to 10 bits in place of 12, which
-    /// changes levels by up to 1.
-    #[must_use]
-    pub fn is_exact(self) -> bool {
-        self != Self::ProRes4444
     }
 
     /// Whether FFmpeg hides pictures outside of an edit: its JPEG decoder shows all that it decodes.

@@ -14,14 +14,16 @@ use super::container::{Packet, VideoTrack};
 use super::decoder::StreamCodec;
 use super::file_format::{FileFormat, FoundFormat};
 use super::file_source::FileSource;
+use crate::dataset::clip_note::ClipNote;
 use crate::frame::{DecoderChoice, SourceError};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app as gst_app;
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub(crate) use stop::{GRACE, stop, stuck_decoders};
 
@@ -63,9 +65,9 @@ pub(super) struct DecodePipeline {
 }
 
 impl DecodePipeline {
-    /// Whether the decoder makes pictures up that FFmpeg makes up in another way.
-    pub(super) fn is_made_up(&self) -> bool {
-        self.shared.is_made_up.load(Ordering::Acquire)
+    /// Of which pictures FFmpeg makes up what is missing in another way.
+    pub(super) fn notes(&self) -> BTreeSet<ClipNote> {
+        self.shared.notes().clone()
     }
 
     /// The decoded stream; `None` until a decoder was chosen.
@@ -103,7 +105,7 @@ struct PipelineShared {
     /// What the track's edit list sends to the decoder.
     packets: Option<Arc<[Packet]>>,
     /// Whether an edit begins with a picture whose references are missing, or a parser saw a packet that is cut off.
-    is_made_up: AtomicBool,
+    notes: Mutex<BTreeSet<ClipNote>>,
     /// Bytes by which the end of the file cuts off what was just read.
     missing: AtomicUsize,
     /// Bytes that the container has behind each packet and reads with it.
@@ -117,6 +119,10 @@ struct PipelineShared {
 }
 
 impl PipelineShared {
+    fn notes(&self) -> MutexGuard<'_, BTreeSet<ClipNote>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Notes a stream that is no video.
     fn pass_over(&self, name: &str) {
         let mut others = self
@@ -170,7 +176,7 @@ pub(super) fn build(
     let shared = Arc::new(PipelineShared {
         choice: options.decoder.clone(),
         packets: track.packets.clone(),
-        is_made_up: AtomicBool::new(false),
+        notes: Mutex::default(),
         missing: AtomicUsize::new(0),
         trailer: track.trailer,
         stream: OnceLock::new(),

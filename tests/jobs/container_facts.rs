@@ -1,10 +1,13 @@
 //! What a container says of its pictures, read as OpenCV reads it: matrices, edit lists, times, a last packet that is cut off.
 
 use crate::decode::{FRAMES, be32, clip, decode, find, insert, open, save};
+use handloom::dataset::clip_note::ClipNote;
 use handloom::draw::scene::signing_scene;
 use handloom::frame::FrameSource;
 use handloom::video::encode::Codec;
+use std::fs;
 use tempfile::TempDir;
+use test_support::{manifest, metadata, process, write_metadata};
 
 /// An edit: length in movie ticks, start in media ticks.
 type Edit = (usize, i64);
@@ -189,6 +192,49 @@ fn the_last_packet_of_a_cut_off_avi_is_shown_as_far_as_it_goes() {
     }
 }
 
+#[test]
+fn the_manifest_says_why_frames_may_differ() {
+    let dir = TempDir::new().unwrap();
+    let whole = clip(&dir, Codec::H264);
+    let movie = be32(&whole, find(&whole, *b"mvhd") + 20);
+    let parts = with_edits(&whole, &[(movie / 4, 0), (movie / 4, 0)]);
+    let (film, begins) = avi(8);
+    let mut uncounted = film.clone();
+    let count = film.windows(4).position(|w| w == b"strh").unwrap() + 8 + 32;
+    uncounted[count..count + 4].fill(0);
+    let cut = film[..usize::midpoint(begins[7], film.len())].to_vec();
+    let clips = [
+        ("whole", whole, "exact", &[][..]),
+        ("parts", parts, "exact", &["several_edits"]),
+        ("uncounted", uncounted, "exact", &["no_frame_count"]),
+        ("cut", cut, "approximate", &["cut_off_file", "cut_off_jpeg"]),
+    ];
+    let dataset = dir.path().join("dataset");
+    let instances: Vec<(&str, i64)> = clips.iter().map(|clip| (clip.0, 1)).collect();
+    write_metadata(&dataset, &metadata(&[("sign", &instances)]));
+    for (id, bytes, ..) in &clips {
+        fs::write(dataset.join(format!("videos/{id}.mp4")), bytes).unwrap();
+    }
+    let out = dir.path().join("out");
+    process(
+        &dataset,
+        &out,
+        &["--min-videos-per-gloss", "1", "--min-frames", "1"],
+    )
+    .ends(0);
+    for (line, (id, _, colour, expected)) in manifest(&out).iter().zip(clips) {
+        let clip = &line["clip"];
+        let notes = clip["notes"].as_object().cloned().unwrap_or_default();
+        assert_eq!(clip["colour"], colour, "{id}: {line}");
+        assert_eq!(notes.keys().collect::<Vec<_>>(), expected, "{id}: {line}");
+        assert!(
+            notes
+                .values()
+                .all(|text| text.as_str().unwrap().ends_with('.'))
+        );
+    }
+}
+
 type Trial = (&'static str, usize, usize, (usize, usize), u32);
 
 /// Clip, number of frames, of compared frames, size, and CRC-32 of the RGB bytes of the compared frames as
@@ -223,6 +269,10 @@ fn trials_give_the_frames_of_opencv() {
         }
         assert_eq!(sizes, vec![size; count], "{name}");
         assert_eq!(crc.finalize(), expected, "{name}");
-        assert_eq!(clip.facts().is_approximate, compared < count, "{name}");
+        let notes = clip.facts().notes;
+        let is_approximate = notes.iter().any(|note| note.is_approximate());
+        assert_eq!(is_approximate, compared < count, "{name}");
+        let has_parts = notes.contains(&ClipNote::SeveralEdits);
+        assert_eq!(has_parts, name.starts_with("several-edits"), "{name}");
     }
 }

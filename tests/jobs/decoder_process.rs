@@ -30,14 +30,14 @@ const ARGS: [&str; 6] = [
 ];
 
 /// A dataset of clips, and GStreamer with the test decoder.
-struct Scene {
+pub(crate) struct Scene {
     folder: TempDir,
     good: Vec<u8>,
     registry: PathBuf,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = scratch();
         let path = folder.path().join("good.mp4");
         render_clip(&path, 3, 16, (160, 120), Codec::Mpeg4);
@@ -49,7 +49,7 @@ impl Scene {
     }
 
     /// A dataset `name` of good clips and, for each of `codecs`, one in that codec.
-    fn dataset(&self, name: &str, good: usize, codecs: &[&str]) -> PathBuf {
+    pub(crate) fn dataset(&self, name: &str, good: usize, codecs: &[&str]) -> PathBuf {
         let dataset = self.folder.path().join(name);
         let ids = (0..good).map(|n| format!("{n:05}"));
         let ids: Vec<String> = ids.chain(codecs.iter().map(|c| (*c).to_owned())).collect();
@@ -70,7 +70,7 @@ impl Scene {
     }
 
     /// The folder of the test decoder; `None` where it cannot be compiled.
-    fn plugin(&self) -> Option<PathBuf> {
+    pub(crate) fn plugin(&self) -> Option<PathBuf> {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/plugin/decoder.c");
         let folder = self.folder.path().join("plugins");
         fs::create_dir_all(&folder).unwrap();
@@ -91,12 +91,19 @@ impl Scene {
         None
     }
 
-    fn out(&self, name: &str) -> PathBuf {
+    pub(crate) fn out(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Starts a job without waiting for its end.
-    fn start(&self, dataset: &Path, out: &Path, more: &[&str], stdout: Stdio) -> Child {
+    pub(crate) fn start(
+        &self,
+        dataset: &Path,
+        out: &Path,
+        more: &[&str],
+        environment: &[(&str, &OsStr)],
+        stdout: Stdio,
+    ) -> Child {
         Command::new(binary())
             .arg("process")
             .arg(dataset)
@@ -107,6 +114,7 @@ impl Scene {
             .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
             .env("XDG_CACHE_HOME", cache())
             .env("GST_REGISTRY", &self.registry)
+            .envs(environment.iter().copied())
             .stdout(stdout)
             .spawn()
             .unwrap()
@@ -134,7 +142,7 @@ fn find(bytes: &[u8], word: &[u8]) -> usize {
 }
 
 /// The reason of each clip that was not accepted, by its id.
-fn reasons(out: &Path) -> Vec<(String, String)> {
+pub(crate) fn reasons(out: &Path) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut reasons: Vec<_> = manifest(out)
         .iter()
@@ -146,15 +154,18 @@ fn reasons(out: &Path) -> Vec<(String, String)> {
 }
 
 /// The decoder processes of the process `parent`.
-fn decoders(parent: u32) -> Vec<u32> {
+pub(crate) fn decoders(parent: u32) -> Vec<u32> {
     let of_process = |entry: fs::DirEntry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
         let (state, owner) = (fields.next()?, fields.next()?);
+        if state == "Z" || owner != parent.to_string() {
+            return None;
+        }
         let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         let is_decoder = command.windows(12).any(|part| part == b"decode-clips");
-        (is_decoder && state != "Z" && owner == parent.to_string()).then_some(pid)
+        is_decoder.then_some(pid)
     };
     let entries = fs::read_dir("/proc").unwrap().flatten();
     entries.filter_map(of_process).collect()
@@ -279,7 +290,7 @@ fn a_decoder_process_that_is_killed_from_outside_changes_nothing() {
     // A file has each line at once; a pipe may hold lines that this test has not seen.
     let events = scene.out("killed-events");
     let stdout = fs::File::create(&events).unwrap().into();
-    let mut job = scene.start(&dataset, &out, &["--workers", "1"], stdout);
+    let mut job = scene.start(&dataset, &out, &["--workers", "1"], &[], stdout);
     let clips = || {
         let lines = fs::read_to_string(&events).unwrap();
         lines.matches(r#""event":"clip""#).count()
@@ -310,7 +321,7 @@ fn a_decoder_process_that_stands_still_is_ended_at_the_deadline() {
     let dataset = scene.dataset("still", 20, &[]);
     let out = scene.out("still-out");
     let more = ["--workers", "1", "--clip-timeout", "5"];
-    let mut job = scene.start(&dataset, &out, &more, Stdio::piped());
+    let mut job = scene.start(&dataset, &out, &more, &[], Stdio::piped());
     // Before its first clip, in whatever call it is.
     wait_for("decoder process", || !decoders(job.id()).is_empty());
     let mut lines = BufReader::new(job.stdout.take().unwrap()).lines();
@@ -335,6 +346,7 @@ fn a_decoder_process_ends_with_its_parent() {
         &dataset,
         &scene.out("orphan-out"),
         &["--workers", "2"],
+        &[],
         Stdio::piped(),
     );
     let mut children = Vec::new();

@@ -257,7 +257,7 @@ fn a_picture_above_the_limit_is_refused_before_it_is_decoded() {
 }
 
 /// An H.264 parameter set of 1024 × 992 blocks of 16 pixels each way, in the baseline profile.
-fn large_set() -> Vec<u8> {
+pub(crate) fn large_set() -> Vec<u8> {
     let mut bits = String::from("01100111");
     let golomb = |value: u32| {
         let text = format!("{:b}", value + 1);

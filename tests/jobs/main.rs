@@ -15,6 +15,7 @@ mod decoder_process;
 mod faults;
 mod flip;
 mod formats;
+mod hostile_job;
 mod kill;
 mod limits;
 mod odd_datasets;

@@ -49,6 +49,11 @@ pub(super) fn packets(
     Ok((!is_plain).then_some(out))
 }
 
+/// Whether a list has more than one edit that is not a leading gap.
+pub(super) fn is_several(elst: &[u8]) -> bool {
+    matches!(edits(elst, (1, 1)), Ok(Some(edits)) if edits.len() > 1)
+}
+
 /// The list has more edits, or shows more samples, than are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TooLong;
@@ -104,7 +109,7 @@ fn part(samples: &Samples, edit: Edit, out: &mut Vec<Packet>) -> Result<(), TooL
     let (mut is_behind, mut leads) = (false, false);
     for (index, &time) in samples.times.iter().enumerate().skip(first) {
         let next = samples.times.get(index + 1);
-        let duration = next.map_or(edit.length, |next| next - time);
+        let duration = next.map_or(edit.length, |next| next.saturating_sub(time));
         let shown_at = samples.shown_at(index);
         if out.len() >= SAMPLES_MAX {
             return Err(TooLong);
@@ -145,7 +150,7 @@ fn key_before(samples: &Samples, time: i64, keys_only: bool) -> Option<usize> {
         }
     }
     while let Some(offset) = samples.offset(found) {
-        if keys[found] && times[found] + offset <= time {
+        if keys[found] && times[found].saturating_add(offset) <= time {
             break;
         }
         found = found.checked_sub(1)?;

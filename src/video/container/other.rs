@@ -2,6 +2,7 @@
 //! and where the end of the file may cut packets off. FFmpeg decodes what there is of such a packet.
 
 use super::VideoTrack;
+use crate::dataset::clip_note::ClipNote;
 use std::io::{self, Read, Seek, SeekFrom};
 
 /// Most top-level chunks of an AVI file that are read.
@@ -60,6 +61,7 @@ fn read_avi(file: &mut (impl Read + Seek), length: u64, track: &mut VideoTrack) 
             }
             (b"LIST", b"movi") if end > length => {
                 track.cut_off_from = Some(inside);
+                track.notes.insert(ClipNote::CutOffFile);
                 break;
             }
             // Further parts of a long file lie in chunks of their own.

@@ -47,7 +47,8 @@ impl Samples {
 
     /// Time at which sample `index` is shown.
     pub(super) fn shown_at(&self, index: usize) -> i64 {
-        self.times[index] + self.lead + self.offset(index).unwrap_or(0)
+        let added = self.lead + self.offset(index).unwrap_or(0);
+        self.times[index].saturating_add(added)
     }
 
     /// What is added to the decoding time of sample `index`, where the table reaches it.
@@ -73,7 +74,7 @@ fn times(stts: &[u8], count: usize, lead: i64) -> Vec<i64> {
         corrected = corrected.wrapping_add(wanted.wrapping_mul(repeats_64));
         time = time.wrapping_add(used.wrapping_mul(repeats_64));
         if time > corrected {
-            let drift = (time - corrected) / repeats_64.max(1);
+            let drift = time.wrapping_sub(corrected) / repeats_64.max(1);
             // In 32 bits, as there: a step of 0 becomes the largest correction.
             let correction = if used > drift {
                 drift
@@ -81,7 +82,7 @@ fn times(stts: &[u8], count: usize, lead: i64) -> Vec<i64> {
                 (used - 1).rem_euclid(1 << 32)
             };
             time = time.wrapping_sub(correction.wrapping_mul(repeats_64));
-            used = (used - correction).rem_euclid(1 << 32);
+            used = used.wrapping_sub(correction).rem_euclid(1 << 32);
         }
         steps.push((repeats, used));
     }

@@ -64,7 +64,7 @@ fn counts_the_first_video_track() {
             length: Some((30 * 512, 15_360)),
             quarter_turns: 0,
             packets: None,
-            is_approximate: false,
+            notes: BTreeSet::new(),
             patches: found.as_ref().unwrap().patches.clone(),
             cut_off_from: None,
             trailer: 0,

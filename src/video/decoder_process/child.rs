@@ -35,7 +35,7 @@ impl From<ChannelError> for DecoderProcessError {
 /// # Errors
 /// When `socket` is no such connection or breaks.
 pub fn serve(socket: OwnedFd) -> Result<(), DecoderProcessError> {
-    let channel = Channel::new(socket);
+    let mut channel = Channel::new(socket);
     let (request, memory) = channel.receive(None)?;
     let DecoderRequest::Start {
         memory_bytes,
@@ -58,8 +58,10 @@ pub fn serve(socket: OwnedFd) -> Result<(), DecoderProcessError> {
             Err(error) => return Err(error.into()),
         };
         let reply = server.answer(request, file);
-        // The peak decides, not how fast the other thread notices it.
-        server.limit.check(&channel);
+        // The peak decides, not how fast the other thread notices it. Each clip ends with another reply than a frame.
+        if !matches!(reply, Ok(DecoderReply::Frame { .. })) {
+            server.limit.check(&channel);
+        }
         channel.send(&reply.unwrap_or_else(failed), None)?;
     }
 }
@@ -117,20 +119,11 @@ impl Server {
     ) -> Result<DecoderReply, SourceError> {
         match request {
             DecoderRequest::Open(options) => self.open(file, &options),
-            DecoderRequest::Advance => Ok(DecoderReply::Advanced(self.clip()?.advance()?)),
-            DecoderRequest::Frame => {
-                let clip = self.clip.as_mut().ok_or_else(no_clip)?;
-                clip.frame_into(&mut self.frame)?;
-                if !self.frame.is_external() {
-                    return Err(SourceError::Clip("its frames are too large".into()));
-                }
-                Ok(DecoderReply::Frame {
-                    width: self.frame.width(),
-                    height: self.frame.height(),
-                    is_approximate: clip.facts().is_approximate,
-                })
+            DecoderRequest::Advance(count) => self.advance(count),
+            DecoderRequest::Facts => {
+                let clip = self.clip.as_ref().ok_or_else(no_clip)?;
+                Ok(DecoderReply::Facts(clip.facts()))
             }
-            DecoderRequest::Facts => Ok(DecoderReply::Facts(self.clip()?.facts())),
             DecoderRequest::Close => {
                 self.clip = None;
                 Ok(DecoderReply::Closed(gst_pipeline::stuck_decoders() == 0))
@@ -151,8 +144,21 @@ impl Server {
         Ok(DecoderReply::Facts(facts))
     }
 
-    fn clip(&mut self) -> Result<&mut VideoClip, SourceError> {
-        self.clip.as_mut().ok_or_else(no_clip)
+    fn advance(&mut self, count: u64) -> Result<DecoderReply, SourceError> {
+        let clip = self.clip.as_mut().ok_or_else(no_clip)?;
+        let done = clip.advance_by(count)?;
+        if done < count {
+            return Ok(DecoderReply::End(done));
+        }
+        clip.frame_into(&mut self.frame)?;
+        if !self.frame.is_external() {
+            return Err(SourceError::Clip("its frames are too large".into()));
+        }
+        Ok(DecoderReply::Frame {
+            width: self.frame.width(),
+            height: self.frame.height(),
+            notes: clip.notes(),
+        })
     }
 }
 

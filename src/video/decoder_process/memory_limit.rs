@@ -10,8 +10,10 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::Duration;
 
-/// How often the memory is measured: a decoder cannot fill much in between.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Shortest time between two measurements.
+const POLL_INTERVAL_MIN: Duration = Duration::from_millis(5);
+/// Most memory that a decoder fills in a millisecond, bytes: no measurement is due before it can have filled the rest.
+const FILL_BYTES_MAX: u64 = 4 << 20;
 /// Allocations that the system allows beyond twice the limit, bytes: the stacks of threads, mostly unused.
 const UNUSED_BYTES: u64 = 256 << 20;
 
@@ -52,23 +54,23 @@ impl MemoryLimit {
         let thread = thread::Builder::new().name("memory-limit".into());
         thread.spawn(move || {
             loop {
-                watched.check(&channel);
-                thread::sleep(POLL_INTERVAL);
+                let rest = watched.check(&channel);
+                let safe = Duration::from_millis(rest / FILL_BYTES_MAX);
+                thread::sleep(safe.max(POLL_INTERVAL_MIN));
             }
         })?;
         Ok(())
     }
 
-    /// Ends this process if it has ever used more than the limit.
-    pub(super) fn check(&self, channel: &Channel) {
-        if self
-            .peak_bytes()
-            .is_some_and(|peak| peak > self.limit_bytes)
-        {
+    /// Ends this process if it has ever used more than the limit. Returns what it may still fill, bytes.
+    pub(super) fn check(&self, channel: &Channel) -> u64 {
+        let peak = self.peak_bytes().unwrap_or(0);
+        if peak > self.limit_bytes {
             // Without a listener there is nothing to report.
             channel.send(&DecoderReply::TooMuchMemory, None).ok();
             kill_process(getpid(), Signal::KILL).ok();
         }
+        self.limit_bytes.saturating_sub(peak)
     }
 
     /// Most resident memory so far.

@@ -1,8 +1,9 @@
 //! Decodes clips in a child process, so that a clip that crashes, blocks or bloats its decoder harms nothing else.
 //!
 //! The child is this program with the hidden subcommand [`COMMAND`]. A worker owns one and uses it for all its clips. The
-//! child gets each clip as an open file and writes the requested frames into memory that both processes share. It has no
-//! network, opens no other file ([`sandbox`]) and has a limit of memory ([`memory_limit`]). Every request has a deadline.
+//! child gets each clip as an open file and writes each requested frame into memory that both processes share. A request
+//! steps over the frames between: there is one for each frame that is used. The child has no network, opens no other file
+//! ([`sandbox`]) and has a limit of memory ([`memory_limit`]). Every request has a deadline.
 //!
 //! The limit of memory leaves room for the other workers. A clip that needs more is decoded while no other is, with a higher
 //! limit; only above that one it is at fault.
@@ -23,9 +24,11 @@ pub use sandbox::SandboxReport;
 use super::clip::{ClipFacts, VideoOptions, timed_out};
 use super::gst_pipeline::GRACE;
 use super::turns::{DecodeTurn, DecodeTurns};
+use crate::dataset::clip_note::ClipNote;
 use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
 use protocol::{DecoderReply, DecoderRequest};
 use running_child::{ChildError, RunningChild};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::sync::Once;
@@ -69,8 +72,10 @@ struct OpenClip {
     is_open: bool,
     /// Steps that a child has taken in it, the one beyond its last frame included.
     steps: u64,
+    /// Whether a frame of it is in the shared memory.
+    has_frame: bool,
     declared_frames: Option<u64>,
-    is_approximate: bool,
+    notes: BTreeSet<ClipNote>,
     /// Whether a child has ended in it.
     is_retried: bool,
 }
@@ -175,8 +180,9 @@ impl<'a> DecoderProcess<'a> {
             left: options.timeout,
             is_open: false,
             steps: 0,
+            has_frame: false,
             declared_frames: None,
-            is_approximate: false,
+            notes: BTreeSet::new(),
             is_retried: false,
         });
         let opened = self.retrying(Self::open_in_child);
@@ -213,12 +219,10 @@ impl<'a> DecoderProcess<'a> {
     /// When the child ends or does not answer.
     pub fn facts(&mut self) -> Result<ClipFacts, SourceError> {
         self.retrying(|this| match this.request(&DecoderRequest::Facts)? {
-            DecoderReply::Facts(facts) => {
-                let is_approximate = this.clip()?.is_approximate;
-                Ok(ClipFacts {
-                    is_approximate: facts.is_approximate || is_approximate,
-                    ..facts
-                })
+            DecoderReply::Facts(mut facts) => {
+                // A new child has not converted the frames before.
+                facts.notes.extend(&this.clip()?.notes);
+                Ok(facts)
             }
             reply => Err(this.unexpected(&reply)),
         })
@@ -268,8 +272,8 @@ impl<'a> DecoderProcess<'a> {
         if clip.is_open {
             self.open_in_child()?;
         }
-        for _ in 0..steps {
-            self.advance_in_child()?;
+        if steps > 0 {
+            self.advance_in_child(steps)?;
         }
         Ok(())
     }
@@ -287,9 +291,26 @@ impl<'a> DecoderProcess<'a> {
         }
     }
 
-    fn advance_in_child(&mut self) -> Result<bool, RequestError> {
-        match self.request(&DecoderRequest::Advance)? {
-            DecoderReply::Advanced(has_frame) => Ok(has_frame),
+    fn advance_in_child(&mut self, count: u64) -> Result<u64, RequestError> {
+        let reply = self.request(&DecoderRequest::Advance(count))?;
+        let pixels_max = self.pixels_max;
+        let clip = self.clip()?;
+        clip.has_frame = false;
+        match reply {
+            DecoderReply::Frame {
+                width,
+                height,
+                notes,
+            } if width
+                .checked_mul(height)
+                .is_some_and(|pixels| pixels as u64 <= pixels_max) =>
+            {
+                clip.has_frame = true;
+                clip.notes.extend(notes);
+                self.frame.resize(width, height);
+                Ok(count)
+            }
+            DecoderReply::End(done) if done < count => Ok(done),
             reply => Err(self.unexpected(&reply)),
         }
     }
@@ -334,29 +355,21 @@ impl<'a> DecoderProcess<'a> {
 
 impl FrameSource for DecoderProcess<'_> {
     fn advance(&mut self) -> Result<bool, SourceError> {
-        let has_frame = self.retrying(Self::advance_in_child)?;
-        self.clip()?.steps += 1;
-        Ok(has_frame)
+        Ok(self.advance_by(1)? == 1)
+    }
+
+    fn advance_by(&mut self, count: u64) -> Result<u64, SourceError> {
+        let done = self.retrying(|this| this.advance_in_child(count))?;
+        self.clip()?.steps += count;
+        Ok(done)
     }
 
     fn frame(&mut self) -> Result<&RgbFrame, SourceError> {
-        let (width, height) =
-            self.retrying(|this| match this.request(&DecoderRequest::Frame)? {
-                DecoderReply::Frame {
-                    width,
-                    height,
-                    is_approximate,
-                } if width
-                    .checked_mul(height)
-                    .is_some_and(|pixels| pixels as u64 <= this.pixels_max) =>
-                {
-                    this.clip()?.is_approximate |= is_approximate;
-                    Ok((width, height))
-                }
-                reply => Err(this.unexpected(&reply)),
-            })?;
-        self.frame.resize(width, height);
-        Ok(&self.frame)
+        if self.clip()?.has_frame {
+            Ok(&self.frame)
+        } else {
+            Err(SourceError::Clip("no current frame".into()))
+        }
     }
 
     fn declared_frames(&self) -> Option<u64> {

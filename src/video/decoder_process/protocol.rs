@@ -2,6 +2,7 @@
 //! a Unix socket. A file travels with a packet as a descriptor.
 
 use super::sandbox::SandboxReport;
+use crate::dataset::clip_note::ClipNote;
 use crate::frame::SourceError;
 use crate::video::clip::{ClipFacts, VideoOptions};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -13,6 +14,7 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -34,10 +36,8 @@ pub(super) enum DecoderRequest {
     },
     /// Open the clip in the file that comes along.
     Open(VideoOptions),
-    /// Step to the next frame.
-    Advance,
-    /// Convert the current frame into the shared memory.
-    Frame,
+    /// Step so many frames on and convert the one there into the shared memory.
+    Advance(u64),
     /// Report what is known of the clip.
     Facts,
     /// Close the clip.
@@ -51,15 +51,15 @@ pub(super) enum DecoderReply {
     Started(SandboxReport),
     /// To [`DecoderRequest::Open`] and [`DecoderRequest::Facts`].
     Facts(ClipFacts),
-    /// To [`DecoderRequest::Advance`]: whether there is a frame.
-    Advanced(bool),
-    /// To [`DecoderRequest::Frame`]: the frame is in the shared memory.
+    /// To [`DecoderRequest::Advance`]: the frame is in the shared memory.
     Frame {
         width: usize,
         height: usize,
-        /// Whether a frame of the clip was converted by a rule that is not proven equal to the notebook's.
-        is_approximate: bool,
+        /// What is to be said of the clip up to here.
+        notes: BTreeSet<ClipNote>,
     },
+    /// To [`DecoderRequest::Advance`]: only so many frames were left.
+    End(u64),
     /// To [`DecoderRequest::Close`]: whether the decoder has stopped.
     Closed(bool),
     /// To any of them.
@@ -96,24 +96,31 @@ impl From<Errno> for ChannelError {
 
 /// One end of the connection.
 #[derive(Debug)]
-pub(super) struct Channel(OwnedFd);
+pub(super) struct Channel {
+    socket: OwnedFd,
+    /// Room for a packet, made when the first one is received.
+    packet: Vec<u8>,
+}
 
 impl Channel {
     /// Both ends of a new connection.
     pub(super) fn pair() -> io::Result<(Self, OwnedFd)> {
         let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
         let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, flags, None)?;
-        Ok((Self(ours), theirs))
+        Ok((Self::new(ours), theirs))
     }
 
     /// The end that `socket` is.
     pub(super) fn new(socket: OwnedFd) -> Self {
-        Self(socket)
+        Self {
+            socket,
+            packet: Vec::new(),
+        }
     }
 
     /// The same end for another thread.
     pub(super) fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
+        self.socket.try_clone().map(Self::new)
     }
 
     /// Sends `message`, with `file`.
@@ -133,22 +140,22 @@ impl Channel {
             control.push(SendAncillaryMessage::ScmRights(files));
         }
         let packet = [IoSlice::new(&packet)];
-        sendmsg(&self.0, &packet, &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.socket, &packet, &mut control, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
     /// Waits for a message until `deadline`.
     pub(super) fn receive<T: DeserializeOwned>(
-        &self,
+        &mut self,
         deadline: Option<Instant>,
     ) -> Result<(T, Option<File>), ChannelError> {
         self.wait(deadline)?;
-        let mut bytes = vec![0; PACKET_BYTES_MAX];
+        self.packet.resize(PACKET_BYTES_MAX, 0);
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = recvmsg(
-            &self.0,
-            &mut [IoSliceMut::new(&mut bytes)],
+            &self.socket,
+            &mut [IoSliceMut::new(&mut self.packet)],
             &mut control,
             RecvFlags::CMSG_CLOEXEC,
         )?;
@@ -164,7 +171,7 @@ impl Channel {
                 file = files.map(File::from).next();
             }
         }
-        let message = serde_json::from_slice(&bytes[..received.bytes])
+        let message = serde_json::from_slice(&self.packet[..received.bytes])
             .map_err(|error| ChannelError::Malformed(error.to_string()))?;
         Ok((message, file))
     }
@@ -179,7 +186,7 @@ impl Channel {
             let timeout = Timespec::try_from(left.min(Duration::from_hours(1)));
             let timeout = timeout.map_err(io::Error::other)?;
             match poll(
-                &mut [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::IN)],
+                &mut [PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN)],
                 Some(&timeout),
             ) {
                 Ok(0) if Instant::now() >= deadline => return Err(ChannelError::Timeout),
@@ -199,7 +206,7 @@ mod tests {
     #[test]
     fn messages_arrive_whole_with_their_file() {
         let (ours, theirs) = Channel::pair().unwrap();
-        let theirs = Channel::new(theirs);
+        let mut theirs = Channel::new(theirs);
         let path = std::env::current_exe().unwrap();
         let file = File::open(path).unwrap();
         let sent = DecoderRequest::Start {
@@ -207,29 +214,29 @@ mod tests {
             needs_devices: true,
         };
         ours.send(&sent, Some(file.as_fd())).unwrap();
-        ours.send(&DecoderRequest::Advance, None).unwrap();
+        ours.send(&DecoderRequest::Advance(2), None).unwrap();
         let (received, file) = theirs.receive::<DecoderRequest>(None).unwrap();
         assert_eq!(format!("{received:?}"), format!("{sent:?}"));
         let mut head = [0; 4];
         file.unwrap().read_exact(&mut head).unwrap();
         assert_eq!(&head, b"\x7fELF");
         let (received, file) = theirs.receive::<DecoderRequest>(None).unwrap();
-        assert!(matches!(received, DecoderRequest::Advance) && file.is_none());
+        assert!(matches!(received, DecoderRequest::Advance(2)) && file.is_none());
     }
 
     #[test]
     fn what_is_no_message_is_an_error() {
         let (ours, theirs) = Channel::pair().unwrap();
-        let theirs = Channel::new(theirs);
+        let mut theirs = Channel::new(theirs);
         let soon = || Some(Instant::now() + Duration::from_millis(20));
-        let fails = || theirs.receive::<DecoderRequest>(soon()).unwrap_err();
-        assert!(matches!(fails(), ChannelError::Timeout));
+        let fails = |theirs: &mut Channel| theirs.receive::<DecoderRequest>(soon()).unwrap_err();
+        assert!(matches!(fails(&mut theirs), ChannelError::Timeout));
         ours.send(&"Dance", None).unwrap();
-        assert!(matches!(fails(), ChannelError::Malformed(_)));
+        assert!(matches!(fails(&mut theirs), ChannelError::Malformed(_)));
         let long = "x".repeat(PACKET_BYTES_MAX);
         assert!(ours.send(&long, None).is_err());
         drop(ours);
-        assert!(matches!(fails(), ChannelError::Closed));
+        assert!(matches!(fails(&mut theirs), ChannelError::Closed));
         let refused = theirs.send(&DecoderRequest::Facts, None).unwrap_err();
         assert!(matches!(refused, ChannelError::Closed));
     }

@@ -93,10 +93,14 @@ impl RunningChild {
         file: Option<&File>,
         deadline: Instant,
     ) -> Result<DecoderReply, ChildError> {
-        let reply = self
+        let mut reply = self
             .channel
             .send(request, file.map(AsFd::as_fd))
             .and_then(|()| self.channel.receive(Some(deadline)));
+        if matches!(reply, Err(ChannelError::Closed)) {
+            // It may have ended between two requests; what it sent last says why.
+            reply = self.channel.receive(Some(deadline));
+        }
         match reply {
             Ok((DecoderReply::TooMuchMemory, _)) => {
                 self.kill();
@@ -249,6 +253,18 @@ mod tests {
             child.is_out_of_memory.store(true, Ordering::Release);
             assert_eq!(child.end(None), ChildError::TooMuchMemory);
         };
+        let (channel, theirs) = Channel::pair().unwrap();
+        let theirs = Channel::new(theirs);
+        theirs.send(&DecoderReply::TooMuchMemory, None).unwrap();
+        drop(theirs);
+        let mut child = RunningChild {
+            process: program("kill -9 $$"),
+            channel,
+            is_out_of_memory: Arc::default(),
+            messages_end: bounded(0).1,
+        };
+        let error = child.call(&DecoderRequest::Facts, None, Instant::now());
+        assert_eq!(error.unwrap_err(), ChildError::TooMuchMemory);
         check(
             "kill -SEGV $$",
             "the decoder crashed (SIGSEGV) in this clip",

@@ -65,7 +65,10 @@ fn listed_formats_have_their_element() {
 fn all_else_is_refused_by_its_name() {
     for (bytes, expected) in [
         (&b""[..], "the file is empty (0 bytes)"),
-        (&[0; 5000], "the file is filled with zero bytes, not a video"),
+        (
+            &[0; 5000],
+            "the file is filled with zero bytes, not a video",
+        ),
         (
             b"<html><body>Not found",
             "the file is a web page (HTML), not a video: download the clip again",

@@ -1,6 +1,7 @@
 //! Changes to what the demuxer reads and to the packets that the decoder gets, so that both are as FFmpeg's.
 
 use super::PipelineShared;
+use crate::dataset::clip_note::ClipNote;
 use crate::video::container::VideoTrack;
 use crate::video::decoder::{self, StreamCodec};
 use crate::video::packet_order::{self, Mark};
@@ -69,7 +70,9 @@ pub(super) fn cut_packets(output: &gst::Pad, caps: &gst::Caps, shared: &Arc<Pipe
             }
             buffer.make_mut().set_size(have);
             Mark::CutOff.put(buffer);
-            shared.is_made_up.fetch_or(is_parsed, Ordering::AcqRel);
+            if is_parsed {
+                shared.notes().insert(ClipNote::CutOffFrame);
+            }
         }
         gst::PadProbeReturn::Ok
     });
@@ -92,7 +95,7 @@ pub(super) fn follow_edits(
                     .map_readable()
                     .is_ok_and(|b| decoder::begins_open(&b))
             {
-                on_jump.is_made_up.store(true, Ordering::Release);
+                on_jump.notes().insert(ClipNote::MissingReferences);
                 if let Some(decoder) = weak.upgrade() {
                     decoder::tolerate_errors(&decoder);
                 }

@@ -55,6 +55,18 @@ fn follow(edits: &[(u32, i32)]) -> Option<Vec<Packet>> {
     packets(&elst(edits), &stbl(), (1000, 12_800)).unwrap()
 }
 
+#[test]
+fn leading_gaps_are_no_part() {
+    for (edits, expected) in [
+        (&[(400, 0)][..], false),
+        (&[(40, -1), (400, 0)], false),
+        (&[(400, 0), (40, -1)], true),
+        (&[(400, 0), (400, 20_480)], true),
+    ] {
+        assert_eq!(is_several(&elst(edits)), expected, "{edits:?}");
+    }
+}
+
 type Case<'a> = (&'a str, &'a [(u32, i32)], &'a [(Range<u32>, bool)]);
 
 #[test]
@@ -135,6 +147,21 @@ fn a_picture_before_the_first_key_frame_is_not_decoded() {
             }
         ]
     );
+}
+
+#[test]
+fn times_may_wrap() {
+    // The repaired time falls far below the wanted one, which then wraps at 64 bits.
+    let steps = [
+        vec![1, u32::MAX],
+        vec![1 << 30, 0],
+        vec![0x8010_0000, u32::MAX - 480_000],
+    ];
+    let mut wraps = table(*b"stts", 8, &steps);
+    wraps.extend(&stbl()[24..]);
+    for edit in [(400, 0), (u32::MAX, i32::MAX)] {
+        packets(&elst(&[edit]), &wraps, (1, u32::MAX)).ok();
+    }
 }
 
 #[test]
