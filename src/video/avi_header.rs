@@ -20,20 +20,49 @@ pub(super) fn frame_count(file: &File) -> io::Result<Option<u64>> {
 
 /// The count in the first bytes of a file.
 fn declared(head: &[u8]) -> Option<u64> {
+    let count = chunk_of(first_video(head)?, *b"strh")?.get(32..)?;
+    Some(u32::from_le_bytes(*count.first_chunk()?).into()).filter(|count| *count > 0)
+}
+
+/// What the header of the first video stream says of its pictures. The demuxer does not pass it on for a codec that it does
+/// not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AviFrameFormat {
+    /// Pixels.
+    pub width: i32,
+    /// Pixels.
+    pub height: i32,
+    /// The codec's own header; often empty.
+    pub codec_data: Vec<u8>,
+}
+
+/// The pictures of the file that begins with `head`; `None` for another file.
+pub(super) fn frame_format(head: &[u8]) -> Option<AviFrameFormat> {
+    let format = chunk_of(first_video(head)?, *b"strf")?;
+    let number = |at: usize| Some(i32::from_le_bytes(*format.get(at..)?.first_chunk()?));
+    Some(AviFrameFormat {
+        width: number(4)?,
+        // Rows that are stored upwards have a negative number.
+        height: number(8)?.saturating_abs(),
+        codec_data: format.get(40..)?.to_vec(),
+    })
+}
+
+/// The list of the first video stream.
+fn first_video(head: &[u8]) -> Option<&[u8]> {
     if head.get(..4)? != b"RIFF" || head.get(8..11)? != b"AVI" {
         return None;
     }
     let header = list(head.get(12..)?, *b"hdrl")?;
-    let streams = chunks(header).filter_map(|(kind, content)| {
+    let mut streams = chunks(header).filter_map(|(kind, content)| {
         (kind == b"LIST" && content.starts_with(b"strl")).then(|| content.get(4..))?
     });
-    let mut headers = streams.filter_map(|stream| {
-        let header = chunks(stream).find(|(kind, _)| *kind == b"strh");
-        header.map(|(_, content)| content)
-    });
-    let video = headers.find(|header| header.starts_with(b"vids"))?;
-    let count = video.get(32..)?.first_chunk()?;
-    Some(u32::from_le_bytes(*count).into()).filter(|count| *count > 0)
+    streams.find(|stream| chunk_of(stream, *b"strh").is_some_and(|h| h.starts_with(b"vids")))
+}
+
+/// The content of the chunk of this kind.
+fn chunk_of(bytes: &[u8], kind: [u8; 4]) -> Option<&[u8]> {
+    chunks(bytes).find_map(|(name, content)| (name == kind).then_some(content))
 }
 
 /// The content of the list of this kind.
@@ -90,7 +119,33 @@ mod tests {
         let (first, second) = (stream(b"vids", 50), stream(b"vids", 7));
         let whole = avi(&[sound.clone(), first, second]);
         assert_eq!(declared(&whole), Some(50));
-        assert_eq!(declared(&avi(&[sound])), None);
+        assert_eq!(declared(&avi(&[sound.clone()])), None);
+        let format: Vec<u8> = [
+            48_u32,
+            640,
+            480_u32.wrapping_neg(),
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0x0201,
+        ]
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+        let video = chunk(b"strh", &[&b"vids"[..], &[0; 52]].concat());
+        let video = [&b"strl"[..], &video, &chunk(b"strf", &format)].concat();
+        let file = avi(&[sound, chunk(b"LIST", &video)]);
+        let expected = AviFrameFormat {
+            width: 640,
+            height: 480,
+            codec_data: vec![1, 2, 0, 0],
+        };
+        assert_eq!(frame_format(&file), Some(expected));
+        assert_eq!(frame_format(&whole), None);
         assert_eq!(declared(&avi(&[stream(b"vids", 0)])), None);
         for length in 0..whole.len() {
             assert!(declared(&whole[..length]).is_none_or(|count| count == 50));

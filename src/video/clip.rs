@@ -129,7 +129,7 @@ impl VideoClip {
             timeout: options.timeout,
             budget: options.timeout,
             frames: counted.filter(|frames| *frames > 0),
-            approximate: track.is_approximate,
+            approximate: track.is_approximate || found.is_cut,
             track,
             taken: 0,
             is_at_start: false,
