@@ -1,6 +1,6 @@
 //! The inference backend that job and camera share: opened once, and every event of it reported once.
 
-use crate::config::Config;
+use crate::config::{Config, TAKES};
 use crate::daemon::Daemon;
 use crate::error::CliError;
 use crate::inference::{BackendEvent, BackendHandle, SelectionContext};
@@ -49,7 +49,11 @@ impl Daemon {
             return Ok(Some(job.settings));
         }
         match config.camera.device {
-            Some(_) => output_dir::recorded_settings(&config.takes_path()),
+            Some(_) => {
+                let named = config.camera.path.as_deref();
+                let takes = output_dir::folder_within(&config.output.path, TAKES, named)?;
+                output_dir::recorded_settings(&takes)
+            }
             None => Ok(None),
         }
     }

@@ -2,6 +2,7 @@
 //! for a missing camera.
 
 use crate::camera::{Camera, CameraAddress, CaptureTimeouts, DropPolicy};
+use crate::config::TAKES;
 use crate::daemon::camera_session::{CameraSession, TakeWriter};
 use crate::daemon::job_queue::PendingCommand;
 use crate::daemon::{Daemon, spawn};
@@ -16,6 +17,7 @@ use crate::recording::{CaptureSettings, TakeProvenance};
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use crate::sequence::sign_recorder::SignRecorder;
 use crate::storage::mirror::Listing;
+use crate::storage::output_dir;
 use crate::system::clock::{now_utc, uptime};
 use crate::system::{Liveness, Stage, lock_ignoring_poison};
 use anyhow::anyhow;
@@ -219,9 +221,10 @@ fn run_session(
     let renewed = || daemon.backends.reopened();
     let detector = FallbackDetector::new(&backend, capture.detector, &renewed)?;
     let settings = capture.settings(backend.files(), &backend.identity());
-    let out = config.takes_path();
+    let named = config.camera.path.as_deref();
+    let out = output_dir::folder_within(&config.output.path, TAKES, named)?;
     let mut store = TakeStore::open(&out, settings.clone(), capture, -1, "train")?;
-    store.publish_to(daemon.ledger.clone());
+    store.publish_to(daemon.ledger.clone())?;
     daemon.outbox.notify();
     let origin = TakeProvenance {
         settings: &settings,

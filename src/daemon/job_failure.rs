@@ -53,6 +53,8 @@ pub(super) fn component(failure: &CliError) -> &'static str {
         Some(StoreError::Occupied { .. }) => "job",
         Some(_) => "disk",
         None if failure.error.is::<ModelFileError>() => "job",
+        // The machine has no memory or file handles left.
+        None if failure.exit == Exit::InOut => "job",
         None => "dataset",
     }
 }

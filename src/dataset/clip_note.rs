@@ -15,7 +15,7 @@ pub enum ClipNote {
     CutOffFile,
     /// The edit list is too long: the whole track is read.
     LongEditList,
-    /// An edit begins with a picture whose references are missing: FFmpeg makes them up in another way.
+    /// The stream or an edit begins with pictures whose references are missing: FFmpeg makes them up in another way.
     MissingReferences,
     /// The container declares no possible number of frames.
     NoFrameCount,
@@ -84,7 +84,7 @@ impl ClipNote {
                 "The edit list is longer than what is followed. The whole track is read."
             }
             Self::MissingReferences => {
-                "An edit begins with a picture whose references are missing. FFmpeg makes them up in another way."
+                "The stream or an edit begins with pictures whose references are missing. FFmpeg makes them up in another way."
             }
             Self::NoFrameCount => {
                 "The container declares no possible number of frames. They are counted; OpenCV estimates the number."

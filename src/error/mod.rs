@@ -95,6 +95,7 @@ exit_codes! {
     PreviewError: |_| Exit::CannotCreate;
     UrlError: |_| Exit::Usage;
     DatasetError: |error| match error {
+        error if error.is_of_machine() => Exit::InOut,
         DatasetError::JsonTooLarge { .. }
         | DatasetError::Metadata { .. }
         | DatasetError::BadArchive { .. } => Exit::BadData,

@@ -1,9 +1,10 @@
 //! Which backend is requested, which one was chosen, and how results identify it.
 
-use super::{BackendSpec, DelegateSpec};
+use super::{BackendSpec, DelegateSpec, model_files};
 use crate::selection::{BACKENDS, BackendChoice, BackendPreference, CPU};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::env::consts::ARCH;
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,11 +46,23 @@ impl BackendRequest {
 
 /// The name of the one backend that an identity allows; `None` when it allows several.
 fn backend_of(identity: &Value) -> Option<&str> {
-    let names = BACKENDS.iter().copied();
+    let names = BACKENDS.iter().copied().chain([CPU]);
     identity
         .as_str()
         .filter(|name| *name == CPU)
         .or_else(|| names.into_iter().find(|name| identity.get(name).is_some()))
+}
+
+/// What of the CPU backend decides numbers: the processor's architecture, and the TFLite library.
+fn cpu_identity(known: Option<&Value>) -> Value {
+    match known {
+        // Results of a version that did not record more.
+        Some(known) if known == CPU => known.clone(),
+        _ => {
+            let library = model_files::loaded_runtime().map(|(_, sha256)| sha256);
+            json!({CPU: {"architecture": ARCH, "library_sha256": library}})
+        }
+    }
 }
 
 /// The backend that runs the models.
@@ -93,7 +106,7 @@ pub(super) fn identity(request: &BackendRequest, chosen: &ChosenBackend) -> Valu
     }
     let name = chosen.choice.name.as_str();
     match &chosen.spec {
-        BackendSpec::Cpu => json!(CPU),
+        BackendSpec::Cpu => cpu_identity(request.recorded.as_ref()),
         // Where the pinned library lies decides no number.
         BackendSpec::LiteRt(_) => {
             let names = (chosen.files.iter()).map(|(path, sha256)| {
@@ -114,7 +127,8 @@ pub fn expected_identity(request: &BackendRequest, known: &Value) -> Value {
         preference if preference.is_open() && !known.is_null() => known.clone(),
         BackendPreference::Require(name) if known.get(name).is_some() => known.clone(),
         BackendPreference::Require(name) => json!({name: null}),
-        _ => identity(request, &ChosenBackend::cpu("")),
+        BackendPreference::Prefer(_) => identity(request, &ChosenBackend::cpu("")),
+        _ => cpu_identity(Some(known)),
     }
 }
 
@@ -151,14 +165,22 @@ mod tests {
             assert_eq!(identity(&request, &litert("/a")), recorded);
             assert_eq!(identity(&request, &litert("/b")), recorded);
         }
-        assert_eq!(identity(&request("auto", None), &cpu), json!(CPU));
+        let here = identity(&request("auto", None), &cpu);
+        assert_eq!(here[CPU]["architecture"], ARCH);
+        assert_eq!(here[CPU]["library_sha256"].as_str().map(str::len), Some(64));
+        // An earlier version recorded the name alone.
+        let earlier = json!(CPU);
+        assert_eq!(identity(&request("auto", Some(&earlier)), &cpu), earlier);
+        let mut other = here.clone();
+        other[CPU]["library_sha256"] = json!("0");
+        assert_eq!(identity(&request("auto", Some(&other)), &cpu), here);
         let any = json!("any within 0.0005 of cpu");
         assert_eq!(identity(&request("prefer:custom", None), &cpu), any);
     }
 
     #[test]
     fn the_recorded_backend_decides_where_handloom_chooses() {
-        let [cpu, any] = [json!(CPU), json!("any within 0.0005 of cpu")];
+        let [cpu, any] = [cpu_identity(None), json!("any within 0.0005 of cpu")];
         let litert_cpu = identity(&request("auto", None), &litert("/a"));
         for preference in ["auto", "fastest"] {
             for (known, in_force) in [

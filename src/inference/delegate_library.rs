@@ -3,6 +3,7 @@
 use super::backend::BackendError;
 use super::ffi::{Plugin, PluginLoadError};
 use super::model_files::ModelRole;
+use super::path_json;
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -18,12 +19,15 @@ const ELF_HEAD: usize = 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DelegateSpec {
     /// The plugin: a file, or a name that the system's loader finds.
+    #[serde(with = "path_json")]
     pub library: PathBuf,
     /// Its options; `{model}` in a value stands for `palm` or `hand`.
     pub options: Vec<(String, String)>,
     /// A palm model for the delegate, for example an int8 one.
+    #[serde(with = "path_json::option")]
     pub palm: Option<PathBuf>,
     /// A hand model for the delegate.
+    #[serde(with = "path_json::option")]
     pub hand: Option<PathBuf>,
 }
 

@@ -15,6 +15,7 @@ mod ffi;
 pub mod hardware;
 pub mod litert;
 pub mod model_files;
+mod path_json;
 pub mod probe;
 mod probe_cache;
 mod shared_device;

@@ -1,12 +1,15 @@
 //! Finds, reads and checks the model files: `.tflite` files or Google's `hand_landmarker.task` bundle. Each must have the
 //! SHA-256 that `models/manifest.json`, which is compiled in, pins.
 
+use super::path_json;
 use crate::digest::sha256_hex;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Cursor, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 /// Maximum size of a model file, bytes. Real models are far smaller.
 const MODEL_BYTES_MAX: u64 = 256 << 20;
@@ -140,10 +143,13 @@ pub struct ModelFiles {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ModelPaths {
     /// A folder with both files, or a `.task` bundle.
+    #[serde(with = "path_json::option")]
     pub models: Option<PathBuf>,
     /// The palm model alone: `.tflite` or `.task`.
+    #[serde(with = "path_json::option")]
     pub palm: Option<PathBuf>,
     /// The hand model alone: `.tflite` or `.task`.
+    #[serde(with = "path_json::option")]
     pub hand: Option<PathBuf>,
     /// Whether files with another hash than the pinned one are accepted.
     pub trust: bool,
@@ -294,13 +300,18 @@ fn bundle_member(bundle: Vec<u8>, name: &str) -> Result<Vec<u8>, String> {
 /// Path and SHA-256 of the TFLite library of this process; `None` where they cannot be determined.
 #[must_use]
 pub fn loaded_runtime() -> Option<(PathBuf, String)> {
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    let line = maps
-        .lines()
-        .find(|l| l.ends_with("/libtensorflowlite_c.so"))?;
-    let path = PathBuf::from(&line[line.find('/')?..]);
-    let sha256 = sha256_hex(&fs::read(&path).ok()?);
-    Some((path, sha256))
+    // The library stays the same until the process ends.
+    static LOADED: OnceLock<Option<(PathBuf, String)>> = OnceLock::new();
+    let find = || {
+        let maps = fs::read("/proc/self/maps").ok()?;
+        let mut lines = maps.split(|byte| *byte == b'\n');
+        let line = lines.find(|line| line.ends_with(b"/libtensorflowlite_c.so"))?;
+        let at = line.iter().position(|byte| *byte == b'/')?;
+        let path = PathBuf::from(OsStr::from_bytes(&line[at..]));
+        let sha256 = sha256_hex(&fs::read(&path).ok()?);
+        Some((path, sha256))
+    };
+    LOADED.get_or_init(find).clone()
 }
 
 #[cfg(test)]

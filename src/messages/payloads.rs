@@ -172,12 +172,28 @@ pub struct Batch {
     pub last: bool,
 }
 
+/// What a fault may concern.
+pub const COMPONENTS: [&str; 12] = [
+    "clip",
+    "dataset",
+    "disk",
+    "heat",
+    "memory",
+    "mirror",
+    "config",
+    "job",
+    "accelerator",
+    "mqtt",
+    "camera",
+    "ledger",
+];
+
 /// Channel `fault`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// Name of the job's run, if the fault concerns one.
     pub run: Option<String>,
-    /// `clip`, `disk`, `heat`, `memory`, `mirror`, `config`, `job`, `dataset`, `mqtt`, `camera`.
+    /// One of [`COMPONENTS`].
     pub component: String,
     /// The clip, if the fault concerns one.
     pub clip: Option<ClipName>,
@@ -233,7 +249,7 @@ pub struct SensorReadings {
     pub load_1min: Option<f64>,
     /// Available memory within the limits of the own control group, MiB.
     pub memory_available_mib: Option<u64>,
-    /// Resident memory of this process, MiB.
+    /// Resident memory of the daemon and its decoder processes together, MiB.
     pub memory_resident_mib: Option<u64>,
 }
 

@@ -5,7 +5,7 @@ use crate::messages::payloads::Timestamp;
 use crate::recording::capture_settings::CaptureSettings;
 use crate::sequence::FrameTotal;
 use crate::sequence::sign_recorder::Sign;
-use crate::storage::batches::BatchRow;
+use crate::storage::batches::{self, BatchRow};
 use crate::storage::ledger::{ClipRecord, JobIdentity};
 use crate::storage::lock::FolderLock;
 use crate::storage::manifest::ManifestLine;
@@ -101,11 +101,12 @@ impl TakeStore {
             run: "camera".to_owned(),
         };
         output_dir::claim(out, &mut ledger, &job, OpenMode::Resume)?;
-        let clips = ledger.clips()?;
         let is_behind = ledger.metadata(BEHIND)?.is_some();
         let ledger = SharedLedger::new(ledger);
         let length = capture.shape.length;
         let recorder = Recorder::new(out, ledger, capture.batch_size, length).open_ended();
+        record_again(out, &recorder)?;
+        let clips = recorder.ledger().clips()?;
         let mut store = Self {
             capture: capture.clone(),
             signer_id,
@@ -125,9 +126,16 @@ impl TakeStore {
         Ok(store)
     }
 
-    /// From now on the message of each sealed batch goes into the outbox of `outbox`.
-    pub(crate) fn publish_to(&mut self, outbox: SharedLedger) {
+    /// From now on the message of each sealed batch goes into the outbox of `outbox`, and at once what is to be said of the
+    /// ledger.
+    ///
+    /// # Errors
+    /// When `outbox` cannot be written.
+    pub(crate) fn publish_to(&mut self, outbox: SharedLedger) -> Result<(), StoreError> {
+        let faults = self.recorder.ledger().take_faults();
+        outbox.lock().post(&faults, &clock::timestamp())?;
         self.recorder.publish_to(outbox);
+        Ok(())
     }
 
     /// Takes that are in the output.
@@ -343,6 +351,69 @@ impl TakeStore {
             self.glosses.push(Arc::clone(gloss));
         }
     }
+}
+
+/// Records the takes again that the ledger of `out` has lost and that a batch file holds: a ledger whose log was damaged has
+/// forgotten what was recorded last, and the next takes would get the same names and replace the file.
+fn record_again(out: &Path, recorder: &Recorder) -> Result<(), StoreError> {
+    let (clips, sealed) = {
+        let ledger = recorder.ledger();
+        (ledger.clips()?, ledger.sealed()?)
+    };
+    for batch in output_dir::batch_numbers(out)? {
+        let range = recorder.positions(batch, usize::MAX);
+        let known = clips.range(range.clone());
+        let accepted = known.filter(|(_, clip)| clip.state == ACCEPTED).count();
+        let file = sealed.get(&batch);
+        if file.is_some_and(|file| file.rows == accepted) {
+            continue;
+        }
+        let rows = match batches::read_batch(out, batch) {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::warn!(%error, "takes in a batch file that the ledger does not know cannot be read");
+                continue;
+            }
+        };
+        for row in rows {
+            // A take is named after its position.
+            let position = row
+                .video_id
+                .rsplit_once('-')
+                .map(|(_, number)| number.parse());
+            let Some(Ok(position)) = position else {
+                continue;
+            };
+            if !range.contains(&position) || clips.contains_key(&position) {
+                continue;
+            }
+            tracing::warn!(take = %row.video_id, batch, "the ledger has lost a take: it is kept from its batch file");
+            let hands = |min| row.frames.iter().filter(|f| f.hand_count >= min).count();
+            let record = TakeRecord {
+                id: row.video_id.to_string(),
+                gloss: row.gloss.to_string(),
+                split: row.split.clone(),
+                signer_id: row.signer_id,
+                clip: json!({
+                    "source": "camera",
+                    "kept_from": format!("{batch:05}.npz"),
+                    "sampled": row.frames.len(),
+                    "with_hand": hands(1),
+                    "with_two_hands": hands(2),
+                }),
+            };
+            let clip = ClipRecord {
+                key: record.id.clone(),
+                state: ACCEPTED.to_owned(),
+                reason: None,
+                clip: Some(json!(record).to_string()),
+            };
+            // The rows of a sealed batch are in its file.
+            let staged = file.is_none().then_some(&row);
+            recorder.record(position, &clip, staged, &[], &clock::timestamp())?;
+        }
+    }
+    Ok(())
 }
 
 /// The part of the manifest about a take.

@@ -102,12 +102,35 @@ impl Folder {
             .truncate(false)
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(self.place(name.as_ref()));
-        let file = opened.map_err(|error| not_through(&path, error))?;
-        if file.metadata()?.is_file() {
-            return Ok(file);
-        }
-        Err(io::Error::other(StoreError::Link { path }))
+        plain(&path, opened.map_err(|error| not_through(&path, error))?)
     }
+}
+
+/// Opens the file at `path` for reading. A pipe or device, which would block or never end, is refused at once.
+///
+/// # Errors
+/// When it cannot be opened or is no plain file.
+pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    plain(path, options.open(path)?)
+}
+
+/// The content of the file at `path`, as [`open_plain`] opens it.
+pub(super) fn read_plain(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_plain(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// `file`, which was opened at `path`, unless it is a pipe, a device or a folder.
+fn plain(path: &Path, file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::other(StoreError::Link {
+        path: path.to_path_buf(),
+    }))
 }
 
 /// `error`, or the reason that a link lies at `path`.
@@ -128,6 +151,16 @@ pub(crate) fn refuse_link(path: &Path) -> Result<(), StoreError> {
         });
     }
     Ok(())
+}
+
+/// Refuses `path`, where a file of ours lies, if it is no plain file.
+pub(super) fn refuse_odd(path: &Path) -> Result<(), StoreError> {
+    match path.symlink_metadata() {
+        Ok(found) if !found.is_file() => Err(StoreError::Link {
+            path: path.to_path_buf(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Replaces the contents of the file `name` below the folder `root` with what `fill` writes, or leaves them as they were.
@@ -226,7 +259,7 @@ pub(super) fn file_of_partial(name: &str) -> Option<&str> {
 
 /// SHA-256 of the file at `path`, lower-case hex.
 pub(crate) fn file_sha256(path: &Path) -> Result<String, StoreError> {
-    let file = File::open(path).map_err(StoreError::read(path))?;
+    let file = open_plain(path).map_err(StoreError::read(path))?;
     sha256(file).map_err(StoreError::read(path))
 }
 
@@ -362,6 +395,23 @@ mod tests {
         assert_eq!(fs::read(root.join("x")).unwrap(), b"ours");
         assert_eq!(fs::read(&victim).unwrap(), b"theirs");
         assert_eq!(fs::read_dir(other.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("run.json");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for path in [&pipe, dir.path(), Path::new("/dev/zero")] {
+            let error = file_sha256(path).unwrap_err();
+            assert!(matches!(error, StoreError::Link { .. }), "{error}");
+        }
+        fs::remove_file(&pipe).unwrap();
+        assert!(matches!(
+            file_sha256(&pipe).unwrap_err(),
+            StoreError::Read { .. }
+        ));
     }
 
     #[test]

@@ -19,10 +19,11 @@ pub enum StoreError {
     /// A file has other contents than it should.
     #[error("{path} is not a readable npz file: {reason}")]
     Broken { path: PathBuf, reason: String },
-    /// Something lies where a file or folder of ours should, and writing would follow it to elsewhere.
+    /// Something lies where a file or folder of ours should. Writing would follow it to elsewhere, or reading would not
+    /// end.
     #[error(
-        "{path} is a link or no plain file, and nothing is written through it: remove it (`rm {path}`); to keep the \
-         results elsewhere, name that folder itself"
+        "{path} is a link or no plain file, and nothing is read from it or written through it: remove it \
+         (`rm {path}`); to keep the results elsewhere, name that folder itself"
     )]
     Link { path: PathBuf },
     /// The ledger has lost clips: their rows had changed and were dropped.
@@ -122,9 +123,13 @@ impl StoreError {
         }
     }
 
+    /// The error that `path` cannot be read; an error of this kind stays what it is.
     pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Read { path, source }
+        move |source| match source.downcast() {
+            Ok(error) => error,
+            Err(source) => Self::Read { path, source },
+        }
     }
 
     /// Whether there was no room. The same write may succeed later.

@@ -11,7 +11,7 @@ mod verify;
 
 use crate::digest::Hasher;
 use crate::storage::StoreError;
-use crate::storage::atomic_file::{sync_folder, write_checked, write_file};
+use crate::storage::atomic_file::{open_plain, read_plain, sync_folder, write_checked, write_file};
 use crate::storage::output_dir::{files_of, is_result, leftovers};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -219,7 +219,7 @@ impl Mirror {
     /// A small file of the mirror; empty when there is none.
     fn read(&self, name: &str) -> Result<Vec<u8>, MirrorError> {
         let path = self.to.join(name);
-        match fs::read(&path) {
+        match read_plain(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             read => read.map_err(medium(&path)),
         }
@@ -297,7 +297,7 @@ impl Mirror {
                 source,
             })
         };
-        let mut source = File::open(&from).map_err(unreadable)?;
+        let mut source = open_plain(&from).map_err(unreadable)?;
         self.make_folders(name)?;
         let fill = |out: &mut io::BufWriter<File>| {
             let found = stream(&mut source, out, stop, unreadable)?;

@@ -6,7 +6,9 @@ use super::lock::FolderLock;
 use super::manifest::{MANIFEST_NAME, RUN_NAME};
 use super::mirror::{Listed, Listing};
 use crate::storage::StoreError;
-use crate::storage::atomic_file::{file_of_partial, make_folder, refuse_link, sync_folder};
+use crate::storage::atomic_file::{
+    file_of_partial, make_folder, read_plain, refuse_link, sync_folder,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -71,6 +73,20 @@ pub(crate) fn open(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), S
         sync_folder(&out.join(name)).map_err(StoreError::write(out))?;
     }
     Ok((lock, ledger))
+}
+
+/// The folder that a user `named`, which may be a link, or else the folder `name` in `out`, which may not.
+pub(crate) fn folder_within(
+    out: &Path,
+    name: &str,
+    named: Option<&Path>,
+) -> Result<PathBuf, StoreError> {
+    if let Some(named) = named {
+        return Ok(named.to_path_buf());
+    }
+    let path = out.join(name);
+    refuse_link(&path)?;
+    Ok(path)
 }
 
 /// Settings that depend on the dataset alone.
@@ -161,7 +177,7 @@ fn known_settings(
 /// The settings in `run.json`, for a folder whose ledger has none.
 fn settings_of_run(out: &Path) -> Result<Option<Value>, StoreError> {
     let run = out.join(RUN_NAME);
-    match fs::read(&run) {
+    match read_plain(&run) {
         Ok(bytes) => Ok(serde_json::from_slice::<Value>(&bytes)
             .ok()
             .and_then(|v| v.get("settings").cloned())),
@@ -251,6 +267,14 @@ fn difference(old: &Value, new: &Value) -> (String, bool) {
 fn is_batch_name(name: &str) -> bool {
     let number = name.strip_suffix(".npz");
     number.is_some_and(|n| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The numbers of the batch files in `out`, in order.
+pub(crate) fn batch_numbers(out: &Path) -> Result<BTreeSet<usize>, StoreError> {
+    let files = files_of(&out.join(BATCH_FOLDER), is_batch_name)?;
+    let whole = files.iter().filter(|path| is_result(path));
+    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse().ok();
+    Ok(whole.filter_map(number).collect())
 }
 
 /// Whether `path` is a complete file.
@@ -373,6 +397,19 @@ mod tests {
         assert!(out.join(FINAL_NAME).exists());
         assert_eq!(enter(out, &a, OpenMode::Resume).unwrap(), ClaimOutcome::New);
         assert!(!out.join(FINAL_NAME).exists());
+    }
+
+    #[test]
+    fn a_folder_of_ours_may_be_no_link_and_one_that_is_named_may() {
+        let [dir, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let out = dir.path();
+        let within = |named| folder_within(out, "camera", named);
+        assert_eq!(within(None).unwrap(), out.join("camera"));
+        std::os::unix::fs::symlink(other.path(), out.join("camera")).unwrap();
+        let error = within(None).unwrap_err();
+        assert!(matches!(error, StoreError::Link { .. }), "{error}");
+        let named = out.join("camera");
+        assert_eq!(within(Some(&named)).unwrap(), named);
     }
 
     #[test]

@@ -62,8 +62,31 @@ impl Sensors {
             load_1min: text(&self.proc.join("loadavg"))
                 .and_then(|t| t.split_whitespace().next()?.parse().ok()),
             memory_available_mib: available.into_iter().chain(left).min(),
-            memory_resident_mib: from_kib("self/status", "VmRSS:"),
+            memory_resident_mib: self.resident_mib(),
         }
+    }
+}
+
+impl Sensors {
+    /// Resident memory of this process and of its child processes, MiB. The frames that they share count once.
+    fn resident_mib(&self) -> Option<u64> {
+        let status = |name: &str| text(&self.proc.join(name).join("status"));
+        let own = status("self")?;
+        let mut kib = field(&own, "VmRSS:")?;
+        if let Some(id) = field(&own, "Pid:") {
+            let processes = fs::read_dir(&self.proc).into_iter().flatten().flatten();
+            let children = processes
+                .filter_map(|entry| entry.file_name().into_string().ok())
+                .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+                .filter_map(|name| status(&name))
+                .filter(|status| field(status, "PPid:") == Some(id));
+            for child in children {
+                let [all, shared] =
+                    ["VmRSS:", "RssShmem:"].map(|key| field(&child, key).unwrap_or(0));
+                kib += all.saturating_sub(shared);
+            }
+        }
+        Some(kib >> 10)
     }
 }
 
@@ -214,6 +237,18 @@ mod tests {
         assert_eq!(found.load_1min, Some(1.42));
         assert_eq!(found.memory_available_mib, Some(2048));
         assert_eq!(found.memory_resident_mib, Some(200));
+        let status = |pid: u32, parent: u32, shared: u32| {
+            format!("Pid:\t{pid}\nPPid:\t{parent}\nVmRSS:\t102400 kB\nRssShmem:\t{shared} kB\n")
+        };
+        let found = read(&[
+            ("proc/self/status", &status(7, 1, 0)),
+            ("proc/7/status", &status(7, 1, 0)),
+            // A decoder process, which shares its frames.
+            ("proc/12/status", &status(12, 7, 20480)),
+            ("proc/13/status", &status(13, 2, 0)),
+            ("proc/meminfo", ""),
+        ]);
+        assert_eq!(found.memory_resident_mib, Some(180));
     }
 
     #[test]

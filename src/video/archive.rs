@@ -12,6 +12,8 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::clip_file::is_of_machine;
+use crate::frame::SourceError;
 use diagnosis::Ends;
 use memory::MemoryBudget;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -56,6 +58,18 @@ pub enum ArchiveError {
         /// What it is instead, or what is wrong with it, and what to do.
         reason: String,
     },
+    /// There is no memory, or no file handle, for an unpacked entry.
+    #[error("{entry} in {path} has {size} bytes, for which there is no memory: {source}")]
+    NoMemory {
+        /// The archive.
+        path: PathBuf,
+        /// Its name.
+        entry: String,
+        /// Unpacked, as the archive states it.
+        size: u64,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// An entry is missing, encrypted, damaged or too large.
     #[error("{entry} in {path} {problem}")]
     Entry {
@@ -66,6 +80,27 @@ pub enum ArchiveError {
         /// What is wrong with it.
         problem: String,
     },
+}
+
+impl ArchiveError {
+    /// Whether the machine has no memory or file handles left.
+    pub(super) fn is_of_machine(&self) -> bool {
+        match self {
+            Self::NoMemory { .. } => true,
+            Self::Io { source, .. } => is_of_machine(source),
+            _ => false,
+        }
+    }
+}
+
+impl From<ArchiveError> for SourceError {
+    fn from(error: ArchiveError) -> Self {
+        if error.is_of_machine() {
+            Self::Machine(error.to_string())
+        } else {
+            Self::Clip(error.to_string())
+        }
+    }
 }
 
 /// An open archive. Cheap to share: reading takes `&self`.
@@ -234,7 +269,7 @@ impl Archive {
     /// As [`Archive::read`], and when there is no memory for it.
     pub(super) fn memory_file(&self, name: &str, limit: u64) -> Result<MemoryFile, ArchiveError> {
         let file = memfd_create("handloom-clip", MemfdFlags::CLOEXEC);
-        let file = File::from(file.map_err(|e| self.no_memory(name, &e))?);
+        let file = File::from(file.map_err(|e| self.no_memory(name, e.into()))?);
         // LZMA keeps up to as much beside the file.
         let copies = if self.is_lzma(name) { 2 } else { 1 };
         let size = self.size(name).unwrap_or(0).min(limit);
@@ -253,7 +288,7 @@ impl Archive {
                 }
             }
         })?;
-        written.map_err(|e: io::Error| self.no_memory(name, &e))?;
+        written.map_err(|e: io::Error| self.no_memory(name, e))?;
         Ok(unpacked)
     }
 
@@ -271,10 +306,13 @@ impl Archive {
         }
     }
 
-    fn no_memory(&self, name: &str, cause: &dyn Display) -> ArchiveError {
-        let size = self.size(name).unwrap_or(0);
-        let problem = format_args!("has {size} bytes, for which there is no memory: {cause}");
-        self.entry_error(name, &problem)
+    fn no_memory(&self, name: &str, source: io::Error) -> ArchiveError {
+        ArchiveError::NoMemory {
+            path: self.path.clone(),
+            entry: name.to_owned(),
+            size: self.size(name).unwrap_or(0),
+            source,
+        }
     }
 }
 

@@ -121,6 +121,7 @@ impl VideoClip {
             Some(track) => track,
             None => container::other_track(&mut file).map_err(|e| io_error(&e))?,
         };
+        let is_cut = found.is_cut;
         let pipeline = gst_pipeline::build(file, &found, options, &track)?;
         let mut clip = Self {
             pipeline,
@@ -136,7 +137,10 @@ impl VideoClip {
             converter: FrameConverter::default(),
             shown: RgbFrame::default(),
             stored: RgbFrame::default(),
-            notes: BTreeSet::new(),
+            notes: is_cut
+                .then_some(ClipNote::MissingReferences)
+                .into_iter()
+                .collect(),
         };
         let starts = clip.pipeline.pipeline.set_state(gst::State::Playing);
         // A pipeline that does not start sends a message with the reason.

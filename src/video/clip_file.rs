@@ -26,15 +26,23 @@ pub fn open_file(path: &Path) -> Result<File, SourceError> {
 /// The fault that `error` reports: the machine's when it has no memory, file handles or processes left, else the clip's.
 #[must_use]
 pub fn io_error(error: &io::Error) -> SourceError {
-    const OF_THE_MACHINE: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN];
-    let is_the_machine = error
-        .raw_os_error()
-        .is_some_and(|code| OF_THE_MACHINE.contains(&code));
-    if is_the_machine {
-        SourceError::Machine(error.to_string())
+    io_fault(error, error.to_string())
+}
+
+/// As [`io_error`], with this `reason`.
+pub(super) fn io_fault(error: &io::Error, reason: String) -> SourceError {
+    if is_of_machine(error) {
+        SourceError::Machine(reason)
     } else {
-        SourceError::Clip(error.to_string())
+        SourceError::Clip(reason)
     }
+}
+
+/// Whether the machine has no memory, file handles or processes left, so that other files would fail as well.
+pub(super) fn is_of_machine(error: &io::Error) -> bool {
+    const CODES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN];
+    let code = error.raw_os_error();
+    code.is_some_and(|code| CODES.contains(&code))
 }
 
 #[cfg(test)]

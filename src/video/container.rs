@@ -10,7 +10,7 @@ mod samples;
 use crate::dataset::clip_note::ClipNote;
 use boxes::{be32, be64, boxes, child, position, rows};
 pub use edit_list::Packet;
-pub use other::other_track;
+pub use other::{AviFrameFormat, other_track};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -38,6 +38,8 @@ pub struct VideoTrack {
     pub notes: BTreeSet<ClipNote>,
     /// File positions and replacement bytes that hide the edit list, other tracks and the declared end of the media.
     pub patches: Vec<(u64, [u8; 4])>,
+    /// The pictures of an AVI file.
+    pub avi: Option<AviFrameFormat>,
     /// File position of media data that the end of the file may cut off.
     pub cut_off_from: Option<u64>,
     /// Bytes that the container has behind each packet.
@@ -224,6 +226,7 @@ fn video_track(moov: &[u8]) -> Option<VideoTrack> {
             quarter_turns: rotation::quarter_turns(tkhd, mvhd),
             notes: note.into_iter().collect(),
             packets: packets.unwrap_or_default().map(Arc::from),
+            avi: None,
             patches: patches(moov, trak, frames > 0),
             cut_off_from: None,
             trailer: 0,

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::archive::{ArchiveError, MEMORY_BYTES_MAX, MemoryFile};
+use super::clip_file::{io_fault, is_of_machine};
 use super::dataset_search::{DatasetCandidates, VIDEOS_NAME, megabytes};
 use crate::dataset::wlasl::{self, Entry, FILE_NAME, MetadataError};
 use crate::digest::Hasher;
@@ -78,6 +79,18 @@ pub enum DatasetError {
         /// The system's reason.
         source: io::Error,
     },
+}
+
+impl DatasetError {
+    /// Whether the machine has no memory or file handles left: the dataset may be as it should.
+    #[must_use]
+    pub fn is_of_machine(&self) -> bool {
+        match self {
+            Self::NotFound { source, .. } | Self::Io { source, .. } => is_of_machine(source),
+            Self::BadArchive(error) => error.is_of_machine(),
+            _ => false,
+        }
+    }
 }
 
 /// A clip that a decoder can open.
@@ -251,7 +264,7 @@ impl DatasetSource {
         match self.clip_location(video_id) {
             Location::Archive(archive, name) => {
                 let file = archive.memory_file(&name, self.clip_bytes_max);
-                let file = file.map_err(|e| SourceError::Clip(e.to_string()))?;
+                let file = file.map_err(SourceError::from)?;
                 Ok(ClipFile {
                     path: file.path(),
                     _memory: Some(file),
@@ -265,10 +278,10 @@ impl DatasetSource {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
                 other => {
                     let path = path.display();
-                    Err(SourceError::Clip(other.map_or_else(
-                        |error| format!("cannot read {path}: {error}"),
-                        |_| format!("{path} is not a regular file"),
-                    )))
+                    Err(match other {
+                        Err(error) => io_fault(&error, format!("cannot read {path}: {error}")),
+                        Ok(_) => SourceError::Clip(format!("{path} is not a regular file")),
+                    })
                 }
             },
         }

@@ -1,5 +1,7 @@
 //! Chooses the GStreamer element that decodes a stream.
 
+mod stream_names;
+
 use super::frame_size::{self, Framing};
 use crate::color::{ChromaLayout, Packing, RgbLayout};
 use crate::frame::{DecoderChoice, SourceError};
@@ -8,6 +10,8 @@ use gstreamer::ElementFactory;
 use gstreamer::glib::Value;
 use gstreamer::prelude::*;
 use gstreamer_video::VideoFormat;
+pub use stream_names::renamed;
+use stream_names::{ONLY_DECODER, stream_name};
 
 /// A stream's codec, as far as [`crate::color`] depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +83,15 @@ impl StreamCodec {
 /// # Errors
 /// A message for the user when there is no such decoder.
 pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, SourceError> {
-    let factory = find(caps, choice).ok_or_else(|| match choice {
+    let only = caps
+        .structure(0)
+        .and_then(|s| s.get::<&str>(ONLY_DECODER).ok());
+    let only = only.filter(|_| !matches!(choice, DecoderChoice::Named(_)));
+    let found = match only {
+        Some(only) => ElementFactory::find(only),
+        None => find(caps, choice),
+    };
+    let factory = found.ok_or_else(|| match choice {
         DecoderChoice::Named(name) => {
             format!("the decoder {name} is not installed (see `gst-inspect-1.0 | grep -i dec`)")
         }
@@ -104,11 +116,7 @@ fn no_decoder(caps: &gst::Caps) -> String {
         return "the video stream has no format".to_owned();
     };
     let name = fields.name().as_str();
-    let fourcc = fields.get::<i32>("fourcc").map(i32::to_le_bytes).ok();
-    let fourcc = fourcc
-        .as_ref()
-        .and_then(|fourcc| str::from_utf8(fourcc).ok());
-    let stream = fourcc.or_else(|| name.strip_prefix(FOURCC)).unwrap_or(name);
+    let stream = stream_name(caps).unwrap_or_default();
     let package = match name {
         "video/x-av1" => Some(("dav1ddec", "gstreamer1.0-plugins-bad")),
         "video/x-vp8" => Some(("vp8dec", "gstreamer1.0-plugins-good")),
@@ -126,30 +134,6 @@ fn no_decoder(caps: &gst::Caps) -> String {
     }
 }
 
-/// How GStreamer's MP4 demuxer names a codec that it does not know: this and the four characters of the file.
-const FOURCC: &str = "video/x-gst-fourcc-";
-
-/// The name that decoders have for a stream that GStreamer's demuxer does not know; `None` for all others.
-#[must_use]
-pub fn renamed(caps: &gst::Caps) -> Option<gst::Caps> {
-    let mut caps = caps.clone();
-    let fields = caps.make_mut().structure_mut(0)?;
-    let fourcc = fields.name().as_str().strip_prefix(FOURCC)?.to_owned();
-    match &*fourcc {
-        "AVdh" => fields.set_name("video/x-dnxhd"),
-        "FFV1" => {
-            fields.set_name("video/x-ffv");
-            fields.set("ffvversion", 1_i32);
-        }
-        "yuvs" => {
-            fields.set_name("video/x-raw");
-            fields.set("format", "YUY2");
-        }
-        _ => return None,
-    }
-    Some(caps)
-}
-
 /// Sets a property that some decoders have with this type.
 fn set_if_present<T: Into<Value> + StaticType>(decoder: &gst::Element, name: &str, value: T) {
     let property = decoder.find_property(name);
@@ -165,9 +149,9 @@ pub fn tolerate_errors(decoder: &gst::Element) {
 
 /// Whether an H.264 packet (NAL units after four-byte lengths or start codes) holds a picture that is not an IDR picture: as
 /// the first packet of a clip that was cut at an open group of pictures. FFmpeg fills in the missing references; GStreamer's
-/// wrapper of its decoder reports an error that OpenCV does not see.
+/// wrapper of its decoder reports an error that OpenCV does not see. `None` for a packet without a picture.
 #[must_use]
-pub fn begins_open(packet: &[u8]) -> bool {
+pub fn begins_open(packet: &[u8]) -> Option<bool> {
     let is_start_coded = packet.starts_with(&[0, 0, 1]) || packet.starts_with(&[0, 0, 0, 1]);
     let framing = if is_start_coded {
         Framing::StartCodes
@@ -178,7 +162,8 @@ pub fn begins_open(packet: &[u8]) -> bool {
     let kinds: Vec<u8> = kinds
         .filter_map(|unit| Some(unit.first()? & 0x1f))
         .collect();
-    kinds.contains(&1) && !kinds.contains(&5)
+    let has_frame = kinds.contains(&1) || kinds.contains(&5);
+    has_frame.then(|| !kinds.contains(&5))
 }
 
 /// Why no clip can be decoded on this machine.
@@ -417,11 +402,15 @@ mod tests {
             let units = kinds.iter().map(|kind| [0, 0, 0, 2, 0x60 | kind, 0x80]);
             units.flatten().collect::<Vec<u8>>()
         };
-        assert!(begins_open(&packet(&[6, 1])));
-        assert!(!begins_open(&packet(&[7, 8, 5, 5])));
-        assert!(!begins_open(&packet(&[9, 6])));
-        assert!(!begins_open(&[0xff; 3]));
-        assert!(begins_open(&[0, 0, 0, 1, 0x67, 1, 0, 0, 1, 0x41, 1]));
-        assert!(!begins_open(&[0, 0, 1, 0x67, 1, 0, 0, 1, 0x65, 1]));
+        for (packet, expected) in [
+            (packet(&[6, 1]), Some(true)),
+            (packet(&[7, 8, 5, 5]), Some(false)),
+            (packet(&[9, 6]), None),
+            (vec![0xff; 3], None),
+            (vec![0, 0, 0, 1, 0x67, 1, 0, 0, 1, 0x41, 1], Some(true)),
+            (vec![0, 0, 1, 0x67, 1, 0, 0, 1, 0x65, 1], Some(false)),
+        ] {
+            assert_eq!(begins_open(&packet), expected, "{packet:?}");
+        }
     }
 }

@@ -37,6 +37,7 @@ const GOOD: &str = "gstreamer1.0-plugins-good";
 const BAD: &str = "gstreamer1.0-plugins-bad";
 const BASE: &str = "gstreamer1.0-plugins-base";
 const UGLY: &str = "gstreamer1.0-plugins-ugly";
+const LIBAV: &str = "gstreamer1.0-libav";
 
 const fn framed(name: &'static str, element: &'static str, package: &'static str) -> FileFormat {
     FileFormat {
@@ -93,6 +94,32 @@ const FORMATS: &[(&str, FileFormat)] = &[
     ("video/x-h264", unframed("H.264 video", "h264parse")),
     ("video/x-h265", unframed("H.265 video", "h265parse")),
     ("image/jpeg", unframed("Motion JPEG", "jpegparse")),
+    ("video/x-dirac", unframed("Dirac", "diracparse")),
+    ("application/mxf", framed("MXF", "mxfdemux", BAD)),
+    (
+        "application/x-gst-av-nut",
+        FileFormat {
+            is_framed: false,
+            ..framed("NUT", "avdemux_nut", LIBAV)
+        },
+    ),
+];
+
+/// What files of other video formats begin with, which GStreamer may take for a listed one.
+const UNOPENED: &[(&[u8], &str)] = &[
+    (b"\xb7\xd8\x00\x20\x37\x49\xda\x11", "WTV"),
+    (b"\x84\x10\xff\xff\xff\xff", "RoQ"),
+    (b"\0\0\0\0\x01\xbc", "GXF"),
+    (b"\0\0\x02\x80\x01", "DNxHD without a container"),
+    (b"NSVf", "NSV"),
+    (b"NSVs", "NSV"),
+    (b"NuppelVideo", "NuppelVideo"),
+    (b"MythTVVideo", "NuppelVideo"),
+    (b"BIK", "Bink"),
+    (b"KB2", "Bink"),
+    (b"SMK2", "Smacker"),
+    (b"SMK4", "Smacker"),
+    (b"AV\x01", "PVA"),
 ];
 
 /// The format of a file.
@@ -103,6 +130,8 @@ pub(super) struct FoundFormat {
     /// The stream, where the element does not tell it: a parser has no list of streams, and a program stream may say
     /// nothing of its codec.
     pub stream: Option<gst::Caps>,
+    /// Whether a stream without a container begins inside a picture: it was cut, or is of another format.
+    pub is_cut: bool,
 }
 
 /// Finds the format of `file` by its first bytes.
@@ -125,29 +154,53 @@ pub(super) fn identify(file: &File) -> Result<FoundFormat, SourceError> {
             "the file is {name}, not a video: {advice}"
         )));
     }
+    if let Some((_, name)) = UNOPENED.iter().find(|(start, _)| head.starts_with(start)) {
+        return Err(SourceError::Clip(not_opened(name)));
+    }
     if let Some(first) = head.first_chunk()
         && container::is_mp4(first)
     {
         return Ok(FoundFormat {
             format: MP4,
             stream: None,
+            is_cut: false,
         });
     }
-    let caps = type_find_helper_for_data(None::<&gst::Object>, &head)
-        .map(|(caps, _)| caps)
-        .map_err(|_| SourceError::Clip(unknown(&head)))?;
-    let listed = FORMATS.iter().find(|(name, _)| {
-        name.parse::<gst::Caps>()
-            .is_ok_and(|listed| caps.can_intersect(&listed))
-    });
-    let Some((_, format)) = listed else {
-        return Err(SourceError::Clip(refusal(&caps, &head)));
+    let first_code = head.windows(3).position(|three| three == [0, 0, 1]);
+    let find = |head: &[u8]| {
+        let caps = type_find_helper_for_data(None::<&gst::Object>, head)
+            .ok()?
+            .0;
+        let listed = FORMATS.iter().find(|(name, _)| {
+            let listed = name.parse::<gst::Caps>();
+            listed.is_ok_and(|listed| caps.can_intersect(&listed))
+        });
+        Some((caps, listed.map(|(_, format)| format)))
     };
+    // Bytes of a picture at the start of a stream that was cut may look like anything.
+    let behind = || find(&head[first_code?..]).filter(|(_, format)| format.is_some());
+    let found = match find(&head) {
+        Some((caps, None)) => behind().or(Some((caps, None))),
+        None => behind(),
+        found => found,
+    };
+    let (caps, format) = found.ok_or_else(|| SourceError::Clip(unknown(&head)))?;
+    let format = format.ok_or_else(|| SourceError::Clip(refusal(&caps, &head)))?;
+    let begins = head.iter().position(|byte| *byte != 0);
     Ok(FoundFormat {
         format: *format,
         stream: stream(format, caps, &head),
+        is_cut: START_CODED.contains(&format.element) && first_code.map(|at| at + 2) != begins,
     })
 }
+
+/// The parsers of streams in which the bytes 0, 0, 1 begin each unit.
+const START_CODED: [&str; 4] = [
+    "h264parse",
+    "h265parse",
+    "mpegvideoparse",
+    "mpeg4videoparse",
+];
 
 /// The first `bytes` of a file, fewer when it ends before.
 fn read_head(file: &File, bytes: u64) -> io::Result<Vec<u8>> {
@@ -191,11 +244,13 @@ fn refusal(caps: &gst::CapsRef, head: &[u8]) -> String {
         Some(("text" | "subtitle", _)) => {
             format!("the file is a text ({name}), not a video: download the clip again")
         }
-        Some(_) => {
-            format!("files of the format {name} are not opened: convert the clip to MP4")
-        }
+        Some(_) => not_opened(name),
         None => unknown(head),
     }
+}
+
+fn not_opened(name: &str) -> String {
+    format!("files of the format {name} are not opened: convert the clip to MP4")
 }
 
 fn unknown(head: &[u8]) -> String {

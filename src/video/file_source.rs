@@ -20,12 +20,12 @@ glib::wrapper! {
 }
 
 impl FileSource {
-    /// A source of `file`, from its first byte, wherever the file's own position is.
+    /// A source of `prefix` and then `file`, from its first byte, wherever the file's own position is.
     #[must_use]
-    pub fn new(file: File) -> Self {
+    pub fn new(file: File, prefix: Vec<u8>) -> Self {
         let source: Self = glib::Object::new();
         source.set_format(gst::Format::Bytes);
-        element::FileReader::from_obj(&source).set_file(file);
+        element::FileReader::from_obj(&source).set_file(file, prefix);
         source
     }
 }
@@ -45,12 +45,13 @@ mod element {
 
     #[derive(Default)]
     pub struct FileReader {
-        file: OnceLock<File>,
+        /// The file, and what is read before it.
+        file: OnceLock<(File, Vec<u8>)>,
     }
 
     impl FileReader {
-        pub(super) fn set_file(&self, file: File) {
-            self.file.get_or_init(|| file);
+        pub(super) fn set_file(&self, file: File, prefix: Vec<u8>) {
+            self.file.get_or_init(|| (file, prefix));
         }
     }
 
@@ -76,7 +77,8 @@ mod element {
         }
 
         fn size(&self) -> Option<u64> {
-            Some(self.file.get()?.metadata().ok()?.len())
+            let (file, prefix) = self.file.get()?;
+            Some(file.metadata().ok()?.len() + prefix.len() as u64)
         }
 
         fn start(&self) -> Result<(), gst::ErrorMessage> {
@@ -93,12 +95,16 @@ mod element {
             length: u32,
             buffer: &mut gst::BufferRef,
         ) -> Result<gst::FlowSuccess, gst::FlowError> {
-            let file = self.file.get().ok_or(gst::FlowError::Error)?;
+            let (file, prefix) = self.file.get().ok_or(gst::FlowError::Error)?;
             let wanted = length as usize;
             let mut map = buffer.map_writable().map_err(|_| gst::FlowError::Error)?;
-            let mut read = 0;
+            let behind =
+                usize::try_from(offset).map_or(&[][..], |at| prefix.get(at..).unwrap_or(&[]));
+            let mut read = behind.len().min(wanted);
+            map[..read].copy_from_slice(&behind[..read]);
             while read < wanted {
-                match file.read_at(&mut map[read..wanted], offset + read as u64) {
+                let at = offset + read as u64 - prefix.len() as u64;
+                match file.read_at(&mut map[read..wanted], at) {
                     Ok(0) => break,
                     Ok(count) => read += count,
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -5,15 +5,16 @@
 
 mod attach;
 mod packets;
+mod parameter_sets;
 mod raw;
 mod size_limit;
 mod stop;
 
 use super::clip::VideoOptions;
-use super::container::{Packet, VideoTrack};
+use super::clip_file::io_error;
+use super::container::{AviFrameFormat, Packet, VideoTrack};
 use super::decoder::StreamCodec;
 use super::file_format::{FileFormat, FoundFormat};
-use super::file_source::FileSource;
 use crate::dataset::clip_note::ClipNote;
 use crate::frame::{DecoderChoice, SourceError};
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -115,6 +116,7 @@ struct PipelineShared {
     other_streams: Mutex<Vec<String>>,
     format: FileFormat,
     pixels_max: u64,
+    avi: Option<AviFrameFormat>,
     send: Sender<PipelineItem>,
 }
 
@@ -183,10 +185,13 @@ pub(super) fn build(
         other_streams: Mutex::default(),
         format,
         pixels_max: options.pixels_max,
+        avi: track.avi.clone(),
         send,
     });
     let pipeline = gst::Pipeline::new();
-    let file: gst::Element = FileSource::new(file).upcast();
+    let file = parameter_sets::source(file, format.element, &shared);
+    let file = file.map_err(|e| io_error(&e))?;
+    let file: gst::Element = file.upcast();
     if let Some(output) = file.static_pad("src") {
         packets::patch_file(&output, track.clone(), &shared);
     }

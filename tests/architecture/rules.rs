@@ -234,6 +234,7 @@ pub(crate) const UNSAFE: &[&str] = &[
     "inference/litert/session.rs",
     "inference/vulkan.rs",
     "video/decoder_process/shared_frame.rs",
+    "storage/ledger/no_room.rs",
     "system/clock.rs",
     "system/malloc.rs",
 ];

@@ -99,7 +99,7 @@ fn takes_are_the_cpus_byte_for_byte_on_one_that_is_right() {
     machine
         .film("cpu", &[])
         .ends(73)
-        .says(&["accelerator was", "now \"cpu\""]);
+        .says(&["accelerator was", "now {\"cpu\":"]);
 }
 
 #[test]

@@ -489,7 +489,7 @@ fn results_of_another_job_are_told() {
     let other = ["frame_stride was 2, now 3", "choose another output.path"];
     let settings = [cpu, "sequence.frame_stride=3"];
     world.finds(&settings, 73, "FAIL", "job", &other);
-    let other = ["accelerator was \"cpu\", now", "custom"];
+    let other = ["accelerator was {\"cpu\":", "custom"];
     let custom = ["run.accelerator=require:custom", "delegate.library=x.so"];
     world.finds(&custom, 69, "FAIL", "job", &other);
     // Where Handloom chooses, the results keep their backend.
@@ -510,6 +510,13 @@ fn results_of_another_job_are_told() {
     // By hand takes are called so.
     let settings = [device.as_str(), &path, "device.id=take", cpu];
     world.finds(&settings, 0, "ok", "takes", &["resumes after 0 takes"]);
+    // The folder of takes in the output folder is made by Handloom, so that it may be no link to elsewhere.
+    let linked = world.at("linked");
+    std::fs::create_dir(&linked).unwrap();
+    std::os::unix::fs::symlink(&takes, linked.join("camera")).unwrap();
+    let own = set("output.path", &linked);
+    let link = ["is a link", "rm "];
+    world.finds(&[&device, &own, cpu], 73, "FAIL", "takes", &link);
     let settings = [&settings[..], &["camera.dataset_fps=30"]].concat();
     let other = [
         "dataset_fps was 25.0, now 30.0",

@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod codecs;
 mod container_facts;
 mod decode;
 mod decoder_process;

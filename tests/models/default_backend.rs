@@ -95,10 +95,34 @@ fn without_litert_the_cpu_is_the_default() {
     let installation = Installation::new();
     let out = installation.gives_equal_bytes("cpu");
     assert_eq!(digests(&out), digests(&fixture().2));
-    assert_eq!(accelerator(&out), "cpu");
+    assert!(accelerator(&out)["cpu"].is_object());
     // No speed is measured, and nothing is remembered.
     let kept = installation.path("cache/handloom/accelerators.json");
     assert!(!kept.exists());
+}
+
+#[test]
+fn results_of_another_tflite_library_are_not_mixed_in() {
+    let installation = Installation::new();
+    let out = installation.path("out");
+    installation.process(&out, &[]).ends(0);
+    let identity = accelerator(&out);
+    assert_eq!(identity["cpu"]["architecture"], std::env::consts::ARCH);
+    // Resumes as long as nothing changes.
+    fs::remove_file(out.join("batches/00000.npz")).unwrap();
+    installation.process(&out, &[]).ends(0);
+    let whole = digests(&out);
+    // Another build, with equal code: bytes behind the end of a library are not loaded.
+    let library = installation.installed("libtensorflowlite_c.so");
+    let mut bytes = fs::read(&library).unwrap();
+    bytes.push(0);
+    fs::remove_file(&library).unwrap();
+    fs::write(&library, bytes).unwrap();
+    let says = ["accelerator was", "library_sha256", "--fresh"];
+    installation.process(&out, &[]).ends(73).says(&says);
+    assert_eq!(digests(&out), whole);
+    installation.process(&out, &["--fresh"]).ends(0);
+    assert_ne!(accelerator(&out), identity);
 }
 
 #[test]
@@ -131,7 +155,7 @@ fn with_litert_it_is_the_default_and_a_job_keeps_what_it_began_on() {
     installation.process(&out, &[]).ends(69).says(&says);
     assert_eq!(digests(&out), whole);
     installation.process(&out, &["--fresh"]).ends(0);
-    assert_eq!(accelerator(&out), "cpu");
+    assert!(accelerator(&out)["cpu"].is_object());
     assert_eq!(digests(&out), digests(&fixture().2));
 }
 

@@ -97,7 +97,8 @@ pub(super) fn takes(config: &Config) -> CheckResults {
     else {
         return Ok(Vec::new());
     };
-    let path = config.takes_path();
+    let named = config.camera.path.as_deref();
+    let path = output_dir::folder_within(&config.output.path, TAKES, named)?;
     earlier_results(&path, "takes", |ledger| {
         output_dir::refuse_unknown(&path, ledger)?;
         output_dir::other_job(&path, ledger, |known| {

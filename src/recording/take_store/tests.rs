@@ -95,6 +95,47 @@ fn takes_without_a_ledger_are_not_replaced() {
     assert_eq!(ids(&batches::batch_path(out, 0)), ["take-00000"]);
 }
 
+/// As after damage of the ledger's log: SQLite then drops what was recorded last.
+#[test]
+fn takes_that_the_ledger_has_lost_are_kept_from_their_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, path) = (dir.path(), dir.path().join("ledger.sqlite"));
+    let mut store = open(out);
+    add(&mut store, "book", 20);
+    drop(store);
+    let early = std::fs::read(&path).unwrap();
+    let mut store = open(out);
+    for gloss in ["cup", "cup", "hat"] {
+        add(&mut store, gloss, 20);
+    }
+    drop(store);
+    std::fs::write(&path, early).unwrap();
+    let mut store = open(out);
+    assert_eq!(store.accepted(), 3);
+    assert_eq!(add(&mut store, "pen", 20).id, "take-00003");
+    store
+        .close(&json!({"settings": {"source": "camera"}}))
+        .unwrap();
+    // The hat was in the ledger alone.
+    assert_eq!(
+        ids(&out.join(FINAL_NAME)),
+        ["take-00000", "take-00001", "take-00002", "take-00003"]
+    );
+    let manifest = std::fs::read_to_string(out.join(MANIFEST_NAME)).unwrap();
+    assert_eq!(manifest.lines().count(), 4);
+    drop(store);
+    // One lost record of a sealed batch.
+    Ledger::open(out).unwrap().lose_clip(1);
+    let mut store = open(out);
+    assert_eq!(store.accepted(), 4);
+    assert_eq!(undo(&mut store), "take-00003");
+    assert_eq!(undo(&mut store), "take-00002");
+    assert_eq!(
+        ids(&batches::batch_path(out, 0)),
+        ["take-00000", "take-00001"]
+    );
+}
+
 #[test]
 fn takes_are_kept_discarded_and_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
@@ -203,7 +244,7 @@ fn a_sealed_batch_is_announced_in_the_outbox_of_another_ledger() {
     for n in [20, 21, 22] {
         add(&mut store, "book", n);
     }
-    store.publish_to(outbox.clone());
+    store.publish_to(outbox.clone()).unwrap();
     for n in [20, 7, 22] {
         add(&mut store, "book", n);
     }

@@ -8,7 +8,11 @@ use crate::messages::topics;
 use crate::storage::StoreError;
 
 /// What is done about a row that has changed.
-const DROPPED: &str = "it is dropped, and its clip read again; check disk and memory";
+const DROPPED: &str =
+    "it is dropped: a job reads its clip again, a take is lost; check disk and memory";
+
+/// What of the ledger is lost when SQLite ends reading the log early.
+const LOG: &str = "the end of the log";
 
 /// Metadata without which a job cannot be resumed. It is not dropped: the ledger is refused.
 const REQUIRED: [&str; 2] = ["settings", "run"];
@@ -67,6 +71,26 @@ impl Ledger {
         }
         self.dropped.borrow_mut().extend(dropped);
         Ok(())
+    }
+
+    /// Reports that SQLite drops the end of the log.
+    pub(super) fn report_lost_log(&self) {
+        let path = self.path.display();
+        tracing::warn!("{LOG} in the ledger {path} has changed since it was written: {DROPPED}");
+        self.dropped.borrow_mut().push(LOG.to_owned());
+    }
+
+    /// The faults about dropped rows, for the outbox of another ledger. They are reported once.
+    pub(crate) fn take_faults(&mut self) -> Vec<Message> {
+        let dropped = self.dropped.take();
+        dropped.iter().map(|what| self.damage_fault(what)).collect()
+    }
+
+    /// Removes the record of a clip, as damage does.
+    #[cfg(test)]
+    pub(crate) fn lose_clip(&self, position: usize) {
+        let sql = "DELETE FROM clip WHERE position = ?1";
+        self.db.execute(sql, [position]).unwrap();
     }
 
     /// Whether a row was dropped that no fault reports yet.

@@ -17,10 +17,12 @@ mod checksum;
 pub mod clips;
 pub mod commands;
 mod damage;
+mod log_check;
+mod no_room;
 pub mod outbox;
 
 use super::StoreError;
-use super::atomic_file::refuse_link;
+use super::atomic_file::{open_plain, refuse_odd};
 use super::error::LEDGER_PATH_MAX;
 use crate::messages::payloads::Timestamp;
 use checksum::META;
@@ -29,7 +31,6 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -107,9 +108,12 @@ impl Ledger {
     pub fn open(out: &Path) -> Result<Self, StoreError> {
         let path = ledger_path(out)?;
         let wrap = |source| unusable(&path, source);
-        sync_log(&path)?;
+        let is_log_damaged = sync_log(&path)?;
         let mut db = Connection::open(&path).map_err(wrap)?;
-        prepare(&mut db).map_err(wrap)?;
+        prepare(&mut db).map_err(|source| match no_room::quota(&db, &source) {
+            Some(quota) => StoreError::write(&path)(quota),
+            None => wrap(source),
+        })?;
         let verdict: String = db
             .query_row("PRAGMA quick_check(1)", [], |r| r.get(0))
             .map_err(wrap)?;
@@ -122,6 +126,9 @@ impl Ledger {
         }
         let ledger = Self::new(path, db)?;
         ledger.drop_damaged()?;
+        if is_log_damaged {
+            ledger.report_lost_log();
+        }
         Ok(ledger)
     }
 
@@ -285,6 +292,9 @@ impl Ledger {
     }
 
     fn error(&self, source: rusqlite::Error) -> StoreError {
+        if let Some(quota) = no_room::quota(&self.db, &source) {
+            return StoreError::write(&self.path)(quota);
+        }
         StoreError::Ledger {
             path: self.path.clone(),
             source,
@@ -347,7 +357,7 @@ fn bad(path: &Path, reason: &dyn std::fmt::Display) -> StoreError {
     }
 }
 
-/// Where the ledger of the output folder `out` is. None of its files may be a link.
+/// Where the ledger of the output folder `out` is. Each of its files is a plain file or missing.
 fn ledger_path(out: &Path) -> Result<PathBuf, StoreError> {
     let path = out.join(LEDGER_NAME);
     // SQLite resolves links and makes the path absolute.
@@ -357,18 +367,23 @@ fn ledger_path(out: &Path) -> Result<PathBuf, StoreError> {
         return Err(StoreError::TooLong { path, length });
     }
     for ending in LEDGER_ENDINGS {
-        refuse_link(&out.join(format!("{LEDGER_NAME}{ending}")))?;
+        refuse_odd(&out.join(format!("{LEDGER_NAME}{ending}")))?;
     }
     Ok(path)
 }
 
 /// Makes the end of the write-ahead log durable. A process that is killed during a commit may leave a log that is
-/// complete and not synced. Its transaction counts as committed from here on and must survive a power cut.
-fn sync_log(path: &Path) -> Result<(), StoreError> {
+/// complete and not synced. Its transaction counts as committed from here on and must survive a power cut. Returns
+/// whether the log has transactions that SQLite drops without a word, because something before them has changed.
+fn sync_log(path: &Path) -> Result<bool, StoreError> {
     let log = path.with_file_name(format!("{LEDGER_NAME}-wal"));
-    match File::open(&log).and_then(|file| file.sync_all()) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(StoreError::write(&log)(error)),
-        _ => Ok(()),
+    let checked = open_plain(&log).and_then(|file| {
+        file.sync_all()?;
+        log_check::loses_transactions(file)
+    });
+    match checked {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        checked => checked.map_err(StoreError::write(&log)),
     }
 }
 

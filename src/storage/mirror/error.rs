@@ -19,9 +19,10 @@ pub(crate) enum MirrorError {
          itself"
     )]
     Medium { path: PathBuf, source: io::Error },
-    /// A link lies where a folder of ours should.
+    /// Something else lies where a file or folder of ours should.
     #[error(
-        "{path} is a link, and nothing is written through it: remove it (`rm {path}`); copying then resumes by itself"
+        "{path} is a link or no plain file, and nothing is read from it or written through it: remove it \
+         (`rm {path}`); copying then resumes by itself"
     )]
     Link { path: PathBuf },
     /// A file read back differs from what was written.

@@ -4,8 +4,8 @@
 use super::{
     CopyInterrupt, Listing, Mirror, MirrorError, SUMS_NAME, make_one, medium, parse, stream,
 };
+use crate::storage::atomic_file::open_plain;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, ErrorKind};
 
 /// The file that states the identity of the output folder on its first line.
@@ -74,7 +74,7 @@ impl Mirror {
         // Backwards: manifest and provenance, which are small and differ most, are last in a listing.
         for (name, sha256) in listing.files.iter().rev() {
             let path = self.to.join(name);
-            let mut file = match File::open(&path) {
+            let mut file = match open_plain(&path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 opened => opened.map_err(medium(&path))?,
             };

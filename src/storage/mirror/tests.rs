@@ -449,6 +449,27 @@ fn a_copy_that_changed_is_found_and_copied_again() {
 }
 
 #[test]
+fn a_pipe_in_place_of_a_file_is_not_waited_for() {
+    for name in ["MIRROR_OF", "SHA256SUMS"] {
+        let place = Place::new();
+        let pipe = place.to().join(name);
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let words = [&pipe.display().to_string(), "no plain file", "rm "];
+        says(place.pass(), &words);
+        fs::remove_file(&pipe).unwrap();
+        place.pass().unwrap();
+        // A copy that became a pipe is copied again.
+        let copy = place.to().join("batches/00000.npz");
+        fs::remove_file(&copy).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&copy).status();
+        assert!(made.unwrap().success());
+        place.pass().unwrap();
+        assert_eq!(&place.tree(), Place::canonical());
+    }
+}
+
+#[test]
 fn nothing_is_written_or_removed_through_a_link() {
     let place = Place::new();
     let elsewhere = place.dir.path().join("elsewhere");

@@ -3,6 +3,7 @@
 use super::{
     CopyInterrupt, Listing, Mirror, MirrorError, SUMS_NAME, medium, parse, render, stream,
 };
+use crate::storage::atomic_file::open_plain;
 use rustix::fs::{Advice, fadvise};
 use std::fs::File;
 use std::io;
@@ -27,7 +28,7 @@ impl Mirror {
         for file in listing.files.iter().filter(|file| self.has(&listed, file)) {
             let (name, sha256) = file;
             let path = self.to.join(name);
-            let mut copy = File::open(&path).map_err(medium(&path))?;
+            let mut copy = open_plain(&path).map_err(medium(&path))?;
             match read_back(&mut copy, stop) {
                 Ok(found) if found == *sha256 => {}
                 Ok(_) => changed.push(name.clone()),

@@ -2,6 +2,7 @@
 
 use super::header::{ArrayHeader, invalid};
 use crate::storage::StoreError;
+use crate::storage::atomic_file::open_plain;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Take};
@@ -80,7 +81,7 @@ impl NpzReader {
     /// # Errors
     /// When it cannot be read or is no zip archive.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = File::open(path).map_err(StoreError::read(path))?;
+        let file = open_plain(path).map_err(StoreError::read(path))?;
         Self::new(path, BufReader::new(file))
     }
 }

@@ -483,3 +483,24 @@ fn directories_are_bounded() {
         "{error}"
     );
 }
+
+#[test]
+fn want_of_memory_or_handles_is_no_fault_of_the_clip() {
+    let path = PathBuf::from("a.zip");
+    let opening = |code| {
+        SourceError::from(ArchiveError::Io {
+            path: path.clone(),
+            source: io::Error::from_raw_os_error(code),
+        })
+    };
+    for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
+        assert!(matches!(opening(code), SourceError::Machine(_)), "{code}");
+    }
+    assert!(matches!(opening(libc::EIO), SourceError::Clip(_)));
+    let archive = open("want", &zip_by_hand(0, b"abc", b"abc")).unwrap();
+    let error = archive.no_memory("a", io::Error::from_raw_os_error(libc::EMFILE));
+    assert!(error.to_string().contains("has 3 bytes"), "{error}");
+    assert!(matches!(SourceError::from(error), SourceError::Machine(_)));
+    let missing = archive.memory_file("b", LIMIT).unwrap_err();
+    assert!(matches!(SourceError::from(missing), SourceError::Clip(_)));
+}

@@ -58,6 +58,7 @@ fn read_avi(file: &mut (impl Read + Seek), length: u64, track: &mut VideoTrack) 
                 // Each frame has a chunk, if only an empty one of eight bytes: a count beyond that was never filled in.
                 let declared = declared_frames(&header).filter(|count| *count <= length / 8);
                 track.frames = declared.unwrap_or(0);
+                track.avi = frame_format(&header);
             }
             (b"LIST", b"movi") if end > length => {
                 track.cut_off_from = Some(inside);
@@ -72,16 +73,46 @@ fn read_avi(file: &mut (impl Read + Seek), length: u64, track: &mut VideoTrack) 
     Ok(())
 }
 
+/// What the header of the first video stream of an AVI file says of its pictures. The demuxer does not pass it on for a codec
+/// that it does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AviFrameFormat {
+    /// Pixels.
+    pub width: i32,
+    /// Pixels.
+    pub height: i32,
+    /// The codec's own header; often empty.
+    pub codec_data: Vec<u8>,
+}
+
+/// The pictures of the first video stream.
+fn frame_format(header: &[u8]) -> Option<AviFrameFormat> {
+    let format = chunk(first_video(header)?, *b"strf")?;
+    let number = |at: usize| Some(i32::from_le_bytes(*format.get(at..)?.first_chunk()?));
+    Some(AviFrameFormat {
+        width: number(4)?,
+        // Rows that are stored upwards have a negative number.
+        height: number(8)?.saturating_abs(),
+        codec_data: format.get(40..)?.to_vec(),
+    })
+}
+
 /// The count in the header of the first video stream.
 fn declared_frames(header: &[u8]) -> Option<u64> {
+    let count = chunk(first_video(header)?, *b"strh")?.get(32..)?;
+    Some(u32::from_le_bytes(*count.first_chunk()?).into())
+}
+
+/// The list of the first video stream.
+fn first_video(header: &[u8]) -> Option<&[u8]> {
     let lists = chunks(header).filter(|(kind, _)| *kind == b"LIST");
-    let streams = lists.filter_map(|(_, list)| list.strip_prefix(b"strl"));
-    let mut headers = streams.filter_map(|stream| {
-        let header = chunks(stream).find(|(kind, _)| *kind == b"strh");
-        header.map(|(_, content)| content)
-    });
-    let video = headers.find(|header| header.starts_with(b"vids"))?;
-    Some(u32::from_le_bytes(*video.get(32..)?.first_chunk()?).into())
+    let mut streams = lists.filter_map(|(_, list)| list.strip_prefix(b"strl"));
+    streams.find(|stream| chunk(stream, *b"strh").is_some_and(|h| h.starts_with(b"vids")))
+}
+
+/// The content of the first chunk of this name.
+fn chunk(bytes: &[u8], name: [u8; 4]) -> Option<&[u8]> {
+    chunks(bytes).find_map(|(found, content)| (found == name).then_some(content))
 }
 
 /// Names and contents of the chunks of one level. One that is cut off counts as far as it goes.
@@ -102,13 +133,13 @@ mod tests {
     use super::*;
     use std::io::Cursor;
 
-    fn chunk(name: &[u8], content: &[u8]) -> Vec<u8> {
+    fn make(name: &[u8], content: &[u8]) -> Vec<u8> {
         let size = u32::try_from(content.len()).unwrap().to_le_bytes();
         [name, &size, content, &[0][..content.len() % 2]].concat()
     }
 
     fn list(name: &[u8], content: &[u8]) -> Vec<u8> {
-        chunk(b"LIST", &[name, content].concat())
+        make(b"LIST", &[name, content].concat())
     }
 
     fn track(bytes: &[u8]) -> VideoTrack {
@@ -120,12 +151,12 @@ mod tests {
         let stream = |kind: &[u8], frames: u32| {
             let mut header = [kind, &[0; 52]].concat();
             header[32..36].copy_from_slice(&frames.to_le_bytes());
-            list(b"strl", &chunk(b"strh", &header))
+            list(b"strl", &make(b"strh", &header))
         };
         let avi = |streams: &[Vec<u8>]| {
-            let header = [chunk(b"avih", &[7; 57]), streams.concat()].concat();
-            let room = chunk(b"JUNK", &[0; 400]);
-            chunk(
+            let header = [make(b"avih", &[7; 57]), streams.concat()].concat();
+            let room = make(b"JUNK", &[0; 400]);
+            make(
                 b"RIFF",
                 &[&b"AVI "[..], &list(b"hdrl", &header), &room].concat(),
             )
@@ -135,11 +166,22 @@ mod tests {
         let (first, second) = (stream(b"vids", 50), stream(b"vids", 7));
         let whole = avi(&[sound.clone(), first, second]);
         assert_eq!(frames(&whole), 50);
-        assert_eq!(frames(&avi(&[sound])), 0);
+        assert_eq!(frames(&avi(&[sound.clone()])), 0);
         assert_eq!(frames(&avi(&[stream(b"vids", 5000)])), 0);
         for length in 0..whole.len() {
             assert!([0, 50].contains(&frames(&whole[..length])));
         }
+        let words = [48, 640, 480_u32.wrapping_neg(), 0, 0, 0, 0, 0, 0, 0, 0x0201];
+        let format: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let video = make(b"strh", &[&b"vids"[..], &[0; 52]].concat());
+        let video = list(b"strl", &[video, make(b"strf", &format)].concat());
+        let expected = AviFrameFormat {
+            width: 640,
+            height: 480,
+            codec_data: vec![1, 2, 0, 0],
+        };
+        assert_eq!(track(&avi(&[sound, video])).avi, Some(expected));
+        assert_eq!(track(&whole).avi, None);
         let mut other = whole;
         other[8..12].copy_from_slice(b"WAVE");
         assert_eq!(frames(&other), 0);
@@ -148,10 +190,10 @@ mod tests {
     #[test]
     fn packets_are_cut_off_and_the_index_is_not() {
         let header = list(b"hdrl", b"........");
-        let media = list(b"movi", &chunk(b"00dc", &[0; 20]));
-        let index = chunk(b"idx1", &[0; 16]);
-        let first = chunk(b"RIFF", &[&b"AVI "[..], &header, &media, &index].concat());
-        let more = chunk(b"RIFF", &[&b"AVIX"[..], &media].concat());
+        let media = list(b"movi", &make(b"00dc", &[0; 20]));
+        let index = make(b"idx1", &[0; 16]);
+        let first = make(b"RIFF", &[&b"AVI "[..], &header, &media, &index].concat());
+        let more = make(b"RIFF", &[&b"AVIX"[..], &media].concat());
         let whole = [first.clone(), more].concat();
         let from = |bytes: &[u8]| (track(bytes).cut_off_from, track(bytes).trailer);
         let begin = 12 + header.len();

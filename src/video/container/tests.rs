@@ -66,6 +66,7 @@ fn counts_the_first_video_track() {
             packets: None,
             notes: BTreeSet::new(),
             patches: found.as_ref().unwrap().patches.clone(),
+            avi: None,
             cut_off_from: None,
             trailer: 0,
             id: 0,

@@ -83,6 +83,14 @@ fn all_else_is_refused_by_its_name() {
             "the file is a zip archive, not a video: unpack it",
         ),
         (
+            b"\xb7\xd8\0\x20\x37\x49\xda\x11\0\0\x01\xb3\x10\0\xc0\x13",
+            "files of the format WTV are not opened: convert the clip to MP4",
+        ),
+        (
+            b"\x84\x10\xff\xff\xff\xff\x1e\0",
+            "files of the format RoQ are not opened",
+        ),
+        (
             &[0x5a, 1, 2, 3, 4, 5],
             "it begins with the bytes 5a 01 02 03 04 05",
         ),

@@ -1,7 +1,8 @@
 //! Chooses the video stream of a file and links a decoder to it.
 
-use super::{PipelineShared, StreamInfo, packets, raw, size_limit};
+use super::{PipelineShared, StreamInfo, packets, parameter_sets, raw, size_limit};
 use crate::frame::SourceError;
+use crate::video::container::AviFrameFormat;
 use crate::video::decoder::{self, StreamCodec};
 use gstreamer as gst;
 use gstreamer::prelude::*;
@@ -23,6 +24,7 @@ pub(super) fn connect(
     let sink_pad = sink.static_pad("sink").ok_or("the sink has no input")?;
     if let (Some(caps), Some(output)) = (stream, reader.static_pad("src")) {
         let connection = Connection {
+            found: caps,
             caps,
             is_renamed: false,
             parser: None,
@@ -44,11 +46,18 @@ pub(super) fn connect(
         if sink_pad.is_linked() {
             return;
         }
-        let renamed = stream.clone().or_else(|| decoder::renamed(&caps));
+        let mut renamed = stream.clone().or_else(|| decoder::renamed(&caps));
+        if let (Some(renamed), Some(avi)) = (&mut renamed, &on_pad.avi) {
+            complete(renamed.make_mut(), avi);
+        }
+        let parser = decoder::parser(renamed.as_ref().unwrap_or(&caps));
+        // FFmpeg's demuxer gives whole frames of H.263, for more of which its parser would wait.
+        let is_whole = on_pad.format.element == "avdemux_nut" && name == "video/x-h263";
         let connection = Connection {
+            found: &caps,
             caps: renamed.as_ref().unwrap_or(&caps),
             is_renamed: renamed.is_some(),
-            parser: decoder::parser(renamed.as_ref().unwrap_or(&caps)),
+            parser: parser.filter(|_| !is_whole),
         };
         if let Err(error) = connection.make(&pipeline, pad, &sink_pad, &on_pad) {
             on_pad.fail(error);
@@ -63,8 +72,24 @@ pub(super) fn connect(
     Ok(())
 }
 
+/// Adds to `caps` what the file's header says.
+fn complete(caps: &mut gst::CapsRef, avi: &AviFrameFormat) {
+    for fields in caps.iter_mut().filter(|fields| !fields.has_field("width")) {
+        fields.set("width", avi.width);
+        fields.set("height", avi.height);
+        // The decoders of FFmpeg need one.
+        fields.set("framerate", gst::Fraction::new(25, 1));
+        if !avi.codec_data.is_empty() {
+            let header = gst::Buffer::from_slice(avi.codec_data.clone());
+            fields.set("codec_data", header);
+        }
+    }
+}
+
 /// What is between a reader's output and the sink.
 struct Connection<'a> {
+    /// The stream as the reader describes it.
+    found: &'a gst::Caps,
     /// The stream.
     caps: &'a gst::Caps,
     /// Whether the demuxer has another name for the stream.
@@ -125,6 +150,7 @@ impl Connection<'_> {
         match self.parser {
             Some(parser) if !(is_framed && caps.is_fixed() && input.query_accept_caps(caps)) => {
                 pipeline.add(&parser).map_err(|e| e.to_string())?;
+                parameter_sets::put_first(pad, self.found, &parser, shared);
                 parser.link(&decoder).map_err(|e| e.to_string())?;
                 start(&parser)?;
                 let input = parser.static_pad("sink");

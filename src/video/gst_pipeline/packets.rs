@@ -93,7 +93,7 @@ pub(super) fn follow_edits(
             if is_h264
                 && packet
                     .map_readable()
-                    .is_ok_and(|b| decoder::begins_open(&b))
+                    .is_ok_and(|b| decoder::begins_open(&b) == Some(true))
             {
                 on_jump.notes().insert(ClipNote::MissingReferences);
                 if let Some(decoder) = weak.upgrade() {
@@ -118,15 +118,20 @@ pub(super) fn adjust_packets(
     input.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let stream = shared.stream.get();
         if stream.is_some_and(|s| s.codec == StreamCodec::H264)
-            && let Some(buffer) = info.buffer()
-            && buffer
-                .map_readable()
-                .is_ok_and(|b| decoder::begins_open(&b))
-            && let Some(decoder) = decoder.upgrade()
+            && let Some(bytes) = info.buffer().and_then(|b| b.map_readable().ok())
         {
-            decoder::tolerate_errors(&decoder);
+            match decoder::begins_open(&bytes) {
+                // The rest of a frame that was cut.
+                None => return gst::PadProbeReturn::Ok,
+                Some(true) => {
+                    if let Some(decoder) = decoder.upgrade() {
+                        decoder::tolerate_errors(&decoder);
+                    }
+                }
+                Some(false) => {}
+            }
         }
-        // Only the first packet tells.
+        // Only the first packet with a frame tells.
         gst::PadProbeReturn::Remove
     });
     input.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {

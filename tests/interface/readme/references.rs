@@ -4,7 +4,7 @@ use super::pages::{MODELS, PAGES, Page, README, SYSTEMD, commands, root};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use handloom::cli::Cli;
-use handloom::messages::payloads::{CameraHealth, Health};
+use handloom::messages::payloads::{COMPONENTS, CameraHealth, Health};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -177,6 +177,28 @@ fn health_fields_are_all_listed() {
     let spans = SYSTEMD.spans();
     for field in fields.chain(camera) {
         assert!(spans.contains(field), "{}: no `{field}`", SYSTEMD.path);
+    }
+}
+
+#[test]
+fn components_of_faults_are_all_listed() {
+    let list = SYSTEMD.text.split("`component` is one of").nth(1).unwrap();
+    let list = list.split_once(". ").unwrap().0;
+    let mut listed: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    listed.sort_unstable();
+    let mut all = COMPONENTS;
+    all.sort_unstable();
+    assert_eq!(listed, all);
+    // What the program calls itself in a fault is one of them.
+    let mut source = String::new();
+    read_all(&root().join("src"), &mut source);
+    for place in ["component: \"", ".fault(\""] {
+        let named = source.split(place).skip(1);
+        let named: Vec<&str> = named.filter_map(|rest| rest.split('"').next()).collect();
+        assert!(!named.is_empty(), "{place}");
+        for name in named {
+            assert!(COMPONENTS.contains(&name), "{name}");
+        }
     }
 }
 

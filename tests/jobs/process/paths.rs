@@ -118,6 +118,39 @@ fn nothing_is_written_through_a_link() {
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 1);
 }
 
+#[test]
+fn a_pipe_in_place_of_a_file_is_not_waited_for() {
+    let place = scratch();
+    let dataset = place.path().join("dataset");
+    make_dataset(&dataset);
+    for (name, code) in [
+        ("run.json", 73),
+        ("ledger.sqlite", 73),
+        ("ledger.sqlite-wal", 73),
+        ("ledger.sqlite-shm", 73),
+        // What is replaced as a whole replaces the pipe.
+        ("manifest.jsonl", 0),
+        ("wlasl_landmarks.npz", 0),
+        ("batches/00000.npz", 0),
+    ] {
+        let out = place.path().join(format!("out-{}", name.replace('/', "-")));
+        fs::create_dir_all(out.join("batches")).unwrap();
+        let pipe = out.join(name);
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let run = process(&dataset, &out, &SETTINGS).ends(code);
+        if code == 73 {
+            run.says(&["is a link or no plain file", &pipe.display().to_string()]);
+            fs::remove_file(&pipe).unwrap();
+            process(&dataset, &out, &SETTINGS).ends(0);
+        }
+        assert!(
+            pipe.metadata().map_or(true, |found| found.is_file()),
+            "{name}"
+        );
+    }
+}
+
 /// An npz file of arrays given by name, header and values.
 fn npz(path: &Path, arrays: &[(&str, Vec<u8>, usize)]) -> PathBuf {
     let mut zip = zip::ZipWriter::new(fs::File::create(path).unwrap());

@@ -1,0 +1,204 @@
+//! Codecs that a demuxer has no name for, and streams that were cut in the middle: each gives the frames that OpenCV reads.
+
+use crate::decode::{decode, open, save};
+use gstreamer as gst;
+use gstreamer::prelude::*;
+use gstreamer_app::AppSink;
+use handloom::dataset::clip_note::ClipNote;
+use handloom::video::clip;
+use tempfile::TempDir;
+use test_support::say;
+
+const FRAMES: usize = 30;
+const SIZE: (u32, u32) = (176, 144);
+
+/// What elements make of moving pictures of `format`: the packets, and the header of the codec. `None` when one of them is
+/// not installed.
+fn packets(format: &str, elements: &str) -> Option<(Vec<u8>, Vec<Vec<u8>>)> {
+    clip::init().unwrap();
+    let (width, height) = SIZE;
+    let text = format!(
+        "videotestsrc num-buffers={FRAMES} pattern=ball ! video/x-raw,format={format},width={width},height={height},\
+         framerate=25/1 ! {elements} ! appsink name=out sync=false"
+    );
+    let pipeline = match gst::parse::launch(&text) {
+        Ok(pipeline) => pipeline.downcast::<gst::Pipeline>().unwrap(),
+        Err(error) => {
+            say(&format!("left out: {elements}: {error}"));
+            return None;
+        }
+    };
+    let sink = pipeline.by_name("out").unwrap();
+    let sink = sink.downcast::<AppSink>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let (mut header, mut packets) = (Vec::new(), Vec::new());
+    while let Ok(sample) = sink.pull_sample() {
+        let fields = sample.caps().unwrap().structure(0).unwrap();
+        if let Ok(data) = fields.get::<gst::Buffer>("codec_data") {
+            header = data.map_readable().unwrap().to_vec();
+        }
+        packets.push(sample.buffer().unwrap().map_readable().unwrap().to_vec());
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    Some((header, packets))
+}
+
+/// An AVI file of one video stream.
+fn avi(fourcc: &str, header: &[u8], packets: &[Vec<u8>]) -> Vec<u8> {
+    let chunk = |kind: &str, content: &[u8]| {
+        let size = u32::try_from(content.len()).unwrap().to_le_bytes();
+        let pad = &[0][..content.len() % 2];
+        [kind.as_bytes(), &size, content, pad].concat()
+    };
+    let list = |kind: &str, content: &[u8]| chunk("LIST", &[kind.as_bytes(), content].concat());
+    let words = |words: &[u32]| {
+        let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+        bytes.collect::<Vec<u8>>()
+    };
+    let count = u32::try_from(packets.len()).unwrap();
+    let avih = words(&[40_000, 0, 0, 0, count, 0, 1, 0, SIZE.0, SIZE.1, 0, 0, 0, 0]);
+    let strh = [
+        b"vids",
+        fourcc.as_bytes(),
+        &words(&[0, 0, 0, 1, 25, 0, count, 0, 0, 0, 0, 0]),
+    ];
+    let bytes = u32::try_from(40 + header.len()).unwrap();
+    let strf = [
+        &words(&[bytes, SIZE.0, SIZE.1, 0x18_0001])[..],
+        fourcc.as_bytes(),
+        &words(&[0; 5]),
+        header,
+    ];
+    let strl = [chunk("strh", &strh.concat()), chunk("strf", &strf.concat())];
+    let hdrl = [chunk("avih", &avih), list("strl", &strl.concat())];
+    let media: Vec<Vec<u8>> = packets.iter().map(|packet| chunk("00dc", packet)).collect();
+    let parts = [list("hdrl", &hdrl.concat()), list("movi", &media.concat())];
+    chunk("RIFF", &[b"AVI ", &parts.concat()[..]].concat())
+}
+
+#[test]
+fn codecs_without_a_name_in_avi_are_decoded() {
+    let dir = TempDir::new().unwrap();
+    let (_, raw) = packets("I420", "identity").unwrap();
+    let lossless = decode(&save(&dir, &avi("I420", &[], &raw))).unwrap();
+    assert_eq!(lossless.len(), FRAMES);
+    for (encoder, format, fourcc, decoder, is_lossless) in [
+        ("avenc_ffvhuff", "I420", "FFVH", "avdec_ffvhuff", true),
+        ("avenc_magicyuv", "I420", "M8Y0", "avdec_magicyuv", true),
+        ("avenc_ljpeg", "I420", "LJPG", "avdec_mjpeg", false),
+        ("avenc_snow", "I420", "SNOW", "avdec_snow", false),
+        ("avenc_h261", "I420", "H261", "avdec_h261", false),
+        ("avenc_jpegls", "GRAY8", "MJLS", "avdec_jpegls", false),
+        ("avenc_flashsv", "BGR", "FSV1", "avdec_flashsv", false),
+        ("avenc_svq1", "YUV9", "svq1", "avdec_svq1", false),
+        ("avenc_vc2", "I420", "drac", "avdec_dirac", false),
+    ] {
+        let Some((header, packets)) = packets(format, encoder) else {
+            continue;
+        };
+        assert_eq!(packets.len(), FRAMES, "{encoder}");
+        let path = save(&dir, &avi(fourcc, &header, &packets));
+        let clip = open(&path).unwrap_or_else(|e| panic!("{encoder}: {e}"));
+        assert_eq!(clip.facts().decoder.as_deref(), Some(decoder), "{encoder}");
+        let frames = decode(&path).unwrap();
+        assert_eq!(frames.len(), FRAMES, "{encoder}");
+        assert!(!is_lossless || frames == lossless, "{encoder}");
+    }
+}
+
+/// The units of a stream, each with its start code.
+fn units(stream: &[u8]) -> Vec<&[u8]> {
+    let codes =
+        (0..stream.len().saturating_sub(3)).filter(|at| stream[*at..].starts_with(&[0, 0, 1]));
+    let codes: Vec<usize> = codes.chain([stream.len()]).collect();
+    codes
+        .windows(2)
+        .map(|two| &stream[two[0]..two[1]])
+        .collect()
+}
+
+/// The stream without those of its first units that `is_set`.
+fn without_first_sets(stream: &[u8], is_set: impl Fn(u8) -> bool) -> Vec<u8> {
+    let units = units(stream);
+    let is_picture = |unit: &&&[u8]| unit[3] == 0xb6 || matches!(unit[3] & 0x1f, 1 | 5);
+    let first = units.iter().find(is_picture).unwrap();
+    let at = units
+        .iter()
+        .position(|unit| unit.as_ptr() == first.as_ptr())
+        .unwrap();
+    let kept = units[..at].iter().filter(|unit| !is_set(unit[3]));
+    let all: Vec<&[u8]> = kept.chain(&units[at..]).copied().collect();
+    assert!(all.len() < units.len());
+    all.concat()
+}
+
+#[test]
+fn sets_that_come_later_serve_the_pictures_before_them() {
+    let dir = TempDir::new().unwrap();
+    let h264 = "x264enc key-int-max=10 bframes=0 ! video/x-h264,stream-format=byte-stream";
+    let h265 = "x265enc key-int-max=10 ! h265parse config-interval=-1 ! video/x-h265,stream-format=byte-stream";
+    let mpeg4 = "avenc_mpeg4 gop-size=10 ! mpeg4videoparse config-interval=-1";
+    let kinds: [(&str, fn(u8) -> bool); 3] = [
+        (h264, |first| matches!(first & 0x1f, 7 | 8)),
+        (h265, |first| matches!(first >> 1, 32..=34)),
+        (mpeg4, |first| {
+            matches!(first, 0..=0x2f | 0xb0 | 0xb2 | 0xb5)
+        }),
+    ];
+    for (elements, is_set) in kinds {
+        let Some((_, packets)) = packets("I420", elements) else {
+            continue;
+        };
+        let stream = packets.concat();
+        let whole = decode(&save(&dir, &stream)).unwrap();
+        assert_eq!(whole.len(), FRAMES, "{elements}");
+        let cut = save(&dir, &without_first_sets(&stream, is_set));
+        assert_eq!(decode(&cut).unwrap(), whole, "{elements}");
+        let is_mpeg4 = elements == mpeg4;
+        let notes = open(&cut).unwrap().facts().notes;
+        let is_made_up = notes.contains(&ClipNote::MissingReferences);
+        assert_eq!(is_made_up, is_mpeg4, "{elements}");
+    }
+}
+
+#[test]
+fn a_stream_that_was_cut_before_an_open_group_of_pictures_is_shown_from_there() {
+    let dir = TempDir::new().unwrap();
+    let encoder =
+        "x264enc key-int-max=10 bframes=2 b-adapt=false option-string=open-gop=1:scenecut=0";
+    let raw = format!("{encoder} ! video/x-h264,stream-format=byte-stream,alignment=au");
+    let Some((_, packets)) = packets("I420", &raw) else {
+        return;
+    };
+    let whole = decode(&save(&dir, &packets.concat())).unwrap();
+    assert_eq!(whole.len(), FRAMES);
+    let check = |cut: &[u8], name: &str| {
+        let frames = decode(&save(&dir, cut)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        // Two groups follow; pictures before the key frame of the first may lack their references.
+        assert!(
+            (15..FRAMES - 4).contains(&frames.len()),
+            "{name}: {}",
+            frames.len()
+        );
+        assert_eq!(frames[..], whole[FRAMES - frames.len()..], "{name}");
+    };
+    check(&packets[4..].concat(), "raw");
+    for muxer in ["mpegtsmux alignment=1", "mpegpsmux"] {
+        let elements = format!("{raw} ! h264parse ! {muxer}");
+        let Some((_, file)) = self::packets("I420", &elements) else {
+            continue;
+        };
+        let file = file.concat();
+        // From the start of the fifth picture's packet on, behind the tables.
+        let starts = (0..file.len() - 4).filter(|at| file[*at..].starts_with(&[0, 0, 1, 0xe0]));
+        let at = starts.clone().nth(4).unwrap();
+        let cut = if muxer.starts_with("mpegts") {
+            let packet = at / 188 * 188;
+            let first = starts.clone().next().unwrap() / 188 * 188;
+            [&file[..first], &file[packet..]].concat()
+        } else {
+            file[at..].to_vec()
+        };
+        check(&cut, muxer);
+    }
+}
