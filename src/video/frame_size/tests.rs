@@ -138,14 +138,6 @@ fn other_codecs_tell_their_size() {
     check(PacketFormat::Sorenson, &sorenson, (60_000, 50_000));
     let vc1 = bits("32:0x10f 2:3 14:0 12:4095 12:2047");
     check(PacketFormat::Vc1, &vc1, (8192, 4096));
-    let magic = [
-        &b"MAGY\x20\0\0\0\x07\x69\x0c\0\0\0\x20\0"[..],
-        &[0, 1, 0, 0, 0xc0, 0, 0, 0],
-    ];
-    check(PacketFormat::MagicYuv, &magic.concat(), (256, 192));
-    // As FFmpeg's encoder of VC-2 writes it for 256 x 192 pixels.
-    let dirac = b"BBCD\0\0\0\0\x18\0\0\0\0\x70\x87\0\x01\xa0\x03\xbf\x44\x9e\x57\xff";
-    check(PacketFormat::Dirac, dirac, (256, 192));
     let vp8 = [0x10, 0, 0, 0x9d, 0x01, 0x2a, 0xff, 0x7f, 0x00, 0x10];
     check(PacketFormat::Vp8, &vp8, (16383, 4096));
     let key = bits("2:2 2:0 1:0 1:0 2:0 24:0x498342 4:0 16:65535 16:9");
