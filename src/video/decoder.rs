@@ -11,7 +11,7 @@ use gstreamer::glib::Value;
 use gstreamer::prelude::*;
 use gstreamer_video::VideoFormat;
 pub use stream_names::renamed;
-use stream_names::{ONLY_DECODER, stream_name};
+use stream_names::stream_name;
 
 /// A stream's codec, as far as [`crate::color`] depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,15 +90,7 @@ impl StreamCodec {
 /// # Errors
 /// A message for the user when there is no such decoder.
 pub fn make(caps: &gst::Caps, choice: &DecoderChoice) -> Result<gst::Element, SourceError> {
-    let only = caps
-        .structure(0)
-        .and_then(|s| s.get::<&str>(ONLY_DECODER).ok());
-    let only = only.filter(|_| !matches!(choice, DecoderChoice::Named(_)));
-    let found = match only {
-        Some(only) => ElementFactory::find(only),
-        None => find(caps, choice),
-    };
-    let factory = found.ok_or_else(|| match choice {
+    let factory = find(caps, choice).ok_or_else(|| match choice {
         DecoderChoice::Named(name) => {
             format!("the decoder {name} is not installed (see `gst-inspect-1.0 | grep -i dec`)")
         }

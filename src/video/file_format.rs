@@ -39,7 +39,6 @@ const GOOD: &str = "gstreamer1.0-plugins-good";
 const BAD: &str = "gstreamer1.0-plugins-bad";
 const BASE: &str = "gstreamer1.0-plugins-base";
 const UGLY: &str = "gstreamer1.0-plugins-ugly";
-const LIBAV: &str = "gstreamer1.0-libav";
 
 const fn framed(name: &'static str, element: &'static str, package: &'static str) -> FileFormat {
     FileFormat {
@@ -109,12 +108,7 @@ const FORMATS: &[(&str, FileFormat)] = &[
     ("video/x-h264", unframed("H.264 video", "h264parse", BAD)),
     ("video/x-h265", unframed("H.265 video", "h265parse", BAD)),
     ("image/jpeg", unframed("Motion JPEG", "jpegparse", BAD)),
-    ("video/x-dirac", unframed("Dirac", "diracparse", BAD)),
     ("application/mxf", framed("MXF", "mxfdemux", BAD)),
-    (
-        "application/x-gst-av-nut",
-        unframed("NUT", "avdemux_nut", LIBAV),
-    ),
 ];
 
 /// What files of other video formats begin with, which GStreamer may take for a listed one.
@@ -123,6 +117,8 @@ const UNOPENED: &[(&[u8], &str)] = &[
     (b"\x84\x10\xff\xff\xff\xff", "RoQ"),
     (b"\0\0\0\0\x01\xbc", "GXF"),
     (b"\0\0\x02\x80\x01", "DNxHD without a container"),
+    (b"nut/multimedia container\0", "NUT"),
+    (b"BBCD\0\0\0\0", "Dirac without a container"),
     (b"NSVf", "NSV"),
     (b"NSVs", "NSV"),
     (b"NuppelVideo", "NuppelVideo"),

@@ -31,8 +31,6 @@ pub(super) enum PacketFormat {
     Png,
     ProRes,
     DnxHd,
-    MagicYuv,
-    Dirac,
     /// The size is the container's.
     #[default]
     Other,
@@ -60,10 +58,6 @@ impl PacketFormat {
             Self::ProRes => (packet.get(4..8)? == b"icpf")
                 .then(|| Some((be16(packet, 16)?, be16(packet, 18)?)))?,
             Self::DnxHd => Some((be16(packet, 0x1a)?, be16(packet, 0x18)?)),
-            Self::MagicYuv => packet
-                .starts_with(b"MAGY")
-                .then(|| Some((le32(packet, 16)?, le32(packet, 20)?)))?,
-            Self::Dirac => dirac(packet),
             Self::Other => None,
         }
     }
@@ -195,31 +189,14 @@ fn jpeg(packet: &[u8]) -> Option<(u64, u64)> {
         match packet.get(at + 1)? {
             0xff => at += 1,
             0xda => return None,
-            // JPEG-LS has a mark of its own. Not the tables of Huffman and arithmetic codes, nor the extension, which stand between.
-            0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf | 0xf7 => {
+            // Not the tables of Huffman and arithmetic codes, nor the extension, which stand between.
+            0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
                 return Some((be16(packet, at + 7)?, be16(packet, at + 5)?));
             }
             _ => at += 2 + usize::try_from(be16(packet, at + 2)?).ok()?,
         }
     }
     None
-}
-
-/// The size in a sequence header of Dirac and VC-2, unless it is that of the named format.
-fn dirac(packet: &[u8]) -> Option<(u64, u64)> {
-    let at = packet.windows(5).position(|five| five == b"BBCD\0")?;
-    let mut bits = BitReader::new(packet.get(at + 13..)?);
-    // Two numbers of the version, profile, level and base format.
-    for _ in 0..5 {
-        bits.interleaved_golomb()?;
-    }
-    bits.flag()?
-        .then(|| Some((bits.interleaved_golomb()?, bits.interleaved_golomb()?)))?
-}
-
-fn le32(bytes: &[u8], at: usize) -> Option<u64> {
-    let four = bytes.get(at..)?.first_chunk()?;
-    Some(u32::from_le_bytes(*four).into())
 }
 
 /// The segment of the image's size, which comes first in the code stream.

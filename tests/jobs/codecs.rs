@@ -4,6 +4,7 @@ use crate::decode::{decode, open, save};
 use gstreamer as gst;
 use gstreamer::prelude::*;
 use gstreamer_app::AppSink;
+use handloom::frame::FrameSource;
 use handloom::video::clip;
 use tempfile::TempDir;
 use test_support::say;
@@ -83,14 +84,10 @@ fn codecs_without_a_name_in_avi_are_decoded() {
     assert_eq!(lossless.len(), FRAMES);
     for (encoder, format, fourcc, decoder, is_lossless) in [
         ("avenc_ffvhuff", "I420", "FFVH", "avdec_ffvhuff", true),
-        ("avenc_magicyuv", "I420", "M8Y0", "avdec_magicyuv", true),
         ("avenc_ljpeg", "I420", "LJPG", "avdec_mjpeg", false),
-        ("avenc_snow", "I420", "SNOW", "avdec_snow", false),
         ("avenc_h261", "I420", "H261", "avdec_h261", false),
-        ("avenc_jpegls", "GRAY8", "MJLS", "avdec_jpegls", false),
         ("avenc_flashsv", "BGR", "FSV1", "avdec_flashsv", false),
         ("avenc_svq1", "YUV9", "svq1", "avdec_svq1", false),
-        ("avenc_vc2", "I420", "drac", "avdec_dirac", false),
     ] {
         let Some((header, packets)) = packets(format, encoder) else {
             continue;
@@ -105,6 +102,26 @@ fn codecs_without_a_name_in_avi_are_decoded() {
     }
 }
 
+/// Sample in the folder beside this file, of 3 frames of 48 x 32 pixels; its decoder; CRC-32 of the RGB bytes of all frames
+/// as `cv2.VideoCapture.read` of opencv-python-headless 4.8.1.78 gives them. GStreamer has no encoder or muxer for these.
+const SAMPLES: [(&str, &str, u32); 1] = [("h264.mxf", "avdec_h264", 0xfb1d_8cf8)];
+
+#[test]
+fn samples_give_the_frames_of_opencv() {
+    for (name, decoder, expected) in SAMPLES {
+        let path = test_support::root().join("tests/jobs/codecs").join(name);
+        let mut clip = open(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let (mut count, mut crc) = (0, crc32fast::Hasher::new());
+        while clip.advance().unwrap() {
+            crc.update(clip.frame().unwrap().pixels());
+            count += 1;
+        }
+        assert_eq!(clip.facts().decoder.as_deref(), Some(decoder), "{name}");
+        assert_eq!((count, crc.finalize()), (3, expected), "{name}");
+        assert!(!clip.facts().is_approximate, "{name}");
+    }
+}
+
 /// The units of a stream, each with its start code.
 fn units(stream: &[u8]) -> Vec<&[u8]> {
     let codes =
@@ -116,17 +133,14 @@ fn units(stream: &[u8]) -> Vec<&[u8]> {
         .collect()
 }
 
-/// The stream without those of its first units that `is_set`.
-fn without_first_sets(stream: &[u8], is_set: impl Fn(u8) -> bool) -> Vec<u8> {
+type IsKind = fn(u8) -> bool;
+
+/// The stream without those units before its first picture that `is_set`.
+fn without_first_sets(stream: &[u8], is_set: IsKind, is_picture: IsKind) -> Vec<u8> {
     let units = units(stream);
-    let is_picture = |unit: &&&[u8]| unit[3] == 0xb6 || matches!(unit[3] & 0x1f, 1 | 5);
-    let first = units.iter().find(is_picture).unwrap();
-    let at = units
-        .iter()
-        .position(|unit| unit.as_ptr() == first.as_ptr())
-        .unwrap();
-    let kept = units[..at].iter().filter(|unit| !is_set(unit[3]));
-    let all: Vec<&[u8]> = kept.chain(&units[at..]).copied().collect();
+    let first = units.iter().position(|unit| is_picture(unit[3])).unwrap();
+    let kept = units[..first].iter().filter(|unit| !is_set(unit[3]));
+    let all: Vec<&[u8]> = kept.chain(&units[first..]).copied().collect();
     assert!(all.len() < units.len());
     all.concat()
 }
@@ -137,21 +151,31 @@ fn sets_that_come_later_serve_the_pictures_before_them() {
     let h264 = "x264enc key-int-max=10 bframes=0 ! video/x-h264,stream-format=byte-stream";
     let h265 = "x265enc key-int-max=10 ! h265parse config-interval=-1 ! video/x-h265,stream-format=byte-stream";
     let mpeg4 = "avenc_mpeg4 gop-size=10 ! mpeg4videoparse config-interval=-1";
-    let kinds: [(&str, fn(u8) -> bool); 3] = [
-        (h264, |first| matches!(first & 0x1f, 7 | 8)),
-        (h265, |first| matches!(first >> 1, 32..=34)),
-        (mpeg4, |first| {
-            matches!(first, 0..=0x2f | 0xb0 | 0xb2 | 0xb5)
-        }),
+    let kinds: [(&str, IsKind, IsKind); 3] = [
+        (
+            h264,
+            |first| matches!(first & 0x1f, 7 | 8),
+            |first| matches!(first & 0x1f, 1 | 5),
+        ),
+        (
+            h265,
+            |first| matches!(first >> 1, 32..=34),
+            |first| first >> 1 < 32,
+        ),
+        (
+            mpeg4,
+            |first| matches!(first, 0..=0x2f | 0xb0 | 0xb2 | 0xb5),
+            |first| first == 0xb6,
+        ),
     ];
-    for (elements, is_set) in kinds {
+    for (elements, is_set, is_picture) in kinds {
         let Some((_, packets)) = packets("I420", elements) else {
             continue;
         };
         let stream = packets.concat();
         let whole = decode(&save(&dir, &stream)).unwrap();
         assert_eq!(whole.len(), FRAMES, "{elements}");
-        let cut = save(&dir, &without_first_sets(&stream, is_set));
+        let cut = save(&dir, &without_first_sets(&stream, is_set, is_picture));
         assert_eq!(decode(&cut).unwrap(), whole, "{elements}");
         let is_mpeg4 = elements == mpeg4;
         let facts = open(&cut).unwrap().facts();

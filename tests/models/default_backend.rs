@@ -60,7 +60,10 @@ impl Installation {
         handloom_at(
             &self.path("bin/handloom"),
             args,
-            &[("XDG_CACHE_HOME", cache.as_ref())],
+            &[
+                ("XDG_CACHE_HOME", cache.as_ref()),
+                ("LD_LIBRARY_PATH", self.path("lib/handloom").as_ref()),
+            ],
         )
     }
 

@@ -5,9 +5,6 @@ use gstreamer as gst;
 /// How GStreamer's MP4 demuxer names a codec that it does not know: this and the four characters of the file.
 const FOURCC: &str = "video/x-gst-fourcc-";
 
-/// The field that names the one decoder of a stream whose codec GStreamer has no name for.
-pub(super) const ONLY_DECODER: &str = "only-decoder";
-
 /// The names that decoders have for streams that GStreamer's demuxers do not know, by what these call them.
 const RENAMED: &[(&[&str], &str)] = &[
     (&["AVdh"], "video/x-dnxhd"),
@@ -27,34 +24,11 @@ const RENAMED: &[(&[&str], &str)] = &[
         &["m1v_", "m1v1"],
         "video/mpeg, mpegversion=(int)1, systemstream=(boolean)false",
     ),
-    (
-        &["SNOW", "V_SNOW"],
-        "unknown/unknown, only-decoder=avdec_snow",
-    ),
-    (&["MJLS"], "unknown/unknown, only-decoder=avdec_jpegls"),
-    (
-        &[
-            "M8RG", "M8RA", "M8Y4", "M8Y2", "M8Y0", "M8YA", "M8G0", "M0RA", "M0RG", "M0G0", "M0Y0",
-            "M0Y2", "M0Y4", "M2RA", "M2RG",
-        ],
-        "unknown/unknown, only-decoder=avdec_magicyuv",
-    ),
-    (
-        &["video/x-dirac"],
-        "unknown/unknown, only-decoder=avdec_dirac",
-    ),
 ];
 
 /// The name that decoders have for a stream that GStreamer's demuxer does not know; `None` for all others.
 #[must_use]
 pub fn renamed(caps: &gst::Caps) -> Option<gst::Caps> {
-    let fields = caps.structure(0)?;
-    // The parser of H.264 passes such headers on and names another layout of the packets than it writes.
-    if fields.name() == "video/x-h264" && fields.has_field("streamheader") {
-        let mut fields = fields.to_owned();
-        fields.remove_field("streamheader");
-        return Some(fields.into());
-    }
     let name = stream_name(caps)?;
     let (_, new) = RENAMED.iter().find(|(names, _)| names.contains(&&*name))?;
     let new: gst::Caps = new.parse().ok()?;
@@ -113,10 +87,6 @@ mod tests {
         check(
             "video/x-gst-fourcc-FFV1, width=8, codec_data=(buffer)01",
             Some("video/x-ffv, ffvversion=1, width=8, codec_data=(buffer)01"),
-        );
-        check(
-            "video/x-unknown, codec-id=V_SNOW",
-            Some("unknown/unknown, only-decoder=avdec_snow"),
         );
         check(
             "video/x-unknown, codec-id=V_MS/VFW/FOURCC, fourcc=mjp2",

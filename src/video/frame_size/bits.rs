@@ -31,18 +31,6 @@ impl<'a> BitReader<'a> {
         self.at = self.at.saturating_add(count);
     }
 
-    /// An Exp-Golomb number whose two halves alternate, as Dirac writes it.
-    pub(super) fn interleaved_golomb(&mut self) -> Option<u64> {
-        let mut value = 1_u64;
-        while !self.flag()? {
-            value = value << 1 | u64::from(self.flag()?);
-            if value > u64::from(u32::MAX) {
-                return None;
-            }
-        }
-        Some(value - 1)
-    }
-
     /// An Exp-Golomb number, also AV1's `uvlc`.
     pub(super) fn golomb(&mut self) -> Option<u64> {
         let mut zeros = 0;

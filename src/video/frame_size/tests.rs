@@ -211,14 +211,6 @@ fn other_codecs_tell_their_size() {
         .put(16, 60_000)
         .put(16, 50_000);
     check(PacketFormat::Sorenson, &sorenson.bytes(), (60_000, 50_000));
-    let magic = [
-        &b"MAGY\x20\0\0\0\x07\x69\x0c\0\0\0\x20\0"[..],
-        &[0, 1, 0, 0, 0xc0, 0, 0, 0],
-    ];
-    check(PacketFormat::MagicYuv, &magic.concat(), (256, 192));
-    // As FFmpeg's encoder of VC-2 writes it for 256 x 192 pixels.
-    let dirac = b"BBCD\0\0\0\0\x18\0\0\0\0\x70\x87\0\x01\xa0\x03\xbf\x44\x9e\x57\xff";
-    check(PacketFormat::Dirac, dirac, (256, 192));
     let vc1 = Bits::default()
         .put(32, 0x10f)
         .put(2, 3)

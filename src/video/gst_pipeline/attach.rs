@@ -24,7 +24,6 @@ pub(super) fn connect(
     let sink_pad = sink.static_pad("sink").ok_or("the sink has no input")?;
     if let (Some(caps), Some(output)) = (stream, reader.static_pad("src")) {
         let connection = Connection {
-            found: caps,
             caps,
             is_renamed: false,
             parser: None,
@@ -51,13 +50,10 @@ pub(super) fn connect(
             complete(renamed.make_mut(), avi);
         }
         let parser = decoder::parser(renamed.as_ref().unwrap_or(&caps));
-        // FFmpeg's demuxer gives whole frames of H.263, for more of which its parser would wait.
-        let is_whole = on_pad.format.element == "avdemux_nut" && name == "video/x-h263";
         let connection = Connection {
-            found: &caps,
             caps: renamed.as_ref().unwrap_or(&caps),
             is_renamed: renamed.is_some(),
-            parser: parser.filter(|_| !is_whole),
+            parser,
         };
         if let Err(error) = connection.make(&pipeline, pad, &sink_pad, &on_pad) {
             on_pad.fail(error);
@@ -88,8 +84,6 @@ fn complete(caps: &mut gst::CapsRef, avi: &AviFrameFormat) {
 
 /// What is between a reader's output and the sink.
 struct Connection<'a> {
-    /// The stream as the reader describes it.
-    found: &'a gst::Caps,
     /// The stream.
     caps: &'a gst::Caps,
     /// Whether the demuxer has another name for the stream.
@@ -150,7 +144,7 @@ impl Connection<'_> {
         match self.parser {
             Some(parser) if !(is_framed && caps.is_fixed() && input.query_accept_caps(caps)) => {
                 pipeline.add(&parser).map_err(|e| e.to_string())?;
-                parameter_sets::put_first(pad, self.found, &parser, shared);
+                parameter_sets::put_first(pad, caps, &parser, shared);
                 parser.link(&decoder).map_err(|e| e.to_string())?;
                 start(&parser)?;
                 let input = parser.static_pad("sink");

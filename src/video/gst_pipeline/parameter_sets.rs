@@ -165,8 +165,8 @@ struct Waiting {
     is_over: bool,
 }
 
-/// Puts the sets that the stream lacks at its start in front of the first packet that leaves `output` for `parser`. `caps`
-/// may hold them.
+/// Puts the sets that the stream of `caps` lacks at its start in front of the first packet that leaves `output` for
+/// `parser`.
 ///
 /// The demuxers of GStreamer begin at another place of such a stream than FFmpeg's. That is seen where frames without their
 /// references are shown.
@@ -185,17 +185,6 @@ pub(super) fn put_first(
     if fields.is_some_and(|fields| fields.has_field("codec_data")) {
         return;
     }
-    let headers = fields.and_then(|fields| fields.get::<gst::ArrayRef>("streamheader").ok());
-    let headers = headers.into_iter().flat_map(|headers| {
-        let buffers = headers.iter();
-        buffers
-            .filter_map(|value| value.get::<gst::Buffer>().ok())
-            .collect::<Vec<_>>()
-    });
-    let headers: Vec<u8> = headers
-        .filter_map(|header| header.into_mapped_buffer_readable().ok())
-        .flat_map(|header| header.to_vec())
-        .collect();
     let shared = Arc::clone(shared);
     let waiting = Mutex::new(Waiting {
         search: Search::new(codec),
@@ -212,7 +201,6 @@ pub(super) fn put_first(
             Some(gst::PadProbeData::Event(event)) if event.type_() == gst::EventType::Eos => {
                 Some(Vec::new())
             }
-            Some(gst::PadProbeData::Buffer(_)) if !headers.is_empty() => Some(headers.clone()),
             Some(gst::PadProbeData::Buffer(packet)) => match packet.map_readable() {
                 Ok(bytes) => waiting.search.add(&bytes),
                 Err(_) => Some(Vec::new()),

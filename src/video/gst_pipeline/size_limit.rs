@@ -136,12 +136,6 @@ fn packet_format(caps: &gst::CapsRef) -> PacketFormat {
         ("video/x-prores", _) => PacketFormat::ProRes,
         ("video/x-dnxhd", _) => PacketFormat::DnxHd,
         ("video/x-wmv", _) => PacketFormat::Vc1,
-        ("unknown/unknown", _) => match fields.get::<&str>("only-decoder") {
-            Ok("avdec_magicyuv") => PacketFormat::MagicYuv,
-            Ok("avdec_dirac") => PacketFormat::Dirac,
-            Ok("avdec_jpegls") => PacketFormat::Jpeg,
-            _ => PacketFormat::Other,
-        },
         _ => PacketFormat::Other,
     }
 }
