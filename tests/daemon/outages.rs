@@ -24,7 +24,7 @@ use test_support::{Dice, say};
 /// How often the broker is killed.
 const KILLS: usize = 20;
 /// Clips of a job that is to last that long.
-const CLIPS: usize = 96;
+const CLIPS: usize = 48;
 
 /// Clips that are done, as told last.
 fn done(ears: &Listener) -> usize {

@@ -29,7 +29,7 @@ fn films() -> &'static Path {
     let folder = MADE.get_or_init(|| {
         let folder = scratch();
         let film = |name: &str| folder.path().join(name);
-        for (name, seed, frames) in [("a", 1, 24), ("b", 2, 24), ("c", 3, 24), ("short", 6, 6)] {
+        for (name, seed, frames) in [("a", 1, 16), ("b", 2, 16), ("c", 3, 16), ("short", 6, 6)] {
             render_clip(&film(name), seed, frames, SIZE, Codec::H264);
         }
         // As long as a good one, which may take its place without the dataset being another.

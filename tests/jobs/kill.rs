@@ -34,9 +34,9 @@ const LIMIT: [&str; 2] = ["--max-samples-per-gloss", "7"];
 /// Kills of the full sweep.
 const FULL: usize = 320;
 /// Kills of the share, fewer when `PATIENCE` ends before, but not fewer than `LEAST`.
-const SHARE: usize = 40;
-const LEAST: usize = 20;
-const PATIENCE: Duration = Duration::from_secs(40);
+const SHARE: usize = 30;
+const LEAST: usize = 10;
+const PATIENCE: Duration = Duration::from_secs(20);
 /// A run that takes longer hangs.
 const HUNG: Duration = Duration::from_mins(2);
 

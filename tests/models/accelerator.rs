@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use test_support::{Run, digests, handloom_with, manifest, plugin, render_clip, rows, scratch};
 
 /// Frames of a drawn clip; every second is looked at.
-const FRAMES: usize = 24;
+const FRAMES: usize = 16;
 const CLIPS: [&str; 3] = ["00001", "00002", "00003"];
 
 /// Three good clips, and what the CPU makes of them.

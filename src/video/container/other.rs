@@ -166,7 +166,7 @@ mod tests {
         let (first, second) = (stream(b"vids", 50), stream(b"vids", 7));
         let whole = avi(&[sound.clone(), first, second]);
         assert_eq!(frames(&whole), 50);
-        assert_eq!(frames(&avi(&[sound.clone()])), 0);
+        assert_eq!(frames(&avi(std::slice::from_ref(&sound))), 0);
         assert_eq!(frames(&avi(&[stream(b"vids", 5000)])), 0);
         for length in 0..whole.len() {
             assert!([0, 50].contains(&frames(&whole[..length])));

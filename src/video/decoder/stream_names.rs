@@ -33,7 +33,7 @@ pub fn renamed(caps: &gst::Caps) -> Option<gst::Caps> {
     let (_, new) = RENAMED.iter().find(|(names, _)| names.contains(&&*name))?;
     let new: gst::Caps = new.parse().ok()?;
     let (old, mut new) = (caps.structure(0)?, new.structure(0)?.to_owned());
-    for (field, value) in old.iter() {
+    for (field, value) in old {
         // What describes the old name alone would not fit the decoder.
         if !matches!(field.as_str(), "fourcc" | "codec-id" | "format") && !new.has_field(field) {
             new.set_value(field, value.clone());
