@@ -8,6 +8,9 @@ ifdef CI
 export CARGO_INCREMENTAL = 0
 endif
 
+# Tests wait for events for a part of their time.
+export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
 
