@@ -53,7 +53,7 @@ fn with(more: &[&'static str]) -> Vec<&'static str> {
 fn a_job_outlives_a_power_cut() {
     let scene = Scene::new("first job", &SETTINGS, |d| make_dataset(d, &CLIPS));
     scene.sweep(Share {
-        reruns: 60,
+        reruns: 30,
         second_cuts: 14,
         proofs: 6,
     });
