@@ -54,7 +54,7 @@ fn a_folder_in_use_or_of_another_job_is_left_alone() {
         "--out".as_ref(),
         out.as_os_str(),
         "--min-videos-per-gloss=1".as_ref(),
-        "--min-frames=9".as_ref(),
+        "--min-frames=7".as_ref(),
     ];
     handloom(other).ends(0);
     let before = test_support::digests(&out);
