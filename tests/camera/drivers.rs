@@ -118,7 +118,7 @@ fn check(
                 // A driver that hangs is told of while it does.
                 let hangs = matches!(error, CameraError::Hangs { .. });
                 down = Some(*at + if hangs { STALL } else { Duration::ZERO });
-                assert!(error.to_string().contains(';'), "no way out in {error}");
+                assert!(error.to_string().contains(';'), "no advice in {error}");
             }
             CameraEvent::Opened(_) => {
                 let back = down.take().map(|down| at.saturating_duration_since(down));

@@ -80,7 +80,7 @@ fn check(acts: Vec<ScriptStep>, expected: &[&str], last_path: &str) {
                 faults.push(error.name());
                 down = Some(*at);
                 let words = error.to_string();
-                assert!(words.contains(';'), "no way out in {words}");
+                assert!(words.contains(';'), "no advice in {words}");
             }
             CameraEvent::Relapse(error) => panic!("{error} a second time"),
             CameraEvent::Ended => {}

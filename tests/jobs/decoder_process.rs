@@ -36,6 +36,33 @@ pub(crate) struct Scene {
     registry: PathBuf,
 }
 
+/// What the test decoder does, by the codec of a clip, and the reason that is recorded with a clip timeout of 6 s.
+pub(crate) const CRASHERS: [(&str, &str); 8] = [
+    ("abrt", "the decoder crashed (SIGABRT) in this clip"),
+    (
+        "blck",
+        "the decoder gave no frame within the clip timeout of 6 s",
+    ),
+    ("gerr", "the decoder crashed (SIGTRAP) in this clip"),
+    (
+        "hang",
+        "the decoder gave no frame within the clip timeout of 6 s",
+    ),
+    (
+        "huge",
+        "decoding this clip needs more than 320 MiB of memory",
+    ),
+    (
+        "leak",
+        "decoding this clip needs more than 320 MiB of memory",
+    ),
+    (
+        "quit",
+        "the decoder ended its process (exit code 7) in this clip",
+    ),
+    ("segv", "the decoder crashed (SIGSEGV) in this clip"),
+];
+
 impl Scene {
     pub(crate) fn new() -> Self {
         let folder = scratch();
@@ -204,32 +231,7 @@ fn clips_that_end_their_decoder_are_recorded_with_what_they_did() {
     let out = scene.out("mixed-out");
     let stderr = scene.process(&mixed, &out, &more, &environment);
     assert!(!stderr.contains("of a decoder"), "{stderr}");
-    let expected = [
-        ("abrt", "the decoder crashed (SIGABRT) in this clip"),
-        (
-            "blck",
-            "the decoder gave no frame within the clip timeout of 6 s",
-        ),
-        ("gerr", "the decoder crashed (SIGTRAP) in this clip"),
-        (
-            "hang",
-            "the decoder gave no frame within the clip timeout of 6 s",
-        ),
-        (
-            "huge",
-            "decoding this clip needs more than 320 MiB of memory",
-        ),
-        (
-            "leak",
-            "decoding this clip needs more than 320 MiB of memory",
-        ),
-        (
-            "quit",
-            "the decoder ended its process (exit code 7) in this clip",
-        ),
-        ("segv", "the decoder crashed (SIGSEGV) in this clip"),
-    ];
-    let expected = expected.map(|(id, reason)| (id.to_owned(), reason.to_owned()));
+    let expected = CRASHERS.map(|(id, reason)| (id.to_owned(), reason.to_owned()));
     assert_eq!(reasons(&out), expected);
     let joined = |name: &str| digests(&scene.out(name)).remove("wlasl_landmarks.npz");
     assert!(joined("alone-out").is_some());

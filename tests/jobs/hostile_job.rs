@@ -3,7 +3,7 @@
 //!
 //! `HANDLOOM_SWEEP=full` runs five pairs of jobs with and without the bad clips, otherwise one.
 
-use crate::decoder_process::{Scene, decoders, reasons};
+use crate::decoder_process::{CRASHERS, Scene, decoders, reasons};
 use crate::formats::large_set;
 use handloom::video::encode::Codec;
 use std::collections::BTreeMap;
@@ -20,33 +20,6 @@ const WORKERS: [&str; 2] = ["--workers", "2"];
 const MEMORY_MB_MAX: u64 = 600;
 /// Clips that wait for the clip's timeout.
 const HANGING: [&str; 2] = ["blck", "hang"];
-
-/// What the test decoder does, and the reason.
-const CRASHERS: [(&str, &str); 8] = [
-    ("abrt", "the decoder crashed (SIGABRT) in this clip"),
-    (
-        "blck",
-        "the decoder gave no frame within the clip timeout of 6 s",
-    ),
-    ("gerr", "the decoder crashed (SIGTRAP) in this clip"),
-    (
-        "hang",
-        "the decoder gave no frame within the clip timeout of 6 s",
-    ),
-    (
-        "huge",
-        "decoding this clip needs more than 320 MiB of memory",
-    ),
-    (
-        "leak",
-        "decoding this clip needs more than 320 MiB of memory",
-    ),
-    (
-        "quit",
-        "the decoder ended its process (exit code 7) in this clip",
-    ),
-    ("segv", "the decoder crashed (SIGSEGV) in this clip"),
-];
 
 /// What is no video, and what its reason names.
 const TEXTS: [(&str, &str, &str); 8] = [

@@ -14,7 +14,7 @@ fn check(name: &str, payload: &str, expected: Result<(&str, CommandName), (Optio
                 [ADVICE, ADVICE_RECORD, "retry-failed"]
                     .iter()
                     .any(|advice| got.reason.contains(advice)),
-                "{payload}: no way out: {}",
+                "{payload}: no advice: {}",
                 got.reason
             );
         }
