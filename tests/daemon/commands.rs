@@ -278,6 +278,8 @@ fn a_retained_command_does_nothing_at_a_later_connection() {
         ["accepted", "succeeded", "succeeded"]
     );
     assert!(!words(&ears, topics::STATE, "state").contains(&"paused".to_owned()));
+    // Commands are answered before the dataset is read: who stops it before it knows of no clip left ends with 75.
+    daemon.until("the end again", |_| is_done(&ears));
     assert_eq!(daemon.stop(), Some(0));
 }
 
@@ -314,6 +316,7 @@ fn commands_wait_for_whoever_is_away() {
         .map(|r| r["id"].clone())
         .collect();
     assert_eq!(arrived, ids);
+    daemon.until("the end again", |_| is_done(&ears));
     // The broker is lost and comes back while the daemon lives.
     broker.restart();
     ears.wait_subscribed(3);
