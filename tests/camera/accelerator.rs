@@ -41,7 +41,7 @@ fn run(clip: &Path, out: &Path, cache: &Path, wish: &str, options: &[&str], more
     args.extend(["--out".to_owned(), out.display().to_string()]);
     args.extend(more.iter().map(|arg| (*arg).to_owned()));
     if !options.is_empty() {
-        args.extend(plugin::flags(options));
+        args.extend(plugin::flags(&plugin::spec(options)));
     }
     handloom_with(args, &[("XDG_CACHE_HOME", OsStr::new(cache))])
 }
@@ -186,7 +186,7 @@ fn a_stop_is_heard_while_a_device_hangs_at_opening() {
     let mut filming = Command::new(test_support::binary())
         .args(["camera", "--progress", "json", "--gloss", "book"])
         .args(["--device", &device, "--accelerator", "require:custom"])
-        .args(plugin::flags(&options))
+        .args(plugin::flags(&plugin::spec(&options)))
         .arg("--out")
         .arg(machine.out())
         .env("XDG_CACHE_HOME", machine.0.path())

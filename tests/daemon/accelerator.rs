@@ -13,7 +13,7 @@ use test_support::{manifest, plugin};
 
 /// A job over `dataset` with the test plugin as the user's own delegate.
 fn stage(dataset: &Path, port: Option<u16>, options: &[&str]) -> Stage {
-    let spec = plugin::spec(options);
+    let spec = plugin::quick_spec(options);
     let options: Vec<String> = spec
         .options
         .iter()

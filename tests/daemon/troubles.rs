@@ -113,7 +113,7 @@ fn errors_name_the_keys_of_the_config() {
     let stage = Stage::with_own(1, None, "[run]\ndecoder = \"x999dec\"\n");
     let all = ["run.decoder = x999dec: no such GStreamer decoder"];
     ends(&stage, &[], 78, &all);
-    let stage = Stage::with_own(1, None, "");
+    let stage = Stage::with_own(1, None, "[models]\n");
     let models = stage.path("models");
     fs::create_dir_all(&models).unwrap();
     for name in ["palm_detection_full.tflite", "hand_landmark_full.tflite"] {
@@ -127,7 +127,7 @@ fn errors_name_the_keys_of_the_config() {
 #[test]
 fn missing_models_are_named_and_waited_for() {
     let (broker, ears) = broker();
-    let stage = Stage::with_own(1, Some(broker.port()), "");
+    let stage = Stage::with_own(1, Some(broker.port()), "[models]\n");
     let models = stage.path("models");
     let set = format!("models.path={}", models.display());
     let mut daemon = stage.start(&["--set", &set]);

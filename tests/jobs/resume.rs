@@ -253,6 +253,7 @@ fn ctrl_c_leaves_a_job_that_goes_on() {
         .arg("--out")
         .arg(&out)
         .args(SETTINGS)
+        .args(test_support::quick_flags())
         .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -3,6 +3,7 @@
 
 use handloom::video::encode::Codec;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,11 +38,24 @@ pub(crate) fn fixture() -> &'static (TempDir, PathBuf, PathBuf) {
 /// A machine with the test plugin on it: an output folder and a memory of what was measured.
 struct Machine {
     folder: TempDir,
+    /// Whether it runs the real models: beside models that cost nothing, no plugin is fast.
+    is_real: bool,
 }
 
 impl Machine {
     fn new() -> Self {
-        Self { folder: scratch() }
+        Self {
+            folder: scratch(),
+            is_real: false,
+        }
+    }
+
+    /// One on which the plugin can be the fastest.
+    fn real() -> Self {
+        Self {
+            folder: scratch(),
+            is_real: true,
+        }
     }
 
     fn out(&self) -> PathBuf {
@@ -68,7 +82,13 @@ impl Machine {
         ];
         let fixed = ["--min-videos-per-gloss", "1", "--accelerator", wish];
         args.extend(fixed.iter().chain(more).map(OsString::from));
-        args.extend(plugin::flags(options).into_iter().map(OsString::from));
+        let spec = if self.is_real {
+            args.extend(["--models".into(), test_support::models().into()]);
+            plugin::spec(options)
+        } else {
+            plugin::quick_spec(options)
+        };
+        args.extend(plugin::flags(&spec).into_iter().map(OsString::from));
         args
     }
 
@@ -89,8 +109,30 @@ impl Machine {
 
     #[track_caller]
     fn is_as_the_cpus(&self) {
-        assert_eq!(digests(&self.out()), digests(&fixture().2));
+        let cpu = if self.is_real {
+            real_digests().clone()
+        } else {
+            digests(&fixture().2)
+        };
+        assert_eq!(digests(&self.out()), cpu);
     }
+}
+
+/// What the CPU makes of the clips with the real models.
+fn real_digests() -> &'static BTreeMap<String, String> {
+    static MADE: OnceLock<BTreeMap<String, String>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = scratch();
+        let (out, models) = (folder.path().join("out"), test_support::models());
+        let args = [
+            "--min-videos-per-gloss",
+            "1",
+            "--models",
+            models.to_str().unwrap(),
+        ];
+        test_support::process(&fixture().1, &out, &args).ends(0);
+        digests(&out)
+    })
 }
 
 #[test]
@@ -116,7 +158,7 @@ fn the_right_one_is_taken_when_it_is_asked_for() {
 
 #[test]
 fn the_fastest_that_agrees_is_taken_when_it_is_asked_for_and_remembered() {
-    let machine = Machine::new();
+    let machine = Machine::real();
     let quick = ["mode=right", "memo=yes"];
     let run = machine
         .process("fastest", &quick, &["--workers", "1"])
@@ -482,7 +524,7 @@ fn another_backend_is_another_job() {
     for wish in ["require:cpu", "auto", "fastest"] {
         process(wish, &[]).ends(0);
     }
-    let custom = plugin::flags(&["mode=right"]);
+    let custom = plugin::flags(&plugin::quick_spec(&["mode=right"]));
     let custom: Vec<&str> = custom.iter().map(String::as_str).collect();
     process("require:custom", &custom).ends(73).says(&[
         "accelerator was {\"cpu\":",
@@ -494,7 +536,7 @@ fn another_backend_is_another_job() {
 /// A job keeps its backend when it resumes, with any number of workers, or says why it cannot.
 #[test]
 fn a_job_keeps_the_backend_that_it_began_on() {
-    let machine = Machine::new();
+    let machine = Machine::real();
     let (trouble, option) = troubled(&machine);
     // Slightly other numbers, so that it shows who made them.
     let options = [
@@ -530,9 +572,17 @@ fn a_job_keeps_the_backend_that_it_began_on() {
     fs::write(&trouble, "").unwrap();
     fs::remove_file(machine.file("cache/handloom/accelerators.json")).unwrap();
     refused(resume("fastest", &options, &[]), "crashed (signal 6)");
-    let out = machine.out();
+    let (out, models) = (machine.out(), test_support::models());
     let process = |wish: &str| {
-        let args = ["--min-videos-per-gloss", "1", "--accelerator", wish];
+        let models = models.to_str().unwrap();
+        let args = [
+            "--min-videos-per-gloss",
+            "1",
+            "--accelerator",
+            wish,
+            "--models",
+            models,
+        ];
         test_support::process(&fixture().1, &out, &args)
     };
     refused(process("auto"), "not available");
@@ -549,7 +599,7 @@ fn a_job_keeps_the_backend_that_it_began_on() {
 /// The measured choice is bound to one backend: when that is lost at work, no other's numbers are mixed in.
 #[test]
 fn a_measured_choice_that_is_lost_stops_the_job() {
-    let machine = Machine::new();
+    let machine = Machine::real();
     let (trouble, option) = troubled(&machine);
     let options = ["mode=right", "memo=yes", "fail_from=8", &option];
     machine.process("fastest", &options, &[]).ends(0);
@@ -583,7 +633,7 @@ fn bench_shows_all_that_was_measured() {
         .map(str::to_owned)
         .into();
         args.extend(more.iter().map(|s| (*s).to_owned()));
-        args.extend(plugin::flags(&["mode=wrong", "off=0.3"]));
+        args.extend(plugin::flags(&plugin::spec(&["mode=wrong", "off=0.3"])));
         handloom_with(args, &[("XDG_CACHE_HOME", machine.file("cache").as_ref())]).ends(0)
     };
     let json: Value = serde_json::from_str(run(&["--json"]).stdout.trim()).unwrap();

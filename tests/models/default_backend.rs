@@ -42,14 +42,11 @@ impl Installation {
     /// Processes the fixture's clips with the default backend.
     fn process(&self, out: &Path, more: &[&str]) -> Run {
         let (_, dataset, _) = fixture();
-        let models = test_support::models();
         let fixed = [
             "process",
             dataset.to_str().unwrap(),
             "--out",
             out.to_str().unwrap(),
-            "--models",
-            models.to_str().unwrap(),
             "--min-videos-per-gloss",
             "1",
             "--accelerator",

@@ -475,7 +475,12 @@ fn the_whole_job() {
     };
     let scratch = test_support::scratch();
     let out = scratch.path().join("out");
-    let run = test_support::process(&folder, &out, &[]).ends(0);
+    let run = test_support::process(
+        &folder,
+        &out,
+        &["--models", test_support::models().to_str().unwrap()],
+    )
+    .ends(0);
     let mut golden = NpzReader::open(&folder.join("golden/wlasl_landmarks.npz")).unwrap();
     let mut ours = NpzReader::open(&out.join("wlasl_landmarks.npz")).unwrap();
     for name in golden.names() {

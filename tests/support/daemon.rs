@@ -1,6 +1,7 @@
 //! `handloom run` as a child, ended when dropped, and what its log tells.
 
 use crate::DEADLINE;
+use crate::quick_models::quick_models;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -28,9 +29,14 @@ pub fn config(dataset: &Path, out: &Path, port: Option<u16>, more: &str) -> Stri
     } else {
         format!("[dataset]\npath = {dataset:?}\n[plan]\nmin_videos_per_gloss = 1\n")
     };
+    let models = if more.contains("[models]") {
+        String::new()
+    } else {
+        format!("[models]\npath = {:?}\ntrust = true\n", quick_models())
+    };
     // The machine of the test may be short of anything.
     format!(
-        "[device]\nid = \"box\"\n{dataset}\
+        "[device]\nid = \"box\"\n{dataset}{models}\
          [output]\npath = {out:?}\nbatch_size = 3\n\
          [limits]\ntemperature_max_c = 125\nmemory_min_mib = 1\nmemory_resume_mib = 2\ndisk_reserve_mib = 1\n\
          disk_resume_mib = 2\ninterval_s = 0.2\n{mqtt}{more}"

@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod gate;
 pub mod listener;
 pub mod plugin;
+pub mod quick_models;
 pub mod stub_broker;
 pub mod tiny_model;
 
@@ -21,9 +22,10 @@ use handloom::inference::{BackendError, LiteRt};
 use handloom::storage::batches::FINAL_NAME;
 use handloom::storage::npz::NpzReader;
 use handloom::video::encode::{Codec, encode_mp4};
+use quick_models::quick_models;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -115,7 +117,19 @@ pub fn handloom_at<S: AsRef<OsStr>>(
         // The notebook's numbers, also where somebody has fetched LiteRT.
         command.env("HANDLOOM_RUN_ACCELERATOR", "cpu");
     }
-    command.args(args);
+    let is_job = args.peek().is_some_and(|a| a.as_ref() == "process");
+    let mut names_models = false;
+    for arg in args {
+        let flag = arg.as_ref().to_string_lossy();
+        let name = flag.split('=').next().unwrap_or_default();
+        names_models |= name.starts_with("--") && name.contains("-model");
+        command.arg(&arg);
+    }
+    if is_job && !names_models {
+        command.args(quick_flags());
+    }
+    // Looking at all plugins takes a second.
+    command.env("GST_REGISTRY", cache().join("gstreamer.bin"));
     command.envs(environment.iter().copied());
     // A width for help; a terminal's own would win, but the child's streams are pipes.
     command.env("COLUMNS", "100");
@@ -125,6 +139,12 @@ pub fn handloom_at<S: AsRef<OsStr>>(
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// Flags for the models that cost nothing, which every job gets whose models are not named.
+pub fn quick_flags() -> [OsString; 3] {
+    let folder = quick_models().as_os_str().to_owned();
+    ["--models".into(), folder, "--trust-models".into()]
 }
 
 /// Runs `handloom process DATASET --out OUT` with more arguments.

@@ -1,5 +1,6 @@
 //! Builds the test plugin, once, and names its options.
 
+use crate::quick_models::quick_models;
 use handloom::inference::DelegateSpec;
 use std::env;
 use std::ffi::OsString;
@@ -60,10 +61,19 @@ fn rustc() -> OsString {
     }
 }
 
-/// The plugin with these options, each `key=value`, and the models that it may run itself.
+/// The plugin with these options, each `key=value`, and the models as fetched, which it may run itself.
 pub fn spec(options: &[&str]) -> DelegateSpec {
+    spec_over(&super::models(), options)
+}
+
+/// The same for jobs whose models cost nothing.
+pub fn quick_spec(options: &[&str]) -> DelegateSpec {
+    spec_over(quick_models(), options)
+}
+
+fn spec_over(models: &Path, options: &[&str]) -> DelegateSpec {
     let models = ["palm_detection_full.tflite", "hand_landmark_full.tflite"]
-        .map(|file| format!("model={}", super::models().join(file).display()));
+        .map(|file| format!("model={}", models.join(file).display()));
     let given = options.iter().map(|option| (*option).to_owned());
     DelegateSpec {
         library: library().to_path_buf(),
@@ -88,9 +98,8 @@ pub fn until_it_hangs(log: &Path) {
     }
 }
 
-/// The flags that make the plugin with `options` the user's own delegate.
-pub fn flags(options: &[&str]) -> Vec<String> {
-    let spec = spec(options);
+/// The flags that make `spec` the user's own delegate.
+pub fn flags(spec: &DelegateSpec) -> Vec<String> {
     let library = spec.library.display().to_string();
     let options = spec
         .options

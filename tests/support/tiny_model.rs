@@ -1,9 +1,10 @@
-//! Writes TFLite files of one operator, for tensors that no model at hand has.
+//! Writes TFLite files of a few operators: for tensors that no model at hand has, and for models that cost nothing.
 
 /// TFLite's numbers for types of tensors, as its files have them.
 #[derive(Clone, Copy)]
 pub enum Type {
     F32 = 0,
+    I32 = 2,
     U8 = 3,
     I16 = 7,
     I8 = 9,
@@ -30,60 +31,164 @@ pub enum Operator {
 
 /// A model that runs `operator` on its input once for each output.
 pub fn write(operator: Operator, input: &TensorOf<'_>, outputs: &[TensorOf<'_>]) -> Vec<u8> {
-    let tensors = std::iter::once(input).chain(outputs);
-    let count = i32::try_from(outputs.len()).unwrap();
-    let operators = (1..=count).map(|to| {
-        Node::Table(vec![
-            (1, Value::Node(Node::Ints(vec![0]))),
-            (2, Value::Node(Node::Ints(vec![to]))),
-        ])
-    });
-    let graph = Node::Table(vec![
-        (0, Value::Node(Node::List(tensors.map(tensor).collect()))),
-        (1, Value::Node(Node::Ints(vec![0]))),
-        (2, Value::Node(Node::Ints((1..=count).collect()))),
-        (3, Value::Node(Node::List(operators.collect()))),
-    ]);
     let (number, name) = match operator {
         Operator::Dequantize => (6, None),
         Operator::Neg => (59, None),
         Operator::Quantize => (114, None),
         Operator::Custom(name) => (32, Some(name)),
     };
-    let mut code = vec![
-        (0, Value::Number(number)),
-        (2, Value::Number(1)),
-        (3, Value::Number(number)),
-    ];
-    code.extend(name.map(|name| (1, Value::Node(Node::Text(name.to_owned())))));
-    let code = Node::Table(code);
-    let model = Node::Table(vec![
-        (0, Value::Number(3)),
-        (1, Value::Node(Node::List(vec![code]))),
-        (2, Value::Node(Node::List(vec![graph]))),
-        (4, Value::Node(Node::List(vec![Node::Table(vec![])]))),
-    ]);
-    let mut bytes = b"\0\0\0\0TFL3".to_vec();
-    let root = put(&mut bytes, &model);
-    refer(&mut bytes, 0, root);
-    bytes
+    let mut graph = Graph::default();
+    let from = graph.tensor(input);
+    for output in outputs {
+        let to = graph.tensor(output);
+        graph.operators.push(Step {
+            number,
+            name,
+            inputs: vec![from],
+            output: to,
+            pool: None,
+        });
+    }
+    let outputs: Vec<i32> = graph.operators.iter().map(|step| step.output).collect();
+    graph.write(from, &outputs)
 }
 
-fn tensor(tensor: &TensorOf<'_>) -> Node {
-    let mut fields = vec![
-        (0, Value::Node(Node::Ints(tensor.shape.to_vec()))),
-        (1, Value::Number(tensor.dtype as u32)),
-        (3, Value::Node(Node::Text(tensor.name.to_owned()))),
-    ];
-    if let Some((scale, zero_point)) = tensor.quantisation {
-        let scale = i32::from_ne_bytes(scale.to_ne_bytes());
-        let quantisation = Node::Table(vec![
-            (2, Value::Node(Node::Ints(vec![scale]))),
-            (3, Value::Node(Node::Longs(vec![zero_point]))),
-        ]);
-        fields.push((4, Value::Node(quantisation)));
+/// A model under construction. Tensors are named by their number.
+#[derive(Default)]
+pub(crate) struct Graph {
+    tensors: Vec<Node>,
+    buffers: Vec<Node>,
+    operators: Vec<Step>,
+}
+
+/// An operator of a graph.
+struct Step {
+    number: u32,
+    name: Option<&'static str>,
+    inputs: Vec<i32>,
+    output: i32,
+    /// Side and stride of the window of a pool.
+    pool: Option<u32>,
+}
+
+impl Graph {
+    /// Adds a tensor that an operator fills.
+    pub(crate) fn tensor(&mut self, tensor: &TensorOf<'_>) -> i32 {
+        self.add(tensor, 0)
     }
-    Node::Table(fields)
+
+    /// Adds a tensor of f32 that an operator fills.
+    pub(crate) fn floats(&mut self, name: &str, shape: &[i32]) -> i32 {
+        let (dtype, quantisation) = (Type::F32, None);
+        self.tensor(&TensorOf {
+            name,
+            dtype,
+            shape,
+            quantisation,
+        })
+    }
+
+    /// Adds a constant.
+    pub(crate) fn constant(&mut self, dtype: Type, shape: &[i32], bytes: Vec<u8>) -> i32 {
+        self.buffers
+            .push(Node::Table(vec![(0, Value::Node(Node::Bytes(bytes)))]));
+        let tensor = TensorOf {
+            name: "constant",
+            dtype,
+            shape,
+            quantisation: None,
+        };
+        // The first buffer is the empty one.
+        self.add(&tensor, u32::try_from(self.buffers.len()).unwrap())
+    }
+
+    /// Adds the built-in operator `number`, which fills the tensor `output`.
+    pub(crate) fn operator(&mut self, number: u32, inputs: &[i32], output: i32) -> i32 {
+        let (name, pool) = (None, None);
+        self.operators.push(Step {
+            number,
+            name,
+            inputs: inputs.to_vec(),
+            output,
+            pool,
+        });
+        output
+    }
+
+    /// Adds an average over squares of `side` pixels.
+    pub(crate) fn average_pool(&mut self, input: i32, output: i32, side: u32) -> i32 {
+        self.operator(1, &[input], output);
+        self.operators.last_mut().unwrap().pool = Some(side);
+        output
+    }
+
+    fn add(&mut self, tensor: &TensorOf<'_>, buffer: u32) -> i32 {
+        let mut fields = vec![
+            (0, Value::Node(Node::Ints(tensor.shape.to_vec()))),
+            (1, Value::Number(tensor.dtype as u32)),
+            (2, Value::Number(buffer)),
+            (3, Value::Node(Node::Text(tensor.name.to_owned()))),
+        ];
+        if let Some((scale, zero_point)) = tensor.quantisation {
+            let scale = i32::from_ne_bytes(scale.to_ne_bytes());
+            let quantisation = Node::Table(vec![
+                (2, Value::Node(Node::Ints(vec![scale]))),
+                (3, Value::Node(Node::Longs(vec![zero_point]))),
+            ]);
+            fields.push((4, Value::Node(quantisation)));
+        }
+        self.tensors.push(Node::Table(fields));
+        i32::try_from(self.tensors.len()).unwrap() - 1
+    }
+
+    /// The file.
+    pub(crate) fn write(self, input: i32, outputs: &[i32]) -> Vec<u8> {
+        let codes = self.operators.iter().map(|step| {
+            let mut code = vec![
+                (0, Value::Number(step.number)),
+                (2, Value::Number(1)),
+                (3, Value::Number(step.number)),
+            ];
+            code.extend(
+                step.name
+                    .map(|name| (1, Value::Node(Node::Text(name.to_owned())))),
+            );
+            Node::Table(code)
+        });
+        let operators = (0..).zip(&self.operators).map(|(index, step)| {
+            let mut fields = vec![
+                (0, Value::Number(index)),
+                (1, Value::Node(Node::Ints(step.inputs.clone()))),
+                (2, Value::Node(Node::Ints(vec![step.output]))),
+            ];
+            if let Some(side) = step.pool {
+                // VALID padding; stride and size in both directions.
+                let options = [1, side, side, side, side].map(Value::Number);
+                let options = (0..).zip(options).collect();
+                fields.push((3, Value::Number(5)));
+                fields.push((4, Value::Node(Node::Table(options))));
+            }
+            Node::Table(fields)
+        });
+        let codes = codes.collect();
+        let graph = Node::Table(vec![
+            (1, Value::Node(Node::Ints(vec![input]))),
+            (2, Value::Node(Node::Ints(outputs.to_vec()))),
+            (3, Value::Node(Node::List(operators.collect()))),
+            (0, Value::Node(Node::List(self.tensors))),
+        ]);
+        let buffers = std::iter::once(Node::Table(vec![])).chain(self.buffers);
+        let model = Node::Table(vec![
+            (0, Value::Number(3)),
+            (1, Value::Node(Node::List(codes))),
+            (2, Value::Node(Node::List(vec![graph]))),
+            (4, Value::Node(Node::List(buffers.collect()))),
+        ]);
+        let mut bytes = b"\0\0\0\0TFL3".to_vec();
+        let root = put(&mut bytes, &model);
+        refer(&mut bytes, 0, root);
+        bytes
+    }
 }
 
 /// Parts of a flatbuffer; a table's fields go by their slots.
@@ -92,6 +197,7 @@ enum Node {
     List(Vec<Node>),
     Ints(Vec<i32>),
     Longs(Vec<i64>),
+    Bytes(Vec<u8>),
     Text(String),
 }
 
@@ -155,6 +261,14 @@ fn put(bytes: &mut Vec<u8>, node: &Node) -> usize {
             let start = bytes.len();
             bytes.extend(length(numbers.len()));
             bytes.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
+            start
+        }
+        Node::Bytes(content) => {
+            // The content itself begins at a multiple of 16.
+            bytes.resize((bytes.len() + 4).next_multiple_of(16) - 4, 0);
+            let start = bytes.len();
+            bytes.extend(length(content.len()));
+            bytes.extend(content);
             start
         }
         Node::Text(text) => {

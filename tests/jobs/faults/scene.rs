@@ -174,6 +174,7 @@ impl Scene {
         let mut command: Vec<OsString> = vec!["process".into(), (&self.dataset).into()];
         command.extend(["--out".into(), out.into()]);
         command.extend(args.iter().map(Into::into));
+        command.extend(test_support::quick_flags());
         command
     }
 

@@ -275,8 +275,9 @@ fn the_official_bundle_gives_the_same_bytes() {
         zip.write_all(&bytes).unwrap();
     }
     zip.finish().unwrap();
+    let models = test_support::models();
     let (from_files, from_bundle) = (new_out("from-files"), new_out("from-bundle"));
-    tiny(&from_files, &[]).ends(0);
+    tiny(&from_files, &["--models", models.to_str().unwrap()]).ends(0);
     tiny(&from_bundle, &["--models", task.to_str().unwrap()]).ends(0);
     assert_eq!(digests(&from_bundle), digests(&from_files));
 }
