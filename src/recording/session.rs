@@ -7,6 +7,7 @@ use crate::camera::{
     Camera, CameraCounts, CameraError, CameraEvent, NextFrame, PixelConverter, RawFrame,
 };
 use crate::frame::RgbFrame;
+use crate::geometry::Size;
 use crate::hand::{Hand, Tracker};
 use crate::inference::BackendEvent;
 use crate::recording::latency_stats::LatencyStats;
@@ -269,7 +270,8 @@ where
                         self.stats.note(frame.at, frame.taken.elapsed());
                         self.backends.note(self.hand_source.backend(), self.at);
                         self.emit(SessionEvent::Frame);
-                        if let Some(sign) = self.recorder.push(self.at, &self.hands) {
+                        let size = Size::of(&self.image);
+                        if let Some(sign) = self.recorder.push(self.at, size, &self.hands) {
                             self.emit_sign(sign);
                         }
                     }

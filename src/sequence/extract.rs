@@ -129,14 +129,7 @@ pub fn extract<M: Model>(
     }
     let indexes = sampled(range, spec.stride, spec.length);
     let indexes: Vec<u64> = indexes.take(frames.len()).collect();
-    let plan = FramePlan {
-        in_range: in_range(spec, range, total, 0),
-        window: range,
-        total,
-        // Nothing is interpolated.
-        positions: vec![0.0; indexes.len()],
-        indexes,
-    };
+    let plan = FramePlan::by_number(range, total, in_range(spec, range, total, 0), indexes);
     Ok(assemble(frames, &plan, format, spec))
 }
 

@@ -24,6 +24,24 @@ pub struct FramePlan {
     pub positions: Vec<f64>,
 }
 
+impl FramePlan {
+    /// The plan of a clip whose frames are placed in time by their number.
+    pub(super) fn by_number(
+        window: Window,
+        total: Option<FrameTotal>,
+        in_range: Option<u64>,
+        indexes: Vec<u64>,
+    ) -> Self {
+        Self {
+            window,
+            total,
+            in_range,
+            positions: indexes.iter().copied().map(to_f64).collect(),
+            indexes,
+        }
+    }
+}
+
 impl FrameTimes {
     /// The times of a clip's frames, by its container.
     #[must_use]
