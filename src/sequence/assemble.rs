@@ -10,9 +10,11 @@ use super::slots::{self, SlotAssignment};
 use crate::frame::ClipFormat;
 use crate::hand::landmarks::LANDMARKS;
 use ndarray::{Array2, ArrayViewMut1};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// A sequence, with the frames that it was made from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sequence {
     /// `[length, 126]` f32. Rows at the end are padding where there were fewer frames.
     pub features: Array2<f32>,
@@ -34,14 +36,16 @@ pub struct Sequence {
     pub figures: SequenceFigures,
 }
 
-/// What became of a clip's frames on their way into a sequence.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What became of a clip's frames on their way into a sequence. The manifest has each under its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct SequenceFigures {
     /// Frames of the sign; `None` where its end is not known.
     pub in_range: Option<u64>,
     /// Frames of the sign behind the part that the stride reaches; `None` where its end is not known.
     pub truncated: Option<u64>,
     /// Frames that were looked at.
+    #[serde(rename = "sampled")]
     pub looked_at: usize,
     /// Of these, frames with two hands.
     pub with_two_hands: usize,
@@ -57,6 +61,28 @@ pub struct SequenceFigures {
     pub filled: usize,
     /// Whether the clip was mirrored.
     pub mirrored: bool,
+}
+
+impl Sequence {
+    /// What the manifest says of the sequence.
+    #[must_use]
+    pub fn manifest_fields(&self) -> Value {
+        let ClipFormat { width, height, fps } = self.format;
+        let mut fields = json!({
+            // Frames of the clip; null where neither its container nor its end told them.
+            "declared_frames": self.total_frames.map(FrameTotal::count),
+            "with_hand": self.frames_with_hand,
+            "width": width,
+            "height": height,
+            "fps": fps.map(|fps| (f64::from(fps) * 1e3).round() / 1e3),
+        });
+        if let (Value::Object(fields), Ok(Value::Object(figures))) =
+            (&mut fields, serde_json::to_value(self.figures))
+        {
+            fields.extend(figures);
+        }
+        fields
+    }
 }
 
 /// The sequence of `frames`: what the detector found in the frames of `plan`, in their order. There may be fewer than

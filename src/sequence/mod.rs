@@ -16,6 +16,7 @@ pub mod recording_plan;
 pub mod resample;
 pub mod sampling;
 pub mod segmenter;
+pub mod settings;
 pub mod sign_recorder;
 mod slots;
 

@@ -1,7 +1,5 @@
 //! What a user can choose about the numbers of a sequence, and the two profiles: named sets of defaults.
 
-use std::fmt;
-
 /// A choice among values that have names in files, flags and messages.
 pub trait NamedChoice: Copy + PartialEq + Send + Sync + Sized + 'static {
     /// All values with their names.
@@ -234,19 +232,13 @@ impl NamedChoice for Mirror {
         &[(Self::None, "none"), (Self::Dominant, "dominant")];
 }
 
-impl fmt::Display for Profile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_lead_back_to_their_values() {
-        fn check<T: NamedChoice + fmt::Debug>() {
+        fn check<T: NamedChoice + std::fmt::Debug>() {
             for (value, name) in T::NAMED {
                 assert_eq!(value.name(), *name);
                 assert_eq!(T::from_name(name), Some(*value));
