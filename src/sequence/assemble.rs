@@ -224,3 +224,6 @@ fn nearest(frames: &[FrameRecord], positions: &[f64], length: usize) -> Vec<Fram
     });
     rows.collect()
 }
+
+#[cfg(test)]
+mod tests;

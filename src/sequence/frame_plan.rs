@@ -248,3 +248,6 @@ fn to_usize(index: u64) -> usize {
 fn to_f64(number: u64) -> f64 {
     number as f64
 }
+
+#[cfg(test)]
+mod tests;
