@@ -85,7 +85,7 @@ pub struct HandsConfig {
     /// Frames in a sequence; shorter clips and signs are padded with zeros
     #[arg(id = "sequence.sequence_length", long = "sequence-length", value_name = "N", default_value = "32", value_parser = whole::<usize>(1, 10_000))]
     pub sequence_length: usize,
-    /// Use every Nth frame, at the frame rate of the dataset
+    /// Use every Nth frame, at the frame rate of the dataset; for sampling by stride and for a camera
     #[arg(id = "sequence.frame_stride", long = "frame-stride", value_name = "N", default_value = "2", value_parser = whole(NonZeroU64::MIN, NonZeroU64::MIN.saturating_add(999_999)))]
     pub frame_stride: NonZeroU64,
     /// Leave out clips and signs with a hand in fewer frames of the sequence

@@ -2,7 +2,7 @@ use super::*;
 use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::hand::{Detector, DetectorOptions, Model, ModelError};
 use crate::sequence::normalize::features;
-use crate::sequence::options::{NamedChoice, Profile, Slots, ZScale};
+use crate::sequence::options::{FrameRange, Missing, NamedChoice, Profile, Slots, ZScale};
 use crate::sequence::{FrameTimes, SequenceOptions, extract, plan_frames, read_frames};
 use proptest::prelude::*;
 use std::num::NonZeroU64;
@@ -43,8 +43,15 @@ fn options() -> impl Strategy<Value = SequenceOptions> {
     fn any_of<T: NamedChoice + std::fmt::Debug>() -> impl Strategy<Value = T> {
         prop::sample::select(T::NAMED).prop_map(|(value, _)| value)
     }
-    let numbers = (any_of(), any_of(), 1..6_usize, any::<bool>(), any_of(), any_of());
-    (any_of(), any_of(), numbers).prop_map(|(frame_range, sampling, numbers)| {
+    let numbers = (
+        any_of::<Slots>(),
+        any_of::<Missing>(),
+        1..6_usize,
+        any::<bool>(),
+        any_of::<ZScale>(),
+        any_of::<Mirror>(),
+    );
+    (any_of::<FrameRange>(), any_of::<Sampling>(), numbers).prop_map(|(frame_range, sampling, numbers)| {
         let (slots, missing, max_gap, aspect, z, mirror) = numbers;
         SequenceOptions {
             frame_range,
@@ -75,7 +82,7 @@ fn made(clip: &[Vec<i8>], spec: &SequenceSpec) -> Sequence {
 
 #[test]
 fn a_sign_is_made_by_sides_with_its_gaps_filled() {
-    let clip = [vec![1], vec![0, 1], vec![1], vec![1, 0], vec![], vec![1, 1]].map(|v| v.to_vec());
+    let clip = [vec![1], vec![0, 1], vec![1], vec![1, 0], vec![], vec![1, 1]];
     let spec = spec(Profile::Corrected.options(), 8, 2);
     let sequence = made(&clip, &spec);
     let marks: Vec<String> = sequence.mask.iter().zip(&sequence.filled).map(|(mask, filled)| {
