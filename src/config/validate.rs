@@ -3,8 +3,8 @@
 use super::errors::Problem;
 use super::loader::ConfigBuilder;
 use super::settings::{Config, TAKES};
-use crate::sequence::options::{Mirror, Sampling, Slots};
 use crate::selection::CUSTOM;
+use crate::sequence::options::{Mirror, Sampling, Slots};
 use clap::{Arg, CommandFactory};
 use std::path::{Component, Path, PathBuf};
 

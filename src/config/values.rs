@@ -149,7 +149,9 @@ macro_rules! serialize_as_named {
         }
     )*};
 }
-serialize_as_named!(FrameRange, Mirror, Missing, Profile, Sampling, Slots, ZScale);
+serialize_as_named!(
+    FrameRange, Mirror, Missing, Profile, Sampling, Slots, ZScale
+);
 
 #[cfg(test)]
 mod tests {

@@ -79,7 +79,11 @@ pub(super) fn clip_json(reading: &Reading) -> String {
     clip["decoder"] = json!(reading.decoder);
     // Approximate where pixels are not proven equal to the notebook's.
     let is_approximate = reading.notes.iter().any(|note| note.is_approximate());
-    clip["colour"] = json!(if is_approximate { "approximate" } else { "exact" });
+    clip["colour"] = json!(if is_approximate {
+        "approximate"
+    } else {
+        "exact"
+    });
     // Where the container does not declare them, OpenCV's count is a guess. Here the clip is read to its end.
     let mut notes = reading.notes.clone();
     let frame_count = match sequence.total_frames {

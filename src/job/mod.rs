@@ -344,8 +344,13 @@ impl<'a> Job<'a> {
             record["finished"]["backend_lost"] = json!(reason);
         }
         record["finished"]["backends"] = manifest::backends(&manifest);
-        self.recorder
-            .close(batches, &plan.glosses, self.config.profile, &manifest, record)
+        self.recorder.close(
+            batches,
+            &plan.glosses,
+            self.config.profile,
+            &manifest,
+            record,
+        )
     }
 }
 

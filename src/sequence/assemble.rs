@@ -1,10 +1,10 @@
 //! The hands found in a clip's frames → the sequence: slots, gaps, rows, numbers. Pure.
 
-use super::extract::{FrameRecord, FrameTotal, SequenceSpec};
 use super::frame_plan::FramePlan;
+use super::frame_record::{FrameRecord, FrameTotal};
 use super::interpolation::{HandPoints, SlotRow, even_times, fill_gaps, resample};
 use super::normalize::{FEATURES, HandScale, SLOTS, has_hand, normalize};
-use super::options::{Mirror, Sampling};
+use super::options::{Mirror, Sampling, SequenceSpec};
 use super::sampling::Window;
 use super::slots::{self, SlotAssignment};
 use crate::frame::ClipFormat;
@@ -127,8 +127,7 @@ pub fn assemble(
             fill_gaps(&tracks[slot], positions, max_gap)
         }
     });
-    let mut features =
-        Array2::from_elem((spec.length, FEATURES), options.missing.placeholder());
+    let mut features = Array2::from_elem((spec.length, FEATURES), options.missing.placeholder());
     let mut mask = vec![[false; SLOTS]; spec.length];
     let mut filled = mask.clone();
     for (n, mut numbers) in features.rows_mut().into_iter().enumerate() {
@@ -142,7 +141,9 @@ pub fn assemble(
     }
     let is_seen = |frame: usize| {
         let hands = tracks.iter().filter_map(|track| track[frame].as_ref());
-        hands.map(|hand| normalize(*hand, scale)).any(|hand| has_hand(hand.as_flattened()))
+        hands
+            .map(|hand| normalize(*hand, scale))
+            .any(|hand| has_hand(hand.as_flattened()))
     };
     let seen: Vec<bool> = (0..frames.len()).map(is_seen).collect();
     let (two_hand_pairs, slot_swaps) = slots::count_swaps(&tracks);

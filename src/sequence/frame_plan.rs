@@ -1,7 +1,7 @@
 //! Which frames of a clip are looked at, once the times of all its frames are known. Pure arithmetic.
 
-use super::extract::{FrameTotal, SequenceSpec};
-use super::options::{FrameRange, Sampling};
+use super::frame_record::FrameTotal;
+use super::options::{FrameRange, Sampling, SequenceSpec};
 use super::sampling::{Window, sampled, window};
 use std::time::Duration;
 
@@ -194,9 +194,8 @@ fn is_variable(seconds: &[f64]) -> bool {
     // NaN is not less than anything.
     let ascends = seconds.windows(2).all(|pair| pair[0] < pair[1]);
     let mean = (last - first) / to_f64(seconds.len() as u64 - 1);
-    let is_off = |(index, time): (u64, &f64)| {
-        (time - (first + to_f64(index) * mean)).abs() > mean / 2.0
-    };
+    let is_off =
+        |(index, time): (u64, &f64)| (time - (first + to_f64(index) * mean)).abs() > mean / 2.0;
     ascends && (0..).zip(seconds).any(is_off)
 }
 
@@ -244,7 +243,10 @@ fn to_usize(index: u64) -> usize {
     usize::try_from(index).unwrap_or(usize::MAX)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "frame numbers are far below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "frame numbers are far below 2^53"
+)]
 fn to_f64(number: u64) -> f64 {
     number as f64
 }

@@ -82,7 +82,8 @@ impl<'a> Observations<'a> {
         while self.hands.get(self.at + 1).is_some_and(|next| next.1 <= at) {
             self.at += 1;
         }
-        let Some(&(before, from, hand)) = self.hands.get(self.at).filter(|hand| hand.1 <= at) else {
+        let Some(&(before, from, hand)) = self.hands.get(self.at).filter(|hand| hand.1 <= at)
+        else {
             return SlotRow::default();
         };
         let next = self.hands.get(self.at + 1);
@@ -90,9 +91,8 @@ impl<'a> Observations<'a> {
             _ if from >= at => Some((0, *hand)),
             Some(&(after, to, next)) => {
                 let value = |a: f32, b: f32| interpolate((from, a), (to, b), at);
-                let point = |n: usize| {
-                    std::array::from_fn(|axis| value(hand[n][axis], next[n][axis]))
-                };
+                let point =
+                    |n: usize| std::array::from_fn(|axis| value(hand[n][axis], next[n][axis]));
                 Some((after - before - 1, std::array::from_fn(point)))
             }
             None => None,
@@ -131,7 +131,10 @@ mod tests {
     }
 
     fn track(seen: &[bool]) -> Vec<Option<HandPoints>> {
-        (0..).zip(seen).map(|(n, seen)| seen.then(|| hand(n))).collect()
+        (0..)
+            .zip(seen)
+            .map(|(n, seen)| seen.then(|| hand(n)))
+            .collect()
     }
 
     /// `numpy.interp`, by its documentation and source: clamped outside, the slope in f64.
@@ -176,7 +179,10 @@ mod tests {
     fn rows_are_never_missing_and_may_be_alone() {
         assert_eq!(resample(&[], &[], 3, 9), [SlotRow::default(); 3]);
         let one = resample(&track(&[true]), &[5.0], 3, 0);
-        assert!(one.iter().all(|row| row.hand == Some(hand(0)) && !row.is_filled));
+        assert!(
+            one.iter()
+                .all(|row| row.hand == Some(hand(0)) && !row.is_filled)
+        );
         let rows = resample(&track(&[true, true]), &[0.0, 1.0], 1, 0);
         assert_eq!(rows.len(), 1);
     }

@@ -1,14 +1,15 @@
 //! From images to the notebook's sequences: which frames are sampled, and what numbers they become. Pure.
 //!
 //! [`options`] are what a user can choose. [`plan_frames`] chooses the frames of a clip by the times of all of them, and
-//! [`assemble()`] makes the sequence of what was found in them: a job and `resequence` both use these two. Where no time is
-//! needed [`extract()`] reads a clip in a single pass, with the same result. A camera's frames go through [`sign_recorder`], which cuts them into signs
+//! [`assemble()`] makes the sequence of what was found in them. Where no time is needed, [`extract()`] reads a clip in a
+//! single pass, with the same result. A camera's frames go through [`sign_recorder`], which cuts them into signs
 //! ([`segmenter`]), labels them ([`recording_plan`]) and picks the frames that a clip at the dataset's rate would have
 //! had ([`resample`]).
 
 pub mod assemble;
 pub mod extract;
 pub mod frame_plan;
+pub mod frame_record;
 mod interpolation;
 pub mod normalize;
 pub mod options;
@@ -21,8 +22,7 @@ pub mod sign_recorder;
 mod slots;
 
 pub use assemble::{Sequence, SequenceFigures, assemble};
-pub use extract::{
-    ExtractError, FrameCallback, FrameRecord, FrameTotal, SequenceSpec, extract, read_frames,
-};
+pub use extract::{ExtractError, FrameCallback, extract, read_frames};
 pub use frame_plan::{FramePlan, FrameTimes, plan_frames};
-pub use options::{Profile, SequenceOptions};
+pub use frame_record::{FrameRecord, FrameTotal};
+pub use options::{Profile, SequenceOptions, SequenceSpec};

@@ -1,5 +1,7 @@
 //! What a user can choose about the numbers of a sequence, and the two profiles: named sets of defaults.
 
+use std::num::NonZeroU64;
+
 /// A choice among values that have names in files, flags and messages.
 pub trait NamedChoice: Copy + PartialEq + Send + Sync + Sized + 'static {
     /// All values with their names.
@@ -113,6 +115,19 @@ pub struct SequenceOptions {
     pub z: ZScale,
     /// Which clips are mirrored.
     pub mirror: Mirror,
+}
+
+/// What a sequence is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceSpec {
+    /// Frames in a sequence.
+    pub length: usize,
+    /// One frame of this many is sampled.
+    pub stride: NonZeroU64,
+    /// VIDEO mode: hands are tracked from sampled frame to sampled frame.
+    pub tracking: bool,
+    /// How its numbers are made.
+    pub options: SequenceOptions,
 }
 
 /// The default of [`SequenceOptions::max_gap`]. In 41 public clips of WLASL, of which every second frame was looked at and

@@ -1,7 +1,6 @@
 //! The settings of `run.json` that clips and takes share: those that decide the numbers of a sequence.
 
-use super::options::{NamedChoice, Profile};
-use super::{SequenceOptions, SequenceSpec};
+use super::options::{NamedChoice, Profile, SequenceOptions, SequenceSpec};
 use crate::hand::DetectorOptions;
 use serde_json::{Value, json};
 

@@ -1,11 +1,12 @@
 //! A camera's frames, with the hands found in them → labelled signs with the notebook's numbers.
 
-use super::extract::{FrameRecord, FrameTotal};
+use super::assemble::{Sequence, assemble};
 use super::frame_plan::FramePlan;
+use super::frame_record::{FrameRecord, FrameTotal};
+use super::options::SequenceSpec;
 use super::resample::ResampleGrid;
 use super::sampling::Window;
 use super::segmenter::{EndReason, Segment, SegmentRules, Segmenter};
-use super::{Sequence, SequenceSpec, assemble};
 use crate::frame::ClipFormat;
 use crate::geometry::Size;
 use crate::hand::Hand;
@@ -19,7 +20,7 @@ pub struct SignConfig {
     /// When a sign begins and ends.
     pub rules: SegmentRules,
     /// Length, stride and options of a sequence; the stride counts frames at the rate of `rules`. Range and sampling are
-    /// those of [`super::SequenceOptions::of_takes`].
+    /// those of [`super::options::SequenceOptions::of_takes`].
     pub spec: SequenceSpec,
 }
 

@@ -1,6 +1,6 @@
 //! Which hand of a frame has which slot, how often slots swap, and which hand is the dominant one.
 
-use super::extract::FrameRecord;
+use super::frame_record::FrameRecord;
 use super::interpolation::HandPoints;
 use super::normalize::SLOTS;
 use super::options::Slots;
@@ -23,7 +23,11 @@ pub(super) struct SlotAssignment {
 /// Gives each hand of `frame` a slot of its own.
 pub(super) fn assign(frame: &FrameRecord, slots: Slots) -> SlotAssignment {
     let count = usize::from(frame.hand_count).min(SLOTS);
-    let side = |hand: usize| usize::try_from(frame.handedness[hand]).ok().filter(|s| *s < SLOTS);
+    let side = |hand: usize| {
+        usize::try_from(frame.handedness[hand])
+            .ok()
+            .filter(|s| *s < SLOTS)
+    };
     let is_same_side = count == SLOTS && side(0).is_some() && side(0) == side(1);
     let mut hands = [None; SLOTS];
     if slots == Slots::Detected {

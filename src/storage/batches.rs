@@ -244,7 +244,8 @@ fn put<W: Write + Seek>(
     }
     put_points(&mut npz, "world_landmarks", rows, length, |f| f.world)?;
     let flags = |of: fn(&BatchRow) -> &Vec<[bool; SLOTS]>| {
-        rows.iter().flat_map(move |r| of(r).as_flattened().iter().copied())
+        rows.iter()
+            .flat_map(move |r| of(r).as_flattened().iter().copied())
     };
     npz.numbers("mask", &[n, length, SLOTS], flags(|r| &r.mask))?;
     npz.numbers("filled", &[n, length, SLOTS], flags(|r| &r.filled))?;
@@ -270,7 +271,11 @@ fn put_points<W: Write + Seek>(
 ) -> io::Result<()> {
     let points = padded(rows, length, [[[0.0; 3]; LANDMARKS]; SLOTS], of);
     let shape = [rows.len(), length, SLOTS, LANDMARKS, 3];
-    npz.numbers(name, &shape, points.flat_map(|p| p.into_iter().flatten().flatten()))
+    npz.numbers(
+        name,
+        &shape,
+        points.flat_map(|p| p.into_iter().flatten().flatten()),
+    )
 }
 
 /// The number of each label.
@@ -300,7 +305,9 @@ fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<BatchRow>, StoreEr
     };
     let names = npz.names();
     if !names.iter().any(|name| name == "mask") {
-        return Err(npz.broken(&"it has no mask: an earlier, unreleased version wrote it; use another output folder"));
+        return Err(npz.broken(
+            &"it has no mask: an earlier, unreleased version wrote it; use another output folder",
+        ));
     }
     let glosses = npz.strings("labels")?;
     let ids = npz.strings("video_ids")?;
@@ -354,7 +361,9 @@ fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<BatchRow>, StoreEr
     };
     let flags = |of: &[bool], row: usize| {
         let of = &of[row * length * SLOTS..][..length * SLOTS];
-        of.chunks_exact(SLOTS).map(|pair| [pair[0], pair[1]]).collect()
+        of.chunks_exact(SLOTS)
+            .map(|pair| [pair[0], pair[1]])
+            .collect()
     };
     (0..n)
         .map(|row| {

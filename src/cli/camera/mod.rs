@@ -15,7 +15,9 @@ use crate::cli::camera::preview_encoder::PreviewEncoder;
 use crate::cli::camera::stdin_commands::StdinCommand;
 use crate::cli::progress::{Console, ProgressKind};
 use crate::config::constraints::{camera_address, device_id, real};
-use crate::config::{BatchConfig, CaptureConfig, Config, HandsConfig, NumbersConfig, SegmentConfig};
+use crate::config::{
+    BatchConfig, CaptureConfig, Config, HandsConfig, NumbersConfig, SegmentConfig,
+};
 use crate::error::{CliError, Exit};
 use crate::inference::{BackendHandle, ShutdownFlag};
 use crate::recording::TakeProvenance;

@@ -56,7 +56,10 @@ pub(super) fn closing_table(report: &JobReport, clips: usize) -> String {
 pub(super) fn notices(totals: SequenceTotals, spec: &SequenceSpec) -> Vec<String> {
     let mut notices = Vec::new();
     if totals.truncated_clips > 0 {
-        let (clips, reach) = (totals.truncated_clips, spec.stride.get().saturating_mul(spec.length as u64));
+        let (clips, reach) = (
+            totals.truncated_clips,
+            spec.stride.get().saturating_mul(spec.length as u64),
+        );
         let are = if clips == 1 { "clip is" } else { "clips are" };
         notices.push(format!(
             "{clips} {are} longer than {reach} frames; --sampling uniform looks at all of them"

@@ -33,7 +33,11 @@ fn record(n: u64, sides: &[i8]) -> FrameRecord {
         record.handedness_score[slot] = 0.9 - slot as f32 * 0.1;
         record.landmarks[slot] = std::array::from_fn(|i| {
             let i = i as f32;
-            [seed + (i * 0.7).sin() * 0.1, 0.5 + (i * 1.3).cos() * 0.1, i * 0.01 - 0.1]
+            [
+                seed + (i * 0.7).sin() * 0.1,
+                0.5 + (i * 1.3).cos() * 0.1,
+                i * 0.01 - 0.1,
+            ]
         });
     }
     record
@@ -51,19 +55,21 @@ fn options() -> impl Strategy<Value = SequenceOptions> {
         any_of::<ZScale>(),
         any_of::<Mirror>(),
     );
-    (any_of::<FrameRange>(), any_of::<Sampling>(), numbers).prop_map(|(frame_range, sampling, numbers)| {
-        let (slots, missing, max_gap, aspect, z, mirror) = numbers;
-        SequenceOptions {
-            frame_range,
-            sampling,
-            slots,
-            missing,
-            max_gap,
-            aspect,
-            z,
-            mirror,
-        }
-    })
+    (any_of::<FrameRange>(), any_of::<Sampling>(), numbers).prop_map(
+        |(frame_range, sampling, numbers)| {
+            let (slots, missing, max_gap, aspect, z, mirror) = numbers;
+            SequenceOptions {
+                frame_range,
+                sampling,
+                slots,
+                missing,
+                max_gap,
+                aspect,
+                z,
+                mirror,
+            }
+        },
+    )
 }
 
 /// The sides of the hands of each frame of a clip.
@@ -85,14 +91,19 @@ fn a_sign_is_made_by_sides_with_its_gaps_filled() {
     let clip = [vec![1], vec![0, 1], vec![1], vec![1, 0], vec![], vec![1, 1]];
     let spec = spec(Profile::Corrected.options(), 8, 2);
     let sequence = made(&clip, &spec);
-    let marks: Vec<String> = sequence.mask.iter().zip(&sequence.filled).map(|(mask, filled)| {
-        let mark = |slot: usize| match (mask[slot], filled[slot]) {
-            (true, true) => '+',
-            (true, false) => '#',
-            _ => '.',
-        };
-        [mark(0), mark(1)].iter().collect()
-    }).collect();
+    let marks: Vec<String> = sequence
+        .mask
+        .iter()
+        .zip(&sequence.filled)
+        .map(|(mask, filled)| {
+            let mark = |slot: usize| match (mask[slot], filled[slot]) {
+                (true, true) => '+',
+                (true, false) => '#',
+                _ => '.',
+            };
+            [mark(0), mark(1)].iter().collect()
+        })
+        .collect();
     // The second right hand of the last frame takes the free slot.
     assert_eq!(marks, [".#", "##", "+#", "##", "++", "##", "..", ".."]);
     assert_eq!(
@@ -112,7 +123,10 @@ fn a_sign_is_made_by_sides_with_its_gaps_filled() {
     );
     assert_eq!((sequence.frames.len(), sequence.frames_with_hand), (6, 5));
     let fields = sequence.manifest_fields();
-    assert_eq!((&fields["sampled"], &fields["fps"]), (&json!(6), &json!(25.0)));
+    assert_eq!(
+        (&fields["sampled"], &fields["fps"]),
+        (&json!(6), &json!(25.0))
+    );
     let back: SequenceFigures = serde_json::from_value(fields).unwrap();
     assert_eq!(back, sequence.figures);
 }
@@ -123,9 +137,15 @@ fn what_the_stride_does_not_reach_is_truncated() {
     let notebook = Profile::Notebook.options();
     let sequence = made(&clip, &spec(notebook, 8, 2));
     // The notebook uses the 1-based start as an index.
-    assert_eq!((sequence.figures.in_range, sequence.figures.truncated), (Some(39), Some(23)));
+    assert_eq!(
+        (sequence.figures.in_range, sequence.figures.truncated),
+        (Some(39), Some(23))
+    );
     let uniform = made(&clip, &spec(Profile::Corrected.options(), 8, 2));
-    assert_eq!((uniform.figures.in_range, uniform.figures.truncated), (Some(40), Some(0)));
+    assert_eq!(
+        (uniform.figures.in_range, uniform.figures.truncated),
+        (Some(40), Some(0))
+    );
 }
 
 #[test]
@@ -140,11 +160,21 @@ fn a_left_handed_signer_is_mirrored_and_the_detection_is_kept() {
     assert!(sequence.figures.mirrored);
     assert!(sequence.mask.iter().all(|mask| *mask == [false, true]));
     let frame = &sequence.frames[0];
-    assert_eq!((frame.handedness[0], frame.landmarks[0]), (0, record(1, &[0]).landmarks[0]));
+    assert_eq!(
+        (frame.handedness[0], frame.landmarks[0]),
+        (0, record(1, &[0]).landmarks[0])
+    );
     let raw = slots::mirrored(&frame.landmarks[0]);
     let expected = normalize(raw, HandScale::NOTEBOOK);
-    assert_eq!(sequence.features.row(0).to_vec()[63..], *expected.as_flattened());
-    assert!(!made(&[vec![1], vec![1]], &spec(options, 8, 1)).figures.mirrored);
+    assert_eq!(
+        sequence.features.row(0).to_vec()[63..],
+        *expected.as_flattened()
+    );
+    assert!(
+        !made(&[vec![1], vec![1]], &spec(options, 8, 1))
+            .figures
+            .mirrored
+    );
 }
 
 proptest! {

@@ -36,9 +36,18 @@ fn times(steps: &[u16]) -> FrameTimes {
 fn a_range_that_does_not_fit_means_a_trimmed_clip() {
     let check = |frame_start, frame_end, declared, decoded, expected: (u64, u64)| {
         let spec = spec(FrameRange::Auto, Sampling::Uniform, 4);
-        let plan = plan_frames(&spec, frame_start, frame_end, declared, &even_times(decoded));
+        let plan = plan_frames(
+            &spec,
+            frame_start,
+            frame_end,
+            declared,
+            &even_times(decoded),
+        );
         let found = (plan.window.start, plan.window.end);
-        assert_eq!(found, expected, "{frame_start} {frame_end} {declared:?} {decoded}");
+        assert_eq!(
+            found, expected,
+            "{frame_start} {frame_end} {declared:?} {decoded}"
+        );
         let (first, last) = (expected.0, expected.1.min(decoded as u64) - 1);
         assert_eq!(plan.indexes.first(), Some(&first));
         assert_eq!(plan.indexes.last(), Some(&last));
@@ -81,7 +90,11 @@ fn a_variable_rate_is_sampled_by_time() {
     let spec = spec(FrameRange::Whole, Sampling::Uniform, 4);
     let plan = plan_frames(&spec, 1, -1, None, &times(&steps));
     assert_eq!(plan.indexes, [0, 4, 5, 9]);
-    assert!((plan.positions[3] - 0.72).abs() < 1e-9, "{:?}", plan.positions);
+    assert!(
+        (plan.positions[3] - 0.72).abs() < 1e-9,
+        "{:?}",
+        plan.positions
+    );
     // Rounded times are those of a constant rate.
     let rounded: Vec<u16> = (0..30).map(|n| if n % 3 == 0 { 34 } else { 33 }).collect();
     let plan = plan_frames(&spec, 1, -1, None, &times(&rounded));

@@ -39,7 +39,10 @@ pub(crate) fn write_final(
         splits.extend(batch.strings("split")?);
     }
     let n = labels.len();
-    let arrays = BatchArrays { out, batches: batches.len() };
+    let arrays = BatchArrays {
+        out,
+        batches: batches.len(),
+    };
     write_npz(out, FINAL_NAME, |file| {
         let mut npz = NpzWriter::new(file);
         arrays.array::<f32, _>(&mut npz, "sequences", &[n, length, FEATURES])?;
@@ -49,8 +52,10 @@ pub(crate) fn write_final(
             Profile::Notebook => npz.strings("glosses", glosses)?,
             Profile::Corrected => {
                 let used: HashSet<&str> = labels.iter().map(String::as_str).collect();
-                let used: Vec<&Arc<str>> =
-                    glosses.iter().filter(|gloss| used.contains(&***gloss)).collect();
+                let used: Vec<&Arc<str>> = glosses
+                    .iter()
+                    .filter(|gloss| used.contains(&***gloss))
+                    .collect();
                 npz.strings("glosses", &used)?;
                 arrays.array::<bool, _>(&mut npz, "mask", &[n, length, SLOTS])?;
                 let ids = LabelIds::new(&used);

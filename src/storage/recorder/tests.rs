@@ -1,7 +1,7 @@
 use super::*;
 use crate::frame::ClipFormat;
-use crate::sequence::{FrameRecord, Profile};
 use crate::sequence::normalize::FEATURES;
+use crate::sequence::{FrameRecord, Profile};
 use crate::storage::batches::BATCH_FOLDER;
 use crate::storage::ledger::{JobIdentity, LEDGER_NAME, OutboxLimits};
 use crate::storage::output_dir::{OpenMode, claim, open};

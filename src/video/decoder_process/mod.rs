@@ -404,7 +404,9 @@ impl FrameSource for DecoderProcess<'_> {
     }
 
     fn format(&self) -> ClipFormat {
-        self.clip.as_ref().map_or_else(ClipFormat::default, |clip| clip.format)
+        self.clip
+            .as_ref()
+            .map_or_else(ClipFormat::default, |clip| clip.format)
     }
 
     fn read_times(&mut self) -> Result<Vec<Option<Duration>>, SourceError> {

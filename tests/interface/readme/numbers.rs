@@ -115,7 +115,11 @@ fn row() -> BatchRow {
         signer_id: -1,
         features,
         mask: (0..LENGTH)
-            .map(|n| frames.get(n).map_or([false; 2], |f| f.handedness.map(|side| side >= 0)))
+            .map(|n| {
+                frames
+                    .get(n)
+                    .map_or([false; 2], |f| f.handedness.map(|side| side >= 0))
+            })
             .collect(),
         filled: vec![[false; 2]; LENGTH],
         frames,
