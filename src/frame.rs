@@ -155,6 +155,19 @@ pub struct ClipFormat {
     pub fps: Option<f32>,
 }
 
+impl ClipFormat {
+    /// The size of `frame`, at an unknown rate.
+    #[must_use]
+    pub fn of(frame: &RgbFrame) -> Self {
+        let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+        Self {
+            width: side(frame.width()),
+            height: side(frame.height()),
+            fps: None,
+        }
+    }
+}
+
 /// Images in display order, one at a time, never backwards.
 pub trait FrameSource {
     /// Steps to the next image; `false` when there is none.

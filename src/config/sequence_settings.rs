@@ -7,7 +7,7 @@
 
 use super::constraints::{choice, real, whole};
 use crate::sequence::options::{
-    FrameRange, Mirror, Missing, Profile, Sampling, SequenceOptions, Slots, ZScale,
+    FrameRange, Mirroring, Missing, Profile, Sampling, SequenceOptions, Slots, ZScale,
 };
 use clap::Args;
 use serde::Serialize;
@@ -60,8 +60,8 @@ pub struct NumbersConfig {
     #[arg(id = "sequence.z", long = "z", value_name = "HOW", value_parser = choice::<ZScale>())]
     pub z: Option<ZScale>,
     /// dominant: mirror clips whose dominant hand is the left one; needs slots by sides [default: none]
-    #[arg(id = "sequence.mirror", long = "mirror", value_name = "HOW", value_parser = choice::<Mirror>())]
-    pub mirror: Option<Mirror>,
+    #[arg(id = "sequence.mirror", long = "mirror", value_name = "HOW", value_parser = choice::<Mirroring>())]
+    pub mirror: Option<Mirroring>,
 }
 
 /// The part of `[sequence]` that chooses the frames of a clip. A camera's takes have no frame range, and their frames are

@@ -4,7 +4,7 @@ use super::errors::Problem;
 use super::loader::ConfigBuilder;
 use super::settings::{Config, TAKES};
 use crate::selection::CUSTOM;
-use crate::sequence::options::{Mirror, Sampling, Slots};
+use crate::sequence::options::{Mirroring, Sampling, Slots};
 use clap::{Arg, CommandFactory};
 use std::path::{Component, Path, PathBuf};
 
@@ -129,7 +129,7 @@ fn sequence(config: &Config) -> Vec<Rule> {
             "gaps are filled only where missing is interpolate or interpolate_nan; set it, or remove the first",
         ),
         (
-            options.mirror == Mirror::Dominant && options.slots == Slots::Detected,
+            options.mirror == Mirroring::Dominant && options.slots == Slots::Detected,
             "sequence.mirror",
             origin(numbers.slots.is_some(), "sequence.slots"),
             "the dominant hand is known only where slots are sides; set them, or remove the first",

@@ -6,7 +6,7 @@ use crate::frame::{CameraAddress, PixelFormat};
 use crate::messages::broker_address::{BrokerAddress, UrlError};
 use crate::selection::BackendPreference;
 use crate::sequence::options::{
-    FrameRange, Mirror, Missing, NamedChoice, Profile, Sampling, Slots, ZScale,
+    FrameRange, Mirroring, Missing, NamedChoice, Profile, Sampling, Slots, ZScale,
 };
 use serde::{Serialize, Serializer};
 use std::fmt::{Debug, Display, Formatter};
@@ -150,7 +150,7 @@ macro_rules! serialize_as_named {
     )*};
 }
 serialize_as_named!(
-    FrameRange, Mirror, Missing, Profile, Sampling, Slots, ZScale
+    FrameRange, Mirroring, Missing, Profile, Sampling, Slots, ZScale
 );
 
 #[cfg(test)]

@@ -142,7 +142,11 @@ impl Daemon {
         let workers_max = config.workers();
         let threads = workers_max.max(job::cores());
         // Each pass over a clip may begin again twice before its first frame is processed.
-        let passes = if config.sequence_spec().needs_times() { 2 } else { 1 };
+        let passes = if config.sequence_spec().needs_times() {
+            2
+        } else {
+            1
+        };
         let worker_limit = config.video_options().timeout * 3 * passes + WORKER_STALL_MARGIN;
         let recording_limit = worker_limit + RECORDING_STALL_MARGIN;
         let recording = liveness.stage("the recording of clips", recording_limit);

@@ -180,7 +180,7 @@ impl Judge {
         // A count that an error ended is not the clip's.
         let is_known = matches!(sequence.total_frames, Some(FrameTotal::Declared(_)))
             || reading.stopped_early.is_none();
-        let (seen, sampled) = (sequence.frames_with_hand, sequence.figures.looked_at);
+        let (seen, sampled) = (sequence.frames_with_hand, sequence.figures.sampled);
         let needed = self.min_frames;
         let (state, reason) = if sampled == 0 && sequence.window.is_empty() && is_known {
             let reason = format!("frame range starts at {start}, the clip has {total} frames");
@@ -221,7 +221,7 @@ mod tests {
                 window: sampling::window(start, 0, 40),
                 total_frames: Some(FrameTotal::Declared(40)),
                 figures: SequenceFigures {
-                    looked_at: frames,
+                    sampled: frames,
                     ..SequenceFigures::default()
                 },
                 ..Sequence::default()

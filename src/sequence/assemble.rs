@@ -4,7 +4,7 @@ use super::frame_plan::FramePlan;
 use super::frame_record::{FrameRecord, FrameTotal};
 use super::interpolation::{HandPoints, SlotRow, even_times, fill_gaps, resample};
 use super::normalize::{FEATURES, HandScale, SLOTS, has_hand, normalize};
-use super::options::{Mirror, Sampling, SequenceSpec};
+use super::options::{Mirroring, Sampling, SequenceSpec};
 use super::sampling::Window;
 use super::slots::{self, SlotAssignment};
 use crate::frame::ClipFormat;
@@ -45,8 +45,7 @@ pub struct SequenceFigures {
     /// Frames of the sign behind the part that the stride reaches; `None` where its end is not known.
     pub truncated: Option<u64>,
     /// Frames that were looked at.
-    #[serde(rename = "sampled")]
-    pub looked_at: usize,
+    pub sampled: usize,
     /// Of these, frames with two hands.
     pub with_two_hands: usize,
     /// Of these, frames whose two hands are said to be of one side.
@@ -107,7 +106,7 @@ pub fn assemble(
         };
         frames.iter().zip(&assignments).map(hand).collect()
     });
-    let mirrored = options.mirror == Mirror::Dominant && slots::is_left_dominant(&tracks);
+    let mirrored = options.mirror == Mirroring::Dominant && slots::is_left_dominant(&tracks);
     if mirrored {
         tracks.reverse();
         for hand in tracks.iter_mut().flatten().flatten() {
@@ -150,7 +149,7 @@ pub fn assemble(
     let figures = SequenceFigures {
         in_range: plan.in_range,
         truncated: truncated(plan, spec),
-        looked_at: frames.len(),
+        sampled: frames.len(),
         with_two_hands: frames.iter().filter(|f| f.hand_count == 2).count(),
         same_side_twice: assignments.iter().filter(|a| a.is_same_side).count(),
         longest_gap: longest_gap(&seen),

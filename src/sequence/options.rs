@@ -89,7 +89,7 @@ pub enum ZScale {
 
 /// Which clips are mirrored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mirror {
+pub enum Mirroring {
     /// None.
     None,
     /// Those whose dominant hand is the left one, so that the dominant hand is always in slot 1.
@@ -114,7 +114,7 @@ pub struct SequenceOptions {
     /// The unit of z.
     pub z: ZScale,
     /// Which clips are mirrored.
-    pub mirror: Mirror,
+    pub mirror: Mirroring,
 }
 
 /// What a sequence is made of.
@@ -148,7 +148,7 @@ impl Profile {
                 max_gap: MAX_GAP,
                 aspect: false,
                 z: ZScale::Raw,
-                mirror: Mirror::None,
+                mirror: Mirroring::None,
             },
             Self::Corrected => SequenceOptions {
                 frame_range: FrameRange::Auto,
@@ -158,7 +158,7 @@ impl Profile {
                 max_gap: MAX_GAP,
                 aspect: true,
                 z: ZScale::Scaled,
-                mirror: Mirror::None,
+                mirror: Mirroring::None,
             },
         }
     }
@@ -243,7 +243,7 @@ impl NamedChoice for ZScale {
     ];
 }
 
-impl NamedChoice for Mirror {
+impl NamedChoice for Mirroring {
     const NAMED: &'static [(Self, &'static str)] =
         &[(Self::None, "none"), (Self::Dominant, "dominant")];
 }
@@ -267,6 +267,6 @@ mod tests {
         check::<Slots>();
         check::<Missing>();
         check::<ZScale>();
-        check::<Mirror>();
+        check::<Mirroring>();
     }
 }

@@ -8,7 +8,6 @@ use super::resample::ResampleGrid;
 use super::sampling::Window;
 use super::segmenter::{EndReason, Segment, SegmentRules, Segmenter};
 use crate::frame::ClipFormat;
-use crate::geometry::Size;
 use crate::hand::Hand;
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use std::sync::Arc;
@@ -47,7 +46,7 @@ pub struct Sign {
 #[derive(Clone, Debug)]
 pub struct SignRecorder {
     config: SignConfig,
-    segmenter: Segmenter<(Size, FrameRecord)>,
+    segmenter: Segmenter<(ClipFormat, FrameRecord)>,
     plan: RecordingPlan,
     was_listening: bool,
     count: u64,
@@ -96,8 +95,8 @@ impl SignRecorder {
         self.segmenter.too_short()
     }
 
-    /// Adds the frame of `size` taken at `at` with its `hands`; returns the sign that ends with it.
-    pub fn push(&mut self, at: Duration, size: Size, hands: &[Hand]) -> Option<Sign> {
+    /// Adds the frame taken at `at` with its `hands`; returns the sign that ends with it. Of `format` the size counts.
+    pub fn push(&mut self, at: Duration, format: ClipFormat, hands: &[Hand]) -> Option<Sign> {
         let record = FrameRecord::of(self.count, hands);
         self.count += 1;
         let was_listening = std::mem::replace(&mut self.was_listening, self.plan.is_listening(at));
@@ -108,7 +107,9 @@ impl SignRecorder {
             }
             return None;
         }
-        let segment = self.segmenter.push(at, !hands.is_empty(), (size, record))?;
+        let segment = self
+            .segmenter
+            .push(at, !hands.is_empty(), (format, record))?;
         self.label(&segment, at)
     }
 
@@ -118,7 +119,11 @@ impl SignRecorder {
         self.label(&segment, at)
     }
 
-    fn label(&mut self, segment: &Segment<(Size, FrameRecord)>, now: Duration) -> Option<Sign> {
+    fn label(
+        &mut self,
+        segment: &Segment<(ClipFormat, FrameRecord)>,
+        now: Duration,
+    ) -> Option<Sign> {
         let gloss = self.plan.claim(now)?;
         to_sign(&self.config, segment, gloss)
     }
@@ -126,7 +131,7 @@ impl SignRecorder {
 
 fn to_sign(
     config: &SignConfig,
-    segment: &Segment<(Size, FrameRecord)>,
+    segment: &Segment<(ClipFormat, FrameRecord)>,
     gloss: Arc<str>,
 ) -> Option<Sign> {
     let mut spec = config.spec;
@@ -155,13 +160,11 @@ fn to_sign(
         start: 0,
         end: total,
     };
-    let (_, (size, _)) = segment.frames.first()?;
-    let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+    let (_, (format, _)) = segment.frames.first()?;
     let format = ClipFormat {
-        width: side(size.width),
-        height: side(size.height),
         // That of the frame numbers.
         fps: Some(config.rules.frame.as_secs_f32().recip()),
+        ..*format
     };
     let declared = Some(FrameTotal::Declared(total));
     let plan = FramePlan::by_number(window, declared, Some(total), indexes);
@@ -187,9 +190,10 @@ mod tests {
     use std::num::NonZeroU64;
 
     const FRAME: Duration = Duration::from_millis(40);
-    const SIZE: Size = Size {
+    const FORMAT: ClipFormat = ClipFormat {
         width: 640,
         height: 480,
+        fps: None,
     };
 
     fn sign_config() -> SignConfig {
@@ -235,7 +239,7 @@ mod tests {
         let frames = (0..).zip(text.chars());
         let push = |(n, c)| {
             let hands = if c == '#' { hand(n) } else { Vec::new() };
-            recorder.push(FRAME * n, SIZE, &hands)
+            recorder.push(FRAME * n, FORMAT, &hands)
         };
         frames.filter_map(push).collect()
     }
@@ -261,6 +265,10 @@ mod tests {
         let sequence = &sign.sequence;
         assert_eq!(sequence.total_frames, Some(FrameTotal::Declared(72)));
         assert_eq!((sequence.frames.len(), sequence.frames_with_hand), (32, 31));
+        assert_eq!(
+            (sequence.format.height, sequence.format.fps),
+            (480, Some(25.0))
+        );
         for (nth, frame) in (0..).zip(&sequence.frames) {
             assert_eq!(frame.frame_index, nth * 2);
             assert_eq!(sign.frame_times[nth as usize], FRAME * 2 * nth as u32);

@@ -53,7 +53,7 @@ fn options() -> impl Strategy<Value = SequenceOptions> {
         1..6_usize,
         any::<bool>(),
         any_of::<ZScale>(),
-        any_of::<Mirror>(),
+        any_of::<Mirroring>(),
     );
     (any_of::<FrameRange>(), any_of::<Sampling>(), numbers).prop_map(
         |(frame_range, sampling, numbers)| {
@@ -111,7 +111,7 @@ fn a_sign_is_made_by_sides_with_its_gaps_filled() {
         SequenceFigures {
             in_range: Some(6),
             truncated: Some(0),
-            looked_at: 6,
+            sampled: 6,
             with_two_hands: 3,
             same_side_twice: 1,
             longest_gap: 1,
@@ -152,7 +152,7 @@ fn what_the_stride_does_not_reach_is_truncated() {
 fn a_left_handed_signer_is_mirrored_and_the_detection_is_kept() {
     let options = SequenceOptions {
         slots: Slots::Sides,
-        mirror: Mirror::Dominant,
+        mirror: Mirroring::Dominant,
         ..SequenceOptions::default()
     };
     let clip = vec![vec![0]; 10];
