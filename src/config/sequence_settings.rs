@@ -37,8 +37,7 @@ pub struct SequenceConfig {
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct NumbersConfig {
     /// notebook: reproduce the notebook exactly, including its quirks; corrected: the whole sign, hands by side, short
-    /// gaps filled, hands in their shape. The options that follow change one thing each [default of each: the
-    /// profile's]
+    /// gaps filled, hands in their shape. An option that is unset is the profile's
     #[arg(id = "sequence.profile", long = "profile", value_name = "NAME", default_value = "notebook", value_parser = choice::<Profile>())]
     pub profile: Profile,
     /// detected: hands in the order of detection; sides: the signer's left hand in slot 0, the right one in slot 1
@@ -49,7 +48,7 @@ pub struct NumbersConfig {
     /// [notebook: zero; corrected: interpolate]
     #[arg(id = "sequence.missing", long = "missing", value_name = "HOW", value_parser = choice::<Missing>())]
     pub missing: Option<Missing>,
-    /// Longest gap that is filled, in frames of the sequence [default: 4]
+    /// Longest gap that is filled, in frames that were looked at [default: 4]
     #[arg(id = "sequence.max_gap", long = "max-gap", value_name = "N", value_parser = whole::<usize>(1, 10_000))]
     pub max_gap: Option<usize>,
     /// Multiply y by height / width, so that a hand keeps its shape in a picture that is not square

@@ -98,7 +98,7 @@ fn bad_values_are_refused_with_place_key_and_range() {
         (
             6,
             "sequence",
-            "profile = \"corrected\"",
+            "profile = \"better\"",
             "allowed are notebook",
         ),
         (6, "device", "id = \"a/b\"", "1 to 64 of A-Z"),
@@ -349,11 +349,15 @@ fn options_of_a_sequence_that_contradict_each_other_are_refused() {
             "2 or more",
         ],
     );
-    check(
-        "slots = \"left\"",
-        &["sequence.slots = \"left\"", "detected, sides"],
-    );
-    check("aspect = 1", &["sequence.aspect = 1", "true, false"]);
+    for (text, says) in [
+        (
+            "slots = \"left\"",
+            "sequence.slots = \"left\": allowed are detected, sides",
+        ),
+        ("aspect = 1", "sequence.aspect = 1: allowed are true, false"),
+    ] {
+        Case::new(format!("{LEAST}[sequence]\n{text}\n")).refused(&[says]);
+    }
     for good in [
         "max_gap = 2\nmissing = \"interpolate_nan\"",
         "mirror = \"dominant\"\nslots = \"sides\"",
