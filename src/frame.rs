@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Memory outside the image that holds its pixels: a mapping that two processes share.
 pub trait PixelMemory: AsRef<[u8]> + AsMut<[u8]> + std::fmt::Debug + Send + Sync {}
@@ -143,6 +144,30 @@ impl From<&str> for SourceError {
     }
 }
 
+/// Size and rate of a clip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClipFormat {
+    /// Width of the first image in pixels, after rotation.
+    pub width: u32,
+    /// Height of the first image in pixels, after rotation.
+    pub height: u32,
+    /// Frames per second on average; `None` when unknown.
+    pub fps: Option<f32>,
+}
+
+impl ClipFormat {
+    /// The size of `frame`, at an unknown rate.
+    #[must_use]
+    pub fn of(frame: &RgbFrame) -> Self {
+        let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+        Self {
+            width: side(frame.width()),
+            height: side(frame.height()),
+            fps: None,
+        }
+    }
+}
+
 /// Images in display order, one at a time, never backwards.
 pub trait FrameSource {
     /// Steps to the next image; `false` when there is none.
@@ -173,6 +198,25 @@ pub trait FrameSource {
 
     /// How many frames the container says there are, which may be wrong; `None` where it does not say.
     fn declared_frames(&self) -> Option<u64>;
+
+    /// Presentation time of the image that was stepped to last, from an arbitrary origin; `None` where the container does
+    /// not say.
+    fn time(&self) -> Option<Duration>;
+
+    /// Size and rate, as they are known when the source is opened.
+    fn format(&self) -> ClipFormat;
+
+    /// Steps to the end. Returns the time of each image that was left, none of which is converted.
+    ///
+    /// # Errors
+    /// As [`FrameSource::advance`].
+    fn read_times(&mut self) -> Result<Vec<Option<Duration>>, SourceError> {
+        let mut times = Vec::new();
+        while self.advance()? {
+            times.push(self.time());
+        }
+        Ok(times)
+    }
 }
 
 /// How a camera lays out its pixels; the names are V4L2's.

@@ -15,8 +15,8 @@
 //!
 //! * A clip: [`dataset::wlasl`] parses the metadata, [`dataset::plan`] decides which clips are processed in which order,
 //!   [`job::worker_pool`] hands them to workers. A worker opens the clip in its decoder process
-//!   ([`video::decoder_process`], which runs [`video::clip`]), [`sequence::sampling`] chooses frames, [`color`] converts
-//!   decoded planes to RGB, [`hand::detector`] finds hands, [`sequence::normalize`] makes 126 numbers a frame.
+//!   ([`video::decoder_process`], which runs [`video::clip`]), [`sequence::frame_plan`] chooses frames, [`color`] converts
+//!   decoded planes to RGB, [`hand::detector`] finds hands, [`sequence::assemble()`] makes 126 numbers a row.
 //!   [`dataset::acceptance`] gives each clip its final state in plan order, [`storage`] writes the files.
 //! * A take: [`camera`] keeps the newest frame, [`recording::session`] detects hands in it, [`sequence::segmenter`] finds
 //!   where a sign begins and ends, [`sequence::resample`] picks the frames that a clip would have had.
@@ -39,7 +39,7 @@
 //! | [`frame`], [`geometry`], [`digest`] | an RGB picture and a source of them; points, sizes, rectangles; SHA-256 |
 //! | [`color`] | decoded YUV planes to the RGB that OpenCV gives the notebook; rotation |
 //! | [`hand`] | MediaPipe's hand landmarker: palm decoding, non-maximum suppression, region of interest, warp, landmarks, tracking |
-//! | [`sequence`] | frame sampling, normalization, sign segmentation, resampling, the recording plan of takes |
+//! | [`sequence`] | options, frame sampling, slots, gaps, normalization, sign segmentation, resampling, the recording plan of takes |
 //! | [`dataset`] | WLASL metadata, the plan, the rules for accepting clips (too short, empty, over the limit) |
 //! | [`selection`] | the rules by which a backend is chosen: preference, agreement with the CPU, choice among measured ones |
 //! | [`limits`] | how many workers temperature, memory and disk allow; back-off |
@@ -83,11 +83,15 @@
 //! | plan | the clips of a job in their fixed order, made from the metadata and the plan options |
 //! | state | what became of an instance: accepted, `too_short`, empty, missing, unreadable, `over_limit`, `not_selected` |
 //! | sequence | `[L, 126]` f32: L sampled frames (32 by default), two hands × 21 landmarks × x, y, z |
-//! | slot | the place of a hand in the 126 numbers: 0 for the first detected hand, 1 for the second |
+//! | slot | the place of a hand in the 126 numbers: 0 for the first detected hand, 1 for the second; by sides 0 left, 1 right |
+//! | frame range | the frames of a clip that are its sign, by the metadata |
+//! | looked at | of a frame: the detector processed it |
+//! | gap | frames that were looked at without a hand, between two with it; a short one can be filled |
+//! | mask | which slots of a sequence hold a hand, seen or filled |
 //! | landmark | one of 21 points of a hand; x and y in fractions of the image, z relative to the wrist |
 //! | palm, ROI, anchor | MediaPipe's first stage: palm boxes from anchors; the rotated square cut out for the hand model |
 //! | handedness, presence, score | left or right; whether the crop holds a hand; the model's confidence |
-//! | profile | named defaults of the sequence options; `notebook` reproduces the notebook exactly |
+//! | profile | named defaults of the sequence options; `notebook` reproduces the notebook exactly, `corrected` loses less |
 //! | batch | a fixed run of plan positions, written as one npz file |
 //! | seal | to write a batch file durably and mark it in the ledger |
 //! | ledger | `ledger.sqlite`: what a restart needs; one transaction a finished clip |

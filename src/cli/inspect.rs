@@ -123,7 +123,8 @@ fn count_hands(npz: &mut NpzReader) -> Result<[usize; 3], StoreError> {
     let (mut column, mut hands) = (0, [false; 2]);
     npz.pieces::<f32>("sequences", |values| {
         for value in values.drain(..) {
-            hands[column / per_hand] |= value != 0.0;
+            // With `--missing nan` a missing hand is NaN.
+            hands[column / per_hand] |= value != 0.0 && !value.is_nan();
             column += 1;
             if column == width {
                 frames[hands.into_iter().filter(|is_there| *is_there).count()] += 1;

@@ -341,6 +341,8 @@ fn conclude(
 ) -> Result<Exit, CliError> {
     let accepted = report.accepted();
     let mut text = tables::closing_table(report, observer.processed());
+    let notices = tables::notices(report.totals, &job_config.shape);
+    text.extend(notices.iter().map(|notice| format!("\nNote: {notice}\n")));
     if report.was_complete {
         text.push_str("\nNothing was left to do; --fresh starts over\n");
     }
@@ -355,6 +357,8 @@ fn conclude(
     let per_gloss: Map<String, Value> = per_gloss.map(|(g, n)| (g.to_string(), json!(n))).collect();
     let event = json!({
         "event": "done", "accepted": accepted, "states": states(&report.counts), "per_gloss": per_gloss,
+        "truncated_clips": report.totals.truncated_clips, "slot_swaps": report.totals.slot_swaps,
+        "two_hand_pairs": report.totals.two_hand_pairs, "notices": notices,
         "seconds": tenths(report.elapsed), "out": job_config.out.to_string_lossy(),
     });
     observer.console.report(&text, &event);

@@ -5,7 +5,7 @@ use super::values::{BrokerUrl, Secret};
 use crate::frame::{CameraAddress, DecoderChoice, PixelFormat};
 use crate::messages::topics;
 use crate::selection::{BACKENDS, BackendPreference, CUSTOM, DELEGATE_RECIPES};
-use crate::sequence::Profile;
+use crate::sequence::options::NamedChoice;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -130,10 +130,11 @@ pub(super) fn pixel_format(text: &str) -> Result<PixelFormat, String> {
     allowed(PixelFormat::from_name(text), names)
 }
 
-/// A profile of the sequence options.
-pub(super) fn profile() -> impl TypedValueParser<Value = Profile> {
-    PossibleValuesParser::new(Profile::ALL.map(Profile::name))
-        .try_map(|name| name.parse::<Profile>())
+/// One of the named values of `T`.
+pub(super) fn choice<T: NamedChoice>() -> impl TypedValueParser<Value = T> {
+    let names = T::NAMED.iter().map(|(_, name)| *name);
+    PossibleValuesParser::new(names)
+        .try_map(|name| allowed(T::from_name(&name), "the names that are listed"))
 }
 
 /// A decoder. Whether a named element is there shows when GStreamer runs.

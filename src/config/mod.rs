@@ -12,6 +12,7 @@ pub(crate) mod constraints;
 mod errors;
 mod keys;
 mod loader;
+mod sequence_settings;
 mod settings;
 mod sources;
 mod validate;
@@ -20,10 +21,11 @@ mod values;
 pub use errors::{ConfigError, FileLocation, Origin, Problem};
 pub use keys::{ConfigChanges, KEYS, SettingKey};
 pub use loader::{LoadedConfig, load};
+pub use sequence_settings::{FramesConfig, HandsConfig, NumbersConfig, SequenceConfig};
 pub use settings::{
     AcceleratorConfig, BatchConfig, CameraConfig, CaptureConfig, Config, DatasetConfig,
-    DatasetFiles, DelegateConfig, DeviceConfig, HandsConfig, LimitsConfig, LogConfig, ModelsConfig,
-    MqttConfig, OutputConfig, PlanConfig, RunConfig, SegmentConfig, SequenceConfig, TAKES,
+    DatasetFiles, DelegateConfig, DeviceConfig, LimitsConfig, LogConfig, ModelsConfig, MqttConfig,
+    OutputConfig, PlanConfig, RunConfig, SegmentConfig, TAKES,
 };
 pub use sources::{DEFAULT_FILE, Sources};
 pub use values::{BrokerUrl, Secret};

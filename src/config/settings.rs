@@ -8,16 +8,15 @@
 
 use super::constraints::{
     backend, broker_url, camera_address, decoder, delegate_name, device_id, key_value, line,
-    log_level, one_of, path, path_or_unset, pixel_format, profile, real, secret, whole,
+    log_level, one_of, path, path_or_unset, pixel_format, real, secret, whole,
 };
+use super::sequence_settings::SequenceConfig;
 use super::values::{BrokerUrl, Secret};
 use crate::frame::{CameraAddress, DecoderChoice, PixelFormat};
 use crate::messages::request::CommandName;
 use crate::selection::BackendPreference;
-use crate::sequence::Profile;
 use clap::{Args, Parser};
 use serde::Serialize;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 /// The folder of takes: in the output folder unless `camera.path` is set, and in the mirror.
@@ -247,47 +246,6 @@ pub struct PlanConfig {
     /// At most N accepted clips of a gloss, the first in plan order [default: all]
     #[arg(id = "plan.max_samples_per_gloss", long = "max-samples-per-gloss", value_name = "N", value_parser = whole::<usize>(1, 1_000_000_000))]
     pub max_samples_per_gloss: Option<usize>,
-}
-
-/// `[sequence]`: which numbers are made of a clip.
-#[derive(Clone, Debug, PartialEq, Args, Serialize)]
-pub struct SequenceConfig {
-    /// notebook: reproduce the notebook exactly, including its quirks
-    #[arg(id = "sequence.profile", long = "profile", value_name = "NAME", default_value = "notebook", value_parser = profile())]
-    pub profile: Profile,
-    /// What clips and takes share.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub hands: HandsConfig,
-    /// Track hands from frame to frame (MediaPipe's VIDEO mode): faster, but not the notebook's numbers
-    #[arg(id = "sequence.tracking", long = "tracking")]
-    pub tracking: bool,
-}
-
-/// The part of `[sequence]` that clips and takes share.
-#[derive(Clone, Debug, PartialEq, Args, Serialize)]
-pub struct HandsConfig {
-    /// Frames in a sequence; shorter clips and signs are padded with zeros
-    #[arg(id = "sequence.sequence_length", long = "sequence-length", value_name = "N", default_value = "32", value_parser = whole::<usize>(1, 10_000))]
-    pub sequence_length: usize,
-    /// Use every Nth frame, at the frame rate of the dataset
-    #[arg(id = "sequence.frame_stride", long = "frame-stride", value_name = "N", default_value = "2", value_parser = whole(NonZeroU64::MIN, NonZeroU64::MIN.saturating_add(999_999)))]
-    pub frame_stride: NonZeroU64,
-    /// Leave out clips and signs with a hand in fewer frames of the sequence
-    #[arg(id = "sequence.min_frames", long = "min-frames", value_name = "N", default_value = "8", value_parser = whole::<usize>(0, 1_000_000_000))]
-    pub min_frames: usize,
-    /// Hands to detect in a frame; a sequence has room for two
-    #[arg(id = "sequence.num_hands", long = "num-hands", value_name = "N", default_value = "2", value_parser = whole::<usize>(1, 2))]
-    pub num_hands: usize,
-    /// MediaPipe's threshold for palm detection
-    #[arg(id = "sequence.min_hand_detection_confidence", long = "min-hand-detection-confidence", value_name = "P", default_value = "0.5", value_parser = real::<f32>(0.0, 1.0))]
-    pub min_hand_detection_confidence: f32,
-    /// MediaPipe's threshold for the presence of a hand
-    #[arg(id = "sequence.min_hand_presence_confidence", long = "min-hand-presence-confidence", value_name = "P", default_value = "0.5", value_parser = real::<f32>(0.0, 1.0))]
-    pub min_hand_presence_confidence: f32,
-    /// MediaPipe's least overlap of a palm with a tracked hand; used only when hands are tracked
-    #[arg(id = "sequence.min_tracking_confidence", long = "min-tracking-confidence", value_name = "P", default_value = "0.5", value_parser = real::<f32>(0.0, 1.0))]
-    pub min_tracking_confidence: f32,
 }
 
 /// `[models]`: which models run.

@@ -4,6 +4,7 @@ use super::errors::Problem;
 use super::loader::ConfigBuilder;
 use super::settings::{Config, TAKES};
 use crate::selection::CUSTOM;
+use crate::sequence::options::{Mirroring, Sampling, Slots};
 use clap::{Arg, CommandFactory};
 use std::path::{Component, Path, PathBuf};
 
@@ -15,7 +16,12 @@ pub(super) fn validate(builder: &mut ConfigBuilder) {
     let is_inline =
         builder.origins.get("mqtt.password") != builder.origins.get("mqtt.password_file");
     let config = &builder.config;
-    let rules = [numbers(config), folders(config), broker(config, is_inline)];
+    let rules = [
+        numbers(config),
+        sequence(config),
+        folders(config),
+        broker(config, is_inline),
+    ];
     // One is enough for a delegate without a library.
     let delegate = delegate(config)
         .into_iter()
@@ -46,7 +52,10 @@ impl Config {
     /// The first two flags of a command that exclude each other, with their values, and why.
     #[must_use]
     pub fn flag_conflict(&self) -> Option<String> {
-        let mut rules = numbers(self).into_iter().chain([preferred_delegate(self)]);
+        let mut rules = numbers(self)
+            .into_iter()
+            .chain(sequence(self))
+            .chain([preferred_delegate(self)]);
         let (_, first, second, why) = rules.find(|(is_broken, ..)| *is_broken)?;
         let (command, literals) = (Self::command(), self.literals());
         let describe = |key: &str| {
@@ -97,6 +106,57 @@ fn numbers(config: &Config) -> Vec<Rule> {
             "limits.disk_resume_mib",
             "limits.disk_reserve_mib",
             "the first must be higher, or the job would pause and resume without end",
+        ),
+    ]
+}
+
+/// Options of a sequence that contradict each other. The profile is named where the other option is its default.
+fn sequence(config: &Config) -> Vec<Rule> {
+    let (numbers, frames) = (&config.sequence.numbers, &config.sequence.frames);
+    let hands = &config.sequence.hands;
+    let (options, own) = (config.sequence.options(), Config::default().sequence.hands);
+    let origin = |is_set: bool, key| if is_set { key } else { "sequence.profile" };
+    let sampling = origin(frames.sampling.is_some(), "sequence.sampling");
+    let has_dataset = !config.dataset.path.as_os_str().is_empty();
+    let is_strided = options.sampling == Sampling::Stride;
+    let is_for_camera = config.camera.device.is_some() && !has_dataset;
+    let camera = "a take has no frame range, and it is cut in time already; remove the first";
+    vec![
+        (
+            numbers.max_gap.is_some() && !options.missing.interpolates(),
+            "sequence.max_gap",
+            origin(numbers.missing.is_some(), "sequence.missing"),
+            "gaps are filled only where missing is interpolate or interpolate_nan; set it, or remove the first",
+        ),
+        (
+            options.mirror == Mirroring::Dominant && options.slots == Slots::Detected,
+            "sequence.mirror",
+            origin(numbers.slots.is_some(), "sequence.slots"),
+            "the dominant hand is known only where slots are sides; set them, or remove the first",
+        ),
+        (
+            has_dataset && !is_strided && hands.frame_stride != own.frame_stride,
+            "sequence.frame_stride",
+            sampling,
+            "only sampling by stride skips frames; set sampling to stride, or remove the first",
+        ),
+        (
+            has_dataset && !is_strided && hands.sequence_length < 2,
+            "sequence.sequence_length",
+            sampling,
+            "the first and the last frame are both in a sequence; set a length of 2 or more",
+        ),
+        (
+            is_for_camera && frames.sampling.is_some(),
+            "sequence.sampling",
+            "camera.device",
+            camera,
+        ),
+        (
+            is_for_camera && frames.frame_range.is_some(),
+            "sequence.frame_range",
+            "camera.device",
+            camera,
         ),
     ]
 }

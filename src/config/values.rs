@@ -5,7 +5,9 @@ use crate::frame::DecoderChoice;
 use crate::frame::{CameraAddress, PixelFormat};
 use crate::messages::broker_address::{BrokerAddress, UrlError};
 use crate::selection::BackendPreference;
-use crate::sequence::Profile;
+use crate::sequence::options::{
+    FrameRange, Mirroring, Missing, NamedChoice, Profile, Sampling, Slots, ZScale,
+};
 use serde::{Serialize, Serializer};
 use std::fmt::{Debug, Display, Formatter};
 use std::fs::File;
@@ -134,8 +136,21 @@ serialize_as_displayed!(
     CameraAddress,
     DecoderChoice,
     PixelFormat,
-    Profile,
     BackendPreference
+);
+
+/// Choices that are printed as they are named.
+macro_rules! serialize_as_named {
+    ($($name:ty),*) => {$(
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+    )*};
+}
+serialize_as_named!(
+    FrameRange, Mirroring, Missing, Profile, Sampling, Slots, ZScale
 );
 
 #[cfg(test)]

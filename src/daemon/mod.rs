@@ -141,7 +141,13 @@ impl Daemon {
         let is_cancelled = ledger.metadata(CANCELLED)?.is_some();
         let workers_max = config.workers();
         let threads = workers_max.max(job::cores());
-        let worker_limit = config.video_options().timeout * 3 + WORKER_STALL_MARGIN;
+        // Each pass over a clip may begin again twice before its first frame is processed.
+        let passes = if config.sequence_spec().needs_times() {
+            2
+        } else {
+            1
+        };
+        let worker_limit = config.video_options().timeout * 3 * passes + WORKER_STALL_MARGIN;
         let recording_limit = worker_limit + RECORDING_STALL_MARGIN;
         let recording = liveness.stage("the recording of clips", recording_limit);
         let ledger = SharedLedger::new(ledger);

@@ -10,7 +10,7 @@ use crate::inference::{BackendRequest, DelegateSpec, ModelPaths};
 use crate::job::{self, JobConfig};
 use crate::mqtt::{Settings, Tls};
 use crate::recording::capture_settings::CaptureSettings;
-use crate::sequence::SequenceSpec;
+use crate::sequence::{Profile, SequenceSpec};
 use crate::video::clip::VideoOptions;
 use crate::video::clip_decoder::DecodePlace;
 use std::time::Duration;
@@ -31,7 +31,7 @@ impl Config {
             videos: self.dataset.files.videos.clone(),
             out: self.output.path.clone(),
             plan_options: self.plan_options(),
-            profile: self.sequence.profile,
+            profile: self.sequence.numbers.profile,
             shape: self.sequence_spec(),
             min_frames: self.sequence.hands.min_frames,
             detector: self.detector(),
@@ -52,6 +52,7 @@ impl Config {
             max_glosses: self.plan.max_glosses,
             selected_glosses: self.plan.selected_glosses.iter().map(trimmed).collect(),
             max_samples_per_gloss: self.plan.max_samples_per_gloss,
+            folds_case: self.sequence.numbers.profile == Profile::Notebook,
         }
     }
 
@@ -62,6 +63,7 @@ impl Config {
             length: self.sequence.hands.sequence_length,
             stride: self.sequence.hands.frame_stride,
             tracking: self.sequence.tracking,
+            options: self.sequence.options(),
         }
     }
 
@@ -117,6 +119,7 @@ impl Config {
     #[must_use]
     pub fn capture_settings(&self) -> CaptureSettings {
         let camera = &self.camera;
+        let spec = self.sequence_spec();
         CaptureSettings {
             want: FormatRequest {
                 width: camera.width,
@@ -124,10 +127,11 @@ impl Config {
                 rate: camera.capture.fps,
                 format: camera.capture.format,
             },
-            profile: self.sequence.profile,
+            profile: self.sequence.numbers.profile,
             shape: SequenceSpec {
                 tracking: true,
-                ..self.sequence_spec()
+                options: spec.options.of_takes(),
+                ..spec
             },
             min_frames: self.sequence.hands.min_frames,
             detector: self.detector(),

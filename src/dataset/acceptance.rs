@@ -180,7 +180,7 @@ impl Judge {
         // A count that an error ended is not the clip's.
         let is_known = matches!(sequence.total_frames, Some(FrameTotal::Declared(_)))
             || reading.stopped_early.is_none();
-        let (seen, sampled) = (sequence.frames_with_hand, sequence.frames.len());
+        let (seen, sampled) = (sequence.frames_with_hand, sequence.figures.sampled);
         let needed = self.min_frames;
         let (state, reason) = if sampled == 0 && sequence.window.is_empty() && is_known {
             let reason = format!("frame range starts at {start}, the clip has {total} frames");
@@ -207,29 +207,24 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::{FrameRecord, sampling};
-    use ndarray::Array2;
+    use crate::sequence::{SequenceFigures, sampling};
 
     fn read(frames: usize, with_hand: usize) -> Outcome {
         read_from(0, frames, with_hand)
     }
 
     fn read_from(start: i64, frames: usize, with_hand: usize) -> Outcome {
-        let frame = |i| FrameRecord {
-            frame_index: i,
-            hand_count: 0,
-            landmarks: [[[0.0; 3]; 21]; 2],
-            handedness: [-1; 2],
-            handedness_score: [0.0; 2],
-        };
         Outcome::Read(Box::new(Reading {
             backend: Arc::from("cpu"),
             sequence: Sequence {
-                features: Array2::zeros((32, 126)),
-                frames: (0..).take(frames).map(frame).collect(),
                 frames_with_hand: with_hand,
                 window: sampling::window(start, 0, 40),
                 total_frames: Some(FrameTotal::Declared(40)),
+                figures: SequenceFigures {
+                    sampled: frames,
+                    ..SequenceFigures::default()
+                },
+                ..Sequence::default()
             },
             decoder: None,
             notes: BTreeSet::new(),

@@ -1,7 +1,7 @@
 //! Which instances of the metadata are processed, and in which order.
 //!
 //! Reproduces the notebook's scan, quirks included: clips are counted per gloss as spelt, but an instance is processed
-//! only when its gloss in lower case is among the kept ones. The caller's function tells whether a clip exists; this
+//! only when its gloss in lower case is among the kept ones, unless [`PlanOptions::folds_case`] is off. The caller's function tells whether a clip exists; this
 //! file touches no disk.
 
 use super::acceptance::State;
@@ -28,6 +28,9 @@ pub struct PlanOptions {
     /// At most this many accepted clips per gloss; `None` and 0 mean no limit. Not applied here: it depends on what
     /// the clips give.
     pub max_samples_per_gloss: Option<usize>,
+    /// Whether an instance is processed only when its gloss in lower case is kept, as in the notebook; else glosses are
+    /// compared as spelt.
+    pub folds_case: bool,
 }
 
 impl Default for PlanOptions {
@@ -37,6 +40,7 @@ impl Default for PlanOptions {
             max_glosses: None,
             selected_glosses: Vec::new(),
             max_samples_per_gloss: None,
+            folds_case: true,
         }
     }
 }
@@ -139,7 +143,7 @@ pub fn plan(entries: &[Entry], plan_options: &PlanOptions, exists: &dyn Fn(&str)
         // An entry that cannot be used says so, whether its gloss would be processed or not.
         let refusal = match &entry.refused {
             Some(reason) => Some((State::Unreadable, reason.clone())),
-            None => refusal(&gloss, &kept, &files, needed).map(|r| (State::NotSelected, r)),
+            None => refusal(&gloss, &kept, &files, plan_options).map(|r| (State::NotSelected, r)),
         };
         for (index, instance) in entry.instances.iter().enumerate() {
             let video_id = instance.video_id.clone();
@@ -245,9 +249,14 @@ fn refusal(
     gloss: &str,
     kept: &HashSet<&str>,
     files: &HashMap<&str, usize>,
-    needed: usize,
+    plan_options: &PlanOptions,
 ) -> Option<String> {
-    let lower = gloss.to_lowercase();
+    let needed = plan_options.min_videos_per_gloss;
+    let lower = if plan_options.folds_case {
+        gloss.to_lowercase()
+    } else {
+        gloss.to_owned()
+    };
     let lower = lower.as_str();
     if kept.contains(lower) {
         return None;

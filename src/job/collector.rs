@@ -112,14 +112,10 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
             clip: reading.as_ref().map(manifest::clip_json),
         };
         let reading = reading.filter(|_| state == State::Accepted);
-        let row = reading.map(|reading| BatchRow {
-            gloss: job.gloss.clone(),
-            video_id: job.video_id.clone(),
-            split: record.split.clone(),
-            signer_id: record.signer_id,
-            features: reading.sequence.features,
-            frames: reading.sequence.frames,
-            frame_times: Vec::new(),
+        let row = reading.map(|reading| {
+            let (gloss, id) = (job.gloss.clone(), job.video_id.clone());
+            let (split, signer) = (record.split.clone(), record.signer_id);
+            BatchRow::new(gloss, id, split, signer, reading.sequence)
         });
         let fault = (state == State::Unreadable).then(|| {
             let fault = Fault {

@@ -4,7 +4,7 @@ use super::skip_reason;
 use crate::dataset::acceptance::{Reading, State};
 use crate::dataset::clip_note::ClipNote;
 use crate::dataset::plan::{Plan, PlanRecord};
-use crate::sequence::FrameTotal;
+use crate::sequence::{FrameTotal, SequenceFigures};
 use crate::storage::ledger::{ClipRecord, LEDGER_NAME};
 use crate::storage::manifest::ManifestLine;
 use crate::storage::{Recorder, StoreError};
@@ -74,18 +74,15 @@ fn line(record: &PlanRecord, state: State, reason: Option<String>) -> ManifestLi
 /// What the ledger keeps of a clip that was read, as JSON, for the manifest.
 pub(super) fn clip_json(reading: &Reading) -> String {
     let sequence = &reading.sequence;
-    let mut clip = json!({
-        // Frames of the clip; null where neither its container nor its end told them.
-        "declared_frames": sequence.total_frames.map(FrameTotal::count),
-        // Frames that the detector processed.
-        "sampled": sequence.frames.len(),
-        // Of these, frames with one hand or more, and with two.
-        "with_hand": sequence.frames_with_hand,
-        "with_two_hands": sequence.frames.iter().filter(|f| f.hand_count == 2).count(),
-        "backend": *reading.backend,
-        "decoder": reading.decoder,
-        // Approximate where pixels are not proven equal to the notebook's.
-        "colour": if reading.notes.iter().any(|note| note.is_approximate()) { "approximate" } else { "exact" },
+    let mut clip = sequence.manifest_fields();
+    clip["backend"] = json!(*reading.backend);
+    clip["decoder"] = json!(reading.decoder);
+    // Approximate where pixels are not proven equal to the notebook's.
+    let is_approximate = reading.notes.iter().any(|note| note.is_approximate());
+    clip["colour"] = json!(if is_approximate {
+        "approximate"
+    } else {
+        "exact"
     });
     // Where the container does not declare them, OpenCV's count is a guess. Here the clip is read to its end.
     let mut notes = reading.notes.clone();
@@ -111,6 +108,30 @@ pub(super) fn clip_json(reading: &Reading) -> String {
         clip["stopped_early"] = json!(reason);
     }
     clip.to_string()
+}
+
+/// What the manifest says of all clips that were read, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SequenceTotals {
+    /// Clips with frames of their sign behind the part that the stride reaches.
+    pub truncated_clips: usize,
+    /// Consecutive frames that were looked at, both with two hands.
+    pub two_hand_pairs: usize,
+    /// Of these, pairs between which the hands change slots.
+    pub slot_swaps: usize,
+}
+
+/// Adds up what the ledger keeps of `clips`.
+pub(super) fn totals<'a>(clips: impl IntoIterator<Item = &'a ClipRecord>) -> SequenceTotals {
+    let figures = |clip: &ClipRecord| serde_json::from_str(clip.clip.as_deref()?).ok();
+    let mut totals = SequenceTotals::default();
+    for figures in clips.into_iter().filter_map(figures) {
+        let figures: SequenceFigures = figures;
+        totals.truncated_clips += usize::from(figures.truncated > Some(0));
+        totals.two_hand_pairs += figures.two_hand_pairs;
+        totals.slot_swaps += figures.slot_swaps;
+    }
+    totals
 }
 
 /// How many clips each backend has read.

@@ -38,6 +38,7 @@ use std::time::{Duration, Instant};
 use worker::WorkerFactory;
 use worker_pool::{RunOutcome, WorkerControl, WorkerPoolError};
 
+pub use manifest::SequenceTotals;
 pub(crate) use observer::retry_while_full;
 pub use observer::{ClipEvent, FrameObserver, JobObserver};
 pub(crate) use provenance::states;
@@ -106,6 +107,8 @@ pub struct JobReport {
     pub counts: StateCounts,
     /// Knows the accepted clips per gloss.
     pub judge: Judge,
+    /// What was truncated and swapped in all clips so far.
+    pub totals: SequenceTotals,
     /// Duration of this run.
     pub elapsed: Duration,
 }
@@ -295,12 +298,14 @@ impl<'a> Job<'a> {
             outcome => outcome?,
         };
         collector.count_skipped(scan.plan.records.len());
-        let has_lost = collector.has_lost;
+        let (has_lost, counts, judge) = (collector.has_lost, collector.counts, collector.judge);
+        let recorded = self.recorder.ledger().clips()?;
         let report = JobReport {
             outcome,
             was_complete,
-            counts: collector.counts,
-            judge: collector.judge,
+            counts,
+            judge,
+            totals: manifest::totals(recorded.values()),
             elapsed: began.elapsed(),
         };
         if outcome == RunOutcome::Done && has_lost {
@@ -339,8 +344,13 @@ impl<'a> Job<'a> {
             record["finished"]["backend_lost"] = json!(reason);
         }
         record["finished"]["backends"] = manifest::backends(&manifest);
-        self.recorder
-            .close(batches, &plan.glosses, &manifest, record)
+        self.recorder.close(
+            batches,
+            &plan.glosses,
+            self.config.profile,
+            &manifest,
+            record,
+        )
     }
 }
 

@@ -4,6 +4,7 @@ use super::{DatasetScan, Job, JobConfig};
 use crate::dataset::acceptance::{State, StateCounts};
 use crate::digest::sha256_hex;
 use crate::inference::ModelFiles;
+use crate::sequence::settings::NumberSettings;
 use crate::storage::{StoreError, manifest};
 use crate::video::clip;
 use serde_json::{Value, json};
@@ -16,10 +17,15 @@ pub(super) fn settings(
     bundle: &ModelFiles,
     accelerator: &Value,
 ) -> Value {
-    let (plan_options, detector) = (&config.plan_options, &config.detector);
+    let plan_options = &config.plan_options;
     let glosses: Vec<&str> = scan.plan.glosses.iter().map(|g| &**g).collect();
-    json!({
-        "profile": config.profile.name(),
+    let settings = NumberSettings {
+        profile: config.profile,
+        spec: &config.shape,
+        min_frames: config.min_frames,
+        detector: &config.detector,
+    };
+    settings.add_to(json!({
         "metadata_sha256": scan.json_sha256,
         "clips_sha256": clips_sha256(scan),
         "glosses_sha256": sha256_hex(glosses.join("\n").as_bytes()),
@@ -27,20 +33,12 @@ pub(super) fn settings(
         "max_glosses": plan_options.max_glosses,
         "selected_glosses": plan_options.selected_glosses,
         "max_samples_per_gloss": plan_options.max_samples_per_gloss,
-        "sequence_length": config.shape.length,
-        "frame_stride": config.shape.stride,
-        "min_frames": config.min_frames,
-        "num_hands": detector.num_hands,
-        "min_hand_detection_confidence": f64::from(detector.detection_min),
-        "min_hand_presence_confidence": f64::from(detector.presence_min),
-        "min_tracking_confidence": f64::from(detector.tracking_iou),
-        "tracking": config.shape.tracking,
         "batch_size": config.batch_size,
         "decoder": config.video.decoder.to_string(),
         "palm_model_sha256": bundle.palm.sha256,
         "hand_model_sha256": bundle.hand.sha256,
         "accelerator": accelerator,
-    })
+    }))
 }
 
 /// A hash of the names and sizes of the planned clips. It changes when the dataset has other clips.

@@ -7,12 +7,15 @@ use crate::dataset::plan::PlannedClip;
 use crate::error::{CliError, Exit};
 use crate::frame::{RgbFrame, SourceError};
 use crate::inference::{BackendHandle, SelectionError, WorkerDetector};
-use crate::sequence::{ExtractError, FrameRecord, extract};
+use crate::sequence::{
+    ExtractError, FrameRecord, FrameTimes, Sequence, assemble, extract, plan_frames, read_frames,
+};
 use crate::video::clip_decoder::ClipDecoder;
 use crate::video::clip_file::open_file;
 use crate::video::gst_pipeline::stuck_decoders;
 use crate::video::turns::DecodeTurns;
 use anyhow::anyhow;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Decoders that hang in this process, at most, before the job ends: each of them keeps a thread and its memory.
@@ -93,29 +96,12 @@ impl<'a> WorkerFactory<'a> {
             );
             return Err(CliError::new(Exit::Bug, hang));
         }
-        let WorkerTools { detector, decoder } = tools;
-        let file = self.scan.dataset.clip(&planned.video_id);
-        let opened = file
-            .and_then(|file| open_file(file.path()))
-            .and_then(|file| decoder.open(file));
-        let clip = match opened {
-            Ok(clip) => clip,
+        let file = match self.scan.dataset.clip(&planned.video_id) {
+            Ok(file) => file,
             Err(error) => return self.unreadable(error),
         };
-        let mut on_frame = |frame: &RgbFrame, found: &FrameRecord| {
-            self.context
-                .frames
-                .frame_processed(n, planned, frame, found);
-            !self.context.control.is_abandoned()
-        };
-        let sequence = extract(
-            clip,
-            &mut detector.detector,
-            self.config.shape,
-            planned.frame_start,
-            planned.frame_end,
-            &mut on_frame,
-        );
+        let sequence = self.sequence(n, planned, file.path(), tools);
+        let WorkerTools { detector, decoder } = tools;
         let sequence = match sequence {
             Ok(sequence) => sequence,
             Err(ExtractError::GivenUp) => return Ok(None),
@@ -146,6 +132,39 @@ impl<'a> WorkerFactory<'a> {
             notes: facts.notes,
             stopped_early: facts.stopped_early,
         }))))
+    }
+
+    /// Makes the sequence of the clip at `path`. Where the choice of frames needs the times of all frames, a first pass reads
+    /// these alone.
+    fn sequence(
+        &self,
+        n: usize,
+        planned: &PlannedClip,
+        path: &Path,
+        tools: &mut WorkerTools<'_>,
+    ) -> Result<Sequence, ExtractError> {
+        let detector = &mut tools.detector.detector;
+        let spec = &self.config.shape;
+        let (start, end) = (planned.frame_start, planned.frame_end);
+        let (observer, control) = (self.context.frames, self.context.control);
+        let mut on_frame = |frame: &RgbFrame, found: &FrameRecord| {
+            observer.frame_processed(n, planned, frame, found);
+            !control.is_abandoned()
+        };
+        let clip = tools.decoder.open(open_file(path)?)?;
+        if !spec.needs_times() {
+            return extract(clip, detector, spec, start, end, &mut on_frame);
+        }
+        let declared = clip.declared_frames();
+        let times = FrameTimes::new(&clip.read_times()?);
+        if control.is_abandoned() {
+            return Err(ExtractError::GivenUp);
+        }
+        let plan = plan_frames(spec, start, end, declared, &times);
+        let clip = tools.decoder.open(open_file(path)?)?;
+        let format = clip.format();
+        let frames = read_frames(clip, detector, spec, &plan.indexes, &mut on_frame)?;
+        Ok(assemble(frames, &plan, format, spec))
     }
 
     /// The clip is unreadable, unless the machine is at fault or the whole dataset cannot be reached.

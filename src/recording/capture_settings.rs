@@ -7,6 +7,7 @@ use crate::digest::sha256_hex;
 use crate::hand;
 use crate::inference::{BackendHandle, ModelFiles};
 use crate::sequence::segmenter::SegmentRules;
+use crate::sequence::settings::NumberSettings;
 use crate::sequence::sign_recorder::SignConfig;
 use crate::sequence::{Profile, SequenceSpec};
 use crate::storage::manifest;
@@ -62,18 +63,14 @@ impl CaptureSettings {
     /// Everything that decides the numbers. All takes of a folder share it. `accelerator` is the identity of what runs
     /// `models`.
     pub(crate) fn settings(&self, models: &ModelFiles, accelerator: &Value) -> Value {
-        let detector = &self.detector;
-        json!({
+        let settings = NumberSettings {
+            profile: self.profile,
+            spec: &self.shape,
+            min_frames: self.min_frames,
+            detector: &self.detector,
+        };
+        settings.add_to(json!({
             "source": "camera",
-            "profile": self.profile.name(),
-            "sequence_length": self.shape.length,
-            "frame_stride": self.shape.stride,
-            "min_frames": self.min_frames,
-            "num_hands": detector.num_hands,
-            "min_hand_detection_confidence": f64::from(detector.detection_min),
-            "min_hand_presence_confidence": f64::from(detector.presence_min),
-            "min_tracking_confidence": f64::from(detector.tracking_iou),
-            "tracking": true,
             "dataset_fps": self.dataset_fps,
             "start_frames": self.start_frames,
             "end_frames": self.end_frames,
@@ -84,7 +81,7 @@ impl CaptureSettings {
             "palm_model_sha256": models.palm.sha256,
             "hand_model_sha256": models.hand.sha256,
             "accelerator": accelerator,
-        })
+        }))
     }
 }
 

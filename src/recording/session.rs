@@ -6,7 +6,7 @@
 use crate::camera::{
     Camera, CameraCounts, CameraError, CameraEvent, NextFrame, PixelConverter, RawFrame,
 };
-use crate::frame::RgbFrame;
+use crate::frame::{ClipFormat, RgbFrame};
 use crate::hand::{Hand, Tracker};
 use crate::inference::BackendEvent;
 use crate::recording::latency_stats::LatencyStats;
@@ -269,7 +269,8 @@ where
                         self.stats.note(frame.at, frame.taken.elapsed());
                         self.backends.note(self.hand_source.backend(), self.at);
                         self.emit(SessionEvent::Frame);
-                        if let Some(sign) = self.recorder.push(self.at, &self.hands) {
+                        let format = ClipFormat::of(&self.image);
+                        if let Some(sign) = self.recorder.push(self.at, format, &self.hands) {
                             self.emit_sign(sign);
                         }
                     }

@@ -3,7 +3,6 @@
 
 use crate::messages::payloads::Timestamp;
 use crate::recording::capture_settings::CaptureSettings;
-use crate::sequence::FrameTotal;
 use crate::sequence::sign_recorder::Sign;
 use crate::storage::batches::{self, BatchRow};
 use crate::storage::ledger::{ClipRecord, JobIdentity};
@@ -173,14 +172,13 @@ impl TakeStore {
             signer_id: self.signer_id,
             clip: describe(sign, device, backend),
         };
-        let row = is_accepted.then(|| BatchRow {
-            gloss: Arc::clone(&sign.gloss),
-            video_id: id.as_str().into(),
-            split: record.split.clone(),
-            signer_id: record.signer_id,
-            features: sequence.features.clone(),
-            frames: sequence.frames.clone(),
-            frame_times: sign.frame_times.iter().map(Duration::as_secs_f32).collect(),
+        let row = is_accepted.then(|| {
+            let (gloss, split) = (Arc::clone(&sign.gloss), record.split.clone());
+            let id = id.as_str().into();
+            BatchRow {
+                frame_times: sign.frame_times.iter().map(Duration::as_secs_f32).collect(),
+                ..BatchRow::new(gloss, id, split, self.signer_id, sequence.clone())
+            }
         });
         let clip = ClipRecord {
             key: id.clone(),
@@ -299,8 +297,10 @@ impl TakeStore {
             self.glosses.retain(|gloss| used.contains(&**gloss));
         }
         let batches = self.recorder.batches(self.next);
+        let manifest = self.manifest(&clips);
+        let profile = self.capture.profile;
         self.recorder
-            .close(batches, &self.glosses, &self.manifest(&clips), provenance)?;
+            .close(batches, &self.glosses, profile, &manifest, provenance)?;
         self.recorder.ledger().set_metadata(BEHIND, None)?;
         self.is_behind = false;
         Ok(())
@@ -424,7 +424,8 @@ fn describe(sign: &Sign, device: &str, backend: &str) -> Value {
     let Timestamp {
         ts, clock_synced, ..
     } = clock::timestamp();
-    json!({
+    let mut clip = sequence.manifest_fields();
+    let of_take = json!({
         "source": "camera",
         "device": device,
         "backend": backend,
@@ -434,12 +435,12 @@ fn describe(sign: &Sign, device: &str, backend: &str) -> Value {
         "end_ms": millis(&sign.end),
         "ended_by": sign.end_reason.name(),
         "seen": sign.seen,
-        "declared_frames": sequence.total_frames.map(FrameTotal::count),
-        "sampled": sequence.frames.len(),
-        "with_hand": sequence.frames_with_hand,
-        "with_two_hands": sequence.frames.iter().filter(|f| f.hand_count == 2).count(),
         "frame_times_ms": times,
-    })
+    });
+    if let (Value::Object(clip), Value::Object(of_take)) = (&mut clip, of_take) {
+        clip.extend(of_take);
+    }
+    clip
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! The notebook's normalization: each hand about its wrist, scaled by wrist → middle knuckle. f32 throughout, no
-//! fused multiply-add, so that the numbers are numpy's bit for bit.
+//! Normalization: each hand about its wrist, scaled by wrist → middle knuckle. f32 throughout, no fused multiply-add, so
+//! that the notebook's numbers are numpy's bit for bit.
 
+use super::options::{SequenceOptions, ZScale};
+use crate::frame::ClipFormat;
 use crate::hand::landmarks::{LANDMARKS, MIDDLE_MCP, WRIST};
 
 /// Hands a frame has room for in a sequence.
@@ -13,25 +15,78 @@ const ZERO_MAX: f32 = 1e-8;
 /// Hands smaller than this are shifted but not scaled.
 const SCALE_MIN: f64 = 1e-6;
 
-/// Normalizes one hand in place: x and y relative to the wrist and in units of the wrist → middle knuckle
-/// distance; z stays as detected.
-pub fn normalize_hand(hand: &mut [[f32; 3]; LANDMARKS]) {
+/// The units in which a hand is normalized.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HandScale {
+    /// Factor of y before everything else.
+    pub aspect: f32,
+    /// The unit of z.
+    pub z: ZScale,
+}
+
+impl HandScale {
+    /// The notebook's.
+    pub const NOTEBOOK: Self = Self {
+        aspect: 1.0,
+        z: ZScale::Raw,
+    };
+
+    /// As `options` say for a clip of `format`.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the ratio of two sides, rounded to f32 once"
+    )]
+    pub fn new(options: &SequenceOptions, format: ClipFormat) -> Self {
+        let has_shape = options.aspect && format.width > 0 && format.height > 0;
+        Self {
+            aspect: if has_shape {
+                (f64::from(format.height) / f64::from(format.width)) as f32
+            } else {
+                1.0
+            },
+            z: options.z,
+        }
+    }
+}
+
+/// Normalizes one hand: x and y relative to the wrist and in units of the wrist → middle knuckle distance; z as `scale`
+/// says. A hand smaller than 1e-6 is shifted, not scaled.
+#[must_use]
+pub fn normalize(mut hand: [[f32; 3]; LANDMARKS], scale: HandScale) -> [[f32; 3]; LANDMARKS] {
     if hand.iter().flatten().all(|v| v.abs() <= ZERO_MAX) {
-        return;
+        return hand;
+    }
+    for p in &mut hand {
+        // Times 1 leaves every bit as it is.
+        p[1] *= scale.aspect;
     }
     let [wrist_x, wrist_y, _] = hand[WRIST];
-    for p in hand.iter_mut() {
+    for p in &mut hand {
         p[0] -= wrist_x;
         p[1] -= wrist_y;
     }
     let [x, y, _] = hand[MIDDLE_MCP];
-    let scale = (x * x + y * y).sqrt();
-    if f64::from(scale) > SCALE_MIN {
-        for p in hand.iter_mut() {
-            p[0] /= scale;
-            p[1] /= scale;
+    let length = (x * x + y * y).sqrt();
+    let is_scaled = f64::from(length) > SCALE_MIN;
+    for p in &mut hand {
+        if is_scaled {
+            p[0] /= length;
+            p[1] /= length;
+        }
+        match scale.z {
+            ZScale::Raw => {}
+            ZScale::Scaled if is_scaled => p[2] /= length,
+            ZScale::Scaled => {}
+            ZScale::Drop => p[2] = 0.0,
         }
     }
+    hand
+}
+
+/// Normalizes one hand in place as the notebook does: z stays as detected.
+pub fn normalize_hand(hand: &mut [[f32; 3]; LANDMARKS]) {
+    *hand = normalize(*hand, HandScale::NOTEBOOK);
 }
 
 /// A frame's features from its hands in slot order; empty slots are zero.

@@ -5,7 +5,7 @@
 use std::num::NonZeroU64;
 
 /// Frames `start..end`; empty when `start >= end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// Index of the first frame.
     pub start: u64,

@@ -1,10 +1,13 @@
 //! A camera's frames, with the hands found in them → labelled signs with the notebook's numbers.
 
-use super::extract::{FrameRecord, FrameTotal};
+use super::assemble::{Sequence, assemble};
+use super::frame_plan::FramePlan;
+use super::frame_record::{FrameRecord, FrameTotal};
+use super::options::SequenceSpec;
 use super::resample::ResampleGrid;
 use super::sampling::Window;
 use super::segmenter::{EndReason, Segment, SegmentRules, Segmenter};
-use super::{Sequence, SequenceSpec};
+use crate::frame::ClipFormat;
 use crate::hand::Hand;
 use crate::sequence::recording_plan::{RecordRequest, RecordingPlan};
 use std::sync::Arc;
@@ -15,7 +18,8 @@ use std::time::Duration;
 pub struct SignConfig {
     /// When a sign begins and ends.
     pub rules: SegmentRules,
-    /// Length and stride of a sequence; the stride counts frames at the rate of `rules`.
+    /// Length, stride and options of a sequence; the stride counts frames at the rate of `rules`. Range and sampling are
+    /// those of [`super::options::SequenceOptions::of_takes`].
     pub spec: SequenceSpec,
 }
 
@@ -42,7 +46,7 @@ pub struct Sign {
 #[derive(Clone, Debug)]
 pub struct SignRecorder {
     config: SignConfig,
-    segmenter: Segmenter<FrameRecord>,
+    segmenter: Segmenter<(ClipFormat, FrameRecord)>,
     plan: RecordingPlan,
     was_listening: bool,
     count: u64,
@@ -91,8 +95,8 @@ impl SignRecorder {
         self.segmenter.too_short()
     }
 
-    /// Adds the frame taken at `at` with its `hands`; returns the sign that ends with it.
-    pub fn push(&mut self, at: Duration, hands: &[Hand]) -> Option<Sign> {
+    /// Adds the frame taken at `at` with its `hands`; returns the sign that ends with it. Of `format` the size counts.
+    pub fn push(&mut self, at: Duration, format: ClipFormat, hands: &[Hand]) -> Option<Sign> {
         let record = FrameRecord::of(self.count, hands);
         self.count += 1;
         let was_listening = std::mem::replace(&mut self.was_listening, self.plan.is_listening(at));
@@ -103,7 +107,9 @@ impl SignRecorder {
             }
             return None;
         }
-        let segment = self.segmenter.push(at, !hands.is_empty(), record)?;
+        let segment = self
+            .segmenter
+            .push(at, !hands.is_empty(), (format, record))?;
         self.label(&segment, at)
     }
 
@@ -113,29 +119,38 @@ impl SignRecorder {
         self.label(&segment, at)
     }
 
-    fn label(&mut self, segment: &Segment<FrameRecord>, now: Duration) -> Option<Sign> {
+    fn label(
+        &mut self,
+        segment: &Segment<(ClipFormat, FrameRecord)>,
+        now: Duration,
+    ) -> Option<Sign> {
         let gloss = self.plan.claim(now)?;
         to_sign(&self.config, segment, gloss)
     }
 }
 
-fn to_sign(config: &SignConfig, segment: &Segment<FrameRecord>, gloss: Arc<str>) -> Option<Sign> {
-    let spec = config.spec;
+fn to_sign(
+    config: &SignConfig,
+    segment: &Segment<(ClipFormat, FrameRecord)>,
+    gloss: Arc<str>,
+) -> Option<Sign> {
+    let mut spec = config.spec;
+    spec.options = spec.options.of_takes();
     let grid = ResampleGrid {
         frame: config.rules.frame,
         stride: spec.stride,
     };
     let times: Vec<Duration> = segment.frames.iter().map(|f| f.0).collect();
     let (&begin, &end) = (times.first()?, times.last()?);
-    let mut frames = Vec::new();
-    let mut frame_times = Vec::new();
+    let (mut indexes, mut frames, mut frame_times) = (Vec::new(), Vec::new(), Vec::new());
     let mut due = begin;
     for point in grid.points(&times, spec.length) {
         let (at, mut record) = match point.nearest.and_then(|n| segment.frames.get(n)) {
-            Some((at, record)) => (*at, record.clone()),
+            Some((at, (_, record))) => (*at, record.clone()),
             None => (due, FrameRecord::of(0, &[])),
         };
         record.frame_index = i32::try_from(point.number).unwrap_or(i32::MAX);
+        indexes.push(point.number);
         frames.push(record);
         frame_times.push(at.saturating_sub(begin));
         due = due.saturating_add(grid.step());
@@ -145,14 +160,17 @@ fn to_sign(config: &SignConfig, segment: &Segment<FrameRecord>, gloss: Arc<str>)
         start: 0,
         end: total,
     };
+    let (_, (format, _)) = segment.frames.first()?;
+    let format = ClipFormat {
+        // That of the frame numbers.
+        fps: Some(config.rules.frame.as_secs_f32().recip()),
+        ..*format
+    };
+    let declared = Some(FrameTotal::Declared(total));
+    let plan = FramePlan::by_number(window, declared, Some(total), indexes);
     Some(Sign {
         gloss,
-        sequence: Sequence::new(
-            frames,
-            spec.length,
-            window,
-            Some(FrameTotal::Declared(total)),
-        ),
+        sequence: assemble(frames, &plan, format, &spec),
         frame_times,
         begin,
         end,
@@ -166,11 +184,17 @@ mod tests {
     use super::*;
     use crate::geometry::ImageRect;
     use crate::hand::Handedness;
+    use crate::sequence::SequenceOptions;
     use crate::sequence::normalize::features;
     use crate::sequence::recording_plan::UNLABELLED;
     use std::num::NonZeroU64;
 
     const FRAME: Duration = Duration::from_millis(40);
+    const FORMAT: ClipFormat = ClipFormat {
+        width: 640,
+        height: 480,
+        fps: None,
+    };
 
     fn sign_config() -> SignConfig {
         SignConfig {
@@ -185,6 +209,7 @@ mod tests {
                 length: 32,
                 stride: NonZeroU64::MIN.saturating_add(1),
                 tracking: true,
+                options: SequenceOptions::default(),
             },
         }
     }
@@ -214,7 +239,7 @@ mod tests {
         let frames = (0..).zip(text.chars());
         let push = |(n, c)| {
             let hands = if c == '#' { hand(n) } else { Vec::new() };
-            recorder.push(FRAME * n, &hands)
+            recorder.push(FRAME * n, FORMAT, &hands)
         };
         frames.filter_map(push).collect()
     }
@@ -240,6 +265,10 @@ mod tests {
         let sequence = &sign.sequence;
         assert_eq!(sequence.total_frames, Some(FrameTotal::Declared(72)));
         assert_eq!((sequence.frames.len(), sequence.frames_with_hand), (32, 31));
+        assert_eq!(
+            (sequence.format.height, sequence.format.fps),
+            (480, Some(25.0))
+        );
         for (nth, frame) in (0..).zip(&sequence.frames) {
             assert_eq!(frame.frame_index, nth * 2);
             assert_eq!(sign.frame_times[nth as usize], FRAME * 2 * nth as u32);

@@ -1,13 +1,18 @@
 //! The sequences on disk: a batch file for each range of positions, and the notebook's file joined from them.
 
+mod joined;
+
+pub(crate) use joined::write_final;
+
 use super::npz::{NpzReader, NpzWriter};
+use crate::frame::ClipFormat;
 use crate::hand::landmarks::LANDMARKS;
-use crate::sequence::FrameRecord;
 use crate::sequence::normalize::{FEATURES, SLOTS};
+use crate::sequence::{FrameRecord, Sequence};
 use crate::storage::StoreError;
 use crate::storage::atomic_file::{file_sha256, sha256, write_checked};
 use ndarray::Array2;
-use npyz::AutoSerialize;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Cursor, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -34,10 +39,41 @@ pub struct BatchRow {
     pub signer_id: i64,
     /// `[length, 126]` f32.
     pub features: Array2<f32>,
-    /// The sampled frames, at most `length`.
+    /// `[length][slot]`: whether the row holds a hand, seen or filled.
+    pub mask: Vec<[bool; SLOTS]>,
+    /// `[length][slot]`: whether that hand was filled.
+    pub filled: Vec<[bool; SLOTS]>,
+    /// The frame of each row as detected, at most `length`.
     pub frames: Vec<FrameRecord>,
     /// Times of `frames` by the camera, in seconds since the first. Empty for a clip, which has frame numbers.
     pub frame_times: Vec<f32>,
+    /// Size and rate of the clip.
+    pub format: ClipFormat,
+}
+
+impl BatchRow {
+    /// The row of `sequence`, a clip's; see the fields for the rest.
+    #[must_use]
+    pub fn new(
+        gloss: Arc<str>,
+        video_id: Arc<str>,
+        split: String,
+        signer_id: i64,
+        sequence: Sequence,
+    ) -> Self {
+        Self {
+            gloss,
+            video_id,
+            split,
+            signer_id,
+            features: sequence.features,
+            mask: sequence.mask,
+            filled: sequence.filled,
+            frames: sequence.frames,
+            frame_times: Vec::new(),
+            format: sequence.format,
+        }
+    }
 }
 
 /// A batch file on disk.
@@ -62,10 +98,24 @@ pub fn batch_path(out: &Path, number: usize) -> PathBuf {
 
 /// Writes batch `number`: the notebook's keys for `rows`, and for each frame the results of the detector.
 ///
-/// `sequences` f32 `[n, length, 126]`; `labels`, `video_ids`, `glosses`, `split` strings; `landmarks` f32
-/// `[n, length, 2, 21, 3]` as detected; `handedness` i8 and `handedness_score` f32 `[n, length, 2]`; `hand_count` u8
-/// and `frame_index` i32 `[n, length]`, -1 for padding; `signer_id` i64 `[n]`; from a camera `frame_time` f32
-/// `[n, length]`, -1 for padding.
+/// | key | type and shape | meaning |
+/// |---|---|---|
+/// | `sequences` | f32 `[n, length, 126]` | the numbers |
+/// | `labels`, `video_ids`, `split` | strings `[n]` | as in the metadata |
+/// | `glosses` | strings | the classes |
+/// | `landmarks` | f32 `[n, length, 2, 21, 3]` | as detected, in the order of detection |
+/// | `handedness` | i8 `[n, length, 2]` | 0 left, 1 right, -1 none |
+/// | `handedness_score` | f32 `[n, length, 2]` | probability of that side |
+/// | `hand_count` | u8 `[n, length]` | hands in the frame |
+/// | `frame_index` | i32 `[n, length]` | number of the frame, -1 for padding |
+/// | `signer_id` | i64 `[n]` | -1 when unknown |
+/// | `frame_time` | f32 `[n, length]` | from a camera only: seconds, -1 for padding |
+/// | `world_landmarks` | f32 `[n, length, 2, 21, 3]` | metres, in the order of detection |
+/// | `mask` | bool `[n, length, 2]` | whether the slot of `sequences` holds a hand, seen or filled |
+/// | `filled` | bool `[n, length, 2]` | whether that hand was filled between two frames |
+/// | `label_id` | i64 `[n]` | index in `glosses`, -1 when it is not there |
+/// | `width`, `height` | i32 `[n]` | pixels of the clip's first frame; 0 when unknown |
+/// | `fps` | f32 `[n]` | frames per second; NaN when unknown |
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -162,14 +212,7 @@ fn put<W: Write + Seek>(
     npz.strings("labels", &column(|r| &r.gloss))?;
     npz.strings("video_ids", &column(|r| &r.video_id))?;
     npz.strings("glosses", glosses)?;
-    let landmarks = padded(rows, length, [[[0.0; 3]; LANDMARKS]; SLOTS], |f| {
-        f.landmarks
-    });
-    npz.numbers(
-        "landmarks",
-        &[n, length, SLOTS, LANDMARKS, 3],
-        landmarks.flat_map(|l: [[[f32; 3]; LANDMARKS]; SLOTS]| l.into_iter().flatten().flatten()),
-    )?;
+    put_points(&mut npz, "landmarks", rows, length, |f| f.landmarks)?;
     npz.numbers(
         "handedness",
         &[n, length, SLOTS],
@@ -199,7 +242,59 @@ fn put<W: Write + Seek>(
             .flat_map(|r| r.frame_times.iter().chain(padding.clone()).take(length));
         npz.numbers(FRAME_TIME, &[n, length], times.copied())?;
     }
+    put_points(&mut npz, "world_landmarks", rows, length, |f| f.world)?;
+    let flags = |of: fn(&BatchRow) -> &Vec<[bool; SLOTS]>| {
+        rows.iter()
+            .flat_map(move |r| of(r).as_flattened().iter().copied())
+    };
+    npz.numbers("mask", &[n, length, SLOTS], flags(|r| &r.mask))?;
+    npz.numbers("filled", &[n, length, SLOTS], flags(|r| &r.filled))?;
+    let ids = LabelIds::new(glosses);
+    npz.numbers("label_id", &[n], rows.iter().map(|r| ids.of(&r.gloss)))?;
+    let side = |pixels: u32| i32::try_from(pixels).unwrap_or(i32::MAX);
+    npz.numbers("width", &[n], rows.iter().map(|r| side(r.format.width)))?;
+    npz.numbers("height", &[n], rows.iter().map(|r| side(r.format.height)))?;
+    let rate = |r: &BatchRow| r.format.fps.unwrap_or(f32::NAN);
+    npz.numbers("fps", &[n], rows.iter().map(rate))?;
     npz.finish().map(|_| ())
+}
+
+type Points = [[[f32; 3]; LANDMARKS]; SLOTS];
+
+/// Writes the points `of` each frame, zeros for padding.
+fn put_points<W: Write + Seek>(
+    npz: &mut NpzWriter<W>,
+    name: &str,
+    rows: &[BatchRow],
+    length: usize,
+    of: fn(&FrameRecord) -> Points,
+) -> io::Result<()> {
+    let points = padded(rows, length, [[[0.0; 3]; LANDMARKS]; SLOTS], of);
+    let shape = [rows.len(), length, SLOTS, LANDMARKS, 3];
+    npz.numbers(
+        name,
+        &shape,
+        points.flat_map(|p| p.into_iter().flatten().flatten()),
+    )
+}
+
+/// The number of each label.
+struct LabelIds<'a>(HashMap<&'a str, i64>);
+
+impl<'a> LabelIds<'a> {
+    /// A label's number is its first index in `glosses`.
+    fn new<S: AsRef<str>>(glosses: &'a [S]) -> Self {
+        let mut ids = HashMap::new();
+        for (id, gloss) in (0..).zip(glosses) {
+            ids.entry(gloss.as_ref()).or_insert(id);
+        }
+        Self(ids)
+    }
+
+    /// The number of `gloss`, -1 where it is none of them.
+    fn of(&self, gloss: &str) -> i64 {
+        self.0.get(gloss).copied().unwrap_or(-1)
+    }
 }
 
 /// The rows of a batch file; the inverse of [`put`].
@@ -208,43 +303,67 @@ fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<BatchRow>, StoreEr
     let &[n, length, FEATURES] = shape.as_slice() else {
         return Err(npz.broken(&format!("sequences have the shape {shape:?}")));
     };
+    let names = npz.names();
+    if !names.iter().any(|name| name == "mask") {
+        return Err(npz.broken(
+            &"it has no mask: an earlier, unreleased version wrote it; use another output folder",
+        ));
+    }
     let glosses = npz.strings("labels")?;
     let ids = npz.strings("video_ids")?;
     let splits = npz.strings("split")?;
     let signers = npz.numbers::<i64>("signer_id")?.0;
     let landmarks = npz.numbers::<f32>("landmarks")?.0;
+    let worlds = npz.numbers::<f32>("world_landmarks")?.0;
     let sides = npz.numbers::<i8>("handedness")?.0;
     let scores = npz.numbers::<f32>("handedness_score")?.0;
     let counts = npz.numbers::<u8>("hand_count")?.0;
     let indexes = npz.numbers::<i32>("frame_index")?.0;
-    let times = if npz.names().iter().any(|name| name == FRAME_TIME) {
+    let masks = npz.numbers::<bool>("mask")?.0;
+    let filled = npz.numbers::<bool>("filled")?.0;
+    let sizes = [npz.numbers::<i32>("width")?.0, npz.numbers("height")?.0];
+    let rates = npz.numbers::<f32>("fps")?.0;
+    let times = if names.iter().any(|name| name == FRAME_TIME) {
         npz.numbers::<f32>(FRAME_TIME)?.0
     } else {
         vec![-1.0; n * length]
     };
-    let per_row = [glosses.len(), ids.len(), splits.len(), signers.len()];
+    let per_row = [
+        glosses.len(),
+        ids.len(),
+        splits.len(),
+        signers.len(),
+        sizes[0].len(),
+        sizes[1].len(),
+        rates.len(),
+    ];
     let per_frame = [
         landmarks.len() / (SLOTS * LANDMARKS * 3),
+        worlds.len() / (SLOTS * LANDMARKS * 3),
         sides.len() / SLOTS,
         scores.len() / SLOTS,
+        masks.len() / SLOTS,
+        filled.len() / SLOTS,
         counts.len(),
         indexes.len(),
         times.len(),
     ];
-    if per_row != [n; 4] || per_frame != [n * length; 6] {
+    if per_row.iter().any(|len| *len != n) || per_frame.iter().any(|len| *len != n * length) {
         return Err(npz.broken(&"its arrays do not belong together"));
     }
     let frame = |at: usize| FrameRecord {
         frame_index: indexes[at],
         hand_count: counts[at],
-        landmarks: std::array::from_fn(|slot| {
-            std::array::from_fn(|point| {
-                let from = ((at * SLOTS + slot) * LANDMARKS + point) * 3;
-                [landmarks[from], landmarks[from + 1], landmarks[from + 2]]
-            })
-        }),
+        landmarks: points(&landmarks, at),
         handedness: std::array::from_fn(|slot| sides[at * SLOTS + slot]),
         handedness_score: std::array::from_fn(|slot| scores[at * SLOTS + slot]),
+        world: points(&worlds, at),
+    };
+    let flags = |of: &[bool], row: usize| {
+        let of = &of[row * length * SLOTS..][..length * SLOTS];
+        of.chunks_exact(SLOTS)
+            .map(|pair| [pair[0], pair[1]])
+            .collect()
     };
     (0..n)
         .map(|row| {
@@ -256,6 +375,8 @@ fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<BatchRow>, StoreEr
                 signer_id: signers[row],
                 features: Array2::from_shape_vec((length, FEATURES), values)
                     .map_err(|e| npz.broken(&e))?,
+                mask: flags(&masks, row),
+                filled: flags(&filled, row),
                 // Padding, and nothing else, has no frame number.
                 frames: (row * length..(row + 1) * length)
                     .filter(|at| indexes[*at] >= 0)
@@ -265,9 +386,24 @@ fn take<R: Read + Seek>(npz: &mut NpzReader<R>) -> Result<Vec<BatchRow>, StoreEr
                     .map(|at| times[at])
                     .filter(|time| *time >= 0.0)
                     .collect(),
+                format: ClipFormat {
+                    width: u32::try_from(sizes[0][row]).unwrap_or(0),
+                    height: u32::try_from(sizes[1][row]).unwrap_or(0),
+                    fps: Some(rates[row]).filter(|rate| !rate.is_nan()),
+                },
             })
         })
         .collect()
+}
+
+/// The points of frame `at` in a flat array.
+fn points(values: &[f32], at: usize) -> Points {
+    std::array::from_fn(|slot| {
+        std::array::from_fn(|point| {
+            let from = ((at * SLOTS + slot) * LANDMARKS + point) * 3;
+            [values[from], values[from + 1], values[from + 2]]
+        })
+    })
 }
 
 /// A value for each of `length` frames of each row, `pad` where a clip had fewer.
@@ -287,140 +423,5 @@ fn padded<'a, T: Clone + 'a>(
     })
 }
 
-/// Writes the notebook's file from batches `0..batches`: `sequences`, `labels`, `video_ids`, `glosses`. The sequences
-/// are copied batch by batch, so memory does not grow with the dataset. Returns the SHA-256 of the file.
-///
-/// # Errors
-/// [`StoreError::Broken`] when a batch file has changed since it was sealed; when the file cannot be written.
-pub(crate) fn write_final(
-    out: &Path,
-    batches: &[SealedBatch],
-    glosses: &[Arc<str>],
-    length: usize,
-) -> Result<String, StoreError> {
-    let (mut labels, mut video_ids) = (Vec::new(), Vec::new());
-    for (number, sealed) in batches.iter().enumerate() {
-        if !is_intact(out, number, &sealed.sha256) {
-            return Err(StoreError::Broken {
-                path: batch_path(out, number),
-                reason: "it has changed since it was sealed".to_owned(),
-            });
-        }
-        let mut batch = NpzReader::open(&batch_path(out, number))?;
-        labels.extend(batch.strings("labels")?);
-        video_ids.extend(batch.strings("video_ids")?);
-    }
-    let n = labels.len();
-    write_npz(out, FINAL_NAME, |file| {
-        let mut npz = NpzWriter::new(file);
-        let shape = [n, length, FEATURES];
-        let mut sequences = npz.array::<f32>("sequences", f32::default_dtype(), &shape)?;
-        for number in 0..batches.len() {
-            let batch = NpzReader::open(&batch_path(out, number));
-            let values = batch.and_then(|mut batch| batch.numbers("sequences"));
-            sequences.extend(values.map_err(io::Error::other)?.0)?;
-        }
-        sequences.finish()?;
-        npz.strings("labels", &labels)?;
-        npz.strings("video_ids", &video_ids)?;
-        npz.strings("glosses", glosses)?;
-        npz.finish().map(|_| ())
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(id: &str, frames: usize) -> BatchRow {
-        let frame = |i: i32| FrameRecord {
-            frame_index: i * 2,
-            hand_count: 1,
-            landmarks: [[[0.25; 3]; 21]; 2],
-            handedness: [1, -1],
-            handedness_score: [0.9, 0.0],
-        };
-        BatchRow {
-            gloss: "book".into(),
-            video_id: id.into(),
-            split: "train".into(),
-            signer_id: 7,
-            features: Array2::from_elem((32, 126), 0.5),
-            frames: (0..).take(frames).map(frame).collect(),
-            frame_times: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn rows_come_back_as_they_went() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join(BATCH_FOLDER)).unwrap();
-        let mut rows = vec![row("1", 32), row("café", 9), row("3", 0)];
-        rows[1].features[[3, 5]] = -0.0;
-        rows[1].frames[8].landmarks[1][20][2] = f32::MIN_POSITIVE;
-        let mut live = row("take-1", 2);
-        live.frame_times = vec![0.0, 0.08];
-        for row in rows.iter().chain([&live]) {
-            let back = row_from_bytes(&row_bytes(row, 32).unwrap()).unwrap();
-            assert_eq!(back, *row);
-            assert_eq!(row_bytes(&back, 32).unwrap(), row_bytes(row, 32).unwrap());
-        }
-        let glosses: Vec<Arc<str>> = vec!["book".into()];
-        let file = write_batch(dir.path(), 4, &rows, &glosses, 32).unwrap();
-        assert_eq!(file.rows, 3);
-        assert!(is_intact(dir.path(), 4, &file.sha256));
-        let back = read_batch(dir.path(), 4).unwrap();
-        assert_eq!(back, rows);
-        let again = write_batch(dir.path(), 4, &back, &glosses, 32).unwrap();
-        assert_eq!(again, file);
-        assert!(row_from_bytes(b"PK").is_err());
-        assert!(!is_intact(dir.path(), 5, &file.sha256));
-    }
-
-    #[test]
-    fn the_final_file_joins_the_batches() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join(BATCH_FOLDER)).unwrap();
-        let glosses: Vec<Arc<str>> = vec!["book".into(), "deaf".into()];
-        let all = [
-            vec![row("1", 32), row("2", 9)],
-            vec![],
-            vec![row("00003", 8)],
-        ];
-        let sealed: Vec<SealedBatch> = (0..)
-            .zip(&all)
-            .map(|(number, rows)| write_batch(dir.path(), number, rows, &glosses, 32).unwrap())
-            .collect();
-        let sha256 = write_final(dir.path(), &sealed, &glosses, 32).unwrap();
-        assert_eq!(sha256, file_sha256(&dir.path().join(FINAL_NAME)).unwrap());
-
-        let mut batch = NpzReader::open(&batch_path(dir.path(), 0)).unwrap();
-        let (index, shape) = batch.numbers::<i32>("frame_index").unwrap();
-        assert_eq!(shape, [2, 32]);
-        assert_eq!((index[31], index[32 + 8], index[32 + 9]), (62, 16, -1));
-        assert_eq!(
-            batch.numbers::<f32>("landmarks").unwrap().1,
-            [2, 32, 2, 21, 3]
-        );
-        assert_eq!(
-            batch.numbers::<i8>("handedness").unwrap().0[2 * (32 + 9)..][..2],
-            [-1, -1]
-        );
-
-        let mut whole = NpzReader::open(&dir.path().join(FINAL_NAME)).unwrap();
-        assert_eq!(
-            whole.names(),
-            ["sequences", "labels", "video_ids", "glosses"]
-        );
-        assert_eq!(
-            whole.header("sequences").unwrap(),
-            ("<f4".to_owned(), vec![3, 32, 126])
-        );
-        assert_eq!(whole.strings("video_ids").unwrap(), ["1", "2", "00003"]);
-        assert_eq!(whole.strings("glosses").unwrap(), ["book", "deaf"]);
-        assert_eq!(
-            whole.numbers::<f32>("sequences").unwrap().0.len(),
-            3 * 32 * 126
-        );
-    }
-}
+mod tests;

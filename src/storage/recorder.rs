@@ -12,6 +12,7 @@ use super::manifest::{
 use super::output_dir;
 use crate::messages::payloads::{Batch, Timestamp};
 use crate::messages::topics;
+use crate::sequence::Profile;
 use crate::storage::StoreError;
 use crate::storage::atomic_file::file_sha256;
 use serde_json::Value;
@@ -305,7 +306,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes manifest, joined file and provenance from `batches` sealed batches, and removes files of an earlier job
+    /// Writes manifest, joined file (with the keys of `profile`) and provenance from `batches` sealed batches, and removes files of an earlier job
     /// over more clips.
     ///
     /// # Errors
@@ -315,6 +316,7 @@ impl Recorder {
         &self,
         batches: usize,
         glosses: &[Arc<str>],
+        profile: Profile,
         manifest: &[ManifestLine],
         run: &Value,
     ) -> Result<(), StoreError> {
@@ -327,7 +329,7 @@ impl Recorder {
         let has_final = manifest.iter().any(|line| line.stored.is_some());
         if has_final {
             let joined: Vec<SealedBatch> = sealed.into_values().take(batches).collect();
-            let sha256 = batches::write_final(&self.out, &joined, glosses, self.length)?;
+            let sha256 = batches::write_final(&self.out, &joined, glosses, self.length, profile)?;
             note(FINAL_NAME, sha256);
         }
         output_dir::prune(&self.out, batches, has_final)?;

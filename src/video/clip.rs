@@ -11,7 +11,7 @@ use super::frame_converter::FrameConverter;
 use super::packet_order::Mark;
 use crate::color::{self, Exactness};
 use crate::dataset::clip_note::ClipNote;
-use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
+use crate::frame::{ClipFormat, DecoderChoice, FrameSource, RgbFrame, SourceError};
 use crate::video::gst_pipeline::{self, DecodePipeline, GRACE, PipelineItem};
 use crossbeam_channel::RecvTimeoutError;
 use gstreamer as gst;
@@ -52,10 +52,12 @@ impl Default for VideoOptions {
 }
 
 /// What a clip's decoder reports beside its frames.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClipFacts {
     /// How many frames the container says there are; may lie. `None` when it says nothing.
     pub declared_frames: Option<u64>,
+    /// Size and rate, as they were known when the clip was opened.
+    pub format: ClipFormat,
     /// Name of the GStreamer element that decodes.
     pub decoder: Option<String>,
     /// For which causes frames or pixels may differ from the notebook's.
@@ -72,6 +74,7 @@ pub struct VideoClip {
     /// What is left of the timeout.
     budget: Duration,
     frames: Option<u64>,
+    format: ClipFormat,
     /// Number of frames that were shown.
     taken: u64,
     /// Whether the current frame is the one that `open` waited for.
@@ -128,6 +131,7 @@ impl VideoClip {
             timeout: options.timeout,
             budget: options.timeout,
             frames: Some(track.frames).filter(|frames| *frames > 0),
+            format: ClipFormat::default(),
             track,
             taken: 0,
             is_at_start: false,
@@ -154,6 +158,7 @@ impl VideoClip {
             ));
         }
         clip.is_at_start = true;
+        clip.format = clip.format_of_current();
         Ok(clip)
     }
 
@@ -162,6 +167,7 @@ impl VideoClip {
     pub fn facts(&self) -> ClipFacts {
         ClipFacts {
             declared_frames: self.frames,
+            format: self.format,
             decoder: self.pipeline.stream().map(|s| s.decoder.clone()),
             notes: self.notes(),
             stopped_early: self.late_error.clone(),
@@ -181,18 +187,22 @@ impl VideoClip {
         stream.map_or(StreamCodec::Other, |s| s.codec)
     }
 
-    /// Presentation time of the current frame, by the container; its origin is arbitrary.
-    #[must_use]
-    pub fn time(&self) -> Option<Duration> {
-        let buffer = self.current.as_ref()?.buffer()?;
-        Some(Duration::from_nanos(buffer.pts()?.nseconds()))
-    }
-
     /// Frames per second: the average of the container's time table, else what the decoder reports with the current
     /// frame, which may be a guess from the first.
     #[must_use]
     pub fn rate(&self) -> Option<f64> {
         self.track.rate().or_else(|| self.rate_of_current())
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "an average, rounded once")]
+    fn format_of_current(&self) -> ClipFormat {
+        let (width, height) = self.size().unwrap_or_default();
+        let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+        ClipFormat {
+            width: side(width),
+            height: side(height),
+            fps: self.rate().map(|rate| rate as f32),
+        }
     }
 
     fn rate_of_current(&self) -> Option<f64> {
@@ -345,6 +355,15 @@ impl FrameSource for VideoClip {
 
     fn declared_frames(&self) -> Option<u64> {
         self.frames
+    }
+
+    fn time(&self) -> Option<Duration> {
+        let buffer = self.current.as_ref()?.buffer()?;
+        Some(Duration::from_nanos(buffer.pts()?.nseconds()))
+    }
+
+    fn format(&self) -> ClipFormat {
+        self.format
     }
 }
 

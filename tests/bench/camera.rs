@@ -21,10 +21,10 @@ use handloom::hand::{Detector, DetectorOptions, Hand, Tracker};
 use handloom::inference::{BackendSpec, BoxedModel, LoadedModels, ModelFiles, ModelPaths};
 use handloom::recording::latency_stats::LatencyStats;
 use handloom::recording::session::{HandSource, RecordingSession, SessionEvent};
-use handloom::sequence::SequenceSpec;
 use handloom::sequence::recording_plan::RecordingPlan;
 use handloom::sequence::segmenter::SegmentRules;
 use handloom::sequence::sign_recorder::{SignConfig, SignRecorder};
+use handloom::sequence::{SequenceOptions, SequenceSpec};
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
@@ -154,6 +154,7 @@ fn film(
         length: 32,
         stride: NonZeroU64::MIN.saturating_add(1),
         tracking: true,
+        options: SequenceOptions::default(),
     };
     let recorder = SignRecorder::new(SignConfig { rules, spec }, RecordingPlan::new(true));
     let start = Instant::now();

@@ -10,10 +10,10 @@ use handloom::hand::{Detector, DetectorOptions, Hand, Model, ModelError, Tracker
 use handloom::inference::{BackendSpec, BoxedModel, LoadedModels, ModelFiles, ModelPaths};
 use handloom::recording::latency_stats::LatencyStats;
 use handloom::recording::session::{HandSource, RecordingSession, SessionEvent};
-use handloom::sequence::SequenceSpec;
 use handloom::sequence::recording_plan::RecordingPlan;
 use handloom::sequence::segmenter::SegmentRules;
 use handloom::sequence::sign_recorder::{Sign, SignConfig, SignRecorder};
+use handloom::sequence::{SequenceOptions, SequenceSpec};
 use handloom::video::encode::{Codec, encode_mp4};
 use std::num::NonZeroU64;
 use std::path::Path;
@@ -108,6 +108,7 @@ pub(crate) fn sign_config() -> SignConfig {
             length: 32,
             stride: NonZeroU64::MIN.saturating_add(1),
             tracking: true,
+            options: SequenceOptions::default(),
         },
     }
 }

@@ -4,13 +4,13 @@
 //! `litert:cpu` where `make setup-litert` has fetched its library.
 
 use handloom::dataset::wlasl;
-use handloom::frame::{FrameSource, RgbFrame, SourceError};
+use handloom::frame::{ClipFormat, FrameSource, RgbFrame, SourceError};
 use handloom::geometry::{ImageRect, Size};
 use handloom::hand::{Detector, DetectorOptions, Hand, Handedness, Tracker};
 use handloom::inference::{
     BackendSpec, BoxedModel, LiteRtTarget, LoadedModels, ModelFiles, ModelPaths,
 };
-use handloom::sequence::{SequenceSpec, extract};
+use handloom::sequence::{SequenceOptions, SequenceSpec, extract};
 use handloom::storage::npz::NpzReader;
 use handloom::video::clip::{VideoClip, VideoOptions};
 use serde_json::Value;
@@ -350,6 +350,14 @@ impl FrameSource for Witness {
     fn declared_frames(&self) -> Option<u64> {
         self.clip.declared_frames()
     }
+
+    fn time(&self) -> Option<Duration> {
+        self.clip.time()
+    }
+
+    fn format(&self) -> ClipFormat {
+        self.clip.format()
+    }
 }
 
 /// Holds normalised frames against golden ones: hands in the same slots, and no number further off than raw
@@ -403,6 +411,7 @@ fn sampled_frames_on(backend: Backend) {
         length: LENGTH,
         stride: NonZeroU64::new(2).unwrap(),
         tracking: false,
+        options: SequenceOptions::default(),
     };
     let (mut landmarks, mut scores) = (Differences::default(), Differences::default());
     let (mut frames, mut normalised): (usize, f32) = (0, 0.0);
@@ -415,7 +424,7 @@ fn sampled_frames_on(backend: Backend) {
                 clip: open(&folder.join(format!("videos/{id}.mp4"))),
                 crcs: Vec::new(),
             };
-            let got = extract(&mut witness, detector, shape, *start, *end, &mut |_, _| {
+            let got = extract(&mut witness, detector, &shape, *start, *end, &mut |_, _| {
                 true
             })
             .unwrap();

@@ -15,7 +15,9 @@ use crate::cli::camera::preview_encoder::PreviewEncoder;
 use crate::cli::camera::stdin_commands::StdinCommand;
 use crate::cli::progress::{Console, ProgressKind};
 use crate::config::constraints::{camera_address, device_id, real};
-use crate::config::{BatchConfig, CaptureConfig, Config, HandsConfig, SegmentConfig};
+use crate::config::{
+    BatchConfig, CaptureConfig, Config, HandsConfig, NumbersConfig, SegmentConfig,
+};
 use crate::error::{CliError, Exit};
 use crate::inference::{BackendHandle, ShutdownFlag};
 use crate::recording::TakeProvenance;
@@ -47,7 +49,8 @@ Record signs with a camera into the same npz as clips.
 
 Tracks the hands in the camera's frames, cuts signs out where hands appear and disappear, and makes
 each the sequence that a clip of the dataset would give: 32 frames at the dataset's spacing in time,
-whatever the camera's rate is. With --out the signs are stored as takes: batches/NNNNN.npz with raw
+whatever the camera's rate is. --frame-range and --sampling of process do not apply: a take is cut
+in time already. With --out the signs are stored as takes: batches/NNNNN.npz with raw
 landmarks, handedness and frame times; wlasl_landmarks.npz, manifest.jsonl and run.json at the end.
 The same folder can be continued later.
 
@@ -105,8 +108,11 @@ pub struct CameraArgs {
     /// Where signs begin and end.
     #[command(flatten, next_help_heading = "Where signs begin and end")]
     pub segments: SegmentConfig,
-    /// The part of `[sequence]` that takes have.
+    /// The profile and its options.
     #[command(flatten, next_help_heading = "Which numbers")]
+    pub numbers: NumbersConfig,
+    /// The part of `[sequence]` that takes have.
+    #[command(flatten)]
     pub hands: HandsConfig,
     /// The models, and what runs them.
     #[command(flatten)]
@@ -131,6 +137,7 @@ impl CameraArgs {
         (config.camera.width, config.camera.height) = self.size;
         config.camera.capture = self.capture.clone();
         config.camera.segments = self.segments.clone();
+        config.sequence.numbers = self.numbers.clone();
         config.sequence.hands = self.hands.clone();
         config
     }

@@ -2,7 +2,9 @@
 
 use crate::dataset::acceptance::{State, StateCounts};
 use crate::dataset::plan::Plan;
-use crate::job::{JobReport, skip_reason};
+use crate::job::{JobReport, SequenceTotals, skip_reason};
+use crate::sequence::SequenceSpec;
+use crate::sequence::options::Slots;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -48,6 +50,32 @@ pub(super) fn closing_table(report: &JobReport, clips: usize) -> String {
         writeln!(out, "    {gloss}: {n}").ok();
     }
     out
+}
+
+/// What the sequences of a finished job leave out or mix, and which option changes it.
+pub(super) fn notices(totals: SequenceTotals, spec: &SequenceSpec) -> Vec<String> {
+    let mut notices = Vec::new();
+    if totals.truncated_clips > 0 {
+        let (clips, reach) = (
+            totals.truncated_clips,
+            spec.stride.get().saturating_mul(spec.length as u64),
+        );
+        let are = if clips == 1 { "clip is" } else { "clips are" };
+        notices.push(format!(
+            "{clips} {are} longer than {reach} frames; --sampling uniform looks at all of them"
+        ));
+    }
+    if totals.slot_swaps > 0 {
+        let hint = match spec.options.slots {
+            Slots::Detected => "; --slots sides keeps left and right apart",
+            Slots::Sides => "",
+        };
+        notices.push(format!(
+            "hands change slots between {} of {} consecutive frames with two hands{hint}",
+            totals.slot_swaps, totals.two_hand_pairs
+        ));
+    }
+    notices
 }
 
 fn explain(state: State) -> &'static str {

@@ -54,7 +54,7 @@ pub(super) fn warnings(
     }
     for gloss in glosses {
         let lower = gloss.to_lowercase();
-        if lower != **gloss && !kept.contains(lower.as_str()) {
+        if plan_options.folds_case && lower != **gloss && !kept.contains(lower.as_str()) {
             warnings.push(Warning::CapitalsDropped(format!(
                 "gloss \"{gloss}\" is kept with {} clips but, as in the notebook, none is processed, because \
                  \"{lower}\" is not kept",

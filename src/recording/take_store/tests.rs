@@ -23,10 +23,13 @@ fn sign(gloss: &str, with_hand: usize) -> Sign {
         gloss: gloss.into(),
         sequence: Sequence {
             features: Array2::from_elem((32, 126), with_hand as f32),
+            mask: vec![[true; 2]; 32],
+            filled: vec![[false; 2]; 32],
             frames: frames.collect(),
             frames_with_hand: with_hand,
             window: Window { start: 0, end: 40 },
             total_frames: Some(FrameTotal::Declared(40)),
+            ..Sequence::default()
         },
         frame_times: (0..20).map(|n| Duration::from_millis(80) * n).collect(),
         begin: Duration::from_secs(3),
@@ -44,6 +47,7 @@ fn capture() -> CaptureSettings {
             length: 32,
             stride: NonZeroU64::MIN,
             tracking: true,
+            options: Profile::Notebook.options(),
         },
         min_frames: 8,
         detector: DetectorOptions::default(),

@@ -49,6 +49,19 @@ element! {
     i32, "<i4";
     u32, "<u4";
     i64, "<i8";
+    f64, "<f8";
+}
+
+impl Element for bool {
+    const DESCR: &'static str = "|b1";
+
+    fn decode(bytes: &[u8]) -> io::Result<Self> {
+        match bytes {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            _ => Err(invalid("a value in it is neither true nor false")),
+        }
+    }
 }
 
 impl Element for String {

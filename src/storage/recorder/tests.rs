@@ -1,6 +1,7 @@
 use super::*;
-use crate::sequence::FrameRecord;
+use crate::frame::ClipFormat;
 use crate::sequence::normalize::FEATURES;
+use crate::sequence::{FrameRecord, Profile};
 use crate::storage::batches::BATCH_FOLDER;
 use crate::storage::ledger::{JobIdentity, LEDGER_NAME, OutboxLimits};
 use crate::storage::output_dir::{OpenMode, claim, open};
@@ -50,6 +51,7 @@ impl Fixture {
             landmarks: [[[0.25; 3]; 21]; 2],
             handedness: [1, 0],
             handedness_score: [0.9, 0.8],
+            world: [[[0.01; 3]; 21]; 2],
         };
         BatchRow {
             gloss: "book".into(),
@@ -57,8 +59,11 @@ impl Fixture {
             split: "train".into(),
             signer_id: 7,
             features: Array2::from_shape_simple_fn((LENGTH, FEATURES), || numbers.f32()),
+            mask: vec![[true; 2]; LENGTH],
+            filled: vec![[false; 2]; LENGTH],
             frames: (0..4).map(frame).collect(),
             frame_times: Vec::new(),
+            format: ClipFormat::default(),
         }
     }
 
@@ -171,6 +176,7 @@ impl Fixture {
         recorder.close(
             recorder.batches(CLIPS),
             &glosses,
+            Profile::Notebook,
             &manifest,
             &json!({"run": "r"}),
         )

@@ -1,7 +1,7 @@
 //! The decoder process: it opens clips on behalf of its parent and puts their frames into shared memory.
 
 use super::memory_limit::MemoryLimit;
-use super::protocol::{Channel, ChannelError, DecoderReply, DecoderRequest};
+use super::protocol::{Channel, ChannelError, DecoderReply, DecoderRequest, TIMES_MAX};
 use super::{sandbox, shared_frame};
 use crate::frame::{FrameSource, RgbFrame, SourceError};
 use crate::video::clip::{self, VideoClip, VideoOptions};
@@ -120,6 +120,7 @@ impl Server {
         match request {
             DecoderRequest::Open(options) => self.open(file, &options),
             DecoderRequest::Advance(count) => self.advance(count),
+            DecoderRequest::Times(count) => self.times(count),
             DecoderRequest::Facts => {
                 let clip = self.clip.as_ref().ok_or_else(no_clip)?;
                 Ok(DecoderReply::Facts(clip.facts()))
@@ -157,8 +158,18 @@ impl Server {
         Ok(DecoderReply::Frame {
             width: self.frame.width(),
             height: self.frame.height(),
+            time: clip.time(),
             notes: clip.notes(),
         })
+    }
+
+    fn times(&mut self, count: usize) -> Result<DecoderReply, SourceError> {
+        let clip = self.clip.as_mut().ok_or_else(no_clip)?;
+        let mut times = Vec::new();
+        while times.len() < count.min(TIMES_MAX) && clip.advance()? {
+            times.push(clip.time());
+        }
+        Ok(DecoderReply::Times(times))
     }
 }
 

@@ -25,8 +25,8 @@ use super::clip::{ClipFacts, VideoOptions, timed_out};
 use super::gst_pipeline::GRACE;
 use super::turns::{DecodeTurn, DecodeTurns};
 use crate::dataset::clip_note::ClipNote;
-use crate::frame::{DecoderChoice, FrameSource, RgbFrame, SourceError};
-use protocol::{DecoderReply, DecoderRequest};
+use crate::frame::{ClipFormat, DecoderChoice, FrameSource, RgbFrame, SourceError};
+use protocol::{DecoderReply, DecoderRequest, TIMES_MAX};
 use running_child::{ChildError, RunningChild};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -74,7 +74,10 @@ struct OpenClip {
     steps: u64,
     /// Whether a frame of it is in the shared memory.
     has_frame: bool,
+    /// Presentation time of that frame.
+    time: Option<Duration>,
     declared_frames: Option<u64>,
+    format: ClipFormat,
     notes: BTreeSet<ClipNote>,
     /// Whether a child has ended in it.
     is_retried: bool,
@@ -181,7 +184,9 @@ impl<'a> DecoderProcess<'a> {
             is_open: false,
             steps: 0,
             has_frame: false,
+            time: None,
             declared_frames: None,
+            format: ClipFormat::default(),
             notes: BTreeSet::new(),
             is_retried: false,
         });
@@ -284,6 +289,7 @@ impl<'a> DecoderProcess<'a> {
             DecoderReply::Facts(facts) => {
                 let clip = self.clip()?;
                 clip.declared_frames = facts.declared_frames;
+                clip.format = facts.format;
                 clip.is_open = true;
                 Ok(())
             }
@@ -296,21 +302,38 @@ impl<'a> DecoderProcess<'a> {
         let pixels_max = self.pixels_max;
         let clip = self.clip()?;
         clip.has_frame = false;
+        clip.time = None;
         match reply {
             DecoderReply::Frame {
                 width,
                 height,
+                time,
                 notes,
             } if width
                 .checked_mul(height)
                 .is_some_and(|pixels| pixels as u64 <= pixels_max) =>
             {
                 clip.has_frame = true;
+                clip.time = time;
                 clip.notes.extend(notes);
                 self.frame.resize(width, height);
                 Ok(count)
             }
             DecoderReply::End(done) if done < count => Ok(done),
+            reply => Err(self.unexpected(&reply)),
+        }
+    }
+
+    /// Steps over at most [`TIMES_MAX`] frames and returns their times.
+    fn times_in_child(&mut self) -> Result<Vec<Option<Duration>>, RequestError> {
+        let reply = self.request(&DecoderRequest::Times(TIMES_MAX))?;
+        match reply {
+            DecoderReply::Times(times) if times.len() <= TIMES_MAX => {
+                let clip = self.clip()?;
+                clip.has_frame = false;
+                clip.time = times.last().copied().flatten();
+                Ok(times)
+            }
             reply => Err(self.unexpected(&reply)),
         }
     }
@@ -374,5 +397,27 @@ impl FrameSource for DecoderProcess<'_> {
 
     fn declared_frames(&self) -> Option<u64> {
         self.clip.as_ref()?.declared_frames
+    }
+
+    fn time(&self) -> Option<Duration> {
+        self.clip.as_ref()?.time
+    }
+
+    fn format(&self) -> ClipFormat {
+        self.clip
+            .as_ref()
+            .map_or_else(ClipFormat::default, |clip| clip.format)
+    }
+
+    fn read_times(&mut self) -> Result<Vec<Option<Duration>>, SourceError> {
+        let mut times = Vec::new();
+        loop {
+            let read = self.retrying(Self::times_in_child)?;
+            self.clip()?.steps += read.len() as u64;
+            times.extend(&read);
+            if read.len() < TIMES_MAX {
+                return Ok(times);
+            }
+        }
     }
 }

@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Largest packet, in bytes.
 const PACKET_BYTES_MAX: usize = 64 << 10;
+/// Most times in a packet, each of up to 50 bytes.
+pub(super) const TIMES_MAX: usize = 1024;
 
 /// What the decoder process has to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +40,8 @@ pub(super) enum DecoderRequest {
     Open(VideoOptions),
     /// Step so many frames on and convert the one there into the shared memory.
     Advance(u64),
+    /// Step over so many frames and report their times; convert none.
+    Times(usize),
     /// Report what is known of the clip.
     Facts,
     /// Close the clip.
@@ -55,11 +59,15 @@ pub(super) enum DecoderReply {
     Frame {
         width: usize,
         height: usize,
+        /// Presentation time, by the container.
+        time: Option<Duration>,
         /// What is to be said of the clip up to here.
         notes: BTreeSet<ClipNote>,
     },
     /// To [`DecoderRequest::Advance`]: only so many frames were left.
     End(u64),
+    /// To [`DecoderRequest::Times`]: fewer than requested at the end.
+    Times(Vec<Option<Duration>>),
     /// To [`DecoderRequest::Close`]: whether the decoder has stopped.
     Closed(bool),
     /// To any of them.
@@ -235,6 +243,9 @@ mod tests {
         assert!(matches!(fails(&mut theirs), ChannelError::Malformed(_)));
         let long = "x".repeat(PACKET_BYTES_MAX);
         assert!(ours.send(&long, None).is_err());
+        let most = DecoderReply::Times(vec![Some(Duration::MAX); TIMES_MAX]);
+        ours.send(&most, None).unwrap();
+        assert!(theirs.receive::<DecoderReply>(soon()).is_ok());
         drop(ours);
         assert!(matches!(fails(&mut theirs), ChannelError::Closed));
         let refused = theirs.send(&DecoderRequest::Facts, None).unwrap_err();

@@ -5,7 +5,7 @@ use handloom::config::KEYS;
 use std::path::Path;
 
 /// Keys without a default that could be shown.
-const UNSET: [&str; 20] = [
+const UNSET: [&str; 28] = [
     "dataset.json",
     "dataset.videos",
     "output.mirror",
@@ -20,6 +20,14 @@ const UNSET: [&str; 20] = [
     "mqtt.key_file",
     "plan.max_glosses",
     "plan.max_samples_per_gloss",
+    "sequence.slots",
+    "sequence.missing",
+    "sequence.max_gap",
+    "sequence.aspect",
+    "sequence.z",
+    "sequence.mirror",
+    "sequence.frame_range",
+    "sequence.sampling",
     "models.path",
     "models.palm",
     "models.hand",

@@ -98,7 +98,7 @@ fn bad_values_are_refused_with_place_key_and_range() {
         (
             6,
             "sequence",
-            "profile = \"corrected\"",
+            "profile = \"better\"",
             "allowed are notebook",
         ),
         (6, "device", "id = \"a/b\"", "1 to 64 of A-Z"),
@@ -298,6 +298,84 @@ fn settings_that_cannot_both_be_are_both_named() {
         let no_camera = camera.replace("device = \"0\"\n", "");
         Case::new(format!("{text}{no_camera}")).good();
     }
+}
+
+#[test]
+fn options_of_a_sequence_that_contradict_each_other_are_refused() {
+    let check = |text: &str, says: &[&str]| {
+        let message = Case::new(format!("{LEAST}[sequence]\n{text}\n")).refused(says);
+        assert_eq!(message.lines().count(), 1, "{message}");
+    };
+    check(
+        "max_gap = 2",
+        &[
+            "sequence.max_gap = 2",
+            "sequence.profile",
+            "gaps are filled only",
+        ],
+    );
+    check(
+        "max_gap = 2\nprofile = \"corrected\"\nmissing = \"nan\"",
+        &["sequence.max_gap = 2", "sequence.missing = \"nan\""],
+    );
+    check(
+        "mirror = \"dominant\"",
+        &[
+            "sequence.mirror = \"dominant\"",
+            "sequence.profile",
+            "slots are sides",
+        ],
+    );
+    check(
+        "frame_stride = 3\nprofile = \"corrected\"",
+        &[
+            "sequence.frame_stride = 3",
+            "sequence.profile = \"corrected\"",
+            "by stride",
+        ],
+    );
+    check(
+        "frame_stride = 3\nsampling = \"interpolate\"",
+        &[
+            "sequence.frame_stride = 3",
+            "sequence.sampling = \"interpolate\"",
+        ],
+    );
+    check(
+        "sequence_length = 1\nmin_frames = 1\nsampling = \"uniform\"",
+        &[
+            "sequence.sequence_length = 1",
+            "sequence.sampling",
+            "2 or more",
+        ],
+    );
+    for (text, says) in [
+        (
+            "slots = \"left\"",
+            "sequence.slots = \"left\": allowed are detected, sides",
+        ),
+        ("aspect = 1", "sequence.aspect = 1: allowed are true, false"),
+    ] {
+        Case::new(format!("{LEAST}[sequence]\n{text}\n")).refused(&[says]);
+    }
+    for good in [
+        "max_gap = 2\nmissing = \"interpolate_nan\"",
+        "mirror = \"dominant\"\nslots = \"sides\"",
+        "frame_stride = 3\nprofile = \"corrected\"\nsampling = \"stride\"",
+        "profile = \"corrected\"\nframe_range = \"whole\"\naspect = false\nz = \"drop\"",
+    ] {
+        Case::new(format!("{LEAST}[sequence]\n{good}\n")).good();
+    }
+    // A camera alone has neither range nor sampling, and a stride under every profile.
+    let camera = "[output]\npath = \"o\"\n[camera]\ndevice = \"0\"\n[sequence]\n";
+    for (key, value) in [("sampling", "uniform"), ("frame_range", "whole")] {
+        let case = Case::new(format!("{camera}{key} = \"{value}\"\n"));
+        case.refused(&[&format!("sequence.{key}"), "camera.device", "cut in time"]);
+    }
+    Case::new(format!(
+        "{camera}profile = \"corrected\"\nframe_stride = 3\n"
+    ))
+    .good();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::examples::FOLDER;
 use super::pages::README;
+use handloom::frame::ClipFormat;
 use handloom::sequence::FrameRecord;
 use handloom::storage::batches::{BATCH_FOLDER, BatchRow, batch_path, read_batch, write_batch};
 use handloom::storage::npz::NpzReader;
@@ -88,6 +89,7 @@ fn row() -> BatchRow {
             landmarks: [[[0.0; 3]; 21]; 2],
             handedness,
             handedness_score: [0, 1].map(|s| if handedness[s] < 0 { 0.0 } else { score[s] }),
+            world: [[[0.0; 3]; 21]; 2],
         })
     });
     let frames: Vec<FrameRecord> = frames
@@ -112,8 +114,17 @@ fn row() -> BatchRow {
         split: "train".into(),
         signer_id: -1,
         features,
+        mask: (0..LENGTH)
+            .map(|n| {
+                frames
+                    .get(n)
+                    .map_or([false; 2], |f| f.handedness.map(|side| side >= 0))
+            })
+            .collect(),
+        filled: vec![[false; 2]; LENGTH],
         frames,
         frame_times: Vec::new(),
+        format: ClipFormat::default(),
     }
 }
 

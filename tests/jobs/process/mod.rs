@@ -1,5 +1,6 @@
 //! `handloom process`, `inspect` and `demo` as their users run them, on a small dataset of drawn hands.
 
+mod corrected;
 mod dataset;
 mod inputs;
 mod paths;

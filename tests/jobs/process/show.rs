@@ -103,7 +103,11 @@ notebook = {'sequences': ('f4', (n, 32, 126)), 'labels': ('U', (n,)), 'video_ids
 check(whole, notebook)
 check(batch, notebook | {
     'landmarks': ('f4', (n, 32, 2, 21, 3)), 'handedness': ('i1', (n, 32, 2)), 'handedness_score': ('f4', (n, 32, 2)),
-    'hand_count': ('u1', (n, 32)), 'frame_index': ('i4', (n, 32)), 'split': ('U', (n,)), 'signer_id': ('i8', (n,))})
+    'hand_count': ('u1', (n, 32)), 'frame_index': ('i4', (n, 32)), 'split': ('U', (n,)), 'signer_id': ('i8', (n,)),
+    'world_landmarks': ('f4', (n, 32, 2, 21, 3)), 'mask': ('b1', (n, 32, 2)), 'filled': ('b1', (n, 32, 2)),
+    'label_id': ('i8', (n,)), 'width': ('i4', (n,)), 'height': ('i4', (n,)), 'fps': ('f4', (n,))})
+assert (batch['glosses'][batch['label_id']] == batch['labels']).all()
+assert (batch['mask'] == (batch['sequences'].reshape(n, 32, 2, 63) != 0).any(-1)).all() and not batch['filled'].any()
 assert list(whole['glosses']) == ['hello', 'book', 'Thanks'] and whole['labels'][4] == 'BOOK'
 assert (whole['sequences'] == batch['sequences']).all() and (whole['sequences'] != 0).any()
 assert (batch['handedness'][batch['hand_count'] == 0] == -1).all()
