@@ -480,7 +480,9 @@ fn results_of_another_job_are_told() {
     let world = World::new();
     let out = world.at("out/deep");
     let dataset = world.at("dataset");
-    let args = ["--min-videos-per-gloss", "1"];
+    let models = test_support::models();
+    let models = models.to_str().unwrap();
+    let args = ["--min-videos-per-gloss", "1", "--models", models];
     // Four frames are too few for a sequence; the job is done all the same.
     test_support::process(&dataset, &out, &args).ends(1);
     let cpu = "run.accelerator=cpu";
