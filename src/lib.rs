@@ -9,7 +9,7 @@
 //! dataset file ─► plan ─► worker: open clip ─► decode ─► RGB ─► palm ─► hand ─► normalize ─► sequence ─┐
 //!                         (one thread per worker, its own models and decoder process)                 ├─► recorder ─► ledger
 //! camera ─► newest frame ─► RGB ─► tracked hands ─► segmenter ─► resample ─► normalize ─► take ───────┘      │
-//!                                                                  batches/*.npz, joined .npz, manifest ◄────┤
+//!                                                    batches/*.npz, frames/*.npz, joined .npz, manifest ◄────┤
 //!                                                                                outbox ─► MQTT broker ◄─────┘
 //! ```
 //!
@@ -18,6 +18,8 @@
 //!   ([`video::decoder_process`], which runs [`video::clip`]), [`sequence::frame_plan`] chooses frames, [`color`] converts
 //!   decoded planes to RGB, [`hand::detector`] finds hands, [`sequence::assemble()`] makes 126 numbers a row.
 //!   [`dataset::acceptance`] gives each clip its final state in plan order, [`storage`] writes the files.
+//! * Kept frames: with `--keep-frames` a worker writes every frame of its clip to a part ([`storage::part_file`]) and makes the
+//!   sequence from it. `handloom resequence` makes other sequences from the frames files through the same collector.
 //! * A take: [`camera`] keeps the newest frame, [`recording::session`] detects hands in it, [`sequence::segmenter`] finds
 //!   where a sign begins and ends, [`sequence::resample`] picks the frames that a clip would have had.
 //! * A command: [`mqtt`] receives it, [`messages::request`] validates it, [`storage::ledger`] remembers it, [`daemon`]
@@ -50,12 +52,12 @@
 //! | [`inference`] | TFLite on CPU, LiteRT, delegates; probes and benchmarks accelerators, chooses by those rules, shares the device |
 //! | [`video`] | GStreamer decoding of clips, in a restricted child process; MP4 facts (frame count, rotation, edits), dataset folders, zip archives |
 //! | [`camera`] | V4L2 devices, GStreamer sources and files as cameras; reconnecting; pixel formats |
-//! | [`storage`] | npz, batches, the recorder of clips and takes, the SQLite ledger with its outbox, atomic files, output folder, lock, mirror |
+//! | [`storage`] | npz, batches, kept frames, the recorder of clips and takes, the SQLite ledger with its outbox, atomic files, output folder, lock, mirror |
 //! | [`mqtt`] | the broker connection: publishing the outbox, acknowledgements, TLS, subscribing |
 //! | [`http`] | the preview page of a camera |
 //! | [`system`] | systemd readiness and watchdog, signals, liveness, sensors, disk, clock |
 //! | **applications** | |
-//! | [`job`] | one dataset job: scan, worker pool, rescan; resumes what an earlier process recorded |
+//! | [`job`] | one dataset job: scan, worker pool, rescan; resumes what an earlier process recorded; makes sequences again from kept frames |
 //! | [`recording`] | one camera session: detection, latency, stored takes |
 //! | [`daemon`] | the service: job, camera, MQTT, resource limits, mirror, reload |
 //! | [`fleet`] | what a broker's listener knows of all devices; the table and the terminal screen of `watch` |
@@ -69,6 +71,7 @@
 //! * A job that is killed or loses power resumes and gives the bytes of an undisturbed run (`tests/jobs/{kill,power}.rs`).
 //! * A clip that ends, blocks or bloats its decoder changes no other clip (`tests/jobs/{decoder_process,hostile_job}.rs`).
 //! * A batch that the ledger calls sealed is a whole file on disk ([`storage::batches`], `tests/jobs/power.rs`).
+//! * Sequences made from kept frames are those of a run that decodes the clips (`tests/jobs/kept_frames.rs`).
 //! * Every instance of the metadata ends in exactly one state (`tests/jobs/bad_input.rs`).
 //! * A dataset never drops a frame. A camera drops the oldest frame and counts it (`tests/camera`).
 //! * Telemetry never blocks the pipeline: queues are bounded (`tests/daemon`).
@@ -94,6 +97,8 @@
 //! | profile | named defaults of the sequence options; `notebook` reproduces the notebook exactly, `corrected` loses less |
 //! | batch | a fixed run of plan positions, written as one npz file |
 //! | seal | to write a batch file durably and mark it in the ledger |
+//! | kept frames | what was found in every frame of each clip, in `frames/*.npz`; resequencing makes other sequences from them |
+//! | part | the file with the kept frames of one clip, until its batch is sealed |
 //! | ledger | `ledger.sqlite`: what a restart needs; one transaction a finished clip |
 //! | outbox | the ledger's table of messages that the broker has not acknowledged |
 //! | manifest | `manifest.jsonl`: one line an instance, with its state and numbers |

@@ -22,7 +22,7 @@ Examples:
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// npz files: wlasl_landmarks.npz or batches
+    /// npz files: wlasl_landmarks.npz, batches or kept frames
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// Print one JSON object a file
@@ -54,7 +54,7 @@ pub fn run(args: &InspectArgs) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-/// A file's arrays, labels and number of frames by hands.
+/// A file's arrays, clips, labels and number of frames by hands.
 fn inspect(path: &Path) -> Result<Value, StoreError> {
     let mut npz = NpzReader::open(path)?;
     let mut arrays = serde_json::Map::new();
@@ -65,6 +65,11 @@ fn inspect(path: &Path) -> Result<Value, StoreError> {
     // A path that is no UTF-8 is shown with replacement characters.
     let mut summary = json!({"file": path.to_string_lossy(), "arrays": arrays});
     let has = |name: &str| arrays.contains_key(name);
+    // Kept frames: those of a clip lie between two offsets.
+    if has("offsets") {
+        let (_, shape) = npz.header("offsets")?;
+        summary["clips"] = json!(shape.first().map_or(0, |n| n.saturating_sub(1)));
+    }
     if has("labels") {
         summary["labels"] = json!(count_labels(&mut npz)?);
     }
@@ -145,6 +150,9 @@ fn table(summary: &Value) -> String {
         let sizes = array["shape"].as_array().into_iter().flatten();
         let shape: Vec<String> = sizes.map(Value::to_string).collect();
         writeln!(out, "  {name:<17} {dtype:<6} [{}]", shape.join(", ")).ok();
+    }
+    if let Some(clips) = summary["clips"].as_u64() {
+        writeln!(out, "  {clips} clips, every frame of each").ok();
     }
     if let Some(labels) = summary["labels"].as_object() {
         let counts = labels.iter().map(|(l, n)| (l, n.as_u64().unwrap_or(0)));

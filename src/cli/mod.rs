@@ -16,6 +16,7 @@ pub mod inspect;
 mod probe;
 pub mod process;
 pub mod progress;
+pub mod resequence;
 pub mod run;
 pub mod watch;
 
@@ -49,6 +50,7 @@ normalised sequence of 32 frames x 126 numbers, equal to what the Colab notebook
 Start with:
   handloom demo                          drawn hands, processed and shown
   handloom process DATASET --out DIR     a whole dataset
+  handloom resequence OUT --out DIR      other sequences from kept frames
   handloom camera --preview              what a camera sees
   handloom inspect DIR/*.npz             the results
   handloom watch --broker URL            the state of all devices
@@ -65,6 +67,9 @@ pub enum Command {
     /// Turn a WLASL dataset into wlasl_landmarks.npz
     #[command(long_about = process::PROCESS_ABOUT)]
     Process(Box<process::ProcessArgs>),
+    /// Make other sequences from the kept frames of a finished job, without decoding
+    #[command(long_about = resequence::RESEQUENCE_ABOUT)]
+    Resequence(Box<resequence::ResequenceArgs>),
     /// Show the content of npz files: shapes, labels, how often hands were found
     #[command(long_about = inspect::INSPECT_ABOUT)]
     Inspect(inspect::InspectArgs),
@@ -130,7 +135,11 @@ impl Command {
     pub fn runs_models(&self) -> bool {
         !matches!(
             self,
-            Self::Inspect(_) | Self::Watch(_) | Self::DecodeClips(_) | Self::Docs(_)
+            Self::Resequence(_)
+                | Self::Inspect(_)
+                | Self::Watch(_)
+                | Self::DecodeClips(_)
+                | Self::Docs(_)
         )
     }
 }
@@ -186,6 +195,7 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
         // The daemon reports its errors over MQTT too, and adds the hints itself.
         Command::Run(args) => return run::run(&args),
         Command::Process(args) => process::run(&args),
+        Command::Resequence(args) => resequence::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Camera(args) => camera::run(&args),

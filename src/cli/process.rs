@@ -4,8 +4,8 @@ mod tables;
 
 use crate::cli::progress::{Console, ProgressKind, print_line};
 use crate::config::{
-    BatchConfig, Config, DatasetConfig, DatasetFiles, DelegateConfig, ModelsConfig, OutputConfig,
-    PlanConfig, RunConfig, SequenceConfig,
+    BatchConfig, Config, DatasetConfig, DatasetFiles, DelegateConfig, KeepConfig, ModelsConfig,
+    OutputConfig, PlanConfig, RunConfig, SequenceConfig,
 };
 use crate::dataset::plan::Plan;
 use crate::error::hints::Audience;
@@ -13,9 +13,10 @@ use crate::error::{CliError, Exit};
 use crate::inference::{BackendEvent, ShutdownFlag};
 use crate::job::worker_pool::{RunOutcome, WorkerControl};
 use crate::job::{
-    self, ClipEvent, DatasetScan, Job, JobConfig, JobContext, JobObserver, JobReport, skip_reason,
-    states, tenths,
+    self, ClipEvent, DatasetScan, Job, JobContext, JobObserver, JobReport, skip_reason, states,
+    tenths,
 };
+use crate::sequence::SequenceSpec;
 use crate::storage::SharedLedger;
 use crate::storage::batches::FINAL_NAME;
 use crate::storage::manifest::MANIFEST_NAME;
@@ -23,7 +24,7 @@ use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
 use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,6 +35,7 @@ DATASET is a folder with WLASL_v0.3.json and videos/ID.mp4, or a zip archive of 
 in place. --out gets:
   wlasl_landmarks.npz    sequences, labels, video_ids, glosses
   batches/NNNNN.npz      the same with raw landmarks, handedness and frame numbers
+  frames/NNNNN.npz       with --keep-frames: what is found in every frame of each clip
   manifest.jsonl         a line for every instance of the metadata: state and reason
   run.json               settings, models, versions
 Equal input and settings give equal bytes, whatever --workers is.
@@ -46,7 +48,9 @@ Examples:
   handloom process wlasl/ --list                         what would be done
   handloom process wlasl/ --out out/                     all glosses with at least 5 clips
   handloom process archive.zip --out out/ --selected-glosses book,drink,computer
-  handloom process wlasl/ --out out/ --max-samples-per-gloss 20 --workers 2";
+  handloom process wlasl/ --out out/ --max-samples-per-gloss 20 --workers 2
+  handloom process wlasl/ --out out/ --keep-frames       then other sequences without decoding:
+  handloom resequence out/ --out corrected/ --profile corrected";
 
 /// Arguments of `process`.
 #[derive(Debug, Args)]
@@ -80,6 +84,9 @@ pub struct ProcessArgs {
     /// Size of the batch files.
     #[command(flatten, next_help_heading = RUN_HEADING)]
     pub batches: BatchConfig,
+    /// Whether frames are kept.
+    #[command(flatten, next_help_heading = RUN_HEADING)]
+    pub frames: KeepConfig,
     /// `[run]`, which ends with what runs the models.
     #[command(flatten)]
     pub run: RunConfig,
@@ -102,6 +109,7 @@ impl ProcessArgs {
             output: OutputConfig {
                 path: self.out.clone().unwrap_or_default(),
                 batches: self.batches.clone(),
+                frames: self.frames.clone(),
                 mirror: None,
             },
             plan: self.plan.clone(),
@@ -195,21 +203,14 @@ pub(super) fn run_job(
             &json!({"event": "retry", "clips": count}),
         );
     }
-    let mut observer = ConsoleObserver {
-        console,
-        is_resumed: claim != ClaimOutcome::New,
-        started: Instant::now(),
-        total: 0,
-        known: 0,
-        done: 0,
-    };
+    let mut observer = ConsoleObserver::new(console, claim != ClaimOutcome::New);
     let context = JobContext {
         workers,
         control: &control,
         frames: &(),
     };
     let report = job.run(&context, &mut observer)?;
-    observer.console.clear();
+    observer.finish();
     if report.outcome == RunOutcome::Stopped {
         let done: usize = report.counts.values().sum();
         let text = format!(
@@ -222,11 +223,11 @@ pub(super) fn run_job(
         observer.console.report(&text, &event);
         return Ok(Exit::Stopped);
     }
-    conclude(&observer, &job_config, &report)
+    conclude(&observer, &job_config.out, &job_config.shape, &report)
 }
 
 /// Reports the job on the terminal, or as JSON lines on stdout.
-struct ConsoleObserver {
+pub(super) struct ConsoleObserver {
     console: Console,
     is_resumed: bool,
     started: Instant,
@@ -239,6 +240,23 @@ struct ConsoleObserver {
 }
 
 impl ConsoleObserver {
+    /// Reports to `console`. `is_resumed`: an earlier process may have recorded clips.
+    pub(super) fn new(console: Console, is_resumed: bool) -> Self {
+        Self {
+            console,
+            is_resumed,
+            started: Instant::now(),
+            total: 0,
+            known: 0,
+            done: 0,
+        }
+    }
+
+    /// Removes the bar.
+    pub(super) fn finish(&mut self) {
+        self.console.clear();
+    }
+
     /// Clips that this process has processed.
     fn processed(&self) -> usize {
         self.done - self.known
@@ -333,21 +351,22 @@ fn list(console: &Console, plan: &Plan) {
     }
 }
 
-/// Prints the results of a finished job.
-fn conclude(
+/// Prints the results of a finished job in the output folder `out`.
+pub(super) fn conclude(
     observer: &ConsoleObserver,
-    job_config: &JobConfig,
+    out: &Path,
+    spec: &SequenceSpec,
     report: &JobReport,
 ) -> Result<Exit, CliError> {
     let accepted = report.accepted();
     let mut text = tables::closing_table(report, observer.processed());
-    let notices = tables::notices(report.totals, &job_config.shape);
+    let notices = tables::notices(report.totals, spec);
     text.extend(notices.iter().map(|notice| format!("\nNote: {notice}\n")));
     if report.was_complete {
         text.push_str("\nNothing was left to do; --fresh starts over\n");
     }
     if accepted > 0 {
-        let (path, length) = (job_config.out.join(FINAL_NAME), job_config.shape.length);
+        let (path, length) = (out.join(FINAL_NAME), spec.length);
         text.extend([
             format!("\nSaved {accepted} samples to {}\n", path.display()),
             format!("  Sequence shape: ({accepted}, {length}, 126)\n"),
@@ -359,7 +378,7 @@ fn conclude(
         "event": "done", "accepted": accepted, "states": states(&report.counts), "per_gloss": per_gloss,
         "truncated_clips": report.totals.truncated_clips, "slot_swaps": report.totals.slot_swaps,
         "two_hand_pairs": report.totals.two_hand_pairs, "notices": notices,
-        "seconds": tenths(report.elapsed), "out": job_config.out.to_string_lossy(),
+        "seconds": tenths(report.elapsed), "out": out.to_string_lossy(),
     });
     observer.console.report(&text, &event);
     if accepted > 0 {
@@ -370,7 +389,7 @@ fn conclude(
     } else {
         tables::counts_text(&report.counts)
     };
-    let manifest = job_config.out.join(MANIFEST_NAME);
+    let manifest = out.join(MANIFEST_NAME);
     let text = format!(
         "no sequences were extracted: {why}; see {}",
         manifest.display()

@@ -21,11 +21,11 @@ mod values;
 pub use errors::{ConfigError, FileLocation, Origin, Problem};
 pub use keys::{ConfigChanges, KEYS, SettingKey};
 pub use loader::{LoadedConfig, load};
-pub use sequence_settings::{FramesConfig, HandsConfig, NumbersConfig, SequenceConfig};
+pub use sequence_settings::{FramesConfig, HandsConfig, NumbersConfig, RowsConfig, SequenceConfig};
 pub use settings::{
     AcceleratorConfig, BatchConfig, CameraConfig, CaptureConfig, Config, DatasetConfig,
-    DatasetFiles, DelegateConfig, DeviceConfig, LimitsConfig, LogConfig, ModelsConfig, MqttConfig,
-    OutputConfig, PlanConfig, RunConfig, SegmentConfig, TAKES,
+    DatasetFiles, DelegateConfig, DeviceConfig, KeepConfig, LimitsConfig, LogConfig, ModelsConfig,
+    MqttConfig, OutputConfig, PlanConfig, RunConfig, SegmentConfig, TAKES,
 };
 pub use sources::{DEFAULT_FILE, Sources};
 pub use values::{BrokerUrl, Secret};

@@ -78,9 +78,9 @@ pub struct FramesConfig {
     pub sampling: Option<Sampling>,
 }
 
-/// The part of `[sequence]` that clips and takes share.
-#[derive(Clone, Debug, PartialEq, Args, Serialize)]
-pub struct HandsConfig {
+/// The part of `[sequence]` that says how long the sequences of clips and takes are.
+#[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
+pub struct RowsConfig {
     /// Frames in a sequence; shorter clips and signs are padded with zeros
     #[arg(id = "sequence.sequence_length", long = "sequence-length", value_name = "N", default_value = "32", value_parser = whole::<usize>(1, 10_000))]
     pub sequence_length: usize,
@@ -90,6 +90,15 @@ pub struct HandsConfig {
     /// Leave out clips and signs with a hand in fewer frames of the sequence
     #[arg(id = "sequence.min_frames", long = "min-frames", value_name = "N", default_value = "8", value_parser = whole::<usize>(0, 1_000_000_000))]
     pub min_frames: usize,
+}
+
+/// The part of `[sequence]` that clips and takes share.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+pub struct HandsConfig {
+    /// How long a sequence is.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub rows: RowsConfig,
     /// Hands to detect in a frame; a sequence has room for two
     #[arg(id = "sequence.num_hands", long = "num-hands", value_name = "N", default_value = "2", value_parser = whole::<usize>(1, 2))]
     pub num_hands: usize,

@@ -111,6 +111,10 @@ pub struct OutputConfig {
     #[command(flatten)]
     #[serde(flatten)]
     pub batches: BatchConfig,
+    /// Whether frames are kept.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub frames: KeepConfig,
     /// Folder that gets a copy of every finished file
     #[arg(id = "output.mirror", value_parser = path())]
     pub mirror: Option<PathBuf>,
@@ -122,6 +126,15 @@ pub struct BatchConfig {
     /// Planned clips, or takes, in a batch file
     #[arg(id = "output.batch_size", long = "batch-size", value_name = "N", default_value = "256", value_parser = whole::<usize>(1, 65_536))]
     pub batch_size: usize,
+}
+
+/// The part of `[output]` that says whether the frames of clips are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize)]
+pub struct KeepConfig {
+    /// Read every frame of each clip and keep what is found in it, in frames/NNNNN.npz: `handloom resequence` then makes
+    /// other sequences without decoding
+    #[arg(id = "output.keep_frames", long = "keep-frames")]
+    pub keep_frames: bool,
 }
 
 /// `[camera]`: what is recorded.

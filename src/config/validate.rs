@@ -84,7 +84,7 @@ fn numbers(config: &Config) -> Vec<Rule> {
             "the first must not exceed the second, or no sign would be recorded",
         ),
         (
-            hands.min_frames > hands.sequence_length,
+            hands.rows.min_frames > hands.rows.sequence_length,
             "sequence.min_frames",
             "sequence.sequence_length",
             "the first must not exceed the second, or no clip would be accepted",
@@ -135,16 +135,22 @@ fn sequence(config: &Config) -> Vec<Rule> {
             "the dominant hand is known only where slots are sides; set them, or remove the first",
         ),
         (
-            has_dataset && !is_strided && hands.frame_stride != own.frame_stride,
+            has_dataset && !is_strided && hands.rows.frame_stride != own.rows.frame_stride,
             "sequence.frame_stride",
             sampling,
             "only sampling by stride skips frames; set sampling to stride, or remove the first",
         ),
         (
-            has_dataset && !is_strided && hands.sequence_length < 2,
+            has_dataset && !is_strided && hands.rows.sequence_length < 2,
             "sequence.sequence_length",
             sampling,
             "the first and the last frame are both in a sequence; set a length of 2 or more",
+        ),
+        (
+            config.sequence.tracking && config.output.frames.keep_frames,
+            "sequence.tracking",
+            "output.keep_frames",
+            "tracking finds hands from frame to frame that are sampled, and kept frames are all read each by itself; remove one",
         ),
         (
             is_for_camera && frames.sampling.is_some(),

@@ -10,7 +10,7 @@ use crate::inference::{BackendRequest, DelegateSpec, ModelPaths};
 use crate::job::{self, JobConfig};
 use crate::mqtt::{Settings, Tls};
 use crate::recording::capture_settings::CaptureSettings;
-use crate::sequence::{Profile, SequenceSpec};
+use crate::sequence::SequenceSpec;
 use crate::video::clip::VideoOptions;
 use crate::video::clip_decoder::DecodePlace;
 use std::time::Duration;
@@ -33,13 +33,14 @@ impl Config {
             plan_options: self.plan_options(),
             profile: self.sequence.numbers.profile,
             shape: self.sequence_spec(),
-            min_frames: self.sequence.hands.min_frames,
+            min_frames: self.sequence.hands.rows.min_frames,
             detector: self.detector(),
             models: self.model_paths(),
             accelerator: self.backend_request(),
             video: self.video_options(),
             decode_place: self.decode_place(),
             batch_size: self.output.batches.batch_size,
+            keep_frames: self.output.frames.keep_frames,
         }
     }
 
@@ -52,7 +53,7 @@ impl Config {
             max_glosses: self.plan.max_glosses,
             selected_glosses: self.plan.selected_glosses.iter().map(trimmed).collect(),
             max_samples_per_gloss: self.plan.max_samples_per_gloss,
-            folds_case: self.sequence.numbers.profile == Profile::Notebook,
+            folds_case: self.sequence.numbers.profile.folds_case(),
         }
     }
 
@@ -60,8 +61,8 @@ impl Config {
     #[must_use]
     pub fn sequence_spec(&self) -> SequenceSpec {
         SequenceSpec {
-            length: self.sequence.hands.sequence_length,
-            stride: self.sequence.hands.frame_stride,
+            length: self.sequence.hands.rows.sequence_length,
+            stride: self.sequence.hands.rows.frame_stride,
             tracking: self.sequence.tracking,
             options: self.sequence.options(),
         }
@@ -133,7 +134,7 @@ impl Config {
                 options: spec.options.of_takes(),
                 ..spec
             },
-            min_frames: self.sequence.hands.min_frames,
+            min_frames: self.sequence.hands.rows.min_frames,
             detector: self.detector(),
             dataset_fps: camera.segments.dataset_fps,
             start_frames: camera.segments.start_frames,

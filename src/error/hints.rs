@@ -6,7 +6,7 @@ use crate::dataset::wlasl::MetadataError;
 use crate::error::{CliError, Exit};
 use crate::http::PreviewError;
 use crate::inference::{ModelFileError, SelectionError};
-use crate::storage::StoreError;
+use crate::storage::{KeptResultsError, StoreError};
 use crate::video::dataset_source::DatasetError;
 use crate::video::decoder::DecoderError;
 use std::error::Error;
@@ -98,6 +98,8 @@ impl Audience {
             } else {
                 format!("\nmake it work again, choose another {output}, or start over with --fresh")
             }
+        } else if let Some(error) = error.downcast_ref::<KeptResultsError>() {
+            of_kept_results(error)
         } else if error.is::<PreviewError>() {
             "; choose another --preview HOST:PORT".to_owned()
         } else {
@@ -182,6 +184,30 @@ impl Audience {
 
     fn json(self) -> &'static str {
         self.name("--metadata FILE", "dataset.json")
+    }
+}
+
+/// For the users of commands, who alone get such an error.
+fn of_kept_results(error: &KeptResultsError) -> String {
+    let again = "process the dataset";
+    match error {
+        KeptResultsError::NotFinished { .. } => {
+            format!("; {again} into it to the end, with --keep-frames")
+        }
+        KeptResultsError::NotKept { .. } => {
+            format!("; {again} with --keep-frames, or with the options that are wanted")
+        }
+        KeptResultsError::Changed { .. } => format!(
+            "; restore it from a copy, or {again} with --keep-frames into the same folder, which reads its clips again"
+        ),
+        KeptResultsError::OverLimit { .. } => format!(
+            "; {again} with --keep-frames and without --max-samples-per-gloss, or with the options that are wanted"
+        ),
+        KeptResultsError::OtherPlan { profile, .. } => {
+            format!("; {again} with --profile {profile}")
+        }
+        KeptResultsError::SameFolder { .. } => "; choose another --out".to_owned(),
+        KeptResultsError::Store(_) => String::new(),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::config::ConfigError;
 use crate::http::PreviewError;
 use crate::inference::{BackendError, ModelFileError, SelectionError};
 use crate::mqtt::{TlsError, UrlError};
-use crate::storage::StoreError;
+use crate::storage::{KeptResultsError, StoreError};
 use crate::video::dataset_source::DatasetError;
 use std::io::ErrorKind;
 
@@ -60,9 +60,12 @@ impl CliError {
     /// Whether the disk was full; another attempt may succeed later.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.error
-            .downcast_ref::<StoreError>()
-            .is_some_and(StoreError::is_full)
+        self.store_error().is_some_and(StoreError::is_full)
+    }
+
+    /// What could not be written or read back, if that is the error.
+    pub(crate) fn store_error(&self) -> Option<&StoreError> {
+        self.error.downcast_ref()
     }
 
     /// The error and its causes. A cause that the text names already is not repeated.
@@ -90,6 +93,24 @@ macro_rules! exit_codes {
     )*};
 }
 
+fn exit_of_store(error: &StoreError) -> Exit {
+    match error {
+        StoreError::Occupied { .. }
+        | StoreError::Unknown { .. }
+        | StoreError::Locked { .. }
+        | StoreError::Create { .. }
+        | StoreError::Link { .. }
+        | StoreError::TooLong { .. }
+        | StoreError::NoLocks { .. } => Exit::CannotCreate,
+        StoreError::Read { source, .. } if source.kind() == ErrorKind::NotFound => Exit::NoInput,
+        StoreError::Broken { .. } | StoreError::BadLedger { .. } => Exit::BadData,
+        StoreError::Write { .. }
+        | StoreError::Read { .. }
+        | StoreError::Ledger { .. }
+        | StoreError::Lost { .. } => Exit::InOut,
+    }
+}
+
 exit_codes! {
     ConfigError: |_| Exit::Config;
     PreviewError: |_| Exit::CannotCreate;
@@ -107,20 +128,14 @@ exit_codes! {
         }
         _ => Exit::BadData,
     };
-    StoreError: |error| match error {
-        StoreError::Occupied { .. }
-        | StoreError::Unknown { .. }
-        | StoreError::Locked { .. }
-        | StoreError::Create { .. }
-        | StoreError::Link { .. }
-        | StoreError::TooLong { .. }
-        | StoreError::NoLocks { .. } => Exit::CannotCreate,
-        StoreError::Read { source, .. } if source.kind() == ErrorKind::NotFound => Exit::NoInput,
-        StoreError::Broken { .. } | StoreError::BadLedger { .. } => Exit::BadData,
-        StoreError::Write { .. }
-        | StoreError::Read { .. }
-        | StoreError::Ledger { .. }
-        | StoreError::Lost { .. } => Exit::InOut,
+    StoreError: exit_of_store;
+    KeptResultsError: |error| match error {
+        KeptResultsError::NotFinished { .. } | KeptResultsError::NotKept { .. } => Exit::NoInput,
+        KeptResultsError::Changed { .. }
+        | KeptResultsError::OverLimit { .. }
+        | KeptResultsError::OtherPlan { .. } => Exit::BadData,
+        KeptResultsError::SameFolder { .. } => Exit::Usage,
+        KeptResultsError::Store(error) => exit_of_store(error),
     };
     CameraError: |error| match error {
         CameraError::NotFound(_) | CameraError::NoFile { .. } => Exit::NoInput,

@@ -1,27 +1,47 @@
 //! Judges the results of the workers in plan order, records each, seals the batches.
 
 use super::observer::{ClipEvent, JobObserver, retry_while_full};
-use super::{Job, manifest, skip_reason};
+use super::results::{JobResults, RecordedResults};
+use super::{JobReport, manifest, skip_reason};
 use crate::dataset::acceptance::{Judge, Outcome, Reading, State, StateCounts, Verdict};
 use crate::error::CliError;
-use crate::job::worker_pool::ResultSink;
+use crate::inference::BackendHandle;
+use crate::job::worker_pool::{ResultSink, RunOutcome};
 use crate::messages::payloads::{ClipName, Fault};
 use crate::messages::topics;
 use crate::storage::StoreError;
 use crate::storage::batches::{BatchRow, SealedBatch};
-use crate::storage::ledger::{ClipRecord, Message};
+use crate::storage::ledger::{ClipRecord, Message, PartRecord};
 use crate::system::clock::timestamp;
 use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// What came of a clip.
+pub(super) struct ClipResult {
+    /// Its outcome.
+    pub(super) outcome: Outcome,
+    /// The file with its kept frames, if they are kept.
+    pub(super) part: Option<PartRecord>,
+}
+
+impl From<Outcome> for ClipResult {
+    fn from(outcome: Outcome) -> Self {
+        let part = None;
+        Self { outcome, part }
+    }
+}
 
 /// Judges results in plan order and records them.
 pub(super) struct ResultCollector<'a, 'j> {
-    job: &'a mut Job<'j>,
+    results: &'a mut JobResults<'j>,
+    /// What runs the models, if they run.
+    backend: Option<&'a BackendHandle>,
     observer: &'a mut dyn JobObserver,
     run: String,
     /// Knows the accepted clips per gloss.
-    pub(super) judge: Judge,
+    judge: Judge,
     /// Instances per state so far.
-    pub(super) counts: StateCounts,
+    counts: StateCounts,
     /// Recorded by a previous process and not passed yet.
     known: BTreeMap<usize, ClipRecord>,
     sealed: BTreeMap<usize, SealedBatch>,
@@ -31,34 +51,51 @@ pub(super) struct ResultCollector<'a, 'j> {
 }
 
 impl<'a, 'j> ResultCollector<'a, 'j> {
-    /// Continues the run named `run`, of which the clips `known` are recorded and the batches `sealed` are written.
+    /// Continues the run named `run`, of which `recorded` is recorded.
     pub(super) fn new(
-        job: &'a mut Job<'j>,
+        results: &'a mut JobResults<'j>,
+        backend: Option<&'a BackendHandle>,
         observer: &'a mut dyn JobObserver,
         run: String,
-        known: BTreeMap<usize, ClipRecord>,
-        sealed: BTreeMap<usize, SealedBatch>,
+        recorded: RecordedResults,
     ) -> Self {
-        let (min_frames, limit) = (
-            job.config.min_frames,
-            job.config.plan_options.max_samples_per_gloss,
-        );
+        let limit = results.plan.plan_options.max_samples_per_gloss;
         Self {
-            job,
+            judge: Judge::new(results.min_frames, limit),
+            results,
+            backend,
             observer,
             run,
-            judge: Judge::new(min_frames, limit),
             counts: StateCounts::new(),
-            known,
-            sealed,
+            known: recorded.clips,
+            sealed: recorded.batches,
             next_record: 0,
             has_lost: false,
         }
     }
 
+    /// How the run that `began` then ended.
+    pub(super) fn report(
+        mut self,
+        outcome: RunOutcome,
+        was_complete: bool,
+        began: Instant,
+    ) -> Result<JobReport, StoreError> {
+        self.count_skipped(self.results.plan.records.len());
+        let recorded = self.results.recorder.ledger().clips()?;
+        Ok(JobReport {
+            outcome,
+            was_complete,
+            counts: self.counts,
+            judge: self.judge,
+            totals: manifest::totals(recorded.values()),
+            elapsed: began.elapsed(),
+        })
+    }
+
     /// Counts the records before `end`, none of which is processed.
-    pub(super) fn count_skipped(&mut self, end: usize) {
-        for record in &self.job.scan.plan.records[self.next_record..end] {
+    fn count_skipped(&mut self, end: usize) {
+        for record in &self.results.plan.records[self.next_record..end] {
             if let Some((state, _)) = skip_reason(record) {
                 *self.counts.entry(state).or_default() += 1;
             }
@@ -68,18 +105,18 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
 
     /// Writes the batch of `position` and marks it sealed.
     fn seal(&mut self, position: usize) -> Result<(), CliError> {
-        let scan = self.job.scan;
-        let plan = &scan.plan;
-        let recorder = &mut self.job.recorder;
+        let plan = self.results.plan;
+        let recorder = &mut self.results.recorder;
         let batch = recorder.batch_of(position);
         if self.sealed.contains_key(&batch) {
             return Ok(());
         }
         let seal = || recorder.seal(batch, plan.jobs.len(), &plan.glosses, &timestamp());
         match retry_while_full(self.observer, seal) {
-            Err(StoreError::Lost { positions, .. }) => {
+            Err(StoreError::Lost { path, positions }) => {
                 self.has_lost = true;
-                self.job.forget_clips(&positions, self.observer)?;
+                self.results
+                    .forget_clips(&positions, &path, self.observer)?;
                 return Ok(());
             }
             // The file was not what was written; its rows are still staged.
@@ -101,15 +138,17 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
         state: State,
         reason: Option<&str>,
         reading: Option<Reading>,
+        part: Option<PartRecord>,
     ) -> Result<(), CliError> {
-        let scan = self.job.scan;
-        let job = &scan.plan.jobs[position];
-        let record = &scan.plan.records[job.record];
+        let plan = self.results.plan;
+        let job = &plan.jobs[position];
+        let record = &plan.records[job.record];
         let clip = ClipRecord {
-            key: scan.clip_key(position),
+            key: (self.results.clip_key)(position),
             state: state.name().to_owned(),
             reason: reason.map(str::to_owned),
             clip: reading.as_ref().map(manifest::clip_json),
+            part,
         };
         let reading = reading.filter(|_| state == State::Accepted);
         let row = reading.map(|reading| {
@@ -131,7 +170,7 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
             };
             Message::new(topics::FAULT, &fault)
         });
-        let (recorder, messages) = (&self.job.recorder, fault.as_slice());
+        let (recorder, messages) = (&self.results.recorder, fault.as_slice());
         let write = || recorder.record(position, &clip, row.as_ref(), messages, &timestamp());
         retry_while_full(self.observer, write)?;
         tracing::debug!(position, video_id = %job.video_id, state = state.name(), reason, "clip recorded");
@@ -139,23 +178,23 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
     }
 }
 
-impl ResultSink<Outcome, CliError> for ResultCollector<'_, '_> {
-    fn cached_result(&mut self, position: usize) -> Option<Outcome> {
+impl ResultSink<ClipResult, CliError> for ResultCollector<'_, '_> {
+    fn cached_result(&mut self, position: usize) -> Option<ClipResult> {
         if let Some(clip) = self.known.get(&position) {
             let state = State::from_name(&clip.state)?;
-            return Some(Outcome::Known(state, clip.reason.clone()));
+            return Some(Outcome::Known(state, clip.reason.clone()).into());
         }
         self.judge
-            .is_full(&self.job.scan.plan.jobs[position].gloss)
-            .then_some(Outcome::Spared)
+            .is_full(&self.results.plan.jobs[position].gloss)
+            .then(|| Outcome::Spared.into())
     }
 
-    fn deliver(&mut self, position: usize, outcome: Outcome) -> Result<(), CliError> {
-        let (scan, backend) = (self.job.scan, self.job.backend);
-        for event in backend.events() {
+    fn deliver(&mut self, position: usize, result: ClipResult) -> Result<(), CliError> {
+        for event in self.backend.into_iter().flat_map(BackendHandle::events) {
             self.observer.backend_event(&event);
         }
-        let plan = &scan.plan;
+        let plan = self.results.plan;
+        let ClipResult { outcome, mut part } = result;
         let job = &plan.jobs[position];
         self.count_skipped(job.record);
         self.next_record += 1;
@@ -169,13 +208,17 @@ impl ResultSink<Outcome, CliError> for ResultCollector<'_, '_> {
         match self.known.remove(&position) {
             // A clip ahead of it was read again and took its place.
             Some(before) if before.state != state.name() => {
-                let recorder = &self.job.recorder;
+                let recorder = &self.results.recorder;
                 let write = || recorder.ledger().set_state(position, state.name(), reason);
                 retry_while_full(self.observer, write)?;
             }
             Some(_) => {}
             None => {
-                self.record(position, state, reason, reading.map(|r| *r))?;
+                // Whether such a clip was read depends on the workers.
+                if let Some(part) = part.take_if(|_| state == State::OverLimit) {
+                    self.results.recorder.remove_parts(&[part]);
+                }
+                self.record(position, state, reason, reading.map(|r| *r), part)?;
                 self.observer.clip_recorded(&ClipEvent {
                     position,
                     gloss: &job.gloss,
@@ -187,7 +230,8 @@ impl ResultSink<Outcome, CliError> for ResultCollector<'_, '_> {
             }
         }
         let end = position + 1;
-        if end.is_multiple_of(self.job.config.batch_size) || end == plan.jobs.len() {
+        let batch = self.results.recorder.batch_of(position);
+        if end == self.results.recorder.positions(batch, plan.jobs.len()).end {
             self.seal(position)?;
         }
         Ok(())

@@ -46,6 +46,7 @@ pub(super) fn manifest(
         let state = State::from_name(&state)
             .ok_or_else(|| broken(format!("clip {position} has the state {state:?}")))?;
         let mut line = line(record, state, reason);
+        line.position = Some(position);
         let clip = clip.map(|json| serde_json::from_str(&json)).transpose();
         line.clip = clip.map_err(|e| broken(e.to_string()))?;
         line.stored = (state == State::Accepted).then(|| place(position));
@@ -66,6 +67,7 @@ fn line(record: &PlanRecord, state: State, reason: Option<String>) -> ManifestLi
         signer_id: record.signer_id,
         frame_start: record.frame_start.clone().ok(),
         frame_end: record.frame_end.clone().ok(),
+        position: None,
         clip: None,
         stored: None,
     }

@@ -3,28 +3,29 @@
 
 mod begun;
 mod collector;
+mod keep;
 mod manifest;
 pub mod observer;
 mod provenance;
 mod recovery;
 mod rescan;
+mod resequence;
+mod results;
 mod worker;
 pub mod worker_pool;
 
 use crate::dataset::acceptance::{Judge, State, StateCounts};
 use crate::dataset::plan::{Plan, PlanOptions, PlanRecord, plan};
-use crate::digest::sha256_hex;
 use crate::error::{CliError, Exit};
 use crate::hand;
 use crate::inference::{BackendHandle, expected_identity};
 use crate::inference::{BackendRequest, ModelFiles, ModelPaths};
 use crate::messages::payloads::Timestamp;
 use crate::sequence::{Profile, SequenceSpec};
-use crate::storage::ledger::{JobIdentity, LEDGER_NAME};
+
 use crate::storage::manifest::write_run;
 use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
 use crate::storage::{Ledger, Recorder, SharedLedger, StoreError};
-use crate::system::clock::timestamp;
 use crate::video::clip::{self, VideoOptions};
 use crate::video::clip_decoder::DecodePlace;
 use crate::video::dataset_source::DatasetSource;
@@ -32,6 +33,8 @@ use crate::video::decoder;
 use crate::video::turns::DecodeTurns;
 use begun::BegunClips;
 use collector::ResultCollector;
+use observer::is_room_found;
+use results::JobResults;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -42,6 +45,8 @@ pub use manifest::SequenceTotals;
 pub(crate) use observer::retry_while_full;
 pub use observer::{ClipEvent, FrameObserver, JobObserver};
 pub(crate) use provenance::states;
+pub use resequence::ResequenceConfig;
+pub(crate) use resequence::resequence;
 pub(crate) use worker_pool::shutdown_with_deadline;
 
 /// Everything that defines a job.
@@ -75,6 +80,8 @@ pub struct JobConfig {
     pub decode_place: DecodePlace,
     /// Planned clips in a batch file.
     pub batch_size: usize,
+    /// Whether the frames of all clips are kept.
+    pub keep_frames: bool,
 }
 
 /// A dataset that was read, with the plan over it.
@@ -170,7 +177,7 @@ pub struct Job<'a> {
     scan: &'a DatasetScan,
     backend: &'a BackendHandle,
     ledger: SharedLedger,
-    recorder: Recorder,
+    results: JobResults<'a>,
 }
 
 impl<'a> Job<'a> {
@@ -186,7 +193,14 @@ impl<'a> Job<'a> {
             config,
             scan,
             backend,
-            recorder: Recorder::new(&config.out, ledger.clone(), config.batch_size, length),
+            results: JobResults {
+                plan: &scan.plan,
+                out: &config.out,
+                profile: config.profile,
+                min_frames: config.min_frames,
+                clip_key: Box::new(|position| scan.clip_key(position)),
+                recorder: Recorder::new(&config.out, ledger.clone(), config.batch_size, length),
+            },
             ledger,
         }
     }
@@ -200,26 +214,16 @@ impl<'a> Job<'a> {
     ///
     /// # Errors
     /// When it holds the results of another job or cannot be written.
-    pub(crate) fn claim(&self, mode: OpenMode) -> Result<ClaimOutcome, StoreError> {
-        let now = timestamp();
+    pub(crate) fn claim(&mut self, mode: OpenMode) -> Result<ClaimOutcome, StoreError> {
         let settings = self.settings();
-        let run = sha256_hex(format!("{settings} {now:?} {}", std::process::id()).as_bytes());
-        let job = JobIdentity {
-            settings,
-            run: run[..8].to_owned(),
-        };
-        let claim = {
-            let mut ledger = self.recorder.ledger();
-            output_dir::claim(&self.config.out, &mut ledger, &job, mode)
-                .map_err(|error| rescan::explain_change(error, self.scan, &ledger))?
-        };
-        if claim == ClaimOutcome::Rescan {
-            self.rescan(&job.settings)?;
+        let claim = self.results.claim(&settings, mode).map_err(|error| {
+            rescan::explain_change(error, self.scan, &self.results.recorder.ledger())
+        })?;
+        if self.config.keep_frames {
+            self.results.recorder.keep_frames()?;
         }
-        let mut ledger = self.recorder.ledger();
-        // Also where an earlier attempt ended right after the claim.
-        if ledger.metadata("started")?.is_none() {
-            ledger.set_metadata("started", Some(&moment(&now).to_string()))?;
+        if claim == ClaimOutcome::Rescan {
+            self.rescan(&settings)?;
         }
         Ok(claim)
     }
@@ -235,17 +239,20 @@ impl<'a> Job<'a> {
     ) -> Result<JobReport, CliError> {
         let began = Instant::now();
         observer.backend_event(&self.backend.choice());
-        for _ in 0..PASSES_MAX {
-            if let Some(report) = self.pass(context, observer, began)? {
-                return Ok(report);
+        let mut passes = 0;
+        while passes < PASSES_MAX {
+            match self.pass(context, observer, began) {
+                Ok(Some(report)) => return Ok(report),
+                Ok(None) => passes += 1,
+                // A worker found no room for the frames of a clip.
+                Err(error)
+                    if error
+                        .store_error()
+                        .is_some_and(|e| is_room_found(e, observer)) => {}
+                Err(error) => return Err(error),
             }
         }
-        Err(StoreError::BadLedger {
-            path: self.config.out.join(LEDGER_NAME),
-            reason: "its rows or the batch files change again and again after they were written; check disk and memory"
-                .to_owned(),
-        }
-        .into())
+        Err(self.results.unstable().into())
     }
 
     /// Processes the clips that have no result yet, and closes the results. `None` when results were lost meanwhile.
@@ -256,19 +263,13 @@ impl<'a> Job<'a> {
         began: Instant,
     ) -> Result<Option<JobReport>, CliError> {
         let (config, scan, backend) = (self.config, self.scan, self.backend);
-        self.forget_damaged(observer)?;
-        let run = self.recorder.ledger().job()?.map(|job| job.run);
-        let run = run.unwrap_or_default();
+        self.results.forget_damaged(observer)?;
+        let run = self.results.run()?;
         let mut record = provenance::provenance(self, &run)?;
         let clips = scan.plan.jobs.len();
-        let (known, sealed) = {
-            let ledger = self.recorder.ledger();
-            (ledger.clips()?, ledger.sealed()?)
-        };
-        let was_complete = known.len() == clips
-            && sealed.len() == self.recorder.batches(clips)
-            && self.recorder.is_closed()?;
-        observer.job_started(&run, clips, known.len());
+        let recorded = self.results.recorded()?;
+        let was_complete = recorded.is_complete;
+        observer.job_started(&run, clips, recorded.clips.len());
         if !was_complete {
             retry_while_full(observer, || write_run(&config.out, &record))?;
         }
@@ -276,7 +277,8 @@ impl<'a> Job<'a> {
             DecodePlace::ThisProcess => Some(BegunClips::load(self.ledger.clone())?),
             DecodePlace::ChildProcess { .. } => None,
         };
-        let mut collector = ResultCollector::new(self, observer, run, known, sealed);
+        let mut collector =
+            ResultCollector::new(&mut self.results, Some(backend), observer, run, recorded);
         let workers = WorkerFactory {
             config,
             scan,
@@ -297,60 +299,21 @@ impl<'a> Job<'a> {
             Err(error) if error.is_full() && context.control.is_stopped() => RunOutcome::Stopped,
             outcome => outcome?,
         };
-        collector.count_skipped(scan.plan.records.len());
-        let (has_lost, counts, judge) = (collector.has_lost, collector.counts, collector.judge);
-        let recorded = self.recorder.ledger().clips()?;
-        let report = JobReport {
-            outcome,
-            was_complete,
-            counts,
-            judge,
-            totals: manifest::totals(recorded.values()),
-            elapsed: began.elapsed(),
-        };
+        let has_lost = collector.has_lost;
+        let report = collector.report(outcome, was_complete, began)?;
         if outcome == RunOutcome::Done && has_lost {
             return Ok(None);
         }
         if outcome == RunOutcome::Done && !was_complete {
-            let mut finished = moment(&timestamp());
-            finished["seconds"] = json!(tenths(report.elapsed));
-            finished["workers"] = json!(context.workers);
-            finished["states"] = states(&report.counts);
-            record["finished"] = finished;
-            match retry_while_full(observer, || self.close(&mut record)) {
-                Err(StoreError::Lost { positions, .. }) => {
-                    self.forget_clips(&positions, observer)?;
-                    return Ok(None);
-                }
-                // The next pass finds out which batch it is.
-                Err(StoreError::Broken { path, reason }) => {
-                    observer.warn(&format!("{}: {reason}", path.display()));
-                    return Ok(None);
-                }
-                closed => closed?,
+            record["finished"] = results::finished(&report);
+            record["finished"]["workers"] = json!(context.workers);
+            if let Some(reason) = backend.lost() {
+                record["finished"]["backend_lost"] = json!(reason);
             }
-            observer.file_written();
+            let is_closed = self.results.close(&mut record, observer)?;
+            return Ok(is_closed.then_some(report));
         }
         Ok(Some(report))
-    }
-
-    /// Writes what a finished job leaves: manifest, joined file, provenance. Can be repeated.
-    fn close(&self, record: &mut Value) -> Result<(), StoreError> {
-        let plan = &self.scan.plan;
-        let manifest = manifest::manifest(plan, &self.recorder, &self.config.out)?;
-        let batches = self.recorder.batches(plan.jobs.len());
-        record["finished"]["batches"] = json!(batches);
-        if let Some(reason) = self.backend.lost() {
-            record["finished"]["backend_lost"] = json!(reason);
-        }
-        record["finished"]["backends"] = manifest::backends(&manifest);
-        self.recorder.close(
-            batches,
-            &plan.glosses,
-            self.config.profile,
-            &manifest,
-            record,
-        )
     }
 }
 

@@ -73,6 +73,15 @@ pub trait FrameObserver: Sync {
 /// Ignores all events.
 impl FrameObserver for () {}
 
+/// Whether `error` is that there was no room, and `observer` has waited until there was some.
+pub(super) fn is_room_found(error: &StoreError, observer: &mut dyn JobObserver) -> bool {
+    let is_found = error.is_full() && observer.wait_for_room(error);
+    if is_found {
+        observer.room_found();
+    }
+    is_found
+}
+
 /// Repeats `write` for as long as it finds no room and `observer` waits for some.
 ///
 /// # Errors

@@ -3,12 +3,24 @@
 use super::{DatasetScan, Job, JobConfig};
 use crate::dataset::acceptance::{State, StateCounts};
 use crate::digest::sha256_hex;
+use crate::hand::DetectorOptions;
 use crate::inference::ModelFiles;
 use crate::sequence::settings::NumberSettings;
+use crate::sequence::{Profile, SequenceSpec};
 use crate::storage::{StoreError, manifest};
 use crate::video::clip;
 use serde_json::{Value, json};
 use std::path::Path;
+
+/// Setting: the frames of all clips are kept.
+const KEEP_FRAMES: &str = "keep_frames";
+/// Settings that decide what is found in a frame.
+const OF_FRAMES: [&str; 4] = [
+    "num_hands",
+    "min_hand_detection_confidence",
+    "min_hand_presence_confidence",
+    "min_tracking_confidence",
+];
 
 /// Everything that decides the bytes of the npz files. `accelerator` is the identity of what runs the models.
 pub(super) fn settings(
@@ -25,7 +37,7 @@ pub(super) fn settings(
         min_frames: config.min_frames,
         detector: &config.detector,
     };
-    settings.add_to(json!({
+    let mut settings = settings.add_to(json!({
         "metadata_sha256": scan.json_sha256,
         "clips_sha256": clips_sha256(scan),
         "glosses_sha256": sha256_hex(glosses.join("\n").as_bytes()),
@@ -38,7 +50,39 @@ pub(super) fn settings(
         "palm_model_sha256": bundle.palm.sha256,
         "hand_model_sha256": bundle.hand.sha256,
         "accelerator": accelerator,
-    }))
+    }));
+    // Unset where they are not, so that jobs of earlier versions can be resumed.
+    if config.keep_frames {
+        settings[KEEP_FRAMES] = json!(true);
+    }
+    settings
+}
+
+/// The settings of sequences that are made from the kept frames of a job with the settings `known`: those of a job that
+/// decodes the clips and does not keep their frames.
+pub(super) fn resequenced(
+    profile: Profile,
+    spec: &SequenceSpec,
+    min_frames: usize,
+    known: &Value,
+) -> Value {
+    let settings = NumberSettings {
+        profile,
+        spec,
+        min_frames,
+        detector: &DetectorOptions::default(),
+    };
+    let own = settings.add_to(json!({}));
+    let mut settings = known.clone();
+    if let (Value::Object(settings), Value::Object(own)) = (&mut settings, own) {
+        // What decides the frames is as it was.
+        let own = own
+            .into_iter()
+            .filter(|(key, _)| !OF_FRAMES.contains(&key.as_str()));
+        settings.extend(own);
+        settings.shift_remove(KEEP_FRAMES);
+    }
+    settings
 }
 
 /// A hash of the names and sizes of the planned clips. It changes when the dataset has other clips.
@@ -69,10 +113,7 @@ impl DatasetScan {
 /// The provenance of the run named `run`. `finished` is filled in at its end.
 pub(super) fn provenance(job: &Job<'_>, run: &str) -> Result<Value, StoreError> {
     let dataset = &job.scan.dataset;
-    let started = job.recorder.ledger().metadata("started")?;
-    let started: Value = started
-        .and_then(|s| serde_json::from_str(&s).ok())
-        .unwrap_or_default();
+    let started = job.results.started()?;
     // A path that is no UTF-8 is shown with replacement characters.
     let shown = |path: &Path| path.to_string_lossy().into_owned();
     let source = json!({

@@ -1,21 +1,22 @@
 //! What a job has lost is read again: clips whose rows in the ledger or whose batch file have changed on the disk.
 
-use super::Job;
 use super::observer::{JobObserver, retry_while_full};
+use super::results::JobResults;
 use crate::messages::payloads::Fault;
 use crate::messages::topics;
 use crate::storage::StoreError;
 use crate::storage::ledger::{LEDGER_NAME, Message};
 use crate::storage::recorder::Damage;
 use crate::system::clock::timestamp;
+use std::path::Path;
 
 /// What is done about clips that are lost.
 const READ_AGAIN: &str = "its clips are read again";
 
-impl Job<'_> {
+impl JobResults<'_> {
     /// Makes the ledger forget the clips that are in no file any more, so that they are read again.
     pub(super) fn forget_damaged(&self, observer: &mut dyn JobObserver) -> Result<(), StoreError> {
-        let count = self.scan.plan.jobs.len();
+        let count = self.plan.jobs.len();
         let mut clips = Vec::new();
         for damage in self.recorder.damage(count)? {
             match damage {
@@ -31,25 +32,22 @@ impl Job<'_> {
         if clips.is_empty() {
             return Ok(());
         }
-        self.forget_clips(&clips, observer)
+        self.forget_clips(&clips, &self.out.join(LEDGER_NAME), observer)
     }
 
-    /// Makes the ledger forget the clips at `positions`, whose numbers it has lost.
+    /// Makes the ledger forget the clips at `positions`, whose numbers or frames the file or folder `path` has lost.
     pub(super) fn forget_clips(
         &self,
         positions: &[usize],
+        path: &Path,
         observer: &mut dyn JobObserver,
     ) -> Result<(), StoreError> {
         let ids: Vec<&str> = positions
             .iter()
-            .filter_map(|position| self.scan.plan.jobs.get(*position))
+            .filter_map(|position| self.plan.jobs.get(*position))
             .map(|clip| &*clip.video_id)
             .collect();
-        let reason = format!(
-            "the ledger {} has lost the clips {}",
-            self.config.out.join(LEDGER_NAME).display(),
-            ids.join(", ")
-        );
+        let reason = format!("{} has lost the clips {}", path.display(), ids.join(", "));
         let messages = [report(observer, reason)];
         self.recorder.reopen()?;
         let forget = || {

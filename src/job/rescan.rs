@@ -22,7 +22,7 @@ impl Job<'_> {
             let key = self.scan.clip_key(position);
             wanted.entry(key).or_default().push_back(position);
         }
-        let clips = self.recorder.ledger().clips()?;
+        let clips = self.results.recorder.ledger().clips()?;
         let mut moves = BTreeMap::new();
         for (position, clip) in &clips {
             // Equal keys are interchangeable and keep their order.
@@ -34,38 +34,41 @@ impl Job<'_> {
             }
         }
         let glosses = |settings: &Value| settings.get("glosses_sha256").cloned();
-        let job = self.recorder.ledger().job()?;
+        let job = self.results.recorder.ledger().job()?;
         let same_glosses = job.is_some_and(|j| glosses(&j.settings) == glosses(settings));
         let old_end = clips.last_key_value().map_or(0, |(last, _)| last + 1);
-        let sealed = self.recorder.ledger().sealed()?;
+        let sealed = self.results.recorder.ledger().sealed()?;
         for batch in sealed.into_keys() {
             // What it covered when it was sealed; the last one may have been cut short by the end of the plan.
-            let before = self.recorder.positions(batch, old_end);
+            let before = self.results.recorder.positions(batch, old_end);
             let stays = same_glosses
-                && before == self.recorder.positions(batch, plan.jobs.len())
+                && before == self.results.recorder.positions(batch, plan.jobs.len())
                 && before.clone().all(|p| moves.get(&p) == Some(&p));
             if !stays {
                 self.unseal(batch, old_end)?;
             }
         }
-        self.recorder.reopen()?;
-        self.recorder.ledger().renumber_clips(&moves, settings)
+        self.results.recorder.reopen()?;
+        self.results
+            .recorder
+            .ledger()
+            .renumber_clips(&moves, settings)
     }
 
     /// Forgets the clips that could not be read, so that the next run reads them again, and those whose turn may come or
     /// go with them. Returns how many could not be read.
     pub(crate) fn retry_failed(&self) -> Result<usize, StoreError> {
         let failed = State::Unreadable.name();
-        let clips = self.recorder.ledger().clips()?;
+        let clips = self.results.recorder.ledger().clips()?;
         let Some((first, _)) = clips.iter().find(|(_, c)| c.state == failed) else {
             return Ok(0);
         };
         // With a limit per gloss a clip that turns out well takes the place of a later one, which may lie in any batch.
         let has_limit = self.config.plan_options.max_samples_per_gloss.is_some();
         let count = self.scan.plan.jobs.len();
-        let sealed = self.recorder.ledger().sealed()?;
+        let sealed = self.results.recorder.ledger().sealed()?;
         for batch in sealed.into_keys() {
-            let range = self.recorder.positions(batch, count);
+            let range = self.results.recorder.positions(batch, count);
             let is_touched = if has_limit {
                 range.end > *first
             } else {
@@ -75,19 +78,24 @@ impl Job<'_> {
                 self.unseal(batch, count)?;
             }
         }
-        self.recorder.reopen()?;
+        self.results.recorder.reopen()?;
         // Without a limit no clip is over it.
         let states = [failed, State::OverLimit.name()];
-        self.recorder.ledger().forget_clips(&states, *first)?;
+        self.results
+            .recorder
+            .ledger()
+            .forget_clips(&states, *first)?;
         Ok(clips.values().filter(|c| c.state == failed).count())
     }
 
     /// Unseals `batch`. If its file cannot be used, its clips are read again.
     fn unseal(&self, batch: usize, count: usize) -> Result<(), StoreError> {
-        match self.recorder.unseal(batch, count) {
+        match self.results.recorder.unseal(batch, count) {
             Err(error @ (StoreError::Read { .. } | StoreError::Broken { .. })) => {
                 tracing::warn!(batch, %error, "a batch file is unusable; its clips are read again");
-                self.recorder.discard_batch(batch, count, &[], &timestamp())
+                self.results
+                    .recorder
+                    .discard_batch(batch, count, &[], &timestamp())
             }
             unsealed => unsealed.map(|_| ()),
         }

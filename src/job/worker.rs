@@ -1,6 +1,8 @@
 //! What one worker thread does with one clip.
 
 use super::begun::{BegunClip, BegunClips, ENDED_TWICE};
+use super::collector::ClipResult;
+use super::keep::{self, KeepError};
 use super::{DatasetScan, JobConfig, JobContext};
 use crate::dataset::acceptance::{Outcome, Reading};
 use crate::dataset::plan::PlannedClip;
@@ -10,6 +12,8 @@ use crate::inference::{BackendHandle, SelectionError, WorkerDetector};
 use crate::sequence::{
     ExtractError, FrameRecord, FrameTimes, Sequence, assemble, extract, plan_frames, read_frames,
 };
+use crate::storage::part_file::write_part;
+use crate::video::clip::ClipFacts;
 use crate::video::clip_decoder::ClipDecoder;
 use crate::video::clip_file::open_file;
 use crate::video::gst_pipeline::stuck_decoders;
@@ -44,7 +48,7 @@ impl<'a> WorkerFactory<'a> {
     pub(super) fn worker(
         &'a self,
         n: usize,
-    ) -> Result<impl FnMut(usize) -> Result<Option<Outcome>, CliError> + 'a, CliError> {
+    ) -> Result<impl FnMut(usize) -> Result<Option<ClipResult>, CliError> + 'a, CliError> {
         let decoder = ClipDecoder::new(&self.config.video, self.config.decode_place, &self.turns);
         let mut tools = WorkerTools {
             decoder: decoder.map_err(|error| machine_fault(&error))?,
@@ -54,9 +58,18 @@ impl<'a> WorkerFactory<'a> {
             let clip = &self.scan.plan.jobs[position];
             tracing::debug!(position, video_id = %clip.video_id, worker = n, "clip begun");
             self.context.frames.clip_started(n, clip);
-            let outcome = self.read_recorded(n, clip, &mut tools);
+            let result = self.read_recorded(n, clip, &mut tools);
             self.context.frames.clip_finished(n);
-            outcome
+            match result? {
+                // Where frames are kept, also that there are none.
+                Some(ClipResult {
+                    outcome: Outcome::Unreadable(reason),
+                    part: None,
+                }) if self.config.keep_frames => {
+                    Ok(Some(keep::unreadable(&self.config.out, clip, &reason)?))
+                }
+                result => Ok(result),
+            }
         })
     }
 
@@ -66,18 +79,18 @@ impl<'a> WorkerFactory<'a> {
         n: usize,
         planned: &PlannedClip,
         tools: &mut WorkerTools<'_>,
-    ) -> Result<Option<Outcome>, CliError> {
+    ) -> Result<Option<ClipResult>, CliError> {
         let begun = match &self.begun {
             None => None,
             Some(clips) => match clips.begin(&planned.video_id)? {
-                None => return Ok(Some(Outcome::Unreadable(ENDED_TWICE.to_owned()))),
+                None => return Ok(Some(Outcome::Unreadable(ENDED_TWICE.to_owned()).into())),
                 begun => begun,
             },
         };
-        let outcome = self.read(n, planned, tools);
+        let result = self.read(n, planned, tools);
         tools.decoder.close();
         begun.map_or(Ok(()), BegunClip::end)?;
-        outcome
+        result
     }
 
     /// Reads a clip; again on the CPU, from its start, when the accelerator is lost: a clip is the work of one backend.
@@ -87,7 +100,7 @@ impl<'a> WorkerFactory<'a> {
         n: usize,
         planned: &PlannedClip,
         tools: &mut WorkerTools<'_>,
-    ) -> Result<Option<Outcome>, CliError> {
+    ) -> Result<Option<ClipResult>, CliError> {
         let stuck = stuck_decoders();
         if stuck >= STUCK_DECODERS_MAX {
             let hang = anyhow!(
@@ -95,6 +108,13 @@ impl<'a> WorkerFactory<'a> {
                  resumes, with free memory"
             );
             return Err(CliError::new(Exit::Bug, hang));
+        }
+        if self.config.keep_frames {
+            return match self.keep(n, planned, tools) {
+                Ok(result) => Ok(Some(result)),
+                Err(KeepError::Store(error)) => Err(error.into()),
+                Err(KeepError::Extract(error)) => self.recover(n, planned, tools, error),
+            };
         }
         let file = match self.scan.dataset.clip(&planned.video_id) {
             Ok(file) => file,
@@ -104,34 +124,88 @@ impl<'a> WorkerFactory<'a> {
         let WorkerTools { detector, decoder } = tools;
         let sequence = match sequence {
             Ok(sequence) => sequence,
-            Err(ExtractError::GivenUp) => return Ok(None),
-            Err(ExtractError::Source(error)) => return self.unreadable(error),
-            Err(ExtractError::Model(_)) if detector.is_abandoned() => return Ok(None),
-            Err(ExtractError::Model(error)) => {
-                return match detector.lost() {
-                    None => Err(error.into()),
-                    Some(reason) if self.backend.is_required() => {
-                        Err(SelectionError::lost(&reason).into())
-                    }
-                    Some(_) => {
-                        decoder.close();
-                        detector.fall_back()?;
-                        self.read(n, planned, tools)
-                    }
-                };
-            }
+            Err(error) => return self.recover(n, planned, tools, error),
         };
         let facts = match decoder.facts() {
             Ok(facts) => facts,
             Err(error) => return self.unreadable(error),
         };
-        Ok(Some(Outcome::Read(Box::new(Reading {
+        let reading = Box::new(Reading {
             sequence,
             backend: Arc::clone(&detector.backend),
             decoder: facts.decoder,
             notes: facts.notes,
             stopped_early: facts.stopped_early,
-        }))))
+        });
+        Ok(Some(Outcome::Read(reading).into()))
+    }
+
+    /// Reads all frames of a clip, keeps them and makes its result from them.
+    fn keep(
+        &self,
+        n: usize,
+        planned: &PlannedClip,
+        tools: &mut WorkerTools<'_>,
+    ) -> Result<ClipResult, KeepError> {
+        let WorkerTools { detector, decoder } = tools;
+        let out = &self.config.out;
+        let mut on_frame = |frame: &RgbFrame, found: &FrameRecord| {
+            self.context
+                .frames
+                .frame_processed(n, planned, frame, found);
+            !self.context.control.is_abandoned()
+        };
+        let (part, clip) = write_part(out, |part| {
+            let file = self.scan.dataset.clip(&planned.video_id);
+            let file = file.and_then(|file| open_file(file.path()));
+            let source = file.and_then(|file| decoder.open(file));
+            let source = source.map_err(ExtractError::Source)?;
+            let mut clip = keep::unopened(planned, &detector.backend);
+            (clip.format, clip.declared_frames) = (source.format(), source.declared_frames());
+            clip.error = keep::keep_frames(source, &mut detector.detector, part, &mut on_frame)?;
+            if let Some(reason) = &clip.error
+                && !self.scan.dataset.is_there()
+            {
+                let gone = SourceError::Clip(reason.clone());
+                return Err(ExtractError::Source(gone).into());
+            }
+            let facts = match decoder.facts() {
+                // The decoder ended with the clip.
+                Err(SourceError::Clip(_)) if clip.error.is_some() => ClipFacts::default(),
+                facts => facts.map_err(ExtractError::Source)?,
+            };
+            (clip.decoder, clip.notes) = (facts.decoder, facts.notes);
+            clip.stopped_early = facts.stopped_early;
+            Ok::<_, KeepError>(clip)
+        })?;
+        Ok(keep::result_of_part(out, part, &clip, &self.config.shape)?)
+    }
+
+    /// What is done about a clip that gave no sequence. It is read again where the accelerator was lost.
+    fn recover(
+        &self,
+        n: usize,
+        planned: &PlannedClip,
+        tools: &mut WorkerTools<'_>,
+        error: ExtractError,
+    ) -> Result<Option<ClipResult>, CliError> {
+        let WorkerTools { detector, decoder } = tools;
+        match error {
+            ExtractError::GivenUp => Ok(None),
+            ExtractError::Source(error) => self.unreadable(error),
+            ExtractError::Model(_) if detector.is_abandoned() => Ok(None),
+            ExtractError::Model(error) => match detector.lost() {
+                None => Err(error.into()),
+                Some(reason) if self.backend.is_required() => {
+                    Err(SelectionError::lost(&reason).into())
+                }
+                Some(_) => {
+                    decoder.close();
+                    detector.fall_back()?;
+                    self.read(n, planned, tools)
+                }
+            },
+        }
     }
 
     /// Makes the sequence of the clip at `path`. Where the choice of frames needs the times of all frames, a first pass reads
@@ -168,12 +242,12 @@ impl<'a> WorkerFactory<'a> {
     }
 
     /// The clip is unreadable, unless the machine is at fault or the whole dataset cannot be reached.
-    fn unreadable(&self, error: SourceError) -> Result<Option<Outcome>, CliError> {
+    fn unreadable(&self, error: SourceError) -> Result<Option<ClipResult>, CliError> {
         let SourceError::Clip(reason) = error else {
             return Err(machine_fault(&error));
         };
         if self.scan.dataset.is_there() {
-            Ok(Some(Outcome::Unreadable(reason)))
+            Ok(Some(Outcome::Unreadable(reason).into()))
         } else {
             let gone = anyhow!(
                 "the clips of the dataset in {} can no longer be reached. Check that the medium is mounted and run the \

@@ -185,6 +185,7 @@ impl TakeStore {
             state: state.to_owned(),
             reason: reason.clone(),
             clip: Some(json!(record).to_string()),
+            part: None,
         };
         self.recorder
             .record(position, &clip, row.as_ref(), &[], &clock::timestamp())?;
@@ -407,6 +408,7 @@ fn record_again(out: &Path, recorder: &Recorder) -> Result<(), StoreError> {
                 state: ACCEPTED.to_owned(),
                 reason: None,
                 clip: Some(json!(record).to_string()),
+                part: None,
             };
             // The rows of a sealed batch are in its file.
             let staged = file.is_none().then_some(&row);

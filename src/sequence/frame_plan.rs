@@ -147,6 +147,21 @@ pub fn plan_frames(
     }
 }
 
+/// Whether the frames of a sequence cannot be read without reading further than the decoded ones, which have `times`. The
+/// other parameters are as in [`plan_frames`].
+#[must_use]
+pub fn reads_beyond(
+    spec: &SequenceSpec,
+    frame_start: i64,
+    frame_end: i64,
+    declared: Option<u64>,
+    times: &FrameTimes,
+) -> bool {
+    let window = window(frame_start, frame_end, declared.unwrap_or(u64::MAX));
+    let mut indexes = sampled(window, spec.stride, spec.length);
+    spec.needs_times() || indexes.any(|index| index >= times.len() as u64)
+}
+
 /// Number of frames in `window`; `None` where its end is not known.
 pub(super) fn in_range(
     spec: &SequenceSpec,

@@ -222,15 +222,11 @@ mod tests {
                 prop_assert_eq!(row.hand.is_some(), expected, "row {}", k);
                 prop_assert_eq!(row.is_filled, expected && gap > Some(0));
                 let Some(found) = row.hand else { continue };
-                for point in 0..LANDMARKS {
-                    for axis in 0..3 {
-                        let fp: Vec<f64> = observed
-                            .iter()
-                            .map(|n| f64::from(track[*n].unwrap()[point][axis]))
-                            .collect();
-                        let expected = numpy_interp(x, &xp, &fp) as f32;
-                        prop_assert_eq!(found[point][axis].to_bits(), expected.to_bits());
-                    }
+                for (n, found) in found.as_flattened().iter().enumerate() {
+                    let value = |frame: &usize| track[*frame].unwrap().as_flattened()[n];
+                    let fp: Vec<f64> = observed.iter().map(|f| f64::from(value(f))).collect();
+                    let expected = numpy_interp(x, &xp, &fp) as f32;
+                    prop_assert_eq!(found.to_bits(), expected.to_bits());
                 }
             }
         }

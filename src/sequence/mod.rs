@@ -23,6 +23,6 @@ mod slots;
 
 pub use assemble::{Sequence, SequenceFigures, assemble};
 pub use extract::{ExtractError, FrameCallback, extract, read_frames};
-pub use frame_plan::{FramePlan, FrameTimes, plan_frames};
+pub use frame_plan::{FramePlan, FrameTimes, plan_frames, reads_beyond};
 pub use frame_record::{FrameRecord, FrameTotal};
 pub use options::{Profile, SequenceOptions, SequenceSpec};

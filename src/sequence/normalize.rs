@@ -75,9 +75,8 @@ pub fn normalize(mut hand: [[f32; 3]; LANDMARKS], scale: HandScale) -> [[f32; 3]
             p[1] /= length;
         }
         match scale.z {
-            ZScale::Raw => {}
             ZScale::Scaled if is_scaled => p[2] /= length,
-            ZScale::Scaled => {}
+            ZScale::Raw | ZScale::Scaled => {}
             ZScale::Drop => p[2] = 0.0,
         }
     }

@@ -136,6 +136,12 @@ pub struct SequenceSpec {
 pub const MAX_GAP: usize = 4;
 
 impl Profile {
+    /// Whether glosses are compared in lower case, as the notebook does, when clips are chosen.
+    #[must_use]
+    pub fn folds_case(self) -> bool {
+        self == Self::Notebook
+    }
+
     /// The defaults of the options.
     #[must_use]
     pub fn options(self) -> SequenceOptions {

@@ -31,9 +31,7 @@ pub(super) fn assign(frame: &FrameRecord, slots: Slots) -> SlotAssignment {
     let is_same_side = count == SLOTS && side(0).is_some() && side(0) == side(1);
     let mut hands = [None; SLOTS];
     if slots == Slots::Detected {
-        for hand in 0..count {
-            hands[hand] = Some(hand);
-        }
+        hands = std::array::from_fn(|slot| (slot < count).then_some(slot));
     } else if count > 0 {
         let score = frame.handedness_score;
         // Of two hands on one side the better one chooses; of equally good ones the first detected.

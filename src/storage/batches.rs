@@ -83,6 +83,8 @@ pub struct SealedBatch {
     pub rows: usize,
     /// Of the whole file, lower-case hex.
     pub sha256: String,
+    /// Of the file with the kept frames of its clips, if they are kept.
+    pub frames_sha256: Option<String>,
 }
 
 /// Where batch `number` lies, relative to the output folder.
@@ -132,12 +134,13 @@ pub fn write_batch(
     Ok(SealedBatch {
         rows: rows.len(),
         sha256,
+        frames_sha256: None,
     })
 }
 
 /// Writes the npz file `name` of the output folder `out`, reads it back and returns its SHA-256. The checksums in the
 /// archive are those of the values before they were written, so that a file with other values is not called written.
-fn write_npz(
+pub(super) fn write_npz(
     out: &Path,
     name: &str,
     fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,

@@ -26,10 +26,10 @@ pub enum StoreError {
          (`rm {path}`); to keep the results elsewhere, name that folder itself"
     )]
     Link { path: PathBuf },
-    /// The ledger has lost clips: their rows had changed and were dropped.
+    /// The ledger has lost clips, or their kept frames are lost: they had changed and were dropped.
     #[error(
-        "the ledger {path} has lost the numbers of the clips {positions:?}, whose rows had changed since they were \
-         written; check disk and memory, then run again: the job reads these clips again"
+        "{path} has lost the numbers of the clips {positions:?}, which had changed since they were written; check disk \
+         and memory, then run again: the job reads these clips again"
     )]
     Lost {
         path: PathBuf,

@@ -33,6 +33,10 @@ pub struct ManifestLine {
     pub frame_start: Option<i64>,
     /// Last frame of the sign, as in the metadata.
     pub frame_end: Option<i64>,
+    /// Its position among the processed instances, which the batches are cut from; absent for takes and when it
+    /// is not processed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
     /// What was read of the clip, unless nothing was, or what is known of a take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<Value>,

@@ -4,14 +4,18 @@
 pub mod atomic_file;
 pub mod batches;
 mod error;
+pub(crate) mod frames_file;
+pub(crate) mod kept_results;
 pub mod ledger;
 pub mod lock;
 pub mod manifest;
 pub mod mirror;
 pub mod npz;
 pub mod output_dir;
+pub mod part_file;
 pub mod recorder;
 
 pub use error::StoreError;
+pub use kept_results::KeptResultsError;
 pub use ledger::Ledger;
 pub use recorder::{Recorder, SharedLedger};

@@ -1,16 +1,19 @@
 //! The output folder: which job may write into it, and what a mirror of it holds.
 
 use super::batches::{BATCH_FOLDER, FINAL_NAME, batch_name};
+use super::frames_file::frames_name;
 use super::ledger::{JobIdentity, LEDGER_ENDINGS, LEDGER_NAME, Ledger};
 use super::lock::FolderLock;
 use super::manifest::{MANIFEST_NAME, RUN_NAME};
 use super::mirror::{Listed, Listing};
+use super::part_file::{FRAMES_FOLDER, PARTS_FOLDER, is_part_name};
 use crate::storage::StoreError;
 use crate::storage::atomic_file::{
     file_of_partial, make_folder, read_plain, refuse_link, sync_folder,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -111,8 +114,13 @@ pub(crate) fn claim(
             }) if mode == OpenMode::Rescan => return Ok(ClaimOutcome::Rescan),
             Some(error) => return Err(error),
             None if ledger.job()?.is_some() => {
+                let parts = ledger.part_names()?;
+                let is_known = |path: &Path| {
+                    let name = path.file_name().and_then(OsStr::to_str);
+                    name.is_some_and(|name| parts.contains(name))
+                };
                 let mut partial = leftovers(out)?;
-                partial.retain(|path| !is_result(path));
+                partial.retain(|path| !is_result(path) && !is_known(path));
                 remove(&partial)?;
                 return Ok(ClaimOutcome::Resumed);
             }
@@ -195,23 +203,35 @@ fn settings_of_run(out: &Path) -> Result<Option<Value>, StoreError> {
 }
 
 /// Removes the files that an earlier job over more clips left: batch files from number `batches` on, and the joined
-/// file unless this job `has_final`.
-pub(crate) fn prune(out: &Path, batches: usize, has_final: bool) -> Result<(), StoreError> {
+/// file unless this job `has_final`, and kept frames except the files `frames`.
+pub(crate) fn prune(
+    out: &Path,
+    batches: usize,
+    has_final: bool,
+    frames: impl Iterator<Item = String>,
+) -> Result<(), StoreError> {
     let names = [MANIFEST_NAME, RUN_NAME].into_iter();
     let names = names.chain(has_final.then_some(FINAL_NAME));
     let names = names.map(str::to_owned).chain((0..batches).map(batch_name));
+    let names = names.chain(frames);
     let kept: BTreeSet<PathBuf> = names.map(|name| out.join(name)).collect();
     let mut old = leftovers(out)?;
     old.retain(|path| !kept.contains(path));
     remove(&old)
 }
 
-/// The files that a mirror of the output folder of `ledger` holds: the sealed batches, and after a close the joined file, manifest and
-/// provenance. After a close that is everything.
+/// The files that a mirror of the output folder of `ledger` holds: the sealed batches with their kept frames, and after a
+/// close the joined file, manifest and provenance. After a close that is everything.
 pub(crate) fn mirrored(ledger: &Ledger) -> Result<Listing, StoreError> {
     let sealed = ledger.sealed()?.into_iter();
     let mut files: Vec<Listed> = sealed
-        .map(|(number, sealed)| (batch_name(number), sealed.sha256))
+        .flat_map(|(number, sealed)| {
+            let frames = sealed
+                .frames_sha256
+                .map(|sha256| (frames_name(number), sha256));
+            [Some((batch_name(number), sealed.sha256)), frames]
+        })
+        .flatten()
         .collect();
     let closed = ledger.closed()?;
     let is_all = closed.is_some();
@@ -277,7 +297,7 @@ pub(crate) fn batch_numbers(out: &Path) -> Result<BTreeSet<usize>, StoreError> {
     Ok(whole.filter_map(number).collect())
 }
 
-/// Whether `path` is a complete file.
+/// Whether `path` is a complete file of results, which a part is not.
 pub(super) fn is_result(path: &Path) -> bool {
     path.extension().is_some_and(|e| e != "part")
 }
@@ -292,6 +312,14 @@ pub(super) fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
     // What lies behind a link is not ours to remove.
     refuse_link(&batches)?;
     let mut found = files_of(&batches, is_batch_name)?;
+    for (folder, is_ours) in [
+        (FRAMES_FOLDER, is_batch_name as fn(&str) -> bool),
+        (PARTS_FOLDER, is_part_name),
+    ] {
+        let folder = out.join(folder);
+        refuse_link(&folder)?;
+        found.extend(files_of(&folder, is_ours)?);
+    }
     for name in [FINAL_NAME, MANIFEST_NAME, RUN_NAME] {
         let mut files = files_of(out, |found| found == name)?;
         files.sort();
@@ -373,7 +401,7 @@ mod tests {
         assert!(!out.join("batches/.00008.npz.part").exists());
         fs::write(out.join(FINAL_NAME), b"old").unwrap();
         for (batches, has_final, left) in [(8, true, true), (7, true, false), (7, false, false)] {
-            prune(&out, batches, has_final).unwrap();
+            prune(&out, batches, has_final, std::iter::empty()).unwrap();
             assert_eq!(out.join("batches/00007.npz").exists(), left);
             assert_eq!(out.join(FINAL_NAME).exists(), has_final);
         }

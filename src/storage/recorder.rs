@@ -1,10 +1,12 @@
 //! Writes the results of one output folder, for the clips of a dataset and the takes of a camera alike:
-//! row staged in the ledger → batch file → joined file, manifest and provenance.
+//! row staged in the ledger → batch file → joined file, manifest and provenance. Kept frames go beside the rows: part of a
+//! clip → file of a batch.
 //!
 //! Each step is durable before the next one relies on it, so power may fail at any instruction. What failed can be
 //! repeated.
 
 use super::batches::{self, BatchRow, FINAL_NAME, SealedBatch};
+use super::frames_file::frames_path;
 use super::ledger::{CLOSED, ClipRecord, Ledger, Message};
 use super::manifest::{
     MANIFEST_NAME, ManifestLine, ManifestPlace, RUN_NAME, write_manifest, write_run,
@@ -15,11 +17,13 @@ use crate::messages::topics;
 use crate::sequence::Profile;
 use crate::storage::StoreError;
 use crate::storage::atomic_file::file_sha256;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+mod frames;
 
 /// State of the records that have a row.
 const ACCEPTED: &str = "accepted";
@@ -52,6 +56,7 @@ pub struct Recorder {
     /// The message in `outbox` whose batch is not marked sealed yet.
     announced: Option<Batch>,
     is_open_ended: bool,
+    keeps_frames: bool,
 }
 
 impl Recorder {
@@ -66,6 +71,7 @@ impl Recorder {
             outbox: None,
             announced: None,
             is_open_ended: false,
+            keeps_frames: false,
         }
     }
 
@@ -152,7 +158,9 @@ impl Recorder {
         let range = self.positions(batch, count);
         let job = self.ledger().job()?;
         let rows = self.staged_rows(range.clone())?;
-        let sealed = batches::write_batch(&self.out, batch, &rows, glosses, self.length)?;
+        let frames = self.write_frames(batch, range.clone(), glosses)?;
+        let mut sealed = batches::write_batch(&self.out, batch, &rows, glosses, self.length)?;
+        sealed.frames_sha256 = frames.as_ref().map(|frames| frames.sha256.clone());
         let event = Batch {
             run: job.map(|job| job.run).unwrap_or_default(),
             batch,
@@ -176,6 +184,9 @@ impl Recorder {
         self.ledger()
             .seal(batch, unstaged, &sealed, &messages, at)?;
         self.announced = None;
+        if let Some(frames) = frames {
+            self.remove_parts(&frames.parts);
+        }
         Ok(())
     }
 
@@ -207,8 +218,9 @@ impl Recorder {
         })
     }
 
-    /// The clips of the first `count` positions that are in no file any more: the ledger has lost their numbers, or the
-    /// file of their batch is missing, has changed or lacks a record. For each the reason and the batch, or the position.
+    /// The clips of the first `count` positions that are in no file any more: the ledger has lost their numbers or frames,
+    /// or a file of their batch is missing, has changed or lacks a record. For each the reason and the batch, or the
+    /// position.
     pub(crate) fn damage(&self, count: usize) -> Result<Vec<Damage>, StoreError> {
         let ledger = self.ledger();
         let (clips, sealed) = (ledger.clips()?, ledger.sealed()?);
@@ -224,6 +236,10 @@ impl Recorder {
                 if !batches::is_intact(&self.out, batch, &file.sha256) {
                     let reason = format!("{} is missing or was changed", path.display());
                     damage.push(Damage::Batch { batch, reason });
+                } else if !self.has_intact_frames(batch, file) {
+                    let path = frames_path(&self.out, batch);
+                    let reason = format!("{} is missing or was changed", path.display());
+                    damage.push(Damage::Batch { batch, reason });
                 } else if accepted.count() != file.rows
                     || !range.clone().all(|p| clips.contains_key(&p))
                 {
@@ -231,14 +247,19 @@ impl Recorder {
                     damage.push(Damage::Batch { batch, reason });
                 }
             } else {
-                let lost = accepted.map(|(position, _)| *position);
-                damage.extend(lost.filter(|p| !staged.contains(p)).map(Damage::Clip));
+                let is_lost = |(position, clip): &(&usize, &ClipRecord)| {
+                    (clip.state == ACCEPTED && !staged.contains(*position))
+                        || (self.keeps_frames && frames::has_frames(clip) && clip.part.is_none())
+                };
+                let lost = clips.range(range).filter(is_lost);
+                damage.extend(lost.map(|(position, _)| Damage::Clip(*position)));
             }
         }
         Ok(damage)
     }
 
-    /// Takes the mark off `batch` and stages its rows again. Returns `false` when it was not sealed.
+    /// Takes the mark off `batch`, stages its rows and puts its kept frames into parts again. Returns `false` when it was
+    /// not sealed.
     ///
     /// # Errors
     /// [`StoreError::Read`] or [`StoreError::Broken`] when the rows are in its file alone and cannot be read from there;
@@ -253,7 +274,8 @@ impl Recorder {
         } else {
             self.rows_of_file(batch, range, &sealed)?
         };
-        self.ledger().unseal(batch, &rows)?;
+        let parts = self.parts_of_file(batch, &sealed)?;
+        self.ledger().unseal(batch, &rows, &parts)?;
         Ok(true)
     }
 
@@ -284,7 +306,8 @@ impl Recorder {
             .collect()
     }
 
-    /// Takes the mark off `batch`, whose file is lost, and forgets its accepted clips, which are then read again.
+    /// Takes the mark off `batch`, a file of which is lost, and forgets its accepted clips, which are then read again.
+    /// Where frames are kept it forgets all of them.
     pub(crate) fn discard_batch(
         &self,
         batch: usize,
@@ -294,7 +317,8 @@ impl Recorder {
     ) -> Result<(), StoreError> {
         self.reopen()?;
         let range = self.positions(batch, count);
-        self.ledger().discard_batch(batch, range, messages, at)
+        let all = self.keeps_frames;
+        self.ledger().discard_batch(batch, range, all, messages, at)
     }
 
     /// Notes that results may change: the joined file is out of date until the next [`Recorder::close`].
@@ -325,15 +349,23 @@ impl Recorder {
         let sealed = self.ledger().sealed()?;
         let mut files = BTreeMap::new();
         let mut note = |name: &str, sha256| files.insert(name.to_owned(), sha256);
-        note(MANIFEST_NAME, write_manifest(&self.out, manifest)?);
+        let manifest_sha256 = write_manifest(&self.out, manifest)?;
+        note(MANIFEST_NAME, manifest_sha256.clone());
         let has_final = manifest.iter().any(|line| line.stored.is_some());
         if has_final {
             let joined: Vec<SealedBatch> = sealed.into_values().take(batches).collect();
             let sha256 = batches::write_final(&self.out, &joined, glosses, self.length, profile)?;
             note(FINAL_NAME, sha256);
         }
-        output_dir::prune(&self.out, batches, has_final)?;
-        note(RUN_NAME, write_run(&self.out, run)?);
+        let mut frames = self.frames_files()?;
+        output_dir::prune(&self.out, batches, has_final, frames.keys().cloned())?;
+        let mut run = run.clone();
+        if self.keeps_frames {
+            // Who reads them again compares them with these.
+            frames.insert(MANIFEST_NAME.to_owned(), manifest_sha256);
+            run["finished"]["files"] = json!(frames);
+        }
+        note(RUN_NAME, write_run(&self.out, &run)?);
         self.ledger().set_closed(&files)
     }
 

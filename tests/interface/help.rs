@@ -5,6 +5,7 @@ fn help_texts() {
     for (name, args) in [
         ("handloom", vec!["--help"]),
         ("process", vec!["process", "--help"]),
+        ("resequence", vec!["resequence", "--help"]),
         ("inspect", vec!["inspect", "--help"]),
         ("demo", vec!["demo", "--help"]),
         ("camera", vec!["camera", "--help"]),

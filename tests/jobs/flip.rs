@@ -1,4 +1,4 @@
-//! One flipped bit in the ledger, its log, a batch or the joined file, before a job is resumed or while it runs: the
+//! One flipped bit in the ledger, its log, a batch, kept frames or the joined file, before a job is resumed or while it runs: the
 //! results are right, or the program says what is damaged.
 //!
 //! `HANDLOOM_SWEEP=full` flips 500 bits, otherwise a share.
@@ -72,13 +72,14 @@ impl Guard {
     }
 }
 
-fn start(dataset: &Path, out: &Path, log: &Path) -> Guard {
+fn start(dataset: &Path, out: &Path, log: &Path, more: &[&str]) -> Guard {
     let child = Command::new(test_support::binary())
         .arg("process")
         .arg(dataset)
         .arg("--out")
         .arg(out)
         .args(SETTINGS)
+        .args(more)
         .args(test_support::quick_flags())
         .env("HANDLOOM_LOG", "debug")
         .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
@@ -109,8 +110,10 @@ fn results(out: &Path) -> (BTreeMap<String, Vec<u8>>, Vec<String>, Vec<u8>) {
 
 /// Flips a bit of a file of `out`: half of them in the ledger and its log.
 fn flip(out: &Path, dice: &mut Dice) -> String {
-    let batches = fs::read_dir(out.join("batches")).unwrap();
-    let mut files: Vec<PathBuf> = batches.map(|entry| entry.unwrap().path()).collect();
+    let folders = ["batches", "frames", "frames/parts"].map(|name| fs::read_dir(out.join(name)));
+    let entries = folders.into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.is_file());
     files.extend(["wlasl_landmarks.npz", "manifest.jsonl"].map(|name| out.join(name)));
     files.retain(|path| fs::metadata(path).is_ok_and(|m| m.len() > 0));
     files.sort();
@@ -135,11 +138,27 @@ fn flip(out: &Path, dice: &mut Dice) -> String {
     file.read_exact_at(&mut byte, at as u64).unwrap();
     byte[0] ^= 1 << dice.below(8);
     file.write_all_at(&byte, at as u64).unwrap();
-    format!("{} at {at}", path.file_name().unwrap().display())
+    let name = path.strip_prefix(out).unwrap().display().to_string();
+    let name = if name.starts_with("frames/parts/") {
+        "frames/parts/*".to_owned()
+    } else {
+        name
+    };
+    format!("{name} at {at}")
 }
 
 #[test]
 fn a_flipped_bit_makes_no_wrong_number() {
+    sweep(&[]);
+}
+
+#[test]
+fn a_flipped_bit_makes_no_wrong_frame() {
+    sweep(&["--keep-frames"]);
+}
+
+/// Flips bits of a job with `more` settings.
+fn sweep(more: &[&str]) {
     let place = scratch();
     let dataset = place.path().join("dataset");
     let instances: Vec<(&str, i64)> = CLIPS.iter().map(|id| (*id, 1)).collect();
@@ -153,7 +172,7 @@ fn a_flipped_bit_makes_no_wrong_number() {
     let mut states = Vec::new();
     for clips in 1..=CLIPS.len() + 1 {
         let out = place.path().join(format!("state-{clips}"));
-        let mut child = start(&dataset, &out, &log);
+        let mut child = start(&dataset, &out, &log, more);
         if child.reaches(&log, "clip recorded", clips) {
             drop(child);
         } else {
@@ -179,7 +198,7 @@ fn a_flipped_bit_makes_no_wrong_number() {
         copy_folder(state, &out);
         let is_running = n % RUNNING == 0;
         let mut place = (!is_running).then(|| flip(&out, &mut dice));
-        let mut child = start(&dataset, &out, &log);
+        let mut child = start(&dataset, &out, &log, more);
         if is_running {
             let clips = 1 + dice.below(3);
             if child.reaches(&log, "clip recorded", clips) && child.0.try_wait().unwrap().is_none()

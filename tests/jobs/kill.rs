@@ -3,6 +3,7 @@
 //!
 //! `HANDLOOM_SWEEP=full` kills at 320 instants, otherwise as often as fits into a share of the time of the tests.
 
+use handloom::digest::sha256_hex;
 use handloom::storage::Ledger;
 use handloom::storage::batches::is_intact;
 use handloom::video::encode::Codec;
@@ -31,6 +32,8 @@ const PLAIN: [&str; 8] = [
 ];
 /// Of each gloss some clips are over this.
 const LIMIT: [&str; 2] = ["--max-samples-per-gloss", "7"];
+/// Frames are kept: parts of clips and a file a batch.
+const KEEP: [&str; 1] = ["--keep-frames"];
 /// Kills of the full sweep.
 const FULL: usize = 320;
 /// Kills of the share, fewer when `PATIENCE` ends before, but not fewer than `LEAST`.
@@ -262,6 +265,10 @@ impl Job<'_> {
         let ledger = Ledger::open(place).unwrap();
         for (batch, file) in ledger.sealed().unwrap() {
             assert!(is_intact(&self.out, batch, &file.sha256), "batch {batch}");
+            if let Some(sha256) = &file.frames_sha256 {
+                let frames = fs::read(self.out.join(format!("frames/{batch:05}.npz"))).unwrap();
+                assert_eq!(sha256_hex(&frames), *sha256, "frames of batch {batch}");
+            }
         }
         let clips = ledger.clips().unwrap().into_iter();
         clips
@@ -273,8 +280,10 @@ impl Job<'_> {
     fn compare(&self) {
         assert_eq!(digests(&self.out), self.wanted.digests);
         assert_eq!(fates(&self.out), self.wanted.fates);
-        for folder in [self.out.clone(), self.out.join("batches")] {
-            for entry in fs::read_dir(folder).unwrap() {
+        let parts = fs::read_dir(self.out.join("frames/parts"));
+        assert_eq!(parts.into_iter().flatten().count(), 0);
+        for folder in ["", "batches", "frames"].map(|name| self.out.join(name)) {
+            for entry in fs::read_dir(folder).into_iter().flatten() {
                 let path = entry.unwrap().path();
                 let is_partial = path.extension().is_some_and(|e| e == "part");
                 assert!(!is_partial, "{} is left", path.display());
@@ -288,13 +297,19 @@ fn a_job_that_is_killed_goes_on_where_it_was() {
     let folder: TempDir = scratch();
     let dataset = folder.path().join("dataset");
     make_dataset(&dataset);
-    let references = [&[][..], &LIMIT].map(|more| {
+    let variants = [&KEEP[..], &LIMIT, &[], &[KEEP[0], LIMIT[0], LIMIT[1]]];
+    let references = variants.map(|more| {
         Reference::make(
             &dataset,
             &folder.path().join(format!("r{}", more.len())),
             more,
         )
     });
+    // The sequences are those of a job that keeps no frames.
+    for [kept, not_kept] in [[0, 2], [3, 1]].map(|pair| pair.map(|n| &references[n].npz)) {
+        assert!(not_kept.iter().all(|(name, bytes)| kept[name] == *bytes));
+        assert!(kept.keys().any(|name| name.starts_with("frames/")));
+    }
     let place = folder.path().join("ledger");
     fs::create_dir(&place).unwrap();
 
@@ -334,7 +349,7 @@ fn a_job_that_is_killed_goes_on_where_it_was() {
         jobs += 1;
     }
     say(&format!(
-        "killed at {kills} instants over {jobs} jobs of {CLIPS} clips, every second with a limit per gloss: {} while \
+        "killed at {kills} instants over {jobs} jobs of {CLIPS} clips, half of them with kept frames, half with a limit per gloss: {} while \
          starting, {} while reading, {} with all clips read",
         phases.starting, phases.reading, phases.closing,
     ));

@@ -17,6 +17,7 @@ mod faults;
 mod flip;
 mod formats;
 mod hostile_job;
+mod kept_frames;
 mod kill;
 mod limits;
 mod odd_datasets;

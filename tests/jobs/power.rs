@@ -60,6 +60,13 @@ fn a_job_outlives_a_power_cut() {
 }
 
 #[test]
+fn a_job_that_keeps_frames_outlives_a_power_cut() {
+    let args = with(&["--keep-frames"]);
+    let scene = Scene::new("kept frames", &args, |d| make_dataset(d, &CLIPS));
+    scene.sweep(SHARE);
+}
+
+#[test]
 fn a_rescan_outlives_a_power_cut() {
     let args = with(&["--rescan"]);
     let mut scene = Scene::new("rescan", &args, |d| {

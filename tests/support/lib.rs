@@ -269,8 +269,9 @@ pub fn write_metadata(dataset: &Path, metadata: &Value) {
 /// All npz files of an output folder with their content.
 pub fn npz_files(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for folder in [out.to_path_buf(), out.join("batches")] {
-        for entry in fs::read_dir(folder).unwrap() {
+    for folder in ["", "batches", "frames"].map(|name| out.join(name)) {
+        // Frames are kept where that is wished.
+        for entry in fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "npz") {
                 let name = path.strip_prefix(out).unwrap().display().to_string();

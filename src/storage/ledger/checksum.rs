@@ -35,11 +35,31 @@ pub(super) const CLIP: Table = table(
 );
 pub(super) const STAGED: Table = table("staged", "position, row", "the sequence of clip");
 pub(super) const BATCH: Table = table("batch", "number, rows, sha256", "the mark of batch");
+pub(super) const PART: Table = table(
+    "part",
+    "position, name, frames, sha256",
+    "the kept frames of clip",
+);
+pub(super) const FRAMES_FILE: Table = table(
+    "frames_file",
+    "number, sha256",
+    "the mark of the kept frames of batch",
+);
 pub(super) const SEQUENCE: Table = table("sequence", "channel, last", "the last message number of");
 // Without `id`, which SQLite chooses.
 pub(super) const OUTBOX: Table = table("outbox", "channel, unix_s, payload", "a message on");
 pub(super) const COMMAND: Table = table("command", "id, name, arrived, reply", "the command");
-pub(super) const TABLES: [Table; 7] = [META, CLIP, STAGED, BATCH, SEQUENCE, OUTBOX, COMMAND];
+pub(super) const TABLES: [Table; 9] = [
+    META,
+    CLIP,
+    STAGED,
+    BATCH,
+    PART,
+    FRAMES_FILE,
+    SEQUENCE,
+    OUTBOX,
+    COMMAND,
+];
 
 /// A row has other values than were written.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,13 @@
 //! The finished clips and the batches that hold them.
 //!
 //! The sequence of a clip is staged in the transaction that records the clip. The transaction that marks its batch sealed
-//! removes it. That one comes after the batch file is durable.
+//! removes it. That one comes after the batch file is durable. Files with the kept frames of clips are known likewise:
+//! [`super::parts`].
 
-use super::checksum::{BATCH, CLIP, STAGED};
+use super::checksum::{BATCH, CLIP, PART, STAGED};
 use super::outbox::Message;
-use super::{Ledger, params};
+use super::parts::{DROP_ORPHANS, frames_files, mark_frames_file, parts_in, put_part};
+use super::{Ledger, PartRecord, params};
 use crate::messages::payloads::Timestamp;
 use crate::storage::StoreError;
 use crate::storage::batches::SealedBatch;
@@ -24,6 +26,8 @@ pub struct ClipRecord {
     pub reason: Option<String>,
     /// Its part of the manifest, as JSON.
     pub clip: Option<String>,
+    /// The file with its kept frames, until its batch is sealed.
+    pub part: Option<PartRecord>,
 }
 
 impl Ledger {
@@ -38,14 +42,17 @@ impl Ledger {
         positions: Range<usize>,
     ) -> Result<BTreeMap<usize, ClipRecord>, StoreError> {
         self.read(|db| {
+            let mut parts = parts_in(db, &positions)?;
             let row = |r: &rusqlite::Row<'_>| {
+                let position = r.get(0)?;
                 let clip = ClipRecord {
                     key: r.get(1)?,
                     state: r.get(2)?,
                     reason: r.get(3)?,
                     clip: r.get(4)?,
+                    part: parts.remove(&position),
                 };
-                Ok((r.get(0)?, clip))
+                Ok((position, clip))
             };
             let clips = CLIP.select(db, IN_RANGE, limits(&positions), row)?;
             Ok(clips.into_iter().collect())
@@ -67,7 +74,7 @@ impl Ledger {
         })
     }
 
-    /// Changes the state of a finished clip and removes its staged sequence.
+    /// Changes the state of a finished clip; removes its staged sequence and its part.
     pub(crate) fn set_state(
         &mut self,
         position: usize,
@@ -81,11 +88,13 @@ impl Ledger {
                     state: state.to_owned(),
                     reason: reason.map(str::to_owned),
                     clip: r.get(4)?,
+                    part: None,
                 })
             })?;
             for clip in &clip {
                 put(tx, &CLIP.replace(), position, clip)?;
             }
+            tx.execute("DELETE FROM part WHERE position = ?1", [position])?;
             tx.execute("DELETE FROM staged WHERE position = ?1", [position])
                 .map(|_| ())
         })
@@ -111,18 +120,22 @@ impl Ledger {
     /// The sealed batches, by number.
     pub fn sealed(&self) -> Result<BTreeMap<usize, SealedBatch>, StoreError> {
         self.read(|db| {
+            let mut frames = frames_files(db)?;
             let row = |r: &rusqlite::Row<'_>| {
+                let number = r.get(0)?;
                 let sealed = SealedBatch {
                     rows: r.get(1)?,
                     sha256: r.get(2)?,
+                    frames_sha256: frames.remove(&number),
                 };
-                Ok((r.get(0)?, sealed))
+                Ok((number, sealed))
             };
             Ok(BATCH.select(db, "", [], row)?.into_iter().collect())
         })
     }
 
-    /// Marks `batch` sealed and removes the staged sequences of `positions`. Its file must be durable already.
+    /// Marks `batch` sealed and removes the staged sequences of `positions`, and their parts when their frames are in the
+    /// file of the batch. Its files must be durable already.
     pub(crate) fn seal(
         &mut self,
         batch: usize,
@@ -137,42 +150,52 @@ impl Ledger {
                 sealed.rows,
                 sealed.sha256
             ])?;
-            tx.execute(
-                "DELETE FROM staged WHERE position >= ?1 AND position < ?2",
-                [positions.start, positions.end],
-            )
-            .map(|_| ())
+            mark_frames_file(tx, batch, sealed.frames_sha256.as_deref())?;
+            ["staged", "part"].iter().try_for_each(|table| {
+                tx.execute(
+                    &format!("DELETE FROM {table} WHERE position >= ?1 AND position < ?2"),
+                    [positions.start, positions.end],
+                )
+                .map(|_| ())
+            })
         })
     }
 
-    /// Removes the mark of `batch` and stages its sequences again. `rows` has their positions.
+    /// Removes the mark of `batch`, stages its sequences again and notes the parts that its frames are in again. `rows`
+    /// and `parts` have their positions.
     pub(crate) fn unseal(
         &mut self,
         batch: usize,
         rows: &[(usize, Vec<u8>)],
+        parts: &[(usize, PartRecord)],
     ) -> Result<(), StoreError> {
         self.write(|tx| {
             tx.execute("DELETE FROM batch WHERE number = ?1", [batch])?;
+            mark_frames_file(tx, batch, None)?;
+            (parts.iter()).try_for_each(|(position, part)| put_part(tx, *position, part))?;
             rows.iter()
                 .try_for_each(|(position, row)| stage(tx, *position, row))
         })
     }
 
-    /// Removes the mark of `batch`, whose file is lost, and forgets its accepted clips, which are then read again.
+    /// Removes the mark of `batch`, a file of which is lost, and forgets its accepted clips, or `all` of them: they are then
+    /// read again.
     pub(crate) fn discard_batch(
         &mut self,
         batch: usize,
         positions: Range<usize>,
+        all: bool,
         messages: &[Message],
         stamp: &Timestamp,
     ) -> Result<(), StoreError> {
         self.write_and_post(messages, stamp, |tx| {
             tx.execute("DELETE FROM batch WHERE number = ?1", [batch])?;
+            mark_frames_file(tx, batch, None)?;
             tx.execute(
-                "DELETE FROM clip WHERE state = 'accepted' AND position >= ?1 AND position < ?2",
-                [positions.start, positions.end],
-            )
-            .map(|_| ())
+                "DELETE FROM clip WHERE (?3 OR state = 'accepted') AND position >= ?1 AND position < ?2",
+                params![positions.start, positions.end, all],
+            )?;
+            tx.execute(DROP_ORPHANS, []).map(|_| ())
         })
     }
 
@@ -188,7 +211,8 @@ impl Ledger {
                 tx.execute("DELETE FROM clip WHERE position = ?1", [position])?;
                 tx.execute("DELETE FROM staged WHERE position = ?1", [position])
                     .map(|_| ())
-            })
+            })?;
+            tx.execute(DROP_ORPHANS, []).map(|_| ())
         })
     }
 
@@ -200,12 +224,16 @@ impl Ledger {
         from: usize,
     ) -> Result<usize, StoreError> {
         self.write(|tx| {
-            states.iter().try_fold(0, |n, state| {
-                Ok(n + tx.execute(
-                    "DELETE FROM clip WHERE state = ?1 AND position >= ?2",
-                    params![state, from],
-                )?)
-            })
+            let forgotten = states.iter().try_fold(0, |n, state| {
+                Ok::<_, rusqlite::Error>(
+                    n + tx.execute(
+                        "DELETE FROM clip WHERE state = ?1 AND position >= ?2",
+                        params![state, from],
+                    )?,
+                )
+            })?;
+            tx.execute(DROP_ORPHANS, [])?;
+            Ok(forgotten)
         })
     }
 
@@ -217,7 +245,7 @@ impl Ledger {
         settings: &serde_json::Value,
     ) -> Result<(), StoreError> {
         self.write(|tx| {
-            for (name, table) in [("clip", &CLIP), ("staged", &STAGED)] {
+            for (name, table) in [("clip", &CLIP), ("staged", &STAGED), ("part", &PART)] {
                 // By way of negative numbers, so that no clip meets one that has not moved yet.
                 let away = table.move_rows("-1 - ?2", "position = ?1");
                 for (from, to) in moves {
@@ -233,10 +261,10 @@ impl Ledger {
 }
 
 /// SQL that selects a range of positions.
-const IN_RANGE: &str = "WHERE position >= ?1 AND position < ?2 ORDER BY position";
+pub(super) const IN_RANGE: &str = "WHERE position >= ?1 AND position < ?2 ORDER BY position";
 
 /// The parameters of [`IN_RANGE`].
-fn limits(positions: &Range<usize>) -> [i64; 2] {
+pub(super) fn limits(positions: &Range<usize>) -> [i64; 2] {
     let limit = |position: usize| i64::try_from(position).unwrap_or(i64::MAX);
     [limit(positions.start), limit(positions.end)]
 }
@@ -252,10 +280,12 @@ fn put(
         state,
         reason,
         clip,
+        part,
     } = clip;
     tx.prepare_cached(sql)?
-        .execute(params![position, key, state, reason, clip])
-        .map(|_| ())
+        .execute(params![position, key, state, reason, clip])?;
+    part.as_ref()
+        .map_or(Ok(()), |part| put_part(tx, position, part))
 }
 
 fn stage(tx: &Transaction<'_>, position: usize, row: &[u8]) -> rusqlite::Result<()> {
@@ -276,6 +306,7 @@ mod tests {
             state: state.to_owned(),
             reason: (state != "accepted").then(|| "why".to_owned()),
             clip: Some("{}".to_owned()),
+            part: None,
         }
     }
 
@@ -283,6 +314,7 @@ mod tests {
         SealedBatch {
             rows,
             sha256: "ab".into(),
+            frames_sha256: None,
         }
     }
 
@@ -329,7 +361,7 @@ mod tests {
         ledger.seal(0, 0..2, &sealed(1), &messages, &stamp).unwrap();
         assert_eq!(rows(&ledger, 0..4), ["row 2"]);
         assert_eq!(ledger.sealed().unwrap()[&0], sealed(1));
-        ledger.unseal(0, &[(0, b"row 0".to_vec())]).unwrap();
+        ledger.unseal(0, &[(0, b"row 0".to_vec())], &[]).unwrap();
         assert_eq!(rows(&ledger, 0..4), ["row 0", "row 2"]);
         assert!(ledger.sealed().unwrap().is_empty());
         ledger.set_state(2, "over_limit", Some("full")).unwrap();
@@ -351,7 +383,9 @@ mod tests {
         );
         assert_eq!(rows(&ledger, 1..2), ["row 0"]);
         ledger.seal(0, 0..2, &sealed(1), &[], &stamp).unwrap();
-        ledger.discard_batch(0, 0..2, &messages, &stamp).unwrap();
+        ledger
+            .discard_batch(0, 0..2, false, &messages, &stamp)
+            .unwrap();
         assert!(ledger.clips().unwrap().is_empty());
         assert_eq!(ledger.pending_message_count().unwrap(), 3);
     }

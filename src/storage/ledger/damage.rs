@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::messages::payloads::Timestamp;
     use crate::storage::batches::SealedBatch;
-    use crate::storage::ledger::{ClipRecord, JobIdentity, LEDGER_NAME, OutboxLimits};
+    use crate::storage::ledger::{ClipRecord, JobIdentity, LEDGER_NAME, OutboxLimits, PartRecord};
     use rusqlite::Connection;
     use serde_json::json;
     use tempfile::TempDir;
@@ -133,10 +133,20 @@ mod tests {
         ledger
             .record(0, &clip, Some(b"row"), &message, &at)
             .unwrap();
+        let part = PartRecord {
+            name: "0123456789abcdef".to_owned(),
+            frames: 7,
+            sha256: "ab".to_owned(),
+        };
+        let clip = ClipRecord {
+            part: Some(part),
+            ..clip
+        };
         ledger.record(1, &clip, Some(b"row"), &[], &at).unwrap();
         let sealed = SealedBatch {
             rows: 1,
             sha256: "ab".to_owned(),
+            frames_sha256: Some("cd".to_owned()),
         };
         ledger.seal(3, 9..9, &sealed, &[], &at).unwrap();
         ledger.record_command("a", "pause", &at).unwrap();
@@ -158,7 +168,7 @@ mod tests {
     fn a_changed_row_is_dropped_and_said_whatever_its_table() {
         /// Returns whether the row is gone.
         type IsGone = fn(&mut Ledger) -> bool;
-        let changes: [(&str, &str, IsGone); 9] = [
+        let changes: [(&str, &str, IsGone); 11] = [
             (
                 "UPDATE meta SET value = '3' WHERE key = 'started'",
                 "the value of started",
@@ -183,6 +193,16 @@ mod tests {
                 "UPDATE staged SET sum = sum + 1 WHERE position = 0",
                 "clip 0",
                 |l| l.staged(0..9).unwrap().into_keys().eq([1]),
+            ),
+            (
+                "UPDATE part SET frames = 8",
+                "the kept frames of clip 1",
+                |l| l.clips().unwrap()[&1].part.is_none(),
+            ),
+            (
+                "UPDATE frames_file SET sha256 = 'ce'",
+                "the kept frames of batch 3",
+                |l| l.sealed().unwrap()[&3].frames_sha256.is_none(),
             ),
             ("UPDATE batch SET rows = 3", "batch 3", |l| {
                 l.sealed().unwrap().is_empty()

@@ -2,6 +2,7 @@
 //! on disk before the call returns, so power may fail at any instruction.
 //!
 //! * [`clips`]: the finished clips, and their sequences until their batch is sealed.
+//! * [`parts`]: the files with the kept frames of clips until their batch is sealed.
 //! * [`outbox`]: the messages that must reach the broker.
 //! * [`commands`]: the commands that the daemon received.
 //!
@@ -20,6 +21,7 @@ mod damage;
 mod log_check;
 mod no_room;
 pub mod outbox;
+pub mod parts;
 
 use super::StoreError;
 use super::atomic_file::{open_plain, refuse_odd};
@@ -37,6 +39,7 @@ use std::time::Duration;
 
 pub use clips::ClipRecord;
 pub use outbox::{Message, OutboxLimits, PendingMessage};
+pub use parts::PartRecord;
 
 /// Metadata: an operator paused the job.
 pub const PAUSED: &str = "paused";
@@ -58,8 +61,10 @@ pub(super) const LEDGER_ENDINGS: [&str; 4] = ["-wal", "-shm", "-journal", ""];
 /// Maximum wait for another process that uses the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Version of the tables below. A ledger of another version is refused.
-const SCHEMA_VERSION: i64 = 2;
+/// Version of the tables below. A ledger of another version than this and [`EXTENDED_VERSION`] is refused.
+const SCHEMA_VERSION: i64 = 3;
+/// A ledger of this version gets the tables that it lacks.
+const EXTENDED_VERSION: i64 = 2;
 
 const SCHEMA: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
@@ -79,6 +84,15 @@ CREATE TABLE outbox (
 CREATE TABLE command (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, arrived INTEGER NOT NULL, reply TEXT, sum INTEGER NOT NULL
 ) WITHOUT ROWID;
+";
+
+/// What version 3 added: the files of kept frames.
+const SCHEMA_3: &str = "
+CREATE TABLE part (
+    position INTEGER PRIMARY KEY, name TEXT NOT NULL, frames INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    sum INTEGER NOT NULL
+);
+CREATE TABLE frames_file (number INTEGER PRIMARY KEY, sha256 TEXT NOT NULL, sum INTEGER NOT NULL);
 ";
 
 /// The open ledger of one output folder. One process at a time writes to it: see [`super::lock`].
@@ -161,6 +175,13 @@ impl Ledger {
             // The power failed before its first table.
             Ok((_, 0)) => Ok(None),
             Ok((db, SCHEMA_VERSION)) => Self::new(path, db).map(Some),
+            Ok((db, EXTENDED_VERSION)) => {
+                // For this connection alone.
+                let missing = SCHEMA_3.replace("CREATE TABLE", "CREATE TEMP TABLE");
+                let added = db.execute_batch(&missing);
+                added.map_err(|source| unusable(&path, source))?;
+                Self::new(path, db).map(Some)
+            }
             Ok((_, version)) => Err(foreign(&path, version)),
             Err(source) => Err(unusable(&path, source)),
         }
@@ -211,7 +232,9 @@ impl Ledger {
     /// [`CANCELLED`], and forgets everything else.
     pub(super) fn begin_job(&mut self, job: &JobIdentity) -> Result<(), StoreError> {
         self.write(|tx| {
-            tx.execute_batch("DELETE FROM clip; DELETE FROM staged; DELETE FROM batch;")?;
+            tx.execute_batch(
+                "DELETE FROM clip; DELETE FROM staged; DELETE FROM batch; DELETE FROM part; DELETE FROM frames_file;",
+            )?;
             tx.execute(
                 "DELETE FROM meta WHERE key NOT IN (?1, ?2, ?3)",
                 [PAUSED, CANCELLED, IDENTITY],
@@ -398,8 +421,13 @@ fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
     db.pragma_update(None, "cell_size_check", true)?;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let tables: i64 = tx.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
-    if version(&tx)? == 0 && tables == 0 {
-        tx.execute_batch(SCHEMA)?;
+    let missing = match version(&tx)? {
+        0 if tables == 0 => [SCHEMA, SCHEMA_3].concat(),
+        EXTENDED_VERSION => SCHEMA_3.to_owned(),
+        _ => String::new(),
+    };
+    if !missing.is_empty() {
+        tx.execute_batch(&missing)?;
         tx.execute_batch(&format!("PRAGMA user_version = {SCHEMA_VERSION}"))?;
     }
     tx.commit()

@@ -75,3 +75,19 @@ fn a_file_that_is_no_ledger_is_named() {
     let error = Ledger::open(dir.path()).unwrap_err().to_string();
     assert!(error.contains("version 99"), "{error}");
 }
+
+#[test]
+fn a_ledger_of_the_version_before_gets_the_tables_that_it_lacks() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Ledger::open(dir.path()).unwrap());
+    let db = Connection::open(dir.path().join(LEDGER_NAME)).unwrap();
+    db.execute_batch("DROP TABLE part; DROP TABLE frames_file; PRAGMA user_version = 2")
+        .unwrap();
+    drop(db);
+    let old = Ledger::open_read_only(dir.path()).unwrap().unwrap();
+    assert!(old.clips().unwrap().is_empty());
+    drop(old);
+    let ledger = Ledger::open(dir.path()).unwrap();
+    assert!(ledger.part_names().unwrap().is_empty());
+    assert_eq!(version(&ledger.db).unwrap(), SCHEMA_VERSION);
+}

@@ -5,7 +5,8 @@ use crate::storage::StoreError;
 use crate::storage::atomic_file::open_plain;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, Take};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use zip::read::ZipFile;
 use zip::{CompressionMethod, ZipArchive};
@@ -167,6 +168,48 @@ impl<R: Read + Seek> NpzReader<R> {
         mut each: impl FnMut(&mut Vec<T>) -> io::Result<()>,
     ) -> Result<(), StoreError> {
         self.read(name, |member, header, _| decode(member, &header, &mut each))
+    }
+
+    /// Values of the rows `range` of an array, in C order. Nothing before them is read and no checksum is compared, so the
+    /// file must be known to be whole.
+    ///
+    /// # Errors
+    /// When there is no such array, or of another type, or it has fewer rows, or it is compressed.
+    pub(crate) fn rows<T: Element>(
+        &mut self,
+        name: &str,
+        range: Range<usize>,
+    ) -> Result<Vec<T>, StoreError> {
+        let header = self.read(name, |_, header, _| Ok(header))?;
+        let broken = |reason: &dyn Display| broken(&self.path, &format!("array {name}: {reason}"));
+        let rows = header.shape.first().copied().unwrap_or(0);
+        if range.start > range.end || range.end > rows {
+            return Err(broken(&format!(
+                "it has {rows} rows, {} are needed",
+                range.end
+            )));
+        }
+        let row_bytes = header.items / rows.max(1) * header.item_bytes;
+        let wanted = ArrayHeader {
+            items: range.len() * (header.items / rows.max(1)),
+            ..header
+        };
+        let file_name = npyz::npz::file_name_from_array_name(name);
+        let member = self.zip.by_name_seek(&file_name);
+        let mut member = member.map_err(|e| broken(&e))?;
+        // Rows from here to the end of the array, which is that of its member.
+        let left = ((rows - range.start) * row_bytes) as u64;
+        let start = member.size().saturating_sub(left);
+        let mut values = Vec::with_capacity(wanted.items);
+        let read = member.seek(SeekFrom::Start(start)).and_then(|_| {
+            let mut member = member.take((range.len() * row_bytes) as u64);
+            decode(&mut member, &wanted, &mut |chunk: &mut Vec<T>| {
+                values.append(chunk);
+                Ok(())
+            })
+        });
+        read.map_err(|e| broken(&e))?;
+        Ok(values)
     }
 
     /// Strings of a one-dimensional array.

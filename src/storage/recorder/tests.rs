@@ -76,6 +76,7 @@ impl Fixture {
             state: state.to_owned(),
             reason: row.is_none().then(|| "short".to_owned()),
             clip: Some(json!({"frames": position}).to_string()),
+            part: None,
         };
         let at = Timestamp::default();
         let message = Message::new(topics::FAULT, &json!({"clip": position}));

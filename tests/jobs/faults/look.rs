@@ -3,10 +3,12 @@
 use super::cuts::Cut;
 use super::disk::State;
 use super::scene::OUT;
+use handloom::digest::sha256_hex;
 use handloom::storage::batches::{is_intact, row_from_bytes};
 use handloom::storage::ledger::{LEDGER_NAME, Ledger};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use test_support::{digests, fates, npz_files};
 
@@ -84,6 +86,10 @@ fn ledger(wanted: &Wanted, cut: &Cut, out: &Path) -> Result<Known, Box<dyn std::
         ensure(is_intact(out, *batch, &file.sha256), || {
             format!("batch {batch} is marked sealed, its file is not intact")
         })?;
+        let frames = out.join(format!("frames/{batch:05}.npz"));
+        ensure(is_kept(&frames, file.frames_sha256.as_ref()), || {
+            format!("batch {batch} is marked sealed, its frames are not intact")
+        })?;
     }
     let mut known = BTreeMap::new();
     for (position, clip) in clips {
@@ -94,6 +100,12 @@ fn ledger(wanted: &Wanted, cut: &Cut, out: &Path) -> Result<Known, Box<dyn std::
             let row = staged.get(&position);
             let lost = || format!("clip {id} is accepted, its row is lost");
             row_from_bytes(row.ok_or_else(lost)?)?;
+        }
+        if let Some(part) = &clip.part {
+            let path = out.join("frames/parts").join(&part.name);
+            ensure(is_kept(&path, Some(&part.sha256)), || {
+                format!("clip {id} is recorded, its frames are lost")
+            })?;
         }
         let before = known.insert(id.clone(), clip.state);
         ensure(before.is_none(), || format!("clip {id} is recorded twice"))?;
@@ -123,6 +135,12 @@ pub(crate) fn check_results(wanted: &Wanted, out: &Path) -> Result<(), String> {
             files(out)
         )
     })
+}
+
+/// Whether the file at `path` has the hash `sha256`, if it has one.
+fn is_kept(path: &Path, sha256: Option<&String>) -> bool {
+    let found = || fs::read(path).is_ok_and(|bytes| Some(&sha256_hex(&bytes)) == sha256);
+    sha256.is_none() || found()
 }
 
 pub(crate) fn ensure(is_right: bool, wrong: impl FnOnce() -> String) -> Result<(), String> {

@@ -94,9 +94,13 @@ fn workers_and_an_archive_give_the_same_bytes() {
     ] {
         assert_eq!(settings[key], expected, "{key}");
     }
+    check_arrays(&out);
+}
 
+/// Holds the arrays of `out` against each other.
+fn check_arrays(out: &Path) {
     // The joined file names its classes and nothing else.
-    let whole = final_file(&out);
+    let whole = final_file(out);
     let mut npz = NpzReader::open(&whole).unwrap();
     let (labels, glosses) = (strings(&whole, "labels"), strings(&whole, "glosses"));
     let ids = npz.numbers::<i64>("label_ids").unwrap().0;

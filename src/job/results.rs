@@ -1,0 +1,149 @@
+//! The results of a job: its plan, and the recorder that writes them, however its clips are read.
+
+use super::observer::{JobObserver, retry_while_full};
+use super::{JobReport, manifest, moment, states, tenths};
+use crate::dataset::plan::Plan;
+use crate::digest::sha256_hex;
+use crate::sequence::Profile;
+use crate::storage::batches::SealedBatch;
+use crate::storage::ledger::{ClipRecord, JobIdentity, LEDGER_NAME};
+use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
+use crate::storage::{Recorder, StoreError};
+use crate::system::clock::timestamp;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What the results of a job are written from.
+pub(super) struct JobResults<'a> {
+    /// Its clips in their order.
+    pub(super) plan: &'a Plan,
+    /// Its output folder.
+    pub(super) out: &'a Path,
+    /// Decides the keys of the joined file.
+    pub(super) profile: Profile,
+    /// Clips with a hand in fewer frames are too short.
+    pub(super) min_frames: usize,
+    /// Everything beside the settings that decides the row of the clip at a position.
+    pub(super) clip_key: Box<dyn Fn(usize) -> String + 'a>,
+    /// Writes them.
+    pub(super) recorder: Recorder,
+}
+
+/// What earlier processes have recorded of a job.
+pub(super) struct RecordedResults {
+    /// The finished clips, by position.
+    pub(super) clips: BTreeMap<usize, ClipRecord>,
+    /// The sealed batches, by number.
+    pub(super) batches: BTreeMap<usize, SealedBatch>,
+    /// Whether nothing is left to do.
+    pub(super) is_complete: bool,
+}
+
+impl JobResults<'_> {
+    /// Makes the output folder belong to the job of `settings`.
+    ///
+    /// # Errors
+    /// When it holds the results of another job or cannot be written.
+    pub(super) fn claim(
+        &self,
+        settings: &Value,
+        mode: OpenMode,
+    ) -> Result<ClaimOutcome, StoreError> {
+        let now = timestamp();
+        let run = sha256_hex(format!("{settings} {now:?} {}", std::process::id()).as_bytes());
+        let job = JobIdentity {
+            settings: settings.clone(),
+            run: run[..8].to_owned(),
+        };
+        let mut ledger = self.recorder.ledger();
+        let claim = output_dir::claim(self.out, &mut ledger, &job, mode)?;
+        // Also where an earlier attempt ended right after the claim.
+        if ledger.metadata("started")?.is_none() {
+            ledger.set_metadata("started", Some(&moment(&now).to_string()))?;
+        }
+        Ok(claim)
+    }
+
+    /// The name of the job in messages.
+    pub(super) fn run(&self) -> Result<String, StoreError> {
+        let job = self.recorder.ledger().job()?;
+        Ok(job.map(|job| job.run).unwrap_or_default())
+    }
+
+    /// When the job began, for its provenance.
+    pub(super) fn started(&self) -> Result<Value, StoreError> {
+        let started = self.recorder.ledger().metadata("started")?;
+        let started = started.and_then(|json| serde_json::from_str(&json).ok());
+        Ok(started.unwrap_or_default())
+    }
+
+    /// What earlier processes have recorded.
+    pub(super) fn recorded(&self) -> Result<RecordedResults, StoreError> {
+        let count = self.plan.jobs.len();
+        let (clips, batches) = {
+            let ledger = self.recorder.ledger();
+            (ledger.clips()?, ledger.sealed()?)
+        };
+        let is_complete = clips.len() == count
+            && batches.len() == self.recorder.batches(count)
+            && self.recorder.is_closed()?;
+        Ok(RecordedResults {
+            clips,
+            batches,
+            is_complete,
+        })
+    }
+
+    /// Writes what a finished job leaves: manifest, joined file and `record`, the provenance, with what is known at the end.
+    /// Returns `false` when results were lost meanwhile, so that their clips must be read again. Can be repeated.
+    ///
+    /// # Errors
+    /// When a file or the ledger cannot be written.
+    pub(super) fn close(
+        &self,
+        record: &mut Value,
+        observer: &mut dyn JobObserver,
+    ) -> Result<bool, StoreError> {
+        let plan = self.plan;
+        let mut close = || {
+            let manifest = manifest::manifest(plan, &self.recorder, self.out)?;
+            let batches = self.recorder.batches(plan.jobs.len());
+            record["finished"]["batches"] = json!(batches);
+            record["finished"]["backends"] = manifest::backends(&manifest);
+            self.recorder
+                .close(batches, &plan.glosses, self.profile, &manifest, record)
+        };
+        match retry_while_full(observer, &mut close) {
+            Err(StoreError::Lost { path, positions }) => {
+                self.forget_clips(&positions, &path, observer)?;
+                return Ok(false);
+            }
+            // The next pass finds out which batch it is.
+            Err(StoreError::Broken { path, reason }) => {
+                observer.warn(&format!("{}: {reason}", path.display()));
+                return Ok(false);
+            }
+            closed => closed?,
+        }
+        observer.file_written();
+        Ok(true)
+    }
+
+    /// The error when the results are lost again after each attempt to write them.
+    pub(super) fn unstable(&self) -> StoreError {
+        StoreError::BadLedger {
+            path: self.out.join(LEDGER_NAME),
+            reason: "its rows or the batch files change again and again after they were written; check disk and memory"
+                .to_owned(),
+        }
+    }
+}
+
+/// What `run.json` says of the end of a job.
+pub(super) fn finished(report: &JobReport) -> Value {
+    let mut finished = moment(&timestamp());
+    finished["seconds"] = json!(tenths(report.elapsed));
+    finished["states"] = states(&report.counts);
+    finished
+}

@@ -1,0 +1,157 @@
+//! The finished results of a job whose frames were kept, for reading. Each file is compared with the hash that `run.json`
+//! has of it before it is used, so that no ledger is needed.
+
+use super::StoreError;
+use super::atomic_file::{file_sha256, read_plain};
+use super::frames_file::{FramesFile, frames_name};
+use super::manifest::{MANIFEST_NAME, RUN_NAME};
+use serde_json::Value;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Why results cannot be used again.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the fields are what their names say")]
+pub enum KeptResultsError {
+    /// There are none.
+    #[error("{path} holds no finished results: {reason}")]
+    NotFinished { path: PathBuf, reason: String },
+    /// They were made without keeping frames.
+    #[error("the frames of {path} were not kept")]
+    NotKept { path: PathBuf },
+    /// A file is not as it was written.
+    #[error("{path} is missing or has changed since it was written")]
+    Changed { path: PathBuf },
+    /// The frames of a clip were not kept, because its gloss had enough clips.
+    #[error(
+        "the frames of clip {video_id} ({gloss:?}) were not kept, because its gloss had enough clips; with these options it \
+         has not"
+    )]
+    OverLimit { gloss: String, video_id: String },
+    /// Another profile chooses other clips.
+    #[error(
+        "profile {profile} compares glosses with capitals in another way, as {gloss:?}, so it processes other clips than those \
+         whose frames were kept"
+    )]
+    OtherPlan {
+        profile: &'static str,
+        gloss: String,
+    },
+    /// The new results would replace those that they are made from.
+    #[error("{path} holds the frames themselves: the new sequences need a folder of their own")]
+    SameFolder { path: PathBuf },
+    /// A file has been read and is not what it should be.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The finished results in an output folder.
+pub(crate) struct KeptResults {
+    folder: PathBuf,
+    run: Value,
+    /// The file of kept frames that was used last, with its batch.
+    open: Option<(usize, FramesFile)>,
+}
+
+impl KeptResults {
+    /// Opens the results in `folder`.
+    ///
+    /// # Errors
+    /// When there are none, they are not finished or their frames were not kept.
+    pub(crate) fn open(folder: &Path) -> Result<Self, KeptResultsError> {
+        let path = folder.join(RUN_NAME);
+        let not_finished = |reason: String| KeptResultsError::NotFinished {
+            path: folder.to_path_buf(),
+            reason,
+        };
+        let bytes = read_plain(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory => {
+                not_finished(format!("there is no {RUN_NAME}"))
+            }
+            _ => StoreError::read(&path)(error).into(),
+        })?;
+        let run: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| not_finished(format!("{RUN_NAME} is no JSON ({error})")))?;
+        if run["settings"]["keep_frames"] != true {
+            return Err(KeptResultsError::NotKept {
+                path: folder.to_path_buf(),
+            });
+        }
+        if !run["finished"].is_object() {
+            return Err(not_finished("its job has not ended".to_owned()));
+        }
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            run,
+            open: None,
+        })
+    }
+
+    /// Refuses `out` as the folder of other results when it is this one.
+    pub(crate) fn refuse_same(&self, out: &Path) -> Result<(), KeptResultsError> {
+        let is_same = match (self.folder.canonicalize(), out.canonicalize()) {
+            (Ok(folder), Ok(out)) => folder == out,
+            // There is no such folder yet.
+            _ => false,
+        };
+        if is_same {
+            let path = out.to_path_buf();
+            return Err(KeptResultsError::SameFolder { path });
+        }
+        Ok(())
+    }
+
+    /// Clips in a batch.
+    pub(crate) fn batch_size(&self) -> Result<usize, KeptResultsError> {
+        let size = self.run["settings"]["batch_size"].as_u64();
+        let size = size.and_then(|size| usize::try_from(size).ok());
+        size.filter(|size| *size > 0)
+            .ok_or_else(|| self.changed(RUN_NAME))
+    }
+
+    /// Their `run.json`.
+    pub(crate) fn run(&self) -> &Value {
+        &self.run
+    }
+
+    /// The error that the file `name` is not as it was written.
+    pub(crate) fn changed(&self, name: &str) -> KeptResultsError {
+        let path = self.folder.join(name);
+        KeptResultsError::Changed { path }
+    }
+
+    /// The path of the file `name`, which is as it was written.
+    fn verified(&self, name: &str) -> Result<PathBuf, KeptResultsError> {
+        let path = self.folder.join(name);
+        let wanted = self.run["finished"]["files"][name].as_str();
+        match file_sha256(&path) {
+            Ok(sha256) if Some(sha256.as_str()) == wanted => Ok(path),
+            _ => Err(self.changed(name)),
+        }
+    }
+
+    /// The lines of their manifest.
+    ///
+    /// # Errors
+    /// When the file has changed since it was written.
+    pub(crate) fn manifest(&self) -> Result<Vec<Value>, KeptResultsError> {
+        let path = self.verified(MANIFEST_NAME)?;
+        let bytes = read_plain(&path).map_err(StoreError::read(&path))?;
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|l| !l.is_empty());
+        let lines = lines.map(serde_json::from_slice);
+        let lines = lines.collect::<Result<_, _>>();
+        lines.map_err(|_| self.changed(MANIFEST_NAME))
+    }
+
+    /// The kept frames of `batch`.
+    ///
+    /// # Errors
+    /// When their file has changed since it was written.
+    pub(crate) fn frames(&mut self, batch: usize) -> Result<&mut FramesFile, KeptResultsError> {
+        let file = match self.open.take() {
+            Some((open, file)) if open == batch => file,
+            _ => FramesFile::open(&self.verified(&frames_name(batch))?)?,
+        };
+        Ok(&mut self.open.insert((batch, file)).1)
+    }
+}

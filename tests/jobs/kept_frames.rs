@@ -1,0 +1,372 @@
+//! Kept frames: the same bytes whatever the workers, no other sequences than without them, and sequences that are made from
+//! them again are those of a run that decodes the clips.
+
+use handloom::storage::npz::NpzReader;
+use handloom::video::encode::Codec;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use tempfile::TempDir;
+use test_support::{Run, digests, fates, handloom, manifest, process, render_clip, scratch};
+use zip::write::SimpleFileOptions;
+
+const KEEP: &str = "--keep-frames";
+const SETTINGS: [&str; 4] = ["--min-videos-per-gloss", "1", "--batch-size", "3"];
+/// Id, first frame in the metadata, frames.
+const CLIPS: [(&str, i64, usize); 7] = [
+    ("00001", 1, 30),
+    ("00002", -1, 24),
+    ("00003", 7, 20),
+    // Trimmed: its range is that of the film it was cut from.
+    ("00004", 5122, 22),
+    ("00005", 1, 6),
+    ("00006", 1, 90),
+    // Broken.
+    ("00007", 1, 0),
+];
+
+struct Fixture {
+    folder: TempDir,
+    dataset: PathBuf,
+    /// The results of two workers that kept the frames.
+    kept: PathBuf,
+}
+
+impl Fixture {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+fn fixture() -> &'static Fixture {
+    static MADE: OnceLock<Fixture> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = scratch();
+        let dataset = folder.path().join("dataset");
+        let instances = CLIPS.map(|(id, start, _)| (id, start));
+        test_support::write_metadata(
+            &dataset,
+            &test_support::metadata(&[("hello", &instances[..4]), ("book", &instances[4..])]),
+        );
+        for (seed, (id, _, frames)) in (0..).zip(CLIPS) {
+            let path = dataset.join(format!("videos/{id}.mp4"));
+            if frames == 0 {
+                fs::write(path, "no video").unwrap();
+            } else {
+                // Not square, for `aspect`.
+                render_clip(&path, seed, frames, (320, 240), Codec::H264);
+            }
+        }
+        let kept = folder.path().join("kept");
+        run(&dataset, &kept, &[KEEP, "--workers", "2"]).ends(0);
+        Fixture {
+            folder,
+            dataset,
+            kept,
+        }
+    })
+}
+
+fn run(dataset: &Path, out: &Path, more: &[&str]) -> Run {
+    process(dataset, out, &[&SETTINGS[..], more].concat())
+}
+
+fn resequence(from: &Path, out: &Path, more: &[&str]) -> Run {
+    let paths = [from, Path::new("--out"), out].map(Path::as_os_str);
+    let args = [Path::new("resequence").as_os_str()]
+        .into_iter()
+        .chain(paths);
+    handloom(args.chain(more.iter().map(|arg| Path::new(*arg).as_os_str())))
+}
+
+/// The digests of the sequences alone.
+fn sequences(out: &Path) -> BTreeMap<String, String> {
+    let mut all = digests(out);
+    all.retain(|name, _| !name.starts_with("frames/"));
+    all
+}
+
+#[test]
+fn frames_are_the_same_whatever_reads_them() {
+    let fixture = fixture();
+    let wanted = digests(&fixture.kept);
+    let names = ["00000", "00001", "00002"].map(|name| format!("frames/{name}.npz"));
+    assert!(
+        names.iter().all(|name| wanted.contains_key(name)),
+        "{wanted:?}"
+    );
+    assert_eq!(
+        fs::read_dir(fixture.kept.join("frames/parts"))
+            .unwrap()
+            .count(),
+        0
+    );
+
+    let archive = fixture.path("archive.zip");
+    let mut zip = zip::ZipWriter::new(fs::File::create(&archive).unwrap());
+    let clips = CLIPS.map(|(id, ..)| format!("videos/{id}.mp4"));
+    for name in clips.iter().map(String::as_str).chain(["WLASL_v0.3.json"]) {
+        zip.start_file(name, SimpleFileOptions::default()).unwrap();
+        zip.write_all(&fs::read(fixture.dataset.join(name)).unwrap())
+            .unwrap();
+    }
+    zip.finish().unwrap();
+    for (dataset, workers) in [
+        (&fixture.dataset, "1"),
+        (&fixture.dataset, "5"),
+        (&archive, "2"),
+    ] {
+        let out = fixture.path(&format!("kept-{workers}"));
+        run(dataset, &out, &[KEEP, "--workers", workers]).ends(0);
+        assert_eq!(digests(&out), wanted, "{workers} workers");
+        fs::remove_dir_all(out).unwrap();
+    }
+    let out = fixture.path("not-kept");
+    run(&fixture.dataset, &out, &[]).ends(0);
+    assert_eq!(digests(&out), sequences(&fixture.kept));
+    assert_eq!(fates(&out), fates(&fixture.kept));
+    assert!(!out.join("frames").exists());
+}
+
+#[test]
+fn a_file_of_frames_has_every_frame_of_each_clip() {
+    let fixture = fixture();
+    let lines = manifest(&fixture.kept);
+    let mut clips = 0;
+    for batch in 0..3 {
+        let path = fixture.kept.join(format!("frames/{batch:05}.npz"));
+        let mut npz = NpzReader::open(&path).unwrap();
+        let positions = npz.numbers::<i64>("positions").unwrap().0;
+        let offsets = npz.numbers::<i64>("offsets").unwrap().0;
+        let ids = npz.strings("video_ids").unwrap();
+        let indexes = npz.numbers::<i32>("frame_index").unwrap().0;
+        let times = npz.numbers::<f64>("time_s").unwrap().0;
+        let (landmarks, shape) = npz.numbers::<f32>("landmarks").unwrap();
+        let world = npz.numbers::<f32>("world_landmarks").unwrap().0;
+        let counts = npz.numbers::<u8>("hand_count").unwrap().0;
+        assert_eq!(shape, [indexes.len(), 2, 21, 3]);
+        assert_eq!(world.len(), landmarks.len());
+        assert_eq!(npz.strings("glosses").unwrap(), ["hello", "book"]);
+        for (clip, position) in positions.iter().enumerate() {
+            let position = usize::try_from(*position).unwrap();
+            let (id, start, frames) = CLIPS[position];
+            assert_eq!((ids[clip].as_str(), position / 3), (id, batch));
+            let range = usize::try_from(offsets[clip]).unwrap()
+                ..usize::try_from(offsets[clip + 1]).unwrap();
+            let wanted: Vec<i32> = (0..).take(frames).collect();
+            assert_eq!(indexes[range.clone()], wanted);
+            assert_eq!(npz.numbers::<i64>("frame_start").unwrap().0[clip], start);
+            let size = if frames == 0 { [0, 0] } else { [320, 240] };
+            let found = ["width", "height"].map(|name| npz.numbers::<i32>(name).unwrap().0[clip]);
+            assert_eq!(found, size);
+            for (index, time) in times[range.clone()].iter().enumerate() {
+                assert!((time - index as f64 / 25.0).abs() < 1e-3, "{index}: {time}");
+            }
+            // Drawn hands are seen in nearly all frames, and a hand has a size in metres.
+            let seen = range.clone().filter(|at| counts[*at] > 0).count();
+            assert!(2 * seen >= frames, "{id}: {seen} of {frames}");
+            for at in range.filter(|at| counts[*at] > 0) {
+                let hand = &world[at * 126..][..63];
+                assert!(
+                    hand.iter().any(|value| value.abs() > 0.01),
+                    "{id}: {hand:?}"
+                );
+            }
+            clips += 1;
+        }
+    }
+    assert_eq!(clips, CLIPS.len());
+    assert_eq!(
+        lines
+            .iter()
+            .filter(|line| line["position"].is_u64())
+            .count(),
+        CLIPS.len()
+    );
+    let shown = handloom([
+        "inspect",
+        fixture.kept.join("frames/00000.npz").to_str().unwrap(),
+    ]);
+    let shown = shown.ends(0).stdout;
+    assert!(
+        shown.contains("world_landmarks") && shown.contains("3 clips"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn sequences_made_again_are_those_of_a_new_run() {
+    let fixture = fixture();
+    // Each option with another value than the one before, in few runs: each reads all clips.
+    let options: [&[&str]; 4] = [
+        &[
+            "--profile",
+            "corrected",
+            "--mirror",
+            "dominant",
+            "--max-gap",
+            "1",
+        ],
+        &[
+            "--sampling",
+            "interpolate",
+            "--missing",
+            "interpolate_nan",
+            "--z",
+            "drop",
+            "--frame-range",
+            "auto",
+        ],
+        &[
+            "--sequence-length",
+            "48",
+            "--frame-stride",
+            "1",
+            "--min-frames",
+            "3",
+            "--slots",
+            "sides",
+            "--missing",
+            "nan",
+        ],
+        &[
+            "--frame-range",
+            "whole",
+            "--sampling",
+            "uniform",
+            "--sequence-length",
+            "8",
+            "--aspect",
+            "--z",
+            "scaled",
+        ],
+    ];
+    for (n, options) in options.iter().enumerate() {
+        let (again, fresh) = (
+            fixture.path(&format!("again-{n}")),
+            fixture.path(&format!("fresh-{n}")),
+        );
+        resequence(&fixture.kept, &again, options).ends(0);
+        run(&fixture.dataset, &fresh, options).ends(0);
+        assert_eq!(digests(&again), digests(&fresh), "{options:?}");
+        assert_eq!(manifest(&again), manifest(&fresh), "{options:?}");
+        let settings = |out: &Path| {
+            let run: Value =
+                serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
+            (run["settings"].clone(), run["finished"]["states"].clone())
+        };
+        assert_eq!(settings(&again), settings(&fresh), "{options:?}");
+        // The same command has nothing to do.
+        resequence(&fixture.kept, &again, options).ends(0);
+        assert_eq!(digests(&again), digests(&fresh));
+    }
+}
+
+#[test]
+fn frames_that_are_not_as_they_were_kept_are_refused() {
+    let fixture = fixture();
+    let from = fixture.path("changed");
+    copy_folder(&fixture.kept, &from);
+    let (file, out) = (from.join("frames/00001.npz"), fixture.path("of-changed"));
+    let whole = fs::read(&file).unwrap();
+    for at in [whole.len() / 3, whole.len() - 40] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 4;
+        fs::write(&file, bytes).unwrap();
+        let refused = resequence(&from, &out, &[]);
+        refused
+            .ends(65)
+            .says(&["frames/00001.npz", "has changed", "--keep-frames"]);
+    }
+    fs::write(&file, &whole).unwrap();
+    resequence(&from, &from, &[])
+        .ends(64)
+        .says(&["a folder of their own"]);
+    let lines = fs::read_to_string(from.join("manifest.jsonl")).unwrap();
+    fs::write(from.join("manifest.jsonl"), lines.replace("hello", "hallo")).unwrap();
+    resequence(&from, &out, &[])
+        .ends(65)
+        .says(&["manifest.jsonl"]);
+    fs::remove_file(from.join("run.json")).unwrap();
+    resequence(&from, &out, &[])
+        .ends(66)
+        .says(&["no finished results"]);
+
+    let bare = fixture.path("bare");
+    run(&fixture.dataset, &bare, &["--workers", "2"]).ends(0);
+    resequence(&bare, &out, &[])
+        .ends(66)
+        .says(&["were not kept", "--keep-frames"]);
+    let tracked = run(&fixture.dataset, &out, &[KEEP, "--tracking"]);
+    tracked.ends(64).says(&["--tracking", KEEP]);
+}
+
+#[test]
+fn clips_whose_frames_were_not_kept_are_named() {
+    let fixture = fixture();
+    let limited = fixture.path("limited");
+    run(
+        &fixture.dataset,
+        &limited,
+        &[KEEP, "--max-samples-per-gloss", "1"],
+    )
+    .ends(0);
+    assert!(
+        fates(&limited)
+            .iter()
+            .any(|fate| fate == "hello 00002 over_limit")
+    );
+    let out = fixture.path("of-limited");
+    resequence(&limited, &out, &["--slots", "sides"]).ends(0);
+    // No clip of 30 frames has a hand in more of them.
+    let more = [
+        "--frame-stride",
+        "1",
+        "--sequence-length",
+        "64",
+        "--min-frames",
+        "50",
+    ];
+    resequence(&limited, &fixture.path("more"), &more)
+        .ends(65)
+        .says(&["clip 00002", "\"hello\"", "--max-samples-per-gloss"]);
+
+    let capitals = fixture.path("capitals");
+    let metadata = test_support::metadata(&[
+        ("hello", &[("00001", 1)]),
+        ("HELLO", &[("00002", 1), ("00003", 1)]),
+    ]);
+    test_support::write_metadata(&capitals, &metadata);
+    for id in ["00001", "00002", "00003"] {
+        let name = format!("videos/{id}.mp4");
+        fs::copy(fixture.dataset.join(&name), capitals.join(&name)).unwrap();
+    }
+    let kept = fixture.path("kept-capitals");
+    let args = [
+        "--min-videos-per-gloss",
+        "1",
+        "--selected-glosses",
+        "hello",
+        KEEP,
+    ];
+    process(&capitals, &kept, &args).ends(0);
+    resequence(&kept, &fixture.path("lower"), &["--profile", "corrected"])
+        .ends(65)
+        .says(&["\"HELLO\"", "--profile corrected"]);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
