@@ -6,6 +6,7 @@ fn help_texts() {
         ("handloom", vec!["--help"]),
         ("process", vec!["process", "--help"]),
         ("inspect", vec!["inspect", "--help"]),
+        ("report", vec!["report", "--help"]),
         ("demo", vec!["demo", "--help"]),
         ("camera", vec!["camera", "--help"]),
         ("run", vec!["run", "--help"]),
