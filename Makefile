@@ -1,8 +1,9 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert setup-package build demo test test-quick test-package test-package-release test-gpu test-vm test-long lint deny fuzz bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
+.PHONY: help setup setup-litert setup-package build demo test test-quick test-package test-package-release test-gpu test-vm test-long test-train lint deny fuzz bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
 CARGO ?= cargo
 SHARED ?= ../shared
 BASELINE ?= target/baseline.json
+CLIPS ?= $(SHARED)/goldens/public
 # What is compiled once needs no records for the next time.
 ifdef CI
 export CARGO_INCREMENTAL = 0
@@ -64,10 +65,14 @@ test-long: build ## slow sweeps: kills, power cuts, memory over thousands of cli
 	tests/long/kill_sweep.sh
 	tests/long/power_sweep.sh
 	tests/long/flip_sweep.sh
+	HANDLOOM_TEST_CLIPS=12000 $(CARGO) test --locked --test jobs -- report::many_clips --nocapture
 	tests/long/soak.sh process 1000
 	tests/long/soak.sh run 2000
 	tests/long/mutated_clips.py target/release/handloom
 	@$(MAKE) --no-print-directory test-package-release
+
+test-train: build ## trains the notebook's LSTM on the results of CLIPS under both profiles, ten seeds; fetches PyTorch (3 GB)
+	@tests/train/run.sh $(CLIPS)
 
 lint: ## formatting, lints, documentation, the minimum Rust version, licences and sources of all dependencies
 	tests/tools.sh

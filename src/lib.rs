@@ -28,7 +28,7 @@
 //!
 //! # Modules
 //!
-//! Imports go one way: `cli → daemon → job, recording, fleet → wrapping modules → pure modules`. `tests/architecture` checks
+//! Imports go one way: `cli → daemon → job, recording, report, fleet → wrapping modules → pure modules`. `tests/architecture` checks
 //! it and fails on import cycles.
 //!
 //! | module | purpose |
@@ -60,6 +60,7 @@
 //! | [`job`] | one dataset job: scan, worker pool, rescan; resumes what an earlier process recorded; makes sequences again from kept frames |
 //! | [`recording`] | one camera session: detection, latency, stored takes |
 //! | [`daemon`] | the service: job, camera, MQTT, resource limits, mirror, reload |
+//! | [`report`] | the page about an output folder: what to trust, what to drop; the contact sheet |
 //! | [`fleet`] | what a broker's listener knows of all devices; the table and the terminal screen of `watch` |
 //!
 //! # What always holds
@@ -74,6 +75,8 @@
 //! * Sequences made from kept frames are those of a run that decodes the clips (`tests/jobs/kept_frames.rs`).
 //! * Every instance of the metadata ends in exactly one state (`tests/jobs/bad_input.rs`).
 //! * A dataset never drops a frame. A camera drops the oldest frame and counts it (`tests/camera`).
+//! * The page about an output folder has equal bytes for equal results, and no text of the metadata is markup in it
+//!   (`tests/jobs/report.rs`).
 //! * Telemetry never blocks the pipeline: queues are bounded (`tests/daemon`).
 //!
 //! # Glossary
@@ -146,6 +149,7 @@ pub mod logging;
 pub mod messages;
 pub mod mqtt;
 pub mod recording;
+pub mod report;
 pub mod selection;
 pub mod sequence;
 pub mod storage;

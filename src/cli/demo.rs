@@ -5,25 +5,21 @@ use crate::cli::process::{self, ResumeArgs};
 use crate::cli::progress::{Console, ProgressKind, print_line};
 use crate::config::constraints::whole;
 use crate::config::{AcceleratorConfig, Config, ModelsConfig};
-use crate::draw::contact_sheet::{LegendEntry, Tile, contact_sheet};
 use crate::draw::scene::signing_scene;
 use crate::error::{CliError, Exit};
-use crate::frame::{FrameSource, RgbFrame};
+use crate::frame::RgbFrame;
 use crate::inference::ModelFiles;
-use crate::recording::jpeg::{HAND_COLORS, draw_hands};
+use crate::report::sheet::sheet;
 use crate::storage::atomic_file::{refuse_link, write_whole};
-use crate::storage::batches::{FINAL_NAME, batch_path, read_batch};
-use crate::video::clip::{VideoClip, VideoOptions};
+use crate::storage::batches::FINAL_NAME;
+use crate::video::dataset_source::DatasetSource;
 use crate::video::encode::{Codec, best_codec, encode_mp4};
 use anyhow::{Context, anyhow};
 use clap::{Args, Command, FromArgMatches};
-use image::ImageEncoder;
-use image::codecs::png::PngEncoder;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 pub(super) const DEMO_ABOUT: &str = "\
 Draw moving hands, make a small dataset of them, process it and show the result.
@@ -52,8 +48,6 @@ pub struct DemoArgs {
 const SIZE: (usize, usize) = (320, 240);
 /// Frames of a rendered clip: more than a sequence spans, which is 64.
 const FRAMES: usize = 70;
-/// Tiles of a clip on the contact sheet, evenly spread over its frames.
-const TILES: usize = 4;
 
 /// The file of a clip.
 enum DemoClip {
@@ -134,13 +128,14 @@ pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
     process::run_job(&config, Console::new(ProgressKind::Bar), fresh)?;
 
     let image = args.out.join(SHEET_NAME);
-    draw(&dataset.join("videos"), &result, &args.out).map_err(|e| CliError::new(Exit::InOut, e))?;
+    let sheet = sheet(&result, Some(&DatasetSource::open(&dataset, None, None)?))?;
+    write_whole(&args.out, SHEET_NAME, &sheet).map_err(|error| cannot_use(&args.out, error))?;
     print_line(&format!(
-        "\nSequences:      {}\nContact sheet:  {} (the detected hands)\nManifest:       {} (the state of each instance)\n\nNext, inspect a batch file:     handloom inspect {}\nThen process your own dataset: handloom process --out RESULT DATASET",
+        "\nSequences:      {}\nContact sheet:  {} (the detected hands)\nManifest:       {} (the state of each instance)\n\nNext, a page about the data:   handloom report {}\nThen process your own dataset: handloom process --out RESULT DATASET",
         result.join(FINAL_NAME).display(),
         image.display(),
         result.join("manifest.jsonl").display(),
-        batch_path(&result, 0).display(),
+        result.display(),
     ));
     Ok(Exit::Done)
 }
@@ -216,57 +211,4 @@ fn render(dataset: &Path, best: Codec) -> anyhow::Result<()> {
     });
     let metadata = serde_json::to_vec_pretty(&glosses.collect::<Value>())?;
     Ok(write_whole(dataset, "WLASL_v0.3.json", &metadata)?)
-}
-
-/// Draws the landmarks of the first batch over the frames in which they were detected.
-fn draw(videos: &Path, result: &Path, out: &Path) -> anyhow::Result<()> {
-    let options = VideoOptions {
-        timeout: Duration::from_mins(1),
-        ..VideoOptions::default()
-    };
-    let mut tiles = Vec::new();
-    for row in read_batch(result, 0)? {
-        let (id, gloss) = (&row.video_id, &row.gloss);
-        let mut clip = VideoClip::open_path(&videos.join(format!("{id}.mp4")), &options)?;
-        let mut at = -1;
-        for tile in 0..TILES {
-            let record = &row.frames[(2 * tile + 1) * row.frames.len() / (2 * TILES)];
-            let (index, count) = (record.frame_index, record.hand_count);
-            while at < index && clip.advance()? {
-                at += 1;
-            }
-            let mut frame = clip.frame()?.clone();
-            draw_hands(&mut frame, &record.landmarks[..usize::from(count)]);
-            let s = if count == 1 { "" } else { "s" };
-            let caption = format!("{gloss} {id} frame {index}: {count} hand{s}");
-            tiles.push(Tile { frame, caption });
-        }
-    }
-    let sheet = contact_sheet(&legend(), &tiles, TILES);
-    let (width, height) = (
-        u32::try_from(sheet.width())?,
-        u32::try_from(sheet.height())?,
-    );
-    let mut png = Vec::new();
-    PngEncoder::new(&mut png).write_image(
-        sheet.pixels(),
-        width,
-        height,
-        image::ExtendedColorType::Rgb8,
-    )?;
-    Ok(write_whole(out, SHEET_NAME, &png)?)
-}
-
-/// The meaning of colours and rows of the contact sheet.
-fn legend() -> [LegendEntry; 3] {
-    let [first, second] = HAND_COLORS;
-    let entry = |color, text| LegendEntry { color, text };
-    [
-        entry(Some(first), "first hand: numbers 0 to 62 of a frame"),
-        entry(Some(second), "second hand: numbers 63 to 125"),
-        entry(
-            None,
-            "one row: 4 sampled frames of one clip; captions: label, video id",
-        ),
-    ]
 }

@@ -1,4 +1,6 @@
-//! `handloom inspect`: summarizes npz files.
+//! `handloom inspect`: summarizes output folders and npz files.
+
+mod folder;
 
 use crate::cli::progress::print_line;
 use crate::error::{CliError, Exit};
@@ -6,6 +8,7 @@ use crate::sequence::normalize::FEATURES;
 use crate::storage::StoreError;
 use crate::storage::npz::NpzReader;
 use clap::Args;
+use folder::{folder_table, inspect_folder};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,19 +16,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(super) const INSPECT_ABOUT: &str = "\
-Show the content of npz files: shapes, labels, how often hands were found.
+Show the content of output folders and npz files: states, shapes, labels, hands found.
+
+Of a folder it shows the files, the states of all instances and the joined file. `handloom report`
+says more about the data.
 
 Examples:
+  handloom inspect out/                                  everything in short
   handloom inspect out/wlasl_landmarks.npz
   handloom inspect out/batches/*.npz --json              one JSON object a file";
 
 /// Arguments of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// npz files: wlasl_landmarks.npz, batches or kept frames
+    /// Output folders, or npz files: wlasl_landmarks.npz, batches or kept frames
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// Print one JSON object a file
+    /// Print one JSON object for each
     #[arg(long)]
     pub json: bool,
 }
@@ -38,12 +45,23 @@ const LABELS_BYTES_MAX: usize = 32 << 20;
 /// Memory of a counted label beside its text, in bytes.
 const LABEL_OVERHEAD_BYTES: usize = 64;
 
-/// Prints a summary of each file.
+/// Prints a summary of each file or folder.
 ///
 /// # Errors
-/// At the first file that cannot be read.
+/// At the first that cannot be read.
 pub fn run(args: &InspectArgs) -> Result<Exit, CliError> {
     for path in &args.files {
+        if path.is_dir() {
+            let summary = inspect_folder(path, inspect)?;
+            print_line(&if args.json {
+                summary.to_string()
+            } else if summary["joined"].is_null() {
+                folder_table(&summary)
+            } else {
+                folder_table(&summary) + &table(&summary["joined"])
+            });
+            continue;
+        }
         let summary = inspect(path)?;
         print_line(&if args.json {
             summary.to_string()

@@ -16,6 +16,7 @@ pub mod inspect;
 mod probe;
 pub mod process;
 pub mod progress;
+pub mod report;
 pub mod resequence;
 pub mod run;
 pub mod watch;
@@ -52,7 +53,8 @@ Start with:
   handloom process DATASET --out DIR     a whole dataset
   handloom resequence OUT --out DIR      other sequences from kept frames
   handloom camera --preview              what a camera sees
-  handloom inspect DIR/*.npz             the results
+  handloom inspect DIR                   the results in numbers
+  handloom report DIR                    a page about the results: what to trust, what to drop
   handloom watch --broker URL            the state of all devices
   handloom bench                         the speed of this machine and its accelerators
 
@@ -70,9 +72,12 @@ pub enum Command {
     /// Make other sequences from the kept frames of a finished job, without decoding
     #[command(long_about = resequence::RESEQUENCE_ABOUT)]
     Resequence(Box<resequence::ResequenceArgs>),
-    /// Show the content of npz files: shapes, labels, how often hands were found
+    /// Show the content of output folders and npz files: states, shapes, labels, hands
     #[command(long_about = inspect::INSPECT_ABOUT)]
     Inspect(inspect::InspectArgs),
+    /// Write a page about an output folder: what to trust, what to drop, and why
+    #[command(long_about = report::REPORT_ABOUT)]
+    Report(report::ReportArgs),
     /// Draw moving hands, make a small dataset of them, process it and show the result
     #[command(long_about = demo::DEMO_ABOUT)]
     Demo(demo::DemoArgs),
@@ -137,6 +142,7 @@ impl Command {
             self,
             Self::Resequence(_)
                 | Self::Inspect(_)
+                | Self::Report(_)
                 | Self::Watch(_)
                 | Self::DecodeClips(_)
                 | Self::Docs(_)
@@ -197,6 +203,7 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Process(args) => process::run(&args),
         Command::Resequence(args) => resequence::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Camera(args) => camera::run(&args),
         Command::Watch(args) => watch::run(&args),

@@ -53,6 +53,22 @@ impl State {
         }
     }
 
+    /// What it means, for people.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Accepted => "in the npz file",
+            Self::TooShort => "a hand in too few frames",
+            Self::Empty => "no frame in the frame range",
+            Self::Missing => "no clip on disk",
+            Self::Unreadable => {
+                "the clip cannot be decoded, or a frame number is not a number; see manifest.jsonl"
+            }
+            Self::OverLimit => "gloss has enough clips",
+            Self::NotSelected => "gloss not processed",
+        }
+    }
+
     /// The state of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

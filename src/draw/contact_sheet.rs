@@ -4,7 +4,7 @@ use super::font::{GLYPH_HEIGHT, draw_text, text_width};
 use super::{fill_rectangle, to_byte, to_f32, to_index};
 use crate::frame::RgbFrame;
 
-/// Every tile's image is scaled to this width and height, in pixels.
+/// Every tile's image is scaled to fit into this width and height, in pixels.
 const TILE: [usize; 2] = [240, 180];
 
 /// Pixels between tiles and around the page.
@@ -23,7 +23,7 @@ const INK: [u8; 3] = [40, 44, 52];
 /// One image of a contact sheet.
 #[derive(Clone, Debug)]
 pub struct Tile {
-    /// The image, 4:3.
+    /// The image, best 4:3; without pixels the tile stays empty.
     pub frame: RgbFrame,
     /// One line of lower-case letters and digits under it, at most 40 characters.
     pub caption: String,
@@ -65,10 +65,13 @@ pub fn contact_sheet(legend: &[LegendEntry], tiles: &[Tile], columns: usize) -> 
     for (n, tile) in tiles.iter().enumerate() {
         let left = GAP + n % columns * (tile_width + GAP);
         let top = tiles_top + n / columns * row_height;
-        let image = scale_image(&tile.frame, tile_width, tile_height);
-        let rows = page.pixels_mut().chunks_exact_mut(size[0] * 3).skip(top);
-        for (row, line) in rows.zip(image.pixels().chunks_exact(tile_width * 3)) {
-            row[left * 3..][..line.len()].copy_from_slice(line);
+        let [image_width, image_height] = fitted(&tile.frame);
+        let image = scale_image(&tile.frame, image_width, image_height);
+        let image_left = left + (tile_width - image_width) / 2;
+        let rows = page.pixels_mut().chunks_exact_mut(size[0] * 3);
+        let rows = rows.skip(top + (tile_height - image_height) / 2);
+        for (row, line) in rows.zip(image.pixels().chunks_exact((image_width * 3).max(1))) {
+            row[image_left * 3..][..line.len()].copy_from_slice(line);
         }
         let width = text_width(&tile.caption, CAPTION_SCALE);
         let indent = tile_width.saturating_sub(width) / 2;
@@ -76,6 +79,20 @@ pub fn contact_sheet(legend: &[LegendEntry], tiles: &[Tile], columns: usize) -> 
         draw_text(&mut page, corner, &tile.caption, CAPTION_SCALE, INK);
     }
     page
+}
+
+/// The largest size within [`TILE`] with the shape of `frame`; zeros when it has no pixels.
+fn fitted(frame: &RgbFrame) -> [usize; 2] {
+    let (width, height) = (frame.width(), frame.height());
+    if width == 0 || height == 0 {
+        return [0; 2];
+    }
+    let scaled = |to: usize, side: usize, other: usize| (to * other / side).max(1);
+    if width * TILE[1] >= height * TILE[0] {
+        [TILE[0], scaled(TILE[0], width, height)]
+    } else {
+        [scaled(TILE[1], height, width), TILE[1]]
+    }
 }
 
 /// Scales to exactly `width × height` pixels: each output pixel is the weighted mean of the input around it.

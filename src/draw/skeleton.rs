@@ -18,6 +18,9 @@ const BONES: [[usize; 2]; 21] = [
     [13, 17], [0, 17], [17, 18], [18, 19], [19, 20], // Little finger and the outer edge of the palm.
 ];
 
+/// Colors of the bones of the first and the second hand.
+pub const HAND_COLORS: [[u8; 3]; 2] = [[255, 96, 64], [64, 160, 255]];
+
 /// Width of a bone as a share of the image's shorter side.
 const BONE_WIDTH: f32 = 0.0085;
 

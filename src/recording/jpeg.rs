@@ -1,18 +1,16 @@
 //! Pictures for people: the hands' bones drawn over a frame, encoded as JPEG.
 
-use crate::draw::skeleton::draw_landmarks;
+use crate::draw::skeleton::{HAND_COLORS, draw_landmarks};
 use crate::frame::RgbFrame;
 use crate::hand::landmarks::LANDMARKS;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-/// Colours of the bones of the first and the second hand.
-pub const HAND_COLORS: [[u8; 3]; 2] = [[255, 96, 64], [64, 160, 255]];
 /// From 1 to 100.
 const JPEG_QUALITY: u8 = 85;
 
 /// Draws `hands`, as detected, over `frame`.
-pub(crate) fn draw_hands(frame: &mut RgbFrame, hands: &[[[f32; 3]; LANDMARKS]]) {
+fn draw_hands(frame: &mut RgbFrame, hands: &[[[f32; 3]; LANDMARKS]]) {
     for (hand, color) in hands.iter().zip(HAND_COLORS) {
         let points = std::array::from_fn(|i| [hand[i][0], hand[i][1]]);
         draw_landmarks(frame, &points, color);

@@ -124,7 +124,7 @@ impl StoreError {
     }
 
     /// The error that `path` cannot be read; an error of this kind stays what it is.
-    pub(super) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn read(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| match source.downcast() {
             Ok(error) => error,

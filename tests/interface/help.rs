@@ -7,6 +7,7 @@ fn help_texts() {
         ("process", vec!["process", "--help"]),
         ("resequence", vec!["resequence", "--help"]),
         ("inspect", vec!["inspect", "--help"]),
+        ("report", vec!["report", "--help"]),
         ("demo", vec!["demo", "--help"]),
         ("camera", vec!["camera", "--help"]),
         ("run", vec!["run", "--help"]),

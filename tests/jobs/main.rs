@@ -23,4 +23,5 @@ mod limits;
 mod odd_datasets;
 mod power;
 mod process;
+mod report;
 mod resume;

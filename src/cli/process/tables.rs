@@ -35,7 +35,7 @@ pub(super) fn closing_table(report: &JobReport, clips: usize) -> String {
             writeln!(out, "  {title}: {total}").ok();
         }
         for state in states.iter().filter(|state| count(state) > 0) {
-            let (name, meaning) = (state.name(), explain(*state));
+            let (name, meaning) = (state.name(), state.meaning());
             writeln!(out, "    {name:<13}{:>7}  {meaning}", count(state)).ok();
         }
     }
@@ -78,20 +78,6 @@ pub(super) fn notices(totals: SequenceTotals, spec: &SequenceSpec) -> Vec<String
     notices
 }
 
-fn explain(state: State) -> &'static str {
-    match state {
-        State::Accepted => "in the npz file",
-        State::TooShort => "a hand in too few frames",
-        State::Empty => "no frame in the frame range",
-        State::Missing => "no clip on disk",
-        State::Unreadable => {
-            "the clip cannot be decoded, or a frame number is not a number; see manifest.jsonl"
-        }
-        State::OverLimit => "gloss has enough clips",
-        State::NotSelected => "gloss not processed",
-    }
-}
-
 /// The plan, one line an instance.
 pub(super) fn plan_table(plan: &Plan) -> String {
     let mut out = String::new();
@@ -122,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_frame_number_that_is_none_is_called_that() {
-        let meaning = explain(State::Unreadable);
+        let meaning = State::Unreadable.meaning();
         assert!(
             meaning.contains("a frame number is not a number"),
             "{meaning}"

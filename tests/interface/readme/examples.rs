@@ -20,7 +20,7 @@ pub(crate) static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     // As `make demo` does.
     shell(&folder, "handloom demo --out demo-out");
     let (readme, models) = (README.examples("run", "sh"), MODELS.examples("run", "sh"));
-    assert_eq!((readme.len(), models.len()), (3, 1), "examples were lost");
+    assert_eq!((readme.len(), models.len()), (4, 1), "examples were lost");
     for example in readme.into_iter().chain(models) {
         shell(&folder, example);
     }
