@@ -103,9 +103,9 @@ fn measures(totals: &Totals) -> Vec<(&'static str, &'static str, String)> {
             percent(frames.by_hands[2], frames.frames()),
         ),
         (
-            "values filled",
-            "between found hands; 0 where nothing is filled",
-            totals.filled.to_string(),
+            "frames with a filled hand",
+            "a gap that was filled linearly",
+            count(totals.filled),
         ),
         (
             "slot swaps",
