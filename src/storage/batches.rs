@@ -149,7 +149,7 @@ pub(super) fn write_npz(
     let check = |file: &mut File| {
         let sha256 = sha256(&mut *file)?;
         file.rewind()?;
-        let mut npz = NpzReader::new(&path, BufReader::new(file)).map_err(io::Error::other)?;
+        let npz = NpzReader::new(&path, BufReader::new(file)).map_err(io::Error::other)?;
         npz.verify().map_err(io::Error::other)?;
         Ok(sha256)
     };

@@ -1,6 +1,7 @@
 //! numpy's `.npz`: an uncompressed zip of `.npy` arrays that numpy reads without pickle. Equal contents give equal bytes:
 //! entry times and order are fixed, and all entries are zip64.
 
+mod archive_headers;
 mod header;
 mod reader;
 

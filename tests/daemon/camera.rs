@@ -42,9 +42,9 @@ fn camera_alone(port: u16, more: &str) -> Stage {
     let mut stage = Stage::over(Path::new(""), Some(port), more);
     let hand = stage.path("hand.png");
     still(&hand);
-    stage.add(&filming(&hand));
     // With the real models: what they see is counted.
     stage.add("[models]\n");
+    stage.add(&filming(&hand));
     stage
 }
 

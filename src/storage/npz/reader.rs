@@ -1,5 +1,6 @@
 //! Reading npz files, also such that somebody has doctored: nothing is reserved for what a file only promises.
 
+use super::archive_headers::{self, ArchiveMember};
 use super::header::{ArrayHeader, invalid};
 use crate::storage::StoreError;
 use crate::storage::atomic_file::open_plain;
@@ -220,22 +221,34 @@ impl<R: Read + Seek> NpzReader<R> {
         self.numbers::<String>(name).map(|(values, _)| values)
     }
 
-    /// Reads everything and compares the checksums.
+    /// Reads everything, compares the checksums, and the headers with those that [`super::NpzWriter`] writes.
     ///
     /// # Errors
     /// When one differs.
-    pub(crate) fn verify(&mut self) -> Result<(), StoreError> {
+    pub(crate) fn verify(mut self) -> Result<(), StoreError> {
+        let mut members = Vec::with_capacity(self.zip.len());
         for n in 0..self.zip.len() {
             let member = self.zip.by_index(n);
             let mut member = member.map_err(|e| broken(&self.path, &e))?;
             let size = member.size();
+            members.push(ArchiveMember {
+                name: member
+                    .name()
+                    .map_err(|e| broken(&self.path, &e))?
+                    .into_owned(),
+                crc32: member.crc32(),
+                size,
+                header_start: member.header_start(),
+                entry_start: member.central_header_start(),
+            });
             match io::copy(&mut member, &mut io::sink()) {
                 Ok(read) if read == size => {}
                 Ok(read) => return Err(broken(&self.path, &format!("{read} of {size} bytes"))),
                 Err(error) => return Err(broken(&self.path, &error)),
             }
         }
-        Ok(())
+        let mut file = self.zip.into_inner();
+        archive_headers::compare(&mut file, &members).map_err(|e| broken(&self.path, &e))
     }
 
     /// Gives `read` the member with the array `name` behind its header, limited to its own size, and whether it is

@@ -183,7 +183,7 @@ fn a_wrong_command_line_is_exit_64() {
         ("--min-hand-presence-confidence", "NaN"),
         ("--clip-timeout", "-1"),
         ("--clip-timeout", "0"),
-        ("--profile", "corrected"),
+        ("--profile", "best"),
         ("--progress", "loud"),
         ("--stride", "2"),
     ] {
