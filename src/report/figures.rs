@@ -159,7 +159,9 @@ fn wrists(frame: &FrameRecord) -> Wrists {
 }
 
 fn distance(a: [f32; 2], b: [f32; 2]) -> f32 {
-    f32::hypot(a[0] - b[0], a[1] - b[1])
+    // `f32::hypot` needs glibc 2.35.
+    let (dx, dy) = (a[0] - b[0], a[1] - b[1]);
+    (dx * dx + dy * dy).sqrt()
 }
 
 #[cfg(test)]
