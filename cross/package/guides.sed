@@ -5,7 +5,7 @@ s|\[\([^]]*\)\](\(\.\./\)\{0,1\}cross/README\.md[^)]*)|\1 (`install.md.gz`)|g
 s|\[\([^]]*\)\](\(\.\./\)\{0,1\}systemd/README\.md[^)]*)|\1 (`operate.md.gz`)|g
 s|\[\([^]]*\)\](\(\.\./\)\{0,1\}models/README\.md[^)]*)|\1 (`accelerators.md.gz`)|g
 s|\[\([^]]*\)\](CHANGELOG\.md)|\1 (`changelog.gz`)|g
-s|\[\([^]]*\)\](tests/README\.md)|\1 (in the sources)|g
+s|\[\([^]]*\)\](tests/[^)]*)|\1 (in the sources)|g
 s|\[\(`models/manifest.json`\)\](manifest\.json)|\1 (in the sources)|g
 s|\[\([^]]*\)\](#[^)]*)|\1|g
 /^# Handloom$/a\
