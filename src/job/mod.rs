@@ -244,7 +244,7 @@ impl<'a> Job<'a> {
             match self.pass(context, observer, began) {
                 Ok(Some(report)) => return Ok(report),
                 Ok(None) => passes += 1,
-                // A worker found no room for the frames of a clip.
+                // The disk was full when a worker wrote the frames of a clip.
                 Err(error)
                     if error
                         .store_error()

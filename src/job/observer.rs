@@ -73,7 +73,7 @@ pub trait FrameObserver: Sync {
 /// Ignores all events.
 impl FrameObserver for () {}
 
-/// Whether `error` is that there was no room, and `observer` has waited until there was some.
+/// Whether `error` says that the disk is full, and `observer` has waited for free space.
 pub(super) fn is_room_found(error: &StoreError, observer: &mut dyn JobObserver) -> bool {
     let is_found = error.is_full() && observer.wait_for_room(error);
     if is_found {

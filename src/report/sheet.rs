@@ -36,7 +36,7 @@ pub fn sheet(out: &Path, dataset: Option<&DatasetSource>) -> Result<Vec<u8>, Rep
     let mut clips = Vec::new();
     let mut count = 0;
     folder.read_rows(|row, record| {
-        // The first of each of as many parts as there is room for.
+        // The first of each of as many parts as fit.
         let part = |n: usize| n * CLIPS_MAX / total.max(1);
         let is_first = count == 0 || part(count) != part(count - 1);
         count += 1;
@@ -90,8 +90,8 @@ fn drawn(name: &str, record: &FrameRecord, mut frame: RgbFrame) -> Tile {
     let s = if hands == 1 { "" } else { "s" };
     let end = format!(" frame {}: {hands} hand{s}", record.frame_index);
     let name = name.to_lowercase();
-    let room = CAPTION_CHARS.saturating_sub(end.chars().count());
-    let caption: String = name.chars().take(room).chain(end.chars()).collect();
+    let length = CAPTION_CHARS.saturating_sub(end.chars().count());
+    let caption: String = name.chars().take(length).chain(end.chars()).collect();
     Tile { frame, caption }
 }
 
