@@ -334,8 +334,8 @@ impl Recorder {
     /// over more clips.
     ///
     /// # Errors
-    /// [`StoreError::Broken`] when a batch file has changed since it was sealed; when a file or the ledger cannot be
-    /// written.
+    /// [`StoreError::Broken`] when a batch file or a file of kept frames has changed since it was sealed; when a file or the
+    /// ledger cannot be written.
     pub(crate) fn close(
         &self,
         batches: usize,
@@ -347,6 +347,11 @@ impl Recorder {
         // From here to the end the files are not those of the last close.
         self.reopen()?;
         let sealed = self.ledger().sealed()?;
+        for (batch, file) in sealed.iter().take(batches) {
+            if !self.has_intact_frames(*batch, file) {
+                return Err(frames::frames_changed(&self.out, *batch));
+            }
+        }
         let mut files = BTreeMap::new();
         let mut note = |name: &str, sha256| files.insert(name.to_owned(), sha256);
         let manifest_sha256 = write_manifest(&self.out, manifest)?;

@@ -11,6 +11,7 @@ use crate::storage::part_file::{
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 /// State of the clips that are not opened: whether one is decoded before its state is known depends on the workers.
@@ -22,6 +23,14 @@ pub(super) struct WrittenFrames {
     pub(super) sha256: String,
     /// Their parts, which are not needed any more when the batch is marked.
     pub(super) parts: Vec<PartRecord>,
+}
+
+/// The file of the kept frames of `batch` is not as it was sealed.
+pub(super) fn frames_changed(out: &Path, batch: usize) -> StoreError {
+    StoreError::Broken {
+        path: frames_path(out, batch),
+        reason: "it has changed since it was sealed".to_owned(),
+    }
 }
 
 /// Whether the frames of a clip with this record are kept, where frames are kept.
@@ -106,14 +115,10 @@ impl Recorder {
         if !self.keeps_frames {
             return Ok(Vec::new());
         }
-        let path = frames_path(&self.out, batch);
         if !self.has_intact_frames(batch, sealed) {
-            return Err(StoreError::Broken {
-                path,
-                reason: "it has changed since it was sealed".to_owned(),
-            });
+            return Err(frames_changed(&self.out, batch));
         }
-        let mut file = FramesFile::open(&path)?;
+        let mut file = FramesFile::open(&frames_path(&self.out, batch))?;
         let clips = file.clips().to_vec();
         let mut parts = Vec::with_capacity(clips.len());
         for (index, (position, clip)) in clips.into_iter().enumerate() {
