@@ -5,6 +5,7 @@
 pub mod acceptance;
 pub mod clip_note;
 pub mod file_kind;
+pub mod instance;
 mod json_reader;
 pub mod plan;
 mod python_compat;

@@ -5,7 +5,7 @@
 //! file touches no disk.
 
 use super::acceptance::State;
-use super::wlasl::{Entry, FrameNumber, Instance};
+use super::instance::{Entry, ExtraColumns, FrameNumber, Instance};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub struct PlanRecord {
     pub gloss: Arc<str>,
     /// `None` when the metadata gives none.
     pub video_id: Option<Arc<str>>,
+    /// The clip's path in the dataset; `None` for WLASL's rule.
+    pub path: Option<Arc<str>>,
     /// As in the metadata.
     pub frame_start: FrameNumber,
     /// As in the metadata.
@@ -62,6 +64,8 @@ pub struct PlanRecord {
     pub split: String,
     /// Who signs, −1 when unknown.
     pub signer_id: i64,
+    /// What else the table says of it.
+    pub columns: Option<Arc<ExtraColumns>>,
     /// Its final state and the reason when it is not processed, else `None`.
     pub skipped: Option<(State, String)>,
 }
@@ -105,7 +109,7 @@ pub struct Plan {
 }
 
 /// Makes the plan. `exists` tells whether the clip of a video id is there; it is called once an id, and only with ids
-/// that are plain file names.
+/// that are plain file names or whose clip has a path.
 ///
 /// ```
 /// use handloom::dataset::{plan::{PlanOptions, plan}, wlasl::parse};
@@ -170,10 +174,12 @@ pub fn plan(entries: &[Entry], plan_options: &PlanOptions, exists: &dyn Fn(&str)
                 instance: index,
                 gloss: Arc::clone(&gloss),
                 video_id,
+                path: instance.path.clone(),
                 frame_start: instance.frame_start.clone(),
                 frame_end: instance.frame_end.clone(),
                 split: instance.split.clone(),
                 signer_id: instance.signer_id,
+                columns: instance.columns.clone(),
                 skipped,
             });
         }
@@ -283,13 +289,18 @@ fn check_clip(
     let Some(video_id) = video_id else {
         return missing("no video_id".to_owned());
     };
-    if !is_plain_file_name(video_id) {
+    if instance.path.is_none() && !is_plain_file_name(video_id) {
         return missing(format!(
             "video_id {video_id:?} is not a plain file name, so no file is looked for"
         ));
     }
     if !present.contains(&**video_id) {
-        return missing(format!("no file {video_id}.mp4"));
+        let source = instance.source.as_ref();
+        let source = source.map_or_else(String::new, |source| format!(" ({source})"));
+        return missing(match &instance.path {
+            Some(path) => format!("no file {path}{source}"),
+            None => format!("no file {video_id}.mp4"),
+        });
     }
     // The notebook reads the start first, so its complaint is the one reported.
     match (&instance.frame_start, &instance.frame_end) {
@@ -301,8 +312,11 @@ fn check_clip(
 /// The video ids whose clips are there.
 fn present_clips<'a>(entries: &'a [Entry], exists: &dyn Fn(&str) -> bool) -> HashSet<&'a str> {
     let instances = entries.iter().flat_map(|entry| &entry.instances);
-    let ids = instances.filter_map(|instance| instance.video_id.as_deref());
-    let mut present: HashSet<&str> = ids.filter(|id| is_plain_file_name(id)).collect();
+    let ids = instances.filter_map(|instance| {
+        let id = instance.video_id.as_deref()?;
+        (instance.path.is_some() || is_plain_file_name(id)).then_some(id)
+    });
+    let mut present: HashSet<&str> = ids.collect();
     present.retain(|id| exists(id));
     present
 }

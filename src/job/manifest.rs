@@ -60,6 +60,7 @@ fn line(record: &PlanRecord, state: State, reason: Option<String>) -> ManifestLi
     ManifestLine {
         gloss: record.gloss.to_string(),
         video_id: record.video_id.as_deref().map(str::to_owned),
+        path: record.path.as_deref().map(str::to_owned),
         instance: record.instance,
         state: state.name(),
         reason,
@@ -67,6 +68,10 @@ fn line(record: &PlanRecord, state: State, reason: Option<String>) -> ManifestLi
         signer_id: record.signer_id,
         frame_start: record.frame_start.clone().ok(),
         frame_end: record.frame_end.clone().ok(),
+        columns: record
+            .columns
+            .as_ref()
+            .map(|columns| columns.iter().collect()),
         position: None,
         clip: None,
         stored: None,

@@ -7,6 +7,7 @@ use super::results::{self, JobResults};
 use super::worker_pool::{ResultSink, RunOutcome};
 use super::{JobReport, PASSES_MAX, keep, provenance};
 use crate::dataset::acceptance::State;
+use crate::dataset::instance::ExtraColumns;
 use crate::dataset::plan::{Plan, PlanOptions, PlanRecord, PlannedClip};
 use crate::error::CliError;
 use crate::sequence::options::NamedChoice;
@@ -196,10 +197,16 @@ fn record(line: &Value) -> Option<PlanRecord> {
         instance: usize::try_from(line["instance"].as_u64()?).ok()?,
         gloss: text("gloss")?.into(),
         video_id: text("video_id").map(Arc::from),
+        path: text("path").map(Arc::from),
         frame_start: frame("frame_start"),
         frame_end: frame("frame_end"),
         split: text("split")?,
         signer_id: line["signer_id"].as_i64()?,
+        columns: line["columns"].as_object().map(|columns| {
+            let names = columns.keys().map(|name| name.as_str().into()).collect();
+            let values = columns.values().filter_map(Value::as_str);
+            Arc::new(ExtraColumns::new(names, values))
+        }),
         skipped: (!is_planned).then(|| (state, text("reason").unwrap_or_default())),
     })
 }

@@ -19,6 +19,9 @@ pub struct ManifestLine {
     pub gloss: String,
     /// `null` when the metadata gives none.
     pub video_id: Option<String>,
+    /// The clip's path in the dataset; absent where it follows from the id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// Index within its entry of the metadata; the position of a take.
     pub instance: usize,
     /// Final state.
@@ -33,6 +36,9 @@ pub struct ManifestLine {
     pub frame_start: Option<i64>,
     /// Last frame of the sign, as in the metadata.
     pub frame_end: Option<i64>,
+    /// What else the dataset's table says of it, by column; absent for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Value>,
     /// Its position among the processed instances, which the batches are cut from; absent for takes and when it
     /// is not processed.
     #[serde(skip_serializing_if = "Option::is_none")]

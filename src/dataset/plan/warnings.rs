@@ -1,7 +1,7 @@
 //! What a user probably did not intend with a plan.
 
 use super::PlanOptions;
-use crate::dataset::wlasl::Entry;
+use crate::dataset::instance::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -72,7 +72,10 @@ fn odd_values(entries: &[Entry]) -> Option<Warning> {
         let of_entry = of_entry.map(|reason| (format!("[{index}]"), reason));
         let of_instances = entry.instances.iter().enumerate();
         let of_instances = of_instances.filter_map(move |(n, instance)| {
-            let place = || format!("[{index}].instances[{n}]");
+            let place = || {
+                let of_table = instance.source.as_ref().map(ToString::to_string);
+                of_table.unwrap_or_else(|| format!("[{index}].instances[{n}]"))
+            };
             instance.refused.as_ref().map(|reason| (place(), reason))
         });
         of_entry.into_iter().chain(of_instances)
