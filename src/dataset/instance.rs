@@ -52,6 +52,8 @@ pub struct Instance {
     pub columns: Option<Arc<ExtraColumns>>,
     /// Why it is not processed, if a value of it is the reason.
     pub refused: Option<String>,
+    /// Why the user's subset or splits file leaves it out, if they do.
+    pub excluded: Option<String>,
 }
 
 impl Default for Instance {
@@ -66,6 +68,7 @@ impl Default for Instance {
             signer_id: UNKNOWN_SIGNER,
             columns: None,
             refused: None,
+            excluded: None,
         }
     }
 }

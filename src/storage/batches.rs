@@ -5,6 +5,7 @@ mod joined;
 pub(crate) use joined::write_final;
 
 use super::npz::{NpzReader, NpzWriter};
+use crate::dataset::class_list::ClassOrder;
 use crate::frame::ClipFormat;
 use crate::hand::landmarks::LANDMARKS;
 use crate::sequence::normalize::{FEATURES, SLOTS};
@@ -76,6 +77,22 @@ impl BatchRow {
     }
 }
 
+/// The classes of a job.
+#[derive(Clone, Copy, Debug)]
+pub struct JobClasses<'a> {
+    /// The glosses that are processed.
+    pub glosses: &'a [Arc<str>],
+    /// All classes in the order of their numbers, when it is known.
+    pub order: Option<&'a ClassOrder>,
+}
+
+impl<'a> JobClasses<'a> {
+    /// The classes in the order of their numbers: all, or those that are processed when no order is known.
+    pub(crate) fn numbered(self) -> &'a [Arc<str>] {
+        self.order.map_or(self.glosses, |order| &order.glosses)
+    }
+}
+
 /// A batch file on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedBatch {
@@ -104,7 +121,7 @@ pub fn batch_path(out: &Path, number: usize) -> PathBuf {
 /// |---|---|---|
 /// | `sequences` | f32 `[n, length, 126]` | the numbers |
 /// | `labels`, `video_ids`, `split` | strings `[n]` | as in the metadata |
-/// | `glosses` | strings | the classes |
+/// | `glosses` | strings | the classes; all in the order of their numbers when it is known |
 /// | `landmarks` | f32 `[n, length, 2, 21, 3]` | as detected, in the order of detection |
 /// | `handedness` | i8 `[n, length, 2]` | 0 left, 1 right, -1 none |
 /// | `handedness_score` | f32 `[n, length, 2]` | probability of that side |

@@ -137,6 +137,10 @@ impl Fixture {
         meddle: &mut dyn FnMut(),
     ) -> Result<(), StoreError> {
         let glosses: [Arc<str>; 1] = ["book".into()];
+        let classes = JobClasses {
+            glosses: &glosses,
+            order: None,
+        };
         for position in 0..CLIPS {
             meddle();
             if position == stop {
@@ -149,7 +153,7 @@ impl Fixture {
             let is_last = (position + 1).is_multiple_of(BATCH) || position + 1 == CLIPS;
             let batch = recorder.batch_of(position);
             if is_last && !recorder.ledger().sealed()?.contains_key(&batch) {
-                recorder.seal(batch, CLIPS, &glosses, &Timestamp::default())?;
+                recorder.seal(batch, CLIPS, classes, &Timestamp::default())?;
             }
         }
         meddle();
@@ -176,7 +180,7 @@ impl Fixture {
         let manifest: Vec<ManifestLine> = clips.iter().map(line).collect();
         recorder.close(
             recorder.batches(CLIPS),
-            &glosses,
+            classes,
             Profile::Notebook,
             &manifest,
             &json!({"run": "r"}),
@@ -186,7 +190,8 @@ impl Fixture {
     /// The results: name and bytes.
     fn results(&self) -> BTreeMap<String, Vec<u8>> {
         let batches = (0..3).map(batches::batch_name);
-        let names = batches.chain([FINAL_NAME, MANIFEST_NAME, RUN_NAME].map(str::to_owned));
+        let names =
+            batches.chain([FINAL_NAME, MANIFEST_NAME, LABEL_MAP_NAME, RUN_NAME].map(str::to_owned));
         names
             .map(|name| {
                 (

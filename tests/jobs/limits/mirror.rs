@@ -10,7 +10,12 @@ use test_support::scratch;
 
 /// Longer than the mirror's own patience.
 const PATIENCE: Duration = Duration::from_mins(2);
-const FILES: [&str; 3] = ["manifest.jsonl", "run.json", "wlasl_landmarks.npz"];
+const FILES: [&str; 4] = [
+    "label_map.json",
+    "manifest.jsonl",
+    "run.json",
+    "wlasl_landmarks.npz",
+];
 
 /// Every line of the list is true, by the tool that users have.
 #[track_caller]
