@@ -55,93 +55,72 @@ pub struct Selection {
 /// When the order of the classes is needed and not known, or the splits file is that of another dataset.
 pub fn select(
     entries: &mut [Entry],
-    request: SelectionRequest<'_>,
+    request: &SelectionRequest<'_>,
 ) -> Result<Selection, SplitsError> {
     let numbered = request.splits.filter(|splits| splits.classes.is_some());
     let order = match numbered {
-        Some(splits) => Some(numbered_classes(entries, splits, &request)?),
-        None => known_classes(entries, &request)?,
+        Some(splits) => Some(numbered_classes(entries, splits, request)?),
+        None => known_classes(entries, request)?,
     };
-    let Some(splits) = request.splits else {
-        if let (Some(subset), Some(order)) = (request.subset, &order) {
-            let kept: HashSet<&str> = order.glosses.iter().map(|gloss| &**gloss).collect();
-            exclude(entries, |gloss, _| {
-                let is_kept = kept.contains(gloss);
-                (!is_kept).then(|| format!("gloss {gloss:?} is not in {}", subset.name()))
-            });
-        }
-        return Ok(Selection {
-            class_order: order,
-            ..Selection::default()
-        });
-    };
-    let rows: HashMap<&str, &SplitRow> = splits
-        .rows
-        .iter()
-        .map(|row| (&*row.video_id, row))
-        .collect();
-    let glosses = order.as_ref().map(|order| &order.glosses[..]);
-    let kept: Option<HashSet<&str>> = glosses
-        .filter(|_| request.subset.is_some())
-        .map(|glosses| glosses.iter().map(|gloss| &**gloss).collect());
-    let subset = request.subset.map_or("the subset", Subset::name);
+    let is_limited = request.subset.is_some() || numbered.is_some();
+    let glosses = order.as_ref().map_or(&[][..], |order| &order.glosses);
+    let kept: HashSet<&str> = glosses.iter().map(|gloss| &**gloss).collect();
+    let name = request.splits.map(|file| file.name.as_str());
+    let (name, metadata) = (name.unwrap_or_default(), &request.metadata);
+    let classes = request.subset.map_or(name, |subset| subset.name());
+    let rows = request.splits.map_or(&[][..], |file| &file.rows);
+    let by_id: HashMap<&str, &SplitRow> = rows.iter().map(|row| (&*row.video_id, row)).collect();
     let (mut seen, mut moved, mut relabelled) = (HashSet::new(), Vec::new(), Vec::new());
     exclude(entries, |gloss, instance| {
-        let id = instance.video_id.clone()?;
-        let Some(row) = rows.get(&*id) else {
-            return Some(format!("not in {}", splits.name));
-        };
-        seen.insert(&*row.video_id);
-        let label: &str = match &row.label {
-            SplitLabel::Unknown => gloss,
-            SplitLabel::Gloss(label) => label,
-            SplitLabel::Class(class) => match glosses.and_then(|glosses| glosses.get(*class)) {
-                Some(label) => label,
-                None => return Some(format!("class {class} is not in {subset}")),
-            },
-        };
-        if label != gloss {
-            relabelled.push(format!("{id} ({label:?}, not {gloss:?})"));
-            return Some(format!("{} has it as {label:?}", splits.name));
+        let row = instance.video_id.as_deref().and_then(|id| by_id.get(id));
+        if let Some(row) = row {
+            let id = &*row.video_id;
+            seen.insert(id);
+            let label = row.label.gloss(glosses);
+            if let (None, Some(class)) = (label, row.label.class()) {
+                return Some(format!("class {class} is not in {classes}"));
+            }
+            if let Some(label) = label.filter(|label| *label != gloss) {
+                relabelled.push(format!("{id} ({label:?}, not {gloss:?})"));
+                return Some(format!("{name} has it as {label:?}"));
+            }
+        } else if request.splits.is_some() {
+            return Some(format!("not in {name}"));
         }
-        if kept.as_ref().is_some_and(|kept| !kept.contains(gloss)) {
-            return Some(format!("gloss {gloss:?} is not in {subset}"));
+        if is_limited && !kept.contains(gloss) {
+            return Some(format!("gloss {gloss:?} is not in {classes}"));
         }
-        if instance.split != row.split {
-            let (was, now) = (&instance.split, row.split);
+        if let Some(row) = row.filter(|row| row.split != instance.split) {
+            let (id, was, now) = (&row.video_id, &instance.split, row.split);
             moved.push(format!("{id} ({now}, not {was:?})"));
-            row.split.clone_into(&mut instance.split);
+            now.clone_into(&mut instance.split);
         }
         None
     });
-    let (name, metadata) = (&splits.name, &request.metadata);
-    if seen.is_empty() {
-        let first = splits.rows.first().map_or("", |row| &row.video_id);
+    if let Some(first) = rows.first().filter(|_| seen.is_empty()) {
+        let (first, count) = (&first.video_id, rows.len());
         return Err(SplitsError(format!(
-            "{name}: none of its {} clips, of which {first:?} is the first, is in {metadata}; give the splits file of this \
-             dataset, with its ids as they are spelt there",
-            rows.len()
+            "{name}: none of its {count} clips, of which {first:?} is the first, is in {metadata}; give the splits file of this \
+             dataset, with its ids as they are spelt there"
         )));
     }
-    let absent = splits.rows.iter().filter(|row| {
-        let class = match row.label {
-            SplitLabel::Class(class) => class,
-            _ => 0,
-        };
-        !seen.contains(&*row.video_id) && glosses.is_none_or(|glosses| class < glosses.len())
-    });
-    let absent: Vec<AbsentClip> = absent
+    let is_wanted = |row: &&SplitRow| {
+        let gloss = row.label.gloss(glosses);
+        !seen.contains(&*row.video_id)
+            && gloss.map_or(row.label == SplitLabel::Unknown, |gloss| {
+                !is_limited || kept.contains(gloss)
+            })
+    };
+    let absent: Vec<AbsentClip> = rows
+        .iter()
+        .filter(is_wanted)
         .map(|row| AbsentClip {
             video_id: row.video_id.clone(),
             split: row.split,
-            gloss: match &row.label {
-                SplitLabel::Unknown => None,
-                SplitLabel::Gloss(gloss) => Some(gloss.as_str().into()),
-                SplitLabel::Class(class) => glosses.and_then(|all| all.get(*class).cloned()),
-            },
+            gloss: row.label.gloss(glosses).map(Arc::from),
         })
         .collect();
-    let ids: Vec<String> = absent.iter().map(|clip| clip.video_id.clone()).collect();
+    let ids = absent.iter().map(|clip| clip.video_id.clone()).collect();
     let warnings = [
         (
             moved,
@@ -177,11 +156,9 @@ fn exclude(entries: &mut [Entry], mut reason: impl FnMut(&str, &mut Instance) ->
 /// `3 clips <what>: a, b, c`.
 fn named(ids: &[String], what: &str) -> Warning {
     let shown = ids[..ids.len().min(SHOWN_MAX)].join(", ");
-    let more = ids.len().saturating_sub(SHOWN_MAX);
-    let more = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
+    let more = match ids.len().saturating_sub(SHOWN_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
     };
     Warning::OtherSplits(format!("{} clips {what}: {shown}{more}", ids.len()))
 }
@@ -199,13 +176,9 @@ fn numbered_classes(
             "{name} has {classes} classes, but the subset has {wanted}; give nslt_{wanted}.json, or a smaller subset"
         )));
     }
-    let class = |row: &SplitRow| match row.label {
-        SplitLabel::Class(class) => Some(class),
-        _ => None,
-    };
     let rows = splits.rows.iter();
     let class_of: HashMap<&str, usize> = rows
-        .filter_map(|row| Some((&*row.video_id, class(row)?)))
+        .filter_map(|row| Some((&*row.video_id, row.label.class()?)))
         .collect();
     let mut votes: Vec<BTreeMap<Arc<str>, usize>> = vec![BTreeMap::new(); wanted];
     for entry in entries {
@@ -223,17 +196,11 @@ fn numbered_classes(
     let voted: HashSet<&Arc<str>> = votes.iter().flat_map(BTreeMap::keys).collect();
     for (class, votes) in votes.iter().enumerate() {
         let most = votes.iter().max_by_key(|(_, count)| **count);
-        let gloss = most.map(|(gloss, _)| Arc::clone(gloss));
         // A class without a clip in the metadata.
-        let listed = || {
-            list.as_ref()?
-                .get(class)
-                .filter(|g| !voted.contains(g))
-                .cloned()
-        };
-        let gloss = gloss
-            .or_else(listed)
-            .unwrap_or_else(|| format!("class {class}").into());
+        let listed = list.as_ref().and_then(|list| list.get(class));
+        let listed = listed.filter(|gloss| !voted.contains(gloss));
+        let gloss = most.map(|(gloss, _)| gloss).or(listed);
+        let gloss = gloss.map_or_else(|| format!("class {class}").into(), Arc::clone);
         if let Some(other) = known.insert(Arc::clone(&gloss), class) {
             return Err(SplitsError(format!(
                 "{name}: the clips of class {other} and of class {class} have the same gloss {gloss:?} in {}; give the splits \

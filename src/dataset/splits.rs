@@ -6,11 +6,11 @@
 
 use super::file_kind::FileKind;
 use super::json_reader::excerpt;
-use super::text_encoding::Utf8Text;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 /// Largest file, in bytes; `nslt_2000.json` has 1.1 MB.
 pub const BYTES_MAX: u64 = 64 << 20;
@@ -49,6 +49,25 @@ pub enum SplitLabel {
     Gloss(String),
 }
 
+impl SplitLabel {
+    /// The number.
+    pub(super) fn class(&self) -> Option<usize> {
+        match self {
+            Self::Class(class) => Some(*class),
+            _ => None,
+        }
+    }
+
+    /// The gloss; of a number that of `glosses`, which are in the order of their numbers.
+    pub(super) fn gloss<'a>(&'a self, glosses: &'a [Arc<str>]) -> Option<&'a str> {
+        match self {
+            Self::Unknown => None,
+            Self::Class(class) => glosses.get(*class).map(|gloss| &**gloss),
+            Self::Gloss(gloss) => Some(gloss),
+        }
+    }
+}
+
 /// A splits file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitsFile {
@@ -72,35 +91,15 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<SplitsFile, SplitsError> {
     if let Some(kind) = FileKind::of(&bytes[..bytes.len().min(4096)]) {
         return Err(wrong(kind.name));
     }
-    let text = utf8(bytes).map_err(|problem| wrong(&problem))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong("a file that is no UTF-8 text"))?;
+    let text = text.trim_start_matches('\u{feff}');
     let rows = match text.trim_start().chars().next() {
         None => return Err(wrong("an empty file")),
-        Some('[') => {
-            return Err(wrong("a list, as in WLASL_v0.3.json"));
-        }
-        Some('{') => nslt(name, &text)?,
-        Some(_) => table(name, &text)?,
+        Some('[') => return Err(wrong("a list, as in WLASL_v0.3.json")),
+        Some('{') => nslt(name, text)?,
+        Some(_) => table(name, text)?,
     };
     collect(name, rows)
-}
-
-/// The text in UTF-8, whatever its encoding, without byte order mark.
-fn utf8(mut bytes: &[u8]) -> Result<String, String> {
-    let mut fill = |buffer: &mut [u8]| {
-        let (piece, rest) = bytes.split_at(bytes.len().min(buffer.len()));
-        buffer[..piece.len()].copy_from_slice(piece);
-        bytes = rest;
-        Ok(piece.len())
-    };
-    let mut source = Utf8Text::new(&mut fill, BYTES_MAX);
-    let (mut text, mut piece) = (Vec::new(), Vec::new());
-    loop {
-        source.next(&mut piece)?;
-        if piece.is_empty() {
-            return String::from_utf8(text).map_err(|_| "a file that is no Unicode text".into());
-        }
-        text.append(&mut piece);
-    }
 }
 
 /// A row with its place for messages.
@@ -123,18 +122,15 @@ fn collect(name: &str, rows: Vec<Placed>) -> Result<SplitsFile, SplitsError> {
         known.insert(row.video_id.clone(), kept.len());
         kept.push((place, row));
     }
-    let class = |row: &SplitRow| match row.label {
-        SplitLabel::Class(class) => Some(class),
-        _ => None,
-    };
-    let classes: BTreeSet<usize> = kept.iter().filter_map(|(_, row)| class(row)).collect();
-    let count = classes.len();
-    if let Some((place, row, class)) = kept
+    let classes: BTreeSet<usize> = kept
         .iter()
-        .filter_map(|(place, row)| Some((place, row, class(row)?)))
-        .find(|(.., class)| *class >= count)
-    {
-        let (id, last) = (&row.video_id, count - 1);
+        .filter_map(|(_, row)| row.label.class())
+        .collect();
+    let count = classes.len();
+    let is_far = |(_, row): &&Placed| row.label.class() >= Some(count.max(1));
+    if let Some((place, row)) = kept.iter().find(is_far) {
+        let (id, class) = (&row.video_id, row.label.class().unwrap_or(0));
+        let last = count - 1;
         return Err(SplitsError(format!(
             "{name}, {place}: clip {id:?} has class {class}, out of range: {count} classes have clips, so they are numbered \
              0 to {last}"

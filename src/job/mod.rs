@@ -189,7 +189,7 @@ impl JobConfig {
             let list = list.map(|bytes| parse_class_list(CLASS_LIST_NAME, &bytes));
             request.class_list = list.transpose()?;
         }
-        Ok((select(entries, request)?, sha256))
+        Ok((select(entries, &request)?, sha256))
     }
 
     /// Checks GStreamer and the decoder, without which every clip would fail.

@@ -96,10 +96,7 @@ pub(crate) fn resequence(
         for clip in &plan.jobs {
             let result = match collector.cached_result(clip.position) {
                 Some(known) => known,
-                None => {
-                    let at = kept_positions[clip.position];
-                    result(&mut kept, clip, at, batch_size, &config.shape)?
-                }
+                None => result(&mut kept, clip, &kept_positions, batch_size, &config.shape)?,
             };
             collector.deliver(clip.position, result)?;
         }
@@ -113,14 +110,15 @@ pub(crate) fn resequence(
     Err(results.unstable().into())
 }
 
-/// The result of `clip` from its frames, which are kept at position `at`.
+/// The result of `clip` from its frames; `positions` are those at which the frames of the clips are kept.
 fn result(
     kept: &mut KeptResults,
     clip: &PlannedClip,
-    at: usize,
+    positions: &[usize],
     batch_size: usize,
     spec: &SequenceSpec,
 ) -> Result<ClipResult, KeptResultsError> {
+    let at = positions[clip.position];
     let file = kept.frames(at / batch_size)?;
     let clips = file.clips();
     let index = clips.binary_search_by_key(&at, |(position, _)| *position);
@@ -221,12 +219,13 @@ fn plan(kept: &mut KeptResults, is_other: bool) -> Result<(Plan, Vec<usize>), Ke
 fn record(line: &Value, fate: &Value) -> Option<PlanRecord> {
     let text = |name: &str| line[name].as_str().map(str::to_owned);
     let frame = |name: &str| line[name].as_i64().ok_or_else(String::new);
-    let skipped = match fate["position"].as_u64() {
-        Some(_) => None,
-        None => {
-            let reason = fate["reason"].as_str().unwrap_or_default().to_owned();
-            Some((State::from_name(fate["state"].as_str()?)?, reason))
-        }
+    let reason = || fate["reason"].as_str().unwrap_or_default().to_owned();
+    let state = State::from_name(fate["state"].as_str().unwrap_or_default());
+    let is_planned = fate["position"].is_u64();
+    let skipped = if is_planned {
+        None
+    } else {
+        Some((state?, reason()))
     };
     Some(PlanRecord {
         instance: usize::try_from(line["instance"].as_u64()?).ok()?,

@@ -17,7 +17,7 @@ fn entries(list: &[(&str, &[&str])]) -> Vec<Entry> {
     wlasl::parse(json.to_string().as_bytes()).unwrap()
 }
 
-fn request<'a>(subset: Option<Subset>, splits: Option<&'a SplitsFile>) -> SelectionRequest<'a> {
+fn request(subset: Option<Subset>, splits: Option<&SplitsFile>) -> SelectionRequest<'_> {
     SelectionRequest {
         subset,
         splits,
@@ -62,7 +62,7 @@ fn numbers_and_splits_are_those_of_the_file() {
         ("8", "test", 2),
     ];
     let file = nslt(&rows);
-    let selection = select(&mut all, request(None, Some(&file))).unwrap();
+    let selection = select(&mut all, &request(None, Some(&file))).unwrap();
     assert_eq!(glosses(&selection), ["Thanks", "class 1", "book"]);
     let not_in = Some("not in n.json");
     let wanted = [
@@ -121,7 +121,7 @@ fn what_does_not_belong_together_is_refused() {
     let refused = |rows: &[(&str, &str, usize)], subset, words: &[&str]| {
         let mut all = entries(&[("book", &["1", "2"]), ("go", &["3"])]);
         let file = nslt(rows);
-        let refusal = select(&mut all, request(subset, Some(&file))).unwrap_err();
+        let refusal = select(&mut all, &request(subset, Some(&file))).unwrap_err();
         let refusal = refusal.to_string();
         for word in words {
             assert!(refusal.contains(word), "{word}: {refusal}");
@@ -133,7 +133,7 @@ fn what_does_not_belong_together_is_refused() {
     let subset = Some(Subset::Wlasl100);
     refused(&two, subset, &["2 classes", "has 100", "nslt_100.json"]);
     let mut all = entries(&[("book", &["1"])]);
-    let refusal = select(&mut all, request(subset, None))
+    let refusal = select(&mut all, &request(subset, None))
         .unwrap_err()
         .to_string();
     for word in [
@@ -155,7 +155,7 @@ fn a_class_list_numbers_the_classes_of_cut_down_metadata() {
         class_list: Some(list.clone()),
         ..request(Some(Subset::Wlasl100), splits)
     };
-    let selection = select(&mut all, request(None)).unwrap();
+    let selection = select(&mut all, &request(None)).unwrap();
     assert_eq!(glosses(&selection).len(), 100);
     assert_eq!(glosses(&selection)[7], "sign 7");
     let reason = |gloss| format!("gloss \"{gloss}\" is not in wlasl100");
@@ -164,7 +164,7 @@ fn a_class_list_numbers_the_classes_of_cut_down_metadata() {
     assert_eq!(excluded(&all), wanted);
     // A table without classes selects among those of the subset.
     let table = splits::parse("s.csv", b"id,split\n1,val\n2,test\n").unwrap();
-    let selection = select(&mut all, request(Some(&table))).unwrap();
+    let selection = select(&mut all, &request(Some(&table))).unwrap();
     assert_eq!(glosses(&selection)[7], "sign 7");
     let wanted = [("1", Some(&*far)), ("2", None), ("3", Some("not in s.csv"))];
     assert_eq!(excluded(&all), wanted);
@@ -193,9 +193,9 @@ fn the_classes_of_a_format_number_all_its_glosses() {
         class_order,
         ..request(None, None)
     };
-    let selection = select(&mut all, request).unwrap();
+    let selection = select(&mut all, &request).unwrap();
     assert_eq!(glosses(&selection), ["a", "b", "c"]);
     assert_eq!(excluded(&all), [("1", None), ("2", None)]);
-    let nothing = select(&mut all, self::request(None, None)).unwrap();
+    let nothing = select(&mut all, &self::request(None, None)).unwrap();
     assert_eq!(nothing, Selection::default());
 }
