@@ -67,6 +67,30 @@ pub struct ClassOrder {
     pub source: String,
 }
 
+/// The classes of a job.
+#[derive(Clone, Copy, Debug)]
+pub struct JobClasses<'a> {
+    /// The glosses that are processed.
+    pub glosses: &'a [Arc<str>],
+    /// All classes in the order of their numbers, when it is known.
+    pub order: Option<&'a ClassOrder>,
+}
+
+/// Classes without a known order.
+impl<'a> From<&'a Vec<Arc<str>>> for JobClasses<'a> {
+    fn from(glosses: &'a Vec<Arc<str>>) -> Self {
+        let order = None;
+        Self { glosses, order }
+    }
+}
+
+impl<'a> JobClasses<'a> {
+    /// The classes in the order of their numbers: all, or those that are processed when no order is known.
+    pub(crate) fn numbered(self) -> &'a [Arc<str>] {
+        self.order.map_or(self.glosses, |order| &order.glosses)
+    }
+}
+
 /// The glosses of the first `count` entries, if the first entries are those of an official subset in its order.
 pub(super) fn official_order(entries: &[Entry], count: usize) -> Option<Vec<Arc<str>>> {
     let (subset, _) = Subset::NAMED.iter().find(|(s, _)| s.classes() >= count)?;

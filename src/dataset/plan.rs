@@ -169,24 +169,24 @@ pub fn plan(entries: &[Entry], plan_options: &PlanOptions, exists: &dyn Fn(&str)
     let (mut records, mut jobs, mut frames_only) = (Vec::new(), Vec::new(), Vec::new());
     for entry in entries {
         let gloss = entry.gloss.clone().unwrap_or_default();
-        // An entry that cannot be used says so, whether its gloss would be processed or not.
-        let refusal = |folds| match &entry.refused {
-            Some(reason) => Some((State::Unreadable, reason.clone())),
-            None => refusal(&gloss, &kept, &files, needed, folds).map(|r| (State::NotSelected, r)),
-        };
-        let refusals = [plan_options.folds_case, !plan_options.folds_case].map(refusal);
         for (index, instance) in entry.instances.iter().enumerate() {
-            let unselected = unselected(instance, plan_options.only_split.as_deref());
-            let clip = |refusal: &Option<(State, String)>| match (&instance.refused, refusal) {
-                (Some(reason), _) => Err((State::Unreadable, reason.clone())),
-                (None, Some(skipped @ (State::Unreadable, _))) => Err(skipped.clone()),
-                (None, refusal) => match (&unselected, refusal) {
-                    (Some(reason), _) => Err((State::NotSelected, reason.clone())),
-                    (None, Some(skipped)) => Err(skipped.clone()),
-                    (None, None) => check_clip(instance, instance.video_id.as_ref(), &present),
-                },
+            // What cannot be used says so, whether its gloss would be processed or not.
+            let refused = instance.refused.as_ref().or(entry.refused.as_ref());
+            let refused = refused.map(|reason| (State::Unreadable, reason.clone()));
+            let skipped = refused.or_else(|| {
+                let reason = unselected(instance, plan_options.only_split.as_deref());
+                reason.map(|reason| (State::NotSelected, reason))
+            });
+            let by_comparison = |folds| {
+                let refusal = || refusal(&gloss, &kept, &files, needed, folds);
+                let by_gloss = || refusal().map(|reason| (State::NotSelected, reason));
+                match skipped.clone().or_else(by_gloss) {
+                    Some(skipped) => Err(skipped),
+                    None => check_clip(instance, instance.video_id.as_ref(), &present),
+                }
             };
-            let [planned, other] = refusals.each_ref().map(clip);
+            let folds = plan_options.folds_case;
+            let [planned, other] = [folds, !folds].map(by_comparison);
             let clip = |(video_id, frame_start, frame_end), is_frames_only| PlannedClip {
                 position: 0,
                 record: records.len(),
@@ -258,8 +258,14 @@ impl Plan {
         let mut count = 0;
         let mut first = None;
         for record in &mut self.records {
-            if let (Some((State::Missing, reason)), Some(id)) =
-                (&mut record.skipped, &record.video_id)
+            let Some(id) = &record.video_id else { continue };
+            if let Some(OtherComparison::Skipped(State::Missing, reason)) = &mut record.otherwise
+                && let Some(found) = elsewhere(id)
+            {
+                reason.push_str("; ");
+                reason.push_str(&found);
+            }
+            if let Some((State::Missing, reason)) = &mut record.skipped
                 && let Some(found) = elsewhere(id)
             {
                 reason.push_str("; ");
@@ -298,14 +304,6 @@ impl Plan {
         if let Some(order) = &self.class_order {
             let (count, source) = (order.glosses.len(), &order.source);
             writeln!(report, "  Classes: {count}, numbered by {source}").ok();
-        }
-        if !self.absent.is_empty() {
-            let count = self.absent.len();
-            writeln!(
-                report,
-                "  Clips of the splits file that the metadata lacks: {count}"
-            )
-            .ok();
         }
         let frames_only = self.jobs.iter().filter(|job| job.is_frames_only).count();
         if frames_only > 0 {

@@ -167,13 +167,13 @@ fn plan(kept: &mut KeptResults, is_other: bool) -> Result<(Plan, Vec<usize>), Ke
     for line in kept.manifest()? {
         let otherwise = &line["otherwise"];
         has_frames |= line["position"].is_u64() || otherwise["position"].is_u64();
-        let fate = if is_other && otherwise.is_object() {
+        let outcome = if is_other && otherwise.is_object() {
             otherwise
         } else {
             &line
         };
-        let record = record(&line, fate).ok_or_else(|| kept.changed(MANIFEST_NAME))?;
-        let position = fate["position"].as_u64();
+        let record = record(&line, outcome).ok_or_else(|| kept.changed(MANIFEST_NAME))?;
+        let position = outcome["position"].as_u64();
         positions.extend(position.and_then(|position| usize::try_from(position).ok()));
         let video_id = record.video_id.clone().filter(|_| record.skipped.is_none());
         if let Some(video_id) = video_id {
@@ -215,13 +215,13 @@ fn plan(kept: &mut KeptResults, is_other: bool) -> Result<(Plan, Vec<usize>), Ke
     Ok((plan, positions))
 }
 
-/// The record of an instance from its line of the manifest; `fate` is that line, or what the other comparison makes of it.
-fn record(line: &Value, fate: &Value) -> Option<PlanRecord> {
+/// The record of an instance from its line of the manifest; `outcome` is that line, or what the other comparison makes of it.
+fn record(line: &Value, outcome: &Value) -> Option<PlanRecord> {
     let text = |name: &str| line[name].as_str().map(str::to_owned);
     let frame = |name: &str| line[name].as_i64().ok_or_else(String::new);
-    let reason = || fate["reason"].as_str().unwrap_or_default().to_owned();
-    let state = State::from_name(fate["state"].as_str().unwrap_or_default());
-    let is_planned = fate["position"].is_u64();
+    let reason = || outcome["reason"].as_str().unwrap_or_default().to_owned();
+    let state = State::from_name(outcome["state"].as_str().unwrap_or_default());
+    let is_planned = outcome["position"].is_u64();
     let skipped = if is_planned {
         None
     } else {

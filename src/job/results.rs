@@ -2,10 +2,11 @@
 
 use super::observer::{JobObserver, retry_while_full};
 use super::{JobReport, manifest, moment, states, tenths};
+use crate::dataset::class_list::JobClasses;
 use crate::dataset::plan::Plan;
 use crate::digest::sha256_hex;
 use crate::sequence::Profile;
-use crate::storage::batches::{JobClasses, SealedBatch};
+use crate::storage::batches::SealedBatch;
 use crate::storage::ledger::{ClipRecord, JobIdentity, LEDGER_NAME};
 use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
 use crate::storage::{Recorder, StoreError};

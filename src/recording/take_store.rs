@@ -4,7 +4,7 @@
 use crate::messages::payloads::Timestamp;
 use crate::recording::capture_settings::CaptureSettings;
 use crate::sequence::sign_recorder::Sign;
-use crate::storage::batches::{self, BatchRow, JobClasses};
+use crate::storage::batches::{self, BatchRow};
 use crate::storage::ledger::{ClipRecord, JobIdentity};
 use crate::storage::lock::FolderLock;
 use crate::storage::manifest::ManifestLine;
@@ -261,13 +261,7 @@ impl TakeStore {
 
     fn seal(&mut self, batch: usize) -> Result<(), StoreError> {
         let at = clock::timestamp();
-        let seal = |store: &mut Self| {
-            let classes = JobClasses {
-                glosses: &store.glosses,
-                order: None,
-            };
-            store.recorder.seal(batch, store.next, classes, &at)
-        };
+        let seal = |store: &mut Self| store.recorder.seal(batch, store.next, &store.glosses, &at);
         match seal(self) {
             Err(StoreError::Lost { positions, .. }) => {
                 self.discard_lost(&positions)?;
@@ -306,12 +300,8 @@ impl TakeStore {
         let batches = self.recorder.batches(self.next);
         let manifest = self.manifest(&clips);
         let profile = self.capture.profile;
-        let classes = JobClasses {
-            glosses: &self.glosses,
-            order: None,
-        };
         self.recorder
-            .close(batches, classes, profile, &manifest, provenance)?;
+            .close(batches, &self.glosses, profile, &manifest, provenance)?;
         self.recorder.ledger().set_metadata(BEHIND, None)?;
         self.is_behind = false;
         Ok(())

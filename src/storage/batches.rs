@@ -5,7 +5,6 @@ mod joined;
 pub(crate) use joined::write_final;
 
 use super::npz::{NpzReader, NpzWriter};
-use crate::dataset::class_list::ClassOrder;
 use crate::frame::ClipFormat;
 use crate::hand::landmarks::LANDMARKS;
 use crate::sequence::normalize::{FEATURES, SLOTS};
@@ -74,22 +73,6 @@ impl BatchRow {
             frame_times: Vec::new(),
             format: sequence.format,
         }
-    }
-}
-
-/// The classes of a job.
-#[derive(Clone, Copy, Debug)]
-pub struct JobClasses<'a> {
-    /// The glosses that are processed.
-    pub glosses: &'a [Arc<str>],
-    /// All classes in the order of their numbers, when it is known.
-    pub order: Option<&'a ClassOrder>,
-}
-
-impl<'a> JobClasses<'a> {
-    /// The classes in the order of their numbers: all, or those that are processed when no order is known.
-    pub(crate) fn numbered(self) -> &'a [Arc<str>] {
-        self.order.map_or(self.glosses, |order| &order.glosses)
     }
 }
 

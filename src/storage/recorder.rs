@@ -5,7 +5,7 @@
 //! Each step is durable before the next one relies on it, so power may fail at any instruction. What failed can be
 //! repeated.
 
-use super::batches::{self, BatchRow, FINAL_NAME, JobClasses, SealedBatch};
+use super::batches::{self, BatchRow, FINAL_NAME, SealedBatch};
 use super::frames_file::frames_path;
 use super::ledger::{CLOSED, ClipRecord, Ledger, Message};
 use super::manifest::{
@@ -13,6 +13,7 @@ use super::manifest::{
     write_manifest, write_run,
 };
 use super::output_dir;
+use crate::dataset::class_list::JobClasses;
 use crate::messages::payloads::{Batch, Timestamp};
 use crate::messages::topics;
 use crate::sequence::Profile;
@@ -151,13 +152,14 @@ impl Recorder {
     /// # Errors
     /// [`StoreError::Lost`] when the ledger has lost clips of the batch; when the file or a ledger cannot be written. The
     /// batch is then not sealed.
-    pub(crate) fn seal(
+    pub(crate) fn seal<'a>(
         &mut self,
         batch: usize,
         count: usize,
-        classes: JobClasses<'_>,
+        classes: impl Into<JobClasses<'a>>,
         at: &Timestamp,
     ) -> Result<(), StoreError> {
+        let classes = classes.into();
         let range = self.positions(batch, count);
         let job = self.ledger().job()?;
         let rows = self.staged_rows(range.clone())?;
@@ -340,14 +342,15 @@ impl Recorder {
     /// # Errors
     /// [`StoreError::Broken`] when a batch file has changed since it was sealed; when a file or the ledger cannot be
     /// written.
-    pub(crate) fn close(
+    pub(crate) fn close<'a>(
         &self,
         batches: usize,
-        classes: JobClasses<'_>,
+        classes: impl Into<JobClasses<'a>>,
         profile: Profile,
         manifest: &[ManifestLine],
         run: &Value,
     ) -> Result<(), StoreError> {
+        let classes = classes.into();
         // From here to the end the files are not those of the last close.
         self.reopen()?;
         let sealed = self.ledger().sealed()?;

@@ -1,6 +1,7 @@
 //! The notebook's file, joined from the batches.
 
-use super::{FINAL_NAME, JobClasses, LabelIds, SealedBatch, batch_path, is_intact, write_npz};
+use super::{FINAL_NAME, LabelIds, SealedBatch, batch_path, is_intact, write_npz};
+use crate::dataset::class_list::JobClasses;
 use crate::sequence::Profile;
 use crate::sequence::normalize::{FEATURES, SLOTS};
 use crate::storage::StoreError;

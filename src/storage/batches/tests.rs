@@ -1,5 +1,5 @@
 use super::*;
-use crate::dataset::class_list::ClassOrder;
+use crate::dataset::class_list::{ClassOrder, JobClasses};
 use crate::sequence::Profile;
 
 fn row(id: &str, frames: usize) -> BatchRow {
@@ -71,10 +71,7 @@ fn the_final_file_joins_the_batches() {
         .zip(&all)
         .map(|(number, rows)| write_batch(dir.path(), number, rows, &glosses, 32).unwrap())
         .collect();
-    let classes = JobClasses {
-        glosses: &glosses,
-        order: None,
-    };
+    let classes = JobClasses::from(&glosses);
     let written = write_final(dir.path(), &sealed, classes, 32, Profile::Notebook).unwrap();
     assert_eq!(
         written.sha256,

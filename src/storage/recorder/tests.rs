@@ -136,11 +136,7 @@ impl Fixture {
         stop: usize,
         meddle: &mut dyn FnMut(),
     ) -> Result<(), StoreError> {
-        let glosses: [Arc<str>; 1] = ["book".into()];
-        let classes = JobClasses {
-            glosses: &glosses,
-            order: None,
-        };
+        let glosses: Vec<Arc<str>> = vec!["book".into()];
         for position in 0..CLIPS {
             meddle();
             if position == stop {
@@ -153,7 +149,7 @@ impl Fixture {
             let is_last = (position + 1).is_multiple_of(BATCH) || position + 1 == CLIPS;
             let batch = recorder.batch_of(position);
             if is_last && !recorder.ledger().sealed()?.contains_key(&batch) {
-                recorder.seal(batch, CLIPS, classes, &Timestamp::default())?;
+                recorder.seal(batch, CLIPS, &glosses, &Timestamp::default())?;
             }
         }
         meddle();
@@ -180,7 +176,7 @@ impl Fixture {
         let manifest: Vec<ManifestLine> = clips.iter().map(line).collect();
         recorder.close(
             recorder.batches(CLIPS),
-            classes,
+            &glosses,
             Profile::Notebook,
             &manifest,
             &json!({"run": "r"}),
