@@ -42,7 +42,7 @@
 //! | [`color`] | decoded YUV planes to the RGB that OpenCV gives the notebook; rotation |
 //! | [`hand`] | MediaPipe's hand landmarker: palm decoding, non-maximum suppression, region of interest, warp, landmarks, tracking |
 //! | [`sequence`] | options, frame sampling, slots, gaps, normalization, sign segmentation, resampling, the recording plan of takes |
-//! | [`dataset`] | WLASL metadata, the plan, the rules for accepting clips (too short, empty, over the limit) |
+//! | [`dataset`] | WLASL metadata, official subsets and splits, the plan, the rules for accepting clips (too short, empty, over the limit) |
 //! | [`selection`] | the rules by which a backend is chosen: preference, agreement with the CPU, choice among measured ones |
 //! | [`limits`] | how many workers temperature, memory and disk allow; back-off |
 //! | [`messages`] | MQTT topics, payloads, commands, Home Assistant discovery |
@@ -86,6 +86,9 @@
 //! | gloss | the written label of a sign, as WLASL spells it |
 //! | instance | one entry of the metadata: a gloss, a video id, a frame range. It ends in exactly one state |
 //! | clip | the video file of a planned instance; the unit of work |
+//! | subset | the first 100, 300, 1000 or 2000 classes of WLASL, in the official order |
+//! | splits file | `nslt_*.json` or a csv: the split of each clip, and perhaps its class |
+//! | class order | all classes in the order of their numbers, from a splits file, the metadata or a class list |
 //! | plan | the clips of a job in their fixed order, made from the metadata and the plan options |
 //! | state | what became of an instance: accepted, `too_short`, empty, missing, unreadable, `over_limit`, `not_selected` |
 //! | sequence | `[L, 126]` f32: L sampled frames (32 by default), two hands × 21 landmarks × x, y, z |
@@ -105,6 +108,7 @@
 //! | ledger | `ledger.sqlite`: what a restart needs; one transaction a finished clip |
 //! | outbox | the ledger's table of messages that the broker has not acknowledged |
 //! | manifest | `manifest.jsonl`: one line an instance, with its state and numbers |
+//! | label map | `label_map.json`: the number of each class |
 //! | provenance | `run.json`: settings, models, backend, decoder and versions of an output folder |
 //! | take | one recorded sign of a camera; stored like a clip |
 //! | segmenter | the rules that find where a sign begins and ends in a camera's frames |

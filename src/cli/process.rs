@@ -37,6 +37,7 @@ in place. --out gets:
   batches/NNNNN.npz      the same with raw landmarks, handedness and frame numbers
   frames/NNNNN.npz       with --keep-frames: what is found in every frame of each clip
   manifest.jsonl         a line for every instance of the metadata: state and reason
+  label_map.json         the number of each class, and what gives the order
   run.json               settings, models, versions
 Equal input and settings give equal bytes, whatever --workers is.
 
@@ -49,6 +50,7 @@ Examples:
   handloom process wlasl/ --out out/                     all glosses with at least 5 clips
   handloom process archive.zip --out out/ --selected-glosses book,drink,computer
   handloom process wlasl/ --out out/ --max-samples-per-gloss 20 --workers 2
+  handloom process wlasl/ --out out/ --subset wlasl100 --splits nslt_100.json
   handloom process wlasl/ --out out/ --keep-frames       then other sequences without decoding:
   handloom resequence out/ --out corrected/ --profile corrected";
 
@@ -346,6 +348,12 @@ fn list(console: &Console, plan: &Plan) {
         let event = json!({
             "event": "list", "gloss": &*record.gloss, "video_id": record.video_id.as_deref(),
             "instance": record.instance, "state": state, "reason": reason,
+        });
+        print_line(&event.to_string());
+    }
+    for clip in &plan.absent {
+        let event = json!({
+            "event": "absent", "video_id": clip.video_id, "gloss": clip.gloss.as_deref(), "split": clip.split,
         });
         print_line(&event.to_string());
     }

@@ -7,11 +7,12 @@
 )]
 
 use super::constraints::{
-    backend, broker_url, camera_address, decoder, delegate_name, device_id, key_value, line,
-    log_level, one_of, path, path_or_unset, pixel_format, real, secret, whole,
+    backend, broker_url, camera_address, choice, decoder, delegate_name, device_id, key_value,
+    line, log_level, one_of, path, path_or_unset, pixel_format, real, secret, whole,
 };
 use super::sequence_settings::SequenceConfig;
 use super::values::{BrokerUrl, Secret};
+use crate::dataset::class_list::Subset;
 use crate::frame::{CameraAddress, DecoderChoice, PixelFormat};
 use crate::messages::request::CommandName;
 use crate::selection::BackendPreference;
@@ -247,9 +248,19 @@ pub struct MqttConfig {
 /// `[plan]`: which clips are processed.
 #[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
 pub struct PlanConfig {
-    /// Leave out glosses with fewer clips on disk
-    #[arg(id = "plan.min_videos_per_gloss", long = "min-videos-per-gloss", value_name = "N", default_value = "5", value_parser = whole::<usize>(0, 1_000_000_000))]
-    pub min_videos_per_gloss: usize,
+    /// Only the classes of an official subset of WLASL, with their official numbers
+    #[arg(id = "plan.subset", long = "subset", value_name = "NAME", value_parser = choice::<Subset>())]
+    pub subset: Option<Subset>,
+    /// Only the clips of this file, with its splits: nslt_*.json, or a csv with the columns video_id and split. A path, or
+    /// a name beside the metadata
+    #[arg(id = "plan.splits", long = "splits", value_name = "FILE", value_parser = path())]
+    pub splits: Option<PathBuf>,
+    /// Only the clips of this split: train, val or test [default: all]
+    #[arg(id = "plan.only_split", long = "only-split", value_name = "SPLIT", value_parser = one_of(&["train", "val", "test"]))]
+    pub only_split: Option<String>,
+    /// Leave out glosses with fewer clips on disk [default: 5; with a subset or splits file 1]
+    #[arg(id = "plan.min_videos_per_gloss", long = "min-videos-per-gloss", value_name = "N", value_parser = whole::<usize>(0, 1_000_000_000))]
+    pub min_videos_per_gloss: Option<usize>,
     /// Only the N glosses with the most instances in the metadata [default: all]
     #[arg(id = "plan.max_glosses", long = "max-glosses", value_name = "N", value_parser = whole::<usize>(1, 1_000_000_000))]
     pub max_glosses: Option<usize>,

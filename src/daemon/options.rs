@@ -31,6 +31,8 @@ impl Config {
             videos: self.dataset.files.videos.clone(),
             out: self.output.path.clone(),
             plan_options: self.plan_options(),
+            subset: self.plan.subset,
+            splits: self.plan.splits.clone(),
             profile: self.sequence.numbers.profile,
             shape: self.sequence_spec(),
             min_frames: self.sequence.hands.rows.min_frames,
@@ -48,12 +50,22 @@ impl Config {
     #[must_use]
     pub fn plan_options(&self) -> PlanOptions {
         let trimmed = |gloss: &String| gloss.trim().to_owned();
+        let defaults = PlanOptions::default();
+        // Who names the classes wants all of them.
+        let has_classes = self.plan.subset.is_some() || self.plan.splits.is_some();
+        let min_videos = if has_classes {
+            1
+        } else {
+            defaults.min_videos_per_gloss
+        };
         PlanOptions {
-            min_videos_per_gloss: self.plan.min_videos_per_gloss,
+            min_videos_per_gloss: self.plan.min_videos_per_gloss.unwrap_or(min_videos),
             max_glosses: self.plan.max_glosses,
             selected_glosses: self.plan.selected_glosses.iter().map(trimmed).collect(),
             max_samples_per_gloss: self.plan.max_samples_per_gloss,
-            folds_case: self.sequence.numbers.profile.folds_case(),
+            only_split: self.plan.only_split.clone(),
+            folds_case: self.sequence.numbers.profile.folds_case() && !has_classes,
+            keeps_other_frames: self.output.frames.keep_frames && !has_classes,
         }
     }
 

@@ -5,7 +5,9 @@
 //! file touches no disk.
 
 use super::acceptance::State;
-use super::wlasl::{Entry, FrameNumber, Instance};
+use super::class_list::ClassOrder;
+use super::instance::{Entry, ExtraColumns, FrameNumber, Instance};
+use super::selection::{AbsentClip, Selection};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -28,9 +30,13 @@ pub struct PlanOptions {
     /// At most this many accepted clips per gloss; `None` and 0 mean no limit. Not applied here: it depends on what
     /// the clips give.
     pub max_samples_per_gloss: Option<usize>,
+    /// Process only the instances of this split; `None` processes all.
+    pub only_split: Option<String>,
     /// Whether an instance is processed only when its gloss in lower case is kept, as in the notebook; else glosses are
     /// compared as spelt.
     pub folds_case: bool,
+    /// Whether the clips that only the other comparison of glosses processes are read too, for their frames alone.
+    pub keeps_other_frames: bool,
 }
 
 impl Default for PlanOptions {
@@ -40,9 +46,20 @@ impl Default for PlanOptions {
             max_glosses: None,
             selected_glosses: Vec::new(),
             max_samples_per_gloss: None,
+            only_split: None,
             folds_case: true,
+            keeps_other_frames: false,
         }
     }
+}
+
+/// What becomes of an instance where glosses are compared in the other way than [`PlanOptions::folds_case`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OtherComparison {
+    /// It is processed.
+    Processed,
+    /// It is not, with its state and the reason.
+    Skipped(State, String),
 }
 
 /// An instance of the metadata, with the reason why it is not processed.
@@ -54,16 +71,22 @@ pub struct PlanRecord {
     pub gloss: Arc<str>,
     /// `None` when the metadata gives none.
     pub video_id: Option<Arc<str>>,
+    /// The clip's path in the dataset; `None` for WLASL's rule.
+    pub path: Option<Arc<str>>,
     /// As in the metadata.
     pub frame_start: FrameNumber,
     /// As in the metadata.
     pub frame_end: FrameNumber,
-    /// `train`, `val`, `test` or whatever the metadata says.
+    /// `train`, `val`, `test` or whatever the metadata says; that of the splits file when there is one.
     pub split: String,
     /// Who signs, −1 when unknown.
     pub signer_id: i64,
+    /// What else the table says of it.
+    pub columns: Option<Arc<ExtraColumns>>,
     /// Its final state and the reason when it is not processed, else `None`.
     pub skipped: Option<(State, String)>,
+    /// What differs under the other comparison of glosses, if [`PlanOptions::keeps_other_frames`] asks.
+    pub otherwise: Option<OtherComparison>,
 }
 
 /// An instance to process: all that a worker needs to know.
@@ -81,6 +104,8 @@ pub struct PlannedClip {
     pub frame_start: i64,
     /// As in the metadata.
     pub frame_end: i64,
+    /// Whether it is read for its frames alone: its record is not processed.
+    pub is_frames_only: bool,
 }
 
 /// The plan: every instance of the metadata, and the jobs in order.
@@ -88,7 +113,7 @@ pub struct PlannedClip {
 pub struct Plan {
     /// One for each instance, in metadata order.
     pub records: Vec<PlanRecord>,
-    /// The instances to process, in metadata order.
+    /// The instances to process, in metadata order; behind them those that are read for their frames alone.
     pub jobs: Vec<PlannedClip>,
     /// The kept glosses as spelt, in the order of the first clip found: the npz file's `glosses`.
     pub glosses: Vec<Arc<str>>,
@@ -98,6 +123,10 @@ pub struct Plan {
     pub entries: usize,
     /// Number of glosses with enough clips on disk.
     pub glosses_with_enough: usize,
+    /// All classes in the order of their numbers, when it is known.
+    pub class_order: Option<ClassOrder>,
+    /// Clips of the splits file that the metadata does not have.
+    pub absent: Vec<AbsentClip>,
     /// For the user.
     pub warnings: Vec<Warning>,
     /// As they were when the plan was made.
@@ -105,7 +134,7 @@ pub struct Plan {
 }
 
 /// Makes the plan. `exists` tells whether the clip of a video id is there; it is called once an id, and only with ids
-/// that are plain file names.
+/// that are plain file names or whose clip has a path.
 ///
 /// ```
 /// use handloom::dataset::{plan::{PlanOptions, plan}, wlasl::parse};
@@ -121,7 +150,7 @@ pub struct Plan {
 pub fn plan(entries: &[Entry], plan_options: &PlanOptions, exists: &dyn Fn(&str) -> bool) -> Plan {
     let present = present_clips(entries, exists);
     let gloss_file_counts = count_by_gloss(entries, |entry| {
-        let ids = entry.instances.iter().filter_map(|i| i.video_id.as_deref());
+        let ids = kept_instances(entry).filter_map(|i| i.video_id.as_deref());
         let found = ids.filter(|id| present.contains(id)).count();
         (found > 0).then_some(found)
     });
@@ -137,52 +166,71 @@ pub fn plan(entries: &[Entry], plan_options: &PlanOptions, exists: &dyn Fn(&str)
     }
     let kept: HashSet<&str> = glosses.iter().map(|gloss| &**gloss).collect();
 
-    let (mut records, mut jobs) = (Vec::new(), Vec::new());
+    let (mut records, mut jobs, mut frames_only) = (Vec::new(), Vec::new(), Vec::new());
     for entry in entries {
         let gloss = entry.gloss.clone().unwrap_or_default();
-        // An entry that cannot be used says so, whether its gloss would be processed or not.
-        let refusal = match &entry.refused {
-            Some(reason) => Some((State::Unreadable, reason.clone())),
-            None => refusal(&gloss, &kept, &files, plan_options).map(|r| (State::NotSelected, r)),
-        };
         for (index, instance) in entry.instances.iter().enumerate() {
-            let video_id = instance.video_id.clone();
-            let planned = match (&instance.refused, &refusal) {
-                (Some(reason), _) => Err((State::Unreadable, reason.clone())),
-                (None, Some(skipped)) => Err(skipped.clone()),
-                (None, None) => check_clip(instance, video_id.as_ref(), &present),
-            };
-            let skipped = match planned {
-                Ok((video_id, frame_start, frame_end)) => {
-                    jobs.push(PlannedClip {
-                        position: jobs.len(),
-                        record: records.len(),
-                        gloss: Arc::clone(&gloss),
-                        video_id,
-                        frame_start,
-                        frame_end,
-                    });
-                    None
+            // What cannot be used says so, whether its gloss would be processed or not.
+            let refused = instance.refused.as_ref().or(entry.refused.as_ref());
+            let refused = refused.map(|reason| (State::Unreadable, reason.clone()));
+            let skipped = refused.or_else(|| {
+                let reason = unselected(instance, plan_options.only_split.as_deref());
+                reason.map(|reason| (State::NotSelected, reason))
+            });
+            let by_comparison = |folds| {
+                let refusal = || refusal(&gloss, &kept, &files, needed, folds);
+                let by_gloss = || refusal().map(|reason| (State::NotSelected, reason));
+                match skipped.clone().or_else(by_gloss) {
+                    Some(skipped) => Err(skipped),
+                    None => check_clip(instance, instance.video_id.as_ref(), &present),
                 }
-                Err(skipped) => Some(skipped),
             };
+            let folds = plan_options.folds_case;
+            let [planned, other] = [folds, !folds].map(by_comparison);
+            let clip = |(video_id, frame_start, frame_end), is_frames_only| PlannedClip {
+                position: 0,
+                record: records.len(),
+                gloss: Arc::clone(&gloss),
+                video_id,
+                frame_start,
+                frame_end,
+                is_frames_only,
+            };
+            let is_other = plan_options.keeps_other_frames && planned != other;
+            let otherwise = is_other.then(|| match other {
+                Ok(other) => {
+                    frames_only.push(clip(other, true));
+                    OtherComparison::Processed
+                }
+                Err((state, reason)) => OtherComparison::Skipped(state, reason),
+            });
+            let skipped = planned.map(|planned| jobs.push(clip(planned, false))).err();
             records.push(PlanRecord {
                 instance: index,
                 gloss: Arc::clone(&gloss),
-                video_id,
+                video_id: instance.video_id.clone(),
+                path: instance.path.clone(),
                 frame_start: instance.frame_start.clone(),
                 frame_end: instance.frame_end.clone(),
                 split: instance.split.clone(),
                 signer_id: instance.signer_id,
+                columns: instance.columns.clone(),
                 skipped,
+                otherwise,
             });
         }
+    }
+    jobs.append(&mut frames_only);
+    for (position, job) in jobs.iter_mut().enumerate() {
+        job.position = position;
     }
     Plan {
         records,
         jobs,
         entries: entries.len(),
         glosses_with_enough,
+        class_order: None,
+        absent: Vec::new(),
         warnings: warnings(entries, plan_options, &files, &glosses),
         plan_options: plan_options.clone(),
         glosses,
@@ -191,6 +239,13 @@ pub fn plan(entries: &[Entry], plan_options: &PlanOptions, exists: &dyn Fn(&str)
 }
 
 impl Plan {
+    /// Adds what was found out when the instances were selected.
+    pub fn add_selection(&mut self, selection: Selection) {
+        self.class_order = selection.class_order;
+        self.absent = selection.absent;
+        self.warnings.extend(selection.warnings);
+    }
+
     /// Number of glosses with clips on disk, but too few.
     #[must_use]
     pub fn glosses_dropped(&self) -> usize {
@@ -203,8 +258,14 @@ impl Plan {
         let mut count = 0;
         let mut first = None;
         for record in &mut self.records {
-            if let (Some((State::Missing, reason)), Some(id)) =
-                (&mut record.skipped, &record.video_id)
+            let Some(id) = &record.video_id else { continue };
+            if let Some(OtherComparison::Skipped(State::Missing, reason)) = &mut record.otherwise
+                && let Some(found) = elsewhere(id)
+            {
+                reason.push_str("; ");
+                reason.push_str(&found);
+            }
+            if let Some((State::Missing, reason)) = &mut record.skipped
                 && let Some(found) = elsewhere(id)
             {
                 reason.push_str("; ");
@@ -240,19 +301,27 @@ impl Plan {
             // Writing to a String cannot fail.
             writeln!(report, "  Glosses kept after selection: {kept}").ok();
         }
+        if let Some(order) = &self.class_order {
+            let (count, source) = (order.glosses.len(), &order.source);
+            writeln!(report, "  Classes: {count}, numbered by {source}").ok();
+        }
+        let frames_only = self.jobs.iter().filter(|job| job.is_frames_only).count();
+        if frames_only > 0 {
+            writeln!(report, "  Clips read for their frames alone: {frames_only}").ok();
+        }
         report
     }
 }
 
-/// Why no instance of `gloss` is processed, or `None`; `files` are the clips on disk per gloss.
+/// Why no instance of `gloss` is processed, or `None`; `files` are the clips on disk per gloss, of which so many are `needed`.
 fn refusal(
     gloss: &str,
     kept: &HashSet<&str>,
     files: &HashMap<&str, usize>,
-    plan_options: &PlanOptions,
+    needed: usize,
+    folds_case: bool,
 ) -> Option<String> {
-    let needed = plan_options.min_videos_per_gloss;
-    let lower = if plan_options.folds_case {
+    let lower = if folds_case {
         gloss.to_lowercase()
     } else {
         gloss.to_owned()
@@ -273,6 +342,19 @@ fn refusal(
     })
 }
 
+/// The instances of `entry` that the subset and the splits file leave, whatever their split.
+fn kept_instances(entry: &Entry) -> impl Iterator<Item = &Instance> {
+    let instances = entry.instances.iter();
+    instances.filter(|instance| instance.excluded.is_none())
+}
+
+/// Why the subset, the splits file or the choice of a split leaves `instance` out.
+fn unselected(instance: &Instance, only_split: Option<&str>) -> Option<String> {
+    let only = only_split.filter(|only| *only != instance.split);
+    let other_split = || only.map(|only| format!("split {:?} is not {only}", instance.split));
+    instance.excluded.clone().or_else(other_split)
+}
+
 /// The id of an instance's clip and its frame range, or why it cannot be processed.
 fn check_clip(
     instance: &Instance,
@@ -283,13 +365,18 @@ fn check_clip(
     let Some(video_id) = video_id else {
         return missing("no video_id".to_owned());
     };
-    if !is_plain_file_name(video_id) {
+    if instance.path.is_none() && !is_plain_file_name(video_id) {
         return missing(format!(
             "video_id {video_id:?} is not a plain file name, so no file is looked for"
         ));
     }
     if !present.contains(&**video_id) {
-        return missing(format!("no file {video_id}.mp4"));
+        let source = instance.source.as_ref();
+        let source = source.map_or_else(String::new, |source| format!(" ({source})"));
+        return missing(match &instance.path {
+            Some(path) => format!("no file {path}{source}"),
+            None => format!("no file {video_id}.mp4"),
+        });
     }
     // The notebook reads the start first, so its complaint is the one reported.
     match (&instance.frame_start, &instance.frame_end) {
@@ -301,8 +388,11 @@ fn check_clip(
 /// The video ids whose clips are there.
 fn present_clips<'a>(entries: &'a [Entry], exists: &dyn Fn(&str) -> bool) -> HashSet<&'a str> {
     let instances = entries.iter().flat_map(|entry| &entry.instances);
-    let ids = instances.filter_map(|instance| instance.video_id.as_deref());
-    let mut present: HashSet<&str> = ids.filter(|id| is_plain_file_name(id)).collect();
+    let ids = instances.filter_map(|instance| {
+        let id = instance.video_id.as_deref()?;
+        (instance.path.is_some() || is_plain_file_name(id)).then_some(id)
+    });
+    let mut present: HashSet<&str> = ids.collect();
     present.retain(|id| exists(id));
     present
 }
@@ -338,7 +428,7 @@ fn choose_glosses(entries: &[Entry], plan_options: &PlanOptions) -> Option<HashS
         return Some(selected.iter().map(|gloss| gloss.as_str().into()).collect());
     }
     let most = plan_options.max_glosses?;
-    let mut counts = count_by_gloss(entries, |entry| Some(entry.instances.len()));
+    let mut counts = count_by_gloss(entries, |entry| Some(kept_instances(entry).count()));
     // A stable sort keeps ties in the order of first appearance, as Counter.most_common does.
     counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
     counts.truncate(most);

@@ -5,6 +5,7 @@
 //! entry that holds it, and the rest is read.
 
 use super::file_kind::FileKind;
+use super::instance::{Entry, Instance, UNKNOWN_SIGNER};
 use super::json_reader::{JsonError, JsonReader, JsonValue, excerpt};
 use super::python_compat;
 use super::text_encoding::FillBytes;
@@ -23,40 +24,6 @@ pub const ITEMS_MAX: usize = 100_000;
 
 /// Longest gloss and video id, in bytes: no file name is longer, and labels take the length of the longest in each row.
 const NAME_BYTES_MAX: usize = 255;
-
-/// Stands for a signer that the metadata does not give.
-const UNKNOWN_SIGNER: i64 = -1;
-
-/// A frame number as the notebook's `int(value or 0)` reads it; `Err` says why it cannot be read.
-pub type FrameNumber = Result<i64, String>;
-
-/// A gloss (a sign's name in English) and the clips that show it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// As spelt in the file; `None` when missing or empty.
-    pub gloss: Option<Arc<str>>,
-    /// In file order.
-    pub instances: Vec<Instance>,
-    /// Why none of its instances is processed, if there is a reason.
-    pub refused: Option<String>,
-}
-
-/// One clip, or a stretch of one, that shows the entry's gloss.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instance {
-    /// Name of the clip's file without `.mp4`; `None` when missing or empty.
-    pub video_id: Option<Arc<str>>,
-    /// First frame as written; 0 when missing. The notebook uses it 0-based.
-    pub frame_start: FrameNumber,
-    /// Frame after the last as written; 0 and −1 mean the end of the clip.
-    pub frame_end: FrameNumber,
-    /// `train`, `val` or `test`; empty when missing.
-    pub split: String,
-    /// Who signs, −1 when unknown.
-    pub signer_id: i64,
-    /// Why it is not processed, if a value of it is the reason.
-    pub refused: Option<String>,
-}
 
 /// Why a metadata file cannot be used. The caller adds the file's name.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -309,14 +276,7 @@ fn instances(reader: &mut JsonReader<'_>, items: &mut usize) -> Result<Vec<Insta
 }
 
 fn instance(reader: &mut JsonReader<'_>) -> Result<Instance, ReadError> {
-    let mut instance = Instance {
-        video_id: None,
-        frame_start: Ok(0),
-        frame_end: Ok(0),
-        split: String::new(),
-        signer_id: UNKNOWN_SIGNER,
-        refused: None,
-    };
+    let mut instance = Instance::default();
     if reader.peek()? != Some(b'{') {
         let value = reader.value()?;
         let found = reader.take_fault().unwrap_or_else(|| found(&value));

@@ -4,6 +4,7 @@ pub mod hints;
 
 use crate::camera::CameraError;
 use crate::config::ConfigError;
+use crate::dataset::splits::SplitsError;
 use crate::http::PreviewError;
 use crate::inference::{BackendError, ModelFileError, SelectionError};
 use crate::mqtt::{TlsError, UrlError};
@@ -122,6 +123,7 @@ exit_codes! {
         | DatasetError::BadArchive { .. } => Exit::BadData,
         _ => Exit::NoInput,
     };
+    SplitsError: |_| Exit::BadData;
     ModelFileError: |error| match error {
         ModelFileError::Missing { .. } | ModelFileError::NoModels(_) | ModelFileError::Io(..) => {
             Exit::NoInput

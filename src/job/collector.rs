@@ -1,7 +1,7 @@
 //! Judges the results of the workers in plan order, records each, seals the batches.
 
 use super::observer::{ClipEvent, JobObserver, retry_while_full};
-use super::results::{JobResults, RecordedResults};
+use super::results::{JobResults, RecordedResults, classes};
 use super::{JobReport, manifest, skip_reason};
 use crate::dataset::acceptance::{Judge, Outcome, Reading, State, StateCounts, Verdict};
 use crate::error::CliError;
@@ -15,6 +15,9 @@ use crate::storage::ledger::{ClipRecord, Message, PartRecord};
 use crate::system::clock::timestamp;
 use std::collections::BTreeMap;
 use std::time::Instant;
+
+/// The reason of a clip that the job does not process.
+const FRAMES_ONLY: &str = "read for its frames alone, which the other profile uses";
 
 /// What came of a clip.
 pub(super) struct ClipResult {
@@ -87,6 +90,7 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
             outcome,
             was_complete,
             counts: self.counts,
+            absent: self.results.plan.absent.len(),
             judge: self.judge,
             totals: manifest::totals(recorded.values()),
             elapsed: began.elapsed(),
@@ -111,7 +115,7 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
         if self.sealed.contains_key(&batch) {
             return Ok(());
         }
-        let seal = || recorder.seal(batch, plan.jobs.len(), &plan.glosses, &timestamp());
+        let seal = || recorder.seal(batch, plan.jobs.len(), classes(plan), &timestamp());
         match retry_while_full(self.observer, seal) {
             Err(StoreError::Lost { path, positions }) => {
                 self.has_lost = true;
@@ -184,9 +188,8 @@ impl ResultSink<ClipResult, CliError> for ResultCollector<'_, '_> {
             let state = State::from_name(&clip.state)?;
             return Some(Outcome::Known(state, clip.reason.clone()).into());
         }
-        self.judge
-            .is_full(&self.results.plan.jobs[position].gloss)
-            .then(|| Outcome::Spared.into())
+        let job = &self.results.plan.jobs[position];
+        (!job.is_frames_only && self.judge.is_full(&job.gloss)).then(|| Outcome::Spared.into())
     }
 
     fn deliver(&mut self, position: usize, result: ClipResult) -> Result<(), CliError> {
@@ -196,15 +199,25 @@ impl ResultSink<ClipResult, CliError> for ResultCollector<'_, '_> {
         let plan = self.results.plan;
         let ClipResult { outcome, mut part } = result;
         let job = &plan.jobs[position];
-        self.count_skipped(job.record);
-        self.next_record += 1;
         let Verdict {
             state,
             reason,
             reading,
-        } = self.judge.judge(&job.gloss, outcome);
+        } = if job.is_frames_only {
+            // Its record is counted with those that are not processed.
+            Verdict {
+                state: State::NotSelected,
+                reason: Some(FRAMES_ONLY.to_owned()),
+                reading: None,
+            }
+        } else {
+            self.count_skipped(job.record);
+            self.next_record += 1;
+            let verdict = self.judge.judge(&job.gloss, outcome);
+            *self.counts.entry(verdict.state).or_default() += 1;
+            verdict
+        };
         let reason = reason.as_deref();
-        *self.counts.entry(state).or_default() += 1;
         match self.known.remove(&position) {
             // A clip ahead of it was read again and took its place.
             Some(before) if before.state != state.name() => {

@@ -3,7 +3,7 @@
 use super::skip_reason;
 use crate::dataset::acceptance::{Reading, State};
 use crate::dataset::clip_note::ClipNote;
-use crate::dataset::plan::{Plan, PlanRecord};
+use crate::dataset::plan::{OtherComparison, Plan, PlanRecord};
 use crate::sequence::{FrameTotal, SequenceFigures};
 use crate::storage::ledger::{ClipRecord, LEDGER_NAME};
 use crate::storage::manifest::ManifestLine;
@@ -28,10 +28,17 @@ pub(super) fn manifest(
     let mut clips = recorder.ledger().clips()?;
     let mut place = recorder.row_counter();
     let mut position = 0;
+    let frames_only = plan.jobs.iter().filter(|job| job.is_frames_only);
+    let frames_only: BTreeMap<usize, usize> =
+        frames_only.map(|job| (job.record, job.position)).collect();
     let mut lines = Vec::with_capacity(plan.records.len());
-    for record in &plan.records {
+    for (number, record) in plan.records.iter().enumerate() {
         if let Some((state, reason)) = skip_reason(record) {
-            lines.push(line(record, state, Some(reason)));
+            let mut line = line(record, state, Some(reason));
+            if let Some(position) = frames_only.get(&number) {
+                line.otherwise = Some(json!({"position": position}));
+            }
+            lines.push(line);
             continue;
         }
         let ClipRecord {
@@ -60,6 +67,7 @@ fn line(record: &PlanRecord, state: State, reason: Option<String>) -> ManifestLi
     ManifestLine {
         gloss: record.gloss.to_string(),
         video_id: record.video_id.as_deref().map(str::to_owned),
+        path: record.path.as_deref().map(str::to_owned),
         instance: record.instance,
         state: state.name(),
         reason,
@@ -67,7 +75,17 @@ fn line(record: &PlanRecord, state: State, reason: Option<String>) -> ManifestLi
         signer_id: record.signer_id,
         frame_start: record.frame_start.clone().ok(),
         frame_end: record.frame_end.clone().ok(),
+        columns: record
+            .columns
+            .as_ref()
+            .map(|columns| columns.iter().collect()),
         position: None,
+        otherwise: match &record.otherwise {
+            Some(OtherComparison::Skipped(state, reason)) => {
+                Some(json!({"state": state.name(), "reason": reason}))
+            }
+            _ => None,
+        },
         clip: None,
         stored: None,
     }

@@ -15,7 +15,12 @@ mod worker;
 pub mod worker_pool;
 
 use crate::dataset::acceptance::{Judge, State, StateCounts};
+use crate::dataset::class_list::{CLASS_LIST_NAME, Subset, parse_class_list};
+use crate::dataset::instance::Entry;
 use crate::dataset::plan::{Plan, PlanOptions, PlanRecord, plan};
+use crate::dataset::selection::{Selection, SelectionRequest, select};
+use crate::dataset::splits;
+use crate::digest::sha256_hex;
 use crate::error::{CliError, Exit};
 use crate::hand;
 use crate::inference::{BackendHandle, expected_identity};
@@ -36,7 +41,7 @@ use collector::ResultCollector;
 use observer::is_room_found;
 use results::JobResults;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use worker::WorkerFactory;
 use worker_pool::{RunOutcome, WorkerControl, WorkerPoolError};
@@ -62,6 +67,10 @@ pub struct JobConfig {
     pub out: PathBuf,
     /// Which clips are processed.
     pub plan_options: PlanOptions,
+    /// An official subset of WLASL.
+    pub subset: Option<Subset>,
+    /// The splits file: a path, or a name beside the metadata.
+    pub splits: Option<PathBuf>,
     /// Defaults that reproduce the notebook or correct it.
     pub profile: Profile,
     /// Length, stride and tracking of a sequence.
@@ -91,6 +100,8 @@ pub struct DatasetScan {
     /// What becomes of them.
     pub plan: Plan,
     json_sha256: String,
+    /// Of the splits file, if there is one.
+    splits_sha256: Option<String>,
 }
 
 /// What a run of a job works with.
@@ -112,6 +123,8 @@ pub struct JobReport {
     pub was_complete: bool,
     /// Instances per state so far.
     pub counts: StateCounts,
+    /// Clips of the splits file that the metadata does not have.
+    pub absent: usize,
     /// Knows the accepted clips per gloss.
     pub judge: Judge,
     /// What was truncated and swapped in all clips so far.
@@ -132,15 +145,51 @@ impl JobConfig {
     pub(crate) fn scan(&self) -> Result<DatasetScan, CliError> {
         let dataset =
             DatasetSource::open(&self.dataset, self.json.as_deref(), self.videos.as_deref())?;
-        let metadata = dataset.metadata()?;
+        let mut metadata = dataset.metadata()?;
+        let (selection, splits_sha256) = self.select(&dataset, &mut metadata.entries)?;
         let exists = |id: &str| dataset.exists(id);
         let mut plan = plan(&metadata.entries, &self.plan_options, &exists);
+        plan.add_selection(selection);
         plan.explain_missing(&|id| dataset.elsewhere(id));
         Ok(DatasetScan {
             dataset,
             plan,
             json_sha256: metadata.sha256,
+            splits_sha256,
         })
+    }
+
+    /// Applies subset and splits file to `entries`. Returns also the hash of the splits file.
+    fn select(
+        &self,
+        dataset: &DatasetSource,
+        entries: &mut [Entry],
+    ) -> Result<(Selection, Option<String>), CliError> {
+        let splits = match &self.splits {
+            Some(path) => Some((path, dataset.companion_of_user(path, splits::BYTES_MAX)?)),
+            None => None,
+        };
+        let sha256 = splits.as_ref().map(|(_, bytes)| sha256_hex(bytes));
+        let name = |path: &Path| {
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        };
+        let splits = splits.map(|(path, bytes)| splits::parse(&name(path), &bytes));
+        let splits = splits.transpose()?;
+        let mut request = SelectionRequest {
+            subset: self.subset,
+            splits: splits.as_ref(),
+            metadata: name(&dataset.json_path()),
+            ..SelectionRequest::default()
+        };
+        if self.subset.is_some() || splits.is_some() {
+            let list = dataset.companion(CLASS_LIST_NAME, splits::BYTES_MAX)?;
+            let list = list.map(|bytes| parse_class_list(CLASS_LIST_NAME, &bytes));
+            request.class_list = list.transpose()?;
+        }
+        Ok((select(entries, &request)?, sha256))
     }
 
     /// Checks GStreamer and the decoder, without which every clip would fail.

@@ -2,18 +2,26 @@
 
 use super::{DatasetScan, Job, JobConfig};
 use crate::dataset::acceptance::{State, StateCounts};
+use crate::dataset::plan::OtherComparison;
 use crate::digest::sha256_hex;
 use crate::hand::DetectorOptions;
 use crate::inference::ModelFiles;
+use crate::sequence::options::NamedChoice;
 use crate::sequence::settings::NumberSettings;
 use crate::sequence::{Profile, SequenceSpec};
+use crate::storage::kept_results::CLASS_ORDER;
 use crate::storage::{StoreError, manifest};
 use crate::video::clip;
+use crate::video::dataset_source::DatasetSource;
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// Setting: the frames of all clips are kept.
 const KEEP_FRAMES: &str = "keep_frames";
+/// Setting, where frames are kept: the `clips_sha256` of a job that compares glosses in the other way, if it has other clips.
+pub(super) const OTHER_CLIPS: &str = "other_clips_sha256";
+/// Settings that select instances by an official subset and by a splits file.
+pub(super) const SELECTION_SETTINGS: [&str; 2] = ["subset", "splits_sha256"];
 /// Settings that decide what is found in a frame.
 const OF_FRAMES: [&str; 4] = [
     "num_hands",
@@ -39,7 +47,7 @@ pub(super) fn settings(
     };
     let mut settings = settings.add_to(json!({
         "metadata_sha256": scan.json_sha256,
-        "clips_sha256": clips_sha256(scan),
+        "clips_sha256": clips_sha256(&scan.dataset, scan.plan.jobs.iter().map(|job| &*job.video_id)),
         "glosses_sha256": sha256_hex(glosses.join("\n").as_bytes()),
         "min_videos_per_gloss": plan_options.min_videos_per_gloss,
         "max_glosses": plan_options.max_glosses,
@@ -52,19 +60,44 @@ pub(super) fn settings(
         "accelerator": accelerator,
     }));
     // Unset where they are not, so that jobs of earlier versions can be resumed.
+    let [subset, splits] = SELECTION_SETTINGS;
+    let order = scan.plan.class_order.as_ref();
+    for (key, value) in [
+        (subset, config.subset.map(|subset| subset.name().to_owned())),
+        (splits, scan.splits_sha256.clone()),
+        ("only_split", plan_options.only_split.clone()),
+        (
+            CLASS_ORDER,
+            order.map(|order| sha256_hex(order.glosses.join("\n").as_bytes())),
+        ),
+    ] {
+        if let Some(value) = value {
+            settings[key] = json!(value);
+        }
+    }
     if config.keep_frames {
         settings[KEEP_FRAMES] = json!(true);
+        let records = &scan.plan.records;
+        if records.iter().any(|record| record.otherwise.is_some()) {
+            let others = records.iter().filter(|record| match &record.otherwise {
+                Some(other) => *other == OtherComparison::Processed,
+                None => record.skipped.is_none(),
+            });
+            let others = others.filter_map(|record| record.video_id.as_deref());
+            settings[OTHER_CLIPS] = json!(clips_sha256(&scan.dataset, others));
+        }
     }
     settings
 }
 
 /// The settings of sequences that are made from the kept frames of a job with the settings `known`: those of a job that
-/// decodes the clips and does not keep their frames.
+/// decodes the clips and does not keep their frames. `is_other`: glosses are compared in another way than there.
 pub(super) fn resequenced(
     profile: Profile,
     spec: &SequenceSpec,
     min_frames: usize,
     known: &Value,
+    is_other: bool,
 ) -> Value {
     let settings = NumberSettings {
         profile,
@@ -81,14 +114,19 @@ pub(super) fn resequenced(
             .filter(|(key, _)| !OF_FRAMES.contains(&key.as_str()));
         settings.extend(own);
         settings.shift_remove(KEEP_FRAMES);
+        let other = settings.shift_remove(OTHER_CLIPS).filter(|_| is_other);
+        if let Some(other) = other {
+            settings.insert("clips_sha256".to_owned(), other);
+        }
     }
     settings
 }
 
-/// A hash of the names and sizes of the planned clips. It changes when the dataset has other clips.
-fn clips_sha256(scan: &DatasetScan) -> String {
-    let line = |id: &str| format!("{id} {}", scan.dataset.clip_bytes(id));
-    let lines: Vec<String> = scan.plan.jobs.iter().map(|j| line(&j.video_id)).collect();
+/// A hash of the names and sizes of planned clips. It changes when the dataset has other clips.
+fn clips_sha256<'a>(dataset: &DatasetSource, ids: impl Iterator<Item = &'a str>) -> String {
+    let lines: Vec<String> = ids
+        .map(|id| format!("{id} {}", dataset.clip_bytes(id)))
+        .collect();
     sha256_hex(lines.join("\n").as_bytes())
 }
 
@@ -97,7 +135,7 @@ impl DatasetScan {
     pub(super) fn clip_key(&self, position: usize) -> String {
         let clip = &self.plan.jobs[position];
         let record = &self.plan.records[clip.record];
-        json!([
+        let mut key = json!([
             &*record.gloss,
             record.video_id.as_deref(),
             self.dataset.clip_bytes(&clip.video_id),
@@ -105,8 +143,12 @@ impl DatasetScan {
             record.frame_end.as_ref().ok(),
             record.split,
             record.signer_id,
-        ])
-        .to_string()
+        ]);
+        // Its record says that it is not processed.
+        if let (true, Value::Array(key)) = (clip.is_frames_only, &mut key) {
+            key.push(json!("frames only"));
+        }
+        key.to_string()
     }
 }
 
@@ -116,11 +158,14 @@ pub(super) fn provenance(job: &Job<'_>, run: &str) -> Result<Value, StoreError> 
     let started = job.results.started()?;
     // A path that is no UTF-8 is shown with replacement characters.
     let shown = |path: &Path| path.to_string_lossy().into_owned();
-    let source = json!({
+    let mut source = json!({
         "path": shown(&job.config.dataset), "json": shown(&dataset.json_path()),
         "videos": shown(&dataset.videos_path()),
         "video_files": dataset.video_count(),
     });
+    if let Some(splits) = &job.config.splits {
+        source["splits"] = json!(shown(splits));
+    }
     Ok(manifest::provenance(
         run,
         &job.settings(),

@@ -3,10 +3,12 @@
 
 use super::collector::{ClipResult, ResultCollector};
 use super::observer::JobObserver;
+use super::provenance::SELECTION_SETTINGS;
 use super::results::{self, JobResults};
 use super::worker_pool::{ResultSink, RunOutcome};
 use super::{JobReport, PASSES_MAX, keep, provenance};
 use crate::dataset::acceptance::State;
+use crate::dataset::instance::ExtraColumns;
 use crate::dataset::plan::{Plan, PlanOptions, PlanRecord, PlannedClip};
 use crate::error::CliError;
 use crate::sequence::options::NamedChoice;
@@ -47,14 +49,20 @@ pub(crate) fn resequence(
     let began = Instant::now();
     let mut kept = KeptResults::open(&config.from)?;
     kept.refuse_same(&config.out)?;
-    let plan = plan(&mut kept)?;
-    check_glosses(&plan, &kept, config.profile)?;
+    let known = &kept.run()["settings"];
+    let is_other = compares_otherwise(known, config.profile);
     let settings = provenance::resequenced(
         config.profile,
         &config.shape,
         config.min_frames,
-        &kept.run()["settings"],
+        known,
+        is_other,
     );
+    let knows_others = known.get(provenance::OTHER_CLIPS).is_some();
+    let (plan, kept_positions) = plan(&mut kept, is_other)?;
+    if is_other && !knows_others {
+        check_glosses(&plan, config.profile)?;
+    }
     let batch_size = kept.batch_size()?;
     let (_lock, ledger) = output_dir::open(&config.out, mode)?;
     let ledger = SharedLedger::new(ledger);
@@ -88,7 +96,7 @@ pub(crate) fn resequence(
         for clip in &plan.jobs {
             let result = match collector.cached_result(clip.position) {
                 Some(known) => known,
-                None => result(&mut kept, clip, batch_size, &config.shape)?,
+                None => result(&mut kept, clip, &kept_positions, batch_size, &config.shape)?,
             };
             collector.deliver(clip.position, result)?;
         }
@@ -102,16 +110,18 @@ pub(crate) fn resequence(
     Err(results.unstable().into())
 }
 
-/// The result of `clip` from its kept frames.
+/// The result of `clip` from its frames; `positions` are those at which the frames of the clips are kept.
 fn result(
     kept: &mut KeptResults,
     clip: &PlannedClip,
+    positions: &[usize],
     batch_size: usize,
     spec: &SequenceSpec,
 ) -> Result<ClipResult, KeptResultsError> {
-    let file = kept.frames(clip.position / batch_size)?;
+    let at = positions[clip.position];
+    let file = kept.frames(at / batch_size)?;
     let clips = file.clips();
-    let index = clips.binary_search_by_key(&clip.position, |(position, _)| *position);
+    let index = clips.binary_search_by_key(&at, |(position, _)| *position);
     let index = index.map_err(|_| KeptResultsError::OverLimit {
         gloss: clip.gloss.to_string(),
         video_id: clip.video_id.to_string(),
@@ -123,18 +133,21 @@ fn result(
     Ok(keep::outcome(&facts, &times, spec, frame)?.into())
 }
 
-/// Refuses a profile with which other instances are processed than those whose frames are kept: one that compares glosses
-/// in another way, where that makes a difference.
-fn check_glosses(
-    plan: &Plan,
-    kept: &KeptResults,
-    profile: Profile,
-) -> Result<(), KeptResultsError> {
-    let before = kept.run()["settings"]["profile"].as_str();
-    let before = before.and_then(Profile::from_name).unwrap_or(profile);
-    if before.folds_case() == profile.folds_case() {
-        return Ok(());
+/// Whether `profile` compares glosses in another way than the job with the settings `known`.
+fn compares_otherwise(known: &Value, profile: Profile) -> bool {
+    // Under a subset or a splits file glosses are always compared as spelt.
+    if SELECTION_SETTINGS
+        .iter()
+        .any(|key| known.get(key).is_some())
+    {
+        return false;
     }
+    let before = known["profile"].as_str().and_then(Profile::from_name);
+    before.is_some_and(|before| before.folds_case() != profile.folds_case())
+}
+
+/// Refuses a profile that processes other instances than those whose frames an earlier version kept.
+fn check_glosses(plan: &Plan, profile: Profile) -> Result<(), KeptResultsError> {
     let is_kept = |gloss: &str| plan.glosses.iter().any(|kept| **kept == *gloss);
     let mut glosses = plan.records.iter().map(|record| &record.gloss);
     let other = glosses.find(|gloss| is_kept(gloss) != is_kept(&gloss.to_lowercase()));
@@ -146,11 +159,22 @@ fn check_glosses(
     })
 }
 
-/// The plan of the job, from its manifest, its settings and its kept frames.
-fn plan(kept: &mut KeptResults) -> Result<Plan, KeptResultsError> {
-    let (mut records, mut jobs) = (Vec::new(), Vec::new());
+/// The plan of the job, from its manifest, its settings and its kept frames, and where the frames of each clip are kept.
+/// `is_other`: glosses are compared in another way.
+fn plan(kept: &mut KeptResults, is_other: bool) -> Result<(Plan, Vec<usize>), KeptResultsError> {
+    let (mut records, mut jobs, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+    let mut has_frames = false;
     for line in kept.manifest()? {
-        let record = record(&line).ok_or_else(|| kept.changed(MANIFEST_NAME))?;
+        let otherwise = &line["otherwise"];
+        has_frames |= line["position"].is_u64() || otherwise["position"].is_u64();
+        let outcome = if is_other && otherwise.is_object() {
+            otherwise
+        } else {
+            &line
+        };
+        let record = record(&line, outcome).ok_or_else(|| kept.changed(MANIFEST_NAME))?;
+        let position = outcome["position"].as_u64();
+        positions.extend(position.and_then(|position| usize::try_from(position).ok()));
         let video_id = record.video_id.clone().filter(|_| record.skipped.is_none());
         if let Some(video_id) = video_id {
             let frame = |number: &Result<i64, String>| number.as_ref().copied().unwrap_or_default();
@@ -161,45 +185,63 @@ fn plan(kept: &mut KeptResults) -> Result<Plan, KeptResultsError> {
                 video_id,
                 frame_start: frame(&record.frame_start),
                 frame_end: frame(&record.frame_end),
+                is_frames_only: false,
             });
         }
         records.push(record);
     }
-    let glosses = if jobs.is_empty() {
-        Vec::new()
-    } else {
+    let glosses = if has_frames {
         kept.frames(0)?.glosses()?
+    } else {
+        Vec::new()
     };
+    let class_order = kept.class_order()?;
     let limit = &kept.run()["settings"]["max_samples_per_gloss"];
-    Ok(Plan {
+    let plan = Plan {
         records,
         jobs,
         glosses: glosses.into_iter().map(Arc::from).collect(),
         gloss_file_counts: Vec::new(),
         entries: 0,
         glosses_with_enough: 0,
+        class_order,
+        absent: Vec::new(),
         warnings: Vec::new(),
         plan_options: PlanOptions {
             max_samples_per_gloss: limit.as_u64().and_then(|limit| usize::try_from(limit).ok()),
             ..PlanOptions::default()
         },
-    })
+    };
+    Ok((plan, positions))
 }
 
-/// The record of an instance from its line of the manifest.
-fn record(line: &Value) -> Option<PlanRecord> {
+/// The record of an instance from its line of the manifest; `outcome` is that line, or what the other comparison makes of it.
+fn record(line: &Value, outcome: &Value) -> Option<PlanRecord> {
     let text = |name: &str| line[name].as_str().map(str::to_owned);
     let frame = |name: &str| line[name].as_i64().ok_or_else(String::new);
-    let state = State::from_name(line["state"].as_str()?)?;
-    let is_planned = line["position"].is_u64();
+    let reason = || outcome["reason"].as_str().unwrap_or_default().to_owned();
+    let state = State::from_name(outcome["state"].as_str().unwrap_or_default());
+    let is_planned = outcome["position"].is_u64();
+    let skipped = if is_planned {
+        None
+    } else {
+        Some((state?, reason()))
+    };
     Some(PlanRecord {
         instance: usize::try_from(line["instance"].as_u64()?).ok()?,
         gloss: text("gloss")?.into(),
         video_id: text("video_id").map(Arc::from),
+        path: text("path").map(Arc::from),
         frame_start: frame("frame_start"),
         frame_end: frame("frame_end"),
         split: text("split")?,
         signer_id: line["signer_id"].as_i64()?,
-        skipped: (!is_planned).then(|| (state, text("reason").unwrap_or_default())),
+        columns: line["columns"].as_object().map(|columns| {
+            let names = columns.keys().map(|name| name.as_str().into()).collect();
+            let values = columns.values().filter_map(Value::as_str);
+            Arc::new(ExtraColumns::new(names, values))
+        }),
+        skipped,
+        otherwise: None,
     })
 }

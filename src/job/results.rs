@@ -2,6 +2,7 @@
 
 use super::observer::{JobObserver, retry_while_full};
 use super::{JobReport, manifest, moment, states, tenths};
+use crate::dataset::class_list::JobClasses;
 use crate::dataset::plan::Plan;
 use crate::digest::sha256_hex;
 use crate::sequence::Profile;
@@ -112,7 +113,7 @@ impl JobResults<'_> {
             record["finished"]["batches"] = json!(batches);
             record["finished"]["backends"] = manifest::backends(&manifest);
             self.recorder
-                .close(batches, &plan.glosses, self.profile, &manifest, record)
+                .close(batches, classes(plan), self.profile, &manifest, record)
         };
         match retry_while_full(observer, &mut close) {
             Err(StoreError::Lost { path, positions }) => {
@@ -137,6 +138,14 @@ impl JobResults<'_> {
             reason: "its rows or the batch files change again and again after they were written; check disk and memory"
                 .to_owned(),
         }
+    }
+}
+
+/// The classes of a job with `plan`.
+pub(super) fn classes(plan: &Plan) -> JobClasses<'_> {
+    JobClasses {
+        glosses: &plan.glosses,
+        order: plan.class_order.as_ref(),
     }
 }
 

@@ -104,7 +104,7 @@ pub fn batch_path(out: &Path, number: usize) -> PathBuf {
 /// |---|---|---|
 /// | `sequences` | f32 `[n, length, 126]` | the numbers |
 /// | `labels`, `video_ids`, `split` | strings `[n]` | as in the metadata |
-/// | `glosses` | strings | the classes |
+/// | `glosses` | strings | the classes; all in the order of their numbers when it is known |
 /// | `landmarks` | f32 `[n, length, 2, 21, 3]` | as detected, in the order of detection |
 /// | `handedness` | i8 `[n, length, 2]` | 0 left, 1 right, -1 none |
 /// | `handedness_score` | f32 `[n, length, 2]` | probability of that side |

@@ -4,10 +4,15 @@
 use super::StoreError;
 use super::atomic_file::{file_sha256, read_plain};
 use super::frames_file::{FramesFile, frames_name};
-use super::manifest::{MANIFEST_NAME, RUN_NAME};
+use super::manifest::{LABEL_MAP_NAME, MANIFEST_NAME, RUN_NAME};
+use crate::dataset::class_list::ClassOrder;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+/// Setting: a hash of the classes in the order of their numbers, when it is known.
+pub(crate) const CLASS_ORDER: &str = "class_order_sha256";
 
 /// Why results cannot be used again.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,8 @@ pub(crate) struct KeptResults {
     run: Value,
     /// The file of kept frames that was used last, with its batch.
     open: Option<(usize, FramesFile)>,
+    /// The batches whose files were compared with their hashes.
+    verified: BTreeSet<usize>,
 }
 
 impl KeptResults {
@@ -84,6 +91,7 @@ impl KeptResults {
             folder: folder.to_path_buf(),
             run,
             open: None,
+            verified: BTreeSet::new(),
         })
     }
 
@@ -143,6 +151,27 @@ impl KeptResults {
         lines.map_err(|_| self.changed(MANIFEST_NAME))
     }
 
+    /// The classes in the order of their numbers, when their job knew it.
+    ///
+    /// # Errors
+    /// When the file has changed since it was written.
+    pub(crate) fn class_order(&self) -> Result<Option<ClassOrder>, KeptResultsError> {
+        if self.run["settings"].get(CLASS_ORDER).is_none() {
+            return Ok(None);
+        }
+        let path = self.verified(LABEL_MAP_NAME)?;
+        let bytes = read_plain(&path).map_err(StoreError::read(&path))?;
+        let map: Option<Value> = serde_json::from_slice(&bytes).ok();
+        let order = map.and_then(|map| {
+            let glosses = map["classes"].as_object()?.keys();
+            Some(ClassOrder {
+                glosses: glosses.map(|gloss| gloss.as_str().into()).collect(),
+                source: map["source"].as_str()?.to_owned(),
+            })
+        });
+        order.map(Some).ok_or_else(|| self.changed(LABEL_MAP_NAME))
+    }
+
     /// The kept frames of `batch`.
     ///
     /// # Errors
@@ -150,8 +179,12 @@ impl KeptResults {
     pub(crate) fn frames(&mut self, batch: usize) -> Result<&mut FramesFile, KeptResultsError> {
         let file = match self.open.take() {
             Some((open, file)) if open == batch => file,
+            _ if self.verified.contains(&batch) => {
+                FramesFile::open(&self.folder.join(frames_name(batch)))?
+            }
             _ => FramesFile::open(&self.verified(&frames_name(batch))?)?,
         };
+        self.verified.insert(batch);
         Ok(&mut self.open.insert((batch, file)).1)
     }
 }

@@ -1,14 +1,18 @@
-//! `manifest.jsonl`, one line for each instance or take, and `run.json`, where the results come from.
+//! `manifest.jsonl`, one line for each instance or take, `label_map.json`, the number of each class, and `run.json`, where the
+//! results come from.
 
 use super::StoreError;
 use crate::storage::atomic_file::write_file;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 /// One line for every instance of the metadata, or for every take.
 pub const MANIFEST_NAME: &str = "manifest.jsonl";
+/// The number of each class.
+pub const LABEL_MAP_NAME: &str = "label_map.json";
 /// Provenance.
 pub const RUN_NAME: &str = "run.json";
 
@@ -19,6 +23,9 @@ pub struct ManifestLine {
     pub gloss: String,
     /// `null` when the metadata gives none.
     pub video_id: Option<String>,
+    /// The clip's path in the dataset; absent where it follows from the id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// Index within its entry of the metadata; the position of a take.
     pub instance: usize,
     /// Final state.
@@ -33,10 +40,17 @@ pub struct ManifestLine {
     pub frame_start: Option<i64>,
     /// Last frame of the sign, as in the metadata.
     pub frame_end: Option<i64>,
+    /// What else the dataset's table says of it, by column; absent for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Value>,
     /// Its position among the processed instances, which the batches are cut from; absent for takes and when it
     /// is not processed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<usize>,
+    /// Where frames are kept and the other profile, which compares glosses in another way, makes something else of it:
+    /// its `state` and `reason` then, or the `position` of its kept frames when it is processed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otherwise: Option<Value>,
     /// What was read of the clip, unless nothing was, or what is known of a take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clip: Option<Value>,
@@ -62,6 +76,25 @@ pub(crate) fn write_manifest(out: &Path, lines: &[ManifestLine]) -> Result<Strin
             file.write_all(b"\n")?;
         }
         Ok(())
+    })
+}
+
+/// Writes `label_map.json`: `source`, where the order is from, and `classes`, each gloss with its number, which is its index
+/// in `glosses`. Returns its SHA-256.
+pub(crate) fn write_label_map(
+    out: &Path,
+    source: &str,
+    glosses: &[Arc<str>],
+) -> Result<String, StoreError> {
+    let mut classes = Map::new();
+    for (number, gloss) in glosses.iter().enumerate() {
+        // As in the arrays: the first number of a gloss counts.
+        classes.entry(&**gloss).or_insert_with(|| json!(number));
+    }
+    let map = json!({"source": source, "classes": classes});
+    write_file(out, LABEL_MAP_NAME, |file| {
+        serde_json::to_writer_pretty(&mut *file, &map)?;
+        file.write_all(b"\n")
     })
 }
 

@@ -4,7 +4,7 @@ use super::batches::{BATCH_FOLDER, FINAL_NAME, batch_name};
 use super::frames_file::frames_name;
 use super::ledger::{JobIdentity, LEDGER_ENDINGS, LEDGER_NAME, Ledger};
 use super::lock::FolderLock;
-use super::manifest::{MANIFEST_NAME, RUN_NAME};
+use super::manifest::{LABEL_MAP_NAME, MANIFEST_NAME, RUN_NAME};
 use super::mirror::{Listed, Listing};
 use super::part_file::{FRAMES_FOLDER, PARTS_FOLDER, is_part_name};
 use crate::storage::StoreError;
@@ -210,7 +210,7 @@ pub(crate) fn prune(
     has_final: bool,
     frames: impl Iterator<Item = String>,
 ) -> Result<(), StoreError> {
-    let names = [MANIFEST_NAME, RUN_NAME].into_iter();
+    let names = [MANIFEST_NAME, LABEL_MAP_NAME, RUN_NAME].into_iter();
     let names = names.chain(has_final.then_some(FINAL_NAME));
     let names = names.map(str::to_owned).chain((0..batches).map(batch_name));
     let names = names.chain(frames);
@@ -236,7 +236,8 @@ pub(crate) fn mirrored(ledger: &Ledger) -> Result<Listing, StoreError> {
     let closed = ledger.closed()?;
     let is_all = closed.is_some();
     let mut closed = closed.unwrap_or_default();
-    let closed = [FINAL_NAME, MANIFEST_NAME, RUN_NAME].map(|name| closed.remove_entry(name));
+    let names = [FINAL_NAME, MANIFEST_NAME, LABEL_MAP_NAME, RUN_NAME];
+    let closed = names.map(|name| closed.remove_entry(name));
     files.extend(closed.into_iter().flatten());
     let identity = ledger.identity()?;
     Ok(Listing {
@@ -320,7 +321,7 @@ pub(super) fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
         refuse_link(&folder)?;
         found.extend(files_of(&folder, is_ours)?);
     }
-    for name in [FINAL_NAME, MANIFEST_NAME, RUN_NAME] {
+    for name in [FINAL_NAME, MANIFEST_NAME, LABEL_MAP_NAME, RUN_NAME] {
         let mut files = files_of(out, |found| found == name)?;
         files.sort();
         found.extend(files);

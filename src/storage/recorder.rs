@@ -9,9 +9,11 @@ use super::batches::{self, BatchRow, FINAL_NAME, SealedBatch};
 use super::frames_file::frames_path;
 use super::ledger::{CLOSED, ClipRecord, Ledger, Message};
 use super::manifest::{
-    MANIFEST_NAME, ManifestLine, ManifestPlace, RUN_NAME, write_manifest, write_run,
+    LABEL_MAP_NAME, MANIFEST_NAME, ManifestLine, ManifestPlace, RUN_NAME, write_label_map,
+    write_manifest, write_run,
 };
 use super::output_dir;
+use crate::dataset::class_list::JobClasses;
 use crate::messages::payloads::{Batch, Timestamp};
 use crate::messages::topics;
 use crate::sequence::Profile;
@@ -25,6 +27,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod frames;
 
+/// Where the order of classes is from when no official one is known.
+const ORDER_OF_JOB: &str = "the glosses of wlasl_landmarks.npz";
 /// State of the records that have a row.
 const ACCEPTED: &str = "accepted";
 
@@ -148,17 +152,19 @@ impl Recorder {
     /// # Errors
     /// [`StoreError::Lost`] when the ledger has lost clips of the batch; when the file or a ledger cannot be written. The
     /// batch is then not sealed.
-    pub(crate) fn seal(
+    pub(crate) fn seal<'a>(
         &mut self,
         batch: usize,
         count: usize,
-        glosses: &[Arc<str>],
+        classes: impl Into<JobClasses<'a>>,
         at: &Timestamp,
     ) -> Result<(), StoreError> {
+        let classes = classes.into();
         let range = self.positions(batch, count);
         let job = self.ledger().job()?;
         let rows = self.staged_rows(range.clone())?;
-        let frames = self.write_frames(batch, range.clone(), glosses)?;
+        let frames = self.write_frames(batch, range.clone(), classes.glosses)?;
+        let glosses = classes.numbered();
         let mut sealed = batches::write_batch(&self.out, batch, &rows, glosses, self.length)?;
         sealed.frames_sha256 = frames.as_ref().map(|frames| frames.sha256.clone());
         let event = Batch {
@@ -330,20 +336,21 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes manifest, joined file (with the keys of `profile`) and provenance from `batches` sealed batches, and removes files of an earlier job
+    /// Writes manifest, joined file (with the keys of `profile`), label map and provenance from `batches` sealed batches, and removes files of an earlier job
     /// over more clips.
     ///
     /// # Errors
     /// [`StoreError::Broken`] when a batch file or a file of kept frames has changed since it was sealed; when a file or the
     /// ledger cannot be written.
-    pub(crate) fn close(
+    pub(crate) fn close<'a>(
         &self,
         batches: usize,
-        glosses: &[Arc<str>],
+        classes: impl Into<JobClasses<'a>>,
         profile: Profile,
         manifest: &[ManifestLine],
         run: &Value,
     ) -> Result<(), StoreError> {
+        let classes = classes.into();
         // From here to the end the files are not those of the last close.
         self.reopen()?;
         let sealed = self.ledger().sealed()?;
@@ -357,17 +364,25 @@ impl Recorder {
         let manifest_sha256 = write_manifest(&self.out, manifest)?;
         note(MANIFEST_NAME, manifest_sha256.clone());
         let has_final = manifest.iter().any(|line| line.stored.is_some());
+        let mut glosses = classes.numbered().to_vec();
         if has_final {
             let joined: Vec<SealedBatch> = sealed.into_values().take(batches).collect();
-            let sha256 = batches::write_final(&self.out, &joined, glosses, self.length, profile)?;
-            note(FINAL_NAME, sha256);
+            let written = batches::write_final(&self.out, &joined, classes, self.length, profile)?;
+            note(FINAL_NAME, written.sha256);
+            if classes.order.is_none() {
+                glosses = written.glosses;
+            }
         }
+        let source = classes.order.map_or(ORDER_OF_JOB, |order| &order.source);
+        let label_map_sha256 = write_label_map(&self.out, source, &glosses)?;
+        note(LABEL_MAP_NAME, label_map_sha256.clone());
         let mut frames = self.frames_files()?;
         output_dir::prune(&self.out, batches, has_final, frames.keys().cloned())?;
         let mut run = run.clone();
         if self.keeps_frames {
             // Who reads them again compares them with these.
             frames.insert(MANIFEST_NAME.to_owned(), manifest_sha256);
+            frames.insert(LABEL_MAP_NAME.to_owned(), label_map_sha256);
             run["finished"]["files"] = json!(frames);
         }
         note(RUN_NAME, write_run(&self.out, &run)?);

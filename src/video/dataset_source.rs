@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use super::archive::{ArchiveError, MEMORY_BYTES_MAX, MemoryFile};
 use super::clip_file::{io_fault, is_of_machine};
 use super::dataset_search::{DatasetCandidates, VIDEOS_NAME, megabytes};
-use crate::dataset::wlasl::{self, Entry, FILE_NAME, MetadataError};
+use crate::dataset::instance::Entry;
+use crate::dataset::wlasl::{self, FILE_NAME, MetadataError};
 use crate::digest::Hasher;
 use crate::frame::SourceError;
 use crate::video::dataset_source::listing::ClipListing;
@@ -213,6 +214,37 @@ impl DatasetSource {
                 source,
             })?,
             sha256: sha256.hex(),
+        })
+    }
+
+    /// The file `name` beside the metadata, of `limit` bytes at most; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn companion(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, DatasetError> {
+        let location = self.json.beside(name);
+        location
+            .is_file()
+            .then(|| location.content(limit))
+            .transpose()
+    }
+
+    /// The file that a user names `path`: on disk, or else beside the metadata.
+    ///
+    /// # Errors
+    /// When it is in neither place, is larger than `limit` or cannot be read.
+    pub fn companion_of_user(&self, path: &Path, limit: u64) -> Result<Vec<u8>, DatasetError> {
+        if path.is_file() {
+            return Location::Disk(path.to_owned()).content(limit);
+        }
+        let beside = path.to_str().map(|name| self.companion(name, limit));
+        beside.transpose()?.flatten().ok_or_else(|| {
+            let json = self.json_path();
+            let reason = format!("no such file, nor beside {}; give its path", json.display());
+            DatasetError::Io {
+                path: path.to_owned(),
+                source: io::Error::new(io::ErrorKind::NotFound, reason),
+            }
         })
     }
 

@@ -118,6 +118,11 @@ pub(crate) const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("sequence", "frame", "image sizes"),
     ("sequence", "hand", "a sequence is made of hands"),
     ("dataset", "sequence", "the plan samples frames"),
+    (
+        "dataset",
+        "digest",
+        "WLASL's order of classes is known by a hash",
+    ),
     ("draw", "frame", "draws on frames"),
     (
         "inference",

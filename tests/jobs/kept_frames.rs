@@ -333,29 +333,74 @@ fn clips_whose_frames_were_not_kept_are_named() {
     resequence(&limited, &fixture.path("more"), &more)
         .ends(65)
         .says(&["clip 00002", "\"hello\"", "--max-samples-per-gloss"]);
+}
 
-    let capitals = fixture.path("capitals");
+#[test]
+fn frames_are_kept_for_the_other_profile_too() {
+    let fixture = fixture();
+    let dataset = fixture.path("capitals");
+    // The notebook processes "HELLO", because "hello" is kept, and not "Thanks"; the other profile does the reverse.
     let metadata = test_support::metadata(&[
-        ("hello", &[("00001", 1)]),
         ("HELLO", &[("00002", 1), ("00003", 1)]),
+        ("Thanks", &[("00006", 1), ("missing", 1), ("00005", 1)]),
+        ("hello", &[("00001", 1), ("00007", 1)]),
+        ("bOOk", &[("00004", 1)]),
     ]);
-    test_support::write_metadata(&capitals, &metadata);
-    for id in ["00001", "00002", "00003"] {
+    test_support::write_metadata(&dataset, &metadata);
+    for (id, ..) in CLIPS {
         let name = format!("videos/{id}.mp4");
-        fs::copy(fixture.dataset.join(&name), capitals.join(&name)).unwrap();
+        fs::copy(fixture.dataset.join(&name), dataset.join(&name)).unwrap();
     }
-    let kept = fixture.path("kept-capitals");
-    let args = [
-        "--min-videos-per-gloss",
-        "1",
-        "--selected-glosses",
-        "hello",
-        KEEP,
-    ];
-    process(&capitals, &kept, &args).ends(0);
-    resequence(&kept, &fixture.path("lower"), &["--profile", "corrected"])
-        .ends(65)
-        .says(&["\"HELLO\"", "--profile corrected"]);
+    let read = |out: &Path| -> Value {
+        serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap()
+    };
+    let selected = ["--selected-glosses", "hello,Thanks", "--profile"];
+    let args = |profile: &'static str| [&selected[..], &[profile]].concat();
+    for [first, second] in [["notebook", "corrected"], ["corrected", "notebook"]] {
+        let out = |what: &str| fixture.path(&format!("{what}-{first}"));
+        let (kept, bare) = (out("kept"), out("bare"));
+        let run_with = |out: &Path, more: &[&str]| run(&dataset, out, more).ends(0);
+        run_with(&kept, &[&args(first)[..], &[KEEP]].concat());
+        run_with(&bare, &args(first));
+        let digests_of_kept = digests(&kept);
+        for (name, digest) in digests(&bare) {
+            assert_eq!(digests_of_kept.get(&name), Some(&digest), "{first}: {name}");
+        }
+        assert_eq!(fates(&kept), fates(&bare), "{first}");
+        assert_eq!(
+            read(&kept)["finished"]["states"],
+            read(&bare)["finished"]["states"]
+        );
+
+        let (again, fresh) = (out("again"), out("fresh"));
+        resequence(&kept, &again, &["--profile", second]).ends(0);
+        run_with(&fresh, &args(second));
+        assert!(fates(&fresh) != fates(&bare));
+        assert_eq!(digests(&again), digests(&fresh), "{second}");
+        assert_eq!(manifest(&again), manifest(&fresh), "{second}");
+        assert_eq!(read(&again)["settings"], read(&fresh)["settings"]);
+        let label_map = |out: &Path| fs::read(out.join("label_map.json")).unwrap();
+        assert_eq!(label_map(&again), label_map(&fresh));
+
+        // Resumed after its end it has nothing to do, also for the clips that it does not process.
+        let resumed = run_with(&kept, &[&args(first)[..], &[KEEP]].concat());
+        assert!(
+            resumed
+                .events()
+                .iter()
+                .all(|event| event["event"] != "clip")
+        );
+        assert_eq!(digests(&kept), digests_of_kept);
+
+        // An earlier version kept other frames.
+        let mut old = read(&kept);
+        let settings = old["settings"].as_object_mut().unwrap();
+        settings.remove("other_clips_sha256").unwrap();
+        fs::write(kept.join("run.json"), old.to_string()).unwrap();
+        resequence(&kept, &out("old"), &["--profile", second])
+            .ends(65)
+            .says(&["\"HELLO\"", "--profile", second]);
+    }
 }
 
 fn copy_folder(from: &Path, to: &Path) {

@@ -25,3 +25,4 @@ mod power;
 mod process;
 mod report;
 mod resume;
+mod subsets;

@@ -39,6 +39,14 @@ pub(super) fn closing_table(report: &JobReport, clips: usize) -> String {
             writeln!(out, "    {name:<13}{:>7}  {meaning}", count(state)).ok();
         }
     }
+    if report.absent > 0 {
+        let absent = report.absent;
+        writeln!(
+            out,
+            "  Clips of the splits file that the metadata lacks: {absent}"
+        )
+        .ok();
+    }
     if clips > 0 {
         let rate = clips_per_min(clips, report.elapsed);
         let rate = rate.map_or_else(String::new, |rate| format!(", {rate:.0} clips/min"));
@@ -90,6 +98,11 @@ pub(super) fn plan_table(plan: &Plan) -> String {
         let id = record.video_id.as_deref().unwrap_or("-");
         // Writing to a String cannot fail.
         writeln!(out, "{what:<13} {id:<8} {:<20} {reason}", record.gloss).ok();
+    }
+    for clip in &plan.absent {
+        let (id, gloss) = (&clip.video_id, clip.gloss.as_deref().unwrap_or("-"));
+        let reason = format!("{}, in the splits file and not in the metadata", clip.split);
+        writeln!(out, "{:<13} {id:<8} {gloss:<20} {reason}", "absent").ok();
     }
     out
 }

@@ -1,7 +1,7 @@
 //! What a user probably did not intend with a plan.
 
 use super::PlanOptions;
-use crate::dataset::wlasl::Entry;
+use crate::dataset::instance::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ pub enum Warning {
     OddValues(String),
     /// Clips are there under other names than the notebook expects.
     OtherNames(String),
+    /// The splits file and the metadata differ.
+    OtherSplits(String),
 }
 
 /// Compares the user's choice with what was found and kept; `files` are the clips on disk per gloss.
@@ -37,7 +39,13 @@ pub(super) fn warnings(
             continue;
         }
         let mut spelt = entries.iter().filter_map(|entry| entry.gloss.as_deref());
-        warnings.push(if spelt.clone().any(|known| known == gloss) {
+        let same = |entry: &&Entry| entry.gloss.as_deref() == Some(gloss.as_str());
+        let excluded = entries.iter().filter(same).flat_map(|e| &e.instances);
+        let excluded: Option<Vec<&String>> = excluded.map(|i| i.excluded.as_ref()).collect();
+        let excluded = excluded.and_then(|reasons| reasons.first().copied());
+        warnings.push(if let Some(reason) = excluded {
+            Warning::UnknownGloss(format!("selected gloss \"{gloss}\" is left out: {reason}"))
+        } else if spelt.clone().any(|known| known == gloss) {
             let (found, needed) = (found(gloss), plan_options.min_videos_per_gloss);
             Warning::TooFewVideos(format!(
                 "selected gloss \"{gloss}\" has {found} clips on disk, {needed} are needed"
@@ -72,7 +80,10 @@ fn odd_values(entries: &[Entry]) -> Option<Warning> {
         let of_entry = of_entry.map(|reason| (format!("[{index}]"), reason));
         let of_instances = entry.instances.iter().enumerate();
         let of_instances = of_instances.filter_map(move |(n, instance)| {
-            let place = || format!("[{index}].instances[{n}]");
+            let place = || {
+                let of_table = instance.source.as_ref().map(ToString::to_string);
+                of_table.unwrap_or_else(|| format!("[{index}].instances[{n}]"))
+            };
             instance.refused.as_ref().map(|reason| (place(), reason))
         });
         of_entry.into_iter().chain(of_instances)

@@ -1,4 +1,5 @@
 use super::*;
+use crate::dataset::class_list::{ClassOrder, JobClasses};
 use crate::sequence::Profile;
 
 fn row(id: &str, frames: usize) -> BatchRow {
@@ -70,8 +71,12 @@ fn the_final_file_joins_the_batches() {
         .zip(&all)
         .map(|(number, rows)| write_batch(dir.path(), number, rows, &glosses, 32).unwrap())
         .collect();
-    let sha256 = write_final(dir.path(), &sealed, &glosses, 32, Profile::Notebook).unwrap();
-    assert_eq!(sha256, file_sha256(&dir.path().join(FINAL_NAME)).unwrap());
+    let classes = JobClasses::from(&glosses);
+    let written = write_final(dir.path(), &sealed, classes, 32, Profile::Notebook).unwrap();
+    assert_eq!(
+        written.sha256,
+        file_sha256(&dir.path().join(FINAL_NAME)).unwrap()
+    );
 
     let mut batch = NpzReader::open(&batch_path(dir.path(), 0)).unwrap();
     let (index, shape) = batch.numbers::<i32>("frame_index").unwrap();
@@ -102,8 +107,8 @@ fn the_final_file_joins_the_batches() {
         3 * 32 * 126
     );
 
-    let sealed = write_final(dir.path(), &sealed, &glosses, 32, Profile::Corrected);
-    sealed.unwrap();
+    let written = write_final(dir.path(), &sealed, classes, 32, Profile::Corrected).unwrap();
+    assert_eq!(written.glosses, ["book".into()]);
     let mut whole = NpzReader::open(&dir.path().join(FINAL_NAME)).unwrap();
     let names = "sequences labels video_ids glosses mask label_ids split";
     assert_eq!(whole.names().join(" "), names);
@@ -114,6 +119,24 @@ fn the_final_file_joins_the_batches() {
     let (mask, shape) = whole.numbers::<bool>("mask").unwrap();
     assert_eq!(shape, [3, 32, 2]);
     assert_eq!(mask.iter().filter(|seen| **seen).count(), 32 + 9 + 8);
+
+    let order = ClassOrder {
+        glosses: ["go", "book", "deaf"].map(Into::into).to_vec(),
+        source: "a test".to_owned(),
+    };
+    let classes = JobClasses {
+        order: Some(&order),
+        ..classes
+    };
+    let open = |profile| {
+        write_final(dir.path(), &sealed, classes, 32, profile).unwrap();
+        NpzReader::open(&dir.path().join(FINAL_NAME)).unwrap()
+    };
+    let mut whole = open(Profile::Corrected);
+    assert_eq!(whole.strings("glosses").unwrap(), ["go", "book", "deaf"]);
+    assert_eq!(whole.numbers::<i64>("label_ids").unwrap().0, [1, 1, 1]);
+    let mut whole = open(Profile::Notebook);
+    assert_eq!(whole.strings("glosses").unwrap(), ["book", "deaf"]);
 }
 
 #[test]

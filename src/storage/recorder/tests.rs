@@ -136,7 +136,7 @@ impl Fixture {
         stop: usize,
         meddle: &mut dyn FnMut(),
     ) -> Result<(), StoreError> {
-        let glosses: [Arc<str>; 1] = ["book".into()];
+        let glosses: Vec<Arc<str>> = vec!["book".into()];
         for position in 0..CLIPS {
             meddle();
             if position == stop {
@@ -186,7 +186,8 @@ impl Fixture {
     /// The results: name and bytes.
     fn results(&self) -> BTreeMap<String, Vec<u8>> {
         let batches = (0..3).map(batches::batch_name);
-        let names = batches.chain([FINAL_NAME, MANIFEST_NAME, RUN_NAME].map(str::to_owned));
+        let names =
+            batches.chain([FINAL_NAME, MANIFEST_NAME, LABEL_MAP_NAME, RUN_NAME].map(str::to_owned));
         names
             .map(|name| {
                 (

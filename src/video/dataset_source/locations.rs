@@ -67,6 +67,30 @@ impl Location {
         }
     }
 
+    /// What is named `name` in the folder of this file.
+    pub(super) fn beside(&self, name: &str) -> Self {
+        match self {
+            Self::Disk(path) => Self::Disk(path.with_file_name(name)),
+            Self::Archive(archive, file) => {
+                let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
+                Self::Archive(Arc::clone(archive), folder.to_owned()).child(name)
+            }
+        }
+    }
+
+    /// The content of a file of `limit` bytes at most.
+    pub(super) fn content(&self, limit: u64) -> Result<Vec<u8>, DatasetError> {
+        let mut bytes = Vec::new();
+        let path = self.shown();
+        let size = self.read(limit, |content| content.read_to_end(&mut bytes))?;
+        let size = size.map_err(io_error(&path))?;
+        if size as u64 > limit {
+            let source = io::Error::other(format!("it has more than the {limit} bytes allowed"));
+            return Err(io_error(&path)(source));
+        }
+        Ok(bytes)
+    }
+
     /// Its path for messages.
     pub(super) fn shown(&self) -> PathBuf {
         match self {
@@ -75,7 +99,7 @@ impl Location {
         }
     }
 
-    fn is_file(&self) -> bool {
+    pub(super) fn is_file(&self) -> bool {
         match self {
             Self::Disk(path) => path.is_file(),
             Self::Archive(archive, name) => archive.size(name).is_some(),

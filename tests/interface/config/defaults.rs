@@ -5,7 +5,7 @@ use handloom::config::KEYS;
 use std::path::Path;
 
 /// Keys without a default that could be shown.
-const UNSET: [&str; 28] = [
+const UNSET: [&str; 32] = [
     "dataset.json",
     "dataset.videos",
     "output.mirror",
@@ -18,6 +18,10 @@ const UNSET: [&str; 28] = [
     "mqtt.ca_file",
     "mqtt.cert_file",
     "mqtt.key_file",
+    "plan.subset",
+    "plan.splits",
+    "plan.only_split",
+    "plan.min_videos_per_gloss",
     "plan.max_glosses",
     "plan.max_samples_per_gloss",
     "sequence.slots",

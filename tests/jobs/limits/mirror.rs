@@ -10,7 +10,12 @@ use test_support::scratch;
 
 /// Longer than the mirror's own patience.
 const PATIENCE: Duration = Duration::from_mins(2);
-const FILES: [&str; 3] = ["manifest.jsonl", "run.json", "wlasl_landmarks.npz"];
+const FILES: [&str; 4] = [
+    "label_map.json",
+    "manifest.jsonl",
+    "run.json",
+    "wlasl_landmarks.npz",
+];
 
 /// Every line of the list is true, by the tool that users have.
 #[track_caller]
@@ -79,7 +84,9 @@ fn what_is_sealed_arrives_while_the_job_runs() {
     within(PATIENCE, "the last file", || {
         mirror.join("run.json").exists()
     });
-    within(PATIENCE, "its line", || listed(&mirror, &mirror).len() == 9);
+    within(PATIENCE, "its line", || {
+        listed(&mirror, &mirror).len() == 10
+    });
     is_whole(&out, &mirror);
     assert!(rig.faults("mirror").is_empty());
     // The first clip gives way to another, and the last two go: one batch is changed, one is gone.
@@ -91,7 +98,7 @@ fn what_is_sealed_arrives_while_the_job_runs() {
     assert_eq!(rig.replies("again"), ["accepted", "succeeded"]);
     within(PATIENCE, "the same files", || {
         let copies = listed(&mirror, &mirror);
-        copies.len() == 8 && copies == listed(&out, &mirror)
+        copies.len() == 9 && copies == listed(&out, &mirror)
     });
     is_whole(&out, &mirror);
     assert_ne!(fs::read(&first).unwrap(), before);
@@ -105,7 +112,7 @@ fn a_mirror_that_is_away_holds_nothing_up() {
     let [out, mirror] = ["out", "mirror"].map(|n| folder.path().join(n));
     let mut rig = start(folder.path(), &fixture().dataset, &out, &mirror, &[]);
     rig.wait_log("the job is done", 1);
-    let waiting = rig.wait("health", "mirror_waiting", |h| h["mirror_waiting"] == 9);
+    let waiting = rig.wait("health", "mirror_waiting", |h| h["mirror_waiting"] == 10);
     assert_eq!(waiting["outbox"], 0, "{waiting}");
     let faults = rig.faults("mirror");
     assert_eq!(faults.len(), 1, "{faults:?}");
@@ -125,7 +132,7 @@ fn a_mirror_that_is_away_holds_nothing_up() {
     assert!(!mirror.exists());
     fs::create_dir(&mirror).unwrap();
     within(PATIENCE, "all files", || {
-        listed(&mirror, &mirror).len() == 9
+        listed(&mirror, &mirror).len() == 10
     });
     is_whole(&out, &mirror);
     assert_eq!(rig.faults("mirror").len(), 1);
@@ -153,14 +160,14 @@ fn a_mirror_that_is_full_is_completed_later() {
     );
     check_sums(disk.path());
     let some = listed(disk.path(), disk.path());
-    assert!(!some.is_empty() && some.len() < 9, "{:?}", some.keys());
+    assert!(!some.is_empty() && some.len() < 10, "{:?}", some.keys());
     rig.restart(&[]);
     rig.wait("health", "mirror_waiting", |h| {
-        h["mirror_waiting"] == 9 - some.len()
+        h["mirror_waiting"] == 10 - some.len()
     });
     disk.resize(64 << 20);
     within(PATIENCE, "all files", || {
-        listed(disk.path(), disk.path()).len() == 9
+        listed(disk.path(), disk.path()).len() == 10
     });
     is_whole(&out, disk.path());
     rig.wait("health", "mirror_waiting", |h| h["mirror_waiting"] == 0);

@@ -1,0 +1,286 @@
+//! Files that say which clips belong to which split: WLASL's `nslt_*.json`, which also have the number of each class, and
+//! tables (csv) with the columns `id`, `video_id` or `path`, `split` and perhaps `label`, `class` or `gloss`.
+//!
+//! The frame range in an `nslt_*.json` counts the frames of clips that WLASL's own script has cut out, and is `[1, length]`
+//! where the metadata says "to the end". The metadata's range is used, which holds for the clips as they were published.
+
+use super::file_kind::FileKind;
+use super::json_reader::excerpt;
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+/// Largest file, in bytes; `nslt_2000.json` has 1.1 MB.
+pub const BYTES_MAX: u64 = 64 << 20;
+
+/// The splits, each with the names that it has in files, in lower case.
+const SPLITS: [(&str, &[&str]); 3] = [
+    ("train", &["train", "training"]),
+    ("val", &["val", "valid", "validation", "dev"]),
+    ("test", &["test", "testing"]),
+];
+
+/// Why a splits file, a class list or a subset cannot be used: the place, what is wrong and the fix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SplitsError(pub String);
+
+/// A clip in a splits file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitRow {
+    /// The clip.
+    pub video_id: String,
+    /// `train`, `val` or `test`.
+    pub split: &'static str,
+    /// Its class.
+    pub label: SplitLabel,
+}
+
+/// What a splits file says of the class of a clip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SplitLabel {
+    /// Nothing.
+    Unknown,
+    /// The number of the class.
+    Class(usize),
+    /// The gloss.
+    Gloss(String),
+}
+
+impl SplitLabel {
+    /// The number.
+    pub(super) fn class(&self) -> Option<usize> {
+        match self {
+            Self::Class(class) => Some(*class),
+            _ => None,
+        }
+    }
+
+    /// The gloss; of a number that of `glosses`, which are in the order of their numbers.
+    pub(super) fn gloss<'a>(&'a self, glosses: &'a [Arc<str>]) -> Option<&'a str> {
+        match self {
+            Self::Unknown => None,
+            Self::Class(class) => glosses.get(*class).map(|gloss| &**gloss),
+            Self::Gloss(gloss) => Some(gloss),
+        }
+    }
+}
+
+/// A splits file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitsFile {
+    /// Its name for messages.
+    pub name: String,
+    /// In file order, each clip once.
+    pub rows: Vec<SplitRow>,
+    /// Number of classes, if the file numbers them.
+    pub classes: Option<usize>,
+}
+
+/// Reads the splits file called `name`.
+///
+/// # Errors
+/// When it is neither kind, names an unknown split, has a class without a clip before one with clips, or places a clip twice.
+pub fn parse(name: &str, bytes: &[u8]) -> Result<SplitsFile, SplitsError> {
+    let wrong = |problem: &str| {
+        let what = "an nslt_*.json file, or a table with the columns video_id and split";
+        SplitsError(format!("{name}: {problem}, where {what} is needed"))
+    };
+    if let Some(kind) = FileKind::of(&bytes[..bytes.len().min(4096)]) {
+        return Err(wrong(kind.name));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong("a file that is no UTF-8 text"))?;
+    let text = text.trim_start_matches('\u{feff}');
+    let rows = match text.trim_start().chars().next() {
+        None => return Err(wrong("an empty file")),
+        Some('[') => return Err(wrong("a list, as in WLASL_v0.3.json")),
+        Some('{') => nslt(name, text)?,
+        Some(_) => table(name, text)?,
+    };
+    collect(name, rows)
+}
+
+/// A row with its place for messages.
+type Placed = (String, SplitRow);
+
+/// Checks the classes of `rows`, and that no clip has two places.
+fn collect(name: &str, rows: Vec<Placed>) -> Result<SplitsFile, SplitsError> {
+    let mut known: HashMap<String, usize> = HashMap::new();
+    let mut kept: Vec<Placed> = Vec::new();
+    for (place, row) in rows {
+        if let Some((first, other)) = known.get(&row.video_id).map(|at| &kept[*at]) {
+            if *other != row {
+                let (id, a, b) = (&row.video_id, other.split, row.split);
+                return Err(SplitsError(format!(
+                    "{name}: clip {id:?} stands twice, {first} ({a}) and {place} ({b}); keep one of them"
+                )));
+            }
+            continue;
+        }
+        known.insert(row.video_id.clone(), kept.len());
+        kept.push((place, row));
+    }
+    let classes: BTreeSet<usize> = kept
+        .iter()
+        .filter_map(|(_, row)| row.label.class())
+        .collect();
+    let count = classes.len();
+    let is_far = |(_, row): &&Placed| row.label.class() >= Some(count.max(1));
+    if let Some((place, row)) = kept.iter().find(is_far) {
+        let (id, class) = (&row.video_id, row.label.class().unwrap_or(0));
+        let last = count - 1;
+        return Err(SplitsError(format!(
+            "{name}, {place}: clip {id:?} has class {class}, out of range: {count} classes have clips, so they are numbered \
+             0 to {last}"
+        )));
+    }
+    Ok(SplitsFile {
+        name: name.to_owned(),
+        rows: kept.into_iter().map(|(_, row)| row).collect(),
+        classes: (count > 0).then_some(count),
+    })
+}
+
+fn split(text: &str) -> Result<&'static str, String> {
+    let lower = text.trim().to_lowercase();
+    let known = SPLITS.iter().find(|(_, names)| names.contains(&&*lower));
+    known.map(|(split, _)| *split).ok_or_else(|| {
+        let shown = excerpt(text);
+        format!("split \"{shown}\" is not known; write train, val or test")
+    })
+}
+
+/// An item of `nslt_*.json`.
+#[derive(Deserialize)]
+struct NsltItem {
+    subset: String,
+    action: Vec<serde_json::Value>,
+}
+
+/// The items in file order, repeated keys included.
+struct NsltItems(Vec<(String, NsltItem)>);
+
+impl<'de> Deserialize<'de> for NsltItems {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct Items;
+        impl<'de> Visitor<'de> for Items {
+            type Value = NsltItems;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with \"subset\" and \"action\" for each video id")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NsltItems, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = map.next_entry()? {
+                    items.push(item);
+                }
+                Ok(NsltItems(items))
+            }
+        }
+        source.deserialize_map(Items)
+    }
+}
+
+fn nslt(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
+    let items: NsltItems = serde_json::from_str(text).map_err(|error| {
+        SplitsError(format!(
+            "{name}: {error}; each clip needs {{\"subset\": \"train\", \"action\": [class, start, end]}}"
+        ))
+    })?;
+    let items = items.0.into_iter().enumerate();
+    let row = |(index, (video_id, item)): (usize, (String, NsltItem))| {
+        let place = format!("item {}", index + 1);
+        let bad = |problem: String| SplitsError(format!("{name}: clip {video_id:?}: {problem}"));
+        let class = item.action.first().and_then(serde_json::Value::as_u64);
+        let class = class.and_then(|class| usize::try_from(class).ok());
+        let class = class.ok_or_else(|| {
+            let found = item.action.first().map(ToString::to_string);
+            let found = found.unwrap_or_else(|| "nothing".to_owned());
+            bad(format!(
+                "action begins with {found}, where the number of its class is needed"
+            ))
+        })?;
+        let split = split(&item.subset).map_err(bad)?;
+        let label = SplitLabel::Class(class);
+        Ok((
+            place,
+            SplitRow {
+                video_id,
+                split,
+                label,
+            },
+        ))
+    };
+    items.map(row).collect()
+}
+
+/// Reads a table whose first line has the names of its columns, divided by commas, semicolons or tabs.
+fn table(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
+    let header = text.lines().next().unwrap_or_default();
+    let divider = [b',', b';', b'\t']
+        .into_iter()
+        .max_by_key(|divider| header.bytes().filter(|byte| byte == divider).count())
+        .unwrap_or(b',');
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(divider)
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
+    let broken = |error: csv::Error| SplitsError(format!("{name}: {error}"));
+    let names = reader.headers().map_err(broken)?.clone();
+    let column = |wanted: &[&str]| {
+        let find = |wanted: &&str| names.iter().position(|n| n.eq_ignore_ascii_case(wanted));
+        wanted.iter().find_map(find)
+    };
+    let (path, label) = (column(&["path"]), column(&["label", "class", "gloss"]));
+    let (Some(id), Some(split_at)) = (column(&["video_id", "id"]).or(path), column(&["split"]))
+    else {
+        return Err(SplitsError(format!(
+            "{name}, line 1: columns {}; a column video_id, id or path and a column split are needed",
+            excerpt(header)
+        )));
+    };
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(broken)?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let bad = |problem: String| SplitsError(format!("{name}, line {line}: {problem}"));
+        let value = |column: usize| record.get(column).unwrap_or_default();
+        let mut video_id = value(id);
+        if Some(id) == path {
+            let file = video_id.rsplit(['/', '\\']).next().unwrap_or_default();
+            video_id = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+        }
+        if video_id.is_empty() {
+            return Err(bad(format!(
+                "no {}; fill it in, or remove the line",
+                &names[id]
+            )));
+        }
+        let label = label.map(value).filter(|label| !label.is_empty());
+        let label = label.map_or(SplitLabel::Unknown, |label| {
+            SplitLabel::Gloss(label.to_owned())
+        });
+        let row = SplitRow {
+            video_id: video_id.to_owned(),
+            split: split(value(split_at)).map_err(bad)?,
+            label,
+        };
+        rows.push((format!("line {line}"), row));
+    }
+    let number = |row: &SplitRow| match &row.label {
+        SplitLabel::Gloss(label) => label.parse().ok().map(SplitLabel::Class),
+        label => Some(label.clone()),
+    };
+    let is_gloss = label.is_some_and(|at| names[at].eq_ignore_ascii_case("gloss"));
+    let numbers: Option<Vec<SplitLabel>> = rows.iter().map(|(_, row)| number(row)).collect();
+    if let Some(numbers) = numbers.filter(|_| !is_gloss) {
+        for ((_, row), number) in rows.iter_mut().zip(numbers) {
+            row.label = number;
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests;
