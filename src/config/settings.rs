@@ -7,11 +7,12 @@
 )]
 
 use super::constraints::{
-    backend, broker_url, camera_address, decoder, delegate_name, device_id, key_value, line,
-    log_level, one_of, path, path_or_unset, pixel_format, real, secret, whole,
+    backend, broker_url, camera_address, choice, decoder, delegate_name, device_id, key_value,
+    line, log_level, one_of, path, path_or_unset, pixel_format, real, secret, whole,
 };
 use super::sequence_settings::SequenceConfig;
 use super::values::{BrokerUrl, Secret};
+use crate::dataset::format::FormatName;
 use crate::frame::{CameraAddress, DecoderChoice, PixelFormat};
 use crate::messages::request::CommandName;
 use crate::selection::BackendPreference;
@@ -79,7 +80,7 @@ pub struct DeviceConfig {
 /// `[dataset]`: what is read.
 #[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
 pub struct DatasetConfig {
-    /// Folder with WLASL_v0.3.json and videos/, or a zip archive of it; empty when unset
+    /// Folder of a dataset, a zip archive of it, or a table of clips; empty when unset
     #[arg(id = "dataset.path", default_value = "", value_parser = path_or_unset())]
     #[serde(skip_serializing_if = "is_unset")]
     pub path: PathBuf,
@@ -89,9 +90,28 @@ pub struct DatasetConfig {
     pub files: DatasetFiles,
 }
 
+/// Help of the format.
+const FORMATS: &str = "\
+Format of the dataset [default: found out by what is there]
+
+wlasl        WLASL_v0.3.json and videos/ID.mp4
+folders      GLOSS/1.mp4 or train/GLOSS/1.mp4, with train, val and test; clips with any ending.
+             labels.txt may list the classes, one in each line, or 0 book: then folders may be numbers
+csv          list.csv with the columns path and gloss, and if wanted id, split, signer, start_frame
+             and end_frame, as `path,gloss,split` and then `clips/1.mp4,book,train`. Paths are
+             relative to the table; DATASET may be the table. Other columns go to manifest.jsonl
+asl-citizen  splits/train.csv, val.csv and test.csv (Participant ID, Video file, Gloss), videos/
+autsl        train_labels.csv with lines as signer0_sample1,41, train/signer0_sample1_color.mp4
+msasl        MSASL_train.json, MSASL_val.json and MSASL_test.json, and clips in any folder named
+             YTID_START_END.mp4 (cut out, frames as in the JSON), train_0.mp4 (index in the JSON)
+             or YTID.mp4 (the whole video)";
+
 /// The part of `[dataset]` that has flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize)]
 pub struct DatasetFiles {
+    /// Format of the dataset [default: found out by what is there]
+    #[arg(id = "dataset.format", long = "format", value_name = "FORMAT", value_parser = choice::<FormatName>(), long_help = FORMATS)]
+    pub format: Option<FormatName>,
     /// Metadata file, when it is not DATASET/WLASL_v0.3.json
     #[arg(id = "dataset.json", long = "metadata", alias = "json", value_name = "FILE", value_parser = path())]
     pub json: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! Values that hold secrets, and how values are printed.
 
 use super::constraints::TEXT_BYTES_MAX;
+use crate::dataset::format::FormatName;
 use crate::frame::DecoderChoice;
 use crate::frame::{CameraAddress, PixelFormat};
 use crate::messages::broker_address::{BrokerAddress, UrlError};
@@ -150,7 +151,7 @@ macro_rules! serialize_as_named {
     )*};
 }
 serialize_as_named!(
-    FrameRange, Mirroring, Missing, Profile, Sampling, Slots, ZScale
+    FormatName, FrameRange, Mirroring, Missing, Profile, Sampling, Slots, ZScale
 );
 
 #[cfg(test)]

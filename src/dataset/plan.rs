@@ -5,6 +5,7 @@
 //! file touches no disk.
 
 use super::acceptance::State;
+use super::format::FormatName;
 use super::instance::{Entry, ExtraColumns, FrameNumber, Instance};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -41,6 +42,17 @@ impl Default for PlanOptions {
             selected_glosses: Vec::new(),
             max_samples_per_gloss: None,
             folds_case: true,
+        }
+    }
+}
+
+impl PlanOptions {
+    /// The options for a dataset of `format`: only WLASL's glosses are compared as in the notebook.
+    #[must_use]
+    pub fn for_format(&self, format: FormatName) -> Self {
+        Self {
+            folds_case: self.folds_case && format == FormatName::Wlasl,
+            ..self.clone()
         }
     }
 }
@@ -223,6 +235,12 @@ impl Plan {
             let text = format!("{count} missing clips are there under another name: {first}");
             self.warnings.push(Warning::OtherNames(text));
         }
+    }
+
+    /// Adds what a reader noted about the dataset.
+    pub fn warn(&mut self, warnings: Vec<String>) {
+        self.warnings
+            .extend(warnings.into_iter().map(Warning::Layout));
     }
 
     /// The text that the notebook prints around its scan, with a line about the choice of glosses when there was one.

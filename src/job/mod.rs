@@ -15,6 +15,7 @@ mod worker;
 pub mod worker_pool;
 
 use crate::dataset::acceptance::{Judge, State, StateCounts};
+use crate::dataset::format::FormatName;
 use crate::dataset::plan::{Plan, PlanOptions, PlanRecord, plan};
 use crate::error::{CliError, Exit};
 use crate::hand;
@@ -54,6 +55,8 @@ pub(crate) use worker_pool::shutdown_with_deadline;
 pub struct JobConfig {
     /// The dataset: a folder or an archive.
     pub dataset: PathBuf,
+    /// Its format; `None` finds it out.
+    pub format: Option<FormatName>,
     /// The metadata file, if it is not in the dataset.
     pub json: Option<PathBuf>,
     /// The folder of clips, if it is not in the dataset.
@@ -130,12 +133,18 @@ impl JobReport {
 impl JobConfig {
     /// Reads the dataset and makes the plan.
     pub(crate) fn scan(&self) -> Result<DatasetScan, CliError> {
-        let dataset =
-            DatasetSource::open(&self.dataset, self.json.as_deref(), self.videos.as_deref())?;
+        let mut dataset = DatasetSource::open_as(
+            &self.dataset,
+            self.format,
+            self.json.as_deref(),
+            self.videos.as_deref(),
+        )?;
         let metadata = dataset.metadata()?;
         let exists = |id: &str| dataset.exists(id);
-        let mut plan = plan(&metadata.entries, &self.plan_options, &exists);
+        let plan_options = self.plan_options.for_format(dataset.format());
+        let mut plan = plan(&metadata.entries, &plan_options, &exists);
         plan.explain_missing(&|id| dataset.elsewhere(id));
+        plan.warn(metadata.warnings);
         Ok(DatasetScan {
             dataset,
             plan,

@@ -2,9 +2,11 @@
 
 use super::{DatasetScan, Job, JobConfig};
 use crate::dataset::acceptance::{State, StateCounts};
+use crate::dataset::format::FormatName;
 use crate::digest::sha256_hex;
 use crate::hand::DetectorOptions;
 use crate::inference::ModelFiles;
+use crate::sequence::options::NamedChoice;
 use crate::sequence::settings::NumberSettings;
 use crate::sequence::{Profile, SequenceSpec};
 use crate::storage::{StoreError, manifest};
@@ -12,6 +14,8 @@ use crate::video::clip;
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// Setting: the dataset's format, unless it is WLASL.
+pub(super) const FORMAT: &str = "format";
 /// Setting: the frames of all clips are kept.
 const KEEP_FRAMES: &str = "keep_frames";
 /// Settings that decide what is found in a frame.
@@ -54,6 +58,10 @@ pub(super) fn settings(
     // Unset where they are not, so that jobs of earlier versions can be resumed.
     if config.keep_frames {
         settings[KEEP_FRAMES] = json!(true);
+    }
+    let format = scan.dataset.format();
+    if format != FormatName::Wlasl {
+        settings[FORMAT] = json!(format.name());
     }
     settings
 }
