@@ -95,16 +95,19 @@ const FORMATS: &str = "\
 Format of the dataset [default: found out by what is there]
 
 wlasl        WLASL_v0.3.json and videos/ID.mp4
-folders      GLOSS/1.mp4 or train/GLOSS/1.mp4, with train, val and test; clips with any ending.
-             labels.txt may list the classes, one in each line, or 0 book: then folders may be numbers
-csv          list.csv with the columns path and gloss, and if wanted id, split, signer, start_frame
-             and end_frame, as `path,gloss,split` and then `clips/1.mp4,book,train`. Paths are
-             relative to the table; DATASET may be the table. Other columns go to manifest.jsonl
-asl-citizen  splits/train.csv, val.csv and test.csv (Participant ID, Video file, Gloss), videos/
-autsl        train_labels.csv with lines as signer0_sample1,41, train/signer0_sample1_color.mp4
-msasl        MSASL_train.json, MSASL_val.json and MSASL_test.json, and clips in any folder named
-             YTID_START_END.mp4 (cut out, frames as in the JSON), train_0.mp4 (index in the JSON)
-             or YTID.mp4 (the whole video)";
+folders      GLOSS/1.mp4, or train/GLOSS/1.mp4 with train, val and test. labels.txt may
+             list the classes in their order; with lines as `0 book`, folders may be
+             numbers. Clips may be mp4, m4v, mov, avi, webm, mkv, flv, mpg or mpeg
+csv          list.csv: first the names of the columns, `path,gloss,split,signer`, then a
+             line for each clip, `clips/1.mp4,book,train,7`. path and gloss are needed,
+             id, start_frame and end_frame are read too, others go to manifest.jsonl.
+             Paths start at the table's folder. DATASET may be the table
+asl-citizen  splits/train.csv, val.csv and test.csv, and videos/
+autsl        train_labels.csv with lines as signer0_sample1,41 and
+             train/signer0_sample1_color.mp4; also val, validation and test
+msasl        MSASL_train.json, MSASL_val.json, MSASL_test.json, and in any folder clips
+             named YTID_START_END.mp4 (cut out, frames as in the JSON), train_0.mp4
+             (index in the JSON) or YTID.mp4 (the whole video)";
 
 /// The part of `[dataset]` that has flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize)]

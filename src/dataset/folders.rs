@@ -84,12 +84,18 @@ impl DatasetFormat for Folders {
 
     fn is_sure(&self, files: &FileTree) -> bool {
         let classes = classes(files);
-        let is_metadata = |json: &str| wlasl::is_metadata(files.head(json));
-        let has_metadata = files.tables(&[".json"]).any(is_metadata);
+        let is_metadata =
+            |path: &str| path.ends_with(wlasl::FILE_NAME) || wlasl::is_metadata(files.head(path));
+        let has_metadata = files.paths().any(is_metadata);
+        let has_splits = has_splits(files);
+        let read = files
+            .clips()
+            .filter(|path| placed(path, has_splits).is_some())
+            .count();
         let is_only_clips = classes
             .iter()
             .all(|class| CLIP_FOLDERS.contains(&class.to_lowercase().as_str()));
-        !has_metadata && !is_only_clips
+        !has_metadata && !is_only_clips && read * 2 >= files.clips().count()
     }
 
     fn read(

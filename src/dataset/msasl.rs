@@ -11,6 +11,7 @@
 
 use super::clip_table::too_many;
 use super::dataset_rows::{ClipRow, DatasetRows, TABLES_BYTES_MAX};
+use super::file_kind::FileKind;
 use super::file_tree::FileTree;
 use super::format::{DatasetFormat, Recognition};
 use super::instance::SourceLine;
@@ -98,6 +99,7 @@ fn items(
     match reader.peek()? {
         None => return Ok(Err(MetadataError::Table("the file is empty".to_owned()))),
         Some(b'[') => reader.enter(),
+        Some(_) if FileKind::of(reader.head()).is_some() => return Err(JsonError::CutShort),
         Some(_) => {
             reader.skip()?;
             return no_list();

@@ -23,5 +23,7 @@ mod limits;
 mod odd_datasets;
 mod power;
 mod process;
+mod readers;
 mod report;
 mod resume;
+mod unfamiliar;

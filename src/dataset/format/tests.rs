@@ -12,7 +12,11 @@ fn read(
         .iter()
         .map(|(path, _)| *path)
         .chain(clips.iter().copied());
-    let mut files = FileTree::new(paths.map(Box::from), []);
+    let (folders, paths): (Vec<&str>, Vec<&str>) = paths.partition(|path| path.ends_with('/'));
+    let folders = folders
+        .iter()
+        .map(|folder| folder.trim_end_matches('/').into());
+    let mut files = FileTree::new(paths.into_iter().map(Box::from), folders);
     for (path, content) in tables {
         files.set_head(path, content[..content.len().min(4096)].to_vec());
     }
@@ -113,6 +117,7 @@ fn class_folders_are_read() {
         "deep/er/x/3.mp4",
         "b/.x.mp4",
         "b/._1.mp4",
+        "empty/",
     ];
     let found = check(
         &[],
@@ -128,7 +133,7 @@ fn class_folders_are_read() {
     assert_eq!(
         found.warnings,
         [
-            "1 class folders have no clip: deep",
+            "1 class folders have no clip: empty",
             "1 clips are not directly in a class folder and are not read: move them to GLOSS/ or SPLIT/GLOSS/: deep/er/x/3.mp4",
         ]
     );
@@ -281,22 +286,22 @@ fn odd_rows_of_a_list_are_refused_alone() {
         FormatName::Csv,
         &[
             "a 1  -1 0..-1 1.mp4",
+            "! list.csv, line 4: ../2.mp4 leads out of the folder of the dataset: move the clip into it",
+            "! list.csv, line 5: /data/2.mp4 is an absolute path: write it relative to the folder of the dataset",
+            "! list.csv, line 6: C:\\\\v\\\\2.mp4 is an absolute path: write it relative to the folder of the dataset",
+            "! list.csv, line 7: x/../../2.mp4 leads out of the folder of the dataset: move the clip into it",
+            "! list.csv, line 8: it names no file",
             "! list.csv, line 10: the id 1 is already used in list.csv, line 2",
             "- a 2  -1 0..-1 2.MP4; found 2.mp4: correct the path, or move the file",
             "- a 3  -1 0..-1 B/3.mp4; found b/3.mp4: correct the path, or move the file",
             "- a 4  -1 0..-1 4.mp4",
             "! list.csv, line 16: 2.mp4 is already named in list.csv, line 10",
             "- a 9  -1 0..-1 9.mp4; x/9.mp4 and y/9.mp4 have this name: write the whole path",
+            "! list.csv, line 18: its path has a line break: does a quote not end?",
             "! list.csv, line 3: 1.mp4 is already named in list.csv, line 2",
-            "! list.csv, line 4: ../2.mp4 leads out of the folder of the dataset: move the clip into it",
-            "! list.csv, line 5: /data/2.mp4 is an absolute path: write it relative to the folder of the dataset",
-            "! list.csv, line 6: C:\\\\v\\\\2.mp4 is an absolute path: write it relative to the folder of the dataset",
-            "! list.csv, line 7: x/../../2.mp4 leads out of the folder of the dataset: move the clip into it",
-            "! list.csv, line 8: it names no file",
             "! list.csv, line 9: it has no gloss",
             "! list.csv, line 11: it has 4 values for 3 columns: put a text with the divider in it into quotes",
             "! list.csv, line 12: its gloss has more than the 255 bytes allowed",
-            "! list.csv, line 18: its path has a line break: does a quote not end?",
         ],
     );
     let latin = b"path,gloss\n1.mp4,caf\xe9\n2.mp4,a\n".as_slice();
