@@ -12,7 +12,7 @@ const OTHERS: [(&[&str], &str, &str); 5] = [
     (
         &[".jpg", ".jpeg", ".png", ".bmp"],
         "images",
-        "a job reads videos: make one of the images of each clip, as in `ffmpeg -framerate 25 -i %05d.png 1.mp4`",
+        "a job reads videos: make one of the images of each clip, as in `ffmpeg -framerate 25 -pattern_type glob -i '*.jpg' 1.mp4`",
     ),
     (
         &[
@@ -51,10 +51,9 @@ const OTHERS: [(&[&str], &str, &str); 5] = [
 /// Columns that a table shows as an example.
 const EXAMPLE: &str = "`path,gloss`, then for example `clips/1.mp4,book`";
 
-/// Whether the file `name` that starts with `head` is a list of clips.
-///
-/// # Errors
-/// When it has a table's ending or form, and is none: what is missing.
+/// Whether the file `name` that starts with `head` is a list of clips; an error says what it lacks. `None` for a file without
+/// a table's ending and form.
+#[must_use]
 pub fn is_list_of_clips(name: &str, head: &[u8]) -> Option<Result<(), String>> {
     let is_named = has_suffix(name, &[".csv", ".tsv"]);
     if FileKind::of_no_table(head).is_some() || head.trim_ascii().is_empty() {
@@ -170,7 +169,7 @@ pub fn of_tree(files: &FileTree) -> String {
         }
     }
     if advice.is_empty() {
-        advice.push("it has no file: is it the right path, and is the disk mounted?".to_owned());
+        advice.push("it is empty: is it the right path, and is the disk mounted?".to_owned());
     }
     advice.join("\n  ")
 }
@@ -182,7 +181,7 @@ pub fn of_archive<'a>(
     mut names: impl Iterator<Item = &'a str> + Clone,
 ) -> Option<String> {
     let mut all = names.clone().peekable();
-    if all.peek().is_some() && all.all(|name| name.ends_with(".npy")) {
+    if all.peek().is_some() && all.all(|name| has_suffix(name, &[".npy"])) {
         return Some(format!(
             "it is a NumPy file (.npz), which holds numbers: give the dataset from which it was made; `handloom inspect \
              {name}` shows what is in it"

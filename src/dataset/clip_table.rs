@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// Most columns of a table.
 const COLUMNS_MAX: usize = 64;
 
+/// Names of a column that a message lists.
+const NAMES_SHOWN: usize = 5;
+
 /// Most line breaks of a value: with more, a quote does not end where it should.
 const VALUE_LINES_MAX: usize = 20;
 
@@ -109,6 +112,43 @@ pub(super) fn values(bytes: &[u8]) -> Reader<&[u8]> {
         .from_reader(bytes)
 }
 
+/// The lines on which the rows of a table begin. The reader's own count is behind where lines end in CR LF.
+pub(super) struct RowLines<'a> {
+    rest: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl<'a> RowLines<'a> {
+    /// Those of the table in `bytes`.
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            rest: bytes,
+            at: 0,
+            line: 1,
+        }
+    }
+
+    /// The line of `record`, which is behind the last one.
+    pub(super) fn line(&mut self, record: &ByteRecord) -> u64 {
+        let start = record.position().map_or(0, csv::Position::byte);
+        let start = usize::try_from(start)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(self.at);
+        let start = start.min(self.rest.len());
+        let ends = self.rest[start..]
+            .iter()
+            .take_while(|byte| matches!(byte, b'\r' | b'\n'));
+        let (before, rest) = self.rest.split_at(start + ends.count());
+        let breaks = before.iter().enumerate().filter(|(index, byte)| {
+            **byte == b'\n' || **byte == b'\r' && before.get(index + 1) != Some(&b'\n')
+        });
+        self.line += breaks.count() as u64;
+        (self.at, self.rest) = (self.at + before.len(), rest);
+        self.line
+    }
+}
+
 /// The places of the columns that are read.
 #[derive(Debug)]
 struct Columns {
@@ -139,9 +179,9 @@ impl Columns {
             column(known).ok_or_else(|| {
                 let shown = names.iter().take(COLUMNS_MAX).map(|name| name.chars().take(60).collect::<String>());
                 format!(
-                    "line 1: no column names the {what}; the columns are {:?}, and one of {} is needed",
+                    "line 1: no column names the {what}; the columns are {:?}, and one of {} or alike is needed",
                     shown.collect::<Vec<_>>(),
-                    known.join(", ")
+                    known[..NAMES_SHOWN].join(", ")
                 )
             })
         };
@@ -218,11 +258,12 @@ pub(super) fn read(
     let others = columns.others();
     let names: Arc<[Box<str>]> = others.iter().map(|at| columns.names[*at].clone()).collect();
     let file: Arc<str> = table.into();
+    let mut lines = RowLines::new(&bytes);
     while reader.read_byte_record(&mut record).map_err(broken)? {
         if rows.is_full() {
             return Err(too_many());
         }
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = lines.line(&record);
         let source = Some(SourceLine {
             file: Arc::clone(&file),
             line,

@@ -122,7 +122,8 @@ impl DatasetRows {
             refused.get_or_insert("it has no gloss".to_owned());
         }
         let is_refused = refused.is_some();
-        let gloss = (!is_refused).then(|| self.text(gloss));
+        let is_label = !gloss.is_empty() && gloss.len() <= NAME_BYTES_MAX && !gloss.contains('\n');
+        let gloss = is_label.then(|| self.text(gloss));
         let mut paths = Vec::new();
         for path in &row.paths {
             match path_below(path) {
@@ -213,8 +214,7 @@ impl DatasetRows {
 
     /// Refuses a row with the clip and frames of an earlier one.
     fn refuse_repeated(&mut self) {
-        let mut first: HashMap<(Arc<str>, Option<i64>, Option<i64>), Option<SourceLine>> =
-            HashMap::new();
+        let mut first: HashMap<_, Option<SourceLine>> = HashMap::new();
         for (_, instance) in &mut self.rows {
             let (Some(path), None) = (&instance.path, &instance.refused) else {
                 continue;
@@ -278,6 +278,7 @@ impl DatasetRows {
                 let place = earlier.as_ref().map(ToString::to_string);
                 let place = place.unwrap_or_else(|| "an earlier row".to_owned());
                 instance.refused = Some(format!("the id {id} is already used in {place}"));
+                instance.video_id = None;
             } else {
                 first.insert(Arc::clone(id), instance.source.clone());
             }

@@ -34,10 +34,11 @@ impl FileTree {
         folders: impl IntoIterator<Item = Box<str>>,
     ) -> Self {
         let is_own =
-            |path: &Box<str>| !{ path.split('/') }.any(|n| n.starts_with('.') || n == "__MACOSX");
-        let mut paths: Vec<Box<str>> = paths.into_iter().filter(is_own).collect();
+            |path: &str| !{ path.split('/') }.any(|n| n.starts_with('.') || n == "__MACOSX");
+        let mut paths: Vec<Box<str>> = paths.into_iter().filter(|path| is_own(path)).collect();
         paths.sort_unstable();
-        let mut folders: BTreeSet<Box<str>> = folders.into_iter().filter(is_own).collect();
+        let mut folders: BTreeSet<Box<str>> =
+            folders.into_iter().filter(|path| is_own(path)).collect();
         for path in &paths {
             let above = path.match_indices('/').map(|(at, _)| &path[..at]);
             folders.extend(above.map(Box::from));

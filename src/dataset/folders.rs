@@ -191,15 +191,19 @@ impl DatasetFormat for Folders {
         let empty = { files.folders() }
             .filter(is_class)
             .filter(|folder| !filled.contains(*folder));
-        warn(rows, empty.collect(), "class folders have no clip");
         warn(
             rows,
-            unlisted.into_iter().collect(),
+            &empty.collect::<Vec<_>>(),
+            "class folders have no clip",
+        );
+        warn(
+            rows,
+            &unlisted.into_iter().collect::<Vec<_>>(),
             "class folders are not in the list of classes and are not processed",
         );
         warn(
             rows,
-            others,
+            &others,
             "clips are not directly in a class folder and are not read: move them to GLOSS/ or SPLIT/GLOSS/",
         );
         let present: HashSet<String> = rows.glosses().map(str::to_owned).collect();
@@ -209,7 +213,7 @@ impl DatasetFormat for Folders {
             .filter(|name| !present.contains(&***name));
         warn(
             rows,
-            absent.map(|name| &**name).collect(),
+            &absent.map(|name| &**name).collect::<Vec<_>>(),
             "classes of the list have no folder with clips",
         );
         Ok(())
@@ -224,7 +228,7 @@ fn numbered(line: &str) -> Option<(usize, &str)> {
 }
 
 /// Warns of `found`, if there is something.
-fn warn(rows: &mut DatasetRows, found: Vec<&str>, what: &str) {
+fn warn(rows: &mut DatasetRows, found: &[&str], what: &str) {
     if found.is_empty() {
         return;
     }

@@ -1,6 +1,6 @@
 //! MS-ASL: `MSASL_train.json`, `MSASL_val.json` and `MSASL_test.json`, over clips that are on disk, in whatever folder.
 //!
-//! The files list stretches of YouTube videos. Of each the clip is looked for by these names, with the ending of any clip:
+//! The files list stretches of videos at `YouTube`. Of each the clip is looked for by these names, with the ending of any clip:
 //!
 //! * `YTID_START_END`, with the numbers of the frames as in the file: a clip that was cut out. It is read whole.
 //! * `SPLIT_N` and `SPLIT/N`, with the item's index in its file from 0, in as many digits as it has or in five: the same.
@@ -20,7 +20,7 @@ use super::text_encoding::FillBytes;
 use super::wlasl::{MetadataError, json_error};
 use std::sync::Arc;
 
-/// Length of the id of a video at YouTube.
+/// Length of the id of a video at `YouTube`.
 const YOUTUBE_ID_CHARS: usize = 11;
 
 /// The reader of MS-ASL.

@@ -117,7 +117,18 @@ impl DatasetCandidates {
             .json_files
             .iter()
             .map(|(path, bytes)| format!("{} ({})", path.display(), megabytes(*bytes)));
-        self.advice(found, "JSON file")
+        let mut advice = self.advice(found, "JSON file");
+        if let (true, Some((folder, count))) =
+            (self.json_files.is_empty(), self.video_folders.first())
+        {
+            let more = format!(
+                "\n  {count} videos are in {}; without a metadata file their glosses are known from folders with the glosses \
+                 as names, GLOSS/1.mp4, or from a table, list.csv, that begins with `path,gloss`",
+                folder.display()
+            );
+            advice.push_str(&more);
+        }
+        advice
     }
 
     /// The end of an error about the folder of clips.

@@ -4,6 +4,7 @@
 use handloom::storage::npz::NpzReader;
 use handloom::video::encode::Codec;
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -234,7 +235,7 @@ fn each_format_is_read_from_a_folder_and_archives() {
             at("dataset").to_str().unwrap(),
             "--list",
             "--progress",
-            "human",
+            "bar",
         ]);
         let line = format!(
             "Dataset format: {format} ({})",
@@ -366,11 +367,13 @@ fn seventy_thousand_rows_take_little_memory() {
         if n < 1000 {
             fs::write(clips.join(format!("{n}.mp4")), "x").unwrap();
         }
-        table += &format!(
-            "clips/{n}.mp4,gloss {},train,P{},a note of some length about {n}\n",
+        writeln!(
+            table,
+            "clips/{n}.mp4,gloss {},train,P{},a note of some length about {n}",
             n % 2000,
             n % 50
-        );
+        )
+        .unwrap();
     }
     fs::write(folder.path().join("list.csv"), table).unwrap();
     let time = Command::new("sh")

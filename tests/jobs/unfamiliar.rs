@@ -1,5 +1,6 @@
 //! What is given in place of a dataset, and the message that each kind gets: what it is and what to do.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -195,10 +196,12 @@ fn each_kind_of_wrong_input_gets_its_own_advice() {
         }
         let names: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
         let given = [&[*path], *more].concat().join(" ");
-        all += &format!(
+        write!(
+            all,
             "{given} of {names:?}\n{}",
             message(folder.path(), path, more)
-        );
+        )
+        .unwrap();
     }
     for (name, files) in ARCHIVES {
         let folder = scratch();
@@ -208,13 +211,18 @@ fn each_kind_of_wrong_input_gets_its_own_advice() {
             zip.write_all(b"x").unwrap();
         }
         zip.finish().unwrap();
-        all += &format!("{name} of {files:?}\n{}", message(folder.path(), name, &[]));
+        write!(
+            all,
+            "{name} of {files:?}\n{}",
+            message(folder.path(), name, &[])
+        )
+        .unwrap();
     }
     let tar = scratch();
     let mut block = [0; 1024];
     block[..5].copy_from_slice(b"1.mp4");
     block[257..262].copy_from_slice(b"ustar");
     fs::write(tar.path().join("x.tar"), block).unwrap();
-    all += &format!("x.tar\n{}", message(tar.path(), "x.tar", &[]));
+    write!(all, "x.tar\n{}", message(tar.path(), "x.tar", &[])).unwrap();
     insta::assert_snapshot!(all);
 }

@@ -4,7 +4,7 @@ use super::DatasetError;
 use super::listing::ClipListing;
 use crate::dataset::advice;
 use crate::dataset::wlasl::FILE_NAME;
-use crate::video::archive::Archive;
+use crate::video::archive::{Archive, ArchiveError};
 use crate::video::dataset_search::{self, DatasetCandidates, SEARCH_LIMITS, VIDEOS_NAME};
 use std::fs::{self, File, FileType};
 use std::io::{self, Read};
@@ -40,9 +40,9 @@ impl Location {
         }
         let archive = Archive::open(path)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if let Some(advice) = advice::of_archive(&name, archive.names()) {
+        if let Some(reason) = advice::of_archive(&name, archive.names()) {
             let path = path.to_owned();
-            return Err(DatasetError::Unknown { path, advice });
+            return Err(ArchiveError::OtherKind { path, reason }.into());
         }
         let folder = dataset_search::dataset_folder(archive.names());
         let folder = folder.unwrap_or_default().trim_end_matches('/').to_owned();
