@@ -14,18 +14,10 @@ pub(super) struct AslCitizen;
 
 impl DatasetFormat for AslCitizen {
     fn recognise(&self, files: &FileTree) -> Result<Recognition, String> {
-        let tables = ["train", "val", "test"].map(|split| format!("splits/{split}.csv"));
-        let tables: Vec<Box<str>> = { tables.iter() }
-            .filter(|table| files.contains(table))
-            .map(|table| table.as_str().into())
-            .collect();
-        let Some(first) = tables.first() else {
-            return Err(
-                "none of splits/train.csv, splits/val.csv and splits/test.csv is there".to_owned(),
-            );
-        };
-        let why = format!("{first} is there");
-        Ok(Recognition { why, tables })
+        Recognition::of_tables(
+            files,
+            &["splits/train.csv", "splits/val.csv", "splits/test.csv"],
+        )
     }
 
     fn read(

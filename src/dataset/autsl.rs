@@ -2,7 +2,7 @@
 //! each line: `signer0_sample1,41`. The clip is `signer0_sample1_color.mp4`, in the folder of its split or in any other;
 //! clips of depth are not read. The numbers are the glosses, and the class order.
 
-use super::clip_table::{RowLines, table_bytes, too_many, utf8_head, values};
+use super::clip_table::{line_of, table_bytes, too_many, utf8_head, values};
 use super::csv_list::split_of_table;
 use super::dataset_rows::{ClipRow, DatasetRows};
 use super::file_tree::{FileTree, stem_of};
@@ -65,7 +65,7 @@ impl DatasetFormat for Autsl {
         rows: &mut DatasetRows,
     ) -> Result<(), MetadataError> {
         let bytes = table_bytes(fill)?;
-        let (mut reader, mut lines) = (values(&bytes), RowLines::new(&bytes));
+        let mut reader = values(&bytes);
         let mut record = ByteRecord::new();
         let file: Arc<str> = table.into();
         let split = split_of_table(table).unwrap_or_default();
@@ -75,7 +75,7 @@ impl DatasetFormat for Autsl {
                 return Err(too_many());
             }
             let mut row = row(&record, split);
-            let line = lines.line(&record);
+            let line = line_of(&record, &bytes);
             row.source = Some(SourceLine {
                 file: Arc::clone(&file),
                 line,

@@ -112,41 +112,15 @@ pub(super) fn values(bytes: &[u8]) -> Reader<&[u8]> {
         .from_reader(bytes)
 }
 
-/// The lines on which the rows of a table begin. The reader's own count is behind where lines end in CR LF.
-pub(super) struct RowLines<'a> {
-    rest: &'a [u8],
-    at: usize,
-    line: u64,
-}
-
-impl<'a> RowLines<'a> {
-    /// Those of the table in `bytes`.
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            rest: bytes,
-            at: 0,
-            line: 1,
-        }
-    }
-
-    /// The line of `record`, which is behind the last one.
-    pub(super) fn line(&mut self, record: &ByteRecord) -> u64 {
-        let start = record.position().map_or(0, csv::Position::byte);
-        let start = usize::try_from(start)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(self.at);
-        let start = start.min(self.rest.len());
-        let ends = self.rest[start..]
-            .iter()
-            .take_while(|byte| matches!(byte, b'\r' | b'\n'));
-        let (before, rest) = self.rest.split_at(start + ends.count());
-        let breaks = before.iter().enumerate().filter(|(index, byte)| {
-            **byte == b'\n' || **byte == b'\r' && before.get(index + 1) != Some(&b'\n')
-        });
-        self.line += breaks.count() as u64;
-        (self.at, self.rest) = (self.at + before.len(), rest);
-        self.line
-    }
+/// The line on which `record` of the table in `bytes` begins. The reader's own count is that of the end of the row before.
+pub(super) fn line_of(record: &ByteRecord, bytes: &[u8]) -> u64 {
+    let (at, line) = record
+        .position()
+        .map_or((0, 0), |at| (at.byte(), at.line()));
+    let rest = usize::try_from(at).ok().and_then(|at| bytes.get(at..));
+    let ends = rest.into_iter().flatten();
+    let ends = ends.take_while(|byte| matches!(byte, b'\r' | b'\n'));
+    line + ends.filter(|byte| **byte == b'\n').count() as u64
 }
 
 /// The places of the columns that are read.
@@ -258,12 +232,11 @@ pub(super) fn read(
     let others = columns.others();
     let names: Arc<[Box<str>]> = others.iter().map(|at| columns.names[*at].clone()).collect();
     let file: Arc<str> = table.into();
-    let mut lines = RowLines::new(&bytes);
     while reader.read_byte_record(&mut record).map_err(broken)? {
         if rows.is_full() {
             return Err(too_many());
         }
-        let line = lines.line(&record);
+        let line = line_of(&record, &bytes);
         let source = Some(SourceLine {
             file: Arc::clone(&file),
             line,

@@ -33,6 +33,18 @@ pub struct Recognition {
     pub tables: Vec<Box<str>>,
 }
 
+impl Recognition {
+    /// Of a format whose tables have fixed names: those that are in `files`.
+    pub(super) fn of_tables(files: &FileTree, names: &[&str]) -> Result<Self, String> {
+        let found = names.iter().copied().filter(|name| files.contains(name));
+        let tables: Vec<Box<str>> = found.map(Box::from).collect();
+        let first = tables.first();
+        let why = first.ok_or_else(|| format!("none of {} is there", names.join(", ")))?;
+        let why = format!("{why} is there");
+        Ok(Self { why, tables })
+    }
+}
+
 /// A reader of a format.
 pub trait DatasetFormat: Sync {
     /// Whether `files` are a dataset of this format.

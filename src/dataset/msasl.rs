@@ -39,18 +39,10 @@ struct MsAslItem {
 
 impl DatasetFormat for MsAsl {
     fn recognise(&self, files: &FileTree) -> Result<Recognition, String> {
-        let tables = ["train", "val", "test"].map(|split| format!("MSASL_{split}.json"));
-        let tables: Vec<Box<str>> = { tables.iter() }
-            .filter(|table| files.contains(table))
-            .map(|table| table.as_str().into())
-            .collect();
-        let Some(first) = tables.first() else {
-            return Err(
-                "none of MSASL_train.json, MSASL_val.json and MSASL_test.json is there".to_owned(),
-            );
-        };
-        let why = format!("{first} is there");
-        Ok(Recognition { why, tables })
+        Recognition::of_tables(
+            files,
+            &["MSASL_train.json", "MSASL_val.json", "MSASL_test.json"],
+        )
     }
 
     fn read(

@@ -126,12 +126,7 @@ pub(super) struct Wlasl;
 
 impl DatasetFormat for Wlasl {
     fn recognise(&self, files: &FileTree) -> Result<Recognition, String> {
-        let why = format!("{FILE_NAME} is there");
-        let tables = vec![FILE_NAME.into()];
-        let is_there = files.contains(FILE_NAME);
-        is_there
-            .then_some(Recognition { why, tables })
-            .ok_or_else(|| format!("{FILE_NAME} is not there"))
+        Recognition::of_tables(files, &[FILE_NAME])
     }
 
     fn read(

@@ -1,7 +1,7 @@
 //! Opens a dataset: finds out its format, its tables and the folder of its clips.
 
 use super::locations::{self, Location};
-use super::tree::{self, Listing};
+use super::tree::{self, TreeListing};
 use super::{ClipListing, DatasetError, DatasetSource};
 use crate::dataset::advice;
 use crate::dataset::file_tree::has_suffix;
@@ -87,7 +87,7 @@ impl DatasetSource {
         format: Option<FormatName>,
         clips: Option<Location>,
     ) -> Result<Self, DatasetError> {
-        let mut listing = Listing::of(&root)?;
+        let mut listing = TreeListing::of(&root)?;
         let mut is_nested = false;
         let (format, found) = loop {
             let found = match format {
@@ -100,7 +100,7 @@ impl DatasetSource {
                 (Ok(found), _) => break found,
                 (Err(_), Some(inner)) if !is_nested => {
                     let inner = root.child(inner);
-                    let inside = Listing::of(&inner)?;
+                    let inside = TreeListing::of(&inner)?;
                     let is_known = match format {
                         Some(format) => format.reader().recognise(&inside.files).is_ok(),
                         None => FormatName::detect(&inside.files).is_some(),
@@ -125,9 +125,9 @@ impl DatasetSource {
         format: FormatName,
         found: Recognition,
         videos: Location,
-        clips: Option<Listing>,
+        clips: Option<TreeListing>,
     ) -> Result<Self, DatasetError> {
-        let clips = clips.map_or_else(|| Listing::of(&videos), Ok)?;
+        let clips = clips.map_or_else(|| TreeListing::of(&videos), Ok)?;
         let count = clips.files.clips().count();
         let (metadata, paths) = tree::read(root, format, &found, clips)?;
         let tables = found.tables.iter().map(|table| root.child(table));
@@ -167,7 +167,7 @@ fn folder_of(path: &Path) -> &Path {
 fn unknown(
     path: &Path,
     root: &Location,
-    listing: &Listing,
+    listing: &TreeListing,
     format: Option<FormatName>,
     reason: String,
 ) -> DatasetError {

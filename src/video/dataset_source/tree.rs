@@ -29,13 +29,13 @@ const HEADS_MAX: usize = 64;
 
 /// The files in a folder.
 #[derive(Debug)]
-pub(super) struct Listing {
+pub(super) struct TreeListing {
     pub(super) files: FileTree,
     /// About what is not in it.
     pub(super) warnings: Vec<String>,
 }
 
-impl Listing {
+impl TreeListing {
     /// Lists the folder at `root`.
     pub(super) fn of(root: &Location) -> Result<Self, DatasetError> {
         let (mut paths, mut folders, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
@@ -95,7 +95,7 @@ pub(super) fn read(
     root: &Location,
     format: FormatName,
     found: &Recognition,
-    clips: Listing,
+    clips: TreeListing,
 ) -> Result<(Metadata, ClipPaths), DatasetError> {
     let reader = format.reader();
     let mut rows = DatasetRows::default();
