@@ -13,7 +13,7 @@
 //!                                                                                outbox ─► MQTT broker ◄─────┘
 //! ```
 //!
-//! * A clip: [`dataset::wlasl`] parses the metadata, [`dataset::plan`] decides which clips are processed in which order,
+//! * A clip: a reader of [`dataset::format`] lists the clips, [`dataset::plan`] decides which are processed in which order,
 //!   [`job::worker_pool`] hands them to workers. A worker opens the clip in its decoder process
 //!   ([`video::decoder_process`], which runs [`video::clip`]), [`sequence::frame_plan`] chooses frames, [`color`] converts
 //!   decoded planes to RGB, [`hand::detector`] finds hands, [`sequence::assemble()`] makes 126 numbers a row.

@@ -260,11 +260,15 @@ fn dataset(config: &Config) -> CheckResults {
         return Ok(Vec::new());
     }
     let (json, videos) = (&settings.files.json, &settings.files.videos);
-    let dataset = DatasetSource::open(&settings.path, json.as_deref(), videos.as_deref())?;
+    let format = settings.files.format;
+    let mut dataset =
+        DatasetSource::open_as(&settings.path, format, json.as_deref(), videos.as_deref())?;
     let path = dataset.json_path().display().to_string();
-    let entries = dataset.metadata()?.entries;
-    let mut plan = plan::plan(&entries, &config.plan_options(), &|id| dataset.exists(id));
+    let metadata = dataset.metadata()?;
+    let options = config.plan_options().for_format(dataset.format());
+    let mut plan = plan::plan(&metadata.entries, &options, &|id| dataset.exists(id));
     plan.explain_missing(&|id| dataset.elsewhere(id));
+    plan.warn(metadata.warnings);
     let (clips, instances, glosses) = (plan.jobs.len(), plan.records.len(), plan.glosses.len());
     let counts = format!(
         "{path}: {clips} of {instances} instances and {glosses} glosses would be processed"

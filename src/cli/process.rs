@@ -17,6 +17,7 @@ use crate::job::{
     tenths,
 };
 use crate::sequence::SequenceSpec;
+use crate::sequence::options::NamedChoice;
 use crate::storage::SharedLedger;
 use crate::storage::batches::FINAL_NAME;
 use crate::storage::manifest::MANIFEST_NAME;
@@ -29,10 +30,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub(super) const PROCESS_ABOUT: &str = "\
-Turn a WLASL dataset into wlasl_landmarks.npz.
+Turn a dataset of signs into wlasl_landmarks.npz.
 
 DATASET is a folder with WLASL_v0.3.json and videos/ID.mp4, or a zip archive of one, which is read
-in place. --out gets:
+in place; or class folders, a table of clips, or another corpus: see --format. --out gets:
   wlasl_landmarks.npz    sequences, labels, video_ids, glosses
   batches/NNNNN.npz      the same with raw landmarks, handedness and frame numbers
   frames/NNNNN.npz       with --keep-frames: what is found in every frame of each clip
@@ -49,6 +50,7 @@ Examples:
   handloom process wlasl/ --list                         what would be done
   handloom process wlasl/ --out out/                     all glosses with at least 5 clips
   handloom process archive.zip --out out/ --selected-glosses book,drink,computer
+  handloom process signs/ --out out/ --min-videos-per-gloss 1    signs/book/1.mp4 and so on
   handloom process wlasl/ --out out/ --max-samples-per-gloss 20 --workers 2
   handloom process wlasl/ --out out/ --subset wlasl100 --splits nslt_100.json
   handloom process wlasl/ --out out/ --keep-frames       then other sequences without decoding:
@@ -57,7 +59,7 @@ Examples:
 /// Arguments of `process`.
 #[derive(Debug, Args)]
 pub struct ProcessArgs {
-    /// Folder with WLASL_v0.3.json and videos/, or a zip archive of it
+    /// Folder of a dataset, a zip archive of it, or a table of clips; see --format
     pub dataset: PathBuf,
     /// Folder for the results; created when missing
     #[arg(long, value_name = "DIR", required_unless_present = "list")]
@@ -320,10 +322,11 @@ impl JobObserver for ConsoleObserver {
 /// Prints what the dataset contains, in the wording of the notebook.
 fn introduce(console: &Console, scan: &DatasetScan) {
     let (dataset, plan) = (&scan.dataset, &scan.plan);
+    let (format, why) = (dataset.format().name(), dataset.why());
     console.report(
-        &dataset.report(),
+        &format!("Dataset format: {format} ({why})\n\n{}", dataset.report()),
         &json!({
-            "event": "dataset", "json": dataset.json_path().to_string_lossy(), "json_bytes": dataset.json_bytes(),
+            "event": "dataset", "format": format, "why": why, "json": dataset.json_path().to_string_lossy(), "json_bytes": dataset.json_bytes(),
             "videos": dataset.videos_path().to_string_lossy(), "video_files": dataset.video_count(),
         }),
     );

@@ -55,8 +55,10 @@ pub struct ReportArgs {
 /// When a folder cannot be read or the file cannot be written.
 pub fn run(args: &ReportArgs) -> Result<Exit, CliError> {
     let files = &args.files;
-    let open =
-        |path: &PathBuf| DatasetSource::open(path, files.json.as_deref(), files.videos.as_deref());
+    let open = |path: &PathBuf| {
+        let (json, videos) = (files.json.as_deref(), files.videos.as_deref());
+        DatasetSource::open_as(path, files.format, json, videos)
+    };
     let dataset = args.dataset.as_ref().map(open).transpose()?;
     let (bytes, name) = if args.sheet {
         (sheet(&args.results, dataset.as_ref())?, SHEET_NAME)

@@ -13,6 +13,7 @@ use super::constraints::{
 use super::sequence_settings::SequenceConfig;
 use super::values::{BrokerUrl, Secret};
 use crate::dataset::class_list::Subset;
+use crate::dataset::format::FormatName;
 use crate::frame::{CameraAddress, DecoderChoice, PixelFormat};
 use crate::messages::request::CommandName;
 use crate::selection::BackendPreference;
@@ -80,7 +81,7 @@ pub struct DeviceConfig {
 /// `[dataset]`: what is read.
 #[derive(Clone, Debug, PartialEq, Eq, Args, Serialize)]
 pub struct DatasetConfig {
-    /// Folder with WLASL_v0.3.json and videos/, or a zip archive of it; empty when unset
+    /// Folder of a dataset, a zip archive of it, or a table of clips; empty when unset
     #[arg(id = "dataset.path", default_value = "", value_parser = path_or_unset())]
     #[serde(skip_serializing_if = "is_unset")]
     pub path: PathBuf,
@@ -90,9 +91,31 @@ pub struct DatasetConfig {
     pub files: DatasetFiles,
 }
 
+/// Help of the format.
+const FORMATS: &str = "\
+Format of the dataset [default: found out by what is there]
+
+wlasl        WLASL_v0.3.json and videos/ID.mp4
+folders      GLOSS/1.mp4, or train/GLOSS/1.mp4 with train, val and test. labels.txt may
+             list the classes in their order; with lines as `0 book`, folders may be
+             numbers. Clips may be mp4, m4v, mov, avi, webm, mkv, flv, mpg or mpeg
+csv          list.csv: first the names of the columns, `path,gloss,split,signer`, then a
+             line for each clip, `clips/1.mp4,book,train,7`. path and gloss are needed,
+             id, start_frame and end_frame are read too, others go to manifest.jsonl.
+             Paths start at the table's folder. DATASET may be the table
+asl-citizen  splits/train.csv, val.csv and test.csv, and videos/
+autsl        train_labels.csv with lines as signer0_sample1,41 and
+             train/signer0_sample1_color.mp4; also val, validation and test
+msasl        MSASL_train.json, MSASL_val.json, MSASL_test.json, and in any folder clips
+             named YTID_START_END.mp4 (cut out, frames as in the JSON), train_0.mp4
+             (index in the JSON) or YTID.mp4 (the whole video)";
+
 /// The part of `[dataset]` that has flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize)]
 pub struct DatasetFiles {
+    /// Format of the dataset [default: found out by what is there]
+    #[arg(id = "dataset.format", long = "format", value_name = "FORMAT", value_parser = choice::<FormatName>(), long_help = FORMATS)]
+    pub format: Option<FormatName>,
     /// Metadata file, when it is not DATASET/WLASL_v0.3.json
     #[arg(id = "dataset.json", long = "metadata", alias = "json", value_name = "FILE", value_parser = path())]
     pub json: Option<PathBuf>,

@@ -2,6 +2,7 @@
 
 use super::constraints::TEXT_BYTES_MAX;
 use crate::dataset::class_list::Subset;
+use crate::dataset::format::FormatName;
 use crate::frame::DecoderChoice;
 use crate::frame::{CameraAddress, PixelFormat};
 use crate::messages::broker_address::{BrokerAddress, UrlError};
@@ -151,7 +152,7 @@ macro_rules! serialize_as_named {
     )*};
 }
 serialize_as_named!(
-    FrameRange, Mirroring, Missing, Profile, Sampling, Slots, Subset, ZScale
+    FormatName, FrameRange, Mirroring, Missing, Profile, Sampling, Slots, Subset, ZScale
 );
 
 #[cfg(test)]

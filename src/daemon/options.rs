@@ -27,6 +27,7 @@ impl Config {
     pub fn job(&self) -> JobConfig {
         JobConfig {
             dataset: self.dataset.path.clone(),
+            format: self.dataset.files.format,
             json: self.dataset.files.json.clone(),
             videos: self.dataset.files.videos.clone(),
             out: self.output.path.clone(),

@@ -2,7 +2,7 @@
 
 use FileCategory::{
     Archive, ClassList, Companion, Compressed, Download, Flash, Image, LfsPointer, MovingImage,
-    Other, Packed, Reference, Sound, Video, Zeros,
+    Numbers, Other, Packed, Reference, Sound, Video, Zeros,
 };
 
 /// Bytes of the start in which a text is recognized.
@@ -48,6 +48,8 @@ pub enum FileCategory {
     ClassList,
     /// A page, message or document that a server sent in place of the file.
     Download,
+    /// Arrays or tables in binary form.
+    Numbers,
     /// Anything else.
     Other,
 }
@@ -118,7 +120,16 @@ const BINARIES: &[Row<&[u8]>] = &[
     (Other, "a program", &[b"\x7fELF"]),
     (Other, "a Windows program", &[b"MZ"]),
     (Other, "an SQLite database", &[b"SQLite format 3\0"]),
-    (Other, "a NumPy array", &[b"\x93NUMPY"]),
+    (Numbers, "a NumPy array (.npy)", &[b"\x93NUMPY"]),
+    (Numbers, "a Parquet table", &[b"PAR1"]),
+    (Numbers, "an Arrow table", &[b"ARROW1"]),
+    (Numbers, "an HDF5 file", &[b"\x89HDF"]),
+    (Numbers, "a MATLAB file", &[b"MATLAB 5"]),
+    (
+        Numbers,
+        "a Python pickle",
+        &[b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"],
+    ),
     (
         Companion,
         "a macOS companion file (AppleDouble)",
@@ -239,6 +250,18 @@ impl FileKind {
         })
     }
 
+    /// The kind of a file that starts with `head` and is no table in text. A text that begins as a binary file does, as `BM`,
+    /// is a text.
+    #[must_use]
+    pub(super) fn of_no_table(head: &[u8]) -> Option<Self> {
+        let is_text = text(head).is_some();
+        Self::of(head).filter(|kind| match kind.category {
+            Download | Reference | LfsPointer => true,
+            ClassList => false,
+            _ => !is_text,
+        })
+    }
+
     /// The kind of any text that starts with `head`.
     #[must_use]
     pub fn of_text(head: &[u8]) -> Option<Self> {
@@ -267,8 +290,16 @@ impl FileKind {
             Download | Reference => {
                 "download the file itself: the address may need a login, or the file has moved"
             }
-            Video | Image | MovingImage | Flash | Sound | Companion | Other => {
-                "give the folder that holds the metadata file and the folder of clips"
+            Numbers => {
+                "it holds numbers, and videos are needed: give the clips from which it was made"
+            }
+            Video => {
+                "a job reads a folder of clips: put it into a folder that has its gloss as name, DATASET/GLOSS/CLIP.mp4, \
+                 and give DATASET"
+            }
+            Image | MovingImage => "a job reads videos: give the folder of the clips",
+            Flash | Sound | Companion | Other => {
+                "give the folder of the dataset, or a zip archive of it"
             }
         };
         advice.to_owned()
@@ -289,7 +320,7 @@ impl FileKind {
                 "it only names other files or addresses, and none of them is opened; download the video itself"
             }
             Companion => "copy the clip itself",
-            Video | ClassList | Download | Other => "download the clip again",
+            Video | ClassList | Download | Numbers | Other => "download the clip again",
         }
     }
 }

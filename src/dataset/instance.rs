@@ -73,18 +73,20 @@ impl Default for Instance {
     }
 }
 
-/// A line of a table, for messages.
+/// A row of a table, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceLine {
     /// Path of the table in the dataset.
     pub file: Arc<str>,
-    /// From 1.
+    /// From 1 for a line, from 0 for an item of a JSON list.
     pub line: u64,
+    /// `line` or `item`.
+    pub unit: &'static str,
 }
 
 impl fmt::Display for SourceLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, line {}", self.file, self.line)
+        write!(f, "{}, {} {}", self.file, self.unit, self.line)
     }
 }
 

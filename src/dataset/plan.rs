@@ -6,6 +6,7 @@
 
 use super::acceptance::State;
 use super::class_list::ClassOrder;
+use super::format::FormatName;
 use super::instance::{Entry, ExtraColumns, FrameNumber, Instance};
 use super::selection::{AbsentClip, Selection};
 use std::collections::{HashMap, HashSet};
@@ -49,6 +50,19 @@ impl Default for PlanOptions {
             only_split: None,
             folds_case: true,
             keeps_other_frames: false,
+        }
+    }
+}
+
+impl PlanOptions {
+    /// The options for a dataset of `format`: only WLASL's glosses are compared as in the notebook.
+    #[must_use]
+    pub fn for_format(&self, format: FormatName) -> Self {
+        let is_wlasl = format == FormatName::Wlasl;
+        Self {
+            folds_case: self.folds_case && is_wlasl,
+            keeps_other_frames: self.keeps_other_frames && is_wlasl,
+            ..self.clone()
         }
     }
 }
@@ -278,6 +292,12 @@ impl Plan {
             let text = format!("{count} missing clips are there under another name: {first}");
             self.warnings.push(Warning::OtherNames(text));
         }
+    }
+
+    /// Adds what a reader noted about the dataset.
+    pub fn warn(&mut self, warnings: Vec<String>) {
+        self.warnings
+            .extend(warnings.into_iter().map(Warning::Layout));
     }
 
     /// The text that the notebook prints around its scan, with a line about the choice of glosses when there was one.

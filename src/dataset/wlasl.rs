@@ -4,7 +4,10 @@
 //! clips on disk. A broken structure or another layout is an error. An odd value is data: it refuses the instance or the
 //! entry that holds it, and the rest is read.
 
+use super::dataset_rows::DatasetRows;
 use super::file_kind::FileKind;
+use super::file_tree::FileTree;
+use super::format::{DatasetFormat, Recognition};
 use super::instance::{Entry, Instance, UNKNOWN_SIGNER};
 use super::json_reader::{JsonError, JsonReader, JsonValue, excerpt};
 use super::python_compat;
@@ -59,6 +62,9 @@ pub enum MetadataError {
     /// JSON, but not shaped like WLASL's: the place, what stands there and what should.
     #[error("{0}; is this {FILE_NAME}?")]
     Shape(String),
+    /// A table that cannot be used, of another format: the reason.
+    #[error("{0}")]
+    Table(String),
     /// Too many glosses and instances.
     #[error("more than {ITEMS_MAX} glosses and instances; is this {FILE_NAME}, which has 23,083?")]
     TooMany,
@@ -91,14 +97,47 @@ pub fn read(fill: &mut FillBytes<'_>) -> Result<Vec<Entry>, MetadataError> {
     let mut reader = JsonReader::new(fill, BYTES_MAX);
     read_list(&mut reader).map_err(|error| match error {
         ReadError::Layout(error) => error,
-        // Where the reading ends says less than what the file is.
-        ReadError::Json(JsonError::Read(reason)) => MetadataError::Read(reason),
-        ReadError::Json(error) => match (FileKind::of(reader.head()), error) {
-            (Some(kind), _) => MetadataError::OtherKind(kind),
-            (None, JsonError::Syntax(problem)) => MetadataError::Syntax(problem),
-            (None, _) => MetadataError::CutShort,
-        },
+        ReadError::Json(error) => json_error(reader.head(), error),
     })
+}
+
+/// Why a file that starts with `head` cannot be read to its end.
+pub(super) fn json_error(head: &[u8], error: JsonError) -> MetadataError {
+    // Where the reading ends says less than what the file is.
+    match (FileKind::of(head), error) {
+        (_, JsonError::Read(reason)) => MetadataError::Read(reason),
+        (Some(kind), _) => MetadataError::OtherKind(kind),
+        (None, JsonError::Syntax(problem)) => MetadataError::Syntax(problem),
+        (None, JsonError::CutShort) => MetadataError::CutShort,
+    }
+}
+
+/// Whether a JSON file that starts with `head` is WLASL's metadata.
+pub(super) fn is_metadata(head: &[u8]) -> bool {
+    let head = String::from_utf8_lossy(head);
+    head.trim_start_matches('\u{feff}')
+        .trim_start()
+        .starts_with('[')
+        && head.contains("\"gloss\"")
+}
+
+/// The reader of WLASL. Its clips have no paths: the caller looks for `videos/ID.mp4`.
+pub(super) struct Wlasl;
+
+impl DatasetFormat for Wlasl {
+    fn recognise(&self, files: &FileTree) -> Result<Recognition, String> {
+        Recognition::of_tables(files, &[FILE_NAME])
+    }
+
+    fn read(
+        &self,
+        _table: &str,
+        fill: &mut FillBytes<'_>,
+        rows: &mut DatasetRows,
+    ) -> Result<(), MetadataError> {
+        rows.entries = read(fill)?;
+        Ok(())
+    }
 }
 
 /// Why reading ended.

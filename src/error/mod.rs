@@ -120,6 +120,7 @@ exit_codes! {
         error if error.is_of_machine() => Exit::InOut,
         DatasetError::JsonTooLarge { .. }
         | DatasetError::Metadata { .. }
+        | DatasetError::OtherFormat { .. }
         | DatasetError::BadArchive { .. } => Exit::BadData,
         _ => Exit::NoInput,
     };

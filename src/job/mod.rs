@@ -16,7 +16,7 @@ pub mod worker_pool;
 
 use crate::dataset::acceptance::{Judge, State, StateCounts};
 use crate::dataset::class_list::{CLASS_LIST_NAME, Subset, parse_class_list};
-use crate::dataset::instance::Entry;
+use crate::dataset::format::FormatName;
 use crate::dataset::plan::{Plan, PlanOptions, PlanRecord, plan};
 use crate::dataset::selection::{Selection, SelectionRequest, select};
 use crate::dataset::splits;
@@ -33,7 +33,7 @@ use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
 use crate::storage::{Ledger, Recorder, SharedLedger, StoreError};
 use crate::video::clip::{self, VideoOptions};
 use crate::video::clip_decoder::DecodePlace;
-use crate::video::dataset_source::DatasetSource;
+use crate::video::dataset_source::{DatasetSource, Metadata};
 use crate::video::decoder;
 use crate::video::turns::DecodeTurns;
 use begun::BegunClips;
@@ -59,6 +59,8 @@ pub(crate) use worker_pool::shutdown_with_deadline;
 pub struct JobConfig {
     /// The dataset: a folder or an archive.
     pub dataset: PathBuf,
+    /// Its format; `None` finds it out.
+    pub format: Option<FormatName>,
     /// The metadata file, if it is not in the dataset.
     pub json: Option<PathBuf>,
     /// The folder of clips, if it is not in the dataset.
@@ -143,14 +145,20 @@ impl JobReport {
 impl JobConfig {
     /// Reads the dataset and makes the plan.
     pub(crate) fn scan(&self) -> Result<DatasetScan, CliError> {
-        let dataset =
-            DatasetSource::open(&self.dataset, self.json.as_deref(), self.videos.as_deref())?;
+        let mut dataset = DatasetSource::open_as(
+            &self.dataset,
+            self.format,
+            self.json.as_deref(),
+            self.videos.as_deref(),
+        )?;
         let mut metadata = dataset.metadata()?;
-        let (selection, splits_sha256) = self.select(&dataset, &mut metadata.entries)?;
+        let (selection, splits_sha256) = self.select(&dataset, &mut metadata)?;
         let exists = |id: &str| dataset.exists(id);
-        let mut plan = plan(&metadata.entries, &self.plan_options, &exists);
+        let plan_options = self.plan_options.for_format(dataset.format());
+        let mut plan = plan(&metadata.entries, &plan_options, &exists);
         plan.add_selection(selection);
         plan.explain_missing(&|id| dataset.elsewhere(id));
+        plan.warn(metadata.warnings);
         Ok(DatasetScan {
             dataset,
             plan,
@@ -159,11 +167,11 @@ impl JobConfig {
         })
     }
 
-    /// Applies subset and splits file to `entries`. Returns also the hash of the splits file.
+    /// Applies subset and splits file to the entries of `metadata`. Returns also the hash of the splits file.
     fn select(
         &self,
         dataset: &DatasetSource,
-        entries: &mut [Entry],
+        metadata: &mut Metadata,
     ) -> Result<(Selection, Option<String>), CliError> {
         let splits = match &self.splits {
             Some(path) => Some((path, dataset.companion_of_user(path, splits::BYTES_MAX)?)),
@@ -181,6 +189,7 @@ impl JobConfig {
         let mut request = SelectionRequest {
             subset: self.subset,
             splits: splits.as_ref(),
+            class_order: metadata.class_order.take(),
             metadata: name(&dataset.json_path()),
             ..SelectionRequest::default()
         };
@@ -189,7 +198,7 @@ impl JobConfig {
             let list = list.map(|bytes| parse_class_list(CLASS_LIST_NAME, &bytes));
             request.class_list = list.transpose()?;
         }
-        Ok((select(entries, &request)?, sha256))
+        Ok((select(&mut metadata.entries, &request)?, sha256))
     }
 
     /// Checks GStreamer and the decoder, without which every clip would fail.

@@ -2,6 +2,7 @@
 
 use super::{DatasetScan, Job, JobConfig};
 use crate::dataset::acceptance::{State, StateCounts};
+use crate::dataset::format::FormatName;
 use crate::dataset::plan::OtherComparison;
 use crate::digest::sha256_hex;
 use crate::hand::DetectorOptions;
@@ -16,6 +17,8 @@ use crate::video::dataset_source::DatasetSource;
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// Setting: the dataset's format, unless it is WLASL.
+pub(super) const FORMAT: &str = "format";
 /// Setting: the frames of all clips are kept.
 const KEEP_FRAMES: &str = "keep_frames";
 /// Setting, where frames are kept: the `clips_sha256` of a job that compares glosses in the other way, if it has other clips.
@@ -86,6 +89,10 @@ pub(super) fn settings(
             let others = others.filter_map(|record| record.video_id.as_deref());
             settings[OTHER_CLIPS] = json!(clips_sha256(&scan.dataset, others));
         }
+    }
+    let format = scan.dataset.format();
+    if format != FormatName::Wlasl {
+        settings[FORMAT] = json!(format.name());
     }
     settings
 }

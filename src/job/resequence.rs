@@ -3,7 +3,7 @@
 
 use super::collector::{ClipResult, ResultCollector};
 use super::observer::JobObserver;
-use super::provenance::SELECTION_SETTINGS;
+use super::provenance::{FORMAT, SELECTION_SETTINGS};
 use super::results::{self, JobResults};
 use super::worker_pool::{ResultSink, RunOutcome};
 use super::{JobReport, PASSES_MAX, keep, provenance};
@@ -135,8 +135,9 @@ fn result(
 
 /// Whether `profile` compares glosses in another way than the job with the settings `known`.
 fn compares_otherwise(known: &Value, profile: Profile) -> bool {
-    // Under a subset or a splits file glosses are always compared as spelt.
-    if SELECTION_SETTINGS
+    // Under a subset or a splits file, and of other formats than WLASL, glosses are always compared as spelt.
+    let [subset, splits] = SELECTION_SETTINGS;
+    if [subset, splits, FORMAT]
         .iter()
         .any(|key| known.get(key).is_some())
     {

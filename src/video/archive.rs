@@ -58,6 +58,14 @@ pub enum ArchiveError {
         /// What it is instead, or what is wrong with it, and what to do.
         reason: String,
     },
+    /// A file of another kind.
+    #[error("{path} is no dataset: {reason}")]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what to do.
+        reason: String,
+    },
     /// There is no memory, or no file handle, for an unpacked entry.
     #[error("{entry} in {path} has {size} bytes, for which there is no memory: {source}")]
     NoMemory {
@@ -174,7 +182,13 @@ impl Archive {
                 ZipError::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
                     io_error(source)
                 }
-                cause => not_zip(ends.explain(path, &cause)),
+                cause => match ends.other_kind(path) {
+                    Some(reason) => ArchiveError::OtherKind {
+                        path: path.to_owned(),
+                        reason,
+                    },
+                    None => not_zip(ends.explain(path, &cause)),
+                },
             })?
             .metadata();
         let mut indexes = HashMap::new();

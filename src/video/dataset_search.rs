@@ -2,6 +2,7 @@
 //!
 //! The search is bounded. It finds candidates for an error message; the user decides.
 
+use crate::dataset::file_tree::CLIP_SUFFIXES;
 use crate::dataset::wlasl::FILE_NAME;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs;
@@ -11,11 +12,20 @@ use std::path::{Path, PathBuf};
 /// Name of the folder of clips beside it.
 pub(super) const VIDEOS_NAME: &str = "videos";
 
-/// Number of folder levels that are searched.
-const SEARCH_DEPTH_MAX: usize = 4;
+/// How far a search goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SearchLimits {
+    /// Number of folder levels.
+    pub(super) depth: usize,
+    /// Number of files and folders.
+    pub(super) entries: usize,
+}
 
-/// Number of files and folders that are searched.
-const SEARCH_ENTRIES_MAX: usize = 200_000;
+/// How far parts of a dataset are searched.
+pub(super) const SEARCH_LIMITS: SearchLimits = SearchLimits {
+    depth: 4,
+    entries: 200_000,
+};
 
 /// Number of candidates that an error lists.
 const SHOWN_MAX: usize = 8;
@@ -23,10 +33,7 @@ const SHOWN_MAX: usize = 8;
 /// File name endings that the notebook counts as videos; case matters.
 const VIDEO_SUFFIXES: [&str; 3] = [".mp4", ".avi", ".mov"];
 
-/// Endings of files that may be clips or archives of a dataset, in lower case.
-const CLIP_SUFFIXES: [&str; 9] = [
-    ".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".flv", ".mpg", ".mpeg",
-];
+/// Endings of files that may be archives of a dataset, in lower case.
 const ARCHIVE_SUFFIXES: [&str; 12] = [
     ".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar", ".gz",
     ".xz", ".z01",
@@ -53,7 +60,9 @@ impl DatasetCandidates {
     /// Searches `root` for metadata files and videos.
     pub(super) fn in_folder(root: &Path) -> Self {
         let mut files = Vec::new();
-        let incomplete = walk(root, &mut |path, bytes| files.push((path, bytes)));
+        let incomplete = walk(root, SEARCH_LIMITS, &mut |path, bytes| {
+            files.extend(bytes.map(|bytes| (path, bytes)));
+        });
         Self {
             incomplete,
             ..Self::among(root, files.into_iter())
@@ -108,7 +117,18 @@ impl DatasetCandidates {
             .json_files
             .iter()
             .map(|(path, bytes)| format!("{} ({})", path.display(), megabytes(*bytes)));
-        self.advice(found, "JSON file")
+        let mut advice = self.advice(found, "JSON file");
+        if let (true, Some((folder, count))) =
+            (self.json_files.is_empty(), self.video_folders.first())
+        {
+            let more = format!(
+                "\n  {count} videos are in {}; without a metadata file their glosses are known from folders with the glosses \
+                 as names, GLOSS/1.mp4, or from a table, list.csv, that begins with `path,gloss`",
+                folder.display()
+            );
+            advice.push_str(&more);
+        }
+        advice
     }
 
     /// The end of an error about the folder of clips.
@@ -151,8 +171,9 @@ impl DatasetCandidates {
             format!("{archive} is {advice}")
         });
         let limits = self.incomplete.then(|| {
+            let SearchLimits { depth, entries } = SEARCH_LIMITS;
             format!(
-                "not everything was searched: the search covers {SEARCH_DEPTH_MAX} folder levels, {SEARCH_ENTRIES_MAX} files and what can be read"
+                "not everything was searched: the search covers {depth} folder levels, {entries} files and what can be read"
             )
         });
         // The first, empty line is the end of the error's own line.
@@ -197,10 +218,15 @@ pub(super) fn dataset_folder<'a>(names: impl Iterator<Item = &'a str> + Clone) -
     })
 }
 
-/// Calls `found` with each file below `root` and its size in bytes; returns whether something was left out.
+/// Calls `found` with each file below `root` and its size in bytes, and with each folder and `None`; returns whether
+/// something was left out.
 ///
 /// Links to folders are followed, but no folder is entered twice.
-pub(super) fn walk(root: &Path, found: &mut dyn FnMut(PathBuf, u64)) -> bool {
+pub(super) fn walk(
+    root: &Path,
+    limits: SearchLimits,
+    found: &mut dyn FnMut(PathBuf, Option<u64>),
+) -> bool {
     let mut entered = HashSet::new();
     let mut folders = VecDeque::from([(root.to_owned(), 0)]);
     let mut searched = 0;
@@ -215,7 +241,7 @@ pub(super) fn walk(root: &Path, found: &mut dyn FnMut(PathBuf, u64)) -> bool {
         };
         for item in items.into_iter().flatten() {
             searched += 1;
-            if searched > SEARCH_ENTRIES_MAX {
+            if searched > limits.entries {
                 return true;
             }
             let Ok(item) = item else {
@@ -226,12 +252,13 @@ pub(super) fn walk(root: &Path, found: &mut dyn FnMut(PathBuf, u64)) -> bool {
             let Ok(kind) = fs::metadata(item.path()) else {
                 continue;
             };
-            if kind.is_dir() && depth < SEARCH_DEPTH_MAX {
+            if kind.is_dir() && depth < limits.depth {
+                found(item.path(), None);
                 folders.push_back((item.path(), depth + 1));
             } else if kind.is_dir() {
                 incomplete = true;
             } else if kind.is_file() {
-                found(item.path(), kind.len());
+                found(item.path(), Some(kind.len()));
             }
         }
     }

@@ -1,98 +1,33 @@
-//! A WLASL dataset on disk: a folder, or a zip archive of one.
+//! A dataset on disk: a folder, or a zip archive of one, or a table of clips.
 //!
-//! Finds the metadata file and the clips, lists the clips and gives each as a path that a decoder can open. When a part is
-//! missing the dataset is searched, and the error names the candidates.
+//! Finds out its format, finds its tables and clips, lists the clips and gives each as a path that a decoder can open. When a
+//! part is missing the dataset is searched, and the error names the candidates.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::archive::{ArchiveError, MEMORY_BYTES_MAX, MemoryFile};
-use super::clip_file::{io_fault, is_of_machine};
-use super::dataset_search::{DatasetCandidates, VIDEOS_NAME, megabytes};
+use super::archive::MemoryFile;
+use super::clip_file::io_fault;
+use super::dataset_search::megabytes;
+use crate::dataset::dataset_rows::ClipPaths;
+use crate::dataset::format::FormatName;
 use crate::dataset::instance::Entry;
-use crate::dataset::wlasl::{self, FILE_NAME, MetadataError};
+use crate::dataset::wlasl;
 use crate::digest::Hasher;
 use crate::frame::SourceError;
 use crate::video::dataset_source::listing::ClipListing;
 use crate::video::dataset_source::locations::{CLIP_SUFFIX, Location};
-use thiserror::Error;
+use std::fmt::Write as _;
+use std::sync::Arc;
 
+mod errors;
 mod listing;
 mod locations;
+mod opening;
+mod tree;
 
-/// Why a dataset cannot be used.
-#[derive(Debug, Error)]
-pub enum DatasetError {
-    /// Neither a folder nor a file is at the given path.
-    #[error(
-        "no dataset at {path}: {source}; give a folder with {FILE_NAME} and {VIDEOS_NAME}/, or a zip archive of one"
-    )]
-    NotFound {
-        /// As given.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The metadata file is not at its expected path.
-    #[error("no metadata file at {expected}{}", candidates.json_advice())]
-    NoJson {
-        /// The expected path.
-        expected: PathBuf,
-        /// Where it may be.
-        candidates: Box<DatasetCandidates>,
-    },
-    /// The folder of clips is not at its expected path.
-    #[error("no video folder at {expected}{}", candidates.videos_advice())]
-    NoVideos {
-        /// The expected path.
-        expected: PathBuf,
-        /// Where it may be.
-        candidates: Box<DatasetCandidates>,
-    },
-    /// The metadata file is too large.
-    #[error(
-        "{path} has {size} bytes, more than the {} allowed: is it {FILE_NAME}?",
-        wlasl::BYTES_MAX
-    )]
-    JsonTooLarge {
-        /// The file.
-        path: PathBuf,
-        /// In bytes.
-        size: u64,
-    },
-    /// The metadata file cannot be used.
-    #[error("{path}: {source}")]
-    Metadata {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: MetadataError,
-    },
-    /// The archive, or the metadata file in it, cannot be read.
-    #[error(transparent)]
-    BadArchive(#[from] ArchiveError),
-    /// The system reports an error.
-    #[error("cannot read {path}: {source}")]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-}
-
-impl DatasetError {
-    /// Whether the machine has no memory or file handles left: the dataset may be as it should.
-    #[must_use]
-    pub fn is_of_machine(&self) -> bool {
-        match self {
-            Self::NotFound { source, .. } | Self::Io { source, .. } => is_of_machine(source),
-            Self::BadArchive(error) => error.is_of_machine(),
-            _ => false,
-        }
-    }
-}
+pub use errors::DatasetError;
 
 /// A clip that a decoder can open.
 #[derive(Debug)]
@@ -115,42 +50,54 @@ impl ClipFile {
 pub struct Metadata {
     /// Its glosses, in file order.
     pub entries: Vec<Entry>,
-    /// Lower-case hex SHA-256 of the file.
+    /// All classes in the order of their official numbers, when the dataset has a list of them.
+    pub class_order: Option<Vec<Arc<str>>>,
+    /// What the user probably did not intend.
+    pub warnings: Vec<String>,
+    /// Lower-case hex SHA-256 of the file; of all tables, or of the paths of class folders.
     pub sha256: String,
 }
 
 /// An open dataset. All workers share it: every method takes `&self`.
 #[derive(Debug)]
 pub struct DatasetSource {
+    format: FormatName,
+    /// Why it has the format.
+    why: String,
     json: Location,
     json_bytes: u64,
     videos: Location,
     clips: ClipListing,
+    /// The clips of a format that gives their paths.
+    paths: Option<ClipPaths>,
+    /// Of such a format, until it is taken.
+    metadata: Option<Metadata>,
     clip_bytes_max: u64,
 }
 
 impl DatasetSource {
-    /// Opens the dataset at `path`, a folder or a zip archive, and lists its clips.
-    ///
-    /// `json_override` and `videos_override` replace the paths of the metadata file and the folder of clips: on disk, or
-    /// names in the archive.
+    /// Opens the dataset at `path`, as [`DatasetSource::open_as`] does, in the format that it has.
     ///
     /// # Errors
-    /// When a part is missing or cannot be read.
+    /// As [`DatasetSource::open_as`].
     pub fn open(
         path: &Path,
         json_override: Option<&Path>,
         videos_override: Option<&Path>,
     ) -> Result<Self, DatasetError> {
-        let (json, videos) = locations::locate(path, json_override, videos_override)?;
-        let clips = videos.list()?;
-        Ok(Self {
-            json_bytes: json.bytes(),
-            json,
-            videos,
-            clips,
-            clip_bytes_max: MEMORY_BYTES_MAX,
-        })
+        Self::open_as(path, None, json_override, videos_override)
+    }
+
+    /// Its format.
+    #[must_use]
+    pub fn format(&self) -> FormatName {
+        self.format
+    }
+
+    /// Why it has the format, as in "`WLASL_v0.3.json` is there".
+    #[must_use]
+    pub fn why(&self) -> &str {
+        &self.why
     }
 
     /// Path of the metadata file for messages; for a file in an archive it begins with the archive's path.
@@ -180,6 +127,27 @@ impl DatasetSource {
     /// The text that the notebook prints when it verifies the dataset's paths.
     #[must_use]
     pub fn report(&self) -> String {
+        if self.paths.is_some() {
+            let mut report = String::new();
+            if self.json_bytes > 0 {
+                let (json, size) = (self.json_path(), megabytes(self.json_bytes));
+                // Writing to a String cannot fail.
+                writeln!(
+                    report,
+                    "Table found: {}\n  Size of all tables: {size}\n",
+                    json.display()
+                )
+                .ok();
+            }
+            let (videos, count) = (self.videos_path(), self.clips.video_count);
+            writeln!(
+                report,
+                "Clips found in: {}\n  Number of video files: {count}",
+                videos.display()
+            )
+            .ok();
+            return report;
+        }
         format!(
             "JSON file found: {}\n  Size: {}\n\nVideo directory found: {}\n  Number of video files: {}\n",
             self.json_path().display(),
@@ -189,11 +157,15 @@ impl DatasetSource {
         )
     }
 
-    /// Reads the metadata file, piece by piece.
+    /// Reads the metadata file, piece by piece. Of a format that gives the paths of its clips the content is given once; it
+    /// was read when the dataset was opened.
     ///
     /// # Errors
     /// When it cannot be read, is too large or cannot be used.
-    pub fn metadata(&self) -> Result<Metadata, DatasetError> {
+    pub fn metadata(&mut self) -> Result<Metadata, DatasetError> {
+        if let Some(metadata) = self.metadata.take() {
+            return Ok(metadata);
+        }
         if self.json_bytes > wlasl::BYTES_MAX {
             return Err(DatasetError::JsonTooLarge {
                 path: self.json_path(),
@@ -213,6 +185,8 @@ impl DatasetSource {
                 path: self.json_path(),
                 source,
             })?,
+            class_order: None,
+            warnings: Vec::new(),
             sha256: sha256.hex(),
         })
     }
@@ -248,27 +222,40 @@ impl DatasetSource {
         })
     }
 
-    /// Whether `ID.mp4` was listed when the dataset was opened.
+    /// Whether the clip of `video_id` was listed when the dataset was opened.
     #[must_use]
     pub fn exists(&self, video_id: &str) -> bool {
-        self.clips.video_ids.contains(video_id)
+        match &self.paths {
+            Some(paths) => paths.present.contains_key(video_id),
+            None => self.clips.video_ids.contains(video_id),
+        }
     }
 
     /// Where the clip of `video_id` may be under another name or in a folder below, and what to do. The notebook does not
     /// find it there.
     #[must_use]
     pub fn elsewhere(&self, video_id: &str) -> Option<String> {
-        self.clips.elsewhere(video_id)
+        match &self.paths {
+            Some(paths) => paths.elsewhere.get(video_id).cloned(),
+            None => self.clips.elsewhere(video_id),
+        }
     }
 
-    /// Unpacked size of `ID.mp4` in bytes; 0 when it is unknown.
+    /// Unpacked size of the clip of `video_id` in bytes; 0 when it is unknown.
     #[must_use]
     pub fn clip_bytes(&self, video_id: &str) -> u64 {
         self.clip_location(video_id).bytes()
     }
 
+    /// The path of the clip of `video_id` in the folder of clips.
+    fn clip_name(&self, video_id: &str) -> String {
+        let paths = self.paths.as_ref();
+        let path = paths.and_then(|paths| paths.present.get(video_id));
+        path.map_or_else(|| format!("{video_id}{CLIP_SUFFIX}"), ToString::to_string)
+    }
+
     fn clip_location(&self, video_id: &str) -> Location {
-        self.videos.child(&format!("{video_id}{CLIP_SUFFIX}"))
+        self.videos.child(&self.clip_name(video_id))
     }
 
     /// Whether the dataset is still mounted: distinguishes a missing disk from a missing clip.
@@ -283,12 +270,12 @@ impl DatasetSource {
         }
     }
 
-    /// The clip `ID.mp4`, as a file that a decoder can open.
+    /// The clip of `video_id`, as a file that a decoder can open.
     ///
     /// # Errors
     /// When it is missing, not a regular file or cannot be unpacked.
     pub fn clip(&self, video_id: &str) -> Result<ClipFile, SourceError> {
-        let missing = || SourceError::Clip(format!("no file {video_id}{CLIP_SUFFIX}"));
+        let missing = || SourceError::Clip(format!("no file {}", self.clip_name(video_id)));
         // Only listed names are opened.
         if !self.exists(video_id) {
             return Err(missing());

@@ -23,6 +23,8 @@ mod limits;
 mod odd_datasets;
 mod power;
 mod process;
+mod readers;
 mod report;
 mod resume;
 mod subsets;
+mod unfamiliar;

@@ -234,7 +234,11 @@ fn what_is_no_dataset_is_named() {
         ("x.tar.gz", b"\x1F\x8B\x08\0\0\0".as_slice(), "tar xf"),
         ("x.7z", b"7z\xBC\xAF\x27\x1C\0\x04", "a 7z archive"),
         ("clip.mp4", b"\0\0\0\x18ftypmp42", "a single video"),
-        ("x.csv", b"path,gloss\n1.mp4,a\n", "a text or a table"),
+        (
+            "x.csv",
+            b"name,text\n1.mp4,a\n",
+            "it is a table, but line 1: no column",
+        ),
         (
             "x.z01",
             b"PK\x07\x08PK\x03\x04",

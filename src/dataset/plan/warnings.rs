@@ -21,6 +21,8 @@ pub enum Warning {
     OtherNames(String),
     /// The splits file and the metadata differ.
     OtherSplits(String),
+    /// Parts of the dataset are not read.
+    Layout(String),
 }
 
 /// Compares the user's choice with what was found and kept; `files` are the clips on disk per gloss.
@@ -33,6 +35,16 @@ pub(super) fn warnings(
     let kept: HashSet<&str> = glosses.iter().map(|gloss| &**gloss).collect();
     let found = |gloss: &str| files.get(gloss).copied().unwrap_or(0);
     let mut warnings: Vec<Warning> = odd_values(entries).into_iter().collect();
+    let needed = plan_options.min_videos_per_gloss;
+    let most = files
+        .iter()
+        .max_by_key(|(gloss, count)| (**count, std::cmp::Reverse(**gloss)));
+    if let Some((gloss, most)) = most.filter(|(_, most)| **most < needed) {
+        warnings.push(Warning::TooFewVideos(format!(
+            "none of {} glosses has {needed} clips on disk, so no clip is processed; the most has \"{gloss}\" with {most}",
+            files.len()
+        )));
+    }
     let mut seen = kept.clone();
     for gloss in &plan_options.selected_glosses {
         if !seen.insert(gloss) {

@@ -1,5 +1,6 @@
 //! Why a file is no readable zip archive, from its first and last bytes.
 
+use crate::dataset::advice;
 use crate::dataset::file_kind::FileKind;
 use std::fmt::Display;
 use std::fs::File;
@@ -7,7 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Bytes of the file's start that are examined.
-const HEAD_BYTES: u64 = 512;
+const HEAD_BYTES: u64 = 16 * 1024;
 
 /// Bytes of the file's end that are examined: the end record with the longest comment, twice.
 const TAIL_BYTES: u64 = 128 * 1024;
@@ -77,22 +78,27 @@ impl Ends {
         })
     }
 
+    /// What the file at `path` is that starts and ends so, and what to do about it, unless it may be an archive.
+    pub(super) fn other_kind(&self, path: &Path) -> Option<String> {
+        let is_zip = self.end_record().is_some() || self.head.starts_with(b"PK") || is_part(path);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).display().to_string();
+        (!is_zip).then(|| advice::of_file(&folder, &name, &self.head))
+    }
+
     /// Why the file at `path`, which starts and ends so, is no readable zip archive, and what to do about it. `cause` is the
     /// zip reader's message.
     pub(super) fn explain(&self, path: &Path, cause: &dyn Display) -> String {
         let end = self.end_record();
-        let is_part = |extension: &std::ffi::OsStr| {
-            let digits = extension.as_encoded_bytes();
-            digits.len() == 3 && digits.iter().all(u8::is_ascii_digit)
-        };
         let is_zip = self.head.starts_with(b"PK\x03\x04");
-        if self.head.is_empty() {
-            "the file is empty: copy or download it again".to_owned()
-        } else if self.head.starts_with(b"PK\x07\x08") || end.is_some_and(|end| end.part > 0) {
+        if self.head.starts_with(b"PK\x07\x08") || end.is_some_and(|end| end.part > 0) {
             "it is one part of a split archive: put all parts into one folder, join them with \
              `zip -s 0 NAME.zip --out WHOLE.zip`, and give that archive"
                 .to_owned()
-        } else if path.extension().is_some_and(is_part) {
+        } else if is_part(path) {
             "it is one part of a file that was cut into several: join them with `cat NAME.0* > WHOLE`, and give that file"
                 .to_owned()
         } else if let Some(kind) = FileKind::of(&self.head).filter(|_| !is_zip) {
@@ -101,18 +107,16 @@ impl Ends {
             format!(
                 "its directory is damaged ({cause}): copy it again, or repair it with `zip -FF NAME.zip --out REPAIRED.zip`"
             )
-        } else if is_zip {
-            "its end is missing, so it is cut short: compare its size with the original and copy it again".to_owned()
         } else {
-            let text = self.head.trim_ascii_start();
-            let what = match text.first() {
-                Some(b'[' | b'{') => "a JSON file",
-                _ if text.is_ascii() && !text.contains(&0) => "a text or a table",
-                _ => "a file of another kind",
-            };
-            format!(
-                "it is {what}: give a folder with the metadata file and the folder of clips, or a zip archive of one"
-            )
+            "its end is missing, so it is cut short: compare its size with the original and copy it again".to_owned()
         }
     }
+}
+
+/// Whether the file at `path` is one of several into which another was cut, by its name.
+fn is_part(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| {
+        let digits = extension.as_encoded_bytes();
+        digits.len() == 3 && digits.iter().all(u8::is_ascii_digit)
+    })
 }

@@ -16,6 +16,14 @@ pub(super) struct ClipListing {
 }
 
 impl ClipListing {
+    /// Of a dataset that gives the paths of its `count` clips.
+    pub(super) fn counted(count: usize) -> Self {
+        Self {
+            video_count: count,
+            ..Self::default()
+        }
+    }
+
     /// Notes the file `name` of the folder. A broken link is no clip, although the notebook counts it as a video.
     pub(super) fn add(&mut self, name: &str, is_broken: bool) {
         self.video_count += usize::from(is_video(name));

@@ -2,9 +2,10 @@
 
 use super::DatasetError;
 use super::listing::ClipListing;
+use crate::dataset::advice;
 use crate::dataset::wlasl::FILE_NAME;
-use crate::video::archive::Archive;
-use crate::video::dataset_search::{self, DatasetCandidates, VIDEOS_NAME};
+use crate::video::archive::{Archive, ArchiveError};
+use crate::video::dataset_search::{self, DatasetCandidates, SEARCH_LIMITS, VIDEOS_NAME};
 use std::fs::{self, File, FileType};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 pub(super) const CLIP_SUFFIX: &str = ".mp4";
 
 /// A file or a folder.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Location {
     Disk(PathBuf),
     /// Its name in an archive, without `/` at its end; empty for the top.
@@ -23,7 +24,7 @@ pub(super) enum Location {
 
 impl Location {
     /// The folder of the dataset at `path`, which is a folder or an archive.
-    fn of_dataset(path: &Path) -> Result<Self, DatasetError> {
+    pub(super) fn of_dataset(path: &Path) -> Result<Self, DatasetError> {
         let not_found = |source| DatasetError::NotFound {
             path: path.to_owned(),
             source,
@@ -38,6 +39,11 @@ impl Location {
             return Err(not_found(source));
         }
         let archive = Archive::open(path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(reason) = advice::of_archive(&name, archive.names()) {
+            let path = path.to_owned();
+            return Err(ArchiveError::OtherKind { path, reason }.into());
+        }
         let folder = dataset_search::dataset_folder(archive.names());
         let folder = folder.unwrap_or_default().trim_end_matches('/').to_owned();
         Ok(Self::Archive(Arc::new(archive), folder))
@@ -45,7 +51,7 @@ impl Location {
 
     /// The part that a user means by `given`: a path on disk, a name in the archive, or a name after the archive's path, as
     /// errors show it.
-    fn part(&self, given: &Path, is_on_disk: bool) -> Self {
+    pub(super) fn part(&self, given: &Path, is_on_disk: bool) -> Self {
         match self {
             Self::Archive(archive, _) if !is_on_disk => {
                 let inside = given.strip_prefix(archive.path()).unwrap_or(given);
@@ -91,6 +97,13 @@ impl Location {
         Ok(bytes)
     }
 
+    /// Its last name.
+    pub(super) fn name(&self) -> String {
+        let shown = self.shown();
+        let name = shown.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     /// Its path for messages.
     pub(super) fn shown(&self) -> PathBuf {
         match self {
@@ -106,7 +119,7 @@ impl Location {
         }
     }
 
-    fn is_folder(&self) -> bool {
+    pub(super) fn is_folder(&self) -> bool {
         match self {
             Self::Disk(path) => path.is_dir(),
             Self::Archive(archive, folder) => archive.names().any(|name| is_below(name, folder)),
@@ -162,10 +175,9 @@ impl Location {
                         listing.add(name, is_link && !item.path().exists());
                     }
                     if kind.is_ok_and(|kind| kind.is_dir()) {
-                        dataset_search::walk(&item.path(), &mut |path, _| {
-                            if let Some(path) =
-                                path.strip_prefix(folder).ok().and_then(Path::to_str)
-                            {
+                        dataset_search::walk(&item.path(), SEARCH_LIMITS, &mut |path, bytes| {
+                            let inside = path.strip_prefix(folder).ok().and_then(Path::to_str);
+                            if let (Some(path), Some(_)) = (inside, bytes) {
                                 listing.add_other(path);
                             }
                         });
@@ -177,7 +189,7 @@ impl Location {
     }
 
     /// Where the parts of the dataset in this folder may be.
-    fn search(&self) -> DatasetCandidates {
+    pub(super) fn search(&self) -> DatasetCandidates {
         match self {
             Self::Disk(root) => DatasetCandidates::in_folder(root),
             Self::Archive(archive, _) => {
@@ -192,18 +204,17 @@ impl Location {
 }
 
 /// Whether the file `name` of an archive is in `folder` or below it.
-fn is_below(name: &str, folder: &str) -> bool {
+pub(super) fn is_below(name: &str, folder: &str) -> bool {
     let inside = name.strip_prefix(folder).filter(|_| !folder.is_empty());
     inside.is_some_and(|inside| inside.starts_with('/'))
 }
 
-/// Locates the metadata file and the folder of clips of the dataset at `path`, or where the user says.
+/// Locates the metadata file and the folder of clips of the WLASL dataset at `root`, or where the user says.
 pub(super) fn locate(
-    path: &Path,
+    root: &Location,
     json_override: Option<&Path>,
     videos_override: Option<&Path>,
 ) -> Result<(Location, Location), DatasetError> {
-    let root = Location::of_dataset(path)?;
     let json = json_override.map_or_else(
         || root.child(FILE_NAME),
         |given| root.part(given, given.is_file()),
@@ -227,7 +238,7 @@ pub(super) fn locate(
     Ok((json, videos))
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DatasetError + '_ {
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> DatasetError + '_ {
     move |source| DatasetError::Io {
         path: path.to_owned(),
         source,

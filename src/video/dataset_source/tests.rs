@@ -1,4 +1,5 @@
 use super::*;
+use crate::dataset::wlasl::FILE_NAME;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::symlink;
@@ -194,7 +195,10 @@ fn what_is_misplaced_is_searched_and_named() {
             .starts_with("no dataset at ROOT/no: No such file")
     );
     let empty = shown(open(&scratch.0).unwrap_err());
-    assert!(empty.contains("no JSON file in ROOT either"), "{empty}");
+    assert!(
+        empty.starts_with("ROOT is no dataset: it is empty"),
+        "{empty}"
+    );
     scratch.zip("archive.zip", &[]);
     let archive = shown(open(&scratch.0).unwrap_err());
     assert!(archive.contains("ROOT/archive.zip"), "{archive}");

@@ -5,7 +5,8 @@ use handloom::config::KEYS;
 use std::path::Path;
 
 /// Keys without a default that could be shown.
-const UNSET: [&str; 32] = [
+const UNSET: [&str; 33] = [
+    "dataset.format",
     "dataset.json",
     "dataset.videos",
     "output.mirror",

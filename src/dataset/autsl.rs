@@ -1,0 +1,135 @@
+//! AUTSL: tables without a header, `train_labels.csv` and the like, with the name of a sample and the number of its class in
+//! each line: `signer0_sample1,41`. The clip is `signer0_sample1_color.mp4`, in the folder of its split or in any other;
+//! clips of depth are not read. The numbers are the glosses, and the class order.
+
+use super::clip_table::{line_of, table_bytes, too_many, utf8_head, values};
+use super::csv_list::split_of_table;
+use super::dataset_rows::{ClipRow, DatasetRows};
+use super::file_tree::{FileTree, stem_of};
+use super::format::{DatasetFormat, Recognition};
+use super::instance::SourceLine;
+use super::text_encoding::FillBytes;
+use super::wlasl::MetadataError;
+use csv::ByteRecord;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Classes are numbered below it; the real dataset has 226.
+const CLASSES_MAX: u32 = 100_000;
+
+/// The reader of AUTSL.
+pub(super) struct Autsl;
+
+/// Number of the signer in the name of a sample, as in `signer12_sample7`.
+fn signer(sample: &str) -> Option<u32> {
+    let (signer, number) = sample.strip_prefix("signer")?.split_once("_sample")?;
+    number.parse::<u32>().ok()?;
+    signer.parse().ok()
+}
+
+/// The sample's name without what a clip's name has behind it.
+fn sample(text: &str) -> &str {
+    let stem = stem_of(text.trim());
+    stem.strip_suffix("_color").unwrap_or(stem)
+}
+
+impl DatasetFormat for Autsl {
+    fn recognise(&self, files: &FileTree) -> Result<Recognition, String> {
+        let is_list = |table: &&str| {
+            let mut first = ByteRecord::new();
+            let head = utf8_head(files.head(table));
+            let is_read = values(&head).read_byte_record(&mut first);
+            is_read.is_ok()
+                && first
+                    .get(0)
+                    .is_some_and(|name| signer(sample(&String::from_utf8_lossy(name))).is_some())
+        };
+        let tables: Vec<Box<str>> = files
+            .tables(&[".csv"])
+            .filter(is_list)
+            .map(Box::from)
+            .collect();
+        let Some(first) = tables.first() else {
+            return Err(
+                "no table (.csv) directly in it has lines as signer0_sample1,41".to_owned(),
+            );
+        };
+        let why = format!("{first} has lines as signer0_sample1,41");
+        Ok(Recognition { why, tables })
+    }
+
+    fn read(
+        &self,
+        table: &str,
+        fill: &mut FillBytes<'_>,
+        rows: &mut DatasetRows,
+    ) -> Result<(), MetadataError> {
+        let bytes = table_bytes(fill)?;
+        let mut reader = values(&bytes);
+        let mut record = ByteRecord::new();
+        let file: Arc<str> = table.into();
+        let split = split_of_table(table).unwrap_or_default();
+        let broken = |error: csv::Error| MetadataError::Table(error.to_string());
+        while reader.read_byte_record(&mut record).map_err(broken)? {
+            if rows.is_full() {
+                return Err(too_many());
+            }
+            let mut row = row(&record, split);
+            let line = line_of(&record, &bytes);
+            row.source = Some(SourceLine {
+                file: Arc::clone(&file),
+                line,
+                unit: "line",
+            });
+            rows.push(row);
+        }
+        Ok(())
+    }
+
+    fn complete(&self, _files: &FileTree, rows: &mut DatasetRows) -> Result<(), MetadataError> {
+        let classes: BTreeSet<u32> = rows
+            .glosses()
+            .filter_map(|gloss| gloss.parse().ok())
+            .collect();
+        let last = classes.last().map_or(0, |last| last + 1);
+        if usize::try_from(last).is_ok_and(|count| count == classes.len()) {
+            rows.class_order = Some(
+                classes
+                    .iter()
+                    .map(|class| class.to_string().into())
+                    .collect(),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The row of a sample.
+fn row(record: &ByteRecord, split: &str) -> ClipRow {
+    let text = |at: usize| {
+        String::from_utf8_lossy(record.get(at).unwrap_or_default())
+            .trim()
+            .to_owned()
+    };
+    let (name, class) = (text(0), text(1));
+    let sample = sample(&name);
+    let mut row = ClipRow {
+        split: split.to_owned(),
+        paths: vec![
+            format!("{split}/{sample}_color.mp4"),
+            format!("{sample}_color"),
+        ],
+        ..ClipRow::default()
+    };
+    if split.is_empty() {
+        row.paths.remove(0);
+    }
+    match (signer(sample), class.parse::<u32>()) {
+        (Some(signer), Ok(class)) if class < CLASSES_MAX => {
+            (row.signer, row.gloss) = (signer.to_string(), class.to_string());
+        }
+        (None, _) => row.refused = Some(format!("{name:?} is no name as signer0_sample1")),
+        _ => row.refused = Some(format!("{class:?} is no number of a class")),
+    }
+    row
+}

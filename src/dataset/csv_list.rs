@@ -1,0 +1,61 @@
+//! A table with a row for each clip, in the folder of the clips or above: `path,gloss[,id,split,signer,start_frame,end_frame]`.
+//!
+//! Paths are relative to the table's folder. The columns have names in the first line, in any order, also common other names
+//! (`file`, `label`, `participant`); further columns are kept for the manifest. Of several tables in the folder those named
+//! `train`, `val` and `test` are read, or all, and a table's name is the split of its rows when no column is. Frames are
+//! counted from 1, as in WLASL.
+
+use super::clip_table;
+use super::dataset_rows::{ClipRow, DatasetRows};
+use super::file_tree::{FileTree, split_of};
+use super::format::{DatasetFormat, Recognition};
+use super::text_encoding::FillBytes;
+use super::wlasl::MetadataError;
+
+/// The reader of lists of clips.
+pub(super) struct CsvList;
+
+impl DatasetFormat for CsvList {
+    fn recognise(&self, files: &FileTree) -> Result<Recognition, String> {
+        let mut tables = Vec::new();
+        let mut problem = "no table (.csv or .tsv) lies directly in it".to_owned();
+        for table in files.tables(&[".csv", ".tsv"]) {
+            match clip_table::check_header(files.head(table)) {
+                Ok(()) => tables.push(Box::from(table)),
+                Err(reason) => problem = format!("{table}: {reason}"),
+            }
+        }
+        if tables.iter().any(|table| split_of_table(table).is_some()) {
+            tables.retain(|table| split_of_table(table).is_some());
+        }
+        let Some(first) = tables.first() else {
+            return Err(problem);
+        };
+        let why = format!("{first} has columns for the clip's file and the gloss");
+        Ok(Recognition { why, tables })
+    }
+
+    fn read(
+        &self,
+        table: &str,
+        fill: &mut FillBytes<'_>,
+        rows: &mut DatasetRows,
+    ) -> Result<(), MetadataError> {
+        let split = split_of_table(table);
+        clip_table::read(table, fill, rows, |row| set_split(row, split))
+    }
+}
+
+/// The split of the rows of `table`, by its name.
+pub(super) fn split_of_table(table: &str) -> Option<&'static str> {
+    let name = table.rsplit_once('/').map_or(table, |(_, name)| name);
+    split_of(name.split(['.', '_', '-']).next().unwrap_or_default())
+}
+
+/// Gives `row` its split: a known name for the three common ones, else as written, else that of its table.
+pub(super) fn set_split(row: &mut ClipRow, of_table: Option<&'static str>) {
+    let known = split_of(&row.split).or(of_table.filter(|_| row.split.is_empty()));
+    if let Some(split) = known {
+        split.clone_into(&mut row.split);
+    }
+}

@@ -1,0 +1,427 @@
+//! The rows that a reader finds, and what the plan needs of them: paths that are there, unique ids, numbers of signers.
+
+use super::file_tree::{FileTree, is_clip, stem_of};
+use super::instance::{
+    DatasetContents, Entry, ExtraColumns, FrameNumber, Instance, SourceLine, UNKNOWN_SIGNER,
+};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// Most rows of a dataset; ASL Citizen has 83,399.
+pub const ROWS_MAX: usize = 200_000;
+
+/// Most bytes of all tables of a dataset, of which a few copies are in memory.
+pub const TABLES_BYTES_MAX: u64 = 32 << 20;
+
+/// Longest gloss, id and split, in bytes, as for WLASL.
+const NAME_BYTES_MAX: usize = 255;
+
+/// A clip as a reader finds it.
+#[derive(Debug)]
+pub struct ClipRow {
+    /// As spelt.
+    pub gloss: String,
+    /// Where the clip may be, the likeliest first: a path in the dataset, or without a clip's ending a name that any clip
+    /// may have, in whatever folder unless one is named.
+    pub paths: Vec<String>,
+    /// Its id, when the table gives one.
+    pub id: String,
+    /// Empty when unknown.
+    pub split: String,
+    /// Empty when unknown.
+    pub signer: String,
+    /// First frame, counted as WLASL does, from 1; 0 for the first of the clip.
+    pub frame_start: FrameNumber,
+    /// Last frame; −1 for the last of the clip.
+    pub frame_end: FrameNumber,
+    /// First and last frame in the last of `paths`, when the clip is found there.
+    pub range_of_last: Option<(i64, i64)>,
+    /// Where the row is.
+    pub source: Option<SourceLine>,
+    /// What else it says.
+    pub columns: Option<Arc<ExtraColumns>>,
+    /// Why it is not processed, if a value of it is the reason.
+    pub refused: Option<String>,
+}
+
+impl Default for ClipRow {
+    fn default() -> Self {
+        Self {
+            gloss: String::new(),
+            paths: Vec::new(),
+            id: String::new(),
+            split: String::new(),
+            signer: String::new(),
+            frame_start: Ok(0),
+            frame_end: Ok(-1),
+            range_of_last: None,
+            source: None,
+            columns: None,
+            refused: None,
+        }
+    }
+}
+
+/// What a reader has found.
+#[derive(Debug, Default)]
+pub struct DatasetRows {
+    /// The classes of a format whose clips have no paths.
+    pub entries: Vec<Entry>,
+    /// All classes in the order of their numbers, if they are known. They come first in the plan.
+    pub class_order: Option<Vec<Arc<str>>>,
+    /// What the user probably did not intend.
+    pub warnings: Vec<String>,
+    /// Official numbers of glosses.
+    pub(super) labels: BTreeMap<i64, Arc<str>>,
+    rows: Vec<(Option<Arc<str>>, Instance)>,
+    /// First and last frame in the last candidate of a row's path, by its index.
+    ranges: HashMap<usize, (i64, i64)>,
+    /// Names of the signers with their numbers in the order of appearance, by row.
+    signers: HashMap<Box<str>, i64>,
+    /// One copy of each gloss and path of a table.
+    texts: HashMap<Box<str>, Arc<str>>,
+}
+
+/// Where the clips are whose paths a dataset gives.
+#[derive(Debug, Default)]
+pub struct ClipPaths {
+    /// The path of each clip that is there, by id.
+    pub present: HashMap<Arc<str>, Arc<str>>,
+    /// Where another may be, and what to do, by id.
+    pub elsewhere: HashMap<Arc<str>, String>,
+}
+
+impl DatasetRows {
+    /// Whether as many rows as are allowed are there.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.rows.len() >= ROWS_MAX
+    }
+
+    /// The gloss of each row that has one.
+    pub fn glosses(&self) -> impl Iterator<Item = &str> {
+        self.rows.iter().filter_map(|(gloss, _)| gloss.as_deref())
+    }
+
+    /// Adds a row, whose clip is looked for in `files` by [`DatasetRows::finish`].
+    pub fn push(&mut self, row: ClipRow) {
+        let gloss = row.gloss.trim();
+        let mut refused = row.refused;
+        for (what, text) in [("gloss", gloss), ("id", &row.id), ("split", &row.split)] {
+            if text.len() > NAME_BYTES_MAX {
+                let problem =
+                    format!("its {what} has more than the {NAME_BYTES_MAX} bytes allowed");
+                refused.get_or_insert(problem);
+            } else if text.contains(['\n', '\r', '\0']) {
+                let problem = format!("its {what} has a line break: does a quote not end?");
+                refused.get_or_insert(problem);
+            }
+        }
+        if gloss.is_empty() {
+            refused.get_or_insert("it has no gloss".to_owned());
+        }
+        let is_refused = refused.is_some();
+        let is_label = !gloss.is_empty() && gloss.len() <= NAME_BYTES_MAX && !gloss.contains('\n');
+        let gloss = is_label.then(|| self.text(gloss));
+        let mut paths = Vec::new();
+        for path in &row.paths {
+            match path_below(path) {
+                Ok(path) => paths.push(path),
+                Err(problem) => _ = refused.get_or_insert(problem),
+            }
+        }
+        // Candidates are divided by what no path has, until they are looked for.
+        let path = (!paths.is_empty()).then(|| paths.join("\0").into());
+        let signers = self.signers.len();
+        let signer_id = match row.signer.trim() {
+            "" => UNKNOWN_SIGNER,
+            name => {
+                let next = i64::try_from(signers).unwrap_or(UNKNOWN_SIGNER);
+                *self.signers.entry(name.into()).or_insert(next)
+            }
+        };
+        let instance = Instance {
+            video_id: (!row.id.is_empty() && !is_refused).then(|| row.id.as_str().into()),
+            path,
+            source: row.source,
+            frame_start: row.frame_start,
+            frame_end: row.frame_end,
+            split: if is_refused { String::new() } else { row.split },
+            signer_id,
+            columns: row.columns,
+            refused,
+        };
+        if let Some(range) = row.range_of_last {
+            self.ranges.insert(self.rows.len(), range);
+        }
+        self.rows.push((gloss, instance));
+    }
+
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if let Some(known) = self.texts.get(text) {
+            return Arc::clone(known);
+        }
+        let shared: Arc<str> = text.into();
+        self.texts.insert(text.into(), Arc::clone(&shared));
+        shared
+    }
+
+    /// The dataset: finds each row's clip in `files`, gives it its id, and refuses a row whose clip or id an earlier row has.
+    #[must_use]
+    pub fn finish(mut self, files: &FileTree) -> (DatasetContents, ClipPaths) {
+        let mut hints = HashMap::new();
+        for (index, (_, instance)) in self.rows.iter_mut().enumerate() {
+            let Some(candidates) = instance.path.take() else {
+                continue;
+            };
+            match find(&candidates, files) {
+                Ok((path, is_last)) => {
+                    instance.path = Some(path.into());
+                    if let Some((start, end)) = self.ranges.get(&index).filter(|_| is_last) {
+                        (instance.frame_start, instance.frame_end) = (Ok(*start), Ok(*end));
+                    }
+                }
+                Err((path, hint)) => {
+                    instance.path = Some(path.into());
+                    hints.extend(hint.map(|hint| (index, hint)));
+                }
+            }
+        }
+        self.refuse_repeated();
+        self.name_clips();
+        self.number_signers();
+        let mut clips = ClipPaths::default();
+        for (index, (_, instance)) in self.rows.iter().enumerate() {
+            let (Some(id), Some(path), None) =
+                (&instance.video_id, &instance.path, &instance.refused)
+            else {
+                continue;
+            };
+            if let Some(hint) = hints.remove(&index) {
+                clips.elsewhere.insert(Arc::clone(id), hint);
+            } else if files.contains(path) {
+                clips.present.insert(Arc::clone(id), Arc::clone(path));
+            }
+        }
+        let contents = DatasetContents {
+            entries: self.entries,
+            class_order: self.class_order,
+            warnings: self.warnings,
+        };
+        (entries(contents, self.rows), clips)
+    }
+
+    /// Refuses a row with the clip and frames of an earlier one.
+    fn refuse_repeated(&mut self) {
+        let mut first: HashMap<_, Option<SourceLine>> = HashMap::new();
+        for (_, instance) in &mut self.rows {
+            let (Some(path), None) = (&instance.path, &instance.refused) else {
+                continue;
+            };
+            let frame = |number: &FrameNumber| number.as_ref().ok().copied();
+            let (start, end) = (frame(&instance.frame_start), frame(&instance.frame_end));
+            let key = (Arc::clone(path), start, end);
+            if let Some(earlier) = first.get(&key) {
+                let place = earlier.as_ref().map(ToString::to_string);
+                let place = place.unwrap_or_else(|| "an earlier row".to_owned());
+                instance.refused = Some(format!("{path} is already named in {place}"));
+            } else {
+                first.insert(key, instance.source.clone());
+            }
+        }
+    }
+
+    /// Gives each clip without an id one: the name of its file when no other clip has it, else its path; with its frames when
+    /// several rows use the file. Refuses an id that an earlier row has.
+    fn name_clips(&mut self) {
+        let mut uses: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut stems: HashMap<Box<str>, usize> = HashMap::new();
+        let usable = |instance: &Instance| {
+            let path = instance.path.clone().filter(|_| instance.refused.is_none());
+            path.filter(|_| instance.video_id.is_none())
+        };
+        for path in self
+            .rows
+            .iter()
+            .filter_map(|(_, instance)| usable(instance))
+        {
+            let count = uses.entry(Arc::clone(&path)).or_default();
+            *count += 1;
+            if *count == 1 {
+                *stems.entry(stem_of(&path).into()).or_default() += 1;
+            }
+        }
+        let mut first: HashMap<Arc<str>, Option<SourceLine>> = HashMap::new();
+        for (_, instance) in &mut self.rows {
+            if let Some(path) = usable(instance) {
+                let stem = stem_of(&path);
+                let is_unique = stems.get(stem).is_none_or(|count| *count == 1);
+                let mut id = if is_unique { stem } else { &*path }.to_owned();
+                if uses.get(&path).is_some_and(|count| *count > 1)
+                    && let (Ok(start), Ok(end)) = (&instance.frame_start, &instance.frame_end)
+                {
+                    // Writing to a String cannot fail.
+                    write!(id, ":{start}-{end}").ok();
+                }
+                if id.len() > NAME_BYTES_MAX {
+                    let problem = format!("{path} gives an id of more than {NAME_BYTES_MAX} bytes");
+                    instance.refused = Some(problem);
+                    continue;
+                }
+                instance.video_id = Some(id.into());
+            }
+            let (Some(id), None) = (&instance.video_id, &instance.refused) else {
+                continue;
+            };
+            if let Some(earlier) = first.get(id) {
+                let place = earlier.as_ref().map(ToString::to_string);
+                let place = place.unwrap_or_else(|| "an earlier row".to_owned());
+                instance.refused = Some(format!("the id {id} is already used in {place}"));
+                instance.video_id = None;
+            } else {
+                first.insert(Arc::clone(id), instance.source.clone());
+            }
+        }
+    }
+
+    /// Gives the signers the numbers in their names when all names are one word with different numbers, as in P12.
+    fn number_signers(&mut self) {
+        let mut word = None;
+        let mut numbers: HashMap<i64, i64> = HashMap::new();
+        for (name, index) in &self.signers {
+            let digits = name.trim_start_matches(|c: char| !c.is_ascii_digit());
+            let before = &name[..name.len() - digits.len()];
+            let Ok(number) = digits.parse::<i64>() else {
+                return;
+            };
+            if *word.get_or_insert(before) != before {
+                return;
+            }
+            numbers.insert(*index, number);
+        }
+        let mut distinct: Vec<_> = numbers.values().collect();
+        distinct.sort_unstable();
+        distinct.dedup();
+        if distinct.len() == numbers.len() {
+            for (_, instance) in &mut self.rows {
+                let number = numbers.get(&instance.signer_id);
+                instance.signer_id = number.copied().unwrap_or(UNKNOWN_SIGNER);
+            }
+        }
+    }
+}
+
+/// Puts `rows` into the entries of their glosses, those of the class order first.
+fn entries(
+    mut contents: DatasetContents,
+    rows: Vec<(Option<Arc<str>>, Instance)>,
+) -> DatasetContents {
+    let mut indexes: HashMap<Option<Arc<str>>, usize> = HashMap::new();
+    let entries = &mut contents.entries;
+    let order = contents.class_order.iter().flatten().cloned().map(Some);
+    let mut of = |gloss: Option<Arc<str>>| {
+        *indexes.entry(gloss).or_insert_with_key(|gloss| {
+            entries.push(Entry {
+                gloss: gloss.clone(),
+                ..Entry::default()
+            });
+            entries.len() - 1
+        })
+    };
+    for gloss in order {
+        of(gloss);
+    }
+    let places: Vec<_> = rows.iter().map(|(gloss, _)| of(gloss.clone())).collect();
+    for (place, (_, instance)) in places.into_iter().zip(rows) {
+        contents.entries[place].instances.push(instance);
+    }
+    contents
+}
+
+/// The first of the divided `candidates` that is in `files`, and whether it is the last; else the first one, and where it may
+/// be.
+fn find<'a>(
+    candidates: &'a str,
+    files: &'a FileTree,
+) -> Result<(&'a str, bool), (String, Option<String>)> {
+    let mut hint = None;
+    let mut rest = candidates.split('\0').peekable();
+    while let Some(candidate) = rest.next() {
+        let is_last = rest.peek().is_none();
+        if files.contains(candidate) {
+            return Ok((candidate, is_last));
+        }
+        let named = files.clips_named(stem_of(candidate));
+        let folder = candidate.rsplit_once('/').map(|(folder, _)| folder);
+        let fits = |path: &&&str| {
+            let is_here = folder.is_none() || path.rsplit_once('/').map(|(f, _)| f) == folder;
+            !is_clip(candidate)
+                && is_here
+                && stem_of(path) == candidate.rsplit('/').next().unwrap_or_default()
+        };
+        match named.iter().filter(fits).collect::<Vec<_>>()[..] {
+            [one] => return Ok((*one, is_last)),
+            [one, other, ..] => {
+                hint.get_or_insert(format!(
+                    "{one} and {other} have this name: write the whole path"
+                ));
+            }
+            [] => {
+                if let Some(other) = named.first() {
+                    hint.get_or_insert(format!(
+                        "found {other}: correct the path, or move the file"
+                    ));
+                }
+            }
+        }
+    }
+    let first = candidates.split('\0').next().unwrap_or_default();
+    let has_ending = first
+        .rsplit('/')
+        .next()
+        .is_some_and(|name| name.contains('.'));
+    let ending = if has_ending { "" } else { ".mp4" };
+    Err((format!("{first}{ending}"), hint))
+}
+
+/// `path` without what a path does not need, or why it is none within the dataset.
+fn path_below(path: &str) -> Result<String, String> {
+    let shown = || {
+        path.chars()
+            .take(100)
+            .flat_map(char::escape_debug)
+            .collect::<String>()
+    };
+    let path = path.trim();
+    if path.is_empty() {
+        return Err("it names no file".to_owned());
+    }
+    if path.contains(['\0', '\n', '\r']) {
+        return Err("its path has a line break: does a quote not end?".to_owned());
+    }
+    // Tables that Windows programs write.
+    let slashes = if path.contains('/') {
+        path.to_owned()
+    } else {
+        path.replace('\\', "/")
+    };
+    let is_drive = slashes.as_bytes().get(1) == Some(&b':') && slashes.get(2..3) == Some("/");
+    if slashes.starts_with('/') || is_drive {
+        return Err(format!(
+            "{} is an absolute path: write it relative to the folder of the dataset",
+            shown()
+        ));
+    }
+    let parts: Vec<_> = slashes
+        .split('/')
+        .filter(|part| !matches!(*part, "" | "."))
+        .collect();
+    if parts.contains(&"..") {
+        return Err(format!(
+            "{} leads out of the folder of the dataset: move the clip into it",
+            shown()
+        ));
+    }
+    Ok(parts.join("/"))
+}

@@ -1,0 +1,157 @@
+//! The files of a dataset by their paths, as a reader of a format sees them.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// Endings of files that may be clips, in lower case.
+pub const CLIP_SUFFIXES: [&str; 9] = [
+    ".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".flv", ".mpg", ".mpeg",
+];
+
+/// Names of folders and values of tables that mean a split.
+const SPLITS: [(&str, &[&str]); 3] = [
+    ("train", &["train", "training"]),
+    ("val", &["val", "valid", "validation", "dev"]),
+    ("test", &["test", "testing"]),
+];
+
+/// The files of a dataset. Paths are relative to its folder, with `/` between folders.
+#[derive(Debug, Default)]
+pub struct FileTree {
+    /// Sorted.
+    paths: Vec<Box<str>>,
+    folders: BTreeSet<Box<str>>,
+    heads: BTreeMap<Box<str>, Vec<u8>>,
+    /// Indexes in `paths` by the name without ending in lower case.
+    by_stem: OnceCell<HashMap<Box<str>, Vec<usize>>>,
+}
+
+impl FileTree {
+    /// The tree of the files at `paths` and of `folders`, which may have no file. What systems write beside files is left
+    /// out.
+    pub fn new(
+        paths: impl IntoIterator<Item = Box<str>>,
+        folders: impl IntoIterator<Item = Box<str>>,
+    ) -> Self {
+        let is_own =
+            |path: &str| !{ path.split('/') }.any(|n| n.starts_with('.') || n == "__MACOSX");
+        let mut paths: Vec<Box<str>> = paths.into_iter().filter(|path| is_own(path)).collect();
+        paths.sort_unstable();
+        let mut folders: BTreeSet<Box<str>> =
+            folders.into_iter().filter(|path| is_own(path)).collect();
+        for path in &paths {
+            let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+            folders.extend(above.map(Box::from));
+        }
+        Self {
+            paths,
+            folders,
+            ..Self::default()
+        }
+    }
+
+    /// The files, sorted by path.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.paths.iter().map(AsRef::as_ref)
+    }
+
+    /// The clips, sorted by path.
+    pub fn clips(&self) -> impl Iterator<Item = &str> {
+        self.paths().filter(|path| is_clip(path))
+    }
+
+    /// The folders, sorted by path.
+    pub fn folders(&self) -> impl Iterator<Item = &str> {
+        self.folders.iter().map(AsRef::as_ref)
+    }
+
+    /// The files directly in the dataset's folder whose names have one of the endings, in whatever letters.
+    pub fn tables(&self, suffixes: &[&str]) -> impl Iterator<Item = &str> {
+        let at_top = self.paths().filter(|path| !path.contains('/'));
+        at_top.filter(move |path| has_suffix(path, suffixes))
+    }
+
+    /// Whether there is a file at `path`.
+    #[must_use]
+    pub fn contains(&self, path: &str) -> bool {
+        self.paths
+            .binary_search_by(|known| (**known).cmp(path))
+            .is_ok()
+    }
+
+    /// The only folder at the top, when no clip and no table lies beside it: archives often have one.
+    #[must_use]
+    pub fn only_folder(&self) -> Option<&str> {
+        let mut tops = self.folders().filter(|folder| !folder.contains('/'));
+        let only = tops.next().filter(|_| tops.next().is_none())?;
+        let is_bare = self.tables(&CLIP_SUFFIXES).next().is_none()
+            && self.tables(&[".csv", ".tsv", ".json"]).next().is_none();
+        is_bare.then_some(only)
+    }
+
+    /// Notes the first bytes of the file at `path`.
+    pub fn set_head(&mut self, path: &str, head: Vec<u8>) {
+        self.heads.insert(path.into(), head);
+    }
+
+    /// The first bytes of the file at `path`; nothing when they were not read.
+    #[must_use]
+    pub fn head(&self, path: &str) -> &[u8] {
+        self.heads.get(path).map_or(&[], Vec::as_slice)
+    }
+
+    /// The clips whose names without ending equal `stem`, in whatever letters and folder.
+    #[must_use]
+    pub fn clips_named(&self, stem: &str) -> Vec<&str> {
+        let by_stem = self.by_stem.get_or_init(|| {
+            let mut by_stem: HashMap<Box<str>, Vec<usize>> = HashMap::new();
+            let paths = self.paths.iter().enumerate();
+            for (index, path) in paths.filter(|(_, path)| is_clip(path)) {
+                let stem = stem_of(path).to_lowercase();
+                by_stem.entry(stem.into()).or_default().push(index);
+            }
+            by_stem
+        });
+        let indexes = by_stem.get(stem.to_lowercase().as_str());
+        let indexes = indexes.map_or(&[][..], Vec::as_slice);
+        indexes.iter().map(|index| &*self.paths[*index]).collect()
+    }
+}
+
+/// Whether the file at `path` may be a clip, by its name.
+#[must_use]
+pub fn is_clip(path: &str) -> bool {
+    has_suffix(path, &CLIP_SUFFIXES)
+}
+
+/// Whether the name ends in one of `suffixes`, in whatever letters, with something before it.
+#[must_use]
+pub fn has_suffix(name: &str, suffixes: &[&str]) -> bool {
+    let name = name.as_bytes();
+    suffixes.iter().any(|suffix| {
+        let start = name.len().checked_sub(suffix.len());
+        let end = start
+            .filter(|start| *start > 0)
+            .and_then(|start| name.get(start..));
+        end.is_some_and(|end| end.eq_ignore_ascii_case(suffix.as_bytes()))
+    })
+}
+
+/// The name of the file at `path`, a clip's without its ending.
+#[must_use]
+pub fn stem_of(path: &str) -> &str {
+    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+    match name.rsplit_once('.') {
+        Some((stem, _)) if is_clip(name) => stem,
+        _ => name,
+    }
+}
+
+/// The split that `name` means, if it is the name of one.
+#[must_use]
+pub fn split_of(name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase();
+    let mut splits = SPLITS.iter();
+    let found = splits.find(|(_, names)| names.contains(&name.as_str()));
+    found.map(|(split, _)| *split)
+}

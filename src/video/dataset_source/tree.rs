@@ -1,0 +1,137 @@
+//! The files of a dataset whose tables or folders give the paths of the clips, and what its tables say.
+
+use super::locations::{Location, io_error, is_below};
+use super::{DatasetError, Metadata};
+use crate::dataset::dataset_rows::{ClipPaths, DatasetRows};
+use crate::dataset::file_tree::FileTree;
+use crate::dataset::format::{FormatName, Recognition};
+use crate::digest::Hasher;
+use crate::sequence::options::NamedChoice;
+use crate::video::dataset_search::{self, SearchLimits};
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+/// Files and folders that are listed, and their depth.
+const LIMITS: SearchLimits = SearchLimits {
+    depth: 8,
+    entries: 500_000,
+};
+
+/// Bytes of a table's start by which its format is recognised.
+const HEAD_BYTES: u64 = 16 * 1024;
+
+/// Most bytes of a file of which the start is read in an archive.
+const HEADED_BYTES_MAX: u64 = 1 << 30;
+
+/// Tables of which the start is read.
+const HEADS_MAX: usize = 64;
+
+/// The files in a folder.
+#[derive(Debug)]
+pub(super) struct TreeListing {
+    pub(super) files: FileTree,
+    /// About what is not in it.
+    pub(super) warnings: Vec<String>,
+}
+
+impl TreeListing {
+    /// Lists the folder at `root`.
+    pub(super) fn of(root: &Location) -> Result<Self, DatasetError> {
+        let (mut paths, mut folders, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+        match root {
+            Location::Archive(archive, folder) => {
+                let names = archive.names();
+                paths.extend(names.filter_map(|name| match folder.as_str() {
+                    "" => Some(Box::from(name)),
+                    folder if is_below(name, folder) => Some(name[folder.len() + 1..].into()),
+                    _ => None,
+                }));
+            }
+            Location::Disk(folder) => {
+                fs::read_dir(folder).map_err(io_error(folder))?;
+                let mut unnamed = 0;
+                let incomplete = dataset_search::walk(folder, LIMITS, &mut |path, bytes| {
+                    let inside = path.strip_prefix(folder).ok().and_then(Path::to_str);
+                    match (inside, bytes) {
+                        (Some(path), Some(_)) => paths.push(path.into()),
+                        (Some(path), None) => folders.push(path.into()),
+                        (None, _) => unnamed += 1,
+                    }
+                });
+                if unnamed > 0 {
+                    warnings.push(format!(
+                        "{unnamed} files and folders have names that are not UTF-8 and are not read: rename them"
+                    ));
+                }
+                if incomplete {
+                    let SearchLimits { depth, entries } = LIMITS;
+                    warnings.push(format!(
+                        "not all files were listed: {depth} folder levels, {entries} files and what can be read are"
+                    ));
+                }
+            }
+        }
+        let mut files = FileTree::new(paths, folders);
+        let tables = files.tables(&[".csv", ".tsv", ".json"]).take(HEADS_MAX);
+        let tables: Vec<String> = tables.map(str::to_owned).collect();
+        for table in tables {
+            files.set_head(&table, head(&root.child(&table)));
+        }
+        Ok(Self { files, warnings })
+    }
+}
+
+/// The start of a file. What cannot be read is recognised as nothing; reading it as a table says why.
+pub(super) fn head(file: &Location) -> Vec<u8> {
+    let mut head = Vec::new();
+    let read = |content: &mut dyn Read| content.take(HEAD_BYTES).read_to_end(&mut head).is_ok();
+    let is_read = file.read(HEADED_BYTES_MAX, read).unwrap_or(false);
+    if is_read { head } else { Vec::new() }
+}
+
+/// Reads the tables of `found` in the folder at `root`, and finds the clips in `clips`.
+pub(super) fn read(
+    root: &Location,
+    format: FormatName,
+    found: &Recognition,
+    clips: TreeListing,
+) -> Result<(Metadata, ClipPaths), DatasetError> {
+    let reader = format.reader();
+    let mut rows = DatasetRows::default();
+    let mut sha256 = Hasher::default();
+    sha256.update(format.name().as_bytes());
+    let failed = |table: &str, source| DatasetError::Metadata {
+        path: root.child(table).shown(),
+        source,
+    };
+    for table in &found.tables {
+        sha256.update(format!("\n{table}\n").as_bytes());
+        let read = root.child(table).read(u64::MAX - 1, |content| {
+            let mut fill = |buffer: &mut [u8]| {
+                let count = content.read(buffer).map_err(|error| error.to_string())?;
+                sha256.update(&buffer[..count]);
+                Ok(count)
+            };
+            reader.read(table, &mut fill, &mut rows)
+        })?;
+        read.map_err(|source| failed(table, source))?;
+    }
+    if format == FormatName::Folders {
+        for clip in clips.files.clips() {
+            sha256.update(format!("\n{clip}").as_bytes());
+        }
+    }
+    reader
+        .complete(&clips.files, &mut rows)
+        .map_err(|source| failed("", source))?;
+    let (mut contents, paths) = rows.finish(&clips.files);
+    contents.warnings.extend(clips.warnings);
+    let metadata = Metadata {
+        entries: contents.entries,
+        class_order: contents.class_order,
+        warnings: contents.warnings,
+        sha256: sha256.hex(),
+    };
+    Ok((metadata, paths))
+}
