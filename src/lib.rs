@@ -28,7 +28,7 @@
 //!
 //! # Modules
 //!
-//! Imports go one way: `cli → daemon → job, recording, report, fleet → wrapping modules → pure modules`. `tests/architecture` checks
+//! Imports go one way: `cli → daemon → job, recording, export, report, fleet → wrapping modules → pure modules`. `tests/architecture` checks
 //! it and fails on import cycles.
 //!
 //! | module | purpose |
@@ -60,6 +60,7 @@
 //! | [`job`] | one dataset job: scan, worker pool, rescan; resumes what an earlier process recorded; makes sequences again from kept frames |
 //! | [`recording`] | one camera session: detection, latency, stored takes |
 //! | [`daemon`] | the service: job, camera, MQTT, resource limits, mirror, reload |
+//! | [`export`] | the data of an output folder for other tools: pose, parquet, asl-signs, webdataset, npy |
 //! | [`report`] | the page about an output folder: what to trust, what to drop; the contact sheet |
 //! | [`fleet`] | what a broker's listener knows of all devices; the table and the terminal screen of `watch` |
 //!
@@ -137,6 +138,7 @@ pub mod dataset;
 pub mod digest;
 pub mod draw;
 pub mod error;
+pub mod export;
 pub mod fleet;
 pub mod frame;
 pub mod geometry;
