@@ -74,6 +74,7 @@
 //! * A clip that ends, blocks or bloats its decoder changes no other clip (`tests/jobs/{decoder_process,hostile_job}.rs`).
 //! * A batch that the ledger calls sealed is a whole file on disk ([`storage::batches`], `tests/jobs/power.rs`).
 //! * Sequences made from kept frames are those of a run that decodes the clips (`tests/jobs/kept_frames.rs`).
+//! * An export that is killed continues and gives the bytes of an undisturbed one (`tests/jobs/export.rs`).
 //! * Every instance of the metadata ends in exactly one state (`tests/jobs/bad_input.rs`).
 //! * A dataset never drops a frame. A camera drops the oldest frame and counts it (`tests/camera`).
 //! * The page about an output folder has equal bytes for equal results, and no text of the metadata is markup in it

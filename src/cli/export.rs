@@ -1,6 +1,7 @@
 //! `handloom export`: writes the data of an output folder in the layouts of other tools.
 
 use crate::cli::progress::{Console, ProgressKind};
+use crate::config::constraints::choice;
 use crate::error::{CliError, Exit};
 use crate::export::{
     CLIPS_PER_SHARD, ExportConfig, ExportFormat, ExportFrames, ExportOutcome, ExportProgress,
@@ -8,7 +9,7 @@ use crate::export::{
 };
 use crate::inference::ShutdownFlag;
 use crate::sequence::options::NamedChoice;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -43,14 +44,14 @@ pub struct ExportArgs {
     #[arg(value_name = "OUT")]
     pub results: PathBuf,
     /// The layout
-    #[arg(long, value_name = "FORMAT", value_enum)]
-    pub to: FormatArg,
+    #[arg(long, value_name = "FORMAT", value_parser = choice::<ExportFormat>())]
+    pub to: ExportFormat,
     /// Folder for the files: new or empty, or that of the same export; created when missing
     #[arg(long, value_name = "DIR")]
     pub dest: PathBuf,
     /// Which frames [default: frames where they were kept, otherwise sequences]
-    #[arg(long, value_enum)]
-    pub from: Option<FramesArg>,
+    #[arg(long, value_name = "FRAMES", value_parser = choice::<ExportFrames>())]
+    pub from: Option<ExportFrames>,
     /// Clips in one file of parquet and webdataset
     #[arg(long, value_name = "N", default_value_t = CLIPS_PER_SHARD as u64, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub clips_per_shard: u64,
@@ -59,42 +60,13 @@ pub struct ExportArgs {
     pub progress: ProgressKind,
 }
 
-/// A layout on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[expect(missing_docs, reason = "the help above describes the layouts")]
-pub enum FormatArg {
-    Pose,
-    Parquet,
-    AslSigns,
-    Webdataset,
-    Npy,
-}
-
-/// The frames on the command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FramesArg {
-    /// The frames that the sequences were made of
-    Sequences,
-    /// Every kept frame
-    Frames,
-}
-
 impl ExportArgs {
     fn config(&self) -> ExportConfig {
         ExportConfig {
             out: self.results.clone(),
             destination: self.dest.clone(),
-            format: match self.to {
-                FormatArg::Pose => ExportFormat::Pose,
-                FormatArg::Parquet => ExportFormat::Parquet,
-                FormatArg::AslSigns => ExportFormat::AslSigns,
-                FormatArg::Webdataset => ExportFormat::Webdataset,
-                FormatArg::Npy => ExportFormat::Npy,
-            },
-            frames: self.from.map(|from| match from {
-                FramesArg::Sequences => ExportFrames::Sequences,
-                FramesArg::Frames => ExportFrames::Kept,
-            }),
+            format: self.to,
+            frames: self.from,
             clips_per_shard: usize::try_from(self.clips_per_shard).unwrap_or(usize::MAX),
         }
     }

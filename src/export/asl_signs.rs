@@ -4,7 +4,6 @@
 use super::ExportError;
 use super::parquet::{io_error, properties};
 use super::source::{ClipHands, ExportClip, SidedFrame};
-use crate::hand::landmarks::LANDMARKS;
 use crate::storage::atomic_file::HashingWriter;
 use arrow_array::{ArrayRef, Float64Array, Int16Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
@@ -15,9 +14,9 @@ use std::sync::Arc;
 /// Landmarks of a frame by type, in order, and the slot of the hand that they are.
 const TYPES: [(&str, i16, Option<usize>); 4] = [
     ("face", 468, None),
-    ("left_hand", LANDMARKS as i16, Some(0)),
+    ("left_hand", 21, Some(0)),
     ("pose", 33, None),
-    ("right_hand", LANDMARKS as i16, Some(1)),
+    ("right_hand", 21, Some(1)),
 ];
 
 /// Frames that are written at once.
@@ -31,21 +30,20 @@ pub(super) fn path(n: usize, clip: &ExportClip) -> String {
     format!("train_landmark_files/{}/{n}.parquet", clip.signer_id)
 }
 
-/// Writes the file of the one clip in `clips`.
-pub(super) fn write<'a>(
+/// Writes the file of a clip.
+///
+/// # Errors
+/// When it has too many frames or the file cannot be written.
+pub(super) fn write(
     to: &mut (impl Write + Send),
-    clips: impl Iterator<Item = Result<(&'a ExportClip, ClipHands), ExportError>>,
+    clip: &ExportClip,
+    hands: &ClipHands,
 ) -> Result<(), ExportError> {
-    for clip in clips {
-        let (clip, hands) = clip?;
-        let too_long = || ExportError::TooLong {
-            video_id: clip.video_id.clone(),
-            frames: hands.frames.len(),
-        };
-        let numbers = numbers(&hands.frames).ok_or_else(too_long)?;
-        encode(&mut *to, &hands.frames, &numbers).map_err(io_error)?;
-    }
-    Ok(())
+    let numbers = numbers(&hands.frames).ok_or_else(|| ExportError::TooLong {
+        video_id: clip.video_id.clone(),
+        frames: hands.frames.len(),
+    })?;
+    Ok(encode(to, &hands.frames, &numbers).map_err(io_error)?)
 }
 
 /// The number of each frame in 16 bits: its index in the clip, or where one is too large its index among the frames.

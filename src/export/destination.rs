@@ -229,13 +229,11 @@ fn read_value(path: &Path) -> Result<Option<Value>, ExportError> {
 fn is_empty(path: &Path) -> Result<bool, ExportError> {
     let mut entries = match fs::read_dir(path) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
-        Err(error) => {
-            return Err(ExportError::Write(StoreError::Write {
-                path: path.to_path_buf(),
-                source: error,
-            }));
+        // What is wrong with the path shows when the folder is made.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(true);
         }
+        Err(error) => return Err(StoreError::read(path)(error).into()),
     };
     Ok(entries.all(|entry| {
         entry.is_ok_and(|entry| {

@@ -24,7 +24,7 @@ use destination::Destination;
 use serde_json::{Value, json};
 use source::{ClipHands, ExportClip, ExportSource};
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// Clips in one file of a format that has several in one.
@@ -255,24 +255,28 @@ pub fn export(
         if is_stopped() {
             return Ok(ExportOutcome::Stopped);
         }
-        let mut facts = Vec::new();
+        let mut facts = None;
         destination.write(&file.name, |to| {
-            let hands = file.clips.iter().map(|n| {
-                let hands = source.hands(&clips[*n])?;
-                if !config.format.is_sharded() {
-                    facts.push(ClipFacts::of(&hands));
-                }
-                Ok((&clips[*n], hands))
-            });
+            let mut hands = file
+                .clips
+                .iter()
+                .map(|n| Ok((&clips[*n], source.hands(&clips[*n])?)));
             match config.format {
-                ExportFormat::Pose => pose::write(to, hands),
-                ExportFormat::Parquet => parquet::write(to, hands),
-                ExportFormat::AslSigns => asl_signs::write(to, hands),
-                ExportFormat::Webdataset => webdataset::write(to, hands),
-                ExportFormat::Npy => npy::write(to, hands),
+                ExportFormat::Parquet => return parquet::write(to, hands),
+                ExportFormat::Webdataset => return webdataset::write(to, hands),
+                _ => {}
             }
+            hands.try_for_each(|clip| {
+                let (clip, hands) = clip?;
+                facts = Some(ClipFacts::of(&hands));
+                match config.format {
+                    ExportFormat::AslSigns => asl_signs::write(to, clip, &hands),
+                    ExportFormat::Pose => Ok(pose::write(to, &hands)?),
+                    _ => Ok(npy::write(&mut *to, &hands)?),
+                }
+            })
         })?;
-        destination.record(&file.name, facts.pop())?;
+        destination.record(&file.name, facts)?;
         progress.done += file.clips.len();
         report(ExportProgress {
             file: Some(&file.name),
@@ -280,27 +284,22 @@ pub fn export(
         });
     }
     let labels = source.labels();
-    let write_labels = |to: &mut HashingWriter<'_>| write_json(to, &labels_json(labels));
-    match config.format {
-        ExportFormat::AslSigns => {
-            destination.write("train.csv", |to| asl_signs::write_table(to, &clips))?;
-            destination.write("sign_to_prediction_index_map.json", write_labels)?;
-        }
-        format => {
-            if !format.is_sharded() {
-                let rows = files
-                    .iter()
-                    .map(|file| (&*file.name, &clips[file.clips[0]]));
-                let table = npy::index(rows, |name| destination.facts(name))?;
-                destination.write("index.csv", |to| Ok(io::Write::write_all(to, &table)?))?;
-            }
-            destination.write("label_map.json", write_labels)?;
-        }
+    let label_map = match config.format {
+        ExportFormat::AslSigns => "sign_to_prediction_index_map.json",
+        _ => "label_map.json",
+    };
+    destination.write(label_map, |to| write_json(to, &labels_json(labels)))?;
+    if config.format == ExportFormat::AslSigns {
+        destination.write("train.csv", |to| asl_signs::write_table(to, &clips))?;
+    } else if !config.format.is_sharded() {
+        let rows = files
+            .iter()
+            .map(|file| (&*file.name, &clips[file.clips[0]]));
+        let table = npy::index(rows, |name| destination.facts(name))?;
+        destination.write("index.csv", |to| Ok(to.write_all(&table)?))?;
     }
     let card = card::card(config.format, source.frames(), &clips, labels.len());
-    destination.write("README.md", |to| {
-        Ok(io::Write::write_all(to, card.as_bytes())?)
-    })?;
+    destination.write("README.md", |to| Ok(to.write_all(card.as_bytes())?))?;
     let files = destination.finish()?;
     Ok(ExportOutcome::Finished { files })
 }
@@ -389,5 +388,5 @@ fn labels_json(labels: &[(String, i64)]) -> Value {
 
 fn write_json(to: &mut HashingWriter<'_>, value: &Value) -> Result<(), ExportError> {
     serde_json::to_writer_pretty(&mut *to, value).map_err(io::Error::from)?;
-    Ok(io::Write::write_all(to, b"\n")?)
+    Ok(to.write_all(b"\n")?)
 }

@@ -1,10 +1,9 @@
 //! One `.npy` file a clip, f32 `[T, 42, 3]`, and `index.csv`.
 
-use super::source::{ClipHands, ExportClip};
+use super::source::{ClipHands, ExportClip, SidedFrame};
 use super::{ClipFacts, ExportError};
 use crate::hand::landmarks::LANDMARKS;
 use crate::sequence::normalize::SLOTS;
-use crate::storage::atomic_file::HashingWriter;
 use crate::storage::npz::write_npy;
 use std::io::{self, Write};
 
@@ -25,25 +24,10 @@ const COLUMNS: [&str; 13] = [
     "same_side_frames",
 ];
 
-/// Writes the file of the one clip in `clips`.
-pub(super) fn write<'a>(
-    to: &mut HashingWriter<'_>,
-    clips: impl Iterator<Item = Result<(&'a ExportClip, ClipHands), ExportError>>,
-) -> Result<(), ExportError> {
-    for clip in clips {
-        write_array(&mut *to, &clip?.1)?;
-    }
-    Ok(())
-}
-
-/// Writes the landmarks as an `.npy` file: f32 `[T, 42, 3]`, left hand first, NaN where there is no hand.
-pub(super) fn write_array(to: impl Write, hands: &ClipHands) -> io::Result<()> {
+/// Writes the landmarks of a clip: f32 `[T, 42, 3]`, left hand first, NaN where there is no hand.
+pub(super) fn write(to: impl Write, hands: &ClipHands) -> io::Result<()> {
     let shape = [hands.frames.len(), SLOTS * LANDMARKS, 3];
-    write_npy(
-        to,
-        &shape,
-        hands.frames.iter().flat_map(|frame| frame.values()),
-    )
+    write_npy(to, &shape, hands.frames.iter().flat_map(SidedFrame::values))
 }
 
 /// `index.csv`: one line a file, with the facts that `facts_of` it gives.
@@ -77,5 +61,7 @@ pub(super) fn index<'a>(
         ];
         table.write_record(line).map_err(io::Error::from)?;
     }
-    Ok(table.into_inner().map_err(|error| error.into_error())?)
+    Ok(table
+        .into_inner()
+        .map_err(csv::IntoInnerError::into_error)?)
 }

@@ -1,8 +1,7 @@
 //! `.pose` files of pose-format 0.2: a header with the image size and the names of the points, then for each frame x, y in
 //! pixels, z as detected, and a confidence. Little-endian. Pure.
 
-use super::ExportError;
-use super::source::{ClipHands, ExportClip};
+use super::source::ClipHands;
 use crate::draw::skeleton::{BONES, HAND_COLORS};
 use crate::hand::landmarks::LANDMARKS;
 use crate::sequence::normalize::SLOTS;
@@ -15,42 +14,17 @@ const DEFAULT_FPS: f32 = 25.0;
 const COMPONENTS: [&str; SLOTS] = ["LEFT_HAND_LANDMARKS", "RIGHT_HAND_LANDMARKS"];
 
 /// MediaPipe's names of the landmarks.
+#[rustfmt::skip]
 const POINTS: [&str; LANDMARKS] = [
-    "WRIST",
-    "THUMB_CMC",
-    "THUMB_MCP",
-    "THUMB_IP",
-    "THUMB_TIP",
-    "INDEX_FINGER_MCP",
-    "INDEX_FINGER_PIP",
-    "INDEX_FINGER_DIP",
-    "INDEX_FINGER_TIP",
-    "MIDDLE_FINGER_MCP",
-    "MIDDLE_FINGER_PIP",
-    "MIDDLE_FINGER_DIP",
-    "MIDDLE_FINGER_TIP",
-    "RING_FINGER_MCP",
-    "RING_FINGER_PIP",
-    "RING_FINGER_DIP",
-    "RING_FINGER_TIP",
-    "PINKY_MCP",
-    "PINKY_PIP",
-    "PINKY_DIP",
-    "PINKY_TIP",
+    "WRIST", "THUMB_CMC", "THUMB_MCP", "THUMB_IP", "THUMB_TIP",
+    "INDEX_FINGER_MCP", "INDEX_FINGER_PIP", "INDEX_FINGER_DIP", "INDEX_FINGER_TIP",
+    "MIDDLE_FINGER_MCP", "MIDDLE_FINGER_PIP", "MIDDLE_FINGER_DIP", "MIDDLE_FINGER_TIP",
+    "RING_FINGER_MCP", "RING_FINGER_PIP", "RING_FINGER_DIP", "RING_FINGER_TIP",
+    "PINKY_MCP", "PINKY_PIP", "PINKY_DIP", "PINKY_TIP",
 ];
 
-/// Writes the file of the one clip in `clips`.
-pub(super) fn write<'a>(
-    to: &mut impl Write,
-    clips: impl Iterator<Item = Result<(&'a ExportClip, ClipHands), ExportError>>,
-) -> Result<(), ExportError> {
-    for clip in clips {
-        encode(to, &clip?.1)?;
-    }
-    Ok(())
-}
-
-fn encode(to: &mut impl Write, hands: &ClipHands) -> io::Result<()> {
+/// Writes the file of a clip.
+pub(super) fn write(to: &mut impl Write, hands: &ClipHands) -> io::Result<()> {
     // Where no size is known the coordinates stay fractions: of an image of one pixel.
     let [width, height] =
         [hands.width, hands.height].map(|side| u16::try_from(side).ok().filter(|side| *side > 0));

@@ -1,7 +1,7 @@
 //! Tar shards for `webdataset`: `KEY.json` and `KEY.landmarks.npy` of each clip, one behind the other.
 
 use super::ExportError;
-use super::npy::write_array;
+use super::npy;
 use super::source::{ClipHands, ExportClip};
 use serde_json::json;
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ pub(super) fn write<'a>(
     for clip in clips {
         let (clip, hands) = clip?;
         let mut array = Vec::new();
-        write_array(&mut array, &hands)?;
+        npy::write(&mut array, &hands)?;
         add(
             &mut tar,
             &format!("{}.json", clip.key),

@@ -122,7 +122,8 @@ def check_pose(folder, clips):
         assert len(drawn) == len(hands) and drawn[0].shape == (clip["height"], clip["width"], 3)
         for image, is_seen in zip(drawn, seen.any(1)):
             assert (image != image[0, 0]).any() == is_seen
-    pose.normalize(pose.header.normalization_info(("LEFT_HAND_LANDMARKS", "WRIST"), ("LEFT_HAND_LANDMARKS", "PINKY_MCP")))
+    points = [("LEFT_HAND_LANDMARKS", name) for name in ("WRIST", "PINKY_MCP")]
+    pose.normalize(pose.header.normalization_info(*points))
     try:
         pose.normalize()
     except ValueError as error:
@@ -132,7 +133,7 @@ def check_pose(folder, clips):
 
 
 def check_parquet(folder, clips):
-    of_split = {"train": [c for c in clips if c["split"] in ("train", "")], "test": [c for c in clips if c["split"] == "test"]}
+    of_split = {split: [clip for clip in clips if (clip["split"] or "train") == split] for split in ("test", "train")}
     files = sorted(glob.glob(f"{folder}/data/train-*.parquet"))
     schema = pq.read_schema(files[0])
     point = pa.list_(pa.list_(pa.list_(pa.float32(), 3), 21), 2)
@@ -146,7 +147,7 @@ def check_parquet(folder, clips):
         equal(flat.reshape(-1, 2, 21, 3), clip.sides()[0])
     by_card = datasets.load_dataset(str(folder))
     by_files = datasets.load_dataset("parquet", data_files={"train": files})
-    assert {split: len(rows) for split, rows in by_card.items()} == {split: len(rows) for split, rows in of_split.items()}
+    assert {split: len(by_card[split]) for split in by_card} == {split: len(of_split[split]) for split in of_split}
     for loaded in (by_card, by_files):
         feature = loaded["train"].features["landmarks"]
         for length in (-1, 2, 21, 3):
@@ -187,7 +188,8 @@ def check_webdataset(folder, clips):
     for split in ("train", "test"):
         wanted = [clip for clip in clips if (clip["split"] or "train") == split]
         shards = sorted(glob.glob(f"{folder}/{split}-*.tar"))
-        samples = list(wds.WebDataset(shards, shardshuffle=False).decode().to_tuple("__key__", "landmarks.npy", "json"))
+        members = ("__key__", "landmarks.npy", "json")
+        samples = list(wds.WebDataset(shards, shardshuffle=False).decode().to_tuple(*members))
         assert [facts["video_id"] for _, _, facts in samples] == [clip["video_ids"] for clip in wanted]
         for (key, landmarks, facts), clip in zip(samples, wanted):
             hands, same = clip.sides()
@@ -204,7 +206,13 @@ def check_npy(folder, clips):
         assert line.frames == len(clip["landmarks"])
 
 
-CHECKS = {"pose": check_pose, "parquet": check_parquet, "asl-signs": check_asl_signs, "webdataset": check_webdataset, "npy": check_npy}
+CHECKS = {
+    "pose": check_pose,
+    "parquet": check_parquet,
+    "asl-signs": check_asl_signs,
+    "webdataset": check_webdataset,
+    "npy": check_npy,
+}
 
 make_results()
 check_loader()

@@ -20,7 +20,9 @@ def main():
     assert isinstance(dataset, torch.utils.data.Dataset)
     for context in (None, "spawn"):
         workers = 0 if context is None else 2
-        loader = torch.utils.data.DataLoader(dataset, batch_size=4, num_workers=workers, multiprocessing_context=context)
+        loader = torch.utils.data.DataLoader(
+            dataset, batch_size=4, num_workers=workers, multiprocessing_context=context
+        )
         found = [(sequences, labels) for sequences, labels in loader]
         sequences = torch.cat([sequences for sequences, _ in found])
         labels = torch.cat([labels for _, labels in found])

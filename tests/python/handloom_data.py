@@ -2,9 +2,9 @@
 
     from handloom_data import Clips, Frames, SignDataset
 
-    for clip in Clips("out", split="train"):             # one dictionary a clip: the arrays of batches/, without padding
-        hands, same_side = clip.sides()                  # [T, 2, 21, 3] left and right hand, NaN where there is none
-    for clip in Frames("out"):                           # the same for every frame, of a job with --keep-frames
+    for clip in Clips("out", split="train"):        # one dictionary a clip: the arrays of batches/, without padding
+        hands, same_side = clip.sides()             # [T, 2, 21, 3] left and right hand, NaN where there is none
+    for clip in Frames("out"):                      # the same for every frame, of a job with --keep-frames
         clip["landmarks"], clip["time_s"]
     loader = torch.utils.data.DataLoader(SignDataset("out", split="train"), batch_size=32, shuffle=True)
 
@@ -46,8 +46,8 @@ def open_npz(path):
 def sides(landmarks, handedness, score):
     """The left and the right hand of each frame, and whether the detector took both for the same side.
 
-    landmarks [T, 2, 21, 3], handedness [T, 2] and score [T, 2] are in the order of detection. Of two hands of one side the
-    one with the better score keeps it. Gives [T, 2, 21, 3], NaN where there is no hand, and bool [T].
+    landmarks [T, 2, 21, 3], handedness [T, 2] and score [T, 2] are in the order of detection. Of two hands of one side
+    the one with the better score keeps it. Gives [T, 2, 21, 3], NaN where there is no hand, and bool [T].
     """
     same = (handedness[:, 0] == handedness[:, 1]) & (handedness[:, 0] >= 0)
     swap = np.where(same & (score[:, 0] < score[:, 1]), handedness[:, 0] == 0, handedness[:, 0] == 1)

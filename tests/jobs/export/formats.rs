@@ -22,10 +22,8 @@ pub(super) fn parse_npy(bytes: &[u8]) -> (Vec<usize>, Vec<f32>) {
         "{header}"
     );
     let shape = header.split(['(', ')']).nth(1).unwrap();
-    let shape = shape
-        .split(", ")
-        .map(|n| n.trim_end_matches(',').parse().unwrap())
-        .collect();
+    let shape = shape.split(',').map(str::trim).filter(|n| !n.is_empty());
+    let shape = shape.map(|n| n.parse().unwrap()).collect();
     (shape, floats(&bytes[end..]))
 }
 
