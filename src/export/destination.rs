@@ -1,7 +1,7 @@
 //! The folder of an export. Each file is whole or absent. A journal names the files that are written, so that an
 //! interrupted export continues; `dataset.json`, written last, replaces it: a folder with that file is a whole export.
 
-use super::{ClipFacts, ExportError, write_json};
+use super::{ExportError, write_json};
 use crate::storage::StoreError;
 use crate::storage::atomic_file::{
     HashingWriter, append_line, file_sha256, make_folder, open_plain, remove_partial_files,
@@ -27,8 +27,8 @@ const FILES_KEY: &str = "files";
 struct WrittenFile {
     name: String,
     sha256: String,
-    /// Of the clip in it, where it has one alone.
-    facts: Option<ClipFacts>,
+    /// Of the clip in it, where it has one alone: what `index.csv` says of it.
+    facts: Vec<String>,
 }
 
 /// The folder of an export that this process alone writes.
@@ -127,11 +127,7 @@ impl Destination {
     }
 
     /// Notes in the journal that the file `name` is written.
-    pub(super) fn record(
-        &mut self,
-        name: &str,
-        facts: Option<ClipFacts>,
-    ) -> Result<(), ExportError> {
+    pub(super) fn record(&mut self, name: &str, facts: Vec<String>) -> Result<(), ExportError> {
         let file = WrittenFile {
             name: name.to_owned(),
             sha256: self.hashes.get(name).cloned().unwrap_or_default(),
@@ -144,8 +140,8 @@ impl Destination {
     }
 
     /// What the journal says of the clip in the file `name`.
-    pub(super) fn facts(&self, name: &str) -> Option<&ClipFacts> {
-        self.known.get(name)?.facts.as_ref()
+    pub(super) fn facts(&self, name: &str) -> &[String] {
+        self.known.get(name).map_or(&[], |file| &file.facts)
     }
 
     /// Writes `dataset.json` and removes the journal. Returns the number of files.

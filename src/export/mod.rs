@@ -175,11 +175,10 @@ impl From<ExportError> for CliError {
     fn from(error: ExportError) -> Self {
         let exit = match error {
             ExportError::Folder(error) => return error.into(),
-            ExportError::Write(ref store) => exit_of_write(store),
             ExportError::NotFinished { .. } | ExportError::NotKept { .. } => Exit::NoInput,
             ExportError::Empty { .. } => Exit::Nothing,
-            ExportError::Occupied { .. } => Exit::CannotCreate,
-            ExportError::File(_) => Exit::InOut,
+            ExportError::Write(StoreError::Write { .. }) | ExportError::File(_) => Exit::InOut,
+            ExportError::Write(_) | ExportError::Occupied { .. } => Exit::CannotCreate,
             ExportError::Changed { .. }
             | ExportError::BadLabelMap { .. }
             | ExportError::Damaged { .. }
@@ -189,39 +188,10 @@ impl From<ExportError> for CliError {
     }
 }
 
-fn exit_of_write(error: &StoreError) -> Exit {
-    match error {
-        StoreError::Write { .. } => Exit::InOut,
-        _ => Exit::CannotCreate,
-    }
-}
-
 /// A file of an export and its clips, by their index in the plan.
 struct ExportFile {
     name: String,
     clips: Vec<usize>,
-}
-
-/// What `index.csv` says of a clip beside its labels.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-struct ClipFacts {
-    frames: usize,
-    fps: Option<f32>,
-    width: u32,
-    height: u32,
-    same_side_frames: usize,
-}
-
-impl ClipFacts {
-    fn of(hands: &ClipHands) -> Self {
-        Self {
-            frames: hands.frames.len(),
-            fps: hands.fps,
-            width: hands.width,
-            height: hands.height,
-            same_side_frames: hands.frames.iter().filter(|f| f.is_same_side).count(),
-        }
-    }
 }
 
 /// Exports the results of `config`. `report` learns what is done; the export stops between two files when
@@ -255,7 +225,7 @@ pub fn export(
         if is_stopped() {
             return Ok(ExportOutcome::Stopped);
         }
-        let mut facts = None;
+        let mut facts = Vec::new();
         destination.write(&file.name, |to| {
             let mut hands = file
                 .clips
@@ -268,7 +238,7 @@ pub fn export(
             }
             hands.try_for_each(|clip| {
                 let (clip, hands) = clip?;
-                facts = Some(ClipFacts::of(&hands));
+                facts = npy::facts(&hands);
                 match config.format {
                     ExportFormat::AslSigns => asl_signs::write(to, clip, &hands),
                     ExportFormat::Pose => Ok(pose::write(to, &hands)?),
@@ -288,7 +258,9 @@ pub fn export(
         ExportFormat::AslSigns => "sign_to_prediction_index_map.json",
         _ => "label_map.json",
     };
-    destination.write(label_map, |to| write_json(to, &labels_json(labels)))?;
+    let classes = labels.iter().map(|(gloss, id)| (gloss.clone(), json!(id)));
+    let classes = Value::Object(classes.collect());
+    destination.write(label_map, |to| write_json(to, &classes))?;
     if config.format == ExportFormat::AslSigns {
         destination.write("train.csv", |to| asl_signs::write_table(to, &clips))?;
     } else if !config.format.is_sharded() {
@@ -375,15 +347,6 @@ fn identity(config: &ExportConfig, source: &ExportSource, clips: &[ExportClip]) 
         "settings": source.run()["settings"],
         "source": source.hashes(),
     })
-}
-
-fn labels_json(labels: &[(String, i64)]) -> Value {
-    let labels = labels.iter();
-    Value::Object(
-        labels
-            .map(|(gloss, id)| (gloss.clone(), json!(id)))
-            .collect(),
-    )
 }
 
 fn write_json(to: &mut HashingWriter<'_>, value: &Value) -> Result<(), ExportError> {

@@ -15,6 +15,7 @@ use crate::storage::batches::{BatchRow, batch_name, batch_path, read_batch};
 use crate::storage::frames_file::{FramesFile, frames_name};
 use crate::storage::manifest::MANIFEST_NAME;
 use crate::storage::npz::NpzReader;
+use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, ErrorKind};
@@ -26,6 +27,12 @@ const LABEL_MAP_NAME: &str = "label_map.json";
 const KEY_CHARS_MAX: usize = 80;
 /// The split of clips without one.
 const DEFAULT_SPLIT: &str = "train";
+
+/// The part of `label_map.json` that counts here.
+#[derive(Deserialize)]
+struct LabelMap {
+    classes: BTreeMap<String, i64>,
+}
 
 /// An accepted clip.
 #[derive(Clone, Debug)]
@@ -235,9 +242,9 @@ impl ExportSource {
         if path.exists() {
             self.hash(LABEL_MAP_NAME.to_owned())?;
             let file = open_plain(&path).map_err(StoreError::read(&path))?;
-            let labels = serde_json::from_reader::<_, BTreeMap<String, i64>>(BufReader::new(file));
-            let labels = labels.map_err(|error| ExportError::BadLabelMap { path, error })?;
-            let mut labels: Vec<_> = labels.into_iter().collect();
+            let map = serde_json::from_reader::<_, LabelMap>(BufReader::new(file));
+            let map = map.map_err(|error| ExportError::BadLabelMap { path, error })?;
+            let mut labels: Vec<_> = map.classes.into_iter().collect();
             labels.sort_by_key(|(_, id)| *id);
             return Ok(labels);
         }

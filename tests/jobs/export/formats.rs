@@ -270,7 +270,7 @@ fn check_row(rows: &RecordBatch, row: usize, clip: &Clip) {
         let inner = landmarks.as_fixed_size_list();
         assert_eq!(inner.value_length(), size);
         // The child of a slice is the whole child.
-        let from = inner.value_offset_at(0) as usize;
+        let from = inner.value_offset_at(0);
         landmarks = inner.values().slice(from, inner.len() * size as usize);
     }
     assert_eq!(
