@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert setup-package build demo test test-quick test-package test-package-release test-gpu test-vm test-long test-train test-interop lint deny fuzz bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
+.PHONY: help setup setup-litert setup-package build demo test test-jobs test-rest test-quick test-package test-package-release test-gpu test-vm test-long test-train test-interop lint deny fuzz bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
 CARGO ?= cargo
 SHARED ?= ../shared
 BASELINE ?= target/baseline.json
@@ -32,8 +32,17 @@ demo: build ## draw hands, process them, show the table and a picture
 
 test: setup ## formatting, lints, all tests, and then the package
 	@$(MAKE) --no-print-directory lint
-	$(CARGO) test --locked
+	$(CARGO) test --locked --no-run
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-jobs test-rest
 	@$(MAKE) --no-print-directory test-package
+
+# Side by side: a long test of one leaves a core to the other.
+test-jobs:
+	+$(CARGO) test --locked --test jobs --test models
+
+test-rest:
+	+$(CARGO) test --locked --lib --bins --test architecture --test camera --test daemon --test interface
+	+$(CARGO) test --locked --doc
 
 test-quick: setup ## the inner loop: unit tests, goldens, the `process` command
 	$(CARGO) test --locked --lib

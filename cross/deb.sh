@@ -78,6 +78,7 @@ gzip -9nc CHANGELOG.md >"$root/usr/share/doc/handloom/changelog.gz"
 # The guides, naming the files that are beside them.
 guide() { sed -f cross/package/guides.sed "$1" | gzip -9n >"$root/usr/share/doc/handloom/$2.md.gz"; }
 guide README.md README
+guide src/dataset/README.md data
 guide cross/README.md install
 guide systemd/README.md operate
 guide models/README.md accelerators

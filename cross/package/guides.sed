@@ -1,9 +1,11 @@
 # The pages as the package carries them: they name each other as the files beside them, and link to nothing else here.
 s|!\[[^]]*\]([^)]*)||g
 s|\[`systemd/handloom.toml`\](handloom.toml)|`/etc/handloom/handloom.toml`|g
-s|\[\([^]]*\)\](\(\.\./\)\{0,1\}cross/README\.md[^)]*)|\1 (`install.md.gz`)|g
-s|\[\([^]]*\)\](\(\.\./\)\{0,1\}systemd/README\.md[^)]*)|\1 (`operate.md.gz`)|g
-s|\[\([^]]*\)\](\(\.\./\)\{0,1\}models/README\.md[^)]*)|\1 (`accelerators.md.gz`)|g
+s|\[\([^]]*\)\](\(\.\./\)*cross/README\.md[^)]*)|\1 (`install.md.gz`)|g
+s|\[\([^]]*\)\](\(\.\./\)*systemd/README\.md[^)]*)|\1 (`operate.md.gz`)|g
+s|\[\([^]]*\)\](\(\.\./\)*models/README\.md[^)]*)|\1 (`accelerators.md.gz`)|g
+s|\[\([^]]*\)\](\(\.\./\)*src/dataset/README\.md[^)]*)|\1 (`data.md.gz`)|g
+s|\[\([^]]*\)\](\.\./\.\./README\.md[^)]*)|\1 (`README.md.gz`)|g
 s|\[\([^]]*\)\](CHANGELOG\.md)|\1 (`changelog.gz`)|g
 s|\[\([^]]*\)\](tests/[^)]*)|\1 (in the sources)|g
 s|\[\(`models/manifest.json`\)\](manifest\.json)|\1 (in the sources)|g

@@ -58,6 +58,7 @@ usr/lib/udev/rules.d/60-handloom.rules
 usr/share/bash-completion/completions/handloom
 usr/share/doc/handloom/examples/handloom.toml
 usr/share/doc/handloom/accelerators.md.gz
+usr/share/doc/handloom/data.md.gz
 usr/share/doc/handloom/install.md.gz
 usr/share/doc/handloom/operate.md.gz
 usr/share/doc/handloom/tflite-licences.txt.gz
@@ -139,6 +140,7 @@ def contents(package, tree):
         expect(".SH SYNOPSIS" in page, "no synopsis in %s.1" % name)
     guides = {
         "README": "`install.md.gz`",
+        "data": "--keep-frames",
         "install": "/etc/credstore/handloom.mqtt-password",
         "operate": "`/etc/handloom/handloom.toml`",
         "accelerators": "require:NAME",

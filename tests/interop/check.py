@@ -19,7 +19,8 @@ import webdataset as wds
 from pose_format import Pose
 from pose_format.pose_visualizer import PoseVisualizer
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "python"))
+ROOT = pathlib.Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests/python"))
 import handloom_data as hd
 
 PROGRAM, FOLDER = sys.argv[1], pathlib.Path(sys.argv[2])
@@ -90,6 +91,21 @@ def check_loader():
             assert "has no batches" in str(error)
         else:
             raise AssertionError(bad)
+
+
+def check_page():
+    """The README's example runs as it stands."""
+    codes = (ROOT / "README.md").read_text().split("```python\n")
+    [example] = [code for code in codes if code.startswith("from handloom_data")]
+    for name in ("out", "every"):
+        if not (FOLDER / name).exists():
+            (FOLDER / name).symlink_to(OUT.resolve())
+    here = os.getcwd()
+    os.chdir(FOLDER)
+    found = {}
+    exec(example.split("```")[0], found)
+    os.chdir(here)
+    assert found["hands"].shape[1:] == (2, 21, 3) and len(found["pairs"]) > 2 and len(found["frames"]) > 5
 
 
 def equal(found, wanted):
@@ -216,6 +232,7 @@ CHECKS = {
 
 make_results()
 check_loader()
+check_page()
 print("handloom_data.py: equal to numpy.load")
 for which, clips in (("frames", hd.Frames(OUT)), ("sequences", hd.Clips(OUT))):
     clips = list(clips)

@@ -142,16 +142,9 @@ fn clip(n: usize, dice: &mut Dice) -> (Clip, BatchRow) {
             frame.handedness_score[slot] = 0.5 + number(dice) / 8.0;
         }
         frame.hand_count = u8::try_from(found).unwrap();
-        // The rule in other words than the source: who has the better claim chooses, the other gets what is left.
-        let mut order: Vec<usize> = (0..found).collect();
-        order.sort_by(|a, b| frame.handedness_score[*b].total_cmp(&frame.handedness_score[*a]));
-        let (mut hands, mut scores) = ([None; 2], [0.0; 2]);
-        for slot in order {
-            let own = usize::try_from(frame.handedness[slot]).unwrap();
-            let side = if hands[own].is_none() { own } else { 1 - own };
-            hands[side] = Some(frame.landmarks[slot]);
-            scores[side] = frame.handedness_score[slot];
-        }
+        let sides = sides(frame.handedness, frame.handedness_score);
+        let hands = sides.map(|slot| Some(frame.landmarks[slot?]));
+        let scores = sides.map(|slot| slot.map_or(0.0, |slot| frame.handedness_score[slot]));
         clip.hands.push(hands);
         clip.scores.push(scores);
         clip.same_side
@@ -171,6 +164,21 @@ fn clip(n: usize, dice: &mut Dice) -> (Clip, BatchRow) {
         format: clip.format,
     };
     (clip, row)
+}
+
+/// The slots of the left and the right hand, by the rule in other words than the source: who has the better claim chooses,
+/// the other gets what is left.
+fn sides(handedness: [i8; 2], scores: [f32; 2]) -> [Option<usize>; 2] {
+    let mut order = vec![0, 1];
+    order.retain(|slot| handedness[*slot] >= 0);
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    let mut sides = [None; 2];
+    for slot in order {
+        let own = usize::try_from(handedness[slot]).unwrap();
+        let side = if sides[own].is_none() { own } else { 1 - own };
+        sides[side] = Some(slot);
+    }
+    sides
 }
 
 /// From 0 to 1, with all bits in use.
@@ -298,24 +306,25 @@ fn every_kept_frame_is_exported_where_frames_were_kept() {
         let mut npz = NpzReader::open(&out.join(format!("frames/{batch:05}.npz"))).unwrap();
         let offsets = npz.numbers::<i64>("offsets").unwrap().0;
         let landmarks = npz.numbers::<f32>("landmarks").unwrap().0;
-        let sides = npz.numbers::<i8>("handedness").unwrap().0;
+        let handedness = npz.numbers::<i8>("handedness").unwrap().0;
+        let scores = npz.numbers::<f32>("handedness_score").unwrap().0;
         let mut with_hand = 0;
         for (n, id) in ids.iter().enumerate() {
             let [from, to] = [n, n + 1].map(|n| usize::try_from(offsets[n]).unwrap());
             let (shape, values) = formats::read_npy(&dest.join(format!("train/{id}.npy")));
             assert_eq!(shape, [to - from, 42, 3]);
             for (frame, values) in (from..to).zip(values.chunks(126)) {
-                let found = &landmarks[frame * 126..][..126];
-                let is_swapped = sides[2 * frame] == 1;
-                let both = sides[2 * frame + 1] >= 0;
-                for (slot, values) in values.chunks(63).enumerate() {
-                    let hand = if is_swapped { 1 - slot } else { slot };
-                    if hand == 0 && sides[2 * frame] >= 0 {
-                        assert_eq!(bits(values), bits(&found[..63]), "{id} {frame}");
+                let pair = 2 * frame..2 * frame + 2;
+                let sides = sides(
+                    handedness[pair.clone()].try_into().unwrap(),
+                    scores[pair].try_into().unwrap(),
+                );
+                for (slot, values) in sides.into_iter().zip(values.chunks(63)) {
+                    let wanted = slot.map_or(&[f32::NAN; 63][..], |slot| {
                         with_hand += 1;
-                    } else if hand == 0 || !both {
-                        assert!(values.iter().all(|value| value.is_nan()), "{id} {frame}");
-                    }
+                        &landmarks[(2 * frame + slot) * 63..][..63]
+                    });
+                    assert_eq!(bits(values), bits(wanted), "{id} {frame}");
                 }
             }
         }
@@ -472,7 +481,7 @@ fn what_cannot_be_exported_is_named_with_the_fix() {
     let below = folder.path().join("file/dest");
     export(&out, "npy", &below, &[])
         .ends(73)
-        .says(&["file/dest", "to another folder"]);
+        .says(&["/file: ", "to another folder"]);
     export(&out, "npz", &dest, &[])
         .ends(64)
         .says(&["npz", "asl-signs"]);
@@ -498,7 +507,7 @@ fn labels_are_the_official_ones_where_the_job_wrote_them() {
     write_results(out.path(), 4);
     fs::write(
         out.path().join("label_map.json"),
-        r#"{"book": 0, "zebra": 7, "café": 5}"#,
+        r#"{"source": "a list", "classes": {"book": 0, "zebra": 7, "café": 5}}"#,
     )
     .unwrap();
     let dest = scratch();

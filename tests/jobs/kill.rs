@@ -297,13 +297,12 @@ fn a_job_that_is_killed_goes_on_where_it_was() {
     let folder: TempDir = scratch();
     let dataset = folder.path().join("dataset");
     make_dataset(&dataset);
-    let variants = [&KEEP[..], &LIMIT, &[], &[KEEP[0], LIMIT[0], LIMIT[1]]];
-    let references = variants.map(|more| {
-        Reference::make(
-            &dataset,
-            &folder.path().join(format!("r{}", more.len())),
-            more,
-        )
+    let both = [KEEP[0], LIMIT[0], LIMIT[1]];
+    let corrected = [KEEP[0], "--profile", "corrected"];
+    let variants = [&KEEP[..], &LIMIT, &[], &both, &corrected];
+    let references: [Reference; 5] = std::array::from_fn(|n| {
+        let out = folder.path().join(format!("reference-{n}"));
+        Reference::make(&dataset, &out, variants[n])
     });
     // The sequences are those of a job that keeps no frames.
     for [kept, not_kept] in [[0, 2], [3, 1]].map(|pair| pair.map(|n| &references[n].npz)) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# run.sh DATASET: held-out accuracy of the notebook's LSTM on the sequences of both profiles. Fetches PyTorch, pinned by
-# hash, into target/train.
+# run.sh DATASET: held-out accuracy of the notebook's LSTM on the sequences of both profiles, of the dataset's signs and the
+# demo's drawn ones. Fetches PyTorch, pinned by hash, into target/train.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=target/train
@@ -9,7 +9,13 @@ if ! [ -e $folder/python/installed ]; then
   $folder/python/bin/pip install --quiet --require-hashes --requirement tests/train/requirements.txt
   touch $folder/python/installed
 fi
+rm -rf $folder/demo
+target/release/handloom demo --out $folder/demo >/dev/null
+runs=()
 for profile in notebook corrected; do
-  target/release/handloom process "$1" --out $folder/$profile --profile $profile --min-videos-per-gloss 4 --fresh >/dev/null
+  options=(--profile $profile --min-videos-per-gloss 4 --fresh)
+  target/release/handloom process "$1" --out $folder/$profile "${options[@]}" >/dev/null
+  target/release/handloom process $folder/demo/dataset --out $folder/drawn-$profile "${options[@]}" >/dev/null
+  runs+=($folder/$profile+$folder/drawn-$profile)
 done
-$folder/python/bin/python tests/train/train.py $folder/notebook $folder/corrected
+$folder/python/bin/python tests/train/train.py "${runs[@]}"

@@ -10,8 +10,9 @@ pub(crate) struct Page {
 }
 
 /// Every page.
-pub(crate) const PAGES: [Page; 6] = [
+pub(crate) const PAGES: [Page; 7] = [
     README,
+    DATA,
     Page {
         path: "cross/README.md",
         text: include_str!("../../../cross/README.md"),
@@ -27,6 +28,10 @@ pub(crate) const PAGES: [Page; 6] = [
 pub(crate) const README: Page = Page {
     path: "README.md",
     text: include_str!("../../../README.md"),
+};
+pub(crate) const DATA: Page = Page {
+    path: "src/dataset/README.md",
+    text: include_str!("../../../src/dataset/README.md"),
 };
 pub(crate) const MODELS: Page = Page {
     path: "models/README.md",

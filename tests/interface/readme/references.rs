@@ -1,6 +1,6 @@
 //! What the pages name must exist: links, files, commands, flags, config keys, messages, make targets, crates.
 
-use super::pages::{MODELS, PAGES, Page, README, SYSTEMD, commands, root};
+use super::pages::{DATA, MODELS, PAGES, Page, README, SYSTEMD, commands, root};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use handloom::cli::Cli;
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 /// Pages whose flags are all ours.
-const OURS: [Page; 3] = [README, MODELS, SYSTEMD];
+const OURS: [Page; 4] = [README, DATA, MODELS, SYSTEMD];
 
 #[test]
 fn links_resolve() {
