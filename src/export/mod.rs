@@ -22,7 +22,7 @@ use crate::storage::StoreError;
 use crate::storage::atomic_file::HashingWriter;
 use destination::Destination;
 use serde_json::{Value, json};
-use source::{ClipHands, ExportClip, ExportSource};
+use source::{ExportClip, ExportSource};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
