@@ -17,7 +17,7 @@ use std::time::Instant;
 pub(super) const EXPORT_ABOUT: &str = "\
 Write the landmarks of an output folder in the layout of another tool.
 
-  pose        SPLIT/KEY.pose, index.csv                       pose-format 0.2: pixels, left and right hand
+  pose        SPLIT/KEY.pose, index.csv                       pose-format 0.2, in pixels
   parquet     data/SPLIT-00000-of-00001.parquet, README.md    Hugging Face datasets: one row a clip
   asl-signs   train_landmark_files/, train.csv                Kaggle's layout: 543 rows a frame
   webdataset  SPLIT-000000.tar                                KEY.landmarks.npy and KEY.json
@@ -49,7 +49,7 @@ pub struct ExportArgs {
     /// Folder for the files: new or empty, or that of the same export; created when missing
     #[arg(long, value_name = "DIR")]
     pub dest: PathBuf,
-    /// Which frames [default: frames where they were kept, otherwise sequences]
+    /// Frames that the sequences were made of, or all kept frames [default: frames, where they were kept]
     #[arg(long, value_name = "FRAMES", value_parser = choice::<ExportFrames>())]
     pub from: Option<ExportFrames>,
     /// Clips in one file of parquet and webdataset

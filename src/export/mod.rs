@@ -239,11 +239,13 @@ pub fn export(
             hands.try_for_each(|clip| {
                 let (clip, hands) = clip?;
                 facts = npy::facts(&hands);
+                let mut bytes = Vec::new();
                 match config.format {
-                    ExportFormat::AslSigns => asl_signs::write(to, clip, &hands),
-                    ExportFormat::Pose => Ok(pose::write(to, &hands)?),
-                    _ => Ok(npy::write(&mut *to, &hands)?),
+                    ExportFormat::AslSigns => return asl_signs::write(to, clip, &hands),
+                    ExportFormat::Pose => pose::write(&mut bytes, &hands)?,
+                    _ => npy::write(&mut bytes, &hands)?,
                 }
+                Ok(to.write_all(&bytes)?)
             })
         })?;
         destination.record(&file.name, facts)?;

@@ -349,8 +349,10 @@ fn clips(instances: &[InstanceRecord], labels: &[(String, i64)]) -> Vec<ExportCl
             "" => DEFAULT_SPLIT,
             split => split,
         };
-        let split = splits.entry(split);
-        let split = split.or_insert_with_key(|split| unique_name(split, &mut split_names));
+        // Hugging Face allows no `-`, and `train-*` is a pattern of file names.
+        let split = splits
+            .entry(split)
+            .or_insert_with_key(|split| unique_name(&split.replace('-', "_"), &mut split_names));
         clips.push(ExportClip {
             key: unique_name(record.id(), &mut keys),
             video_id: record.id().to_owned(),
