@@ -36,10 +36,11 @@ def open_npz(path):
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
             order = "F" if fortran_order else "C"
             name = member.filename.removesuffix(".npy")
-            is_empty = 0 in shape
-            arrays[name] = np.empty(shape, dtype) if is_empty else np.memmap(
-                path, dtype, "r", file.tell(), shape, order
-            )
+            # No map can be empty.
+            if 0 in shape:
+                arrays[name] = np.empty(shape, dtype)
+            else:
+                arrays[name] = np.memmap(path, dtype, "r", file.tell(), shape, order)
     return arrays
 
 
@@ -110,6 +111,10 @@ class Clips(_Results):
 class Frames(_Results):
     """The kept frames of the same clips, from frames/."""
 
+    OF_FRAMES = (
+        "landmarks", "world_landmarks", "handedness", "handedness_score", "hand_count", "frame_index", "time_s"
+    )
+
     def _all(self):
         if not (self.out / "frames").is_dir():
             raise FileNotFoundError(f"{self.out} has no frames/: run `handloom process --keep-frames`")
@@ -126,14 +131,9 @@ class Frames(_Results):
         start, end = arrays["offsets"][row : row + 2]
         clip = Clip(split=line["split"], signer_id=line["signer_id"])
         for key, array in arrays.items():
-            if len(array) == arrays["offsets"][-1] and key not in _OF_CLIP:
-                clip[key] = array[start:end]
-            elif key in _OF_CLIP:
-                clip[key] = array[row]
+            if key not in ("glosses", "facts", "offsets"):
+                clip[key] = array[start:end] if key in self.OF_FRAMES else array[row]
         return clip
-
-
-_OF_CLIP = ("video_ids", "labels", "positions", "width", "height", "fps", "declared_frames", "frame_start", "frame_end")
 
 
 class SignDataset(_Dataset):
