@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""export_many.py PROGRAM OUT FOLDER [CLIPS [KILLS]]: exports CLIPS clips, those of the results OUT repeated, in each
-format. Prints seconds, MB and peak memory; then kills the same export KILLS times with SIGKILL, resumes it, and compares
+"""export_many.py PROGRAM OUT FOLDER [CLIPS [KILLS [FORMAT...]]]: exports CLIPS clips, those of the results OUT repeated,
+in each format. Prints seconds, MB and peak memory; then kills the same export KILLS times with SIGKILL, resumes it, and compares
 all bytes. Needs numpy."""
 import hashlib
 import json
@@ -64,7 +64,7 @@ def digest(dest):
 out = folder / "many"
 repeat(out)
 dice = random.Random(1)
-for name in ["npy", "pose", "webdataset", "parquet", "asl-signs"]:
+for name in sys.argv[6:] or ["npy", "pose", "webdataset", "parquet", "asl-signs"]:
     dest = folder / name
     begun = time.monotonic()
     process = start(name, dest)
