@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert setup-package build demo test test-jobs test-rest test-quick test-package test-package-release test-gpu test-vm test-long test-train lint deny fuzz bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
+.PHONY: help setup setup-litert setup-package build demo test test-jobs test-rest test-quick test-package test-package-release test-gpu test-vm test-long test-train test-interop lint deny fuzz bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
 CARGO ?= cargo
 SHARED ?= ../shared
 BASELINE ?= target/baseline.json
@@ -78,10 +78,15 @@ test-long: build ## slow sweeps: kills, power cuts, memory over thousands of cli
 	tests/long/soak.sh process 1000
 	tests/long/soak.sh run 2000
 	tests/long/mutated_clips.py target/release/handloom
+	tests/interop/run.sh target/release/handloom
+	tests/long/export_many.sh
 	@$(MAKE) --no-print-directory test-package-release
 
 test-train: build ## trains the notebook's LSTM on the results of CLIPS under both profiles, ten seeds; fetches PyTorch (3 GB)
 	@tests/train/run.sh $(CLIPS)
+
+test-interop: build ## the tools of others read the exports: pose_format, datasets, webdataset, pandas; fetches them (400 MB)
+	tests/interop/run.sh target/release/handloom
 
 lint: ## formatting, lints, documentation, the minimum Rust version, licences and sources of all dependencies
 	tests/tools.sh

@@ -28,7 +28,7 @@
 //!
 //! # Modules
 //!
-//! Imports go one way: `cli → daemon → job, recording, report, fleet → wrapping modules → pure modules`. `tests/architecture` checks
+//! Imports go one way: `cli → daemon → job, recording, export, report, fleet → wrapping modules → pure modules`. `tests/architecture` checks
 //! it and fails on import cycles.
 //!
 //! | module | purpose |
@@ -60,6 +60,7 @@
 //! | [`job`] | one dataset job: scan, worker pool, rescan; resumes what an earlier process recorded; makes sequences again from kept frames |
 //! | [`recording`] | one camera session: detection, latency, stored takes |
 //! | [`daemon`] | the service: job, camera, MQTT, resource limits, mirror, reload |
+//! | [`export`] | the data of an output folder for other tools: pose, parquet, asl-signs, webdataset, npy |
 //! | [`report`] | the page about an output folder: what to trust, what to drop; the contact sheet |
 //! | [`fleet`] | what a broker's listener knows of all devices; the table and the terminal screen of `watch` |
 //!
@@ -73,6 +74,7 @@
 //! * A clip that ends, blocks or bloats its decoder changes no other clip (`tests/jobs/{decoder_process,hostile_job}.rs`).
 //! * A batch that the ledger calls sealed is a whole file on disk ([`storage::batches`], `tests/jobs/power.rs`).
 //! * Sequences made from kept frames are those of a run that decodes the clips (`tests/jobs/kept_frames.rs`).
+//! * An export that is killed continues and gives the bytes of an undisturbed one (`tests/jobs/export.rs`).
 //! * Every instance of the metadata ends in exactly one state (`tests/jobs/bad_input.rs`).
 //! * A dataset never drops a frame. A camera drops the oldest frame and counts it (`tests/camera`).
 //! * The page about an output folder has equal bytes for equal results, and no text of the metadata is markup in it
@@ -141,6 +143,7 @@ pub mod dataset;
 pub mod digest;
 pub mod draw;
 pub mod error;
+pub mod export;
 pub mod fleet;
 pub mod frame;
 pub mod geometry;

@@ -12,6 +12,7 @@ pub mod check;
 mod decode;
 pub mod demo;
 pub mod docs;
+pub mod export;
 pub mod inspect;
 mod probe;
 pub mod process;
@@ -55,6 +56,7 @@ Start with:
   handloom camera --preview              what a camera sees
   handloom inspect DIR                   the results in numbers
   handloom report DIR                    a page about the results: what to trust, what to drop
+  handloom export DIR --to parquet --dest HUB    the results for other tools
   handloom watch --broker URL            the state of all devices
   handloom bench                         the speed of this machine and its accelerators
 
@@ -78,6 +80,9 @@ pub enum Command {
     /// Write a page about an output folder: what to trust, what to drop, and why
     #[command(long_about = report::REPORT_ABOUT)]
     Report(report::ReportArgs),
+    /// Write the landmarks for other tools: pose, parquet, asl-signs, webdataset, npy
+    #[command(long_about = export::EXPORT_ABOUT)]
+    Export(export::ExportArgs),
     /// Draw moving hands, make a small dataset of them, process it and show the result
     #[command(long_about = demo::DEMO_ABOUT)]
     Demo(demo::DemoArgs),
@@ -143,6 +148,7 @@ impl Command {
             Self::Resequence(_)
                 | Self::Inspect(_)
                 | Self::Report(_)
+                | Self::Export(_)
                 | Self::Watch(_)
                 | Self::DecodeClips(_)
                 | Self::Docs(_)
@@ -204,6 +210,7 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Resequence(args) => resequence::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Camera(args) => camera::run(&args),
         Command::Watch(args) => watch::run(&args),

@@ -131,7 +131,7 @@ pub(super) fn pixel_format(text: &str) -> Result<PixelFormat, String> {
 }
 
 /// One of the named values of `T`.
-pub(super) fn choice<T: NamedChoice>() -> impl TypedValueParser<Value = T> {
+pub(crate) fn choice<T: NamedChoice>() -> impl TypedValueParser<Value = T> {
     let names = T::NAMED.iter().map(|(_, name)| *name);
     PossibleValuesParser::new(names)
         .try_map(|name| allowed(T::from_name(&name), "the names that are listed"))

@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_operators_guide_explains_each_note() {
-        let guide = include_str!("../../systemd/README.md");
+        let guide = include_str!("README.md");
         for note in ClipNote::ALL {
             let row = format!("| `{}` | ", note.name());
             assert_eq!(guide.matches(&row).count(), 1, "{row}");

@@ -10,7 +10,7 @@ pub const LANDMARKS: usize = 21;
 
 /// Pairs of landmark indices that are joined by a line, as MediaPipe's `HAND_CONNECTIONS` joins them.
 #[rustfmt::skip]
-const BONES: [[usize; 2]; 21] = [
+pub(crate) const BONES: [[usize; 2]; 21] = [
     [0, 1], [1, 2], [2, 3], [3, 4], // Thumb.
     [0, 5], [5, 6], [6, 7], [7, 8], // Index finger.
     [5, 9], [9, 10], [10, 11], [11, 12], // Middle finger.

@@ -42,6 +42,8 @@ pub struct InstanceRecord {
     pub frame_start: Option<i64>,
     /// Last frame of the sign, as in the metadata.
     pub frame_end: Option<i64>,
+    /// Its position among the processed instances; `None` for a take.
+    pub position: Option<usize>,
     /// What was read of its clip.
     pub clip: ClipNumbers,
     /// Where its sequence is.

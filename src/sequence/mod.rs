@@ -19,7 +19,7 @@ pub mod sampling;
 pub mod segmenter;
 pub mod settings;
 pub mod sign_recorder;
-mod slots;
+pub(crate) mod slots;
 
 pub use assemble::{Sequence, SequenceFigures, assemble};
 pub use extract::{ExtractError, FrameCallback, extract, read_frames};

@@ -13,15 +13,15 @@ const RIGHT: usize = 1;
 
 /// The hands of a frame by slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SlotAssignment {
+pub(crate) struct SlotAssignment {
     /// For each slot the index of its hand in the order of detection.
-    pub(super) hands: [Option<usize>; SLOTS],
+    pub(crate) hands: [Option<usize>; SLOTS],
     /// Whether both hands are said to be of one side.
-    pub(super) is_same_side: bool,
+    pub(crate) is_same_side: bool,
 }
 
 /// Gives each hand of `frame` a slot of its own.
-pub(super) fn assign(frame: &FrameRecord, slots: Slots) -> SlotAssignment {
+pub(crate) fn assign(frame: &FrameRecord, slots: Slots) -> SlotAssignment {
     let count = usize::from(frame.hand_count).min(SLOTS);
     let side = |hand: usize| {
         usize::try_from(frame.handedness[hand])

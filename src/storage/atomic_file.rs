@@ -7,7 +7,7 @@ use crate::digest::Hasher;
 use crate::storage::StoreError;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, ErrorKind, Read, Seek, Write};
+use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -244,6 +244,36 @@ pub(super) fn write_checked<T, E: From<io::Error>>(
         tracing::warn!(file = %partial.display(), %error, "cannot remove a partial file");
     }
     written
+}
+
+/// Appends `line` to the file `name` in the folder `root`, which it creates when it is missing. A crash may leave a part of
+/// the line.
+///
+/// # Errors
+/// When the file cannot be written or is a link.
+pub(crate) fn append_line(root: &Path, name: &str, line: &str) -> Result<(), StoreError> {
+    let append = || {
+        let mut file = Folder::open(root, name)?.open_own(name)?;
+        file.seek(SeekFrom::End(0))?;
+        file.write_all(format!("{line}\n").as_bytes())
+    };
+    append().map_err(StoreError::write(&root.join(name)))
+}
+
+/// Removes the partial files that killed processes left in `folder`.
+///
+/// # Errors
+/// When the folder cannot be read or a file cannot be removed.
+pub(crate) fn remove_partial_files(folder: &Path) -> Result<(), StoreError> {
+    let entries = fs::read_dir(folder).map_err(StoreError::read(folder))?;
+    for entry in entries {
+        let name = entry.map_err(StoreError::read(folder))?.file_name();
+        if file_of_partial(&name.to_string_lossy()).is_some() {
+            let path = folder.join(name);
+            fs::remove_file(&path).map_err(StoreError::write(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// The file whose partial file has the name `name`; `None` when it is no such name. Also for names of earlier versions.

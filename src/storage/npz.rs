@@ -160,6 +160,22 @@ impl<W: Write + Seek> NpzWriter<W> {
     }
 }
 
+/// Writes an `.npy` file: `values` in C order.
+///
+/// # Errors
+/// When writing fails or the number of `values` differs from `shape`.
+pub(crate) fn write_npy<T: AutoSerialize>(
+    to: impl Write,
+    shape: &[usize],
+    values: impl IntoIterator<Item = T>,
+) -> io::Result<()> {
+    let shape: Vec<u64> = shape.iter().map(|n| *n as u64).collect();
+    let options = npyz::WriteOptions::new().default_dtype().shape(&shape);
+    let mut array = options.writer(to).begin_nd()?;
+    array.extend(values)?;
+    array.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -129,6 +129,7 @@ pub(crate) const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "storage",
         "the cache of benchmark results is written atomically",
     ),
+    ("export", "report", "reads an output folder as it does"),
     (
         "camera",
         "video",
@@ -191,6 +192,9 @@ pub(crate) const PRINT_MACROS: &[&str] = &["println!", "eprintln!", "print!", "e
 
 /// Crates that are each named in one place.
 pub(crate) const WRAPPED: &[(&str, &[&str])] = &[
+    ("arrow_array", &["export/"]),
+    ("arrow_buffer", &["export/"]),
+    ("arrow_schema", &["export/"]),
     ("ash", &["inference/"]),
     ("axum", &["http/"]),
     ("base64", &["report/images.rs"]),
@@ -209,6 +213,7 @@ pub(crate) const WRAPPED: &[(&str, &[&str])] = &[
     ("memmap2", &["video/decoder_process/shared_frame.rs"]),
     ("native_tls", &["mqtt/"]),
     ("npyz", &["storage/"]),
+    ("parquet", &["export/"]),
     ("ratatui", &["fleet/"]),
     ("rumqttc", &["mqtt/"]),
     ("rusqlite", &["storage/"]),
@@ -226,6 +231,7 @@ pub(crate) const WRAPPED: &[(&str, &[&str])] = &[
     ),
     ("sd_notify", &["system/"]),
     ("seccompiler", &["video/decoder_process/sandbox.rs"]),
+    ("tar", &["export/"]),
     ("tflitec", &["inference/"]),
     ("v4l", &["camera/"]),
     (

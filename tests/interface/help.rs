@@ -8,6 +8,7 @@ fn help_texts() {
         ("resequence", vec!["resequence", "--help"]),
         ("inspect", vec!["inspect", "--help"]),
         ("report", vec!["report", "--help"]),
+        ("export", vec!["export", "--help"]),
         ("demo", vec!["demo", "--help"]),
         ("camera", vec!["camera", "--help"]),
         ("run", vec!["run", "--help"]),

@@ -13,6 +13,7 @@ mod codecs;
 mod container_facts;
 mod decode;
 mod decoder_process;
+mod export;
 mod faults;
 mod flip;
 mod formats;

@@ -1,0 +1,357 @@
+//! The data of an output folder for other tools: one format each in [`pose`], [`parquet`], [`asl_signs`], [`webdataset`]
+//! and [`npy`].
+//!
+//! [`source`] reads the accepted clips and gives each hand its side, [`destination`] writes files that are whole or absent
+//! and remembers them, so that an interrupted export continues. Memory holds one batch or one clip with kept frames.
+//!
+//! Equal results give equal bytes: files are in the order of the plan, and nothing that is written holds a time.
+
+mod asl_signs;
+mod card;
+mod destination;
+mod npy;
+mod parquet;
+mod pose;
+mod source;
+mod webdataset;
+
+use crate::error::{CliError, Exit};
+use crate::report::ReportError;
+use crate::sequence::options::NamedChoice;
+use crate::storage::StoreError;
+use crate::storage::atomic_file::HashingWriter;
+use destination::Destination;
+use serde_json::{Value, json};
+use source::{ExportClip, ExportSource};
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Clips in one file of a format that has several in one.
+pub const CLIPS_PER_SHARD: usize = 1000;
+
+/// A layout that other tools read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportFormat {
+    /// One `.pose` file a clip, of pose-format 0.2.
+    Pose,
+    /// Parquet files in Hugging Face's layout, one row a clip.
+    Parquet,
+    /// Kaggle's asl-signs: one Parquet file a clip, 543 rows a frame.
+    AslSigns,
+    /// Tar shards for `webdataset`.
+    Webdataset,
+    /// One `.npy` file a clip.
+    Npy,
+}
+
+impl NamedChoice for ExportFormat {
+    const NAMED: &'static [(Self, &'static str)] = &[
+        (Self::Pose, "pose"),
+        (Self::Parquet, "parquet"),
+        (Self::AslSigns, "asl-signs"),
+        (Self::Webdataset, "webdataset"),
+        (Self::Npy, "npy"),
+    ];
+}
+
+/// Which frames are exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportFrames {
+    /// Those that the sequences were made of, at most their length.
+    Sequences,
+    /// All kept frames of each accepted clip.
+    Kept,
+}
+
+impl NamedChoice for ExportFrames {
+    const NAMED: &'static [(Self, &'static str)] =
+        &[(Self::Sequences, "sequences"), (Self::Kept, "frames")];
+}
+
+/// Everything that defines an export.
+#[derive(Clone, Debug)]
+pub struct ExportConfig {
+    /// The output folder of a finished job or of a camera.
+    pub out: PathBuf,
+    /// Where the files go: a new or empty folder, or that of the same export.
+    pub destination: PathBuf,
+    /// Their layout.
+    pub format: ExportFormat,
+    /// Which frames; `None`: kept frames where there are any.
+    pub frames: Option<ExportFrames>,
+    /// Clips in one file, where the format has several in one. At least 1.
+    pub clips_per_shard: usize,
+}
+
+/// What an export has done so far.
+#[derive(Clone, Copy, Debug)]
+pub struct ExportProgress<'a> {
+    /// Which frames are exported.
+    pub frames: ExportFrames,
+    /// The file that was written last; `None` at the start.
+    pub file: Option<&'a str>,
+    /// Clips whose files are written.
+    pub done: usize,
+    /// Clips in all.
+    pub clips: usize,
+}
+
+/// How an export ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExportOutcome {
+    /// This process wrote the last of so many files.
+    Finished {
+        /// Files in the folder, `dataset.json` not counted.
+        files: usize,
+    },
+    /// An earlier process had finished it; its files are as they were written.
+    WasFinished,
+    /// It was stopped; the same call continues.
+    Stopped,
+}
+
+/// Why nothing is exported, or not everything.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "most fields are what their names say")]
+pub enum ExportError {
+    /// The output folder cannot be read.
+    #[error(transparent)]
+    Folder(#[from] ReportError),
+    /// Its job has not ended.
+    #[error(
+        "the job of {path} has not ended; run it again: it resumes, and what is exported is whole"
+    )]
+    NotFinished { path: PathBuf },
+    /// It has no kept frames.
+    #[error(
+        "the frames of {path} were not kept: export its sequences, or run the job again and keep the frames"
+    )]
+    NotKept { path: PathBuf },
+    /// It has no accepted clip.
+    #[error(
+        "{path} has no accepted clip, so there is nothing to export; its manifest.jsonl has the reasons"
+    )]
+    Empty { path: PathBuf },
+    /// A file is not the one of the job.
+    #[error(
+        "{path} is missing or has changed since the job wrote it; run the job again: it makes the file again"
+    )]
+    Changed { path: PathBuf },
+    /// `label_map.json` cannot be read.
+    #[error("{path} is damaged: {error}; run the job again: it writes the file again")]
+    BadLabelMap {
+        path: PathBuf,
+        error: serde_json::Error,
+    },
+    /// The folder for the files has other files.
+    #[error("{path} holds {holds}; nothing in it is changed: choose another folder, or remove it")]
+    Occupied { path: PathBuf, holds: String },
+    /// A file of the finished export is not as it was written.
+    #[error(
+        "{path} is missing or has changed since it was exported; remove the folder and export again"
+    )]
+    Damaged { path: PathBuf },
+    /// The format cannot hold the clip.
+    #[error(
+        "the clip {video_id:?} has {frames} frames, and asl-signs numbers at most 32767; choose another format"
+    )]
+    TooLong { video_id: String, frames: usize },
+    /// A file cannot be written. The text of the cause names the fix.
+    #[error("{0}, or export to another folder")]
+    Write(StoreError),
+    /// Writing to an open file failed; becomes [`ExportError::Write`].
+    #[error("{0}")]
+    File(#[from] io::Error),
+}
+
+impl From<StoreError> for ExportError {
+    fn from(error: StoreError) -> Self {
+        Self::Folder(error.into())
+    }
+}
+
+impl From<ExportError> for CliError {
+    fn from(error: ExportError) -> Self {
+        let exit = match error {
+            ExportError::Folder(error) => return error.into(),
+            ExportError::NotFinished { .. } | ExportError::NotKept { .. } => Exit::NoInput,
+            ExportError::Empty { .. } => Exit::Nothing,
+            ExportError::Write(StoreError::Write { .. }) | ExportError::File(_) => Exit::InOut,
+            ExportError::Write(_) | ExportError::Occupied { .. } => Exit::CannotCreate,
+            ExportError::Changed { .. }
+            | ExportError::BadLabelMap { .. }
+            | ExportError::Damaged { .. }
+            | ExportError::TooLong { .. } => Exit::BadData,
+        };
+        Self::new(exit, error)
+    }
+}
+
+/// A file of an export and its clips, by their index in the plan.
+struct ExportFile {
+    name: String,
+    clips: Vec<usize>,
+}
+
+/// Exports the results of `config`. `report` learns what is done; the export stops between two files when
+/// `is_stopped`. What an earlier process wrote of the same export stays.
+///
+/// # Errors
+/// When the results cannot be read or are not finished, or the folder cannot be written or holds something else.
+pub fn export(
+    config: &ExportConfig,
+    is_stopped: &dyn Fn() -> bool,
+    report: &mut dyn FnMut(ExportProgress<'_>),
+) -> Result<ExportOutcome, ExportError> {
+    let (mut source, clips) = ExportSource::open(&config.out, config.frames)?;
+    let files = files(config, &clips);
+    let (mut destination, was_finished) =
+        Destination::open(&config.destination, identity(config, &source, &clips))?;
+    if was_finished {
+        return Ok(ExportOutcome::WasFinished);
+    }
+    let mut progress = ExportProgress {
+        frames: source.frames(),
+        file: None,
+        done: 0,
+        clips: clips.len(),
+    };
+    let (known, missing): (Vec<_>, Vec<_>) =
+        (files.iter()).partition(|file| destination.has(&file.name));
+    progress.done = known.iter().map(|file| file.clips.len()).sum();
+    report(progress);
+    for file in missing {
+        if is_stopped() {
+            return Ok(ExportOutcome::Stopped);
+        }
+        let mut facts = Vec::new();
+        destination.write(&file.name, |to| {
+            let mut hands = file
+                .clips
+                .iter()
+                .map(|n| Ok((&clips[*n], source.hands(&clips[*n])?)));
+            match config.format {
+                ExportFormat::Parquet => return parquet::write(to, hands),
+                ExportFormat::Webdataset => return webdataset::write(to, hands),
+                _ => {}
+            }
+            hands.try_for_each(|clip| {
+                let (clip, hands) = clip?;
+                facts = npy::facts(&hands);
+                let mut bytes = Vec::new();
+                match config.format {
+                    ExportFormat::AslSigns => return asl_signs::write(to, clip, &hands),
+                    ExportFormat::Pose => pose::write(&mut bytes, &hands)?,
+                    _ => npy::write(&mut bytes, &hands)?,
+                }
+                Ok(to.write_all(&bytes)?)
+            })
+        })?;
+        destination.record(&file.name, facts)?;
+        progress.done += file.clips.len();
+        report(ExportProgress {
+            file: Some(&file.name),
+            ..progress
+        });
+    }
+    let labels = source.labels();
+    let label_map = match config.format {
+        ExportFormat::AslSigns => "sign_to_prediction_index_map.json",
+        _ => "label_map.json",
+    };
+    let classes = labels.iter().map(|(gloss, id)| (gloss.clone(), json!(id)));
+    let classes = Value::Object(classes.collect());
+    destination.write(label_map, |to| write_json(to, &classes))?;
+    if config.format == ExportFormat::AslSigns {
+        destination.write("train.csv", |to| asl_signs::write_table(to, &clips))?;
+    } else if !config.format.is_sharded() {
+        let rows = files
+            .iter()
+            .map(|file| (&*file.name, &clips[file.clips[0]]));
+        let table = npy::index(rows, |name| destination.facts(name))?;
+        destination.write("index.csv", |to| Ok(to.write_all(&table)?))?;
+    }
+    let card = card::card(config.format, source.frames(), &clips, labels.len());
+    destination.write("README.md", |to| Ok(to.write_all(card.as_bytes())?))?;
+    let files = destination.finish()?;
+    Ok(ExportOutcome::Finished { files })
+}
+
+impl ExportFormat {
+    /// Whether a file has several clips.
+    fn is_sharded(self) -> bool {
+        matches!(self, Self::Parquet | Self::Webdataset)
+    }
+
+    /// The name of the file with the clip `n` of the plan.
+    fn clip_file(self, n: usize, clip: &ExportClip) -> String {
+        let ExportClip { split, key, .. } = clip;
+        match self {
+            Self::AslSigns => asl_signs::path(n, clip),
+            Self::Pose => format!("{split}/{key}.pose"),
+            _ => format!("{split}/{key}.npy"),
+        }
+    }
+
+    /// The name of shard `n` of `count`.
+    fn shard(self, split: &str, n: usize, count: usize) -> String {
+        match self {
+            Self::Webdataset => format!("{split}-{n:06}.tar"),
+            _ => format!("data/{split}-{n:05}-of-{count:05}.parquet"),
+        }
+    }
+}
+
+/// The files with clips, in the order in which they are written.
+fn files(config: &ExportConfig, clips: &[ExportClip]) -> Vec<ExportFile> {
+    if !config.format.is_sharded() {
+        let file = |(n, clip)| ExportFile {
+            name: config.format.clip_file(n, clip),
+            clips: vec![n],
+        };
+        return clips.iter().enumerate().map(file).collect();
+    }
+    let mut files = Vec::new();
+    for (split, members) in by_split(clips) {
+        let shards = members.chunks(config.clips_per_shard);
+        let count = shards.len();
+        files.extend(shards.enumerate().map(|(n, members)| ExportFile {
+            name: config.format.shard(split, n, count),
+            clips: members.to_vec(),
+        }));
+    }
+    files
+}
+
+/// Indices of the clips of each split.
+fn by_split(clips: &[ExportClip]) -> BTreeMap<&str, Vec<usize>> {
+    let mut splits: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (n, clip) in clips.iter().enumerate() {
+        splits.entry(&clip.split).or_default().push(n);
+    }
+    splits
+}
+
+/// All that the bytes of an export depend on.
+fn identity(config: &ExportConfig, source: &ExportSource, clips: &[ExportClip]) -> Value {
+    let splits = by_split(clips).into_iter();
+    let splits: BTreeMap<_, _> = splits.map(|(split, clips)| (split, clips.len())).collect();
+    let shard = config.format.is_sharded().then_some(config.clips_per_shard);
+    json!({
+        "handloom": env!("CARGO_PKG_VERSION"),
+        "format": config.format.name(),
+        "from": source.frames().name(),
+        "clips_per_shard": shard,
+        "clips": clips.len(),
+        "splits": splits,
+        "classes": source.labels().len(),
+        "settings": source.run()["settings"],
+        "source": source.hashes(),
+    })
+}
+
+fn write_json(to: &mut HashingWriter<'_>, value: &Value) -> Result<(), ExportError> {
+    serde_json::to_writer_pretty(&mut *to, value).map_err(io::Error::from)?;
+    Ok(to.write_all(b"\n")?)
+}
