@@ -151,6 +151,7 @@ impl DatasetRows {
             signer_id,
             columns: row.columns,
             refused,
+            excluded: None,
         };
         if let Some(range) = row.range_of_last {
             self.ranges.insert(self.rows.len(), range);
