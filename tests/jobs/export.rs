@@ -549,7 +549,7 @@ fn an_export_that_is_killed_continues_with_the_same_bytes() {
                 .stdout(Stdio::null())
                 .spawn()
                 .unwrap();
-            sleep(time * u32::try_from(dice.below(100)).unwrap() / 130);
+            sleep(time * u32::try_from(dice.below(100)).unwrap() / 400);
             child.kill().unwrap();
             kills += u32::from(child.wait().unwrap().code().is_none());
         }
