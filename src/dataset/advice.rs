@@ -77,6 +77,12 @@ pub fn of_file(folder: &str, name: &str, head: &[u8]) -> String {
             kind.dataset_advice().replace("FILE", name)
         );
     }
+    if wlasl::is_metadata(head) && name != FILE_NAME {
+        return format!(
+            "it is metadata as WLASL's: give the folder that has videos/, and this file with \
+             `handloom process DATASET --metadata {name}`"
+        );
+    }
     if wlasl::is_metadata(head) {
         return format!(
             "it is WLASL's metadata: give the folder that has it as {FILE_NAME} beside videos/, as in {process}"

@@ -224,9 +224,10 @@ impl DatasetRows {
             let (start, end) = (frame(&instance.frame_start), frame(&instance.frame_end));
             let key = (Arc::clone(path), start, end);
             if let Some(earlier) = first.get(&key) {
-                let place = earlier.as_ref().map(ToString::to_string);
-                let place = place.unwrap_or_else(|| "an earlier row".to_owned());
-                instance.refused = Some(format!("{path} is already named in {place}"));
+                instance.refused = Some(format!(
+                    "{path} is already named in {}",
+                    place(earlier.as_ref())
+                ));
             } else {
                 first.insert(key, instance.source.clone());
             }
@@ -276,9 +277,8 @@ impl DatasetRows {
                 continue;
             };
             if let Some(earlier) = first.get(id) {
-                let place = earlier.as_ref().map(ToString::to_string);
-                let place = place.unwrap_or_else(|| "an earlier row".to_owned());
-                instance.refused = Some(format!("the id {id} is already used in {place}"));
+                let problem = format!("the id {id} is already used in {}", place(earlier.as_ref()));
+                instance.refused = Some(problem);
                 instance.video_id = None;
             } else {
                 first.insert(Arc::clone(id), instance.source.clone());
@@ -311,6 +311,12 @@ impl DatasetRows {
             }
         }
     }
+}
+
+/// Where an earlier row is.
+fn place(earlier: Option<&SourceLine>) -> String {
+    let place = earlier.map(ToString::to_string);
+    place.unwrap_or_else(|| "an earlier row".to_owned())
 }
 
 /// Puts `rows` into the entries of their glosses, those of the class order first.

@@ -8,6 +8,7 @@ use crate::work::go_on;
 use handloom::digest::sha256_hex;
 use handloom::messages::topics;
 use serde_json::Value;
+use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 use test_support::broker::Broker;
@@ -151,6 +152,35 @@ fn a_rescan_reads_what_is_new_and_a_retry_what_failed() {
     for id in ["s", "s2", "f", "f2"] {
         assert_eq!(answers(&ears, id), ["accepted", "succeeded"], "{id}");
     }
+}
+
+#[test]
+fn a_rescan_reads_a_new_clip_of_class_folders() {
+    let (broker, ears) = broker();
+    let stage = Stage::with_own(SHORT, Some(broker.port()), "");
+    let dataset = stage.dataset();
+    fs::remove_file(dataset.join("WLASL_v0.3.json")).unwrap();
+    for n in 0..SHORT {
+        let folder = dataset.join(if n < SHORT / 2 { "hello" } else { "book" });
+        fs::create_dir_all(&folder).unwrap();
+        let name = format!("{n:03}.mp4");
+        fs::rename(dataset.join("videos").join(&name), folder.join(name)).unwrap();
+    }
+    fs::remove_dir(dataset.join("videos")).unwrap();
+    let mut daemon = stage.start(&[]);
+    daemon.until("the end", |_| is_done(&ears));
+    fs::hard_link(dataset.join("hello/000.mp4"), dataset.join("hello/100.mp4")).unwrap();
+    let recorded = daemon.recorded().len();
+    comes_to(&mut daemon, "idle", |daemon| {
+        let reply = obeys(daemon, &ears, "rescan", "s", "succeeded");
+        let result = &reply["result"];
+        assert_eq!((&result["clips"], &result["done"]), (&9.into(), &8.into()));
+    });
+    assert_eq!(daemon.recorded().split_off(recorded), ["100"]);
+    let whole = stage.path("whole");
+    refer(dataset, &whole);
+    stage.gave(&whole);
+    assert_eq!(daemon.stop(), Some(0));
 }
 
 #[test]

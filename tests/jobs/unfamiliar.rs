@@ -23,6 +23,11 @@ const INPUTS: &[(&str, &[&str], Files)] = &[
         )],
     ),
     (
+        "WLASL100.json",
+        &[],
+        &[("WLASL100.json", br#"[{"gloss": "book", "instances": []}]"#)],
+    ),
+    (
         "nslt_100.json",
         &[],
         &[(

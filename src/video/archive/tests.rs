@@ -415,7 +415,7 @@ fn a_file_that_is_no_zip_archive_is_named() {
     check(
         "x.json",
         b"[{\"gloss\": 1}]",
-        "it is WLASL's metadata: give the folder",
+        "it is metadata as WLASL's: give the folder",
     );
     check(
         "x.csv",
