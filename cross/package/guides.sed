@@ -7,7 +7,7 @@ s|\[\([^]]*\)\](\(\.\./\)*models/README\.md[^)]*)|\1 (`accelerators.md.gz`)|g
 s|\[\([^]]*\)\](\(\.\./\)*src/dataset/README\.md[^)]*)|\1 (`data.md.gz`)|g
 s|\[\([^]]*\)\](\.\./\.\./README\.md[^)]*)|\1 (`README.md.gz`)|g
 s|\[\([^]]*\)\](CHANGELOG\.md)|\1 (`changelog.gz`)|g
-s|\[\([^]]*\)\](tests/[^)]*)|\1 (in the sources)|g
+s|\[\([^]]*\)\](\(\.\./\)*tests/[^)]*)|\1 (in the sources)|g
 s|\[\(`models/manifest.json`\)\](manifest\.json)|\1 (in the sources)|g
 s|\[\([^]]*\)\](#[^)]*)|\1|g
 /^# Handloom$/a\
