@@ -159,7 +159,8 @@ fn is_mirrored(takes: &Path, mirror: &Path) -> bool {
         .collect();
     listed.sort_unstable();
     let mut files: Vec<String> = npz_files(takes).into_keys().collect();
-    files.extend(["manifest.jsonl", "run.json"].map(str::to_owned));
+    let others = ["label_map.json", "manifest.jsonl", "run.json"];
+    files.extend(others.map(str::to_owned));
     files.sort();
     let is_equal = |name: &String| {
         fs::read(takes.join(name))
