@@ -9,11 +9,13 @@ use super::class_list::ClassOrder;
 use super::format::FormatName;
 use super::instance::{Entry, ExtraColumns, FrameNumber, Instance};
 use super::selection::{AbsentClip, Selection};
+use clips::{check_clip, present_clips};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use warnings::warnings;
 
+mod clips;
 mod warnings;
 
 pub use warnings::Warning;
@@ -373,53 +375,6 @@ fn unselected(instance: &Instance, only_split: Option<&str>) -> Option<String> {
     let only = only_split.filter(|only| *only != instance.split);
     let other_split = || only.map(|only| format!("split {:?} is not {only}", instance.split));
     instance.excluded.clone().or_else(other_split)
-}
-
-/// The id of an instance's clip and its frame range, or why it cannot be processed.
-fn check_clip(
-    instance: &Instance,
-    video_id: Option<&Arc<str>>,
-    present: &HashSet<&str>,
-) -> Result<(Arc<str>, i64, i64), (State, String)> {
-    let missing = |reason| Err((State::Missing, reason));
-    let Some(video_id) = video_id else {
-        return missing("no video_id".to_owned());
-    };
-    if instance.path.is_none() && !is_plain_file_name(video_id) {
-        return missing(format!(
-            "video_id {video_id:?} is not a plain file name, so no file is looked for"
-        ));
-    }
-    if !present.contains(&**video_id) {
-        let source = instance.source.as_ref();
-        let source = source.map_or_else(String::new, |source| format!(" ({source})"));
-        return missing(match &instance.path {
-            Some(path) => format!("no file {path}{source}"),
-            None => format!("no file {video_id}.mp4"),
-        });
-    }
-    // The notebook reads the start first, so its complaint is the one reported.
-    match (&instance.frame_start, &instance.frame_end) {
-        (Ok(start), Ok(end)) => Ok((Arc::clone(video_id), *start, *end)),
-        (Err(reason), _) | (_, Err(reason)) => Err((State::Unreadable, reason.clone())),
-    }
-}
-
-/// The video ids whose clips are there.
-fn present_clips<'a>(entries: &'a [Entry], exists: &dyn Fn(&str) -> bool) -> HashSet<&'a str> {
-    let instances = entries.iter().flat_map(|entry| &entry.instances);
-    let ids = instances.filter_map(|instance| {
-        let id = instance.video_id.as_deref()?;
-        (instance.path.is_some() || is_plain_file_name(id)).then_some(id)
-    });
-    let mut present: HashSet<&str> = ids.collect();
-    present.retain(|id| exists(id));
-    present
-}
-
-/// Whether `video_id` names a file in the video folder itself. The notebook would follow a path out of it.
-fn is_plain_file_name(video_id: &str) -> bool {
-    !matches!(video_id, "" | "." | "..") && !video_id.contains(['/', '\\', '\0'])
 }
 
 /// Sums `count` per gloss as spelt, in the order of the first entry for which it is not `None`.
