@@ -12,7 +12,7 @@ const OTHERS: [(&[&str], &str, &str); 5] = [
     (
         &[".jpg", ".jpeg", ".png", ".bmp"],
         "images",
-        "a job reads videos: make one of the images of each clip, as in `ffmpeg -framerate 25 -pattern_type glob -i '*.jpg' 1.mp4`",
+        "a job reads videos: make one video from the images of each clip, in the folder of its gloss, as in `ffmpeg -framerate 25 -pattern_type glob -i '*.jpg' 1.mp4`",
     ),
     (
         &[
@@ -96,12 +96,14 @@ pub fn of_file(folder: &str, name: &str, head: &[u8]) -> String {
     }
     if text.starts_with('[') && (text.contains("\"clean_text\"") || text.contains("\"org_text\"")) {
         return format!(
-            "it is a table of MS-ASL: give the folder that has MSASL_train.json and the clips, as in {process}"
+            "it is a table of MS-ASL: give the folder that has MSASL_train.json and the clips, as in {process}; a clip is \
+             named YTID_START_END.mp4 or train_N.mp4 when it was cut out, YTID.mp4 when it is the whole video"
         );
     }
     if text.starts_with(['{', '[']) {
         return format!(
-            "it is a JSON file, from which no clips are known: give the folder of the dataset, as in {process}"
+            "it is a JSON file of an unknown layout: if it lists clips, write them into a table, list.csv beside them, that \
+             begins with {EXAMPLE}, and give that; else give the folder of the dataset, as in {process}"
         );
     }
     if let Some(kind) = FileKind::of(head) {
@@ -128,7 +130,8 @@ pub fn of_file(folder: &str, name: &str, head: &[u8]) -> String {
         "a text"
     };
     format!(
-        "it is {what}: to list clips, save it as .csv that begins with {EXAMPLE}, else give the folder of the dataset"
+        "it is {what}: to list clips, save it as list.csv beside them, beginning with {EXAMPLE}, and give list.csv; else give \
+         the folder of the dataset"
     )
 }
 

@@ -291,16 +291,18 @@ impl FileKind {
                 "download the file itself: the address may need a login, or the file has moved"
             }
             Numbers => {
-                "it holds numbers, and videos are needed: give the clips from which it was made"
+                "it is not read, videos are needed: give the clips from which it was made; if it lists clips, write them \
+                 into a table, list.csv beside them, that begins with `path,gloss`; if the videos are in it, extract them"
             }
             Video => {
                 "a job reads a folder of clips: put it into a folder that has its gloss as name, DATASET/GLOSS/CLIP.mp4, \
                  and give DATASET"
             }
             Image | MovingImage => "a job reads videos: give the folder of the clips",
-            Flash | Sound | Companion | Other => {
-                "give the folder of the dataset, or a zip archive of it"
+            Flash => {
+                "it is never read: convert it to MP4 or look for the clip elsewhere, and give the folder of the clips"
             }
+            Sound | Companion | Other => "give the folder of the dataset, or a zip archive of it",
         };
         advice.to_owned()
     }

@@ -122,9 +122,10 @@ impl DatasetCandidates {
             (self.json_files.is_empty(), self.video_folders.first())
         {
             let more = format!(
-                "\n  {count} videos are in {}; without a metadata file their glosses are known from folders with the glosses \
-                 as names, GLOSS/1.mp4, or from a table, list.csv, that begins with `path,gloss`",
-                folder.display()
+                "\n  {count} videos are in {videos}; if there is no metadata file, move each into a folder that has its gloss \
+                 as name, {videos}/GLOSS/1.mp4, or list them in {searched}/list.csv, which begins with `path,gloss`",
+                videos = folder.display(),
+                searched = self.searched.display(),
             );
             advice.push_str(&more);
         }

@@ -49,12 +49,14 @@ pub enum DatasetError {
         advice: String,
     },
     /// It does not have the format that the user wants.
-    #[error("{path} is no dataset of the format {}: {reason}", .format.name())]
+    #[error("{path} is no dataset of the format {}: {reason}; {fix}", .format.name())]
     OtherFormat {
         /// As given.
         path: PathBuf,
         /// As given.
         format: FormatName,
+        /// What to do instead.
+        fix: String,
         /// What is missing.
         reason: String,
     },
