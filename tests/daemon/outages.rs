@@ -111,7 +111,7 @@ fn kills(persistence: bool) {
         gate.open();
         daemon.until("a connection", |_| onlines(&ears) > before);
         // A machine that is ahead of the outages is held back: the job is to outlast them.
-        let is_ahead = done(&ears) > CLIPS * 2 / 3 * kill / KILLS;
+        let is_ahead = done(&ears) > CLIPS / 3 * kill / KILLS;
         if is_ahead != is_paused {
             is_paused = is_ahead;
             commands += 1;
