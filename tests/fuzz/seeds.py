@@ -112,6 +112,11 @@ temperature_c = 80
 
 SEEDS = {
     "metadata": [json.dumps(METADATA).encode(), json.dumps(ODD).encode(), b"[]", b'{"a": 1}'],
+    "table": [b"csv\npath,gloss,id,split,signer,start_frame,end_frame\nvideos/1.mp4,book,7,train,ann,1,30\n../x.mp4,\"a\nb\",,,,,\n",
+              b"csv\nfile;label\nbook/2.MOV;3\n", b"folders\n0 book\n1 hello\n", b"autsl\nsigner1_sample2,4\nsigner0_sample1,0\n",
+              b"asl-citizen\nParticipant ID,Video file,Gloss,ASL-LEX Code\nP1,1.mp4,BOOK,A_01\n",
+              b'msasl\n[{"url": "www.youtube.com/watch?v=abcdefghijk", "start": 0, "end": 75, "label": 1, "signer_id": 2, "clean_text": "match"}]',
+              b'splits\n{"00001": {"subset": "train", "action": [0, 1, 30]}}', b"splits\nvideo_id,split,label\n1,val,2\n"],
     "archive": [zipped({"WLASL_v0.3.json": "[]", "videos/00001.mp4": b"x" * 300}),
                 zipped({"a/b/../c": "x", "a\\b": "y", "\u00e9": "z"}, zipfile.ZIP_STORED),
                 zipped({"a": b"0" * 5000}, zipfile.ZIP_BZIP2), zipped({"a": b"0" * 5000}, zipfile.ZIP_LZMA)],
