@@ -38,10 +38,10 @@ test: setup ## formatting, lints, all tests, and then the package
 
 # Side by side: a long test of one leaves a core to the other.
 test-jobs:
-	+$(CARGO) test --locked --test jobs --test models
+	+$(CARGO) test --locked --no-fail-fast --test jobs --test models
 
 test-rest:
-	+$(CARGO) test --locked --lib --bins --test architecture --test camera --test daemon --test interface
+	+$(CARGO) test --locked --no-fail-fast --lib --bins --test architecture --test camera --test daemon --test interface
 	+$(CARGO) test --locked --doc
 
 test-quick: setup ## the inner loop: unit tests, goldens, the `process` command

@@ -3,7 +3,9 @@
 use super::clip_table::{check_header, utf8_head, values};
 use super::file_kind::FileKind;
 use super::file_tree::{CLIP_SUFFIXES, FileTree, has_suffix, is_clip};
+use super::format::{FormatName, Recognition};
 use super::wlasl::{self, FILE_NAME};
+use crate::sequence::options::NamedChoice;
 use csv::ByteRecord;
 use std::collections::BTreeMap;
 
@@ -50,6 +52,23 @@ const OTHERS: [(&[&str], &str, &str); 5] = [
 
 /// Columns that a table shows as an example.
 const EXAMPLE: &str = "`path,gloss`, then for example `clips/1.mp4,book`";
+
+/// What to do when a format takes no other metadata file than its own.
+pub const WITHOUT_METADATA: &str = "leave --metadata out";
+
+/// What to do when a dataset does not have the format that the user wants, but the one that is `found`.
+#[must_use]
+pub fn of_other_format(found: Option<(FormatName, Recognition)>) -> String {
+    found.map_or_else(
+        || "add what is missing, or give the folder that has it".to_owned(),
+        |(other, _)| {
+            format!(
+                "it is one of the format {}: leave --format out",
+                other.name()
+            )
+        },
+    )
+}
 
 /// Whether the file `name` that starts with `head` is a list of clips; an error says what it lacks. `None` for a file without
 /// a table's ending and form.

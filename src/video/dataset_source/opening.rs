@@ -7,7 +7,6 @@ use crate::dataset::advice;
 use crate::dataset::file_tree::has_suffix;
 use crate::dataset::format::{FormatName, Recognition};
 use crate::dataset::wlasl::FILE_NAME;
-use crate::sequence::options::NamedChoice as _;
 use crate::video::archive::MEMORY_BYTES_MAX;
 use crate::video::dataset_search::VIDEOS_NAME;
 use std::path::Path;
@@ -50,7 +49,7 @@ impl DatasetSource {
                     path: path.to_owned(),
                     format,
                     reason: format!("it takes no other metadata file, as {}", json.display()),
-                    fix: "leave --metadata out".to_owned(),
+                    fix: advice::WITHOUT_METADATA.to_owned(),
                 });
             }
             let clips = videos_override.map(|given| root.part(given, given.is_dir()));
@@ -175,19 +174,10 @@ fn unknown(
 ) -> DatasetError {
     let path = path.to_owned();
     if let Some(format) = format {
-        let other = FormatName::detect(&listing.files);
         return DatasetError::OtherFormat {
             path,
             format,
-            fix: other.map_or_else(
-                || "add what is missing, or give the folder that has it".to_owned(),
-                |(other, _)| {
-                    format!(
-                        "it is one of the format {}: leave --format out",
-                        other.name()
-                    )
-                },
-            ),
+            fix: advice::of_other_format(FormatName::detect(&listing.files)),
             reason,
         };
     }
