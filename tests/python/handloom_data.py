@@ -72,7 +72,11 @@ class _Results:
         self._arrays = {}
         if not any((self.out / "batches").glob("*.npz")):
             raise FileNotFoundError(f"{self.out} has no batches: give the folder that `handloom process` wrote to")
-        self._places = [place for place in self._all() if split is None or place[0] == split]
+        places = list(self._all())
+        self._places = [place for place in places if split is None or place[0] == split]
+        if not self._places and split is not None:
+            known = sorted({place[0] for place in places})
+            raise ValueError(f"no accepted clip of {self.out} has the split {split!r}; it has {known}")
 
     def __len__(self):
         return len(self._places)
@@ -137,11 +141,16 @@ class Frames(_Results):
 
 
 class SignDataset(_Dataset):
-    """Pairs of the sequence f32 [L, 126] and its `label_id`, for a DataLoader; `transform` is applied to the sequence."""
+    """Pairs of the sequence f32 [L, 126] and its `label_id`, for a DataLoader; `transform` is applied to the sequence.
+
+    `classes` has the gloss of each label_id; also of classes without a clip.
+    """
 
     def __init__(self, out, split=None, transform=None):
         self.clips = Clips(out, split)
         self.transform = transform
+        first = min((self.clips.out / "batches").glob("*.npz"))
+        self.classes = open_npz(first)["glosses"].tolist()
 
     def __len__(self):
         return len(self.clips)
