@@ -54,7 +54,7 @@ const OTHERS: [(&[&str], &str, &str); 5] = [
 const EXAMPLE: &str = "`path,gloss`, then for example `clips/1.mp4,book`";
 
 /// What to do when a format takes no other metadata file than its own.
-pub const WITHOUT_METADATA: &str = "leave --metadata out";
+pub const WITHOUT_METADATA: &str = "give the dataset without a metadata file";
 
 /// What to do when a dataset does not have the format that the user wants, but the one that is `found`.
 #[must_use]
@@ -63,7 +63,7 @@ pub fn of_other_format(found: Option<(FormatName, Recognition)>) -> String {
         || "add what is missing, or give the folder that has it".to_owned(),
         |(other, _)| {
             format!(
-                "it is one of the format {}: leave --format out",
+                "it is one of the format {}: give that one, or none",
                 other.name()
             )
         },
