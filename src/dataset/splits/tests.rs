@@ -103,3 +103,41 @@ fn tables_are_read_as_they_are_written_elsewhere() {
         &["line 3", "class 4", "0 to 1"],
     );
 }
+
+#[test]
+fn rows_of_paths_are_found_by_path_and_by_name() {
+    let file = parse(
+        "s.csv",
+        b"path,split\na/1.mp4,train\nb/1.mp4,val\nc/2,test\nx/3.mp4,test\n",
+    )
+    .unwrap();
+    let index = SplitIndex::of(&file.rows);
+    for (id, path, split) in [
+        ("a/1.mp4", Some("a/1.mp4"), Some("train")),
+        ("b/1.mp4:1-9", Some("b/1.mp4"), Some("val")),
+        ("2", Some("c/2.mp4"), Some("test")),
+        ("3", None, Some("test")),
+        ("3.4", None, None),
+        ("1", None, None),
+    ] {
+        let instance = Instance {
+            video_id: Some(id.into()),
+            path: path.map(Into::into),
+            ..Instance::default()
+        };
+        assert_eq!(index.row(&instance).map(|row| row.split), split, "{id}");
+    }
+}
+
+#[test]
+fn as_many_clips_as_are_allowed_are_read() {
+    let many: String = (0..=ROWS_MAX).map(|n| format!("{n},train\n")).collect();
+    assert!(
+        refusal("s.csv", format!("\nid,split\n{many}").as_bytes()).contains("200000 clips allowed")
+    );
+    let many: Vec<String> = (0..=ROWS_MAX)
+        .map(|n| format!("\"{n}\": {{\"subset\": \"val\", \"action\": [0, {{}}]}}"))
+        .collect();
+    let text = format!("{{{}}}", many.join(","));
+    assert!(refusal("n.json", text.as_bytes()).contains("200000 clips allowed"));
+}
