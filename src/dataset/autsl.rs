@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// Classes are numbered below it; the real dataset has 226.
 const CLASSES_MAX: u32 = 100_000;
 
+/// Classes of the real dataset.
+const CLASSES: u32 = 226;
+
 /// The reader of AUTSL.
 pub(super) struct Autsl;
 
@@ -55,7 +58,11 @@ impl DatasetFormat for Autsl {
             );
         };
         let why = format!("{first} has lines as signer0_sample1,41");
-        Ok(Recognition { why, tables })
+        Ok(Recognition {
+            why,
+            tables,
+            ..Recognition::default()
+        })
     }
 
     fn read(
@@ -91,14 +98,23 @@ impl DatasetFormat for Autsl {
             .glosses()
             .filter_map(|gloss| gloss.parse().ok())
             .collect();
-        let last = classes.last().map_or(0, |last| last + 1);
-        if usize::try_from(last).is_ok_and(|count| count == classes.len()) {
-            rows.class_order = Some(
-                classes
-                    .iter()
-                    .map(|class| class.to_string().into())
-                    .collect(),
-            );
+        let Some(last) = classes.last() else {
+            return Ok(());
+        };
+        let gap = classes
+            .iter()
+            .zip(0..)
+            .find(|(class, index)| *class != index);
+        // A part of the real dataset keeps the numbers of its classes.
+        if let Some((class, index)) = gap.filter(|_| *last >= CLASSES) {
+            let class = class.to_string();
+            let place = rows.place_of(&class);
+            rows.warnings.push(format!(
+                "the numbers of the classes are not used: {place}, has the class {class}, and no line has {index}; correct \
+                 the number"
+            ));
+        } else {
+            rows.class_order = Some((0..=*last).map(|class| class.to_string().into()).collect());
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The files of a dataset by their paths, as a reader of a format sees them.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,6 +16,9 @@ const SPLITS: [(&str, &[&str]); 3] = [
     ("test", &["test", "testing"]),
 ];
 
+/// Most links that a path goes through.
+const LINKS_MAX: usize = 8;
+
 /// The files of a dataset. Paths are relative to its folder, with `/` between folders.
 #[derive(Debug, Default)]
 pub struct FileTree {
@@ -22,6 +26,8 @@ pub struct FileTree {
     paths: Vec<Box<str>>,
     folders: BTreeSet<Box<str>>,
     heads: BTreeMap<Box<str>, Vec<u8>>,
+    /// Links to folders that are listed under another path, with that path.
+    links: HashMap<Box<str>, Box<str>>,
     /// Indexes in `paths` by the name without ending in lower case.
     by_stem: OnceCell<HashMap<Box<str>, Vec<usize>>>,
 }
@@ -71,6 +77,28 @@ impl FileTree {
         at_top.filter(move |path| has_suffix(path, suffixes))
     }
 
+    /// Notes that the folder at `link` is the one that is listed at `folder`.
+    pub fn add_link(&mut self, link: &str, folder: &str) {
+        self.links.insert(link.into(), folder.into());
+    }
+
+    /// The listed path of the file at `path`, which may go through links.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<&str> {
+        let mut path = Cow::Borrowed(path);
+        for _ in 0..=LINKS_MAX {
+            if let Ok(at) = self.paths.binary_search_by(|known| (**known).cmp(&*path)) {
+                return Some(&self.paths[at]);
+            }
+            let mut ends = path.match_indices('/');
+            let (folder, rest) =
+                ends.find_map(|(at, _)| Some((self.links.get(&path[..at])?, &path[at + 1..])))?;
+            let slash = if folder.is_empty() { "" } else { "/" };
+            path = Cow::Owned(format!("{folder}{slash}{rest}"));
+        }
+        None
+    }
+
     /// Whether there is a file at `path`.
     #[must_use]
     pub fn contains(&self, path: &str) -> bool {
@@ -92,6 +120,12 @@ impl FileTree {
     /// Notes the first bytes of the file at `path`.
     pub fn set_head(&mut self, path: &str, head: Vec<u8>) {
         self.heads.insert(path.into(), head);
+    }
+
+    /// Whether the first bytes of the file at `path` were read.
+    #[must_use]
+    pub fn has_head(&self, path: &str) -> bool {
+        self.heads.contains_key(path)
     }
 
     /// The first bytes of the file at `path`; nothing when they were not read.
