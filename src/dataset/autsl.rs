@@ -8,6 +8,7 @@ use super::dataset_rows::{ClipRow, DatasetRows};
 use super::file_tree::{FileTree, stem_of};
 use super::format::{DatasetFormat, Recognition};
 use super::instance::SourceLine;
+use super::json_reader::excerpt;
 use super::text_encoding::FillBytes;
 use super::wlasl::MetadataError;
 use csv::ByteRecord;
@@ -144,8 +145,13 @@ fn row(record: &ByteRecord, split: &str) -> ClipRow {
         (Some(signer), Ok(class)) if class < CLASSES_MAX => {
             (row.signer, row.gloss) = (signer.to_string(), class.to_string());
         }
-        (None, _) => row.refused = Some(format!("{name:?} is no name as signer0_sample1")),
-        _ => row.refused = Some(format!("{class:?} is no number of a class")),
+        (None, _) => {
+            row.refused = Some(format!(
+                "\"{}\" is no name as signer0_sample1",
+                excerpt(&name)
+            ));
+        }
+        _ => row.refused = Some(format!("\"{}\" is no number of a class", excerpt(&class))),
     }
     row
 }

@@ -174,6 +174,19 @@ impl Columns {
                 names.len()
             ));
         }
+        for known in [PATH, GLOSS, ID, SPLIT, SIGNER, START, END] {
+            let at = column(known).unwrap_or(usize::MAX);
+            if plain
+                .iter()
+                .skip(at.saturating_add(1))
+                .any(|name| *name == plain[at])
+            {
+                return Err(format!(
+                    "line 1: two columns have the name {}: remove one, or name it otherwise",
+                    names[at]
+                ));
+            }
+        }
         Ok(Self {
             path: needed("clip's file", PATH)?,
             gloss: needed("gloss", GLOSS)?,

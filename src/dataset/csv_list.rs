@@ -33,8 +33,8 @@ impl DatasetFormat for CsvList {
         }
         let mut aside = Vec::new();
         if tables.iter().any(|table| split_of_table(table).is_some()) {
-            (tables, aside) = { tables.into_iter() }
-                .partition(|table: &Box<str>| split_of_table(table).is_some());
+            let all = tables.into_iter();
+            (tables, aside) = all.partition(|table| split_of_table(table).is_some());
         }
         let Some(first) = tables.first() else {
             return Err(problem);

@@ -1,6 +1,6 @@
 //! The rows that a reader finds, and what the plan needs of them: paths that are there, unique ids, numbers of signers.
 
-use super::file_tree::{FileTree, is_clip, stem_of};
+use super::file_tree::{FileTree, is_clip, path_below, stem_of};
 use super::instance::{
     DatasetContents, Entry, ExtraColumns, FrameNumber, Instance, SourceLine, UNKNOWN_SIGNER,
 };
@@ -406,45 +406,4 @@ fn find<'a>(
         .is_some_and(|name| name.contains('.'));
     let ending = if has_ending { "" } else { ".mp4" };
     Err((format!("{first}{ending}"), hint))
-}
-
-/// `path` without what a path does not need, or why it is none within the dataset.
-fn path_below(path: &str) -> Result<String, String> {
-    let shown = || {
-        path.chars()
-            .take(100)
-            .flat_map(char::escape_debug)
-            .collect::<String>()
-    };
-    let path = path.trim();
-    if path.is_empty() {
-        return Err("it names no file".to_owned());
-    }
-    if path.contains(['\0', '\n', '\r']) {
-        return Err("its path has a line break: does a quote not end?".to_owned());
-    }
-    // Tables that Windows programs write.
-    let slashes = if path.contains('/') {
-        path.to_owned()
-    } else {
-        path.replace('\\', "/")
-    };
-    let is_drive = slashes.as_bytes().get(1) == Some(&b':') && slashes.get(2..3) == Some("/");
-    if slashes.starts_with('/') || is_drive {
-        return Err(format!(
-            "{} is an absolute path: write it relative to the folder of the dataset",
-            shown()
-        ));
-    }
-    let parts: Vec<_> = slashes
-        .split('/')
-        .filter(|part| !matches!(*part, "" | "."))
-        .collect();
-    if parts.contains(&"..") {
-        return Err(format!(
-            "{} leads out of the folder of the dataset: move the clip into it",
-            shown()
-        ));
-    }
-    Ok(parts.join("/"))
 }

@@ -1,5 +1,6 @@
 //! The files of a dataset by their paths, as a reader of a format sees them.
 
+use super::json_reader::excerpt;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,6 +16,9 @@ const SPLITS: [(&str, &[&str]); 3] = [
     ("val", &["val", "valid", "validation", "dev"]),
     ("test", &["test", "testing"]),
 ];
+
+/// Longest path of a clip, in bytes, as in Linux.
+const PATH_BYTES_MAX: usize = 4095;
 
 /// Most links that a path goes through.
 const LINKS_MAX: usize = 8;
@@ -188,4 +192,45 @@ pub fn split_of(name: &str) -> Option<&'static str> {
     let mut splits = SPLITS.iter();
     let found = splits.find(|(_, names)| names.contains(&name.as_str()));
     found.map(|(split, _)| *split)
+}
+
+/// `path` without what a path does not need, or why it is none within the dataset.
+pub(super) fn path_below(path: &str) -> Result<String, String> {
+    let shown = || excerpt(path);
+    let path = path.trim();
+    if path.is_empty() {
+        return Err("it names no file".to_owned());
+    }
+    if path.len() > PATH_BYTES_MAX {
+        return Err(format!(
+            "its path has more than the {PATH_BYTES_MAX} bytes allowed"
+        ));
+    }
+    if path.contains(['\0', '\n', '\r']) {
+        return Err("its path has a line break: does a quote not end?".to_owned());
+    }
+    // Tables that Windows programs write.
+    let slashes = if path.contains('/') {
+        path.to_owned()
+    } else {
+        path.replace('\\', "/")
+    };
+    let is_drive = slashes.as_bytes().get(1) == Some(&b':') && slashes.get(2..3) == Some("/");
+    if slashes.starts_with('/') || is_drive {
+        return Err(format!(
+            "{} is an absolute path: write it relative to the folder of the dataset",
+            shown()
+        ));
+    }
+    let parts: Vec<_> = slashes
+        .split('/')
+        .filter(|part| !matches!(*part, "" | "."))
+        .collect();
+    if parts.contains(&"..") {
+        return Err(format!(
+            "{} leads out of the folder of the dataset: move the clip into it",
+            shown()
+        ));
+    }
+    Ok(parts.join("/"))
 }

@@ -144,6 +144,9 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<SplitsFile, SplitsError> {
         Some('{') => nslt(name, text)?,
         Some(_) => table(name, text)?,
     };
+    if rows.is_empty() {
+        return Err(wrong("a file without a clip"));
+    }
     collect(name, rows)
 }
 
@@ -157,9 +160,9 @@ fn collect(name: &str, rows: Vec<Placed>) -> Result<SplitsFile, SplitsError> {
     for (place, row) in rows {
         if let Some((first, other)) = known.get(row.key()).map(|at| &kept[*at]) {
             if *other != row {
-                let (id, a, b) = (row.key(), other.split, row.split);
+                let (id, a, b) = (excerpt(row.key()), other.split, row.split);
                 return Err(SplitsError(format!(
-                    "{name}: clip {id:?} stands twice, {first} ({a}) and {place} ({b}); keep one of them"
+                    "{name}: clip \"{id}\" stands twice, {first} ({a}) and {place} ({b}); keep one of them"
                 )));
             }
             continue;
@@ -174,10 +177,10 @@ fn collect(name: &str, rows: Vec<Placed>) -> Result<SplitsFile, SplitsError> {
     let count = classes.len();
     let is_far = |(_, row): &&Placed| row.label.class() >= Some(count.max(1));
     if let Some((place, row)) = kept.iter().find(is_far) {
-        let (id, class) = (&row.video_id, row.label.class().unwrap_or(0));
+        let (id, class) = (excerpt(row.key()), row.label.class().unwrap_or(0));
         let last = count - 1;
         return Err(SplitsError(format!(
-            "{name}, {place}: clip {id:?} has class {class}, out of range: {count} classes have clips, so they are numbered \
+            "{name}, {place}: clip \"{id}\" has class {class}, out of range: {count} classes have clips, so they are numbered \
              0 to {last}"
         )));
     }
@@ -264,7 +267,12 @@ fn nslt(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
     let items = items.0.into_iter().enumerate();
     let row = |(index, (video_id, item)): (usize, (String, NsltItem))| {
         let place = format!("item {}", index + 1);
-        let bad = |problem: String| SplitsError(format!("{name}: clip {video_id:?}: {problem}"));
+        let bad = |problem: String| {
+            SplitsError(format!(
+                "{name}: clip \"{}\": {problem}",
+                excerpt(&video_id)
+            ))
+        };
         let class = item.action.0.as_ref().and_then(serde_json::Number::as_u64);
         let class = class.and_then(|class| usize::try_from(class).ok());
         let class = class.ok_or_else(|| {
@@ -330,9 +338,8 @@ fn table(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
             let given = video_id.replace('\\', "/");
             let given = given.trim_start_matches("./");
             let file = given.rsplit('/').next().unwrap_or_default();
-            video_id = { file.rsplit_once('.') }
-                .map_or(file, |(stem, _)| stem)
-                .to_owned();
+            let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+            stem.clone_into(&mut video_id);
             whole = Some(given.to_owned());
         }
         if video_id.is_empty() {

@@ -345,6 +345,9 @@ fn a_list_without_its_columns_is_none() {
         ),
         "{error}"
     );
+    let error = files("path,gloss,Gloss\n");
+    let twice = "l.csv: line 1: two columns have the name gloss: remove one, or name it otherwise";
+    assert_eq!(error, twice);
     let error = files(&"x,".repeat(100));
     assert!(
         error.contains("101 columns, more than the 64 allowed"),

@@ -55,6 +55,8 @@ fn nslt_files_are_read_and_what_is_wrong_in_them_is_named() {
     refuse(b"{\"1\": {\"subset\"", "EOF");
     refuse(b" [{\"gloss\": \"book\"}]", "a list, as in WLASL_v0.3.json");
     refuse(b"  \n", "an empty file");
+    refuse(b"{}", "a file without a clip");
+    refuse(b"id,split\n", "a file without a clip");
     refuse(b"PK\x03\x04zip", "archive");
     refuse(b"\x80\x81 \x82", "no UTF-8");
     refuse(b"<!DOCTYPE html><html>", "nslt_*.json");

@@ -192,3 +192,10 @@ fn a_path_through_a_link_is_that_of_the_listed_file() {
         assert_eq!(files.find(path), found, "{path}");
     }
 }
+
+#[test]
+fn a_path_that_no_file_can_have_is_not_shown() {
+    let text = format!("path,gloss\n{}.mp4,a\n", "x/".repeat(1 << 19));
+    let expected = "! l.csv, line 2: its path has more than the 4095 bytes allowed";
+    check(&[("l.csv", &text)], &[], FormatName::Csv, &[expected]);
+}
