@@ -133,7 +133,8 @@ fn rows_of_paths_are_found_by_path_and_by_name() {
 
 #[test]
 fn as_many_clips_as_are_allowed_are_read() {
-    let many: String = (0..=ROWS_MAX).map(|n| format!("{n},train\n")).collect();
+    let many: Vec<String> = (0..=ROWS_MAX).map(|n| format!("{n},train")).collect();
+    let many = many.join("\n");
     assert!(
         refusal("s.csv", format!("\nid,split\n{many}").as_bytes()).contains("200000 clips allowed")
     );

@@ -151,8 +151,8 @@ fn a_list_of_names_does_not_shift_folders_with_numbers() {
         "{:?}",
         found.warnings
     );
-    let many: String = (0..=ROWS_MAX).map(|n| format!("g{n}\n")).collect();
-    let error = read(&[("labels.txt", many.as_bytes())], &["g1/1.mp4"]).unwrap_err();
+    let many: Vec<String> = (0..=ROWS_MAX).map(|n| format!("g{n}")).collect();
+    let error = read(&[("labels.txt", many.join("\n").as_bytes())], &["g1/1.mp4"]).unwrap_err();
     assert!(
         error.contains("more than the 200000 rows allowed"),
         "{error}"
