@@ -8,6 +8,7 @@ use super::dataset_rows::{ClipRow, DatasetRows};
 use super::file_tree::{FileTree, stem_of};
 use super::format::{DatasetFormat, Recognition};
 use super::instance::SourceLine;
+use super::json_reader::excerpt;
 use super::text_encoding::FillBytes;
 use super::wlasl::MetadataError;
 use csv::ByteRecord;
@@ -16,6 +17,9 @@ use std::sync::Arc;
 
 /// Classes are numbered below it; the real dataset has 226.
 const CLASSES_MAX: u32 = 100_000;
+
+/// Classes of the real dataset.
+const CLASSES: u32 = 226;
 
 /// The reader of AUTSL.
 pub(super) struct Autsl;
@@ -55,7 +59,11 @@ impl DatasetFormat for Autsl {
             );
         };
         let why = format!("{first} has lines as signer0_sample1,41");
-        Ok(Recognition { why, tables })
+        Ok(Recognition {
+            why,
+            tables,
+            ..Recognition::default()
+        })
     }
 
     fn read(
@@ -91,14 +99,23 @@ impl DatasetFormat for Autsl {
             .glosses()
             .filter_map(|gloss| gloss.parse().ok())
             .collect();
-        let last = classes.last().map_or(0, |last| last + 1);
-        if usize::try_from(last).is_ok_and(|count| count == classes.len()) {
-            rows.class_order = Some(
-                classes
-                    .iter()
-                    .map(|class| class.to_string().into())
-                    .collect(),
-            );
+        let Some(last) = classes.last() else {
+            return Ok(());
+        };
+        let gap = classes
+            .iter()
+            .zip(0..)
+            .find(|(class, index)| *class != index);
+        // A part of the real dataset keeps the numbers of its classes.
+        if let Some((class, index)) = gap.filter(|_| *last >= CLASSES) {
+            let class = class.to_string();
+            let place = rows.place_of(&class);
+            rows.warnings.push(format!(
+                "the numbers of the classes are not used: {place}, has the class {class}, and no line has {index}; correct \
+                 the number"
+            ));
+        } else {
+            rows.class_order = Some((0..=*last).map(|class| class.to_string().into()).collect());
         }
         Ok(())
     }
@@ -128,8 +145,13 @@ fn row(record: &ByteRecord, split: &str) -> ClipRow {
         (Some(signer), Ok(class)) if class < CLASSES_MAX => {
             (row.signer, row.gloss) = (signer.to_string(), class.to_string());
         }
-        (None, _) => row.refused = Some(format!("{name:?} is no name as signer0_sample1")),
-        _ => row.refused = Some(format!("{class:?} is no number of a class")),
+        (None, _) => {
+            row.refused = Some(format!(
+                "\"{}\" is no name as signer0_sample1",
+                excerpt(&name)
+            ));
+        }
+        _ => row.refused = Some(format!("\"{}\" is no number of a class", excerpt(&class))),
     }
     row
 }

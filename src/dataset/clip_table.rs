@@ -5,6 +5,7 @@
 
 use super::dataset_rows::{ClipRow, DatasetRows, ROWS_MAX, TABLES_BYTES_MAX};
 use super::file_kind::FileKind;
+use super::file_tree::is_clip;
 use super::instance::{ExtraColumns, FrameNumber, SourceLine};
 use super::text_encoding::{FillBytes, Utf8Text};
 use super::wlasl::MetadataError;
@@ -89,6 +90,11 @@ pub(super) fn table_bytes(fill: &mut FillBytes<'_>) -> Result<Vec<u8>, MetadataE
 
 /// A reader of the values in `bytes`, whose first line shows what divides them. The first line is a row like the others.
 pub(super) fn values(bytes: &[u8]) -> Reader<&[u8]> {
+    reader_of(bytes, divider(bytes))
+}
+
+/// What divides the values in the first line of `bytes`.
+fn divider(bytes: &[u8]) -> u8 {
     let first = bytes
         .split(|byte| *byte == b'\n')
         .find(|line| !line.trim_ascii().is_empty());
@@ -104,7 +110,10 @@ pub(super) fn values(bytes: &[u8]) -> Reader<&[u8]> {
         }
     }
     let most = counts.iter().rev().max_by_key(|(count, _)| *count);
-    let divider = most.map_or(b',', |(_, divider)| *divider);
+    most.map_or(b',', |(_, divider)| *divider)
+}
+
+fn reader_of(bytes: &[u8], divider: u8) -> Reader<&[u8]> {
     ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
@@ -165,6 +174,19 @@ impl Columns {
                 names.len()
             ));
         }
+        for known in [PATH, GLOSS, ID, SPLIT, SIGNER, START, END] {
+            let at = column(known).unwrap_or(usize::MAX);
+            if plain
+                .iter()
+                .skip(at.saturating_add(1))
+                .any(|name| *name == plain[at])
+            {
+                return Err(format!(
+                    "line 1: two columns have the name {}: remove one, or name it otherwise",
+                    names[at]
+                ));
+            }
+        }
         Ok(Self {
             path: needed("clip's file", PATH)?,
             gloss: needed("gloss", GLOSS)?,
@@ -184,6 +206,29 @@ impl Columns {
             |at: &usize| *at != self.path && *at != self.gloss && !known.contains(&Some(*at));
         (0..self.names.len()).filter(is_other).collect()
     }
+}
+
+/// How many lines behind its first `row`, the bytes of a row with `columns`, takes in because a quote does not end where it
+/// should: it goes to the end of the file, or a line within a value is a row itself.
+fn swallowed(row: &[u8], columns: &Columns, divider: u8, is_last: bool) -> Option<usize> {
+    let mut record = ByteRecord::new();
+    if is_last {
+        // A line that is added becomes a row of its own, unless a quote is open.
+        let more = [row.trim_ascii_end(), b"\nx".as_slice()].concat();
+        let count = reader_of(&more, divider).byte_records().count();
+        if count < 2 {
+            return Some(row.trim_ascii().split(|byte| *byte == b'\n').count() - 1);
+        }
+    }
+    let mut lines = row.trim_ascii().split(|byte| *byte == b'\n').skip(1);
+    let is_row = |line: &[u8]| {
+        let mut reader = reader_of(line, divider);
+        let is_read = reader.read_byte_record(&mut record).unwrap_or(false);
+        let path = String::from_utf8_lossy(record.get(columns.path).unwrap_or_default());
+        is_read && (record.len() == columns.names.len() || is_clip(path.trim()))
+    };
+    let count = lines.clone().count();
+    lines.any(is_row).then_some(count)
 }
 
 /// Whether a table that starts with `head` has the columns of a list of clips.
@@ -232,6 +277,8 @@ pub(super) fn read(
     let others = columns.others();
     let names: Arc<[Box<str>]> = others.iter().map(|at| columns.names[*at].clone()).collect();
     let file: Arc<str> = table.into();
+    let divider = divider(&bytes);
+    let mut swallowing: Option<(usize, usize, SourceLine)> = None;
     while reader.read_byte_record(&mut record).map_err(broken)? {
         if rows.is_full() {
             return Err(too_many());
@@ -242,7 +289,29 @@ pub(super) fn read(
             line,
             unit: "line",
         });
-        let mut row = match texts(&record, columns.names.len()) {
+        let at = |position: u64| {
+            usize::try_from(position)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len())
+        };
+        let (start, end) = (
+            record.position().map_or(0, |p| at(p.byte())),
+            at(reader.position().byte()),
+        );
+        let (raw, is_last) = (&bytes[start..end], bytes[end..].trim_ascii().is_empty());
+        let may_swallow = is_last || record.iter().any(|value| value.contains(&b'\n'));
+        let lost = { may_swallow.then(|| swallowed(raw, &columns, divider, is_last)) }.flatten();
+        if let (Some(lost), Some(source)) = (lost, &source) {
+            let (rows, lines, _) = swallowing.get_or_insert_with(|| (0, 0, source.clone()));
+            (*rows, *lines) = (*rows + 1, *lines + lost);
+        }
+        let values = match lost {
+            Some(lost) => Err(format!(
+                "a quote in it does not end where it should, so that the {lost} lines behind it are not read: end it, or remove it"
+            )),
+            None => texts(&record, columns.names.len()),
+        };
+        let mut row = match values {
             Ok(values) => {
                 let value = |at: usize| values.get(at).copied().unwrap_or_default();
                 let text = |at: Option<usize>| at.map_or("", value).to_owned();
@@ -270,6 +339,12 @@ pub(super) fn read(
             place(&mut row);
         }
         rows.push(row);
+    }
+    if let Some((count, lines, first)) = swallowing {
+        rows.warnings.push(format!(
+            "{lines} lines of {table} are not read, since a quote before them does not end where it should, in {count} rows; \
+             the first, {first}"
+        ));
     }
     Ok(())
 }

@@ -20,19 +20,40 @@ impl DatasetFormat for CsvList {
         let mut tables = Vec::new();
         let mut problem = "no table (.csv or .tsv) lies directly in it".to_owned();
         for table in files.tables(&[".csv", ".tsv"]) {
+            if !files.has_head(table) {
+                problem = format!(
+                    "{table} was not looked at, since too many tables lie there: give the table itself"
+                );
+                continue;
+            }
             match clip_table::check_header(files.head(table)) {
                 Ok(()) => tables.push(Box::from(table)),
                 Err(reason) => problem = format!("{table}: {reason}"),
             }
         }
+        let mut aside = Vec::new();
         if tables.iter().any(|table| split_of_table(table).is_some()) {
-            tables.retain(|table| split_of_table(table).is_some());
+            let all = tables.into_iter();
+            (tables, aside) = all.partition(|table| split_of_table(table).is_some());
         }
         let Some(first) = tables.first() else {
             return Err(problem);
         };
         let why = format!("{first} has columns for the clip's file and the gloss");
-        Ok(Recognition { why, tables })
+        let mut warnings = Vec::new();
+        if !aside.is_empty() {
+            warnings.push(format!(
+                "{} tables are not read, because others have the name of a split: {}; name one as `train.csv`, or give it by \
+                 itself",
+                aside.len(),
+                shown(&aside)
+            ));
+        }
+        Ok(Recognition {
+            why,
+            tables,
+            warnings,
+        })
     }
 
     fn read(
@@ -44,6 +65,13 @@ impl DatasetFormat for CsvList {
         let split = split_of_table(table);
         clip_table::read(table, fill, rows, |row| set_split(row, split))
     }
+}
+
+/// The first of `names`.
+fn shown(names: &[Box<str>]) -> String {
+    const SHOWN_MAX: usize = 5;
+    let more = if names.len() > SHOWN_MAX { ", …" } else { "" };
+    format!("{}{more}", names[..names.len().min(SHOWN_MAX)].join(", "))
 }
 
 /// The split of the rows of `table`, by its name.

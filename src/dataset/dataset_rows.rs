@@ -1,10 +1,10 @@
 //! The rows that a reader finds, and what the plan needs of them: paths that are there, unique ids, numbers of signers.
 
-use super::file_tree::{FileTree, is_clip, stem_of};
+use super::file_tree::{FileTree, is_clip, path_below, stem_of};
 use super::instance::{
     DatasetContents, Entry, ExtraColumns, FrameNumber, Instance, SourceLine, UNKNOWN_SIGNER,
 };
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -72,8 +72,12 @@ pub struct DatasetRows {
     pub class_order: Option<Vec<Arc<str>>>,
     /// What the user probably did not intend.
     pub warnings: Vec<String>,
-    /// Official numbers of glosses.
-    pub(super) labels: BTreeMap<i64, Arc<str>>,
+    /// The glosses of official numbers, each with its first place.
+    pub(super) labels: BTreeMap<i64, (Arc<str>, SourceLine)>,
+    /// How many rows give a number another gloss, and the first of them.
+    pub(super) label_conflicts: Option<(usize, String)>,
+    /// Whether the list of classes gives their numbers.
+    pub(super) has_numbers: bool,
     rows: Vec<(Option<Arc<str>>, Instance)>,
     /// First and last frame in the last candidate of a row's path, by its index.
     ranges: HashMap<usize, (i64, i64)>,
@@ -102,6 +106,13 @@ impl DatasetRows {
     /// The gloss of each row that has one.
     pub fn glosses(&self) -> impl Iterator<Item = &str> {
         self.rows.iter().filter_map(|(gloss, _)| gloss.as_deref())
+    }
+
+    /// Where the first row of a gloss is.
+    pub(super) fn place_of(&self, gloss: &str) -> String {
+        let mut rows = self.rows.iter();
+        let first = rows.find(|(known, _)| known.as_deref() == Some(gloss));
+        place(first.and_then(|(_, instance)| instance.source.as_ref()))
     }
 
     /// Adds a row, whose clip is looked for in `files` by [`DatasetRows::finish`].
@@ -189,8 +200,7 @@ impl DatasetRows {
                 }
             }
         }
-        self.refuse_repeated();
-        self.name_clips();
+        self.name_clips(files);
         self.number_signers();
         let mut clips = ClipPaths::default();
         for (index, (_, instance)) in self.rows.iter().enumerate() {
@@ -213,75 +223,69 @@ impl DatasetRows {
         (entries(contents, self.rows), clips)
     }
 
-    /// Refuses a row with the clip and frames of an earlier one.
-    fn refuse_repeated(&mut self) {
-        let mut first: HashMap<_, Option<SourceLine>> = HashMap::new();
-        for (_, instance) in &mut self.rows {
-            let (Some(path), None) = (&instance.path, &instance.refused) else {
+    /// Gives each clip without an id one: the name of its file when no other clip has it, else its path; with its frames when
+    /// several rows use the file. Refuses a row with the clip and frames or the id of another one: an earlier one, or one
+    /// that can be processed when it cannot.
+    fn name_clips(&mut self, files: &FileTree) {
+        let mut uses: HashMap<Arc<str>, HashSet<(i64, i64)>> = HashMap::new();
+        let mut stems: HashMap<Box<str>, usize> = HashMap::new();
+        for (_, instance) in &self.rows {
+            let (Some((path, start, end)), None) = (stretch(instance), &instance.video_id) else {
                 continue;
             };
-            let frame = |number: &FrameNumber| number.as_ref().ok().copied();
-            let (start, end) = (frame(&instance.frame_start), frame(&instance.frame_end));
-            let key = (Arc::clone(path), start, end);
-            if let Some(earlier) = first.get(&key) {
-                instance.refused = Some(format!(
-                    "{path} is already named in {}",
-                    place(earlier.as_ref())
-                ));
-            } else {
-                first.insert(key, instance.source.clone());
-            }
-        }
-    }
-
-    /// Gives each clip without an id one: the name of its file when no other clip has it, else its path; with its frames when
-    /// several rows use the file. Refuses an id that an earlier row has.
-    fn name_clips(&mut self) {
-        let mut uses: HashMap<Arc<str>, usize> = HashMap::new();
-        let mut stems: HashMap<Box<str>, usize> = HashMap::new();
-        let usable = |instance: &Instance| {
-            let path = instance.path.clone().filter(|_| instance.refused.is_none());
-            path.filter(|_| instance.video_id.is_none())
-        };
-        for path in self
-            .rows
-            .iter()
-            .filter_map(|(_, instance)| usable(instance))
-        {
-            let count = uses.entry(Arc::clone(&path)).or_default();
-            *count += 1;
-            if *count == 1 {
+            let stretches = uses.entry(Arc::clone(&path)).or_default();
+            if stretches.is_empty() {
                 *stems.entry(stem_of(&path).into()).or_default() += 1;
             }
+            stretches.insert((start, end));
         }
-        let mut first: HashMap<Arc<str>, Option<SourceLine>> = HashMap::new();
-        for (_, instance) in &mut self.rows {
-            if let Some(path) = usable(instance) {
-                let stem = stem_of(&path);
-                let is_unique = stems.get(stem).is_none_or(|count| *count == 1);
-                let mut id = if is_unique { stem } else { &*path }.to_owned();
-                if uses.get(&path).is_some_and(|count| *count > 1)
-                    && let (Ok(start), Ok(end)) = (&instance.frame_start, &instance.frame_end)
-                {
-                    // Writing to a String cannot fail.
-                    write!(id, ":{start}-{end}").ok();
+        let is_usable: Vec<bool> = { self.rows.iter() }
+            .map(|(_, row)| stretch(row).is_some_and(|(path, ..)| files.contains(&path)))
+            .collect();
+        let mut clips: HashMap<_, Option<SourceLine>> = HashMap::new();
+        let mut ids: HashMap<Arc<str>, Option<SourceLine>> = HashMap::new();
+        for is_first in [true, false] {
+            let rows = self.rows.iter_mut().zip(&is_usable);
+            for ((_, instance), _) in rows.filter(|(_, is_usable)| **is_usable == is_first) {
+                if instance.refused.is_some() {
+                    continue;
                 }
-                if id.len() > NAME_BYTES_MAX {
-                    let problem = format!("{path} gives an id of more than {NAME_BYTES_MAX} bytes");
+                let Some(path) = instance.path.clone() else {
+                    continue;
+                };
+                let clip = stretch(instance);
+                if let Some(earlier) = clip.as_ref().and_then(|clip| clips.get(clip)) {
+                    let problem = format!("{path} is already named in {}", place(earlier.as_ref()));
                     instance.refused = Some(problem);
                     continue;
                 }
-                instance.video_id = Some(id.into());
-            }
-            let (Some(id), None) = (&instance.video_id, &instance.refused) else {
-                continue;
-            };
-            if let Some(earlier) = first.get(id) {
-                let problem = format!("the id {id} is already used in {}", place(earlier.as_ref()));
+                let id = instance.video_id.clone().unwrap_or_else(|| {
+                    let stem = stem_of(&path);
+                    let is_unique = stems.get(stem).is_none_or(|count| *count == 1);
+                    let mut id = if is_unique { stem } else { &*path }.to_owned();
+                    let is_divided = uses.get(&path).is_some_and(|uses| uses.len() > 1);
+                    if let (Some((_, start, end)), true) = (&clip, is_divided) {
+                        // Writing to a String cannot fail.
+                        write!(id, ":{start}-{end}").ok();
+                    }
+                    id.into()
+                });
+                let problem = if id.len() > NAME_BYTES_MAX {
+                    format!("{path} gives an id of more than {NAME_BYTES_MAX} bytes")
+                } else if let Some(earlier) = ids.get(&id) {
+                    let frames = [&instance.frame_start, &instance.frame_end];
+                    let fault = frames.into_iter().find_map(|frame| frame.as_ref().err());
+                    fault.cloned().unwrap_or_else(|| {
+                        format!("the id {id} is already used in {}", place(earlier.as_ref()))
+                    })
+                } else {
+                    ids.insert(Arc::clone(&id), instance.source.clone());
+                    clips.extend(clip.map(|clip| (clip, instance.source.clone())));
+                    instance.video_id = Some(id);
+                    continue;
+                };
                 instance.refused = Some(problem);
                 instance.video_id = None;
-            } else {
-                first.insert(Arc::clone(id), instance.source.clone());
             }
         }
     }
@@ -311,6 +315,18 @@ impl DatasetRows {
             }
         }
     }
+}
+
+/// Path and frames of a row that is not refused.
+fn stretch(instance: &Instance) -> Option<(Arc<str>, i64, i64)> {
+    let path = instance
+        .path
+        .clone()
+        .filter(|_| instance.refused.is_none())?;
+    let (Ok(start), Ok(end)) = (&instance.frame_start, &instance.frame_end) else {
+        return None;
+    };
+    Some((path, *start, *end))
 }
 
 /// Where an earlier row is.
@@ -356,8 +372,8 @@ fn find<'a>(
     let mut rest = candidates.split('\0').peekable();
     while let Some(candidate) = rest.next() {
         let is_last = rest.peek().is_none();
-        if files.contains(candidate) {
-            return Ok((candidate, is_last));
+        if let Some(path) = files.find(candidate) {
+            return Ok((path, is_last));
         }
         let named = files.clips_named(stem_of(candidate));
         let folder = candidate.rsplit_once('/').map(|(folder, _)| folder);
@@ -390,45 +406,4 @@ fn find<'a>(
         .is_some_and(|name| name.contains('.'));
     let ending = if has_ending { "" } else { ".mp4" };
     Err((format!("{first}{ending}"), hint))
-}
-
-/// `path` without what a path does not need, or why it is none within the dataset.
-fn path_below(path: &str) -> Result<String, String> {
-    let shown = || {
-        path.chars()
-            .take(100)
-            .flat_map(char::escape_debug)
-            .collect::<String>()
-    };
-    let path = path.trim();
-    if path.is_empty() {
-        return Err("it names no file".to_owned());
-    }
-    if path.contains(['\0', '\n', '\r']) {
-        return Err("its path has a line break: does a quote not end?".to_owned());
-    }
-    // Tables that Windows programs write.
-    let slashes = if path.contains('/') {
-        path.to_owned()
-    } else {
-        path.replace('\\', "/")
-    };
-    let is_drive = slashes.as_bytes().get(1) == Some(&b':') && slashes.get(2..3) == Some("/");
-    if slashes.starts_with('/') || is_drive {
-        return Err(format!(
-            "{} is an absolute path: write it relative to the folder of the dataset",
-            shown()
-        ));
-    }
-    let parts: Vec<_> = slashes
-        .split('/')
-        .filter(|part| !matches!(*part, "" | "."))
-        .collect();
-    if parts.contains(&"..") {
-        return Err(format!(
-            "{} leads out of the folder of the dataset: move the clip into it",
-            shown()
-        ));
-    }
-    Ok(parts.join("/"))
 }

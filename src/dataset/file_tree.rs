@@ -1,5 +1,7 @@
 //! The files of a dataset by their paths, as a reader of a format sees them.
 
+use super::json_reader::excerpt;
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,6 +17,12 @@ const SPLITS: [(&str, &[&str]); 3] = [
     ("test", &["test", "testing"]),
 ];
 
+/// Longest path of a clip, in bytes, as in Linux.
+const PATH_BYTES_MAX: usize = 4095;
+
+/// Most links that a path goes through.
+const LINKS_MAX: usize = 8;
+
 /// The files of a dataset. Paths are relative to its folder, with `/` between folders.
 #[derive(Debug, Default)]
 pub struct FileTree {
@@ -22,6 +30,8 @@ pub struct FileTree {
     paths: Vec<Box<str>>,
     folders: BTreeSet<Box<str>>,
     heads: BTreeMap<Box<str>, Vec<u8>>,
+    /// Links to folders that are listed under another path, with that path.
+    links: HashMap<Box<str>, Box<str>>,
     /// Indexes in `paths` by the name without ending in lower case.
     by_stem: OnceCell<HashMap<Box<str>, Vec<usize>>>,
 }
@@ -71,6 +81,28 @@ impl FileTree {
         at_top.filter(move |path| has_suffix(path, suffixes))
     }
 
+    /// Notes that the folder at `link` is the one that is listed at `folder`.
+    pub fn add_link(&mut self, link: &str, folder: &str) {
+        self.links.insert(link.into(), folder.into());
+    }
+
+    /// The listed path of the file at `path`, which may go through links.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<&str> {
+        let mut path = Cow::Borrowed(path);
+        for _ in 0..=LINKS_MAX {
+            if let Ok(at) = self.paths.binary_search_by(|known| (**known).cmp(&*path)) {
+                return Some(&self.paths[at]);
+            }
+            let mut ends = path.match_indices('/');
+            let (folder, rest) =
+                ends.find_map(|(at, _)| Some((self.links.get(&path[..at])?, &path[at + 1..])))?;
+            let slash = if folder.is_empty() { "" } else { "/" };
+            path = Cow::Owned(format!("{folder}{slash}{rest}"));
+        }
+        None
+    }
+
     /// Whether there is a file at `path`.
     #[must_use]
     pub fn contains(&self, path: &str) -> bool {
@@ -92,6 +124,12 @@ impl FileTree {
     /// Notes the first bytes of the file at `path`.
     pub fn set_head(&mut self, path: &str, head: Vec<u8>) {
         self.heads.insert(path.into(), head);
+    }
+
+    /// Whether the first bytes of the file at `path` were read.
+    #[must_use]
+    pub fn has_head(&self, path: &str) -> bool {
+        self.heads.contains_key(path)
     }
 
     /// The first bytes of the file at `path`; nothing when they were not read.
@@ -154,4 +192,45 @@ pub fn split_of(name: &str) -> Option<&'static str> {
     let mut splits = SPLITS.iter();
     let found = splits.find(|(_, names)| names.contains(&name.as_str()));
     found.map(|(split, _)| *split)
+}
+
+/// `path` without what a path does not need, or why it is none within the dataset.
+pub(super) fn path_below(path: &str) -> Result<String, String> {
+    let shown = || excerpt(path);
+    let path = path.trim();
+    if path.is_empty() {
+        return Err("it names no file".to_owned());
+    }
+    if path.len() > PATH_BYTES_MAX {
+        return Err(format!(
+            "its path has more than the {PATH_BYTES_MAX} bytes allowed"
+        ));
+    }
+    if path.contains(['\0', '\n', '\r']) {
+        return Err("its path has a line break: does a quote not end?".to_owned());
+    }
+    // Tables that Windows programs write.
+    let slashes = if path.contains('/') {
+        path.to_owned()
+    } else {
+        path.replace('\\', "/")
+    };
+    let is_drive = slashes.as_bytes().get(1) == Some(&b':') && slashes.get(2..3) == Some("/");
+    if slashes.starts_with('/') || is_drive {
+        return Err(format!(
+            "{} is an absolute path: write it relative to the folder of the dataset",
+            shown()
+        ));
+    }
+    let parts: Vec<_> = slashes
+        .split('/')
+        .filter(|part| !matches!(*part, "" | "."))
+        .collect();
+    if parts.contains(&"..") {
+        return Err(format!(
+            "{} leads out of the folder of the dataset: move the clip into it",
+            shown()
+        ));
+    }
+    Ok(parts.join("/"))
 }

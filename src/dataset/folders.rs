@@ -4,7 +4,7 @@
 //! order: one in each line, or its number and the class. With numbers the folders may have numbers as names.
 
 use super::clip_table::{table_bytes, too_many};
-use super::dataset_rows::{ClipRow, DatasetRows};
+use super::dataset_rows::{ClipRow, DatasetRows, ROWS_MAX};
 use super::file_tree::{FileTree, is_clip, split_of};
 use super::format::{DatasetFormat, Recognition};
 use super::text_encoding::FillBytes;
@@ -79,6 +79,7 @@ impl DatasetFormat for Folders {
         Ok(Recognition {
             why,
             tables: tables.take(1).map(|list| Box::from(*list)).collect(),
+            ..Recognition::default()
         })
     }
 
@@ -110,6 +111,7 @@ impl DatasetFormat for Folders {
         })?;
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let numbered: Option<Vec<(usize, &str)>> = lines.clone().map(numbered).collect();
+        rows.has_numbers = numbered.is_some();
         let names: Vec<&str> = match numbered {
             Some(mut numbered) => {
                 numbered.sort_unstable();
@@ -126,6 +128,9 @@ impl DatasetFormat for Folders {
             }
             None => lines.collect(),
         };
+        if names.len() > ROWS_MAX {
+            return Err(too_many());
+        }
         let mut seen = HashSet::new();
         if let Some(twice) = names.iter().find(|name| !seen.insert(**name)) {
             return Err(MetadataError::Table(format!(
@@ -138,6 +143,20 @@ impl DatasetFormat for Folders {
 
     fn complete(&self, files: &FileTree, rows: &mut DatasetRows) -> Result<(), MetadataError> {
         let has_splits = has_splits(files);
+        let is_number = |class: &str| class.parse::<usize>().is_ok();
+        let names: HashSet<&str> = { rows.class_order.iter().flatten() }
+            .map(|name| &**name)
+            .collect();
+        let mut found = classes(files).into_iter();
+        let are_numbers = found.all(|class| is_number(class) && !names.contains(class));
+        if rows.class_order.is_some() && !rows.has_numbers && are_numbers {
+            rows.class_order = None;
+            rows.warnings.push(
+                "the list of classes is not used: the class folders have numbers as names, and it has none; write the number \
+                 before each class, as in `0 book`"
+                    .to_owned(),
+            );
+        }
         let order = rows.class_order.clone();
         let known: HashSet<&str> = order.iter().flatten().map(|name| &**name).collect();
         let mut clips: Vec<(usize, &str, &str)> = Vec::new();
@@ -158,6 +177,7 @@ impl DatasetFormat for Folders {
         for (_, class, path) in &clips {
             let numbered = order
                 .as_ref()
+                .filter(|_| rows.has_numbers)
                 .and_then(|names| names.get(class.parse::<usize>().ok()?));
             let gloss = match (known.contains(class), numbered) {
                 (false, Some(name)) => name.to_string(),

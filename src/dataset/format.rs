@@ -31,6 +31,8 @@ pub struct Recognition {
     pub why: String,
     /// The files to read, in this order: paths in the dataset.
     pub tables: Vec<Box<str>>,
+    /// What the user probably did not intend.
+    pub warnings: Vec<String>,
 }
 
 impl Recognition {
@@ -41,7 +43,11 @@ impl Recognition {
         let first = tables.first();
         let why = first.ok_or_else(|| format!("none of {} is there", names.join(", ")))?;
         let why = format!("{why} is there");
-        Ok(Self { why, tables })
+        Ok(Self {
+            why,
+            tables,
+            ..Self::default()
+        })
     }
 }
 

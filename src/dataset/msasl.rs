@@ -18,6 +18,7 @@ use super::instance::SourceLine;
 use super::json_reader::{JsonError, JsonReader, JsonValue};
 use super::text_encoding::FillBytes;
 use super::wlasl::{MetadataError, json_error};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Length of the id of a video at `YouTube`.
@@ -68,9 +69,26 @@ impl DatasetFormat for MsAsl {
 
     fn complete(&self, _files: &FileTree, rows: &mut DatasetRows) -> Result<(), MetadataError> {
         let labels = std::mem::take(&mut rows.labels);
-        let is_whole = labels.keys().zip(0..).all(|(label, index)| *label == index);
-        if is_whole && !labels.is_empty() {
-            rows.class_order = Some(labels.into_values().collect());
+        if let Some((count, first)) = rows.label_conflicts.take() {
+            rows.warnings.push(format!(
+                "{count} items have another name for a label than an earlier item; the first, {first}"
+            ));
+        }
+        let mut names: HashMap<&str, i64> = HashMap::new();
+        let fault = labels.iter().zip(0..).find_map(|((label, (name, place)), index)| {
+            if *label != index {
+                return Some(format!("{place}, has the label {label}, and no item has {index}"));
+            }
+            let other = names.insert(name, *label)?;
+            Some(format!("{place}, gives \"{name}\" the label {label}, and an earlier one gives it {other}"))
+        });
+        if let Some(fault) = fault {
+            rows.warnings.push(format!(
+                "the labels are not used as numbers of the classes: {fault}; correct the label"
+            ));
+        } else if !labels.is_empty() {
+            let names = labels.into_values().map(|(name, _)| name);
+            rows.class_order = Some(names.collect());
         }
         Ok(())
     }
@@ -105,19 +123,23 @@ fn items(
             return Ok(Err(too_many()));
         }
         let (item, fault) = item(reader)?;
+        let source = SourceLine {
+            file: Arc::clone(&file),
+            line: index,
+            unit: "item",
+        };
         let mut row = match item {
-            Some(item) => row(item, split, index, rows),
+            Some(item) => {
+                note_label(&item, &source, rows);
+                row(item, split, index)
+            }
             None => ClipRow {
                 refused: Some("it is no object".to_owned()),
                 ..ClipRow::default()
             },
         };
         row.refused = fault.or(row.refused);
-        row.source = Some(SourceLine {
-            file: Arc::clone(&file),
-            line: index,
-            unit: "item",
-        });
+        row.source = Some(source);
         rows.push(row);
         index += 1;
     }
@@ -140,21 +162,58 @@ fn item(reader: &mut JsonReader<'_>) -> Result<(Option<MsAslItem>, Option<String
             .take_fault()
             .map(|problem| format!("{key}: {problem}")));
         match (key.as_str(), value) {
-            ("clean_text", JsonValue::Text(text)) => item.gloss = text,
-            ("text", JsonValue::Text(text)) if item.gloss.is_empty() => item.gloss = text,
+            ("clean_text", JsonValue::Text(text)) => text.trim().clone_into(&mut item.gloss),
+            ("text", JsonValue::Text(text)) if item.gloss.is_empty() => {
+                text.trim().clone_into(&mut item.gloss);
+            }
             ("url", JsonValue::Text(text)) => item.url = text,
             ("label", JsonValue::Number(number)) => item.label = number.parse().ok(),
             ("signer_id", JsonValue::Number(number)) => item.signer = number.parse().ok(),
-            ("start", JsonValue::Number(number)) => item.start = number.parse().ok(),
-            ("end", JsonValue::Number(number)) => item.end = number.parse().ok(),
+            ("start" | "end", JsonValue::Null) => {}
+            ("start" | "end", value) => {
+                let number = match value {
+                    JsonValue::Number(number) => number.parse().ok(),
+                    _ => None,
+                };
+                if number.is_none() {
+                    fault.get_or_insert(format!("{key}: a whole number is needed"));
+                }
+                let field = if key == "start" {
+                    &mut item.start
+                } else {
+                    &mut item.end
+                };
+                *field = number;
+            }
             _ => {}
         }
     }
     Ok((Some(item), fault))
 }
 
+/// Notes the name of the item's label, or that it has another one than in an earlier item.
+fn note_label(item: &MsAslItem, source: &SourceLine, rows: &mut DatasetRows) {
+    let (Some(label), gloss) = (item.label, &*item.gloss) else {
+        return;
+    };
+    if gloss.is_empty() {
+        return;
+    }
+    let known = rows.labels.entry(label);
+    let (name, _) = known.or_insert_with(|| (gloss.into(), source.clone()));
+    if **name != *gloss {
+        let first = || {
+            (
+                0,
+                format!("{source}: label {label} is \"{gloss}\", and \"{name}\" earlier"),
+            )
+        };
+        rows.label_conflicts.get_or_insert_with(first).0 += 1;
+    }
+}
+
 /// The row of the item with the number `index` in the file of `split`.
-fn row(item: MsAslItem, split: &str, index: u64, rows: &mut DatasetRows) -> ClipRow {
+fn row(item: MsAslItem, split: &str, index: u64) -> ClipRow {
     let mut row = ClipRow {
         split: split.to_owned(),
         signer: item
@@ -162,11 +221,6 @@ fn row(item: MsAslItem, split: &str, index: u64, rows: &mut DatasetRows) -> Clip
             .map_or_else(String::new, |signer| signer.to_string()),
         ..ClipRow::default()
     };
-    if let (Some(label), false) = (item.label, item.gloss.is_empty()) {
-        rows.labels
-            .entry(label)
-            .or_insert_with(|| item.gloss.as_str().into());
-    }
     row.gloss = item.gloss;
     let Some(id) = youtube_id(&item.url) else {
         let shown: String = item.url.chars().take(80).collect();
@@ -176,9 +230,17 @@ fn row(item: MsAslItem, split: &str, index: u64, rows: &mut DatasetRows) -> Clip
     let range = match (item.start, item.end) {
         (Some(start), Some(end)) => {
             row.paths.push(format!("{id}_{start}_{end}"));
-            Some((start + 1, end))
+            let Some(first) = start.checked_add(1) else {
+                row.refused = Some(format!("start {start} is no possible number of a frame"));
+                return row;
+            };
+            Some((first, end))
         }
-        _ => None,
+        (None, None) => None,
+        _ => {
+            row.refused = Some("it has only one of start and end: add the other".to_owned());
+            return row;
+        }
     };
     row.paths.extend([
         format!("{split}_{index}"),

@@ -4,7 +4,7 @@
 use super::class_list::{CLASS_LIST_NAME, ClassOrder, Subset, official_order};
 use super::instance::{Entry, Instance};
 use super::plan::Warning;
-use super::splits::{SplitLabel, SplitRow, SplitsError, SplitsFile};
+use super::splits::{SplitIndex, SplitLabel, SplitRow, SplitsError, SplitsFile};
 use crate::sequence::options::NamedChoice;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -69,13 +69,13 @@ pub fn select(
     let (name, metadata) = (name.unwrap_or_default(), &request.metadata);
     let classes = request.subset.map_or(name, |subset| subset.name());
     let rows = request.splits.map_or(&[][..], |file| &file.rows);
-    let by_id: HashMap<&str, &SplitRow> = rows.iter().map(|row| (&*row.video_id, row)).collect();
+    let index = SplitIndex::of(rows);
     let (mut seen, mut moved, mut relabelled) = (HashSet::new(), Vec::new(), Vec::new());
     exclude(entries, |gloss, instance| {
-        let row = instance.video_id.as_deref().and_then(|id| by_id.get(id));
+        let row = index.row(instance);
         if let Some(row) = row {
             let id = &*row.video_id;
-            seen.insert(id);
+            seen.insert(row.key());
             let label = row.label.gloss(glosses);
             if let (None, Some(class)) = (label, row.label.class()) {
                 return Some(format!("class {class} is not in {classes}"));
@@ -106,7 +106,7 @@ pub fn select(
     }
     let is_wanted = |row: &&SplitRow| {
         let gloss = row.label.gloss(glosses);
-        !seen.contains(&*row.video_id)
+        !seen.contains(row.key())
             && gloss.map_or(row.label == SplitLabel::Unknown, |gloss| {
                 !is_limited || kept.contains(gloss)
             })
@@ -176,17 +176,14 @@ fn numbered_classes(
             "{name} has {classes} classes, but the subset has {wanted}; give nslt_{wanted}.json, or a smaller subset"
         )));
     }
-    let rows = splits.rows.iter();
-    let class_of: HashMap<&str, usize> = rows
-        .filter_map(|row| Some((&*row.video_id, row.label.class()?)))
-        .collect();
+    let index = SplitIndex::of(&splits.rows);
     let mut votes: Vec<BTreeMap<Arc<str>, usize>> = vec![BTreeMap::new(); wanted];
     for entry in entries {
-        let ids = entry.instances.iter().filter_map(|i| i.video_id.as_deref());
-        let classes = ids.filter_map(|id| class_of.get(id));
+        let rows = entry.instances.iter().filter_map(|i| index.row(i));
+        let classes = rows.filter_map(|row| row.label.class());
         if let Some(gloss) = &entry.gloss {
-            for class in classes.filter(|class| **class < wanted) {
-                *votes[*class].entry(Arc::clone(gloss)).or_default() += 1;
+            for class in classes.filter(|class| *class < wanted) {
+                *votes[class].entry(Arc::clone(gloss)).or_default() += 1;
             }
         }
     }

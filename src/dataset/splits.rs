@@ -4,10 +4,12 @@
 //! The frame range in an `nslt_*.json` counts the frames of clips that WLASL's own script has cut out, and is `[1, length]`
 //! where the metadata says "to the end". The metadata's range is used, which holds for the clips as they were published.
 
+use super::dataset_rows::ROWS_MAX;
 use super::file_kind::FileKind;
+use super::instance::Instance;
 use super::json_reader::excerpt;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -30,12 +32,55 @@ pub struct SplitsError(pub String);
 /// A clip in a splits file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SplitRow {
-    /// The clip.
+    /// The clip; in a table of paths the name of its file without ending.
     pub video_id: String,
+    /// Its path with `/` between folders, in a table of paths.
+    pub path: Option<String>,
     /// `train`, `val` or `test`.
     pub split: &'static str,
     /// Its class.
     pub label: SplitLabel,
+}
+
+impl SplitRow {
+    /// What no other row has.
+    pub(super) fn key(&self) -> &str {
+        self.path.as_deref().unwrap_or(&self.video_id)
+    }
+}
+
+/// The rows of a splits file by the clips that they mean.
+pub(super) struct SplitIndex<'a> {
+    by_key: HashMap<&'a str, &'a SplitRow>,
+    /// `None` for a name that several paths have.
+    by_name: HashMap<&'a str, Option<&'a SplitRow>>,
+}
+
+impl<'a> SplitIndex<'a> {
+    pub(super) fn of(rows: &'a [SplitRow]) -> Self {
+        let mut by_name: HashMap<&str, Option<&SplitRow>> = HashMap::new();
+        for row in rows.iter().filter(|row| row.path.is_some()) {
+            let known = by_name.entry(&row.video_id);
+            known.and_modify(|row| *row = None).or_insert(Some(row));
+        }
+        Self {
+            by_key: rows.iter().map(|row| (row.key(), row)).collect(),
+            by_name,
+        }
+    }
+
+    /// The row of `instance`: that of its path, with or without its ending, of its id, or of its file's name.
+    pub(super) fn row(&self, instance: &Instance) -> Option<&'a SplitRow> {
+        let id = instance.video_id.as_deref()?;
+        let path = instance.path.as_deref().unwrap_or(id);
+        let start = match instance.path {
+            Some(_) => path.rsplit_once('.').map_or(path, |(start, _)| start),
+            None => id,
+        };
+        let keys = [path, start, id];
+        let found = keys.iter().find_map(|key| self.by_key.get(key).copied());
+        found.or_else(|| self.by_name.get(id).copied().flatten())
+    }
 }
 
 /// What a splits file says of the class of a clip.
@@ -99,6 +144,9 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<SplitsFile, SplitsError> {
         Some('{') => nslt(name, text)?,
         Some(_) => table(name, text)?,
     };
+    if rows.is_empty() {
+        return Err(wrong("a file without a clip"));
+    }
     collect(name, rows)
 }
 
@@ -110,16 +158,16 @@ fn collect(name: &str, rows: Vec<Placed>) -> Result<SplitsFile, SplitsError> {
     let mut known: HashMap<String, usize> = HashMap::new();
     let mut kept: Vec<Placed> = Vec::new();
     for (place, row) in rows {
-        if let Some((first, other)) = known.get(&row.video_id).map(|at| &kept[*at]) {
+        if let Some((first, other)) = known.get(row.key()).map(|at| &kept[*at]) {
             if *other != row {
-                let (id, a, b) = (&row.video_id, other.split, row.split);
+                let (id, a, b) = (excerpt(row.key()), other.split, row.split);
                 return Err(SplitsError(format!(
-                    "{name}: clip {id:?} stands twice, {first} ({a}) and {place} ({b}); keep one of them"
+                    "{name}: clip \"{id}\" stands twice, {first} ({a}) and {place} ({b}); keep one of them"
                 )));
             }
             continue;
         }
-        known.insert(row.video_id.clone(), kept.len());
+        known.insert(row.key().to_owned(), kept.len());
         kept.push((place, row));
     }
     let classes: BTreeSet<usize> = kept
@@ -129,10 +177,10 @@ fn collect(name: &str, rows: Vec<Placed>) -> Result<SplitsFile, SplitsError> {
     let count = classes.len();
     let is_far = |(_, row): &&Placed| row.label.class() >= Some(count.max(1));
     if let Some((place, row)) = kept.iter().find(is_far) {
-        let (id, class) = (&row.video_id, row.label.class().unwrap_or(0));
+        let (id, class) = (excerpt(row.key()), row.label.class().unwrap_or(0));
         let last = count - 1;
         return Err(SplitsError(format!(
-            "{name}, {place}: clip {id:?} has class {class}, out of range: {count} classes have clips, so they are numbered \
+            "{name}, {place}: clip \"{id}\" has class {class}, out of range: {count} classes have clips, so they are numbered \
              0 to {last}"
         )));
     }
@@ -156,7 +204,28 @@ fn split(text: &str) -> Result<&'static str, String> {
 #[derive(Deserialize)]
 struct NsltItem {
     subset: String,
-    action: Vec<serde_json::Value>,
+    action: Action,
+}
+
+/// The number of the class, with which `action` begins. What is behind it is not kept.
+struct Action(Option<serde_json::Number>);
+
+impl<'de> Deserialize<'de> for Action {
+    fn deserialize<D: Deserializer<'de>>(source: D) -> Result<Self, D::Error> {
+        struct Values;
+        impl<'de> Visitor<'de> for Values {
+            type Value = Action;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list that begins with the number of a class")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Action, A::Error> {
+                let class = values.next_element()?;
+                while values.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Action(class))
+            }
+        }
+        source.deserialize_seq(Values)
+    }
 }
 
 /// The items in file order, repeated keys included.
@@ -173,6 +242,9 @@ impl<'de> Deserialize<'de> for NsltItems {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NsltItems, A::Error> {
                 let mut items = Vec::new();
                 while let Some(item) = map.next_entry()? {
+                    if items.len() == ROWS_MAX {
+                        return Err(A::Error::custom(too_many()));
+                    }
                     items.push(item);
                 }
                 Ok(NsltItems(items))
@@ -180,6 +252,10 @@ impl<'de> Deserialize<'de> for NsltItems {
         }
         source.deserialize_map(Items)
     }
+}
+
+fn too_many() -> String {
+    format!("more than the {ROWS_MAX} clips allowed")
 }
 
 fn nslt(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
@@ -191,11 +267,16 @@ fn nslt(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
     let items = items.0.into_iter().enumerate();
     let row = |(index, (video_id, item)): (usize, (String, NsltItem))| {
         let place = format!("item {}", index + 1);
-        let bad = |problem: String| SplitsError(format!("{name}: clip {video_id:?}: {problem}"));
-        let class = item.action.first().and_then(serde_json::Value::as_u64);
+        let bad = |problem: String| {
+            SplitsError(format!(
+                "{name}: clip \"{}\": {problem}",
+                excerpt(&video_id)
+            ))
+        };
+        let class = item.action.0.as_ref().and_then(serde_json::Number::as_u64);
         let class = class.and_then(|class| usize::try_from(class).ok());
         let class = class.ok_or_else(|| {
-            let found = item.action.first().map(ToString::to_string);
+            let found = item.action.0.as_ref().map(ToString::to_string);
             let found = found.unwrap_or_else(|| "nothing".to_owned());
             bad(format!(
                 "action begins with {found}, where the number of its class is needed"
@@ -207,6 +288,7 @@ fn nslt(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
             place,
             SplitRow {
                 video_id,
+                path: None,
                 split,
                 label,
             },
@@ -217,7 +299,8 @@ fn nslt(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
 
 /// Reads a table whose first line has the names of its columns, divided by commas, semicolons or tabs.
 fn table(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
-    let header = text.lines().next().unwrap_or_default();
+    let header = { text.lines() }.find(|line| !line.trim().is_empty());
+    let header = header.unwrap_or_default();
     let divider = [b',', b';', b'\t']
         .into_iter()
         .max_by_key(|divider| header.bytes().filter(|byte| byte == divider).count())
@@ -245,11 +328,19 @@ fn table(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
         let record = record.map_err(broken)?;
         let line = record.position().map_or(0, csv::Position::line);
         let bad = |problem: String| SplitsError(format!("{name}, line {line}: {problem}"));
+        if rows.len() == ROWS_MAX {
+            return Err(bad(too_many()));
+        }
         let value = |column: usize| record.get(column).unwrap_or_default();
-        let mut video_id = value(id);
+        let mut video_id = value(id).to_owned();
+        let mut whole = None;
         if Some(id) == path {
-            let file = video_id.rsplit(['/', '\\']).next().unwrap_or_default();
-            video_id = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+            let given = video_id.replace('\\', "/");
+            let given = given.trim_start_matches("./");
+            let file = given.rsplit('/').next().unwrap_or_default();
+            let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+            stem.clone_into(&mut video_id);
+            whole = Some(given.to_owned());
         }
         if video_id.is_empty() {
             return Err(bad(format!(
@@ -262,7 +353,8 @@ fn table(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
             SplitLabel::Gloss(label.to_owned())
         });
         let row = SplitRow {
-            video_id: video_id.to_owned(),
+            video_id,
+            path: whole,
             split: split(value(split_at)).map_err(bad)?,
             label,
         };

@@ -151,6 +151,10 @@ impl DatasetScan {
             record.split,
             record.signer_id,
         ]);
+        // Another path is another file, even of the same size. In WLASL the id is the file's name.
+        if let (Some(path), Value::Array(key)) = (&record.path, &mut key) {
+            key.push(json!(&**path));
+        }
         // Its record says that it is not processed.
         if let (true, Value::Array(key)) = (clip.is_frames_only, &mut key) {
             key.push(json!("frames only"));

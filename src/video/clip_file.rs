@@ -11,14 +11,18 @@ use std::path::Path;
 /// # Errors
 /// When it cannot be opened or is no regular file.
 pub fn open_file(path: &Path) -> Result<File, SourceError> {
+    open_regular(path).map_err(|error| io_error(&error))
+}
+
+/// As [`open_file`], with the system's error.
+pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     // Opening a pipe would wait for its writer, and a device may never end.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
-        .open(path)
-        .map_err(|e| io_error(&e))?;
-    if !file.metadata().map_err(|e| io_error(&e))?.is_file() {
-        return Err(SourceError::Clip("not a regular file".into()));
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
     }
     Ok(file)
 }

@@ -4,7 +4,7 @@
 
 use crate::dataset::file_tree::CLIP_SUFFIXES;
 use crate::dataset::wlasl::FILE_NAME;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ impl DatasetCandidates {
     /// Searches `root` for metadata files and videos.
     pub(super) fn in_folder(root: &Path) -> Self {
         let mut files = Vec::new();
-        let incomplete = walk(root, SEARCH_LIMITS, &mut |path, bytes| {
+        let Walked { incomplete, .. } = walk(root, SEARCH_LIMITS, &mut |path, bytes| {
             files.extend(bytes.map(|bytes| (path, bytes)));
         });
         Self {
@@ -219,51 +219,81 @@ pub(super) fn dataset_folder<'a>(names: impl Iterator<Item = &'a str> + Clone) -
     })
 }
 
-/// Calls `found` with each file below `root` and its size in bytes, and with each folder and `None`; returns whether
-/// something was left out.
+/// What a walk did not list.
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    /// Whether something was left out.
+    pub(super) incomplete: bool,
+    /// Links to folders that are listed under another path, with that path.
+    pub(super) links: Vec<(PathBuf, PathBuf)>,
+}
+
+/// Calls `found` with each file below `root` and its size in bytes, and with each folder and `None`.
 ///
-/// Links to folders are followed, but no folder is entered twice.
+/// Links to folders are followed, but no folder is entered twice: a folder comes before the links to it.
 pub(super) fn walk(
     root: &Path,
     limits: SearchLimits,
     found: &mut dyn FnMut(PathBuf, Option<u64>),
-) -> bool {
-    let mut entered = HashSet::new();
+) -> Walked {
+    let mut walked = Walked::default();
+    let mut entered: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let mut folders = VecDeque::from([(root.to_owned(), 0)]);
+    let mut links = VecDeque::new();
     let mut searched = 0;
-    let mut incomplete = false;
-    while let Some((folder, depth)) = folders.pop_front() {
-        let Ok(items) = fs::metadata(&folder).and_then(|identity| {
-            let fresh = entered.insert((identity.dev(), identity.ino()));
-            fresh.then(|| fs::read_dir(&folder)).transpose()
-        }) else {
-            incomplete = true;
+    while let Some((folder, depth)) = folders.pop_front().or_else(|| links.pop_front()) {
+        let identity = fs::metadata(&folder).map(|kind| (kind.dev(), kind.ino()));
+        if let Some(first) = identity.as_ref().ok().and_then(|id| entered.get(id)) {
+            walked.links.push((folder, first.clone()));
+            continue;
+        }
+        let items = identity.and_then(|identity| {
+            let items = fs::read_dir(&folder)?;
+            entered.insert(identity, folder);
+            Ok(items)
+        });
+        let Ok(items) = items else {
+            walked.incomplete = true;
             continue;
         };
-        for item in items.into_iter().flatten() {
+        // The order of the names, whatever the file system's.
+        let mut paths = Vec::new();
+        for item in items {
             searched += 1;
             if searched > limits.entries {
-                return true;
+                walked.incomplete = true;
+                break;
             }
-            let Ok(item) = item else {
-                incomplete = true;
-                continue;
-            };
+            match item {
+                Ok(item) => paths.push(item.path()),
+                Err(_) => walked.incomplete = true,
+            }
+        }
+        paths.sort_unstable();
+        for path in paths {
             // Follows links; a broken link is no candidate.
-            let Ok(kind) = fs::metadata(item.path()) else {
+            let Ok(kind) = fs::metadata(&path) else {
                 continue;
             };
             if kind.is_dir() && depth < limits.depth {
-                found(item.path(), None);
-                folders.push_back((item.path(), depth + 1));
+                found(path.clone(), None);
+                let next = if path.is_symlink() {
+                    &mut links
+                } else {
+                    &mut folders
+                };
+                next.push_back((path, depth + 1));
             } else if kind.is_dir() {
-                incomplete = true;
+                walked.incomplete = true;
             } else if kind.is_file() {
-                found(item.path(), Some(kind.len()));
+                found(path, Some(kind.len()));
             }
         }
+        if searched > limits.entries {
+            break;
+        }
     }
-    incomplete
+    walked
 }
 
 /// Whether the file at `path` may be a clip, by its name.

@@ -3,6 +3,8 @@ use crate::dataset::dataset_rows::{ClipPaths, ROWS_MAX};
 use crate::dataset::instance::{DatasetContents, Instance};
 use std::fmt::Write as _;
 
+mod odd;
+
 /// A dataset with `tables` and their content and with `clips`, as its detected format reads it.
 fn read(
     tables: &[(&str, &[u8])],
@@ -292,16 +294,16 @@ fn odd_rows_of_a_list_are_refused_alone() {
             "! list.csv, line 7: x/../../2.mp4 leads out of the folder of the dataset: move the clip into it",
             "! list.csv, line 8: it names no file",
             "! list.csv, line 10: the id 1 is already used in list.csv, line 2",
-            "- a 2  -1 0..-1 2.MP4; found 2.mp4: correct the path, or move the file",
+            "- a 2.MP4  -1 0..-1 2.MP4; found 2.mp4: correct the path, or move the file",
             "- a 3  -1 0..-1 B/3.mp4; found b/3.mp4: correct the path, or move the file",
             "- a 4  -1 0..-1 4.mp4",
-            "! list.csv, line 16: 2.mp4 is already named in list.csv, line 10",
+            "a 2.mp4  -1 0..-1 2.mp4",
             "- a 9  -1 0..-1 9.mp4; x/9.mp4 and y/9.mp4 have this name: write the whole path",
-            "! list.csv, line 18: its path has a line break: does a quote not end?",
             "! list.csv, line 3: 1.mp4 is already named in list.csv, line 2",
             "! list.csv, line 9: it has no gloss",
             "! list.csv, line 11: it has 4 values for 3 columns: put a text with the divider in it into quotes",
             "! list.csv, line 12: its gloss has more than the 255 bytes allowed",
+            "! list.csv, line 18: a quote in it does not end where it should, so that the 1 lines behind it are not read: end it, or remove it",
         ],
     );
     let latin = b"path,gloss\n1.mp4,caf\xe9\n2.mp4,a\n".as_slice();
@@ -319,7 +321,8 @@ fn odd_rows_of_a_list_are_refused_alone() {
     assert_eq!(lines(&contents, &paths), ["café 1  -1 0..-1 1.mp4"]);
     let open = format!("path,gloss\n1.mp4,a\n2.mp4,\"b\n{}", "3.mp4,a\n".repeat(30));
     let (_, contents, paths) = read(&[("l.csv", open.as_bytes())], &["1.mp4"]).unwrap();
-    let expected = "! l.csv, line 3: a value of it goes on for many lines: does a quote not end?";
+    let expected = "! l.csv, line 3: a quote in it does not end where it should, so that the 30 lines behind it are not read: \
+        end it, or remove it";
     assert_eq!(lines(&contents, &paths)[1..], [expected]);
 }
 
@@ -342,6 +345,9 @@ fn a_list_without_its_columns_is_none() {
         ),
         "{error}"
     );
+    let error = files("path,gloss,Gloss\n");
+    let twice = "l.csv: line 1: two columns have the name gloss: remove one, or name it otherwise";
+    assert_eq!(error, twice);
     let error = files(&"x,".repeat(100));
     assert!(
         error.contains("101 columns, more than the 64 allowed"),
@@ -433,7 +439,27 @@ fn autsl_is_read() {
         FormatName::Autsl,
         &["- 5 signer0_sample1_color train 0 0..-1 train/signer0_sample1_color.mp4"],
     );
-    assert_eq!(gap.class_order, None);
+    assert_eq!(gap.class_order.unwrap().len(), 6);
+    let far = check(
+        &[(
+            "train_labels.csv",
+            "signer0_sample1,0\nsigner0_sample2,300\n",
+        )],
+        &[],
+        FormatName::Autsl,
+        &[
+            "- 0 signer0_sample1_color train 0 0..-1 train/signer0_sample1_color.mp4",
+            "- 300 signer0_sample2_color train 0 0..-1 train/signer0_sample2_color.mp4",
+        ],
+    );
+    assert_eq!(far.class_order, None);
+    assert_eq!(
+        far.warnings,
+        [
+            "the numbers of the classes are not used: train_labels.csv, line 2, has the class 300, and no line has 1; correct \
+             the number"
+        ]
+    );
 }
 
 #[test]

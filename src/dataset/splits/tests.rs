@@ -55,6 +55,8 @@ fn nslt_files_are_read_and_what_is_wrong_in_them_is_named() {
     refuse(b"{\"1\": {\"subset\"", "EOF");
     refuse(b" [{\"gloss\": \"book\"}]", "a list, as in WLASL_v0.3.json");
     refuse(b"  \n", "an empty file");
+    refuse(b"{}", "a file without a clip");
+    refuse(b"id,split\n", "a file without a clip");
     refuse(b"PK\x03\x04zip", "archive");
     refuse(b"\x80\x81 \x82", "no UTF-8");
     refuse(b"<!DOCTYPE html><html>", "nslt_*.json");
@@ -102,4 +104,43 @@ fn tables_are_read_as_they_are_written_elsewhere() {
         "id,split,label\n1,train,0\n2,val,4\n",
         &["line 3", "class 4", "0 to 1"],
     );
+}
+
+#[test]
+fn rows_of_paths_are_found_by_path_and_by_name() {
+    let file = parse(
+        "s.csv",
+        b"path,split\na/1.mp4,train\nb/1.mp4,val\nc/2,test\nx/3.mp4,test\n",
+    )
+    .unwrap();
+    let index = SplitIndex::of(&file.rows);
+    for (id, path, split) in [
+        ("a/1.mp4", Some("a/1.mp4"), Some("train")),
+        ("b/1.mp4:1-9", Some("b/1.mp4"), Some("val")),
+        ("2", Some("c/2.mp4"), Some("test")),
+        ("3", None, Some("test")),
+        ("3.4", None, None),
+        ("1", None, None),
+    ] {
+        let instance = Instance {
+            video_id: Some(id.into()),
+            path: path.map(Into::into),
+            ..Instance::default()
+        };
+        assert_eq!(index.row(&instance).map(|row| row.split), split, "{id}");
+    }
+}
+
+#[test]
+fn as_many_clips_as_are_allowed_are_read() {
+    let many: Vec<String> = (0..=ROWS_MAX).map(|n| format!("{n},train")).collect();
+    let many = many.join("\n");
+    assert!(
+        refusal("s.csv", format!("\nid,split\n{many}").as_bytes()).contains("200000 clips allowed")
+    );
+    let many: Vec<String> = (0..=ROWS_MAX)
+        .map(|n| format!("\"{n}\": {{\"subset\": \"val\", \"action\": [0, {{}}]}}"))
+        .collect();
+    let text = format!("{{{}}}", many.join(","));
+    assert!(refusal("n.json", text.as_bytes()).contains("200000 clips allowed"));
 }

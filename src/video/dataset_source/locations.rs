@@ -5,8 +5,9 @@ use super::listing::ClipListing;
 use crate::dataset::advice;
 use crate::dataset::wlasl::FILE_NAME;
 use crate::video::archive::{Archive, ArchiveError};
+use crate::video::clip_file::open_regular;
 use crate::video::dataset_search::{self, DatasetCandidates, SEARCH_LIMITS, VIDEOS_NAME};
-use std::fs::{self, File, FileType};
+use std::fs::{self, FileType};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -144,7 +145,7 @@ impl Location {
         match self {
             Self::Archive(archive, name) => Ok(archive.read(name, limit, consume)?),
             Self::Disk(path) => {
-                let file = File::open(path).map_err(io_error(path))?;
+                let file = open_regular(path).map_err(io_error(path))?;
                 // The limit holds also when the file grows while it is read.
                 Ok(consume(&mut file.take(limit + 1)))
             }

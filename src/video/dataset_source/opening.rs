@@ -76,6 +76,7 @@ impl DatasetSource {
         let found = Recognition {
             why: format!("{name} is a list of clips"),
             tables: vec![name.into()],
+            ..Recognition::default()
         };
         let root = Location::Disk(folder_of(table).to_owned());
         Self::read_tree(&root, FormatName::Csv, found, clips, None)

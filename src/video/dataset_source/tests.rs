@@ -373,3 +373,53 @@ fn archives_in_place_of_a_dataset_are_named() {
         "{error}"
     );
 }
+
+#[test]
+fn a_table_that_is_a_pipe_is_refused_without_blocking() {
+    let scratch = Scratch::new("pipe");
+    scratch.file("1.mp4", "");
+    let table = scratch.0.join("list.csv");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &table, 0o600.into()).unwrap();
+    let error = DatasetSource::open(&scratch.0, Some(&table), None).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("list.csv: not a regular file"), "{error}");
+}
+
+#[test]
+fn links_to_folders_hide_no_clip_whatever_their_names() {
+    for link in ["a_link", "z_link", "deep/b"] {
+        let scratch = Scratch::new("links");
+        scratch.file("deep/real/1.mp4", "");
+        scratch.file("deep/real/2.mp4", "");
+        symlink(scratch.0.join("deep/real"), scratch.0.join(link)).unwrap();
+        let table = format!("path,gloss\ndeep/real/1.mp4,a\n{link}/2.mp4,a\n{link}/1.mp4,a\n");
+        scratch.file("list.csv", &table);
+        let mut dataset = open(&scratch.0).unwrap();
+        assert!(dataset.exists("1") && dataset.exists("2"), "{link}");
+        let entries = dataset.metadata().unwrap().entries;
+        let refused = entries[0].instances[2].refused.as_deref();
+        let expected = "deep/real/1.mp4 is already named in list.csv, line 2";
+        assert_eq!(refused, Some(expected), "{link}");
+    }
+}
+
+#[test]
+fn other_json_files_hide_no_table_and_all_tables_have_one_limit() {
+    let scratch = Scratch::new("heads");
+    for n in 0..70 {
+        scratch.file(&format!("a{n}.json"), "{}");
+    }
+    scratch.file("1.mp4", "");
+    scratch.file("z.csv", "path,gloss\n1.mp4,a\n");
+    assert_eq!(open(&scratch.0).unwrap().format(), FormatName::Csv);
+    let note = "n".repeat(1 << 20);
+    let rows = format!("1.mp4,a,{note}\n").repeat(20);
+    for table in ["z.csv", "y.csv"] {
+        scratch.file(table, &format!("path,gloss,note\n{rows}"));
+    }
+    let error = open(&scratch.0).unwrap_err().to_string();
+    assert!(
+        error.contains("more than the 33554432 bytes allowed together"),
+        "{error}"
+    );
+}

@@ -2,7 +2,7 @@
 
 use super::locations::{Location, io_error, is_below};
 use super::{DatasetError, Metadata};
-use crate::dataset::dataset_rows::{ClipPaths, DatasetRows};
+use crate::dataset::dataset_rows::{ClipPaths, DatasetRows, TABLES_BYTES_MAX};
 use crate::dataset::file_tree::FileTree;
 use crate::dataset::format::{FormatName, Recognition};
 use crate::digest::Hasher;
@@ -39,6 +39,7 @@ impl TreeListing {
     /// Lists the folder at `root`.
     pub(super) fn of(root: &Location) -> Result<Self, DatasetError> {
         let (mut paths, mut folders, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+        let mut links = Vec::new();
         match root {
             Location::Archive(archive, folder) => {
                 let names = archive.names();
@@ -51,7 +52,7 @@ impl TreeListing {
             Location::Disk(folder) => {
                 fs::read_dir(folder).map_err(io_error(folder))?;
                 let mut unnamed = 0;
-                let incomplete = dataset_search::walk(folder, LIMITS, &mut |path, bytes| {
+                let walked = dataset_search::walk(folder, LIMITS, &mut |path, bytes| {
                     let inside = path.strip_prefix(folder).ok().and_then(Path::to_str);
                     match (inside, bytes) {
                         (Some(path), Some(_)) => paths.push(path.into()),
@@ -64,7 +65,11 @@ impl TreeListing {
                         "{unnamed} files and folders have names that are not UTF-8 and are not read: rename them"
                     ));
                 }
-                if incomplete {
+                links = walked.links;
+                for path in links.iter_mut().flat_map(|(link, path)| [link, path]) {
+                    *path = path.strip_prefix(folder).unwrap_or(path).to_owned();
+                }
+                if walked.incomplete {
                     let SearchLimits { depth, entries } = LIMITS;
                     warnings.push(format!(
                         "not all files were listed: {depth} folder levels, {entries} files and what can be read are"
@@ -73,7 +78,14 @@ impl TreeListing {
             }
         }
         let mut files = FileTree::new(paths, folders);
-        let tables = files.tables(&[".csv", ".tsv", ".json"]).take(HEADS_MAX);
+        for (link, folder) in &links {
+            if let (Some(link), Some(folder)) = (link.to_str(), folder.to_str()) {
+                files.add_link(link, folder);
+            }
+        }
+        // Other files in JSON must not hide a list of clips.
+        let tables = files.tables(&[".csv", ".tsv"]);
+        let tables = tables.chain(files.tables(&[".json"])).take(HEADS_MAX);
         let tables: Vec<String> = tables.map(str::to_owned).collect();
         for table in tables {
             files.set_head(&table, head(&root.child(&table)));
@@ -101,6 +113,7 @@ pub(super) fn read(
     let mut rows = DatasetRows::default();
     let mut sha256 = Hasher::default();
     sha256.update(format.name().as_bytes());
+    let mut bytes = 0;
     let failed = |table: &str, source| DatasetError::Metadata {
         path: root.child(table).shown(),
         source,
@@ -111,6 +124,13 @@ pub(super) fn read(
             let mut fill = |buffer: &mut [u8]| {
                 let count = content.read(buffer).map_err(|error| error.to_string())?;
                 sha256.update(&buffer[..count]);
+                bytes += count as u64;
+                if bytes > TABLES_BYTES_MAX {
+                    return Err(format!(
+                        "the tables of the dataset have more than the {TABLES_BYTES_MAX} bytes allowed together: divide it, and \
+                         give each part by itself"
+                    ));
+                }
                 Ok(count)
             };
             reader.read(table, &mut fill, &mut rows)
@@ -127,6 +147,7 @@ pub(super) fn read(
         .map_err(|source| failed("", source))?;
     let (mut contents, paths) = rows.finish(&clips.files);
     contents.warnings.extend(clips.warnings);
+    contents.warnings.extend(found.warnings.iter().cloned());
     let metadata = Metadata {
         entries: contents.entries,
         class_order: contents.class_order,
