@@ -64,11 +64,11 @@ impl Destination {
         names: BTreeSet<String>,
     ) -> Result<Option<Self>, ExportError> {
         // No lock file is made in a folder of somebody else.
-        look(path, &identity, &names)?;
+        inspect(path, &identity, &names)?;
         make_folder(path).map_err(ExportError::Write)?;
         let lock = FolderLock::take(path).map_err(ExportError::Write)?;
         // Until then another process may have written it.
-        let (finished, known) = look(path, &identity, &names)?;
+        let (finished, known) = inspect(path, &identity, &names)?;
         let mut destination = Self {
             path: path.to_path_buf(),
             identity,
@@ -238,7 +238,11 @@ type Written = (Option<Value>, BTreeMap<String, WrittenFile>);
 ///
 /// # Errors
 /// When it holds anything else or cannot be read.
-fn look(path: &Path, identity: &Value, names: &BTreeSet<String>) -> Result<Written, ExportError> {
+fn inspect(
+    path: &Path,
+    identity: &Value,
+    names: &BTreeSet<String>,
+) -> Result<Written, ExportError> {
     let finished = read_dataset(&path.join(DATASET_NAME))?;
     let (begun, known) = read_journal(&path.join(JOURNAL_NAME), names)?;
     let is_other = match finished.as_ref().or(begun.as_ref()) {
