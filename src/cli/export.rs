@@ -27,9 +27,10 @@ What is exported is what the detector found: left hand, then right hand, neither
 filled; NaN, or confidence 0, where there is no hand. The frames are all kept frames (`handloom
 process --keep-frames`) where there are any, otherwise those that the sequences were made of.
 
-OUT is not changed. DIR also gets README.md, which describes the files, and last dataset.json with
-the settings and all hashes: a folder that has it is whole. After an interruption the same command
-continues. Equal results give equal bytes.
+OUT is not changed, and DIR lies outside it. DIR also gets README.md, which describes the files,
+and last dataset.json with the settings and all hashes: a folder that has it is whole. After an
+interruption the same command continues. Equal results give equal bytes. asl-signs numbers at most
+32767 frames: clips with more are left out, and dataset.json names them.
 
 Examples:
   handloom export out/ --to parquet --dest hub/             then: load_dataset(\"hub/\")
@@ -92,9 +93,9 @@ pub fn run(args: &ExportArgs) -> Result<Exit, CliError> {
     let folder = config.destination.display();
     let dest = config.destination.to_string_lossy();
     match outcome {
-        ExportOutcome::Finished { files } => console.report(
-            &format!("Exported {clips} clips to {folder}: {files} files, and dataset.json with their hashes"),
-            &json!({"event": "done", "clips": clips, "files": files, "seconds": begun.elapsed().as_secs_f64(), "dest": dest}),
+        ExportOutcome::Finished { files, left_out } => console.report(
+            &format!("Exported {} clips to {folder}: {files} files, and dataset.json with their hashes", clips - left_out),
+            &json!({"event": "done", "clips": clips - left_out, "left_out": left_out, "files": files, "seconds": begun.elapsed().as_secs_f64(), "dest": dest}),
         ),
         ExportOutcome::WasFinished => console.report(
             &format!("{folder} holds this export already, whole: nothing was left to do"),
@@ -115,9 +116,16 @@ fn report(console: &mut Console, config: &ExportConfig, progress: ExportProgress
     let ExportProgress {
         frames,
         file,
+        left_out,
         done,
         clips,
     } = progress;
+    if let Some((video_id, frames)) = left_out {
+        return console.warn(&format!(
+            "the clip {video_id:?} has {frames} frames, and asl-signs numbers at most 32767: it is left out, and \
+             dataset.json names it; --to npy, pose, parquet or webdataset takes it"
+        ));
+    }
     if let Some(file) = file {
         if console.is_human() {
             return console.update_bar(done, file);

@@ -30,20 +30,18 @@ pub(super) fn path(n: usize, clip: &ExportClip) -> String {
     format!("train_landmark_files/{}/{n}.parquet", clip.signer_id)
 }
 
-/// Writes the file of a clip.
+/// Whether all frames of a clip can be numbered.
+pub(super) fn can_hold(hands: &ClipHands) -> bool {
+    numbers(&hands.frames).is_some()
+}
+
+/// Writes the file of a clip that the format can hold.
 ///
 /// # Errors
 /// When it has too many frames or the file cannot be written.
-pub(super) fn write(
-    to: &mut (impl Write + Send),
-    clip: &ExportClip,
-    hands: &ClipHands,
-) -> Result<(), ExportError> {
-    let numbers = numbers(&hands.frames).ok_or_else(|| ExportError::TooLong {
-        video_id: clip.video_id.clone(),
-        frames: hands.frames.len(),
-    })?;
-    Ok(encode(to, &hands.frames, &numbers).map_err(io_error)?)
+pub(super) fn write(to: &mut (impl Write + Send), hands: &ClipHands) -> io::Result<()> {
+    let numbers = numbers(&hands.frames).ok_or_else(|| io::Error::other("too many frames"))?;
+    encode(to, &hands.frames, &numbers).map_err(io_error)
 }
 
 /// The number of each frame in 16 bits: its index in the clip, or where one is too large its index among the frames.
@@ -127,10 +125,11 @@ fn rows_of(frame: &SidedFrame) -> impl Iterator<Item = Row> {
     })
 }
 
-/// Writes `train.csv`: Kaggle's columns, then those that its layout has no place for.
-pub(super) fn write_table(
+/// Writes `train.csv` of `clips` and their numbers in the plan: Kaggle's columns, then those that its layout has no place
+/// for.
+pub(super) fn write_table<'a>(
     to: &mut HashingWriter<'_>,
-    clips: &[ExportClip],
+    clips: impl Iterator<Item = (usize, &'a ExportClip)>,
 ) -> Result<(), ExportError> {
     let mut table = csv::Writer::from_writer(to);
     let columns = [
@@ -142,7 +141,7 @@ pub(super) fn write_table(
         "split",
     ];
     table.write_record(columns).map_err(io::Error::from)?;
-    for (n, clip) in clips.iter().enumerate() {
+    for (n, clip) in clips {
         let (path, signer, sequence) = (path(n, clip), clip.signer_id.to_string(), n.to_string());
         let line = [
             &path,

@@ -4,15 +4,15 @@
 use super::{ExportError, write_json};
 use crate::storage::StoreError;
 use crate::storage::atomic_file::{
-    HashingWriter, append_line, file_sha256, make_folder, open_plain, remove_partial_files,
-    write_file,
+    HashingWriter, append_line, file_sha256, make_folder, open_plain, refuse_link,
+    remove_partial_files, write_file,
 };
 use crate::storage::lock::{FolderLock, LOCK_NAME};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// What a whole export was made of, and the hashes of its files.
@@ -21,6 +21,12 @@ const DATASET_NAME: &str = "dataset.json";
 const JOURNAL_NAME: &str = ".export.jsonl";
 /// The key of the files in `dataset.json`.
 const FILES_KEY: &str = "files";
+/// The key of the clips in `dataset.json` that the format cannot hold.
+const LEFT_OUT_KEY: &str = "left_out";
+/// Longest line of a journal, in bytes. The first line has the hash of each batch.
+const LINE_BYTES_MAX: u64 = 64 << 20;
+/// Largest `dataset.json`, in bytes: over a million files.
+const DATASET_BYTES_MAX: u64 = 256 << 20;
 
 /// A line of the journal.
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,55 +41,50 @@ struct WrittenFile {
 pub(super) struct Destination {
     path: PathBuf,
     identity: Value,
+    /// The files of the export, `dataset.json` not among them.
+    names: BTreeSet<String>,
     /// What the journal says, by name.
     known: BTreeMap<String, WrittenFile>,
-    /// SHA-256 of the files of the export, by name.
+    /// SHA-256 of the files that are written, by name.
     hashes: BTreeMap<String, String>,
     /// Folders in it that this process has made or cleared of partial files.
     folders: BTreeSet<PathBuf>,
-    _lock: FolderLock,
+    lock: FolderLock,
 }
 
 impl Destination {
-    /// Opens the folder `path` for the export `identity`; makes it when it is missing. Returns whether the export is whole
-    /// already.
+    /// Opens the folder `path` for the export `identity` of the files `names`; makes it when it is missing. `None`: the
+    /// export is whole already.
     ///
     /// # Errors
     /// When it holds anything else, another process works in it, or it cannot be written.
-    pub(super) fn open(path: &Path, identity: Value) -> Result<(Self, bool), ExportError> {
-        let finished = read_value(&path.join(DATASET_NAME))?;
-        let journal = read(&path.join(JOURNAL_NAME))?;
-        let mut lines = journal.split_inclusive(|byte| *byte == b'\n');
-        let begun = lines.next().and_then(parse::<Value>);
-        let is_other = match finished.as_ref().or(begun.as_ref()) {
-            Some(found) => difference(found, &identity),
-            None if is_empty(path)? => None,
-            None => Some("other files".to_owned()),
-        };
-        if let Some(holds) = is_other {
-            let path = path.to_path_buf();
-            return Err(ExportError::Occupied { path, holds });
-        }
+    pub(super) fn open(
+        path: &Path,
+        identity: Value,
+        names: BTreeSet<String>,
+    ) -> Result<Option<Self>, ExportError> {
+        // No lock file is made in a folder of somebody else.
+        inspect(path, &identity, &names)?;
         make_folder(path).map_err(ExportError::Write)?;
         let lock = FolderLock::take(path).map_err(ExportError::Write)?;
-        // A crash may have cut off the last line; what follows such a line is not trusted.
-        let known = lines.map_while(parse::<WrittenFile>);
-        let known = known.map(|file| (file.name.clone(), file)).collect();
+        // Until then another process may have written it.
+        let (finished, known) = inspect(path, &identity, &names)?;
         let mut destination = Self {
             path: path.to_path_buf(),
             identity,
+            names,
             known,
             hashes: BTreeMap::new(),
             folders: BTreeSet::new(),
-            _lock: lock,
+            lock,
         };
         if let Some(finished) = finished {
-            destination.verify(&finished[FILES_KEY])?;
-            destination.remove_journal()?;
-            return Ok((destination, true));
+            destination.verify(&finished)?;
+            destination.close()?;
+            return Ok(None);
         }
         destination.write_journal()?;
-        Ok((destination, false))
+        Ok(Some(destination))
     }
 
     /// Whether the file `name` is written, as the journal says.
@@ -104,11 +105,9 @@ impl Destination {
         name: &str,
         fill: impl FnOnce(&mut HashingWriter<'_>) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
-        let folder = self.path.join(name);
-        let folder = folder.parent().unwrap_or(&self.path);
+        let folder = Path::new(name).parent().unwrap_or(Path::new(""));
         if !self.folders.contains(folder) {
-            make_folder(folder).map_err(ExportError::Write)?;
-            remove_partial_files(folder).map_err(ExportError::Write)?;
+            self.prepare(name, folder).map_err(ExportError::Write)?;
             self.folders.insert(folder.to_path_buf());
         }
         let mut failure = None;
@@ -124,6 +123,19 @@ impl Destination {
         let sha256 = written.map_err(|error| failure.unwrap_or(ExportError::Write(error)))?;
         self.hashes.insert(name.to_owned(), sha256);
         Ok(())
+    }
+
+    /// Makes `folder` for the file `name` and removes the partial files of the export in it.
+    fn prepare(&self, name: &str, folder: &Path) -> Result<(), StoreError> {
+        for part in folder.ancestors().filter(|part| *part != Path::new("")) {
+            refuse_link(&self.path.join(part))?;
+        }
+        make_folder(&self.path.join(folder))?;
+        remove_partial_files(&self.path, name, |file| {
+            let name = folder.join(file);
+            let name = name.to_str().unwrap_or_default();
+            [DATASET_NAME, JOURNAL_NAME].contains(&name) || self.names.contains(name)
+        })
     }
 
     /// Notes in the journal that the file `name` is written.
@@ -144,25 +156,38 @@ impl Destination {
         self.known.get(name).map_or(&[], |file| &file.facts)
     }
 
-    /// Writes `dataset.json` and removes the journal. Returns the number of files.
-    pub(super) fn finish(mut self) -> Result<usize, ExportError> {
+    /// Writes `dataset.json`, with the clips that are left out, and removes the journal. Returns the number of files.
+    pub(super) fn finish(mut self, left_out: &[LeftOutClip]) -> Result<usize, ExportError> {
         let files = self.hashes.len();
         let mut dataset = self.identity.clone();
         dataset[FILES_KEY] = json!(self.hashes);
+        dataset[LEFT_OUT_KEY] = json!(left_out);
         self.write(DATASET_NAME, |to| write_json(to, &dataset))?;
-        self.remove_journal()?;
+        self.close()?;
         Ok(files)
     }
 
-    /// Compares the files with their hashes in `dataset.json`.
-    fn verify(&self, files: &Value) -> Result<(), ExportError> {
-        for (name, sha256) in files.as_object().into_iter().flatten() {
-            let path = self.path.join(name);
-            if file_sha256(&path).ok().as_deref() != sha256.as_str() {
-                return Err(ExportError::Damaged { path });
-            }
+    /// Compares the files with their names and hashes in `dataset.json`.
+    fn verify(&self, dataset: &Value) -> Result<(), ExportError> {
+        let damaged = |name: &str| ExportError::Damaged {
+            path: self.path.join(name),
+        };
+        let hashes = BTreeMap::<String, String>::deserialize(&dataset[FILES_KEY])
+            .map_err(|_| damaged(DATASET_NAME))?;
+        let left_out = dataset[LEFT_OUT_KEY].as_array().into_iter().flatten();
+        let left_out: BTreeSet<_> = left_out.filter_map(|clip| clip["file"].as_str()).collect();
+        let names = self.names.iter();
+        let names = names.filter(|name| !left_out.contains(name.as_str()));
+        // Of other names no file is opened.
+        if !names.eq(hashes.keys()) {
+            return Err(damaged(DATASET_NAME));
         }
-        Ok(())
+        let mut changed = hashes.iter().filter(|(name, sha256)| {
+            file_sha256(&self.path.join(name)).map_or(true, |found| found != **sha256)
+        });
+        changed
+            .next()
+            .map_or(Ok(()), |(name, _)| Err(damaged(name)))
     }
 
     /// Writes the journal again, without what a crash left half written.
@@ -184,41 +209,107 @@ impl Destination {
         Ok(())
     }
 
-    /// Removes what only an unfinished export needs.
-    fn remove_journal(&self) -> Result<(), ExportError> {
-        for name in [JOURNAL_NAME, LOCK_NAME] {
-            let path = self.path.join(name);
-            match fs::remove_file(&path) {
-                Err(source) if source.kind() != ErrorKind::NotFound => {
-                    return Err(ExportError::Write(StoreError::Write { path, source }));
-                }
-                _ => {}
+    /// Removes what only an unfinished export needs, last the lock.
+    fn close(self) -> Result<(), ExportError> {
+        let path = self.path.join(JOURNAL_NAME);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                Err(ExportError::Write(StoreError::Write { path, source }))
+            }
+            _ => self.lock.remove().map_err(ExportError::Write),
+        }
+    }
+}
+
+/// A clip that the format cannot hold.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct LeftOutClip {
+    /// The file that it would have.
+    pub(super) file: String,
+    pub(super) video_id: String,
+    /// Frames of it.
+    pub(super) frames: usize,
+}
+
+/// `dataset.json` of a whole export, and what the journal says of the files `names`.
+type Written = (Option<Value>, BTreeMap<String, WrittenFile>);
+
+/// What of the export `identity` with the files `names` the folder `path` has.
+///
+/// # Errors
+/// When it holds anything else or cannot be read.
+fn inspect(
+    path: &Path,
+    identity: &Value,
+    names: &BTreeSet<String>,
+) -> Result<Written, ExportError> {
+    let finished = read_dataset(&path.join(DATASET_NAME))?;
+    let (begun, known) = read_journal(&path.join(JOURNAL_NAME), names)?;
+    let is_other = match finished.as_ref().or(begun.as_ref()) {
+        Some(found) => difference(found, identity),
+        None if is_empty(path)? => None,
+        None => Some("other files".to_owned()),
+    };
+    if let Some(holds) = is_other {
+        let path = path.to_path_buf();
+        return Err(ExportError::Occupied { path, holds });
+    }
+    Ok((finished, known))
+}
+
+/// The file at `path`, when there is one.
+fn open(path: &Path) -> Result<Option<BufReader<File>>, ExportError> {
+    match open_plain(path) {
+        Ok(file) => Ok(Some(BufReader::new(file))),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(StoreError::read(path)(error).into()),
+    }
+}
+
+/// The content of a JSON file; `None` when there is none, null when it is none or too large.
+fn read_dataset(path: &Path) -> Result<Option<Value>, ExportError> {
+    let Some(file) = open(path)? else {
+        return Ok(None);
+    };
+    match serde_json::from_reader(file.take(DATASET_BYTES_MAX)) {
+        Err(error) if error.is_io() => Err(StoreError::read(path)(error.into()).into()),
+        parsed => Ok(Some(parsed.unwrap_or_default())),
+    }
+}
+
+/// The export that the journal at `path` is of, and what it says of the files `names`.
+fn read_journal(path: &Path, names: &BTreeSet<String>) -> Result<Written, ExportError> {
+    let (mut begun, mut known) = (None, BTreeMap::new());
+    let Some(mut file) = open(path)? else {
+        return Ok((begun, known));
+    };
+    loop {
+        let mut line = Vec::new();
+        let mut limited = (&mut file).take(LINE_BYTES_MAX);
+        let read = limited.read_until(b'\n', &mut line);
+        read.map_err(StoreError::read(path))?;
+        if begun.is_none() {
+            begun = parse::<Value>(&line);
+            match begun {
+                Some(_) => continue,
+                None => return Ok((None, known)),
             }
         }
-        Ok(())
+        // A crash may have cut off the last line; what follows such a line is not trusted.
+        let Some(file) = parse::<WrittenFile>(&line) else {
+            return Ok((begun, known));
+        };
+        if names.contains(&file.name) {
+            known.insert(file.name.clone(), file);
+        }
     }
 }
 
 /// The whole line `line` of the journal.
 fn parse<T: for<'a> Deserialize<'a>>(line: &[u8]) -> Option<T> {
     serde_json::from_slice(line.strip_suffix(b"\n")?).ok()
-}
-
-/// The content of a file; nothing when there is none.
-fn read(path: &Path) -> Result<Vec<u8>, ExportError> {
-    let mut bytes = Vec::new();
-    match open_plain(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
-        Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Err(StoreError::read(path)(error).into())
-        }
-        _ => Ok(bytes),
-    }
-}
-
-/// The content of a JSON file; `None` when there is none, null when it is none.
-fn read_value(path: &Path) -> Result<Option<Value>, ExportError> {
-    let bytes = read(path)?;
-    Ok((!bytes.is_empty()).then(|| serde_json::from_slice(&bytes).unwrap_or_default()))
 }
 
 /// Whether the folder is missing, or has nothing in it but what an export leaves that did not begin.
@@ -256,4 +347,153 @@ fn difference(found: &Value, wanted: &Value) -> Option<String> {
     } else {
         format!("another export ({key} was {old}, now {new})")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::sync::Barrier;
+
+    const NAMES: [&str; 2] = ["train/1/a.npy", "b.npy"];
+
+    fn identity(format: &str) -> Value {
+        json!({"format": format, "source": {}})
+    }
+
+    fn open(path: &Path, format: &str) -> Result<Option<Destination>, ExportError> {
+        let names = NAMES.map(str::to_owned).into();
+        Destination::open(path, identity(format), names)
+    }
+
+    fn write(to: &mut Destination, name: &str) -> Result<(), ExportError> {
+        to.write(name, |file| Ok(file.write_all(b"ours")?))?;
+        to.record(name, Vec::new())
+    }
+
+    /// Writes all files of an export into `path`.
+    fn export(path: &Path, format: &str) -> Result<usize, ExportError> {
+        let Some(mut to) = open(path, format)? else {
+            return Ok(0);
+        };
+        for name in NAMES {
+            write(&mut to, name)?;
+        }
+        to.finish(&[])
+    }
+
+    #[test]
+    fn partial_files_are_removed_by_their_exact_names_and_never_through_a_link() {
+        let [dest, victim] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let (dest, victim) = (dest.path(), victim.path());
+        drop(open(dest, "npy").unwrap());
+        let partial = ".a.npy.0123456789abcdef.part";
+        fs::create_dir(dest.join("train")).unwrap();
+        fs::create_dir(victim.join("1")).unwrap();
+        for name in [".x.part", partial, "1/.x.part"] {
+            fs::write(victim.join(name), "theirs").unwrap();
+        }
+        let refused = |link: &Path, target: &Path| {
+            symlink(target, link).unwrap();
+            let error = export(dest, "npy").unwrap_err().to_string();
+            assert!(error.contains("1 is a link") || error.contains("train is a link"));
+            fs::remove_file(link).unwrap();
+        };
+        refused(&dest.join("train/1"), victim);
+        fs::remove_dir(dest.join("train")).unwrap();
+        refused(&dest.join("train"), victim);
+        assert!(victim.join(partial).exists() && victim.join("1/.x.part").exists());
+        assert_eq!(fs::read_dir(victim.join("1")).unwrap().count(), 1);
+
+        fs::create_dir_all(dest.join("train/1")).unwrap();
+        let foreign = [".draft.part", ".draft.0123456789abcdef.part", ".b.npy.part"];
+        for name in foreign {
+            fs::write(dest.join(name), "theirs").unwrap();
+        }
+        let ours = [
+            format!("train/1/{partial}"),
+            ".b.npy.0123456789abcdef.part".to_owned(),
+        ];
+        for name in &ours {
+            fs::write(dest.join(name), "half").unwrap();
+        }
+        assert_eq!(export(dest, "npy").unwrap(), 2);
+        assert!(foreign.iter().all(|name| dest.join(name).exists()));
+        assert!(ours.iter().all(|name| !dest.join(name).exists()));
+    }
+
+    #[test]
+    fn of_two_exports_at_once_one_alone_writes_the_folder() {
+        for _ in 0..60 {
+            let dir = tempfile::tempdir().unwrap();
+            let dest = dir.path().join("dest");
+            let start = Barrier::new(2);
+            let run = |format| {
+                start.wait();
+                export(&dest, format).map(|_| format)
+            };
+            let done: Vec<&str> = std::thread::scope(|scope| {
+                let threads = ["npy", "pose"].map(|format| scope.spawn(move || run(format)));
+                let ends = threads.map(|thread| thread.join().unwrap());
+                ends.into_iter().flatten().collect()
+            });
+            let [format] = done[..] else {
+                panic!("done: {done:?}");
+            };
+            let dataset = read_dataset(&dest.join(DATASET_NAME)).unwrap().unwrap();
+            assert_eq!(dataset["format"], format);
+            assert!(!dest.join(LOCK_NAME).exists() && !dest.join(JOURNAL_NAME).exists());
+        }
+    }
+
+    #[test]
+    fn dataset_json_names_all_files_of_the_export_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let dest = dir.path().join("dest");
+        export(&dest, "npy").unwrap();
+        let path = dest.join(DATASET_NAME);
+        let whole = read_dataset(&path).unwrap().unwrap();
+        let outside = dir.path().join("outside");
+        fs::write(&outside, "ours").unwrap();
+        let sha256 = file_sha256(&outside).unwrap();
+        for files in [
+            json!({}),
+            Value::Null,
+            json!({"b.npy": sha256}),
+            json!({"../outside": sha256, "b.npy": sha256}),
+            json!({"train/1/a.npy": sha256, "b.npy": sha256, "../outside": sha256}),
+        ] {
+            let mut dataset = whole.clone();
+            dataset[FILES_KEY] = files;
+            fs::write(&path, dataset.to_string()).unwrap();
+            let error = export(&dest, "npy").unwrap_err().to_string();
+            assert!(
+                error.contains("dataset.json is missing or has changed"),
+                "{error}"
+            );
+        }
+        fs::write(&path, whole.to_string()).unwrap();
+        assert_eq!(export(&dest, "npy").unwrap(), 0);
+    }
+
+    #[test]
+    fn a_journal_of_any_size_is_read_line_by_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut to = open(dir.path(), "npy").unwrap().unwrap();
+        write(&mut to, NAMES[1]).unwrap();
+        drop(to);
+        let journal = dir.path().join(JOURNAL_NAME);
+        append_line(
+            dir.path(),
+            JOURNAL_NAME,
+            r#"{"name": "../other", "sha256": "", "facts": []}"#,
+        )
+        .unwrap();
+        // 3 GB without an end of line, of which nothing lies on disk.
+        let file = File::options().append(true).open(&journal).unwrap();
+        file.set_len(3 << 30).unwrap();
+        let mut to = open(dir.path(), "npy").unwrap().unwrap();
+        assert!(to.has(NAMES[1]) && to.known.len() == 1);
+        assert!(fs::metadata(&journal).unwrap().len() < 1000);
+    }
 }

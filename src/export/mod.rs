@@ -20,15 +20,24 @@ use crate::report::ReportError;
 use crate::sequence::options::NamedChoice;
 use crate::storage::StoreError;
 use crate::storage::atomic_file::HashingWriter;
-use destination::Destination;
+use crate::storage::manifest::LABEL_MAP_NAME;
+use crate::storage::output_dir::overlap;
+use destination::{Destination, LeftOutClip};
 use serde_json::{Value, json};
-use source::{ExportClip, ExportSource};
+use source::{ClipHands, ExportClip, ExportSource};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// Clips in one file of a format that has several in one.
 pub const CLIPS_PER_SHARD: usize = 1000;
+
+/// What the files hold, for people.
+const CARD_NAME: &str = "README.md";
+/// What is known of each clip, where it has a file of its own.
+const INDEX_TABLE: &str = "index.csv";
+/// Kaggle's table of the clips.
+const TRAIN_TABLE: &str = "train.csv";
 
 /// A layout that other tools read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +100,9 @@ pub struct ExportProgress<'a> {
     pub frames: ExportFrames,
     /// The file that was written last; `None` at the start.
     pub file: Option<&'a str>,
-    /// Clips whose files are written.
+    /// The clip that was left out last, as the format cannot hold it, and the number of its frames.
+    pub left_out: Option<(&'a str, usize)>,
+    /// Clips whose files are written, or that are left out.
     pub done: usize,
     /// Clips in all.
     pub clips: usize,
@@ -104,6 +115,8 @@ pub enum ExportOutcome {
     Finished {
         /// Files in the folder, `dataset.json` not counted.
         files: usize,
+        /// Clips that are left out, as the format cannot hold them.
+        left_out: usize,
     },
     /// An earlier process had finished it; its files are as they were written.
     WasFinished,
@@ -152,11 +165,12 @@ pub enum ExportError {
         "{path} is missing or has changed since it was exported; remove the folder and export again"
     )]
     Damaged { path: PathBuf },
-    /// The format cannot hold the clip.
+    /// The folder for the files and the output folder are not apart.
     #[error(
-        "the clip {video_id:?} has {frames} frames, and asl-signs numbers at most 32767; choose another format"
+        "{path} is the output folder {out}, or lies in it or around it, and {out} stays unchanged: choose a folder \
+         elsewhere"
     )]
-    TooLong { video_id: String, frames: usize },
+    Overlap { path: PathBuf, out: PathBuf },
     /// A file cannot be written. The text of the cause names the fix.
     #[error("{0}, or export to another folder")]
     Write(StoreError),
@@ -181,8 +195,8 @@ impl From<ExportError> for CliError {
             ExportError::Write(_) | ExportError::Occupied { .. } => Exit::CannotCreate,
             ExportError::Changed { .. }
             | ExportError::BadLabelMap { .. }
-            | ExportError::Damaged { .. }
-            | ExportError::TooLong { .. } => Exit::BadData,
+            | ExportError::Damaged { .. } => Exit::BadData,
+            ExportError::Overlap { .. } => Exit::Usage,
         };
         Self::new(exit, error)
     }
@@ -205,15 +219,24 @@ pub fn export(
     report: &mut dyn FnMut(ExportProgress<'_>),
 ) -> Result<ExportOutcome, ExportError> {
     let (mut source, clips) = ExportSource::open(&config.out, config.frames)?;
-    let files = files(config, &clips);
-    let (mut destination, was_finished) =
-        Destination::open(&config.destination, identity(config, &source, &clips))?;
-    if was_finished {
-        return Ok(ExportOutcome::WasFinished);
+    let (path, out) = (&config.destination, &config.out);
+    if overlap(path, out) {
+        let (path, out) = (path.clone(), out.clone());
+        return Err(ExportError::Overlap { path, out });
     }
+    let format = config.format;
+    let files = files(config, &clips);
+    let names = files.iter().map(|file| file.name.clone());
+    let tables = format.tables().map(str::to_owned);
+    let names = names.chain(tables).collect();
+    let identity = identity(config, &source, &clips);
+    let Some(mut destination) = Destination::open(path, identity, names)? else {
+        return Ok(ExportOutcome::WasFinished);
+    };
     let mut progress = ExportProgress {
         frames: source.frames(),
         file: None,
+        left_out: None,
         done: 0,
         clips: clips.len(),
     };
@@ -221,67 +244,108 @@ pub fn export(
         (files.iter()).partition(|file| destination.has(&file.name));
     progress.done = known.iter().map(|file| file.clips.len()).sum();
     report(progress);
+    let mut left_out = BTreeMap::new();
     for file in missing {
         if is_stopped() {
             return Ok(ExportOutcome::Stopped);
         }
-        let mut facts = Vec::new();
-        destination.write(&file.name, |to| {
-            let mut hands = file
-                .clips
-                .iter()
-                .map(|n| Ok((&clips[*n], source.hands(&clips[*n])?)));
-            match config.format {
-                ExportFormat::Parquet => return parquet::write(to, hands),
-                ExportFormat::Webdataset => return webdataset::write(to, hands),
-                _ => {}
-            }
-            hands.try_for_each(|clip| {
-                let (clip, hands) = clip?;
-                facts = npy::facts(&hands);
-                let mut bytes = Vec::new();
-                match config.format {
-                    ExportFormat::AslSigns => return asl_signs::write(to, clip, &hands),
-                    ExportFormat::Pose => pose::write(&mut bytes, &hands)?,
-                    _ => npy::write(&mut bytes, &hands)?,
-                }
-                Ok(to.write_all(&bytes)?)
-            })
-        })?;
-        destination.record(&file.name, facts)?;
         progress.done += file.clips.len();
+        let n = file.clips[0];
+        let mut facts = Vec::new();
+        if format.is_sharded() {
+            let members = file.clips.iter().map(|n| &clips[*n]);
+            let hands = members.map(|clip| Ok((clip, source.hands(clip)?)));
+            destination.write(&file.name, |to| match format {
+                ExportFormat::Parquet => parquet::write(to, hands),
+                _ => webdataset::write(to, hands),
+            })?;
+        } else {
+            let hands = source.hands(&clips[n])?;
+            if format == ExportFormat::AslSigns && !asl_signs::can_hold(&hands) {
+                let clip = LeftOutClip {
+                    file: file.name.clone(),
+                    video_id: clips[n].video_id.clone(),
+                    frames: hands.frames.len(),
+                };
+                report(ExportProgress {
+                    left_out: Some((&clip.video_id, clip.frames)),
+                    ..progress
+                });
+                left_out.insert(n, clip);
+                continue;
+            }
+            destination.write(&file.name, |to| Ok(write_clip(format, to, &hands)?))?;
+            facts = npy::facts(&hands);
+        }
+        destination.record(&file.name, facts)?;
         report(ExportProgress {
             file: Some(&file.name),
             ..progress
         });
     }
     let labels = source.labels();
-    let label_map = match config.format {
-        ExportFormat::AslSigns => "sign_to_prediction_index_map.json",
-        _ => "label_map.json",
-    };
     let classes = labels.iter().map(|(gloss, id)| (gloss.clone(), json!(id)));
     let classes = Value::Object(classes.collect());
-    destination.write(label_map, |to| write_json(to, &classes))?;
-    if config.format == ExportFormat::AslSigns {
-        destination.write("train.csv", |to| asl_signs::write_table(to, &clips))?;
-    } else if !config.format.is_sharded() {
+    destination.write(format.label_map(), |to| write_json(to, &classes))?;
+    let exported = clips.iter().enumerate();
+    let exported = exported.filter(|(n, _)| !left_out.contains_key(n));
+    if format == ExportFormat::AslSigns {
+        let rows = exported.clone();
+        destination.write(TRAIN_TABLE, |to| asl_signs::write_table(to, rows))?;
+    } else if !format.is_sharded() {
         let rows = files
             .iter()
             .map(|file| (&*file.name, &clips[file.clips[0]]));
         let table = npy::index(rows, |name| destination.facts(name))?;
-        destination.write("index.csv", |to| Ok(to.write_all(&table)?))?;
+        destination.write(INDEX_TABLE, |to| Ok(to.write_all(&table)?))?;
     }
-    let card = card::card(config.format, source.frames(), &clips, labels.len());
-    destination.write("README.md", |to| Ok(to.write_all(card.as_bytes())?))?;
-    let files = destination.finish()?;
-    Ok(ExportOutcome::Finished { files })
+    let exported: Vec<_> = exported.map(|(_, clip)| clip.clone()).collect();
+    let card = card::card(format, source.frames(), &exported, labels.len());
+    destination.write(CARD_NAME, |to| Ok(to.write_all(card.as_bytes())?))?;
+    let left_out: Vec<_> = left_out.into_values().collect();
+    let files = destination.finish(&left_out)?;
+    Ok(ExportOutcome::Finished {
+        files,
+        left_out: left_out.len(),
+    })
+}
+
+/// Writes the file of one clip.
+fn write_clip(
+    format: ExportFormat,
+    to: &mut HashingWriter<'_>,
+    hands: &ClipHands,
+) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    match format {
+        ExportFormat::AslSigns => return asl_signs::write(to, hands),
+        ExportFormat::Pose => pose::write(&mut bytes, hands)?,
+        _ => npy::write(&mut bytes, hands)?,
+    }
+    to.write_all(&bytes)
 }
 
 impl ExportFormat {
     /// Whether a file has several clips.
     fn is_sharded(self) -> bool {
         matches!(self, Self::Parquet | Self::Webdataset)
+    }
+
+    /// The name of the file with the number of each label.
+    fn label_map(self) -> &'static str {
+        match self {
+            Self::AslSigns => "sign_to_prediction_index_map.json",
+            _ => LABEL_MAP_NAME,
+        }
+    }
+
+    /// The names of the files without clips.
+    fn tables(self) -> impl Iterator<Item = &'static str> {
+        let table = match self {
+            Self::AslSigns => Some(TRAIN_TABLE),
+            _ => (!self.is_sharded()).then_some(INDEX_TABLE),
+        };
+        [self.label_map(), CARD_NAME].into_iter().chain(table)
     }
 
     /// The name of the file with the clip `n` of the plan.

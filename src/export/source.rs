@@ -13,7 +13,8 @@ use crate::storage::StoreError;
 use crate::storage::atomic_file::{file_sha256, open_plain};
 use crate::storage::batches::{BatchRow, batch_name, batch_path, read_batch};
 use crate::storage::frames_file::{FramesFile, frames_name};
-use crate::storage::manifest::MANIFEST_NAME;
+use crate::storage::kept_results::CLASS_ORDER;
+use crate::storage::manifest::{LABEL_MAP_NAME, MANIFEST_NAME};
 use crate::storage::npz::NpzReader;
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,8 +22,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufReader, ErrorKind};
 use std::path::Path;
 
-/// The labels with their numbers, where the job wrote such a file.
-const LABEL_MAP_NAME: &str = "label_map.json";
 /// Longest name of a file that is made of a video id, in characters.
 const KEY_CHARS_MAX: usize = 80;
 /// The split of clips without one.
@@ -232,14 +231,18 @@ impl ExportSource {
         Ok(())
     }
 
-    /// The labels of `label_map.json`, or else the glosses of the job in order, and then those that it does not list.
+    /// The labels of `label_map.json`. Of a job of an earlier version, which wrote no such file: its glosses in order, and
+    /// then those that it does not list.
     fn read_labels(
         &mut self,
         batches: &BTreeSet<usize>,
         instances: &[InstanceRecord],
     ) -> Result<Vec<(String, i64)>, ExportError> {
         let path = self.folder.path.join(LABEL_MAP_NAME);
-        if path.exists() {
+        let run = &self.folder.run;
+        let is_named = run["finished"]["files"].get(LABEL_MAP_NAME).is_some()
+            || run["settings"].get(CLASS_ORDER).is_some();
+        if is_named || path.symlink_metadata().is_ok() {
             self.hash(LABEL_MAP_NAME.to_owned())?;
             let file = open_plain(&path).map_err(StoreError::read(&path))?;
             let map = serde_json::from_reader::<_, LabelMap>(BufReader::new(file));
@@ -368,6 +371,15 @@ fn clips(instances: &[InstanceRecord], labels: &[(String, i64)]) -> Vec<ExportCl
     clips
 }
 
+/// Whether Windows has a device of the name `name`, which no file can have there.
+fn is_device(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let ports = ["com", "lpt"].iter();
+    let mut numbers = ports.filter_map(|port| name.strip_prefix(port));
+    ["con", "prn", "aux", "nul"].contains(&&*name)
+        || numbers.any(|n| n.len() == 1 && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// `text` as the name of a file on any system, which is not in `names` yet, in whatever case.
 fn unique_name(text: &str, names: &mut BTreeSet<String>) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
@@ -375,7 +387,7 @@ fn unique_name(text: &str, names: &mut BTreeSet<String>) -> String {
     let plain: String = plain.map(|c| if is_plain(c) { c } else { '_' }).collect();
     let mut name = plain.clone();
     let mut number = 1;
-    while name.is_empty() || !names.insert(name.to_lowercase()) {
+    while name.is_empty() || is_device(&name) || !names.insert(name.to_lowercase()) {
         number += 1;
         name = format!("{plain}_{number}");
     }
@@ -389,8 +401,17 @@ mod tests {
     #[test]
     fn names_are_plain_and_unique() {
         let mut names = BTreeSet::new();
-        let made = ["4.72e-7-seedSOUR", "a/b", "a_b", "A_B", "", "ü", "a_b_2"]
-            .map(|text| unique_name(text, &mut names));
+        let mut made = |texts: &[&str]| -> Vec<_> {
+            texts
+                .iter()
+                .map(|text| unique_name(text, &mut names))
+                .collect()
+        };
+        assert_eq!(
+            made(&["CON", "nul", "com7", "com77", "console"]),
+            ["CON_2", "nul_2", "com7_2", "com77", "console"]
+        );
+        let made = made(&["4.72e-7-seedSOUR", "a/b", "a_b", "A_B", "", "ü", "a_b_2"]);
         assert_eq!(
             made,
             [

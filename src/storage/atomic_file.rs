@@ -260,31 +260,41 @@ pub(crate) fn append_line(root: &Path, name: &str, line: &str) -> Result<(), Sto
     append().map_err(StoreError::write(&root.join(name)))
 }
 
-/// Removes the partial files that killed processes left in `folder`.
+/// Removes the partial files that killed processes left in the folder of `name` below the folder `root`: those of files
+/// that `is_ours`.
 ///
 /// # Errors
-/// When the folder cannot be read or a file cannot be removed.
-pub(crate) fn remove_partial_files(folder: &Path) -> Result<(), StoreError> {
-    let entries = fs::read_dir(folder).map_err(StoreError::read(folder))?;
-    for entry in entries {
-        let name = entry.map_err(StoreError::read(folder))?.file_name();
-        if file_of_partial(&name.to_string_lossy()).is_some() {
-            let path = folder.join(name);
-            fs::remove_file(&path).map_err(StoreError::write(&path))?;
+/// When the folder of `name` is a link or cannot be read, or a file cannot be removed.
+pub(crate) fn remove_partial_files(
+    root: &Path,
+    name: &str,
+    is_ours: impl Fn(&str) -> bool,
+) -> Result<(), StoreError> {
+    let remove = || {
+        let folder = Folder::open(root, name)?;
+        for entry in fs::read_dir(folder.place(OsStr::new("")))? {
+            let name = entry?.file_name();
+            if file_of_own_partial(&name.to_string_lossy()).is_some_and(&is_ours) {
+                fs::remove_file(folder.place(&name))?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    remove().map_err(StoreError::write(&root.join(name)))
 }
 
 /// The file whose partial file has the name `name`; `None` when it is no such name. Also for names of earlier versions.
 pub(super) fn file_of_partial(name: &str) -> Option<&str> {
+    let earlier = || name.strip_prefix('.')?.strip_suffix(".part");
+    file_of_own_partial(name).or_else(earlier)
+}
+
+/// As [`file_of_partial`], for the names that this version gives alone.
+fn file_of_own_partial(name: &str) -> Option<&str> {
     let name = name.strip_prefix('.')?.strip_suffix(".part")?;
-    let is_random =
-        |end: &str| end.len() == RANDOM_DIGITS && end.bytes().all(|b| b.is_ascii_hexdigit());
-    match name.rsplit_once('.') {
-        Some((file, end)) if is_random(end) => Some(file),
-        _ => Some(name),
-    }
+    let (file, random) = name.rsplit_once('.')?;
+    let is_random = random.len() == RANDOM_DIGITS && random.bytes().all(|b| b.is_ascii_hexdigit());
+    is_random.then_some(file)
 }
 
 /// SHA-256 of the file at `path`, lower-case hex.

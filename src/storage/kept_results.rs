@@ -5,6 +5,7 @@ use super::StoreError;
 use super::atomic_file::{file_sha256, read_plain};
 use super::frames_file::{FramesFile, frames_name};
 use super::manifest::{LABEL_MAP_NAME, MANIFEST_NAME, RUN_NAME};
+use super::output_dir::overlap;
 use crate::dataset::class_list::ClassOrder;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -42,8 +43,11 @@ pub enum KeptResultsError {
         profile: &'static str,
         gloss: String,
     },
-    /// The new results would replace those that they are made from.
-    #[error("{path} holds the frames themselves: the new sequences need a folder of their own")]
+    /// The new results would lie among those that they are made from.
+    #[error(
+        "{path} holds the frames themselves, or lies in their folder or around it: the new sequences need a folder of \
+         their own"
+    )]
     SameFolder { path: PathBuf },
     /// A file has been read and is not what it should be.
     #[error(transparent)]
@@ -95,14 +99,9 @@ impl KeptResults {
         })
     }
 
-    /// Refuses `out` as the folder of other results when it is this one.
+    /// Refuses `out` as the folder of other results when it is this one, or one of both lies in the other.
     pub(crate) fn refuse_same(&self, out: &Path) -> Result<(), KeptResultsError> {
-        let is_same = match (self.folder.canonicalize(), out.canonicalize()) {
-            (Ok(folder), Ok(out)) => folder == out,
-            // There is no such folder yet.
-            _ => false,
-        };
-        if is_same {
+        if overlap(&self.folder, out) {
             let path = out.to_path_buf();
             return Err(KeptResultsError::SameFolder { path });
         }

@@ -2,21 +2,24 @@
 
 use super::StoreError;
 use crate::storage::atomic_file::Folder;
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The lock file in the output folder. It stays there and means nothing while no process holds it.
+/// The lock file in a folder. It means nothing while no process holds it. Only its holder may remove it.
 pub const LOCK_NAME: &str = ".lock";
 
+/// Lock files that are tried when each is removed before it is locked.
+const ATTEMPTS: usize = 16;
 /// Longest text of a process id that is read.
 const PID_BYTES_MAX: u64 = 16;
 
 /// The lock of an output folder, until it is dropped. The system releases it however the process ends.
 #[derive(Debug)]
 pub struct FolderLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl FolderLock {
@@ -25,9 +28,36 @@ impl FolderLock {
     /// # Errors
     /// When another process holds it, the file cannot be made or is a link, or the file system has no locks.
     pub fn take(out: &Path) -> Result<Self, StoreError> {
+        for _ in 0..ATTEMPTS {
+            let lock = Self::lock(out)?;
+            // The last holder may have removed the file after it was opened here.
+            if lock.is_in_place() {
+                lock.note_process();
+                return Ok(lock);
+            }
+        }
+        Err(StoreError::Locked {
+            path: out.to_path_buf(),
+            holder: String::new(),
+        })
+    }
+
+    /// Removes the lock file and releases the lock. What its holder does after this, another process may do too.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub(crate) fn remove(self) -> Result<(), StoreError> {
+        if self.is_in_place() {
+            fs::remove_file(&self.path).map_err(StoreError::write(&self.path))?;
+        }
+        Ok(())
+    }
+
+    /// Opens and locks the lock file in `out`.
+    fn lock(out: &Path) -> Result<Self, StoreError> {
         let path = out.join(LOCK_NAME);
         let open = || Folder::open(out, "")?.open_own(LOCK_NAME);
-        let mut file = open().map_err(StoreError::write(&path))?;
+        let file = open().map_err(StoreError::write(&path))?;
         if let Err(error) = file.try_lock() {
             return Err(match error {
                 TryLockError::Error(source) => cannot_lock(&path, source),
@@ -46,19 +76,30 @@ impl FolderLock {
                 }
             });
         }
+        Ok(Self { file, path })
+    }
+
+    /// Whether the file that is locked still lies at its path.
+    fn is_in_place(&self) -> bool {
+        let place = |found: &Metadata| (found.dev(), found.ino());
+        let (locked, found) = (self.file.metadata(), self.path.symlink_metadata());
+        matches!((locked, found), (Ok(locked), Ok(found)) if place(&locked) == place(&found))
+    }
+
+    /// Writes the process id into the file, for people.
+    fn note_process(&self) {
         let note = (|| {
             // A file with a second name may be somebody else's.
-            if file.metadata()?.nlink() > 1 {
+            if self.file.metadata()?.nlink() > 1 {
                 return Ok(());
             }
-            file.set_len(0)?;
-            writeln!(file, "{}", std::process::id())
+            self.file.set_len(0)?;
+            writeln!(&self.file, "{}", std::process::id())
         })();
         if let Err(error) = note {
             // A full disk must not keep a job from being resumed.
             tracing::debug!(%error, "cannot write the process id into the lock file");
         }
-        Ok(Self { _file: file })
     }
 }
 
@@ -75,7 +116,7 @@ fn cannot_lock(path: &Path, source: io::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn a_file_system_without_locks_is_named() {
@@ -122,5 +163,30 @@ mod tests {
         );
         drop(first);
         FolderLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_its_holders_remove_has_one_holder_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let is_held = AtomicBool::new(false);
+        let take = || {
+            let mut taken = 0;
+            while taken < 300 {
+                let Ok(lock) = FolderLock::take(dir.path()) else {
+                    continue;
+                };
+                assert!(!is_held.swap(true, Ordering::SeqCst), "two holders");
+                std::thread::yield_now();
+                is_held.store(false, Ordering::SeqCst);
+                lock.remove().unwrap();
+                taken += 1;
+            }
+        };
+        std::thread::scope(|scope| {
+            let threads = [(); 4].map(|()| scope.spawn(take));
+            for thread in threads {
+                thread.join().unwrap();
+            }
+        });
     }
 }

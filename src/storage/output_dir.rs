@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// How an output folder that already holds results is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,6 +327,24 @@ pub(super) fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
         found.extend(files);
     }
     Ok(found)
+}
+
+/// Whether one of two folders is the other or lies in it, wherever links lead. They may be missing.
+pub(crate) fn overlap(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| {
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        whole.components().fold(PathBuf::new(), |mut real, part| {
+            // Links are resolved: `..` leads to the folder above the target.
+            if part == Component::ParentDir {
+                real.pop();
+            } else {
+                real.push(part);
+            }
+            real.canonicalize().unwrap_or(real)
+        })
+    };
+    let (one, other) = (real(one), real(other));
+    one.starts_with(&other) || other.starts_with(&one)
 }
 
 /// The files in `folder` whose names `is_ours`, and the partial files of such.

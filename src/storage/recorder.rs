@@ -379,10 +379,12 @@ impl Recorder {
         let mut frames = self.frames_files()?;
         output_dir::prune(&self.out, batches, has_final, frames.keys().cloned())?;
         let mut run = run.clone();
+        // Who reads them again compares them with these.
+        frames.insert(LABEL_MAP_NAME.to_owned(), label_map_sha256);
         if self.keeps_frames {
-            // Who reads them again compares them with these.
             frames.insert(MANIFEST_NAME.to_owned(), manifest_sha256);
-            frames.insert(LABEL_MAP_NAME.to_owned(), label_map_sha256);
+        }
+        if run["finished"].is_object() {
             run["finished"]["files"] = json!(frames);
         }
         note(RUN_NAME, write_run(&self.out, &run)?);

@@ -8,6 +8,7 @@
     reason = "small numbers"
 )]
 
+mod faults;
 mod formats;
 
 use handloom::digest::sha256_hex;

@@ -282,9 +282,12 @@ fn frames_that_are_not_as_they_were_kept_are_refused() {
             .says(&["frames/00001.npz", "has changed", "--keep-frames"]);
     }
     fs::write(&file, &whole).unwrap();
-    resequence(&from, &from, &[])
-        .ends(64)
-        .says(&["a folder of their own"]);
+    for inside in [from.clone(), from.join("x"), from.join("frames/x")] {
+        resequence(&from, &inside, &[])
+            .ends(64)
+            .says(&["a folder of their own"]);
+    }
+    assert!(!from.join("x").exists());
     let lines = fs::read_to_string(from.join("manifest.jsonl")).unwrap();
     fs::write(from.join("manifest.jsonl"), lines.replace("hello", "hallo")).unwrap();
     resequence(&from, &out, &[])
