@@ -29,24 +29,19 @@ fn tracked<M: Model>(path: &Path, detector: &mut Detector<M>) -> Vec<Vec<Points>
 #[test]
 fn at_its_own_rate_a_clip_gives_what_its_file_gives() {
     let dir = scratch();
-    // Slow enough for two hands on a machine that others use as well.
-    let (path, fps) = (dir.path().join("clip.mp4"), 8);
-    shoot(
-        &path,
-        &[Part::Sign(1, 16), Part::Pause(4), Part::Sign(2, 12)],
-        fps,
-    );
+    let path = dir.path().join("clip.mp4");
     with_detector(2, Duration::ZERO, |detector| {
-        let expected = tracked(&path, detector);
-        assert!(expected.iter().filter(|hands| hands.len() == 2).count() >= 12);
-        let mut tries = 0;
-        loop {
-            tries += 1;
+        // Slow enough for two hands, and slower each time on a machine that others use as well.
+        for fps in [8, 4, 2, 1] {
+            let parts = [Part::Sign(1, 16), Part::Pause(4), Part::Sign(2, 12)];
+            shoot(&path, &parts, fps);
+            let expected = tracked(&path, detector);
+            assert!(expected.iter().filter(|hands| hands.len() == 2).count() >= 12);
             let stand = FileCamera::new(path.clone(), 25.0);
             let (log, counts, stats) = film(Box::new(stand), DropPolicy::DropOldest, detector);
             assert_eq!(counts.frames, 32);
             assert_eq!(counts.dropped + stats.seen, 32);
-            if counts.dropped > 0 && tries < 5 {
+            if counts.dropped > 0 && fps > 1 {
                 say(&format!(
                     "the machine was too busy, {} frames were dropped: again",
                     counts.dropped
