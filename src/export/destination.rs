@@ -68,7 +68,13 @@ impl Destination {
         make_folder(path).map_err(ExportError::Write)?;
         let lock = FolderLock::take(path).map_err(ExportError::Write)?;
         // Until then another process may have written it.
-        let (finished, known) = inspect(path, &identity, &names)?;
+        let (finished, known) = match inspect(path, &identity, &names) {
+            Ok(found) => found,
+            Err(error) => {
+                lock.remove().map_err(ExportError::Write)?;
+                return Err(error);
+            }
+        };
         let mut destination = Self {
             path: path.to_path_buf(),
             identity,
