@@ -83,7 +83,7 @@ impl DatasetFormat for Autsl {
                 return Err(too_many());
             }
             let mut row = row(&record, split);
-            let line = line_of(&record, &bytes);
+            let line = line_of(record.position(), &bytes);
             row.source = Some(SourceLine {
                 file: Arc::clone(&file),
                 line,

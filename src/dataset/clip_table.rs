@@ -9,7 +9,7 @@ use super::file_tree::is_clip;
 use super::instance::{ExtraColumns, FrameNumber, SourceLine};
 use super::text_encoding::{FillBytes, Utf8Text};
 use super::wlasl::MetadataError;
-use csv::{ByteRecord, Reader, ReaderBuilder};
+use csv::{ByteRecord, Position, Reader, ReaderBuilder};
 use std::sync::Arc;
 
 /// Most columns of a table.
@@ -94,7 +94,7 @@ pub(super) fn values(bytes: &[u8]) -> Reader<&[u8]> {
 }
 
 /// What divides the values in the first line of `bytes`.
-fn divider(bytes: &[u8]) -> u8 {
+pub(super) fn divider(bytes: &[u8]) -> u8 {
     let first = bytes
         .split(|byte| *byte == b'\n')
         .find(|line| !line.trim_ascii().is_empty());
@@ -121,11 +121,10 @@ fn reader_of(bytes: &[u8], divider: u8) -> Reader<&[u8]> {
         .from_reader(bytes)
 }
 
-/// The line on which `record` of the table in `bytes` begins. The reader's own count is that of the end of the row before.
-pub(super) fn line_of(record: &ByteRecord, bytes: &[u8]) -> u64 {
-    let (at, line) = record
-        .position()
-        .map_or((0, 0), |at| (at.byte(), at.line()));
+/// The line on which the record at `position` of the table in `bytes` begins. The reader's own count is that of the end of the
+/// row before.
+pub(super) fn line_of(position: Option<&Position>, bytes: &[u8]) -> u64 {
+    let (at, line) = position.map_or((0, 0), |at| (at.byte(), at.line()));
     let rest = usize::try_from(at).ok().and_then(|at| bytes.get(at..));
     let ends = rest.into_iter().flatten();
     let ends = ends.take_while(|byte| matches!(byte, b'\r' | b'\n'));
@@ -283,7 +282,7 @@ pub(super) fn read(
         if rows.is_full() {
             return Err(too_many());
         }
-        let line = line_of(&record, &bytes);
+        let line = line_of(record.position(), &bytes);
         let source = Some(SourceLine {
             file: Arc::clone(&file),
             line,
@@ -365,7 +364,9 @@ fn texts(record: &ByteRecord, count: usize) -> Result<Vec<&str>, String> {
         let text = str::from_utf8(value)
             .map_err(|_| "it is not UTF-8: is the file in Latin-1?".to_owned())?;
         if text.matches('\n').count() > VALUE_LINES_MAX {
-            return Err("a value of it goes on for many lines: does a quote not end?".to_owned());
+            return Err(
+                "a value of it goes on for many lines: is a closing quote missing?".to_owned(),
+            );
         }
         Ok(text.trim())
     };

@@ -125,7 +125,7 @@ impl DatasetRows {
                     format!("its {what} has more than the {NAME_BYTES_MAX} bytes allowed");
                 refused.get_or_insert(problem);
             } else if text.contains(['\n', '\r', '\0']) {
-                let problem = format!("its {what} has a line break: does a quote not end?");
+                let problem = format!("its {what} has a line break: is a closing quote missing?");
                 refused.get_or_insert(problem);
             }
         }

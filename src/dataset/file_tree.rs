@@ -207,7 +207,7 @@ pub(super) fn path_below(path: &str) -> Result<String, String> {
         ));
     }
     if path.contains(['\0', '\n', '\r']) {
-        return Err("its path has a line break: does a quote not end?".to_owned());
+        return Err("its path has a line break: is a closing quote missing?".to_owned());
     }
     // Tables that Windows programs write.
     let slashes = if path.contains('/') {

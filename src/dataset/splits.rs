@@ -4,8 +4,10 @@
 //! The frame range in an `nslt_*.json` counts the frames of clips that WLASL's own script has cut out, and is `[1, length]`
 //! where the metadata says "to the end". The metadata's range is used, which holds for the clips as they were published.
 
+use super::clip_table::{divider, line_of};
 use super::dataset_rows::ROWS_MAX;
 use super::file_kind::FileKind;
+use super::file_tree::split_of;
 use super::instance::Instance;
 use super::json_reader::excerpt;
 use serde::Deserialize;
@@ -16,13 +18,6 @@ use std::sync::Arc;
 
 /// Largest file, in bytes; `nslt_2000.json` has 1.1 MB.
 pub const BYTES_MAX: u64 = 64 << 20;
-
-/// The splits, each with the names that it has in files, in lower case.
-const SPLITS: [(&str, &[&str]); 3] = [
-    ("train", &["train", "training"]),
-    ("val", &["val", "valid", "validation", "dev"]),
-    ("test", &["test", "testing"]),
-];
 
 /// Why a splits file, a class list or a subset cannot be used: the place, what is wrong and the fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -192,9 +187,7 @@ fn collect(name: &str, rows: Vec<Placed>) -> Result<SplitsFile, SplitsError> {
 }
 
 fn split(text: &str) -> Result<&'static str, String> {
-    let lower = text.trim().to_lowercase();
-    let known = SPLITS.iter().find(|(_, names)| names.contains(&&*lower));
-    known.map(|(split, _)| *split).ok_or_else(|| {
+    split_of(text.trim()).ok_or_else(|| {
         let shown = excerpt(text);
         format!("split \"{shown}\" is not known; write train, val or test")
     })
@@ -301,12 +294,8 @@ fn nslt(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
 fn table(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
     let header = { text.lines() }.find(|line| !line.trim().is_empty());
     let header = header.unwrap_or_default();
-    let divider = [b',', b';', b'\t']
-        .into_iter()
-        .max_by_key(|divider| header.bytes().filter(|byte| byte == divider).count())
-        .unwrap_or(b',');
     let mut reader = csv::ReaderBuilder::new()
-        .delimiter(divider)
+        .delimiter(divider(text.as_bytes()))
         .trim(csv::Trim::All)
         .from_reader(text.as_bytes());
     let broken = |error: csv::Error| SplitsError(format!("{name}: {error}"));
@@ -326,7 +315,7 @@ fn table(name: &str, text: &str) -> Result<Vec<Placed>, SplitsError> {
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(broken)?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = line_of(record.position(), text.as_bytes());
         let bad = |problem: String| SplitsError(format!("{name}, line {line}: {problem}"));
         if rows.len() == ROWS_MAX {
             return Err(bad(too_many()));

@@ -89,19 +89,6 @@ fn start(dataset: &Path, out: &Path, log: &Path, more: &[&str]) -> Guard {
     Guard(child.unwrap())
 }
 
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// All that users get of a job, except its times.
 fn results(out: &Path) -> (BTreeMap<String, Vec<u8>>, Vec<String>, Vec<u8>) {
     let manifest = fs::read(out.join("manifest.jsonl")).unwrap();
@@ -195,7 +182,7 @@ fn sweep(more: &[&str]) {
             fs::remove_dir_all(&out).unwrap();
         }
         let state = &states[dice.below(states.len())];
-        copy_folder(state, &out);
+        test_support::copy_folder(state, &out);
         let is_running = n % RUNNING == 0;
         let mut place = (!is_running).then(|| flip(&out, &mut dice));
         let mut child = start(&dataset, &out, &log, more);

@@ -269,7 +269,7 @@ fn sequences_made_again_are_those_of_a_new_run() {
 fn frames_that_are_not_as_they_were_kept_are_refused() {
     let fixture = fixture();
     let from = fixture.path("changed");
-    copy_folder(&fixture.kept, &from);
+    test_support::copy_folder(&fixture.kept, &from);
     let (file, out) = (from.join("frames/00001.npz"), fixture.path("of-changed"));
     let whole = fs::read(&file).unwrap();
     for at in [whole.len() / 3, whole.len() - 40] {
@@ -403,18 +403,5 @@ fn frames_are_kept_for_the_other_profile_too() {
         resequence(&kept, &out("old"), &["--profile", second])
             .ends(65)
             .says(&["\"HELLO\"", "--profile", second]);
-    }
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }

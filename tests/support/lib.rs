@@ -345,3 +345,17 @@ pub fn rows(out: &Path) -> Vec<Vec<f32>> {
         .map(<[f32]>::to_vec)
         .collect()
 }
+
+/// Copies the folder `from` to `to`, with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
