@@ -43,6 +43,7 @@
 //! | [`hand`] | MediaPipe's hand landmarker: palm decoding, non-maximum suppression, region of interest, warp, landmarks, tracking |
 //! | [`sequence`] | options, frame sampling, slots, gaps, normalization, sign segmentation, resampling, the recording plan of takes |
 //! | [`dataset`] | WLASL metadata, official subsets and splits, the plan, the rules for accepting clips (too short, empty, over the limit) |
+//! | [`shard`] | which batches a machine processes of a job that is divided among several; `shard.json` |
 //! | [`selection`] | the rules by which a backend is chosen: preference, agreement with the CPU, choice among measured ones |
 //! | [`limits`] | how many workers temperature, memory and disk allow; back-off |
 //! | [`messages`] | MQTT topics, payloads, commands, Home Assistant discovery |
@@ -75,6 +76,8 @@
 //! * A batch that the ledger calls sealed is a whole file on disk ([`storage::batches`], `tests/jobs/power.rs`).
 //! * Sequences made from kept frames are those of a run that decodes the clips (`tests/jobs/kept_frames.rs`).
 //! * An export that is killed continues and gives the bytes of an undisturbed one (`tests/jobs/export.rs`).
+//! * The batches of a shard have the bytes that the whole job gives them, and a shard's folder appears when it is whole
+//!   (`tests/jobs/shards.rs`).
 //! * Every instance of the metadata ends in exactly one state (`tests/jobs/bad_input.rs`).
 //! * A dataset never drops a frame. A camera drops the oldest frame and counts it (`tests/camera`).
 //! * The page about an output folder has equal bytes for equal results, and no text of the metadata is markup in it
@@ -105,6 +108,8 @@
 //! | profile | named defaults of the sequence options; `notebook` reproduces the notebook exactly, `corrected` loses less |
 //! | batch | a fixed run of plan positions, written as one npz file |
 //! | seal | to write a batch file durably and mark it in the ledger |
+//! | shard | the batches that one machine processes of a job that is divided among several; `i/n`, from 0 |
+//! | attempt | one run of a shard, in a folder of its own until the shard is whole |
 //! | kept frames | what was found in every frame of each clip, in `frames/*.npz`; resequencing makes other sequences from them |
 //! | part | the file with the kept frames of one clip, until its batch is sealed |
 //! | ledger | `ledger.sqlite`: what a restart needs; one transaction a finished clip |
@@ -159,6 +164,7 @@ pub mod recording;
 pub mod report;
 pub mod selection;
 pub mod sequence;
+pub mod shard;
 pub mod storage;
 pub mod system;
 pub mod untrusted;
