@@ -98,6 +98,7 @@ fn exit_of_store(error: &StoreError) -> Exit {
     match error {
         StoreError::Occupied { .. }
         | StoreError::Unknown { .. }
+        | StoreError::Merged { .. }
         | StoreError::Locked { .. }
         | StoreError::Create { .. }
         | StoreError::Link { .. }
