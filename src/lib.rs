@@ -43,6 +43,7 @@
 //! | [`hand`] | MediaPipe's hand landmarker: palm decoding, non-maximum suppression, region of interest, warp, landmarks, tracking |
 //! | [`sequence`] | options, frame sampling, slots, gaps, normalization, sign segmentation, resampling, the recording plan of takes |
 //! | [`dataset`] | WLASL metadata, official subsets and splits, the plan, the rules for accepting clips (too short, empty, over the limit) |
+//! | [`shard`] | which batches a machine processes of a job that is divided among several; `shard.json` |
 //! | [`selection`] | the rules by which a backend is chosen: preference, agreement with the CPU, choice among measured ones |
 //! | [`limits`] | how many workers temperature, memory and disk allow; back-off |
 //! | [`messages`] | MQTT topics, payloads, commands, Home Assistant discovery |
@@ -105,6 +106,8 @@
 //! | profile | named defaults of the sequence options; `notebook` reproduces the notebook exactly, `corrected` loses less |
 //! | batch | a fixed run of plan positions, written as one npz file |
 //! | seal | to write a batch file durably and mark it in the ledger |
+//! | shard | the batches that one machine processes of a job that is divided among several; `i/n`, from 0 |
+//! | attempt | one run of a shard, in a folder of its own until the shard is whole |
 //! | kept frames | what was found in every frame of each clip, in `frames/*.npz`; resequencing makes other sequences from them |
 //! | part | the file with the kept frames of one clip, until its batch is sealed |
 //! | ledger | `ledger.sqlite`: what a restart needs; one transaction a finished clip |
@@ -159,6 +162,7 @@ pub mod recording;
 pub mod report;
 pub mod selection;
 pub mod sequence;
+pub mod shard;
 pub mod storage;
 pub mod system;
 pub mod untrusted;

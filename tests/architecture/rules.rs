@@ -104,6 +104,7 @@ const PURE: &[&str] = &[
     "hand",
     "sequence",
     "dataset",
+    "shard",
     "messages",
     "draw",
     "untrusted",
@@ -123,6 +124,8 @@ pub(crate) const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "digest",
         "WLASL's order of classes is known by a hash",
     ),
+    ("shard", "dataset", "divides the plan"),
+    ("shard", "digest", "hashes the plan and its record"),
     ("draw", "frame", "draws on frames"),
     (
         "inference",

@@ -1,0 +1,165 @@
+//! Shards: a job is divided among machines, each of which processes the batches of its shard. Which batches these are
+//! follows from the plan and the number of shards alone.
+
+pub mod partition;
+pub mod record;
+
+use serde::{Deserialize, Serialize};
+use std::fmt::{Display, Formatter};
+use std::str::FromStr;
+
+/// What the names of the folders of shards begin with.
+const FOLDER_PREFIX: &str = "shard-";
+
+/// One of the shards of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Parts")]
+pub struct ShardIndex {
+    index: usize,
+    count: usize,
+}
+
+/// As it is written, not checked.
+#[derive(Deserialize)]
+struct Parts {
+    index: usize,
+    count: usize,
+}
+
+impl TryFrom<Parts> for ShardIndex {
+    type Error = ShardError;
+
+    fn try_from(parts: Parts) -> Result<Self, ShardError> {
+        Self::new(parts.index, parts.count)
+    }
+}
+
+/// Why text names no shard.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShardError {
+    /// It has another form.
+    #[error("write INDEX/COUNT, as 0/4 for the first of four shards")]
+    Form,
+    /// There are no shards.
+    #[error("a job has at least one shard: 0/1")]
+    None,
+    /// The index is too large.
+    #[error("shards are numbered from 0: 0/{count} to {}/{count}", .count - 1)]
+    Range {
+        /// Number of shards.
+        count: usize,
+    },
+}
+
+impl ShardIndex {
+    /// Shard `index` of `count`, numbered from 0.
+    ///
+    /// # Errors
+    /// When there is no such shard.
+    pub fn new(index: usize, count: usize) -> Result<Self, ShardError> {
+        match count {
+            0 => Err(ShardError::None),
+            _ if index >= count => Err(ShardError::Range { count }),
+            _ => Ok(Self { index, count }),
+        }
+    }
+
+    /// Its number, from 0.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.index
+    }
+
+    /// Number of shards of the job.
+    #[must_use]
+    pub fn count(self) -> usize {
+        self.count
+    }
+
+    /// The name of its folder in the output folder.
+    ///
+    /// ```
+    /// use handloom::shard::ShardIndex;
+    ///
+    /// let shard: ShardIndex = "0/4".parse().expect("a shard");
+    /// assert_eq!(shard.folder(), "shard-00000-of-00004");
+    /// assert_eq!(ShardIndex::of_folder(&shard.folder()), Some(shard));
+    /// ```
+    #[must_use]
+    pub fn folder(self) -> String {
+        let Self { index, count } = self;
+        format!("{FOLDER_PREFIX}{index:05}-of-{count:05}")
+    }
+
+    /// The shard whose folder has the name `name`.
+    #[must_use]
+    pub fn of_folder(name: &str) -> Option<Self> {
+        let (index, count) = name.strip_prefix(FOLDER_PREFIX)?.split_once("-of-")?;
+        let shard = Self::new(number(index)?, number(count)?).ok()?;
+        (shard.folder() == name).then_some(shard)
+    }
+}
+
+impl Display for ShardIndex {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
+    }
+}
+
+impl FromStr for ShardIndex {
+    type Err = ShardError;
+
+    fn from_str(text: &str) -> Result<Self, ShardError> {
+        let (index, count) = text.split_once('/').ok_or(ShardError::Form)?;
+        match (number(index), number(count)) {
+            (Some(index), Some(count)) => Self::new(index, count),
+            _ => Err(ShardError::Form),
+        }
+    }
+}
+
+/// The number that is written with the digits of `text` alone.
+fn number(text: &str) -> Option<usize> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_written_as_index_and_count() {
+        let read = |text: &str| text.parse::<ShardIndex>().map_err(|e| e.to_string());
+        assert_eq!(read("3/4").unwrap().to_string(), "3/4");
+        assert_eq!(read("0/1").unwrap(), ShardIndex::new(0, 1).unwrap());
+        let range = "shards are numbered from 0: 0/4 to 3/4";
+        assert_eq!(read("4/4").unwrap_err(), range);
+        assert_eq!(
+            read("0/0").unwrap_err(),
+            "a job has at least one shard: 0/1"
+        );
+        for text in ["", "1", "/", "1/", "+1/4", "-1/4", "1 / 4", "1/4/5", "a/b"] {
+            assert!(read(text).unwrap_err().starts_with("write"), "{text}");
+        }
+        let json = serde_json::to_string(&read("1/3").unwrap()).unwrap();
+        assert_eq!(json, r#"{"index":1,"count":3}"#);
+        assert!(serde_json::from_str::<ShardIndex>(r#"{"index":3,"count":3}"#).is_err());
+    }
+
+    #[test]
+    fn folders_name_their_shard() {
+        let large = ShardIndex::new(100_000, 100_001).unwrap();
+        assert_eq!(large.folder(), "shard-100000-of-100001");
+        assert_eq!(ShardIndex::of_folder(&large.folder()), Some(large));
+        for name in [
+            "shard-0-of-4",
+            "shard-00004-of-00004",
+            ".shard-00000-of-00004.host-1-2",
+            "shard-00000-of-00004.old",
+            "batches",
+        ] {
+            assert_eq!(ShardIndex::of_folder(name), None, "{name}");
+        }
+    }
+}
