@@ -2,6 +2,8 @@
 
 mod tables;
 
+pub(super) use tables::counts_text;
+
 use crate::cli::progress::{Console, ProgressKind, print_line};
 use crate::config::{
     BatchConfig, Config, DatasetConfig, DatasetFiles, DelegateConfig, KeepConfig, ModelsConfig,

@@ -210,7 +210,9 @@ fn of_kept_results(error: &KeptResultsError) -> String {
             format!("; {again} with --profile {profile}")
         }
         KeptResultsError::SameFolder { .. } => "; choose another --out".to_owned(),
-        KeptResultsError::Store(_) => String::new(),
+        KeptResultsError::Shards { .. }
+        | KeptResultsError::Partial { .. }
+        | KeptResultsError::Store(_) => String::new(),
     }
 }
 

@@ -134,7 +134,10 @@ exit_codes! {
     };
     StoreError: exit_of_store;
     KeptResultsError: |error| match error {
-        KeptResultsError::NotFinished { .. } | KeptResultsError::NotKept { .. } => Exit::NoInput,
+        KeptResultsError::NotFinished { .. }
+        | KeptResultsError::Shards { .. }
+        | KeptResultsError::Partial { .. }
+        | KeptResultsError::NotKept { .. } => Exit::NoInput,
         KeptResultsError::Changed { .. }
         | KeptResultsError::OverLimit { .. }
         | KeptResultsError::OtherPlan { .. } => Exit::BadData,

@@ -52,6 +52,7 @@ pub(super) struct DroppedClips {
 pub(super) struct LimitedLines {
     judge: Judge,
     counts: StateCounts,
+    clips: usize,
     /// Clips that each backend has read.
     backends: BTreeMap<String, usize>,
 }
@@ -63,6 +64,7 @@ impl LimitedLines {
             // The shards have judged the frames.
             judge: Judge::new(0, max_samples_per_gloss),
             counts: StateCounts::new(),
+            clips: 0,
             backends: BTreeMap::new(),
         }
     }
@@ -70,6 +72,11 @@ impl LimitedLines {
     /// Instances per state.
     pub(super) fn counts(&self) -> &StateCounts {
         &self.counts
+    }
+
+    /// Planned clips that have passed.
+    pub(super) fn clips(&self) -> usize {
+        self.clips
     }
 
     /// Accepted clips per gloss.
@@ -134,6 +141,7 @@ impl LimitedLines {
             *self.counts.entry(state).or_default() += 1;
             return Ok(to.write_all(line)?);
         };
+        self.clips += 1;
         if let Some(stored) = &found.stored {
             if (stored.batch, stored.row) != (batch, *rows) {
                 let RowPlace { batch, row } = stored;

@@ -45,11 +45,13 @@ pub enum MergeEvent<'a> {
         shards: usize,
         /// Batches of them.
         batches: usize,
+        /// Planned clips of the whole job.
+        clips: usize,
         /// Shards that are not there.
         missing: &'a [ShardIndex],
     },
-    /// So many batches are joined.
-    Batches(usize),
+    /// So many planned clips have passed.
+    Clips(usize),
     /// Something that the user should know.
     Warning(String),
 }
@@ -170,7 +172,11 @@ const LISTED: usize = 8;
 
 /// `shards` for people: `shard 1/4`, `the shards 1/4 and 2/4`.
 fn list(shards: &[ShardIndex]) -> String {
-    let mut names: Vec<String> = shards.iter().take(LISTED).map(ToString::to_string).collect();
+    let mut names: Vec<String> = shards
+        .iter()
+        .take(LISTED)
+        .map(ToString::to_string)
+        .collect();
     if let Some(more @ 1..) = shards.len().checked_sub(LISTED) {
         names.push(format!("{more} more"));
     }
@@ -195,6 +201,7 @@ pub fn merge(
     report(MergeEvent::Begun {
         shards: set.shards.len(),
         batches: set.batches().count(),
+        clips: set.job.clips,
         missing: &set.missing,
     });
     let target = MergeTarget::open(&config.out, &set)?;

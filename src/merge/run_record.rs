@@ -17,7 +17,12 @@ pub(super) fn run_record(
     let runs = || set.shards.iter().map(|shard| &shard.run);
     let mut run = json!({});
     // What the first shard says, in its order.
-    for (key, value) in runs().next().and_then(Value::as_object).into_iter().flatten() {
+    for (key, value) in runs()
+        .next()
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
         run[key] = value.clone();
         if key == "run" {
             let names: Vec<&Value> = runs().map(|run| &run["run"]).collect();

@@ -15,9 +15,7 @@ use crate::storage::atomic_file::{
     HashingWriter, file_sha256, make_folder, place_file, refuse_link, remove_partial_files,
     write_file,
 };
-use crate::storage::batches::{
-    BATCH_FOLDER, batch_name, joined_files, read_batch, write_batch,
-};
+use crate::storage::batches::{BATCH_FOLDER, batch_name, joined_files, read_batch, write_batch};
 use crate::storage::frames_file::{copy_frames, frames_name, frames_path};
 use crate::storage::manifest::{LABEL_MAP_NAME, MANIFEST_NAME, RUN_NAME, write_run};
 use crate::storage::output_dir::{MERGED, overlap, run_of};
@@ -84,7 +82,12 @@ impl<'a> MergeTarget<'a> {
         let target = Self {
             out,
             set,
-            glosses: set.job.glosses.iter().map(|gloss| (**gloss).into()).collect(),
+            glosses: set
+                .job
+                .glosses
+                .iter()
+                .map(|gloss| (**gloss).into())
+                .collect(),
             order: set.job.class_order.as_ref().map(|order| ClassOrder {
                 glosses: order.glosses.iter().map(|gloss| (**gloss).into()).collect(),
                 source: order.source.clone(),
@@ -92,17 +95,16 @@ impl<'a> MergeTarget<'a> {
             length: usize::try_from(length).unwrap_or_default(),
             keeps_frames: settings["keep_frames"] == true,
         };
+        make_folder(out)?;
+        if !is_ours {
+            let marker = json!({ JOB_SHA256: job });
+            write_file(out, MARKER_NAME, |to| write!(to, "{marker}"))?;
+        }
         let frames = target.keeps_frames.then_some(FRAMES_FOLDER);
         for folder in [BATCH_FOLDER].into_iter().chain(frames) {
             let folder = out.join(folder);
             refuse_link(&folder)?;
-            // Before the folders are there, their names are nobody's.
-            make_folder(out)?;
             make_folder(&folder)?;
-        }
-        if !is_ours {
-            let marker = json!({ JOB_SHA256: job });
-            write_file(out, MARKER_NAME, |to| write!(to, "{marker}"))?;
         }
         Ok(target)
     }
@@ -134,7 +136,7 @@ impl<'a> MergeTarget<'a> {
         // Of each shard, where the lines of its next batch begin, and that batch.
         let mut next = vec![(0, 0); self.set.shards.len()];
         let written = write_file(self.out, MANIFEST_NAME, |to| {
-            for (done, (_, shard)) in self.set.batches().enumerate() {
+            for (_, shard) in self.set.batches() {
                 stopped = is_stopped();
                 if stopped {
                     return Err(io::Error::other("stopped"));
@@ -150,7 +152,7 @@ impl<'a> MergeTarget<'a> {
                         io::Error::other("a shard cannot be joined")
                     }
                 })?;
-                report(MergeEvent::Batches(done + 1));
+                report(MergeEvent::Clips(joined.lines.clips()));
             }
             Ok(())
         });
@@ -228,7 +230,13 @@ impl<'a> MergeTarget<'a> {
         let rows = read_batch(&shard.folder, number)?.into_iter().enumerate();
         let rows = rows.filter(|(row, _)| !dropped.rows.contains(row));
         let rows: Vec<_> = rows.map(|(_, row)| row).collect();
-        write_batch(self.out, number, &rows, self.classes().numbered(), self.length)?;
+        write_batch(
+            self.out,
+            number,
+            &rows,
+            self.classes().numbered(),
+            self.length,
+        )?;
         Ok(())
     }
 
@@ -239,12 +247,22 @@ impl<'a> MergeTarget<'a> {
         began: SystemTime,
     ) -> Result<(), MergeError> {
         let profile = self.set.job.settings["profile"].as_str();
-        let profile = profile.and_then(Profile::from_name).unwrap_or_default();
-        let with_rows = if joined.rows > 0 { &*joined.batches } else { &[] };
+        let profile = profile
+            .and_then(Profile::from_name)
+            .unwrap_or(Profile::Notebook);
+        let with_rows = if joined.rows > 0 {
+            &*joined.batches
+        } else {
+            &[]
+        };
         let written = joined_files(self.out, with_rows, self.classes(), self.length, profile)?;
         // Who reads them again compares them with these, as after any job.
         let mut files = joined.frames.clone();
-        files.extend(written.into_iter().filter(|(name, _)| name == LABEL_MAP_NAME));
+        files.extend(
+            written
+                .into_iter()
+                .filter(|(name, _)| name == LABEL_MAP_NAME),
+        );
         if self.keeps_frames {
             files.insert(MANIFEST_NAME.to_owned(), joined.manifest_sha256.clone());
         }
@@ -297,7 +315,10 @@ fn inspect(out: &Path, job: &str, set: &ShardSet) -> Result<bool, MergeError> {
         }
         Err(error) => return Err(StoreError::read(&marker)(error).into()),
     };
-    if marker.as_ref().is_some_and(|marker| marker[JOB_SHA256] != job) {
+    if marker
+        .as_ref()
+        .is_some_and(|marker| marker[JOB_SHA256] != job)
+    {
         return Err(occupied("the beginning of a merge of another job"));
     }
     let Some(run) = run_of(out)? else {
@@ -322,7 +343,9 @@ fn inspect(out: &Path, job: &str, set: &ShardSet) -> Result<bool, MergeError> {
     }
     if now.len() < before.len() {
         // From here to the end its files are not those of `run.json`.
-        write_file(out, MARKER_NAME, |to| write!(to, "{}", json!({ JOB_SHA256: job })))?;
+        write_file(out, MARKER_NAME, |to| {
+            write!(to, "{}", json!({ JOB_SHA256: job }))
+        })?;
         let path: PathBuf = out.join(RUN_NAME);
         fs::remove_file(&path).map_err(|source| StoreError::Write { path, source })?;
     }
@@ -339,13 +362,7 @@ fn is_empty(out: &Path) -> Result<bool, MergeError> {
         }
         Err(error) => return Err(StoreError::read(out)(error).into()),
     };
-    let mut names = entries.map(|entry| entry.map(|entry| entry.path()));
-    Ok(names.all(|path| {
-        path.is_ok_and(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let is_folder = name == BATCH_FOLDER || name == FRAMES_FOLDER;
-            let is_bare = || path.read_dir().is_ok_and(|mut within| within.next().is_none());
-            name.starts_with(&format!(".{MARKER_NAME}.")) || (is_folder && is_bare())
-        })
-    }))
+    let prefix = format!(".{MARKER_NAME}.");
+    let mut names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+    Ok(names.all(|name| name.is_ok_and(|name| name.to_string_lossy().starts_with(&prefix))))
 }

@@ -7,6 +7,8 @@ use super::lock::FolderLock;
 use super::manifest::{LABEL_MAP_NAME, MANIFEST_NAME, RUN_NAME};
 use super::mirror::{Listed, Listing};
 use super::part_file::{FRAMES_FOLDER, PARTS_FOLDER, is_part_name};
+use crate::shard::ShardIndex;
+use crate::shard::record::SHARD_NAME;
 use crate::storage::StoreError;
 use crate::storage::atomic_file::{
     file_of_partial, make_folder, read_plain, refuse_link, sync_folder,
@@ -50,6 +52,20 @@ fn refuse_merged(out: &Path) -> Result<(), StoreError> {
         return Err(StoreError::Merged { path });
     }
     Ok(())
+}
+
+/// The shards of a job that are in `out`, or beside it when it is one of them: the folder that they are merged from.
+pub(crate) fn shards_in(out: &Path) -> Option<PathBuf> {
+    if out.join(SHARD_NAME).exists() {
+        let above = out.parent().filter(|above| !above.as_os_str().is_empty());
+        return Some(above.unwrap_or(Path::new(".")).to_path_buf());
+    }
+    let mut entries = out.read_dir().ok()?.flatten();
+    let has_shard = entries.any(|entry| {
+        let name = entry.file_name();
+        name.to_str().and_then(ShardIndex::of_folder).is_some()
+    });
+    has_shard.then(|| out.to_path_buf())
 }
 
 /// Opens `out` for this process alone and creates it when it is missing.
@@ -490,7 +506,10 @@ mod tests {
         }
         assert_eq!(fs::read_dir(out).unwrap().count(), 1);
         assert_eq!(enter(out, &a, OpenMode::Fresh).unwrap(), ClaimOutcome::New);
-        assert_eq!(enter(out, &a, OpenMode::Resume).unwrap(), ClaimOutcome::Resumed);
+        assert_eq!(
+            enter(out, &a, OpenMode::Resume).unwrap(),
+            ClaimOutcome::Resumed
+        );
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! A file that is whole elsewhere gets its place in a folder of ours, without copying where the file system allows that.
 
-use super::{
-    Folder, RANDOM_DIGITS, file_sha256, open_plain, refuse_odd, sha256, write_checked,
-};
+use super::{Folder, RANDOM_DIGITS, file_sha256, open_plain, refuse_odd, sha256, write_checked};
 use crate::storage::StoreError;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind};

@@ -153,11 +153,7 @@ impl BatchArrays<'_> {
     }
 
     /// Characters of the longest string called `name` in all batches. Gives `each` those of a batch.
-    fn widest(
-        &self,
-        name: &str,
-        mut each: impl FnMut(Vec<String>),
-    ) -> Result<usize, StoreError> {
+    fn widest(&self, name: &str, mut each: impl FnMut(Vec<String>)) -> Result<usize, StoreError> {
         let mut width = 0;
         for batch in self.batches {
             let strings = NpzReader::open(&batch_path(self.out, *batch))?.strings(name)?;
