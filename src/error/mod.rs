@@ -94,7 +94,8 @@ macro_rules! exit_codes {
     )*};
 }
 
-fn exit_of_store(error: &StoreError) -> Exit {
+/// The exit code for `error`.
+pub(crate) fn exit_of_store(error: &StoreError) -> Exit {
     match error {
         StoreError::Occupied { .. }
         | StoreError::Unknown { .. }

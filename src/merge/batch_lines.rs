@@ -112,15 +112,15 @@ impl LimitedLines {
             from.set_limit(LINE_BYTES_MAX);
             let read = from.read_until(b'\n', &mut line);
             *offset += read.map_err(StoreError::read(path))? as u64;
-            self.pass(&line, batch, &mut rows, &mut dropped, to)
-                .map_err(|error| match error {
-                    // The shard was made so: its hash is right.
-                    LineError::Line(reason) => io::Error::other(format!(
-                        "{}: {reason} in a line of batch {batch}; please report this",
-                        path.display()
-                    )),
-                    LineError::Write(error) => error,
-                })?;
+            let passed = self.pass(&line, batch, &mut rows, &mut dropped, to);
+            passed.map_err(|error| match error {
+                LineError::Line(reason) => MergeError::BadLine {
+                    path: path.to_path_buf(),
+                    batch,
+                    reason,
+                },
+                LineError::Write(error) => error.into(),
+            })?;
         }
         Ok((rows, dropped))
     }

@@ -13,7 +13,7 @@ mod shard_set;
 mod target;
 
 use crate::dataset::acceptance::StateCounts;
-use crate::error::{CliError, Exit};
+use crate::error::{CliError, Exit, exit_of_store};
 use crate::shard::ShardIndex;
 use crate::shard::record::RecordError;
 use crate::storage::StoreError;
@@ -135,6 +135,13 @@ pub enum MergeError {
          {fix}"
     )]
     Changed { path: PathBuf, fix: String },
+    /// A line of a manifest that has its hash is not what it should be.
+    #[error("{path}: {reason} in a line of batch {batch}; please report this")]
+    BadLine {
+        path: PathBuf,
+        batch: usize,
+        reason: String,
+    },
     /// The folder for the results has something else.
     #[error("{path} holds {holds}; nothing in it is changed: choose another folder, or remove it")]
     Occupied { path: PathBuf, holds: String },
@@ -154,7 +161,7 @@ pub enum MergeError {
 impl From<MergeError> for CliError {
     fn from(error: MergeError) -> Self {
         let exit = match error {
-            MergeError::Store(error) => return error.into(),
+            MergeError::Store(ref error) => exit_of_store(error),
             MergeError::NoShard { .. }
             | MergeError::NotWhole { .. }
             | MergeError::Missing { .. } => Exit::NoInput,

@@ -277,7 +277,15 @@ fn joined_shards_are_read_as_the_whole_job() {
     let made = |results: &Path| {
         let [sequences, arrays] = ["again", "npy"].map(|name| out(name, results));
         let results = results.to_str().unwrap();
-        let again = ["resequence", results, "--profile", "corrected", "--out"];
+        let again = [
+            "resequence",
+            results,
+            "--min-frames",
+            "2",
+            "--z",
+            "drop",
+            "--out",
+        ];
         handloom(again.iter().chain([&sequences.to_str().unwrap()])).ends(0);
         let export = ["export", results, "--to", "npy", "--dest"];
         handloom(export.iter().chain([&arrays.to_str().unwrap()])).ends(0);
