@@ -138,6 +138,7 @@ impl Audience {
             }
             StoreError::Read { .. }
             | StoreError::Broken { .. }
+            | StoreError::BadShard { .. }
             | StoreError::Ledger { .. }
             | StoreError::Link { .. }
             | StoreError::Lost { .. } => String::new(),

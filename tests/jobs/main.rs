@@ -28,5 +28,6 @@ mod process;
 mod readers;
 mod report;
 mod resume;
+mod shards;
 mod subsets;
 mod unfamiliar;
