@@ -22,7 +22,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 use target::MergeTarget;
 
 /// What is joined.
@@ -203,7 +202,6 @@ pub fn merge(
     is_stopped: &dyn Fn() -> bool,
     report: &mut dyn FnMut(MergeEvent<'_>),
 ) -> Result<Option<MergeReport>, MergeError> {
-    let began = SystemTime::now();
     let set = ShardSet::open(&config.shards, config.is_partial, report)?;
     report(MergeEvent::Begun {
         shards: set.shards.len(),
@@ -215,7 +213,7 @@ pub fn merge(
     let Some(joined) = target.write_batches(is_stopped, report)? else {
         return Ok(None);
     };
-    target.finish(&joined, began)?;
+    target.finish(&joined)?;
     Ok(Some(MergeReport {
         counts: joined.lines.counts().clone(),
         per_gloss: joined.lines.per_gloss().clone(),

@@ -26,8 +26,10 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+/// Age of partial files that no merge that still runs writes.
+const PARTIAL_AGE: Duration = Duration::from_hours(24);
 /// The job whose shards are being joined here.
 const MARKER_NAME: &str = ".merge.json";
 /// Key of the marker and of what `run.json` says of a merge: a hash of the job.
@@ -240,12 +242,9 @@ impl<'a> MergeTarget<'a> {
         Ok(())
     }
 
-    /// Writes what is joined from the batches, and last `run.json`. Removes what merges that were killed before `began` left.
-    pub(super) fn finish(
-        &self,
-        joined: &JoinedBatches,
-        began: SystemTime,
-    ) -> Result<(), MergeError> {
+    /// Writes what is joined from the batches, and last `run.json`. Removes what killed merges left, unless another merge may
+    /// be writing it.
+    pub(super) fn finish(&self, joined: &JoinedBatches) -> Result<(), MergeError> {
         let profile = self.set.job.settings["profile"].as_str();
         let profile = profile
             .and_then(Profile::from_name)
@@ -276,10 +275,11 @@ impl<'a> MergeTarget<'a> {
             }
             _ => {}
         }
+        let end = SystemTime::now() - PARTIAL_AGE;
         let frames = self.keeps_frames.then(|| frames_name(0));
         let names = [RUN_NAME.to_owned(), batch_name(0)].into_iter();
         for name in names.chain(frames) {
-            remove_partial_files(self.out, &name, Some(began), |_| true)?;
+            remove_partial_files(self.out, &name, Some(end), |_| true)?;
         }
         Ok(())
     }
