@@ -80,6 +80,7 @@ test-long: build ## slow sweeps: kills, power cuts, memory over thousands of cli
 	tests/long/mutated_clips.py target/release/handloom
 	tests/interop/run.sh target/release/handloom
 	tests/long/export_many.sh
+	tests/long/shard_scale.sh
 	@$(MAKE) --no-print-directory test-package-release
 
 test-train: build ## trains the notebook's LSTM on the results of CLIPS under both profiles, ten seeds; fetches PyTorch (3 GB)
