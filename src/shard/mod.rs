@@ -1,6 +1,7 @@
 //! Shards: a job is divided among machines, each of which processes the batches of its shard. Which batches these are
 //! follows from the plan and the number of shards alone.
 
+pub mod environment;
 pub mod partition;
 pub mod record;
 
