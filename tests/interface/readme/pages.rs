@@ -10,7 +10,7 @@ pub(crate) struct Page {
 }
 
 /// Every page.
-pub(crate) const PAGES: [Page; 7] = [
+pub(crate) const PAGES: [Page; 8] = [
     README,
     DATA,
     Page {
@@ -19,6 +19,10 @@ pub(crate) const PAGES: [Page; 7] = [
     },
     MODELS,
     SYSTEMD,
+    Page {
+        path: "systemd/cluster/README.md",
+        text: include_str!("../../../systemd/cluster/README.md"),
+    },
     Page {
         path: "tests/README.md",
         text: include_str!("../../README.md"),
