@@ -70,15 +70,13 @@ test-gpu: setup-litert ## both models on a Vulkan device against the CPU; softwa
 test-vm: setup ## cameras against a kernel driver, in a QEMU guest: minutes
 	tests/vm/run.sh
 
-test-slurm: ## the recipe for Slurm on a real one, a controller and four nodes on this machine; Debian and its like alone
-	$(CARGO) build --locked
+test-slurm: build ## the recipe for Slurm on a real one, a controller and four nodes on this machine; Debian and its like alone
 	python3 -B tests/cluster/slurm.py
 
-test-ssh: ## the recipe for GNU parallel over three sshd on this machine; Debian and its like alone
-	$(CARGO) build --locked
+test-ssh: build ## the recipe for GNU parallel over three sshd on this machine; Debian and its like alone
 	python3 -B tests/cluster/ssh.py
 
-test-kubernetes: setup-package ## schemas for the Kubernetes manifests, and their pods with our image under podman; needs root
+test-kubernetes: deb ## schemas for the Kubernetes manifests, and their pods with our image under podman; needs root
 	$(CARGO) test --locked --test interface -- cluster
 	python3 -B tests/cluster/kubernetes.py
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The Kubernetes recipe without a cluster: schemas judge the manifests, and podman runs their pods with our own image.
 
-usage: kubernetes.py [manifests]     PROGRAM=target/debug/handloom; manifests: judge them and run nothing
+usage: kubernetes.py [manifests]     PROGRAM=target/release/handloom PACKAGES=target/deb OPTIONS=; manifests: judge them alone
 
 The rules that a server has and no schema are tests/interface/cluster.rs. What the Job controller does (indexes, retries,
 podFailurePolicy) is done here by `Job`, a stand-in: no real cluster has run the recipe.
@@ -24,6 +24,7 @@ MODELS = "kubernetes-models@4.5.1"
 MANIFESTS = ["kubernetes.yaml", "kubernetes-merge.yaml"]
 INDEX = "batch.kubernetes.io/job-completion-index"
 FAILURES = "batch.kubernetes.io/job-index-failure-count"
+PACKAGE_FOLDER = os.environ.get("PACKAGES", "target/deb")
 IMAGE = "localhost/handloom:test"
 LIMIT = "256Mi"
 # Less than the program needs: the kernel kills it.
@@ -94,11 +95,10 @@ class Podman:
         return said(*self.command, *words, code=code, **more)
 
     def build(self):
-        """The image of cross/container/Dockerfile with the package of the tests' build."""
-        environment = dict(os.environ, DEB_PROFILE="debug")
-        said("cross/deb.sh", cwd=REPOSITORY, env=environment)
+        """The image of cross/container/Dockerfile with the newest package."""
         context = common.scratch("image")
-        packages = sorted((REPOSITORY / "target/deb-debug").glob("handloom_*.deb"), key=lambda one: one.stat().st_mtime)
+        packages = sorted((REPOSITORY / PACKAGE_FOLDER).glob("handloom_*.deb"), key=lambda one: one.stat().st_mtime)
+        expect(packages, "no package in %s: make deb" % PACKAGE_FOLDER)
         shutil.copy(packages[-1], context)
         text = (REPOSITORY / "cross/container/Dockerfile").read_text()
         base = re.search(r"^FROM (\S+) AS", text, re.M).group(1)

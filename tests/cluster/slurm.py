@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The Slurm recipe on a real Slurm: a controller and four nodes on this machine, without systemd, on free ports.
 
-usage: slurm.py [quick]     PROGRAM=target/debug/handloom; quick: one array and its merge
+usage: slurm.py [quick]     PROGRAM=target/release/handloom OPTIONS=; quick: one array and its merge
 
 After each disturbance the merge has the SHA-256 of the unsharded run.
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The recipe of GNU parallel over ssh to three machines, which are three sshd on this one.
 
-usage: ssh.py     PROGRAM=target/debug/handloom
+usage: ssh.py     PROGRAM=target/release/handloom OPTIONS=
 """
 import os
 import shutil

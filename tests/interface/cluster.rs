@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use test_support::quick_models::quick_models;
 
 /// Longest name of a Job: pods get an index and a random ending, and a host name has 63 characters.
 const JOB_NAME_MAX: usize = 52;
@@ -321,4 +322,26 @@ fn the_recipes_are_scripts() {
     let slurm = text("slurm.sbatch");
     let (head, rest) = slurm.split_once("set -u").unwrap();
     assert!(head.contains("#SBATCH --requeue") && !rest.contains("#SBATCH"));
+}
+
+/// What `tests/cluster/slurm.py` ends with where Slurm cannot be installed.
+const SKIPPED: i32 = 77;
+
+#[test]
+fn shards_on_slurm_have_the_bytes_of_one_run() {
+    // Elsewhere nobody expects that a test installs packages.
+    if std::env::var_os("CI").is_none() {
+        return println!("SKIPPED: Slurm is installed and started in CI alone; see make test-slurm");
+    }
+    let mut test = Command::new("python3");
+    test.args(["-B", "tests/cluster/slurm.py", "quick"]);
+    let models = quick_models().display();
+    test.env("PROGRAM", test_support::binary());
+    test.env("OPTIONS", format!("--models {models} --trust-models"));
+    let done = test.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    println!("{text}");
+    let is_skipped = done.status.code() == Some(SKIPPED);
+    let errors = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success() || is_skipped, "{text}{errors}");
 }
