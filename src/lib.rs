@@ -76,6 +76,8 @@
 //! * A batch that the ledger calls sealed is a whole file on disk ([`storage::batches`], `tests/jobs/power.rs`).
 //! * Sequences made from kept frames are those of a run that decodes the clips (`tests/jobs/kept_frames.rs`).
 //! * An export that is killed continues and gives the bytes of an undisturbed one (`tests/jobs/export.rs`).
+//! * The batches of a shard have the bytes that the whole job gives them, and a shard's folder appears when it is whole
+//!   (`tests/jobs/shards.rs`).
 //! * Every instance of the metadata ends in exactly one state (`tests/jobs/bad_input.rs`).
 //! * A dataset never drops a frame. A camera drops the oldest frame and counts it (`tests/camera`).
 //! * The page about an output folder has equal bytes for equal results, and no text of the metadata is markup in it

@@ -1,5 +1,7 @@
 //! `handloom process`: runs one job to its end, with a bar or JSON lines. Ctrl-C stops it, the same command resumes it.
 
+mod observer;
+mod shard;
 mod tables;
 
 use crate::cli::progress::{Console, ProgressKind, print_line};
@@ -10,11 +12,10 @@ use crate::config::{
 use crate::dataset::plan::Plan;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
-use crate::inference::{BackendEvent, ShutdownFlag};
+use crate::inference::ShutdownFlag;
 use crate::job::worker_pool::{RunOutcome, WorkerControl};
 use crate::job::{
-    self, ClipEvent, DatasetScan, Job, JobContext, JobObserver, JobReport, skip_reason, states,
-    tenths,
+    self, DatasetScan, Job, JobConfig, JobContext, JobReport, skip_reason, states, tenths,
 };
 use crate::sequence::SequenceSpec;
 use crate::sequence::options::NamedChoice;
@@ -27,7 +28,8 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+
+pub(super) use observer::ConsoleObserver;
 
 pub(super) const PROCESS_ABOUT: &str = "\
 Turn a dataset of signs into wlasl_landmarks.npz.
@@ -42,6 +44,9 @@ in place; or class folders, a table of clips, or another corpus: see --format. -
   run.json               settings, models, versions
 Equal input and settings give equal bytes, whatever --workers is.
 
+With --shard I/N only the clips of one shard are processed, into DIR/shard-I-of-N, which appears when
+it is whole. Run it on N machines with one DIR, then join the shards with `handloom merge`.
+
 A clip that cannot be used is recorded, and the job continues. After an interruption (Ctrl-C, power
 cut, full disk) the same command resumes the job. Progress is a bar on a terminal and JSON lines on
 stdout elsewhere.
@@ -54,7 +59,8 @@ Examples:
   handloom process wlasl/ --out out/ --max-samples-per-gloss 20 --workers 2
   handloom process wlasl/ --out out/ --subset wlasl100 --splits nslt_100.json
   handloom process wlasl/ --out out/ --keep-frames       then other sequences without decoding:
-  handloom resequence out/ --out corrected/ --profile corrected";
+  handloom resequence out/ --out corrected/ --profile corrected
+  handloom process wlasl/ --out shared/ --shard 0/4      the first of four machines";
 
 /// Arguments of `process`.
 #[derive(Debug, Args)]
@@ -158,7 +164,8 @@ impl ResumeArgs {
 /// With the exit code and the message for the user.
 pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     let console = Console::new(args.progress);
-    let config = args.config();
+    let mut config = args.config();
+    config.resolve_shard()?;
     if !args.list {
         return run_job(&config, console, args.resume);
     }
@@ -178,10 +185,33 @@ pub(super) fn run_job(
     resume: ResumeArgs,
 ) -> Result<Exit, CliError> {
     let job_config = config.job();
+    if let Some(shard) = job_config.shard {
+        return shard::run(config, &job_config, shard, &console, resume);
+    }
     let scan = job_config.scan()?;
     introduce(&console, &scan);
     super::check_flags(config)?;
     job_config.check_decoder()?;
+    let (report, observer) = run_in_folder(config, &job_config, &scan, &console, resume, &[])?;
+    if report.outcome == RunOutcome::Stopped {
+        return Ok(conclude_stopped(&observer, &scan, &report));
+    }
+    conclude(&observer, &job_config.out, &job_config.shape, &report)
+}
+
+/// Runs the job over `scan` in the output folder of `job_config`, until it is done or a signal stops it. Of a shard, the
+/// sealed batches of its other `attempts` are taken over. Nothing is open in the folder when this returns.
+///
+/// # Errors
+/// With the exit code and the message for the user.
+fn run_in_folder(
+    config: &Config,
+    job_config: &JobConfig,
+    scan: &DatasetScan,
+    console: &Console,
+    resume: ResumeArgs,
+    attempts: &[PathBuf],
+) -> Result<(JobReport, ConsoleObserver), CliError> {
     let workers = config.workers();
     let control = Arc::new(WorkerControl::new(workers));
     let stop = ShutdownFlag::default();
@@ -196,10 +226,19 @@ pub(super) fn run_job(
         OpenMode::Resume | OpenMode::Rescan => output_dir::recorded_settings(&job_config.out)?,
     };
     // A stop until here ends the command before earlier results could be removed.
-    let backend = super::open_backend(config, known.as_ref(), workers, &console, &stop)?;
+    let backend = super::open_backend(config, known.as_ref(), workers, console, &stop)?;
     let (_lock, ledger) = output_dir::open(&job_config.out, mode)?;
-    let mut job = Job::new(&job_config, &scan, &backend, SharedLedger::new(ledger));
+    let mut job = Job::new(job_config, scan, &backend, SharedLedger::new(ledger));
     let claim = job.claim(mode)?;
+    let mut is_resumed = claim != ClaimOutcome::New;
+    if job_config.shard.is_some() {
+        let imported = job.import(attempts)?;
+        if imported > 0 {
+            is_resumed = true;
+            let text = format!("{imported} batches of another attempt are taken over");
+            console.report(&text, &json!({"event": "imported", "batches": imported}));
+        }
+    }
     if resume.retry_failed {
         let count = job.retry_failed()?;
         console.report(
@@ -207,7 +246,7 @@ pub(super) fn run_job(
             &json!({"event": "retry", "clips": count}),
         );
     }
-    let mut observer = ConsoleObserver::new(console, claim != ClaimOutcome::New);
+    let mut observer = ConsoleObserver::new(console.clone(), is_resumed);
     let context = JobContext {
         workers,
         control: &control,
@@ -215,108 +254,21 @@ pub(super) fn run_job(
     };
     let report = job.run(&context, &mut observer)?;
     observer.finish();
-    if report.outcome == RunOutcome::Stopped {
-        let done: usize = report.counts.values().sum();
-        let text = format!(
-            "stopped: {} of {} planned clips are done, {done} of {} instances have their state; the same command resumes",
-            observer.done,
-            scan.plan.jobs.len(),
-            scan.plan.records.len()
-        );
-        let event = json!({"event": "stopped", "instances": done});
-        observer.console.report(&text, &event);
-        return Ok(Exit::Stopped);
-    }
-    conclude(&observer, &job_config.out, &job_config.shape, &report)
+    Ok((report, observer))
 }
 
-/// Reports the job on the terminal, or as JSON lines on stdout.
-pub(super) struct ConsoleObserver {
-    console: Console,
-    is_resumed: bool,
-    started: Instant,
-    /// Planned clips.
-    total: usize,
-    /// Planned clips with a result of an earlier process.
-    known: usize,
-    /// Planned clips with a result, the known ones included.
-    done: usize,
-}
-
-impl ConsoleObserver {
-    /// Reports to `console`. `is_resumed`: an earlier process may have recorded clips.
-    pub(super) fn new(console: Console, is_resumed: bool) -> Self {
-        Self {
-            console,
-            is_resumed,
-            started: Instant::now(),
-            total: 0,
-            known: 0,
-            done: 0,
-        }
-    }
-
-    /// Removes the bar.
-    pub(super) fn finish(&mut self) {
-        self.console.clear();
-    }
-
-    /// Clips that this process has processed.
-    fn processed(&self) -> usize {
-        self.done - self.known
-    }
-}
-
-impl JobObserver for ConsoleObserver {
-    fn job_started(&mut self, _run: &str, total: usize, known: usize) {
-        if self.is_resumed && known > 0 {
-            self.console.report(
-                &format!("Resuming: {known} of {total} planned clips were done before"),
-                &json!({"event": "resume", "done": known, "of": total}),
-            );
-        }
-        (self.total, self.known, self.done) = (total, known, known);
-        self.started = Instant::now();
-        self.console.start_bar(total, known);
-    }
-
-    fn clip_recorded(&mut self, event: &ClipEvent<'_>) {
-        self.done += 1;
-        if self.console.is_human() {
-            let counts = tables::counts_text(event.counts);
-            return self.console.update_bar(self.done, &counts);
-        }
-        let rate = tables::clips_per_min(self.processed(), self.started.elapsed());
-        #[expect(clippy::cast_precision_loss, reason = "counts of clips")]
-        let left = self.total.saturating_sub(self.done) as f64;
-        let round = |v: f64| (v * 10.0).round() / 10.0;
-        let event = json!({
-            "event": "clip", "gloss": event.gloss, "video_id": event.video_id, "state": event.state.name(),
-            "reason": event.reason, "done": self.done, "of": self.total,
-            "clips_per_min": rate.map(round), "eta_s": rate.map(|rate| round(left / rate * 60.0)),
-        });
-        print_line(&event.to_string());
-    }
-
-    fn backend_event(&mut self, event: &BackendEvent) {
-        let BackendEvent::Chosen {
-            name,
-            reason,
-            is_second_best,
-        } = event
-        else {
-            return self.console.warn(&format!("{event}; {}", event.action()));
-        };
-        let json = json!({"event": "backend", "name": name, "reason": reason});
-        self.console.report(&event.to_string(), &json);
-        if *is_second_best {
-            self.console.warn(&format!("{reason}; {name} runs instead"));
-        }
-    }
-
-    fn warn(&mut self, text: &str) {
-        self.console.warn(text);
-    }
+/// Reports a job that was stopped.
+fn conclude_stopped(observer: &ConsoleObserver, scan: &DatasetScan, report: &JobReport) -> Exit {
+    let done: usize = report.counts.values().sum();
+    let text = format!(
+        "stopped: {} of {} planned clips are done, {done} of {} instances have their state; the same command resumes",
+        observer.done,
+        observer.total,
+        scan.share.record_counts().values().sum::<usize>(),
+    );
+    let event = json!({"event": "stopped", "instances": done});
+    observer.console.report(&text, &event);
+    Exit::Stopped
 }
 
 /// Prints what the dataset contains, in the wording of the notebook.
@@ -370,28 +322,8 @@ pub(super) fn conclude(
     report: &JobReport,
 ) -> Result<Exit, CliError> {
     let accepted = report.accepted();
-    let mut text = tables::closing_table(report, observer.processed());
-    let notices = tables::notices(report.totals, spec);
-    text.extend(notices.iter().map(|notice| format!("\nNote: {notice}\n")));
-    if report.was_complete {
-        text.push_str("\nNothing was left to do; --fresh starts over\n");
-    }
-    if accepted > 0 {
-        let (path, length) = (out.join(FINAL_NAME), spec.length);
-        text.extend([
-            format!("\nSaved {accepted} samples to {}\n", path.display()),
-            format!("  Sequence shape: ({accepted}, {length}, 126)\n"),
-        ]);
-    }
-    let per_gloss = report.judge.per_gloss().iter();
-    let per_gloss: Map<String, Value> = per_gloss.map(|(g, n)| (g.to_string(), json!(n))).collect();
-    let event = json!({
-        "event": "done", "accepted": accepted, "states": states(&report.counts), "per_gloss": per_gloss,
-        "truncated_clips": report.totals.truncated_clips, "slot_swaps": report.totals.slot_swaps,
-        "two_hand_pairs": report.totals.two_hand_pairs, "notices": notices,
-        "seconds": tenths(report.elapsed), "out": out.to_string_lossy(),
-    });
-    observer.console.report(&text, &event);
+    let saved = (accepted > 0).then(|| out.join(FINAL_NAME));
+    report_results(observer, out, saved.as_deref(), spec, report);
     if accepted > 0 {
         return Ok(Exit::Done);
     }
@@ -406,4 +338,37 @@ pub(super) fn conclude(
         manifest.display()
     );
     Err(CliError::new(Exit::Nothing, anyhow!(text)))
+}
+
+/// Prints the results in the output folder `out`, whose sequences are in the file or folder `saved`.
+fn report_results(
+    observer: &ConsoleObserver,
+    out: &Path,
+    saved: Option<&Path>,
+    spec: &SequenceSpec,
+    report: &JobReport,
+) {
+    let accepted = report.accepted();
+    let mut text = tables::closing_table(report, observer.processed());
+    let notices = tables::notices(report.totals, spec);
+    text.extend(notices.iter().map(|notice| format!("\nNote: {notice}\n")));
+    if report.was_complete {
+        text.push_str("\nNothing was left to do; --fresh starts over\n");
+    }
+    if let Some(path) = saved {
+        let length = spec.length;
+        text.extend([
+            format!("\nSaved {accepted} samples to {}\n", path.display()),
+            format!("  Sequence shape: ({accepted}, {length}, 126)\n"),
+        ]);
+    }
+    let per_gloss = report.judge.per_gloss().iter();
+    let per_gloss: Map<String, Value> = per_gloss.map(|(g, n)| (g.to_string(), json!(n))).collect();
+    let event = json!({
+        "event": "done", "accepted": accepted, "states": states(&report.counts), "per_gloss": per_gloss,
+        "truncated_clips": report.totals.truncated_clips, "slot_swaps": report.totals.slot_swaps,
+        "two_hand_pairs": report.totals.two_hand_pairs, "notices": notices,
+        "seconds": tenths(report.elapsed), "out": out.to_string_lossy(),
+    });
+    observer.console.report(&text, &event);
 }

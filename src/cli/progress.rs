@@ -19,6 +19,7 @@ pub enum ProgressKind {
 }
 
 /// Writes to stdout: text for people, or JSON lines for programs.
+#[derive(Clone)]
 pub struct Console {
     is_human: bool,
     /// The last line of the terminal, which changes.

@@ -6,6 +6,7 @@ use crate::config::constraints::{device_id, seconds};
 use crate::error::{CliError, Exit};
 use crate::fleet::devices::Fleet;
 use crate::fleet::fleet_table;
+use crate::fleet::jobs::jobs;
 use crate::fleet::screen::{FleetView, KeyAction, Screen};
 use crate::mqtt::subscriber::{self, Event, Subscriber};
 use crate::mqtt::{BrokerAddress, Settings, Tls, check_tls};
@@ -23,7 +24,7 @@ Shows every device that publishes below handloom/: its state, its progress and i
 with a fault are marked with !! (critical) or ! (warning) and named in the second line. Where stdout
 is not a terminal, or with --once, it listens for some seconds, prints one table and the faults that
 it received, and ends. The broker does not retain faults and batches: only those since the start
-are seen.
+are seen. A job in shards has a line: the sum of its shards, the slowest one, the missing ones.
 
 To forget a device that no longer exists, remove its retained messages:
   mosquitto_pub -r -n -t handloom/ID/status    and the same for state and progress
@@ -172,6 +173,9 @@ fn once(broker: &str, subscriber: &Subscriber, collect: Duration) -> Result<Exit
         ));
     } else {
         print_line(fleet_table::table(&fleet, begun.elapsed()).trim_end());
+        for job in jobs(&fleet) {
+            print_line(&format!("\n{}", job.line()));
+        }
     }
     Ok(Exit::Done)
 }

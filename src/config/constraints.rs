@@ -6,6 +6,7 @@ use crate::frame::{CameraAddress, DecoderChoice, PixelFormat};
 use crate::messages::topics;
 use crate::selection::{BACKENDS, BackendPreference, CUSTOM, DELEGATE_RECIPES};
 use crate::sequence::options::NamedChoice;
+use crate::shard::{ShardError, ShardRequest};
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
@@ -146,6 +147,11 @@ pub(super) fn decoder(text: &str) -> Result<DecoderChoice, String> {
         choice,
         "software, hardware and names from `gst-inspect-1.0`",
     )
+}
+
+/// A shard.
+pub(super) fn shard(text: &str) -> Result<ShardRequest, String> {
+    text.parse().map_err(|error: ShardError| error.to_string())
 }
 
 /// What runs the models.

@@ -249,6 +249,7 @@ fn variables() -> impl Iterator<Item = (String, &'static SettingKey)> {
     let short = [
         ("HANDLOOM_LOG", "log.level"),
         ("HANDLOOM_MODELS", "models.path"),
+        ("HANDLOOM_SHARD", "run.shard"),
     ];
     let short = short
         .into_iter()

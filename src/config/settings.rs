@@ -8,7 +8,7 @@
 
 use super::constraints::{
     backend, broker_url, camera_address, choice, decoder, delegate_name, device_id, key_value,
-    line, log_level, one_of, path, path_or_unset, pixel_format, real, secret, whole,
+    line, log_level, one_of, path, path_or_unset, pixel_format, real, secret, shard, whole,
 };
 use super::sequence_settings::SequenceConfig;
 use super::values::{BrokerUrl, Secret};
@@ -17,6 +17,7 @@ use crate::dataset::format::FormatName;
 use crate::frame::{CameraAddress, DecoderChoice, PixelFormat};
 use crate::messages::request::CommandName;
 use crate::selection::BackendPreference;
+use crate::shard::ShardRequest;
 use clap::{Args, Parser};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -319,6 +320,10 @@ pub struct RunConfig {
     /// Clips processed at the same time [default: the number of cores]
     #[arg(id = "run.workers", long = "workers", value_name = "N", value_parser = whole::<usize>(1, 256))]
     pub workers: Option<usize>,
+    /// Process the clips of one shard, INDEX/COUNT from 0/COUNT, into OUT/shard-INDEX-of-COUNT; `handloom merge` joins
+    /// the shards. auto: the shard that Slurm, Kubernetes or the like names
+    #[arg(id = "run.shard", long = "shard", value_name = "I/N", env = "HANDLOOM_SHARD", hide_env_values = true, value_parser = shard)]
+    pub shard: Option<ShardRequest>,
     /// software, hardware (software where none fits) or a GStreamer element; only software is proven exact
     #[arg(id = "run.decoder", long = "decoder", value_name = "WHICH", default_value = "software", value_parser = decoder)]
     pub decoder: DecoderChoice,

@@ -20,6 +20,7 @@ pub(super) fn validate(builder: &mut ConfigBuilder) {
         numbers(config),
         sequence(config),
         folders(config),
+        vec![shard(config)],
         broker(config, is_inline),
     ];
     // One is enough for a delegate without a library.
@@ -190,6 +191,14 @@ fn delegate(config: &Config) -> [Rule; 4] {
         rule(delegate.palm.is_some(), "delegate.palm"),
         rule(delegate.hand.is_some(), "delegate.hand"),
     ]
+}
+
+/// The folder of a shard gets another name when it is whole.
+fn shard(config: &Config) -> Rule {
+    let has_takes = config.camera.device.is_some() && config.camera.path.is_none();
+    let why = "the folder of a shard is no place for takes; set the second";
+    let is_broken = config.run.shard.is_some() && has_takes;
+    (is_broken, "run.shard", "camera.path", why)
 }
 
 /// A mirror inside the output would copy itself.

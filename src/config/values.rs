@@ -10,6 +10,7 @@ use crate::selection::BackendPreference;
 use crate::sequence::options::{
     FrameRange, Mirroring, Missing, NamedChoice, Profile, Sampling, Slots, ZScale,
 };
+use crate::shard::ShardRequest;
 use serde::{Serialize, Serializer};
 use std::fmt::{Debug, Display, Formatter};
 use std::fs::File;
@@ -138,7 +139,8 @@ serialize_as_displayed!(
     CameraAddress,
     DecoderChoice,
     PixelFormat,
-    BackendPreference
+    BackendPreference,
+    ShardRequest
 );
 
 /// Choices that are printed as they are named.

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`shutdown`] | the flag that ends every thread, and the failure that raised it |
 //! | [`options`] | the settings as the options of the modules below |
+//! | [`shard`] | the folder of the shard that the job makes |
 //! | [`reload`] | the replacement of the config on SIGHUP |
 //! | [`telemetry`] | what `state` and `progress` publish |
 //! | [`outbox_writer`] | faults and replies on their way into the ledger's outbox |
@@ -37,6 +38,7 @@ mod options;
 mod outbox_writer;
 mod reload;
 mod resource_monitor;
+mod shard;
 mod shutdown;
 mod supervisor;
 mod telemetry;
@@ -59,6 +61,7 @@ use crate::job;
 use crate::job::worker_pool::WorkerControl;
 use crate::logging;
 use crate::mqtt::{Counters, PublisherInputs, Settings};
+use crate::storage::attempt::Attempt;
 use crate::storage::ledger::{CANCELLED, OutboxLimits, PAUSED};
 use crate::storage::lock::FolderLock;
 use crate::storage::output_dir::{self, OpenMode};
@@ -120,6 +123,8 @@ struct Daemon {
     backends: BackendCache,
     /// Whether the job will replace the results in the ledger.
     starts_over: AtomicBool,
+    /// The attempt at the shard of the job, until that is whole.
+    attempt: Mutex<Option<Attempt>>,
     monitor: WorkerMonitor,
     resources: Mutex<ResourceStatus>,
     mirror: MirrorHandle,
@@ -134,6 +139,7 @@ impl Daemon {
     fn new(
         config: Config,
         mut ledger: Ledger,
+        attempt: Option<Attempt>,
         liveness: &Liveness,
     ) -> Result<(Arc<Self>, PublisherInputs), StoreError> {
         ledger.set_outbox_limits(outbox_limits(&config));
@@ -171,6 +177,7 @@ impl Daemon {
             queue: JobQueue::new(Arc::clone(&control), is_cancelled),
             backends: BackendCache::default(),
             starts_over: AtomicBool::new(false),
+            attempt: Mutex::new(attempt),
             monitor: WorkerMonitor::new(liveness, threads, worker_limit),
             resources: Mutex::default(),
             mirror: MirrorHandle::new(),
@@ -196,16 +203,23 @@ impl Daemon {
 /// With the exit code and the message for the user.
 pub fn run(options: &RunOptions) -> Result<Exit, CliError> {
     let LoadedConfig {
-        config, warnings, ..
+        mut config,
+        warnings,
+        ..
     } = config::load(&options.sources)?;
     logging::set_level(&config.log.level);
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
+    config
+        .resolve_shard()
+        .map_err(|error| Audience::Keys.with_hint(error))?;
+    let attempt =
+        shard::open(&mut config, options.mode).map_err(|error| Audience::Keys.with_hint(error))?;
     let opened = open_output(&config.output.path, options.mode);
     let (lock, ledger) = opened.map_err(|error| Audience::Keys.with_hint(error.into()))?;
     let liveness = Liveness::default();
-    let (daemon, inputs) = Daemon::new(config, ledger, &liveness)?;
+    let (daemon, inputs) = Daemon::new(config, ledger, attempt, &liveness)?;
     let starts_over = options.mode == OpenMode::Fresh;
     daemon.starts_over.store(starts_over, Ordering::Relaxed);
     daemon.outbox.refuse_interrupted()?;
@@ -246,6 +260,7 @@ pub fn run(options: &RunOptions) -> Result<Exit, CliError> {
         Ok(_) => format!("stopped with work left; {summary}"),
         Err(failure) => format!("ended: {}", failure.display_chain()),
     });
+    daemon.leave_shard();
     drop((watchdog, signals, lock));
     ended
 }

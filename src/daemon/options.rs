@@ -4,6 +4,7 @@
 use crate::camera::FormatRequest;
 use crate::config::Config;
 use crate::dataset::plan::PlanOptions;
+use crate::error::{CliError, Exit};
 use crate::frame::CameraAddress;
 use crate::hand;
 use crate::inference::{BackendRequest, DelegateSpec, ModelPaths};
@@ -11,8 +12,10 @@ use crate::job::{self, JobConfig};
 use crate::mqtt::{Settings, Tls};
 use crate::recording::capture_settings::CaptureSettings;
 use crate::sequence::SequenceSpec;
+use crate::shard::ShardRequest;
 use crate::video::clip::VideoOptions;
 use crate::video::clip_decoder::DecodePlace;
+use anyhow::anyhow;
 use std::time::Duration;
 
 impl Config {
@@ -20,6 +23,18 @@ impl Config {
     #[must_use]
     pub fn has_dataset(&self) -> bool {
         !self.dataset.path.as_os_str().is_empty()
+    }
+
+    /// Replaces [`ShardRequest::Auto`] by the shard that it means.
+    ///
+    /// # Errors
+    /// When that is not known.
+    pub(crate) fn resolve_shard(&mut self) -> Result<(), CliError> {
+        if self.run.shard == Some(ShardRequest::Auto) {
+            let text = "the shard auto is not known here; write INDEX/COUNT, as 0/4 for the first of four shards";
+            return Err(CliError::new(Exit::Usage, anyhow!(text)));
+        }
+        Ok(())
     }
 
     /// The dataset job.
@@ -44,6 +59,10 @@ impl Config {
             decode_place: self.decode_place(),
             batch_size: self.output.batches.batch_size,
             keep_frames: self.output.frames.keep_frames,
+            shard: match self.run.shard {
+                Some(ShardRequest::Of(shard)) => Some(shard),
+                Some(ShardRequest::Auto) | None => None,
+            },
         }
     }
 

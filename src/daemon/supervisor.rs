@@ -13,6 +13,7 @@ use crate::messages::payloads::JobPhase;
 use crate::messages::request::CommandName;
 use crate::storage::ledger::CANCELLED;
 use crate::storage::output_dir::OpenMode;
+use crate::system::lock_ignoring_poison;
 use serde_json::json;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -170,7 +171,9 @@ impl Daemon {
             return None;
         }
         self.mirror.wait_until_idle(&self.shutdown);
-        Some(if accepted == 0 {
+        // A shard may be empty.
+        let is_shard = self.config().run.shard.is_some();
+        Some(if accepted == 0 && !is_shard {
             Exit::Nothing
         } else {
             Exit::Done
@@ -215,6 +218,14 @@ impl Daemon {
         )?;
         let mut job = Job::new(&config, &scan, &backend, self.ledger.clone());
         retry_while_full(observer, || job.claim(mode))?;
+        let attempts = match &*lock_ignoring_poison(&self.attempt) {
+            Some(attempt) => Some(attempt.others()?),
+            None => None,
+        };
+        if let Some(attempts) = attempts {
+            let imported = retry_while_full(observer, || job.import(&attempts))?;
+            tracing::info!(imported, "batches of other attempts at the shard");
+        }
         // Another fresh start would discard what this run adds.
         progress.mode = OpenMode::Resume;
         self.starts_over.store(false, Ordering::Relaxed);
@@ -239,8 +250,13 @@ impl Daemon {
             frames: &self.monitor,
         };
         self.gate.set_running(true);
+        self.telemetry.shard(scan.share.name());
         let report = job.run(&context, observer);
         self.gate.set_running(false);
+        drop(job);
+        if matches!(&report, Ok(report) if report.outcome == RunOutcome::Done) {
+            self.finish_shard()?;
+        }
         report
     }
 

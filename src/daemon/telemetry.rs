@@ -4,7 +4,7 @@
 use crate::daemon::control::PROGRESS_INTERVAL;
 use crate::dataset::acceptance::StateCounts;
 use crate::messages::payloads::{
-    ClipName, Envelope, JobPhase, Progress, StateReport, Status, StatusName, VERSION,
+    ClipName, Envelope, JobPhase, Progress, ShardName, StateReport, Status, StatusName, VERSION,
 };
 use crate::messages::rate::Rate;
 use crate::messages::topics;
@@ -119,6 +119,11 @@ impl TelemetryPublisher {
         });
     }
 
+    /// The job makes `shard`, or all of it.
+    pub(super) fn shard(&self, shard: Option<ShardName>) {
+        self.change(|known| known.shard = shard);
+    }
+
     /// A clip is recorded. It is published with the next second's messages.
     pub(super) fn clip(&self, clip: ClipName, counts: &StateCounts) {
         let (now, mut known) = (uptime(), lock_ignoring_poison(&self.known));
@@ -229,6 +234,7 @@ struct TelemetryState {
     phase: Option<JobPhase>,
     reason: Option<String>,
     run: Option<String>,
+    shard: Option<ShardName>,
     /// Name of the backend, and why it was chosen; empty until that is known.
     backend: (String, String),
     workers: usize,
@@ -287,6 +293,7 @@ impl TelemetryState {
             backend_reason: self.backend.1.clone(),
             workers: self.workers,
             workers_max: self.workers_max,
+            shard: self.shard.clone(),
         }
     }
 
@@ -323,6 +330,7 @@ impl TelemetryState {
                 .filter(|rate| *rate > 0.0)
                 .map(|rate| (left / rate * 60.0).round()),
             clip: self.clip.clone(),
+            shard: self.shard.clone(),
         })
     }
 

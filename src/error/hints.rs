@@ -135,6 +135,7 @@ impl Audience {
             }
             StoreError::Read { .. }
             | StoreError::Broken { .. }
+            | StoreError::BadShard { .. }
             | StoreError::Ledger { .. }
             | StoreError::Link { .. }
             | StoreError::Lost { .. } => String::new(),

@@ -104,7 +104,9 @@ fn exit_of_store(error: &StoreError) -> Exit {
         | StoreError::TooLong { .. }
         | StoreError::NoLocks { .. } => Exit::CannotCreate,
         StoreError::Read { source, .. } if source.kind() == ErrorKind::NotFound => Exit::NoInput,
-        StoreError::Broken { .. } | StoreError::BadLedger { .. } => Exit::BadData,
+        StoreError::Broken { .. } | StoreError::BadLedger { .. } | StoreError::BadShard { .. } => {
+            Exit::BadData
+        }
         StoreError::Write { .. }
         | StoreError::Read { .. }
         | StoreError::Ledger { .. }

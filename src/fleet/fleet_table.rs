@@ -156,7 +156,14 @@ pub fn details(device: &FleetDevice) -> Vec<String> {
             format!(", last {} {}", c.gloss, c.video_id)
         });
         lines.push(format!("clips    {}{clip}", states.join(", ")));
-        lines.push(format!("run      {}", progress.run));
+        let shard = progress.shard.as_ref();
+        let shard = shard.map_or_else(String::new, |shard| {
+            format!(
+                ", shard {}/{} of job {}",
+                shard.index, shard.count, shard.plan
+            )
+        });
+        lines.push(format!("run      {}{shard}", progress.run));
     }
     if let Some(health) = &device.health {
         lines.push(format!("health   {}", machine(health)));
@@ -289,7 +296,7 @@ fn or_unknown(text: Option<String>) -> String {
 }
 
 /// 100 only when all is done.
-fn percent(done: usize, total: usize) -> u8 {
+pub(super) fn percent(done: usize, total: usize) -> u8 {
     if done >= total {
         return 100;
     }
@@ -313,7 +320,7 @@ fn celsius(degrees: f64) -> String {
 }
 
 /// `45s`, `12m`, `3h05m`, `9d`.
-fn seconds(seconds: f64) -> String {
+pub(super) fn seconds(seconds: f64) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;

@@ -2,5 +2,6 @@
 
 pub mod devices;
 pub mod fleet_table;
+pub mod jobs;
 pub mod screen;
 mod sequence_gaps;

@@ -97,10 +97,13 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
         })
     }
 
-    /// Counts the records before `end`, none of which is processed.
+    /// Counts the records of this share before `end`, none of which it processes.
     fn count_skipped(&mut self, end: usize) {
-        for record in &self.results.plan.records[self.next_record..end] {
-            if let Some((state, _)) = skip_reason(record) {
+        for number in self.next_record..end {
+            let skipped = skip_reason(&self.results.plan.records[number]);
+            if let Some((state, _)) = skipped
+                && self.results.share.has_record(number)
+            {
                 *self.counts.entry(state).or_default() += 1;
             }
         }
@@ -183,7 +186,9 @@ impl<'a, 'j> ResultCollector<'a, 'j> {
 }
 
 impl ResultSink<ClipResult, CliError> for ResultCollector<'_, '_> {
-    fn cached_result(&mut self, position: usize) -> Option<ClipResult> {
+    /// `n` counts the clips of this share.
+    fn cached_result(&mut self, n: usize) -> Option<ClipResult> {
+        let position = self.results.share.positions[n];
         if let Some(clip) = self.known.get(&position) {
             let state = State::from_name(&clip.state)?;
             return Some(Outcome::Known(state, clip.reason.clone()).into());
@@ -192,7 +197,8 @@ impl ResultSink<ClipResult, CliError> for ResultCollector<'_, '_> {
         (!job.is_frames_only && self.judge.is_full(&job.gloss)).then(|| Outcome::Spared.into())
     }
 
-    fn deliver(&mut self, position: usize, result: ClipResult) -> Result<(), CliError> {
+    fn deliver(&mut self, n: usize, result: ClipResult) -> Result<(), CliError> {
+        let position = self.results.share.positions[n];
         for event in self.backend.into_iter().flat_map(BackendHandle::events) {
             self.observer.backend_event(&event);
         }
@@ -212,18 +218,21 @@ impl ResultSink<ClipResult, CliError> for ResultCollector<'_, '_> {
             }
         } else {
             self.count_skipped(job.record);
-            self.next_record += 1;
+            self.next_record = job.record + 1;
             let verdict = self.judge.judge(&job.gloss, outcome);
             *self.counts.entry(verdict.state).or_default() += 1;
             verdict
         };
         let reason = reason.as_deref();
+        let batch = self.results.recorder.batch_of(position);
         match self.known.remove(&position) {
             // A clip ahead of it was read again and took its place.
             Some(before) if before.state != state.name() => {
                 let recorder = &self.results.recorder;
                 let write = || recorder.ledger().set_state(position, state.name(), reason);
                 retry_while_full(self.observer, write)?;
+                // The file of its batch is not right any more.
+                self.has_lost |= self.sealed.contains_key(&batch);
             }
             Some(_) => {}
             None => {
@@ -243,7 +252,6 @@ impl ResultSink<ClipResult, CliError> for ResultCollector<'_, '_> {
             }
         }
         let end = position + 1;
-        let batch = self.results.recorder.batch_of(position);
         if end == self.results.recorder.positions(batch, plan.jobs.len()).end {
             self.seal(position)?;
         }

@@ -1,5 +1,6 @@
 //! The manifest of a dataset job: one line for every instance of the metadata.
 
+use super::share::Share;
 use super::skip_reason;
 use crate::dataset::acceptance::{Reading, State};
 use crate::dataset::clip_note::ClipNote;
@@ -12,12 +13,13 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A line for every instance of the metadata, from the plan and the ledger's records.
+/// A line for every instance of `share`, from the plan and the ledger's records.
 ///
 /// # Errors
 /// When the ledger lacks a clip or holds one that cannot be read.
 pub(super) fn manifest(
     plan: &Plan,
+    share: &Share,
     recorder: &Recorder,
     out: &Path,
 ) -> Result<Vec<ManifestLine>, StoreError> {
@@ -33,6 +35,10 @@ pub(super) fn manifest(
         frames_only.map(|job| (job.record, job.position)).collect();
     let mut lines = Vec::with_capacity(plan.records.len());
     for (number, record) in plan.records.iter().enumerate() {
+        if !share.has_record(number) {
+            position += usize::from(skip_reason(record).is_none());
+            continue;
+        }
         if let Some((state, reason)) = skip_reason(record) {
             let mut line = line(record, state, Some(reason));
             if let Some(position) = frames_only.get(&number) {

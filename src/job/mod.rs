@@ -11,37 +11,33 @@ mod recovery;
 mod rescan;
 mod resequence;
 mod results;
+mod scan;
+mod share;
 mod worker;
 pub mod worker_pool;
 
 use crate::dataset::acceptance::{Judge, State, StateCounts};
-use crate::dataset::class_list::{CLASS_LIST_NAME, Subset, parse_class_list};
+use crate::dataset::class_list::Subset;
 use crate::dataset::format::FormatName;
-use crate::dataset::plan::{Plan, PlanOptions, PlanRecord, plan};
-use crate::dataset::selection::{Selection, SelectionRequest, select};
-use crate::dataset::splits;
-use crate::digest::sha256_hex;
+use crate::dataset::plan::{PlanOptions, PlanRecord};
 use crate::error::{CliError, Exit};
 use crate::hand;
-use crate::inference::{BackendHandle, expected_identity};
-use crate::inference::{BackendRequest, ModelFiles, ModelPaths};
+use crate::inference::{BackendHandle, BackendRequest, ModelPaths};
 use crate::messages::payloads::Timestamp;
 use crate::sequence::{Profile, SequenceSpec};
-
+use crate::shard::ShardIndex;
 use crate::storage::manifest::write_run;
-use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
-use crate::storage::{Ledger, Recorder, SharedLedger, StoreError};
-use crate::video::clip::{self, VideoOptions};
+use crate::storage::output_dir::{ClaimOutcome, OpenMode};
+use crate::storage::{Recorder, SharedLedger, StoreError};
+use crate::video::clip::VideoOptions;
 use crate::video::clip_decoder::DecodePlace;
-use crate::video::dataset_source::{DatasetSource, Metadata};
-use crate::video::decoder;
 use crate::video::turns::DecodeTurns;
 use begun::BegunClips;
 use collector::ResultCollector;
 use observer::is_room_found;
 use results::JobResults;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use worker::WorkerFactory;
 use worker_pool::{RunOutcome, WorkerControl, WorkerPoolError};
@@ -52,6 +48,8 @@ pub use observer::{ClipEvent, FrameObserver, JobObserver};
 pub(crate) use provenance::states;
 pub use resequence::ResequenceConfig;
 pub(crate) use resequence::resequence;
+pub use scan::DatasetScan;
+pub use share::Share;
 pub(crate) use worker_pool::shutdown_with_deadline;
 
 /// Everything that defines a job.
@@ -93,17 +91,8 @@ pub struct JobConfig {
     pub batch_size: usize,
     /// Whether the frames of all clips are kept.
     pub keep_frames: bool,
-}
-
-/// A dataset that was read, with the plan over it.
-pub struct DatasetScan {
-    /// The clips.
-    pub dataset: DatasetSource,
-    /// What becomes of them.
-    pub plan: Plan,
-    json_sha256: String,
-    /// Of the splits file, if there is one.
-    splits_sha256: Option<String>,
+    /// The shard that is made; `None` makes the whole job.
+    pub shard: Option<ShardIndex>,
 }
 
 /// What a run of a job works with.
@@ -142,90 +131,6 @@ impl JobReport {
     }
 }
 
-impl JobConfig {
-    /// Reads the dataset and makes the plan.
-    pub(crate) fn scan(&self) -> Result<DatasetScan, CliError> {
-        let mut dataset = DatasetSource::open_as(
-            &self.dataset,
-            self.format,
-            self.json.as_deref(),
-            self.videos.as_deref(),
-        )?;
-        let mut metadata = dataset.metadata()?;
-        let (selection, splits_sha256) = self.select(&dataset, &mut metadata)?;
-        let exists = |id: &str| dataset.exists(id);
-        let plan_options = self.plan_options.for_format(dataset.format());
-        let mut plan = plan(&metadata.entries, &plan_options, &exists);
-        plan.add_selection(selection);
-        plan.explain_missing(&|id| dataset.elsewhere(id));
-        plan.warn(metadata.warnings);
-        Ok(DatasetScan {
-            dataset,
-            plan,
-            json_sha256: metadata.sha256,
-            splits_sha256,
-        })
-    }
-
-    /// Applies subset and splits file to the entries of `metadata`. Returns also the hash of the splits file.
-    fn select(
-        &self,
-        dataset: &DatasetSource,
-        metadata: &mut Metadata,
-    ) -> Result<(Selection, Option<String>), CliError> {
-        let splits = match &self.splits {
-            Some(path) => Some((path, dataset.companion_of_user(path, splits::BYTES_MAX)?)),
-            None => None,
-        };
-        let sha256 = splits.as_ref().map(|(_, bytes)| sha256_hex(bytes));
-        let name = |path: &Path| {
-            path.file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned()
-        };
-        let splits = splits.map(|(path, bytes)| splits::parse(&name(path), &bytes));
-        let splits = splits.transpose()?;
-        let mut request = SelectionRequest {
-            subset: self.subset,
-            splits: splits.as_ref(),
-            class_order: metadata.class_order.take(),
-            metadata: name(&dataset.json_path()),
-            ..SelectionRequest::default()
-        };
-        if self.subset.is_some() || splits.is_some() {
-            let list = dataset.companion(CLASS_LIST_NAME, splits::BYTES_MAX)?;
-            let list = list.map(|bytes| parse_class_list(CLASS_LIST_NAME, &bytes));
-            request.class_list = list.transpose()?;
-        }
-        Ok((select(&mut metadata.entries, &request)?, sha256))
-    }
-
-    /// Checks GStreamer and the decoder, without which every clip would fail.
-    pub(crate) fn check_decoder(&self) -> Result<(), CliError> {
-        clip::init().map_err(|e| CliError::new(Exit::Bug, e))?;
-        decoder::check(&self.video.decoder).map_err(|e| CliError::new(Exit::Usage, e))
-    }
-
-    /// The results of another job that are in the output folder. The files of a required accelerator are not read: they
-    /// are assumed to be unchanged.
-    pub(crate) fn other_job(
-        &self,
-        scan: &DatasetScan,
-        bundle: &ModelFiles,
-        ledger: Option<&Ledger>,
-    ) -> Result<Option<StoreError>, StoreError> {
-        let other = output_dir::other_job(&self.out, ledger, |known| {
-            let accelerator = expected_identity(&self.accelerator, &known["accelerator"]);
-            provenance::settings(self, scan, bundle, &accelerator)
-        })?;
-        Ok(match (other, ledger) {
-            (Some(error), Some(ledger)) => Some(rescan::explain_change(error, scan, ledger)),
-            (other, _) => other,
-        })
-    }
-}
-
 /// Attempts to get all results onto the disk. Each repeats what was lost in the one before.
 const PASSES_MAX: usize = 4;
 
@@ -253,6 +158,7 @@ impl<'a> Job<'a> {
             backend,
             results: JobResults {
                 plan: &scan.plan,
+                share: &scan.share,
                 out: &config.out,
                 profile: config.profile,
                 min_frames: config.min_frames,
@@ -274,8 +180,25 @@ impl<'a> Job<'a> {
     /// When it holds the results of another job or cannot be written.
     pub(crate) fn claim(&mut self, mode: OpenMode) -> Result<ClaimOutcome, StoreError> {
         let settings = self.settings();
+        // The plan is that of all shards: a shard cannot take up another.
+        let mode = match mode {
+            OpenMode::Rescan if self.config.shard.is_some() => OpenMode::Resume,
+            mode => mode,
+        };
         let claim = self.results.claim(&settings, mode).map_err(|error| {
-            rescan::explain_change(error, self.scan, &self.results.recorder.ledger())
+            let error = rescan::explain_change(error, self.scan, &self.results.recorder.ledger());
+            match error {
+                StoreError::Occupied {
+                    path,
+                    difference,
+                    is_dataset: true,
+                } if self.config.shard.is_some() => StoreError::Occupied {
+                    path,
+                    difference: format!("the dataset has changed: {difference}"),
+                    is_dataset: false,
+                },
+                error => error,
+            }
         })?;
         if self.config.keep_frames {
             self.results.recorder.keep_frames()?;
@@ -284,6 +207,22 @@ impl<'a> Job<'a> {
             self.rescan(&settings)?;
         }
         Ok(claim)
+    }
+
+    /// Takes over the sealed batches of `others`, other attempts at the same shard, and lets others take over those of this
+    /// one. The output folder must be claimed. Returns how many batches were taken over.
+    ///
+    /// # Errors
+    /// When a file or the ledger cannot be written.
+    pub(crate) fn import(&mut self, others: &[PathBuf]) -> Result<usize, StoreError> {
+        let count = self.scan.plan.jobs.len();
+        let recorder = &mut self.results.recorder;
+        recorder.keep_records(count)?;
+        let batches = &self.scan.share.batches;
+        let imported = others
+            .iter()
+            .map(|other| recorder.import(other, batches, count));
+        imported.sum()
     }
 
     /// Runs the job from where it is to its end, or until its control stops it. The output folder must be claimed.
@@ -324,7 +263,7 @@ impl<'a> Job<'a> {
         self.results.forget_damaged(observer)?;
         let run = self.results.run()?;
         let mut record = provenance::provenance(self, &run)?;
-        let clips = scan.plan.jobs.len();
+        let clips = scan.share.positions.len();
         let recorded = self.results.recorded()?;
         let was_complete = recorded.is_complete;
         observer.job_started(&run, clips, recorded.clips.len());

@@ -23,6 +23,8 @@ pub(super) const FORMAT: &str = "format";
 const KEEP_FRAMES: &str = "keep_frames";
 /// Setting, where frames are kept: the `clips_sha256` of a job that compares glosses in the other way, if it has other clips.
 pub(super) const OTHER_CLIPS: &str = "other_clips_sha256";
+/// Setting: the shard, with the hash of the plan of the whole job.
+pub(super) const SHARD_SETTING: &str = "shard";
 /// Settings that select instances by an official subset and by a splits file.
 pub(super) const SELECTION_SETTINGS: [&str; 2] = ["subset", "splits_sha256"];
 /// Settings that decide what is found in a frame.
@@ -93,6 +95,11 @@ pub(super) fn settings(
     let format = scan.dataset.format();
     if format != FormatName::Wlasl {
         settings[FORMAT] = json!(format.name());
+    }
+    if let Some(shard) = scan.share.shard {
+        settings[SHARD_SETTING] = json!({
+            "index": shard.index(), "count": shard.count(), "plan_sha256": scan.share.plan_sha256,
+        });
     }
     settings
 }

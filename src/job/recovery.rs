@@ -18,7 +18,7 @@ impl JobResults<'_> {
     pub(super) fn forget_damaged(&self, observer: &mut dyn JobObserver) -> Result<(), StoreError> {
         let count = self.plan.jobs.len();
         let mut clips = Vec::new();
-        for damage in self.recorder.damage(count)? {
+        for damage in self.recorder.damage(&self.share.batches, count)? {
             match damage {
                 Damage::Batch { batch, reason } => {
                     let messages = [report(observer, reason)];

@@ -5,6 +5,7 @@ use super::collector::{ClipResult, ResultCollector};
 use super::observer::JobObserver;
 use super::provenance::{FORMAT, SELECTION_SETTINGS};
 use super::results::{self, JobResults};
+use super::share::Share;
 use super::worker_pool::{ResultSink, RunOutcome};
 use super::{JobReport, PASSES_MAX, keep, provenance};
 use crate::dataset::acceptance::State;
@@ -66,8 +67,10 @@ pub(crate) fn resequence(
     let batch_size = kept.batch_size()?;
     let (_lock, ledger) = output_dir::open(&config.out, mode)?;
     let ledger = SharedLedger::new(ledger);
+    let share = Share::whole(&plan, batch_size);
     let mut results = JobResults {
         plan: &plan,
+        share: &share,
         out: &config.out,
         profile: config.profile,
         min_frames: config.min_frames,

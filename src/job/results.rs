@@ -1,24 +1,30 @@
 //! The results of a job: its plan, and the recorder that writes them, however its clips are read.
 
 use super::observer::{JobObserver, retry_while_full};
+use super::provenance::SHARD_SETTING;
+use super::share::Share;
 use super::{JobReport, manifest, moment, states, tenths};
 use crate::dataset::class_list::JobClasses;
 use crate::dataset::plan::Plan;
 use crate::digest::sha256_hex;
 use crate::sequence::Profile;
+use crate::shard::record::{FORMAT, OwnedBatch, ShardRecord};
 use crate::storage::batches::SealedBatch;
 use crate::storage::ledger::{ClipRecord, JobIdentity, LEDGER_NAME};
 use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
 use crate::storage::{Recorder, StoreError};
 use crate::system::clock::timestamp;
+use crate::system::processor;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What the results of a job are written from.
 pub(super) struct JobResults<'a> {
     /// Its clips in their order.
     pub(super) plan: &'a Plan,
+    /// The part of the plan that is made here.
+    pub(super) share: &'a Share,
     /// Its output folder.
     pub(super) out: &'a Path,
     /// Decides the keys of the joined file.
@@ -81,13 +87,12 @@ impl JobResults<'_> {
 
     /// What earlier processes have recorded.
     pub(super) fn recorded(&self) -> Result<RecordedResults, StoreError> {
-        let count = self.plan.jobs.len();
         let (clips, batches) = {
             let ledger = self.recorder.ledger();
             (ledger.clips()?, ledger.sealed()?)
         };
-        let is_complete = clips.len() == count
-            && batches.len() == self.recorder.batches(count)
+        let is_complete = clips.len() == self.share.positions.len()
+            && batches.len() == self.share.batches.len()
             && self.recorder.is_closed()?;
         Ok(RecordedResults {
             clips,
@@ -108,12 +113,20 @@ impl JobResults<'_> {
     ) -> Result<bool, StoreError> {
         let plan = self.plan;
         let mut close = || {
-            let manifest = manifest::manifest(plan, &self.recorder, self.out)?;
-            let batches = self.recorder.batches(plan.jobs.len());
-            record["finished"]["batches"] = json!(batches);
+            let manifest = manifest::manifest(plan, self.share, &self.recorder, self.out)?;
+            let batches = &self.share.batches;
+            record["finished"]["batches"] = json!(batches.len());
             record["finished"]["backends"] = manifest::backends(&manifest);
-            self.recorder
-                .close(batches, classes(plan), self.profile, &manifest, record)
+            match self.shard_record(record) {
+                Some(shard) => self.recorder.close_shard(shard, &manifest, record),
+                None => self.recorder.close(
+                    batches.len(),
+                    classes(plan),
+                    self.profile,
+                    &manifest,
+                    record,
+                ),
+            }
         };
         match retry_while_full(observer, &mut close) {
             Err(StoreError::Lost { path, positions }) => {
@@ -129,6 +142,43 @@ impl JobResults<'_> {
         }
         observer.file_written();
         Ok(true)
+    }
+
+    /// The record of the shard, without what is known of its files; `None` when all of the job is made.
+    fn shard_record(&self, run: &Value) -> Option<ShardRecord> {
+        let shard = self.share.shard?;
+        let mut settings = run["settings"].clone();
+        if let Value::Object(settings) = &mut settings {
+            settings.shift_remove(SHARD_SETTING);
+        }
+        let lines = self.share.record_counts();
+        // Without clips the records have no batch.
+        let batches: BTreeSet<usize> = lines.keys().chain(&self.share.batches).copied().collect();
+        let owned = batches.into_iter().map(|batch| OwnedBatch {
+            batch,
+            rows: 0,
+            sha256: None,
+            frames_sha256: None,
+            lines: lines.get(&batch).copied().unwrap_or(0),
+        });
+        let plan = self.plan;
+        Some(ShardRecord {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            shard,
+            plan_sha256: self.share.plan_sha256.clone(),
+            settings,
+            instances: plan.records.len(),
+            clips: plan.jobs.len(),
+            batches: self.recorder.batches(plan.jobs.len()),
+            absent: plan.absent.len(),
+            glosses: plan.glosses.iter().map(ToString::to_string).collect(),
+            class_order: plan.class_order.as_ref().map(Into::into),
+            processor: processor(),
+            owned: owned.collect(),
+            manifest_sha256: String::new(),
+            run_sha256: String::new(),
+        })
     }
 
     /// The error when the results are lost again after each attempt to write them.

@@ -44,7 +44,7 @@ pub(super) struct WorkerFactory<'a> {
 }
 
 impl<'a> WorkerFactory<'a> {
-    /// Opens the models of worker `n`. Returns what it does with the clip at a position of the plan.
+    /// Opens the models of worker `n`. Returns what it does with a clip, counted within the share.
     pub(super) fn worker(
         &'a self,
         n: usize,
@@ -54,7 +54,8 @@ impl<'a> WorkerFactory<'a> {
             decoder: decoder.map_err(|error| machine_fault(&error))?,
             detector: WorkerDetector::new(self.backend, self.config.detector)?,
         };
-        Ok(move |position: usize| {
+        Ok(move |number: usize| {
+            let position = self.scan.share.positions[number];
             let clip = &self.scan.plan.jobs[position];
             tracing::debug!(position, video_id = %clip.video_id, worker = n, "clip begun");
             self.context.frames.clip_started(n, clip);

@@ -123,6 +123,9 @@ pub struct StateReport {
     pub workers: usize,
     /// Workers when nothing limits them.
     pub workers_max: usize,
+    /// The shard that the job makes; absent for all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardName>,
 }
 
 /// Channel `progress`.
@@ -142,7 +145,30 @@ pub struct Progress {
     pub eta_s: Option<f64>,
     /// The clip that was recorded last.
     pub clip: Option<ClipName>,
+    /// The shard whose clips are counted; absent for all of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardName>,
 }
+
+/// The shard of a job that a device makes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ShardName {
+    /// Its number, from 0.
+    pub index: usize,
+    /// Number of shards.
+    pub count: usize,
+    /// Names the plan that all shards of a job share.
+    pub plan: String,
+}
+
+/// The name of the plan with this hash.
+#[must_use]
+pub fn plan_name(sha256: &str) -> String {
+    sha256.chars().take(PLAN_DIGITS).collect()
+}
+
+/// Digits of a plan's hash that name it.
+const PLAN_DIGITS: usize = 8;
 
 /// Names an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +196,9 @@ pub struct Batch {
     pub clips: [usize; 2],
     /// Whether this is the last batch; the merged file follows.
     pub last: bool,
+    /// The shard that it belongs to; absent without shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardName>,
 }
 
 /// What a fault may concern.

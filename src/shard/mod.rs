@@ -39,7 +39,7 @@ impl TryFrom<Parts> for ShardIndex {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShardError {
     /// It has another form.
-    #[error("write INDEX/COUNT, as 0/4 for the first of four shards")]
+    #[error("write INDEX/COUNT, as 0/4 for the first of four shards, or auto")]
     Form,
     /// There are no shards.
     #[error("a job has at least one shard: 0/1")]
@@ -98,6 +98,38 @@ impl ShardIndex {
         let (index, count) = name.strip_prefix(FOLDER_PREFIX)?.split_once("-of-")?;
         let shard = Self::new(number(index)?, number(count)?).ok()?;
         (shard.folder() == name).then_some(shard)
+    }
+}
+
+/// The shard that a user asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShardRequest {
+    /// The one that the variables of the engine name that started the process.
+    Auto,
+    /// This one.
+    Of(ShardIndex),
+}
+
+/// How [`ShardRequest::Auto`] is written.
+const AUTO: &str = "auto";
+
+impl Display for ShardRequest {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str(AUTO),
+            Self::Of(shard) => shard.fmt(f),
+        }
+    }
+}
+
+impl FromStr for ShardRequest {
+    type Err = ShardError;
+
+    fn from_str(text: &str) -> Result<Self, ShardError> {
+        match text {
+            AUTO => Ok(Self::Auto),
+            text => text.parse().map(Self::Of),
+        }
     }
 }
 

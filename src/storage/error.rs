@@ -81,6 +81,11 @@ pub enum StoreError {
         path: PathBuf,
         source: rusqlite::Error,
     },
+    /// The folder of a shard is not whole, or its record comes from another version.
+    #[error(
+        "{path} is no record of a whole shard: {reason}; remove its folder to make the shard again"
+    )]
+    BadShard { path: PathBuf, reason: String },
     /// The database is damaged or no ledger.
     #[error("the ledger {path} cannot be used: {reason}")]
     BadLedger { path: PathBuf, reason: String },

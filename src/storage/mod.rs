@@ -2,6 +2,7 @@
 //! results or uses SQLite.
 
 pub mod atomic_file;
+pub(crate) mod attempt;
 pub mod batches;
 mod error;
 pub mod file_system;

@@ -8,6 +8,7 @@ use super::lock::FolderLock;
 use super::manifest::{LABEL_MAP_NAME, MANIFEST_NAME, RUN_NAME};
 use super::mirror::{Listed, Listing};
 use super::part_file::{FRAMES_FOLDER, PARTS_FOLDER, is_part_name};
+use crate::shard::record::SHARD_NAME;
 use crate::storage::StoreError;
 use crate::storage::atomic_file::{
     file_of_partial, make_folder, read_plain, refuse_link, sync_folder,
@@ -125,7 +126,8 @@ pub(crate) fn folder_within(
 }
 
 /// Settings that depend on the dataset alone.
-const DATASET_KEYS: [&str; 3] = ["metadata_sha256", "clips_sha256", "glosses_sha256"];
+/// That of a shard has the plan's hash; its numbers are in the folder's name.
+const DATASET_KEYS: [&str; 4] = ["metadata_sha256", "clips_sha256", "glosses_sha256", "shard"];
 
 /// Makes the open folder `out` belong to `job`: begins the job or resumes it. A new job has its settings in the ledger
 /// before earlier results are removed.
@@ -234,17 +236,17 @@ fn settings_of_run(out: &Path) -> Result<Option<Value>, StoreError> {
     }
 }
 
-/// Removes the files that an earlier job over more clips left: batch files from number `batches` on, and the joined
-/// file unless this job `has_final`, and kept frames except the files `frames`.
+/// Removes the files that an earlier job over more clips left: batch files except those with the numbers `batches`, the
+/// joined file unless this job `has_final`, and kept frames except the files `frames`.
 pub(crate) fn prune(
     out: &Path,
-    batches: usize,
+    batches: impl Iterator<Item = usize>,
     has_final: bool,
     frames: impl Iterator<Item = String>,
 ) -> Result<(), StoreError> {
     let names = [MANIFEST_NAME, LABEL_MAP_NAME, RUN_NAME].into_iter();
     let names = names.chain(has_final.then_some(FINAL_NAME));
-    let names = names.map(str::to_owned).chain((0..batches).map(batch_name));
+    let names = names.map(str::to_owned).chain(batches.map(batch_name));
     let names = names.chain(frames);
     let kept: BTreeSet<PathBuf> = names.map(|name| out.join(name)).collect();
     let mut old = leftovers(out)?;
@@ -268,7 +270,13 @@ pub(crate) fn mirrored(ledger: &Ledger) -> Result<Listing, StoreError> {
     let closed = ledger.closed()?;
     let is_all = closed.is_some();
     let mut closed = closed.unwrap_or_default();
-    let names = [FINAL_NAME, MANIFEST_NAME, LABEL_MAP_NAME, RUN_NAME];
+    let names = [
+        FINAL_NAME,
+        MANIFEST_NAME,
+        LABEL_MAP_NAME,
+        RUN_NAME,
+        SHARD_NAME,
+    ];
     let closed = names.map(|name| closed.remove_entry(name));
     files.extend(closed.into_iter().flatten());
     let identity = ledger.identity()?;
@@ -353,7 +361,13 @@ pub(super) fn leftovers(out: &Path) -> Result<Vec<PathBuf>, StoreError> {
         refuse_link(&folder)?;
         found.extend(files_of(&folder, is_ours)?);
     }
-    for name in [FINAL_NAME, MANIFEST_NAME, LABEL_MAP_NAME, RUN_NAME] {
+    for name in [
+        SHARD_NAME,
+        FINAL_NAME,
+        MANIFEST_NAME,
+        LABEL_MAP_NAME,
+        RUN_NAME,
+    ] {
         let mut files = files_of(out, |found| found == name)?;
         files.sort();
         found.extend(files);
@@ -452,7 +466,7 @@ mod tests {
         assert!(!out.join("batches/.00008.npz.part").exists());
         fs::write(out.join(FINAL_NAME), b"old").unwrap();
         for (batches, has_final, left) in [(8, true, true), (7, true, false), (7, false, false)] {
-            prune(&out, batches, has_final, std::iter::empty()).unwrap();
+            prune(&out, 0..batches, has_final, std::iter::empty()).unwrap();
             assert_eq!(out.join("batches/00007.npz").exists(), left);
             assert_eq!(out.join(FINAL_NAME).exists(), has_final);
         }

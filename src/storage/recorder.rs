@@ -14,7 +14,7 @@ use super::manifest::{
 };
 use super::output_dir;
 use crate::dataset::class_list::JobClasses;
-use crate::messages::payloads::{Batch, Timestamp};
+use crate::messages::payloads::{Batch, ShardName, Timestamp, plan_name};
 use crate::messages::topics;
 use crate::sequence::Profile;
 use crate::storage::StoreError;
@@ -25,6 +25,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub(super) mod batch_record;
 mod frames;
 
 /// Where the order of classes is from when no official one is known.
@@ -61,6 +62,8 @@ pub struct Recorder {
     announced: Option<Batch>,
     is_open_ended: bool,
     keeps_frames: bool,
+    /// Whether there is a file about each sealed batch, for other attempts at a shard.
+    keeps_records: bool,
 }
 
 impl Recorder {
@@ -76,6 +79,7 @@ impl Recorder {
             announced: None,
             is_open_ended: false,
             keeps_frames: false,
+            keeps_records: false,
         }
     }
 
@@ -167,6 +171,7 @@ impl Recorder {
         let glosses = classes.numbered();
         let mut sealed = batches::write_batch(&self.out, batch, &rows, glosses, self.length)?;
         sealed.frames_sha256 = frames.as_ref().map(|frames| frames.sha256.clone());
+        let shard = job.as_ref().and_then(|job| shard_of(&job.settings));
         let event = Batch {
             run: job.map(|job| job.run).unwrap_or_default(),
             batch,
@@ -175,6 +180,7 @@ impl Recorder {
             sha256: sealed.sha256.clone(),
             clips: [range.start, range.end.max(1) - 1],
             last: !self.is_open_ended && range.end == count,
+            shard,
         };
         let mut messages = vec![Message::new(topics::BATCH, &event)];
         if let Some(outbox) = &self.outbox {
@@ -190,6 +196,7 @@ impl Recorder {
         self.ledger()
             .seal(batch, unstaged, &sealed, &messages, at)?;
         self.announced = None;
+        self.note_sealed(batch, count, &sealed);
         if let Some(frames) = frames {
             self.remove_parts(&frames.parts);
         }
@@ -224,16 +231,20 @@ impl Recorder {
         })
     }
 
-    /// The clips of the first `count` positions that are in no file any more: the ledger has lost their numbers or frames,
+    /// The clips of `batches`, among `count` positions, that are in no file any more: the ledger has lost their numbers or frames,
     /// or a file of their batch is missing, has changed or lacks a record. For each the reason and the batch, or the
     /// position.
-    pub(crate) fn damage(&self, count: usize) -> Result<Vec<Damage>, StoreError> {
+    pub(crate) fn damage(
+        &self,
+        batches: &[usize],
+        count: usize,
+    ) -> Result<Vec<Damage>, StoreError> {
         let ledger = self.ledger();
         let (clips, sealed) = (ledger.clips()?, ledger.sealed()?);
         let staged = ledger.staged_positions()?;
         drop(ledger);
         let mut damage = Vec::new();
-        for batch in 0..self.batches(count) {
+        for batch in batches.iter().copied() {
             let range = self.positions(batch, count);
             let accepted = clips.range(range.clone());
             let accepted = accepted.filter(|(_, clip)| clip.state == ACCEPTED);
@@ -377,7 +388,7 @@ impl Recorder {
         let label_map_sha256 = write_label_map(&self.out, source, &glosses)?;
         note(LABEL_MAP_NAME, label_map_sha256.clone());
         let mut frames = self.frames_files()?;
-        output_dir::prune(&self.out, batches, has_final, frames.keys().cloned())?;
+        output_dir::prune(&self.out, 0..batches, has_final, frames.keys().cloned())?;
         let mut run = run.clone();
         // Who reads them again compares them with these.
         frames.insert(LABEL_MAP_NAME.to_owned(), label_map_sha256);
@@ -399,6 +410,17 @@ impl Recorder {
         };
         Ok(files.is_some_and(|files| files.into_iter().all(is_intact)))
     }
+}
+
+/// The shard in the settings of a job.
+fn shard_of(settings: &Value) -> Option<ShardName> {
+    let shard = settings.get("shard")?;
+    let number = |key: &str| usize::try_from(shard[key].as_u64()?).ok();
+    Some(ShardName {
+        index: number("index")?,
+        count: number("count")?,
+        plan: plan_name(shard["plan_sha256"].as_str()?),
+    })
 }
 
 /// What the results of a job lack.

@@ -9,12 +9,14 @@ pub mod liveness;
 pub mod malloc;
 pub mod notify;
 pub mod process;
+mod processor;
 pub mod sensors;
 pub mod signals;
 mod throttle;
 pub mod watchdog;
 
 pub use liveness::{Liveness, Stage};
+pub use processor::processor;
 pub use sensors::Sensors;
 pub use signals::{Signal, Signals};
 pub use watchdog::Watchdog;

@@ -16,6 +16,7 @@ mod mqtt;
 mod outages;
 mod schemas;
 mod service;
+mod shard;
 mod stage;
 mod troubles;
 mod work;

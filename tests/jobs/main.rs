@@ -27,5 +27,6 @@ mod process;
 mod readers;
 mod report;
 mod resume;
+mod shards;
 mod subsets;
 mod unfamiliar;

@@ -3,6 +3,7 @@
 use super::view::{BrokerLink, FleetView};
 use crate::fleet::fleet_table;
 use crate::fleet::fleet_table::{Attention, DeviceRow};
+use crate::fleet::jobs::jobs;
 use ratatui::Frame;
 use ratatui::layout::HorizontalAlignment::{self, Left, Right};
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -16,6 +17,8 @@ const BAR_MIN: usize = 5;
 const BAR_MAX: usize = 20;
 /// Longest shown name of a device in the table.
 const NAME_MAX: usize = 20;
+/// Jobs in shards that have a line.
+const JOBS_MAX: usize = 3;
 const KEYS: &str = " q quit   up/down select   enter details";
 
 /// A column of the table.
@@ -87,18 +90,24 @@ pub fn draw(frame: &mut Frame, view: &FleetView, now: Duration) {
     };
     let second_height = u16::from(area.height >= 5);
     let footer_height = u16::from(area.height >= 8);
+    let jobs = jobs(&view.fleet);
+    let jobs_height = match area.height {
+        12.. => u16::try_from(jobs.len().min(JOBS_MAX)).unwrap_or(0),
+        _ => 0,
+    };
     let room = area
         .height
-        .saturating_sub(first_height + second_height + footer_height);
+        .saturating_sub(first_height + second_height + jobs_height + footer_height);
     let devices = u16::try_from(view.fleet.devices().len()).unwrap_or(u16::MAX);
     let table_max = if view.has_details {
         (room / 4).max(4)
     } else {
         room - room / 3
     };
-    let [first_area, second, table, pane, footer] = Layout::vertical([
+    let [first_area, second, jobs_area, table, pane, footer] = Layout::vertical([
         Constraint::Length(first_height),
         Constraint::Length(second_height),
+        Constraint::Length(jobs_height),
         Constraint::Length(devices.max(1).saturating_add(1).min(table_max)),
         Constraint::Min(0),
         Constraint::Length(footer_height),
@@ -106,6 +115,10 @@ pub fn draw(frame: &mut Frame, view: &FleetView, now: Duration) {
     .areas(area);
     frame.render_widget(Paragraph::new(first).wrap(Wrap { trim: false }), first_area);
     frame.render_widget(second_line(view, now), second);
+    let lines = jobs
+        .iter()
+        .map(|job| Line::from(format!(" {}", job.line())));
+    frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), jobs_area);
     if view.fleet.devices().len() == 0 {
         frame.render_widget(Line::from("   no device has published anything yet"), table);
     } else {

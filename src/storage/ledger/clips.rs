@@ -161,6 +161,30 @@ impl Ledger {
         })
     }
 
+    /// Marks `batch` sealed with its `clips`, whatever was known of its `positions`. Its files must be durable already.
+    pub(crate) fn adopt_batch(
+        &mut self,
+        batch: usize,
+        positions: Range<usize>,
+        clips: &BTreeMap<usize, ClipRecord>,
+        sealed: &SealedBatch,
+    ) -> Result<(), StoreError> {
+        self.write(|tx| {
+            ["clip", "staged", "part"].iter().try_for_each(|table| {
+                let delete = format!("DELETE FROM {table} WHERE position >= ?1 AND position < ?2");
+                tx.execute(&delete, limits(&positions)).map(|_| ())
+            })?;
+            (clips.iter())
+                .try_for_each(|(position, clip)| put(tx, &CLIP.insert(), *position, clip))?;
+            tx.prepare_cached(&BATCH.replace())?.execute(params![
+                batch,
+                sealed.rows,
+                sealed.sha256
+            ])?;
+            mark_frames_file(tx, batch, sealed.frames_sha256.as_deref())
+        })
+    }
+
     /// Removes the mark of `batch`, stages its sequences again and notes the parts that its frames are in again. `rows`
     /// and `parts` have their positions.
     pub(crate) fn unseal(

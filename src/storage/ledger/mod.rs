@@ -193,6 +193,19 @@ impl Ledger {
         }
     }
 
+    /// Closes its file. Until [`Ledger::open_again`] it is empty, and what is written to it is lost.
+    pub(crate) fn close(&mut self) -> Result<(), StoreError> {
+        self.db = Connection::open_in_memory().map_err(|source| self.error(source))?;
+        Ok(())
+    }
+
+    /// Opens its file again, which lies in `out` now.
+    pub(crate) fn open_again(&mut self, out: &Path) -> Result<(), StoreError> {
+        let opened = Self::open(out)?;
+        (self.path, self.db) = (opened.path, opened.db);
+        Ok(())
+    }
+
     /// Where its file is.
     pub(super) fn path(&self) -> &Path {
         &self.path

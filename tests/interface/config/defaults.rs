@@ -5,7 +5,7 @@ use handloom::config::KEYS;
 use std::path::Path;
 
 /// Keys without a default that could be shown.
-const UNSET: [&str; 33] = [
+const UNSET: [&str; 34] = [
     "dataset.format",
     "dataset.json",
     "dataset.videos",
@@ -36,6 +36,7 @@ const UNSET: [&str; 33] = [
     "models.path",
     "models.palm",
     "models.hand",
+    "run.shard",
     "delegate.library",
     "delegate.palm",
     "delegate.hand",

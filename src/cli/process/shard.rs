@@ -1,0 +1,156 @@
+//! `handloom process --shard`: one shard of a job, in a folder of its own until it is whole.
+
+use super::{ResumeArgs, conclude_stopped, introduce, report_results, run_in_folder};
+use crate::cli::progress::Console;
+use crate::config::Config;
+use crate::error::{CliError, Exit};
+use crate::inference::ModelFiles;
+use crate::job::worker_pool::RunOutcome;
+use crate::job::{DatasetScan, JobConfig};
+use crate::shard::ShardIndex;
+use crate::shard::record::ShardRecord;
+use crate::storage::attempt::{Attempt, changed_file, whole};
+use crate::storage::output_dir::OpenMode;
+use anyhow::anyhow;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Makes `shard` of the job of `config`.
+///
+/// # Errors
+/// With the exit code and the message for the user.
+pub(super) fn run(
+    config: &Config,
+    job_config: &JobConfig,
+    shard: ShardIndex,
+    console: &Console,
+    resume: ResumeArgs,
+) -> Result<Exit, CliError> {
+    if resume.rescan {
+        let text = "--rescan and --shard: the shards of a job share one plan; after a change of the dataset make all shards \
+                    again with --fresh, or in another --out";
+        return Err(CliError::new(Exit::Usage, anyhow!(text)));
+    }
+    let scan = job_config.scan()?;
+    introduce(console, &scan);
+    introduce_shard(console, &scan, shard);
+    crate::cli::check_flags(config)?;
+    job_config.check_decoder()?;
+    let out = &job_config.out;
+    let Some(attempt) = attempt(job_config, &scan, shard, console, resume)? else {
+        return Ok(Exit::Done);
+    };
+    let here = JobConfig {
+        out: attempt.path().to_path_buf(),
+        ..job_config.clone()
+    };
+    let others = attempt.others()?;
+    let ended = run_in_folder(config, &here, &scan, console, resume, &others);
+    let is_done = matches!(&ended, Ok((report, _)) if report.outcome == RunOutcome::Done);
+    if !is_done {
+        // What another process adopts is closed: the ledger went with the run.
+        if let Err(error) = attempt.stop() {
+            console.warn(&error.to_string());
+        }
+        // A shard that another attempt has finished needs no more.
+        if let Ok(Some(record)) = whole(out, shard) {
+            attempt.remove()?;
+            already_done(console, out, shard, &record);
+            return Ok(Exit::Done);
+        }
+        let (report, observer) = ended?;
+        return Ok(conclude_stopped(&observer, &scan, &report));
+    }
+    let (report, observer) = ended?;
+    let folder = attempt.target();
+    if attempt.finish()? {
+        let saved = Some(&*folder).filter(|_| report.accepted() > 0);
+        report_results(&observer, &folder, saved, &job_config.shape, &report);
+        let event = done_event(shard, &folder, report.accepted(), false);
+        observer
+            .console
+            .report(&format!("Shard {shard} is whole"), &event);
+    } else {
+        attempt.remove()?;
+        let text = format!(
+            "another attempt has finished shard {shard} before: {}; this one is removed",
+            folder.display()
+        );
+        let event =
+            json!({"event": "shard_lost", "shard": shard, "path": folder.to_string_lossy()});
+        observer.console.report(&text, &event);
+    }
+    Ok(Exit::Done)
+}
+
+/// The attempt that this process continues or begins; `None` when the shard is whole.
+fn attempt(
+    job_config: &JobConfig,
+    scan: &DatasetScan,
+    shard: ShardIndex,
+    console: &Console,
+    resume: ResumeArgs,
+) -> Result<Option<Attempt>, CliError> {
+    let (out, mode) = (&job_config.out, resume.open_mode());
+    if mode == OpenMode::Resume
+        && let Some(record) = whole(out, shard)?
+    {
+        let folder = out.join(shard.folder());
+        let there = JobConfig {
+            out: folder.clone(),
+            ..job_config.clone()
+        };
+        let files = ModelFiles::load(&job_config.models)?;
+        if let Some(other) = there.other_job(scan, &files, None)? {
+            return Err(other.into());
+        }
+        let changed = changed_file(&folder, &record);
+        if let Some(file) = &changed {
+            let text = format!("{} is missing or was changed", file.display());
+            console.warn(&format!("{text}; the shard is mended"));
+        } else if !resume.retry_failed {
+            already_done(console, out, shard, &record);
+            return Ok(None);
+        }
+        if let Some(attempt) = Attempt::reopen(out, shard)? {
+            return Ok(Some(attempt));
+        }
+    }
+    let attempt = Attempt::begin(out, shard, mode == OpenMode::Fresh)?;
+    if attempt.is_adopted() {
+        let text = format!("Continuing an attempt at shard {shard} that ended");
+        console.report(&text, &json!({"event": "adopted", "shard": shard}));
+    }
+    Ok(Some(attempt))
+}
+
+/// Says what the shard has of the job.
+fn introduce_shard(console: &Console, scan: &DatasetScan, shard: ShardIndex) {
+    let (clips, of) = (scan.share.positions.len(), scan.plan.jobs.len());
+    let batches = scan.share.batches();
+    let mut text = format!("Shard {shard}: {clips} of {of} planned clips, in {batches} batches");
+    if clips == 0 {
+        text.push_str(
+            ". Nothing is left for it: a batch belongs to one shard, and --batch-size decides how many batches there are",
+        );
+    }
+    let event =
+        json!({"event": "shard", "shard": shard, "clips": clips, "of": of, "batches": batches});
+    console.report(&text, &event);
+}
+
+fn already_done(console: &Console, out: &Path, shard: ShardIndex, record: &ShardRecord) {
+    let folder = out.join(shard.folder());
+    let rows = record.rows();
+    let text = format!(
+        "shard {shard} is whole already: {rows} samples in {}; --fresh starts over",
+        folder.display()
+    );
+    console.report(&text, &done_event(shard, &folder, rows, true));
+}
+
+/// The event of a shard that is whole.
+fn done_event(shard: ShardIndex, folder: &Path, rows: usize, was_done: bool) -> Value {
+    let path = folder.to_string_lossy();
+    json!({"event": "shard_done", "shard": shard, "accepted": rows, "path": path, "was_done": was_done})
+}

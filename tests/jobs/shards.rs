@@ -1,0 +1,434 @@
+//! Shards of a job: their batches and lines are those of the whole job; a shard that is interrupted goes on, elsewhere too;
+//! of two attempts at a shard one wins.
+
+use handloom::shard::ShardIndex;
+use handloom::shard::record::ShardRecord;
+use handloom::video::encode::Codec;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use test_support::{Run, npz_files, process, render_clip, scratch};
+use zip::write::SimpleFileOptions;
+
+const SETTINGS: [&str; 4] = ["--min-videos-per-gloss", "1", "--batch-size", "2"];
+/// Clips of each gloss; two are broken, one is not there.
+const CLIPS: usize = 6;
+/// A run that takes longer hangs.
+const HUNG: Duration = Duration::from_mins(2);
+
+struct Fixture {
+    folder: TempDir,
+    dataset: PathBuf,
+    archive: PathBuf,
+}
+
+impl Fixture {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+fn fixture() -> &'static Fixture {
+    static MADE: OnceLock<Fixture> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = scratch();
+        let dataset = folder.path().join("dataset");
+        let ids: Vec<String> = (0..2 * CLIPS).map(|n| format!("{n:05}")).collect();
+        let instances: Vec<(&str, i64)> = ids.iter().map(|id| (&**id, 1)).collect();
+        let (hello, book) = instances.split_at(CLIPS);
+        // In the notebook a gloss with capitals is not processed.
+        let capitals: [(&str, i64); 2] = [("00000", 1), ("00007", 1)];
+        let glosses = [("hello", hello), ("Deaf", &capitals), ("book", book)];
+        test_support::write_metadata(&dataset, &test_support::metadata(&glosses));
+        let archive = folder.path().join("dataset.zip");
+        let mut zip = zip::ZipWriter::new(fs::File::create(&archive).unwrap());
+        let mut add = |name: &str| {
+            zip.start_file(name, SimpleFileOptions::default()).unwrap();
+            zip.write_all(&fs::read(dataset.join(name)).unwrap())
+                .unwrap();
+        };
+        add("WLASL_v0.3.json");
+        for (n, id) in ids.iter().enumerate() {
+            let name = format!("videos/{id}.mp4");
+            let path = dataset.join(&name);
+            match n {
+                7 => continue,
+                5 | 10 => fs::write(path, "not a video").unwrap(),
+                // Of different sizes.
+                n => render_clip(&path, n as u64, 10 + 3 * (n % 4), (320, 240), Codec::H264),
+            }
+            add(&name);
+        }
+        zip.finish().unwrap();
+        Fixture {
+            folder,
+            dataset,
+            archive,
+        }
+    })
+}
+
+fn settings<'a>(shard: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&SETTINGS[..], more, &["--shard", shard]].concat()
+}
+
+fn make(out: &Path, shard: &str, more: &[&str]) -> Run {
+    process(&fixture().dataset, out, &settings(shard, more))
+}
+
+/// The folder of `shard` in `out`.
+fn whole(out: &Path, shard: &str) -> PathBuf {
+    out.join(shard.parse::<ShardIndex>().unwrap().folder())
+}
+
+fn record(folder: &Path) -> ShardRecord {
+    ShardRecord::parse(&fs::read(folder.join("shard.json")).unwrap()).unwrap()
+}
+
+/// The names of the folders of attempts in `out`.
+fn attempts(out: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(out)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let is_hidden = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with('.');
+    entries.filter(is_hidden).collect()
+}
+
+/// The npz files and the manifest that `count` shards in `out` have together.
+fn joined(out: &Path, count: usize) -> (BTreeMap<String, Vec<u8>>, String) {
+    let mut files = BTreeMap::new();
+    let mut lines = BTreeMap::new();
+    for index in 0..count {
+        let folder = whole(out, &format!("{index}/{count}"));
+        let record = record(&folder);
+        let text = fs::read_to_string(folder.join("manifest.jsonl")).unwrap();
+        let mut own = text.lines();
+        for batch in &record.owned {
+            let part: Vec<&str> = own.by_ref().take(batch.lines).collect();
+            assert_eq!(part.len(), batch.lines);
+            let before = lines.insert(batch.batch, format!("{}\n", part.join("\n")));
+            assert!(before.is_none(), "batch {} has two owners", batch.batch);
+        }
+        assert_eq!(own.next(), None);
+        for (name, bytes) in npz_files(&folder) {
+            assert!(files.insert(name, bytes).is_none());
+        }
+        let names = fs::read_dir(&folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|n| n.into_string().unwrap()).collect();
+        names.retain(|name| name != "frames");
+        names.sort();
+        let expected = [
+            "batches",
+            "ledger.sqlite",
+            "manifest.jsonl",
+            "run.json",
+            "shard.json",
+        ];
+        assert_eq!(names, expected);
+    }
+    let lines: Vec<String> = lines.into_values().filter(|part| part != "\n").collect();
+    (files, lines.concat())
+}
+
+#[test]
+fn shards_make_the_batches_of_the_whole_job() {
+    let fixture = fixture();
+    let variants: [(&str, &Path, &[&str]); 3] = [
+        ("plain", &fixture.dataset, &[]),
+        ("corrected", &fixture.archive, &["--profile", "corrected"]),
+        ("kept", &fixture.dataset, &["--keep-frames"]),
+    ];
+    for (name, dataset, more) in variants {
+        let reference = fixture.path(&format!("{name}-reference"));
+        process(dataset, &reference, &[&SETTINGS[..], more].concat()).ends(0);
+        let mut wanted = npz_files(&reference);
+        wanted.remove("wlasl_landmarks.npz").unwrap();
+        let manifest = fs::read_to_string(reference.join("manifest.jsonl")).unwrap();
+        for (at, count) in [1, 2, 3, 5, 7].into_iter().enumerate() {
+            let out = fixture.path(&format!("{name}-{count}"));
+            let workers = ["1", "2"][at % 2];
+            let mut plans = Vec::new();
+            for index in 0..count {
+                let shard = format!("{index}/{count}");
+                let args = settings(&shard, &[more, &["--workers", workers]].concat());
+                let run = process(dataset, &out, &args).ends(0);
+                let event = run.event("shard");
+                assert_eq!(event["shard"], json!({"index": index, "count": count}));
+                assert!(run.event("shard_done")["was_done"] == false);
+                let record = record(&whole(&out, &shard));
+                assert_eq!((record.instances, record.batches), (14, 6));
+                assert_eq!(record.settings.get("shard"), None);
+                plans.push((record.plan_sha256, record.settings));
+            }
+            assert!(plans.windows(2).all(|pair| pair[0] == pair[1]));
+            assert_eq!(attempts(&out), [PathBuf::new(); 0]);
+            let (files, lines) = joined(&out, count);
+            assert!(files == wanted, "{name} {count}");
+            assert_eq!(lines, manifest, "{name} {count}");
+        }
+    }
+}
+
+#[test]
+fn a_shard_accepts_what_the_limit_leaves_of_its_own_clips() {
+    let out = fixture().path("limit");
+    let limit = ["--max-samples-per-gloss", "3"];
+    let reference = fixture().path("limit-reference");
+    process(
+        &fixture().dataset,
+        &reference,
+        &[&SETTINGS[..], &limit].concat(),
+    )
+    .ends(0);
+    for index in 0..3 {
+        make(&out, &format!("{index}/3"), &limit).ends(0);
+    }
+    let accepted = |manifest: &str| -> Vec<String> {
+        let lines = manifest
+            .lines()
+            .map(|l| serde_json::from_str::<Value>(l).unwrap());
+        let accepted = lines.filter(|line| line["state"] == "accepted");
+        accepted.map(|line| line["video_id"].to_string()).collect()
+    };
+    let all = accepted(&joined(&out, 3).1);
+    let wanted = accepted(&fs::read_to_string(reference.join("manifest.jsonl")).unwrap());
+    assert!(
+        wanted.iter().all(|id| all.contains(id)),
+        "{all:?} {wanted:?}"
+    );
+}
+
+/// A run of the program that a test interrupts.
+struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Running {
+    /// Begins to make `shard` with one worker.
+    fn start(out: &Path, shard: &str, more: &[&str]) -> Self {
+        fs::create_dir_all(out).unwrap();
+        let log = out.with_extension("log");
+        let child = Command::new(test_support::binary())
+            .arg("process")
+            .arg(&fixture().dataset)
+            .arg("--out")
+            .arg(out)
+            .args(settings(shard, &[more, &["--workers", "1"]].concat()))
+            .args(test_support::quick_flags())
+            .env("HANDLOOM_LOG", "debug")
+            .env("HANDLOOM_RUN_ACCELERATOR", "cpu")
+            .stdout(fs::File::create(out.with_extension("json")).unwrap())
+            .stderr(fs::File::create(&log).unwrap())
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    /// Waits until the log has `count` lines with `text`.
+    fn wait_for(&mut self, text: &str, count: usize) {
+        let since = Instant::now();
+        loop {
+            let log = fs::read_to_string(&self.log).unwrap();
+            if log.matches(text).count() >= count {
+                return;
+            }
+            assert!(self.child.try_wait().unwrap().is_none(), "{log}");
+            assert!(since.elapsed() < HUNG, "no \"{text}\": {log}");
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([name, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+/// The one attempt in `out` looks like that of another machine from now on.
+fn move_to_other_machine(out: &Path) -> PathBuf {
+    let [folder] = <[PathBuf; 1]>::try_from(attempts(out)).unwrap();
+    let path = folder.join("attempt.json");
+    let mut owner: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    owner["boot"] = json!("another");
+    fs::write(path, owner.to_string()).unwrap();
+    folder
+}
+
+/// The results of shard 0/1, made without interruption.
+fn reference() -> &'static (BTreeMap<String, Vec<u8>>, String) {
+    static MADE: OnceLock<(BTreeMap<String, Vec<u8>>, String)> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let out = fixture().path("reference");
+        make(&out, "0/1", &["--keep-frames"]).ends(0);
+        joined(&out, 1)
+    })
+}
+
+/// Begins shard 0/1 in `out` and kills it when two batches are sealed.
+fn kill_after_two_batches(out: &Path) {
+    let mut run = Running::start(out, "0/1", &["--keep-frames"]);
+    run.wait_for("clip recorded", 5);
+    run.signal("-KILL");
+    run.end();
+}
+
+fn finish(out: &Path) -> Run {
+    let run = make(out, "0/1", &["--keep-frames"]).ends(0);
+    assert!(joined(out, 1) == *reference());
+    run
+}
+
+fn events(run: &Run, kind: &str) -> usize {
+    run.events().iter().filter(|e| e["event"] == kind).count()
+}
+
+#[test]
+fn a_killed_attempt_is_continued_on_its_machine() {
+    let out = fixture().path("killed");
+    kill_after_two_batches(&out);
+    let run = finish(&out);
+    assert_eq!((events(&run, "adopted"), events(&run, "imported")), (1, 0));
+    assert!(run.event("resume")["done"].as_u64().unwrap() >= 5);
+    assert!(attempts(&out).is_empty());
+}
+
+#[test]
+fn a_stopped_attempt_is_continued_anywhere() {
+    let out = fixture().path("stopped");
+    let mut run = Running::start(&out, "0/1", &["--keep-frames"]);
+    run.wait_for("clip recorded", 3);
+    run.signal("-TERM");
+    assert_eq!(run.end().code(), Some(75));
+    let stopped = move_to_other_machine(&out);
+    assert!(stopped.join("stopped").exists());
+    let run = finish(&out);
+    assert_eq!((events(&run, "adopted"), events(&run, "imported")), (1, 0));
+    assert!(attempts(&out).is_empty());
+}
+
+#[test]
+fn the_batches_of_an_attempt_elsewhere_are_taken_over_when_they_are_right() {
+    let damage = |name: &str| {
+        let out = fixture().path(&format!("elsewhere-{}", name.replace('/', "-")));
+        kill_after_two_batches(&out);
+        let folder = move_to_other_machine(&out);
+        let sealed = fs::read_dir(folder.join("records")).unwrap().count() as u64;
+        assert!(sealed >= 2);
+        if !name.is_empty() {
+            let path = folder.join(name);
+            let mut bytes = fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(&path, bytes).unwrap();
+        }
+        let run = finish(&out);
+        assert_eq!(events(&run, "adopted"), 0);
+        assert_eq!(attempts(&out), [folder], "it may be alive");
+        sealed - run.event("imported")["batches"].as_u64().unwrap()
+    };
+    assert_eq!(damage(""), 0);
+    for name in [
+        "records/00000.json",
+        "batches/00001.npz",
+        "frames/00000.npz",
+    ] {
+        assert_eq!(damage(name), 1, "{name}");
+    }
+}
+
+#[test]
+fn of_two_attempts_at_once_one_wins_and_the_other_changes_nothing() {
+    let out = fixture().path("race");
+    let mut first = Running::start(&out, "0/1", &["--keep-frames"]);
+    first.wait_for("clip recorded", 3);
+    first.signal("-STOP");
+    let run = finish(&out);
+    assert_eq!((events(&run, "adopted"), events(&run, "imported")), (0, 1));
+    assert_eq!(attempts(&out).len(), 1);
+    let before = fs::read(whole(&out, "0/1").join("shard.json")).unwrap();
+    first.signal("-CONT");
+    assert_eq!(first.end().code(), Some(0));
+    let stdout = fs::read_to_string(out.with_extension("json")).unwrap();
+    assert!(stdout.contains("shard_lost"), "{stdout}");
+    assert!(attempts(&out).is_empty());
+    assert_eq!(
+        fs::read(whole(&out, "0/1").join("shard.json")).unwrap(),
+        before
+    );
+    assert!(joined(&out, 1) == *reference());
+}
+
+#[test]
+fn a_whole_shard_is_left_alone_mended_or_made_again() {
+    let out = fixture().path("whole");
+    make(&out, "1/2", &[]).ends(0);
+    let folder = whole(&out, "1/2");
+    let before = fs::read(folder.join("shard.json")).unwrap();
+    let run = make(&out, "1/2", &[]).ends(0);
+    assert_eq!(run.event("shard_done")["was_done"], true);
+    assert_eq!(fs::read(folder.join("shard.json")).unwrap(), before);
+    let files = npz_files(&folder);
+    let broken = folder.join(files.keys().next().unwrap());
+    fs::write(&broken, "cut short").unwrap();
+    make(&out, "1/2", &[])
+        .ends(0)
+        .says(&["is missing or was changed; the shard is mended"]);
+    assert!(npz_files(&folder) == files && attempts(&out).is_empty());
+    make(&out, "1/2", &["--frame-stride", "1"])
+        .ends(73)
+        .says(&["frame_stride was 2, now 1", "--fresh"]);
+    make(&out, "1/2", &["--frame-stride", "1", "--fresh"]).ends(0);
+    assert!(npz_files(&folder) != files);
+    make(&out, "1/2", &["--frame-stride", "1", "--retry-failed"]).ends(0);
+    assert!(attempts(&out).is_empty());
+    let marker = folder.join("shard.json");
+    let half = fs::read(&marker).unwrap();
+    fs::write(&marker, &half[..half.len() / 2]).unwrap();
+    make(&out, "1/2", &[])
+        .ends(65)
+        .says(&["shard.json", "remove its folder"]);
+}
+
+#[test]
+fn shards_that_cannot_be_are_refused_and_empty_ones_are_whole() {
+    let out = fixture().path("usage");
+    make(&out, "4/4", &[])
+        .ends(64)
+        .says(&["shards are numbered from 0: 0/4 to 3/4"]);
+    make(&out, "0/4", &["--rescan"])
+        .ends(64)
+        .says(&["--rescan and --shard"]);
+    let run = make(&out, "99/100", &[]).ends(0);
+    assert_eq!(run.event("shard")["clips"], 0);
+    let record = record(&whole(&out, "99/100"));
+    assert!(record.owned.is_empty() && record.batches == 6, "{record:?}");
+}
