@@ -28,7 +28,7 @@
 //!
 //! # Modules
 //!
-//! Imports go one way: `cli → daemon → job, recording, export, report, fleet → wrapping modules → pure modules`. `tests/architecture` checks
+//! Imports go one way: `cli → daemon → job, recording, export, report, fleet, merge → wrapping modules → pure modules`. `tests/architecture` checks
 //! it and fails on import cycles.
 //!
 //! | module | purpose |
@@ -62,6 +62,7 @@
 //! | [`recording`] | one camera session: detection, latency, stored takes |
 //! | [`daemon`] | the service: job, camera, MQTT, resource limits, mirror, reload |
 //! | [`export`] | the data of an output folder for other tools: pose, parquet, asl-signs, webdataset, npy |
+//! | [`merge`] | the shards of one job, verified and joined into the output folder that one process would have written |
 //! | [`report`] | the page about an output folder: what to trust, what to drop; the contact sheet |
 //! | [`fleet`] | what a broker's listener knows of all devices; the table and the terminal screen of `watch` |
 //!
@@ -158,6 +159,7 @@ pub mod inference;
 pub mod job;
 pub mod limits;
 pub mod logging;
+pub mod merge;
 pub mod messages;
 pub mod mqtt;
 pub mod recording;

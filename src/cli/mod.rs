@@ -14,6 +14,7 @@ pub mod demo;
 pub mod docs;
 pub mod export;
 pub mod inspect;
+pub mod merge;
 mod probe;
 pub mod process;
 pub mod progress;
@@ -52,6 +53,7 @@ normalised sequence of 32 frames x 126 numbers, equal to what the Colab notebook
 Start with:
   handloom demo                          drawn hands, processed and shown
   handloom process DATASET --out DIR     a whole dataset
+  handloom merge DIR SHARDS              the results of several machines as one
   handloom resequence OUT --out DIR      other sequences from kept frames
   handloom camera --preview              what a camera sees
   handloom inspect DIR                   the results in numbers
@@ -74,6 +76,9 @@ pub enum Command {
     /// Make other sequences from the kept frames of a finished job, without decoding
     #[command(long_about = resequence::RESEQUENCE_ABOUT)]
     Resequence(Box<resequence::ResequenceArgs>),
+    /// Join the shards of one job into the results that one process would have written
+    #[command(long_about = merge::MERGE_ABOUT)]
+    Merge(merge::MergeArgs),
     /// Show the content of output folders and npz files: states, shapes, labels, hands
     #[command(long_about = inspect::INSPECT_ABOUT)]
     Inspect(inspect::InspectArgs),
@@ -146,6 +151,7 @@ impl Command {
         !matches!(
             self,
             Self::Resequence(_)
+                | Self::Merge(_)
                 | Self::Inspect(_)
                 | Self::Report(_)
                 | Self::Export(_)
@@ -208,6 +214,7 @@ pub fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Run(args) => return run::run(&args),
         Command::Process(args) => process::run(&args),
         Command::Resequence(args) => resequence::run(&args),
+        Command::Merge(args) => merge::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Export(args) => export::run(&args),

@@ -4,6 +4,8 @@ mod observer;
 mod shard;
 mod tables;
 
+pub(super) use tables::counts_text;
+
 use crate::cli::progress::{Console, ProgressKind, print_line};
 use crate::config::{
     BatchConfig, Config, DatasetConfig, DatasetFiles, DelegateConfig, KeepConfig, ModelsConfig,

@@ -116,7 +116,7 @@ impl Audience {
             }
             StoreError::TooLong { .. } | StoreError::NoLocks { .. } => format!(" with {output}"),
             StoreError::Create { .. } => format!("; choose another {output}"),
-            StoreError::Occupied { .. } if is_of_takes => {
+            StoreError::Occupied { .. } | StoreError::Merged { .. } if is_of_takes => {
                 format!("; choose another {output}, or move the folder away")
             }
             StoreError::Occupied { is_dataset, .. } => {
@@ -126,6 +126,9 @@ impl Audience {
                     ""
                 };
                 format!("; choose another {output}, or replace them with --fresh{rescan}")
+            }
+            StoreError::Merged { .. } => {
+                format!("; choose another {output}, or replace them with --fresh")
             }
             StoreError::BadLedger { .. } if is_of_takes => {
                 "; move the folder away to start over".to_owned()
@@ -208,7 +211,9 @@ fn of_kept_results(error: &KeptResultsError) -> String {
             format!("; {again} with --profile {profile}")
         }
         KeptResultsError::SameFolder { .. } => "; choose another --out".to_owned(),
-        KeptResultsError::Store(_) => String::new(),
+        KeptResultsError::Shards { .. }
+        | KeptResultsError::Partial { .. }
+        | KeptResultsError::Store(_) => String::new(),
     }
 }
 

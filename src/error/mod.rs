@@ -94,10 +94,12 @@ macro_rules! exit_codes {
     )*};
 }
 
-fn exit_of_store(error: &StoreError) -> Exit {
+/// The exit code for `error`.
+pub(crate) fn exit_of_store(error: &StoreError) -> Exit {
     match error {
         StoreError::Occupied { .. }
         | StoreError::Unknown { .. }
+        | StoreError::Merged { .. }
         | StoreError::Locked { .. }
         | StoreError::Create { .. }
         | StoreError::Link { .. }
@@ -135,7 +137,10 @@ exit_codes! {
     };
     StoreError: exit_of_store;
     KeptResultsError: |error| match error {
-        KeptResultsError::NotFinished { .. } | KeptResultsError::NotKept { .. } => Exit::NoInput,
+        KeptResultsError::NotFinished { .. }
+        | KeptResultsError::Shards { .. }
+        | KeptResultsError::Partial { .. }
+        | KeptResultsError::NotKept { .. } => Exit::NoInput,
         KeptResultsError::Changed { .. }
         | KeptResultsError::OverLimit { .. }
         | KeptResultsError::OtherPlan { .. } => Exit::BadData,

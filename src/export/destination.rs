@@ -137,7 +137,7 @@ impl Destination {
             refuse_link(&self.path.join(part))?;
         }
         make_folder(&self.path.join(folder))?;
-        remove_partial_files(&self.path, name, |file| {
+        remove_partial_files(&self.path, name, None, |file| {
             let name = folder.join(file);
             let name = name.to_str().unwrap_or_default();
             [DATASET_NAME, JOURNAL_NAME].contains(&name) || self.names.contains(name)

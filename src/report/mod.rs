@@ -46,6 +46,12 @@ pub enum ReportError {
          `handloom camera` wrote to, not {FINAL_NAME} or a dataset"
     )]
     NotOutput { path: PathBuf },
+    /// The folder holds a shard, or shards, of a job.
+    #[error(
+        "{path} holds shards of a job, or is one of them, and its results are only whole together: `handloom merge MERGED \
+         {shards}` joins them, then give MERGED"
+    )]
+    Shards { path: PathBuf, shards: PathBuf },
     /// `run.json` cannot be read.
     #[error("{path} is damaged: {error}; run the job again: it writes the file again")]
     BadRun {
@@ -104,7 +110,9 @@ impl From<ReportError> for CliError {
     fn from(error: ReportError) -> Self {
         let exit = match error {
             ReportError::Store { store } if fix_of(&store).is_empty() => return store.into(),
-            ReportError::NotOutput { .. } | ReportError::NoBatch { .. } => Exit::NoInput,
+            ReportError::NotOutput { .. }
+            | ReportError::Shards { .. }
+            | ReportError::NoBatch { .. } => Exit::NoInput,
             ReportError::Machine(_) | ReportError::Image(_) => Exit::InOut,
             _ => Exit::BadData,
         };

@@ -9,7 +9,7 @@ use crate::storage::atomic_file::open_plain;
 use crate::storage::batches::{BatchRow, batch_path, read_batch};
 use crate::storage::ledger::{ClipRecord, Ledger};
 use crate::storage::manifest::{MANIFEST_NAME, RUN_NAME};
-use crate::storage::output_dir::batch_numbers;
+use crate::storage::output_dir::{MERGED, batch_numbers, shards_in};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -131,7 +131,12 @@ impl OutputFolder {
     pub fn open(path: &Path) -> Result<Self, ReportError> {
         let batches = batch_numbers(path)?;
         let run = read_run(path)?;
-        if run.is_null() && batches.is_empty() {
+        let has_none = run.is_null() && batches.is_empty();
+        if let Some(shards) = shards_in(path).filter(|shards| has_none || shards != path) {
+            let path = path.to_path_buf();
+            return Err(ReportError::Shards { path, shards });
+        }
+        if has_none {
             return Err(ReportError::NotOutput {
                 path: path.to_path_buf(),
             });
@@ -150,6 +155,14 @@ impl OutputFolder {
             instances,
             batches,
         })
+    }
+
+    /// Shards that are missing in results that were joined from shards.
+    #[must_use]
+    pub fn missing_shards(&self) -> Vec<&str> {
+        let missing = self.run[MERGED]["missing"].as_array();
+        let missing = missing.into_iter().flatten();
+        missing.filter_map(Value::as_str).collect()
     }
 
     /// Reads the batches one after the other. Notes in each accepted instance what its row holds, then calls `visit` with

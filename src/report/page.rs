@@ -40,6 +40,11 @@ pub fn page(data: &ReportData) -> String {
                         p.warning { strong { "The job has not finished." } " This page shows the " (count(data.folder.instances.len()))
                             " clips that are done so far. Run the job to its end, then make the report again." }
                     }
+                    @let missing = data.folder.missing_shards();
+                    @if !missing.is_empty() {
+                        p.warning { strong { "Shards are missing." } " These results were joined without the shards "
+                            (missing.join(", ")) ". Make them and merge again, then make the report again." }
+                    }
                     (tiles(data))
                     (findings(data))
                 }

@@ -3,14 +3,19 @@
 //! All files of ours are made here. A partial file has a random name and is created exclusively, so that nobody can lay a
 //! link in its place. The folder that a caller names may be a link; a folder within it may not.
 
+mod place;
+
+pub(crate) use place::place_file;
+
 use crate::digest::Hasher;
 use crate::storage::StoreError;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Attempts to find a free name for a partial file.
 const NAME_ATTEMPTS: usize = 16;
@@ -261,21 +266,30 @@ pub(crate) fn append_line(root: &Path, name: &str, line: &str) -> Result<(), Sto
 }
 
 /// Removes the partial files that killed processes left in the folder of `name` below the folder `root`: those of files
-/// that `is_ours`.
+/// that `is_ours`, and that were last changed before `end`, if that is given.
 ///
 /// # Errors
 /// When the folder of `name` is a link or cannot be read, or a file cannot be removed.
 pub(crate) fn remove_partial_files(
     root: &Path,
     name: &str,
+    end: Option<SystemTime>,
     is_ours: impl Fn(&str) -> bool,
 ) -> Result<(), StoreError> {
+    let end = end.map(|end| end.duration_since(UNIX_EPOCH).unwrap_or_default());
+    // Linking a file changes its status, not its content.
+    let changed = |found: &Metadata| Duration::from_secs(found.ctime().try_into().unwrap_or(0));
     let remove = || {
         let folder = Folder::open(root, name)?;
         for entry in fs::read_dir(folder.place(OsStr::new("")))? {
             let name = entry?.file_name();
-            if file_of_own_partial(&name.to_string_lossy()).is_some_and(&is_ours) {
-                fs::remove_file(folder.place(&name))?;
+            let path = folder.place(&name);
+            let is_old = || match end {
+                Some(end) => path.symlink_metadata().map(|found| changed(&found) < end),
+                None => Ok(true),
+            };
+            if file_of_own_partial(&name.to_string_lossy()).is_some_and(&is_ours) && is_old()? {
+                fs::remove_file(path)?;
             }
         }
         Ok(())

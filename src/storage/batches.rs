@@ -2,7 +2,9 @@
 
 mod joined;
 
-pub(crate) use joined::write_final;
+pub(crate) use joined::joined_files;
+#[cfg(test)]
+use joined::write_final;
 
 use super::npz::{NpzReader, NpzWriter};
 use crate::frame::ClipFormat;

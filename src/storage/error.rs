@@ -66,6 +66,11 @@ pub enum StoreError {
          them to a folder of their own"
     )]
     Unknown { path: PathBuf },
+    /// The output folder holds joined shards.
+    #[error(
+        "{path} holds the results of a whole job, which `handloom merge` joined from its shards; nothing in it is changed"
+    )]
+    Merged { path: PathBuf },
     /// Another process works in the output folder.
     #[error("another handloom{holder} works in {path}; stop it first")]
     Locked {

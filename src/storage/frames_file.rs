@@ -10,6 +10,7 @@ use crate::sequence::FrameRecord;
 use crate::sequence::normalize::SLOTS;
 use crate::storage::StoreError;
 use npyz::AutoSerialize;
+use std::collections::BTreeSet;
 use std::io::{self, Seek, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -46,12 +47,14 @@ pub(crate) fn write_frames(
     parts: &[(usize, PartRecord)],
     glosses: &[Arc<str>],
 ) -> Result<String, StoreError> {
-    let clips = parts.iter();
-    let clips = clips.map(|(_, part)| PartReader::open(out, part)?.clip());
-    let clips = clips.collect::<Result<Vec<_>, _>>()?;
+    let clips = parts.iter().map(|(position, part)| {
+        let clip = PartReader::open(out, part)?.clip()?;
+        Ok((*position, part.frames, clip))
+    });
+    let clips = clips.collect::<Result<Vec<_>, StoreError>>()?;
     write_npz(out, &frames_name(number), |file| {
         let mut npz = NpzWriter::new(file);
-        put_clips(&mut npz, parts, &clips)?;
+        put_clips(&mut npz, &clips)?;
         npz.strings("glosses", glosses)?;
         let parts: Vec<&PartRecord> = parts.iter().map(|(_, part)| part).collect();
         put_frames(&mut npz, out, &parts)?;
@@ -59,23 +62,61 @@ pub(crate) fn write_frames(
     })
 }
 
+/// Writes the kept frames of batch `number` again, from the file at `from`, without the clips whose positions are in
+/// `dropped`: as [`write_frames`] writes them from the parts of the others. Returns the SHA-256 of the file.
+///
+/// # Errors
+/// When `from` cannot be read or the file cannot be written.
+pub(crate) fn copy_frames(
+    from: &Path,
+    out: &Path,
+    number: usize,
+    dropped: &BTreeSet<usize>,
+) -> Result<String, StoreError> {
+    let mut file = FramesFile::open(from)?;
+    let glosses = file.glosses()?;
+    let (mut clips, mut ranges) = (Vec::new(), Vec::new());
+    for ((position, clip), offsets) in file.clips.iter().zip(file.offsets.windows(2)) {
+        if !dropped.contains(position) {
+            clips.push((*position, offsets[1] - offsets[0], clip.clone()));
+            ranges.push(offsets[0]..offsets[1]);
+        }
+    }
+    write_npz(out, &frames_name(number), |to| {
+        let mut npz = NpzWriter::new(to);
+        put_clips(&mut npz, &clips)?;
+        npz.strings("glosses", &glosses)?;
+        let (to, ranges) = (&mut npz, &ranges);
+        file.copy::<f32, _>(to, "landmarks", &[SLOTS, LANDMARKS, 3], ranges)?;
+        file.copy::<f32, _>(to, "world_landmarks", &[SLOTS, LANDMARKS, 3], ranges)?;
+        file.copy::<i8, _>(to, "handedness", &[SLOTS], ranges)?;
+        file.copy::<f32, _>(to, "handedness_score", &[SLOTS], ranges)?;
+        file.copy::<u8, _>(to, "hand_count", &[], ranges)?;
+        file.copy::<i32, _>(to, "frame_index", &[], ranges)?;
+        file.copy::<f64, _>(to, "time_s", &[], ranges)?;
+        npz.finish().map(|_| ())
+    })
+}
+
+/// Adds what is known of `clips`, each with its position and its number of frames.
 fn put_clips<W: Write + Seek>(
     npz: &mut NpzWriter<W>,
-    parts: &[(usize, PartRecord)],
-    clips: &[KeptClip],
+    clips: &[(usize, usize, KeptClip)],
 ) -> io::Result<()> {
     let n = clips.len();
-    let column = |of: fn(&KeptClip) -> &str| clips.iter().map(of).collect::<Vec<_>>();
+    let all = || clips.iter().map(|(.., clip)| clip);
+    let column = |of: fn(&KeptClip) -> &str| all().map(of).collect::<Vec<_>>();
     npz.strings("video_ids", &column(|clip| &clip.video_id))?;
     npz.strings("labels", &column(|clip| &clip.gloss))?;
-    npz.numbers("positions", &[n], parts.iter().map(|(p, _)| whole(*p)))?;
+    let positions = clips.iter().map(|(position, ..)| whole(*position));
+    npz.numbers("positions", &[n], positions)?;
     let mut end = 0;
-    let ends = parts.iter().map(|(_, part)| {
-        end += part.frames;
+    let ends = clips.iter().map(|(_, frames, _)| {
+        end += frames;
         whole(end)
     });
     npz.numbers("offsets", &[n + 1], [0].into_iter().chain(ends))?;
-    let formats = || clips.iter().map(|clip| clip.format);
+    let formats = || all().map(|clip| clip.format);
     let pixels = |size: u32| i32::try_from(size).unwrap_or(i32::MAX);
     npz.numbers("width", &[n], formats().map(|format| pixels(format.width)))?;
     npz.numbers(
@@ -88,10 +129,10 @@ fn put_clips<W: Write + Seek>(
         let frames = clip.declared_frames;
         frames.map_or(-1, |frames| i64::try_from(frames).unwrap_or(i64::MAX))
     };
-    npz.numbers("declared_frames", &[n], clips.iter().map(declared))?;
-    npz.numbers("frame_start", &[n], clips.iter().map(|c| c.frame_start))?;
-    npz.numbers("frame_end", &[n], clips.iter().map(|c| c.frame_end))?;
-    let facts = clips.iter().map(serde_json::to_string);
+    npz.numbers("declared_frames", &[n], all().map(declared))?;
+    npz.numbers("frame_start", &[n], all().map(|c| c.frame_start))?;
+    npz.numbers("frame_end", &[n], all().map(|c| c.frame_end))?;
+    let facts = all().map(serde_json::to_string);
     npz.strings("facts", &facts.collect::<Result<Vec<_>, _>>()?)
 }
 
@@ -222,6 +263,23 @@ impl FramesFile {
         Ok((0..range.len()).map(frame).collect())
     }
 
+    /// Copies the rows `ranges` of the array `name`, whose rows have the shape `inner`.
+    fn copy<T: Element + AutoSerialize, W: Write + Seek>(
+        &mut self,
+        npz: &mut NpzWriter<W>,
+        name: &str,
+        inner: &[usize],
+        ranges: &[Range<usize>],
+    ) -> io::Result<()> {
+        let frames = ranges.iter().map(ExactSizeIterator::len).sum();
+        let mut array = npz.array::<T>(name, T::default_dtype(), &[&[frames], inner].concat())?;
+        for range in ranges {
+            let rows = self.rows::<T>(name, range, inner.iter().product());
+            array.extend(rows.map_err(io::Error::other)?)?;
+        }
+        array.finish()
+    }
+
     /// The rows `range` of the array `name`, whose rows have `width` values.
     fn rows<T: Element>(
         &mut self,
@@ -320,6 +378,12 @@ mod tests {
         assert_eq!(npz.numbers::<i64>("offsets").unwrap().0, [0, 3, 3, 203]);
         assert_eq!(npz.numbers::<i64>("declared_frames").unwrap().0, [9, -1, 9]);
         assert!(npz.rows::<u8>("hand_count", 203..204).is_err());
+        // Without a clip it is what is written from the other parts.
+        let others = [parts[0].clone(), parts[2].clone()];
+        let without = write_frames(out, 2, &others, &["café".into()]).unwrap();
+        let copied = copy_frames(&path, out, 2, &BTreeSet::from([5])).unwrap();
+        assert_eq!(copied, without);
+        assert_ne!(copied, sha256);
         // Written again it is the same, and a part that was cut off is known.
         assert_eq!(
             write_frames(out, 1, &parts, &["café".into()]).unwrap(),

@@ -5,7 +5,7 @@ use super::StoreError;
 use super::atomic_file::{file_sha256, read_plain};
 use super::frames_file::{FramesFile, frames_name};
 use super::manifest::{LABEL_MAP_NAME, MANIFEST_NAME, RUN_NAME};
-use super::output_dir::overlap;
+use super::output_dir::{MERGED, overlap, shards_in};
 use crate::dataset::class_list::ClassOrder;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -22,6 +22,17 @@ pub enum KeptResultsError {
     /// There are none.
     #[error("{path} holds no finished results: {reason}")]
     NotFinished { path: PathBuf, reason: String },
+    /// They are shards of a job.
+    #[error(
+        "{path} holds shards of a job, or is one of them, and the job needs them together: `handloom merge MERGED {shards}` \
+         joins them"
+    )]
+    Shards { path: PathBuf, shards: PathBuf },
+    /// Shards are missing.
+    #[error(
+        "{path} was joined without the shards {missing}, so its clips are not those of the job: make them and merge again"
+    )]
+    Partial { path: PathBuf, missing: String },
     /// They were made without keeping frames.
     #[error("the frames of {path} were not kept")]
     NotKept { path: PathBuf },
@@ -70,6 +81,12 @@ impl KeptResults {
     /// # Errors
     /// When there are none, they are not finished or their frames were not kept.
     pub(crate) fn open(folder: &Path) -> Result<Self, KeptResultsError> {
+        if let Some(shards) = shards_in(folder)
+            && (shards != folder || !folder.join(RUN_NAME).exists())
+        {
+            let path = folder.to_path_buf();
+            return Err(KeptResultsError::Shards { path, shards });
+        }
         let path = folder.join(RUN_NAME);
         let not_finished = |reason: String| KeptResultsError::NotFinished {
             path: folder.to_path_buf(),
@@ -83,6 +100,14 @@ impl KeptResults {
         })?;
         let run: Value = serde_json::from_slice(&bytes)
             .map_err(|error| not_finished(format!("{RUN_NAME} is no JSON ({error})")))?;
+        let missing = run[MERGED]["missing"].as_array().into_iter().flatten();
+        let missing: Vec<&str> = missing.filter_map(Value::as_str).collect();
+        if !missing.is_empty() {
+            return Err(KeptResultsError::Partial {
+                path: folder.to_path_buf(),
+                missing: missing.join(", "),
+            });
+        }
         if run["settings"]["keep_frames"] != true {
             return Err(KeptResultsError::NotKept {
                 path: folder.to_path_buf(),

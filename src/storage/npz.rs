@@ -118,8 +118,7 @@ impl<W: Write + Seek> NpzWriter<W> {
     /// When writing fails.
     pub fn strings<S: AsRef<str>>(&mut self, name: &str, values: &[S]) -> io::Result<()> {
         let lengths = values.iter().map(|s| s.as_ref().chars().count());
-        let dtype = format!("<U{}", lengths.max().unwrap_or(0).max(1));
-        let dtype = DType::Plain(dtype.parse().map_err(io::Error::other)?);
+        let dtype = strings_dtype(lengths.max().unwrap_or(0))?;
         let mut array = self.array::<str>(name, dtype, &[values.len()])?;
         values.iter().try_for_each(|s| array.push(s.as_ref()))?;
         array.finish()
@@ -158,6 +157,12 @@ impl<W: Write + Seek> NpzWriter<W> {
         }
         Ok(muted.to)
     }
+}
+
+/// The type of strings of which the longest has `width` characters.
+pub(super) fn strings_dtype(width: usize) -> io::Result<DType> {
+    let dtype = format!("<U{}", width.max(1));
+    Ok(DType::Plain(dtype.parse().map_err(io::Error::other)?))
 }
 
 /// Writes an `.npy` file: `values` in C order.

@@ -8,6 +8,7 @@ use super::lock::FolderLock;
 use super::manifest::{LABEL_MAP_NAME, MANIFEST_NAME, RUN_NAME};
 use super::mirror::{Listed, Listing};
 use super::part_file::{FRAMES_FOLDER, PARTS_FOLDER, is_part_name};
+use crate::shard::ShardIndex;
 use crate::shard::record::SHARD_NAME;
 use crate::storage::StoreError;
 use crate::storage::atomic_file::{
@@ -42,12 +43,41 @@ pub enum ClaimOutcome {
     Rescan,
 }
 
+/// Key of `run.json`: the shards that the results were joined from.
+pub(crate) const MERGED: &str = "merged";
+
+/// Refuses joined shards, which no job can resume.
+fn refuse_merged(out: &Path) -> Result<(), StoreError> {
+    if run_of(out)?.is_some_and(|run| run[MERGED].is_object()) {
+        let path = out.to_path_buf();
+        return Err(StoreError::Merged { path });
+    }
+    Ok(())
+}
+
+/// The shards of a job that are in `out`, or beside it when it is one of them: the folder that they are merged from.
+pub(crate) fn shards_in(out: &Path) -> Option<PathBuf> {
+    if out.join(SHARD_NAME).exists() {
+        let above = out.parent().filter(|above| !above.as_os_str().is_empty());
+        return Some(above.unwrap_or(Path::new(".")).to_path_buf());
+    }
+    let mut entries = out.read_dir().ok()?.flatten();
+    let has_shard = entries.any(|entry| {
+        let name = entry.file_name();
+        name.to_str().and_then(ShardIndex::of_folder).is_some()
+    });
+    has_shard.then(|| out.to_path_buf())
+}
+
 /// Opens `out` for this process alone and creates it when it is missing.
 ///
 /// # Errors
 /// When it cannot be made, another process works in it or its ledger cannot be used. A damaged ledger is replaced when
 /// `mode` is [`OpenMode::Fresh`].
 pub(crate) fn open(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), StoreError> {
+    if mode != OpenMode::Fresh && !out.join(LEDGER_NAME).exists() {
+        refuse_merged(out)?;
+    }
     make(out)?;
     let lock = FolderLock::take(out)?;
     let ledger = match Ledger::open(out) {
@@ -174,6 +204,9 @@ pub(crate) fn other_job(
     settings: impl FnOnce(&Value) -> Value,
 ) -> Result<Option<StoreError>, StoreError> {
     let (known, is_ours) = known_settings(out, ledger)?;
+    if !is_ours && let Err(error) = refuse_merged(out) {
+        return Ok(Some(error));
+    }
     let (difference, is_dataset) = match known {
         Some(known) => {
             let settings = settings(&known);
@@ -218,11 +251,14 @@ fn known_settings(
 
 /// The settings in `run.json`, for a folder whose ledger has none.
 fn settings_of_run(out: &Path) -> Result<Option<Value>, StoreError> {
+    Ok(run_of(out)?.and_then(|run| run.get("settings").cloned()))
+}
+
+/// `run.json`, if there is one that can be read.
+pub(crate) fn run_of(out: &Path) -> Result<Option<Value>, StoreError> {
     let run = out.join(RUN_NAME);
     match read_plain(&run) {
-        Ok(bytes) => Ok(serde_json::from_slice::<Value>(&bytes)
-            .ok()
-            .and_then(|v| v.get("settings").cloned())),
+        Ok(bytes) => Ok(serde_json::from_slice::<Value>(&bytes).ok()),
         // Where there can be no such file. What is wrong with the path is reported when the folder is made.
         Err(error)
             if matches!(
@@ -311,17 +347,26 @@ pub(crate) fn refuse_unknown(out: &Path, ledger: Option<&Ledger>) -> Result<(), 
 
 /// The first setting that differs, for people, and whether only the content of the dataset does.
 fn difference(old: &Value, new: &Value) -> (String, bool) {
-    let keys = [new, old].into_iter().filter_map(Value::as_object);
+    match different_setting(old, new) {
+        Some((key, [old, new])) => (format!("{key} was {old}, now {new}"), false),
+        None => {
+            let change = "the dataset has changed; how is not known, because the ledger is missing";
+            (change.to_owned(), true)
+        }
+    }
+}
+
+/// The first setting that differs, with its values in both. `None` when only the content of the dataset does.
+pub(crate) fn different_setting<'a>(
+    one: &'a Value,
+    other: &'a Value,
+) -> Option<(&'a str, [String; 2])> {
+    let keys = [other, one].into_iter().filter_map(Value::as_object);
     let mut keys = keys.flat_map(|map| map.keys().map(String::as_str));
     // A changed option selects other clips: the option is the cause.
-    let key = keys.find(|k| old.get(k) != new.get(k) && !DATASET_KEYS.contains(k));
-    let Some(key) = key else {
-        let change = "the dataset has changed; how is not known, because the ledger is missing";
-        return (change.to_owned(), true);
-    };
+    let key = keys.find(|k| one.get(k) != other.get(k) && !DATASET_KEYS.contains(k))?;
     let show = |v: Option<&Value>| v.map_or_else(|| "unset".to_owned(), Value::to_string);
-    let (old, new) = (show(old.get(key)), show(new.get(key)));
-    (format!("{key} was {old}, now {new}"), false)
+    Some((key, [one, other].map(|settings| show(settings.get(key)))))
 }
 
 /// Whether `name` is that of a batch file.
@@ -490,6 +535,26 @@ mod tests {
         assert!(out.join(FINAL_NAME).exists());
         assert_eq!(enter(out, &a, OpenMode::Resume).unwrap(), ClaimOutcome::New);
         assert!(!out.join(FINAL_NAME).exists());
+    }
+
+    #[test]
+    fn joined_shards_are_replaced_on_demand_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let a = json!({"stride": 2});
+        write_run(out, &json!({"settings": a, MERGED: {"count": 2}})).unwrap();
+        for mode in [OpenMode::Resume, OpenMode::Rescan] {
+            let refused = enter(out, &a, mode).unwrap_err();
+            assert!(matches!(refused, StoreError::Merged { .. }), "{refused}");
+            let other = other_job(out, None, Value::clone).unwrap();
+            assert!(matches!(other, Some(StoreError::Merged { .. })));
+        }
+        assert_eq!(fs::read_dir(out).unwrap().count(), 1);
+        assert_eq!(enter(out, &a, OpenMode::Fresh).unwrap(), ClaimOutcome::New);
+        assert_eq!(
+            enter(out, &a, OpenMode::Resume).unwrap(),
+            ClaimOutcome::Resumed
+        );
     }
 
     #[test]

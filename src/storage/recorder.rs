@@ -5,12 +5,11 @@
 //! Each step is durable before the next one relies on it, so power may fail at any instruction. What failed can be
 //! repeated.
 
-use super::batches::{self, BatchRow, FINAL_NAME, SealedBatch};
+use super::batches::{self, BatchRow, SealedBatch};
 use super::frames_file::frames_path;
 use super::ledger::{CLOSED, ClipRecord, Ledger, Message};
 use super::manifest::{
-    LABEL_MAP_NAME, MANIFEST_NAME, ManifestLine, ManifestPlace, RUN_NAME, write_label_map,
-    write_manifest, write_run,
+    LABEL_MAP_NAME, MANIFEST_NAME, ManifestLine, ManifestPlace, RUN_NAME, write_manifest, write_run,
 };
 use super::output_dir;
 use crate::dataset::class_list::JobClasses;
@@ -20,7 +19,6 @@ use crate::sequence::Profile;
 use crate::storage::StoreError;
 use crate::storage::atomic_file::file_sha256;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,8 +26,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) mod batch_record;
 mod frames;
 
-/// Where the order of classes is from when no official one is known.
-const ORDER_OF_JOB: &str = "the glosses of wlasl_landmarks.npz";
 /// State of the records that have a row.
 const ACCEPTED: &str = "accepted";
 
@@ -365,33 +361,35 @@ impl Recorder {
         // From here to the end the files are not those of the last close.
         self.reopen()?;
         let sealed = self.ledger().sealed()?;
+        let joined: Vec<usize> = sealed.keys().copied().take(batches).collect();
         for (batch, file) in sealed.iter().take(batches) {
             if !self.has_intact_frames(*batch, file) {
                 return Err(frames::frames_changed(&self.out, *batch));
             }
-        }
-        let mut files = BTreeMap::new();
-        let mut note = |name: &str, sha256| files.insert(name.to_owned(), sha256);
-        let manifest_sha256 = write_manifest(&self.out, manifest)?;
-        note(MANIFEST_NAME, manifest_sha256.clone());
-        let has_final = manifest.iter().any(|line| line.stored.is_some());
-        let mut glosses = classes.numbered().to_vec();
-        if has_final {
-            let joined: Vec<SealedBatch> = sealed.into_values().take(batches).collect();
-            let written = batches::write_final(&self.out, &joined, classes, self.length, profile)?;
-            note(FINAL_NAME, written.sha256);
-            if classes.order.is_none() {
-                glosses = written.glosses;
+            if !batches::is_intact(&self.out, *batch, &file.sha256) {
+                return Err(StoreError::Broken {
+                    path: batches::batch_path(&self.out, *batch),
+                    reason: "it has changed since it was sealed".to_owned(),
+                });
             }
         }
-        let source = classes.order.map_or(ORDER_OF_JOB, |order| &order.source);
-        let label_map_sha256 = write_label_map(&self.out, source, &glosses)?;
-        note(LABEL_MAP_NAME, label_map_sha256.clone());
+        let manifest_sha256 = write_manifest(&self.out, manifest)?;
+        let has_final = manifest.iter().any(|line| line.stored.is_some());
+        let mut files = batches::joined_files(
+            &self.out,
+            if has_final { &joined } else { &[] },
+            classes,
+            self.length,
+            profile,
+        )?;
+        let label_map_sha256 = files.get(LABEL_MAP_NAME).cloned();
+        let mut note = |name: &str, sha256| files.insert(name.to_owned(), sha256);
+        note(MANIFEST_NAME, manifest_sha256.clone());
         let mut frames = self.frames_files()?;
         output_dir::prune(&self.out, 0..batches, has_final, frames.keys().cloned())?;
         let mut run = run.clone();
         // Who reads them again compares them with these.
-        frames.insert(LABEL_MAP_NAME.to_owned(), label_map_sha256);
+        frames.extend(label_map_sha256.map(|sha256| (LABEL_MAP_NAME.to_owned(), sha256)));
         if self.keeps_frames {
             frames.insert(MANIFEST_NAME.to_owned(), manifest_sha256);
         }

@@ -70,7 +70,7 @@ pub(crate) const LAYERS: &[Layer] = &[
     ),
     layer(
         "applications",
-        &["job", "recording", "fleet", "export", "report"],
+        &["job", "recording", "fleet", "export", "report", "merge"],
         &["error", "wrapping", "pure"],
         false,
     ),

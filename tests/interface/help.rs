@@ -6,6 +6,7 @@ fn help_texts() {
         ("handloom", vec!["--help"]),
         ("process", vec!["process", "--help"]),
         ("resequence", vec!["resequence", "--help"]),
+        ("merge", vec!["merge", "--help"]),
         ("inspect", vec!["inspect", "--help"]),
         ("report", vec!["report", "--help"]),
         ("export", vec!["export", "--help"]),

@@ -21,6 +21,7 @@ mod hostile_job;
 mod kept_frames;
 mod kill;
 mod limits;
+mod merge;
 mod odd_datasets;
 mod power;
 mod process;

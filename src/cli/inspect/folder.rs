@@ -27,7 +27,8 @@ pub(super) fn inspect_folder(
         *states.entry(&record.state).or_default() += 1;
     }
     let final_path = path.join(FINAL_NAME);
-    Ok(json!({
+    let missing = folder.missing_shards();
+    let mut summary = json!({
         "folder": path.to_string_lossy(),
         "handloom": folder.run["handloom"],
         "profile": folder.run["settings"]["profile"],
@@ -36,7 +37,11 @@ pub(super) fn inspect_folder(
         "batches": {"files": folder.batches.len(), "sequences": rows},
         "states": states,
         "joined": if final_path.is_file() { joined(&final_path)? } else { Value::Null },
-    }))
+    });
+    if !missing.is_empty() {
+        summary["missing_shards"] = json!(missing);
+    }
+    Ok(summary)
 }
 
 /// Bytes by name of what lies in the folder; a folder within counts with its files.
@@ -62,10 +67,17 @@ fn files(path: &Path) -> std::io::Result<Map<String, Value>> {
 pub(super) fn folder_table(summary: &Value) -> String {
     let text = |key: &str| summary[key].as_str().unwrap_or("-").to_owned();
     let is_finished = summary["is_finished"] == true;
-    let state = if is_finished {
-        "finished"
+    let missing = summary["missing_shards"].as_array().into_iter().flatten();
+    let missing: Vec<&str> = missing.filter_map(Value::as_str).collect();
+    let state = if !is_finished {
+        "not finished: run the job again, it resumes".to_owned()
+    } else if missing.is_empty() {
+        "finished".to_owned()
     } else {
-        "not finished: run the job again, it resumes"
+        format!(
+            "without the shards {}: make them and merge again",
+            missing.join(", ")
+        )
     };
     let mut out = format!("{}\n", text("folder"));
     // Writing to a String cannot fail.

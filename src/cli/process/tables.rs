@@ -108,7 +108,7 @@ pub(super) fn plan_table(plan: &Plan) -> String {
 }
 
 /// `3 accepted, 1 too_short`.
-pub(super) fn counts_text(counts: &StateCounts) -> String {
+pub(in crate::cli) fn counts_text(counts: &StateCounts) -> String {
     let parts = counts
         .iter()
         .map(|(state, n)| format!("{n} {}", state.name()));

@@ -1,77 +1,107 @@
 //! The notebook's file, joined from the batches.
 
-use super::{FINAL_NAME, LabelIds, SealedBatch, batch_path, is_intact, write_npz};
+use super::{FINAL_NAME, LabelIds, batch_path, write_npz};
 use crate::dataset::class_list::JobClasses;
 use crate::sequence::Profile;
 use crate::sequence::normalize::{FEATURES, SLOTS};
 use crate::storage::StoreError;
-use crate::storage::npz::{Element, NpzReader, NpzWriter};
+use crate::storage::manifest::{LABEL_MAP_NAME, write_label_map};
+use crate::storage::npz::{Element, NpzReader, NpzWriter, strings_dtype};
 use npyz::AutoSerialize;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+/// Where the order of classes is from when no official one is known.
+const ORDER_OF_JOB: &str = "the glosses of wlasl_landmarks.npz";
+
 /// The joined file on disk.
-pub(crate) struct WrittenFinal {
+pub(super) struct WrittenFinal {
     /// Of the whole file, lower-case hex.
-    pub(crate) sha256: String,
+    pub(super) sha256: String,
     /// Its `glosses`.
-    pub(crate) glosses: Vec<Arc<str>>,
+    pub(super) glosses: Vec<Arc<str>>,
 }
 
-/// Writes the joined file from batches `0..batches`: `sequences`, `labels`, `video_ids`, `glosses` of the notebook. Under
+/// Writes the joined file (with the keys of `profile`) from the rows of `batches`, if there are any, and the label map.
+/// Returns their SHA-256, by name.
+pub(crate) fn joined_files(
+    out: &Path,
+    batches: &[usize],
+    classes: JobClasses<'_>,
+    length: usize,
+    profile: Profile,
+) -> Result<BTreeMap<String, String>, StoreError> {
+    let mut files = BTreeMap::new();
+    let mut glosses = classes.numbered().to_vec();
+    if !batches.is_empty() {
+        let written = write_final(out, batches, classes, length, profile)?;
+        files.insert(FINAL_NAME.to_owned(), written.sha256);
+        if classes.order.is_none() {
+            glosses = written.glosses;
+        }
+    }
+    let source = classes.order.map_or(ORDER_OF_JOB, |order| &order.source);
+    let sha256 = write_label_map(out, source, &glosses)?;
+    files.insert(LABEL_MAP_NAME.to_owned(), sha256);
+    Ok(files)
+}
+
+/// Writes the joined file from the files of `batches`, whose hashes the caller has compared: `sequences`, `labels`,
+/// `video_ids`, `glosses` of the notebook. Under
 /// [`Profile::Corrected`] `glosses` are all classes when their order is known, else exactly those that are present, and there are also `mask` bool
 /// `[N, length, 2]`, `label_ids` i64 `[N]` with `glosses[label_ids] == labels`, and `split`. The arrays are copied batch by
 /// batch, so memory does not grow with the dataset.
 ///
 /// # Errors
-/// [`StoreError::Broken`] when a batch file has changed since it was sealed; when the file cannot be written.
-pub(crate) fn write_final(
+/// When a batch file cannot be read or the file cannot be written.
+pub(super) fn write_final(
     out: &Path,
-    batches: &[SealedBatch],
+    batches: &[usize],
     classes: JobClasses<'_>,
     length: usize,
     profile: Profile,
 ) -> Result<WrittenFinal, StoreError> {
-    let (mut labels, mut video_ids, mut splits) = (Vec::new(), Vec::new(), Vec::new());
-    for (number, sealed) in batches.iter().enumerate() {
-        if !is_intact(out, number, &sealed.sha256) {
-            return Err(StoreError::Broken {
-                path: batch_path(out, number),
-                reason: "it has changed since it was sealed".to_owned(),
-            });
+    let arrays = BatchArrays { out, batches };
+    let (mut used, mut n) = (HashSet::new(), 0);
+    let labels = arrays.widest("labels", |labels| {
+        n += labels.len();
+        for label in labels {
+            if !used.contains(label.as_str()) {
+                used.insert(label);
+            }
         }
-        let mut batch = NpzReader::open(&batch_path(out, number))?;
-        labels.extend(batch.strings("labels")?);
-        video_ids.extend(batch.strings("video_ids")?);
-        splits.extend(batch.strings("split")?);
-    }
-    let n = labels.len();
-    let arrays = BatchArrays {
-        out,
-        batches: batches.len(),
-    };
+    })?;
+    let video_ids = arrays.widest("video_ids", |_| {})?;
     let glosses = match (profile, classes.order) {
         (Profile::Notebook, _) => classes.glosses.to_vec(),
         (Profile::Corrected, Some(order)) => order.glosses.clone(),
         (Profile::Corrected, None) => {
-            let used: HashSet<&str> = labels.iter().map(String::as_str).collect();
             let used = classes.glosses.iter().filter(|g| used.contains(&***g));
             used.cloned().collect()
         }
     };
+    let splits = match profile {
+        Profile::Notebook => 0,
+        Profile::Corrected => arrays.widest("split", |_| {})?,
+    };
     let sha256 = write_npz(out, FINAL_NAME, |file| {
         let mut npz = NpzWriter::new(file);
         arrays.array::<f32, _>(&mut npz, "sequences", &[n, length, FEATURES])?;
-        npz.strings("labels", &labels)?;
-        npz.strings("video_ids", &video_ids)?;
+        arrays.strings(&mut npz, "labels", n, labels)?;
+        arrays.strings(&mut npz, "video_ids", n, video_ids)?;
         npz.strings("glosses", &glosses)?;
         if profile == Profile::Corrected {
             arrays.array::<bool, _>(&mut npz, "mask", &[n, length, SLOTS])?;
             let ids = LabelIds::new(&glosses);
-            npz.numbers("label_ids", &[n], labels.iter().map(|label| ids.of(label)))?;
-            npz.strings("split", &splits)?;
+            let mut numbers = npz.array::<i64>("label_ids", i64::default_dtype(), &[n])?;
+            for batch in batches {
+                let labels = arrays.of_batch::<String>(*batch, "labels")?;
+                numbers.extend(labels.iter().map(|label| ids.of(label)))?;
+            }
+            numbers.finish()?;
+            arrays.strings(&mut npz, "split", n, splits)?;
         }
         npz.finish().map(|_| ())
     })?;
@@ -81,10 +111,17 @@ pub(crate) fn write_final(
 /// Copies arrays from the batches.
 struct BatchArrays<'a> {
     out: &'a Path,
-    batches: usize,
+    batches: &'a [usize],
 }
 
 impl BatchArrays<'_> {
+    /// The array `name` of `batch`.
+    fn of_batch<T: Element>(&self, batch: usize, name: &str) -> io::Result<Vec<T>> {
+        let file = NpzReader::open(&batch_path(self.out, batch));
+        let values = file.and_then(|mut file| file.numbers::<T>(name));
+        values.map(|(values, _)| values).map_err(io::Error::other)
+    }
+
     /// Joins the arrays called `name` of all batches into one of `shape`.
     fn array<T: Element + AutoSerialize, W: Write + Seek>(
         &self,
@@ -93,11 +130,37 @@ impl BatchArrays<'_> {
         shape: &[usize],
     ) -> io::Result<()> {
         let mut joined = npz.array::<T>(name, T::default_dtype(), shape)?;
-        for number in 0..self.batches {
-            let batch = NpzReader::open(&batch_path(self.out, number));
-            let values = batch.and_then(|mut batch| batch.numbers::<T>(name));
-            joined.extend(values.map_err(io::Error::other)?.0)?;
+        for batch in self.batches {
+            joined.extend(self.of_batch::<T>(*batch, name)?)?;
         }
         joined.finish()
+    }
+
+    /// Joins the `n` strings called `name` of all batches, the longest of which has `width` characters.
+    fn strings<W: Write + Seek>(
+        &self,
+        npz: &mut NpzWriter<W>,
+        name: &str,
+        n: usize,
+        width: usize,
+    ) -> io::Result<()> {
+        let mut joined = npz.array::<str>(name, strings_dtype(width)?, &[n])?;
+        for batch in self.batches {
+            let strings = self.of_batch::<String>(*batch, name)?;
+            strings.iter().try_for_each(|string| joined.push(string))?;
+        }
+        joined.finish()
+    }
+
+    /// Characters of the longest string called `name` in all batches. Gives `each` those of a batch.
+    fn widest(&self, name: &str, mut each: impl FnMut(Vec<String>)) -> Result<usize, StoreError> {
+        let mut width = 0;
+        for batch in self.batches {
+            let strings = NpzReader::open(&batch_path(self.out, *batch))?.strings(name)?;
+            let lengths = strings.iter().map(|string| string.chars().count());
+            width = lengths.fold(width, usize::max);
+            each(strings);
+        }
+        Ok(width)
     }
 }

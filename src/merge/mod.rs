@@ -1,0 +1,243 @@
+//! Joins the shards of a job into the output folder that one process would have written, with equal bytes.
+//!
+//! [`shard_set`] finds and compares the shards, [`target`] is the folder that they are joined into, [`batch_lines`] applies
+//! the limit per gloss over all shards, [`run_record`] makes `run.json`. Lines and batches pass one after the other, in the
+//! order of the plan, so memory does not grow with the clips.
+//!
+//! Equal shards give equal bytes, `run.json` included, and each file is whole or absent. So a merge may be killed and
+//! repeated, and two may run at once, without a lock.
+
+mod batch_lines;
+mod run_record;
+mod shard_set;
+mod target;
+
+use crate::dataset::acceptance::StateCounts;
+use crate::error::{CliError, Exit, exit_of_store};
+use crate::shard::ShardIndex;
+use crate::shard::record::RecordError;
+use crate::storage::StoreError;
+use shard_set::ShardSet;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+use target::MergeTarget;
+
+/// What is joined.
+#[derive(Clone, Debug)]
+pub struct MergeConfig {
+    /// The folder for the results of the whole job: new or empty, or that of a merge of the same job.
+    pub out: PathBuf,
+    /// Folders of shards, or folders that hold such.
+    pub shards: Vec<PathBuf>,
+    /// Whether shards may be missing.
+    pub is_partial: bool,
+}
+
+/// What a merge reports while it runs.
+#[derive(Clone, Debug)]
+pub enum MergeEvent<'a> {
+    /// All shards were found and compared.
+    Begun {
+        /// Shards that are joined.
+        shards: usize,
+        /// Batches of them.
+        batches: usize,
+        /// Planned clips of the whole job.
+        clips: usize,
+        /// Shards that are not there.
+        missing: &'a [ShardIndex],
+    },
+    /// So many planned clips have passed.
+    Clips(usize),
+    /// Something that the user should know.
+    Warning(String),
+}
+
+/// What a merge wrote.
+#[derive(Clone, Debug)]
+pub struct MergeReport {
+    /// Instances per state.
+    pub counts: StateCounts,
+    /// Accepted clips per gloss.
+    pub per_gloss: BTreeMap<Arc<str>, usize>,
+    /// Batches in the folder.
+    pub batches: usize,
+    /// Sequences in them.
+    pub rows: usize,
+    /// Shards that are not there.
+    pub missing: Vec<ShardIndex>,
+}
+
+/// Why shards cannot be joined.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "most fields are what their names say")]
+pub enum MergeError {
+    /// A folder holds no shard.
+    #[error(
+        "{path} is no whole shard and holds no folder like shard-00000-of-00004: give the folder that \
+         `handloom process DATASET --out DIR --shard 0/4` wrote to, or the folders of the shards in it"
+    )]
+    NoShard { path: PathBuf },
+    /// A folder has the name of a shard and no `shard.json`.
+    #[error("{path} has no shard.json, so its shard is not whole; remove the folder and {fix}")]
+    NotWhole { path: PathBuf, fix: String },
+    /// A `shard.json` cannot be used.
+    #[error("{path}: {error}{fix}")]
+    BadRecord {
+        path: PathBuf,
+        error: RecordError,
+        fix: String,
+    },
+    /// Two shards do not belong together.
+    #[error(
+        "{path} is no shard of the same job as {first}: {what}. Give the shards of one job, or remove the wrong folder \
+         and {fix}"
+    )]
+    OtherJob {
+        path: PathBuf,
+        first: PathBuf,
+        what: String,
+        fix: String,
+    },
+    /// Two folders hold the same shard with different results.
+    #[error(
+        "{path} and {first} both hold shard {shard}, with different results, which equal machines do not give: give one \
+         of them, or remove both and {fix}"
+    )]
+    Doubled {
+        path: PathBuf,
+        first: PathBuf,
+        shard: ShardIndex,
+        fix: String,
+    },
+    /// Shards are not there.
+    #[error("{} {} missing: {fix}", list(missing), if missing.len() == 1 { "is" } else { "are" })]
+    Missing {
+        missing: Vec<ShardIndex>,
+        fix: String,
+    },
+    /// The shards do not have each batch once.
+    #[error(
+        "batch {batch} is in {}, and must be in exactly one shard: remove the folders of the shards and make them again, with one \
+         version of the program",
+        list(shards)
+    )]
+    Batches {
+        batch: usize,
+        shards: Vec<ShardIndex>,
+    },
+    /// A file of a shard is not the one that its `shard.json` names.
+    #[error(
+        "{path} is missing or has changed since the shard was made; copy the folder of the shard again, or remove it and \
+         {fix}"
+    )]
+    Changed { path: PathBuf, fix: String },
+    /// A line of a manifest that has its hash is not what it should be.
+    #[error("{path}: {reason} in a line of batch {batch}; please report this")]
+    BadLine {
+        path: PathBuf,
+        batch: usize,
+        reason: String,
+    },
+    /// The folder for the results has something else.
+    #[error("{path} holds {holds}; nothing in it is changed: choose another folder, or remove it")]
+    Occupied { path: PathBuf, holds: String },
+    /// The folder for the results and that of a shard are not apart.
+    #[error(
+        "{path} is the folder of the shard {shard}, or lies in it or around it: choose a folder beside the shards"
+    )]
+    Overlap { path: PathBuf, shard: PathBuf },
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Writing to an open file failed; becomes [`MergeError::Store`].
+    #[error("{0}")]
+    File(#[from] io::Error),
+}
+
+impl From<MergeError> for CliError {
+    fn from(error: MergeError) -> Self {
+        let exit = match error {
+            MergeError::Store(ref error) => exit_of_store(error),
+            MergeError::NoShard { .. }
+            | MergeError::NotWhole { .. }
+            | MergeError::Missing { .. } => Exit::NoInput,
+            MergeError::Overlap { .. } => Exit::Usage,
+            MergeError::Occupied { .. } => Exit::CannotCreate,
+            MergeError::File(_) => Exit::InOut,
+            _ => Exit::BadData,
+        };
+        Self::new(exit, error)
+    }
+}
+
+/// Shards that are listed in a message; of more it gives the number.
+const LISTED: usize = 8;
+
+/// `shards` for people: `shard 1/4`, `the shards 1/4 and 2/4`.
+fn list(shards: &[ShardIndex]) -> String {
+    let mut names: Vec<String> = shards
+        .iter()
+        .take(LISTED)
+        .map(ToString::to_string)
+        .collect();
+    if let Some(more @ 1..) = shards.len().checked_sub(LISTED) {
+        names.push(format!("{more} more"));
+    }
+    match names.split_last() {
+        Some((last, [])) => format!("shard {last}"),
+        Some((last, others)) => format!("the shards {} and {last}", others.join(", ")),
+        None => "no shard".to_owned(),
+    }
+}
+
+/// Joins the shards of `config`. `None`: it was stopped between two batches, when `is_stopped`; the same call continues.
+///
+/// # Errors
+/// When shards are missing, broken or not of one job, or the folder holds something else or cannot be written.
+pub fn merge(
+    config: &MergeConfig,
+    is_stopped: &dyn Fn() -> bool,
+    report: &mut dyn FnMut(MergeEvent<'_>),
+) -> Result<Option<MergeReport>, MergeError> {
+    let began = SystemTime::now();
+    let set = ShardSet::open(&config.shards, config.is_partial, report)?;
+    report(MergeEvent::Begun {
+        shards: set.shards.len(),
+        batches: set.batches().count(),
+        clips: set.job.clips,
+        missing: &set.missing,
+    });
+    let target = MergeTarget::open(&config.out, &set)?;
+    let Some(joined) = target.write_batches(is_stopped, report)? else {
+        return Ok(None);
+    };
+    target.finish(&joined, began)?;
+    Ok(Some(MergeReport {
+        counts: joined.lines.counts().clone(),
+        per_gloss: joined.lines.per_gloss().clone(),
+        batches: joined.batches.len(),
+        rows: joined.rows,
+        missing: set.missing.clone(),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_listed() {
+        let shards = |count| -> Vec<ShardIndex> {
+            let all = (0..count).map(|index| ShardIndex::new(index, 20).unwrap());
+            all.collect()
+        };
+        assert_eq!(list(&shards(1)), "shard 0/20");
+        assert_eq!(list(&shards(2)), "the shards 0/20 and 1/20");
+        let many = list(&shards(20));
+        assert!(many.ends_with("7/20 and 12 more"), "{many}");
+    }
+}

@@ -1,0 +1,363 @@
+//! The shards of one job: found, compared, each there once.
+
+use super::{MergeError, MergeEvent};
+use crate::shard::ShardIndex;
+use crate::shard::record::{OwnedBatch, RecordError, SHARD_NAME, ShardRecord};
+use crate::storage::StoreError;
+use crate::storage::atomic_file::{file_sha256, open_plain};
+use crate::storage::manifest::{MANIFEST_NAME, RUN_NAME};
+use crate::storage::output_dir::{different_setting, run_of};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+/// Facts of `run.json` that may decide last bits, and are no settings.
+const MACHINE_FACTS: [&str; 3] = ["/handloom", "/gstreamer", "/backend/library_sha256"];
+
+/// A shard whose folder is whole.
+pub(super) struct WholeShard {
+    pub(super) shard: ShardIndex,
+    pub(super) folder: PathBuf,
+    pub(super) processor: String,
+    /// Its batches, in order.
+    pub(super) owned: Vec<OwnedBatch>,
+    manifest_sha256: String,
+    run_sha256: String,
+    /// Its `run.json`, without settings and hashes of files.
+    pub(super) run: Value,
+}
+
+/// The shards of one job.
+pub(super) struct ShardSet {
+    /// By index.
+    pub(super) shards: Vec<WholeShard>,
+    /// What all of them have in common.
+    pub(super) job: ShardRecord,
+    /// Shards that are not there.
+    pub(super) missing: Vec<ShardIndex>,
+    /// For each batch of the job the place of its shard in `shards`.
+    owners: Vec<Option<usize>>,
+}
+
+impl ShardSet {
+    /// Opens the shards in `paths`, each the folder of a shard or one that holds such. Reads all but the batches.
+    ///
+    /// # Errors
+    /// When they are not the shards of one job, a file has changed, or, unless `is_partial`, one is missing.
+    pub(super) fn open(
+        paths: &[PathBuf],
+        is_partial: bool,
+        report: &mut dyn FnMut(MergeEvent<'_>),
+    ) -> Result<Self, MergeError> {
+        let mut found: BTreeMap<ShardIndex, WholeShard> = BTreeMap::new();
+        let mut first: Option<(ShardRecord, PathBuf, Value)> = None;
+        for folder in folders(paths, is_partial, report)? {
+            let record = read_record(&folder)?;
+            let shard = record.shard;
+            let run = run_of(&folder)?.unwrap_or_default();
+            if let Some((job, first, _)) = &first
+                && let Some(what) = difference(job, &record)
+            {
+                return Err(MergeError::OtherJob {
+                    fix: fix(&run, &folder, shard),
+                    path: folder,
+                    first: first.clone(),
+                    what,
+                });
+            }
+            let new = WholeShard::of(&record, &folder, &run);
+            match found.entry(shard) {
+                Entry::Vacant(place) => {
+                    new.verify(&run)?;
+                    place.insert(new);
+                }
+                Entry::Occupied(known) => {
+                    let known = known.get();
+                    if !known.is_same(&new) {
+                        return Err(MergeError::Doubled {
+                            fix: fix(&run, &folder, shard),
+                            path: folder,
+                            first: known.folder.clone(),
+                            shard,
+                        });
+                    }
+                    report(MergeEvent::Warning(format!(
+                        "{} and {} both hold shard {shard}, with equal results: the first is used",
+                        known.folder.display(),
+                        folder.display()
+                    )));
+                }
+            }
+            first.get_or_insert((record, folder, run));
+        }
+        let Some((mut job, folder, run)) = first else {
+            let path = paths.first().cloned().unwrap_or_default();
+            return Err(MergeError::NoShard { path });
+        };
+        job.owned.clear();
+        let all = (0..job.shard.count()).filter_map(|n| ShardIndex::new(n, job.shard.count()).ok());
+        let missing: Vec<ShardIndex> = all.filter(|shard| !found.contains_key(shard)).collect();
+        if let (Some(next), false) = (missing.first(), is_partial) {
+            let fix = fix_of_missing(&run, &folder, *next);
+            return Err(MergeError::Missing { missing, fix });
+        }
+        let mut set = Self {
+            shards: found.into_values().collect(),
+            owners: vec![None; job.batches.max(1)],
+            job,
+            missing,
+        };
+        set.assign_batches()?;
+        set.warn_of_machines(report);
+        Ok(set)
+    }
+
+    /// Finds the owner of each batch.
+    fn assign_batches(&mut self) -> Result<(), MergeError> {
+        let wrong = |batch, shards: &[usize]| MergeError::Batches {
+            batch,
+            shards: shards.iter().map(|n| self.shards[*n].shard).collect(),
+        };
+        for (n, shard) in self.shards.iter().enumerate() {
+            let mut next = 0;
+            for OwnedBatch { batch, .. } in &shard.owned {
+                match self.owners.get(*batch) {
+                    Some(None) if *batch >= next => self.owners[*batch] = Some(n),
+                    Some(Some(other)) => return Err(wrong(*batch, &[*other, n])),
+                    _ => return Err(wrong(*batch, &[n, n])),
+                }
+                next = batch + 1;
+            }
+        }
+        let unowned = self.owners.iter().position(Option::is_none);
+        match unowned {
+            Some(batch) if self.missing.is_empty() => Err(wrong(batch, &[])),
+            _ => Ok(()),
+        }
+    }
+
+    /// Warns when the shards were made by machines that may round differently.
+    fn warn_of_machines(&self, report: &mut dyn FnMut(MergeEvent<'_>)) {
+        let show = |value: Option<&Value>| {
+            value.map_or_else(|| "unknown".to_owned(), |v| v.to_string().replace('"', ""))
+        };
+        let facts = MACHINE_FACTS.map(|key| {
+            let of = |shard: &WholeShard| show(shard.run.pointer(key));
+            let what = match key {
+                "/handloom" => "versions of handloom",
+                "/gstreamer" => "versions of GStreamer",
+                _ => "TFLite libraries",
+            };
+            (what, self.shards.iter().map(of).collect::<Vec<_>>())
+        });
+        let processors = self.shards.iter().map(|shard| shard.processor.clone());
+        let processors = ("processors", processors.collect::<Vec<_>>());
+        for (what, mut values) in [processors].into_iter().chain(facts) {
+            values.sort();
+            values.dedup();
+            if let [one, other, ..] = values.as_slice() {
+                report(MergeEvent::Warning(format!(
+                    "the shards were made with different {what} ({one}; {other}): the last bits of numbers may differ from \
+                     those that one machine gives"
+                )));
+            }
+        }
+    }
+
+    /// The batches that are there, in order, each with its shard.
+    pub(super) fn batches(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let owners = self.owners.iter().enumerate();
+        owners.filter_map(|(batch, owner)| Some((batch, (*owner)?)))
+    }
+}
+
+impl WholeShard {
+    fn of(record: &ShardRecord, folder: &Path, run: &Value) -> Self {
+        let mut run = run.clone();
+        if let Value::Object(fields) = &mut run {
+            fields.shift_remove("settings");
+        }
+        if let Some(Value::Object(finished)) = run.get_mut("finished") {
+            finished.shift_remove("files");
+        }
+        Self {
+            shard: record.shard,
+            folder: folder.to_path_buf(),
+            processor: record.processor.clone(),
+            owned: record.owned.clone(),
+            manifest_sha256: record.manifest_sha256.clone(),
+            run_sha256: record.run_sha256.clone(),
+            run,
+        }
+    }
+
+    /// Whether `other` has the same results. The times in `run.json` are no results.
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.owned, &self.manifest_sha256) == (&other.owned, &other.manifest_sha256)
+    }
+
+    /// Compares manifest and provenance with their hashes. The batches are compared when they are joined.
+    fn verify(&self, run: &Value) -> Result<(), MergeError> {
+        for (name, sha256) in [
+            (MANIFEST_NAME, &self.manifest_sha256),
+            (RUN_NAME, &self.run_sha256),
+        ] {
+            let path = self.folder.join(name);
+            let is_intact = match file_sha256(&path) {
+                Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                    false
+                }
+                found => found? == *sha256,
+            };
+            if !is_intact {
+                return Err(self.changed_file(name, run));
+            }
+        }
+        Ok(())
+    }
+
+    /// The error that the file `name` is not the one of the shard.
+    pub(super) fn changed(&self, name: &str) -> MergeError {
+        self.changed_file(name, &self.run)
+    }
+
+    fn changed_file(&self, name: &str, run: &Value) -> MergeError {
+        MergeError::Changed {
+            path: self.folder.join(name),
+            fix: fix(run, &self.folder, self.shard),
+        }
+    }
+}
+
+/// The folders of the shards in `paths`, each once.
+fn folders(
+    paths: &[PathBuf],
+    is_partial: bool,
+    report: &mut dyn FnMut(MergeEvent<'_>),
+) -> Result<Vec<PathBuf>, MergeError> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    let mut known: Vec<PathBuf> = Vec::new();
+    let mut add = |folder: PathBuf, found: &mut Vec<PathBuf>| {
+        let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+        if known.contains(&real) {
+            report(MergeEvent::Warning(format!(
+                "{} is given twice: it is used once",
+                folder.display()
+            )));
+            return;
+        }
+        known.push(real);
+        found.push(folder);
+    };
+    for path in paths {
+        if path.join(SHARD_NAME).symlink_metadata().is_ok() || shard_of(path).is_some() {
+            add(path.clone(), &mut found);
+            continue;
+        }
+        let entries = path.read_dir().map_err(StoreError::read(path))?;
+        let entries = entries.map(|entry| entry.map(|entry| entry.path()));
+        let entries = entries.collect::<Result<Vec<_>, _>>();
+        let mut within = entries.map_err(StoreError::read(path))?;
+        within.retain(|path| shard_of(path).is_some());
+        within.sort();
+        if within.is_empty() {
+            return Err(MergeError::NoShard { path: path.clone() });
+        }
+        within.into_iter().for_each(|path| add(path, &mut found));
+    }
+    let mut whole = Vec::new();
+    for folder in found {
+        if folder.join(SHARD_NAME).symlink_metadata().is_ok() {
+            whole.push(folder);
+        } else if is_partial {
+            report(MergeEvent::Warning(format!(
+                "{} has no {SHARD_NAME}, so its shard is not whole: it is left out",
+                folder.display()
+            )));
+        } else {
+            let fix = shard_of(&folder).map(|shard| fix(&Value::Null, &folder, shard));
+            return Err(MergeError::NotWhole {
+                path: folder,
+                fix: fix.unwrap_or_default(),
+            });
+        }
+    }
+    Ok(whole)
+}
+
+/// The shard that the folder `path` is named after.
+fn shard_of(path: &Path) -> Option<ShardIndex> {
+    ShardIndex::of_folder(path.file_name()?.to_str()?)
+}
+
+fn read_record(folder: &Path) -> Result<ShardRecord, MergeError> {
+    let path = folder.join(SHARD_NAME);
+    let mut bytes = Vec::new();
+    let read = open_plain(&path).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.map_err(StoreError::read(&path))?;
+    ShardRecord::parse(&bytes).map_err(|error| {
+        let fix = match (&error, shard_of(folder)) {
+            (RecordError::Newer { .. }, _) | (_, None) => String::new(),
+            (_, Some(shard)) => {
+                let fix = fix(&Value::Null, folder, shard);
+                format!("; copy the folder of the shard again, or remove it and {fix}")
+            }
+        };
+        MergeError::BadRecord { path, error, fix }
+    })
+}
+
+/// How `other` is of another job than `job`; `None` when it is of the same.
+fn difference(job: &ShardRecord, other: &ShardRecord) -> Option<String> {
+    let [here, there] = [other, job].map(|record| record.shard.count());
+    if here != there {
+        return Some(format!("it is one of {here} shards, not of {there}"));
+    }
+    if let Some((key, [there, here])) = different_setting(&job.settings, &other.settings) {
+        return Some(format!("its {key} is {here}, not {there}"));
+    }
+    let rest = |record: &ShardRecord| {
+        let ShardRecord {
+            settings,
+            plan_sha256,
+            instances,
+            clips,
+            batches,
+            absent,
+            glosses,
+            class_order,
+            ..
+        } = record.clone();
+        let counts = [instances, clips, batches, absent];
+        (settings, plan_sha256, counts, glosses, class_order)
+    };
+    let is_other = rest(job) != rest(other);
+    is_other.then(|| "it was planned over another dataset, or the dataset has changed".to_owned())
+}
+
+/// What makes `shard`, in the folder `folder`, again. `run` is the `run.json` of a shard.
+fn fix(run: &Value, folder: &Path, shard: ShardIndex) -> String {
+    let dataset = run["dataset"]["path"].as_str().unwrap_or("DATASET");
+    let out = folder.parent().filter(|out| !out.as_os_str().is_empty());
+    let out = out.unwrap_or(Path::new(".")).display();
+    format!(
+        "run `handloom process {dataset} --out {out} --shard {shard}` with the other flags of the job"
+    )
+}
+
+/// What makes `shard`, which is missing; `folder` is that of another shard.
+fn fix_of_missing(run: &Value, folder: &Path, shard: ShardIndex) -> String {
+    let fix = fix(run, folder, shard);
+    let prefix = format!(".{}.", shard.folder());
+    let beside = folder.parent().map(Path::read_dir).into_iter().flatten();
+    let mut names = beside.flatten().flatten().map(|entry| entry.file_name());
+    let begun = names.any(|name| name.to_string_lossy().starts_with(&prefix));
+    let begun = if begun {
+        ", which continues an attempt that has begun"
+    } else {
+        ""
+    };
+    format!("{fix}{begun}; `handloom merge OUT SHARD --partial` joins what is there")
+}

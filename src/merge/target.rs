@@ -1,0 +1,368 @@
+//! The folder that shards are joined into. Nothing is locked: a marker says at once which job the folder is for, and
+//! `run.json`, written last, that it is whole.
+
+use super::batch_lines::{DroppedClips, LimitedLines};
+use super::run_record::run_record;
+use super::shard_set::{ShardSet, WholeShard};
+use super::{MergeError, MergeEvent};
+use crate::dataset::class_list::{ClassOrder, JobClasses};
+use crate::digest::sha256_hex;
+use crate::sequence::Profile;
+use crate::sequence::options::NamedChoice;
+use crate::shard::record::OwnedBatch;
+use crate::storage::StoreError;
+use crate::storage::atomic_file::{
+    HashingWriter, file_sha256, make_folder, place_file, refuse_link, remove_partial_files,
+    write_file,
+};
+use crate::storage::batches::{BATCH_FOLDER, batch_name, joined_files, read_batch, write_batch};
+use crate::storage::frames_file::{copy_frames, frames_name, frames_path};
+use crate::storage::manifest::{LABEL_MAP_NAME, MANIFEST_NAME, RUN_NAME, write_run};
+use crate::storage::output_dir::{MERGED, overlap, run_of};
+use crate::storage::part_file::FRAMES_FOLDER;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// The job whose shards are being joined here.
+const MARKER_NAME: &str = ".merge.json";
+/// Key of the marker and of what `run.json` says of a merge: a hash of the job.
+pub(super) const JOB_SHA256: &str = "job_sha256";
+
+/// The folder for the results of the whole job.
+pub(super) struct MergeTarget<'a> {
+    out: &'a Path,
+    set: &'a ShardSet,
+    glosses: Vec<Arc<str>>,
+    order: Option<ClassOrder>,
+    length: usize,
+    keeps_frames: bool,
+}
+
+/// The batches of all shards, joined.
+pub(super) struct JoinedBatches {
+    /// What passed.
+    pub(super) lines: LimitedLines,
+    /// Numbers of the batches that have a file.
+    pub(super) batches: Vec<usize>,
+    /// Sequences in them.
+    pub(super) rows: usize,
+    /// SHA-256 of the files of kept frames, by name.
+    frames: BTreeMap<String, String>,
+    manifest_sha256: String,
+}
+
+/// A hash of all that the shards of one job have in common.
+pub(super) fn job_sha256(set: &ShardSet) -> String {
+    let job = &set.job;
+    let identity = json!([job.shard.count(), job.plan_sha256, job.settings]);
+    sha256_hex(identity.to_string().as_bytes())
+}
+
+impl<'a> MergeTarget<'a> {
+    /// Makes the folder `out`, or continues in it.
+    ///
+    /// # Errors
+    /// When it holds anything but a merge of the same job, or cannot be made.
+    pub(super) fn open(out: &'a Path, set: &'a ShardSet) -> Result<Self, MergeError> {
+        for shard in &set.shards {
+            if overlap(out, &shard.folder) {
+                let (path, shard) = (out.to_path_buf(), shard.folder.clone());
+                return Err(MergeError::Overlap { path, shard });
+            }
+        }
+        let job = job_sha256(set);
+        let is_ours = inspect(out, &job, set)?;
+        let settings = &set.job.settings;
+        let length = settings["sequence_length"].as_u64().unwrap_or_default();
+        let target = Self {
+            out,
+            set,
+            glosses: set
+                .job
+                .glosses
+                .iter()
+                .map(|gloss| (**gloss).into())
+                .collect(),
+            order: set.job.class_order.as_ref().map(|order| ClassOrder {
+                glosses: order.glosses.iter().map(|gloss| (**gloss).into()).collect(),
+                source: order.source.clone(),
+            }),
+            length: usize::try_from(length).unwrap_or_default(),
+            keeps_frames: settings["keep_frames"] == true,
+        };
+        make_folder(out)?;
+        if !is_ours {
+            let marker = json!({ JOB_SHA256: job });
+            write_file(out, MARKER_NAME, |to| write!(to, "{marker}"))?;
+        }
+        let frames = target.keeps_frames.then_some(FRAMES_FOLDER);
+        for folder in [BATCH_FOLDER].into_iter().chain(frames) {
+            let folder = out.join(folder);
+            refuse_link(&folder)?;
+            make_folder(&folder)?;
+        }
+        Ok(target)
+    }
+
+    /// The classes of the job.
+    fn classes(&self) -> JobClasses<'_> {
+        JobClasses {
+            glosses: &self.glosses,
+            order: self.order.as_ref(),
+        }
+    }
+
+    /// Writes the manifest and the batches of all shards. `None` when it was stopped.
+    pub(super) fn write_batches(
+        &self,
+        is_stopped: &dyn Fn() -> bool,
+        report: &mut dyn FnMut(MergeEvent<'_>),
+    ) -> Result<Option<JoinedBatches>, MergeError> {
+        let limit = self.set.job.settings["max_samples_per_gloss"].as_u64();
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+        let mut joined = JoinedBatches {
+            lines: LimitedLines::new(limit),
+            batches: Vec::new(),
+            rows: 0,
+            frames: BTreeMap::new(),
+            manifest_sha256: String::new(),
+        };
+        let (mut failure, mut stopped) = (None, false);
+        // Of each shard, where the lines of its next batch begin, and that batch.
+        let mut next = vec![(0, 0); self.set.shards.len()];
+        let written = write_file(self.out, MANIFEST_NAME, |to| {
+            for (_, shard) in self.set.batches() {
+                stopped = is_stopped();
+                if stopped {
+                    return Err(io::Error::other("stopped"));
+                }
+                let (offset, batch) = &mut next[shard];
+                let shard = &self.set.shards[shard];
+                let batch = &shard.owned[std::mem::replace(batch, *batch + 1)];
+                let passed = self.join_batch(shard, batch, offset, &mut joined, to);
+                passed.map_err(|error| match error {
+                    MergeError::File(error) => error,
+                    error => {
+                        failure = Some(error);
+                        io::Error::other("a shard cannot be joined")
+                    }
+                })?;
+                report(MergeEvent::Clips(joined.lines.clips()));
+            }
+            Ok(())
+        });
+        match (written, failure) {
+            (Err(_), _) if stopped => Ok(None),
+            (Err(_), Some(failure)) => Err(failure),
+            (written, _) => {
+                joined.manifest_sha256 = written?;
+                Ok(Some(joined))
+            }
+        }
+    }
+
+    /// Writes the lines of `batch`, which begin at `offset` of the manifest of `shard`, and its files.
+    fn join_batch(
+        &self,
+        shard: &WholeShard,
+        batch: &OwnedBatch,
+        offset: &mut u64,
+        joined: &mut JoinedBatches,
+        to: &mut HashingWriter<'_>,
+    ) -> Result<(), MergeError> {
+        let (number, lines) = (batch.batch, (offset, batch.lines));
+        let manifest = shard.folder.join(MANIFEST_NAME);
+        let (rows, dropped) = joined.lines.pass_batch(&manifest, lines, number, to)?;
+        if rows != batch.rows {
+            return Err(shard.changed(MANIFEST_NAME));
+        }
+        let Some(sha256) = &batch.sha256 else {
+            return Ok(());
+        };
+        if dropped.rows.is_empty() {
+            self.place(shard, &batch_name(number), sha256)?;
+        } else {
+            self.write_rows(shard, number, sha256, &dropped)?;
+        }
+        joined.batches.push(number);
+        joined.rows += rows - dropped.rows.len();
+        if let Some(sha256) = &batch.frames_sha256 {
+            let name = frames_name(number);
+            let sha256 = if dropped.positions.is_empty() {
+                self.place(shard, &name, sha256)?;
+                sha256.clone()
+            } else {
+                verify(shard, &name, sha256)?;
+                let from = frames_path(&shard.folder, number);
+                copy_frames(&from, self.out, number, &dropped.positions)?
+            };
+            joined.frames.insert(name, sha256);
+        }
+        Ok(())
+    }
+
+    /// Puts the file `name` of `shard` into its place.
+    fn place(&self, shard: &WholeShard, name: &str, sha256: &str) -> Result<(), MergeError> {
+        match place_file(&shard.folder.join(name), self.out, name, sha256) {
+            Ok(true) => Ok(()),
+            Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                Err(shard.changed(name))
+            }
+            Ok(false) => Err(shard.changed(name)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes the batch `number` of `shard` without the rows that are dropped.
+    fn write_rows(
+        &self,
+        shard: &WholeShard,
+        number: usize,
+        sha256: &str,
+        dropped: &DroppedClips,
+    ) -> Result<(), MergeError> {
+        verify(shard, &batch_name(number), sha256)?;
+        let rows = read_batch(&shard.folder, number)?.into_iter().enumerate();
+        let rows = rows.filter(|(row, _)| !dropped.rows.contains(row));
+        let rows: Vec<_> = rows.map(|(_, row)| row).collect();
+        write_batch(
+            self.out,
+            number,
+            &rows,
+            self.classes().numbered(),
+            self.length,
+        )?;
+        Ok(())
+    }
+
+    /// Writes what is joined from the batches, and last `run.json`. Removes what merges that were killed before `began` left.
+    pub(super) fn finish(
+        &self,
+        joined: &JoinedBatches,
+        began: SystemTime,
+    ) -> Result<(), MergeError> {
+        let profile = self.set.job.settings["profile"].as_str();
+        let profile = profile
+            .and_then(Profile::from_name)
+            .unwrap_or(Profile::Notebook);
+        let with_rows = if joined.rows > 0 {
+            &*joined.batches
+        } else {
+            &[]
+        };
+        let written = joined_files(self.out, with_rows, self.classes(), self.length, profile)?;
+        // Who reads them again compares them with these, as after any job.
+        let mut files = joined.frames.clone();
+        files.extend(
+            written
+                .into_iter()
+                .filter(|(name, _)| name == LABEL_MAP_NAME),
+        );
+        if self.keeps_frames {
+            files.insert(MANIFEST_NAME.to_owned(), joined.manifest_sha256.clone());
+        }
+        write_run(self.out, &run_record(self.set, joined, &files))?;
+        let marker = self.out.join(MARKER_NAME);
+        match fs::remove_file(&marker) {
+            // Another merge of the same shards was faster.
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                let path = marker;
+                return Err(StoreError::Write { path, source }.into());
+            }
+            _ => {}
+        }
+        let frames = self.keeps_frames.then(|| frames_name(0));
+        let names = [RUN_NAME.to_owned(), batch_name(0)].into_iter();
+        for name in names.chain(frames) {
+            remove_partial_files(self.out, &name, Some(began), |_| true)?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses the file `name` of `shard` unless it has the hash `sha256`.
+fn verify(shard: &WholeShard, name: &str, sha256: &str) -> Result<(), MergeError> {
+    match file_sha256(&shard.folder.join(name)) {
+        Ok(found) if found == sha256 => Ok(()),
+        Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            Err(shard.changed(name))
+        }
+        Err(error) => Err(error.into()),
+        Ok(_) => Err(shard.changed(name)),
+    }
+}
+
+/// Whether the folder `out` is known to be for the job with the hash `job`; `false` when it is missing or empty. Results of
+/// fewer shards of the job are taken back: their `run.json` is removed.
+///
+/// # Errors
+/// When it holds anything else, or cannot be read.
+fn inspect(out: &Path, job: &str, set: &ShardSet) -> Result<bool, MergeError> {
+    let occupied = |holds: &str| MergeError::Occupied {
+        path: out.to_path_buf(),
+        holds: holds.to_owned(),
+    };
+    let marker = out.join(MARKER_NAME);
+    let marker = match fs::read(&marker) {
+        Ok(bytes) => Some(serde_json::from_slice::<Value>(&bytes).unwrap_or_default()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            None
+        }
+        Err(error) => return Err(StoreError::read(&marker)(error).into()),
+    };
+    if marker
+        .as_ref()
+        .is_some_and(|marker| marker[JOB_SHA256] != job)
+    {
+        return Err(occupied("the beginning of a merge of another job"));
+    }
+    let Some(run) = run_of(out)? else {
+        return match marker {
+            None if !is_empty(out)? => Err(occupied("other files")),
+            marker => Ok(marker.is_some()),
+        };
+    };
+    let merged = &run[MERGED];
+    if merged[JOB_SHA256] != job {
+        return Err(occupied(if merged.is_object() {
+            "the merged shards of another job"
+        } else {
+            "the results of another job"
+        }));
+    }
+    let before = merged["missing"].as_array().into_iter().flatten();
+    let before: Vec<&str> = before.filter_map(Value::as_str).collect();
+    let now: Vec<String> = set.missing.iter().map(ToString::to_string).collect();
+    if now.iter().any(|shard| !before.contains(&&**shard)) {
+        return Err(occupied("a merge of more shards of this job"));
+    }
+    if now.len() < before.len() {
+        // From here to the end its files are not those of `run.json`.
+        write_file(out, MARKER_NAME, |to| {
+            write!(to, "{}", json!({ JOB_SHA256: job }))
+        })?;
+        let path: PathBuf = out.join(RUN_NAME);
+        fs::remove_file(&path).map_err(|source| StoreError::Write { path, source })?;
+    }
+    Ok(true)
+}
+
+/// Whether the folder is missing or has nothing in it but what a merge leaves that was killed before its marker was there.
+fn is_empty(out: &Path) -> Result<bool, MergeError> {
+    let entries = match fs::read_dir(out) {
+        Ok(entries) => entries,
+        // What is wrong with the path shows when the folder is made.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(true);
+        }
+        Err(error) => return Err(StoreError::read(out)(error).into()),
+    };
+    let prefix = format!(".{MARKER_NAME}.");
+    let mut names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+    Ok(names.all(|name| name.is_ok_and(|name| name.to_string_lossy().starts_with(&prefix))))
+}
