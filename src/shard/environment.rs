@@ -16,41 +16,6 @@ pub const SHARD_COUNT: &str = "SHARD_COUNT";
 /// The number of the shard, whatever the engine; from 0.
 const SHARD_INDEX: &str = "SHARD_INDEX";
 
-/// Which shard a process works on, as the user writes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ShardChoice {
-    /// This one.
-    Given(ShardIndex),
-    /// The one that the engine's variables name.
-    Auto,
-    /// The one of the rank that `mpirun` or `srun` gives the process. Ranks do not imply shards, so this is never automatic.
-    Mpi,
-}
-
-impl FromStr for ShardChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "mpi" => Ok(Self::Mpi),
-            _ => ShardIndex::from_str(text)
-                .map(Self::Given)
-                .map_err(|error| error.to_string()),
-        }
-    }
-}
-
-impl Display for ShardChoice {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Given(shard) => shard.fmt(f),
-            Self::Auto => f.write_str("auto"),
-            Self::Mpi => f.write_str("mpi"),
-        }
-    }
-}
-
 /// A shard, and why it is this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DetectedShard {

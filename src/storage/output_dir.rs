@@ -1,25 +1,25 @@
 //! The output folder: which job may write into it, and what a mirror of it holds.
 
+mod opening;
+
 use super::batches::{BATCH_FOLDER, FINAL_NAME, batch_name};
-use super::file_system;
 use super::frames_file::frames_name;
-use super::ledger::{JobIdentity, Journal, LEDGER_ENDINGS, LEDGER_NAME, Ledger};
-use super::lock::FolderLock;
+use super::ledger::{JobIdentity, Ledger};
 use super::manifest::{LABEL_MAP_NAME, MANIFEST_NAME, RUN_NAME};
 use super::mirror::{Listed, Listing};
 use super::part_file::{FRAMES_FOLDER, PARTS_FOLDER, is_part_name};
 use crate::shard::ShardIndex;
 use crate::shard::record::SHARD_NAME;
 use crate::storage::StoreError;
-use crate::storage::atomic_file::{
-    file_of_partial, make_folder, read_plain, refuse_link, sync_folder,
-};
+use crate::storage::atomic_file::{file_of_partial, read_plain, refuse_link, sync_folder};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
+
+pub(crate) use opening::{open, open_any};
 
 /// How an output folder that already holds results is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,78 +67,6 @@ pub(crate) fn shards_in(out: &Path) -> Option<PathBuf> {
         name.to_str().and_then(ShardIndex::of_folder).is_some()
     });
     has_shard.then(|| out.to_path_buf())
-}
-
-/// Opens `out` for this process alone and creates it when it is missing.
-///
-/// # Errors
-/// When it cannot be made, another process works in it or its ledger cannot be used. A damaged ledger is replaced when
-/// `mode` is [`OpenMode::Fresh`].
-pub(crate) fn open(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), StoreError> {
-    if mode != OpenMode::Fresh && !out.join(LEDGER_NAME).exists() {
-        refuse_merged(out)?;
-    }
-    make(out)?;
-    let lock = FolderLock::take(out)?;
-    let ledger = match Ledger::open(out) {
-        Err(StoreError::BadLedger { .. }) if mode == OpenMode::Fresh => {
-            for ending in LEDGER_ENDINGS {
-                let path = out.join(format!("{LEDGER_NAME}{ending}"));
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != ErrorKind::NotFound => {
-                        return Err(StoreError::write(&path)(error));
-                    }
-                    _ => {}
-                }
-            }
-            Ledger::open(out)?
-        }
-        opened => opened?,
-    };
-    Ok((lock, begin(out, ledger)?))
-}
-
-/// As [`open`] with [`OpenMode::Resume`], for a folder whose name no other process uses: it needs no locks, which network
-/// file systems may lack and which may stay behind there when a machine dies. On a local disk there is a lock all the same.
-///
-/// # Errors
-/// As [`open`].
-pub(crate) fn open_unshared(out: &Path) -> Result<(Option<FolderLock>, Ledger), StoreError> {
-    make(out)?;
-    let lock = match file_system::network(out) {
-        Some(_) => None,
-        None => match FolderLock::take(out) {
-            Err(StoreError::NoLocks { .. }) => None,
-            lock => Some(lock?),
-        },
-    };
-    let ledger = match &lock {
-        Some(_) => Ledger::open(out)?,
-        None => Ledger::open_with(out, Journal::Unlocked)?,
-    };
-    Ok((lock, begin(out, ledger)?))
-}
-
-/// Makes the folder `out` and that of its batches.
-fn make(out: &Path) -> Result<(), StoreError> {
-    refuse_link(&out.join(BATCH_FOLDER))?;
-    make_folder(&out.join(BATCH_FOLDER)).map_err(|error| match error {
-        StoreError::Create { source, .. } => StoreError::Create {
-            path: out.to_path_buf(),
-            source,
-        },
-        error => error,
-    })
-}
-
-/// Gives the ledger of `out` an identity.
-fn begin(out: &Path, mut ledger: Ledger) -> Result<Ledger, StoreError> {
-    ledger.ensure_identity()?;
-    // A killed process may have renamed or removed files here without a sync. From now on that counts, so it is synced.
-    for name in [LEDGER_NAME.to_owned(), batch_name(0)] {
-        sync_folder(&out.join(name)).map_err(StoreError::write(out))?;
-    }
-    Ok(ledger)
 }
 
 /// The folder that a user `named`, which may be a link, or else the folder `name` in `out`, which may not.
@@ -459,6 +387,7 @@ pub(super) fn files_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::ledger::LEDGER_NAME;
     use crate::storage::manifest::write_run;
     use serde_json::json;
 

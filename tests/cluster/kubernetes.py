@@ -120,8 +120,8 @@ class Podman:
 class Job:
     """Runs the pods of a Job with podman, as the Job controller would."""
 
-    def __init__(self, podman, manifest, data):
-        self.podman, self.data = podman, data
+    def __init__(self, podman, manifest, data, options=()):
+        self.podman, self.data, self.options = podman, data, list(options)
         self.job = next(one for one in documents(manifest) if one["kind"] == "Job")
         self.spec = self.job["spec"]
         self.log = []
@@ -142,7 +142,7 @@ class Job:
         container["resources"]["limits"]["memory"] = memory
         container["resources"].pop("requests")
         if container["args"][0] == "process":
-            container["args"] += OPTIONS
+            container["args"] += self.options
         for variable in container.setdefault("env", []):
             path = variable.pop("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
             if path:
@@ -208,10 +208,15 @@ def pods():
     podman.build()
     data = common.scratch("data")
     shutil.copytree(clips, data / "wlasl")
+    options = list(OPTIONS)
+    if "--models" in options:
+        place = options.index("--models") + 1
+        shutil.copytree(options[place], data / "models")
+        options[place] = "/data/models"
     for path in [data, *data.rglob("*")]:
         os.chown(path, USER, USER)
     scant = (2, 0)
-    shards = Job(podman, MANIFESTS[0], data)
+    shards = Job(podman, MANIFESTS[0], data, options)
     begin = time.monotonic()
     shards.run(lambda index, failures: SCANT if (index, failures) == scant else LIMIT)
     tell("four pods with a limit of %s: %.1f s" % (LIMIT, time.monotonic() - begin))

@@ -4,9 +4,11 @@
 use handloom::error::Exit;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use test_support::Run;
 use test_support::quick_models::quick_models;
 
 /// Longest name of a Job: pods get an index and a random ending, and a host name has 63 characters.
@@ -28,12 +30,12 @@ fn documents(text: &str) -> Vec<Value> {
         .collect()
 }
 
-fn list(value: &Value) -> &[Value] {
+fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
 fn names(values: &Value) -> Vec<&str> {
-    list(values)
+    items(values)
         .iter()
         .filter_map(|one| one["name"].as_str())
         .collect()
@@ -87,8 +89,8 @@ fn faults(job: &Value) -> Vec<&'static str> {
             || name.ends_with('-'),
         "no host name can be made of the name",
     );
-    for rule in list(&policy["rules"]) {
-        let (codes, conditions) = (&rule["onExitCodes"], list(&rule["onPodConditions"]));
+    for rule in items(&policy["rules"]) {
+        let (codes, conditions) = (&rule["onExitCodes"], items(&rule["onPodConditions"]));
         refuse(
             codes.is_null() == conditions.is_empty(),
             "a rule has either onExitCodes or onPodConditions",
@@ -101,7 +103,7 @@ fn faults(job: &Value) -> Vec<&'static str> {
             rule["action"] == "FailIndex" && !has("backoffLimitPerIndex"),
             "FailIndex needs backoffLimitPerIndex",
         );
-        let values: Vec<i64> = list(&codes["values"])
+        let values: Vec<i64> = items(&codes["values"])
             .iter()
             .filter_map(Value::as_i64)
             .collect();
@@ -120,7 +122,7 @@ fn faults(job: &Value) -> Vec<&'static str> {
             "a rule names no container",
         );
     }
-    for container in list(&pod["containers"]) {
+    for container in items(&pod["containers"]) {
         refuse(
             names(&container["volumeMounts"])
                 .iter()
@@ -128,7 +130,7 @@ fn faults(job: &Value) -> Vec<&'static str> {
             "a mount names no volume",
         );
         let variable = |name: &str| {
-            let found = list(&container["env"])
+            let found = items(&container["env"])
                 .iter()
                 .find(|one| one["name"] == name);
             found.map(|one| one["value"].clone())
@@ -272,7 +274,7 @@ fn no_engine_repeats_what_cannot_succeed() {
     let hopeless = json!(hopeless.map(|exit| exit as i32));
     for name in ["kubernetes.yaml", "kubernetes-merge.yaml"] {
         let job = &jobs(&text(name))[0];
-        let rules = list(&job["spec"]["podFailurePolicy"]["rules"]);
+        let rules = items(&job["spec"]["podFailurePolicy"]["rules"]);
         let fails = |rule: &&Value| {
             rule["action"]
                 .as_str()
@@ -324,6 +326,69 @@ fn the_recipes_are_scripts() {
     assert!(head.contains("#SBATCH --requeue") && !rest.contains("#SBATCH"));
 }
 
+/// Lists the plan of an empty dataset with these flags and variables.
+fn list(flags: &[&str], variables: &str) -> Run {
+    let folder = test_support::scratch();
+    fs::write(folder.path().join("WLASL_v0.3.json"), "[]").unwrap();
+    fs::create_dir(folder.path().join("videos")).unwrap();
+    let dataset = folder.path().to_str().unwrap();
+    let args = ["process", dataset, "--list", "--progress", "json"];
+    let variables = variables
+        .split_whitespace()
+        .filter_map(|word| word.split_once('='));
+    let variables: Vec<(&str, &OsStr)> = variables
+        .map(|(name, value)| (name, value.as_ref()))
+        .collect();
+    test_support::handloom_with(args.iter().chain(flags), &variables)
+}
+
+#[test]
+fn the_shard_comes_from_the_engine_and_says_so() {
+    let kubernetes = "JOB_COMPLETION_INDEX=2 SHARD_COUNT=4";
+    let auto = ["--shard", "auto"];
+    let source = list(&auto, kubernetes).ends(0).event("shard_source");
+    let expected = json!({
+        "event": "shard_source", "shard": {"index": 2, "count": 4}, "engine": "Kubernetes",
+        "variables": ["JOB_COMPLETION_INDEX=2", "SHARD_COUNT=4"],
+    });
+    assert_eq!(source, expected);
+    // The variable of the flag says the same.
+    let variables = format!("{kubernetes} HANDLOOM_SHARD=auto");
+    assert_eq!(
+        list(&[], &variables).ends(0).event("shard_source"),
+        expected
+    );
+    let rank = "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=3";
+    let source = list(&["--shard", "mpi"], rank)
+        .ends(0)
+        .event("shard_source");
+    assert_eq!(source["shard"], json!({"index": 1, "count": 3}));
+    for (variables, words) in [
+        ("", "SHARD_COUNT"),
+        (rank, "no variable of an engine"),
+        ("JOB_COMPLETION_INDEX=2", "--shard 2/COUNT"),
+        (
+            "SLURM_ARRAY_TASK_ID=0 SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_MAX=0 SLURM_ARRAY_TASK_STEP=1 SLURM_ARRAY_TASK_COUNT=1",
+            "--shard 0/COUNT",
+        ),
+        (
+            "JOB_COMPLETION_INDEX=2 PBS_ARRAY_INDEX=1 SHARD_COUNT=4",
+            "different shards",
+        ),
+    ] {
+        list(&auto, variables).ends(64).says(&[words]);
+    }
+}
+
+#[test]
+fn attempts_are_limited() {
+    let flags = ["--shard", "0/1", "--max-attempts", "2"];
+    list(&flags, "").ends(0);
+    list(&flags, "SLURM_RESTART_COUNT=1").ends(0);
+    let refused = list(&flags, "SLURM_RESTART_COUNT=2").ends(65);
+    refused.says(&["attempt 3", "SLURM_RESTART_COUNT=2", "--max-attempts is 2"]);
+}
+
 /// What `tests/cluster/slurm.py` ends with where Slurm cannot be installed.
 const SKIPPED: i32 = 77;
 
@@ -331,14 +396,19 @@ const SKIPPED: i32 = 77;
 fn shards_on_slurm_have_the_bytes_of_one_run() {
     // Elsewhere nobody expects that a test installs packages.
     if std::env::var_os("CI").is_none() {
-        return println!("SKIPPED: Slurm is installed and started in CI alone; see make test-slurm");
+        return println!(
+            "SKIPPED: Slurm is installed and started in CI alone; see make test-slurm"
+        );
     }
     let mut test = Command::new("python3");
     test.args(["-B", "tests/cluster/slurm.py", "quick"]);
     let models = quick_models().display();
     test.env("PROGRAM", test_support::binary());
     test.env("OPTIONS", format!("--models {models} --trust-models"));
-    let done = test.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    let done = test
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     println!("{text}");
     let is_skipped = done.status.code() == Some(SKIPPED);

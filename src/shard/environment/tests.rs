@@ -243,13 +243,3 @@ fn attempts_are_counted_from_one() {
     }
     assert!(attempt(of("SLURM_RESTART_COUNT=x")).is_err());
 }
-
-#[test]
-fn choices_are_written_as_they_are_read() {
-    for text in ["auto", "mpi", "0/4", "3/4"] {
-        assert_eq!(text.parse::<ShardChoice>().unwrap().to_string(), text);
-    }
-    for text in ["", "Auto", "4/4", "1"] {
-        assert!(text.parse::<ShardChoice>().is_err(), "{text}");
-    }
-}
