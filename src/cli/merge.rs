@@ -84,10 +84,9 @@ pub fn run(args: &MergeArgs) -> Result<Exit, CliError> {
         counts_text(counts)
     );
     if !missing.is_empty() {
-        text.push_str(&format!(
-            "\n  Not all: without the shards {}. Make them and merge again",
-            missing.join(", ")
-        ));
+        let missing = missing.join(", ");
+        let rest = format!("\n  Not all: without the shards {missing}. Make them and merge again");
+        text.push_str(&rest);
     }
     console.report(
         &text,
