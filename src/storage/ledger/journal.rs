@@ -23,11 +23,7 @@ impl Journal {
     /// The journal for a ledger in `folder`.
     pub(super) fn for_folder(folder: &Path) -> Self {
         match file_system::network(folder) {
-            Some(kind) => {
-                let folder = folder.display();
-                tracing::info!(%folder, kind, "a network file system: the ledger uses a rollback journal");
-                Self::Rollback
-            }
+            Some(_) => Self::Rollback,
             None => Self::WriteAhead,
         }
     }

@@ -144,6 +144,10 @@ impl Ledger {
         if version != SCHEMA_VERSION {
             return Err(foreign(&path, version));
         }
+        if journal != Journal::WriteAhead {
+            let path = path.display();
+            tracing::info!(%path, "a network file system: the ledger uses a rollback journal");
+        }
         let ledger = Self::new(path, db)?;
         ledger.drop_damaged()?;
         if is_log_damaged {
