@@ -125,6 +125,7 @@ mod tests {
             backend_reason: String::new(),
             workers: 1,
             workers_max: 1,
+            shard: None,
         };
         let progress = Progress {
             run: String::new(),
@@ -134,6 +135,7 @@ mod tests {
             clips_per_min: None,
             eta_s: None,
             clip: None,
+            shard: None,
         };
         let of_channel = |channel: &str| match channel {
             STATUS => serde_json::to_value(&status),

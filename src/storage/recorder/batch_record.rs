@@ -30,6 +30,8 @@ struct BatchRecord {
     settings_sha256: String,
     batch: usize,
     rows: usize,
+    /// Under another name than the checksum of the file.
+    #[serde(rename = "batch_sha256")]
     sha256: String,
     frames_sha256: Option<String>,
     clips: Vec<RecordedClip>,
