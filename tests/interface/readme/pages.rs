@@ -10,7 +10,7 @@ pub(crate) struct Page {
 }
 
 /// Every page.
-pub(crate) const PAGES: [Page; 8] = [
+pub(crate) const PAGES: [Page; 9] = [
     README,
     DATA,
     Page {
@@ -22,6 +22,10 @@ pub(crate) const PAGES: [Page; 8] = [
     Page {
         path: "systemd/cluster/README.md",
         text: include_str!("../../../systemd/cluster/README.md"),
+    },
+    Page {
+        path: "systemd/cluster/scale.md",
+        text: include_str!("../../../systemd/cluster/scale.md"),
     },
     Page {
         path: "tests/README.md",
