@@ -27,8 +27,8 @@ FAILURES = "batch.kubernetes.io/job-index-failure-count"
 PACKAGE_FOLDER = os.environ.get("PACKAGES", "target/deb")
 IMAGE = "localhost/handloom:test"
 LIMIT = "256Mi"
-# Less than the program needs: the kernel kills it.
-SCANT = "24Mi"
+# Less than the program needs: the kernel kills it, or its first decoder process, which stops the job with 74.
+SCANT = "12Mi"
 USER = 1000
 
 
@@ -221,7 +221,7 @@ def pods():
     shards.run(lambda index, failures: SCANT if (index, failures) == scant else LIMIT)
     tell("four pods with a limit of %s: %.1f s" % (LIMIT, time.monotonic() - begin))
     killed = [one for one in shards.log if one[:2] == scant]
-    expect(killed == [(*scant, 137, True)], "the pod with %s was not killed for its memory: %s" % (SCANT, killed))
+    expect([one[2] in (74, 137) for one in killed] == [True], "the pod with %s was not killed for its memory: %s" % (SCANT, killed))
     expect(sorted(one[0] for one in shards.log if one[2] == 0) == [0, 1, 2, 3], "not all indexes are complete: %s" % shards.log)
     refused = Job(podman, MANIFESTS[0], data)
     container = refused.spec["template"]["spec"]["containers"][0]
