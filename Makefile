@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert setup-package build demo test test-jobs test-rest test-quick test-package test-package-release test-gpu test-vm test-long test-train test-interop lint deny fuzz bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
+.PHONY: help setup setup-litert setup-package build demo test test-jobs test-rest test-quick test-package test-package-release test-gpu test-vm test-slurm test-ssh test-kubernetes test-long test-train test-interop lint deny fuzz bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
 CARGO ?= cargo
 SHARED ?= ../shared
 BASELINE ?= target/baseline.json
@@ -69,6 +69,16 @@ test-gpu: setup-litert ## both models on a Vulkan device against the CPU; softwa
 
 test-vm: setup ## cameras against a kernel driver, in a QEMU guest: minutes
 	tests/vm/run.sh
+
+test-slurm: build ## the recipe for Slurm on a real one, a controller and four nodes on this machine; Debian and its like alone
+	python3 -B tests/cluster/slurm.py
+
+test-ssh: build ## the recipe for GNU parallel over three sshd on this machine; Debian and its like alone
+	python3 -B tests/cluster/ssh.py
+
+test-kubernetes: deb ## schemas for the Kubernetes manifests, and their pods with our image under podman; needs root
+	$(CARGO) test --locked --test interface -- cluster
+	python3 -B tests/cluster/kubernetes.py
 
 test-long: build ## slow sweeps: kills, power cuts, memory over thousands of clips, mutated clips, the release package
 	tests/long/kill_sweep.sh

@@ -41,7 +41,7 @@ command -v "${prefix}strip" >/dev/null || fail "nothing strips $arch here: apt-g
 stage=target/package
 root=$stage/root
 rm -rf "$stage"
-mkdir -p "$root/usr/bin" "$root/usr/lib/handloom/models" "$root/usr/share/doc/handloom/examples" "$root/usr/share/lintian/overrides" \
+mkdir -p "$root/usr/bin" "$root/usr/lib/handloom/models" "$root/usr/share/doc/handloom/examples/cluster" "$root/usr/share/lintian/overrides" \
   "$root/usr/lib/systemd/system" "$root"/usr/lib/{sysusers.d,tmpfiles.d,udev/rules.d} "$root/etc/handloom"
 
 "${prefix}strip" --strip-unneeded --remove-section=.comment -o "$root/usr/bin/handloom" "$built"
@@ -56,6 +56,7 @@ cp systemd/handloom.udev "$root/usr/lib/udev/rules.d/60-handloom.rules"
 sed -f cross/package/config.sed systemd/handloom.toml >"$root/etc/handloom/handloom.toml"
 # As it came, whatever becomes of the one in /etc.
 cp "$root/etc/handloom/handloom.toml" "$root/usr/share/doc/handloom/examples/"
+cp systemd/cluster/*.{sbatch,yaml,sh} "$root/usr/share/doc/handloom/examples/cluster/"
 
 # Written by the program that is packed, so they cannot be another version's; where it cannot run, by this machine's build.
 writer=("$built") libraries=models/fetched/$arch
@@ -82,6 +83,8 @@ guide src/dataset/README.md data
 guide cross/README.md install
 guide systemd/README.md operate
 guide models/README.md accelerators
+guide systemd/cluster/README.md cluster
+guide systemd/cluster/scale.md scale
 cp cross/package/lintian-overrides "$root/usr/share/lintian/overrides/handloom"
 cp cross/package/copyright "$root/usr/share/doc/handloom/"
 

@@ -2,6 +2,9 @@
 s|!\[[^]]*\]([^)]*)||g
 s|\[`systemd/handloom.toml`\](handloom.toml)|`/etc/handloom/handloom.toml`|g
 s|\[\([^]]*\)\](\(\.\./\)*cross/README\.md[^)]*)|\1 (`install.md.gz`)|g
+s#\[`\(slurm\.sbatch\|kubernetes\.yaml\|parallel\.sh\)`\](\1)#`examples/cluster/\1`#g
+s|\[\([^]]*\)\](\(\.\./\)*\(systemd/\)\?cluster/README\.md[^)]*)|\1 (`cluster.md.gz`)|g
+s|\[\([^]]*\)\](scale\.md[^)]*)|\1 (`scale.md.gz`)|g
 s|\[\([^]]*\)\](\(\.\./\)*systemd/README\.md[^)]*)|\1 (`operate.md.gz`)|g
 s|\[\([^]]*\)\](\(\.\./\)*models/README\.md[^)]*)|\1 (`accelerators.md.gz`)|g
 s|\[\([^]]*\)\](\(\.\./\)*src/dataset/README\.md[^)]*)|\1 (`data.md.gz`)|g

@@ -28,6 +28,7 @@ use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
 use anyhow::anyhow;
 use clap::Args;
 use serde_json::{Map, Value, json};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -90,6 +91,10 @@ pub struct ProcessArgs {
     /// `[models]`
     #[command(flatten, next_help_heading = "Which models")]
     pub models: ModelsConfig,
+    /// End with 65 when the engine has started this shard more often, by SLURM_RESTART_COUNT, AWS_BATCH_JOB_ATTEMPT,
+    /// CLOUD_RUN_TASK_ATTEMPT or SHARD_ATTEMPT (0 for the first)
+    #[arg(long, value_name = "N", help_heading = RUN_HEADING)]
+    pub max_attempts: Option<NonZeroUsize>,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = ProgressKind::Auto, help_heading = RUN_HEADING)]
     pub progress: ProgressKind,
@@ -167,7 +172,14 @@ impl ResumeArgs {
 pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     let console = Console::new(args.progress);
     let mut config = args.config();
-    config.resolve_shard()?;
+    if let Some(detected) = config.resolve_shard()? {
+        let event = json!({
+            "event": "shard_source", "shard": detected.shard, "engine": detected.engine,
+            "variables": detected.variables,
+        });
+        console.report(&format!("Shard {detected}"), &event);
+    }
+    Config::check_attempts(args.max_attempts)?;
     if !args.list {
         return run_job(&config, console, args.resume);
     }
@@ -223,13 +235,21 @@ fn run_in_folder(
         is_stopping.set();
     })?;
     let mode = resume.open_mode();
-    let known = match mode {
-        OpenMode::Fresh => None,
-        OpenMode::Resume | OpenMode::Rescan => output_dir::recorded_settings(&job_config.out)?,
+    let out = &job_config.out;
+    // An attempt's folder is this process's own, and what it holds stays.
+    let attempt = job_config
+        .shard
+        .map(|_| output_dir::open_any(out, mode, true));
+    let attempt = attempt.transpose()?;
+    let known = match (mode, &attempt) {
+        (OpenMode::Fresh, _) => None,
+        (_, Some((_, ledger))) => ledger.job()?.map(|job| job.settings),
+        (_, None) => output_dir::recorded_settings(out)?,
     };
     // A stop until here ends the command before earlier results could be removed.
     let backend = super::open_backend(config, known.as_ref(), workers, console, &stop)?;
-    let (_lock, ledger) = output_dir::open(&job_config.out, mode)?;
+    let opened = attempt.map_or_else(|| output_dir::open_any(out, mode, false), Ok);
+    let (_lock, ledger) = opened?;
     let mut job = Job::new(job_config, scan, &backend, SharedLedger::new(ledger));
     let claim = job.claim(mode)?;
     let mut is_resumed = claim != ClaimOutcome::New;

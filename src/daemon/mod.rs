@@ -211,12 +211,15 @@ pub fn run(options: &RunOptions) -> Result<Exit, CliError> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    config
+    let detected = config
         .resolve_shard()
         .map_err(|error| Audience::Keys.with_hint(error))?;
+    if let Some(detected) = detected {
+        tracing::info!("shard {detected}");
+    }
     let attempt =
         shard::open(&mut config, options.mode).map_err(|error| Audience::Keys.with_hint(error))?;
-    let opened = open_output(&config.output.path, options.mode);
+    let opened = open_output(&config.output.path, options.mode, attempt.is_some());
     let (lock, ledger) = opened.map_err(|error| Audience::Keys.with_hint(error.into()))?;
     let liveness = Liveness::default();
     let (daemon, inputs) = Daemon::new(config, ledger, attempt, &liveness)?;
@@ -282,11 +285,15 @@ fn cannot_start(thread: &str) -> impl FnOnce(io::Error) -> CliError {
 
 /// Opens the output directory, and waits while there is no room for its ledger. After [`START_ROOM_TIMEOUT`] the process
 /// ends: systemd starts it again, and would give up a start that takes longer.
-fn open_output(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), StoreError> {
+fn open_output(
+    out: &Path,
+    mode: OpenMode,
+    is_attempt: bool,
+) -> Result<(Option<FolderLock>, Ledger), StoreError> {
     let since = Instant::now();
     let mut is_reported = false;
     loop {
-        match output_dir::open(out, mode) {
+        match output_dir::open_any(out, mode, is_attempt) {
             Err(error) if error.is_full() && since.elapsed() < START_ROOM_TIMEOUT => {
                 if !is_reported {
                     tracing::warn!(%error, "no room to begin; waiting for it");

@@ -13,10 +13,17 @@ use crate::mqtt::{Settings, Tls};
 use crate::recording::capture_settings::CaptureSettings;
 use crate::sequence::SequenceSpec;
 use crate::shard::ShardRequest;
+use crate::shard::environment::{self, Attempt, DetectedShard};
 use crate::video::clip::VideoOptions;
 use crate::video::clip_decoder::DecodePlace;
 use anyhow::anyhow;
+use std::num::NonZeroUsize;
 use std::time::Duration;
+
+/// The value of a variable of this process. What is not UTF-8 names no shard.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
 
 impl Config {
     /// Whether there is a dataset job; without one there is a camera only.
@@ -25,16 +32,39 @@ impl Config {
         !self.dataset.path.as_os_str().is_empty()
     }
 
-    /// Replaces [`ShardRequest::Auto`] by the shard that it means.
+    /// Replaces [`ShardRequest::Auto`] and [`ShardRequest::Mpi`] by the shard that the environment of this process names,
+    /// and returns it with its variables. `None` when the shard is given, or there is none.
     ///
     /// # Errors
-    /// When that is not known.
-    pub(crate) fn resolve_shard(&mut self) -> Result<(), CliError> {
-        if self.run.shard == Some(ShardRequest::Auto) {
-            let text = "the shard auto is not known here; write INDEX/COUNT, as 0/4 for the first of four shards";
-            return Err(CliError::new(Exit::Usage, anyhow!(text)));
+    /// When the environment names no shard, or two.
+    pub(crate) fn resolve_shard(&mut self) -> Result<Option<DetectedShard>, CliError> {
+        let detected = match self.run.shard {
+            Some(ShardRequest::Auto) => environment::detect(variable),
+            Some(ShardRequest::Mpi) => environment::detect_rank(variable),
+            Some(ShardRequest::Of(_)) | None => return Ok(None),
+        };
+        let detected = detected?;
+        self.run.shard = Some(ShardRequest::Of(detected.shard));
+        Ok(Some(detected))
+    }
+
+    /// Refuses an attempt after `max` others that the engine has started.
+    ///
+    /// # Errors
+    /// When the variable that counts them says so, or is no number.
+    pub(crate) fn check_attempts(max: Option<NonZeroUsize>) -> Result<(), CliError> {
+        let (Some(max), Some(attempt)) = (max, environment::attempt(variable)?) else {
+            return Ok(());
+        };
+        let Attempt { number, variable } = attempt;
+        if number <= max.get() {
+            return Ok(());
         }
-        Ok(())
+        let text = format!(
+            "this is attempt {number} ({variable}), and --max-attempts is {max}: read why the earlier ones ended, then start it \
+             again or allow more"
+        );
+        Err(CliError::new(Exit::BadData, anyhow!(text)))
     }
 
     /// The dataset job.
@@ -61,7 +91,7 @@ impl Config {
             keep_frames: self.output.frames.keep_frames,
             shard: match self.run.shard {
                 Some(ShardRequest::Of(shard)) => Some(shard),
-                Some(ShardRequest::Auto) | None => None,
+                Some(ShardRequest::Auto | ShardRequest::Mpi) | None => None,
             },
         }
     }

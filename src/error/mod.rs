@@ -8,6 +8,7 @@ use crate::dataset::splits::SplitsError;
 use crate::http::PreviewError;
 use crate::inference::{BackendError, ModelFileError, SelectionError};
 use crate::mqtt::{TlsError, UrlError};
+use crate::shard::environment::EnvironmentError;
 use crate::storage::{KeptResultsError, StoreError};
 use crate::video::dataset_source::DatasetError;
 use std::io::ErrorKind;
@@ -120,6 +121,7 @@ exit_codes! {
     ConfigError: |_| Exit::Config;
     PreviewError: |_| Exit::CannotCreate;
     UrlError: |_| Exit::Usage;
+    EnvironmentError: |_| Exit::Usage;
     DatasetError: |error| match error {
         error if error.is_of_machine() => Exit::InOut,
         DatasetError::JsonTooLarge { .. }

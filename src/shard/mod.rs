@@ -1,6 +1,7 @@
 //! Shards: a job is divided among machines, each of which processes the batches of its shard. Which batches these are
 //! follows from the plan and the number of shards alone.
 
+pub mod environment;
 pub mod partition;
 pub mod record;
 
@@ -105,17 +106,22 @@ impl ShardIndex {
 pub enum ShardRequest {
     /// The one that the variables of the engine name that started the process.
     Auto,
+    /// The one of the rank that `mpirun` or `srun` gave the process. Not every rank is a shard, so it is never automatic.
+    Mpi,
     /// This one.
     Of(ShardIndex),
 }
 
 /// How [`ShardRequest::Auto`] is written.
 const AUTO: &str = "auto";
+/// How [`ShardRequest::Mpi`] is written.
+const MPI: &str = "mpi";
 
 impl Display for ShardRequest {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Auto => f.write_str(AUTO),
+            Self::Mpi => f.write_str(MPI),
             Self::Of(shard) => shard.fmt(f),
         }
     }
@@ -127,6 +133,7 @@ impl FromStr for ShardRequest {
     fn from_str(text: &str) -> Result<Self, ShardError> {
         match text {
             AUTO => Ok(Self::Auto),
+            MPI => Ok(Self::Mpi),
             text => text.parse().map(Self::Of),
         }
     }

@@ -44,7 +44,8 @@ pub enum StoreError {
     /// The file system has no locks.
     #[error(
         "cannot lock {path}: {source}; its file system offers no locks, as a network share without a lock service does: \
-         use a folder on a local disk, or start the lock service of the share"
+         use a folder on a local disk, start the lock service of the share, or run the whole job as the one shard of a \
+         folder of its own, which needs no locks: `handloom process DATASET --out OUT --shard 0/1`"
     )]
     NoLocks { path: PathBuf, source: io::Error },
     /// The output folder holds the results of another job.

@@ -5,6 +5,7 @@ pub mod atomic_file;
 pub(crate) mod attempt;
 pub mod batches;
 mod error;
+pub mod file_system;
 pub(crate) mod frames_file;
 pub(crate) mod kept_results;
 pub mod ledger;

@@ -1,24 +1,25 @@
 //! The output folder: which job may write into it, and what a mirror of it holds.
 
+mod opening;
+
 use super::batches::{BATCH_FOLDER, FINAL_NAME, batch_name};
 use super::frames_file::frames_name;
-use super::ledger::{JobIdentity, LEDGER_ENDINGS, LEDGER_NAME, Ledger};
-use super::lock::FolderLock;
+use super::ledger::{JobIdentity, Ledger};
 use super::manifest::{LABEL_MAP_NAME, MANIFEST_NAME, RUN_NAME};
 use super::mirror::{Listed, Listing};
 use super::part_file::{FRAMES_FOLDER, PARTS_FOLDER, is_part_name};
 use crate::shard::ShardIndex;
 use crate::shard::record::SHARD_NAME;
 use crate::storage::StoreError;
-use crate::storage::atomic_file::{
-    file_of_partial, make_folder, read_plain, refuse_link, sync_folder,
-};
+use crate::storage::atomic_file::{file_of_partial, read_plain, refuse_link, sync_folder};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
+
+pub(crate) use opening::{open, open_any};
 
 /// How an output folder that already holds results is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,47 +67,6 @@ pub(crate) fn shards_in(out: &Path) -> Option<PathBuf> {
         name.to_str().and_then(ShardIndex::of_folder).is_some()
     });
     has_shard.then(|| out.to_path_buf())
-}
-
-/// Opens `out` for this process alone and creates it when it is missing.
-///
-/// # Errors
-/// When it cannot be made, another process works in it or its ledger cannot be used. A damaged ledger is replaced when
-/// `mode` is [`OpenMode::Fresh`].
-pub(crate) fn open(out: &Path, mode: OpenMode) -> Result<(FolderLock, Ledger), StoreError> {
-    if mode != OpenMode::Fresh && !out.join(LEDGER_NAME).exists() {
-        refuse_merged(out)?;
-    }
-    refuse_link(&out.join(BATCH_FOLDER))?;
-    make_folder(&out.join(BATCH_FOLDER)).map_err(|error| match error {
-        StoreError::Create { source, .. } => StoreError::Create {
-            path: out.to_path_buf(),
-            source,
-        },
-        error => error,
-    })?;
-    let lock = FolderLock::take(out)?;
-    let mut ledger = match Ledger::open(out) {
-        Err(StoreError::BadLedger { .. }) if mode == OpenMode::Fresh => {
-            for ending in LEDGER_ENDINGS {
-                let path = out.join(format!("{LEDGER_NAME}{ending}"));
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != ErrorKind::NotFound => {
-                        return Err(StoreError::write(&path)(error));
-                    }
-                    _ => {}
-                }
-            }
-            Ledger::open(out)?
-        }
-        opened => opened?,
-    };
-    ledger.ensure_identity()?;
-    // A killed process may have renamed or removed files here without a sync. From now on that counts, so it is synced.
-    for name in [LEDGER_NAME.to_owned(), batch_name(0)] {
-        sync_folder(&out.join(name)).map_err(StoreError::write(out))?;
-    }
-    Ok((lock, ledger))
 }
 
 /// The folder that a user `named`, which may be a link, or else the folder `name` in `out`, which may not.
@@ -427,6 +387,7 @@ pub(super) fn files_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::ledger::LEDGER_NAME;
     use crate::storage::manifest::write_run;
     use serde_json::json;
 

@@ -56,11 +56,17 @@ usr/lib/sysusers.d/handloom.conf
 usr/lib/tmpfiles.d/handloom.conf
 usr/lib/udev/rules.d/60-handloom.rules
 usr/share/bash-completion/completions/handloom
+usr/share/doc/handloom/examples/cluster/kubernetes-merge.yaml
+usr/share/doc/handloom/examples/cluster/kubernetes.yaml
+usr/share/doc/handloom/examples/cluster/parallel.sh
+usr/share/doc/handloom/examples/cluster/slurm.sbatch
 usr/share/doc/handloom/examples/handloom.toml
 usr/share/doc/handloom/accelerators.md.gz
+usr/share/doc/handloom/cluster.md.gz
 usr/share/doc/handloom/data.md.gz
 usr/share/doc/handloom/install.md.gz
 usr/share/doc/handloom/operate.md.gz
+usr/share/doc/handloom/scale.md.gz
 usr/share/doc/handloom/tflite-licences.txt.gz
 usr/share/doc/handloom/README.md.gz
 usr/share/doc/handloom/changelog.Debian.gz
@@ -144,6 +150,8 @@ def contents(package, tree):
         "install": "/etc/credstore/handloom.mqtt-password",
         "operate": "`/etc/handloom/handloom.toml`",
         "accelerators": "require:NAME",
+        "cluster": "`examples/cluster/slurm.sbatch`",
+        "scale": "merge",
     }
     for guide, words in guides.items():
         text = unzipped("doc/handloom/%s.md.gz" % guide)

@@ -9,6 +9,7 @@
 )]
 
 mod check;
+mod cluster;
 mod config;
 mod help;
 mod package;

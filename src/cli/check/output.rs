@@ -6,7 +6,7 @@ use crate::config::{Config, TAKES};
 use crate::error::{CliError, Exit};
 use crate::inference::{ModelFiles, expected_identity};
 use crate::storage::mirror::{Listing, Mirror};
-use crate::storage::{Ledger, StoreError, output_dir};
+use crate::storage::{Ledger, StoreError, file_system, output_dir};
 use crate::system::disk;
 use anyhow::anyhow;
 use std::fs::{self, File};
@@ -45,7 +45,10 @@ fn folder(config: &Config, path: &Path, consequence: &str) -> CheckResults {
     } else {
         " (will be created)"
     };
-    let detail = format!("{}{new}, {free} MiB free", path.display());
+    let mut detail = format!("{}{new}, {free} MiB free", path.display());
+    if let Some(kind) = file_system::network(existing) {
+        detail = format!("{detail}; on {kind}, where the ledger uses a rollback journal");
+    }
     Ok(vec![Fine.with(detail)])
 }
 

@@ -18,13 +18,14 @@ mod checksum;
 pub mod clips;
 pub mod commands;
 mod damage;
+mod journal;
 mod log_check;
 mod no_room;
 pub mod outbox;
 pub mod parts;
 
 use super::StoreError;
-use super::atomic_file::{open_plain, refuse_odd};
+use super::atomic_file::refuse_odd;
 use super::error::LEDGER_PATH_MAX;
 use crate::messages::payloads::Timestamp;
 use checksum::META;
@@ -33,11 +34,11 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use clips::ClipRecord;
+pub(super) use journal::Journal;
 pub use outbox::{Message, OutboxLimits, PendingMessage};
 pub use parts::PartRecord;
 
@@ -120,11 +121,16 @@ impl Ledger {
     /// # Errors
     /// When the file cannot be used, is damaged or comes from another version.
     pub fn open(out: &Path) -> Result<Self, StoreError> {
+        Self::open_with(out, Journal::for_folder(out))
+    }
+
+    /// As [`Self::open`], with `journal`.
+    pub(super) fn open_with(out: &Path, journal: Journal) -> Result<Self, StoreError> {
         let path = ledger_path(out)?;
         let wrap = |source| unusable(&path, source);
-        let is_log_damaged = sync_log(&path)?;
-        let mut db = Connection::open(&path).map_err(wrap)?;
-        prepare(&mut db).map_err(|source| match no_room::quota(&db, &source) {
+        let is_log_damaged = journal::sync_log(&path)?;
+        let mut db = journal.connect(&path).map_err(wrap)?;
+        prepare(&mut db, journal).map_err(|source| match no_room::quota(&db, &source) {
             Some(quota) => StoreError::write(&path)(quota),
             None => wrap(source),
         })?;
@@ -137,6 +143,10 @@ impl Ledger {
         let version = version(&db).map_err(wrap)?;
         if version != SCHEMA_VERSION {
             return Err(foreign(&path, version));
+        }
+        if journal != Journal::WriteAhead {
+            let path = path.display();
+            tracing::info!(%path, "a network file system: the ledger uses a rollback journal");
         }
         let ledger = Self::new(path, db)?;
         ledger.drop_damaged()?;
@@ -408,27 +418,10 @@ fn ledger_path(out: &Path) -> Result<PathBuf, StoreError> {
     Ok(path)
 }
 
-/// Makes the end of the write-ahead log durable. A process that is killed during a commit may leave a log that is
-/// complete and not synced. Its transaction counts as committed from here on and must survive a power cut. Returns
-/// whether the log has transactions that SQLite drops without a word, because something before them has changed.
-fn sync_log(path: &Path) -> Result<bool, StoreError> {
-    let log = path.with_file_name(format!("{LEDGER_NAME}-wal"));
-    let checked = open_plain(&log).and_then(|file| {
-        file.sync_all()?;
-        log_check::loses_transactions(file)
-    });
-    match checked {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        checked => checked.map_err(StoreError::write(&log)),
-    }
-}
-
 /// Sets up the connection and creates the tables of a new file.
-fn prepare(db: &mut Connection) -> rusqlite::Result<()> {
+fn prepare(db: &mut Connection, journal: Journal) -> rusqlite::Result<()> {
     db.busy_timeout(BUSY_TIMEOUT)?;
-    db.pragma_update(None, "journal_mode", "WAL")?;
-    // A commit returns when the log is on the medium.
-    db.pragma_update(None, "synchronous", "FULL")?;
+    journal.set(db)?;
     db.pragma_update(None, "journal_size_limit", 8 << 20)?;
     // A page with a bad structure is an error, not another value.
     db.pragma_update(None, "cell_size_check", true)?;

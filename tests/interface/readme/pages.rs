@@ -10,7 +10,7 @@ pub(crate) struct Page {
 }
 
 /// Every page.
-pub(crate) const PAGES: [Page; 7] = [
+pub(crate) const PAGES: [Page; 9] = [
     README,
     DATA,
     Page {
@@ -19,6 +19,14 @@ pub(crate) const PAGES: [Page; 7] = [
     },
     MODELS,
     SYSTEMD,
+    Page {
+        path: "systemd/cluster/README.md",
+        text: include_str!("../../../systemd/cluster/README.md"),
+    },
+    Page {
+        path: "systemd/cluster/scale.md",
+        text: include_str!("../../../systemd/cluster/scale.md"),
+    },
     Page {
         path: "tests/README.md",
         text: include_str!("../../README.md"),
