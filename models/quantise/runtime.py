@@ -6,6 +6,8 @@ import platform
 import numpy as np
 
 LIBRARY = pathlib.Path(__file__).resolve().parent.parent / "fetched" / platform.machine() / "libtensorflowlite_c.so"
+# XNNPACK's flag: half-precision arithmetic, emulated where the processor or the kernels lack it.
+FORCE_FP16 = 4
 TYPES = {1: np.float32, 9: np.int8}
 POINTER, INT = ctypes.c_void_p, ctypes.c_int
 
@@ -53,7 +55,7 @@ def _load(path):
 class Model:
     """A model in memory; called with a float picture it gives the outputs by name, as floats."""
 
-    def __init__(self, content, library=LIBRARY):
+    def __init__(self, content, flags=0, library=LIBRARY):
         self.call = _load(library)
         # The library reads the weights where they lie.
         self.content = content
@@ -61,6 +63,7 @@ class Model:
         self.call("InterpreterOptionsSetNumThreads", options, 1)
         xnnpack = self.call("XNNPackDelegateOptionsDefault")
         xnnpack.threads = 1
+        xnnpack.flags |= flags
         self.call("InterpreterOptionsAddDelegate", options, self.call("XNNPackDelegateCreate", ctypes.byref(xnnpack)))
         self.interpreter = self.call("InterpreterCreate", self.call("ModelCreate", content, len(content)), options)
         if not self.interpreter or self.call("InterpreterAllocateTensors", self.interpreter) != 0:
