@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares pairs of models with the f32 pair over clips and pictures, beside what one grey level of noise changes.
 
-usage: models/quantise/accuracy.py FOLDER... [--pair NAME=PALM,HAND]... [--every N] [--shared DIR]
+usage: models/quantise/run.sh models/quantise/accuracy.py FOLDER... [--pair NAME=PALM,HAND]... [--every N] [--shared DIR]
 
 PALM and HAND are files, in models/fetched unless they have a folder; `:fp16` after a file forces half-precision
 arithmetic. Without --pair it compares the pairs that are shipped. The models run in TensorFlow Lite 2.17.1 on one thread.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes the int8 hand models from the pinned f16 model and hand.json, and checks their SHA-256.
+"""Makes the int8 hand models and a smaller f32 one from the pinned f16 model and hand.json, and checks their SHA-256.
 
-usage: models/quantise/build.py [--models DIR] [--into DIR]
+usage: models/quantise/run.sh models/quantise/build.py [--models DIR] [--into DIR]
 
 Every machine makes the same bytes: quantiser.py says why. Safe to repeat.
 Needs Python 3.9 or newer with the packages of requirements.txt; `make models-int8` fetches them.
@@ -17,6 +17,7 @@ import numpy as np
 
 from flatbuffer import pack, read
 from graph import fold
+from prune import prune
 from quantiser import equalise, move_heads, quantise
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -28,15 +29,29 @@ def numbers(entry):
     return {key: np.asarray(value, kinds.get(key, "f8")) for key, value in entry.items()}
 
 
-def build(source, data, recipe):
-    """The bytes of the model that `recipe`, an entry of data["files"], asks for."""
+def quantised(source, data, recipe):
+    """The int8 model that `recipe` asks for, with all channels."""
     layers = [numbers(entry) for entry in data["layers"]]
     model = read(source)
     fold(model)
     equalise(model, {number: layer["maxima"] for number, layer in enumerate(layers) if "maxima" in layer})
     quantise(model, layers, numbers(data["picture"]), recipe["float_operators"], recipe["integer_input"])
     move_heads(model, numbers(recipe["heads"]))
-    return pack(model)
+    return model
+
+
+def build(source, data, recipe):
+    """The file that `recipe`, an entry of data["files"], asks for, and the SHA-256 of its steps."""
+    hashes = {}
+    if "heads" in recipe:
+        model = quantised(source, data, recipe)
+        hashes["unpruned_sha256"] = hashlib.sha256(pack(model)).hexdigest()
+    else:
+        model = read(source)
+        fold(model)
+    prune(model, before_heads="heads" in recipe)
+    content = pack(model)
+    return content, {**hashes, "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def write(target, content):
@@ -64,12 +79,12 @@ def main():
         sys.exit("quantise: %s has SHA-256 %s, hand.json is made for %s" % (source, found, data["source_sha256"]))
     for name, recipe in data["files"].items():
         target = (args.into or args.models) / name
-        content = build(source, data, recipe)
-        made = hashlib.sha256(content).hexdigest()
-        if made != recipe["sha256"]:
-            sys.exit("quantise: %s came out with SHA-256 %s, pinned is %s; nothing was written" % (name, made, recipe["sha256"]))
+        content, made = build(source, data, recipe)
+        for step, found in made.items():
+            if found != recipe[step]:
+                sys.exit("quantise: %s came out with %s %s, pinned is %s; nothing was written" % (name, step, found, recipe[step]))
         write(target, content)
-        print("quantise: %s is made, SHA-256 %s" % (target, made))
+        print("quantise: %s is made, SHA-256 %s" % (target, made["sha256"]))
 
 
 if __name__ == "__main__":

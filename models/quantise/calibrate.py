@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures on clips of hands what build.py needs, and writes it to hand.json: no picture, numbers alone.
 
-usage: models/quantise/calibrate.py CLIPS [--shared DIR] [--out FILE]
+usage: models/quantise/run.sh models/quantise/calibrate.py CLIPS [--shared DIR] [--out FILE]
 
 CLIPS is a folder of videos. Do not use clips whose results are to be judged. The last digits depend on the processor's
 float kernels: what counts is the file, not the run.
@@ -25,7 +25,8 @@ from runtime import Model
 
 SOURCE = "hand_landmark_full.tflite"
 FILES = {"hand_int8_cpu.tflite": {"float_operators": 2, "integer_input": False},
-         "hand_int8_npu.tflite": {"float_operators": 0, "integer_input": True}}
+         "hand_int8_npu.tflite": {"float_operators": 0, "integer_input": True},
+         "hand_landmark_pruned.tflite": {}}
 BINS = 4096
 
 
@@ -208,12 +209,14 @@ def main():
     data = {"source": SOURCE, "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(), "files": {},
             "picture": picture, "layers": layers}
     for name, recipe in FILES.items():
-        model = equalised()
-        quantise(model, layers, picture, **recipe)
-        data["files"][name] = {**recipe, "heads": head_offsets(folded(), model, spread(crops, 200))}
+        data["files"][name] = dict(recipe)
+        if recipe:
+            model = equalised()
+            quantise(model, layers, picture, **recipe)
+            data["files"][name]["heads"] = head_offsets(folded(), model, spread(crops, 200))
     data = json.loads(text(data))
-    for name, recipe in data["files"].items():
-        recipe["sha256"] = hashlib.sha256(build(source, data, recipe)).hexdigest()
+    for recipe in data["files"].values():
+        recipe.update(build(source, data, recipe)[1])
     args.out.write_text(text(data) + "\n", encoding="utf-8")
     print("quantise: %s holds the numbers of %d pictures of hands" % (args.out, len(crops)))
 

@@ -70,7 +70,8 @@ class _Reader:
         if kind == "string":
             return bytes(self.data[start + 4:start + 4 + length])
         if kind in VECTORS:
-            return np.frombuffer(self.data, VECTORS[kind], length, start + 4)
+            values = np.frombuffer(self.data, VECTORS[kind], length, start + 4)
+            return values.tolist() if kind == "[i32]" else values
         return [self.table(kind[1:-1], self.follow(start + 4 + 4 * i)) for i in range(length)]
 
     def table(self, name, at):

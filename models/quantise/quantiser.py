@@ -52,8 +52,10 @@ def channel_factors(model, maxima):
 
 
 def equalise(model, maxima):
-    """Multiplies channels by their factors and divides the next operator's weights by them: the same function, but for
-    rounding, of a model whose channels share a scale better."""
+    """Multiplies channels by their factors and divides the next operator's weights by them: channels share a scale better.
+
+    The function stays the same, but for rounding, until a channel of a ReLU6 exceeds RELU6_MARGIN times its maximum.
+    """
     factors = channel_factors(model, maxima)
     for operator in model.subgraphs[0].operators:
         kind = code(model, operator)
