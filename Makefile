@@ -151,3 +151,4 @@ test-boot: deb ## the .deb on a booted Debian 12: install, work, kills, hang, re
 
 test-qemu: build ## the arm64 .deb of `make cross` in an arm64 Debian 12 under qemu-user: one clip, numbers compared; needs root
 	tests/boot/arm64.sh
+	tests/models/int8_arm64.sh
