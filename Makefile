@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert setup-package build demo test test-jobs test-rest test-quick test-package test-package-release test-gpu test-vm test-slurm test-ssh test-kubernetes test-long test-train test-interop lint deny fuzz bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
+.PHONY: help setup setup-litert setup-package models-int8 build demo test test-int8 test-jobs test-rest test-quick test-package test-package-release test-gpu test-vm test-slurm test-ssh test-kubernetes test-long test-train test-interop lint deny fuzz bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
 CARGO ?= cargo
 SHARED ?= ../shared
 BASELINE ?= target/baseline.json
@@ -13,7 +13,7 @@ endif
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 21
 
 setup: ## system packages, TFLite library and models: pinned, checked by hash, safe to repeat
 	@bash models/setup.sh
@@ -24,6 +24,9 @@ setup-litert: setup ## LiteRT as well: its CPU kernels give MediaPipe's numbers,
 setup-package: setup ## what `make deb` and `make test-package` need besides: lintian and dpkg-dev
 	@bash models/setup.sh package
 
+models-int8: setup ## the int8 hand models, and the f32 one without unused channels, from the pinned one: equal bytes everywhere
+	@models/quantise/run.sh models/quantise/build.py
+
 build: setup ## target/release/handloom, runnable in place from any folder
 	$(CARGO) build --release --locked
 
@@ -32,9 +35,13 @@ demo: build ## draw hands, process them, show the table and a picture
 
 test: setup ## formatting, lints, all tests, and then the package
 	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory test-int8
 	$(CARGO) test --locked --no-run
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-jobs test-rest
 	@$(MAKE) --no-print-directory test-package
+
+test-int8: ## the int8 models come out the same twice and as pinned, and compute what they should; seconds
+	@models/quantise/run.sh tests/models/int8.py
 
 # Side by side: a long test of one leaves a core to the other.
 test-jobs:
@@ -155,3 +162,4 @@ test-boot: deb ## the .deb on a booted Debian 12: install, work, kills, hang, re
 
 test-qemu: build ## the arm64 .deb of `make cross` in an arm64 Debian 12 under qemu-user: one clip, numbers compared; needs root
 	tests/boot/arm64.sh
+	tests/models/int8_arm64.sh

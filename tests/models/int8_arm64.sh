@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Makes the int8 models in an arm64 Debian 12 under qemu-user, on two processors, and runs tests/models/int8.py there.
+# usage: tests/models/int8_arm64.sh      as root; needs mmdebstrap, qemu-user-static, arch-test; three minutes
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+[ "$(id -u)" = 0 ] || { echo "int8_arm64: run as root: it enters a system of its own" >&2; exit 1; }
+missing=()
+for pair in mmdebstrap:mmdebstrap qemu-aarch64-static:qemu-user-static arch-test:arch-test; do
+  command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  echo "int8_arm64: installing ${missing[*]}"
+  apt-get -q update </dev/null >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+fi
+root=target/boot/python-arm64
+if [ ! -d $root/usr ]; then
+  # Extracted, not configured: nothing runs emulated until Python does.
+  mmdebstrap --quiet --mode=root --variant=extract --architectures=arm64 --aptopt='APT::Install-Recommends "false"' \
+    --include=python3,libstdc++6,libgcc-s1,zlib1g bookworm $root.part "deb ${DEBIAN_MIRROR:-http://deb.debian.org/debian} bookworm main"
+  mv $root.part $root
+fi
+if ! cmp -s models/quantise/requirements.txt $root/opt/packages/installed; then
+  rm -rf $root/opt/packages
+  python3 -m pip install --quiet --disable-pip-version-check --no-input --root-user-action ignore --no-deps --only-binary=:all: \
+    --require-hashes --platform manylinux2014_aarch64 --python-version 3.11 --implementation cp --abi cp311 \
+    --target $root/opt/packages --requirement models/quantise/requirements.txt </dev/null
+  cp models/quantise/requirements.txt $root/opt/packages/installed
+fi
+rm -rf $root/opt/models $root/opt/tests
+mkdir -p $root/opt/tests
+cp -r models $root/opt/models
+cp tests/models/int8.py $root/opt/tests/
+python3 models/fetch.py --arch aarch64 --into $root/opt/models/fetched
+cp "$(command -v qemu-aarch64-static)" $root/usr/bin/
+mkdir -p $root/proc $root/sys
+# /proc and /sys, where the models' runtime looks for processors, in a mount namespace that ends with the command.
+inside() { unshare -m --propagation private bash -c 'mount -t proc proc "$1/proc" && mount -t sysfs -o ro sysfs "$1/sys" && shift && exec chroot "$@"' inside $root $root "$@"; }
+for processor in cortex-a53 cortex-a76; do
+  echo "int8_arm64: $processor"
+  inside /usr/bin/qemu-aarch64-static -cpu $processor -E PYTHONPATH=/opt/packages:/opt/models/quantise \
+    /usr/bin/python3.11 -B -s /opt/tests/int8.py
+done
