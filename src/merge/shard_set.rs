@@ -265,7 +265,9 @@ fn folders(
         if within.is_empty() {
             return Err(MergeError::NoShard { path: path.clone() });
         }
-        within.into_iter().for_each(|path| add(path, &mut found));
+        for path in within {
+            add(path, &mut found);
+        }
     }
     let mut whole = Vec::new();
     for folder in found {

@@ -275,13 +275,11 @@ pub(crate) fn refuse_unknown(out: &Path, ledger: Option<&Ledger>) -> Result<(), 
 
 /// The first setting that differs, for people, and whether only the content of the dataset does.
 fn difference(old: &Value, new: &Value) -> (String, bool) {
-    match different_setting(old, new) {
-        Some((key, [old, new])) => (format!("{key} was {old}, now {new}"), false),
-        None => {
-            let change = "the dataset has changed; how is not known, because the ledger is missing";
-            (change.to_owned(), true)
-        }
+    if let Some((key, [old, new])) = different_setting(old, new) {
+        return (format!("{key} was {old}, now {new}"), false);
     }
+    let change = "the dataset has changed; how is not known, because the ledger is missing";
+    (change.to_owned(), true)
 }
 
 /// The first setting that differs, with its values in both. `None` when only the content of the dataset does.

@@ -103,7 +103,7 @@ fn make_shards(dataset: &Path, out: &Path, count: usize, more: &[&str]) {
 fn merge(out: &Path, shards: &[&Path], more: &[&str]) -> Run {
     let args = [Path::new("merge"), out];
     let args = args.iter().chain(shards).map(|path| path.as_os_str());
-    handloom(args.chain(more.iter().map(|arg| arg.as_ref())))
+    handloom(args.chain(more.iter().map(AsRef::as_ref)))
 }
 
 /// All that a job and a merge have in common: npz files, manifest, label map, and provenance without times.

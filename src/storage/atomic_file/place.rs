@@ -32,13 +32,13 @@ pub(crate) fn place_file(
         }
         Err(io::Error::other("its contents have changed"))
     };
-    let placed = match Folder::open(root, name).and_then(|folder| folder.link_partial(from, name)) {
-        Ok((folder, partial)) => folder.adopt_link(&partial, name, &mut check),
+    let linked = Folder::open(root, name).and_then(|folder| folder.link_partial(from, name));
+    let placed = if let Ok((folder, partial)) = linked {
+        folder.adopt_link(&partial, name, &mut check)
+    } else {
         // A link of a link, another disk, or a file system without links.
-        Err(_) => {
-            let copy = |to: &mut BufWriter<File>| io::copy(&mut source, to).map(|_| ());
-            write_checked(root, name, copy, &mut check)
-        }
+        let copy = |to: &mut BufWriter<File>| io::copy(&mut source, to).map(|_| ());
+        write_checked(root, name, copy, &mut check)
     };
     match placed {
         Err(_) if !is_same => Ok(false),

@@ -39,10 +39,12 @@ fn first_file(folder: &Path) -> PathBuf {
     files.filter(|path| path.is_file()).min().unwrap()
 }
 
+type Change = fn(&Path);
+
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn broken_shards_are_refused_with_what_makes_them_right() {
     let sharded = &*SHARDED;
-    type Change = fn(&Path);
     let cases: [(&str, i32, Change, &[&str]); 13] = [
         (
             "no-marker",
@@ -115,8 +117,8 @@ fn broken_shards_are_refused_with_what_makes_them_right() {
             65,
             |shard| {
                 edit(shard, |record| {
-                    record.settings["sequence_length"] = json!(16)
-                })
+                    record.settings["sequence_length"] = json!(16);
+                });
             },
             &["its sequence_length is 16, not 32", "--shard 1/3`"],
         ),
@@ -125,8 +127,8 @@ fn broken_shards_are_refused_with_what_makes_them_right() {
             65,
             |shard| {
                 edit(shard, |record| {
-                    record.settings["hand_model_sha256"] = json!("00")
-                })
+                    record.settings["hand_model_sha256"] = json!("00");
+                });
             },
             &["its hand_model_sha256 is \"00\", not", "--shard 1/3`"],
         ),
@@ -144,7 +146,7 @@ fn broken_shards_are_refused_with_what_makes_them_right() {
                 let first = fs::read(first.join("shard.json")).unwrap();
                 let first = ShardRecord::parse(&first).unwrap();
                 edit(shard, |record| {
-                    record.owned.insert(0, first.owned[0].clone())
+                    record.owned.insert(0, first.owned[0].clone());
                 });
             },
             &["is in the shards 0/3 and 1/3", "exactly one shard"],
@@ -186,7 +188,7 @@ fn shards_that_do_not_belong_together_are_refused() {
     // Made by other machines.
     let mixed = changed(sharded, "machines", |shard| {
         edit(shard, |record| {
-            record.processor = "aarch64 asimd".to_owned()
+            record.processor = "aarch64 asimd".to_owned();
         });
     });
     let warned = merge(&sharded.path("machines-merged"), &[&mixed], &[]).ends(0);

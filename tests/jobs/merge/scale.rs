@@ -277,20 +277,15 @@ fn shards_get_equal_work_as_long_as_there_are_enough_batches() {
     let mut dice = test_support::Dice::new(3);
     // The product of six uniform numbers is near a log-normal one.
     let mut bytes = || {
-        let factor: f64 = (0..6)
-            .map(|_| 0.5 + dice.below(1000) as f64 / 900.0)
-            .product();
-        100_000.0 * factor
+        let factors = (0..6).map(|_| 450 + dice.below(1000) as u64);
+        factors.fold(100_000, |bytes, factor| bytes * factor / 900)
     };
     let is_full = Scale::of_environment().is_some();
     let most = if is_full { 10_000_000 } else { 100_000 };
     for clips in [12_000, most] {
-        let bytes: Vec<f64> = (0..clips).map(|_| bytes()).collect();
+        let bytes: Vec<u64> = (0..clips).map(|_| bytes()).collect();
         for size in [256, 64, 16] {
-            let batches: Vec<u64> = bytes
-                .chunks(size)
-                .map(|clips| clips.iter().sum::<f64>() as u64)
-                .collect();
+            let batches: Vec<u64> = bytes.chunks(size).map(|clips| clips.iter().sum()).collect();
             for shards in [5, 50, 1000] {
                 let begun = Instant::now();
                 let mut loads = vec![0; shards];
