@@ -321,7 +321,7 @@ pub struct RunConfig {
     #[arg(id = "run.workers", long = "workers", value_name = "N", value_parser = whole::<usize>(1, 256))]
     pub workers: Option<usize>,
     /// Process the clips of one shard, INDEX/COUNT from 0/COUNT, into OUT/shard-INDEX-of-COUNT; `handloom merge` joins
-    /// the shards. auto: the shard that Slurm, Kubernetes or the like names
+    /// the shards. auto: the shard that Slurm, Kubernetes or the like names; mpi: that of the rank
     #[arg(id = "run.shard", long = "shard", value_name = "I/N", env = "HANDLOOM_SHARD", hide_env_values = true, value_parser = shard)]
     pub shard: Option<ShardRequest>,
     /// software, hardware (software where none fits) or a GStreamer element; only software is proven exact

@@ -27,8 +27,8 @@ FAILURES = "batch.kubernetes.io/job-index-failure-count"
 PACKAGE_FOLDER = os.environ.get("PACKAGES", "target/deb")
 IMAGE = "localhost/handloom:test"
 LIMIT = "256Mi"
-# Less than the program needs: the kernel kills it, or its first decoder process, which stops the job with 74.
-SCANT = "12Mi"
+# Less than the real models need: the kernel kills the program, or its first decoder process, which stops the job with 74.
+SCANT = "24Mi"
 USER = 1000
 
 
