@@ -44,8 +44,8 @@ in place; or class folders, a table of clips, or another corpus: see --format. -
   run.json               settings, models, versions
 Equal input and settings give equal bytes, whatever --workers is.
 
-With --shard I/N only the clips of one shard are processed, into DIR/shard-I-of-N, which appears when
-it is whole. Run it on N machines with one DIR, then join the shards with `handloom merge`.
+With --shard I/N only the clips of one shard are processed, into DIR/shard-I-of-N, which appears
+when it is whole. Run it on N machines with one DIR, then join the shards with `handloom merge`.
 
 A clip that cannot be used is recorded, and the job continues. After an interruption (Ctrl-C, power
 cut, full disk) the same command resumes the job. Progress is a bar on a terminal and JSON lines on
