@@ -167,7 +167,7 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     let mut config = args.config();
     config.resolve_shard()?;
     if !args.list {
-        return run_job(&config, console, args.resume);
+        return run_job(&config, &console, args.resume);
     }
     let scan = config.job().scan()?;
     introduce(&console, &scan);
@@ -181,18 +181,18 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
 /// With the exit code and the message for the user.
 pub(super) fn run_job(
     config: &Config,
-    console: Console,
+    console: &Console,
     resume: ResumeArgs,
 ) -> Result<Exit, CliError> {
     let job_config = config.job();
     if let Some(shard) = job_config.shard {
-        return shard::run(config, &job_config, shard, &console, resume);
+        return shard::run(config, &job_config, shard, console, resume);
     }
     let scan = job_config.scan()?;
-    introduce(&console, &scan);
+    introduce(console, &scan);
     super::check_flags(config)?;
     job_config.check_decoder()?;
-    let (report, observer) = run_in_folder(config, &job_config, &scan, &console, resume, &[])?;
+    let (report, observer) = run_in_folder(config, &job_config, &scan, console, resume, &[])?;
     if report.outcome == RunOutcome::Stopped {
         return Ok(conclude_stopped(&observer, &scan, &report));
     }
