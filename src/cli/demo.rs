@@ -125,7 +125,7 @@ pub fn run(args: &DemoArgs) -> Result<Exit, CliError> {
         rescan: false,
         retry_failed: false,
     };
-    process::run_job(&config, Console::new(ProgressKind::Bar), fresh)?;
+    process::run_job(&config, &Console::new(ProgressKind::Bar), fresh)?;
 
     let image = args.out.join(SHEET_NAME);
     let sheet = sheet(&result, Some(&DatasetSource::open(&dataset, None, None)?))?;

@@ -47,8 +47,8 @@ in place; or class folders, a table of clips, or another corpus: see --format. -
   run.json               settings, models, versions
 Equal input and settings give equal bytes, whatever --workers is.
 
-With --shard I/N only the clips of one shard are processed, into DIR/shard-I-of-N, which appears when
-it is whole. Run it on N machines with one DIR, then join the shards with `handloom merge`.
+With --shard I/N only the clips of one shard are processed, into DIR/shard-I-of-N, which appears
+when it is whole. Run it on N machines with one DIR, then join the shards with `handloom merge`.
 
 A clip that cannot be used is recorded, and the job continues. After an interruption (Ctrl-C, power
 cut, full disk) the same command resumes the job. Progress is a bar on a terminal and JSON lines on
@@ -181,7 +181,7 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     }
     Config::check_attempts(args.max_attempts)?;
     if !args.list {
-        return run_job(&config, console, args.resume);
+        return run_job(&config, &console, args.resume);
     }
     let scan = config.job().scan()?;
     introduce(&console, &scan);
@@ -195,18 +195,18 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
 /// With the exit code and the message for the user.
 pub(super) fn run_job(
     config: &Config,
-    console: Console,
+    console: &Console,
     resume: ResumeArgs,
 ) -> Result<Exit, CliError> {
     let job_config = config.job();
     if let Some(shard) = job_config.shard {
-        return shard::run(config, &job_config, shard, &console, resume);
+        return shard::run(config, &job_config, shard, console, resume);
     }
     let scan = job_config.scan()?;
-    introduce(&console, &scan);
+    introduce(console, &scan);
     super::check_flags(config)?;
     job_config.check_decoder()?;
-    let (report, observer) = run_in_folder(config, &job_config, &scan, &console, resume, &[])?;
+    let (report, observer) = run_in_folder(config, &job_config, &scan, console, resume, &[])?;
     if report.outcome == RunOutcome::Stopped {
         return Ok(conclude_stopped(&observer, &scan, &report));
     }

@@ -39,7 +39,7 @@ impl TryFrom<Parts> for ShardIndex {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShardError {
     /// It has another form.
-    #[error("write INDEX/COUNT, as 0/4 for the first of four shards, or auto")]
+    #[error("allowed are auto and INDEX/COUNT, as 0/4 for the first of four shards")]
     Form,
     /// There are no shards.
     #[error("a job has at least one shard: 0/1")]
@@ -179,7 +179,7 @@ mod tests {
             "a job has at least one shard: 0/1"
         );
         for text in ["", "1", "/", "1/", "+1/4", "-1/4", "1 / 4", "1/4/5", "a/b"] {
-            assert!(read(text).unwrap_err().starts_with("write"), "{text}");
+            assert!(read(text).unwrap_err().starts_with("allowed"), "{text}");
         }
         let json = serde_json::to_string(&read("1/3").unwrap()).unwrap();
         assert_eq!(json, r#"{"index":1,"count":3}"#);

@@ -61,12 +61,11 @@ pub fn plan_sha256(plan: &Plan, clip_key: impl Fn(usize) -> String) -> String {
     let mut line = |line: serde_json::Value| hasher.update(format!("{line}\n").as_bytes());
     let mut position = 0;
     for record in &plan.records {
-        let (state, decides) = match &record.skipped {
-            Some((state, reason)) => (Some(state.name()), reason.clone()),
-            None => {
-                position += 1;
-                (None, clip_key(position - 1))
-            }
+        let (state, decides) = if let Some((state, reason)) = &record.skipped {
+            (Some(state.name()), reason.clone())
+        } else {
+            position += 1;
+            (None, clip_key(position - 1))
         };
         let (gloss, id) = (&*record.gloss, record.video_id.as_deref());
         line(json!([gloss, id, record.instance, state, decides]));
