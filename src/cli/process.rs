@@ -16,6 +16,7 @@ use crate::job::{
     self, ClipEvent, DatasetScan, Job, JobContext, JobObserver, JobReport, skip_reason, states,
     tenths,
 };
+use crate::selection::with_precision;
 use crate::sequence::SequenceSpec;
 use crate::sequence::options::NamedChoice;
 use crate::storage::SharedLedger;
@@ -308,6 +309,7 @@ impl JobObserver for ConsoleObserver {
             return self.console.warn(&format!("{event}; {}", event.action()));
         };
         let json = json!({"event": "backend", "name": name, "reason": reason});
+        let json = with_precision(json, name);
         self.console.report(&event.to_string(), &json);
         if *is_second_best {
             self.console.warn(&format!("{reason}; {name} runs instead"));
