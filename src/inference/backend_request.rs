@@ -125,8 +125,12 @@ pub(super) fn identity(request: &BackendRequest, chosen: &ChosenBackend) -> Valu
         return mixed;
     }
     match (&request.preference, &request.recorded) {
-        // The earlier results allow any backend; the manifest names that of each clip.
-        (preference, Some(known)) if preference.is_open() && backend_of(known).is_none() => {
+        // The earlier results allow any backend that computes in 32 bits; the manifest names that of each clip.
+        (preference, Some(known))
+            if preference.is_open()
+                && backend_of(known).is_none()
+                && !chosen.spec.is_reduced() =>
+        {
             return known.clone();
         }
         _ => {}
@@ -250,6 +254,10 @@ mod tests {
                 "{preference}"
             );
         }
+        // Nor with results of which several backends made parts.
+        let any = json!("any within 0.0005 of cpu");
+        assert_eq!(identity(&request("fast", Some(&any)), &cpu), any);
+        assert_eq!(identity(&request("fast", Some(&any)), &int8), of_int8);
         let known = cpu_identity(None);
         let expected = |preference: &str| expected_identity(&request(preference, None), &known);
         assert_ne!(expected("require:cpu:int8"), known);

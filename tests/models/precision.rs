@@ -435,22 +435,3 @@ fn accuracy_is_measured_on_any_clips_and_images() {
         .ends(66)
         .says(&["nowhere"]);
 }
-
-#[test]
-fn temporary_dump() {
-    let Some(folder) = std::env::var_os("DUMP") else {
-        return;
-    };
-    for (seed, frame) in [10, 20, 30, 40, 15, 25, 35, 45].into_iter().enumerate() {
-        let frame = signing_scene(seed as u64, frame, 480, 360);
-        let path = Path::new(&folder).join(format!("{seed}.png"));
-        image::save_buffer(
-            path,
-            frame.pixels(),
-            480,
-            360,
-            image::ExtendedColorType::Rgb8,
-        )
-        .unwrap();
-    }
-}
