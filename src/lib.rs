@@ -122,6 +122,8 @@
 //! | segmenter | the rules that find where a sign begins and ends in a camera's frames |
 //! | backend | what runs the models: `cpu`, `litert:cpu`, `litert:gpu`, a delegate |
 //! | accelerator | a backend other than the CPU |
+//! | reduced precision | arithmetic in fewer than 32 bits: fp16, or int8 for the hand model; by request only |
+//! | published error | how far a backend of reduced precision is from the CPU in real clips, by `models/README.md` |
 //! | agreement check | the comparison of a backend's landmarks with the CPU's on built-in images |
 //! | mirror | a second folder, on another disk, that gets a copy of every sealed file |
 //! | fault | a problem that an operator should see: a message on the channel `fault` |

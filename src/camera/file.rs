@@ -118,7 +118,10 @@ impl FileCamera {
     }
 
     /// The image, if the file begins like a PNG or JPEG image.
-    fn still(&self) -> Result<Option<RgbFrame>, CameraError> {
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is an image of another kind.
+    pub fn still(&self) -> Result<Option<RgbFrame>, CameraError> {
         let unreadable = |reason: String| CameraError::NoFile {
             path: self.path.display().to_string(),
             reason,

@@ -1,6 +1,8 @@
 //! `handloom bench`: how fast each backend runs the models here, how well it agrees with the CPU, how fast the decoders
 //! are, and the clips per minute to expect from both.
 
+mod accuracy;
+
 use crate::cli::BackendArgs;
 use crate::cli::progress::print_line;
 use crate::config::Config;
@@ -13,7 +15,7 @@ use crate::inference::{
     BenchmarkOptions, Hardware, ModelFiles, SelectionContext, ShutdownFlag, benchmark_all,
 };
 use crate::selection::{
-    BackendChoice, BackendMetrics, BackendPreference, BenchmarkOutcome, CPU, choose,
+    BackendChoice, BackendMetrics, BackendPreference, BenchmarkOutcome, CPU, Tolerance, choose,
 };
 use crate::system::Sensors;
 use crate::video::clip::{VideoClip, VideoOptions};
@@ -30,15 +32,16 @@ pub(super) const BENCH_ABOUT: &str = "\
 Measure the backends that could run the models here, and the decoders.
 
 Every usable backend runs both models on built-in images in a process of its own, first with one
-worker, then with all. Its landmarks are compared with the CPU's: neither `auto` nor `fastest`
-chooses a backend that disagrees. Backends that cannot be used are listed; `handloom check` says
+worker, then with all. Its landmarks are compared with the CPU's: neither `auto` nor `fastest` nor
+`fast` chooses a backend that disagrees. Backends that cannot be used are listed; `handloom check` says
 how to fix them. Let nothing else run meanwhile, and let the device be as warm as it will be at
 work.
 
 Examples:
   handloom bench                                         some seconds for each backend
   handloom bench --seconds 30 --json                     for a record
-  handloom bench --delegate-library /opt/npu/libnpu_delegate.so --delegate-palm palm_int8.tflite";
+  handloom bench --accuracy my-clips                     each backend's error on your own clips
+  handloom bench --delegate-library /opt/npu/libnpu_delegate.so --delegate-hand hand_int8_npu.tflite";
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -49,9 +52,15 @@ pub struct BenchArgs {
     /// Clips processed at the same time [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(1, 256))]
     pub workers: Option<usize>,
-    /// Print one JSON object
+    /// Print one JSON object; with --accuracy, one a line
     #[arg(long)]
     pub json: bool,
+    /// Compare the landmarks of all backends with the CPU's in the clips and images below DIR, instead of the speed
+    #[arg(long, value_name = "DIR")]
+    pub accuracy: Option<PathBuf>,
+    /// With --accuracy: use each Nth frame of a clip
+    #[arg(long, value_name = "N", default_value = "15", requires = "accuracy", value_parser = whole::<u64>(1, 100_000))]
+    pub every: u64,
     /// The models, and what runs them.
     #[command(flatten)]
     pub backend: BackendArgs,
@@ -87,7 +96,7 @@ struct BenchReport<'a> {
     hardware: String,
     workers: usize,
     seconds: f64,
-    tolerance: f32,
+    tolerance: Tolerance,
     preference: String,
     outcomes: Vec<BenchmarkOutcome>,
     tried: Vec<&'a BackendCandidate>,
@@ -98,7 +107,8 @@ struct BenchReport<'a> {
     /// Frames per second of the decoder that jobs use.
     default_decoder_rate: Option<f64>,
     choice: Result<BackendChoice, String>,
-    fastest: Result<BackendChoice, String>,
+    /// What `fastest` and `fast` would choose.
+    fastest: [Result<BackendChoice, String>; 2],
     /// Before and after, degrees Celsius.
     temperatures: [Option<f64>; 2],
 }
@@ -108,12 +118,15 @@ struct BenchReport<'a> {
 /// # Errors
 /// When the models cannot be used or a required accelerator does not work.
 pub fn run(args: &BenchArgs) -> Result<Exit, CliError> {
+    if let Some(folder) = &args.accuracy {
+        return accuracy::run(args, folder);
+    }
     let config = args.config();
     let (request, models) = (config.backend_request(), config.model_paths());
     ModelFiles::load(&models)?;
     let hardware = Hardware::here();
     let workers = config.workers();
-    let all = candidates::all(&request.delegate, &hardware);
+    let all = candidates::all(&request.delegate, &models, &hardware);
     let cpu = BackendCandidate::cpu();
     let named = request.preference.name();
     let (usable, not_tried): (Vec<&BackendCandidate>, Vec<&BackendCandidate>) = all
@@ -151,12 +164,8 @@ pub fn run(args: &BenchArgs) -> Result<Exit, CliError> {
         seconds: options.seconds,
         tolerance: request.tolerance,
         preference: request.preference.to_string(),
-        fastest: choose(
-            &BackendPreference::Fastest,
-            &outcomes,
-            request.tolerance,
-            None,
-        ),
+        fastest: [BackendPreference::Fastest, BackendPreference::Fast]
+            .map(|preference| choose(&preference, &outcomes, request.tolerance, None)),
         choice: choose(&request.preference, &outcomes, request.tolerance, None),
         outcomes,
         tried,
@@ -210,18 +219,19 @@ impl BenchReport<'_> {
             json!({"name": decoder.name, "codec": codec, "frames_per_s": rate, "reason": reason})
         }).collect();
         let [before, after] = self.temperatures;
+        let [fastest, fast] = self.fastest.each_ref().map(|choice| choice.as_ref().ok());
         json!({
             "hardware": self.hardware, "workers": self.workers, "seconds": self.seconds,
             "backends": backends, "not_tried": not_tried, "decoders": decoders,
-            "choice": self.choice.as_ref().ok(), "fastest": self.fastest.as_ref().ok(), "refusal": self.choice.as_ref().err(),
+            "choice": self.choice.as_ref().ok(), "fastest": fastest, "fast": fast, "refusal": self.choice.as_ref().err(),
             "temperature_c": {"before": before, "after": after},
         })
     }
 
     fn text(&self) -> String {
         let mut lines = vec![format!(
-            "{:<12} {:>8} {:>8} {:>9} {:>10} {:>9} {:>9} {:>9}  agreement with the CPU",
-            "backend", "palm ms", "hand ms", "images/s", "clips/min", "median", "99 %", "largest"
+            "{:<15} {:>8} {:>8} {:>9} {:>10} {:>9} {:>9} {:>9}  agreement with the CPU",
+            "backend", "palm ms", "hand ms", "images/s", "clips/min", "median", "x,y 95 %", "99 %"
         )];
         lines.extend(self.outcomes.iter().map(|outcome| self.row(outcome)));
         lines.push(String::new());
@@ -248,14 +258,17 @@ impl BenchReport<'_> {
                 names.join(", ")
             ));
         }
-        if let Ok(BackendChoice { name, reason, .. }) = &self.choice {
-            lines.push(format!("\n{} chooses {name}: {reason}", self.preference));
-        }
-        if let (true, Ok(choice)) = (self.preference != "fastest", &self.fastest) {
-            lines.push(format!(
-                "fastest chooses {}: {}",
-                choice.name, choice.reason
-            ));
+        lines.push(String::new());
+        let chosen = [&self.choice, &self.fastest[0], &self.fastest[1]];
+        for (preference, choice) in [&self.preference, "fastest", "fast"].iter().zip(chosen) {
+            let line = choice.as_ref().map(|choice| {
+                format!(
+                    "{preference} chooses {}: {}",
+                    choice.name,
+                    choice.explanation()
+                )
+            });
+            lines.extend(line.ok().filter(|line| !lines.contains(line)));
         }
         lines.join("\n")
     }
@@ -264,24 +277,24 @@ impl BenchReport<'_> {
         let name = &outcome.name;
         let metrics = match &outcome.result {
             Ok(metrics) => metrics,
-            Err(reason) => return format!("{name:<12} does not work: {reason}"),
+            Err(reason) => return format!("{name:<15} does not work: {reason}"),
         };
         let clips = self.clips_per_min(outcome);
         let clips = clips.map_or_else(|| "-".to_owned(), |n| format!("{n:.0}"));
         let agreement = &metrics.agreement;
-        let ([median, p99, max], verdict) = if name == CPU {
+        let ([median, p95, p99], verdict) = if name == CPU {
             (["-"; 3].map(str::to_owned), "reference".to_owned())
         } else {
-            let mismatch = agreement.mismatch(self.tolerance);
+            let mismatch = agreement.mismatch(self.tolerance, metrics.is_reduced);
             (
-                [agreement.median, agreement.p99, agreement.max].map(difference),
+                [agreement.median, agreement.xy_p95, agreement.p99].map(difference),
                 mismatch.unwrap_or_else(|| "agrees".to_owned()),
             )
         };
         let nodes = metrics.nodes.as_ref();
         let nodes = nodes.map_or_else(String::new, |nodes| format!("; {nodes}"));
         format!(
-            "{name:<12} {:>8.2} {:>8.2} {:>9.1} {clips:>10} {median:>9} {p99:>9} {max:>9}  {verdict}{nodes}",
+            "{name:<15} {:>8.2} {:>8.2} {:>9.1} {clips:>10} {median:>9} {p95:>9} {p99:>9}  {verdict}{nodes}",
             metrics.palm_ms, metrics.hand_ms, metrics.images_per_s
         )
     }
@@ -399,29 +412,33 @@ mod tests {
 
     #[test]
     fn the_cpu_is_the_reference_and_zero_is_zero() {
-        let metrics = |max| BackendMetrics {
+        let metrics = |p99| BackendMetrics {
             palm_ms: 9.5,
             hand_ms: 8.0,
             images_per_s: 40.0,
             workers: 2,
             nodes: None,
             is_partial: false,
+            is_reduced: false,
             agreement: Agreement {
                 images: 8,
                 landmarks: 210,
-                max,
+                p99,
                 ..Agreement::default()
             },
         };
-        let outcome = |name: &str, max| BenchmarkOutcome {
+        let outcome = |name: &str, p99| BenchmarkOutcome {
             name: name.to_owned(),
-            result: Ok(metrics(max)),
+            result: Ok(metrics(p99)),
         };
         let report = BenchReport {
             hardware: String::new(),
             workers: 2,
             seconds: 1.0,
-            tolerance: 1e-3,
+            tolerance: Tolerance {
+                exact: 1e-3,
+                fast: 2.3e-3,
+            },
             preference: "auto".to_owned(),
             outcomes: vec![outcome(CPU, 0.0), outcome("custom", 2e-4)],
             tried: Vec::new(),
@@ -430,7 +447,7 @@ mod tests {
             decoders: Vec::new(),
             default_decoder_rate: None,
             choice: Err(String::new()),
-            fastest: Err(String::new()),
+            fastest: [const { Err(String::new()) }; 2],
             temperatures: [None; 2],
         };
         let text = report.text();

@@ -166,10 +166,11 @@ pub(super) fn backend(text: &str) -> Result<BackendPreference, String> {
             return recipe(&name);
         }
         let is_meant = |known: &&&str| known.rsplit(':').next() == Some(&name);
-        let hint = BACKENDS.iter().find(is_meant);
+        let exact = BACKENDS.iter().find(|known| **known == text);
+        let hint = exact.or_else(|| BACKENDS.iter().find(is_meant));
         let hint = hint.map_or_else(String::new, |n| format!("; did you mean require:{n}?"));
         let names = BACKENDS.join(", ");
-        format!("allowed are auto, cpu, fastest, require:NAME and prefer:NAME, where NAME is one of {names}{hint}")
+        format!("allowed are auto, cpu, fastest, fast, require:NAME and prefer:NAME, where NAME is one of {names}{hint}")
     })
 }
 
@@ -263,14 +264,16 @@ mod tests {
         let good = [
             "auto",
             "fastest",
+            "fast",
             "cpu",
+            "require:cpu:int8",
             "require:litert:gpu",
             "prefer:litert:cpu",
             "require:custom",
         ];
         check(
             backend,
-            "litert:cpu, litert:gpu, custom",
+            "litert:cpu, litert:gpu, cpu:fp16,",
             &good,
             &["prefer:", "best", ""],
         );
@@ -278,6 +281,17 @@ mod tests {
             let refused = backend(text).unwrap_err();
             assert!(
                 refused.ends_with("did you mean require:litert:gpu?"),
+                "{refused}"
+            );
+        }
+        for (text, meant) in [
+            ("int8", "cpu:int8"),
+            ("cpu:int8", "cpu:int8"),
+            ("litert:cpu:fp16", "litert:cpu:fp16"),
+        ] {
+            let refused = backend(text).unwrap_err();
+            assert!(
+                refused.ends_with(&format!("mean require:{meant}?")),
                 "{refused}"
             );
         }

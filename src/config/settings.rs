@@ -350,16 +350,20 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct AcceleratorConfig {
     /// auto: litert:cpu where LiteRT is installed, else cpu; cpu: TensorFlow Lite; fastest: the fastest that agrees
-    /// with the CPU, measured once; require:NAME or prefer:NAME. `handloom check` lists the names and what each one
-    /// needs
+    /// with the CPU, measured once; fast: also in reduced precision, with an error below that of camera noise;
+    /// require:NAME or prefer:NAME. `handloom check` lists the names and what each one needs
     #[arg(id = "run.accelerator", long = "accelerator", overrides_with = "run.accelerator", value_name = "WHICH", default_value = "auto", env = "HANDLOOM_RUN_ACCELERATOR", hide_env_values = true, value_parser = backend)]
     #[serde(rename = "accelerator")]
     pub preference: BackendPreference,
-    /// Largest distance of a landmark from the CPU's, fractions of the image; int8 models need more
+    /// Largest distance of 99 % of the landmarks from the CPU's, fractions of the image
     // As far as the notebook's own landmarks are apart on two kinds of processors.
     #[arg(id = "run.accelerator_tolerance", long = "accelerator-tolerance", value_name = "X", default_value = "0.0005", value_parser = real::<f32>(0.0, 0.1))]
     #[serde(rename = "accelerator_tolerance")]
     pub tolerance: f32,
+    /// The same of 95 % of the landmarks, for reduced precision: fp16, int8, and a delegate's own models
+    // As far as landmarks move when each pixel changes by one grey level.
+    #[arg(id = "run.fast_tolerance", long = "fast-tolerance", value_name = "X", default_value = "0.0023", value_parser = real::<f32>(0.0, 0.1))]
+    pub fast_tolerance: f32,
     /// Longest time that an accelerator may take to start, seconds; some compile the models
     #[arg(id = "run.accelerator_timeout_s", long = "accelerator-timeout", value_name = "SECONDS", default_value = "120", value_parser = real::<f64>(0.1, 86_400.0))]
     #[serde(rename = "accelerator_timeout_s")]

@@ -11,6 +11,7 @@ use crate::inference::{BackendRequest, DelegateSpec, ModelPaths};
 use crate::job::{self, JobConfig};
 use crate::mqtt::{Settings, Tls};
 use crate::recording::capture_settings::CaptureSettings;
+use crate::selection::Tolerance;
 use crate::sequence::SequenceSpec;
 use crate::shard::ShardRequest;
 use crate::shard::environment::{self, Attempt, DetectedShard};
@@ -166,7 +167,10 @@ impl Config {
                 palm: own.palm.clone(),
                 hand: own.hand.clone(),
             },
-            tolerance: run.tolerance,
+            tolerance: Tolerance {
+                exact: run.tolerance,
+                fast: run.fast_tolerance,
+            },
             timeout: Duration::from_secs_f64(run.timeout_s),
             recorded: None,
         }

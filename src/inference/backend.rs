@@ -4,8 +4,9 @@ use super::cpu::{CpuLoadedModel, CpuModel};
 use super::delegate::{DelegateLoadedModel, DelegateModel, NodeCounts};
 use super::delegate_library::DelegateSpec;
 use super::litert::{LiteRt, LiteRtModel, LiteRtTarget};
-use super::model_files::{ModelFileError, ModelFiles};
+use super::model_files::{ModelFile, ModelFileError, ModelFiles, ModelRole};
 use crate::hand::Model;
+use crate::selection::Precision;
 use serde::{Deserialize, Serialize};
 
 /// How a backend is opened.
@@ -14,6 +15,9 @@ use serde::{Deserialize, Serialize};
 pub enum BackendSpec {
     /// TFLite's XNNPACK kernels.
     Cpu,
+    /// The same kernels, with these precisions of the palm and the hand model.
+    #[serde(rename = "cpu_reduced")]
+    CpuReduced([Precision; 2]),
     /// LiteRT, whose library is loaded at run time.
     LiteRt(LiteRtTarget),
     /// A TFLite delegate plugin.
@@ -24,7 +28,19 @@ impl BackendSpec {
     /// Whether all workers share one device; on the CPU each has an interpreter of its own.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        !matches!(self, Self::Cpu | Self::LiteRt(LiteRtTarget::Cpu))
+        matches!(self, Self::LiteRt(LiteRtTarget::Gpu) | Self::Delegate(_))
+    }
+
+    /// Whether it computes in fewer than 32 bits, or on models of its own.
+    #[must_use]
+    pub fn is_reduced(&self) -> bool {
+        match self {
+            Self::Cpu | Self::LiteRt(LiteRtTarget::Cpu | LiteRtTarget::Gpu) => false,
+            Self::CpuReduced(_) | Self::LiteRt(LiteRtTarget::CpuFp16 | LiteRtTarget::CpuInt8) => {
+                true
+            }
+            Self::Delegate(spec) => spec.palm.is_some() || spec.hand.is_some(),
+        }
     }
 }
 
@@ -51,6 +67,8 @@ pub enum LoadedModels {
     Cpu(Box<[CpuLoadedModel; 2]>),
     /// The palm and the hand model on a delegate.
     Delegate(Box<[DelegateLoadedModel; 2]>),
+    /// The palm model on the CPU, the hand model on a delegate.
+    HandDelegate(Box<(CpuLoadedModel, DelegateLoadedModel)>),
     /// The models on LiteRT.
     LiteRt(Box<(LiteRt, LiteRtTarget, ModelFiles)>),
 }
@@ -72,17 +90,38 @@ impl LoadedModels {
         let both = [&files.palm, &files.hand];
         Ok(match spec {
             BackendSpec::Cpu => {
-                let [palm, hand] = both.map(CpuLoadedModel::new);
+                let [palm, hand] = both.map(|file| CpuLoadedModel::new(file, Precision::F32));
                 Self::Cpu(Box::new([palm?, hand?]))
             }
+            BackendSpec::CpuReduced([palm, hand]) => {
+                let load = |role, precision| {
+                    let file = file_of(files, role, precision)?;
+                    CpuLoadedModel::new(&file, precision)
+                };
+                let palm = load(ModelRole::Palm, *palm)?;
+                Self::Cpu(Box::new([palm, load(ModelRole::Hand, *hand)?]))
+            }
             BackendSpec::LiteRt(target) => {
-                Self::LiteRt(Box::new((LiteRt::load(None)?, *target, files.clone())))
+                let mut files = files.clone();
+                if *target == LiteRtTarget::CpuInt8 {
+                    files.hand = files.int8(ModelRole::Hand)?;
+                }
+                Self::LiteRt(Box::new((LiteRt::load(None)?, *target, files)))
+            }
+            BackendSpec::Delegate(spec) if spec.leaves_palm_to_cpu() => {
+                let hand = DelegateLoadedModel::load(spec, &files.hand)?;
+                Self::HandDelegate(Box::new((Self::load_palm(files)?, hand)))
             }
             BackendSpec::Delegate(spec) => {
                 let [palm, hand] = both.map(|file| DelegateLoadedModel::load(spec, file));
                 Self::Delegate(Box::new([palm?, hand?]))
             }
         })
+    }
+
+    /// Loads the palm model for the CPU.
+    pub(super) fn load_palm(files: &ModelFiles) -> Result<CpuLoadedModel, BackendError> {
+        Ok(CpuLoadedModel::new(&files.palm, Precision::F32)?)
     }
 
     /// Makes an interpreter of each model. Some delegates must be opened on the thread that runs them.
@@ -107,6 +146,14 @@ impl LoadedModels {
                     models: [Box::new(palm), Box::new(hand)],
                 }
             }
+            Self::HandDelegate(loaded) => {
+                let (palm, hand) = &**loaded;
+                let (palm, hand) = (CpuModel::open(palm)?, DelegateModel::open(hand)?);
+                ModelPair {
+                    coverage: Some(DelegateCoverage::of_hand(hand.nodes())),
+                    models: [Box::new(palm), Box::new(hand)],
+                }
+            }
             Self::LiteRt(loaded) => {
                 let (runtime, target, files) = &**loaded;
                 let open = |file| LiteRtModel::new(runtime, file, *target);
@@ -116,6 +163,18 @@ impl LoadedModels {
                 }
             }
         })
+    }
+}
+
+/// The file of the model `role` that runs in `precision`.
+fn file_of(
+    files: &ModelFiles,
+    role: ModelRole,
+    precision: Precision,
+) -> Result<ModelFile, ModelFileError> {
+    match precision {
+        Precision::Int8 => files.int8(role),
+        Precision::F32 | Precision::Fp16 => Ok(files.of(role).clone()),
     }
 }
 
@@ -136,6 +195,15 @@ impl DelegateCoverage {
             text: format!("{palm} of the palm model and {hand} of the hand model"),
             is_partial: palm.taken < palm.total || hand.taken < hand.total,
             is_empty: palm.taken + hand.taken == 0,
+        }
+    }
+
+    /// The coverage where the palm model is not the delegate's work.
+    fn of_hand(hand: NodeCounts) -> Self {
+        Self {
+            text: format!("{hand} of the hand model"),
+            is_partial: hand.taken < hand.total,
+            is_empty: hand.taken == 0,
         }
     }
 }

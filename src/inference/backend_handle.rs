@@ -7,7 +7,7 @@ use super::{
     SharedDevice, lock, model_files,
 };
 use crate::hand::{Detector, DetectorOptions};
-use crate::selection::{BackendPreference, CPU};
+use crate::selection::{BackendPreference, CPU, published_error, reduced_precision};
 use serde_json::{Value, json};
 use std::fmt::{Display, Formatter};
 use std::sync::{Arc, Mutex};
@@ -191,7 +191,7 @@ impl BackendHandle {
     pub fn choice(&self) -> BackendEvent {
         BackendEvent::Chosen {
             name: self.chosen.choice.name.clone(),
-            reason: self.chosen.choice.reason.clone(),
+            reason: self.chosen.choice.explanation(),
             is_second_best: self.chosen.choice.is_second_best,
         }
     }
@@ -254,8 +254,10 @@ impl BackendHandle {
         };
         let runtime = runtime.filter(|_| runtime_name.is_some());
         json!({
-            "name": choice.name, "reason": choice.reason, "wish": self.request.preference.to_string(),
+            "name": choice.name, "reason": choice.explanation(), "wish": self.request.preference.to_string(),
             "refused": choice.refused, "opened_as": spec, "files": files,
+            "precision": reduced_precision(&choice.name), "published_error": published_error(&choice.name),
+            "measured_error": choice.agreement,
             "runtime": runtime_name, "library_sha256": runtime.map(|r| r.1), "library_is_pinned": is_pinned,
         })
     }
@@ -281,7 +283,7 @@ impl<'a> WorkerDetector<'a> {
     pub fn new(handle: &'a BackendHandle, options: DetectorOptions) -> Result<Self, BackendError> {
         let device = handle.device().cloned();
         let [palm, hand] = match &device {
-            Some(device) => device.models(),
+            Some(device) => device.models()?,
             None => handle.own_models()?,
         };
         Ok(Self {
@@ -319,12 +321,16 @@ impl<'a> WorkerDetector<'a> {
     }
 
     /// Continues on the device of `backend`; changes nothing when it has none.
-    pub fn switch_to(&mut self, backend: &BackendHandle) {
+    ///
+    /// # Errors
+    /// When an interpreter cannot be made.
+    pub fn switch_to(&mut self, backend: &BackendHandle) -> Result<(), BackendError> {
         if let Some(device) = backend.device() {
-            let [palm, hand] = device.models();
+            let [palm, hand] = device.models()?;
             self.detector = Detector::new(palm, hand, self.options);
             self.backend = Arc::from(backend.name());
             self.device = Some(Arc::clone(device));
         }
+        Ok(())
     }
 }

@@ -75,29 +75,67 @@ pub(super) fn run(
             return Err(format!("there is no GPU, only {}", devices.join(", ")));
         }
     }
-    if !backend.is_shared() {
-        let models = LoadedModels::load(backend, &files).map_err(|error| error.to_string())?;
-        return measure(options, &|| {
-            let pair = models.open().map_err(|error| error.to_string())?;
-            Ok(pair.models)
-        });
-    }
     let timeout = Duration::from_secs_f64(options.timeout_s);
-    // The parent kills this process when it no longer waits.
-    let shutdown = ShutdownFlag::default();
-    let device = SharedDevice::open(backend, &files, options.workers, timeout, &shutdown)?;
-    let device = Arc::new(device);
-    let coverage = device.coverage.clone();
-    if coverage.as_ref().is_some_and(|coverage| coverage.is_empty) {
-        return Err("it runs none of the models' nodes: the CPU would run all".to_owned());
+    let opened = OpenBackend::new(backend, &files, options.workers, timeout)?;
+    let mut report = measure(options, &|| opened.models())?;
+    report.metrics.is_reduced = backend.is_reduced();
+    if let Opened::Shared(device) = &opened.0 {
+        if let (times @ 1.., failure) = device.reopened() {
+            return Err(format!("it failed {times} times within seconds: {failure}"));
+        }
+        let coverage = device.coverage.as_ref();
+        report.metrics.is_partial = coverage.is_some_and(|coverage| coverage.is_partial);
+        report.metrics.nodes = coverage.map(|coverage| coverage.text.clone());
     }
-    let mut report = measure(options, &|| Ok(device.models()))?;
-    if let (times @ 1.., failure) = device.reopened() {
-        return Err(format!("it failed {times} times within seconds: {failure}"));
-    }
-    report.metrics.is_partial = coverage.as_ref().is_some_and(|c| c.is_partial);
-    report.metrics.nodes = coverage.map(|coverage| coverage.text);
     Ok(report)
+}
+
+/// A backend that is open in this process, without agreement check and fallback.
+pub struct OpenBackend(Opened);
+
+enum Opened {
+    /// The models, of which each detector opens its own.
+    Own(LoadedModels),
+    /// A device that all detectors share.
+    Shared(Arc<SharedDevice>),
+}
+
+impl OpenBackend {
+    /// Opens `backend` for `workers` detectors, a device within `timeout`.
+    ///
+    /// # Errors
+    /// A human-readable reason, when it does not work.
+    pub fn new(
+        backend: &BackendSpec,
+        files: &ModelFiles,
+        workers: usize,
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        if !backend.is_shared() {
+            let models = LoadedModels::load(backend, files);
+            let models = models.map_err(|error| error.to_string())?;
+            return Ok(Self(Opened::Own(models)));
+        }
+        // Nobody waits longer than this process lives.
+        let shutdown = ShutdownFlag::default();
+        let device = SharedDevice::open(backend, files, workers, timeout, &shutdown)?;
+        if device.coverage.as_ref().is_some_and(|c| c.is_empty) {
+            return Err("it runs none of the models' nodes: the CPU would run all".to_owned());
+        }
+        Ok(Self(Opened::Shared(Arc::new(device))))
+    }
+
+    /// Opens the palm and the hand model for one more detector.
+    ///
+    /// # Errors
+    /// A human-readable reason, when an interpreter cannot be made.
+    pub fn models(&self) -> Result<[BoxedModel; 2], String> {
+        let models = match &self.0 {
+            Opened::Own(models) => models.open().map(|pair| pair.models),
+            Opened::Shared(device) => device.models(),
+        };
+        models.map_err(|error| error.to_string())
+    }
 }
 
 fn measure(options: &BenchmarkOptions, open: OpenModels<'_>) -> Result<BenchmarkReport, String> {
@@ -142,6 +180,7 @@ fn measure(options: &BenchmarkOptions, open: OpenModels<'_>) -> Result<Benchmark
             workers,
             nodes: None,
             is_partial: false,
+            is_reduced: false,
             agreement: Agreement::default(),
         },
     })

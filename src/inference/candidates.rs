@@ -1,8 +1,12 @@
 //! The backends that this machine could use, and what each one needs.
 
 use super::hardware::{DeviceNode, Hardware};
-use super::{BackendSpec, DelegateSpec, LiteRt, LiteRtTarget, delegate_library};
-use crate::selection::{CPU, CUSTOM, LITERT_CPU, LITERT_GPU};
+use super::model_files::ModelRole;
+use super::{BackendSpec, DelegateSpec, LiteRt, LiteRtTarget, ModelPaths, delegate_library};
+use crate::selection::{
+    CPU, CPU_FP16, CPU_INT8, CPU_INT8_FP16, CUSTOM, LITERT_CPU, LITERT_CPU_FP16, LITERT_CPU_INT8,
+    LITERT_GPU, Precision, reduced_precision,
+};
 use std::fs;
 
 /// Device nodes of GPUs.
@@ -69,20 +73,77 @@ impl BackendCandidate {
     }
 }
 
-/// All backends but the CPU, whether they can be used or not; `delegate` is a candidate when it is configured.
+/// All backends but the CPU, whether they can be used or not; `delegate` is a candidate when it is configured. Int8 models
+/// lie beside `models`.
 #[must_use]
-pub fn all(delegate: &DelegateSpec, hardware: &Hardware) -> Vec<BackendCandidate> {
+pub fn all(
+    delegate: &DelegateSpec,
+    models: &ModelPaths,
+    hardware: &Hardware,
+) -> Vec<BackendCandidate> {
     let mut all = vec![
-        litert(LiteRtTarget::Cpu, hardware),
-        litert(LiteRtTarget::Gpu, hardware),
+        litert(LiteRtTarget::Cpu, models, hardware),
+        litert(LiteRtTarget::Gpu, models, hardware),
     ];
+    let reduced = [CPU_FP16, CPU_INT8, CPU_INT8_FP16];
+    all.extend(reduced.iter().filter_map(|name| cpu_reduced(name, models)));
+    all.push(litert(LiteRtTarget::CpuFp16, models, hardware));
+    all.push(litert(LiteRtTarget::CpuInt8, models, hardware));
     if *delegate != DelegateSpec::default() {
         all.push(custom(delegate));
     }
     all
 }
 
-fn litert(target: LiteRtTarget, hardware: &Hardware) -> BackendCandidate {
+/// The backend `name` of reduced precision on the CPU.
+fn cpu_reduced(name: &str, models: &ModelPaths) -> Option<BackendCandidate> {
+    let precision = reduced_precision(name)?;
+    let [palm, hand] = precision;
+    let mut missing = Vec::new();
+    if precision.contains(&Precision::Fp16) {
+        missing.extend(missing_fp16());
+    }
+    if hand == Precision::Int8 {
+        missing.extend(missing_int8(models));
+    }
+    let slow = if cfg!(target_arch = "x86_64") && palm == Precision::Fp16 {
+        ", emulated and slow on x86-64"
+    } else {
+        ""
+    };
+    Some(BackendCandidate {
+        name: name.to_owned(),
+        what: format!("TensorFlow Lite, palm model in {palm}, hand model in {hand}{slow}"),
+        spec: BackendSpec::CpuReduced(precision),
+        devices: Vec::new(),
+        has_library: missing.is_empty(),
+        missing,
+    })
+}
+
+fn missing_int8(models: &ModelPaths) -> Option<MissingRequirement> {
+    let reason = models.int8(ModelRole::Hand).err()?;
+    Some(MissingRequirement::new("its hand model", reason))
+}
+
+/// What keeps XNNPACK from computing in 16-bit floats.
+fn missing_fp16() -> Option<MissingRequirement> {
+    #[cfg(target_arch = "aarch64")]
+    let (has_fp16, feature) = (std::arch::is_aarch64_feature_detected!("fp16"), "ARMv8.2's");
+    #[cfg(target_arch = "x86_64")]
+    let (has_fp16, feature) = (
+        is_x86_feature_detected!("f16c") && is_x86_feature_detected!("avx2"),
+        "AVX2's and F16C's",
+    );
+    #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
+    let (has_fp16, feature) = (false, "known");
+    (!has_fp16).then(|| {
+        let what = format!("{feature} arithmetic in 16-bit floats, which this processor lacks");
+        MissingRequirement::new(what, "use the backend cpu or cpu:int8")
+    })
+}
+
+fn litert(target: LiteRtTarget, models: &ModelPaths, hardware: &Hardware) -> BackendCandidate {
     let located = LiteRt::locate();
     let mut missing = Vec::new();
     let mut devices = Vec::new();
@@ -99,8 +160,19 @@ fn litert(target: LiteRtTarget, hardware: &Hardware) -> BackendCandidate {
         missing.extend(missing_gpu(&nodes));
         devices.extend(nodes.iter().map(|node| node.path.display().to_string()));
     }
+    if target == LiteRtTarget::CpuFp16 {
+        missing.extend(missing_fp16());
+    }
+    if target == LiteRtTarget::CpuInt8 {
+        missing.extend(missing_int8(models));
+    }
     let (name, what) = match target {
         LiteRtTarget::Cpu => (LITERT_CPU, "LiteRT's CPU kernels, the same as MediaPipe's"),
+        LiteRtTarget::CpuFp16 => (LITERT_CPU_FP16, "LiteRT's CPU kernels in 16-bit floats"),
+        LiteRtTarget::CpuInt8 => (
+            LITERT_CPU_INT8,
+            "LiteRT's CPU kernels, palm model in f32, hand model in int8",
+        ),
         LiteRtTarget::Gpu => (LITERT_GPU, "a Vulkan GPU through LiteRT"),
     };
     BackendCandidate {
@@ -182,7 +254,7 @@ mod tests {
     use std::path::Path;
 
     fn missing(root: &Path, delegate: &DelegateSpec, name: &str) -> Vec<String> {
-        let all = all(delegate, &Hardware::in_root(root));
+        let all = all(delegate, &ModelPaths::default(), &Hardware::in_root(root));
         let candidate = all.into_iter().find(|c| c.name == name).unwrap();
         let missing = candidate.missing.into_iter();
         missing.map(|m| format!("{}: {}", m.what, m.fix)).collect()
@@ -224,7 +296,8 @@ mod tests {
             ..DelegateSpec::default()
         };
         let dir = tempfile::tempdir().unwrap();
-        let all = all(&delegate, &Hardware::in_root(dir.path()));
+        let models = ModelPaths::default();
+        let all = all(&delegate, &models, &Hardware::in_root(dir.path()));
         let found: Vec<&str> = all.iter().map(|c| c.name.as_str()).collect();
         assert_eq!(found, BACKENDS);
     }

@@ -4,6 +4,7 @@
 use super::backend_request::ChosenBackend;
 use super::candidates::{self, BackendCandidate, MissingRequirement};
 use super::hardware::Hardware;
+use super::model_files::ModelRole;
 use super::probe::{self, ProbeError};
 use super::probe_cache::ProbeCache;
 use super::{
@@ -12,8 +13,8 @@ use super::{
 };
 use crate::digest::sha256_hex;
 use crate::selection::{
-    Agreement, BackendMetrics, BackendPreference, BenchmarkOutcome, CPU, DEFAULT_ORDER,
-    RejectedBackend, choose,
+    Agreement, BackendMetrics, BackendPreference, BenchmarkOutcome, CPU, CUSTOM, DEFAULT_ORDER,
+    Precision, RejectedBackend, choose, published_error,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -94,13 +95,21 @@ pub(super) fn choose_backend(
         return Ok(ChosenBackend::cpu(reason));
     }
     let hardware = Hardware::here();
-    let all = candidates::all(&request.delegate, &hardware);
+    let all = candidates::all(&request.delegate, models, &hardware);
     let named = preference.name();
     let is_tried = |candidate: &&BackendCandidate| match preference {
         BackendPreference::Auto => {
             candidate.missing.is_empty() && DEFAULT_ORDER.contains(&candidate.name.as_str())
         }
-        BackendPreference::Fastest => candidate.missing.is_empty(),
+        BackendPreference::Fastest => {
+            let is_open = !candidate.spec.is_reduced() || candidate.name == CUSTOM;
+            is_open && candidate.missing.is_empty()
+        }
+        BackendPreference::Fast => {
+            let published = published_error(&candidate.name);
+            let is_open = published.is_none_or(|e| e.objection(request.tolerance.fast).is_none());
+            is_open && candidate.missing.is_empty()
+        }
         _ => named == Some(candidate.name.as_str()),
     };
     let tried: Vec<&BackendCandidate> = all.iter().filter(is_tried).collect();
@@ -128,7 +137,10 @@ pub(super) fn choose_backend(
         cache.save();
         return Err(SelectionError::Stopped);
     }
-    let hardware = hardware.name();
+    let mut hardware = hardware.name();
+    if *preference == BackendPreference::Fast {
+        hardware += " (fast)";
+    }
     let incumbent = cache.fastest(&hardware).map(str::to_owned);
     let choice = choose(
         preference,
@@ -136,7 +148,11 @@ pub(super) fn choose_backend(
         request.tolerance,
         incumbent.as_deref(),
     );
-    if let (BackendPreference::Fastest, Ok(choice)) = (preference, &choice) {
+    let is_measured = matches!(
+        preference,
+        BackendPreference::Fastest | BackendPreference::Fast
+    );
+    if let (true, Ok(choice)) = (is_measured, &choice) {
         cache.set_fastest(&hardware, &choice.name);
     }
     cache.save();
@@ -153,7 +169,7 @@ pub(super) fn choose_backend(
     let chosen = tried.iter().find(|c| c.name == choice.name);
     Ok(ChosenBackend {
         spec: chosen.map_or(BackendSpec::Cpu, |c| c.spec.clone()),
-        files: chosen.map(|c| own_files(c)).unwrap_or_default(),
+        files: chosen.map(|c| own_files(c, models)).unwrap_or_default(),
         choice,
     })
 }
@@ -289,7 +305,7 @@ fn cache_key(
 ) -> String {
     let timeout_s = options.timeout_s.round();
     let (limits, drivers) = match candidate.spec {
-        BackendSpec::Cpu => (None, Vec::new()),
+        BackendSpec::Cpu | BackendSpec::CpuReduced(_) => (None, Vec::new()),
         BackendSpec::LiteRt(LiteRtTarget::Gpu) => (
             Some((timeout_s, options.allow_software)),
             candidates::vulkan_drivers(),
@@ -300,7 +316,7 @@ fn cache_key(
         environment,
         candidate.name,
         candidate.spec,
-        own_files(candidate),
+        own_files(candidate, &options.models),
         candidate.devices,
         limits,
         drivers
@@ -309,10 +325,15 @@ fn cache_key(
 }
 
 /// SHA-256 of the files that a backend brings, by path; empty for a file that cannot be read.
-fn own_files(candidate: &BackendCandidate) -> BTreeMap<String, String> {
+fn own_files(candidate: &BackendCandidate, models: &ModelPaths) -> BTreeMap<String, String> {
+    let int8 = || models.int8(ModelRole::Hand).ok();
+    let library = || LiteRt::locate().ok().into_iter().map(|located| located.0);
     let paths: Vec<PathBuf> = match &candidate.spec {
         BackendSpec::Cpu => Vec::new(),
-        BackendSpec::LiteRt(_) => LiteRt::locate().ok().into_iter().map(|l| l.0).collect(),
+        BackendSpec::CpuReduced([_, Precision::Int8]) => int8().into_iter().collect(),
+        BackendSpec::CpuReduced(_) => Vec::new(),
+        BackendSpec::LiteRt(LiteRtTarget::CpuInt8) => library().chain(int8()).collect(),
+        BackendSpec::LiteRt(_) => library().collect(),
         BackendSpec::Delegate(spec) => {
             let library = delegate_library::locate(&spec.library);
             let files = [library, spec.palm.clone(), spec.hand.clone()];

@@ -1,141 +1,92 @@
-//! The CPU backend: tflitec over the TFLite C library, XNNPACK on, one thread per interpreter.
+//! Models on the CPU: TensorFlow Lite with XNNPACK's kernels, one thread per interpreter.
 
-use super::ffi::Delegate;
+use super::ffi::{Delegate, RawInterpreter, RawModel};
 use super::model_files::{ModelFile, ModelFileError};
-use super::tensors::{Accepted, TensorInfo, TensorMap, TensorType, output_error};
+use super::prepared_model::{PrepareError, PreparedModel, tensor_map};
+use super::tensors::Encoding;
 use crate::hand::{Model, ModelError};
-use self_cell::self_cell;
+use crate::selection::Precision;
 use std::sync::Arc;
-use tflitec::interpreter::{Interpreter, Options};
-use tflitec::tensor::{DataType, Tensor};
-
-// tflitec's types borrow what they are made of; these own it.
-type Graph<'a> = tflitec::model::Model<'a>;
-self_cell!(
-    struct ParsedModel {
-        owner: Arc<[u8]>,
-        #[covariant]
-        dependent: Graph,
-    }
-);
-self_cell!(
-    struct OwnedInterpreter {
-        owner: Arc<ParsedModel>,
-        #[covariant]
-        dependent: Interpreter,
-    }
-);
 
 /// A model file that the runtime has parsed, shared by all workers; each makes a [`CpuModel`] of it.
 pub struct CpuLoadedModel {
     file: ModelFile,
-    parsed: Arc<ParsedModel>,
+    model: Arc<RawModel>,
+    precision: Precision,
 }
 
 impl CpuLoadedModel {
-    /// Parses `file`.
+    /// Parses `file`, to be run as it is, or in 16 bits with [`Precision::Fp16`].
     ///
     /// # Errors
     /// When it is not a TFLite model.
-    pub fn new(file: &ModelFile) -> Result<Self, ModelFileError> {
-        let parsed =
-            ParsedModel::try_new(Arc::clone(&file.bytes), |bytes| Graph::from_bytes(bytes));
+    pub fn new(file: &ModelFile, precision: Precision) -> Result<Self, ModelFileError> {
+        let model = RawModel::new(Arc::clone(&file.bytes));
         Ok(Self {
-            parsed: Arc::new(parsed.map_err(|error| file.runtime_error(&error.to_string()))?),
+            model: Arc::new(model.map_err(|error| file.runtime_error(&error.0))?),
             file: file.clone(),
+            precision,
         })
+    }
+
+    fn prepare(&self) -> Result<PreparedModel, PrepareError> {
+        let mut interpreter = RawInterpreter::new(&self.model)?;
+        // XNNPACK crashes on some invalid tensors: check them first.
+        let tensors = tensor_map(&self.file, &interpreter)?;
+        let is_fp16 = self.precision == Precision::Fp16;
+        let mut encodings = tensors.outputs.iter().map(|output| output.1);
+        if is_fp16 && (tensors.input != Encoding::F32 || encodings.any(|e| e != Encoding::F32)) {
+            let error = self.fp16_error("its tensors are 8-bit integers");
+            return Err(PrepareError::Tensors(error));
+        }
+        interpreter.apply(Delegate::xnnpack(is_fp16)?)?;
+        PreparedModel::new(&self.file, interpreter)
+    }
+
+    fn fp16_error(&self, reason: &str) -> ModelFileError {
+        ModelFileError::Unusable(format!(
+            "the {} model {} cannot run in 16 bits: {reason}; this needs a float model and a processor with 16-bit floats (ARMv8.2 or AVX2), else use the backend \"cpu\"",
+            self.file.spec.role, self.file.origin
+        ))
     }
 }
 
 /// Makes XNNPACK print the line that it prints to stderr once in a process.
 pub fn load_xnnpack() {
     // A failure shows again when the first model is opened.
-    Delegate::xnnpack().ok();
+    Delegate::xnnpack(false).ok();
 }
 
 /// An interpreter of one worker, with XNNPACK's single-threaded kernels.
-pub struct CpuModel {
-    interpreter: OwnedInterpreter,
-    input: Vec<f32>,
-    /// Number in the model file of each output of the manifest.
-    outputs: Vec<usize>,
-}
+#[derive(Debug)]
+pub struct CpuModel(PreparedModel);
 
 impl CpuModel {
     /// Makes the interpreter and compares its tensors with the manifest.
     ///
     /// # Errors
-    /// When the runtime refuses the model or a tensor has another type or shape.
+    /// When the runtime refuses the model or its precision, or a tensor has another type or shape.
     pub fn open(loaded: &CpuLoadedModel) -> Result<Self, ModelFileError> {
-        let file = &loaded.file;
-        let refused = |error: tflitec::Error| file.runtime_error(&error.to_string());
-        // Two threads collapse on a busy machine; clips in parallel use the cores better.
-        let options = Options {
-            thread_count: 1,
-            is_xnnpack_enabled: true,
-        };
-        let interpreter = OwnedInterpreter::try_new(Arc::clone(&loaded.parsed), |parsed| {
-            Interpreter::new(parsed.borrow_dependent(), Some(options))
-        });
-        let interpreter = interpreter.map_err(refused)?;
-        let runtime = interpreter.borrow_dependent();
-        runtime.allocate_tensors().map_err(refused)?;
-        let inputs = (0..runtime.input_tensor_count())
-            .map(|i| runtime.input(i).map(|tensor| info(&tensor)))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(refused)?;
-        let outputs = (0..runtime.output_tensor_count())
-            .map(|i| runtime.output(i).map(|tensor| info(&tensor)))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(refused)?;
-        let map = TensorMap::new(file, &inputs, &outputs, Accepted::Float)?;
-        Ok(Self {
-            interpreter,
-            input: vec![0.0; file.spec.input.elements()],
-            outputs: map.outputs.into_iter().map(|(index, _)| index).collect(),
+        loaded.prepare().map(Self).map_err(|error| match error {
+            PrepareError::Tensors(error) => error,
+            PrepareError::Runtime(error) if loaded.precision == Precision::Fp16 => {
+                loaded.fp16_error(&error.0)
+            }
+            PrepareError::Runtime(error) => loaded.file.runtime_error(&error.0),
         })
     }
 }
 
 impl Model for CpuModel {
     fn input(&mut self) -> &mut [f32] {
-        &mut self.input
+        self.0.input()
     }
 
     fn invoke(&mut self) -> Result<(), ModelError> {
-        let runtime = self.interpreter.borrow_dependent();
-        let copied = runtime.copy(&self.input, 0);
-        copied.map_err(|error| ModelError(error.to_string()))?;
-        let run = runtime.invoke();
-        run.map_err(|_| ModelError("the TFLite interpreter reported an error".into()))
+        self.0.invoke()
     }
 
     fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        let mismatch = || output_error(index, out.len());
-        let number = *self.outputs.get(index).ok_or_else(mismatch)?;
-        let tensor = self.interpreter.borrow_dependent().output(number);
-        let tensor = tensor.map_err(|error| ModelError(error.to_string()))?;
-        let values = tensor.data::<f32>();
-        if values.len() != out.len() {
-            return Err(mismatch());
-        }
-        out.copy_from_slice(values);
-        Ok(())
-    }
-}
-
-fn info(tensor: &Tensor<'_>) -> TensorInfo {
-    TensorInfo {
-        name: tensor.name().to_owned(),
-        dtype: match tensor.data_type() {
-            DataType::Float32 => TensorType::F32,
-            DataType::UInt8 => TensorType::U8,
-            DataType::Int8 => TensorType::I8,
-            other => TensorType::Other(other as i32),
-        },
-        shape: tensor.shape().dimensions().clone(),
-        // Quantized tensors are not accepted here.
-        scale: 0.0,
-        zero_point: 0,
+        self.0.output(index, out)
     }
 }

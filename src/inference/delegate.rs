@@ -5,7 +5,7 @@ use super::backend::BackendError;
 use super::delegate_library::{self, DelegateSpec};
 use super::ffi::{self, Delegate, Plugin, RawInterpreter, RawModel, RuntimeError};
 use super::model_files::{ModelFile, ModelRole, read_model};
-use super::tensors::{Accepted, Encoding, TensorMap, output_error};
+use super::prepared_model::{PrepareError, PreparedModel, tensor_map};
 use crate::hand::{Model, ModelError};
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -87,10 +87,11 @@ impl DelegateLoadedModel {
         ))
     }
 
-    fn tensors(&self, interpreter: &RawInterpreter) -> Result<TensorMap, BackendError> {
-        let (inputs, outputs) = interpreter.tensors().map_err(|error| self.error(error))?;
-        let accepted = Accepted::FloatOrQuantized;
-        Ok(TensorMap::new(&self.file, &inputs, &outputs, accepted)?)
+    fn refused(&self, error: PrepareError) -> BackendError {
+        match error {
+            PrepareError::Tensors(error) => error.into(),
+            PrepareError::Runtime(error) => self.error(error),
+        }
     }
 }
 
@@ -98,11 +99,7 @@ impl DelegateLoadedModel {
 /// thread that runs it.
 #[derive(Debug)]
 pub struct DelegateModel {
-    interpreter: RawInterpreter,
-    input: Vec<f32>,
-    input_encoding: Encoding,
-    /// Number in the model file and encoding of each output of the manifest.
-    outputs: Vec<(usize, Encoding)>,
+    model: PreparedModel,
     nodes: NodeCounts,
 }
 
@@ -116,23 +113,15 @@ impl DelegateModel {
         let refused = |error| loaded.error(error);
         let mut interpreter = RawInterpreter::new(&loaded.model).map_err(refused)?;
         // XNNPACK crashes on some invalid tensors: check them first.
-        loaded.tensors(&interpreter)?;
+        tensor_map(&loaded.file, &interpreter).map_err(|error| loaded.refused(error))?;
         let nodes = loaded.plugin.apply(&mut interpreter, &refused)?;
         if nodes.taken < nodes.total {
-            let xnnpack = Delegate::xnnpack().map_err(refused)?;
+            let xnnpack = Delegate::xnnpack(false).map_err(refused)?;
             interpreter.apply(xnnpack).map_err(refused)?;
         }
-        interpreter.allocate().map_err(refused)?;
-        let tensors = loaded.tensors(&interpreter)?;
-        // Fails where the input has no memory of its own.
-        interpreter.input(0).map_err(refused)?;
-        Ok(Self {
-            interpreter,
-            input: vec![0.0; loaded.file.spec.input.elements()],
-            input_encoding: tensors.input,
-            outputs: tensors.outputs,
-            nodes,
-        })
+        let model = PreparedModel::new(&loaded.file, interpreter);
+        let model = model.map_err(|error| loaded.refused(error))?;
+        Ok(Self { model, nodes })
     }
 
     /// How many nodes the delegate runs.
@@ -166,28 +155,16 @@ impl DelegatePlugin {
 
 impl Model for DelegateModel {
     fn input(&mut self) -> &mut [f32] {
-        &mut self.input
+        self.model.input()
     }
 
     fn invoke(&mut self) -> Result<(), ModelError> {
-        let failed = |error: RuntimeError| ModelError(with_plugin_messages(error.0));
-        let memory = self.interpreter.input(0).map_err(failed)?;
-        if !self.input_encoding.write(&self.input, memory) {
-            return Err(ModelError("the size of the input changed".to_owned()));
-        }
-        self.interpreter.invoke().map_err(failed)
+        let run = self.model.run();
+        run.map_err(|error| ModelError(with_plugin_messages(error.0)))
     }
 
     fn output(&self, index: usize, out: &mut [f32]) -> Result<(), ModelError> {
-        let output = self.outputs.get(index);
-        let (number, encoding) = output.ok_or_else(|| output_error(index, out.len()))?;
-        let memory = self.interpreter.output(*number);
-        let memory = memory.map_err(|error| ModelError(error.0))?;
-        if encoding.read(memory, out) {
-            Ok(())
-        } else {
-            Err(output_error(index, out.len()))
-        }
+        self.model.output(index, out)
     }
 }
 

@@ -31,6 +31,15 @@ pub struct DelegateSpec {
     pub hand: Option<PathBuf>,
 }
 
+impl DelegateSpec {
+    /// Whether the palm model runs on the CPU: a delegate with a hand model of its own runs that alone, because the palm
+    /// model loses too much in 8 bits.
+    #[must_use]
+    pub fn leaves_palm_to_cpu(&self) -> bool {
+        self.hand.is_some() && self.palm.is_none()
+    }
+}
+
 /// The options for the model `role`, as C strings.
 pub(super) fn options(
     options: &[(String, String)],

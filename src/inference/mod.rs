@@ -16,6 +16,7 @@ pub mod hardware;
 pub mod litert;
 pub mod model_files;
 mod path_json;
+mod prepared_model;
 pub mod probe;
 mod probe_cache;
 mod shared_device;
@@ -28,7 +29,7 @@ pub use backend::{
 pub use backend_cache::BackendCache;
 pub use backend_handle::{BackendEvent, BackendHandle, WorkerDetector};
 pub use backend_request::{BackendRequest, expected_identity};
-pub use benchmark::BenchmarkOptions;
+pub use benchmark::{BenchmarkOptions, OpenBackend};
 pub use choose::{SelectionContext, SelectionError, benchmark_all};
 pub use cpu::{CpuLoadedModel, CpuModel, load_xnnpack};
 pub use delegate::{DelegateLoadedModel, DelegateModel, NodeCounts};

@@ -52,6 +52,9 @@ pub enum ModelFileError {
     /// The file cannot be read.
     #[error("cannot read {0}: {1}")]
     Io(PathBuf, #[source] std::io::Error),
+    /// There is no model of that role and precision, or it was not made yet.
+    #[error("{0}")]
+    NoInt8(String),
     /// The file has another hash than the pinned one.
     #[error("{0}")]
     Hash(String),
@@ -90,6 +93,14 @@ pub struct ModelSpec {
     pub outputs: Vec<TensorSpec>,
 }
 
+/// A model with 8-bit weights and activations, made from the one of the same role; its tensors are the same.
+#[derive(Clone, Debug, Deserialize)]
+struct Int8Spec {
+    role: ModelRole,
+    file: String,
+    sha256: String,
+}
+
 /// A pinned library.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct LibrarySpec {
@@ -105,6 +116,7 @@ pub(super) struct LibrarySpec {
 #[derive(Default, Deserialize)]
 pub(super) struct Manifest {
     models: Vec<ModelSpec>,
+    int8: Vec<Int8Spec>,
     runtimes: Vec<LibrarySpec>,
     pub(super) litert: Vec<LibrarySpec>,
 }
@@ -137,6 +149,8 @@ pub struct ModelFiles {
     pub palm: ModelFile,
     /// The hand landmark model.
     pub hand: ModelFile,
+    /// Where they were read from; the int8 models lie beside them.
+    pub paths: ModelPaths,
 }
 
 /// Where the models are read from.
@@ -211,7 +225,58 @@ impl ModelFiles {
         Ok(Self {
             palm: read(ModelRole::Palm, &paths.palm)?,
             hand: read(ModelRole::Hand, &paths.hand)?,
+            paths: paths.clone(),
         })
+    }
+
+    /// Reads and checks the int8 model of `role`.
+    ///
+    /// # Errors
+    /// See [`ModelFileError`].
+    pub fn int8(&self, role: ModelRole) -> Result<ModelFile, ModelFileError> {
+        let path = self.paths.int8(role).map_err(ModelFileError::NoInt8)?;
+        let mut spec = self.of(role).spec.clone();
+        for int8 in manifest().int8.iter().filter(|int8| int8.role == role) {
+            spec.sha256.clone_from(&int8.sha256);
+            spec.bundle_sha256.clone_from(&int8.sha256);
+        }
+        read_model(spec, &path, self.paths.trust)
+    }
+}
+
+impl ModelPaths {
+    /// The int8 model of `role`: in the folder of the model that it stands for, or near the program where that comes from
+    /// there or from a bundle.
+    ///
+    /// # Errors
+    /// A human-readable reason with the fix, when there is no such file.
+    pub fn int8(&self, role: ModelRole) -> Result<PathBuf, String> {
+        let Some(Int8Spec { file, .. }) = manifest().int8.iter().find(|int8| int8.role == role)
+        else {
+            return Err(format!(
+                "there is no int8 model of the {role} model; use its f32 model"
+            ));
+        };
+        let own = match role {
+            ModelRole::Palm => &self.palm,
+            ModelRole::Hand => &self.hand,
+        };
+        let folder = match own.as_ref().or(self.models.as_ref()) {
+            Some(path) if path.is_dir() => Ok(path.clone()),
+            Some(path) if path.extension().is_some_and(|e| e == "tflite") => {
+                Ok(path.parent().unwrap_or(Path::new("")).to_path_buf())
+            }
+            _ => find_near_program(file, "lib/handloom/models", "models/fetched"),
+        };
+        let path = folder.map(|folder| folder.join(file));
+        let searched = match path {
+            Ok(path) if path.is_file() => return Ok(path),
+            Ok(path) => path.display().to_string(),
+            Err(folders) => format!("{file} in {folders}"),
+        };
+        Err(format!(
+            "int8 {role} model not found: {searched}; run `make models-int8` (a package: install it again)"
+        ))
     }
 }
 
@@ -336,7 +401,8 @@ mod tests {
         assert_eq!(bundle.palm.sha256, bundle.palm.spec.sha256);
         assert_eq!(bundle.hand.spec.input.shape, [1, 224, 224, 3]);
         // The linker leaves out a library that nothing calls.
-        crate::inference::CpuLoadedModel::new(&bundle.palm).unwrap();
+        crate::inference::CpuLoadedModel::new(&bundle.palm, crate::selection::Precision::F32)
+            .unwrap();
         let (_, runtime) = loaded_runtime().expect("tflite is linked");
         assert!(is_pinned_runtime(&runtime));
     }
@@ -366,6 +432,44 @@ mod tests {
             load(dir.path(), false),
             Err(ModelFileError::Hash { .. })
         ));
+    }
+
+    #[test]
+    fn the_int8_model_lies_beside_the_one_that_it_stands_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Some(dir.path().to_path_buf());
+        let in_folder = ModelPaths {
+            models: folder.clone(),
+            ..ModelPaths::default()
+        };
+        let missing = in_folder.int8(ModelRole::Hand).unwrap_err();
+        assert!(
+            missing.contains("models-int8") && missing.contains("hand_int8_cpu"),
+            "{missing}"
+        );
+        let no_palm = in_folder.int8(ModelRole::Palm).unwrap_err();
+        assert!(no_palm.contains("no int8 model"), "{no_palm}");
+
+        let file = dir.path().join("hand_int8_cpu.tflite");
+        fs::write(&file, b"another model").unwrap();
+        let beside = ModelPaths {
+            hand: Some(dir.path().join("own.tflite")),
+            ..ModelPaths::default()
+        };
+        for paths in [&in_folder, &beside] {
+            assert_eq!(paths.int8(ModelRole::Hand).unwrap(), file);
+        }
+        let mut files = load(&fetched(), false).unwrap();
+        files.paths.models = folder;
+        assert!(matches!(
+            files.int8(ModelRole::Hand),
+            Err(ModelFileError::Hash(_))
+        ));
+        files.paths.trust = true;
+        assert_eq!(
+            &*files.int8(ModelRole::Hand).unwrap().bytes,
+            b"another model"
+        );
     }
 
     #[test]

@@ -189,6 +189,7 @@ mod tests {
                 workers: 1,
                 nodes: None,
                 is_partial: false,
+                is_reduced: false,
                 agreement: Agreement::default(),
             }),
         }

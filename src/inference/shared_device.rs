@@ -6,7 +6,8 @@
 //!   device.
 //! * When the process shuts down, nobody waits for a device that is being opened.
 
-use super::backend::{BackendSpec, BoxedModel, DelegateCoverage};
+use super::backend::{BackendError, BackendSpec, BoxedModel, DelegateCoverage, LoadedModels};
+use super::cpu::{CpuLoadedModel, CpuModel};
 use super::device_thread::{InferenceRequest, device_thread};
 use super::lock;
 use super::model_files::{ModelFiles, ModelRole, ModelSpec};
@@ -47,13 +48,14 @@ impl ShutdownFlag {
 }
 
 /// An open device with both models, and the thread that runs it.
-#[derive(Debug)]
 pub(super) struct SharedDevice {
     queue: Option<Sender<InferenceRequest>>,
     state: Arc<Mutex<DeviceState>>,
     shutdown: ShutdownFlag,
     closed: Receiver<()>,
     specs: [ModelSpec; 2],
+    /// The palm model, where each worker runs it on the CPU.
+    palm: Option<CpuLoadedModel>,
     /// How much of the models a delegate runs; `None` for other backends.
     pub(super) coverage: Option<DelegateCoverage>,
 }
@@ -98,6 +100,13 @@ impl SharedDevice {
                 "an accelerator's driver hangs in this process; restart handloom to try again";
             return Err(reason.to_owned());
         }
+        let palm = match spec {
+            BackendSpec::Delegate(spec) if spec.leaves_palm_to_cpu() => {
+                let palm = LoadedModels::load_palm(files).map_err(|error| error.to_string())?;
+                Some(palm)
+            }
+            _ => None,
+        };
         let (queue, requests) = bounded(workers.max(1));
         let (close_sender, closed) = bounded(1);
         let (open_sender, opened) = bounded(1);
@@ -139,6 +148,7 @@ impl SharedDevice {
             shutdown: shutdown.clone(),
             closed,
             specs: [files.palm.spec.clone(), files.hand.spec.clone()],
+            palm,
             coverage,
         })
     }
@@ -160,15 +170,23 @@ impl SharedDevice {
     }
 
     /// The palm and the hand model, for one worker.
-    pub(super) fn models(self: &Arc<Self>) -> [BoxedModel; 2] {
-        [ModelRole::Palm, ModelRole::Hand].map(|role| -> BoxedModel {
+    ///
+    /// # Errors
+    /// When an interpreter of a palm model on the CPU cannot be made.
+    pub(super) fn models(self: &Arc<Self>) -> Result<[BoxedModel; 2], BackendError> {
+        let shared = |role| -> BoxedModel {
             Box::new(SharedModel {
                 input: vec![0.0; self.specs[role as usize].input.elements()],
                 outputs: Vec::new(),
                 device: Arc::clone(self),
                 role,
             })
-        })
+        };
+        let palm = match &self.palm {
+            Some(palm) => Box::new(CpuModel::open(palm)?),
+            None => shared(ModelRole::Palm),
+        };
+        Ok([palm, shared(ModelRole::Hand)])
     }
 }
 

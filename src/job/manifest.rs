@@ -5,6 +5,7 @@ use super::skip_reason;
 use crate::dataset::acceptance::{Reading, State};
 use crate::dataset::clip_note::ClipNote;
 use crate::dataset::plan::{OtherComparison, Plan, PlanRecord};
+use crate::selection::with_precision;
 use crate::sequence::{FrameTotal, SequenceFigures};
 use crate::storage::ledger::{ClipRecord, LEDGER_NAME};
 use crate::storage::manifest::ManifestLine;
@@ -102,6 +103,7 @@ pub(super) fn clip_json(reading: &Reading) -> String {
     let sequence = &reading.sequence;
     let mut clip = sequence.manifest_fields();
     clip["backend"] = json!(*reading.backend);
+    let mut clip = with_precision(clip, &reading.backend);
     clip["decoder"] = json!(reading.decoder);
     // Approximate where pixels are not proven equal to the notebook's.
     let is_approximate = reading.notes.iter().any(|note| note.is_approximate());

@@ -42,15 +42,16 @@ impl<'a> FallbackDetector<'a> {
     }
 
     /// Returns to the device once it was opened again, if its results may be mixed with the earlier ones.
-    fn return_to_device(&mut self, tracker: &mut Tracker) {
+    fn return_to_device(&mut self, tracker: &mut Tracker) -> Result<(), BackendError> {
         let reopened = (self.reopened)();
         if let Some(backend) = reopened.filter(|b| b.identity() == self.backend.identity()) {
             tracing::info!(name = backend.name(), "camera uses the accelerator again");
-            self.worker.switch_to(&backend);
+            self.worker.switch_to(&backend)?;
             self.successor = Some(backend);
             self.has_fallen_back = false;
             *tracker = Tracker::default();
         }
+        Ok(())
     }
 }
 
@@ -63,7 +64,7 @@ impl HandSource for FallbackDetector<'_> {
         image: &RgbFrame,
     ) -> Result<Vec<Hand>, CliError> {
         if self.has_fallen_back {
-            self.return_to_device(tracker);
+            self.return_to_device(tracker)?;
         }
         let hands = self.worker.detector.track(tracker, image);
         match (hands, self.worker.lost()) {

@@ -3,6 +3,7 @@
 
 use crate::messages::payloads::Timestamp;
 use crate::recording::capture_settings::CaptureSettings;
+use crate::selection::with_precision;
 use crate::sequence::sign_recorder::Sign;
 use crate::storage::batches::{self, BatchRow};
 use crate::storage::ledger::{ClipRecord, JobIdentity};
@@ -426,7 +427,7 @@ fn describe(sign: &Sign, device: &str, backend: &str) -> Value {
     let Timestamp {
         ts, clock_synced, ..
     } = clock::timestamp();
-    let mut clip = sequence.manifest_fields();
+    let mut clip = with_precision(sequence.manifest_fields(), backend);
     let of_take = json!({
         "source": "camera",
         "device": device,

@@ -10,8 +10,10 @@ pub enum BackendPreference {
     Auto,
     /// The CPU; nothing is benchmarked.
     Cpu,
-    /// The fastest backend that agrees with the CPU, measured once per machine.
+    /// The fastest backend that computes in 32 bits and agrees with the CPU, measured once per machine.
     Fastest,
+    /// The fastest backend, also of reduced precision, whose error is small enough, measured once per machine.
+    Fast,
     /// This backend only: if it cannot be used, nothing runs.
     Require(String),
     /// This backend if it works and agrees, even when it is slower; else the CPU, with a warning.
@@ -19,7 +21,7 @@ pub enum BackendPreference {
 }
 
 impl BackendPreference {
-    /// Parses `auto`, `cpu`, `fastest`, `require:NAME` or `prefer:NAME`, where NAME is one of [`BACKENDS`].
+    /// Parses `auto`, `cpu`, `fastest`, `fast`, `require:NAME` or `prefer:NAME`, where NAME is one of [`BACKENDS`].
     ///
     /// # Errors
     /// Describes the allowed values.
@@ -35,20 +37,22 @@ impl BackendPreference {
             None if text == "auto" => Ok(Self::Auto),
             None if text == CPU => Ok(Self::Cpu),
             None if text == "fastest" => Ok(Self::Fastest),
+            None if text == "fast" => Ok(Self::Fast),
             Some(("require" | "prefer", CPU)) => Ok(Self::Cpu),
             Some(("require", name)) => named(name).map(Self::Require),
             Some(("prefer", name)) => named(name).map(Self::Prefer),
             _ => Err(
-                "allowed values are auto, cpu, fastest, require:NAME and prefer:NAME".to_owned(),
+                "allowed values are auto, cpu, fastest, fast, require:NAME and prefer:NAME"
+                    .to_owned(),
             ),
         }
     }
 
-    /// The name of the requested backend; `None` for `auto`, `cpu` and `fastest`.
+    /// The name of the requested backend; `None` for `cpu` and where Handloom chooses.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {
-            Self::Auto | Self::Cpu | Self::Fastest => None,
+            Self::Auto | Self::Cpu | Self::Fastest | Self::Fast => None,
             Self::Require(name) | Self::Prefer(name) => Some(name),
         }
     }
@@ -56,7 +60,7 @@ impl BackendPreference {
     /// Whether Handloom chooses the backend.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        matches!(self, Self::Auto | Self::Fastest)
+        matches!(self, Self::Auto | Self::Fastest | Self::Fast)
     }
 
     /// The preference for more results of a job that began on the backend `recorded`: where Handloom chooses, that
@@ -77,6 +81,7 @@ impl std::fmt::Display for BackendPreference {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str(CPU),
             Self::Fastest => f.write_str("fastest"),
+            Self::Fast => f.write_str("fast"),
             Self::Require(name) => write!(f, "require:{name}"),
             Self::Prefer(name) => write!(f, "prefer:{name}"),
         }
@@ -100,6 +105,7 @@ mod tests {
         check("auto", Ok(BackendPreference::Auto));
         check("cpu", Ok(BackendPreference::Cpu));
         check("fastest", Ok(BackendPreference::Fastest));
+        check("fast", Ok(BackendPreference::Fast));
         check("require:cpu", Ok(BackendPreference::Cpu));
         check(
             "require:custom",
@@ -108,6 +114,10 @@ mod tests {
         check(
             "prefer:litert:gpu",
             Ok(BackendPreference::Prefer("litert:gpu".to_owned())),
+        );
+        check(
+            "require:cpu:int8",
+            Ok(BackendPreference::Require("cpu:int8".to_owned())),
         );
         check("require:costum", Err("\"costum\""));
         check("require:", Err("\"\""));
@@ -118,6 +128,7 @@ mod tests {
             "auto",
             "cpu",
             "fastest",
+            "fast",
             "require:custom",
             "prefer:litert:gpu",
         ] {
@@ -131,7 +142,7 @@ mod tests {
             let preference = BackendPreference::parse(preference).unwrap();
             preference.resumed_on(recorded).to_string()
         };
-        for open in ["auto", "fastest"] {
+        for open in ["auto", "fastest", "fast"] {
             assert_eq!(resumed(open, None), open);
             assert_eq!(resumed(open, Some("cpu")), "cpu");
             assert_eq!(resumed(open, Some("litert:cpu")), "require:litert:cpu");

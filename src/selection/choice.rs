@@ -1,11 +1,16 @@
 //! Chooses the backend that runs from the benchmark outcomes.
 
-use super::{Agreement, BackendPreference, CPU, DEFAULT_ORDER};
+use super::{
+    Agreement, BackendPreference, CPU, CUSTOM, DEFAULT_ORDER, Tolerance, published_error,
+    reduced_precision,
+};
 use serde::{Deserialize, Serialize};
 
 /// Minimum speed-up over the backend in place. Of two backends that are equally fast within a tenth, one appeared up
 /// to 1.42 times as fast as the other on two cores at a load of nine.
 const SPEEDUP_MIN: f64 = 1.5;
+/// Minimum speed-up over the default at which the first choice of [`BackendPreference::Fast`] takes another backend.
+const FAST_SPEEDUP_MIN: f64 = 1.1;
 
 /// Benchmark results of a backend that works.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +28,8 @@ pub struct BackendMetrics {
     pub nodes: Option<String>,
     /// Whether the CPU runs a part of the models.
     pub is_partial: bool,
+    /// Whether it computes in fewer than 32 bits, or on models of its own.
+    pub is_reduced: bool,
     /// Difference to the CPU.
     pub agreement: Agreement,
 }
@@ -46,7 +53,7 @@ pub struct RejectedBackend {
 }
 
 /// The backend that runs the models, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendChoice {
     /// Name of the backend.
     pub name: String,
@@ -56,22 +63,51 @@ pub struct BackendChoice {
     pub refused: Vec<RejectedBackend>,
     /// Whether the user requested another backend.
     pub is_second_best: bool,
+    /// Its difference to the CPU in the built-in images; `None` for the CPU and where nothing was measured.
+    pub agreement: Option<Agreement>,
 }
 
-/// Chooses one of `outcomes`, which include the CPU. `tolerance` is the largest allowed difference of a landmark to the
-/// CPU's, in fractions of the image size. `incumbent` is the backend that was the fastest of this machine before.
+impl BackendChoice {
+    /// Why the backend was chosen. For reduced precision also what it computes in, and its error.
+    #[must_use]
+    pub fn explanation(&self) -> String {
+        let mut text = self.reason.clone();
+        let Some([palm, hand]) = reduced_precision(&self.name) else {
+            return text;
+        };
+        text += &format!("; palm model in {palm}, hand model in {hand}");
+        if let Some(error) = published_error(&self.name) {
+            text += &format!(
+                ", 95 % of x and y within {:.1e} of the CPU's in published clips",
+                error.p95
+            );
+        }
+        if let Some(agreement) = &self.agreement {
+            text += &format!(", {:.1e} in the built-in images here", agreement.xy_p95);
+        }
+        text
+    }
+}
+
+/// Chooses one of `outcomes`, which include the CPU. `incumbent` is the backend that the same preference chose on this
+/// machine before.
 ///
 /// # Errors
 /// The reason, when the required backend cannot be used.
 pub fn choose(
     preference: &BackendPreference,
     outcomes: &[BenchmarkOutcome],
-    tolerance: f32,
+    tolerance: Tolerance,
     incumbent: Option<&str>,
 ) -> Result<BackendChoice, String> {
     let results: Vec<(&str, Result<&BackendMetrics, String>)> = outcomes
         .iter()
-        .map(|outcome| (outcome.name.as_str(), usable(outcome, tolerance)))
+        .map(|outcome| {
+            (
+                outcome.name.as_str(),
+                usable(outcome, preference, tolerance),
+            )
+        })
         .collect();
     let result_of = |name: &str| results.iter().find(|(n, _)| *n == name).map(|(_, j)| j);
     let (name, reason) = match preference {
@@ -90,7 +126,8 @@ pub fn choose(
             }
         }
         BackendPreference::Auto => in_order(&results),
-        BackendPreference::Fastest => fastest(&results, incumbent),
+        BackendPreference::Fastest => fastest(&results, incumbent, SPEEDUP_MIN),
+        BackendPreference::Fast => fastest(&results, incumbent, FAST_SPEEDUP_MIN),
     };
     let is_second_best = match preference {
         BackendPreference::Auto => (DEFAULT_ORDER.iter().take_while(|other| **other != name))
@@ -104,28 +141,54 @@ pub fn choose(
             name: (*other).to_owned(),
             reason: match result {
                 Ok(metrics) => match preference {
-                    BackendPreference::Fastest => format!("not clearly faster: {}", rate(metrics)),
+                    BackendPreference::Fastest | BackendPreference::Fast => {
+                        format!("not clearly faster: {}", rate(metrics))
+                    }
                     _ => format!("{preference} does not take it"),
                 },
                 Err(reason) => reason.clone(),
             },
         })
         .collect();
+    let agreement = match result_of(name) {
+        Some(Ok(metrics)) if name != CPU => Some(metrics.agreement.clone()),
+        _ => None,
+    };
     Ok(BackendChoice {
         name: name.to_owned(),
         reason,
         refused,
         is_second_best,
+        agreement,
     })
 }
 
-/// The results, if the backend agrees with the CPU.
-fn usable(outcome: &BenchmarkOutcome, tolerance: f32) -> Result<&BackendMetrics, String> {
+/// The results, if `preference` may choose the backend and it agrees with the CPU.
+fn usable<'a>(
+    outcome: &'a BenchmarkOutcome,
+    preference: &BackendPreference,
+    tolerance: Tolerance,
+) -> Result<&'a BackendMetrics, String> {
+    let name = outcome.name.as_str();
     let metrics = outcome.result.as_ref().map_err(Clone::clone)?;
-    match metrics.agreement.mismatch(tolerance) {
-        Some(mismatch) if outcome.name != CPU => Err(mismatch),
-        _ => Ok(metrics),
+    if name == CPU {
+        return Ok(metrics);
     }
+    // Models of a delegate's own have no published error. What chooses by itself holds them to the limits of 32 bits.
+    let is_named = preference.name().is_some();
+    let is_reduced = metrics.is_reduced && (is_named || name != CUSTOM);
+    let objection = if !is_reduced || is_named {
+        None
+    } else if *preference == BackendPreference::Fast {
+        match published_error(name) {
+            Some(error) => error.objection(tolerance.fast),
+            None => Some("its error is not published".to_owned()),
+        }
+    } else {
+        Some("it computes in reduced precision, which fast or its name chooses".to_owned())
+    };
+    let mismatch = || metrics.agreement.mismatch(tolerance, is_reduced);
+    objection.or_else(mismatch).map_or(Ok(metrics), Err)
 }
 
 type Results<'a> = [(&'a str, Result<&'a BackendMetrics, String>)];
@@ -146,24 +209,32 @@ fn in_order(results: &Results<'_>) -> (&'static str, String) {
     (CPU, reason)
 }
 
-/// The fastest that works, if it is clearly faster than the one in place: `incumbent`, else the default.
-fn fastest<'a>(results: &Results<'a>, incumbent: Option<&str>) -> (&'a str, String) {
+/// The fastest that works, if it is clearly faster than the one in place: `incumbent`, else the default, which it must
+/// exceed `speedup_min` times.
+fn fastest<'a>(
+    results: &Results<'a>,
+    incumbent: Option<&str>,
+    speedup_min: f64,
+) -> (&'a str, String) {
     let usable: Vec<(&str, &BackendMetrics)> = results
         .iter()
         .filter_map(|(name, result)| Some((*name, *result.as_ref().ok()?)))
         .collect();
     let measured = |name: &str| usable.iter().find(|(other, _)| *other == name).copied();
     // Without results of the CPU there is no reference.
-    let in_place = measured(CPU).and_then(|cpu| {
+    let in_place = measured(CPU).map(|cpu| {
         let default = DEFAULT_ORDER.into_iter().find_map(measured);
-        incumbent.and_then(measured).or(default).or(Some(cpu))
+        match incumbent.and_then(measured) {
+            Some(incumbent) => (incumbent, SPEEDUP_MIN),
+            None => (default.unwrap_or(cpu), speedup_min),
+        }
     });
-    let Some((name, metrics)) = in_place else {
+    let Some(((name, metrics), speedup_min)) = in_place else {
         return (CPU, "the CPU could not be measured".to_owned());
     };
     let best = (usable.iter()).max_by(|(_, a), (_, b)| a.images_per_s.total_cmp(&b.images_per_s));
     match best {
-        Some((best, faster)) if faster.images_per_s >= metrics.images_per_s * SPEEDUP_MIN => {
+        Some((best, faster)) if faster.images_per_s >= metrics.images_per_s * speedup_min => {
             let text = format!(
                 "fastest backend that agrees with the CPU: {}, {name} {}{}",
                 rate(faster),
@@ -194,7 +265,12 @@ fn partial(metrics: &BackendMetrics) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::selection::LITERT_CPU;
+    use crate::selection::{CPU_FP16, CPU_INT8, LITERT_CPU};
+
+    const TOLERANCE: Tolerance = Tolerance {
+        exact: 1e-3,
+        fast: 2.3e-3,
+    };
 
     fn outcome(name: &str, images_per_s: f64, max: f32) -> BenchmarkOutcome {
         BenchmarkOutcome {
@@ -206,9 +282,12 @@ mod tests {
                 workers: 4,
                 nodes: None,
                 is_partial: false,
+                is_reduced: reduced_precision(name).is_some(),
                 agreement: Agreement {
                     images: 8,
                     landmarks: 210,
+                    xy_p95: max,
+                    p99: max,
                     max,
                     ..Agreement::default()
                 },
@@ -232,7 +311,8 @@ mod tests {
         let check = |others: &[BenchmarkOutcome], expected: &str, reason: &str, is_second_best| {
             let outcomes = [&[outcome(CPU, 40.0, 0.0)], others].concat();
             for incumbent in [None, Some("a"), Some(CPU)] {
-                let choice = choose(&BackendPreference::Auto, &outcomes, 1e-3, incumbent).unwrap();
+                let choice =
+                    choose(&BackendPreference::Auto, &outcomes, TOLERANCE, incumbent).unwrap();
                 assert_eq!(choice.name, expected, "{choice:?}");
                 assert!(choice.reason.contains(reason), "{choice:?}");
                 assert_eq!(choice.is_second_best, is_second_best, "{choice:?}");
@@ -252,7 +332,8 @@ mod tests {
     #[test]
     fn the_fastest_must_be_clearly_faster_than_the_one_in_place() {
         let check = |outcomes: &[BenchmarkOutcome], incumbent, expected: &str, reason: &str| {
-            let choice = choose(&BackendPreference::Fastest, outcomes, 1e-3, incumbent).unwrap();
+            let choice =
+                choose(&BackendPreference::Fastest, outcomes, TOLERANCE, incumbent).unwrap();
             assert_eq!(choice.name, expected, "{choice:?}");
             assert!(choice.reason.contains(reason), "{choice:?}");
             assert!(!choice.is_second_best);
@@ -300,13 +381,13 @@ mod tests {
             choose(
                 &BackendPreference::Require(name.to_owned()),
                 &outcomes,
-                1e-3,
+                TOLERANCE,
                 None,
             )
         };
         let prefer = |name: &str| {
             let preference = BackendPreference::Prefer(name.to_owned());
-            choose(&preference, &outcomes, 1e-3, None).unwrap()
+            choose(&preference, &outcomes, TOLERANCE, None).unwrap()
         };
         let choice = require("slow").unwrap();
         assert_eq!(
@@ -329,11 +410,67 @@ mod tests {
             );
         }
         assert_eq!(
-            choose(&BackendPreference::Cpu, &outcomes, 0.0, None)
+            choose(&BackendPreference::Cpu, &outcomes, TOLERANCE, None)
                 .unwrap()
                 .name,
             CPU
         );
+    }
+
+    #[test]
+    fn only_fast_or_its_name_chooses_reduced_precision() {
+        let outcomes = [
+            outcome(CPU, 40.0, 0.0),
+            outcome(LITERT_CPU, 44.0, 0.0),
+            outcome(CPU_INT8, 400.0, 1e-4),
+        ];
+        let choose = |preference: &str, outcomes: &[BenchmarkOutcome], incumbent| {
+            let preference = BackendPreference::parse(preference).unwrap();
+            choose(&preference, outcomes, TOLERANCE, incumbent).unwrap()
+        };
+        for (preference, expected) in [
+            ("auto", LITERT_CPU),
+            ("fastest", LITERT_CPU),
+            ("fast", CPU_INT8),
+            ("require:cpu:int8", CPU_INT8),
+            ("prefer:cpu:int8", CPU_INT8),
+        ] {
+            let choice = choose(preference, &outcomes, None);
+            assert_eq!(choice.name, expected, "{choice:?}");
+            let explanation = choice.explanation();
+            let has_error =
+                ["hand model in int8", "1.2e-3", "1.0e-4"].map(|part| explanation.contains(part));
+            assert_eq!(has_error, [expected == CPU_INT8; 3], "{explanation}");
+        }
+        let fastest = choose("fastest", &outcomes, None);
+        let refused = fastest.refused.iter().find(|r| r.name == CPU_INT8);
+        assert!(refused.unwrap().reason.contains("reduced precision"));
+    }
+
+    #[test]
+    fn fast_takes_the_fastest_within_its_tolerance_and_keeps_it() {
+        let check = |others: &[BenchmarkOutcome], incumbent, expected: &str| {
+            let outcomes = [&[outcome(CPU, 40.0, 0.0)], others].concat();
+            let choice = choose(&BackendPreference::Fast, &outcomes, TOLERANCE, incumbent).unwrap();
+            assert_eq!(choice.name, expected, "{choice:?}");
+        };
+        check(&[outcome(CPU_INT8, 45.0, 1e-3)], None, CPU_INT8);
+        check(&[outcome(CPU_INT8, 43.0, 1e-3)], None, CPU);
+        // Too far from the CPU here.
+        check(&[outcome(CPU_INT8, 90.0, 2.4e-3)], None, CPU);
+        let both = |fp16: f64| [outcome(CPU_INT8, 60.0, 1e-3), outcome(CPU_FP16, fp16, 1e-3)];
+        check(&both(70.0), None, CPU_FP16);
+        check(&both(70.0), Some(CPU_INT8), CPU_INT8);
+        check(&both(91.0), Some(CPU_INT8), CPU_FP16);
+        check(&both(30.0), Some(CPU_FP16), CPU_INT8);
+        // A delegate with models of its own is held to the limits of 32 bits.
+        let own = |max| {
+            let mut own = outcome(CUSTOM, 90.0, max);
+            own.result.as_mut().unwrap().is_reduced = true;
+            own
+        };
+        check(&[own(9e-4)], None, CUSTOM);
+        check(&[own(2e-3)], None, CPU);
     }
 
     #[test]
@@ -350,7 +487,7 @@ mod tests {
             let choice = choose(
                 &preference,
                 &[outcome(CPU, 40.0, 0.0), partial.clone()],
-                1e-3,
+                TOLERANCE,
                 None,
             )
             .unwrap();

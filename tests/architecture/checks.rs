@@ -304,8 +304,8 @@ fn the_rules_find_what_is_forbidden() {
     );
     check(
         "video/clip.rs",
-        "fn f() { tflitec::model::Model::new() }",
-        &["crate: tflitec in video"],
+        "fn f() { rusqlite::Connection::open_in_memory() }",
+        &["crate: rusqlite in video"],
     );
     check(
         "video/dataset.rs",

@@ -118,6 +118,7 @@ pub(crate) const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("hand", "geometry", "points and rectangles"),
     ("sequence", "frame", "image sizes"),
     ("sequence", "hand", "a sequence is made of hands"),
+    ("selection", "sequence", "compares normalized hands"),
     ("dataset", "sequence", "the plan samples frames"),
     (
         "dataset",
@@ -174,7 +175,6 @@ pub(crate) const OUTSIDE: &[&str] = &[
     "rusqlite",
     "rustix",
     "sd_notify",
-    "tflitec",
     "tokio",
     "toml",
     "tracing",
@@ -235,7 +235,6 @@ pub(crate) const WRAPPED: &[(&str, &[&str])] = &[
     ("sd_notify", &["system/"]),
     ("seccompiler", &["video/decoder_process/sandbox.rs"]),
     ("tar", &["export/"]),
-    ("tflitec", &["inference/"]),
     ("v4l", &["camera/"]),
     (
         "zip",

@@ -11,6 +11,7 @@ use handloom::hand::Model;
 use handloom::inference::{
     CpuLoadedModel, CpuModel, LiteRt, LiteRtModel, LiteRtTarget, ModelFiles, ModelPaths,
 };
+use handloom::selection::Precision;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ fn main() {
     let bundle = ModelFiles::load(&selection).expect("the models, as `make setup` fetches them");
     let runtime = LiteRt::load(None).expect("LiteRT, as `make setup-litert` fetches it");
     for file in [&bundle.palm, &bundle.hand] {
-        let graph = CpuLoadedModel::new(file).expect("a graph");
+        let graph = CpuLoadedModel::new(file, Precision::F32).expect("a graph");
         let mut cpu = CpuModel::open(&graph).expect("a model");
         let mut litert = LiteRtModel::new(&runtime, file, LiteRtTarget::Cpu).expect("a model");
         let mut all: [(&str, &mut dyn Model, Vec<Duration>); 2] = [

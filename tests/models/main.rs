@@ -14,3 +14,4 @@ mod delegate;
 mod goldens;
 mod gpu;
 mod litert;
+mod precision;

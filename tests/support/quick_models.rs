@@ -23,7 +23,7 @@ const PALM_BOX: [f32; 18] = [
     0.0, 0.0, 60.0, 60.0, 0.0, 30.0, 0.0, 0.0, 0.0, -30.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0,
 ];
 
-/// The folder of both models, written once by each test binary.
+/// The folder of the models, written once by each test binary.
 pub fn quick_models() -> &'static PathBuf {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -31,7 +31,9 @@ pub fn quick_models() -> &'static PathBuf {
         fs::create_dir_all(&folder).unwrap();
         for (name, bytes) in [
             ("palm_detection_full.tflite", palm()),
-            ("hand_landmark_full.tflite", hand()),
+            ("hand_landmark_full.tflite", hand(0.0)),
+            // Near enough to stand for the same model in 8 bits.
+            ("hand_int8_cpu.tflite", hand(0.1)),
         ] {
             // Another test binary may be reading it.
             let new = folder.join(format!("{name}.{}", std::process::id()));
@@ -85,8 +87,8 @@ fn palm() -> Vec<u8> {
     graph.write(input, &[boxes, logits])
 }
 
-/// A fixed hand, bent by the average colors of 7 x 7 cells.
-fn hand() -> Vec<u8> {
+/// A fixed hand, `shift` pixels of the crop from its place, bent by the average colors of 7 x 7 cells.
+fn hand(shift: f32) -> Vec<u8> {
     let mut graph = Graph::default();
     let input = graph.floats("input_1", &[1, 224, 224, 3]);
     let cells = graph.floats("cells", &[1, 7, 7, 3]);
@@ -101,7 +103,7 @@ fn hand() -> Vec<u8> {
         let rest = (0..63_u8).map(|at| {
             let (point, axis) = (f32::from(at / 3), at % 3);
             match axis {
-                0 => scale * (0.3 + 0.02 * point),
+                0 => scale * (0.3 + shift / 224.0 + 0.02 * point),
                 1 => scale * (0.9 - 0.035 * point),
                 _ => 0.0,
             }

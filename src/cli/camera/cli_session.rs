@@ -10,6 +10,7 @@ use crate::recording::fallback_detector::FallbackDetector;
 use crate::recording::latency_stats::LatencyStats;
 use crate::recording::session::{RecordingSession, SessionEvent, SessionStatus};
 use crate::recording::take_store::{ACCEPTED, StoredTake, TOO_SHORT, TakeStore};
+use crate::selection::with_precision;
 use crate::sequence::recording_plan::RecordingPhase;
 use crate::sequence::sign_recorder::Sign;
 use anyhow::anyhow;
@@ -349,7 +350,10 @@ pub(super) fn report_backend(console: &Console, event: &BackendEvent) {
             is_second_best,
         } => (
             event.to_string(),
-            json!({"event": "backend", "name": name, "reason": reason, "is_second_best": is_second_best}),
+            with_precision(
+                json!({"event": "backend", "name": name, "reason": reason, "is_second_best": is_second_best}),
+                name,
+            ),
         ),
         BackendEvent::Reopened {
             name,

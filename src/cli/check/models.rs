@@ -6,7 +6,9 @@ use crate::config::Config;
 use crate::error::Exit;
 use crate::inference::candidates::{self, BackendCandidate};
 use crate::inference::{BackendSpec, Hardware, LoadedModels, ModelFiles, model_files, probe};
-use crate::selection::{BackendPreference, LITERT_CPU, LITERT_GPU};
+use crate::selection::{
+    BackendPreference, LITERT_CPU, LITERT_GPU, published_error, reduced_precision,
+};
 
 /// The model files.
 pub(super) fn models(config: &Config) -> CheckResults {
@@ -45,9 +47,13 @@ pub(super) fn runtime(_config: &Config) -> CheckResults {
 #[expect(clippy::unnecessary_wraps, reason = "as every check")]
 pub(super) fn accelerators(config: &Config) -> CheckResults {
     let request = config.backend_request();
-    let all = candidates::all(&request.delegate, &Hardware::here());
+    let all = candidates::all(&request.delegate, &config.model_paths(), &Hardware::here());
     let preference = &request.preference;
-    let usable = all.iter().filter(|c| c.missing.is_empty());
+    let is_open = |candidate: &&BackendCandidate| {
+        let is_reduced = reduced_precision(&candidate.name).is_some();
+        candidate.missing.is_empty() && (*preference == BackendPreference::Fast || !is_reduced)
+    };
+    let usable = all.iter().filter(is_open);
     let usable: Vec<&str> = usable.map(|c| c.name.as_str()).collect();
     let choice = match (preference, usable.as_slice()) {
         (BackendPreference::Auto, usable) if usable.contains(&LITERT_CPU) => {
@@ -59,6 +65,10 @@ pub(super) fn accelerators(config: &Config) -> CheckResults {
         }
         (BackendPreference::Fastest, usable) => format!(
             "fastest: the fastest of the CPU and {} that agrees with the CPU; `handloom bench` compares them",
+            usable.join(", ")
+        ),
+        (BackendPreference::Fast, usable) => format!(
+            "fast: the fastest of the CPU and {} whose error is below fast_tolerance; `handloom bench` compares them",
             usable.join(", ")
         ),
         (preference, _) => preference.to_string(),
@@ -88,6 +98,10 @@ fn result(candidate: &BackendCandidate, preference: &BackendPreference) -> Check
         ..
     } = candidate;
     let mut detail = format!("{name} ({what})");
+    if let Some(error) = published_error(name) {
+        let p95 = error.p95;
+        detail += &format!(", 95 % of x and y within {p95:.1e} of the CPU's in published clips");
+    }
     if !devices.is_empty() {
         detail = format!("{detail}, {}", devices.join(", "));
     }

@@ -4,6 +4,7 @@ use super::tables;
 use crate::cli::progress::{Console, print_line};
 use crate::inference::BackendEvent;
 use crate::job::{ClipEvent, JobObserver};
+use crate::selection::with_precision;
 use serde_json::json;
 use std::time::Instant;
 
@@ -85,6 +86,7 @@ impl JobObserver for ConsoleObserver {
             return self.console.warn(&format!("{event}; {}", event.action()));
         };
         let json = json!({"event": "backend", "name": name, "reason": reason});
+        let json = with_precision(json, name);
         self.console.report(&event.to_string(), &json);
         if *is_second_best {
             self.console.warn(&format!("{reason}; {name} runs instead"));

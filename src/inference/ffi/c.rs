@@ -12,6 +12,8 @@ pub(crate) const ERROR: c_int = 1;
 pub(crate) const ALLOW_DYNAMIC_TENSORS: i64 = 1;
 /// `TFLITE_XNNPACK_DELEGATE_FLAG_QS8 | _QU8`: quantized nodes too.
 pub(crate) const XNNPACK_QUANTIZED: u32 = 3;
+/// `TFLITE_XNNPACK_DELEGATE_FLAG_FORCE_FP16`: all float nodes compute in 16 bits, or the delegate is refused.
+pub(crate) const XNNPACK_FORCE_FP16: u32 = 4;
 
 pub(crate) enum TfLiteModel {}
 pub(crate) enum TfLiteInterpreterOptions {}
@@ -60,6 +62,7 @@ pub(crate) struct XnnpackOptions {
     pub(crate) room: [MaybeUninit<u8>; 96],
 }
 
+#[link(name = "tensorflowlite_c")]
 unsafe extern "C" {
     pub(crate) fn TfLiteModelCreateWithErrorReporter(
         data: *const c_void,
@@ -130,7 +133,9 @@ unsafe extern "C" {
         context: *mut OpaqueContext,
         plan: *mut *mut IntArray,
     ) -> c_int;
+}
 
+unsafe extern "C" {
     /// Of the C library. The crate `libc` declares no function that takes a `va_list`.
     pub(crate) fn vsnprintf(
         to: *mut c_char,

@@ -39,12 +39,16 @@ impl Delegate {
         }
     }
 
-    /// XNNPACK's kernels on one thread.
-    pub(crate) fn xnnpack() -> Result<Self, RuntimeError> {
+    /// XNNPACK's kernels on one thread; with `is_fp16`, float nodes compute in 16 bits. An interpreter refuses that delegate
+    /// where the processor lacks the arithmetic.
+    pub(crate) fn xnnpack(is_fp16: bool) -> Result<Self, RuntimeError> {
         // SAFETY: returns a struct that is not larger than the one declared. Every version sets all fields but the room.
         let mut options = unsafe { c::TfLiteXNNPackDelegateOptionsDefault() };
         options.num_threads = 1;
         options.flags |= c::XNNPACK_QUANTIZED;
+        if is_fp16 {
+            options.flags |= c::XNNPACK_FORCE_FP16;
+        }
         // SAFETY: the library made the options, room included, and reads them during the call only.
         let pointer = unsafe { c::TfLiteXNNPackDelegateCreate(&raw const options) };
         let pointer = NonNull::new(pointer)

@@ -1,7 +1,6 @@
 //! A safe interface to the TFLite C library and to delegate plugins: the only unsafe code for TFLite.
 //!
-//! The crate tflitec, which runs the models on the CPU, applies no delegates and does not export its bindings to
-//! `libtensorflowlite_c.so`. Therefore [`c`] declares the needed functions. Soundness:
+//! [`c`] declares the needed functions of `libtensorflowlite_c.so`, which `build.rs` links. Soundness:
 //!
 //! * A model's bytes, the messages of its error reporter and the delegates of an interpreter are owned by what uses
 //!   them and freed after it.

@@ -1,8 +1,8 @@
 //! The LiteRT backends: `litert:cpu`, which has the kernels of MediaPipe, and `litert:gpu`, for Vulkan devices. Their
 //! library is fetched separately (`make setup-litert`) and loaded at run time.
 //!
-//! A model that its target cannot run completely is refused: no part of it runs on the CPU instead. The GPU computes in
-//! 32 bits: in 16 bits, LiteRT's default, landmarks move by a tenth of a pixel.
+//! `litert:cpu:fp16` computes in 16-bit floats. A model that its target cannot run completely is refused: no part of it runs
+//! on the CPU instead. The GPU computes in 32 bits: in 16 bits, LiteRT's default, landmarks move by a tenth of a pixel.
 
 mod ffi;
 mod session;
@@ -17,7 +17,7 @@ use ffi::{Api, CallError};
 use serde::{Deserialize, Serialize};
 use session::Session;
 use std::env::consts::ARCH;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +26,10 @@ const LIBRARY: &str = "libLiteRt.so";
 const ACCELERATOR: &str = "libLiteRtWebGpuAccelerator.so";
 /// LiteRT searches for an accelerator of this name first.
 const OTHER_ACCELERATOR: &str = "libLiteRtGpuAccelerator.so";
+
+const CPU_OPTIONS: &CStr = c"num_threads = 1\n";
+/// The flag is XNNPACK's FORCE_FP16.
+const CPU_FP16_OPTIONS: &CStr = c"num_threads = 1\nflags = 4\n";
 
 /// Attempts of the first run on a GPU. LiteRT gives up after a driver has compiled for two minutes; a driver with a cache
 /// then continues.
@@ -37,6 +41,12 @@ const FIRST_RUN_ATTEMPTS: usize = 3;
 pub enum LiteRtTarget {
     /// The CPU: one thread with XNNPACK's kernels.
     Cpu,
+    /// The same in 16-bit floats.
+    #[serde(rename = "cpu_fp16")]
+    CpuFp16,
+    /// The CPU in 32-bit floats, with a hand model in 8-bit integers.
+    #[serde(rename = "cpu_int8")]
+    CpuInt8,
     /// The best Vulkan device, in 32 bits.
     Gpu,
 }
@@ -133,8 +143,12 @@ impl LiteRtModel {
         file: &ModelFile,
         target: LiteRtTarget,
     ) -> Result<Self, BackendError> {
-        if target == LiteRtTarget::Cpu {
-            return Self::open(runtime, file, None);
+        match target {
+            LiteRtTarget::Cpu | LiteRtTarget::CpuInt8 => {
+                return Self::open(runtime, file, None, CPU_OPTIONS);
+            }
+            LiteRtTarget::CpuFp16 => return Self::open(runtime, file, None, CPU_FP16_OPTIONS),
+            LiteRtTarget::Gpu => {}
         }
         runtime.check_accelerator()?;
         let device = vulkan::devices().map(|mut devices| devices.swap_remove(0));
@@ -143,7 +157,8 @@ impl LiteRtModel {
         })?;
         let mut attempts = FIRST_RUN_ATTEMPTS;
         loop {
-            let mut model = Self::open(runtime, file, Some(device.clone()))?;
+            let options = gpu_options(&device.name);
+            let mut model = Self::open(runtime, file, Some(device.clone()), &options)?;
             attempts -= 1;
             match model.invoke() {
                 Ok(()) => {
@@ -159,17 +174,17 @@ impl LiteRtModel {
         }
     }
 
-    /// Compiles `file` for `device`, or for the CPU, and compares its tensors with the manifest.
+    /// Compiles `file` for `device`, or for the CPU, with the options of that processor, and compares its tensors with the
+    /// manifest.
     fn open(
         runtime: &LiteRt,
         file: &ModelFile,
         device: Option<VulkanDevice>,
+        options: &CStr,
     ) -> Result<Self, BackendError> {
         let folder = CString::new(runtime.folder.as_os_str().as_bytes()).unwrap_or_default();
-        let (hardware, settings) = match &device {
-            None => (ffi::CPU, c"num_threads = 1\n".to_owned()),
-            Some(device) => (ffi::GPU, gpu_options(&device.name)),
-        };
+        let hardware = device.as_ref().map_or(ffi::CPU, |_| ffi::GPU);
+        let settings = options.to_owned();
         let bytes = Arc::clone(&file.bytes);
         let (session, [inputs, outputs]) =
             Session::new(&runtime.api, bytes, folder, hardware, settings)

@@ -21,7 +21,7 @@ fn bad_values_are_refused_with_place_key_and_range() {
             6,
             "run",
             "accelerator = \"gpu\"",
-            "run.accelerator = \"gpu\": allowed are auto, cpu, fastest, require:NAME",
+            "run.accelerator = \"gpu\": allowed are auto, cpu, fastest, fast, require:NAME",
         ),
         (
             6,
@@ -173,7 +173,7 @@ fn bad_values_are_refused_with_place_key_and_range() {
             6,
             "run",
             "colour = \"red\"",
-            "[run] has workers, shard, decoder, clip_timeout_s, max_pixels, decoder_memory_mib, decode_in_process, accelerator, accelerator_tolerance, accelerator_timeout_s",
+            "[run] has workers, shard, decoder, clip_timeout_s, max_pixels, decoder_memory_mib, decode_in_process, accelerator, accelerator_tolerance, fast_tolerance, accelerator_timeout_s",
         ),
         (5, "sequense", "", "did you mean [sequence]?"),
         (5, "workers", "", "did you mean workers in [run]?"),

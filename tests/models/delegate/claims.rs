@@ -4,6 +4,7 @@ use super::{BUNDLE, PICTURES, open};
 use handloom::hand::{Detector, DetectorOptions, Hand, Model};
 use handloom::inference::model_files::ModelFile;
 use handloom::inference::{CpuLoadedModel, CpuModel, NodeCounts};
+use handloom::selection::Precision;
 use std::fs;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -24,7 +25,7 @@ fn detect(detector: &mut Detector<impl Model>) -> Vec<Hand> {
 }
 
 fn cpu_model(file: &ModelFile) -> CpuModel {
-    CpuModel::open(&CpuLoadedModel::new(file).unwrap()).unwrap()
+    CpuModel::open(&CpuLoadedModel::new(file, Precision::F32).unwrap()).unwrap()
 }
 
 fn cpu_hands() -> &'static [Hand] {

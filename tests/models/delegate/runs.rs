@@ -3,6 +3,7 @@
 use super::{BUNDLE, PICTURES, open};
 use handloom::hand::{Detector, DetectorOptions, Model};
 use handloom::inference::{BoxedModel, CpuLoadedModel, CpuModel};
+use handloom::selection::Precision;
 use std::time::{Duration, Instant};
 use test_support::plugin::spec;
 use test_support::scratch;
@@ -58,7 +59,7 @@ fn a_device_that_stays_away_and_one_that_comes_back() {
 
 #[test]
 fn a_detector_gives_the_failure_on() {
-    let palm = CpuModel::open(&CpuLoadedModel::new(&BUNDLE.palm).unwrap()).unwrap();
+    let palm = CpuModel::open(&CpuLoadedModel::new(&BUNDLE.palm, Precision::F32).unwrap()).unwrap();
     let hand = open(&BUNDLE.hand, &spec(&["mode=right", "fail_at=1"])).unwrap();
     let (palm, hand): (BoxedModel, BoxedModel) = (Box::new(palm), Box::new(hand));
     let mut detector = Detector::new(palm, hand, DetectorOptions::default());
