@@ -1,6 +1,5 @@
-//! Links `libtensorflowlite_c.so`, which `make setup` fetches, and lets the binaries find it without `LD_LIBRARY_PATH`: a
-//! copy beside them in the target folder, and run paths that are relative to the binary, so that no build machine's path is
-//! baked in.
+//! Lets the binaries find `libtensorflowlite_c.so` without `LD_LIBRARY_PATH`: a copy beside them in the target folder,
+//! and run paths that are relative to the binary, so that no build machine's path is baked in.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -15,8 +14,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if !library.is_file() {
         return Err(format!("{} is missing: run `make setup` first", library.display()).into());
     }
-    let folder = library.parent().ok_or("the library has no folder")?;
-    println!("cargo:rustc-link-search=native={}", folder.display());
     // OUT_DIR is <target>/<profile>/build/handloom-<hash>/out.
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let profile = out

@@ -1,6 +1,8 @@
 //! Models on the CPU: TensorFlow Lite with XNNPACK's kernels, one thread per interpreter.
 
+use super::backend::BoxedModel;
 use super::ffi::{Delegate, RawInterpreter, RawModel};
+use super::float_model::FloatModel;
 use super::model_files::{ModelFile, ModelFileError};
 use super::prepared_model::{PrepareError, PreparedModel, tensor_map};
 use super::tensors::Encoding;
@@ -29,18 +31,28 @@ impl CpuLoadedModel {
         })
     }
 
-    fn prepare(&self) -> Result<PreparedModel, PrepareError> {
+    fn prepare(&self) -> Result<CpuModel, PrepareError> {
         let mut interpreter = RawInterpreter::new(&self.model)?;
         // XNNPACK crashes on some invalid tensors: check them first.
         let tensors = tensor_map(&self.file, &interpreter)?;
         let is_fp16 = self.precision == Precision::Fp16;
         let mut encodings = tensors.outputs.iter().map(|output| output.1);
-        if is_fp16 && (tensors.input != Encoding::F32 || encodings.any(|e| e != Encoding::F32)) {
-            let error = self.fp16_error("its tensors are 8-bit integers");
-            return Err(PrepareError::Tensors(error));
+        let is_float = tensors.input == Encoding::F32 && encodings.all(|e| e == Encoding::F32);
+        match (is_float, is_fp16) {
+            (true, false) => {
+                let model = FloatModel::open(&self.file, &tensors);
+                return Ok(CpuModel(Box::new(model.map_err(PrepareError::Tensors)?)));
+            }
+            (false, true) => {
+                let error = self.fp16_error("its tensors are 8-bit integers");
+                return Err(PrepareError::Tensors(error));
+            }
+            _ => {}
         }
+        // tflitec has neither 8-bit tensors nor XNNPACK's options.
         interpreter.apply(Delegate::xnnpack(is_fp16)?)?;
-        PreparedModel::new(&self.file, interpreter)
+        let model = PreparedModel::new(&self.file, interpreter)?;
+        Ok(CpuModel(Box::new(model)))
     }
 
     fn fp16_error(&self, reason: &str) -> ModelFileError {
@@ -58,8 +70,7 @@ pub fn load_xnnpack() {
 }
 
 /// An interpreter of one worker, with XNNPACK's single-threaded kernels.
-#[derive(Debug)]
-pub struct CpuModel(PreparedModel);
+pub struct CpuModel(BoxedModel);
 
 impl CpuModel {
     /// Makes the interpreter and compares its tensors with the manifest.
@@ -67,7 +78,7 @@ impl CpuModel {
     /// # Errors
     /// When the runtime refuses the model or its precision, or a tensor has another type or shape.
     pub fn open(loaded: &CpuLoadedModel) -> Result<Self, ModelFileError> {
-        loaded.prepare().map(Self).map_err(|error| match error {
+        loaded.prepare().map_err(|error| match error {
             PrepareError::Tensors(error) => error,
             PrepareError::Runtime(error) if loaded.precision == Precision::Fp16 => {
                 loaded.fp16_error(&error.0)

@@ -12,6 +12,7 @@ mod delegate;
 pub mod delegate_library;
 mod device_thread;
 mod ffi;
+mod float_model;
 pub mod hardware;
 pub mod litert;
 pub mod model_files;
