@@ -127,9 +127,7 @@ pub(super) fn identity(request: &BackendRequest, chosen: &ChosenBackend) -> Valu
     match (&request.preference, &request.recorded) {
         // The earlier results allow any backend that computes in 32 bits; the manifest names that of each clip.
         (preference, Some(known))
-            if preference.is_open()
-                && backend_of(known).is_none()
-                && !chosen.spec.is_reduced() =>
+            if preference.is_open() && backend_of(known).is_none() && !chosen.spec.is_reduced() =>
         {
             return known.clone();
         }
