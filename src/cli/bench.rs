@@ -32,8 +32,8 @@ pub(super) const BENCH_ABOUT: &str = "\
 Measure the backends that could run the models here, and the decoders.
 
 Every usable backend runs both models on built-in images in a process of its own, first with one
-worker, then with all. Its landmarks are compared with the CPU's: neither `auto` nor `fastest` nor
-`fast` chooses a backend that disagrees. Backends that cannot be used are listed; `handloom check` says
+worker, then with all. Its landmarks are compared with the CPU's: `auto`, `fastest` and `fast`
+choose no backend that disagrees. Backends that cannot be used are listed; `handloom check` says
 how to fix them. Let nothing else run meanwhile, and let the device be as warm as it will be at
 work.
 

@@ -107,7 +107,7 @@ pub(super) fn choose_backend(
         }
         BackendPreference::Fast => {
             let published = published_error(&candidate.name);
-            let is_open = published.is_none_or(|e| e.objection(request.tolerance.fast).is_none());
+            let is_open = published.is_none_or(|e| e.refusal(request.tolerance.fast).is_none());
             is_open && candidate.missing.is_empty()
         }
         _ => named == Some(candidate.name.as_str()),

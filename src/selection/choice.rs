@@ -177,18 +177,18 @@ fn usable<'a>(
     // Models of a delegate's own have no published error. What chooses by itself holds them to the limits of 32 bits.
     let is_named = preference.name().is_some();
     let is_reduced = metrics.is_reduced && (is_named || name != CUSTOM);
-    let objection = if !is_reduced || is_named {
+    let refusal = if !is_reduced || is_named {
         None
     } else if *preference == BackendPreference::Fast {
         match published_error(name) {
-            Some(error) => error.objection(tolerance.fast),
+            Some(error) => error.refusal(tolerance.fast),
             None => Some("its error is not published".to_owned()),
         }
     } else {
         Some("it computes in reduced precision, which fast or its name chooses".to_owned())
     };
     let mismatch = || metrics.agreement.mismatch(tolerance, is_reduced);
-    objection.or_else(mismatch).map_or(Ok(metrics), Err)
+    refusal.or_else(mismatch).map_or(Ok(metrics), Err)
 }
 
 type Results<'a> = [(&'a str, Result<&'a BackendMetrics, String>)];

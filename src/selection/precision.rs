@@ -89,7 +89,7 @@ pub fn with_precision(mut value: Value, name: &str) -> Value {
 impl PublishedError {
     /// Why it is too large for `p95_max`; `None` when it is not.
     #[must_use]
-    pub fn objection(&self, p95_max: f32) -> Option<String> {
+    pub fn refusal(&self, p95_max: f32) -> Option<String> {
         let equal = self.counts_equal_percent.min(self.sides_equal_percent);
         if self.p95 > f64::from(p95_max) {
             Some(format!(
@@ -122,12 +122,12 @@ mod tests {
     #[test]
     fn a_published_error_is_compared_with_the_tolerance() {
         let error = published_error(CPU_INT8).unwrap();
-        assert_eq!(error.objection(2.3e-3), None);
-        assert!(error.objection(1e-3).unwrap().contains("1.2e-3"));
+        assert_eq!(error.refusal(2.3e-3), None);
+        assert!(error.refusal(1e-3).unwrap().contains("1.2e-3"));
         let poor = PublishedError {
             sides_equal_percent: 99.4,
             ..error
         };
-        assert!(poor.objection(2.3e-3).unwrap().contains("99.4 %"));
+        assert!(poor.refusal(2.3e-3).unwrap().contains("99.4 %"));
     }
 }
