@@ -2,7 +2,7 @@
 s|!\[[^]]*\]([^)]*)||g
 s|\[`systemd/handloom.toml`\](handloom.toml)|`/etc/handloom/handloom.toml`|g
 s|\[\([^]]*\)\](\(\.\./\)*cross/README\.md[^)]*)|\1 (`install.md.gz`)|g
-s#\[`\(slurm\.sbatch\|kubernetes\.yaml\|parallel\.sh\)`\](\1)#`examples/cluster/\1`#g
+s#\[`\(slurm\.sbatch\|kubernetes[a-z-]*\.yaml\|parallel\.sh\)`\](\1)#`examples/cluster/\1`#g
 s|\[\([^]]*\)\](\(\.\./\)*\(systemd/\)\?cluster/README\.md[^)]*)|\1 (`cluster.md.gz`)|g
 s|\[\([^]]*\)\](scale\.md[^)]*)|\1 (`scale.md.gz`)|g
 s|\[\([^]]*\)\](\(\.\./\)*systemd/README\.md[^)]*)|\1 (`operate.md.gz`)|g

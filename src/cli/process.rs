@@ -11,7 +11,6 @@ use crate::config::{
     BatchConfig, Config, DatasetConfig, DatasetFiles, DelegateConfig, KeepConfig, ModelsConfig,
     OutputConfig, PlanConfig, RunConfig, SequenceConfig,
 };
-use crate::dataset::plan::Plan;
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::inference::ShutdownFlag;
@@ -93,7 +92,7 @@ pub struct ProcessArgs {
     pub models: ModelsConfig,
     /// End with 65 when the engine has started this shard more often, by SLURM_RESTART_COUNT, AWS_BATCH_JOB_ATTEMPT,
     /// CLOUD_RUN_TASK_ATTEMPT or SHARD_ATTEMPT (0 for the first)
-    #[arg(long, value_name = "N", help_heading = RUN_HEADING)]
+    #[arg(long, value_name = "N", requires = "run.shard", help_heading = RUN_HEADING)]
     pub max_attempts: Option<NonZeroUsize>,
     /// How progress is shown
     #[arg(long, value_enum, default_value_t = ProgressKind::Auto, help_heading = RUN_HEADING)]
@@ -185,7 +184,7 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
     }
     let scan = config.job().scan()?;
     introduce(&console, &scan);
-    list(&console, &scan.plan);
+    list(&console, &scan);
     Ok(Exit::Done)
 }
 
@@ -282,8 +281,12 @@ fn run_in_folder(
 /// Reports a job that was stopped.
 fn conclude_stopped(observer: &ConsoleObserver, scan: &DatasetScan, report: &JobReport) -> Exit {
     let done: usize = report.counts.values().sum();
+    let place = match scan.share.name() {
+        Some(_) => ", on any machine that sees this folder",
+        None => "",
+    };
     let text = format!(
-        "stopped: {} of {} planned clips are done, {done} of {} instances have their state; the same command resumes",
+        "stopped: {} of {} planned clips are done, {done} of {} instances have their state; the same command resumes{place}",
         observer.done,
         observer.total,
         scan.share.record_counts().values().sum::<usize>(),
@@ -313,12 +316,16 @@ fn introduce(console: &Console, scan: &DatasetScan) {
     }));
 }
 
-/// Lists the plan: a table for people, one line an instance for programs.
-fn list(console: &Console, plan: &Plan) {
+/// Lists the plan, or that of a shard: a table for people, one line an instance for programs.
+fn list(console: &Console, scan: &DatasetScan) {
+    let plan = &scan.plan;
+    let records = plan.records.iter().enumerate();
+    let own = records.filter(|(number, _)| scan.share.has_record(*number));
+    let own = own.map(|(_, record)| record);
     if console.is_human() {
-        return print_line(&tables::plan_table(plan));
+        return print_line(&tables::plan_table(own, &plan.absent));
     }
-    for record in &plan.records {
+    for record in own {
         let (state, reason) = skip_reason(record).map_or(("process", None), |(state, reason)| {
             (state.name(), Some(reason))
         });

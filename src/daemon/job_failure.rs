@@ -50,7 +50,7 @@ pub(super) fn component(failure: &CliError) -> &'static str {
     match store_error {
         _ if is_changed_dataset(failure) => "dataset",
         _ if failure.exit == Exit::Unavailable => "accelerator",
-        Some(StoreError::Occupied { .. }) => "job",
+        Some(StoreError::Occupied { .. } | StoreError::OtherPlan { .. }) => "job",
         Some(_) => "disk",
         None if failure.error.is::<ModelFileError>() => "job",
         // The machine has no memory or file handles left.

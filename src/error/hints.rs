@@ -115,7 +115,12 @@ impl Audience {
                 format!(", or choose another {output}")
             }
             StoreError::TooLong { .. } | StoreError::NoLocks { .. } => format!(" with {output}"),
-            StoreError::Create { .. } => format!("; choose another {output}"),
+            StoreError::Create { .. } | StoreError::Undivided { .. } => {
+                format!("; choose another {output}")
+            }
+            StoreError::OtherPlan { .. } => {
+                format!("; start each with --fresh, or choose another {output} for all")
+            }
             StoreError::Occupied { .. } | StoreError::Merged { .. } if is_of_takes => {
                 format!("; choose another {output}, or move the folder away")
             }

@@ -101,6 +101,8 @@ pub(crate) fn exit_of_store(error: &StoreError) -> Exit {
         StoreError::Occupied { .. }
         | StoreError::Unknown { .. }
         | StoreError::Merged { .. }
+        | StoreError::Undivided { .. }
+        | StoreError::OtherPlan { .. }
         | StoreError::Locked { .. }
         | StoreError::Create { .. }
         | StoreError::Link { .. }

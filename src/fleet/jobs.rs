@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 
 /// Shards of a job that are looked at. A message can name any number.
 const SHARDS_MAX: usize = 100_000;
-/// Missing shards that are named.
-const MISSING_SHOWN: usize = 8;
+/// Shards that are named, of those that are missing and of those that two devices make.
+const SHOWN: usize = 8;
 
 /// A job in shards.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,10 +26,12 @@ pub struct FleetJob<'a> {
     pub running: Vec<(usize, &'a str, &'a Progress)>,
     /// The numbers of the known shards.
     known: Vec<usize>,
+    /// The shards that several devices have which are online, each with two of them.
+    doubled: Vec<(usize, [&'a str; 2])>,
 }
 
-/// The shards of a job by their number, each with its device.
-type Shards<'a> = BTreeMap<usize, (&'a str, &'a Progress)>;
+/// The shards of a job by their number, each with its devices, sorted by name.
+type Shards<'a> = BTreeMap<usize, Vec<(&'a str, &'a FleetDevice, &'a Progress)>>;
 
 /// The jobs in shards of all devices, by plan and number of shards.
 #[must_use]
@@ -40,11 +42,8 @@ pub fn jobs(fleet: &Fleet) -> Vec<FleetJob<'_>> {
             continue;
         };
         let shards = jobs.entry((&shard.plan, shard.count)).or_default();
-        let best = shards.entry(shard.index).or_insert((id, progress));
-        // Of two attempts at a shard the one that is ahead counts.
-        if progress.done > best.1.done {
-            *best = (id, progress);
-        }
+        let devices = shards.entry(shard.index).or_default();
+        devices.push((id, device, progress));
     }
     let jobs = jobs.into_iter();
     jobs.map(|((plan, count), shards)| FleetJob::of(plan, count, shards))
@@ -68,8 +67,21 @@ impl<'a> FleetJob<'a> {
             done: 0,
             running: Vec::new(),
             known: shards.keys().copied().collect(),
+            doubled: Vec::new(),
         };
-        for (index, (id, progress)) in shards {
+        for (index, devices) in shards {
+            let mut online = devices.iter().filter(|(_, device, _)| device.is_online());
+            if let (Some((one, ..)), Some((other, ..))) = (online.next(), online.next()) {
+                job.doubled.push((index, [*one, *other]));
+            }
+            // Of several attempts at a shard the one that is ahead counts, of equal ones the first.
+            let ahead = devices
+                .into_iter()
+                .rev()
+                .max_by_key(|(.., progress)| progress.done);
+            let Some((id, _, progress)) = ahead else {
+                continue;
+            };
             job.total = job.total.saturating_add(progress.total);
             job.done = job.done.saturating_add(progress.done);
             if progress.done < progress.total {
@@ -86,11 +98,11 @@ impl<'a> FleetJob<'a> {
     #[must_use]
     pub fn missing(&self) -> (usize, Vec<usize>) {
         let missing = (0..self.count).filter(|index| self.known.binary_search(index).is_err());
-        let first = missing.take(MISSING_SHOWN).collect();
+        let first = missing.take(SHOWN).collect();
         (self.count - self.known.len(), first)
     }
 
-    /// The job in one line.
+    /// The job in one line. It has a percentage once all shards are known.
     #[must_use]
     pub fn line(&self) -> String {
         let Self {
@@ -100,24 +112,32 @@ impl<'a> FleetJob<'a> {
             done,
             ..
         } = self;
-        let (percent, known) = (percent(*done, *total), self.known.len());
-        let mut line = format!(
-            "job {plan}: {done} of {total} clips ({percent}%) in {known} of {count} shards"
-        );
+        let known = self.known.len();
+        let (missing, first) = self.missing();
+        let mut line = format!("job {plan}: {done} of {total} clips");
         // Writing to a String cannot fail.
+        if missing == 0 {
+            write!(line, " ({}%)", percent(*done, *total)).ok();
+        }
+        write!(line, " in {known} of {count} shards").ok();
+        if missing > 0 {
+            let first: Vec<String> = first
+                .iter()
+                .map(|index| format!("{index}/{count}"))
+                .collect();
+            let more = if missing > first.len() { ", ..." } else { "" };
+            write!(line, "; {missing} missing: {}{more}", first.join(", ")).ok();
+        }
+        for (index, [one, other]) in self.doubled.iter().take(SHOWN) {
+            write!(line, "; {one} and {other} both make {index}/{count}").ok();
+        }
         if let Some((index, id, progress)) = self.running.first() {
-            let share = self::percent(progress.done, progress.total);
+            let share = percent(progress.done, progress.total);
             write!(line, "; slowest: {id} (shard {index}/{count}, {share}%").ok();
             if let Some(eta) = progress.eta_s {
                 write!(line, ", {} left", seconds(eta)).ok();
             }
             line.push(')');
-        }
-        let (missing, first) = self.missing();
-        if missing > 0 {
-            let first: Vec<String> = first.iter().map(ToString::to_string).collect();
-            let more = if missing > first.len() { ", ..." } else { "" };
-            write!(line, "; {missing} missing: {}{more}", first.join(", ")).ok();
         }
         line
     }
@@ -157,9 +177,33 @@ mod tests {
         assert_eq!(
             jobs.iter().map(FleetJob::line).collect::<Vec<_>>(),
             [
-                "job 1a2b3c4d: 17 of 30 clips (56%) in 3 of 4 shards; slowest: b (shard 1/4, 20%, 2m left); 1 missing: 2"
+                "job 1a2b3c4d: 17 of 30 clips in 3 of 4 shards; 1 missing: 2/4; slowest: b (shard 1/4, 20%, 2m left)"
             ]
         );
+    }
+
+    #[test]
+    fn devices_with_one_shard_are_named_while_they_are_online() {
+        let mut fleet = fleet(&[("a", 0, 2, 5, 10), ("b", 1, 2, 5, 10), ("c", 0, 2, 9, 10)]);
+        let mut line = |status: &str, ts: u64| {
+            for id in ["a", "b", "c"] {
+                let status = if id == "c" { status } else { "online" };
+                let message = json!({
+                    "v": 1, "ts": "2026-01-31T12:00:00.000Z", "clock_synced": true, "seq": ts, "run": "r",
+                    "status": status, "version": "0.1.0",
+                });
+                let topic = format!("handloom/{id}/status");
+                fleet.take(Duration::ZERO, &topic, message.to_string().as_bytes(), true);
+            }
+            jobs(&fleet)[0].line()
+        };
+        let both = line("online", 1);
+        assert!(
+            both.starts_with("job 1a2b3c4d: 14 of 20 clips (70%) in 2 of 2 shards; a and c both make 0/2; slowest: b"),
+            "{both}"
+        );
+        let one = line("offline", 2);
+        assert!(!one.contains("both"), "{one}");
     }
 
     #[test]
@@ -174,7 +218,7 @@ mod tests {
         assert!(
             jobs(&first)[0]
                 .line()
-                .ends_with("99 missing: 1, 2, 3, 4, 5, 6, 7, 8, ...")
+                .ends_with("5 of 5 clips in 1 of 100 shards; 99 missing: 1/100, 2/100, 3/100, 4/100, 5/100, 6/100, 7/100, 8/100, ...")
         );
     }
 }

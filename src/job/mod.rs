@@ -186,19 +186,7 @@ impl<'a> Job<'a> {
             mode => mode,
         };
         let claim = self.results.claim(&settings, mode).map_err(|error| {
-            let error = rescan::explain_change(error, self.scan, &self.results.recorder.ledger());
-            match error {
-                StoreError::Occupied {
-                    path,
-                    difference,
-                    is_dataset: true,
-                } if self.config.shard.is_some() => StoreError::Occupied {
-                    path,
-                    difference: format!("the dataset has changed: {difference}"),
-                    is_dataset: false,
-                },
-                error => error,
-            }
+            rescan::explain_change(error, self.scan, &self.results.recorder.ledger())
         })?;
         if self.config.keep_frames {
             self.results.recorder.keep_frames()?;

@@ -103,18 +103,22 @@ impl Job<'_> {
 }
 
 /// Replaces the difference in `error` by what has changed, if it is the error that the dataset has changed since the job
-/// in `ledger` began.
+/// in `ledger` began. The ledger of a shard does not have all clips, and its plan cannot change alone.
 pub(super) fn explain_change(
     mut error: StoreError,
     scan: &DatasetScan,
     ledger: &Ledger,
 ) -> StoreError {
     if let StoreError::Occupied {
+        path,
         difference,
         is_dataset: true,
-        ..
     } = &mut error
     {
+        if scan.share.shard.is_some() {
+            let path = std::mem::take(path);
+            return StoreError::OtherPlan { path };
+        }
         match dataset_change(scan, ledger) {
             Ok(change) => *difference = change,
             Err(error) => return error,

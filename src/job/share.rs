@@ -81,7 +81,7 @@ impl Share {
     }
 
     /// Whether the record `number` of the plan belongs to it.
-    pub(super) fn has_record(&self, number: usize) -> bool {
+    pub(crate) fn has_record(&self, number: usize) -> bool {
         self.records.get(number).is_some_and(|(_, is_own)| *is_own)
     }
 

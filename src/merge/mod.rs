@@ -92,8 +92,7 @@ pub enum MergeError {
     },
     /// Two shards do not belong together.
     #[error(
-        "{path} is no shard of the same job as {first}: {what}. Give the shards of one job, or remove the wrong folder \
-         and {fix}"
+        "{path} is no shard of the same job as {first}: {what}. Give the shards of one job, or remove the wrong folder{fix}"
     )]
     OtherJob {
         path: PathBuf,

@@ -1,13 +1,15 @@
 //! The shards of one job: found, compared, each there once.
 
 use super::{MergeError, MergeEvent};
+use crate::digest::sha256_hex;
 use crate::shard::ShardIndex;
 use crate::shard::record::{OwnedBatch, RecordError, SHARD_NAME, ShardRecord};
 use crate::storage::StoreError;
 use crate::storage::atomic_file::{file_sha256, open_plain};
 use crate::storage::manifest::{MANIFEST_NAME, RUN_NAME};
 use crate::storage::output_dir::{different_setting, run_of};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io::{ErrorKind, Read};
@@ -53,19 +55,16 @@ impl ShardSet {
     ) -> Result<Self, MergeError> {
         let mut found: BTreeMap<ShardIndex, WholeShard> = BTreeMap::new();
         let mut first: Option<(ShardRecord, PathBuf, Value)> = None;
-        for folder in folders(paths, is_partial, report)? {
+        let folders = folders(paths, is_partial, report)?;
+        for folder in &folders {
+            let folder = folder.clone();
             let record = read_record(&folder)?;
             let shard = record.shard;
             let run = run_of(&folder)?.unwrap_or_default();
-            if let Some((job, first, _)) = &first
-                && let Some(what) = difference(job, &record)
+            if let Some((job, ..)) = &first
+                && difference(job, &record).is_some()
             {
-                return Err(MergeError::OtherJob {
-                    fix: fix(&run, &folder, shard),
-                    path: folder,
-                    first: first.clone(),
-                    what,
-                });
+                return Err(other_job(&folders)?);
             }
             let new = WholeShard::of(&record, &folder, &run);
             match found.entry(shard) {
@@ -320,23 +319,64 @@ fn difference(job: &ShardRecord, other: &ShardRecord) -> Option<String> {
     if let Some((key, [there, here])) = different_setting(&job.settings, &other.settings) {
         return Some(format!("its {key} is {here}, not {there}"));
     }
-    let rest = |record: &ShardRecord| {
-        let ShardRecord {
-            settings,
-            plan_sha256,
-            instances,
-            clips,
-            batches,
-            absent,
-            glosses,
-            class_order,
-            ..
-        } = record.clone();
-        let counts = [instances, clips, batches, absent];
-        (settings, plan_sha256, counts, glosses, class_order)
-    };
-    let is_other = rest(job) != rest(other);
+    let is_other = identity(job) != identity(other);
     is_other.then(|| "it was planned over another dataset, or the dataset has changed".to_owned())
+}
+
+/// What the shards of a job have in common.
+fn identity(record: &ShardRecord) -> Value {
+    let ShardRecord {
+        settings,
+        plan_sha256,
+        instances,
+        clips,
+        batches,
+        absent,
+        glosses,
+        class_order,
+        ..
+    } = record;
+    let counts = [record.shard.count(), *instances, *clips, *batches, *absent];
+    let mut identity = json!([counts, settings, plan_sha256, glosses, class_order]);
+    // Two versions may write the settings in two orders.
+    identity.sort_all_objects();
+    identity
+}
+
+/// The error that the shards in `folders` are of several jobs. The job of most of them is the right one, of equally many
+/// that of the first.
+fn other_job(folders: &[PathBuf]) -> Result<MergeError, MergeError> {
+    // By the job, each with its first shard and their number.
+    let mut jobs: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    let mut shards = Vec::new();
+    for (n, folder) in folders.iter().enumerate() {
+        let job = sha256_hex(identity(&read_record(folder)?).to_string().as_bytes());
+        jobs.entry(job.clone()).or_insert((n, 0)).1 += 1;
+        shards.push(job);
+    }
+    let most = jobs
+        .iter()
+        .max_by_key(|(_, (first, count))| (*count, Reverse(*first)));
+    let (right, first) = most.map_or(("", 0), |(job, (first, _))| (&**job, *first));
+    let other = shards.iter().position(|job| job != right).unwrap_or(0);
+    let [first, other] = [first, other].map(|n| &folders[n]);
+    let (job, record) = (read_record(first)?, read_record(other)?);
+    let run = run_of(first)?.unwrap_or_default();
+    // One of another number of shards has no place among the others.
+    let has_place = job.shard.count() == record.shard.count();
+    let fix = has_place.then(|| {
+        let fix = fix(&run, other, record.shard);
+        format!(
+            " and {fix}, whose settings are in {}",
+            first.join(RUN_NAME).display()
+        )
+    });
+    Ok(MergeError::OtherJob {
+        fix: fix.unwrap_or_default(),
+        path: other.clone(),
+        first: first.clone(),
+        what: difference(&job, &record).unwrap_or_default(),
+    })
 }
 
 /// What makes `shard`, in the folder `folder`, again. `run` is the `run.json` of a shard.
@@ -357,9 +397,13 @@ fn fix_of_missing(run: &Value, folder: &Path, shard: ShardIndex) -> String {
     let mut names = beside.flatten().flatten().map(|entry| entry.file_name());
     let begun = names.any(|name| name.to_string_lossy().starts_with(&prefix));
     let begun = if begun {
-        ", which continues an attempt that has begun"
+        "; this continues an attempt that has begun"
     } else {
         ""
     };
-    format!("{fix}{begun}; `handloom merge OUT SHARD --partial` joins what is there")
+    let run = folder.join(RUN_NAME);
+    let run = run.display();
+    format!(
+        "{fix}, whose settings are in {run}{begun}; `handloom merge OUT SHARD --partial` joins what is there"
+    )
 }

@@ -383,7 +383,11 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
         };
         let bounds = (self.number(first)?, self.number(last)?, self.number(step)?);
         let (Some(min), Some(max), Some(stride)) = bounds else {
-            return Ok(Err(format!("{first}, {last} or {step} is not set")));
+            let named = [(first, bounds.0), (last, bounds.1), (step, bounds.2)];
+            let unset = named.iter().filter(|(_, number)| number.is_none());
+            let unset: Vec<&str> = unset.map(|(name, _)| *name).collect();
+            let is = if unset.len() == 1 { "is" } else { "are" };
+            return Ok(Err(format!("{} {is} not set", unset.join(" and "))));
         };
         let count = max.saturating_sub(*base).saturating_add(1);
         let listed = match tasks {

@@ -117,8 +117,12 @@ impl Attempt {
     /// itself are removed, except for attempts that may be alive.
     ///
     /// # Errors
-    /// When a folder cannot be made, renamed or removed.
+    /// When `out` has results without shards, or a folder cannot be made, renamed or removed.
     pub(crate) fn begin(out: &Path, shard: ShardIndex, is_fresh: bool) -> Result<Self, StoreError> {
+        if out.join(RUN_NAME).exists() {
+            let path = out.to_path_buf();
+            return Err(StoreError::Undivided { path });
+        }
         make_folder(out)?;
         let mut attempt = Self::new(out, shard);
         if is_fresh {

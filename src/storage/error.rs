@@ -71,6 +71,18 @@ pub enum StoreError {
         "{path} holds the results of a whole job, which `handloom merge` joined from its shards; nothing in it is changed"
     )]
     Merged { path: PathBuf },
+    /// The folder for shards holds the results of a job without shards, or of a merge.
+    #[error(
+        "{path} holds the results of a whole job, and the shards of a job need a folder of their own; nothing in it is \
+         changed"
+    )]
+    Undivided { path: PathBuf },
+    /// The shard is one of a plan over other content of the dataset.
+    #[error(
+        "{path}: the dataset has changed since the shard was made; one clip more, fewer or of another size changes the plan \
+         that all shards of a job share, so all of them must be made again"
+    )]
+    OtherPlan { path: PathBuf },
     /// Another process works in the output folder.
     #[error("another handloom{holder} works in {path}; stop it first")]
     Locked {

@@ -7,13 +7,17 @@
 # and ssh must need no password. The same command resumes after an interruption and leaves alone what is done.
 set -eu
 
+if [ $# = 0 ]; then
+  sed -n '4,7s/^# \{0,3\}//p' "$0" >&2
+  exit 64
+fi
 # More shards than machines, so that the fast ones take more of them.
 SHARDS=${SHARDS:-$(($# * 2))}
 WORKERS=${WORKERS:-2}
 # More options of `handloom process`, the same in every run.
 OPTIONS=${OPTIONS:-}
 PROGRAM=${PROGRAM:-handloom}
-: "${DATASET:?}" "${OUT:?}" "${MERGED:?}" "${1:?names no machine}"
+: "${DATASET:?}" "${OUT:?}" "${MERGED:?}"
 
 machines=()
 for machine in "$@"; do

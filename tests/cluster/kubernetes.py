@@ -21,7 +21,7 @@ from common import OPTIONS, RECIPES, REPOSITORY, SCRATCH, expect, said, tell, wa
 
 PACKAGES = {"podman": "podman", "runc": "runc", "catatonit": "catatonit", "mmdebstrap": "mmdebstrap"}
 MODELS = "kubernetes-models@4.5.1"
-MANIFESTS = ["kubernetes.yaml", "kubernetes-merge.yaml"]
+MANIFESTS = ["kubernetes.yaml", "kubernetes-merge.yaml", "kubernetes-claim.yaml", "kubernetes-copy.yaml"]
 INDEX = "batch.kubernetes.io/job-completion-index"
 FAILURES = "batch.kubernetes.io/job-index-failure-count"
 PACKAGE_FOLDER = os.environ.get("PACKAGES", "target/deb")
@@ -60,7 +60,7 @@ def judge():
     for before, after in [("completions: 4", "completions: four"), ("parallelism:", "paralelism:"), ("image:", "imag:"), ("containers:", "container:")]:
         broken.write_text(whole.replace(before, after, 1))
         said(*validate, broken, code=1)
-    tell("kubernetes-validate --strict takes %s and refuses what is broken" % " and ".join(MANIFESTS))
+    tell("kubernetes-validate --strict takes %s and refuses what is broken" % ", ".join(MANIFESTS))
     if not shutil.which("npm"):
         return tell("SKIPPED: kubernetes-models: no npm here")
     node = SCRATCH / "npm"
@@ -72,7 +72,7 @@ def judge():
     objects = [one for name in MANIFESTS for one in documents(name)]
     for change, code in [({}, 0), ({"memory": "600 MB"}, 1), ({"cpu": "one"}, 1)]:
         changed = copy.deepcopy(objects)
-        changed[1]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"].update(change)
+        changed[0]["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"].update(change)
         (folder / "objects.json").write_text(json.dumps(changed))
         said("node", script, folder / "objects.json", env=environment, code=code)
     tell("%s takes them and refuses bad quantities" % MODELS)

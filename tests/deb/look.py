@@ -56,6 +56,8 @@ usr/lib/sysusers.d/handloom.conf
 usr/lib/tmpfiles.d/handloom.conf
 usr/lib/udev/rules.d/60-handloom.rules
 usr/share/bash-completion/completions/handloom
+usr/share/doc/handloom/examples/cluster/kubernetes-claim.yaml
+usr/share/doc/handloom/examples/cluster/kubernetes-copy.yaml
 usr/share/doc/handloom/examples/cluster/kubernetes-merge.yaml
 usr/share/doc/handloom/examples/cluster/kubernetes.yaml
 usr/share/doc/handloom/examples/cluster/parallel.sh

@@ -143,6 +143,13 @@ fn faults(job: &Value) -> Vec<&'static str> {
             is_indexed && variable("SHARD_ATTEMPT").is_none(),
             "SHARD_ATTEMPT must count the attempts",
         );
+        let args = items(&container["args"]);
+        let flag = args.iter().position(|one| one == "--max-attempts");
+        let most = flag.and_then(|flag| args.get(flag + 1)?.as_str()?.parse().ok());
+        refuse(
+            is_indexed && most != spec["backoffLimitPerIndex"].as_u64().map(|n| n + 1),
+            "--max-attempts must be one more than backoffLimitPerIndex",
+        );
     }
     found
 }
@@ -251,6 +258,11 @@ fn what_a_kubernetes_server_refuses_is_found() {
             "- name: ATTEMPT",
             "count the attempts",
         ),
+        (
+            "backoffLimitPerIndex: 5",
+            "backoffLimitPerIndex: 9",
+            "one more than",
+        ),
     ] {
         let broken = whole.replacen(before, after, 1);
         assert_ne!(broken, whole, "{before}");
@@ -290,10 +302,18 @@ fn no_engine_repeats_what_cannot_succeed() {
 
 #[test]
 fn the_jobs_use_one_image_and_one_volume() {
-    let [shards, merge] = ["kubernetes.yaml", "kubernetes-merge.yaml"].map(text);
+    let [shards, merge, copy] = [
+        "kubernetes.yaml",
+        "kubernetes-merge.yaml",
+        "kubernetes-copy.yaml",
+    ]
+    .map(text);
     let of = |text: &str| {
-        let job = jobs(text).remove(0);
-        let pod = &job["spec"]["template"]["spec"];
+        let one = documents(text).remove(0);
+        let pod = match &one["kind"] {
+            kind if kind == "Pod" => &one["spec"],
+            _ => &one["spec"]["template"]["spec"],
+        };
         let image = pod["containers"][0]["image"].clone();
         (
             image,
@@ -302,7 +322,14 @@ fn the_jobs_use_one_image_and_one_volume() {
         )
     };
     assert_eq!(of(&shards), of(&merge));
-    let claim = documents(&shards).remove(0);
+    assert_eq!(of(&shards), of(&copy));
+    // What is deleted with the Job has no data.
+    assert!(
+        [&shards, &merge, &copy]
+            .iter()
+            .all(|text| documents(text).len() == 1)
+    );
+    let claim = documents(&text("kubernetes-claim.yaml")).remove(0);
     assert_eq!(claim["kind"], "PersistentVolumeClaim");
     let volume = &of(&shards).1[0]["persistentVolumeClaim"]["claimName"];
     assert_eq!(claim["metadata"]["name"], *volume);
@@ -320,10 +347,35 @@ fn the_recipes_are_scripts() {
             .status();
         assert!(checked.unwrap().success(), "{name}");
     }
+    let usage = Command::new("bash")
+        .arg(folder().join("parallel.sh"))
+        .output();
+    let usage = usage.unwrap();
+    assert_eq!(usage.status.code(), Some(Exit::Usage as i32));
+    let usage = String::from_utf8_lossy(&usage.stderr).into_owned();
+    assert!(
+        usage.starts_with("DATASET=/mnt/share/wlasl OUT="),
+        "{usage}"
+    );
     // Slurm reads its options up to the first command.
     let slurm = text("slurm.sbatch");
     let (head, rest) = slurm.split_once("set -u").unwrap();
     assert!(head.contains("#SBATCH --requeue") && !rest.contains("#SBATCH"));
+}
+
+#[test]
+fn the_config_of_the_page_is_one() {
+    let page = text("README.md");
+    let lines = page.lines().skip_while(|line| *line != "    [device]");
+    let lines: Vec<&str> = lines.map_while(|line| line.strip_prefix("    ")).collect();
+    let folder = test_support::scratch();
+    let path = folder.path().join("handloom.toml");
+    fs::write(&path, lines.join("\n")).unwrap();
+    let path = path.to_str().unwrap();
+    let printed = test_support::handloom(["check", "--print", "--config", path]).ends(0);
+    for line in ["shard = \"0/3\"", "url = \"mqtt://broker.local:1883\""] {
+        assert!(printed.stdout.contains(line), "{}", printed.stdout);
+    }
 }
 
 /// Lists the plan of an empty dataset with these flags and variables.
@@ -384,6 +436,8 @@ fn the_shard_comes_from_the_engine_and_says_so() {
 fn attempts_are_limited() {
     let flags = ["--shard", "0/1", "--max-attempts", "2"];
     list(&flags, "").ends(0);
+    list(&flags[2..], "").ends(64).says(&["--shard"]);
+    list(&flags[2..], "HANDLOOM_SHARD=0/1").ends(0);
     list(&flags, "SLURM_RESTART_COUNT=1").ends(0);
     let refused = list(&flags, "SLURM_RESTART_COUNT=2").ends(65);
     refused.says(&["attempt 3", "SLURM_RESTART_COUNT=2", "--max-attempts is 2"]);

@@ -332,12 +332,15 @@ fn a_killed_attempt_is_continued_on_its_machine() {
 #[test]
 fn a_stopped_attempt_is_continued_anywhere() {
     let out = fixture().path("stopped");
-    let mut run = Running::start(&out, "0/1", &["--keep-frames"]);
+    let mut run = Running::start(&out, "0/1", &["--keep-frames", "--progress", "bar"]);
     run.wait_for("clip recorded", 3);
     run.signal("-TERM");
     assert_eq!(run.end().code(), Some(75));
     let stopped = move_to_other_machine(&out);
     assert!(stopped.join("stopped").exists());
+    let text = fs::read_to_string(out.with_extension("json")).unwrap();
+    let resumes = "the same command resumes, on any machine that sees this folder";
+    assert!(text.contains(resumes), "{text}");
     let run = finish(&out);
     assert_eq!((events(&run, "adopted"), events(&run, "imported")), (1, 0));
     assert!(attempts(&out).is_empty());
@@ -386,7 +389,7 @@ fn of_two_attempts_at_once_one_wins_and_the_other_changes_nothing() {
     first.signal("-CONT");
     assert_eq!(first.end().code(), Some(0));
     let stdout = fs::read_to_string(out.with_extension("json")).unwrap();
-    assert!(stdout.contains("shard_lost"), "{stdout}");
+    assert!(stdout.contains("shard_done_elsewhere"), "{stdout}");
     assert!(attempts(&out).is_empty());
     assert_eq!(
         fs::read(whole(&out, "0/1").join("shard.json")).unwrap(),
@@ -427,6 +430,55 @@ fn a_whole_shard_is_left_alone_mended_or_made_again() {
 }
 
 #[test]
+fn a_whole_shard_of_a_dataset_that_has_changed_is_to_be_made_again_with_all_others() {
+    let fixture = fixture();
+    let dataset = fixture.path("repaired");
+    test_support::copy_folder(&fixture.dataset, &dataset);
+    let out = fixture.path("changed");
+    let run = |more: &[&str]| process(&dataset, &out, &settings("0/2", more));
+    run(&[]).ends(0);
+    let [broken, good] = ["00005", "00004"].map(|id| dataset.join(format!("videos/{id}.mp4")));
+    fs::copy(good, broken).unwrap();
+    for flags in [&[][..], &["--retry-failed"]] {
+        run(flags).ends(73).says(&[
+            "the dataset has changed since the shard was made",
+            "all of them must be made again; start each with --fresh",
+        ]);
+    }
+    run(&["--fresh"]).ends(0);
+}
+
+#[test]
+fn shards_have_a_folder_of_their_own() {
+    let out = fixture().path("undivided");
+    process(&fixture().dataset, &out, &SETTINGS).ends(0);
+    for more in [&[][..], &["--fresh"]] {
+        make(&out, "0/2", more)
+            .ends(73)
+            .says(&["holds the results of a whole job", "choose another --out"]);
+    }
+    // A hidden file is the lock of the job without shards.
+    assert!(!attempts(&out).iter().any(|path| path.is_dir()));
+    assert!(out.join("run.json").exists() && !whole(&out, "0/2").exists());
+}
+
+#[test]
+fn a_shard_lists_its_own_clips() {
+    let dataset = fixture().dataset.to_str().unwrap();
+    let list = |flags: &[&str]| {
+        let args = ["process", dataset, "--list", "--progress", "json"];
+        let run = test_support::handloom(args.iter().chain(&SETTINGS).chain(flags)).ends(0);
+        let events = run.events().into_iter();
+        events.filter(|e| e["event"] == "list").collect::<Vec<_>>()
+    };
+    let parts = [list(&["--shard", "0/2"]), list(&["--shard", "1/2"])];
+    assert!(parts.iter().all(|part| !part.is_empty()));
+    let all = list(&[]);
+    assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), all.len());
+    assert!(parts.concat().iter().all(|clip| all.contains(clip)));
+}
+
+#[test]
 fn shards_that_cannot_be_are_refused_and_empty_ones_are_whole() {
     let out = fixture().path("usage");
     make(&out, "4/4", &[])
@@ -435,7 +487,9 @@ fn shards_that_cannot_be_are_refused_and_empty_ones_are_whole() {
     make(&out, "0/4", &["--rescan"])
         .ends(64)
         .says(&["--rescan and --shard"]);
-    let run = make(&out, "99/100", &[]).ends(0);
+    let run = make(&out, "99/100", &[])
+        .ends(0)
+        .says(&["6 batches for 100 shards: 94 are empty"]);
     assert_eq!(run.event("shard")["clips"], 0);
     let record = record(&whole(&out, "99/100"));
     assert!(record.owned.is_empty() && record.batches == 6, "{record:?}");

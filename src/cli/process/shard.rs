@@ -10,6 +10,7 @@ use crate::job::{DatasetScan, JobConfig};
 use crate::shard::ShardIndex;
 use crate::shard::record::ShardRecord;
 use crate::storage::attempt::{Attempt, changed_file, whole};
+use crate::storage::ledger::Ledger;
 use crate::storage::output_dir::OpenMode;
 use anyhow::anyhow;
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ pub(super) fn run(
     }
     let scan = job_config.scan()?;
     introduce(console, &scan);
-    introduce_shard(console, &scan, shard);
+    introduce_shard(console, &scan, shard, job_config.batch_size);
     crate::cli::check_flags(config)?;
     job_config.check_decoder()?;
     let out = &job_config.out;
@@ -76,8 +77,7 @@ pub(super) fn run(
             "another attempt has finished shard {shard} before: {}; this one is removed",
             folder.display()
         );
-        let event =
-            json!({"event": "shard_lost", "shard": shard, "path": folder.to_string_lossy()});
+        let event = json!({"event": "shard_done_elsewhere", "shard": shard, "path": folder.to_string_lossy()});
         observer.console.report(&text, &event);
     }
     Ok(Exit::Done)
@@ -101,7 +101,8 @@ fn attempt(
             ..job_config.clone()
         };
         let files = ModelFiles::load(&job_config.models)?;
-        if let Some(other) = there.other_job(scan, &files, None)? {
+        let ledger = Ledger::open_read_only(&folder)?;
+        if let Some(other) = there.other_job(scan, &files, ledger.as_ref())? {
             return Err(other.into());
         }
         let changed = changed_file(&folder, &record);
@@ -124,19 +125,38 @@ fn attempt(
     Ok(Some(attempt))
 }
 
-/// Says what the shard has of the job.
-fn introduce_shard(console: &Console, scan: &DatasetScan, shard: ShardIndex) {
+/// Says what the shard has of the job, and warns when there are more shards than batches of `batch_size`.
+fn introduce_shard(console: &Console, scan: &DatasetScan, shard: ShardIndex, batch_size: usize) {
     let (clips, of) = (scan.share.positions.len(), scan.plan.jobs.len());
     let batches = scan.share.batches();
-    let mut text = format!("Shard {shard}: {clips} of {of} planned clips, in {batches} batches");
-    if clips == 0 {
-        text.push_str(
-            ". Nothing is left for it: a batch belongs to one shard, and --batch-size decides how many batches there are",
-        );
-    }
+    let text = format!("Shard {shard}: {clips} of {of} planned clips, in {batches} batches");
     let event =
         json!({"event": "shard", "shard": shard, "clips": clips, "of": of, "batches": batches});
     console.report(&text, &event);
+    if let Some(text) = empty_shards(of, batch_size, shard.count()) {
+        console.warn(&text);
+    }
+}
+
+/// The warning that of `shards` shards some have no batch, when the `clips` planned clips have too few.
+fn empty_shards(clips: usize, batch_size: usize, shards: usize) -> Option<String> {
+    let batches = clips.div_ceil(batch_size);
+    let empty = shards.checked_sub(batches).filter(|empty| *empty > 0)?;
+    let fix = match largest_size(clips, shards)? {
+        0 => format!("take {clips} shards or fewer, since there are no more clips"),
+        size => format!("`--batch-size {size}` or less, the same for all, gives each work"),
+    };
+    let one = if batches == 1 { "batch" } else { "batches" };
+    let are = if empty == 1 { "is" } else { "are" };
+    Some(format!(
+        "{batches} {one} for {shards} shards: {empty} {are} empty; {fix}"
+    ))
+}
+
+/// The largest size of batches of which `clips` clips have one for each of `shards` shards, of which there are at least two;
+/// 0 when there is none.
+fn largest_size(clips: usize, shards: usize) -> Option<usize> {
+    clips.checked_sub(1)?.checked_div(shards.checked_sub(1)?)
 }
 
 fn already_done(console: &Console, out: &Path, shard: ShardIndex, record: &ShardRecord) {
@@ -153,4 +173,32 @@ fn already_done(console: &Console, out: &Path, shard: ShardIndex, record: &Shard
 fn done_event(shard: ShardIndex, folder: &Path, rows: usize, was_done: bool) -> Value {
     let path = folder.to_string_lossy();
     json!({"event": "shard_done", "shard": shard, "accepted": rows, "path": path, "was_done": was_done})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{empty_shards, largest_size};
+
+    #[test]
+    fn more_shards_than_batches_are_told_with_a_size_that_has_enough() {
+        assert_eq!(
+            empty_shards(9, 256, 4).unwrap(),
+            "1 batch for 4 shards: 3 are empty; `--batch-size 2` or less, the same for all, gives each work"
+        );
+        let few = empty_shards(3, 1, 4).unwrap();
+        assert!(few.contains("3 batches for 4 shards: 1 is empty; take 3 shards or fewer"));
+        for none in [
+            empty_shards(0, 256, 4),
+            empty_shards(9, 2, 4),
+            empty_shards(1, 1, 1),
+        ] {
+            assert_eq!(none, None);
+        }
+        for shards in 2..9_usize {
+            for clips in shards..40 {
+                let size = largest_size(clips, shards).unwrap();
+                assert!(clips.div_ceil(size) >= shards && clips.div_ceil(size + 1) < shards);
+            }
+        }
+    }
 }

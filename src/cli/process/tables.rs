@@ -1,7 +1,8 @@
 //! The tables that `process` prints for people.
 
 use crate::dataset::acceptance::{State, StateCounts};
-use crate::dataset::plan::Plan;
+use crate::dataset::plan::PlanRecord;
+use crate::dataset::selection::AbsentClip;
 use crate::job::{JobReport, SequenceTotals, skip_reason};
 use crate::sequence::SequenceSpec;
 use crate::sequence::options::Slots;
@@ -86,10 +87,13 @@ pub(super) fn notices(totals: SequenceTotals, spec: &SequenceSpec) -> Vec<String
     notices
 }
 
-/// The plan, one line an instance.
-pub(super) fn plan_table(plan: &Plan) -> String {
+/// Records of the plan, one line an instance, and the clips that it lacks.
+pub(super) fn plan_table<'a>(
+    records: impl Iterator<Item = &'a PlanRecord>,
+    absent: &[AbsentClip],
+) -> String {
     let mut out = String::new();
-    for record in &plan.records {
+    for record in records {
         let skipped = skip_reason(record);
         let (what, reason) = match &skipped {
             Some((state, reason)) => (state.name(), reason.as_str()),
@@ -99,7 +103,7 @@ pub(super) fn plan_table(plan: &Plan) -> String {
         // Writing to a String cannot fail.
         writeln!(out, "{what:<13} {id:<8} {:<20} {reason}", record.gloss).ok();
     }
-    for clip in &plan.absent {
+    for clip in absent {
         let (id, gloss) = (&clip.video_id, clip.gloss.as_deref().unwrap_or("-"));
         let reason = format!("{}, in the splits file and not in the metadata", clip.split);
         writeln!(out, "{:<13} {id:<8} {gloss:<20} {reason}", "absent").ok();

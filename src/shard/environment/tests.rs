@@ -101,6 +101,23 @@ fn what_was_chosen_is_shown_with_its_variables() {
 }
 
 #[test]
+fn the_variable_that_is_not_set_is_named() {
+    for (variables, why) in [
+        (
+            "SLURM_ARRAY_TASK_ID=3 SLURM_ARRAY_TASK_MIN=0 SLURM_ARRAY_TASK_STEP=1",
+            "and SLURM_ARRAY_TASK_MAX is not set:",
+        ),
+        (
+            "SGE_TASK_ID=3 SGE_TASK_LAST=4",
+            "and SGE_TASK_FIRST and SGE_TASK_STEPSIZE are not set:",
+        ),
+    ] {
+        let error = detect(of(variables)).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
 fn tasks_that_are_submitted_again_need_the_number_of_shards() {
     for variables in [
         // `sbatch --array=3`, `=0`, `=0,2,5`, `=1-7:2`, `=0-6:2`, `=1-3`.

@@ -170,7 +170,24 @@ fn shards_that_do_not_belong_together_are_refused() {
     let flags = [&FLAGS[..], &["--shard", "0/2"]].concat();
     run(&FIXTURE.dataset, &two, &flags).ends(0);
     let other = merge(&merged, &[&sharded.out, &two], &[]).ends(65);
-    other.says(&["one of 2 shards, not of 3", "--shard 0/2`"]);
+    other.says(&["one of 2 shards, not of 3", "or remove the wrong folder"]);
+    // The one that differs is named, also when it comes first.
+    let first = merge(&merged, &[&two, &sharded.out], &[]).ends(65);
+    first.says(&[
+        &format!("{}/shard-00000-of-00002 is no shard", two.display()),
+        "one of 2 shards, not of 3",
+    ]);
+    let odd = sharded.path("odd");
+    copy_folder(&sharded.out, &odd);
+    edit(&odd.join("shard-00000-of-00003"), |record| {
+        record.settings["batch_size"] = json!(5);
+    });
+    merge(&merged, &[&odd], &[]).ends(65).says(&[
+        "shard-00000-of-00003 is no shard of the same job",
+        "its batch_size is 5, not 3",
+        "--shard 0/3`",
+        "shard-00001-of-00003/run.json",
+    ]);
     // The same folder twice, and an equal one.
     let copy = sharded.path("copy");
     copy_folder(&sharded.out.join(SECOND), &copy.join(SECOND));
