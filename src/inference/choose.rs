@@ -329,9 +329,8 @@ fn own_files(candidate: &BackendCandidate, models: &ModelPaths) -> BTreeMap<Stri
     let int8 = || models.int8(ModelRole::Hand).ok();
     let library = || LiteRt::locate().ok().into_iter().map(|located| located.0);
     let paths: Vec<PathBuf> = match &candidate.spec {
-        BackendSpec::Cpu => Vec::new(),
         BackendSpec::CpuReduced([_, Precision::Int8]) => int8().into_iter().collect(),
-        BackendSpec::CpuReduced(_) => Vec::new(),
+        BackendSpec::Cpu | BackendSpec::CpuReduced(_) => Vec::new(),
         BackendSpec::LiteRt(LiteRtTarget::CpuInt8) => library().chain(int8()).collect(),
         BackendSpec::LiteRt(_) => library().collect(),
         BackendSpec::Delegate(spec) => {

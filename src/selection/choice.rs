@@ -71,21 +71,21 @@ impl BackendChoice {
     /// Why the backend was chosen. For reduced precision also what it computes in, and its error.
     #[must_use]
     pub fn explanation(&self) -> String {
-        let mut text = self.reason.clone();
         let Some([palm, hand]) = reduced_precision(&self.name) else {
-            return text;
+            return self.reason.clone();
         };
-        text += &format!("; palm model in {palm}, hand model in {hand}");
-        if let Some(error) = published_error(&self.name) {
-            text += &format!(
-                ", 95 % of x and y within {:.1e} of the CPU's in published clips",
-                error.p95
-            );
-        }
-        if let Some(agreement) = &self.agreement {
-            text += &format!(", {:.1e} in the built-in images here", agreement.xy_p95);
-        }
-        text
+        let published = published_error(&self.name).map_or_else(String::new, |error| {
+            let p95 = error.p95;
+            format!(", 95 % of x and y within {p95:.1e} of the CPU's in published clips")
+        });
+        let measured = self
+            .agreement
+            .as_ref()
+            .map_or_else(String::new, |agreement| {
+                format!(", {:.1e} in the built-in images here", agreement.xy_p95)
+            });
+        let reason = &self.reason;
+        format!("{reason}; palm model in {palm}, hand model in {hand}{published}{measured}")
     }
 }
 

@@ -21,7 +21,7 @@ use test_support::plugin;
 use test_support::tiny_model::{self, Operator, TensorOf, Type};
 use test_support::{Run, digests, handloom_with, manifest, say, scratch, shared};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// 95 % of x and y are within this distance of the CPU's: what noise of one grey level does.
 const P95_MAX: f32 = 2.3e-3;
 

@@ -100,7 +100,8 @@ fn result(candidate: &BackendCandidate, preference: &BackendPreference) -> Check
     let mut detail = format!("{name} ({what})");
     if let Some(error) = published_error(name) {
         let p95 = error.p95;
-        detail += &format!(", 95 % of x and y within {p95:.1e} of the CPU's in published clips");
+        detail =
+            format!("{detail}, 95 % of x and y within {p95:.1e} of the CPU's in published clips");
     }
     if !devices.is_empty() {
         detail = format!("{detail}, {}", devices.join(", "));

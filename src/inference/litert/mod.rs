@@ -28,7 +28,7 @@ const ACCELERATOR: &str = "libLiteRtWebGpuAccelerator.so";
 const OTHER_ACCELERATOR: &str = "libLiteRtGpuAccelerator.so";
 
 const CPU_OPTIONS: &CStr = c"num_threads = 1\n";
-/// The flag is XNNPACK's FORCE_FP16.
+/// The flag is XNNPACK's `FORCE_FP16`.
 const CPU_FP16_OPTIONS: &CStr = c"num_threads = 1\nflags = 4\n";
 
 /// Attempts of the first run on a GPU. LiteRT gives up after a driver has compiled for two minutes; a driver with a cache
