@@ -230,7 +230,7 @@ pub fn detect_rank(
 ) -> Result<DetectedShard, EnvironmentError> {
     let variables = Variables(lookup);
     let found = variables.find(&RANKS)?;
-    variables.shard(&found, &RANKS, None)
+    variables.shard(&found, &RANKS, variables.explicit_count()?)
 }
 
 /// How often the engine has started this shard; `None` when none of its variables tells.
