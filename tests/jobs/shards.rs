@@ -348,7 +348,7 @@ fn a_stopped_attempt_is_continued_anywhere() {
 #[test]
 fn the_batches_of_an_attempt_elsewhere_are_taken_over_when_they_are_right() {
     let damage = |name: &str| {
-        let out = fixture().path(&format!("elsewhere-{}", name.replace('/', "-")));
+        let out = fixture().path(&format!("elsewhere-{}", name.replace(['/', '.'], "-")));
         kill_after_two_batches(&out);
         let folder = move_to_other_machine(&out);
         let sealed = fs::read_dir(folder.join("records")).unwrap().count() as u64;
