@@ -18,8 +18,8 @@ Join the shards of one job into the results that one process would have written.
 
 A SHARD is the folder of a shard (shard-00000-of-00004), or one that holds such folders. All must be
 of one job: the same plan, settings, models and backend, each shard once, every file with the hash
-that its shard.json names. What is wrong is named, with the command that makes it again; nothing is
-written then. The limit of --max-samples-per-gloss is applied over all shards.
+that its shard.json names. What is wrong is named, with the command that makes it again; DIR then has
+no run.json, or stays whole if it was. The limit of --max-samples-per-gloss is applied over all shards.
 
 DIR gets what `handloom process` writes without --shard, with equal bytes: wlasl_landmarks.npz,
 batches/, frames/, manifest.jsonl, label_map.json, and last run.json, which names the shards. Files

@@ -28,10 +28,11 @@ use crate::config::{AcceleratorConfig, Config, DelegateConfig, ModelsConfig};
 use crate::error::hints::Audience;
 use crate::error::{CliError, Exit};
 use crate::inference::{BackendHandle, SelectionContext, SelectionError, ShutdownFlag};
+use crate::shard::environment::SHARD;
 use crate::system::{Signal, Signals};
 use anyhow::anyhow;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde_json::{Value, json};
 
 /// Turns sign-language video into training sequences at the edge.
@@ -178,7 +179,18 @@ const SYNONYMS: [(&str, &str); 7] = [
 /// # Errors
 /// When it is wrong, or asks for help or the version.
 pub fn parse() -> Result<Cli, clap::Error> {
-    Cli::try_parse().map_err(with_hint)
+    let mut command = Cli::command();
+    // As in the daemon, a variable without a value is unset.
+    if std::env::var_os(SHARD).is_some_and(|value| value.is_empty()) {
+        command = command.mut_subcommand("process", |process| {
+            process.mut_arg("run.shard", |arg| arg.env(None::<&str>))
+        });
+    }
+    let matches = command.try_get_matches_from_mut(std::env::args_os());
+    let cli = matches.and_then(|matches| {
+        Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    });
+    cli.map_err(with_hint)
 }
 
 /// `error`, with the right flag where an unknown one has a synonym.
@@ -290,7 +302,6 @@ mod tests {
     use super::*;
     use crate::dataset::plan::PlanOptions;
     use crate::hand;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

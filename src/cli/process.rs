@@ -21,6 +21,7 @@ use crate::job::{
 use crate::sequence::SequenceSpec;
 use crate::sequence::options::NamedChoice;
 use crate::storage::SharedLedger;
+use crate::storage::attempt::Attempt;
 use crate::storage::batches::FINAL_NAME;
 use crate::storage::manifest::MANIFEST_NAME;
 use crate::storage::output_dir::{self, ClaimOutcome, OpenMode};
@@ -178,7 +179,11 @@ pub fn run(args: &ProcessArgs) -> Result<Exit, CliError> {
         });
         console.report(&format!("Shard {detected}"), &event);
     }
-    Config::check_attempts(args.max_attempts)?;
+    if let Err(error) = Config::check_attempts(args.max_attempts)
+        && !shard::is_whole(&config)
+    {
+        return Err(error);
+    }
     if !args.list {
         return run_job(&config, &console, args.resume);
     }
@@ -198,6 +203,7 @@ pub(super) fn run_job(
     resume: ResumeArgs,
 ) -> Result<Exit, CliError> {
     let job_config = config.job();
+    shard::refuse_folder_of_shard(&job_config.out)?;
     if let Some(shard) = job_config.shard {
         return shard::run(config, &job_config, shard, console, resume);
     }
@@ -205,15 +211,16 @@ pub(super) fn run_job(
     introduce(console, &scan);
     super::check_flags(config)?;
     job_config.check_decoder()?;
-    let (report, observer) = run_in_folder(config, &job_config, &scan, console, resume, &[])?;
+    let (report, observer) = run_in_folder(config, &job_config, &scan, console, resume, None)?;
     if report.outcome == RunOutcome::Stopped {
         return Ok(conclude_stopped(&observer, &scan, &report));
     }
     conclude(&observer, &job_config.out, &job_config.shape, &report)
 }
 
-/// Runs the job over `scan` in the output folder of `job_config`, until it is done or a signal stops it. Of a shard, the
-/// sealed batches of its other `attempts` are taken over. Nothing is open in the folder when this returns.
+/// Runs the job over `scan` in the output folder of `job_config`, until it is done or a signal stops it. Of a shard it is
+/// the folder of `attempt`, and the sealed batches of other attempts are taken over. Nothing is open in the folder when this
+/// returns.
 ///
 /// # Errors
 /// With the exit code and the message for the user.
@@ -223,7 +230,7 @@ fn run_in_folder(
     scan: &DatasetScan,
     console: &Console,
     resume: ResumeArgs,
-    attempts: &[PathBuf],
+    attempt: Option<&Attempt>,
 ) -> Result<(JobReport, ConsoleObserver), CliError> {
     let workers = config.workers();
     let control = Arc::new(WorkerControl::new(workers));
@@ -236,24 +243,22 @@ fn run_in_folder(
     let mode = resume.open_mode();
     let out = &job_config.out;
     // An attempt's folder is this process's own, and what it holds stays.
-    let attempt = job_config
-        .shard
-        .map(|_| output_dir::open_any(out, mode, true));
-    let attempt = attempt.transpose()?;
-    let known = match (mode, &attempt) {
+    let own = attempt.map(|_| output_dir::open_any(out, mode, true));
+    let own = own.transpose()?;
+    let known = match (mode, &own) {
         (OpenMode::Fresh, _) => None,
         (_, Some((_, ledger))) => ledger.job()?.map(|job| job.settings),
         (_, None) => output_dir::recorded_settings(out)?,
     };
     // A stop until here ends the command before earlier results could be removed.
     let backend = super::open_backend(config, known.as_ref(), workers, console, &stop)?;
-    let opened = attempt.map_or_else(|| output_dir::open_any(out, mode, false), Ok);
+    let opened = own.map_or_else(|| output_dir::open_any(out, mode, false), Ok);
     let (_lock, ledger) = opened?;
     let mut job = Job::new(job_config, scan, &backend, SharedLedger::new(ledger));
     let claim = job.claim(mode)?;
     let mut is_resumed = claim != ClaimOutcome::New;
-    if job_config.shard.is_some() {
-        let imported = job.import(attempts)?;
+    if let Some(attempt) = attempt {
+        let imported = job.import(&attempt.sources()?)?;
         if imported > 0 {
             is_resumed = true;
             let text = format!("{imported} batches of another attempt are taken over");

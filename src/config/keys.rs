@@ -344,7 +344,7 @@ mod tests {
         let mut sections: Vec<&str> = KEYS.iter().map(|key| key.section).collect();
         sections.dedup();
         assert_eq!(sections.len(), 12);
-        assert_eq!(KEYS.len(), 86);
+        assert_eq!(KEYS.len(), 87);
     }
 
     #[test]

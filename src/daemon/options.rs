@@ -14,7 +14,7 @@ use crate::recording::capture_settings::CaptureSettings;
 use crate::selection::Tolerance;
 use crate::sequence::SequenceSpec;
 use crate::shard::ShardRequest;
-use crate::shard::environment::{self, Attempt, DetectedShard};
+use crate::shard::environment::{self, AttemptNumber, DetectedShard};
 use crate::video::clip::VideoOptions;
 use crate::video::clip_decoder::DecodePlace;
 use anyhow::anyhow;
@@ -57,7 +57,7 @@ impl Config {
         let (Some(max), Some(attempt)) = (max, environment::attempt(variable)?) else {
             return Ok(());
         };
-        let Attempt { number, variable } = attempt;
+        let AttemptNumber { number, variable } = attempt;
         if number <= max.get() {
             return Ok(());
         }

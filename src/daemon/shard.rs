@@ -62,14 +62,16 @@ impl Daemon {
         };
         ledger.open_again(&folder)?;
         drop(ledger);
-        if finished? {
+        if is_first {
             let mut config = Config::clone(&self.config());
             config.output.path = folder;
             *lock_ignoring_poison(&self.config) = Arc::new(config);
-        } else {
-            tracing::warn!(shard = %attempt.target().display(), "another attempt has finished the shard before");
-            *place = Some(attempt);
+            return Ok(());
         }
+        let shard = attempt.target();
+        *place = Some(attempt);
+        finished?;
+        tracing::warn!(shard = %shard.display(), "another attempt has finished the shard before");
         Ok(())
     }
 
@@ -79,14 +81,8 @@ impl Daemon {
         let Some(attempt) = lock_ignoring_poison(&self.attempt).take() else {
             return;
         };
-        let left = self.ledger.lock().close().and_then(|()| {
-            if attempt.target().exists() {
-                attempt.remove()
-            } else {
-                attempt.stop()
-            }
-        });
-        if let Err(error) = left {
+        let closed = self.ledger.lock().close();
+        if let Err(error) = closed.and_then(|()| attempt.leave()) {
             tracing::warn!(%error, "the attempt at the shard is not left in order");
         }
     }

@@ -219,7 +219,7 @@ impl Daemon {
         let mut job = Job::new(&config, &scan, &backend, self.ledger.clone());
         retry_while_full(observer, || job.claim(mode))?;
         let attempts = match &*lock_ignoring_poison(&self.attempt) {
-            Some(attempt) => Some(attempt.others()?),
+            Some(attempt) => Some(attempt.sources()?),
             None => None,
         };
         if let Some(attempts) = attempts {

@@ -152,8 +152,10 @@ impl JobResults<'_> {
             settings.shift_remove(SHARD_SETTING);
         }
         let lines = self.share.record_counts();
-        // Without clips the records have no batch.
-        let batches: BTreeSet<usize> = lines.keys().chain(&self.share.batches).copied().collect();
+        // Without clips the records have no batch, and one shard has their entry, also when there are none.
+        let empty = (self.plan.jobs.is_empty() && shard.index() == 0).then_some(&0);
+        let batches = lines.keys().chain(&self.share.batches).chain(empty);
+        let batches: BTreeSet<usize> = batches.copied().collect();
         let owned = batches.into_iter().map(|batch| OwnedBatch {
             batch,
             rows: 0,

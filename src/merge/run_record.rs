@@ -1,7 +1,7 @@
 //! `run.json` of joined shards: that of a run over the whole job, with the shards. It depends on the shards alone.
 
 use super::shard_set::{ShardSet, WholeShard};
-use super::target::{JOB_SHA256, JoinedBatches, job_sha256};
+use super::target::{JOB_SHA256, JoinedBatches, SHARDS_SHA256, job_sha256};
 use crate::dataset::acceptance::State;
 use crate::digest::sha256_hex;
 use crate::storage::output_dir::MERGED;
@@ -54,6 +54,7 @@ pub(super) fn run_record(
     run["finished"] = finished;
     run[MERGED] = json!({
         JOB_SHA256: job_sha256(set),
+        SHARDS_SHA256: set.sha256(),
         "count": set.job.shard.count(),
         "plan_sha256": set.job.plan_sha256,
         "missing": set.missing.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -6,6 +6,8 @@ use crate::shard::ShardIndex;
 use crate::shard::record::{OwnedBatch, RecordError, SHARD_NAME, ShardRecord};
 use crate::storage::StoreError;
 use crate::storage::atomic_file::{file_sha256, open_plain};
+use crate::storage::batches::batch_name;
+use crate::storage::frames_file::frames_name;
 use crate::storage::manifest::{MANIFEST_NAME, RUN_NAME};
 use crate::storage::output_dir::{different_setting, run_of};
 use serde_json::{Value, json};
@@ -27,6 +29,8 @@ pub(super) struct WholeShard {
     pub(super) owned: Vec<OwnedBatch>,
     manifest_sha256: String,
     run_sha256: String,
+    /// Of its record.
+    record_sha256: String,
     /// Its `run.json`, without settings and hashes of files.
     pub(super) run: Value,
 }
@@ -110,6 +114,7 @@ impl ShardSet {
         };
         set.assign_batches()?;
         set.warn_of_machines(report);
+        set.warn_of_attempts(report);
         Ok(set)
     }
 
@@ -165,6 +170,57 @@ impl ShardSet {
         }
     }
 
+    /// Names the attempts that are left beside the shards.
+    fn warn_of_attempts(&self, report: &mut dyn FnMut(MergeEvent<'_>)) {
+        let left = self.shards.iter().flat_map(|shard| {
+            let prefix = format!(".{}.", shard.shard.folder());
+            let beside = shard.folder.parent().map(Path::read_dir);
+            let paths = beside.into_iter().flatten().flatten().flatten();
+            let paths = paths.map(|entry| entry.path());
+            paths.filter(move |path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with(&prefix)
+            })
+        });
+        let left: Vec<String> = left.map(|path| path.display().to_string()).collect();
+        if let [first, others @ ..] = left.as_slice() {
+            let more = match others.len() {
+                0 => String::new(),
+                count => format!(" and {count} more"),
+            };
+            report(MergeEvent::Warning(format!(
+                "attempts that the shards do not need are left: {first}{more}; remove them when no process works on the shards: \
+                 `rm -r OUT/.shard-*`"
+            )));
+        }
+    }
+
+    /// A hash of the records of all shards, and so of all their files.
+    pub(super) fn sha256(&self) -> String {
+        let shards = self.shards.iter();
+        let records: Vec<&str> = shards.map(|shard| &*shard.record_sha256).collect();
+        sha256_hex(records.join("\n").as_bytes())
+    }
+
+    /// Compares the batches of all shards with their hashes.
+    ///
+    /// # Errors
+    /// When a file has changed or cannot be read.
+    pub(super) fn verify(&self) -> Result<(), MergeError> {
+        for shard in &self.shards {
+            for own in &shard.owned {
+                let batch = own.sha256.as_ref();
+                let batch = batch.map(|sha256| (batch_name(own.batch), sha256));
+                let frames = own.frames_sha256.as_ref();
+                let frames = frames.map(|sha256| (frames_name(own.batch), sha256));
+                for (name, sha256) in [batch, frames].into_iter().flatten() {
+                    shard.verify_file(&name, sha256)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The batches that are there, in order, each with its shard.
     pub(super) fn batches(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         let owners = self.owners.iter().enumerate();
@@ -188,6 +244,7 @@ impl WholeShard {
             owned: record.owned.clone(),
             manifest_sha256: record.manifest_sha256.clone(),
             run_sha256: record.run_sha256.clone(),
+            record_sha256: sha256_hex(record.to_json().as_bytes()),
             run,
         }
     }
@@ -203,18 +260,29 @@ impl WholeShard {
             (MANIFEST_NAME, &self.manifest_sha256),
             (RUN_NAME, &self.run_sha256),
         ] {
-            let path = self.folder.join(name);
-            let is_intact = match file_sha256(&path) {
-                Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
-                    false
-                }
-                found => found? == *sha256,
-            };
-            if !is_intact {
+            if !self.has(name, sha256)? {
                 return Err(self.changed_file(name, run));
             }
         }
         Ok(())
+    }
+
+    /// Refuses the file `name` unless it has the hash `sha256`.
+    pub(super) fn verify_file(&self, name: &str, sha256: &str) -> Result<(), MergeError> {
+        if self.has(name, sha256)? {
+            return Ok(());
+        }
+        Err(self.changed(name))
+    }
+
+    /// Whether it has the file `name` with the hash `sha256`.
+    fn has(&self, name: &str, sha256: &str) -> Result<bool, MergeError> {
+        match file_sha256(&self.folder.join(name)) {
+            Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                Ok(false)
+            }
+            found => Ok(found? == sha256),
+        }
     }
 
     /// The error that the file `name` is not the one of the shard.
@@ -315,6 +383,18 @@ fn difference(job: &ShardRecord, other: &ShardRecord) -> Option<String> {
     let [here, there] = [other, job].map(|record| record.shard.count());
     if here != there {
         return Some(format!("it is one of {here} shards, not of {there}"));
+    }
+    let machine = |record: &ShardRecord| {
+        let architecture = record.settings.pointer("/accelerator/cpu/architecture");
+        architecture.and_then(Value::as_str).map(str::to_owned)
+    };
+    if let (Some(there), Some(here)) = (machine(job), machine(other))
+        && there != here
+    {
+        return Some(format!(
+            "it was made on a processor of the kind {here}, not {there}, and the two round differently: make all shards on one \
+             kind"
+        ));
     }
     if let Some((key, [there, here])) = different_setting(&job.settings, &other.settings) {
         return Some(format!("its {key} is {here}, not {there}"));

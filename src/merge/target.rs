@@ -12,7 +12,7 @@ use crate::sequence::options::NamedChoice;
 use crate::shard::record::OwnedBatch;
 use crate::storage::StoreError;
 use crate::storage::atomic_file::{
-    HashingWriter, file_sha256, make_folder, place_file, refuse_link, remove_partial_files,
+    HashingWriter, make_folder, place_file, refuse_link, remove_partial_files, sync_folder,
     write_file,
 };
 use crate::storage::batches::{BATCH_FOLDER, batch_name, joined_files, read_batch, write_batch};
@@ -34,6 +34,8 @@ const PARTIAL_AGE: Duration = Duration::from_hours(24);
 const MARKER_NAME: &str = ".merge.json";
 /// Key of the marker and of what `run.json` says of a merge: a hash of the job.
 pub(super) const JOB_SHA256: &str = "job_sha256";
+/// Key of what `run.json` says of a merge: a hash of the records of the shards.
+pub(super) const SHARDS_SHA256: &str = "shards_sha256";
 
 /// The folder for the results of the whole job.
 pub(super) struct MergeTarget<'a> {
@@ -199,7 +201,7 @@ impl<'a> MergeTarget<'a> {
                 self.place(shard, &name, sha256)?;
                 sha256.clone()
             } else {
-                verify(shard, &name, sha256)?;
+                shard.verify_file(&name, sha256)?;
                 let from = frames_path(&shard.folder, number);
                 copy_frames(&from, self.out, number, &dropped.positions)?
             };
@@ -228,7 +230,7 @@ impl<'a> MergeTarget<'a> {
         sha256: &str,
         dropped: &DroppedClips,
     ) -> Result<(), MergeError> {
-        verify(shard, &batch_name(number), sha256)?;
+        shard.verify_file(&batch_name(number), sha256)?;
         let rows = read_batch(&shard.folder, number)?.into_iter().enumerate();
         let rows = rows.filter(|(row, _)| !dropped.rows.contains(row));
         let rows: Vec<_> = rows.map(|(_, row)| row).collect();
@@ -285,23 +287,11 @@ impl<'a> MergeTarget<'a> {
     }
 }
 
-/// Refuses the file `name` of `shard` unless it has the hash `sha256`.
-fn verify(shard: &WholeShard, name: &str, sha256: &str) -> Result<(), MergeError> {
-    match file_sha256(&shard.folder.join(name)) {
-        Ok(found) if found == sha256 => Ok(()),
-        Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            Err(shard.changed(name))
-        }
-        Err(error) => Err(error.into()),
-        Ok(_) => Err(shard.changed(name)),
-    }
-}
-
 /// Whether the folder `out` is known to be for the job with the hash `job`; `false` when it is missing or empty. Results of
-/// fewer shards of the job are taken back: their `run.json` is removed.
+/// other shards of the job are taken back: their `run.json` is removed.
 ///
 /// # Errors
-/// When it holds anything else, or cannot be read.
+/// When it holds anything else, or cannot be read, or a file of the shards has changed.
 fn inspect(out: &Path, job: &str, set: &ShardSet) -> Result<bool, MergeError> {
     let occupied = |holds: &str| MergeError::Occupied {
         path: out.to_path_buf(),
@@ -335,21 +325,30 @@ fn inspect(out: &Path, job: &str, set: &ShardSet) -> Result<bool, MergeError> {
             "the results of another job"
         }));
     }
+    if merged[SHARDS_SHA256] == set.sha256() {
+        // Every file would be the same.
+        return Ok(true);
+    }
     let before = merged["missing"].as_array().into_iter().flatten();
     let before: Vec<&str> = before.filter_map(Value::as_str).collect();
     let now: Vec<String> = set.missing.iter().map(ToString::to_string).collect();
     if now.iter().any(|shard| !before.contains(&&**shard)) {
         return Err(occupied("a merge of more shards of this job"));
     }
-    if now.len() < before.len() {
-        // From here to the end its files are not those of `run.json`.
-        write_file(out, MARKER_NAME, |to| {
-            write!(to, "{}", json!({ JOB_SHA256: job }))
-        })?;
-        let path: PathBuf = out.join(RUN_NAME);
-        fs::remove_file(&path).map_err(|source| StoreError::Write { path, source })?;
+    // What is there stays whole unless all that replaces it is.
+    set.verify()?;
+    // From here to the end its files are not those of `run.json`.
+    write_file(out, MARKER_NAME, |to| {
+        write!(to, "{}", json!({ JOB_SHA256: job }))
+    })?;
+    let path: PathBuf = out.join(RUN_NAME);
+    match fs::remove_file(&path).and_then(|()| sync_folder(&path)) {
+        // Another merge was faster.
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(StoreError::Write { path, source }.into())
+        }
+        _ => Ok(true),
     }
-    Ok(true)
 }
 
 /// Whether the folder is missing or has nothing in it but what a merge leaves that was killed before its marker was there.

@@ -36,7 +36,7 @@ impl Display for DetectedShard {
 
 /// How often an engine has started this shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct AttemptNumber {
     /// This attempt's number, from 1.
     pub number: usize,
     /// The variable that tells, as `NAME=value`.
@@ -61,11 +61,11 @@ pub enum EnvironmentError {
     BadShard { variable: String, reason: String },
     /// No variable names a shard.
     #[error(
-        "no variable of an engine names the shard ({looked}): start it as a task of an array job, set SHARD_INDEX and \
+        "no variable of an engine names the shard ({searched}): start it as a task of an array job, set SHARD_INDEX and \
          SHARD_COUNT, or write the shard itself as in `handloom process DATASET --out OUT --shard 0/4`"
     )]
     #[expect(missing_docs, reason = "the field is what its name says")]
-    None { looked: String },
+    None { searched: String },
     /// The number of shards is not certain.
     #[error(
         "{variable} names a shard, and {why}: set SHARD_COUNT to the number of all shards, or write the shard itself as in \
@@ -110,7 +110,7 @@ struct Engine {
     count: Count,
 }
 
-/// The engines of `auto`, in the order in which they are looked for.
+/// The engines of `auto`, in the order in which they are searched.
 const ENGINES: [Engine; 10] = [
     Engine {
         name: "Slurm",
@@ -189,7 +189,7 @@ const fn engine(name: &'static str, index: &'static str, base: usize, count: Cou
 }
 
 /// What an engine's variables say.
-struct Found<'a> {
+struct NamedShard<'a> {
     engine: &'a Engine,
     /// From 0.
     index: usize,
@@ -230,7 +230,7 @@ pub fn detect_rank(
 ) -> Result<DetectedShard, EnvironmentError> {
     let variables = Variables(lookup);
     let found = variables.find(&RANKS)?;
-    variables.shard(&found, &RANKS, None)
+    variables.shard(&found, &RANKS, variables.explicit_count()?)
 }
 
 /// How often the engine has started this shard; `None` when none of its variables tells.
@@ -239,11 +239,11 @@ pub fn detect_rank(
 /// When a variable is no number.
 pub fn attempt(
     lookup: impl Fn(&str) -> Option<String>,
-) -> Result<Option<Attempt>, EnvironmentError> {
+) -> Result<Option<AttemptNumber>, EnvironmentError> {
     let variables = Variables(lookup);
     for (name, first) in ATTEMPTS {
         if let Some(value) = variables.number(name)? {
-            return Ok(Some(Attempt {
+            return Ok(Some(AttemptNumber {
                 number: value.saturating_sub(first).saturating_add(1),
                 variable: format!("{name}={value}"),
             }));
@@ -309,7 +309,7 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
     }
 
     /// What each of `engines` says, in their order.
-    fn find<'a>(&self, engines: &'a [Engine]) -> Result<Vec<Found<'a>>, EnvironmentError> {
+    fn find<'a>(&self, engines: &'a [Engine]) -> Result<Vec<NamedShard<'a>>, EnvironmentError> {
         let mut found = Vec::new();
         for engine in engines {
             let number = self.number(engine.index)?;
@@ -317,7 +317,7 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
             let index = number.and_then(|number| number.checked_sub(engine.base));
             if let (Some(number), Some(index)) = (number, index) {
                 let variable = format!("{}={number}", engine.index);
-                found.push(Found {
+                found.push(NamedShard {
                     engine,
                     index,
                     variable,
@@ -330,14 +330,14 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
     /// The shard of the first of `found`, of as many as `count` says or else the engine.
     fn shard(
         &self,
-        found: &[Found<'_>],
-        looked: &[Engine],
+        found: &[NamedShard<'_>],
+        searched: &[Engine],
         count: Option<usize>,
     ) -> Result<DetectedShard, EnvironmentError> {
         let Some(found) = found.first() else {
-            let looked: Vec<&str> = looked.iter().map(|engine| engine.index).collect();
-            let looked = looked.join(", ");
-            return Err(EnvironmentError::None { looked });
+            let searched: Vec<&str> = searched.iter().map(|engine| engine.index).collect();
+            let searched = searched.join(", ");
+            return Err(EnvironmentError::None { searched });
         };
         let (count, origin) = match count {
             Some(count) => {
@@ -362,7 +362,7 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
     /// The number of shards by the engine's variables and the one that tells, or why it is not certain.
     fn count(
         &self,
-        found: &Found<'_>,
+        found: &NamedShard<'_>,
     ) -> Result<Result<(usize, String), String>, EnvironmentError> {
         let Engine {
             name, base, count, ..
@@ -404,7 +404,11 @@ impl<L: Fn(&str) -> Option<String>> Variables<L> {
     }
 
     /// Refuses an array of which some tasks are no shards before the others have worked in vain.
-    fn refuse_overlong(&self, found: &Found<'_>, count: usize) -> Result<(), EnvironmentError> {
+    fn refuse_overlong(
+        &self,
+        found: &NamedShard<'_>,
+        count: usize,
+    ) -> Result<(), EnvironmentError> {
         let Count::Bounds { last, .. } = found.engine.count else {
             return Ok(());
         };

@@ -4,6 +4,11 @@
 //!
 //! An attempt that ended is continued by renaming its folder: one that says that it stopped, wherever that was, and one of
 //! this boot of this machine whose process is gone. From another, which may be alive, the sealed batches are imported.
+//!
+//! Who continues a folder first leaves a note in it, under the folder's next name, and renames it then. So a folder has the
+//! note of its owner at any time, and a full disk leaves it as it was.
+
+mod owner;
 
 use super::StoreError;
 use super::atomic_file::{
@@ -13,22 +18,23 @@ use super::batches::batch_path;
 use super::frames_file::frames_path;
 use super::lock::LOCK_NAME;
 use super::manifest::{MANIFEST_NAME, RUN_NAME};
+use super::output_dir::different_setting;
 use super::recorder::batch_record::RECORDS_FOLDER;
 use crate::shard::ShardIndex;
 use crate::shard::record::{SHARD_NAME, ShardRecord};
-use serde::{Deserialize, Serialize};
+use owner::{Owner, host};
 use serde_json::json;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Who works in an attempt's folder.
-const OWNER_NAME: &str = "attempt.json";
 /// Says that the attempt of the folder with the name in it has ended. It is written last.
 const STOPPED_NAME: &str = "stopped";
-/// Longest part of a folder's name that is a host's.
-const HOST_MAX: usize = 40;
+/// Ending of the names of folders that are being removed.
+const REMOVED: &str = ".removed";
+/// Attempts to give a folder the name of its shard, while others do the same.
+const RENAMES_MAX: usize = 4;
 
 /// A folder in which this process works on a shard.
 #[derive(Debug)]
@@ -38,83 +44,13 @@ pub(crate) struct Attempt {
     path: PathBuf,
     /// Whether it continues another.
     is_adopted: bool,
-}
-
-/// A process, as another on the same machine can recognize it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Owner {
-    /// The folder's name when the process began.
-    name: String,
-    host: String,
-    /// Differs after each start of the machine.
-    boot: String,
-    /// The name space of its number: each container has its own.
-    pid_namespace: String,
-    pid: u32,
-    /// When it began, in ticks since the start of the machine.
-    started: Option<u64>,
-}
-
-impl Owner {
-    /// This process, in the folder `name`.
-    fn here(name: &str) -> Self {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-        let pid = std::process::id();
-        Self {
-            name: name.to_owned(),
-            host: host(),
-            boot: read("/proc/sys/kernel/random/boot_id").trim().to_owned(),
-            pid_namespace: namespace.to_string_lossy().into_owned(),
-            pid,
-            started: start_of(pid),
-        }
-    }
-
-    /// The owner of the attempt's `folder`.
-    fn of(folder: &Path) -> Option<Self> {
-        let bytes = read_plain(&folder.join(OWNER_NAME)).ok()?;
-        let owner: Self = serde_json::from_slice(&bytes).ok()?;
-        // Else another process is about to become the owner.
-        (folder.file_name() == Some(OsStr::new(&owner.name))).then_some(owner)
-    }
-
-    /// Whether the process has ended for sure.
-    fn is_gone(&self) -> bool {
-        let here = Self::here(&self.name);
-        let is_same_machine = !self.boot.is_empty()
-            && !self.pid_namespace.is_empty()
-            && (&self.boot, &self.pid_namespace) == (&here.boot, &here.pid_namespace);
-        let is_other = |started| self.started.is_some_and(|then| then != started);
-        is_same_machine && start_of(self.pid).is_none_or(is_other)
-    }
-}
-
-/// When the process `pid` began; `None` when it has ended.
-fn start_of(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it may hold anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let is_dead = matches!(fields.next()?, "Z" | "X");
-    // The 22nd field of the line; the state is the third.
-    fields.nth(18)?.parse().ok().filter(|_| !is_dead)
-}
-
-/// The name of this machine, as far as it fits into the name of a folder.
-fn host() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    let name: String = name.trim().chars().map(plain).take(HOST_MAX).collect();
-    if name.is_empty() {
-        "host".to_owned()
-    } else {
-        name
-    }
+    /// Whether it replaces the shard, if that is there.
+    is_fresh: bool,
 }
 
 impl Attempt {
-    /// Begins or continues an attempt at `shard` in the output folder `out`. `is_fresh`: earlier attempts and the shard
-    /// itself are removed, except for attempts that may be alive.
+    /// Begins or continues an attempt at `shard` in the output folder `out`. `is_fresh`: it continues none, and replaces the
+    /// shard when it is whole itself.
     ///
     /// # Errors
     /// When `out` has results without shards, or a folder cannot be made, renamed or removed.
@@ -125,10 +61,8 @@ impl Attempt {
         }
         make_folder(out)?;
         let mut attempt = Self::new(out, shard);
-        if is_fresh {
-            attempt.discard(&out.join(shard.folder()))?;
-            attempt.remove_ended()?;
-        } else {
+        attempt.is_fresh = is_fresh;
+        if !is_fresh {
             let mut ended = attempt.others()?;
             ended.retain(|path| has_ended(path));
             // The one with the most sealed batches first.
@@ -140,7 +74,10 @@ impl Attempt {
                 }
             }
         }
-        attempt.settle()?;
+        if !attempt.is_adopted {
+            make_folder(&attempt.path)?;
+            attempt.note(&attempt.path)?;
+        }
         Ok(attempt)
     }
 
@@ -154,7 +91,6 @@ impl Attempt {
             return Ok(None);
         }
         attempt.is_adopted = true;
-        attempt.settle()?;
         Ok(Some(attempt))
     }
 
@@ -166,7 +102,15 @@ impl Attempt {
             shard,
             path: out.join(format!("{prefix}{host}-{pid}-{random:016x}")),
             is_adopted: false,
+            is_fresh: false,
         }
+    }
+
+    /// A folder for what is removed: no process continues it.
+    fn removed(&self) -> Self {
+        let mut removed = Self::new(&self.out, self.shard);
+        removed.path.as_mut_os_string().push(REMOVED);
+        removed
     }
 
     /// Its folder.
@@ -179,13 +123,38 @@ impl Attempt {
         self.is_adopted
     }
 
+    /// Whether it replaces the shard when that is there.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.is_fresh
+    }
+
     /// The folder of the shard when it is whole.
     pub(crate) fn target(&self) -> PathBuf {
         self.out.join(self.shard.folder())
     }
 
     /// The folders of the other attempts at the shard.
-    pub(crate) fn others(&self) -> Result<Vec<PathBuf>, StoreError> {
+    fn others(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let mut paths = self.folders()?;
+        paths.retain(|path| !is_removed(path));
+        Ok(paths)
+    }
+
+    /// The other attempts whose sealed batches may be taken over. A fresh one takes none: it removes those that have ended. The
+    /// folder must be claimed.
+    ///
+    /// # Errors
+    /// When a folder cannot be read or removed.
+    pub(crate) fn sources(&self) -> Result<Vec<PathBuf>, StoreError> {
+        if self.is_fresh {
+            self.remove_ended()?;
+            return Ok(Vec::new());
+        }
+        self.others()
+    }
+
+    /// The folders of the other attempts at the shard, with those that are being removed.
+    fn folders(&self) -> Result<Vec<PathBuf>, StoreError> {
         let prefix = prefix(self.shard);
         let entries = fs::read_dir(&self.out).map_err(StoreError::read(&self.out))?;
         let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
@@ -198,9 +167,17 @@ impl Attempt {
         Ok(paths)
     }
 
-    /// Renames the folder `from` to its own. Returns `false` when another process was faster.
+    /// Makes the folder `from` its own. Returns `false` when another process was faster.
     fn take(&self, from: &Path) -> Result<bool, StoreError> {
         refuse_link(from)?;
+        match self.note(from) {
+            Err(_) if !from.exists() => Ok(false),
+            noted => noted.and_then(|()| self.rename(from)),
+        }
+    }
+
+    /// Renames the folder `from` to its own. Returns `false` when it is gone.
+    fn rename(&self, from: &Path) -> Result<bool, StoreError> {
         match fs::rename(from, &self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             renamed => {
@@ -210,14 +187,12 @@ impl Attempt {
         }
     }
 
-    /// Makes its folder and notes that it belongs to this process.
-    fn settle(&self) -> Result<(), StoreError> {
-        make_folder(&self.path)?;
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        let owner = format!("{:#}\n", json!(Owner::here(&name)));
-        let path = self.path.join(OWNER_NAME);
-        write_whole(&self.path, OWNER_NAME, owner.as_bytes()).map_err(StoreError::write(&path))?;
-        remove_file(&self.path.join(STOPPED_NAME))
+    /// Notes in `folder` that it belongs to this process as soon as it has the name of its own.
+    fn note(&self, folder: &Path) -> Result<(), StoreError> {
+        let name = note_name(&self.path);
+        let owner = format!("{:#}\n", json!(Owner::here()));
+        let path = folder.join(&name);
+        write_whole(folder, &name, owner.as_bytes()).map_err(StoreError::write(&path))
     }
 
     /// Lets another process continue it. This one must have closed its files.
@@ -234,34 +209,62 @@ impl Attempt {
     /// was faster: this one is needed no more.
     ///
     /// # Errors
-    /// When the folder cannot be renamed.
+    /// [`StoreError::Occupied`] when the shard is there and of another job; when the folder cannot be renamed.
     pub(crate) fn finish(&self) -> Result<bool, StoreError> {
         let target = self.target();
         refuse_link(&target)?;
-        let is_first = match fs::rename(&self.path, &target) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists
-                ) =>
-            {
-                false
+        let mut renamed = fs::rename(&self.path, &target);
+        for _ in 1..RENAMES_MAX {
+            if renamed.is_ok() || !self.is_fresh || !target.exists() {
+                break;
             }
-            renamed => {
-                renamed.map_err(StoreError::write(&target))?;
-                true
+            // Whoever ends between the two renames leaves this attempt, which is whole.
+            self.removed().rename(&target)?;
+            renamed = fs::rename(&self.path, &target);
+        }
+        if let Err(error) = &renamed
+            // File systems have several errors for a folder that is there.
+            && let Some(winner) = whole(&self.out, self.shard)?
+        {
+            tracing::debug!(%error, "another attempt was faster");
+            let own = read_record(&self.path)?;
+            if let Some(difference) = difference(&winner, &own) {
+                return Err(StoreError::Occupied {
+                    path: target,
+                    difference,
+                    is_dataset: false,
+                });
             }
-        };
-        sync_folder(&target).map_err(StoreError::write(&target))?;
-        if is_first {
-            // What only attempts need.
-            for name in [OWNER_NAME, LOCK_NAME] {
+            self.remove_ended()?;
+            return Ok(false);
+        }
+        let renamed = renamed.and_then(|()| sync_folder(&target));
+        renamed.map_err(StoreError::write(&target))?;
+        // What only attempts need.
+        let entries = fs::read_dir(&target).map_err(StoreError::read(&target))?;
+        for entry in entries {
+            let name = entry.map_err(StoreError::read(&target))?.file_name();
+            let is_note = name.to_string_lossy().starts_with(&prefix(self.shard));
+            if is_note || name == STOPPED_NAME || name == LOCK_NAME {
                 remove_file(&target.join(name))?;
             }
-            remove_folder(&target.join(RECORDS_FOLDER))?;
         }
+        remove_folder(&target.join(RECORDS_FOLDER))?;
         self.remove_ended()?;
-        Ok(is_first)
+        Ok(true)
+    }
+
+    /// At the end of the process: removes its folder when another attempt at the same job has made the shard, and else lets
+    /// another process continue it. This one must have closed its files.
+    ///
+    /// # Errors
+    /// When the folder cannot be written or removed.
+    pub(crate) fn leave(&self) -> Result<(), StoreError> {
+        let records = (whole(&self.out, self.shard), read_record(&self.path));
+        match records {
+            (Ok(Some(winner)), Ok(own)) if difference(&winner, &own).is_none() => self.remove(),
+            _ => self.stop(),
+        }
     }
 
     /// Removes its folder, which nobody needs.
@@ -272,20 +275,41 @@ impl Attempt {
         self.discard(&self.path)
     }
 
-    /// Removes the attempts at the shard that have ended.
+    /// Removes the other attempts at the shard that have ended.
     fn remove_ended(&self) -> Result<(), StoreError> {
-        let ended = self.others()?.into_iter().filter(|path| has_ended(path));
-        ended.into_iter().try_for_each(|path| self.discard(&path))
+        for path in self.folders()? {
+            if is_removed(&path) {
+                remove_folder(&path)?;
+            } else if has_ended(&path) {
+                self.discard(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes `folder` by way of a name that no other process continues.
     fn discard(&self, folder: &Path) -> Result<(), StoreError> {
-        let away = Self::new(&self.out, self.shard);
-        if away.take(folder)? {
+        let away = self.removed();
+        refuse_link(folder)?;
+        if away.rename(folder)? {
             remove_folder(&away.path)?;
         }
         Ok(())
     }
+}
+
+/// The name of the note of the owner of an attempt's folder, which is in it.
+fn note_name(folder: &Path) -> String {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    format!("{name}.json")
+}
+
+/// Whether `folder` is being removed.
+fn is_removed(folder: &Path) -> bool {
+    folder
+        .as_os_str()
+        .as_encoded_bytes()
+        .ends_with(REMOVED.as_bytes())
 }
 
 /// What the names of the folders of attempts at `shard` begin with.
@@ -329,19 +353,42 @@ fn remove_folder(path: &Path) -> Result<(), StoreError> {
 pub(crate) fn whole(out: &Path, shard: ShardIndex) -> Result<Option<ShardRecord>, StoreError> {
     let folder = out.join(shard.folder());
     refuse_link(&folder)?;
-    let path = folder.join(SHARD_NAME);
-    match read_plain(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound && !folder.exists() => Ok(None),
-        // A file system may show the folder before its contents.
-        read => {
-            let bytes = read.map_err(StoreError::read(&path))?;
-            let record = ShardRecord::parse(&bytes).map_err(|error| StoreError::BadShard {
-                path,
-                reason: error.to_string(),
-            })?;
-            Ok(Some(record))
+    match read_record(&folder) {
+        Err(StoreError::Read { source, .. })
+            if source.kind() == ErrorKind::NotFound && !folder.exists() =>
+        {
+            Ok(None)
         }
+        record => record.map(Some),
     }
+}
+
+/// The record of the shard in `folder`.
+fn read_record(folder: &Path) -> Result<ShardRecord, StoreError> {
+    let path = folder.join(SHARD_NAME);
+    let bytes = read_plain(&path).map_err(|error| match error.kind() {
+        // A file system may show the folder before its contents.
+        ErrorKind::NotFound => io::Error::new(
+            ErrorKind::NotFound,
+            "it is missing, so the shard is not whole; wait when its folder is being copied, else remove the folder to make \
+             the shard again",
+        ),
+        _ => error,
+    });
+    let bytes = bytes.map_err(StoreError::read(&path))?;
+    ShardRecord::parse(&bytes).map_err(|error| StoreError::BadShard {
+        path,
+        reason: error.to_string(),
+    })
+}
+
+/// How the job of the shard `there` is another than that of `here`; `None` when it is the same.
+fn difference(there: &ShardRecord, here: &ShardRecord) -> Option<String> {
+    if let Some((key, [there, here])) = different_setting(&there.settings, &here.settings) {
+        return Some(format!("{key} was {there}, now {here}"));
+    }
+    let is_other = there.plan_sha256 != here.plan_sha256 || there.settings != here.settings;
+    is_other.then(|| "the dataset has changed".to_owned())
 }
 
 /// A file of the whole shard in `folder` that is not as `record` says, if there is one.
@@ -378,9 +425,20 @@ mod tests {
         Attempt::begin(out, shard(), false).unwrap()
     }
 
+    /// Writes the record of a shard whose settings are `settings`.
+    fn close(attempt: &Attempt, settings: &serde_json::Value) {
+        let record = json!({
+            "format": 1, "version": "1", "shard": shard(), "plan_sha256": "", "settings": settings, "instances": 0,
+            "clips": 0, "batches": 0, "absent": 0, "glosses": [], "class_order": null, "processor": "", "owned": [],
+            "manifest_sha256": "", "run_sha256": "",
+        });
+        let record: ShardRecord = serde_json::from_value(record).unwrap();
+        fs::write(attempt.path().join(SHARD_NAME), record.to_json()).unwrap();
+    }
+
     /// Makes `attempt` look like one of another start of the machine.
     fn move_to_other_machine(attempt: &Attempt) {
-        let path = attempt.path().join(OWNER_NAME);
+        let path = attempt.path().join(note_name(attempt.path()));
         let mut owner = Owner::of(attempt.path()).unwrap();
         owner.boot = "another".to_owned();
         fs::write(path, json!(owner).to_string()).unwrap();
@@ -394,16 +452,61 @@ mod tests {
         assert!(one.path() != two.path() && !two.is_adopted());
         assert_eq!(one.others().unwrap(), [two.path()]);
         for attempt in [&one, &two] {
-            fs::write(attempt.path().join("file"), "").unwrap();
+            close(attempt, &json!({}));
         }
         assert!(whole(&out, shard()).unwrap().is_none());
         assert!(two.finish().unwrap());
         assert!(!one.finish().unwrap());
         one.remove().unwrap();
         assert_eq!(fs::read_dir(&out).unwrap().count(), 1);
-        assert_eq!(fs::read_dir(one.target()).unwrap().count(), 1, "the file");
+        assert_eq!(fs::read_dir(one.target()).unwrap().count(), 1, "the record");
+        assert!(whole(&out, shard()).unwrap().is_some());
+        fs::remove_file(one.target().join(SHARD_NAME)).unwrap();
         let error = whole(&out, shard()).unwrap_err().to_string();
-        assert!(error.contains(SHARD_NAME), "{error}");
+        assert!(
+            error.contains(SHARD_NAME) && error.contains("remove the folder"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_attempt_does_not_give_way_to_a_shard_of_another_job() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let [stale, right] = [begin(out), begin(out)];
+        close(&stale, &json!({"num_hands": 1}));
+        close(&right, &json!({"num_hands": 2}));
+        assert!(stale.finish().unwrap());
+        let error = right.finish().unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Occupied { difference, is_dataset: false, .. } if difference == "num_hands was 1, now 2"),
+            "{error}"
+        );
+        assert!(right.path().exists());
+        // Its work is not lost.
+        right.stop().unwrap();
+        fs::remove_dir_all(stale.target()).unwrap();
+        let next = begin(out);
+        assert!(next.is_adopted() && next.finish().unwrap());
+        assert_eq!(fs::read_dir(next.target()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_whose_next_owner_could_not_note_that_can_be_continued() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path();
+        let stopped = begin(out);
+        stopped.stop().unwrap();
+        // The disk was full, or the process ended before it renamed the folder.
+        let next = Attempt::new(out, shard());
+        let note = stopped.path().join(note_name(next.path()));
+        fs::create_dir_all(&note).unwrap();
+        assert!(next.take(stopped.path()).is_err());
+        assert!(has_ended(stopped.path()));
+        fs::remove_dir(&note).unwrap();
+        next.note(stopped.path()).unwrap();
+        assert!(has_ended(stopped.path()));
+        assert!(begin(out).is_adopted());
     }
 
     #[test]
@@ -418,18 +521,17 @@ mod tests {
         stopped.stop().unwrap();
         let next = begin(out);
         assert!(next.is_adopted() && next.path().join("file").exists());
-        assert!(!stopped.path().exists() && !next.path().join(STOPPED_NAME).exists());
-        // Between the rename and the new owner's note the folder belongs to nobody else.
-        let half = Attempt::new(out, shard());
+        assert!(!stopped.path().exists() && !has_ended(next.path()));
+        let other = Attempt::new(out, shard());
         next.stop().unwrap();
-        assert!(half.take(next.path()).unwrap());
-        assert!(!has_ended(half.path()));
-        assert!(!half.take(next.path()).unwrap(), "one wins");
+        assert!(other.take(next.path()).unwrap());
+        assert!(!has_ended(other.path()));
+        assert!(!other.take(next.path()).unwrap(), "one wins");
     }
 
     #[test]
     fn a_process_of_this_machine_that_is_gone_is_known() {
-        let owner = Owner::here("name");
+        let owner = Owner::here();
         assert!(!owner.is_gone());
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let gone = Owner {
@@ -459,16 +561,21 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_start_removes_what_has_ended() {
+    fn a_fresh_start_replaces_what_is_there_when_it_is_whole() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path();
-        let [alive, ended, whole] = [begin(out), begin(out), begin(out)];
-        fs::write(whole.path().join("file"), "").unwrap();
-        assert!(whole.finish().unwrap());
+        let [alive, ended, before] = [begin(out), begin(out), begin(out)];
+        close(&before, &json!({"num_hands": 1}));
+        assert!(before.finish().unwrap());
         ended.stop().unwrap();
         let fresh = Attempt::begin(out, shard(), true).unwrap();
-        assert!(!fresh.is_adopted() && !fresh.target().exists() && !ended.path().exists());
-        assert_eq!(fresh.others().unwrap(), [alive.path()]);
+        assert!(!fresh.is_adopted() && fresh.target().exists() && ended.path().exists());
+        close(&fresh, &json!({"num_hands": 2}));
+        assert!(fresh.finish().unwrap());
+        let record = whole(out, shard()).unwrap().unwrap();
+        assert_eq!(record.settings, json!({"num_hands": 2}));
+        assert_eq!(fresh.folders().unwrap(), [alive.path()]);
+        fs::remove_dir_all(fresh.target()).unwrap();
         assert!(Attempt::reopen(out, shard()).unwrap().is_none());
     }
 }

@@ -266,6 +266,39 @@ fn two_merges_at_once_and_killed_ones_are_right() {
 }
 
 #[test]
+fn a_merge_that_waits_goes_on_after_another() {
+    let sharded = &*SHARDED;
+    let wanted = results(&sharded.whole);
+    let merged = sharded.path("waits");
+    let mut first = start(&merged, &sharded.out);
+    let signal = |name: &str| {
+        let id = first.id().to_string();
+        let sent = Command::new("kill").args([name, &id]).status().unwrap();
+        assert!(sent.success());
+    };
+    signal("-STOP");
+    merge(&merged, &[&sharded.out], &[]).ends(0);
+    assert_results(&merged, &wanted);
+    let run = fs::read(merged.join("run.json")).unwrap();
+    signal("-CONT");
+    assert!(first.wait().unwrap().success());
+    assert_results(&merged, &wanted);
+    assert_eq!(run, fs::read(merged.join("run.json")).unwrap());
+}
+
+#[test]
+fn shards_of_a_job_without_instances_are_joined() {
+    let folder = scratch();
+    let [dataset, out, whole, merged] =
+        ["dataset", "out", "whole", "merged"].map(|name| folder.path().join(name));
+    test_support::write_metadata(&dataset, &json!([]));
+    run(&dataset, &whole, &[]).ends(1);
+    make_shards(&dataset, &out, 2, &[]);
+    merge(&merged, &[&out], &[]).ends(1);
+    assert_results(&merged, &results(&whole));
+}
+
+#[test]
 fn joined_shards_are_read_as_the_whole_job() {
     let sharded = &*SHARDED;
     let merged = sharded.path("read");

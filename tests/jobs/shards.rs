@@ -8,6 +8,7 @@ use handloom::shard::record::ShardRecord;
 use handloom::video::encode::Codec;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -284,7 +285,8 @@ impl Running {
 /// The one attempt in `out` looks like that of another machine from now on.
 fn move_to_other_machine(out: &Path) -> PathBuf {
     let [folder] = <[PathBuf; 1]>::try_from(attempts(out)).unwrap();
-    let path = folder.join("attempt.json");
+    let name = folder.file_name().unwrap().to_string_lossy();
+    let path = folder.join(format!("{name}.json"));
     let mut owner: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     owner["boot"] = json!("another");
     fs::write(path, owner.to_string()).unwrap();
@@ -359,9 +361,16 @@ fn the_batches_of_an_attempt_elsewhere_are_taken_over_when_they_are_right() {
             let mut bytes = fs::read(&path).unwrap();
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
-            fs::write(&path, bytes).unwrap();
+            // A file may also have gone.
+            fs::remove_file(&path).unwrap();
+            if !name.starts_with("frames") {
+                fs::write(&path, bytes).unwrap();
+            }
         }
         let run = finish(&out);
+        let done = run.event("resume")["done"].as_u64().unwrap();
+        let imported = run.event("imported")["batches"].as_u64().unwrap();
+        assert!(done >= 2 * imported - 1, "{done} clips are not read again");
         assert_eq!(events(&run, "adopted"), 0);
         assert_eq!(attempts(&out), [folder], "it may be alive");
         sealed - run.event("imported")["batches"].as_u64().unwrap()
@@ -396,6 +405,112 @@ fn of_two_attempts_at_once_one_wins_and_the_other_changes_nothing() {
         before
     );
     assert!(joined(&out, 1) == *reference());
+}
+
+#[test]
+fn an_attempt_does_not_give_way_to_a_shard_of_another_job() {
+    for signal in ["-CONT", "-TERM"] {
+        let out = fixture().path(&format!("other-job{signal}"));
+        let mut first = Running::start(&out, "0/1", &["--keep-frames"]);
+        first.wait_for("clip recorded", 3);
+        first.signal("-STOP");
+        let other = ["--keep-frames", "--frame-stride", "1"];
+        make(&out, "0/1", &other).ends(0);
+        let before = fs::read(whole(&out, "0/1").join("shard.json")).unwrap();
+        first.signal(signal);
+        first.signal("-CONT");
+        assert_eq!(first.end().code(), Some(73));
+        let log = fs::read_to_string(&first.log).unwrap();
+        assert!(
+            log.contains("frame_stride was 1, now 2") && log.contains("--fresh"),
+            "{log}"
+        );
+        let after = fs::read(whole(&out, "0/1").join("shard.json")).unwrap();
+        assert!(before == after && attempts(&out).len() == 1);
+        // Its work is not lost.
+        fs::remove_dir_all(whole(&out, "0/1")).unwrap();
+        let run = finish(&out);
+        assert_eq!(events(&run, "adopted"), 1);
+    }
+}
+
+#[test]
+fn a_fresh_start_leaves_the_whole_shard_until_it_is_whole_itself() {
+    let out = fixture().path("fresh");
+    finish(&out);
+    let fresh = ["--keep-frames", "--fresh"];
+    let unusable = [&fresh[..], &["--accelerator", "require:litert:gpu"]].concat();
+    let failed = make(&out, "0/1", &unusable);
+    assert_ne!(failed.code, Some(0));
+    assert!(joined(&out, 1) == *reference());
+    let other = [&fresh[..], &["--frame-stride", "1"]].concat();
+    let mut killed = Running::start(&out, "0/1", &other);
+    killed.wait_for("clip recorded", 3);
+    killed.signal("-KILL");
+    killed.end();
+    assert!(joined(&out, 1) == *reference());
+    // Not even equal batches of another attempt are taken over.
+    kill_after_two_batches(&fixture().path("fresh-beside"));
+    let beside = move_to_other_machine(&fixture().path("fresh-beside"));
+    fs::rename(&beside, out.join(beside.file_name().unwrap())).unwrap();
+    let run = make(&out, "0/1", &fresh).ends(0);
+    assert_eq!((events(&run, "imported"), events(&run, "adopted")), (0, 0));
+    assert!(joined(&out, 1) == *reference());
+    assert_eq!(attempts(&out).len(), 1, "it may be alive");
+    make(&out, "0/1", &other).ends(0);
+    assert!(joined(&out, 1) != *reference());
+}
+
+#[test]
+fn the_folder_of_a_shard_is_for_that_shard_alone() {
+    let out = fixture().path("own");
+    make(&out, "1/2", &[]).ends(0);
+    let folder = whole(&out, "1/2");
+    let before = fs::read(folder.join("shard.json")).unwrap();
+    for flags in [&[][..], &["--fresh"], &["--rescan"]] {
+        process(
+            &fixture().dataset,
+            &folder,
+            &[&SETTINGS[..], flags].concat(),
+        )
+        .ends(73)
+        .says(&["is the folder of a shard", "choose another --out"]);
+    }
+    assert_eq!(fs::read(folder.join("shard.json")).unwrap(), before);
+    fs::remove_file(folder.join("shard.json")).unwrap();
+    make(&out, "1/2", &[])
+        .ends(66)
+        .says(&["shard.json", "remove the folder to make the shard again"]);
+    make(&out, "1/2", &["--fresh"]).ends(0);
+    assert!(folder.join("shard.json").exists() && attempts(&out).is_empty());
+}
+
+#[test]
+fn variables_of_engines_do_not_end_what_is_done() {
+    let out = fixture().path("variables");
+    let run = |shard: &[&str], variables: &[(&str, &str)]| {
+        let paths = [&fixture().dataset, &out].map(|path| path.to_str().unwrap());
+        let args = ["process", paths[0], "--out", paths[1]];
+        let args = args.iter().chain(&SETTINGS).chain(shard);
+        let variables: Vec<_> = variables
+            .iter()
+            .map(|(k, v)| (*k, OsStr::new(*v)))
+            .collect();
+        test_support::handloom_with(args, &variables)
+    };
+    let limit = ["--shard", "0/2", "--max-attempts", "2"];
+    run(&limit, &[("SHARD_ATTEMPT", "2")]).ends(65);
+    run(&limit, &[("SHARD_ATTEMPT", "1")]).ends(0);
+    let whole = run(&limit, &[("SHARD_ATTEMPT", "2")]).ends(0);
+    assert_eq!(whole.event("shard_done")["was_done"], true);
+    run(&["--list"], &[("HANDLOOM_SHARD", "")]).ends(0);
+    let rank = [
+        ("OMPI_COMM_WORLD_RANK", "0"),
+        ("OMPI_COMM_WORLD_SIZE", "3"),
+        ("SHARD_COUNT", "2"),
+    ];
+    let detected = run(&["--shard", "mpi"], &rank).ends(0);
+    assert_eq!(detected.event("shard_source")["shard"]["count"], 2);
 }
 
 #[test]

@@ -8,12 +8,14 @@ use crate::inference::ModelFiles;
 use crate::job::worker_pool::RunOutcome;
 use crate::job::{DatasetScan, JobConfig};
 use crate::shard::ShardIndex;
-use crate::shard::record::ShardRecord;
+use crate::shard::record::{SHARD_NAME, ShardRecord};
+use crate::storage::StoreError;
 use crate::storage::attempt::{Attempt, changed_file, whole};
 use crate::storage::ledger::Ledger;
 use crate::storage::output_dir::OpenMode;
 use anyhow::anyhow;
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::path::Path;
 
 /// Makes `shard` of the job of `config`.
@@ -45,16 +47,20 @@ pub(super) fn run(
         out: attempt.path().to_path_buf(),
         ..job_config.clone()
     };
-    let others = attempt.others()?;
-    let ended = run_in_folder(config, &here, &scan, console, resume, &others);
+    let ended = run_in_folder(config, &here, &scan, console, resume, Some(&attempt));
     let is_done = matches!(&ended, Ok((report, _)) if report.outcome == RunOutcome::Done);
     if !is_done {
         // What another process adopts is closed: the ledger went with the run.
         if let Err(error) = attempt.stop() {
             console.warn(&error.to_string());
         }
-        // A shard that another attempt has finished needs no more.
-        if let Ok(Some(record)) = whole(out, shard) {
+        // A shard that another attempt has finished needs no more, unless that was one at another job.
+        if !attempt.is_fresh()
+            && let Ok(Some(record)) = whole(out, shard)
+        {
+            if let Some(other) = other_job(job_config, &scan, shard)? {
+                return Err(other.into());
+            }
             attempt.remove()?;
             already_done(console, out, shard, &record);
             return Ok(Exit::Done);
@@ -64,7 +70,11 @@ pub(super) fn run(
     }
     let (report, observer) = ended?;
     let folder = attempt.target();
-    if attempt.finish()? {
+    let finished = attempt.finish();
+    if finished.is_err() && attempt.path().exists() {
+        attempt.stop()?;
+    }
+    if finished? {
         let saved = Some(&*folder).filter(|_| report.accepted() > 0);
         report_results(&observer, &folder, saved, &job_config.shape, &report);
         let event = done_event(shard, &folder, report.accepted(), false);
@@ -83,6 +93,28 @@ pub(super) fn run(
     Ok(Exit::Done)
 }
 
+/// Whether the shard of `config` is whole, so that the command has nothing to do.
+pub(super) fn is_whole(config: &Config) -> bool {
+    let job = config.job();
+    let record = job.shard.map(|shard| whole(&job.out, shard));
+    matches!(record, Some(Ok(Some(_))))
+}
+
+/// Refuses `out` when it is the folder of a shard: its files belong together with its record.
+pub(super) fn refuse_folder_of_shard(out: &Path) -> Result<(), CliError> {
+    let name = out.file_name().and_then(OsStr::to_str);
+    let is_named = name.and_then(ShardIndex::of_folder).is_some();
+    if !out.join(SHARD_NAME).exists() && !(is_named && out.exists()) {
+        return Ok(());
+    }
+    let text = format!(
+        "{} is the folder of a shard; nothing in it is changed: choose another --out. `--out DIR --shard I/N` makes the shard \
+         I/N in DIR",
+        out.display()
+    );
+    Err(CliError::new(Exit::CannotCreate, anyhow!(text)))
+}
+
 /// The attempt that this process continues or begins; `None` when the shard is whole.
 fn attempt(
     job_config: &JobConfig,
@@ -96,13 +128,7 @@ fn attempt(
         && let Some(record) = whole(out, shard)?
     {
         let folder = out.join(shard.folder());
-        let there = JobConfig {
-            out: folder.clone(),
-            ..job_config.clone()
-        };
-        let files = ModelFiles::load(&job_config.models)?;
-        let ledger = Ledger::open_read_only(&folder)?;
-        if let Some(other) = there.other_job(scan, &files, ledger.as_ref())? {
+        if let Some(other) = other_job(job_config, scan, shard)? {
             return Err(other.into());
         }
         let changed = changed_file(&folder, &record);
@@ -123,6 +149,21 @@ fn attempt(
         console.report(&text, &json!({"event": "adopted", "shard": shard}));
     }
     Ok(Some(attempt))
+}
+
+/// The error that `shard`, which is whole, is of another job.
+fn other_job(
+    job_config: &JobConfig,
+    scan: &DatasetScan,
+    shard: ShardIndex,
+) -> Result<Option<StoreError>, CliError> {
+    let there = JobConfig {
+        out: job_config.out.join(shard.folder()),
+        ..job_config.clone()
+    };
+    let files = ModelFiles::load(&job_config.models)?;
+    let ledger = Ledger::open_read_only(&there.out)?;
+    Ok(there.other_job(scan, &files, ledger.as_ref())?)
 }
 
 /// Says what the shard has of the job, and warns when there are more shards than batches of `batch_size`.

@@ -196,7 +196,7 @@ fn what_names_no_shard_is_refused_with_the_variable() {
             "LSB_JOBINDEX=5 names no shard",
         ),
         ("HANDLOOM_SHARD=4/4", "HANDLOOM_SHARD=4/4 names no shard"),
-        ("HANDLOOM_SHARD=x", "write INDEX/COUNT"),
+        ("HANDLOOM_SHARD=x", "allowed are auto and INDEX/COUNT"),
         (
             "SHARD_INDEX=3 SHARD_COUNT=3",
             "SHARD_INDEX=3 names no shard",

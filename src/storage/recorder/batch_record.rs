@@ -209,15 +209,27 @@ impl Recorder {
         if link().is_ok() {
             return Ok(true);
         }
+        let mut source = match open_plain(&from) {
+            Ok(source) => source,
+            Err(error) => {
+                tracing::warn!(file = %from.display(), %error, "a file of another attempt is not taken over");
+                return Ok(false);
+            }
+        };
         let mut found = String::new();
-        let fill =
-            |to: &mut io::BufWriter<fs::File>| io::copy(&mut open_plain(&from)?, to).map(|_| ());
+        let fill = |to: &mut io::BufWriter<fs::File>| io::copy(&mut source, to).map(|_| ());
         let check = |file: &mut fs::File| {
             found = sha256(file)?;
             Ok::<_, io::Error>(())
         };
-        write_checked(&self.out, name, fill, check).map_err(StoreError::write(&to))?;
-        Ok(found == expected)
+        match write_checked(&self.out, name, fill, check) {
+            // Its folder went away while it was read.
+            Err(_) if !from.exists() => Ok(false),
+            written => {
+                written.map_err(StoreError::write(&to))?;
+                Ok(found == expected)
+            }
+        }
     }
 
     /// Writes manifest, provenance and, last, the record of a shard whose batches are sealed. `record` lacks what is known of

@@ -202,6 +202,18 @@ fn shards_that_do_not_belong_together_are_refused() {
         "both hold shard 1/3, with different results",
         "--shard 1/3`",
     ]);
+    // Made by machines of another kind.
+    let foreign = changed(sharded, "foreign", |shard| {
+        edit(shard, |record| {
+            record.settings["accelerator"]["cpu"]["architecture"] = json!("aarch64");
+        });
+    });
+    merge(&sharded.path("foreign-merged"), &[&foreign], &[])
+        .ends(65)
+        .says(&[
+            "on a processor of the kind aarch64, not",
+            "round differently",
+        ]);
     // Made by other machines.
     let mixed = changed(sharded, "machines", |shard| {
         edit(shard, |record| {
@@ -210,6 +222,35 @@ fn shards_that_do_not_belong_together_are_refused() {
     });
     let warned = merge(&sharded.path("machines-merged"), &[&mixed], &[]).ends(0);
     warned.says(&["different processors", "aarch64 asimd", "last bits"]);
+}
+
+#[test]
+fn a_merge_of_other_shards_leaves_a_whole_folder_unless_all_are_right() {
+    let sharded = &*SHARDED;
+    let merged = sharded.path("again-merged");
+    merge(&merged, &[&sharded.out], &[]).ends(0);
+    let (before, run) = (results(&merged), merged.join("run.json"));
+    let first = fs::read(&run).unwrap();
+    // The shard was made again, with equal batches; and then one of them broke.
+    let again = changed(sharded, "again", |shard| {
+        edit(shard, |record| record.version = "another".to_owned());
+    });
+    let batch = first_file(&again.join(SECOND).join("batches"));
+    flip(&batch);
+    merge(&merged, &[&again], &[])
+        .ends(65)
+        .says(&["missing or has changed"]);
+    assert_eq!(fs::read(&run).unwrap(), first);
+    assert_eq!(results(&merged), before);
+    assert!(!merged.join(".merge.json").exists());
+    flip(&batch);
+    // What an attempt on another machine left is named.
+    fs::create_dir(again.join(format!(".{SECOND}.host-1-0"))).unwrap();
+    merge(&merged, &[&again], &[])
+        .ends(0)
+        .says(&[".host-1-0", "rm -r OUT/.shard-*"]);
+    assert_ne!(fs::read(&run).unwrap(), first);
+    assert_eq!(results(&merged), before);
 }
 
 #[test]
