@@ -1,6 +1,6 @@
 //! Joins the shards of a job into the output folder that one process would have written, with equal bytes.
 //!
-//! [`shard_set`] finds and compares the shards, [`target`] is the folder that they are joined into, [`batch_lines`] applies
+//! [`shard_folders`] finds the shards, [`shard_set`] compares them, [`target`] is the folder that they are joined into, [`batch_lines`] applies
 //! the limit per gloss over all shards, [`run_record`] makes `run.json`. Lines and batches pass one after the other, in the
 //! order of the plan, so memory does not grow with the clips.
 //!
@@ -9,6 +9,7 @@
 
 mod batch_lines;
 mod run_record;
+mod shard_folders;
 mod shard_set;
 mod target;
 
