@@ -104,7 +104,7 @@ pub(super) fn is_whole(config: &Config) -> bool {
 pub(super) fn refuse_folder_of_shard(out: &Path) -> Result<(), CliError> {
     let name = out.file_name().and_then(OsStr::to_str);
     let is_named = name.and_then(ShardIndex::of_folder).is_some();
-    if !out.join(SHARD_NAME).exists() && !(is_named && out.exists()) {
+    if !(out.join(SHARD_NAME).exists() || is_named && out.exists()) {
         return Ok(());
     }
     let text = format!(
