@@ -15,7 +15,7 @@ use std::time::Duration;
 pub struct BackendRequest {
     /// The backend.
     pub preference: BackendPreference,
-    /// The delegate plugin that [`CUSTOM`](crate::selection::CUSTOM) runs; without a library there is none.
+    /// The delegate plugin that [`CUSTOM`] runs; without a library there is none.
     pub delegate: DelegateSpec,
     /// Largest allowed differences to the CPU's landmarks.
     pub tolerance: Tolerance,
