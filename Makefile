@@ -35,7 +35,7 @@ demo: build ## draw hands, process them, show the table and a picture
 
 test: setup ## formatting, lints, all tests, and then the package
 	@$(MAKE) --no-print-directory lint
-	@$(MAKE) --no-print-directory test-int8
+	@$(MAKE) --no-print-directory models-int8 test-int8
 	$(CARGO) test --locked --no-run
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-jobs test-rest
 	@$(MAKE) --no-print-directory test-package
