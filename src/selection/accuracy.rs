@@ -159,7 +159,8 @@ fn pixel_distances<'a>(
     let [width, height] = size.map(f64::from);
     let distance = move |a: &[f32; 3], b: &[f32; 3]| {
         let [dx, dy] = [0, 1].map(|axis| f64::from(a[axis]) - f64::from(b[axis]));
-        (dx * width).hypot(dy * height)
+        // Not `hypot`: it needs glibc 2.35.
+        ((dx * width).powi(2) + (dy * height).powi(2)).sqrt()
     };
     let [wrist, knuckle] = SIZE_LANDMARKS.map(|i| a.points.get(i).copied().unwrap_or_default());
     let unit = distance(&wrist, &knuckle).max(1e-6);
