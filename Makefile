@@ -21,7 +21,7 @@ setup: ## system packages, TFLite library and models: pinned, checked by hash, s
 setup-litert: setup ## LiteRT as well: its CPU kernels give MediaPipe's numbers, its accelerator drives a Vulkan GPU
 	@python3 models/fetch.py --litert
 
-setup-package: setup ## what `make deb` and `make test-package` need besides: lintian and dpkg-dev
+setup-package: setup models-int8 ## what `make deb` and `make test-package` need besides: lintian and dpkg-dev
 	@bash models/setup.sh package
 
 models-int8: setup ## the int8 hand models, and the f32 one without unused channels, from the pinned one: equal bytes everywhere

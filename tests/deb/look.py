@@ -43,7 +43,10 @@ WANTED = """
 etc/handloom/handloom.toml
 usr/bin/handloom
 usr/lib/handloom/libtensorflowlite_c.so
+usr/lib/handloom/models/hand_int8_cpu.tflite
+usr/lib/handloom/models/hand_int8_npu.tflite
 usr/lib/handloom/models/hand_landmark_full.tflite
+usr/lib/handloom/models/hand_landmark_pruned.tflite
 usr/lib/handloom/models/palm_detection_full.tflite
 usr/lib/systemd/system/handloom-nightly@.service
 usr/lib/systemd/system/handloom-nightly@.service.d/10-sandbox.conf
