@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Compares pairs of models with the f32 pair over clips and pictures, beside what one grey level of noise changes.
 
-usage: models/quantise/run.sh models/quantise/accuracy.py FOLDER... [--pair NAME=PALM,HAND]... [--every N] [--shared DIR]
+usage: models/quantise/run.sh models/quantise/accuracy.py FOLDER... [--without LIST] [--pair NAME=PALM,HAND]... [--every N]
 
+LIST is a file of ids, as calibration_clips.txt: clips and pictures with one of them in their name are left out.
 PALM and HAND are files, in models/fetched unless they have a folder; `:fp16` after a file forces half-precision
 arithmetic. Without --pair it compares the pairs that are shipped. The models run in TensorFlow Lite 2.17.1 on one thread.
 Needs Python 3.11 with the packages of requirements-measure.txt, ../shared/reference and `make setup`.
@@ -23,13 +24,13 @@ PAIRS = ["fp16 both=%s:fp16,%s:fp16" % (PALM, HAND), "hand_int8_cpu, palm f32=%s
          "hand_int8_cpu, palm fp16=%s:fp16,hand_int8_cpu.tflite" % PALM, "hand_int8_npu, palm f32=%s,hand_int8_npu.tflite" % PALM]
 
 
-def pictures(folders, every):
+def pictures(folders, every, is_wanted):
     """The pictures of the folders, and every N-th frame of their clips."""
     for folder in folders:
         for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
+            if path.suffix.lower() in (".png", ".jpg", ".jpeg") and is_wanted(path):
                 yield cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        for path, count in clips.videos(folder):
+        for path, count in clips.videos(folder, is_wanted):
             yield from clips.frames(path, set(range(0, count, every)))
 
 
@@ -84,13 +85,15 @@ def compare(exact, found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=pathlib.Path, help="folders of clips or pictures")
+    parser.add_argument("--without", type=pathlib.Path, metavar="LIST", help="file with the ids of clips to leave out")
     parser.add_argument("--pair", action="append", help="a pair to compare, instead of those that are shipped")
     parser.add_argument("--every", type=int, default=8, help="of a clip, every N-th frame (default: 8)")
     parser.add_argument("--models", type=pathlib.Path, default=HERE.parent / "fetched", help="folder of the models")
     parser.add_argument("--shared", type=pathlib.Path, default=clips.SHARED, help="folder with reference/hand_ref.py")
     args = parser.parse_args()
     hand_ref = clips.reference(args.shared)
-    images = list(pictures(args.folders, args.every))
+    left_out = clips.ids(args.without) if args.without else set()
+    images = list(pictures(args.folders, args.every, lambda path: not clips.is_listed(path, left_out)))
     if not images:
         sys.exit("accuracy: no clip and no picture in %s" % ", ".join(map(str, args.folders)))
 

@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
 """Measures on clips of hands what build.py needs, and writes it to hand.json: no picture, numbers alone.
 
-usage: models/quantise/run.sh models/quantise/calibrate.py CLIPS [--shared DIR] [--out FILE]
+usage: models/quantise/run.sh models/quantise/calibrate.py CLIPS [--only LIST] [--frames N] [--shared DIR] [--out FILE]
 
-CLIPS is a folder of videos. Do not use clips whose results are to be judged. The last digits depend on the processor's
-float kernels: what counts is the file, not the run.
+CLIPS is a folder of videos. Do not use clips whose results are to be judged: calibration_clips.txt lists those that
+hand.json was measured on. The last digits depend on the processor's float kernels: what counts is the file, not the run.
 Needs Python 3.11 with the packages of requirements-measure.txt, ../shared/reference and `make setup`.
 """
 import argparse
 import hashlib
 import json
 import pathlib
+import sys
 import warnings
 
 import numpy as np
@@ -30,11 +31,11 @@ FILES = {"hand_int8_cpu.tflite": {"float_operators": 2, "integer_input": False},
 BINS = 4096
 
 
-def hand_crops(folder, hand_ref, models, per_clip=10, kept=260):
+def hand_crops(videos, hand_ref, models, per_clip, kept=260):
     """Pictures of hands as the f32 pipeline cuts them out of frames spread over each clip; `kept` of them by lot."""
     pipeline = hand_ref.HandRef(str(models / "palm_detection_full.tflite"), str(models / SOURCE))
     crops, seen = [], 0
-    for path, count in clips.videos(folder):
+    for path, count in videos:
         for frame in clips.frames(path, {int(x) for x in np.linspace(1, count - 2, per_clip)}):
             pipeline.detect(frame)
             seen += 1
@@ -181,12 +182,18 @@ def text(data, indent=""):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=pathlib.Path, help="folder of videos")
+    parser.add_argument("--only", type=pathlib.Path, metavar="LIST", help="file with the ids of the clips to use (default: all)")
+    parser.add_argument("--frames", type=int, default=24, help="frames of each clip (default: 24)")
     parser.add_argument("--models", type=pathlib.Path, default=HERE.parent / "fetched", help="folder of the f16 models")
     parser.add_argument("--shared", type=pathlib.Path, default=clips.SHARED, help="folder with reference/hand_ref.py")
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "hand.json")
     args = parser.parse_args()
     source = args.models / SOURCE
-    crops = hand_crops(args.clips, clips.reference(args.shared), args.models)
+    listed = clips.ids(args.only) if args.only else None
+    videos = clips.videos(args.clips, lambda path: listed is None or clips.is_listed(path, listed))
+    crops = hand_crops(videos, clips.reference(args.shared), args.models, args.frames)
+    if not crops:
+        sys.exit("calibrate: no clip with hands in %s" % args.clips)
 
     def folded():
         model = read(source)

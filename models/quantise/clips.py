@@ -1,6 +1,7 @@
 """Frames of clips, and the hand landmarker of ../shared/reference over any two models."""
 import importlib
 import pathlib
+import re
 import sys
 
 import cv2
@@ -19,10 +20,20 @@ def reference(shared):
     return importlib.import_module("hand_ref")
 
 
-def videos(folder):
+def ids(path):
+    """The ids in a list of clips: words, with `#` before a remark."""
+    return {word for line in path.read_text(encoding="utf-8").splitlines() for word in line.partition("#")[0].split()}
+
+
+def is_listed(path, listed):
+    """Whether the file is a clip with one of these ids, or a picture out of one: the id is a part of its name."""
+    return not listed.isdisjoint(re.split("[^0-9A-Za-z]+", path.stem))
+
+
+def videos(folder, is_wanted=lambda path: True):
     """The clips in `folder` by name, each with the number of frames that its container states, if they are four or more."""
     for path in sorted(folder.iterdir()):
-        if path.suffix in SUFFIXES:
+        if path.suffix in SUFFIXES and is_wanted(path):
             capture = cv2.VideoCapture(str(path))
             count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
             capture.release()
