@@ -100,7 +100,7 @@ test-long: build ## slow sweeps: kills, power cuts, memory over thousands of cli
 	tests/long/shard_scale.sh
 	@$(MAKE) --no-print-directory test-package-release
 
-test-train: build ## trains the notebook's LSTM on the results of CLIPS under both profiles, ten seeds; fetches PyTorch (3 GB)
+test-train: build ## trains the notebook's LSTM on the results of CLIPS under both profiles and with `fast`, ten seeds; fetches PyTorch (3 GB)
 	@tests/train/run.sh $(CLIPS)
 
 test-interop: build ## the tools of others read the exports: pose_format, datasets, webdataset, pandas; fetches them (400 MB)

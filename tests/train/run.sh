@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run.sh DATASET: held-out accuracy of the notebook's LSTM on the sequences of both profiles, of the dataset's signs and the
-# demo's drawn ones. Fetches PyTorch, pinned by hash, into target/train.
+# demo's drawn ones, and of the corrected profile with the backend that `fast` chooses. Fetches PyTorch, pinned by hash, into target/train.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 folder=target/train
@@ -12,10 +12,10 @@ fi
 rm -rf $folder/demo
 target/release/handloom demo --out $folder/demo >/dev/null
 runs=()
-for profile in notebook corrected; do
-  options=(--profile $profile --min-videos-per-gloss 4 --fresh)
-  target/release/handloom process "$1" --out $folder/$profile "${options[@]}" >/dev/null
-  target/release/handloom process $folder/demo/dataset --out $folder/drawn-$profile "${options[@]}" >/dev/null
-  runs+=($folder/$profile+$folder/drawn-$profile)
+for run in notebook-auto corrected-auto corrected-fast; do
+  options=(--profile ${run%-*} --accelerator ${run#*-} --min-videos-per-gloss 4 --fresh)
+  target/release/handloom process "$1" --out $folder/$run "${options[@]}" >/dev/null
+  target/release/handloom process $folder/demo/dataset --out $folder/drawn-$run "${options[@]}" >/dev/null
+  runs+=($folder/$run+$folder/drawn-$run)
 done
 $folder/python/bin/python tests/train/train.py "${runs[@]}"
