@@ -160,6 +160,6 @@ cross: ## binary and .deb for aarch64 (Raspberry Pi, Jetson), from an x86-64 Lin
 test-boot: deb ## the .deb on a booted Debian 12: install, work, kills, hang, reboot, upgrade, purge; needs root
 	tests/boot/run.sh
 
-test-qemu: build ## the arm64 .deb of `make cross` in an arm64 Debian 12 under qemu-user: one clip, numbers compared; needs root
+test-qemu: build models-int8 ## the arm64 .deb of `make cross` in an arm64 Debian 12 under qemu-user: one clip, reduced precision, numbers compared; needs root
 	tests/boot/arm64.sh
 	tests/models/int8_arm64.sh

@@ -103,6 +103,8 @@ elif [ ! target/release/handloom -nt Cargo.lock ]; then
   exit 1
 fi
 python3 models/fetch.py --arch aarch64
+# The same bytes on every machine.
+models/quantise/run.sh models/quantise/build.py
 if [ "$way" = cross ]; then
   CROSS_CONFIG=cross/Cross.toml cross build --release --locked --target "$target"
 else

@@ -47,6 +47,7 @@ mkdir -p "$root/usr/bin" "$root/usr/lib/handloom/models" "$root/usr/share/doc/ha
 "${prefix}strip" --strip-unneeded --remove-section=.comment -o "$root/usr/bin/handloom" "$built"
 cp "models/fetched/$arch/libtensorflowlite_c.so" "$root/usr/lib/handloom/"
 cp models/fetched/*.tflite "$root/usr/lib/handloom/models/"
+[ -f models/fetched/hand_int8_cpu.tflite ] || fail "no int8 models in models/fetched: make models-int8"
 # -L: the templates' sandbox folders are links to the one that all share.
 cp -rL systemd/*.service systemd/*.timer systemd/*.service.d "$root/usr/lib/systemd/system/"
 cp systemd/handloom.sysusers "$root/usr/lib/sysusers.d/handloom.conf"

@@ -87,9 +87,9 @@ impl LoadedModels {
     /// # Errors
     /// When a model cannot be read or parsed, or a library cannot be loaded.
     pub fn load(spec: &BackendSpec, files: &ModelFiles) -> Result<Self, BackendError> {
-        let both = [&files.palm, &files.hand];
         Ok(match spec {
             BackendSpec::Cpu => {
+                let both = [&files.palm, &files.hand];
                 let [palm, hand] = both.map(|file| CpuLoadedModel::new(file, Precision::F32));
                 Self::Cpu(Box::new([palm?, hand?]))
             }
@@ -109,11 +109,12 @@ impl LoadedModels {
                 Self::LiteRt(Box::new((LiteRt::load(None)?, *target, files)))
             }
             BackendSpec::Delegate(spec) if spec.leaves_palm_to_cpu() => {
-                let hand = DelegateLoadedModel::load(spec, &files.hand)?;
+                let hand = DelegateLoadedModel::load(spec, files, ModelRole::Hand)?;
                 Self::HandDelegate(Box::new((Self::load_palm(files)?, hand)))
             }
             BackendSpec::Delegate(spec) => {
-                let [palm, hand] = both.map(|file| DelegateLoadedModel::load(spec, file));
+                let load = |role| DelegateLoadedModel::load(spec, files, role);
+                let [palm, hand] = [ModelRole::Palm, ModelRole::Hand].map(load);
                 Self::Delegate(Box::new([palm?, hand?]))
             }
         })

@@ -4,7 +4,7 @@
 use super::backend::BackendError;
 use super::delegate_library::{self, DelegateSpec};
 use super::ffi::{self, Delegate, Plugin, RawInterpreter, RawModel, RuntimeError};
-use super::model_files::{ModelFile, ModelRole, read_model};
+use super::model_files::{ModelFile, ModelFiles, ModelRole};
 use super::prepared_model::{PrepareError, PreparedModel, tensor_map};
 use crate::hand::{Model, ModelError};
 use std::ffi::CString;
@@ -48,12 +48,15 @@ struct DelegatePlugin {
 }
 
 impl DelegateLoadedModel {
-    /// Loads the plugin, and the model that the delegate brings or else `file`.
+    /// Loads the plugin, and the model of `role` that the delegate brings or else that of `files`.
     ///
     /// # Errors
     /// When the plugin or the model cannot be loaded.
-    pub fn load(spec: &DelegateSpec, file: &ModelFile) -> Result<Self, BackendError> {
-        let role = file.spec.role;
+    pub fn load(
+        spec: &DelegateSpec,
+        files: &ModelFiles,
+        role: ModelRole,
+    ) -> Result<Self, BackendError> {
         let plugin = DelegatePlugin {
             options: delegate_library::options(&spec.options, role)?,
             plugin: delegate_library::load(&spec.library)?,
@@ -64,9 +67,8 @@ impl DelegateLoadedModel {
             ModelRole::Hand => &spec.hand,
         };
         let file = match own {
-            // Its tensors are checked when it is opened.
-            Some(path) => read_model(file.spec.clone(), path, true)?,
-            None => file.clone(),
+            Some(path) => files.delegate_model(role, path)?,
+            None => files.of(role).clone(),
         };
         let model = RawModel::new(Arc::clone(&file.bytes));
         let model = model.map_err(|error| file.runtime_error(&error.0))?;

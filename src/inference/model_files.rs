@@ -93,9 +93,9 @@ pub struct ModelSpec {
     pub outputs: Vec<TensorSpec>,
 }
 
-/// A model with 8-bit weights and activations, made from the one of the same role; its tensors are the same.
+/// A model that `make models-int8` makes from the one of the same role; its tensors have the same names and shapes.
 #[derive(Clone, Debug, Deserialize)]
-struct Int8Spec {
+struct DerivedSpec {
     role: ModelRole,
     file: String,
     sha256: String,
@@ -116,7 +116,8 @@ pub(super) struct LibrarySpec {
 #[derive(Default, Deserialize)]
 pub(super) struct Manifest {
     models: Vec<ModelSpec>,
-    int8: Vec<Int8Spec>,
+    int8: Vec<DerivedSpec>,
+    delegates: Vec<DerivedSpec>,
     runtimes: Vec<LibrarySpec>,
     pub(super) litert: Vec<LibrarySpec>,
 }
@@ -235,12 +236,43 @@ impl ModelFiles {
     /// See [`ModelFileError`].
     pub fn int8(&self, role: ModelRole) -> Result<ModelFile, ModelFileError> {
         let path = self.paths.int8(role).map_err(ModelFileError::NoInt8)?;
-        let mut spec = self.of(role).spec.clone();
-        for int8 in manifest().int8.iter().filter(|int8| int8.role == role) {
-            spec.sha256.clone_from(&int8.sha256);
-            spec.bundle_sha256.clone_from(&int8.sha256);
+        let derived = manifest().int8.iter().find(|int8| int8.role == role);
+        self.read_derived(role, derived, &path)
+    }
+
+    /// Reads the model that a delegate runs as the one of `role`. It can be any maker's; the names of the models that
+    /// Handloom makes for delegates stand for the pinned ones.
+    ///
+    /// # Errors
+    /// See [`ModelFileError`].
+    pub(super) fn delegate_model(
+        &self,
+        role: ModelRole,
+        path: &Path,
+    ) -> Result<ModelFile, ModelFileError> {
+        let mut made = manifest().delegates.iter();
+        let made = made.find(|made| {
+            made.role == role && path.file_name() == Some(OsStr::new(made.file.as_str()))
+        });
+        match made {
+            Some(made) => self.read_derived(role, Some(made), path),
+            // Its tensors are checked when it is opened.
+            None => read_model(self.of(role).spec.clone(), path, true),
         }
-        read_model(spec, &path, self.paths.trust)
+    }
+
+    fn read_derived(
+        &self,
+        role: ModelRole,
+        derived: Option<&DerivedSpec>,
+        path: &Path,
+    ) -> Result<ModelFile, ModelFileError> {
+        let mut spec = self.of(role).spec.clone();
+        if let Some(derived) = derived {
+            spec.sha256.clone_from(&derived.sha256);
+            spec.bundle_sha256.clone_from(&derived.sha256);
+        }
+        read_model(spec, path, self.paths.trust)
     }
 }
 
@@ -251,7 +283,7 @@ impl ModelPaths {
     /// # Errors
     /// A human-readable reason with the fix, when there is no such file.
     pub fn int8(&self, role: ModelRole) -> Result<PathBuf, String> {
-        let Some(Int8Spec { file, .. }) = manifest().int8.iter().find(|int8| int8.role == role)
+        let Some(DerivedSpec { file, .. }) = manifest().int8.iter().find(|int8| int8.role == role)
         else {
             return Err(format!(
                 "there is no int8 model of the {role} model; use its f32 model"
@@ -310,11 +342,7 @@ pub(super) fn find_near_program(
 }
 
 /// Reads the model `spec` from `path`. With `trust`, any hash is accepted.
-pub(super) fn read_model(
-    spec: ModelSpec,
-    path: &Path,
-    trust: bool,
-) -> Result<ModelFile, ModelFileError> {
+fn read_model(spec: ModelSpec, path: &Path, trust: bool) -> Result<ModelFile, ModelFileError> {
     let role = spec.role;
     if !path.exists() {
         return Err(ModelFileError::Missing {
@@ -340,8 +368,10 @@ pub(super) fn read_model(
     let sha256 = sha256_hex(&bytes);
     // A member that was unpacked from the bundle is accepted too.
     if !trust && sha256 != spec.sha256 && sha256 != spec.bundle_sha256 {
+        let is_fetched = manifest().models.iter().any(|m| m.sha256 == spec.sha256);
+        let target = if is_fetched { "setup" } else { "models-int8" };
         return Err(ModelFileError::Hash(format!(
-            "{origin} has SHA-256 {sha256}, which is not the {role} model (pinned: {pinned}); the file is damaged, truncated or another model: run `make setup` again (a package: install it again)"
+            "{origin} has SHA-256 {sha256}, which is not the {role} model (pinned: {pinned}); the file is damaged, truncated or another model: run `make {target}` again (a package: install it again)"
         )));
     }
     Ok(ModelFile {
@@ -470,6 +500,25 @@ mod tests {
             &*files.int8(ModelRole::Hand).unwrap().bytes,
             b"another model"
         );
+    }
+
+    #[test]
+    fn our_models_for_delegates_are_pinned_and_those_of_others_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let [ours, other] =
+            ["hand_int8_npu.tflite", "npu.tflite"].map(|name| dir.path().join(name));
+        for path in [&ours, &other] {
+            fs::write(path, b"another model").unwrap();
+        }
+        let mut files = load(&fetched(), false).unwrap();
+        let read = |files: &ModelFiles, path| files.delegate_model(ModelRole::Hand, path);
+        assert!(read(&files, &other).is_ok());
+        let error = read(&files, &ours).unwrap_err().to_string();
+        for part in ["hand_int8_npu.tflite", "SHA-256", "make models-int8"] {
+            assert!(error.contains(part), "{error}");
+        }
+        files.paths.trust = true;
+        assert!(read(&files, &ours).is_ok());
     }
 
     #[test]

@@ -45,6 +45,12 @@ def main(into):
 
 
 class Build(unittest.TestCase):
+    def test_the_manifest_pins_the_same(self):
+        manifest = json.loads((build.HERE.parent / "manifest.json").read_text(encoding="utf-8"))
+        pinned = {made["file"]: (made["sha256"], made["bytes"]) for made in manifest["int8"] + manifest["delegates"]}
+        made = {name: build.build(SOURCE, DATA, recipe) for name, recipe in DATA["files"].items()}
+        self.assertEqual(pinned, {name: (steps["sha256"], len(content)) for name, (content, steps) in made.items()})
+
     def test_two_runs_give_the_same_bytes(self):
         with tempfile.TemporaryDirectory() as folder:
             once, twice = pathlib.Path(folder) / "once", pathlib.Path(folder) / "twice"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes the int8 models in an arm64 Debian 12 under qemu-user, on two processors, and runs tests/models/int8.py there.
-# usage: tests/models/int8_arm64.sh      as root; needs mmdebstrap, qemu-user-static, arch-test; three minutes
+# Makes the int8 models in an arm64 Debian 12 under qemu-user and runs tests/models/int8.py there, and then processors.py,
+# which holds the models' outputs against this machine's: on processors without and with arithmetic in 16-bit floats.
+# usage: tests/models/int8_arm64.sh      as root; needs mmdebstrap, qemu-user-static, arch-test; five minutes
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 [ "$(id -u)" = 0 ] || { echo "int8_arm64: run as root: it enters a system of its own" >&2; exit 1; }
@@ -14,6 +15,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}" </dev/null >/dev/null
 fi
 root=target/boot/python-arm64
+mkdir -p target/boot
 if [ ! -d $root/usr ]; then
   # Extracted, not configured: nothing runs emulated until Python does.
   mmdebstrap --quiet --mode=root --variant=extract --architectures=arm64 --aptopt='APT::Install-Recommends "false"' \
@@ -27,17 +29,22 @@ if ! cmp -s models/quantise/requirements.txt $root/opt/packages/installed; then
     --target $root/opt/packages --requirement models/quantise/requirements.txt </dev/null
   cp models/quantise/requirements.txt $root/opt/packages/installed
 fi
+models/quantise/run.sh models/quantise/build.py
+models/quantise/run.sh tests/models/processors.py record $root/opt/recorded.npz
 rm -rf $root/opt/models $root/opt/tests
 mkdir -p $root/opt/tests
 cp -r models $root/opt/models
-cp tests/models/int8.py $root/opt/tests/
+cp tests/models/{int8,processors}.py $root/opt/tests/
 python3 models/fetch.py --arch aarch64 --into $root/opt/models/fetched
 cp "$(command -v qemu-aarch64-static)" $root/usr/bin/
 mkdir -p $root/proc $root/sys
 # /proc and /sys, where the models' runtime looks for processors, in a mount namespace that ends with the command.
 inside() { unshare -m --propagation private bash -c 'mount -t proc proc "$1/proc" && mount -t sysfs -o ro sysfs "$1/sys" && shift && exec chroot "$@"' inside $root $root "$@"; }
-for processor in cortex-a53 cortex-a76; do
+python() { inside /usr/bin/qemu-aarch64-static -cpu "$processor" -E PYTHONPATH=/opt/packages:/opt/models/quantise /usr/bin/python3.11 -B -s "$@"; }
+# Of a Raspberry Pi 4 and of a Pi 5.
+for run in cortex-a72:no-fp16 cortex-a76:fp16; do
+  processor=${run%%:*}
   echo "int8_arm64: $processor"
-  inside /usr/bin/qemu-aarch64-static -cpu $processor -E PYTHONPATH=/opt/packages:/opt/models/quantise \
-    /usr/bin/python3.11 -B -s /opt/tests/int8.py
+  python /opt/tests/int8.py
+  python /opt/tests/processors.py compare /opt/recorded.npz "${run#*:}"
 done

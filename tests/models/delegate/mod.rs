@@ -9,7 +9,7 @@ mod tensors;
 
 use handloom::draw::scene::signing_scene;
 use handloom::frame::RgbFrame;
-use handloom::inference::model_files::ModelFile;
+use handloom::inference::model_files::{ModelFile, ModelRole};
 use handloom::inference::{
     BackendError, DelegateLoadedModel, DelegateModel, DelegateSpec, ModelFiles, ModelPaths,
 };
@@ -28,5 +28,11 @@ static PICTURES: LazyLock<Vec<RgbFrame>> =
     LazyLock::new(|| (0..4).map(|i| signing_scene(3, 9 * i, 320, 240)).collect());
 
 fn open(file: &ModelFile, spec: &DelegateSpec) -> Result<DelegateModel, BackendError> {
-    DelegateModel::open(&DelegateLoadedModel::load(spec, file)?)
+    let (mut files, role) = (BUNDLE.clone(), file.spec.role);
+    let of_role = match role {
+        ModelRole::Palm => &mut files.palm,
+        ModelRole::Hand => &mut files.hand,
+    };
+    *of_role = file.clone();
+    DelegateModel::open(&DelegateLoadedModel::load(spec, &files, role)?)
 }
