@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert setup-package models-int8 build demo test test-int8 test-jobs test-rest test-quick test-package test-package-release test-gpu test-vm test-slurm test-ssh test-kubernetes test-long test-train test-interop lint deny fuzz bench bench-mqtt bench-rooms bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
+.PHONY: help setup setup-litert setup-package models-int8 build demo test test-int8 test-jobs test-rest test-quick test-package test-package-release test-gpu test-vm test-slurm test-ssh test-kubernetes test-long test-train test-interop lint deny fuzz bench bench-mqtt bench-rooms bench-share bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
 CARGO ?= cargo
 SHARED ?= ../shared
 BASELINE ?= target/baseline.json
@@ -131,6 +131,9 @@ bench-mqtt: build ## what reporting over MQTT costs, against none, in alternatin
 
 bench-rooms: setup ## times of warp, colour, palm decode, npz and decode
 	$(CARGO) bench --locked --bench rooms
+
+bench-share: build ## where a job's processor time goes, beside the models: DATASET of 640x480 clips; needs perf
+	tests/bench/cpu_share.sh $(DATASET) target/release/handloom
 
 bench-backends: setup-litert ## times of one run of each model, cpu beside litert:cpu, taking turns
 	$(CARGO) bench --locked --bench backends

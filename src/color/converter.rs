@@ -5,6 +5,7 @@
 
 mod rows;
 
+use super::coefficients::Matrix;
 use super::filter::{Filter, HORIZONTAL_ONE, VERTICAL_ONE};
 use super::{ChromaLayout, ColorError, Exactness, YuvFrame};
 use crate::frame::RgbFrame;
@@ -200,7 +201,8 @@ impl pulp::NullaryFnOnce for AllRows<'_> {
         let Converter { chroma, rows, .. } = self.converter;
         let chroma_rows = frame.plane_size(1).1.max(1);
         let rows_per_chroma = frame.height.div_ceil(chroma_rows);
-        let mut exactness = Exactness::Exact;
+        let matrix = Matrix::of(recipe.full_range);
+        let (mut exactness, mut loaded) = (Exactness::Exact, None);
         let targets = self.out.pixels_mut().chunks_exact_mut(frame.width * 3);
         for (y, target) in targets.enumerate() {
             let (first, weights) = match &recipe.vertical {
@@ -221,13 +223,13 @@ impl pulp::NullaryFnOnce for AllRows<'_> {
                 Method::PairedPortable
             };
             widen(frame.row(0, y), frame.bit_depth, &mut rows.luma);
-            rows.mix(
-                chroma,
-                first,
-                applied_weights(weights),
-                method,
-                recipe.full_range,
-            );
+            // With 4:2:0 two rows share their chroma.
+            let source = (first, applied_weights(weights), method);
+            if loaded != Some(source) {
+                rows.load_chroma(chroma, source.0, source.1, method, matrix);
+                loaded = Some(source);
+            }
+            rows.mix(method, recipe.full_range);
             let [red, green, blue] = &rows.channels;
             let channels = red.iter().zip(green).zip(blue);
             for (pixel, ((&r, &g), &b)) in target.as_chunks_mut::<3>().0.iter_mut().zip(channels) {

@@ -2,8 +2,8 @@
 //! interpolation as MediaPipe calls it: positions in 1/32 pixel, integer weights, result rounded to 8 bits.
 //! Source: `HAND_LANDMARKER` specification, sections 1.3 to 1.6.
 //!
-//! Each row is done in three passes that the compiler vectorizes (AVX2 where the processor has it, NEON on
-//! aarch64): positions in f64, a copy of the four neighbors of every pixel, an integer blend.
+//! Each row is done in three passes: positions in f64, a copy of the four neighbors of every pixel, an integer blend.
+//! The compiler vectorizes the first and the last (AVX2 where the processor has it, NEON on aarch64).
 
 #![expect(
     clippy::inline_always,
@@ -32,18 +32,13 @@ pub enum Border {
     Replicate,
 }
 
-/// Bytes of a row with its channels. The spare byte lets each pixel be copied as four bytes, of which the next
-/// overwrites the last.
-const ROW_BYTES: usize = SIDE_MAX * 3 + 1;
-
-/// Cuts crops; holds the working row: positions, and neighbors and weights for every channel.
+/// Cuts crops; holds the working row: positions, and the four neighbors of every pixel.
 #[derive(Debug)]
 pub struct Warp {
     x: [i32; SIDE_MAX],
     y: [i32; SIDE_MAX],
-    neighbors: [[u8; ROW_BYTES]; 4],
-    weight_x: [u8; ROW_BYTES],
-    weight_y: [u8; ROW_BYTES],
+    /// R, G and B in the low bytes.
+    neighbors: [[u32; SIDE_MAX]; 4],
 }
 
 impl Default for Warp {
@@ -51,9 +46,7 @@ impl Default for Warp {
         Self {
             x: [0; SIDE_MAX],
             y: [0; SIDE_MAX],
-            neighbors: [[0; ROW_BYTES]; 4],
-            weight_x: [0; ROW_BYTES],
-            weight_y: [0; ROW_BYTES],
+            neighbors: [[0; SIDE_MAX]; 4],
         }
     }
 }
@@ -156,13 +149,13 @@ fn round_half_even(v: f64) -> i32 {
     (v + ROUND_MAGIC).to_bits() as i32
 }
 
-/// Copies the four neighbors of each pixel of the row and spreads its weights over the channels.
+/// Copies the four neighbors of each pixel of the row.
 #[inline(always)]
 #[expect(
     clippy::cast_sign_loss,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
-    reason = "signs are checked first, fractions are 5 bits wide, images are below 2^31 pixels a side"
+    reason = "signs are checked first, images are below 2^31 pixels a side"
 )]
 fn gather(row: &mut Warp, frame: &RgbFrame, side: usize, border: Border) {
     let (width, height) = (frame.width(), frame.height());
@@ -170,71 +163,96 @@ fn gather(row: &mut Warp, frame: &RgbFrame, side: usize, border: Border) {
     let stride = width * 3;
     let (last_x, last_y) = ((width as i32 - 1).max(0), (height as i32 - 1).max(0));
     let [p00, p01, p10, p11] = &mut row.neighbors;
-    for i in 0..side {
-        let (x, y) = (row.x[i], row.y[i]);
+    let targets = p00.iter_mut().zip(p01).zip(p10).zip(p11);
+    let positions = row.x.iter().zip(&row.y).take(side);
+    for ((&x, &y), (((p00, p01), p10), p11)) in positions.zip(targets) {
         let (ix, iy) = (x >> 5, y >> 5);
-        let k = i * 3;
-        row.weight_x[k..k + 4].fill((x & 31) as u8);
-        row.weight_y[k..k + 4].fill((y & 31) as u8);
         // Negative positions wrap to large numbers, so one comparison a side is enough.
         if (ix as u32) < last_x as u32 && (iy as u32) < last_y as u32 {
             let at = iy as usize * stride + ix as usize * 3;
-            // The seventh byte exists but for the very last pixel of the image.
-            if let (Some(top), Some(bottom)) = (
-                pixels.get(at..at + 7),
-                pixels.get(at + stride..at + stride + 7),
-            ) {
-                p00[k..k + 4].copy_from_slice(&top[..4]);
-                p01[k..k + 4].copy_from_slice(&top[3..]);
-                p10[k..k + 4].copy_from_slice(&bottom[..4]);
-                p11[k..k + 4].copy_from_slice(&bottom[3..]);
+            // Two neighbors are six bytes; eight exist but for the very last pixels of the image.
+            if let Some(both) = pixels.get(at..at + stride + 8) {
+                let (top, bottom) = (eight(both), eight(&both[stride..]));
+                (*p00, *p01) = (top as u32, (top >> 24) as u32);
+                (*p10, *p11) = (bottom as u32, (bottom >> 24) as u32);
                 continue;
             }
         }
         // All four are outside: the letterbox of the palm's crop, which this makes a fifth faster.
         let beside = ix < -1 || ix > last_x || iy < -1 || iy > last_y;
         if border == Border::Zero && beside {
-            for p in [&mut *p00, &mut *p01, &mut *p10, &mut *p11] {
-                p[k..k + 3].fill(0);
-            }
+            (*p00, *p01, *p10, *p11) = (0, 0, 0, 0);
             continue;
         }
         let (right, below) = (ix.saturating_add(1), iy.saturating_add(1));
         let is_black =
             |x: i32, y: i32| border == Border::Zero && (x < 0 || x > last_x || y < 0 || y > last_y);
         for (p, x, y) in [
-            (&mut *p00, ix, iy),
-            (&mut *p01, right, iy),
-            (&mut *p10, ix, below),
-            (&mut *p11, right, below),
+            (p00, ix, iy),
+            (p01, right, iy),
+            (p10, ix, below),
+            (p11, right, below),
         ] {
             let at = y.clamp(0, last_y) as usize * stride + x.clamp(0, last_x) as usize * 3;
-            match pixels.get(at..at + 3) {
-                Some(pixel) if !is_black(x, y) => p[k..k + 3].copy_from_slice(pixel),
-                _ => p[k..k + 3].fill(0),
-            }
+            *p = match pixels.get(at..at + 3) {
+                Some(pixel) if !is_black(x, y) => {
+                    u32::from_le_bytes([pixel[0], pixel[1], pixel[2], 0])
+                }
+                _ => 0,
+            };
         }
     }
 }
 
+/// The first eight bytes of `bytes`, as a number; 0 where there are fewer.
+#[inline(always)]
+fn eight(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |b| u64::from_le_bytes(*b))
+}
+
 /// `(S + 512) >> 10` with `S` the weighted sum of the neighbors, times f32(1/255).
 #[inline(always)]
+#[expect(clippy::cast_sign_loss, reason = "fractions are 5 bits wide")]
 fn blend(row: &Warp, out: &mut [f32]) {
-    const UNIT: f32 = 1.0 / 255.0;
-    let n = out.len().min(SIDE_MAX * 3);
     let [p00, p01, p10, p11] = &row.neighbors;
-    let (p00, p01, p10, p11) = (&p00[..n], &p01[..n], &p10[..n], &p11[..n]);
-    let (wx, wy, out) = (&row.weight_x[..n], &row.weight_y[..n], &mut out[..n]);
-    for k in 0..n {
-        let fx = u16::from(wx[k]);
-        let top = u16::from(p00[k]) * (32 - fx) + u16::from(p01[k]) * fx;
-        let bottom = u16::from(p10[k]) * (32 - fx) + u16::from(p11[k]) * fx;
-        let fy = i32::from(wy[k]);
-        let sum = i32::from(top) * (32 - fy) + i32::from(bottom) * fy;
-        #[expect(clippy::cast_precision_loss, reason = "0..=255")]
-        let value = ((sum + 512) >> 10) as f32;
-        out[k] = value * UNIT;
+    let top = p00.iter().zip(p01);
+    let bottom = p10.iter().zip(p11);
+    let positions = row.x.iter().zip(&row.y);
+    let (out, _) = out.as_chunks_mut::<3>();
+    for (out, ((&x, &y), ((&p00, &p01), (&p10, &p11)))) in
+        out.iter_mut().zip(positions.zip(top.zip(bottom)))
+    {
+        let (fx, fy) = ((x & 31) as u32, (y & 31) as u32);
+        // `a * (32 - f) + b * f`. Of two channels at once: the sum fits 16 bits each, whatever the difference borrows.
+        let between =
+            |a: u32, b: u32, f: u32| (a << 5).wrapping_add(b.wrapping_sub(a).wrapping_mul(f));
+        let red_blue = |p: u32| p & 0x00ff_00ff;
+        let green = |p: u32| (p >> 8) & 0xff;
+        let top = between(red_blue(p00), red_blue(p01), fx);
+        let bottom = between(red_blue(p10), red_blue(p11), fx);
+        *out = [
+            level(between(top & 0xffff, bottom & 0xffff, fy)),
+            level(between(
+                between(green(p00), green(p01), fx),
+                between(green(p10), green(p11), fx),
+                fy,
+            )),
+            level(between(top >> 16, bottom >> 16, fy)),
+        ];
     }
+}
+
+/// The tensor's value for a weighted sum.
+#[inline(always)]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_wrap,
+    reason = "0..=255"
+)]
+fn level(sum: u32) -> f32 {
+    const UNIT: f32 = 1.0 / 255.0;
+    // A signed number: only those have a vector instruction for the conversion.
+    ((sum + 512) >> 10) as i32 as f32 * UNIT
 }
 
 #[cfg(test)]

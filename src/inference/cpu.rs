@@ -2,18 +2,20 @@
 
 use super::backend::BoxedModel;
 use super::ffi::{Delegate, RawInterpreter, RawModel};
-use super::float_model::FloatModel;
+use super::float_model::{FloatModel, ParsedModel};
 use super::model_files::{ModelFile, ModelFileError};
 use super::prepared_model::{PrepareError, PreparedModel, tensor_map};
-use super::tensors::Encoding;
+use super::tensors::{Encoding, TensorMap};
 use crate::hand::{Model, ModelError};
 use crate::selection::Precision;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A model file that the runtime has parsed, shared by all workers; each makes a [`CpuModel`] of it.
 pub struct CpuLoadedModel {
     file: ModelFile,
     model: Arc<RawModel>,
+    /// The same model for tflitec; empty before the first [`FloatModel`].
+    float: OnceLock<Arc<ParsedModel>>,
     precision: Precision,
 }
 
@@ -27,6 +29,7 @@ impl CpuLoadedModel {
         Ok(Self {
             model: Arc::new(model.map_err(|error| file.runtime_error(&error.0))?),
             file: file.clone(),
+            float: OnceLock::new(),
             precision,
         })
     }
@@ -40,7 +43,7 @@ impl CpuLoadedModel {
         let is_float = tensors.input == Encoding::F32 && encodings.all(|e| e == Encoding::F32);
         match (is_float, is_fp16) {
             (true, false) => {
-                let model = FloatModel::open(&self.file, &tensors);
+                let model = self.float_model(&tensors);
                 return Ok(CpuModel(Box::new(model.map_err(PrepareError::Tensors)?)));
             }
             (false, true) => {
@@ -53,6 +56,16 @@ impl CpuLoadedModel {
         interpreter.apply(Delegate::xnnpack(is_fp16)?)?;
         let model = PreparedModel::new(&self.file, interpreter)?;
         Ok(CpuModel(Box::new(model)))
+    }
+
+    fn float_model(&self, tensors: &TensorMap) -> Result<FloatModel, ModelFileError> {
+        let parsed = if let Some(parsed) = self.float.get() {
+            parsed
+        } else {
+            let parsed = ParsedModel::of(&self.file)?;
+            self.float.get_or_init(|| parsed)
+        };
+        FloatModel::open(&self.file, Arc::clone(parsed), tensors)
     }
 
     fn fp16_error(&self, reason: &str) -> ModelFileError {

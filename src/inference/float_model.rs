@@ -10,7 +10,8 @@ use tflitec::interpreter::{Interpreter, Options};
 // tflitec's types borrow what they are made of; these own it.
 type Graph<'a> = tflitec::model::Model<'a>;
 self_cell!(
-    struct ParsedModel {
+    /// A model file that tflitec has parsed, shared by the interpreters of all workers.
+    pub(super) struct ParsedModel {
         owner: Arc<[u8]>,
         #[covariant]
         dependent: Graph,
@@ -32,16 +33,29 @@ pub(super) struct FloatModel {
     outputs: Vec<usize>,
 }
 
-impl FloatModel {
-    /// Makes the interpreter of `file`, whose `tensors` are all [`super::tensors::Encoding::F32`].
+impl ParsedModel {
+    /// Parses `file`.
     ///
     /// # Errors
     /// When the runtime refuses the model.
-    pub(super) fn open(file: &ModelFile, tensors: &TensorMap) -> Result<Self, ModelFileError> {
+    pub(super) fn of(file: &ModelFile) -> Result<Arc<Self>, ModelFileError> {
+        let parsed = Self::try_new(Arc::clone(&file.bytes), |bytes| Graph::from_bytes(bytes));
+        let parsed = parsed.map_err(|error| file.runtime_error(&error.to_string()));
+        parsed.map(Arc::new)
+    }
+}
+
+impl FloatModel {
+    /// Makes an interpreter of `file`, which is `parsed` and whose `tensors` are all [`super::tensors::Encoding::F32`].
+    ///
+    /// # Errors
+    /// When the runtime refuses the model.
+    pub(super) fn open(
+        file: &ModelFile,
+        parsed: Arc<ParsedModel>,
+        tensors: &TensorMap,
+    ) -> Result<Self, ModelFileError> {
         let refused = |error: tflitec::Error| file.runtime_error(&error.to_string());
-        let parsed =
-            ParsedModel::try_new(Arc::clone(&file.bytes), |bytes| Graph::from_bytes(bytes));
-        let parsed = Arc::new(parsed.map_err(refused)?);
         // Two threads collapse on a busy machine; clips in parallel use the cores better.
         let options = Options {
             thread_count: 1,

@@ -107,8 +107,10 @@ class Podman:
             # No registry here: the same Debian from its packages.
             tree = SCRATCH / "debian-12.tar"
             if not tree.exists():
-                said("mmdebstrap", "--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends \"false\"", "bookworm", str(tree) + ".part")
-                os.rename(str(tree) + ".part", tree)
+                # mmdebstrap writes a folder unless the name ends with .tar.
+                part = tree.with_name("part-" + tree.name)
+                said("mmdebstrap", "--quiet", "--variant=minbase", "--aptopt=APT::Install-Recommends \"false\"", "bookworm", part)
+                os.rename(part, tree)
             self("import", "--quiet", tree, "localhost/debian-12")
             text = text.replace(base, "localhost/debian-12")
             tell("no registry here: a base image from Debian's packages")

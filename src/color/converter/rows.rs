@@ -30,6 +30,8 @@ pub(super) struct Rows {
     chroma: [Vec<i32>; 2],
     /// What chroma adds to each pixel by [`Method::PairedFast`]: R, G, B; an even number of pixels.
     added: [Vec<i16>; 3],
+    /// Eighths of a level that [`Method::PairedFast`] adds to luma.
+    rounding: i16,
     /// R, G, B levels after [`Rows::mix`].
     pub(super) channels: [Vec<u8>; 3],
 }
@@ -48,17 +50,17 @@ impl Rows {
         }
     }
 
-    /// Filters the chroma `planes` with `weights`, rows `first` and on, and mixes the result with luma into `channels`.
+    /// Filters the chroma `planes` with `weights`, rows `first` and on, for the rows of `method` that follow.
     #[inline(always)]
-    pub(super) fn mix(
+    pub(super) fn load_chroma(
         &mut self,
         planes: &[Vec<i16>; 2],
         first: usize,
         weights: &[i16],
         method: Method,
-        full_range: bool,
+        matrix: &Matrix,
     ) {
-        let matrix = Matrix::of(full_range);
+        self.rounding = 0;
         match method {
             Method::PairedFast if weights == MEAN => {
                 self.filter(
@@ -69,30 +71,37 @@ impl Rows {
                     #[inline(always)]
                     |sample, _| sample.into(),
                 );
-                self.mix_fast(matrix, 0);
+                self.add_chroma(matrix);
             }
             Method::PairedFast => {
                 // The assembly rounds only when it weighs, and then luma too.
-                let rounding = if weights == NEAREST { 0 } else { 4 };
+                self.rounding = if weights == NEAREST { 0 } else { 4 };
                 self.filter(
                     planes,
                     first,
                     weights,
-                    [rounding.into(), 0],
+                    [self.rounding.into(), 0],
                     #[inline(always)]
                     |sample, weight| multiply_high(sample, weight).into(),
                 );
-                self.mix_fast(matrix, rounding);
+                self.add_chroma(matrix);
             }
-            Method::PairedPortable => {
-                self.filter(planes, first, weights, [1 << 18, 19], product);
-                self.mix_portable(PortableMatrix::of(full_range));
-            }
+            Method::PairedPortable => self.filter(planes, first, weights, [1 << 18, 19], product),
             Method::Full => {
                 let start = (1 << 9) - (128 << 19);
                 self.filter(planes, first, weights, [start, 10], product);
-                self.mix_full(matrix);
             }
+        }
+    }
+
+    /// Mixes luma with the chroma of [`Rows::load_chroma`] into `channels`.
+    #[inline(always)]
+    pub(super) fn mix(&mut self, method: Method, full_range: bool) {
+        let matrix = Matrix::of(full_range);
+        match method {
+            Method::PairedFast => self.mix_fast(matrix),
+            Method::PairedPortable => self.mix_portable(PortableMatrix::of(full_range)),
+            Method::Full => self.mix_full(matrix),
         }
     }
 
@@ -122,14 +131,13 @@ impl Rows {
         }
     }
 
-    /// `rounding`: eighths of a level that are added to luma.
+    /// Fills `added`.
     #[inline(always)]
     #[allow(
         clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "15-bit samples through weights that sum to 1 stay below 2^12 eighths; levels are clamped to 0..=255"
+        reason = "15-bit samples through weights that sum to 1 stay below 2^12 eighths"
     )]
-    fn mix_fast(&mut self, matrix: &Matrix, rounding: i16) {
+    fn add_chroma(&mut self, matrix: &Matrix) {
         let [red, green, blue] = &mut self.added;
         let pairs = red.as_chunks_mut::<2>().0.iter_mut();
         let pairs = pairs
@@ -142,7 +150,16 @@ impl Rows {
             *green = [multiply_high(u, matrix.u_to_g) + multiply_high(v, matrix.v_to_g); 2];
             *blue = [multiply_high(u, matrix.u_to_b); 2];
         }
-        let above_black = rounding - matrix.black * 8;
+    }
+
+    #[inline(always)]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "levels are clamped to 0..=255"
+    )]
+    fn mix_fast(&mut self, matrix: &Matrix) {
+        let above_black = self.rounding - matrix.black * 8;
         for (channel, added) in self.channels.iter_mut().zip(&self.added) {
             for ((level, &luma), &added) in channel.iter_mut().zip(&self.luma).zip(added) {
                 let y = multiply_high((luma >> 4) + above_black, matrix.luma);
