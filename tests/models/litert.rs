@@ -150,6 +150,12 @@ fn without_a_device_the_gpu_is_refused_in_words() {
     let Some(runtime) = test_support::litert() else {
         return;
     };
+    if !LiteRt::locate().unwrap().1 {
+        test_support::say(
+            "SKIPPED: LiteRT's accelerator for GPUs is not installed; run `make setup-litert`",
+        );
+        return;
+    }
     let bundle = bundle();
     let error = LiteRtModel::new(&runtime, &bundle.hand, LiteRtTarget::Gpu).unwrap_err();
     assert!(matches!(error, BackendError::Unusable(_)), "{error}");

@@ -13,6 +13,7 @@ use super::tensors::{Accepted, TensorMap, copy_output};
 use super::vulkan::{self, VulkanDevice};
 use crate::hand::{Model, ModelError};
 use crate::selection::{LITERT_CPU, LITERT_GPU};
+use crate::system::process;
 use ffi::{Api, CallError};
 use serde::{Deserialize, Serialize};
 use session::Session;
@@ -20,7 +21,7 @@ use std::env::consts::ARCH;
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 const LIBRARY: &str = "libLiteRt.so";
 const ACCELERATOR: &str = "libLiteRtWebGpuAccelerator.so";
@@ -34,6 +35,13 @@ const CPU_FP16_OPTIONS: &CStr = c"num_threads = 1\nflags = 4\n";
 /// Attempts of the first run on a GPU. LiteRT gives up after a driver has compiled for two minutes; a driver with a cache
 /// then continues.
 const FIRST_RUN_ATTEMPTS: usize = 3;
+
+/// LiteRT's XNNPACK prints a line about itself when its first model is compiled.
+static FIRST_ON_CPU: Once = Once::new();
+
+fn is_xnnpack_line(line: &str) -> bool {
+    line.starts_with("INFO: Created TensorFlow Lite XNNPACK")
+}
 
 /// Processor on which LiteRT runs a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -184,11 +192,24 @@ impl LiteRtModel {
     ) -> Result<Self, BackendError> {
         let folder = CString::new(runtime.folder.as_os_str().as_bytes()).unwrap_or_default();
         let hardware = device.as_ref().map_or(ffi::CPU, |_| ffi::GPU);
-        let settings = options.to_owned();
-        let bytes = Arc::clone(&file.bytes);
-        let (session, [inputs, outputs]) =
-            Session::new(&runtime.api, bytes, folder, hardware, settings)
-                .map_err(|error| refused(file, device.as_ref(), error))?;
+        let compile = || {
+            let bytes = Arc::clone(&file.bytes);
+            Session::new(
+                &runtime.api,
+                bytes,
+                folder.clone(),
+                hardware,
+                options.to_owned(),
+            )
+        };
+        let mut compiled = None;
+        if device.is_none() {
+            FIRST_ON_CPU
+                .call_once(|| compiled = Some(process::without_lines(is_xnnpack_line, compile)));
+        }
+        let (session, [inputs, outputs]) = compiled
+            .unwrap_or_else(compile)
+            .map_err(|error| refused(file, device.as_ref(), error))?;
         let tensors = TensorMap::new(file, &inputs, &outputs, Accepted::Float)?;
         let values = |spec: &TensorSpec| vec![0.0; spec.elements()];
         Ok(Self {
