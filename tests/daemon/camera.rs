@@ -44,11 +44,11 @@ fn camera_alone(port: u16, more: &str) -> Stage {
     still(&hand);
     // With the real models: what they see is counted.
     stage.add("[models]\n");
-    stage.add(&filming(&hand));
     if !more.contains("[sequence]") {
         // A busy machine leaves frames out.
         stage.add("[sequence]\nmin_frames = 1\n");
     }
+    stage.add(&filming(&hand));
     stage
 }
 
