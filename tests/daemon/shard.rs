@@ -19,10 +19,14 @@ fn two_shards_are_the_whole_job() {
     let mut first = stage.start(&[]);
     first.until("the end of the shard", |_| is_done(&ears));
     assert!(folder(0).join("shard.json").exists());
+    let channels = [topics::STATE, topics::PROGRESS, topics::BATCH];
+    first.until("a message of each kind", |_| {
+        channels.iter().all(|kind| !said(&ears, kind).is_empty())
+    });
     let last = |channel: &str| said(&ears, channel).pop().unwrap();
     let plan = last(topics::STATE)["shard"]["plan"].clone();
     let shard = json!({"index": 0, "count": 2, "plan": plan});
-    for channel in [topics::STATE, topics::PROGRESS, topics::BATCH] {
+    for channel in channels {
         assert_eq!(last(channel)["shard"], shard, "{channel}");
     }
     first.until("the counts of the shard", |_| {
