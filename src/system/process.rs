@@ -44,8 +44,8 @@ pub fn without_stderr(chatter: impl FnOnce()) -> io::Result<()> {
     Ok(dup2_stderr(&kept)?)
 }
 
-/// Calls `chatter` and leaves out the lines of stderr that `is_noise`. The other lines, of all threads, are written after
-/// it; a crash of the process loses them. Nothing is left out when stderr cannot be redirected.
+/// Calls `chatter` and leaves out the lines of stderr for which `is_noise` is true. The other lines, of all threads, are
+/// written after it; a crash of the process loses them. Nothing is left out when stderr cannot be redirected.
 pub fn without_lines<T>(is_noise: fn(&str) -> bool, chatter: impl FnOnce() -> T) -> T {
     let _held = HeldStderr::begin(is_noise);
     chatter()
