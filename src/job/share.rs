@@ -27,7 +27,7 @@ impl Share {
         Self::of_batches(plan, batch_size, batches, true)
     }
 
-    /// The part of `shard`. `clip_bytes` are those of a clip, `clip_key` is all that decides the row at a position.
+    /// The part of `shard`. `clip_bytes` is the size of a clip, `clip_key` is all that decides the row at a position.
     pub(super) fn of_shard(
         plan: &Plan,
         batch_size: usize,
@@ -35,11 +35,8 @@ impl Share {
         clip_bytes: impl Fn(&PlannedClip) -> u64,
         clip_key: impl Fn(usize) -> String,
     ) -> Self {
-        let batches = plan.jobs.chunks(batch_size);
-        let bytes: Vec<u64> = batches
-            .map(|clips| clips.iter().map(&clip_bytes).sum())
-            .collect();
-        let own = partition::owned(&bytes, shard);
+        let bytes: Vec<u64> = plan.jobs.iter().map(clip_bytes).collect();
+        let own = partition::owned(&partition::batch_weights(&bytes, batch_size), shard);
         // Without clips there is something to say of the records alone.
         let is_first = bytes.is_empty() && shard.index() == 0;
         Self {

@@ -7,25 +7,55 @@ use serde_json::json;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// The owner of each batch among `count` shards, of which there is at least one. `bytes` are those of the clips of each batch.
+/// How many mean sizes are added to the size of each clip; see [`batch_weights`].
+const ADDED_MEANS: u128 = 2;
+
+/// The work that each batch of `batch_size` clips is expected to make, for [`owners`]. `bytes` are the sizes of the clips of
+/// the plan, in order.
 ///
-/// The batches are dealt out by size, the largest first, each to the shard with the fewest bytes so far. The bytes of two
-/// shards then differ by those of the largest batch at most.
+/// A clip weighs its own size and twice the mean size of all clips. Its time grows less than its size: decoding depends on
+/// the size, but detection runs on a limited number of frames (except with kept frames). A clip without bytes weighs nothing.
 #[must_use]
-pub fn owners(bytes: &[u64], count: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..bytes.len()).collect();
-    order.sort_by_key(|batch| (Reverse(bytes[*batch]), *batch));
-    // Bytes, batches and number of each shard.
+pub fn batch_weights(bytes: &[u64], batch_size: usize) -> Vec<u64> {
+    let present = bytes.iter().filter(|bytes| **bytes > 0).count().max(1) as u128;
+    let total: u128 = bytes.iter().map(|bytes| u128::from(*bytes)).sum();
+    let constant = u64::try_from(ADDED_MEANS * total / present).unwrap_or(u64::MAX);
+    let weight = |bytes: u64| match bytes {
+        0 => 0,
+        bytes => bytes.saturating_add(constant),
+    };
+    let batches = bytes.chunks(batch_size);
+    batches
+        .map(|clips| {
+            clips
+                .iter()
+                .copied()
+                .map(weight)
+                .fold(0, u64::saturating_add)
+        })
+        .collect()
+}
+
+/// The owner of each batch among `count` shards, of which there is at least one. `weights` are those of the batches; see
+/// [`batch_weights`].
+///
+/// The batches are dealt out by weight, the heaviest first, each to the shard with the least weight so far. The weights of two
+/// shards then differ by that of the heaviest batch at most.
+#[must_use]
+pub fn owners(weights: &[u64], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..weights.len()).collect();
+    order.sort_by_key(|batch| (Reverse(weights[*batch]), *batch));
+    // Weight, batches and number of each shard.
     let shards = (0..count).map(|shard| Reverse((0_u64, 0_usize, shard)));
     let mut shards: BinaryHeap<_> = shards.collect();
-    let mut owners = vec![0; bytes.len()];
+    let mut owners = vec![0; weights.len()];
     for batch in order {
         let Some(Reverse((load, batches, shard))) = shards.pop() else {
             break;
         };
         owners[batch] = shard;
         shards.push(Reverse((
-            load.saturating_add(bytes[batch]),
+            load.saturating_add(weights[batch]),
             batches + 1,
             shard,
         )));
@@ -35,8 +65,8 @@ pub fn owners(bytes: &[u64], count: usize) -> Vec<usize> {
 
 /// The batches of `shard`, in order; see [`owners`].
 #[must_use]
-pub fn owned(bytes: &[u64], shard: ShardIndex) -> Vec<usize> {
-    let owners = owners(bytes, shard.count()).into_iter().enumerate();
+pub fn owned(weights: &[u64], shard: ShardIndex) -> Vec<usize> {
+    let owners = owners(weights, shard.count()).into_iter().enumerate();
     let own = owners.filter(|(_, owner)| *owner == shard.index());
     own.map(|(batch, _)| batch).collect()
 }
@@ -88,27 +118,36 @@ mod tests {
     proptest! {
         #[test]
         fn every_batch_has_one_owner_and_shards_are_balanced(
-            bytes in prop::collection::vec(prop_oneof![Just(0_u64), 0_u64..10_000_000], 0..300),
+            weights in prop::collection::vec(prop_oneof![Just(0_u64), 0_u64..10_000_000], 0..300),
             count in 1_usize..40,
         ) {
             let all: Vec<Vec<usize>> = (0..count)
-                .map(|index| owned(&bytes, ShardIndex::new(index, count).unwrap()))
+                .map(|index| owned(&weights, ShardIndex::new(index, count).unwrap()))
                 .collect();
             let mut batches = all.concat();
             batches.sort_unstable();
-            prop_assert_eq!(batches, (0..bytes.len()).collect::<Vec<_>>());
+            prop_assert_eq!(batches, (0..weights.len()).collect::<Vec<_>>());
             prop_assert!(all.iter().all(|own| own.is_sorted()));
             let loads: Vec<u64> =
-                all.iter().map(|own| own.iter().map(|batch| bytes[*batch]).sum()).collect();
+                all.iter().map(|own| own.iter().map(|batch| weights[*batch]).sum()).collect();
             let most = loads.iter().max().unwrap() - loads.iter().min().unwrap();
-            prop_assert!(most <= bytes.iter().copied().max().unwrap_or(0));
-            prop_assert_eq!(owners(&bytes, count), owners(&bytes, count));
+            prop_assert!(most <= weights.iter().copied().max().unwrap_or(0));
+            prop_assert_eq!(owners(&weights, count), owners(&weights, count));
             // No shard is without work while another has two batches.
             let sizes = all.iter().map(Vec::len);
-            if sizes.clone().max() > Some(1) && bytes.iter().all(|bytes| *bytes > 0) {
+            if sizes.clone().max() > Some(1) && weights.iter().all(|weight| *weight > 0) {
                 prop_assert!(sizes.min() > Some(0));
             }
         }
+    }
+
+    #[test]
+    fn a_clip_weighs_its_size_and_twice_the_mean() {
+        assert_eq!(batch_weights(&[10, 20, 30, 40], 2), [130, 170]);
+        assert_eq!(batch_weights(&[10, 0, 30, 0], 3), [120, 0]);
+        assert_eq!(batch_weights(&[0, 0], 1), [0, 0]);
+        assert_eq!(batch_weights(&[u64::MAX; 3], 2), [u64::MAX; 2]);
+        assert_eq!(batch_weights(&[], 2), [0; 0]);
     }
 
     #[test]
