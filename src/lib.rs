@@ -54,7 +54,7 @@
 //! | [`video`] | GStreamer decoding of clips, in a restricted child process; MP4 facts (frame count, rotation, edits), dataset folders, zip archives |
 //! | [`camera`] | V4L2 devices, GStreamer sources and files as cameras; reconnecting; pixel formats |
 //! | [`storage`] | npz, batches, kept frames, the recorder of clips and takes, the SQLite ledger with its outbox, atomic files, output folder, lock, mirror |
-//! | [`mqtt`] | the broker connection: publishing the outbox, acknowledgements, TLS, subscribing |
+//! | [`mqtt`] | the broker connection: publishing the outbox, acknowledgements (PUBACK), TLS, subscribing |
 //! | [`http`] | the preview page of a camera |
 //! | [`system`] | systemd readiness and watchdog, signals, liveness, sensors, disk, clock |
 //! | **applications** | |

@@ -5,7 +5,6 @@ use handloom::error::Exit;
 use handloom::inference::load_xnnpack;
 use handloom::logging::print_fatal;
 use handloom::system::malloc;
-use handloom::system::process;
 use handloom::{cli, logging};
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -45,8 +44,7 @@ fn main() -> ExitCode {
         logging::set_level("off");
     }
     if cli.command.runs_models() {
-        // XNNPACK prints a line when it is first used. A failure to hide it does no harm.
-        process::without_stderr(load_xnnpack).ok();
+        load_xnnpack();
     }
     match cli::run(cli) {
         Ok(exit) => ExitCode::from(exit as u8),

@@ -8,6 +8,7 @@ use super::prepared_model::{PrepareError, PreparedModel, tensor_map};
 use super::tensors::{Encoding, TensorMap};
 use crate::hand::{Model, ModelError};
 use crate::selection::Precision;
+use crate::system::process;
 use std::sync::{Arc, OnceLock};
 
 /// A model file that the runtime has parsed, shared by all workers; each makes a [`CpuModel`] of it.
@@ -76,10 +77,18 @@ impl CpuLoadedModel {
     }
 }
 
-/// Makes XNNPACK print the line that it prints to stderr once in a process.
+/// Loads XNNPACK without the line that it prints to stderr once in a process.
 pub fn load_xnnpack() {
     // A failure shows again when the first model is opened.
-    Delegate::xnnpack(false).ok();
+    without_xnnpack_line(|| Delegate::xnnpack(false).ok());
+}
+
+/// Calls `load`, which may load the XNNPACK of a library, without the line that it prints about itself to stderr.
+pub(super) fn without_xnnpack_line<T>(load: impl FnOnce() -> T) -> T {
+    process::without_lines(
+        |line| line.starts_with("INFO: Created TensorFlow Lite XNNPACK"),
+        load,
+    )
 }
 
 /// An interpreter of one worker, with XNNPACK's single-threaded kernels.

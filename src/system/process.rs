@@ -1,9 +1,9 @@
-//! Process control: end with the parent, end before others, redirect stderr.
+//! Process control: end with the parent, end before others, filter stderr.
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::stdio::dup2_stderr;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -31,21 +31,8 @@ pub fn end_first_without_memory() -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", "1000")
 }
 
-/// Calls `chatter` with stderr redirected to /dev/null. Only for the start: what other threads write meanwhile is lost,
-/// too.
-///
-/// # Errors
-/// When stderr cannot be redirected, and nothing was called, or not restored.
-pub fn without_stderr(chatter: impl FnOnce()) -> io::Result<()> {
-    let away = OpenOptions::new().write(true).open("/dev/null")?;
-    let kept = io::stderr().as_fd().try_clone_to_owned()?;
-    dup2_stderr(&away)?;
-    chatter();
-    Ok(dup2_stderr(&kept)?)
-}
-
 /// Calls `chatter` and leaves out the lines of stderr for which `is_noise` is true. The other lines, of all threads, are
-/// written after it; a crash of the process loses them. Nothing is left out when stderr cannot be redirected.
+/// written after it; a crash of the process or a failing write loses them. Nothing is left out when stderr cannot be redirected.
 pub fn without_lines<T>(is_noise: fn(&str) -> bool, chatter: impl FnOnce() -> T) -> T {
     let _held = HeldStderr::begin(is_noise);
     chatter()

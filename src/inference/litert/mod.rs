@@ -8,12 +8,12 @@ mod ffi;
 mod session;
 
 use super::backend::BackendError;
+use super::cpu::without_xnnpack_line;
 use super::model_files::{LibrarySpec, ModelFile, TensorSpec, find_near_program, manifest};
 use super::tensors::{Accepted, TensorMap, copy_output};
 use super::vulkan::{self, VulkanDevice};
 use crate::hand::{Model, ModelError};
 use crate::selection::{LITERT_CPU, LITERT_GPU};
-use crate::system::process;
 use ffi::{Api, CallError};
 use serde::{Deserialize, Serialize};
 use session::Session;
@@ -38,10 +38,6 @@ const FIRST_RUN_ATTEMPTS: usize = 3;
 
 /// LiteRT's XNNPACK prints a line about itself when its first model is compiled.
 static FIRST_ON_CPU: Once = Once::new();
-
-fn is_xnnpack_line(line: &str) -> bool {
-    line.starts_with("INFO: Created TensorFlow Lite XNNPACK")
-}
 
 /// Processor on which LiteRT runs a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -204,8 +200,7 @@ impl LiteRtModel {
         };
         let mut compiled = None;
         if device.is_none() {
-            FIRST_ON_CPU
-                .call_once(|| compiled = Some(process::without_lines(is_xnnpack_line, compile)));
+            FIRST_ON_CPU.call_once(|| compiled = Some(without_xnnpack_line(compile)));
         }
         let (session, [inputs, outputs]) = compiled
             .unwrap_or_else(compile)
