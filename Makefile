@@ -1,5 +1,5 @@
 # Thin targets; the work is in models/setup.sh, models/fetch.py and cargo.
-.PHONY: help setup setup-litert setup-package models-int8 build demo test test-int8 test-jobs test-rest test-quick test-package test-package-release test-gpu test-vm test-slurm test-ssh test-kubernetes test-long test-train test-interop lint deny fuzz bench bench-mqtt bench-rooms bench-share bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
+.PHONY: help setup setup-litert setup-package models-int8 build demo test test-int8 test-jobs test-rest test-quick test-package test-package-release test-gpu test-vm test-slurm test-ssh test-kubernetes test-long test-bytes test-train test-interop lint deny fuzz bench bench-mqtt bench-rooms bench-share bench-pairs bench-backends bench-camera clean deb cross test-boot test-qemu baseline-record baseline-compare
 CARGO ?= cargo
 SHARED ?= ../shared
 BASELINE ?= target/baseline.json
@@ -100,6 +100,9 @@ test-long: build ## slow sweeps: kills, power cuts, memory over thousands of cli
 	tests/long/shard_scale.sh
 	@$(MAKE) --no-print-directory test-package-release
 
+test-bytes: build setup-litert ## 1, 2 and 5 workers, ten runs each: equal bytes for `litert:cpu`, and without LiteRT for `cpu`
+	tests/long/equal_bytes.py
+
 test-train: build ## trains the notebook's LSTM on the results of CLIPS under both profiles and with `fast`, ten seeds; fetches PyTorch (3 GB)
 	@tests/train/run.sh $(CLIPS)
 
@@ -134,6 +137,9 @@ bench-rooms: setup ## times of warp, colour, palm decode, npz and decode
 
 bench-share: build ## where a job's processor time goes, beside the models: DATASET of 640x480 clips; needs perf
 	tests/bench/cpu_share.sh $(DATASET) target/release/handloom
+
+bench-pairs: build ## two ways to process the public clips, in alternating runs: WAYS is `shards`, `binaries BASE`, `bad FOLDER` or `backends A B`
+	tests/bench/job_pairs.py $(WAYS)
 
 bench-backends: setup-litert ## times of one run of each model, cpu beside litert:cpu, taking turns
 	$(CARGO) bench --locked --bench backends

@@ -1,14 +1,15 @@
 //! A job of 200 clips of which 20 are bombs, crash or hang their decoder, or are no video: 180 are right, 20 have their true
 //! reasons, and memory stays bounded.
 //!
-//! `HANDLOOM_SWEEP=full` runs five pairs of jobs with and without the bad clips, otherwise one.
+//! `HANDLOOM_SWEEP=full` runs five pairs of jobs with and without the bad clips, otherwise one. With it, `HANDLOOM_BAD_CLIPS`
+//! names a folder to which the 18 bad clips that do not hang are copied, and their decoder, for `tests/bench/job_pairs.py`.
 
 use crate::decoder_process::{CRASHERS, Scene, decoders, reasons};
 use crate::formats::large_set;
 use handloom::video::encode::Codec;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -132,6 +133,33 @@ fn proportional_kib(pid: u32) -> Option<u64> {
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
+fn copy_all(files: impl Iterator<Item = PathBuf>, folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    for file in files {
+        fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
+    }
+}
+
+/// Each bad clip is recorded with its true reason.
+fn check_reasons(out: &Path, bombs: &[(&str, Vec<u8>, &str)]) {
+    let found: BTreeMap<String, String> = reasons(out).into_iter().collect();
+    assert_eq!(found.len(), 20, "{found:?}");
+    for (id, reason) in CRASHERS {
+        assert_eq!(found[id], reason);
+    }
+    for (id, _, size) in bombs {
+        let reason = format!("{size} pixels exceed the limit of 9437184 (max_pixels)");
+        assert_eq!(found[*id], reason, "{id}");
+    }
+    for (id, _, name) in TEXTS {
+        let reason = &found[id];
+        assert!(
+            reason.contains(name) && reason.contains("not a video"),
+            "{id}: {reason}"
+        );
+    }
+}
+
 #[test]
 fn twenty_bad_clips_change_nothing_of_180_good_ones() {
     let scene = Scene::new();
@@ -202,25 +230,17 @@ fn twenty_bad_clips_change_nothing_of_180_good_ones() {
         lines.filter(|line| line["state"] == "accepted").count()
     };
     assert_eq!((accepted(&alone_out), accepted(&mixed_out)), (GOOD, GOOD));
-    let found: BTreeMap<String, String> = reasons(&mixed_out).into_iter().collect();
-    assert_eq!(found.len(), 20, "{found:?}");
-    for (id, reason) in CRASHERS {
-        assert_eq!(found[id], reason);
-    }
-    for (id, _, size) in &bombs {
-        let reason = format!("{size} pixels exceed the limit of 9437184 (max_pixels)");
-        assert_eq!(found[*id], reason, "{id}");
-    }
-    for (id, _, name) in TEXTS {
-        let reason = &found[id];
-        assert!(
-            reason.contains(name) && reason.contains("not a video"),
-            "{id}: {reason}"
-        );
-    }
+    check_reasons(&mixed_out, &bombs);
     if std::env::var("HANDLOOM_SWEEP").is_ok_and(|v| v == "full") {
-        let quick: Vec<&str> = bad.into_iter().filter(|id| !HANGING.contains(id)).collect();
-        let quick = dataset("quick", GOOD, &quick);
+        let bad: Vec<&str> = bad.into_iter().filter(|id| !HANGING.contains(id)).collect();
+        let quick = dataset("quick", GOOD, &bad);
+        if let Some(folder) = std::env::var_os("HANDLOOM_BAD_CLIPS") {
+            let clips = bad.iter().map(|id| quick.join(format!("videos/{id}.mp4")));
+            copy_all(clips, &Path::new(&folder).join("videos"));
+            let plugin = fs::read_dir(&plugins).unwrap();
+            let plugin = plugin.map(|entry| entry.unwrap().path());
+            copy_all(plugin, &Path::new(&folder).join("plugins"));
+        }
         let hanging = dataset("hanging", 1, &HANGING);
         for pair in 0..5 {
             let seconds = [&alone, &quick].map(|dataset| run(dataset, "timed-out").1.seconds);
