@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 use test_support::broker::{Broker, find, make_certificates, password_file, tls_lines};
 use test_support::stub_broker::{Packet, Stub};
@@ -340,11 +340,9 @@ fn a_broker_that_says_little_is_told_of() {
         "does not let this user read handloom/pi/cmd/+",
     ];
     check(&deaf, 0, "warn", &words);
-    let mute = Stub::start(|peer| peer.idle(Duration::from_mins(1)));
-    let begun = Instant::now();
+    // The check gives up by itself: the stub stays silent for as long as the test runs.
+    let mute = Stub::start(|peer| peer.idle(Duration::from_hours(1)));
     check(&mute, 69, "FAIL", &["does not answer"]);
-    // Twice, as text and for programs: five seconds each, and the rest of the check.
-    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
