@@ -98,16 +98,20 @@ class Pairs:
         return {line["video_id"][-5:] for line in lines
                 if line["state"] == "accepted" and line["clip"]["two_hand_pairs"] >= 0.75 * (line["clip"]["sampled"] - 1)}
 
-    def backends(self, first, second):
-        """Alternates two backends and prints minima, medians and ratios."""
-        rows = []
+    def alternate(self, first, second):
+        """Runs both ways once unmeasured, then in pairs, each way first in every other pair; yields number and results."""
         for number in range(-1, self.args.pairs):
             ways = [first, second] if number % 2 == 0 else [second, first]
             results = {way: way() for way in ways}
-            first_run, second_run = results[first], results[second]
             if number >= 0:
-                rows.append((first_run[0], second_run[0], first_run[2], second_run[2]))
-                print("pair %d: wall %.2f and %.2f s, processor %.2f and %.2f s" % ((number,) + rows[-1]), flush=True)
+                yield number, results[first], results[second]
+
+    def backends(self, first, second):
+        """Alternates two backends and prints minima, medians and ratios."""
+        rows = []
+        for number, (a, _, a_cpu, _), (b, _, b_cpu, _) in self.alternate(first, second):
+            rows.append((a, b, a_cpu, b_cpu))
+            print("pair %d: wall %.2f and %.2f s, processor %.2f and %.2f s" % ((number,) + rows[-1]), flush=True)
         for name, statistic in (("minimum", min), ("median", statistics.median)):
             a, b, a_cpu, b_cpu = (statistic(column) for column in zip(*rows))
             print("%s: wall %.2f and %.2f s, ratio %.3f; processor %.2f and %.2f s, ratio %.3f" % (
@@ -115,13 +119,8 @@ class Pairs:
 
     def compare(self, first, second):
         """Alternates both ways and prints each pair, then the medians of the ratios."""
-        for way in (first, second):
-            way()
         rows = []
-        for number in range(self.args.pairs):
-            ways = [first, second] if number % 2 == 0 else [second, first]
-            results = {way: way() for way in ways}
-            (a, a_all, a_cpu, a_sha), (b, b_all, b_cpu, b_sha) = results[first], results[second]
+        for number, (a, a_all, a_cpu, a_sha), (b, b_all, b_cpu, b_sha) in self.alternate(first, second):
             if a_sha != b_sha:
                 sys.exit("the bytes differ: %s and %s" % (a_sha, b_sha))
             rows.append((b / a, b_all / a_all, b_cpu / a_cpu))
